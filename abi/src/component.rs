@@ -1,0 +1,168 @@
+//! What a component sees: its address space, its information page, and its system calls.
+
+use crate::limits::{MAX_DEVICES_PER_COMPONENT, MAX_RINGS_PER_COMPONENT, Name, PAGE_SIZE};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Where things lie in a component's address space. Between any two of them lies unmapped space.
+pub mod layout {
+    /// Lowest address of the image's segments.
+    pub const IMAGE_BASE: u64 = 0x40_0000;
+    /// First address beyond which no segment of the image may reach.
+    pub const IMAGE_END: u64 = 0x1000_0000;
+    /// The information page ([`super::ComponentInfo`]), read-only.
+    pub const INFO: u64 = 0x1000_0000;
+    /// First address above the stack, which grows down from here. Below it lies an unmapped page.
+    pub const STACK_TOP: u64 = 0x1800_0000;
+    /// Ring `i` of the component is at `RINGS + i * RING_STRIDE`: header, then slots.
+    pub const RINGS: u64 = 0x2000_0000;
+    /// See [`RINGS`].
+    pub const RING_STRIDE: u64 = 0x8_0000;
+    /// The kick bitmap: bit `i` of the little-endian bit string is set by the core when VM slot `i` kicks its NIC, cleared
+    /// by the component with an atomic exchange.
+    pub const KICKS: u64 = 0x3000_0000;
+    /// Registers of device `i` at `MMIO + i * MMIO_STRIDE`, uncached.
+    pub const MMIO: u64 = 0x4000_0000;
+    /// See [`MMIO`].
+    pub const MMIO_STRIDE: u64 = 0x100_0000;
+    /// DMA memory, physically contiguous.
+    pub const DMA: u64 = 0x5000_0000;
+    /// The NIC pages of VM slot `i` at `VM_WINDOW + i * crate::nic::WINDOW_STRIDE`, while the VM is attached.
+    pub const VM_WINDOW: u64 = 0x1_0000_0000;
+}
+
+/// System calls: `syscall` with the number in RAX and arguments in RDI, RSI, RDX. The result comes back in RAX. RCX and
+/// R11 are overwritten, every other register is preserved. A result of [`ERROR_MIN`] or more is an error.
+pub mod syscall {
+    /// Does nothing. Returns [`crate::ABI_VERSION`].
+    pub const NOP: u64 = 0;
+    /// Ring the doorbells RDX (as `NOTIFY`), then sleep until a bit of the mask RDI is set or the TSC reaches RSI
+    /// (`u64::MAX`: no deadline). Returns those bits of the mask that were set, and clears them; 0 at the deadline.
+    pub const WAIT: u64 = 1;
+    /// Ring doorbells: for each bit `i` of RDI the other end of this component's ring `i`. Returns 0.
+    pub const NOTIFY: u64 = 2;
+    /// Write a line to the log: level RDI (1 error … 5 trace), address RSI, length RDX in bytes (cut to [`crate::limits::LOG_LINE_BYTES`]). Returns 0.
+    pub const LOG: u64 = 3;
+    /// The interrupt of device RDI is served and may come again. Returns 0.
+    pub const IRQ_ACK: u64 = 4;
+    /// Make the bits RSI ([`crate::guest::pending`]) pending for the VM whose raw id is RDI. Needs [`super::authority::RAISE`]. Returns 0.
+    pub const RAISE: u64 = 5;
+    /// Read RSI (1, 2 or 4) bytes from the port RDI. Needs the port in the manifest. Returns the value.
+    pub const PORT_IN: u64 = 6;
+    /// Write RSI bytes of the value RDX to the port RDI. Needs the port in the manifest. Returns 0.
+    pub const PORT_OUT: u64 = 7;
+    /// This component gives up: code RDI. It is restarted as after a fault. Does not return.
+    pub const EXIT: u64 = 8;
+}
+
+/// Bits of the notification word that `WAIT` takes and returns. Bit `i` below [`MAX_RINGS_PER_COMPONENT`] is the doorbell of ring `i`.
+pub mod bits {
+    /// Interrupt of device `i`: bit `IRQ_SHIFT + i`.
+    pub const IRQ_SHIFT: u32 = 32;
+    /// A bit in the kick bitmap was set.
+    pub const KICK: u64 = 1 << 48;
+    /// Input has arrived at the ports' interrupt (serial line).
+    pub const PORT_IRQ: u64 = 1 << 49;
+}
+
+/// Bits of [`ComponentInfo::authority`].
+pub mod authority {
+    /// May make guests' interrupts pending.
+    pub const RAISE: u32 = 1 << 0;
+    /// Shares the NIC pages of admitted VMs and receives their kicks.
+    pub const VM_WINDOW: u32 = 1 << 1;
+    /// The core takes page commands from it ([`crate::pager`]).
+    pub const PAGER: u32 = 1 << 2;
+    /// The core takes the plan from it ([`crate::sched`]).
+    pub const SCHED: u32 = 1 << 3;
+    /// The core takes control commands from it ([`crate::control`]).
+    pub const CONTROL: u32 = 1 << 4;
+}
+
+/// Results from here on are errors.
+pub const ERROR_MIN: u64 = u64::MAX - 15;
+/// There is no system call of that number.
+pub const ERROR_UNKNOWN: u64 = u64::MAX;
+/// An argument is out of range.
+pub const ERROR_ARGUMENT: u64 = u64::MAX - 1;
+/// The manifest does not give this component what it asked for.
+pub const ERROR_AUTHORITY: u64 = u64::MAX - 2;
+
+/// [`ComponentInfo::magic`].
+pub const INFO_MAGIC: u64 = u64::from_le_bytes(*b"FKRINFO1");
+
+/// One ring that the component is an end of.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct RingInfo {
+    /// Its name in the manifest.
+    pub name: Name,
+    /// Slots, a power of two.
+    pub slots: u32,
+    /// 1 when this component produces, 0 when it consumes.
+    pub producer: u32,
+}
+
+/// One device that the component drives.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct DeviceInfo {
+    /// PCI vendor.
+    pub vendor: u16,
+    /// PCI device.
+    pub device: u16,
+    /// PCI class, subclass and programming interface: 0x00ccsspp.
+    pub class: u32,
+    /// Bytes of registers mapped at [`layout::MMIO`].
+    pub mmio_bytes: u64,
+    /// Bus, device, function: bits 15..8, 7..3, 2..0.
+    pub address: u32,
+    /// Must be zero.
+    pub reserved: u32,
+}
+
+/// The information page of a component.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct ComponentInfo {
+    /// [`INFO_MAGIC`].
+    pub magic: u64,
+    /// [`crate::ABI_VERSION`].
+    pub abi_version: u32,
+    /// How often this component has been started, from 1.
+    pub incarnation: u32,
+    /// Its role: `netmux`, `pager`, …
+    pub name: Name,
+    /// The policy that fills the role.
+    pub policy: Name,
+    /// [`authority`].
+    pub authority: u32,
+    /// Rings in use of `rings`.
+    pub ring_count: u32,
+    /// Devices in use of `devices`.
+    pub device_count: u32,
+    /// Slots for VMs on this machine.
+    pub vm_slots: u32,
+    /// Ticks of the TSC in a second.
+    pub tsc_hz: u64,
+    /// Physical (bus) address of the DMA memory.
+    pub dma_physical: u64,
+    /// Bytes of DMA memory at [`layout::DMA`].
+    pub dma_bytes: u64,
+    /// Frames of the machine that VMs can have.
+    pub vm_frames: u64,
+    /// Default quantum in ticks of the TSC.
+    pub quantum_ticks: u64,
+    /// Must be zero.
+    pub reserved: u64,
+    /// The rings.
+    pub rings: [RingInfo; MAX_RINGS_PER_COMPONENT],
+    /// The devices.
+    pub devices: [DeviceInfo; MAX_DEVICES_PER_COMPONENT],
+}
+
+const _: () = {
+    assert!(core::mem::size_of::<RingInfo>() == 24);
+    assert!(core::mem::size_of::<DeviceInfo>() == 32 - 8);
+    assert!(core::mem::size_of::<ComponentInfo>() as u64 <= PAGE_SIZE);
+    assert!(core::mem::offset_of!(ComponentInfo, rings) == 112);
+};

@@ -1,0 +1,227 @@
+//! Messages between the core and whoever controls it: the monitor component now, the supervisor VM later.
+
+// The sentence above each message explains its fields.
+#![allow(missing_docs)]
+
+use crate::limits::Name;
+use crate::message::{BadMessage, Message, bytes_to_words, low16, low32, words_to_bytes};
+use crate::vm::VmId;
+
+/// Bytes of extra boot arguments that a `Create` carries.
+pub const CREATE_ARGS_BYTES: usize = 40;
+
+/// Controller to core. The answer carries the request's id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ControlRequest {
+    /// Which frames belong to whom. Answered by one `Frames` per owner, then `Done`.
+    Frames,
+    /// State of the VM in a slot. Answered by `Vm`, or `Done` with [`status::NOT_FOUND`].
+    Vm { index: u16 },
+    /// State of a component. Answered by `Component`, or `Done` with [`status::NOT_FOUND`].
+    Component { index: u16 },
+    /// Name of an image. Answered by `Image`, or `Done` with [`status::NOT_FOUND`].
+    Image { index: u16 },
+    /// Time and counters of the machine. Answered by `Machine`, then `Exits`.
+    Machine,
+    /// Kill a component; it is restarted from its module. Answered by `Done`.
+    Kill { component: u16 },
+    /// Create a VM from an image, with extra boot arguments (zero-padded). Answered by `Done` whose value is the raw id.
+    Create { image: u16, args: [u8; CREATE_ARGS_BYTES] },
+    /// End a VM. Answered by `Done`.
+    Destroy { vm: VmId },
+    /// Ask a VM to end itself ([`crate::guest::pending::SHUTDOWN`]). Answered by `Done`.
+    Shutdown { vm: VmId },
+    /// Power the machine off. No answer.
+    PowerOff,
+}
+
+/// Core to controller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ControlReply {
+    /// A request is done, or failed: [`status`]. `value` depends on the request.
+    Done { status: u32, value: u64 },
+    /// Frames of one owner. For VMs all of them together; `owners` is how many there are.
+    Frames { owner: Name, frames: u64, owners: u64 },
+    /// State of a VM: [`vm_state`], time it ran in ticks, frames of memory that are its own, of metadata, of EPT.
+    Vm { vm: VmId, image: u16, state: u16, ran_ticks: u64, memory: u32, metadata: u32, tables: u32, shared: u32 },
+    /// State of a component: how often it was started, and the time it ran.
+    Component { index: u16, name: Name, incarnation: u32, ran_ticks: u64 },
+    /// An image's name and memory.
+    Image { index: u16, name: Name, memory_bytes: u64 },
+    /// TSC now, ticks idle since boot, ticks per second, ticks in components, ticks in guests.
+    Machine { tsc: u64, idle_ticks: u64, tsc_hz: u64, component_ticks: u64, guest_ticks: u64 },
+    /// Counters since boot: VM exits, hypercalls, external interrupts, system calls, faults to the pager, fallback dispatches.
+    Exits { exits: u64, hypercalls: u64, interrupts: u64, syscalls: u64, faults: u64, fallbacks: u64 },
+}
+
+/// Values of [`ControlReply::Done::status`].
+pub mod status {
+    /// Done.
+    pub const OK: u32 = 0;
+    /// There is no such VM, component or image.
+    pub const NOT_FOUND: u32 = 1;
+    /// Not enough frames, or no VM slot free.
+    pub const NO_SPACE: u32 = 2;
+    /// The request's arguments make no sense.
+    pub const BAD_REQUEST: u32 = 3;
+}
+
+/// Values of [`ControlReply::Vm::state`].
+pub mod vm_state {
+    /// Waits for the gatekeeper.
+    pub const WAITING: u16 = 1;
+    /// Can run.
+    pub const READY: u16 = 2;
+    /// Idles.
+    pub const IDLE: u16 = 3;
+    /// Waits for a page.
+    pub const FAULT: u16 = 4;
+    /// Is being taken apart.
+    pub const ENDING: u16 = 5;
+}
+
+const FRAMES: u32 = 0x401;
+const VM: u32 = 0x402;
+const COMPONENT: u32 = 0x403;
+const IMAGE: u32 = 0x404;
+const MACHINE: u32 = 0x405;
+const KILL: u32 = 0x406;
+const CREATE: u32 = 0x407;
+const DESTROY: u32 = 0x408;
+const SHUTDOWN: u32 = 0x409;
+const POWER_OFF: u32 = 0x40a;
+const R_DONE: u32 = 0x411;
+const R_FRAMES: u32 = 0x412;
+const R_VM: u32 = 0x413;
+const R_COMPONENT: u32 = 0x414;
+const R_IMAGE: u32 = 0x415;
+const R_MACHINE: u32 = 0x416;
+const R_EXITS: u32 = 0x417;
+
+impl From<ControlRequest> for Message {
+    fn from(request: ControlRequest) -> Message {
+        match request {
+            ControlRequest::Frames => Message::new(FRAMES, []),
+            ControlRequest::Vm { index } => Message::new(VM, [index.into()]),
+            ControlRequest::Component { index } => Message::new(COMPONENT, [index.into()]),
+            ControlRequest::Image { index } => Message::new(IMAGE, [index.into()]),
+            ControlRequest::Machine => Message::new(MACHINE, []),
+            ControlRequest::Kill { component } => Message::new(KILL, [component.into()]),
+            ControlRequest::Create { image, args } => {
+                let mut words = [0; 7];
+                words[0] = image.into();
+                for (word, bytes) in words[1..].iter_mut().zip(args.chunks(8)) {
+                    *word = bytes.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte));
+                }
+                Message { kind: CREATE, id: 0, words }
+            }
+            ControlRequest::Destroy { vm } => Message::new(DESTROY, [vm.raw().into()]),
+            ControlRequest::Shutdown { vm } => Message::new(SHUTDOWN, [vm.raw().into()]),
+            ControlRequest::PowerOff => Message::new(POWER_OFF, []),
+        }
+    }
+}
+
+impl TryFrom<&Message> for ControlRequest {
+    type Error = BadMessage;
+
+    fn try_from(message: &Message) -> Result<Self, BadMessage> {
+        let kind = message.kind;
+        let a = message.words[0];
+        let vm = |word| low32(kind, word).map(VmId::from_raw);
+        Ok(match kind {
+            FRAMES => ControlRequest::Frames,
+            VM => ControlRequest::Vm { index: low16(kind, a)? },
+            COMPONENT => ControlRequest::Component { index: low16(kind, a)? },
+            IMAGE => ControlRequest::Image { index: low16(kind, a)? },
+            MACHINE => ControlRequest::Machine,
+            KILL => ControlRequest::Kill { component: low16(kind, a)? },
+            CREATE => {
+                let mut args = [0; CREATE_ARGS_BYTES];
+                for (bytes, word) in args.chunks_mut(8).zip(&message.words[1..]) {
+                    bytes.copy_from_slice(&word.to_le_bytes());
+                }
+                ControlRequest::Create { image: low16(kind, a)?, args }
+            }
+            DESTROY => ControlRequest::Destroy { vm: vm(a)? },
+            SHUTDOWN => ControlRequest::Shutdown { vm: vm(a)? },
+            POWER_OFF => ControlRequest::PowerOff,
+            _ => return Err(BadMessage::unknown(kind)),
+        })
+    }
+}
+
+impl From<ControlReply> for Message {
+    fn from(reply: ControlReply) -> Message {
+        match reply {
+            ControlReply::Done { status, value } => Message::new(R_DONE, [status.into(), value]),
+            ControlReply::Frames { owner, frames, owners } => {
+                let [a, b] = bytes_to_words(owner.0);
+                Message::new(R_FRAMES, [a, b, frames, owners])
+            }
+            ControlReply::Vm { vm, image, state, ran_ticks, memory, metadata, tables, shared } => Message::new(
+                R_VM,
+                [
+                    vm.raw().into(),
+                    u64::from(state) << 16 | u64::from(image),
+                    ran_ticks,
+                    memory.into(),
+                    metadata.into(),
+                    tables.into(),
+                    shared.into(),
+                ],
+            ),
+            ControlReply::Component { index, name, incarnation, ran_ticks } => {
+                let [a, b] = bytes_to_words(name.0);
+                Message::new(R_COMPONENT, [index.into(), a, b, incarnation.into(), ran_ticks])
+            }
+            ControlReply::Image { index, name, memory_bytes } => {
+                let [a, b] = bytes_to_words(name.0);
+                Message::new(R_IMAGE, [index.into(), a, b, memory_bytes])
+            }
+            ControlReply::Machine { tsc, idle_ticks, tsc_hz, component_ticks, guest_ticks } => {
+                Message::new(R_MACHINE, [tsc, idle_ticks, tsc_hz, component_ticks, guest_ticks])
+            }
+            ControlReply::Exits { exits, hypercalls, interrupts, syscalls, faults, fallbacks } => {
+                Message::new(R_EXITS, [exits, hypercalls, interrupts, syscalls, faults, fallbacks])
+            }
+        }
+    }
+}
+
+impl TryFrom<&Message> for ControlReply {
+    type Error = BadMessage;
+
+    fn try_from(message: &Message) -> Result<Self, BadMessage> {
+        let kind = message.kind;
+        let [a, b, c, d, e, f, g] = message.words;
+        Ok(match kind {
+            R_DONE => ControlReply::Done { status: low32(kind, a)?, value: b },
+            R_FRAMES => ControlReply::Frames { owner: Name(words_to_bytes([a, b])), frames: c, owners: d },
+            R_VM => ControlReply::Vm {
+                vm: VmId::from_raw(low32(kind, a)?),
+                image: low16(kind, b & 0xffff)?,
+                state: low16(kind, b >> 16)?,
+                ran_ticks: c,
+                memory: low32(kind, d)?,
+                metadata: low32(kind, e)?,
+                tables: low32(kind, f)?,
+                shared: low32(kind, g)?,
+            },
+            R_COMPONENT => ControlReply::Component {
+                index: low16(kind, a)?,
+                name: Name(words_to_bytes([b, c])),
+                incarnation: low32(kind, d)?,
+                ran_ticks: e,
+            },
+            R_IMAGE => {
+                ControlReply::Image { index: low16(kind, a)?, name: Name(words_to_bytes([b, c])), memory_bytes: d }
+            }
+            R_MACHINE => ControlReply::Machine { tsc: a, idle_ticks: b, tsc_hz: c, component_ticks: d, guest_ticks: e },
+            R_EXITS => {
+                ControlReply::Exits { exits: a, hypercalls: b, interrupts: c, syscalls: d, faults: e, fallbacks: f }
+            }
+            _ => return Err(BadMessage::unknown(kind)),
+        })
+    }
+}

@@ -1,0 +1,70 @@
+//! Why a VM ended.
+
+/// Reason for the end of a VM. The number travels in messages; the text is what the log and the monitor show.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndReason {
+    /// It called exit; the detail is its code.
+    Exited = 1,
+    /// It was ended from outside (monitor, supervisor).
+    Destroyed = 2,
+    /// A fault for which it had no handler; the detail is the vector.
+    UnhandledFault = 3,
+    /// A fault while its fault handler ran; the detail is the vector.
+    NestedFault = 4,
+    /// It executed what the virtual architecture refuses, without a fault handler; the detail is the exit reason.
+    RefusedInstruction = 5,
+    /// It accessed an address beyond its memory, without a fault handler; the detail is the address.
+    BadAddress = 6,
+    /// Triple fault.
+    TripleFault = 7,
+    /// The processor refused to enter it; the detail is the VM-instruction error or the exit reason.
+    EntryFailure = 8,
+    /// An exit that the core does not know; the detail is the exit reason.
+    UnknownExit = 9,
+    /// The pager refused it a page; the detail is the page.
+    OutOfMemory = 10,
+    /// Its upcall or fault entry or stack lies outside its memory; the detail is the address.
+    BadUpcall = 11,
+    /// Its image could not be started.
+    BadImage = 12,
+}
+
+impl EndReason {
+    /// The reason with this number.
+    pub const fn from_raw(raw: u32) -> Option<EndReason> {
+        Some(match raw {
+            1 => Self::Exited,
+            2 => Self::Destroyed,
+            3 => Self::UnhandledFault,
+            4 => Self::NestedFault,
+            5 => Self::RefusedInstruction,
+            6 => Self::BadAddress,
+            7 => Self::TripleFault,
+            8 => Self::EntryFailure,
+            9 => Self::UnknownExit,
+            10 => Self::OutOfMemory,
+            11 => Self::BadUpcall,
+            12 => Self::BadImage,
+            _ => return None,
+        })
+    }
+
+    /// What a log line says.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Exited => "exited",
+            Self::Destroyed => "destroyed",
+            Self::UnhandledFault => "unhandled fault",
+            Self::NestedFault => "fault in its fault handler",
+            Self::RefusedInstruction => "refused instruction",
+            Self::BadAddress => "address beyond its memory",
+            Self::TripleFault => "triple fault",
+            Self::EntryFailure => "entry failure",
+            Self::UnknownExit => "unknown exit",
+            Self::OutOfMemory => "out of memory",
+            Self::BadUpcall => "bad upcall registration",
+            Self::BadImage => "bad image",
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! Every type, number and address that crosses a protection boundary of Foraker, and nothing else.
+//!
+//! The core, the components, the guests and the build tool all take these definitions from here; nobody else defines a
+//! number. [`tripwires`] holds a second copy of what must not change by accident.
+#![no_std]
+#![forbid(unsafe_code)]
+
+pub mod component;
+pub mod control;
+pub mod end;
+pub mod guest;
+pub mod limits;
+pub mod manifest;
+pub mod message;
+pub mod net;
+pub mod nic;
+pub mod note;
+pub mod pager;
+pub mod ring;
+pub mod sched;
+#[cfg(test)]
+mod tripwires;
+pub mod vm;
+
+/// Version of everything in this crate. A component or guest that was built against another one is refused at boot.
+pub const ABI_VERSION: u32 = 1;

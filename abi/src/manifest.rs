@@ -1,0 +1,132 @@
+//! The compiled manifest: what xtask makes of `system.toml` and the core reads as the boot module `manifest`.
+//!
+//! Layout: [`Header`], then the components, rings and images as arrays without gaps.
+
+use crate::limits::{MAX_POLICIES, Name};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// [`Header::magic`].
+pub const MAGIC: u64 = u64::from_le_bytes(*b"FKRMANIF");
+/// Index that means the core where a component index is expected.
+pub const CORE: u32 = u32::MAX;
+/// Value of a `u32` field that means "none".
+pub const NONE: u32 = u32::MAX;
+/// Bytes of default boot options.
+pub const DEFAULTS_BYTES: usize = 256;
+/// Bytes of an image's boot arguments.
+pub const IMAGE_ARGS_BYTES: usize = 128;
+
+/// Start of the manifest.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Header {
+    /// [`MAGIC`].
+    pub magic: u64,
+    /// [`crate::ABI_VERSION`].
+    pub abi_version: u32,
+    /// Bytes of the manifest, this header included.
+    pub bytes: u32,
+    /// [`checksum`] of everything behind the header.
+    pub checksum: u32,
+    /// Components behind the header.
+    pub components: u32,
+    /// Rings behind the components.
+    pub rings: u32,
+    /// Images behind the rings.
+    pub images: u32,
+    /// Boot options that hold unless the command line says otherwise, in the command line's syntax, zero-padded.
+    pub defaults: [u8; DEFAULTS_BYTES],
+}
+
+/// One policy that can fill a component's role.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Policy {
+    /// What the boot option names: `round-robin`.
+    pub name: Name,
+    /// The boot module: `sched-rr`.
+    pub module: Name,
+}
+
+/// One component role.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Component {
+    /// The role: `sched`. The boot option of this name chooses the policy.
+    pub name: Name,
+    /// The policies; the first is the default.
+    pub policies: [Policy; MAX_POLICIES],
+    /// Policies in use.
+    pub policy_count: u32,
+    /// Priority, 0 the most important; no two are equal.
+    pub priority: u32,
+    /// [`crate::component::authority`].
+    pub authority: u32,
+    /// Microseconds that it may run between two waits.
+    pub budget_us: u32,
+    /// Pages of stack.
+    pub stack_pages: u32,
+    /// Pages that its image may take in memory at most.
+    pub memory_pages: u32,
+    /// Pages of DMA memory.
+    pub dma_pages: u32,
+    /// PCI class of the devices that it drives, 0x0000ccss, or [`NONE`].
+    pub pci_class: u32,
+    /// First port that it may use, and
+    pub port_first: u16,
+    /// how many from there.
+    pub port_count: u16,
+    /// ISA interrupt of these ports, or [`NONE`].
+    pub port_irq: u32,
+}
+
+/// One ring.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Ring {
+    /// Its name: `core-pager`.
+    pub name: Name,
+    /// Index of the producing component, or [`CORE`].
+    pub producer: u32,
+    /// Index of the consuming component, or [`CORE`].
+    pub consumer: u32,
+    /// Slots, a power of two.
+    pub slots: u32,
+    /// Must be zero.
+    pub reserved: u32,
+}
+
+/// One guest image.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Image {
+    /// What `vms=` names: `httpd`.
+    pub name: Name,
+    /// The boot module.
+    pub module: Name,
+    /// Memory of its VMs in bytes, whole pages.
+    pub memory_bytes: u64,
+    /// Slots of the receive ring, a power of two; 0 for a VM without a NIC.
+    pub rx_slots: u32,
+    /// Slots of the transmit ring, a power of two; 0 for a VM without a NIC.
+    pub tx_slots: u32,
+    /// Boot arguments, zero-padded.
+    pub args: [u8; IMAGE_ARGS_BYTES],
+}
+
+const _: () = {
+    assert!(core::mem::size_of::<Header>() == 32 + DEFAULTS_BYTES);
+    assert!(core::mem::size_of::<Component>() == 16 + 32 * MAX_POLICIES + 40);
+    assert!(core::mem::size_of::<Ring>() == 32);
+    assert!(core::mem::size_of::<Image>() == 176);
+};
+
+/// Adler-32 of `bytes` (RFC 1950, section 8.2): guards against a truncated or mixed-up module, not against an attacker.
+pub fn checksum(bytes: &[u8]) -> u32 {
+    let (mut a, mut b) = (1_u32, 0_u32);
+    for &byte in bytes {
+        a = (a + u32::from(byte)) % 65_521;
+        b = (b + a) % 65_521;
+    }
+    b << 16 | a
+}

@@ -1,0 +1,84 @@
+//! Messages between the core and the network demultiplexer.
+
+// The sentence above each message explains its fields.
+#![allow(missing_docs)]
+
+use crate::message::{BadMessage, Message, low32};
+use crate::vm::VmId;
+
+/// Core to demultiplexer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NetEvent {
+    /// First message after every start of the demultiplexer: everything it knew is void.
+    Hello,
+    /// The NIC pages of `vm` are mapped in the window. `ipv4` is the address that it may use (network order in the low 32
+    /// bits, so 10.0.2.16 is 0x0a000210), or 0 when it asks DHCP.
+    Attach { vm: VmId, ipv4: u32, rx_slots: u32, tx_slots: u32 },
+    /// `vm` is gone. Its pages stay mapped until the demultiplexer has answered `Detached`.
+    Detach { vm: VmId },
+}
+
+/// Demultiplexer to core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NetCommand {
+    /// The demultiplexer will not touch the NIC pages of `vm` any more.
+    Detached { vm: VmId },
+}
+
+const HELLO: u32 = 0x301;
+const ATTACH: u32 = 0x302;
+const DETACH: u32 = 0x303;
+const DETACHED: u32 = 0x311;
+
+impl From<NetEvent> for Message {
+    fn from(event: NetEvent) -> Message {
+        match event {
+            NetEvent::Hello => Message::new(HELLO, []),
+            NetEvent::Attach { vm, ipv4, rx_slots, tx_slots } => {
+                Message::new(ATTACH, [vm.raw().into(), ipv4.into(), rx_slots.into(), tx_slots.into()])
+            }
+            NetEvent::Detach { vm } => Message::new(DETACH, [vm.raw().into()]),
+        }
+    }
+}
+
+impl TryFrom<&Message> for NetEvent {
+    type Error = BadMessage;
+
+    fn try_from(message: &Message) -> Result<Self, BadMessage> {
+        let kind = message.kind;
+        let [a, b, c, d, ..] = message.words;
+        let vm = |word| low32(kind, word).map(VmId::from_raw);
+        Ok(match kind {
+            HELLO => NetEvent::Hello,
+            ATTACH => NetEvent::Attach {
+                vm: vm(a)?,
+                ipv4: low32(kind, b)?,
+                rx_slots: low32(kind, c)?,
+                tx_slots: low32(kind, d)?,
+            },
+            DETACH => NetEvent::Detach { vm: vm(a)? },
+            _ => return Err(BadMessage::unknown(kind)),
+        })
+    }
+}
+
+impl From<NetCommand> for Message {
+    fn from(command: NetCommand) -> Message {
+        match command {
+            NetCommand::Detached { vm } => Message::new(DETACHED, [vm.raw().into()]),
+        }
+    }
+}
+
+impl TryFrom<&Message> for NetCommand {
+    type Error = BadMessage;
+
+    fn try_from(message: &Message) -> Result<Self, BadMessage> {
+        let kind = message.kind;
+        match kind {
+            DETACHED => Ok(NetCommand::Detached { vm: VmId::from_raw(low32(kind, message.words[0])?) }),
+            _ => Err(BadMessage::unknown(kind)),
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! The virtual NIC: one page of registers and ring headers, then the receive slots, then the transmit slots.
+//!
+//! Guest and network demultiplexer share these pages and nobody else maps them. Frames lie in the slots as packet
+//! records ([`crate::ring::PacketHeader`]).
+
+use crate::limits::PAGE_SIZE;
+use crate::ring::{HEADER_BYTES, SLOT_BYTES};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Slots of a ring unless the manifest says otherwise: 16 KiB, ten full frames or up to 256 short ones.
+pub const DEFAULT_SLOTS: u32 = 256;
+/// Slots of the two rings together at most, so that a NIC fits into its window.
+pub const MAX_SLOTS_TOTAL: u32 = 960;
+/// Bytes of the address range that one VM's NIC takes in the demultiplexer's window.
+pub const WINDOW_STRIDE: u64 = 0x1_0000;
+/// Longest Ethernet frame, without its checksum.
+pub const MAX_FRAME: usize = 1514;
+/// Shortest Ethernet frame that is taken from a guest (addresses and type).
+pub const MIN_FRAME: usize = 14;
+
+/// Offset of the receive ring's header in the NIC page (producer: demultiplexer).
+pub const RX_RING: u64 = 256;
+/// Offset of the transmit ring's header in the NIC page (producer: guest).
+pub const TX_RING: u64 = 512;
+/// Offset of the receive slots from the NIC page.
+pub const RX_SLOTS: u64 = PAGE_SIZE;
+
+/// The start of the NIC page. Both sides may write all of it, so neither believes what it did not write itself.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct NicPage {
+    /// The MAC address of this VM, written by the core at start; bytes 6 and 7 are zero.
+    pub mac: [u8; 8],
+    /// Slots of the receive ring.
+    pub rx_slots: u32,
+    /// Slots of the transmit ring.
+    pub tx_slots: u32,
+    /// 1 while the physical link is up.
+    pub link_up: u32,
+    /// Longest frame, without checksum.
+    pub max_frame: u32,
+    /// Written by the demultiplexer.
+    pub counters: NicCounters,
+}
+
+/// Counters of one VM's NIC, from its start. All count frames but the two byte counts.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct NicCounters {
+    /// Frames given to the guest.
+    pub rx_frames: u64,
+    /// Bytes given to the guest.
+    pub rx_bytes: u64,
+    /// Frames taken from the guest and sent.
+    pub tx_frames: u64,
+    /// Bytes taken from the guest and sent.
+    pub tx_bytes: u64,
+    /// Dropped on the way in: the receive ring was full.
+    pub rx_drop_full: u64,
+    /// Dropped on the way out: the source MAC is not the VM's.
+    pub tx_drop_mac: u64,
+    /// Dropped on the way out: the IPv4 source or ARP sender is not the VM's.
+    pub tx_drop_ip: u64,
+    /// Dropped on the way out: shorter or longer than a frame can be, or a record that makes no sense.
+    pub tx_drop_malformed: u64,
+    /// Dropped on the way out: the NIC or the receiver had no space.
+    pub tx_drop_full: u64,
+}
+
+/// Offset of the transmit slots from the NIC page.
+pub const fn tx_slots_offset(rx_slots: u32) -> u64 {
+    // Widening only.
+    #[allow(clippy::cast_lossless)]
+    let rx_bytes = rx_slots as u64 * SLOT_BYTES as u64;
+    RX_SLOTS + rx_bytes.div_ceil(PAGE_SIZE) * PAGE_SIZE
+}
+
+/// Pages of a NIC with these rings, its first page included.
+pub const fn nic_pages(rx_slots: u32, tx_slots: u32) -> u64 {
+    // Widening only.
+    #[allow(clippy::cast_lossless)]
+    let tx_bytes = tx_slots as u64 * SLOT_BYTES as u64;
+    (tx_slots_offset(rx_slots) + tx_bytes.div_ceil(PAGE_SIZE) * PAGE_SIZE) / PAGE_SIZE
+}
+
+/// MAC of the VM in slot `index`: locally administered, unicast.
+pub const fn mac_of(index: u16) -> [u8; 6] {
+    let [high, low] = index.to_be_bytes();
+    [0x02, 0x46, 0x4b, 0x00, high, low]
+}
+
+const _: () = {
+    assert!(core::mem::size_of::<NicPage>() as u64 <= RX_RING);
+    assert!(RX_RING + HEADER_BYTES as u64 <= TX_RING);
+    assert!(core::mem::offset_of!(NicPage, counters) == 24);
+    assert!(nic_pages(DEFAULT_SLOTS, DEFAULT_SLOTS) == 9);
+    assert!(nic_pages(512, 448) * PAGE_SIZE <= WINDOW_STRIDE);
+};

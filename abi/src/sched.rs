@@ -1,0 +1,99 @@
+//! Messages between the core and the scheduler.
+
+// The sentence above each message explains its fields.
+#![allow(missing_docs)]
+
+use crate::message::{BadMessage, Message, low32};
+use crate::vm::VmId;
+
+/// Core to scheduler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SchedEvent {
+    /// First message after every start of the scheduler: everything it knew is void. `free` frames can be given to VMs.
+    Hello { quantum_ticks: u64, free: u64 },
+    /// A VM asks to be admitted; it needs `frames` at the start. After a restart also for VMs still waiting.
+    Arrived { vm: VmId, frames: u64, free: u64 },
+    /// An admitted VM can run: it has just been admitted, or something it waited for has happened.
+    Ready { vm: VmId },
+    /// A VM no longer can run: it idles (`idle`), or waits for a page. It ran `ran_ticks` of its quantum.
+    Blocked { vm: VmId, ran_ticks: u64, idle: bool },
+    /// A VM is gone; `free` frames can be given to VMs now.
+    Ended { vm: VmId, free: u64 },
+}
+
+/// Scheduler to core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SchedCommand {
+    /// Next entry of the plan: run `vm` for at most `quantum_ticks`. Skipped when the VM cannot run by then.
+    Run { vm: VmId, quantum_ticks: u64 },
+    /// Admit a VM that has arrived.
+    Admit { vm: VmId },
+}
+
+const HELLO: u32 = 0x201;
+const ARRIVED: u32 = 0x202;
+const READY: u32 = 0x203;
+const BLOCKED: u32 = 0x204;
+const ENDED: u32 = 0x205;
+const RUN: u32 = 0x211;
+const ADMIT: u32 = 0x212;
+
+impl From<SchedEvent> for Message {
+    #[inline]
+    fn from(event: SchedEvent) -> Message {
+        match event {
+            SchedEvent::Hello { quantum_ticks, free } => Message::new(HELLO, [quantum_ticks, free]),
+            SchedEvent::Arrived { vm, frames, free } => Message::new(ARRIVED, [vm.raw().into(), frames, free]),
+            SchedEvent::Ready { vm } => Message::new(READY, [vm.raw().into()]),
+            SchedEvent::Blocked { vm, ran_ticks, idle } => {
+                Message::new(BLOCKED, [vm.raw().into(), ran_ticks, u64::from(idle)])
+            }
+            SchedEvent::Ended { vm, free } => Message::new(ENDED, [vm.raw().into(), free]),
+        }
+    }
+}
+
+impl TryFrom<&Message> for SchedEvent {
+    type Error = BadMessage;
+
+    #[inline]
+    fn try_from(message: &Message) -> Result<Self, BadMessage> {
+        let kind = message.kind;
+        let [a, b, c, ..] = message.words;
+        let vm = |word| low32(kind, word).map(VmId::from_raw);
+        Ok(match kind {
+            HELLO => SchedEvent::Hello { quantum_ticks: a, free: b },
+            ARRIVED => SchedEvent::Arrived { vm: vm(a)?, frames: b, free: c },
+            READY => SchedEvent::Ready { vm: vm(a)? },
+            BLOCKED => SchedEvent::Blocked { vm: vm(a)?, ran_ticks: b, idle: c != 0 },
+            ENDED => SchedEvent::Ended { vm: vm(a)?, free: b },
+            _ => return Err(BadMessage::unknown(kind)),
+        })
+    }
+}
+
+impl From<SchedCommand> for Message {
+    #[inline]
+    fn from(command: SchedCommand) -> Message {
+        match command {
+            SchedCommand::Run { vm, quantum_ticks } => Message::new(RUN, [vm.raw().into(), quantum_ticks]),
+            SchedCommand::Admit { vm } => Message::new(ADMIT, [vm.raw().into()]),
+        }
+    }
+}
+
+impl TryFrom<&Message> for SchedCommand {
+    type Error = BadMessage;
+
+    #[inline]
+    fn try_from(message: &Message) -> Result<Self, BadMessage> {
+        let kind = message.kind;
+        let [a, b, ..] = message.words;
+        let vm = |word| low32(kind, word).map(VmId::from_raw);
+        Ok(match kind {
+            RUN => SchedCommand::Run { vm: vm(a)?, quantum_ticks: b },
+            ADMIT => SchedCommand::Admit { vm: vm(a)? },
+            _ => return Err(BadMessage::unknown(kind)),
+        })
+    }
+}

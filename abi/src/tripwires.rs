@@ -1,0 +1,113 @@
+//! A second copy of the numbers that guests, components and scripts outside this repository rely on.
+//!
+//! When a test here fails: do not just update the expected value. Every module and guest that was built before breaks;
+//! raise [`crate::ABI_VERSION`], say so in CHANGELOG.md, then change both places.
+
+use crate::*;
+use core::mem::{offset_of, size_of};
+
+#[test]
+fn version() {
+    assert_eq!(ABI_VERSION, 1);
+}
+
+#[test]
+fn guest_numbers() {
+    use guest::hypercall::*;
+    assert_eq!([NOP, IDLE, EXIT, KICK, ALARM, UPCALL_RETURN, FAULT_RETURN, GIVE_BACK], [0, 1, 2, 3, 4, 5, 6, 7]);
+    assert_eq!([guest::pending::ALARM, guest::pending::NIC, guest::pending::SHUTDOWN], [1, 2, 4]);
+    assert_eq!([guest::device::NIC, guest::device::CONSOLE], [0, 1]);
+    assert_eq!(
+        [guest::REGISTER_PAGE, guest::PAGE_TABLES, guest::NIC_BASE, guest::IMAGE_BASE],
+        [0, 0x1000, 0x3000, 0x2_0000]
+    );
+    assert_eq!(guest::MAGIC, 0x3152_454b_4152_4f46);
+    assert_eq!([guest::FAULT_REFUSED, guest::FAULT_ADDRESS], [0x100, 0x101]);
+}
+
+#[test]
+fn component_numbers() {
+    use component::syscall::*;
+    assert_eq!([NOP, WAIT, NOTIFY, LOG, IRQ_ACK, RAISE, PORT_IN, PORT_OUT, EXIT], [0, 1, 2, 3, 4, 5, 6, 7, 8]);
+    assert_eq!(size_of::<component::ComponentInfo>(), 400);
+}
+
+#[test]
+fn layouts() {
+    assert_eq!(offset_of!(guest::RegisterPage, fault), 248);
+    assert_eq!(offset_of!(ring::RingHeader, head), 64);
+    assert_eq!(offset_of!(ring::RingHeader, epoch), 128);
+    assert_eq!(size_of::<message::Message>(), 64);
+    assert_eq!(size_of::<manifest::Component>(), 184);
+    assert_eq!(nic::tx_slots_offset(256), 0x5000);
+}
+
+#[test]
+fn messages_survive_the_ring() {
+    use message::Message;
+    let vm = vm::VmId { index: 513, incarnation: 7 };
+    for event in [
+        pager::PagerEvent::Hello { frames: 1, free: 2 },
+        pager::PagerEvent::Segment { image: 3, first_page: 32, pages: 9, file_pages: 4, writable: true },
+        pager::PagerEvent::VmStarted { vm, image: 3, pages: 4096 },
+        pager::PagerEvent::VmEnded { vm },
+        pager::PagerEvent::Fault { vm, page: 77, access: pager::Access::Write, present: true },
+        pager::PagerEvent::OutOfFrames { vm, page: 77, free: 0 },
+    ] {
+        assert_eq!(pager::PagerEvent::try_from(&Message::from(event)), Ok(event));
+    }
+    for command in [
+        pager::PagerCommand::MapZero { vm, page: 5, count: 6 },
+        pager::PagerCommand::MapImage { vm, page: 5, count: 6 },
+        pager::PagerCommand::CopyImage { vm, page: 5 },
+        pager::PagerCommand::Resume { vm },
+        pager::PagerCommand::Refuse { vm, page: 5 },
+    ] {
+        assert_eq!(pager::PagerCommand::try_from(&Message::from(command)), Ok(command));
+    }
+    for event in [
+        sched::SchedEvent::Hello { quantum_ticks: 10, free: 2 },
+        sched::SchedEvent::Arrived { vm, frames: 20, free: 30 },
+        sched::SchedEvent::Ready { vm },
+        sched::SchedEvent::Blocked { vm, ran_ticks: 99, idle: true },
+        sched::SchedEvent::Ended { vm, free: 3 },
+    ] {
+        assert_eq!(sched::SchedEvent::try_from(&Message::from(event)), Ok(event));
+    }
+    for event in [
+        net::NetEvent::Hello,
+        net::NetEvent::Attach { vm, ipv4: 1, rx_slots: 2, tx_slots: 3 },
+        net::NetEvent::Detach { vm },
+    ] {
+        assert_eq!(net::NetEvent::try_from(&Message::from(event)), Ok(event));
+    }
+    let mut args = [0; control::CREATE_ARGS_BYTES];
+    args[..9].copy_from_slice(b"crime=all");
+    args[39] = 0xfe;
+    for request in [
+        control::ControlRequest::Create { image: 2, args },
+        control::ControlRequest::Destroy { vm },
+        control::ControlRequest::Kill { component: 3 },
+    ] {
+        assert_eq!(control::ControlRequest::try_from(&Message::from(request)), Ok(request));
+    }
+    let name = limits::Name::new("netmux").expect("short");
+    for reply in [
+        control::ControlReply::Frames { owner: name, frames: 5, owners: 6 },
+        control::ControlReply::Component { index: 1, name, incarnation: 2, ran_ticks: 3 },
+        control::ControlReply::Vm {
+            vm,
+            image: 1,
+            state: 2,
+            ran_ticks: 3,
+            memory: 4,
+            metadata: 5,
+            tables: 6,
+            shared: 7,
+        },
+    ] {
+        assert_eq!(control::ControlReply::try_from(&Message::from(reply)), Ok(reply));
+    }
+    assert!(sched::SchedCommand::try_from(&Message::new(0x2ff, [])).is_err());
+    assert!(pager::PagerCommand::try_from(&Message::new(0x111, [1 << 32])).is_err());
+}
