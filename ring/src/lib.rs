@@ -1,1 +1,56 @@
+//! The fixed ring: one producer, one consumer, 64-byte slots, in memory that the two share and do not trust.
+//!
+//! [`Producer`] and [`Consumer`] are the ends of a ring of messages, [`PacketProducer`] and [`PacketConsumer`] those of a ring
+//! of packets. The layout is [`abi::ring`]; both kinds follow the same rules.
+//!
+//! # Indices
+//! Indices count slots and run freely; the slot is the index modulo the number of slots. An end keeps its own index, the
+//! number of slots and the epoch in private. What the peer wrote is an allegation: with more slots in use than there are,
+//! the operation is [`RingError::Corrupt`], and the ring counts as full (for the producer) or empty (for the consumer) until
+//! the peer writes what can be. No operation loops over what the peer wrote, none panics, none leaves the memory.
+//!
+//! # Epochs
+//! An index word is `(epoch, index)`; a word of another epoch than the ring's means index 0. To reset a ring is therefore one
+//! store: its owner moves the epoch word ([`reset`]) when an end has stopped for good and before its successor starts, and
+//! rings both doorbells. Either end notices with its next operation, sets its index to 0 and reports
+//! [`RingError::EpochChanged`] once; its owner then sends again what is still to be answered. An end that has nothing to do
+//! when it is woken calls `check_epoch`.
+//!
+//! Why a store that was under way during the reset is harmless: let the ring go from epoch `e` to `e + 1`.
+//! - The store of an index word carries `e`. Whenever it arrives, both ends in `e + 1` read it as index 0, which is the index
+//!   that its writer has in `e + 1` until it publishes there. The writer itself stores in program order, so that the late
+//!   store cannot replace a newer one; a writer that was stopped stores no more.
+//! - The store of a slot is made by the producer only, and before its own first store in `e + 1`. The consumer does not look at
+//!   slots of `e + 1` before the producer has published them there.
+//! - The consumer that still reads a slot in `e` while the producer already fills it in `e + 1` might get half of each. It
+//!   therefore loads the epoch again after the slot (as a sequence lock does) and drops what it read if the epoch moved.
+//! - An end in `e` may read an index of `e + 1`, and takes it for 0. If that cannot be it looks at the epoch before it calls the
+//!   peer a liar; if it can be, the next operation notices.
+//!
+//! `attach` takes the epoch and the end's own index from the memory. On fresh (zeroed) memory and after a reset this gives
+//! index 0; an end that was dropped and attached again without a reset goes on where it was. The epoch would have to be
+//! moved 2^32 times during one operation to go unnoticed.
+//!
+//! # Doorbells
+//! Whoever wants to sleep calls `prepare_wait`: it sets the end's waiting flag, and looks again behind a full fence. The other end
+//! publishes, then looks at the flag behind a full fence (`consumer_waits`, `producer_waits`). One of the two always sees the
+//! other's store, so no doorbell is lost, and none is rung for a peer that is awake. A flag is written by its owner only: after waking
+//! up it calls `cancel_wait`. Attaching clears it.
+//!
+//! # Memory
+//! The ends are generic over [`Memory`]: [`SharedMemory`] is the real thing, and the tests run the same source under loom.
 #![no_std]
+#![deny(unsafe_code)]
+
+mod end;
+mod error;
+#[allow(unsafe_code)]
+mod mem;
+mod message;
+mod packet;
+
+pub use end::reset;
+pub use error::{AttachError, PushError, ReserveError, RingError};
+pub use mem::{ByteMemory, HeaderWords, Memory, SharedHeader, SharedMemory, SharedSlots, SlotArray, SlotWords};
+pub use message::{Consumer, Producer};
+pub use packet::{PacketConsumer, PacketProducer, Record, Reservation};

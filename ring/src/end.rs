@@ -1,0 +1,261 @@
+//! What message and packet rings have in common: indices, epochs and waiting flags.
+
+use crate::error::{AttachError, PushError, RingError};
+use crate::mem::{HeaderWords, Memory};
+use abi::ring::{CONSUMER_WAITS, EPOCH, HEAD, IndexWord, MAX_SLOTS, PRODUCER_WAITS, TAIL};
+use core::sync::atomic::Ordering;
+
+/// The index that the word stands for in `epoch`.
+#[inline]
+fn index_in(epoch: u32, word: u64) -> u32 {
+    let word = IndexWord::unpack(word);
+    if word.epoch == epoch { word.index } else { 0 }
+}
+
+/// Header and slots of a ring, checked.
+pub(crate) fn checked<M: Memory>(header: &M, slots: &M, count: u32) -> Result<(M::Header, M::Slots), AttachError> {
+    if !count.is_power_of_two() || count > MAX_SLOTS {
+        return Err(AttachError::SlotCount);
+    }
+    let header = header.header().ok_or(AttachError::Memory)?;
+    let slots = slots.slots(count).ok_or(AttachError::Memory)?;
+    Ok((header, slots))
+}
+
+/// Resets the ring with this header: moves its epoch, so that both ends drop to an empty ring. Only the ring's owner (the
+/// core) may do this, when an end has stopped for good and before its successor starts; it then rings both doorbells.
+/// Returns the new epoch.
+pub fn reset<M: Memory>(header: &M) -> Result<u32, AttachError> {
+    let header = header.header().ok_or(AttachError::Memory)?;
+    let epoch = header.load32::<EPOCH>().wrapping_add(1);
+    header.store32::<EPOCH>(epoch);
+    Ok(epoch)
+}
+
+/// Private state of a producer.
+pub(crate) struct ProducerEnd<M: Memory> {
+    header: M::Header,
+    capacity: u32,
+    epoch: u32,
+    /// Slots filled in this epoch, whether published or not.
+    pub(crate) tail: u32,
+    /// What the consumer had freed when we last looked: `tail - head <= capacity` always.
+    head: u32,
+    waiting: bool,
+}
+
+impl<M: Memory> ProducerEnd<M> {
+    pub(crate) fn attach(header: M::Header, capacity: u32) -> Self {
+        let epoch = header.load32::<EPOCH>();
+        let tail = index_in(epoch, header.load64::<TAIL>());
+        header.store32::<PRODUCER_WAITS>(0);
+        // As if the ring were full, so that the first operation looks at what the consumer wrote.
+        ProducerEnd { header, capacity, epoch, tail, head: tail.wrapping_sub(capacity), waiting: false }
+    }
+
+    #[inline]
+    pub(crate) fn capacity(&self) -> u32 {
+        self.capacity
+    }
+
+    #[inline]
+    pub(crate) fn check_epoch(&mut self) -> Result<(), RingError> {
+        let epoch = self.header.load32::<EPOCH>();
+        if epoch == self.epoch { Ok(()) } else { Err(self.restart(epoch)) }
+    }
+
+    #[cold]
+    fn restart(&mut self, epoch: u32) -> RingError {
+        self.epoch = epoch;
+        self.tail = 0;
+        self.head = 0;
+        RingError::EpochChanged
+    }
+
+    /// Makes sure that `needed` slots from `tail` on are free. After that they may be written.
+    #[inline]
+    pub(crate) fn room(&mut self, needed: u32) -> Result<(), PushError> {
+        self.check_epoch()?;
+        if self.capacity - self.tail.wrapping_sub(self.head) < needed {
+            self.look(needed)?;
+        }
+        // A consumer that sees a word we write from here on sees the epoch that we have seen, too.
+        M::fence(Ordering::Release);
+        Ok(())
+    }
+
+    #[cold]
+    fn look(&mut self, needed: u32) -> Result<(), PushError> {
+        let used = self.used()?;
+        if self.capacity - used < needed { Err(PushError::Full) } else { Ok(()) }
+    }
+
+    /// Slots that are still in use, after a look at the consumer's index.
+    pub(crate) fn used(&mut self) -> Result<u32, RingError> {
+        if let Some(used) = self.claimed() {
+            return Ok(used);
+        }
+        // A consumer that knows a newer epoch than we do tells the truth.
+        self.check_epoch()?;
+        Err(RingError::Corrupt)
+    }
+
+    /// Slots that are in use by what the consumer wrote; `None` when that cannot be.
+    fn claimed(&mut self) -> Option<u32> {
+        let head = index_in(self.epoch, self.header.load64::<HEAD>());
+        let used = self.tail.wrapping_sub(head);
+        (used <= self.capacity).then(|| {
+            self.head = head;
+            used
+        })
+    }
+
+    #[inline]
+    pub(crate) fn publish(&mut self) {
+        self.header.store64::<TAIL>(IndexWord { epoch: self.epoch, index: self.tail }.pack());
+    }
+
+    #[inline]
+    pub(crate) fn consumer_waits(&self) -> bool {
+        M::fence(Ordering::SeqCst);
+        self.header.load32::<CONSUMER_WAITS>() != 0
+    }
+
+    pub(crate) fn prepare_wait(&mut self, needed: u32) -> bool {
+        self.header.store32::<PRODUCER_WAITS>(1);
+        self.waiting = true;
+        M::fence(Ordering::SeqCst);
+        let moved = self.header.load32::<EPOCH>() != self.epoch;
+        // A lying consumer counts as a full ring: whoever waits for it sleeps until it tells the truth and rings.
+        let full = !moved && self.claimed().is_none_or(|used| self.capacity - used < needed);
+        if !full {
+            self.cancel_wait();
+        }
+        full
+    }
+
+    #[inline]
+    pub(crate) fn cancel_wait(&mut self) {
+        if self.waiting {
+            self.waiting = false;
+            self.header.store32::<PRODUCER_WAITS>(0);
+        }
+    }
+}
+
+/// Private state of a consumer.
+pub(crate) struct ConsumerEnd<M: Memory> {
+    header: M::Header,
+    capacity: u32,
+    epoch: u32,
+    /// Slots taken in this epoch, whether released or not.
+    pub(crate) head: u32,
+    /// What the producer had filled when we last looked: `tail - head <= capacity` always.
+    tail: u32,
+    waiting: bool,
+}
+
+impl<M: Memory> ConsumerEnd<M> {
+    pub(crate) fn attach(header: M::Header, capacity: u32) -> Self {
+        let epoch = header.load32::<EPOCH>();
+        let head = index_in(epoch, header.load64::<HEAD>());
+        header.store32::<CONSUMER_WAITS>(0);
+        ConsumerEnd { header, capacity, epoch, head, tail: head, waiting: false }
+    }
+
+    #[inline]
+    pub(crate) fn capacity(&self) -> u32 {
+        self.capacity
+    }
+
+    #[inline]
+    pub(crate) fn check_epoch(&mut self) -> Result<(), RingError> {
+        let epoch = self.header.load32::<EPOCH>();
+        if epoch == self.epoch { Ok(()) } else { Err(self.restart(epoch)) }
+    }
+
+    #[cold]
+    fn restart(&mut self, epoch: u32) -> RingError {
+        self.epoch = epoch;
+        self.head = 0;
+        self.tail = 0;
+        RingError::EpochChanged
+    }
+
+    /// After slots were read: fails if a reset may have let the producer write them meanwhile.
+    #[inline]
+    pub(crate) fn confirm(&mut self) -> Result<(), RingError> {
+        M::fence(Ordering::Acquire);
+        self.check_epoch()
+    }
+
+    /// Filled slots from `head` on; looks at the producer's index only when there is none by the last look.
+    #[inline]
+    pub(crate) fn filled(&mut self) -> Result<u32, RingError> {
+        let filled = self.tail.wrapping_sub(self.head);
+        if filled != 0 { Ok(filled) } else { self.look() }
+    }
+
+    /// Filled slots from `head` on, after a look at the producer's index.
+    pub(crate) fn look(&mut self) -> Result<u32, RingError> {
+        self.check_epoch()?;
+        if let Some(filled) = self.claimed() {
+            return Ok(filled);
+        }
+        // A producer that knows a newer epoch than we do tells the truth.
+        self.check_epoch()?;
+        Err(RingError::Corrupt)
+    }
+
+    /// Filled slots by what the producer wrote; `None` when that cannot be.
+    #[inline]
+    fn claimed(&mut self) -> Option<u32> {
+        let tail = index_in(self.epoch, self.header.load64::<TAIL>());
+        let filled = tail.wrapping_sub(self.head);
+        (filled <= self.capacity).then(|| {
+            self.tail = tail;
+            filled
+        })
+    }
+
+    #[inline]
+    pub(crate) fn release(&mut self) {
+        self.header.store64::<HEAD>(IndexWord { epoch: self.epoch, index: self.head }.pack());
+    }
+
+    /// Drops everything up to what the producer claims to have written, whatever that is.
+    pub(crate) fn skip_all(&mut self) -> Result<(), RingError> {
+        self.check_epoch()?;
+        self.head = index_in(self.epoch, self.header.load64::<TAIL>());
+        self.tail = self.head;
+        self.release();
+        Ok(())
+    }
+
+    #[inline]
+    pub(crate) fn producer_waits(&self) -> bool {
+        M::fence(Ordering::SeqCst);
+        self.header.load32::<PRODUCER_WAITS>() != 0
+    }
+
+    pub(crate) fn prepare_wait(&mut self) -> bool {
+        self.header.store32::<CONSUMER_WAITS>(1);
+        self.waiting = true;
+        M::fence(Ordering::SeqCst);
+        let moved = self.header.load32::<EPOCH>() != self.epoch;
+        // A lying producer counts as an empty ring: its consumer sleeps until it tells the truth and rings.
+        let empty = !moved && self.claimed().is_none_or(|filled| filled == 0);
+        if !empty {
+            self.cancel_wait();
+        }
+        empty
+    }
+
+    #[inline]
+    pub(crate) fn cancel_wait(&mut self) {
+        if self.waiting {
+            self.waiting = false;
+            self.header.store32::<CONSUMER_WAITS>(0);
+        }
+    }
+}

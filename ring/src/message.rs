@@ -1,0 +1,203 @@
+//! Rings of messages.
+
+use crate::end::{ConsumerEnd, ProducerEnd, checked};
+use crate::error::{AttachError, PushError, RingError};
+use crate::mem::{ByteMemory, Memory, SlotArray, SlotWords};
+use abi::message::Message;
+use abi::ring::{HEADER_BYTES, SLOT_BYTES};
+
+/// Header and slots of a ring whose slots follow its header.
+pub(crate) fn split<M: ByteMemory>(ring: &M, count: u32) -> Result<(M, M), AttachError> {
+    let slot_bytes = usize::try_from(count).ok().and_then(|count| count.checked_mul(SLOT_BYTES));
+    let header = ring.sub(0, HEADER_BYTES).ok_or(AttachError::Memory)?;
+    let slots = slot_bytes.and_then(|bytes| ring.sub(HEADER_BYTES, bytes)).ok_or(AttachError::Memory)?;
+    Ok((header, slots))
+}
+
+/// The end that puts messages in.
+pub struct Producer<M: Memory> {
+    end: ProducerEnd<M>,
+    slots: M::Slots,
+}
+
+impl<M: Memory> Producer<M> {
+    /// Attaches to the ring whose header is at the start of `header` and whose `count` slots are at the start of `slots`.
+    pub fn attach(header: &M, slots: &M, count: u32) -> Result<Self, AttachError> {
+        let (header, slots) = checked(header, slots, count)?;
+        Ok(Producer { end: ProducerEnd::attach(header, count), slots })
+    }
+
+    /// Attaches to the ring at the start of `ring`, whose slots follow its header.
+    pub fn attach_contiguous(ring: &M, count: u32) -> Result<Self, AttachError>
+    where
+        M: ByteMemory,
+    {
+        let (header, slots) = split(ring, count)?;
+        Producer::attach(&header, &slots, count)
+    }
+
+    /// Puts one message in and shows it to the consumer.
+    #[inline]
+    pub fn push(&mut self, message: &Message) -> Result<(), PushError> {
+        self.stage(message)?;
+        self.publish();
+        Ok(())
+    }
+
+    /// Puts one message in that the consumer sees with the next [`Producer::publish`].
+    #[inline]
+    pub fn stage(&mut self, message: &Message) -> Result<(), PushError> {
+        let words: &SlotWords = zerocopy::transmute_ref!(message);
+        self.stage_words(words)
+    }
+
+    /// As [`Producer::stage`], with a slot of any content.
+    #[inline]
+    pub fn stage_words(&mut self, words: &SlotWords) -> Result<(), PushError> {
+        self.end.room(1)?;
+        self.slots.store(self.end.tail, words);
+        self.end.tail = self.end.tail.wrapping_add(1);
+        Ok(())
+    }
+
+    /// Shows everything that was staged to the consumer.
+    #[inline]
+    pub fn publish(&mut self) {
+        self.end.publish();
+    }
+
+    /// Slots of the ring.
+    pub fn capacity(&self) -> u32 {
+        self.end.capacity()
+    }
+
+    /// Messages that the consumer has not released yet, the staged ones included.
+    pub fn in_flight(&mut self) -> Result<u32, RingError> {
+        self.end.check_epoch()?;
+        self.end.used()
+    }
+
+    /// Reports a reset of the ring without doing anything else. For an end that has been woken and has nothing to push.
+    #[inline]
+    pub fn check_epoch(&mut self) -> Result<(), RingError> {
+        self.end.check_epoch()
+    }
+
+    /// After [`Producer::publish`]: whether the consumer sleeps, so that its doorbell must be rung.
+    #[inline]
+    #[must_use]
+    pub fn consumer_waits(&self) -> bool {
+        self.end.consumer_waits()
+    }
+
+    /// Announces that this end is about to sleep until there is space. True: still full, sleep. False: there is space (or the
+    /// ring was reset), go on; the announcement is withdrawn.
+    #[must_use]
+    pub fn prepare_wait(&mut self) -> bool {
+        self.end.prepare_wait(1)
+    }
+
+    /// Withdraws the announcement. To be called after waking up.
+    #[inline]
+    pub fn cancel_wait(&mut self) {
+        self.end.cancel_wait();
+    }
+}
+
+/// The end that takes messages out.
+pub struct Consumer<M: Memory> {
+    end: ConsumerEnd<M>,
+    slots: M::Slots,
+}
+
+impl<M: Memory> Consumer<M> {
+    /// Attaches to the ring whose header is at the start of `header` and whose `count` slots are at the start of `slots`.
+    pub fn attach(header: &M, slots: &M, count: u32) -> Result<Self, AttachError> {
+        let (header, slots) = checked(header, slots, count)?;
+        Ok(Consumer { end: ConsumerEnd::attach(header, count), slots })
+    }
+
+    /// Attaches to the ring at the start of `ring`, whose slots follow its header.
+    pub fn attach_contiguous(ring: &M, count: u32) -> Result<Self, AttachError>
+    where
+        M: ByteMemory,
+    {
+        let (header, slots) = split(ring, count)?;
+        Consumer::attach(&header, &slots, count)
+    }
+
+    /// Takes one message out and gives its slot back. `Ok(None)` when the ring is empty.
+    #[inline]
+    pub fn pop(&mut self) -> Result<Option<Message>, RingError> {
+        let message = self.take()?;
+        if message.is_some() {
+            self.release();
+        }
+        Ok(message)
+    }
+
+    /// Takes one message out; its slot goes back with the next [`Consumer::release`]. `Ok(None)` when the ring is empty.
+    #[inline]
+    pub fn take(&mut self) -> Result<Option<Message>, RingError> {
+        Ok(self.take_words()?.map(|words| zerocopy::transmute!(words)))
+    }
+
+    /// As [`Consumer::take`], for slots that hold something else than a message (the console).
+    #[inline]
+    pub fn take_words(&mut self) -> Result<Option<SlotWords>, RingError> {
+        if self.end.filled()? == 0 {
+            return Ok(None);
+        }
+        let words = self.slots.load(self.end.head);
+        self.end.confirm()?;
+        self.end.head = self.end.head.wrapping_add(1);
+        Ok(Some(words))
+    }
+
+    /// Gives the slots of everything that was taken back to the producer.
+    #[inline]
+    pub fn release(&mut self) {
+        self.end.release();
+    }
+
+    /// Slots of the ring.
+    pub fn capacity(&self) -> u32 {
+        self.end.capacity()
+    }
+
+    /// Messages that can be taken. A bound for a loop that is to end even while the producer goes on.
+    pub fn available(&mut self) -> Result<u32, RingError> {
+        self.end.look()
+    }
+
+    /// Drops everything up to what the producer claims to have written. The way on after [`RingError::Corrupt`].
+    pub fn skip_all(&mut self) -> Result<(), RingError> {
+        self.end.skip_all()
+    }
+
+    /// Reports a reset of the ring without doing anything else.
+    #[inline]
+    pub fn check_epoch(&mut self) -> Result<(), RingError> {
+        self.end.check_epoch()
+    }
+
+    /// After [`Consumer::release`]: whether the producer sleeps, so that its doorbell must be rung.
+    #[inline]
+    #[must_use]
+    pub fn producer_waits(&self) -> bool {
+        self.end.producer_waits()
+    }
+
+    /// Announces that this end is about to sleep until there is something to take. True: still empty, sleep. False: there is
+    /// something (or the ring was reset), go on; the announcement is withdrawn.
+    #[must_use]
+    pub fn prepare_wait(&mut self) -> bool {
+        self.end.prepare_wait()
+    }
+
+    /// Withdraws the announcement. To be called after waking up.
+    #[inline]
+    pub fn cancel_wait(&mut self) {
+        self.end.cancel_wait();
+    }
+}
