@@ -1,1 +1,28 @@
-#![no_std]
+//! What every deprivileged component links: entry and panic, system calls, the log, rings, and access to devices.
+//!
+//! Apart from `ring`, this is the only place where components have `unsafe`; policies above it forbid it.
+#![cfg_attr(not(test), no_std)]
+
+mod component;
+mod line;
+mod logger;
+mod mmio;
+mod rate_limit;
+mod rings;
+mod start;
+mod state;
+mod syscall;
+
+pub use crate::component::{Component, Dma, VmNic};
+pub use crate::mmio::Mmio;
+pub use crate::rate_limit::RateLimit;
+pub use crate::rings::{Inbox, Outbox};
+pub use crate::start::EXIT_PANIC;
+#[doc(hidden)]
+pub use crate::start::run;
+pub use crate::state::Once;
+pub use crate::syscall::{Error, exit, irq_ack, nop, notify, now, port_in, port_out, raise, wait};
+
+pub use abi;
+pub use log;
+pub use ring;

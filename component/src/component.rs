@@ -1,0 +1,196 @@
+//! What the core has given this component, from its information page.
+
+use crate::mmio::Mmio;
+use crate::rings::{Inbox, Outbox};
+use abi::component::{ComponentInfo, DeviceInfo, INFO_MAGIC, RingInfo, authority, layout};
+use abi::limits::PAGE_SIZE;
+use abi::nic::{MAX_SLOTS_TOTAL, RX_RING, RX_SLOTS, TX_RING, WINDOW_STRIDE, tx_slots_offset};
+use abi::ring::{MAX_SLOTS, ring_bytes};
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU64, Ordering};
+use ring::{Consumer, PacketConsumer, PacketProducer, Producer, SharedMemory};
+
+/// The component itself: its rings, devices and memory.
+#[derive(Debug)]
+pub struct Component {
+    info: &'static ComponentInfo,
+}
+
+impl Component {
+    /// Reads the information page.
+    ///
+    /// # Safety
+    ///
+    /// What `abi::component::layout` describes is mapped and stays so: the caller runs in a component.
+    ///
+    /// # Panics
+    ///
+    /// When the page has another magic or ABI version than this build.
+    pub(crate) unsafe fn new() -> Self {
+        let page = core::ptr::with_exposed_provenance::<ComponentInfo>(address(layout::INFO));
+        // SAFETY: the core maps the page read-only and fills it before it starts the component; every bit pattern is a value.
+        let info = unsafe { &*page };
+        assert!(
+            info.magic == INFO_MAGIC && info.abi_version == abi::ABI_VERSION,
+            "the core speaks ABI {} and this component {}: build both from one source",
+            info.abi_version,
+            abi::ABI_VERSION
+        );
+        Component { info }
+    }
+
+    /// The information page.
+    pub fn info(&self) -> &'static ComponentInfo {
+        self.info
+    }
+
+    /// The ring called `name`, which this component consumes.
+    ///
+    /// # Panics
+    ///
+    /// When the manifest gives it no such ring.
+    pub fn inbox(&self, name: &str) -> Inbox {
+        let (index, ring) = self.ring(name, false);
+        match Consumer::attach_contiguous(&ring_memory(index, ring.slots), ring.slots) {
+            Ok(ring) => Inbox { ring, doorbell: 1 << index },
+            Err(error) => panic!("ring {name}: {error}"),
+        }
+    }
+
+    /// The ring called `name`, which this component produces.
+    ///
+    /// # Panics
+    ///
+    /// When the manifest gives it no such ring.
+    pub fn outbox(&self, name: &str) -> Outbox {
+        let (index, ring) = self.ring(name, true);
+        match Producer::attach_contiguous(&ring_memory(index, ring.slots), ring.slots) {
+            Ok(ring) => Outbox { ring, doorbell: 1 << index },
+            Err(error) => panic!("ring {name}: {error}"),
+        }
+    }
+
+    fn ring(&self, name: &str, producer: bool) -> (usize, &'static RingInfo) {
+        let count = usize::try_from(self.info.ring_count).unwrap_or(usize::MAX);
+        let mut rings = self.info.rings.iter().take(count).enumerate();
+        match rings.find(|(_, ring)| ring.name.as_str() == name && (ring.producer != 0) == producer) {
+            Some(found) => found,
+            None => {
+                let (end, me) = (if producer { "produce" } else { "consume" }, self.info.name);
+                panic!("the manifest gives {me} no ring {name} to {end}: add it to system.toml")
+            }
+        }
+    }
+
+    /// The devices that this component drives.
+    pub fn devices(&self) -> &'static [DeviceInfo] {
+        let count = usize::try_from(self.info.device_count).unwrap_or(usize::MAX);
+        &self.info.devices[..count.min(self.info.devices.len())]
+    }
+
+    /// The registers of device `index`.
+    pub fn mmio(&self, index: usize) -> Option<Mmio> {
+        let device = self.devices().get(index)?;
+        let base = layout::MMIO + u64::try_from(index).ok()? * layout::MMIO_STRIDE;
+        let base = NonNull::new(core::ptr::with_exposed_provenance_mut(address(base)))?;
+        let bytes = usize::try_from(device.mmio_bytes.min(layout::MMIO_STRIDE)).ok()?;
+        // SAFETY: the core maps `mmio_bytes` of the device's registers there, page-aligned, for the component's lifetime.
+        Some(unsafe { Mmio::new(base, bytes) })
+    }
+
+    /// The memory that devices can reach, and its physical address; `None` when the manifest gives none.
+    pub fn dma(&self) -> Option<Dma> {
+        let bytes = usize::try_from(self.info.dma_bytes).ok().filter(|&bytes| bytes > 0)?;
+        let base = core::ptr::with_exposed_provenance_mut(address(layout::DMA));
+        // SAFETY: the core maps that much writable memory there for the component's lifetime; this is the only way to it,
+        // so no Rust reference points into it.
+        let memory = unsafe { SharedMemory::new(base, bytes) };
+        Some(Dma { memory, physical: self.info.dma_physical })
+    }
+
+    /// The NIC of the VM in slot `index` with these rings, while that VM is attached ([`abi::net::NetEvent`]). After the
+    /// component has answered that it is detached, touching the NIC is a fault, or reaches the slot's next VM.
+    ///
+    /// `None` without the authority for the VM window, for a slot that the machine does not have, and for rings that do
+    /// not fit.
+    pub fn vm_nic(&self, index: u16, rx_slots: u32, tx_slots: u32) -> Option<VmNic> {
+        let total = rx_slots.checked_add(tx_slots)?;
+        let allowed = self.info.authority & authority::VM_WINDOW != 0 && u32::from(index) < self.info.vm_slots;
+        if !allowed || total > MAX_SLOTS_TOTAL {
+            return None;
+        }
+        let base = address(layout::VM_WINDOW) + usize::from(index) * address(WINDOW_STRIDE);
+        // SAFETY: the core maps the pages of attached VMs there and nothing else, and never unmaps them under a component
+        // that still holds them. There is no other way to them, so no Rust reference points into them.
+        let window = unsafe { SharedMemory::new(core::ptr::with_exposed_provenance_mut(base), address(WINDOW_STRIDE)) };
+        let slots = |offset: u64, count: u32| {
+            let slot_bytes = usize::try_from(count).ok()? * abi::ring::SLOT_BYTES;
+            window.sub(address(offset), slot_bytes)
+        };
+        let header = |offset| window.sub(address(offset), abi::ring::HEADER_BYTES);
+        let rx = PacketProducer::attach(&header(RX_RING)?, &slots(RX_SLOTS, rx_slots)?, rx_slots).ok()?;
+        let tx_slots_at = tx_slots_offset(rx_slots);
+        let tx = PacketConsumer::attach(&header(TX_RING)?, &slots(tx_slots_at, tx_slots)?, tx_slots).ok()?;
+        Some(VmNic { page: window.sub(0, address(PAGE_SIZE))?, rx, tx })
+    }
+
+    /// Takes word `index` of the kick bitmap: bit `i` is set when VM slot `64 * index + i` has kicked its NIC since the
+    /// last time. 0 beyond the machine's VM slots and without the authority for the VM window.
+    #[inline]
+    pub fn take_kicks(&self, index: usize) -> u64 {
+        let words = usize::try_from(self.info.vm_slots.div_ceil(64)).unwrap_or(0);
+        if index >= words || self.info.authority & authority::VM_WINDOW == 0 {
+            return 0;
+        }
+        let word = core::ptr::with_exposed_provenance_mut::<u64>(address(layout::KICKS) + 8 * index);
+        // SAFETY: a component with this authority has the bitmap of all VM slots mapped there, shared with the core, which
+        // accesses it atomically, too.
+        let word = unsafe { AtomicU64::from_ptr(word) };
+        // A plain look first: most words are empty, and an exchange locks the line.
+        if word.load(Ordering::Relaxed) == 0 { 0 } else { word.swap(0, Ordering::AcqRel) }
+    }
+}
+
+/// Memory for devices, physically contiguous.
+#[derive(Clone, Copy, Debug)]
+pub struct Dma {
+    /// The memory.
+    pub memory: SharedMemory,
+    /// The address of its first byte as devices see it.
+    pub physical: u64,
+}
+
+/// A VM's NIC as its server sees it.
+pub struct VmNic {
+    /// The NIC page ([`abi::nic::NicPage`]), the ring headers included.
+    pub page: SharedMemory,
+    /// Frames to the VM.
+    pub rx: PacketProducer<SharedMemory>,
+    /// Frames from the VM.
+    pub tx: PacketConsumer<SharedMemory>,
+}
+
+/// The memory of ring `index` with `slots` slots.
+fn ring_memory(index: usize, slots: u32) -> SharedMemory {
+    let base = address(layout::RINGS) + index * address(layout::RING_STRIDE);
+    // A number of slots beyond the limit is refused when the ring is attached to.
+    let bytes = address(ring_bytes(slots.min(MAX_SLOTS)));
+    // SAFETY: the core maps header and slots of each ring of the information page there for the component's lifetime, and
+    // there is no other way to them, so no Rust reference points into them.
+    unsafe { SharedMemory::new(core::ptr::with_exposed_provenance_mut(base), bytes) }
+}
+
+/// An address of the layout as a `usize`.
+#[inline]
+pub(crate) const fn address(address: u64) -> usize {
+    // The bare machine has 64-bit addresses; so have the hosts that compile this.
+    #[allow(clippy::cast_possible_truncation)]
+    {
+        address as usize
+    }
+}
+
+const _: () = {
+    assert!(usize::BITS == 64);
+    assert!(ring_bytes(MAX_SLOTS) <= layout::RING_STRIDE);
+};

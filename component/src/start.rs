@@ -1,0 +1,75 @@
+//! From the core's jump to the component's `main`, and what a panic does.
+
+use crate::Component;
+
+/// Code with which a component exits that panicked.
+pub const EXIT_PANIC: u64 = 101;
+
+/// Makes `fn main(component: Component) -> !` the entry of a component and gives the image its note.
+///
+/// ```ignore
+/// #![no_std]
+/// #![no_main]
+/// #![deny(unsafe_code)]
+///
+/// component::main!(main);
+///
+/// fn main(component: component::Component) -> ! {
+///     loop {
+///         component::wait(0, u64::MAX, 0);
+///     }
+/// }
+/// ```
+#[macro_export]
+macro_rules! main {
+    ($main:path) => {
+        // The linker finds entry and note by symbol and section, which Rust calls unsafe attributes.
+        #[allow(unsafe_code)]
+        const _: () = {
+            #[used]
+            // SAFETY: the section holds notes only, and this is a whole one.
+            #[unsafe(link_section = ".note.foraker")]
+            static NOTE: $crate::abi::note::Note = $crate::abi::note::Note::new($crate::abi::note::KIND_COMPONENT);
+
+            // SAFETY: nothing else in a component is called `_start`.
+            #[unsafe(no_mangle)]
+            #[unsafe(naked)]
+            extern "C" fn _start() -> ! {
+                // The core starts here with RSP at the top of the stack, 16-byte aligned: the call makes it what the
+                // calling convention expects. A zero frame pointer ends back-traces.
+        ::core::arch::naked_asm!("xor ebp, ebp", "call {}", "ud2", sym enter)
+            }
+
+            extern "C" fn enter() -> ! {
+                // SAFETY: the core has just started this component, with its information page mapped.
+                unsafe { $crate::run($main) }
+            }
+        };
+    };
+}
+
+/// Called by [`main!`] and nobody else.
+///
+/// # Safety
+///
+/// The caller is a component's entry: what `abi::component::layout` describes is mapped.
+#[doc(hidden)]
+pub unsafe fn run(main: fn(Component) -> !) -> ! {
+    crate::logger::install(log::LevelFilter::Debug);
+    // SAFETY: passed on to the caller.
+    main(unsafe { Component::new() })
+}
+
+#[cfg(target_os = "none")]
+#[panic_handler]
+fn panic(panic: &core::panic::PanicInfo<'_>) -> ! {
+    use core::fmt::Write;
+    let mut line = crate::line::Line::new();
+    // `Line` cuts and never fails; a `Display` that does fail leaves what it has written.
+    let _ = match panic.location() {
+        Some(at) => write!(line, "panicked at {}:{}: {}", at.file(), at.line(), panic.message()),
+        None => write!(line, "panicked: {}", panic.message()),
+    };
+    crate::syscall::log(log::Level::Error, line.as_bytes());
+    crate::syscall::exit(EXIT_PANIC)
+}
