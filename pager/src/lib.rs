@@ -1,1 +1,7 @@
-#![no_std]
+//! Which page a VM gets when it touches one: policies as pure code over the messages of [`abi::pager`].
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+pub mod images;
+pub mod policy;
+pub mod vms;

@@ -1,0 +1,54 @@
+//! The pager with the policy `demand`.
+#![no_std]
+#![no_main]
+#![deny(unsafe_code)]
+
+use component::abi::message::{BadMessage, Message};
+use component::abi::pager::PagerEvent;
+use component::{Component, Inbox, Once, Outbox, RateLimit, now, wait};
+use pager::policy::demand::{DEFAULT_CLUSTER, Demand};
+use pager::policy::{Oddity, Policy as _};
+
+component::main!(main);
+
+type Policy = Demand<DEFAULT_CLUSTER>;
+
+static POLICY: Once<Policy> = Once::new(Policy::new());
+
+fn main(component: Component) -> ! {
+    let policy = POLICY.take().expect("taken once");
+    let mut events = component.inbox("core-pager");
+    let mut commands = component.outbox("pager-core");
+    // Ten lines at once, then one a second.
+    let mut limit = RateLimit::new(10, component.info().tsc_hz);
+    log::info!("policy=demand cluster={DEFAULT_CLUSTER} incarnation={}", component.info().incarnation);
+    loop {
+        let empty = serve(policy, &mut events, &mut commands, &mut limit);
+        wait(events.doorbell, if empty { u64::MAX } else { 0 }, 0);
+    }
+}
+
+/// Answers what has come in. The core carries the answers out at the next wait.
+fn serve(policy: &mut Policy, events: &mut Inbox, commands: &mut Outbox, limit: &mut RateLimit) -> bool {
+    events.drain(|message| {
+        let mut sent = true;
+        let result = PagerEvent::try_from(message)
+            .map(|event| policy.handle(event, &mut |command| sent &= commands.stage(&Message::from(command))));
+        commands.publish();
+        if !sent || !matches!(result, Ok(Ok(()))) {
+            complain(result, sent, limit);
+        }
+    })
+}
+
+#[cold]
+#[inline(never)]
+fn complain(result: Result<Result<(), Oddity>, BadMessage>, sent: bool, limit: &mut RateLimit) {
+    let Some(suppressed) = limit.pass(now()) else { return };
+    match result {
+        Err(bad) => log::warn!("dropped a {bad}; {suppressed} such lines suppressed"),
+        Ok(Err(oddity)) => log::warn!("dropped an event: {oddity}; {suppressed} such lines suppressed"),
+        Ok(Ok(())) if !sent => log::error!("pager-core takes no commands; {suppressed} such lines suppressed"),
+        Ok(Ok(())) => {}
+    }
+}

@@ -1,0 +1,100 @@
+//! Demand paging without eviction: a page comes when it is touched, as the cheapest kind of page that will do.
+//!
+//! Reads and fetches of what the image holds share the golden frame, whatever may be written later: a frame of its own
+//! costs a VM memory for as long as it lives, a second fault only time. Pages of code and constants come in clusters,
+//! since neither costs a frame and most of the neighbours are touched next. Zeros come one page at a time, because
+//! each costs a frame.
+
+use super::{Oddity, Policy};
+use crate::images::{Images, Segment};
+use crate::vms::Vms;
+use abi::pager::{Access, PagerCommand, PagerEvent};
+use abi::vm::VmId;
+
+/// Pages of a read-only segment that one fault maps, unless another number is chosen.
+pub const DEFAULT_CLUSTER: u32 = 8;
+
+/// The policy `demand`. Faults in read-only segments map aligned clusters of up to `CLUSTER` pages, a power of two.
+#[derive(Debug)]
+pub struct Demand<const CLUSTER: u32> {
+    images: Images,
+    vms: Vms,
+}
+
+impl<const CLUSTER: u32> Demand<CLUSTER> {
+    /// Knows nothing yet. All zeros, so that the tables take no room in the image.
+    pub const fn new() -> Self {
+        const { assert!(CLUSTER.is_power_of_two(), "a cluster is a power of two of pages") };
+        Demand { images: Images::new(), vms: Vms::new() }
+    }
+
+    #[inline]
+    fn fault(
+        &self,
+        vm: VmId,
+        page: u32,
+        access: Access,
+        present: bool,
+        send: &mut impl FnMut(PagerCommand),
+    ) -> Result<(), Oddity> {
+        let Some(known) = self.vms.get(vm) else { return Err(Oddity::UnknownVm(vm)) };
+        if page >= known.pages {
+            send(PagerCommand::Refuse { vm, page });
+            return Err(Oddity::BadPage(vm, page));
+        }
+        match (self.images.file_segment(known.image, page), access) {
+            (Some(_), Access::Write) => send(PagerCommand::CopyImage { vm, page }),
+            // There, and what is there may be read and executed and, but for golden frames, written: the fault is an old
+            // one, and the VM only has to try again.
+            _ if present => {}
+            (Some(segment), Access::Read | Access::Execute) => {
+                let (page, count) =
+                    if segment.writable() { (page, 1) } else { segment.cluster(page, CLUSTER, known.pages) };
+                send(PagerCommand::MapImage { vm, page, count });
+            }
+            (None, _) => send(PagerCommand::MapZero { vm, page, count: 1 }),
+        }
+        send(PagerCommand::Resume { vm });
+        Ok(())
+    }
+}
+
+impl<const CLUSTER: u32> Default for Demand<CLUSTER> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<const CLUSTER: u32> Policy for Demand<CLUSTER> {
+    #[inline]
+    fn handle(&mut self, event: PagerEvent, send: &mut impl FnMut(PagerCommand)) -> Result<(), Oddity> {
+        match event {
+            PagerEvent::Fault { vm, page, access, present } => self.fault(vm, page, access, present, send),
+            PagerEvent::Hello { .. } => {
+                self.images.clear();
+                self.vms.clear();
+                Ok(())
+            }
+            PagerEvent::Segment { image, first_page, pages, file_pages, writable } => {
+                let segment = Segment::new(first_page, pages, file_pages, writable).ok_or(Oddity::BadSegment(image))?;
+                self.images.add(image, segment)
+            }
+            PagerEvent::VmStarted { vm, image, pages } => self.vms.start(vm, image, pages),
+            PagerEvent::VmEnded { vm } => {
+                self.vms.end(vm);
+                Ok(())
+            }
+            PagerEvent::OutOfFrames { vm, page, .. } => {
+                // Nothing is ever taken from another VM: the one that asks for more than there is has to go.
+                if self.vms.get(vm).is_some() {
+                    send(PagerCommand::Refuse { vm, page });
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "demand_tests.rs"]
+mod tests;

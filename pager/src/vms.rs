@@ -1,0 +1,106 @@
+//! The VMs that are alive, by slot.
+
+use crate::policy::Oddity;
+use abi::limits::{MAX_IMAGES, MAX_VMS, PAGE_SIZE, VM_MEMORY_MAX};
+use abi::vm::VmId;
+
+/// What the pager knows of one VM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vm {
+    /// Pages of memory; 0 when nobody lives in the slot.
+    pub pages: u32,
+    incarnation: u16,
+    /// Its image, below [`MAX_IMAGES`].
+    pub image: u8,
+}
+
+const _: () = assert!(MAX_IMAGES <= 256 && core::mem::size_of::<Vm>() == 8);
+
+/// Pages that a VM has at most.
+const PAGES_MAX: u64 = VM_MEMORY_MAX / PAGE_SIZE;
+
+/// The table of VMs, indexed by slot: eight bytes for each.
+#[derive(Debug)]
+pub struct Vms([Vm; MAX_VMS]);
+
+impl Vms {
+    /// No VMs. All zeros, so that the table takes no room in the image.
+    pub const fn new() -> Self {
+        Vms([Vm { pages: 0, incarnation: 0, image: 0 }; MAX_VMS])
+    }
+
+    /// Forgets all VMs.
+    pub fn clear(&mut self) {
+        self.0.fill(Vm { pages: 0, incarnation: 0, image: 0 });
+    }
+
+    /// `vm` lives, in the place of whoever lived in its slot.
+    ///
+    /// # Errors
+    ///
+    /// [`Oddity::BadVm`] for a slot, an image or a size beyond the limits.
+    pub fn start(&mut self, vm: VmId, image: u16, pages: u32) -> Result<(), Oddity> {
+        let bad = Oddity::BadVm(vm);
+        let slot = self.0.get_mut(usize::from(vm.index)).ok_or(bad)?;
+        let image = u8::try_from(image).ok().filter(|&image| usize::from(image) < MAX_IMAGES).ok_or(bad)?;
+        if u64::from(pages) > PAGES_MAX {
+            return Err(bad);
+        }
+        *slot = Vm { pages, incarnation: vm.incarnation, image };
+        Ok(())
+    }
+
+    /// `vm` is gone. Nothing happens when it was not there.
+    pub fn end(&mut self, vm: VmId) {
+        if let Some(slot) = self.0.get_mut(usize::from(vm.index))
+            && slot.incarnation == vm.incarnation
+        {
+            slot.pages = 0;
+        }
+    }
+
+    /// `vm`, when it is alive.
+    #[inline]
+    pub fn get(&self, vm: VmId) -> Option<&Vm> {
+        self.0.get(usize::from(vm.index)).filter(|slot| slot.incarnation == vm.incarnation && slot.pages != 0)
+    }
+}
+
+impl Default for Vms {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VM: VmId = VmId { index: 7, incarnation: 2 };
+
+    #[test]
+    fn a_late_message_does_not_reach_the_successor() {
+        let mut vms = Vms::new();
+        vms.start(VM, 1, 256).expect("good");
+        assert_eq!(vms.get(VM).map(|vm| (vm.pages, vm.image)), Some((256, 1)));
+        let successor = VmId { incarnation: 3, ..VM };
+        vms.start(successor, 2, 512).expect("good");
+        vms.end(VM);
+        assert!(vms.get(VM).is_none());
+        assert!(vms.get(successor).is_some());
+        vms.end(successor);
+        assert!(vms.get(successor).is_none());
+    }
+
+    #[test]
+    fn beyond_the_limits() {
+        let mut vms = Vms::new();
+        let far = VmId { index: 16_384, incarnation: 1 };
+        assert_eq!(vms.start(far, 0, 1), Err(Oddity::BadVm(far)));
+        assert_eq!(vms.start(VM, 16, 1), Err(Oddity::BadVm(VM)));
+        assert_eq!(vms.start(VM, 0x100, 1), Err(Oddity::BadVm(VM)));
+        assert_eq!(vms.start(VM, 0, 262_145), Err(Oddity::BadVm(VM)));
+        assert!(vms.get(far).is_none() && vms.get(VM).is_none());
+        vms.end(far);
+    }
+}
