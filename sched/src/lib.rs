@@ -1,1 +1,12 @@
-#![no_std]
+//! Who runs: the gatekeeper admits VMs, a policy orders the admitted ones, the scheduler publishes that as the plan.
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+pub mod gatekeeper;
+mod oddity;
+pub mod policy;
+pub mod queue;
+mod scheduler;
+
+pub use oddity::Oddity;
+pub use scheduler::{PLAN_DEPTH, Scheduler};

@@ -1,0 +1,173 @@
+//! Admission: first come, first served, while enough frames are free. Nobody overtakes, so nobody waits for ever.
+//!
+//! The core's events tell how many frames are free, as of the moment when they were written. A VM that was admitted since
+//! has not taken its frames yet by then; its first `Ready` is the sign that it has. So the frames of VMs between
+//! admission and that sign count as taken, too.
+
+use crate::Oddity;
+use crate::queue::{Links, List};
+use abi::limits::MAX_VMS;
+use abi::vm::VmId;
+
+/// One part in this many of the frames is kept free for the admitted VMs to grow into.
+const RESERVE_PART: u64 = 64;
+
+/// Where a slot is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Nothing to do with admission.
+    Elsewhere,
+    /// In the queue.
+    Waiting,
+    /// Admitted, but the core has not said so yet.
+    Admitted,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    frames: u32,
+    incarnation: u16,
+    state: State,
+}
+
+/// The queue of VMs that wait for admission.
+#[derive(Debug)]
+pub struct Gatekeeper {
+    slots: [Slot; MAX_VMS],
+    links: Links,
+    waiting: List,
+    /// Frames for VMs on this machine.
+    capacity: u64,
+    /// Free frames by the newest event.
+    free: u64,
+    /// Frames of VMs that are [`State::Admitted`].
+    promised: u64,
+    /// The core has sent a VM back: wait until frames are given back, rather than try again at once.
+    held: bool,
+}
+
+impl Gatekeeper {
+    /// An empty queue on a machine without frames. All zeros, so that the tables take no room in the image.
+    pub const fn new() -> Self {
+        Gatekeeper {
+            slots: [Slot { frames: 0, incarnation: 0, state: State::Elsewhere }; MAX_VMS],
+            links: Links::new(),
+            waiting: List::new(),
+            capacity: 0,
+            free: 0,
+            promised: 0,
+            held: false,
+        }
+    }
+
+    /// Sets how many frames VMs can have on this machine.
+    pub fn set_capacity(&mut self, frames: u64) {
+        self.capacity = frames;
+    }
+
+    /// Forgets all VMs; `free` frames are free.
+    pub fn reset(&mut self, free: u64) {
+        self.slots.fill(Slot { frames: 0, incarnation: 0, state: State::Elsewhere });
+        self.waiting = List::new();
+        self.free = free;
+        self.promised = 0;
+        self.held = false;
+    }
+
+    /// How many VMs wait.
+    pub fn waiting(&self) -> u16 {
+        self.waiting.len()
+    }
+
+    /// `vm` wants to be admitted and needs `frames`; `free` are free. One that was admitted and comes again (the core could
+    /// not do it) keeps its place as the first.
+    ///
+    /// # Errors
+    ///
+    /// [`Oddity::BadVm`] beyond the limits; [`Oddity::TooBig`] when it can never be admitted.
+    pub fn arrived(&mut self, vm: VmId, frames: u64, free: u64) -> Result<(), Oddity> {
+        let known = *self.slots.get(usize::from(vm.index)).ok_or(Oddity::BadVm(vm))?;
+        self.free = free;
+        let same = known.incarnation == vm.incarnation;
+        let too_big = Oddity::TooBig { vm, frames, capacity: self.capacity };
+        let needed = u32::try_from(frames).ok().filter(|_| frames <= self.capacity);
+        if same && known.state == State::Waiting && needed.is_some() {
+            // Its place stays.
+        } else {
+            self.forget(vm.index);
+            if needed.is_none() {
+                return Err(too_big);
+            }
+            if same && known.state == State::Admitted {
+                self.held = true;
+                self.waiting.push_front(&mut self.links, vm.index);
+            } else {
+                self.waiting.push_back(&mut self.links, vm.index);
+            }
+        }
+        let frames = needed.ok_or(too_big)?;
+        self.slots[usize::from(vm.index)] = Slot { frames, incarnation: vm.incarnation, state: State::Waiting };
+        Ok(())
+    }
+
+    /// `vm` can run: if it was being admitted, it has its frames now.
+    #[inline]
+    pub fn ready(&mut self, vm: VmId) {
+        let Some(slot) = self.slots.get(usize::from(vm.index)) else { return };
+        if slot.state == State::Elsewhere || slot.incarnation != vm.incarnation {
+            return;
+        }
+        if slot.state == State::Admitted {
+            self.free = self.free.saturating_sub(slot.frames.into());
+        }
+        self.forget(vm.index);
+    }
+
+    /// `vm` is gone, and `free` frames are free.
+    pub fn ended(&mut self, vm: VmId, free: u64) {
+        self.free = free;
+        self.held = false;
+        if self.slots.get(usize::from(vm.index)).is_some_and(|slot| slot.incarnation == vm.incarnation) {
+            self.forget(vm.index);
+        }
+    }
+
+    /// The next VM to admit, if there are frames for it. It counts as admitted from now on.
+    #[inline]
+    pub fn admit(&mut self) -> Option<VmId> {
+        let index = self.waiting.first()?;
+        let slot = &mut self.slots[usize::from(index)];
+        let frames = u64::from(slot.frames);
+        let reserve = self.capacity / RESERVE_PART;
+        // A VM so big that it could never leave the reserve untouched may use it.
+        let needed = if frames + reserve > self.capacity { frames } else { frames + reserve };
+        if self.held || needed > self.free.saturating_sub(self.promised) {
+            return None;
+        }
+        slot.state = State::Admitted;
+        self.promised += frames;
+        let vm = VmId { index, incarnation: slot.incarnation };
+        self.waiting.remove(&mut self.links, index);
+        Some(vm)
+    }
+
+    /// Takes a slot out of whatever it is in.
+    fn forget(&mut self, index: u16) {
+        let slot = &mut self.slots[usize::from(index)];
+        match core::mem::replace(&mut slot.state, State::Elsewhere) {
+            State::Elsewhere => {}
+            State::Waiting => self.waiting.remove(&mut self.links, index),
+            State::Admitted => self.promised -= u64::from(slot.frames),
+        }
+    }
+}
+
+impl Default for Gatekeeper {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+#[path = "gatekeeper_tests.rs"]
+mod tests;

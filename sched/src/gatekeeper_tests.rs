@@ -1,0 +1,203 @@
+//! Order of admission, accounting of frames, and senseless events.
+
+use super::*;
+use proptest::prelude::*;
+use std::collections::{BTreeMap, VecDeque};
+
+fn vm(index: u16) -> VmId {
+    VmId { index, incarnation: 1 }
+}
+
+fn gatekeeper(capacity: u64) -> Box<Gatekeeper> {
+    let mut gatekeeper = Box::new(Gatekeeper::new());
+    gatekeeper.set_capacity(capacity);
+    gatekeeper.reset(capacity);
+    gatekeeper
+}
+
+fn admitted(gatekeeper: &mut Gatekeeper) -> Vec<u16> {
+    core::iter::from_fn(|| gatekeeper.admit()).map(|vm| vm.index).collect()
+}
+
+#[test]
+fn first_come_first_served_without_overtaking() {
+    // Reserve: 10 of 640.
+    let mut gate = gatekeeper(640);
+    gate.arrived(vm(5), 300, 640).expect("good");
+    gate.arrived(vm(4), 400, 640).expect("good");
+    gate.arrived(vm(3), 10, 640).expect("good");
+    // VM 3 would fit, but VM 4 was there before.
+    assert_eq!(admitted(&mut gate), [5]);
+    gate.ready(vm(5));
+    assert_eq!(admitted(&mut gate), []);
+    gate.ended(vm(5), 640);
+    assert_eq!(admitted(&mut gate), [4, 3]);
+    assert_eq!(gate.waiting(), 0);
+}
+
+#[test]
+fn frames_on_the_way_count_as_taken() {
+    let mut gate = gatekeeper(640);
+    gate.arrived(vm(0), 300, 640).expect("good");
+    assert_eq!(admitted(&mut gate), [0]);
+    // Written before the core admitted VM 0.
+    gate.arrived(vm(1), 400, 640).expect("good");
+    assert_eq!(admitted(&mut gate), []);
+    // Now it has: 340 are free.
+    gate.ready(vm(0));
+    assert_eq!(admitted(&mut gate), []);
+    gate.arrived(vm(2), 10, 340).expect("good");
+    assert_eq!(admitted(&mut gate), []);
+    gate.ended(vm(1), 340);
+    assert_eq!(admitted(&mut gate), [2]);
+}
+
+#[test]
+fn the_reserve_is_kept_but_for_vms_that_need_it() {
+    let mut gate = gatekeeper(640);
+    gate.arrived(vm(0), 630, 640).expect("good");
+    assert_eq!(admitted(&mut gate), [0]);
+    let mut gate = gatekeeper(640);
+    gate.arrived(vm(0), 635, 640).expect("good");
+    assert_eq!(admitted(&mut gate), [0]);
+    let mut gate = gatekeeper(640);
+    gate.arrived(vm(0), 591, 600).expect("good");
+    assert_eq!(admitted(&mut gate), []);
+}
+
+#[test]
+fn what_can_never_be_admitted_keeps_nobody_waiting() {
+    let mut gate = gatekeeper(640);
+    let too_big = |vm, frames| Oddity::TooBig { vm, frames, capacity: 640 };
+    assert_eq!(gate.arrived(vm(0), 641, 640), Err(too_big(vm(0), 641)));
+    assert_eq!(gate.arrived(vm(1), u64::MAX, 640), Err(too_big(vm(1), u64::MAX)));
+    gate.arrived(vm(2), 5, 640).expect("good");
+    assert_eq!(admitted(&mut gate), [2]);
+}
+
+#[test]
+fn a_vm_that_the_core_sends_back_is_first_again_and_waits_for_frames() {
+    let mut gate = gatekeeper(640);
+    gate.arrived(vm(0), 100, 640).expect("good");
+    assert_eq!(admitted(&mut gate), [0]);
+    gate.arrived(vm(1), 100, 640).expect("good");
+    gate.arrived(vm(0), 100, 640).expect("good");
+    assert_eq!(admitted(&mut gate), [1; 0]);
+    gate.ended(vm(7), 640);
+    assert_eq!(admitted(&mut gate), [0, 1]);
+}
+
+#[test]
+fn one_that_ends_while_it_waits_or_is_admitted_leaves_no_trace() {
+    let mut gate = gatekeeper(640);
+    gate.arrived(vm(0), 600, 640).expect("good");
+    gate.arrived(vm(1), 600, 640).expect("good");
+    assert_eq!(admitted(&mut gate), [0]);
+    gate.ended(vm(1), 640);
+    assert_eq!(gate.waiting(), 0);
+    gate.ended(vm(0), 640);
+    gate.arrived(vm(2), 600, 640).expect("good");
+    assert_eq!(admitted(&mut gate), [2]);
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Reset(u64),
+    Arrived(VmId, u64, u64),
+    Ready(VmId),
+    Ended(VmId, u64),
+    Admit,
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    let vm = || {
+        prop_oneof![
+            9 => (0_u16..8, 1_u16..3).prop_map(|(index, incarnation)| VmId { index, incarnation }),
+            1 => (any::<u16>(), any::<u16>()).prop_map(|(index, incarnation)| VmId { index, incarnation }),
+        ]
+    };
+    let frames = || prop_oneof![0_u64..1000, any::<u64>()];
+    prop_oneof![
+        1 => frames().prop_map(Step::Reset),
+        6 => (vm(), frames(), frames()).prop_map(|(vm, frames, free)| Step::Arrived(vm, frames, free)),
+        3 => vm().prop_map(Step::Ready),
+        3 => (vm(), frames()).prop_map(|(vm, free)| Step::Ended(vm, free)),
+        6 => Just(Step::Admit),
+    ]
+}
+
+proptest! {
+    /// No sequence of events makes it panic or lose count.
+    #[test]
+    fn senseless_events(steps in prop::collection::vec(any_step(), 0..200)) {
+        let mut gate = gatekeeper(700);
+        for step in steps {
+            match step {
+                Step::Reset(free) => gate.reset(free),
+                Step::Arrived(vm, frames, free) => {
+                    let fits = usize::from(vm.index) < MAX_VMS && frames <= 700;
+                    prop_assert_eq!(gate.arrived(vm, frames, free).is_ok(), fits);
+                }
+                Step::Ready(vm) => gate.ready(vm),
+                Step::Ended(vm, free) => gate.ended(vm, free),
+                Step::Admit => drop(gate.admit()),
+            }
+        }
+        let promised = |slot: &&Slot| slot.state == State::Admitted;
+        let sum: u64 = gate.slots.iter().filter(promised).map(|slot| u64::from(slot.frames)).sum();
+        prop_assert_eq!(sum, gate.promised);
+        let waiting = gate.slots.iter().filter(|slot| slot.state == State::Waiting).count();
+        prop_assert_eq!(usize::from(gate.waiting()), waiting);
+    }
+
+    /// Against a core that takes and gives back frames some events later: never more promised than there is, everybody is
+    /// admitted in the order of arrival, and in the end everybody was.
+    #[test]
+    fn against_a_core(vms in prop::collection::vec((1_u64..400, 0_usize..4), 1..40)) {
+        const CAPACITY: u64 = 640;
+        let mut gate = gatekeeper(CAPACITY);
+        let mut free = CAPACITY;
+        let mut living: VecDeque<(VmId, u64)> = VecDeque::new();
+        let mut commands: VecDeque<VmId> = VecDeque::new();
+        let mut sizes: BTreeMap<u16, u64> = BTreeMap::new();
+        let mut order = Vec::new();
+        for (number, (frames, delay)) in vms.iter().copied().enumerate() {
+            let vm = vm(u16::try_from(number).expect("small"));
+            sizes.insert(vm.index, frames);
+            gate.arrived(vm, frames, free).expect("fits");
+            for _ in 0..delay {
+                while let Some(vm) = gate.admit() {
+                    order.push(vm.index);
+                    commands.push_back(vm);
+                }
+                // The core carries out one command at a time.
+                if let Some(vm) = commands.pop_front() {
+                    prop_assert!(sizes[&vm.index] <= free, "the core cannot do it");
+                    free -= sizes[&vm.index];
+                    living.push_back((vm, sizes[&vm.index]));
+                    gate.ready(vm);
+                } else if let Some((vm, frames)) = living.pop_front() {
+                    free += frames;
+                    gate.ended(vm, free);
+                }
+            }
+        }
+        while gate.waiting() > 0 || !commands.is_empty() || !living.is_empty() {
+            while let Some(vm) = gate.admit() {
+                order.push(vm.index);
+                commands.push_back(vm);
+            }
+            if let Some(vm) = commands.pop_front() {
+                prop_assert!(sizes[&vm.index] <= free, "the core cannot do it");
+                free -= sizes[&vm.index];
+                living.push_back((vm, sizes[&vm.index]));
+                gate.ready(vm);
+            } else {
+                let Some((vm, frames)) = living.pop_front() else { panic!("somebody waits though all is free") };
+                free += frames;
+                gate.ended(vm, free);
+            }
+        }
+        prop_assert_eq!(order, (0..u16::try_from(vms.len()).expect("small")).collect::<Vec<_>>());
+    }
+}

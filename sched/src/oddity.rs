@@ -1,0 +1,35 @@
+//! What can be wrong with an event.
+
+use abi::vm::VmId;
+
+/// An event that does not fit what was said before. It is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Oddity {
+    /// A slot beyond the limits.
+    BadVm(VmId),
+    /// The VM is not one of those that the scheduler orders.
+    UnknownVm(VmId),
+    /// The VM needs more frames than there are for VMs: it can never be admitted, and keeps nobody else waiting.
+    TooBig {
+        /// The VM.
+        vm: VmId,
+        /// What it needs.
+        frames: u64,
+        /// What the machine has.
+        capacity: u64,
+    },
+}
+
+impl core::fmt::Display for Oddity {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Oddity::BadVm(vm) => write!(f, "{vm} has a slot beyond the limits"),
+            Oddity::UnknownVm(vm) => write!(f, "{vm} is not among those that run"),
+            Oddity::TooBig { vm, frames, capacity } => write!(
+                f,
+                "{vm} needs {frames} frames and this machine has {capacity} for VMs: it will never be admitted; destroy it, \
+                 or give the machine more memory"
+            ),
+        }
+    }
+}

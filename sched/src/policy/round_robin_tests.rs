@@ -1,0 +1,179 @@
+//! Order, credit and fairness of round robin, and its behaviour under senseless events.
+
+use super::*;
+use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+
+const QUANTUM: u64 = 1000;
+
+fn vm(index: u16) -> VmId {
+    VmId { index, incarnation: 1 }
+}
+
+fn with_ready(indices: impl IntoIterator<Item = u16>) -> Box<RoundRobin> {
+    let mut policy = Box::new(RoundRobin::new());
+    policy.reset(QUANTUM);
+    for index in indices {
+        policy.ready(vm(index)).expect("good");
+    }
+    policy
+}
+
+fn order(policy: &mut RoundRobin, count: usize) -> Vec<u16> {
+    (0..count).map_while(|_| policy.next()).map(|dispatch| dispatch.vm.index).collect()
+}
+
+#[test]
+fn everybody_in_turn() {
+    let mut policy = with_ready([3, 1, 2]);
+    assert_eq!(order(&mut policy, 7), [3, 1, 2, 3, 1, 2, 3]);
+    assert_eq!(policy.next(), Some(Dispatch { vm: vm(1), quantum_ticks: QUANTUM }));
+}
+
+#[test]
+fn nobody() {
+    assert_eq!(with_ready([]).next(), None);
+}
+
+#[test]
+fn who_blocks_leaves_the_rotation_and_comes_back_at_its_end() {
+    let mut policy = with_ready([0, 1, 2]);
+    policy.blocked(vm(1), 400, false).expect("known");
+    assert_eq!((order(&mut policy, 3), policy.runnable()), (vec![0, 2, 0], 2));
+    policy.ready(vm(1)).expect("good");
+    assert_eq!(order(&mut policy, 4), [2, 0, 1, 2]);
+}
+
+#[test]
+fn who_idled_early_comes_first_once() {
+    let mut policy = with_ready([0, 1, 2, 3]);
+    policy.blocked(vm(3), QUANTUM - 1, true).expect("known");
+    policy.ready(vm(3)).expect("good");
+    assert_eq!(order(&mut policy, 5), [3, 0, 1, 2, 3]);
+    // Its credit is spent: waiting for a page and coming back gives none.
+    policy.blocked(vm(3), 10, false).expect("known");
+    policy.ready(vm(3)).expect("good");
+    assert_eq!(order(&mut policy, 4), [0, 1, 2, 3]);
+    // Neither does idling after a whole quantum.
+    policy.blocked(vm(0), QUANTUM, true).expect("known");
+    policy.ready(vm(0)).expect("good");
+    assert_eq!(order(&mut policy, 4), [1, 2, 3, 0]);
+}
+
+#[test]
+fn credit_starves_nobody() {
+    let mut policy = with_ready(0..20);
+    let mut ran = [0_u32; 20];
+    for _ in 0..18 * 20 {
+        let index = policy.next().expect("somebody").vm.index;
+        ran[usize::from(index)] += 1;
+        // VMs 1 to 19 always idle at once and are always woken at once; VM 0 computes.
+        if index != 0 {
+            policy.blocked(vm(index), 1, true).expect("known");
+            policy.ready(vm(index)).expect("good");
+        }
+    }
+    // No less than its even share.
+    assert!(ran[0] >= 18, "{ran:?}");
+    assert!(ran.iter().all(|&count| count >= 10), "{ran:?}");
+}
+
+#[test]
+fn a_successor_takes_the_slot() {
+    let mut policy = with_ready([0, 1]);
+    let successor = VmId { index: 0, incarnation: 2 };
+    policy.ready(successor).expect("good");
+    assert_eq!(policy.runnable(), 2);
+    assert_eq!(policy.blocked(vm(0), 0, true), Err(Oddity::UnknownVm(vm(0))));
+    policy.ended(vm(0));
+    assert_eq!((0..2).filter_map(|_| policy.next()).map(|d| d.vm).collect::<Vec<_>>(), [vm(1), successor]);
+    policy.ended(successor);
+    assert_eq!(order(&mut policy, 3), [1, 1, 1]);
+}
+
+#[test]
+fn all_slots_at_once() {
+    let count = u16::try_from(MAX_VMS).expect("small");
+    let mut policy = with_ready(0..count);
+    assert_eq!(policy.runnable(), u32::from(count));
+    assert_eq!(order(&mut policy, MAX_VMS), (0..count).collect::<Vec<_>>());
+    assert_eq!(policy.ready(vm(count)), Err(Oddity::BadVm(vm(count))));
+    assert_eq!(policy.blocked(vm(u16::MAX), 0, true), Err(Oddity::UnknownVm(vm(u16::MAX))));
+    policy.ended(vm(u16::MAX));
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Ready(VmId),
+    Blocked(VmId, u64, bool),
+    Ended(VmId),
+    Next,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let vm = || {
+        prop_oneof![
+            9 => (0_u16..12, 1_u16..3).prop_map(|(index, incarnation)| VmId { index, incarnation }),
+            1 => (any::<u16>(), any::<u16>()).prop_map(|(index, incarnation)| VmId { index, incarnation }),
+        ]
+    };
+    prop_oneof![
+        4 => vm().prop_map(Step::Ready),
+        3 => (vm(), 0..2 * QUANTUM, any::<bool>()).prop_map(|(vm, ran, idle)| Step::Blocked(vm, ran, idle)),
+        1 => vm().prop_map(Step::Ended),
+        4 => Just(Step::Next),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// Whatever has happened: only VMs that can run are named, and all of them are within one round, stretched by those with
+    /// credit that go first.
+    #[test]
+    fn everybody_who_can_run_and_nobody_else(steps in prop::collection::vec(step(), 0..150)) {
+        let mut policy = with_ready([]);
+        let mut model: BTreeMap<u16, (u16, bool)> = BTreeMap::new();
+        let can_run = |model: &BTreeMap<u16, (u16, bool)>| {
+            let able = model.iter().filter(|(_, (_, able))| *able);
+            able.map(|(&index, &(incarnation, _))| VmId { index, incarnation }).collect::<BTreeSet<_>>()
+        };
+        for step in steps {
+            match step {
+                Step::Ready(vm) => {
+                    let taken = policy.ready(vm).is_ok();
+                    prop_assert_eq!(taken, usize::from(vm.index) < MAX_VMS);
+                    if taken {
+                        model.insert(vm.index, (vm.incarnation, true));
+                    }
+                }
+                Step::Blocked(vm, ran, idle) => {
+                    let known = model.get_mut(&vm.index).filter(|known| known.0 == vm.incarnation);
+                    prop_assert_eq!(policy.blocked(vm, ran, idle).is_ok(), known.is_some());
+                    if let Some(known) = known {
+                        known.1 = false;
+                    }
+                }
+                Step::Ended(vm) => {
+                    policy.ended(vm);
+                    if model.get(&vm.index).is_some_and(|known| known.0 == vm.incarnation) {
+                        model.remove(&vm.index);
+                    }
+                }
+                Step::Next => match policy.next() {
+                    Some(dispatch) => prop_assert!(can_run(&model).contains(&dispatch.vm)),
+                    None => prop_assert!(can_run(&model).is_empty()),
+                },
+            }
+            prop_assert_eq!(usize::try_from(policy.runnable()).expect("small"), can_run(&model).len());
+        }
+        // Each of those with credit is named once on top before it rotates.
+        let all = can_run(&model);
+        let named: BTreeSet<_> = (0..2 * all.len()).filter_map(|_| policy.next()).map(|dispatch| dispatch.vm).collect();
+        prop_assert_eq!(&named, &all);
+        // From then on every round names everybody exactly once.
+        let round: Vec<_> = (0..all.len()).filter_map(|_| policy.next()).map(|dispatch| dispatch.vm).collect();
+        prop_assert_eq!(round.len(), all.len());
+        prop_assert_eq!(round.into_iter().collect::<BTreeSet<_>>(), all);
+    }
+}

@@ -1,0 +1,223 @@
+//! The scheduler against a simulated core: VMs that compute and VMs that wait, over a plan ring.
+
+use super::*;
+use crate::policy::round_robin::RoundRobin;
+use abi::vm::VmId;
+use proptest::prelude::*;
+use std::collections::{BTreeSet, VecDeque};
+
+const QUANTUM: u64 = 10_000;
+const RING: u32 = 64;
+
+fn vm(index: u16) -> VmId {
+    VmId { index, incarnation: 1 }
+}
+
+fn scheduler(frames: u64) -> Box<Scheduler<RoundRobin>> {
+    let mut scheduler = Box::new(Scheduler::new(RoundRobin::new()));
+    scheduler.set_capacity(frames);
+    scheduler.handle(SchedEvent::Hello { quantum_ticks: QUANTUM, free: frames }).expect("good");
+    scheduler
+}
+
+fn commands(scheduler: &mut Scheduler<RoundRobin>, outstanding: u32) -> Vec<SchedCommand> {
+    let mut commands = Vec::new();
+    scheduler.plan(outstanding, RING, &mut |command| commands.push(command));
+    commands
+}
+
+fn run(index: u16) -> SchedCommand {
+    SchedCommand::Run { vm: vm(index), quantum_ticks: QUANTUM }
+}
+
+#[test]
+fn from_arrival_to_the_plan() {
+    let mut scheduler = scheduler(1000);
+    assert_eq!(commands(&mut scheduler, 0), []);
+    scheduler.handle(SchedEvent::Arrived { vm: vm(4), frames: 10, free: 1000 }).expect("good");
+    assert_eq!(commands(&mut scheduler, 0), [SchedCommand::Admit { vm: vm(4) }]);
+    assert_eq!(commands(&mut scheduler, 1), []);
+    scheduler.handle(SchedEvent::Ready { vm: vm(4) }).expect("good");
+    // One entry for one VM, and the next when the core has taken it.
+    assert_eq!(commands(&mut scheduler, 0), [run(4)]);
+    assert_eq!(commands(&mut scheduler, 1), []);
+    assert_eq!(commands(&mut scheduler, 0), [run(4)]);
+    scheduler.handle(SchedEvent::Blocked { vm: vm(4), ran_ticks: 5, idle: true }).expect("good");
+    assert_eq!(commands(&mut scheduler, 0), []);
+}
+
+#[test]
+fn the_plan_is_no_deeper_than_it_may_be() {
+    let mut scheduler = scheduler(1000);
+    for index in 0..100 {
+        scheduler.handle(SchedEvent::Ready { vm: vm(index) }).expect("good");
+    }
+    assert_eq!(commands(&mut scheduler, 0), (0..16).map(run).collect::<Vec<_>>());
+    assert_eq!(commands(&mut scheduler, 16), []);
+    assert_eq!(commands(&mut scheduler, 12), (16..20).map(run).collect::<Vec<_>>());
+    assert_eq!(commands(&mut scheduler, u32::MAX), []);
+}
+
+#[test]
+fn admissions_wait_for_space_in_the_ring() {
+    let mut scheduler = scheduler(1_000_000);
+    for index in 0..100 {
+        scheduler.handle(SchedEvent::Arrived { vm: vm(index), frames: 1, free: 1_000_000 }).expect("good");
+    }
+    assert_eq!(commands(&mut scheduler, 4).len(), 60);
+    assert_eq!(commands(&mut scheduler, RING).len(), 0);
+    assert_eq!(commands(&mut scheduler, 0).len(), 40);
+}
+
+/// What a VM does: computes for so long, then waits for so long, for ever.
+#[derive(Clone, Copy, Debug)]
+struct Behaviour {
+    compute: u64,
+    wait: u64,
+}
+
+struct Simulated {
+    behaviour: Behaviour,
+    left: u64,
+    /// Until when it waits; `None` when it can run.
+    until: Option<u64>,
+    ready_since: u64,
+    ran: u64,
+    worst_wait: u64,
+}
+
+/// Runs the VMs for `ticks` on one CPU as the core does: wakes who is due, takes entries, skips those that cannot run.
+fn simulate(behaviours: &[Behaviour], ticks: u64) -> Vec<Simulated> {
+    let mut scheduler = scheduler(1_000_000);
+    let mut plan: VecDeque<SchedCommand> = VecDeque::new();
+    let mut now = 0;
+    let mut vms: Vec<_> = behaviours
+        .iter()
+        .map(|&behaviour| Simulated {
+            behaviour,
+            left: behaviour.compute,
+            until: None,
+            ready_since: 0,
+            ran: 0,
+            worst_wait: 0,
+        })
+        .collect();
+    for index in 0..vms.len() {
+        scheduler.handle(SchedEvent::Ready { vm: vm(u16::try_from(index).expect("small")) }).expect("good");
+    }
+    while now < ticks {
+        for (index, guest) in vms.iter_mut().enumerate() {
+            if guest.until.is_some_and(|until| until <= now) {
+                guest.until = None;
+                guest.left = guest.behaviour.compute;
+                guest.ready_since = now;
+                scheduler.handle(SchedEvent::Ready { vm: vm(u16::try_from(index).expect("small")) }).expect("good");
+            }
+        }
+        let outstanding = u32::try_from(plan.len()).expect("small");
+        scheduler.plan(outstanding, RING, &mut |command| plan.push_back(command));
+        assert!(plan.len() <= 16);
+        let Some(command) = plan.pop_front() else {
+            // Nobody can run: idle until the next one wakes.
+            now = vms.iter().filter_map(|guest| guest.until).min().expect("somebody waits");
+            continue;
+        };
+        let SchedCommand::Run { vm, quantum_ticks } = command else { panic!("nobody arrives") };
+        let guest = &mut vms[usize::from(vm.index)];
+        if guest.until.is_some() {
+            continue;
+        }
+        guest.worst_wait = guest.worst_wait.max(now - guest.ready_since);
+        let ran = guest.left.min(quantum_ticks);
+        now += ran;
+        guest.ran += ran;
+        guest.left -= ran;
+        if guest.left == 0 {
+            guest.until = Some(now + guest.behaviour.wait);
+            scheduler.handle(SchedEvent::Blocked { vm, ran_ticks: ran, idle: true }).expect("good");
+        } else {
+            guest.ready_since = now;
+        }
+    }
+    vms
+}
+
+const HOG: Behaviour = Behaviour { compute: u64::MAX, wait: 0 };
+
+#[test]
+fn those_that_compute_share_evenly() {
+    let vms = simulate(&[HOG; 7], 7_000_000);
+    for vm in &vms {
+        assert!(vm.ran.abs_diff(1_000_000) <= QUANTUM, "{}", vm.ran);
+    }
+}
+
+#[test]
+fn a_server_among_those_that_compute_answers_within_the_plan() {
+    let mut behaviours = vec![HOG; 41];
+    behaviours[0] = Behaviour { compute: 100, wait: 50_000 };
+    let server = &simulate(&behaviours, 20_000_000)[0];
+    // Without credit it would wait for a round of 40 quanta each time.
+    assert!(server.worst_wait <= 17 * QUANTUM, "{}", server.worst_wait);
+    assert!(server.ran >= 100 * (20_000_000 / (50_000 + 18 * QUANTUM)), "{}", server.ran);
+}
+
+fn behaviour() -> impl Strategy<Value = Behaviour> {
+    prop_oneof![
+        Just(HOG),
+        (1_u64..3 * QUANTUM, 1_u64..20 * QUANTUM).prop_map(|(compute, wait)| Behaviour { compute, wait })
+    ]
+}
+
+fn any_event() -> impl Strategy<Value = SchedEvent> {
+    let vm = || {
+        (prop_oneof![0_u16..40, any::<u16>()], 0_u16..3).prop_map(|(index, incarnation)| VmId { index, incarnation })
+    };
+    prop_oneof![
+        1 => (any::<u64>(), any::<u64>()).prop_map(|(quantum_ticks, free)| SchedEvent::Hello { quantum_ticks, free }),
+        9 => (vm(), 0_u64..2000, any::<u64>()).prop_map(|(vm, frames, free)| SchedEvent::Arrived { vm, frames, free }),
+        9 => vm().prop_map(|vm| SchedEvent::Ready { vm }),
+        9 => (vm(), any::<u64>(), any::<bool>()).prop_map(|(vm, ran_ticks, idle)| SchedEvent::Blocked { vm, ran_ticks, idle }),
+        5 => (vm(), any::<u64>()).prop_map(|(vm, free)| SchedEvent::Ended { vm, free }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    /// Whatever mix of VMs: nobody who can run waits longer than a plan and a stretched round of quanta.
+    #[test]
+    fn nobody_starves(behaviours in prop::collection::vec(behaviour(), 1..40)) {
+        let count = u64::try_from(behaviours.len()).expect("small");
+        let bound = (16 + 2 * count + count / 8) * 9 / 8 * QUANTUM;
+        for vm in simulate(&behaviours, 200 * count * QUANTUM) {
+            prop_assert!(vm.ran > 0);
+            prop_assert!(vm.worst_wait <= bound, "{} > {}", vm.worst_wait, bound);
+        }
+    }
+
+    /// No sequence of events makes it panic, plan too far or name slots that cannot be.
+    #[test]
+    fn senseless_events(events in prop::collection::vec((any_event(), 0_u32..20), 0..200)) {
+        let mut scheduler = scheduler(1000);
+        let mut admitted = BTreeSet::new();
+        for (event, outstanding) in events {
+            let _ = scheduler.handle(event);
+            if let SchedEvent::Arrived { vm, .. } = event {
+                admitted.remove(&vm);
+            }
+            if let SchedEvent::Hello { .. } = event {
+                admitted.clear();
+            }
+            let commands = commands(&mut scheduler, outstanding);
+            let runs = commands.iter().filter(|command| matches!(command, SchedCommand::Run { .. })).count();
+            prop_assert!(runs <= 16);
+            for command in commands {
+                match command {
+                    SchedCommand::Run { vm, .. } => prop_assert!(usize::from(vm.index) < abi::limits::MAX_VMS),
+                    SchedCommand::Admit { vm } => prop_assert!(admitted.insert(vm), "admitted twice"),
+                }
+            }
+        }
+    }
+}
