@@ -12,9 +12,19 @@ pub struct Vm {
     incarnation: u16,
     /// Its image, below [`MAX_IMAGES`].
     pub image: u8,
+    refused: bool,
 }
 
 const _: () = assert!(MAX_IMAGES <= 256 && core::mem::size_of::<Vm>() == 8);
+
+impl Vm {
+    const NOBODY: Vm = Vm { pages: 0, incarnation: 0, image: 0, refused: false };
+
+    /// Whether it was refused a page: it gets no others.
+    pub fn refused(&self) -> bool {
+        self.refused
+    }
+}
 
 /// Pages that a VM has at most.
 const PAGES_MAX: u64 = VM_MEMORY_MAX / PAGE_SIZE;
@@ -26,12 +36,12 @@ pub struct Vms([Vm; MAX_VMS]);
 impl Vms {
     /// No VMs. All zeros, so that the table takes no room in the image.
     pub const fn new() -> Self {
-        Vms([Vm { pages: 0, incarnation: 0, image: 0 }; MAX_VMS])
+        Vms([Vm::NOBODY; MAX_VMS])
     }
 
     /// Forgets all VMs.
     pub fn clear(&mut self) {
-        self.0.fill(Vm { pages: 0, incarnation: 0, image: 0 });
+        self.0.fill(Vm::NOBODY);
     }
 
     /// `vm` lives, in the place of whoever lived in its slot.
@@ -46,7 +56,7 @@ impl Vms {
         if u64::from(pages) > PAGES_MAX {
             return Err(bad);
         }
-        *slot = Vm { pages, incarnation: vm.incarnation, image };
+        *slot = Vm { pages, incarnation: vm.incarnation, image, refused: false };
         Ok(())
     }
 
@@ -57,6 +67,15 @@ impl Vms {
         {
             slot.pages = 0;
         }
+    }
+
+    /// `vm` is refused a page. False when it is not alive.
+    pub fn refuse(&mut self, vm: VmId) -> bool {
+        let alive = self.get(vm).is_some();
+        if let Some(slot) = self.0.get_mut(usize::from(vm.index)).filter(|_| alive) {
+            slot.refused = true;
+        }
+        alive
     }
 
     /// `vm`, when it is alive.
@@ -90,6 +109,18 @@ mod tests {
         assert!(vms.get(successor).is_some());
         vms.end(successor);
         assert!(vms.get(successor).is_none());
+    }
+
+    #[test]
+    fn who_was_refused_stays_so_but_not_its_successor() {
+        let mut vms = Vms::new();
+        assert!(!vms.refuse(VM));
+        vms.start(VM, 0, 9).expect("good");
+        assert!(!vms.get(VM).expect("alive").refused());
+        assert!(vms.refuse(VM));
+        assert!(vms.get(VM).expect("alive").refused());
+        vms.start(VmId { incarnation: 3, ..VM }, 0, 9).expect("good");
+        assert!(!vms.get(VmId { incarnation: 3, ..VM }).expect("alive").refused());
     }
 
     #[test]

@@ -14,12 +14,20 @@ pub const PLAN_DEPTH: u32 = 16;
 pub struct Scheduler<P> {
     gatekeeper: Gatekeeper,
     policy: P,
+    /// Commands in the ring, and the time, when the core had last taken some.
+    published: u32,
+    published_at: u64,
+    /// A VM has blocked since then.
+    blocked: bool,
+    /// VMs give their quanta up and can go on all the same: plan far ahead.
+    hasty: bool,
 }
 
 impl<P: Policy> Scheduler<P> {
     /// A scheduler that knows no VMs.
     pub const fn new(policy: P) -> Self {
-        Scheduler { gatekeeper: Gatekeeper::new(), policy }
+        let gatekeeper = Gatekeeper::new();
+        Scheduler { gatekeeper, policy, published: 0, published_at: 0, blocked: false, hasty: false }
     }
 
     /// Sets how many frames VMs can have on this machine.
@@ -45,7 +53,10 @@ impl<P: Policy> Scheduler<P> {
                 self.gatekeeper.ready(vm);
                 self.policy.ready(vm)
             }
-            SchedEvent::Blocked { vm, ran_ticks, idle } => self.policy.blocked(vm, ran_ticks, idle),
+            SchedEvent::Blocked { vm, ran_ticks, idle } => {
+                self.blocked = true;
+                self.policy.blocked(vm, ran_ticks, idle)
+            }
             SchedEvent::Ended { vm, free } => {
                 self.gatekeeper.ended(vm, free);
                 self.policy.ended(vm);
@@ -55,12 +66,14 @@ impl<P: Policy> Scheduler<P> {
     }
 
     /// Admits who can be admitted and fills the plan up, when `outstanding` of the ring's `capacity` commands have not been
-    /// taken by the core. Never more commands go to `send` than fit.
-    ///
-    /// The plan never is longer than there are VMs to run: to run the only one twice in a row, once more asking costs less
-    /// than the wait behind a long plan would cost one that wakes meanwhile.
+    /// taken by the core at TSC `now`. Never more commands go to `send` than fit.
     #[inline]
-    pub fn plan(&mut self, outstanding: u32, capacity: u32, send: &mut impl FnMut(SchedCommand)) {
+    pub fn plan(&mut self, now: u64, outstanding: u32, capacity: u32, send: &mut impl FnMut(SchedCommand)) {
+        if outstanding < self.published {
+            self.hasty = !self.blocked && now.wrapping_sub(self.published_at) < self.policy.quantum_ticks();
+            self.blocked = false;
+            self.published_at = now;
+        }
         let mut outstanding = outstanding;
         while outstanding < capacity
             && let Some(vm) = self.gatekeeper.admit()
@@ -68,13 +81,22 @@ impl<P: Policy> Scheduler<P> {
             send(SchedCommand::Admit { vm });
             outstanding += 1;
         }
-        let full = PLAN_DEPTH.min(self.policy.runnable()).min(capacity);
+        let full = self.depth().min(capacity);
         while outstanding < full
             && let Some(dispatch) = self.policy.next()
         {
             send(SchedCommand::Run { vm: dispatch.vm, quantum_ticks: dispatch.quantum_ticks });
             outstanding += 1;
         }
+        self.published = outstanding;
+    }
+
+    /// How far to plan. Usually one round: a VM that wakes waits behind what is planned, and entries for VMs that block
+    /// meanwhile are for nothing. But where VMs pass the CPU on within a quantum without ever blocking, entries are used up
+    /// quickly, and few of them would mean to ask this scheduler each time.
+    #[inline]
+    fn depth(&self) -> u32 {
+        if self.hasty { PLAN_DEPTH } else { PLAN_DEPTH.min(self.policy.runnable()) }
     }
 }
 

@@ -20,9 +20,15 @@ fn scheduler(frames: u64) -> Box<Scheduler<RoundRobin>> {
     scheduler
 }
 
+/// The plan, a long time after the last.
 fn commands(scheduler: &mut Scheduler<RoundRobin>, outstanding: u32) -> Vec<SchedCommand> {
+    let now = scheduler.published_at + 2 * QUANTUM;
+    commands_at(scheduler, now, outstanding)
+}
+
+fn commands_at(scheduler: &mut Scheduler<RoundRobin>, now: u64, outstanding: u32) -> Vec<SchedCommand> {
     let mut commands = Vec::new();
-    scheduler.plan(outstanding, RING, &mut |command| commands.push(command));
+    scheduler.plan(now, outstanding, RING, &mut |command| commands.push(command));
     commands
 }
 
@@ -56,6 +62,23 @@ fn the_plan_is_no_deeper_than_it_may_be() {
     assert_eq!(commands(&mut scheduler, 16), []);
     assert_eq!(commands(&mut scheduler, 12), (16..20).map(run).collect::<Vec<_>>());
     assert_eq!(commands(&mut scheduler, u32::MAX), []);
+}
+
+#[test]
+fn who_passes_the_cpu_on_without_blocking_is_planned_far_ahead() {
+    let mut scheduler = scheduler(1000);
+    scheduler.handle(SchedEvent::Ready { vm: vm(0) }).expect("good");
+    scheduler.handle(SchedEvent::Ready { vm: vm(1) }).expect("good");
+    assert_eq!(commands_at(&mut scheduler, 0, 0), [run(0), run(1)]);
+    // Both entries used within a quantum.
+    assert_eq!(commands_at(&mut scheduler, QUANTUM - 1, 0).len(), 16);
+    // Nothing taken: nothing learnt.
+    assert_eq!(commands_at(&mut scheduler, 9 * QUANTUM, 16), []);
+    // Now slowly.
+    assert_eq!(commands_at(&mut scheduler, 10 * QUANTUM, 0), [run(0), run(1)]);
+    // Quickly, but because one has blocked.
+    scheduler.handle(SchedEvent::Blocked { vm: vm(0), ran_ticks: 5, idle: true }).expect("good");
+    assert_eq!(commands_at(&mut scheduler, 10 * QUANTUM + 50, 0), [run(1)]);
 }
 
 #[test]
@@ -115,7 +138,7 @@ fn simulate(behaviours: &[Behaviour], ticks: u64) -> Vec<Simulated> {
             }
         }
         let outstanding = u32::try_from(plan.len()).expect("small");
-        scheduler.plan(outstanding, RING, &mut |command| plan.push_back(command));
+        scheduler.plan(now, outstanding, RING, &mut |command| plan.push_back(command));
         assert!(plan.len() <= 16);
         let Some(command) = plan.pop_front() else {
             // Nobody can run: idle until the next one wakes.

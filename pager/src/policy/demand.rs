@@ -42,6 +42,10 @@ impl<const CLUSTER: u32> Demand<CLUSTER> {
             send(PagerCommand::Refuse { vm, page });
             return Err(Oddity::BadPage(vm, page));
         }
+        if known.refused() {
+            send(PagerCommand::Refuse { vm, page });
+            return Ok(());
+        }
         match (self.images.file_segment(known.image, page), access) {
             (Some(_), Access::Write) => send(PagerCommand::CopyImage { vm, page }),
             // There, and what is there may be read and executed and, but for golden frames, written: the fault is an old
@@ -85,8 +89,10 @@ impl<const CLUSTER: u32> Policy for Demand<CLUSTER> {
                 Ok(())
             }
             PagerEvent::OutOfFrames { vm, page, .. } => {
-                // Nothing is ever taken from another VM: the one that asks for more than there is has to go.
-                if self.vms.get(vm).is_some() {
+                // Nothing is ever taken from another VM: the one that asks for more than there is has to go. The `Resume`
+                // behind the command that failed may have been carried out already; then the VM faults again, and the
+                // refusal finds it waiting.
+                if self.vms.refuse(vm) {
                     send(PagerCommand::Refuse { vm, page });
                 }
                 Ok(())

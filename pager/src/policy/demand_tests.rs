@@ -96,7 +96,8 @@ impl Core {
                 }
             }
             PagerCommand::Resume { .. } => guest.resumed = true,
-            PagerCommand::Refuse { .. } => guest.refused = true,
+            // Nobody is ended who does not wait for a page.
+            PagerCommand::Refuse { .. } => guest.refused |= !guest.resumed,
         }
         None
     }

@@ -31,7 +31,7 @@ fn main(component: Component) -> ! {
         // The ring is the plan: what the core has not taken is what is still ahead. After a reset of the ring, nothing is.
         let outstanding = plan.ring.in_flight().unwrap_or(0);
         let capacity = plan.ring.capacity();
-        scheduler.plan(outstanding, capacity, &mut |command| {
+        scheduler.plan(now(), outstanding, capacity, &mut |command| {
             // Fits, since it is one of at most `capacity`. When the ring was reset at this very moment, the core says hello.
             let _ = plan.stage(&Message::from(command));
         });

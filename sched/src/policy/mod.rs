@@ -17,15 +17,19 @@ pub trait Policy {
     /// [`Oddity::BadVm`] beyond the limits.
     fn ready(&mut self, vm: VmId) -> Result<(), Oddity>;
 
-    /// `vm` no longer can run: it idles (`idle`) or waits, after `ran_ticks` of its quantum.
+    /// `vm` no longer can run: it idles (`idle`) or waits, after `ran_ticks` of its quantum. After a restart this may be the
+    /// first that is heard of it.
     ///
     /// # Errors
     ///
-    /// [`Oddity::UnknownVm`] when it never could.
+    /// [`Oddity::BadVm`] beyond the limits, [`Oddity::UnknownVm`] when another one lives in its slot.
     fn blocked(&mut self, vm: VmId, ran_ticks: u64, idle: bool) -> Result<(), Oddity>;
 
     /// `vm` is gone.
     fn ended(&mut self, vm: VmId);
+
+    /// The quantum in ticks of the TSC.
+    fn quantum_ticks(&self) -> u64;
 
     /// How many VMs can run.
     fn runnable(&self) -> u32;

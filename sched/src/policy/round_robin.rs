@@ -70,7 +70,6 @@ impl RoundRobin {
     }
 
     /// The state of `vm`; `None` when another VM, or none, is known in its slot.
-    #[inline]
     fn state(&self, vm: VmId) -> Option<State> {
         let slot = self.slots.get(usize::from(vm.index))?;
         (slot.incarnation == vm.incarnation && slot.state != State::Unknown).then_some(slot.state)
@@ -114,10 +113,14 @@ impl Policy for RoundRobin {
 
     #[inline]
     fn blocked(&mut self, vm: VmId, ran_ticks: u64, idle: bool) -> Result<(), Oddity> {
-        let state = self.state(vm).ok_or(Oddity::UnknownVm(vm))?;
+        let Slot { incarnation, state } = *self.slots.get(usize::from(vm.index)).ok_or(Oddity::BadVm(vm))?;
+        if incarnation != vm.incarnation && state != State::Unknown {
+            return Err(Oddity::UnknownVm(vm));
+        }
         self.unlink(vm.index, state);
         let earned = idle && ran_ticks < self.quantum_ticks;
-        self.slots[usize::from(vm.index)].state = if earned { State::BlockedWithCredit } else { State::Blocked };
+        let state = if earned { State::BlockedWithCredit } else { State::Blocked };
+        self.slots[usize::from(vm.index)] = Slot { incarnation: vm.incarnation, state };
         Ok(())
     }
 
@@ -126,6 +129,10 @@ impl Policy for RoundRobin {
             self.unlink(vm.index, state);
             self.slots[usize::from(vm.index)].state = State::Unknown;
         }
+    }
+
+    fn quantum_ticks(&self) -> u64 {
+        self.quantum_ticks
     }
 
     #[inline]

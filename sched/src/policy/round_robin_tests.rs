@@ -98,7 +98,7 @@ fn all_slots_at_once() {
     assert_eq!(policy.runnable(), u32::from(count));
     assert_eq!(order(&mut policy, MAX_VMS), (0..count).collect::<Vec<_>>());
     assert_eq!(policy.ready(vm(count)), Err(Oddity::BadVm(vm(count))));
-    assert_eq!(policy.blocked(vm(u16::MAX), 0, true), Err(Oddity::UnknownVm(vm(u16::MAX))));
+    assert_eq!(policy.blocked(vm(u16::MAX), 0, true), Err(Oddity::BadVm(vm(u16::MAX))));
     policy.ended(vm(u16::MAX));
 }
 
@@ -148,10 +148,11 @@ proptest! {
                     }
                 }
                 Step::Blocked(vm, ran, idle) => {
-                    let known = model.get_mut(&vm.index).filter(|known| known.0 == vm.incarnation);
-                    prop_assert_eq!(policy.blocked(vm, ran, idle).is_ok(), known.is_some());
-                    if let Some(known) = known {
-                        known.1 = false;
+                    let other = model.get(&vm.index).is_some_and(|known| known.0 != vm.incarnation);
+                    let taken = policy.blocked(vm, ran, idle).is_ok();
+                    prop_assert_eq!(taken, usize::from(vm.index) < MAX_VMS && !other);
+                    if taken {
+                        model.insert(vm.index, (vm.incarnation, false));
                     }
                 }
                 Step::Ended(vm) => {
