@@ -1,0 +1,27 @@
+//! From the boot loader to the run loop. Each step either gives the next what it needs, or ends the boot with a message
+//! that says what, why and what to do ([`failure`]).
+
+pub mod elf;
+#[cfg(test)]
+mod elf_test;
+pub mod failure;
+pub mod fatal;
+mod information;
+mod layout;
+pub mod manifest;
+#[cfg(test)]
+mod manifest_test;
+pub mod modules;
+pub mod options;
+#[cfg(test)]
+mod options_test;
+mod start;
+
+pub use elf::{Accept, Elf, ElfError, Segment};
+pub use failure::Failure;
+pub use fatal::{fatal, panicked};
+pub use layout::Image;
+pub use manifest::Manifest;
+pub use modules::{Module, Modules};
+pub use options::Options;
+pub use start::{Boot, start};

@@ -1,0 +1,301 @@
+//! The boot options: `key=value`, separated by spaces. Pure.
+//!
+//! The manifest's defaults are read first, then the command line; what comes later wins. Every error is a sentence that
+//! says what is wrong, and what would be right.
+
+use abi::limits::{MAX_COMPONENTS, MAX_IMAGES, MAX_VMS};
+use abi::manifest::{Component, Image};
+use core::fmt;
+use log::LevelFilter;
+
+/// Shortest quantum, in nanoseconds.
+pub const QUANTUM_MIN_NS: u64 = 10_000;
+/// Longest quantum, in nanoseconds.
+pub const QUANTUM_MAX_NS: u64 = 1_000_000_000;
+
+/// What the manifest says there is.
+#[derive(Clone, Copy, Debug)]
+pub struct Known<'a> {
+    /// Component roles with their policies.
+    pub components: &'a [Component],
+    /// Images.
+    pub images: &'a [Image],
+}
+
+/// VMs of one image to be created at boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VmRequest {
+    /// Index of the image in the manifest.
+    pub image: usize,
+    /// How many.
+    pub count: u32,
+}
+
+/// How VMs come by their addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Net {
+    /// Each asks by DHCP.
+    Dhcp,
+    /// VM `i` gets `address + i`; numbers in host byte order.
+    Static {
+        /// Address of VM 0.
+        address: u32,
+        /// Bits of the network prefix.
+        prefix: u8,
+        /// The router.
+        gateway: Option<u32>,
+    },
+}
+
+/// What happens after a fatal message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFatal {
+    /// The machine stands still, so that the message can be read.
+    Halt,
+    /// The machine is powered off (for tests).
+    PowerOff,
+}
+
+/// A check of the core by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SelfTest {
+    /// A page that is writable and executable is made, and the audit must find it.
+    Wx,
+    /// A VM is entered with a corrupt state, and the entry must fail cleanly.
+    EntryFailure,
+}
+
+/// All options.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// `vms=`
+    pub vms: heapless::Vec<VmRequest, MAX_IMAGES>,
+    /// `quantum=`
+    pub quantum_ns: u64,
+    /// `net=`
+    pub net: Net,
+    /// `log=`
+    pub log: LevelFilter,
+    /// `ROLE=`: for each component role the index of its policy.
+    pub policies: [usize; MAX_COMPONENTS],
+    /// `on-fatal=`
+    pub on_fatal: OnFatal,
+    /// `selftest=`
+    pub selftest: Option<SelfTest>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            vms: heapless::Vec::new(),
+            quantum_ns: 10_000_000,
+            net: Net::Dhcp,
+            log: LevelFilter::Info,
+            policies: [0; MAX_COMPONENTS],
+            on_fatal: OnFatal::Halt,
+            selftest: None,
+        }
+    }
+}
+
+/// What is wrong with the options. `Display` is a sentence.
+#[derive(Clone, Copy, Debug)]
+pub struct OptionError<'a> {
+    /// The words at fault, as they were written.
+    pub word: &'a str,
+    /// What is wrong with them.
+    pub problem: Problem<'a>,
+    known: Known<'a>,
+}
+
+/// See [`OptionError`].
+#[derive(Clone, Copy, Debug)]
+pub enum Problem<'a> {
+    /// No `=` in it.
+    NoValue,
+    /// Nobody knows the key.
+    UnknownKey,
+    /// `vms=` names an image that is not in the manifest.
+    UnknownImage(&'a str),
+    /// `ROLE=` names a policy that the role, of this index, does not have.
+    UnknownPolicy(usize),
+    /// A number of VMs that is none, or not from 1 on.
+    BadCount(&'a str),
+    /// More VMs than the ABI can name.
+    TooManyVms,
+    /// More different entries in `vms=` than there can be images.
+    TooManyEntries,
+    /// The value is not one of these.
+    NotOneOf(&'static str),
+    /// The value is not of this form.
+    BadForm(&'static str),
+}
+
+const FIXED_KEYS: [&str; 6] = ["vms", "quantum", "net", "log", "on-fatal", "selftest"];
+const NET_FORM: &str = "dhcp, or ADDRESS/PREFIX with an optional ',gw=ADDRESS', as in net=10.0.2.16/24,gw=10.0.2.2";
+const QUANTUM_FORM: &str = "a time from 10us to 1s, as in quantum=10ms";
+
+impl fmt::Display for OptionError<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = Shown(self.word);
+        let images = || self.known.images.iter().map(|image| image.name.as_str());
+        let roles = || self.known.components.iter().map(|component| component.name.as_str());
+        match self.problem {
+            Problem::NoValue => write!(f, "'{word}' has no value; options are written key=value"),
+            Problem::UnknownKey => {
+                write!(f, "'{word}' is not a known option; known are ")?;
+                list(f, FIXED_KEYS.into_iter().chain(roles()))
+            }
+            Problem::UnknownImage(name) => {
+                write!(
+                    f,
+                    "'{word}' names the image '{}', which is not in the manifest; known images are ",
+                    Shown(name)
+                )?;
+                list(f, images())
+            }
+            Problem::UnknownPolicy(role) => {
+                write!(f, "'{word}' names a policy that is not in the manifest; known policies are ")?;
+                let component = self.known.components.get(role);
+                list(f, component.into_iter().flat_map(policies))
+            }
+            Problem::BadCount(count) => {
+                write!(f, "'{word}' asks for '{}' VMs; write a number from 1 to {MAX_VMS}", Shown(count))
+            }
+            Problem::TooManyVms => write!(f, "'{word}' asks for more than {MAX_VMS} VMs"),
+            Problem::TooManyEntries => write!(f, "'{word}' has more than {MAX_IMAGES} entries"),
+            Problem::NotOneOf(values) => write!(f, "'{word}' has an unknown value; known are {values}"),
+            Problem::BadForm(form) => write!(f, "'{word}' is not understood; write {form}"),
+        }
+    }
+}
+
+/// Text from outside: shortened, and without what could confuse a terminal.
+struct Shown<'a>(&'a str);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.0.chars().take(48) {
+            fmt::Write::write_char(f, if c == ' ' || c.is_ascii_graphic() { c } else { '?' })?;
+        }
+        if self.0.chars().nth(48).is_some() { f.write_str("...") } else { Ok(()) }
+    }
+}
+
+fn list<'a>(f: &mut fmt::Formatter<'_>, names: impl Iterator<Item = &'a str>) -> fmt::Result {
+    for (i, name) in names.enumerate() {
+        write!(f, "{}{name}", if i == 0 { "" } else { ", " })?;
+    }
+    Ok(())
+}
+
+fn policies(component: &Component) -> impl Iterator<Item = &str> {
+    let count = usize::try_from(component.policy_count).unwrap_or(0);
+    component.policies.iter().take(count).map(|policy| policy.name.as_str())
+}
+
+impl Options {
+    /// Options from the manifest's defaults and the command line.
+    ///
+    /// # Errors
+    /// The first word that is wrong.
+    pub fn parse<'a>(defaults: &'a str, line: &'a str, known: Known<'a>) -> Result<Options, OptionError<'a>> {
+        let mut options = Options::default();
+        for word in defaults.split_ascii_whitespace().chain(line.split_ascii_whitespace()) {
+            options.take(word, known).map_err(|problem| OptionError { word, problem, known })?;
+        }
+        Ok(options)
+    }
+
+    /// What `line` says about `on-fatal`, as far as that can be told before anything else is known to be right.
+    pub fn early_on_fatal(line: &str) -> OnFatal {
+        let last = line.split_ascii_whitespace().filter_map(|word| word.strip_prefix("on-fatal=")).next_back();
+        if last == Some("poweroff") { OnFatal::PowerOff } else { OnFatal::Halt }
+    }
+
+    fn take<'a>(&mut self, word: &'a str, known: Known<'a>) -> Result<(), Problem<'a>> {
+        let (key, value) = word.split_once('=').ok_or(Problem::NoValue)?;
+        match key {
+            "vms" => self.vms = vms(value, known)?,
+            "quantum" => self.quantum_ns = quantum(value).ok_or(Problem::BadForm(QUANTUM_FORM))?,
+            "net" => self.net = net(value).ok_or(Problem::BadForm(NET_FORM))?,
+            "log" => {
+                let values = "off, error, warn, info, debug, trace";
+                self.log = value.parse().map_err(|_| Problem::NotOneOf(values))?;
+            }
+            "on-fatal" => {
+                self.on_fatal = match value {
+                    "halt" => OnFatal::Halt,
+                    "poweroff" => OnFatal::PowerOff,
+                    _ => return Err(Problem::NotOneOf("halt, poweroff")),
+                }
+            }
+            "selftest" => {
+                self.selftest = match value {
+                    "none" => None,
+                    "wx" => Some(SelfTest::Wx),
+                    "entry-failure" => Some(SelfTest::EntryFailure),
+                    _ => return Err(Problem::NotOneOf("none, wx, entry-failure")),
+                }
+            }
+            _ => {
+                let role = known.components.iter().position(|component| component.name.as_str() == key);
+                let role = role.ok_or(Problem::UnknownKey)?;
+                let policy = policies(&known.components[role]).position(|name| name == value);
+                let slot = self.policies.get_mut(role).ok_or(Problem::UnknownKey)?;
+                *slot = policy.ok_or(Problem::UnknownPolicy(role))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// How many VMs `vms=` asks for.
+    pub fn vm_count(&self) -> u32 {
+        self.vms.iter().map(|request| request.count).sum()
+    }
+}
+
+/// `NAME`, `NAME*COUNT`, separated by commas; nothing for no VM.
+fn vms<'a>(value: &'a str, known: Known<'a>) -> Result<heapless::Vec<VmRequest, MAX_IMAGES>, Problem<'a>> {
+    let mut requests = heapless::Vec::new();
+    let mut total = 0_u32;
+    for entry in value.split(',').filter(|entry| !entry.is_empty()) {
+        let (name, count) = entry.split_once('*').unwrap_or((entry, "1"));
+        let image = known.images.iter().position(|image| image.name.as_str() == name);
+        let image = image.ok_or(Problem::UnknownImage(name))?;
+        let number = count.parse::<u32>().ok().filter(|&number| number > 0).ok_or(Problem::BadCount(count))?;
+        total = total.checked_add(number).filter(|&n| n as usize <= MAX_VMS).ok_or(Problem::TooManyVms)?;
+        requests.push(VmRequest { image, count: number }).map_err(|_| Problem::TooManyEntries)?;
+    }
+    Ok(requests)
+}
+
+fn quantum(value: &str) -> Option<u64> {
+    let digits = value.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = value.split_at(digits);
+    let scale = match unit {
+        "us" => 1_000,
+        "ms" => 1_000_000,
+        "s" => 1_000_000_000,
+        _ => return None,
+    };
+    let ns = number.parse::<u64>().ok()?.checked_mul(scale)?;
+    (QUANTUM_MIN_NS..=QUANTUM_MAX_NS).contains(&ns).then_some(ns)
+}
+
+fn net(value: &str) -> Option<Net> {
+    if value == "dhcp" {
+        return Some(Net::Dhcp);
+    }
+    let (own, gateway) = match value.split_once(',') {
+        Some((own, rest)) => (own, Some(address(rest.strip_prefix("gw=")?)?)),
+        None => (value, None),
+    };
+    let (own, prefix) = own.split_once('/')?;
+    let prefix = prefix.parse::<u8>().ok().filter(|&prefix| (1..=30).contains(&prefix))?;
+    Some(Net::Static { address: address(own)?, prefix, gateway })
+}
+
+fn address(text: &str) -> Option<u32> {
+    text.parse::<core::net::Ipv4Addr>().ok().map(u32::from)
+}

@@ -1,0 +1,252 @@
+//! The outputs of the log: COM1 (115200 8N1), the EGA text screen, port 0xe9 (Bochs and QEMU's debug console).
+//!
+//! Interrupts are off in the core and one CPU runs, so the lock is only ever taken twice by a fault inside of a log call:
+//! then the line goes to the devices past the lock, rather than into a deadlock.
+
+use crate::memory::PhysAddr;
+use core::fmt;
+use spin::Mutex;
+use x86::io::{inb, outb};
+
+const COM1: u16 = 0x3f8;
+const LINE_STATUS: u16 = COM1 + 5;
+const TRANSMITTER_EMPTY: u8 = 1 << 5;
+const ALL_SENT: u8 = 1 << 6;
+/// Bytes that the 16550's transmit queue takes when it is empty.
+const FIFO: usize = 16;
+/// Polls of the line status before the transmitter counts as missing or stuck.
+const PATIENCE: u32 = 1_000_000;
+const DEBUG_PORT: u16 = 0xe9;
+
+const SCREEN: PhysAddr = PhysAddr::new(0xb8000);
+const COLUMNS: usize = 80;
+const ROWS: usize = 25;
+const LIGHT_GREY: u16 = 0x0700;
+
+/// Bytes that wait for the serial line while the log is buffered.
+const BUFFER: usize = 16 * 1024;
+
+static CONSOLE: Mutex<Console> = Mutex::new(Console {
+    serial: false,
+    debug_port: false,
+    screen: false,
+    column: 0,
+    buffered: false,
+    waiting: Queue { bytes: [0; BUFFER], head: 0, len: 0 },
+});
+
+/// Bytes in the order they came.
+struct Queue {
+    bytes: [u8; BUFFER],
+    head: usize,
+    len: usize,
+}
+
+impl Queue {
+    fn push(&mut self, byte: u8) -> bool {
+        let room = self.len < BUFFER;
+        if room {
+            self.bytes[(self.head + self.len) % BUFFER] = byte;
+            self.len += 1;
+        }
+        room
+    }
+
+    fn pop(&mut self) -> Option<u8> {
+        let byte = self.bytes[self.head];
+        (self.len > 0).then(|| {
+            self.head = (self.head + 1) % BUFFER;
+            self.len -= 1;
+            byte
+        })
+    }
+}
+
+/// State of the outputs.
+pub(super) struct Console {
+    serial: bool,
+    debug_port: bool,
+    screen: bool,
+    column: usize,
+    buffered: bool,
+    waiting: Queue,
+}
+
+fn read(port: u16) -> u8 {
+    // SAFETY: reading these ports (UART, debug port) changes no memory.
+    unsafe { inb(port) }
+}
+
+fn write(port: u16, value: u8) {
+    // SAFETY: writing these ports (UART, debug port) changes no memory.
+    unsafe { outb(port, value) }
+}
+
+/// Sets the devices up.
+pub(super) fn init(screen: bool) {
+    let mut console = CONSOLE.lock();
+    // No interrupts; divisor 1; 8N1; queues on and empty; DTR, RTS and OUT2.
+    for (register, value) in [(1, 0), (3, 0x80), (0, 1), (1, 0), (3, 0x03), (2, 0x07), (4, 0x0b)] {
+        write(COM1 + register, value);
+    }
+    // A port without a UART reads as all ones.
+    console.serial = read(LINE_STATUS) != 0xff;
+    console.debug_port = read(DEBUG_PORT) == 0xe9;
+    console.screen = screen;
+    if screen {
+        for row in 0..ROWS {
+            clear(row);
+        }
+    }
+}
+
+/// Runs `f` with the console; past the lock when a fault in a log call has come here again.
+pub(super) fn with_console<R>(f: impl FnOnce(&mut dyn fmt::Write) -> R) -> R {
+    match CONSOLE.try_lock() {
+        Some(mut console) => f(&mut *console),
+        None => f(&mut Emergency),
+    }
+}
+
+/// Lines wait in memory until [`pump`] gives them to the serial line, rather than the core for the serial line. Only when
+/// the memory for them is full the core waits.
+pub fn set_buffered(on: bool) {
+    if let Some(mut console) = CONSOLE.try_lock() {
+        console.buffered = on;
+    }
+}
+
+/// Gives the serial line what it takes at once. Returns true while something still waits. The run loop calls it when
+/// nothing else is to be done, and does not halt before it returns false.
+pub fn pump() -> bool {
+    let Some(mut console) = CONSOLE.try_lock() else { return false };
+    if console.waiting.len > 0 && read(LINE_STATUS) & TRANSMITTER_EMPTY != 0 {
+        for _ in 0..FIFO {
+            let Some(byte) = console.waiting.pop() else { break };
+            write(COM1, byte);
+        }
+    }
+    console.waiting.len > 0
+}
+
+/// Waits until everything has left the serial line (or the line is found to be stuck).
+pub fn flush() {
+    if let Some(mut console) = CONSOLE.try_lock() {
+        while let Some(byte) = console.waiting.pop() {
+            send(byte);
+        }
+        if console.serial {
+            await_status(ALL_SENT);
+        }
+    }
+}
+
+fn await_status(bits: u8) {
+    for _ in 0..PATIENCE {
+        if read(LINE_STATUS) & bits != 0 {
+            return;
+        }
+    }
+}
+
+fn send(byte: u8) {
+    await_status(TRANSMITTER_EMPTY);
+    write(COM1, byte);
+}
+
+impl Console {
+    fn byte(&mut self, byte: u8) {
+        if self.debug_port {
+            write(DEBUG_PORT, byte);
+        }
+        if self.screen {
+            self.show(byte);
+        }
+        if !self.serial {
+            return;
+        }
+        if self.buffered {
+            if !self.waiting.push(byte) {
+                if let Some(first) = self.waiting.pop() {
+                    send(first);
+                }
+                self.waiting.push(byte);
+            }
+        } else {
+            send(byte);
+        }
+    }
+
+    fn show(&mut self, byte: u8) {
+        match byte {
+            b'\n' => self.column = COLUMNS,
+            b'\r' => self.column = 0,
+            _ => {
+                if self.column >= COLUMNS {
+                    scroll();
+                    self.column = 0;
+                }
+                cell(ROWS - 1, self.column, byte);
+                self.column += 1;
+            }
+        }
+    }
+}
+
+impl fmt::Write for Console {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for c in text.chars() {
+            if c == '\n' {
+                self.byte(b'\r');
+            }
+            // The serial line and port 0xe9 take UTF-8; the screen has another character set and shows '-' for the rest.
+            if c.is_ascii() {
+                self.byte(u8::try_from(c).unwrap_or(b'?'));
+                continue;
+            }
+            let screen = core::mem::take(&mut self.screen);
+            c.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| self.byte(byte));
+            self.screen = screen;
+            if screen {
+                self.show(b'-');
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The way past the lock: serial line and debug port only.
+struct Emergency;
+
+impl fmt::Write for Emergency {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for byte in text.bytes() {
+            write(DEBUG_PORT, byte);
+            send(byte);
+        }
+        Ok(())
+    }
+}
+
+fn cell(row: usize, column: usize, byte: u8) {
+    if row < ROWS && column < COLUMNS {
+        let at = SCREEN.as_ptr::<u16>().wrapping_add(row * COLUMNS + column);
+        // SAFETY: inside the 80 x 25 cells of the text screen, which the direct map shows and only this file writes.
+        unsafe { at.write_volatile(LIGHT_GREY | u16::from(byte)) };
+    }
+}
+
+fn clear(row: usize) {
+    for column in 0..COLUMNS {
+        cell(row, column, b' ');
+    }
+}
+
+fn scroll() {
+    let screen = SCREEN.as_ptr::<u16>();
+    for at in COLUMNS..ROWS * COLUMNS {
+        // SAFETY: as in `cell`.
+        unsafe { screen.wrapping_add(at - COLUMNS).write_volatile(screen.wrapping_add(at).read_volatile()) };
+    }
+    clear(ROWS - 1);
+}

@@ -1,0 +1,379 @@
+//! The frame table: who owns each frame of the machine, and the allocator that lives in it.
+//!
+//! Invariants:
+//! 1. Every frame of RAM has exactly one owner, written in its entry; what is no RAM, or is the firmware's, is `Reserved`.
+//! 2. A frame is given away only from `Free`, and returns there only through [`Frames::free`] by its owner's name: a wrong
+//!    name is a bug of the core, is logged, and leaves the frame where it is.
+//! 3. What the previous owner wrote is still in a frame that [`Frames::alloc`] returns. Whoever allocates fills the frame
+//!    completely ([`super::phys::zero_frame`], [`super::phys::copy_frame`]) before anybody but the core can see it.
+//! 4. A free frame is either on the free list or in the part of an extent that was never handed out.
+//!
+//! One entry is eight bytes: class in bits 0..8, id in bits 8..24, guest page (or link of the free list) in bits 32..64.
+//! Allocation and release are O(1) and touch one entry each.
+
+use super::phys::{PhysAddr, index, zero_frame};
+use abi::limits::PAGE_SIZE;
+
+/// Who owns a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// Nobody.
+    Free,
+    /// The core: image, tables, page tables of its own half.
+    Core,
+    /// A boot module that is kept (component images for restarts).
+    Module,
+    /// Component of this index: image, stack, rings, page tables.
+    Component(u8),
+    /// DMA memory of the component of this index.
+    Dma(u8),
+    /// Memory of the VM in this slot.
+    VmMemory(u16),
+    /// Metadata of the VM in this slot (VMCS, context).
+    VmMeta(u16),
+    /// EPT tables of the VM in this slot.
+    VmTables(u16),
+    /// Golden frame of the image of this index, mapped read-only only.
+    Golden(u16),
+    /// Not ours: firmware, devices, holes.
+    Reserved,
+}
+
+/// An [`Owner`] without its index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum OwnerClass {
+    /// See [`Owner::Free`].
+    Free,
+    /// See [`Owner::Core`].
+    Core,
+    /// See [`Owner::Module`].
+    Module,
+    /// See [`Owner::Component`].
+    Component,
+    /// See [`Owner::Dma`].
+    Dma,
+    /// See [`Owner::VmMemory`].
+    VmMemory,
+    /// See [`Owner::VmMeta`].
+    VmMeta,
+    /// See [`Owner::VmTables`].
+    VmTables,
+    /// See [`Owner::Golden`].
+    Golden,
+    /// See [`Owner::Reserved`].
+    Reserved,
+}
+
+/// All classes, in the order of [`Frames::counts`].
+pub const CLASSES: [OwnerClass; 10] = [
+    OwnerClass::Free,
+    OwnerClass::Core,
+    OwnerClass::Module,
+    OwnerClass::Component,
+    OwnerClass::Dma,
+    OwnerClass::VmMemory,
+    OwnerClass::VmMeta,
+    OwnerClass::VmTables,
+    OwnerClass::Golden,
+    OwnerClass::Reserved,
+];
+
+impl OwnerClass {
+    /// What reports call it; fits an [`abi::limits::Name`].
+    pub const fn name(self) -> &'static str {
+        match self {
+            OwnerClass::Free => "free",
+            OwnerClass::Core => "core",
+            OwnerClass::Module => "modules",
+            OwnerClass::Component => "components",
+            OwnerClass::Dma => "dma",
+            OwnerClass::VmMemory => "vm-memory",
+            OwnerClass::VmMeta => "vm-metadata",
+            OwnerClass::VmTables => "vm-tables",
+            OwnerClass::Golden => "golden",
+            OwnerClass::Reserved => "reserved",
+        }
+    }
+}
+
+impl Owner {
+    /// The owner without its index.
+    #[inline]
+    pub const fn class(self) -> OwnerClass {
+        match self {
+            Owner::Free => OwnerClass::Free,
+            Owner::Core => OwnerClass::Core,
+            Owner::Module => OwnerClass::Module,
+            Owner::Component(_) => OwnerClass::Component,
+            Owner::Dma(_) => OwnerClass::Dma,
+            Owner::VmMemory(_) => OwnerClass::VmMemory,
+            Owner::VmMeta(_) => OwnerClass::VmMeta,
+            Owner::VmTables(_) => OwnerClass::VmTables,
+            Owner::Golden(_) => OwnerClass::Golden,
+            Owner::Reserved => OwnerClass::Reserved,
+        }
+    }
+
+    /// The lower half of an entry.
+    // Widening only; `From` is not const.
+    #[allow(clippy::cast_lossless)]
+    #[inline]
+    const fn tag(self) -> u32 {
+        let id = match self {
+            Owner::Component(id) | Owner::Dma(id) => id as u32,
+            Owner::VmMemory(id) | Owner::VmMeta(id) | Owner::VmTables(id) | Owner::Golden(id) => id as u32,
+            Owner::Free | Owner::Core | Owner::Module | Owner::Reserved => 0,
+        };
+        id << 8 | self.class() as u32
+    }
+
+    fn from_tag(tag: u32) -> Owner {
+        // Both fields are meant to be cut out.
+        #[allow(clippy::cast_possible_truncation)]
+        let (class, id, small) = (tag as u8, (tag >> 8) as u16, (tag >> 8) as u8);
+        match CLASSES.get(usize::from(class)) {
+            Some(OwnerClass::Free) => Owner::Free,
+            Some(OwnerClass::Core) => Owner::Core,
+            Some(OwnerClass::Module) => Owner::Module,
+            Some(OwnerClass::Component) => Owner::Component(small),
+            Some(OwnerClass::Dma) => Owner::Dma(small),
+            Some(OwnerClass::VmMemory) => Owner::VmMemory(id),
+            Some(OwnerClass::VmMeta) => Owner::VmMeta(id),
+            Some(OwnerClass::VmTables) => Owner::VmTables(id),
+            Some(OwnerClass::Golden) => Owner::Golden(id),
+            Some(OwnerClass::Reserved) | None => Owner::Reserved,
+        }
+    }
+}
+
+/// One entry of the table. Opaque; all-zero bytes are a free frame that was never handed out.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Entry {
+    tag: u32,
+    /// Guest page, or on the free list the next frame's number.
+    page: u32,
+}
+
+impl Entry {
+    /// An entry that nobody gets frames from.
+    pub const RESERVED: Entry = Entry { tag: Owner::Reserved.tag(), page: 0 };
+}
+
+/// End of the free list.
+const END: u32 = u32::MAX;
+/// Separate pieces of RAM that are used at most; smaller ones beyond that are left alone.
+pub const MAX_EXTENTS: usize = 32;
+
+/// Frames `next..end` have never been handed out.
+#[derive(Clone, Copy, Debug)]
+struct Extent {
+    next: u32,
+    end: u32,
+}
+
+/// The frame table and its allocator.
+pub struct Frames {
+    table: &'static mut [Entry],
+    free: u32,
+    extents: heapless::Vec<Extent, MAX_EXTENTS>,
+    current: usize,
+    counts: [u64; CLASSES.len()],
+}
+
+/// [`Frames::free`] or [`Frames::change_owner`] named an owner that is not the frame's: a bug of the core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WrongOwner {
+    /// The frame.
+    pub frame: PhysAddr,
+    /// Whom the caller named.
+    pub expected: Owner,
+    /// Whose it is.
+    pub actual: Owner,
+}
+
+impl Frames {
+    /// Takes the table over: one entry for each frame from address 0. Every frame is `Reserved` until
+    /// [`Frames::add_free`] says otherwise.
+    pub fn new(table: &'static mut [Entry]) -> Frames {
+        table.fill(Entry::RESERVED);
+        let mut counts = [0; CLASSES.len()];
+        counts[OwnerClass::Reserved as usize] = table.len() as u64;
+        Frames { table, free: END, extents: heapless::Vec::new(), current: 0, counts }
+    }
+
+    /// Makes the reserved frames `first..end` free. At boot only, in ascending order. Returns false when there are more
+    /// pieces than [`MAX_EXTENTS`]: the frames stay reserved.
+    pub fn add_free(&mut self, first: u64, end: u64) -> bool {
+        let end = end.min(self.table.len() as u64);
+        let (Ok(next), Ok(last)) = (u32::try_from(first), u32::try_from(end)) else { return false };
+        if next >= last {
+            return true;
+        }
+        if self.extents.push(Extent { next, end: last }).is_err() {
+            return false;
+        }
+        for entry in &mut self.table[index(first)..index(end)] {
+            *entry = Entry { tag: Owner::Free.tag(), page: END };
+        }
+        self.count(OwnerClass::Reserved, OwnerClass::Free, end - first);
+        true
+    }
+
+    /// Names the owner of the frames `first..end` that are not free (image, modules). At boot only.
+    pub fn claim(&mut self, first: u64, end: u64, owner: Owner) {
+        let end = end.min(self.table.len() as u64);
+        for number in first..end {
+            let entry = &mut self.table[index(number)];
+            if entry.tag == Owner::Reserved.tag() {
+                *entry = Entry { tag: owner.tag(), page: 0 };
+                self.count(OwnerClass::Reserved, owner.class(), 1);
+            }
+        }
+    }
+
+    /// A free frame for `owner`, or `None` when there is none. `page` is noted with it (the guest page). The frame still
+    /// holds what its last owner wrote: see invariant 3.
+    #[inline]
+    pub fn alloc(&mut self, owner: Owner, page: u32) -> Option<PhysAddr> {
+        let number = if self.free != END { self.free } else { self.fresh()? };
+        // Numbers on the list and in extents are within the table; a list that was overwritten ends here, not in a panic.
+        let entry = self.table.get_mut(number as usize)?;
+        if number == self.free {
+            self.free = entry.page;
+        }
+        *entry = Entry { tag: owner.tag(), page };
+        self.count(OwnerClass::Free, owner.class(), 1);
+        Some(PhysAddr::from_frame(number.into()))
+    }
+
+    /// As [`Frames::alloc`], filled with zeros. Zeroing is the larger part of the cost.
+    #[inline]
+    pub fn alloc_zeroed(&mut self, owner: Owner, page: u32) -> Option<PhysAddr> {
+        let frame = self.alloc(owner, page)?;
+        // SAFETY: the frame was free until now, so only this function knows it; the table covers RAM in the direct map only.
+        unsafe { zero_frame(frame) };
+        Some(frame)
+    }
+
+    /// Next frame that was never handed out.
+    fn fresh(&mut self) -> Option<u32> {
+        loop {
+            let extent = self.extents.get_mut(self.current)?;
+            if extent.next < extent.end {
+                extent.next += 1;
+                return Some(extent.next - 1);
+            }
+            self.current += 1;
+        }
+    }
+
+    /// `count` frames without a gap for `owner`, the first at a multiple of `align` frames (a power of two), all below
+    /// the address `limit`; from RAM that was never handed out, so at boot. Not zeroed. `None` when there is no such
+    /// piece.
+    pub fn alloc_contiguous(&mut self, count: u64, align: u64, limit: u64, owner: Owner) -> Option<PhysAddr> {
+        let count = u32::try_from(count).ok().filter(|&count| count > 0)?;
+        let align = u32::try_from(align).ok().filter(|align| align.is_power_of_two())?;
+        let limit = u32::try_from(limit / PAGE_SIZE).unwrap_or(u32::MAX);
+        // From the upper end of the highest piece that has room, so that single frames come from below.
+        let (found, first) = self.extents.iter().enumerate().rev().find_map(|(i, extent)| {
+            let first = extent.end.min(limit).checked_sub(count)? & !(align - 1);
+            (first >= extent.next).then_some((i, first))
+        })?;
+        let extent = &mut self.extents[found];
+        let (after, end) = (first + count, extent.end);
+        extent.end = first;
+        for number in first..after {
+            self.table[number as usize] = Entry { tag: owner.tag(), page: 0 };
+        }
+        self.count(OwnerClass::Free, owner.class(), count.into());
+        // What was cut off above goes to the free list.
+        for number in (after..end).rev() {
+            self.table[number as usize].page = self.free;
+            self.free = number;
+        }
+        Some(PhysAddr::from_frame(first.into()))
+    }
+
+    /// Returns a frame of `expected`. Anything else is a bug of the core: it is logged and nothing changes.
+    #[inline]
+    pub fn free(&mut self, frame: PhysAddr, expected: Owner) -> Result<(), WrongOwner> {
+        let link = self.free;
+        self.retag(frame, expected, Owner::Free, link)?;
+        // `retag` found the entry, so the number is an index of the table and fits.
+        self.free = u32::try_from(frame.frame()).unwrap_or(END);
+        Ok(())
+    }
+
+    /// Hands a frame from one owner to another without its becoming free. The caller scrubs it when the two do not trust
+    /// each other. Errors as [`Frames::free`].
+    pub fn change_owner(&mut self, frame: PhysAddr, from: Owner, to: Owner, page: u32) -> Result<(), WrongOwner> {
+        if to == Owner::Free {
+            return self.free(frame, from);
+        }
+        self.retag(frame, from, to, page)
+    }
+
+    #[inline]
+    fn retag(&mut self, frame: PhysAddr, from: Owner, to: Owner, page: u32) -> Result<(), WrongOwner> {
+        match self.table.get_mut(index(frame.frame())) {
+            Some(entry) if entry.tag == from.tag() && from != Owner::Free && frame.is_page_aligned() => {
+                *entry = Entry { tag: to.tag(), page };
+                self.count(from.class(), to.class(), 1);
+                Ok(())
+            }
+            other => {
+                let actual = other.map_or(Owner::Reserved, |entry| Owner::from_tag(entry.tag));
+                let error = WrongOwner { frame, expected: from, actual };
+                report(&error);
+                Err(error)
+            }
+        }
+    }
+
+    #[inline]
+    fn count(&mut self, from: OwnerClass, to: OwnerClass, frames: u64) {
+        self.counts[from as usize] -= frames;
+        self.counts[to as usize] += frames;
+    }
+
+    /// Who owns the frame, and the page noted with it. What lies beyond the table is reserved.
+    pub fn owner_of(&self, frame: PhysAddr) -> (Owner, u32) {
+        self.table
+            .get(index(frame.frame()))
+            .map_or((Owner::Reserved, 0), |entry| (Owner::from_tag(entry.tag), entry.page))
+    }
+
+    /// Frames of each class, in the order of [`CLASSES`].
+    pub fn counts(&self) -> &[u64; CLASSES.len()] {
+        &self.counts
+    }
+
+    /// Frames of one class.
+    #[inline]
+    pub fn count_of(&self, class: OwnerClass) -> u64 {
+        self.counts[class as usize]
+    }
+
+    /// Free frames.
+    #[inline]
+    pub fn free_frames(&self) -> u64 {
+        self.count_of(OwnerClass::Free)
+    }
+
+    /// Frames that the table describes, reserved ones included.
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// True for a table without an entry.
+    pub fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+}
+
+#[cold]
+fn report(error: &WrongOwner) {
+    log::error!(target: "frames", "bug: frame {} belongs to {:?}, not to {:?}; left as it is", error.frame, error.actual, error.expected);
+}

@@ -1,0 +1,114 @@
+//! Physical addresses, and how the core reaches what they name.
+
+use abi::limits::{PAGE_SHIFT, PAGE_SIZE};
+use core::fmt;
+
+/// Where physical address 0 lies in the core's half of every address space: the direct map of all RAM.
+pub const DIRECT_MAP: u64 = 0xffff_8000_0000_0000;
+/// The direct map ends here at the latest (one entry of the topmost table): RAM beyond is not used.
+pub const DIRECT_MAP_BYTES: u64 = 1 << 39;
+/// Where physical address 0 would lie in the mapping of the core's own image.
+pub const IMAGE_OFFSET: u64 = 0xffff_ffff_8000_0000;
+
+/// `value` as an index. The core is built for 64-bit machines only.
+#[inline]
+pub const fn index(value: u64) -> usize {
+    const { assert!(size_of::<usize>() == size_of::<u64>()) };
+    // The sizes are equal: nothing is cut.
+    #[allow(clippy::cast_possible_truncation)]
+    {
+        value as usize
+    }
+}
+
+/// A physical (machine) address.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(transparent)]
+pub struct PhysAddr(u64);
+
+impl PhysAddr {
+    /// The address as it is; nothing is promised about what is there.
+    #[inline]
+    pub const fn new(address: u64) -> Self {
+        PhysAddr(address)
+    }
+
+    /// The first byte of the frame with this number.
+    #[inline]
+    pub const fn from_frame(number: u64) -> Self {
+        PhysAddr(number << PAGE_SHIFT)
+    }
+
+    /// As a number.
+    #[inline]
+    pub const fn as_u64(self) -> u64 {
+        self.0
+    }
+
+    /// Number of the frame that the address lies in.
+    #[inline]
+    pub const fn frame(self) -> u64 {
+        self.0 >> PAGE_SHIFT
+    }
+
+    /// The address `bytes` further on.
+    #[inline]
+    #[must_use]
+    pub const fn offset(self, bytes: u64) -> Self {
+        PhysAddr(self.0 + bytes)
+    }
+
+    /// True at the first byte of a frame.
+    #[inline]
+    pub const fn is_page_aligned(self) -> bool {
+        self.0 & (PAGE_SIZE - 1) == 0
+    }
+
+    /// Where the core sees it, in the direct map. Whoever reads or writes through the pointer must know that it is RAM
+    /// (or the legacy area below 1 MiB) and that nobody else uses it.
+    #[inline]
+    pub const fn as_ptr<T>(self) -> *mut T {
+        core::ptr::with_exposed_provenance_mut(index(DIRECT_MAP + self.0))
+    }
+}
+
+impl fmt::Debug for PhysAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}", self.0)
+    }
+}
+
+impl fmt::Display for PhysAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}", self.0)
+    }
+}
+
+/// Fills a frame with zeros.
+///
+/// # Safety
+/// `frame` is RAM in the direct map, page-aligned, and the caller alone uses it.
+#[inline]
+pub unsafe fn zero_frame(frame: PhysAddr) {
+    let to: *mut u64 = frame.as_ptr();
+    // SAFETY: by this function's contract the 4096 bytes are the caller's. DF is clear by the calling convention.
+    unsafe {
+        core::arch::asm!("rep stosq", inout("rcx") PAGE_SIZE / 8 => _, inout("rdi") to => _, in("rax") 0_u64,
+            options(nostack, preserves_flags));
+    }
+}
+
+/// Copies a frame.
+///
+/// # Safety
+/// Both are RAM in the direct map, page-aligned and different; the caller alone uses `to`, and nobody writes `from`
+/// meanwhile.
+#[inline]
+pub unsafe fn copy_frame(from: PhysAddr, to: PhysAddr) {
+    let (source, target): (*mut u64, *mut u64) = (from.as_ptr(), to.as_ptr());
+    // SAFETY: by this function's contract. DF is clear by the calling convention.
+    unsafe {
+        core::arch::asm!("rep movsq", inout("rcx") PAGE_SIZE / 8 => _, inout("rdi") target => _, inout("rsi") source => _,
+            options(nostack, preserves_flags));
+    }
+}

@@ -1,0 +1,141 @@
+//! What the processor can do (CPUID), and the control register bits that the core runs with.
+
+use core::arch::x86_64::{__cpuid_count, CpuidResult};
+use x86::controlregs::{Cr0, Cr4, cr0, cr0_write, cr4, cr4_write};
+
+/// Processor features that the core uses or asks for. Intel SDM vol. 2A, CPUID.
+// One bit of the processor each: a state machine would say less.
+#[allow(clippy::struct_excessive_bools)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CpuFeatures {
+    /// VT-x (leaf 1 ECX 5).
+    pub vmx: bool,
+    /// x2APIC mode (leaf 1 ECX 21).
+    pub x2apic: bool,
+    /// Local APIC (leaf 1 EDX 9).
+    pub apic: bool,
+    /// The APIC timer can take a TSC deadline (leaf 1 ECX 24).
+    pub tsc_deadline: bool,
+    /// The TSC runs at a constant rate in all states (leaf 0x80000007 EDX 8).
+    pub invariant_tsc: bool,
+    /// XSAVE (leaf 1 ECX 26).
+    pub xsave: bool,
+    /// XSAVEOPT (leaf 13.1 EAX 0).
+    pub xsaveopt: bool,
+    /// State components that XCR0 can select (leaf 13.0 EDX:EAX).
+    pub xcr0_supported: u64,
+    /// Bytes of an XSAVE area with all of them (leaf 13.0 ECX).
+    pub xsave_bytes: u32,
+    /// PCID (leaf 1 ECX 17).
+    pub pcid: bool,
+    /// INVPCID (leaf 7 EBX 10).
+    pub invpcid: bool,
+    /// RDFSBASE and the like (leaf 7 EBX 0).
+    pub fsgsbase: bool,
+    /// SMEP (leaf 7 EBX 7).
+    pub smep: bool,
+    /// SMAP (leaf 7 EBX 20).
+    pub smap: bool,
+    /// UMIP (leaf 7 ECX 2).
+    pub umip: bool,
+    /// RDRAND (leaf 1 ECX 30).
+    pub rdrand: bool,
+    /// 1 GiB pages (leaf 0x80000001 EDX 26).
+    pub huge_pages: bool,
+    /// SYSCALL in 64-bit mode (leaf 0x80000001 EDX 11).
+    pub syscall: bool,
+    /// RDTSCP (leaf 0x80000001 EDX 27).
+    pub rdtscp: bool,
+    /// Bits of a physical address (leaf 0x80000008).
+    pub physical_bits: u8,
+    /// Vendor (leaf 0).
+    pub vendor: [u8; 12],
+}
+
+fn leaf(number: u32, sub: u32) -> CpuidResult {
+    let top = __cpuid_count(number & 0x8000_0000, 0).eax;
+    if number > top { CpuidResult { eax: 0, ebx: 0, ecx: 0, edx: 0 } } else { __cpuid_count(number, sub) }
+}
+
+impl CpuFeatures {
+    /// Asks the processor.
+    pub fn detect() -> CpuFeatures {
+        let bit = |word: u32, number: u32| word >> number & 1 != 0;
+        let (zero, one, seven) = (leaf(0, 0), leaf(1, 0), leaf(7, 0));
+        let (area, area1) = (leaf(13, 0), leaf(13, 1));
+        let (more, power, sizes) = (leaf(0x8000_0001, 0), leaf(0x8000_0007, 0), leaf(0x8000_0008, 0));
+        let mut vendor = [0; 12];
+        for (to, word) in vendor.chunks_mut(4).zip([zero.ebx, zero.edx, zero.ecx]) {
+            to.copy_from_slice(&word.to_le_bytes());
+        }
+        CpuFeatures {
+            vmx: bit(one.ecx, 5),
+            x2apic: bit(one.ecx, 21),
+            apic: bit(one.edx, 9),
+            tsc_deadline: bit(one.ecx, 24),
+            invariant_tsc: bit(power.edx, 8),
+            xsave: bit(one.ecx, 26),
+            xsaveopt: bit(area1.eax, 0),
+            xcr0_supported: u64::from(area.edx) << 32 | u64::from(area.eax),
+            xsave_bytes: area.ecx,
+            pcid: bit(one.ecx, 17),
+            invpcid: bit(seven.ebx, 10),
+            fsgsbase: bit(seven.ebx, 0),
+            smep: bit(seven.ebx, 7),
+            smap: bit(seven.ebx, 20),
+            umip: bit(seven.ecx, 2),
+            rdrand: bit(one.ecx, 30),
+            huge_pages: bit(more.edx, 26),
+            syscall: bit(more.edx, 11),
+            rdtscp: bit(more.edx, 27),
+            physical_bits: sizes.eax.to_le_bytes()[0],
+            vendor,
+        }
+    }
+
+    /// Name of the first feature that the core cannot do without and that is missing. VT-x is `vmx`'s affair.
+    pub fn missing(&self) -> Option<&'static str> {
+        // 1 GiB pages: the first page tables of every VM use them.
+        let needed = [
+            (self.xsave, "XSAVE"),
+            (self.syscall, "SYSCALL"),
+            (self.huge_pages, "1 GiB pages"),
+            (self.apic, "local APIC"),
+        ];
+        needed.into_iter().find(|(present, _)| !present).map(|(_, name)| name)
+    }
+
+    /// The vendor as text.
+    pub fn vendor(&self) -> &str {
+        core::str::from_utf8(&self.vendor).unwrap_or("?")
+    }
+}
+
+/// Sets the control register bits that the core runs with: write protection in ring 0, global pages, XSAVE, and as far as
+/// there are RDFSBASE, SMEP, UMIP and PCID. CR3 holds PCID 0 at this time. SMAP stays off: the core reads components' and
+/// guests' memory through the direct map, so it would guard nothing and cost instructions.
+///
+/// # Safety
+/// Called once per CPU at boot, with the final page tables loaded and nothing executing from user pages.
+pub unsafe fn set_control_registers(features: &CpuFeatures) {
+    // SAFETY: each bit that is set is supported, and by this function's contract nothing relies on its being clear.
+    unsafe {
+        cr0_write(
+            (cr0() | Cr0::CR0_WRITE_PROTECT | Cr0::CR0_NUMERIC_ERROR | Cr0::CR0_MONITOR_COPROCESSOR)
+                - Cr0::CR0_EMULATE_COPROCESSOR,
+        );
+        let mut value = cr4() | Cr4::CR4_ENABLE_GLOBAL_PAGES | Cr4::CR4_ENABLE_SSE | Cr4::CR4_UNMASKED_SSE;
+        for (present, bit) in [
+            (features.xsave, Cr4::CR4_ENABLE_OS_XSAVE),
+            (features.fsgsbase, Cr4::CR4_ENABLE_FSGSBASE),
+            (features.smep, Cr4::CR4_ENABLE_SMEP),
+            (features.umip, Cr4::CR4_ENABLE_UMIP),
+            (features.pcid, Cr4::CR4_ENABLE_PCID),
+        ] {
+            if present {
+                value |= bit;
+            }
+        }
+        cr4_write(value);
+    }
+}
