@@ -1,8 +1,30 @@
-//! VT-x mechanism: no policy, no VMs.
+//! VT-x mechanism: capabilities, controls, VMCS, EPT, entry and exit. No policy, and no VMs.
+//!
+//! [`Capabilities::read`] and [`Capabilities::plan`] say whether this CPU will do, [`Vtx::enable`] switches VT-x on, and
+//! from there on the core uses the traits of [`backend`] alone. Everything that is pure (judging capabilities, page
+//! tables, decoding exits) is tested on the host.
 #![no_std]
 
 pub mod backend;
+pub mod capabilities;
+pub mod controls;
+mod entry;
+pub mod ept;
 mod error;
+pub mod exit;
+pub mod fields;
+mod host;
+mod vcpu;
+mod vmcs;
+mod vtx;
+mod xstate;
 
-pub use backend::*;
+pub use backend::{
+    Access, Backend, Corruption, Exit, Flush, Frames, Interrupted, MapError, NotCanonical, Registers, Rights, Tables,
+    Translation, Vcpu, VcpuConfig,
+};
+pub use capabilities::{Capabilities, Plan};
+pub use ept::Ept;
 pub use error::Error;
+pub use vcpu::{VCPU_BYTES, VtxVcpu};
+pub use vtx::Vtx;

@@ -1,0 +1,140 @@
+//! The way into a guest and back.
+//!
+//! Rules of this file:
+//! - VMRESUME, then VMLAUNCH, and no flag that remembers whether a VMCS was launched: falling through both is the failure.
+//! - From the first POP on, every general register but RSP holds a guest's value, and a failed entry leaves them so.
+//!   Nothing is taken from them then. RSP is still the core's: the CPU loads the guest's RSP only in an entry that
+//!   succeeds, and `HOST_RSP`, on an exit. On both ways back it points to the end of `VtxVcpu::registers`.
+//! - Whether the instruction failed is taken from the flags before anything changes them.
+//! - [`enter`] names every register as clobbered; RBX and RBP, which Rust does not let us name, it saves itself.
+//! - No interrupt can come while RSP points into the `VtxVcpu` (interrupts are off), and NMI and machine check have stacks
+//!   of their own.
+
+use crate::fields::ReadOnly32;
+use crate::vcpu::VtxVcpu;
+use core::arch::{asm, naked_asm};
+use core::mem::offset_of;
+
+/// Bit of [`enter`]'s result: both instructions failed. Bit 0: without a VM-instruction error (VMfailInvalid).
+pub(crate) const FAILED: u64 = 1 << 32;
+
+/// Offsets from the end of the registers, where RSP is while a guest runs.
+const END: usize = offset_of!(VtxVcpu, host_rsp);
+const _: () = assert!(offset_of!(VtxVcpu, registers) == 0 && END == size_of::<crate::backend::Registers>());
+
+/// Where exits go: `HOST_RIP`.
+pub(crate) fn exit_address() -> u64 {
+    u64::try_from((exit_guest as unsafe extern "sysv64" fn() as *const ()).addr()).unwrap_or(0)
+}
+
+/// Enter the guest whose VMCS is loaded. Returns the exit reason (SDM vol. 3, 25.9.1), or [`FAILED`].
+///
+/// # Safety
+/// `vcpu` is the one that the loaded VMCS was made for, valid and initialised; `HOST_RSP` is the end of its registers.
+#[inline(always)]
+pub(crate) unsafe fn enter(vcpu: *mut VtxVcpu) -> u64 {
+    let reason: u64;
+    // SAFETY: `enter_guest` takes RDI, changes every register but RSP, and comes back with RSP as it was, whether or not
+    // the guest was entered. A build for the host, whose registers are more, never gets here: the first instruction of
+    // it faults outside ring 0.
+    unsafe {
+        asm!(
+            "push rbx",
+            "push rbp",
+            "call {enter_guest}",
+            "pop rbp",
+            "pop rbx",
+            enter_guest = sym enter_guest,
+            inout("rdi") vcpu => _,
+            lateout("rax") reason,
+            lateout("rcx") _, lateout("rdx") _, lateout("rsi") _,
+            lateout("r8") _, lateout("r9") _, lateout("r10") _, lateout("r11") _,
+            lateout("r12") _, lateout("r13") _, lateout("r14") _, lateout("r15") _,
+        );
+    }
+    reason
+}
+
+/// RDI: the `VtxVcpu`. To be called from [`enter`] alone: it keeps no register.
+#[unsafe(naked)]
+unsafe extern "sysv64" fn enter_guest() {
+    naked_asm!(
+        "mov [rdi + {host_rsp}], rsp",
+        // No control makes a guest's MOV to CR2 exit, so CR2 is the guest's from here on. Writing it is slow; it rarely
+        // differs, because page faults of guests exit instead of setting it.
+        "mov rax, cr2",
+        "cmp rax, [rdi + {cr2}]",
+        "jne 3f",
+        "2:",
+        "mov rsp, rdi",
+        "pop rax",
+        "pop rbx",
+        "pop rcx",
+        "pop rdx",
+        "pop rsi",
+        "pop rdi",
+        "pop rbp",
+        "pop r8",
+        "pop r9",
+        "pop r10",
+        "pop r11",
+        "pop r12",
+        "pop r13",
+        "pop r14",
+        "pop r15",
+        "vmresume",
+        // Not entered: the guest was not launched yet, or the VMCS is bad. VMLAUNCH then fails as well, and would hide why:
+        // remember what VMRESUME said. RAX gets back what the guest has there.
+        "mov qword ptr [rsp + {resume_error} - {end}], 0",
+        "mov eax, {instruction_error}",
+        "vmread [rsp + {resume_error} - {end}], rax",
+        "mov rax, [rsp - {end}]",
+        "vmlaunch",
+        // Not entered. CF: no VMCS; ZF: there is a VM-instruction error. MOV keeps flags.
+        "mov rsp, [rsp]",
+        "mov eax, 0",
+        "setc al",
+        "bts rax, 32",
+        "ret",
+        "3:",
+        "mov rax, [rdi + {cr2}]",
+        "mov cr2, rax",
+        "jmp 2b",
+        host_rsp = const offset_of!(VtxVcpu, host_rsp),
+        cr2 = const offset_of!(VtxVcpu, cr2),
+        resume_error = const offset_of!(VtxVcpu, resume_error),
+        end = const END,
+        instruction_error = const ReadOnly32::InstructionError as u32,
+    )
+}
+
+/// The CPU comes here on every exit, with RSP at the end of the registers of the `VtxVcpu` that was entered.
+#[unsafe(naked)]
+unsafe extern "sysv64" fn exit_guest() {
+    naked_asm!(
+        "push r15",
+        "push r14",
+        "push r13",
+        "push r12",
+        "push r11",
+        "push r10",
+        "push r9",
+        "push r8",
+        "push rbp",
+        "push rdi",
+        "push rsi",
+        "push rdx",
+        "push rcx",
+        "push rbx",
+        "push rax",
+        "mov rax, cr2",
+        "mov [rsp + {cr2}], rax",
+        "mov rsp, [rsp + {host_rsp}]",
+        "mov eax, {exit_reason}",
+        "vmread rax, rax",
+        "ret",
+        host_rsp = const offset_of!(VtxVcpu, host_rsp),
+        cr2 = const offset_of!(VtxVcpu, cr2),
+        exit_reason = const ReadOnly32::ExitReason as u32,
+    )
+}

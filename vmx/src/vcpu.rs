@@ -1,0 +1,381 @@
+//! A guest's processor on VT-x.
+
+use crate::backend::{Corruption, Exit, Interrupted, NotCanonical, Registers, Vcpu, VcpuConfig};
+use crate::capabilities::cr;
+use crate::ept::Ept;
+use crate::error::Error;
+use crate::fields::{
+    Control16, Control32, Control64, ControlNatural, Guest16, Guest32, Guest64, GuestNatural, ReadOnly32,
+};
+use crate::fields::{Host16, Writable};
+use crate::vmcs::LoadedVmcs;
+use crate::vtx::Vtx;
+use crate::xstate::State;
+use crate::{controls, entry, exit};
+use core::ptr;
+
+/// Bytes that the core has for a [`VtxVcpu`].
+pub const VCPU_BYTES: usize = 3200;
+
+/// What the core keeps of a guest's processor beside the VMCS. It is entered where it lies: see [`Vcpu::init`].
+#[repr(C, align(64))]
+pub struct VtxVcpu {
+    /// The exit assembly pushes them, downwards from `host_rsp`.
+    pub(crate) registers: Registers,
+    /// The core's RSP while the guest runs.
+    pub(crate) host_rsp: u64,
+    /// The guest's CR2 while it does not run.
+    pub(crate) cr2: u64,
+    /// VM-instruction error of the last VMRESUME that failed.
+    pub(crate) resume_error: u64,
+    /// Physical address of the VMCS, 0 before `init`.
+    vmcs: u64,
+    /// Where `init` found this value to lie: the VMCS says that exits push to there.
+    home: usize,
+    state: State,
+}
+
+const _: () = assert!(size_of::<VtxVcpu>() <= VCPU_BYTES);
+
+/// The default PAT (SDM vol. 3, table 12-12).
+const PAT: u64 = 0x0007_0406_0007_0406;
+/// RFLAGS bit 1 is always 1.
+const RFLAGS_ONE: u64 = 1 << 1;
+/// What a guest may load into RFLAGS by way of its register page: CF, PF, AF, ZF, SF, TF, DF, OF, RF, AC, ID. Not IF, which
+/// means nothing here; not IOPL, NT, VM, VIF, VIP.
+const RFLAGS_GUEST: u64 = 0x25_0dd5;
+
+/// The flags that a guest gets when it asks for `flags`.
+pub fn filter_flags(flags: u64) -> u64 {
+    flags & RFLAGS_GUEST | RFLAGS_ONE
+}
+
+/// Whether bits 63 to 47 are equal (4-level paging).
+fn is_canonical(address: u64) -> bool {
+    address.wrapping_add(1 << 47) < 1 << 48
+}
+
+impl VtxVcpu {
+    fn address(&self) -> usize {
+        ptr::from_ref(self).addr()
+    }
+
+    /// The VMCS of this processor, loaded.
+    #[inline]
+    fn loaded<'cpu>(&self, cpu: &'cpu mut Vtx) -> Option<LoadedVmcs<'cpu>> {
+        if cpu.active == self.address() {
+            // SAFETY: that is what `active` means.
+            Some(unsafe { LoadedVmcs::assume(cpu) })
+        } else {
+            cpu.load(self.vmcs).ok()
+        }
+    }
+
+    /// Make this the guest whose VMCS is loaded and whose state is in the registers. `false` when it cannot be entered.
+    #[cold]
+    #[inline(never)]
+    fn activate(&mut self, cpu: &mut Vtx) -> bool {
+        // Moved since `init`, or never initialised: exits would push the registers to where nothing is.
+        if self.home != self.address() || cpu.load(self.vmcs).is_err() {
+            return false;
+        }
+        // SAFETY: `init`'s contract keeps this value in place until `release` disowns the state.
+        unsafe { cpu.own(&raw mut self.state) };
+        cpu.active = self.home;
+        true
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn rare_exit(&mut self, cpu: &mut Vtx, raw: u64) -> Exit {
+        // SAFETY: called by `run` alone, after `entry::enter`.
+        let vmcs = unsafe { LoadedVmcs::assume(cpu) };
+        let (exit, behind) = exit::decode_rare(raw, self.resume_error, &vmcs, &self.registers);
+        if behind {
+            skip(vmcs);
+        }
+        exit
+    }
+
+    fn fill(&self, vmcs: &mut LoadedVmcs<'_>, cpu: &CpuValues, config: &VcpuConfig<'_, Ept>) -> Result<(), Error> {
+        let plan = &cpu.plan;
+        write_all(
+            vmcs,
+            &[
+                (Control32::PinBased, plan.controls.pin_based),
+                (Control32::Primary, plan.controls.primary),
+                (Control32::Secondary, plan.controls.secondary),
+                (Control32::Exit, plan.controls.exit),
+                (Control32::Entry, plan.controls.entry),
+                // Every exception exits; mask and match of 0 make that all page faults.
+                (Control32::ExceptionBitmap, u32::MAX),
+                (Control32::PageFaultMask, 0),
+                (Control32::PageFaultMatch, 0),
+                (Control32::Cr3TargetCount, 0),
+                (Control32::ExitMsrStoreCount, 0),
+                (Control32::ExitMsrLoadCount, 0),
+                (Control32::EntryMsrLoadCount, 0),
+                (Control32::EntryInterruption, 0),
+            ],
+        )?;
+        vmcs.write(Control16::Vpid, vpid(config.slot))?;
+        vmcs.write(Control64::TscOffset, config.tsc_offset)?;
+        vmcs.write(Control64::EptPointer, config.tables.pointer())?;
+        for (bit, field) in
+            [(controls::secondary::ENCLS, Control64::EnclsBitmap), (controls::secondary::ENCLV, Control64::EnclvBitmap)]
+        {
+            if plan.controls.secondary & bit != 0 {
+                vmcs.write(field, u64::MAX)?;
+            }
+        }
+        write_all(
+            vmcs,
+            &[
+                // The guest owns no bit of CR0 and CR4: whatever would change one exits. It reads TS as set, though it is
+                // not, because only so CLTS exits; and VMXE as clear.
+                (ControlNatural::Cr0Mask, u64::MAX),
+                (ControlNatural::Cr0Shadow, plan.guest_cr0 | cr::CR0_TS),
+                (ControlNatural::Cr4Mask, u64::MAX),
+                (ControlNatural::Cr4Shadow, plan.guest_cr4 & !cr::CR4_VMXE),
+            ],
+        )?;
+        // Flat segments live in the hidden registers alone: there is no GDT to reload one from.
+        const DATA: u32 = 0xc093;
+        const CODE: u32 = 0xa09b;
+        const BUSY_TASK: u32 = 0x008b;
+        const UNUSABLE: u32 = 1 << 16;
+        for (selector, limit, rights, value, bytes, kind) in [
+            (Guest16::EsSelector, Guest32::EsLimit, Guest32::EsRights, 0x10, u32::MAX, DATA),
+            (Guest16::CsSelector, Guest32::CsLimit, Guest32::CsRights, 0x08, u32::MAX, CODE),
+            (Guest16::SsSelector, Guest32::SsLimit, Guest32::SsRights, 0x10, u32::MAX, DATA),
+            (Guest16::DsSelector, Guest32::DsLimit, Guest32::DsRights, 0x10, u32::MAX, DATA),
+            (Guest16::FsSelector, Guest32::FsLimit, Guest32::FsRights, 0x10, u32::MAX, DATA),
+            (Guest16::GsSelector, Guest32::GsLimit, Guest32::GsRights, 0x10, u32::MAX, DATA),
+            (Guest16::LdtrSelector, Guest32::LdtrLimit, Guest32::LdtrRights, 0, 0, UNUSABLE),
+            (Guest16::TrSelector, Guest32::TrLimit, Guest32::TrRights, 0x18, 0x67, BUSY_TASK),
+        ] {
+            vmcs.write(selector, value)?;
+            vmcs.write(limit, bytes)?;
+            vmcs.write(rights, kind)?;
+        }
+        write_all(
+            vmcs,
+            &[
+                (Guest32::GdtrLimit, 0),
+                (Guest32::IdtrLimit, 0),
+                (Guest32::Interruptibility, 0),
+                (Guest32::Activity, 0),
+                (Guest32::SysenterCs, 0),
+                (Guest32::PreemptionTimer, 0),
+            ],
+        )?;
+        write_all(
+            vmcs,
+            &[
+                (Guest64::LinkPointer, u64::MAX),
+                (Guest64::DebugCtl, 0),
+                (Guest64::Pat, PAT),
+                (Guest64::Efer, plan.guest_efer),
+            ],
+        )?;
+        // All bases, DR7's neighbours and the rest are 0 but for these.
+        for &field in GuestNatural::ALL {
+            vmcs.write(
+                field,
+                match field {
+                    GuestNatural::Cr0 => plan.guest_cr0,
+                    GuestNatural::Cr3 => config.page_tables,
+                    GuestNatural::Cr4 => plan.guest_cr4,
+                    GuestNatural::Dr7 => 0x400,
+                    GuestNatural::Rip => config.entry,
+                    GuestNatural::Rflags => RFLAGS_ONE,
+                    _ => 0,
+                },
+            )?;
+        }
+        let stack = u64::try_from((&raw const self.host_rsp).addr()).unwrap_or(0);
+        cpu.host.write(vmcs, entry::exit_address(), stack)
+    }
+}
+
+/// What `fill` needs of a `Vtx` that the loaded VMCS borrows.
+struct CpuValues {
+    plan: crate::capabilities::Plan,
+    host: crate::host::HostState,
+}
+
+fn write_all<F: Writable + crate::fields::Field>(
+    vmcs: &mut LoadedVmcs<'_>,
+    values: &[(F, F::Value)],
+) -> Result<(), Error> {
+    values.iter().try_for_each(|&(field, value)| vmcs.write(field, value))
+}
+
+/// The tag of a VM's translations; 0 is the host's.
+fn vpid(slot: u16) -> u16 {
+    slot.saturating_add(1)
+}
+
+/// Move RIP behind the instruction that exited, and end what a `sti` or `mov ss` before it blocks: it was one instruction,
+/// and that has been executed. (If the block were kept, a loop of `mov ss` and `vmcall` would hold off interrupts.)
+#[inline(always)]
+fn skip(mut vmcs: LoadedVmcs<'_>) {
+    let length = u64::from(vmcs.get(ReadOnly32::InstructionLength));
+    let rip = vmcs.get(GuestNatural::Rip);
+    vmcs.set(GuestNatural::Rip, rip.wrapping_add(length));
+    vmcs.set(Guest32::Interruptibility, 0);
+}
+
+impl Vcpu for VtxVcpu {
+    type Cpu = Vtx;
+
+    unsafe fn init(&mut self, cpu: &mut Vtx, config: &VcpuConfig<'_, Ept>) -> Result<(), Error> {
+        self.vmcs = 0;
+        self.home = 0;
+        self.registers = Registers { rdi: config.argument, ..Registers::default() };
+        self.cr2 = 0;
+        self.resume_error = 0;
+        self.state.reset();
+        cpu.forget(vpid(config.slot), config.tables.pointer());
+        let values = CpuValues { plan: cpu.plan, host: cpu.host };
+        // SAFETY: the frame is ours by this function's contract.
+        let filled = unsafe { cpu.prepare(config.frame, config.frame_pointer) }
+            .and_then(|mut vmcs| self.fill(&mut vmcs, &values, config));
+        if let Err(error) = filled {
+            // The frame goes back to the caller; a VMCLEAR that fails as well leaves nothing loaded either.
+            let _ = cpu.clear(config.frame);
+            return Err(error);
+        }
+        self.vmcs = config.frame;
+        self.home = self.address();
+        Ok(())
+    }
+
+    #[inline]
+    fn registers(&mut self) -> &mut Registers {
+        &mut self.registers
+    }
+
+    #[inline]
+    fn run(&mut self, cpu: &mut Vtx, ticks: u64) -> Exit {
+        if cpu.active != self.address() && !self.activate(cpu) {
+            return Exit::EntryFailure { error: 0, detail: 0 };
+        }
+        // The timer counts units of 2^shift ticks, in 32 bits; a quantum that is longer just ends early.
+        let units = u32::try_from(ticks >> cpu.timer_shift).unwrap_or(u32::MAX);
+        // SAFETY: `active` is this, so its VMCS is loaded.
+        let mut vmcs = unsafe { LoadedVmcs::assume(cpu) };
+        vmcs.set(Guest32::PreemptionTimer, units);
+        // SAFETY: the VMCS was made for this value, which lies where it lay then (`activate`).
+        let raw = unsafe { entry::enter(self) };
+        match exit::decode_hot(raw, &vmcs) {
+            Some(exit) => exit,
+            None => self.rare_exit(cpu, raw),
+        }
+    }
+
+    fn position(&self, cpu: &mut Vtx) -> Interrupted {
+        match self.loaded(cpu) {
+            Some(vmcs) => Interrupted {
+                rip: vmcs.get(GuestNatural::Rip),
+                rsp: vmcs.get(GuestNatural::Rsp),
+                rflags: vmcs.get(GuestNatural::Rflags),
+            },
+            None => Interrupted::default(),
+        }
+    }
+
+    fn set_position(&mut self, cpu: &mut Vtx, position: &Interrupted) -> Result<(), NotCanonical> {
+        if !is_canonical(position.rip) {
+            return Err(NotCanonical(position.rip));
+        }
+        if let Some(mut vmcs) = self.loaded(cpu) {
+            vmcs.set(GuestNatural::Rip, position.rip);
+            vmcs.set(GuestNatural::Rsp, position.rsp);
+            vmcs.set(GuestNatural::Rflags, filter_flags(position.rflags));
+            // What was going on at the old place would contradict the new flags (SDM vol. 3, 27.3.1.5): a guest could
+            // make its own entry fail.
+            vmcs.set(Guest32::Interruptibility, 0);
+            vmcs.set(GuestNatural::PendingDebug, 0);
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn skip_instruction(&mut self, cpu: &mut Vtx) {
+        if let Some(vmcs) = self.loaded(cpu) {
+            skip(vmcs);
+        }
+    }
+
+    fn corrupt(&mut self, cpu: &mut Vtx, how: Corruption) {
+        if let Some(mut vmcs) = self.loaded(cpu) {
+            match how {
+                Corruption::GuestState => vmcs.set(GuestNatural::Rflags, 0),
+                Corruption::Controls => vmcs.set(Control16::Vpid, 0),
+                Corruption::HostState => vmcs.set(Host16::TrSelector, 0),
+            }
+        }
+    }
+
+    fn release(&mut self, cpu: &mut Vtx) {
+        cpu.disown(&raw mut self.state);
+        if self.vmcs != 0 {
+            // It can only fail for an address that is no frame's, and then nothing was cached of it.
+            let _ = cpu.clear(self.vmcs);
+        }
+        self.vmcs = 0;
+        self.home = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_are_filtered() {
+        assert_eq!(filter_flags(0), 2);
+        assert_eq!(filter_flags(u64::MAX), 0x25_0dd7);
+        for (bit, taken) in [
+            (0, true),
+            (2, true),
+            (4, true),
+            (6, true),
+            (7, true),
+            (8, true),
+            (9, false), // IF
+            (10, true),
+            (11, true),
+            (12, false), // IOPL
+            (13, false),
+            (14, false), // NT
+            (16, true),
+            (17, false), // VM
+            (18, true),
+            (19, false), // VIF
+            (20, false), // VIP
+            (21, true),
+            (63, false),
+        ] {
+            assert_eq!(filter_flags(1 << bit) != 2, taken, "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn canonical_addresses() {
+        for good in [0, 0x7fff_ffff_ffff, 0xffff_8000_0000_0000, u64::MAX] {
+            assert!(is_canonical(good), "{good:#x}");
+        }
+        for bad in [0x8000_0000_0000, 0xffff_7fff_ffff_ffff, 0x1234_5678_9abc_def0, 1 << 63] {
+            assert!(!is_canonical(bad), "{bad:#x}");
+        }
+    }
+
+    #[test]
+    fn no_vm_has_the_hosts_tag() {
+        assert_eq!(vpid(0), 1);
+        assert_eq!(vpid(u16::MAX), u16::MAX);
+        const { assert!(abi::limits::MAX_VMS < u16::MAX as usize) };
+    }
+}
