@@ -16,15 +16,10 @@ header_start:
     .long 12
     .long 6
     .balign 8
-    # Console flags (4): EGA text is supported (bit 1).
+    # Console flags (4): EGA text is supported (bit 1). Without a framebuffer tag GRUB leaves the text mode as it is.
     .short 4, 0
     .long 12
     .long 2
-    .balign 8
-    # Framebuffer (5), optional: 80 x 25 text.
-    .short 5, 1
-    .long 20
-    .long 80, 25, 0
     .balign 8
     # Module alignment (6): modules start at page boundaries.
     .short 6, 0
