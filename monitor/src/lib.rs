@@ -1,1 +1,10 @@
-#![no_std]
+//! The operator's line console: editor, commands, and the conversation with the core, as pure code.
+//!
+//! Its output is an interface that scripts rely on: docs/messages.md, "The monitor's console".
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+pub mod command;
+pub mod editor;
+mod report;
+pub mod session;

@@ -1,0 +1,194 @@
+//! The commands and how they are written.
+
+use abi::control::CREATE_ARGS_BYTES;
+use abi::limits::Name;
+
+/// A command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Lists the commands.
+    Help,
+    /// Lists the VMs.
+    Vms,
+    /// Shows the VM in a slot.
+    Vm(u16),
+    /// Shows whose the frames are.
+    Frames,
+    /// Lists the components.
+    Components,
+    /// Lists the images.
+    Images,
+    /// Shows time and counters.
+    Machine,
+    /// Kills a component.
+    Kill(Name),
+    /// Creates a VM from an image, with extra boot arguments, zero-padded.
+    Create(Name, [u8; CREATE_ARGS_BYTES]),
+    /// Ends the VM in a slot.
+    Destroy(u16),
+    /// Asks the VM in a slot to end itself.
+    Shutdown(u16),
+    /// Powers the machine off.
+    PowerOff,
+}
+
+/// Word, arguments and explanation of each command.
+pub const HELP: [(&str, &str, &str); 12] = [
+    ("help", "", "lists the commands"),
+    ("vms", "", "lists the VMs"),
+    ("vm", "N", "shows the VM in slot N"),
+    ("frames", "", "shows whose the machine's frames are"),
+    ("components", "", "lists the components"),
+    ("images", "", "lists the images that VMs can be created from"),
+    ("machine", "", "shows time and counters"),
+    ("kill", "NAME", "kills a component, which is restarted from its module"),
+    ("create", "IMAGE [ARGS]", "creates a VM with extra boot arguments"),
+    ("destroy", "N", "ends the VM in slot N"),
+    ("shutdown", "N", "asks the VM in slot N to end itself"),
+    ("poweroff", "", "powers the machine off"),
+];
+
+/// Why a line is no command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mistake {
+    /// There is no such command.
+    Unknown,
+    /// A known command with other arguments than it takes.
+    Arguments {
+        /// The command's word.
+        word: &'static str,
+        /// What it takes.
+        takes: &'static str,
+    },
+    /// More extra boot arguments than fit.
+    LongArguments,
+}
+
+impl Command {
+    /// The command on a line of printable ASCII.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it.
+    pub fn parse(line: &str) -> Result<Command, Mistake> {
+        let (word, rest) = split(line);
+        let &(word, takes, _) = HELP.iter().find(|(known, ..)| *known == word).ok_or(Mistake::Unknown)?;
+        let wrong = Mistake::Arguments { word, takes };
+        let slot = || rest.parse().map_err(|_| wrong);
+        let none = |command| if rest.is_empty() { Ok(command) } else { Err(wrong) };
+        match word {
+            "vms" => none(Command::Vms),
+            "vm" => slot().map(Command::Vm),
+            "frames" => none(Command::Frames),
+            "components" => none(Command::Components),
+            "images" => none(Command::Images),
+            "machine" => none(Command::Machine),
+            "kill" => name(rest).map(Command::Kill).ok_or(wrong),
+            "create" => {
+                let (image, extra) = split(rest);
+                let image = name(image).ok_or(wrong)?;
+                let mut args = [0; CREATE_ARGS_BYTES];
+                args.get_mut(..extra.len()).ok_or(Mistake::LongArguments)?.copy_from_slice(extra.as_bytes());
+                Ok(Command::Create(image, args))
+            }
+            "destroy" => slot().map(Command::Destroy),
+            "shutdown" => slot().map(Command::Shutdown),
+            "poweroff" => none(Command::PowerOff),
+            _ => none(Command::Help),
+        }
+    }
+
+    /// The command's word.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Command::Help => "help",
+            Command::Vms => "vms",
+            Command::Vm(_) => "vm",
+            Command::Frames => "frames",
+            Command::Components => "components",
+            Command::Images => "images",
+            Command::Machine => "machine",
+            Command::Kill(_) => "kill",
+            Command::Create(..) => "create",
+            Command::Destroy(_) => "destroy",
+            Command::Shutdown(_) => "shutdown",
+            Command::PowerOff => "poweroff",
+        }
+    }
+}
+
+/// First word, and the rest without spaces around it.
+fn split(text: &str) -> (&str, &str) {
+    let text = text.trim_matches(' ');
+    text.split_once(' ').map_or((text, ""), |(word, rest)| (word, rest.trim_matches(' ')))
+}
+
+/// A name that is not empty.
+fn name(text: &str) -> Option<Name> {
+    Name::new(text).filter(|name| !name.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn each_command() {
+        let name = |text| Name::new(text).expect("short");
+        let mut args = [0; CREATE_ARGS_BYTES];
+        args[..14].copy_from_slice(b"crime=all  x=1");
+        for (line, command) in [
+            ("help", Command::Help),
+            ("  vms ", Command::Vms),
+            ("vm 12", Command::Vm(12)),
+            ("frames", Command::Frames),
+            ("components", Command::Components),
+            ("images", Command::Images),
+            ("machine", Command::Machine),
+            ("kill netmux", Command::Kill(name("netmux"))),
+            ("create httpd", Command::Create(name("httpd"), [0; CREATE_ARGS_BYTES])),
+            ("create  hostile  crime=all  x=1 ", Command::Create(name("hostile"), args)),
+            ("destroy 0", Command::Destroy(0)),
+            ("shutdown 65535", Command::Shutdown(65_535)),
+            ("poweroff", Command::PowerOff),
+        ] {
+            assert_eq!(Command::parse(line), Ok(command), "{line}");
+            assert_eq!(command.word(), line.trim().split(' ').next().expect("a word"));
+        }
+    }
+
+    #[test]
+    fn the_list_is_complete() {
+        for (word, takes, _) in HELP {
+            let line = format!("{word} {}", if takes.is_empty() { "" } else { "1" });
+            assert_eq!(Command::parse(&line).expect(word).word(), word);
+        }
+    }
+
+    #[test]
+    fn mistakes() {
+        assert_eq!(Command::parse("reboot"), Err(Mistake::Unknown));
+        assert_eq!(Command::parse("VMS"), Err(Mistake::Unknown));
+        assert_eq!(Command::parse("vm"), Err(Mistake::Arguments { word: "vm", takes: "N" }));
+        for line in ["vm x", "vm -1", "vm 65536", "vm 1 2", "destroy", "kill", "kill a b", "create", "poweroff now"] {
+            assert!(matches!(Command::parse(line), Err(Mistake::Arguments { .. })), "{line}");
+        }
+        assert!(matches!(Command::parse("kill a-name-of-17-chars"), Err(Mistake::Arguments { .. })));
+        let long = format!("create httpd {}", "x".repeat(CREATE_ARGS_BYTES + 1));
+        assert_eq!(Command::parse(&long), Err(Mistake::LongArguments));
+        assert!(Command::parse(&long[..long.len() - 1]).is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn any_line(line in "[ -~]{0,120}") {
+            let _ = Command::parse(&line);
+        }
+
+        #[test]
+        fn any_argument(word in 0..HELP.len(), rest in "[ -~]{0,100}") {
+            let _ = Command::parse(&format!("{} {rest}", HELP[word].0));
+        }
+    }
+}

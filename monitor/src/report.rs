@@ -1,0 +1,58 @@
+//! How the core's answers are shown: one line of `key=value` each.
+
+use abi::control::{ControlReply, vm_state};
+use abi::limits::Name;
+use core::fmt::{Display, Formatter, Result};
+
+/// An answer as a line. `images` are the names of the images by index.
+pub(crate) struct Report<'a> {
+    pub(crate) reply: ControlReply,
+    pub(crate) images: &'a [Name],
+}
+
+impl Display for Report<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        match self.reply {
+            ControlReply::Done { status, value } => write!(f, "status={status} value={value}"),
+            ControlReply::Frames { owner, frames, owners } => {
+                write!(f, "frames owner={owner} frames={frames} owners={owners}")
+            }
+            ControlReply::Vm { vm, image, state, ran_ticks, memory, metadata, tables, shared } => write!(
+                f,
+                "vm index={} incarnation={} image={} state={} memory_frames={memory} metadata_frames={metadata} \
+                 table_frames={tables} shared_frames={shared} ran_ticks={ran_ticks}",
+                vm.index,
+                vm.incarnation,
+                self.images.get(usize::from(image)).map_or("?", Name::as_str),
+                state_name(state),
+            ),
+            ControlReply::Component { index, name, incarnation, ran_ticks } => {
+                write!(f, "component index={index} name={name} incarnation={incarnation} ran_ticks={ran_ticks}")
+            }
+            ControlReply::Image { index, name, memory_bytes } => {
+                write!(f, "image index={index} name={name} memory_bytes={memory_bytes}")
+            }
+            ControlReply::Machine { tsc, idle_ticks, tsc_hz, component_ticks, guest_ticks } => write!(
+                f,
+                "machine tsc={tsc} tsc_hz={tsc_hz} idle_ticks={idle_ticks} component_ticks={component_ticks} \
+                 guest_ticks={guest_ticks}"
+            ),
+            ControlReply::Exits { exits, hypercalls, interrupts, syscalls, faults, fallbacks } => write!(
+                f,
+                "counters exits={exits} hypercalls={hypercalls} interrupts={interrupts} syscalls={syscalls} \
+                 faults={faults} fallbacks={fallbacks}"
+            ),
+        }
+    }
+}
+
+fn state_name(state: u16) -> &'static str {
+    match state {
+        vm_state::WAITING => "waiting",
+        vm_state::READY => "ready",
+        vm_state::IDLE => "idle",
+        vm_state::FAULT => "fault",
+        vm_state::ENDING => "ending",
+        _ => "?",
+    }
+}

@@ -1,0 +1,399 @@
+//! The conversation with the core: one command at a time, as requests and their answers.
+
+use crate::command::{Command, HELP, Mistake};
+use crate::report::Report;
+use abi::control::{CREATE_ARGS_BYTES, ControlReply, ControlRequest, status};
+use abi::limits::{MAX_COMPONENTS, MAX_IMAGES, Name};
+use abi::message::Message;
+use abi::vm::VmId;
+use core::fmt::Arguments;
+
+/// Requests that wait for their answers at the same time at most.
+pub const WINDOW: usize = 8;
+
+/// What a session needs from outside.
+pub trait Host {
+    /// Puts a request into the ring to the core. False when there is no space.
+    fn send(&mut self, request: &Message) -> bool;
+    /// Prints one line.
+    fn print(&mut self, line: Arguments<'_>);
+}
+
+/// How far the command has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// The names of the images are being asked for: this one is next.
+    Names(u16),
+    /// The command's own list is being asked for: this entry is next.
+    Walk(u16),
+    /// The VM that is to be ended is being looked up.
+    Find,
+    /// The last request has been sent.
+    Last,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Job {
+    command: Command,
+    step: Step,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Pending {
+    id: u32,
+    request: ControlRequest,
+}
+
+/// The console's state.
+#[derive(Debug)]
+pub struct Session {
+    vm_slots: u16,
+    /// Names of the images by index, once they were asked for.
+    images: heapless::Vec<Name, MAX_IMAGES>,
+    images_known: bool,
+    job: Option<Job>,
+    pending: heapless::Vec<Pending, WINDOW>,
+    last_id: u32,
+}
+
+/// What became of an answer.
+enum Outcome {
+    /// The command goes on.
+    More,
+    /// It is done.
+    Done,
+    /// It has failed and has said why.
+    Failed,
+}
+
+impl Session {
+    /// A session on a machine with `vm_slots` slots for VMs.
+    pub const fn new(vm_slots: u16) -> Self {
+        Session {
+            vm_slots,
+            images: heapless::Vec::new(),
+            images_known: false,
+            job: None,
+            pending: heapless::Vec::new(),
+            last_id: 0,
+        }
+    }
+
+    /// Whether a command waits for answers. The next one must wait for it.
+    pub fn busy(&self) -> bool {
+        self.job.is_some()
+    }
+
+    /// Starts the command on `line`. Must not be called while [`Session::busy`].
+    pub fn line(&mut self, line: &str, host: &mut impl Host) {
+        match Command::parse(line) {
+            Ok(Command::Help) => {
+                print_help(host);
+                host.print(format_args!("done help"));
+            }
+            Ok(command) => self.start(command, host),
+            Err(Mistake::Unknown) => {
+                print_help(host);
+                let word = line.trim_matches(' ').split(' ').next().unwrap_or("");
+                host.print(format_args!("error {word}: no such command; the list above has them all"));
+            }
+            Err(Mistake::Arguments { word, takes: "" }) => {
+                host.print(format_args!("error {word}: it takes no arguments; write {word:?} alone"));
+            }
+            Err(Mistake::Arguments { word, takes }) => {
+                host.print(format_args!("error {word}: wrong arguments; write \"{word} {takes}\""));
+            }
+            Err(Mistake::LongArguments) => host.print(format_args!(
+                "error create: the extra boot arguments are too long; write at most {CREATE_ARGS_BYTES} characters"
+            )),
+        }
+    }
+
+    fn start(&mut self, command: Command, host: &mut impl Host) {
+        let step = match command {
+            Command::Vms | Command::Vm(_) | Command::Create(..) if !self.images_known => {
+                self.images.clear();
+                Step::Names(0)
+            }
+            _ => first_step(command),
+        };
+        self.job = Some(Job { command, step });
+        self.advance(host);
+    }
+
+    /// Takes an answer from the core.
+    pub fn reply(&mut self, message: &Message, host: &mut impl Host) {
+        let Some(job) = self.job else { return };
+        // An answer to a question that nobody asks any more.
+        let Some(at) = self.pending.iter().position(|pending| pending.id == message.id) else { return };
+        let request = self.pending[at].request;
+        let reply = match ControlReply::try_from(message) {
+            Ok(reply) => reply,
+            Err(bad) => {
+                let word = job.command.word();
+                host.print(format_args!(
+                    "error {word}: the core's answer is no answer ({bad}); build both from one source"
+                ));
+                return self.finish();
+            }
+        };
+        let answered = match request {
+            ControlRequest::Frames => matches!(reply, ControlReply::Done { .. }),
+            ControlRequest::Machine => !matches!(reply, ControlReply::Machine { .. }),
+            _ => true,
+        };
+        if answered {
+            self.pending.swap_remove(at);
+        }
+        match self.take(job, request, reply, host) {
+            Outcome::More => self.advance(host),
+            Outcome::Done => {
+                host.print(format_args!("done {}", job.command.word()));
+                self.finish();
+            }
+            Outcome::Failed => self.finish(),
+        }
+    }
+
+    /// What an answer means for the command.
+    fn take(&mut self, job: Job, request: ControlRequest, reply: ControlReply, host: &mut impl Host) -> Outcome {
+        let word = job.command.word();
+        let none_left = matches!(reply, ControlReply::Done { status: status::NOT_FOUND, .. });
+        match (job.step, reply) {
+            (Step::Names(_), ControlReply::Image { name, .. }) => {
+                // Cannot be full: there are requests for `MAX_IMAGES` only.
+                let _ = self.images.push(name);
+                if self.images.is_full() { self.names_known(job.command) } else { Outcome::More }
+            }
+            (Step::Names(_), _) if none_left => self.names_known(job.command),
+            (Step::Walk(_), ControlReply::Component { index, name, .. }) if matches!(job.command, Command::Kill(_)) => {
+                let Command::Kill(wanted) = job.command else { return Outcome::More };
+                if name == wanted { self.last(ControlRequest::Kill { component: index }, host) } else { Outcome::More }
+            }
+            (Step::Walk(_), _) if none_left => self.end_of_list(job.command, host),
+            (Step::Walk(_), ControlReply::Image { name, .. }) if name.is_empty() => Outcome::More,
+            (Step::Walk(_), reply) => {
+                host.print(format_args!("{}", Report { reply, images: &self.images }));
+                Outcome::More
+            }
+            (Step::Find, ControlReply::Vm { vm, .. }) => {
+                let request = match job.command {
+                    Command::Shutdown(_) => ControlRequest::Shutdown { vm },
+                    _ => ControlRequest::Destroy { vm },
+                };
+                self.last(request, host)
+            }
+            (Step::Last, ControlReply::Done { status: status::OK, value }) => {
+                if let (Command::Create(image, _), Ok(raw)) = (job.command, u32::try_from(value)) {
+                    let VmId { index, incarnation } = VmId::from_raw(raw);
+                    host.print(format_args!("created index={index} incarnation={incarnation} image={image}"));
+                }
+                Outcome::Done
+            }
+            (_, ControlReply::Done { status, .. }) => {
+                match (status, job.command) {
+                    (status::NOT_FOUND, Command::Vm(n) | Command::Destroy(n) | Command::Shutdown(n)) => {
+                        host.print(format_args!("error {word}: no VM in slot {n}; \"vms\" lists them"));
+                    }
+                    (status::NOT_FOUND, _) => {
+                        host.print(format_args!("error {word}: it is gone meanwhile; look again"));
+                    }
+                    (status::NO_SPACE, _) => host.print(format_args!(
+                        "error {word}: no free VM slot or not enough frames; destroy a VM first, \"frames\" shows what is free"
+                    )),
+                    (status, _) => {
+                        host.print(format_args!("error {word}: the core refused {request:?} with status {status}"));
+                    }
+                }
+                Outcome::Failed
+            }
+            (_, reply) => {
+                host.print(format_args!("{}", Report { reply, images: &self.images }));
+                match reply {
+                    ControlReply::Vm { .. } | ControlReply::Exits { .. } => Outcome::Done,
+                    _ => Outcome::More,
+                }
+            }
+        }
+    }
+
+    fn names_known(&mut self, command: Command) -> Outcome {
+        self.images_known = true;
+        self.job = Some(Job { command, step: first_step(command) });
+        Outcome::More
+    }
+
+    /// There are no more entries.
+    fn end_of_list(&mut self, command: Command, host: &mut impl Host) -> Outcome {
+        match command {
+            // Slots without a VM lie between the others.
+            Command::Vms => Outcome::More,
+            Command::Kill(name) => {
+                host.print(format_args!("error kill: no component {name}; \"components\" lists them"));
+                Outcome::Failed
+            }
+            _ => Outcome::Done,
+        }
+    }
+
+    /// Sends the command's last request.
+    fn last(&mut self, request: ControlRequest, host: &mut impl Host) -> Outcome {
+        let sent = self.request(request, host);
+        if let Some(job) = &mut self.job {
+            job.step = Step::Last;
+            if !sent {
+                print_full(job.command, host);
+            }
+        }
+        if sent { Outcome::More } else { Outcome::Failed }
+    }
+
+    /// Sends what can be sent now.
+    fn advance(&mut self, host: &mut impl Host) {
+        // Bounded: each round sends a request, of which `WINDOW` can be pending, or ends.
+        while let Some(Job { command, step }) = self.job {
+            let (request, next) = match step {
+                Step::Names(index) => (ControlRequest::Image { index }, Step::Names(index + 1)),
+                Step::Walk(index) => {
+                    let (request, end) = match command {
+                        Command::Vms => (ControlRequest::Vm { index }, usize::from(self.vm_slots)),
+                        Command::Images => (ControlRequest::Image { index }, MAX_IMAGES),
+                        _ => (ControlRequest::Component { index }, MAX_COMPONENTS),
+                    };
+                    if usize::from(index) >= end {
+                        if self.pending.is_empty() {
+                            self.walked(command, host);
+                        }
+                        return;
+                    }
+                    (request, Step::Walk(index + 1))
+                }
+                Step::Find | Step::Last if !self.pending.is_empty() => return,
+                Step::Find | Step::Last => match self.only_request(command, host) {
+                    Some(request) => (request, step),
+                    None => return,
+                },
+            };
+            // Only the VMs are asked for several at a time: there may be thousands, and no answer decides about the next.
+            let window = if command == Command::Vms && matches!(step, Step::Walk(_)) { WINDOW } else { 1 };
+            if self.pending.len() >= window {
+                return;
+            }
+            if !self.request(request, host) {
+                // What is pending brings the next chance; without that there is none.
+                if self.pending.is_empty() {
+                    print_full(command, host);
+                    self.finish();
+                }
+                return;
+            }
+            if command == Command::PowerOff {
+                return self.finish();
+            }
+            self.job = Some(Job { command, step: next });
+        }
+    }
+
+    /// All entries of the command's list have been asked for and answered.
+    fn walked(&mut self, command: Command, host: &mut impl Host) {
+        if !matches!(self.end_of_list(command, host), Outcome::Failed) {
+            host.print(format_args!("done {}", command.word()));
+        }
+        self.finish();
+    }
+
+    /// The request of a command that has only one; for those that end a VM, the one that finds it. `None` when it cannot
+    /// be made, and the command has ended.
+    fn only_request(&mut self, command: Command, host: &mut impl Host) -> Option<ControlRequest> {
+        Some(match command {
+            Command::Frames => ControlRequest::Frames,
+            Command::Machine => ControlRequest::Machine,
+            Command::Vm(index) | Command::Destroy(index) | Command::Shutdown(index) => ControlRequest::Vm { index },
+            Command::PowerOff => {
+                // There is no answer: this is the last chance to say something.
+                host.print(format_args!("done poweroff"));
+                ControlRequest::PowerOff
+            }
+            Command::Create(image, args) => match self.images.iter().position(|&name| name == image) {
+                Some(index) => ControlRequest::Create { image: u16::try_from(index).ok()?, args },
+                None => {
+                    host.print(format_args!("error create: no image {image}; \"images\" lists them"));
+                    self.finish();
+                    return None;
+                }
+            },
+            Command::Help | Command::Vms | Command::Components | Command::Images | Command::Kill(_) => {
+                self.finish();
+                return None;
+            }
+        })
+    }
+
+    fn request(&mut self, request: ControlRequest, host: &mut impl Host) -> bool {
+        if self.pending.is_full() {
+            return false;
+        }
+        self.last_id = self.last_id.wrapping_add(1).max(1);
+        let sent = host.send(&Message { id: self.last_id, ..Message::from(request) });
+        if sent {
+            // Not full, as looked at above.
+            let _ = self.pending.push(Pending { id: self.last_id, request });
+        }
+        sent
+    }
+
+    /// The rings were reset: answers that were under way are lost. Asks again, but for what must not be done twice.
+    pub fn reset(&mut self, host: &mut impl Host) {
+        let Some(job) = self.job else { return };
+        for &Pending { id, request } in &self.pending {
+            let once = matches!(request, ControlRequest::Create { .. } | ControlRequest::Kill { .. });
+            if once || !host.send(&Message { id, ..Message::from(request) }) {
+                let word = job.command.word();
+                host.print(format_args!(
+                    "error {word}: the core's answer was lost; see whether it was done, then try again"
+                ));
+                return self.finish();
+            }
+        }
+    }
+
+    /// The core has not answered for too long.
+    pub fn expired(&mut self, host: &mut impl Host) {
+        if let Some(job) = self.job {
+            host.print(format_args!("error {}: the core does not answer; try again", job.command.word()));
+            self.finish();
+        }
+    }
+
+    fn finish(&mut self) {
+        self.job = None;
+        self.pending.clear();
+    }
+}
+
+/// Where a command starts when the names of the images are known or not needed.
+fn first_step(command: Command) -> Step {
+    match command {
+        Command::Vms | Command::Components | Command::Images | Command::Kill(_) => Step::Walk(0),
+        Command::Destroy(_) | Command::Shutdown(_) => Step::Find,
+        _ => Step::Last,
+    }
+}
+
+fn print_full(command: Command, host: &mut impl Host) {
+    host.print(format_args!("error {}: the ring to the core is full; try again", command.word()));
+}
+
+fn print_help(host: &mut impl Host) {
+    for (word, takes, what) in HELP {
+        if takes.is_empty() {
+            host.print(format_args!("help {word}: {what}"));
+        } else {
+            host.print(format_args!("help {word} {takes}: {what}"));
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;

@@ -1,0 +1,314 @@
+//! The session against a simulated core.
+
+use super::*;
+use proptest::prelude::*;
+use std::collections::{BTreeMap, VecDeque};
+
+/// A core with a few VMs, images and components, and the console's output.
+#[derive(Default)]
+struct Core {
+    /// Requests that it has not answered yet.
+    requests: VecDeque<Message>,
+    output: Vec<String>,
+    vms: BTreeMap<u16, u16>,
+    full: bool,
+    most_pending: usize,
+    killed: Vec<u16>,
+    created: Vec<(u16, String)>,
+    off: bool,
+}
+
+impl Host for Core {
+    fn send(&mut self, request: &Message) -> bool {
+        if !self.full {
+            self.requests.push_back(*request);
+            self.most_pending = self.most_pending.max(self.requests.len());
+        }
+        !self.full
+    }
+
+    fn print(&mut self, line: Arguments<'_>) {
+        self.output.push(line.to_string());
+    }
+}
+
+const IMAGES: [&str; 2] = ["httpd", "hostile"];
+const COMPONENTS: [&str; 3] = ["netmux", "pager", "sched"];
+
+fn name(text: &str) -> Name {
+    Name::new(text).expect("short")
+}
+
+impl Core {
+    fn with_vms(vms: &[u16]) -> Core {
+        Core { vms: vms.iter().map(|&index| (index, 1)).collect(), ..Core::default() }
+    }
+
+    fn answer(&mut self) -> Vec<Message> {
+        let Some(message) = self.requests.pop_front() else { return Vec::new() };
+        let done = |status, value| ControlReply::Done { status, value };
+        let missing = done(status::NOT_FOUND, 0);
+        let of = |names: &[&str], index: u16| names.get(usize::from(index)).map(|text| name(text));
+        let replies = match ControlRequest::try_from(&message).expect("the session makes sense") {
+            ControlRequest::Frames => vec![
+                ControlReply::Frames { owner: name("free"), frames: 100, owners: 1 },
+                ControlReply::Frames { owner: name("vm-memory"), frames: 24, owners: 2 },
+                done(status::OK, 0),
+            ],
+            ControlRequest::Vm { index } => vec![match self.vms.get(&index) {
+                Some(&incarnation) => ControlReply::Vm {
+                    vm: VmId { index, incarnation },
+                    image: 0,
+                    state: 3,
+                    ran_ticks: 12_345,
+                    memory: 12,
+                    metadata: 2,
+                    tables: 4,
+                    shared: 30,
+                },
+                None => missing,
+            }],
+            ControlRequest::Component { index } => vec![match of(&COMPONENTS, index) {
+                Some(name) => ControlReply::Component { index, name, incarnation: 1, ran_ticks: 7 },
+                None => missing,
+            }],
+            ControlRequest::Image { index } => vec![match of(&IMAGES, index) {
+                Some(name) => ControlReply::Image { index, name, memory_bytes: 1 << 24 },
+                None => missing,
+            }],
+            ControlRequest::Machine => vec![
+                ControlReply::Machine { tsc: 1, idle_ticks: 2, tsc_hz: 3, component_ticks: 4, guest_ticks: 5 },
+                ControlReply::Exits { exits: 1, hypercalls: 2, interrupts: 3, syscalls: 4, faults: 5, fallbacks: 6 },
+            ],
+            ControlRequest::Kill { component } => {
+                self.killed.push(component);
+                vec![done(status::OK, 0)]
+            }
+            ControlRequest::Create { image, args } => {
+                let text = args.iter().take_while(|&&byte| byte != 0).map(|&byte| char::from(byte)).collect();
+                self.created.push((image, text));
+                match (0..4).find(|index| !self.vms.contains_key(index)) {
+                    Some(index) => {
+                        self.vms.insert(index, 5);
+                        vec![done(status::OK, VmId { index, incarnation: 5 }.raw().into())]
+                    }
+                    None => vec![done(status::NO_SPACE, 0)],
+                }
+            }
+            ControlRequest::Destroy { vm } | ControlRequest::Shutdown { vm } => {
+                let known = self.vms.get(&vm.index) == Some(&vm.incarnation);
+                if known {
+                    self.vms.remove(&vm.index);
+                }
+                vec![done(if known { status::OK } else { status::NOT_FOUND }, 0)]
+            }
+            ControlRequest::PowerOff => {
+                self.off = true;
+                vec![]
+            }
+        };
+        replies.into_iter().map(|reply| Message { id: message.id, ..Message::from(reply) }).collect()
+    }
+}
+
+/// Runs a command to its end; what it printed.
+fn run(session: &mut Session, core: &mut Core, line: &str) -> Vec<String> {
+    core.output.clear();
+    session.line(line, core);
+    while !core.requests.is_empty() {
+        for reply in core.answer() {
+            session.reply(&reply, core);
+        }
+    }
+    assert!(!session.busy(), "{line} does not end");
+    std::mem::take(&mut core.output)
+}
+
+fn fresh(line: &str, vms: &[u16]) -> Vec<String> {
+    run(&mut Session::new(40), &mut Core::with_vms(vms), line)
+}
+
+const VM_REST: &str =
+    "image=httpd state=idle memory_frames=12 metadata_frames=2 table_frames=4 shared_frames=30 ran_ticks=12345";
+
+#[test]
+fn vms_are_listed_in_batches() {
+    let mut core = Core::with_vms(&[0, 3, 39]);
+    let output = run(&mut Session::new(40), &mut core, "vms");
+    let line = |index| format!("vm index={index} incarnation=1 {VM_REST}");
+    assert_eq!(output, [line(0), line(3), line(39), "done vms".to_owned()]);
+    assert_eq!(core.most_pending, WINDOW);
+    assert_eq!(fresh("vms", &[]), ["done vms"]);
+}
+
+#[test]
+fn the_other_lists() {
+    assert_eq!(
+        fresh("components", &[]),
+        [
+            "component index=0 name=netmux incarnation=1 ran_ticks=7",
+            "component index=1 name=pager incarnation=1 ran_ticks=7",
+            "component index=2 name=sched incarnation=1 ran_ticks=7",
+            "done components"
+        ]
+    );
+    assert_eq!(
+        fresh("images", &[]),
+        [
+            "image index=0 name=httpd memory_bytes=16777216",
+            "image index=1 name=hostile memory_bytes=16777216",
+            "done images"
+        ]
+    );
+    assert_eq!(
+        fresh("frames", &[]),
+        ["frames owner=free frames=100 owners=1", "frames owner=vm-memory frames=24 owners=2", "done frames"]
+    );
+    assert_eq!(
+        fresh("machine", &[]),
+        [
+            "machine tsc=1 tsc_hz=3 idle_ticks=2 component_ticks=4 guest_ticks=5",
+            "counters exits=1 hypercalls=2 interrupts=3 syscalls=4 faults=5 fallbacks=6",
+            "done machine"
+        ]
+    );
+}
+
+#[test]
+fn one_vm() {
+    assert_eq!(fresh("vm 3", &[3]), [format!("vm index=3 incarnation=1 {VM_REST}"), "done vm".to_owned()]);
+    assert_eq!(fresh("vm 4", &[3]), ["error vm: no VM in slot 4; \"vms\" lists them"]);
+}
+
+#[test]
+fn components_are_killed_by_name() {
+    let mut core = Core::default();
+    let mut session = Session::new(4);
+    assert_eq!(run(&mut session, &mut core, "kill pager"), ["done kill"]);
+    assert_eq!(core.killed, [1]);
+    assert_eq!(run(&mut session, &mut core, "kill core"), ["error kill: no component core; \"components\" lists them"]);
+    assert_eq!(core.killed, [1]);
+}
+
+#[test]
+fn vms_come_and_go() {
+    let mut core = Core::with_vms(&[0]);
+    let mut session = Session::new(4);
+    let output = run(&mut session, &mut core, "create hostile crime=all n=1");
+    assert_eq!(output, ["created index=1 incarnation=5 image=hostile", "done create"]);
+    assert_eq!(core.created, [(1, "crime=all n=1".to_owned())]);
+    assert_eq!(run(&mut session, &mut core, "create nginx"), ["error create: no image nginx; \"images\" lists them"]);
+    assert_eq!(run(&mut session, &mut core, "destroy 1"), ["done destroy"]);
+    assert_eq!(run(&mut session, &mut core, "shutdown 0"), ["done shutdown"]);
+    assert_eq!(run(&mut session, &mut core, "destroy 0"), ["error destroy: no VM in slot 0; \"vms\" lists them"]);
+    for _ in 0..4 {
+        run(&mut session, &mut core, "create httpd");
+    }
+    let output = run(&mut session, &mut core, "create httpd");
+    assert!(output[0].starts_with("error create: no free VM slot or not enough frames"), "{output:?}");
+}
+
+#[test]
+fn help_and_mistakes() {
+    let help = fresh("help", &[]);
+    assert_eq!(help.len(), HELP.len() + 1);
+    assert_eq!((help[2].as_str(), help[12].as_str()), ("help vm N: shows the VM in slot N", "done help"));
+    let unknown = fresh(" reboot now", &[]);
+    assert_eq!(unknown[..HELP.len()], help[..HELP.len()]);
+    assert_eq!(unknown[HELP.len()], "error reboot: no such command; the list above has them all");
+    assert_eq!(fresh("vm", &[]), ["error vm: wrong arguments; write \"vm N\""]);
+    assert_eq!(fresh("vms 3", &[]), ["error vms: it takes no arguments; write \"vms\" alone"]);
+}
+
+#[test]
+fn the_machine_is_switched_off() {
+    let mut core = Core::default();
+    assert_eq!(run(&mut Session::new(4), &mut core, "poweroff"), ["done poweroff"]);
+    assert!(core.off);
+}
+
+#[test]
+fn after_a_reset_questions_are_asked_again_but_nothing_is_done_twice() {
+    let mut core = Core::with_vms(&[0, 1]);
+    let mut session = Session::new(40);
+    session.line("frames", &mut core);
+    core.requests.clear();
+    session.reset(&mut core);
+    for reply in core.answer() {
+        session.reply(&reply, &mut core);
+    }
+    assert_eq!(core.output.last().map(String::as_str), Some("done frames"));
+
+    session.line("kill netmux", &mut core);
+    for reply in core.answer() {
+        session.reply(&reply, &mut core);
+    }
+    core.requests.clear();
+    session.reset(&mut core);
+    assert!(core.requests.is_empty() && !session.busy());
+    assert!(core.output.last().expect("a line").starts_with("error kill: the core's answer was lost"));
+}
+
+#[test]
+fn a_core_that_does_not_answer() {
+    let mut core = Core::default();
+    let mut session = Session::new(40);
+    session.line("machine", &mut core);
+    session.expired(&mut core);
+    assert_eq!(core.output, ["error machine: the core does not answer; try again"]);
+    // Its late answer belongs to nobody.
+    for reply in core.answer() {
+        session.reply(&reply, &mut core);
+    }
+    assert_eq!(core.output.len(), 1);
+    core.full = true;
+    assert_eq!(run(&mut session, &mut core, "frames"), ["error frames: the ring to the core is full; try again"]);
+}
+
+proptest! {
+    /// Whatever the core answers, in whatever order: no panic, and nothing is sent that is no request or too much.
+    #[test]
+    fn senseless_answers(
+        lines in prop::collection::vec(prop_oneof![
+            Just("vms"), Just("vm 2"), Just("kill pager"), Just("create httpd x=1"), Just("destroy 1"), Just("frames"),
+            Just("machine"), Just("images"), Just("components"), Just("shutdown 3"),
+        ], 1..6),
+        answers in prop::collection::vec((0_u32..20, 0x410_u32..0x419, any::<[u64; 7]>(), 0_u8..10), 0..120),
+    ) {
+        let mut core = Core::with_vms(&[1, 2]);
+        let mut session = Session::new(20);
+        let mut lines = lines.into_iter();
+        for (id, kind, mut words, what) in answers {
+            if !session.busy() && let Some(line) = lines.next() {
+                session.line(line, &mut core);
+            }
+            match what {
+                0 => session.reset(&mut core),
+                1 => core.full = !core.full,
+                2 => session.expired(&mut core),
+                3..6 => for reply in core.answer() {
+                    session.reply(&reply, &mut core);
+                },
+                _ => {
+                    // Mostly small numbers, as real answers have.
+                    if what > 7 {
+                        words = words.map(|word| word % 4);
+                    }
+                    session.reply(&Message { kind, id, words }, &mut core);
+                }
+            }
+            prop_assert!(session.pending.len() <= WINDOW);
+        }
+        for request in &core.requests {
+            prop_assert!(ControlRequest::try_from(request).is_ok());
+        }
+    }
+
+    /// Whatever is typed ends with `done` or `error`, or does nothing.
+    #[test]
+    fn any_line(line in "[ -~]{0,120}") {
+        let output = fresh(&line, &[0]);
+        let last = output.last().expect("an answer");
+        prop_assert!(last.starts_with("done ") || last.starts_with("error "), "{last}");
+    }
+}
