@@ -1,1 +1,31 @@
+//! The network demultiplexer: which frame goes to which VM, and which frame of a VM may leave it.
+//!
+//! `docs/network.md` explains the whole. This library holds the policy and the drivers as safe code that runs on any host;
+//! the program `netmux` ties it to rings, registers and system calls.
 #![no_std]
+#![forbid(unsafe_code)]
+
+#[cfg(test)]
+extern crate std;
+
+mod addresses;
+mod demux;
+pub mod dhcp;
+mod directory;
+pub mod drivers;
+pub mod egress;
+pub mod frame;
+pub mod ingress;
+pub mod policy;
+mod ports;
+#[cfg(test)]
+mod test_frames;
+#[cfg(test)]
+mod test_machine;
+mod totals;
+
+pub use addresses::Addresses;
+pub use demux::{Demux, Host, Pace};
+pub use directory::Directory;
+pub use ports::{Port, Ports};
+pub use totals::Totals;

@@ -1,0 +1,194 @@
+//! The network demultiplexer with round-robin transmission.
+#![no_std]
+#![no_main]
+#![deny(unsafe_code)]
+
+use component::abi::component::{DeviceInfo, bits};
+use component::abi::guest::pending;
+use component::abi::message::Message;
+use component::abi::net::{NetCommand, NetEvent};
+use component::abi::vm::VmId;
+use component::{Component, Inbox, Once, Outbox, RateLimit, irq_ack, now, raise, wait};
+use netmux::drivers::e1000::{self, E1000};
+use netmux::drivers::none::NoNic;
+use netmux::drivers::{KnownList, Nic};
+use netmux::policy::RoundRobin;
+use netmux::{Demux, Host, Pace, Ports};
+
+component::main!(main);
+
+/// VM slots that the tables have room for: 284 bytes each.
+const SLOTS: usize = 4096;
+
+type Queue = RoundRobin<SLOTS>;
+
+static PORTS: Once<Ports<SLOTS>> = Once::new(Ports::new());
+static QUEUE: Once<Queue> = Once::new(Queue::new());
+
+/// The core, as the demultiplexer needs it.
+struct Core;
+
+impl Host for Core {
+    #[inline]
+    fn raise(&mut self, vm: VmId) {
+        // A VM that has ended meanwhile misses nothing.
+        let _ = raise(vm, pending::NIC);
+    }
+
+    #[inline]
+    fn now(&mut self) -> u64 {
+        now()
+    }
+}
+
+fn main(component: Component) -> ! {
+    let info = component.info();
+    log::info!("policy=round-robin incarnation={} slots={}", info.incarnation, info.vm_slots);
+    if usize::try_from(info.vm_slots).unwrap_or(usize::MAX) > SLOTS {
+        log::warn!("the machine has {} VM slots; those from {SLOTS} on stay without network", info.vm_slots);
+    }
+    let Some(dma) = component.dma() else {
+        panic!(
+            "the manifest gives no DMA memory: give netmux at least {} pages in system.toml",
+            pages(e1000::DMA_BYTES_MIN)
+        )
+    };
+    for (index, device) in (0_u32..).zip(component.devices()) {
+        if (device.vendor, device.device) != (e1000::ID.vendor, e1000::ID.device) {
+            let DeviceInfo { vendor, device, .. } = device;
+            log::error!("NIC {vendor:04x}:{device:04x} has no driver here; those with one: {KnownList}");
+            continue;
+        }
+        let registers = usize::try_from(index).ok().and_then(|index| component.mmio(index));
+        let Some(registers) = registers.filter(|registers| registers.bytes() >= e1000::REGISTER_BYTES) else {
+            log::error!("NIC {KnownList}: its registers are not mapped; check its PCI region 0");
+            continue;
+        };
+        match E1000::start(registers, dma.memory, dma.physical, sleep(info.tsc_hz)) {
+            Ok(nic) => {
+                let (mac, link) = (nic.mac(), if nic.link_up() { "up" } else { "down" });
+                let (rx, tx) = nic.descriptors();
+                log::info!("{} mac={mac} link={link} rx={rx} tx={tx}", e1000::ID.name);
+                serve(&component, nic, Some(index))
+            }
+            Err(error) => log::error!("{}: {error}", e1000::ID.name),
+        }
+    }
+    log::warn!("no NIC: VMs reach each other and nobody else; drivers exist for {KnownList}");
+    match NoNic::new(dma.memory) {
+        Some(nic) => serve(&component, nic, None),
+        None => {
+            panic!("too little DMA memory: give netmux at least {} pages in system.toml", pages(e1000::DMA_BYTES_MIN))
+        }
+    }
+}
+
+/// Whole pages for that many bytes.
+fn pages(bytes: usize) -> usize {
+    bytes.div_ceil(4096)
+}
+
+/// A function that sleeps for microseconds.
+fn sleep(tsc_hz: u64) -> impl FnMut(u32) {
+    move |microseconds| {
+        let ticks = u64::from(microseconds).saturating_mul(tsc_hz) / 1_000_000;
+        let until = now().saturating_add(ticks.max(1));
+        while now() < until {
+            wait(0, until, 0);
+        }
+    }
+}
+
+/// Serves the VMs with `nic`, which is device `device`.
+fn serve<C: Nic>(component: &Component, nic: C, device: Option<u32>) -> ! {
+    let tsc_hz = component.info().tsc_hz;
+    let mut events = component.inbox("core-netmux");
+    let mut commands = component.outbox("netmux-core");
+    let (ports, queue) = match (PORTS.take(), QUEUE.take()) {
+        (Some(ports), Some(queue)) => (ports, queue),
+        _ => panic!("the tables are taken already"),
+    };
+    let mut demux = Demux::new(nic, Core, ports, queue, tsc_hz);
+    let mut complaints = RateLimit::new(10, tsc_hz);
+    let irq = device.map_or(0, |device| 1 << (bits::IRQ_SHIFT + device));
+    let awake = events.doorbell | irq | bits::KICK;
+    // An interrupt that came to the predecessor was perhaps never acknowledged.
+    let mut unacknowledged = irq != 0;
+    let mut news = !0;
+    loop {
+        let mut all_read = true;
+        if news & events.doorbell != 0 {
+            all_read = listen(component, &mut demux, &mut events, &mut commands, &mut complaints);
+        }
+        if news & irq != 0 {
+            demux.interrupt();
+            unacknowledged = true;
+        }
+        if news & bits::KICK != 0 {
+            take_kicks(component, &mut demux);
+        }
+        let pace = demux.turn();
+        if unacknowledged && !demux.rx_left() {
+            unacknowledged = false;
+            // It fails only for a device that we do not have.
+            let _ = device.map(irq_ack);
+        }
+        news = match pace {
+            _ if !all_read => wait(awake, 0, 0) | events.doorbell,
+            Pace::Idle => wait(awake, u64::MAX, 0),
+            // Only lifecycle messages interrupt a rest: the core waits for their answer.
+            Pace::Rest(ticks) => wait(events.doorbell, now().saturating_add(ticks), 0),
+        };
+    }
+}
+
+/// Hands the kicks of VMs to the demultiplexer.
+#[inline]
+fn take_kicks<C: Nic>(component: &Component, demux: &mut Demux<'_, C, Core, Queue, SLOTS>) {
+    for word in 0..demux.end().div_ceil(64) {
+        let mut kicks = component.take_kicks(usize::from(word));
+        while kicks != 0 {
+            // Below 64.
+            let bit = u16::try_from(kicks.trailing_zeros()).unwrap_or(0);
+            demux.kick(word * 64 + bit);
+            kicks &= kicks - 1;
+        }
+    }
+}
+
+/// Reads what the core says about VMs. False when there may be more.
+fn listen<C: Nic>(
+    component: &Component,
+    demux: &mut Demux<'_, C, Core, Queue, SLOTS>,
+    events: &mut Inbox,
+    commands: &mut Outbox,
+    complaints: &mut RateLimit,
+) -> bool {
+    events.drain(|message| match NetEvent::try_from(message) {
+        Ok(NetEvent::Hello) => demux.forget_all(),
+        Ok(NetEvent::Attach { vm, ipv4, rx_slots, tx_slots }) => {
+            let attached = match component.vm_nic(vm.index, rx_slots, tx_slots) {
+                Some(nic) => demux.attach(vm, ipv4, nic),
+                None => false,
+            };
+            if !attached {
+                log::error!(
+                    "{vm} gets no network: no slot for it, or rings of {rx_slots} and {tx_slots} slots do not fit"
+                );
+            }
+        }
+        Ok(NetEvent::Detach { vm }) => {
+            if let Some(counters) = demux.detach(vm) {
+                log::debug!("{vm} detached: {counters:?}; all VMs: {}", demux.totals());
+            }
+            if !commands.send(&Message::from(NetCommand::Detached { vm })) {
+                log::error!("netmux-core takes no messages: the pages of {vm} stay with netmux");
+            }
+        }
+        Err(bad) => {
+            if let Some(suppressed) = complaints.pass(now()) {
+                log::warn!("dropped a {bad}; {suppressed} such lines suppressed");
+            }
+        }
+    })
+}

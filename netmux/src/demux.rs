@@ -1,0 +1,467 @@
+//! The work itself: frames from the NIC to the VMs, from the VMs to the NIC, and from VM to VM.
+
+use crate::directory::Directory as _;
+use crate::drivers::Nic;
+use crate::egress::{self, Cause, Route, Sender};
+use crate::frame::{DmaFrame, Ipv4};
+use crate::ingress::{self, Receivers};
+use crate::policy::{Discipline, cost};
+use crate::ports::{Port, Ports, Undelivered};
+use crate::totals::Totals;
+use abi::nic::{MAX_FRAME, MIN_FRAME, NicCounters};
+use abi::vm::VmId;
+use component::{RateLimit, VmNic};
+use ring::RingError;
+
+/// What the demultiplexer asks of the machine.
+pub trait Host {
+    /// Makes [`abi::guest::pending::NIC`] pending for a VM.
+    fn raise(&mut self, vm: VmId);
+    /// The time in ticks.
+    fn now(&mut self) -> u64;
+}
+
+/// When to look again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// Nothing is left: when something happens.
+    Idle,
+    /// Work is left. Not before that many ticks have passed, so that under any load the VMs get to run as long as the
+    /// demultiplexer did; otherwise a flood of frames would keep those from running that are to take them.
+    Rest(u64),
+}
+
+/// Frames in one turn at most, in each direction.
+const BATCH: usize = 64;
+/// A turn of this many parts of a second at most: 4 ms, a fifth of what a component may run between two waits.
+const TURNS_PER_SECOND: u64 = 250;
+/// Ports with news at once; with more, the first ones hear theirs early.
+const TOUCHED: usize = BATCH;
+
+/// A frame that goes to every VM, one after the other, over as many turns as that takes.
+#[derive(Clone, Copy, Debug)]
+struct Flood {
+    frame: DmaFrame,
+    /// The VM that sent it.
+    from: Option<u16>,
+    /// The slot that is next.
+    next: u16,
+}
+
+/// The demultiplexer. `N` is the number of slots in its tables.
+pub struct Demux<'t, C: Nic, H: Host, D: Discipline, const N: usize> {
+    nic: C,
+    host: H,
+    ports: &'t mut Ports<N>,
+    discipline: &'t mut D,
+    /// Slots with news that the guest has not been shown.
+    touched: heapless::Vec<u16, TOUCHED>,
+    /// The frame from the wire, still in its receive buffer, that is on its way to all.
+    rx_flood: Option<Flood>,
+    /// The frame of a VM, still in the next transmit buffer, that is on its way to all and then to the wire.
+    tx_flood: Option<Flood>,
+    /// Whose turn to send it is, and what is left of its allowance.
+    serving: Option<(u16, i32)>,
+    rx_left: bool,
+    totals: Totals,
+    turn_ticks: u64,
+    limit: RateLimit,
+}
+
+impl<'t, C: Nic, H: Host, D: Discipline, const N: usize> Demux<'t, C, H, D, N> {
+    /// A demultiplexer without VMs; `tables` are those of this program, empty. `ticks_per_second` is the speed of
+    /// [`Host::now`].
+    pub fn new(nic: C, host: H, ports: &'t mut Ports<N>, discipline: &'t mut D, ticks_per_second: u64) -> Self {
+        Demux {
+            nic,
+            host,
+            ports,
+            discipline,
+            touched: heapless::Vec::new(),
+            rx_flood: None,
+            tx_flood: None,
+            serving: None,
+            rx_left: false,
+            totals: Totals::default(),
+            turn_ticks: (ticks_per_second / TURNS_PER_SECOND).max(1),
+            // What guests can provoke: ten lines at once, then one a second.
+            limit: RateLimit::new(10, ticks_per_second),
+        }
+    }
+
+    /// What was counted.
+    pub fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    /// The NIC.
+    pub fn nic(&self) -> &C {
+        &self.nic
+    }
+
+    /// First slot from which on no VM is attached.
+    pub fn end(&self) -> u16 {
+        self.ports.end()
+    }
+
+    /// True when the last turn left received frames with the NIC: its interrupt need not come.
+    pub fn rx_left(&self) -> bool {
+        self.rx_left
+    }
+
+    /// Everything known about VMs is void.
+    pub fn forget_all(&mut self) {
+        for slot in 0..self.ports.end() {
+            self.discipline.remove(slot);
+        }
+        self.serving = None;
+        self.rx_flood = None;
+        self.tx_flood = None;
+        self.ports.clear();
+    }
+
+    /// A VM is there. `ipv4` is its address, or 0 when it asks DHCP. False when there is no such slot.
+    pub fn attach(&mut self, id: VmId, ipv4: u32, nic: VmNic) -> bool {
+        self.leave_queue(id.index);
+        if !self.ports.attach(id, ipv4, nic, self.nic.link_up()) {
+            return false;
+        }
+        if !self.ports.set_address(id.index, ipv4) {
+            log::error!("{id}: another VM has the address {} already; IPv4 is closed to it", Ipv4(ipv4));
+        }
+        // It may have put frames into its ring before it was attached.
+        self.discipline.enqueue(id.index);
+        true
+    }
+
+    /// A VM is gone: from here on its pages are not touched. Returns its counters if it was attached.
+    pub fn detach(&mut self, id: VmId) -> Option<NicCounters> {
+        let counters = self.ports.detach(id)?;
+        self.leave_queue(id.index);
+        Some(counters)
+    }
+
+    fn leave_queue(&mut self, slot: u16) {
+        self.discipline.remove(slot);
+        self.serving = self.serving.filter(|&(serving, _)| serving != slot);
+    }
+
+    /// The VM in `slot` may have something to send.
+    #[inline]
+    pub fn kick(&mut self, slot: u16) {
+        if let Some(port) = self.ports.get_mut(slot) {
+            port.nic.tx.cancel_wait();
+            self.discipline.enqueue(slot);
+        }
+    }
+
+    /// The NIC has interrupted.
+    pub fn interrupt(&mut self) {
+        let was_up = self.nic.link_up();
+        self.nic.interrupt();
+        let up = self.nic.link_up();
+        if up != was_up {
+            log::info!("link {}", if up { "up" } else { "down" });
+            for slot in 0..self.ports.end() {
+                if let Some(port) = self.ports.get_mut(slot) {
+                    port.store_link(up);
+                }
+            }
+        }
+    }
+
+    /// Does a bounded amount of what there is to do, and says when to go on.
+    pub fn turn(&mut self) -> Pace {
+        let start = self.host.now();
+        // Receiving may not take the time of sending.
+        self.rx_left = self.receive(start.saturating_add(self.turn_ticks / 2));
+        let tx_left = self.transmit(start.saturating_add(self.turn_ticks));
+        self.nic.flush();
+        self.settle();
+        if self.rx_left || tx_left {
+            let took = self.host.now().saturating_sub(start);
+            Pace::Rest(took.clamp(1, self.turn_ticks))
+        } else {
+            Pace::Idle
+        }
+    }
+
+    /// From the wire to the VMs. True when something is left.
+    fn receive(&mut self, until: u64) -> bool {
+        for _ in 0..BATCH {
+            let Some(received) = self.nic.received() else { return false };
+            let frame = DmaFrame { memory: self.nic.memory(), offset: received.offset, len: received.len };
+            match self.rx_flood {
+                Some(_) => {}
+                None => {
+                    self.totals.received += 1;
+                    match ingress::route(&frame, &*self.ports) {
+                        Receivers::One(slot) => _ = self.deliver(slot, &frame),
+                        Receivers::Nobody => self.totals.to_nobody += 1,
+                        Receivers::Learnt(slot, ipv4) => {
+                            self.learn(slot, ipv4);
+                            _ = self.deliver(slot, &frame);
+                        }
+                        Receivers::All => {
+                            self.totals.to_all += 1;
+                            self.rx_flood = Some(Flood { frame, from: None, next: 0 });
+                        }
+                    }
+                }
+            }
+            if let Some(flood) = self.rx_flood {
+                self.rx_flood = self.flood(flood, until);
+                if self.rx_flood.is_some() {
+                    return true;
+                }
+            }
+            self.nic.release();
+            if self.host.now() >= until {
+                break;
+            }
+        }
+        self.nic.received().is_some()
+    }
+
+    /// Copies a frame into one VM's ring. False when it did not fit.
+    #[inline]
+    fn deliver(&mut self, slot: u16, frame: &DmaFrame) -> bool {
+        let Some(port) = self.ports.get_mut(slot) else { return false };
+        let result = port.deliver(frame);
+        self.touch(slot);
+        if result == Err(Undelivered::Corrupt) {
+            self.blame(slot, "receive");
+        }
+        result.is_ok()
+    }
+
+    /// Copies a frame to all VMs but its sender. Returns what is left when the time is up.
+    #[inline(never)]
+    fn flood(&mut self, mut flood: Flood, until: u64) -> Option<Flood> {
+        while flood.next < self.ports.end() {
+            let slot = flood.next;
+            flood.next += 1;
+            if flood.from != Some(slot) && self.ports.attached(slot) {
+                self.deliver(slot, &flood.frame);
+            }
+            if self.host.now() >= until {
+                return Some(flood);
+            }
+        }
+        None
+    }
+
+    /// Remembers that the guest has to be told something.
+    #[inline]
+    fn touch(&mut self, slot: u16) {
+        if self.ports.get_mut(slot).is_some_and(Port::list) && self.touched.push(slot).is_err() {
+            self.settle();
+            // The list is empty now.
+            let _ = self.touched.push(slot);
+        }
+    }
+
+    /// Tells the guests what has happened, and wakes those that wait for it: once for the whole batch.
+    fn settle(&mut self) {
+        for &slot in &self.touched {
+            if let Some(port) = self.ports.get_mut(slot)
+                && port.settle()
+            {
+                self.host.raise(port.id);
+            }
+        }
+        self.touched.clear();
+    }
+
+    /// A DHCP server has acknowledged `ipv4` to the VM in `slot`, which gets its address that way. The last server to
+    /// speak is right, but an address that the operator gave is not for the taking.
+    #[cold]
+    fn learn(&mut self, slot: u16, ipv4: u32) {
+        if self.ports.address(slot) == ipv4 {
+            return;
+        }
+        if let Some(owner) = self.ports.owner(ipv4) {
+            if !self.ports.learns(owner) {
+                if self.may_log() {
+                    let address = Ipv4(ipv4);
+                    log::warn!(
+                        "DHCP gave vm{slot} the address {address} of vm{owner}, which is fixed; IPv4 stays closed"
+                    );
+                }
+                return;
+            }
+            self.ports.set_address(owner, 0);
+        }
+        self.ports.set_address(slot, ipv4);
+        if self.may_log() {
+            log::info!("vm{slot} has {} from DHCP", Ipv4(ipv4));
+        }
+    }
+
+    /// From the VMs to the wire and to other VMs. True when something is left that can be done now.
+    fn transmit(&mut self, until: u64) -> bool {
+        for _ in 0..BATCH {
+            if let Some(flood) = self.tx_flood {
+                self.tx_flood = self.flood(flood, until);
+                if self.tx_flood.is_some() {
+                    return true;
+                }
+                self.put_out(flood.frame.len);
+            }
+            let Some((slot, _)) = self.next_sender() else { return false };
+            let Some(offset) = self.nic.buffer() else {
+                self.nic.interrupt_on_space();
+                return false;
+            };
+            self.serve(slot, offset);
+            if self.host.now() >= until {
+                break;
+            }
+        }
+        self.tx_flood.is_some() || self.serving.is_some() || !self.discipline.is_empty()
+    }
+
+    #[inline]
+    fn next_sender(&mut self) -> Option<(u16, i32)> {
+        if self.serving.is_none() {
+            self.serving = self.discipline.next().map(|turn| (turn.slot, turn.allowance));
+        }
+        self.serving
+    }
+
+    /// Spends a part of the allowance; the turn ends when nothing is left.
+    #[inline]
+    fn charge(&mut self, slot: u16, cost: i32) {
+        if let Some((_, left)) = &mut self.serving {
+            *left = left.saturating_sub(cost);
+            if *left <= 0 {
+                let left = *left;
+                self.serving = None;
+                self.discipline.finish(slot, left, true);
+            }
+        }
+    }
+
+    /// Takes one frame from the VM in `slot` by way of the transmit buffer at `offset`.
+    #[inline]
+    fn serve(&mut self, slot: u16, offset: usize) {
+        let Some(port) = self.ports.get_mut(slot) else {
+            self.leave_queue(slot);
+            return;
+        };
+        match port.nic.tx.peek() {
+            Ok(Some(record)) => {
+                let memory = self.nic.memory();
+                let fits = (MIN_FRAME..=MAX_FRAME).contains(&record.len);
+                let copied = fits && port.nic.tx.copy_to(&record, &memory, offset).is_some();
+                let whole = port.nic.tx.pass().is_ok();
+                if copied && whole {
+                    let frame = DmaFrame { memory, offset, len: record.len };
+                    self.dispatch(slot, frame);
+                } else if whole {
+                    self.refuse(slot, Cause::Malformed);
+                }
+                self.touch(slot);
+                self.charge(slot, cost(record.len));
+            }
+            Ok(None) => {
+                if port.nic.tx.prepare_wait() {
+                    if let Some((_, left)) = self.serving.take() {
+                        self.discipline.finish(slot, left, false);
+                    }
+                } else {
+                    self.charge(slot, cost(0));
+                }
+            }
+            // The ring is empty now, and this end knows.
+            Err(RingError::EpochChanged) => self.charge(slot, cost(0)),
+            Err(RingError::Corrupt) => {
+                // What follows a record that makes no sense has no beginning: all of it goes.
+                let _ = port.nic.tx.skip_all();
+                self.blame(slot, "transmit");
+                self.refuse(slot, Cause::Malformed);
+                self.touch(slot);
+                self.charge(slot, cost(MAX_FRAME));
+            }
+        }
+    }
+
+    /// Checks a copied frame and sends it where it belongs.
+    #[inline]
+    fn dispatch(&mut self, slot: u16, frame: DmaFrame) {
+        let sender = Sender { slot, ipv4: self.ports.address(slot) };
+        let sent = match egress::check(&frame, sender, &*self.ports) {
+            Ok(Route::Outside) => self.put_out(frame.len),
+            Ok(Route::Inside(to)) => {
+                self.totals.switched += 1;
+                self.deliver(to, &frame)
+            }
+            Ok(Route::Both(to)) => {
+                self.totals.switched += 1;
+                self.deliver(to, &frame) | self.put_out(frame.len)
+            }
+            Ok(Route::Everybody) => {
+                self.totals.switched += 1;
+                self.tx_flood = Some(Flood { frame, from: Some(slot), next: 0 });
+                true
+            }
+            Err(cause) => {
+                self.refuse(slot, cause);
+                return;
+            }
+        };
+        if let Some(port) = self.ports.get_mut(slot) {
+            if sent { port.count_sent(frame.len) } else { port.count_full() }
+        }
+    }
+
+    /// Gives the transmit buffer to the NIC. False when the link is down: a NIC without link keeps its buffers, and the
+    /// frames between VMs would wait behind those.
+    #[inline]
+    fn put_out(&mut self, len: usize) -> bool {
+        let up = self.nic.link_up();
+        if up {
+            self.nic.send(len);
+            self.totals.sent += 1;
+        }
+        up
+    }
+
+    /// Counts a frame that may not leave its VM. The log shows the first of each cause.
+    #[cold]
+    #[inline(never)]
+    fn refuse(&mut self, slot: u16, cause: Cause) {
+        self.totals.refused += 1;
+        if let Some(port) = self.ports.get_mut(slot) {
+            let id = port.id;
+            if port.count_refused(cause) && self.may_log() {
+                log::warn!("{id}: dropped a frame, since {cause}; more of these are only counted");
+            }
+        }
+    }
+
+    /// A guest has written into a ring what cannot be. That harms only itself.
+    #[cold]
+    #[inline(never)]
+    fn blame(&mut self, slot: u16, which: &str) {
+        self.totals.corrupt += 1;
+        if self.may_log() {
+            log::warn!("vm{slot}: its {which} ring makes no sense; what was in it is dropped");
+        }
+    }
+
+    fn may_log(&mut self) -> bool {
+        match self.limit.pass(self.host.now()) {
+            Some(0) => true,
+            Some(suppressed) => {
+                log::warn!("{suppressed} lines about guests were suppressed");
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "demux_tests.rs"]
+mod tests;

@@ -1,0 +1,206 @@
+//! The way in: to which VMs a frame from the wire goes. Decided from its headers, before anything is copied.
+
+use crate::dhcp;
+use crate::directory::Directory;
+use crate::frame::{ARP, ARP_END, ETHERNET, Frame, Head, IPV4, IPV4_END, Mac, UDP};
+
+/// Who gets a frame from the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Receivers {
+    /// None of the VMs.
+    Nobody,
+    /// The VM in this slot, which is attached.
+    One(u16),
+    /// The VM in this slot, which has just been given this IPv4 address by DHCP.
+    Learnt(u16, u32),
+    /// Every VM that is attached.
+    All,
+}
+
+/// Decides who gets `frame`.
+#[inline]
+pub fn route(frame: &(impl Frame + ?Sized), directory: &impl Directory) -> Receivers {
+    if frame.len() < ETHERNET {
+        return Receivers::Nobody;
+    }
+    let destination = frame.destination();
+    if !destination.is_group() {
+        return match destination.slot() {
+            Some(slot) if directory.attached(slot) => {
+                if directory.learns(slot) {
+                    learn(frame, directory, slot)
+                } else {
+                    Receivers::One(slot)
+                }
+            }
+            _ => Receivers::Nobody,
+        };
+    }
+    group(frame, destination, directory)
+}
+
+/// A frame to a VM whose address is not known for certain: is it the answer that gives it one?
+fn learn(frame: &(impl Frame + ?Sized), directory: &impl Directory, slot: u16) -> Receivers {
+    let head = frame.head();
+    let is_udp = frame.len() >= IPV4_END && head.ethertype() == IPV4 && head.ipv4_protocol() == UDP;
+    let is_other = head.ipv4_plain() && head.ipv4_ports() != (dhcp::SERVER_PORT, dhcp::CLIENT_PORT);
+    if !is_udp || is_other {
+        return Receivers::One(slot);
+    }
+    match dhcp::answer(frame) {
+        Some(answer) => acknowledged(answer, directory, slot),
+        None => Receivers::One(slot),
+    }
+}
+
+fn acknowledged(answer: dhcp::Answer, directory: &impl Directory, slot: u16) -> Receivers {
+    match answer.acknowledged {
+        Some(ipv4) if answer.client == Mac::of_slot(slot) && directory.learns(slot) => Receivers::Learnt(slot, ipv4),
+        _ => Receivers::One(slot),
+    }
+}
+
+/// A frame to everybody or to a group. Most of them concern one VM or none, and thousands need not wake for it.
+fn group(frame: &(impl Frame + ?Sized), destination: Mac, directory: &impl Directory) -> Receivers {
+    let one = |slot: Option<u16>| match slot {
+        Some(slot) if directory.attached(slot) => Receivers::One(slot),
+        _ => Receivers::Nobody,
+    };
+    if destination != Mac::BROADCAST {
+        if destination.is_solicited_node() {
+            return one(destination.solicited_slot());
+        }
+        let unheard =
+            destination.is_bridge_local() || destination == Mac::ALL_ROUTERS || destination == Mac::MLD_REPORTS;
+        return if unheard { Receivers::Nobody } else { Receivers::All };
+    }
+    let head = frame.head();
+    match head.ethertype() {
+        ARP => arp(frame.len(), &head, directory),
+        IPV4 if frame.len() >= IPV4_END && head.ipv4_protocol() == UDP => match dhcp::answer(frame) {
+            Some(answer) => match one(answer.client.slot()) {
+                Receivers::One(slot) => acknowledged(answer, directory, slot),
+                _ => Receivers::Nobody,
+            },
+            None => Receivers::All,
+        },
+        _ => Receivers::All,
+    }
+}
+
+/// A broadcast ARP frame: a question goes to the VM that can answer it, an announcement to everybody.
+pub(crate) fn arp(len: usize, head: &Head, directory: &impl Directory) -> Receivers {
+    if len < ARP_END || !head.arp_is_ipv4() {
+        return Receivers::Nobody;
+    }
+    if head.arp_operation() == 1 && head.arp_sender_ipv4() != head.arp_target_ipv4() {
+        return directory.owner(head.arp_target_ipv4()).map_or(Receivers::Nobody, Receivers::One);
+    }
+    Receivers::All
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_frames::{self as frames, Village};
+    use proptest::prelude::*;
+
+    const HOST: Mac = Mac::new([0x52, 0x54, 0, 1, 2, 3]);
+
+    #[test]
+    fn unicast_goes_to_its_vm_and_to_nobody_else() {
+        let village = Village::new();
+        for (slot, receivers) in
+            [(1, Receivers::One(1)), (2, Receivers::One(2)), (3, Receivers::Nobody), (900, Receivers::Nobody)]
+        {
+            let frame = frames::ipv4(HOST, Mac::of_slot(slot), 9, 9, 6, &[0; 20]);
+            assert_eq!(route(frame.as_slice(), &village), receivers);
+        }
+        let foreign = frames::ipv4(Mac::of_slot(1), HOST, 9, 9, 6, &[0; 20]);
+        assert_eq!(route(foreign.as_slice(), &village), Receivers::Nobody);
+    }
+
+    #[test]
+    fn fragments_pass_whole() {
+        let village = Village::new();
+        let mut frame = frames::ipv4(HOST, Mac::of_slot(1), 9, Village::IPV4, 17, &[7; 64]);
+        for flags in [[0x20, 0], [0x20, 8], [0, 16]] {
+            frame[20..22].copy_from_slice(&flags);
+            assert_eq!(route(frame.as_slice(), &village), Receivers::One(1));
+        }
+    }
+
+    #[test]
+    fn arp_questions_wake_only_who_can_answer() {
+        let village = Village::new();
+        let ask = |target| frames::arp(HOST, Mac::BROADCAST, 1, (HOST, 77), target);
+        assert_eq!(route(ask(Village::IPV4).as_slice(), &village), Receivers::One(1));
+        assert_eq!(route(ask(Village::IPV4 + 99).as_slice(), &village), Receivers::Nobody);
+        // An announcement renews everybody's cache.
+        assert_eq!(route(ask(77).as_slice(), &village), Receivers::All);
+        let truncated = &ask(Village::IPV4)[..40];
+        assert_eq!(route(truncated, &village), Receivers::Nobody);
+    }
+
+    #[test]
+    fn groups() {
+        let village = Village::new();
+        let to = |mac| frames::ethernet(HOST, Mac::new(mac), crate::frame::IPV6, &[0; 46]);
+        for (mac, receivers) in [
+            ([0x33, 0x33, 0xff, 0, 0, 1], Receivers::One(1)),
+            ([0x33, 0x33, 0xff, 0, 0, 9], Receivers::Nobody),
+            ([0x33, 0x33, 0xff, 1, 0, 1], Receivers::Nobody),
+            ([0x33, 0x33, 0, 0, 0, 1], Receivers::All),
+            ([0x33, 0x33, 0, 0, 0, 2], Receivers::Nobody),
+            ([0x01, 0, 0x5e, 0, 0, 0xfb], Receivers::All),
+            ([0x01, 0x80, 0xc2, 0, 0, 0], Receivers::Nobody),
+            ([0xff; 6], Receivers::All),
+        ] {
+            assert_eq!(route(to(mac).as_slice(), &village), receivers, "{mac:x?}");
+        }
+    }
+
+    #[test]
+    fn dhcp_acknowledgements_are_learnt_by_those_who_ask() {
+        let village = Village::new();
+        let dynamic = Mac::of_slot(2);
+        for to in [dynamic, Mac::BROADCAST] {
+            let ack = frames::dhcp_answer(to, dynamic, 0x0a00_0220, 5);
+            assert_eq!(route(ack.as_slice(), &village), Receivers::Learnt(2, 0x0a00_0220));
+            let offer = frames::dhcp_answer(to, dynamic, 0x0a00_0220, 2);
+            assert_eq!(route(offer.as_slice(), &village), Receivers::One(2));
+        }
+        // The address of VM 1 is fixed; an answer to somebody else's MAC is not for VM 2.
+        let fixed = frames::dhcp_answer(Mac::BROADCAST, Mac::of_slot(1), 0x0a00_0220, 5);
+        assert_eq!(route(fixed.as_slice(), &village), Receivers::One(1));
+        let foreign = frames::dhcp_answer(Mac::BROADCAST, HOST, 0x0a00_0220, 5);
+        assert_eq!(route(foreign.as_slice(), &village), Receivers::Nobody);
+        let mismatch = frames::dhcp_answer(dynamic, HOST, 0x0a00_0220, 5);
+        assert_eq!(route(mismatch.as_slice(), &village), Receivers::One(2));
+    }
+
+    #[test]
+    fn truncated_frames_go_to_nobody() {
+        let village = Village::new();
+        for len in 0..ETHERNET {
+            assert_eq!(route(&frames::ipv4(HOST, Mac::of_slot(1), 9, 9, 6, &[])[..len], &village), Receivers::Nobody);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn only_attached_vms_receive(frame in proptest::collection::vec(any::<u8>(), 0..200), to in 0..8_usize) {
+            let village = Village::new();
+            let mut frame = frame;
+            let addresses =
+                [Mac::of_slot(1), Mac::of_slot(2), Mac::of_slot(5), Mac::BROADCAST, Mac::new([0x33, 0x33, 0xff, 0, 0, 1])];
+            if let (Some(place), Some(mac)) = (frame.get_mut(..6), addresses.get(to)) {
+                place.copy_from_slice(&mac.bytes());
+            }
+            match route(frame.as_slice(), &village) {
+                Receivers::One(slot) | Receivers::Learnt(slot, _) => prop_assert!(village.attached(slot)),
+                Receivers::Nobody | Receivers::All => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! A machine for tests: memory, a NIC without registers, guests, and a core that notes what it is told.
+
+use crate::demux::{Demux, Host};
+use crate::drivers::{Faults, Nic, Received};
+use crate::policy::RoundRobin;
+use crate::ports::Ports;
+use abi::guest::NIC_BASE;
+use abi::limits::PAGE_SIZE;
+use abi::nic::{NicCounters, NicPage, RX_RING, RX_SLOTS, TX_RING, nic_pages, tx_slots_offset};
+use abi::ring::{HEADER_BYTES, SLOT_BYTES};
+use abi::vm::VmId;
+use component::VmNic;
+use core::mem::offset_of;
+use ring::{PacketConsumer, PacketProducer, SharedMemory};
+use std::boxed::Box;
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::vec;
+use std::vec::Vec;
+
+const _: () = assert!(NIC_BASE == 0x3000);
+
+fn size(number: u64) -> usize {
+    usize::try_from(number).expect("64 bits")
+}
+
+/// Memory aligned to 16 bytes. It is never freed, as any number of handles to it may be around.
+pub fn memory(bytes: usize) -> SharedMemory {
+    let whole = SharedMemory::from_static(vec![0; bytes.div_ceil(8) + 1].leak());
+    let skip = whole.base().addr().wrapping_neg() % 16;
+    whole.sub(skip, bytes).expect("one word more than needed")
+}
+
+/// Bytes of a buffer, receive buffers, and transmit buffers of the NIC.
+const BUFFER: usize = 2048;
+pub const RX: usize = 96;
+pub const TX: usize = 8;
+
+/// What is outside of the NIC.
+pub struct Wire {
+    /// On their way to the NIC.
+    pub arriving: VecDeque<Vec<u8>>,
+    /// Sent by the NIC.
+    pub sent: Vec<Vec<u8>>,
+    pub link_up: bool,
+    /// Transmit buffers stay in use, until somebody sets `in_use` to 0.
+    pub blocked: bool,
+    pub space_interrupt: bool,
+    pub in_use: usize,
+}
+
+/// A NIC whose receive buffers are filled when the driver looks.
+pub struct FakeNic {
+    pub wire: Rc<RefCell<Wire>>,
+    memory: SharedMemory,
+    link_up: bool,
+    filled: VecDeque<(usize, usize)>,
+    rx_next: usize,
+    tx_next: usize,
+}
+
+impl FakeNic {
+    pub fn new() -> Self {
+        let wire = Wire {
+            arriving: VecDeque::new(),
+            sent: vec![],
+            link_up: true,
+            blocked: false,
+            space_interrupt: false,
+            in_use: 0,
+        };
+        FakeNic {
+            wire: Rc::new(RefCell::new(wire)),
+            memory: memory((RX + TX) * BUFFER),
+            link_up: true,
+            filled: VecDeque::new(),
+            rx_next: 0,
+            tx_next: 0,
+        }
+    }
+}
+
+impl Nic for FakeNic {
+    fn memory(&self) -> SharedMemory {
+        self.memory
+    }
+
+    fn link_up(&self) -> bool {
+        self.link_up
+    }
+
+    fn interrupt(&mut self) {
+        self.link_up = self.wire.borrow().link_up;
+    }
+
+    fn received(&mut self) -> Option<Received> {
+        while self.filled.len() < RX {
+            let Some(frame) = self.wire.borrow_mut().arriving.pop_front() else { break };
+            let offset = self.rx_next * BUFFER;
+            self.rx_next = (self.rx_next + 1) % RX;
+            self.memory.write(offset, &frame).expect("inside");
+            self.filled.push_back((offset, frame.len()));
+        }
+        self.filled.front().map(|&(offset, len)| Received { offset, len })
+    }
+
+    fn release(&mut self) {
+        self.filled.pop_front().expect("released what was received");
+    }
+
+    fn buffer(&mut self) -> Option<usize> {
+        let mut wire = self.wire.borrow_mut();
+        if !wire.blocked {
+            wire.in_use = 0;
+        }
+        (wire.in_use < TX - 1).then(|| (RX + self.tx_next) * BUFFER)
+    }
+
+    fn send(&mut self, len: usize) {
+        let offset = (RX + self.tx_next) * BUFFER;
+        let mut frame = vec![0; len];
+        self.memory.read(offset, &mut frame).expect("inside");
+        let mut wire = self.wire.borrow_mut();
+        assert!(wire.in_use < TX - 1, "sent without a buffer");
+        wire.in_use += 1;
+        wire.sent.push(frame);
+        self.tx_next = (self.tx_next + 1) % TX;
+    }
+
+    fn flush(&mut self) {}
+
+    fn interrupt_on_space(&mut self) {
+        self.wire.borrow_mut().space_interrupt = true;
+    }
+
+    fn faults(&self) -> Faults {
+        Faults::default()
+    }
+}
+
+/// A core that notes whom it was asked to wake, and whose clock ticks at every look.
+#[derive(Default)]
+pub struct FakeHost {
+    pub raised: Rc<RefCell<Vec<VmId>>>,
+    clock: u64,
+}
+
+impl Host for FakeHost {
+    fn raise(&mut self, vm: VmId) {
+        self.raised.borrow_mut().push(vm);
+    }
+
+    fn now(&mut self) -> u64 {
+        self.clock += 1;
+        self.clock
+    }
+}
+
+/// A VM: its memory and its own ends of the rings.
+pub struct Guest {
+    pub id: VmId,
+    pub window: SharedMemory,
+    pub rx: PacketConsumer<SharedMemory>,
+    pub tx: PacketProducer<SharedMemory>,
+    slots: (u32, u32),
+}
+
+impl Guest {
+    pub fn new(index: u16, rx_slots: u32, tx_slots: u32) -> Self {
+        let window = memory(size(nic_pages(rx_slots, tx_slots) * PAGE_SIZE));
+        let [rx, rx_slots_at, tx, tx_slots_at] = Self::parts(&window, rx_slots, tx_slots);
+        Guest {
+            id: VmId { index, incarnation: 1 },
+            window,
+            rx: PacketConsumer::attach(&rx, &rx_slots_at, rx_slots).expect("good"),
+            tx: PacketProducer::attach(&tx, &tx_slots_at, tx_slots).expect("good"),
+            slots: (rx_slots, tx_slots),
+        }
+    }
+
+    /// Receive header, receive slots, transmit header, transmit slots.
+    fn parts(window: &SharedMemory, rx_slots: u32, tx_slots: u32) -> [SharedMemory; 4] {
+        let slots = |count: u32| usize::try_from(count).expect("small") * SLOT_BYTES;
+        [
+            (size(RX_RING), HEADER_BYTES),
+            (size(RX_SLOTS), slots(rx_slots)),
+            (size(TX_RING), HEADER_BYTES),
+            (size(tx_slots_offset(rx_slots)), slots(tx_slots)),
+        ]
+        .map(|(offset, len)| window.sub(offset, len).expect("inside"))
+    }
+
+    /// The NIC as the core shows it to the demultiplexer.
+    pub fn nic(&self) -> VmNic {
+        let (rx_slots, tx_slots) = self.slots;
+        let [rx, rx_slots_at, tx, tx_slots_at] = Self::parts(&self.window, rx_slots, tx_slots);
+        VmNic {
+            page: self.window.sub(0, size(PAGE_SIZE)).expect("inside"),
+            rx: PacketProducer::attach(&rx, &rx_slots_at, rx_slots).expect("good"),
+            tx: PacketConsumer::attach(&tx, &tx_slots_at, tx_slots).expect("good"),
+        }
+    }
+
+    /// What the core does to the rings when the demultiplexer has died.
+    pub fn reset_rings(&self) {
+        for header in [RX_RING, TX_RING] {
+            ring::reset(&self.window.sub(size(header), HEADER_BYTES).expect("inside")).expect("good");
+        }
+    }
+
+    /// Takes all frames out of the receive ring.
+    pub fn receive(&mut self) -> Vec<Vec<u8>> {
+        let mut frames = vec![];
+        while let Ok(Some(record)) = self.rx.peek() {
+            let mut frame = vec![0; record.len];
+            self.rx.read(&record, 0, &mut frame).expect("the last record");
+            frames.push(frame);
+            self.rx.advance().expect("no reset");
+        }
+        frames
+    }
+
+    /// Puts a frame into the transmit ring. True when the demultiplexer wants a kick.
+    pub fn send(&mut self, frame: &[u8]) -> bool {
+        self.tx.push(frame).expect("space");
+        self.tx.consumer_waits()
+    }
+
+    /// A word of the NIC page.
+    pub fn word(&self, offset: usize) -> u64 {
+        self.window.read64(offset).expect("inside")
+    }
+
+    /// The counters that the guest sees.
+    pub fn counters(&self) -> NicCounters {
+        let mut bytes = [0; size_of::<NicCounters>()];
+        self.window.read(offset_of!(NicPage, counters), &mut bytes).expect("inside");
+        zerocopy::transmute!(bytes)
+    }
+}
+
+/// Slots of the tables.
+pub const SLOTS: usize = 16;
+
+/// The demultiplexer with its surroundings.
+pub struct Machine {
+    pub demux: Demux<'static, FakeNic, FakeHost, RoundRobin<SLOTS>, SLOTS>,
+    pub wire: Rc<RefCell<Wire>>,
+    pub raised: Rc<RefCell<Vec<VmId>>>,
+}
+
+impl Machine {
+    /// One whose clock has `ticks_per_second`; it ticks once at every look.
+    pub fn new(ticks_per_second: u64) -> Self {
+        let (nic, host) = (FakeNic::new(), FakeHost::default());
+        let (wire, raised) = (nic.wire.clone(), host.raised.clone());
+        let ports = Box::leak(Box::new(Ports::new()));
+        let queue = Box::leak(Box::new(RoundRobin::new()));
+        Machine { demux: Demux::new(nic, host, ports, queue, ticks_per_second), wire, raised }
+    }
+
+    /// A machine with guests in these slots; guest `i` has the address 10.0.2.`i`.
+    pub fn with_guests(slots: &[u16]) -> (Self, Vec<Guest>) {
+        let mut machine = Machine::new(1_000_000);
+        let guests = slots
+            .iter()
+            .map(|&slot| {
+                let guest = Guest::new(slot, 256, 256);
+                assert!(machine.demux.attach(guest.id, address(slot), guest.nic()));
+                guest
+            })
+            .collect();
+        machine.demux.turn();
+        (machine, guests)
+    }
+
+    pub fn arrive(&self, frame: &[u8]) {
+        self.wire.borrow_mut().arriving.push_back(frame.to_vec());
+    }
+
+    pub fn sent(&self) -> Vec<Vec<u8>> {
+        core::mem::take(&mut self.wire.borrow_mut().sent)
+    }
+
+    pub fn raised(&self) -> Vec<VmId> {
+        core::mem::take(&mut self.raised.borrow_mut())
+    }
+
+    /// Turns until nothing is left; fails when that takes too long.
+    pub fn settle(&mut self) {
+        for _ in 0..1000 {
+            if self.demux.turn() == crate::demux::Pace::Idle {
+                return;
+            }
+        }
+        panic!("never idle");
+    }
+}
+
+/// 10.0.2.`slot`
+pub fn address(slot: u16) -> u32 {
+    0x0a00_0200 + u32::from(slot)
+}

@@ -1,0 +1,28 @@
+//! What the demultiplexer counts beside the counters of each VM.
+
+/// Counts since this demultiplexer was started. All count frames.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Came from the wire.
+    pub received: u64,
+    /// Of these, meant for none of the VMs.
+    pub to_nobody: u64,
+    /// Of these, copied to every VM.
+    pub to_all: u64,
+    /// Taken from VMs and given to the wire.
+    pub sent: u64,
+    /// Taken from VMs and given to other VMs.
+    pub switched: u64,
+    /// Taken from VMs and refused ([`crate::egress::Cause`]).
+    pub refused: u64,
+    /// Rings whose indices or records made no sense.
+    pub corrupt: u64,
+}
+
+impl core::fmt::Display for Totals {
+    fn fmt(&self, out: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let Totals { received, to_nobody, to_all, sent, switched, refused, corrupt } = self;
+        write!(out, "received={received} to-nobody={to_nobody} to-all={to_all} ")?;
+        write!(out, "sent={sent} switched={switched} refused={refused} corrupt={corrupt}")
+    }
+}
