@@ -1,1 +1,66 @@
-fn main() {}
+//! `cargo xtask`: setup, build, image, run, test, measure. `cargo xtask help` lists the commands.
+#![forbid(unsafe_code)]
+
+mod bench;
+mod build;
+mod build_iso;
+mod error;
+mod http;
+mod image;
+mod machine;
+mod manifest;
+mod net;
+mod pxe;
+mod run;
+mod setup;
+mod size;
+mod test;
+mod workspace;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Builds, runs, tests and measures Foraker.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Install what is missing, or name it
+    Setup,
+    /// Build, boot and serve; print the URLs; Ctrl-C ends it
+    Run(run::Args),
+    /// Run host tests, lints and machine tests; the last line is 'N passed, N failed'
+    Test(test::Args),
+    /// Measure; write a table to the screen, JSON and SVG to target/bench
+    Bench(bench::Args),
+    /// Make the bootable image
+    BuildIso(build_iso::Args),
+    /// Make the tree for booting over the network
+    Pxe(pxe::Args),
+    /// Print lines and bytes of each part, unsafe blocks, frames in use
+    Size(size::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().verb {
+        Verb::Setup => setup::setup(setup::For::Everything).map(|()| {
+            println!("setup: everything is there");
+            ExitCode::SUCCESS
+        }),
+        Verb::Run(args) => run::run(args),
+        Verb::Test(args) => test::test(&args),
+        Verb::Bench(args) => bench::bench(&args),
+        Verb::BuildIso(args) => build_iso::build_iso(&args),
+        Verb::Pxe(args) => pxe::pxe(&args),
+        Verb::Size(args) => size::size(&args),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("xtask: {error}");
+        ExitCode::FAILURE
+    })
+}

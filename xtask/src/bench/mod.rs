@@ -1,0 +1,195 @@
+//! `bench`: measures, shows a table, writes `target/bench/NAME.json` and `NAME.svg`.
+//!
+//! A benchmark is an entry in [`all`]: a name, half a sentence on what it measures, how well it must repeat, and a function
+//! from a [`Bench`] to figures. [`Bench::lab`] gives the same [`Lab`] that machine tests use, built once; boot with
+//! `lab.boot("vms=bench").deterministic()` for figures in instructions, read them from the log with `wait_for`, and ask the
+//! operator's line with `monitor`. Each benchmark runs twice and fails when the figures do not repeat. Targets and the best
+//! figure of others are in [`targets`]; a metric must have an entry there.
+
+mod plot;
+mod privileged_lines;
+mod targets;
+
+use crate::error::{Context, Result, fail};
+use crate::setup::{self, For};
+use crate::test::lab::Lab;
+use crate::workspace::out;
+use serde::Serialize;
+use std::cell::OnceCell;
+use std::process::ExitCode;
+use targets::Target;
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Only these [default: all]
+    names: Vec<String>,
+    /// List the benchmarks
+    #[arg(long)]
+    list: bool,
+}
+
+/// A measured value.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Figure {
+    /// Its name, which [`targets`] knows.
+    pub metric: &'static str,
+    /// The value.
+    pub value: f64,
+    /// instructions, bytes, packets, requests, lines, or ratio.
+    pub unit: &'static str,
+    /// Under which conditions it was measured.
+    pub conditions: String,
+}
+
+/// How well figures must repeat.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Repeats {
+    /// To the last digit.
+    Exactly,
+    /// Within this fraction of the first.
+    Within(f64),
+}
+
+/// An entry of the list.
+pub struct Entry {
+    /// Its name, also of its files.
+    pub name: &'static str,
+    /// What it measures, as half a sentence.
+    pub measures: &'static str,
+    /// See [`Repeats`].
+    pub repeats: Repeats,
+    /// Measures.
+    pub run: fn(&Bench) -> Result<Vec<Figure>>,
+}
+
+/// What benchmarks share.
+#[derive(Default)]
+pub struct Bench {
+    // For the benchmarks that need a machine.
+    #[allow(dead_code)]
+    lab: OnceCell<Lab>,
+}
+
+impl Bench {
+    /// Where machines are booted; built when the first benchmark asks for it.
+    #[allow(dead_code)]
+    pub fn lab(&self) -> Result<&Lab> {
+        if let Some(lab) = self.lab.get() {
+            return Ok(lab);
+        }
+        let lab = Lab::new()?;
+        Ok(self.lab.get_or_init(|| lab))
+    }
+}
+
+/// All benchmarks.
+fn all() -> Vec<Entry> {
+    vec![privileged_lines::ENTRY]
+}
+
+pub fn bench(args: &Args) -> Result<ExitCode> {
+    let known = all();
+    if args.list {
+        known.iter().for_each(|entry| println!("{}: {}", entry.name, entry.measures));
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(name) = args.names.iter().find(|name| !known.iter().any(|entry| entry.name == **name)) {
+        let names: Vec<&str> = known.iter().map(|entry| entry.name).collect();
+        fail!("there is no benchmark `{name}`: known are {}", names.join(", "));
+    }
+    setup::setup(For::Everything)?;
+    let bench = Bench::default();
+    let wanted = known.iter().filter(|entry| args.names.is_empty() || args.names.iter().any(|name| name == entry.name));
+    println!("{:<24} {:>12} {:>12} {:<12} {:>10}  best other", "metric", "value", "again", "unit", "target");
+    let mut failures = Vec::new();
+    for entry in wanted {
+        let spinner = crate::build::spinner(&format!("{}: {}", entry.name, entry.measures));
+        let result = twice(entry, &bench);
+        spinner.finish_and_clear();
+        match result {
+            Ok((first, second)) => report(entry, &first, &second)?,
+            Err(error) => {
+                println!("{:<24} failed: {error}", entry.name);
+                failures.push(entry.name);
+            }
+        }
+    }
+    if failures.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("failed: {}", failures.join(", "));
+    Ok(ExitCode::FAILURE)
+}
+
+/// Runs a benchmark twice; fails when the figures do not repeat.
+fn twice(entry: &Entry, bench: &Bench) -> Result<(Vec<Figure>, Vec<Figure>)> {
+    let first = (entry.run)(bench)?;
+    let second = (entry.run)(bench)?;
+    if first.is_empty() || first.len() != second.len() {
+        fail!("{} figures the first time, {} the second", first.len(), second.len());
+    }
+    for (a, b) in first.iter().zip(&second) {
+        if !repeats(entry.repeats, a, b) {
+            fail!("{} does not repeat: {} the first time, {} the second", a.metric, a.value, b.value);
+        }
+    }
+    Ok((first, second))
+}
+
+fn repeats(how: Repeats, a: &Figure, b: &Figure) -> bool {
+    let same = (a.metric, a.unit, &a.conditions) == (b.metric, b.unit, &b.conditions);
+    let close = match how {
+        Repeats::Exactly => a.value.to_bits() == b.value.to_bits(),
+        Repeats::Within(fraction) => (a.value - b.value).abs() <= a.value.abs() * fraction,
+    };
+    same && close
+}
+
+fn report(entry: &Entry, first: &[Figure], second: &[Figure]) -> Result<()> {
+    let mut bars = Vec::new();
+    for (figure, again) in first.iter().zip(second) {
+        let Some(Target { target, best_other, .. }) = targets::of(figure.metric) else {
+            fail!("the metric `{}` has no entry in bench/targets.rs", figure.metric);
+        };
+        let Figure { metric, value, unit, .. } = figure;
+        let mark = if value <= target { "" } else { "  MISSED" };
+        println!("{metric:<24} {value:>12.0} {:>12.0} {unit:<12} {target:>10}  {best_other}{mark}", again.value);
+        println!("    {}", figure.conditions);
+        bars.push((figure.clone(), *target));
+    }
+    let folder = out("bench")?;
+    let json = serde_json::to_string_pretty(first).context(|| "cannot write figures as JSON".into())?;
+    for (name, text) in
+        [(format!("{}.json", entry.name), json), (format!("{}.svg", entry.name), plot::svg(entry.measures, &bars))]
+    {
+        let path = folder.join(name);
+        std::fs::write(&path, text).context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figure(value: f64) -> Figure {
+        Figure { metric: "privileged_lines", value, unit: "lines", conditions: "here".to_owned() }
+    }
+
+    #[test]
+    fn figures_repeat_or_not() {
+        assert!(repeats(Repeats::Exactly, &figure(5.0), &figure(5.0)));
+        assert!(!repeats(Repeats::Exactly, &figure(5.0), &figure(5.1)));
+        assert!(repeats(Repeats::Within(0.01), &figure(100.0), &figure(100.9)));
+        assert!(!repeats(Repeats::Within(0.01), &figure(100.0), &figure(101.1)));
+    }
+
+    #[test]
+    fn json_has_the_fields_that_scripts_rely_on() {
+        let json = serde_json::to_value([figure(5.0)]).unwrap();
+        assert_eq!(
+            json,
+            serde_json::json!([{"metric": "privileged_lines", "value": 5.0, "unit": "lines", "conditions": "here"}])
+        );
+    }
+}

@@ -1,0 +1,30 @@
+//! What each metric should reach, and what others reach on the same emulated machine (docs/performance.md).
+
+/// The aim of a metric; smaller is better for all of them.
+pub struct Target {
+    /// The metric.
+    pub metric: &'static str,
+    /// The value to reach.
+    pub target: f64,
+    /// The best of others.
+    pub best_other: &'static str,
+}
+
+const TARGETS: [Target; 11] = [
+    Target { metric: "null_hypercall", target: 120.0, best_other: "NOVA 519, KVM 996" },
+    Target { metric: "vm_switch", target: 350.0, best_other: "Linux process switch 1,870" },
+    Target { metric: "component_message", target: 250.0, best_other: "NOVA call and reply 281" },
+    Target { metric: "demand_zero_fault", target: 900.0, best_other: "NOVA 1,473, KVM 6,106" },
+    Target { metric: "vm_create", target: 20_000.0, best_other: "NOVA 53,000, KVM 830,000" },
+    Target { metric: "http_keepalive_100b", target: 15_000.0, best_other: "Linux on bare metal 19,600" },
+    Target { metric: "http_close_100b", target: 50_000.0, best_other: "Linux on bare metal 85,000" },
+    Target { metric: "packet_rx", target: 1_500.0, best_other: "" },
+    Target { metric: "vm_metadata_bytes", target: 8_192.0, best_other: "Denali 8,472" },
+    Target { metric: "idle_vm_bytes", target: 98_304.0, best_other: "KVM 292 KiB before any guest OS" },
+    Target { metric: "privileged_lines", target: 8_000.0, best_other: "NOVA 14,000" },
+];
+
+/// The aim of `metric`.
+pub fn of(metric: &str) -> Option<&'static Target> {
+    TARGETS.iter().find(|target| target.metric == metric)
+}

@@ -1,0 +1,83 @@
+//! Building the programs of the bare machine.
+
+use crate::error::{Context, Result, fail};
+use crate::manifest::model::System;
+use crate::workspace::{BARE, cargo, packages, show};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+/// Name of the core's program.
+pub const KERNEL: &str = "hv-core";
+
+/// The programs with their symbols, by name.
+pub type Programs = BTreeMap<String, PathBuf>;
+
+/// Builds the core and every module that `system` names.
+pub fn build(system: &System) -> Result<Programs> {
+    let mut names = vec![KERNEL.to_owned()];
+    names.extend(system.modules());
+    build_bins(&names)
+}
+
+/// Builds the programs `names` for the bare machine, wherever in the workspace they are.
+pub fn build_bins(names: &[String]) -> Result<Programs> {
+    let packages = packages()?;
+    let mut command = cargo();
+    command.args(["build", "--release", "--target", BARE, "--message-format", "json-render-diagnostics"]);
+    for name in names {
+        let Some(package) = packages.values().find(|package| package.bins.contains(name)) else {
+            let known: Vec<&str> = packages.values().flat_map(|package| &package.bins).map(String::as_str).collect();
+            fail!(
+                "no package has a program `{name}` (system.toml and the core need it): there are {}",
+                known.join(", ")
+            );
+        };
+        command.args(["--package", &package.name, "--bin", name]);
+    }
+    let shown = show(&command);
+    let started = Instant::now();
+    let bar = spinner("building");
+    // Cargo's own progress would fight with ours; its errors come through.
+    command.args(["--quiet"]).stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut child = command.spawn().context(|| format!("cannot start `{shown}`"))?;
+    let mut programs = Programs::new();
+    let mut done = 0_u32;
+    for line in BufReader::new(child.stdout.take().expect("piped")).lines() {
+        let line = line.context(|| "cannot read what cargo says".into())?;
+        let Ok(message) = serde_json::from_str::<serde_json::Value>(&line) else { continue };
+        if message["reason"] != "compiler-artifact" {
+            continue;
+        }
+        done += 1;
+        let name = message["target"]["name"].as_str().unwrap_or_default();
+        bar.set_message(format!("building: {done} crates and programs done, last {name}"));
+        if let Some(path) = message["executable"].as_str() {
+            programs.insert(name.to_owned(), path.into());
+        }
+    }
+    let status = child.wait().context(|| "cannot wait for cargo".into())?;
+    bar.finish_and_clear();
+    if !status.success() {
+        fail!("building failed ({status}). The command was:\n    {shown}");
+    }
+    if started.elapsed() > Duration::from_secs(2) {
+        eprintln!("built {} programs in {:.0} s", names.len(), started.elapsed().as_secs_f32());
+    }
+    match names.iter().find(|name| !programs.contains_key(*name)) {
+        Some(name) => fail!("cargo built no program `{name}`"),
+        None => Ok(programs),
+    }
+}
+
+/// A line on the terminal that shows that something goes on. Nothing where there is no terminal.
+pub fn spinner(message: &str) -> ProgressBar {
+    let bar = ProgressBar::new_spinner();
+    bar.set_style(ProgressStyle::with_template("{spinner} {msg} ({elapsed})").expect("the template is well-formed"));
+    bar.set_message(message.to_owned());
+    bar.enable_steady_tick(Duration::from_millis(120));
+    bar
+}

@@ -1,0 +1,175 @@
+//! What GRUB loads: the core, the modules, the manifest and the menu, as an ISO or as a tree for the network.
+
+use crate::build::{KERNEL, Programs};
+use crate::error::{Context, Result, fail};
+use crate::manifest::compile;
+use crate::manifest::model::{Preset, System};
+use crate::workspace::{output, scratch};
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// GRUB's modules for BIOS machines.
+pub const GRUB_MODULES: &str = "/usr/lib/grub/i386-pc";
+/// The modules that go into the image: loading all of GRUB takes longer than booting.
+const GRUB_NEEDS: &str = "multiboot2 normal iso9660 biosdisk serial terminal echo ls reboot halt";
+
+/// A file in the image.
+#[derive(Clone)]
+pub enum Data {
+    /// A program: its symbols are left out, which halves the time of loading it.
+    Program(PathBuf),
+    /// As it is.
+    Bytes(Vec<u8>),
+}
+
+/// Everything that goes into an image. Tests change it before they make one.
+#[derive(Clone)]
+pub struct Contents {
+    /// The core.
+    pub kernel: Data,
+    /// The boot modules by name, in order.
+    pub modules: Vec<(String, Data)>,
+    /// The entries of the menu.
+    pub menu: Vec<Preset>,
+    /// Seconds that the menu waits.
+    pub timeout: u32,
+}
+
+impl Contents {
+    /// What `system` says, with its menu.
+    pub fn new(system: &System, programs: &Programs) -> Result<Contents> {
+        let program = |name: &str| match programs.get(name) {
+            Some(path) => Ok(Data::Program(path.clone())),
+            None => Err(format!("the program `{name}` was not built")),
+        };
+        let mut modules = vec![("manifest".to_owned(), Data::Bytes(compile(system)))];
+        for name in system.modules() {
+            let data = program(&name)?;
+            modules.push((name, data));
+        }
+        Ok(Contents { kernel: program(KERNEL)?, modules, menu: system.preset.clone(), timeout: 5 })
+    }
+
+    /// The same with one entry that boots at once with `options`.
+    pub fn with_options(&self, options: &str) -> Contents {
+        let menu = vec![Preset { title: "Foraker".to_owned(), options: options.to_owned() }];
+        Contents { menu, timeout: 0, ..self.clone() }
+    }
+
+    /// Writes the files below `boot` and the menu to `boot/grub/grub.cfg`.
+    fn stage(&self, boot: &Path) -> Result<()> {
+        let grub = boot.join("grub");
+        std::fs::create_dir_all(&grub).context(|| format!("cannot create {}", grub.display()))?;
+        place(&self.kernel, &boot.join(KERNEL))?;
+        for (name, data) in &self.modules {
+            place(data, &boot.join(name))?;
+        }
+        let menu = grub.join("grub.cfg");
+        std::fs::write(&menu, self.grub_cfg()).context(|| format!("cannot write {}", menu.display()))
+    }
+
+    fn grub_cfg(&self) -> String {
+        let mut text = format!("set timeout={}\nset default=0\n", self.timeout);
+        if self.timeout > 0 {
+            // The menu on the serial line as well, for machines without a screen.
+            text.push_str(
+                "serial --unit=0 --speed=115200\nterminal_input console serial\nterminal_output console serial\n",
+            );
+        }
+        for Preset { title, options } in &self.menu {
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "menuentry '{title}' {{");
+            let _ = writeln!(text, "  multiboot2 /boot/{KERNEL} {}", quote(options));
+            for (name, _) in &self.modules {
+                let _ = writeln!(text, "  module2 /boot/{name} {name}");
+            }
+            text.push_str("}\n");
+        }
+        text
+    }
+
+    /// Makes the bootable image `path`.
+    pub fn make_iso(&self, path: &Path) -> Result<()> {
+        let tree = scratch("stage")?;
+        self.stage(&tree.path().join("boot"))?;
+        let mut command = Command::new("grub-mkrescue");
+        command.args(["-d", GRUB_MODULES]).arg(format!("--install-modules={GRUB_NEEDS}"));
+        command.args(["--fonts=", "--locales=", "--themes=", "-o"]).arg(path).arg(tree.path());
+        output(&mut command)?;
+        // grub-mkrescue reports success even when xorriso failed.
+        if !path.is_file() {
+            fail!("grub-mkrescue made no {}", path.display());
+        }
+        Ok(())
+    }
+
+    /// Makes the tree `path` from which a TFTP server boots machines. Returns the boot file's name in it.
+    pub fn make_net_tree(&self, path: &Path) -> Result<String> {
+        self.stage(&path.join("boot"))?;
+        let mut command = Command::new("grub-mknetdir");
+        command.arg(format!("--net-directory={}", path.display())).args(["--subdir=/boot/grub", "-d", GRUB_MODULES]);
+        output(&mut command)?;
+        let boot_file = "boot/grub/i386-pc/core.0";
+        if !path.join(boot_file).is_file() {
+            fail!("grub-mknetdir made no {boot_file} in {}", path.display());
+        }
+        Ok(boot_file.to_owned())
+    }
+}
+
+fn place(data: &Data, path: &Path) -> Result<()> {
+    match data {
+        Data::Bytes(bytes) => std::fs::write(path, bytes).context(|| format!("cannot write {}", path.display())),
+        Data::Program(program) => output(Command::new("strip").arg("-o").arg(path).arg(program)).map(|_| ()),
+    }
+}
+
+/// The stripped bytes of a program, for tests that damage it and for `size`.
+pub fn stripped(program: &Path) -> Result<Vec<u8>> {
+    let dir = scratch("strip")?;
+    let path = dir.path().join("program");
+    place(&Data::Program(program.to_owned()), &path)?;
+    std::fs::read(&path).context(|| format!("cannot read {}", path.display()))
+}
+
+/// Boot options as GRUB's shell takes them: every word in single quotes where it needs them.
+fn quote(options: &str) -> String {
+    let word = |word: &str| match word.chars().all(|c| c.is_ascii_alphanumeric() || "=,./-_:".contains(c)) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', "'\\''")),
+    };
+    options.split_whitespace().map(word).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grub_gets_options_as_they_are_meant() {
+        assert_eq!(quote("vms=httpd*8,hostile  log=info"), "'vms=httpd*8,hostile' log=info");
+        assert_eq!(quote("a=$b c='d'"), r"'a=$b' 'c='\''d'\'''");
+    }
+
+    #[test]
+    fn the_menu_has_an_entry_for_each_preset() {
+        let preset = |title: &str| Preset { title: title.to_owned(), options: "vms=a".to_owned() };
+        let contents = Contents {
+            kernel: Data::Bytes(vec![]),
+            modules: vec![("manifest".to_owned(), Data::Bytes(vec![])), ("a".to_owned(), Data::Bytes(vec![]))],
+            menu: vec![preset("one"), preset("two")],
+            timeout: 5,
+        };
+        let text = contents.grub_cfg();
+        assert_eq!(text.matches("menuentry").count(), 2);
+        assert!(
+            text.contains(
+                "  multiboot2 /boot/hv-core vms=a\n  module2 /boot/manifest manifest\n  module2 /boot/a a\n}"
+            )
+        );
+        assert!(text.contains("terminal_output console serial"));
+        let quick = contents.with_options("vms=b").grub_cfg();
+        assert!(quick.contains("timeout=0") && !quick.contains("serial") && quick.contains("vms=b"));
+    }
+}

@@ -1,0 +1,108 @@
+//! Bochs' configuration file and command line.
+
+use super::config::{Clock, Config, Net};
+use crate::error::{Context, Result};
+use std::fmt::Write;
+use std::fs::File;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+/// Name of the folder, seen from the run's folder, that holds the user-mode network's sockets. Bochs has room for a path
+/// of 15 characters (`intname` in its eth_vde.cc).
+pub const NET_LINK: &str = "net";
+/// MAC of the physical NIC.
+const NIC_MAC: &str = "52:54:00:12:34:56";
+
+/// Starts Bochs in the folder `dir` with its COM1 connected to the TCP port `com1` on the loopback interface.
+pub fn start(config: &Config, dir: &Path, com1: u16) -> Result<Child> {
+    let write = |name: &str, text: &str| {
+        std::fs::write(dir.join(name), text).context(|| format!("cannot write {}", dir.join(name).display()))
+    };
+    write("bochsrc", &bochsrc(config, com1))?;
+    // Debian's Bochs is built with its debugger, which waits for this command.
+    write("debugger", "c\n")?;
+    let output = File::create(dir.join("e9.log")).context(|| "cannot create e9.log".into())?;
+    let errors = output.try_clone().context(|| "cannot share e9.log".into())?;
+    // `setpriv` makes the machine end when xtask is killed; the group of its own keeps Ctrl-C, which is for us, from it.
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "--", "bochs", "-q", "-f", "bochsrc", "-rc", "debugger"]);
+    command.current_dir(dir).stdin(Stdio::null()).stdout(output).stderr(errors);
+    std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    command.spawn().context(|| "cannot start Bochs through setpriv (`cargo xtask setup` installs Bochs)".into())
+}
+
+fn bochsrc(config: &Config, com1: u16) -> String {
+    let mut rc = String::new();
+    let mut line = |text: std::fmt::Arguments| {
+        // Writing to a string cannot fail.
+        let _ = writeln!(rc, "{text}");
+    };
+    line(format_args!("plugin_ctrl: unmapped=1, biosdev=1"));
+    line(format_args!("config_interface: textconfig"));
+    // There is no library without any display in Debian's package; this one goes on when nobody connects.
+    let display = if config.window { "x".to_owned() } else { "rfb, options=\"timeout=0\"".to_owned() };
+    line(format_args!("display_library: {display}"));
+    // `megs:` goes to 2048; beyond that the host holds only a part of the machine's memory at a time.
+    match config.megs {
+        megs @ ..=2048 => line(format_args!("megs: {megs}")),
+        megs => line(format_args!("memory: guest={megs}, host=2048")),
+    }
+    line(format_args!("cpu: model={}, count=1, ips={}, reset_on_triple_fault=0", config.cpu, config.ips));
+    if let Some(cpuid) = &config.cpuid {
+        line(format_args!("cpuid: {cpuid}"));
+    }
+    let sync = match config.clock {
+        Clock::WithTheWorld => "slowdown",
+        Clock::Instructions => "none",
+    };
+    // A fixed date makes runs with `sync=none` repeatable.
+    let time = if config.clock == Clock::Instructions { "1700000000" } else { "utc" };
+    line(format_args!("clock: sync={sync}, time0={time}"));
+    // `fastboot` skips the BIOS' boot menu, which takes seconds.
+    line(format_args!("romimage: file=/usr/share/bochs/BIOS-bochs-latest, options=fastboot"));
+    line(format_args!("vgaromimage: file=/usr/share/bochs/VGABIOS-lgpl-latest"));
+    line(format_args!("ata0-master: type=cdrom, path=\"{}\", status=inserted", config.iso.display()));
+    line(format_args!("boot: cdrom"));
+    line(format_args!("com1: enabled=1, mode=socket-client, dev=127.0.0.1:{com1}"));
+    // What the machine writes to port 0xe9 comes out on standard output.
+    line(format_args!("port_e9_hack: enabled=1"));
+    line(format_args!("log: bochs.log"));
+    line(format_args!("panic: action=fatal"));
+    line(format_args!("error: action=report"));
+    line(format_args!("info: action=ignore"));
+    line(format_args!("debug: action=ignore"));
+    let nic = match &config.net {
+        Net::None => None,
+        Net::User(_) => Some(format!("ethmod=vde, ethdev={NET_LINK}/ctl")),
+        Net::Tap(name) => Some(format!("ethmod=tuntap, ethdev=/dev/net/tun:{name}")),
+    };
+    match nic {
+        None => line(format_args!("pci: enabled=1, chipset=i440fx")),
+        Some(nic) => {
+            line(format_args!("pci: enabled=1, chipset=i440fx, slot1=e1000"));
+            line(format_args!("e1000: enabled=1, mac={NIC_MAC}, {nic}, script=none"));
+        }
+    }
+    rc
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_socket_fits_bochs_buffer() {
+        assert!(format!("{NET_LINK}/ctl").len() < 16);
+    }
+
+    #[test]
+    fn configuration_follows_the_machine() {
+        let mut config = Config::new("/tmp/x.iso".into());
+        assert!(bochsrc(&config, 7).contains("dev=127.0.0.1:7\n"));
+        assert!(!bochsrc(&config, 7).contains("e1000"));
+        config.net = Net::Tap("tap0".to_owned());
+        config.clock = Clock::Instructions;
+        let rc = bochsrc(&config, 7);
+        assert!(rc.contains("ethdev=/dev/net/tun:tap0") && rc.contains("sync=none"));
+    }
+}

@@ -1,0 +1,167 @@
+//! A machine that runs an image: started, talked to over its serial line, and ended.
+
+mod bochs;
+mod config;
+mod log;
+pub mod tap;
+
+pub use config::{Clock, Config, Forward, Net};
+pub use log::{Log, Missed};
+
+use crate::error::{Context, Result, fail};
+use crate::net::UserNet;
+use crate::workspace::out;
+use std::fs::File;
+use std::io::Write;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ExitStatus};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+/// The last line of the log before the machine's power goes off.
+pub const POWERED_OFF: &str = "foraker: powered off";
+/// How long Bochs may take until it has connected its serial line.
+const CONNECT_TIME: Duration = Duration::from_secs(20);
+/// Counts the machines that this process has started, so that each has a folder of its own.
+static STARTED: AtomicU32 = AtomicU32::new(0);
+
+/// A running machine. Dropping it kills it.
+pub struct Machine {
+    child: Child,
+    exit: Option<ExitStatus>,
+    log: Log,
+    serial: TcpStream,
+    net: Option<UserNet>,
+    dir: PathBuf,
+}
+
+/// A folder for one run below `target/run`.
+pub fn run_dir() -> Result<PathBuf> {
+    let number = STARTED.fetch_add(1, Ordering::Relaxed);
+    out(&format!("run/{}-{number}", std::process::id()))
+}
+
+impl Machine {
+    /// Starts `config` in the folder `dir`, which keeps its log files.
+    pub fn start(config: &Config, dir: &Path) -> Result<Machine> {
+        let net = match &config.net {
+            Net::User(forwards) => Some(UserNet::start(forwards, &dir.join(bochs::NET_LINK))?),
+            Net::None | Net::Tap(_) => None,
+        };
+        let listener =
+            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context(|| "cannot listen for the serial line".into())?;
+        let port = listener.local_addr().context(|| "cannot see the serial line's port".into())?.port();
+        let mut child = bochs::start(config, dir, port)?;
+        let serial = match accept(&listener, &mut child) {
+            Ok(serial) => serial,
+            Err(error) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                fail!("{error}. What Bochs said is in {}", dir.display());
+            }
+        };
+        let copy = File::create(dir.join("console.log")).context(|| "cannot create console.log".into())?;
+        let reader = serial.try_clone().context(|| "cannot share the serial line".into())?;
+        let log = Log::follow(reader, copy, config.echo.clone());
+        Ok(Machine { child, exit: None, log, serial, net, dir: dir.to_owned() })
+    }
+
+    /// What the machine says.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// The user-mode network, when the machine has one.
+    pub fn net(&self) -> Option<&UserNet> {
+        self.net.as_ref()
+    }
+
+    /// Where the log files are: `console.log` (serial line), `e9.log` (port 0xe9), `bochs.log`.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Types `line` on the serial line.
+    pub fn send(&self, line: &str) -> Result<()> {
+        (&self.serial)
+            .write_all(format!("{line}\n").as_bytes())
+            .context(|| format!("cannot type \"{line}\" on the serial line"))
+    }
+
+    /// A function that types lines on the serial line, for another thread. It returns false when the machine has gone.
+    pub fn typist(&self) -> Result<impl Fn(&str) -> bool + Send + use<>> {
+        let serial = self.serial.try_clone().context(|| "cannot share the serial line".into())?;
+        Ok(move |line: &str| (&serial).write_all(format!("{line}\n").as_bytes()).is_ok())
+    }
+
+    /// True when the machine has ended, by itself or not.
+    pub fn has_ended(&mut self) -> bool {
+        if self.exit.is_none() {
+            self.exit = self.child.try_wait().ok().flatten();
+        }
+        self.exit.is_some()
+    }
+
+    /// True when the machine has said that it powers off. The mirror on port 0xe9 is asked, too: Bochs can lose the last
+    /// bytes of the serial line.
+    pub fn said_power_off(&self) -> bool {
+        let e9 = std::fs::read(self.dir.join("e9.log")).unwrap_or_default();
+        self.log.since(0).iter().any(|line| line.contains(POWERED_OFF))
+            || String::from_utf8_lossy(&e9).contains(POWERED_OFF)
+    }
+
+    /// Waits until the machine ends. Returns whether it did within `timeout`.
+    pub fn wait_for_end(&mut self, timeout: Duration) -> bool {
+        let end = Instant::now() + timeout;
+        while !self.has_ended() {
+            if Instant::now() >= end {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        true
+    }
+
+    /// Asks the machine to power off, waits `patience`, then pulls the plug. Returns whether it went off by itself.
+    pub fn power_off(&mut self, patience: Duration) -> bool {
+        // When typing fails the machine has gone, which the wait sees.
+        let _ = self.send("poweroff");
+        let by_itself = self.wait_for_end(patience) && self.said_power_off();
+        self.kill();
+        by_itself
+    }
+
+    /// Ends the machine at once.
+    pub fn kill(&mut self) {
+        if !self.has_ended() {
+            let _ = self.child.kill();
+            self.exit = self.child.wait().ok();
+        }
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn accept(listener: &TcpListener, child: &mut Child) -> Result<TcpStream> {
+    listener.set_nonblocking(true).context(|| "cannot poll for the serial line".into())?;
+    let end = Instant::now() + CONNECT_TIME;
+    loop {
+        if let Ok((stream, _)) = listener.accept() {
+            stream.set_nonblocking(false).context(|| "cannot use the serial line".into())?;
+            stream.set_nodelay(true).context(|| "cannot use the serial line".into())?;
+            return Ok(stream);
+        }
+        if let Ok(Some(status)) = child.try_wait() {
+            fail!("Bochs ended before the machine started ({status})");
+        }
+        if Instant::now() >= end {
+            fail!("Bochs did not connect its serial line within {} s", CONNECT_TIME.as_secs());
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

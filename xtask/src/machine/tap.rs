@@ -1,0 +1,59 @@
+//! The tap network: a namespace of its own with one tap device, made for a run and removed with it.
+//!
+//! Everything that talks to the machine has to live in the namespace, so xtask starts itself again inside it.
+
+use crate::error::{Context, Result, fail};
+use crate::workspace::{has_program, output};
+use std::path::Path;
+use std::process::{Command, ExitStatus};
+
+/// Set, to the namespace's name, for the xtask that runs inside.
+const INSIDE: &str = "FORAKER_NETNS";
+/// The tap device in the namespace.
+pub const DEVICE: &str = "tap0";
+/// The host's address on the tap.
+const HOST: &str = "10.0.2.2/16";
+
+/// True inside the namespace.
+pub fn is_inside() -> bool {
+    std::env::var_os(INSIDE).is_some()
+}
+
+/// The namespace, removed when dropped.
+struct Namespace(String);
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        // Its tap goes with it. A failure leaves an empty namespace behind, which is no reason to fail the run.
+        let _ = ip(&["netns", "del", &self.0]);
+    }
+}
+
+/// Makes the namespace, runs this very command inside it, and removes it. Returns the command's exit status.
+pub fn run_inside() -> Result<ExitStatus> {
+    if !has_program("ip") || !Path::new("/dev/net/tun").exists() {
+        fail!(
+            "--net tap needs `ip` (Debian package iproute2) and /dev/net/tun: install the one, `modprobe tun` for the other"
+        );
+    }
+    let name = format!("foraker-{}", std::process::id());
+    if let Err(error) = ip(&["netns", "add", &name]) {
+        fail!("--net tap makes a network namespace, which takes root: run it as root, or use --net slirp ({error})");
+    }
+    let namespace = Namespace(name);
+    let name = namespace.0.as_str();
+    ip(&["-n", name, "link", "set", "lo", "up"])?;
+    ip(&["-n", name, "tuntap", "add", "dev", DEVICE, "mode", "tap"])?;
+    ip(&["-n", name, "address", "add", HOST, "dev", DEVICE])?;
+    ip(&["-n", name, "link", "set", DEVICE, "up"])?;
+    // Ctrl-C is for the one inside; we only have to live long enough to clean up.
+    ctrlc::set_handler(|| {}).context(|| "cannot catch Ctrl-C".into())?;
+    let own = std::env::current_exe().context(|| "cannot find xtask's own program".into())?;
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", name]).arg(own).args(std::env::args_os().skip(1)).env(INSIDE, name);
+    command.status().context(|| "cannot start xtask in the namespace".into())
+}
+
+fn ip(arguments: &[&str]) -> Result<String> {
+    output(Command::new("ip").args(arguments))
+}

@@ -1,0 +1,139 @@
+//! The binary manifest (`abi::manifest`) of a checked system.
+
+use super::model::{Component, Image, Ring, System};
+use abi::limits::{MAX_POLICIES, Name, PAGE_SIZE};
+use abi::manifest::{self, CORE, DEFAULTS_BYTES, Header, IMAGE_ARGS_BYTES, NONE};
+use zerocopy::IntoBytes;
+
+/// Bits of `abi::component::authority` by their names in `system.toml`.
+pub const AUTHORITIES: [(&str, u32); 5] = [
+    ("raise", abi::component::authority::RAISE),
+    ("vm-window", abi::component::authority::VM_WINDOW),
+    ("pager", abi::component::authority::PAGER),
+    ("sched", abi::component::authority::SCHED),
+    ("control", abi::component::authority::CONTROL),
+];
+
+/// Compiles `system`, which `check` has found good: a value that does not fit is a mistake there, not the user's.
+pub fn compile(system: &System) -> Vec<u8> {
+    let mut body = Vec::new();
+    for entry in &system.component {
+        body.extend_from_slice(component(entry).as_bytes());
+    }
+    for entry in &system.ring {
+        body.extend_from_slice(ring(entry, system).as_bytes());
+    }
+    for entry in &system.image {
+        body.extend_from_slice(image(entry).as_bytes());
+    }
+    let header = Header {
+        magic: manifest::MAGIC,
+        abi_version: abi::ABI_VERSION,
+        bytes: number(size_of::<Header>() + body.len()),
+        checksum: manifest::checksum(&body),
+        components: number(system.component.len()),
+        rings: number(system.ring.len()),
+        images: number(system.image.len()),
+        defaults: text::<DEFAULTS_BYTES>(&system.defaults),
+    };
+    let mut bytes = header.as_bytes().to_vec();
+    bytes.extend_from_slice(&body);
+    bytes
+}
+
+fn component(entry: &Component) -> manifest::Component {
+    let programs = entry.programs();
+    let mut policies = [manifest::Policy { name: Name::EMPTY, module: Name::EMPTY }; MAX_POLICIES];
+    for (slot, program) in policies.iter_mut().zip(&programs) {
+        *slot = manifest::Policy { name: name(&program.name), module: name(&program.module) };
+    }
+    let ports = entry.ports.as_ref();
+    manifest::Component {
+        name: name(&entry.name),
+        policies,
+        policy_count: number(programs.len()),
+        priority: entry.priority,
+        authority: AUTHORITIES
+            .iter()
+            .filter(|(name, _)| entry.authority.iter().any(|given| given == name))
+            .fold(0, |all, (_, bit)| all | bit),
+        budget_us: number(entry.budget.0),
+        stack_pages: number(entry.stack.0 / PAGE_SIZE),
+        memory_pages: number(entry.memory.0 / PAGE_SIZE),
+        dma_pages: number(entry.dma.map_or(0, |dma| dma.0) / PAGE_SIZE),
+        pci_class: entry.pci_class.map_or(NONE, |class| class.0),
+        port_first: ports.map_or(0, |ports| number(ports.first)),
+        port_count: ports.map_or(0, |ports| number(ports.count)),
+        port_irq: ports.and_then(|ports| ports.irq).unwrap_or(NONE),
+    }
+}
+
+fn ring(entry: &Ring, system: &System) -> manifest::Ring {
+    let end = |end: &str| {
+        let index = system.component.iter().position(|component| component.name == end);
+        index.map_or(CORE, number)
+    };
+    manifest::Ring {
+        name: name(&entry.name),
+        producer: end(&entry.from),
+        consumer: end(&entry.to),
+        slots: entry.slots,
+        reserved: 0,
+    }
+}
+
+fn image(entry: &Image) -> manifest::Image {
+    manifest::Image {
+        name: name(&entry.name),
+        module: name(entry.module()),
+        memory_bytes: entry.memory.0,
+        rx_slots: entry.rx_slots,
+        tx_slots: entry.tx_slots,
+        args: text::<IMAGE_ARGS_BYTES>(&entry.args),
+    }
+}
+
+fn name(text: &str) -> Name {
+    Name::new(text).expect("checked")
+}
+
+fn text<const N: usize>(text: &str) -> [u8; N] {
+    let mut bytes = [0; N];
+    bytes[..text.len()].copy_from_slice(text.as_bytes());
+    bytes
+}
+
+fn number<N, M>(number: N) -> M
+where
+    M: TryFrom<N>,
+    M::Error: std::fmt::Debug,
+{
+    M::try_from(number).expect("checked")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::load;
+    use crate::workspace::root;
+    use zerocopy::FromBytes;
+
+    #[test]
+    fn what_is_compiled_reads_back() {
+        let system = load(&root().join("system.toml")).unwrap();
+        let bytes = compile(&system);
+        let (header, rest) = Header::read_from_prefix(&bytes).unwrap();
+        assert_eq!(header.bytes as usize, bytes.len());
+        assert_eq!(header.checksum, manifest::checksum(rest));
+        assert_eq!((header.components, header.rings), (4, 8));
+        let (first, rest) = manifest::Component::read_from_prefix(rest).unwrap();
+        assert_eq!(first.name.as_str(), "netmux");
+        assert_eq!(first.authority, abi::component::authority::RAISE | abi::component::authority::VM_WINDOW);
+        assert_eq!((first.pci_class, first.dma_pages, first.budget_us), (0x0200, 128, 20_000));
+        let rest = &rest[3 * size_of::<manifest::Component>()..];
+        let (ring, rest) = manifest::Ring::read_from_prefix(rest).unwrap();
+        assert_eq!((ring.name.as_str(), ring.producer, ring.consumer), ("core-netmux", CORE, 0));
+        let (image, _) = manifest::Image::read_from_prefix(&rest[7 * size_of::<manifest::Ring>()..]).unwrap();
+        assert_eq!((image.name.as_str(), image.memory_bytes), ("httpd", 16 << 20));
+    }
+}

@@ -1,0 +1,151 @@
+//! What `system.toml` may say. A key that is not here is an error.
+
+pub use super::units::{Bytes, Micros, PciClass};
+use serde::Deserialize;
+
+/// The whole file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct System {
+    /// Boot options that hold unless the command line says otherwise.
+    pub defaults: String,
+    /// Entries of GRUB's menu.
+    #[serde(default)]
+    pub preset: Vec<Preset>,
+    /// The component roles.
+    #[serde(default)]
+    pub component: Vec<Component>,
+    /// The rings between components and the core.
+    #[serde(default)]
+    pub ring: Vec<Ring>,
+    /// The guest images.
+    #[serde(default)]
+    pub image: Vec<Image>,
+}
+
+/// An entry of GRUB's menu.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Preset {
+    /// What the menu shows.
+    pub title: String,
+    /// Boot options, in addition to the defaults.
+    pub options: String,
+}
+
+/// A component role.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Component {
+    /// Its name, which is also the boot option that chooses its policy.
+    pub name: String,
+    /// The boot module of a role that only one program can fill.
+    pub module: Option<String>,
+    /// The programs that can fill the role; the first is the default.
+    #[serde(default)]
+    pub policies: Vec<Policy>,
+    /// 0 is the most important.
+    pub priority: u32,
+    /// How long it may run between two waits.
+    pub budget: Micros,
+    /// Its stack.
+    pub stack: Bytes,
+    /// What its image may take in memory.
+    pub memory: Bytes,
+    /// Physically contiguous memory that its devices may reach.
+    pub dma: Option<Bytes>,
+    /// Devices that it drives.
+    pub pci_class: Option<PciClass>,
+    /// I/O ports that it may use.
+    pub ports: Option<Ports>,
+    /// What the core does for it.
+    #[serde(default)]
+    pub authority: Vec<String>,
+}
+
+/// A program that can fill a role.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Policy {
+    /// What the boot option says.
+    pub name: String,
+    /// The boot module.
+    pub module: String,
+}
+
+/// A range of I/O ports.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Ports {
+    /// The first.
+    pub first: u32,
+    /// How many.
+    pub count: u32,
+    /// Their ISA interrupt.
+    pub irq: Option<u32>,
+}
+
+/// A message ring.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Ring {
+    /// Its name.
+    pub name: String,
+    /// Who produces: a component or `core`.
+    pub from: String,
+    /// Who consumes: a component or `core`.
+    pub to: String,
+    /// Slots of 64 bytes.
+    pub slots: u32,
+}
+
+/// A guest image.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Image {
+    /// What `vms=` names.
+    pub name: String,
+    /// The boot module; the name when missing.
+    pub module: Option<String>,
+    /// Memory of its VMs.
+    pub memory: Bytes,
+    /// Slots of the receive ring, 0 for no NIC.
+    pub rx_slots: u32,
+    /// Slots of the transmit ring, 0 for no NIC.
+    pub tx_slots: u32,
+    /// Boot arguments.
+    #[serde(default)]
+    pub args: String,
+}
+
+impl Component {
+    /// The programs that can fill the role, the default first.
+    pub fn programs(&self) -> Vec<Policy> {
+        match &self.module {
+            Some(module) => vec![Policy { name: module.clone(), module: module.clone() }],
+            None => self.policies.clone(),
+        }
+    }
+}
+
+impl Image {
+    /// The boot module.
+    pub fn module(&self) -> &str {
+        self.module.as_deref().unwrap_or(&self.name)
+    }
+}
+
+impl System {
+    /// All boot modules, each once, in order: components, then images.
+    pub fn modules(&self) -> Vec<String> {
+        let components = self.component.iter().flat_map(|component| component.programs()).map(|policy| policy.module);
+        let images = self.image.iter().map(|image| image.module().to_owned());
+        let mut modules: Vec<String> = Vec::new();
+        for module in components.chain(images) {
+            if !modules.contains(&module) {
+                modules.push(module);
+            }
+        }
+        modules
+    }
+}

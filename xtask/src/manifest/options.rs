@@ -1,0 +1,166 @@
+//! Boot options in the command line's syntax: `vms=httpd*8,hostile quantum=10ms sched=round-robin log=info`.
+
+use super::model::System;
+use super::units::micros;
+use abi::limits::MAX_VMS;
+
+/// Log levels that `log=` takes.
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+/// Options that are no component role.
+const KEYS: [&str; 6] = ["vms", "quantum", "net", "log", "on-fatal", "selftest"];
+/// What the core does when it cannot go on.
+const ON_FATAL: [&str; 2] = ["halt", "poweroff"];
+/// Mistakes that the core makes on purpose, to see that it finds them.
+const SELF_TESTS: [&str; 3] = ["none", "wx", "entry-failure"];
+
+/// The last value that `options` gives to `key`: later options override earlier ones.
+pub fn value<'a>(options: &'a str, key: &str) -> Option<&'a str> {
+    options
+        .split_whitespace()
+        .filter_map(|option| option.split_once('='))
+        .filter(|(k, _)| *k == key)
+        .map(|(_, v)| v)
+        .next_back()
+}
+
+/// The image names in the value of `vms=`, one for each VM in the order of their slots.
+///
+/// # Errors
+/// A sentence about the first item that makes no sense.
+pub fn vms(value: &str) -> Result<Vec<String>, String> {
+    let mut images = Vec::new();
+    for item in value.split(',').filter(|item| !item.is_empty()) {
+        let (name, count) = match item.split_once('*') {
+            None => (item, 1),
+            Some((name, count)) => match count.parse::<usize>() {
+                Ok(count) if (1..=MAX_VMS).contains(&count) => (name, count),
+                _ => {
+                    return Err(format!(
+                        "`vms={value}`: \"{count}\" is no number of VMs: write 1 to {MAX_VMS}, as in `httpd*8`"
+                    ));
+                }
+            },
+        };
+        if images.len() + count > MAX_VMS {
+            return Err(format!("`vms={value}` asks for more than the {MAX_VMS} VMs that can be named: ask for fewer"));
+        }
+        images.extend(std::iter::repeat_n(name.to_owned(), count));
+    }
+    Ok(images)
+}
+
+/// Everything in `options` that makes no sense for `system`, a sentence each.
+pub fn check(options: &str, system: &System) -> Vec<String> {
+    let mut errors = Vec::new();
+    let mut seen: Vec<&str> = Vec::new();
+    for option in options.split_whitespace() {
+        let Some((key, value)) = option.split_once('=') else {
+            errors.push(format!("`{option}` is no option: write `key=value`"));
+            continue;
+        };
+        if seen.contains(&key) {
+            errors.push(format!("`{key}=` is given twice: keep one"));
+        }
+        seen.push(key);
+        if let Err(error) = check_one(key, value, system) {
+            errors.push(error);
+        }
+    }
+    errors
+}
+
+fn check_one(key: &str, value: &str, system: &System) -> Result<(), String> {
+    match key {
+        "vms" => {
+            for name in vms(value)? {
+                if !system.image.iter().any(|image| image.name == name) {
+                    let known: Vec<&str> = system.image.iter().map(|image| image.name.as_str()).collect();
+                    return Err(format!("`vms=` names the unknown image `{name}`: known are {}", known.join(", ")));
+                }
+            }
+            Ok(())
+        }
+        "quantum" => match micros(value) {
+            Ok(10..=1_000_000) => Ok(()),
+            Ok(_) => Err(format!("`quantum={value}` is out of range: write 10us to 1s")),
+            Err(error) => Err(format!("`quantum=`: {error}")),
+        },
+        "net" => net(value),
+        "log" => one_of(key, value, &LEVELS),
+        "on-fatal" => one_of(key, value, &ON_FATAL),
+        "selftest" => one_of(key, value, &SELF_TESTS),
+        role => {
+            let Some(component) = system.component.iter().find(|component| component.name == role) else {
+                let roles = system.component.iter().map(|component| component.name.as_str());
+                let known: Vec<&str> = KEYS.into_iter().chain(roles).collect();
+                return Err(format!("`{key}=` is no option: known are {}", known.join(", ")));
+            };
+            let programs = component.programs();
+            if programs.iter().any(|program| program.name == value) {
+                return Ok(());
+            }
+            let known: Vec<&str> = programs.iter().map(|program| program.name.as_str()).collect();
+            Err(format!("`{role}={value}` names an unknown policy: known are {}", known.join(", ")))
+        }
+    }
+}
+
+fn one_of(key: &str, value: &str, known: &[&str]) -> Result<(), String> {
+    if known.contains(&value) {
+        return Ok(());
+    }
+    Err(format!("`{key}={value}` has an unknown value: known are {}", known.join(", ")))
+}
+
+/// `dhcp`, or `ADDRESS/BITS,gw=ADDRESS`.
+fn net(value: &str) -> Result<(), String> {
+    if value == "dhcp" {
+        return Ok(());
+    }
+    let wrong = || format!("`net={value}` is no address: write `net=10.0.2.16/24,gw=10.0.2.2` or `net=dhcp`");
+    let mut parts = value.split(',');
+    let (address, bits) = parts.next().and_then(|first| first.split_once('/')).ok_or_else(wrong)?;
+    address.parse::<std::net::Ipv4Addr>().map_err(|_| wrong())?;
+    if !bits.parse::<u8>().is_ok_and(|bits| (1..=30).contains(&bits)) {
+        return Err(wrong());
+    }
+    match (parts.next(), parts.next()) {
+        (None, _) => Ok(()),
+        (Some(gateway), None) => {
+            let gateway = gateway.strip_prefix("gw=").ok_or_else(wrong)?;
+            gateway.parse::<std::net::Ipv4Addr>().map(|_| ()).map_err(|_| wrong())
+        }
+        _ => Err(wrong()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn later_options_win() {
+        assert_eq!(value("vms=a*2 log=info vms=b", "vms"), Some("b"));
+        assert_eq!(value("vms=a", "net"), None);
+    }
+
+    #[test]
+    fn vm_lists_are_spelt_out() {
+        assert_eq!(vms("httpd*2,hostile").unwrap(), ["httpd", "httpd", "hostile"]);
+        assert!(vms("httpd*0").is_err());
+        assert!(vms("httpd*16385").is_err());
+        assert!(vms("a*16384,b").is_err());
+        assert_eq!(vms("").unwrap().len(), 0);
+    }
+
+    #[test]
+    fn addresses() {
+        for good in ["dhcp", "10.0.2.16/24,gw=10.0.2.2", "10.0.2.16/24"] {
+            assert_eq!(net(good), Ok(()), "{good}");
+        }
+        for bad in ["", "10.0.2/24", "10.0.2.16", "10.0.2.16/33", "10.0.2.16/24,10.0.2.2", "10.0.2.16/24,gw=10.0.2.2,x"]
+        {
+            assert!(net(bad).is_err(), "{bad}");
+        }
+    }
+}

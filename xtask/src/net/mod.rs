@@ -1,0 +1,108 @@
+//! The user-mode network between a machine and the host: no privileges, one forwarded TCP port for each VM, DHCP.
+//!
+//! Bochs' own slirp takes five forwarded ports at most and stalls with many connections. So the machine's NIC is plugged
+//! into a VDE switch that xtask plays ([`switch`]), behind which sits a host with a TCP/IP stack ([`host`]): 10.0.2.2, which
+//! accepts connections on the host's loopback interface and makes them again into the machine.
+
+mod dhcp;
+mod host;
+mod switch;
+
+use crate::error::{Context, Result, fail};
+use crate::machine::Forward;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The host's address in the machine's network: gateway and DHCP server.
+pub const HOST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
+/// Bits of the network's prefix.
+pub const PREFIX: u8 = 24;
+/// The host's MAC there.
+pub const HOST_MAC: [u8; 6] = [0x52, 0x55, 0x0a, 0x00, 0x02, 0x02];
+/// The first VM's address; the others follow.
+pub const FIRST_VM: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 16);
+
+/// Counts the networks of this process, so that each has a folder of its own for its sockets.
+static STARTED: AtomicU32 = AtomicU32::new(0);
+
+/// Whoever wants to see the frames that the machine sends.
+type Watcher = Arc<Mutex<Option<Sender<Vec<u8>>>>>;
+
+/// A running network. Dropping it ends it.
+pub struct UserNet {
+    addresses: Vec<SocketAddr>,
+    inject: Sender<Vec<u8>>,
+    watcher: Watcher,
+    stop: Arc<AtomicBool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+    sockets: PathBuf,
+}
+
+impl UserNet {
+    /// Starts the network. `link` becomes a symbolic link to the folder with the switch's sockets: the names of sockets must
+    /// be short, and the repository may lie anywhere.
+    pub fn start(forwards: &[Forward], link: &Path) -> Result<UserNet> {
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        let sockets = std::env::temp_dir().join(format!("foraker-{}-{number}", std::process::id()));
+        // Left over from a process of the same number that was killed.
+        let _ = std::fs::remove_dir_all(&sockets);
+        std::fs::create_dir(&sockets).context(|| format!("cannot create {}", sockets.display()))?;
+        let _ = std::fs::remove_file(link);
+        std::os::unix::fs::symlink(&sockets, link).context(|| format!("cannot create {}", link.display()))?;
+        let mut listeners = Vec::new();
+        for forward in forwards {
+            listeners.push((listen(forward.host_port)?, *forward));
+        }
+        let addresses = listeners.iter().filter_map(|(listener, _)| listener.local_addr().ok()).collect();
+        let switch = switch::Switch::start(&sockets, &link.file_name().unwrap_or_default().to_string_lossy())?;
+        let (inject, injected) = channel();
+        let watcher = Watcher::default();
+        let stop = Arc::new(AtomicBool::new(false));
+        let (stopped, watching) = (stop.clone(), watcher.clone());
+        let thread = std::thread::spawn(move || host::Host::new(switch, listeners, injected, watching).serve(&stopped));
+        Ok(UserNet { addresses, inject, watcher, stop, thread: Some(thread), sockets })
+    }
+
+    /// Where on the host the forwarded ports are, in the order of the forwards.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Sends a raw Ethernet frame (without checksum) to the machine, whatever it holds.
+    pub fn inject(&self, frame: &[u8]) {
+        // The thread only ends with us.
+        let _ = self.inject.send(frame.to_vec());
+    }
+
+    /// From now on every frame that the machine sends arrives at the receiver, too. The last caller is served.
+    pub fn watch(&self) -> Receiver<Vec<u8>> {
+        let (sender, receiver) = channel();
+        *self.watcher.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
+        receiver
+    }
+}
+
+impl Drop for UserNet {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // It has no way to panic that we could handle here.
+            let _ = thread.join();
+        }
+        let _ = std::fs::remove_dir_all(&self.sockets);
+    }
+}
+
+/// A listener on `port` of the loopback interface, or on a free one when that is taken.
+fn listen(port: u16) -> Result<TcpListener> {
+    let listener =
+        TcpListener::bind((Ipv4Addr::LOCALHOST, port)).or_else(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
+    let listener = listener.context(|| "cannot listen on 127.0.0.1 for a VM".into())?;
+    if let Err(error) = listener.set_nonblocking(true) {
+        fail!("cannot poll a listener on 127.0.0.1: {error}");
+    }
+    Ok(listener)
+}

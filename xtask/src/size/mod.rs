@@ -1,0 +1,81 @@
+//! `size`: how much there is of each part.
+
+mod lines;
+
+pub use lines::{Size, count};
+
+use crate::build::KERNEL;
+use crate::error::{Context, Result, fail};
+use crate::setup::{self, For};
+use crate::test::lab::{BOOT, Lab};
+use crate::workspace::{output, packages};
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+/// The parts that run in VMX root mode, ring 0.
+pub const PRIVILEGED: [&str; 4] = ["hv-core", "vmx", "ring", "abi"];
+/// VMs of the machine whose frames are shown.
+const VMS: usize = 8;
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Do not boot a machine to see its frames
+    #[arg(long)]
+    no_boot: bool,
+}
+
+pub fn size(args: &Args) -> Result<ExitCode> {
+    setup::setup(For::Run)?;
+    println!("{:<12} {:>7} {:>14} {:>13}", "part", "lines", "unsafe blocks", "unsafe items");
+    let mut all = Size::default();
+    for package in packages()?.values() {
+        let size = count(&package.dir.join("src"))?;
+        all += size;
+        println!("{:<12} {:>7} {:>14} {:>13}", package.name, size.lines, size.unsafe_blocks, size.unsafe_items);
+    }
+    println!("{:<12} {:>7} {:>14} {:>13}", "all", all.lines, all.unsafe_blocks, all.unsafe_items);
+    println!("privileged_lines ({}): {}", PRIVILEGED.join(", "), privileged()?.lines);
+    println!();
+    let lab = Lab::new()?;
+    println!("{:<14} {:>9} {:>9} {:>9}", "program", "text", "data", "bss");
+    for name in std::iter::once(KERNEL.to_owned()).chain(lab.system.modules()) {
+        let [text, data, bss] = sections(lab.program(&name)?)?;
+        println!("{name:<14} {text:>9} {data:>9} {bss:>9}");
+    }
+    if !args.no_boot {
+        println!("\nframes in use with {VMS} web servers:");
+        for line in frames(&lab)? {
+            println!("  {line}");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The size of everything that runs in VMX root mode, ring 0.
+pub fn privileged() -> Result<Size> {
+    let packages = packages()?;
+    let mut total = Size::default();
+    for name in PRIVILEGED {
+        let Some(package) = packages.get(name) else { fail!("there is no package `{name}`") };
+        total += count(&package.dir.join("src"))?;
+    }
+    Ok(total)
+}
+
+/// Bytes of text, data and bss of a program.
+fn sections(program: &Path) -> Result<[u64; 3]> {
+    let text = output(Command::new("size").arg("-B").arg(program))?;
+    let numbers = text.lines().nth(1).unwrap_or_default().split_whitespace().take(3).map(str::parse::<u64>);
+    let numbers: Vec<u64> = numbers.collect::<Result<_, _>>().context(|| format!("`size` said {text}"))?;
+    numbers.try_into().map_err(|_| format!("`size` said {text}").into())
+}
+
+/// What the monitor says about frames when all web servers answer.
+fn frames(lab: &Lab) -> Result<Vec<String>> {
+    let mut running = lab.boot(&format!("vms=httpd*{VMS}")).start()?;
+    running.wait_for_services(BOOT)?;
+    running.wait_for_monitor()?;
+    let lines = running.monitor("frames")?;
+    running.power_off()?;
+    Ok(lines)
+}

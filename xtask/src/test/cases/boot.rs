@@ -1,0 +1,77 @@
+//! The boot itself.
+
+use super::ensure;
+use crate::error::Result;
+use crate::test::Case;
+use crate::test::lab::{BOOT, Lab};
+
+pub const CASES: &[Case] = &[
+    Case {
+        name: "boot",
+        asserts: "it boots, names itself and finds every page either writable or executable",
+        run: boot,
+    },
+    Case {
+        name: "boot: W^X walk",
+        asserts: "the walk over the page tables finds a page that breaks the rule",
+        run: wx,
+    },
+    Case {
+        name: "boot: entry failure",
+        asserts: "a VM whose entry fails ends, and the core goes on",
+        run: entry_failure,
+    },
+    Case { name: "boot: power off", asserts: "the operator can power the machine off", run: power_off },
+    Case {
+        name: "boot: repeatable",
+        asserts: "two boots whose clock counts instructions say the same",
+        run: repeatable,
+    },
+];
+
+fn boot(lab: &Lab) -> Result<()> {
+    let running = lab.boot("vms=httpd").start()?;
+    running.wait_for("Foraker ", BOOT)?;
+    let audit = running.wait_for("W^X: ", BOOT)?;
+    ensure(audit.contains("W^X: 0 of ") && !audit.contains("alias"), || format!("the audit says: {audit}"))?;
+    let walked = audit.split(" of ").nth(1).and_then(|rest| rest.split(' ').next()).and_then(|n| n.parse::<u64>().ok());
+    ensure(walked.is_some_and(|walked| walked > 10), || format!("the audit walked next to nothing: {audit}"))?;
+    running.wait_for("httpd: serving", BOOT)?;
+    running.must_not_say(0, "ERROR")?;
+    running.must_not_say(0, "FATAL")
+}
+
+fn wx(lab: &Lab) -> Result<()> {
+    let running = lab.boot("vms=httpd selftest=wx").start()?;
+    let line = running.wait_for("selftest wx: ", BOOT)?;
+    ensure(line.contains("selftest wx: passed; with a bad page the audit says: W^X: 1 of "), || {
+        format!("it said: {line}")
+    })
+}
+
+fn entry_failure(lab: &Lab) -> Result<()> {
+    let running = lab.boot("vms=httpd*2 selftest=entry-failure").start()?;
+    let line = running.wait_for("selftest entry-failure: ", BOOT)?;
+    ensure(line.contains("selftest entry-failure: passed"), || format!("it said: {line}"))?;
+    running.must_not_say(0, "FATAL")
+}
+
+fn power_off(lab: &Lab) -> Result<()> {
+    let running = lab.boot("vms=httpd").start()?;
+    running.wait_for_monitor()?;
+    running.power_off()
+}
+
+fn repeatable(lab: &Lab) -> Result<()> {
+    let mut said = Vec::new();
+    for _ in 0..2 {
+        let running = lab.boot("vms=asm-guest").deterministic().start()?;
+        running.wait_for("ended: ", BOOT)?;
+        said.push(running.said_until("ended: "));
+    }
+    ensure(said[0] == said[1], || {
+        let (a, b) = (said[0].iter(), said[1].iter());
+        let differ = a.zip(b).find(|(a, b)| a != b);
+        format!("the first lines that differ: {differ:?}")
+    })
+}

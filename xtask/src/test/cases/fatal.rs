@@ -1,0 +1,217 @@
+//! Boots that must not succeed: each ends in a message with code, cause and remedy.
+
+use super::elf::{self, Segment};
+use super::ensure;
+use crate::error::{Result, fail};
+use crate::test::Case;
+use crate::test::lab::Lab;
+
+/// A processor with everything, for tests that take something away.
+const GENERIC: &str = "level=6, mmx=1, apic=x2apic, simd=avx2, sse4a=0, xsave=1, xsaveopt=1, bmi=bmi2, fsgsbase=1, pcid=1, smep=1, 1g_pages=1, x86_64=1";
+
+pub const CASES: &[Case] = &[
+    Case { name: "fatal: no long mode", asserts: "a 32-bit processor is refused", run: no_long_mode },
+    Case { name: "fatal: no VT-x", asserts: "a processor without VT-x is refused", run: no_vmx },
+    Case { name: "fatal: no EPT", asserts: "VT-x without extended page tables is refused", run: no_ept },
+    Case {
+        name: "fatal: CPU feature",
+        asserts: "a processor that lacks a feature is refused and the feature named",
+        run: no_feature,
+    },
+    Case { name: "fatal: little memory", asserts: "a machine with 32 MiB is refused", run: little_memory },
+    Case { name: "fatal: no manifest", asserts: "a boot without manifest is refused", run: no_manifest },
+    Case { name: "fatal: garbage manifest", asserts: "a manifest that is none is refused", run: garbage_manifest },
+    Case {
+        name: "fatal: damaged manifest",
+        asserts: "a manifest with one flipped bit is refused",
+        run: damaged_manifest,
+    },
+    Case { name: "fatal: truncated manifest", asserts: "half a manifest is refused", run: truncated_manifest },
+    Case {
+        name: "fatal: missing module",
+        asserts: "a component whose module is missing is refused and named",
+        run: missing_module,
+    },
+    Case {
+        name: "fatal: garbage module",
+        asserts: "a component that is no program is refused and named",
+        run: garbage_module,
+    },
+    Case { name: "fatal: foreign module", asserts: "a guest in a component's place is refused", run: foreign_module },
+    Case {
+        name: "fatal: unknown option",
+        asserts: "an unknown boot option is refused with the known ones",
+        run: unknown_option,
+    },
+    Case {
+        name: "fatal: unknown image",
+        asserts: "an unknown image is refused with the known ones",
+        run: unknown_image,
+    },
+    Case {
+        name: "fatal: unknown policy",
+        asserts: "an unknown policy is refused with the known ones",
+        run: unknown_policy,
+    },
+    Case { name: "fatal: bad value", asserts: "a value that makes no sense is refused", run: bad_value },
+    Case {
+        name: "fatal: image is no ELF",
+        asserts: "a guest image that is not ELF is refused and named",
+        run: image_not_elf,
+    },
+    Case {
+        name: "fatal: image too big",
+        asserts: "a guest image beyond its VM's memory is refused",
+        run: image_too_big,
+    },
+    Case {
+        name: "fatal: image overlaps",
+        asserts: "a guest image with overlapping segments is refused",
+        run: image_overlaps,
+    },
+    Case {
+        name: "fatal: image W+X",
+        asserts: "a guest image with a writable and executable segment is refused",
+        run: image_wx,
+    },
+    Case {
+        name: "fatal: image cut short",
+        asserts: "a guest image that ends within a segment is refused",
+        run: image_cut,
+    },
+    Case { name: "fatal: no NIC", asserts: "a machine without the device of a component is refused", run: no_nic },
+];
+
+/// Each message has a cause, then behind a dash what to do; and it holds all of `words`.
+fn says(line: &str, words: &[&str]) -> Result<()> {
+    let remedy = line.split_once(" — ").map(|(_, remedy)| remedy.trim()).unwrap_or_default();
+    ensure(!remedy.is_empty(), || format!("no remedy in: {line}"))?;
+    match words.iter().find(|word| !line.contains(*word)) {
+        Some(word) => fail!("\"{word}\" is not in: {line}"),
+        None => Ok(()),
+    }
+}
+
+fn no_long_mode(lab: &Lab) -> Result<()> {
+    // Said by code that runs before the options are read, so the machine halts.
+    let running = lab.boot("").cpu("p3_katmai").start()?;
+    running.wait_for("FATAL F001: ", crate::test::lab::BOOT).map(|_| ())
+}
+
+fn no_vmx(lab: &Lab) -> Result<()> {
+    says(&lab.boot("").cpu("ryzen").fails_with("F010")?, &["VT-x"])
+}
+
+fn no_ept(lab: &Lab) -> Result<()> {
+    says(&lab.boot("").cpuid(&format!("{GENERIC}, vmx=1")).fails_with("F012")?, &["EPT"])
+}
+
+fn no_feature(lab: &Lab) -> Result<()> {
+    says(&lab.boot("").cpu("corei7_sandy_bridge_2600k").fails_with("F009")?, &["1 GiB pages"])
+}
+
+fn little_memory(lab: &Lab) -> Result<()> {
+    says(&lab.boot("").megs(32).fails_with("F004")?, &["MiB"])
+}
+
+fn no_manifest(lab: &Lab) -> Result<()> {
+    says(&lab.boot("").without_module("manifest").fails_with("F015")?, &["'manifest'"])
+}
+
+fn garbage_manifest(lab: &Lab) -> Result<()> {
+    let garbage = b"This is not the manifest that you are looking for.".repeat(40);
+    says(&lab.boot("").module("manifest", garbage).fails_with("F016")?, &["not a Foraker manifest"])
+}
+
+fn damaged_manifest(lab: &Lab) -> Result<()> {
+    let mut bytes = lab.module("manifest")?;
+    let last = bytes.len() - 100;
+    bytes[last] ^= 0x10;
+    says(&lab.boot("").module("manifest", bytes).fails_with("F016")?, &["checksum"])
+}
+
+fn truncated_manifest(lab: &Lab) -> Result<()> {
+    let mut bytes = lab.module("manifest")?;
+    bytes.truncate(bytes.len() / 2);
+    says(&lab.boot("").module("manifest", bytes).fails_with("F016")?, &["truncated"])
+}
+
+fn missing_module(lab: &Lab) -> Result<()> {
+    says(&lab.boot("").without_module("sched-rr").fails_with("F017")?, &["sched-rr"])
+}
+
+fn garbage_module(lab: &Lab) -> Result<()> {
+    says(&lab.boot("").module("netmux", vec![0x90; 10_000]).fails_with("F018")?, &["netmux", "not an ELF file"])
+}
+
+fn foreign_module(lab: &Lab) -> Result<()> {
+    let guest = lab.module("asm-guest")?;
+    says(&lab.boot("").module("pager-demand", guest).fails_with("F018")?, &["pager-demand"])
+}
+
+fn unknown_option(lab: &Lab) -> Result<()> {
+    let line = lab.boot("colour=red").fails_with("F019")?;
+    says(&line, &["'colour=red'", "vms", "quantum", "net", "log", "sched", "pager"])
+}
+
+fn unknown_image(lab: &Lab) -> Result<()> {
+    let line = lab.boot("vms=httpd,apache").fails_with("F019")?;
+    says(&line, &["'apache'", "httpd", "hostile", "asm-guest"])
+}
+
+fn unknown_policy(lab: &Lab) -> Result<()> {
+    says(&lab.boot("sched=lottery").fails_with("F019")?, &["'sched=lottery'", "round-robin"])
+}
+
+fn bad_value(lab: &Lab) -> Result<()> {
+    says(&lab.boot("quantum=soon").fails_with("F019")?, &["'quantum=soon'", "quantum=10ms"])?;
+    says(&lab.boot("vms=httpd*none").fails_with("F019")?, &["'none'"])
+}
+
+/// Boots with the image `httpd` replaced by `bytes`.
+fn bad_image(lab: &Lab, bytes: Vec<u8>, words: &[&str]) -> Result<()> {
+    let line = lab.boot("vms=httpd").module("httpd", bytes).fails_with("F018")?;
+    says(&line, &[&["httpd"], words].concat())
+}
+
+/// Boots with an image `httpd` whose loadable segments `change` has changed.
+fn changed_image(lab: &Lab, change: impl FnOnce(&mut Vec<Segment>), words: &[&str]) -> Result<()> {
+    let mut bytes = lab.module("httpd")?;
+    elf::change_segments(&mut bytes, change)?;
+    bad_image(lab, bytes, words)
+}
+
+fn image_not_elf(lab: &Lab) -> Result<()> {
+    bad_image(lab, b"#!/bin/sh\necho hello\n".to_vec(), &["not an ELF file"])
+}
+
+fn image_too_big(lab: &Lab) -> Result<()> {
+    let grow = |segments: &mut Vec<Segment>| {
+        if let Some(last) = segments.last_mut() {
+            last.memory_bytes = 1 << 30;
+        }
+    };
+    changed_image(lab, grow, &["outside the memory"])
+}
+
+fn image_overlaps(lab: &Lab) -> Result<()> {
+    changed_image(lab, |segments| segments[1].address = segments[0].address, &["overlaps"])
+}
+
+fn image_wx(lab: &Lab) -> Result<()> {
+    changed_image(
+        lab,
+        |segments| segments[0].flags = elf::READ | elf::WRITE | elf::EXECUTE,
+        &["writable and executable"],
+    )
+}
+
+fn image_cut(lab: &Lab) -> Result<()> {
+    let mut bytes = lab.module("httpd")?;
+    bytes.truncate(bytes.len() / 3);
+    bad_image(lab, bytes, &["ends before"])
+}
+
+fn no_nic(lab: &Lab) -> Result<()> {
+    says(&lab.boot("").without_net().fails_with("F022")?, &["netmux"])
+}

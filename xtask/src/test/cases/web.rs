@@ -1,0 +1,213 @@
+//! Eight web servers, each in its own VM.
+
+use super::ensure;
+use crate::error::{Context, Result};
+use crate::http::Connection;
+use crate::test::Case;
+use crate::test::lab::{BOOT, Lab, Running};
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+/// Time for one step of an exchange.
+const STEP: Duration = Duration::from_secs(10);
+
+pub const CASES: &[Case] = &[
+    Case { name: "web: eight servers", asserts: "eight web servers answer, each as itself", run: eight },
+    Case { name: "web: documents", asserts: "every document has its exact length and type", run: documents },
+    Case { name: "web: methods and errors", asserts: "HEAD, 404, 405 and 400 are as HTTP/1.1 says", run: methods },
+    Case {
+        name: "web: keep-alive",
+        asserts: "many requests go over one connection, pipelined ones too",
+        run: keep_alive,
+    },
+    Case { name: "web: in parallel", asserts: "eight connections at once to one server are all served", run: parallel },
+    Case {
+        name: "web: slow and silent clients",
+        asserts: "clients that dawdle or say nothing do not stop service",
+        run: slow,
+    },
+    Case {
+        name: "web: malformed requests",
+        asserts: "malformed requests get 400 or are cut off, and service goes on",
+        run: malformed,
+    },
+    Case { name: "web: DHCP", asserts: "with net=dhcp each VM gets its address by DHCP", run: dhcp },
+];
+
+/// A machine with `count` web servers that answer.
+fn servers(lab: &Lab, count: usize, options: &str) -> Result<Running> {
+    let mut running = lab.boot(&format!("vms=httpd*{count} {options}")).start()?;
+    running.wait_for_services(BOOT)?;
+    Ok(running)
+}
+
+fn eight(lab: &Lab) -> Result<()> {
+    let running = servers(lab, 8, "")?;
+    let mut names = Vec::new();
+    for i in 0..8 {
+        let answer = running.get(i, "/status")?;
+        ensure(answer.status == 200 && !answer.body.is_empty(), || {
+            format!("/status of server {i}: {}", answer.status)
+        })?;
+        let text = String::from_utf8_lossy(&answer.body).into_owned();
+        ensure(text.is_ascii(), || format!("/status of server {i} is no text"))?;
+        names.push(text);
+    }
+    names.sort();
+    names.dedup();
+    ensure(names.len() == 8, || "two servers give the same /status, VM id included".into())?;
+    running.must_not_say(0, "ERROR")?;
+    running.power_off()
+}
+
+fn documents(lab: &Lab) -> Result<()> {
+    let running = servers(lab, 1, "")?;
+    for (path, length) in [("/100b", 100), ("/2258b", 2258), ("/100k", 102_400)] {
+        let first = running.get(0, path)?;
+        let second = running.get(0, path)?;
+        ensure(first.status == 200, || format!("{path}: status {}", first.status))?;
+        ensure(first.body.len() == length, || format!("{path} has {} bytes, not {length}", first.body.len()))?;
+        ensure(first.body == second.body, || format!("{path} came differently the second time"))?;
+        ensure(first.header("content-type").is_some(), || format!("{path} has no Content-Type"))?;
+    }
+    let front = running.get(0, "/")?;
+    ensure(front.status == 200 && !front.body.is_empty(), || format!("/: status {}", front.status))?;
+    let json = running.get(0, "/status.json")?;
+    let value: serde_json::Value = serde_json::from_slice(&json.body).context(|| "/status.json".into())?;
+    ensure(value.is_object(), || format!("/status.json is {value}"))?;
+    let kind = json.header("content-type").unwrap_or_default().to_owned();
+    ensure(kind.starts_with("application/json"), || format!("/status.json has Content-Type {kind}"))
+}
+
+fn methods(lab: &Lab) -> Result<()> {
+    let running = servers(lab, 1, "")?;
+    let address = running.services()[0];
+    let head = Connection::open(address, STEP)?.request("HEAD", "/2258b")?;
+    ensure(head.status == 200 && head.header("content-length") == Some("2258"), || format!("HEAD: {head:?}"))?;
+    let missing = running.get(0, "/no/such/document")?;
+    ensure(missing.status == 404, || format!("a missing document gives {}", missing.status))?;
+    let mut connection = Connection::open(address, STEP)?;
+    connection.send(b"DELETE / HTTP/1.1\r\nHost: foraker\r\nContent-Length: 0\r\n\r\n")?;
+    let refused = connection.response(false)?;
+    ensure(refused.status == 405 && refused.header("allow").is_some(), || format!("DELETE: {refused:?}"))?;
+    let mut connection = Connection::open(address, STEP)?;
+    connection.send(b"GET\r\n\r\n")?;
+    let bad = connection.response(false)?;
+    ensure(bad.status == 400, || format!("half a request line gives {}", bad.status))
+}
+
+fn keep_alive(lab: &Lab) -> Result<()> {
+    let running = servers(lab, 1, "")?;
+    let address = running.services()[0];
+    let mut connection = Connection::open(address, STEP)?;
+    for i in 0..50 {
+        let answer = connection.request("GET", "/100b").context(|| format!("request {i}"))?;
+        ensure(answer.status == 200 && answer.body.len() == 100, || format!("request {i}: status {}", answer.status))?;
+    }
+    let request = b"GET /100b HTTP/1.1\r\nHost: foraker\r\n\r\n";
+    connection.send(&request.repeat(5))?;
+    for i in 0..5 {
+        let answer = connection.response(false).context(|| format!("pipelined request {i}"))?;
+        ensure(answer.status == 200 && answer.body.len() == 100, || {
+            format!("pipelined request {i}: {}", answer.status)
+        })?;
+    }
+    connection.send(b"GET /100b HTTP/1.1\r\nHost: foraker\r\nConnection: close\r\n\r\n")?;
+    connection.response(false)?;
+    ensure(connection.is_closed(), || "Connection: close is not obeyed".into())?;
+    let mut old = Connection::open(address, STEP)?;
+    old.send(b"GET /100b HTTP/1.0\r\n\r\n")?;
+    ensure(old.response(false)?.status == 200 && old.is_closed(), || "HTTP/1.0 is not answered and closed".into())
+}
+
+fn parallel(lab: &Lab) -> Result<()> {
+    let running = servers(lab, 1, "")?;
+    let address = running.services()[0];
+    let fetch = move || -> Result<()> {
+        for path in ["/100k", "/100b", "/100k"] {
+            let answer = crate::http::get(address, path, Duration::from_secs(30))?;
+            ensure(answer.status == 200, || format!("{path}: status {}", answer.status))?;
+        }
+        Ok(())
+    };
+    let threads: Vec<_> = (0..8).map(|_| std::thread::spawn(fetch)).collect();
+    for thread in threads {
+        thread.join().map_err(|_| "a client panicked")??;
+    }
+    Ok(())
+}
+
+fn slow(lab: &Lab) -> Result<()> {
+    let running = servers(lab, 1, "")?;
+    let address = running.services()[0];
+    let open = || TcpStream::connect(address).context(|| "cannot connect".into());
+    // Silent clients, clients that stop amid the request, and clients that never read a long answer.
+    let silent: Vec<TcpStream> = (0..4).map(|_| open()).collect::<Result<_>>()?;
+    let mut halting = Vec::new();
+    for _ in 0..4 {
+        let mut stream = open()?;
+        stream.write_all(b"GET /100b HT").context(|| "cannot send half a request".into())?;
+        halting.push(stream);
+    }
+    let mut deaf = Vec::new();
+    for _ in 0..4 {
+        let mut stream = open()?;
+        let request = b"GET /100k HTTP/1.1\r\nHost: foraker\r\n\r\n".repeat(4);
+        stream.write_all(&request).context(|| "cannot send requests".into())?;
+        deaf.push(stream);
+    }
+    // One that dawdles, a byte at a time, is served nevertheless.
+    let mut dawdling = Connection::open(address, STEP)?;
+    for byte in b"GET /100b HTTP/1.1\r\nHost: foraker\r\n\r\n" {
+        dawdling.send(&[*byte])?;
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let answer = dawdling.response(false).context(|| "the dawdling client".into())?;
+    ensure(answer.status == 200, || format!("the dawdling client got {}", answer.status))?;
+    for i in 0..10 {
+        let started = Instant::now();
+        let answer = running.get(0, "/100b").context(|| format!("request {i} beside slow clients"))?;
+        ensure(answer.status == 200, || format!("request {i} beside slow clients: {}", answer.status))?;
+        let took = started.elapsed();
+        ensure(took < Duration::from_secs(5), || format!("request {i} beside slow clients took {took:?}"))?;
+    }
+    drop((silent, halting, deaf));
+    Ok(())
+}
+
+fn malformed(lab: &Lab) -> Result<()> {
+    let running = servers(lab, 1, "")?;
+    let address = running.services()[0];
+    let endless = [b"GET / HTTP/1.1\r\nX: ".to_vec(), vec![b'a'; 100_000]].concat();
+    let many = [b"GET / HTTP/1.1\r\n".to_vec(), b"A: b\r\n".repeat(5_000), b"\r\n".to_vec()].concat();
+    let requests: [(&str, &[u8]); 8] = [
+        ("binary", &[0, 1, 2, 0xff, 0xfe, b'\r', b'\n', b'\r', b'\n']),
+        ("no version", b"GET /\r\n\r\n"),
+        ("unknown version", b"GET / HTTP/9.9\r\n\r\n"),
+        ("spaces", b"     \r\n\r\n"),
+        ("bad header", b"GET / HTTP/1.1\r\nno colon\r\n\r\n"),
+        ("endless header", &endless),
+        ("too many headers", &many),
+        ("TLS hello", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n"),
+    ];
+    for (what, request) in requests {
+        let mut connection = Connection::open(address, STEP)?;
+        // The server may cut it off before all of it is sent.
+        if connection.send(request).is_ok()
+            && let Ok(answer) = connection.response(false)
+        {
+            ensure((400..=505).contains(&answer.status), || format!("{what}: status {}", answer.status))?;
+        }
+        let answer = running.get(0, "/100b").context(|| format!("after \"{what}\""))?;
+        ensure(answer.status == 200, || format!("after \"{what}\": status {}", answer.status))?;
+    }
+    running.must_not_say(0, "ended:")
+}
+
+fn dhcp(lab: &Lab) -> Result<()> {
+    let running = servers(lab, 3, "net=dhcp")?;
+    let answer = running.get(2, "/100b")?;
+    let address: SocketAddr = running.services()[2];
+    ensure(answer.status == 200, || format!("the third server at {address} gives {}", answer.status))
+}

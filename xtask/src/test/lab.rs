@@ -1,0 +1,346 @@
+//! Where machine tests and benchmarks boot their machines.
+//!
+//! A [`Lab`] holds what was built once. [`Lab::boot`] describes a machine, changed by the methods of [`Boot`]; its
+//! [`start`](Boot::start) gives a [`Running`] machine to talk to, its [`fails_with`](Boot::fails_with) expects that the boot ends
+//! in a fatal message. Machines that a test forgets are killed when they go out of scope.
+
+use crate::build::{Programs, build};
+use crate::error::{Context, Result, fail};
+use crate::http;
+use crate::image::{Contents, Data, stripped};
+use crate::machine::{Clock, Config, Forward, Machine, Missed, Net, run_dir};
+use crate::manifest::model::System;
+use crate::manifest::{self, compile, options};
+use crate::net::{self, UserNet};
+use crate::workspace::root;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long a machine may take from power-on to the end of its boot, with another one beside it.
+pub const BOOT: Duration = Duration::from_secs(60);
+/// How long the operator's line may take to answer.
+const ANSWER: Duration = Duration::from_secs(20);
+
+/// What was built, once for all tests.
+pub struct Lab {
+    /// `system.toml`.
+    pub system: System,
+    programs: Programs,
+    contents: Contents,
+}
+
+impl Lab {
+    /// Builds everything.
+    pub fn new() -> Result<Lab> {
+        let system = manifest::load(&root().join("system.toml"))?;
+        let programs = build(&system)?;
+        let contents = Contents::new(&system, &programs)?;
+        Ok(Lab { system, programs, contents })
+    }
+
+    /// A machine that boots with `options` after the defaults of `system.toml`: 256 MiB, with the user-mode network, in step
+    /// with the world's time, powering off instead of halting when the core cannot go on.
+    pub fn boot(&self, options: &str) -> Boot<'_> {
+        let mut config = Config::new(PathBuf::new());
+        config.echo = None;
+        Boot {
+            lab: self,
+            options: format!("{options} on-fatal=poweroff"),
+            config,
+            contents: self.contents.clone(),
+            user_net: true,
+        }
+    }
+
+    /// The bytes of the module `name` as they are in the image, for tests that damage them.
+    pub fn module(&self, name: &str) -> Result<Vec<u8>> {
+        match self.programs.get(name) {
+            Some(path) => stripped(path),
+            None if name == "manifest" => Ok(compile(&self.system)),
+            None => fail!("there is no module `{name}`"),
+        }
+    }
+
+    /// The program `name` with its symbols.
+    pub fn program(&self, name: &str) -> Result<&Path> {
+        match self.programs.get(name) {
+            Some(path) => Ok(path),
+            None => fail!("there is no program `{name}`"),
+        }
+    }
+}
+
+/// A machine that is about to boot.
+pub struct Boot<'a> {
+    lab: &'a Lab,
+    options: String,
+    config: Config,
+    contents: Contents,
+    user_net: bool,
+}
+
+// Not every knob is turned by a test; benchmarks turn the others.
+#[allow(dead_code)]
+impl Boot<'_> {
+    /// Memory of the machine in MiB.
+    pub fn megs(mut self, megs: u32) -> Self {
+        self.config.megs = megs;
+        self
+    }
+
+    /// Bochs' name of the processor model.
+    pub fn cpu(mut self, model: &str) -> Self {
+        self.config.cpu = model.to_owned();
+        self
+    }
+
+    /// The processor model `bx_generic` with these CPUID options.
+    pub fn cpuid(mut self, options: &str) -> Self {
+        self.config.cpuid = Some(options.to_owned());
+        self.cpu("bx_generic")
+    }
+
+    /// The time-stamp counter counts instructions, and time does not follow the world's: for figures, not for clients.
+    pub fn deterministic(mut self) -> Self {
+        self.config.clock = Clock::Instructions;
+        self
+    }
+
+    /// Instructions in a second of the machine's time.
+    pub fn ips(mut self, ips: u64) -> Self {
+        self.config.ips = ips;
+        self
+    }
+
+    /// No NIC.
+    pub fn without_net(mut self) -> Self {
+        self.user_net = false;
+        self.config.net = Net::None;
+        self
+    }
+
+    /// The NIC on a tap device that is there already.
+    pub fn tap(mut self, name: &str) -> Self {
+        self.user_net = false;
+        self.config.net = Net::Tap(name.to_owned());
+        self
+    }
+
+    /// Leaves the module `name` out.
+    pub fn without_module(mut self, name: &str) -> Self {
+        self.contents.modules.retain(|(module, _)| module != name);
+        self
+    }
+
+    /// Puts `bytes` in the place of the module `name`, or adds it.
+    pub fn module(mut self, name: &str, bytes: Vec<u8>) -> Self {
+        let data = Data::Bytes(bytes);
+        match self.contents.modules.iter_mut().find(|(module, _)| module == name) {
+            Some((_, old)) => *old = data,
+            None => self.contents.modules.push((name.to_owned(), data)),
+        }
+        self
+    }
+
+    /// Adds (or replaces) the module `name` by a program of the workspace that is not in `system.toml`.
+    pub fn program(mut self, name: &str, path: PathBuf) -> Self {
+        self.contents.modules.retain(|(module, _)| module != name);
+        self.contents.modules.push((name.to_owned(), Data::Program(path)));
+        self
+    }
+
+    /// Boots with another manifest than `system.toml`: `change` is given a copy to change. It is not checked.
+    pub fn system(self, change: impl FnOnce(&mut System)) -> Self {
+        let mut system = self.lab.system.clone();
+        change(&mut system);
+        let bytes = compile(&system);
+        self.module("manifest", bytes)
+    }
+
+    /// Powers on.
+    pub fn start(mut self) -> Result<Running> {
+        let dir = run_dir()?;
+        let iso = dir.join("foraker.iso");
+        self.contents.with_options(&self.options).make_iso(&iso)?;
+        self.config.iso = iso;
+        let all = format!("{} {}", self.lab.system.defaults, self.options);
+        // The core has the last word on options; what xtask cannot read has no services.
+        let images = options::vms(options::value(&all, "vms").unwrap_or_default()).unwrap_or_default();
+        let serving = images.iter().zip(0_u32..).filter(|(image, _)| *image == "httpd").map(|(_, slot)| slot);
+        let guests = serving.map(|slot| Ipv4Addr::from_bits(net::FIRST_VM.to_bits() + slot));
+        if self.user_net {
+            // Host port 0: several machines at once, none of them on ports that somebody knows.
+            self.config.net =
+                Net::User(guests.clone().map(|guest| Forward { guest, port: 80, host_port: 0 }).collect());
+        }
+        let machine = Machine::start(&self.config, &dir)?;
+        let services = match machine.net() {
+            Some(net) => net.addresses().to_vec(),
+            None => guests.map(|guest| SocketAddr::from((guest, 80))).collect(),
+        };
+        Ok(Running { machine, services })
+    }
+
+    /// Powers on and expects a boot that ends in the fatal message `code` (as `F016`). Returns the message's line.
+    pub fn fails_with(self, code: &str) -> Result<String> {
+        let mut running = self.start()?;
+        let line = running.wait_for("FATAL ", BOOT)?;
+        if !line.contains(&format!("FATAL {code}: ")) {
+            fail!("expected FATAL {code}, but the machine said: {line}");
+        }
+        if !running.machine.wait_for_end(Duration::from_secs(20)) {
+            fail!("the machine said {code} but did not power off although on-fatal=poweroff asks for it");
+        }
+        Ok(line)
+    }
+}
+
+/// A machine that runs.
+pub struct Running {
+    machine: Machine,
+    services: Vec<SocketAddr>,
+}
+
+// See `Boot`.
+#[allow(dead_code)]
+impl Running {
+    /// The machine itself.
+    pub fn machine(&mut self) -> &mut Machine {
+        &mut self.machine
+    }
+
+    /// Where the web servers can be reached from the host, by their order among the VMs.
+    pub fn services(&self) -> &[SocketAddr] {
+        &self.services
+    }
+
+    /// The user-mode network, for sending raw frames and for seeing those that the machine sends.
+    pub fn net(&self) -> Result<&UserNet> {
+        self.machine.net().ok_or_else(|| "this machine was booted without the user-mode network".into())
+    }
+
+    /// A mark: what the machine says from now on.
+    pub fn mark(&self) -> usize {
+        self.machine.log().len()
+    }
+
+    /// Waits for a line that contains `text`, from power-on. Returns the line.
+    pub fn wait_for(&self, text: &str, timeout: Duration) -> Result<String> {
+        self.wait_for_since(0, text, timeout)
+    }
+
+    /// Waits for a line that contains `text` after `mark`. Returns the line.
+    pub fn wait_for_since(&self, mark: usize, text: &str, timeout: Duration) -> Result<String> {
+        let found =
+            self.machine.log().wait(mark, timeout, |lines| lines.iter().find(|line| line.contains(text)).cloned());
+        found.map_err(|missed| self.missed(missed, &format!("a line with \"{text}\""), timeout).into())
+    }
+
+    /// Waits for `count` lines that contain `text`, from power-on.
+    pub fn wait_for_lines(&self, count: usize, text: &str, timeout: Duration) -> Result<Vec<String>> {
+        let found = self.machine.log().wait(0, timeout, |lines| {
+            let found: Vec<String> = lines.iter().filter(|line| line.contains(text)).cloned().collect();
+            (found.len() >= count).then_some(found)
+        });
+        found.map_err(|missed| self.missed(missed, &format!("{count} lines with \"{text}\""), timeout).into())
+    }
+
+    fn missed(&self, missed: Missed, what: &str, timeout: Duration) -> String {
+        let why = match missed {
+            Missed::Timeout => format!("did not come within {} s", timeout.as_secs()),
+            Missed::Closed => "did not come before the machine ended".to_owned(),
+        };
+        let dir = self.machine.dir().display();
+        format!("{what} {why}. The end of {dir}/console.log:\n{}", self.machine.log().tail(15))
+    }
+
+    /// Fails when a line after `mark` contains `text`.
+    pub fn must_not_say(&self, mark: usize, text: &str) -> Result<()> {
+        match self.machine.log().since(mark).into_iter().find(|line| line.contains(text)) {
+            Some(line) => fail!("the machine said: {line}"),
+            None => Ok(()),
+        }
+    }
+
+    /// What the machine said until the first line that contains `text`, that line included.
+    pub fn said_until(&self, text: &str) -> Vec<String> {
+        let mut lines = self.machine.log().since(0);
+        if let Some(end) = lines.iter().position(|line| line.contains(text)) {
+            lines.truncate(end + 1);
+        }
+        lines
+    }
+
+    /// Types a line without waiting for an answer.
+    pub fn type_line(&self, line: &str) -> Result<()> {
+        self.machine.send(line)
+    }
+
+    /// Types `command` on the operator's line. Returns what the monitor answers: each line behind "monitor: ", without the
+    /// last one, "done".
+    pub fn monitor(&self, command: &str) -> Result<Vec<String>> {
+        let mark = self.mark();
+        self.machine.send(command)?;
+        let answer = self.machine.log().wait(mark, ANSWER, |lines| {
+            let said: Vec<String> =
+                lines.iter().filter_map(|line| line.split_once("monitor: ")).map(|(_, said)| said.to_owned()).collect();
+            let end = said.iter().position(|line| line == "done")?;
+            Some(said[..end].to_vec())
+        });
+        answer.map_err(|missed| self.missed(missed, &format!("the monitor's answer to \"{command}\""), ANSWER).into())
+    }
+
+    /// Waits until the monitor takes commands.
+    pub fn wait_for_monitor(&self) -> Result<()> {
+        let end = Instant::now() + BOOT;
+        loop {
+            match self.monitor("help") {
+                Ok(_) => return Ok(()),
+                Err(error) if Instant::now() >= end => return Err(error),
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Waits until every web server answers.
+    pub fn wait_for_services(&mut self, timeout: Duration) -> Result<()> {
+        let end = Instant::now() + timeout;
+        for i in 0..self.services.len() {
+            loop {
+                let error = match http::get(self.services[i], "/", Duration::from_secs(3)) {
+                    Ok(answer) if answer.status == 200 => break,
+                    Ok(answer) => format!("it answers with status {}", answer.status),
+                    Err(error) => error.to_string(),
+                };
+                if self.machine.has_ended() || Instant::now() >= end {
+                    let (what, count) = (format!("web server {} of {}", i + 1, self.services.len()), timeout.as_secs());
+                    let dir = self.machine.dir().display();
+                    fail!(
+                        "{what} does not answer within {count} s: {error}. The end of {dir}/console.log:\n{}",
+                        self.machine.log().tail(15)
+                    );
+                }
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        }
+        Ok(())
+    }
+
+    /// One GET from the web server number `i`.
+    pub fn get(&self, i: usize, path: &str) -> Result<http::Response> {
+        http::get(self.services[i], path, Duration::from_secs(10)).context(|| format!("GET {path} from web server {i}"))
+    }
+
+    /// Asks the machine to power off and expects that it does.
+    pub fn power_off(mut self) -> Result<()> {
+        if !self.machine.power_off(Duration::from_secs(20)) {
+            let dir = self.machine.dir().display();
+            fail!(
+                "the machine did not power off when asked. The end of {dir}/console.log:\n{}",
+                self.machine.log().tail(15)
+            );
+        }
+        Ok(())
+    }
+}
