@@ -191,21 +191,18 @@ impl<'t, C: Nic, H: Host, D: Discipline, const N: usize> Demux<'t, C, H, D, N> {
         for _ in 0..BATCH {
             let Some(received) = self.nic.received() else { return false };
             let frame = DmaFrame { memory: self.nic.memory(), offset: received.offset, len: received.len };
-            match self.rx_flood {
-                Some(_) => {}
-                None => {
-                    self.totals.received += 1;
-                    match ingress::route(&frame, &*self.ports) {
-                        Receivers::One(slot) => _ = self.deliver(slot, &frame),
-                        Receivers::Nobody => self.totals.to_nobody += 1,
-                        Receivers::Learnt(slot, ipv4) => {
-                            self.learn(slot, ipv4);
-                            _ = self.deliver(slot, &frame);
-                        }
-                        Receivers::All => {
-                            self.totals.to_all += 1;
-                            self.rx_flood = Some(Flood { frame, from: None, next: 0 });
-                        }
+            if self.rx_flood.is_none() {
+                self.totals.received += 1;
+                match ingress::route(&frame, &*self.ports) {
+                    Receivers::One(slot) => _ = self.deliver(slot, &frame),
+                    Receivers::Nobody => self.totals.to_nobody += 1,
+                    Receivers::Learnt(slot, ipv4) => {
+                        self.learn(slot, ipv4);
+                        _ = self.deliver(slot, &frame);
+                    }
+                    Receivers::All => {
+                        self.totals.to_all += 1;
+                        self.rx_flood = Some(Flood { frame, from: None, next: 0 });
                     }
                 }
             }

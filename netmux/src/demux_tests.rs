@@ -423,6 +423,7 @@ fn a_restarted_demultiplexer_serves_the_same_guests() {
     machine.arrive(&inbound(1, 60, 1));
     machine.settle();
     guests[0].send(&outbound(1, HOST, 60, 1));
+    guests[0].window.write64(24 + 32, 99).expect("inside");
     drop(machine);
 
     let mut machine = Machine::new(1_000_000);
@@ -433,6 +434,7 @@ fn a_restarted_demultiplexer_serves_the_same_guests() {
     }
     machine.settle();
     assert!(machine.sent().is_empty());
+    assert_eq!(guests[0].counters(), NicCounters::default());
     for guest in &mut guests {
         assert!(guest.rx.check_epoch().is_err() && guest.tx.check_epoch().is_err());
         let slot = guest.id.index;

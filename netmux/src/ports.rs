@@ -124,16 +124,13 @@ impl Port {
         let what = core::mem::take(&mut self.unsettled);
         self.listed = false;
         let mut sleeps = false;
-        let NicCounters { rx_frames, rx_bytes, tx_frames, tx_bytes, .. } = self.counters;
         if what & RX_STAGED != 0 {
-            self.store(offset_of!(NicCounters, rx_frames), rx_frames);
-            self.store(offset_of!(NicCounters, rx_bytes), rx_bytes);
+            self.store_received();
             self.nic.rx.publish();
             sleeps |= self.nic.rx.consumer_waits();
         }
         if what & TX_TAKEN != 0 {
-            self.store(offset_of!(NicCounters, tx_frames), tx_frames);
-            self.store(offset_of!(NicCounters, tx_bytes), tx_bytes);
+            self.store_sent();
             self.nic.tx.release();
             sleeps |= self.nic.tx.producer_waits();
         }
@@ -141,6 +138,18 @@ impl Port {
             self.store_drops();
         }
         sleeps
+    }
+
+    #[inline]
+    fn store_received(&self) {
+        self.store(offset_of!(NicCounters, rx_frames), self.counters.rx_frames);
+        self.store(offset_of!(NicCounters, rx_bytes), self.counters.rx_bytes);
+    }
+
+    #[inline]
+    fn store_sent(&self) {
+        self.store(offset_of!(NicCounters, tx_frames), self.counters.tx_frames);
+        self.store(offset_of!(NicCounters, tx_bytes), self.counters.tx_bytes);
     }
 
     #[cold]
@@ -164,9 +173,14 @@ impl Port {
         let _ = self.nic.page.write32(offset_of!(NicPage, link_up), u32::from(up));
     }
 
-    fn store_limits(&self) {
+    /// What a port shows its guest at the start. All counters, as a dead demultiplexer may have left others.
+    fn store_all(&self, link_up: bool) {
         let longest = u32::try_from(MAX_FRAME).unwrap_or(0);
         let _ = self.nic.page.write32(offset_of!(NicPage, max_frame), longest);
+        self.store_link(link_up);
+        self.store_received();
+        self.store_sent();
+        self.store_drops();
     }
 }
 
@@ -232,8 +246,7 @@ impl<const N: usize> Ports<N> {
             unsettled: 0,
             listed: false,
         };
-        port.store_link(link_up);
-        port.store_limits();
+        port.store_all(link_up);
         *place = Place::Taken(port);
         self.end = self.end.max(id.index + 1);
         self.addresses.set(id.index, 0);

@@ -136,8 +136,12 @@ fn serve<C: Nic>(component: &Component, nic: C, device: Option<u32>) -> ! {
         news = match pace {
             _ if !all_read => wait(awake, 0, 0) | events.doorbell,
             Pace::Idle => wait(awake, u64::MAX, 0),
-            // Only lifecycle messages interrupt a rest: the core waits for their answer.
-            Pace::Rest(ticks) => wait(events.doorbell, now().saturating_add(ticks), 0),
+            Pace::Rest(ticks) => {
+                // Only lifecycle messages end a rest early: the core waits for their answer. What else has happened
+                // meanwhile is looked at afterwards, or under lasting load nobody's kick would ever be heard.
+                let early = wait(events.doorbell, now().saturating_add(ticks), 0);
+                early | wait(awake, 0, 0)
+            }
         };
     }
 }

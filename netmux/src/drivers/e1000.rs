@@ -327,6 +327,35 @@ impl<R: Registers> E1000<R> {
         }
     }
 
+    /// Bytes of the frame that a descriptor's second word speaks of, if it is a good frame in one buffer.
+    #[inline]
+    fn whole(&self, word: u64) -> Option<usize> {
+        let [low, high, ..] = word.to_le_bytes();
+        let len = usize::from(u16::from_le_bytes([low, high]));
+        let good = word & (RX_END | RX_ERRORS) == RX_END && (MIN_FRAME..=MAX_FRAME).contains(&len);
+        (good && !self.rx_skipping).then_some(len)
+    }
+
+    /// Drops bad frames, not more than the ring holds, up to the next good one.
+    #[cold]
+    #[inline(never)]
+    fn skip_bad(&mut self) -> Option<Received> {
+        for _ in 0..self.rx.count {
+            let word = self.load(self.rx.word(self.rx_next));
+            if word & RX_DONE == 0 {
+                return None;
+            }
+            if let Some(len) = self.whole(word) {
+                return Some(Received { offset: self.rx.buffer(self.rx_next), len });
+            }
+            // Counted once, at its last part.
+            self.rx_skipping = word & RX_END == 0;
+            self.faults.bad += u64::from(!self.rx_skipping);
+            self.release();
+        }
+        None
+    }
+
     fn tell_rx(&mut self) {
         self.rx_released = 0;
         // The last of ours, one before the next to be filled.
@@ -368,24 +397,15 @@ impl<R: Registers> Nic for E1000<R> {
 
     #[inline]
     fn received(&mut self) -> Option<Received> {
-        // Bad frames are dropped here; not more than the ring holds.
-        for _ in 0..self.rx.count {
-            let word = self.load(self.rx.word(self.rx_next));
-            if word & RX_DONE == 0 {
-                return None;
-            }
-            let [low, high, ..] = word.to_le_bytes();
-            let len = usize::from(u16::from_le_bytes([low, high]));
-            let whole = word & (RX_END | RX_ERRORS) == RX_END && !self.rx_skipping;
-            if whole && (MIN_FRAME..=MAX_FRAME).contains(&len) {
-                return Some(Received { offset: self.rx.buffer(self.rx_next), len });
-            }
-            // Counted once, at its last part.
-            self.rx_skipping = word & RX_END == 0;
-            self.faults.bad += u64::from(!self.rx_skipping);
-            self.release();
+        let word = self.load(self.rx.word(self.rx_next));
+        if word & RX_DONE == 0 {
+            return None;
         }
-        None
+        let len = self.whole(word);
+        if len.is_none() {
+            return self.skip_bad();
+        }
+        len.map(|len| Received { offset: self.rx.buffer(self.rx_next), len })
     }
 
     #[inline]
