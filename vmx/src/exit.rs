@@ -96,30 +96,34 @@ impl Details for LoadedVmcs<'_> {
     }
 }
 
-/// The exits that happen all the time; `None` for the others, which [`decode_rare`] knows. `raw` is what `enter` returned.
-#[inline(always)]
-pub fn decode_hot(raw: u64, details: &impl Details) -> Option<Exit> {
-    const fn is(reason: u32) -> u64 {
-        // Widening only; `u64::from` is not const.
-        #[allow(clippy::cast_lossless)]
-        {
-            reason as u64
-        }
+/// What `enter` returned for the exit that has to be the cheapest; every other one goes to [`decode`].
+pub(crate) const HYPERCALL: u64 = wide(reason::VMCALL);
+
+const fn wide(reason: u32) -> u64 {
+    // Widening only; `u64::from` is not const.
+    #[allow(clippy::cast_lossless)]
+    {
+        reason as u64
     }
-    // The most frequent first.
-    if raw == is(reason::VMCALL) {
-        Some(Exit::Hypercall)
-    } else if raw == is(reason::EPT_VIOLATION) {
-        Some(memory_fault(details.qualification(), details.guest_physical()))
-    } else if raw == is(reason::EXTERNAL_INTERRUPT) {
-        Some(Exit::Interrupt { vector: vector(details.interruption()) })
-    } else if raw == is(reason::PREEMPTION_TIMER) {
-        Some(Exit::QuantumEnd)
-    } else if raw == is(reason::HLT) {
-        Some(Exit::Halt)
-    } else {
-        None
-    }
+}
+
+/// The exit whose reason is `raw`, what `enter` returned. The flag says that RIP has to be moved behind the instruction.
+/// The frequent ones come first.
+#[inline]
+pub fn decode(raw: u64, resume_error: u64, details: &impl Details, registers: &Registers) -> (Exit, bool) {
+    const EPT_VIOLATION: u64 = wide(reason::EPT_VIOLATION);
+    const EXTERNAL_INTERRUPT: u64 = wide(reason::EXTERNAL_INTERRUPT);
+    const PREEMPTION_TIMER: u64 = wide(reason::PREEMPTION_TIMER);
+    const HLT: u64 = wide(reason::HLT);
+    let exit = match raw {
+        HYPERCALL => Exit::Hypercall,
+        EPT_VIOLATION => memory_fault(details.qualification(), details.guest_physical()),
+        EXTERNAL_INTERRUPT => Exit::Interrupt { vector: vector(details.interruption()) },
+        PREEMPTION_TIMER => Exit::QuantumEnd,
+        HLT => Exit::Halt,
+        _ => return decode_rare(raw, resume_error, details, registers),
+    };
+    (exit, false)
 }
 
 /// Bits 7..0 of interruption information.
@@ -163,8 +167,9 @@ fn is_software_exception(information: u32) -> bool {
     information & VALID != 0 && (kind == event::SOFTWARE_EXCEPTION || kind == event::PRIVILEGED_SOFTWARE_EXCEPTION)
 }
 
-/// What [`decode_hot`] does not know. The flag says that RIP has to be moved behind the instruction.
-pub fn decode_rare(raw: u64, resume_error: u64, details: &impl Details, registers: &Registers) -> (Exit, bool) {
+#[cold]
+#[inline(never)]
+fn decode_rare(raw: u64, resume_error: u64, details: &impl Details, registers: &Registers) -> (Exit, bool) {
     if raw & FAILED != 0 {
         return (failed(raw, resume_error, details), false);
     }

@@ -38,10 +38,7 @@ impl Details for Said {
 
 fn full(raw: u64, resume_error: u64, said: &Said) -> (Exit, bool) {
     let registers = Registers { rax: 0xffff_ffff_8000_0001, rcx: 0x1_0000_0010, ..Registers::default() };
-    match decode_hot(raw, said) {
-        Some(exit) => (exit, false),
-        None => decode_rare(raw, resume_error, said, &registers),
-    }
+    decode(raw, resume_error, said, &registers)
 }
 
 fn exit(reason: u32, said: Said) -> Exit {

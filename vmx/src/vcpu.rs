@@ -85,12 +85,10 @@ impl VtxVcpu {
         true
     }
 
-    #[cold]
+    /// Not inlined, so that a hypercall has a short way from the exit to its handler.
     #[inline(never)]
-    fn rare_exit(&mut self, cpu: &mut Vtx, raw: u64) -> Exit {
-        // SAFETY: called by `run` alone, after `entry::enter`.
-        let vmcs = unsafe { LoadedVmcs::assume(cpu) };
-        let (exit, behind) = exit::decode_rare(raw, self.resume_error, &vmcs, &self.registers);
+    fn other_exit(&mut self, vmcs: LoadedVmcs<'_>, raw: u64) -> Exit {
+        let (exit, behind) = exit::decode(raw, self.resume_error, &vmcs, &self.registers);
         if behind {
             skip(vmcs);
         }
@@ -268,10 +266,7 @@ impl Vcpu for VtxVcpu {
         vmcs.set(Guest32::PreemptionTimer, units);
         // SAFETY: the VMCS was made for this value, which lies where it lay then (`activate`).
         let raw = unsafe { entry::enter(self) };
-        match exit::decode_hot(raw, &vmcs) {
-            Some(exit) => exit,
-            None => self.rare_exit(cpu, raw),
-        }
+        if raw == exit::HYPERCALL { Exit::Hypercall } else { self.other_exit(vmcs, raw) }
     }
 
     fn position(&self, cpu: &mut Vtx) -> Interrupted {

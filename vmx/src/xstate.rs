@@ -53,15 +53,15 @@ impl State {
     /// there is XSAVEOPT.
     pub unsafe fn save(this: *mut State, optimized: bool) {
         // SAFETY: the caller vouches for `this`, which is aligned to 64 bytes by its type and as large as XCR0 needs
-        // (`choose`). MXCSR is stored apart: XSAVEOPT leaves it out when SSE is otherwise in its initial state, and
-        // XRSTOR would load an older one.
+        // (`choose`). XSAVEOPT leaves out what is in its initial state or unchanged since it was loaded from there, but
+        // never MXCSR, which XRSTOR takes from the area even when the header says that SSE is not in it.
         unsafe {
             let area = &raw mut (*this).area;
             if optimized {
-                asm!("xsaveopt64 [{0}]", "stmxcsr [{0} + {1}]", in(reg) area, const MXCSR,
+                asm!("xsaveopt64 [{}]", in(reg) area,
                     in("eax") u32::MAX, in("edx") u32::MAX, options(nostack, preserves_flags));
             } else {
-                asm!("xsave64 [{0}]", in(reg) area,
+                asm!("xsave64 [{}]", in(reg) area,
                     in("eax") u32::MAX, in("edx") u32::MAX, options(nostack, preserves_flags));
             }
             (*this).kernel_gs_base = msr::rdmsr(msr::IA32_KERNEL_GSBASE);
