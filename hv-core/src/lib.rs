@@ -4,6 +4,11 @@
 #![cfg_attr(not(test), no_std)]
 
 pub mod boot;
+pub mod components;
+pub mod cpu;
+pub mod hardware;
 pub mod log;
+pub mod machine;
 pub mod memory;
 pub mod platform;
+pub mod vms;

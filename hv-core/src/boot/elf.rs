@@ -259,7 +259,7 @@ fn check_segment(
     if segment.write && segment.execute {
         return Err(ElfError::WritableExecutable(at));
     }
-    if at % PAGE_SIZE != 0 || segment.file_offset % PAGE_SIZE != 0 {
+    if !at.is_multiple_of(PAGE_SIZE) || !segment.file_offset.is_multiple_of(PAGE_SIZE) {
         return Err(ElfError::Unaligned(at));
     }
     if segment.file_bytes > segment.memory_bytes {

@@ -95,6 +95,18 @@ boot_entry:
     retf
 
 no_long_mode:
+    mov dx, 0x3fb                               # COM1: 115200 8N1
+    mov al, 0x83
+    out dx, al
+    mov dx, 0x3f8
+    mov al, 1
+    out dx, al
+    inc edx
+    xor eax, eax
+    out dx, al
+    mov dx, 0x3fb
+    mov al, 3
+    out dx, al
     mov esi, offset no_long_mode_text
     mov edi, 0xb8000
 3:  movzx eax, byte ptr [esi]

@@ -158,3 +158,15 @@ impl Failure {
         }
     }
 }
+
+impl From<&vmx::Error> for Failure {
+    fn from(error: &vmx::Error) -> Failure {
+        match error {
+            vmx::Error::NoVmx => Failure::NoVmx,
+            vmx::Error::LockedByFirmware(_) => Failure::VmxLocked,
+            vmx::Error::NoEpt(_) => Failure::NoEpt,
+            vmx::Error::NoUnrestrictedGuest(_) => Failure::NoUnrestrictedGuest,
+            _ => Failure::VmxFeature,
+        }
+    }
+}

@@ -154,7 +154,7 @@ impl<'a> Manifest<'a> {
         let (rx, tx) = (image.rx_slots, image.tx_slots);
         let none = rx == 0 && tx == 0;
         ensure(none || rx.is_power_of_two() && tx.is_power_of_two(), "its NIC slots are not powers of two")?;
-        let total = rx.checked_add(tx).unwrap_or(u32::MAX);
+        let total = rx.saturating_add(tx);
         ensure(total <= abi::nic::MAX_SLOTS_TOTAL, "its NIC has too many slots")?;
         let nic = abi::nic::nic_pages(rx, tx) * PAGE_SIZE;
         let room = abi::nic::WINDOW_STRIDE.min(abi::guest::IMAGE_BASE - abi::guest::NIC_BASE);

@@ -13,10 +13,10 @@ use crate::memory::phys::IMAGE_OFFSET;
 use crate::memory::{AddressSpace, Frames, KernelSpace, Owner};
 use crate::platform::acpi::AcpiInfo;
 use crate::platform::apic::LocalApic;
+use crate::platform::clock;
 use crate::platform::cpu::{CpuFeatures, set_control_registers};
 use crate::platform::ioapic::IoApics;
 use crate::platform::pci::{PciDevices, pirq_base};
-use crate::platform::{clock, power};
 use abi::limits::PAGE_SIZE;
 
 /// RAM below which the core does not start.
@@ -64,10 +64,7 @@ pub fn start(magic: u32, address: u32, image: Image) -> ! {
     log::info!("Foraker {}, ABI {}", env!("CARGO_PKG_VERSION"), abi::ABI_VERSION);
     let information = or_fatal(information::read(&opened, address));
 
-    let features = CpuFeatures::detect();
-    if let Some(name) = features.missing() {
-        fatal(if features.apic { Failure::NoCpuFeature } else { Failure::NoLocalApic }, format_args!("{name}"));
-    }
+    let features = check_processor();
     // The tables are read while everything below 4 GiB is mapped.
     let Some((revision, root)) = information.rsdp else {
         fatal(Failure::NoAcpi, format_args!("the boot loader found none"));
@@ -115,7 +112,7 @@ pub fn start(magic: u32, address: u32, image: Image) -> ! {
     let pirq_base = pirq_base(&pci, ioapics.pins(16));
     let modules = information.modules;
     let tsc_hz = rate.hz;
-    run(Boot {
+    crate::machine::run(Boot {
         frames,
         kernel,
         modules,
@@ -133,16 +130,26 @@ pub fn start(magic: u32, address: u32, image: Image) -> ! {
     })
 }
 
-fn run(boot: Boot) -> ! {
-    log::info!("boot: {} frames free", boot.frames.free_frames());
-    power::off(boot.acpi.soft_off)
-}
-
 fn or_fatal<T>(result: Result<T, Refused>) -> T {
     match result {
         Ok(value) => value,
         Err(Refused { failure, detail }) => fatal(failure, format_args!("{detail}")),
     }
+}
+
+/// The features of a processor that has all that the core needs.
+fn check_processor() -> CpuFeatures {
+    let features = CpuFeatures::detect();
+    log::info!("processor: {}, {} bits of physical address", features.vendor(), features.physical_bits);
+    // VT-x first: old processors lack other things as well, but this is what their owners look for.
+    // SAFETY: ring 0.
+    if let Err(error) = unsafe { vmx::Capabilities::read() }.plan() {
+        fatal(Failure::from(&error), format_args!("{error}"));
+    }
+    if let Some(name) = features.missing() {
+        fatal(if features.apic { Failure::NoCpuFeature } else { Failure::NoLocalApic }, format_args!("{name}"));
+    }
+    features
 }
 
 /// The frame table, with everything that is in use protected from the allocator.
@@ -161,7 +168,7 @@ fn make_frames(information: &Information, image: &Image) -> Frames {
     // its modules nothing is in use (multiboot2, section 3.3: the boot loader's own memory is free now).
     let frames = unsafe { map::make_frames(&information.areas, &in_use) };
     let Some(frames) = frames else { fatal(Failure::LittleMemory, format_args!("no room for the frame table")) };
-    log::info!("memory: {} MiB, {} MiB free", usable >> 20, frames.free_frames() * PAGE_SIZE >> 20);
+    log::info!("memory: {} MiB, {} MiB free", usable >> 20, (frames.free_frames() * PAGE_SIZE) >> 20);
     frames
 }
 

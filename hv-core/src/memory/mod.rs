@@ -1,5 +1,6 @@
 //! Physical memory, who owns it, and the core's and the components' page tables.
 
+mod core_memory;
 pub mod frames;
 #[cfg(test)]
 mod frames_test;
@@ -10,7 +11,8 @@ mod paging_test;
 pub mod phys;
 pub mod tables;
 
-pub use frames::{Frames, Owner, OwnerClass};
+pub use core_memory::{core_memory, core_slice};
+pub use frames::{CLASSES, Frames, Owner, OwnerClass};
 pub use paging::{AddressSpace, KernelSpace, WxReport, audit_wx};
-pub use phys::PhysAddr;
+pub use phys::{PhysAddr, copy_frame};
 pub use tables::{MapError, MapFlags};

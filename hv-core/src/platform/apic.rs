@@ -110,7 +110,7 @@ impl LocalApic {
             // SAFETY: the MSR exists, as CPUID said; it only arms this CPU's timer.
             unsafe { wrmsr(IA32_TSC_DEADLINE, deadline.max(1)) };
         } else {
-            let ticks = u128::from(deadline.saturating_sub(super::clock::tsc())) * u128::from(self.rate) >> 32;
+            let ticks = (u128::from(deadline.saturating_sub(super::clock::tsc())) * u128::from(self.rate)) >> 32;
             // A deadline beyond the counter's range fires early; the core looks at the TSC and sets it again.
             self.write(INITIAL_COUNT, u32::try_from(ticks).unwrap_or(u32::MAX).max(1));
         }

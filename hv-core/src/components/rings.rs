@@ -1,0 +1,78 @@
+//! The rings between components and the core.
+
+use abi::message::Message;
+use ring::{Consumer, Producer, PushError, RingError, SharedMemory};
+
+/// One end of a ring as a component holds it.
+#[derive(Clone, Copy, Debug)]
+pub struct RingEnd {
+    /// Index of the ring in the manifest.
+    pub ring: usize,
+    /// True when this component produces.
+    pub producer: bool,
+    /// Rank of the component at the other end and the notification bit there; `None` when the core is the other end.
+    pub peer: Option<(usize, u64)>,
+    /// The ring: header, then slots.
+    pub memory: SharedMemory,
+    /// Slots.
+    pub slots: u32,
+}
+
+/// What became of a message to a component.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// It is in the ring.
+    Yes,
+    /// There is no such ring: nobody listens.
+    Nobody,
+    /// The component does not empty its ring, or wrote nonsense into it.
+    Full,
+}
+
+/// The core's ends of the rings with one component.
+#[derive(Default)]
+pub struct CoreEnds {
+    /// Core to component, and the component's notification bit for it.
+    pub to: Option<(Producer<SharedMemory>, u64)>,
+    /// Component to core.
+    pub from: Option<Consumer<SharedMemory>>,
+}
+
+impl CoreEnds {
+    /// Put a message into the ring to the component. After a restart of the component the first try only takes note of
+    /// the new epoch.
+    #[inline]
+    pub fn tell(&mut self, message: &Message) -> Told {
+        let Some((to, _)) = &mut self.to else { return Told::Nobody };
+        match to.push(message) {
+            Ok(()) => Told::Yes,
+            Err(PushError::EpochChanged) => match to.push(message) {
+                Ok(()) => Told::Yes,
+                Err(_) => Told::Full,
+            },
+            Err(PushError::Full | PushError::Corrupt) => Told::Full,
+        }
+    }
+
+    /// The next message from the component. What it wrote is an allegation; nonsense in the index words counts as empty.
+    #[inline]
+    pub fn take(&mut self) -> Option<Message> {
+        let from = self.from.as_mut()?;
+        match from.pop() {
+            Ok(message) => message,
+            Err(RingError::EpochChanged) => from.pop().ok().flatten(),
+            Err(RingError::Corrupt) => None,
+        }
+    }
+
+    /// The component's notification bit for messages from the core; 0 when there is no such ring.
+    #[inline]
+    pub fn bit(&self) -> u64 {
+        self.to.as_ref().map_or(0, |(_, bit)| *bit)
+    }
+
+    /// True when the ring to the component is less than half full, so that it can be told more of what is not urgent.
+    pub fn has_space(&mut self) -> bool {
+        self.to.as_mut().is_some_and(|(to, _)| to.in_flight().is_ok_and(|used| used * 2 < to.capacity()))
+    }
+}

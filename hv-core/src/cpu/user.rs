@@ -1,0 +1,186 @@
+//! Into ring 3 and back: `enter` looks like a call that returns when the component traps.
+
+use super::descriptors::{USER_CODE, USER_DATA};
+use super::percpu::{GS_CONTEXT, GS_CORE_RSP, GS_SCRATCH};
+use core::mem::offset_of;
+
+/// A component's registers while it does not run.
+#[repr(C)]
+#[derive(Clone, Debug, Default)]
+pub struct UserContext {
+    /// rax, rbx, rcx, rdx, rsi, rdi, rbp, r8 … r15: the order that the stubs know.
+    pub rax: u64,
+    pub(crate) rbx: u64,
+    pub(crate) rcx: u64,
+    /// Third argument of a system call.
+    pub rdx: u64,
+    /// Second argument of a system call.
+    pub rsi: u64,
+    /// First argument of a system call.
+    pub rdi: u64,
+    pub(crate) rbp: u64,
+    pub(crate) r8_to_r15: [u64; 8],
+    /// Where it goes on.
+    pub rip: u64,
+    /// Its flags.
+    pub rflags: u64,
+    /// Its stack pointer.
+    pub rsp: u64,
+    /// Why it stopped: an x86 vector, or [`VECTOR_SYSCALL`].
+    vector: u64,
+    error: u64,
+    cr2: u64,
+}
+
+pub(super) const CTX_RIP: usize = offset_of!(UserContext, rip);
+pub(super) const CTX_RFLAGS: usize = offset_of!(UserContext, rflags);
+pub(super) const CTX_RSP: usize = offset_of!(UserContext, rsp);
+pub(super) const CTX_VECTOR: usize = offset_of!(UserContext, vector);
+pub(super) const CTX_ERROR: usize = offset_of!(UserContext, error);
+pub(super) const CTX_CR2: usize = offset_of!(UserContext, cr2);
+
+const _: () = {
+    assert!(offset_of!(UserContext, rdi) == 40);
+    assert!(offset_of!(UserContext, r8_to_r15) == 56);
+    assert!(CTX_RIP == 120);
+};
+
+/// `vector` of a system call; x86 vectors are below.
+const VECTOR_SYSCALL: u64 = 0x100;
+
+/// Why a component stopped running.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trap {
+    /// System call: number in RAX, arguments in RDI, RSI, RDX.
+    Syscall,
+    /// External interrupt.
+    Interrupt(u8),
+    /// Exception: vector, error code, CR2.
+    Exception(u8, u64, u64),
+}
+
+impl UserContext {
+    /// Registers of a component that starts at `rip` with its stack at `rsp`: all others zero, interrupts on.
+    pub fn start(rip: u64, rsp: u64) -> Self {
+        UserContext { rip, rsp, rflags: 0x202, ..UserContext::default() }
+    }
+}
+
+/// Run the component until it traps.
+///
+/// # Safety
+/// Runs on a brought-up CPU with interrupts off, in an address space that maps the core and in which whatever `context`
+/// names is the component's own business: its RIP is canonical and in the lower half.
+#[inline]
+pub unsafe fn enter(context: &mut UserContext) -> Trap {
+    context.rflags = context.rflags & 0x4_0cd5 | 0x202;
+    // SAFETY: the caller's promise; the stub saves and restores the callee-saved registers itself.
+    unsafe { user_enter(context) };
+    match u8::try_from(context.vector) {
+        Err(_) => Trap::Syscall,
+        Ok(vector @ 0..32) => Trap::Exception(vector, context.error, context.cr2),
+        Ok(vector) => Trap::Interrupt(vector),
+    }
+}
+
+/// Address that SYSCALL enters.
+pub(super) fn syscall_entry_address() -> u64 {
+    syscall_entry as *const () as u64
+}
+
+unsafe extern "C" {
+    fn user_enter(context: *mut UserContext);
+    fn syscall_entry();
+}
+
+core::arch::global_asm!(
+    ".pushsection .text.user, \"ax\"",
+    ".code64",
+    ".balign 16",
+    ".global user_enter",
+    "user_enter:",
+    "push rbx",
+    "push rbp",
+    "push r12",
+    "push r13",
+    "push r14",
+    "push r15",
+    "mov gs:[{core_rsp}], rsp",
+    "mov gs:[{context}], rdi",
+    "mov rax, [rdi]",
+    "mov rbx, [rdi + 8]",
+    "mov rdx, [rdi + 24]",
+    "mov rsi, [rdi + 32]",
+    "mov rbp, [rdi + 48]",
+    "mov r8, [rdi + 56]",
+    "mov r9, [rdi + 64]",
+    "mov r10, [rdi + 72]",
+    "mov r12, [rdi + 88]",
+    "mov r13, [rdi + 96]",
+    "mov r14, [rdi + 104]",
+    "mov r15, [rdi + 112]",
+    "cmp qword ptr [rdi + {ctx_vector}], {syscall}",
+    "jne 2f",
+    // Back from a system call: RCX and R11 are its to lose. RIP was checked canonical by having executed there.
+    "mov rcx, [rdi + {ctx_rip}]",
+    "mov r11, [rdi + {ctx_rflags}]",
+    "mov rsp, [rdi + {ctx_rsp}]",
+    "mov rdi, [rdi + 40]",
+    "swapgs",
+    "sysretq",
+    // Back from an interrupt, or the first time: every register counts.
+    "2:",
+    "push {user_data}",
+    "push qword ptr [rdi + {ctx_rsp}]",
+    "push qword ptr [rdi + {ctx_rflags}]",
+    "push {user_code}",
+    "push qword ptr [rdi + {ctx_rip}]",
+    "mov rcx, [rdi + 16]",
+    "mov r11, [rdi + 80]",
+    "mov rdi, [rdi + 40]",
+    "swapgs",
+    "iretq",
+    ".balign 16",
+    ".global syscall_entry",
+    "syscall_entry:",
+    "swapgs",
+    "mov gs:[{scratch}], rsp",
+    "mov rsp, gs:[{context}]",
+    "mov [rsp], rax",
+    "mov [rsp + 8], rbx",
+    "mov [rsp + 24], rdx",
+    "mov [rsp + 32], rsi",
+    "mov [rsp + 40], rdi",
+    "mov [rsp + 48], rbp",
+    "mov [rsp + 56], r8",
+    "mov [rsp + 64], r9",
+    "mov [rsp + 72], r10",
+    "mov [rsp + 88], r12",
+    "mov [rsp + 96], r13",
+    "mov [rsp + 104], r14",
+    "mov [rsp + 112], r15",
+    "mov [rsp + {ctx_rip}], rcx",
+    "mov [rsp + {ctx_rflags}], r11",
+    "mov rax, gs:[{scratch}]",
+    "mov [rsp + {ctx_rsp}], rax",
+    "mov qword ptr [rsp + {ctx_vector}], {syscall}",
+    "mov rsp, gs:[{core_rsp}]",
+    "pop r15",
+    "pop r14",
+    "pop r13",
+    "pop r12",
+    "pop rbp",
+    "pop rbx",
+    "ret",
+    ".popsection",
+    core_rsp = const GS_CORE_RSP,
+    context = const GS_CONTEXT,
+    scratch = const GS_SCRATCH,
+    ctx_vector = const CTX_VECTOR,
+    ctx_rip = const CTX_RIP,
+    ctx_rflags = const CTX_RFLAGS,
+    ctx_rsp = const CTX_RSP,
+    syscall = const VECTOR_SYSCALL,
+    user_data = const USER_DATA,
+    user_code = const USER_CODE,
+);

@@ -1,0 +1,139 @@
+//! Whose turn it is: the plan that the scheduler publishes, and the core's own order where the plan is late.
+
+use super::{Machine, Turn};
+use crate::components::{Role, Run, Told};
+use crate::cpu;
+use crate::machine::syscalls::Death;
+use crate::vms::State;
+use abi::message::Message;
+use abi::sched::{SchedCommand, SchedEvent};
+use vmx::backend::Backend;
+
+/// Plan entries looked at for one turn at most; the rest of a plan of VMs that cannot run waits for the next.
+const LOOK_AHEAD: usize = 64;
+/// Plan entries at which the scheduler is asked for more.
+const LOW_WATER: u32 = 4;
+
+impl<B: Backend> Machine<B> {
+    /// The VM that runs next, `None` when no VM can.
+    #[inline]
+    pub(super) fn next_turn(&mut self) -> Option<Turn> {
+        if let Some(turn) = self.turn.take() {
+            match self.vms.by_id(turn.vm).map(|vm| vm.state) {
+                Some(State::Ready) if cpu::tsc() < turn.until => return Some(turn),
+                Some(State::Fault { page, known: false }) => {
+                    // The pager has had its chance; others go on meanwhile.
+                    if let Some(vm) = self.vms.by_id(turn.vm) {
+                        vm.state = State::Fault { page, known: true };
+                    }
+                    self.blocked(turn.vm.index, false);
+                    return None;
+                }
+                _ => {}
+            }
+        }
+        if self.ready.is_empty() {
+            return None;
+        }
+        let planned = self.planned();
+        if planned.is_none() && self.components.runnable == 0 {
+            return self.unplanned();
+        }
+        planned
+    }
+
+    /// The next entry of the plan that can run. Wakes the scheduler when little or nothing is left.
+    #[inline]
+    fn planned(&mut self) -> Option<Turn> {
+        let rank = self.components.rank_of(Role::Sched)?;
+        self.advance_plan(rank);
+        let Some((vm, quantum_ticks)) = self.planned.take() else {
+            // The scheduler gets one chance to say who is next before the core decides by itself.
+            if !self.asked_scheduler {
+                self.asked_scheduler = true;
+                let bit = self.components.list[rank].ends.bit();
+                self.components.notify(rank, bit);
+            }
+            return None;
+        };
+        self.asked_scheduler = false;
+        self.ready.rotate(vm.index);
+        let ends = &mut self.components.list[rank].ends;
+        if ends.from.as_mut().is_some_and(|from| from.available().is_ok_and(|left| left < LOW_WATER)) {
+            let bit = ends.bit();
+            self.components.notify(rank, bit);
+        }
+        Some(Turn { vm, until: cpu::tsc().saturating_add(quantum_ticks.max(self.least_quantum_ticks)) })
+    }
+
+    /// Go on in the plan up to an entry whose VM can run: admissions are carried out on the way, and turns of VMs that
+    /// cannot run are passed over.
+    #[inline]
+    pub(super) fn advance_plan(&mut self, rank: usize) {
+        for _ in 0..LOOK_AHEAD {
+            if let Some((vm, _)) = self.planned {
+                if self.vms.by_id(vm).is_some_and(|vm| vm.state == State::Ready) {
+                    return;
+                }
+                self.planned = None;
+            }
+            let Some(message) = self.components.list[rank].ends.take() else { return };
+            match SchedCommand::try_from(&message) {
+                Ok(SchedCommand::Run { vm, quantum_ticks }) => self.planned = Some((vm, quantum_ticks)),
+                Ok(SchedCommand::Admit { vm }) => self.admit(vm),
+                Err(error) => self.bad_message(rank, &error),
+            }
+        }
+    }
+
+    /// The core's own order, first come first served: the plan is late, or there is no scheduler.
+    fn unplanned(&mut self) -> Option<Turn> {
+        let slot = self.ready.first()?;
+        self.counters.fallbacks += 1;
+        self.ready.rotate(slot);
+        let vm = self.vms.get(slot)?.id;
+        Some(Turn { vm, until: cpu::tsc().saturating_add(self.quantum_ticks) })
+    }
+
+    /// A VM can run again.
+    #[inline]
+    pub(super) fn wake(&mut self, slot: u16) {
+        let Some(vm) = self.vms.get(slot) else { return };
+        vm.state = State::Ready;
+        vm.burst_ticks = 0;
+        let id = vm.id;
+        self.ready.push(slot);
+        self.tell_scheduler(SchedEvent::Ready { vm: id }, true);
+    }
+
+    /// A VM cannot run for now.
+    #[inline]
+    pub(super) fn blocked(&mut self, slot: u16, idle: bool) {
+        let Some(vm) = self.vms.get(slot) else { return };
+        let event = SchedEvent::Blocked { vm: vm.id, ran_ticks: vm.burst_ticks, idle };
+        self.ready.remove(slot);
+        self.tell_scheduler(event, false);
+    }
+
+    /// Tell the scheduler; wake it when it should act now.
+    #[inline]
+    pub(super) fn tell_scheduler(&mut self, event: SchedEvent, now: bool) {
+        self.tell(Role::Sched, &Message::from(event), now);
+    }
+
+    /// Put a message into the ring to the component with this role. One that does not empty its ring is restarted: it
+    /// runs before any VM, so a full ring means that it has stopped doing its work.
+    #[inline]
+    pub(super) fn tell(&mut self, role: Role, message: &Message, now: bool) {
+        let Some((rank, component)) = self.components.of(role) else { return };
+        if matches!(component.run, Run::Dead { .. }) {
+            return;
+        }
+        let bit = component.ends.bit();
+        match component.ends.tell(message) {
+            Told::Yes if now || !component.ends.has_space() => self.components.notify(rank, bit),
+            Told::Yes | Told::Nobody => {}
+            Told::Full => self.kill(rank, Death::RingFull),
+        }
+    }
+}

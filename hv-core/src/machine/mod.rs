@@ -1,0 +1,190 @@
+//! The machine: everything that the core knows, and the loop that it lives in.
+//!
+//! The loop picks who runs: the most important component that has something to do, else the VM whose turn it is, else
+//! nobody. A component or a VM runs until its next trap or exit; nothing in the core blocks, and nothing runs but by the
+//! loop's choice. All state is reached from [`Machine`], which the loop owns, so there is no lock to take: when more CPUs
+//! run, each gets a loop and this state is split by what may be shared (docs/architecture.md, "More CPUs").
+
+mod control;
+mod deliver;
+mod dispatch;
+mod exits;
+mod hypercalls;
+mod interrupts;
+mod lifecycle;
+mod pager;
+mod ready;
+mod restart;
+mod resync;
+mod start;
+mod syscalls;
+mod timers;
+
+pub use start::run;
+
+use crate::boot::Options;
+use crate::components::Components;
+use crate::cpu;
+use crate::hardware::Hardware;
+use crate::log::RateLimit;
+use crate::memory::Frames;
+use crate::vms::{Images, State, Table};
+use abi::vm::VmId;
+use ready::ReadyList;
+use timers::Timers;
+use vmx::backend::Backend;
+
+/// What is counted from boot on, for the monitor and for measurements.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counters {
+    /// VM exits.
+    pub exits: u64,
+    /// Hypercalls.
+    pub hypercalls: u64,
+    /// External interrupts.
+    pub interrupts: u64,
+    /// System calls of components.
+    pub syscalls: u64,
+    /// Faults given to the pager.
+    pub faults: u64,
+    /// Dispatches that the plan did not name.
+    pub fallbacks: u64,
+    /// Ticks in components.
+    pub component_ticks: u64,
+    /// Ticks in guests.
+    pub guest_ticks: u64,
+    /// Ticks idle.
+    pub idle_ticks: u64,
+}
+
+/// The VM that has the CPU's turn.
+#[derive(Clone, Copy, Debug)]
+struct Turn {
+    vm: VmId,
+    /// TSC at which its quantum ends.
+    until: u64,
+}
+
+/// Everything that the core knows.
+pub struct Machine<B: Backend> {
+    backend: B,
+    frames: Frames,
+    hardware: Hardware,
+    options: Options,
+    components: Components,
+    images: Images,
+    vms: Table<B>,
+    timers: Timers<'static>,
+    ready: ReadyList<'static>,
+    turn: Option<Turn>,
+    /// The plan's next entry that can run: VM and quantum in ticks.
+    planned: Option<(VmId, u64)>,
+    /// The plan is empty, and the scheduler was asked for more.
+    asked_scheduler: bool,
+    counters: Counters,
+    /// TSC for which the timer is set; it may be early, never late.
+    armed: u64,
+    /// The timer has fired and deadlines have to be looked at.
+    timer_fired: bool,
+    /// Rank of the component whose address space is loaded.
+    loaded: Option<usize>,
+    /// Default quantum in ticks.
+    quantum_ticks: u64,
+    /// Shortest quantum in ticks: a plan of empty turns cannot keep the core busy.
+    least_quantum_ticks: u64,
+    /// Limits what guests can make the core log.
+    guest_log: RateLimit,
+    /// Limits what components' bad messages can make the core log.
+    component_log: RateLimit,
+    /// NMIs seen so far.
+    nmis: u64,
+}
+
+impl<B: Backend> Machine<B> {
+    /// The loop. Does not return: the machine is switched off from inside.
+    fn run(&mut self) -> ! {
+        loop {
+            if self.timer_fired {
+                self.expire();
+            }
+            if let Some(rank) = self.components.most_important() {
+                self.run_component(rank);
+            } else if let Some(turn) = self.next_turn() {
+                self.run_vm(turn);
+            } else {
+                self.idle();
+            }
+        }
+    }
+
+    /// Set the timer no later than `deadline`.
+    #[inline]
+    fn arm(&mut self, deadline: u64) {
+        if deadline < self.armed {
+            self.armed = deadline;
+            self.hardware.set_timer(deadline);
+        }
+    }
+
+    /// Deadlines that have come: wake components and VMs, and set the timer for the rest. At most a bounded number at a
+    /// time, so that components come to their turn in between.
+    fn expire(&mut self) {
+        const BATCH: usize = 64;
+        let now = cpu::tsc();
+        self.timer_fired = false;
+        crate::log::pump();
+        self.components.expire(now);
+        for _ in 0..BATCH {
+            let Some(slot) = self.timers.pop_due(now) else { break };
+            self.deadline_of(slot, now);
+        }
+        self.arm(self.timers.next().min(self.components.next_deadline));
+        if self.nmis != cpu::nmi_count() {
+            self.nmis = cpu::nmi_count();
+            log::warn!(target: "core", "{} non-maskable interrupts since boot: the firmware or a device reports a hardware error; look at its event log", self.nmis);
+        }
+    }
+
+    /// The alarm or the idle timeout of a VM has come.
+    fn deadline_of(&mut self, slot: u16, now: u64) {
+        let Some(vm) = self.vms.get(slot) else { return };
+        let due = vm.alarm <= now;
+        if due {
+            vm.alarm = u64::MAX;
+            if let Some(registers) = &vm.registers {
+                registers.set_alarm(u64::MAX);
+            }
+        }
+        if let State::Idle { until } = vm.state
+            && until <= now
+        {
+            if let Some(registers) = &vm.registers {
+                registers.raise(abi::guest::pending::ALARM);
+            }
+            vm.hazard = true;
+            self.wake(slot);
+        } else if due {
+            self.raise(slot, abi::guest::pending::ALARM);
+        }
+        if let Some(vm) = self.vms.get(slot) {
+            let deadline = vm.deadline();
+            self.timers.set(slot, deadline);
+        }
+    }
+
+    /// Nothing can run: wait for an interrupt.
+    fn idle(&mut self) {
+        let before = cpu::tsc();
+        let mut deadline = self.timers.next().min(self.components.next_deadline);
+        if crate::log::pump() {
+            // The serial line takes more when what it has is sent: sixteen bytes at 11,520 a second.
+            deadline = deadline.min(before + self.hardware.tsc_hz() / 700);
+        }
+        self.arm(deadline);
+        let vector = cpu::idle();
+        self.counters.idle_ticks += cpu::tsc() - before;
+        if let Some(vector) = vector {
+            self.interrupt(vector);
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! From what boot found to a running machine.
+
+use super::lifecycle::End;
+use super::ready::{EMPTY_LINK, ReadyList};
+use super::timers::{EMPTY_CELL, Timers};
+use super::{Counters, Machine};
+use crate::boot::{Accept, Boot, Elf, ElfError, Failure, Manifest, Modules, fatal};
+use crate::components::{Components, LoadError, Sources, load_all};
+use crate::cpu::{self, CpuMemory};
+use crate::hardware::Hardware;
+use crate::log::RateLimit;
+use crate::memory::{Frames, Owner, core_slice};
+use crate::vms::{EMPTY_SLOT, Image, Images, Table};
+use abi::guest::IMAGE_BASE;
+use abi::limits::{MAX_VMS, PAGE_SIZE};
+use abi::manifest;
+use abi::note::KIND_GUEST;
+use core::ptr::NonNull;
+use vmx::Vtx;
+use vmx::backend::{Backend, Corruption, Vcpu};
+
+/// Frames per VM slot: a machine has as many slots as it could have VMs that are small and share nearly everything.
+const FRAMES_PER_SLOT: u64 = 16;
+/// Lines a second, and at once, by which guests that end make themselves heard; and components with bad messages.
+const LOG_RATE: (u32, u32) = (20, 100);
+
+/// Runs the machine that boot has prepared. Does not return.
+pub fn run(boot: Boot) -> ! {
+    let Boot { mut frames, kernel, modules, options, manifest, features, .. } = boot;
+    let mut hardware = Hardware {
+        apic: boot.apic,
+        io_apics: boot.ioapics,
+        acpi: boot.acpi,
+        pci: boot.pci,
+        pirq_base: boot.pirq_base,
+        tsc_hz: boot.tsc_hz,
+        started_unix_ns: boot.boot_unix_ns,
+        started_tsc: boot.boot_tsc,
+        rdrand: features.rdrand,
+    };
+    bring_up_cpu(&mut frames);
+    let backend = enable_vtx(&mut frames, kernel.root().as_u64());
+
+    let vm_slots = usize::try_from(frames.free_frames() / FRAMES_PER_SLOT).map_or(MAX_VMS, |slots| slots.min(MAX_VMS));
+    let slots = core_slice(&mut frames, vm_slots, EMPTY_SLOT);
+    let cells = core_slice(&mut frames, vm_slots, EMPTY_CELL);
+    let links = core_slice(&mut frames, vm_slots, EMPTY_LINK);
+    let (Some(slots), Some(cells), Some(links)) = (slots, cells, links) else {
+        fatal(Failure::LittleMemory, format_args!("no room for {vm_slots} VM slots"));
+    };
+
+    // SAFETY: the frames of modules are never written and never freed.
+    let module = |name: &str| modules.get(name).map(|module| unsafe { module.bytes() });
+    let sources = Sources {
+        manifest,
+        policies: &options.policies,
+        module: &module,
+        kernel: &kernel,
+        pcid: features.pcid,
+        vm_slots,
+    };
+    let list = load_all(&sources, &mut frames, &mut hardware).unwrap_or_else(|error| {
+        let failure = match error {
+            LoadError::NoModule(_) => Failure::NoModule,
+            LoadError::BadModule(..) => Failure::BadModule,
+            LoadError::NoDevice(..) => Failure::NoDevice,
+            LoadError::NoMemory(_) => Failure::LittleMemory,
+        };
+        fatal(failure, format_args!("{error}"))
+    });
+    for component in &list {
+        let report = component.space.tables().audit();
+        log::info!("{}: {report}", component.entry.name);
+        if !report.is_clean() {
+            fatal(Failure::SelfTest, format_args!("the address space of {}: {report}", component.entry.name));
+        }
+    }
+    let images = load_images(&manifest, &modules, &mut frames);
+    let requests = options.vms.clone();
+    let selftest = options.selftest;
+    let quantum_ticks = ticks(options.quantum_ns, hardware.tsc_hz);
+    let mut machine = Machine {
+        backend,
+        frames,
+        least_quantum_ticks: hardware.tsc_hz / 100_000,
+        hardware,
+        options,
+        components: Components::new(list),
+        images,
+        vms: Table::new(slots),
+        timers: Timers::new(cells),
+        ready: ReadyList::new(links),
+        turn: None,
+        planned: None,
+        asked_scheduler: false,
+        counters: Counters::default(),
+        armed: u64::MAX,
+        timer_fired: false,
+        loaded: None,
+        quantum_ticks,
+        guest_log: RateLimit::new(LOG_RATE.0, LOG_RATE.1),
+        component_log: RateLimit::new(LOG_RATE.0, LOG_RATE.1),
+        nmis: 0,
+    };
+    for rank in 0..machine.components.list.len() {
+        machine.restart(rank);
+        let component = &machine.components.list[rank];
+        log::info!(target: "core", "component {} started with policy {}", component.entry.name, component.policy);
+    }
+    for request in requests {
+        let Ok(image) = u16::try_from(request.image) else { continue };
+        for made in 0..request.count {
+            if let Err(status) = machine.create(image, [0; abi::control::CREATE_ARGS_BYTES]) {
+                log::error!(target: "core", "only {made} of {} VMs of image {image} were created (status {status}): too little memory, or the image was refused", request.count);
+                break;
+            }
+        }
+    }
+    if selftest == Some(crate::boot::options::SelfTest::EntryFailure) {
+        machine.force_entry_failures();
+    }
+    crate::log::set_buffered(true);
+    machine.run()
+}
+
+impl<B: Backend> Machine<B> {
+    /// Spoil the first VMs, one in each way, so that the next entry of each fails: the entry path's own test.
+    fn force_entry_failures(&mut self) {
+        let ways = [Corruption::GuestState, Corruption::Controls, Corruption::HostState];
+        for (slot, way) in (0_u16..).zip(ways) {
+            let Some(vm) = self.vms.get(slot) else { break };
+            let id = vm.id;
+            self.admit(id);
+            if let Some(vm) = self.vms.by_id(id).filter(|vm| vm.running) {
+                vm.vcpu.corrupt(&mut self.backend, way);
+                log::info!(target: "core", "selftest: {id} is spoilt: {way:?}");
+            } else {
+                let _ = self.end_vm(slot, End::new(abi::end::EndReason::BadImage, 0));
+            }
+        }
+    }
+}
+
+/// The guest images that the manifest names. One that is missing or refused is said so, and the rest go on.
+fn load_images(manifest: &Manifest<'_>, modules: &Modules, frames: &mut Frames) -> Images {
+    let mut list = heapless::Vec::new();
+    for (index, entry) in (0_u16..).zip(manifest.images) {
+        let image = load_image(entry, index, modules, frames);
+        if let Err(why) = &image {
+            log::error!(
+                "image {}: {why}; its VMs cannot be created; rebuild it and add it to the boot entry",
+                entry.name
+            );
+        }
+        // The manifest has no more images than fit.
+        let _ = list.push(image.ok());
+    }
+    Images::new(list)
+}
+
+fn load_image(entry: &manifest::Image, index: u16, modules: &Modules, frames: &mut Frames) -> Result<Image, BadImage> {
+    let module = modules.get(entry.module.as_str()).ok_or(BadImage::NoModule)?;
+    let accept = Accept { low: IMAGE_BASE, high: entry.memory_bytes, kind: KIND_GUEST };
+    // SAFETY: the frames of modules are never written and never freed.
+    let elf = Elf::parse(unsafe { module.bytes() }, accept).map_err(BadImage::Elf)?;
+    Image::new(*entry, index, module.start, &elf, frames).ok_or(BadImage::NoMemory)
+}
+
+/// Why a guest image cannot be used.
+#[derive(Debug)]
+enum BadImage {
+    NoModule,
+    Elf(ElfError),
+    NoMemory,
+}
+
+impl core::fmt::Display for BadImage {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            BadImage::NoModule => f.write_str("its module was not loaded"),
+            BadImage::Elf(error) => write!(f, "its module is refused: {error}"),
+            BadImage::NoMemory => f.write_str("there is no memory for its golden frames"),
+        }
+    }
+}
+
+/// `ns` in ticks.
+fn ticks(ns: u64, hz: u64) -> u64 {
+    u64::try_from(u128::from(ns) * u128::from(hz) / 1_000_000_000).unwrap_or(u64::MAX)
+}
+
+/// Descriptor tables and trap stacks of this CPU.
+fn bring_up_cpu(frames: &mut Frames) {
+    let pages = (size_of::<CpuMemory>() as u64).div_ceil(PAGE_SIZE);
+    let Some(first) = frames.alloc_contiguous(pages, 1, u64::MAX, Owner::Core) else {
+        fatal(Failure::LittleMemory, format_args!("no room for the tables of a CPU"));
+    };
+    let memory = crate::memory::core_memory(first, pages * PAGE_SIZE);
+    let _ = memory.clear(0, memory.len());
+    // SAFETY: the frames were just allocated for good and zeroed; the boot stack is not among them; interrupts are off.
+    unsafe { cpu::bring_up(first.as_ptr(), 0) };
+}
+
+/// Switch VT-x on, or say why it cannot be.
+fn enable_vtx(frames: &mut Frames, host_cr3: u64) -> Vtx {
+    let Some(frame) = frames.alloc_zeroed(Owner::Core, 0) else {
+        fatal(Failure::LittleMemory, format_args!("no room for the VMXON region"));
+    };
+    let refuse = |error: vmx::Error| -> ! {
+        let failure = match error {
+            vmx::Error::NoVmx => Failure::NoVmx,
+            vmx::Error::LockedByFirmware(_) => Failure::VmxLocked,
+            vmx::Error::NoEpt(_) => Failure::NoEpt,
+            vmx::Error::NoUnrestrictedGuest(_) => Failure::NoUnrestrictedGuest,
+            _ => Failure::VmxFeature,
+        };
+        fatal(failure, format_args!("{error}"))
+    };
+    // SAFETY: ring 0.
+    let plan = unsafe { vmx::Capabilities::read() }.plan().unwrap_or_else(|error| refuse(error));
+    let pointer = NonNull::new(frame.as_ptr()).unwrap_or(NonNull::dangling());
+    // SAFETY: ring 0, interrupts off; the plan is this CPU's; the frame was just allocated and is never freed; descriptor
+    // tables, GS and SYSCALL MSRs were set by `bring_up_cpu`, and the kernel's tables map all of the core.
+    unsafe { Vtx::enable(&plan, frame.as_u64(), pointer, host_cr3) }.unwrap_or_else(|error| refuse(error))
+}
