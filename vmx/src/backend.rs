@@ -240,7 +240,8 @@ pub trait Vcpu {
     /// The CPU that runs it.
     type Cpu: Backend<Vcpu = Self>;
 
-    /// Set everything for a guest that starts at `entry` in 64-bit mode, CPL 0, interrupts off, all registers 0 but RDI.
+    /// Set everything for a guest that starts at `entry` in 64-bit mode, CPL 0, all registers 0 but RDI, and
+    /// RFLAGS.IF, which means nothing to it, set.
     ///
     /// # Errors
     /// [`Error::Field`] or [`Error::Instruction`] when the CPU refuses; the processor is then as before `init`.

@@ -39,15 +39,16 @@ const _: () = assert!(size_of::<VtxVcpu>() <= VCPU_BYTES);
 
 /// The default PAT (SDM vol. 3, table 12-12).
 const PAT: u64 = 0x0007_0406_0007_0406;
-/// RFLAGS bit 1 is always 1.
-const RFLAGS_ONE: u64 = 1 << 1;
-/// What a guest may load into RFLAGS by way of its register page: CF, PF, AF, ZF, SF, TF, DF, OF, RF, AC, ID. Not IF, which
-/// means nothing here; not IOPL, NT, VM, VIF, VIP.
+/// Bit 1 is always 1. IF means nothing to a guest, since external interrupts exit whatever it is. It is set because Bochs
+/// 2.7 lets them exit only from guests that are entered with it, or that have changed it since.
+const RFLAGS_ALWAYS: u64 = 1 << 1 | 1 << 9;
+/// What a guest may load into RFLAGS by way of its register page: CF, PF, AF, ZF, SF, TF, DF, OF, RF, AC, ID. Not IOPL,
+/// NT, VM, VIF, VIP.
 const RFLAGS_GUEST: u64 = 0x25_0dd5;
 
 /// The flags that a guest gets when it asks for `flags`.
 pub fn filter_flags(flags: u64) -> u64 {
-    flags & RFLAGS_GUEST | RFLAGS_ONE
+    flags & RFLAGS_GUEST | RFLAGS_ALWAYS
 }
 
 /// Whether bits 63 to 47 are equal (4-level paging).
@@ -186,7 +187,7 @@ impl VtxVcpu {
                     GuestNatural::Cr4 => plan.guest_cr4,
                     GuestNatural::Dr7 => 0x400,
                     GuestNatural::Rip => config.entry,
-                    GuestNatural::Rflags => RFLAGS_ONE,
+                    GuestNatural::Rflags => RFLAGS_ALWAYS,
                     _ => 0,
                 },
             )?;
@@ -330,8 +331,8 @@ mod tests {
 
     #[test]
     fn flags_are_filtered() {
-        assert_eq!(filter_flags(0), 2);
-        assert_eq!(filter_flags(u64::MAX), 0x25_0dd7);
+        assert_eq!(filter_flags(0), 0x202);
+        assert_eq!(filter_flags(u64::MAX), 0x25_0fd7);
         for (bit, taken) in [
             (0, true),
             (2, true),
@@ -339,7 +340,7 @@ mod tests {
             (6, true),
             (7, true),
             (8, true),
-            (9, false), // IF
+            (9, false), // IF: set in any case
             (10, true),
             (11, true),
             (12, false), // IOPL
@@ -353,7 +354,7 @@ mod tests {
             (21, true),
             (63, false),
         ] {
-            assert_eq!(filter_flags(1 << bit) != 2, taken, "bit {bit}");
+            assert_eq!(filter_flags(1 << bit) != 0x202, taken, "bit {bit}");
         }
     }
 
