@@ -219,7 +219,7 @@ fn vpid(slot: u16) -> u16 {
 /// and that has been executed. (If the block were kept, a loop of `mov ss` and `vmcall` would hold off interrupts.)
 #[inline(always)]
 fn skip(mut vmcs: LoadedVmcs<'_>) {
-    let length = u64::from(vmcs.get(ReadOnly32::InstructionLength));
+    let length = vmcs.get_raw(ReadOnly32::InstructionLength);
     let rip = vmcs.get(GuestNatural::Rip);
     vmcs.set(GuestNatural::Rip, rip.wrapping_add(length));
     vmcs.set(Guest32::Interruptibility, 0);

@@ -40,13 +40,19 @@ impl<'cpu> LoadedVmcs<'cpu> {
     /// of VPID and of the preemption timer only, which `Capabilities::plan` insists on.
     #[inline]
     pub fn get<F: Field>(&self, field: F) -> F::Value {
+        Value::from_raw(self.get_raw(field))
+    }
+
+    /// [`LoadedVmcs::get`], zero-extended to 64 bits.
+    #[inline]
+    pub fn get_raw<F: Field>(&self, field: F) -> u64 {
         let raw: u64;
         // SAFETY: VMREAD in VMX root operation, which `Vtx` stands for, changes a register and flags, no memory.
         unsafe {
             asm!("vmread {raw}, {field}", raw = out(reg) raw, field = in(reg) u64::from(field.encoding()),
                 options(nomem, nostack));
         }
-        Value::from_raw(raw)
+        raw
     }
 
     /// Write a field that every CPU has; see [`LoadedVmcs::get`].
