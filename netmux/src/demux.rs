@@ -5,6 +5,7 @@ use crate::drivers::Nic;
 use crate::egress::{self, Cause, Route, Sender};
 use crate::frame::{DmaFrame, Ipv4};
 use crate::ingress::{self, Receivers};
+use crate::leases::Leases;
 use crate::policy::{Discipline, cost};
 use crate::ports::{Port, Ports, Undelivered};
 use crate::totals::Totals;
@@ -54,6 +55,7 @@ pub struct Demux<'t, C: Nic, H: Host, D: Discipline, const N: usize> {
     host: H,
     ports: &'t mut Ports<N>,
     discipline: &'t mut D,
+    leases: Leases,
     /// Slots with news that the guest has not been shown.
     touched: heapless::Vec<u16, TOUCHED>,
     /// The frame from the wire, still in its receive buffer, that is on its way to all.
@@ -69,14 +71,21 @@ pub struct Demux<'t, C: Nic, H: Host, D: Discipline, const N: usize> {
 }
 
 impl<'t, C: Nic, H: Host, D: Discipline, const N: usize> Demux<'t, C, H, D, N> {
-    /// A demultiplexer without VMs; `tables` are those of this program, empty. `ticks_per_second` is the speed of
-    /// [`Host::now`].
-    pub fn new(nic: C, host: H, ports: &'t mut Ports<N>, discipline: &'t mut D, ticks_per_second: u64) -> Self {
+    /// A demultiplexer without VMs: `ports` and `discipline` are empty. `ticks_per_second` is the speed of [`Host::now`].
+    pub fn new(
+        nic: C,
+        host: H,
+        ports: &'t mut Ports<N>,
+        discipline: &'t mut D,
+        leases: Leases,
+        ticks_per_second: u64,
+    ) -> Self {
         Demux {
             nic,
             host,
             ports,
             discipline,
+            leases,
             touched: heapless::Vec::new(),
             rx_flood: None,
             tx_flood: None,
@@ -126,9 +135,11 @@ impl<'t, C: Nic, H: Host, D: Discipline, const N: usize> Demux<'t, C, H, D, N> {
         if !self.ports.attach(id, ipv4, nic, self.nic.link_up()) {
             return false;
         }
-        if !self.ports.set_address(id.index, ipv4) {
-            log::error!("{id}: another VM has the address {} already; IPv4 is closed to it", Ipv4(ipv4));
+        let address = if ipv4 == 0 { self.leases.get(id) } else { ipv4 };
+        if !self.ports.set_address(id.index, address) {
+            log::error!("{id}: another VM has the address {} already; IPv4 is closed to it", Ipv4(address));
         }
+        self.touch(id.index);
         // It may have put frames into its ring before it was attached.
         self.discipline.enqueue(id.index);
         true
@@ -137,6 +148,7 @@ impl<'t, C: Nic, H: Host, D: Discipline, const N: usize> Demux<'t, C, H, D, N> {
     /// A VM is gone: from here on its pages are not touched. Returns its counters if it was attached.
     pub fn detach(&mut self, id: VmId) -> Option<NicCounters> {
         let counters = self.ports.detach(id)?;
+        self.leases.set(id, 0);
         self.leave_queue(id.index);
         Some(counters)
     }
@@ -287,11 +299,18 @@ impl<'t, C: Nic, H: Host, D: Discipline, const N: usize> Demux<'t, C, H, D, N> {
                 }
                 return;
             }
-            self.ports.set_address(owner, 0);
+            self.set_lease(owner, 0);
         }
-        self.ports.set_address(slot, ipv4);
+        self.set_lease(slot, ipv4);
         if self.may_log() {
             log::info!("vm{slot} has {} from DHCP", Ipv4(ipv4));
+        }
+    }
+
+    fn set_lease(&mut self, slot: u16, ipv4: u32) {
+        if let Some(port) = self.ports.get_mut(slot) {
+            self.leases.set(port.id, ipv4);
+            self.ports.set_address(slot, ipv4);
         }
     }
 

@@ -3,9 +3,9 @@
 use super::*;
 use crate::frame::{IPV4, Mac};
 use crate::test_frames as frames;
-use crate::test_machine::{Guest, Machine, RX, SLOTS, TX, address};
+use crate::test_machine::{Guest, Machine, RX, SLOTS, TX, address, memory};
 use abi::nic::{RX_RING, TX_RING};
-use abi::ring::{HEAD, TAIL};
+use abi::ring::{CONSUMER_WAITS, HEAD, TAIL};
 use proptest::prelude::*;
 use std::vec;
 use std::vec::Vec;
@@ -450,6 +450,21 @@ fn a_restarted_demultiplexer_serves_the_same_guests() {
 }
 
 #[test]
+fn a_wake_up_that_a_dead_demultiplexer_owed_is_made_good() {
+    let (mut machine, mut guests) = Machine::with_guests(&[1]);
+    machine.arrive(&inbound(1, 60, 1));
+    machine.settle();
+    guests[0].window.store32(offset(RX_RING, CONSUMER_WAITS), 1).expect("inside");
+    drop(machine);
+
+    let mut machine = Machine::new(1_000_000);
+    assert!(machine.demux.attach(guests[0].id, address(1), guests[0].nic()));
+    machine.settle();
+    assert_eq!(machine.raised(), [guests[0].id]);
+    assert_eq!(guests[0].receive(), [inbound(1, 60, 1)]);
+}
+
+#[test]
 fn rings_that_are_reset_while_in_use_go_on() {
     let (mut machine, mut guests) = Machine::with_guests(&[1]);
     machine.arrive(&inbound(1, 60, 1));
@@ -497,6 +512,32 @@ fn dhcp_opens_ipv4_for_the_vm_that_was_given_an_address() {
     assert_eq!(sends(&mut machine, 2, 3, address(3)), 1);
     // The answers themselves reached only the VMs that they were for.
     assert_eq!(guests.each_mut().map(|guest| guest.receive().len()), [1, 2, 0]);
+}
+
+#[test]
+fn learnt_addresses_survive_a_restart() {
+    let leases = memory(SLOTS * 8);
+    let mut machine = Machine::after(leases, 1_000_000);
+    let mut guest = Guest::new(1, 256, 256);
+    assert!(machine.demux.attach(guest.id, 0, guest.nic()));
+    machine.arrive(&frames::dhcp_answer(Mac::BROADCAST, Mac::of_slot(1), address(15), 5));
+    machine.settle();
+    drop(machine);
+
+    let mut machine = Machine::after(leases, 1_000_000);
+    assert!(machine.demux.attach(guest.id, 0, guest.nic()));
+    guest.send(&frames::ipv4(Mac::of_slot(1), HOST, address(15), 9, 6, &[0; 20]));
+    machine.demux.kick(1);
+    machine.settle();
+    assert_eq!(machine.sent().len(), 1);
+    // The next VM in the slot inherits nothing.
+    machine.demux.detach(guest.id);
+    guest.id.incarnation = 2;
+    assert!(machine.demux.attach(guest.id, 0, guest.nic()));
+    guest.send(&frames::ipv4(Mac::of_slot(1), HOST, address(15), 9, 6, &[0; 20]));
+    machine.demux.kick(1);
+    machine.settle();
+    assert!(machine.sent().is_empty());
 }
 
 #[test]

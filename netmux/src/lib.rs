@@ -16,6 +16,7 @@ pub mod drivers;
 pub mod egress;
 pub mod frame;
 pub mod ingress;
+mod leases;
 pub mod policy;
 mod ports;
 #[cfg(test)]
@@ -27,5 +28,6 @@ mod totals;
 pub use addresses::Addresses;
 pub use demux::{Demux, Host, Pace};
 pub use directory::Directory;
+pub use leases::Leases;
 pub use ports::{Port, Ports};
 pub use totals::Totals;

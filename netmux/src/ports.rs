@@ -243,7 +243,8 @@ impl<const N: usize> Ports<N> {
             counters: NicCounters::default(),
             learns: ipv4 == 0,
             warned: 0,
-            unsettled: 0,
+            // A guest that sleeps is woken once: a dead demultiplexer may have owed it that.
+            unsettled: RX_STAGED | TX_TAKEN,
             listed: false,
         };
         port.store_all(link_up);

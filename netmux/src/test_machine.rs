@@ -2,6 +2,7 @@
 
 use crate::demux::{Demux, Host};
 use crate::drivers::{Faults, Nic, Received};
+use crate::leases::Leases;
 use crate::policy::RoundRobin;
 use crate::ports::Ports;
 use abi::guest::NIC_BASE;
@@ -253,11 +254,17 @@ pub struct Machine {
 impl Machine {
     /// One whose clock has `ticks_per_second`; it ticks once at every look.
     pub fn new(ticks_per_second: u64) -> Self {
+        Machine::after(memory(SLOTS * 8), ticks_per_second)
+    }
+
+    /// One whose predecessor has left its leases in `leases`.
+    pub fn after(leases: SharedMemory, ticks_per_second: u64) -> Self {
         let (nic, host) = (FakeNic::new(), FakeHost::default());
         let (wire, raised) = (nic.wire.clone(), host.raised.clone());
         let ports = Box::leak(Box::new(Ports::new()));
         let queue = Box::leak(Box::new(RoundRobin::new()));
-        Machine { demux: Demux::new(nic, host, ports, queue, ticks_per_second), wire, raised }
+        let leases = Leases::new(leases);
+        Machine { demux: Demux::new(nic, host, ports, queue, leases, ticks_per_second), wire, raised }
     }
 
     /// A machine with guests in these slots; guest `i` has the address 10.0.2.`i`.

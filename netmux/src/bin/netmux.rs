@@ -13,7 +13,7 @@ use netmux::drivers::e1000::{self, E1000};
 use netmux::drivers::none::NoNic;
 use netmux::drivers::{KnownList, Nic};
 use netmux::policy::RoundRobin;
-use netmux::{Demux, Host, Pace, Ports};
+use netmux::{Demux, Host, Leases, Pace, Ports};
 
 component::main!(main);
 
@@ -47,11 +47,13 @@ fn main(component: Component) -> ! {
     if usize::try_from(info.vm_slots).unwrap_or(usize::MAX) > SLOTS {
         log::warn!("the machine has {} VM slots; those from {SLOTS} on stay without network", info.vm_slots);
     }
-    let Some(dma) = component.dma() else {
-        panic!(
-            "the manifest gives no DMA memory: give netmux at least {} pages in system.toml",
-            pages(e1000::DMA_BYTES_MIN)
-        )
+    let Some(dma) = component.dma() else { too_little_memory() };
+    // The leases lie at the end, where the buffers of no driver reach.
+    let lease_bytes = 8 * usize::try_from(info.vm_slots).unwrap_or(SLOTS).min(SLOTS);
+    let Some(buffer_bytes) = dma.memory.len().checked_sub(lease_bytes) else { too_little_memory() };
+    let (Some(buffers), Some(leases)) = (dma.memory.sub(0, buffer_bytes), dma.memory.sub(buffer_bytes, lease_bytes))
+    else {
+        too_little_memory()
     };
     for (index, device) in (0_u32..).zip(component.devices()) {
         if (device.vendor, device.device) != (e1000::ID.vendor, e1000::ID.device) {
@@ -64,23 +66,27 @@ fn main(component: Component) -> ! {
             log::error!("NIC {KnownList}: its registers are not mapped; check its PCI region 0");
             continue;
         };
-        match E1000::start(registers, dma.memory, dma.physical, sleep(info.tsc_hz)) {
+        match E1000::start(registers, buffers, dma.physical, sleep(info.tsc_hz)) {
             Ok(nic) => {
                 let (mac, link) = (nic.mac(), if nic.link_up() { "up" } else { "down" });
                 let (rx, tx) = nic.descriptors();
                 log::info!("{} mac={mac} link={link} rx={rx} tx={tx}", e1000::ID.name);
-                serve(&component, nic, Some(index))
+                serve(&component, nic, Leases::new(leases), Some(index))
             }
             Err(error) => log::error!("{}: {error}", e1000::ID.name),
         }
     }
     log::warn!("no NIC: VMs reach each other and nobody else; drivers exist for {KnownList}");
-    match NoNic::new(dma.memory) {
-        Some(nic) => serve(&component, nic, None),
-        None => {
-            panic!("too little DMA memory: give netmux at least {} pages in system.toml", pages(e1000::DMA_BYTES_MIN))
-        }
+    match NoNic::new(buffers) {
+        Some(nic) => serve(&component, nic, Leases::new(leases), None),
+        None => too_little_memory(),
     }
+}
+
+/// The manifest is wrong.
+fn too_little_memory() -> ! {
+    let (least, most) = (pages(e1000::DMA_BYTES_MIN + 8 * SLOTS), pages(e1000::DMA_BYTES + 8 * SLOTS));
+    panic!("too little DMA memory: give netmux {least} to {most} pages in system.toml")
 }
 
 /// Whole pages for that many bytes.
@@ -100,7 +106,7 @@ fn sleep(tsc_hz: u64) -> impl FnMut(u32) {
 }
 
 /// Serves the VMs with `nic`, which is device `device`.
-fn serve<C: Nic>(component: &Component, nic: C, device: Option<u32>) -> ! {
+fn serve<C: Nic>(component: &Component, nic: C, leases: Leases, device: Option<u32>) -> ! {
     let tsc_hz = component.info().tsc_hz;
     let mut events = component.inbox("core-netmux");
     let mut commands = component.outbox("netmux-core");
@@ -108,7 +114,7 @@ fn serve<C: Nic>(component: &Component, nic: C, device: Option<u32>) -> ! {
         (Some(ports), Some(queue)) => (ports, queue),
         _ => panic!("the tables are taken already"),
     };
-    let mut demux = Demux::new(nic, Core, ports, queue, tsc_hz);
+    let mut demux = Demux::new(nic, Core, ports, queue, leases, tsc_hz);
     let mut complaints = RateLimit::new(10, tsc_hz);
     let irq = device.map_or(0, |device| 1 << (bits::IRQ_SHIFT + device));
     let awake = events.doorbell | irq | bits::KICK;
