@@ -129,7 +129,7 @@ impl Failure {
             Failure::NoIoApic => "switch the I/O APIC on in the firmware, or in the emulator",
             Failure::NoTimer => "switch the HPET or the ACPI timer on in the firmware",
             Failure::NoCpuFeature => {
-                "use an Intel processor from 2010 or later, or its model in the emulator (Bochs: corei7_skylake_x)"
+                "use an Intel processor of the Haswell generation (2013) or later, or its model in the emulator (Bochs: corei7_skylake_x)"
             }
             Failure::NoVmx => {
                 "use an Intel processor with VT-x, or its model in the emulator (Bochs: corei7_skylake_x; KVM: nested=1 and -cpu host)"
@@ -138,7 +138,7 @@ impl Failure {
                 "switch 'Intel Virtualization Technology' on in the firmware, then power the machine off and on"
             }
             Failure::NoEpt | Failure::NoUnrestrictedGuest | Failure::VmxFeature => {
-                "use an Intel processor of the Westmere generation or later, or its model in the emulator (Bochs: corei7_skylake_x)"
+                "use an Intel processor of the Haswell generation (2013) or later, or its model in the emulator (Bochs: corei7_skylake_x)"
             }
             Failure::NoManifest => {
                 "add 'module2 /boot/manifest manifest' to GRUB's entry, or make the image with 'cargo xtask build-iso'"
@@ -167,6 +167,20 @@ impl From<&vmx::Error> for Failure {
             vmx::Error::NoEpt(_) => Failure::NoEpt,
             vmx::Error::NoUnrestrictedGuest(_) => Failure::NoUnrestrictedGuest,
             _ => Failure::VmxFeature,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Failure;
+
+    #[test]
+    fn codes_are_unique_and_in_order() {
+        for (i, failure) in Failure::ALL.iter().enumerate() {
+            assert_eq!(usize::from(failure.code()), i + 2);
+            assert!(!failure.cause().is_empty() && !failure.remedy().is_empty());
+            assert!(failure.cause().is_ascii() && failure.remedy().is_ascii());
         }
     }
 }

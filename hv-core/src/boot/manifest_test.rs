@@ -1,1 +1,198 @@
+use super::manifest::{Manifest, ManifestError, padded_text};
+use abi::limits::{MAX_POLICIES, Name};
+use abi::manifest::{CORE, Component, Header, IMAGE_ARGS_BYTES, Image, MAGIC, NONE, Policy, Ring, checksum};
+use proptest::prelude::*;
+use zerocopy::IntoBytes;
 
+fn name(text: &str) -> Name {
+    Name::new(text).expect("short")
+}
+
+fn component(role: &str, priority: u32) -> Component {
+    let mut policies = [Policy { name: Name::EMPTY, module: Name::EMPTY }; MAX_POLICIES];
+    policies[0] = Policy { name: name("plain"), module: name("plain-module") };
+    policies[1] = Policy { name: name("fancy"), module: name("fancy-module") };
+    Component {
+        name: name(role),
+        policies,
+        policy_count: 2,
+        priority,
+        authority: 0,
+        budget_us: 1_000,
+        stack_pages: 4,
+        memory_pages: 256,
+        dma_pages: 0,
+        pci_class: NONE,
+        port_first: 0,
+        port_count: 0,
+        port_irq: NONE,
+    }
+}
+
+fn ring(text: &str, producer: u32, consumer: u32) -> Ring {
+    Ring { name: name(text), producer, consumer, slots: 64, reserved: 0 }
+}
+
+fn image(text: &str) -> Image {
+    let args = [0; IMAGE_ARGS_BYTES];
+    Image { name: name(text), module: name(text), memory_bytes: 16 << 20, rx_slots: 256, tx_slots: 256, args }
+}
+
+/// Parts of a manifest, to be spoilt.
+struct Parts {
+    components: Vec<Component>,
+    rings: Vec<Ring>,
+    images: Vec<Image>,
+}
+
+fn good() -> Parts {
+    Parts {
+        components: vec![component("sched", 2), component("pager", 1)],
+        rings: vec![ring("core-sched", CORE, 0), ring("sched-core", 0, CORE), ring("a", 0, 1)],
+        images: vec![image("httpd"), image("hostile")],
+    }
+}
+
+/// The manifest, aligned as the boot loader aligns it.
+fn bytes(parts: &Parts) -> Vec<u64> {
+    let body = [parts.components.as_bytes(), parts.rings.as_bytes(), parts.images.as_bytes()].concat();
+    let count = |n: usize| u32::try_from(n).expect("few");
+    let mut defaults = [0; 256];
+    defaults[..8].copy_from_slice(b"net=dhcp");
+    let header = Header {
+        magic: MAGIC,
+        abi_version: abi::ABI_VERSION,
+        bytes: count(size_of::<Header>() + body.len()),
+        checksum: checksum(&body),
+        components: count(parts.components.len()),
+        rings: count(parts.rings.len()),
+        images: count(parts.images.len()),
+        defaults,
+    };
+    let mut words = vec![0; (size_of::<Header>() + body.len()).div_ceil(8) + 4];
+    let all = words.as_mut_bytes();
+    all[..size_of::<Header>()].copy_from_slice(header.as_bytes());
+    all[size_of::<Header>()..size_of::<Header>() + body.len()].copy_from_slice(&body);
+    words
+}
+
+fn why(spoil: impl FnOnce(&mut Parts)) -> String {
+    let mut parts = good();
+    spoil(&mut parts);
+    Manifest::parse(bytes(&parts).as_bytes()).expect_err("must be refused").to_string()
+}
+
+#[test]
+fn a_good_manifest() {
+    let words = bytes(&good());
+    let manifest = Manifest::parse(words.as_bytes()).expect("good");
+    assert_eq!(manifest.components, good().components);
+    assert_eq!((manifest.rings, manifest.images), (&good().rings[..], &good().images[..]));
+    assert_eq!(manifest.defaults, "net=dhcp");
+}
+
+#[test]
+fn bad_entries() {
+    assert_eq!(why(|p| p.components[1].name = name("sched")), "component 1: its name is taken");
+    assert_eq!(why(|p| p.components[1].name = Name::EMPTY), "component 1: a name is empty or not a name");
+    assert_eq!(why(|p| p.components[0].name.0 = [0xff; 16]), "component 0: a name is empty or not a name");
+    assert_eq!(why(|p| p.components[0].name.0[8] = b'x'), "component 0: a name is empty or not a name");
+    assert_eq!(why(|p| p.components[0].name = name("a=b")), "component 0: a name is empty or not a name");
+    assert_eq!(why(|p| p.components[1].priority = 2), "component 1: its priority is taken");
+    assert_eq!(why(|p| p.components[0].policy_count = 0), "component 0: it must have 1 to 4 policies");
+    assert_eq!(why(|p| p.components[0].policy_count = 5), "component 0: it must have 1 to 4 policies");
+    assert_eq!(why(|p| p.components[0].policy_count = 3), "component 0: a name is empty or not a name");
+    let twice = |p: &mut Parts| p.components[0].policies[1].name = name("plain");
+    assert_eq!(why(twice), "component 0: two policies have the same name");
+    let unknown = "component 0: it has an authority that this core does not know";
+    assert_eq!(why(|p| p.components[0].authority = 1 << 31), unknown);
+    assert_eq!(why(|p| p.components[0].budget_us = 0), "component 0: its budget is zero");
+    assert_eq!(why(|p| p.components[0].stack_pages = 0), "component 0: its stack is empty or too large");
+    assert_eq!(why(|p| p.components[0].stack_pages = u32::MAX), "component 0: its stack is empty or too large");
+    assert_eq!(why(|p| p.components[0].memory_pages = u32::MAX), "component 0: its memory is empty or too large");
+    assert_eq!(why(|p| p.components[0].dma_pages = u32::MAX), "component 0: its DMA memory is too large");
+    assert_eq!(why(|p| p.components[0].pci_class = 0x1_0000), "component 0: its PCI class is not a class");
+    let ports = |p: &mut Parts| (p.components[0].port_first, p.components[0].port_count) = (0xffff, 2);
+    assert_eq!(why(ports), "component 0: its ports are out of range");
+    let irq = "component 0: its port interrupt is not an ISA interrupt";
+    assert_eq!(why(|p| p.components[0].port_irq = 16), irq);
+    let rings = |p: &mut Parts| p.rings = (0..9).map(|i| ring(&format!("r{i}"), 0, CORE)).collect();
+    assert_eq!(why(rings), "component 0: it is an end of too many rings");
+
+    assert_eq!(why(|p| p.rings[1].name = p.rings[0].name), "ring 1: its name is taken");
+    assert_eq!(why(|p| p.rings[1].producer = 2), "ring 1: it names a component that is not there");
+    assert_eq!(why(|p| p.rings[1].producer = CORE), "ring 1: its two ends are the same");
+    assert_eq!(why(|p| p.rings[1].slots = 0), "ring 1: its slots are not a power of two up to 4096");
+    assert_eq!(why(|p| p.rings[1].slots = 8192), "ring 1: its slots are not a power of two up to 4096");
+    assert_eq!(why(|p| p.rings[1].reserved = 1), "ring 1: a reserved field is not zero");
+
+    assert_eq!(why(|p| p.images[1].name = name("httpd")), "image 1: its name is taken");
+    assert_eq!(why(|p| p.images[1].memory_bytes = 4096), "image 1: its memory is not from 1 MiB to 1 GiB");
+    assert_eq!(why(|p| p.images[1].memory_bytes += 1), "image 1: its memory is not whole pages");
+    assert_eq!(why(|p| p.images[1].rx_slots = 0), "image 1: its NIC slots are not powers of two");
+    assert_eq!(why(|p| p.images[1].rx_slots = 1 << 31), "image 1: its NIC has too many slots");
+    assert_eq!(why(|p| p.images[1].args[5] = 7), "image 1: its boot arguments are not text");
+    let none = |p: &mut Parts| (p.images[1].rx_slots, p.images[1].tx_slots) = (0, 0);
+    let mut parts = good();
+    none(&mut parts);
+    assert!(Manifest::parse(bytes(&parts).as_bytes()).is_ok());
+}
+
+#[test]
+fn bad_counts_and_headers() {
+    assert_eq!(why(|p| p.images = vec![image("x"); 17]), "it has 17 images, more than this core takes");
+    let words = bytes(&good());
+    let with = |change: &dyn Fn(&mut [u8])| {
+        let mut words = words.clone();
+        change(words.as_mut_bytes());
+        Manifest::parse(words.as_bytes()).expect_err("must be refused")
+    };
+    assert_eq!(with(&|b| b[0] = 0), ManifestError::BadMagic);
+    assert_eq!(with(&|b| b[8] = 9), ManifestError::BadVersion(9));
+    assert_eq!(with(&|b| b[300] ^= 1), ManifestError::BadChecksum);
+    assert_eq!(with(&|b| b[12..16].fill(0xff)), ManifestError::Truncated);
+    assert_eq!(with(&|b| b[12..16].fill(0)), ManifestError::Truncated);
+    assert_eq!(with(&|b| b[20] = 3), ManifestError::Truncated);
+    assert_eq!(with(&|b| b[24] = 255), ManifestError::TooMany("rings", 255));
+    assert_eq!(with(&|b| b[40] = 1), ManifestError::BadDefaults);
+    assert_eq!(Manifest::parse(&words.as_bytes()[..100]).expect_err("short"), ManifestError::Truncated);
+    assert_eq!(Manifest::parse(&words.as_bytes()[..400]).expect_err("short"), ManifestError::Truncated);
+    assert_eq!(Manifest::parse(&words.as_bytes()[1..]).expect_err("odd"), ManifestError::Misaligned);
+}
+
+#[test]
+fn text() {
+    assert_eq!(padded_text(b"a b\0\0"), Some("a b"));
+    assert_eq!(padded_text(b"full"), Some("full"));
+    assert_eq!(padded_text(b"a\0b"), None);
+    assert_eq!(padded_text(b"a\n"), None);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    /// Damaged manifests, with a checksum that fits: no panic, and what is accepted keeps its promises.
+    #[test]
+    fn hostile_bytes(places in prop::collection::vec((16_usize..1_300, any::<u8>()), 1..12)) {
+        let mut words = bytes(&good());
+        let all = words.as_mut_bytes();
+        for (at, value) in places {
+            if let Some(byte) = all.get_mut(at) {
+                *byte = value;
+            }
+        }
+        let length = usize::try_from(u32::from_le_bytes(all[12..16].try_into().expect("four"))).expect("small");
+        let sum = checksum(&all[size_of::<Header>()..length]);
+        all[16..20].copy_from_slice(&sum.to_le_bytes());
+        if let Ok(manifest) = Manifest::parse(all) {
+            for ring in manifest.rings {
+                for end in [ring.producer, ring.consumer] {
+                    prop_assert!(end == CORE || (end as usize) < manifest.components.len());
+                }
+            }
+            for component in manifest.components {
+                prop_assert!((1..=4).contains(&component.policy_count));
+            }
+        }
+    }
+}

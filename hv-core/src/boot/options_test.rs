@@ -1,1 +1,143 @@
+use super::options::{Known, Net, OnFatal, Options, SelfTest, VmRequest};
+use abi::limits::{MAX_POLICIES, Name};
+use abi::manifest::{Component, IMAGE_ARGS_BYTES, Image, NONE, Policy};
+use log::LevelFilter;
+use proptest::prelude::*;
 
+fn name(text: &str) -> Name {
+    Name::new(text).expect("short")
+}
+
+fn component(role: &str, names: &[&str]) -> Component {
+    let mut policies = [Policy { name: Name::EMPTY, module: Name::EMPTY }; MAX_POLICIES];
+    for (policy, text) in policies.iter_mut().zip(names) {
+        *policy = Policy { name: name(text), module: name(text) };
+    }
+    Component {
+        name: name(role),
+        policies,
+        policy_count: u32::try_from(names.len()).expect("few"),
+        priority: 0,
+        authority: 0,
+        budget_us: 1,
+        stack_pages: 1,
+        memory_pages: 1,
+        dma_pages: 0,
+        pci_class: NONE,
+        port_first: 0,
+        port_count: 0,
+        port_irq: NONE,
+    }
+}
+
+fn image(text: &str) -> Image {
+    let args = [0; IMAGE_ARGS_BYTES];
+    Image { name: name(text), module: name(text), memory_bytes: 1 << 20, rx_slots: 0, tx_slots: 0, args }
+}
+
+/// Runs `f` with one machine's names.
+fn known<R>(f: impl FnOnce(Known<'_>) -> R) -> R {
+    let components = [component("sched", &["round-robin", "lottery"]), component("pager", &["demand"])];
+    let images = [image("httpd"), image("hostile")];
+    f(Known { components: &components, images: &images })
+}
+
+fn parse(defaults: &str, line: &str) -> Options {
+    known(|known| Options::parse(defaults, line, known).map_err(|error| error.to_string())).expect("good options")
+}
+
+fn error(line: &str) -> String {
+    known(|known| Options::parse("", line, known).expect_err("must be refused").to_string())
+}
+
+#[test]
+fn defaults_then_command_line() {
+    assert_eq!(parse("", ""), Options::default());
+    let options = parse(
+        "vms=httpd*8 quantum=10ms sched=round-robin net=dhcp",
+        "  vms=httpd*2,hostile   sched=lottery quantum=250us net=10.0.2.16/24,gw=10.0.2.2 log=debug\ton-fatal=poweroff selftest=wx ",
+    );
+    let vms = [VmRequest { image: 0, count: 2 }, VmRequest { image: 1, count: 1 }];
+    assert_eq!(options.vms[..], vms);
+    assert_eq!(options.vm_count(), 3);
+    assert_eq!(options.quantum_ns, 250_000);
+    let net = Net::Static { address: 0x0a00_0210, prefix: 24, gateway: Some(0x0a00_0202) };
+    assert_eq!(options.net, net);
+    assert_eq!(options.log, LevelFilter::Debug);
+    assert_eq!(options.policies[..3], [1, 0, 0]);
+    assert_eq!((options.on_fatal, options.selftest), (OnFatal::PowerOff, Some(SelfTest::Wx)));
+    assert!(parse("vms=httpd", "vms=").vms.is_empty());
+    assert_eq!(parse("", "net=10.0.0.1/8").net, Net::Static { address: 0x0a00_0001, prefix: 8, gateway: None });
+    assert_eq!(parse("", "vms=httpd*16384").vm_count(), 16_384);
+}
+
+#[test]
+fn errors_are_sentences() {
+    assert_eq!(error("verbose"), "'verbose' has no value; options are written key=value");
+    assert_eq!(
+        error("log=info color=red"),
+        "'color=red' is not a known option; known are vms, quantum, net, log, on-fatal, selftest, sched, pager"
+    );
+    assert_eq!(
+        error("vms=httpd*2,foo"),
+        "'vms=httpd*2,foo' names the image 'foo', which is not in the manifest; known images are httpd, hostile"
+    );
+    assert_eq!(
+        error("sched=fifo"),
+        "'sched=fifo' names a policy that is not in the manifest; known policies are round-robin, lottery"
+    );
+    assert_eq!(error("vms=httpd*0"), "'vms=httpd*0' asks for '0' VMs; write a number from 1 to 16384");
+    assert_eq!(error("vms=httpd*-1"), "'vms=httpd*-1' asks for '-1' VMs; write a number from 1 to 16384");
+    assert_eq!(error("vms=httpd*9999,hostile*9999"), "'vms=httpd*9999,hostile*9999' asks for more than 16384 VMs");
+    assert_eq!(error("vms=httpd*4294967295,httpd"), "'vms=httpd*4294967295,httpd' asks for more than 16384 VMs");
+    let many = format!("vms={}", ["httpd"; 17].join(","));
+    assert!(error(&many).ends_with("... has more than 16 entries") || error(&many).contains("more than 16 entries"));
+    assert_eq!(error("log=loud"), "'log=loud' has an unknown value; known are off, error, warn, info, debug, trace");
+    assert_eq!(error("on-fatal=cry"), "'on-fatal=cry' has an unknown value; known are halt, poweroff");
+    assert_eq!(error("selftest=all"), "'selftest=all' has an unknown value; known are none, wx, entry-failure");
+    for bad in ["quantum=", "quantum=10", "quantum=10m", "quantum=9us", "quantum=2s", "quantum=99999999999999999999s"] {
+        assert!(error(bad).ends_with("is not understood; write a time from 10us to 1s, as in quantum=10ms"), "{bad}");
+    }
+    for bad in
+        ["net=", "net=10.0.0.1", "net=10.0.0.1/0", "net=10.0.0.1/31", "net=10.0.0.256/24", "net=10.0.0.1/24,10.0.0.2"]
+    {
+        assert!(error(bad).contains("is not understood; write dhcp, or ADDRESS/PREFIX"), "{bad}");
+    }
+    // What is not printable, or endless, is not passed on to the terminal.
+    assert_eq!(error("\u{1b}[31mred"), "'?[31mred' has no value; options are written key=value");
+    assert!(error(&"x".repeat(500)).len() < 120);
+}
+
+#[test]
+fn what_follows_a_fatal_message_is_known_early() {
+    assert_eq!(Options::early_on_fatal("a b on-fatal=poweroff c"), OnFatal::PowerOff);
+    assert_eq!(Options::early_on_fatal("on-fatal=poweroff on-fatal=halt"), OnFatal::Halt);
+    assert_eq!(Options::early_on_fatal("xon-fatal=poweroff"), OnFatal::Halt);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn any_text(line in "\\PC{0,80}") {
+        known(|known| {
+            if let Err(error) = Options::parse("", &line, known) {
+                assert!(error.to_string().is_ascii());
+            }
+        });
+    }
+
+    #[test]
+    fn nearly_good(words in prop::collection::vec("(vms|quantum|net|log|sched|pager|on-fatal)=[a-z0-9*,./=-]{0,24}", 0..5)) {
+        let line = words.join(" ");
+        known(|known| {
+            match Options::parse("", &line, known) {
+                Ok(options) => {
+                    assert!(options.vm_count() <= 16_384);
+                    assert!((10_000..=1_000_000_000).contains(&options.quantum_ns));
+                }
+                Err(error) => assert!(error.to_string().len() < 300),
+            }
+        });
+    }
+}

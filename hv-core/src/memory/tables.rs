@@ -177,6 +177,12 @@ impl<M: TableMemory> Tables<M> {
         self.root
     }
 
+    /// How the tables are reached.
+    #[cfg(test)]
+    pub(super) fn memory(&self) -> M {
+        self.memory
+    }
+
     fn entry(&self, table: PhysAddr, slot: usize) -> u64 {
         // SAFETY: `table` is the root or was taken from a present non-leaf entry, so it is a table of this tree, which
         // lives as long as `self`; `slot` is below 512.
