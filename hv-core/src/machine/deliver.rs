@@ -3,6 +3,7 @@
 use super::Machine;
 use super::exits::Next;
 use super::lifecycle::End;
+use crate::vms::Vm;
 use abi::end::EndReason;
 use abi::guest::{FaultRecord, Interrupted};
 use vmx::backend::{Backend, Vcpu};
@@ -11,33 +12,28 @@ use vmx::backend::{Backend, Vcpu};
 const START_FLAGS: u64 = 2;
 
 impl<B: Backend> Machine<B> {
-    /// Look at what is pending for a VM that is about to be entered, and deliver it.
-    pub(super) fn deliver(&mut self, slot: u16) -> Next {
-        let Some(vm) = self.vms.get(slot) else { return Next::Leave };
-        let Some(registers) = vm.registers else { return Next::Leave };
-        let wanted = registers.wanted();
+    /// Look at what is pending for a VM that is about to be entered, and deliver it. The error is the reason to end it.
+    pub(super) fn deliver(vm: &mut Vm<B>, backend: &mut B) -> Result<(), End> {
+        let Some(registers) = vm.registers else { return Ok(()) };
+        let (pending, wanted) = (registers.pending(), registers.wanted());
         if vm.idle_result {
             vm.idle_result = false;
-            vm.vcpu.registers().rax = registers.pending();
+            vm.vcpu.registers().rax = pending;
         }
-        if wanted == 0 {
-            // Whatever becomes pending or enabled later: `raise` and the next hypercall see to it.
-            vm.hazard = registers.pending() != 0;
-            return Next::Enter;
+        // What becomes pending later: `raise` sees to it. What the guest enables later is delivered after its next exit.
+        vm.hazard = pending != 0;
+        if wanted == 0 || !registers.upcalls_on() {
+            return Ok(());
         }
-        if !registers.upcalls_on() {
-            return Next::Enter;
-        }
-        let Some(entry) = registers.upcall_entry() else { return Next::Enter };
-        let at = vm.vcpu.position(&mut self.backend);
+        let Some(entry) = registers.upcall_entry() else { return Ok(()) };
+        let at = vm.vcpu.position(backend);
         let target = Interrupted { rip: entry.rip, rsp: entry.rsp, rflags: START_FLAGS };
-        if vm.vcpu.set_position(&mut self.backend, &target).is_err() {
-            return self.end_vm(slot, End::new(EndReason::BadUpcall, entry.rip));
+        if vm.vcpu.set_position(backend, &target).is_err() {
+            return Err(End::new(EndReason::BadUpcall, entry.rip));
         }
         registers.set_upcall(&at);
         registers.set_upcalls(false);
-        vm.hazard = false;
-        Next::Enter
+        Ok(())
     }
 
     /// A guest leaves its upcall.

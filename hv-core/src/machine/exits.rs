@@ -26,20 +26,26 @@ impl<B: Backend> Machine<B> {
         self.arm(self.timers.next().min(self.components.next_deadline));
         let start = cpu::tsc();
         let mut now = start;
-        loop {
-            let Some(vm) = self.vms.by_id(turn.vm) else { break };
-            if vm.hazard && self.deliver(slot) == Next::Leave {
+        while let Some(vm) = self.vms.by_id(turn.vm) {
+            if vm.hazard
+                && let Err(end) = Self::deliver(vm, &mut self.backend)
+            {
+                self.end_vm(slot, end);
                 break;
             }
-            let Some(vm) = self.vms.by_id(turn.vm) else { break };
-            let exit = vm.vcpu.run(&mut self.backend, turn.until.saturating_sub(now));
-            self.loaded = None;
-            self.counters.exits += 1;
+            let exit = loop {
+                let exit = vm.vcpu.run(&mut self.backend, turn.until.saturating_sub(now));
+                self.counters.exits += 1;
+                // What concerns the VM alone is served without looking at anything else: nothing else can have changed.
+                if exit != Exit::Hypercall || vm.hazard || !Self::own_hypercall(vm, &mut self.backend) {
+                    break exit;
+                }
+                now = cpu::tsc();
+            };
             let next = match exit {
                 Exit::Hypercall => self.hypercall(slot),
                 other => self.exit(slot, other),
             };
-            // The order matters for the cost: most exits are followed by another entry.
             if next == Next::Leave || self.components.runnable != 0 || self.timer_fired {
                 break;
             }
@@ -48,6 +54,8 @@ impl<B: Backend> Machine<B> {
                 break;
             }
         }
+        // An exit loads the core's own address space.
+        self.loaded = None;
         let ran = cpu::tsc() - start;
         self.counters.guest_ticks += ran;
         if let Some(vm) = self.vms.by_id(turn.vm) {

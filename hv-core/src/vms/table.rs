@@ -101,7 +101,7 @@ impl<B: Backend> Table<B> {
     /// The VM with this id, if it still lives.
     #[inline]
     pub fn by_id(&mut self, id: VmId) -> Option<&mut Vm<B>> {
-        self.get(id.index).filter(|vm| vm.id == id)
+        self.get(id.index).filter(|vm| vm.id.raw() == id.raw())
     }
 
     /// Take the VM out of its slot; its context frame, to which nothing points any more.
