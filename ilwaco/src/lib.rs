@@ -1,1 +1,93 @@
+//! Ilwaco: the library OS that guests of Foraker link.
+//!
+//! It is what a guest needs between the virtual architecture and its own program: entry and heap, console and log, time
+//! and timers, tasks, TCP/IP. A program is an `async fn` and one line:
+//!
+//! ```ignore
+//! #![no_std]
+//! #![cfg_attr(target_os = "none", no_main)]
+//! ilwaco::main!(serve);
+//!
+//! async fn serve() -> u64 {
+//!     let listener = ilwaco::net::TcpListener::bind(7).expect("a network");
+//!     loop { /* … */ }
+//! }
+//! ```
+//!
+//! `docs/ilwaco.md` explains how to build one, and what it costs.
 #![no_std]
+#![deny(unsafe_code)]
+
+extern crate alloc;
+#[cfg(not(target_os = "none"))]
+extern crate std;
+
+pub mod args;
+#[allow(unsafe_code)]
+mod cell;
+mod clock;
+pub mod console;
+#[cfg(target_os = "none")]
+#[allow(unsafe_code)]
+mod entry;
+#[allow(unsafe_code)]
+mod heap;
+#[allow(unsafe_code)]
+pub mod net;
+#[allow(unsafe_code)]
+mod platform;
+mod registers;
+pub mod sync;
+pub mod task;
+pub mod time;
+mod wheel;
+
+pub use heap::heap_usage;
+pub use registers::{generation_id, memory_bytes, tsc_hz, vm_id};
+
+/// The simulated machine that host tests run guests' code on.
+#[cfg(not(target_os = "none"))]
+pub mod sim {
+    pub use crate::platform::{Sim, SimEvent};
+
+    /// Starts Ilwaco on the machine that this thread has built with [`Sim::new`], as the entry does on the bare machine.
+    pub fn start() {
+        crate::clock::start();
+        let args = crate::args::Args::of_this_vm();
+        crate::console::start_log(args.get("log"));
+        crate::net::start(&args);
+    }
+}
+
+/// Ends this VM with a code.
+pub fn exit(code: u64) -> ! {
+    platform::exit(code)
+}
+
+/// Makes an `async fn() -> u64` the program of the guest; what it returns is the code that the VM ends with.
+///
+/// On the host, where guests do not run, the program only says so.
+#[macro_export]
+macro_rules! main {
+    ($main:path) => {
+        #[cfg(target_os = "none")]
+        #[unsafe(no_mangle)]
+        extern "Rust" fn ilwaco_main() -> u64 {
+            $crate::task::block_on($main())
+        }
+
+        #[cfg(not(target_os = "none"))]
+        fn main() {
+            let _ = $main;
+            $crate::not_a_guest();
+        }
+    };
+}
+
+/// What a guest's program does when it is started on the host.
+#[cfg(not(target_os = "none"))]
+#[doc(hidden)]
+pub fn not_a_guest() {
+    std::eprintln!("This program is a guest: build it for x86_64-unknown-none and boot it in Foraker.");
+    std::process::exit(2);
+}

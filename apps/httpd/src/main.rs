@@ -1,1 +1,4 @@
-fn main() {}
+//! The web server of every VM: a few documents, and the state of the VM that serves them.
+#![cfg_attr(target_os = "none", no_std, no_main)]
+
+ilwaco::main!(httpd::serve);

@@ -1,0 +1,85 @@
+//! From the TSC to nanoseconds and back. Reading the time is no exit: one RDTSC and one multiplication.
+
+use crate::cell::global;
+use crate::platform::tsc;
+use core::cell::Cell;
+
+/// How ticks become time. Time starts at the start of the VM.
+#[derive(Clone, Copy, Debug)]
+struct Clock {
+    start: u64,
+    /// Nanoseconds per tick, 32.32.
+    ns_per_tick: u64,
+    /// Ticks per nanosecond, 32.32.
+    ticks_per_ns: u64,
+    unix_ns: u64,
+}
+
+global! {
+    static CLOCK: Cell<Clock> = Cell::new(Clock { start: 0, ns_per_tick: 1 << 32, ticks_per_ns: 1 << 32, unix_ns: 0 });
+}
+
+impl Clock {
+    fn new(ns_per_tick: u64, start: u64, unix_ns: u64) -> Clock {
+        let ns_per_tick = ns_per_tick.max(1);
+        let ticks_per_ns = u64::try_from((1_u128 << 64) / u128::from(ns_per_tick)).unwrap_or(u64::MAX);
+        Clock { start, ns_per_tick, ticks_per_ns, unix_ns }
+    }
+
+    #[inline]
+    fn ns(&self, ticks: u64) -> u64 {
+        fixed(ticks.wrapping_sub(self.start), self.ns_per_tick)
+    }
+
+    /// The first tick at which `ns` nanoseconds are over.
+    fn ticks(&self, ns: u64) -> u64 {
+        self.start.saturating_add(fixed(ns, self.ticks_per_ns)).saturating_add(1)
+    }
+}
+
+/// `value` times a 32.32 factor.
+#[inline]
+fn fixed(value: u64, factor: u64) -> u64 {
+    u64::try_from((u128::from(value) * u128::from(factor)) >> 32).unwrap_or(u64::MAX)
+}
+
+/// Takes over what the register page says.
+pub(crate) fn start() {
+    let (ns_per_tick, start, unix_ns) = crate::registers::clock();
+    CLOCK.with(|clock| clock.set(Clock::new(ns_per_tick, start, unix_ns)));
+}
+
+/// Nanoseconds since the start of the VM.
+#[inline]
+pub(crate) fn now_ns() -> u64 {
+    CLOCK.with(|clock| clock.get().ns(tsc()))
+}
+
+/// The TSC's value at which the clock shows `ns`; `u64::MAX` stays.
+pub(crate) fn deadline_ticks(ns: u64) -> u64 {
+    if ns == u64::MAX { ns } else { CLOCK.with(|clock| clock.get().ticks(ns)) }
+}
+
+/// Unix time in nanoseconds at the start of the VM.
+pub(crate) fn unix_start_ns() -> u64 {
+    CLOCK.with(|clock| clock.get().unix_ns)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_deadline_is_never_early_and_hardly_late(hz in 1_000_000u64..5_000_000_000, start: u32, ns in 0u64..1 << 52) {
+            let ns_per_tick = u64::try_from((1_000_000_000u128 << 32) / u128::from(hz)).expect("at least 1 MHz");
+            let clock = Clock::new(ns_per_tick, start.into(), 0);
+            let ticks = clock.ticks(ns);
+            let shown = clock.ns(ticks);
+            // Both factors are rounded down, so the error grows with the time: below a part in 2^20 at these frequencies.
+            let slack = (ns >> 20) + 3_000;
+            prop_assert!(shown + slack >= ns && shown <= ns + slack, "{} {}", shown, ns);
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! First fit in address order, with the holes in one list.
+//!
+//! Own code, because the published allocators cannot say which of their pages are free, and a guest that idles gives
+//! those back to the machine. Address order keeps what lives together low and close, so that few pages are touched. A
+//! hole's record lies at its start, nothing lies at its end, and nothing is written beyond the highest byte that was
+//! ever given out but one record: the rest of the memory costs nothing until it is used.
+//!
+//! The list is short in practice (a server's connections come from a store of spares, not from here); its length is
+//! bounded by the number of live allocations.
+
+use core::alloc::Layout;
+use core::ops::Range;
+use core::ptr::NonNull;
+
+/// Sizes and addresses are multiples of this.
+const UNIT: usize = 16;
+/// Bytes in a page.
+const PAGE: usize = 4096;
+
+/// The record at the start of a hole.
+struct Hole {
+    /// Bytes of the hole, a multiple of [`UNIT`].
+    size: usize,
+    /// The next hole, at a higher address.
+    next: Option<NonNull<Hole>>,
+}
+
+const _: () = assert!(size_of::<Hole>() <= UNIT && align_of::<Hole>() <= UNIT);
+
+/// A heap over one range of memory.
+pub(crate) struct Heap {
+    first: Option<NonNull<Hole>>,
+    /// Bytes in allocations.
+    used: usize,
+    /// Bytes that the heap can have.
+    size: usize,
+    /// First address above everything that was given out since the last [`Heap::take_free_pages`].
+    high: usize,
+    /// Something was freed since then.
+    freed: bool,
+}
+
+fn rounded(layout: Layout) -> Option<(usize, usize)> {
+    let size = layout.size().max(1).checked_next_multiple_of(UNIT)?;
+    Some((size, layout.align().max(UNIT)))
+}
+
+impl Heap {
+    pub(crate) const fn empty() -> Heap {
+        Heap { first: None, used: 0, size: 0, high: 0, freed: false }
+    }
+
+    /// Takes memory over.
+    ///
+    /// # Safety
+    /// `range` must be `size` bytes of mapped, unused memory that is the heap's for ever, and this is called once.
+    pub(crate) unsafe fn init(&mut self, start: *mut u8, size: usize) {
+        let skip = start.addr().next_multiple_of(UNIT) - start.addr();
+        let size = size.saturating_sub(skip) / UNIT * UNIT;
+        if size == 0 {
+            return;
+        }
+        let start = start.wrapping_add(skip);
+        // SAFETY: aligned, inside the range, and ours.
+        self.first = unsafe { hole(start, size, None) };
+        self.size = size;
+        self.high = start.addr();
+    }
+
+    /// As [`core::alloc::GlobalAlloc::alloc`]; null when there is no room.
+    pub(crate) fn allocate(&mut self, layout: Layout) -> *mut u8 {
+        let Some((size, align)) = rounded(layout) else { return core::ptr::null_mut() };
+        let mut before: Option<NonNull<Hole>> = None;
+        let mut current = self.first;
+        while let Some(at) = current {
+            // SAFETY: `at` is in the list, so a record of ours lies there, and nobody else knows this memory.
+            let Hole { size: hole_size, next } = unsafe { at.read() };
+            let base = at.as_ptr().cast::<u8>();
+            let skip = base.addr().next_multiple_of(align) - base.addr();
+            if let Some(rest) = hole_size.checked_sub(skip).and_then(|left| left.checked_sub(size)) {
+                let start = base.wrapping_add(skip);
+                let after = if rest == 0 {
+                    next
+                } else {
+                    // SAFETY: these `rest` bytes are the end of the hole, and start at a multiple of `UNIT`.
+                    unsafe { hole(start.wrapping_add(size), rest, next) }
+                };
+                let link = if skip == 0 {
+                    after
+                } else {
+                    // SAFETY: the first `skip` bytes stay a hole; its record moves nowhere.
+                    unsafe { hole(base, skip, after) }
+                };
+                self.link(before, link);
+                self.used += size;
+                self.high = self.high.max(start.addr() + size + UNIT);
+                return start;
+            }
+            before = current;
+            current = next;
+        }
+        core::ptr::null_mut()
+    }
+
+    /// As [`core::alloc::GlobalAlloc::dealloc`].
+    ///
+    /// # Safety
+    /// `start` came from [`Heap::allocate`] with this layout and is not used any more.
+    pub(crate) unsafe fn deallocate(&mut self, start: *mut u8, layout: Layout) {
+        let Some((mut size, _)) = rounded(layout) else { return };
+        self.used -= size;
+        self.freed = true;
+        let mut before: Option<NonNull<Hole>> = None;
+        let mut after = self.first;
+        while let Some(at) = after {
+            if at.addr().get() > start.addr() {
+                break;
+            }
+            before = after;
+            // SAFETY: `at` is in the list.
+            after = unsafe { at.as_ref() }.next;
+        }
+        if let Some(at) = after
+            && start.addr() + size == at.addr().get()
+        {
+            // SAFETY: `at` is in the list, and from here on part of the hole that begins at `start`.
+            let Hole { size: more, next } = unsafe { at.read() };
+            size += more;
+            after = next;
+        }
+        if let Some(mut at) = before {
+            // SAFETY: `at` is in the list, and there is no other reference to its record.
+            let hole = unsafe { at.as_mut() };
+            if at.addr().get() + hole.size == start.addr() {
+                hole.size += size;
+                hole.next = after;
+                return;
+            }
+        }
+        // SAFETY: the allocation ends here, so its bytes are ours again.
+        let link = unsafe { hole(start, size, after) };
+        self.link(before, link);
+    }
+
+    fn link(&mut self, before: Option<NonNull<Hole>>, to: Option<NonNull<Hole>>) {
+        match before {
+            None => self.first = to,
+            // SAFETY: `at` is in the list, and there is no other reference to its record.
+            Some(mut at) => unsafe { at.as_mut() }.next = to,
+        }
+    }
+
+    /// Calls `give` with ranges of page numbers that lie inside holes and hold none of our records, and that may have been
+    /// touched since the last call. Their contents are free to change.
+    pub(crate) fn take_free_pages(&mut self, give: &mut impl FnMut(Range<usize>)) {
+        if !self.freed {
+            return;
+        }
+        self.freed = false;
+        let mut current = self.first;
+        let mut last_used = 0;
+        while let Some(at) = current {
+            // SAFETY: `at` is in the list.
+            let hole = unsafe { at.as_ref() };
+            let start = at.addr().get();
+            let end = start + hole.size;
+            let first = (start + size_of::<Hole>()).div_ceil(PAGE);
+            let last = end.min(self.high.next_multiple_of(PAGE)) / PAGE;
+            if first < last {
+                give(first..last);
+            }
+            last_used = start;
+            current = hole.next;
+        }
+        // Above the last hole's record nothing has been touched any more, if that hole reaches the end.
+        self.high = (last_used + UNIT).min(self.high);
+    }
+
+    /// Bytes in allocations, and bytes in all.
+    pub(crate) fn usage(&self) -> (usize, usize) {
+        (self.used, self.size)
+    }
+}
+
+/// Writes the record of a hole.
+///
+/// # Safety
+/// The `size` bytes from `start` must belong to the heap and be in no allocation; both are multiples of [`UNIT`].
+unsafe fn hole(start: *mut u8, size: usize, next: Option<NonNull<Hole>>) -> Option<NonNull<Hole>> {
+    let at = NonNull::new(start.cast::<Hole>())?;
+    // SAFETY: at least `UNIT` bytes, aligned to `UNIT`, that are ours.
+    unsafe { at.write(Hole { size, next }) };
+    Some(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::vec;
+    use std::vec::Vec;
+
+    fn heap(words: usize) -> (Heap, usize) {
+        let memory: &'static mut [u128] = vec![0u128; words].leak();
+        let start = memory.as_mut_ptr().cast::<u8>();
+        let mut heap = Heap::empty();
+        // SAFETY: leaked memory, used for nothing else.
+        unsafe { heap.init(start, words * 16) };
+        (heap, start.addr())
+    }
+
+    fn holes(heap: &Heap) -> Vec<(usize, usize)> {
+        let mut all = Vec::new();
+        let mut at = heap.first;
+        while let Some(hole) = at {
+            // SAFETY: in the list.
+            let record = unsafe { hole.as_ref() };
+            all.push((hole.addr().get(), record.size));
+            at = record.next;
+        }
+        all
+    }
+
+    #[test]
+    fn all_of_it_and_nothing_more() {
+        let (mut heap, _) = heap(64);
+        let layout = Layout::from_size_align(1024, 16).expect("valid");
+        let a = heap.allocate(layout);
+        assert!(!a.is_null());
+        assert!(heap.allocate(Layout::new::<u8>()).is_null());
+        // SAFETY: allocated above.
+        unsafe { heap.deallocate(a, layout) };
+        assert_eq!(heap.usage(), (0, 1024));
+        assert!(heap.allocate(Layout::from_size_align(usize::MAX / 4, 16).expect("valid")).is_null());
+    }
+
+    #[test]
+    fn free_pages_hold_no_record_and_no_allocation() {
+        let (mut heap, base) = heap(64 * 1024);
+        let page = Layout::from_size_align(4096, 4096).expect("valid");
+        let kept: Vec<_> = (0..8).map(|_| heap.allocate(page)).collect();
+        let mut given = Vec::new();
+        heap.take_free_pages(&mut |pages| given.push(pages));
+        assert!(given.is_empty(), "nothing was freed: {given:?}");
+        for at in [kept[2], kept[3], kept[4], kept[6]] {
+            // SAFETY: allocated above.
+            unsafe { heap.deallocate(at, page) };
+        }
+        heap.take_free_pages(&mut |pages| given.push(pages));
+        // The hole of three pages keeps the page with its record; the hole of one page keeps it, too.
+        let first = kept[2].addr() / PAGE;
+        assert_eq!((given.len(), given[0].clone()), (1, first + 1..first + 3));
+        given.clear();
+        heap.take_free_pages(&mut |pages| given.push(pages));
+        assert!(given.is_empty());
+        assert!(base < kept[0].addr());
+    }
+
+    proptest! {
+        #[test]
+        fn allocations_are_disjoint_and_come_back(steps in prop::collection::vec((any::<bool>(), 1usize..3000, 0u32..13, any::<prop::sample::Index>()), 1..200)) {
+            let (mut heap, base) = heap(16 * 1024);
+            let end = base + 16 * 16 * 1024;
+            let mut live: Vec<(*mut u8, Layout, u8)> = Vec::new();
+            for (n, (free, size, align, which)) in steps.into_iter().enumerate() {
+                if free && !live.is_empty() {
+                    let (at, layout, mark) = live.swap_remove(which.index(live.len()));
+                    for i in 0..layout.size() {
+                        // SAFETY: live until the next statement.
+                        prop_assert_eq!(unsafe { at.add(i).read() }, mark);
+                    }
+                    // SAFETY: allocated below.
+                    unsafe { heap.deallocate(at, layout) };
+                } else {
+                    let layout = Layout::from_size_align(size, 1 << align).expect("valid");
+                    let at = heap.allocate(layout);
+                    if at.is_null() {
+                        continue;
+                    }
+                    prop_assert!(at.addr() >= base && at.addr() + size <= end);
+                    prop_assert!(at.addr().is_multiple_of(1 << align));
+                    for (other, layout, _) in &live {
+                        prop_assert!(at.addr() + size <= other.addr() || other.addr() + layout.size() <= at.addr());
+                    }
+                    let mark = u8::try_from(n % 256).expect("below 256");
+                    // SAFETY: just allocated.
+                    unsafe { at.write_bytes(mark, size) };
+                    live.push((at, layout, mark));
+                }
+                let holes = holes(&heap);
+                prop_assert!(holes.windows(2).all(|pair| pair[0].0 + pair[0].1 < pair[1].0), "sorted and merged: {:?}", holes);
+            }
+            for (at, layout, _) in live {
+                // SAFETY: allocated above.
+                unsafe { heap.deallocate(at, layout) };
+            }
+            prop_assert_eq!(heap.usage().0, 0);
+            prop_assert_eq!(holes(&heap).len(), 1);
+        }
+    }
+}

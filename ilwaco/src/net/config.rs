@@ -1,0 +1,89 @@
+//! The address of this VM: from its boot arguments.
+
+use crate::args::Args;
+use core::net::Ipv4Addr;
+
+/// How this VM comes by its IPv4 address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ipv4Config {
+    /// It has none (IPv6 link-local only).
+    None,
+    /// It asks DHCP.
+    Dhcp,
+    /// It is given.
+    Static { address: Ipv4Addr, prefix: u8, gateway: Option<Ipv4Addr> },
+}
+
+/// What is wrong with the boot arguments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ConfigError {
+    Address,
+    Gateway,
+}
+
+impl core::fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            ConfigError::Address => {
+                "boot argument ip: want ip=dhcp or ip=A.B.C.D/P with a host's address and P from 1 to 32"
+            }
+            ConfigError::Gateway => "boot argument gw: want gw=A.B.C.D",
+        })
+    }
+}
+
+impl Ipv4Config {
+    /// Reads `ip=` and `gw=`.
+    pub(crate) fn from_args(args: &Args) -> Result<Ipv4Config, ConfigError> {
+        let text = match args.get("ip") {
+            None => return Ok(Ipv4Config::None),
+            Some("dhcp") => return Ok(Ipv4Config::Dhcp),
+            Some(text) => text,
+        };
+        let (address, prefix) = text.split_once('/').ok_or(ConfigError::Address)?;
+        let address: Ipv4Addr = address.parse().map_err(|_| ConfigError::Address)?;
+        let prefix: u8 = prefix.parse().map_err(|_| ConfigError::Address)?;
+        let no_host = address.is_unspecified() || address.is_multicast() || address.is_broadcast();
+        if no_host || !(1..=32).contains(&prefix) {
+            return Err(ConfigError::Address);
+        }
+        let gateway = args.get("gw").map(str::parse).transpose().map_err(|_| ConfigError::Gateway)?;
+        Ok(Ipv4Config::Static { address, prefix, gateway })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(text: &str) -> Result<Ipv4Config, ConfigError> {
+        Ipv4Config::from_args(&Args::new(text))
+    }
+
+    #[test]
+    fn what_is_understood() {
+        assert_eq!(config(""), Ok(Ipv4Config::None));
+        assert_eq!(config("x=1 ip=dhcp"), Ok(Ipv4Config::Dhcp));
+        let address = Ipv4Addr::new(10, 0, 2, 16);
+        assert_eq!(config("ip=10.0.2.16/24"), Ok(Ipv4Config::Static { address, prefix: 24, gateway: None }));
+        let gateway = Some(Ipv4Addr::new(10, 0, 2, 2));
+        assert_eq!(config("ip=10.0.2.16/24 gw=10.0.2.2"), Ok(Ipv4Config::Static { address, prefix: 24, gateway }));
+    }
+
+    #[test]
+    fn what_is_refused() {
+        for text in [
+            "ip=",
+            "ip=10.0.2.16",
+            "ip=10.0.2.16/0",
+            "ip=10.0.2.16/33",
+            "ip=10.0.2/24",
+            "ip=224.0.0.1/24",
+            "ip=0.0.0.0/8",
+            "ip=1.2.3.4/-1",
+        ] {
+            assert_eq!(config(text), Err(ConfigError::Address), "{text}");
+        }
+        assert_eq!(config("ip=10.0.2.16/24 gw=me"), Err(ConfigError::Gateway));
+    }
+}

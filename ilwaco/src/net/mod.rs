@@ -1,0 +1,213 @@
+//! The network: `TcpListener`, `TcpStream` and `UdpSocket` that read like those of `std::net`.
+
+mod checksum;
+mod config;
+mod connection;
+mod device;
+mod dhcp;
+mod frame;
+mod listener;
+mod stack;
+mod tcp;
+#[cfg(test)]
+mod tests;
+mod udp;
+
+pub use connection::{CONNECTION_BYTES, RECEIVE_BYTES, SEND_BYTES};
+pub use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+pub use device::{link_up, nic_counters};
+pub use listener::TcpListener;
+pub use stack::{MAX_CONNECTIONS, MAX_HALF_OPEN};
+pub use tcp::TcpStream;
+pub use udp::UdpSocket;
+
+use crate::args::Args;
+use crate::cell::global;
+use crate::time::Instant;
+use config::Ipv4Config;
+use core::cell::RefCell;
+use core::future::poll_fn;
+use core::task::Poll;
+use smoltcp::wire::{IpCidr, Ipv4Cidr};
+use stack::Stack;
+
+global! {
+    static STACK: RefCell<Option<Stack>> = RefCell::new(None);
+}
+
+/// Why something with the network did not work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// This VM has no NIC, or no usable configuration.
+    NoNetwork,
+    /// The port is in use.
+    AddrInUse,
+    /// The arguments make no sense.
+    InvalidInput,
+    /// There are [`MAX_CONNECTIONS`] connections already.
+    TooMany,
+    /// There is no way to that address.
+    Unreachable,
+    /// The peer does not accept the connection.
+    ConnectionRefused,
+    /// The connection broke.
+    ConnectionReset,
+    /// There is no connection.
+    NotConnected,
+    /// The peer did not answer in time.
+    TimedOut,
+}
+
+impl core::fmt::Display for Error {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Error::NoNetwork => "this VM has no network",
+            Error::AddrInUse => "the port is in use",
+            Error::InvalidInput => "the arguments make no sense",
+            Error::TooMany => "too many connections",
+            Error::Unreachable => "no way to that address",
+            Error::ConnectionRefused => "the peer does not accept the connection",
+            Error::ConnectionReset => "the connection broke",
+            Error::NotConnected => "there is no connection",
+            Error::TimedOut => "the peer did not answer in time",
+        })
+    }
+}
+
+/// What the stack has counted since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NetCounters {
+    /// Frames that were of no use: damaged, cut short, fragments, not IP.
+    pub refused_frames: u64,
+    /// Connections that got no answer because there was no room.
+    pub refused_connections: u64,
+    /// Handshakes that took too long, or made room for others.
+    pub forgotten_handshakes: u64,
+}
+
+/// Calls `f` with the stack.
+fn with<R>(f: impl FnOnce(&mut Stack) -> Result<R, Error>) -> Result<R, Error> {
+    STACK.with(|stack| f(stack.borrow_mut().as_mut().ok_or(Error::NoNetwork)?))
+}
+
+/// Starts the network as the boot arguments say. Without a NIC there is none; wrong arguments are reported on the console.
+pub(crate) fn start(args: &Args) {
+    if !crate::registers::has_nic() {
+        return;
+    }
+    let stack = Stack::new(Instant::now());
+    if stack.is_none() {
+        log::error!("the NIC page makes no sense; going on without a network");
+    }
+    STACK.with(|place| place.replace(stack));
+    match Ipv4Config::from_args(args) {
+        Ok(Ipv4Config::None) => {}
+        Ok(Ipv4Config::Dhcp) => dhcp::start(),
+        Ok(Ipv4Config::Static { address, prefix, gateway }) => {
+            set_ipv4(Some(Ipv4Cidr::new(address, prefix)), gateway);
+        }
+        Err(error) => log::error!("{error}"),
+    }
+}
+
+/// Takes an IPv4 address and a gateway, or gives them up.
+fn set_ipv4(address: Option<Ipv4Cidr>, gateway: Option<Ipv4Addr>) {
+    let _ = with(|stack| {
+        stack.iface.update_ip_addrs(|addresses| {
+            addresses.retain(|address| matches!(address, IpCidr::Ipv6(_)));
+            if let Some(address) = address {
+                // One of two places is free: the other is the link-local address's.
+                let _ = addresses.push(IpCidr::Ipv4(address));
+            }
+        });
+        let routes = stack.iface.routes_mut();
+        routes.remove_default_ipv4_route();
+        if let Some(gateway) = gateway
+            && routes.add_default_ipv4_route(gateway).is_err()
+        {
+            log::warn!("no room for the default route");
+        }
+        if let Some(waker) = stack.up_waker.take() {
+            waker.wake();
+        }
+        Ok(())
+    });
+}
+
+/// The IPv4 address of this VM, once it has one.
+pub fn ipv4_addr() -> Option<Ipv4Addr> {
+    with(|stack| Ok(stack.iface.ipv4_addr())).ok()?
+}
+
+/// The IPv6 link-local address of this VM.
+pub fn ipv6_addr() -> Option<Ipv6Addr> {
+    with(|stack| Ok(stack.iface.ipv6_addr())).ok()?
+}
+
+/// Waits until this VM has an IPv4 address, and returns it. One task at a time can wait.
+///
+/// # Errors
+/// [`Error::NoNetwork`] without a NIC.
+pub async fn up() -> Result<Ipv4Addr, Error> {
+    poll_fn(|cx| {
+        let address = with(|stack| {
+            let address = stack.iface.ipv4_addr();
+            if address.is_none() {
+                stack.up_waker = Some(cx.waker().clone());
+            }
+            Ok(address)
+        });
+        address.transpose().map_or(Poll::Pending, Poll::Ready)
+    })
+    .await
+}
+
+/// What the stack has counted.
+pub fn net_counters() -> NetCounters {
+    with(|stack| Ok(stack.counters)).unwrap_or_default()
+}
+
+/// How many TCP connections there are: with their handshake incomplete, and all others.
+pub fn connections() -> (usize, usize) {
+    with(|stack| Ok(stack.population())).unwrap_or_default()
+}
+
+/// Takes in received frames. True when there was one.
+#[inline]
+pub(crate) fn receive(now: Instant) -> bool {
+    with(|stack| Ok(stack.receive(now))).unwrap_or(false)
+}
+
+/// Sends what is to be sent. When the network has something to do next, in nanoseconds; `u64::MAX` for never.
+#[inline]
+pub(crate) fn send(now: Instant) -> u64 {
+    with(|stack| Ok(stack.send(now))).map_or(u64::MAX, |us| us.saturating_mul(1000))
+}
+
+/// Sends what can be sent at once, at the end of the program.
+pub(crate) fn flush() {
+    send(Instant::now());
+}
+
+/// Asks for interrupts. False when there is something to do already.
+#[inline]
+pub(crate) fn prepare_idle() -> bool {
+    with(|stack| Ok(stack.prepare_idle())).unwrap_or(true)
+}
+
+/// Withdraws what [`prepare_idle`] asked for.
+#[inline]
+pub(crate) fn awake() {
+    let _ = with(|stack| {
+        stack.awake();
+        Ok(())
+    });
+}
+
+/// Gives memory that is not in use back to the heap.
+pub(crate) fn shrink() {
+    let _ = with(|stack| {
+        stack.shrink();
+        Ok(())
+    });
+}

@@ -1,0 +1,227 @@
+//! TCP connections for programs.
+
+use super::{Error, with};
+use crate::time::{Duration, timeout};
+use alloc::vec::Vec;
+use core::future::poll_fn;
+use core::net::SocketAddr;
+use core::task::{Context, Poll};
+use smoltcp::socket::tcp::{RecvError, Socket, State};
+
+/// How long a peer may take to answer a [`TcpStream::connect`].
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A TCP connection. Dropping it closes it: what was written is still delivered.
+///
+/// What is written leaves when the task awaits something; until then it collects.
+#[derive(Debug)]
+pub struct TcpStream {
+    index: usize,
+}
+
+impl TcpStream {
+    /// The stream of the connection in this place, whose owner the caller is.
+    pub(super) fn own(index: usize) -> TcpStream {
+        TcpStream { index }
+    }
+
+    /// Connects to a peer.
+    ///
+    /// # Errors
+    /// [`Error::ConnectionRefused`] when the peer does not want to, [`Error::TimedOut`] when it does not answer,
+    /// [`Error::Unreachable`] without an address of the peer's family, [`Error::TooMany`] when there are too many
+    /// connections.
+    pub async fn connect(peer: SocketAddr) -> Result<TcpStream, Error> {
+        let index = with(|stack| stack.connect(peer.ip(), peer.port()))?;
+        let stream = TcpStream { index };
+        let connected = timeout(CONNECT_TIMEOUT, poll_fn(|cx| stream.poll_connected(cx))).await;
+        match connected {
+            Ok(result) => result.map(|()| stream),
+            Err(_) => {
+                stream.abort();
+                Err(Error::TimedOut)
+            }
+        }
+    }
+
+    fn poll_connected(&self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.poll(cx, true, |socket| match socket.state() {
+            State::SynSent | State::SynReceived => Ok(None),
+            State::Closed => Err(Error::ConnectionRefused),
+            _ => Ok(Some(())),
+        })
+    }
+
+    /// Tries `attempt`; where that is `None`, the task is woken when there is more to read (or, if `sending`, more room to
+    /// write), or the connection's state changes.
+    #[inline]
+    fn poll<R>(
+        &self,
+        cx: &mut Context<'_>,
+        sending: bool,
+        attempt: impl FnOnce(&mut Socket<'static>) -> Result<Option<R>, Error>,
+    ) -> Poll<Result<R, Error>> {
+        let result = with(|stack| {
+            let socket = stack.connection(self.index).ok_or(Error::NotConnected)?.socket();
+            let done = attempt(socket)?;
+            if done.is_none() {
+                if sending {
+                    socket.register_send_waker(cx.waker());
+                } else {
+                    socket.register_recv_waker(cx.waker());
+                }
+            }
+            Ok(done)
+        });
+        match result {
+            Ok(Some(done)) => Poll::Ready(Ok(done)),
+            Ok(None) => Poll::Pending,
+            Err(error) => Poll::Ready(Err(error)),
+        }
+    }
+
+    /// Calls `f` with some received bytes, at least one, and takes as many as `f` says. `Ok(None)`: the peer has sent everything.
+    async fn take<R>(&mut self, mut f: impl FnMut(&[u8]) -> (usize, R)) -> Result<Option<R>, Error> {
+        poll_fn(|cx| {
+            self.poll(cx, false, |socket| {
+                if !socket.can_recv() {
+                    return match socket.recv(|_| (0, ())) {
+                        Ok(()) => Ok(None),
+                        Err(RecvError::Finished) => Ok(Some(None)),
+                        Err(RecvError::InvalidState) => Err(Error::ConnectionReset),
+                    };
+                }
+                socket.recv(|bytes| f(bytes)).map(|result| Some(Some(result))).map_err(|_| Error::ConnectionReset)
+            })
+        })
+        .await
+    }
+
+    /// Reads some bytes, at least one; 0 when the peer has sent everything or `buffer` is empty.
+    ///
+    /// # Errors
+    /// [`Error::ConnectionReset`] when the connection broke.
+    pub async fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Error> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        let taken = self.take(|bytes| {
+            let len = bytes.len().min(buffer.len());
+            buffer[..len].copy_from_slice(&bytes[..len]);
+            (len, len)
+        });
+        Ok(taken.await?.unwrap_or(0))
+    }
+
+    /// Appends some bytes, at least one, to `buffer`, but does not let it grow beyond `limit`; 0 when the peer has sent
+    /// everything or the buffer has reached the limit.
+    ///
+    /// # Errors
+    /// As [`TcpStream::read`].
+    pub async fn read_onto(&mut self, buffer: &mut Vec<u8>, limit: usize) -> Result<usize, Error> {
+        let room = limit.saturating_sub(buffer.len());
+        if room == 0 {
+            return Ok(0);
+        }
+        let taken = self.take(|bytes| {
+            let len = bytes.len().min(room);
+            buffer.extend_from_slice(&bytes[..len]);
+            (len, len)
+        });
+        Ok(taken.await?.unwrap_or(0))
+    }
+
+    /// Writes all of `bytes`.
+    ///
+    /// # Errors
+    /// [`Error::ConnectionReset`] when the connection broke or [`TcpStream::finish`] was called.
+    pub async fn write_all(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let len = poll_fn(|cx| {
+                self.poll(cx, true, |socket| match socket.send_slice(rest) {
+                    Ok(0) => Ok(None),
+                    Ok(len) => Ok(Some(len)),
+                    Err(_) => Err(Error::ConnectionReset),
+                })
+            })
+            .await?;
+            rest = &rest[len..];
+        }
+        Ok(())
+    }
+
+    /// Lets `fill` write into free space of the connection, at least one byte of it, and sends as many bytes as `fill` says.
+    ///
+    /// # Errors
+    /// As [`TcpStream::write_all`].
+    pub async fn write_with(&mut self, mut fill: impl FnMut(&mut [u8]) -> usize) -> Result<usize, Error> {
+        poll_fn(|cx| {
+            self.poll(cx, true, |socket| {
+                if socket.may_send() && !socket.can_send() {
+                    return Ok(None);
+                }
+                let written = socket.send(|space| {
+                    let len = fill(space).min(space.len());
+                    (len, len)
+                });
+                written.map(Some).map_err(|_| Error::ConnectionReset)
+            })
+        })
+        .await
+    }
+
+    /// Waits until the peer has acknowledged everything that was written.
+    ///
+    /// # Errors
+    /// [`Error::ConnectionReset`] when the connection broke before.
+    pub async fn flush(&mut self) -> Result<(), Error> {
+        poll_fn(|cx| {
+            self.poll(cx, true, |socket| match socket.state() {
+                State::Closed if socket.send_queue() != 0 => Err(Error::ConnectionReset),
+                _ if socket.send_queue() == 0 => Ok(Some(())),
+                _ => Ok(None),
+            })
+        })
+        .await
+    }
+
+    /// Writes no more: the peer sees the end when it has everything. Reading goes on.
+    pub fn finish(&mut self) {
+        self.change(Socket::close);
+    }
+
+    /// Closes the connection. The same as dropping it.
+    pub fn close(self) {}
+
+    /// Ends the connection at once; the peer sees a reset.
+    pub fn abort(self) {
+        self.change(Socket::abort);
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Socket<'static>)) {
+        // Without a network there is nothing left to change.
+        let _ = with(|stack| {
+            if let Some(endpoint) = stack.connection(self.index) {
+                change(endpoint.socket());
+            }
+            Ok(())
+        });
+    }
+
+    /// The peer's address and port, while there is a connection.
+    pub fn peer_addr(&self) -> Option<SocketAddr> {
+        with(|stack| Ok(stack.look(self.index).and_then(|endpoint| endpoint.socket().remote_endpoint())))
+            .ok()?
+            .map(SocketAddr::from)
+    }
+}
+
+impl Drop for TcpStream {
+    fn drop(&mut self) {
+        let _ = with(|stack| {
+            stack.connection(self.index).map(super::connection::Endpoint::abandon);
+            Ok(())
+        });
+    }
+}

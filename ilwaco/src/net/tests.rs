@@ -1,0 +1,428 @@
+//! The stack against another one, over the simulated machine's NIC.
+
+use super::*;
+use crate::sim::{self, Sim, SimEvent};
+use crate::task::{block_on, spawn};
+use crate::time::{Duration, sleep, timeout};
+use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
+use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
+use smoltcp::socket::{tcp, udp};
+use smoltcp::time::Instant as StackTime;
+use smoltcp::wire::{EthernetAddress, IpAddress, IpEndpoint, Ipv4Address};
+use std::boxed::Box;
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::string::{String, ToString};
+use std::vec::Vec;
+use std::{format, vec};
+
+const GUEST: [u8; 4] = [10, 0, 2, 16];
+const PEER: [u8; 4] = [10, 0, 2, 2];
+const ARGS: &str = "ip=10.0.2.16/24 gw=10.0.2.2";
+
+/// The peer's queue of frames in each direction.
+#[derive(Default)]
+struct Queues {
+    rx: VecDeque<Vec<u8>>,
+    tx: VecDeque<Vec<u8>>,
+}
+
+struct Rx(Vec<u8>);
+struct Tx<'a>(&'a mut VecDeque<Vec<u8>>);
+
+impl RxToken for Rx {
+    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
+        f(&self.0)
+    }
+}
+
+impl TxToken for Tx<'_> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
+        let mut frame = vec![0; len];
+        let result = f(&mut frame);
+        self.0.push_back(frame);
+        result
+    }
+}
+
+impl Device for Queues {
+    type RxToken<'a> = Rx;
+    type TxToken<'a> = Tx<'a>;
+
+    fn receive(&mut self, _: StackTime) -> Option<(Rx, Tx<'_>)> {
+        let frame = self.rx.pop_front()?;
+        Some((Rx(frame), Tx(&mut self.tx)))
+    }
+
+    fn transmit(&mut self, _: StackTime) -> Option<Tx<'_>> {
+        Some(Tx(&mut self.tx))
+    }
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        let mut capabilities = DeviceCapabilities::default();
+        capabilities.medium = Medium::Ethernet;
+        capabilities.max_transmission_unit = 1514;
+        capabilities
+    }
+}
+
+/// The world outside: another host on the wire, which itself fills in and checks all checksums.
+struct World {
+    sim: Sim,
+    iface: Interface,
+    queues: Queues,
+    sockets: SocketSet<'static>,
+    /// What the other host does whenever it is its turn.
+    script: Box<dyn FnMut(&mut SocketSet<'static>, &mut Interface, u64)>,
+    /// Frames that are thrown away on the way to the guest: true for the ones to lose.
+    lose: Box<dyn FnMut(&[u8]) -> bool>,
+}
+
+fn stack_time(ns: u64) -> StackTime {
+    StackTime::from_micros(i64::try_from(ns / 1000).expect("small"))
+}
+
+impl World {
+    fn new(args: &str) -> World {
+        let sim = Sim::new(args);
+        let mut queues = Queues::default();
+        let mac = EthernetAddress([2, 0, 0, 0, 0, 1]);
+        let mut iface = Interface::new(Config::new(mac.into()), &mut queues, stack_time(Sim::now()));
+        iface.update_ip_addrs(|addresses| {
+            let address = Ipv4Cidr::new(Ipv4Address::from(PEER), 24);
+            addresses.push(IpCidr::Ipv4(address)).expect("room");
+            let link_local = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0xff, 0xfe00, 1);
+            addresses.push(IpCidr::new(link_local.into(), 64)).expect("room");
+        });
+        World {
+            sim,
+            iface,
+            queues,
+            sockets: SocketSet::new(Vec::new()),
+            script: Box::new(|_, _, _| {}),
+            lose: Box::new(|_| false),
+        }
+    }
+
+    fn tcp(&mut self) -> SocketHandle {
+        let buffer = || tcp::SocketBuffer::new(vec![0; 16 * 1024]);
+        self.sockets.add(tcp::Socket::new(buffer(), buffer()))
+    }
+
+    /// Starts Ilwaco and lets the world run whenever the guest idles.
+    fn run(mut self) {
+        sim::start();
+        Sim::on_idle(move |now, deadline| {
+            while let Some(frame) = self.sim.collect() {
+                self.queues.rx.push_back(frame);
+            }
+            (self.script)(&mut self.sockets, &mut self.iface, now);
+            self.iface.poll(stack_time(now), &mut self.queues, &mut self.sockets);
+            (self.script)(&mut self.sockets, &mut self.iface, now);
+            let mut delivered = false;
+            while let Some(frame) = self.queues.tx.pop_front() {
+                if !(self.lose)(&frame) {
+                    assert!(self.sim.deliver(&frame), "the guest empties its ring");
+                    delivered = true;
+                }
+            }
+            if delivered {
+                // The wire takes ten microseconds.
+                return SimEvent::Wake(now + 10_000);
+            }
+            let next = self.iface.poll_at(stack_time(now), &self.sockets);
+            let next = next.map_or(u64::MAX, |at| u64::try_from(at.total_micros()).unwrap_or(0) * 1000);
+            SimEvent::Nothing(
+                next.min(deadline).clamp(now + 1000, now.max(deadline).max(now + 1000)).min(now + 5_000_000),
+            )
+        });
+    }
+}
+
+/// Answers every line with itself and ends at the end.
+async fn echo(mut stream: TcpStream) {
+    let mut buffer = Vec::new();
+    loop {
+        match stream.read_onto(&mut buffer, 4096).await {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {}
+        }
+        if stream.write_all(&buffer).await.is_err() {
+            return;
+        }
+        buffer.clear();
+    }
+}
+
+fn serve_echo(port: u16) {
+    let listener = TcpListener::bind(port).expect("free");
+    spawn(async move {
+        while let Ok(stream) = listener.accept().await {
+            spawn(echo(stream)).expect("room");
+        }
+    })
+    .expect("room");
+}
+
+/// A client that sends `text` and collects what comes back until it has as much.
+fn client(
+    handle: SocketHandle,
+    port: u16,
+    local: u16,
+    text: String,
+) -> impl FnMut(&mut SocketSet<'static>, &mut Interface) -> bool {
+    let mut sent = 0;
+    let mut received: Vec<u8> = Vec::new();
+    let mut started = false;
+    move |sockets, iface| {
+        let socket = sockets.get_mut::<tcp::Socket>(handle);
+        if !started {
+            let remote = IpEndpoint::new(IpAddress::from(Ipv4Address::from(GUEST)), port);
+            socket.connect(iface.context(), remote, local).expect("closed");
+            started = true;
+        }
+        if socket.can_send() && sent < text.len() {
+            sent += socket.send_slice(&text.as_bytes()[sent..]).expect("open");
+        }
+        while socket.can_recv() {
+            socket.recv(|bytes| (bytes.len(), received.extend_from_slice(bytes))).expect("open");
+        }
+        let done = received.len() == text.len();
+        if done {
+            assert_eq!(received, text.as_bytes());
+            socket.close();
+        }
+        done
+    }
+}
+
+#[test]
+fn eight_connections_at_once_none_is_lost() {
+    let mut world = World::new(ARGS);
+    let done = Rc::new(Cell::new(0));
+    let mut clients: Vec<_> = (0..8u16)
+        .map(|n| {
+            let handle = world.tcp();
+            client(handle, 7, 40_000 + n, format!("client {n} ").repeat(usize::from(n) * 300 + 1))
+        })
+        .collect();
+    let count = done.clone();
+    world.script = Box::new(move |sockets, iface, _| {
+        clients.retain_mut(|client| {
+            let done = client(sockets, iface);
+            count.set(count.get() + u32::from(done));
+            !done
+        });
+    });
+    world.run();
+    block_on(async {
+        serve_echo(7);
+        while done.get() < 8 {
+            sleep(Duration::from_millis(1)).await;
+        }
+        sleep(Duration::from_millis(100)).await;
+        assert_eq!(connections(), (0, 0), "closed connections leave nothing behind");
+    });
+    assert!(Sim::now() < 500_000_000, "no SYN had to be sent again: {}", Sim::now());
+    assert_eq!(net_counters(), NetCounters::default());
+}
+
+#[test]
+fn lost_frames_are_sent_again() {
+    let mut world = World::new(ARGS);
+    let handle = world.tcp();
+    let text = "all of this arrives ".repeat(500);
+    let mut client = client(handle, 7, 41_000, text);
+    let done = Rc::new(Cell::new(false));
+    let flag = done.clone();
+    world.script = Box::new(move |sockets, iface, _| {
+        if !flag.get() {
+            flag.set(client(sockets, iface));
+        }
+    });
+    let mut number = 0;
+    world.lose = Box::new(move |_| {
+        number += 1;
+        number % 7 == 3
+    });
+    world.run();
+    block_on(async {
+        serve_echo(7);
+        timeout(Duration::from_secs(120), async {
+            while !done.get() {
+                sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await
+        .expect("in time");
+    });
+}
+
+#[test]
+fn a_flood_of_half_open_connections_neither_grows_nor_shuts_others_out() {
+    let mut world = World::new(ARGS);
+    let handle = world.tcp();
+    let mut client = client(handle, 7, 42_000, "still there".to_string());
+    let done = Rc::new(Cell::new(false));
+    let flag = done.clone();
+    world.script = Box::new(move |sockets, iface, now| {
+        if now > 400_000_000 && !flag.get() {
+            flag.set(client(sockets, iface));
+        }
+    });
+    // The peer's SYNs are made by hand: from a thousand ports, and never completed.
+    world.run();
+    block_on(async {
+        serve_echo(7);
+        for port in 1..1000u16 {
+            with(|stack| {
+                let flow = frame::Flow::new(IpAddr::from(PEER), port, 7);
+                stack.test_syn(flow);
+                Ok(())
+            })
+            .expect("a network");
+            let (half, full) = connections();
+            assert!(half <= MAX_HALF_OPEN && full == 0);
+        }
+        timeout(Duration::from_secs(3), async {
+            while !done.get() {
+                sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await
+        .expect("the client is served among the half-open ones");
+        sleep(Duration::from_secs(6)).await;
+        assert_eq!(connections(), (0, 0), "half-open connections are forgotten");
+    });
+    assert!(net_counters().forgotten_handshakes >= 999 - 16);
+}
+
+#[test]
+fn nobody_listens() {
+    let mut world = World::new(ARGS);
+    let handle = world.tcp();
+    let reset = Rc::new(Cell::new(false));
+    let flag = reset.clone();
+    let mut started = false;
+    world.script = Box::new(move |sockets, iface, _| {
+        let socket = sockets.get_mut::<tcp::Socket>(handle);
+        if !started {
+            started = true;
+            socket.connect(iface.context(), (IpAddress::from(Ipv4Address::from(GUEST)), 81), 5000).expect("closed");
+        } else if socket.state() == tcp::State::Closed {
+            flag.set(true);
+        }
+    });
+    world.run();
+    block_on(async {
+        serve_echo(7);
+        timeout(Duration::from_secs(2), async {
+            while !reset.get() {
+                sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await
+        .expect("a reset, and not silence");
+    });
+}
+
+#[test]
+fn a_guest_connects_to_a_host() {
+    let mut world = World::new(ARGS);
+    let handle = world.tcp();
+    world.script = Box::new(move |sockets, _, _| {
+        let socket = sockets.get_mut::<tcp::Socket>(handle);
+        if !socket.is_open() {
+            socket.listen(99).expect("closed");
+        }
+        while socket.can_recv() {
+            let mut bytes = [0; 100];
+            let len = socket.recv_slice(&mut bytes).expect("open");
+            socket.send_slice(&bytes[..len].to_ascii_uppercase()).expect("open");
+        }
+        if socket.state() == tcp::State::CloseWait {
+            socket.close();
+        }
+    });
+    world.run();
+    block_on(async {
+        let mut stream = TcpStream::connect(SocketAddr::from((PEER, 99))).await.expect("accepted");
+        assert_eq!(stream.peer_addr(), Some(SocketAddr::from((PEER, 99))));
+        stream.write_all(b"hello").await.expect("open");
+        let mut answer = [0; 5];
+        assert_eq!(stream.read(&mut answer).await, Ok(5));
+        assert_eq!(&answer, b"HELLO");
+        stream.finish();
+        assert_eq!(stream.read(&mut answer).await, Ok(0));
+        drop(stream);
+        assert_eq!(TcpStream::connect(SocketAddr::from((PEER, 98))).await.err(), Some(Error::ConnectionRefused));
+        // Nobody has this address: no answer to ARP.
+        let nobody = SocketAddr::from(([10, 0, 2, 77], 98));
+        assert_eq!(TcpStream::connect(nobody).await.err(), Some(Error::TimedOut));
+    });
+}
+
+#[test]
+fn ipv6_and_udp() {
+    let mut world = World::new("");
+    let buffer = || udp::PacketBuffer::new(vec![udp::PacketMetadata::EMPTY; 4], vec![0; 2048]);
+    let mut socket = udp::Socket::new(buffer(), buffer());
+    socket.bind(1234).expect("free");
+    let handle = world.sockets.add(socket);
+    let guest = Ipv6Addr::new(0xfe80, 0, 0, 0, 0x0046, 0x4bff, 0xfe00, 0);
+    let mut sent = false;
+    let answered = Rc::new(Cell::new(false));
+    let flag = answered.clone();
+    world.script = Box::new(move |sockets, _, _| {
+        let socket = sockets.get_mut::<udp::Socket>(handle);
+        if !sent {
+            sent = true;
+            socket.send_slice(b"ping", IpEndpoint::new(guest.into(), 53)).expect("room");
+        }
+        if let Ok((bytes, from)) = socket.recv() {
+            assert_eq!((bytes, from.endpoint.addr), (b"pong ping".as_slice(), guest.into()));
+            flag.set(true);
+        }
+    });
+    world.run();
+    block_on(async {
+        assert_eq!(ipv6_addr(), Some(guest));
+        let socket = UdpSocket::bind(53).expect("free");
+        assert_eq!(UdpSocket::bind(53).err(), Some(Error::AddrInUse));
+        let mut buffer = [0; 64];
+        let (len, from) = socket.recv_from(&mut buffer).await.expect("a datagram");
+        assert_eq!(from.port(), 1234);
+        socket.send_to(&[b"pong ".as_slice(), &buffer[..len]].concat(), from).await.expect("room");
+        timeout(Duration::from_secs(3), async {
+            while !answered.get() {
+                sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await
+        .expect("an answer");
+    });
+}
+
+#[test]
+fn without_a_network_everything_says_so() {
+    let _sim = Sim::new("");
+    assert_eq!(TcpListener::bind(80).err(), Some(Error::NoNetwork));
+    assert_eq!(UdpSocket::bind(80).err(), Some(Error::NoNetwork));
+    assert_eq!(block_on(up()), Err(Error::NoNetwork));
+}
+
+#[test]
+fn damaged_frames_are_counted_and_forgotten() {
+    let world = World::new(ARGS);
+    let mut sim = world.sim;
+    sim::start();
+    block_on(async {
+        for len in 0..200 {
+            assert!(sim.deliver(&vec![0xa5; len]));
+            sleep(Duration::from_millis(1)).await;
+        }
+    });
+    assert_eq!(net_counters().refused_frames, 200);
+    assert!(sim.collect().is_none(), "none is answered");
+}

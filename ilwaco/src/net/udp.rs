@@ -1,0 +1,102 @@
+//! UDP sockets.
+
+use super::{Error, with};
+use alloc::vec;
+use core::future::poll_fn;
+use core::net::SocketAddr;
+use core::task::Poll;
+use smoltcp::iface::SocketHandle;
+use smoltcp::socket::udp::{PacketBuffer, PacketMetadata, SendError, Socket};
+
+/// Datagrams that wait in each direction at most.
+const DATAGRAMS: usize = 8;
+/// Bytes of datagrams that wait in each direction at most.
+const BYTES: usize = 4096;
+
+/// A UDP socket. Datagrams that arrive while its buffer is full are lost.
+#[derive(Debug)]
+pub struct UdpSocket {
+    handle: SocketHandle,
+}
+
+impl UdpSocket {
+    /// Receives at `port` on all addresses of this VM.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] for port 0, [`Error::AddrInUse`], [`Error::NoNetwork`] without a NIC.
+    pub fn bind(port: u16) -> Result<UdpSocket, Error> {
+        with(|stack| {
+            let taken = stack.datagrams.iter().any(|(_, socket)| match socket {
+                smoltcp::socket::Socket::Udp(socket) => socket.endpoint().port == port,
+                _ => false,
+            });
+            if taken {
+                return Err(Error::AddrInUse);
+            }
+            let buffer = || PacketBuffer::new(vec![PacketMetadata::EMPTY; DATAGRAMS], vec![0; BYTES]);
+            let mut socket = Socket::new(buffer(), buffer());
+            socket.bind(port).map_err(|_| Error::InvalidInput)?;
+            Ok(UdpSocket { handle: stack.datagrams.add(socket) })
+        })
+    }
+
+    /// Receives a datagram; what does not fit into `buffer` is lost. Its length and its sender.
+    ///
+    /// # Errors
+    /// [`Error::NoNetwork`] when there is none any more.
+    pub async fn recv_from(&self, buffer: &mut [u8]) -> Result<(usize, SocketAddr), Error> {
+        poll_fn(|cx| {
+            let received = with(|stack| {
+                let socket = stack.datagrams.get_mut::<Socket>(self.handle);
+                Ok(match socket.recv() {
+                    Ok((bytes, metadata)) => {
+                        let len = bytes.len().min(buffer.len());
+                        buffer[..len].copy_from_slice(&bytes[..len]);
+                        Some((len, SocketAddr::from(metadata.endpoint)))
+                    }
+                    Err(_) => {
+                        socket.register_recv_waker(cx.waker());
+                        None
+                    }
+                })
+            });
+            received.transpose().map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
+    }
+
+    /// Sends a datagram; waits while the buffer is full.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] when it never fits, [`Error::Unreachable`] when the address cannot be sent to.
+    pub async fn send_to(&self, bytes: &[u8], to: SocketAddr) -> Result<(), Error> {
+        if bytes.len() > BYTES {
+            return Err(Error::InvalidInput);
+        }
+        poll_fn(|cx| {
+            let sent = with(|stack| {
+                stack.touch_datagrams();
+                let socket = stack.datagrams.get_mut::<Socket>(self.handle);
+                match socket.send_slice(bytes, to) {
+                    Ok(()) => Ok(Some(())),
+                    Err(SendError::BufferFull) => {
+                        socket.register_send_waker(cx.waker());
+                        Ok(None)
+                    }
+                    Err(SendError::Unaddressable) => Err(Error::Unreachable),
+                }
+            });
+            sent.transpose().map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
+    }
+}
+
+impl Drop for UdpSocket {
+    fn drop(&mut self) {
+        let _ = with(|stack| {
+            stack.datagrams.remove(self.handle);
+            Ok(())
+        });
+    }
+}

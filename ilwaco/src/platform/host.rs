@@ -1,0 +1,207 @@
+//! A simulated machine on the host, one for each thread: memory, a clock that only idling moves, and the other end of the NIC.
+//!
+//! Tests build the outside world from it. Time runs in nanoseconds, and one tick is one nanosecond.
+
+use abi::guest::{BOOT_ARGS, CONSOLE_RING, CONSOLE_SLOTS, MAGIC, NIC_BASE, RegisterPage, pending};
+use abi::nic::{DEFAULT_SLOTS, NicPage, RX_RING, RX_SLOTS, TX_RING, mac_of, nic_pages, tx_slots_offset};
+use abi::ring::{HEADER_BYTES, SLOT_BYTES};
+use core::mem::offset_of;
+use ring::{Consumer, PacketConsumer, PacketProducer, SharedMemory};
+use std::boxed::Box;
+use std::cell::{Cell, RefCell};
+use std::string::String;
+use std::vec::Vec;
+use std::{thread_local, vec};
+
+/// What the outside world does when the guest idles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SimEvent {
+    /// Something happened (a frame was delivered): the guest goes on at this time.
+    Wake(u64),
+    /// Nothing will happen before this time; `u64::MAX` for never.
+    Nothing(u64),
+}
+
+type IdleHook = Box<dyn FnMut(u64, u64) -> SimEvent>;
+
+thread_local! {
+    static REGISTERS: Cell<Option<SharedMemory>> = const { Cell::new(None) };
+    static NIC: Cell<Option<SharedMemory>> = const { Cell::new(None) };
+    static NOW: Cell<u64> = const { Cell::new(1_000_000) };
+    static HOOK: RefCell<Option<IdleHook>> = const { RefCell::new(None) };
+    static KICKS: Cell<[u64; 2]> = const { Cell::new([0; 2]) };
+    static CONSOLE: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+fn memory(bytes: usize) -> SharedMemory {
+    SharedMemory::from_static(vec![0u64; bytes / 8].leak())
+}
+
+fn at(offset: u64) -> usize {
+    usize::try_from(offset).expect("small")
+}
+
+/// The outside of the simulated machine of this thread: the demultiplexer's ends of the NIC.
+pub struct Sim {
+    to_guest: PacketProducer<SharedMemory>,
+    from_guest: PacketConsumer<SharedMemory>,
+}
+
+impl Sim {
+    /// Builds a machine for this thread, with this text as boot arguments and the MAC address of VM slot 0.
+    pub fn new(boot_args: &str) -> Sim {
+        let registers = memory(4096);
+        let field = |offset: usize, value: u64| registers.write64(offset, value).expect("in the page");
+        field(offset_of!(RegisterPage, magic), MAGIC);
+        field(offset_of!(RegisterPage, abi_version), u64::from(abi::ABI_VERSION) | 0x1_0000 << 32);
+        field(offset_of!(RegisterPage, memory_bytes), 16 << 20);
+        field(offset_of!(RegisterPage, tsc_hz), 1_000_000_000);
+        field(offset_of!(RegisterPage, ns_per_tick), 1 << 32);
+        field(offset_of!(RegisterPage, start_tsc), NOW.get());
+        field(offset_of!(RegisterPage, start_unix_ns), 1_000_000_000_000_000_000);
+        field(offset_of!(RegisterPage, generation_id), 0x1234_5678_9abc_def0);
+        field(offset_of!(RegisterPage, nic_page), NIC_BASE);
+        field(
+            offset_of!(RegisterPage, boot_args_len),
+            u64::try_from(boot_args.len()).expect("short") | u64::from(CONSOLE_SLOTS) << 32,
+        );
+        registers.write(at(BOOT_ARGS), boot_args.as_bytes()).expect("short");
+        let nic = memory(at(nic_pages(DEFAULT_SLOTS, DEFAULT_SLOTS) * 4096));
+        nic.write(offset_of!(NicPage, mac), &mac_of(0)).expect("in the page");
+        for slots in [offset_of!(NicPage, rx_slots), offset_of!(NicPage, tx_slots)] {
+            nic.write32(slots, DEFAULT_SLOTS).expect("in the page");
+        }
+        nic.write32(offset_of!(NicPage, max_frame), 1514).expect("in the page");
+        nic.write32(offset_of!(NicPage, link_up), 1).expect("in the page");
+        REGISTERS.set(Some(registers));
+        NIC.set(Some(nic));
+        let slot_bytes = at(DEFAULT_SLOTS.into()) * SLOT_BYTES;
+        let part = |offset: u64, bytes| nic.sub(at(offset), bytes).expect("in the NIC");
+        Sim {
+            to_guest: PacketProducer::attach(&part(RX_RING, HEADER_BYTES), &part(RX_SLOTS, slot_bytes), DEFAULT_SLOTS)
+                .expect("well-formed"),
+            from_guest: PacketConsumer::attach(
+                &part(TX_RING, HEADER_BYTES),
+                &part(tx_slots_offset(DEFAULT_SLOTS), slot_bytes),
+                DEFAULT_SLOTS,
+            )
+            .expect("well-formed"),
+        }
+    }
+
+    /// Delivers a frame to the guest; false when its ring is full.
+    pub fn deliver(&mut self, frame: &[u8]) -> bool {
+        let delivered = self.to_guest.push(frame).is_ok();
+        if self.to_guest.consumer_waits() {
+            raise(pending::NIC);
+        }
+        delivered
+    }
+
+    /// The next frame that the guest has sent.
+    pub fn collect(&mut self) -> Option<Vec<u8>> {
+        let record = self.from_guest.peek().expect("an honest guest")?;
+        let mut frame = vec![0; record.len];
+        self.from_guest.read(&record, 0, &mut frame).expect("the record just seen");
+        self.from_guest.advance().expect("no reset");
+        if self.from_guest.producer_waits() {
+            raise(pending::NIC);
+        }
+        Some(frame)
+    }
+
+    /// From now on `hook` is called with the present and the guest's deadline (`u64::MAX`: none) whenever the guest idles.
+    pub fn on_idle(hook: impl FnMut(u64, u64) -> SimEvent + 'static) {
+        HOOK.set(Some(Box::new(hook)));
+    }
+
+    /// What the guest has printed so far.
+    pub fn console() -> String {
+        drain_console();
+        CONSOLE.with_borrow(Clone::clone)
+    }
+
+    /// The present in nanoseconds.
+    pub fn now() -> u64 {
+        NOW.get()
+    }
+
+    /// Kicks of the NIC and of the console so far.
+    pub fn kicks() -> [u64; 2] {
+        KICKS.get()
+    }
+
+    /// Asks the guest to end itself.
+    pub fn ask_shutdown() {
+        raise(pending::SHUTDOWN);
+    }
+}
+
+fn raise(bits: u64) {
+    registers().fetch_or64(offset_of!(RegisterPage, pending), bits).expect("in the page");
+}
+
+fn drain_console() {
+    let ring =
+        registers().sub(at(CONSOLE_RING), HEADER_BYTES + at(CONSOLE_SLOTS.into()) * SLOT_BYTES).expect("in the page");
+    let mut consumer = Consumer::attach_contiguous(&ring, CONSOLE_SLOTS).expect("well-formed");
+    while let Some(words) = consumer.take_words().expect("an honest guest") {
+        let slot: abi::guest::ConsoleSlot = zerocopy::transmute!(words);
+        CONSOLE.with_borrow_mut(|text| {
+            text.push_str(&String::from_utf8_lossy(&slot.text[..slot.len.into()]));
+            if slot.more == 0 {
+                text.push('\n');
+            }
+        });
+        consumer.release();
+    }
+}
+
+pub(crate) fn registers() -> SharedMemory {
+    REGISTERS.get().expect("a test that needs a machine builds one with Sim::new")
+}
+
+pub(crate) fn nic() -> SharedMemory {
+    NIC.get().expect("a test that needs a machine builds one with Sim::new")
+}
+
+pub(crate) fn tsc() -> u64 {
+    NOW.get()
+}
+
+pub(crate) fn idle(deadline: u64) -> u64 {
+    let bits = || registers().load64(offset_of!(RegisterPage, pending)).expect("in the page");
+    let enabled = registers().load64(offset_of!(RegisterPage, enabled)).expect("in the page");
+    while bits() & enabled == 0 && NOW.get() < deadline {
+        // Taken out while it runs, since the hook may look at the machine, too.
+        let mut hook = HOOK.take();
+        let event = hook.as_mut().map_or(SimEvent::Nothing(u64::MAX), |hook| hook(NOW.get(), deadline));
+        HOOK.set(hook);
+        let next = match event {
+            SimEvent::Wake(time) => time,
+            SimEvent::Nothing(time) => time.min(deadline),
+        };
+        assert!(next != u64::MAX, "the guest sleeps for ever, and nothing will wake it");
+        NOW.set(NOW.get().max(next));
+    }
+    bits()
+}
+
+pub(crate) fn kick(device: u64) {
+    let mut kicks = KICKS.get();
+    if let Some(count) = usize::try_from(device).ok().and_then(|device| kicks.get_mut(device)) {
+        *count += 1;
+    }
+    KICKS.set(kicks);
+    if device == abi::guest::device::CONSOLE {
+        drain_console();
+    }
+}
+
+pub(crate) fn exit(code: u64) -> ! {
+    panic!("the guest ended itself with code {code}")
+}
+
+pub(crate) fn return_memory() -> u64 {
+    0
+}

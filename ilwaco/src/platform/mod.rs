@@ -1,0 +1,15 @@
+//! The virtual architecture as the rest of Ilwaco sees it: hypercalls, the TSC, and the pages shared with the machine.
+//!
+//! On the bare machine these are instructions and fixed addresses; on the host, a simulated machine for tests.
+
+#[cfg(target_os = "none")]
+mod bare;
+#[cfg(not(target_os = "none"))]
+mod host;
+
+#[cfg(target_os = "none")]
+pub(crate) use bare::{exit, idle, kick, nic, registers, return_memory, tsc};
+#[cfg(not(target_os = "none"))]
+pub use host::{Sim, SimEvent};
+#[cfg(not(target_os = "none"))]
+pub(crate) use host::{exit, idle, kick, nic, registers, return_memory, tsc};

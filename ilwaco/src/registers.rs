@@ -1,0 +1,99 @@
+//! The register page: what the core tells the guest.
+
+use crate::platform::registers;
+use abi::guest::{BOOT_ARGS, BOOT_ARGS_MAX, RegisterPage};
+use abi::vm::VmId;
+use alloc::string::String;
+use alloc::vec;
+use core::mem::offset_of;
+
+macro_rules! field {
+    ($load:ident, $name:ident) => {
+        registers().$load(offset_of!(RegisterPage, $name)).unwrap_or(0)
+    };
+}
+
+/// True when the page is one, of the version that this program was built for.
+#[cfg(target_os = "none")]
+pub(crate) fn valid() -> bool {
+    field!(read64, magic) == abi::guest::MAGIC && field!(read32, abi_version) == abi::ABI_VERSION
+}
+
+/// This VM.
+pub fn vm_id() -> VmId {
+    VmId::from_raw(field!(read32, vm_id))
+}
+
+/// Bytes of memory that this VM can use.
+pub fn memory_bytes() -> u64 {
+    field!(read64, memory_bytes)
+}
+
+/// Random, new at every start, clone and restore.
+pub fn generation_id() -> [u8; 16] {
+    let mut id = [0; 16];
+    // Where the page is too short there is no page at all.
+    let _ = registers().read(offset_of!(RegisterPage, generation_id), &mut id);
+    id
+}
+
+/// Ticks of the TSC in a second.
+pub fn tsc_hz() -> u64 {
+    field!(read64, tsc_hz)
+}
+
+/// Nanoseconds per tick (32.32), the TSC at the start, and the Unix time in nanoseconds then.
+pub(crate) fn clock() -> (u64, u64, u64) {
+    (field!(read64, ns_per_tick), field!(read64, start_tsc), field!(read64, start_unix_ns))
+}
+
+/// True when this VM has a NIC.
+pub(crate) fn has_nic() -> bool {
+    field!(read64, nic_page) == abi::guest::NIC_BASE
+}
+
+/// Slots of the console ring.
+pub(crate) fn console_slots() -> u32 {
+    field!(read32, console_slots)
+}
+
+/// The boot arguments; what is not text is left out.
+pub fn boot_args() -> String {
+    let len = usize::try_from(field!(read32, boot_args_len)).unwrap_or(0).min(BOOT_ARGS_MAX);
+    let mut bytes = vec![0; len];
+    let _ = registers().read(usize::try_from(BOOT_ARGS).unwrap_or(0), &mut bytes);
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Takes the pending bits.
+#[inline]
+pub(crate) fn take_pending() -> u64 {
+    // Most of the time there is nothing, and looking is cheaper than an exchange.
+    match field!(load64, pending) {
+        0 => 0,
+        _ => registers().swap64(offset_of!(RegisterPage, pending), 0).unwrap_or(0),
+    }
+}
+
+/// Selects which pending bits end an idle. Upcalls stay off.
+pub(crate) fn enable(bits: u64) {
+    let _ = registers().write32(offset_of!(RegisterPage, upcalls_on), 0);
+    let _ = registers().store64(offset_of!(RegisterPage, enabled), bits);
+}
+
+/// Names the fault handler.
+#[cfg(target_os = "none")]
+pub(crate) fn set_fault_handler(entry: u64, stack: u64) {
+    let _ = registers().store64(offset_of!(RegisterPage, fault_stack), stack);
+    let _ = registers().store64(offset_of!(RegisterPage, fault_entry), entry);
+}
+
+/// The fault that the handler was called for.
+#[cfg(target_os = "none")]
+pub(crate) fn fault() -> abi::guest::FaultRecord {
+    use abi::guest::FaultRecord;
+    use zerocopy::FromBytes;
+    let mut bytes = [0; size_of::<FaultRecord>()];
+    let _ = registers().read(offset_of!(RegisterPage, fault), &mut bytes);
+    FaultRecord::read_from_bytes(&bytes).unwrap_or_default()
+}

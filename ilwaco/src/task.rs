@@ -1,0 +1,403 @@
+//! Tasks: a cooperative, single-threaded executor.
+//!
+//! A task is a future; it runs until it awaits something that is not there yet. Idle tasks cost the bytes of their future
+//! and nothing else: no stack each, no context switch. When no task can run, the VM idles until the NIC or the next timer.
+
+use crate::cell::global;
+use crate::time::Instant;
+use crate::{clock, net, platform, registers, time};
+use abi::guest::pending;
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::task::Wake;
+use alloc::vec::Vec;
+use core::cell::{Cell, RefCell};
+use core::future::{Future, poll_fn};
+use core::pin::{Pin, pin};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::task::{Context, Poll, Waker};
+
+/// Tasks that can exist at once.
+pub const MAX_TASKS: usize = 64 * WORDS;
+const WORDS: usize = 4;
+
+/// How long nothing may have happened before memory is given back.
+const QUIET_NS: u64 = 300_000_000;
+
+/// Which tasks are to be polled: bit `i % 64` of word `i / 64`.
+struct Ready([AtomicU64; WORDS]);
+
+/// A waker's end: one bit to set.
+struct TaskWaker {
+    ready: Arc<Ready>,
+    index: usize,
+}
+
+impl Wake for TaskWaker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if let Some(word) = self.ready.0.get(self.index / 64) {
+            word.fetch_or(1 << (self.index % 64), Ordering::Release);
+        }
+    }
+}
+
+struct Task {
+    future: Pin<Box<dyn Future<Output = ()>>>,
+    waker: Waker,
+}
+
+enum Slot {
+    Free,
+    /// Its future is being polled.
+    Running,
+    Waiting(Task),
+}
+
+struct Executor {
+    slots: RefCell<Vec<Slot>>,
+    ready: RefCell<Option<Arc<Ready>>>,
+}
+
+global! {
+    static EXECUTOR: Executor = Executor { slots: RefCell::new(Vec::new()), ready: RefCell::new(None) };
+}
+global! {
+    static SHUTDOWN: Shutdown = Shutdown { asked: Cell::new(false), waker: RefCell::new(None) };
+}
+
+struct Shutdown {
+    asked: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+/// There are [`MAX_TASKS`] tasks already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooManyTasks;
+
+impl core::fmt::Display for TooManyTasks {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("too many tasks")
+    }
+}
+
+/// Starts a task. It runs for the first time when the one that runs now awaits something.
+pub fn spawn(future: impl Future<Output = ()> + 'static) -> Result<(), TooManyTasks> {
+    EXECUTOR.with(|executor| executor.spawn(Box::pin(future)))
+}
+
+impl Executor {
+    fn ready(&self) -> Arc<Ready> {
+        self.ready.borrow_mut().get_or_insert_with(|| Arc::new(Ready([const { AtomicU64::new(0) }; WORDS]))).clone()
+    }
+
+    fn spawn(&self, future: Pin<Box<dyn Future<Output = ()>>>) -> Result<(), TooManyTasks> {
+        let mut slots = self.slots.borrow_mut();
+        let index = match slots.iter().position(|slot| matches!(slot, Slot::Free)) {
+            Some(index) => index,
+            None if slots.len() < MAX_TASKS => {
+                slots.push(Slot::Free);
+                slots.len() - 1
+            }
+            None => return Err(TooManyTasks),
+        };
+        let waker = Arc::new(TaskWaker { ready: self.ready(), index });
+        waker.wake_by_ref();
+        slots[index] = Slot::Waiting(Task { future, waker: waker.into() });
+        Ok(())
+    }
+
+    /// Polls every task that is ready now, each once. True when there was one.
+    fn run_ready(&self) -> bool {
+        let ready = self.ready();
+        let mut any = false;
+        for (number, word) in ready.0.iter().enumerate() {
+            if word.load(Ordering::Relaxed) == 0 {
+                continue;
+            }
+            let mut bits = word.swap(0, Ordering::Acquire);
+            while bits != 0 {
+                let bit = bits.trailing_zeros();
+                bits &= bits - 1;
+                any = true;
+                self.poll(number * 64 + usize::try_from(bit).unwrap_or(0));
+            }
+        }
+        any
+    }
+
+    fn poll(&self, index: usize) {
+        // The slots are not borrowed while the task runs, since it may start others.
+        let taken = self.slots.borrow_mut().get_mut(index).map(|slot| core::mem::replace(slot, Slot::Running));
+        let mut task = match taken {
+            Some(Slot::Waiting(task)) => task,
+            Some(other) => {
+                // A waker that outlived its task.
+                self.put(index, other);
+                return;
+            }
+            None => return,
+        };
+        let done = task.future.as_mut().poll(&mut Context::from_waker(&task.waker)).is_ready();
+        if done {
+            drop(task);
+            self.put(index, Slot::Free);
+        } else {
+            self.put(index, Slot::Waiting(task));
+        }
+    }
+
+    fn put(&self, index: usize, slot: Slot) {
+        if let Some(place) = self.slots.borrow_mut().get_mut(index) {
+            *place = slot;
+        }
+    }
+
+    fn is_ready(&self) -> bool {
+        self.ready.borrow().as_ref().is_some_and(|ready| ready.0.iter().any(|word| word.load(Ordering::Relaxed) != 0))
+    }
+
+    /// Gives the memory of slots at the end that are free back to the heap.
+    fn shrink(&self) {
+        let mut slots = self.slots.borrow_mut();
+        let used = slots.iter().rposition(|slot| !matches!(slot, Slot::Free)).map_or(0, |last| last + 1);
+        slots.truncate(used);
+        slots.shrink_to_fit();
+    }
+}
+
+/// A waker that only remembers that it was called.
+struct Flag(AtomicBool);
+
+impl Wake for Flag {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+/// Runs `main` to its end, and all tasks while it does. Tasks that are left then are not run any further.
+pub fn block_on<F: Future>(main: F) -> F::Output {
+    let mut main = pin!(main);
+    let flag = Arc::new(Flag(AtomicBool::new(true)));
+    let waker = Waker::from(flag.clone());
+    let mut cx = Context::from_waker(&waker);
+    registers::enable(pending::ALARM | pending::NIC | pending::SHUTDOWN);
+    let mut machine = Machine { quiet_since: clock::now_ns(), trimmed: false };
+    loop {
+        // Main is polled with the others, and first.
+        let mut busy = machine.listen();
+        if flag.0.load(Ordering::Relaxed) {
+            flag.0.store(false, Ordering::Relaxed);
+            busy = true;
+            if let Poll::Ready(output) = main.as_mut().poll(&mut cx) {
+                net::flush();
+                return output;
+            }
+        }
+        busy |= EXECUTOR.with(Executor::run_ready);
+        let next = net::send(Instant::now());
+        let more = flag.0.load(Ordering::Relaxed) || EXECUTOR.with(Executor::is_ready);
+        if !more {
+            machine.idle(next, busy);
+        }
+    }
+}
+
+/// What the executor knows about the world outside.
+struct Machine {
+    /// When something last happened.
+    quiet_since: u64,
+    /// Memory was given back since then.
+    trimmed: bool,
+}
+
+impl Machine {
+    /// Takes in what has happened: interrupts, frames, timers. True when there was a frame.
+    fn listen(&mut self) -> bool {
+        if registers::take_pending() & pending::SHUTDOWN != 0 {
+            SHUTDOWN.with(|shutdown| {
+                shutdown.asked.set(true);
+                if let Some(waker) = shutdown.waker.take() {
+                    waker.wake();
+                }
+            });
+        }
+        let now = Instant::now();
+        time::fire(now);
+        net::receive(now)
+    }
+
+    /// Sleeps until something happens. `network`: when the network has something to do, in nanoseconds; `busy`: something happened
+    /// since the last time.
+    fn idle(&mut self, network: u64, busy: bool) {
+        if busy {
+            self.quiet_since = clock::now_ns();
+            self.trimmed = false;
+        } else if !self.trimmed && clock::now_ns().saturating_sub(self.quiet_since) >= QUIET_NS {
+            self.trimmed = true;
+            trim();
+        }
+        let mut deadline = network.min(time::next_deadline().map_or(u64::MAX, Instant::as_nanos));
+        if !self.trimmed {
+            deadline = deadline.min(self.quiet_since + QUIET_NS);
+        }
+        if net::prepare_idle() {
+            platform::idle(clock::deadline_ticks(deadline));
+        }
+        net::awake();
+    }
+}
+
+/// Gives back all memory that is not in use. Called when nothing has happened for a while.
+#[inline(never)]
+fn trim() {
+    net::shrink();
+    time::shrink();
+    EXECUTOR.with(Executor::shrink);
+    platform::return_memory();
+}
+
+/// Lets the other tasks run.
+pub async fn yield_now() {
+    let mut yielded = false;
+    poll_fn(|cx| {
+        if core::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+/// Completes when the VM is asked to end itself.
+pub async fn shutdown_requested() {
+    poll_fn(|cx| {
+        SHUTDOWN.with(|shutdown| {
+            if shutdown.asked.get() {
+                return Poll::Ready(());
+            }
+            shutdown.waker.replace(Some(cx.waker().clone()));
+            Poll::Pending
+        })
+    })
+    .await;
+}
+
+/// Which of two futures was first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Either<A, B> {
+    /// The first one.
+    Left(A),
+    /// The second one.
+    Right(B),
+}
+
+/// Awaits whichever is ready first (the left one when both are) and drops the other.
+pub async fn race<A: Future, B: Future>(left: A, right: B) -> Either<A::Output, B::Output> {
+    let (mut left, mut right) = (pin!(left), pin!(right));
+    poll_fn(|cx| {
+        if let Poll::Ready(output) = left.as_mut().poll(cx) {
+            return Poll::Ready(Either::Left(output));
+        }
+        right.as_mut().poll(cx).map(Either::Right)
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::Sim;
+    use crate::time::{Duration, sleep};
+    use std::rc::Rc;
+
+    #[test]
+    fn tasks_take_turns() {
+        let _sim = Sim::new("");
+        let order = Rc::new(RefCell::new(Vec::new()));
+        block_on(async {
+            for name in ["a", "b"] {
+                let order = order.clone();
+                spawn(async move {
+                    for round in 0..3 {
+                        order.borrow_mut().push((name, round));
+                        yield_now().await;
+                    }
+                })
+                .expect("room");
+            }
+            sleep(Duration::from_millis(1)).await;
+        });
+        assert_eq!(*order.borrow(), [("a", 0), ("b", 0), ("a", 1), ("b", 1), ("a", 2), ("b", 2)]);
+    }
+
+    #[test]
+    fn the_number_of_tasks_is_bounded_and_slots_are_used_again() {
+        let _sim = Sim::new("");
+        block_on(async {
+            for _ in 0..3 {
+                for _ in 0..MAX_TASKS {
+                    assert_eq!(spawn(sleep(Duration::from_millis(3))), Ok(()));
+                }
+                assert_eq!(spawn(async {}), Err(TooManyTasks));
+                sleep(Duration::from_millis(10)).await;
+            }
+            sleep(Duration::from_secs(2)).await;
+        });
+        EXECUTOR.with(|executor| assert_eq!(executor.slots.borrow().capacity(), 0, "given back when it was quiet"));
+    }
+
+    #[test]
+    fn tasks_start_tasks_and_stale_wakers_do_no_harm() {
+        let _sim = Sim::new("");
+        let kept: Rc<RefCell<Option<Waker>>> = Rc::default();
+        let done = Rc::new(Cell::new(0));
+        block_on(async {
+            let (kept, done) = (kept.clone(), done.clone());
+            let inner = done.clone();
+            spawn(async move {
+                poll_fn(|cx| {
+                    kept.replace(Some(cx.waker().clone()));
+                    Poll::Ready(())
+                })
+                .await;
+                spawn(async move { inner.set(inner.get() + 1) }).expect("room");
+                done.set(done.get() + 1);
+            })
+            .expect("room");
+            sleep(Duration::from_millis(1)).await;
+        });
+        assert_eq!(done.get(), 2);
+        kept.take().expect("kept").wake();
+        block_on(sleep(Duration::from_millis(1)));
+    }
+
+    #[test]
+    fn the_faster_one_wins() {
+        let _sim = Sim::new("");
+        let slow = sleep(Duration::from_secs(60));
+        let fast = async {
+            sleep(Duration::from_millis(2)).await;
+            7
+        };
+        assert_eq!(block_on(race(slow, fast)), Either::Right(7));
+    }
+
+    #[test]
+    fn shutdown_wakes_who_waits_for_it() {
+        let _sim = Sim::new("");
+        Sim::on_idle(|now, _| {
+            Sim::ask_shutdown();
+            crate::sim::SimEvent::Wake(now + 5)
+        });
+        block_on(shutdown_requested());
+    }
+}

@@ -1,0 +1,217 @@
+//! Time: instants, sleeping, timeouts. Timers lie in a wheel whose next deadline becomes the timeout of the idle hypercall.
+
+use crate::cell::global;
+use crate::clock;
+use crate::wheel::{TimerKey, Wheel};
+use core::cell::RefCell;
+use core::future::{Future, poll_fn};
+use core::ops::{Add, Sub};
+use core::pin::{Pin, pin};
+use core::task::{Context, Poll, Waker};
+
+pub use core::time::Duration;
+
+/// A tick of the timer wheel is 2^20 ns, a little more than a millisecond.
+const TICK_SHIFT: u32 = 20;
+
+global! {
+    static TIMERS: RefCell<Wheel<Waker>> = RefCell::new(Wheel::new());
+}
+
+/// A point in time, in nanoseconds since the start of the VM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Instant(u64);
+
+impl Instant {
+    /// The present.
+    #[inline]
+    pub fn now() -> Instant {
+        Instant(clock::now_ns())
+    }
+
+    /// The start of the VM plus `ns`.
+    pub const fn from_nanos(ns: u64) -> Instant {
+        Instant(ns)
+    }
+
+    /// Nanoseconds since the start of the VM.
+    pub const fn as_nanos(self) -> u64 {
+        self.0
+    }
+
+    /// Time from `earlier` until here; zero when it is later.
+    pub fn saturating_since(self, earlier: Instant) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+
+    /// Time since then.
+    pub fn elapsed(self) -> Duration {
+        Instant::now().saturating_since(self)
+    }
+}
+
+impl Add<Duration> for Instant {
+    type Output = Instant;
+    /// Saturates.
+    fn add(self, duration: Duration) -> Instant {
+        let ns = duration.as_secs().saturating_mul(1_000_000_000).saturating_add(duration.subsec_nanos().into());
+        Instant(self.0.saturating_add(ns))
+    }
+}
+
+impl Sub<Instant> for Instant {
+    type Output = Duration;
+    /// Saturates.
+    fn sub(self, earlier: Instant) -> Duration {
+        self.saturating_since(earlier)
+    }
+}
+
+/// Seconds since 1970-01-01 00:00 UTC, as the machine that the VM runs on knows them.
+pub fn unix_seconds() -> u64 {
+    (clock::unix_start_ns().saturating_add(clock::now_ns())) / 1_000_000_000
+}
+
+/// Completes when `deadline` is reached, up to a tick of the wheel (about a millisecond) later.
+pub fn sleep_until(deadline: Instant) -> Sleep {
+    Sleep { deadline, key: None }
+}
+
+/// Completes when `duration` is over.
+pub fn sleep(duration: Duration) -> Sleep {
+    sleep_until(Instant::now() + duration)
+}
+
+/// See [`sleep_until`].
+#[derive(Debug)]
+#[must_use = "futures do nothing unless they are awaited"]
+pub struct Sleep {
+    deadline: Instant,
+    key: Option<TimerKey>,
+}
+
+impl Sleep {
+    fn unset(&mut self) {
+        if let Some(key) = self.key.take() {
+            // The waker is dropped outside of the borrow.
+            let waker = TIMERS.with(|timers| timers.borrow_mut().remove(key));
+            drop(waker);
+        }
+    }
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(key) = self.key {
+            let set = TIMERS.with(|timers| timers.borrow().get(key).map(|waker| waker.will_wake(cx.waker())));
+            if set == Some(true) {
+                return Poll::Pending;
+            }
+        }
+        self.unset();
+        if Instant::now() >= self.deadline {
+            return Poll::Ready(());
+        }
+        let tick = first_tick_after(self.deadline);
+        let key = TIMERS.with(|timers| timers.borrow_mut().insert(tick, cx.waker().clone()));
+        match key {
+            Some(key) => self.key = Some(key),
+            // 65,535 timers: poll again instead of waking too late.
+            None => cx.waker().wake_by_ref(),
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Sleep {
+    fn drop(&mut self) {
+        self.unset();
+    }
+}
+
+/// The first tick that starts at or after the deadline.
+fn first_tick_after(deadline: Instant) -> u64 {
+    deadline.0.div_ceil(1 << TICK_SHIFT)
+}
+
+/// Wakes what is due at `now`.
+#[inline]
+pub(crate) fn fire(now: Instant) {
+    TIMERS.with(|timers| {
+        // Waking a task never comes back to the wheel, so it may stay borrowed.
+        timers.borrow_mut().advance(now.0 >> TICK_SHIFT, Waker::wake);
+    });
+}
+
+/// When the next timer is due; `None` without one.
+pub(crate) fn next_deadline() -> Option<Instant> {
+    TIMERS.with(|timers| timers.borrow().next_deadline()).map(|tick| Instant(tick.saturating_mul(1 << TICK_SHIFT)))
+}
+
+/// Gives the memory of timers that are gone back to the heap.
+pub(crate) fn shrink() {
+    TIMERS.with(|timers| timers.borrow_mut().shrink());
+}
+
+/// The time for something was over before it was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Elapsed;
+
+impl core::fmt::Display for Elapsed {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("timed out")
+    }
+}
+
+/// Awaits `future` for at most `duration`. The timer is set only when the future does not complete at once.
+pub async fn timeout<F: Future>(duration: Duration, future: F) -> Result<F::Output, Elapsed> {
+    let mut future = pin!(future);
+    let mut timer = None;
+    poll_fn(|cx| {
+        if let Poll::Ready(output) = future.as_mut().poll(cx) {
+            return Poll::Ready(Ok(output));
+        }
+        let timer = timer.get_or_insert_with(|| sleep(duration));
+        Pin::new(timer).poll(cx).map(|()| Err(Elapsed))
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::Sim;
+    use crate::task::block_on;
+
+    #[test]
+    fn sleeping_takes_the_time_it_says() {
+        let _sim = Sim::new("");
+        let before = Instant::now();
+        block_on(sleep(Duration::from_millis(250)));
+        let slept = before.elapsed();
+        assert!(slept >= Duration::from_millis(250) && slept < Duration::from_millis(253), "{slept:?}");
+        block_on(sleep(Duration::ZERO));
+        block_on(sleep_until(before));
+    }
+
+    #[test]
+    fn timeouts() {
+        let _sim = Sim::new("");
+        block_on(async {
+            assert_eq!(timeout(Duration::from_secs(1), async { 5 }).await, Ok(5));
+            assert_eq!(timeout(Duration::from_secs(1), core::future::pending::<()>()).await, Err(Elapsed));
+            let inner = timeout(Duration::from_secs(2), sleep(Duration::from_millis(5)));
+            assert_eq!(timeout(Duration::from_secs(3), inner).await, Ok(Ok(())));
+        });
+        assert_eq!(next_deadline(), None, "every timer is taken out again");
+    }
+
+    #[test]
+    fn the_date_of_the_machine() {
+        let _sim = Sim::new("");
+        crate::clock::start();
+        assert_eq!(unix_seconds(), 1_000_000_000);
+    }
+}
