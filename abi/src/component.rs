@@ -40,7 +40,8 @@ pub mod syscall {
     pub const WAIT: u64 = 1;
     /// Ring doorbells: for each bit `i` of RDI the other end of this component's ring `i`. Returns 0.
     pub const NOTIFY: u64 = 2;
-    /// Write a line to the log: level RDI (1 error … 5 trace), address RSI, length RDX in bytes (cut to [`crate::limits::LOG_LINE_BYTES`]). Returns 0.
+    /// Write a line to the log: level RDI (1 error … 5 trace), address RSI, length RDX in bytes (cut to [`crate::limits::LOG_LINE_BYTES`]).
+    /// Returns 0, or [`super::ERROR_BUSY`] while the serial line is too far behind.
     pub const LOG: u64 = 3;
     /// The interrupt of device RDI is served and may come again. Returns 0.
     pub const IRQ_ACK: u64 = 4;
@@ -86,6 +87,9 @@ pub const ERROR_UNKNOWN: u64 = u64::MAX;
 pub const ERROR_ARGUMENT: u64 = u64::MAX - 1;
 /// The manifest does not give this component what it asked for.
 pub const ERROR_AUTHORITY: u64 = u64::MAX - 2;
+
+/// There is no room for it now (`LOG`): say it again later.
+pub const ERROR_BUSY: u64 = u64::MAX - 3;
 
 /// [`ComponentInfo::magic`].
 pub const INFO_MAGIC: u64 = u64::from_le_bytes(*b"FKRINFO1");

@@ -135,7 +135,7 @@ pub struct RegisterPage {
     pub tsc_hz: u64,
     /// Nanoseconds per tick as a 32.32 fixed-point number.
     pub ns_per_tick: u64,
-    /// The guest's TSC when the VM was started.
+    /// The guest's TSC when the creation of the VM began.
     pub start_tsc: u64,
     /// Unix time in nanoseconds at [`RegisterPage::start_tsc`].
     pub start_unix_ns: u64,

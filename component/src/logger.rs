@@ -2,7 +2,19 @@
 
 use crate::line::Line;
 use core::fmt::Write;
+use core::sync::atomic::{AtomicU32, Ordering};
 use log::{LevelFilter, Log, Metadata, Record};
+
+/// How often a line that the serial line is not ready for is tried again.
+static PATIENCE: AtomicU32 = AtomicU32::new(0);
+/// Ticks between two tries: a few milliseconds on any machine.
+const PAUSE_TICKS: u64 = 5_000_000;
+
+/// Lines that the serial line is not ready for are tried again up to `tries` times, some milliseconds apart, and then left
+/// out. A component that others wait for keeps the default, 0.
+pub fn set_log_patience(tries: u32) {
+    PATIENCE.store(tries, Ordering::Relaxed);
+}
 
 struct Logger;
 
@@ -16,7 +28,12 @@ impl Log for Logger {
             let mut line = Line::new();
             // `Line` cuts and never fails; a `Display` that does fail leaves what it has written.
             let _ = line.write_fmt(*record.args());
-            crate::syscall::log(record.level(), line.as_bytes());
+            for _ in 0..=PATIENCE.load(Ordering::Relaxed) {
+                if crate::syscall::log(record.level(), line.as_bytes()) {
+                    return;
+                }
+                crate::syscall::wait(0, crate::syscall::now().saturating_add(PAUSE_TICKS), 0);
+            }
         }
     }
 

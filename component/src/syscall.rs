@@ -116,13 +116,14 @@ fn refused(name: &str, doorbells: u64) -> ! {
     panic!("{name} was refused: doorbells {doorbells:#x}")
 }
 
-/// Writes one line to the log. What is longer than [`abi::limits::LOG_LINE_BYTES`] is cut by the core.
-pub fn log(level: log::Level, line: &[u8]) {
+/// Writes one line to the log. What is longer than [`abi::limits::LOG_LINE_BYTES`] is cut by the core. False when the serial
+/// line is too far behind to take it.
+pub fn log(level: log::Level, line: &[u8]) -> bool {
     // Widening only: both are at most 64 bits wide.
     #[allow(clippy::cast_lossless)]
     let (level, len) = (level as u64, line.len() as u64);
     // SAFETY: the core reads `len` bytes at the slice's address, which the borrow keeps readable until the call returns.
-    unsafe { call(syscall::LOG, level, line.as_ptr().addr() as u64, len) };
+    unsafe { call(syscall::LOG, level, line.as_ptr().addr() as u64, len) != numbers::ERROR_BUSY }
 }
 
 /// The interrupt of `device` is served and may come again. The ports' interrupt counts as the device behind the last one.

@@ -24,7 +24,7 @@ const ROWS: usize = 25;
 const LIGHT_GREY: u16 = 0x0700;
 
 /// Bytes that wait for the serial line while the log is buffered.
-const BUFFER: usize = 16 * 1024;
+const BUFFER: usize = 64 * 1024;
 
 static CONSOLE: Mutex<Console> = Mutex::new(Console {
     serial: false,
@@ -127,6 +127,14 @@ pub fn pump() -> bool {
         }
     }
     console.waiting.len > 0
+}
+
+/// Whether there is room for many more lines. Lines that guests and components cause are left out or put off when there is
+/// none, rather than the core wait for the serial line.
+pub fn has_room() -> bool {
+    CONSOLE
+        .try_lock()
+        .is_none_or(|console| !console.buffered || !console.serial || console.waiting.len < BUFFER / 4 * 3)
 }
 
 /// Waits until everything has left the serial line (or the line is found to be stuck).

@@ -49,6 +49,7 @@ impl End {
 impl<B: Backend> Machine<B> {
     /// Make a VM of an image. It waits for the gatekeeper. The error is a [`status`].
     pub(super) fn create(&mut self, image: u16, args: [u8; CREATE_ARGS_BYTES]) -> Result<VmId, u32> {
+        let created_tsc = cpu::tsc();
         if self.images.get(image).is_none() {
             return Err(status::NOT_FOUND);
         }
@@ -64,6 +65,7 @@ impl<B: Backend> Machine<B> {
         let vcpu = unsafe { core::mem::zeroed() };
         let mut vm = Vm::new(vcpu, id, image, ipv4, args);
         vm.control_frame = control;
+        vm.created_tsc = created_tsc;
         // SAFETY: the context frame was just allocated for this VM; nothing points to it.
         if !unsafe { self.vms.insert(context, vm) } {
             let _ = self.frames.free(control, owner);
@@ -137,7 +139,7 @@ impl<B: Backend> Machine<B> {
 
         let mut boot_args = heapless::String::<BOOT_ARGS_MAX>::new();
         compose_args(&mut boot_args, &image.entry.args, &options.net, vm.ipv4, &vm.args).ok()?;
-        let tsc = cpu::tsc();
+        let tsc = vm.created_tsc;
         let mut page = RegisterPage::new_zeroed();
         page.magic = MAGIC;
         page.abi_version = abi::ABI_VERSION;
@@ -242,7 +244,9 @@ impl<B: Backend> Machine<B> {
         }
         vm.state = State::Ending;
         let attached = vm.attached;
-        if let Some(left_out) = self.guest_log.allow(cpu::tsc(), self.hardware.tsc_hz()) {
+        if let Some(left_out) = self.guest_log.allow(cpu::tsc(), self.hardware.tsc_hz())
+            && crate::log::has_room()
+        {
             let (reason, detail) = (end.reason.text(), end.detail);
             log::info!(target: "core", "{id} ended: {reason} (detail {detail:#x}, rip {rip:#x}; {left_out} such lines left out)");
         }

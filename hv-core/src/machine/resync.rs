@@ -87,6 +87,13 @@ impl<B: Backend> Machine<B> {
                 let (frames, free) = (self.frames_needed(image), self.frames.free_frames());
                 self.tell_scheduler(SchedEvent::Arrived { vm: id, frames, free }, true);
             }
+            (Role::Sched, State::Fault { page, known: false }) => {
+                // It hears of this one when the page is there.
+                if let Some(vm) = self.vms.get(slot) {
+                    vm.state = State::Fault { page, known: true };
+                }
+                self.ready.remove(slot);
+            }
             (Role::Sched, State::Ready) => self.tell_scheduler(SchedEvent::Ready { vm: id }, true),
             // It hears of the others when they can run.
             (Role::Sched, _) => {}

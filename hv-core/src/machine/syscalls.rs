@@ -3,7 +3,7 @@
 use super::Machine;
 use crate::components::{Component, Role, Run};
 use crate::cpu::{self, Trap};
-use abi::component::{ERROR_ARGUMENT, ERROR_AUTHORITY, ERROR_UNKNOWN, authority, syscall};
+use abi::component::{ERROR_ARGUMENT, ERROR_AUTHORITY, ERROR_BUSY, ERROR_UNKNOWN, authority, syscall};
 use abi::limits::{LOG_LINE_BYTES, MAX_RINGS_PER_COMPONENT};
 use abi::message::BadMessage;
 use abi::vm::VmId;
@@ -212,6 +212,9 @@ impl<B: Backend> Machine<B> {
             5 => log::Level::Trace,
             _ => return ERROR_ARGUMENT,
         };
+        if !crate::log::has_room() {
+            return ERROR_BUSY;
+        }
         let len = usize::try_from(len).unwrap_or(usize::MAX).min(LOG_LINE_BYTES);
         let mut line = [0; LOG_LINE_BYTES];
         match component.read(address, len).and_then(|memory| memory.read(0, &mut line[..len])) {

@@ -68,6 +68,8 @@ pub struct Vm<B: Backend> {
     pub control_frame: PhysAddr,
     /// TSC at which the alarm is due, `u64::MAX` for never.
     pub alarm: u64,
+    /// TSC at which its creation began.
+    pub created_tsc: u64,
     /// Ticks that it ran since its start, and since it last became ready.
     pub ran_ticks: u64,
     /// See `ran_ticks`.
@@ -99,6 +101,7 @@ impl<B: Backend> Vm<B> {
             running: false,
             control_frame: PhysAddr::new(0),
             alarm: u64::MAX,
+            created_tsc: 0,
             ran_ticks: 0,
             burst_ticks: 0,
             ipv4,

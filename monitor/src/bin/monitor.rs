@@ -53,6 +53,8 @@ impl Host for Line {
 }
 
 fn main(component: Component) -> ! {
+    // Whoever typed a command wants all of its answer; nobody waits for the monitor.
+    component::set_log_patience(1000);
     let info = component.info();
     let backlog = BACKLOG_MEMORY.take().expect("taken once");
     let mut replies = component.inbox("core-monitor");

@@ -37,7 +37,7 @@ fn bochsrc(config: &Config, com1: u16) -> String {
         // Writing to a string cannot fail.
         let _ = writeln!(rc, "{text}");
     };
-    line(format_args!("plugin_ctrl: unmapped=1, biosdev=1"));
+    line(format_args!("plugin_ctrl: unmapped=1, biosdev=1, speaker=0"));
     line(format_args!("config_interface: textconfig"));
     // There is no library without any display in Debian's package; this one goes on when nobody connects.
     let display = if config.window { "x".to_owned() } else { "rfb, options=\"timeout=0\"".to_owned() };
