@@ -1,0 +1,10 @@
+//! Links the guest at its place in a VM's memory.
+
+fn main() {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/guest.ld");
+    println!("cargo:rerun-if-changed={script}");
+    println!("cargo:rerun-if-changed=src/guest.s");
+    if std::env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("none") {
+        println!("cargo:rustc-link-arg-bins=-T{script}");
+    }
+}
