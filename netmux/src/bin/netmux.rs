@@ -45,7 +45,7 @@ fn main(component: Component) -> ! {
     let info = component.info();
     log::info!("policy=round-robin incarnation={} slots={}", info.incarnation, info.vm_slots);
     if usize::try_from(info.vm_slots).unwrap_or(usize::MAX) > SLOTS {
-        log::warn!("the machine has {} VM slots; those from {SLOTS} on stay without network", info.vm_slots);
+        log::debug!("VMs in slots from {SLOTS} on get no network");
     }
     let Some(dma) = component.dma() else { too_little_memory() };
     // The leases lie at the end, where the buffers of no driver reach.
