@@ -12,40 +12,35 @@ pub struct Inbox {
 }
 
 impl Inbox {
-    /// Gives the messages that are there to `handle`, as many as the ring has slots at most. True: the ring is empty now;
-    /// false: there may be more, and no doorbell will tell.
-    ///
-    /// A reset ring counts as empty, and what a peer cannot have meant is skipped.
+    /// Gives the messages that are there now to `handle`. True: for those that come later the doorbell rings again; false:
+    /// look again without waiting, something was wrong with the ring. (It was reset, so whoever filled it starts anew; or
+    /// it held what no peer can have meant, which was skipped.)
     #[inline]
     pub fn drain(&mut self, mut handle: impl FnMut(&Message)) -> bool {
-        let mut empty = false;
-        let mut taken = 0;
-        while taken < self.ring.capacity() {
+        let mut left = match self.ring.available() {
+            Ok(0) => return true,
+            Ok(available) => available,
+            Err(error) => return self.recover(error),
+        };
+        while left > 0 {
             match self.ring.take() {
                 Ok(Some(message)) => handle(&message),
-                Ok(None) => {
-                    empty = true;
-                    break;
-                }
-                Err(error) => {
-                    self.recover(error);
-                    break;
-                }
+                Ok(None) => break,
+                Err(error) => return self.recover(error),
             }
-            taken += 1;
+            left -= 1;
         }
-        if taken > 0 {
-            self.ring.release();
-        }
-        empty
+        self.ring.release();
+        true
     }
 
     #[cold]
-    fn recover(&mut self, error: RingError) {
-        // A reset while skipping is found by the next look at the ring, which follows since `drain` reports more.
+    fn recover(&mut self, error: RingError) -> bool {
         if error == RingError::Corrupt {
+            // A reset at this very moment is found by the next look at the ring.
             let _ = self.ring.skip_all();
         }
+        false
     }
 }
 
@@ -66,13 +61,14 @@ impl Outbox {
     pub fn stage(&mut self, message: &Message) -> bool {
         match self.ring.stage(message) {
             Ok(()) => true,
-            Err(error) => self.stage_again(message, error),
+            // A copy, so that the message itself need not be in memory.
+            Err(error) => self.stage_again(*message, error),
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn stage_again(&mut self, message: &Message, error: PushError) -> bool {
+    fn stage_again(&mut self, message: Message, error: PushError) -> bool {
         match error {
             PushError::Full => {
                 self.ring.publish();
@@ -82,7 +78,7 @@ impl Outbox {
             PushError::EpochChanged => {}
             PushError::Corrupt => return false,
         }
-        self.ring.stage(message).is_ok()
+        self.ring.stage(&message).is_ok()
     }
 
     /// Shows everything that was staged to the other end.
@@ -130,16 +126,27 @@ mod tests {
     }
 
     #[test]
-    fn draining_is_bounded_and_says_so() {
+    fn draining_frees_the_slots() {
         let (mut out, mut inbox, _) = pair();
         for kind in 0..8 {
             assert!(out.send(&Message::new(kind, [])));
         }
-        assert_eq!(kinds(&mut inbox), ((0..8).collect(), false));
-        assert_eq!(kinds(&mut inbox), (vec![], true));
-        // The slots are free again.
+        assert_eq!(kinds(&mut inbox), ((0..8).collect(), true));
         assert!(out.send(&Message::new(9, [])));
         assert_eq!(kinds(&mut inbox), (vec![9], true));
+    }
+
+    #[test]
+    fn what_comes_meanwhile_is_left_for_the_next_doorbell() {
+        let (mut out, mut inbox, _) = pair();
+        assert!(out.send(&Message::new(0, [])));
+        let mut taken = 0;
+        assert!(inbox.drain(|message| {
+            taken += 1;
+            assert!(out.send(&Message::new(message.kind + 1, [])));
+        }));
+        assert_eq!(taken, 1);
+        assert_eq!(kinds(&mut inbox), (vec![1], true));
     }
 
     #[test]

@@ -4,10 +4,10 @@
 #![deny(unsafe_code)]
 
 use component::abi::message::{BadMessage, Message};
-use component::abi::pager::PagerEvent;
+use component::abi::pager::{PagerCommand, PagerEvent};
 use component::{Component, Inbox, Once, Outbox, RateLimit, now, wait};
 use pager::policy::demand::{DEFAULT_CLUSTER, Demand};
-use pager::policy::{Oddity, Policy as _};
+use pager::policy::{Oddity, Policy as _, served};
 
 component::main!(main);
 
@@ -29,26 +29,33 @@ fn main(component: Component) -> ! {
 }
 
 /// Answers what has come in. The core carries the answers out at the next wait.
+#[inline]
 fn serve(policy: &mut Policy, events: &mut Inbox, commands: &mut Outbox, limit: &mut RateLimit) -> bool {
-    events.drain(|message| {
-        let mut sent = true;
-        let result = PagerEvent::try_from(message)
-            .map(|event| policy.handle(event, &mut |command| sent &= commands.stage(&Message::from(command))));
-        commands.publish();
-        if !sent || !matches!(result, Ok(Ok(()))) {
-            complain(result, sent, limit);
+    let empty = events.drain(|message| {
+        let command = match PagerEvent::try_from(message).map(|event| policy.handle(event)) {
+            Ok(Ok(Some(command))) => command,
+            Ok(Ok(None)) => return,
+            odd => return complain(odd, limit),
+        };
+        let mut sent = commands.stage(&Message::from(command));
+        if let Some(vm) = served(&command) {
+            sent &= commands.stage(&Message::from(PagerCommand::Resume { vm }));
         }
-    })
+        if !sent {
+            complain(Ok(Ok(Some(command))), limit);
+        }
+    });
+    commands.publish();
+    empty
 }
 
 #[cold]
 #[inline(never)]
-fn complain(result: Result<Result<(), Oddity>, BadMessage>, sent: bool, limit: &mut RateLimit) {
+fn complain(result: Result<Result<Option<PagerCommand>, Oddity>, BadMessage>, limit: &mut RateLimit) {
     let Some(suppressed) = limit.pass(now()) else { return };
     match result {
         Err(bad) => log::warn!("dropped a {bad}; {suppressed} such lines suppressed"),
         Ok(Err(oddity)) => log::warn!("dropped an event: {oddity}; {suppressed} such lines suppressed"),
-        Ok(Ok(())) if !sent => log::error!("pager-core takes no commands; {suppressed} such lines suppressed"),
-        Ok(Ok(())) => {}
+        Ok(Ok(_)) => log::error!("pager-core takes no commands; {suppressed} such lines suppressed"),
     }
 }

@@ -29,37 +29,23 @@ impl<const CLUSTER: u32> Demand<CLUSTER> {
     }
 
     #[inline]
-    fn fault(
-        &self,
-        vm: VmId,
-        page: u32,
-        access: Access,
-        present: bool,
-        send: &mut impl FnMut(PagerCommand),
-    ) -> Result<(), Oddity> {
+    fn fault(&self, vm: VmId, page: u32, access: Access, present: bool) -> Result<PagerCommand, Oddity> {
         let Some(known) = self.vms.get(vm) else { return Err(Oddity::UnknownVm(vm)) };
-        if page >= known.pages {
-            send(PagerCommand::Refuse { vm, page });
-            return Err(Oddity::BadPage(vm, page));
+        if page >= known.pages || known.refused() {
+            return Ok(PagerCommand::Refuse { vm, page });
         }
-        if known.refused() {
-            send(PagerCommand::Refuse { vm, page });
-            return Ok(());
-        }
-        match (self.images.file_segment(known.image, page), access) {
-            (Some(_), Access::Write) => send(PagerCommand::CopyImage { vm, page }),
+        Ok(match (self.images.file_segment(known.image, page), access) {
+            (Some(_), Access::Write) => PagerCommand::CopyImage { vm, page },
             // There, and what is there may be read and executed and, but for golden frames, written: the fault is an old
             // one, and the VM only has to try again.
-            _ if present => {}
+            _ if present => PagerCommand::Resume { vm },
             (Some(segment), Access::Read | Access::Execute) => {
                 let (page, count) =
                     if segment.writable() { (page, 1) } else { segment.cluster(page, CLUSTER, known.pages) };
-                send(PagerCommand::MapImage { vm, page, count });
+                PagerCommand::MapImage { vm, page, count }
             }
-            (None, _) => send(PagerCommand::MapZero { vm, page, count: 1 }),
-        }
-        send(PagerCommand::Resume { vm });
-        Ok(())
+            (None, _) => PagerCommand::MapZero { vm, page, count: 1 },
+        })
     }
 }
 
@@ -71,33 +57,31 @@ impl<const CLUSTER: u32> Default for Demand<CLUSTER> {
 
 impl<const CLUSTER: u32> Policy for Demand<CLUSTER> {
     #[inline]
-    fn handle(&mut self, event: PagerEvent, send: &mut impl FnMut(PagerCommand)) -> Result<(), Oddity> {
+    fn handle(&mut self, event: PagerEvent) -> Result<Option<PagerCommand>, Oddity> {
         match event {
-            PagerEvent::Fault { vm, page, access, present } => self.fault(vm, page, access, present, send),
+            PagerEvent::Fault { vm, page, access, present } => {
+                return self.fault(vm, page, access, present).map(Some);
+            }
             PagerEvent::Hello { .. } => {
                 self.images.clear();
                 self.vms.clear();
-                Ok(())
             }
             PagerEvent::Segment { image, first_page, pages, file_pages, writable } => {
                 let segment = Segment::new(first_page, pages, file_pages, writable).ok_or(Oddity::BadSegment(image))?;
-                self.images.add(image, segment)
+                self.images.add(image, segment)?;
             }
-            PagerEvent::VmStarted { vm, image, pages } => self.vms.start(vm, image, pages),
-            PagerEvent::VmEnded { vm } => {
-                self.vms.end(vm);
-                Ok(())
-            }
+            PagerEvent::VmStarted { vm, image, pages } => self.vms.start(vm, image, pages)?,
+            PagerEvent::VmEnded { vm } => self.vms.end(vm),
             PagerEvent::OutOfFrames { vm, page, .. } => {
                 // Nothing is ever taken from another VM: the one that asks for more than there is has to go. The `Resume`
                 // behind the command that failed may have been carried out already; then the VM faults again, and the
                 // refusal finds it waiting.
                 if self.vms.refuse(vm) {
-                    send(PagerCommand::Refuse { vm, page });
+                    return Ok(Some(PagerCommand::Refuse { vm, page }));
                 }
-                Ok(())
             }
         }
+        Ok(None)
     }
 }
 

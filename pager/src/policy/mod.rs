@@ -7,16 +7,25 @@ use abi::vm::VmId;
 
 /// A paging policy: takes the core's events and answers with commands.
 pub trait Policy {
-    /// Handles one event. At most [`COMMANDS_MAX`] commands go to `send`.
+    /// Handles one event. The answer is a command, if there is one to give; when that gives a VM a page, [`served`] says
+    /// that [`PagerCommand::Resume`] has to follow.
     ///
     /// # Errors
     ///
-    /// An [`Oddity`] when the event makes no sense. It is dropped, or, where a VM waits for the answer, that VM is refused.
-    fn handle(&mut self, event: PagerEvent, send: &mut impl FnMut(PagerCommand)) -> Result<(), Oddity>;
+    /// An [`Oddity`] when the event makes no sense; it is dropped.
+    fn handle(&mut self, event: PagerEvent) -> Result<Option<PagerCommand>, Oddity>;
 }
 
-/// Commands that one event causes at most.
-pub const COMMANDS_MAX: u32 = 2;
+/// The VM that gets a page by `command` and can go on after it.
+#[inline]
+pub fn served(command: &PagerCommand) -> Option<VmId> {
+    match *command {
+        PagerCommand::MapZero { vm, .. } | PagerCommand::MapImage { vm, .. } | PagerCommand::CopyImage { vm, .. } => {
+            Some(vm)
+        }
+        PagerCommand::Resume { .. } | PagerCommand::Refuse { .. } => None,
+    }
+}
 
 /// An event that does not fit what was said before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,8 +34,6 @@ pub enum Oddity {
     UnknownVm(VmId),
     /// A VM in a slot, or with an image, beyond the limits.
     BadVm(VmId),
-    /// A page beyond the VM's memory.
-    BadPage(VmId, u32),
     /// A segment of an image beyond the limits, one too many, or one whose pages make no sense.
     BadSegment(u16),
 }
@@ -36,7 +43,6 @@ impl core::fmt::Display for Oddity {
         match self {
             Oddity::UnknownVm(vm) => write!(f, "{vm} faults but is not alive"),
             Oddity::BadVm(vm) => write!(f, "{vm} has a slot or an image beyond the limits"),
-            Oddity::BadPage(vm, page) => write!(f, "{vm} faults at page {page:#x} beyond its memory"),
             Oddity::BadSegment(image) => write!(f, "image {image} has a segment that makes no sense"),
         }
     }
