@@ -1,0 +1,222 @@
+//! Addresses that are not the guest's, page tables, its own code.
+
+use super::{Deed, Escape, acts};
+use crate::catch::{Act, Caught, attempt};
+use crate::machine::{PAGE, memory_bytes, offset, peek64, poke8, poke64, scratch, set64};
+use abi::guest::{FAULT_ADDRESS, NIC_BASE, PAGE_TABLES};
+use core::arch::naked_asm;
+
+acts! {
+    "read" => read: "mov rax, [rdi]";
+    "write" => write: "mov qword ptr [rdi], 0";
+    "jump" => jump: "jmp rdi";
+    "push" => push: "mov rcx, rsp", "mov rsp, rdi", "push rax", "mov rsp, rcx";
+    "load-cr3" => load_cr3: "mov cr3, rdi";
+}
+
+/// What is neither an address of 48 bits nor one of 57.
+const NON_CANONICAL: u64 = 1 << 62;
+/// Where the image and its heap have ended for sure. Ilwaco's heap grows from below and uses some dozen pages.
+const FREE_FROM: u64 = 4 << 20;
+/// Present and writable; and a leaf of 1 GiB.
+const TABLE: u64 = 0x3;
+const HUGE: u64 = 0x83;
+
+fn beyond() -> u64 {
+    memory_bytes() + 0x1000
+}
+
+/// How the crime of this name is committed.
+pub fn deed(name: &str) -> Option<Deed> {
+    const fn at(act: Act, address: fn() -> u64) -> Deed {
+        Deed::Act(act, address)
+    }
+    Some(match name {
+        "read-beyond" => at(read, beyond),
+        "write-beyond" => at(write, beyond),
+        "execute-beyond" => at(jump, beyond),
+        "read-across-end" => at(read, || memory_bytes() - 4),
+        "read-apic" => at(read, || 0xfee0_0020),
+        "map-apic" => Deed::Fault(map_apic),
+        "map-everything" => Deed::Check(map_everything),
+        "read-unmapped" => at(read, || 0x7fff_0000_0000),
+        "jump-unmapped" => at(jump, || 0x7fff_0000_0000),
+        "read-non-canonical" => at(read, || NON_CANONICAL),
+        "write-non-canonical" => at(write, || NON_CANONICAL),
+        "jump-non-canonical" => at(jump, || NON_CANONICAL),
+        "push-non-canonical" => at(push, || NON_CANONICAL),
+        "read-core" => at(read, || 0xffff_ffff_8010_0000),
+        "jump-data" => at(jump, data_with_ud2),
+        "null" => Deed::Check(null),
+        "self-modify" => Deed::Check(self_modify),
+        "probe-text" => Deed::Check(probe_text),
+        "reserved-bits" => Deed::Fault(reserved_bits),
+        "cr3-reserved" => at(load_cr3, || PAGE_TABLES | 1 << 60),
+        "cr3-beyond" => at(load_cr3, beyond),
+        "no-page-tables" => at(load_cr3, no_page_tables),
+        "tables-in-a-loop" => Deed::Check(tables_in_a_loop),
+        "stack-overflow" => at(jump, overflow),
+        "memory-hog" => Deed::Check(memory_hog),
+        "fresh-memory" => Deed::Check(fresh_memory),
+        _ => return None,
+    })
+}
+
+/// Writes a word of a scratch page.
+fn put(page: usize, index: usize, value: u64) {
+    // SAFETY: scratch pages are used by addresses alone.
+    unsafe { poke64(scratch(page) + offset(index) * 8, value) }
+}
+
+fn data_with_ud2() -> u64 {
+    put(0, 0, 0x0b0f);
+    scratch(0)
+}
+
+/// Tables of its own: PML4 in scratch page 0, PDPT in page 1, with the first GiB where it was.
+fn own_tables() {
+    for index in 0..512 {
+        put(0, index, 0);
+        put(1, index, 0);
+    }
+    put(0, 0, scratch(1) | TABLE);
+    put(1, 0, HUGE);
+}
+
+/// Does something under its own tables.
+fn under_own_tables<T>(action: impl FnOnce() -> T) -> Result<T, Caught> {
+    if let Some(caught) = attempt(load_cr3, scratch(0)) {
+        return Err(caught);
+    }
+    let result = action();
+    match attempt(load_cr3, PAGE_TABLES) {
+        Some(caught) => Err(caught),
+        None => Ok(result),
+    }
+}
+
+fn map_apic() -> Option<Caught> {
+    own_tables();
+    put(1, 3, 0xc000_0000 | HUGE);
+    under_own_tables(|| attempt(read, 0xfee0_0020)).unwrap_or_else(Some)
+}
+
+fn map_everything() -> Result<(), Escape> {
+    own_tables();
+    for gib in 1..256 {
+        put(1, gib, offset(gib) << 30 | HUGE);
+    }
+    let result = under_own_tables(|| {
+        for gib in 1..256_u64 {
+            let address = gib << 30;
+            for act in [read, write, jump] {
+                match attempt(act, address) {
+                    Some(Caught { vector: FAULT_ADDRESS, address: at, .. }) if at == address => {}
+                    _ => return Escape::because("an address was not refused", address),
+                }
+            }
+        }
+        Ok(())
+    });
+    result.unwrap_or_else(|caught| Escape::because("MOV to CR3 faulted", caught.vector.into()))
+}
+
+fn reserved_bits() -> Option<Caught> {
+    own_tables();
+    // Bits 29..13 of an entry for 1 GiB must be zero (SDM vol. 3, table 4-15).
+    put(1, 1, 1 << 30 | 0x2000 | HUGE);
+    under_own_tables(|| attempt(read, 1 << 30)).unwrap_or_else(Some)
+}
+
+fn tables_in_a_loop() -> Result<(), Escape> {
+    own_tables();
+    put(0, 1, scratch(0) | TABLE);
+    // Every level finds entry 1, which leads to the same page; at last that page is what is read.
+    let address = 1 << 39 | 1 << 30 | 1 << 21 | 1 << 12;
+    match under_own_tables(|| attempt(read, address)) {
+        Ok(None) => Ok(()),
+        Ok(Some(caught)) | Err(caught) => Escape::because("a fault", caught.vector.into()),
+    }
+}
+
+fn no_page_tables() -> u64 {
+    // SAFETY: no Rust object lies in the page tables.
+    unsafe { poke64(PAGE_TABLES, 0) };
+    PAGE_TABLES
+}
+
+fn null() -> Result<(), Escape> {
+    for address in (0..64).step_by(8) {
+        Escape::unless_quiet(attempt(read, address), "a read faulted")?;
+        Escape::unless_quiet(attempt(write, address), "a write faulted")?;
+    }
+    Ok(())
+}
+
+/// Returns 1, unless somebody has changed its second byte.
+#[unsafe(naked)]
+unsafe extern "sysv64" fn probe() -> u32 {
+    naked_asm!(".byte 0xb8, 1, 0, 0, 0", "ret")
+}
+
+fn call_probe() -> u64 {
+    let probe = core::hint::black_box(probe as unsafe extern "sysv64" fn() -> u32);
+    // SAFETY: it keeps to the calling convention whatever its constant is.
+    u64::from(unsafe { probe() })
+}
+
+fn self_modify() -> Result<(), Escape> {
+    probe_text()?;
+    let address = offset((probe as unsafe extern "sysv64" fn() -> u32) as *const () as usize);
+    // SAFETY: the byte is the constant in `probe`, which nothing but its caller knows.
+    unsafe { poke8(address + 1, 2) };
+    Escape::unless(call_probe() == 2, "its own copy does not show the change but", call_probe())
+}
+
+fn probe_text() -> Result<(), Escape> {
+    Escape::unless(call_probe() == 1, "another VM has changed its code: it finds", call_probe())
+}
+
+/// Puts a loop that pushes UD2s below everything that it will overwrite, so that all code is gone when it ends itself.
+fn overflow() -> u64 {
+    // mov rax, 0x0b0f0b0f0b0f0b0f; push rax; jmp to the push.
+    let code = [0x0b0f_0b0f_0b0f_b848, 0x9090_90fd_eb50_0b0f_u64];
+    let place = NIC_BASE + PAGE;
+    set64(place, code[0]);
+    set64(place + 8, code[1]);
+    place
+}
+
+fn memory_hog() -> Result<(), Escape> {
+    let end = memory_bytes();
+    let mut address = FREE_FROM;
+    while address < end {
+        // SAFETY: the heap ends below.
+        unsafe { poke64(address, 0x7365_6372_6574_2100 ^ address) };
+        address += PAGE;
+    }
+    let mut address = FREE_FROM;
+    while address < end {
+        Escape::unless(
+            peek64(address) == 0x7365_6372_6574_2100 ^ address,
+            "a page does not hold what was written",
+            address,
+        )?;
+        address += PAGE;
+    }
+    Ok(())
+}
+
+fn fresh_memory() -> Result<(), Escape> {
+    let end = memory_bytes();
+    let mut address = FREE_FROM;
+    while address < end {
+        // Each page's first line, and a line that differs from page to page: all words would take too long.
+        let line = address + (address >> 12 & 63) * 64;
+        for at in (address..address + 64).step_by(8).chain((line..line + 64).step_by(8)) {
+            Escape::unless(peek64(at) == 0, "memory is not zero at", at)?;
+        }
+        address += PAGE;
+    }
+    Ok(())
+}

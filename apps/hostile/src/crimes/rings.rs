@@ -1,0 +1,335 @@
+//! Rings: indices, epochs and records that make no sense. After each lie the ring must work again for a guest that stops lying.
+
+use super::{Deed, Escape, frames};
+use crate::machine::{
+    Noise, PAGE, hypercall, offset, peek16, peek32, peek64, poke16, poke64, scratch, set32, set64, yield_turn,
+};
+use abi::guest::{CONSOLE_RING, CONSOLE_SLOTS, NIC_BASE, device, hypercall as number};
+use abi::nic::{NicPage, RX_RING, TX_RING, tx_slots_offset};
+use abi::ring::{
+    CONSUMER_WAITS, HEAD, HEADER_BYTES, IndexWord, PACKET_FRAME, PACKET_HEADER_BYTES, PRODUCER_WAITS, SLOT_BYTES, TAIL,
+    packet_slots,
+};
+use core::mem::offset_of;
+
+/// How the crime of this name is committed.
+pub fn deed(name: &str) -> Option<Deed> {
+    Some(Deed::Check(match name {
+        "tx-tail-ahead" => tail_ahead,
+        "tx-tail-behind" => tail_behind,
+        "tx-epoch" => epochs,
+        "tx-records" => records,
+        "tx-noise" => transmit_noise,
+        "rx-head-ahead" => head_ahead,
+        "rx-head-behind" => head_behind,
+        "rx-producer-words" => producer_words,
+        "nic-page-noise" => page_noise,
+        "console-tail-ahead" => console_ahead,
+        "console-noise" => console_noise,
+        "console-endless-line" => console_endless,
+        _ => return None,
+    }))
+}
+
+/// A word of a ring's header.
+const fn word(ring: u64, at: usize) -> u64 {
+    // Widening only.
+    #[allow(clippy::cast_lossless)]
+    let at = at as u64;
+    NIC_BASE + ring + at
+}
+
+const TX_TAIL: u64 = word(TX_RING, TAIL);
+const TX_HEAD: u64 = word(TX_RING, HEAD);
+const RX_TAIL: u64 = word(RX_RING, TAIL);
+const RX_HEAD: u64 = word(RX_RING, HEAD);
+
+/// Slots of the receive and of the transmit ring.
+pub(super) fn slots() -> (u32, u32) {
+    let field = |at: usize| peek32(NIC_BASE + offset(at));
+    (field(offset_of!(NicPage, rx_slots)), field(offset_of!(NicPage, tx_slots)))
+}
+
+/// Lets the demultiplexer look at the transmit ring, and gives it the time to.
+pub(super) fn kick() {
+    hypercall(number::KICK, device::NIC, 0);
+    yield_turn();
+}
+
+/// Puts a record into the transmit ring behind what is there; its header is what the caller says. The demultiplexer's head is
+/// believed: this guest lies, not the other.
+pub(super) fn put(frame: &[u8], len: u16, kind: u16, slots_taken: u16) {
+    let (rx, slots) = slots();
+    let base = NIC_BASE + tx_slots_offset(rx);
+    let tail = IndexWord::unpack(peek64(TX_TAIL));
+    let mask = u64::from(slots - 1);
+    // Records do not wrap, so a long one starts at slot 0: the rest of the ring is filled by a pad record.
+    let needed = u32::try_from(packet_slots(frame.len())).unwrap_or(u32::MAX).min(slots);
+    let mut index = tail.index;
+    let to_end = slots - (index & (slots - 1));
+    if needed > to_end {
+        header(base + (u64::from(index) & mask) * SLOT, 0, abi::ring::PACKET_PAD, u16::try_from(to_end).unwrap_or(0));
+        index = index.wrapping_add(to_end);
+    }
+    let place = base + (u64::from(index) & mask) * SLOT;
+    header(place, len, kind, slots_taken);
+    let end = base + u64::from(slots) * SLOT;
+    for (byte, at) in frame.iter().zip((place + offset(PACKET_HEADER_BYTES)..).take_while(|&at| at < end)) {
+        // SAFETY: within the transmit slots.
+        unsafe { crate::machine::poke8(at, *byte) };
+    }
+    set64(TX_TAIL, IndexWord { epoch: tail.epoch, index: index.wrapping_add(needed) }.pack());
+}
+
+/// Bytes of a slot.
+const SLOT: u64 = SLOT_BYTES as u64;
+
+fn header(place: u64, len: u16, kind: u16, slots: u16) {
+    for (value, at) in [len, kind, slots, 0].into_iter().zip((place..).step_by(2)) {
+        // SAFETY: within the transmit slots.
+        unsafe { poke16(at, value) };
+    }
+}
+
+/// Sends a frame in an orderly record.
+pub(super) fn send(frame: &[u8]) {
+    let len = u16::try_from(frame.len()).unwrap_or(u16::MAX);
+    put(frame, len, PACKET_FRAME, u16::try_from(packet_slots(frame.len())).unwrap_or(u16::MAX));
+    kick();
+}
+
+/// Ends the lies: the transmit ring is empty where the demultiplexer says, and a good frame goes through.
+fn recover() -> Result<(), Escape> {
+    kick();
+    for _ in 0..10 {
+        set64(TX_TAIL, peek64(TX_HEAD));
+        if frames::own_frame().is_ok() {
+            return Ok(());
+        }
+    }
+    Escape::because("the transmit ring works no more; its head is", peek64(TX_HEAD))
+}
+
+/// Begins a ring anew, as the core does: with an epoch that neither end has seen, both drop to empty. The way on for a guest
+/// that has overwritten what the other end wrote.
+fn reset(ring: u64, epoch: u32) {
+    set32(ring + offset(PRODUCER_WAITS), 0);
+    set32(ring + offset(CONSUMER_WAITS), 0);
+    for at in [TAIL, HEAD] {
+        set64(ring + offset(at), IndexWord { epoch, index: 0 }.pack());
+    }
+    set32(ring + offset(abi::ring::EPOCH), epoch);
+}
+
+/// The transmit tail `ahead` slots before where it is.
+fn lie_tail(ahead: u32) {
+    let tail = IndexWord::unpack(peek64(TX_TAIL));
+    set64(TX_TAIL, IndexWord { epoch: tail.epoch, index: tail.index.wrapping_add(ahead) }.pack());
+    kick();
+}
+
+fn tail_ahead() -> Result<(), Escape> {
+    for ahead in [1 << 31, (1 << 31) - 1, slots().1 + 1, 1 << 16, u32::MAX / 3] {
+        lie_tail(ahead);
+        recover()?;
+    }
+    Ok(())
+}
+
+fn tail_behind() -> Result<(), Escape> {
+    for behind in [1, 2, slots().1, slots().1 + 1, 1 << 20] {
+        lie_tail(0_u32.wrapping_sub(behind));
+        recover()?;
+    }
+    Ok(())
+}
+
+fn epochs() -> Result<(), Escape> {
+    let mut noise = Noise::new(3);
+    let shared = word(TX_RING, abi::ring::EPOCH);
+    let kept = peek32(shared);
+    for _ in 0..100 {
+        set64(TX_TAIL, noise.word());
+        // Any number will do.
+        #[allow(clippy::cast_possible_truncation)]
+        set32(shared, noise.word() as u32);
+        kick();
+    }
+    reset(NIC_BASE + TX_RING, kept.wrapping_add(1));
+    recover()
+}
+
+fn records() -> Result<(), Escape> {
+    let body = [0xff; 64];
+    for (len, kind, slots_taken) in [
+        (u16::MAX, PACKET_FRAME, 1),
+        (60, PACKET_FRAME, 0),
+        (60, PACKET_FRAME, u16::MAX),
+        (60, PACKET_FRAME, 257),
+        (0, PACKET_FRAME, 1),
+        (0, abi::ring::PACKET_PAD, 0),
+        (0, abi::ring::PACKET_PAD, 1),
+        (0, abi::ring::PACKET_PAD, u16::MAX),
+        (60, abi::ring::PACKET_PAD, 2),
+        (60, 0, 2),
+        (60, 7, 2),
+        (60, u16::MAX, u16::MAX),
+        (1514, PACKET_FRAME, 1),
+    ] {
+        put(&body, len, kind, slots_taken);
+        kick();
+        recover()?;
+    }
+    Ok(())
+}
+
+fn transmit_noise() -> Result<(), Escape> {
+    let mut noise = Noise::new(4);
+    let (rx, tx) = slots();
+    let base = NIC_BASE + tx_slots_offset(rx);
+    for round in 0..50 {
+        for at in (base..base + u64::from(tx) * SLOT).step_by(8) {
+            set64(at, noise.word());
+        }
+        let tail = IndexWord::unpack(peek64(TX_HEAD));
+        let ahead = u32::try_from(noise.word() & 0xff).unwrap_or(0);
+        let honest = IndexWord { epoch: tail.epoch, index: tail.index.wrapping_add(ahead) }.pack();
+        set64(TX_TAIL, if round % 2 == 0 { honest } else { noise.word() });
+        kick();
+    }
+    recover()
+}
+
+/// Has the demultiplexer put a frame into the receive ring: the answer to an ARP question, or whatever is broadcast.
+fn provoke() {
+    for _ in 0..4 {
+        frames::ask_gateway();
+    }
+}
+
+/// The receive head `ahead` slots before where it is, while frames come; then as it should be.
+fn lie_head(ahead: u32) -> Result<(), Escape> {
+    let head = IndexWord::unpack(peek64(RX_HEAD));
+    set64(RX_HEAD, IndexWord { epoch: head.epoch, index: head.index.wrapping_add(ahead) }.pack());
+    provoke();
+    set64(RX_HEAD, peek64(RX_TAIL));
+    recover()
+}
+
+fn head_ahead() -> Result<(), Escape> {
+    [1, slots().0, 1 << 31, (1 << 31) - 1].into_iter().try_for_each(lie_head)
+}
+
+fn head_behind() -> Result<(), Escape> {
+    [1, slots().0, slots().0 + 1, 1 << 30].into_iter().try_for_each(|behind: u32| lie_head(0_u32.wrapping_sub(behind)))
+}
+
+fn producer_words() -> Result<(), Escape> {
+    let mut noise = Noise::new(5);
+    for _ in 0..100 {
+        for at in [TAIL, PRODUCER_WAITS, HEAD, CONSUMER_WAITS] {
+            set64(word(RX_RING, at), noise.word());
+        }
+        provoke();
+    }
+    reset(NIC_BASE + RX_RING, 77);
+    recover()
+}
+
+fn page_noise() -> Result<(), Escape> {
+    let kept = scratch(5);
+    let copy = |from: u64, to: u64| {
+        for at in (0..PAGE).step_by(8) {
+            // SAFETY: between the NIC page and a scratch page, where no Rust object lies.
+            unsafe { poke64(to + at, peek64(from + at)) };
+        }
+    };
+    copy(NIC_BASE, kept);
+    let mut noise = Noise::new(6);
+    for _ in 0..100 {
+        for at in (0..PAGE).step_by(8) {
+            set64(NIC_BASE + at, noise.word());
+        }
+        kick();
+    }
+    copy(kept, NIC_BASE);
+    reset(NIC_BASE + TX_RING, 78);
+    reset(NIC_BASE + RX_RING, 78);
+    recover()
+}
+
+const CONSOLE_TAIL: u64 = CONSOLE_RING + TAIL as u64;
+const CONSOLE_HEAD: u64 = CONSOLE_RING + HEAD as u64;
+const CONSOLE_TEXT: u64 = CONSOLE_RING + HEADER_BYTES as u64;
+
+fn kick_console() {
+    hypercall(number::KICK, device::CONSOLE, 0);
+}
+
+/// The console works for those who write to it honestly: the core's head moves.
+fn console_works() -> Result<(), Escape> {
+    kick_console();
+    set64(CONSOLE_TAIL, peek64(CONSOLE_HEAD));
+    kick_console();
+    let before = IndexWord::unpack(peek64(CONSOLE_HEAD));
+    let slot = CONSOLE_TEXT + u64::from(before.index % CONSOLE_SLOTS) * SLOT;
+    // Two bytes of text, the line ends here.
+    set64(slot, u64::from_le_bytes([2, 0, b'o', b'k', 0, 0, 0, 0]));
+    set64(CONSOLE_TAIL, IndexWord { epoch: before.epoch, index: before.index.wrapping_add(1) }.pack());
+    kick_console();
+    let after = IndexWord::unpack(peek64(CONSOLE_HEAD));
+    Escape::unless(after.index == before.index.wrapping_add(1), "the console works no more; its head is", after.pack())
+}
+
+fn console_ahead() -> Result<(), Escape> {
+    for ahead in [CONSOLE_SLOTS + 1, 1 << 31, u32::MAX, 1 << 16] {
+        let tail = IndexWord::unpack(peek64(CONSOLE_TAIL));
+        set64(CONSOLE_TAIL, IndexWord { epoch: tail.epoch, index: tail.index.wrapping_add(ahead) }.pack());
+        kick_console();
+        console_works()?;
+    }
+    Ok(())
+}
+
+fn console_noise() -> Result<(), Escape> {
+    let mut noise = Noise::new(7);
+    let end = CONSOLE_TEXT + u64::from(CONSOLE_SLOTS) * SLOT;
+    let epoch = peek32(CONSOLE_RING + offset(abi::ring::EPOCH));
+    for round in 0..20 {
+        for at in (CONSOLE_RING..end).step_by(8) {
+            set64(at, noise.word());
+        }
+        if round % 2 == 0 {
+            // Noise that looks like text to be printed.
+            set32(CONSOLE_RING + offset(abi::ring::EPOCH), epoch);
+            set64(CONSOLE_TAIL, IndexWord { epoch, index: round }.pack());
+        }
+        kick_console();
+    }
+    reset(CONSOLE_RING, epoch.wrapping_add(1));
+    console_works()
+}
+
+fn console_endless() -> Result<(), Escape> {
+    for _ in 0..100 {
+        let tail = IndexWord::unpack(peek64(CONSOLE_TAIL));
+        for slot in 0..CONSOLE_SLOTS {
+            // 255 bytes, and more to come.
+            let place = CONSOLE_TEXT + u64::from(slot) * SLOT;
+            set64(place, u64::from_le_bytes([255, 255, b'e', b'n', b'd', b'l', b'e', b's']));
+        }
+        set64(CONSOLE_TAIL, IndexWord { epoch: tail.epoch, index: tail.index.wrapping_add(CONSOLE_SLOTS) }.pack());
+        kick_console();
+    }
+    console_works()
+}
+
+/// A counter of the NIC page.
+pub(super) fn counter(at: usize) -> u64 {
+    peek64(NIC_BASE + offset(offset_of!(NicPage, counters)) + offset(at))
+}
+
+/// True when the link is up.
+pub(super) fn link_up() -> bool {
+    peek16(NIC_BASE + offset(offset_of!(NicPage, link_up))) != 0
+}
