@@ -2,86 +2,97 @@
 //!
 //! `F001` is said by `entry.s`, which runs before any of this can.
 
-/// Why the core cannot go on. The number of a failure never changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u16)]
-pub enum Failure {
+macro_rules! failures {
+    ($($(#[$doc:meta])* $name:ident = $code:literal: $cause:literal, $remedy:literal;)*) => {
+        /// Why the core cannot go on. The number of a failure never changes.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Failure { $($(#[$doc])* $name = $code),* }
+
+        impl Failure {
+            /// All failures, for tests and documents.
+            pub const ALL: &'static [Failure] = &[$(Failure::$name),*];
+
+            /// What is wrong, and what to do about it.
+            const fn texts(self) -> (&'static str, &'static str) {
+                match self { $(Failure::$name => ($cause, $remedy)),* }
+            }
+        }
+    };
+}
+
+failures! {
     /// Not loaded by a multiboot2 boot loader.
-    NotMultiboot2 = 2,
+    NotMultiboot2 = 2: "the core was not loaded by a multiboot2 boot loader",
+        "boot it with GRUB's 'multiboot2' command, or from an image made by 'cargo xtask build-iso'";
     /// The boot information cannot be read, or has no memory map.
-    BootInformation = 3,
+    BootInformation = 3: "the boot loader's information is damaged or incomplete",
+        "use GRUB 2.06 or later";
     /// Not enough memory.
-    LittleMemory = 4,
+    LittleMemory = 4: "there is too little memory",
+        "give the machine 64 MiB or more, or ask for fewer VMs";
     /// No ACPI tables.
-    NoAcpi = 5,
+    NoAcpi = 5: "there are no usable ACPI tables",
+        "switch ACPI on in the firmware, or in the emulator";
     /// Neither x2APIC nor xAPIC.
-    NoLocalApic = 6,
+    NoLocalApic = 6: "the processor has no usable local APIC",
+        "switch the APIC on in the firmware, or choose a processor model that has one";
     /// No I/O APIC.
-    NoIoApic = 7,
+    NoIoApic = 7: "there is no usable I/O APIC",
+        "switch the I/O APIC on in the firmware, or in the emulator";
     /// Nothing to calibrate the TSC against.
-    NoTimer = 8,
+    NoTimer = 8: "there is no timer to calibrate the processor's clock against",
+        "switch the HPET or the ACPI timer on in the firmware";
     /// A processor feature that the core needs is missing.
-    NoCpuFeature = 9,
+    NoCpuFeature = 9: "the processor lacks a feature that the core needs",
+        "use an Intel processor of the Haswell generation (2013) or later, or its model in the emulator (Bochs: corei7_skylake_x)";
     /// No VT-x.
-    NoVmx = 10,
+    NoVmx = 10: "the processor has no VT-x",
+        "use an Intel processor with VT-x, or its model in the emulator (Bochs: corei7_skylake_x; KVM: nested=1 and -cpu host)";
     /// VT-x is locked off by the firmware.
-    VmxLocked = 11,
+    VmxLocked = 11: "VT-x is switched off and locked by the firmware",
+        "switch 'Intel Virtualization Technology' on in the firmware, then power the machine off and on";
     /// No EPT.
-    NoEpt = 12,
+    NoEpt = 12: "the processor's VT-x has no extended page tables (EPT)",
+        "use an Intel processor of the Haswell generation (2013) or later, or its model in the emulator (Bochs: corei7_skylake_x)";
     /// No unrestricted guest.
-    NoUnrestrictedGuest = 13,
+    NoUnrestrictedGuest = 13: "the processor's VT-x has no unrestricted guest mode",
+        "use an Intel processor of the Haswell generation (2013) or later, or its model in the emulator (Bochs: corei7_skylake_x)";
     /// Another part of VT-x is missing.
-    VmxFeature = 14,
+    VmxFeature = 14: "the processor's VT-x lacks a feature that the core needs",
+        "use an Intel processor of the Haswell generation (2013) or later, or its model in the emulator (Bochs: corei7_skylake_x)";
     /// No boot module `manifest`.
-    NoManifest = 15,
+    NoManifest = 15: "the boot module 'manifest' is missing",
+        "add 'module2 /boot/manifest manifest' to GRUB's entry, or make the image with 'cargo xtask build-iso'";
     /// The manifest is refused.
-    BadManifest = 16,
+    BadManifest = 16: "the boot module 'manifest' is refused",
+        "make core and manifest from the same sources: 'cargo xtask build-iso'";
     /// A module that the manifest names was not loaded.
-    NoModule = 17,
+    NoModule = 17: "a boot module that the manifest names is missing",
+        "add the module to GRUB's entry with its name as the first word: 'module2 /boot/NAME NAME'";
     /// A module is not a program of ours.
-    BadModule = 18,
+    BadModule = 18: "a boot module is not a program that this core can run",
+        "rebuild it from the same sources as the core: 'cargo xtask build-iso'";
     /// The command line, or the manifest's default options, are refused.
-    BadOptions = 19,
+    BadOptions = 19: "the boot options are wrong",
+        "correct the options of GRUB's menu entry (press 'e' there)";
     /// Too many modules, or two of the same name, or modules that overlap.
-    Modules = 20,
+    Modules = 20: "the boot modules make no sense",
+        "give each module a name of its own, as the first word of its 'module2' line";
     /// The core's page tables could not be built.
-    PageTables = 21,
+    PageTables = 21: "the core's page tables cannot be built",
+        "give the machine more memory";
     /// The devices that a component drives are missing.
-    NoDevice = 22,
+    NoDevice = 22: "a device that a component drives is missing",
+        "add the device to the machine (Bochs: slot1=e1000), or take the component out of system.toml";
     /// A check of the core by itself failed.
-    SelfTest = 23,
+    SelfTest = 23: "a self-test of the core failed",
+        "report it with this message and the lines above";
     /// The core panicked: a bug.
-    Panic = 24,
+    Panic = 24: "the core has a bug and stopped",
+        "report it with this message and the lines above";
 }
 
 impl Failure {
-    /// All failures, for tests and documents.
-    pub const ALL: [Failure; 23] = [
-        Failure::NotMultiboot2,
-        Failure::BootInformation,
-        Failure::LittleMemory,
-        Failure::NoAcpi,
-        Failure::NoLocalApic,
-        Failure::NoIoApic,
-        Failure::NoTimer,
-        Failure::NoCpuFeature,
-        Failure::NoVmx,
-        Failure::VmxLocked,
-        Failure::NoEpt,
-        Failure::NoUnrestrictedGuest,
-        Failure::VmxFeature,
-        Failure::NoManifest,
-        Failure::BadManifest,
-        Failure::NoModule,
-        Failure::BadModule,
-        Failure::BadOptions,
-        Failure::Modules,
-        Failure::PageTables,
-        Failure::NoDevice,
-        Failure::SelfTest,
-        Failure::Panic,
-    ];
-
     /// The number in `F0NN`.
     pub const fn code(self) -> u16 {
         self as u16
@@ -89,73 +100,12 @@ impl Failure {
 
     /// What is wrong.
     pub const fn cause(self) -> &'static str {
-        match self {
-            Failure::NotMultiboot2 => "the core was not loaded by a multiboot2 boot loader",
-            Failure::BootInformation => "the boot loader's information is damaged or incomplete",
-            Failure::LittleMemory => "there is too little memory",
-            Failure::NoAcpi => "there are no usable ACPI tables",
-            Failure::NoLocalApic => "the processor has no usable local APIC",
-            Failure::NoIoApic => "there is no usable I/O APIC",
-            Failure::NoTimer => "there is no timer to calibrate the processor's clock against",
-            Failure::NoCpuFeature => "the processor lacks a feature that the core needs",
-            Failure::NoVmx => "the processor has no VT-x",
-            Failure::VmxLocked => "VT-x is switched off and locked by the firmware",
-            Failure::NoEpt => "the processor's VT-x has no extended page tables (EPT)",
-            Failure::NoUnrestrictedGuest => "the processor's VT-x has no unrestricted guest mode",
-            Failure::VmxFeature => "the processor's VT-x lacks a feature that the core needs",
-            Failure::NoManifest => "the boot module 'manifest' is missing",
-            Failure::BadManifest => "the boot module 'manifest' is refused",
-            Failure::NoModule => "a boot module that the manifest names is missing",
-            Failure::BadModule => "a boot module is not a program that this core can run",
-            Failure::BadOptions => "the boot options are wrong",
-            Failure::Modules => "the boot modules make no sense",
-            Failure::PageTables => "the core's page tables cannot be built",
-            Failure::NoDevice => "a device that a component drives is missing",
-            Failure::SelfTest => "a self-test of the core failed",
-            Failure::Panic => "the core has a bug and stopped",
-        }
+        self.texts().0
     }
 
     /// What to do about it.
     pub const fn remedy(self) -> &'static str {
-        match self {
-            Failure::NotMultiboot2 => {
-                "boot it with GRUB's 'multiboot2' command, or from an image made by 'cargo xtask build-iso'"
-            }
-            Failure::BootInformation => "use GRUB 2.06 or later",
-            Failure::LittleMemory => "give the machine 64 MiB or more, or ask for fewer VMs",
-            Failure::NoAcpi => "switch ACPI on in the firmware, or in the emulator",
-            Failure::NoLocalApic => "switch the APIC on in the firmware, or choose a processor model that has one",
-            Failure::NoIoApic => "switch the I/O APIC on in the firmware, or in the emulator",
-            Failure::NoTimer => "switch the HPET or the ACPI timer on in the firmware",
-            Failure::NoCpuFeature => {
-                "use an Intel processor of the Haswell generation (2013) or later, or its model in the emulator (Bochs: corei7_skylake_x)"
-            }
-            Failure::NoVmx => {
-                "use an Intel processor with VT-x, or its model in the emulator (Bochs: corei7_skylake_x; KVM: nested=1 and -cpu host)"
-            }
-            Failure::VmxLocked => {
-                "switch 'Intel Virtualization Technology' on in the firmware, then power the machine off and on"
-            }
-            Failure::NoEpt | Failure::NoUnrestrictedGuest | Failure::VmxFeature => {
-                "use an Intel processor of the Haswell generation (2013) or later, or its model in the emulator (Bochs: corei7_skylake_x)"
-            }
-            Failure::NoManifest => {
-                "add 'module2 /boot/manifest manifest' to GRUB's entry, or make the image with 'cargo xtask build-iso'"
-            }
-            Failure::BadManifest => "make core and manifest from the same sources: 'cargo xtask build-iso'",
-            Failure::NoModule => {
-                "add the module to GRUB's entry with its name as the first word: 'module2 /boot/NAME NAME'"
-            }
-            Failure::BadModule => "rebuild it from the same sources as the core: 'cargo xtask build-iso'",
-            Failure::BadOptions => "correct the options of GRUB's menu entry (press 'e' there)",
-            Failure::Modules => "give each module a name of its own, as the first word of its 'module2' line",
-            Failure::PageTables => "give the machine more memory",
-            Failure::NoDevice => {
-                "add the device to the machine (Bochs: slot1=e1000), or take the component out of system.toml"
-            }
-            Failure::SelfTest | Failure::Panic => "report it with this message and the lines above",
-        }
+        self.texts().1
     }
 }
 

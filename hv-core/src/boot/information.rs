@@ -22,29 +22,22 @@ pub(super) struct Information {
     pub own: Area,
 }
 
-/// A failure and its detail.
+/// A failure, the module that it is about, and why.
 pub(super) struct Refused {
     pub failure: Failure,
-    pub detail: Detail,
+    module: Option<Name>,
+    why: &'static str,
 }
 
-/// Why, beyond the failure's own text.
-pub(super) enum Detail {
-    Text(&'static str),
-    Module(Name, &'static str),
-}
-
-impl fmt::Display for Detail {
+impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Detail::Text(text) => f.write_str(text),
-            Detail::Module(name, text) => write!(f, "module '{name}': {text}"),
-        }
+        self.module.map_or(Ok(()), |name| write!(f, "module '{name}': "))?;
+        f.write_str(self.why)
     }
 }
 
-fn refuse<T>(failure: Failure, text: &'static str) -> Result<T, Refused> {
-    Err(Refused { failure, detail: Detail::Text(text) })
+fn refuse<T>(failure: Failure, why: &'static str) -> Result<T, Refused> {
+    Err(Refused { failure, module: None, why })
 }
 
 /// Opens the information.
@@ -107,7 +100,7 @@ pub(super) fn read(information: &BootInformation<'static>, address: u32) -> Resu
     for tag in information.module_tags() {
         let text = tag.cmdline().unwrap_or("");
         let name = text.split_ascii_whitespace().next().and_then(Name::new).unwrap_or(Name::EMPTY);
-        let refused = |text| Refused { failure: Failure::Modules, detail: Detail::Module(name, text) };
+        let refused = |why| Refused { failure: Failure::Modules, module: Some(name), why };
         if name.is_empty() {
             return Err(refused("it has no name, or one of more than 16 characters"));
         }

@@ -248,11 +248,6 @@ impl Options {
         }
         Ok(())
     }
-
-    /// How many VMs `vms=` asks for.
-    pub fn vm_count(&self) -> u32 {
-        self.vms.iter().map(|request| request.count).sum()
-    }
 }
 
 /// `NAME`, `NAME*COUNT`, separated by commas; nothing for no VM.

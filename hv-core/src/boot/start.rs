@@ -133,7 +133,7 @@ pub fn start(magic: u32, address: u32, image: Image) -> ! {
 fn or_fatal<T>(result: Result<T, Refused>) -> T {
     match result {
         Ok(value) => value,
-        Err(Refused { failure, detail }) => fatal(failure, format_args!("{detail}")),
+        Err(refused) => fatal(refused.failure, format_args!("{refused}")),
     }
 }
 

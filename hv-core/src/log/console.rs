@@ -5,6 +5,7 @@
 
 use crate::memory::PhysAddr;
 use core::fmt;
+use heapless::Deque;
 use spin::Mutex;
 use x86::io::{inb, outb};
 
@@ -32,35 +33,8 @@ static CONSOLE: Mutex<Console> = Mutex::new(Console {
     screen: false,
     column: 0,
     buffered: false,
-    waiting: Queue { bytes: [0; BUFFER], head: 0, len: 0 },
+    waiting: Deque::new(),
 });
-
-/// Bytes in the order they came.
-struct Queue {
-    bytes: [u8; BUFFER],
-    head: usize,
-    len: usize,
-}
-
-impl Queue {
-    fn push(&mut self, byte: u8) -> bool {
-        let room = self.len < BUFFER;
-        if room {
-            self.bytes[(self.head + self.len) % BUFFER] = byte;
-            self.len += 1;
-        }
-        room
-    }
-
-    fn pop(&mut self) -> Option<u8> {
-        let byte = self.bytes[self.head];
-        (self.len > 0).then(|| {
-            self.head = (self.head + 1) % BUFFER;
-            self.len -= 1;
-            byte
-        })
-    }
-}
 
 /// State of the outputs.
 pub(super) struct Console {
@@ -69,7 +43,7 @@ pub(super) struct Console {
     screen: bool,
     column: usize,
     buffered: bool,
-    waiting: Queue,
+    waiting: Deque<u8, BUFFER>,
 }
 
 fn read(port: u16) -> u8 {
@@ -120,13 +94,13 @@ pub fn set_buffered(on: bool) {
 /// nothing else is to be done, and does not halt before it returns false.
 pub fn pump() -> bool {
     let Some(mut console) = CONSOLE.try_lock() else { return false };
-    if console.waiting.len > 0 && read(LINE_STATUS) & TRANSMITTER_EMPTY != 0 {
+    if !console.waiting.is_empty() && read(LINE_STATUS) & TRANSMITTER_EMPTY != 0 {
         for _ in 0..FIFO {
-            let Some(byte) = console.waiting.pop() else { break };
+            let Some(byte) = console.waiting.pop_front() else { break };
             write(COM1, byte);
         }
     }
-    console.waiting.len > 0
+    !console.waiting.is_empty()
 }
 
 /// Whether there is room for many more lines. Lines that guests and components cause are left out or put off when there is
@@ -134,13 +108,13 @@ pub fn pump() -> bool {
 pub fn has_room() -> bool {
     CONSOLE
         .try_lock()
-        .is_none_or(|console| !console.buffered || !console.serial || console.waiting.len < BUFFER / 4 * 3)
+        .is_none_or(|console| !console.buffered || !console.serial || console.waiting.len() < BUFFER / 4 * 3)
 }
 
 /// Waits until everything has left the serial line (or the line is found to be stuck).
 pub fn flush() {
     if let Some(mut console) = CONSOLE.try_lock() {
-        while let Some(byte) = console.waiting.pop() {
+        while let Some(byte) = console.waiting.pop_front() {
             send(byte);
         }
         if console.serial {
@@ -174,12 +148,13 @@ impl Console {
             return;
         }
         if self.buffered {
-            if !self.waiting.push(byte) {
-                if let Some(first) = self.waiting.pop() {
-                    send(first);
-                }
-                self.waiting.push(byte);
+            if self.waiting.is_full()
+                && let Some(first) = self.waiting.pop_front()
+            {
+                send(first);
             }
+            // There is room now.
+            let _ = self.waiting.push_back(byte);
         } else {
             send(byte);
         }

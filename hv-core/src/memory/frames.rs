@@ -14,137 +14,75 @@
 use super::phys::{PhysAddr, index, zero_frame};
 use abi::limits::PAGE_SIZE;
 
-/// Who owns a frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Owner {
+macro_rules! owners {
+    ($($(#[$doc:meta])* $name:ident $(($id:ident: $ty:ty))?: $text:literal;)*) => {
+        /// Who owns a frame.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Owner { $($(#[$doc])* $name $(($ty))?),* }
+
+        /// An [`Owner`] without its index.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u8)]
+        pub enum OwnerClass { $($(#[$doc])* $name),* }
+
+        /// All classes, in the order of [`Frames::counts`].
+        pub const CLASSES: [OwnerClass; [$(OwnerClass::$name),*].len()] = [$(OwnerClass::$name),*];
+
+        impl OwnerClass {
+            /// What reports call it; fits an [`abi::limits::Name`].
+            pub const fn name(self) -> &'static str {
+                match self { $(OwnerClass::$name => $text),* }
+            }
+        }
+
+        impl Owner {
+            /// The owner without its index.
+            #[inline]
+            pub const fn class(self) -> OwnerClass {
+                match self { $(Owner::$name { .. } => OwnerClass::$name),* }
+            }
+
+            /// The lower half of an entry.
+            // Widening only; `From` is not const.
+            #[allow(clippy::cast_lossless)]
+            #[inline]
+            const fn tag(self) -> u32 {
+                let id = match self { $(Owner::$name $(($id))? => 0 $(+ $id as u32)?),* };
+                id << 8 | self.class() as u32
+            }
+
+            fn from_tag(tag: u32) -> Owner {
+                // The id was written by `tag`, so it fits again.
+                match CLASSES.get((tag & 0xff) as usize) {
+                    $(Some(OwnerClass::$name) => Owner::$name $((<$ty>::try_from(tag >> 8).unwrap_or(0)))?,)*
+                    None => Owner::Reserved,
+                }
+            }
+        }
+    };
+}
+
+owners! {
     /// Nobody.
-    Free,
+    Free: "free";
     /// The core: image, tables, page tables of its own half.
-    Core,
+    Core: "core";
     /// A boot module that is kept (component images for restarts).
-    Module,
-    /// Component of this index: image, stack, rings, page tables.
-    Component(u8),
+    Module: "modules";
+    /// The component of this index: image, stack, rings, page tables.
+    Component(id: u8): "components";
     /// DMA memory of the component of this index.
-    Dma(u8),
+    Dma(id: u8): "dma";
     /// Memory of the VM in this slot.
-    VmMemory(u16),
+    VmMemory(id: u16): "vm-memory";
     /// Metadata of the VM in this slot (VMCS, context).
-    VmMeta(u16),
+    VmMeta(id: u16): "vm-metadata";
     /// EPT tables of the VM in this slot.
-    VmTables(u16),
+    VmTables(id: u16): "vm-tables";
     /// Golden frame of the image of this index, mapped read-only only.
-    Golden(u16),
+    Golden(id: u16): "golden";
     /// Not ours: firmware, devices, holes.
-    Reserved,
-}
-
-/// An [`Owner`] without its index.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum OwnerClass {
-    /// See [`Owner::Free`].
-    Free,
-    /// See [`Owner::Core`].
-    Core,
-    /// See [`Owner::Module`].
-    Module,
-    /// See [`Owner::Component`].
-    Component,
-    /// See [`Owner::Dma`].
-    Dma,
-    /// See [`Owner::VmMemory`].
-    VmMemory,
-    /// See [`Owner::VmMeta`].
-    VmMeta,
-    /// See [`Owner::VmTables`].
-    VmTables,
-    /// See [`Owner::Golden`].
-    Golden,
-    /// See [`Owner::Reserved`].
-    Reserved,
-}
-
-/// All classes, in the order of [`Frames::counts`].
-pub const CLASSES: [OwnerClass; 10] = [
-    OwnerClass::Free,
-    OwnerClass::Core,
-    OwnerClass::Module,
-    OwnerClass::Component,
-    OwnerClass::Dma,
-    OwnerClass::VmMemory,
-    OwnerClass::VmMeta,
-    OwnerClass::VmTables,
-    OwnerClass::Golden,
-    OwnerClass::Reserved,
-];
-
-impl OwnerClass {
-    /// What reports call it; fits an [`abi::limits::Name`].
-    pub const fn name(self) -> &'static str {
-        match self {
-            OwnerClass::Free => "free",
-            OwnerClass::Core => "core",
-            OwnerClass::Module => "modules",
-            OwnerClass::Component => "components",
-            OwnerClass::Dma => "dma",
-            OwnerClass::VmMemory => "vm-memory",
-            OwnerClass::VmMeta => "vm-metadata",
-            OwnerClass::VmTables => "vm-tables",
-            OwnerClass::Golden => "golden",
-            OwnerClass::Reserved => "reserved",
-        }
-    }
-}
-
-impl Owner {
-    /// The owner without its index.
-    #[inline]
-    pub const fn class(self) -> OwnerClass {
-        match self {
-            Owner::Free => OwnerClass::Free,
-            Owner::Core => OwnerClass::Core,
-            Owner::Module => OwnerClass::Module,
-            Owner::Component(_) => OwnerClass::Component,
-            Owner::Dma(_) => OwnerClass::Dma,
-            Owner::VmMemory(_) => OwnerClass::VmMemory,
-            Owner::VmMeta(_) => OwnerClass::VmMeta,
-            Owner::VmTables(_) => OwnerClass::VmTables,
-            Owner::Golden(_) => OwnerClass::Golden,
-            Owner::Reserved => OwnerClass::Reserved,
-        }
-    }
-
-    /// The lower half of an entry.
-    // Widening only; `From` is not const.
-    #[allow(clippy::cast_lossless)]
-    #[inline]
-    const fn tag(self) -> u32 {
-        let id = match self {
-            Owner::Component(id) | Owner::Dma(id) => id as u32,
-            Owner::VmMemory(id) | Owner::VmMeta(id) | Owner::VmTables(id) | Owner::Golden(id) => id as u32,
-            Owner::Free | Owner::Core | Owner::Module | Owner::Reserved => 0,
-        };
-        id << 8 | self.class() as u32
-    }
-
-    fn from_tag(tag: u32) -> Owner {
-        // Both fields are meant to be cut out.
-        #[allow(clippy::cast_possible_truncation)]
-        let (class, id, small) = (tag as u8, (tag >> 8) as u16, (tag >> 8) as u8);
-        match CLASSES.get(usize::from(class)) {
-            Some(OwnerClass::Free) => Owner::Free,
-            Some(OwnerClass::Core) => Owner::Core,
-            Some(OwnerClass::Module) => Owner::Module,
-            Some(OwnerClass::Component) => Owner::Component(small),
-            Some(OwnerClass::Dma) => Owner::Dma(small),
-            Some(OwnerClass::VmMemory) => Owner::VmMemory(id),
-            Some(OwnerClass::VmMeta) => Owner::VmMeta(id),
-            Some(OwnerClass::VmTables) => Owner::VmTables(id),
-            Some(OwnerClass::Golden) => Owner::Golden(id),
-            Some(OwnerClass::Reserved) | None => Owner::Reserved,
-        }
-    }
+    Reserved: "reserved";
 }
 
 /// One entry of the table. Opaque; all-zero bytes are a free frame that was never handed out.
@@ -182,7 +120,7 @@ pub struct Frames {
     counts: [u64; CLASSES.len()],
 }
 
-/// [`Frames::free`] or [`Frames::change_owner`] named an owner that is not the frame's: a bug of the core.
+/// [`Frames::free`] named an owner that is not the frame's: a bug of the core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WrongOwner {
     /// The frame.
@@ -297,35 +235,23 @@ impl Frames {
     }
 
     /// Returns a frame of `expected`. Anything else is a bug of the core: it is logged and nothing changes.
+    ///
+    /// # Errors
+    /// [`WrongOwner`].
     #[inline]
     pub fn free(&mut self, frame: PhysAddr, expected: Owner) -> Result<(), WrongOwner> {
-        let link = self.free;
-        self.retag(frame, expected, Owner::Free, link)?;
-        // `retag` found the entry, so the number is an index of the table and fits.
-        self.free = u32::try_from(frame.frame()).unwrap_or(END);
-        Ok(())
-    }
-
-    /// Hands a frame from one owner to another without its becoming free. The caller scrubs it when the two do not trust
-    /// each other. Errors as [`Frames::free`].
-    pub fn change_owner(&mut self, frame: PhysAddr, from: Owner, to: Owner, page: u32) -> Result<(), WrongOwner> {
-        if to == Owner::Free {
-            return self.free(frame, from);
-        }
-        self.retag(frame, from, to, page)
-    }
-
-    #[inline]
-    fn retag(&mut self, frame: PhysAddr, from: Owner, to: Owner, page: u32) -> Result<(), WrongOwner> {
-        match self.table.get_mut(index(frame.frame())) {
-            Some(entry) if entry.tag == from.tag() && from != Owner::Free && frame.is_page_aligned() => {
-                *entry = Entry { tag: to.tag(), page };
-                self.count(from.class(), to.class(), 1);
+        // The table has fewer entries than a number can have.
+        let number = u32::try_from(frame.frame()).unwrap_or(END);
+        match self.table.get_mut(number as usize) {
+            Some(entry) if entry.tag == expected.tag() && expected != Owner::Free && frame.is_page_aligned() => {
+                *entry = Entry { tag: Owner::Free.tag(), page: self.free };
+                self.free = number;
+                self.count(expected.class(), OwnerClass::Free, 1);
                 Ok(())
             }
             other => {
                 let actual = other.map_or(Owner::Reserved, |entry| Owner::from_tag(entry.tag));
-                let error = WrongOwner { frame, expected: from, actual };
+                let error = WrongOwner { frame, expected, actual };
                 report(&error);
                 Err(error)
             }

@@ -53,19 +53,6 @@ fn a_wrong_owner_changes_nothing() {
 }
 
 #[test]
-fn owners_change_without_becoming_free() {
-    let mut frames = frames(16, &[(4, 8)]);
-    frames.claim(0, 4, Owner::Module);
-    let module = PhysAddr::from_frame(2);
-    assert_eq!(frames.change_owner(module, Owner::Module, Owner::Golden(3), 12), Ok(()));
-    assert_eq!(frames.owner_of(module), (Owner::Golden(3), 12));
-    assert_eq!((frames.count_of(OwnerClass::Module), frames.count_of(OwnerClass::Golden)), (3, 1));
-    assert!(frames.change_owner(module, Owner::Module, Owner::Core, 0).is_err());
-    assert_eq!(frames.change_owner(module, Owner::Golden(3), Owner::Free, 0), Ok(()));
-    assert_eq!(addresses(&mut frames, Owner::Core), [2, 4, 5, 6, 7]);
-}
-
-#[test]
 fn claiming_leaves_free_frames_alone() {
     let mut frames = frames(16, &[(4, 8)]);
     frames.claim(2, 6, Owner::Core);
@@ -128,7 +115,6 @@ enum Step {
     Alloc(Owner, u32),
     Free(usize),
     FreeWrong(usize),
-    Change(usize, Owner),
     Contiguous(u64, u32),
 }
 
@@ -147,7 +133,6 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (owner(), any::<u32>()).prop_map(|(owner, page)| Step::Alloc(owner, page)),
         3 => any::<usize>().prop_map(Step::Free),
         1 => any::<usize>().prop_map(Step::FreeWrong),
-        1 => (any::<usize>(), owner()).prop_map(|(i, owner)| Step::Change(i, owner)),
         1 => (1_u64..6, 0_u32..4).prop_map(|(count, align)| Step::Contiguous(count, align)),
     ]
 }
@@ -174,11 +159,6 @@ proptest! {
                 },
                 Step::FreeWrong(i) => if let Some(frame) = pick(i) {
                     prop_assert!(frames.free(frame, Owner::Dma(9)).is_err());
-                },
-                Step::Change(i, to) => if let Some(frame) = pick(i) {
-                    let (from, _) = model[&frame];
-                    prop_assert_eq!(frames.change_owner(frame, from, to, 1), Ok(()));
-                    model.insert(frame, (to, 1));
                 },
                 Step::Contiguous(count, align) => {
                     if let Some(first) = frames.alloc_contiguous(count, 1 << align, u64::MAX, Owner::Dma(0)) {

@@ -68,7 +68,8 @@ impl Areas {
         self.list.iter().filter(|area| area.kind == Kind::Usable)
     }
 
-    /// Whole usable pages above the low memory without `used`, in ascending order; the largest when there are too many.
+    /// Whole usable pages above the low memory without `used`, in ascending order. What comes after
+    /// [`MAX_EXTENTS`] pieces is left alone.
     pub fn free_pieces(&self, used: &[Piece]) -> heapless::Vec<Piece, MAX_EXTENTS> {
         let mut pieces: heapless::Vec<Piece, MAX_EXTENTS> = heapless::Vec::new();
         for area in self.usable() {
@@ -81,11 +82,11 @@ impl Areas {
                 let taken = used.iter().copied().chain(reserved).chain(pieces.iter().copied());
                 let taken = taken.filter(|piece| piece.end > at && piece.start < end);
                 let Some(next) = taken.min_by_key(|piece| piece.start) else {
-                    insert(&mut pieces, Piece { start: at, end });
+                    let _ = pieces.push(Piece { start: at, end });
                     break;
                 };
                 if next.start & !(PAGE_SIZE - 1) > at {
-                    insert(&mut pieces, Piece { start: at, end: next.start & !(PAGE_SIZE - 1) });
+                    let _ = pieces.push(Piece { start: at, end: next.start & !(PAGE_SIZE - 1) });
                 }
                 at = next.end.next_multiple_of(PAGE_SIZE);
             }
@@ -116,17 +117,6 @@ impl Areas {
         }
         let _ = merged.push(last);
         merged
-    }
-}
-
-/// Adds a piece; when there are too many, the smallest of all goes.
-fn insert(pieces: &mut heapless::Vec<Piece, MAX_EXTENTS>, piece: Piece) {
-    let size = |piece: &Piece| piece.end - piece.start;
-    if pieces.push(piece).is_err()
-        && let Some(smallest) = pieces.iter_mut().min_by_key(|piece| size(piece))
-        && size(smallest) < size(&piece)
-    {
-        *smallest = piece;
     }
 }
 

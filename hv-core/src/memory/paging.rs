@@ -186,15 +186,6 @@ impl AddressSpace {
         if at >= LOWER_HALF_END { None } else { self.tables.walk(at) }
     }
 
-    /// Calls `visit` for each page of the lower half, in ascending order.
-    pub fn for_each_page(&self, mut visit: impl FnMut(Leaf)) {
-        self.tables.for_each_leaf(|leaf| {
-            if leaf.address < LOWER_HALF_END {
-                visit(leaf);
-            }
-        });
-    }
-
     /// Returns the tables to the frame table; what they mapped stays with its owner. The space must not be loaded.
     pub fn destroy(self, frames: &mut Frames) {
         self.tables.free_tables(frames, UPPER_HALF);

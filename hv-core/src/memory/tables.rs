@@ -72,8 +72,9 @@ impl core::fmt::Display for MapError {
     }
 }
 
-/// How large a leaf is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How large a leaf is; as a number the level of the table that holds it, 0 for the lowest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
+#[repr(u32)]
 pub enum Size {
     /// 4 KiB.
     Small,
@@ -86,20 +87,11 @@ pub enum Size {
 impl Size {
     /// Bytes.
     pub const fn bytes(self) -> u64 {
-        match self {
-            Size::Small => PAGE_SIZE,
-            Size::Large => PAGE_SIZE << 9,
-            Size::Huge => PAGE_SIZE << 18,
-        }
+        PAGE_SIZE << (9 * self.level())
     }
 
-    /// Level of the table that holds the leaf: 0 for the lowest.
     const fn level(self) -> u32 {
-        match self {
-            Size::Small => 0,
-            Size::Large => 1,
-            Size::Huge => 2,
-        }
+        self as u32
     }
 }
 
@@ -262,9 +254,7 @@ impl<M: TableMemory> Tables<M> {
         while done < bytes {
             let (to, from) = (address + done, frame.offset(done));
             let fits = |size: Size| {
-                size.level() <= largest.level()
-                    && (to | from.as_u64()) & (size.bytes() - 1) == 0
-                    && bytes - done >= size.bytes()
+                size <= largest && (to | from.as_u64()) & (size.bytes() - 1) == 0 && bytes - done >= size.bytes()
             };
             let size = [Size::Huge, Size::Large].into_iter().find(|&size| fits(size)).unwrap_or(Size::Small);
             self.map(frames, to, from, size, flags)?;

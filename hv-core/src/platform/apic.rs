@@ -10,7 +10,6 @@ const ID: u32 = 0x02;
 const TASK_PRIORITY: u32 = 0x08;
 const END_OF_INTERRUPT: u32 = 0x0b;
 const SPURIOUS: u32 = 0x0f;
-const REQUESTED: u32 = 0x20;
 const TIMER: u32 = 0x32;
 const THERMAL: u32 = 0x33;
 const PERFORMANCE: u32 = 0x34;
@@ -137,11 +136,6 @@ impl LocalApic {
     pub fn id(&self) -> u32 {
         let id = self.read(ID);
         if self.registers.is_some() { id >> 24 } else { id }
-    }
-
-    /// True when the interrupt is requested but not yet taken.
-    pub fn is_requested(&self, vector: u8) -> bool {
-        self.read(REQUESTED + u32::from(vector / 32)) >> (vector % 32) & 1 != 0
     }
 
     /// For the log.

@@ -8,8 +8,6 @@ use x86::controlregs::{Cr0, Cr4, cr0, cr0_write, cr4, cr4_write};
 #[allow(clippy::struct_excessive_bools)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CpuFeatures {
-    /// VT-x (leaf 1 ECX 5).
-    pub vmx: bool,
     /// x2APIC mode (leaf 1 ECX 21).
     pub x2apic: bool,
     /// Local APIC (leaf 1 EDX 9).
@@ -20,22 +18,12 @@ pub struct CpuFeatures {
     pub invariant_tsc: bool,
     /// XSAVE (leaf 1 ECX 26).
     pub xsave: bool,
-    /// XSAVEOPT (leaf 13.1 EAX 0).
-    pub xsaveopt: bool,
-    /// State components that XCR0 can select (leaf 13.0 EDX:EAX).
-    pub xcr0_supported: u64,
-    /// Bytes of an XSAVE area with all of them (leaf 13.0 ECX).
-    pub xsave_bytes: u32,
     /// PCID (leaf 1 ECX 17).
     pub pcid: bool,
-    /// INVPCID (leaf 7 EBX 10).
-    pub invpcid: bool,
     /// RDFSBASE and the like (leaf 7 EBX 0).
     pub fsgsbase: bool,
     /// SMEP (leaf 7 EBX 7).
     pub smep: bool,
-    /// SMAP (leaf 7 EBX 20).
-    pub smap: bool,
     /// UMIP (leaf 7 ECX 2).
     pub umip: bool,
     /// RDRAND (leaf 1 ECX 30).
@@ -44,8 +32,6 @@ pub struct CpuFeatures {
     pub huge_pages: bool,
     /// SYSCALL in 64-bit mode (leaf 0x80000001 EDX 11).
     pub syscall: bool,
-    /// RDTSCP (leaf 0x80000001 EDX 27).
-    pub rdtscp: bool,
     /// Bits of a physical address (leaf 0x80000008).
     pub physical_bits: u8,
     /// Vendor (leaf 0).
@@ -62,32 +48,24 @@ impl CpuFeatures {
     pub fn detect() -> CpuFeatures {
         let bit = |word: u32, number: u32| word >> number & 1 != 0;
         let (zero, one, seven) = (leaf(0, 0), leaf(1, 0), leaf(7, 0));
-        let (area, area1) = (leaf(13, 0), leaf(13, 1));
         let (more, power, sizes) = (leaf(0x8000_0001, 0), leaf(0x8000_0007, 0), leaf(0x8000_0008, 0));
         let mut vendor = [0; 12];
         for (to, word) in vendor.chunks_mut(4).zip([zero.ebx, zero.edx, zero.ecx]) {
             to.copy_from_slice(&word.to_le_bytes());
         }
         CpuFeatures {
-            vmx: bit(one.ecx, 5),
             x2apic: bit(one.ecx, 21),
             apic: bit(one.edx, 9),
             tsc_deadline: bit(one.ecx, 24),
             invariant_tsc: bit(power.edx, 8),
             xsave: bit(one.ecx, 26),
-            xsaveopt: bit(area1.eax, 0),
-            xcr0_supported: u64::from(area.edx) << 32 | u64::from(area.eax),
-            xsave_bytes: area.ecx,
             pcid: bit(one.ecx, 17),
-            invpcid: bit(seven.ebx, 10),
             fsgsbase: bit(seven.ebx, 0),
             smep: bit(seven.ebx, 7),
-            smap: bit(seven.ebx, 20),
             umip: bit(seven.ecx, 2),
             rdrand: bit(one.ecx, 30),
             huge_pages: bit(more.edx, 26),
             syscall: bit(more.edx, 11),
-            rdtscp: bit(more.edx, 27),
             physical_bits: sizes.eax.to_le_bytes()[0],
             vendor,
         }

@@ -121,11 +121,6 @@ impl PciDevices {
         }
         found
     }
-
-    /// The devices of a class (0xccss).
-    pub fn of_class(&self, class: u32) -> impl Iterator<Item = &PciDevice> {
-        self.devices.iter().filter(move |device| device.class >> 8 == class)
-    }
 }
 
 impl PciDevice {
