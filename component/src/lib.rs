@@ -14,7 +14,7 @@ mod state;
 mod syscall;
 
 pub use crate::component::{Component, Dma, VmNic};
-pub use crate::logger::set_log_patience;
+pub use crate::logger::print;
 pub use crate::mmio::Mmio;
 pub use crate::rate_limit::RateLimit;
 pub use crate::rings::{Inbox, Outbox};

@@ -60,16 +60,29 @@ pub unsafe fn run(main: fn(Component) -> !) -> ! {
     main(unsafe { Component::new() })
 }
 
+/// How often a last word is tried while the log has no room, and ticks in between.
+#[cfg(target_os = "none")]
+const LAST_WORD_TRIES: u32 = 100;
+#[cfg(target_os = "none")]
+const LAST_WORD_PAUSE: u64 = 2_000_000;
+
 #[cfg(target_os = "none")]
 #[panic_handler]
 fn panic(panic: &core::panic::PanicInfo<'_>) -> ! {
-    use core::fmt::Write;
-    let mut line = crate::line::Line::new();
-    // `Line` cuts and never fails; a `Display` that does fail leaves what it has written.
-    let _ = match panic.location() {
-        Some(at) => write!(line, "panicked at {}:{}: {}", at.file(), at.line(), panic.message()),
-        None => write!(line, "panicked: {}", panic.message()),
-    };
-    crate::syscall::log(log::Level::Error, line.as_bytes());
-    crate::syscall::exit(EXIT_PANIC)
+    use crate::syscall::{Error, exit, now, wait};
+    use log::Level;
+    for _ in 0..LAST_WORD_TRIES {
+        let done = match panic.location() {
+            Some(at) => crate::logger::print(
+                Level::Error,
+                format_args!("panicked at {}:{}: {}", at.file(), at.line(), panic.message()),
+            ),
+            None => crate::logger::print(Level::Error, format_args!("panicked: {}", panic.message())),
+        };
+        if done != Err(Error::Busy) {
+            break;
+        }
+        wait(0, now().saturating_add(LAST_WORD_PAUSE), 0);
+    }
+    exit(EXIT_PANIC)
 }

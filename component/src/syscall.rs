@@ -14,6 +14,8 @@ pub enum Error {
     Argument,
     /// The manifest does not give this component what it asked for.
     Authority,
+    /// There is no room for it now: try again later.
+    Busy,
     /// An error that this build does not know.
     Other(u64),
 }
@@ -24,6 +26,7 @@ impl core::fmt::Display for Error {
             Error::Unknown => f.write_str("there is no system call of that number"),
             Error::Argument => f.write_str("an argument is out of range"),
             Error::Authority => f.write_str("the manifest does not allow it"),
+            Error::Busy => f.write_str("there is no room for it now"),
             Error::Other(code) => write!(f, "error {code:#x}"),
         }
     }
@@ -38,6 +41,7 @@ fn check(result: u64) -> Result<u64, Error> {
         numbers::ERROR_UNKNOWN => Error::Unknown,
         numbers::ERROR_ARGUMENT => Error::Argument,
         numbers::ERROR_AUTHORITY => Error::Authority,
+        numbers::ERROR_BUSY => Error::Busy,
         other => Error::Other(other),
     })
 }
@@ -83,47 +87,31 @@ pub fn nop() -> u64 {
 
 /// Rings the `doorbells` (bit `i`: the other end of ring `i`), then sleeps until a bit of `mask` is set or the TSC reaches
 /// `deadline` (`u64::MAX`: no deadline; 0: only look). Returns those bits of `mask` that were set, and clears them.
-///
-/// # Panics
-///
-/// When `doorbells` has a bit for which there is no ring.
 #[inline]
 pub fn wait(mask: u64, deadline: u64, doorbells: u64) -> u64 {
     // SAFETY: the core reads no memory for it.
-    let bits = unsafe { call(syscall::WAIT, mask, deadline, doorbells) };
-    if bits >= numbers::ERROR_MIN {
-        refused("WAIT", doorbells);
-    }
-    bits
+    unsafe { call(syscall::WAIT, mask, deadline, doorbells) }
 }
 
 /// Rings the `doorbells` (bit `i`: the other end of ring `i`).
-///
-/// # Panics
-///
-/// When `doorbells` has a bit for which there is no ring.
 #[inline]
 pub fn notify(doorbells: u64) {
     // SAFETY: the core reads no memory for it.
-    if unsafe { call(syscall::NOTIFY, doorbells, 0, 0) } >= numbers::ERROR_MIN {
-        refused("NOTIFY", doorbells);
-    }
+    unsafe { call(syscall::NOTIFY, doorbells, 0, 0) };
 }
 
-#[cold]
-#[inline(never)]
-fn refused(name: &str, doorbells: u64) -> ! {
-    panic!("{name} was refused: doorbells {doorbells:#x}")
-}
-
-/// Writes one line to the log. What is longer than [`abi::limits::LOG_LINE_BYTES`] is cut by the core. False when the serial
-/// line is too far behind to take it.
-pub fn log(level: log::Level, line: &[u8]) -> bool {
+/// Writes one line to the log. What is longer than [`abi::limits::LOG_LINE_BYTES`] is cut by the core.
+///
+/// # Errors
+///
+/// [`Error::Busy`] while the serial line is too far behind to take it, [`Error::Argument`] when the line is neither in the
+/// component's image nor on its stack.
+pub fn log(level: log::Level, line: &[u8]) -> Result<(), Error> {
     // Widening only: both are at most 64 bits wide.
     #[allow(clippy::cast_lossless)]
     let (level, len) = (level as u64, line.len() as u64);
     // SAFETY: the core reads `len` bytes at the slice's address, which the borrow keeps readable until the call returns.
-    unsafe { call(syscall::LOG, level, line.as_ptr().addr() as u64, len) != numbers::ERROR_BUSY }
+    check(unsafe { call(syscall::LOG, level, line.as_ptr().addr() as u64, len) }).map(drop)
 }
 
 /// The interrupt of `device` is served and may come again. The ports' interrupt counts as the device behind the last one.
@@ -198,5 +186,6 @@ mod tests {
         assert_eq!(check(u64::MAX), Err(Error::Unknown));
         assert_eq!(check(u64::MAX - 1), Err(Error::Argument));
         assert_eq!(check(u64::MAX - 2), Err(Error::Authority));
+        assert_eq!(check(u64::MAX - 3), Err(Error::Busy));
     }
 }

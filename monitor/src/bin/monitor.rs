@@ -26,53 +26,121 @@ mod com1 {
     pub const STATUS: u16 = BASE + 5;
 }
 
-/// Bytes taken in a row before others get their turn.
+/// Bytes taken in a row before others get their turn, and typed ahead at most.
 const BURST: usize = 256;
 /// Lines that wait while a command runs.
 const BACKLOG: usize = 8;
-/// Seconds after which an answer of the core is given up.
+/// Seconds after which an answer of the core, or room in the log, is given up.
 const PATIENCE: u64 = 5;
+/// Times a second that room in the log is looked for.
+const LOOKS: u64 = 200;
 
-type Backlog = heapless::Deque<heapless::String<LINE_MAX>, BACKLOG>;
+/// What was typed and not looked at yet.
+static TYPED: Once<heapless::Deque<u8, BURST>> = Once::new(heapless::Deque::new());
 
-static BACKLOG_MEMORY: Once<Backlog> = Once::new(Backlog::new());
-
-/// The ring to the core and the log.
-struct Line {
+/// COM1, the ring to the core, and the log.
+struct Console {
     requests: Outbox,
+    typed: &'static mut heapless::Deque<u8, BURST>,
+    tsc_hz: u64,
+    /// The ports' interrupt, by its device number.
+    interrupt: u32,
 }
 
-impl Host for Line {
+impl Host for Console {
     fn send(&mut self, request: &Message) -> bool {
         self.requests.send(request)
     }
 
     fn print(&mut self, line: Arguments<'_>) {
-        log::info!("{line}");
+        let give_up = now().saturating_add(self.tsc_hz.saturating_mul(PATIENCE));
+        while component::print(log::Level::Info, line) == Err(component::Error::Busy) && now() < give_up {
+            // The serial line is slower than we are. What is typed meanwhile must not be lost.
+            let bits = wait(PORT_IRQ, now().saturating_add(self.tsc_hz / LOOKS), 0);
+            self.receive(bits);
+        }
     }
 }
 
+impl Console {
+    /// Switches the receive interrupt on.
+    fn open(&mut self) {
+        let opened = port_out(com1::MODEM, 1, 0x0b).and_then(|()| port_out(com1::INTERRUPTS, 1, 1));
+        if let Err(error) = opened {
+            log::error!("no console: COM1 cannot be used: {error}; give the monitor the ports 0x3f8 to 0x3ff");
+        }
+        self.receive(PORT_IRQ);
+    }
+
+    /// Takes what has come in, and lets the interrupt come again if it was what woke us (`bits`).
+    fn receive(&mut self, bits: u64) {
+        self.take_bytes();
+        if bits & PORT_IRQ != 0 {
+            // Without the authority there are no interrupts either, and `open` has said so.
+            let _ = irq_ack(self.interrupt);
+            // What came in before that has raised no interrupt, and would keep the line up so that nothing ever does.
+            self.take_bytes();
+        }
+    }
+
+    fn take_bytes(&mut self) {
+        while !self.typed.is_full() {
+            // A line status of all ones is no device.
+            if !matches!(port_in(com1::STATUS, 1), Ok(status) if status & 1 != 0 && status != 0xff) {
+                return;
+            }
+            let Ok(byte) = port_in(com1::DATA, 1) else { return };
+            // Not full, as looked at above.
+            let _ = self.typed.push_back(byte.to_le_bytes()[0]);
+        }
+    }
+
+    /// Makes lines of what was typed. True when bytes may be left at the device, which then gives no interrupt.
+    fn edit(&mut self, editor: &mut Editor, backlog: &mut Backlog) -> bool {
+        let more = self.typed.is_full();
+        while let Some(byte) = self.typed.pop_front() {
+            let fits = match editor.byte(byte) {
+                None => true,
+                Some(Typed::Line(text)) => backlog.push_back(text).is_ok(),
+                Some(Typed::Overlong) => {
+                    self.print(format_args!("error input: the line is too long; write at most {LINE_MAX} characters"));
+                    true
+                }
+            };
+            if !fits {
+                self.print(format_args!("error input: too many commands at once; wait for \"done\" before the next"));
+            }
+        }
+        more
+    }
+}
+
+type Backlog = heapless::Deque<heapless::String<LINE_MAX>, BACKLOG>;
+
+static BACKLOG_MEMORY: Once<Backlog> = Once::new(Backlog::new());
+
 fn main(component: Component) -> ! {
-    // Whoever typed a command wants all of its answer; nobody waits for the monitor.
-    component::set_log_patience(1000);
     let info = component.info();
     let backlog = BACKLOG_MEMORY.take().expect("taken once");
     let mut replies = component.inbox("core-monitor");
-    let mut line = Line { requests: component.outbox("monitor-core") };
+    let mut console = Console {
+        requests: component.outbox("monitor-core"),
+        typed: TYPED.take().expect("taken once"),
+        tsc_hz: info.tsc_hz,
+        interrupt: info.device_count,
+    };
     let mut session = Session::new(u16::try_from(info.vm_slots).unwrap_or(u16::MAX));
     let mut editor = Editor::new();
-    if let Err(error) = open() {
-        log::error!("no console: COM1 cannot be used: {error}; give the monitor the ports 0x3f8 to 0x3ff");
-    }
-    log::info!("ready incarnation={}", info.incarnation);
+    console.open();
+    console.print(format_args!("ready incarnation={}", info.incarnation));
     let patience = info.tsc_hz.saturating_mul(PATIENCE);
     let mut deadline = u64::MAX;
-    let mut more = receive(&mut editor, backlog, info.device_count, true);
     loop {
+        let more = console.edit(&mut editor, backlog);
         while !session.busy()
             && let Some(text) = backlog.pop_front()
         {
-            session.line(&text, &mut line);
+            session.line(&text, &mut console);
             deadline = now().saturating_add(patience);
         }
         let until = match (more, session.busy()) {
@@ -81,70 +149,28 @@ fn main(component: Component) -> ! {
             (false, false) => u64::MAX,
         };
         let bits = wait(replies.doorbell | PORT_IRQ, until, 0);
-        if answers(&mut replies, &mut session, &mut line) {
+        console.receive(bits);
+        if answers(&mut replies, &mut session, &mut console) {
             deadline = now().saturating_add(patience);
         } else if session.busy() && now() >= deadline {
-            session.expired(&mut line);
-        }
-        if more || bits & PORT_IRQ != 0 {
-            more = receive(&mut editor, backlog, info.device_count, bits & PORT_IRQ != 0);
+            session.expired(&mut console);
         }
     }
-}
-
-/// Switches the receive interrupt on.
-fn open() -> Result<(), component::Error> {
-    port_out(com1::MODEM, 1, 0x0b)?;
-    port_out(com1::INTERRUPTS, 1, 1)
-}
-
-/// Takes what was typed. True when there may be more.
-fn receive(editor: &mut Editor, backlog: &mut Backlog, irq: u32, acknowledge: bool) -> bool {
-    let more = take_bytes(editor, backlog);
-    if acknowledge {
-        // Without the authority there are no interrupts either, and `open` has said so.
-        let _ = irq_ack(irq);
-        // What came in before that has raised no interrupt, and would keep the line up so that nothing ever does.
-        return take_bytes(editor, backlog) || more;
-    }
-    more
-}
-
-fn take_bytes(editor: &mut Editor, backlog: &mut Backlog) -> bool {
-    for _ in 0..BURST {
-        // A line status of all ones is no device.
-        if !matches!(port_in(com1::STATUS, 1), Ok(status) if status & 1 != 0 && status != 0xff) {
-            return false;
-        }
-        let Ok(byte) = port_in(com1::DATA, 1) else { return false };
-        let fits = match editor.byte(byte.to_le_bytes()[0]) {
-            None => true,
-            Some(Typed::Line(text)) => backlog.push_back(text).is_ok(),
-            Some(Typed::Overlong) => {
-                log::info!("error input: the line is too long; write at most {LINE_MAX} characters");
-                true
-            }
-        };
-        if !fits {
-            log::info!("error input: too many commands at once; wait for \"done\" before the next");
-        }
-    }
-    true
 }
 
 /// Gives the core's answers to the session. True when there were any.
-fn answers(replies: &mut Inbox, session: &mut Session, line: &mut Line) -> bool {
+fn answers(replies: &mut Inbox, session: &mut Session, console: &mut Console) -> bool {
     let mut any = false;
     for _ in 0..replies.ring.capacity() {
         match replies.ring.pop() {
             Ok(Some(message)) => {
                 any = true;
-                session.reply(&message, line);
+                session.reply(&message, console);
             }
             Ok(None) => break,
             Err(RingError::EpochChanged) => {
                 any = true;
-                session.reset(line);
+                session.reset(console);
             }
             Err(RingError::Corrupt) => {
                 // A reset meanwhile is found at the next look.
