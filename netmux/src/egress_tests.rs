@@ -56,6 +56,10 @@ fn fragments_are_checked_like_whole_packets() {
         frame[29] ^= 1;
         assert_eq!(judge(&frame), Err(Cause::Address), "{flags:?}");
     }
+    // The first fragment has the ports.
+    let mut first = frames::ipv4(ME, HOST, Village::IPV4, 1, UDP, &frames::udp((67, 68), &[0; 32]));
+    first[20] = 0x20;
+    assert_eq!(judge(&first), Err(Cause::Role));
 }
 
 #[test]

@@ -108,6 +108,12 @@ impl Registers for Handle {
 
     fn write(&mut self, offset: usize, value: u32) {
         let mut model = self.0.borrow_mut();
+        // A ring is not moved under a NIC that uses it.
+        match offset {
+            reg::RDBAL | reg::RDBAH | reg::RDLEN | reg::RDH => assert_eq!(model.get(reg::RCTL) & 2, 0),
+            reg::TDBAL | reg::TDBAH | reg::TDLEN | reg::TDH => assert_eq!(model.get(reg::TCTL) & 2, 0),
+            _ => {}
+        }
         match offset {
             reg::IMS => model.mask |= value,
             reg::IMC => model.mask &= !value,
