@@ -232,6 +232,9 @@ _start:
     call    check_refused
     call    check_nic
 
+    # The codes of failures end below the one of success.
+    cmp     r15d, 42
+    jae     fail
     say_piece all
     mov     eax, r15d
     call    say_number
@@ -679,12 +682,12 @@ check_nic:
     jne     fail
     test    byte ptr [rbx + NIC_MAC], 1
     jnz     fail                            # a group address
-    check                                   # the transmit ring is empty and in its first epoch: our index is 0
+    check                                   # the transmit ring is untouched, so our index is 0, and takes a record
     lea     rbp, [rbx + NIC_TX_RING]
     cmp     qword ptr [rbp + RING_TAIL], 0
     jne     fail
-    check                                   # a record in the first slots: header, then the frame
-    # The transmit slots are behind the receive slots, which take whole pages.
+    # In the first slot: record header, then the frame. The transmit slots are behind the receive slots, which take whole
+    # pages.
     shl     eax, 6
     add     eax, 4095
     and     eax, -4096
