@@ -46,7 +46,8 @@ pub struct Figure {
 pub enum Repeats {
     /// To the last digit.
     Exactly,
-    /// Within this fraction of the first.
+    /// Within this fraction of the first: for what real clients on the host take part in.
+    #[allow(dead_code)]
     Within(f64),
 }
 
