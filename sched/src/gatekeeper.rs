@@ -19,6 +19,8 @@ enum State {
     Elsewhere,
     /// In the queue.
     Waiting,
+    /// Set aside: it needs more frames than there are.
+    Parked,
     /// Admitted, but the core has not said so yet.
     Admitted,
 }
@@ -36,7 +38,8 @@ pub struct Gatekeeper {
     slots: [Slot; MAX_VMS],
     links: Links,
     waiting: List,
-    /// Frames for VMs on this machine.
+    parked: List,
+    /// Frames for VMs on this machine, as far as is known: after a restart there turn out to be more when VMs end.
     capacity: u64,
     /// Free frames by the newest event.
     free: u64,
@@ -53,6 +56,7 @@ impl Gatekeeper {
             slots: [Slot { frames: 0, incarnation: 0, state: State::Elsewhere }; MAX_VMS],
             links: Links::new(),
             waiting: List::new(),
+            parked: List::new(),
             capacity: 0,
             free: 0,
             promised: 0,
@@ -69,14 +73,29 @@ impl Gatekeeper {
     pub fn reset(&mut self, free: u64) {
         self.slots.fill(Slot { frames: 0, incarnation: 0, state: State::Elsewhere });
         self.waiting = List::new();
-        self.free = free;
+        self.parked = List::new();
         self.promised = 0;
         self.held = false;
+        self.note_free(free);
+    }
+
+    /// The core has said how many frames are free.
+    fn note_free(&mut self, free: u64) {
+        self.free = free;
+        if free > self.capacity {
+            self.capacity = free;
+            // They have waited long enough: before the others, in their order.
+            while let Some(index) = self.parked.last() {
+                self.parked.remove(&mut self.links, index);
+                self.waiting.push_front(&mut self.links, index);
+                self.slots[usize::from(index)].state = State::Waiting;
+            }
+        }
     }
 
     /// How many VMs wait.
     pub fn waiting(&self) -> u16 {
-        self.waiting.len()
+        self.waiting.len() + self.parked.len()
     }
 
     /// `vm` wants to be admitted and needs `frames`; `free` are free. One that was admitted and comes again (the core could
@@ -84,30 +103,28 @@ impl Gatekeeper {
     ///
     /// # Errors
     ///
-    /// [`Oddity::BadVm`] beyond the limits; [`Oddity::TooBig`] when it can never be admitted.
+    /// [`Oddity::BadVm`] beyond the limits; [`Oddity::TooBig`] when it needs more than there is, and waits aside, so that it
+    /// keeps nobody else waiting.
     pub fn arrived(&mut self, vm: VmId, frames: u64, free: u64) -> Result<(), Oddity> {
         let known = *self.slots.get(usize::from(vm.index)).ok_or(Oddity::BadVm(vm))?;
-        self.free = free;
+        self.note_free(free);
+        // More than the whole address space: as good as any number that is too big.
+        let needed = u32::try_from(frames).unwrap_or(u32::MAX);
+        let fits = u64::from(needed) <= self.capacity;
         let same = known.incarnation == vm.incarnation;
-        let too_big = Oddity::TooBig { vm, frames, capacity: self.capacity };
-        let needed = u32::try_from(frames).ok().filter(|_| frames <= self.capacity);
-        if same && known.state == State::Waiting && needed.is_some() {
-            // Its place stays.
-        } else {
+        if !(same && known.state == State::Waiting && fits) {
+            let sent_back = same && known.state == State::Admitted;
             self.forget(vm.index);
-            if needed.is_none() {
-                return Err(too_big);
+            match (fits, sent_back) {
+                (false, _) => self.parked.push_back(&mut self.links, vm.index),
+                (true, true) => self.waiting.push_front(&mut self.links, vm.index),
+                (true, false) => self.waiting.push_back(&mut self.links, vm.index),
             }
-            if same && known.state == State::Admitted {
-                self.held = true;
-                self.waiting.push_front(&mut self.links, vm.index);
-            } else {
-                self.waiting.push_back(&mut self.links, vm.index);
-            }
+            self.held |= sent_back;
         }
-        let frames = needed.ok_or(too_big)?;
-        self.slots[usize::from(vm.index)] = Slot { frames, incarnation: vm.incarnation, state: State::Waiting };
-        Ok(())
+        let state = if fits { State::Waiting } else { State::Parked };
+        self.slots[usize::from(vm.index)] = Slot { frames: needed, incarnation: vm.incarnation, state };
+        if fits { Ok(()) } else { Err(Oddity::TooBig { vm, frames, capacity: self.capacity }) }
     }
 
     /// `vm` can run: if it was being admitted, it has its frames now.
@@ -125,7 +142,7 @@ impl Gatekeeper {
 
     /// `vm` is gone, and `free` frames are free.
     pub fn ended(&mut self, vm: VmId, free: u64) {
-        self.free = free;
+        self.note_free(free);
         self.held = false;
         if self.slots.get(usize::from(vm.index)).is_some_and(|slot| slot.incarnation == vm.incarnation) {
             self.forget(vm.index);
@@ -157,6 +174,7 @@ impl Gatekeeper {
         match core::mem::replace(&mut slot.state, State::Elsewhere) {
             State::Elsewhere => {}
             State::Waiting => self.waiting.remove(&mut self.links, index),
+            State::Parked => self.parked.remove(&mut self.links, index),
             State::Admitted => self.promised -= u64::from(slot.frames),
         }
     }

@@ -66,13 +66,28 @@ fn the_reserve_is_kept_but_for_vms_that_need_it() {
 }
 
 #[test]
-fn what_can_never_be_admitted_keeps_nobody_waiting() {
+fn what_is_too_big_waits_aside() {
     let mut gate = gatekeeper(640);
     let too_big = |vm, frames| Oddity::TooBig { vm, frames, capacity: 640 };
     assert_eq!(gate.arrived(vm(0), 641, 640), Err(too_big(vm(0), 641)));
     assert_eq!(gate.arrived(vm(1), u64::MAX, 640), Err(too_big(vm(1), u64::MAX)));
     gate.arrived(vm(2), 5, 640).expect("good");
-    assert_eq!(admitted(&mut gate), [2]);
+    assert_eq!((admitted(&mut gate), gate.waiting()), (vec![2], 2));
+    gate.ended(vm(1), 640);
+    assert_eq!(gate.waiting(), 1);
+}
+
+#[test]
+fn a_scheduler_that_starts_while_frames_are_scarce_finds_out_that_there_are_more() {
+    let mut gate = gatekeeper(20);
+    for index in 0..3 {
+        let frames = if index == 1 { 10 } else { 26 };
+        assert_eq!(gate.arrived(vm(index), frames, 20).is_ok(), index == 1);
+    }
+    assert_eq!(admitted(&mut gate), [1]);
+    gate.ready(vm(1));
+    gate.ended(vm(9), 640);
+    assert_eq!(admitted(&mut gate), [0, 2]);
 }
 
 #[test]
@@ -135,8 +150,8 @@ proptest! {
             match step {
                 Step::Reset(free) => gate.reset(free),
                 Step::Arrived(vm, frames, free) => {
-                    let fits = usize::from(vm.index) < MAX_VMS && frames <= 700;
-                    prop_assert_eq!(gate.arrived(vm, frames, free).is_ok(), fits);
+                    let taken = gate.arrived(vm, frames, free).is_ok();
+                    prop_assert_eq!(taken, usize::from(vm.index) < MAX_VMS && frames.min(u32::MAX.into()) <= gate.capacity);
                 }
                 Step::Ready(vm) => gate.ready(vm),
                 Step::Ended(vm, free) => gate.ended(vm, free),
@@ -146,7 +161,8 @@ proptest! {
         let promised = |slot: &&Slot| slot.state == State::Admitted;
         let sum: u64 = gate.slots.iter().filter(promised).map(|slot| u64::from(slot.frames)).sum();
         prop_assert_eq!(sum, gate.promised);
-        let waiting = gate.slots.iter().filter(|slot| slot.state == State::Waiting).count();
+        let waits = |slot: &&Slot| matches!(slot.state, State::Waiting | State::Parked);
+        let waiting = gate.slots.iter().filter(waits).count();
         prop_assert_eq!(usize::from(gate.waiting()), waiting);
     }
 

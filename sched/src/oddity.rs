@@ -9,7 +9,7 @@ pub enum Oddity {
     BadVm(VmId),
     /// The VM is not one of those that the scheduler orders.
     UnknownVm(VmId),
-    /// The VM needs more frames than there are for VMs: it can never be admitted, and keeps nobody else waiting.
+    /// The VM needs more frames than there are for VMs. It waits aside, and keeps nobody else waiting.
     TooBig {
         /// The VM.
         vm: VmId,
@@ -27,8 +27,8 @@ impl core::fmt::Display for Oddity {
             Oddity::UnknownVm(vm) => write!(f, "{vm} is not among those that run"),
             Oddity::TooBig { vm, frames, capacity } => write!(
                 f,
-                "{vm} needs {frames} frames and this machine has {capacity} for VMs: it will never be admitted; destroy it, \
-                 or give the machine more memory"
+                "{vm} needs {frames} frames and this machine has {capacity} for VMs: it is not admitted; destroy it, or give \
+                 the machine more memory"
             ),
         }
     }

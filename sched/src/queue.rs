@@ -63,6 +63,11 @@ impl List {
         self.first.checked_sub(1)
     }
 
+    /// The last slot.
+    pub fn last(&self) -> Option<u16> {
+        self.last.checked_sub(1)
+    }
+
     /// Puts `slot` at the end.
     pub fn push_back(&mut self, links: &mut Links, slot: u16) {
         let me = slot + 1;
@@ -167,6 +172,7 @@ mod tests {
                     prop_assert_eq!(usize::from(list.len()), model.len());
                     prop_assert_eq!(list.is_empty(), model.is_empty());
                     prop_assert_eq!(list.first(), model.front().copied());
+                    prop_assert_eq!(list.last(), model.back().copied());
                 }
             }
             for (list, model) in lists.iter_mut().zip(&mut models) {

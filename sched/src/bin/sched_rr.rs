@@ -46,7 +46,7 @@ fn complain(result: Result<Result<(), Oddity>, BadMessage>, limit: &mut RateLimi
     let Some(suppressed) = limit.pass(now()) else { return };
     match result {
         Err(bad) => log::warn!("dropped a {bad}; {suppressed} such lines suppressed"),
-        Ok(Err(oddity)) => log::warn!("dropped an event: {oddity}; {suppressed} such lines suppressed"),
+        Ok(Err(oddity)) => log::warn!("{oddity}; {suppressed} such lines suppressed"),
         Ok(Ok(())) => {}
     }
 }
