@@ -1,0 +1,200 @@
+//! The guest that measures. The boot argument `bench=NAME` says what; the result is a line on the console,
+//! `bench: NAME median=… mean=… min=… max=… samples=…`.
+#![no_std]
+#![cfg_attr(target_os = "none", no_main)]
+
+#[cfg(target_os = "none")]
+mod guest {
+    use abi::guest::{hypercall as number, pending};
+    use abi::note::{KIND_GUEST, Note};
+    use bench::guest::{Args, clear_pending, enable, exit, hypercall, print, receiver, touch, tsc, yield_turn};
+    use bench::{Samples, parse_hex};
+    use core::arch::naked_asm;
+    use core::cell::UnsafeCell;
+
+    #[unsafe(link_section = ".note.foraker")]
+    #[used]
+    static NOTE: Note = Note::new(KIND_GUEST);
+
+    const STACK_BYTES: usize = 32 * 1024;
+
+    #[repr(C, align(4096))]
+    struct Stack(UnsafeCell<[u8; STACK_BYTES]>);
+
+    // SAFETY: nobody looks at it but the CPU, through RSP.
+    unsafe impl Sync for Stack {}
+
+    #[unsafe(link_section = ".stack")]
+    static STACK: Stack = Stack(UnsafeCell::new([0; STACK_BYTES]));
+
+    /// The first instruction of this VM reads the time.
+    #[unsafe(naked)]
+    #[unsafe(no_mangle)]
+    #[unsafe(link_section = ".text._start")]
+    extern "sysv64" fn _start() -> ! {
+        naked_asm!(
+            "rdtsc",
+            "shl rdx, 32",
+            "lea rdi, [rdx + rax]",
+            "lea rsp, [{stack} + {size}]",
+            "xor ebp, ebp",
+            "call {start}",
+            "ud2",
+            stack = sym STACK,
+            size = const STACK_BYTES,
+            start = sym start,
+        )
+    }
+
+    extern "sysv64" fn start(entered: u64) -> ! {
+        let args = Args::read();
+        match args.get("bench") {
+            Some("null_hypercall") => null_hypercall(),
+            Some("vm_switch") => vm_switch(),
+            Some("demand_zero_fault") => demand_zero_fault(),
+            Some("vm_create") => vm_create(entered, &args),
+            Some("packet_rx") => packet_rx(),
+            Some(other) => print(format_args!("bench: {other}: there is no such measurement")),
+            None => print(format_args!("bench: say what to measure with bench=NAME")),
+        }
+        exit(0)
+    }
+
+    /// Samples lie here and not on the stack, so that all measurements find it as deep.
+    struct Table(UnsafeCell<Samples<1024>>);
+
+    // SAFETY: one CPU, one thread, and `samples` is called once by each measurement, of which there is one in a VM.
+    unsafe impl Sync for Table {}
+
+    static TABLE: Table = Table(UnsafeCell::new(Samples::new()));
+
+    /// The table, every page of which is there.
+    fn samples() -> &'static mut Samples<1024> {
+        // SAFETY: see `Table`.
+        let samples = unsafe { &mut *TABLE.0.get() };
+        for _ in 0..1024 {
+            samples.push(0);
+        }
+        samples.clear();
+        samples
+    }
+
+    fn report(name: &str, samples: &mut Samples<1024>, more: &str) {
+        match samples.figures() {
+            Some(figures) => print(format_args!("bench: {name} {figures}{more}")),
+            None => print(format_args!("bench: {name}: no samples")),
+        }
+    }
+
+    /// What two readings of the time cost by themselves.
+    fn reading() -> u64 {
+        let mut least = u64::MAX;
+        for _ in 0..64 {
+            let before = tsc();
+            least = least.min(tsc() - before);
+        }
+        least
+    }
+
+    /// To the core and back: the hypercall that does nothing, from the instruction before to the one behind.
+    fn null_hypercall() {
+        let (samples, reading) = (samples(), reading());
+        for _ in 0..64 {
+            hypercall(number::NOP, 0);
+        }
+        for _ in 0..1_000 {
+            let before = tsc();
+            hypercall(number::NOP, 0);
+            samples.push((tsc() - before).saturating_sub(reading));
+        }
+        report("null_hypercall", samples, "");
+    }
+
+    /// From VM to VM: two of these give their turns up to each other; half a round is a switch.
+    fn vm_switch() {
+        let samples = samples();
+        // The other one is being created meanwhile, and ends when this one still goes on.
+        for _ in 0..5_000 {
+            yield_turn();
+        }
+        for _ in 0..1_000 {
+            let before = tsc();
+            yield_turn();
+            samples.push(tsc() - before);
+        }
+        for _ in 0..5_000 {
+            yield_turn();
+        }
+        report("vm_switch_round", samples, "");
+    }
+
+    /// First touch of pages that the image does not hold. The core zeroes each with 512 stores, which count one by one.
+    fn demand_zero_fault() {
+        const PAGES: u64 = 256;
+        let (samples, reading) = (samples(), reading());
+        let first = 8 << 20;
+        for page in 0..PAGES + 8 {
+            let before = tsc();
+            // SAFETY: nothing of this program lies there.
+            unsafe { touch(first + page * abi::limits::PAGE_SIZE) };
+            let cost = (tsc() - before).saturating_sub(reading);
+            if page >= 8 {
+                samples.push(cost);
+            }
+        }
+        report("demand_zero_fault", samples, " zeroing=512");
+    }
+
+    /// `bench-create` says in the boot arguments when it asked for this VM.
+    fn vm_create(entered: u64, args: &Args) {
+        match args.get("t0").and_then(parse_hex) {
+            Some(asked) => print(format_args!("bench: vm_create instructions={}", entered.saturating_sub(asked))),
+            None => print(format_args!("bench: vm_create: no t0= in the boot arguments")),
+        }
+    }
+
+    /// Waits for frames, and says when each batch came to its handler and how many frames it held. `bench-burst` says when
+    /// the demultiplexer began with it.
+    fn packet_rx() {
+        let Some(mut ring) = receiver() else {
+            print(format_args!("bench: packet_rx: this VM has no NIC"));
+            return;
+        };
+        enable(pending::NIC);
+        print(format_args!("bench: packet_rx ready"));
+        loop {
+            while ring.prepare_wait() {
+                hypercall(number::IDLE, u64::MAX);
+                let handler = tsc();
+                ring.cancel_wait();
+                clear_pending();
+                let mut batch = 0_u32;
+                while let Ok(Some(_)) = ring.peek() {
+                    batch += 1;
+                    if ring.advance().is_err() {
+                        break;
+                    }
+                }
+                print(format_args!("bench: packet_rx handler={handler} batch={batch}"));
+            }
+            ring.cancel_wait();
+            // Frames that came between the last look and the announcement belong to no batch.
+            while let Ok(Some(_)) = ring.peek() {
+                if ring.advance().is_err() {
+                    break;
+                }
+            }
+        }
+    }
+
+    #[panic_handler]
+    fn panic(info: &core::panic::PanicInfo) -> ! {
+        print(format_args!("{info}"));
+        exit(101)
+    }
+}
+
+#[cfg(not(target_os = "none"))]
+fn main() {
+    panic!("this program is a guest: build it for x86_64-unknown-none and boot it in Foraker");
+}
