@@ -50,6 +50,10 @@ pub enum PagerCommand {
     Refuse { vm: VmId, page: u32 },
 }
 
+/// Value of [`Message::id`] in a command that gives pages: the VM goes on when that is done, as by a `Resume` behind it. In
+/// every other command `id` is 0.
+pub const THEN_RESUME: u32 = 1;
+
 const HELLO: u32 = 0x101;
 const SEGMENT: u32 = 0x102;
 const VM_STARTED: u32 = 0x103;

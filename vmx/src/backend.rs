@@ -170,6 +170,17 @@ pub trait Tables: Sized {
         frame: u64,
         rights: Rights,
     ) -> Result<Flush, MapError>;
+    /// As [`Tables::map`], unless something is mapped at `page`: then nothing changes, and the answer is false.
+    ///
+    /// # Safety
+    /// As [`Tables::map`].
+    unsafe fn map_new<F: Frames>(
+        &mut self,
+        frames: &mut F,
+        page: u64,
+        frame: u64,
+        rights: Rights,
+    ) -> Result<bool, MapError>;
     /// Unmap the page at `page`. Returns what was mapped, with its accessed and dirty bits; if anything was, the tables
     /// have to be flushed ([`Flush::Needed`]).
     #[must_use]

@@ -71,14 +71,40 @@ impl Ept {
             return None;
         }
         let mut table = self.root;
-        for level in (1..=ROOT_LEVEL).rev() {
+        let mut level = ROOT_LEVEL;
+        while level > 0 {
             let entry = frames.table(table)[index(address, level)].load(Ordering::Relaxed);
             if entry & PRESENT == 0 {
                 return None;
             }
             table = entry & FRAME;
+            level -= 1;
         }
         Some(&frames.table(table)[index(address, 0)])
+    }
+
+    /// The entry of the last level for `page`, with the tables on the way made where there are none. `frame` is only checked.
+    #[inline]
+    fn slot<'f, F: Frames>(&mut self, frames: &'f mut F, page: u64, frame: u64) -> Result<&'f AtomicU64, MapError> {
+        if page >= REACH || !page.is_multiple_of(PAGE) || frame & !FRAME != 0 {
+            return Err(MapError::BadAddress);
+        }
+        let mut table = self.root;
+        let mut level = ROOT_LEVEL;
+        while level > 0 {
+            let entry = frames.table(table)[index(page, level)].load(Ordering::Relaxed);
+            table = if entry & PRESENT != 0 {
+                entry & FRAME
+            } else {
+                // A table that stays empty because the next one cannot be had is found again by the next attempt.
+                let new = frames.allocate().ok_or(MapError::NoFrame)?;
+                self.pages += 1;
+                frames.table(table)[index(page, level)].store(new | PRESENT, Ordering::Release);
+                new
+            };
+            level -= 1;
+        }
+        Ok(&frames.table(table)[index(page, 0)])
     }
 
     fn translation(&self, entry: u64) -> Option<Translation> {
@@ -102,23 +128,7 @@ impl Tables for Ept {
         frame: u64,
         rights: Rights,
     ) -> Result<Flush, MapError> {
-        if page >= REACH || !page.is_multiple_of(PAGE) || frame & !FRAME != 0 {
-            return Err(MapError::BadAddress);
-        }
-        let mut table = self.root;
-        for level in (1..=ROOT_LEVEL).rev() {
-            let entry = frames.table(table)[index(page, level)].load(Ordering::Relaxed);
-            table = if entry & PRESENT != 0 {
-                entry & FRAME
-            } else {
-                // A table that stays empty because the next one cannot be had is found again by the next attempt.
-                let new = frames.allocate().ok_or(MapError::NoFrame)?;
-                self.pages += 1;
-                frames.table(table)[index(page, level)].store(new | PRESENT, Ordering::Release);
-                new
-            };
-        }
-        let entry = &frames.table(table)[index(page, 0)];
+        let entry = self.slot(frames, page, frame)?;
         let new = leaf(frame, rights);
         let old = entry.swap(new, Ordering::AcqRel);
         if old & PRESENT == 0 {
@@ -131,6 +141,18 @@ impl Tables for Ept {
         // into a violation, which makes it forget (SDM vol. 3, 29.4.3.1).
         entry.fetch_or(old & (ACCESSED | DIRTY), Ordering::AcqRel);
         Ok(shrinks(old, new))
+    }
+
+    #[inline]
+    unsafe fn map_new<F: Frames>(
+        &mut self,
+        frames: &mut F,
+        page: u64,
+        frame: u64,
+        rights: Rights,
+    ) -> Result<bool, MapError> {
+        let entry = self.slot(frames, page, frame)?;
+        Ok(entry.compare_exchange(0, leaf(frame, rights), Ordering::AcqRel, Ordering::Relaxed).is_ok())
     }
 
     fn unmap<F: Frames>(&mut self, frames: &F, page: u64) -> Option<Translation> {

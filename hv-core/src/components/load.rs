@@ -128,7 +128,8 @@ pub fn load_all(
                 if producer {
                     ends.from = Consumer::attach_contiguous(&memory, ring.slots).ok();
                 } else {
-                    ends.to = Producer::attach_contiguous(&memory, ring.slots).ok().map(|to| (to, bit));
+                    ends.to = Producer::attach_contiguous(&memory, ring.slots).ok();
+                    ends.bit = bit;
                 }
             }
             let peer = rank_of(other).map(|peer| {

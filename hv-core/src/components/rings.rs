@@ -32,8 +32,10 @@ pub enum Told {
 /// The core's ends of the rings with one component.
 #[derive(Default)]
 pub struct CoreEnds {
-    /// Core to component, and the component's notification bit for it.
-    pub to: Option<(Producer<SharedMemory>, u64)>,
+    /// Core to component.
+    pub to: Option<Producer<SharedMemory>>,
+    /// The component's notification bit for messages from the core; 0 when there is no such ring.
+    pub bit: u64,
     /// Component to core.
     pub from: Option<Consumer<SharedMemory>>,
 }
@@ -43,7 +45,7 @@ impl CoreEnds {
     /// the new epoch.
     #[inline]
     pub fn tell(&mut self, message: &Message) -> Told {
-        let Some((to, _)) = &mut self.to else { return Told::Nobody };
+        let Some(to) = &mut self.to else { return Told::Nobody };
         match to.push(message) {
             Ok(()) => Told::Yes,
             Err(PushError::EpochChanged) => match to.push(message) {
@@ -54,25 +56,28 @@ impl CoreEnds {
         }
     }
 
-    /// The next message from the component. What it wrote is an allegation; nonsense in the index words counts as empty.
-    #[inline]
+    /// The next message. Its slot goes back with [`CoreEnds::release`]. What the component wrote is an allegation; nonsense in
+    /// the index words counts as empty.
+    #[inline(always)]
     pub fn take(&mut self) -> Option<Message> {
         let from = self.from.as_mut()?;
-        match from.pop() {
+        match from.take() {
             Ok(message) => message,
-            Err(RingError::EpochChanged) => from.pop().ok().flatten(),
+            Err(RingError::EpochChanged) => from.take().ok().flatten(),
             Err(RingError::Corrupt) => None,
         }
     }
 
-    /// The component's notification bit for messages from the core; 0 when there is no such ring.
+    /// Give the slots of what was taken back.
     #[inline]
-    pub fn bit(&self) -> u64 {
-        self.to.as_ref().map_or(0, |(_, bit)| *bit)
+    pub fn release(&mut self) {
+        if let Some(from) = &mut self.from {
+            from.release();
+        }
     }
 
     /// True when the ring to the component is less than half full, so that it can be told more of what is not urgent.
     pub fn has_space(&mut self) -> bool {
-        self.to.as_mut().is_some_and(|(to, _)| to.in_flight().is_ok_and(|used| used * 2 < to.capacity()))
+        self.to.as_mut().is_some_and(|to| to.in_flight().is_ok_and(|used| used * 2 < to.capacity()))
     }
 }

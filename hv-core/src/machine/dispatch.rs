@@ -1,7 +1,7 @@
 //! Whose turn it is: the plan that the scheduler publishes, and the core's own order where the plan is late.
 
 use super::{Machine, Turn};
-use crate::components::{Role, Run, Told};
+use crate::components::{Role, Told};
 use crate::cpu;
 use crate::machine::syscalls::Death;
 use crate::vms::State;
@@ -11,11 +11,9 @@ use vmx::backend::Backend;
 
 /// Plan entries looked at for one turn at most; the rest of a plan of VMs that cannot run waits for the next.
 const LOOK_AHEAD: usize = 64;
-/// Plan entries at which the scheduler is asked for more.
-const LOW_WATER: u32 = 4;
 
 impl<B: Backend> Machine<B> {
-    /// The VM that runs next, `None` when no VM can.
+    /// The VM that runs next; `None` when no VM can, or when the scheduler has just been asked and runs first.
     #[inline]
     pub(super) fn next_turn(&mut self) -> Option<Turn> {
         if let Some(turn) = self.turn.take() {
@@ -27,7 +25,6 @@ impl<B: Backend> Machine<B> {
                         vm.state = State::Fault { page, known: true };
                     }
                     self.blocked(turn.vm.index, false);
-                    return None;
                 }
                 _ => {}
             }
@@ -42,7 +39,7 @@ impl<B: Backend> Machine<B> {
         planned
     }
 
-    /// The next entry of the plan that can run. Wakes the scheduler when little or nothing is left.
+    /// The next entry of the plan that can run. Wakes the scheduler when nothing is left.
     #[inline]
     fn planned(&mut self) -> Option<Turn> {
         let rank = self.components.rank_of(Role::Sched)?;
@@ -51,18 +48,12 @@ impl<B: Backend> Machine<B> {
             // The scheduler gets one chance to say who is next before the core decides by itself.
             if !self.asked_scheduler {
                 self.asked_scheduler = true;
-                let bit = self.components.list[rank].ends.bit();
+                let bit = self.components.list[rank].ends.bit;
                 self.components.notify(rank, bit);
             }
             return None;
         };
         self.asked_scheduler = false;
-        self.ready.rotate(vm.index);
-        let ends = &mut self.components.list[rank].ends;
-        if ends.from.as_mut().is_some_and(|from| from.available().is_ok_and(|left| left < LOW_WATER)) {
-            let bit = ends.bit();
-            self.components.notify(rank, bit);
-        }
         Some(Turn { vm, until: cpu::tsc().saturating_add(quantum_ticks.max(self.least_quantum_ticks)) })
     }
 
@@ -70,20 +61,26 @@ impl<B: Backend> Machine<B> {
     /// cannot run are passed over.
     #[inline]
     pub(super) fn advance_plan(&mut self, rank: usize) {
+        if let Some((vm, _)) = self.planned
+            && self.vms.by_id(vm).is_some_and(|vm| vm.state == State::Ready)
+        {
+            return;
+        }
+        self.planned = None;
         for _ in 0..LOOK_AHEAD {
-            if let Some((vm, _)) = self.planned {
-                if self.vms.by_id(vm).is_some_and(|vm| vm.state == State::Ready) {
-                    return;
-                }
-                self.planned = None;
-            }
-            let Some(message) = self.components.list[rank].ends.take() else { return };
+            let Some(message) = self.components.list[rank].ends.take() else { break };
             match SchedCommand::try_from(&message) {
-                Ok(SchedCommand::Run { vm, quantum_ticks }) => self.planned = Some((vm, quantum_ticks)),
+                Ok(SchedCommand::Run { vm, quantum_ticks }) => {
+                    if self.vms.by_id(vm).is_some_and(|vm| vm.state == State::Ready) {
+                        self.planned = Some((vm, quantum_ticks));
+                        break;
+                    }
+                }
                 Ok(SchedCommand::Admit { vm }) => self.admit(vm),
                 Err(error) => self.bad_message(rank, &error),
             }
         }
+        self.components.list[rank].ends.release();
     }
 
     /// The core's own order, first come first served: the plan is late, or there is no scheduler.
@@ -126,12 +123,12 @@ impl<B: Backend> Machine<B> {
     #[inline]
     pub(super) fn tell(&mut self, role: Role, message: &Message, now: bool) {
         let Some((rank, component)) = self.components.of(role) else { return };
-        if matches!(component.run, Run::Dead { .. }) {
-            return;
-        }
-        let bit = component.ends.bit();
+        // What is told to a dead component is gone when its ring's epoch moves; its successor is told everything anew.
         match component.ends.tell(message) {
-            Told::Yes if now || !component.ends.has_space() => self.components.notify(rank, bit),
+            Told::Yes if now || !component.ends.has_space() => {
+                let bit = component.ends.bit;
+                self.components.notify(rank, bit);
+            }
             Told::Yes | Told::Nobody => {}
             Told::Full => self.kill(rank, Death::RingFull),
         }

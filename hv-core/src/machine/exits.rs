@@ -124,7 +124,6 @@ impl<B: Backend> Machine<B> {
         if until != u64::MAX && until <= cpu::tsc() {
             // It can go on, but others come first.
             self.turn = None;
-            self.ready.rotate(slot);
             return Next::Leave;
         }
         vm.state = State::Idle { until };

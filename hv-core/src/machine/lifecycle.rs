@@ -154,11 +154,10 @@ impl<B: Backend> Machine<B> {
         page.console_slots = CONSOLE_SLOTS;
         page.nic_page = if has_nic { NIC_BASE } else { 0 };
         page.alarm = u64::MAX;
-        let register_page = core_memory(register_page, PAGE_SIZE);
-        let registers = Registers::new(register_page);
+        let registers = Registers::new(register_page)?;
         registers.initialise(&page, boot_args.as_bytes());
         vm.registers = Some(registers);
-        vm.console = Some(Console::new(&register_page));
+        vm.console = Some(Console::new(registers.memory()));
 
         let config = VcpuConfig {
             frame: vm.control_frame.as_u64(),

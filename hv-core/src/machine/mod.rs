@@ -111,7 +111,7 @@ impl<B: Backend> Machine<B> {
                 self.run_component(rank);
             } else if let Some(turn) = self.next_turn() {
                 self.run_vm(turn);
-            } else {
+            } else if self.components.runnable == 0 {
                 self.idle();
             }
         }

@@ -7,7 +7,7 @@ use crate::components::Role;
 use crate::vms::{MapError, Pending, State};
 use abi::end::EndReason;
 use abi::message::{BadMessage, Message};
-use abi::pager::{PagerCommand, PagerEvent};
+use abi::pager::{PagerCommand, PagerEvent, THEN_RESUME};
 use abi::vm::VmId;
 use vmx::backend::{Backend, Flush};
 
@@ -31,66 +31,53 @@ impl<B: Backend> Machine<B> {
     }
 
     /// Carry out a command of the pager.
+    #[inline]
     pub(super) fn pager_command(&mut self, message: &Message) -> Result<(), BadMessage> {
         let bad = |what| BadMessage { kind: message.kind, what };
-        match PagerCommand::try_from(message)? {
-            PagerCommand::MapZero { count, .. } | PagerCommand::MapImage { count, .. } if count > PAGES_MAX => {
-                return Err(bad("more pages than a command may name"));
+        let (id, page, count, source) = match PagerCommand::try_from(message)? {
+            PagerCommand::MapZero { vm, page, count } => (vm, page, count, Source::Zero),
+            PagerCommand::MapImage { vm, page, count } => (vm, page, count, Source::Golden),
+            PagerCommand::CopyImage { vm, page } => (vm, page, 1, Source::Copy),
+            PagerCommand::Resume { vm } => {
+                self.resume(vm);
+                return Ok(());
             }
-            PagerCommand::MapZero { vm, page, count } => {
-                for page in page..page.saturating_add(count) {
-                    if self.map(vm, page, Source::Zero).is_err() {
-                        break;
-                    }
-                }
-            }
-            PagerCommand::MapImage { vm, page, count } => {
-                for page in page..page.saturating_add(count) {
-                    if self.map(vm, page, Source::Golden).is_err() {
-                        break;
-                    }
-                }
-            }
-            PagerCommand::CopyImage { vm, page } => {
-                // A failure has been reported to the pager by `map`.
-                let _ = self.map(vm, page, Source::Copy);
-            }
-            PagerCommand::Resume { vm } => self.resume(vm),
             PagerCommand::Refuse { vm, page } => {
                 if self.vms.by_id(vm).is_some_and(|vm| matches!(vm.state, State::Fault { .. })) {
                     self.end_vm(vm.index, End::new(EndReason::OutOfMemory, page.into()));
                 }
+                return Ok(());
             }
+        };
+        if count > PAGES_MAX {
+            return Err(bad("more pages than a command may name"));
+        }
+        // A VM that is gone or ending gets nothing, which is no error of the pager: it may not know yet.
+        let Some(vm) = self.vms.by_id(id).filter(|vm| !matches!(vm.state, State::Ending | State::Waiting)) else {
+            return Ok(());
+        };
+        let (Some(memory), Some(image)) = (&mut vm.memory, self.images.get(vm.image)) else { return Ok(()) };
+        for page in page..page.saturating_add(count) {
+            let done = match source {
+                Source::Zero => memory.map_zero(&mut self.frames, page).map(|_| Flush::Unneeded),
+                Source::Golden => memory.map_golden(&mut self.frames, page, image).map(|()| Flush::Unneeded),
+                Source::Copy => memory.copy_golden(&mut self.frames, page, image),
+            };
+            match done {
+                Ok(Flush::Unneeded) => {}
+                Ok(Flush::Needed) => self.backend.flush(memory.tables()),
+                Err(MapError::NoSuchPage) => return Err(bad("a page that the VM or its image does not have")),
+                Err(MapError::NoFrame) => {
+                    let free = self.frames.free_frames();
+                    self.tell(Role::Pager, &Message::from(PagerEvent::OutOfFrames { vm: id, page, free }), true);
+                    return Ok(());
+                }
+            }
+        }
+        if message.id == THEN_RESUME {
+            self.resume(id);
         }
         Ok(())
-    }
-
-    /// Give a VM a page. A VM that is gone or ending gets nothing, which is no error of the pager: it may not know yet.
-    #[inline]
-    fn map(&mut self, id: VmId, page: u32, source: Source) -> Result<(), ()> {
-        let Some(vm) = self.vms.by_id(id) else { return Err(()) };
-        if matches!(vm.state, State::Ending | State::Waiting) {
-            return Err(());
-        }
-        let (Some(memory), Some(image)) = (&mut vm.memory, self.images.get(vm.image)) else { return Err(()) };
-        let done = match source {
-            Source::Zero => memory.map_zero(&mut self.frames, page).map(|_| Flush::Unneeded),
-            Source::Golden => memory.map_golden(&mut self.frames, page, image).map(|()| Flush::Unneeded),
-            Source::Copy => memory.copy_golden(&mut self.frames, page, image),
-        };
-        match done {
-            Ok(Flush::Unneeded) => Ok(()),
-            Ok(Flush::Needed) => {
-                self.backend.flush(memory.tables());
-                Ok(())
-            }
-            Err(MapError::NoSuchPage) => Err(()),
-            Err(MapError::NoFrame) => {
-                let free = self.frames.free_frames();
-                self.tell(Role::Pager, &Message::from(PagerEvent::OutOfFrames { vm: id, page, free }), true);
-                Err(())
-            }
-        }
     }
 
     /// A VM's fault is served. It goes on with its turn when it still has it.

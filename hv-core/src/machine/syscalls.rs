@@ -191,6 +191,7 @@ impl<B: Backend> Machine<B> {
                 self.bad_message(rank, &error);
             }
         }
+        self.components.list[rank].ends.release();
     }
 
     /// A component wrote what is no message of its ring.

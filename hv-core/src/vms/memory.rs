@@ -86,25 +86,24 @@ impl<B: Backend> Memory<B> {
         Some(PhysAddr::new(found.frame))
     }
 
-    /// Whether a frame is mapped at `page`.
-    #[inline]
-    pub fn is_present(&self, frames: &mut Frames, page: u32) -> bool {
-        self.frame(frames, page).is_some()
-    }
-
     /// Give `page` a zeroed frame of its own. Returns the frame, or `None` when a frame is there already.
     #[inline]
     pub fn map_zero(&mut self, frames: &mut Frames, page: u32) -> Result<Option<PhysAddr>, MapError> {
         if page >= self.pages {
             return Err(MapError::NoSuchPage);
         }
-        if self.is_present(frames, page) {
-            return Ok(None);
+        let own = Owner::VmMemory(self.slot);
+        let frame = frames.alloc_zeroed(own, page).ok_or(MapError::NoFrame)?;
+        match self.map_new(frames, page, frame, Rights::ALL) {
+            Ok(true) => {
+                self.own += 1;
+                Ok(Some(frame))
+            }
+            other => {
+                let _ = frames.free(frame, own);
+                other.map(|_| None)
+            }
         }
-        let frame = frames.alloc_zeroed(Owner::VmMemory(self.slot), page).ok_or(MapError::NoFrame)?;
-        let flush = self.map_own(frames, page, frame)?;
-        debug_assert!(flush == Flush::Unneeded);
-        Ok(Some(frame))
     }
 
     /// Map the golden frame of `image` at `page`, if the image has one there and nothing is mapped yet.
@@ -113,13 +112,7 @@ impl<B: Backend> Memory<B> {
             return Err(MapError::NoSuchPage);
         }
         let golden = image.golden(page).ok_or(MapError::NoSuchPage)?;
-        if self.is_present(frames, page) {
-            return Ok(());
-        }
-        // SAFETY: golden frames are never written and never freed; the guest gets no right to write.
-        let flush = unsafe { self.map(frames, page, golden, Rights::READ_EXECUTE) }?;
-        debug_assert!(flush == Flush::Unneeded);
-        self.shared += 1;
+        self.shared += u32::from(self.map_new(frames, page, golden, Rights::READ_EXECUTE)?);
         Ok(())
     }
 
@@ -177,36 +170,42 @@ impl<B: Backend> Memory<B> {
     }
 
     fn map_own(&mut self, frames: &mut Frames, page: u32, frame: PhysAddr) -> Result<Flush, MapError> {
+        let (own, owner) = (Owner::VmMemory(self.slot), Owner::VmTables(self.slot));
+        let address = u64::from(page) << PAGE_SHIFT;
         // SAFETY: the frame belongs to this VM alone and stays so until `give_back` or `release`.
-        match unsafe { self.map(frames, page, frame, Rights::ALL) } {
+        let mapped =
+            unsafe { self.tables.map(&mut TableFrames { frames, owner }, address, frame.as_u64(), Rights::ALL) };
+        match self.mapped(page, mapped) {
             Ok(flush) => {
                 self.own += 1;
                 Ok(flush)
             }
             Err(error) => {
-                let _ = frames.free(frame, Owner::VmMemory(self.slot));
+                let _ = frames.free(frame, own);
                 Err(error)
             }
         }
     }
 
-    /// # Safety
-    /// As [`Tables::map`].
-    unsafe fn map(
-        &mut self,
-        frames: &mut Frames,
-        page: u32,
-        frame: PhysAddr,
-        rights: Rights,
-    ) -> Result<Flush, MapError> {
+    /// Map a frame that is this VM's own, or golden and then without the right to write, unless something is mapped there.
+    #[inline]
+    fn map_new(&mut self, frames: &mut Frames, page: u32, frame: PhysAddr, rights: Rights) -> Result<bool, MapError> {
         let owner = Owner::VmTables(self.slot);
         let address = u64::from(page) << PAGE_SHIFT;
-        // SAFETY: the caller's promise.
-        let mapped = unsafe { self.tables.map(&mut TableFrames { frames, owner }, address, frame.as_u64(), rights) };
-        match mapped {
-            Ok(flush) => {
+        // SAFETY: a frame of its own belongs to this VM alone until `give_back` or `release`; golden frames are never written
+        // and never freed.
+        let mapped =
+            unsafe { self.tables.map_new(&mut TableFrames { frames, owner }, address, frame.as_u64(), rights) };
+        self.mapped(page, mapped)
+    }
+
+    /// Take note of a page that was mapped, and translate the backend's error.
+    #[inline]
+    fn mapped<T>(&mut self, page: u32, result: Result<T, backend::MapError>) -> Result<T, MapError> {
+        match result {
+            Ok(result) => {
                 self.top = self.top.max(page + 1);
-                Ok(flush)
+                Ok(result)
             }
             Err(backend::MapError::NoFrame) => Err(MapError::NoFrame),
             Err(backend::MapError::BadAddress) => Err(MapError::NoSuchPage),

@@ -2,14 +2,22 @@
 //! is an allegation; nothing of the core's own state lives here.
 
 use crate::memory::phys::index;
+use crate::memory::{PhysAddr, core_memory};
 use abi::guest::{FaultRecord, Interrupted, RegisterPage};
+use abi::limits::PAGE_SIZE;
 use core::mem::offset_of;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use ring::SharedMemory;
 use zerocopy::{FromBytes, IntoBytes};
 
 /// One VM's register page.
 #[derive(Clone, Copy, Debug)]
-pub struct Registers(SharedMemory);
+pub struct Registers {
+    memory: SharedMemory,
+    /// The same page, for the words that are looked at on every entry.
+    page: NonNull<RegisterPage>,
+}
 
 /// Where the guest wants to be entered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,63 +34,77 @@ macro_rules! field {
     };
 }
 
-// Every offset lies in the page, which the constructor's caller guarantees to be whole, so no access below is refused:
-// the defaults and ignored results are unreachable.
+// Every offset lies in the page, which is whole, so no access below is refused: the defaults and ignored results are
+// unreachable.
 impl Registers {
-    /// The register page in `page`, which is one page long.
-    pub fn new(page: SharedMemory) -> Self {
-        debug_assert!(page.len() as u64 == abi::limits::PAGE_SIZE);
-        Registers(page)
+    /// The register page in `frame`, which belongs to the VM until it ends; whoever keeps the result ends with the VM.
+    pub fn new(frame: PhysAddr) -> Option<Self> {
+        Some(Registers { memory: core_memory(frame, PAGE_SIZE), page: NonNull::new(frame.as_ptr())? })
+    }
+
+    #[inline]
+    fn word64<const OFFSET: usize>(&self) -> &AtomicU64 {
+        const { assert!(OFFSET.is_multiple_of(8) && OFFSET < size_of::<RegisterPage>()) };
+        // SAFETY: `new` was given a whole frame in the direct map, and the offset is aligned and inside. The guest may write
+        // there at any time, which an atomic allows for.
+        unsafe { self.page.byte_add(OFFSET).cast().as_ref() }
+    }
+
+    #[inline]
+    fn word32<const OFFSET: usize>(&self) -> &AtomicU32 {
+        const { assert!(OFFSET.is_multiple_of(4) && OFFSET < size_of::<RegisterPage>()) };
+        // SAFETY: as in `word64`.
+        unsafe { self.page.byte_add(OFFSET).cast().as_ref() }
     }
 
     /// Write the page as it is at the start.
     pub fn initialise(&self, page: &RegisterPage, boot_args: &[u8]) {
-        let _ = self.0.write(0, page.as_bytes());
-        let _ = self.0.write(index(abi::guest::BOOT_ARGS), boot_args);
+        let _ = self.memory.write(0, page.as_bytes());
+        let _ = self.memory.write(index(abi::guest::BOOT_ARGS), boot_args);
     }
 
     /// The whole page, for the rings in it.
     pub fn memory(&self) -> &SharedMemory {
-        &self.0
+        &self.memory
     }
 
     /// Set pending bits.
     #[inline]
     pub fn raise(&self, bits: u64) {
-        let _ = self.0.fetch_or64(field!(pending), bits);
+        self.word64::<{ field!(pending) }>().fetch_or(bits, Ordering::AcqRel);
     }
 
     /// The pending bits that are enabled.
     #[inline]
     pub fn wanted(&self) -> u64 {
-        self.0.load64(field!(pending)).unwrap_or(0) & self.0.load64(field!(enabled)).unwrap_or(0)
+        self.pending() & self.word64::<{ field!(enabled) }>().load(Ordering::Relaxed)
     }
 
     /// All pending bits.
     #[inline]
     pub fn pending(&self) -> u64 {
-        self.0.load64(field!(pending)).unwrap_or(0)
+        self.word64::<{ field!(pending) }>().load(Ordering::Acquire)
     }
 
     /// True while the guest takes upcalls.
     #[inline]
     pub fn upcalls_on(&self) -> bool {
-        self.0.load32(field!(upcalls_on)) == Some(1)
+        self.word32::<{ field!(upcalls_on) }>().load(Ordering::Acquire) == 1
     }
 
     /// Allow or forbid upcalls.
     pub fn set_upcalls(&self, on: bool) {
-        let _ = self.0.store32(field!(upcalls_on), on.into());
+        self.word32::<{ field!(upcalls_on) }>().store(on.into(), Ordering::Release);
     }
 
     /// Show whether the fault handler runs.
     pub fn set_in_fault(&self, on: bool) {
-        let _ = self.0.store32(field!(in_fault), on.into());
+        self.word32::<{ field!(in_fault) }>().store(on.into(), Ordering::Release);
     }
 
     /// Show when the alarm is due.
     pub fn set_alarm(&self, deadline: u64) {
-        let _ = self.0.store64(field!(alarm), deadline);
+        self.word64::<{ field!(alarm) }>().store(deadline, Ordering::Release);
     }
 
     /// The registered upcall entry, `None` without one.
@@ -96,13 +118,13 @@ impl Registers {
     }
 
     fn entry(&self, rip: usize, rsp: usize) -> Option<Entry> {
-        let entry = Entry { rip: self.0.load64(rip)?, rsp: self.0.load64(rsp)? };
+        let entry = Entry { rip: self.memory.load64(rip)?, rsp: self.memory.load64(rsp)? };
         (entry.rip != 0).then_some(entry)
     }
 
     /// Note what an upcall interrupted.
     pub fn set_upcall(&self, at: &Interrupted) {
-        let _ = self.0.write(field!(upcall), at.as_bytes());
+        let _ = self.memory.write(field!(upcall), at.as_bytes());
     }
 
     /// What the guest wants to return to from an upcall.
@@ -112,7 +134,7 @@ impl Registers {
 
     /// Note a fault.
     pub fn set_fault(&self, fault: &FaultRecord) {
-        let _ = self.0.write(field!(fault), fault.as_bytes());
+        let _ = self.memory.write(field!(fault), fault.as_bytes());
     }
 
     /// What the guest wants to return to from its fault handler.
@@ -122,7 +144,7 @@ impl Registers {
 
     fn interrupted(&self, offset: usize) -> Interrupted {
         let mut bytes = [0; size_of::<Interrupted>()];
-        let _ = self.0.read(offset, &mut bytes);
+        let _ = self.memory.read(offset, &mut bytes);
         Interrupted::read_from_bytes(&bytes).unwrap_or_default()
     }
 }

@@ -4,7 +4,7 @@
 #![deny(unsafe_code)]
 
 use component::abi::message::{BadMessage, Message};
-use component::abi::pager::{PagerCommand, PagerEvent};
+use component::abi::pager::{PagerCommand, PagerEvent, THEN_RESUME};
 use component::{Component, Inbox, Once, Outbox, RateLimit, now, wait};
 use pager::policy::demand::{DEFAULT_CLUSTER, Demand};
 use pager::policy::{Oddity, Policy as _, served};
@@ -37,11 +37,11 @@ fn serve(policy: &mut Policy, events: &mut Inbox, commands: &mut Outbox, limit: 
             Ok(Ok(None)) => return,
             odd => return complain(odd, limit),
         };
-        let mut sent = commands.stage(&Message::from(command));
-        if let Some(vm) = served(&command) {
-            sent &= commands.stage(&Message::from(PagerCommand::Resume { vm }));
+        let mut message = Message::from(command);
+        if served(&command).is_some() {
+            message.id = THEN_RESUME;
         }
-        if !sent {
+        if !commands.stage(&message) {
             complain(Ok(Ok(Some(command))), limit);
         }
     });
