@@ -10,10 +10,13 @@ macro_rules! global {
         $vis static $name: $crate::cell::Single<$type> = $crate::cell::Single::new($init);
 
         #[cfg(not(target_os = "none"))]
-        std::thread_local! {
-            $(#[$meta])*
-            $vis static $name: $type = const { $init };
-        }
+        $(#[$meta])*
+        $vis static $name: $crate::cell::PerThread<$type> = {
+            std::thread_local! {
+                static VALUE: core::mem::ManuallyDrop<$type> = const { core::mem::ManuallyDrop::new($init) };
+            }
+            $crate::cell::PerThread::new(VALUE)
+        };
     };
 }
 pub(crate) use global;
@@ -33,9 +36,25 @@ impl<T> Single<T> {
         Single(value)
     }
 
-    /// Calls `f` with the value, as [`std::thread::LocalKey::with`] does.
+    /// Calls `f` with the value.
     #[inline]
     pub(crate) fn with<R>(&'static self, f: impl FnOnce(&'static T) -> R) -> R {
         f(&self.0)
+    }
+}
+
+/// A value of which every thread has its own. It is not dropped at the thread's end, when others may be gone already.
+#[cfg(not(target_os = "none"))]
+pub(crate) struct PerThread<T: 'static>(std::thread::LocalKey<core::mem::ManuallyDrop<T>>);
+
+#[cfg(not(target_os = "none"))]
+impl<T> PerThread<T> {
+    pub(crate) const fn new(key: std::thread::LocalKey<core::mem::ManuallyDrop<T>>) -> Self {
+        PerThread(key)
+    }
+
+    /// Calls `f` with the thread's value.
+    pub(crate) fn with<R>(&'static self, f: impl FnOnce(&T) -> R) -> R {
+        self.0.with(|value| f(value))
     }
 }

@@ -37,6 +37,8 @@ pub mod net;
 #[allow(unsafe_code)]
 mod platform;
 mod registers;
+#[cfg(not(target_os = "none"))]
+pub mod sim;
 pub mod sync;
 pub mod task;
 pub mod time;
@@ -44,20 +46,6 @@ mod wheel;
 
 pub use heap::heap_usage;
 pub use registers::{generation_id, memory_bytes, tsc_hz, vm_id};
-
-/// The simulated machine that host tests run guests' code on.
-#[cfg(not(target_os = "none"))]
-pub mod sim {
-    pub use crate::platform::{Sim, SimEvent};
-
-    /// Starts Ilwaco on the machine that this thread has built with [`Sim::new`], as the entry does on the bare machine.
-    pub fn start() {
-        crate::clock::start();
-        let args = crate::args::Args::of_this_vm();
-        crate::console::start_log(args.get("log"));
-        crate::net::start(&args);
-    }
-}
 
 /// Ends this VM with a code.
 pub fn exit(code: u64) -> ! {

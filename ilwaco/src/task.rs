@@ -264,6 +264,21 @@ fn trim() {
     platform::return_memory();
 }
 
+/// As if the program started anew.
+#[cfg(not(target_os = "none"))]
+pub(crate) fn forget_all() {
+    EXECUTOR.with(|executor| {
+        // Dropped outside of the borrow: what a task owns may look for the executor.
+        let slots = executor.slots.take();
+        drop(slots);
+        executor.ready.take();
+    });
+    SHUTDOWN.with(|shutdown| {
+        shutdown.asked.set(false);
+        shutdown.waker.take();
+    });
+}
+
 /// Lets the other tasks run.
 pub async fn yield_now() {
     let mut yielded = false;

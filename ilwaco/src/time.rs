@@ -150,6 +150,12 @@ pub(crate) fn next_deadline() -> Option<Instant> {
     TIMERS.with(|timers| timers.borrow().next_deadline()).map(|tick| Instant(tick.saturating_mul(1 << TICK_SHIFT)))
 }
 
+/// As if the program started anew.
+#[cfg(not(target_os = "none"))]
+pub(crate) fn forget_all() {
+    TIMERS.with(|timers| timers.replace(Wheel::new()));
+}
+
 /// Gives the memory of timers that are gone back to the heap.
 pub(crate) fn shrink() {
     TIMERS.with(|timers| timers.borrow_mut().shrink());

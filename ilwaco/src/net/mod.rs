@@ -204,6 +204,12 @@ pub(crate) fn awake() {
     });
 }
 
+/// As if the program started anew.
+#[cfg(not(target_os = "none"))]
+pub(crate) fn forget_all() {
+    STACK.with(|stack| stack.take());
+}
+
 /// Gives memory that is not in use back to the heap.
 pub(crate) fn shrink() {
     let _ = with(|stack| {

@@ -1,144 +1,19 @@
 //! The stack against another one, over the simulated machine's NIC.
 
 use super::*;
-use crate::sim::{self, Sim, SimEvent};
+use crate::sim::{self, GUEST, PEER, Sim, World};
 use crate::task::{block_on, spawn};
 use crate::time::{Duration, sleep, timeout};
-use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
-use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
+use smoltcp::iface::{Interface, SocketHandle, SocketSet};
 use smoltcp::socket::{tcp, udp};
-use smoltcp::time::Instant as StackTime;
-use smoltcp::wire::{EthernetAddress, IpAddress, IpEndpoint, Ipv4Address};
-use std::boxed::Box;
+use smoltcp::wire::{IpAddress, IpEndpoint, Ipv4Address};
 use std::cell::Cell;
-use std::collections::VecDeque;
 use std::rc::Rc;
 use std::string::{String, ToString};
 use std::vec::Vec;
 use std::{format, vec};
 
-const GUEST: [u8; 4] = [10, 0, 2, 16];
-const PEER: [u8; 4] = [10, 0, 2, 2];
 const ARGS: &str = "ip=10.0.2.16/24 gw=10.0.2.2";
-
-/// The peer's queue of frames in each direction.
-#[derive(Default)]
-struct Queues {
-    rx: VecDeque<Vec<u8>>,
-    tx: VecDeque<Vec<u8>>,
-}
-
-struct Rx(Vec<u8>);
-struct Tx<'a>(&'a mut VecDeque<Vec<u8>>);
-
-impl RxToken for Rx {
-    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
-        f(&self.0)
-    }
-}
-
-impl TxToken for Tx<'_> {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
-        let mut frame = vec![0; len];
-        let result = f(&mut frame);
-        self.0.push_back(frame);
-        result
-    }
-}
-
-impl Device for Queues {
-    type RxToken<'a> = Rx;
-    type TxToken<'a> = Tx<'a>;
-
-    fn receive(&mut self, _: StackTime) -> Option<(Rx, Tx<'_>)> {
-        let frame = self.rx.pop_front()?;
-        Some((Rx(frame), Tx(&mut self.tx)))
-    }
-
-    fn transmit(&mut self, _: StackTime) -> Option<Tx<'_>> {
-        Some(Tx(&mut self.tx))
-    }
-
-    fn capabilities(&self) -> DeviceCapabilities {
-        let mut capabilities = DeviceCapabilities::default();
-        capabilities.medium = Medium::Ethernet;
-        capabilities.max_transmission_unit = 1514;
-        capabilities
-    }
-}
-
-/// The world outside: another host on the wire, which itself fills in and checks all checksums.
-struct World {
-    sim: Sim,
-    iface: Interface,
-    queues: Queues,
-    sockets: SocketSet<'static>,
-    /// What the other host does whenever it is its turn.
-    script: Box<dyn FnMut(&mut SocketSet<'static>, &mut Interface, u64)>,
-    /// Frames that are thrown away on the way to the guest: true for the ones to lose.
-    lose: Box<dyn FnMut(&[u8]) -> bool>,
-}
-
-fn stack_time(ns: u64) -> StackTime {
-    StackTime::from_micros(i64::try_from(ns / 1000).expect("small"))
-}
-
-impl World {
-    fn new(args: &str) -> World {
-        let sim = Sim::new(args);
-        let mut queues = Queues::default();
-        let mac = EthernetAddress([2, 0, 0, 0, 0, 1]);
-        let mut iface = Interface::new(Config::new(mac.into()), &mut queues, stack_time(Sim::now()));
-        iface.update_ip_addrs(|addresses| {
-            let address = Ipv4Cidr::new(Ipv4Address::from(PEER), 24);
-            addresses.push(IpCidr::Ipv4(address)).expect("room");
-            let link_local = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0xff, 0xfe00, 1);
-            addresses.push(IpCidr::new(link_local.into(), 64)).expect("room");
-        });
-        World {
-            sim,
-            iface,
-            queues,
-            sockets: SocketSet::new(Vec::new()),
-            script: Box::new(|_, _, _| {}),
-            lose: Box::new(|_| false),
-        }
-    }
-
-    fn tcp(&mut self) -> SocketHandle {
-        let buffer = || tcp::SocketBuffer::new(vec![0; 16 * 1024]);
-        self.sockets.add(tcp::Socket::new(buffer(), buffer()))
-    }
-
-    /// Starts Ilwaco and lets the world run whenever the guest idles.
-    fn run(mut self) {
-        sim::start();
-        Sim::on_idle(move |now, deadline| {
-            while let Some(frame) = self.sim.collect() {
-                self.queues.rx.push_back(frame);
-            }
-            (self.script)(&mut self.sockets, &mut self.iface, now);
-            self.iface.poll(stack_time(now), &mut self.queues, &mut self.sockets);
-            (self.script)(&mut self.sockets, &mut self.iface, now);
-            let mut delivered = false;
-            while let Some(frame) = self.queues.tx.pop_front() {
-                if !(self.lose)(&frame) {
-                    assert!(self.sim.deliver(&frame), "the guest empties its ring");
-                    delivered = true;
-                }
-            }
-            if delivered {
-                // The wire takes ten microseconds.
-                return SimEvent::Wake(now + 10_000);
-            }
-            let next = self.iface.poll_at(stack_time(now), &self.sockets);
-            let next = next.map_or(u64::MAX, |at| u64::try_from(at.total_micros()).unwrap_or(0) * 1000);
-            SimEvent::Nothing(
-                next.min(deadline).clamp(now + 1000, now.max(deadline).max(now + 1000)).min(now + 5_000_000),
-            )
-        });
-    }
-}
 
 /// Answers every line with itself and ends at the end.
 async fn echo(mut stream: TcpStream) {
@@ -208,7 +83,7 @@ fn eight_connections_at_once_none_is_lost() {
         })
         .collect();
     let count = done.clone();
-    world.script = Box::new(move |sockets, iface, _| {
+    world.script(move |sockets, iface, _| {
         clients.retain_mut(|client| {
             let done = client(sockets, iface);
             count.set(count.get() + u32::from(done));
@@ -236,13 +111,13 @@ fn lost_frames_are_sent_again() {
     let mut client = client(handle, 7, 41_000, text);
     let done = Rc::new(Cell::new(false));
     let flag = done.clone();
-    world.script = Box::new(move |sockets, iface, _| {
+    world.script(move |sockets, iface, _| {
         if !flag.get() {
             flag.set(client(sockets, iface));
         }
     });
     let mut number = 0;
-    world.lose = Box::new(move |_| {
+    world.lose(move |_| {
         number += 1;
         number % 7 == 3
     });
@@ -266,7 +141,7 @@ fn a_flood_of_half_open_connections_neither_grows_nor_shuts_others_out() {
     let mut client = client(handle, 7, 42_000, "still there".to_string());
     let done = Rc::new(Cell::new(false));
     let flag = done.clone();
-    world.script = Box::new(move |sockets, iface, now| {
+    world.script(move |sockets, iface, now| {
         if now > 400_000_000 && !flag.get() {
             flag.set(client(sockets, iface));
         }
@@ -305,7 +180,7 @@ fn nobody_listens() {
     let reset = Rc::new(Cell::new(false));
     let flag = reset.clone();
     let mut started = false;
-    world.script = Box::new(move |sockets, iface, _| {
+    world.script(move |sockets, iface, _| {
         let socket = sockets.get_mut::<tcp::Socket>(handle);
         if !started {
             started = true;
@@ -331,7 +206,7 @@ fn nobody_listens() {
 fn a_guest_connects_to_a_host() {
     let mut world = World::new(ARGS);
     let handle = world.tcp();
-    world.script = Box::new(move |sockets, _, _| {
+    world.script(move |sockets, _, _| {
         let socket = sockets.get_mut::<tcp::Socket>(handle);
         if !socket.is_open() {
             socket.listen(99).expect("closed");
@@ -369,12 +244,12 @@ fn ipv6_and_udp() {
     let buffer = || udp::PacketBuffer::new(vec![udp::PacketMetadata::EMPTY; 4], vec![0; 2048]);
     let mut socket = udp::Socket::new(buffer(), buffer());
     socket.bind(1234).expect("free");
-    let handle = world.sockets.add(socket);
+    let handle = world.sockets().add(socket);
     let guest = Ipv6Addr::new(0xfe80, 0, 0, 0, 0x0046, 0x4bff, 0xfe00, 0);
     let mut sent = false;
     let answered = Rc::new(Cell::new(false));
     let flag = answered.clone();
-    world.script = Box::new(move |sockets, _, _| {
+    world.script(move |sockets, _, _| {
         let socket = sockets.get_mut::<udp::Socket>(handle);
         if !sent {
             sent = true;
@@ -415,7 +290,7 @@ fn without_a_network_everything_says_so() {
 #[test]
 fn damaged_frames_are_counted_and_forgotten() {
     let world = World::new(ARGS);
-    let mut sim = world.sim;
+    let mut sim = world.into_sim();
     sim::start();
     block_on(async {
         for len in 0..200 {

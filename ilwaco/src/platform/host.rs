@@ -22,12 +22,15 @@ pub enum SimEvent {
     Nothing(u64),
 }
 
+/// The TSC at the start.
+const START_NS: u64 = 1_000_000;
+
 type IdleHook = Box<dyn FnMut(u64, u64) -> SimEvent>;
 
 thread_local! {
     static REGISTERS: Cell<Option<SharedMemory>> = const { Cell::new(None) };
     static NIC: Cell<Option<SharedMemory>> = const { Cell::new(None) };
-    static NOW: Cell<u64> = const { Cell::new(1_000_000) };
+    static NOW: Cell<u64> = const { Cell::new(START_NS) };
     static HOOK: RefCell<Option<IdleHook>> = const { RefCell::new(None) };
     static KICKS: Cell<[u64; 2]> = const { Cell::new([0; 2]) };
     static CONSOLE: RefCell<String> = const { RefCell::new(String::new()) };
@@ -48,8 +51,16 @@ pub struct Sim {
 }
 
 impl Sim {
-    /// Builds a machine for this thread, with this text as boot arguments and the MAC address of VM slot 0.
+    /// Builds a machine for this thread, with this text as boot arguments and the MAC address of VM slot 0. What Ilwaco did on
+    /// the thread's last machine is forgotten.
     pub fn new(boot_args: &str) -> Sim {
+        crate::task::forget_all();
+        crate::net::forget_all();
+        crate::time::forget_all();
+        HOOK.set(None);
+        NOW.set(START_NS);
+        KICKS.set([0; 2]);
+        CONSOLE.set(String::new());
         let registers = memory(4096);
         let field = |offset: usize, value: u64| registers.write64(offset, value).expect("in the page");
         field(offset_of!(RegisterPage, magic), MAGIC);
