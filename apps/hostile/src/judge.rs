@@ -76,7 +76,7 @@ pub fn escaped(escape: Escape) -> ! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::table::{CRIMES, Family, find};
+    use crate::table::{CRIMES, find};
     use abi::control::CREATE_ARGS_BYTES;
 
     #[test]
@@ -84,7 +84,7 @@ mod tests {
         for (index, crime) in CRIMES.iter().enumerate() {
             assert!(deed(crime.name).is_some(), "{}", crime.name);
             assert_eq!(CRIMES.iter().position(|other| other.name == crime.name), Some(index), "{} twice", crime.name);
-            assert!(Family::ALL.contains(&crime.family) && !crime.what.is_empty());
+            assert!(!crime.what.is_empty() && !crime.family.name().is_empty(), "{}", crime.name);
         }
         assert!(find("ud2").is_some() && find("").is_none() && deed("no-such-crime").is_none());
     }

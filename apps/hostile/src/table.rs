@@ -27,19 +27,6 @@ pub enum Family {
 }
 
 impl Family {
-    /// All of them, in the order in which they are committed.
-    pub const ALL: [Family; 9] = [
-        Family::Instructions,
-        Family::Exceptions,
-        Family::Memory,
-        Family::Hypercalls,
-        Family::Entries,
-        Family::Rings,
-        Family::Frames,
-        Family::Leaks,
-        Family::Floods,
-    ];
-
     /// Its name.
     pub const fn name(self) -> &'static str {
         match self {
