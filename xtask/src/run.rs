@@ -276,7 +276,7 @@ fn wait_for_services(
         }
         if services.is_empty() {
             let mark = *asked.get_or_insert_with(|| machine.log().len());
-            if machine.log().since(mark).iter().any(|line| line.contains("monitor: done")) {
+            if machine.log().since(mark).iter().any(|line| line.contains("monitor: done vms")) {
                 return Ok(true);
             }
             let _ = machine.send("vms");

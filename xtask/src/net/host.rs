@@ -8,7 +8,10 @@ use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{self, Device, DeviceCapabilities, Medium};
 use smoltcp::socket::{tcp, udp};
 use smoltcp::time::Instant;
-use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr, IpEndpoint};
+use smoltcp::wire::{
+    ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr, HardwareAddress,
+    IpCidr, IpEndpoint,
+};
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
@@ -25,6 +28,10 @@ const OUTBOX: usize = 512;
 const CONNECTIONS: usize = 1024;
 /// A connection that the guest does not answer for so long is given up.
 const GUEST_SILENCE: smoltcp::time::Duration = smoltcp::time::Duration::from_secs(60);
+/// How long a guest may leave a new connection unanswered until it is asked for its MAC, and between two such requests.
+const ASK_AFTER: Duration = Duration::from_millis(20);
+/// See [`ASK_AFTER`].
+const ASK_AGAIN: Duration = Duration::from_millis(200);
 /// Sleep between two looks when something is going on, and when nothing is.
 const NAP: Duration = Duration::from_micros(300);
 /// See [`NAP`].
@@ -36,17 +43,30 @@ pub struct Host {
     interface: Interface,
     sockets: SocketSet<'static>,
     dhcp: SocketHandle,
-    listeners: Vec<(TcpListener, Forward)>,
+    listeners: Vec<Listening>,
     connections: Vec<Connection>,
     next_port: u16,
     injected: Receiver<Vec<u8>>,
     started: std::time::Instant,
 }
 
+/// A forwarded port.
+struct Listening {
+    listener: TcpListener,
+    forward: Forward,
+    /// When the guest was last asked for its MAC.
+    asked: Option<std::time::Instant>,
+}
+
 /// One connection: a stream on the host, a socket into the machine.
 struct Connection {
     stream: TcpStream,
     socket: SocketHandle,
+    opened: std::time::Instant,
+    /// The guest has not answered yet.
+    is_new: bool,
+    /// Index of the forwarded port.
+    port: usize,
     /// The host's client will send no more.
     client_done: bool,
     /// The guest will send no more, and the client knows.
@@ -75,12 +95,13 @@ impl Host {
         let mut socket = udp::Socket::new(buffer(), buffer());
         socket.bind(67).expect("a fresh socket binds to any port");
         let dhcp = sockets.add(socket);
+        let listeners = listeners.into_iter().map(|(listener, forward)| Listening { listener, forward, asked: None });
         Host {
             wire,
             interface,
             sockets,
             dhcp,
-            listeners,
+            listeners: listeners.collect(),
             connections: Vec::new(),
             next_port: 49152,
             injected,
@@ -100,6 +121,7 @@ impl Host {
             self.serve_dhcp();
             busy |= self.accept();
             busy |= self.pump();
+            self.ask_for_macs();
             self.wire.flush();
             if !busy {
                 std::thread::sleep(if self.connections.is_empty() && self.wire.outbox.is_empty() {
@@ -125,7 +147,7 @@ impl Host {
     /// Takes new connections. Returns whether there were any.
     fn accept(&mut self) -> bool {
         let mut any = false;
-        for (listener, forward) in &self.listeners {
+        for (port, Listening { listener, forward, .. }) in self.listeners.iter().enumerate() {
             while self.connections.len() < CONNECTIONS
                 && let Ok((stream, _)) = listener.accept()
             {
@@ -147,6 +169,9 @@ impl Host {
                     self.connections.push(Connection {
                         stream,
                         socket,
+                        opened: std::time::Instant::now(),
+                        is_new: true,
+                        port,
                         client_done: false,
                         guest_done: false,
                         aborted: false,
@@ -155,6 +180,20 @@ impl Host {
             }
         }
         any
+    }
+
+    /// Asks the guests of new connections for their MACs. The stack does so by itself, but only one guest in a second.
+    fn ask_for_macs(&mut self) {
+        let now = std::time::Instant::now();
+        let waiting =
+            self.connections.iter().filter(|connection| connection.is_new && now - connection.opened >= ASK_AFTER);
+        for connection in waiting {
+            let Listening { forward, asked, .. } = &mut self.listeners[connection.port];
+            if asked.is_none_or(|asked| now - asked >= ASK_AGAIN) {
+                *asked = Some(now);
+                self.wire.outbox.push_back(arp_request(forward.guest));
+            }
+        }
     }
 
     /// Moves bytes between both sides of every connection. Returns whether any moved.
@@ -219,6 +258,7 @@ impl Connection {
             self.aborted = true;
             return (true, true);
         }
+        self.is_new &= socket.state() == tcp::State::SynSent;
         // A connection may be silent for as long as its client likes, but not while it is made or taken apart.
         let settled = socket.state() == tcp::State::Established && !self.client_done;
         socket.set_timeout((!settled).then_some(GUEST_SILENCE));
@@ -237,6 +277,27 @@ impl Connection {
             _ => (moved, true),
         }
     }
+}
+
+/// An Ethernet frame in which the host asks who has the address `guest`.
+fn arp_request(guest: Ipv4Addr) -> Vec<u8> {
+    let request = ArpRepr::EthernetIpv4 {
+        operation: ArpOperation::Request,
+        source_hardware_addr: EthernetAddress(HOST_MAC),
+        source_protocol_addr: HOST,
+        target_hardware_addr: EthernetAddress([0; 6]),
+        target_protocol_addr: guest,
+    };
+    let header = EthernetRepr {
+        src_addr: EthernetAddress(HOST_MAC),
+        dst_addr: EthernetAddress::BROADCAST,
+        ethertype: EthernetProtocol::Arp,
+    };
+    let mut bytes = vec![0; header.buffer_len() + request.buffer_len()];
+    let mut frame = EthernetFrame::new_unchecked(&mut bytes[..]);
+    header.emit(&mut frame);
+    request.emit(&mut ArpPacket::new_unchecked(frame.payload_mut()));
+    bytes
 }
 
 /// The cable between the host's stack and the switch.

@@ -196,6 +196,14 @@ impl Boot<'_> {
     }
 }
 
+/// The number behind `key=` in a line of the monitor's.
+// For benchmarks.
+#[allow(dead_code)]
+pub fn number(line: &str, key: &str) -> Option<u64> {
+    let words = line.split(' ').filter_map(|word| word.split_once('='));
+    words.filter(|(name, _)| *name == key).find_map(|(_, value)| value.parse().ok())
+}
+
 /// A machine that runs.
 pub struct Running {
     machine: Machine,
@@ -278,17 +286,23 @@ impl Running {
     }
 
     /// Types `command` on the operator's line. Returns what the monitor answers: each line behind "monitor: ", without the
-    /// last one, "done".
+    /// last one, "done COMMAND". An answer that ends in "error COMMAND: ..." is an error.
     pub fn monitor(&self, command: &str) -> Result<Vec<String>> {
+        let word = command.split(' ').next().unwrap_or_default();
+        let (done, error) = (format!("done {word}"), format!("error {word}: "));
         let mark = self.mark();
         self.machine.send(command)?;
         let answer = self.machine.log().wait(mark, ANSWER, |lines| {
-            let said: Vec<String> =
-                lines.iter().filter_map(|line| line.split_once("monitor: ")).map(|(_, said)| said.to_owned()).collect();
-            let end = said.iter().position(|line| line == "done")?;
-            Some(said[..end].to_vec())
+            let said = lines.iter().filter_map(|line| line.split_once("monitor: ")).map(|(_, said)| said.to_owned());
+            let said: Vec<String> = said.collect();
+            let end = said.iter().position(|line| *line == done || line.starts_with(&error))?;
+            Some(if said[end] == done { Ok(said[..end].to_vec()) } else { Err(said[end].clone()) })
         });
-        answer.map_err(|missed| self.missed(missed, &format!("the monitor's answer to \"{command}\""), ANSWER).into())
+        match answer {
+            Ok(Ok(lines)) => Ok(lines),
+            Ok(Err(refusal)) => fail!("the monitor says: {refusal}"),
+            Err(missed) => Err(self.missed(missed, &format!("the monitor's answer to \"{command}\""), ANSWER).into()),
+        }
     }
 
     /// Waits until the monitor takes commands.
@@ -342,5 +356,16 @@ impl Running {
             );
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_found_by_their_whole_key() {
+        let line = "frames owner=vm-memory frames=5 owners=6";
+        assert_eq!((number(line, "frames"), number(line, "owners"), number(line, "owner")), (Some(5), Some(6), None));
     }
 }

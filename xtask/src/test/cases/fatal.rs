@@ -13,7 +13,11 @@ const GENERIC: &str = "level=6, mmx=1, apic=x2apic, simd=avx2, sse4a=0, xsave=1,
 pub const CASES: &[Case] = &[
     Case { name: "fatal: no long mode", asserts: "a 32-bit processor is refused", run: no_long_mode },
     Case { name: "fatal: no VT-x", asserts: "a processor without VT-x is refused", run: no_vmx },
-    Case { name: "fatal: no EPT", asserts: "VT-x without extended page tables is refused", run: no_ept },
+    Case {
+        name: "fatal: old VT-x",
+        asserts: "VT-x that lacks a control is refused and the control named",
+        run: old_vmx,
+    },
     Case {
         name: "fatal: CPU feature",
         asserts: "a processor that lacks a feature is refused and the feature named",
@@ -99,8 +103,8 @@ fn no_vmx(lab: &Lab) -> Result<()> {
     says(&lab.boot("").cpu("ryzen").fails_with("F010")?, &["VT-x"])
 }
 
-fn no_ept(lab: &Lab) -> Result<()> {
-    says(&lab.boot("").cpuid(&format!("{GENERIC}, vmx=1")).fails_with("F012")?, &["EPT"])
+fn old_vmx(lab: &Lab) -> Result<()> {
+    says(&lab.boot("").cpuid(&format!("{GENERIC}, vmx=1")).fails_with("F014")?, &["lacks VMX-preemption timer (bit 6)"])
 }
 
 fn no_feature(lab: &Lab) -> Result<()> {

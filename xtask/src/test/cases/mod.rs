@@ -8,6 +8,7 @@ mod boot;
 mod elf;
 mod fatal;
 mod frames;
+mod hostile;
 mod recovery;
 mod web;
 
@@ -15,7 +16,7 @@ use super::Case;
 
 /// All machine tests in the order in which they run.
 pub fn all() -> Vec<Case> {
-    [boot::CASES, fatal::CASES, asm_guest::CASES, web::CASES, frames::CASES, recovery::CASES].concat()
+    [boot::CASES, fatal::CASES, asm_guest::CASES, web::CASES, frames::CASES, recovery::CASES, hostile::CASES].concat()
 }
 
 /// Fails with a sentence unless `good`.
