@@ -24,6 +24,8 @@ pub trait Host {
 enum Step {
     /// The names of the images are being asked for: this one is next.
     Names(u16),
+    /// How many VMs there are is being asked for.
+    Count,
     /// The command's own list is being asked for: this entry is next.
     Walk(u16),
     /// The VM that is to be ended is being looked up.
@@ -54,7 +56,12 @@ pub struct Session {
     job: Option<Job>,
     pending: heapless::Vec<Pending, WINDOW>,
     last_id: u32,
+    /// VMs that are still to be listed: there may be thousands of slots behind the last one.
+    unlisted: u64,
 }
+
+/// The owner whose owners are the VMs, in the answer to [`ControlRequest::Frames`].
+const VM_OWNER: &str = "vm-metadata";
 
 /// What became of an answer.
 enum Outcome {
@@ -76,6 +83,7 @@ impl Session {
             job: None,
             pending: heapless::Vec::new(),
             last_id: 0,
+            unlisted: u64::MAX,
         }
     }
 
@@ -117,6 +125,7 @@ impl Session {
             }
             _ => first_step(command),
         };
+        self.unlisted = u64::MAX;
         self.job = Some(Job { command, step });
         self.advance(host);
     }
@@ -166,6 +175,16 @@ impl Session {
                 if self.images.is_full() { self.names_known(job.command) } else { Outcome::More }
             }
             (Step::Names(_), _) if none_left => self.names_known(job.command),
+            (Step::Count, ControlReply::Frames { owner, owners, .. }) => {
+                if owner.as_str() == VM_OWNER {
+                    self.unlisted = owners;
+                }
+                Outcome::More
+            }
+            (Step::Count, ControlReply::Done { status: status::OK, .. }) => {
+                self.job = Some(Job { step: Step::Walk(0), ..job });
+                Outcome::More
+            }
             (Step::Walk(_), ControlReply::Component { index, name, .. }) if matches!(job.command, Command::Kill(_)) => {
                 let Command::Kill(wanted) = job.command else { return Outcome::More };
                 if name == wanted { self.last(ControlRequest::Kill { component: index }, host) } else { Outcome::More }
@@ -173,6 +192,7 @@ impl Session {
             (Step::Walk(_), _) if none_left => self.end_of_list(job.command, host),
             (Step::Walk(_), ControlReply::Image { name, .. }) if name.is_empty() => Outcome::More,
             (Step::Walk(_), reply) => {
+                self.unlisted = self.unlisted.saturating_sub(1);
                 host.print(format_args!("{}", Report { reply, images: &self.images }));
                 Outcome::More
             }
@@ -260,7 +280,8 @@ impl Session {
                         Command::Images => (ControlRequest::Image { index }, MAX_IMAGES),
                         _ => (ControlRequest::Component { index }, MAX_COMPONENTS),
                     };
-                    if usize::from(index) >= end {
+                    let listed = command == Command::Vms && self.unlisted == 0;
+                    if usize::from(index) >= end || listed {
                         if self.pending.is_empty() {
                             self.walked(command, host);
                         }
@@ -268,6 +289,7 @@ impl Session {
                     }
                     (request, Step::Walk(index + 1))
                 }
+                Step::Count => (ControlRequest::Frames, Step::Count),
                 Step::Find | Step::Last if !self.pending.is_empty() => return,
                 Step::Find | Step::Last => match self.only_request(command, host) {
                     Some(request) => (request, step),
@@ -374,7 +396,8 @@ impl Session {
 /// Where a command starts when the names of the images are known or not needed.
 fn first_step(command: Command) -> Step {
     match command {
-        Command::Vms | Command::Components | Command::Images | Command::Kill(_) => Step::Walk(0),
+        Command::Vms => Step::Count,
+        Command::Components | Command::Images | Command::Kill(_) => Step::Walk(0),
         Command::Destroy(_) | Command::Shutdown(_) => Step::Find,
         _ => Step::Last,
     }

@@ -11,6 +11,9 @@ struct Core {
     requests: VecDeque<Message>,
     output: Vec<String>,
     vms: BTreeMap<u16, u16>,
+    /// How many VMs it says there are.
+    living: u64,
+    asked: usize,
     full: bool,
     most_pending: usize,
     killed: Vec<u16>,
@@ -41,18 +44,20 @@ fn name(text: &str) -> Name {
 
 impl Core {
     fn with_vms(vms: &[u16]) -> Core {
-        Core { vms: vms.iter().map(|&index| (index, 1)).collect(), ..Core::default() }
+        let living = u64::try_from(vms.len()).expect("small");
+        Core { vms: vms.iter().map(|&index| (index, 1)).collect(), living, ..Core::default() }
     }
 
     fn answer(&mut self) -> Vec<Message> {
         let Some(message) = self.requests.pop_front() else { return Vec::new() };
+        self.asked += 1;
         let done = |status, value| ControlReply::Done { status, value };
         let missing = done(status::NOT_FOUND, 0);
         let of = |names: &[&str], index: u16| names.get(usize::from(index)).map(|text| name(text));
         let replies = match ControlRequest::try_from(&message).expect("the session makes sense") {
             ControlRequest::Frames => vec![
                 ControlReply::Frames { owner: name("free"), frames: 100, owners: 1 },
-                ControlReply::Frames { owner: name("vm-memory"), frames: 24, owners: 2 },
+                ControlReply::Frames { owner: name("vm-metadata"), frames: 24, owners: self.living },
                 done(status::OK, 0),
             ],
             ControlRequest::Vm { index } => vec![match self.vms.get(&index) {
@@ -142,6 +147,18 @@ fn vms_are_listed_in_batches() {
 }
 
 #[test]
+fn slots_behind_the_last_vm_are_not_asked_for() {
+    let mut core = Core::with_vms(&[0, 3]);
+    let mut session = Session::new(8000);
+    assert_eq!(run(&mut session, &mut core, "vms").len(), 3);
+    assert!(core.asked < 30, "{}", core.asked);
+    // One of them ended after it was counted: then all slots are looked at.
+    core.living = 3;
+    assert_eq!(run(&mut session, &mut core, "vms").len(), 3);
+    assert!(core.asked > 8000);
+}
+
+#[test]
 fn the_other_lists() {
     assert_eq!(
         fresh("components", &[]),
@@ -162,7 +179,7 @@ fn the_other_lists() {
     );
     assert_eq!(
         fresh("frames", &[]),
-        ["frames owner=free frames=100 owners=1", "frames owner=vm-memory frames=24 owners=2", "done frames"]
+        ["frames owner=free frames=100 owners=1", "frames owner=vm-metadata frames=24 owners=0", "done frames"]
     );
     assert_eq!(
         fresh("machine", &[]),
