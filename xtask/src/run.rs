@@ -316,7 +316,7 @@ fn exec(command: &str, urls: &[String]) -> Result<ExitCode> {
     let mut bash = Command::new("bash");
     bash.args(["-c", command]);
     for (i, url) in urls.iter().enumerate() {
-        bash.env(format!("FORAKER_URL_{}", i + 1), url);
+        bash.env(format!("FORAKER_URL_{}", i + 1), url.trim_end_matches('/'));
     }
     let status = bash.status().context(|| "cannot start bash".into())?;
     Ok(exit_code(status))
