@@ -6,14 +6,14 @@
 
 use component::abi::message::Message;
 use component::log::Level;
-use component::{Component, Error, Once, now, wait};
+use component::{Component, Error, Inbox, Once, Outbox, now, wait};
 
 component::main!(main);
 
 /// Messages before the measurement, so that nothing is touched for the first time in it.
 const WARM_UP: usize = 32;
 const SAMPLES: usize = 1000;
-/// Between two looks for room in the log.
+/// Between two tries where something has no room.
 const PAUSE_TICKS: u64 = 1_000_000;
 
 static COSTS: Once<[u64; SAMPLES]> = Once::new([0; SAMPLES]);
@@ -22,22 +22,13 @@ fn main(component: Component) -> ! {
     let mut ping = component.outbox("ping-pong");
     let mut pong = component.inbox("pong-ping");
     let costs = COSTS.take().expect("taken once");
-    for sample in 0..WARM_UP + SAMPLES {
-        let message = Message::new(1, [now()]);
-        if ping.ring.push(&message).is_err() {
-            component::log::error!("bench: component_message: the ring to bench-pong does not take a message");
-            break;
+    let mut sample = 0;
+    while sample < WARM_UP + SAMPLES {
+        let Some(cost) = exchange(&mut ping, &mut pong) else { continue };
+        if let Some(index) = sample.checked_sub(WARM_UP) {
+            costs[index] = cost;
         }
-        let mut answer = None;
-        let mut doorbells = ping.doorbell;
-        while answer.is_none() {
-            wait(pong.doorbell, u64::MAX, doorbells);
-            doorbells = 0;
-            answer = pong.ring.pop().ok().flatten();
-        }
-        if let (Some(index), Some(answer)) = (sample.checked_sub(WARM_UP), answer) {
-            costs[index] = answer.words[0];
-        }
+        sample += 1;
     }
     costs.sort_unstable();
     let (least, median, most) = (costs[0], costs[SAMPLES / 2], costs[SAMPLES - 1]);
@@ -47,5 +38,23 @@ fn main(component: Component) -> ! {
     }
     loop {
         wait(0, u64::MAX, 0);
+    }
+}
+
+/// Sends one message and waits for what it has cost. `None` when the other end was restarted meanwhile.
+#[inline]
+fn exchange(ping: &mut Outbox, pong: &mut Inbox) -> Option<u64> {
+    if !ping.send(&Message::new(1, [now()])) {
+        // No space although nothing is under way: a message of before a restart, which the other end has yet to take.
+        wait(pong.doorbell, now().saturating_add(PAUSE_TICKS), ping.doorbell);
+        return None;
+    }
+    let mut doorbells = ping.doorbell;
+    loop {
+        wait(pong.doorbell, u64::MAX, doorbells);
+        doorbells = 0;
+        if let Some(answer) = pong.ring.pop().ok()? {
+            return Some(answer.words[0]);
+        }
     }
 }

@@ -18,7 +18,7 @@ fn main(component: Component) -> ! {
         // Without a message there is nothing to answer: the ring was reset, and the other end begins again.
         if let Ok(Some(message)) = ping.ring.pop() {
             let cost = now().wrapping_sub(message.words[0]);
-            if pong.ring.push(&Message::new(2, [cost])).is_ok() {
+            if pong.send(&Message::new(2, [cost])) {
                 doorbells = pong.doorbell;
             }
         }
