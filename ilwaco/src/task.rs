@@ -192,35 +192,36 @@ pub fn block_on<F: Future>(main: F) -> F::Output {
     let mut machine = Machine { quiet_since: clock::now_ns(), trimmed: false };
     loop {
         // Main is polled with the others, and first.
-        let mut busy = machine.listen();
+        let received = machine.listen();
+        let mut ran = received == net::Received::Traffic;
         if flag.0.load(Ordering::Relaxed) {
             flag.0.store(false, Ordering::Relaxed);
-            busy = true;
+            ran = true;
             if let Poll::Ready(output) = main.as_mut().poll(&mut cx) {
                 net::flush();
                 return output;
             }
         }
-        busy |= EXECUTOR.with(Executor::run_ready);
+        ran |= EXECUTOR.with(Executor::run_ready);
         let next = net::send(Instant::now());
         let more = flag.0.load(Ordering::Relaxed) || EXECUTOR.with(Executor::is_ready);
         if !more {
-            machine.idle(next, busy);
+            machine.idle(next, ran, received != net::Received::Nothing);
         }
     }
 }
 
 /// What the executor knows about the world outside.
 struct Machine {
-    /// When something last happened.
+    /// When something that matters last happened.
     quiet_since: u64,
-    /// Memory was given back since then.
+    /// Memory was given back since then, and none of it touched.
     trimmed: bool,
 }
 
 impl Machine {
-    /// Takes in what has happened: interrupts, frames, timers. True when there was a frame.
-    fn listen(&mut self) -> bool {
+    /// Takes in what has happened: interrupts, frames, timers.
+    fn listen(&mut self) -> net::Received {
         if registers::take_pending() & pending::SHUTDOWN != 0 {
             SHUTDOWN.with(|shutdown| {
                 shutdown.asked.set(true);
@@ -234,10 +235,11 @@ impl Machine {
         net::receive(now)
     }
 
-    /// Sleeps until something happens. `network`: when the network has something to do, in nanoseconds; `busy`: something happened
-    /// since the last time.
-    fn idle(&mut self, network: u64, busy: bool) {
-        if busy {
+    /// Sleeps until something happens. `network`: when the network has something to do, in nanoseconds; `ran`: something that
+    /// matters happened since the last time; `touched`: something at all.
+    fn idle(&mut self, network: u64, ran: bool, touched: bool) {
+        if ran || (touched && self.trimmed) {
+            // What the whole wire hears starts a quiet time, but does not draw it out: else a noisy wire would keep every VM fat.
             self.quiet_since = clock::now_ns();
             self.trimmed = false;
         } else if !self.trimmed && clock::now_ns().saturating_sub(self.quiet_since) >= QUIET_NS {

@@ -1,6 +1,7 @@
 //! What a client asks for. Parsing never looks beyond [`MAX_HEAD`] bytes and keeps nothing.
 
-use httparse::{EMPTY_HEADER, Error, Status};
+use core::mem::MaybeUninit;
+use httparse::{Error, Status};
 
 /// Bytes of a request's line and headers at most.
 pub const MAX_HEAD: usize = 2048;
@@ -59,9 +60,10 @@ pub enum Refusal {
 /// Reads the request at the start of `bytes`. `Ok(None)`: it goes on beyond them.
 pub fn parse(bytes: &[u8]) -> Result<Option<Request<'_>>, Refusal> {
     let bytes = &bytes[..bytes.len().min(MAX_HEAD)];
-    let mut headers = [EMPTY_HEADER; MAX_HEADERS];
-    let mut parsed = httparse::Request::new(&mut headers);
-    let head_len = match parsed.parse(bytes) {
+    // A kilobyte that is not worth clearing: the parser fills in what it finds.
+    let mut headers = [const { MaybeUninit::uninit() }; MAX_HEADERS];
+    let mut parsed = httparse::Request::new(&mut []);
+    let head_len = match parsed.parse_with_uninit_headers(bytes, &mut headers) {
         Ok(Status::Complete(len)) => len,
         Ok(Status::Partial) if bytes.len() < MAX_HEAD => return Ok(None),
         Ok(Status::Partial) => {

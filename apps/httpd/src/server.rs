@@ -21,6 +21,8 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a client may take to accept a piece of a response.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Bytes of a body up to which it is cheaper to copy it behind the head than to write twice.
+const JOINED: usize = 512;
 /// Requests of one connection that are answered before others get a turn.
 const TURN: u32 = 16;
 
@@ -276,11 +278,15 @@ impl Connection {
     /// Sends a head and, unless only that was asked for, a body.
     async fn send(&mut self, answer: &Answer, content_type: &str, body: &[u8]) -> Result<(), Fate> {
         self.head(answer, content_type, body.len());
-        self.write().await?;
-        if answer.with_body {
-            self.write_bytes(body).await?;
+        if !answer.with_body {
+            return self.write().await;
         }
-        Ok(())
+        if body.len() <= JOINED {
+            self.output.extend_from_slice(body);
+            return self.write().await;
+        }
+        self.write().await?;
+        self.write_bytes(body).await
     }
 
     /// Sends the output.

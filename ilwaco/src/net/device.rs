@@ -96,12 +96,10 @@ impl NicDevice {
         core::mem::take(&mut self.sent.solicited)
     }
 
-    /// Asks for an interrupt at the next frame, and at space to send if `blocked`. False when there is something to do already.
+    /// Asks for an interrupt at the next frame or, if `blocked`, at space to send: without that, frames cannot be taken in
+    /// either. False when there is something to do already.
     pub(super) fn prepare_idle(&mut self, blocked: bool) -> bool {
-        if blocked && !self.tx.prepare_wait(MAX_FRAME) {
-            return false;
-        }
-        self.rx.prepare_wait()
+        if blocked { self.tx.prepare_wait(MAX_FRAME) } else { self.rx.prepare_wait() }
     }
 
     /// Withdraws what [`NicDevice::prepare_idle`] asked for.

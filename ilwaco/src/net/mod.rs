@@ -29,6 +29,7 @@ use core::cell::RefCell;
 use core::future::poll_fn;
 use core::task::Poll;
 use smoltcp::wire::{IpCidr, Ipv4Cidr};
+pub(crate) use stack::Received;
 use stack::Stack;
 
 global! {
@@ -172,10 +173,10 @@ pub fn connections() -> (usize, usize) {
     with(|stack| Ok(stack.population())).unwrap_or_default()
 }
 
-/// Takes in received frames. True when there was one.
+/// Takes in received frames.
 #[inline]
-pub(crate) fn receive(now: Instant) -> bool {
-    with(|stack| Ok(stack.receive(now))).unwrap_or(false)
+pub(crate) fn receive(now: Instant) -> Received {
+    with(|stack| Ok(stack.receive(now))).unwrap_or(Received::Nothing)
 }
 
 /// Sends what is to be sent. When the network has something to do next, in nanoseconds; `u64::MAX` for never.

@@ -31,8 +31,21 @@ const RECEIVE_BATCH: usize = 64;
 const SEND_BATCH: usize = 16;
 /// A handshake that takes longer is forgotten.
 const HALF_OPEN_US: u64 = 5_000_000;
+/// How long an interrupt for space to send is waited for.
+const BLOCKED_US: u64 = 100_000;
 /// How long an answer to a question for a neighbour's address is waited for.
 const NEIGHBOUR_US: u64 = 3_000_000;
+
+/// What was received, by how much it matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Received {
+    /// Nothing.
+    Nothing,
+    /// Only what every host on the wire hears: questions for addresses, frames of no use.
+    Noise,
+    /// Something for this VM.
+    Traffic,
+}
 
 /// A place for a connection.
 pub(super) struct Place {
@@ -110,10 +123,12 @@ impl Stack {
         })
     }
 
-    /// Takes in received frames. True when there was one.
-    pub(super) fn receive(&mut self, now: Instant) -> bool {
+    /// Takes in received frames.
+    pub(super) fn receive(&mut self, now: Instant) -> Received {
         self.now = now.as_nanos() / 1000;
+        self.blocked = false;
         let mut any = false;
+        let mut received = Received::Nothing;
         for _ in 0..RECEIVE_BATCH {
             let Some(frame) = self.device.peek() else { break };
             let class = classify(frame);
@@ -124,8 +139,12 @@ impl Stack {
             }
             any = true;
             match class {
-                Class::Tcp { flow, opens } => self.segment(flow, opens),
+                Class::Tcp { flow, opens } => {
+                    received = Received::Traffic;
+                    self.segment(flow, opens);
+                }
                 Class::Neighbour => {
+                    received = received.max(Received::Noise);
                     self.ingress(None);
                     if self.now < self.neighbour_until {
                         self.places.iter_mut().for_each(|place| place.due = 0);
@@ -133,10 +152,12 @@ impl Stack {
                     }
                 }
                 Class::Other => {
+                    received = Received::Traffic;
                     self.ingress(None);
                     self.datagrams_due = 0;
                 }
                 Class::Refuse => {
+                    received = received.max(Received::Noise);
                     self.counters.refused_frames += 1;
                     self.device.skip();
                 }
@@ -145,7 +166,7 @@ impl Stack {
         if any {
             self.device.release();
         }
-        any
+        received
     }
 
     /// Hands the next frame to the stack, for one connection or for none.
@@ -316,7 +337,6 @@ impl Stack {
     /// Sends what is to be sent. When the next poll is due, in microseconds.
     pub(super) fn send(&mut self, now: Instant) -> u64 {
         self.now = now.as_nanos() / 1000;
-        self.blocked = false;
         let mut next = u64::MAX;
         if self.datagrams_due <= self.now {
             self.send_datagrams();
@@ -332,8 +352,9 @@ impl Stack {
             self.neighbour_until = self.now + NEIGHBOUR_US;
         }
         self.device.flush();
-        // Blocked, what is due waits for an interrupt instead of for the time.
-        if self.blocked { self.now + 100_000 } else { next }
+        // Blocked, what is due waits for an interrupt instead of for the time; should the demultiplexer have been restarted and
+        // not know that, for a while.
+        if self.blocked { self.now + BLOCKED_US } else { next }
     }
 
     fn send_datagrams(&mut self) {
