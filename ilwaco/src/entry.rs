@@ -10,6 +10,8 @@ use core::panic::PanicInfo;
 pub const EXIT_PANIC: u64 = 101;
 /// Code of a VM that was started by a machine with another ABI.
 pub const EXIT_ABI: u64 = 102;
+/// Code of a VM whose stack was too small.
+pub const EXIT_STACK: u64 = 103;
 /// Code of a VM that faulted: this plus the vector.
 pub const EXIT_FAULT: u64 = 200;
 
@@ -22,15 +24,24 @@ const FAULT_STACK_BYTES: usize = 4096;
 #[used]
 static NOTE: Note = Note::new(KIND_GUEST);
 
+/// What lies at the lowest word of the stack proper, above the fault stack. The page tables that a guest starts with have no
+/// holes, and its own would cost two pages, so there is no guard page: this is looked at whenever the guest idles. It is
+/// part of the image, and as long as it is only read, its page is shared by all VMs of the image.
+const MARK: u64 = 0x4b43_4154_534f_4e21;
+
 #[repr(C, align(4096))]
-struct Stack(core::cell::UnsafeCell<[u8; STACK_BYTES]>);
+struct Stack(core::cell::UnsafeCell<[u64; STACK_BYTES / 8]>);
 
 // SAFETY: nobody looks at it but the CPU, through RSP.
 unsafe impl Sync for Stack {}
 
-/// The linker script puts it below everything else that is writable: an overflow runs into read-only pages.
+/// The linker script puts it below everything else that is written.
 #[unsafe(link_section = ".stack")]
-static STACK: Stack = Stack(core::cell::UnsafeCell::new([0; STACK_BYTES]));
+static STACK: Stack = {
+    let mut words = [0; STACK_BYTES / 8];
+    words[FAULT_STACK_BYTES / 8] = MARK;
+    Stack(core::cell::UnsafeCell::new(words))
+};
 
 unsafe extern "C" {
     /// The first byte behind everything of the image, from the linker script.
@@ -45,6 +56,17 @@ unsafe extern "Rust" {
 /// Address of the stack's lowest byte.
 pub(crate) fn stack_bottom() -> usize {
     STACK.0.get().addr()
+}
+
+/// Ends the VM when its stack has been used up to the last word. What has happened by then concerns nobody but this VM.
+#[inline]
+pub(crate) fn check_stack() {
+    // SAFETY: within the stack, aligned, and no reference points there.
+    let mark = unsafe { STACK.0.get().cast::<u64>().add(FAULT_STACK_BYTES / 8).read_volatile() };
+    if mark != MARK {
+        console::line(format_args!("stack overflow: more than {} bytes", STACK_BYTES - FAULT_STACK_BYTES));
+        platform::exit(EXIT_STACK);
+    }
 }
 
 /// Where the core starts the guest: without a stack, with the address of the register page in RDI.
