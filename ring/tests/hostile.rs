@@ -1,5 +1,8 @@
 //! A peer that writes anything at any time, even between two accesses of one operation: no operation panics, leaves its
 //! memory, or does more than a fixed amount of work, and afterwards the ring can be used again.
+//!
+//! Under Miri this test needs `-Zmiri-disable-weak-memory-emulation`, whose buffers cannot hold the peer's stores of other widths;
+//! all need `-Zmiri-ignore-leaks`, since test memory is leaked.
 
 mod common;
 

@@ -106,7 +106,7 @@ fn message(n: u64) -> Message {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 10 } else { 500 }, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 2 } else { 500 }, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn messages(log_slots in 0_u32..5, start in start(), steps in prop::collection::vec(step(), 1..200)) {
