@@ -88,6 +88,8 @@ pub struct Machine<B: Backend> {
     timer_fired: bool,
     /// Rank of the component whose address space is loaded.
     loaded: Option<usize>,
+    /// Frames that VMs can have: those that were free when everything else had been made.
+    vm_frames: u64,
     /// Default quantum in ticks.
     quantum_ticks: u64,
     /// Shortest quantum in ticks: a plan of empty turns cannot keep the core busy.

@@ -43,7 +43,7 @@ impl<B: Backend> Machine<B> {
                 return Ok(());
             }
             PagerCommand::Refuse { vm, page } => {
-                if self.vms.by_id(vm).is_some_and(|vm| matches!(vm.state, State::Fault { .. })) {
+                if self.vms.by_id(vm).is_some_and(|vm| !matches!(vm.state, State::Ending | State::Waiting)) {
                     self.end_vm(vm.index, End::new(EndReason::OutOfMemory, page.into()));
                 }
                 return Ok(());

@@ -74,7 +74,7 @@ impl<B: Backend> Machine<B> {
 
     /// Start a component: the first time, or from its module after its death.
     pub(super) fn restart(&mut self, rank: usize) {
-        let Self { components, frames, hardware, quantum_ticks, .. } = self;
+        let Self { components, hardware, quantum_ticks, vm_frames, .. } = self;
         let Some(component) = components.list.get_mut(rank) else { return };
         component.incarnation += 1;
         // Both ends of every ring drop to empty before the new one looks at them; peers find out by the epoch.
@@ -83,7 +83,7 @@ impl<B: Backend> Machine<B> {
                 log::error!(target: "core", "bug: a ring of {} cannot be reset", component.entry.name);
             }
         }
-        component.load(frames.free_frames(), *quantum_ticks);
+        component.load(*vm_frames, *quantum_ticks);
         component.started_at = cpu::tsc();
         component.notified = 0;
         component.used_ticks = 0;

@@ -23,7 +23,7 @@ impl<B: Backend> Machine<B> {
                 self.tell(role, &Message::from(event), true);
             }
             Role::Pager => {
-                let event = PagerEvent::Hello { frames: self.frames.len() as u64, free };
+                let event = PagerEvent::Hello { frames: self.vm_frames, free };
                 self.tell(role, &Message::from(event), true);
                 for index in 0..self.images.len() {
                     for segment in 0..MAX_SEGMENTS {

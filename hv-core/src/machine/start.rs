@@ -80,6 +80,7 @@ pub fn run(boot: Boot) -> ! {
     let selftest = options.selftest;
     let quantum_ticks = ticks(options.quantum_ns, hardware.tsc_hz);
     let mut machine = Machine {
+        vm_frames: frames.free_frames(),
         backend,
         frames,
         least_quantum_ticks: hardware.tsc_hz / 100_000,
