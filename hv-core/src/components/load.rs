@@ -141,7 +141,7 @@ pub fn load_all(
                 (peer, Component::ring_bit(before))
             });
             info.rings[position] = RingInfo { name: ring.name, slots: ring.slots, producer: producer.into() };
-            let _ = own_rings.push(RingEnd { ring: number, producer, peer, memory, slots: ring.slots });
+            let _ = own_rings.push(RingEnd { peer, memory });
         }
         info.ring_count = count32(own_rings.len());
 

@@ -6,16 +6,10 @@ use ring::{Consumer, Producer, PushError, RingError, SharedMemory};
 /// One end of a ring as a component holds it.
 #[derive(Clone, Copy, Debug)]
 pub struct RingEnd {
-    /// Index of the ring in the manifest.
-    pub ring: usize,
-    /// True when this component produces.
-    pub producer: bool,
     /// Rank of the component at the other end and the notification bit there; `None` when the core is the other end.
     pub peer: Option<(usize, u64)>,
     /// The ring: header, then slots.
     pub memory: SharedMemory,
-    /// Slots.
-    pub slots: u32,
 }
 
 /// What became of a message to a component.

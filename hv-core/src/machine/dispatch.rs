@@ -2,7 +2,6 @@
 
 use super::{Machine, Turn};
 use crate::components::{Role, Told};
-use crate::cpu;
 use crate::machine::syscalls::Death;
 use crate::vms::State;
 use abi::message::Message;
@@ -18,7 +17,7 @@ impl<B: Backend> Machine<B> {
     pub(super) fn next_turn(&mut self) -> Option<Turn> {
         if let Some(turn) = self.turn.take() {
             match self.vms.by_id(turn.vm).map(|vm| vm.state) {
-                Some(State::Ready) if cpu::tsc() < turn.until => return Some(turn),
+                Some(State::Ready) if self.mark < turn.until => return Some(turn),
                 Some(State::Fault { page, known: false }) => {
                     // The pager has had its chance; others go on meanwhile.
                     if let Some(vm) = self.vms.by_id(turn.vm) {
@@ -54,7 +53,7 @@ impl<B: Backend> Machine<B> {
             return None;
         };
         self.asked_scheduler = false;
-        Some(Turn { vm, until: cpu::tsc().saturating_add(quantum_ticks.max(self.least_quantum_ticks)) })
+        Some(Turn { vm, until: self.mark.saturating_add(quantum_ticks.max(self.least_quantum_ticks)) })
     }
 
     /// Go on in the plan up to an entry whose VM can run: admissions are carried out on the way, and turns of VMs that
@@ -89,7 +88,7 @@ impl<B: Backend> Machine<B> {
         self.counters.fallbacks += 1;
         self.ready.rotate(slot);
         let vm = self.vms.get(slot)?.id;
-        Some(Turn { vm, until: cpu::tsc().saturating_add(self.quantum_ticks) })
+        Some(Turn { vm, until: self.mark.saturating_add(self.quantum_ticks) })
     }
 
     /// A VM can run again.

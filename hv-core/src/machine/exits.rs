@@ -24,7 +24,7 @@ impl<B: Backend> Machine<B> {
         let slot = turn.vm.index;
         self.turn = Some(turn);
         self.arm(self.timers.next().min(self.components.next_deadline));
-        let start = cpu::tsc();
+        let start = self.mark;
         let mut now = start;
         while let Some(vm) = self.vms.by_id(turn.vm) {
             if vm.hazard
@@ -56,7 +56,8 @@ impl<B: Backend> Machine<B> {
         }
         // An exit loads the core's own address space.
         self.loaded = None;
-        let ran = cpu::tsc() - start;
+        self.mark = cpu::tsc();
+        let ran = self.mark - start;
         self.counters.guest_ticks += ran;
         if let Some(vm) = self.vms.by_id(turn.vm) {
             vm.ran_ticks += ran;

@@ -100,6 +100,7 @@ impl<B: Backend> Machine<B> {
         self.tell(Role::Pager, &Message::from(PagerEvent::VmStarted { vm: id, image, pages }), false);
         self.attach(id.index);
         self.wake(id.index);
+        self.mark = cpu::tsc();
     }
 
     /// Memory, register page, page tables, NIC pages and processor of a VM. `None` when frames run out; what was built is
@@ -278,6 +279,7 @@ impl<B: Backend> Machine<B> {
         self.tell(Role::Pager, &Message::from(PagerEvent::VmEnded { vm: id }), false);
         let free = self.frames.free_frames();
         self.tell_scheduler(SchedEvent::Ended { vm: id, free }, true);
+        self.mark = cpu::tsc();
     }
 
     /// The demultiplexer is gone, and with it whatever it shared: ended VMs need not wait for it.

@@ -86,6 +86,8 @@ pub struct Machine<B: Backend> {
     armed: u64,
     /// The timer has fired and deadlines have to be looked at.
     timer_fired: bool,
+    /// TSC at which whoever runs, or the core on its behalf, began: the last change between components, VMs and idling.
+    mark: u64,
     /// Rank of the component whose address space is loaded.
     loaded: Option<usize>,
     /// Frames that VMs can have: those that were free when everything else had been made.
@@ -184,7 +186,8 @@ impl<B: Backend> Machine<B> {
         }
         self.arm(deadline);
         let vector = cpu::idle();
-        self.counters.idle_ticks += cpu::tsc() - before;
+        self.mark = cpu::tsc();
+        self.counters.idle_ticks += self.mark - before;
         if let Some(vector) = vector {
             self.interrupt(vector);
         }

@@ -88,7 +88,10 @@ impl<B: Backend> Machine<B> {
         component.notified = 0;
         component.used_ticks = 0;
         component.run = Run::Ready;
-        component.resync = Some(0);
+        component.resync = match component.role {
+            Role::Net | Role::Pager | Role::Sched => Some(0),
+            Role::Control | Role::Other => None,
+        };
         let (name, policy, incarnation) = (component.entry.name, component.policy, component.incarnation);
         let peers: heapless::Vec<(usize, u64), { abi::limits::MAX_RINGS_PER_COMPONENT }> =
             component.rings.iter().filter_map(|end| end.peer).collect();
@@ -110,5 +113,7 @@ impl<B: Backend> Machine<B> {
         self.open_interrupts(rank);
         self.hello(rank);
         self.resync(rank);
+        // What the core did is nobody's time.
+        self.mark = cpu::tsc();
     }
 }

@@ -74,7 +74,7 @@ impl<B: Backend> Machine<B> {
             return;
         }
         match (role, state) {
-            (Role::Net, State::Waiting) | (Role::Control | Role::Other, _) => {}
+            (Role::Control | Role::Other, _) | (Role::Net, State::Waiting) => {}
             (Role::Net, _) => self.attach(slot),
             (Role::Pager, State::Waiting) => {}
             (Role::Pager, _) => {

@@ -97,6 +97,7 @@ pub fn run(boot: Boot) -> ! {
         counters: Counters::default(),
         armed: u64::MAX,
         timer_fired: false,
+        mark: cpu::tsc(),
         loaded: None,
         quantum_ticks,
         guest_log: RateLimit::new(LOG_RATE.0, LOG_RATE.1),

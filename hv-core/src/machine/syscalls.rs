@@ -35,25 +35,28 @@ impl<B: Backend> Machine<B> {
             component.space.load();
             self.loaded = Some(rank);
         }
-        let before = cpu::tsc();
-        let left = component.budget_ticks.saturating_sub(component.used_ticks);
         // Only when nothing is due earlier: a timer that is set once per budget is nearly free, one set per entry is not.
-        self.arm(before.saturating_add(left));
-        let component = &mut self.components.list[rank];
+        let limit = self.mark.saturating_add(component.budget_ticks.saturating_sub(component.used_ticks));
+        if limit < self.armed {
+            self.armed = limit;
+            self.hardware.set_timer(limit);
+        }
         // SAFETY: the component's address space is loaded, which maps the core; its RIP was set at its start to its entry
         // point, which the loader checked, or by the processor when it trapped. Interrupts are off.
         let trap = unsafe { cpu::enter(&mut component.context) };
-        let ran = cpu::tsc() - before;
+        let now = cpu::tsc();
+        let ran = now - self.mark;
+        self.mark = now;
         component.ran_ticks += ran;
         component.used_ticks += ran;
-        let overrun = component.used_ticks > component.budget_ticks;
-        let used = component.used_ticks;
         self.counters.component_ticks += ran;
         match trap {
             Trap::Syscall => self.syscall(rank),
             Trap::Interrupt(vector) => {
                 self.interrupt(vector);
-                if overrun {
+                let component = &self.components.list[rank];
+                let used = component.used_ticks;
+                if used > component.budget_ticks {
                     self.kill(rank, Death::Overrun(used));
                 }
             }
@@ -88,7 +91,7 @@ impl<B: Backend> Machine<B> {
     #[inline]
     fn syscall(&mut self, rank: usize) {
         self.counters.syscalls += 1;
-        let component = &mut self.components.list[rank];
+        let component = &self.components.list[rank];
         let (number, a, b, c) =
             (component.context.rax, component.context.rdi, component.context.rsi, component.context.rdx);
         let result = match number {
