@@ -50,12 +50,14 @@ fn wx(lab: &Lab) -> Result<()> {
 }
 
 fn entry_failure(lab: &Lab) -> Result<()> {
-    let running = lab.boot("vms=asm-guest*3 selftest=entry-failure").start()?;
-    // Two ways to fail: the guest's state is refused (exit reason with bit 31), and VMLAUNCH itself fails (error 7).
+    let running = lab.boot("vms=asm-guest*4 selftest=entry-failure").start()?;
+    // Three ways to fail: the guest state is refused (exit reason with bit 31), and VMLAUNCH itself fails for its controls
+    // (error 7) or its host state (error 8).
     running.wait_for("vm0.1 ended: entry failure (detail 0x80000021", BOOT)?;
     running.wait_for("vm1.1 ended: entry failure (detail 0x7", BOOT)?;
+    running.wait_for("vm2.1 ended: entry failure (detail 0x8", BOOT)?;
     let line = running.wait_for("checks passed", BOOT)?;
-    ensure(line.contains("vm2.1"), || format!("the third VM did not run: {line}"))?;
+    ensure(line.contains("vm3.1"), || format!("the fourth VM did not run: {line}"))?;
     running.must_not_say(0, "FATAL")?;
     running.power_off()
 }
