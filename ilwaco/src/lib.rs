@@ -32,7 +32,6 @@ pub mod console;
 mod entry;
 #[allow(unsafe_code)]
 mod heap;
-#[allow(unsafe_code)]
 pub mod net;
 #[allow(unsafe_code)]
 mod platform;

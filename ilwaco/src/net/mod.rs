@@ -3,6 +3,7 @@
 mod checksum;
 mod config;
 mod connection;
+#[allow(unsafe_code)]
 mod device;
 mod dhcp;
 mod frame;
