@@ -128,7 +128,8 @@ fn lists_are_there() -> bool {
     })
 }
 
-fn is_root() -> Result<bool> {
+/// True for root.
+pub fn is_root() -> Result<bool> {
     let id = Command::new("id").arg("-u").output().context(|| "cannot start id".into())?;
     Ok(id.stdout.trim_ascii() == b"0")
 }

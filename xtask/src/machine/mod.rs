@@ -23,6 +23,8 @@ use std::time::{Duration, Instant};
 pub const POWERED_OFF: &str = "foraker: powered off";
 /// How long Bochs may take until it has connected its serial line.
 const CONNECT_TIME: Duration = Duration::from_secs(20);
+/// How long the log files of a finished run are kept.
+const KEPT: Duration = Duration::from_secs(3600);
 /// Counts the machines that this process has started, so that each has a folder of its own.
 static STARTED: AtomicU32 = AtomicU32::new(0);
 
@@ -36,10 +38,25 @@ pub struct Machine {
     dir: PathBuf,
 }
 
-/// A folder for one run below `target/run`.
+/// A folder for one run below `target/run`. The first call removes what finished runs have left there an hour ago or earlier.
 pub fn run_dir() -> Result<PathBuf> {
     let number = STARTED.fetch_add(1, Ordering::Relaxed);
+    if number == 0 {
+        remove_old_runs(&out("run")?);
+    }
     out(&format!("run/{}-{number}", std::process::id()))
+}
+
+fn remove_old_runs(folder: &Path) {
+    // Whatever cannot be read or removed stays: it is only clutter.
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let process = name.split_once('-').map(|(process, _)| Path::new("/proc").join(process));
+        let age = entry.metadata().and_then(|metadata| metadata.modified()).ok().and_then(|time| time.elapsed().ok());
+        if process.is_some_and(|process| !process.exists()) && age.is_some_and(|age| age > KEPT) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 impl Machine {

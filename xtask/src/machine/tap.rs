@@ -4,6 +4,7 @@
 
 use crate::error::{Context, Result, fail};
 use crate::workspace::{has_program, output};
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::{Command, ExitStatus};
 
@@ -19,8 +20,8 @@ pub fn is_inside() -> bool {
     std::env::var_os(INSIDE).is_some()
 }
 
-/// The namespace, removed when dropped.
-struct Namespace(String);
+/// A namespace with a tap device, removed when dropped.
+pub struct Namespace(String);
 
 impl Drop for Namespace {
     fn drop(&mut self) {
@@ -29,29 +30,46 @@ impl Drop for Namespace {
     }
 }
 
+impl Namespace {
+    /// Makes one.
+    pub fn create() -> Result<Namespace> {
+        if !has_program("ip") || !Path::new("/dev/net/tun").exists() {
+            fail!(
+                "a tap needs `ip` (Debian package iproute2) and /dev/net/tun: install the one, `modprobe tun` for the other"
+            );
+        }
+        let name = format!("foraker-{}", std::process::id());
+        if let Err(error) = ip(&["netns", "add", &name]) {
+            fail!("a tap needs a network namespace, which takes root: run it as root, or use --net slirp ({error})");
+        }
+        let namespace = Namespace(name);
+        let name = namespace.0.as_str();
+        ip(&["-n", name, "link", "set", "lo", "up"])?;
+        ip(&["-n", name, "tuntap", "add", "dev", DEVICE, "mode", "tap"])?;
+        ip(&["-n", name, "address", "add", HOST, "dev", DEVICE])?;
+        ip(&["-n", name, "link", "set", DEVICE, "up"])?;
+        Ok(namespace)
+    }
+
+    /// Xtask itself, to be started inside with these arguments.
+    pub fn xtask<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Result<Command> {
+        let own = std::env::current_exe().context(|| "cannot find xtask's own program".into())?;
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.0]).arg(own).args(arguments).env(INSIDE, &self.0);
+        Ok(command)
+    }
+}
+
 /// Makes the namespace, runs this very command inside it, and removes it. Returns the command's exit status.
 pub fn run_inside() -> Result<ExitStatus> {
-    if !has_program("ip") || !Path::new("/dev/net/tun").exists() {
-        fail!(
-            "--net tap needs `ip` (Debian package iproute2) and /dev/net/tun: install the one, `modprobe tun` for the other"
-        );
+    let namespace = Namespace::create()?;
+    // Ctrl-C is for the one inside; we only have to live long enough to clean up. There can be a handler from before.
+    match ctrlc::set_handler(|| {}) {
+        Ok(()) | Err(ctrlc::Error::MultipleHandlers) => {}
+        Err(error) => fail!("cannot catch Ctrl-C: {error}"),
     }
-    let name = format!("foraker-{}", std::process::id());
-    if let Err(error) = ip(&["netns", "add", &name]) {
-        fail!("--net tap makes a network namespace, which takes root: run it as root, or use --net slirp ({error})");
-    }
-    let namespace = Namespace(name);
-    let name = namespace.0.as_str();
-    ip(&["-n", name, "link", "set", "lo", "up"])?;
-    ip(&["-n", name, "tuntap", "add", "dev", DEVICE, "mode", "tap"])?;
-    ip(&["-n", name, "address", "add", HOST, "dev", DEVICE])?;
-    ip(&["-n", name, "link", "set", DEVICE, "up"])?;
-    // Ctrl-C is for the one inside; we only have to live long enough to clean up.
-    ctrlc::set_handler(|| {}).context(|| "cannot catch Ctrl-C".into())?;
-    let own = std::env::current_exe().context(|| "cannot find xtask's own program".into())?;
-    let mut command = Command::new("ip");
-    command.args(["netns", "exec", name]).arg(own).args(std::env::args_os().skip(1)).env(INSIDE, name);
-    command.status().context(|| "cannot start xtask in the namespace".into())
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    namespace.xtask(&arguments)?.status().context(|| "cannot start xtask in the namespace".into())
 }
 
 fn ip(arguments: &[&str]) -> Result<String> {

@@ -36,6 +36,8 @@ pub fn suites() -> Result<Vec<Suite>> {
     let deny = ["--", "-D", "warnings"];
     let clippy = ["clippy", "--quiet", "--workspace", "--lib", "--tests"];
     add("lint: clippy, host".into(), false, None, &[&clippy[..], &deny].concat());
+    let clippy = ["clippy", "--quiet", "--package", "xtask"];
+    add("lint: clippy, xtask".into(), false, None, &[&clippy[..], &deny].concat());
     let clippy = ["clippy", "--quiet", "--workspace", "--exclude", "xtask", "--lib", "--bins", "--target", BARE];
     add("lint: clippy, bare machine".into(), false, None, &[&clippy[..], &deny].concat());
     for package in packages.values().filter(|package| package.lib || package.name == "xtask") {

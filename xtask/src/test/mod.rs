@@ -105,6 +105,10 @@ pub fn test(args: &Args) -> Result<ExitCode> {
             }
         }
     }
+    let left_out = cases::left_out();
+    if !left_out.is_empty() {
+        println!("left out, since they take root: {}", left_out.join(", "));
+    }
     let failures = count.failures.into_inner().unwrap_or_else(PoisonError::into_inner);
     if !failures.is_empty() {
         println!("failed: {}", failures.join(", "));

@@ -5,6 +5,7 @@
 
 mod asm_guest;
 mod boot;
+mod command;
 mod elf;
 mod fatal;
 mod frames;
@@ -13,10 +14,28 @@ mod recovery;
 mod web;
 
 use super::Case;
+use crate::setup::is_root;
 
-/// All machine tests in the order in which they run.
+/// All machine tests in the order in which they run; those that take root only for root.
 pub fn all() -> Vec<Case> {
-    [boot::CASES, fatal::CASES, asm_guest::CASES, web::CASES, frames::CASES, recovery::CASES, hostile::CASES].concat()
+    let takes_root = if is_root().unwrap_or(false) { command::ROOT_CASES } else { &[] };
+    [
+        boot::CASES,
+        fatal::CASES,
+        asm_guest::CASES,
+        web::CASES,
+        frames::CASES,
+        recovery::CASES,
+        hostile::CASES,
+        command::CASES,
+        takes_root,
+    ]
+    .concat()
+}
+
+/// Names of the tests that take root, when we are not.
+pub fn left_out() -> Vec<&'static str> {
+    if is_root().unwrap_or(false) { Vec::new() } else { command::ROOT_CASES.iter().map(|case| case.name).collect() }
 }
 
 /// Fails with a sentence unless `good`.
