@@ -2,7 +2,7 @@
 
 use crate::controls::{Controls, ENTRY, EXIT, PIN_BASED, PRIMARY, SECONDARY, primary, secondary};
 use crate::error::Error;
-use crate::xstate::{self, AREA_BYTES};
+use backend::xstate::{self, AREA_BYTES};
 use x86::msr;
 
 /// Bits of CR0 and CR4 (SDM vol. 3, 2.5).

@@ -1,10 +1,10 @@
 //! From the CPU's exit reasons to [`Exit`]. Pure: what the VMCS says comes through [`Details`].
 
-use crate::backend::{Access, Exit, Registers};
 use crate::entry::FAILED;
 use crate::fields::{ReadOnly32, ReadOnly64, ReadOnlyNatural};
 use crate::vmcs::LoadedVmcs;
 use abi::guest::refused;
+use backend::{Access, Exit, Registers};
 
 /// Basic exit reasons (SDM vol. 3, appendix C).
 #[allow(missing_docs)]

@@ -1,11 +1,10 @@
 //! VT-x mechanism: capabilities, controls, VMCS, EPT, entry and exit. No policy, and no VMs.
 //!
 //! [`Capabilities::read`] and [`Capabilities::plan`] say whether this CPU will do, [`Vtx::enable`] switches VT-x on, and
-//! from there on the core uses the traits of [`backend`] alone. Everything that is pure (judging capabilities, page
+//! from there on the core uses the traits of crate [`backend`] alone. Everything that is pure (judging capabilities, page
 //! tables, decoding exits) is tested on the host.
 #![no_std]
 
-pub mod backend;
 pub mod capabilities;
 pub mod controls;
 mod entry;
@@ -19,10 +18,8 @@ mod vmcs;
 mod vtx;
 mod xstate;
 
-pub use backend::{
-    Access, Backend, Corruption, Exit, Flush, Frames, Interrupted, MapError, NotCanonical, Registers, Rights, Tables,
-    Translation, Vcpu, VcpuConfig,
-};
+/// The traits that this crate implements.
+pub use ::backend;
 pub use capabilities::{Capabilities, Plan};
 pub use ept::Ept;
 pub use error::Error;

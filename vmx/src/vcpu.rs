@@ -1,8 +1,7 @@
 //! A guest's processor on VT-x.
 
-use crate::backend::{Corruption, Exit, Interrupted, NotCanonical, Registers, Vcpu, VcpuConfig};
 use crate::capabilities::cr;
-use crate::ept::Ept;
+use crate::ept::{self, Ept};
 use crate::error::Error;
 use crate::fields::{
     Control16, Control32, Control64, ControlNatural, Guest16, Guest32, Guest64, GuestNatural, ReadOnly32,
@@ -12,6 +11,7 @@ use crate::vmcs::LoadedVmcs;
 use crate::vtx::Vtx;
 use crate::xstate::State;
 use crate::{controls, entry, exit};
+use backend::{Corruption, Exit, Interrupted, NotCanonical, Registers, Vcpu, VcpuConfig, filter_flags, is_canonical};
 use core::ptr;
 
 /// Bytes that the core has for a [`VtxVcpu`].
@@ -39,23 +39,6 @@ const _: () = assert!(size_of::<VtxVcpu>() <= VCPU_BYTES);
 
 /// The default PAT (SDM vol. 3, table 12-12).
 const PAT: u64 = 0x0007_0406_0007_0406;
-/// Bit 1 is always 1. IF means nothing to a guest, since external interrupts exit whatever it is. It is set because Bochs
-/// 2.7 lets them exit only from guests that are entered with it, or that have changed it since.
-const RFLAGS_ALWAYS: u64 = 1 << 1 | 1 << 9;
-/// What a guest may load into RFLAGS by way of its register page: CF, PF, AF, ZF, SF, TF, DF, OF, RF, AC, ID. Not IOPL,
-/// NT, VM, VIF, VIP.
-const RFLAGS_GUEST: u64 = 0x25_0dd5;
-
-/// The flags that a guest gets when it asks for `flags`.
-pub fn filter_flags(flags: u64) -> u64 {
-    flags & RFLAGS_GUEST | RFLAGS_ALWAYS
-}
-
-/// Whether bits 63 to 47 are equal (4-level paging).
-fn is_canonical(address: u64) -> bool {
-    address.wrapping_add(1 << 47) < 1 << 48
-}
-
 impl VtxVcpu {
     fn address(&self) -> usize {
         ptr::from_ref(self).addr()
@@ -119,7 +102,7 @@ impl VtxVcpu {
         )?;
         vmcs.write(Control16::Vpid, vpid(config.slot))?;
         vmcs.write(Control64::TscOffset, config.tsc_offset)?;
-        vmcs.write(Control64::EptPointer, config.tables.pointer())?;
+        vmcs.write(Control64::EptPointer, ept::pointer(config.tables))?;
         for (bit, field) in
             [(controls::secondary::ENCLS, Control64::EnclsBitmap), (controls::secondary::ENCLV, Control64::EnclvBitmap)]
         {
@@ -187,7 +170,7 @@ impl VtxVcpu {
                     GuestNatural::Cr4 => plan.guest_cr4,
                     GuestNatural::Dr7 => 0x400,
                     GuestNatural::Rip => config.entry,
-                    GuestNatural::Rflags => RFLAGS_ALWAYS,
+                    GuestNatural::Rflags => filter_flags(0),
                     _ => 0,
                 },
             )?;
@@ -235,7 +218,7 @@ impl Vcpu for VtxVcpu {
         self.cr2 = 0;
         self.resume_error = 0;
         self.state.reset();
-        cpu.forget(vpid(config.slot), config.tables.pointer());
+        cpu.forget(vpid(config.slot), ept::pointer(config.tables));
         let values = CpuValues { plan: cpu.plan, host: cpu.host };
         // SAFETY: the frame is ours by this function's contract.
         let filled = unsafe { cpu.prepare(config.frame, config.frame_pointer) }
@@ -328,45 +311,6 @@ impl Vcpu for VtxVcpu {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn flags_are_filtered() {
-        assert_eq!(filter_flags(0), 0x202);
-        assert_eq!(filter_flags(u64::MAX), 0x25_0fd7);
-        for (bit, taken) in [
-            (0, true),
-            (2, true),
-            (4, true),
-            (6, true),
-            (7, true),
-            (8, true),
-            (9, false), // IF: set in any case
-            (10, true),
-            (11, true),
-            (12, false), // IOPL
-            (13, false),
-            (14, false), // NT
-            (16, true),
-            (17, false), // VM
-            (18, true),
-            (19, false), // VIF
-            (20, false), // VIP
-            (21, true),
-            (63, false),
-        ] {
-            assert_eq!(filter_flags(1 << bit) != 0x202, taken, "bit {bit}");
-        }
-    }
-
-    #[test]
-    fn canonical_addresses() {
-        for good in [0, 0x7fff_ffff_ffff, 0xffff_8000_0000_0000, u64::MAX] {
-            assert!(is_canonical(good), "{good:#x}");
-        }
-        for bad in [0x8000_0000_0000, 0xffff_7fff_ffff_ffff, 0x1234_5678_9abc_def0, 1 << 63] {
-            assert!(!is_canonical(bad), "{bad:#x}");
-        }
-    }
 
     #[test]
     fn no_vm_has_the_hosts_tag() {

@@ -1,13 +1,13 @@
 //! VT-x on one CPU: switched on, and what is loaded.
 
-use crate::backend::{Backend, Frames};
 use crate::capabilities::{Plan, cr, fixed};
-use crate::ept::Ept;
+use crate::ept::{self, Ept};
 use crate::error::Error;
 use crate::host::HostState;
 use crate::vcpu::VtxVcpu;
 use crate::vmcs::LoadedVmcs;
 use crate::xstate::State;
+use backend::{Backend, Frames};
 use core::arch::asm;
 use core::marker::PhantomData;
 use core::ptr::{self, NonNull};
@@ -186,6 +186,8 @@ impl Vtx {
 impl Backend for Vtx {
     type Vcpu = VtxVcpu;
     type Tables = Ept;
+    type Error = Error;
+    const ENDS_QUANTUM: bool = true;
 
     fn new_tables<F: Frames>(&self, frames: &mut F) -> Option<Ept> {
         Ept::new(frames, self.plan.ept_accessed_dirty)
@@ -193,7 +195,7 @@ impl Backend for Vtx {
 
     #[inline]
     fn flush(&mut self, tables: &Ept) {
-        invept(self.plan.invept, tables.pointer());
+        invept(self.plan.invept, ept::pointer(tables));
     }
 }
 

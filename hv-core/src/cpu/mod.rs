@@ -6,7 +6,7 @@ mod trap;
 mod user;
 
 pub use descriptors::{USER_CODE, USER_DATA};
-pub use percpu::{CpuMemory, PerCpu, bring_up, idle, nmi_count};
+pub use percpu::{CpuMemory, PerCpu, bring_up, idle, nmi_count, take_interrupt};
 pub use user::{Trap, UserContext, enter};
 
 /// Time-stamp counter.

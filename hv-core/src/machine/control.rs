@@ -12,7 +12,7 @@ use abi::end::EndReason;
 use abi::limits::Name;
 use abi::message::{BadMessage, Message};
 use abi::vm::VmId;
-use vmx::backend::Backend;
+use backend::Backend;
 
 impl<B: Backend> Machine<B> {
     /// Serve one request, and answer it.

@@ -6,7 +6,7 @@ use super::lifecycle::End;
 use crate::vms::Vm;
 use abi::end::EndReason;
 use abi::guest::{FaultRecord, Interrupted};
-use vmx::backend::{Backend, Vcpu};
+use backend::{Backend, Vcpu};
 
 /// Flags with which an upcall or a fault handler starts: none but the one that is always set.
 const START_FLAGS: u64 = 2;

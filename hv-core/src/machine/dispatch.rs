@@ -6,7 +6,7 @@ use crate::machine::syscalls::Death;
 use crate::vms::State;
 use abi::message::Message;
 use abi::sched::{SchedCommand, SchedEvent};
-use vmx::backend::Backend;
+use backend::Backend;
 
 /// Plan entries looked at for one turn at most; the rest of a plan of VMs that cannot run waits for the next.
 const LOOK_AHEAD: usize = 64;

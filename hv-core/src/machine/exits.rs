@@ -7,7 +7,7 @@ use crate::vms::{Pending, State};
 use abi::end::EndReason;
 use abi::guest::{FAULT_ADDRESS, FAULT_REFUSED};
 use abi::limits::PAGE_SHIFT;
-use vmx::backend::{Backend, Exit, Vcpu};
+use backend::{Backend, Exit, Vcpu};
 
 /// Whether the VM can be entered again at once.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -23,7 +23,11 @@ impl<B: Backend> Machine<B> {
     pub(super) fn run_vm(&mut self, turn: Turn) {
         let slot = turn.vm.index;
         self.turn = Some(turn);
-        self.arm(self.timers.next().min(self.components.next_deadline));
+        let mut deadline = self.timers.next().min(self.components.next_deadline);
+        if !B::ENDS_QUANTUM {
+            deadline = deadline.min(turn.until);
+        }
+        self.arm(deadline);
         let start = self.mark;
         let mut now = start;
         while let Some(vm) = self.vms.by_id(turn.vm) {
@@ -83,6 +87,13 @@ impl<B: Backend> Machine<B> {
                 self.interrupt(vector);
                 Next::Enter
             }
+            Exit::InterruptPending => {
+                if let Some(vector) = cpu::take_interrupt() {
+                    self.interrupt(vector);
+                }
+                Next::Enter
+            }
+            Exit::Served => Next::Enter,
             Exit::QuantumEnd => Next::Leave,
             Exit::Halt => {
                 if let Some(vm) = self.vms.get(slot) {
@@ -90,14 +101,7 @@ impl<B: Backend> Machine<B> {
                 }
                 self.idle_vm(slot, u64::MAX, false)
             }
-            Exit::Exception { vector, error_code, address } => {
-                let end = End::new(EndReason::UnhandledFault, vector.into());
-                self.fault(slot, vector.into(), error_code, address, end)
-            }
-            Exit::Refused { class, detail } => {
-                let end = End::new(EndReason::RefusedInstruction, u64::from(class) << 32 | detail & 0xffff_ffff);
-                self.fault(slot, FAULT_REFUSED, class, 0, end)
-            }
+            Exit::Exception { .. } | Exit::Refused { .. } => self.offence(slot, exit),
             Exit::Nmi => Next::Enter,
             Exit::MachineCheck => {
                 panic!("machine check while {slot} ran: the hardware reports an error that it could not correct")
@@ -106,6 +110,25 @@ impl<B: Backend> Machine<B> {
             Exit::EntryFailure { error, .. } => self.end_vm(slot, End::new(EndReason::EntryFailure, error.into())),
             Exit::Unknown { reason, .. } => self.end_vm(slot, End::new(EndReason::UnknownExit, reason.into())),
             Exit::Hypercall => Next::Enter,
+        }
+    }
+
+    /// An instruction that the guest cannot have, or what looks like one to its CPU.
+    fn offence(&mut self, slot: u16, exit: Exit) -> Next {
+        let Self { vms, frames, backend, .. } = self;
+        let Some(vm) = vms.get(slot) else { return Next::Leave };
+        let Some(memory) = &vm.memory else { return Next::Leave };
+        match vm.vcpu.interpret(backend, exit, &memory.view(frames)) {
+            Exit::Hypercall => self.hypercall(slot),
+            Exit::Exception { vector, error_code, address } => {
+                let end = End::new(EndReason::UnhandledFault, vector.into());
+                self.fault(slot, vector.into(), error_code, address, end)
+            }
+            Exit::Refused { class, detail } => {
+                let end = End::new(EndReason::RefusedInstruction, u64::from(class) << 32 | detail & 0xffff_ffff);
+                self.fault(slot, FAULT_REFUSED, class, 0, end)
+            }
+            _ => Next::Enter,
         }
     }
 

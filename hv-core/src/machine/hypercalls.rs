@@ -9,7 +9,7 @@ use abi::end::EndReason;
 use abi::guest::{ERROR_ARGUMENT, ERROR_STATE, ERROR_UNKNOWN, NIC_BASE, device, hypercall};
 use abi::limits::PAGE_SHIFT;
 use abi::nic;
-use vmx::backend::{Backend, Flush, Vcpu};
+use backend::{Backend, Flush, Vcpu};
 
 /// Pages that one `GIVE_BACK` may name, so that its work is bounded.
 const GIVE_BACK_MAX: u64 = 512;

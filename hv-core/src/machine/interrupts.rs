@@ -3,7 +3,7 @@
 use super::Machine;
 use crate::platform::vectors;
 use abi::component::bits;
-use vmx::backend::Backend;
+use backend::Backend;
 
 impl<B: Backend> Machine<B> {
     /// Serve an interrupt, wherever it was taken: the timer is the core's, everything else is a component's.

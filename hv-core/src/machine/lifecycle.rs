@@ -17,10 +17,10 @@ use abi::nic::{self, NicPage};
 use abi::pager::PagerEvent;
 use abi::sched::SchedEvent;
 use abi::vm::VmId;
+use backend::{Backend, Vcpu, VcpuConfig};
 use core::fmt::Write;
 use core::net::Ipv4Addr;
 use core::ptr::NonNull;
-use vmx::backend::{Backend, Vcpu, VcpuConfig};
 use zerocopy::{FromZeros, IntoBytes};
 
 /// Frames for metadata: the backend's control structure and the context.
@@ -61,7 +61,7 @@ impl<B: Backend> Machine<B> {
         let control = self.frames.alloc_zeroed(owner, 0).ok_or(status::NO_SPACE)?;
         let context = self.frames.alloc_zeroed(owner, 1).ok_or(status::NO_SPACE)?;
         let ipv4 = ipv4_of(&self.options.net, id.index);
-        // SAFETY: a processor of zeros is valid (`vmx::backend::Vcpu`).
+        // SAFETY: a processor of zeros is valid (`backend::Vcpu`).
         let vcpu = unsafe { core::mem::zeroed() };
         let mut vm = Vm::new(vcpu, id, image, ipv4, args);
         vm.control_frame = control;

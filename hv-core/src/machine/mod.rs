@@ -30,9 +30,9 @@ use crate::log::RateLimit;
 use crate::memory::Frames;
 use crate::vms::{Images, State, Table};
 use abi::vm::VmId;
+use backend::Backend;
 use ready::ReadyList;
 use timers::Timers;
-use vmx::backend::Backend;
 
 /// What is counted from boot on, for the monitor and for measurements.
 #[derive(Clone, Copy, Debug, Default)]

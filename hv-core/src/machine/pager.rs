@@ -9,7 +9,7 @@ use abi::end::EndReason;
 use abi::message::{BadMessage, Message};
 use abi::pager::{PagerCommand, PagerEvent, THEN_RESUME};
 use abi::vm::VmId;
-use vmx::backend::{Backend, Flush};
+use backend::{Backend, Flush};
 
 /// Pages that one command may name, so that its work is bounded.
 const PAGES_MAX: u32 = 64;

@@ -4,7 +4,7 @@ use super::Machine;
 use super::syscalls::Death;
 use crate::components::{Role, Run};
 use crate::cpu;
-use vmx::backend::Backend;
+use backend::Backend;
 
 /// A component that dies within this many milliseconds of its start dies quickly.
 const QUICK_MS: u64 = 1000;

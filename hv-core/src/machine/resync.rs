@@ -9,7 +9,7 @@ use abi::message::Message;
 use abi::net::NetEvent;
 use abi::pager::PagerEvent;
 use abi::sched::SchedEvent;
-use vmx::backend::Backend;
+use backend::Backend;
 
 impl<B: Backend> Machine<B> {
     /// First words to a component that has just been started.

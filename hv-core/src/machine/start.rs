@@ -15,9 +15,9 @@ use abi::guest::IMAGE_BASE;
 use abi::limits::{MAX_VMS, PAGE_SIZE};
 use abi::manifest;
 use abi::note::KIND_GUEST;
+use backend::{Backend, Corruption, Vcpu};
 use core::ptr::NonNull;
 use vmx::Vtx;
-use vmx::backend::{Backend, Corruption, Vcpu};
 
 /// Frames per VM slot: a machine has as many slots as it could have VMs that are small and share nearly everything.
 const FRAMES_PER_SLOT: u64 = 16;

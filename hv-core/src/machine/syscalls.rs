@@ -7,7 +7,7 @@ use abi::component::{ERROR_ARGUMENT, ERROR_AUTHORITY, ERROR_BUSY, ERROR_UNKNOWN,
 use abi::limits::{LOG_LINE_BYTES, MAX_RINGS_PER_COMPONENT};
 use abi::message::BadMessage;
 use abi::vm::VmId;
-use vmx::backend::Backend;
+use backend::Backend;
 
 /// Why a component is killed.
 #[derive(Clone, Copy, Debug)]

@@ -6,8 +6,9 @@
 use super::images::Image;
 use crate::memory::{Frames, Owner, PhysAddr, copy_frame};
 use abi::limits::PAGE_SHIFT;
+use backend::{Backend, Flush, GuestMemory, Rights, Tables};
+use core::ptr::NonNull;
 use core::sync::atomic::AtomicU64;
-use vmx::backend::{self, Backend, Flush, Rights, Tables};
 
 /// Gives page-table frames of one VM to the backend.
 struct TableFrames<'f> {
@@ -30,6 +31,21 @@ unsafe impl backend::Frames for TableFrames<'_> {
         // SAFETY: the address came from `allocate`; a page of 512 words is aligned for them, and nobody but the processor's
         // walker (which AtomicU64 allows for) uses it.
         unsafe { &*PhysAddr::new(physical).as_ptr() }
+    }
+}
+
+/// One VM's memory as the VM sees it.
+pub struct View<'m, B: Backend> {
+    memory: &'m Memory<B>,
+    frames: TableFrames<'m>,
+}
+
+// SAFETY: a page that is mapped for a guest is RAM, which the direct map covers. Its frame is not given to anybody else
+// before the tables are flushed (`Memory::give_back`) or the VM is released.
+unsafe impl<B: Backend> GuestMemory for View<'_, B> {
+    fn page(&self, address: u64) -> Option<NonNull<[AtomicU64; 512]>> {
+        let found = self.memory.tables.walk(&self.frames, address)?;
+        NonNull::new(PhysAddr::new(found.frame).as_ptr())
     }
 }
 
@@ -77,6 +93,11 @@ impl<B: Backend> Memory<B> {
     /// Frames: its own, those of its tables, and golden ones that it shares.
     pub fn counts(&self) -> (u32, u32, u32) {
         (self.own, self.tables.table_pages(), self.shared)
+    }
+
+    /// What the guest sees at its addresses, to look at its instructions.
+    pub fn view<'m>(&'m self, frames: &'m mut Frames) -> View<'m, B> {
+        View { memory: self, frames: TableFrames { frames, owner: Owner::VmTables(self.slot) } }
     }
 
     /// The frame at `page`.

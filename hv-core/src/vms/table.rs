@@ -4,8 +4,8 @@ use super::vm::Vm;
 use crate::memory::PhysAddr;
 use crate::memory::phys::index;
 use abi::vm::VmId;
+use backend::Backend;
 use core::marker::PhantomData;
-use vmx::backend::Backend;
 
 /// One slot.
 #[derive(Clone, Copy, Debug)]

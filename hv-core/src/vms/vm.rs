@@ -7,7 +7,7 @@ use crate::memory::PhysAddr;
 use abi::control::CREATE_ARGS_BYTES;
 use abi::pager::Access;
 use abi::vm::VmId;
-use vmx::backend::Backend;
+use backend::Backend;
 
 /// A page that a VM waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

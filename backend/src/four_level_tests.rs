@@ -1,0 +1,297 @@
+use super::*;
+extern crate std;
+use proptest::prelude::*;
+use std::boxed::Box;
+use std::collections::BTreeMap;
+use std::vec::Vec;
+
+/// A machine's memory, for tables only. Frames start at a high address, so that truncated ones are noticed.
+struct Memory {
+    tables: Vec<Option<Box<[AtomicU64; 512]>>>,
+    free: Vec<usize>,
+    limit: usize,
+}
+
+const BASE: u64 = 0x000a_bcde_0000_0000;
+
+impl Memory {
+    fn new(limit: usize) -> Memory {
+        Memory { tables: Vec::new(), free: Vec::new(), limit }
+    }
+
+    fn slot(physical: u64) -> usize {
+        assert_eq!(physical % PAGE, 0);
+        usize::try_from((physical - BASE) / PAGE).expect("a frame of ours")
+    }
+
+    fn in_use(&self) -> usize {
+        self.tables.iter().flatten().count()
+    }
+}
+
+// SAFETY: each allocated frame is a box of its own, zeroed when it is made; freed ones panic when they are used.
+unsafe impl Frames for Memory {
+    fn allocate(&mut self) -> Option<u64> {
+        if self.in_use() == self.limit {
+            return None;
+        }
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.tables.push(None);
+            self.tables.len() - 1
+        });
+        self.tables[slot] = Some(Box::new([const { AtomicU64::new(0) }; 512]));
+        Some(BASE + slot as u64 * PAGE)
+    }
+
+    fn free(&mut self, physical: u64) {
+        let slot = Memory::slot(physical);
+        assert!(self.tables[slot].take().is_some(), "freed twice");
+        self.free.push(slot);
+    }
+
+    fn table(&self, physical: u64) -> &[AtomicU64; 512] {
+        self.tables[Memory::slot(physical)].as_ref().expect("not freed")
+    }
+}
+
+/// A bit that allows execution.
+#[derive(Debug)]
+struct Allows;
+impl EntryFormat for Allows {
+    const PRESENT: u64 = 7;
+    const TABLE: u64 = 7;
+    const RIGHTS: u64 = 6;
+    const LEAF: u64 = 0x30;
+    const ACCESSED: u64 = 1 << 8;
+    const DIRTY: u64 = 1 << 9;
+    fn bits(rights: Rights) -> u64 {
+        1 | u64::from(rights.write) << 1 | u64::from(rights.execute) << 2
+    }
+    fn rights(entry: u64) -> Rights {
+        Rights { write: entry & 2 != 0, execute: entry & 4 != 0 }
+    }
+}
+
+/// A bit that forbids execution.
+#[derive(Debug)]
+struct Forbids;
+impl EntryFormat for Forbids {
+    const PRESENT: u64 = 1;
+    const TABLE: u64 = 7;
+    const RIGHTS: u64 = 1 << 63 | 2;
+    const LEAF: u64 = 0;
+    const ACCESSED: u64 = 1 << 5;
+    const DIRTY: u64 = 1 << 6;
+    fn bits(rights: Rights) -> u64 {
+        5 | u64::from(rights.write) << 1 | u64::from(!rights.execute) << 63
+    }
+    fn rights(entry: u64) -> Rights {
+        Rights { write: entry & 2 != 0, execute: entry >> 63 == 0 }
+    }
+}
+
+fn map<E: EntryFormat>(
+    tables: &mut FourLevel<E>,
+    memory: &mut Memory,
+    page: u64,
+    frame: u64,
+    rights: Rights,
+) -> Result<Flush, MapError> {
+    // SAFETY: no guest runs here.
+    unsafe { tables.map(memory, page, frame, rights) }
+}
+
+fn entry<'m, E: EntryFormat>(tables: &FourLevel<E>, memory: &'m Memory, page: u64) -> &'m AtomicU64 {
+    tables.entry(memory, page).expect("a table")
+}
+
+fn an_entry_holds_frame_rights_and_type<E: EntryFormat>() {
+    let mut memory = Memory::new(100);
+    let mut tables = FourLevel::<E>::new(&mut memory, true).expect("a frame");
+    assert_eq!(tables.root(), BASE);
+    assert_eq!(map(&mut tables, &mut memory, 0x5000, 0x7_1234_5000, Rights::READ_WRITE), Ok(Flush::Unneeded));
+    let leaf = entry(&tables, &memory, 0x5000).load(Ordering::Relaxed);
+    assert_eq!(leaf, FourLevel::<E>::leaf(0x7_1234_5000, Rights::READ_WRITE));
+    assert_eq!(leaf, 0x7_1234_5000 | E::bits(Rights::READ_WRITE) | E::LEAF);
+    assert_eq!(tables.table_pages(), 4);
+    let root = memory.table(BASE)[0].load(Ordering::Relaxed);
+    assert_eq!(root & !FRAME, E::TABLE, "upper levels allow everything, and have no other bit set");
+    assert_eq!(tables.walk(&memory, 0x5fff).expect("mapped").frame, 0x7_1234_5000);
+    assert_eq!(tables.walk(&memory, 0x6000), None);
+    assert_eq!(tables.walk(&memory, 1 << 40), None);
+    assert_eq!(tables.walk(&memory, u64::MAX), None);
+}
+
+fn what_needs_a_flush<E: EntryFormat>() {
+    let mut memory = Memory::new(100);
+    let mut tables = FourLevel::<E>::new(&mut memory, true).expect("a frame");
+    let e = &mut tables;
+    let m = &mut memory;
+    assert_eq!(map(e, m, 0, 0x1000, Rights::READ), Ok(Flush::Unneeded), "nothing was there");
+    assert_eq!(map(e, m, 0, 0x1000, Rights::ALL), Ok(Flush::Unneeded), "more rights");
+    assert_eq!(map(e, m, 0, 0x1000, Rights::READ_EXECUTE), Ok(Flush::Needed), "fewer");
+    assert_eq!(map(e, m, 0, 0x2000, Rights::ALL), Ok(Flush::Needed), "another frame");
+    assert_eq!(e.protect(m, 0, Rights::ALL), Some(Flush::Unneeded));
+    assert_eq!(e.protect(m, 0, Rights::READ_WRITE), Some(Flush::Needed));
+    assert_eq!(e.protect(m, 0, Rights::READ_EXECUTE), Some(Flush::Needed), "execute came, write went");
+    assert_eq!(e.walk(m, 0).expect("mapped").rights, Rights::READ_EXECUTE);
+    assert_eq!(e.protect(m, 0x1000, Rights::ALL), None);
+    assert_eq!(e.protect(m, 1 << 47, Rights::ALL), None);
+    assert!(e.unmap(m, 0).is_some());
+    assert_eq!(e.unmap(m, 0), None);
+    assert_eq!(map(e, m, 0, 0x3000, Rights::ALL), Ok(Flush::Unneeded), "it is empty again");
+}
+
+fn accessed_and_dirty<E: EntryFormat>() {
+    let mut memory = Memory::new(100);
+    let mut tables = FourLevel::<E>::new(&mut memory, true).expect("a frame");
+    assert_eq!(map(&mut tables, &mut memory, 0, 0x1000, Rights::ALL), Ok(Flush::Unneeded));
+    let fresh = tables.walk(&memory, 0).expect("mapped");
+    assert!(!fresh.accessed && !fresh.dirty);
+    entry(&tables, &memory, 0).fetch_or(E::ACCESSED | E::DIRTY, Ordering::Relaxed); // as a CPU does
+    assert_eq!(tables.protect(&memory, 0, Rights::READ), Some(Flush::Needed));
+    assert_eq!(map(&mut tables, &mut memory, 0, 0x1000, Rights::ALL), Ok(Flush::Unneeded));
+    let used = tables.walk(&memory, 0).expect("mapped");
+    assert!(used.accessed && used.dirty, "ktables for the same frame");
+    assert_eq!(map(&mut tables, &mut memory, 0, 0x2000, Rights::ALL), Ok(Flush::Needed));
+    assert!(!tables.walk(&memory, 0).expect("mapped").dirty, "another frame starts clean");
+
+    let mut blind = FourLevel::<E>::new(&mut memory, false).expect("a frame");
+    assert_eq!(map(&mut blind, &mut memory, 0, 0x1000, Rights::ALL), Ok(Flush::Unneeded));
+    let assumed = blind.walk(&memory, 0).expect("mapped");
+    assert!(assumed.accessed && assumed.dirty, "the worst is assumed");
+    assert_eq!(blind.protect(&memory, 0, Rights::READ), Some(Flush::Needed));
+    assert!(!blind.walk(&memory, 0).expect("mapped").dirty);
+}
+
+fn bad_addresses_change_nothing<E: EntryFormat>() {
+    let mut memory = Memory::new(100);
+    let mut tables = FourLevel::<E>::new(&mut memory, true).expect("a frame");
+    for (page, frame) in [(1, 0), (REACH, 0), (FRAME, 0), (0, 1), (0, 1 << 52)] {
+        assert_eq!(map(&mut tables, &mut memory, page, frame, Rights::ALL), Err(MapError::BadAddress));
+    }
+    assert_eq!(tables.table_pages(), 1);
+    assert_eq!(map(&mut tables, &mut memory, REACH - PAGE, FRAME, Rights::ALL), Ok(Flush::Unneeded));
+    assert_eq!(tables.walk(&memory, REACH - 1).expect("mapped").frame, FRAME);
+}
+
+fn running_out_of_frames_loses_none<E: EntryFormat>() {
+    for limit in 1..4 {
+        let mut memory = Memory::new(limit);
+        let mut tables = FourLevel::<E>::new(&mut memory, true).expect("a frame");
+        assert_eq!(map(&mut tables, &mut memory, 0, 0x1000, Rights::ALL), Err(MapError::NoFrame));
+        assert_eq!(tables.walk(&memory, 0), None);
+        assert_eq!(tables.table_pages() as usize, memory.in_use());
+        memory.limit = 4;
+        assert_eq!(map(&mut tables, &mut memory, 0, 0x1000, Rights::ALL), Ok(Flush::Unneeded));
+        assert_eq!(tables.table_pages(), 4);
+        tables.free(&mut memory);
+        assert_eq!(memory.in_use(), 0);
+    }
+    assert!(FourLevel::<E>::new(&mut Memory::new(0), true).is_none());
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Map(u64, u64, Rights),
+    Unmap(u64),
+    Protect(u64, Rights),
+}
+
+/// One of 81 pages that lie far apart in the tables of every level.
+fn page(a: u64, b: u64, c: u64, d: u64) -> u64 {
+    200 * (a << 39 | b << 30 | c << 21 | d << 12)
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    // Few pages in few tables, on every level, so that steps meet.
+    let page = (0..3u64, 0..3u64, 0..3u64, 0..3u64).prop_map(|(a, b, c, d)| page(a, b, c, d));
+    let rights = (any::<bool>(), any::<bool>()).prop_map(|(write, execute)| Rights { write, execute });
+    let step = prop_oneof![
+        3 => (page.clone(), 0..8u64, rights.clone()).prop_map(|(page, frame, rights)| Step::Map(page, frame << 40, rights)),
+        1 => page.clone().prop_map(Step::Unmap),
+        1 => (page, rights).prop_map(|(page, rights)| Step::Protect(page, rights)),
+    ];
+    proptest::collection::vec(step, 1..60)
+}
+
+fn less(old: Rights, new: Rights) -> bool {
+    old.write && !new.write || old.execute && !new.execute
+}
+
+/// The tables behave as a map from pages to frames and rights, say when a flush is due, and give every frame back.
+fn tables_are_a_map<E: EntryFormat>(steps: Vec<Step>, limit: usize) -> Result<(), TestCaseError> {
+    let mut memory = Memory::new(limit);
+    let mut tables = FourLevel::<E>::new(&mut memory, true).expect("a frame");
+    let mut model: BTreeMap<u64, (u64, Rights)> = BTreeMap::new();
+    for step in steps {
+        match step {
+            Step::Map(page, frame, rights) => match map(&mut tables, &mut memory, page, frame, rights) {
+                Ok(flush) => {
+                    let old = model.insert(page, (frame, rights));
+                    let stale = old.is_some_and(|(was, had)| was != frame || less(had, rights));
+                    prop_assert_eq!(flush == Flush::Needed, stale);
+                }
+                Err(error) => {
+                    prop_assert_eq!(error, MapError::NoFrame);
+                    prop_assert_eq!(memory.in_use(), limit);
+                    prop_assert!(!model.contains_key(&page));
+                }
+            },
+            Step::Unmap(page) => {
+                let found = tables.unmap(&memory, page).map(|t| (t.frame, t.rights));
+                prop_assert_eq!(found, model.remove(&page));
+            }
+            Step::Protect(page, rights) => {
+                let flush = tables.protect(&memory, page, rights);
+                let had = model.get_mut(&page);
+                prop_assert_eq!(flush.is_some(), had.is_some());
+                if let (Some(flush), Some((_, had))) = (flush, had) {
+                    prop_assert_eq!(flush == Flush::Needed, less(*had, rights));
+                    *had = rights;
+                }
+            }
+        }
+        prop_assert_eq!(usize::try_from(tables.table_pages()).expect("small"), memory.in_use());
+    }
+    for a in 0..81u64 {
+        let digit = |n: u32| a / 3u64.pow(n) % 3;
+        let page = page(digit(3), digit(2), digit(1), digit(0));
+        let found = tables.walk(&memory, page | 0xabc).map(|t| (t.frame, t.rights));
+        prop_assert_eq!(found, model.get(&page).copied(), "page {:#x}", page);
+    }
+    tables.free(&mut memory);
+    prop_assert_eq!(memory.in_use(), 0);
+    Ok(())
+}
+
+macro_rules! for_both_formats {
+    ($($name:ident)*) => {
+        mod with_a_bit_that_allows {
+            $(#[test] fn $name() { super::$name::<super::Allows>() })*
+        }
+        mod with_a_bit_that_forbids {
+            $(#[test] fn $name() { super::$name::<super::Forbids>() })*
+        }
+    };
+}
+
+for_both_formats! {
+    an_entry_holds_frame_rights_and_type
+    what_needs_a_flush
+    accessed_and_dirty
+    bad_addresses_change_nothing
+    running_out_of_frames_loses_none
+}
+
+proptest! {
+    #[test]
+    fn tables_with_a_bit_that_allows_are_a_map(steps in steps(), limit in 10..200usize) {
+        tables_are_a_map::<Allows>(steps, limit)?;
+    }
+
+    #[test]
+    fn tables_with_a_bit_that_forbids_are_a_map(steps in steps(), limit in 10..200usize) {
+        tables_are_a_map::<Forbids>(steps, limit)?;
+    }
+}

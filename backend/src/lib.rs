@@ -1,0 +1,23 @@
+//! What the core needs of the machine to run guests: the traits that its run loop is written against.
+//!
+//! One value of a [`Backend`] exists per CPU. A [`Vcpu`] lies in place in a frame of its own and is entered on that CPU;
+//! nested page tables are [`Tables`]. There are two backends, `vmx` for VT-x and `svm` for AMD-V; what both can share
+//! without asking which one it is lies here as well: page tables of four levels, and the state that XSAVE knows.
+#![no_std]
+
+mod cpu;
+mod exit;
+mod four_level;
+mod position;
+mod tables;
+mod vcpu;
+pub mod xstate;
+
+pub use abi::guest::Interrupted;
+pub use abi::pager::Access;
+pub use cpu::Backend;
+pub use exit::Exit;
+pub use four_level::{EntryFormat, FourLevel};
+pub use position::{NotCanonical, filter_flags, is_canonical};
+pub use tables::{Flush, Frames, MapError, Rights, Tables, Translation};
+pub use vcpu::{Corruption, GuestMemory, Registers, Vcpu, VcpuConfig};

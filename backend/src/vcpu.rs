@@ -1,0 +1,114 @@
+//! A guest's processor as the core sees it.
+
+use crate::{Backend, Exit, Interrupted, NotCanonical};
+use core::ptr::NonNull;
+use core::sync::atomic::AtomicU64;
+
+/// The guest's general registers as the entry and exit assembly stores them; RIP, RSP and RFLAGS are in [`Interrupted`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)] // The registers' names say it.
+pub struct Registers {
+    pub rax: u64,
+    pub rbx: u64,
+    pub rcx: u64,
+    pub rdx: u64,
+    pub rsi: u64,
+    pub rdi: u64,
+    pub rbp: u64,
+    pub r8: u64,
+    pub r9: u64,
+    pub r10: u64,
+    pub r11: u64,
+    pub r12: u64,
+    pub r13: u64,
+    pub r14: u64,
+    pub r15: u64,
+}
+
+/// What a guest's processor starts with.
+#[derive(Debug)]
+pub struct VcpuConfig<'a, T> {
+    /// Physical address of the frame for the machine's control structure.
+    pub frame: u64,
+    /// The same frame, mapped.
+    pub frame_pointer: NonNull<u8>,
+    /// The VM's slot; no two VMs that live have the same.
+    pub slot: u16,
+    /// Its nested page tables.
+    pub tables: &'a T,
+    /// First instruction (linear = guest-physical).
+    pub entry: u64,
+    /// Guest-physical address of its top page table.
+    pub page_tables: u64,
+    /// RDI at the start.
+    pub argument: u64,
+    /// Guest's TSC = TSC + this (modulo 2^64).
+    pub tsc_offset: u64,
+}
+
+/// Ways to spoil a guest so that the next entry fails, for the tests of that path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Corruption {
+    /// The guest's state is invalid.
+    GuestState,
+    /// The controls contradict each other.
+    Controls,
+    /// What the CPU needs of the host's is invalid.
+    HostState,
+}
+
+/// A guest's memory, for a backend that has to look at an instruction because the CPU does not say enough.
+///
+/// # Safety
+/// The page that `page` returns can be read until the guest's [`crate::Tables`] are flushed ([`Backend::flush`]) or its
+/// [`Vcpu`] is released, whichever comes first.
+pub unsafe trait GuestMemory {
+    /// What is mapped at the page of the guest-physical `address` now, or `None`.
+    fn page(&self, address: u64) -> Option<NonNull<[AtomicU64; 512]>>;
+}
+
+/// One guest's processor. Its memory, all zeros, is a valid value that is not initialised yet.
+pub trait Vcpu {
+    /// The CPU that runs it.
+    type Cpu: Backend<Vcpu = Self>;
+
+    /// Set everything for a guest that starts at `entry` in 64-bit mode, CPL 0, all registers 0 but RDI, and
+    /// RFLAGS.IF, which means nothing to it, set.
+    ///
+    /// # Errors
+    /// [`Backend::Error`] when the CPU refuses; the processor is then as before `init`.
+    ///
+    /// # Safety
+    /// Until [`Vcpu::release`]: `self` stays where it is, the frame is used by nobody else, and the tables live.
+    unsafe fn init(
+        &mut self,
+        cpu: &mut Self::Cpu,
+        config: &VcpuConfig<'_, <Self::Cpu as Backend>::Tables>,
+    ) -> Result<(), <Self::Cpu as Backend>::Error>;
+    /// The guest's general registers.
+    fn registers(&mut self) -> &mut Registers;
+    /// Enter, for at most `ticks` of the TSC where [`Backend::ENDS_QUANTUM`]; return why it came back. Interrupts are off.
+    fn run(&mut self, cpu: &mut Self::Cpu, ticks: u64) -> Exit;
+    /// What an [`Exit::Exception`] or [`Exit::Refused`] of [`Vcpu::run`] turns out to be when one looks at the instruction.
+    /// CPUs of different makers do different things with the same instruction; behind this call they do the same. To be
+    /// called before anything else is done about such an exit.
+    #[inline]
+    fn interpret(&mut self, cpu: &mut Self::Cpu, exit: Exit, memory: &impl GuestMemory) -> Exit {
+        let _ = (cpu, memory);
+        exit
+    }
+    /// Where the guest is.
+    fn position(&self, cpu: &mut Self::Cpu) -> Interrupted;
+    /// Let the guest go on elsewhere. Of the flags only what [`Interrupted::rflags`] names is taken.
+    ///
+    /// # Errors
+    /// [`NotCanonical`] when `rip` is no address; nothing has changed. (An IRET there would raise #GP.)
+    fn set_position(&mut self, cpu: &mut Self::Cpu, position: &Interrupted) -> Result<(), NotCanonical>;
+    /// Let the guest go on behind the instruction that made it exit.
+    fn skip_instruction(&mut self, cpu: &mut Self::Cpu);
+    /// Make the next entry fail. For tests.
+    fn corrupt(&mut self, cpu: &mut Self::Cpu, how: Corruption);
+    /// The guest does not run again: the CPU forgets it, and no longer uses its frames.
+    fn release(&mut self, cpu: &mut Self::Cpu);
+}

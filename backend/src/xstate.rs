@@ -1,0 +1,100 @@
+//! The state that stays in the registers when a guest exits: x87, SSE, AVX, AVX-512.
+//!
+//! The core and the components use none of it, so it is exchanged only when another guest runs (eagerly then: there is
+//! no #NM to wait for).
+
+use core::arch::asm;
+
+/// Bytes of an XSAVE area in the standard format with everything up to AVX-512 (SDM vol. 1, 13.4 and 13.5).
+pub const AREA_BYTES: u32 = 2688;
+/// x87 and SSE.
+const LEGACY: u64 = 0x3;
+/// AVX.
+const AVX: u64 = 0x4;
+/// Opmask, upper halves of ZMM0 to 15, ZMM16 to 31: all or none.
+const AVX512: u64 = 0xe0;
+/// Offset of MXCSR in the area.
+const MXCSR: usize = 24;
+/// Offset of the header in the area.
+const HEADER: usize = 512;
+/// MXCSR after reset: all exceptions masked.
+const MXCSR_INITIAL: u32 = 0x1f80;
+
+/// The largest XCR0 whose state fits into `bytes`, of what the CPU `offers`. `ends` is where each bit's state ends.
+/// `None` when there is not even x87 and SSE.
+pub fn choose(offers: u64, ends: &[u32; 8], bytes: u32) -> Option<u64> {
+    let fits =
+        |xcr0: u64| offers & xcr0 == xcr0 && (0..).zip(ends).all(|(bit, end)| xcr0 >> bit & 1 == 0 || *end <= bytes);
+    [LEGACY | AVX | AVX512, LEGACY | AVX, LEGACY].into_iter().find(|&xcr0| fits(xcr0))
+}
+
+/// Such state in memory. All zeros is a valid value; [`State::reset`] before it is loaded.
+#[repr(C, align(64))]
+pub struct State([u8; AREA_BYTES as usize]);
+
+impl State {
+    /// What a guest starts with.
+    pub fn reset(&mut self) {
+        // XRSTOR initialises whatever the header says is not in the area, but takes MXCSR from it all the same.
+        self.0[..HEADER + 64].fill(0);
+        self.0[MXCSR..MXCSR + 4].copy_from_slice(&MXCSR_INITIAL.to_le_bytes());
+    }
+
+    /// Save the registers to `this`.
+    ///
+    /// # Safety
+    /// Ring 0; CR4.OSXSAVE is set, CR0.TS and CR0.EM are not; `this` is valid and nobody else's; `optimized` only where
+    /// there is XSAVEOPT.
+    pub unsafe fn save(this: *mut State, optimized: bool) {
+        // SAFETY: the caller vouches for `this`, which is aligned to 64 bytes by its type and as large as XCR0 needs
+        // (`choose`). XSAVEOPT leaves out what is in its initial state or unchanged since it was loaded from there, but
+        // never MXCSR, which XRSTOR takes from the area even when the header says that SSE is not in it.
+        unsafe {
+            let area = &raw mut (*this).0;
+            if optimized {
+                asm!("xsaveopt64 [{}]", in(reg) area,
+                    in("eax") u32::MAX, in("edx") u32::MAX, options(nostack, preserves_flags));
+            } else {
+                asm!("xsave64 [{}]", in(reg) area,
+                    in("eax") u32::MAX, in("edx") u32::MAX, options(nostack, preserves_flags));
+            }
+        }
+    }
+
+    /// Load the registers.
+    ///
+    /// # Safety
+    /// Ring 0; CR4.OSXSAVE is set, CR0.TS and CR0.EM are not; the state was made by `reset` or `save`.
+    pub unsafe fn load(&self) {
+        // SAFETY: the area is well formed because only `reset` and XSAVE write it.
+        unsafe {
+            asm!("xrstor64 [{0}]", in(reg) &raw const self.0,
+                in("eax") u32::MAX, in("edx") u32::MAX, options(nostack, readonly, preserves_flags));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ENDS: [u32; 8] = [0, 0, 832, 1024, 1088, 1152, 1664, 2688];
+
+    #[test]
+    fn xcr0_is_the_largest_that_fits() {
+        assert_eq!(choose(0x2ff, &ENDS, AREA_BYTES), Some(0xe7));
+        assert_eq!(choose(0x2ff, &ENDS, 2687), Some(0x7));
+        assert_eq!(choose(0x2ff, &ENDS, 600), Some(0x3));
+        assert_eq!(choose(0x67, &ENDS, AREA_BYTES), Some(0x7), "AVX-512 only whole");
+        assert_eq!(choose(0x3, &ENDS, AREA_BYTES), Some(0x3));
+        assert_eq!(choose(0x1, &ENDS, AREA_BYTES), None);
+    }
+
+    #[test]
+    fn a_reset_state_is_what_xrstor_takes() {
+        let mut state = State([0xff; AREA_BYTES as usize]);
+        state.reset();
+        assert_eq!(state.0[MXCSR..MXCSR + 4], [0x80, 0x1f, 0, 0]);
+        assert!(state.0[HEADER..HEADER + 64].iter().all(|&byte| byte == 0), "no component, standard format");
+    }
+}
