@@ -6,6 +6,10 @@
 //! operator's line with `monitor`. Each benchmark runs twice and fails when the figures do not repeat. Targets and the best
 //! figure of others are in [`targets`]; a metric must have an entry there.
 
+mod http;
+mod mechanism;
+mod memory;
+mod packet;
 mod plot;
 mod privileged_lines;
 mod targets;
@@ -47,7 +51,6 @@ pub enum Repeats {
     /// To the last digit.
     Exactly,
     /// Within this fraction of the first: for what real clients on the host take part in.
-    #[allow(dead_code)]
     Within(f64),
 }
 
@@ -66,14 +69,11 @@ pub struct Entry {
 /// What benchmarks share.
 #[derive(Default)]
 pub struct Bench {
-    // For the benchmarks that need a machine.
-    #[allow(dead_code)]
     lab: OnceCell<Lab>,
 }
 
 impl Bench {
     /// Where machines are booted; built when the first benchmark asks for it.
-    #[allow(dead_code)]
     pub fn lab(&self) -> Result<&Lab> {
         if let Some(lab) = self.lab.get() {
             return Ok(lab);
@@ -85,7 +85,18 @@ impl Bench {
 
 /// All benchmarks.
 fn all() -> Vec<Entry> {
-    vec![privileged_lines::ENTRY]
+    vec![
+        mechanism::NULL_HYPERCALL,
+        mechanism::VM_SWITCH,
+        mechanism::COMPONENT_MESSAGE,
+        mechanism::DEMAND_ZERO_FAULT,
+        mechanism::VM_CREATE,
+        packet::ENTRY,
+        http::KEEP_ALIVE,
+        http::CLOSE,
+        memory::ENTRY,
+        privileged_lines::ENTRY,
+    ]
 }
 
 pub fn bench(args: &Args) -> Result<ExitCode> {

@@ -146,8 +146,8 @@ unsafe extern "sysv64" fn fault_and_look(_: u64) {
 }
 
 fn return_flags() -> Result<(), Escape> {
-    /// Interrupt flag, I/O privilege, nested task, virtual-8086 mode, virtual interrupts.
-    const NOT_THE_GUESTS: u64 = 1 << 9 | 3 << 12 | 1 << 14 | 1 << 17 | 3 << 19;
+    /// I/O privilege, nested task, virtual-8086 mode, virtual interrupts. The interrupt flag means nothing to a guest.
+    const NOT_THE_GUESTS: u64 = 3 << 12 | 1 << 14 | 1 << 17 | 3 << 19;
     let place = scratch(0);
     set64(register!(fault_stack), scratch(2));
     handler(address_of(return_with_flags));

@@ -85,7 +85,8 @@ impl Suspect {
 
     /// Waits for the line with which the core says why this VM ended.
     fn end(&self, running: &Running) -> Result<String> {
-        running.wait_for_since(self.mark, &format!("{} ended: ", self.name), CRIME)
+        let line = running.wait_for_since(self.mark, &format!("{} ended: ", self.name), CRIME);
+        line.map_err(|error| format!("{error}\n{}", state(running)).into())
     }
 
     /// Waits until it has ended for one of these reasons.
@@ -114,6 +115,15 @@ impl Suspect {
         running.monitor(&format!("destroy {}", self.index))?;
         self.ends_for(running, &[EndReason::Destroyed])
     }
+}
+
+/// What the monitor says about the machine, for a test that has failed.
+fn state(running: &Running) -> String {
+    let ask = |command| match running.monitor(command) {
+        Ok(lines) => lines.join("\n"),
+        Err(error) => error.to_string(),
+    };
+    format!("The monitor says:\n{}\n{}\n{}", ask("vms"), ask("components"), ask("machine"))
 }
 
 /// Commits all crimes of a family on one machine.

@@ -1,0 +1,197 @@
+//! Mechanism: hypercalls, switches, faults, messages, creation. Everything happens inside the machine, whose time counts
+//! instructions, so the figures repeat to the last digit.
+
+use super::{Bench, Entry, Figure, Repeats};
+use crate::build::build_bins;
+use crate::error::{Result, fail};
+use crate::manifest::model::{Component, System};
+use crate::manifest::model::{Policy, Ring};
+use crate::test::lab::{BOOT, Lab, Running};
+use std::time::Duration;
+
+pub const NULL_HYPERCALL: Entry = entry("null_hypercall", "from a guest to the core and back", null_hypercall);
+pub const VM_SWITCH: Entry = entry("vm_switch", "from one VM to another by idling", vm_switch);
+pub const DEMAND_ZERO_FAULT: Entry =
+    entry("demand_zero_fault", "a page that is touched for the first time, through the pager", demand_zero_fault);
+pub const COMPONENT_MESSAGE: Entry =
+    entry("component_message", "a message from one component to another, which sleeps", component_message);
+pub const VM_CREATE: Entry =
+    entry("vm_create", "a VM from the controller's request to the guest's first instruction", vm_create);
+
+const fn entry(name: &'static str, measures: &'static str, run: fn(&Bench) -> Result<Vec<Figure>>) -> Entry {
+    Entry { name, measures, repeats: Repeats::Exactly, run }
+}
+
+/// How long a measurement may take on a loaded host.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// What all of them have in common.
+const INSIDE: &str = "Bochs, one CPU, TSC counts instructions (sync=none), nothing on the wire";
+
+/// The figures of a line `bench: NAME key=value …`, the first such line.
+pub fn parse(line: &str, key: &str) -> Result<u64> {
+    let value = line.split_ascii_whitespace().find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
+    match value.map(str::parse) {
+        Some(Ok(value)) => Ok(value),
+        _ => fail!("no number {key}= in: {line}"),
+    }
+}
+
+/// A figure in instructions.
+// Instruction counts of single events are far below 2^53.
+#[allow(clippy::cast_precision_loss)]
+pub fn instructions(metric: &'static str, value: u64, conditions: String) -> Figure {
+    Figure { metric, value: value as f64, unit: "instructions", conditions }
+}
+
+/// Boots guests that measure `what`: `vms` as in the boot option. Waits for the line of each.
+fn measure(lab: &Lab, vms: &str, count: usize, what: &str) -> Result<Vec<String>> {
+    let running = lab.boot(&format!("vms={vms}")).deterministic().system(|system| {
+        for image in system.image.iter_mut().filter(|image| image.name == "bench") {
+            image.args = format!("bench={what}");
+        }
+    });
+    let running = running.start()?;
+    running.wait_for_lines(count, &format!("bench: {what}"), PATIENCE)
+}
+
+fn null_hypercall(bench: &Bench) -> Result<Vec<Figure>> {
+    let lines = measure(bench.lab()?, "bench", 1, "null_hypercall")?;
+    let (median, samples) = (parse(&lines[0], "median")?, parse(&lines[0], "samples")?);
+    let conditions = format!("{INSIDE}; median of {samples}, NOP hypercall, the two readings of the TSC subtracted");
+    Ok(vec![instructions("null_hypercall", median, conditions)])
+}
+
+fn vm_switch(bench: &Bench) -> Result<Vec<Figure>> {
+    let lines = measure(bench.lab()?, "bench*2", 2, "vm_switch")?;
+    // Both see the same rounds; the first that says so will do. The mean, because the plan that is made for some
+    // switches at a time is part of each.
+    let (mean, median) = (parse(&lines[0], "mean")?, parse(&lines[0], "median")?);
+    let conditions = format!(
+        "{INSIDE}; two VMs that idle until the past; half of a round, mean of 1,000 rounds (median {})",
+        median / 2
+    );
+    Ok(vec![instructions("vm_switch", mean / 2, conditions)])
+}
+
+fn demand_zero_fault(bench: &Bench) -> Result<Vec<Figure>> {
+    let lines = measure(bench.lab()?, "bench", 1, "demand_zero_fault")?;
+    let (median, zeroing) = (parse(&lines[0], "median")?, parse(&lines[0], "zeroing")?);
+    let Some(without) = median.checked_sub(zeroing) else { fail!("a fault takes less than its zeroing: {}", lines[0]) };
+    let conditions = format!(
+        "{INSIDE}; pager demand; median of {}; the {zeroing} stores that zero the page are counted apart: {median} with them",
+        parse(&lines[0], "samples")?
+    );
+    Ok(vec![instructions("demand_zero_fault", without, conditions)])
+}
+
+/// A component for a measurement; everything else as `like`.
+pub fn component(like: &Component, name: &str, priority: u32) -> Component {
+    Component {
+        name: name.to_owned(),
+        module: Some(name.to_owned()),
+        policies: Vec::<Policy>::new(),
+        priority,
+        dma: None,
+        pci_class: None,
+        ports: None,
+        authority: Vec::new(),
+        ..like.clone()
+    }
+}
+
+/// The entry of the monitor, which measurements imitate.
+pub fn monitor(system: &System) -> Result<Component> {
+    let monitor = system.component.iter().find(|component| component.name == "monitor");
+    monitor.cloned().ok_or_else(|| "system.toml has no component monitor".into())
+}
+
+fn component_message(bench: &Bench) -> Result<Vec<Figure>> {
+    let lab = bench.lab()?;
+    let monitor = monitor(&lab.system)?;
+    let names = ["bench-ping", "bench-pong"].map(str::to_owned);
+    let programs = build_bins(&names)?;
+    let mut boot = lab.boot("vms=").deterministic().system(|system| {
+        for (name, priority) in names.iter().zip(10..) {
+            system.component.push(component(&monitor, name, priority));
+        }
+        for (name, from, to) in [("ping-pong", 0, 1), ("pong-ping", 1, 0)] {
+            let (from, to) = (names[from].clone(), names[to].clone());
+            system.ring.push(Ring { name: name.to_owned(), from, to, slots: 64 });
+        }
+    });
+    for (name, path) in programs {
+        boot = boot.program(&name, path);
+    }
+    let running = boot.start()?;
+    let line = running.wait_for("bench: component_message instructions=", PATIENCE)?;
+    let conditions = format!(
+        "{INSIDE}; 64 bytes through a ring: message, doorbell, wake, receive; one way; median of {} (least {}, most {})",
+        parse(&line, "samples")?,
+        parse(&line, "min")?,
+        parse(&line, "max")?
+    );
+    Ok(vec![instructions("component_message", parse(&line, "instructions")?, conditions)])
+}
+
+/// VMs that `bench-create` creates before its figures count: they bring the image's pages into memory.
+const WARM_UP: usize = 4;
+
+fn vm_create(bench: &Bench) -> Result<Vec<Figure>> {
+    let lab = bench.lab()?;
+    let programs = build_bins(&["bench-create".to_owned()])?;
+    let mut boot = lab.boot("vms=").deterministic().system(|system| {
+        system.image.retain(|image| image.name == "bench");
+        system.defaults = without_vms(&system.defaults);
+        for monitor in system.component.iter_mut().filter(|component| component.name == "monitor") {
+            monitor.module = Some("bench-create".to_owned());
+            monitor.ports = None;
+        }
+    });
+    for (name, path) in programs {
+        boot = boot.program(&name, path);
+    }
+    let running = boot.start()?;
+    running.wait_for("bench: vm_create done", PATIENCE)?;
+    let mut costs = costs(&running)?;
+    if costs.len() <= WARM_UP {
+        fail!("only {} VMs were created", costs.len());
+    }
+    costs.drain(..WARM_UP);
+    costs.sort_unstable();
+    let (median, most) = (costs[costs.len() / 2], costs[costs.len() - 1]);
+    let conditions = format!(
+        "{INSIDE}; 16 MiB VM with a NIC's pages; request, admission, frames with their zeroing, processor, fault of the first \
+         page of code; median of {} (least {}, most {most})",
+        costs.len(),
+        costs[0]
+    );
+    Ok(vec![instructions("vm_create", median, conditions)])
+}
+
+/// The defaults without `vms=`: this manifest has no other image.
+fn without_vms(defaults: &str) -> String {
+    defaults.split_ascii_whitespace().filter(|word| !word.starts_with("vms=")).collect::<Vec<_>>().join(" ")
+}
+
+fn costs(running: &Running) -> Result<Vec<u64>> {
+    let lines = running.wait_for_lines(WARM_UP + 1, "bench: vm_create instructions=", BOOT)?;
+    lines.iter().map(|line| parse(line, "instructions")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_figures() {
+        let line =
+            "[    1.2] INFO  guest: vm0.1: bench: vm_switch_round median=701 mean=703 min=9 max=1000 samples=1000";
+        assert_eq!((parse(line, "median").unwrap(), parse(line, "samples").unwrap()), (701, 1000));
+        assert!(parse(line, "me").is_err() && parse("median=x", "median").is_err());
+    }
+
+    #[test]
+    fn defaults_without_vms() {
+        assert_eq!(without_vms("vms=httpd*8 quantum=10ms net=dhcp"), "quantum=10ms net=dhcp");
+    }
+}

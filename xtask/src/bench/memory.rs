@@ -1,0 +1,84 @@
+//! Memory of VMs, from the core's frame table.
+
+use super::mechanism::parse;
+use super::{Bench, Entry, Figure, Repeats};
+use crate::error::{Result, fail};
+use crate::test::lab::{BOOT, Lab, Running};
+use std::time::Duration;
+
+pub const ENTRY: Entry =
+    Entry { name: "vm_memory", measures: "frames of idle web server VMs", repeats: Repeats::Exactly, run };
+
+/// VMs that are compared with one.
+const VMS: u64 = 8;
+/// Bytes of a frame.
+const FRAME: u64 = 4096;
+/// After this a guest that nobody asks has given back what it can.
+const QUIET: Duration = Duration::from_secs(8);
+
+fn run(bench: &Bench) -> Result<Vec<Figure>> {
+    let lab = bench.lab()?;
+    let (one, many) = (idle(lab, 1)?, idle(lab, 1 + VMS)?);
+    let per_vm = |what: &str, before: u64, after: u64| match after.checked_sub(before) {
+        Some(frames) if frames > 0 => Ok(frames * FRAME / VMS),
+        _ => fail!("{VMS} more VMs do not have more {what}: {before} and {after} frames"),
+    };
+    let used = per_vm("frames", many.free, one.free)?;
+    let metadata = per_vm("metadata", one.metadata, many.metadata)?;
+    let own = format!(
+        "memory {}, metadata {}, page tables {} bytes",
+        per_vm("memory", one.memory, many.memory)?,
+        metadata,
+        per_vm("tables", one.tables, many.tables)?
+    );
+    let conditions = format!(
+        "httpd, 16 MiB, after {VMS} answered once and idled {} s; frames that {VMS} more VMs take from the machine, components' \
+         windows included ({own}); golden frames of the image are there once and not counted",
+        QUIET.as_secs()
+    );
+    let bytes = |metric, value: u64, conditions| -> Figure {
+        // Far below 2^53.
+        #[allow(clippy::cast_precision_loss)]
+        Figure { metric, value: value as f64, unit: "bytes", conditions }
+    };
+    Ok(vec![
+        bytes("idle_vm_bytes", used, conditions),
+        bytes("vm_metadata_bytes", metadata, "frames with the owner vm-metadata, per admitted VM".to_owned()),
+    ])
+}
+
+/// Frames by owner.
+struct Frames {
+    free: u64,
+    memory: u64,
+    metadata: u64,
+    tables: u64,
+}
+
+/// The frames of a machine with `vms` web servers that have answered and then been left alone. Its memory is the same
+/// whatever their number.
+fn idle(lab: &Lab, vms: u64) -> Result<Frames> {
+    let mut running = lab.boot(&format!("vms=httpd*{vms}")).start()?;
+    running.wait_for_services(BOOT)?;
+    running.wait_for_monitor()?;
+    std::thread::sleep(QUIET);
+    let frames = Frames::read(&running)?;
+    running.power_off()?;
+    Ok(frames)
+}
+
+impl Frames {
+    fn read(running: &Running) -> Result<Frames> {
+        let lines = running.monitor("frames")?;
+        let of = |owner: &str| match lines.iter().find(|line| line.contains(&format!("owner={owner} "))) {
+            Some(line) => parse(line, "frames"),
+            None => fail!("`frames` names no owner {owner}: {lines:?}"),
+        };
+        Ok(Frames {
+            free: of("free")?,
+            memory: of("vm-memory")?,
+            metadata: of("vm-metadata")?,
+            tables: of("vm-tables")?,
+        })
+    }
+}
