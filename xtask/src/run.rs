@@ -345,7 +345,7 @@ fn serve(machine: &mut Machine, seconds: Option<u64>, keyboard: bool, interrupte
             return Ok(ExitCode::SUCCESS);
         }
         if machine.has_ended() {
-            if machine.said_power_off() {
+            if machine.powered_off() {
                 return Ok(ExitCode::SUCCESS);
             }
             fail!(

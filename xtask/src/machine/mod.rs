@@ -120,12 +120,16 @@ impl Machine {
         self.exit.is_some()
     }
 
-    /// True when the machine has said that it powers off. The mirror on port 0xe9 is asked, too: Bochs can lose the last
-    /// bytes of the serial line.
-    pub fn said_power_off(&self) -> bool {
-        let e9 = std::fs::read(self.dir.join("e9.log")).unwrap_or_default();
+    /// True when the machine has powered itself off: it said so, or, when its log level keeps it from saying so, Bochs did.
+    /// The mirror on port 0xe9 is asked, too: Bochs can lose the last bytes of the serial line.
+    pub fn powered_off(&self) -> bool {
+        let holds = |name: &str, text: &str| {
+            let bytes = std::fs::read(self.dir.join(name)).unwrap_or_default();
+            String::from_utf8_lossy(&bytes).contains(text)
+        };
         self.log.since(0).iter().any(|line| line.contains(POWERED_OFF))
-            || String::from_utf8_lossy(&e9).contains(POWERED_OFF)
+            || holds("e9.log", POWERED_OFF)
+            || holds("bochs.log", "shutdown requested")
     }
 
     /// Waits until the machine ends. Returns whether it did within `timeout`.
@@ -144,7 +148,7 @@ impl Machine {
     pub fn power_off(&mut self, patience: Duration) -> bool {
         // When typing fails the machine has gone, which the wait sees.
         let _ = self.send("poweroff");
-        let by_itself = self.wait_for_end(patience) && self.said_power_off();
+        let by_itself = self.wait_for_end(patience) && self.powered_off();
         self.kill();
         by_itself
     }
