@@ -5,6 +5,7 @@
 
 use crate::memory::PhysAddr;
 use core::fmt;
+use core::sync::atomic::{AtomicBool, Ordering};
 use heapless::Deque;
 use spin::Mutex;
 use x86::io::{inb, outb};
@@ -26,6 +27,9 @@ const LIGHT_GREY: u16 = 0x0700;
 
 /// Bytes that wait for the serial line while the log is buffered.
 const BUFFER: usize = 64 * 1024;
+
+/// Something is in `waiting` of the console.
+static WAITING: AtomicBool = AtomicBool::new(false);
 
 static CONSOLE: Mutex<Console> = Mutex::new(Console {
     serial: false,
@@ -100,7 +104,14 @@ pub fn pump() -> bool {
             write(COM1, byte);
         }
     }
+    WAITING.store(!console.waiting.is_empty(), Ordering::Relaxed);
     !console.waiting.is_empty()
+}
+
+/// Whether something waits for [`pump`].
+#[inline]
+pub fn is_waiting() -> bool {
+    WAITING.load(Ordering::Relaxed)
 }
 
 /// Whether there is room for many more lines. Lines that guests and components cause are left out or put off when there is
@@ -155,6 +166,7 @@ impl Console {
             }
             // There is room now.
             let _ = self.waiting.push_back(byte);
+            WAITING.store(true, Ordering::Relaxed);
         } else {
             send(byte);
         }

@@ -6,7 +6,7 @@
 mod console;
 mod rate;
 
-pub use console::{flush, has_room, pump, set_buffered};
+pub use console::{flush, has_room, is_waiting, pump, set_buffered};
 pub use rate::RateLimit;
 
 use console::with_console;
