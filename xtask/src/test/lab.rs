@@ -50,6 +50,7 @@ impl Lab {
             config,
             contents: self.contents.clone(),
             user_net: true,
+            released: false,
         }
     }
 
@@ -78,6 +79,7 @@ pub struct Boot<'a> {
     config: Config,
     contents: Contents,
     user_net: bool,
+    released: bool,
 }
 
 // Not every knob is turned by a test; benchmarks turn the others.
@@ -127,6 +129,12 @@ impl Boot<'_> {
         self
     }
 
+    /// Boots the image as users get it: with GRUB's menu and its first preset, without the options given to [`Lab::boot`].
+    pub fn released_image(mut self) -> Self {
+        self.released = true;
+        self
+    }
+
     /// Leaves the module `name` out.
     pub fn without_module(mut self, name: &str) -> Self {
         self.contents.modules.retain(|(module, _)| module != name);
@@ -162,7 +170,12 @@ impl Boot<'_> {
     pub fn start(mut self) -> Result<Running> {
         let dir = run_dir()?;
         let iso = dir.join("foraker.iso");
-        self.contents.with_options(&self.options).make_iso(&iso)?;
+        if self.released {
+            self.options = self.contents.menu.first().map(|preset| preset.options.clone()).unwrap_or_default();
+            self.contents.make_iso(&iso)?;
+        } else {
+            self.contents.with_options(&self.options).make_iso(&iso)?;
+        }
         self.config.iso = iso;
         let all = format!("{} {}", self.lab.system.defaults, self.options);
         // The core has the last word on options; what xtask cannot read has no services.

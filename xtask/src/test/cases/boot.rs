@@ -21,6 +21,7 @@ pub const CASES: &[Case] = &[
         asserts: "VMs whose entry fails end, the next one runs, and the core goes on",
         run: entry_failure,
     },
+    Case { name: "boot: menu", asserts: "the image of build-iso boots its first preset from GRUB's menu", run: menu },
     Case { name: "boot: power off", asserts: "the operator can power the machine off", run: power_off },
     Case {
         name: "boot: repeatable",
@@ -59,6 +60,14 @@ fn entry_failure(lab: &Lab) -> Result<()> {
     let line = running.wait_for("checks passed", BOOT)?;
     ensure(line.contains("vm3.1"), || format!("the fourth VM did not run: {line}"))?;
     running.must_not_say(0, "FATAL")?;
+    running.power_off()
+}
+
+fn menu(lab: &Lab) -> Result<()> {
+    let mut running = lab.boot("").released_image().start()?;
+    running.wait_for("GNU GRUB", BOOT)?;
+    ensure(running.services().len() == 8, || format!("the first preset has {} web servers", running.services().len()))?;
+    running.wait_for_services(BOOT)?;
     running.power_off()
 }
 
