@@ -41,6 +41,8 @@ pub struct FourLevel<E> {
     pages: u32,
     /// The CPU keeps accessed and dirty bits.
     tracks: bool,
+    /// The 2 MiB region that was mapped in last, and the table of level 0 for it: tables are never freed one by one.
+    last: (u64, u64),
     format: PhantomData<E>,
 }
 
@@ -57,7 +59,7 @@ fn index(address: u64, level: u32) -> usize {
 impl<E: EntryFormat> FourLevel<E> {
     /// Empty tables; `tracks` says whether the CPU keeps accessed and dirty bits in them. `None`: no frame for the root.
     pub fn new<F: Frames>(frames: &mut F, tracks: bool) -> Option<Self> {
-        Some(FourLevel { root: frames.allocate()?, pages: 1, tracks, format: PhantomData })
+        Some(FourLevel { root: frames.allocate()?, pages: 1, tracks, last: (u64::MAX, 0), format: PhantomData })
     }
 
     /// Physical address of the top table.
@@ -102,6 +104,10 @@ impl<E: EntryFormat> FourLevel<E> {
         if page >= REACH || !page.is_multiple_of(PAGE) || frame & !FRAME != 0 {
             return Err(MapError::BadAddress);
         }
+        let region = page / (PAGE << 9);
+        if self.last.0 == region {
+            return Ok(&frames.table(self.last.1)[index(page, 0)]);
+        }
         let mut table = self.root;
         let mut level = ROOT_LEVEL;
         while level > 0 {
@@ -117,6 +123,7 @@ impl<E: EntryFormat> FourLevel<E> {
             };
             level -= 1;
         }
+        self.last = (region, table);
         Ok(&frames.table(table)[index(page, 0)])
     }
 

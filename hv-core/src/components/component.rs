@@ -25,6 +25,9 @@ pub enum Role {
 }
 
 impl Role {
+    /// How many there are.
+    pub const COUNT: usize = 5;
+
     /// The role that this authority makes. xtask and the loader see to it that there is at most one.
     pub fn of(bits: u32) -> Role {
         match () {

@@ -20,30 +20,24 @@ pub struct Components {
     pub runnable: u32,
     /// No component waits for a deadline before this one. It may be too early, never too late.
     pub next_deadline: u64,
-    net: Option<usize>,
-    pager: Option<usize>,
-    sched: Option<usize>,
-    control: Option<usize>,
+    /// Rank of the component with each role.
+    ranks: [Option<usize>; Role::COUNT],
 }
 
 impl Components {
     /// The components in the order of their importance.
     pub fn new(list: heapless::Vec<Component, MAX_COMPONENTS>) -> Self {
-        let find = |role| list.iter().position(|component: &Component| component.role == role);
-        let (net, pager, sched, control) = (find(Role::Net), find(Role::Pager), find(Role::Sched), find(Role::Control));
-        Components { list, runnable: 0, next_deadline: u64::MAX, net, pager, sched, control }
+        let mut ranks = [None; Role::COUNT];
+        for (rank, component) in list.iter().enumerate() {
+            ranks[component.role as usize].get_or_insert(rank);
+        }
+        Components { list, runnable: 0, next_deadline: u64::MAX, ranks }
     }
 
-    /// Rank of the component that plays `role`.
+    /// Rank of the (first) component that plays `role`.
     #[inline]
     pub fn rank_of(&self, role: Role) -> Option<usize> {
-        match role {
-            Role::Net => self.net,
-            Role::Pager => self.pager,
-            Role::Sched => self.sched,
-            Role::Control => self.control,
-            Role::Other => None,
-        }
+        self.ranks[role as usize]
     }
 
     /// The component that plays `role`.

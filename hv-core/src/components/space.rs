@@ -17,7 +17,8 @@ pub struct Space {
     tables: AddressSpace,
     /// What CR3 is loaded with: the root, and the PCID where the CPU has them.
     cr3: u64,
-    pcid: bool,
+    /// The same, with translations kept where the CPU has PCIDs.
+    cr3_keep: u64,
     /// Translations that the CPU remembers may be out of date.
     stale: bool,
     /// Image, then stack.
@@ -44,7 +45,8 @@ impl Space {
         let tables = AddressSpace::new(frames, kernel, owner).ok_or(MapError::NoFrames)?;
         let cr3 = tables.root().as_u64() | pcid.map_or(0, u64::from);
         let block = core_memory(first, block_pages * PAGE_SIZE);
-        let mut space = Space { tables, cr3, pcid: pcid.is_some(), stale: true, block };
+        let cr3_keep = if pcid.is_some() { cr3 | KEEP_TRANSLATIONS } else { cr3 };
+        let mut space = Space { tables, cr3, cr3_keep, stale: true, block };
         for segment in &elf.segments {
             let flags = MapFlags { write: segment.write, execute: segment.execute, user: true, ..MapFlags::default() };
             for page in 0..segment.pages() {
@@ -112,10 +114,10 @@ impl Space {
     /// Make this the current address space.
     #[inline]
     pub fn load(&mut self) {
-        let keep = if self.pcid && !self.stale { KEEP_TRANSLATIONS } else { 0 };
+        let cr3 = if self.stale { self.cr3 } else { self.cr3_keep };
         self.stale = false;
         // SAFETY: the tables share the core's half with every other space, so the core goes on running in this one.
-        unsafe { x86::controlregs::cr3_write(self.cr3 | keep) };
+        unsafe { x86::controlregs::cr3_write(cr3) };
     }
 
     /// Map page `page` of the NIC of the VM in `slot` into the window. False when there is no frame for a table.

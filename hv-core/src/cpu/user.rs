@@ -70,10 +70,10 @@ impl UserContext {
 ///
 /// # Safety
 /// Runs on a brought-up CPU with interrupts off, in an address space that maps the core and in which whatever `context`
-/// names is the component's own business: its RIP is canonical and in the lower half.
+/// names is the component's own business: its RIP is canonical and in the lower half, and its flags were set by
+/// [`UserContext::start`] or stored by a trap (ring 3 can change neither IF nor IOPL).
 #[inline]
 pub unsafe fn enter(context: &mut UserContext) -> Trap {
-    context.rflags = context.rflags & 0x4_0cd5 | 0x202;
     // SAFETY: the caller's promise; the stub saves and restores the callee-saved registers itself.
     unsafe { user_enter(context) };
     match u8::try_from(context.vector) {
