@@ -29,10 +29,10 @@ pub mod hypercall {
     pub const KICK: u64 = 3;
     /// Make [`super::pending::ALARM`] pending when the guest's TSC reaches RDI (`u64::MAX`: never). Returns 0.
     pub const ALARM: u64 = 4;
-    /// Leave an upcall: RIP, RSP and RFLAGS are loaded from [`super::RegisterPage::upcall`], upcalls are enabled, and what
+    /// Leave an upcall: RIP, RSP, RFLAGS and RAX are loaded from [`super::RegisterPage::upcall`], upcalls are enabled, and what
     /// is pending by then is delivered at once. Does not return to the caller.
     pub const UPCALL_RETURN: u64 = 5;
-    /// Leave the fault handler: RIP, RSP and RFLAGS are loaded from [`super::RegisterPage::fault`]. Does not return to the caller.
+    /// Leave the fault handler: RIP, RSP, RFLAGS and RAX are loaded from [`super::RegisterPage::fault`]. Does not return to the caller.
     pub const FAULT_RETURN: u64 = 6;
     /// Give the RSI pages from the page number RDI back; they read as at the VM's start when they are touched again.
     /// Returns how many frames were freed.
@@ -66,7 +66,7 @@ pub mod pending {
     pub const SHUTDOWN: u64 = 1 << 2;
 }
 
-/// RIP, RSP and RFLAGS as they were when an upcall or a fault handler was entered, and as they are loaded on return.
+/// RIP, RSP, RFLAGS and RAX as they were when an upcall or a fault handler was entered, and as they are loaded on return.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Interrupted {
@@ -76,6 +76,8 @@ pub struct Interrupted {
     pub rsp: u64,
     /// Its flags. On return only the status flags, DF, TF, RF, AC and ID are taken.
     pub rflags: u64,
+    /// Its RAX, which the hypercall to return needs for its number.
+    pub rax: u64,
 }
 
 /// The fault that the handler is called for.
@@ -223,5 +225,5 @@ const _: () = {
     assert!(offset_of!(RegisterPage, pending) == 208);
     assert!(offset_of!(RegisterPage, alarm) == 216);
     assert!(offset_of!(RegisterPage, upcall) == 224);
-    assert!(offset_of!(RegisterPage, fault) == 248);
+    assert!(offset_of!(RegisterPage, fault) == 256);
 };

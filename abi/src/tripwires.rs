@@ -34,7 +34,7 @@ fn component_numbers() {
 
 #[test]
 fn layouts() {
-    assert_eq!(offset_of!(guest::RegisterPage, fault), 248);
+    assert_eq!(offset_of!(guest::RegisterPage, fault), 256);
     assert_eq!(offset_of!(ring::RingHeader, head), 64);
     assert_eq!(offset_of!(ring::RingHeader, epoch), 128);
     assert_eq!(size_of::<message::Message>(), 64);

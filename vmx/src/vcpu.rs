@@ -259,6 +259,7 @@ impl Vcpu for VtxVcpu {
                 rip: vmcs.get(GuestNatural::Rip),
                 rsp: vmcs.get(GuestNatural::Rsp),
                 rflags: vmcs.get(GuestNatural::Rflags),
+                rax: self.registers.rax,
             },
             None => Interrupted::default(),
         }

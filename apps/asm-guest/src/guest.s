@@ -29,12 +29,14 @@
 .set UPCALL_RIP,        224
 .set UPCALL_RSP,        232
 .set UPCALL_RFLAGS,     240
-.set FAULT_RIP,         248
-.set FAULT_RSP,         256
-.set FAULT_RFLAGS,      264
-.set FAULT_VECTOR,      272
-.set FAULT_ERROR,       276
-.set FAULT_ADDRESS,     280
+.set UPCALL_RAX,         248
+.set FAULT_RIP,          256
+.set FAULT_RSP,          264
+.set FAULT_RFLAGS,       272
+.set FAULT_RAX,          280
+.set FAULT_VECTOR,       288
+.set FAULT_ERROR,        292
+.set FAULT_ADDRESS,      296
 .set BOOT_ARGS,        1024
 .set CONSOLE,          2048
 
@@ -533,24 +535,11 @@ upcall_entry:
     mov     [upcall_time], rax
     pop     rcx
     pop     rdx
-    # The hypercall needs RAX. So RAX goes back with the help of the interrupted stack, below what is in use there (and, to be
-    # nice to compiled code, its red zone): RIP, then RAX below it; and the return is to code that takes both from there.
-    mov     rax, [UPCALL_RSP]
-    sub     rax, 128 + 16
-    mov     [UPCALL_RSP], rax
-    push    rcx
-    mov     rcx, [UPCALL_RIP]
-    mov     [rax + 8], rcx
-    mov     rcx, [rsp + 8]
-    mov     [rax], rcx
-    pop     rcx
-    lea     rax, [take_rax]
-    mov     [UPCALL_RIP], rax
+    # RAX comes back from the register page, where the core has stored it.
+    add     rsp, 8
     mov     eax, UPCALL_RETURN
     vmcall
-take_rax:
-    pop     rax
-    ret     128
+    ud2
 
 check_idle:
     check                                   # an idle ends at its timeout, which is an alarm
@@ -763,20 +752,14 @@ fault_entry:
     mov     [fault_at], rax
     mov     rax, [FAULT_ADDRESS]
     mov     [fault_address], rax
-    # RAX comes back as in `upcall_entry`.
-    mov     rax, [FAULT_RSP]
-    sub     rax, 128 + 16
-    mov     [FAULT_RSP], rax
-    mov     rcx, [fault_resume]
-    mov     [rax + 8], rcx
-    mov     rcx, [rsp + 8]
-    mov     [rax], rcx
-    mov     qword ptr [fault_resume], 0
-    lea     rax, [take_rax]
+    mov     rax, [fault_resume]
     mov     [FAULT_RIP], rax
+    mov     qword ptr [fault_resume], 0
     pop     rcx
+    pop     rax
     mov     eax, FAULT_RETURN
     vmcall
+    ud2
 
 unexpected:
     say_piece strange

@@ -27,7 +27,7 @@ impl<B: Backend> Machine<B> {
         }
         let Some(entry) = registers.upcall_entry() else { return Ok(()) };
         let at = vm.vcpu.position(backend);
-        let target = Interrupted { rip: entry.rip, rsp: entry.rsp, rflags: START_FLAGS };
+        let target = Interrupted { rip: entry.rip, rsp: entry.rsp, rflags: START_FLAGS, rax: at.rax };
         if vm.vcpu.set_position(backend, &target).is_err() {
             return Err(End::new(EndReason::BadUpcall, entry.rip));
         }
@@ -44,6 +44,7 @@ impl<B: Backend> Machine<B> {
         if vm.vcpu.set_position(&mut self.backend, &to).is_err() {
             return self.end_vm(slot, End::new(EndReason::BadUpcall, to.rip));
         }
+        vm.vcpu.registers().rax = to.rax;
         registers.set_upcalls(true);
         vm.hazard = true;
         Next::Enter
@@ -58,7 +59,7 @@ impl<B: Backend> Machine<B> {
         }
         let Some(entry) = registers.fault_entry() else { return self.end_vm(slot, end) };
         let at = vm.vcpu.position(&mut self.backend);
-        let target = Interrupted { rip: entry.rip, rsp: entry.rsp, rflags: START_FLAGS };
+        let target = Interrupted { rip: entry.rip, rsp: entry.rsp, rflags: START_FLAGS, rax: at.rax };
         if vm.vcpu.set_position(&mut self.backend, &target).is_err() {
             return self.end_vm(slot, End::new(EndReason::BadUpcall, entry.rip));
         }
@@ -76,6 +77,7 @@ impl<B: Backend> Machine<B> {
         if vm.vcpu.set_position(&mut self.backend, &to).is_err() {
             return self.end_vm(slot, End::new(EndReason::BadUpcall, to.rip));
         }
+        vm.vcpu.registers().rax = to.rax;
         registers.set_in_fault(false);
         vm.in_fault = false;
         Next::Enter
