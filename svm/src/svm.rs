@@ -1,0 +1,163 @@
+//! SVM on one CPU: switched on, and whose state is in the registers.
+
+use crate::capabilities::{Plan, cr};
+use crate::npt::Npt;
+use crate::tags::Tags;
+use crate::vcpu::SvmVcpu;
+use backend::xstate::State;
+use backend::{Backend, Frames};
+use core::arch::asm;
+use core::convert::Infallible;
+use core::marker::PhantomData;
+use core::ptr::{self, NonNull};
+use x86::msr;
+
+/// Contiguous frames that a CPU needs for itself.
+pub const HOST_FRAMES: u64 = 7;
+
+const PAGE: u64 = abi::limits::PAGE_SIZE;
+/// VM_HSAVE_PA (APM vol. 2, 15.30.4).
+const VM_HSAVE_PA: u32 = 0xc001_0117;
+
+/// Pages among the [`HOST_FRAMES`]: where VMRUN keeps the host's state.
+const HOST_SAVE: u64 = 0;
+/// A VMCB for what VMLOAD loads.
+const HOST_VMCB: u64 = 1;
+/// The MSR permission map, two pages, and the I/O permission map, three (APM vol. 2, 15.10 and 15.11). All bits are set:
+/// every MSR and port access exits. What the maps do not cover exits as well.
+const MSR_MAP: u64 = 2;
+const IO_MAP: u64 = 4;
+const _: () = assert!(IO_MAP + 3 == HOST_FRAMES);
+
+/// This CPU with SVM on. Not `Send`.
+pub struct Svm {
+    /// Address of the `SvmVcpu` that can be entered at once: its state is in the registers, it has a tag, and nothing has
+    /// to be flushed. 0 for none.
+    pub(crate) active: usize,
+    /// Whose x87 to AVX-512 state is in the registers.
+    owner: *mut State,
+    pub(crate) tags: Tags,
+    pub(crate) plan: Plan,
+    /// Physical address of the first of the host's frames.
+    frames: u64,
+    not_send: PhantomData<*const ()>,
+}
+
+impl Svm {
+    /// Switch SVM on, on this CPU. [`HOST_FRAMES`] frames from `frame` on (physical address, and where they are mapped)
+    /// become the CPU's.
+    ///
+    /// Changes EFER (SVME set), CR0 (NE and MP set, TS and EM cleared), CR4 (OSXSAVE set) and XCR0. FS, GS, TR, LDTR and the
+    /// MSRs of SYSCALL, SYSENTER and SWAPGS are taken from the CPU as they are now, and come back at every exit.
+    ///
+    /// # Safety
+    /// Ring 0, interrupts off, `plan` is this CPU's. The frames belong to the CPU until [`Svm::disable`]. The registers named
+    /// above have their final values.
+    pub unsafe fn enable(plan: &Plan, frame: u64, frames_pointer: NonNull<u8>) -> Svm {
+        // SAFETY: ring 0; the values are those of the registers with bits that only enable what the core does not use
+        // otherwise. XCR0 is one that the CPU offers. The frames are ours, contiguous, page-aligned and mapped.
+        unsafe {
+            let cr0: u64;
+            let cr4: u64;
+            asm!("mov {}, cr0", out(reg) cr0, options(nomem, nostack, preserves_flags));
+            asm!("mov {}, cr4", out(reg) cr4, options(nomem, nostack, preserves_flags));
+            let cr0 = (cr0 | cr::CR0_NE | cr::CR0_MP) & !(cr::CR0_TS | cr::CR0_EM);
+            asm!("mov cr0, {}", in(reg) cr0, options(nostack));
+            asm!("mov cr4, {}", in(reg) cr4 | cr::CR4_OSXSAVE, options(nostack));
+            asm!("xsetbv", in("ecx") 0, in("eax") low(plan.xcr0), in("edx") low(plan.xcr0 >> 32), options(nostack));
+            msr::wrmsr(msr::IA32_EFER, msr::rdmsr(msr::IA32_EFER) | cr::EFER_SVME);
+            let page = |number: u64| frames_pointer.add(usize::try_from(number * PAGE).unwrap_or(0));
+            let pages = |count: u64| usize::try_from(count * PAGE).unwrap_or(0);
+            page(HOST_SAVE).write_bytes(0, pages(MSR_MAP - HOST_SAVE));
+            page(MSR_MAP).write_bytes(0xff, pages(HOST_FRAMES - MSR_MAP));
+            msr::wrmsr(VM_HSAVE_PA, frame + HOST_SAVE * PAGE);
+            asm!("vmsave rax", in("rax") frame + HOST_VMCB * PAGE, options(nostack));
+        }
+        Svm {
+            active: 0,
+            owner: ptr::null_mut(),
+            tags: Tags::new(plan.last_tag),
+            plan: *plan,
+            frames: frame,
+            not_send: PhantomData,
+        }
+    }
+
+    /// Switch SVM off. Every `SvmVcpu` has been released.
+    pub fn disable(self) {
+        // SAFETY: this value is the proof of ring 0 with SVM on, and no guest is entered any more.
+        unsafe { msr::wrmsr(msr::IA32_EFER, msr::rdmsr(msr::IA32_EFER) & !cr::EFER_SVME) };
+    }
+
+    /// What was decided about this CPU.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Physical address of the VMCB that holds the core's own state for VMLOAD.
+    pub(crate) fn host_vmcb(&self) -> u64 {
+        self.frames + HOST_VMCB * PAGE
+    }
+
+    /// Physical addresses of the MSR and I/O permission maps.
+    pub(crate) fn maps(&self) -> (u64, u64) {
+        (self.frames + MSR_MAP * PAGE, self.frames + IO_MAP * PAGE)
+    }
+
+    /// Put `state` into the registers, and what is in them where it belongs.
+    ///
+    /// # Safety
+    /// `state` stays where it is, used by nobody else, until `disown`.
+    pub(crate) unsafe fn own(&mut self, state: *mut State) {
+        if self.owner == state {
+            return;
+        }
+        // SAFETY: `enable` has set CR0, CR4 and XCR0. Both states are valid by this function's contract; the old one was
+        // not disowned.
+        unsafe {
+            if !self.owner.is_null() {
+                State::save(self.owner, self.plan.xsaveopt);
+            }
+            (*state).load();
+        }
+        self.owner = state;
+    }
+
+    /// The state in the registers is not to be saved to `state` any more.
+    pub(crate) fn disown(&mut self, state: *mut State) {
+        if self.owner == state {
+            self.owner = ptr::null_mut();
+        }
+        self.active = 0;
+    }
+
+    /// Forget translations that were made with the tables at `root`.
+    pub(crate) fn forget(&mut self, root: u64) {
+        self.tags.retire(root);
+        self.active = 0;
+    }
+}
+
+impl Backend for Svm {
+    type Vcpu = SvmVcpu;
+    type Tables = Npt;
+    /// VMRUN judges what `init` writes, so nothing is refused before.
+    type Error = Infallible;
+    const ENDS_QUANTUM: bool = false;
+
+    fn new_tables<F: Frames>(&self, frames: &mut F) -> Option<Npt> {
+        // The CPU always keeps accessed and dirty bits.
+        Npt::new(frames, true)
+    }
+
+    #[inline]
+    fn flush(&mut self, tables: &Npt) {
+        self.forget(tables.root());
+    }
+}
+
+/// Bits 31..0.
+#[allow(clippy::cast_possible_truncation)] // They are meant to be cut out.
+fn low(value: u64) -> u32 {
+    value as u32
+}

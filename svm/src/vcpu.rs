@@ -1,0 +1,346 @@
+//! A guest's processor on SVM.
+
+use crate::capabilities::cr;
+use crate::code::Code;
+use crate::exit::{self, code};
+use crate::instruction::{self, Instruction};
+use crate::npt::Npt;
+use crate::svm::Svm;
+use crate::vmcb::{CLEAN, Segment, Vmcb, tlb, virtual_interrupt};
+use crate::{entry, linear};
+use abi::guest::refused;
+use backend::xstate::State;
+use backend::{
+    Corruption, Exit, GuestMemory, Interrupted, NotCanonical, Registers, Vcpu, VcpuConfig, filter_flags, is_canonical,
+};
+use core::convert::Infallible;
+use core::ptr;
+
+/// Bytes that the core has for an [`SvmVcpu`].
+pub const VCPU_BYTES: usize = 3200;
+
+/// What the core keeps of a guest's processor beside the VMCB. It is entered where it lies: see [`Vcpu::init`].
+#[repr(C, align(64))]
+pub struct SvmVcpu {
+    /// The exit assembly pushes them, downwards from `host_rsp`. RAX is copied from and to the VMCB.
+    pub(crate) registers: Registers,
+    /// The core's RSP while the guest runs.
+    pub(crate) host_rsp: u64,
+    /// Null before `init`.
+    pub(crate) vmcb: *mut Vmcb,
+    /// Physical address of the VMCB.
+    pub(crate) vmcb_physical: u64,
+    /// Physical address of the VMCB that holds the core's state.
+    pub(crate) host_vmcb: u64,
+    /// Where `init` found this value to lie: exits push to there.
+    home: usize,
+    /// Something in the VMCB has changed that the CPU may have kept.
+    changed: bool,
+    code: Code,
+    state: State,
+}
+
+const _: () = assert!(size_of::<SvmVcpu>() <= VCPU_BYTES);
+
+/// The PAT after reset (APM vol. 2, 7.8.2).
+const PAT: u64 = 0x0007_0406_0007_0406;
+/// Vectors.
+const BREAKPOINT: u8 = 3;
+const INVALID_OPCODE: u8 = 6;
+const PROTECTION: u8 = 13;
+/// Bytes of HLT, and of VMCALL, where the CPU does not say how long an instruction was. Prefixes, which both may have and
+/// nobody writes, are then executed as an instruction of their own.
+const HLT_BYTES: u64 = 1;
+const VMCALL_BYTES: u64 = 3;
+
+impl SvmVcpu {
+    #[inline]
+    fn address(&self) -> usize {
+        ptr::from_ref(self).addr()
+    }
+
+    /// The VMCB; `None` before `init` and after `release`.
+    #[inline(always)]
+    fn vmcb(&mut self) -> Option<&mut Vmcb> {
+        // SAFETY: null, or the frame that `init` was given, which is a VMCB and this value's alone until `release`. The CPU
+        // uses it only inside `entry::enter`.
+        unsafe { self.vmcb.as_mut() }
+    }
+
+    /// Make this the guest that can be entered at once, in one step or two: what the CPU has to read or forget at the next
+    /// entry has to be taken back behind it, so such an entry leaves `active` unset. `false` when it cannot be entered.
+    #[cold]
+    #[inline(never)]
+    fn activate(&mut self, cpu: &mut Svm) -> bool {
+        // Moved since `init`, or never initialised: exits would push the registers to where nothing is.
+        let address = self.address();
+        if self.home != address {
+            return false;
+        }
+        // SAFETY: `init`'s contract keeps this value in place until `release` disowns the state.
+        unsafe { cpu.own(&raw mut self.state) };
+        let mut settled = !core::mem::take(&mut self.changed);
+        let clean = if cpu.plan.clean_bits { CLEAN } else { 0 };
+        let Some(vmcb) = self.vmcb() else { return false };
+        let control = &mut vmcb.control;
+        control.tlb_control = tlb::KEEP;
+        let tagged = cpu.tags.holds(control.tag, control.nested_cr3);
+        if !tagged {
+            control.tag = cpu.tags.assign(control.nested_cr3);
+            if cpu.tags.take_flush() {
+                control.tlb_control = tlb::FLUSH_ALL;
+            }
+            settled = false;
+        }
+        control.clean = if settled { clean } else { 0 };
+        if !tagged {
+            // The tables have changed: frames that code was found in may be others' now.
+            self.code.clear();
+        }
+        cpu.active = if settled { address } else { 0 };
+        true
+    }
+
+    #[inline(never)]
+    fn other_exit(&mut self, cpu: &mut Svm, raw: u64) -> Exit {
+        let registers = self.registers;
+        let Some(vmcb) = self.vmcb() else { return NO_VMCB };
+        if raw == code::INVALID && vmcb.control.tlb_control != tlb::KEEP {
+            cpu.tags.flush_failed();
+        }
+        let (exit, behind) = exit::decode(&vmcb.control, &registers);
+        if behind && vmcb.control.next_rip != 0 {
+            vmcb.save.rip = vmcb.control.next_rip;
+        }
+        exit
+    }
+
+    /// #UD: a hypercall, or what an instruction of the other maker's does there, or what it looks like.
+    fn invalid_opcode<M: GuestMemory>(&mut self, exit: Exit, memory: &M) -> Exit {
+        let Some((rip, cr3)) = self.vmcb().map(|vmcb| (vmcb.save.rip, vmcb.save.cr3)) else { return exit };
+        match fetch(memory, rip, cr3).0 {
+            Instruction::Vmcall => {
+                if let Some(bytes) = linear::locate(memory, cr3, rip) {
+                    // SAFETY: `GuestMemory` keeps the page readable until the tables are flushed, which takes the tag away,
+                    // so that `activate` clears the places; or until `release`, which clears them, too.
+                    unsafe { self.code.remember(rip, cr3, bytes) };
+                }
+                Exit::Hypercall
+            }
+            Instruction::Vtx => Exit::Refused { class: refused::VIRTUALIZATION, detail: 0 },
+            Instruction::Sysenter => Exit::Exception { vector: PROTECTION, error_code: 0, address: 0 },
+            _ => exit,
+        }
+    }
+
+    /// A write of a control register: one that changes nothing is the guest's own business.
+    fn control_write<M: GuestMemory>(&mut self, exit: Exit, memory: &M) -> Exit {
+        let registers = self.registers;
+        let Some(vmcb) = self.vmcb() else { return exit };
+        let save = &vmcb.save;
+        let (Instruction::MovToControl { control, general }, length) = fetch(memory, save.rip, save.cr3) else {
+            return exit;
+        };
+        let value = instruction::general(&registers, general, save.rsp);
+        if (control == 0 && value == save.cr0) || (control == 4 && value == save.cr4) {
+            skip(vmcb, length);
+            return Exit::Served;
+        }
+        exit
+    }
+
+    /// An exception whose RIP has to be moved behind the instruction, where the CPU did not say where that is.
+    fn trap<M: GuestMemory>(&mut self, memory: &M) {
+        let Some(vmcb) = self.vmcb() else { return };
+        if vmcb.control.next_rip == 0 {
+            let (_, length) = fetch(memory, vmcb.save.rip, vmcb.save.cr3);
+            vmcb.save.rip = vmcb.save.rip.wrapping_add(length);
+        }
+    }
+}
+
+/// The exit of a processor that was never initialised, or was moved.
+const NO_VMCB: Exit = Exit::EntryFailure { error: exit::ERROR_NO_VMCB, detail: 0 };
+
+/// The instruction at `rip`, and its length, 0 where it is not known.
+fn fetch<M: GuestMemory>(memory: &M, rip: u64, cr3: u64) -> (Instruction, u64) {
+    let mut bytes = [0; instruction::MAX_BYTES];
+    let count = linear::fetch(memory, cr3, rip, &mut bytes);
+    let (found, length) = instruction::decode(&bytes[..count]);
+    (found, u64::try_from(length).unwrap_or(0))
+}
+
+/// Move RIP behind the instruction that exited, and end what a `sti` or `mov ss` before it blocks: it was one instruction,
+/// and that has been executed.
+#[inline(always)]
+fn skip(vmcb: &mut Vmcb, length: u64) {
+    let next = vmcb.control.next_rip;
+    vmcb.save.rip = if next != 0 { next } else { vmcb.save.rip.wrapping_add(length) };
+    vmcb.control.interrupt_shadow = 0;
+}
+
+/// A flat segment: there is no GDT to reload one from.
+fn flat(selector: u16, attributes: u16) -> Segment {
+    Segment { selector, attributes, limit: u32::MAX, base: 0 }
+}
+
+/// What a guest starts with.
+fn fill(vmcb: &mut Vmcb, cpu: &Svm, config: &VcpuConfig<'_, Npt>) {
+    const DATA: u16 = 0xc93;
+    const CODE: u16 = 0xa9b;
+    const BUSY_TASK: u16 = 0x08b;
+    let plan = &cpu.plan;
+    let (msr_map, io_map) = cpu.maps();
+    let control = &mut vmcb.control;
+    control.intercepts = plan.intercepts;
+    control.msr_map = msr_map;
+    control.io_map = io_map;
+    control.tsc_offset = config.tsc_offset;
+    control.virtual_interrupt = virtual_interrupt::MASKING;
+    control.nested_paging = 1;
+    control.nested_cr3 = config.tables.root();
+    let save = &mut vmcb.save;
+    save.cs = flat(0x08, CODE);
+    for segment in [&mut save.es, &mut save.ss, &mut save.ds, &mut save.fs, &mut save.gs] {
+        *segment = flat(0x10, DATA);
+    }
+    save.tr = Segment { selector: 0x18, attributes: BUSY_TASK, limit: 0x67, base: 0 };
+    save.efer = plan.guest_efer;
+    save.cr0 = plan.guest_cr0;
+    save.cr3 = config.page_tables;
+    save.cr4 = plan.guest_cr4;
+    save.dr6 = 0xffff_0ff0;
+    save.dr7 = 0x400;
+    save.rflags = filter_flags(0);
+    save.rip = config.entry;
+    save.pat = PAT;
+}
+
+impl Vcpu for SvmVcpu {
+    type Cpu = Svm;
+
+    unsafe fn init(&mut self, cpu: &mut Svm, config: &VcpuConfig<'_, Npt>) -> Result<(), Infallible> {
+        self.registers = Registers { rdi: config.argument, ..Registers::default() };
+        self.state.reset();
+        self.code.clear();
+        cpu.forget(config.tables.root());
+        self.vmcb = config.frame_pointer.as_ptr().cast();
+        self.vmcb_physical = config.frame;
+        self.host_vmcb = cpu.host_vmcb();
+        self.changed = true;
+        // SAFETY: the frame is ours by this function's contract, and as large and aligned as a VMCB; zeros are valid.
+        unsafe { self.vmcb.write_bytes(0, 1) };
+        if let Some(vmcb) = self.vmcb() {
+            fill(vmcb, cpu, config);
+        }
+        self.home = self.address();
+        Ok(())
+    }
+
+    #[inline]
+    fn registers(&mut self) -> &mut Registers {
+        &mut self.registers
+    }
+
+    #[inline]
+    fn run(&mut self, cpu: &mut Svm, _ticks: u64) -> Exit {
+        if cpu.active != self.address() && !self.activate(cpu) {
+            return NO_VMCB;
+        }
+        // SAFETY: this value lies where it lay at `init`, which made the VMCB for it, and its state is in the registers:
+        // `active` and `activate` say so.
+        let raw = unsafe { entry::enter(self) };
+        if raw == code::INVALID_OPCODE {
+            // SAFETY: not null, for it has just been used.
+            let save = unsafe { &(*self.vmcb).save };
+            if self.code.is_vmcall(save.rip, save.cr3) {
+                return Exit::Hypercall;
+            }
+        }
+        self.other_exit(cpu, raw)
+    }
+
+    fn interpret(&mut self, _cpu: &mut Svm, exit: Exit, memory: &impl GuestMemory) -> Exit {
+        let Some(control) = self.vmcb().map(|vmcb| &vmcb.control) else { return exit };
+        let raw = control.exit_code;
+        match exit {
+            // Only what really raised #UD: others are refused by that name.
+            Exit::Exception { vector: INVALID_OPCODE, .. } if raw == code::INVALID_OPCODE => {
+                self.invalid_opcode(exit, memory)
+            }
+            Exit::Refused { class: refused::CONTROL, .. } if raw == code::WRITE_CR0 || raw == code::WRITE_CR4 => {
+                self.control_write(exit, memory)
+            }
+            // Emulated CPUs take INT3 for INT 3, and fail to find a gate for it.
+            Exit::Exception { vector: PROTECTION, .. }
+                if exit::interrupted_software_interrupt(control) == Some(BREAKPOINT) =>
+            {
+                let Some((rip, cr3)) = self.vmcb().map(|vmcb| (vmcb.save.rip, vmcb.save.cr3)) else { return exit };
+                if fetch(memory, rip, cr3).0 != Instruction::Breakpoint {
+                    return exit;
+                }
+                self.trap(memory);
+                Exit::Exception { vector: BREAKPOINT, error_code: 0, address: 0 }
+            }
+            Exit::Exception { .. } if raw == code::ICEBP || raw == code::EXCEPTION + u64::from(BREAKPOINT) => {
+                self.trap(memory);
+                exit
+            }
+            _ => exit,
+        }
+    }
+
+    fn position(&self, _cpu: &mut Svm) -> Interrupted {
+        // SAFETY: as `SvmVcpu::vmcb`.
+        match unsafe { self.vmcb.as_ref() } {
+            Some(Vmcb { save, .. }) => {
+                Interrupted { rip: save.rip, rsp: save.rsp, rflags: save.rflags, rax: self.registers.rax }
+            }
+            None => Interrupted::default(),
+        }
+    }
+
+    fn set_position(&mut self, _cpu: &mut Svm, position: &Interrupted) -> Result<(), NotCanonical> {
+        if !is_canonical(position.rip) {
+            return Err(NotCanonical(position.rip));
+        }
+        if let Some(vmcb) = self.vmcb() {
+            vmcb.save.rip = position.rip;
+            vmcb.save.rsp = position.rsp;
+            vmcb.save.rflags = filter_flags(position.rflags);
+            vmcb.control.interrupt_shadow = 0;
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn skip_instruction(&mut self, _cpu: &mut Svm) {
+        if let Some(vmcb) = self.vmcb() {
+            let length = if vmcb.control.exit_code == code::HLT { HLT_BYTES } else { VMCALL_BYTES };
+            skip(vmcb, length);
+        }
+    }
+
+    fn corrupt(&mut self, cpu: &mut Svm, how: Corruption) {
+        if let Some(vmcb) = self.vmcb() {
+            match how {
+                // NW without CD (APM vol. 2, 15.5.1).
+                Corruption::GuestState => vmcb.save.cr0 |= cr::CR0_NW,
+                // VMRUN has to be intercepted.
+                Corruption::Controls => vmcb.control.intercepts.fourth = 0,
+                // The host's part is the permission maps: one beyond any physical memory.
+                Corruption::HostState => vmcb.control.msr_map = 0x000f_ffff_ffff_f000,
+            }
+            self.changed = true;
+            cpu.active = 0;
+        }
+    }
+
+    fn release(&mut self, cpu: &mut Svm) {
+        cpu.disown(&raw mut self.state);
+        self.code.clear();
+        self.vmcb = ptr::null_mut();
+        self.vmcb_physical = 0;
+        self.home = 0;
+    }
+}
