@@ -45,9 +45,9 @@ failures! {
     /// A processor feature that the core needs is missing.
     NoCpuFeature = 9: "the processor lacks a feature that the core needs",
         "use an Intel processor of the Haswell generation (2013) or later, or its model in the emulator (Bochs: corei7_skylake_x)";
-    /// No VT-x.
-    NoVmx = 10: "the processor has no VT-x",
-        "use an Intel processor with VT-x, or its model in the emulator (Bochs: corei7_skylake_x; KVM: nested=1 and -cpu host)";
+    /// Neither VT-x nor SVM.
+    NoVirtualization = 10: "the processor has neither VT-x nor AMD SVM",
+        "use an Intel processor with VT-x or an AMD processor with SVM, or its model in the emulator (Bochs: corei7_skylake_x; QEMU: -cpu EPYC; KVM: nested=1 and -cpu host)";
     /// VT-x is locked off by the firmware.
     VmxLocked = 11: "VT-x is switched off and locked by the firmware",
         "switch 'Intel Virtualization Technology' on in the firmware, then power the machine off and on";
@@ -90,6 +90,15 @@ failures! {
     /// The core panicked: a bug.
     Panic = 24: "the core has a bug and stopped",
         "report it with this message and the lines above";
+    /// SVM is switched off by the firmware.
+    SvmDisabled = 25: "AMD SVM is switched off by the firmware",
+        "switch 'SVM Mode' on in the firmware, then power the machine off and on";
+    /// No nested paging.
+    NoNestedPaging = 26: "the processor's SVM has no nested paging",
+        "use an AMD processor of 2012 or later, or its model in the emulator (QEMU: -cpu EPYC)";
+    /// Another part of SVM, or what it needs, is missing.
+    SvmFeature = 27: "the processor's SVM lacks a feature that the core needs",
+        "use an AMD processor of 2012 or later, or its model in the emulator (QEMU: -cpu EPYC)";
 }
 
 impl Failure {
@@ -112,7 +121,7 @@ impl Failure {
 impl From<&vmx::Error> for Failure {
     fn from(error: &vmx::Error) -> Failure {
         match error {
-            vmx::Error::NoVmx => Failure::NoVmx,
+            vmx::Error::NoVmx => Failure::NoVirtualization,
             vmx::Error::LockedByFirmware(_) => Failure::VmxLocked,
             vmx::Error::NoEpt(_) => Failure::NoEpt,
             vmx::Error::NoUnrestrictedGuest(_) => Failure::NoUnrestrictedGuest,

@@ -16,6 +16,7 @@ pub mod options;
 #[cfg(test)]
 mod options_test;
 mod start;
+mod virtualization;
 
 pub use elf::{Accept, Elf, ElfError, Segment};
 pub use failure::Failure;
@@ -25,3 +26,4 @@ pub use manifest::Manifest;
 pub use modules::{Module, Modules};
 pub use options::Options;
 pub use start::{Boot, start};
+pub use virtualization::{Refusal, Virtualization};

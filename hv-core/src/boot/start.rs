@@ -7,6 +7,7 @@ use super::layout::Image;
 use super::manifest::Manifest;
 use super::modules::Modules;
 use super::options::{Known, Options, SelfTest};
+use super::virtualization::Virtualization;
 use crate::memory::map::{self, Areas};
 use crate::memory::paging::Piece;
 use crate::memory::phys::IMAGE_OFFSET;
@@ -36,6 +37,8 @@ pub struct Boot {
     pub options: Options,
     /// The processor's features.
     pub features: CpuFeatures,
+    /// How guests are run.
+    pub virtualization: Virtualization,
     /// Interrupt wiring and timers.
     pub acpi: AcpiInfo,
     /// This CPU's local APIC, on.
@@ -64,7 +67,7 @@ pub fn start(magic: u32, address: u32, image: Image) -> ! {
     log::info!("Foraker {}, ABI {}", env!("CARGO_PKG_VERSION"), abi::ABI_VERSION);
     let information = or_fatal(information::read(&opened, address));
 
-    let features = check_processor();
+    let (features, virtualization) = check_processor();
     // The tables are read while everything below 4 GiB is mapped.
     let Some((revision, root)) = information.rsdp else {
         fatal(Failure::NoAcpi, format_args!("the boot loader found none"));
@@ -119,6 +122,7 @@ pub fn start(magic: u32, address: u32, image: Image) -> ! {
         manifest,
         options,
         features,
+        virtualization,
         acpi,
         apic,
         ioapics,
@@ -137,19 +141,21 @@ fn or_fatal<T>(result: Result<T, Refused>) -> T {
     }
 }
 
-/// The features of a processor that has all that the core needs.
-fn check_processor() -> CpuFeatures {
+/// The features of a processor that has all that the core needs, and its way to run guests.
+fn check_processor() -> (CpuFeatures, Virtualization) {
     let features = CpuFeatures::detect();
     log::info!("processor: {}, {} bits of physical address", features.vendor(), features.physical_bits);
-    // VT-x first: old processors lack other things as well, but this is what their owners look for.
+    // This first: old processors lack other things as well, but this is what their owners look for.
     // SAFETY: ring 0.
-    if let Err(error) = unsafe { vmx::Capabilities::read() }.plan() {
-        fatal(Failure::from(&error), format_args!("{error}"));
-    }
+    let virtualization = match unsafe { Virtualization::detect() } {
+        Ok(found) => found,
+        Err(refusal) => fatal(Failure::from(&refusal), format_args!("{refusal}")),
+    };
+    log::info!("virtualization: {}", virtualization.name());
     if let Some(name) = features.missing() {
         fatal(if features.apic { Failure::NoCpuFeature } else { Failure::NoLocalApic }, format_args!("{name}"));
     }
-    features
+    (features, virtualization)
 }
 
 /// The frame table, with everything that is in use protected from the allocator.

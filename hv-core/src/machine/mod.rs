@@ -8,6 +8,7 @@
 mod control;
 mod deliver;
 mod dispatch;
+mod enable;
 mod exits;
 mod hypercalls;
 mod interrupts;

@@ -3,21 +3,19 @@
 use super::lifecycle::End;
 use super::ready::{EMPTY_LINK, ReadyList};
 use super::timers::{EMPTY_CELL, Timers};
-use super::{Counters, Machine};
-use crate::boot::{Accept, Boot, Elf, ElfError, Failure, Manifest, Modules, fatal};
+use super::{Counters, Machine, enable};
+use crate::boot::{Accept, Boot, Elf, ElfError, Failure, Manifest, Modules, Virtualization, fatal};
 use crate::components::{Components, LoadError, Sources, load_all};
-use crate::cpu::{self, CpuMemory};
+use crate::cpu;
 use crate::hardware::Hardware;
 use crate::log::RateLimit;
-use crate::memory::{Frames, Owner, core_slice};
+use crate::memory::{Frames, core_slice};
 use crate::vms::{EMPTY_SLOT, Image, Images, Table};
 use abi::guest::IMAGE_BASE;
-use abi::limits::{MAX_VMS, PAGE_SIZE};
+use abi::limits::MAX_VMS;
 use abi::manifest;
 use abi::note::KIND_GUEST;
 use backend::{Backend, Corruption, Vcpu};
-use core::ptr::NonNull;
-use vmx::Vtx;
 
 /// Frames per VM slot: a machine has as many slots as it could have VMs that are small and share nearly everything.
 const FRAMES_PER_SLOT: u64 = 16;
@@ -25,7 +23,21 @@ const FRAMES_PER_SLOT: u64 = 16;
 const LOG_RATE: (u32, u32) = (20, 100);
 
 /// Runs the machine that boot has prepared. Does not return.
-pub fn run(boot: Boot) -> ! {
+pub fn run(mut boot: Boot) -> ! {
+    enable::bring_up_cpu(&mut boot.frames);
+    match boot.virtualization {
+        Virtualization::Vtx(plan) => {
+            let vtx = enable::vtx(&plan, &mut boot.frames, boot.kernel.root().as_u64());
+            run_with(boot, vtx)
+        }
+        Virtualization::Svm(plan) => {
+            let svm = enable::svm(&plan, &mut boot.frames);
+            run_with(boot, svm)
+        }
+    }
+}
+
+fn run_with<B: Backend>(boot: Boot, backend: B) -> ! {
     let Boot { mut frames, kernel, modules, options, manifest, features, .. } = boot;
     let mut hardware = Hardware {
         apic: boot.apic,
@@ -38,8 +50,6 @@ pub fn run(boot: Boot) -> ! {
         started_tsc: boot.boot_tsc,
         rdrand: features.rdrand,
     };
-    bring_up_cpu(&mut frames);
-    let backend = enable_vtx(&mut frames, kernel.root().as_u64());
 
     let vm_slots = usize::try_from(frames.free_frames() / FRAMES_PER_SLOT).map_or(MAX_VMS, |slots| slots.min(MAX_VMS));
     let slots = core_slice(&mut frames, vm_slots, EMPTY_SLOT);
@@ -189,39 +199,4 @@ impl core::fmt::Display for BadImage {
 /// `ns` in ticks.
 fn ticks(ns: u64, hz: u64) -> u64 {
     u64::try_from(u128::from(ns) * u128::from(hz) / 1_000_000_000).unwrap_or(u64::MAX)
-}
-
-/// Descriptor tables and trap stacks of this CPU.
-fn bring_up_cpu(frames: &mut Frames) {
-    let pages = (size_of::<CpuMemory>() as u64).div_ceil(PAGE_SIZE);
-    let Some(first) = frames.alloc_contiguous(pages, 1, u64::MAX, Owner::Core) else {
-        fatal(Failure::LittleMemory, format_args!("no room for the tables of a CPU"));
-    };
-    let memory = crate::memory::core_memory(first, pages * PAGE_SIZE);
-    let _ = memory.clear(0, memory.len());
-    // SAFETY: the frames were just allocated for good and zeroed; the boot stack is not among them; interrupts are off.
-    unsafe { cpu::bring_up(first.as_ptr(), 0) };
-}
-
-/// Switch VT-x on, or say why it cannot be.
-fn enable_vtx(frames: &mut Frames, host_cr3: u64) -> Vtx {
-    let Some(frame) = frames.alloc_zeroed(Owner::Core, 0) else {
-        fatal(Failure::LittleMemory, format_args!("no room for the VMXON region"));
-    };
-    let refuse = |error: vmx::Error| -> ! {
-        let failure = match error {
-            vmx::Error::NoVmx => Failure::NoVmx,
-            vmx::Error::LockedByFirmware(_) => Failure::VmxLocked,
-            vmx::Error::NoEpt(_) => Failure::NoEpt,
-            vmx::Error::NoUnrestrictedGuest(_) => Failure::NoUnrestrictedGuest,
-            _ => Failure::VmxFeature,
-        };
-        fatal(failure, format_args!("{error}"))
-    };
-    // SAFETY: ring 0.
-    let plan = unsafe { vmx::Capabilities::read() }.plan().unwrap_or_else(|error| refuse(error));
-    let pointer = NonNull::new(frame.as_ptr()).unwrap_or(NonNull::dangling());
-    // SAFETY: ring 0, interrupts off; the plan is this CPU's; the frame was just allocated and is never freed; descriptor
-    // tables, GS and SYSCALL MSRs were set by `bring_up_cpu`, and the kernel's tables map all of the core.
-    unsafe { Vtx::enable(&plan, frame.as_u64(), pointer, host_cr3) }.unwrap_or_else(|error| refuse(error))
 }
