@@ -9,7 +9,7 @@ use abi::sched::{SchedCommand, SchedEvent};
 use backend::Backend;
 
 /// Plan entries looked at for one turn at most; the rest of a plan of VMs that cannot run waits for the next.
-const LOOK_AHEAD: usize = 64;
+const LOOK_AHEAD: usize = 256;
 
 impl<B: Backend> Machine<B> {
     /// The VM that runs next; `None` when no VM can, or when the scheduler has just been asked and runs first.
@@ -29,7 +29,13 @@ impl<B: Backend> Machine<B> {
             }
         }
         if self.ready.is_empty() {
-            return None;
+            // Admissions must not wait in the plan behind turns of VMs that cannot run.
+            if let Some(rank) = self.components.rank_of(Role::Sched) {
+                self.advance_plan(rank);
+            }
+            if self.ready.is_empty() {
+                return None;
+            }
         }
         let planned = self.planned();
         if planned.is_none() && self.components.runnable == 0 {
