@@ -72,6 +72,7 @@ impl<B: Backend> Machine<B> {
             let _ = self.frames.free(context, owner);
             return Err(status::NO_SPACE);
         }
+        self.await_admission(id.index);
         let event = SchedEvent::Arrived { vm: id, frames: self.frames_needed(image), free: self.frames.free_frames() };
         self.tell_scheduler(event, true);
         if self.components.rank_of(Role::Sched).is_none() {
@@ -91,6 +92,7 @@ impl<B: Backend> Machine<B> {
         if self.vms.by_id(id).is_none_or(|vm| vm.state != State::Waiting) {
             return;
         }
+        self.waiting.remove(id.index);
         if self.build(id.index).is_none() {
             self.end_vm(id.index, End::new(EndReason::OutOfMemory, 0));
             return;
@@ -251,6 +253,7 @@ impl<B: Backend> Machine<B> {
             log::info!(target: "core", "{id} ended: {reason} (detail {detail:#x}, rip {rip:#x}; {left_out} such lines left out)");
         }
         self.ready.remove(slot);
+        self.waiting.remove(slot);
         self.timers.set(slot, u64::MAX);
         if self.turn.is_some_and(|turn| turn.vm == id) {
             self.turn = None;

@@ -5,6 +5,7 @@
 //! loop's choice. All state is reached from [`Machine`], which the loop owns, so there is no lock to take: when more CPUs
 //! run, each gets a loop and this state is split by what may be shared (docs/architecture.md, "More CPUs").
 
+mod admission;
 mod control;
 mod deliver;
 mod dispatch;
@@ -80,6 +81,10 @@ pub struct Machine<B: Backend> {
     vms: Table<B>,
     timers: Timers<'static>,
     ready: ReadyList<'static>,
+    /// The VMs that wait for admission, in the order of their creation.
+    waiting: ReadyList<'static>,
+    /// TSC at which the core looks after those by itself.
+    admit_at: u64,
     turn: Option<Turn>,
     /// The plan's next entry that can run: VM and quantum in ticks.
     planned: Option<(VmId, u64)>,
@@ -138,6 +143,12 @@ impl<B: Backend> Machine<B> {
         }
     }
 
+    /// When the next deadline comes.
+    #[inline]
+    fn next_deadline(&self) -> u64 {
+        self.timers.next().min(self.components.next_deadline).min(self.admit_at)
+    }
+
     /// Deadlines that have come: wake components and VMs, and set the timer for the rest. At most a bounded number at a
     /// time, so that components come to their turn in between.
     fn expire(&mut self) {
@@ -150,7 +161,10 @@ impl<B: Backend> Machine<B> {
             let Some(slot) = self.timers.pop_due(now) else { break };
             self.deadline_of(slot, now);
         }
-        self.arm(self.timers.next().min(self.components.next_deadline));
+        if self.admit_at <= now {
+            self.admit_late(now);
+        }
+        self.arm(self.next_deadline());
         if self.nmis != cpu::nmi_count() {
             self.nmis = cpu::nmi_count();
             log::warn!(target: "core", "{} non-maskable interrupts since boot: the firmware or a device reports a hardware error; look at its event log", self.nmis);
@@ -187,7 +201,7 @@ impl<B: Backend> Machine<B> {
     /// Nothing can run: wait for an interrupt.
     fn idle(&mut self) {
         let before = cpu::tsc();
-        self.arm(self.timers.next().min(self.components.next_deadline));
+        self.arm(self.next_deadline());
         let vector = cpu::idle();
         self.mark = cpu::tsc();
         self.counters.idle_ticks += self.mark - before;

@@ -1,4 +1,5 @@
-//! The VMs that can run, in the order in which the core's fallback takes them: a list threaded through one array.
+//! The VMs that can run, in the order in which the core's fallback takes them, and those that wait for admission, in the order
+//! of their arrival: lists threaded through one array each.
 
 /// "No slot".
 const NONE: u16 = u16::MAX;

@@ -2,7 +2,7 @@
 
 use super::lifecycle::End;
 use super::ready::{EMPTY_LINK, ReadyList};
-use super::timers::{EMPTY_CELL, Timers};
+use super::timers::{EMPTY_CELL, NEVER, Timers};
 use super::{Counters, Machine, enable};
 use crate::boot::{Accept, Boot, Elf, ElfError, Failure, Manifest, Modules, Virtualization, fatal};
 use crate::components::{Components, LoadError, Sources, load_all};
@@ -55,7 +55,8 @@ fn run_with<B: Backend>(boot: Boot, backend: B) -> ! {
     let slots = core_slice(&mut frames, vm_slots, EMPTY_SLOT);
     let cells = core_slice(&mut frames, vm_slots, EMPTY_CELL);
     let links = core_slice(&mut frames, vm_slots, EMPTY_LINK);
-    let (Some(slots), Some(cells), Some(links)) = (slots, cells, links) else {
+    let waiting = core_slice(&mut frames, vm_slots, EMPTY_LINK);
+    let (Some(slots), Some(cells), Some(links), Some(waiting)) = (slots, cells, links, waiting) else {
         fatal(Failure::LittleMemory, format_args!("no room for {vm_slots} VM slots"));
     };
 
@@ -101,6 +102,8 @@ fn run_with<B: Backend>(boot: Boot, backend: B) -> ! {
         vms: Table::new(slots),
         timers: Timers::new(cells),
         ready: ReadyList::new(links),
+        waiting: ReadyList::new(waiting),
+        admit_at: NEVER,
         turn: None,
         planned: None,
         asked_scheduler: false,
