@@ -6,7 +6,7 @@ use crate::boot::options::Net;
 use crate::components::{Role, Run};
 use crate::cpu;
 use crate::memory::{Owner, core_memory};
-use crate::vms::{Console, Memory, Registers, State, Vm};
+use crate::vms::{Console, Memory, Registers, Seed, State};
 use abi::control::{CREATE_ARGS_BYTES, status};
 use abi::end::EndReason;
 use abi::guest::{BOOT_ARGS_MAX, CONSOLE_SLOTS, MAGIC, NIC_BASE, PAGE_TABLES, RegisterPage};
@@ -61,13 +61,9 @@ impl<B: Backend> Machine<B> {
         let control = self.frames.alloc_zeroed(owner, 0).ok_or(status::NO_SPACE)?;
         let context = self.frames.alloc_zeroed(owner, 1).ok_or(status::NO_SPACE)?;
         let ipv4 = ipv4_of(&self.options.net, id.index);
-        // SAFETY: a processor of zeros is valid (`backend::Vcpu`).
-        let vcpu = unsafe { core::mem::zeroed() };
-        let mut vm = Vm::new(vcpu, id, image, ipv4, args);
-        vm.control_frame = control;
-        vm.created_tsc = created_tsc;
-        // SAFETY: the context frame was just allocated for this VM; nothing points to it.
-        if !unsafe { self.vms.insert(context, vm) } {
+        let seed = Seed { id, image, ipv4, args, control_frame: control, created_tsc };
+        // SAFETY: the context frame was just allocated and zeroed for this VM; nothing points to it.
+        if !unsafe { self.vms.insert(context, seed) } {
             let _ = self.frames.free(control, owner);
             let _ = self.frames.free(context, owner);
             return Err(status::NO_SPACE);

@@ -12,4 +12,4 @@ pub use images::{Image, Images};
 pub use memory::{MapError, Memory};
 pub use registers::Registers;
 pub use table::{EMPTY_SLOT, Slot, Table};
-pub use vm::{Pending, State, Vm};
+pub use vm::{Pending, Seed, State, Vm};

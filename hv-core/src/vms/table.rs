@@ -1,6 +1,6 @@
 //! The slots for VMs. A free slot costs eight bytes; what a VM needs beyond that lies in its two metadata frames.
 
-use super::vm::Vm;
+use super::vm::{Seed, Vm};
 use crate::memory::PhysAddr;
 use crate::memory::phys::index;
 use abi::vm::VmId;
@@ -67,9 +67,9 @@ impl<B: Backend> Table<B> {
     /// Put a VM into its slot. False when the slot is taken or the frame number does not fit.
     ///
     /// # Safety
-    /// `frame` is a frame in the direct map that belongs to this VM's metadata and to which nothing else points.
-    pub unsafe fn insert(&mut self, frame: PhysAddr, vm: Vm<B>) -> bool {
-        let id = vm.id;
+    /// `frame` is a frame of zeros in the direct map that belongs to this VM's metadata and to which nothing else points.
+    pub unsafe fn insert(&mut self, frame: PhysAddr, seed: Seed) -> bool {
+        let id = seed.id;
         let (Some(slot), Ok(number)) = (self.slots.get_mut(usize::from(id.index)), u32::try_from(frame.frame())) else {
             return false;
         };
@@ -81,7 +81,7 @@ impl<B: Backend> Table<B> {
         let place: *mut Vm<B> = frame.as_ptr();
         // SAFETY: by this function's contract the frame is this table's alone, and it is large and aligned enough (checked
         // in `new`).
-        unsafe { place.write(vm) };
+        unsafe { Vm::emplace(place, seed) };
         true
     }
 

@@ -86,29 +86,55 @@ pub struct Vm<B: Backend> {
     pub args: [u8; CREATE_ARGS_BYTES],
 }
 
+/// What a VM is made from.
+#[derive(Clone, Copy, Debug)]
+pub struct Seed {
+    /// Its name.
+    pub id: VmId,
+    /// Its image.
+    pub image: u16,
+    /// IPv4 address that it may use, 0 when it asks DHCP.
+    pub ipv4: u32,
+    /// Extra boot arguments, zero-padded.
+    pub args: [u8; CREATE_ARGS_BYTES],
+    /// The frame for the backend's control structure.
+    pub control_frame: PhysAddr,
+    /// TSC at which its creation began.
+    pub created_tsc: u64,
+}
+
 impl<B: Backend> Vm<B> {
-    /// A VM that waits for admission.
-    pub fn new(vcpu: B::Vcpu, id: VmId, image: u16, ipv4: u32, args: [u8; CREATE_ARGS_BYTES]) -> Self {
-        Vm {
-            vcpu,
-            id,
-            image,
+    /// Make a VM that waits for admission at `place`, field by field: built elsewhere and moved, it would be copied twice,
+    /// processor and all.
+    ///
+    /// # Safety
+    /// `place` is valid for a write, and holds zeros, which are a valid processor ([`backend::Vcpu`]).
+    pub unsafe fn emplace(place: *mut Self, seed: Seed) {
+        macro_rules! set {
+            ($($field:ident: $value:expr),* $(,)?) => {
+                // SAFETY: the caller's promise.
+                unsafe { $((&raw mut (*place).$field).write($value);)* }
+            };
+        }
+        set! {
+            id: seed.id,
+            image: seed.image,
             state: State::Waiting,
             hazard: false,
             in_fault: false,
             idle_result: false,
             attached: false,
             running: false,
-            control_frame: PhysAddr::new(0),
+            control_frame: seed.control_frame,
             alarm: u64::MAX,
-            created_tsc: 0,
+            created_tsc: seed.created_tsc,
             ran_ticks: 0,
             burst_ticks: 0,
-            ipv4,
+            ipv4: seed.ipv4,
             memory: None,
             registers: None,
             console: None,
-            args,
+            args: seed.args,
         }
     }
 
