@@ -4,7 +4,7 @@ use crate::build::build;
 use crate::error::{Context, Result, fail};
 use crate::http;
 use crate::image::Contents;
-use crate::machine::{Config, Forward, Machine, Net, run_dir, tap};
+use crate::machine::{Config, Forward, Kind, Machine, Net, run_dir, tap};
 use crate::manifest::model::System;
 use crate::manifest::{self, options};
 use crate::net;
@@ -69,13 +69,6 @@ pub struct Args {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Kind {
-    Bochs,
-    Qemu,
-    Kvm,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum NetKind {
     /// A user-mode network: no privileges
     Slirp,
@@ -116,6 +109,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed)).context(|| "cannot catch Ctrl-C".into())?;
 
     let mut config = Config::new(iso);
+    config.kind = args.machine.unwrap_or_else(Kind::fastest);
     config.megs = args.memory.unwrap_or_else(|| default_memory(images.len()));
     config.echo = Some("  | ".to_owned());
     config.window = !args.headless && has_window();
@@ -123,7 +117,11 @@ pub fn run(args: Args) -> Result<ExitCode> {
         NetKind::Tap => Net::Tap(tap::DEVICE.to_owned()),
         NetKind::Slirp => Net::User(forwards(&services)?),
     };
-    eprintln!("booting {} VMs in Bochs with {} MiB; log files in {}", images.len(), config.megs, dir.display());
+    let (machine, megs) = (config.kind.name(), config.megs);
+    eprintln!("booting {} VMs in {machine} with {megs} MiB; log files in {}", images.len(), dir.display());
+    if config.kind == Kind::Kvm {
+        eprintln!("nobody has tried this kind of machine yet: if it fails, use --machine qemu and report it");
+    }
     let started = Instant::now();
     let mut machine = Machine::start(&config, &dir)?;
     let addresses: Vec<SocketAddr> = match machine.net() {
@@ -152,18 +150,8 @@ pub fn run(args: Args) -> Result<ExitCode> {
 }
 
 fn refuse_what_is_not_there_yet(args: &Args) -> Result<()> {
-    match args.machine {
-        None | Some(Kind::Bochs) => {}
-        Some(Kind::Qemu) => {
-            fail!(
-                "--machine qemu: QEMU without KVM emulates no VT-x, which Foraker needs, and AMD's SVM has no backend yet: use --machine bochs"
-            )
-        }
-        Some(Kind::Kvm) => {
-            fail!(
-                "--machine kvm: starting QEMU with KVM and nested VT-x is not built into xtask yet: use --machine bochs, or boot the ISO of `cargo xtask build-iso` there by hand"
-            )
-        }
+    if let Some(refusal) = args.machine.and_then(Kind::refusal) {
+        fail!("--machine: {refusal}");
     }
     if args.cpus != 1 {
         fail!("--cpus {}: the core runs on one processor so far: use --cpus 1", args.cpus);
@@ -304,7 +292,8 @@ fn wait_for_services(
 }
 
 fn where_logs_are(machine: &Machine) -> String {
-    format!("The whole log is {0}/console.log; what Bochs says is in {0}/bochs.log", machine.dir().display())
+    let (name, log) = (machine.kind().name(), machine.kind().log());
+    format!("The whole log is {0}/console.log; what {name} says is in {0}/{log}", machine.dir().display())
 }
 
 /// The address as it stands in a URL, without the port that HTTP has anyway.

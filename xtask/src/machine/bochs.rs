@@ -1,17 +1,11 @@
 //! Bochs' configuration file and command line.
 
 use super::config::{Clock, Config, Net};
+use super::{NET_LINK, NIC_MAC, spawn};
 use crate::error::{Context, Result};
 use std::fmt::Write;
-use std::fs::File;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-
-/// Name of the folder, seen from the run's folder, that holds the user-mode network's sockets. Bochs has room for a path
-/// of 15 characters (`intname` in its eth_vde.cc).
-pub const NET_LINK: &str = "net";
-/// MAC of the physical NIC.
-const NIC_MAC: &str = "52:54:00:12:34:56";
+use std::process::{Child, Command};
 
 /// Starts Bochs in the folder `dir` with its COM1 connected to the TCP port `com1` on the loopback interface.
 pub fn start(config: &Config, dir: &Path, com1: u16) -> Result<Child> {
@@ -21,14 +15,10 @@ pub fn start(config: &Config, dir: &Path, com1: u16) -> Result<Child> {
     write("bochsrc", &bochsrc(config, com1))?;
     // Debian's Bochs is built with its debugger, which waits for this command.
     write("debugger", "c\n")?;
-    let output = File::create(dir.join("e9.log")).context(|| "cannot create e9.log".into())?;
-    let errors = output.try_clone().context(|| "cannot share e9.log".into())?;
-    // `setpriv` makes the machine end when xtask is killed; the group of its own keeps Ctrl-C, which is for us, from it.
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "--", "bochs", "-q", "-f", "bochsrc", "-rc", "debugger"]);
-    command.current_dir(dir).stdin(Stdio::null()).stdout(output).stderr(errors);
-    std::os::unix::process::CommandExt::process_group(&mut command, 0);
-    command.spawn().context(|| "cannot start Bochs through setpriv (`cargo xtask setup` installs Bochs)".into())
+    // What the machine writes to port 0xe9 comes out on standard output.
+    spawn(command, dir, "e9.log")
 }
 
 fn bochsrc(config: &Config, com1: u16) -> String {
@@ -47,7 +37,8 @@ fn bochsrc(config: &Config, com1: u16) -> String {
         megs @ ..=2048 => line(format_args!("megs: {megs}")),
         megs => line(format_args!("memory: guest={megs}, host=2048")),
     }
-    line(format_args!("cpu: model={}, count=1, ips={}, reset_on_triple_fault=0", config.cpu, config.ips));
+    let cpu = config.cpu.as_deref().unwrap_or("corei7_skylake_x");
+    line(format_args!("cpu: model={cpu}, count=1, ips={}, reset_on_triple_fault=0", config.ips));
     if let Some(cpuid) = &config.cpuid {
         line(format_args!("cpuid: {cpuid}"));
     }
@@ -64,7 +55,6 @@ fn bochsrc(config: &Config, com1: u16) -> String {
     line(format_args!("ata0-master: type=cdrom, path=\"{}\", status=inserted", config.iso.display()));
     line(format_args!("boot: cdrom"));
     line(format_args!("com1: enabled=1, mode=socket-client, dev=127.0.0.1:{com1}"));
-    // What the machine writes to port 0xe9 comes out on standard output.
     line(format_args!("port_e9_hack: enabled=1"));
     line(format_args!("log: bochs.log"));
     line(format_args!("panic: action=fatal"));

@@ -1,6 +1,76 @@
 //! What a machine is made of.
 
+use crate::workspace::has_program;
+use clap::ValueEnum;
 use std::path::PathBuf;
+
+/// What runs the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// Bochs, which emulates an Intel processor with VT-x
+    Bochs,
+    /// QEMU, which emulates an AMD processor with SVM
+    Qemu,
+    /// QEMU with KVM and nested virtualization (untested)
+    Kvm,
+}
+
+impl Kind {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Bochs => "Bochs",
+            Kind::Qemu => "QEMU",
+            Kind::Kvm => "QEMU with KVM",
+        }
+    }
+
+    /// Name of the file with what it says itself, in the run's folder.
+    pub fn log(self) -> &'static str {
+        match self {
+            Kind::Bochs => "bochs.log",
+            Kind::Qemu | Kind::Kvm => "qemu.log",
+        }
+    }
+
+    /// The fastest that works on this host: KVM where it passes virtualization on, else QEMU where it is installed, else
+    /// Bochs.
+    pub fn fastest() -> Kind {
+        if !has_program(super::qemu::PROGRAM) {
+            Kind::Bochs
+        } else if kvm_refusal().is_none() {
+            Kind::Kvm
+        } else {
+            Kind::Qemu
+        }
+    }
+
+    /// Why it cannot be used here, and what to do about it. `None` when it can.
+    pub fn refusal(self) -> Option<String> {
+        match self {
+            Kind::Bochs => None,
+            Kind::Qemu | Kind::Kvm if !has_program(super::qemu::PROGRAM) => {
+                Some("QEMU is not installed: apt-get install qemu-system-x86, or use --machine bochs".to_owned())
+            }
+            Kind::Qemu => None,
+            Kind::Kvm => kvm_refusal(),
+        }
+    }
+}
+
+/// Why KVM cannot run a machine that runs guests.
+fn kvm_refusal() -> Option<String> {
+    let advice = "use --machine qemu or --machine bochs";
+    if let Err(error) = std::fs::File::options().read(true).write(true).open("/dev/kvm") {
+        return Some(format!("/dev/kvm cannot be opened ({error}): {advice}"));
+    }
+    let nested = ["kvm_intel", "kvm_amd"].iter().any(|module| {
+        let text = std::fs::read_to_string(format!("/sys/module/{module}/parameters/nested")).unwrap_or_default();
+        matches!(text.trim(), "1" | "Y")
+    });
+    (!nested)
+        .then(|| format!("KVM does not pass virtualization on: load kvm_intel or kvm_amd with nested=1, or {advice}"))
+}
 
 /// How the machine's time runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,11 +110,13 @@ pub struct Config {
     pub iso: PathBuf,
     /// Memory in MiB.
     pub megs: u32,
-    /// Bochs' name of the CPU model.
-    pub cpu: String,
+    /// What runs it.
+    pub kind: Kind,
+    /// The CPU model, by the name that the machine's kind has for it; `None` for one with everything that it can emulate.
+    pub cpu: Option<String>,
     /// Further CPUID options of the model `bx_generic`, in Bochs' syntax.
     pub cpuid: Option<String>,
-    /// Emulated instructions in a second of the machine's time.
+    /// Emulated instructions in a second of the machine's time; for Bochs only.
     pub ips: u64,
     /// See [`Clock`].
     pub clock: Clock,
@@ -57,12 +129,13 @@ pub struct Config {
 }
 
 impl Config {
-    /// A machine with 256 MiB, VT-x and no network that boots `iso`.
+    /// A Bochs with 256 MiB, VT-x and no network that boots `iso`.
     pub fn new(iso: PathBuf) -> Config {
         Config {
             iso,
             megs: 256,
-            cpu: "corei7_skylake_x".to_owned(),
+            kind: Kind::Bochs,
+            cpu: None,
             cpuid: None,
             ips: 100_000_000,
             clock: Clock::WithTheWorld,

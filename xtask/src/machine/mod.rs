@@ -3,9 +3,10 @@
 mod bochs;
 mod config;
 mod log;
+mod qemu;
 pub mod tap;
 
-pub use config::{Clock, Config, Forward, Net};
+pub use config::{Clock, Config, Forward, Kind, Net};
 pub use log::{Log, Missed};
 
 use crate::error::{Context, Result, fail};
@@ -15,13 +16,18 @@ use std::fs::File;
 use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// The last line of the log before the machine's power goes off.
 pub const POWERED_OFF: &str = "foraker: powered off";
-/// How long Bochs may take until it has connected its serial line.
+/// Name of the folder, seen from the run's folder, that holds the user-mode network's sockets. Bochs has room for a path
+/// of 15 characters (`intname` in its eth_vde.cc).
+const NET_LINK: &str = "net";
+/// MAC of the physical NIC.
+const NIC_MAC: &str = "52:54:00:12:34:56";
+/// How long a machine may take until it has connected its serial line.
 const CONNECT_TIME: Duration = Duration::from_secs(20);
 /// How long the log files of a finished run are kept.
 const KEPT: Duration = Duration::from_secs(3600);
@@ -30,6 +36,7 @@ static STARTED: AtomicU32 = AtomicU32::new(0);
 
 /// A running machine. Dropping it kills it.
 pub struct Machine {
+    kind: Kind,
     child: Child,
     exit: Option<ExitStatus>,
     log: Log,
@@ -63,25 +70,28 @@ impl Machine {
     /// Starts `config` in the folder `dir`, which keeps its log files.
     pub fn start(config: &Config, dir: &Path) -> Result<Machine> {
         let net = match &config.net {
-            Net::User(forwards) => Some(UserNet::start(forwards, &dir.join(bochs::NET_LINK))?),
+            Net::User(forwards) => Some(UserNet::start(forwards, &dir.join(NET_LINK))?),
             Net::None | Net::Tap(_) => None,
         };
         let listener =
             TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context(|| "cannot listen for the serial line".into())?;
         let port = listener.local_addr().context(|| "cannot see the serial line's port".into())?.port();
-        let mut child = bochs::start(config, dir, port)?;
+        let mut child = match config.kind {
+            Kind::Bochs => bochs::start(config, dir, port)?,
+            Kind::Qemu | Kind::Kvm => qemu::start(config, dir, port)?,
+        };
         let serial = match accept(&listener, &mut child) {
             Ok(serial) => serial,
             Err(error) => {
                 let _ = child.kill();
                 let _ = child.wait();
-                fail!("{error}. What Bochs said is in {}", dir.display());
+                fail!("{}: {error}. What it said is in {}", config.kind.name(), dir.display());
             }
         };
         let copy = File::create(dir.join("console.log")).context(|| "cannot create console.log".into())?;
         let reader = serial.try_clone().context(|| "cannot share the serial line".into())?;
         let log = Log::follow(reader, copy, config.echo.clone());
-        Ok(Machine { child, exit: None, log, serial, net, dir: dir.to_owned() })
+        Ok(Machine { kind: config.kind, child, exit: None, log, serial, net, dir: dir.to_owned() })
     }
 
     /// What the machine says.
@@ -89,12 +99,18 @@ impl Machine {
         &self.log
     }
 
+    /// What runs it.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
     /// The user-mode network, when the machine has one.
     pub fn net(&self) -> Option<&UserNet> {
         self.net.as_ref()
     }
 
-    /// Where the log files are: `console.log` (serial line), `e9.log` (port 0xe9), `bochs.log`.
+    /// Where the log files are: `console.log` (serial line), `e9.log` (port 0xe9), and what
+    /// Bochs or QEMU says itself ([`Kind::log`]).
     pub fn dir(&self) -> &Path {
         &self.dir
     }
@@ -120,7 +136,7 @@ impl Machine {
         self.exit.is_some()
     }
 
-    /// True when the machine has powered itself off: it said so, or, when its log level keeps it from saying so, Bochs did.
+    /// True when the machine has powered itself off: it said so, or, when its log level keeps it from saying so, its program did.
     /// The mirror on port 0xe9 is asked, too: Bochs can lose the last bytes of the serial line.
     pub fn powered_off(&self) -> bool {
         let holds = |name: &str, text: &str| {
@@ -130,6 +146,7 @@ impl Machine {
         self.log.since(0).iter().any(|line| line.contains(POWERED_OFF))
             || holds("e9.log", POWERED_OFF)
             || holds("bochs.log", "shutdown requested")
+            || self.exit.and_then(|status| status.code()) == Some(qemu::POWERED_OFF)
     }
 
     /// Waits until the machine ends. Returns whether it did within `timeout`.
@@ -168,6 +185,19 @@ impl Drop for Machine {
     }
 }
 
+/// Starts a machine in the folder `dir`; what it writes to its standard output and error goes to the file `output` there.
+/// `command` begins with `setpriv`, which makes the machine end when xtask is killed.
+fn spawn(mut command: Command, dir: &Path, output: &str) -> Result<Child> {
+    let output = File::create(dir.join(output)).context(|| format!("cannot create {output}"))?;
+    let errors = output.try_clone().context(|| "cannot share a log file".into())?;
+    command.current_dir(dir).stdin(Stdio::null()).stdout(output).stderr(errors);
+    // A group of its own keeps Ctrl-C, which is for us, from it.
+    std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    command
+        .spawn()
+        .context(|| "cannot start the machine through setpriv (`cargo xtask setup` installs what is missing)".into())
+}
+
 fn accept(listener: &TcpListener, child: &mut Child) -> Result<TcpStream> {
     listener.set_nonblocking(true).context(|| "cannot poll for the serial line".into())?;
     let end = Instant::now() + CONNECT_TIME;
@@ -178,10 +208,10 @@ fn accept(listener: &TcpListener, child: &mut Child) -> Result<TcpStream> {
             return Ok(stream);
         }
         if let Ok(Some(status)) = child.try_wait() {
-            fail!("Bochs ended before the machine started ({status})");
+            fail!("it ended before the machine started ({status})");
         }
         if Instant::now() >= end {
-            fail!("Bochs did not connect its serial line within {} s", CONNECT_TIME.as_secs());
+            fail!("it did not connect its serial line within {} s", CONNECT_TIME.as_secs());
         }
         std::thread::sleep(Duration::from_millis(5));
     }

@@ -1,5 +1,7 @@
-//! A VDE switch with one port, as Bochs' `ethmod=vde` expects it.
+//! A switch with one port: for Bochs' `ethmod=vde`, a VDE switch; for QEMU's `-netdev dgram`, one without formalities.
 //!
+//! QEMU sends each frame as a datagram to our socket `data` and takes those that come to its own, `machine` in the same
+//! folder. A VDE client introduces itself:
 //! The client connects to the control socket and sends `{ u32 magic; u32 version; i32 type; sockaddr_un own }`; the switch
 //! answers with the `sockaddr_un` of its data socket. From then on each datagram is an Ethernet frame. The client's own
 //! address is in the abstract namespace, padded with zeros to its full length.
@@ -8,7 +10,7 @@ use crate::error::{Context, Result};
 use std::io::{Read, Write};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// First word of the client's request.
 const MAGIC: u32 = 0xfeed_face;
@@ -31,6 +33,8 @@ pub struct Switch {
     data_path: String,
     /// The client; the stream is kept because closing it would mean "unplugged".
     client: Option<(SocketAddr, UnixStream)>,
+    /// The socket of a client that does not introduce itself.
+    machine: PathBuf,
 }
 
 impl Switch {
@@ -41,7 +45,13 @@ impl Switch {
         control.set_nonblocking(true).context(what)?;
         let data = UnixDatagram::bind(folder.join("data")).context(what)?;
         data.set_nonblocking(true).context(what)?;
-        Ok(Switch { control, data, data_path: format!("{seen_as}/data"), client: None })
+        Ok(Switch {
+            control,
+            data,
+            data_path: format!("{seen_as}/data"),
+            client: None,
+            machine: folder.join("machine"),
+        })
     }
 
     /// The next frame that the machine has sent, if there is one.
@@ -57,14 +67,12 @@ impl Switch {
 
     /// Sends a frame to the machine. False when it has to be tried again later.
     pub fn send(&mut self, frame: &[u8]) -> bool {
-        let Some((client, _)) = &self.client else {
-            // Nobody is plugged in: frames get lost, as on a real switch.
-            return true;
+        let sent = match &self.client {
+            Some((client, _)) => self.data.send_to_addr(frame, client),
+            None => self.data.send_to(frame, &self.machine),
         };
-        match self.data.send_to_addr(frame, client) {
-            Ok(_) => true,
-            Err(error) => error.kind() != std::io::ErrorKind::WouldBlock,
-        }
+        // Where nobody is plugged in, frames get lost, as on a real switch.
+        !sent.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
     }
 
     fn accept(&mut self) {

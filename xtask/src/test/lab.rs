@@ -8,7 +8,7 @@ use crate::build::{Programs, build};
 use crate::error::{Context, Result, fail};
 use crate::http;
 use crate::image::{Contents, Data, stripped};
-use crate::machine::{Clock, Config, Forward, Machine, Missed, Net, run_dir};
+use crate::machine::{Clock, Config, Forward, Kind, Machine, Missed, Net, run_dir};
 use crate::manifest::model::System;
 use crate::manifest::{self, compile, options};
 use crate::net::{self, UserNet};
@@ -26,23 +26,31 @@ const ANSWER: Duration = Duration::from_secs(20);
 pub struct Lab {
     /// `system.toml`.
     pub system: System,
+    /// What runs the machines.
+    kind: Kind,
     programs: Programs,
     contents: Contents,
 }
 
 impl Lab {
-    /// Builds everything.
+    /// Builds everything; machines are Bochs'.
     pub fn new() -> Result<Lab> {
+        Lab::with(Kind::Bochs)
+    }
+
+    /// Builds everything; machines are of this kind.
+    pub fn with(kind: Kind) -> Result<Lab> {
         let system = manifest::load(&root().join("system.toml"))?;
         let programs = build(&system)?;
         let contents = Contents::new(&system, &programs)?;
-        Ok(Lab { system, programs, contents })
+        Ok(Lab { system, kind, programs, contents })
     }
 
     /// A machine that boots with `options` after the defaults of `system.toml`: 256 MiB, with the user-mode network, in step
     /// with the world's time, powering off instead of halting when the core cannot go on.
     pub fn boot(&self, options: &str) -> Boot<'_> {
         let mut config = Config::new(PathBuf::new());
+        config.kind = self.kind;
         config.echo = None;
         Boot {
             lab: self,
@@ -93,7 +101,7 @@ impl Boot<'_> {
 
     /// Bochs' name of the processor model.
     pub fn cpu(mut self, model: &str) -> Self {
-        self.config.cpu = model.to_owned();
+        self.config.cpu = Some(model.to_owned());
         self
     }
 

@@ -7,7 +7,8 @@ mod cases;
 mod host;
 pub mod lab;
 
-use crate::error::Result;
+use crate::error::{Result, fail};
+use crate::machine::Kind;
 use crate::setup::{self, For};
 use lab::Lab;
 use std::process::ExitCode;
@@ -25,6 +26,9 @@ pub struct Args {
     /// List the tests and what each asserts
     #[arg(long)]
     list: bool,
+    /// What runs the machine tests
+    #[arg(long, value_name = "KIND", default_value = "bochs")]
+    machine: Kind,
 }
 
 /// A machine test.
@@ -80,6 +84,9 @@ pub fn test(args: &Args) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     setup::setup(For::Everything)?;
+    if let Some(refusal) = args.machine.refusal() {
+        fail!("--machine: {refusal}");
+    }
     let count = Count::default();
     for suite in &suites {
         let started = Instant::now();
@@ -97,7 +104,7 @@ pub fn test(args: &Args) -> Result<ExitCode> {
     }
     if !cases.is_empty() {
         let started = Instant::now();
-        match Lab::new() {
+        match Lab::with(args.machine) {
             Ok(lab) => run_cases(&lab, &cases, &count),
             Err(error) => {
                 count.add("machine: building the image", started, Err(error));

@@ -92,8 +92,7 @@ fn interrupt(_: &Lab) -> Result<()> {
 
 fn refusals(_: &Lab) -> Result<()> {
     let refused = [
-        (["--machine", "qemu"], "VT-x"),
-        (["--machine", "kvm"], "--machine bochs"),
+        (["--machine", "vmware"], "possible values: bochs, qemu, kvm"),
         (["--cpus", "2"], "one processor"),
         (["--disks", "1"], "no disk component"),
         (["--vms", "0"], "at least 1"),

@@ -104,7 +104,7 @@ fn no_long_mode(lab: &Lab) -> Result<()> {
 }
 
 fn no_virtualization(lab: &Lab) -> Result<()> {
-    says(&lab.boot("").cpuid(GENERIC).fails_with("F010")?, &["VT-x", "SVM"])
+    says(&lab.boot("").cpuid(&format!("{GENERIC}, vmx=0")).fails_with("F010")?, &["VT-x", "SVM"])
 }
 
 fn old_vmx(lab: &Lab) -> Result<()> {

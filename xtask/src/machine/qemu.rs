@@ -1,0 +1,78 @@
+//! QEMU's command line: with TCG it emulates AMD SVM, with KVM it passes the host's virtualization on.
+
+use super::config::{Clock, Config, Kind, Net};
+use super::{NET_LINK, NIC_MAC, spawn};
+use crate::error::Result;
+use std::path::Path;
+use std::process::{Child, Command};
+
+/// QEMU's program.
+pub const PROGRAM: &str = "qemu-system-x86_64";
+/// The port that ends the machine: what Bochs has there, too.
+const EXIT_PORT: u16 = 0x8900;
+/// The status with which QEMU ends when the core powers off: of the first byte of "Shutdown", 2n + 1.
+pub const POWERED_OFF: i32 = 2 * b'S' as i32 + 1;
+
+/// Starts QEMU in the folder `dir` with its COM1 connected to the TCP port `com1` on the loopback interface.
+pub fn start(config: &Config, dir: &Path, com1: u16) -> Result<Child> {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "--", PROGRAM]).args(arguments(config, com1));
+    spawn(command, dir, "qemu.log")
+}
+
+fn arguments(config: &Config, com1: u16) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    let mut add = |words: &[&str]| all.extend(words.iter().map(|word| (*word).to_owned()));
+    add(&["-nodefaults", "-no-user-config", "-machine", "pc"]);
+    let cpu = config.cpu.as_deref();
+    match config.kind {
+        Kind::Kvm => add(&["-accel", "kvm", "-cpu", cpu.unwrap_or("host")]),
+        // One thread: the core uses one processor so far.
+        Kind::Qemu | Kind::Bochs => add(&["-accel", "tcg,thread=single", "-cpu", cpu.unwrap_or("EPYC")]),
+    }
+    if config.clock == Clock::Instructions && config.kind != Kind::Kvm {
+        // One instruction is a nanosecond, and idle time takes none of ours.
+        add(&["-icount", "shift=0,sleep=off", "-rtc", "base=2023-11-14T22:13:20,clock=vm"]);
+    }
+    add(&["-m", &config.megs.to_string(), "-cdrom", &config.iso.display().to_string(), "-boot", "d", "-no-reboot"]);
+    add(&["-chardev", &format!("socket,id=com1,host=127.0.0.1,port={com1}"), "-serial", "chardev:com1"]);
+    add(&["-debugcon", "file:e9.log"]);
+    add(&["-device", &format!("isa-debug-exit,iobase={EXIT_PORT:#x},iosize=1")]);
+    if config.window {
+        add(&["-vga", "std"])
+    } else {
+        add(&["-display", "none", "-vga", "std"])
+    }
+    let network = match &config.net {
+        Net::None => None,
+        Net::User(_) => Some(format!(
+            "dgram,id=nic,local.type=unix,local.path={NET_LINK}/machine,remote.type=unix,remote.path={NET_LINK}/data"
+        )),
+        Net::Tap(name) => Some(format!("tap,id=nic,ifname={name},script=no,downscript=no")),
+    };
+    if let Some(network) = network {
+        add(&["-netdev", &network, "-device", &format!("e1000,netdev=nic,mac={NIC_MAC}")]);
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_follow_the_machine() {
+        let mut config = Config::new("/tmp/x.iso".into());
+        config.kind = Kind::Qemu;
+        let line = arguments(&config, 7).join(" ");
+        assert!(line.contains("port=7") && line.contains("-cpu EPYC") && line.contains("/tmp/x.iso"));
+        assert!(!line.contains("e1000") && !line.contains("-icount"));
+        config.net = Net::Tap("tap0".to_owned());
+        config.clock = Clock::Instructions;
+        let line = arguments(&config, 7).join(" ");
+        assert!(line.contains("ifname=tap0") && line.contains("-icount shift=0"));
+        config.kind = Kind::Kvm;
+        let line = arguments(&config, 7).join(" ");
+        assert!(line.contains("-accel kvm -cpu host") && !line.contains("-icount"));
+    }
+}
