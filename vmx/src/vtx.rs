@@ -207,16 +207,13 @@ fn invept(kind: u64, ept_pointer: u64) {
     unsafe { asm!("invept {}, [{}]", in(reg) kind, in(reg) &descriptor, options(nostack)) };
 }
 
-/// Clear a region and write the revision identifier (SDM vol. 3, 25.2).
+/// Write the revision identifier into a region, which is all that software has to (SDM vol. 3, 25.2 and 25.11.5).
 ///
 /// # Safety
-/// `pointer` is a page that nobody else uses.
+/// `pointer` is a page of zeros that nobody else uses.
 unsafe fn format_region(pointer: NonNull<u8>, revision: u32) {
     // SAFETY: the caller's; a page is aligned to 4 bytes.
-    unsafe {
-        pointer.write_bytes(0, 4096);
-        pointer.cast::<u32>().write(revision);
-    }
+    unsafe { pointer.cast::<u32>().write(revision) };
 }
 
 /// Bits 31..0.

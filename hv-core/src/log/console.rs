@@ -86,21 +86,22 @@ pub(super) fn with_console<R>(f: impl FnOnce(&mut dyn fmt::Write) -> R) -> R {
     }
 }
 
-/// Lines wait in memory until [`pump`] gives them to the serial line, rather than the core for the serial line. Only when
-/// the memory for them is full the core waits.
+/// Lines wait in memory until [`pump`] gives them to the outputs, rather than the core for the serial line or whoever said
+/// the line for the screen. Only when the memory for them is full the core waits.
 pub fn set_buffered(on: bool) {
     if let Some(mut console) = CONSOLE.try_lock() {
         console.buffered = on;
     }
 }
 
-/// Gives the serial line what it takes at once. Returns true while something still waits. The run loop calls it when
-/// nothing else is to be done, and does not halt before it returns false.
+/// Gives the outputs what the serial line takes at once. Returns true while something still waits. The run loop calls it
+/// when nothing else is to be done, and from time to time when something always is.
 pub fn pump() -> bool {
     let Some(mut console) = CONSOLE.try_lock() else { return false };
-    if !console.waiting.is_empty() && read(LINE_STATUS) & TRANSMITTER_EMPTY != 0 {
+    if !console.serial || !console.waiting.is_empty() && read(LINE_STATUS) & TRANSMITTER_EMPTY != 0 {
         for _ in 0..FIFO {
             let Some(byte) = console.waiting.pop_front() else { break };
+            console.copy(byte);
             write(COM1, byte);
         }
     }
@@ -126,7 +127,7 @@ pub fn has_room() -> bool {
 pub fn flush() {
     if let Some(mut console) = CONSOLE.try_lock() {
         while let Some(byte) = console.waiting.pop_front() {
-            send(byte);
+            console.out(byte);
         }
         if console.serial {
             await_status(ALL_SENT);
@@ -149,26 +150,38 @@ fn send(byte: u8) {
 
 impl Console {
     fn byte(&mut self, byte: u8) {
+        if !self.buffered {
+            return self.out(byte);
+        }
+        if self.waiting.is_full()
+            && let Some(first) = self.waiting.pop_front()
+        {
+            self.out(first);
+        }
+        // There is room now.
+        let _ = self.waiting.push_back(byte);
+    }
+
+    /// To all outputs; waits for the serial line.
+    fn out(&mut self, byte: u8) {
+        self.copy(byte);
+        if self.serial {
+            send(byte);
+        }
+    }
+
+    /// To the outputs that take everything at once.
+    fn copy(&mut self, byte: u8) {
         if self.debug_port {
             write(DEBUG_PORT, byte);
         }
         if self.screen {
-            self.show(byte);
-        }
-        if !self.serial {
-            return;
-        }
-        if self.buffered {
-            if self.waiting.is_full()
-                && let Some(first) = self.waiting.pop_front()
-            {
-                send(first);
+            match byte {
+                0..0x80 => self.show(byte),
+                // The serial line and port 0xe9 take UTF-8; the screen has another character set.
+                0xc0.. => self.show(b'-'),
+                _ => {}
             }
-            // There is room now.
-            let _ = self.waiting.push_back(byte);
-            WAITING.store(true, Ordering::Relaxed);
-        } else {
-            send(byte);
         }
     }
 
@@ -190,22 +203,13 @@ impl Console {
 
 impl fmt::Write for Console {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        for c in text.chars() {
-            if c == '\n' {
+        for byte in text.bytes() {
+            if byte == b'\n' {
                 self.byte(b'\r');
             }
-            // The serial line and port 0xe9 take UTF-8; the screen has another character set and shows '-' for the rest.
-            if c.is_ascii() {
-                self.byte(u8::try_from(c).unwrap_or(b'?'));
-                continue;
-            }
-            let screen = core::mem::take(&mut self.screen);
-            c.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| self.byte(byte));
-            self.screen = screen;
-            if screen {
-                self.show(b'-');
-            }
+            self.byte(byte);
         }
+        WAITING.store(self.buffered, Ordering::Relaxed);
         Ok(())
     }
 }

@@ -77,9 +77,12 @@ impl<B: Backend> Machine<B> {
         let Self { components, hardware, quantum_ticks, vm_frames, .. } = self;
         let Some(component) = components.list.get_mut(rank) else { return };
         component.incarnation += 1;
-        // Both ends of every ring drop to empty before the new one looks at them; peers find out by the epoch.
+        // Both ends of every ring drop to empty before the new one looks at them; peers find out by the epoch. Nothing in the
+        // headers can be believed: the component may have died of writing where it should not have, or meant to.
+        let [a, b, c, d, ..] = hardware.random();
+        let epoch = u32::from_le_bytes([a, b, c, d]);
         for end in &component.rings {
-            if component.incarnation > 1 && ring::reset(&end.memory).is_err() {
+            if component.incarnation > 1 && ring::reset_to(&end.memory, epoch).is_err() {
                 log::error!(target: "core", "bug: a ring of {} cannot be reset", component.entry.name);
             }
         }
