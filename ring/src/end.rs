@@ -32,6 +32,23 @@ pub fn reset<M: Memory>(header: &M) -> Result<u32, AttachError> {
     Ok(epoch)
 }
 
+/// As [`reset`], but believes nothing that stands in the header: the end that has stopped may have written every word of it,
+/// the epoch and the other end's index included. With an epoch that has been turned back, one that counts on would be the one
+/// in which the other end still is, and it would notice nothing; with indices for the epoch to come, the ring would begin in
+/// the middle.
+///
+/// `epoch` is one that no end can have foreseen, so a random number. Neither end may run meanwhile. Returns the new epoch.
+pub fn reset_to<M: Memory>(header: &M, epoch: u32) -> Result<u32, AttachError> {
+    let header = header.header().ok_or(AttachError::Memory)?;
+    // Honest ends are in the epoch that stands there, or were before they were lied to.
+    let epoch = if header.load32::<EPOCH>() == epoch { epoch.wrapping_add(1) } else { epoch };
+    let start = IndexWord { epoch, index: 0 }.pack();
+    header.store64::<TAIL>(start);
+    header.store64::<HEAD>(start);
+    header.store32::<EPOCH>(epoch);
+    Ok(epoch)
+}
+
 /// Private state of a producer.
 pub(crate) struct ProducerEnd<M: Memory> {
     header: M::Header,

@@ -27,6 +27,9 @@
 //! - An end in `e` may read an index of `e + 1`, and takes it for 0. If that cannot be it looks at the epoch before it calls the
 //!   peer a liar; if it can be, the next operation notices.
 //!
+//! All that holds for ends that write only their own words. An end that has written others was a liar; whoever takes it away
+//! uses [`reset_to`], which leaves nothing of its lies behind.
+//!
 //! `attach` takes the epoch and the end's own index from the memory. On fresh (zeroed) memory and after a reset this gives
 //! index 0; an end that was dropped and attached again without a reset goes on where it was. The epoch would have to be
 //! moved 2^32 times during one operation to go unnoticed.
@@ -49,7 +52,7 @@ mod mem;
 mod message;
 mod packet;
 
-pub use end::reset;
+pub use end::{reset, reset_to};
 pub use error::{AttachError, PushError, ReserveError, RingError};
 pub use mem::{ByteMemory, HeaderWords, Memory, SharedHeader, SharedMemory, SharedSlots, SlotArray, SlotWords};
 pub use message::{Consumer, Producer};
