@@ -292,6 +292,11 @@ impl Running {
         }
     }
 
+    /// How many lines after `mark` contain `text`.
+    pub fn count_since(&self, mark: usize, text: &str) -> usize {
+        self.machine.log().since(mark).iter().filter(|line| line.contains(text)).count()
+    }
+
     /// What the machine said until the first line that contains `text`, that line included.
     pub fn said_until(&self, text: &str) -> Vec<String> {
         let mut lines = self.machine.log().since(0);

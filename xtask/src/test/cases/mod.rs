@@ -6,6 +6,7 @@
 mod asm_guest;
 mod boot;
 mod command;
+mod components;
 mod elf;
 mod fatal;
 mod frames;
@@ -26,6 +27,7 @@ pub fn all() -> Vec<Case> {
         web::CASES,
         frames::CASES,
         recovery::CASES,
+        components::CASES,
         hostile::CASES,
         command::CASES,
         takes_root,
