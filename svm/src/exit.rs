@@ -47,6 +47,8 @@ pub mod code {
     pub const MCOMMIT: u64 = 0xa3;
     pub const NESTED_PAGE_FAULT: u64 = 0x400;
     pub const INVALID: u64 = u64::MAX;
+    /// What emulated CPUs make of [`INVALID`].
+    pub const INVALID_32: u64 = 0xffff_ffff;
 }
 
 /// [`Exit::EntryFailure`]'s error: the CPU found guest state or controls invalid (VMEXIT_INVALID).
@@ -102,7 +104,7 @@ fn decode_rare(control: &Control, registers: &Registers) -> (Exit, bool) {
         code::EXCEPTION..=code::LAST_EXCEPTION => return exception(control),
         code::NMI => return (Exit::Nmi, false),
         code::SHUTDOWN => return (Exit::TripleFault, false),
-        code::INVALID => return (Exit::EntryFailure { error: ERROR_INVALID, detail }, false),
+        code::INVALID | code::INVALID_32 => return (Exit::EntryFailure { error: ERROR_INVALID, detail }, false),
         code::ICEBP => return (Exit::Exception { vector: DEBUG, error_code: 0, address: 0 }, true),
         // The virtual architecture does not have these; that a guest can tell one maker's CPU from the other's by them is of
         // no use to anybody.

@@ -87,7 +87,9 @@ fn the_rest() {
     assert_eq!(came(0x61, 0, 0, 0).0, Exit::Nmi);
     assert_eq!(came(0x78, 0, 0, 0), (Exit::Halt, false));
     assert_eq!(came(0x7f, 0, 0, 0).0, Exit::TripleFault);
-    assert_eq!(came(u64::MAX, 3, 0, 0).0, Exit::EntryFailure { error: ERROR_INVALID, detail: 3 });
+    for code in [u64::MAX, 0xffff_ffff] {
+        assert_eq!(came(code, 3, 0, 0).0, Exit::EntryFailure { error: ERROR_INVALID, detail: 3 });
+    }
     for code in [0x62, 0x64, 0x6e, 0x77, 0x7e, 0xa0, 0x401, 0xffff_ffff_ffff_fffe] {
         assert!(matches!(came(code, 1, 2, 0).0, Exit::Unknown { detail: 1, .. }), "{code:#x}");
     }

@@ -20,6 +20,8 @@ pub enum Instruction {
     Sysenter,
     /// INT3.
     Breakpoint,
+    /// INT1, also known as ICEBP.
+    Int1,
     /// MOV to a control register.
     MovToControl {
         /// Its number.
@@ -69,8 +71,8 @@ pub fn decode(bytes: &[u8]) -> (Instruction, usize) {
             (Instruction::MovToControl { control, general }, 3)
         }
         [0xcc, ..] => (Instruction::Breakpoint, 1),
-        // INT1; INTO does not exist in 64-bit mode.
-        [0xf1, ..] => (Instruction::Other, 1),
+        // INTO does not exist in 64-bit mode.
+        [0xf1, ..] => (Instruction::Int1, 1),
         _ => return (Instruction::Other, 0),
     };
     (found.0, length + found.1)
@@ -153,7 +155,7 @@ mod tests {
         assert_eq!(decode(&[0xcc]), (Instruction::Breakpoint, 1));
         assert_eq!(decode(&[0xf2, 0x48, 0xcc]), (Instruction::Breakpoint, 3));
         assert_eq!(decode(&[0xcd, 0x03]), (Instruction::Other, 0), "INT 3 is another");
-        assert_eq!(decode(&[0xf1]), (Instruction::Other, 1));
+        assert_eq!(decode(&[0xf1]), (Instruction::Int1, 1));
         assert_eq!(decode(&[0x0f, 0x34]), (Instruction::Sysenter, 2));
         assert_eq!(decode(&[0x48, 0x0f, 0x35]), (Instruction::Sysenter, 3));
     }

@@ -64,7 +64,7 @@ impl Svm {
             let cr0 = (cr0 | cr::CR0_NE | cr::CR0_MP) & !(cr::CR0_TS | cr::CR0_EM);
             asm!("mov cr0, {}", in(reg) cr0, options(nostack));
             asm!("mov cr4, {}", in(reg) cr4 | cr::CR4_OSXSAVE, options(nostack));
-            asm!("xsetbv", in("ecx") 0, in("eax") low(plan.xcr0), in("edx") low(plan.xcr0 >> 32), options(nostack));
+            set_xcr0(plan.xcr0);
             msr::wrmsr(msr::IA32_EFER, msr::rdmsr(msr::IA32_EFER) | cr::EFER_SVME);
             let page = |number: u64| frames_pointer.add(usize::try_from(number * PAGE).unwrap_or(0));
             let pages = |count: u64| usize::try_from(count * PAGE).unwrap_or(0);
@@ -115,6 +115,7 @@ impl Svm {
         // SAFETY: `enable` has set CR0, CR4 and XCR0. Both states are valid by this function's contract; the old one was
         // not disowned.
         unsafe {
+            set_xcr0(self.plan.xcr0);
             if !self.owner.is_null() {
                 State::save(self.owner, self.plan.xsaveopt);
             }
@@ -153,6 +154,21 @@ impl Backend for Svm {
     #[inline]
     fn flush(&mut self, tables: &Npt) {
         self.forget(tables.root());
+    }
+}
+
+/// Put XCR0 back if a guest has changed it: CPUs exit before it can, emulated ones (QEMU 7.2) do not.
+///
+/// # Safety
+/// Ring 0, CR4.OSXSAVE is set, and the CPU offers `value`.
+unsafe fn set_xcr0(value: u64) {
+    let (now_low, now_high): (u32, u32);
+    // SAFETY: the caller's.
+    unsafe {
+        asm!("xgetbv", in("ecx") 0, out("eax") now_low, out("edx") now_high, options(nomem, nostack, preserves_flags));
+        if (now_low, now_high) != (low(value), low(value >> 32)) {
+            asm!("xsetbv", in("ecx") 0, in("eax") low(value), in("edx") low(value >> 32), options(nostack));
+        }
     }
 }
 

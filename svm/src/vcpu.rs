@@ -45,6 +45,7 @@ const _: () = assert!(size_of::<SvmVcpu>() <= VCPU_BYTES);
 /// The PAT after reset (APM vol. 2, 7.8.2).
 const PAT: u64 = 0x0007_0406_0007_0406;
 /// Vectors.
+const DEBUG: u8 = 1;
 const BREAKPOINT: u8 = 3;
 const INVALID_OPCODE: u8 = 6;
 const PROTECTION: u8 = 13;
@@ -105,7 +106,7 @@ impl SvmVcpu {
     fn other_exit(&mut self, cpu: &mut Svm, raw: u64) -> Exit {
         let registers = self.registers;
         let Some(vmcb) = self.vmcb() else { return NO_VMCB };
-        if raw == code::INVALID && vmcb.control.tlb_control != tlb::KEEP {
+        if (raw == code::INVALID || raw == code::INVALID_32) && vmcb.control.tlb_control != tlb::KEEP {
             cpu.tags.flush_failed();
         }
         let (exit, behind) = exit::decode(&vmcb.control, &registers);
@@ -129,6 +130,11 @@ impl SvmVcpu {
             }
             Instruction::Vtx => Exit::Refused { class: refused::VIRTUALIZATION, detail: 0 },
             Instruction::Sysenter => Exit::Exception { vector: PROTECTION, error_code: 0, address: 0 },
+            // Emulated CPUs may not have it.
+            Instruction::Int1 => {
+                self.trap(memory);
+                Exit::Exception { vector: DEBUG, error_code: 0, address: 0 }
+            }
             _ => exit,
         }
     }

@@ -5,6 +5,7 @@
 
 use super::ensure;
 use crate::error::{Context, Result, fail};
+use crate::machine::Kind;
 use crate::test::Case;
 use crate::test::lab::{BOOT, Lab, Running};
 use abi::end::EndReason;
@@ -20,6 +21,15 @@ const CRIME: Duration = Duration::from_secs(90);
 const ANSWERS: Duration = Duration::from_secs(40);
 /// Web servers.
 const SERVERS: usize = 8;
+/// Crimes of which something else comes in QEMU (7.2) than on a processor, and why that harms nobody. They are committed all
+/// the same; the VM has to come to its end, and everybody else has to go on.
+const OTHERWISE_IN_QEMU: &[(&str, &str)] = &[
+    ("xsetbv", "XSETBV does not exit, whatever the VMCB says; the backend puts XCR0 back before another guest runs"),
+    ("push-non-canonical", "the exception is 13 instead of 12"),
+    ("rdtscp", "it does not exit, whatever the VMCB says; TSC_AUX is 0"),
+    ("simd-error", "there are no SIMD exceptions"),
+    ("cr3-reserved", "MOV takes the bits, and the next entry fails"),
+];
 
 macro_rules! cases {
     ($($function:ident $name:literal $family:ident;)*) => {
@@ -160,6 +170,9 @@ fn family(lab: &Lab, family: Family) -> Result<()> {
 /// Commits one crime, with and without a fault handler where that makes a difference. Returns the VM if it still runs.
 fn commit(running: &mut Running, crime: &Crime) -> Result<Option<Suspect>> {
     let suspect = Suspect::create(running, &format!("crime={}", crime.name))?;
+    if running.machine().kind() == Kind::Qemu && OTHERWISE_IN_QEMU.iter().any(|(name, _)| *name == crime.name) {
+        return suspect.ends_for(running, &[EndReason::Exited, EndReason::EntryFailure]).map(|()| None);
+    }
     match (crime.expect, crime.verdict()) {
         (Expect::Ends(reasons), _) => suspect.ends_for(running, reasons)?,
         (Expect::Runs, Some(verdict)) => {
