@@ -1,6 +1,6 @@
 //! One component.
 
-use super::rings::{CoreEnds, RingEnd};
+use super::rings::{CoreEnds, Peer};
 use super::space::Space;
 use crate::boot::elf::Elf;
 use crate::cpu::UserContext;
@@ -88,8 +88,10 @@ pub struct Component {
     pub info_page: SharedMemory,
     /// Address space and memory.
     pub space: Space,
-    /// Its rings, by its own ring index.
-    pub rings: heapless::Vec<RingEnd, MAX_RINGS_PER_COMPONENT>,
+    /// Its rings, by its own ring index: header, then slots.
+    pub rings: heapless::Vec<SharedMemory, MAX_RINGS_PER_COMPONENT>,
+    /// Who hears its doorbells, by its own ring index.
+    pub peers: [Peer; MAX_RINGS_PER_COMPONENT],
     /// The core's ends of its rings with the core.
     pub ends: CoreEnds,
     /// Its devices.

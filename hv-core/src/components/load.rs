@@ -1,7 +1,7 @@
 //! Making components of the manifest's entries at boot, and loading their images at every start.
 
 use super::component::{Component, Device, Role, Run};
-use super::rings::{CoreEnds, RingEnd};
+use super::rings::{CoreEnds, Peer};
 use super::space::Space;
 use crate::boot::elf::{Accept, Elf, ElfError};
 use crate::boot::manifest::Manifest;
@@ -10,7 +10,7 @@ use crate::hardware::Hardware;
 use crate::memory::phys::index as to_index;
 use crate::memory::{Frames, KernelSpace, MapError, Owner, PhysAddr, core_memory};
 use abi::component::{ComponentInfo, DeviceInfo, INFO_MAGIC, RingInfo, authority, bits, layout};
-use abi::limits::{MAX_COMPONENTS, MAX_DEVICES_PER_COMPONENT, MAX_RINGS, Name, PAGE_SIZE};
+use abi::limits::{MAX_COMPONENTS, MAX_DEVICES_PER_COMPONENT, MAX_RINGS, MAX_RINGS_PER_COMPONENT, Name, PAGE_SIZE};
 use abi::manifest::{CORE, NONE};
 use abi::note::KIND_COMPONENT;
 use core::fmt;
@@ -111,6 +111,7 @@ pub fn load_all(
         let mut info = ComponentInfo::new_zeroed();
         let mut ends = CoreEnds::default();
         let mut own_rings = heapless::Vec::new();
+        let mut peers = [Peer::default(); MAX_RINGS_PER_COMPONENT];
         for (number, ring) in manifest.rings.iter().enumerate() {
             let index = count32(index);
             let producer = ring.producer == index;
@@ -132,16 +133,16 @@ pub fn load_all(
                     ends.bit = bit;
                 }
             }
-            let peer = rank_of(other).map(|peer| {
+            if let Some(peer) = rank_of(other) {
                 let peer_index = count32(order[peer]);
                 let before = manifest.rings[..number]
                     .iter()
                     .filter(|ring| ring.producer == peer_index || ring.consumer == peer_index)
                     .count();
-                (peer, Component::ring_bit(before))
-            });
+                peers[position] = Peer { rank: peer, bit: Component::ring_bit(before) };
+            }
             info.rings[position] = RingInfo { name: ring.name, slots: ring.slots, producer: producer.into() };
-            let _ = own_rings.push(RingEnd { peer, memory });
+            let _ = own_rings.push(memory);
         }
         info.ring_count = count32(own_rings.len());
 
@@ -190,6 +191,7 @@ pub fn load_all(
             info,
             info_page: core_memory(info_frame, PAGE_SIZE),
             rings: own_rings,
+            peers,
             ends,
             devices,
             kicks,

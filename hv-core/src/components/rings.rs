@@ -3,13 +3,13 @@
 use abi::message::Message;
 use ring::{Consumer, Producer, PushError, RingError, SharedMemory};
 
-/// One end of a ring as a component holds it.
-#[derive(Clone, Copy, Debug)]
-pub struct RingEnd {
-    /// Rank of the component at the other end and the notification bit there; `None` when the core is the other end.
-    pub peer: Option<(usize, u64)>,
-    /// The ring: header, then slots.
-    pub memory: SharedMemory,
+/// Who hears a doorbell.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Peer {
+    /// Rank of the component at the other end.
+    pub rank: usize,
+    /// Its notification bit; 0 when the core is the other end, or there is no such ring.
+    pub bit: u64,
 }
 
 /// What became of a message to a component.

@@ -76,10 +76,12 @@ impl UserContext {
 pub unsafe fn enter(context: &mut UserContext) -> Trap {
     // SAFETY: the caller's promise; the stub saves and restores the callee-saved registers itself.
     unsafe { user_enter(context) };
-    match u8::try_from(context.vector) {
-        Err(_) => Trap::Syscall,
-        Ok(vector @ 0..32) => Trap::Exception(vector, context.error, context.cr2),
-        Ok(vector) => Trap::Interrupt(vector),
+    if context.vector == VECTOR_SYSCALL {
+        return Trap::Syscall;
+    }
+    match context.vector.to_le_bytes()[0] {
+        vector @ 0..32 => Trap::Exception(vector, context.error, context.cr2),
+        vector => Trap::Interrupt(vector),
     }
 }
 

@@ -41,6 +41,9 @@ impl<B: Backend> Machine<B> {
             Death::RingFull => {
                 log::error!(target: "core", "component {name} killed: it does not empty its ring from the core (rip {:#x})", context.rip);
             }
+            Death::Withholds(vm) => {
+                log::error!(target: "core", "component {name} killed: it does not let go of {vm}, which has ended (rip {:#x})", context.rip);
+            }
             Death::Killed => log::warn!(target: "core", "component {name} (start {incarnation}) killed by request"),
         }
         let quick = now.saturating_sub(component.started_at) < hz / 1000 * QUICK_MS;
@@ -81,8 +84,8 @@ impl<B: Backend> Machine<B> {
         // headers can be believed: the component may have died of writing where it should not have, or meant to.
         let [a, b, c, d, ..] = hardware.random();
         let epoch = u32::from_le_bytes([a, b, c, d]);
-        for end in &component.rings {
-            if component.incarnation > 1 && ring::reset_to(&end.memory, epoch).is_err() {
+        for ring in &component.rings {
+            if component.incarnation > 1 && ring::reset_to(ring, epoch).is_err() {
                 log::error!(target: "core", "bug: a ring of {} cannot be reset", component.entry.name);
             }
         }
@@ -96,8 +99,7 @@ impl<B: Backend> Machine<B> {
             Role::Control | Role::Other => None,
         };
         let (name, policy, incarnation) = (component.entry.name, component.policy, component.incarnation);
-        let peers: heapless::Vec<(usize, u64), { abi::limits::MAX_RINGS_PER_COMPONENT }> =
-            component.rings.iter().filter_map(|end| end.peer).collect();
+        let peers = component.peers;
         for device in &component.devices {
             if let Some(pci) = device.pci {
                 hardware.set_bus_master(pci, true);
@@ -107,8 +109,8 @@ impl<B: Backend> Machine<B> {
         if incarnation > 1 {
             log::info!(target: "core", "component {name} restarted with policy {policy} (start {incarnation})");
         }
-        for (peer, bit) in peers {
-            self.components.notify(peer, bit);
+        for peer in peers.into_iter().filter(|peer| peer.bit != 0) {
+            self.components.notify(peer.rank, peer.bit);
         }
         if self.loaded == Some(rank) {
             self.loaded = None;

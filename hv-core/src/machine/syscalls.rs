@@ -20,6 +20,8 @@ pub(super) enum Death {
     Overrun(u64),
     /// It does not empty the ring from the core.
     RingFull,
+    /// It does not let go of the NIC of this VM, which has ended.
+    Withholds(VmId),
     /// The controller asked for it.
     Killed,
 }
@@ -169,8 +171,9 @@ impl<B: Backend> Machine<B> {
         while left != 0 {
             let index = left.trailing_zeros() as usize;
             left &= left - 1;
-            if let Some((peer, bit)) = self.components.list[rank].rings.get(index).and_then(|end| end.peer) {
-                self.components.notify(peer, bit);
+            let peer = self.components.list[rank].peers[index];
+            if peer.bit != 0 {
+                self.components.notify(peer.rank, peer.bit);
             }
         }
     }
