@@ -27,6 +27,9 @@ pub(super) const METADATA_FRAMES: u32 = 2;
 /// nested tables, and some for its first steps.
 const FIRST_FRAMES: u64 = 16;
 
+/// How long the network demultiplexer may take to let go of a VM that has ended, in milliseconds.
+const DETACH_MS: u64 = 1000;
+
 /// Present, writable; and for a leaf: 1 GiB (SDM vol. 3, tables 4-15 and 4-16).
 const TABLE_ENTRY: u64 = 0x3;
 const HUGE_ENTRY: u64 = 0x83;
@@ -248,7 +251,9 @@ impl<B: Backend> Machine<B> {
         }
         self.ready.remove(slot);
         self.waiting.remove(slot);
-        self.timers.set(slot, u64::MAX);
+        // When the demultiplexer must have let go of it.
+        let patience = self.hardware.tsc_hz() / 1000 * DETACH_MS;
+        self.timers.set(slot, if attached { cpu::tsc().saturating_add(patience) } else { u64::MAX });
         if self.turn.is_some_and(|turn| turn.vm == id) {
             self.turn = None;
         }
@@ -264,6 +269,7 @@ impl<B: Backend> Machine<B> {
     pub(super) fn reclaim(&mut self, slot: u16) {
         let Some(vm) = self.vms.get(slot) else { return };
         let (id, control) = (vm.id, vm.control_frame);
+        self.timers.set(slot, u64::MAX);
         if let Some(memory) = vm.memory.take() {
             self.backend.flush(memory.tables());
             memory.release(&mut self.frames);

@@ -25,7 +25,7 @@ mod timers;
 pub use start::run;
 
 use crate::boot::Options;
-use crate::components::Components;
+use crate::components::{Components, Role};
 use crate::cpu;
 use crate::hardware::Hardware;
 use crate::log::RateLimit;
@@ -34,6 +34,7 @@ use crate::vms::{Images, State, Table};
 use abi::vm::VmId;
 use backend::Backend;
 use ready::ReadyList;
+use syscalls::Death;
 use timers::Timers;
 
 /// What is counted from boot on, for the monitor and for measurements.
@@ -171,9 +172,16 @@ impl<B: Backend> Machine<B> {
         }
     }
 
-    /// The alarm or the idle timeout of a VM has come.
+    /// The alarm or the idle timeout of a VM has come, or the time by which the demultiplexer must have let go of it.
     fn deadline_of(&mut self, slot: u16, now: u64) {
         let Some(vm) = self.vms.get(slot) else { return };
+        if vm.state == State::Ending {
+            let id = vm.id;
+            if let Some(rank) = self.components.rank_of(Role::Net).filter(|_| vm.attached) {
+                self.kill(rank, Death::Withholds(id));
+            }
+            return;
+        }
         let due = vm.alarm <= now;
         if due {
             vm.alarm = u64::MAX;

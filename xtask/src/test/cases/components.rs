@@ -30,6 +30,11 @@ pub const CASES: &[Case] = &[
         asserts: "a pager that answers nonsense is refused and logged within limits; monitor, restarts and VMs' creation and end go on",
         run: raving_pager,
     },
+    Case {
+        name: "components: deaf netmux",
+        asserts: "a demultiplexer that does not let go of a VM that has ended is replaced, and the VM's frames are free",
+        run: deaf_netmux,
+    },
 ];
 
 /// How long a component may take to come back: a second of back-off, on a machine that is busy.
@@ -128,6 +133,7 @@ fn settled(running: &mut Running, vms: usize) -> Result<()> {
 /// `system` with another program in the role `role`.
 fn fill(system: &mut System, role: &str, program: &str) {
     for component in system.component.iter_mut().filter(|component| component.name == role) {
+        component.module = None;
         component.policies = vec![Policy { name: program.to_owned(), module: program.to_owned() }];
     }
     let defaults = system.defaults.split(' ').filter(|word| !word.starts_with(&format!("{role}=")));
@@ -225,4 +231,30 @@ fn lives(running: &Running, vms: usize, ended: usize) -> Result<()> {
     ensure(alive == vms, || format!("{alive} of {vms} VMs are left:\n{}", lines.join("\n")))?;
     let found = running.count_since(0, " ended: ");
     ensure(found == ended, || format!("{found} VMs have ended where {ended} should have"))
+}
+
+fn deaf_netmux(lab: &Lab) -> Result<()> {
+    let boot = lab.boot("vms=httpd*2").system(|system| fill(system, "netmux", "netmux-deaf"));
+    let running = with_programs(boot, &["netmux-deaf"])?.start()?;
+    running.wait_for("deaf, start 1", BOOT)?;
+    running.wait_for_monitor()?;
+    let memory = || -> Result<u64> {
+        let lines = running.monitor("frames")?;
+        let line = lines.iter().find(|line| line.contains("owner=vm-memory "));
+        line.and_then(|line| number(line, "frames")).ok_or_else(|| format!("no frames of VMs in {lines:?}").into())
+    };
+    let before = memory()?;
+    let mark = running.mark();
+    running.monitor("destroy 0")?;
+    running.wait_for_since(mark, "vm0.1 is asked for, but stays here", RESTART)?;
+    running.wait_for_since(mark, "component netmux killed: it does not let go of vm0.1, which has ended", RESTART)?;
+    running.wait_for_since(mark, "component netmux restarted", RESTART)?;
+    running.wait_for_since(mark, "deaf, start 2", RESTART)?;
+    let vms = running.monitor("vms")?;
+    let [left] = &vms[..] else { fail!("one VM was to be left: {vms:?}") };
+    ensure(left.contains("vm index=1 incarnation=1 "), || format!("not the one that was to be left: {left}"))?;
+    let after = memory()?;
+    ensure(after * 4 <= before * 3, || format!("{after} of {before} frames are left in use with one of two VMs gone"))?;
+    running.must_not_say(0, "FATAL")?;
+    running.power_off()
 }

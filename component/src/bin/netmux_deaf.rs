@@ -1,0 +1,22 @@
+//! A network demultiplexer that takes what the core shares with it and never gives anything back.
+#![no_std]
+#![no_main]
+#![deny(unsafe_code)]
+
+use component::abi::net::NetEvent;
+use component::{Component, wait};
+
+component::main!(main);
+
+fn main(component: Component) -> ! {
+    let mut events = component.inbox("core-netmux");
+    component::log::info!("deaf, start {}", component.info().incarnation);
+    loop {
+        let empty = events.drain(|message| {
+            if let Ok(NetEvent::Detach { vm }) = NetEvent::try_from(message) {
+                component::log::info!("{vm} is asked for, but stays here");
+            }
+        });
+        wait(events.doorbell, if empty { u64::MAX } else { 0 }, 0);
+    }
+}
