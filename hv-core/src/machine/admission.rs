@@ -10,7 +10,7 @@ use crate::cpu;
 use backend::Backend;
 
 /// How long the gatekeeper may take, in milliseconds.
-const PATIENCE_MS: u64 = 200;
+const PATIENCE_MS: u64 = 1000;
 /// VMs that are admitted before components come to their turn.
 const BATCH: usize = 8;
 /// One part in this many of the frames is kept free for the admitted VMs to grow into, as the gatekeeper does.

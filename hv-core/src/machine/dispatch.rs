@@ -10,6 +10,8 @@ use backend::Backend;
 
 /// Plan entries looked at for one turn at most; the rest of a plan of VMs that cannot run waits for the next.
 const LOOK_AHEAD: usize = 256;
+/// VMs that are admitted before components come to their turn.
+const ADMIT_BATCH: usize = 32;
 
 impl<B: Backend> Machine<B> {
     /// The VM that runs next; `None` when no VM can, or when the scheduler has just been asked and runs first.
@@ -72,7 +74,12 @@ impl<B: Backend> Machine<B> {
             return;
         }
         self.planned = None;
+        let mut admitted = 0;
         for _ in 0..LOOK_AHEAD {
+            // Components are told of every VM that is admitted, and must come to their turn before their rings are full.
+            if admitted == ADMIT_BATCH {
+                break;
+            }
             let Some(message) = self.components.list[rank].ends.take() else { break };
             match SchedCommand::try_from(&message) {
                 Ok(SchedCommand::Run { vm, quantum_ticks }) => {
@@ -81,7 +88,10 @@ impl<B: Backend> Machine<B> {
                         break;
                     }
                 }
-                Ok(SchedCommand::Admit { vm }) => self.admit(vm),
+                Ok(SchedCommand::Admit { vm }) => {
+                    self.admit(vm);
+                    admitted += 1;
+                }
                 Err(error) => self.bad_message(rank, &error),
             }
         }

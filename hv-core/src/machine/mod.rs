@@ -25,12 +25,14 @@ mod timers;
 pub use start::run;
 
 use crate::boot::Options;
+use crate::boot::options::VmRequest;
 use crate::components::{Components, Role};
 use crate::cpu;
 use crate::hardware::Hardware;
 use crate::log::RateLimit;
 use crate::memory::Frames;
 use crate::vms::{Images, State, Table};
+use abi::limits::MAX_IMAGES;
 use abi::vm::VmId;
 use backend::Backend;
 use ready::ReadyList;
@@ -80,6 +82,8 @@ pub struct Machine<B: Backend> {
     components: Components,
     images: Images,
     vms: Table<B>,
+    /// VMs that the boot options ask for and that have still to be created; the last entry is the next.
+    requests: heapless::Vec<VmRequest, MAX_IMAGES>,
     timers: Timers<'static>,
     ready: ReadyList<'static>,
     /// The VMs that wait for admission, in the order of their creation.
@@ -127,6 +131,8 @@ impl<B: Backend> Machine<B> {
             }
             if let Some(rank) = self.components.most_important() {
                 self.run_component(rank);
+            } else if !self.requests.is_empty() {
+                self.create_requested();
             } else if let Some(turn) = self.next_turn() {
                 self.run_vm(turn);
             } else if self.components.runnable == 0 {

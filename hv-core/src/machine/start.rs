@@ -12,13 +12,15 @@ use crate::log::RateLimit;
 use crate::memory::{Frames, core_slice};
 use crate::vms::{EMPTY_SLOT, Image, Images, Table};
 use abi::guest::IMAGE_BASE;
-use abi::limits::MAX_VMS;
+use abi::limits::{MAX_VMS, Name};
 use abi::manifest;
 use abi::note::KIND_GUEST;
 use backend::{Backend, Corruption, Vcpu};
 
 /// Frames per VM slot: a machine has as many slots as it could have VMs that are small and share nearly everything.
 const FRAMES_PER_SLOT: u64 = 16;
+/// VMs of the boot options that are created before components come to their turn.
+const CREATE_BATCH: usize = 32;
 /// Lines a second, and at once, by which guests that end make themselves heard; and components with bad messages.
 const LOG_RATE: (u32, u32) = (20, 100);
 
@@ -87,7 +89,8 @@ fn run_with<B: Backend>(boot: Boot, backend: B) -> ! {
         }
     }
     let images = load_images(&manifest, &modules, &mut frames);
-    let requests = options.vms.clone();
+    let mut requests = options.vms.clone();
+    requests.reverse();
     let selftest = options.selftest;
     let quantum_ticks = ticks(options.quantum_ns, hardware.tsc_hz);
     let mut machine = Machine {
@@ -99,6 +102,7 @@ fn run_with<B: Backend>(boot: Boot, backend: B) -> ! {
         options,
         components: Components::new(list),
         images,
+        requests,
         vms: Table::new(slots),
         timers: Timers::new(cells),
         ready: ReadyList::new(links),
@@ -122,15 +126,7 @@ fn run_with<B: Backend>(boot: Boot, backend: B) -> ! {
         let component = &machine.components.list[rank];
         log::info!(target: "core", "component {} started with policy {}", component.entry.name, component.policy);
     }
-    for request in requests {
-        let Ok(image) = u16::try_from(request.image) else { continue };
-        for made in 0..request.count {
-            if let Err(status) = machine.create(image, [0; abi::control::CREATE_ARGS_BYTES]) {
-                log::error!(target: "core", "only {made} of {} VMs of image {image} were created (status {status}): too little memory, or the image was refused", request.count);
-                break;
-            }
-        }
-    }
+    machine.create_requested();
     if selftest == Some(crate::boot::options::SelfTest::EntryFailure) {
         machine.force_entry_failures();
     }
@@ -139,6 +135,26 @@ fn run_with<B: Backend>(boot: Boot, backend: B) -> ! {
 }
 
 impl<B: Backend> Machine<B> {
+    /// Create some of the VMs that the boot options ask for: no more than components can be told of before they run.
+    pub(super) fn create_requested(&mut self) {
+        for _ in 0..CREATE_BATCH {
+            let Some(request) = self.requests.last_mut() else { return };
+            if request.count == 0 {
+                self.requests.pop();
+                continue;
+            }
+            request.count -= 1;
+            let left = request.count;
+            // The manifest's images are fewer than 2^16.
+            let image = u16::try_from(request.image).unwrap_or(u16::MAX);
+            if let Err(status) = self.create(image, [0; abi::control::CREATE_ARGS_BYTES]) {
+                let name = self.images.get(image).map_or(Name::EMPTY, Image::name);
+                log::error!(target: "core", "the last {} VMs of image {image} {name} are not created (status {status}): too little memory, or the image was refused", left + 1);
+                self.requests.pop();
+            }
+        }
+    }
+
     /// Spoil the first VMs, one in each way, so that the next entry of each fails: the entry path's own test.
     fn force_entry_failures(&mut self) {
         let ways = [Corruption::GuestState, Corruption::Controls, Corruption::HostState];
