@@ -115,11 +115,17 @@ impl Svm {
         // SAFETY: `enable` has set CR0, CR4 and XCR0. Both states are valid by this function's contract; the old one was
         // not disowned.
         unsafe {
+            asm!("clts", options(nomem, nostack));
             set_xcr0(self.plan.xcr0);
             if !self.owner.is_null() {
                 State::save(self.owner, self.plan.xsaveopt);
             }
             (*state).load();
+            // Set again at once, because an exit restores CR0 as it was at the entry: a component that touches the vector
+            // registers, in which a guest's state is, gets a #NM.
+            let cr0: u64;
+            asm!("mov {}, cr0", out(reg) cr0, options(nomem, nostack));
+            asm!("mov cr0, {}", in(reg) cr0 | cr::CR0_TS, options(nostack));
         }
         self.owner = state;
     }

@@ -139,6 +139,19 @@ impl SvmVcpu {
         }
     }
 
+    /// INT n, for which there is no gate. Emulated CPUs take INT3 for one, and have an error code of their own for them.
+    fn software_interrupt<M: GuestMemory>(&mut self, vector: u8, memory: &M) -> Exit {
+        if vector == BREAKPOINT
+            && let Some((rip, cr3)) = self.vmcb().map(|vmcb| (vmcb.save.rip, vmcb.save.cr3))
+            && fetch(memory, rip, cr3).0 == Instruction::Breakpoint
+        {
+            self.trap(memory);
+            return Exit::Exception { vector: BREAKPOINT, error_code: 0, address: 0 };
+        }
+        // Bit 1: the rest is the number of a gate (APM vol. 2, 8.4.1).
+        Exit::Exception { vector: PROTECTION, error_code: u32::from(vector) << 3 | 2, address: 0 }
+    }
+
     /// A write of a control register: one that changes nothing is the guest's own business.
     fn control_write<M: GuestMemory>(&mut self, exit: Exit, memory: &M) -> Exit {
         let registers = self.registers;
@@ -277,17 +290,10 @@ impl Vcpu for SvmVcpu {
             Exit::Refused { class: refused::CONTROL, .. } if raw == code::WRITE_CR0 || raw == code::WRITE_CR4 => {
                 self.control_write(exit, memory)
             }
-            // Emulated CPUs take INT3 for INT 3, and fail to find a gate for it.
-            Exit::Exception { vector: PROTECTION, .. }
-                if exit::interrupted_software_interrupt(control) == Some(BREAKPOINT) =>
-            {
-                let Some((rip, cr3)) = self.vmcb().map(|vmcb| (vmcb.save.rip, vmcb.save.cr3)) else { return exit };
-                if fetch(memory, rip, cr3).0 != Instruction::Breakpoint {
-                    return exit;
-                }
-                self.trap(memory);
-                Exit::Exception { vector: BREAKPOINT, error_code: 0, address: 0 }
-            }
+            Exit::Exception { vector: PROTECTION, .. } => match exit::interrupted_software_interrupt(control) {
+                Some(vector) => self.software_interrupt(vector, memory),
+                None => exit,
+            },
             Exit::Exception { .. } if raw == code::ICEBP || raw == code::EXCEPTION + u64::from(BREAKPOINT) => {
                 self.trap(memory);
                 exit
