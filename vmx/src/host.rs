@@ -1,5 +1,6 @@
 //! What the CPU gets back on every exit: the core's own registers.
 
+use crate::capabilities::cr;
 use crate::error::Error;
 use crate::fields::{Host16, Host32, Host64, HostNatural};
 use crate::vmcs::LoadedVmcs;
@@ -49,7 +50,9 @@ impl HostState {
         // SAFETY: these MSRs exist on every 64-bit CPU; reading changes nothing.
         let rdmsr = |number| unsafe { msr::rdmsr(number) };
         HostState {
-            cr0,
+            // With TS set from every exit on, a component that touches the vector registers, in which the last guest's
+            // state still is, gets a #NM; `Vtx::own` clears TS for itself.
+            cr0: cr0 | cr::CR0_TS,
             cr3,
             cr4,
             selectors: [

@@ -154,6 +154,8 @@ impl Vtx {
         // SAFETY: `enable` has set CR0, CR4 and XCR0. Both states are valid by this function's contract; the old one was
         // not disowned.
         unsafe {
+            // Set by the last exit; the next one sets it again.
+            asm!("clts", options(nomem, nostack));
             if !self.owner.is_null() {
                 State::save(self.owner, self.plan.xsaveopt);
             }

@@ -100,6 +100,12 @@ pub fn undefined() -> Outcome {
     UNSTOPPED
 }
 
+pub fn vector_register() -> Outcome {
+    // SAFETY: faults. MOVQ RAX, XMM0; the target's assembler knows no vector registers.
+    unsafe { asm!(".byte 0x66, 0x48, 0x0f, 0x7e, 0xc0", out("rax") _) };
+    UNSTOPPED
+}
+
 pub fn overflow_stack() -> Outcome {
     // SAFETY: pushes down to the unmapped page below the stack, and faults there.
     unsafe { asm!("2:", "push 0", "jmp 2b") };

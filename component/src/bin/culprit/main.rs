@@ -45,6 +45,7 @@ fn main(component: Component) -> ! {
         Deed::Interrupt => crimes::interrupt(),
         Deed::Divide => crimes::divide(),
         Deed::Undefined => crimes::undefined(),
+        Deed::VectorRegister => crimes::vector_register(),
         Deed::StackOverflow => crimes::overflow_stack(),
         Deed::SingleStep => crimes::single_step(),
         Deed::LoadCr3 => crimes::load_cr3(),

@@ -31,6 +31,7 @@ pub enum Deed {
     Interrupt,
     Divide,
     Undefined,
+    VectorRegister,
     StackOverflow,
     SingleStep,
     LoadCr3,
@@ -75,6 +76,8 @@ pub const DEEDS: &[(Deed, Expect)] = &[
     (Deed::Interrupt, fault(13, 0x80 << 3 | 2)),
     (Deed::Divide, fault(0, 0)),
     (Deed::Undefined, fault(6, 0)),
+    // The last guest's state is in the vector registers: "device not available".
+    (Deed::VectorRegister, fault(7, 0)),
     (Deed::StackOverflow, fault(14, 0x6)),
     (Deed::SingleStep, fault(1, 0)),
     (Deed::LoadCr3, fault(13, 0)),
