@@ -10,17 +10,20 @@ use core::ptr::{self, NonNull};
 /// Places that are remembered. A power of two.
 const PLACES: usize = 8;
 
-/// One place; all zeros is none.
+/// One place.
 #[derive(Clone, Copy)]
 #[repr(C)]
 struct Place {
+    /// [`NOWHERE`] for none.
     rip: u64,
     cr3: u64,
-    /// Four bytes, of which the first three count; null for none.
+    /// Four bytes, of which the first three count.
     bytes: *const u8,
 }
 
-const NONE: Place = Place { rip: 0, cr3: 0, bytes: ptr::null() };
+/// Not a linear address, so no instruction is there.
+const NOWHERE: u64 = 1 << 63;
+const NONE: Place = Place { rip: NOWHERE, cr3: 0, bytes: ptr::null() };
 
 /// The places of one guest.
 pub(crate) struct Code([Place; PLACES]);
@@ -29,7 +32,7 @@ fn index(rip: u64) -> usize {
     // Masked to a few bits.
     #[allow(clippy::cast_possible_truncation)]
     {
-        (rip ^ rip >> 5) as usize & (PLACES - 1)
+        rip as usize & (PLACES - 1)
     }
 }
 
@@ -48,13 +51,16 @@ impl Code {
     }
 
     /// Whether the instruction at `rip` is known to be VMCALL.
+    ///
+    /// # Safety
+    /// `clear` has been called, and `rip` is canonical.
     #[inline(always)]
-    pub(crate) fn is_vmcall(&self, rip: u64, cr3: u64) -> bool {
+    pub(crate) unsafe fn is_vmcall(&self, rip: u64, cr3: u64) -> bool {
         let place = &self.0[index(rip)];
-        if place.rip != rip || place.cr3 != cr3 || place.bytes.is_null() {
+        if place.rip != rip || place.cr3 != cr3 {
             return false;
         }
-        // SAFETY: `remember`'s contract; the guest does not run, so nobody writes there.
+        // SAFETY: the place is one that was remembered, since its RIP is canonical. `remember`'s contract; the guest does not run, so nobody writes there.
         let bytes = unsafe { place.bytes.cast::<u32>().read_unaligned() };
         bytes & 0xff_ffff == u32::from_le_bytes([VMCALL[0], VMCALL[1], VMCALL[2], 0])
     }
@@ -69,16 +75,18 @@ mod tests {
         let mut code = Code([NONE; PLACES]);
         let bytes = [0x0f_u8, 0x01, 0xc1, 0x90];
         let others = [0x0f_u8, 0x0b, 0xc1, 0x90];
-        assert!(!code.is_vmcall(0, 0));
+        // SAFETY: here and below: there is no place but those that are remembered, and the addresses are canonical.
+        let known = |code: &Code, rip, cr3| unsafe { code.is_vmcall(rip, cr3) };
+        assert!(!known(&code, 0, 0));
         // SAFETY: both arrays live to the end of this function.
         unsafe {
             code.remember(0x2_0000, 0x1000, NonNull::from(&bytes).cast());
             code.remember(0x2_0001, 0x1000, NonNull::from(&others).cast());
         }
-        assert!(code.is_vmcall(0x2_0000, 0x1000));
-        assert!(!code.is_vmcall(0x2_0000, 0x3000), "other page tables");
-        assert!(!code.is_vmcall(0x2_0001, 0x1000), "no VMCALL there now");
+        assert!(known(&code, 0x2_0000, 0x1000));
+        assert!(!known(&code, 0x2_0000, 0x3000), "other page tables");
+        assert!(!known(&code, 0x2_0001, 0x1000), "no VMCALL there now");
         code.clear();
-        assert!(!code.is_vmcall(0x2_0000, 0x1000));
+        assert!(!known(&code, 0x2_0000, 0x1000));
     }
 }

@@ -38,6 +38,8 @@ pub struct Svm {
     owner: *mut State,
     pub(crate) tags: Tags,
     pub(crate) plan: Plan,
+    /// The core's CR0, with TS set.
+    cr0: u64,
     /// Physical address of the first of the host's frames.
     frames: u64,
     not_send: PhantomData<*const ()>,
@@ -47,7 +49,7 @@ impl Svm {
     /// Switch SVM on, on this CPU. [`HOST_FRAMES`] frames from `frame` on (physical address, and where they are mapped)
     /// become the CPU's.
     ///
-    /// Changes EFER (SVME set), CR0 (NE and MP set, TS and EM cleared), CR4 (OSXSAVE set) and XCR0. FS, GS, TR, LDTR and the
+    /// Changes EFER (SVME set), CR0 (NE, MP and TS set, EM cleared), CR4 (OSXSAVE set) and XCR0. FS, GS, TR, LDTR and the
     /// MSRs of SYSCALL, SYSENTER and SWAPGS are taken from the CPU as they are now, and come back at every exit.
     ///
     /// # Safety
@@ -56,12 +58,12 @@ impl Svm {
     pub unsafe fn enable(plan: &Plan, frame: u64, frames_pointer: NonNull<u8>) -> Svm {
         // SAFETY: ring 0; the values are those of the registers with bits that only enable what the core does not use
         // otherwise. XCR0 is one that the CPU offers. The frames are ours, contiguous, page-aligned and mapped.
-        unsafe {
+        let cr0 = unsafe {
             let cr0: u64;
             let cr4: u64;
             asm!("mov {}, cr0", out(reg) cr0, options(nomem, nostack, preserves_flags));
             asm!("mov {}, cr4", out(reg) cr4, options(nomem, nostack, preserves_flags));
-            let cr0 = (cr0 | cr::CR0_NE | cr::CR0_MP) & !(cr::CR0_TS | cr::CR0_EM);
+            let cr0 = (cr0 | cr::CR0_NE | cr::CR0_MP | cr::CR0_TS) & !cr::CR0_EM;
             asm!("mov cr0, {}", in(reg) cr0, options(nostack));
             asm!("mov cr4, {}", in(reg) cr4 | cr::CR4_OSXSAVE, options(nostack));
             set_xcr0(plan.xcr0);
@@ -72,12 +74,14 @@ impl Svm {
             page(MSR_MAP).write_bytes(0xff, pages(HOST_FRAMES - MSR_MAP));
             msr::wrmsr(VM_HSAVE_PA, frame + HOST_SAVE * PAGE);
             asm!("vmsave rax", in("rax") frame + HOST_VMCB * PAGE, options(nostack));
-        }
+            cr0
+        };
         Svm {
             active: 0,
             owner: ptr::null_mut(),
             tags: Tags::new(plan.last_tag),
             plan: *plan,
+            cr0,
             frames: frame,
             not_send: PhantomData,
         }
@@ -112,8 +116,8 @@ impl Svm {
         if self.owner == state {
             return;
         }
-        // SAFETY: `enable` has set CR0, CR4 and XCR0. Both states are valid by this function's contract; the old one was
-        // not disowned.
+        // SAFETY: `enable` has set CR4 and XCR0, and CR0 but for TS. Both states are valid by this function's contract; the
+        // old one was not disowned.
         unsafe {
             asm!("clts", options(nomem, nostack));
             set_xcr0(self.plan.xcr0);
@@ -123,9 +127,7 @@ impl Svm {
             (*state).load();
             // Set again at once, because an exit restores CR0 as it was at the entry: a component that touches the vector
             // registers, in which a guest's state is, gets a #NM.
-            let cr0: u64;
-            asm!("mov {}, cr0", out(reg) cr0, options(nomem, nostack));
-            asm!("mov cr0, {}", in(reg) cr0 | cr::CR0_TS, options(nostack));
+            asm!("mov cr0, {}", in(reg) self.cr0, options(nostack));
         }
         self.owner = state;
     }

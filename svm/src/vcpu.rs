@@ -34,6 +34,8 @@ pub struct SvmVcpu {
     pub(crate) host_vmcb: u64,
     /// Where `init` found this value to lie: exits push to there.
     home: usize,
+    /// RIP behind the instruction that exited, where `skip_instruction` may be asked for.
+    next: u64,
     /// Something in the VMCB has changed that the CPU may have kept.
     changed: bool,
     code: Code,
@@ -49,9 +51,10 @@ const DEBUG: u8 = 1;
 const BREAKPOINT: u8 = 3;
 const INVALID_OPCODE: u8 = 6;
 const PROTECTION: u8 = 13;
-/// Bytes of HLT, and of VMCALL, where the CPU does not say how long an instruction was. Prefixes, which both may have and
-/// nobody writes, are then executed as an instruction of their own.
+/// Bytes of HLT where the CPU does not say how long it was. A prefix, which nobody writes, makes it one that begins in its
+/// own middle.
 const HLT_BYTES: u64 = 1;
+/// Bytes of VMCALL, which is one only without a prefix.
 const VMCALL_BYTES: u64 = 3;
 
 impl SvmVcpu {
@@ -110,6 +113,12 @@ impl SvmVcpu {
             cpu.tags.flush_failed();
         }
         let (exit, behind) = exit::decode(&vmcb.control, &registers);
+        let rip = vmcb.save.rip;
+        if exit == Exit::Halt {
+            let saved = vmcb.control.next_rip;
+            self.next = if saved != 0 { saved } else { rip.wrapping_add(HLT_BYTES) };
+            return exit;
+        }
         if behind && vmcb.control.next_rip != 0 {
             vmcb.save.rip = vmcb.control.next_rip;
         }
@@ -126,6 +135,7 @@ impl SvmVcpu {
                     // so that `activate` clears the places; or until `release`, which clears them, too.
                     unsafe { self.code.remember(rip, cr3, bytes) };
                 }
+                self.next = rip.wrapping_add(VMCALL_BYTES);
                 Exit::Hypercall
             }
             Instruction::Vtx => Exit::Refused { class: refused::VIRTUALIZATION, detail: 0 },
@@ -162,7 +172,8 @@ impl SvmVcpu {
         };
         let value = instruction::general(&registers, general, save.rsp);
         if (control == 0 && value == save.cr0) || (control == 4 && value == save.cr4) {
-            skip(vmcb, length);
+            let next = vmcb.save.rip.wrapping_add(length);
+            skip_to(vmcb, next);
             return Exit::Served;
         }
         exit
@@ -192,9 +203,8 @@ fn fetch<M: GuestMemory>(memory: &M, rip: u64, cr3: u64) -> (Instruction, u64) {
 /// Move RIP behind the instruction that exited, and end what a `sti` or `mov ss` before it blocks: it was one instruction,
 /// and that has been executed.
 #[inline(always)]
-fn skip(vmcb: &mut Vmcb, length: u64) {
-    let next = vmcb.control.next_rip;
-    vmcb.save.rip = if next != 0 { next } else { vmcb.save.rip.wrapping_add(length) };
+fn skip_to(vmcb: &mut Vmcb, next: u64) {
+    vmcb.save.rip = next;
     vmcb.control.interrupt_shadow = 0;
 }
 
@@ -246,6 +256,7 @@ impl Vcpu for SvmVcpu {
         self.vmcb = config.frame_pointer.as_ptr().cast();
         self.vmcb_physical = config.frame;
         self.host_vmcb = cpu.host_vmcb();
+        self.next = config.entry;
         self.changed = true;
         // SAFETY: the frame is ours by this function's contract, and as large and aligned as a VMCB; zeros are valid.
         unsafe { self.vmcb.write_bytes(0, 1) };
@@ -270,9 +281,13 @@ impl Vcpu for SvmVcpu {
         // `active` and `activate` say so.
         let raw = unsafe { entry::enter(self) };
         if raw == code::INVALID_OPCODE {
-            // SAFETY: not null, for it has just been used.
-            let save = unsafe { &(*self.vmcb).save };
-            if self.code.is_vmcall(save.rip, save.cr3) {
+            // SAFETY: not null, for it has just been used. `init` has cleared `code`, and an instruction was at RIP.
+            let (rip, is_vmcall) = unsafe {
+                let save = &(*self.vmcb).save;
+                (save.rip, self.code.is_vmcall(save.rip, save.cr3))
+            };
+            if is_vmcall {
+                self.next = rip.wrapping_add(VMCALL_BYTES);
                 return Exit::Hypercall;
             }
         }
@@ -327,9 +342,9 @@ impl Vcpu for SvmVcpu {
 
     #[inline]
     fn skip_instruction(&mut self, _cpu: &mut Svm) {
+        let next = self.next;
         if let Some(vmcb) = self.vmcb() {
-            let length = if vmcb.control.exit_code == code::HLT { HLT_BYTES } else { VMCALL_BYTES };
-            skip(vmcb, length);
+            skip_to(vmcb, next);
         }
     }
 
