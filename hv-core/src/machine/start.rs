@@ -12,7 +12,7 @@ use crate::log::RateLimit;
 use crate::memory::{Frames, core_slice};
 use crate::vms::{EMPTY_SLOT, Image, Images, Table};
 use abi::guest::IMAGE_BASE;
-use abi::limits::{MAX_VMS, Name};
+use abi::limits::MAX_VMS;
 use abi::manifest;
 use abi::note::KIND_GUEST;
 use backend::{Backend, Corruption, Vcpu};
@@ -148,8 +148,7 @@ impl<B: Backend> Machine<B> {
             // The manifest's images are fewer than 2^16.
             let image = u16::try_from(request.image).unwrap_or(u16::MAX);
             if let Err(status) = self.create(image, [0; abi::control::CREATE_ARGS_BYTES]) {
-                let name = self.images.get(image).map_or(Name::EMPTY, Image::name);
-                log::error!(target: "core", "the last {} VMs of image {image} {name} are not created (status {status}): too little memory, or the image was refused", left + 1);
+                log::error!(target: "core", "{} VMs of image {image} are not created (status {status}): too little memory, or the image was refused", left + 1);
                 self.requests.pop();
             }
         }

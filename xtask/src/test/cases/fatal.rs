@@ -180,7 +180,7 @@ fn bad_image(lab: &Lab, bytes: Vec<u8>, words: &[&str]) -> Result<()> {
     if let Some(word) = words.iter().find(|word| !line.contains(*word)) {
         fail!("\"{word}\" is not in: {line}");
     }
-    running.wait_for("of 1 VMs of image 0 were created", BOOT)?;
+    running.wait_for("1 VMs of image 0 are not created", BOOT)?;
     running.wait_for("checks passed", BOOT)?;
     running.must_not_say(0, "FATAL")
 }
