@@ -162,6 +162,15 @@ impl SvmVcpu {
         Exit::Exception { vector: PROTECTION, error_code: u32::from(vector) << 3 | 2, address: 0 }
     }
 
+    /// #GP: CPUs that look at the value before they look whether the write exits raise it for bits that cannot be.
+    fn protection<M: GuestMemory>(&mut self, exit: Exit, memory: &M) -> Exit {
+        let Some((rip, cr3)) = self.vmcb().map(|vmcb| (vmcb.save.rip, vmcb.save.cr3)) else { return exit };
+        match fetch(memory, rip, cr3).0 {
+            Instruction::MovToControl { control: 0 | 4, .. } => Exit::Refused { class: refused::CONTROL, detail: 0 },
+            _ => exit,
+        }
+    }
+
     /// A write of a control register: one that changes nothing is the guest's own business.
     fn control_write<M: GuestMemory>(&mut self, exit: Exit, memory: &M) -> Exit {
         let registers = self.registers;
@@ -307,7 +316,7 @@ impl Vcpu for SvmVcpu {
             }
             Exit::Exception { vector: PROTECTION, .. } => match exit::interrupted_software_interrupt(control) {
                 Some(vector) => self.software_interrupt(vector, memory),
-                None => exit,
+                None => self.protection(exit, memory),
             },
             Exit::Exception { .. } if raw == code::ICEBP || raw == code::EXCEPTION + u64::from(BREAKPOINT) => {
                 self.trap(memory);
