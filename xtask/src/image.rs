@@ -11,8 +11,13 @@ use std::process::Command;
 
 /// GRUB's modules for BIOS machines.
 pub const GRUB_MODULES: &str = "/usr/lib/grub/i386-pc";
-/// The modules that go into the image: loading all of GRUB takes longer than booting.
-const GRUB_NEEDS: &str = "multiboot2 normal iso9660 biosdisk serial terminal echo ls reboot halt";
+/// The modules that go into the image, for BIOS and for UEFI: loading all of GRUB takes longer than booting.
+const GRUB_NEEDS: &str = "multiboot2 normal iso9660 serial terminal echo ls reboot halt test all_video";
+/// What the menu does on UEFI machines, which have no text screen: load the drivers for one with pixels.
+const PIXELS: &str = "if [ \"$grub_platform\" = efi ]; then insmod all_video; fi\n";
+/// What an entry does with a BIOS behind the command `multiboot2`, which has asked for pixels since the core can use them:
+/// asks for text. GRUB 2.06 crashes in Bochs when it sets another mode there, and text is faster.
+const TEXT: &str = "  if [ \"$grub_platform\" = pc ]; then set gfxpayload=text; fi\n";
 
 /// A file in the image.
 #[derive(Clone)]
@@ -70,7 +75,7 @@ impl Contents {
     }
 
     fn grub_cfg(&self) -> String {
-        let mut text = format!("set timeout={}\nset default=0\n", self.timeout);
+        let mut text = format!("set timeout={}\nset default=0\n{PIXELS}", self.timeout);
         if self.timeout > 0 {
             // The menu on the serial line as well, for machines without a screen.
             text.push_str(
@@ -81,6 +86,7 @@ impl Contents {
             // Writing to a string cannot fail.
             let _ = writeln!(text, "menuentry '{title}' {{");
             let _ = writeln!(text, "  multiboot2 /boot/{KERNEL} {}", quote(options));
+            text.push_str(TEXT);
             for (name, _) in &self.modules {
                 let _ = writeln!(text, "  module2 /boot/{name} {name}");
             }
@@ -89,12 +95,13 @@ impl Contents {
         text
     }
 
-    /// Makes the bootable image `path`.
+    /// Makes the image `path`, which boots with a BIOS and with UEFI.
     pub fn make_iso(&self, path: &Path) -> Result<()> {
         let tree = scratch("stage")?;
         self.stage(&tree.path().join("boot"))?;
         let mut command = Command::new("grub-mkrescue");
-        command.args(["-d", GRUB_MODULES]).arg(format!("--install-modules={GRUB_NEEDS}"));
+        // Without `-d` the image gets every platform that GRUB is installed for; `setup` sees to these two.
+        command.arg(format!("--install-modules={GRUB_NEEDS}"));
         command.args(["--fonts=", "--locales=", "--themes=", "-o"]).arg(path).arg(tree.path());
         output(&mut command)?;
         // grub-mkrescue reports success even when xorriso failed.
@@ -163,11 +170,9 @@ mod tests {
         };
         let text = contents.grub_cfg();
         assert_eq!(text.matches("menuentry").count(), 2);
-        assert!(
-            text.contains(
-                "  multiboot2 /boot/hv-core vms=a\n  module2 /boot/manifest manifest\n  module2 /boot/a a\n}"
-            )
-        );
+        assert!(text.contains(&format!(
+            "  multiboot2 /boot/hv-core vms=a\n{TEXT}  module2 /boot/manifest manifest\n  module2 /boot/a a\n}}"
+        )));
         assert!(text.contains("terminal_output console serial"));
         let quick = contents.with_options("vms=b").grub_cfg();
         assert!(quick.contains("timeout=0") && !quick.contains("serial") && quick.contains("vms=b"));

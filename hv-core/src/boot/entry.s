@@ -16,10 +16,18 @@ header_start:
     .long 12
     .long 6
     .balign 8
-    # Console flags (4): EGA text is supported (bit 1). Without a framebuffer tag GRUB leaves the text mode as it is.
+    # Console flags (4): EGA text is supported (bit 1).
     .short 4, 0
     .long 12
     .long 2
+    .balign 8
+    # Framebuffer (5), optional (bit 0 of the flags): the size and the bits of a pixel that are preferred. Where there is
+    # text, `set gfxpayload=text` in GRUB's configuration keeps it.
+    .short 5, 1
+    .long 20
+    .long 1024
+    .long 768
+    .long 32
     .balign 8
     # Module alignment (6): modules start at page boundaries.
     .short 6, 0

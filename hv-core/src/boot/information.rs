@@ -2,6 +2,7 @@
 
 use super::failure::Failure;
 use super::modules::{Module, Modules};
+use crate::log::{Mode, Screen};
 use crate::memory::PhysAddr;
 use crate::memory::map::{Area, Areas};
 use abi::limits::Name;
@@ -56,12 +57,28 @@ pub(super) unsafe fn open(magic: u32, address: u32) -> Result<BootInformation<'s
     }
 }
 
-/// True unless the boot loader says that the screen shows something else than EGA text.
-pub(super) fn has_text_screen(information: &BootInformation<'static>) -> bool {
-    match information.framebuffer_tag() {
-        None => true,
-        Some(Ok(framebuffer)) => matches!(framebuffer.buffer_type(), Ok(FramebufferType::Text)),
-        Some(Err(_)) => false,
+/// What the boot loader says that the screen is. When it says nothing, it is EGA text unless the firmware is UEFI.
+pub(super) fn screen(information: &BootInformation<'static>) -> Screen {
+    let tag = match information.framebuffer_tag() {
+        None if information.efi_sdt64_tag().is_some() || information.efi_sdt32_tag().is_some() => return Screen::None,
+        None => return Screen::Text,
+        Some(Ok(tag)) => tag,
+        Some(Err(_)) => return Screen::None,
+    };
+    match tag.buffer_type() {
+        Ok(FramebufferType::Text) => Screen::Text,
+        Ok(FramebufferType::RGB { red, green, blue }) => {
+            let eight_bits = [&red, &green, &blue].iter().all(|color| color.size == 8);
+            let mode = Mode {
+                address: PhysAddr::new(tag.address()),
+                pitch: tag.pitch(),
+                width: tag.width(),
+                height: tag.height(),
+                colors: [red.position, green.position, blue.position],
+            };
+            if tag.bpp() == 32 && eight_bits { Screen::Pixels(mode) } else { Screen::None }
+        }
+        _ => Screen::None,
     }
 }
 

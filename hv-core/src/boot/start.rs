@@ -61,7 +61,7 @@ pub struct Boot {
 pub fn start(magic: u32, address: u32, image: Image) -> ! {
     // SAFETY: these are what the boot loader left; the early page tables are loaded.
     let opened = unsafe { information::open(magic, address) };
-    crate::log::init(opened.as_ref().map_or(true, information::has_text_screen));
+    crate::log::init(opened.as_ref().map_or(crate::log::Screen::Text, information::screen));
     let opened = or_fatal(opened);
     set_on_fatal(Options::early_on_fatal(information::line(&opened).unwrap_or("")));
     log::info!("Foraker {}, ABI {}", env!("CARGO_PKG_VERSION"), abi::ABI_VERSION);
@@ -196,15 +196,28 @@ fn read_manifest(information: &Information) -> (Manifest<'static>, Options) {
 
 /// Builds the final page tables and switches to them.
 fn make_tables(frames: &mut Frames, image: Image, areas: &Areas, features: &CpuFeatures) -> KernelSpace {
-    let kernel = match KernelSpace::new(frames, image, &areas.direct_map(), features.huge_pages) {
+    let mut kernel = match KernelSpace::new(frames, image, &areas.direct_map(), features.huge_pages) {
         Ok(kernel) => kernel,
         Err(error) => fatal(Failure::PageTables, format_args!("{error}")),
     };
+    let screen = crate::log::framebuffer();
+    let window = screen.and_then(|(at, bytes, _)| kernel.map_mmio(frames, at, bytes));
+    // The early page tables show the framebuffer where the final ones do not.
+    // SAFETY: nothing is mapped.
+    unsafe { crate::log::framebuffer_at(None) };
     // SAFETY: code, data and stack lie in the image; the boot information, modules and the frame table are RAM that the
     // direct map shows; the text screen lies below 1 MiB, which it shows as well. No user pages exist.
     unsafe {
         kernel.activate();
         set_control_registers(features);
+    }
+    if let Some((_, _, (columns, rows))) = screen {
+        // SAFETY: the final tables, which every other space shares, map all of it there for good.
+        unsafe { crate::log::framebuffer_at(window) };
+        match window {
+            Some(_) => log::info!("screen: a framebuffer with room for {columns} x {rows} characters"),
+            None => log::warn!("the framebuffer cannot be mapped: the screen shows nothing from here on"),
+        }
     }
     kernel
 }

@@ -1,10 +1,14 @@
-//! The outputs of the log: COM1 (115200 8N1), the EGA text screen, port 0xe9 (Bochs and QEMU's debug console).
+//! The outputs of the log: COM1 (115200 8N1), the screen (EGA text or a framebuffer), port 0xe9 (Bochs and QEMU's debug
+//! console).
 //!
 //! Interrupts are off in the core and one CPU runs, so the lock is only ever taken twice by a fault inside of a log call:
 //! then the line goes to the devices past the lock, rather than into a deadlock.
 
+use super::framebuffer::{Framebuffer, Mode};
 use crate::memory::PhysAddr;
+use crate::memory::map::EARLY_END;
 use core::fmt;
+use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, Ordering};
 use heapless::Deque;
 use spin::Mutex;
@@ -25,6 +29,9 @@ const COLUMNS: usize = 80;
 const ROWS: usize = 25;
 const LIGHT_GREY: u16 = 0x0700;
 
+/// Characters that a call of [`pump`] draws into a framebuffer.
+const DRAWN_AT_ONCE: usize = 32;
+
 /// Bytes that wait for the serial line while the log is buffered.
 const BUFFER: usize = 64 * 1024;
 
@@ -36,9 +43,21 @@ static CONSOLE: Mutex<Console> = Mutex::new(Console {
     debug_port: false,
     screen: false,
     column: 0,
+    framebuffer: Framebuffer::NONE,
     buffered: false,
     waiting: Deque::new(),
 });
+
+/// What the screen is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Screen {
+    /// There is none, or none that the core can use.
+    None,
+    /// EGA text.
+    Text,
+    /// Pixels.
+    Pixels(Mode),
+}
 
 /// State of the outputs.
 pub(super) struct Console {
@@ -46,6 +65,7 @@ pub(super) struct Console {
     debug_port: bool,
     screen: bool,
     column: usize,
+    framebuffer: Framebuffer,
     buffered: bool,
     waiting: Deque<u8, BUFFER>,
 }
@@ -61,7 +81,7 @@ fn write(port: u16, value: u8) {
 }
 
 /// Sets the devices up.
-pub(super) fn init(screen: bool) {
+pub(super) fn init(screen: Screen) {
     let mut console = CONSOLE.lock();
     // No interrupts; divisor 1; 8N1; queues on and empty; DTR, RTS and OUT2.
     for (register, value) in [(1, 0), (3, 0x80), (0, 1), (1, 0), (3, 0x03), (2, 0x07), (4, 0x0b)] {
@@ -70,11 +90,38 @@ pub(super) fn init(screen: bool) {
     // A port without a UART reads as all ones.
     console.serial = read(LINE_STATUS) != 0xff;
     console.debug_port = read(DEBUG_PORT) == 0xe9;
-    console.screen = screen;
-    if screen {
-        for row in 0..ROWS {
-            clear(row);
+    console.screen = screen == Screen::Text;
+    match screen {
+        Screen::None => {}
+        Screen::Text => (0..ROWS).for_each(clear),
+        Screen::Pixels(mode) => {
+            console.framebuffer.open(mode);
+            let end = mode.bytes().map(|bytes| mode.address.as_u64().saturating_add(bytes));
+            // Beyond what the early page tables show it waits for the final ones.
+            if end.is_some_and(|end| end <= EARLY_END) {
+                // SAFETY: the early page tables show it, until `framebuffer_at` says otherwise.
+                unsafe { console.framebuffer.map(mode.address.as_ptr::<u8>().expose_provenance()) };
+            }
         }
+    }
+}
+
+/// The framebuffer that the log is shown on: its first byte, its bytes, and its characters in a row and rows.
+pub fn framebuffer() -> Option<(PhysAddr, u64, (usize, usize))> {
+    let console = CONSOLE.try_lock()?;
+    let mode = console.framebuffer.mode()?;
+    Some((mode.address, mode.bytes()?, console.framebuffer.size()))
+}
+
+/// The framebuffer is mapped at `at` from now on; without it there is no screen until the next call.
+///
+/// # Safety
+/// As many bytes as [`framebuffer`] says are mapped there and stay so until the next call; nobody else uses them.
+pub unsafe fn framebuffer_at(at: Option<NonNull<u8>>) {
+    if let Some(mut console) = CONSOLE.try_lock() {
+        // SAFETY: the caller's.
+        unsafe { console.framebuffer.map(at.map_or(0, |at| at.as_ptr().expose_provenance())) };
+        console.framebuffer.paint(usize::MAX);
     }
 }
 
@@ -105,8 +152,9 @@ pub fn pump() -> bool {
             write(COM1, byte);
         }
     }
-    WAITING.store(!console.waiting.is_empty(), Ordering::Relaxed);
-    !console.waiting.is_empty()
+    let waiting = console.framebuffer.paint(DRAWN_AT_ONCE) | !console.waiting.is_empty();
+    WAITING.store(waiting, Ordering::Relaxed);
+    waiting
 }
 
 /// Whether something waits for [`pump`].
@@ -129,6 +177,7 @@ pub fn flush() {
         while let Some(byte) = console.waiting.pop_front() {
             console.out(byte);
         }
+        console.framebuffer.paint(usize::MAX);
         if console.serial {
             await_status(ALL_SENT);
         }
@@ -175,14 +224,16 @@ impl Console {
         if self.debug_port {
             write(DEBUG_PORT, byte);
         }
+        // The serial line and port 0xe9 take UTF-8; the screens have other character sets.
+        let shown = match byte {
+            0..0x80 => byte,
+            0xc0.. => b'-',
+            _ => return,
+        };
         if self.screen {
-            match byte {
-                0..0x80 => self.show(byte),
-                // The serial line and port 0xe9 take UTF-8; the screen has another character set.
-                0xc0.. => self.show(b'-'),
-                _ => {}
-            }
+            self.show(shown);
         }
+        self.framebuffer.show(shown);
     }
 
     fn show(&mut self, byte: u8) {
@@ -208,6 +259,9 @@ impl fmt::Write for Console {
                 self.byte(b'\r');
             }
             self.byte(byte);
+        }
+        if !self.buffered {
+            self.framebuffer.paint(usize::MAX);
         }
         WAITING.store(self.buffered, Ordering::Relaxed);
         Ok(())

@@ -4,9 +4,11 @@
 //! Lines that a guest can cause go through a [`RateLimit`].
 
 mod console;
+mod framebuffer;
 mod rate;
 
-pub use console::{flush, has_room, is_waiting, pump, set_buffered};
+pub use console::{Screen, flush, framebuffer, framebuffer_at, has_room, is_waiting, pump, set_buffered};
+pub use framebuffer::Mode;
 pub use rate::RateLimit;
 
 use console::with_console;
@@ -21,8 +23,8 @@ static TSC_HZ: AtomicU64 = AtomicU64::new(0);
 struct Logger;
 static LOGGER: Logger = Logger;
 
-/// Opens the devices and becomes the destination of the `log` crate's macros. `screen`: there is an EGA text screen.
-pub fn init(screen: bool) {
+/// Opens the devices and becomes the destination of the `log` crate's macros.
+pub fn init(screen: Screen) {
     console::init(screen);
     START_TSC.store(now(), Ordering::Relaxed);
     // Fails only when there is a logger already, and then it is this one.

@@ -45,13 +45,23 @@ pub struct Areas {
 pub struct TooMany;
 
 impl Areas {
-    /// Adds an area. What lies beyond the direct map is left out.
+    /// Adds an area. What lies beyond the direct map is left out; what goes on where the last one ended becomes a part of it
+    /// (UEFI has many small ones).
     ///
     /// # Errors
     /// [`TooMany`].
     pub fn add(&mut self, area: Area) -> Result<(), TooMany> {
         let area = Area { end: area.end.min(DIRECT_MAP_BYTES), ..area };
-        if area.start >= area.end { Ok(()) } else { self.list.push(area).map_err(|_| TooMany) }
+        if area.start >= area.end {
+            return Ok(());
+        }
+        match self.list.last_mut() {
+            Some(last) if last.kind == area.kind && last.end == area.start => {
+                last.end = area.end;
+                Ok(())
+            }
+            _ => self.list.push(area).map_err(|_| TooMany),
+        }
     }
 
     /// Bytes of usable RAM.
@@ -183,6 +193,14 @@ mod tests {
         assert_eq!(free[..], [piece(2 * MIB, 4 * MIB), piece(4 * MIB + 4096, 127 * MIB)]);
         assert_eq!(map.direct_map()[..], [piece(0, 128 * MIB)]);
         assert_eq!(map.end(), 127 * MIB + 0x800);
+    }
+
+    #[test]
+    fn neighbours_become_one() {
+        let many: Vec<_> = (0..1000).map(|i| (i * MIB, (i + 1) * MIB, Kind::Usable)).collect();
+        let map = areas(&many);
+        assert_eq!(map.usable_bytes(), 1000 * MIB);
+        assert_eq!(map.free_pieces(&[])[..], [Piece { start: MIB, end: 1000 * MIB }]);
     }
 
     #[test]
