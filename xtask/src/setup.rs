@@ -18,6 +18,7 @@ const TO_RUN: &[Needed] = &[
     Needed { package: "bochsbios", brings: "/usr/share/bochs/BIOS-bochs-latest" },
     Needed { package: "vgabios", brings: "/usr/share/bochs/VGABIOS-lgpl-latest" },
     Needed { package: "grub-pc-bin", brings: "/usr/lib/grub/i386-pc/multiboot2.mod" },
+    Needed { package: "grub-efi-amd64-bin", brings: "/usr/lib/grub/x86_64-efi/multiboot2.mod" },
     Needed { package: "grub-common", brings: "grub-mkrescue" },
     Needed { package: "xorriso", brings: "xorriso" },
     Needed { package: "mtools", brings: "mformat" },
@@ -27,6 +28,8 @@ const TO_RUN: &[Needed] = &[
 
 /// What the machine tests, the benchmarks and `--net tap` need beyond that.
 const TO_TEST: &[Needed] = &[
+    Needed { package: "qemu-system-x86", brings: "qemu-system-x86_64" },
+    Needed { package: "ovmf", brings: crate::machine::UEFI_FIRMWARE },
     Needed { package: "iproute2", brings: "ip" },
     Needed { package: "wrk", brings: "wrk" },
     Needed { package: "iputils-ping", brings: "ping" },

@@ -112,6 +112,8 @@ pub struct Config {
     pub megs: u32,
     /// What runs it.
     pub kind: Kind,
+    /// The firmware is UEFI ([`super::UEFI_FIRMWARE`]) instead of a BIOS; for QEMU only.
+    pub uefi: bool,
     /// The CPU model, by the name that the machine's kind has for it; `None` for one with everything that it can emulate.
     pub cpu: Option<String>,
     /// Further CPUID options of the model `bx_generic`, in Bochs' syntax.
@@ -135,6 +137,7 @@ impl Config {
             iso,
             megs: 256,
             kind: Kind::Bochs,
+            uefi: false,
             cpu: None,
             cpuid: None,
             ips: 100_000_000,

@@ -2,12 +2,15 @@
 
 mod bochs;
 mod config;
+mod control;
 mod log;
 mod qemu;
 pub mod tap;
 
 pub use config::{Clock, Config, Forward, Kind, Net};
+pub use control::Picture;
 pub use log::{Log, Missed};
+pub use qemu::UEFI_FIRMWARE;
 
 use crate::error::{Context, Result, fail};
 use crate::net::UserNet;
@@ -41,6 +44,7 @@ pub struct Machine {
     exit: Option<ExitStatus>,
     log: Log,
     serial: TcpStream,
+    control: Option<control::Control>,
     net: Option<UserNet>,
     dir: PathBuf,
 }
@@ -73,15 +77,20 @@ impl Machine {
             Net::User(forwards) => Some(UserNet::start(forwards, &dir.join(NET_LINK))?),
             Net::None | Net::Tap(_) => None,
         };
-        let listener =
-            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context(|| "cannot listen for the serial line".into())?;
-        let port = listener.local_addr().context(|| "cannot see the serial line's port".into())?.port();
+        let (listener, port) = listen()?;
+        let (control_listener, control_port) = listen()?;
         let mut child = match config.kind {
             Kind::Bochs => bochs::start(config, dir, port)?,
-            Kind::Qemu | Kind::Kvm => qemu::start(config, dir, port)?,
+            Kind::Qemu | Kind::Kvm => qemu::start(config, dir, port, control_port)?,
         };
-        let serial = match accept(&listener, &mut child) {
-            Ok(serial) => serial,
+        let connected = accept(&listener, &mut child).and_then(|serial| match config.kind {
+            Kind::Bochs => Ok((serial, None)),
+            Kind::Qemu | Kind::Kvm => {
+                Ok((serial, Some(control::Control::open(accept(&control_listener, &mut child)?)?)))
+            }
+        });
+        let (serial, control) = match connected {
+            Ok(connected) => connected,
             Err(error) => {
                 let _ = child.kill();
                 let _ = child.wait();
@@ -91,7 +100,7 @@ impl Machine {
         let copy = File::create(dir.join("console.log")).context(|| "cannot create console.log".into())?;
         let reader = serial.try_clone().context(|| "cannot share the serial line".into())?;
         let log = Log::follow(reader, copy, config.echo.clone());
-        Ok(Machine { kind: config.kind, child, exit: None, log, serial, net, dir: dir.to_owned() })
+        Ok(Machine { kind: config.kind, child, exit: None, log, serial, control, net, dir: dir.to_owned() })
     }
 
     /// What the machine says.
@@ -113,6 +122,14 @@ impl Machine {
     /// Bochs or QEMU says itself ([`Kind::log`]).
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// A picture of the screen.
+    pub fn picture(&mut self) -> Result<Picture> {
+        match &mut self.control {
+            Some(control) => control.picture(&self.dir),
+            None => fail!("{} makes no pictures of its screen", self.kind.name()),
+        }
     }
 
     /// Types `line` on the serial line.
@@ -196,6 +213,13 @@ fn spawn(mut command: Command, dir: &Path, output: &str) -> Result<Child> {
     command
         .spawn()
         .context(|| "cannot start the machine through setpriv (`cargo xtask setup` installs what is missing)".into())
+}
+
+/// A port of the loopback interface that the machine is to connect to.
+fn listen() -> Result<(TcpListener, u16)> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context(|| "cannot listen for the machine".into())?;
+    let port = listener.local_addr().context(|| "cannot see the port for the machine".into())?.port();
+    Ok((listener, port))
 }
 
 fn accept(listener: &TcpListener, child: &mut Child) -> Result<TcpStream> {

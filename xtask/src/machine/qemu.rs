@@ -8,19 +8,21 @@ use std::process::{Child, Command};
 
 /// QEMU's program.
 pub const PROGRAM: &str = "qemu-system-x86_64";
+/// UEFI for QEMU (OVMF).
+pub const UEFI_FIRMWARE: &str = "/usr/share/ovmf/OVMF.fd";
 /// The port that ends the machine: what Bochs has there, too.
 const EXIT_PORT: u16 = 0x8900;
 /// The status with which QEMU ends when the core powers off: of the first byte of "Shutdown", 2n + 1.
 pub const POWERED_OFF: i32 = 2 * b'S' as i32 + 1;
 
-/// Starts QEMU in the folder `dir` with its COM1 connected to the TCP port `com1` on the loopback interface.
-pub fn start(config: &Config, dir: &Path, com1: u16) -> Result<Child> {
+/// Starts QEMU in the folder `dir` with its COM1 and its control socket connected to these TCP ports on the loopback interface.
+pub fn start(config: &Config, dir: &Path, com1: u16, control: u16) -> Result<Child> {
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "--", PROGRAM]).args(arguments(config, com1));
+    command.args(["--pdeathsig", "KILL", "--", PROGRAM]).args(arguments(config, com1, control));
     spawn(command, dir, "qemu.log")
 }
 
-fn arguments(config: &Config, com1: u16) -> Vec<String> {
+fn arguments(config: &Config, com1: u16, control: u16) -> Vec<String> {
     let mut all: Vec<String> = Vec::new();
     let mut add = |words: &[&str]| all.extend(words.iter().map(|word| (*word).to_owned()));
     add(&["-nodefaults", "-no-user-config", "-machine", "pc"]);
@@ -36,6 +38,10 @@ fn arguments(config: &Config, com1: u16) -> Vec<String> {
     }
     add(&["-m", &config.megs.to_string(), "-cdrom", &config.iso.display().to_string(), "-boot", "d", "-no-reboot"]);
     add(&["-chardev", &format!("socket,id=com1,host=127.0.0.1,port={com1}"), "-serial", "chardev:com1"]);
+    add(&["-chardev", &format!("socket,id=control,host=127.0.0.1,port={control}"), "-mon", "control,mode=control"]);
+    if config.uefi {
+        add(&["-bios", UEFI_FIRMWARE]);
+    }
     add(&["-debugcon", "file:e9.log"]);
     add(&["-device", &format!("isa-debug-exit,iobase={EXIT_PORT:#x},iosize=1")]);
     if config.window {
@@ -64,15 +70,21 @@ mod tests {
     fn arguments_follow_the_machine() {
         let mut config = Config::new("/tmp/x.iso".into());
         config.kind = Kind::Qemu;
-        let line = arguments(&config, 7).join(" ");
+        let line = arguments(&config, 7, 8).join(" ");
         assert!(line.contains("port=7") && line.contains("-cpu EPYC") && line.contains("/tmp/x.iso"));
         assert!(!line.contains("e1000") && !line.contains("-icount"));
         config.net = Net::Tap("tap0".to_owned());
         config.clock = Clock::Instructions;
-        let line = arguments(&config, 7).join(" ");
+        let line = arguments(&config, 7, 8).join(" ");
         assert!(line.contains("ifname=tap0") && line.contains("-icount shift=0"));
+        assert!(!line.contains("-bios"));
+        config.uefi = true;
         config.kind = Kind::Kvm;
-        let line = arguments(&config, 7).join(" ");
-        assert!(line.contains("-accel kvm -cpu host") && !line.contains("-icount"));
+        let line = arguments(&config, 7, 8).join(" ");
+        assert!(
+            line.contains("-accel kvm -cpu host")
+                && line.contains("-bios /usr/share/ovmf")
+                && !line.contains("-icount")
+        );
     }
 }

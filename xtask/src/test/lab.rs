@@ -99,6 +99,21 @@ impl Boot<'_> {
         self
     }
 
+    /// A QEMU with UEFI, also where the other machines are Bochs'.
+    pub fn uefi(mut self) -> Self {
+        if self.config.kind == Kind::Bochs {
+            self.config.kind = Kind::Qemu;
+        }
+        self.config.uefi = true;
+        self
+    }
+
+    /// Halts when the core cannot go on, instead of powering off.
+    pub fn stays_on(mut self) -> Self {
+        self.options.push_str(" on-fatal=halt");
+        self
+    }
+
     /// Bochs' name of the processor model.
     pub fn cpu(mut self, model: &str) -> Self {
         self.config.cpu = Some(model.to_owned());

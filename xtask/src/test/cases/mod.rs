@@ -12,6 +12,7 @@ mod fatal;
 mod frames;
 mod hostile;
 mod recovery;
+mod uefi;
 mod web;
 
 use super::Case;
@@ -29,6 +30,7 @@ pub fn all() -> Vec<Case> {
         recovery::CASES,
         components::CASES,
         hostile::CASES,
+        uefi::CASES,
         command::CASES,
         takes_root,
     ]
