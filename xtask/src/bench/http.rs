@@ -47,6 +47,7 @@ fn close(bench: &Bench) -> Result<Vec<Figure>> {
 
 /// Measures inside a namespace: here when this process is in one, or else in another process.
 fn measured(bench: &Bench, metric: &'static str, keep: bool) -> Result<Vec<Figure>> {
+    bench.only_bochs()?;
     let value = if tap::is_inside() {
         let value = measure(bench.lab()?, keep)?;
         println!("{VALUE}{value}");

@@ -24,8 +24,6 @@ const fn entry(name: &'static str, measures: &'static str, run: fn(&Bench) -> Re
 
 /// How long a measurement may take on a loaded host.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// What all of them have in common.
-const INSIDE: &str = "Bochs, one CPU, TSC counts instructions (sync=none), nothing on the wire";
 
 /// The figures of a line `bench: NAME key=value …`, the first such line.
 pub fn parse(line: &str, key: &str) -> Result<u64> {
@@ -55,30 +53,33 @@ fn measure(lab: &Lab, vms: &str, count: usize, what: &str) -> Result<Vec<String>
 }
 
 fn null_hypercall(bench: &Bench) -> Result<Vec<Figure>> {
+    let inside = bench.inside()?;
     let lines = measure(bench.lab()?, "bench", 1, "null_hypercall")?;
     let (median, samples) = (parse(&lines[0], "median")?, parse(&lines[0], "samples")?);
-    let conditions = format!("{INSIDE}; median of {samples}, NOP hypercall, the two readings of the TSC subtracted");
+    let conditions = format!("{inside}; median of {samples}, NOP hypercall, the two readings of the TSC subtracted");
     Ok(vec![instructions("null_hypercall", median, conditions)])
 }
 
 fn vm_switch(bench: &Bench) -> Result<Vec<Figure>> {
+    let inside = bench.inside()?;
     let lines = measure(bench.lab()?, "bench*2", 2, "vm_switch")?;
     // Both see the same rounds; the first that says so will do. The mean, because the plan that is made for some
     // switches at a time is part of each.
     let (mean, median) = (parse(&lines[0], "mean")?, parse(&lines[0], "median")?);
     let conditions = format!(
-        "{INSIDE}; two VMs that idle until the past; half of a round, mean of 1,000 rounds (median {})",
+        "{inside}; two VMs that idle until the past; half of a round, mean of 1,000 rounds (median {})",
         median / 2
     );
     Ok(vec![instructions("vm_switch", mean / 2, conditions)])
 }
 
 fn demand_zero_fault(bench: &Bench) -> Result<Vec<Figure>> {
+    let inside = bench.inside()?;
     let lines = measure(bench.lab()?, "bench", 1, "demand_zero_fault")?;
     let (median, zeroing) = (parse(&lines[0], "median")?, parse(&lines[0], "zeroing")?);
     let Some(without) = median.checked_sub(zeroing) else { fail!("a fault takes less than its zeroing: {}", lines[0]) };
     let conditions = format!(
-        "{INSIDE}; pager demand; median of {}; the {zeroing} stores that zero the page are counted apart: {median} with them",
+        "{inside}; pager demand; median of {}; the {zeroing} stores that zero the page are counted apart: {median} with them",
         parse(&lines[0], "samples")?
     );
     Ok(vec![instructions("demand_zero_fault", without, conditions)])
@@ -106,6 +107,7 @@ pub fn monitor(system: &System) -> Result<Component> {
 }
 
 fn component_message(bench: &Bench) -> Result<Vec<Figure>> {
+    let inside = bench.inside()?;
     let lab = bench.lab()?;
     let monitor = monitor(&lab.system)?;
     let names = ["bench-ping", "bench-pong"].map(str::to_owned);
@@ -125,7 +127,7 @@ fn component_message(bench: &Bench) -> Result<Vec<Figure>> {
     let running = boot.start()?;
     let line = running.wait_for("bench: component_message instructions=", PATIENCE)?;
     let conditions = format!(
-        "{INSIDE}; 64 bytes through a ring: message, doorbell, wake, receive; one way; median of {} (least {}, most {})",
+        "{inside}; 64 bytes through a ring: message, doorbell, wake, receive; one way; median of {} (least {}, most {})",
         parse(&line, "samples")?,
         parse(&line, "min")?,
         parse(&line, "max")?
@@ -137,6 +139,7 @@ fn component_message(bench: &Bench) -> Result<Vec<Figure>> {
 const WARM_UP: usize = 4;
 
 fn vm_create(bench: &Bench) -> Result<Vec<Figure>> {
+    let inside = bench.inside()?;
     let lab = bench.lab()?;
     let programs = build_bins(&["bench-create".to_owned()])?;
     let mut boot = lab.boot("vms=").deterministic().system(|system| {
@@ -160,7 +163,7 @@ fn vm_create(bench: &Bench) -> Result<Vec<Figure>> {
     costs.sort_unstable();
     let (median, most) = (costs[costs.len() / 2], costs[costs.len() - 1]);
     let conditions = format!(
-        "{INSIDE}; 16 MiB VM with a NIC's pages; request, admission, frames with their zeroing, processor, fault of the first \
+        "{inside}; 16 MiB VM with a NIC's pages; request, admission, frames with their zeroing, processor, fault of the first \
          page of code; median of {} (least {}, most {most})",
         costs.len(),
         costs[0]

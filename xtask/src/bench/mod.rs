@@ -15,6 +15,7 @@ mod privileged_lines;
 mod targets;
 
 use crate::error::{Context, Result, fail};
+use crate::machine::Kind;
 use crate::setup::{self, For};
 use crate::test::lab::Lab;
 use crate::workspace::out;
@@ -30,6 +31,9 @@ pub struct Args {
     /// List the benchmarks
     #[arg(long)]
     list: bool,
+    /// What runs the machine
+    #[arg(long, value_name = "KIND", default_value = "bochs")]
+    machine: Kind,
 }
 
 /// A measured value.
@@ -67,8 +71,9 @@ pub struct Entry {
 }
 
 /// What benchmarks share.
-#[derive(Default)]
 pub struct Bench {
+    /// What runs the machines.
+    kind: Kind,
     lab: OnceCell<Lab>,
 }
 
@@ -78,8 +83,25 @@ impl Bench {
         if let Some(lab) = self.lab.get() {
             return Ok(lab);
         }
-        let lab = Lab::new()?;
+        let lab = Lab::with(self.kind)?;
         Ok(self.lab.get_or_init(|| lab))
+    }
+
+    /// What figures have in common that come from inside of the machine.
+    fn inside(&self) -> Result<&'static str> {
+        match self.kind {
+            Kind::Bochs => Ok("Bochs, VT-x, one CPU, TSC counts instructions (sync=none), nothing on the wire"),
+            Kind::Qemu => Ok("QEMU, SVM, one CPU, TSC counts instructions (icount shift=0), nothing on the wire"),
+            Kind::Kvm => fail!("--machine kvm: nothing there counts instructions: use --machine bochs or qemu"),
+        }
+    }
+
+    /// Fails on other machines than Bochs.
+    fn only_bochs(&self) -> Result<()> {
+        if self.kind != Kind::Bochs {
+            fail!("this is measured on Bochs only, whose NIC and clock it was made for: use --machine bochs");
+        }
+        Ok(())
     }
 }
 
@@ -110,7 +132,10 @@ pub fn bench(args: &Args) -> Result<ExitCode> {
         fail!("there is no benchmark `{name}`: known are {}", names.join(", "));
     }
     setup::setup(For::Everything)?;
-    let bench = Bench::default();
+    if let Some(refusal) = args.machine.refusal() {
+        fail!("--machine: {refusal}");
+    }
+    let bench = Bench { kind: args.machine, lab: OnceCell::new() };
     let wanted = known.iter().filter(|entry| args.names.is_empty() || args.names.iter().any(|name| name == entry.name));
     println!("{:<24} {:>12} {:>12} {:<12} {:>10}  best other", "metric", "value", "again", "unit", "target");
     let mut failures = Vec::new();
@@ -119,7 +144,7 @@ pub fn bench(args: &Args) -> Result<ExitCode> {
         let result = twice(entry, &bench);
         spinner.finish_and_clear();
         match result {
-            Ok((first, second)) => report(entry, &first, &second)?,
+            Ok((first, second)) => report(entry, bench.kind, &first, &second)?,
             Err(error) => {
                 println!("{:<24} failed: {error}", entry.name);
                 failures.push(entry.name);
@@ -157,7 +182,7 @@ fn repeats(how: Repeats, a: &Figure, b: &Figure) -> bool {
     same && close
 }
 
-fn report(entry: &Entry, first: &[Figure], second: &[Figure]) -> Result<()> {
+fn report(entry: &Entry, kind: Kind, first: &[Figure], second: &[Figure]) -> Result<()> {
     let mut bars = Vec::new();
     for (figure, again) in first.iter().zip(second) {
         let Some(Target { target, best_other, .. }) = targets::of(figure.metric) else {
@@ -170,10 +195,9 @@ fn report(entry: &Entry, first: &[Figure], second: &[Figure]) -> Result<()> {
         bars.push((figure.clone(), *target));
     }
     let folder = out("bench")?;
+    let name = if kind == Kind::Bochs { entry.name.to_owned() } else { format!("{}-{}", entry.name, kind.name().to_lowercase()) };
     let json = serde_json::to_string_pretty(first).context(|| "cannot write figures as JSON".into())?;
-    for (name, text) in
-        [(format!("{}.json", entry.name), json), (format!("{}.svg", entry.name), plot::svg(entry.measures, &bars))]
-    {
+    for (name, text) in [(format!("{name}.json"), json), (format!("{name}.svg"), plot::svg(entry.measures, &bars))] {
         let path = folder.join(name);
         std::fs::write(&path, text).context(|| format!("cannot write {}", path.display()))?;
     }

@@ -27,6 +27,7 @@ const SLACK: u64 = 3;
 const PATIENCE: Duration = Duration::from_secs(180);
 
 fn run(bench: &Bench) -> Result<Vec<Figure>> {
+    bench.only_bochs()?;
     let lab = bench.lab()?;
     let burst = component(&monitor(&lab.system)?, "bench-burst", 0);
     let programs = build_bins(&["bench-burst".to_owned()])?;
