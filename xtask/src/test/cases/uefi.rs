@@ -11,17 +11,17 @@ use std::time::{Duration, Instant};
 
 pub const CASES: &[Case] = &[
     Case {
-        name: "uefi",
+        name: "qemu: uefi",
         asserts: "the image of build-iso boots its first preset with UEFI, and eight web servers answer",
         run: boot,
     },
     Case {
-        name: "uefi: screen",
+        name: "qemu: uefi: screen",
         asserts: "the framebuffer shows the end of the log, character by character",
         run: screen,
     },
     Case {
-        name: "uefi: fatal messages",
+        name: "qemu: uefi: fatal messages",
         asserts: "a boot that ends says why on the framebuffer, before and after the final page tables",
         run: fatal,
     },
