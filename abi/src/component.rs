@@ -1,6 +1,7 @@
 //! What a component sees: its address space, its information page, and its system calls.
 
 use crate::limits::{MAX_DEVICES_PER_COMPONENT, MAX_RINGS_PER_COMPONENT, Name, PAGE_SIZE};
+use crate::pci::{CONFIG_BYTES, Config};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Where things lie in a component's address space. Between any two of them lies unmapped space.
@@ -20,7 +21,7 @@ pub mod layout {
     /// The kick bitmap: bit `i` of the little-endian bit string is set by the core when VM slot `i` kicks its NIC, cleared
     /// by the component with an atomic exchange.
     pub const KICKS: u64 = 0x3000_0000;
-    /// Registers of device `i` at `MMIO + i * MMIO_STRIDE`, uncached.
+    /// Registers of device `i` from `MMIO + i * MMIO_STRIDE` on, uncached, as its [`super::BarInfo`] say.
     pub const MMIO: u64 = 0x4000_0000;
     /// See [`MMIO`].
     pub const MMIO_STRIDE: u64 = 0x100_0000;
@@ -106,6 +107,19 @@ pub struct RingInfo {
     pub producer: u32,
 }
 
+/// A memory region of a device.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct BarInfo {
+    /// Where it is mapped, from the device's [`layout::MMIO`] on.
+    pub offset: u32,
+    /// How many bytes of it are mapped; 0 for ports, for what is smaller than a page, and where there is no region.
+    pub bytes: u32,
+}
+
+/// Base address registers of a device.
+pub const BARS: usize = 6;
+
 /// One device that the component drives.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -116,12 +130,14 @@ pub struct DeviceInfo {
     pub device: u16,
     /// PCI class, subclass and programming interface: 0x00ccsspp.
     pub class: u32,
-    /// Bytes of registers mapped at [`layout::MMIO`].
-    pub mmio_bytes: u64,
     /// Bus, device, function: bits 15..8, 7..3, 2..0.
     pub address: u32,
     /// Must be zero.
     pub reserved: u32,
+    /// Its memory regions, by base address register. Pages with the table of MSI-X are left out: it is the core's.
+    pub bars: [BarInfo; BARS],
+    /// Its configuration space as it was when the core had set its interrupt up.
+    pub config: Config,
 }
 
 /// The information page of a component.
@@ -166,7 +182,10 @@ pub struct ComponentInfo {
 
 const _: () = {
     assert!(core::mem::size_of::<RingInfo>() == 24);
-    assert!(core::mem::size_of::<DeviceInfo>() == 32 - 8);
+    assert!(core::mem::size_of::<BarInfo>() == 8);
+    assert!(core::mem::size_of::<DeviceInfo>() == 16 + 8 * BARS + CONFIG_BYTES);
+    assert!(core::mem::offset_of!(DeviceInfo, bars) == 16);
+    assert!(core::mem::offset_of!(DeviceInfo, config) == 64);
     assert!(core::mem::size_of::<ComponentInfo>() as u64 <= PAGE_SIZE);
     assert!(core::mem::offset_of!(ComponentInfo, rings) == 112);
 };

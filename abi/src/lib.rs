@@ -16,6 +16,7 @@ pub mod net;
 pub mod nic;
 pub mod note;
 pub mod pager;
+pub mod pci;
 pub mod ring;
 pub mod sched;
 #[cfg(test)]

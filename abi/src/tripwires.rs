@@ -29,7 +29,8 @@ fn guest_numbers() {
 fn component_numbers() {
     use component::syscall::*;
     assert_eq!([NOP, WAIT, NOTIFY, LOG, IRQ_ACK, RAISE, PORT_IN, PORT_OUT, EXIT], [0, 1, 2, 3, 4, 5, 6, 7, 8]);
-    assert_eq!(size_of::<component::ComponentInfo>(), 400);
+    assert_eq!(size_of::<component::ComponentInfo>(), 1584);
+    assert_eq!(size_of::<component::DeviceInfo>(), 320);
 }
 
 #[test]

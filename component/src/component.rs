@@ -88,14 +88,15 @@ impl Component {
         &self.info.devices[..count.min(self.info.devices.len())]
     }
 
-    /// The registers of device `index`.
-    pub fn mmio(&self, index: usize) -> Option<Mmio> {
-        let device = self.devices().get(index)?;
-        let base = layout::MMIO + u64::try_from(index).ok()? * layout::MMIO_STRIDE;
+    /// The memory region `bar` of device `index`; `None` where nothing is mapped. Touching the table of MSI-X in it is a
+    /// fault.
+    pub fn mmio(&self, index: usize, bar: usize) -> Option<Mmio> {
+        let region = self.devices().get(index)?.bars.get(bar).filter(|region| region.bytes != 0)?;
+        let base = layout::MMIO + u64::try_from(index).ok()? * layout::MMIO_STRIDE + u64::from(region.offset);
         let base = NonNull::new(core::ptr::with_exposed_provenance_mut(address(base)))?;
-        let bytes = usize::try_from(device.mmio_bytes.min(layout::MMIO_STRIDE)).ok()?;
-        // SAFETY: the core maps `mmio_bytes` of the device's registers there, page-aligned, for the component's lifetime.
-        Some(unsafe { Mmio::new(base, bytes) })
+        // SAFETY: the core maps that many bytes of the device's registers there, page-aligned, for the component's lifetime
+        // (or nothing: there the table of MSI-X lies, and an access ends the component).
+        Some(unsafe { Mmio::new(base, usize::try_from(region.bytes).ok()?) })
     }
 
     /// The memory that devices can reach, and its physical address; `None` when the manifest gives none.

@@ -4,11 +4,13 @@ use crate::cpu;
 use crate::platform::acpi::AcpiInfo;
 use crate::platform::apic::LocalApic;
 use crate::platform::ioapic::{IoApics, isa_wire};
-use crate::platform::pci::PciDevices;
-use crate::platform::power;
+use crate::platform::msi::Messages;
+use crate::platform::pci::{Bar, MsixPlace, PciAddress, PciDevices};
+use crate::platform::{power, vectors};
+use abi::pci::Config;
 
 /// What a component is told of a PCI device.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct PciInfo {
     /// Vendor.
     pub vendor: u16,
@@ -17,11 +19,13 @@ pub struct PciInfo {
     /// Class, subclass, programming interface: 0x00ccsspp.
     pub class: u32,
     /// Bus, device, function.
-    pub address: u32,
-    /// Physical address of its registers.
-    pub mmio: u64,
-    /// Bytes of its registers.
-    pub mmio_bytes: u64,
+    pub address: PciAddress,
+    /// Its memory regions.
+    pub bars: heapless::Vec<Bar, 6>,
+    /// The table of MSI-X, which is the core's.
+    pub msix: Option<MsixPlace>,
+    /// Its configuration space.
+    pub config: Config,
 }
 
 /// The core's devices.
@@ -30,6 +34,8 @@ pub struct Hardware {
     pub apic: LocalApic,
     /// Routing of interrupts.
     pub io_apics: IoApics,
+    /// Interrupts that come as messages.
+    pub messages: Messages,
     /// What ACPI says.
     pub acpi: AcpiInfo,
     /// Every PCI device.
@@ -77,14 +83,14 @@ impl Hardware {
         self.apic.eoi();
     }
 
-    /// Hold an interrupt back.
+    /// Hold an interrupt back, by the number that it was routed with.
     pub fn mask(&mut self, gsi: u32) {
-        self.io_apics.mask(gsi);
+        if is_message(gsi) { self.messages.mask(gsi) } else { self.io_apics.mask(gsi) }
     }
 
     /// Let an interrupt come.
     pub fn unmask(&mut self, gsi: u32) {
-        self.io_apics.unmask(gsi);
+        if is_message(gsi) { self.messages.unmask(gsi) } else { self.io_apics.unmask(gsi) }
     }
 
     /// PCI devices.
@@ -95,22 +101,38 @@ impl Hardware {
     /// A PCI device with registers in memory.
     pub fn pci_device(&self, index: usize) -> Option<PciInfo> {
         let device = self.pci.devices.get(index)?;
-        let bar = device.memory_bar()?;
-        Some(PciInfo {
+        let bars: heapless::Vec<Bar, 6> = device.bars.iter().filter(|bar| !bar.io).copied().collect();
+        let config = device.config();
+        (!bars.is_empty()).then(|| PciInfo {
             vendor: device.vendor,
             device: device.device,
             class: device.class,
-            address: device.address.0.into(),
-            mmio: bar.address,
-            mmio_bytes: bar.bytes,
+            address: device.address,
+            bars,
+            msix: MsixPlace::of(&config),
+            config,
         })
     }
 
-    /// Route the interrupt of a PCI device; masked until it is asked for. `None` without one.
+    /// Route the interrupt of a PCI device: by messages where it can send them, else by its pin; masked until it is asked
+    /// for. `None` without one.
     pub fn route_pci(&mut self, index: usize) -> Option<u32> {
+        if let Some(number) = self.messages.route(self.pci.devices.get(index)?, self.apic.id()) {
+            return Some(number);
+        }
         let wire = self.pci.devices.get(index)?.wire(&self.acpi, self.pirq_base)?;
         self.io_apics.route(wire, self.apic.id())?;
         Some(wire.gsi)
+    }
+
+    /// How an interrupt comes, by the number that it was routed with: for the log.
+    pub fn way_of(&self, gsi: Option<u32>) -> &'static str {
+        match gsi {
+            None => "no interrupt",
+            Some(gsi) if !is_message(gsi) => "INTx",
+            Some(gsi) if self.messages.can_mask(gsi) => "MSI-X",
+            Some(_) => "MSI",
+        }
     }
 
     /// Route an ISA interrupt; masked until it is asked for.
@@ -171,6 +193,12 @@ impl Hardware {
         crate::log::flush();
         power::off(self.acpi.soft_off)
     }
+}
+
+/// The interrupt of this number comes as a message, not through an I/O APIC.
+#[inline]
+fn is_message(gsi: u32) -> bool {
+    gsi >= u32::from(vectors::GSI_COUNT)
 }
 
 /// One word of RDRAND; it may fail, but not ten times in a row (SDM vol. 1, section 7.3.17.1).

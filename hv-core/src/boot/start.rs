@@ -103,7 +103,8 @@ pub fn start(magic: u32, address: u32, image: Image) -> ! {
     };
     let (processors, controllers) = (acpi.processors, acpi.io_apics.len());
     log::info!("{processors} processors, 1 used; {}; {controllers} I/O APICs", apic.mode());
-    let pci = PciDevices::scan();
+    let mut pci = PciDevices::scan();
+    pci.map_tables(&mut map);
     for device in &pci.devices {
         let (vendor, id, class) = (device.vendor, device.device, device.class);
         log::info!("PCI {}: {vendor:04x}:{id:04x} class {class:06x}", device.address);

@@ -64,7 +64,7 @@ pub enum Run {
 pub struct Device {
     /// Index in the platform's table of PCI devices, `None` for the interrupt of its ports.
     pub pci: Option<usize>,
-    /// Global system interrupt, `None` without one.
+    /// Global system interrupt, or number of a message behind those; `None` without an interrupt.
     pub gsi: Option<u32>,
     /// Notification bit.
     pub bit: u64,

@@ -6,10 +6,10 @@ use super::space::Space;
 use crate::boot::elf::{Accept, Elf, ElfError};
 use crate::boot::manifest::Manifest;
 use crate::cpu::UserContext;
-use crate::hardware::Hardware;
+use crate::hardware::{Hardware, PciInfo};
 use crate::memory::phys::index as to_index;
 use crate::memory::{Frames, KernelSpace, MapError, Owner, PhysAddr, core_memory};
-use abi::component::{ComponentInfo, DeviceInfo, INFO_MAGIC, RingInfo, authority, bits, layout};
+use abi::component::{BARS, BarInfo, ComponentInfo, DeviceInfo, INFO_MAGIC, RingInfo, authority, bits, layout};
 use abi::limits::{MAX_COMPONENTS, MAX_DEVICES_PER_COMPONENT, MAX_RINGS, MAX_RINGS_PER_COMPONENT, Name, PAGE_SIZE};
 use abi::manifest::{CORE, NONE};
 use abi::note::KIND_COMPONENT;
@@ -233,24 +233,54 @@ fn attach_devices(
             break;
         }
         let at = layout::MMIO + index as u64 * layout::MMIO_STRIDE;
-        let bytes = found.mmio_bytes.min(layout::MMIO_STRIDE / 2).next_multiple_of(PAGE_SIZE);
-        space
-            .map_range(frames, at, PhysAddr::new(found.mmio), bytes, Space::DEVICE)
-            .map_err(|_| LoadError::NoMemory(*component))?;
+        let bars = map_bars(&found, at, space, frames).map_err(|_| LoadError::NoMemory(*component))?;
+        let gsi = hardware.route_pci(pci);
+        log::info!("{component}: PCI {}, {}", found.address, hardware.way_of(gsi));
+        // Once more, for its state now.
+        let config = hardware.pci_device(pci).map_or(found.config, |found| found.config);
         info.devices[index] = DeviceInfo {
             vendor: found.vendor,
             device: found.device,
             class: found.class,
-            mmio_bytes: bytes,
-            address: found.address,
+            address: found.address.0.into(),
             reserved: 0,
+            bars,
+            config,
         };
-        let gsi = hardware.route_pci(pci);
         let _ = devices.push(Device { pci: Some(pci), gsi, bit: 1 << (bits::IRQ_SHIFT as usize + index) });
         index += 1;
     }
     info.device_count = count32(index);
     if index == 0 { Err(LoadError::NoDevice(*component, class)) } else { Ok(()) }
+}
+
+/// Map the memory regions of a device from `base` on, one behind the other. What shares a page with another device, or
+/// with the table of MSI-X, is left out; what is too large is cut off.
+fn map_bars(device: &PciInfo, base: u64, space: &mut Space, frames: &mut Frames) -> Result<[BarInfo; BARS], MapError> {
+    let mut bars = [BarInfo { offset: 0, bytes: 0 }; BARS];
+    let mut used = 0;
+    for bar in &device.bars {
+        let bytes = bar.bytes.min(layout::MMIO_STRIDE - PAGE_SIZE - used);
+        if bar.bytes < PAGE_SIZE || bytes == 0 {
+            continue;
+        }
+        let table = device.msix.filter(|table| table.bar == bar.index);
+        let hole = table.map_or(bytes..bytes, |table| {
+            let end = (table.offset + table.bytes()).next_multiple_of(PAGE_SIZE);
+            (table.offset & !(PAGE_SIZE - 1)).min(bytes)..end.min(bytes)
+        });
+        for part in [0..hole.start, hole.end..bytes] {
+            let (at, from) = (base + used + part.start, PhysAddr::new(bar.address + part.start));
+            space.map_range(frames, at, from, part.end - part.start, Space::DEVICE)?;
+        }
+        if let (Some(info), Ok(offset), Ok(mapped)) =
+            (bars.get_mut(usize::from(bar.index)), u32::try_from(used), u32::try_from(bytes))
+        {
+            *info = BarInfo { offset, bytes: mapped };
+        }
+        used += bytes;
+    }
+    Ok(bars)
 }
 
 impl Component {

@@ -18,7 +18,7 @@ impl<B: Backend> Machine<B> {
             vectors::GSI..vectors::TIMER => {
                 let gsi = u32::from(vector - vectors::GSI);
                 // Masked until the component has served the device; with a level-triggered line the acknowledgement would
-                // else bring it again at once.
+                // else bring it again at once. A message that cannot be masked may come again: its bit is set already.
                 self.hardware.mask(gsi);
                 self.notify_devices(gsi);
                 self.hardware.end_of_interrupt();

@@ -10,6 +10,7 @@ use crate::cpu;
 use crate::hardware::Hardware;
 use crate::log::RateLimit;
 use crate::memory::{Frames, core_slice};
+use crate::platform::msi::Messages;
 use crate::vms::{EMPTY_SLOT, Image, Images, Table};
 use abi::guest::IMAGE_BASE;
 use abi::limits::MAX_VMS;
@@ -44,6 +45,7 @@ fn run_with<B: Backend>(boot: Boot, backend: B) -> ! {
     let mut hardware = Hardware {
         apic: boot.apic,
         io_apics: boot.ioapics,
+        messages: Messages::default(),
         acpi: boot.acpi,
         pci: boot.pci,
         pirq_base: boot.pirq_base,

@@ -5,6 +5,7 @@ pub mod apic;
 pub mod clock;
 pub mod cpu;
 pub mod ioapic;
+pub mod msi;
 pub mod pci;
 pub mod power;
 
@@ -16,6 +17,11 @@ pub mod vectors {
     pub const GSI: u8 = 0x30;
     /// See [`GSI`].
     pub const GSI_COUNT: u8 = 0x80;
+    /// Message `i` of a device comes at `MESSAGE + i`, for `i` below [`MESSAGE_COUNT`]: right behind the others, as their
+    /// numbers are.
+    pub const MESSAGE: u8 = GSI + GSI_COUNT;
+    /// See [`MESSAGE`].
+    pub const MESSAGE_COUNT: u8 = 16;
     /// The local APIC's timer.
     pub const TIMER: u8 = 0xf0;
     /// The local APIC's error interrupt.

@@ -3,7 +3,11 @@
 
 use super::acpi::AcpiInfo;
 use super::ioapic::{Wire, isa_wire};
+use super::msi::MsixTable;
+use crate::memory::PhysAddr;
+use abi::pci::{CAPABILITY_MSI, CAPABILITY_MSIX, CONFIG_BYTES, Config, MSIX_ENABLE};
 use core::fmt;
+use core::ptr::NonNull;
 use x86::io::{inl, outl};
 
 /// Devices that are kept at most.
@@ -16,6 +20,14 @@ const COMMAND_IO: u32 = 1 << 0;
 const COMMAND_MEMORY: u32 = 1 << 1;
 const COMMAND_MASTER: u32 = 1 << 2;
 const COMMAND_NO_INTX: u32 = 1 << 10;
+
+/// Message control of MSI-X (section 6.8.2.3), beside [`MSIX_ENABLE`]: all entries masked, and the last entry's number.
+const MSIX_MASK_ALL: u16 = 1 << 14;
+const MSIX_LAST: u16 = 0x7ff;
+/// Message control of MSI (section 6.8.1.3): on, number of messages, addresses of 64 bits.
+const MSI_ENABLE: u16 = 1;
+const MSI_COUNT: u16 = 7 << 4;
+const MSI_WIDE: u16 = 1 << 7;
 
 /// Bus, device, function: bits 15..8, 7..3, 2..0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +100,35 @@ pub struct PciDevice {
     pub interrupt_line: u8,
     /// Interrupt pin: 1 for INTA to 4 for INTD, 0 for none.
     pub interrupt_pin: u8,
+    /// The table of MSI-X, once [`PciDevices::map_tables`] has mapped it.
+    pub msix: Option<MsixTable>,
+}
+
+/// Where the table of MSI-X lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MsixPlace {
+    /// The base address register.
+    pub bar: u8,
+    /// Offset in its region.
+    pub offset: u64,
+    /// Entries of 16 bytes.
+    pub entries: u16,
+}
+
+impl MsixPlace {
+    /// Where a device with this configuration has its table; `None` without one.
+    pub fn of(config: &Config) -> Option<MsixPlace> {
+        let at = config.capabilities(CAPABILITY_MSIX).next()?;
+        let table = config.word(at.wrapping_add(4));
+        let [low, ..] = table.to_le_bytes();
+        let entries = (config.half(at.wrapping_add(2)) & MSIX_LAST) + 1;
+        Some(MsixPlace { bar: low & 7, offset: u64::from(table & !7), entries })
+    }
+
+    /// Bytes of the table.
+    pub fn bytes(&self) -> u64 {
+        16 * u64::from(self.entries)
+    }
 }
 
 /// What a scan found.
@@ -121,6 +162,19 @@ impl PciDevices {
         }
         found
     }
+
+    /// Maps the tables of all devices with MSI-X. `map` maps registers uncached, for good.
+    pub fn map_tables(&mut self, mut map: impl FnMut(PhysAddr, u64) -> Option<NonNull<u8>>) {
+        for device in &mut self.devices {
+            let Some(place) = MsixPlace::of(&device.config()) else { continue };
+            let region = device.bars.iter().find(|bar| bar.index == place.bar && !bar.io);
+            let fits = |bar: &&Bar| place.offset <= bar.bytes && place.bytes() <= bar.bytes - place.offset;
+            let Some(region) = region.filter(fits) else { continue };
+            let table = map(PhysAddr::new(region.address + place.offset), place.bytes());
+            // SAFETY: the device says that its table is there, and it was mapped; regions and the offset are aligned.
+            device.msix = table.map(|table| unsafe { MsixTable::new(table.cast(), place.entries.into()) });
+        }
+    }
 }
 
 impl PciDevice {
@@ -136,6 +190,7 @@ impl PciDevice {
             bars: heapless::Vec::new(),
             interrupt_line: line,
             interrupt_pin: if pin <= 4 { pin } else { 0 },
+            msix: None,
         };
         // Header type 0 alone has six base address registers.
         if address.read(0x0c) >> 16 & 0x7f == 0 {
@@ -189,9 +244,46 @@ impl PciDevice {
         }
     }
 
-    /// First base address register that is memory.
-    pub fn memory_bar(&self) -> Option<Bar> {
-        self.bars.iter().copied().find(|bar| !bar.io)
+    /// Its configuration space.
+    pub fn config(&self) -> Config {
+        let mut bytes = [0; CONFIG_BYTES];
+        for (register, word) in (0_u8..=252).step_by(4).zip(bytes.chunks_mut(4)) {
+            word.copy_from_slice(&self.address.read(register).to_le_bytes());
+        }
+        Config(bytes)
+    }
+
+    /// Has the device send `data` to `address` for all its interrupts, by MSI-X (masked) where its table is mapped, else by
+    /// MSI. Returns the table for masking, if there is one; `None` when it knows neither.
+    pub fn send_messages(&self, address: u32, data: u32) -> Option<Option<MsixTable>> {
+        let config = self.config();
+        let control = |at: u8, half: u16| config.word(at) & 0xffff | u32::from(half) << 16;
+        if let (Some(table), Some(at)) = (self.msix, config.capabilities(CAPABILITY_MSIX).next()) {
+            let old = config.half(at.wrapping_add(2)) & !(MSIX_ENABLE | MSIX_MASK_ALL);
+            // SAFETY: the device answers at its registers, where its table is; it sends nothing before the last write, and
+            // then only what the table says.
+            unsafe {
+                self.enable(false);
+                self.address.write(at, control(at, old | MSIX_ENABLE | MSIX_MASK_ALL));
+                table.set_up(address, data);
+                self.address.write(at, control(at, old | MSIX_ENABLE));
+            }
+            return Some(Some(table));
+        }
+        let at = config.capabilities(CAPABILITY_MSI).next()?;
+        let old = config.half(at.wrapping_add(2));
+        let wide = old & MSI_WIDE != 0;
+        let data_at = at.wrapping_add(if wide { 12 } else { 8 });
+        // SAFETY: message and address are the core's own, and are complete before the device may send.
+        unsafe {
+            self.address.write(at.wrapping_add(4), address);
+            if wide {
+                self.address.write(at.wrapping_add(8), 0);
+            }
+            self.address.write(data_at, config.word(data_at) & 0xffff_0000 | data & 0xffff);
+            self.address.write(at, control(at, old & !MSI_COUNT | MSI_ENABLE));
+        }
+        Some(None)
     }
 
     /// Lets the device answer at its memory addresses, raise INTx, and, with `master`, read and write memory by itself.
@@ -266,7 +358,19 @@ mod tests {
             bars,
             interrupt_line: line,
             interrupt_pin: pin,
+            msix: None,
         }
+    }
+
+    #[test]
+    fn tables_of_msix() {
+        let mut config = Config([0; CONFIG_BYTES]);
+        assert_eq!(MsixPlace::of(&config), None);
+        config.0[0x06] = 0x10;
+        config.0[0x34] = 0x40;
+        // Three entries at 0x800 of region 1, enabled.
+        config.0[0x40..0x48].copy_from_slice(&[CAPABILITY_MSIX, 0, 2, 0x80, 0x01, 0x08, 0, 0]);
+        assert_eq!(MsixPlace::of(&config), Some(MsixPlace { bar: 1, offset: 0x800, entries: 3 }));
     }
 
     #[test]

@@ -61,7 +61,7 @@ fn main(component: Component) -> ! {
             log::error!("NIC {vendor:04x}:{device:04x} has no driver here; those with one: {KnownList}");
             continue;
         }
-        let registers = usize::try_from(index).ok().and_then(|index| component.mmio(index));
+        let registers = usize::try_from(index).ok().and_then(|index| component.mmio(index, 0));
         let Some(registers) = registers.filter(|registers| registers.bytes() >= e1000::REGISTER_BYTES) else {
             log::error!("NIC {KnownList}: its registers are not mapped; check its PCI region 0");
             continue;
