@@ -326,8 +326,7 @@ impl<'t, C: Nic, H: Host, D: Discipline, const N: usize> Demux<'t, C, H, D, N> {
             }
             let Some((slot, _)) = self.next_sender() else { return false };
             let Some(offset) = self.nic.buffer() else {
-                self.nic.interrupt_on_space();
-                return false;
+                return self.nic.interrupt_on_space();
             };
             self.serve(slot, offset);
             if self.host.now() >= until {

@@ -131,8 +131,9 @@ impl Nic for FakeNic {
 
     fn flush(&mut self) {}
 
-    fn interrupt_on_space(&mut self) {
+    fn interrupt_on_space(&mut self) -> bool {
         self.wire.borrow_mut().space_interrupt = true;
+        false
     }
 
     fn faults(&self) -> Faults {

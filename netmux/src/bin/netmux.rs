@@ -11,7 +11,9 @@ use component::abi::vm::VmId;
 use component::{Component, Inbox, Once, Outbox, RateLimit, irq_ack, now, raise, wait};
 use netmux::drivers::e1000::{self, E1000};
 use netmux::drivers::none::NoNic;
-use netmux::drivers::{KnownList, Nic};
+use netmux::drivers::virtio::{self, Structures, VirtioNet};
+use netmux::drivers::{Known, KnownList, Nic, known};
+use netmux::frame::Mac;
 use netmux::policy::RoundRobin;
 use netmux::{Demux, Host, Leases, Pace, Ports};
 
@@ -56,24 +58,38 @@ fn main(component: Component) -> ! {
         too_little_memory()
     };
     for (index, device) in (0_u32..).zip(component.devices()) {
-        if (device.vendor, device.device) != (e1000::ID.vendor, e1000::ID.device) {
-            let DeviceInfo { vendor, device, .. } = device;
-            log::error!("NIC {vendor:04x}:{device:04x} has no driver here; those with one: {KnownList}");
-            continue;
-        }
-        let registers = usize::try_from(index).ok().and_then(|index| component.mmio(index, 0));
-        let Some(registers) = registers.filter(|registers| registers.bytes() >= e1000::REGISTER_BYTES) else {
-            log::error!("NIC {KnownList}: its registers are not mapped; check its PCI region 0");
-            continue;
-        };
-        match E1000::start(registers, buffers, dma.physical, sleep(info.tsc_hz)) {
-            Ok(nic) => {
-                let (mac, link) = (nic.mac(), if nic.link_up() { "up" } else { "down" });
-                let (rx, tx) = nic.descriptors();
-                log::info!("{} mac={mac} link={link} rx={rx} tx={tx}", e1000::ID.name);
-                serve(&component, nic, Leases::new(leases), Some(index))
+        let Ok(at) = usize::try_from(index) else { continue };
+        let region = |bar| component.mmio(at, bar);
+        let DeviceInfo { vendor, device: id, config, .. } = device;
+        match known(*vendor, *id) {
+            Some(name @ e1000::ID) => {
+                let Some(registers) = region(0).filter(|registers| registers.bytes() >= e1000::REGISTER_BYTES) else {
+                    log::error!("{}: its registers are not mapped; check its PCI region 0", name.name);
+                    continue;
+                };
+                match E1000::start(registers, buffers, dma.physical, sleep(info.tsc_hz)) {
+                    Ok(nic) => {
+                        let (rx, tx) = nic.descriptors();
+                        introduce(name, nic.mac(), nic.link_up(), rx, tx);
+                        serve(&component, nic, Leases::new(leases), Some(index))
+                    }
+                    Err(error) => log::error!("{}: {error}", name.name),
+                }
             }
-            Err(error) => log::error!("{}: {error}", e1000::ID.name),
+            Some(name) => {
+                let structures = Structures::find(config, region);
+                let started = structures
+                    .and_then(|structures| VirtioNet::start(structures, buffers, dma.physical, sleep(info.tsc_hz)));
+                match started {
+                    Ok(nic) => {
+                        let (rx, tx) = nic.descriptors();
+                        introduce(name, nic.mac(), nic.link_up(), rx.into(), tx.into());
+                        serve(&component, nic, Leases::new(leases), Some(index))
+                    }
+                    Err(error) => log::error!("{}: {error}", name.name),
+                }
+            }
+            None => log::error!("NIC {vendor:04x}:{id:04x} has no driver here; those with one: {KnownList}"),
         }
     }
     log::warn!("no NIC: VMs reach each other and nobody else; drivers exist for {KnownList}");
@@ -83,9 +99,17 @@ fn main(component: Component) -> ! {
     }
 }
 
+/// Says which NIC is in use and how.
+fn introduce(name: Known, mac: Mac, link_up: bool, rx: usize, tx: usize) {
+    let link = if link_up { "up" } else { "down" };
+    log::info!("{} mac={mac} link={link} rx={rx} tx={tx}", name.name);
+}
+
 /// The manifest is wrong.
 fn too_little_memory() -> ! {
-    let (least, most) = (pages(e1000::DMA_BYTES_MIN + 8 * SLOTS), pages(e1000::DMA_BYTES + 8 * SLOTS));
+    let least = e1000::DMA_BYTES_MIN.max(virtio::DMA_BYTES_MIN);
+    let most = e1000::DMA_BYTES.max(virtio::DMA_BYTES);
+    let (least, most) = (pages(least + 8 * SLOTS), pages(most + 8 * SLOTS));
     panic!("too little DMA memory: give netmux {least} to {most} pages in system.toml")
 }
 

@@ -452,11 +452,13 @@ impl<R: Registers> Nic for E1000<R> {
         }
     }
 
-    fn interrupt_on_space(&mut self) {
+    fn interrupt_on_space(&mut self) -> bool {
         if !self.waits_for_space {
             self.waits_for_space = true;
+            // The cause stands since the NIC's last report, so none is missed.
             self.registers.write(reg::IMS, INT_TXDW);
         }
+        false
     }
 
     fn faults(&self) -> Faults {

@@ -2,6 +2,7 @@
 
 pub mod e1000;
 pub mod none;
+pub mod virtio;
 
 use ring::SharedMemory;
 
@@ -32,8 +33,9 @@ pub trait Nic {
     /// Tells the NIC of everything released and sent.
     fn flush(&mut self);
 
-    /// Asks for an interrupt when a transmit buffer is free again. For callers that [`Nic::buffer`] gave none.
-    fn interrupt_on_space(&mut self);
+    /// Asks for an interrupt when a transmit buffer is free again. For callers that [`Nic::buffer`] gave none. True when one
+    /// has come free meanwhile: then there is no interrupt.
+    fn interrupt_on_space(&mut self) -> bool;
 
     /// What the NIC and the driver dropped.
     fn faults(&self) -> Faults;
@@ -69,7 +71,12 @@ pub struct Known {
 }
 
 /// All NICs that there are drivers for.
-pub const KNOWN: &[Known] = &[e1000::ID];
+pub const KNOWN: &[Known] = &[e1000::ID, virtio::ID, virtio::TRANSITIONAL];
+
+/// The known NIC with this vendor and device.
+pub fn known(vendor: u16, device: u16) -> Option<Known> {
+    KNOWN.iter().copied().find(|known| (known.vendor, known.device) == (vendor, device))
+}
 
 /// Writes the known NICs as a list for a message.
 #[derive(Clone, Copy, Debug)]
@@ -92,6 +99,9 @@ mod tests {
 
     #[test]
     fn the_list_names_every_nic() {
-        assert_eq!(format!("{KnownList}"), "8086:100e (Intel 82540EM, e1000)");
+        assert_eq!(
+            format!("{KnownList}"),
+            "8086:100e (Intel 82540EM, e1000), 1af4:1041 (virtio-net), 1af4:1000 (virtio-net, transitional)"
+        );
     }
 }

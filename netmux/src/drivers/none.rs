@@ -41,7 +41,9 @@ impl Nic for NoNic {
 
     fn flush(&mut self) {}
 
-    fn interrupt_on_space(&mut self) {}
+    fn interrupt_on_space(&mut self) -> bool {
+        false
+    }
 
     fn faults(&self) -> Faults {
         Faults::default()
