@@ -4,7 +4,7 @@ use crate::build::build;
 use crate::error::{Context, Result, fail};
 use crate::http;
 use crate::image::Contents;
-use crate::machine::{Config, Forward, Kind, Machine, Net, run_dir, tap};
+use crate::machine::{Config, Forward, Kind, Machine, Net, Nic, run_dir, tap};
 use crate::manifest::model::System;
 use crate::manifest::{self, options};
 use crate::net;
@@ -63,6 +63,9 @@ pub struct Args {
     /// The network [default: slirp up to 64 VMs, tap beyond]
     #[arg(long, value_name = "KIND")]
     net: Option<NetKind>,
+    /// What connects it to the network
+    #[arg(long, value_name = "NIC", default_value = "e1000")]
+    nic: Nic,
     /// Run COMMAND with bash when all services answer, with their URLs in FORAKER_URL_1..N; then power off and exit with its status
     #[arg(long, value_name = "COMMAND")]
     exec: Option<String>,
@@ -110,6 +113,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
 
     let mut config = Config::new(iso);
     config.kind = args.machine.unwrap_or_else(Kind::fastest);
+    config.nic = args.nic.qemu();
     config.megs = args.memory.unwrap_or_else(|| default_memory(images.len()));
     config.echo = Some("  | ".to_owned());
     config.window = !args.headless && has_window();
@@ -152,6 +156,9 @@ pub fn run(args: Args) -> Result<ExitCode> {
 fn refuse_what_is_not_there_yet(args: &Args) -> Result<()> {
     if let Some(refusal) = args.machine.and_then(Kind::refusal) {
         fail!("--machine: {refusal}");
+    }
+    if args.nic != Nic::E1000 && args.machine.unwrap_or_else(Kind::fastest) == Kind::Bochs {
+        fail!("--nic: Bochs has no such NIC: use --machine qemu or --nic e1000");
     }
     if args.cpus != 1 {
         fail!("--cpus {}: the core runs on one processor so far: use --cpus 1", args.cpus);

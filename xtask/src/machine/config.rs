@@ -92,6 +92,25 @@ pub enum Net {
     Tap(String),
 }
 
+/// The NIC of a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Nic {
+    /// Intel 82540EM
+    E1000,
+    /// virtio-net over PCI (QEMU only)
+    Virtio,
+}
+
+impl Nic {
+    /// QEMU's name of it.
+    pub fn qemu(self) -> &'static str {
+        match self {
+            Nic::E1000 => "e1000",
+            Nic::Virtio => "virtio-net-pci",
+        }
+    }
+}
+
 /// A TCP port of a guest that the host can reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Forward {
@@ -124,6 +143,8 @@ pub struct Config {
     pub clock: Clock,
     /// See [`Net`].
     pub net: Net,
+    /// What connects it to the network, as QEMU names it, with further options. Bochs has the 82540EM only.
+    pub nic: &'static str,
     /// What to write before each line of the log that is shown on standard error; `None` shows nothing.
     pub echo: Option<String>,
     /// Show the screen in a window, where there is one.
@@ -143,6 +164,7 @@ impl Config {
             ips: 100_000_000,
             clock: Clock::WithTheWorld,
             net: Net::None,
+            nic: Nic::E1000.qemu(),
             echo: None,
             window: false,
         }

@@ -57,7 +57,7 @@ fn arguments(config: &Config, com1: u16, control: u16) -> Vec<String> {
         Net::Tap(name) => Some(format!("tap,id=nic,ifname={name},script=no,downscript=no")),
     };
     if let Some(network) = network {
-        add(&["-netdev", &network, "-device", &format!("e1000,netdev=nic,mac={NIC_MAC}")]);
+        add(&["-netdev", &network, "-device", &format!("{},netdev=nic,mac={NIC_MAC}", config.nic)]);
     }
     all
 }
@@ -77,6 +77,9 @@ mod tests {
         config.clock = Clock::Instructions;
         let line = arguments(&config, 7, 8).join(" ");
         assert!(line.contains("ifname=tap0") && line.contains("-icount shift=0"));
+        assert!(line.contains("-device e1000,"));
+        config.nic = "virtio-net-pci";
+        assert!(arguments(&config, 7, 8).join(" ").contains("-device virtio-net-pci,netdev=nic,"));
         assert!(!line.contains("-bios"));
         config.uefi = true;
         config.kind = Kind::Kvm;

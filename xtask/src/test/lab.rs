@@ -138,6 +138,13 @@ impl Boot<'_> {
         self
     }
 
+    /// QEMU with this NIC, as it names it, whatever the other machines are.
+    pub fn qemu_with(mut self, nic: &'static str) -> Self {
+        self.config.kind = Kind::Qemu;
+        self.config.nic = nic;
+        self
+    }
+
     /// No NIC.
     pub fn without_net(mut self) -> Self {
         self.user_net = false;

@@ -11,6 +11,7 @@ mod elf;
 mod fatal;
 mod frames;
 mod hostile;
+mod nic;
 mod recovery;
 mod uefi;
 mod web;
@@ -26,6 +27,7 @@ pub fn all() -> Vec<Case> {
         fatal::CASES,
         asm_guest::CASES,
         web::CASES,
+        nic::CASES,
         frames::CASES,
         recovery::CASES,
         components::CASES,
