@@ -264,11 +264,8 @@ fn map_bars(device: &PciInfo, base: u64, space: &mut Space, frames: &mut Frames)
         if bar.bytes < PAGE_SIZE || bytes == 0 {
             continue;
         }
-        let table = device.msix.filter(|table| table.bar == bar.index);
-        let hole = table.map_or(bytes..bytes, |table| {
-            let end = (table.offset + table.bytes()).next_multiple_of(PAGE_SIZE);
-            (table.offset & !(PAGE_SIZE - 1)).min(bytes)..end.min(bytes)
-        });
+        let hole = device.msix.filter(|table| table.bar == bar.index).map(|table| table.pages());
+        let hole = hole.map_or(bytes..bytes, |pages| pages.start.min(bytes)..pages.end.min(bytes));
         for part in [0..hole.start, hole.end..bytes] {
             let (at, from) = (base + used + part.start, PhysAddr::new(bar.address + part.start));
             space.map_range(frames, at, from, part.end - part.start, Space::DEVICE)?;

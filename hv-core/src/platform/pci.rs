@@ -5,8 +5,10 @@ use super::acpi::AcpiInfo;
 use super::ioapic::{Wire, isa_wire};
 use super::msi::MsixTable;
 use crate::memory::PhysAddr;
+use abi::limits::PAGE_SIZE;
 use abi::pci::{CAPABILITY_MSI, CAPABILITY_MSIX, CONFIG_BYTES, Config, MSIX_ENABLE};
 use core::fmt;
+use core::ops::Range;
 use core::ptr::NonNull;
 use x86::io::{inl, outl};
 
@@ -128,6 +130,12 @@ impl MsixPlace {
     /// Bytes of the table.
     pub fn bytes(&self) -> u64 {
         16 * u64::from(self.entries)
+    }
+
+    /// The whole pages of its region in which it lies.
+    pub fn pages(&self) -> Range<u64> {
+        let end = (self.offset + self.bytes()).next_multiple_of(PAGE_SIZE);
+        self.offset & !(PAGE_SIZE - 1)..end
     }
 }
 
@@ -370,7 +378,10 @@ mod tests {
         config.0[0x34] = 0x40;
         // Three entries at 0x800 of region 1, enabled.
         config.0[0x40..0x48].copy_from_slice(&[CAPABILITY_MSIX, 0, 2, 0x80, 0x01, 0x08, 0, 0]);
-        assert_eq!(MsixPlace::of(&config), Some(MsixPlace { bar: 1, offset: 0x800, entries: 3 }));
+        let place = MsixPlace { bar: 1, offset: 0x800, entries: 3 };
+        assert_eq!((MsixPlace::of(&config), place.bytes(), place.pages()), (Some(place), 48, 0..0x1000));
+        // It ends in the page after the one where it starts.
+        assert_eq!(MsixPlace { offset: 0x1ff0, entries: 2, ..place }.pages(), 0x1000..0x3000);
     }
 
     #[test]
