@@ -1,6 +1,7 @@
 //! NICs that Bochs does not have, on QEMU: virtio-net with each kind of interrupt, and one without a driver.
 
 use super::ensure;
+use super::recovery::{killed_under_load, servers};
 use crate::error::Result;
 use crate::test::Case;
 use crate::test::lab::{BOOT, Lab};
@@ -16,6 +17,11 @@ pub const CASES: &[Case] = &[
         name: "nic: virtio by INTx",
         asserts: "the same through a virtio-net that speaks virtio 1 only and has no messages",
         run: virtio_intx,
+    },
+    Case {
+        name: "nic: virtio under load",
+        asserts: "netmux is killed while it drives a busy virtio-net: no VM is lost, requests succeed again",
+        run: under_load,
     },
     Case {
         name: "nic: unknown",
@@ -57,6 +63,10 @@ fn answers_and_recovers(lab: &Lab, nic: &'static str, way: &str, driver: &str) -
     running.must_not_say(0, "ended:")?;
     running.must_not_say(0, "ERROR")?;
     running.power_off()
+}
+
+fn under_load(lab: &Lab) -> Result<()> {
+    killed_under_load(servers(lab).qemu_with("virtio-net-pci"), &["netmux"; 5])
 }
 
 fn transfer(running: &crate::test::lab::Running) -> Result<()> {

@@ -4,7 +4,7 @@ use super::ensure;
 use crate::error::{Context, Result, fail};
 use crate::http;
 use crate::test::Case;
-use crate::test::lab::{BOOT, Lab};
+use crate::test::lab::{BOOT, Boot, Lab};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -40,28 +40,33 @@ pub const CASES: &[Case] = &[
 const VMS: usize = 4;
 
 fn netmux(lab: &Lab) -> Result<()> {
-    killed_under_load(lab, &["netmux"])
+    killed_under_load(servers(lab), &["netmux"])
 }
 
 fn pager(lab: &Lab) -> Result<()> {
-    killed_under_load(lab, &["pager"])
+    killed_under_load(servers(lab), &["pager"])
 }
 
 fn sched(lab: &Lab) -> Result<()> {
-    killed_under_load(lab, &["sched"])
+    killed_under_load(servers(lab), &["sched"])
 }
 
 fn monitor(lab: &Lab) -> Result<()> {
-    killed_under_load(lab, &["monitor"])
+    killed_under_load(servers(lab), &["monitor"])
 }
 
 fn all(lab: &Lab) -> Result<()> {
-    killed_under_load(lab, &["netmux", "pager", "sched", "monitor"].repeat(5))
+    killed_under_load(servers(lab), &["netmux", "pager", "sched", "monitor"].repeat(5))
+}
+
+/// The machine of these tests.
+pub(super) fn servers(lab: &Lab) -> Boot<'_> {
+    lab.boot(&format!("vms=httpd*{VMS}"))
 }
 
 /// Kills the components in `victims`, one after the other, while clients ask all servers without pause.
-fn killed_under_load(lab: &Lab, victims: &[&str]) -> Result<()> {
-    let mut running = lab.boot(&format!("vms=httpd*{VMS}")).start()?;
+pub(super) fn killed_under_load(machine: Boot<'_>, victims: &[&str]) -> Result<()> {
+    let mut running = machine.start()?;
     running.wait_for_services(BOOT)?;
     running.wait_for_monitor()?;
     let stop = AtomicBool::new(false);
