@@ -195,7 +195,11 @@ fn report(entry: &Entry, kind: Kind, first: &[Figure], second: &[Figure]) -> Res
         bars.push((figure.clone(), *target));
     }
     let folder = out("bench")?;
-    let name = if kind == Kind::Bochs { entry.name.to_owned() } else { format!("{}-{}", entry.name, kind.name().to_lowercase()) };
+    let name = if kind == Kind::Bochs {
+        entry.name.to_owned()
+    } else {
+        format!("{}-{}", entry.name, kind.name().to_lowercase())
+    };
     let json = serde_json::to_string_pretty(first).context(|| "cannot write figures as JSON".into())?;
     for (name, text) in [(format!("{name}.json"), json), (format!("{name}.svg"), plot::svg(entry.measures, &bars))] {
         let path = folder.join(name);
