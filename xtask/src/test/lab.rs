@@ -46,6 +46,11 @@ impl Lab {
         Ok(Lab { system, kind, programs, contents })
     }
 
+    /// What runs the machines.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
     /// A machine that boots with `options` after the defaults of `system.toml`: 256 MiB, with the user-mode network, in step
     /// with the world's time, powering off instead of halting when the core cannot go on.
     pub fn boot(&self, options: &str) -> Boot<'_> {

@@ -26,9 +26,9 @@ pub struct Args {
     /// List the tests and what each asserts
     #[arg(long)]
     list: bool,
-    /// What runs the machine tests
-    #[arg(long, value_name = "KIND", default_value = "bochs")]
-    machine: Kind,
+    /// What runs the machine tests [default: Bochs with VT-x, then QEMU with SVM]
+    #[arg(long, value_name = "KIND")]
+    machine: Option<Kind>,
 }
 
 /// A machine test.
@@ -75,16 +75,25 @@ impl Count {
 
 pub fn test(args: &Args) -> Result<ExitCode> {
     let wanted = |name: &str| args.filter.as_deref().is_none_or(|filter| name.contains(filter));
-    let machine_name = |case: &Case| format!("machine: {}", case.name);
+    let kinds = match args.machine {
+        Some(kind) => vec![kind],
+        None => vec![Kind::Bochs, Kind::Qemu],
+    };
     let suites: Vec<host::Suite> = host::suites()?.into_iter().filter(|suite| wanted(&suite.name)).collect();
-    let cases: Vec<Case> = cases::all().into_iter().filter(|case| wanted(&machine_name(case))).collect();
+    let cases_on = |kind: Kind| -> Vec<Case> {
+        // What runs on one machine only runs on the first that is asked for.
+        let runs = |case: &Case| cases::runs_on(case, kind) && (kind == kinds[0] || !cases::runs_once(case));
+        cases::all().into_iter().filter(|case| runs(case) && wanted(&machine_name(case, kind))).collect()
+    };
     if args.list {
         suites.iter().for_each(|suite| println!("{}", suite.name));
-        cases.iter().for_each(|case| println!("{}: {}", machine_name(case), case.asserts));
+        for &kind in &kinds {
+            cases_on(kind).iter().for_each(|case| println!("{}: {}", machine_name(case, kind), case.asserts));
+        }
         return Ok(ExitCode::SUCCESS);
     }
     setup::setup(For::Everything)?;
-    if let Some(refusal) = args.machine.refusal() {
+    if let Some(refusal) = kinds.iter().find_map(|kind| kind.refusal()) {
         fail!("--machine: {refusal}");
     }
     let count = Count::default();
@@ -102,10 +111,14 @@ pub fn test(args: &Args) -> Result<ExitCode> {
         }
         count.add(&suite.name, started, outcome.map(|outcome| outcome.passed));
     }
-    if !cases.is_empty() {
+    for &kind in &kinds {
+        let cases = cases_on(kind);
+        if cases.is_empty() {
+            continue;
+        }
         let started = Instant::now();
-        match Lab::with(args.machine) {
-            Ok(lab) => run_cases(&lab, &cases, &count),
+        match Lab::with(kind) {
+            Ok(lab) => run_cases(&lab, kind, &cases, &count),
             Err(error) => {
                 count.add("machine: building the image", started, Err(error));
                 count.failed.fetch_add(cases.len() - 1, Ordering::Relaxed);
@@ -128,8 +141,16 @@ pub fn test(args: &Args) -> Result<ExitCode> {
     Ok(if failed == 0 && passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// Name of a case on a machine.
+fn machine_name(case: &Case, kind: Kind) -> String {
+    match kind {
+        Kind::Bochs => format!("machine: {}", case.name),
+        other => format!("machine: {} ({})", case.name, other.name()),
+    }
+}
+
 /// Runs the cases, [`MACHINES`] at a time.
-fn run_cases(lab: &Lab, cases: &[Case], count: &Count) {
+fn run_cases(lab: &Lab, kind: Kind, cases: &[Case], count: &Count) {
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..MACHINES.min(cases.len()) {
@@ -139,7 +160,7 @@ fn run_cases(lab: &Lab, cases: &[Case], count: &Count) {
                     // Cases return errors and do not panic: a panic aborts (the workspace's profile), and the summary is lost.
                     let result = (case.run)(lab);
                     let result = result.map_err(|error| format!("{}\n{error}", case.asserts).into());
-                    count.add(&format!("machine: {}", case.name), started, result.map(|()| 1));
+                    count.add(&machine_name(case, kind), started, result.map(|()| 1));
                 }
             });
         }

@@ -4,11 +4,12 @@
 use super::ensure;
 use crate::build::build_bins;
 use crate::error::{Context, Result, fail};
+use crate::machine::Kind;
 use crate::manifest::model::{Component, Policy, Ring, System};
 use crate::test::Case;
 use crate::test::lab::{BOOT, Boot, Lab, Running, number};
 use std::time::Duration;
-use table::{DEEDS, Expect};
+use table::{DEEDS, Deed, Expect};
 
 #[path = "../../../../component/src/bin/culprit/table.rs"]
 #[allow(missing_docs)]
@@ -82,6 +83,11 @@ fn misdeeds(lab: &Lab) -> Result<()> {
     let mut running = with_programs(boot, &CULPRIT)?.start()?;
     for (start, (deed, expected)) in (1..).zip(DEEDS) {
         let says = format!("culprit: {start}: {deed:?}");
+        let expected = match (lab.kind(), deed) {
+            // QEMU 7.2 counts 16 bytes for an entry of the IDT where processors count 8.
+            (Kind::Qemu, Deed::Interrupt) => &Expect::Fault(13, 0x80 << 4 | 2),
+            _ => expected,
+        };
         died(&running, start, &says, *expected).context(|| format!("{says}, to be {expected:?}"))?;
     }
     running.wait_for("culprit: all done", RESTART)?;

@@ -84,6 +84,8 @@ pub const CASES: &[Case] = &[
         asserts: "a guest image that ends within a segment is refused",
         run: image_cut,
     },
+    Case { name: "fatal: no SVM", asserts: "an AMD processor without SVM is refused", run: no_svm },
+    Case { name: "fatal: no nested paging", asserts: "SVM without nested paging is refused", run: no_nested_paging },
     Case { name: "fatal: no NIC", asserts: "a machine without the device of a component is refused", run: no_nic },
 ];
 
@@ -105,6 +107,14 @@ fn no_long_mode(lab: &Lab) -> Result<()> {
 
 fn no_virtualization(lab: &Lab) -> Result<()> {
     says(&lab.boot("").cpuid(&format!("{GENERIC}, vmx=0")).fails_with("F010")?, &["VT-x", "SVM"])
+}
+
+fn no_svm(lab: &Lab) -> Result<()> {
+    says(&lab.boot("").cpu("EPYC,-svm").fails_with("F010")?, &["VT-x", "SVM"])
+}
+
+fn no_nested_paging(lab: &Lab) -> Result<()> {
+    says(&lab.boot("").cpu("EPYC,-npt").fails_with("F026")?, &["nested paging"])
 }
 
 fn old_vmx(lab: &Lab) -> Result<()> {

@@ -17,6 +17,7 @@ mod uefi;
 mod web;
 
 use super::Case;
+use crate::machine::Kind;
 use crate::setup::is_root;
 
 /// All machine tests in the order in which they run; those that take root only for root.
@@ -37,6 +38,21 @@ pub fn all() -> Vec<Case> {
         takes_root,
     ]
     .concat()
+}
+
+/// Whether a case can run on a machine of this kind. Processors that lack something are Bochs' models; on QEMU the same is
+/// said of AMD's.
+pub fn runs_on(case: &Case, kind: Kind) -> bool {
+    const BOCHS_MODELS: [&str; 4] =
+        ["fatal: no long mode", "fatal: no virtualization", "fatal: old VT-x", "fatal: CPU feature"];
+    const QEMU_MODELS: [&str; 2] = ["fatal: no SVM", "fatal: no nested paging"];
+    let others = if kind == Kind::Bochs { &QEMU_MODELS[..] } else { &BOCHS_MODELS[..] };
+    !others.contains(&case.name)
+}
+
+/// Whether a case chooses its machine by itself, or tests `run`, so that once is enough.
+pub fn runs_once(case: &Case) -> bool {
+    ["qemu: ", "nic: ", "run: "].iter().any(|group| case.name.starts_with(group))
 }
 
 /// Names of the tests that take root, when we are not.
