@@ -8,6 +8,7 @@ use super::mechanism::{instructions, parse};
 use super::{Bench, Entry, Figure, Repeats};
 use crate::error::{Context, Result, fail};
 use crate::http::Connection;
+use crate::machine::Kind;
 use crate::machine::tap::{self, Namespace};
 use crate::test::lab::{BOOT, Lab, Running};
 use std::net::SocketAddr;
@@ -47,7 +48,11 @@ fn close(bench: &Bench) -> Result<Vec<Figure>> {
 
 /// Measures inside a namespace: here when this process is in one, or else in another process.
 fn measured(bench: &Bench, metric: &'static str, keep: bool) -> Result<Vec<Figure>> {
-    bench.only_bochs()?;
+    let how = match bench.kind {
+        Kind::Bochs => format!("Bochs, VT-x, one CPU, ips={IPS}, sync=slowdown"),
+        Kind::Qemu => "QEMU, SVM, one CPU, icount shift=0,sleep=on".to_owned(),
+        Kind::Kvm => fail!("--machine kvm: nothing there counts instructions: use --machine bochs or qemu"),
+    };
     let value = if tap::is_inside() {
         let value = measure(bench.lab()?, keep)?;
         println!("{VALUE}{value}");
@@ -57,7 +62,11 @@ fn measured(bench: &Bench, metric: &'static str, keep: bool) -> Result<Vec<Figur
         // Built before anything runs inside.
         bench.lab()?;
         let namespace = Namespace::create()?;
-        let output = namespace.xtask(&["bench", metric])?.output().context(|| "cannot start xtask inside".into())?;
+        let kind = bench.kind.name().to_lowercase();
+        let output = namespace
+            .xtask(&["bench", metric, "--machine", &kind])?
+            .output()
+            .context(|| "cannot start xtask inside".into())?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         match text.lines().find_map(|line| line.strip_prefix(VALUE)?.parse().ok()) {
             Some(value) => value,
@@ -67,7 +76,7 @@ fn measured(bench: &Bench, metric: &'static str, keep: bool) -> Result<Vec<Figur
         }
     };
     let conditions = format!(
-        "Bochs, one CPU, ips={IPS}, sync=slowdown, tap; 1 VM of httpd, {CONNECTIONS} connections of a client on the host, {}; \
+        "{how}, tap; 1 VM of httpd, {CONNECTIONS} connections of a client on the host, {}; \
          all instructions of the machine but idle ones over {REQUESTS} requests",
         if keep { "keep-alive" } else { "a connection per request" }
     );
@@ -76,7 +85,7 @@ fn measured(bench: &Bench, metric: &'static str, keep: bool) -> Result<Vec<Figur
 
 /// Instructions per request.
 fn measure(lab: &Lab, keep: bool) -> Result<u64> {
-    let mut running = lab.boot("vms=httpd").tap(tap::DEVICE).ips(IPS).start()?;
+    let mut running = lab.boot("vms=httpd").tap(tap::DEVICE).ips(IPS).counted().start()?;
     running.wait_for_services(BOOT)?;
     running.wait_for_monitor()?;
     let server = running.services()[0];

@@ -43,7 +43,7 @@ fn bochsrc(config: &Config, com1: u16) -> String {
         line(format_args!("cpuid: {cpuid}"));
     }
     let sync = match config.clock {
-        Clock::WithTheWorld => "slowdown",
+        Clock::WithTheWorld | Clock::CountedWithTheWorld => "slowdown",
         Clock::Instructions => "none",
     };
     // A fixed date makes runs with `sync=none` repeatable.

@@ -77,6 +77,8 @@ fn kvm_refusal() -> Option<String> {
 pub enum Clock {
     /// Never faster than the world outside: for clients on the host.
     WithTheWorld,
+    /// Likewise, and the time-stamp counter counts instructions while the machine is not idle.
+    CountedWithTheWorld,
     /// The time-stamp counter counts instructions, exactly and repeatably: for measuring.
     Instructions,
 }

@@ -36,6 +36,9 @@ fn arguments(config: &Config, com1: u16, control: u16) -> Vec<String> {
         // One instruction is a nanosecond, and idle time takes none of ours.
         add(&["-icount", "shift=0,sleep=off", "-rtc", "base=2023-11-14T22:13:20,clock=vm"]);
     }
+    if config.clock == Clock::CountedWithTheWorld && config.kind != Kind::Kvm {
+        add(&["-icount", "shift=0,sleep=on"]);
+    }
     add(&["-m", &config.megs.to_string(), "-cdrom", &config.iso.display().to_string(), "-boot", "d", "-no-reboot"]);
     add(&["-chardev", &format!("socket,id=com1,host=127.0.0.1,port={com1}"), "-serial", "chardev:com1"]);
     add(&["-chardev", &format!("socket,id=control,host=127.0.0.1,port={control}"), "-mon", "control,mode=control"]);

@@ -137,6 +137,12 @@ impl Boot<'_> {
         self
     }
 
+    /// The time-stamp counter counts instructions while the machine is busy, and time follows the world's.
+    pub fn counted(mut self) -> Self {
+        self.config.clock = Clock::CountedWithTheWorld;
+        self
+    }
+
     /// Instructions in a second of the machine's time.
     pub fn ips(mut self, ips: u64) -> Self {
         self.config.ips = ips;
