@@ -170,10 +170,12 @@ impl Capabilities {
         if locked && self.feature_control & FEATURE_CONTROL_VMX == 0 {
             return Err(Error::LockedByFirmware(self.feature_control));
         }
+        // First the word that has what users know by name: EPT and unrestricted guest.
+        let secondary = SECONDARY.fit(self.secondary)?;
         let controls = Controls {
             pin_based: PIN_BASED.fit(self.pin_based)?,
             primary: PRIMARY.fit(self.primary)?,
-            secondary: SECONDARY.fit(self.secondary)?,
+            secondary,
             exit: EXIT.fit(self.exit)?,
             entry: ENTRY.fit(self.entry)?,
         };

@@ -18,9 +18,9 @@ pub const CASES: &[Case] = &[
         run: no_virtualization,
     },
     Case {
-        name: "fatal: old VT-x",
-        asserts: "VT-x that lacks a control is refused and the control named",
-        run: old_vmx,
+        name: "fatal: no EPT",
+        asserts: "VT-x without nested paging is refused, and the control named",
+        run: no_ept,
     },
     Case {
         name: "fatal: CPU feature",
@@ -84,6 +84,11 @@ pub const CASES: &[Case] = &[
         asserts: "a guest image that ends within a segment is refused",
         run: image_cut,
     },
+    Case {
+        name: "fatal: no unrestricted guest",
+        asserts: "VT-x without unrestricted guest is refused",
+        run: no_unrestricted_guest,
+    },
     Case { name: "fatal: no SVM", asserts: "an AMD processor without SVM is refused", run: no_svm },
     Case { name: "fatal: no nested paging", asserts: "SVM without nested paging is refused", run: no_nested_paging },
     Case { name: "fatal: no NIC", asserts: "a machine without the device of a component is refused", run: no_nic },
@@ -109,6 +114,10 @@ fn no_virtualization(lab: &Lab) -> Result<()> {
     says(&lab.boot("").cpuid(&format!("{GENERIC}, vmx=0")).fails_with("F010")?, &["VT-x", "SVM"])
 }
 
+fn no_unrestricted_guest(lab: &Lab) -> Result<()> {
+    says(&lab.boot("").cpu("corei5_lynnfield_750").fails_with("F013")?, &["unrestricted guest (bit 7)"])
+}
+
 fn no_svm(lab: &Lab) -> Result<()> {
     says(&lab.boot("").cpu("EPYC,-svm").fails_with("F010")?, &["VT-x", "SVM"])
 }
@@ -117,8 +126,8 @@ fn no_nested_paging(lab: &Lab) -> Result<()> {
     says(&lab.boot("").cpu("EPYC,-npt").fails_with("F026")?, &["nested paging"])
 }
 
-fn old_vmx(lab: &Lab) -> Result<()> {
-    says(&lab.boot("").cpuid(&format!("{GENERIC}, vmx=1")).fails_with("F014")?, &["lacks VMX-preemption timer (bit 6)"])
+fn no_ept(lab: &Lab) -> Result<()> {
+    says(&lab.boot("").cpuid(&format!("{GENERIC}, vmx=1")).fails_with("F012")?, &["EPT (bit 1)"])
 }
 
 fn no_feature(lab: &Lab) -> Result<()> {

@@ -43,8 +43,13 @@ pub fn all() -> Vec<Case> {
 /// Whether a case can run on a machine of this kind. Processors that lack something are Bochs' models; on QEMU the same is
 /// said of AMD's.
 pub fn runs_on(case: &Case, kind: Kind) -> bool {
-    const BOCHS_MODELS: [&str; 4] =
-        ["fatal: no long mode", "fatal: no virtualization", "fatal: old VT-x", "fatal: CPU feature"];
+    const BOCHS_MODELS: [&str; 5] = [
+        "fatal: no long mode",
+        "fatal: no virtualization",
+        "fatal: no unrestricted guest",
+        "fatal: no EPT",
+        "fatal: CPU feature",
+    ];
     const QEMU_MODELS: [&str; 2] = ["fatal: no SVM", "fatal: no nested paging"];
     let others = if kind == Kind::Bochs { &QEMU_MODELS[..] } else { &BOCHS_MODELS[..] };
     !others.contains(&case.name)
