@@ -5,8 +5,13 @@
 //! without asking which one it is lies here as well: page tables of four levels, and the state that XSAVE knows.
 #![no_std]
 
+#[cfg(feature = "fake")]
+extern crate alloc;
+
 mod cpu;
 mod exit;
+#[cfg(feature = "fake")]
+pub mod fake;
 mod four_level;
 mod position;
 mod tables;

@@ -3,12 +3,15 @@
 //! A library, so that what is pure in it is tested on the host; `main.rs` ties it to the machine.
 #![cfg_attr(not(test), no_std)]
 
-pub mod boot;
-pub mod components;
-pub mod cpu;
-pub mod hardware;
-pub mod log;
-pub mod machine;
-pub mod memory;
-pub mod platform;
-pub mod vms;
+mod board;
+mod boot;
+mod calls;
+mod component;
+mod kernel;
+mod log;
+mod memory;
+mod service;
+mod trap;
+mod vm;
+
+pub use boot::{CoreImage, panicked, start};

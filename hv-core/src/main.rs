@@ -4,7 +4,7 @@
 #[cfg(target_os = "none")]
 mod bare {
     use core::panic::PanicInfo;
-    use hv_core::boot::{self, Image};
+    use hv_core::CoreImage;
 
     core::arch::global_asm!(include_str!("boot/entry.s"));
 
@@ -20,7 +20,7 @@ mod bare {
     /// Where entry.s goes: what GRUB left in EAX and EBX.
     #[unsafe(no_mangle)]
     extern "C" fn boot_main(magic: u32, information: u32) -> ! {
-        let image = Image {
+        let image = CoreImage {
             load_start: (&raw const __load_start).addr() as u64,
             text_start: (&raw const __text_start).addr() as u64,
             text_end: (&raw const __text_end).addr() as u64,
@@ -28,12 +28,12 @@ mod bare {
             stack_guard: (&raw const __stack_guard).addr() as u64,
             end: (&raw const __end).addr() as u64,
         };
-        boot::start(magic, information, image)
+        hv_core::start(magic, information, image)
     }
 
     #[panic_handler]
     fn panic(info: &PanicInfo<'_>) -> ! {
-        boot::panicked(info)
+        hv_core::panicked(info)
     }
 }
 

@@ -233,11 +233,6 @@ impl Elf {
         }
         Ok(Elf { entry, segments })
     }
-
-    /// Pages of all segments in memory.
-    pub fn pages(&self) -> u64 {
-        self.segments.iter().map(Segment::pages).sum()
-    }
 }
 
 fn check_segment(

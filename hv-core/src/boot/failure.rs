@@ -9,8 +9,9 @@ macro_rules! failures {
         pub enum Failure { $($(#[$doc])* $name = $code),* }
 
         impl Failure {
-            /// All failures, for tests and documents.
-            pub const ALL: &'static [Failure] = &[$(Failure::$name),*];
+            /// All failures.
+            #[cfg(test)]
+            const ALL: &'static [Failure] = &[$(Failure::$name),*];
 
             /// What is wrong, and what to do about it.
             const fn texts(self) -> (&'static str, &'static str) {

@@ -2,8 +2,8 @@
 
 use super::failure::Failure;
 use super::options::OnFatal;
+use crate::board::power;
 use crate::log::raw_line;
-use crate::platform::power;
 use core::fmt;
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicBool, Ordering};

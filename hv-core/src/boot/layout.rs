@@ -2,7 +2,7 @@
 
 /// Link addresses; all page-aligned but `load_start` physical and `end`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Image {
+pub struct CoreImage {
     /// Physical address of the first byte, the 32-bit entry.
     pub load_start: u64,
     /// Text from here,

@@ -3,7 +3,7 @@
 
 pub mod elf;
 #[cfg(test)]
-mod elf_test;
+pub mod elf_test;
 pub mod failure;
 pub mod fatal;
 mod information;
@@ -18,12 +18,12 @@ mod options_test;
 mod start;
 mod virtualization;
 
-pub use elf::{Accept, Elf, ElfError, Segment};
+pub use elf::{Accept, Elf, ElfError};
 pub use failure::Failure;
 pub use fatal::{fatal, panicked};
-pub use layout::Image;
+pub use layout::CoreImage;
 pub use manifest::Manifest;
-pub use modules::{Module, Modules};
+pub use modules::Modules;
 pub use options::Options;
 pub use start::{Boot, start};
 pub use virtualization::{Refusal, Virtualization};

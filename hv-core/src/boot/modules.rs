@@ -4,8 +4,6 @@ use crate::memory::PhysAddr;
 
 /// Modules that are taken at most.
 pub const MAX_MODULES: usize = 48;
-/// Bytes of a module's name at most; longer names are nobody's.
-pub const MODULE_NAME_BYTES: usize = abi::limits::NAME_BYTES;
 
 /// A boot module. Its frames belong to [`crate::memory::Owner::Module`] until they are given away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,21 +3,21 @@
 use super::failure::Failure;
 use super::fatal::{fatal, set_on_fatal};
 use super::information::{self, Information, Refused};
-use super::layout::Image;
+use super::layout::CoreImage;
 use super::manifest::Manifest;
 use super::modules::Modules;
 use super::options::{Known, Options, SelfTest};
 use super::virtualization::Virtualization;
+use crate::board::acpi::AcpiInfo;
+use crate::board::apic::LocalApic;
+use crate::board::clock;
+use crate::board::features::{CpuFeatures, set_control_registers};
+use crate::board::ioapic::IoApics;
+use crate::board::pci::{PciDevices, pirq_base};
 use crate::memory::map::{self, Areas};
 use crate::memory::paging::Piece;
 use crate::memory::phys::IMAGE_OFFSET;
 use crate::memory::{AddressSpace, Frames, KernelSpace, Owner};
-use crate::platform::acpi::AcpiInfo;
-use crate::platform::apic::LocalApic;
-use crate::platform::clock;
-use crate::platform::cpu::{CpuFeatures, set_control_registers};
-use crate::platform::ioapic::IoApics;
-use crate::platform::pci::{PciDevices, pirq_base};
 use abi::limits::PAGE_SIZE;
 
 /// RAM below which the core does not start.
@@ -47,7 +47,7 @@ pub struct Boot {
     pub ioapics: IoApics,
     /// The PCI devices.
     pub pci: PciDevices,
-    /// For [`crate::platform::pci::PciDevice::wire`].
+    /// For [`crate::board::pci::PciDevice::wire`].
     pub pirq_base: Option<u32>,
     /// Ticks of the TSC in a second.
     pub tsc_hz: u64,
@@ -58,7 +58,7 @@ pub struct Boot {
 }
 
 /// Where `main.rs` goes, on the early page tables: `magic` and `address` are what the boot loader left.
-pub fn start(magic: u32, address: u32, image: Image) -> ! {
+pub fn start(magic: u32, address: u32, image: CoreImage) -> ! {
     // SAFETY: these are what the boot loader left; the early page tables are loaded.
     let opened = unsafe { information::open(magic, address) };
     crate::log::init(opened.as_ref().map_or(crate::log::Screen::Text, information::screen));
@@ -116,7 +116,7 @@ pub fn start(magic: u32, address: u32, image: Image) -> ! {
     let pirq_base = pirq_base(&pci, ioapics.pins(16));
     let modules = information.modules;
     let tsc_hz = rate.hz;
-    crate::machine::run(Boot {
+    crate::kernel::run(Boot {
         frames,
         kernel,
         modules,
@@ -160,7 +160,7 @@ fn check_processor() -> (CpuFeatures, Virtualization) {
 }
 
 /// The frame table, with everything that is in use protected from the allocator.
-fn make_frames(information: &Information, image: &Image) -> Frames {
+fn make_frames(information: &Information, image: &CoreImage) -> Frames {
     let usable = information.areas.usable_bytes();
     if usable < MIN_MEMORY {
         fatal(Failure::LittleMemory, format_args!("{} MiB are usable", usable >> 20));
@@ -196,7 +196,7 @@ fn read_manifest(information: &Information) -> (Manifest<'static>, Options) {
 }
 
 /// Builds the final page tables and switches to them.
-fn make_tables(frames: &mut Frames, image: Image, areas: &Areas, features: &CpuFeatures) -> KernelSpace {
+fn make_tables(frames: &mut Frames, image: CoreImage, areas: &Areas, features: &CpuFeatures) -> KernelSpace {
     let mut kernel = match KernelSpace::new(frames, image, &areas.direct_map(), features.huge_pages) {
         Ok(kernel) => kernel,
         Err(error) => fatal(Failure::PageTables, format_args!("{error}")),
@@ -246,7 +246,7 @@ fn find_bad_page(frames: &mut Frames, kernel: &KernelSpace) -> Option<crate::mem
     let report = scratch.audit();
     scratch.destroy(frames);
     // Allocated above by this name, so it cannot be refused.
-    let _ = frames.free(frame, Owner::Core);
+    frames.free(frame, Owner::Core);
     let found = mapped.is_ok() && report.writable_executable == 1 && report.first_bad == Some(AT);
     found.then_some(report)
 }

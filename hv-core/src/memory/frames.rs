@@ -183,6 +183,8 @@ impl Frames {
         }
         *entry = Entry { tag: owner.tag(), page };
         self.count(OwnerClass::Free, owner.class(), 1);
+        #[cfg(test)]
+        super::phys::tests::check_poison(PhysAddr::from_frame(number.into()));
         Some(PhysAddr::from_frame(number.into()))
     }
 
@@ -235,11 +237,19 @@ impl Frames {
     }
 
     /// Returns a frame of `expected`. Anything else is a bug of the core: it is logged and nothing changes.
+    #[inline]
+    pub fn free(&mut self, frame: PhysAddr, expected: Owner) {
+        if let Err(error) = self.try_free(frame, expected) {
+            report(&error);
+        }
+    }
+
+    /// As [`Frames::free`], but the caller hears of a wrong name.
     ///
     /// # Errors
-    /// [`WrongOwner`].
+    /// [`WrongOwner`]; nothing has changed.
     #[inline]
-    pub fn free(&mut self, frame: PhysAddr, expected: Owner) -> Result<(), WrongOwner> {
+    pub fn try_free(&mut self, frame: PhysAddr, expected: Owner) -> Result<(), WrongOwner> {
         // The table has fewer entries than a number can have.
         let number = u32::try_from(frame.frame()).unwrap_or(END);
         match self.table.get_mut(number as usize) {
@@ -247,13 +257,13 @@ impl Frames {
                 *entry = Entry { tag: Owner::Free.tag(), page: self.free };
                 self.free = number;
                 self.count(expected.class(), OwnerClass::Free, 1);
+                #[cfg(test)]
+                super::phys::tests::poison(frame);
                 Ok(())
             }
             other => {
                 let actual = other.map_or(Owner::Reserved, |entry| Owner::from_tag(entry.tag));
-                let error = WrongOwner { frame, expected, actual };
-                report(&error);
-                Err(error)
+                Err(WrongOwner { frame, expected, actual })
             }
         }
     }
@@ -289,17 +299,14 @@ impl Frames {
     }
 
     /// Frames that the table describes, reserved ones included.
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.table.len()
-    }
-
-    /// True for a table without an entry.
-    pub fn is_empty(&self) -> bool {
-        self.table.is_empty()
     }
 }
 
 #[cold]
 fn report(error: &WrongOwner) {
+    debug_assert!(false, "{error:?}");
     log::error!(target: "frames", "bug: frame {} belongs to {:?}, not to {:?}; left as it is", error.frame, error.actual, error.expected);
 }

@@ -26,7 +26,7 @@ fn hands_out_ascending_then_reuses() {
     assert_eq!(one.frame(), 8);
     assert_eq!(frames.owner_of(one), (Owner::VmMemory(7), 99));
     assert_eq!(frames.owner_of(one.offset(123)), (Owner::VmMemory(7), 99));
-    assert_eq!(frames.free(one, Owner::VmMemory(7)), Ok(()));
+    assert_eq!(frames.try_free(one, Owner::VmMemory(7)), Ok(()));
     assert_eq!(addresses(&mut frames, Owner::Core), [8, 9, 10, 11, 20, 21]);
     assert_eq!(frames.free_frames(), 0);
     assert_eq!(frames.count_of(OwnerClass::Core), 6);
@@ -37,18 +37,18 @@ fn a_wrong_owner_changes_nothing() {
     let mut frames = frames(16, &[(4, 8)]);
     let frame = frames.alloc(Owner::VmMemory(1), 5).expect("free");
     let wrong = |expected, actual| Err(WrongOwner { frame, expected, actual });
-    assert_eq!(frames.free(frame, Owner::VmMemory(2)), wrong(Owner::VmMemory(2), Owner::VmMemory(1)));
-    assert_eq!(frames.free(frame, Owner::VmTables(1)), wrong(Owner::VmTables(1), Owner::VmMemory(1)));
+    assert_eq!(frames.try_free(frame, Owner::VmMemory(2)), wrong(Owner::VmMemory(2), Owner::VmMemory(1)));
+    assert_eq!(frames.try_free(frame, Owner::VmTables(1)), wrong(Owner::VmTables(1), Owner::VmMemory(1)));
     assert_eq!(frames.owner_of(frame), (Owner::VmMemory(1), 5));
-    assert_eq!(frames.free(frame, Owner::VmMemory(1)), Ok(()));
+    assert_eq!(frames.try_free(frame, Owner::VmMemory(1)), Ok(()));
     // Twice.
-    assert_eq!(frames.free(frame, Owner::VmMemory(1)), wrong(Owner::VmMemory(1), Owner::Free));
-    assert_eq!(frames.free(frame, Owner::Free), wrong(Owner::Free, Owner::Free));
+    assert_eq!(frames.try_free(frame, Owner::VmMemory(1)), wrong(Owner::VmMemory(1), Owner::Free));
+    assert_eq!(frames.try_free(frame, Owner::Free), wrong(Owner::Free, Owner::Free));
     assert_eq!(frames.free_frames(), 4);
     // Beyond the table, and inside of a frame.
-    assert!(frames.free(PhysAddr::from_frame(1 << 30), Owner::Core).is_err());
+    assert!(frames.try_free(PhysAddr::from_frame(1 << 30), Owner::Core).is_err());
     let other = frames.alloc(Owner::Core, 0).expect("free");
-    assert!(frames.free(other.offset(8), Owner::Core).is_err());
+    assert!(frames.try_free(other.offset(8), Owner::Core).is_err());
     assert_eq!(frames.owner_of(PhysAddr::from_frame(16)), (Owner::Reserved, 0));
 }
 
@@ -155,10 +155,10 @@ proptest! {
                 },
                 Step::Free(i) => if let Some(frame) = pick(i) {
                     let (owner, _) = model.remove(&frame).expect("held");
-                    prop_assert_eq!(frames.free(frame, owner), Ok(()));
+                    prop_assert_eq!(frames.try_free(frame, owner), Ok(()));
                 },
                 Step::FreeWrong(i) => if let Some(frame) = pick(i) {
-                    prop_assert!(frames.free(frame, Owner::Dma(9)).is_err());
+                    prop_assert!(frames.try_free(frame, Owner::Dma(9)).is_err());
                 },
                 Step::Contiguous(count, align) => {
                     if let Some(first) = frames.alloc_contiguous(count, 1 << align, u64::MAX, Owner::Dma(0)) {

@@ -13,6 +13,6 @@ pub mod tables;
 
 pub use core_memory::{core_memory, core_slice};
 pub use frames::{CLASSES, Frames, Owner, OwnerClass};
-pub use paging::{AddressSpace, KernelSpace, WxReport, audit_wx};
+pub use paging::{AddressSpace, KernelSpace, WxReport};
 pub use phys::{PhysAddr, copy_frame};
 pub use tables::{MapError, MapFlags};

@@ -9,7 +9,7 @@
 use super::frames::{Frames, Owner};
 use super::phys::{self, PhysAddr};
 use super::tables::{DirectMap, Leaf, MapError, MapFlags, Size, TableMemory, Tables};
-use crate::boot::Image;
+use crate::boot::CoreImage;
 use abi::limits::PAGE_SIZE;
 use core::ptr::NonNull;
 
@@ -26,7 +26,7 @@ pub const LOWER_HALF_END: u64 = 0x0000_8000_0000_0000;
 pub struct KernelSpace {
     tables: Tables<DirectMap>,
     mmio_next: u64,
-    image: Image,
+    image: CoreImage,
 }
 
 /// A piece of physical memory that the direct map shows.
@@ -44,7 +44,7 @@ impl KernelSpace {
     ///
     /// # Errors
     /// [`MapError`] when frames run out or the pieces overlap.
-    pub fn new(frames: &mut Frames, image: Image, pieces: &[Piece], huge: bool) -> Result<KernelSpace, MapError> {
+    pub fn new(frames: &mut Frames, image: CoreImage, pieces: &[Piece], huge: bool) -> Result<KernelSpace, MapError> {
         let mut tables = Tables::new(frames, DirectMap, Owner::Core).ok_or(MapError::NoFrames)?;
         let largest = if huge { Size::Huge } else { Size::Large };
         map_core(&mut tables, frames, &image, pieces, largest)?;
@@ -112,7 +112,7 @@ impl KernelSpace {
 fn map_core<M: TableMemory>(
     tables: &mut Tables<M>,
     frames: &mut Frames,
-    image: &Image,
+    image: &CoreImage,
     pieces: &[Piece],
     largest: Size,
 ) -> Result<(), MapError> {
@@ -182,6 +182,7 @@ impl AddressSpace {
     }
 
     /// The page of the lower half that `at` lies in.
+    #[cfg(test)]
     pub fn walk(&self, at: u64) -> Option<Leaf> {
         if at >= LOWER_HALF_END { None } else { self.tables.walk(at) }
     }
@@ -237,15 +238,6 @@ impl core::fmt::Display for WxReport {
         }
         self.first_bad.map_or(Ok(()), |at| write!(f, ", the first at {at:#x}"))
     }
-}
-
-/// Walks the tables below `root` as the processor would, and counts.
-///
-/// # Safety
-/// `root` is a topmost table in RAM, and nobody changes it or what lies below it meanwhile.
-pub unsafe fn audit_wx(root: PhysAddr) -> WxReport {
-    // SAFETY: by this function's contract; nothing is changed, so the owner does not matter.
-    audit(&unsafe { Tables::from_root(root, DirectMap, Owner::Core) })
 }
 
 pub(super) fn audit<M: TableMemory>(tables: &Tables<M>) -> WxReport {

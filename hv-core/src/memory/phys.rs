@@ -10,6 +10,19 @@ pub const DIRECT_MAP_BYTES: u64 = 1 << 39;
 /// Where physical address 0 would lie in the mapping of the core's own image.
 pub const IMAGE_OFFSET: u64 = 0xffff_ffff_8000_0000;
 
+/// Where physical address 0 is reached.
+#[cfg(not(test))]
+#[inline(always)]
+const fn direct_map() -> u64 {
+    DIRECT_MAP
+}
+
+/// Where the memory of the fake machine lies that this thread tests.
+#[cfg(test)]
+fn direct_map() -> u64 {
+    tests::DIRECT_MAP.get()
+}
+
 /// `value` as an index. The core is built for 64-bit machines only.
 #[inline]
 pub const fn index(value: u64) -> usize {
@@ -67,8 +80,8 @@ impl PhysAddr {
     /// Where the core sees it, in the direct map. Whoever reads or writes through the pointer must know that it is RAM
     /// (or the legacy area below 1 MiB) and that nobody else uses it.
     #[inline]
-    pub const fn as_ptr<T>(self) -> *mut T {
-        core::ptr::with_exposed_provenance_mut(index(DIRECT_MAP + self.0))
+    pub fn as_ptr<T>(self) -> *mut T {
+        core::ptr::with_exposed_provenance_mut(index(direct_map() + self.0))
     }
 }
 
@@ -110,5 +123,44 @@ pub unsafe fn copy_frame(from: PhysAddr, to: PhysAddr) {
     unsafe {
         core::arch::asm!("rep movsq", inout("rcx") PAGE_SIZE / 8 => _, inout("rdi") target => _, inout("rsi") source => _,
             options(nostack, preserves_flags));
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::{PhysAddr, index};
+    use abi::limits::PAGE_SIZE;
+    use core::cell::Cell;
+
+    /// What a frame holds that was freed: nobody may write there any more.
+    const POISON: u64 = 0xdead_f00d_dead_f00d;
+
+    thread_local! {
+        /// Each test has a machine of its own.
+        pub static DIRECT_MAP: Cell<u64> = const { Cell::new(super::DIRECT_MAP) };
+    }
+
+    /// The words of a frame, where this thread tests a machine that has memory.
+    fn words(frame: PhysAddr) -> Option<&'static mut [u64]> {
+        let words = index(PAGE_SIZE / 8);
+        // SAFETY: the fake machine's memory outlives the test; the frame is free, so nobody refers to it.
+        (DIRECT_MAP.get() != super::DIRECT_MAP)
+            .then(|| unsafe { core::slice::from_raw_parts_mut(frame.as_ptr(), words) })
+    }
+
+    /// The frame is free.
+    pub fn poison(frame: PhysAddr) {
+        if let Some(words) = words(frame) {
+            words.fill(POISON);
+        }
+    }
+
+    /// The frame is given away: nobody has written to it since it was freed, if ever it was.
+    pub fn check_poison(frame: PhysAddr) {
+        if let Some(words) = words(frame) {
+            let expected = if words[0] == 0 { 0 } else { POISON };
+            let changed = words.iter().position(|&word| word != expected);
+            assert_eq!(changed, None, "frame {frame} was written to after it had been freed: {words:x?}");
+        }
     }
 }

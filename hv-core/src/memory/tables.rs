@@ -154,15 +154,6 @@ impl<M: TableMemory> Tables<M> {
         Some(Tables { root, memory, owner })
     }
 
-    /// A tree that exists already.
-    ///
-    /// # Safety
-    /// `root` is a topmost table that nobody else changes meanwhile, every table below it is reached through `memory`,
-    /// and its tables belong to `owner`.
-    pub unsafe fn from_root(root: PhysAddr, memory: M, owner: Owner) -> Self {
-        Tables { root, memory, owner }
-    }
-
     /// The topmost table, for CR3.
     #[inline]
     pub fn root(&self) -> PhysAddr {
@@ -338,7 +329,7 @@ impl<M: TableMemory> Tables<M> {
             }
         }
         // A wrong owner was logged by `free`; there is nothing to undo.
-        let _ = frames.free(self.root, self.owner);
+        frames.free(self.root, self.owner);
     }
 
     fn free_below(&self, frames: &mut Frames, table: PhysAddr, level: u32) {
@@ -350,7 +341,7 @@ impl<M: TableMemory> Tables<M> {
                 }
             }
         }
-        let _ = frames.free(table, self.owner);
+        frames.free(table, self.owner);
     }
 }
 

@@ -1,0 +1,102 @@
+//! The fake CPU.
+
+use super::{FakeFormat, FakeVcpu, Ram, Step, Wires};
+use crate::{Access, Backend, EntryFormat, FourLevel, Frames, Translation};
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::rc::Rc;
+
+/// Address bits of an entry.
+const FRAME: u64 = 0x000f_ffff_ffff_f000;
+
+/// Why the fake CPU refuses a processor: the test wanted it so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FakeError;
+
+impl core::fmt::Display for FakeError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("the test wants it so")
+    }
+}
+
+/// What a translation that the CPU remembers allows.
+type Remembered = BTreeMap<u64, Translation>;
+
+/// A CPU that takes what guests do from a script. With `TIMER` it ends quanta by itself and acknowledges interrupts, as
+/// VT-x does; without, it leaves both to the core, as SVM does.
+pub struct FakeBackend<const TIMER: bool> {
+    pub(super) wires: Rc<Wires>,
+    pub(super) ram: Ram,
+    /// What the guest in a slot does next; `None`: nothing any more, so it idles for good.
+    pub(super) script: Box<dyn FnMut(u16) -> Option<Step>>,
+    /// By the root of the tables and the page.
+    remembered: BTreeMap<u64, Remembered>,
+    /// Processors that will be refused.
+    pub refuse: u32,
+    /// Entries into guests.
+    pub entries: u64,
+}
+
+impl<const TIMER: bool> FakeBackend<TIMER> {
+    /// A CPU over this memory.
+    pub fn new(wires: Rc<Wires>, ram: Ram, script: Box<dyn FnMut(u16) -> Option<Step>>) -> Self {
+        FakeBackend { wires, ram, script, remembered: BTreeMap::new(), refuse: 0, entries: 0 }
+    }
+
+    /// What the tables at `root` say of a guest-physical address.
+    fn walk(&self, root: u64, address: u64) -> Option<Translation> {
+        let mut entry = root;
+        for level in (0..4).rev() {
+            let index = address >> (12 + 9 * level) & 511;
+            entry = self.ram.read((entry & FRAME) + index * 8);
+            if entry & FakeFormat::PRESENT == 0 {
+                return None;
+            }
+        }
+        let rights = FakeFormat::rights(entry);
+        Some(Translation { frame: entry & FRAME, rights, accessed: true, dirty: true })
+    }
+
+    /// The physical address behind a guest-physical one, as far as the guest may touch it in this way. The error says
+    /// whether a page is there.
+    ///
+    /// # Panics
+    /// The CPU remembers what the tables do not say any more: the core has forgotten to flush.
+    pub(super) fn translate(&mut self, root: u64, address: u64, access: Access) -> Result<u64, bool> {
+        let page = address >> 12;
+        let now = self.walk(root, address);
+        let may = |found: &Translation| match access {
+            Access::Read => true,
+            Access::Write => found.rights.write,
+            Access::Execute => found.rights.execute,
+        };
+        let remembered = self.remembered.entry(root).or_default();
+        if let Some(known) = remembered.get(&page) {
+            let holds = now.is_some_and(|now| {
+                now.frame == known.frame
+                    && (now.rights.write || !known.rights.write)
+                    && (now.rights.execute || !known.rights.execute)
+            });
+            assert!(holds, "stale translation of page {page:#x}: {known:?} is remembered, the tables say {now:?}");
+        }
+        let Some(now) = now else { return Err(false) };
+        // A violation makes the CPU look again, and remember what it finds.
+        remembered.insert(page, now);
+        if may(&now) { Ok(now.frame | address & 0xfff) } else { Err(true) }
+    }
+}
+
+impl<const TIMER: bool> Backend for FakeBackend<TIMER> {
+    type Vcpu = FakeVcpu<TIMER>;
+    type Tables = FourLevel<FakeFormat>;
+    type Error = FakeError;
+    const ENDS_QUANTUM: bool = TIMER;
+
+    fn new_tables<F: Frames>(&self, frames: &mut F) -> Option<Self::Tables> {
+        FourLevel::new(frames, true)
+    }
+
+    fn flush(&mut self, tables: &Self::Tables) {
+        self.remembered.remove(&tables.root());
+    }
+}

@@ -1,0 +1,165 @@
+//! Running a VM: enter it, serve its exits, until somebody else has to run.
+
+use super::Next;
+use crate::board::Board;
+use crate::kernel::{Cpu, Kernel, Turn};
+use crate::vm::{End, Hazard, PageFault, Vm};
+use abi::end::EndReason;
+use abi::guest::{FAULT_ADDRESS, FAULT_REFUSED};
+use abi::limits::PAGE_SHIFT;
+use backend::{Backend, Exit, Vcpu};
+
+impl<B: Backend, H: Board> Kernel<B, H> {
+    /// Run the VM whose turn it is, until its quantum ends, it cannot go on, or the loop has something else to do.
+    pub fn run_vm(&mut self, turn: Turn) {
+        let Self { vms, cpu, .. } = self;
+        let Some(vm) = vms.by_id(turn.vm) else { return };
+        cpu.plan.turn = Some(turn);
+        let mut deadline = cpu.timers.next().min(cpu.components.next_deadline);
+        if !B::ENDS_QUANTUM {
+            deadline = deadline.min(turn.until);
+        }
+        cpu.arm(deadline);
+        let start = cpu.mark;
+        cpu.enter_until(vm, turn.until);
+        // An exit loads the core's own address space.
+        cpu.loaded = None;
+        cpu.mark = cpu.board.now();
+        let ran = cpu.mark - start;
+        cpu.counters.guest_ticks += ran;
+        vm.ran_ticks += ran;
+        vm.burst_ticks += ran;
+    }
+}
+
+impl<B: Backend, H: Board> Cpu<B, H> {
+    /// Enter a VM again and again, until it or the loop has a reason not to.
+    #[inline]
+    fn enter_until(&mut self, vm: &mut Vm<B>, until: u64) {
+        let mut now = self.mark;
+        loop {
+            // One branch for all that is rare.
+            if !(vm.hazard.is_none() && self.attention.is_none()) {
+                if !self.attention.is_none() {
+                    return;
+                }
+                if let Err(end) = self.deliver(vm) {
+                    return self.end(vm, end);
+                }
+            }
+            let exit = vm.vcpu.run(&mut self.backend, until.saturating_sub(now));
+            self.counters.exits += 1;
+            // What concerns the VM alone is served without looking at anything else.
+            if exit == Exit::Hypercall && self.own_hypercall(vm) {
+                now = self.board.now();
+                continue;
+            }
+            if self.exit(vm, exit) == Next::Leave {
+                return;
+            }
+            now = self.board.now();
+            if now >= until {
+                return;
+            }
+        }
+    }
+
+    /// Serve an exit.
+    #[inline]
+    fn exit(&mut self, vm: &mut Vm<B>, exit: Exit) -> Next {
+        if exit == Exit::Hypercall { self.hypercall(vm) } else { self.other_exit(vm, exit) }
+    }
+
+    /// Serve every exit but hypercalls.
+    fn other_exit(&mut self, vm: &mut Vm<B>, exit: Exit) -> Next {
+        match exit {
+            Exit::MemoryFault { address, access, present } => {
+                let pages = vm.life.body().map_or(0, |body| body.memory.pages());
+                match u32::try_from(address >> PAGE_SHIFT) {
+                    Ok(page) if page < pages => {
+                        self.page_fault(vm, PageFault { page, access, present });
+                        Next::Leave
+                    }
+                    _ => self.fault(vm, FAULT_ADDRESS, 0, address, End::new(EndReason::BadAddress, address)),
+                }
+            }
+            Exit::Interrupt { vector } => {
+                self.interrupt(vector);
+                Next::Enter
+            }
+            Exit::InterruptPending => {
+                if let Some(vector) = self.board.take_interrupt() {
+                    self.interrupt(vector);
+                }
+                Next::Enter
+            }
+            Exit::Served | Exit::Nmi => Next::Enter,
+            Exit::QuantumEnd => Next::Leave,
+            Exit::Halt => {
+                vm.vcpu.skip_instruction(&mut self.backend);
+                self.wait_for_interrupt(vm, u64::MAX)
+            }
+            Exit::Exception { .. } | Exit::Refused { .. } => self.offence(vm, exit),
+            Exit::MachineCheck => {
+                panic!("machine check while {} ran: the hardware reports an error that it could not correct", vm.id)
+            }
+            Exit::TripleFault => self.end_for(vm, EndReason::TripleFault, 0),
+            Exit::EntryFailure { error, .. } => self.end_for(vm, EndReason::EntryFailure, error.into()),
+            Exit::Unknown { reason, .. } => self.end_for(vm, EndReason::UnknownExit, reason.into()),
+            Exit::Hypercall => Next::Enter,
+        }
+    }
+
+    pub(super) fn end_for(&mut self, vm: &mut Vm<B>, reason: EndReason, detail: u64) -> Next {
+        self.end(vm, End::new(reason, detail));
+        Next::Leave
+    }
+
+    /// An instruction that the guest cannot have, or what looks like one to its CPU.
+    fn offence(&mut self, vm: &mut Vm<B>, exit: Exit) -> Next {
+        let Some(body) = vm.life.body() else { return Next::Leave };
+        match vm.vcpu.interpret(&mut self.backend, exit, &body.memory.view(&mut self.frames)) {
+            Exit::Hypercall => self.hypercall(vm),
+            Exit::Exception { vector, error_code, address } => {
+                let end = End::new(EndReason::UnhandledFault, vector.into());
+                self.fault(vm, vector.into(), error_code, address, end)
+            }
+            Exit::Refused { class, detail } => {
+                let end = End::new(EndReason::RefusedInstruction, u64::from(class) << 32 | detail & 0xffff_ffff);
+                self.fault(vm, FAULT_REFUSED, class, 0, end)
+            }
+            _ => Next::Enter,
+        }
+    }
+
+    /// A VM has halted: it has nothing to do until something that it wants is pending, or until `until`.
+    pub(super) fn wait_for_interrupt(&mut self, vm: &mut Vm<B>, until: u64) -> Next {
+        let Some(body) = vm.life.body() else { return Next::Leave };
+        if body.registers.wanted() != 0 {
+            return Next::Enter;
+        }
+        vm.hazard.set(Hazard::PENDING);
+        self.plan.turn = None;
+        if until != u64::MAX && until <= self.board.now() {
+            // It can go on, but others come first.
+            return Next::Leave;
+        }
+        vm.life.idle(until);
+        self.timers.set(vm.slot(), vm.deadline());
+        self.blocked(vm, true);
+        Next::Leave
+    }
+
+    /// Make interrupts pending for a VM; it wakes when it wants one of them.
+    #[inline]
+    pub fn raise(&mut self, vm: &mut Vm<B>, bits: u64) {
+        let Some(body) = vm.life.body() else { return };
+        body.registers.raise(bits);
+        let wanted = body.registers.wanted() != 0;
+        vm.hazard.set(Hazard::PENDING);
+        if wanted && vm.life.is_idle() {
+            self.timers.set(vm.slot(), vm.alarm);
+            self.wake(vm);
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Hypercalls (`abi::guest::hypercall`).
+
+use super::Next;
+use crate::board::Board;
+use crate::kernel::Cpu;
+use crate::vm::{Devices, Handling, Hazard, Vm};
+use abi::end::EndReason;
+use abi::guest::{ERROR_ARGUMENT, ERROR_STATE, ERROR_UNKNOWN, NIC_BASE, device, hypercall};
+use abi::limits::PAGE_SHIFT;
+use abi::nic;
+use backend::{Backend, Flush, Vcpu};
+
+/// Pages that one `GIVE_BACK` may name, so that its work is bounded.
+const GIVE_BACK_MAX: u64 = 512;
+
+/// Why a hypercall is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refusal {
+    Unknown,
+    Argument,
+    State,
+}
+
+impl Refusal {
+    const fn raw(self) -> u64 {
+        match self {
+            Refusal::Unknown => ERROR_UNKNOWN,
+            Refusal::Argument => ERROR_ARGUMENT,
+            Refusal::State => ERROR_STATE,
+        }
+    }
+}
+
+impl<B: Backend, H: Board> Cpu<B, H> {
+    /// Serve a hypercall that needs nothing but the VM itself. False when it is another one.
+    #[inline]
+    pub(super) fn own_hypercall(&mut self, vm: &mut Vm<B>) -> bool {
+        let result = match vm.vcpu.registers().rax {
+            hypercall::NOP => u64::from(abi::ABI_VERSION),
+            hypercall::IDLE..=hypercall::GIVE_BACK => return false,
+            _ => Refusal::Unknown.raw(),
+        };
+        vm.vcpu.skip_instruction(&mut self.backend);
+        vm.vcpu.registers().rax = result;
+        true
+    }
+
+    /// Serve any hypercall.
+    #[inline]
+    pub(super) fn hypercall(&mut self, vm: &mut Vm<B>) -> Next {
+        self.counters.hypercalls += 1;
+        let registers = vm.vcpu.registers();
+        let (number, a, b) = (registers.rax, registers.rdi, registers.rsi);
+        vm.vcpu.skip_instruction(&mut self.backend);
+        let result = match number {
+            hypercall::NOP => Ok(u64::from(abi::ABI_VERSION)),
+            hypercall::IDLE => return self.idle(vm, a),
+            hypercall::KICK => self.kick(vm, a),
+            hypercall::ALARM => {
+                self.set_alarm(vm, a);
+                Ok(0)
+            }
+            hypercall::UPCALL_RETURN => return self.upcall_return(vm),
+            hypercall::FAULT_RETURN if vm.life.body().is_some_and(|body| body.handling == Handling::Fault) => {
+                return self.fault_return(vm);
+            }
+            hypercall::FAULT_RETURN => Err(Refusal::State),
+            hypercall::GIVE_BACK => self.give_back(vm, a, b),
+            hypercall::EXIT => return self.end_for(vm, EndReason::Exited, a),
+            _ => Err(Refusal::Unknown),
+        };
+        vm.vcpu.registers().rax = result.unwrap_or_else(Refusal::raw);
+        Next::Enter
+    }
+
+    /// A VM has nothing to do until something that it wants is pending or until `until`; with a deadline in the past it gives
+    /// its turn up. It goes on with what is pending then in RAX.
+    fn idle(&mut self, vm: &mut Vm<B>, until: u64) -> Next {
+        let next = self.wait_for_interrupt(vm, until);
+        match next {
+            Next::Leave => vm.hazard.set(Hazard::IDLE_RESULT),
+            Next::Enter => vm.vcpu.registers().rax = vm.life.body().map_or(0, |body| body.registers.wanted()),
+        }
+        next
+    }
+
+    fn kick(&mut self, vm: &mut Vm<B>, of: u64) -> Result<u64, Refusal> {
+        match of {
+            device::NIC => {
+                if vm.life.shared().contains(Devices::NIC)
+                    && let Some(rank) = self.components.kick(vm.id)
+                {
+                    self.notify(rank, abi::component::bits::KICK);
+                }
+            }
+            device::CONSOLE => {
+                if let Some(body) = vm.life.body_mut() {
+                    body.console.drain(vm.id, self.board.now(), self.time.tsc_hz());
+                }
+            }
+            _ => return Err(Refusal::Argument),
+        }
+        Ok(0)
+    }
+
+    fn set_alarm(&mut self, vm: &mut Vm<B>, due: u64) {
+        vm.alarm = due;
+        if let Some(body) = vm.life.body() {
+            body.registers.set_alarm(due);
+        }
+        self.timers.set(vm.slot(), due);
+        // An alarm that is due already, or before the timer, is the loop's next business.
+        self.arm(due);
+    }
+
+    /// Take `count` pages from `first` on back from a guest; not those that it shares with the core or the demultiplexer.
+    /// Returns how many frames were freed.
+    fn give_back(&mut self, vm: &mut Vm<B>, first: u64, count: u64) -> Result<u64, Refusal> {
+        let image = self.images.get(vm.image).ok_or(Refusal::State)?;
+        let memory = &mut vm.life.body_mut().ok_or(Refusal::State)?.memory;
+        let fixed = (NIC_BASE >> PAGE_SHIFT) + nic::nic_pages(image.entry.rx_slots, image.entry.tx_slots);
+        let end = first.saturating_add(count);
+        if count > GIVE_BACK_MAX || first < fixed || end > u64::from(memory.pages()) {
+            return Err(Refusal::Argument);
+        }
+        let mut freed = 0;
+        let mut flush = Flush::Unneeded;
+        for page in first..end {
+            // Below the VM's pages, which are counted in 32 bits.
+            let Ok(page) = u32::try_from(page) else { break };
+            let (own, needed) = memory.give_back(&mut self.frames, page);
+            freed += u64::from(own);
+            if needed == Flush::Needed {
+                flush = Flush::Needed;
+            }
+        }
+        // Before anything else runs, so nobody has used the frames yet.
+        if flush == Flush::Needed {
+            self.backend.flush(memory.tables());
+        }
+        Ok(freed)
+    }
+}

@@ -1,0 +1,275 @@
+//! Running components and serving their system calls (`abi::component::syscall`).
+
+use crate::board::Board;
+use crate::component::{Component, Death, Role, Run};
+use crate::kernel::{Cpu, Kernel};
+use crate::trap::Trap;
+use abi::component::{ERROR_ARGUMENT, ERROR_AUTHORITY, ERROR_BUSY, ERROR_UNKNOWN, authority, syscall};
+use abi::guest::pending;
+use abi::limits::{LOG_LINE_BYTES, MAX_RINGS_PER_COMPONENT};
+use abi::vm::VmId;
+use backend::Backend;
+
+/// Why a system call is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refusal {
+    Unknown,
+    Argument,
+    /// The manifest does not give the component what it asks for.
+    Authority,
+    /// There is no room for it now.
+    Busy,
+}
+
+impl Refusal {
+    const fn raw(self) -> u64 {
+        match self {
+            Refusal::Unknown => ERROR_UNKNOWN,
+            Refusal::Argument => ERROR_ARGUMENT,
+            Refusal::Authority => ERROR_AUTHORITY,
+            Refusal::Busy => ERROR_BUSY,
+        }
+    }
+}
+
+impl<B: Backend, H: Board> Kernel<B, H> {
+    /// Let a component go on until its next trap, and serve that.
+    pub fn run_component(&mut self, rank: usize) {
+        let component = &mut self.cpu.components.list[rank];
+        if let Run::Waiting { mask, .. } = component.run {
+            component.end_wait(mask);
+            if component.resync.is_some() {
+                self.resync(rank);
+            }
+        }
+        let trap = self.cpu.enter_component(rank);
+        match trap {
+            Trap::Syscall => self.syscall(rank),
+            Trap::Interrupt(vector) => {
+                self.cpu.interrupt(vector);
+                let component = &self.cpu.components.list[rank];
+                let used = component.used_ticks;
+                if used > component.budget_ticks {
+                    self.cpu.condemn(rank, Death::Overrun(used));
+                }
+            }
+            Trap::Exception(vector, error, cr2) => self.cpu.condemn(rank, Death::Fault { vector, error, cr2 }),
+        }
+    }
+
+    #[inline]
+    fn syscall(&mut self, rank: usize) {
+        self.cpu.counters.syscalls += 1;
+        let component = &self.cpu.components.list[rank];
+        let (number, a, b, c) =
+            (component.context.rax, component.context.rdi, component.context.rsi, component.context.rdx);
+        let result = match number {
+            syscall::WAIT => return self.wait(rank, a, b, c),
+            syscall::NOTIFY => {
+                self.drain(rank);
+                self.cpu.ring_doorbells(rank, a);
+                Ok(0)
+            }
+            syscall::RAISE if component.entry.authority & authority::RAISE == 0 => Err(Refusal::Authority),
+            syscall::RAISE => self.raise_by_component(a, b),
+            syscall::NOP => Ok(u64::from(abi::ABI_VERSION)),
+            syscall::LOG => component.log_line(a, b, c),
+            syscall::IRQ_ACK => match usize::try_from(a) {
+                Ok(device) if self.cpu.acknowledge(rank, device) => Ok(0),
+                _ => Err(Refusal::Argument),
+            },
+            syscall::PORT_IN => self.cpu.port(rank, a, b, None),
+            syscall::PORT_OUT => self.cpu.port(rank, a, b, Some(c)),
+            syscall::EXIT => return self.cpu.condemn(rank, Death::Exit(a)),
+            _ => Err(Refusal::Unknown),
+        };
+        self.cpu.components.list[rank].context.rax = result.unwrap_or_else(Refusal::raw);
+    }
+
+    /// Take commands, ring doorbells, then sleep unless there is something already.
+    #[inline]
+    fn wait(&mut self, rank: usize, mask: u64, deadline: u64, doorbells: u64) {
+        if self.cpu.components.list[rank].ends.from.is_some() {
+            self.drain(rank);
+        }
+        if doorbells != 0 {
+            self.cpu.ring_doorbells(rank, doorbells);
+        }
+        let component = &mut self.cpu.components.list[rank];
+        if !matches!(component.run, Run::Ready) {
+            // It was condemned for what it had sent.
+            return;
+        }
+        if component.notified & mask != 0 {
+            component.end_wait(mask);
+        } else {
+            component.run = Run::Waiting { mask, deadline };
+            self.cpu.attention.clear_runnable(rank);
+        }
+        if component.resync.is_some() {
+            // It has emptied its ring: tell it more.
+            self.resync(rank);
+        }
+        if deadline != u64::MAX {
+            self.cpu.set_deadline(rank, deadline);
+        }
+    }
+
+    /// Carry out what the component has put into its ring to the core: at most one ring full.
+    #[inline]
+    fn drain(&mut self, rank: usize) {
+        let role = self.cpu.components.list[rank].role;
+        if role == Role::Sched {
+            return self.advance_plan(rank);
+        }
+        for _ in 0..abi::ring::MAX_SLOTS {
+            let Some(message) = self.cpu.components.list[rank].ends.take() else { break };
+            let done = match role {
+                Role::Pager => self.pager_command(&message),
+                Role::Net => self.net_command(&message),
+                Role::Control => self.control_request(&message),
+                Role::Sched | Role::Other => Ok(()),
+            };
+            if let Err(error) = done {
+                self.cpu.bad_message(rank, &error);
+            }
+        }
+        self.cpu.components.list[rank].ends.release();
+    }
+
+    /// Make a VM's interrupts pending for a component.
+    #[inline]
+    fn raise_by_component(&mut self, vm: u64, bits: u64) -> Result<u64, Refusal> {
+        let id = u32::try_from(vm).map_err(|_| Refusal::Argument)?;
+        let Self { vms, cpu, .. } = self;
+        let vm = vms.by_id(VmId::from_raw(id)).ok_or(Refusal::Argument)?;
+        if bits & !(pending::NIC | pending::SHUTDOWN) != 0 {
+            return Err(Refusal::Argument);
+        }
+        cpu.raise(vm, bits);
+        Ok(0)
+    }
+}
+
+impl<B: Backend, H: Board> Cpu<B, H> {
+    /// Load a component's address space if need be, and let it run.
+    #[inline]
+    fn enter_component(&mut self, rank: usize) -> Trap {
+        let component = &mut self.components.list[rank];
+        if self.loaded != Some(rank) || component.space.is_stale() {
+            // SAFETY: a component's tables share the core's half with every other space and are never freed.
+            unsafe { self.board.load_space(component.space.take_cr3()) };
+            self.loaded = Some(rank);
+        }
+        // Only when nothing is due earlier: a timer that is set once per budget is nearly free, one set per entry is not.
+        let limit = self.mark.saturating_add(component.budget_ticks.saturating_sub(component.used_ticks));
+        if limit < self.armed {
+            self.armed = limit;
+            self.board.set_timer(limit);
+        }
+        // SAFETY: the component's address space is loaded, which maps the core; its RIP was set at its start to its entry
+        // point, which the loader checked, or by the processor when it trapped. Interrupts are off.
+        let trap = unsafe { self.board.enter(&mut component.context) };
+        let now = self.board.now();
+        let ran = now - self.mark;
+        self.mark = now;
+        component.ran_ticks += ran;
+        component.used_ticks += ran;
+        self.counters.component_ticks += ran;
+        trap
+    }
+
+    /// A component that waits wants to go on at the TSC `deadline`.
+    fn set_deadline(&mut self, rank: usize, deadline: u64) {
+        if !matches!(self.components.list[rank].run, Run::Waiting { .. }) {
+            return;
+        }
+        if deadline <= self.board.now() {
+            self.attention.set_runnable(rank);
+        } else {
+            self.components.next_deadline = self.components.next_deadline.min(deadline);
+            self.arm(deadline);
+        }
+    }
+
+    /// Ring the doorbells of the rings whose bits are set.
+    #[inline]
+    fn ring_doorbells(&mut self, rank: usize, doorbells: u64) {
+        let mut left = doorbells & ((1 << MAX_RINGS_PER_COMPONENT) - 1);
+        while left != 0 {
+            let index = left.trailing_zeros() as usize;
+            left &= left - 1;
+            let peer = self.components.list[rank].peers[index];
+            if peer.bit != 0 {
+                self.notify(peer.rank, peer.bit);
+            }
+        }
+    }
+
+    /// Access a port that the manifest gives to the component.
+    fn port(&mut self, rank: usize, port: u64, width: u64, value: Option<u64>) -> Result<u64, Refusal> {
+        let entry = &self.components.list[rank].entry;
+        let first = u64::from(entry.port_first);
+        let port = u16::try_from(port).map_err(|_| Refusal::Argument)?;
+        if !matches!(width, 1 | 2 | 4) {
+            return Err(Refusal::Argument);
+        }
+        if u64::from(port) < first || u64::from(port) + width > first + u64::from(entry.port_count) {
+            return Err(Refusal::Authority);
+        }
+        Ok(self.board.port(port, width, value))
+    }
+}
+
+impl Component {
+    /// Its wait is over: it goes on with those bits of `mask` that are set.
+    #[inline]
+    fn end_wait(&mut self, mask: u64) {
+        let bits = self.notified & mask;
+        self.notified &= !bits;
+        self.context.rax = bits;
+        self.used_ticks = 0;
+        self.run = Run::Ready;
+    }
+
+    /// Print a line for it.
+    fn log_line(&self, level: u64, address: u64, len: u64) -> Result<u64, Refusal> {
+        let level = match level {
+            1 => log::Level::Error,
+            2 => log::Level::Warn,
+            3 => log::Level::Info,
+            4 => log::Level::Debug,
+            5 => log::Level::Trace,
+            _ => return Err(Refusal::Argument),
+        };
+        if !crate::log::has_room() {
+            return Err(Refusal::Busy);
+        }
+        let len = usize::try_from(len).unwrap_or(usize::MAX).min(LOG_LINE_BYTES);
+        let mut line = [0; LOG_LINE_BYTES];
+        let memory = self.read(address, len).ok_or(Refusal::Argument)?;
+        memory.read(0, &mut line[..len]).ok_or(Refusal::Argument)?;
+        let text = printable(&mut line[..len]);
+        log::log!(target: "component", level, "{}: {text}", self.entry.name);
+        Ok(0)
+    }
+}
+
+/// Bytes as text: what is not printable ASCII becomes `?`.
+fn printable(bytes: &mut [u8]) -> &str {
+    for byte in bytes.iter_mut().filter(|byte| !matches!(byte, b' '..=b'~')) {
+        *byte = b'?';
+    }
+    core::str::from_utf8(bytes).unwrap_or("?")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::printable;
+
+    #[test]
+    fn lines_are_printable() {
+        assert_eq!(printable(&mut [b' ', b'~', 0x1b, b'\n', 0x7f, 0xff, b'x']), " ~????x");
+        assert_eq!(printable(&mut []), "");
+    }
+}

@@ -1,0 +1,135 @@
+//! One component.
+
+use super::endpoint::{CoreEnds, Peer};
+use super::run::Run;
+use super::space::Space;
+use crate::boot::elf::Elf;
+use crate::trap::UserContext;
+use abi::component::{ComponentInfo, authority, layout};
+use abi::limits::{MAX_DEVICES_PER_COMPONENT, MAX_RINGS_PER_COMPONENT, Name, PAGE_SIZE};
+use abi::manifest;
+use ring::SharedMemory;
+
+/// What the core knows a component for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Network demultiplexer: shares the NIC pages of VMs.
+    Net,
+    /// Pager: gives page commands.
+    Pager,
+    /// Scheduler and gatekeeper.
+    Sched,
+    /// Gives control commands.
+    Control,
+    /// Nothing that the core takes part in.
+    Other,
+}
+
+impl Role {
+    /// How many there are.
+    pub const COUNT: usize = 5;
+
+    /// The role that this authority makes. xtask and the loader see to it that there is at most one.
+    pub fn of(bits: u32) -> Role {
+        match () {
+            () if bits & authority::VM_WINDOW != 0 => Role::Net,
+            () if bits & authority::PAGER != 0 => Role::Pager,
+            () if bits & authority::SCHED != 0 => Role::Sched,
+            () if bits & authority::CONTROL != 0 => Role::Control,
+            () => Role::Other,
+        }
+    }
+}
+
+/// A device of a component.
+#[derive(Clone, Copy, Debug)]
+pub struct Device {
+    /// Index in the platform's table of PCI devices, `None` for the interrupt of its ports.
+    pub pci: Option<usize>,
+    /// Global system interrupt, or number of a message behind those; `None` without an interrupt.
+    pub gsi: Option<u32>,
+    /// Notification bit.
+    pub bit: u64,
+}
+
+/// A component: what the manifest gives it, its memory, and how it runs.
+pub struct Component {
+    /// Its manifest entry.
+    pub entry: manifest::Component,
+    /// The policy that fills the role.
+    pub policy: Name,
+    /// See [`Role`].
+    pub role: Role,
+    /// The module that it is started from.
+    pub module: &'static [u8],
+    /// What the module holds.
+    pub elf: Elf,
+    /// What it is told about itself, and the page where.
+    pub info: ComponentInfo,
+    /// See `info`.
+    pub info_page: SharedMemory,
+    /// Address space and memory.
+    pub space: Space,
+    /// Its rings, by its own ring index: header, then slots.
+    pub rings: heapless::Vec<SharedMemory, MAX_RINGS_PER_COMPONENT>,
+    /// Who hears its doorbells, by its own ring index.
+    pub peers: [Peer; MAX_RINGS_PER_COMPONENT],
+    /// The core's ends of its rings with the core.
+    pub ends: CoreEnds,
+    /// Its devices.
+    pub devices: heapless::Vec<Device, MAX_DEVICES_PER_COMPONENT>,
+    /// The kick bitmap, for [`Role::Net`].
+    pub kicks: Option<SharedMemory>,
+    /// Registers while it does not run.
+    pub context: UserContext,
+    /// Whether it can run.
+    pub run: Run,
+    /// Notification bits that are set.
+    pub notified: u64,
+    /// How often it was started.
+    pub incarnation: u32,
+    /// Ticks that it may run between two waits.
+    pub budget_ticks: u64,
+    /// Ticks that it ran since its last wait.
+    pub used_ticks: u64,
+    /// Ticks that it ran since boot.
+    pub ran_ticks: u64,
+    /// Next VM slot that it must be told of after a restart; `None` when it knows all.
+    pub resync: Option<u16>,
+    /// TSC of its last start, and starts in quick succession.
+    pub started_at: u64,
+    /// See `started_at`.
+    pub quick_deaths: u32,
+}
+
+impl Component {
+    /// The bytes at `address..address + len` of the component's own memory (image or stack), or `None` when they are not
+    /// all its own. The address is an allegation.
+    pub fn read(&self, address: u64, len: usize) -> Option<SharedMemory> {
+        let image_bytes = u64::from(self.entry.memory_pages) * PAGE_SIZE;
+        let stack_bytes = u64::from(self.entry.stack_pages) * PAGE_SIZE;
+        let stack_low = layout::STACK_TOP - stack_bytes;
+        let offset = if (layout::IMAGE_BASE..layout::IMAGE_BASE + image_bytes).contains(&address) {
+            let offset = address - layout::IMAGE_BASE;
+            (offset + len as u64 <= image_bytes).then_some(offset)?
+        } else if (stack_low..layout::STACK_TOP).contains(&address) {
+            let offset = address - stack_low;
+            (offset + len as u64 <= stack_bytes).then_some(image_bytes + offset)?
+        } else {
+            return None;
+        };
+        self.space.block().sub(usize::try_from(offset).ok()?, len)
+    }
+
+    /// Notification bits of those of its devices that raise this interrupt.
+    #[inline]
+    pub fn interrupt_bits(&self, gsi: u32) -> u64 {
+        let devices = self.devices.iter().filter(|device| device.gsi == Some(gsi));
+        devices.fold(0, |bits, device| bits | device.bit)
+    }
+
+    /// The notification bit of its ring `index`.
+    pub fn ring_bit(index: usize) -> u64 {
+        1 << index
+    }
+}

@@ -1,0 +1,76 @@
+//! All components, and which of them can run.
+
+use super::component::{Component, Role};
+use super::run::Run;
+use crate::kernel::Attention;
+use abi::limits::MAX_COMPONENTS;
+use abi::vm::VmId;
+
+/// All components, the most important first: a component's index here is its rank.
+pub struct Components {
+    pub list: heapless::Vec<Component, MAX_COMPONENTS>,
+    /// No component waits for a deadline before this one. It may be too early, never too late.
+    pub next_deadline: u64,
+    /// Rank of the component with each role.
+    ranks: [Option<usize>; Role::COUNT],
+}
+
+impl Components {
+    /// The components in the order of their importance.
+    pub fn new(list: heapless::Vec<Component, MAX_COMPONENTS>) -> Self {
+        let mut ranks = [None; Role::COUNT];
+        for (rank, component) in list.iter().enumerate() {
+            ranks[component.role as usize].get_or_insert(rank);
+        }
+        Components { list, next_deadline: u64::MAX, ranks }
+    }
+
+    /// Rank of the (first) component that plays `role`.
+    #[inline]
+    pub fn rank_of(&self, role: Role) -> Option<usize> {
+        self.ranks[role as usize]
+    }
+
+    /// The component that plays `role`.
+    #[inline]
+    pub fn of(&mut self, role: Role) -> Option<(usize, &mut Component)> {
+        let rank = self.rank_of(role)?;
+        self.list.get_mut(rank).map(|component| (rank, component))
+    }
+
+    /// Set notification bits of a component. True when it waits for one of them, and so can run.
+    #[inline]
+    #[must_use]
+    pub fn notify(&mut self, rank: usize, bits: u64) -> bool {
+        let Some(component) = self.list.get_mut(rank) else { return false };
+        component.notified |= bits;
+        matches!(component.run, Run::Waiting { mask, .. } if component.notified & mask != 0)
+    }
+
+    /// Whose deadline has come can run, or is started again; find the next deadline.
+    pub fn expire(&mut self, now: u64, attention: &mut Attention) {
+        self.next_deadline = u64::MAX;
+        for (rank, component) in self.list.iter().enumerate() {
+            match component.run {
+                Run::Waiting { deadline, .. } if deadline <= now => attention.set_runnable(rank),
+                Run::Stopped { start_at } if start_at <= now => attention.set_components(),
+                Run::Waiting { deadline, .. } | Run::Stopped { start_at: deadline } => {
+                    self.next_deadline = self.next_deadline.min(deadline);
+                }
+                Run::Ready | Run::Condemned(_) => {}
+            }
+        }
+    }
+
+    /// Mark the NIC of a VM as kicked. Returns the rank of the network demultiplexer, which has to be notified.
+    #[inline]
+    pub fn kick(&mut self, vm: VmId) -> Option<usize> {
+        let (rank, component) = self.of(Role::Net)?;
+        let (word, bit) = (usize::from(vm.index / 64) * 8, 1 << (vm.index % 64));
+        if let Some(kicks) = &component.kicks {
+            // The bitmap has a bit for each slot; beyond it nothing is written.
+            let _ = kicks.fetch_or64(word, bit);
+        }
+        Some(rank)
+    }
+}

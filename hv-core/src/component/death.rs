@@ -1,0 +1,161 @@
+//! The death of components, and their starts.
+//!
+//! Whatever finds a component guilty condemns it ([`crate::kernel::Cpu::condemn`]); the loop alone comes here, stops it and
+//! starts its successor. Whoever it is, no VM is lost: VMs that wait for it are told to its successor.
+
+use super::{Component, Death, Role, Run};
+use crate::board::Board;
+use crate::kernel::{Cpu, Kernel};
+use backend::Backend;
+
+/// A component that dies within this many milliseconds of its start dies quickly.
+const QUICK_MS: u64 = 1000;
+/// Quick deaths in a row that are answered by a start at once; after that a start waits for a second.
+const QUICK_DEATHS: u32 = 5;
+
+impl Component {
+    /// Say why it is stopped.
+    fn obituary(&self, why: Death, tsc_hz: u64) {
+        let (name, context) = (self.entry.name, &self.context);
+        match why {
+            Death::Fault { vector, error, cr2 } => log::error!(
+                target: "core",
+                "component {name} killed: fault {vector} (error {error:#x}, address {cr2:#x}), registers {context:x?}"
+            ),
+            Death::Exit(code) => {
+                log::error!(target: "core", "component {name} ended itself with code {code}: its last lines say why");
+            }
+            Death::Overrun(ticks) => log::error!(
+                target: "core",
+                "component {name} killed: it ran {} us without waiting, its budget is {} us (rip {:#x})",
+                ticks / (tsc_hz / 1_000_000).max(1),
+                self.entry.budget_us,
+                context.rip
+            ),
+            Death::RingFull => {
+                log::error!(target: "core", "component {name} killed: it does not empty its ring from the core (rip {:#x})", context.rip);
+            }
+            Death::Withholds(vm) => {
+                log::error!(target: "core", "component {name} killed: it does not let go of {vm}, which has ended (rip {:#x})", context.rip);
+            }
+            Death::Killed => {
+                log::warn!(target: "core", "component {name} (start {}) killed by request", self.incarnation);
+            }
+        }
+    }
+}
+
+impl<B: Backend, H: Board> Kernel<B, H> {
+    /// Stop the components that were condemned, and start those whose time has come.
+    #[cold]
+    pub fn carry_out(&mut self) {
+        for rank in 0..self.cpu.components.list.len() {
+            if let Run::Condemned(why) = self.cpu.components.list[rank].run {
+                self.stop(rank, why);
+            }
+            if let Run::Stopped { start_at } = self.cpu.components.list[rank].run
+                && start_at <= self.cpu.board.now()
+            {
+                self.start(rank);
+            }
+        }
+    }
+
+    /// Stop a component. What it shares with VMs is taken away from it, and its devices are kept quiet.
+    fn stop(&mut self, rank: usize, why: Death) {
+        let cpu = &mut self.cpu;
+        let now = cpu.board.now();
+        let hz = cpu.time.tsc_hz();
+        let component = &mut cpu.components.list[rank];
+        component.obituary(why, hz);
+        let quick = now.saturating_sub(component.started_at) < cpu.time.milliseconds(QUICK_MS);
+        component.quick_deaths = if quick { component.quick_deaths + 1 } else { 0 };
+        let delay = if component.quick_deaths > QUICK_DEATHS { hz } else { 0 };
+        let start_at = now.saturating_add(delay);
+        component.run = Run::Stopped { start_at };
+        component.notified = 0;
+        if delay != 0 {
+            log::warn!(target: "core", "component {} dies again and again: next start in a second", component.entry.name);
+            cpu.components.next_deadline = cpu.components.next_deadline.min(start_at);
+            cpu.arm(start_at);
+        }
+        let component = &cpu.components.list[rank];
+        // Whatever its devices do, they must not do it to memory that its successor uses for something else.
+        for device in &component.devices {
+            if let Some(gsi) = device.gsi {
+                cpu.board.mask(gsi);
+            }
+            if let Some(pci) = device.pci {
+                cpu.board.set_bus_master(pci, false);
+            }
+        }
+        match component.role {
+            Role::Net => self.forget_net(),
+            Role::Sched => cpu.plan.forget(),
+            Role::Pager | Role::Control | Role::Other => {}
+        }
+    }
+
+    /// Start a component: the first time, or from its module after its death.
+    pub fn start(&mut self, rank: usize) {
+        self.cpu.load(rank);
+        self.hello(rank);
+        self.resync(rank);
+        // What the core did is nobody's time.
+        self.cpu.mark = self.cpu.board.now();
+    }
+}
+
+impl<B: Backend, H: Board> Cpu<B, H> {
+    /// Make a component able to run from its beginning, with empty rings.
+    fn load(&mut self, rank: usize) {
+        let quantum_ticks = self.plan.quantum_ticks();
+        let component = &mut self.components.list[rank];
+        component.incarnation += 1;
+        // Both ends of every ring drop to empty before the new one looks at them; peers find out by the epoch. Nothing in the
+        // headers can be believed: the component may have died of writing where it should not have, or meant to.
+        let [a, b, c, d, ..] = self.board.random();
+        let epoch = u32::from_le_bytes([a, b, c, d]);
+        for ring in &component.rings {
+            if component.incarnation > 1 && ring::reset_to(ring, epoch).is_err() {
+                log::error!(target: "core", "bug: a ring of {} cannot be reset", component.entry.name);
+            }
+        }
+        component.load(self.vm_frames, quantum_ticks);
+        component.started_at = self.board.now();
+        component.notified = 0;
+        component.used_ticks = 0;
+        component.run = Run::Ready;
+        component.resync = match component.role {
+            Role::Net | Role::Pager | Role::Sched => Some(0),
+            Role::Control | Role::Other => None,
+        };
+        self.attention.set_runnable(rank);
+        if component.incarnation > 1 {
+            let (name, policy, incarnation) = (component.entry.name, component.policy, component.incarnation);
+            log::info!(target: "core", "component {name} restarted with policy {policy} (start {incarnation})");
+        }
+        for device in &component.devices {
+            if let Some(pci) = device.pci {
+                self.board.set_bus_master(pci, true);
+            }
+        }
+        let peers = component.peers;
+        for peer in peers.into_iter().filter(|peer| peer.bit != 0) {
+            self.notify(peer.rank, peer.bit);
+        }
+        if self.loaded == Some(rank) {
+            self.loaded = None;
+        }
+        self.open_interrupts(rank);
+    }
+
+    /// Let the interrupts of a component come: at its start, when nothing is being served.
+    fn open_interrupts(&mut self, rank: usize) {
+        for device in &self.components.list[rank].devices {
+            if let Some(gsi) = device.gsi {
+                self.board.unmask(gsi);
+            }
+        }
+    }
+}

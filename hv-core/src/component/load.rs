@@ -1,0 +1,308 @@
+//! Making components of the manifest's entries at boot, and loading their images at every start.
+
+use super::component::{Component, Device, Role};
+use super::endpoint::{CoreEnds, Peer};
+use super::run::Run;
+use super::space::Space;
+use crate::board::Devices;
+use crate::board::pci::PciInfo;
+use crate::boot::elf::{Accept, Elf, ElfError};
+use crate::boot::manifest::Manifest;
+use crate::memory::phys::index as to_index;
+use crate::memory::{Frames, KernelSpace, MapError, Owner, PhysAddr, core_memory};
+use crate::trap::UserContext;
+use abi::component::{BARS, BarInfo, ComponentInfo, DeviceInfo, INFO_MAGIC, RingInfo, authority, bits, layout};
+use abi::limits::{MAX_COMPONENTS, MAX_DEVICES_PER_COMPONENT, MAX_RINGS, MAX_RINGS_PER_COMPONENT, Name, PAGE_SIZE};
+use abi::manifest::{CORE, NONE};
+use abi::note::KIND_COMPONENT;
+use core::fmt;
+use ring::{Consumer, Producer, SharedMemory};
+use zerocopy::{FromZeros, IntoBytes};
+
+/// Devices must reach DMA memory with 32-bit addresses.
+const DMA_LIMIT: u64 = 1 << 32;
+
+/// Why a component cannot be made.
+#[derive(Clone, Copy, Debug)]
+pub enum LoadError {
+    /// The module that its policy names was not loaded.
+    NoModule(Name),
+    /// The module is refused.
+    BadModule(Name, ElfError),
+    /// The component that has this name drives devices of this PCI class, and there is none.
+    NoDevice(Name, u32),
+    /// There are not enough frames.
+    NoMemory(Name),
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LoadError::NoModule(module) => write!(f, "'{module}' is not among the boot modules"),
+            LoadError::BadModule(module, error) => write!(f, "'{module}': {error}"),
+            LoadError::NoDevice(component, class) => {
+                write!(f, "'{component}' drives devices of PCI class {:02x}:{:02x}", class >> 8, class & 0xff)
+            }
+            LoadError::NoMemory(component) => write!(f, "no memory for component '{component}'"),
+        }
+    }
+}
+
+/// What the components are made from.
+pub struct Sources<'b> {
+    /// The manifest.
+    pub manifest: Manifest<'static>,
+    /// For each role the index of its policy.
+    pub policies: &'b [usize],
+    /// Finds a boot module by name.
+    pub module: &'b dyn Fn(&str) -> Option<&'static [u8]>,
+    /// The core's half of every address space.
+    pub kernel: &'b KernelSpace,
+    /// Tag translations of address spaces.
+    pub pcid: bool,
+    /// Slots for VMs.
+    pub vm_slots: usize,
+    /// Ticks of the TSC in a second.
+    pub tsc_hz: u64,
+}
+
+/// Make all components; none has been started yet.
+///
+/// # Errors
+/// [`LoadError`] for the first that cannot be made.
+pub fn load_all(
+    sources: &Sources<'_>,
+    frames: &mut Frames,
+    hardware: &mut impl Devices,
+) -> Result<heapless::Vec<Component, MAX_COMPONENTS>, LoadError> {
+    let manifest = sources.manifest;
+    let mut order: heapless::Vec<usize, MAX_COMPONENTS> = (0..manifest.components.len()).collect();
+    order.sort_unstable_by_key(|&index| manifest.components[index].priority);
+    let rank_of = |index: u32| order.iter().position(|&at| u32::try_from(at) == Ok(index));
+
+    let mut rings: heapless::Vec<(SharedMemory, PhysAddr), MAX_RINGS> = heapless::Vec::new();
+    for ring in manifest.rings {
+        let bytes = abi::ring::ring_bytes(ring.slots);
+        let first = frames
+            .alloc_contiguous(bytes / PAGE_SIZE, 1, u64::MAX, Owner::Core)
+            .ok_or(LoadError::NoMemory(ring.name))?;
+        let memory = core_memory(first, bytes);
+        let _ = memory.clear(0, memory.len());
+        let _ = rings.push((memory, first));
+    }
+
+    let mut list = heapless::Vec::new();
+    for (rank, &index) in order.iter().enumerate() {
+        let entry = manifest.components[index];
+        let no_memory = |_: MapError| LoadError::NoMemory(entry.name);
+        let choice = sources.policies.get(index).copied().unwrap_or(0).min(entry.policies.len() - 1);
+        let policy = entry.policies[choice];
+        let module = (sources.module)(policy.module.as_str()).ok_or(LoadError::NoModule(policy.module))?;
+        let high = layout::IMAGE_BASE + u64::from(entry.memory_pages) * PAGE_SIZE;
+        let accept = Accept { low: layout::IMAGE_BASE, high, kind: KIND_COMPONENT };
+        let elf = Elf::parse(module, accept).map_err(|error| LoadError::BadModule(policy.module, error))?;
+        // There are at most MAX_COMPONENTS ranks.
+        let rank8 = u8::try_from(rank).unwrap_or(u8::MAX);
+        let pcid = sources.pcid.then_some(u16::from(rank8) + 1);
+        let owner = Owner::Component(rank8);
+        let (memory_pages, stack_pages) = (u64::from(entry.memory_pages), u64::from(entry.stack_pages));
+        let mut space =
+            Space::new(frames, sources.kernel, owner, pcid, &elf, memory_pages, stack_pages).map_err(no_memory)?;
+
+        let info_frame = frames.alloc_zeroed(owner, 0).ok_or(LoadError::NoMemory(entry.name))?;
+        space.map(frames, layout::INFO, info_frame, Space::READ_ONLY).map_err(no_memory)?;
+
+        let mut info = ComponentInfo::new_zeroed();
+        let mut ends = CoreEnds::default();
+        let mut own_rings = heapless::Vec::new();
+        let mut peers = [Peer::default(); MAX_RINGS_PER_COMPONENT];
+        for (number, ring) in manifest.rings.iter().enumerate() {
+            let index = count32(index);
+            let producer = ring.producer == index;
+            if !producer && ring.consumer != index {
+                continue;
+            }
+            let position = own_rings.len();
+            let at = layout::RINGS + position as u64 * layout::RING_STRIDE;
+            let (memory, first) = rings[number];
+            space.map_range(frames, at, first, memory.len() as u64, Space::DATA).map_err(no_memory)?;
+            let other = if producer { ring.consumer } else { ring.producer };
+            let bit = Component::ring_bit(position);
+            if other == CORE {
+                // The core's ends; a ring that the checks let through can be attached to.
+                if producer {
+                    ends.from = Consumer::attach_contiguous(&memory, ring.slots).ok();
+                } else {
+                    ends.to = Producer::attach_contiguous(&memory, ring.slots).ok();
+                    ends.bit = bit;
+                }
+            }
+            if let Some(peer) = rank_of(other) {
+                let peer_index = count32(order[peer]);
+                let before = manifest.rings[..number]
+                    .iter()
+                    .filter(|ring| ring.producer == peer_index || ring.consumer == peer_index)
+                    .count();
+                peers[position] = Peer { rank: peer, bit: Component::ring_bit(before) };
+            }
+            info.rings[position] = RingInfo { name: ring.name, slots: ring.slots, producer: producer.into() };
+            let _ = own_rings.push(memory);
+        }
+        info.ring_count = count32(own_rings.len());
+
+        let kicks = if entry.authority & authority::VM_WINDOW != 0 {
+            let frame = frames.alloc_zeroed(owner, 0).ok_or(LoadError::NoMemory(entry.name))?;
+            space.map(frames, layout::KICKS, frame, Space::DATA).map_err(no_memory)?;
+            Some(core_memory(frame, PAGE_SIZE))
+        } else {
+            None
+        };
+        let dma_bytes = u64::from(entry.dma_pages) * PAGE_SIZE;
+        if dma_bytes != 0 {
+            let first = frames
+                .alloc_contiguous(u64::from(entry.dma_pages), 1, DMA_LIMIT, Owner::Dma(rank8))
+                .ok_or(LoadError::NoMemory(entry.name))?;
+            let memory = core_memory(first, dma_bytes);
+            let _ = memory.clear(0, memory.len());
+            space.map_range(frames, layout::DMA, first, dma_bytes, Space::DATA).map_err(no_memory)?;
+            info.dma_physical = first.as_u64();
+            info.dma_bytes = dma_bytes;
+        }
+        let mut devices = heapless::Vec::new();
+        if entry.pci_class != NONE {
+            attach_devices(&entry.name, entry.pci_class, &mut space, frames, hardware, &mut info, &mut devices)?;
+        }
+        if entry.port_irq != NONE {
+            // The ports' interrupt counts as the device after the others.
+            let gsi = hardware.route_isa(entry.port_irq);
+            let _ = devices.push(Device { pci: None, gsi, bit: bits::PORT_IRQ });
+        }
+        info.magic = INFO_MAGIC;
+        info.abi_version = abi::ABI_VERSION;
+        info.name = entry.name;
+        info.policy = policy.name;
+        info.authority = entry.authority;
+        info.vm_slots = count32(sources.vm_slots);
+        info.tsc_hz = sources.tsc_hz;
+        let budget_ticks = sources.tsc_hz / 1_000_000 * u64::from(entry.budget_us);
+        let component = Component {
+            entry,
+            policy: policy.name,
+            role: Role::of(entry.authority),
+            module,
+            elf,
+            space,
+            info,
+            info_page: core_memory(info_frame, PAGE_SIZE),
+            rings: own_rings,
+            peers,
+            ends,
+            devices,
+            kicks,
+            context: UserContext::default(),
+            run: Run::Stopped { start_at: 0 },
+            notified: 0,
+            incarnation: 0,
+            budget_ticks,
+            used_ticks: 0,
+            ran_ticks: 0,
+            resync: None,
+            started_at: 0,
+            quick_deaths: 0,
+        };
+        let _ = list.push(component);
+    }
+    Ok(list)
+}
+
+/// Counts of what a manifest names are small.
+fn count32(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+/// Give a component the devices of its PCI class: registers mapped, interrupt routed (and masked for now).
+fn attach_devices(
+    component: &Name,
+    class: u32,
+    space: &mut Space,
+    frames: &mut Frames,
+    hardware: &mut impl Devices,
+    info: &mut ComponentInfo,
+    devices: &mut heapless::Vec<Device, MAX_DEVICES_PER_COMPONENT>,
+) -> Result<(), LoadError> {
+    let mut index = 0;
+    for pci in 0..hardware.pci_count() {
+        let Some(found) = hardware.pci_device(pci).filter(|found| found.class >> 8 == class) else { continue };
+        if index == MAX_DEVICES_PER_COMPONENT - 1 {
+            break;
+        }
+        let at = layout::MMIO + index as u64 * layout::MMIO_STRIDE;
+        let bars = map_bars(&found, at, space, frames).map_err(|_| LoadError::NoMemory(*component))?;
+        let gsi = hardware.route_pci(pci);
+        log::info!("{component}: PCI {}, {}", found.address, hardware.delivery(gsi));
+        // Once more, for its state now.
+        let config = hardware.pci_device(pci).map_or(found.config, |found| found.config);
+        info.devices[index] = DeviceInfo {
+            vendor: found.vendor,
+            device: found.device,
+            class: found.class,
+            address: found.address.0.into(),
+            reserved: 0,
+            bars,
+            config,
+        };
+        let _ = devices.push(Device { pci: Some(pci), gsi, bit: 1 << (bits::IRQ_SHIFT as usize + index) });
+        index += 1;
+    }
+    info.device_count = count32(index);
+    if index == 0 { Err(LoadError::NoDevice(*component, class)) } else { Ok(()) }
+}
+
+/// Map the memory regions of a device from `base` on, one behind the other. What shares a page with another device, or
+/// with the table of MSI-X, is left out; what is too large is cut off.
+fn map_bars(device: &PciInfo, base: u64, space: &mut Space, frames: &mut Frames) -> Result<[BarInfo; BARS], MapError> {
+    let mut bars = [BarInfo { offset: 0, bytes: 0 }; BARS];
+    let mut used = 0;
+    for bar in &device.bars {
+        let bytes = bar.bytes.min(layout::MMIO_STRIDE - PAGE_SIZE - used);
+        if bar.bytes < PAGE_SIZE || bytes == 0 {
+            continue;
+        }
+        let hole = device.msix.filter(|table| table.bar == bar.index).map(|table| table.pages());
+        let hole = hole.map_or(bytes..bytes, |pages| pages.start.min(bytes)..pages.end.min(bytes));
+        for part in [0..hole.start, hole.end..bytes] {
+            let (at, from) = (base + used + part.start, PhysAddr::new(bar.address + part.start));
+            space.map_range(frames, at, from, part.end - part.start, Space::DEVICE)?;
+        }
+        if let (Some(info), Ok(offset), Ok(mapped)) =
+            (bars.get_mut(usize::from(bar.index)), u32::try_from(used), u32::try_from(bytes))
+        {
+            *info = BarInfo { offset, bytes: mapped };
+        }
+        used += bytes;
+    }
+    Ok(bars)
+}
+
+impl Component {
+    /// Put the component into the state of its first start: memory from its module, registers, information page.
+    pub fn load(&mut self, vm_frames: u64, quantum_ticks: u64) {
+        let block = self.space.block();
+        // The block was sized by the limits that the loader checked the segments against, so nothing here is refused.
+        let _ = block.clear(0, block.len());
+        for segment in &self.elf.segments {
+            let start = to_index(segment.file_offset);
+            if let Some(bytes) = self.module.get(start..start + to_index(segment.file_bytes)) {
+                let _ = block.write(to_index(segment.address - layout::IMAGE_BASE), bytes);
+            }
+        }
+        self.info.incarnation = self.incarnation;
+        self.info.vm_frames = vm_frames;
+        self.info.quantum_ticks = quantum_ticks;
+        let _ = self.info_page.write(0, self.info.as_bytes());
+        if let Some(kicks) = &self.kicks {
+            let _ = kicks.clear(0, kicks.len());
+        }
+        self.context = UserContext::start(self.elf.entry, layout::STACK_TOP);
+    }
+}

@@ -1,0 +1,16 @@
+//! The deprivileged components: their memory, their run state, and what each was given by the manifest.
+
+#[allow(clippy::module_inception)]
+mod component;
+mod components;
+mod death;
+mod endpoint;
+mod load;
+mod run;
+mod space;
+
+pub use component::{Component, Role};
+pub use components::Components;
+pub use endpoint::Told;
+pub use load::{LoadError, Sources, load_all};
+pub use run::{Death, Run};

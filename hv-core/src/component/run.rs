@@ -1,0 +1,41 @@
+//! Whether a component can run, and why it is stopped.
+
+use abi::vm::VmId;
+
+/// Whether a component can run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Run {
+    /// It goes on where it was.
+    Ready,
+    /// It waits for one of the bits in `mask`, or the deadline.
+    Waiting {
+        /// Bits that end the wait.
+        mask: u64,
+        /// TSC at which the wait ends, `u64::MAX` for never.
+        deadline: u64,
+    },
+    /// It was found guilty, and the loop stops it.
+    Condemned(Death),
+    /// It was stopped, and is started again.
+    Stopped {
+        /// TSC of its next start.
+        start_at: u64,
+    },
+}
+
+/// Why a component is stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Death {
+    /// Exception.
+    Fault { vector: u8, error: u64, cr2: u64 },
+    /// It called exit with this code (a panic, too, ends so).
+    Exit(u64),
+    /// It ran longer than its budget between two waits: ticks.
+    Overrun(u64),
+    /// It does not empty the ring from the core.
+    RingFull,
+    /// It does not let go of the NIC of this VM, which has ended.
+    Withholds(VmId),
+    /// The controller asked for it.
+    Killed,
+}

@@ -1,0 +1,168 @@
+//! The kernel of one CPU: its VMs, what it owns beside them ([`Cpu`]), and the loop that it lives in.
+//!
+//! The loop picks who runs: the most important component that has something to do, else the VM whose turn it is, else
+//! nobody. A component or a VM runs until its next trap or exit; nothing in the core blocks, and nothing runs but by the
+//! loop's choice. All state is reached from [`Kernel`], which the loop owns, so there is no lock to take.
+//!
+//! What would pull the ground from under others is done by the loop alone, which holds no borrowed state: components that
+//! were condemned are stopped and started here, and VMs that have ended are buried here.
+
+mod attention;
+mod cpu;
+mod enable;
+mod parts;
+mod requests;
+mod start;
+#[cfg(test)]
+mod tests;
+mod turn;
+
+pub use attention::Attention;
+pub use cpu::Cpu;
+pub use parts::{Parts, Tables};
+pub use start::run;
+pub use turn::Turn;
+
+use crate::board::Board;
+use crate::component::{Death, Role};
+use crate::vm::{Devices, Hazard, Queue, State, Table};
+use abi::guest::pending;
+use backend::Backend;
+use requests::Requests;
+
+/// Looks a second at the serial line while something waits for it.
+const SERIAL_RATE: u64 = 700;
+/// Deadlines of VMs that are served before components come to their turn.
+const DEADLINE_BATCH: usize = 64;
+/// VMs that are buried before components, who are told of each, come to their turn.
+const BURIAL_BATCH: usize = 32;
+
+/// One CPU's share of the machine.
+pub struct Kernel<B: Backend, H: Board> {
+    pub vms: Table<B>,
+    pub cpu: Cpu<B, H>,
+    /// VMs that the boot options ask for and that have still to be created.
+    requests: Requests,
+}
+
+impl<B: Backend, H: Board> Kernel<B, H> {
+    /// The loop. Does not return: the machine is switched off from inside.
+    fn run(&mut self) -> ! {
+        loop {
+            self.step();
+        }
+    }
+
+    /// One turn of the loop.
+    #[inline]
+    fn step(&mut self) {
+        if self.cpu.attention.needs_core() {
+            self.attend();
+        }
+        if crate::log::is_waiting() {
+            // Whoever runs, the serial line gets what it takes: sixteen bytes at 11,520 a second.
+            self.cpu.arm(self.cpu.mark.saturating_add(self.cpu.time.tsc_hz() / SERIAL_RATE));
+        }
+        if let Some(rank) = self.cpu.attention.most_important() {
+            self.run_component(rank);
+        } else if !self.requests.is_empty() {
+            self.create_requested();
+        } else if let Some(turn) = self.next_turn() {
+            self.run_vm(turn);
+        } else if self.cpu.attention.is_none() {
+            self.idle();
+        }
+    }
+
+    /// What only the loop may do.
+    fn attend(&mut self) {
+        if self.cpu.attention.take_timer() {
+            self.expire();
+        }
+        if self.cpu.attention.take_ended() {
+            self.bury();
+        }
+        if self.cpu.attention.take_components() {
+            self.carry_out();
+        }
+    }
+
+    /// Deadlines that have come: wake components and VMs, and set the timer for the rest. At most a bounded number at a
+    /// time, so that components come to their turn in between.
+    fn expire(&mut self) {
+        let now = self.cpu.board.now();
+        crate::log::pump();
+        let Self { vms, cpu, .. } = self;
+        cpu.components.expire(now, &mut cpu.attention);
+        for _ in 0..DEADLINE_BATCH {
+            let Some(slot) = cpu.timers.pop_due(now) else { break };
+            if let Some(vm) = vms.get(slot) {
+                cpu.deadline_of(vm, now);
+            }
+        }
+        if self.cpu.admit_at <= now {
+            self.admit_late(now);
+        }
+        self.cpu.arm(self.cpu.next_deadline());
+        let nmis = self.cpu.board.nmi_count();
+        if self.cpu.nmis != nmis {
+            self.cpu.nmis = nmis;
+            log::warn!(target: "core", "{nmis} non-maskable interrupts since boot: the firmware or a device reports a hardware error; look at its event log");
+        }
+    }
+
+    /// Free what VMs had that have ended, and tell components of it.
+    fn bury(&mut self) {
+        for _ in 0..BURIAL_BATCH {
+            let Some(slot) = self.cpu.queues.pop(Queue::Ended) else { return };
+            self.reclaim(slot);
+        }
+        if !self.cpu.queues.is_empty(Queue::Ended) {
+            self.cpu.attention.set_ended();
+        }
+    }
+
+    /// Nothing can run: wait for an interrupt.
+    fn idle(&mut self) {
+        let cpu = &mut self.cpu;
+        let before = cpu.board.now();
+        cpu.arm(cpu.next_deadline());
+        let vector = cpu.board.idle();
+        cpu.mark = cpu.board.now();
+        cpu.counters.idle_ticks += cpu.mark - before;
+        if let Some(vector) = vector {
+            cpu.interrupt(vector);
+        }
+    }
+}
+
+impl<B: Backend, H: Board> Cpu<B, H> {
+    /// The alarm or the idle timeout of a VM has come, or the time by which the demultiplexer must have let go of it.
+    fn deadline_of(&mut self, vm: &mut crate::vm::Vm<B>, now: u64) {
+        if vm.life.is_ending() {
+            if let Some(rank) = self.components.rank_of(Role::Net).filter(|_| vm.life.shared().contains(Devices::NIC)) {
+                self.condemn(rank, Death::Withholds(vm.id));
+            }
+            return;
+        }
+        let due = vm.alarm <= now;
+        if due {
+            vm.alarm = u64::MAX;
+            if let Some(body) = vm.life.body() {
+                body.registers.set_alarm(u64::MAX);
+            }
+        }
+        match vm.life.state() {
+            State::Idle { until } if until <= now => {
+                if let Some(body) = vm.life.body() {
+                    body.registers.raise(pending::ALARM);
+                }
+                vm.hazard.set(Hazard::PENDING);
+                self.wake(vm);
+            }
+            _ if due => self.raise(vm, pending::ALARM),
+            _ => {}
+        }
+        self.timers.set(vm.slot(), vm.deadline());
+    }
+}

@@ -1,0 +1,121 @@
+//! What keeps the loop from going on with the VM that runs: one word, and one branch before each entry.
+
+/// Ranks of components take the lowest bits.
+const RANKS: u32 = (1 << abi::limits::MAX_COMPONENTS) - 1;
+/// The timer has fired: deadlines have to be looked at.
+const TIMER: u32 = 1 << 31;
+/// A component was condemned, or the time to start one again has come.
+const COMPONENTS: u32 = 1 << 30;
+/// VMs have ended and nobody shares their pages any more.
+const ENDED: u32 = 1 << 29;
+
+const _: () = assert!(RANKS & (TIMER | COMPONENTS | ENDED) == 0);
+
+/// Everything that has to be done before a VM is entered again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Attention(u32);
+
+impl Attention {
+    /// True when nothing has to be done.
+    #[inline]
+    pub fn is_none(self) -> bool {
+        self.0 == 0
+    }
+
+    /// True when the core itself has something to do.
+    #[inline]
+    pub fn needs_core(self) -> bool {
+        self.0 & !RANKS != 0
+    }
+
+    /// Rank of the most important component that can run.
+    #[inline]
+    pub fn most_important(self) -> Option<usize> {
+        let ranks = self.0 & RANKS;
+        (ranks != 0).then_some(ranks.trailing_zeros() as usize)
+    }
+
+    /// The component of this rank can run.
+    #[inline]
+    pub fn set_runnable(&mut self, rank: usize) {
+        debug_assert!(rank < abi::limits::MAX_COMPONENTS);
+        self.0 |= 1 << rank;
+    }
+
+    /// The component of this rank cannot run.
+    #[inline]
+    pub fn clear_runnable(&mut self, rank: usize) {
+        self.0 &= !(1 << rank);
+    }
+
+    /// Deadlines have to be looked at.
+    #[inline]
+    pub fn set_timer(&mut self) {
+        self.0 |= TIMER;
+    }
+
+    /// Whether deadlines had to be looked at. They have not any more.
+    pub fn take_timer(&mut self) -> bool {
+        self.take(TIMER)
+    }
+
+    /// A component has to be stopped or started.
+    pub fn set_components(&mut self) {
+        self.0 |= COMPONENTS;
+    }
+
+    /// Whether a component had to be stopped or started. None has any more.
+    pub fn take_components(&mut self) -> bool {
+        self.take(COMPONENTS)
+    }
+
+    /// Frames of VMs that have ended wait to be freed.
+    pub fn set_ended(&mut self) {
+        self.0 |= ENDED;
+    }
+
+    /// Whether frames of VMs that have ended waited to be freed. They do not any more.
+    pub fn take_ended(&mut self) -> bool {
+        self.take(ENDED)
+    }
+
+    fn take(&mut self, bit: u32) -> bool {
+        let was = self.0 & bit != 0;
+        self.0 &= !bit;
+        was
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Attention;
+
+    #[test]
+    fn ranks_and_the_core() {
+        let mut attention = Attention::default();
+        assert!(attention.is_none() && !attention.needs_core());
+        assert_eq!(attention.most_important(), None);
+        attention.set_runnable(7);
+        attention.set_runnable(2);
+        assert!(!attention.is_none() && !attention.needs_core());
+        assert_eq!(attention.most_important(), Some(2));
+        attention.clear_runnable(2);
+        assert_eq!(attention.most_important(), Some(7));
+        attention.clear_runnable(7);
+        assert!(attention.is_none());
+    }
+
+    #[test]
+    fn each_is_taken_once() {
+        let mut attention = Attention::default();
+        attention.set_timer();
+        assert!(attention.needs_core() && attention.most_important().is_none());
+        assert!(!attention.take_components() && !attention.take_ended());
+        assert!(attention.take_timer() && !attention.take_timer());
+        attention.set_components();
+        assert!(attention.needs_core() && attention.take_components() && !attention.take_components());
+        attention.set_ended();
+        assert!(attention.needs_core() && attention.take_ended() && !attention.take_ended());
+        assert!(attention.is_none());
+    }
+}

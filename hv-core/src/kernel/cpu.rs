@@ -1,0 +1,126 @@
+//! What one CPU owns beside its VMs, and how its parts are told of each other.
+
+use super::attention::Attention;
+use super::turn::Plan;
+use crate::board::{Board, TimeBase};
+use crate::boot::options::Net;
+use crate::component::{Components, Death, Role, Run, Told};
+use crate::log::RateLimit;
+use crate::memory::Frames;
+use crate::vm::{Images, Queues, Timers};
+use abi::message::{BadMessage, Message};
+use backend::Backend;
+
+/// What is counted from boot on, for the monitor and for measurements.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counters {
+    /// VM exits.
+    pub exits: u64,
+    pub hypercalls: u64,
+    /// External interrupts.
+    pub interrupts: u64,
+    /// System calls of components.
+    pub syscalls: u64,
+    /// Faults given to the pager.
+    pub faults: u64,
+    /// Dispatches that the plan did not name.
+    pub fallbacks: u64,
+    pub component_ticks: u64,
+    pub guest_ticks: u64,
+    pub idle_ticks: u64,
+}
+
+/// What one CPU owns beside its VMs. What is done for one VM is a method here that takes the VM, which cannot vanish
+/// meanwhile; what looks at several is [`super::Kernel`]'s.
+pub struct Cpu<B: Backend, H: Board> {
+    pub backend: B,
+    pub board: H,
+    pub time: TimeBase,
+    pub frames: Frames,
+    pub net: Net,
+    pub components: Components,
+    pub images: Images,
+    pub queues: Queues<'static>,
+    pub timers: Timers<'static>,
+    pub plan: Plan,
+    /// TSC at which the core itself looks after those that wait for admission.
+    pub admit_at: u64,
+    pub attention: Attention,
+    pub counters: Counters,
+    /// TSC for which the timer is set; it may be early, never late.
+    pub armed: u64,
+    /// TSC at which whoever runs, or the core on its behalf, began: the last change between components, VMs and idling.
+    pub mark: u64,
+    /// Rank of the component whose address space is loaded.
+    pub loaded: Option<usize>,
+    /// Frames that VMs can have: those that were free when everything else had been made.
+    pub vm_frames: u64,
+    /// Limits what guests can make the core log.
+    pub guest_log: RateLimit,
+    /// Limits what components' bad messages can make the core log.
+    pub component_log: RateLimit,
+    /// NMIs seen so far.
+    pub nmis: u64,
+}
+
+impl<B: Backend, H: Board> Cpu<B, H> {
+    /// Set the timer no later than `deadline`.
+    #[inline]
+    pub fn arm(&mut self, deadline: u64) {
+        if deadline < self.armed {
+            self.armed = deadline;
+            self.board.set_timer(deadline);
+        }
+    }
+
+    /// When the next deadline comes.
+    #[inline]
+    pub fn next_deadline(&self) -> u64 {
+        self.timers.next().min(self.components.next_deadline).min(self.admit_at)
+    }
+
+    /// Set notification bits of a component; it can run when it waits for one of them.
+    #[inline]
+    pub fn notify(&mut self, rank: usize, bits: u64) {
+        if self.components.notify(rank, bits) {
+            self.attention.set_runnable(rank);
+        }
+    }
+
+    /// Put a message into the ring to the component with this role, and wake it when it should act `now`. One that does not
+    /// empty its ring is condemned: it runs before any VM, so a full ring means that it has stopped doing its work.
+    #[inline]
+    pub fn tell(&mut self, role: Role, message: &Message, now: bool) {
+        let Some((rank, component)) = self.components.of(role) else { return };
+        // What is told to one that is stopped is gone when its ring's epoch moves; its successor is told everything anew.
+        match component.ends.tell(message) {
+            Told::Yes if now || !component.ends.has_space() => {
+                let bit = component.ends.bit;
+                self.notify(rank, bit);
+            }
+            Told::Yes | Told::Nobody => {}
+            Told::Full => self.condemn(rank, Death::RingFull),
+        }
+    }
+
+    /// A component is guilty: it does not run again, and the loop, which holds no borrowed state, stops it and starts its
+    /// successor. The first reason counts.
+    #[cold]
+    pub fn condemn(&mut self, rank: usize, why: Death) {
+        let Some(component) = self.components.list.get_mut(rank) else { return };
+        if matches!(component.run, Run::Ready | Run::Waiting { .. }) {
+            component.run = Run::Condemned(why);
+            self.attention.clear_runnable(rank);
+            self.attention.set_components();
+        }
+    }
+
+    /// A component wrote what is no message of its ring.
+    #[cold]
+    pub fn bad_message(&mut self, rank: usize, error: &BadMessage) {
+        let name = self.components.list[rank].entry.name;
+        if self.component_log.allow(self.board.now(), self.time.tsc_hz()).is_some() {
+            log::warn!(target: "core", "{name} sent a {error}; ignored");
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! A whole machine on the host: the kernel as it is, over fake hardware, with fake components and scripted guests.
+
+use super::board::{FakeBoard, Hardware};
+use super::component::FakeComponent;
+use super::roles::{Monitor, Net, Pager, Role as FakeRole, Sched};
+use crate::board::TimeBase;
+use crate::boot::elf_test::{GUEST_NOTE, file_with};
+use crate::boot::options::Net as Addresses;
+use crate::boot::{Accept, CoreImage, Elf, Manifest, Options};
+use crate::component::{Components, Role, Sources, load_all};
+use crate::kernel::{Kernel, Parts, Tables};
+use crate::memory::paging::Piece;
+use crate::memory::phys::{self, IMAGE_OFFSET};
+use crate::memory::{Frames, KernelSpace, Owner, core_memory, frames};
+use crate::vm::{Image, Images};
+use abi::component::authority;
+use abi::guest::IMAGE_BASE;
+use abi::limits::{MAX_POLICIES, Name, PAGE_SIZE};
+use abi::manifest::{self, CORE, NONE, Policy, Ring};
+use abi::note::{KIND_COMPONENT, KIND_GUEST, Note};
+use abi::vm::VmId;
+use backend::fake::{FakeBackend, Ram, Step, Wires};
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+/// Ticks of the fake TSC in a second.
+pub const HZ: u64 = 1_000_000_000;
+/// Slots of each ring between the core and a component.
+pub const RING_SLOTS: u32 = 64;
+/// Images: with a NIC; without one; one whose module was refused.
+pub const WITH_NIC: u16 = 0;
+pub const WITHOUT_NIC: u16 = 1;
+pub const REFUSED: u16 = 2;
+/// Memory of a guest.
+pub const GUEST_PAGES: u32 = 256;
+/// First page of a guest's image: text, then data, of which a part comes from the file.
+pub const IMAGE_PAGE: u32 = (IMAGE_BASE / PAGE_SIZE) as u32;
+
+/// What guests do.
+#[derive(Default)]
+pub struct Guests {
+    /// For whichever guest of a slot that `hostile` says runs next.
+    pub steps: VecDeque<Step>,
+    /// Every slot that is a multiple of this takes its steps from there; 0 for none.
+    pub hostile: u16,
+    /// What the others do.
+    pub calm: Option<Box<dyn FnMut(u16) -> Option<Step>>>,
+    /// By slot, how often a guest was asked what it does.
+    pub asked: std::collections::BTreeMap<u16, u64>,
+}
+
+impl Guests {
+    fn next(&mut self, slot: u16) -> Option<Step> {
+        *self.asked.entry(slot).or_default() += 1;
+        if self.hostile != 0 && slot.is_multiple_of(self.hostile) {
+            return self.steps.pop_front();
+        }
+        self.calm.as_mut().and_then(|calm| calm(slot))
+    }
+}
+
+/// The machine.
+pub struct Machine<const TIMER: bool> {
+    pub kernel: Kernel<FakeBackend<TIMER>, FakeBoard>,
+    pub wires: Rc<Wires>,
+    pub hardware: Rc<RefCell<Hardware>>,
+    pub guests: Rc<RefCell<Guests>>,
+    /// Keeps the memory.
+    _ram: Ram,
+}
+
+fn name(text: &str) -> Name {
+    Name::new(text).expect("short")
+}
+
+fn entry(role: &str, priority: u32, authority: u32) -> manifest::Component {
+    let mut policies = [Policy { name: Name::EMPTY, module: Name::EMPTY }; MAX_POLICIES];
+    policies[0] = Policy { name: name("fake"), module: name("fake") };
+    manifest::Component {
+        name: name(role),
+        policies,
+        policy_count: 1,
+        priority,
+        authority,
+        budget_us: 1_000,
+        stack_pages: 2,
+        memory_pages: 8,
+        dma_pages: 0,
+        pci_class: NONE,
+        port_first: 0,
+        port_count: 0,
+        port_irq: NONE,
+    }
+}
+
+fn manifest() -> Manifest<'static> {
+    let mut net = entry("netmux", 0, authority::RAISE | authority::VM_WINDOW);
+    net.pci_class = 0x0200;
+    net.dma_pages = 2;
+    let mut monitor = entry("monitor", 3, authority::CONTROL);
+    (monitor.port_first, monitor.port_count, monitor.port_irq) = (0x3f8, 8, 4);
+    let components = vec![net, entry("pager", 1, authority::PAGER), entry("sched", 2, authority::SCHED), monitor];
+    let ring =
+        |text: &str, producer, consumer| Ring { name: name(text), producer, consumer, slots: RING_SLOTS, reserved: 0 };
+    let rings = ["n", "p", "s", "m"].iter().zip(0..).flat_map(|(text, index)| {
+        [ring(&format!("to-{text}"), CORE, index), ring(&format!("from-{text}"), index, CORE)]
+    });
+    Manifest { components: components.leak(), rings: rings.collect::<Vec<_>>().leak(), images: &[], defaults: "" }
+}
+
+fn component_module() -> &'static [u8] {
+    file_with(
+        0x40_0010,
+        &[(4, 4, 0x1f00, 0, 28, 28), (1, 5, 0x1000, 0x40_0000, 0x800, 0x800), (1, 6, 0x2000, 0x40_1000, 0x10, 0x3000)],
+        Note::new(KIND_COMPONENT),
+    )
+    .leak()
+}
+
+/// An image whose segments are a page of text, and data of four pages, of which a page and a half come from the file.
+fn image(frames: &mut Frames, index: u16, rx_slots: u32, tx_slots: u32) -> Image {
+    let mut file = file_with(
+        IMAGE_BASE + 0x10,
+        &[GUEST_NOTE, (1, 5, 0x1000, IMAGE_BASE, 0x1000, 0x1000), (1, 6, 0x2000, IMAGE_BASE + 0x1000, 0x1800, 0x4000)],
+        Note::new(KIND_GUEST),
+    );
+    file.resize(0x4000, 0);
+    let module = frames.alloc_contiguous(4, 1, u64::MAX, Owner::Module).expect("room");
+    core_memory(module, 4 * PAGE_SIZE).write(0, &file).expect("room");
+    let accept = Accept { low: IMAGE_BASE, high: u64::from(GUEST_PAGES) * PAGE_SIZE, kind: KIND_GUEST };
+    let elf = Elf::parse(&file, accept).expect("good");
+    let args = [0; manifest::IMAGE_ARGS_BYTES];
+    let memory_bytes = u64::from(GUEST_PAGES) * PAGE_SIZE;
+    let entry = manifest::Image { name: name("guest"), module: name("guest"), memory_bytes, rx_slots, tx_slots, args };
+    Image::new(entry, index, module, &elf, frames).expect("room")
+}
+
+impl<const TIMER: bool> Machine<TIMER> {
+    /// A machine with so many frames, whose components have been started and have not run yet.
+    pub fn new(ram_frames: usize) -> Self {
+        let ram = Ram::new(ram_frames);
+        phys::tests::DIRECT_MAP.set(ram.base() as u64);
+        let table = vec![frames::Entry::RESERVED; ram_frames].leak();
+        let mut frames = Frames::new(table);
+        assert!(frames.add_free(1, ram_frames as u64));
+        let at = |page: u64| IMAGE_OFFSET + page * PAGE_SIZE;
+        let core = CoreImage {
+            load_start: 0,
+            text_start: at(0),
+            text_end: at(1),
+            rodata_end: at(2),
+            stack_guard: at(3),
+            end: at(5),
+        };
+        let piece = Piece { start: 0, end: ram_frames as u64 * PAGE_SIZE };
+        let space = KernelSpace::new(&mut frames, core, &[piece], false).expect("room");
+        let wires = Rc::new(Wires::new(HZ, crate::board::vectors::TIMER));
+        let hardware = Rc::new(RefCell::new(Hardware::default()));
+        let mut board = FakeBoard { wires: wires.clone(), hardware: hardware.clone() };
+        let guests = Rc::new(RefCell::new(Guests::default()));
+        let script = guests.clone();
+        let backend =
+            FakeBackend::new(wires.clone(), ram.clone(), Box::new(move |slot| script.borrow_mut().next(slot)));
+        let tables = Tables::new(&mut frames).expect("room");
+        let sources = Sources {
+            manifest: manifest(),
+            policies: &[0; 4],
+            module: &|_| Some(component_module()),
+            kernel: &space,
+            pcid: true,
+            vm_slots: tables.slots.len(),
+            tsc_hz: HZ,
+        };
+        let list = load_all(&sources, &mut frames, &mut board).expect("room");
+        let images = [Some(image(&mut frames, 0, 32, 32)), Some(image(&mut frames, 1, 0, 0)), None];
+        for component in &list {
+            let role = match component.role {
+                Role::Net => FakeRole::Net(Net::default()),
+                Role::Pager => FakeRole::Pager(Pager::default()),
+                Role::Sched => FakeRole::Sched(Sched::default()),
+                _ => FakeRole::Monitor(Monitor::default()),
+            };
+            let ring = |index: usize| (component.rings[index], RING_SLOTS, 1 << index);
+            let fake = FakeComponent::new(role, ring(0), ring(1), component.elf.entry, component.kicks);
+            let mut hardware = hardware.borrow_mut();
+            hardware.components.push(fake);
+            hardware.roots.push(component.space.tables().root().as_u64());
+        }
+        let options = Options {
+            net: Addresses::Static { address: 0x0a00_0210, prefix: 24, gateway: None },
+            quantum_ns: 20_000,
+            ..Options::default()
+        };
+        let time = TimeBase::new(HZ, HZ, 0);
+        let parts = Parts {
+            backend,
+            board,
+            time,
+            frames,
+            components: Components::new(list),
+            images: Images::new(images.into_iter().collect()),
+        };
+        let mut kernel = Kernel::new(parts, tables, options);
+        kernel.start_components();
+        Machine { kernel, wires, hardware, guests, _ram: ram }
+    }
+
+    /// Create a VM as an operator would.
+    pub fn create(&mut self, image: u16) -> VmId {
+        self.kernel.create(image, [0; abi::control::CREATE_ARGS_BYTES]).expect("room")
+    }
+
+    /// A turn of the loop.
+    ///
+    /// # Panics
+    /// It has run nobody, slept not, and created nothing, although it was asked again.
+    pub fn step(&mut self) {
+        let progress = |machine: &Self| machine.hardware.borrow().progress + machine.kernel.cpu.backend.entries;
+        let before = progress(self);
+        for _ in 0..4 {
+            self.kernel.step();
+            if progress(self) != before {
+                return;
+            }
+        }
+        panic!("the loop spins without progress: {:?}", self.kernel.cpu.attention);
+    }
+
+    /// So many turns, or until the machine sleeps for good.
+    pub fn steps(&mut self, count: usize) {
+        for _ in 0..count {
+            self.step();
+            if self.is_asleep() {
+                return;
+            }
+        }
+    }
+
+    /// Nothing but the outside can wake the machine.
+    pub fn is_asleep(&self) -> bool {
+        self.hardware.borrow().asleep
+    }
+
+    /// Turns of the loop until the machine sleeps for good.
+    ///
+    /// # Panics
+    /// It takes more than `limit`.
+    pub fn settle(&mut self, limit: usize) {
+        for _ in 0..limit {
+            self.step();
+            if self.is_asleep() {
+                return;
+            }
+        }
+        panic!("the machine does not come to rest: {:?}", self.kernel.cpu.attention);
+    }
+
+    /// Rank of the component with this role.
+    pub fn rank(&self, role: Role) -> usize {
+        self.kernel.cpu.components.rank_of(role).expect("there is one")
+    }
+
+    /// The living VMs.
+    pub fn vms(&mut self) -> Vec<VmId> {
+        let slots = self.kernel.vms.slots();
+        slots.filter_map(|slot| self.kernel.vms.get(slot).map(|vm| vm.id)).collect()
+    }
+}

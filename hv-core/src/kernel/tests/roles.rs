@@ -1,0 +1,249 @@
+//! What fake components know and answer, by role.
+
+use abi::component::{bits, syscall};
+use abi::control::{ControlReply, ControlRequest};
+use abi::guest::pending;
+use abi::message::Message;
+use abi::net::{NetCommand, NetEvent};
+use abi::pager::{Access, PagerCommand, PagerEvent, THEN_RESUME};
+use abi::sched::{SchedCommand, SchedEvent};
+use abi::vm::VmId;
+use ring::SharedMemory;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// Entries of the plan that are ahead of the core at most.
+pub const PLAN_DEPTH: usize = 16;
+/// Frames that the gatekeeper keeps free.
+const RESERVE: u64 = 8;
+/// Slots that netmux wakes at one interrupt of the NIC.
+const WAKES: usize = 4;
+
+pub enum Role {
+    Net(Net),
+    Pager(Pager),
+    Sched(Sched),
+    Monitor(Monitor),
+}
+
+/// The demultiplexer: who is attached.
+#[derive(Default)]
+pub struct Net {
+    pub attached: BTreeSet<VmId>,
+    /// Whoever is woken next at an interrupt.
+    turn: usize,
+}
+
+/// The pager: the images' segments, and the VMs.
+#[derive(Default)]
+pub struct Pager {
+    /// Image, first page, pages from the file.
+    pub segments: Vec<(u16, u32, u32)>,
+    pub vms: BTreeMap<VmId, (u16, u32)>,
+    /// Faults of VMs that it does not know.
+    pub surprises: u32,
+}
+
+/// The scheduler: who waits for admission, and who can run.
+#[derive(Default)]
+pub struct Sched {
+    pub waiting: Vec<(VmId, u64)>,
+    pub ready: VecDeque<VmId>,
+    promised: BTreeMap<VmId, u64>,
+    free: u64,
+    /// It admits nobody, or plans nothing.
+    pub lazy: bool,
+    /// Plans published since its start.
+    pub plans: u64,
+}
+
+/// The operator: what it asks, and what it was answered.
+#[derive(Default)]
+pub struct Monitor {
+    pub requests: VecDeque<ControlRequest>,
+    pub replies: Vec<ControlReply>,
+}
+
+impl Role {
+    /// It starts from its module.
+    pub fn forget(&mut self) {
+        match self {
+            Role::Net(net) => *net = Net::default(),
+            Role::Pager(pager) => *pager = Pager { surprises: pager.surprises, ..Pager::default() },
+            Role::Sched(sched) => *sched = Sched { lazy: sched.lazy, ..Sched::default() },
+            // The operator is outside of the machine.
+            Role::Monitor(_) => {}
+        }
+    }
+
+    /// A wait is over, or a call has returned.
+    pub fn woken(&mut self, result: u64, kicks: Option<&SharedMemory>, calls: &mut VecDeque<[u64; 4]>) {
+        // Results of other calls have none of these bits, or all.
+        if result == u64::MAX {
+            return;
+        }
+        if result & (bits::PORT_IRQ | 1 << bits::IRQ_SHIFT) != 0 {
+            calls.push_back([syscall::IRQ_ACK, 0, 0, 0]);
+        }
+        if let Role::Net(net) = self {
+            if result & 1 << bits::IRQ_SHIFT != 0 {
+                net.raise_some(calls);
+            }
+            if let (Some(kicks), true) = (kicks, result & bits::KICK != 0) {
+                for word in (0..kicks.len()).step_by(8) {
+                    net.raise_kicked(word, kicks.swap64(word, 0).expect("a word"), calls);
+                }
+            }
+        }
+    }
+
+    /// A message from the core.
+    pub fn told(&mut self, message: &Message, answers: &mut VecDeque<Message>) {
+        match self {
+            Role::Net(net) => net.told(NetEvent::try_from(message).expect("the core speaks well"), answers),
+            Role::Pager(pager) => pager.told(PagerEvent::try_from(message).expect("the core speaks well"), answers),
+            Role::Sched(sched) => sched.told(SchedEvent::try_from(message).expect("the core speaks well")),
+            Role::Monitor(monitor) => {
+                monitor.replies.push(ControlReply::try_from(message).expect("the core speaks well"));
+            }
+        }
+    }
+
+    /// What it says by itself, when `outstanding` of its messages are still in the ring.
+    pub fn plan(&mut self, unsent: &mut VecDeque<Message>, outstanding: u32) {
+        match self {
+            Role::Sched(sched) => sched.plan(unsent, outstanding),
+            Role::Monitor(monitor) => unsent.extend(monitor.requests.drain(..).map(Message::from)),
+            Role::Net(_) | Role::Pager(_) => {}
+        }
+    }
+}
+
+impl Net {
+    fn told(&mut self, event: NetEvent, answers: &mut VecDeque<Message>) {
+        match event {
+            NetEvent::Hello => self.attached.clear(),
+            NetEvent::Attach { vm, .. } => {
+                assert!(self.attached.insert(vm), "{vm} is attached twice");
+            }
+            NetEvent::Detach { vm } => {
+                assert!(self.attached.remove(&vm), "{vm} is detached that was not attached");
+                answers.push_back(NetCommand::Detached { vm }.into());
+            }
+        }
+    }
+
+    fn raise_some(&mut self, calls: &mut VecDeque<[u64; 4]>) {
+        let attached: Vec<_> = self.attached.iter().copied().collect();
+        for i in 0..WAKES.min(attached.len()) {
+            let vm = attached[(self.turn + i) % attached.len()];
+            calls.push_back([syscall::RAISE, vm.raw().into(), pending::NIC, 0]);
+        }
+        self.turn += WAKES;
+    }
+
+    fn raise_kicked(&self, word: usize, kicked: u64, calls: &mut VecDeque<[u64; 4]>) {
+        let kicked = |vm: &&VmId| usize::from(vm.index) / 64 * 8 == word && kicked >> (vm.index % 64) & 1 != 0;
+        for vm in self.attached.iter().filter(kicked) {
+            calls.push_back([syscall::RAISE, vm.raw().into(), pending::NIC, 0]);
+        }
+    }
+}
+
+impl Pager {
+    fn told(&mut self, event: PagerEvent, answers: &mut VecDeque<Message>) {
+        match event {
+            PagerEvent::Hello { .. } => {
+                self.segments.clear();
+                self.vms.clear();
+            }
+            PagerEvent::Segment { image, first_page, file_pages, .. } => {
+                self.segments.push((image, first_page, file_pages));
+            }
+            PagerEvent::VmStarted { vm, image, pages } => {
+                self.vms.insert(vm, (image, pages));
+            }
+            PagerEvent::VmEnded { vm } => {
+                self.vms.remove(&vm);
+            }
+            PagerEvent::Fault { vm, page, access, present } => {
+                let Some(&(image, _)) = self.vms.get(&vm) else {
+                    self.surprises += 1;
+                    return;
+                };
+                answers.extend(self.serve(image, vm, page, access, present));
+            }
+            PagerEvent::OutOfFrames { vm, page, .. } => answers.push_back(PagerCommand::Refuse { vm, page }.into()),
+        }
+    }
+
+    fn serve(&self, image: u16, vm: VmId, page: u32, access: Access, present: bool) -> Vec<Message> {
+        let in_file = |&&(of, first, pages): &&(u16, u32, u32)| of == image && page >= first && page - first < pages;
+        let command = match (self.segments.iter().find(in_file), access) {
+            (Some(_), Access::Write) => PagerCommand::CopyImage { vm, page },
+            (Some(_), _) => PagerCommand::MapImage { vm, page, count: 1 },
+            // A page that is there and may not be touched in this way will never be.
+            (None, _) if present => PagerCommand::Refuse { vm, page },
+            (None, _) => PagerCommand::MapZero { vm, page, count: 1 },
+        };
+        let mut message = Message::from(command);
+        if page.is_multiple_of(2) && !matches!(command, PagerCommand::Refuse { .. }) {
+            message.id = THEN_RESUME;
+            return vec![message];
+        }
+        vec![message, PagerCommand::Resume { vm }.into()]
+    }
+}
+
+impl Sched {
+    fn told(&mut self, event: SchedEvent) {
+        match event {
+            SchedEvent::Hello { free, .. } => *self = Sched { free, lazy: self.lazy, ..Sched::default() },
+            SchedEvent::Arrived { vm, frames, free } => {
+                self.free = free;
+                if !self.waiting.iter().any(|(other, _)| *other == vm) {
+                    self.waiting.push((vm, frames));
+                }
+            }
+            SchedEvent::Ready { vm } => {
+                if let Some(frames) = self.promised.remove(&vm) {
+                    self.free = self.free.saturating_sub(frames);
+                }
+                self.waiting.retain(|(other, _)| *other != vm);
+                if !self.ready.contains(&vm) {
+                    self.ready.push_back(vm);
+                }
+            }
+            SchedEvent::Blocked { vm, .. } => self.ready.retain(|other| *other != vm),
+            SchedEvent::Ended { vm, free } => {
+                self.free = free;
+                self.promised.remove(&vm);
+                self.waiting.retain(|(other, _)| *other != vm);
+                self.ready.retain(|other| *other != vm);
+            }
+        }
+    }
+
+    fn plan(&mut self, unsent: &mut VecDeque<Message>, outstanding: u32) {
+        if self.lazy {
+            return;
+        }
+        while let Some(&(vm, frames)) = self.waiting.first() {
+            let promised: u64 = self.promised.values().sum();
+            if promised + frames + RESERVE > self.free {
+                break;
+            }
+            self.waiting.remove(0);
+            self.promised.insert(vm, frames);
+            unsent.push_back(SchedCommand::Admit { vm }.into());
+        }
+        let ahead = outstanding as usize + unsent.len();
+        if ahead == 0 && !self.ready.is_empty() {
+            self.plans += 1;
+        }
+        for _ in ahead..PLAN_DEPTH.min(self.ready.len()) {
+            let vm = self.ready.pop_front().expect("as many as are planned");
+            self.ready.push_back(vm);
+            unsent.push_back(SchedCommand::Run { vm, quantum_ticks: 20_000 }.into());
+        }
+    }
+}

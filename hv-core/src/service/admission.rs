@@ -1,0 +1,78 @@
+//! Admission without a scheduler: a VM that the gatekeeper leaves waiting although there is room for it is admitted by the
+//! core, first come, first served.
+//!
+//! The gatekeeper decides as long as it lives. It counts as dead for a VM that has waited [`PATIENCE_MS`] when enough frames
+//! are free that nobody need wait, and the plan, which is its other work, does not come either (or nobody needs one).
+
+use crate::board::Board;
+use crate::kernel::{Cpu, Kernel};
+use crate::vm::{NEVER, Queue, Vm};
+use backend::Backend;
+
+/// How long the gatekeeper may take, in milliseconds.
+const PATIENCE_MS: u64 = 1000;
+/// VMs that are admitted before components come to their turn.
+const BATCH: usize = 8;
+/// One part in this many of the frames is kept free for the admitted VMs to grow into, as the gatekeeper does.
+const RESERVE_PART: u64 = 64;
+
+impl<B: Backend, H: Board> Kernel<B, H> {
+    /// Admit those that have waited too long; `admit_at` becomes the time of the next look.
+    #[cold]
+    pub fn admit_late(&mut self, now: u64) {
+        let Self { vms, cpu, .. } = self;
+        let patience = cpu.time.milliseconds(PATIENCE_MS);
+        for _ in 0..BATCH {
+            let Some(vm) = cpu.queues.first(Queue::Waiting).and_then(|slot| vms.get(slot)) else {
+                cpu.admit_at = NEVER;
+                return;
+            };
+            let due = vm.created_tsc.saturating_add(patience);
+            if due > now {
+                cpu.admit_at = due;
+                return;
+            }
+            let planned = !cpu.queues.is_empty(Queue::Ready) && !cpu.plan.asked;
+            if planned || !has_room(cpu.frames_needed(vm.image), cpu.frames.free_frames(), cpu.vm_frames) {
+                cpu.admit_at = now.saturating_add(patience);
+                return;
+            }
+            if cpu.component_log.allow(now, cpu.time.tsc_hz()).is_some() {
+                log::warn!(target: "core", "{} is admitted by the core: the scheduler has left it waiting for {PATIENCE_MS} ms", vm.id);
+            }
+            cpu.admit(vm);
+        }
+        // More of them when components have had their turn.
+        cpu.admit_at = now;
+    }
+}
+
+impl<B: Backend, H: Board> Cpu<B, H> {
+    /// A VM waits for admission from now on.
+    pub fn await_admission(&mut self, vm: &mut Vm<B>) {
+        self.queues.push(Queue::Waiting, vm.slot());
+        if self.admit_at == NEVER {
+            self.admit_at = self.board.now().saturating_add(self.time.milliseconds(PATIENCE_MS));
+            self.arm(self.admit_at);
+        }
+    }
+}
+
+/// Whether a VM that needs this many frames would leave the reserve of the `all` frames for VMs free.
+fn has_room(needed: u64, free: u64, all: u64) -> bool {
+    free.checked_sub(needed).is_some_and(|left| left >= all / RESERVE_PART)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::has_room;
+
+    #[test]
+    fn the_reserve_stays_free() {
+        assert!(has_room(25, 125, 6400));
+        assert!(!has_room(26, 125, 6400));
+        assert!(!has_room(26, 25, 0));
+        assert!(has_room(25, 25, 63));
+        assert!(!has_room(u64::MAX, 25, u64::MAX));
+    }
+}

@@ -1,0 +1,7 @@
+//! The services that components give, one file each: what the core tells them, and what it does on their word.
+
+mod admission;
+mod net;
+mod pager;
+mod plan;
+mod resync;

@@ -1,0 +1,142 @@
+//! The plan that the scheduler publishes, and the core's own order where the plan is late.
+
+use crate::board::Board;
+use crate::component::Role;
+use crate::kernel::{Cpu, Kernel, Turn};
+use crate::vm::{Queue, Vm};
+use abi::sched::{SchedCommand, SchedEvent};
+use backend::Backend;
+
+/// Plan entries looked at for one turn at most; the rest of a plan of VMs that cannot run waits for the next.
+const LOOK_AHEAD: usize = 256;
+/// VMs that are admitted before components come to their turn.
+const ADMIT_BATCH: usize = 32;
+
+impl<B: Backend, H: Board> Kernel<B, H> {
+    /// The VM that runs next; `None` when no VM can, or when the scheduler has just been asked and runs first.
+    #[inline]
+    pub fn next_turn(&mut self) -> Option<Turn> {
+        if let Some(turn) = self.cpu.plan.turn.take()
+            && let Some(vm) = self.vms.by_id(turn.vm)
+        {
+            if vm.life.is_ready() {
+                if self.cpu.mark < turn.until {
+                    return Some(turn);
+                }
+            } else if vm.life.page_fault().is_some() && self.cpu.queues.contains(Queue::Ready, vm.slot()) {
+                // The pager has had its chance; others go on meanwhile.
+                self.cpu.blocked(vm, false);
+            }
+        }
+        if self.cpu.queues.is_empty(Queue::Ready) {
+            // Admissions must not wait in the plan behind turns of VMs that cannot run.
+            if let Some(rank) = self.cpu.components.rank_of(Role::Sched) {
+                self.advance_plan(rank);
+            }
+            if self.cpu.queues.is_empty(Queue::Ready) {
+                return None;
+            }
+        }
+        let planned = self.planned();
+        if planned.is_none() && self.cpu.attention.is_none() {
+            return self.unplanned();
+        }
+        planned
+    }
+
+    /// The next entry of the plan that can run. Wakes the scheduler when nothing is left.
+    #[inline]
+    fn planned(&mut self) -> Option<Turn> {
+        let rank = self.cpu.components.rank_of(Role::Sched)?;
+        self.advance_plan(rank);
+        let cpu = &mut self.cpu;
+        let Some((vm, quantum_ticks)) = cpu.plan.next.take() else {
+            // The scheduler gets one chance to say who is next before the core decides by itself.
+            if !cpu.plan.asked {
+                cpu.plan.asked = true;
+                let bit = cpu.components.list[rank].ends.bit;
+                cpu.notify(rank, bit);
+            }
+            return None;
+        };
+        cpu.plan.asked = false;
+        Some(cpu.plan.turn_of(vm, cpu.mark, quantum_ticks))
+    }
+
+    /// Go on in the plan up to an entry whose VM can run: admissions are carried out on the way, and turns of VMs that
+    /// cannot run are passed over.
+    #[inline]
+    pub fn advance_plan(&mut self, rank: usize) {
+        let Self { vms, cpu, .. } = self;
+        if let Some((vm, _)) = cpu.plan.next
+            && vms.by_id(vm).is_some_and(|vm| vm.life.is_ready())
+        {
+            return;
+        }
+        cpu.plan.next = None;
+        let mut admitted = 0;
+        for _ in 0..LOOK_AHEAD {
+            // Components are told of every VM that is admitted, and must come to their turn before their rings are full.
+            if admitted == ADMIT_BATCH {
+                break;
+            }
+            let Some(message) = cpu.components.list[rank].ends.take() else { break };
+            match SchedCommand::try_from(&message) {
+                Ok(SchedCommand::Run { vm, quantum_ticks }) => {
+                    if vms.by_id(vm).is_some_and(|vm| vm.life.is_ready()) {
+                        cpu.plan.next = Some((vm, quantum_ticks));
+                        break;
+                    }
+                }
+                Ok(SchedCommand::Admit { vm }) => {
+                    if let Some(vm) = vms.by_id(vm) {
+                        cpu.admit(vm);
+                    }
+                    admitted += 1;
+                }
+                Err(error) => cpu.bad_message(rank, &error),
+            }
+        }
+        cpu.components.list[rank].ends.release();
+    }
+
+    /// The core's own order, first come first served: the plan is late, or there is no scheduler.
+    fn unplanned(&mut self) -> Option<Turn> {
+        let Self { vms, cpu, .. } = self;
+        let slot = cpu.queues.first(Queue::Ready)?;
+        cpu.counters.fallbacks += 1;
+        cpu.queues.rotate(Queue::Ready, slot);
+        let vm = vms.get(slot)?.id;
+        Some(cpu.plan.turn_of(vm, cpu.mark, cpu.plan.quantum_ticks()))
+    }
+}
+
+impl<B: Backend, H: Board> Cpu<B, H> {
+    /// What a VM waited for has happened: it can run again.
+    #[inline]
+    pub fn wake(&mut self, vm: &mut Vm<B>) {
+        vm.life.wake();
+        self.now_ready(vm);
+    }
+
+    /// A VM can run: the scheduler is told.
+    #[inline]
+    pub fn now_ready(&mut self, vm: &mut Vm<B>) {
+        vm.burst_ticks = 0;
+        self.queues.push(Queue::Ready, vm.slot());
+        self.tell_scheduler(SchedEvent::Ready { vm: vm.id }, true);
+    }
+
+    /// A VM cannot run for now: the scheduler is told.
+    #[inline]
+    pub fn blocked(&mut self, vm: &mut Vm<B>, idle: bool) {
+        self.queues.remove(Queue::Ready, vm.slot());
+        self.tell_scheduler(SchedEvent::Blocked { vm: vm.id, ran_ticks: vm.burst_ticks, idle }, false);
+    }
+
+    /// Tell the scheduler; wake it when it should act now.
+    #[inline]
+    pub fn tell_scheduler(&mut self, event: SchedEvent, now: bool) {
+        self.tell(Role::Sched, &event.into(), now);
+    }
+}

@@ -1,0 +1,95 @@
+//! What a component is told after its start: everything that it must know of the VMs that live, a few at a time, as its
+//! ring has room.
+
+use crate::board::Board;
+use crate::component::Role;
+use crate::kernel::{Cpu, Kernel};
+use crate::vm::{Queue, State, Vm};
+use abi::limits::MAX_SEGMENTS;
+use abi::net::NetEvent;
+use abi::pager::PagerEvent;
+use abi::sched::SchedEvent;
+use backend::Backend;
+
+impl<B: Backend, H: Board> Kernel<B, H> {
+    /// First words to a component that has just been started.
+    pub fn hello(&mut self, rank: usize) {
+        let cpu = &mut self.cpu;
+        let free = cpu.frames.free_frames();
+        let role = cpu.components.list[rank].role;
+        match role {
+            Role::Net => cpu.tell(role, &NetEvent::Hello.into(), true),
+            Role::Sched => {
+                let event = SchedEvent::Hello { quantum_ticks: cpu.plan.quantum_ticks(), free };
+                cpu.tell(role, &event.into(), true);
+            }
+            Role::Pager => {
+                let event = PagerEvent::Hello { frames: cpu.vm_frames, free };
+                cpu.tell(role, &event.into(), true);
+                for index in 0..cpu.images.len() {
+                    for segment in 0..MAX_SEGMENTS {
+                        cpu.tell_segment(index, segment);
+                    }
+                }
+            }
+            Role::Control | Role::Other => {}
+        }
+    }
+
+    /// Go on telling a component of the VMs, from the slot where the last round stopped.
+    pub fn resync(&mut self, rank: usize) {
+        let Self { vms, cpu, .. } = self;
+        let component = &mut cpu.components.list[rank];
+        let (role, Some(from)) = (component.role, component.resync.take()) else { return };
+        for slot in vms.slots_from(from) {
+            if !cpu.components.list[rank].ends.has_space() {
+                cpu.components.list[rank].resync = Some(slot);
+                return;
+            }
+            if let Some(vm) = vms.get(slot) {
+                cpu.tell_all_of(role, vm);
+            }
+        }
+    }
+}
+
+impl<B: Backend, H: Board> Cpu<B, H> {
+    fn tell_segment(&mut self, index: usize, segment: usize) {
+        let Ok(image) = u16::try_from(index) else { return };
+        let Some(segment) = self.images.get(image).and_then(|image| image.segments.get(segment)) else { return };
+        let event = PagerEvent::Segment {
+            image,
+            first_page: segment.first,
+            pages: segment.pages,
+            file_pages: segment.file_pages,
+            writable: segment.writable,
+        };
+        self.tell(Role::Pager, &event.into(), true);
+    }
+
+    /// Everything that the component with this role must know of one VM.
+    fn tell_all_of(&mut self, role: Role, vm: &mut Vm<B>) {
+        let (id, state) = (vm.id, vm.life.state());
+        match (role, state) {
+            (Role::Control | Role::Other, _) | (_, State::Ending) => {}
+            (Role::Net | Role::Pager, State::Waiting) => {}
+            (Role::Net, _) => self.attach(vm),
+            (Role::Pager, _) => {
+                let pages = vm.life.memory().map_or(0, crate::vm::Memory::pages);
+                self.tell(role, &PagerEvent::VmStarted { vm: id, image: vm.image, pages }.into(), true);
+                if let State::Fault(page) = state {
+                    self.tell_pager_of(id, page);
+                }
+            }
+            (Role::Sched, State::Waiting) => {
+                let (frames, free) = (self.frames_needed(vm.image), self.frames.free_frames());
+                self.tell_scheduler(SchedEvent::Arrived { vm: id, frames, free }, true);
+            }
+            // It hears of this one when the page is there.
+            (Role::Sched, State::Fault(_)) => self.queues.remove(Queue::Ready, vm.slot()),
+            (Role::Sched, State::Ready) => self.tell_scheduler(SchedEvent::Ready { vm: id }, true),
+            // It hears of this one when it can run.
+            (Role::Sched, State::Idle { .. }) => {}
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! The IDT and the stubs behind it.
+//!
+//! Three kinds of trap arrive here. From ring 3: the registers go to the component's context and control returns to the
+//! core's loop, as after a system call. At CPL 0 while the core idles: an interrupt, whose vector is noted. At CPL 0
+//! otherwise: an exception in the core itself, which is a bug and ends in a report.
+
+use super::descriptors::CORE_CODE;
+use super::layout::{
+    CTX_CR2, CTX_ERROR, CTX_RFLAGS, CTX_RIP, CTX_RSP, CTX_VECTOR, GS_CONTEXT, GS_CORE_RSP, GS_IDLE_VECTOR,
+};
+
+const NMI: usize = 2;
+const DOUBLE_FAULT: usize = 8;
+const MACHINE_CHECK: usize = 18;
+
+/// 256 gates of 16 bytes.
+#[repr(C, align(16))]
+pub struct Idt([[u64; 2]; 256]);
+
+/// Interrupt gate (SDM vol. 3, figure 6-8): 64-bit, present, DPL 0: a component cannot raise a vector by INT n.
+const fn gate(handler: u64, ist: u64) -> [u64; 2] {
+    // Widening only.
+    #[allow(clippy::cast_lossless)]
+    let selector = CORE_CODE as u64;
+    [handler & 0xffff | selector << 16 | ist << 32 | 0x8e << 40 | (handler >> 16 & 0xffff) << 48, handler >> 32]
+}
+
+/// Point every gate at its stub.
+pub(super) fn fill(idt: &mut Idt) {
+    let stubs = trap_stubs as *const () as u64;
+    for (vector, entry) in (0_u64..).zip(idt.0.iter_mut()) {
+        *entry = gate(stubs + vector * 16, 0);
+    }
+    idt.0[NMI] = gate(trap_nmi as *const () as u64, 1);
+    idt.0[DOUBLE_FAULT] = gate(stubs + 16 * DOUBLE_FAULT as u64, 2);
+    idt.0[MACHINE_CHECK] = gate(trap_machine_check as *const () as u64, 3);
+}
+
+/// What the stub pushed for an exception at CPL 0.
+#[repr(C)]
+pub struct CoreFrame {
+    /// r15, r14, …, rax.
+    registers: [u64; 15],
+    vector: u64,
+    error: u64,
+    rip: u64,
+    cs: u64,
+    rflags: u64,
+    rsp: u64,
+    ss: u64,
+}
+
+/// An exception in the core: report everything and stop. Guests and components cannot cause this short of a bug.
+extern "C" fn core_exception(frame: &CoreFrame) -> ! {
+    let cr2: u64;
+    // SAFETY: reads a register.
+    unsafe { core::arch::asm!("mov {}, cr2", out(reg) cr2, options(nomem, nostack, preserves_flags)) };
+    panic!(
+        "exception {} (error {:#x}) in the core at {:#x}, rsp {:#x}, rflags {:#x}, cr2 {:#x}, r15..rax {:x?}",
+        frame.vector, frame.error, frame.rip, frame.rsp, frame.rflags, cr2, frame.registers
+    );
+}
+
+unsafe extern "C" {
+    fn trap_stubs();
+    fn trap_nmi();
+    fn trap_machine_check();
+}
+
+core::arch::global_asm!(
+    ".pushsection .text.traps, \"ax\"",
+    ".code64",
+    // 256 stubs, 16 bytes apart. Vectors with an error code: SDM vol. 3, table 6-1.
+    ".balign 16",
+    ".global trap_stubs",
+    "trap_stubs:",
+    ".set vector, 0",
+    ".rept 256",
+    ".balign 16",
+    ".if !(vector == 8 || (vector >= 10 && vector <= 14) || vector == 17 || vector == 21 || vector == 29 || vector == 30)",
+    "push 0",
+    ".endif",
+    "push vector",
+    "jmp trap_common",
+    ".set vector, vector + 1",
+    ".endr",
+    // Stack: vector, error, rip, cs, rflags, rsp, ss.
+    ".balign 16",
+    "trap_common:",
+    "test byte ptr [rsp + 24], 3",
+    "jz 20f",
+    // From ring 3.
+    "swapgs",
+    "cld",
+    "push rax",
+    "mov rax, gs:[{context}]",
+    "mov [rax + 8], rbx",
+    "mov [rax + 16], rcx",
+    "mov [rax + 24], rdx",
+    "mov [rax + 32], rsi",
+    "mov [rax + 40], rdi",
+    "mov [rax + 48], rbp",
+    "mov [rax + 56], r8",
+    "mov [rax + 64], r9",
+    "mov [rax + 72], r10",
+    "mov [rax + 80], r11",
+    "mov [rax + 88], r12",
+    "mov [rax + 96], r13",
+    "mov [rax + 104], r14",
+    "mov [rax + 112], r15",
+    "pop rbx",
+    "mov [rax], rbx",
+    "pop rbx",
+    "mov [rax + {ctx_vector}], rbx",
+    "pop rbx",
+    "mov [rax + {ctx_error}], rbx",
+    "pop rbx",
+    "mov [rax + {ctx_rip}], rbx",
+    "pop rbx",
+    "pop rbx",
+    "mov [rax + {ctx_rflags}], rbx",
+    "pop rbx",
+    "mov [rax + {ctx_rsp}], rbx",
+    "mov rbx, cr2",
+    "mov [rax + {ctx_cr2}], rbx",
+    "mov rsp, gs:[{core_rsp}]",
+    "pop r15",
+    "pop r14",
+    "pop r13",
+    "pop r12",
+    "pop rbp",
+    "pop rbx",
+    "ret",
+    // At CPL 0.
+    "20:",
+    "cmp qword ptr [rsp], 32",
+    "jb 30f",
+    // An interrupt, which the core takes only in `idle`: note the vector, and go on with interrupts off.
+    "push rax",
+    "mov rax, [rsp + 8]",
+    "mov gs:[{idle_vector}], rax",
+    "and qword ptr [rsp + 40], ~0x200",
+    "pop rax",
+    "add rsp, 16",
+    "iretq",
+    "30:",
+    "cld",
+    "push rax",
+    "push rbx",
+    "push rcx",
+    "push rdx",
+    "push rsi",
+    "push rdi",
+    "push rbp",
+    "push r8",
+    "push r9",
+    "push r10",
+    "push r11",
+    "push r12",
+    "push r13",
+    "push r14",
+    "push r15",
+    "mov rdi, rsp",
+    "and rsp, -16",
+    "call {core_exception}",
+    "ud2",
+    // A machine check is reported as an exception of the core wherever it came from.
+    ".balign 16",
+    ".global trap_machine_check",
+    "trap_machine_check:",
+    "push 0",
+    "push 18",
+    "jmp 30b",
+    ".balign 16",
+    ".global trap_nmi",
+    "trap_nmi:",
+    // Neither a register nor GS may be relied on here: an NMI comes at any instruction.
+    "lock inc qword ptr [rip + {nmi_count}]",
+    "iretq",
+    ".popsection",
+    context = const GS_CONTEXT,
+    core_rsp = const GS_CORE_RSP,
+    idle_vector = const GS_IDLE_VECTOR,
+    ctx_vector = const CTX_VECTOR,
+    ctx_error = const CTX_ERROR,
+    ctx_rip = const CTX_RIP,
+    ctx_rflags = const CTX_RFLAGS,
+    ctx_rsp = const CTX_RSP,
+    ctx_cr2 = const CTX_CR2,
+    core_exception = sym core_exception,
+    nmi_count = sym super::layout::NMI_COUNT,
+);

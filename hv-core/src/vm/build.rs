@@ -1,0 +1,216 @@
+//! What a VM gets at its admission: memory with its first pages, register page, NIC, processor.
+
+use super::boot_args::{BootArgs, TooLong, compose};
+use super::{Body, Console, MapError, Memory, Registers, Vm};
+use crate::board::Board;
+use crate::kernel::Cpu;
+use crate::memory::{Frames, PhysAddr, core_memory};
+use abi::end::EndReason;
+use abi::guest::{CONSOLE_SLOTS, MAGIC, NIC_BASE, PAGE_TABLES, REGISTER_PAGE, RegisterPage};
+use abi::limits::{PAGE_SHIFT, PAGE_SIZE};
+use abi::nic::{self, NicPage};
+use backend::{Backend, Vcpu, VcpuConfig};
+use core::fmt;
+use core::ptr::NonNull;
+use zerocopy::{FromZeros, IntoBytes};
+
+/// Present, writable; and for a leaf: 1 GiB (SDM vol. 3, tables 4-15 and 4-16).
+const TABLE_ENTRY: u64 = 0x3;
+const HUGE_ENTRY: u64 = 0x83;
+
+/// What was being built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    NestedTables,
+    RegisterPage,
+    PageTables,
+    Nic,
+}
+
+impl Part {
+    const fn text(self) -> &'static str {
+        match self {
+            Part::NestedTables => "its nested page tables",
+            Part::RegisterPage => "its register page",
+            Part::PageTables => "its first page tables",
+            Part::Nic => "its NIC",
+        }
+    }
+}
+
+/// Why a VM cannot be started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BuildError {
+    /// Its image is gone. (Images are never removed, so this would be a bug.)
+    NoImage,
+    /// No frame was free.
+    NoFrame(Part),
+    /// The page lies beyond the VM's memory, or is there already: the image asks for too little memory.
+    NoPage(Part),
+    /// The boot arguments do not fit.
+    ArgumentsTooLong,
+    /// The processor refused what it was to start with; the log says why.
+    Processor,
+}
+
+impl BuildError {
+    /// The reason for which the VM ends.
+    pub const fn reason(self) -> EndReason {
+        match self {
+            BuildError::NoFrame(_) => EndReason::OutOfMemory,
+            BuildError::Processor => EndReason::EntryFailure,
+            BuildError::NoImage | BuildError::NoPage(_) | BuildError::ArgumentsTooLong => EndReason::BadImage,
+        }
+    }
+
+    fn at(part: Part) -> impl Fn(MapError) -> BuildError {
+        move |error| match error {
+            MapError::NoFrame => BuildError::NoFrame(part),
+            MapError::NoSuchPage => BuildError::NoPage(part),
+        }
+    }
+}
+
+impl From<TooLong> for BuildError {
+    fn from(_: TooLong) -> Self {
+        BuildError::ArgumentsTooLong
+    }
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BuildError::NoImage => f.write_str("its image is gone"),
+            BuildError::NoFrame(part) => write!(f, "no frame is free for {}", part.text()),
+            BuildError::NoPage(part) => write!(f, "its memory has no room for {}", part.text()),
+            BuildError::ArgumentsTooLong => {
+                write!(f, "its boot arguments are longer than {} bytes", abi::guest::BOOT_ARGS_MAX)
+            }
+            BuildError::Processor => f.write_str("its processor cannot be set up"),
+        }
+    }
+}
+
+impl<B: Backend, H: Board> Cpu<B, H> {
+    /// Memory, register page, page tables, NIC pages and processor of a VM.
+    ///
+    /// # Errors
+    /// [`BuildError`]; what had been built is gone again.
+    pub fn build(&mut self, vm: &mut Vm<B>) -> Result<Body<B>, BuildError> {
+        let image = self.images.get(vm.image).ok_or(BuildError::NoImage)?;
+        let pages = u32::try_from(image.entry.memory_bytes >> PAGE_SHIFT).unwrap_or(u32::MAX);
+        let memory = Memory::new(&self.backend, &mut self.frames, vm.slot(), pages);
+        let mut memory = memory.ok_or(BuildError::NoFrame(Part::NestedTables))?;
+        match self.fill(vm, &mut memory) {
+            Ok(registers) => Ok(Body::new(memory, registers, Console::new(registers.memory()))),
+            Err(why) => {
+                self.backend.flush(memory.tables());
+                memory.release(&mut self.frames);
+                Err(why)
+            }
+        }
+    }
+
+    /// Put the first pages into a VM's memory, and set its processor up. Returns its register page.
+    fn fill(&mut self, vm: &mut Vm<B>, memory: &mut Memory<B>) -> Result<Registers, BuildError> {
+        let Self { frames, images, .. } = self;
+        let image = images.get(vm.image).ok_or(BuildError::NoImage)?;
+        let register_page = new_page(memory, frames, REGISTER_PAGE, Part::RegisterPage)?;
+        let pml4 = new_page(memory, frames, PAGE_TABLES, Part::PageTables)?;
+        let pdpt = new_page(memory, frames, PAGE_TABLES + PAGE_SIZE, Part::PageTables)?;
+        // Whole frames hold their first word.
+        let _ = core_memory(pml4, PAGE_SIZE).store64(0, (PAGE_TABLES + PAGE_SIZE) | TABLE_ENTRY);
+        let _ = core_memory(pdpt, PAGE_SIZE).store64(0, HUGE_ENTRY);
+        let (rx_slots, tx_slots) = (image.entry.rx_slots, image.entry.tx_slots);
+        let nic_page = if rx_slots == 0 || tx_slots == 0 {
+            0
+        } else {
+            build_nic(memory, frames, vm.slot(), rx_slots, tx_slots)?;
+            NIC_BASE
+        };
+        let start = image.start;
+        let registers = self.build_registers(vm, register_page, nic_page)?;
+        let frame_pointer = NonNull::new(vm.control_frame.as_ptr()).ok_or(BuildError::Processor)?;
+        let config = VcpuConfig {
+            frame: vm.control_frame.as_u64(),
+            frame_pointer,
+            slot: vm.slot(),
+            tables: memory.tables(),
+            entry: start,
+            page_tables: PAGE_TABLES,
+            argument: REGISTER_PAGE,
+            tsc_offset: 0,
+        };
+        // SAFETY: the processor lies in the VM's context frame and the structure in its control frame; both stay the VM's
+        // own until `reclaim`, which is after `release`. The tables live as long.
+        if let Err(error) = unsafe { vm.vcpu.init(&mut self.backend, &config) } {
+            log::error!(target: "core", "{}: its processor cannot be set up: {error}", vm.id);
+            return Err(BuildError::Processor);
+        }
+        Ok(registers)
+    }
+
+    /// Write the register page as the guest finds it at its start.
+    fn build_registers(&mut self, vm: &Vm<B>, frame: PhysAddr, nic_page: u64) -> Result<Registers, BuildError> {
+        let image = self.images.get(vm.image).ok_or(BuildError::NoImage)?;
+        let mut boot_args = BootArgs::new();
+        compose(&mut boot_args, &image.entry.args, &self.net, vm.ipv4, &vm.args)?;
+        let tsc = vm.created_tsc;
+        let mut page = RegisterPage::new_zeroed();
+        page.magic = MAGIC;
+        page.abi_version = abi::ABI_VERSION;
+        page.vm_id = vm.id.raw();
+        page.memory_bytes = image.entry.memory_bytes;
+        page.tsc_hz = self.time.tsc_hz();
+        page.ns_per_tick = self.time.ns_per_tick();
+        page.start_tsc = tsc;
+        page.start_unix_ns = self.time.unix_ns_at(tsc);
+        page.generation_id = self.board.random();
+        // At most BOOT_ARGS_MAX.
+        page.boot_args_len = u32::try_from(boot_args.len()).unwrap_or(0);
+        page.console_slots = CONSOLE_SLOTS;
+        page.nic_page = nic_page;
+        page.alarm = u64::MAX;
+        let registers = Registers::new(frame).ok_or(BuildError::NoPage(Part::RegisterPage))?;
+        registers.initialise(&page, boot_args.as_bytes());
+        Ok(registers)
+    }
+}
+
+/// Give the page at the guest's `address` a frame of zeros.
+fn new_page<B: Backend>(
+    memory: &mut Memory<B>,
+    frames: &mut Frames,
+    address: u64,
+    part: Part,
+) -> Result<PhysAddr, BuildError> {
+    let page = u32::try_from(address >> PAGE_SHIFT).map_err(|_| BuildError::NoPage(part))?;
+    memory.map_zero(frames, page).map_err(BuildError::at(part))?.ok_or(BuildError::NoPage(part))
+}
+
+/// The pages of a NIC, and its registers.
+fn build_nic<B: Backend>(
+    memory: &mut Memory<B>,
+    frames: &mut Frames,
+    slot: u16,
+    rx_slots: u32,
+    tx_slots: u32,
+) -> Result<(), BuildError> {
+    let first = new_page(memory, frames, NIC_BASE, Part::Nic)?;
+    for page in 1..nic::nic_pages(rx_slots, tx_slots) {
+        new_page(memory, frames, NIC_BASE + page * PAGE_SIZE, Part::Nic)?;
+    }
+    let [a, b, c, d, e, f] = nic::mac_of(slot);
+    let registers = NicPage {
+        mac: [a, b, c, d, e, f, 0, 0],
+        rx_slots,
+        tx_slots,
+        link_up: 1,
+        // Some 1,500 bytes.
+        max_frame: u32::try_from(nic::MAX_FRAME).unwrap_or(0),
+        counters: Default::default(),
+    };
+    // It fits into a page, which the abi asserts.
+    let _ = core_memory(first, PAGE_SIZE).write(0, registers.as_bytes());
+    Ok(())
+}

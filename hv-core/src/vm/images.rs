@@ -1,0 +1,101 @@
+//! Guest images: what a boot module holds, page by page, as golden frames that VMs share.
+
+use crate::boot::elf::Elf;
+use crate::memory::{Frames, Owner, PhysAddr, core_memory};
+use abi::limits::{MAX_IMAGES, MAX_SEGMENTS, Name, PAGE_SHIFT, PAGE_SIZE};
+use abi::manifest;
+
+/// One segment in pages.
+#[derive(Clone, Copy, Debug)]
+pub struct Segment {
+    /// First guest page.
+    pub first: u32,
+    /// Pages.
+    pub pages: u32,
+    /// Of these, pages whose content comes from the image; the rest are zero.
+    pub file_pages: u32,
+    /// Whether the guest means to write there.
+    pub writable: bool,
+    /// Frame of the first page.
+    golden: PhysAddr,
+    /// Frame of the last page from the image, where the image fills only a part of it.
+    tail: Option<PhysAddr>,
+}
+
+/// One guest image.
+pub struct Image {
+    /// Its manifest entry.
+    pub entry: manifest::Image,
+    /// First instruction.
+    pub start: u64,
+    /// Its segments.
+    pub segments: heapless::Vec<Segment, MAX_SEGMENTS>,
+}
+
+/// All guest images, as the manifest numbers them; `None` where the module is missing or bad.
+pub struct Images(heapless::Vec<Option<Image>, MAX_IMAGES>);
+
+impl Image {
+    /// The image in a module that starts at the frame-aligned `module` and was checked to be `elf`. Allocates a frame for
+    /// every page that the file fills only in part. `None` when there is none, or a segment reaches beyond 4 GiB pages.
+    pub fn new(entry: manifest::Image, index: u16, module: PhysAddr, elf: &Elf, frames: &mut Frames) -> Option<Self> {
+        let mut segments = heapless::Vec::new();
+        for segment in &elf.segments {
+            let file_pages = u32::try_from(segment.file_pages()).ok()?;
+            let golden = module.offset(segment.file_offset);
+            let rest = segment.file_bytes % PAGE_SIZE;
+            let tail = if rest == 0 {
+                None
+            } else {
+                let frame = frames.alloc_zeroed(Owner::Golden(index), file_pages - 1)?;
+                let from = core_memory(golden.offset(segment.file_bytes - rest), rest);
+                from.copy_to(0, &core_memory(frame, PAGE_SIZE), 0, usize::try_from(rest).ok()?)?;
+                Some(frame)
+            };
+            let segment = Segment {
+                first: u32::try_from(segment.address >> PAGE_SHIFT).ok()?,
+                pages: u32::try_from(segment.pages()).ok()?,
+                file_pages,
+                writable: segment.write,
+                golden,
+                tail,
+            };
+            segments.push(segment).ok()?;
+        }
+        Some(Image { entry, start: elf.entry, segments })
+    }
+
+    /// The golden frame for a guest page.
+    #[inline]
+    pub fn golden(&self, page: u32) -> Option<PhysAddr> {
+        let segment = self.segments.iter().find(|segment| page.wrapping_sub(segment.first) < segment.file_pages)?;
+        let index = page - segment.first;
+        match segment.tail {
+            Some(tail) if index + 1 == segment.file_pages => Some(tail),
+            _ => Some(segment.golden.offset(u64::from(index) << PAGE_SHIFT)),
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> Name {
+        self.entry.name
+    }
+}
+
+impl Images {
+    /// The images in the manifest's order.
+    pub fn new(list: heapless::Vec<Option<Image>, MAX_IMAGES>) -> Self {
+        Images(list)
+    }
+
+    /// The image with this index.
+    #[inline]
+    pub fn get(&self, index: u16) -> Option<&Image> {
+        self.0.get(usize::from(index))?.as_ref()
+    }
+
+    /// How many the manifest names.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+}

@@ -1,0 +1,276 @@
+//! The life of a VM: every state that it can be in, and every way from one to another. Nobody else changes it.
+//!
+//! ```text
+//! Waiting -> Ready <-> Idle
+//!    |        | ^------ Fault <- Ready
+//!    +--------+-> Ending -> (its frames are freed, and it is gone)
+//! ```
+
+use super::{Console, Memory, Registers};
+use abi::end::EndReason;
+use abi::pager::Access;
+use backend::Backend;
+
+/// Why a VM ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct End {
+    pub reason: EndReason,
+    /// What it means depends on the reason: [`EndReason`].
+    pub detail: u64,
+}
+
+impl End {
+    pub const fn new(reason: EndReason, detail: u64) -> Self {
+        End { reason, detail }
+    }
+}
+
+/// A page that a VM waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageFault {
+    /// Guest page number.
+    pub page: u32,
+    /// How it was touched.
+    pub access: Access,
+    /// Whether a page is there that may not be touched in this way.
+    pub present: bool,
+}
+
+/// What a VM does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It waits for the gatekeeper; it has no memory yet.
+    Waiting,
+    /// It can run.
+    Ready,
+    /// It idles until an enabled interrupt is pending or `until`.
+    Idle {
+        /// TSC at which the idle ends, `u64::MAX` for never.
+        until: u64,
+    },
+    /// It waits for a page.
+    Fault(PageFault),
+    /// It has ended. Its memory is freed when nobody shares it any more.
+    Ending,
+}
+
+/// Devices whose component shares pages with the VM.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Devices(u8);
+
+impl Devices {
+    /// The virtual NIC, which the network demultiplexer serves.
+    pub const NIC: Devices = Devices(1);
+
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    #[inline]
+    pub const fn contains(self, other: Devices) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    #[must_use]
+    const fn with(self, other: Devices) -> Devices {
+        Devices(self.0 | other.0)
+    }
+
+    #[must_use]
+    const fn without(self, other: Devices) -> Devices {
+        Devices(self.0 & !other.0)
+    }
+}
+
+/// Whether the guest is in its fault handler, where the next fault ends it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handling {
+    Nothing,
+    /// From the entry into the fault handler until `FAULT_RETURN`.
+    Fault,
+}
+
+/// What a VM has from its admission on.
+pub struct Body<B: Backend> {
+    pub memory: Memory<B>,
+    pub registers: Registers,
+    pub console: Console,
+    pub handling: Handling,
+    shared: Devices,
+}
+
+impl<B: Backend> Body<B> {
+    /// Nobody shares its pages yet.
+    pub fn new(memory: Memory<B>, registers: Registers, console: Console) -> Self {
+        Body { memory, registers, console, handling: Handling::Nothing, shared: Devices::default() }
+    }
+}
+
+/// What an admitted VM does.
+#[derive(Clone, Copy)]
+enum Doing {
+    Running,
+    Idling { until: u64 },
+    Faulting(PageFault),
+}
+
+enum Stage<B: Backend> {
+    Waiting,
+    Admitted(Doing, Body<B>),
+    /// With a body where it had one.
+    Ending(Option<Body<B>>),
+}
+
+/// Where a VM is in its life.
+///
+/// A way that does not exist from the present state changes nothing. The core asks for none; in tests, where debug
+/// assertions are on, one that does is found.
+pub struct Life<B: Backend>(Stage<B>);
+
+impl<B: Backend> Life<B> {
+    /// The life of a VM that waits for the gatekeeper.
+    pub const fn begin() -> Self {
+        Life(Stage::Waiting)
+    }
+
+    #[inline]
+    pub fn state(&self) -> State {
+        match &self.0 {
+            Stage::Waiting => State::Waiting,
+            Stage::Admitted(Doing::Running, _) => State::Ready,
+            Stage::Admitted(Doing::Idling { until }, _) => State::Idle { until: *until },
+            Stage::Admitted(Doing::Faulting(page), _) => State::Fault(*page),
+            Stage::Ending(_) => State::Ending,
+        }
+    }
+
+    #[inline]
+    pub fn is_waiting(&self) -> bool {
+        matches!(self.0, Stage::Waiting)
+    }
+
+    #[inline]
+    pub fn is_ready(&self) -> bool {
+        matches!(self.0, Stage::Admitted(Doing::Running, _))
+    }
+
+    #[inline]
+    pub fn is_idle(&self) -> bool {
+        matches!(self.0, Stage::Admitted(Doing::Idling { .. }, _))
+    }
+
+    /// The page that it waits for, if it does.
+    #[inline]
+    pub fn page_fault(&self) -> Option<PageFault> {
+        match &self.0 {
+            Stage::Admitted(Doing::Faulting(page), _) => Some(*page),
+            _ => None,
+        }
+    }
+
+    pub fn is_ending(&self) -> bool {
+        matches!(self.0, Stage::Ending(_))
+    }
+
+    /// What it has while it is admitted.
+    #[inline]
+    pub fn body(&self) -> Option<&Body<B>> {
+        match &self.0 {
+            Stage::Admitted(_, body) => Some(body),
+            Stage::Waiting | Stage::Ending(_) => None,
+        }
+    }
+
+    /// What it has while it is admitted.
+    #[inline]
+    pub fn body_mut(&mut self) -> Option<&mut Body<B>> {
+        match &mut self.0 {
+            Stage::Admitted(_, body) => Some(body),
+            Stage::Waiting | Stage::Ending(_) => None,
+        }
+    }
+
+    /// The memory that it has, or had when it ended.
+    pub fn memory(&self) -> Option<&Memory<B>> {
+        match &self.0 {
+            Stage::Admitted(_, body) | Stage::Ending(Some(body)) => Some(&body.memory),
+            Stage::Waiting | Stage::Ending(None) => None,
+        }
+    }
+
+    /// Whose components share its pages.
+    #[inline]
+    pub fn shared(&self) -> Devices {
+        match &self.0 {
+            Stage::Admitted(_, body) | Stage::Ending(Some(body)) => body.shared,
+            Stage::Waiting | Stage::Ending(None) => Devices::default(),
+        }
+    }
+
+    /// It is admitted, and can run.
+    pub fn admit(&mut self, body: Body<B>) {
+        debug_assert!(self.is_waiting(), "admitted while {:?}", self.state());
+        if self.is_waiting() {
+            self.0 = Stage::Admitted(Doing::Running, body);
+        }
+    }
+
+    /// It has nothing to do until `until`, or until it is woken.
+    pub fn idle(&mut self, until: u64) {
+        debug_assert!(self.is_ready(), "idles while {:?}", self.state());
+        if let Stage::Admitted(doing @ Doing::Running, _) = &mut self.0 {
+            *doing = Doing::Idling { until };
+        }
+    }
+
+    /// It waits for a page.
+    pub fn fault(&mut self, page: PageFault) {
+        debug_assert!(self.is_ready(), "faults while {:?}", self.state());
+        if let Stage::Admitted(doing @ Doing::Running, _) = &mut self.0 {
+            *doing = Doing::Faulting(page);
+        }
+    }
+
+    /// What it waited for has happened: it can run.
+    #[inline]
+    pub fn wake(&mut self) {
+        debug_assert!(self.is_idle() || self.page_fault().is_some(), "woken while {:?}", self.state());
+        if let Stage::Admitted(doing, _) = &mut self.0 {
+            *doing = Doing::Running;
+        }
+    }
+
+    /// It does not run again.
+    pub fn end(&mut self) {
+        debug_assert!(!self.is_ending(), "ends twice");
+        self.0 = match core::mem::replace(&mut self.0, Stage::Waiting) {
+            Stage::Waiting => Stage::Ending(None),
+            Stage::Admitted(_, body) => Stage::Ending(Some(body)),
+            Stage::Ending(body) => Stage::Ending(body),
+        };
+    }
+
+    /// The component of this device shares its pages from now on.
+    pub fn share(&mut self, device: Devices) {
+        debug_assert!(self.body().is_some(), "shares while {:?}", self.state());
+        if let Some(body) = self.body_mut() {
+            body.shared = body.shared.with(device);
+        }
+    }
+
+    /// The component of this device does not share its pages any more.
+    pub fn unshare(&mut self, device: Devices) {
+        if let Stage::Admitted(_, body) | Stage::Ending(Some(body)) = &mut self.0 {
+            body.shared = body.shared.without(device);
+        }
+    }
+
+    /// Take what an ended VM had, once nobody shares it. `None` when it had nothing, or it is too early.
+    pub fn take_remains(&mut self) -> Option<Body<B>> {
+        debug_assert!(self.is_ending() && self.shared().is_empty(), "buried while {:?}", self.state());
+        match &mut self.0 {
+            Stage::Ending(body) if body.as_ref().is_none_or(|body| body.shared.is_empty()) => body.take(),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! The memory of one VM: which frame is mapped where, and whose it is.
+//!
+//! Rules (design section 6): a frame that is mapped writable belongs to this VM alone; a golden frame is mapped without
+//! the right to write; what a frame held before is gone before the VM sees it.
+
+use super::images::Image;
+use crate::memory::{Frames, Owner, PhysAddr, copy_frame};
+use abi::limits::PAGE_SHIFT;
+use backend::{Backend, Flush, GuestMemory, Rights, Tables};
+use core::ptr::NonNull;
+use core::sync::atomic::AtomicU64;
+
+/// Gives page-table frames of one VM to the backend.
+struct TableFrames<'f> {
+    frames: &'f mut Frames,
+    owner: Owner,
+}
+
+// SAFETY: `allocate` hands out zeroed frames of RAM, which the direct map covers, to this VM's tables alone.
+unsafe impl backend::Frames for TableFrames<'_> {
+    fn allocate(&mut self) -> Option<u64> {
+        self.frames.alloc_zeroed(self.owner, 0).map(PhysAddr::as_u64)
+    }
+
+    fn free(&mut self, physical: u64) {
+        // A wrong owner would be a bug of the core, which the frame table reports.
+        self.frames.free(PhysAddr::new(physical), self.owner);
+    }
+
+    fn table(&self, physical: u64) -> &[AtomicU64; 512] {
+        // SAFETY: the address came from `allocate`; a page of 512 words is aligned for them, and nobody but the processor's
+        // walker (which AtomicU64 allows for) uses it.
+        unsafe { &*PhysAddr::new(physical).as_ptr() }
+    }
+}
+
+/// One VM's memory as the VM sees it.
+pub struct View<'m, B: Backend> {
+    memory: &'m Memory<B>,
+    frames: TableFrames<'m>,
+}
+
+// SAFETY: a page that is mapped for a guest is RAM, which the direct map covers. Its frame is not given to anybody else
+// before the tables are flushed (`Memory::give_back`) or the VM is released.
+unsafe impl<B: Backend> GuestMemory for View<'_, B> {
+    fn page(&self, address: u64) -> Option<NonNull<[AtomicU64; 512]>> {
+        let found = self.memory.tables.walk(&self.frames, address)?;
+        NonNull::new(PhysAddr::new(found.frame).as_ptr())
+    }
+}
+
+/// Why a page could not be given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MapError {
+    /// No frame is free.
+    NoFrame,
+    /// The page lies beyond the VM's memory, or the image has nothing there.
+    NoSuchPage,
+}
+
+/// One VM's memory.
+pub struct Memory<B: Backend> {
+    tables: B::Tables,
+    slot: u16,
+    /// Pages of the guest's address space.
+    pages: u32,
+    /// Frames of its own.
+    own: u32,
+    /// Golden frames that are mapped.
+    shared: u32,
+    /// No page from here on is mapped.
+    top: u32,
+}
+
+impl<B: Backend> Memory<B> {
+    /// Memory of `pages` pages, none of which is there yet; `None` when there is no frame for the tables.
+    pub fn new(cpu: &B, frames: &mut Frames, slot: u16, pages: u32) -> Option<Self> {
+        let tables = cpu.new_tables(&mut TableFrames { frames, owner: Owner::VmTables(slot) })?;
+        Some(Memory { tables, slot, pages, own: 0, shared: 0, top: 0 })
+    }
+
+    /// The nested page tables.
+    pub fn tables(&self) -> &B::Tables {
+        &self.tables
+    }
+
+    /// Pages of the guest's address space.
+    #[inline]
+    pub fn pages(&self) -> u32 {
+        self.pages
+    }
+
+    /// Frames: its own, those of its tables, and golden ones that it shares.
+    pub fn counts(&self) -> (u32, u32, u32) {
+        (self.own, self.tables.table_pages(), self.shared)
+    }
+
+    /// What the guest sees at its addresses, to look at its instructions.
+    pub fn view<'m>(&'m self, frames: &'m mut Frames) -> View<'m, B> {
+        View { memory: self, frames: TableFrames { frames, owner: Owner::VmTables(self.slot) } }
+    }
+
+    /// The frame at `page`.
+    pub fn frame(&self, frames: &mut Frames, page: u32) -> Option<PhysAddr> {
+        let owner = Owner::VmTables(self.slot);
+        let found = self.tables.walk(&TableFrames { frames, owner }, u64::from(page) << PAGE_SHIFT)?;
+        Some(PhysAddr::new(found.frame))
+    }
+
+    /// Give `page` a zeroed frame of its own. Returns the frame, or `None` when a frame is there already.
+    #[inline]
+    pub fn map_zero(&mut self, frames: &mut Frames, page: u32) -> Result<Option<PhysAddr>, MapError> {
+        if page >= self.pages {
+            return Err(MapError::NoSuchPage);
+        }
+        let own = Owner::VmMemory(self.slot);
+        let frame = frames.alloc_zeroed(own, page).ok_or(MapError::NoFrame)?;
+        match self.map_new(frames, page, frame, Rights::ALL) {
+            Ok(true) => {
+                self.own += 1;
+                Ok(Some(frame))
+            }
+            other => {
+                frames.free(frame, own);
+                other.map(|_| None)
+            }
+        }
+    }
+
+    /// Map the golden frame of `image` at `page`, if the image has one there and nothing is mapped yet.
+    pub fn map_golden(&mut self, frames: &mut Frames, page: u32, image: &Image) -> Result<(), MapError> {
+        if page >= self.pages {
+            return Err(MapError::NoSuchPage);
+        }
+        let golden = image.golden(page).ok_or(MapError::NoSuchPage)?;
+        self.shared += u32::from(self.map_new(frames, page, golden, Rights::READ_EXECUTE)?);
+        Ok(())
+    }
+
+    /// Give `page` a frame of its own with what the image has there, also where the golden frame is mapped now. Tells
+    /// whether translations have to be flushed.
+    pub fn copy_golden(&mut self, frames: &mut Frames, page: u32, image: &Image) -> Result<Flush, MapError> {
+        if page >= self.pages {
+            return Err(MapError::NoSuchPage);
+        }
+        let golden = image.golden(page).ok_or(MapError::NoSuchPage)?;
+        let mapped = self.frame(frames, page);
+        if mapped.is_some_and(|frame| frame != golden) {
+            return Ok(Flush::Unneeded);
+        }
+        let frame = frames.alloc(Owner::VmMemory(self.slot), page).ok_or(MapError::NoFrame)?;
+        // SAFETY: the frame was just allocated, so it is only ours; golden frames are never written.
+        unsafe { copy_frame(golden, frame) };
+        let flush = self.map_own(frames, page, frame)?;
+        if mapped.is_some() {
+            self.shared -= 1;
+        }
+        Ok(flush)
+    }
+
+    /// Take `page` away from the guest. Returns whether a frame of its own was freed, and whether to flush. The frame
+    /// must not be used by anybody before the flush.
+    pub fn give_back(&mut self, frames: &mut Frames, page: u32) -> (bool, Flush) {
+        let owner = Owner::VmTables(self.slot);
+        let address = u64::from(page) << PAGE_SHIFT;
+        let Some(was) = self.tables.unmap(&TableFrames { frames, owner }, address) else {
+            return (false, Flush::Unneeded);
+        };
+        let frame = PhysAddr::new(was.frame);
+        if frames.owner_of(frame).0 == Owner::VmMemory(self.slot) {
+            self.own -= 1;
+            frames.free(frame, Owner::VmMemory(self.slot));
+            (true, Flush::Needed)
+        } else {
+            self.shared -= 1;
+            (false, Flush::Needed)
+        }
+    }
+
+    /// Free everything: frames of its own, and tables. The processor state has been released and flushed before.
+    pub fn release(self, frames: &mut Frames) {
+        let own = Owner::VmMemory(self.slot);
+        for page in 0..self.top {
+            if let Some(frame) = self.frame(frames, page)
+                && frames.owner_of(frame).0 == own
+            {
+                frames.free(frame, own);
+            }
+        }
+        self.tables.free(&mut TableFrames { frames, owner: Owner::VmTables(self.slot) });
+    }
+
+    fn map_own(&mut self, frames: &mut Frames, page: u32, frame: PhysAddr) -> Result<Flush, MapError> {
+        let (own, owner) = (Owner::VmMemory(self.slot), Owner::VmTables(self.slot));
+        let address = u64::from(page) << PAGE_SHIFT;
+        // SAFETY: the frame belongs to this VM alone and stays so until `give_back` or `release`.
+        let mapped =
+            unsafe { self.tables.map(&mut TableFrames { frames, owner }, address, frame.as_u64(), Rights::ALL) };
+        match self.mapped(page, mapped) {
+            Ok(flush) => {
+                self.own += 1;
+                Ok(flush)
+            }
+            Err(error) => {
+                frames.free(frame, own);
+                Err(error)
+            }
+        }
+    }
+
+    /// Map a frame that is this VM's own, or golden and then without the right to write, unless something is mapped there.
+    #[inline]
+    fn map_new(&mut self, frames: &mut Frames, page: u32, frame: PhysAddr, rights: Rights) -> Result<bool, MapError> {
+        let owner = Owner::VmTables(self.slot);
+        let address = u64::from(page) << PAGE_SHIFT;
+        // SAFETY: a frame of its own belongs to this VM alone until `give_back` or `release`; golden frames are never written
+        // and never freed.
+        let mapped =
+            unsafe { self.tables.map_new(&mut TableFrames { frames, owner }, address, frame.as_u64(), rights) };
+        self.mapped(page, mapped)
+    }
+
+    /// Take note of a page that was mapped, and translate the backend's error.
+    #[inline]
+    fn mapped<T>(&mut self, page: u32, result: Result<T, backend::MapError>) -> Result<T, MapError> {
+        match result {
+            Ok(result) => {
+                self.top = self.top.max(page + 1);
+                Ok(result)
+            }
+            Err(backend::MapError::NoFrame) => Err(MapError::NoFrame),
+            Err(backend::MapError::BadAddress) => Err(MapError::NoSuchPage),
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! Virtual machines: their slots, their lives, their memory, their registers, and the images that they start from.
+
+mod boot_args;
+mod build;
+mod console;
+mod create;
+mod end;
+mod images;
+mod life;
+mod memory;
+mod queues;
+mod registers;
+mod table;
+mod timers;
+#[allow(clippy::module_inception)]
+mod vm;
+
+pub use console::Console;
+pub use create::{CreateError, METADATA_FRAMES};
+pub use images::{Image, Images};
+pub use life::{Body, Devices, End, Handling, PageFault, State};
+pub use memory::{MapError, Memory};
+pub use queues::{EMPTY_LINK, Link, Queue, Queues};
+pub use registers::Registers;
+pub use table::{EMPTY_SLOT, Slot, Table};
+pub use timers::{EMPTY_CELL, NEVER, TimerCell, Timers};
+pub use vm::{Hazard, Seed, Vm};

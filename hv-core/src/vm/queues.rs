@@ -1,0 +1,190 @@
+//! Queues of VM slots, threaded through one array: a slot is in one of them at most, as its VM is in one state.
+
+/// "No slot".
+const NONE: u16 = u16::MAX;
+
+/// The queues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Queue {
+    /// VMs that the scheduler holds for able to run, in the order in which the core's fallback takes them. One that has just
+    /// begun to wait for a page is among them until the scheduler is told.
+    Ready,
+    /// VMs that wait for admission, in the order of their creation.
+    Waiting,
+    /// VMs that have ended and whose pages nobody shares: their frames can be freed.
+    Ended,
+}
+
+/// How many queues there are.
+const QUEUES: usize = 3;
+/// Tag of a slot that is in no queue.
+const NOWHERE: u8 = u8::MAX;
+
+/// Links of one slot.
+#[derive(Clone, Copy, Debug)]
+pub struct Link {
+    next: u16,
+    previous: u16,
+    /// The queue that it is in, or [`NOWHERE`].
+    queue: u8,
+}
+
+/// What unused memory holds.
+pub const EMPTY_LINK: Link = Link { next: NONE, previous: NONE, queue: NOWHERE };
+
+#[derive(Clone, Copy, Debug)]
+struct Ends {
+    first: u16,
+    last: u16,
+}
+
+/// All queues. First in, first out, with removal from anywhere in constant time.
+#[derive(Debug)]
+pub struct Queues<'m> {
+    links: &'m mut [Link],
+    ends: [Ends; QUEUES],
+}
+
+impl<'m> Queues<'m> {
+    /// Empty queues for the slots `0..links.len()`.
+    pub fn new(links: &'m mut [Link]) -> Self {
+        links.fill(EMPTY_LINK);
+        Queues { links, ends: [Ends { first: NONE, last: NONE }; QUEUES] }
+    }
+
+    /// True when `slot` is in `queue`.
+    #[inline]
+    pub fn contains(&self, queue: Queue, slot: u16) -> bool {
+        self.links.get(usize::from(slot)).is_some_and(|link| link.queue == queue as u8)
+    }
+
+    #[inline]
+    pub fn is_empty(&self, queue: Queue) -> bool {
+        self.ends[queue as usize].first == NONE
+    }
+
+    /// The slot that has been in `queue` longest.
+    #[inline]
+    pub fn first(&self, queue: Queue) -> Option<u16> {
+        let first = self.ends[queue as usize].first;
+        (first != NONE).then_some(first)
+    }
+
+    /// Append `slot`, unless it is in a queue already or beyond the table.
+    #[inline]
+    pub fn push(&mut self, queue: Queue, slot: u16) {
+        let ends = &mut self.ends[queue as usize];
+        let last = ends.last;
+        let Some(link) = self.links.get_mut(usize::from(slot)) else { return };
+        debug_assert!(link.queue == NOWHERE || link.queue == queue as u8, "slot {slot} is in another queue");
+        if link.queue != NOWHERE {
+            return;
+        }
+        *link = Link { next: NONE, previous: last, queue: queue as u8 };
+        ends.last = slot;
+        match self.links.get_mut(usize::from(last)) {
+            Some(before) => before.next = slot,
+            None => ends.first = slot,
+        }
+    }
+
+    /// Take `slot` out of `queue`, if it is there.
+    #[inline]
+    pub fn remove(&mut self, queue: Queue, slot: u16) {
+        let Some(link) = self.links.get_mut(usize::from(slot)) else { return };
+        if link.queue != queue as u8 {
+            return;
+        }
+        let Link { next, previous, .. } = *link;
+        *link = EMPTY_LINK;
+        let ends = &mut self.ends[queue as usize];
+        match self.links.get_mut(usize::from(previous)) {
+            Some(before) => before.next = next,
+            None => ends.first = next,
+        }
+        match self.links.get_mut(usize::from(next)) {
+            Some(after) => after.previous = previous,
+            None => ends.last = previous,
+        }
+    }
+
+    /// Take the first slot of `queue` out.
+    pub fn pop(&mut self, queue: Queue) -> Option<u16> {
+        let slot = self.first(queue)?;
+        self.remove(queue, slot);
+        Some(slot)
+    }
+
+    /// Move `slot` behind all others of `queue`, if it is there.
+    #[inline]
+    pub fn rotate(&mut self, queue: Queue, slot: u16) {
+        if self.ends[queue as usize].last != slot && self.contains(queue, slot) {
+            self.remove(queue, slot);
+            self.push(queue, slot);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::VecDeque;
+
+    const SLOTS: u16 = 8;
+    const ALL: [Queue; QUEUES] = [Queue::Ready, Queue::Waiting, Queue::Ended];
+
+    proptest! {
+        #[test]
+        fn behaves_like_deques(steps in prop::collection::vec((0..SLOTS + 2, 0_usize..QUEUES, 0_u8..6), 0..300)) {
+            let mut links = vec![EMPTY_LINK; usize::from(SLOTS)];
+            let mut queues = Queues::new(&mut links);
+            let mut model = [(); QUEUES].map(|()| VecDeque::new());
+            for (slot, index, what) in steps {
+                let queue = ALL[index];
+                let known = model[index].contains(&slot);
+                let elsewhere = (0..QUEUES).any(|other| other != index && model[other].contains(&slot));
+                match what {
+                    0..3 if elsewhere => {}
+                    0..3 => {
+                        queues.push(queue, slot);
+                        if !known && slot < SLOTS { model[index].push_back(slot); }
+                    }
+                    3 => {
+                        queues.remove(queue, slot);
+                        model[index].retain(|&other| other != slot);
+                    }
+                    4 => prop_assert_eq!(queues.pop(queue), model[index].pop_front()),
+                    _ => {
+                        queues.rotate(queue, slot);
+                        if known {
+                            model[index].retain(|&other| other != slot);
+                            model[index].push_back(slot);
+                        }
+                    }
+                }
+                for (queue, model) in ALL.into_iter().zip(&model) {
+                    prop_assert_eq!(queues.first(queue), model.front().copied());
+                    prop_assert_eq!(queues.is_empty(queue), model.is_empty());
+                    for slot in 0..SLOTS + 2 {
+                        prop_assert_eq!(queues.contains(queue, slot), model.contains(&slot));
+                    }
+                }
+            }
+            for (queue, mut model) in ALL.into_iter().zip(model) {
+                let rest: Vec<_> = core::iter::from_fn(|| queues.pop(queue)).collect();
+                prop_assert_eq!(rest, model.drain(..).collect::<Vec<_>>());
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "in another queue")]
+    fn a_slot_is_in_one_queue() {
+        let mut links = [EMPTY_LINK; 2];
+        let mut queues = Queues::new(&mut links);
+        queues.push(Queue::Waiting, 1);
+        queues.push(Queue::Ready, 1);
+    }
+}

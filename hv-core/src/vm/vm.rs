@@ -1,0 +1,128 @@
+//! One virtual machine.
+
+use super::life::{Life, State};
+use crate::memory::PhysAddr;
+use abi::control::CREATE_ARGS_BYTES;
+use abi::vm::VmId;
+use backend::Backend;
+
+/// What has to be done for a VM before it is entered again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hazard(u32);
+
+impl Hazard {
+    /// Something is pending that may have to be delivered.
+    pub const PENDING: Hazard = Hazard(1);
+    /// The result of an idle has to be put into RAX.
+    pub const IDLE_RESULT: Hazard = Hazard(2);
+
+    #[inline]
+    pub fn is_none(self) -> bool {
+        self.0 == 0
+    }
+
+    #[inline]
+    pub fn set(&mut self, hazard: Hazard) {
+        self.0 |= hazard.0;
+    }
+
+    #[inline]
+    pub fn clear(&mut self, hazard: Hazard) {
+        self.0 &= !hazard.0;
+    }
+
+    /// Whether `hazard` was set. It is not any more.
+    #[inline]
+    #[must_use]
+    pub fn take(&mut self, hazard: Hazard) -> bool {
+        let was = self.0 & hazard.0 != 0;
+        self.clear(hazard);
+        was
+    }
+}
+
+/// A virtual machine; `B` is the backend that runs it. Lies in a frame of its own.
+#[repr(C)]
+pub struct Vm<B: Backend> {
+    /// Processor state.
+    pub vcpu: B::Vcpu,
+    /// Its name.
+    pub id: VmId,
+    /// The image that it was started from.
+    pub image: u16,
+    /// Looked at before each entry.
+    pub hazard: Hazard,
+    pub life: Life<B>,
+    /// The frame of the backend's control structure.
+    pub control_frame: PhysAddr,
+    /// TSC at which the alarm is due, `u64::MAX` for never.
+    pub alarm: u64,
+    /// TSC at which its creation began.
+    pub created_tsc: u64,
+    /// Ticks that it ran since its start.
+    pub ran_ticks: u64,
+    /// Ticks that it ran since it last became ready.
+    pub burst_ticks: u64,
+    /// IPv4 address that it may use, 0 when it asks DHCP.
+    pub ipv4: u32,
+    /// Extra boot arguments, zero-padded.
+    pub args: [u8; CREATE_ARGS_BYTES],
+}
+
+/// What a VM is made from.
+#[derive(Clone, Copy, Debug)]
+pub struct Seed {
+    pub id: VmId,
+    pub image: u16,
+    /// IPv4 address that it may use, 0 when it asks DHCP.
+    pub ipv4: u32,
+    /// Extra boot arguments, zero-padded.
+    pub args: [u8; CREATE_ARGS_BYTES],
+    /// The frame for the backend's control structure.
+    pub control_frame: PhysAddr,
+    /// TSC at which its creation began.
+    pub created_tsc: u64,
+}
+
+impl<B: Backend> Vm<B> {
+    /// Make a VM that waits for admission at `place`, field by field: built elsewhere and moved, it would be copied twice,
+    /// processor and all.
+    ///
+    /// # Safety
+    /// `place` is valid for a write, and holds zeros, which are a valid processor ([`backend::Vcpu`]).
+    pub unsafe fn emplace(place: *mut Self, seed: Seed) {
+        macro_rules! set {
+            ($($field:ident: $value:expr),* $(,)?) => {
+                // SAFETY: upheld by the caller.
+                unsafe { $((&raw mut (*place).$field).write($value);)* }
+            };
+        }
+        set! {
+            id: seed.id,
+            image: seed.image,
+            hazard: Hazard::default(),
+            life: Life::begin(),
+            control_frame: seed.control_frame,
+            alarm: u64::MAX,
+            created_tsc: seed.created_tsc,
+            ran_ticks: 0,
+            burst_ticks: 0,
+            ipv4: seed.ipv4,
+            args: seed.args,
+        }
+    }
+
+    /// Its slot.
+    #[inline]
+    pub fn slot(&self) -> u16 {
+        self.id.index
+    }
+
+    /// When the core must look at it next: its alarm or the end of its idle.
+    pub fn deadline(&self) -> u64 {
+        match self.life.state() {
+            State::Idle { until } => until.min(self.alarm),
+            _ => self.alarm,
+        }
+    }
+}
