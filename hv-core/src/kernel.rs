@@ -76,14 +76,14 @@ impl<B: Backend, H: Board> Kernel<B, H> {
 
     /// What only the loop may do.
     fn attend(&mut self) {
-        if self.cpu.attention.take_timer() {
-            self.expire();
-        }
         if self.cpu.attention.take_ended() {
             self.bury();
         }
         if self.cpu.attention.take_components() {
             self.carry_out();
+        }
+        if self.cpu.attention.take_timer() {
+            self.expire();
         }
     }
 

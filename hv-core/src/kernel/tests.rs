@@ -1,7 +1,9 @@
 //! The whole kernel on the host: fake hardware, fake components that answer, stall, lie or die, guests that are scripts.
 
+mod audit;
 mod board;
 mod component;
+mod history;
 mod machine;
 mod roles;
 

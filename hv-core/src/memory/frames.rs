@@ -21,7 +21,7 @@ macro_rules! owners {
         pub enum Owner { $($(#[$doc])* $name $(($ty))?),* }
 
         /// An [`Owner`] without its index.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         #[repr(u8)]
         pub enum OwnerClass { $($(#[$doc])* $name),* }
 

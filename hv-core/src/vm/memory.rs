@@ -107,6 +107,14 @@ impl<B: Backend> Memory<B> {
         Some(PhysAddr::new(found.frame))
     }
 
+    /// The frame at `page`, and whether the guest can write to it.
+    #[cfg(test)]
+    pub fn mapping(&self, frames: &mut Frames, page: u32) -> Option<(PhysAddr, bool)> {
+        let owner = Owner::VmTables(self.slot);
+        let found = self.tables.walk(&TableFrames { frames, owner }, u64::from(page) << PAGE_SHIFT)?;
+        Some((PhysAddr::new(found.frame), found.rights.write))
+    }
+
     /// Give `page` a zeroed frame of its own. Returns the frame, or `None` when a frame is there already.
     #[inline]
     pub fn map_zero(&mut self, frames: &mut Frames, page: u32) -> Result<Option<PhysAddr>, MapError> {

@@ -42,6 +42,15 @@ impl<'m> Timers<'m> {
         if self.len == 0 { NEVER } else { self.cells[0].entry.deadline }
     }
 
+    /// The deadline of `slot`, [`NEVER`] when it has none.
+    #[cfg(test)]
+    pub fn deadline_of(&self, slot: u16) -> u64 {
+        match self.cells[usize::from(slot)].position {
+            ABSENT => NEVER,
+            at => self.cells[at as usize].entry.deadline,
+        }
+    }
+
     /// Set or move the deadline of `slot`; [`NEVER`] takes it out. A slot beyond the table is ignored.
     pub fn set(&mut self, slot: u16, deadline: u64) {
         let Some(cell) = self.cells.get(usize::from(slot)) else { return };

@@ -21,7 +21,7 @@ use abi::note::{KIND_COMPONENT, KIND_GUEST, Note};
 use abi::vm::VmId;
 use backend::fake::{FakeBackend, Ram, Step, Wires};
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
 /// Ticks of the fake TSC in a second.
@@ -47,7 +47,7 @@ pub struct Guests {
     /// What the others do.
     pub calm: Option<Box<dyn FnMut(u16) -> Option<Step>>>,
     /// By slot, how often a guest was asked what it does.
-    pub asked: std::collections::BTreeMap<u16, u64>,
+    pub asked: BTreeMap<u16, u64>,
 }
 
 impl Guests {
@@ -66,6 +66,8 @@ pub struct Machine<const TIMER: bool> {
     pub wires: Rc<Wires>,
     pub hardware: Rc<RefCell<Hardware>>,
     pub guests: Rc<RefCell<Guests>>,
+    /// VMs that were seen to have ended, since somebody last looked.
+    pub ended: BTreeSet<VmId>,
     /// Keeps the memory.
     _ram: Ram,
 }
@@ -203,7 +205,7 @@ impl<const TIMER: bool> Machine<TIMER> {
         };
         let mut kernel = Kernel::new(parts, tables, options);
         kernel.start_components();
-        Machine { kernel, wires, hardware, guests, _ram: ram }
+        Machine { kernel, wires, hardware, guests, ended: BTreeSet::new(), _ram: ram }
     }
 
     /// Create a VM as an operator would.
@@ -220,6 +222,7 @@ impl<const TIMER: bool> Machine<TIMER> {
         let before = progress(self);
         for _ in 0..4 {
             self.kernel.step();
+            self.note_ended();
             if progress(self) != before {
                 return;
             }
@@ -227,14 +230,22 @@ impl<const TIMER: bool> Machine<TIMER> {
         panic!("the loop spins without progress: {:?}", self.kernel.cpu.attention);
     }
 
-    /// So many turns, or until the machine sleeps for good.
-    pub fn steps(&mut self, count: usize) {
-        for _ in 0..count {
-            self.step();
-            if self.is_asleep() {
-                return;
+    fn note_ended(&mut self) {
+        for slot in self.kernel.vms.slots() {
+            if let Some(vm) = self.kernel.vms.get(slot).filter(|vm| vm.life.is_ending()) {
+                self.ended.insert(vm.id);
             }
         }
+    }
+
+    /// A machine with one VM of this image, in slot 0, that does these steps and idles for good then, at rest.
+    pub fn with_guest(image: u16, steps: &[Step]) -> (Self, VmId) {
+        let mut machine = Self::new(2048);
+        machine.guests.borrow_mut().hostile = 1;
+        machine.guests.borrow_mut().steps.extend(steps);
+        let vm = machine.create(image);
+        machine.settle(4000);
+        (machine, vm)
     }
 
     /// Nothing but the outside can wake the machine.

@@ -195,6 +195,11 @@ impl Pager {
 }
 
 impl Sched {
+    /// Those that it has admitted and that the core has not said to be ready yet.
+    pub fn admitting(&self) -> impl Iterator<Item = VmId> {
+        self.promised.keys().copied()
+    }
+
     fn told(&mut self, event: SchedEvent) {
         match event {
             SchedEvent::Hello { free, .. } => *self = Sched { free, lazy: self.lazy, ..Sched::default() },

@@ -1,0 +1,228 @@
+//! What must be true of the machine after every turn of the loop.
+
+use super::machine::Machine;
+use crate::component::{Role, Run};
+use crate::kernel::Kernel;
+use crate::memory::{CLASSES, Owner, OwnerClass, PhysAddr};
+use crate::vm::{Devices, METADATA_FRAMES, NEVER, Queue, State};
+use abi::component::layout;
+use abi::limits::PAGE_SIZE;
+use abi::nic;
+use abi::vm::VmId;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Pages of a NIC's window.
+const WINDOW_PAGES: u64 = nic::WINDOW_STRIDE / PAGE_SIZE;
+
+/// The slots in a queue, in order.
+fn members<B: backend::Backend, H: crate::board::Board>(kernel: &Kernel<B, H>, queue: Queue) -> BTreeSet<u16> {
+    kernel.vms.slots().filter(|&slot| kernel.cpu.queues.contains(queue, slot)).collect()
+}
+
+impl<const TIMER: bool> Machine<TIMER> {
+    /// No VM is lost or forgotten: each is where its state says, so something will move it on.
+    pub fn audit_lives(&mut self) {
+        let waiting_at = self.kernel.cpu.admit_at;
+        let mut living = 0;
+        for slot in self.kernel.vms.slots() {
+            let Kernel { vms, cpu, .. } = &mut self.kernel;
+            let listed = |queue| cpu.queues.contains(queue, slot);
+            let Some(vm) = vms.get(slot) else {
+                let queues = [Queue::Ready, Queue::Waiting, Queue::Ended];
+                assert!(!queues.into_iter().any(listed), "the empty slot {slot} is in a queue");
+                assert_eq!(cpu.timers.deadline_of(slot), NEVER, "the empty slot {slot} has a deadline");
+                continue;
+            };
+            living += 1;
+            let (id, state) = (vm.id, vm.life.state());
+            assert_eq!(id.index, slot);
+            let deadline = cpu.timers.deadline_of(slot);
+            let on_turn = cpu.plan.turn.is_some_and(|turn| turn.vm == id);
+            match state {
+                State::Waiting => {
+                    assert!(listed(Queue::Waiting), "{id} waits for admission and is in no queue");
+                    assert_ne!(waiting_at, NEVER, "{id} waits for admission and the core never looks");
+                }
+                State::Ready => assert!(listed(Queue::Ready), "{id} can run and is in no queue"),
+                State::Idle { until } => {
+                    assert!(!listed(Queue::Ready), "{id} idles and is planned for");
+                    assert!(!on_turn, "{id} idles and has the turn");
+                    assert!(deadline <= until, "{id} idles until {until} and is woken at {deadline}");
+                }
+                State::Fault(_) => {
+                    assert!(
+                        on_turn || !listed(Queue::Ready),
+                        "{id} waits for a page and the scheduler never hears of it"
+                    );
+                }
+                State::Ending => {
+                    assert!(
+                        !listed(Queue::Ready) && !listed(Queue::Waiting) && !on_turn,
+                        "{id} has ended and is planned for"
+                    );
+                    if vm.life.shared().contains(Devices::NIC) {
+                        let net = cpu.components.rank_of(Role::Net).map(|rank| cpu.components.list[rank].run);
+                        let asked_for = deadline != NEVER || matches!(net, Some(Run::Condemned(_)));
+                        assert!(asked_for, "{id} has ended and nobody asks for its NIC");
+                    } else {
+                        assert!(listed(Queue::Ended), "{id} has ended and is not buried");
+                        assert!(cpu.attention.clone().take_ended(), "{id} is to be buried and nobody does it");
+                    }
+                }
+            }
+            if !matches!(state, State::Ending) {
+                let due = vm.deadline();
+                assert!(deadline <= due, "{id} has an alarm at {due} and is woken at {deadline}");
+            }
+        }
+        assert_eq!(living, self.kernel.vms.living());
+    }
+
+    /// Every frame has exactly one owner, and the sums are right.
+    pub fn audit_frames(&mut self) {
+        let mut by_owner: BTreeMap<OwnerClass, u64> = BTreeMap::new();
+        // Frames of each VM: memory, metadata, tables.
+        let mut of_slot: BTreeMap<u16, [u32; 3]> = BTreeMap::new();
+        let all = self.kernel.cpu.frames.len() as u64;
+        for number in 0..all {
+            let (owner, _) = self.kernel.cpu.frames.owner_of(PhysAddr::from_frame(number));
+            *by_owner.entry(owner.class()).or_default() += 1;
+            let (slot, what) = match owner {
+                Owner::VmMemory(slot) => (slot, 0),
+                Owner::VmMeta(slot) => (slot, 1),
+                Owner::VmTables(slot) => (slot, 2),
+                _ => continue,
+            };
+            of_slot.entry(slot).or_default()[what] += 1;
+        }
+        for class in CLASSES {
+            let counted = by_owner.get(&class).copied().unwrap_or(0);
+            assert_eq!(self.kernel.cpu.frames.count_of(class), counted, "{class:?}");
+        }
+        for slot in self.kernel.vms.slots() {
+            let Kernel { vms, cpu, .. } = &mut self.kernel;
+            let [memory, metadata, tables] = of_slot.remove(&slot).unwrap_or_default();
+            let Some(vm) = vms.get(slot) else {
+                assert_eq!([memory, metadata, tables], [0; 3], "the empty slot {slot} owns frames");
+                continue;
+            };
+            assert_eq!(metadata, METADATA_FRAMES, "{}", vm.id);
+            assert_eq!(cpu.frames.owner_of(vm.control_frame).0, Owner::VmMeta(slot));
+            let Some(mem) = vm.life.memory() else {
+                assert_eq!([memory, tables], [0; 2], "{}", vm.id);
+                continue;
+            };
+            let (own, table_pages, shared) = mem.counts();
+            assert_eq!([own, table_pages], [memory, tables], "{}", vm.id);
+            let (mut found_own, mut found_shared) = (BTreeSet::new(), 0);
+            for page in 0..mem.pages() {
+                let Some((frame, writable)) = mem.mapping(&mut cpu.frames, page) else { continue };
+                match cpu.frames.owner_of(frame) {
+                    (Owner::VmMemory(of), noted) => {
+                        assert_eq!((of, noted), (slot, page), "page {page} of {}", vm.id);
+                        assert!(found_own.insert(frame), "frame {frame} is mapped twice in {}", vm.id);
+                    }
+                    (Owner::Golden(_) | Owner::Module, _) => {
+                        assert!(!writable, "{} can write to the golden frame {frame}", vm.id);
+                        found_shared += 1;
+                    }
+                    (other, _) => panic!("page {page} of {} is a frame of {other:?}", vm.id),
+                }
+            }
+            assert_eq!((found_own.len(), found_shared), (own as usize, shared), "{}", vm.id);
+        }
+        assert!(of_slot.is_empty(), "frames of slots that do not exist: {of_slot:?}");
+    }
+
+    /// The demultiplexer sees the NIC pages of those VMs that share theirs, and nothing else.
+    pub fn audit_windows(&mut self) {
+        let rank = self.rank(Role::Net);
+        for slot in self.kernel.vms.slots() {
+            let Kernel { vms, cpu, .. } = &mut self.kernel;
+            let shared = match vms.get(slot) {
+                Some(vm) if vm.life.shared().contains(Devices::NIC) => vm.life.memory(),
+                _ => None,
+            };
+            let space = &cpu.components.list[rank].space;
+            for page in 0..WINDOW_PAGES {
+                let at = layout::VM_WINDOW + u64::from(slot) * nic::WINDOW_STRIDE + page * PAGE_SIZE;
+                let seen = space.tables().walk(at).map(|leaf| leaf.frame);
+                let number = u32::try_from(abi::guest::NIC_BASE / PAGE_SIZE + page).expect("a page");
+                // Three pages with the image's NIC.
+                let expected = shared.filter(|_| page < nic::nic_pages(32, 32));
+                let expected = expected.and_then(|memory| memory.frame(&mut cpu.frames, number));
+                assert_eq!(seen, expected, "page {page} of the NIC of slot {slot}");
+            }
+        }
+    }
+
+    /// What a component knows that has taken all that the core has told it is what the core knows, whether it was told from
+    /// the beginning or after a restart.
+    pub fn audit_knowledge(&mut self) {
+        let informed = |machine: &mut Self, role| {
+            let rank = machine.rank(role);
+            let component = &machine.kernel.cpu.components.list[rank];
+            let at_rest = matches!(component.run, Run::Waiting { .. }) && component.resync.is_none();
+            at_rest && machine.hardware.borrow_mut().components[rank].is_informed()
+        };
+        let ready = members(&self.kernel, Queue::Ready);
+        let waiting = members(&self.kernel, Queue::Waiting);
+        let mut admitted = BTreeSet::new();
+        let mut attached = BTreeSet::new();
+        let mut ending = BTreeSet::new();
+        for id in self.vms() {
+            let vm = self.kernel.vms.by_id(id).expect("it lives");
+            match vm.life.state() {
+                State::Waiting => {}
+                State::Ending => {
+                    ending.insert(id);
+                }
+                _ => {
+                    admitted.insert(id);
+                }
+            }
+            if vm.life.shared().contains(Devices::NIC) && !vm.life.is_ending() {
+                attached.insert(id);
+            }
+        }
+        let slots = |ids: &mut dyn Iterator<Item = VmId>| -> BTreeSet<u16> { ids.map(|id| id.index).collect() };
+        if informed(self, Role::Sched) {
+            let rank = self.rank(Role::Sched);
+            let hardware = self.hardware.borrow();
+            let sched = hardware.components[rank].sched();
+            let known = slots(&mut sched.ready.iter().copied().filter(|id| !ending.contains(id)));
+            assert_eq!(known, ready, "who can run");
+            // One that it has admitted is on its way.
+            let known = slots(&mut sched.waiting.iter().map(|(id, _)| *id).filter(|id| !ending.contains(id)));
+            let told = slots(&mut sched.admitting().filter(|id| !ending.contains(id)));
+            assert!(known.is_subset(&waiting), "who waits: {known:?} {waiting:?}");
+            assert!(
+                waiting.iter().all(|slot| known.contains(slot) || told.contains(slot)),
+                "who waits: {known:?} {told:?} {waiting:?}"
+            );
+        }
+        if informed(self, Role::Pager) {
+            let rank = self.rank(Role::Pager);
+            let hardware = self.hardware.borrow();
+            let pager = hardware.components[rank].pager();
+            let known: BTreeSet<VmId> = pager.vms.keys().copied().filter(|id| !ending.contains(id)).collect();
+            assert_eq!(known, admitted, "who has memory");
+            assert_eq!(pager.surprises, 0, "faults of VMs that the pager was not told of");
+            assert_eq!(pager.segments.len(), 4, "two segments of each of two images");
+        }
+        if informed(self, Role::Net) {
+            let rank = self.rank(Role::Net);
+            let hardware = self.hardware.borrow();
+            let net = hardware.components[rank].net();
+            assert_eq!(net.attached, attached, "who is attached");
+        }
+    }
+
+    /// Everything.
+    pub fn audit(&mut self) {
+        self.audit_lives();
+        self.audit_frames();
+        self.audit_windows();
+        self.audit_knowledge();
+    }
+}

@@ -1,0 +1,426 @@
+//! Histories of the machine, drawn at random: guests that do anything, components that go wrong at any message, operators,
+//! interrupts, stolen frames, time. After every event everything must hold that [`super::audit`] asks for; when all is well
+//! again, the machine comes to rest with every VM that did no wrong.
+
+use super::board::{NIC_GSI, SERIAL_GSI, vector};
+use super::component::{Due, Misdeed};
+use super::machine::{GUEST_PAGES, IMAGE_PAGE, Machine, REFUSED, WITH_NIC, WITHOUT_NIC};
+use super::roles::Role as FakeRole;
+use crate::component::{Death, Role};
+use crate::memory::{Owner, PhysAddr};
+use crate::vm::State;
+use abi::control::ControlRequest;
+use abi::guest::{hypercall, pending};
+use abi::pager::Access;
+use abi::vm::VmId;
+use backend::fake::Step;
+use core::mem::offset_of;
+use proptest::prelude::*;
+use std::collections::BTreeSet;
+
+/// VMs that live at once at most.
+const VMS: usize = 64;
+/// Every so-manieth slot has a hostile guest.
+const HOSTILE: u16 = 3;
+/// Turns of the loop in which a machine that is left alone comes to rest.
+const REST: usize = 60_000;
+
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// So many turns of the loop.
+    Turns(u8),
+    /// A hostile guest will do this.
+    Guest(Step),
+    /// A VM is created from an image.
+    Create(u16),
+    /// The VM of this number among the living is destroyed.
+    Destroy(u8),
+    /// The same for the wish that it may end itself.
+    Shutdown(u8),
+    /// The operator asks something.
+    Ask(u16),
+    /// A component of this rank is killed.
+    Kill(u8),
+    /// A component of this rank goes wrong.
+    Wrong(u8, Due),
+    /// The NIC interrupts.
+    Nic,
+    /// So many ticks pass.
+    Time(u32),
+    /// So many frames are taken away, or given back.
+    Squeeze(u16),
+    Relax,
+    /// A processor will be refused.
+    Refuse,
+    Nmi,
+}
+
+fn page() -> impl Strategy<Value = u32> {
+    prop_oneof![
+        // The image, the heap, what is shared, and beyond.
+        4 => IMAGE_PAGE..IMAGE_PAGE + 6,
+        3 => IMAGE_PAGE..IMAGE_PAGE + 24,
+        1 => 0_u32..8,
+        1 => GUEST_PAGES - 1..GUEST_PAGES + 2,
+    ]
+}
+
+fn access() -> impl Strategy<Value = Access> {
+    prop_oneof![Just(Access::Read), Just(Access::Write), Just(Access::Execute)]
+}
+
+/// A word that a guest or a component might say: small, a time, a VM, or anything.
+fn word() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        3 => 0_u64..8,
+        2 => (0_u64..80, 1_u64..3).prop_map(|(slot, incarnation)| incarnation << 16 | slot),
+        1 => (0_u64..3_000_000_000).prop_map(|ticks| super::machine::HZ + ticks),
+        1 => Just(u64::MAX),
+        1 => any::<u64>(),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let field = prop_oneof![
+        Just(offset_of!(abi::guest::RegisterPage, upcall_entry)),
+        Just(offset_of!(abi::guest::RegisterPage, fault_entry)),
+        Just(offset_of!(abi::guest::RegisterPage, enabled)),
+        Just(offset_of!(abi::guest::RegisterPage, upcalls_on)),
+        Just(offset_of!(abi::guest::RegisterPage, pending)),
+        Just(offset_of!(abi::guest::RegisterPage, upcall)),
+        Just(offset_of!(abi::guest::RegisterPage, fault)),
+        0_usize..512,
+    ];
+    prop_oneof![
+        8 => (page(), access()).prop_map(|(page, access)| Step::Touch { page, access }),
+        3 => (1_u64..60_000).prop_map(Step::Compute),
+        3 => (field, word()).prop_map(|(at, value)| Step::Poke { address: at as u64 * if at < 512 { 1 } else { 8 }, value }),
+        6 => (0_u64..9, word(), word()).prop_map(|(number, a, b)| Step::Hypercall { number, a, b }),
+        2 => (page(), 0_u64..5).prop_map(|(page, count)| {
+            Step::Hypercall { number: hypercall::GIVE_BACK, a: page.into(), b: count }
+        }),
+        2 => Just(Step::Hypercall { number: hypercall::IDLE, a: 1, b: 0 }),
+        1 => Just(Step::Halt),
+        1 => (0_u8..32).prop_map(|vector| Step::Exception { vector }),
+        1 => (1_u32..9).prop_map(|class| Step::Refused { class }),
+        1 => prop_oneof![
+            Just(Step::TripleFault),
+            Just(Step::EntryFailure),
+            Just(Step::Unknown),
+            Just(Step::Nmi),
+            Just(Step::Served)
+        ],
+    ]
+}
+
+fn kind() -> impl Strategy<Value = u32> {
+    prop_oneof![0x101_u32..0x118, 0x201_u32..0x214, 0x301_u32..0x313, 0x401_u32..0x418, any::<u32>()]
+}
+
+/// Everything that a component can do wrong. Without lies: only what ends with its death.
+fn misdeed(lies: bool) -> BoxedStrategy<Misdeed> {
+    let deaths = prop_oneof![3 => Just(Misdeed::Fault), 1 => Just(Misdeed::Exit), 1 => Just(Misdeed::Spin), 1 => Just(Misdeed::Sleep)];
+    if !lies {
+        return deaths.boxed();
+    }
+    prop_oneof![
+        2 => deaths,
+        4 => (kind(), word(), word(), word()).prop_map(|(kind, a, b, c)| Misdeed::Lie(kind, [a, b, c])),
+        1 => any::<u64>().prop_map(Misdeed::Corrupt),
+        2 => (0_u64..10, word(), word(), word()).prop_map(|(number, a, b, c)| Misdeed::Ask([number, a, b, c])),
+    ]
+    .boxed()
+}
+
+fn due(lies: bool) -> impl Strategy<Value = Due> {
+    (0_u32..12, misdeed(lies)).prop_map(|(after, what)| Due { after, what })
+}
+
+/// Events, with lies of components or without.
+pub fn event(lies: bool) -> impl Strategy<Value = Event> {
+    prop_oneof![
+        8 => (1_u8..12).prop_map(Event::Turns),
+        10 => step().prop_map(Event::Guest),
+        4 => prop_oneof![4 => Just(WITH_NIC), 2 => Just(WITHOUT_NIC), 1 => Just(REFUSED)].prop_map(Event::Create),
+        2 => any::<u8>().prop_map(Event::Destroy),
+        1 => any::<u8>().prop_map(Event::Shutdown),
+        1 => (0_u16..90).prop_map(Event::Ask),
+        1 => (0_u8..4).prop_map(Event::Kill),
+        3 => (0_u8..4, due(lies)).prop_map(|(rank, due)| Event::Wrong(rank, due)),
+        3 => Just(Event::Nic),
+        2 => (1_u32..2_000_000).prop_map(Event::Time),
+        1 => (0_u32..1_500_000_000).prop_map(Event::Time),
+        1 => (1_u16..400).prop_map(Event::Squeeze),
+        1 => Just(Event::Relax),
+        1 => prop_oneof![Just(Event::Refuse), Just(Event::Nmi)],
+    ]
+}
+
+/// A history in the making.
+pub struct History<const TIMER: bool> {
+    pub machine: Machine<TIMER>,
+    /// Frames that were taken away.
+    squeezed: Vec<PhysAddr>,
+    /// VMs that may end: hostile ones, those that were destroyed or asked to end.
+    doomed: BTreeSet<VmId>,
+    /// All VMs that were seen alive, but for those that are gone.
+    seen: BTreeSet<VmId>,
+    /// Components may lie, or memory may be short: any VM may end.
+    pub harsh: bool,
+}
+
+impl<const TIMER: bool> History<TIMER> {
+    pub fn new(ram_frames: usize, harsh: bool) -> Self {
+        let machine = Machine::new(ram_frames);
+        {
+            let mut guests = machine.guests.borrow_mut();
+            guests.hostile = HOSTILE;
+            guests.calm = Some(calm());
+        }
+        History { machine, squeezed: Vec::new(), doomed: BTreeSet::new(), seen: BTreeSet::new(), harsh }
+    }
+
+    fn ask(&mut self, request: ControlRequest) {
+        let rank = self.machine.rank(Role::Control);
+        if let FakeRole::Monitor(monitor) = &mut self.machine.hardware.borrow_mut().components[rank].role {
+            monitor.requests.push_back(request);
+        }
+        self.interrupt(SERIAL_GSI);
+    }
+
+    fn interrupt(&mut self, gsi: u32) {
+        let masked = self.machine.hardware.borrow().masked.contains(&gsi);
+        if !masked {
+            self.machine.wires.raise(vector(gsi));
+            self.machine.hardware.borrow_mut().asleep = false;
+        }
+    }
+
+    fn pick(&mut self, number: u8) -> Option<VmId> {
+        let vms = self.machine.vms();
+        (!vms.is_empty()).then(|| vms[usize::from(number) % vms.len()])
+    }
+
+    pub fn happen(&mut self, event: &Event) {
+        match event {
+            Event::Turns(count) => self.turns(usize::from(*count)),
+            Event::Guest(step) => self.machine.guests.borrow_mut().steps.push_back(*step),
+            Event::Create(image) => {
+                let waiting = self.machine.kernel.vms.living() + 8;
+                if waiting < VMS {
+                    self.ask(ControlRequest::Create { image: *image, args: [0; abi::control::CREATE_ARGS_BYTES] });
+                }
+            }
+            Event::Destroy(number) => {
+                if let Some(vm) = self.pick(*number) {
+                    self.doomed.insert(vm);
+                    self.ask(ControlRequest::Destroy { vm });
+                }
+            }
+            Event::Shutdown(number) => {
+                if let Some(vm) = self.pick(*number) {
+                    self.ask(ControlRequest::Shutdown { vm });
+                }
+            }
+            Event::Ask(number) => {
+                let index = number % 70;
+                self.ask(match number % 5 {
+                    0 => ControlRequest::Frames,
+                    1 => ControlRequest::Vm { index },
+                    2 => ControlRequest::Component { index },
+                    3 => ControlRequest::Image { index },
+                    _ => ControlRequest::Machine,
+                });
+            }
+            Event::Kill(rank) => self.ask(ControlRequest::Kill { component: (*rank).into() }),
+            Event::Wrong(rank, due) => {
+                self.machine.hardware.borrow_mut().components[usize::from(*rank)].due = Some(*due);
+            }
+            Event::Nic => self.interrupt(NIC_GSI),
+            Event::Time(ticks) => self.machine.wires.spend((*ticks).into()),
+            Event::Squeeze(count) => {
+                for _ in 0..*count {
+                    self.squeezed.extend(self.machine.kernel.cpu.frames.alloc(Owner::Core, 0));
+                }
+            }
+            Event::Relax => {
+                for frame in self.squeezed.drain(..) {
+                    self.machine.kernel.cpu.frames.free(frame, Owner::Core);
+                }
+            }
+            Event::Refuse => {
+                self.machine.kernel.cpu.backend.refuse += u32::from(self.harsh);
+            }
+            Event::Nmi => self.machine.hardware.borrow_mut().nmis += 1,
+        }
+        self.turns(2);
+    }
+
+    fn turns(&mut self, count: usize) {
+        for _ in 0..count {
+            self.machine.step();
+            self.machine.audit_lives();
+            self.machine.audit_knowledge();
+            self.note_lives();
+            if self.machine.is_asleep() {
+                break;
+            }
+        }
+    }
+
+    /// No VM vanishes that had not ended, and none ends that did no wrong.
+    fn note_lives(&mut self) {
+        let now: BTreeSet<VmId> = self.machine.vms().into_iter().collect();
+        let ended = core::mem::take(&mut self.machine.ended);
+        for id in &ended {
+            let hostile = id.index.is_multiple_of(HOSTILE);
+            assert!(hostile || self.harsh || self.doomed.contains(id), "{id} ends and has done no wrong");
+        }
+        self.doomed.extend(ended);
+        for gone in self.seen.difference(&now) {
+            assert!(self.doomed.contains(gone), "{gone} is lost");
+        }
+        self.doomed.retain(|id| now.contains(id));
+        self.seen = now;
+    }
+
+    /// All is well from now on: the machine comes to rest, and who lives then can run, waits for nothing that does not come,
+    /// and still answers.
+    pub fn heal(&mut self) {
+        self.happen(&Event::Relax);
+        self.machine.kernel.cpu.backend.refuse = 0;
+        {
+            let mut guests = self.machine.guests.borrow_mut();
+            (guests.hostile, guests.calm) = (0, Some(at_rest()));
+        }
+        self.machine.audit();
+        for rank in 0..self.machine.kernel.cpu.components.list.len() {
+            self.machine.hardware.borrow_mut().components[rank].due = None;
+            self.machine.kernel.cpu.condemn(rank, Death::Killed);
+        }
+        self.machine.hardware.borrow_mut().asleep = false;
+        for _ in 0..REST {
+            self.machine.step();
+            self.note_lives();
+            if self.machine.is_asleep() {
+                break;
+            }
+        }
+        assert!(self.machine.is_asleep(), "the machine does not come to rest");
+        self.machine.audit();
+        let vms = self.machine.vms();
+        for &id in &vms {
+            let state = self.machine.kernel.vms.by_id(id).map(|vm| vm.life.state());
+            assert!(matches!(state, Some(State::Idle { .. })), "{id} is still {state:?} when all is done");
+        }
+        self.wakes_everybody(&vms);
+    }
+
+    /// Whoever idles runs when something happens that it wants.
+    fn wakes_everybody(&mut self, vms: &[VmId]) {
+        let before = self.machine.guests.borrow().asked.clone();
+        for &id in vms {
+            let crate::kernel::Kernel { vms, cpu, .. } = &mut self.machine.kernel;
+            let vm = vms.by_id(id).expect("it lives");
+            if let Some(body) = vm.life.body() {
+                body.registers.memory().store64(offset_of!(abi::guest::RegisterPage, enabled), u64::MAX);
+            }
+            cpu.raise(vm, pending::SHUTDOWN);
+        }
+        self.machine.hardware.borrow_mut().asleep = false;
+        self.machine.settle(REST);
+        for id in vms {
+            let (was, is) = (before.get(&id.index), self.machine.guests.borrow().asked.get(&id.index).copied());
+            assert!(is.unwrap_or(0) > was.copied().unwrap_or(0), "{id} was woken and has not run");
+        }
+    }
+}
+
+/// Guests that do no wrong: they touch what they may, compute, idle, ring.
+fn calm() -> Box<dyn FnMut(u16) -> Option<Step>> {
+    let mut seed = 1_u64;
+    Box::new(move |_| {
+        seed = seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        let dice = seed >> 33;
+        let page = IMAGE_PAGE + u32::try_from(dice >> 8 & 7).expect("three bits");
+        let call = |number, a| Step::Hypercall { number, a, b: 0 };
+        Some(match dice % 12 {
+            // The data pages may be written, the text may not.
+            0..3 => Step::Touch { page: page.max(IMAGE_PAGE + 1), access: Access::Write },
+            3 => Step::Touch { page, access: Access::Read },
+            4 => Step::Touch { page: IMAGE_PAGE, access: Access::Execute },
+            5..7 => Step::Compute(dice % 30_000),
+            7 => Step::Poke { address: offset_of!(abi::guest::RegisterPage, enabled) as u64, value: u64::MAX },
+            8 => call(hypercall::KICK, dice & 1),
+            9 => call(hypercall::IDLE, super::machine::HZ + (dice & 0xff_ffff)),
+            10 => call(hypercall::IDLE, u64::MAX),
+            _ => Step::Poke { address: offset_of!(abi::guest::RegisterPage, pending) as u64, value: 0 },
+        })
+    })
+}
+
+/// Guests that take note of what is pending, and idle.
+fn at_rest() -> Box<dyn FnMut(u16) -> Option<Step>> {
+    let mut noted = BTreeSet::new();
+    Box::new(move |slot| {
+        if noted.remove(&slot) {
+            return Some(Step::Hypercall { number: hypercall::IDLE, a: u64::MAX, b: 0 });
+        }
+        noted.insert(slot);
+        Some(Step::Poke { address: offset_of!(abi::guest::RegisterPage, pending) as u64, value: 0 })
+    })
+}
+
+fn lived<const TIMER: bool>(events: &[Event], ram_frames: usize, harsh: bool) {
+    let mut history = History::<TIMER>::new(ram_frames, harsh);
+    for (number, event) in events.iter().enumerate() {
+        history.happen(event);
+        if number % 16 == 0 {
+            history.machine.audit();
+        }
+    }
+    history.heal();
+}
+
+/// Frames that are plenty for all VMs, and so few that most wait or end.
+const PLENTY: usize = 4096;
+const FEW: usize = 900;
+
+/// A history is long: fewer of them than of other cases, unless the environment says how many.
+fn config() -> ProptestConfig {
+    let mut config = ProptestConfig { max_shrink_iters: 500, ..ProptestConfig::default() };
+    if std::env::var_os("PROPTEST_CASES").is_none() {
+        config.cases = 24;
+    }
+    config
+}
+
+fn no_squeeze(event: &Event) -> bool {
+    !matches!(event, Event::Squeeze(_))
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    /// Components die at any message; memory is plenty: whoever did no wrong lives to the end.
+    #[test]
+    fn nobody_is_lost_when_components_die(events in prop::collection::vec(event(false).prop_filter("plenty", no_squeeze), 1000..1200)) {
+        lived::<true>(&events, PLENTY, false);
+    }
+
+    #[test]
+    fn nobody_is_lost_without_a_quantum_timer(events in prop::collection::vec(event(false).prop_filter("plenty", no_squeeze), 1000..1200)) {
+        lived::<false>(&events, PLENTY, false);
+    }
+
+    /// Components lie, memory is short, processors are refused.
+    #[test]
+    fn nothing_breaks_when_all_goes_wrong(events in prop::collection::vec(event(true), 1000..1200)) {
+        lived::<true>(&events, FEW, true);
+    }
+
+    #[test]
+    fn nothing_breaks_without_a_quantum_timer(events in prop::collection::vec(event(true), 1000..1200)) {
+        lived::<false>(&events, FEW, true);
+    }
+}
