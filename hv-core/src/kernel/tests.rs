@@ -7,12 +7,20 @@ mod history;
 mod machine;
 mod roles;
 
-use machine::{Machine, WITH_NIC};
+use crate::vm::State;
+use abi::pager::Access;
+use backend::fake::Step;
+use machine::{IMAGE_PAGE, Machine, WITH_NIC};
 
 #[test]
-fn a_machine_comes_to_rest() {
-    let mut machine = Machine::<true>::new(2048);
-    let vm = machine.create(WITH_NIC);
-    machine.settle(1000);
+fn a_guest_gets_its_pages_and_idles() {
+    let touch = |page, access| Step::Touch { page, access };
+    let steps = [touch(IMAGE_PAGE, Access::Execute), touch(IMAGE_PAGE + 1, Access::Write)];
+    let (mut machine, vm) = Machine::<true>::with_guest(WITH_NIC, &steps);
+    machine.audit();
     assert_eq!(machine.vms(), [vm]);
+    assert_eq!(machine.kernel.cpu.counters.faults, 2);
+    let vm = machine.kernel.vms.by_id(vm).expect("it lives");
+    assert_eq!(vm.life.state(), State::Idle { until: u64::MAX });
+    assert!(vm.life.body().is_some_and(|body| body.memory.counts().2 == 1));
 }

@@ -35,6 +35,7 @@ pub const REFUSED: u16 = 2;
 /// Memory of a guest.
 pub const GUEST_PAGES: u32 = 256;
 /// First page of a guest's image: text, then data, of which a part comes from the file.
+#[allow(clippy::cast_possible_truncation)] // It is 0x20.
 pub const IMAGE_PAGE: u32 = (IMAGE_BASE / PAGE_SIZE) as u32;
 
 /// What guests do.
