@@ -75,6 +75,37 @@ fn target() -> Result<()> {
     }
 }
 
+/// Installs nightly Rust with Miri and the standard library's source when one of them is missing. Only the long tests need
+/// them; all else is stable Rust.
+///
+/// # Errors
+/// They cannot be installed from here: the error holds the command to type.
+pub fn miri() -> Result<()> {
+    let install =
+        ["toolchain", "install", "nightly", "--profile", "minimal", "--component", "miri", "--component", "rust-src"];
+    let by_hand = format!("rustup {}", install.join(" "));
+    let rustup = |arguments: &[&str]| {
+        let mut command = Command::new("rustup");
+        command.args(arguments).stdin(Stdio::null());
+        command
+    };
+    let listed = rustup(&["component", "list", "--installed", "--toolchain", "nightly"]).output();
+    let listed = listed.context(|| format!("Miri comes with rustup, which cannot be started (`{by_hand}`)"))?;
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    if ["miri", "rust-src"].iter().all(|part| listed.lines().any(|line| line.starts_with(part))) {
+        return Ok(());
+    }
+    println!("setup: installing nightly Rust with Miri ({by_hand})");
+    let status = rustup(&install).status().context(|| "cannot start rustup".into())?;
+    if !status.success() {
+        fail!(
+            "the long tests need Miri, and `{by_hand}` failed ({status}): run it by hand where the network is within reach, or \
+             leave --long out"
+        );
+    }
+    Ok(())
+}
+
 fn is_there(needed: &Needed) -> bool {
     let found =
         if needed.brings.starts_with('/') { Path::new(needed.brings).exists() } else { has_program(needed.brings) };
