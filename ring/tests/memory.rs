@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Random, memory};
-use ring::{Memory, SharedMemory};
+use ring::{ByteMemory, Memory, SharedMemory};
 
 #[test]
 fn accesses_beyond_the_end_or_misaligned_are_refused() {
@@ -90,4 +90,15 @@ fn window(source: &[u8], at: usize, len: usize) -> Vec<u8> {
 
 fn bytes(memory: &SharedMemory) -> Vec<u8> {
     (0..memory.len()).map(|offset| memory.read8(offset).unwrap()).collect()
+}
+
+/// As whoever is generic over the memory sees it.
+#[test]
+fn a_byte_memory_is_empty_when_it_has_no_bytes() {
+    fn is_empty(memory: &impl ByteMemory) -> bool {
+        memory.is_empty()
+    }
+    let memory = memory(16);
+    assert!(!is_empty(&memory));
+    assert!(is_empty(&memory.sub(16, 0).unwrap()));
 }

@@ -3,7 +3,7 @@
 mod common;
 
 use abi::message::Message;
-use abi::ring::{CONSUMER_WAITS, EPOCH, HEAD, HEADER_BYTES, IndexWord, PRODUCER_WAITS, TAIL};
+use abi::ring::{CONSUMER_WAITS, EPOCH, HEAD, HEADER_BYTES, IndexWord, MAX_SLOTS, PRODUCER_WAITS, TAIL};
 use common::{memory, ring_memory, start_at};
 use ring::{AttachError, Consumer, Producer, PushError, RingError, SharedMemory, reset, reset_to};
 
@@ -35,10 +35,31 @@ fn messages_come_out_as_they_went_in_until_the_ring_is_full() {
     }
 }
 
+/// The peer's index lies in the peer's cache line: who has room, or something to take, by the last look, leaves it alone.
+#[test]
+fn an_end_looks_at_its_peers_index_only_when_it_has_to() {
+    const LIE: u64 = 0x7777;
+    let ring = ring_memory(4);
+    let (mut producer, mut consumer) = ends(&ring, 4);
+    producer.push(&message(0)).unwrap();
+    ring.store64(HEAD, LIE).unwrap();
+    for n in 1..4 {
+        assert_eq!(producer.push(&message(n)), Ok(()), "there was room for {n}");
+    }
+    assert_eq!(producer.push(&message(4)), Err(PushError::Corrupt));
+    assert_eq!(consumer.pop(), Ok(Some(message(0))));
+    ring.store64(TAIL, LIE).unwrap();
+    for n in 1..4 {
+        assert_eq!(consumer.pop(), Ok(Some(message(n))));
+    }
+    assert_eq!(consumer.pop(), Err(RingError::Corrupt));
+}
+
 #[test]
 fn a_ring_of_one_slot_works() {
     let ring = ring_memory(1);
     let (mut producer, mut consumer) = ends(&ring, 1);
+    assert_eq!((producer.capacity(), consumer.capacity()), (1, 1));
     for n in 0..3 {
         producer.push(&message(n)).unwrap();
         assert_eq!(producer.push(&message(n)), Err(PushError::Full));
@@ -96,6 +117,10 @@ fn memory_that_does_not_hold_the_ring_is_refused() {
     for slots in [16, 4096] {
         assert_eq!(Consumer::attach_contiguous(&ring, slots).err(), Some(AttachError::Memory), "{slots}");
     }
+    // The largest there may be, in memory that could hold twice as many.
+    let large = ring_memory(2 * MAX_SLOTS);
+    assert_eq!(Producer::attach_contiguous(&large, MAX_SLOTS).unwrap().capacity(), MAX_SLOTS);
+    assert_eq!(Producer::attach_contiguous(&large, 2 * MAX_SLOTS).err(), Some(AttachError::SlotCount));
     let misaligned = ring.sub(4, 64 * 8).unwrap();
     assert_eq!(Producer::attach(&misaligned, &ring, 2).err(), Some(AttachError::Memory));
     assert_eq!(Producer::attach(&ring, &misaligned, 2).err(), Some(AttachError::Memory));
@@ -369,4 +394,39 @@ fn a_reset_after_lies_leaves_nothing_of_them() {
         }
     }
     assert_eq!(reset_to(&memory(HEADER_BYTES - 8), 1), Err(AttachError::Memory));
+}
+
+#[test]
+fn a_reset_to_an_epoch_moves_on_from_the_present_one() {
+    let ring = ring_memory(4);
+    start_at(&ring, 6, 3);
+    let (mut producer, mut consumer) = ends(&ring, 4);
+    // Nobody would notice the epoch in which they are.
+    assert_eq!(reset_to(&ring, 6), Ok(7));
+    assert_eq!(
+        (producer.check_epoch(), consumer.check_epoch()),
+        (Err(RingError::EpochChanged), Err(RingError::EpochChanged))
+    );
+    assert_eq!(reset_to(&ring, 99), Ok(99));
+    assert_eq!(ring.read32(EPOCH), Some(99));
+    start_at(&ring, u32::MAX, 3);
+    assert_eq!(reset_to(&ring, u32::MAX), Ok(0));
+}
+
+#[test]
+fn errors_say_what_they_mean() {
+    use ring::ReserveError;
+    let slot_count = AttachError::SlotCount.to_string();
+    assert_eq!(slot_count, "the number of slots is not a power of two within the limits");
+    assert_eq!(AttachError::Memory.to_string(), "the memory is too small for the ring, or not aligned");
+    assert_eq!(ReserveError::Full.to_string(), "the ring is full");
+    assert_eq!(ReserveError::TooLong.to_string(), "the packet is too long for the ring");
+    assert_eq!(PushError::Full.to_string(), "the ring is full");
+    for (error, text) in
+        [(RingError::EpochChanged, "the ring was reset"), (RingError::Corrupt, "the peer wrote what cannot be")]
+    {
+        assert_eq!(error.to_string(), text);
+        assert_eq!(PushError::from(error).to_string(), text);
+        assert_eq!(ReserveError::from(PushError::from(error)).to_string(), text);
+    }
 }

@@ -67,6 +67,7 @@ fn one_copy_from_another_memory_and_to_another() {
     reservation.write(299, &[8]).unwrap();
     assert_eq!(reservation.write(300, &[8]), None);
     assert_eq!((reservation.len(), reservation.payload().unwrap().len()), (300, 300));
+    assert!(!reservation.is_empty());
     reservation.commit();
     let record = consumer.peek().unwrap().unwrap();
     assert_eq!(consumer.copy_to(&record, &target, 1749), None);
@@ -87,6 +88,7 @@ fn a_reservation_that_is_dropped_leaves_nothing() {
     start_at(&ring, 0, 7);
     let (mut producer, mut consumer) = ends(&ring, 8);
     let _ = producer.reserve(100).unwrap();
+    assert!(producer.reserve(0).unwrap().is_empty());
     assert_eq!(pop(&mut consumer), Ok(None));
     producer.push(b"x").unwrap();
     assert_eq!(pop(&mut consumer), Ok(Some(b"x".to_vec())));
@@ -267,4 +269,31 @@ fn a_lying_consumer_counts_as_full() {
     assert!(producer.prepare_wait(1));
     ring.store64(HEAD, 0).unwrap();
     producer.push(&[1]).unwrap();
+}
+
+#[test]
+fn a_producer_that_wakes_up_wants_no_more_doorbells() {
+    let ring = ring_memory(2);
+    let (mut producer, consumer) = ends(&ring, 2);
+    assert_eq!((producer.capacity(), consumer.capacity()), (2, 2));
+    producer.push(&[]).unwrap();
+    producer.push(&[]).unwrap();
+    assert!(producer.prepare_wait(0));
+    assert!(consumer.producer_waits());
+    producer.cancel_wait();
+    assert!(!consumer.producer_waits());
+}
+
+#[test]
+fn the_longest_packet_is_half_of_the_ring_and_no_longer_than_its_length_can_say() {
+    for (slots, longest) in [(1, 0), (2, 56), (16, 504), (2048, 65528), (4096, 65535)] {
+        let ring = ring_memory(slots);
+        let (mut producer, mut consumer) = ends(&ring, slots);
+        assert_eq!(producer.max_len(), longest, "{slots}");
+        assert_eq!(producer.push(&vec![1; longest + 1]), Err(ReserveError::TooLong), "{slots}");
+        if slots > 1 {
+            producer.push(&vec![1; longest]).unwrap();
+            assert_eq!(pop(&mut consumer), Ok(Some(vec![1; longest])), "{slots}");
+        }
+    }
 }
