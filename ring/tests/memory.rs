@@ -59,9 +59,10 @@ fn values_are_little_endian_and_each_width_touches_its_bytes_only() {
 fn copies_are_exact_at_every_length_and_alignment() {
     let mut random = Random::new(1);
     let source: Vec<u8> = (0..160).map(|_| random.byte() | 1).collect();
-    let most = if cfg!(miri) { 20 } else { 100 };
+    // Miri interprets each byte's copy: lengths and alignments on both sides of a word have to do.
+    let (most, step) = if cfg!(miri) { (20, 3) } else { (100, 1) };
     for len in 0..most {
-        for shift in 0..9 {
+        for shift in (0..9).step_by(step) {
             let (a, b) = (memory(160), memory(160));
             a.write(shift, &source[..len]).unwrap();
             assert_eq!(bytes(&a), window(&source, shift, len), "write {len} at {shift}");

@@ -314,6 +314,10 @@ fn doorbells_are_wanted_only_by_who_sleeps() {
     producer.push(&message(1)).unwrap();
     assert!(producer.prepare_wait());
     assert!(consumer.producer_waits());
+    producer.cancel_wait();
+    assert!(!consumer.producer_waits());
+    assert!(producer.prepare_wait());
+    assert!(consumer.producer_waits());
     consumer.pop().unwrap();
     assert!(!producer.prepare_wait());
     assert!(!consumer.producer_waits());
