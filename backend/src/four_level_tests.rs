@@ -250,8 +250,12 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => page.clone().prop_map(Step::Unmap),
         1 => (page, rights).prop_map(|(page, rights)| Step::Protect(page, rights)),
     ];
-    proptest::collection::vec(step, 1..60)
+    proptest::collection::vec(step, 1..STEPS)
 }
+
+/// Steps of one history, and frames for its tables, at most. Miri takes its time over each of a table's 512 entries.
+const STEPS: usize = if cfg!(miri) { 10 } else { 60 };
+const FRAMES: usize = if cfg!(miri) { 20 } else { 200 };
 
 fn less(old: Rights, new: Rights) -> bool {
     old.write && !new.write || old.execute && !new.execute
@@ -326,12 +330,12 @@ for_both_formats! {
 
 proptest! {
     #[test]
-    fn tables_with_a_bit_that_allows_are_a_map(steps in steps(), limit in 10..200usize) {
+    fn tables_with_a_bit_that_allows_are_a_map(steps in steps(), limit in 10..FRAMES) {
         tables_are_a_map::<Allows>(steps, limit)?;
     }
 
     #[test]
-    fn tables_with_a_bit_that_forbids_are_a_map(steps in steps(), limit in 10..200usize) {
+    fn tables_with_a_bit_that_forbids_are_a_map(steps in steps(), limit in 10..FRAMES) {
         tables_are_a_map::<Forbids>(steps, limit)?;
     }
 }
