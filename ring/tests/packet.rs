@@ -64,6 +64,8 @@ fn one_copy_from_another_memory_and_to_another() {
     assert_eq!(reservation.copy_from(1, &source, 100, 300), None);
     assert_eq!(reservation.copy_from(0, &source, 1800, 300), None);
     reservation.copy_from(0, &source, 100, 300).unwrap();
+    source.write(500, &[5; 4]).unwrap();
+    reservation.copy_from(200, &source, 500, 4).unwrap();
     reservation.write(299, &[8]).unwrap();
     assert_eq!(reservation.write(300, &[8]), None);
     assert_eq!((reservation.len(), reservation.payload().unwrap().len()), (300, 300));
@@ -76,7 +78,9 @@ fn one_copy_from_another_memory_and_to_another() {
         (target.read8(7), target.read8(8), target.read8(307), target.read8(308)),
         (Some(0), Some(7), Some(8), Some(0))
     );
-    assert_eq!(consumer.payload(&record).unwrap().read8(299), Some(8));
+    let payload = consumer.payload(&record).unwrap();
+    assert_eq!(payload.read8(299), Some(8));
+    assert_eq!((payload.read8(199), payload.read32(200), payload.read8(204)), (Some(7), Some(0x0505_0505), Some(7)));
     assert_eq!(consumer.read(&record, 299, &mut [0; 2]), None);
     consumer.advance().unwrap();
     assert_eq!(consumer.copy_to(&record, &target, 8), None, "the record was given back");
@@ -282,6 +286,30 @@ fn a_producer_that_wakes_up_wants_no_more_doorbells() {
     assert!(consumer.producer_waits());
     producer.cancel_wait();
     assert!(!consumer.producer_waits());
+}
+
+#[test]
+fn a_producer_does_not_wait_for_what_fits_or_never_will() {
+    let ring = ring_memory(8);
+    let (mut producer, _) = ends(&ring, 8);
+    for n in 0..6 {
+        producer.push(&[n]).unwrap();
+    }
+    // Two slots are free, and they are the last ones before the wrap: no pad is needed.
+    assert!(!producer.prepare_wait(100));
+    producer.push(&[9; 100]).unwrap();
+    // Full; what takes half of the ring fits some day, one byte more never does.
+    assert!(producer.prepare_wait(4 * 64 - 8));
+    assert!(!producer.prepare_wait(4 * 64 - 7));
+}
+
+#[test]
+fn a_producer_that_only_asks_is_told_of_a_reset() {
+    let ring = ring_memory(8);
+    let (mut producer, _) = ends(&ring, 8);
+    reset(&ring).unwrap();
+    assert_eq!(producer.check_epoch(), Err(RingError::EpochChanged));
+    assert_eq!(producer.check_epoch(), Ok(()));
 }
 
 #[test]
