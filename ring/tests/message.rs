@@ -19,6 +19,7 @@ fn message(n: u64) -> Message {
 fn messages_come_out_as_they_went_in_until_the_ring_is_full() {
     let ring = ring_memory(4);
     let (mut producer, mut consumer) = ends(&ring, 4);
+    assert_eq!((producer.capacity(), consumer.capacity()), (4, 4));
     assert_eq!(consumer.pop(), Ok(None));
     for round in 0..5 {
         for n in 0..4 {

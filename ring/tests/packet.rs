@@ -107,8 +107,9 @@ fn a_batch_is_seen_when_it_is_published_and_comes_back_when_it_is_released() {
         reservation.write(0, &[n]).unwrap();
         reservation.stage();
     }
-    assert_eq!(consumer.peek(), Ok(None));
+    assert_eq!((consumer.peek(), consumer.available()), (Ok(None), Ok(0)));
     producer.publish();
+    assert_eq!(consumer.available(), Ok(4));
     for n in 0..4 {
         let record = consumer.peek().unwrap().unwrap();
         assert_eq!(consumer.peek(), Ok(Some(record)), "the same until it is passed");
