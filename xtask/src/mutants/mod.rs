@@ -123,7 +123,7 @@ fn arguments(command: &mut Command, package: &str, globs: &[String], args: &Args
         command.args(["--shard", shard]);
     }
     // Many short runs: what is built once is optimized well, what is built each time a little and without debug information.
-    let settings = ["profile.dev.package.'*'.opt-level=2", "profile.dev.opt-level=1", "profile.dev.debug=0"];
+    let settings = ["profile.dev.package.\"*\".opt-level=2", "profile.dev.opt-level=1", "profile.dev.debug=0"];
     for argument in ["--tests"].into_iter().chain(settings.into_iter().flat_map(|setting| ["--config", setting])) {
         command.args(["--cargo-arg", argument]);
     }
