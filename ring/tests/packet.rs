@@ -315,7 +315,10 @@ fn a_producer_that_only_asks_is_told_of_a_reset() {
 
 #[test]
 fn the_longest_packet_is_half_of_the_ring_and_no_longer_than_its_length_can_say() {
-    for (slots, longest) in [(1, 0), (2, 56), (16, 504), (2048, 65528), (4096, 65535)] {
+    // Miri interprets the copy of each byte.
+    let largest = if cfg!(miri) { 16 } else { 4096 };
+    let cases = [(1, 0), (2, 56), (16, 504), (2048, 65528), (4096, 65535)];
+    for (slots, longest) in cases.into_iter().filter(|&(slots, _)| slots <= largest) {
         let ring = ring_memory(slots);
         let (mut producer, mut consumer) = ends(&ring, slots);
         assert_eq!(producer.max_len(), longest, "{slots}");
