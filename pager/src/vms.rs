@@ -132,6 +132,7 @@ mod tests {
         assert_eq!(vms.start(VM, 0x100, 1), Err(Oddity::BadVm(VM)));
         assert_eq!(vms.start(VM, 0, 262_145), Err(Oddity::BadVm(VM)));
         assert!(vms.get(far).is_none() && vms.get(VM).is_none());
+        assert_eq!(vms.start(VM, 15, 262_144), Ok(()), "the last of each within the limits");
         vms.end(far);
     }
 }

@@ -3,9 +3,9 @@
 mod common;
 
 use abi::message::Message;
-use abi::ring::{CONSUMER_WAITS, EPOCH, HEAD, HEADER_BYTES, IndexWord, PRODUCER_WAITS, TAIL};
+use abi::ring::{CONSUMER_WAITS, HEAD, HEADER_BYTES, IndexWord, MAX_SLOTS, PRODUCER_WAITS, TAIL};
 use common::{memory, ring_memory, start_at};
-use ring::{AttachError, Consumer, Producer, PushError, RingError, SharedMemory, reset, reset_to};
+use ring::{AttachError, Consumer, Producer, PushError, RingError, SharedMemory, reset};
 
 fn ends(ring: &SharedMemory, slots: u32) -> (Producer<SharedMemory>, Consumer<SharedMemory>) {
     (Producer::attach_contiguous(ring, slots).unwrap(), Consumer::attach_contiguous(ring, slots).unwrap())
@@ -19,6 +19,7 @@ fn message(n: u64) -> Message {
 fn messages_come_out_as_they_went_in_until_the_ring_is_full() {
     let ring = ring_memory(4);
     let (mut producer, mut consumer) = ends(&ring, 4);
+    assert_eq!((producer.capacity(), consumer.capacity()), (4, 4));
     assert_eq!(consumer.pop(), Ok(None));
     for round in 0..5 {
         for n in 0..4 {
@@ -35,10 +36,31 @@ fn messages_come_out_as_they_went_in_until_the_ring_is_full() {
     }
 }
 
+/// The peer's index lies in the peer's cache line: who has room, or something to take, by the last look, leaves it alone.
+#[test]
+fn an_end_looks_at_its_peers_index_only_when_it_has_to() {
+    const LIE: u64 = 0x7777;
+    let ring = ring_memory(4);
+    let (mut producer, mut consumer) = ends(&ring, 4);
+    producer.push(&message(0)).unwrap();
+    ring.store64(HEAD, LIE).unwrap();
+    for n in 1..4 {
+        assert_eq!(producer.push(&message(n)), Ok(()), "there was room for {n}");
+    }
+    assert_eq!(producer.push(&message(4)), Err(PushError::Corrupt));
+    assert_eq!(consumer.pop(), Ok(Some(message(0))));
+    ring.store64(TAIL, LIE).unwrap();
+    for n in 1..4 {
+        assert_eq!(consumer.pop(), Ok(Some(message(n))));
+    }
+    assert_eq!(consumer.pop(), Err(RingError::Corrupt));
+}
+
 #[test]
 fn a_ring_of_one_slot_works() {
     let ring = ring_memory(1);
     let (mut producer, mut consumer) = ends(&ring, 1);
+    assert_eq!((producer.capacity(), consumer.capacity()), (1, 1));
     for n in 0..3 {
         producer.push(&message(n)).unwrap();
         assert_eq!(producer.push(&message(n)), Err(PushError::Full));
@@ -96,6 +118,10 @@ fn memory_that_does_not_hold_the_ring_is_refused() {
     for slots in [16, 4096] {
         assert_eq!(Consumer::attach_contiguous(&ring, slots).err(), Some(AttachError::Memory), "{slots}");
     }
+    // The largest there may be, in memory that could hold twice as many.
+    let large = ring_memory(2 * MAX_SLOTS);
+    assert_eq!(Producer::attach_contiguous(&large, MAX_SLOTS).unwrap().capacity(), MAX_SLOTS);
+    assert_eq!(Producer::attach_contiguous(&large, 2 * MAX_SLOTS).err(), Some(AttachError::SlotCount));
     let misaligned = ring.sub(4, 64 * 8).unwrap();
     assert_eq!(Producer::attach(&misaligned, &ring, 2).err(), Some(AttachError::Memory));
     assert_eq!(Producer::attach(&ring, &misaligned, 2).err(), Some(AttachError::Memory));
@@ -289,6 +315,10 @@ fn doorbells_are_wanted_only_by_who_sleeps() {
     producer.push(&message(1)).unwrap();
     assert!(producer.prepare_wait());
     assert!(consumer.producer_waits());
+    producer.cancel_wait();
+    assert!(!consumer.producer_waits());
+    assert!(producer.prepare_wait());
+    assert!(consumer.producer_waits());
     consumer.pop().unwrap();
     assert!(!producer.prepare_wait());
     assert!(!consumer.producer_waits());
@@ -306,67 +336,19 @@ fn a_fresh_end_clears_the_flag_that_its_predecessor_left() {
 }
 
 #[test]
-fn a_reset_moves_only_the_epoch() {
-    let ring = ring_memory(1);
-    start_at(&ring, 41, 9);
-    assert_eq!(reset(&ring), Ok(42));
-    assert_eq!(ring.read32(EPOCH), Some(42));
-    assert_eq!(ring.read64(TAIL), Some(41 << 32 | 9));
-}
-
-#[test]
-fn a_reset_after_lies_leaves_nothing_of_them() {
-    const OLD: u32 = 6;
-    let word = |epoch: u32, index| IndexWord { epoch, index }.pack();
-    type Lie<'a> = (&'a str, &'a dyn Fn(&SharedMemory));
-    let lies: [Lie<'_>; 4] = [
-        ("all ones", &|ring| {
-            for offset in (0..HEADER_BYTES).step_by(8) {
-                ring.write64(offset, u64::MAX).unwrap();
-            }
-        }),
-        ("indices for the epoch to come", &|ring| {
-            for offset in [TAIL, HEAD] {
-                ring.write64(offset, word(OLD + 1, 0x7777)).unwrap();
-            }
-        }),
-        ("the new epoch foreseen after all", &|ring| {
-            ring.write32(EPOCH, 99).unwrap();
-            for offset in [TAIL, HEAD] {
-                ring.write64(offset, word(99, 0x7777)).unwrap();
-            }
-        }),
-        ("the epoch turned back", &|ring| {
-            ring.write32(EPOCH, OLD - 1).unwrap();
-            for offset in [TAIL, HEAD] {
-                ring.write64(offset, word(OLD, 0x7777)).unwrap();
-            }
-        }),
-    ];
-    for (lie, tell) in lies {
-        // The producer lies and is replaced, then the consumer.
-        for liar_produces in [true, false] {
-            let ring = ring_memory(4);
-            start_at(&ring, OLD, 3);
-            let (mut producer, mut consumer) = ends(&ring, 4);
-            producer.push(&message(0)).unwrap();
-            tell(&ring);
-            let epoch = reset_to(&ring, 99).unwrap();
-            let news = if liar_produces {
-                producer = Producer::attach_contiguous(&ring, 4).unwrap();
-                consumer.check_epoch()
-            } else {
-                consumer = Consumer::attach_contiguous(&ring, 4).unwrap();
-                producer.check_epoch()
-            };
-            assert_eq!(news, Err(RingError::EpochChanged), "{lie}");
-            assert_eq!(consumer.pop(), Ok(None), "{lie}");
-            for n in 0..9 {
-                producer.push(&message(n)).unwrap();
-                assert_eq!(consumer.pop(), Ok(Some(message(n))), "{lie}");
-            }
-            assert_eq!(ring.read64(HEAD), Some(word(epoch, 9)), "{lie}");
-        }
+fn errors_say_what_they_mean() {
+    use ring::ReserveError;
+    let slot_count = AttachError::SlotCount.to_string();
+    assert_eq!(slot_count, "the number of slots is not a power of two within the limits");
+    assert_eq!(AttachError::Memory.to_string(), "the memory is too small for the ring, or not aligned");
+    assert_eq!(ReserveError::Full.to_string(), "the ring is full");
+    assert_eq!(ReserveError::TooLong.to_string(), "the packet is too long for the ring");
+    assert_eq!(PushError::Full.to_string(), "the ring is full");
+    for (error, text) in
+        [(RingError::EpochChanged, "the ring was reset"), (RingError::Corrupt, "the peer wrote what cannot be")]
+    {
+        assert_eq!(error.to_string(), text);
+        assert_eq!(PushError::from(error).to_string(), text);
+        assert_eq!(ReserveError::from(PushError::from(error)).to_string(), text);
     }
-    assert_eq!(reset_to(&memory(HEADER_BYTES - 8), 1), Err(AttachError::Memory));
 }

@@ -11,6 +11,9 @@ use ring::{
 };
 use std::collections::VecDeque;
 
+/// Steps of one history at most.
+const STEPS: usize = if cfg!(miri) { 50 } else { 150 };
+
 /// Indices near their end are as likely as others.
 fn start() -> impl Strategy<Value = u32> {
     prop_oneof![Just(0), 0..100_u32, any::<u32>(), (u32::MAX - 50)..=u32::MAX]
@@ -109,7 +112,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 2 } else { 500 }, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn messages(log_slots in 0_u32..5, start in start(), steps in prop::collection::vec(step(), 1..200)) {
+    fn messages(log_slots in 0_u32..5, start in start(), steps in prop::collection::vec(step(), 1..STEPS + 50)) {
         let slots = 1 << log_slots;
         let ring = ring_memory(slots);
         start_at(&ring, 0, start);
@@ -185,7 +188,7 @@ proptest! {
         log_slots in 1_u32..8,
         start in start(),
         // Length, and whether to push or to pop.
-        steps in prop::collection::vec((prop_oneof![0_usize..130, 0_usize..=1514], any::<bool>()), 1..150),
+        steps in prop::collection::vec((prop_oneof![0_usize..130, 0_usize..=1514], any::<bool>()), 1..STEPS),
     ) {
         let slots = 1 << log_slots;
         let ring = ring_memory(slots);

@@ -64,9 +64,12 @@ fn one_copy_from_another_memory_and_to_another() {
     assert_eq!(reservation.copy_from(1, &source, 100, 300), None);
     assert_eq!(reservation.copy_from(0, &source, 1800, 300), None);
     reservation.copy_from(0, &source, 100, 300).unwrap();
+    source.write(500, &[5; 4]).unwrap();
+    reservation.copy_from(200, &source, 500, 4).unwrap();
     reservation.write(299, &[8]).unwrap();
     assert_eq!(reservation.write(300, &[8]), None);
     assert_eq!((reservation.len(), reservation.payload().unwrap().len()), (300, 300));
+    assert!(!reservation.is_empty());
     reservation.commit();
     let record = consumer.peek().unwrap().unwrap();
     assert_eq!(consumer.copy_to(&record, &target, 1749), None);
@@ -75,7 +78,9 @@ fn one_copy_from_another_memory_and_to_another() {
         (target.read8(7), target.read8(8), target.read8(307), target.read8(308)),
         (Some(0), Some(7), Some(8), Some(0))
     );
-    assert_eq!(consumer.payload(&record).unwrap().read8(299), Some(8));
+    let payload = consumer.payload(&record).unwrap();
+    assert_eq!(payload.read8(299), Some(8));
+    assert_eq!((payload.read8(199), payload.read32(200), payload.read8(204)), (Some(7), Some(0x0505_0505), Some(7)));
     assert_eq!(consumer.read(&record, 299, &mut [0; 2]), None);
     consumer.advance().unwrap();
     assert_eq!(consumer.copy_to(&record, &target, 8), None, "the record was given back");
@@ -87,6 +92,7 @@ fn a_reservation_that_is_dropped_leaves_nothing() {
     start_at(&ring, 0, 7);
     let (mut producer, mut consumer) = ends(&ring, 8);
     let _ = producer.reserve(100).unwrap();
+    assert!(producer.reserve(0).unwrap().is_empty());
     assert_eq!(pop(&mut consumer), Ok(None));
     producer.push(b"x").unwrap();
     assert_eq!(pop(&mut consumer), Ok(Some(b"x".to_vec())));
@@ -101,8 +107,9 @@ fn a_batch_is_seen_when_it_is_published_and_comes_back_when_it_is_released() {
         reservation.write(0, &[n]).unwrap();
         reservation.stage();
     }
-    assert_eq!(consumer.peek(), Ok(None));
+    assert_eq!((consumer.peek(), consumer.available()), (Ok(None), Ok(0)));
     producer.publish();
+    assert_eq!(consumer.available(), Ok(4));
     for n in 0..4 {
         let record = consumer.peek().unwrap().unwrap();
         assert_eq!(consumer.peek(), Ok(Some(record)), "the same until it is passed");
@@ -267,4 +274,58 @@ fn a_lying_consumer_counts_as_full() {
     assert!(producer.prepare_wait(1));
     ring.store64(HEAD, 0).unwrap();
     producer.push(&[1]).unwrap();
+}
+
+#[test]
+fn a_producer_that_wakes_up_wants_no_more_doorbells() {
+    let ring = ring_memory(2);
+    let (mut producer, consumer) = ends(&ring, 2);
+    assert_eq!((producer.capacity(), consumer.capacity()), (2, 2));
+    producer.push(&[]).unwrap();
+    producer.push(&[]).unwrap();
+    assert!(producer.prepare_wait(0));
+    assert!(consumer.producer_waits());
+    producer.cancel_wait();
+    assert!(!consumer.producer_waits());
+}
+
+#[test]
+fn a_producer_does_not_wait_for_what_fits_or_never_will() {
+    let ring = ring_memory(8);
+    let (mut producer, _) = ends(&ring, 8);
+    for n in 0..6 {
+        producer.push(&[n]).unwrap();
+    }
+    // Two slots are free, and they are the last ones before the wrap: no pad is needed.
+    assert!(!producer.prepare_wait(100));
+    producer.push(&[9; 100]).unwrap();
+    // Full; what takes half of the ring fits some day, one byte more never does.
+    assert!(producer.prepare_wait(4 * 64 - 8));
+    assert!(!producer.prepare_wait(4 * 64 - 7));
+}
+
+#[test]
+fn a_producer_that_only_asks_is_told_of_a_reset() {
+    let ring = ring_memory(8);
+    let (mut producer, _) = ends(&ring, 8);
+    reset(&ring).unwrap();
+    assert_eq!(producer.check_epoch(), Err(RingError::EpochChanged));
+    assert_eq!(producer.check_epoch(), Ok(()));
+}
+
+#[test]
+fn the_longest_packet_is_half_of_the_ring_and_no_longer_than_its_length_can_say() {
+    // Miri interprets the copy of each byte.
+    let largest = if cfg!(miri) { 16 } else { 4096 };
+    let cases = [(1, 0), (2, 56), (16, 504), (2048, 65528), (4096, 65535)];
+    for (slots, longest) in cases.into_iter().filter(|&(slots, _)| slots <= largest) {
+        let ring = ring_memory(slots);
+        let (mut producer, mut consumer) = ends(&ring, slots);
+        assert_eq!(producer.max_len(), longest, "{slots}");
+        assert_eq!(producer.push(&vec![1; longest + 1]), Err(ReserveError::TooLong), "{slots}");
+        if slots > 1 {
+            producer.push(&vec![1; longest]).unwrap();
+            assert_eq!(pop(&mut consumer), Ok(Some(vec![1; longest])), "{slots}");
+        }
+    }
 }

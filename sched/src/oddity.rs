@@ -33,3 +33,17 @@ impl core::fmt::Display for Oddity {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_says_what_is_wrong_with_which_vm() {
+        let vm = VmId { index: 7, incarnation: 3 };
+        assert_eq!(Oddity::BadVm(vm).to_string(), format!("{vm} has a slot beyond the limits"));
+        assert_eq!(Oddity::UnknownVm(vm).to_string(), format!("{vm} is not among those that run"));
+        let text = Oddity::TooBig { vm, frames: 900, capacity: 640 }.to_string();
+        assert!(text.starts_with(&format!("{vm} needs 900 frames and this machine has 640 for VMs")), "{text}");
+    }
+}

@@ -76,9 +76,19 @@ fn who_passes_the_cpu_on_without_blocking_is_planned_far_ahead() {
     assert_eq!(commands_at(&mut scheduler, 9 * QUANTUM, 16), []);
     // Now slowly.
     assert_eq!(commands_at(&mut scheduler, 10 * QUANTUM, 0), [run(0), run(1)]);
+    // A whole quantum is not within one.
+    assert_eq!(commands_at(&mut scheduler, 11 * QUANTUM, 0), [run(0), run(1)]);
     // Quickly, but because one has blocked.
     scheduler.handle(SchedEvent::Blocked { vm: vm(0), ran_ticks: 5, idle: true }).expect("good");
-    assert_eq!(commands_at(&mut scheduler, 10 * QUANTUM + 50, 0), [run(1)]);
+    assert_eq!(commands_at(&mut scheduler, 11 * QUANTUM + 50, 0), [run(1)]);
+}
+
+#[test]
+fn a_scheduler_that_starts_late_knows_what_the_machine_has() {
+    let mut scheduler = Box::new(Scheduler::new(RoundRobin::new()));
+    scheduler.set_capacity(1000);
+    scheduler.handle(SchedEvent::Hello { quantum_ticks: QUANTUM, free: 20 }).expect("good");
+    assert_eq!(scheduler.handle(SchedEvent::Arrived { vm: vm(0), frames: 500, free: 20 }), Ok(()), "it fits in time");
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod http;
 mod image;
 mod machine;
 mod manifest;
+mod mutants;
 mod net;
 mod pxe;
 mod run;
@@ -36,6 +37,8 @@ enum Verb {
     Run(run::Args),
     /// Run host tests, lints and machine tests; the last line is 'N passed, N failed'
     Test(test::Args),
+    /// Change crates in small ways and see whether their tests notice; the last line is 'N passed, N failed'
+    Mutants(mutants::Args),
     /// Measure; write a table to the screen, JSON and SVG to target/bench
     Bench(bench::Args),
     /// Make the bootable image
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         }),
         Verb::Run(args) => run::run(args),
         Verb::Test(args) => test::test(&args),
+        Verb::Mutants(args) => mutants::mutants(&args),
         Verb::Bench(args) => bench::bench(&args),
         Verb::BuildIso(args) => build_iso::build_iso(&args),
         Verb::Pxe(args) => pxe::pxe(&args),

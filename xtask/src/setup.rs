@@ -1,7 +1,7 @@
 //! `setup`: installs what is missing, or says how.
 
 use crate::error::{Context, Result, fail};
-use crate::workspace::{BARE, has_program};
+use crate::workspace::{BARE, cargo, has_program};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -73,6 +73,65 @@ fn target() -> Result<()> {
             "the Rust target {BARE} is missing and rustup cannot be started ({error}): install the target with your toolchain's own means"
         ),
     }
+}
+
+/// The version of cargo-mutants whose mutants `ci/mutants.toml` lists: others make others.
+pub const MUTANTS: &str = "27.1.0";
+
+/// Installs cargo-mutants when it is missing. Only who looks for mutants needs it.
+///
+/// # Errors
+/// It cannot be installed from here, or another version is there: the error holds the command to type.
+pub fn mutants() -> Result<()> {
+    let install = ["install", "cargo-mutants", "--locked", "--version", MUTANTS];
+    let by_hand = format!("cargo {}", install.join(" "));
+    let version = cargo().args(["mutants", "--version"]).stderr(Stdio::null()).output();
+    let version = version.context(|| "cannot start cargo".into())?;
+    if version.status.success() {
+        let found = String::from_utf8_lossy(&version.stdout);
+        let found = found.split_whitespace().last().unwrap_or_default();
+        if found == MUTANTS {
+            return Ok(());
+        }
+        fail!("cargo-mutants {found} is installed, and ci/mutants.toml is for {MUTANTS}. Type:\n    {by_hand}");
+    }
+    println!("setup: installing cargo-mutants {MUTANTS} ({by_hand})");
+    let status = cargo().args(install).status().context(|| "cannot start cargo".into())?;
+    if !status.success() {
+        fail!("`{by_hand}` failed ({status}): run it by hand where the network is within reach");
+    }
+    Ok(())
+}
+
+/// Installs nightly Rust with Miri and the standard library's source when one of them is missing. Only the long tests need
+/// them; all else is stable Rust.
+///
+/// # Errors
+/// They cannot be installed from here: the error holds the command to type.
+pub fn miri() -> Result<()> {
+    let install =
+        ["toolchain", "install", "nightly", "--profile", "minimal", "--component", "miri", "--component", "rust-src"];
+    let by_hand = format!("rustup {}", install.join(" "));
+    let rustup = |arguments: &[&str]| {
+        let mut command = Command::new("rustup");
+        command.args(arguments).stdin(Stdio::null());
+        command
+    };
+    let listed = rustup(&["component", "list", "--installed", "--toolchain", "nightly"]).output();
+    let listed = listed.context(|| format!("Miri comes with rustup, which cannot be started (`{by_hand}`)"))?;
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    if ["miri", "rust-src"].iter().all(|part| listed.lines().any(|line| line.starts_with(part))) {
+        return Ok(());
+    }
+    println!("setup: installing nightly Rust with Miri ({by_hand})");
+    let status = rustup(&install).status().context(|| "cannot start rustup".into())?;
+    if !status.success() {
+        fail!(
+            "the long tests need Miri, and `{by_hand}` failed ({status}): run it by hand where the network is within reach, or \
+             leave --long out"
+        );
+    }
+    Ok(())
 }
 
 fn is_there(needed: &Needed) -> bool {

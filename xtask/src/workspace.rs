@@ -26,6 +26,23 @@ pub fn out(name: &str) -> Result<PathBuf> {
 /// `cargo`, the one that started us.
 pub fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    at_root(&mut command);
+    command
+}
+
+/// The `cargo` of another toolchain. The one that started us is a certain toolchain's own; rustup knows the others.
+pub fn cargo_of(toolchain: &str) -> Command {
+    let mut command = Command::new("rustup");
+    command.args(["run", toolchain, "cargo"]);
+    at_root(&mut command);
+    for ours in ["CARGO", "RUSTC", "RUSTDOC", "RUSTUP_TOOLCHAIN"] {
+        command.env_remove(ours);
+    }
+    command
+}
+
+/// Lets `command` run at the root of the repository.
+fn at_root(command: &mut Command) {
     command.current_dir(root());
     // What `cargo xtask` sets for this package must not reach the packages that we build, or they are built again.
     for (name, _) in std::env::vars_os() {
@@ -34,7 +51,6 @@ pub fn cargo() -> Command {
             command.env_remove(&name);
         }
     }
-    command
 }
 
 /// Runs `command` with its output captured. Returns standard output; a failure shows both outputs.

@@ -47,3 +47,16 @@ impl core::fmt::Display for Oddity {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_oddity_says_what_is_wrong_with_what() {
+        let vm = VmId { index: 7, incarnation: 3 };
+        assert_eq!(Oddity::UnknownVm(vm).to_string(), format!("{vm} faults but is not alive"));
+        assert_eq!(Oddity::BadVm(vm).to_string(), format!("{vm} has a slot or an image beyond the limits"));
+        assert_eq!(Oddity::BadSegment(4).to_string(), "image 4 has a segment that makes no sense");
+    }
+}

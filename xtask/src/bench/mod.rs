@@ -39,11 +39,11 @@ pub struct Args {
 /// A measured value.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Figure {
-    /// Its name, which [`targets`] knows.
+    /// Its name, which [`targets`] knows for what `bench` measures.
     pub metric: &'static str,
     /// The value.
     pub value: f64,
-    /// instructions, bytes, packets, requests, lines, or ratio.
+    /// instructions, bytes, packets, requests, lines, mutants, or ratio.
     pub unit: &'static str,
     /// Under which conditions it was measured.
     pub conditions: String,
@@ -194,18 +194,25 @@ fn report(entry: &Entry, kind: Kind, first: &[Figure], second: &[Figure]) -> Res
         println!("    {}", figure.conditions);
         bars.push((figure.clone(), *target));
     }
-    let folder = out("bench")?;
     let name = if kind == Kind::Bochs {
         entry.name.to_owned()
     } else {
         format!("{}-{}", entry.name, kind.name().to_lowercase())
     };
-    let json = serde_json::to_string_pretty(first).context(|| "cannot write figures as JSON".into())?;
-    for (name, text) in [(format!("{name}.json"), json), (format!("{name}.svg"), plot::svg(entry.measures, &bars))] {
-        let path = folder.join(name);
-        std::fs::write(&path, text).context(|| format!("cannot write {}", path.display()))?;
-    }
-    Ok(())
+    write_json(&name, first)?;
+    write(&format!("{name}.svg"), &plot::svg(entry.measures, &bars))
+}
+
+/// Writes `figures` to `target/bench/NAME.json`.
+pub fn write_json(name: &str, figures: &[Figure]) -> Result<()> {
+    let json = serde_json::to_string_pretty(figures).context(|| "cannot write figures as JSON".into())?;
+    write(&format!("{name}.json"), &json)
+}
+
+/// Writes `text` to the file `name` in `target/bench`.
+fn write(name: &str, text: &str) -> Result<()> {
+    let path = out("bench")?.join(name);
+    std::fs::write(&path, text).context(|| format!("cannot write {}", path.display()))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! `test`: everything that can fail, counted.
 //!
-//! Host tests of each package, lints, the ring under loom, and machine tests ([`cases`]), which boot images of their own
-//! through the [`lab`].
+//! Host tests of each package, lints, the ring under loom, on request host tests under Miri, and machine tests ([`cases`]),
+//! which boot images of their own through the [`lab`].
 
 mod cases;
 mod host;
@@ -26,6 +26,9 @@ pub struct Args {
     /// List the tests and what each asserts
     #[arg(long)]
     list: bool,
+    /// Also run what takes minutes: host tests under Miri (nightly Rust; installed when it is missing)
+    #[arg(long)]
+    long: bool,
     /// What runs the machine tests [default: Bochs with VT-x, then QEMU with SVM]
     #[arg(long, value_name = "KIND")]
     machine: Option<Kind>,
@@ -79,7 +82,7 @@ pub fn test(args: &Args) -> Result<ExitCode> {
         Some(kind) => vec![kind],
         None => vec![Kind::Bochs, Kind::Qemu],
     };
-    let suites: Vec<host::Suite> = host::suites()?.into_iter().filter(|suite| wanted(&suite.name)).collect();
+    let suites: Vec<host::Suite> = host::suites(args.long)?.into_iter().filter(|suite| wanted(&suite.name)).collect();
     let cases_on = |kind: Kind| -> Vec<Case> {
         // What runs on one machine only runs on the first that is asked for.
         let runs = |case: &Case| cases::runs_on(case, kind) && (kind == kinds[0] || !cases::runs_once(case));
@@ -93,6 +96,9 @@ pub fn test(args: &Args) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     setup::setup(For::Everything)?;
+    if suites.iter().any(host::Suite::needs_miri) {
+        setup::miri()?;
+    }
     if let Some(refusal) = kinds.iter().find_map(|kind| kind.refusal()) {
         fail!("--machine: {refusal}");
     }
