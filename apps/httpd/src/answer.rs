@@ -2,7 +2,7 @@
 
 use crate::condition::{Conditions, Verdict};
 use crate::document::{CHANGED, Constant, Document};
-use crate::request::{Body, Method, Request};
+use crate::request::{self, Body, Method, Request};
 use crate::response::{self, After, Code};
 
 /// What is sent.
@@ -36,29 +36,32 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The answer to `request`.
-    pub fn to(request: &Request) -> Answer {
+    /// The answer to `request`, which was read at the start of `input`.
+    #[inline]
+    pub fn to(request: &Request, input: &[u8]) -> Answer {
         Answer {
             head_len: request.head_len,
             body: request.body,
             waits: request.waits,
             after: request.after,
             with_body: request.method != Method::Head,
-            what: what(request),
+            what: what(request, input),
         }
     }
 }
 
-fn what(request: &Request) -> Result<What, Code> {
+fn what(request: &Request, input: &[u8]) -> Result<What, Code> {
     match request.method {
         Method::NotAllowed => return Err(response::METHOD_NOT_ALLOWED),
         Method::Unknown => return Err(response::NOT_IMPLEMENTED),
         Method::Get | Method::Head => {}
     }
     let document = Document::at(request.path).map_err(|_| response::BAD_REQUEST)?.ok_or(response::NOT_FOUND)?;
-    match (document, &request.conditions) {
-        (Document::Status, _) if request.wants_json => Ok(What::Whole(Document::StatusJson)),
-        (Document::Constant(constant), Some(conditions)) => judged(constant, conditions, request.method),
+    match document {
+        Document::Status if request.wants_json => Ok(What::Whole(Document::StatusJson)),
+        Document::Constant(constant) if request.is_conditional => {
+            judged(constant, &request::conditions(input), request.method)
+        }
         _ => Ok(What::Whole(document)),
     }
 }

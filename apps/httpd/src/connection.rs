@@ -105,7 +105,7 @@ impl Connection {
         loop {
             if is_worth_parsing(&self.input, searched, parsed) {
                 match request::parse(&self.input) {
-                    Ok(Some(request)) => return Ok(Ok(Answer::to(&request))),
+                    Ok(Some(request)) => return Ok(Ok(Answer::to(&request, &self.input))),
                     Ok(None) => parsed = self.input.len(),
                     Err(Refusal::LaterMinor) => {
                         request::take_for_1_1(&mut self.input);

@@ -49,8 +49,8 @@ pub struct Request<'a> {
     pub wants_json: bool,
     /// The client waits for leave to send the body.
     pub waits: bool,
-    /// Under which conditions, when there are any.
-    pub conditions: Option<Conditions<'a>>,
+    /// There are headers that make it conditional or partial: see [`conditions`].
+    pub is_conditional: bool,
     /// Bytes of the line and the headers.
     pub head_len: usize,
     /// What follows them.
@@ -131,7 +131,7 @@ pub fn parse(bytes: &[u8]) -> Result<Option<Request<'_>>, Refusal> {
         },
         wants_json: fields.wants_json,
         waits: fields.waits && minor >= 1 && body != Body::Bytes(0),
-        conditions: if fields.has_conditions { Some(conditions(parsed.headers)) } else { None },
+        is_conditional: fields.has_conditions,
         head_len,
         body,
     }))
@@ -160,7 +160,7 @@ impl Fields {
             match header.name.len() {
                 4 if is(header, "host") => {
                     fields.hosts += 1;
-                    if !target::is_host(header.value.trim_ascii()) {
+                    if !target::is_host(header.value) {
                         return Err(Refusal::BadRequest);
                     }
                 }
@@ -210,11 +210,17 @@ fn is_chunked(list: &[u8], behind_others: bool) -> Result<bool, Refusal> {
     if items.any(|item| item.eq_ignore_ascii_case(b"chunked")) { Err(Refusal::BadRequest) } else { Ok(false) }
 }
 
-/// The headers that are conditions.
+/// The headers that are conditions, of a request that [`parse`] has found good. They are rare, and read for themselves only where they
+/// are.
 #[cold]
-fn conditions<'a>(headers: &[httparse::Header<'a>]) -> Conditions<'a> {
+pub fn conditions(bytes: &[u8]) -> Conditions<'_> {
+    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let mut parsed = httparse::Request::new(&mut headers);
+    if !matches!(parsed.parse(&bytes[..bytes.len().min(MAX_HEAD)]), Ok(Status::Complete(_))) {
+        return Conditions::default();
+    }
     let one = |name: &str| {
-        let mut found = headers.iter().filter(|header| is(header, name));
+        let mut found = parsed.headers.iter().filter(|header| is(header, name));
         match (found.next(), found.next()) {
             (Some(header), None) => Some(header.value),
             _ => None,
@@ -319,7 +325,7 @@ mod tests {
                 after: After::Stay,
                 wants_json: false,
                 waits: false,
-                conditions: None,
+                is_conditional: false,
                 head_len: curl.len(),
                 body: Body::Bytes(0)
             }
@@ -392,7 +398,8 @@ mod tests {
         let with = |headers: &str| String::from("GET / HTTP/1.1\r\nHost: a\r\n") + headers + "\r\n\r\n";
         let text =
             with("IF-NONE-MATCH: \"x\"\r\nRange: bytes=0-1\r\nif-modified-since: now\r\nIf-Unmodified-Since: then");
-        let conditions = good(&text).conditions.expect("some");
+        assert!(good(&text).is_conditional);
+        let conditions = conditions(text.as_bytes());
         assert_eq!(conditions.if_none_match, Some(&b"\"x\""[..]));
         assert_eq!(conditions.range, Some(&b"bytes=0-1"[..]));
         assert_eq!(
@@ -400,7 +407,7 @@ mod tests {
             (Some(&b"now"[..]), Some(&b"then"[..]))
         );
         let text = with("Range: bytes=0-1\r\nRange: bytes=0-2");
-        assert_eq!(good(&text).conditions, Some(Conditions::default()), "which of them?");
+        assert_eq!(super::conditions(text.as_bytes()), Conditions::default(), "which of them?");
     }
 
     #[test]
@@ -445,6 +452,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..3000)) {
+            let _ = conditions(&bytes);
             if let Ok(Some(request)) = parse(&bytes) {
                 prop_assert!(request.head_len <= bytes.len().min(MAX_HEAD));
             }

@@ -30,7 +30,13 @@ pub fn path_of(target: &str) -> Result<&str, Malformed> {
 }
 
 /// True for a host with or without a port, and for nothing at all, which the `Host` of a target without a host is.
+#[inline]
 pub fn is_host(text: &[u8]) -> bool {
+    text.iter().all(|byte| IN_NAMES[usize::from(*byte)]) || is_rare_host(text)
+}
+
+/// As [`is_host`], of what has more than the usual bytes.
+fn is_rare_host(text: &[u8]) -> bool {
     let (name, port) = match text {
         [b'[', rest @ ..] => {
             let Some(end) = rest.iter().position(|&byte| byte == b']') else { return false };
@@ -58,15 +64,25 @@ fn is_port(text: &[u8]) -> bool {
     text.iter().all(u8::is_ascii_digit) && number <= 65_535
 }
 
+/// What nearly all names are made of.
+static IN_NAMES: [bool; 256] = {
+    let mut plain = [false; 256];
+    let (mut byte, mut index) = (0_u8, 0);
+    while index < plain.len() {
+        plain[index] = byte.is_ascii_alphanumeric() || byte == b'.' || byte == b'-';
+        byte = byte.wrapping_add(1);
+        index += 1;
+    }
+    plain
+};
+
 /// A registered name: RFC 3986, section 3.2.2.
 fn is_name(text: &[u8]) -> bool {
-    // What nearly all names are made of.
-    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
-    let mut rest = &text[text.iter().take_while(|byte| plain(byte)).count()..];
+    let mut rest = text;
     while let [byte, tail @ ..] = rest {
         rest = match byte {
-            b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-' | b'A'..=b'Z' | b'_' | b'~' => tail,
-            b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' => tail,
+            _ if IN_NAMES[usize::from(*byte)] => tail,
+            b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' => tail,
             b'%' => match tail {
                 [high, low, tail @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => tail,
                 _ => return false,

@@ -24,6 +24,9 @@ use std::time::{Duration, Instant};
 const CONNECTIONS: usize = 1024;
 /// How long a client waits for a guest that has refused it while nobody is connected there, or whose client is not known to be there still.
 const CLIENT_PATIENCE: Duration = Duration::from_secs(10);
+/// How long after a client has come its connection is made again when the guest resets it before it took anything. Later, the guest
+/// has tired of a client that says nothing.
+const RETRY: Duration = Duration::from_secs(10);
 /// Frames that are taken from the machine before everybody else's turn.
 const BATCH: usize = 64;
 /// Bytes of datagrams for the DHCP server that wait.
@@ -429,7 +432,7 @@ impl Host {
             Progress::Finished => {
                 self.remove(number);
             }
-            Progress::NeverTaken if link.port.is_some() => {
+            Progress::NeverTaken if link.port.is_some() && now - link.since < RETRY => {
                 if let Some(index) = link.port {
                     self.ports[index].capacity.evicted(now);
                 }
