@@ -26,7 +26,7 @@ pub const LINGER_TIMEOUT: Duration = Duration::from_secs(30);
 pub const LINGER_SILENCE: Duration = Duration::from_secs(2);
 /// Bytes of a request's line and headers that every connection may hold; for more it needs leave.
 const SMALL_HEAD: usize = 2048;
-/// Bytes of a body up to which it is cheaper to copy it behind the head than to write twice.
+/// Bytes of a document up to which it is cheaper to copy it behind the head than to write twice, and kept there.
 const JOINED: usize = 512;
 /// Requests of one connection that are answered before others get a turn.
 const TURN: u32 = 16;
@@ -53,6 +53,8 @@ pub struct Connection {
     input: Vec<u8>,
     /// What is being written.
     output: Vec<u8>,
+    /// The output is a whole answer with this document, of this second: it can be sent again.
+    held: Option<(&'static Constant, u64, After)>,
     /// Leave to hold more than [`SMALL_HEAD`] bytes.
     large: Option<Large>,
 }
@@ -60,7 +62,8 @@ pub struct Connection {
 impl Connection {
     /// Serves a client until either side has had enough.
     pub async fn serve(stream: TcpStream, site: Rc<Site>) {
-        let mut connection = Connection { stream, site, input: Vec::new(), output: Vec::new(), large: None };
+        let mut connection =
+            Connection { stream, site, input: Vec::new(), output: Vec::new(), held: None, large: None };
         if let Err(Fate::Abort) = connection.run().await {
             connection.stream.abort();
         }
@@ -189,6 +192,7 @@ impl Connection {
     async fn refuse(&mut self, code: Code) -> Result<(), Fate> {
         self.site.count(true);
         self.output.clear();
+        self.held = None;
         response::error(&mut self.output, code, After::Close, true, &self.site.moment());
         self.write().await?;
         self.stream.finish();
@@ -211,8 +215,23 @@ impl Connection {
 
     async fn respond(&mut self, answer: &Answer) -> Result<(), Fate> {
         self.site.count(answer.what.is_err());
-        self.output.clear();
         let after = answer.after;
+        if let Ok(What::Whole(Document::Constant(constant))) = answer.what
+            && constant.len() <= JOINED
+            && answer.with_body
+        {
+            // Clients that stay tend to ask for the same again.
+            let wanted = Some((constant, self.site.second(), after));
+            if self.held != wanted {
+                self.output.clear();
+                response::whole(&mut self.output, constant, after, &self.site.moment());
+                self.output.extend_from_slice(constant.bytes(0, JOINED));
+                self.held = wanted;
+            }
+            return self.write().await;
+        }
+        self.output.clear();
+        self.held = None;
         match answer.what {
             Ok(What::Whole(Document::Constant(constant))) => {
                 response::whole(&mut self.output, constant, after, &self.site.moment());
@@ -260,13 +279,8 @@ impl Connection {
         if !answer.with_body {
             return self.write().await;
         }
-        let mut at = start;
-        let first = constant.bytes(start, end);
-        if first.len() <= JOINED {
-            self.output.extend_from_slice(first);
-            at += first.len();
-        }
         self.write().await?;
+        let mut at = start;
         while at < end {
             let bytes = constant.bytes(at, end);
             self.write_bytes(bytes).await?;

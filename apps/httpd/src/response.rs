@@ -258,7 +258,7 @@ mod tests {
         assert_eq!(
             text(|to| whole(to, constant(), After::Stay, &MOMENT)),
             format!(
-                "HTTP/1.1 200 OK\r\nServer: Ilwaco\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Type: text/plain; charset=utf-8\r\n\
+                "HTTP/1.1 200 OK\r\nServer: Ilwaco\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Type: text/plain\r\n\
                  ETag: {tag}\r\nContent-Length: 102400\r\n\r\n"
             )
         );

@@ -79,6 +79,11 @@ impl Site {
         self.moment.borrow()
     }
 
+    /// The second for which [`Site::moment`] holds.
+    pub fn second(&self) -> u64 {
+        unix_seconds()
+    }
+
     /// The page for people.
     pub fn index(&self) -> Vec<u8> {
         page::render(&self.state())

@@ -258,6 +258,19 @@ fn conditions_and_parts() {
 }
 
 #[test]
+fn what_is_sent_again_is_what_was_asked_for() {
+    let old = get("/100b").replace("HTTP/1.1", "HTTP/1.0").replace("\r\n\r\n", "\r\nConnection: keep-alive\r\n\r\n");
+    let head = get("/100b").replace("GET", "HEAD");
+    let text =
+        one(400, &(get("/100b").repeat(2) + &old + &get("/missing") + &get("/100b") + &head + &get("/100b"))).text();
+    let answers: Vec<&str> = text.split("HTTP/1.1 ").skip(1).collect();
+    let plain = [0, 1, 4, 6].map(|index| answers[index]);
+    assert!(plain.iter().all(|answer| *answer == plain[0] && body(answer).len() == 100), "{text}");
+    assert!(answers[2].contains("\r\nConnection: keep-alive\r\n") && body(answers[2]) == body(plain[0]));
+    assert!(answers[3].starts_with("404 ") && body(answers[5]).is_empty(), "{text}");
+}
+
+#[test]
 fn percent_encoded_paths() {
     assert_eq!(one(100, &(get("/%31%30%30b") + &get("/%2f100b") + &get("/%zz"))).codes(), ["200", "404", "400"]);
 }
