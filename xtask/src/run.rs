@@ -121,6 +121,9 @@ pub fn run(args: Args) -> Result<ExitCode> {
         NetKind::Tap => Net::Tap(tap::DEVICE.to_owned()),
         NetKind::Slirp => Net::User(forwards(&services)?),
     };
+    if kind == NetKind::Tap && options::value(&all, "net").is_some_and(|net| net == "dhcp") {
+        net::dhcp::serve(net::TAP_PREFIX)?;
+    }
     let (machine, megs) = (config.kind.name(), config.megs);
     eprintln!("booting {} VMs in {machine} with {megs} MiB; log files in {}", images.len(), dir.display());
     if config.kind == Kind::Kvm {

@@ -1,7 +1,7 @@
 //! A small HTTP/1.1 server (RFC 9110, RFC 9112) on Ilwaco.
 //!
-//! What a client sends is judged in [`request`], what it gets is written in [`response`]; both are pure and tested on the
-//! host. [`server`] ties them to connections, with a limit for everything that a client can make large or slow.
+//! What a client sends is judged in [`request`], [`condition`] and [`chunked`], what it gets is chosen in [`answer`] and written in
+//! [`response`]; all are pure and tested on the host. [`connection`] ties them to a stream, [`server`] accepts them.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -9,11 +9,19 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod answer;
+pub mod chunked;
+pub mod condition;
+pub mod connection;
 pub mod date;
 pub mod document;
+pub mod page;
 pub mod request;
 pub mod response;
 pub mod server;
+pub mod site;
 pub mod status;
+pub mod target;
+pub mod text;
 
 pub use server::serve;

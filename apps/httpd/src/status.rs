@@ -47,6 +47,11 @@ impl StatusPage {
         to.write_str("}\n")
     }
 
+    /// The counter of this name; 0 where there is none.
+    pub fn counter(&self, name: &str) -> u64 {
+        self.counters.iter().find(|(known, _)| *known == name).map_or(0, |(_, value)| *value)
+    }
+
     fn numbers(&self, mut each: impl FnMut(&str, u64) -> fmt::Result) -> fmt::Result {
         let size = |value: usize| u64::try_from(value).unwrap_or(u64::MAX);
         each("memory_bytes", self.memory_bytes)?;

@@ -19,6 +19,10 @@ type Plan = Vec<(u64, String)>;
 struct Got {
     bytes: Vec<u8>,
     ended: Option<u64>,
+    /// When the server reset the connection.
+    reset: Option<u64>,
+    /// When the server had acknowledged everything.
+    took: Option<u64>,
 }
 
 impl Got {
@@ -54,9 +58,17 @@ fn run(ms: u64, plans: Vec<Plan>) -> Vec<Got> {
             }
             if got.ended.is_none() && matches!(socket.state(), tcp::State::CloseWait | tcp::State::Closed) {
                 got.ended = Some(now / 1_000_000);
-                socket.close();
+                if plan.get(sent[client].0).is_none() {
+                    socket.close();
+                }
+            }
+            if got.reset.is_none() && started[client] && !socket.is_open() && plan.get(sent[client].0).is_some() {
+                got.reset = Some(now / 1_000_000);
             }
             let (piece, offset) = &mut sent[client];
+            if got.took.is_none() && *piece == plan.len() && socket.send_queue() == 0 {
+                got.took = Some(now / 1_000_000);
+            }
             if let Some((time, text)) = plan.get(*piece)
                 && now >= time * 1_000_000
                 && socket.can_send()
@@ -110,6 +122,11 @@ fn every_document_has_its_size() {
 fn the_page_and_the_status() {
     let text = one(100, &get("/")).text();
     assert!(text.contains("<h1>VM 0</h1>") && text.contains("text/html"), "{text}");
+    assert!(text.contains("\r\nContent-Security-Policy: default-src 'self';"), "{text}");
+    for part in ["/foraker.css", "/foraker.js", "/favicon.svg", "/favicon.ico"] {
+        assert!(part == "/favicon.ico" || text.contains(&format!("\"{part}\"")), "{part} is not in {text}");
+        assert_eq!(one(200, &get(part)).codes(), ["200"]);
+    }
     let text = one(100, &get("/status")).text();
     assert!(text.contains("\nvm: 0\n") || text.contains("vm: 0\n"), "{text}");
     let json = one(100, &get("/status").replace("\r\n\r\n", "\r\nAccept: application/json\r\n\r\n")).text();
@@ -146,19 +163,137 @@ fn bodies_are_skipped_and_refused() {
 }
 
 #[test]
+fn bodies_in_chunks_are_skipped() {
+    let post = "POST /100b HTTP/1.1\r\nHost: vm\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n7d0;a=b\r\n"
+        .to_string()
+        + &"x".repeat(2000)
+        + "\r\n0\r\nTrailer: t\r\n\r\n";
+    assert_eq!(one(300, &(post.clone() + &get("/100b"))).codes(), ["405", "200"]);
+    // A byte at a time, some of them.
+    let (slow, rest) = post.split_at(90);
+    let mut plan: Plan = slow.bytes().zip(0..).map(|(byte, n)| (2 * n, char::from(byte).to_string())).collect();
+    plan.push((200, rest.to_string() + &get("/100b")));
+    assert_eq!(run(500, vec![plan]).remove(0).codes(), ["405", "200"]);
+    let large = "POST / HTTP/1.1\r\nHost: vm\r\nTransfer-Encoding: chunked\r\n\r\n1001\r\n";
+    assert_eq!(one(300, large).codes(), ["413"]);
+}
+
+#[test]
+fn whoever_sends_everything_first_reads_a_refusal_too() {
+    // As wget and urllib do: 200,000 bytes in the way of the answer, and more than the connection's window.
+    let post = format!("POST / HTTP/1.1\r\nHost: vm\r\nContent-Length: 200000\r\n\r\n{}", "x".repeat(200_000));
+    let got = one(3_000, &post);
+    assert_eq!(got.codes(), ["413"]);
+    assert!(got.ended.expect("ended by the server") < 1_000);
+    assert!(got.took.expect("everything was taken") < 2_000, "{:?}", got.took);
+}
+
+#[test]
+fn who_does_not_stop_sending_is_cut_off() {
+    let mut plan: Plan = vec![(0, "POST / HTTP/1.1\r\nHost: vm\r\nContent-Length: 200000\r\n\r\n".to_string())];
+    plan.extend((1..60).map(|second| (second * 1000, "x".repeat(100))));
+    let got = run(40_000, vec![plan]).remove(0);
+    assert_eq!(got.codes(), ["413"]);
+    let reset = got.reset.expect("reset by the server");
+    assert!((29_000..33_000).contains(&reset), "{reset}");
+}
+
+#[test]
+fn clients_that_wait_for_leave() {
+    let wait = |method: &str, more: &str| {
+        format!("{method} /100b HTTP/1.1\r\nHost: vm\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n{more}")
+    };
+    let granted = run(300, vec![vec![(0, wait("GET", "")), (100, "hello".to_string() + &get("/100b"))]]).remove(0);
+    assert_eq!(granted.codes(), ["100", "200", "200"]);
+    assert!(granted.text().starts_with("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n"));
+    let refused = one(300, &wait("POST", ""));
+    assert!(refused.codes() == ["405"] && refused.ended.is_some());
+    assert_eq!(one(300, &(wait("POST", "hello") + &get("/100b"))).codes(), ["405", "200"], "it has not waited");
+}
+
+#[test]
+fn later_minor_versions_are_taken_for_1_1() {
+    let text = get("/100b").replace("HTTP/1.1", "HTTP/1.7");
+    assert_eq!(one(200, &(text.clone() + &get("/100b") + &text)).codes(), ["200", "200", "200"]);
+}
+
+#[test]
+fn large_heads() {
+    let cookies = |len: usize| get("/100b").replace("\r\n\r\n", &format!("\r\nCookie: {}\r\n\r\n", "c".repeat(len)));
+    assert_eq!(one(500, &(cookies(16_000) + &get("/100b") + &cookies(3_000))).codes(), ["200", "200", "200"]);
+    let many = get("/100b").replace("\r\n\r\n", &format!("\r\n{}\r\n", "Cookie: a=b\r\n".repeat(99)));
+    assert_eq!(one(500, &many).codes(), ["200"]);
+}
+
+#[test]
+fn conditions_and_parts() {
+    let with = |path: &str, headers: &str| get(path).replace("\r\n\r\n", &format!("\r\n{headers}\r\n\r\n"));
+    let header = |text: &str, name: &str| {
+        let start = text.find(&format!("\r\n{name}: ")).map(|at| at + name.len() + 4);
+        start.map(|start| text[start..].split("\r\n").next().unwrap_or_default().to_string())
+    };
+    let whole = one(300, &get("/100k")).text();
+    let tag = header(&whole, "ETag").expect("a tag");
+    let same = one(300, &with("/100k", &format!("If-None-Match: {tag}"))).text();
+    assert!(same.starts_with("HTTP/1.1 304 Not Modified\r\n") && body(&same).is_empty(), "{same}");
+    assert_eq!(header(&same, "ETag"), Some(tag.clone()));
+    assert_eq!(one(300, &with("/100k", "If-None-Match: \"other\"")).codes(), ["200"]);
+    assert_eq!(one(300, &with("/100k", "If-Match: \"other\"")).codes(), ["412"]);
+    assert_eq!(one(300, &with("/100b", "If-Modified-Since: Fri, 01 Jan 2100 00:00:00 GMT")).codes(), ["304"]);
+    assert_eq!(one(300, &with("/100b", "If-Modified-Since: Thu, 01 Jan 2015 00:00:00 GMT")).codes(), ["200"]);
+    for (range, from, up_to) in
+        [("0-0", 0, 1), ("2000-6000", 2000, 6001), ("-100", 102_300, 102_400), ("100000-", 100_000, 102_400)]
+    {
+        let part = one(300, &with("/100k", &format!("Range: bytes={range}\r\nIf-Range: {tag}"))).text();
+        assert!(part.starts_with("HTTP/1.1 206 Partial Content\r\n"), "{part}");
+        assert_eq!(header(&part, "Content-Range"), Some(format!("bytes {from}-{}/102400", up_to - 1)));
+        assert_eq!(header(&part, "Content-Length"), Some((up_to - from).to_string()));
+        assert!(body(&part) == &body(&whole)[from..up_to]);
+    }
+    let none = one(300, &(with("/100k", "Range: bytes=102400-") + &get("/100b")));
+    assert_eq!(none.codes(), ["416", "200"]);
+    assert_eq!(header(&none.text(), "Content-Range"), Some("bytes */102400".to_string()));
+    let head = one(300, &with("/100k", "Range: bytes=0-0").replace("GET", "HEAD"));
+    assert_eq!(head.codes(), ["200"], "only GET knows parts");
+}
+
+#[test]
+fn what_is_sent_again_is_what_was_asked_for() {
+    let old = get("/100b").replace("HTTP/1.1", "HTTP/1.0").replace("\r\n\r\n", "\r\nConnection: keep-alive\r\n\r\n");
+    let head = get("/100b").replace("GET", "HEAD");
+    let text =
+        one(400, &(get("/100b").repeat(2) + &old + &get("/missing") + &get("/100b") + &head + &get("/100b"))).text();
+    let answers: Vec<&str> = text.split("HTTP/1.1 ").skip(1).collect();
+    let plain = [0, 1, 4, 6].map(|index| answers[index]);
+    assert!(plain.iter().all(|answer| *answer == plain[0] && body(answer).len() == 100), "{text}");
+    assert!(answers[2].contains("\r\nConnection: keep-alive\r\n") && body(answers[2]) == body(plain[0]));
+    assert!(answers[3].starts_with("404 ") && body(answers[5]).is_empty(), "{text}");
+}
+
+#[test]
+fn percent_encoded_paths() {
+    assert_eq!(one(100, &(get("/%31%30%30b") + &get("/%2f100b") + &get("/%zz"))).codes(), ["200", "404", "400"]);
+}
+
+#[test]
 fn malformed_requests_get_an_answer_and_the_end() {
     for (text, code) in [
         ("hello\r\n\r\n".to_string(), "400"),
         ("GET / HTTP/1.1\r\n\r\n".to_string(), "400"),
         ("GET / HTTP/3.0\r\n\r\n".to_string(), "505"),
         ("BREW /pot HTTP/1.1\r\nHost: vm\r\n\r\n".to_string(), "501"),
-        (format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(4000)), "414"),
-        (format!("GET / HTTP/1.1\r\nHost: vm\r\nCookie: {}\r\n\r\n", "a".repeat(4000)), "431"),
+        (format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(20_000)), "414"),
+        (format!("GET / HTTP/1.1\r\nHost: vm\r\nCookie: {}\r\n\r\n", "a".repeat(20_000)), "431"),
+        (format!("GET / HTTP/1.1\r\nHost: vm\r\n{}\r\n", "A: b\r\n".repeat(100)), "431"),
+        ("GET / HTTP/1.1\r\nHost: v m\r\n\r\n".to_string(), "400"),
+        ("GET / HTTP/1.1\r\nHost: vm\r\nExpect: wonders\r\n\r\n".to_string(), "417"),
+        ("POST / HTTP/1.1\r\nHost: vm\r\nTransfer-Encoding: gzip\r\n\r\n".to_string(), "501"),
+        ("POST / HTTP/1.1\r\nHost: vm\r\nTransfer-Encoding: chunked\r\n\r\nnone\r\n".to_string(), "400"),
         ("\0\0\0\0\0\0\0\0".to_string(), "400"),
     ] {
         let got = one(300, &text);
         assert_eq!(got.codes(), [code], "{text:.60}");
-        assert_eq!(got.ended.is_some(), code != "501", "{text:.60}");
+        assert_eq!(got.ended.is_some(), !text.starts_with("BREW"), "{text:.60}");
     }
 }
 

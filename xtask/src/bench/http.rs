@@ -11,7 +11,9 @@ use crate::http::Connection;
 use crate::machine::Kind;
 use crate::machine::tap::{self, Namespace};
 use crate::test::lab::{BOOT, Lab, Running};
+use std::fmt::Display;
 use std::net::SocketAddr;
+use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -46,41 +48,49 @@ fn close(bench: &Bench) -> Result<Vec<Figure>> {
     measured(bench, "http_close_100b", false)
 }
 
-/// Measures inside a namespace: here when this process is in one, or else in another process.
+/// Measures requests.
 fn measured(bench: &Bench, metric: &'static str, keep: bool) -> Result<Vec<Figure>> {
     let how = match bench.kind {
         Kind::Bochs => format!("Bochs, VT-x, one CPU, ips={IPS}, sync=slowdown"),
         Kind::Qemu => "QEMU, SVM, one CPU, icount shift=0,sleep=on".to_owned(),
         Kind::Kvm => fail!("--machine kvm: nothing there counts instructions: use --machine bochs or qemu"),
     };
-    let value = if tap::is_inside() {
-        let value = measure(bench.lab()?, keep)?;
-        println!("{VALUE}{value}");
-        // The one outside measures twice, and compares.
-        std::process::exit(0)
-    } else {
-        // Built before anything runs inside.
-        bench.lab()?;
-        let namespace = Namespace::create()?;
-        let kind = bench.kind.name().to_lowercase();
-        let output = namespace
-            .xtask(&["bench", metric, "--machine", &kind])?
-            .output()
-            .context(|| "cannot start xtask inside".into())?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        match text.lines().find_map(|line| line.strip_prefix(VALUE)?.parse().ok()) {
-            Some(value) => value,
-            None => {
-                fail!("the measurement inside the namespace failed:\n{text}{}", String::from_utf8_lossy(&output.stderr))
-            }
-        }
-    };
+    let value = inside(bench, metric, |lab| measure(lab, keep))?;
     let conditions = format!(
         "{how}, tap; 1 VM of httpd, {CONNECTIONS} connections of a client on the host, {}; \
          all instructions of the machine but idle ones over {REQUESTS} requests",
         if keep { "keep-alive" } else { "a connection per request" }
     );
     Ok(vec![instructions(metric, value, conditions)])
+}
+
+/// Measures inside a namespace with a tap: here when this process is in one, or else in another process.
+pub fn inside<V: Display + FromStr>(
+    bench: &Bench,
+    metric: &'static str,
+    measure: impl FnOnce(&Lab) -> Result<V>,
+) -> Result<V> {
+    if tap::is_inside() {
+        let value = measure(bench.lab()?)?;
+        println!("{VALUE}{value}");
+        // The one outside measures twice, and compares.
+        std::process::exit(0)
+    }
+    // Built before anything runs inside.
+    bench.lab()?;
+    let namespace = Namespace::create()?;
+    let kind = bench.kind.name().to_lowercase();
+    let output = namespace
+        .xtask(&["bench", metric, "--machine", &kind])?
+        .output()
+        .context(|| "cannot start xtask inside".into())?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    match text.lines().find_map(|line| line.strip_prefix(VALUE)?.parse().ok()) {
+        Some(value) => Ok(value),
+        None => {
+            fail!("the measurement inside the namespace failed:\n{text}{}", String::from_utf8_lossy(&output.stderr))
+        }
+    }
 }
 
 /// Instructions per request.

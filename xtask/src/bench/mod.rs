@@ -12,6 +12,7 @@ mod memory;
 mod packet;
 mod plot;
 mod privileged_lines;
+mod slirp;
 mod targets;
 
 use crate::error::{Context, Result, fail};
@@ -116,6 +117,8 @@ fn all() -> Vec<Entry> {
         packet::ENTRY,
         http::KEEP_ALIVE,
         http::CLOSE,
+        slirp::BURST,
+        slirp::RATIO,
         memory::ENTRY,
         privileged_lines::ENTRY,
     ]
@@ -185,12 +188,17 @@ fn repeats(how: Repeats, a: &Figure, b: &Figure) -> bool {
 fn report(entry: &Entry, kind: Kind, first: &[Figure], second: &[Figure]) -> Result<()> {
     let mut bars = Vec::new();
     for (figure, again) in first.iter().zip(second) {
-        let Some(Target { target, best_other, .. }) = targets::of(figure.metric) else {
+        let Some(aim) = targets::of(figure.metric) else {
             fail!("the metric `{}` has no entry in bench/targets.rs", figure.metric);
         };
+        let Target { target, best_other, .. } = aim;
         let Figure { metric, value, unit, .. } = figure;
-        let mark = if value <= target { "" } else { "  MISSED" };
-        println!("{metric:<24} {value:>12.0} {:>12.0} {unit:<12} {target:>10}  {best_other}{mark}", again.value);
+        let mark = if aim.is_met_by(*value) { "" } else { "  MISSED" };
+        let digits = if *unit == "ratio" { 2 } else { 0 };
+        println!(
+            "{metric:<24} {value:>12.digits$} {:>12.digits$} {unit:<12} {target:>10}  {best_other}{mark}",
+            again.value
+        );
         println!("    {}", figure.conditions);
         bars.push((figure.clone(), *target));
     }

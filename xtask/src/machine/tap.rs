@@ -48,6 +48,8 @@ impl Namespace {
         ip(&["-n", name, "tuntap", "add", "dev", DEVICE, "mode", "tap"])?;
         ip(&["-n", name, "address", "add", HOST, "dev", DEVICE])?;
         ip(&["-n", name, "link", "set", DEVICE, "up"])?;
+        // For the answers of the DHCP server.
+        ip(&["-n", name, "route", "add", "255.255.255.255", "dev", DEVICE])?;
         Ok(namespace)
     }
 

@@ -1,17 +1,36 @@
 //! A DHCP server (RFC 2131) that gives each VM the address that belongs to its slot.
 
-use super::{FIRST_VM, HOST, PREFIX};
+use super::{FIRST_VM, HOST};
+use crate::error::{Context, Result};
 use smoltcp::wire::{DhcpMessageType, DhcpPacket, DhcpRepr, EthernetAddress};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, UdpSocket};
 
 /// How long an address is leased, in seconds.
 const LEASE_SECONDS: u32 = 3600;
 
-/// The answer to a client's message, if it gets one.
-pub fn answer(message: &[u8]) -> Option<Vec<u8>> {
+/// Serves, for as long as this process runs, on a network whose host's end is one of ours: a tap in its namespace. Broadcasts must
+/// have their way there.
+pub fn serve(prefix: u8) -> Result<()> {
+    let what = || "cannot serve DHCP on the tap".into();
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 67)).context(what)?;
+    socket.set_broadcast(true).context(what)?;
+    std::thread::spawn(move || {
+        let mut message = [0; 2048];
+        while let Ok((len, _)) = socket.recv_from(&mut message) {
+            if let Some(reply) = answer(&message[..len], prefix) {
+                // A reply that is lost is asked for again.
+                let _ = socket.send_to(&reply, (Ipv4Addr::BROADCAST, 68));
+            }
+        }
+    });
+    Ok(())
+}
+
+/// The answer to a client's message, if it gets one. The network's addresses share their first `prefix` bits.
+pub fn answer(message: &[u8], prefix: u8) -> Option<Vec<u8>> {
     let packet = DhcpPacket::new_checked(message).ok()?;
     let request = DhcpRepr::parse(&packet).ok()?;
-    let address = address_of(request.client_hardware_address)?;
+    let address = address_of(request.client_hardware_address, prefix)?;
     let wanted = request.requested_ip.unwrap_or(request.client_ip);
     let kind = match request.message_type {
         DhcpMessageType::Discover => DhcpMessageType::Offer,
@@ -31,7 +50,7 @@ pub fn answer(message: &[u8]) -> Option<Vec<u8>> {
         your_ip: if given { address } else { Ipv4Addr::UNSPECIFIED },
         server_ip: HOST,
         router: given.then_some(HOST),
-        subnet_mask: given.then(|| Ipv4Addr::from_bits(u32::MAX << (32 - u32::from(PREFIX)))),
+        subnet_mask: given.then(|| mask(prefix)),
         relay_agent_ip: Ipv4Addr::UNSPECIFIED,
         broadcast: request.broadcast,
         requested_ip: None,
@@ -51,15 +70,20 @@ pub fn answer(message: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// The address of the VM whose MAC this is (`abi::nic::mac_of`), when the network has room for it.
-fn address_of(mac: EthernetAddress) -> Option<Ipv4Addr> {
+fn address_of(mac: EthernetAddress, prefix: u8) -> Option<Ipv4Addr> {
     let [.., high, low] = mac.0;
     let slot = u16::from_be_bytes([high, low]);
     if abi::nic::mac_of(slot) != mac.0 {
         return None;
     }
-    let last = u8::try_from(u16::from(FIRST_VM.octets()[3]) + slot).ok().filter(|last| *last < 255)?;
-    let [a, b, c, _] = FIRST_VM.octets();
-    Some(Ipv4Addr::new(a, b, c, last))
+    let address = Ipv4Addr::from_bits(FIRST_VM.to_bits() + u32::from(slot));
+    let (mask, broadcast) = (mask(prefix), address | !mask(prefix));
+    (address & mask == FIRST_VM & mask && address != broadcast).then_some(address)
+}
+
+/// The mask of a prefix of so many bits.
+fn mask(prefix: u8) -> Ipv4Addr {
+    Ipv4Addr::from_bits(u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0))
 }
 
 #[cfg(test)]
@@ -96,7 +120,7 @@ mod tests {
     }
 
     fn answered(message: &[u8]) -> Option<(DhcpMessageType, Ipv4Addr)> {
-        let bytes = answer(message)?;
+        let bytes = answer(message, 24)?;
         let packet = DhcpPacket::new_checked(&bytes[..]).unwrap();
         let repr = DhcpRepr::parse(&packet).unwrap();
         assert_eq!(repr.transaction_id, 77);
@@ -115,10 +139,19 @@ mod tests {
     }
 
     #[test]
+    fn the_network_ends_where_its_prefix_says() {
+        let address = |slot, prefix| address_of(EthernetAddress(abi::nic::mac_of(slot)), prefix);
+        assert_eq!(address(238, 24), Some(Ipv4Addr::new(10, 0, 2, 254)));
+        assert_eq!(address(239, 24), None, "the broadcast address");
+        assert_eq!(address(240, 24), None);
+        assert_eq!(address(240, 16), Some(Ipv4Addr::new(10, 0, 3, 0)));
+    }
+
+    #[test]
     fn strangers_and_nonsense_get_no_answer() {
         assert_eq!(answered(&message(DhcpMessageType::Discover, [2, 0, 0, 0, 0, 1], None)), None);
         assert_eq!(answered(&message(DhcpMessageType::Discover, abi::nic::mac_of(250), None)), None);
         assert_eq!(answered(&message(DhcpMessageType::Release, abi::nic::mac_of(1), None)), None);
-        assert!(answer(&[1, 2, 3]).is_none());
+        assert!(answer(&[1, 2, 3], 24).is_none());
     }
 }

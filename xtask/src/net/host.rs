@@ -1,41 +1,47 @@
-//! The host behind the switch: answers ARP, ping and DHCP, and carries TCP connections from the loopback interface into the
-//! machine, byte by byte, half-closes included.
+//! The host behind the switch: answers ARP, ping and DHCP, and carries TCP connections between the loopback interface and the
+//! machine, in both directions.
 
+use super::capacity::PATIENCE;
+use super::inbound::{Next, Port};
+use super::outbound::Opening;
+use super::relay::{self, Progress, Relay};
 use super::switch::Switch;
+use super::wire::Wire;
 use super::{HOST, HOST_MAC, PREFIX, Watcher, dhcp};
 use crate::machine::Forward;
-use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
-use smoltcp::phy::{self, Device, DeviceCapabilities, Medium};
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Registry, Token};
+use smoltcp::iface::{Config, Interface, PollIngressSingleResult, PollResult, SocketHandle, SocketSet};
 use smoltcp::socket::{tcp, udp};
-use smoltcp::time::Instant;
-use smoltcp::wire::{
-    ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr, HardwareAddress,
-    IpCidr, IpEndpoint,
-};
-use std::collections::VecDeque;
-use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
-use std::sync::PoisonError;
+use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr, IpEndpoint};
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// Bytes that a connection may hold for each direction.
-const BUFFER: usize = 64 * 1024;
-/// Frames that wait for the machine at most; the machine takes one in each of its milliseconds.
-const OUTBOX: usize = 512;
-/// Connections at once at most; beyond that they wait in the listener's queue.
+/// Connections at once at most; beyond that clients wait in the listeners' queues, and guests try again.
 const CONNECTIONS: usize = 1024;
-/// A connection that the guest does not answer for so long is given up.
-const GUEST_SILENCE: smoltcp::time::Duration = smoltcp::time::Duration::from_secs(60);
-/// How long a guest may leave a new connection unanswered until it is asked for its MAC, and between two such requests.
-const ASK_AFTER: Duration = Duration::from_millis(20);
-/// See [`ASK_AFTER`].
-const ASK_AGAIN: Duration = Duration::from_millis(200);
-/// Sleep between two looks when something is going on, and when nothing is.
-const NAP: Duration = Duration::from_micros(300);
-/// See [`NAP`].
-const LONG_NAP: Duration = Duration::from_millis(3);
+/// How long a client waits for a guest that has refused it while nobody is connected there, or whose client is not known to be there still.
+const CLIENT_PATIENCE: Duration = Duration::from_secs(10);
+/// How long after a client has come its connection is made again when the guest resets it before it took anything. Later, the guest
+/// has tired of a client that says nothing.
+const RETRY: Duration = Duration::from_secs(10);
+/// Frames that are taken from the machine before everybody else's turn.
+const BATCH: usize = 64;
+/// Bytes of datagrams for the DHCP server that wait.
+const DHCP_BYTES: usize = 64 * 1024;
+/// Time between two looks while something waits whose end nothing announces.
+const TICK: Duration = Duration::from_millis(10);
+/// Time until the machine is offered a frame again that it had no room for.
+const NAP: Duration = Duration::from_micros(200);
+
+/// Who wakes the host up.
+pub const WAKER: Token = Token(0);
+const CONTROL: Token = Token(1);
+const DATA: Token = Token(2);
+/// The first listener; the others follow, then the connections.
+const LISTENERS: usize = 3;
 
 /// The host and everything that goes through it.
 pub struct Host {
@@ -43,36 +49,39 @@ pub struct Host {
     interface: Interface,
     sockets: SocketSet<'static>,
     dhcp: SocketHandle,
-    listeners: Vec<Listening>,
-    connections: Vec<Connection>,
+    ports: Vec<Port>,
+    /// Connections by number; a later one has a higher number.
+    links: BTreeMap<usize, Link>,
+    next_number: usize,
     next_port: u16,
     injected: Receiver<Vec<u8>>,
-    started: std::time::Instant,
+    registry: Registry,
+    started: Instant,
 }
 
-/// A forwarded port.
-struct Listening {
-    listener: TcpListener,
-    forward: Forward,
-    /// When the guest was last asked for its MAC.
-    asked: Option<std::time::Instant>,
+/// One connection.
+struct Link {
+    relay: Relay,
+    socket: Option<SocketHandle>,
+    /// Which forwarded port its client has come to; none for one that a guest has opened.
+    port: Option<usize>,
+    stage: Stage,
+    since: Instant,
 }
 
-/// One connection: a stream on the host, a socket into the machine.
-struct Connection {
-    stream: TcpStream,
-    socket: SocketHandle,
-    opened: std::time::Instant,
-    /// The guest has not answered yet.
-    is_new: bool,
-    /// Index of the forwarded port.
-    port: usize,
-    /// The host's client will send no more.
-    client_done: bool,
-    /// The guest will send no more, and the client knows.
-    guest_done: bool,
-    /// The client is lost and the guest's reset is on its way.
-    aborted: bool,
+/// Where a connection stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// The guest has no room for its client.
+    Waiting,
+    /// The guest has been asked at this time.
+    Connecting(Instant),
+    /// The host's loopback interface has been asked, for a guest.
+    Dialling,
+    /// Bytes go both ways.
+    Open,
+    /// The guest is told that it is over.
+    Leaving,
 }
 
 impl Host {
@@ -81,286 +90,367 @@ impl Host {
         listeners: Vec<(TcpListener, Forward)>,
         injected: Receiver<Vec<u8>>,
         watcher: Watcher,
-    ) -> Host {
-        let mut wire = Wire { switch, outbox: VecDeque::new(), watcher };
+        registry: Registry,
+    ) -> std::io::Result<Host> {
+        let mut wire = Wire::new(switch, watcher);
         let mut config = Config::new(HardwareAddress::Ethernet(EthernetAddress(HOST_MAC)));
         config.random_seed = u64::from(std::process::id());
-        let mut interface = Interface::new(config, &mut wire, Instant::ZERO);
+        let mut interface = Interface::new(config, &mut wire, smoltcp::time::Instant::ZERO);
         interface.update_ip_addrs(|addresses| {
             // The list has room for one.
             let _ = addresses.push(IpCidr::new(HOST.into(), PREFIX));
         });
         let mut sockets = SocketSet::new(Vec::new());
-        let buffer = || udp::PacketBuffer::new(vec![udp::PacketMetadata::EMPTY; 64], vec![0; BUFFER]);
+        let buffer = || udp::PacketBuffer::new(vec![udp::PacketMetadata::EMPTY; 64], vec![0; DHCP_BYTES]);
         let mut socket = udp::Socket::new(buffer(), buffer());
         socket.bind(67).expect("a fresh socket binds to any port");
         let dhcp = sockets.add(socket);
-        let listeners = listeners.into_iter().map(|(listener, forward)| Listening { listener, forward, asked: None });
-        Host {
+        let mut ports: Vec<Port> =
+            listeners.into_iter().map(|(listener, forward)| Port::new(listener, forward)).collect();
+        for (port, number) in ports.iter_mut().zip(LISTENERS..) {
+            registry.register(port.listener(), Token(number), Interest::READABLE)?;
+        }
+        wire.switch.register(&registry, CONTROL, DATA)?;
+        let next_number = LISTENERS + ports.len();
+        Ok(Host {
             wire,
             interface,
             sockets,
             dhcp,
-            listeners: listeners.collect(),
-            connections: Vec::new(),
+            ports,
+            links: BTreeMap::new(),
+            next_number,
             next_port: 49152,
             injected,
-            started: std::time::Instant::now(),
+            registry,
+            started: Instant::now(),
+        })
+    }
+
+    /// Serves until `stop` is set, and [`WAKER`] woken.
+    pub fn serve(mut self, mut poll: Poll, stop: &AtomicBool) {
+        let mut events = Events::with_capacity(256);
+        while !stop.load(Ordering::Relaxed) {
+            let patience = self.turn();
+            // An interrupted wait is as good as one that has ended.
+            let _ = poll.poll(&mut events, patience);
+            for event in &events {
+                let Token(number) = event.token();
+                if let Some(port) = number.checked_sub(LISTENERS).and_then(|index| self.ports.get_mut(index)) {
+                    port.wake();
+                } else if let Some(link) = self.links.get_mut(&number) {
+                    link.relay.note(event);
+                }
+            }
         }
     }
 
-    /// Serves until `stop` is set.
-    pub fn serve(mut self, stop: &AtomicBool) {
-        while !stop.load(Ordering::Relaxed) {
-            while let Ok(frame) = self.injected.try_recv() {
-                self.wire.outbox.push_back(frame);
+    /// Does what there is to be done. How long nothing but events can change that.
+    fn turn(&mut self) -> Option<Duration> {
+        while let Ok(frame) = self.injected.try_recv() {
+            self.wire.push(frame);
+        }
+        let mut taken = 0;
+        while taken < BATCH
+            && let Some(frame) = self.wire.take()
+        {
+            self.take_in(frame);
+            taken += 1;
+        }
+        self.send();
+        self.serve_dhcp();
+        self.welcome();
+        self.pump();
+        self.send();
+        self.ask_for_macs();
+        if !self.wire.flush() {
+            std::thread::sleep(NAP);
+            return Some(Duration::ZERO);
+        }
+        if taken == BATCH {
+            return Some(Duration::ZERO);
+        }
+        let waits = self.links.values().any(|link| !matches!(link.stage, Stage::Open | Stage::Dialling));
+        let held_up = self.ports.iter().any(Port::has_clients);
+        let tick = (waits || held_up).then_some(TICK);
+        let delay = self.interface.poll_delay(self.now(), &self.sockets);
+        let delay = delay.map(|delay| Duration::from_micros(delay.total_micros()));
+        tick.into_iter().chain(delay).min()
+    }
+
+    fn now(&self) -> smoltcp::time::Instant {
+        let micros = self.started.elapsed().as_micros();
+        smoltcp::time::Instant::from_micros(i64::try_from(micros).unwrap_or(i64::MAX))
+    }
+
+    /// Gives the stack a frame of the machine's.
+    fn take_in(&mut self, frame: Vec<u8>) {
+        let mut opened = None;
+        if let Some(opening) = Opening::read(&frame) {
+            if !opening.is_for_gateway() {
+                self.wire.push(opening.refusal());
+                return;
             }
-            let now = Instant::from_micros(i64::try_from(self.started.elapsed().as_micros()).unwrap_or(i64::MAX));
-            let mut busy = self.interface.poll(now, &mut self.wire, &mut self.sockets)
-                == smoltcp::iface::PollResult::SocketStateChanged;
-            self.serve_dhcp();
-            busy |= self.accept();
-            busy |= self.pump();
-            self.ask_for_macs();
-            self.wire.flush();
-            if !busy {
-                std::thread::sleep(if self.connections.is_empty() && self.wire.outbox.is_empty() {
-                    LONG_NAP
-                } else {
-                    NAP
-                });
+            opened = self.dial(opening);
+        }
+        self.wire.hand_in(frame);
+        let now = self.now();
+        if self.interface.poll_ingress_single(now, &mut self.wire, &mut self.sockets) == PollIngressSingleResult::None {
+            return;
+        }
+        // A socket that has not taken its opening would take somebody else's.
+        if let Some(number) = opened
+            && let Some(socket) = self.links.get(&number).and_then(|link| link.socket)
+            && self.sockets.get::<tcp::Socket>(socket).state() != tcp::State::SynReceived
+        {
+            self.remove(number);
+        }
+    }
+
+    /// Sends what the stack has to send, as far as there is room.
+    fn send(&mut self) {
+        for _ in 0..BATCH {
+            let now = self.now();
+            let sent = self.interface.poll_egress(now, &mut self.wire, &mut self.sockets);
+            if sent == PollResult::None || !self.wire.flush() {
+                return;
             }
         }
     }
 
     fn serve_dhcp(&mut self) {
         let socket = self.sockets.get_mut::<udp::Socket>(self.dhcp);
-        // Bounded by the socket's buffer, which only `poll` fills.
+        // Bounded by the socket's buffer, which only `take_in` fills.
         while let Ok((message, _)) = socket.recv() {
-            if let Some(reply) = dhcp::answer(message) {
+            if let Some(reply) = dhcp::answer(message, PREFIX) {
                 // A reply that finds no space is lost, and the client asks again.
                 let _ = socket.send_slice(&reply, IpEndpoint::new(Ipv4Addr::BROADCAST.into(), 68));
             }
         }
     }
 
-    /// Takes new connections. Returns whether there were any.
-    fn accept(&mut self) -> bool {
-        let mut any = false;
-        for (port, Listening { listener, forward, .. }) in self.listeners.iter().enumerate() {
-            while self.connections.len() < CONNECTIONS
-                && let Ok((stream, _)) = listener.accept()
+    /// Starts a connection to the loopback interface for a guest, with a socket for the opening. Its number; none where the guest
+    /// is to be refused, or has sent that opening before.
+    fn dial(&mut self, opening: Opening) -> Option<usize> {
+        let known = |link: &Link| {
+            let socket = link.socket.map(|socket| self.sockets.get::<tcp::Socket>(socket));
+            link.port.is_none()
+                && socket.is_some_and(|socket| {
+                    socket.local_endpoint().is_some_and(|local| local.port == opening.port)
+                        && socket.remote_endpoint().is_some_and(|remote| opening.is_from(remote))
+                })
+        };
+        if self.links.len() >= CONNECTIONS || self.links.values().any(known) {
+            return None;
+        }
+        let stream = TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, opening.port))).ok()?;
+        let mut socket = relay::socket();
+        socket.listen((HOST, opening.port)).ok()?;
+        // The guest gets its answer when the loopback interface has given one.
+        socket.pause_synack(true);
+        let socket = self.sockets.add(socket);
+        self.add(Link {
+            relay: Relay::new(stream),
+            socket: Some(socket),
+            port: None,
+            stage: Stage::Dialling,
+            since: Instant::now(),
+        })
+    }
+
+    /// Gives a connection its number, and asks for its stream's events.
+    fn add(&mut self, mut link: Link) -> Option<usize> {
+        let number = self.next_number;
+        self.next_number += 1;
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let registered = self.registry.register(link.relay.stream(), Token(number), interest);
+        self.links.insert(number, link);
+        if registered.is_err() {
+            self.remove(number);
+            return None;
+        }
+        Some(number)
+    }
+
+    /// Forgets a connection.
+    fn remove(&mut self, number: usize) -> Option<Link> {
+        let mut link = self.links.remove(&number)?;
+        if let Some(socket) = link.socket.take() {
+            self.sockets.remove(socket);
+        }
+        if let Some(port) = link.port.and_then(|port| self.ports.get_mut(port)) {
+            match link.stage {
+                Stage::Waiting => port.forget(number),
+                Stage::Connecting(_) => port.capacity.forget(),
+                Stage::Open => port.capacity.end(),
+                Stage::Leaving | Stage::Dialling => {}
+            }
+        }
+        // Fails only for what was never registered.
+        let _ = self.registry.deregister(link.relay.stream());
+        Some(link)
+    }
+
+    /// Asks guests that have room to take those who wait.
+    fn welcome(&mut self) {
+        for index in 0..self.ports.len() {
+            let now = Instant::now();
+            while self.links.len() < CONNECTIONS
+                && let Some(next) = self.ports[index].next(now)
             {
-                any = true;
-                if stream.set_nonblocking(true).is_err() || stream.set_nodelay(true).is_err() {
-                    continue;
-                }
-                let buffer = || tcp::SocketBuffer::new(vec![0; BUFFER]);
-                let mut socket = tcp::Socket::new(buffer(), buffer());
-                // What the client sends goes on at once; the client decides what belongs together.
-                socket.set_nagle_enabled(false);
-                socket.set_ack_delay(None);
-                socket.set_timeout(Some(GUEST_SILENCE));
-                let local = self.next_port;
-                self.next_port = if local == u16::MAX { 49152 } else { local + 1 };
-                let remote = IpEndpoint::new(forward.guest.into(), forward.port);
-                if socket.connect(self.interface.context(), remote, local).is_ok() {
-                    let socket = self.sockets.add(socket);
-                    self.connections.push(Connection {
-                        stream,
-                        socket,
-                        opened: std::time::Instant::now(),
-                        is_new: true,
-                        port,
-                        client_done: false,
-                        guest_done: false,
-                        aborted: false,
-                    });
+                let number = match next {
+                    Next::Again(number) => Some(number),
+                    Next::New(stream) => self.add(Link {
+                        relay: Relay::new(stream),
+                        socket: None,
+                        port: Some(index),
+                        stage: Stage::Waiting,
+                        since: now,
+                    }),
+                };
+                if let Some(number) = number {
+                    self.connect(number, index, now);
                 }
             }
         }
-        any
     }
 
-    /// Asks the guests of new connections for their MACs. The stack does so by itself, but only one guest in a second.
+    fn connect(&mut self, number: usize, index: usize, now: Instant) {
+        let forward = self.ports[index].forward;
+        let Some(link) = self.links.get_mut(&number) else { return };
+        let local = self.next_port;
+        self.next_port = if local == u16::MAX { 49152 } else { local + 1 };
+        let mut socket = relay::socket();
+        let remote = IpEndpoint::new(forward.guest.into(), forward.port);
+        if socket.connect(self.interface.context(), remote, local).is_err() {
+            // Not for an address of this network and a port, which forwards have.
+            self.remove(number);
+            return;
+        }
+        link.relay.again();
+        link.socket = Some(self.sockets.add(socket));
+        link.stage = Stage::Connecting(now);
+        self.ports[index].capacity.begin();
+    }
+
+    /// Asks the guests of new connections for their MACs.
     fn ask_for_macs(&mut self) {
-        let now = std::time::Instant::now();
-        let waiting =
-            self.connections.iter().filter(|connection| connection.is_new && now - connection.opened >= ASK_AFTER);
-        for connection in waiting {
-            let Listening { forward, asked, .. } = &mut self.listeners[connection.port];
-            if asked.is_none_or(|asked| now - asked >= ASK_AGAIN) {
-                *asked = Some(now);
-                self.wire.outbox.push_back(arp_request(forward.guest));
+        let now = Instant::now();
+        for link in self.links.values() {
+            if let (Some(port), Stage::Connecting(since)) = (link.port, link.stage)
+                && let Some(request) = self.ports[port].ask_for_mac(since, now)
+            {
+                self.wire.push(request);
             }
         }
     }
 
-    /// Moves bytes between both sides of every connection. Returns whether any moved.
-    fn pump(&mut self) -> bool {
-        let mut any = false;
-        let sockets = &mut self.sockets;
-        self.connections.retain_mut(|connection| {
-            let socket = sockets.get_mut::<tcp::Socket>(connection.socket);
-            let (moved, alive) = connection.pump(socket);
-            any |= moved;
-            if !alive {
-                sockets.remove(connection.socket);
+    /// Moves bytes between both sides of every connection, and sees which of them are made or over.
+    fn pump(&mut self) {
+        let now = Instant::now();
+        let numbers: Vec<usize> = self.links.keys().copied().collect();
+        for number in numbers {
+            let Some(link) = self.links.get(&number) else { continue };
+            match link.stage {
+                Stage::Waiting => {
+                    if link.relay.is_closing() && now - link.since >= CLIENT_PATIENCE {
+                        self.remove(number);
+                    }
+                }
+                Stage::Connecting(since) => self.connecting(number, since, now),
+                Stage::Dialling => self.dialling(number),
+                Stage::Open => self.open(number, now),
+                Stage::Leaving => {
+                    self.remove(number);
+                }
             }
-            alive
-        });
-        any
+        }
     }
-}
 
-impl Connection {
-    /// Returns whether bytes moved, and whether the connection lives on.
-    fn pump(&mut self, socket: &mut tcp::Socket<'static>) -> (bool, bool) {
-        if self.aborted {
-            return (false, false);
-        }
-        let mut moved = false;
-        let mut lost = false;
-        while !self.client_done && socket.can_send() {
-            let stream = &mut self.stream;
-            let result = socket.send(|space| match stream.read(space) {
-                Ok(count) => (count, Ok(count)),
-                Err(error) => (0, Err(error.kind())),
-            });
-            match result {
-                Ok(Ok(0)) => {
-                    self.client_done = true;
-                    socket.close();
-                }
-                Ok(Ok(_)) => moved = true,
-                Ok(Err(ErrorKind::WouldBlock)) => break,
-                Ok(Err(_)) | Err(_) => {
-                    lost = true;
-                    break;
-                }
+    /// Looks whether a guest has answered.
+    fn connecting(&mut self, number: usize, since: Instant, now: Instant) {
+        let Some(link) = self.links.get_mut(&number) else { return };
+        let (Some(handle), Some(index)) = (link.socket, link.port) else { return };
+        let port = &mut self.ports[index];
+        match self.sockets.get::<tcp::Socket>(handle).state() {
+            tcp::State::SynSent if now - since < PATIENCE => return,
+            tcp::State::SynSent => port.capacity.unanswered(),
+            tcp::State::Closed => port.capacity.refused(now),
+            _ => {
+                port.capacity.complete();
+                link.stage = Stage::Open;
+                return self.open(number, now);
             }
         }
-        while socket.can_recv() && !lost {
-            let stream = &mut self.stream;
-            let result = socket.recv(|bytes| match stream.write(bytes) {
-                Ok(count) => (count, Ok(count)),
-                Err(error) => (0, Err(error.kind())),
-            });
-            match result {
-                Ok(Ok(_)) => moved = true,
-                Ok(Err(ErrorKind::WouldBlock)) => break,
-                Ok(Err(_)) | Err(_) => lost = true,
-            }
+        self.wait(number, now);
+    }
+
+    /// A guest is to be asked again for a connection that its capacity does not count any more.
+    fn wait(&mut self, number: usize, now: Instant) {
+        let Some(link) = self.links.get_mut(&number) else { return };
+        let Some(index) = link.port else { return };
+        link.stage = Stage::Waiting;
+        if let Some(socket) = link.socket.take() {
+            self.sockets.remove(socket);
         }
-        if lost {
-            // The client has gone: the guest sees a reset, which goes out when the socket is polled once more.
+        let port = &mut self.ports[index];
+        let refused = port.capacity.is_refusing() && !port.capacity.is_known();
+        if (refused || link.relay.is_closing()) && now - link.since >= CLIENT_PATIENCE {
+            if let Some(link) = self.remove(number) {
+                link.relay.reset();
+            }
+            return;
+        }
+        port.wait(number);
+    }
+
+    /// Looks whether the loopback interface has answered.
+    fn dialling(&mut self, number: usize) {
+        let Some(link) = self.links.get_mut(&number) else { return };
+        let Some(handle) = link.socket else { return };
+        let socket = self.sockets.get_mut::<tcp::Socket>(handle);
+        let stream = link.relay.stream();
+        if socket.state() != tcp::State::SynReceived {
+            // The guest has thought better of it.
+            self.remove(number);
+        } else if matches!(stream.take_error(), Ok(Some(_)) | Err(_)) {
             socket.abort();
-            self.aborted = true;
-            return (true, true);
+            link.stage = Stage::Leaving;
+        } else if stream.peer_addr().is_ok() {
+            socket.pause_synack(false);
+            link.stage = Stage::Open;
         }
-        self.is_new &= socket.state() == tcp::State::SynSent;
-        // A connection may be silent for as long as its client likes, but not while it is made or taken apart.
-        let settled = socket.state() == tcp::State::Established && !self.client_done;
-        socket.set_timeout((!settled).then_some(GUEST_SILENCE));
-        use tcp::State;
-        match socket.state() {
-            State::Closed | State::TimeWait if !socket.can_recv() => {
-                // Dropping the stream tells the client.
-                (moved, false)
+    }
+
+    /// Moves bytes between both sides of a connection.
+    fn open(&mut self, number: usize, now: Instant) {
+        let Some(link) = self.links.get_mut(&number) else { return };
+        let Some(handle) = link.socket else { return };
+        let socket = self.sockets.get_mut::<tcp::Socket>(handle);
+        match link.relay.pump(socket) {
+            Progress::GoesOn => {}
+            Progress::Finished => {
+                self.remove(number);
             }
-            State::CloseWait | State::LastAck | State::Closing if !socket.can_recv() && !self.guest_done => {
-                self.guest_done = true;
-                // Fails only when the client has gone already.
-                let _ = self.stream.shutdown(Shutdown::Write);
-                (true, true)
+            Progress::NeverTaken if link.port.is_some() && now - link.since < RETRY => {
+                if let Some(index) = link.port {
+                    self.ports[index].capacity.evicted(now);
+                }
+                self.wait(number, now);
             }
-            _ => (moved, true),
-        }
-    }
-}
-
-/// An Ethernet frame in which the host asks who has the address `guest`.
-fn arp_request(guest: Ipv4Addr) -> Vec<u8> {
-    let request = ArpRepr::EthernetIpv4 {
-        operation: ArpOperation::Request,
-        source_hardware_addr: EthernetAddress(HOST_MAC),
-        source_protocol_addr: HOST,
-        target_hardware_addr: EthernetAddress([0; 6]),
-        target_protocol_addr: guest,
-    };
-    let header = EthernetRepr {
-        src_addr: EthernetAddress(HOST_MAC),
-        dst_addr: EthernetAddress::BROADCAST,
-        ethertype: EthernetProtocol::Arp,
-    };
-    let mut bytes = vec![0; header.buffer_len() + request.buffer_len()];
-    let mut frame = EthernetFrame::new_unchecked(&mut bytes[..]);
-    header.emit(&mut frame);
-    request.emit(&mut ArpPacket::new_unchecked(frame.payload_mut()));
-    bytes
-}
-
-/// The cable between the host's stack and the switch.
-struct Wire {
-    switch: Switch,
-    outbox: VecDeque<Vec<u8>>,
-    watcher: Watcher,
-}
-
-impl Wire {
-    fn flush(&mut self) {
-        while let Some(frame) = self.outbox.front() {
-            if !self.switch.send(frame) {
-                break;
+            Progress::NeverTaken | Progress::GuestGone => {
+                if let Some(link) = self.remove(number) {
+                    link.relay.reset();
+                }
             }
-            self.outbox.pop_front();
+            Progress::HostGone => {
+                // The reset goes out when the socket is polled once more.
+                socket.abort();
+                if let Some(index) = link.port {
+                    self.ports[index].capacity.end();
+                }
+                link.stage = Stage::Leaving;
+            }
         }
-    }
-}
-
-impl Device for Wire {
-    type RxToken<'a> = Received;
-    type TxToken<'a> = Outbox<'a>;
-
-    fn receive(&mut self, _: Instant) -> Option<(Received, Outbox<'_>)> {
-        let frame = self.switch.receive()?;
-        let mut watcher = self.watcher.lock().unwrap_or_else(PoisonError::into_inner);
-        if watcher.as_ref().is_some_and(|watcher| watcher.send(frame.clone()).is_err()) {
-            *watcher = None;
-        }
-        drop(watcher);
-        Some((Received(frame), Outbox(&mut self.outbox)))
-    }
-
-    fn transmit(&mut self, _: Instant) -> Option<Outbox<'_>> {
-        (self.outbox.len() < OUTBOX).then_some(Outbox(&mut self.outbox))
-    }
-
-    fn capabilities(&self) -> DeviceCapabilities {
-        let mut capabilities = DeviceCapabilities::default();
-        capabilities.medium = Medium::Ethernet;
-        capabilities.max_transmission_unit = abi::nic::MAX_FRAME;
-        capabilities
-    }
-}
-
-/// A frame from the machine.
-struct Received(Vec<u8>);
-
-impl phy::RxToken for Received {
-    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
-        f(&self.0)
-    }
-}
-
-/// Room for a frame to the machine.
-struct Outbox<'a>(&'a mut VecDeque<Vec<u8>>);
-
-impl phy::TxToken for Outbox<'_> {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
-        let mut frame = vec![0; len];
-        let result = f(&mut frame);
-        self.0.push_back(frame);
-        result
     }
 }

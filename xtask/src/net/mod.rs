@@ -1,16 +1,27 @@
-//! The user-mode network between a machine and the host: no privileges, one forwarded TCP port for each VM, DHCP.
+//! The user-mode network between a machine and the host: no privileges, one forwarded TCP port for each VM, DHCP, and the
+//! host's loopback interface behind the gateway's address.
 //!
 //! Bochs' own slirp takes five forwarded ports at most and stalls with many connections. So the machine's NIC is plugged
-//! into a VDE switch that xtask plays ([`switch`]), behind which sits a host with a TCP/IP stack ([`host`]): 10.0.2.2, which
-//! accepts connections on the host's loopback interface and makes them again into the machine.
+//! into a VDE switch that xtask plays ([`switch`]), behind which sits a host with a TCP/IP stack ([`host`]): 10.0.2.2. It accepts
+//! connections on the host's loopback interface ([`inbound`]) and makes them again into the machine, as many at once as a guest
+//! has room for ([`capacity`]); those that a guest opens to 10.0.2.2 it makes again to the loopback interface ([`outbound`]).
+//! [`relay`] moves their bytes.
 
-mod dhcp;
+mod capacity;
+pub mod dhcp;
 mod host;
+mod inbound;
+mod outbound;
+mod relay;
 mod switch;
+#[cfg(test)]
+mod tests;
+mod wire;
 
-use crate::error::{Context, Result, fail};
+use crate::error::{Context, Result};
 use crate::machine::Forward;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use mio::net::TcpListener;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -20,6 +31,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub const HOST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
 /// Bits of the network's prefix.
 pub const PREFIX: u8 = 24;
+/// The same on a tap, where there are more VMs.
+pub const TAP_PREFIX: u8 = 16;
 /// The host's MAC there.
 pub const HOST_MAC: [u8; 6] = [0x52, 0x55, 0x0a, 0x00, 0x02, 0x02];
 /// The first VM's address; the others follow.
@@ -37,6 +50,7 @@ pub struct UserNet {
     inject: Sender<Vec<u8>>,
     watcher: Watcher,
     stop: Arc<AtomicBool>,
+    waker: mio::Waker,
     thread: Option<std::thread::JoinHandle<()>>,
     sockets: PathBuf,
 }
@@ -62,8 +76,13 @@ impl UserNet {
         let watcher = Watcher::default();
         let stop = Arc::new(AtomicBool::new(false));
         let (stopped, watching) = (stop.clone(), watcher.clone());
-        let thread = std::thread::spawn(move || host::Host::new(switch, listeners, injected, watching).serve(&stopped));
-        Ok(UserNet { addresses, inject, watcher, stop, thread: Some(thread), sockets })
+        let what = || "cannot watch the user-mode network's sockets".into();
+        let poll = mio::Poll::new().context(what)?;
+        let waker = mio::Waker::new(poll.registry(), host::WAKER).context(what)?;
+        let registry = poll.registry().try_clone().context(what)?;
+        let host = host::Host::new(switch, listeners, injected, watching, registry).context(what)?;
+        let thread = std::thread::spawn(move || host.serve(poll, &stopped));
+        Ok(UserNet { addresses, inject, watcher, stop, waker, thread: Some(thread), sockets })
     }
 
     /// Where on the host the forwarded ports are, in the order of the forwards.
@@ -75,6 +94,8 @@ impl UserNet {
     pub fn inject(&self, frame: &[u8]) {
         // The thread only ends with us.
         let _ = self.inject.send(frame.to_vec());
+        // An event that cannot be sent means that it looks a little later.
+        let _ = self.waker.wake();
     }
 
     /// From now on every frame that the machine sends arrives at the receiver, too. The last caller is served.
@@ -88,6 +109,7 @@ impl UserNet {
 impl Drop for UserNet {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
+        let _ = self.waker.wake();
         if let Some(thread) = self.thread.take() {
             // It has no way to panic that we could handle here.
             let _ = thread.join();
@@ -98,11 +120,6 @@ impl Drop for UserNet {
 
 /// A listener on `port` of the loopback interface, or on a free one when that is taken.
 fn listen(port: u16) -> Result<TcpListener> {
-    let listener =
-        TcpListener::bind((Ipv4Addr::LOCALHOST, port)).or_else(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
-    let listener = listener.context(|| "cannot listen on 127.0.0.1 for a VM".into())?;
-    if let Err(error) = listener.set_nonblocking(true) {
-        fail!("cannot poll a listener on 127.0.0.1: {error}");
-    }
-    Ok(listener)
+    let at = |port| TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    at(port).or_else(|_| at(0)).context(|| "cannot listen on 127.0.0.1 for a VM".into())
 }

@@ -8,6 +8,7 @@
 
 use crate::error::{Context, Result};
 use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -52,6 +53,13 @@ impl Switch {
             client: None,
             machine: folder.join("machine"),
         })
+    }
+
+    /// Asks for an event whenever a client wants to introduce itself, and one whenever there are frames.
+    pub fn register(&self, registry: &mio::Registry, control: mio::Token, data: mio::Token) -> std::io::Result<()> {
+        let readable = mio::Interest::READABLE;
+        registry.register(&mut mio::unix::SourceFd(&self.control.as_raw_fd()), control, readable)?;
+        registry.register(&mut mio::unix::SourceFd(&self.data.as_raw_fd()), data, readable)
     }
 
     /// The next frame that the machine has sent, if there is one.

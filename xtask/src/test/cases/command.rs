@@ -10,14 +10,17 @@ use std::time::{Duration, Instant};
 
 pub const CASES: &[Case] = &[
     Case { name: "run: --exec", asserts: "the command gets the URLs and its status is passed on", run: exec },
+    Case { name: "run: net=dhcp", asserts: "with --boot net=dhcp all VMs answer at the printed URLs", run: dhcp },
     Case { name: "run: --for", asserts: "it serves for the time asked for, then powers off", run: for_seconds },
     Case { name: "run: Ctrl-C", asserts: "an interrupt powers the machine off and ends with success", run: interrupt },
     Case { name: "run: refusals", asserts: "what cannot work is refused with the reason", run: refusals },
 ];
 
 /// Those that take root.
-pub const ROOT_CASES: &[Case] =
-    &[Case { name: "run: --net tap", asserts: "VMs answer real TCP and ping over a tap in a namespace", run: tap }];
+pub const ROOT_CASES: &[Case] = &[
+    Case { name: "run: --net tap", asserts: "VMs answer real TCP and ping over a tap in a namespace", run: tap },
+    Case { name: "run: --net tap, net=dhcp", asserts: "there is a DHCP server on the tap, too", run: tap_dhcp },
+];
 
 /// Nobody runs a command for so long.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -54,6 +57,27 @@ fn exec(_: &Lab) -> Result<()> {
         String::from_utf8_lossy(&output.stdout).lines().filter(|line| line.contains("  http://127.0.0.1:")).count();
     ensure(urls == 3, || format!("{urls} URLs on standard output:\n{text}"))?;
     ensure(text.contains(crate::machine::POWERED_OFF), || format!("it did not power off:\n{text}"))
+}
+
+fn dhcp(_: &Lab) -> Result<()> {
+    by_dhcp(&["--headless", "--vms", "3", "--boot", "net=dhcp"])
+}
+
+fn tap_dhcp(_: &Lab) -> Result<()> {
+    by_dhcp(&["--headless", "--vms", "3", "--boot", "net=dhcp", "--net", "tap"])
+}
+
+fn by_dhcp(arguments: &[&str]) -> Result<()> {
+    let command = "for url in $FORAKER_URL_1 $FORAKER_URL_2 $FORAKER_URL_3; do curl -fsS --max-time 20 $url/status || exit 1; done";
+    let output = output(&[arguments, &["--exec", command]].concat())?;
+    let text = said(&output);
+    ensure(output.status.success(), || format!("it ended with {}:\n{text}", output.status))?;
+    for vm in 0..3 {
+        ensure(text.contains(&format!("\nvm: {vm}\n")) || text.starts_with(&format!("vm: {vm}\n")), || {
+            format!("VM {vm} does not answer as itself:\n{text}")
+        })?;
+    }
+    Ok(())
 }
 
 fn for_seconds(_: &Lab) -> Result<()> {

@@ -3,8 +3,10 @@
 //! A new group is a file with a `pub const CASES: &[Case]` and a line in [`all`]. Each case boots machines of its own from the
 //! [`Lab`](super::lab::Lab) and returns a sentence when something is not as it says.
 
+mod apps;
 mod asm_guest;
 mod boot;
+mod browser;
 mod command;
 mod components;
 mod elf;
@@ -19,8 +21,9 @@ mod web;
 use super::Case;
 use crate::machine::Kind;
 use crate::setup::is_root;
+use crate::workspace::has_program;
 
-/// All machine tests in the order in which they run; those that take root only for root.
+/// All machine tests in the order in which they run; those that take root only for root, that with a browser only where it is.
 pub fn all() -> Vec<Case> {
     let takes_root = if is_root().unwrap_or(false) { command::ROOT_CASES } else { &[] };
     [
@@ -28,6 +31,8 @@ pub fn all() -> Vec<Case> {
         fatal::CASES,
         asm_guest::CASES,
         web::CASES,
+        if has_program(browser::PROGRAM) { browser::CASES } else { &[] },
+        apps::CASES,
         nic::CASES,
         frames::CASES,
         recovery::CASES,
@@ -60,9 +65,20 @@ pub fn runs_once(case: &Case) -> bool {
     ["qemu: ", "nic: ", "run: "].iter().any(|group| case.name.starts_with(group))
 }
 
-/// Names of the tests that take root, when we are not.
-pub fn left_out() -> Vec<&'static str> {
-    if is_root().unwrap_or(false) { Vec::new() } else { command::ROOT_CASES.iter().map(|case| case.name).collect() }
+/// A line for each reason why tests are left out, with their names.
+pub fn left_out() -> Vec<String> {
+    let line = |why: &str, cases: &[Case]| {
+        let names: Vec<&str> = cases.iter().map(|case| case.name).collect();
+        format!("left out, since {why}: {}", names.join(", "))
+    };
+    let mut lines = Vec::new();
+    if !is_root().unwrap_or(false) {
+        lines.push(line("they take root", command::ROOT_CASES));
+    }
+    if !has_program(browser::PROGRAM) {
+        lines.push(line("Chromium is not installed (Debian's package chromium)", browser::CASES));
+    }
+    lines
 }
 
 /// Fails with a sentence unless `good`.

@@ -23,6 +23,11 @@ pub const CASES: &[Case] = &[
     },
     Case { name: "web: in parallel", asserts: "eight connections at once to one server are all served", run: parallel },
     Case {
+        name: "web: burst",
+        asserts: "a hundred clients at once through the user-mode network all get a whole document",
+        run: burst,
+    },
+    Case {
         name: "web: slow and silent clients",
         asserts: "clients that dawdle or say nothing do not stop service",
         run: slow,
@@ -134,6 +139,22 @@ fn parallel(lab: &Lab) -> Result<()> {
     let threads: Vec<_> = (0..8).map(|_| std::thread::spawn(fetch)).collect();
     for thread in threads {
         thread.join().map_err(|_| "a client panicked")??;
+    }
+    Ok(())
+}
+
+fn burst(lab: &Lab) -> Result<()> {
+    let running = servers(lab, 1, "")?;
+    let address = running.services()[0];
+    let fetch = move || -> Result<()> {
+        let answer = crate::http::get(address, "/100k", Duration::from_secs(60))?;
+        ensure(answer.status == 200 && answer.body.len() == 102_400, || {
+            format!("status {}, {} bytes", answer.status, answer.body.len())
+        })
+    };
+    let clients: Vec<_> = (0..100).map(|_| std::thread::spawn(fetch)).collect();
+    for client in clients {
+        client.join().map_err(|_| "a client panicked")??;
     }
     Ok(())
 }

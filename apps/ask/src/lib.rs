@@ -1,0 +1,87 @@
+//! A guest that is a client: it fetches a document from a web server in another VM, over TCP, and says what came.
+//!
+//! Boot arguments: `server=ADDRESS:PORT`, `path=PATH`, `times=N`; when not given: port 80 of the VM before this one, `/100b`, 3.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+mod answer;
+
+pub use answer::{Answer, Fault};
+
+use alloc::format;
+use core::net::{Ipv4Addr, SocketAddr};
+use ilwaco::args::Args;
+use ilwaco::net::TcpStream;
+use ilwaco::time::{Duration, Instant, sleep, timeout};
+
+/// How long a server may take to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Between two requests.
+const PAUSE: Duration = Duration::from_secs(1);
+/// A server that is not there yet is asked so often before that counts.
+const ATTEMPTS: u32 = 30;
+
+/// Asks. The code that the VM ends with: 0 when all was answered, 1 without a network, 2 when the arguments make no sense, 3 when a
+/// request failed.
+pub async fn run() -> u64 {
+    let address = match ilwaco::net::up().await {
+        Ok(address) => address,
+        Err(error) => {
+            ilwaco::println!("ask: {error}");
+            return 1;
+        }
+    };
+    let args = Args::of_this_vm();
+    let neighbour = SocketAddr::from((Ipv4Addr::from_bits(address.to_bits().wrapping_sub(1)), 80));
+    let server = args.get("server").map_or(Ok(neighbour), str::parse);
+    let times = args.get("times").map_or(Ok(3), str::parse::<u32>);
+    let (Ok(server), Ok(times)) = (server, times) else {
+        ilwaco::println!("ask: server=ADDRESS:PORT and times=NUMBER are what is understood");
+        return 2;
+    };
+    let path = args.get("path").unwrap_or("/100b");
+    let mut done = 0;
+    let mut attempts = 0;
+    while done < times {
+        let started = Instant::now();
+        match timeout(PATIENCE, fetch(server, path)).await.unwrap_or(Err(Fault::Silence)) {
+            Ok(answer) => {
+                let took = started.elapsed().as_micros();
+                ilwaco::println!("ask: {server}{path}: {}, {} bytes, {took} us", answer.code, answer.body_bytes);
+                done += 1;
+            }
+            // It may only have started with us.
+            Err(Fault::Net(_)) if done == 0 && attempts < ATTEMPTS => attempts += 1,
+            Err(fault) => {
+                ilwaco::println!("ask: {server}{path}: {fault}");
+                return 3;
+            }
+        }
+        if done < times {
+            sleep(PAUSE).await;
+        }
+    }
+    0
+}
+
+async fn fetch(server: SocketAddr, path: &str) -> Result<Answer, Fault> {
+    let mut stream = TcpStream::connect(server).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut reader = answer::Reader::default();
+    let mut bytes = [0; 512];
+    loop {
+        match stream.read(&mut bytes).await? {
+            0 => return reader.end(),
+            len => {
+                if let Some(answer) = reader.take(&bytes[..len])? {
+                    return Ok(answer);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,330 @@
+//! One connection: requests in, answers out, with a limit for everything that a client can make large or slow.
+
+use crate::answer::{Answer, What};
+use crate::chunked::{Chunked, Fault};
+use crate::document::{Constant, Document};
+use crate::page;
+use crate::request::{self, Body, MAX_BODY, MAX_HEAD, Refusal};
+use crate::response::{self, After, Code, OK, content_type};
+use crate::site::{Large, Site};
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+use ilwaco::net::{Error, TcpStream};
+use ilwaco::task::yield_now;
+use ilwaco::time::{Duration, Instant, timeout};
+
+/// How long a client may take to send a request's line and headers, from its first byte on (or from the connection's start),
+/// and as long again for a body.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection may stay open without a request.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a client may take to accept a piece of a response.
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a client that was refused may go on sending: many look for an answer only behind all that they have to say.
+pub const LINGER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long such a client may be silent.
+pub const LINGER_SILENCE: Duration = Duration::from_secs(2);
+/// Bytes of a request's line and headers that every connection may hold; for more it needs leave.
+const SMALL_HEAD: usize = 2048;
+/// Bytes of a document up to which it is cheaper to copy it behind the head than to write twice, and kept there.
+const JOINED: usize = 512;
+/// Requests of one connection that are answered before others get a turn.
+const TURN: u32 = 16;
+
+/// Why a connection ends early.
+enum Fate {
+    /// There is nothing more to say.
+    Close,
+    /// The client does not take what it is sent, or does not stop sending.
+    Abort,
+}
+
+impl From<Error> for Fate {
+    fn from(_: Error) -> Fate {
+        Fate::Close
+    }
+}
+
+/// A connection to a client.
+pub struct Connection {
+    stream: TcpStream,
+    site: Rc<Site>,
+    /// What has been received and not been dealt with: at most [`MAX_HEAD`] bytes.
+    input: Vec<u8>,
+    /// What is being written.
+    output: Vec<u8>,
+    /// The output is a whole answer with this document, of this second: it can be sent again.
+    held: Option<(&'static Constant, u64, After)>,
+    /// Leave to hold more than [`SMALL_HEAD`] bytes.
+    large: Option<Large>,
+}
+
+impl Connection {
+    /// Serves a client until either side has had enough.
+    pub async fn serve(stream: TcpStream, site: Rc<Site>) {
+        let mut connection =
+            Connection { stream, site, input: Vec::new(), output: Vec::new(), held: None, large: None };
+        if let Err(Fate::Abort) = connection.run().await {
+            connection.stream.abort();
+        }
+    }
+
+    async fn run(&mut self) -> Result<(), Fate> {
+        let mut turn = 0;
+        let mut first = true;
+        loop {
+            let answer = match self.request(first).await? {
+                Ok(answer) => answer,
+                Err(code) => return self.refuse(code).await,
+            };
+            first = false;
+            if answer.waits && self.input.len() == answer.head_len {
+                match answer.what {
+                    // Whether the body still comes is not known then, so the connection ends.
+                    Err(code) => return self.refuse(code).await,
+                    Ok(_) => self.write_bytes(response::CONTINUE).await?,
+                }
+            }
+            if let Err(code) = self.skip(answer.head_len, answer.body).await? {
+                return self.refuse(code).await;
+            }
+            self.respond(&answer).await?;
+            if answer.after == After::Close {
+                return Ok(());
+            }
+            turn += 1;
+            if turn % TURN == 0 {
+                yield_now().await;
+            }
+        }
+    }
+
+    /// The next request's answer, or the code of the error that is to be reported.
+    async fn request(&mut self, first: bool) -> Result<Result<Answer, Code>, Fate> {
+        // A connection that has never said anything has the time of a request, and not that of an idle one.
+        let mut since = (first || !self.input.is_empty()).then(Instant::now);
+        // Bytes that were there when a request's end was looked for in vain, and when it was parsed in vain.
+        let (mut searched, mut parsed) = (0, 0);
+        loop {
+            if is_worth_parsing(&self.input, searched, parsed) {
+                match request::parse(&self.input) {
+                    Ok(Some(request)) => return Ok(Ok(Answer::to(&request, &self.input))),
+                    Ok(None) => parsed = self.input.len(),
+                    Err(Refusal::LaterMinor) => {
+                        request::take_for_1_1(&mut self.input);
+                        continue;
+                    }
+                    Err(refusal) => return Ok(Err(refusal.into())),
+                }
+            }
+            searched = self.input.len();
+            let mut limit = SMALL_HEAD;
+            if searched >= SMALL_HEAD {
+                self.large = self.large.take().or_else(|| self.site.large());
+                if self.large.is_none() {
+                    return Ok(Err(response::UNAVAILABLE));
+                }
+                limit = MAX_HEAD;
+            }
+            let patience = since.map_or(IDLE_TIMEOUT, |since| REQUEST_TIMEOUT.saturating_sub(since.elapsed()));
+            match timeout(patience, self.stream.read_onto(&mut self.input, limit)).await {
+                Ok(read) => {
+                    // In the middle of a request, the end is as good as no request.
+                    if read? == 0 {
+                        return Err(Fate::Close);
+                    }
+                }
+                Err(_) if since.is_some() => return Ok(Err(response::REQUEST_TIMEOUT)),
+                Err(_) => return Err(Fate::Close),
+            }
+            if since.is_none() {
+                since = Some(Instant::now());
+            }
+        }
+    }
+
+    /// Takes a request's head and body out of what was received. An error when the body is not as it should be.
+    async fn skip(&mut self, head_len: usize, body: Body) -> Result<Result<(), Code>, Fate> {
+        let mut chunks = None;
+        let mut rest = head_len;
+        match body {
+            Body::Bytes(len) => rest += len,
+            Body::Chunked => chunks = Some(Chunked::new(MAX_BODY)),
+        }
+        let since = Instant::now();
+        loop {
+            let mut len = rest.min(self.input.len());
+            rest -= len;
+            if rest == 0
+                && let Some(body) = &mut chunks
+            {
+                match body.take(&self.input[len..]) {
+                    Ok(taken) => len += taken,
+                    Err(Fault::Malformed) => return Ok(Err(response::BAD_REQUEST)),
+                    Err(Fault::TooLarge) => return Ok(Err(response::CONTENT_TOO_LARGE)),
+                }
+                if body.is_over() {
+                    chunks = None;
+                }
+            }
+            if len == self.input.len() {
+                self.input.clear();
+            } else {
+                self.input.drain(..len);
+            }
+            if self.large.is_some() && self.input.len() < SMALL_HEAD {
+                self.input.shrink_to(SMALL_HEAD);
+                self.large = None;
+            }
+            if rest == 0 && chunks.is_none() {
+                return Ok(Ok(()));
+            }
+            let patience = REQUEST_TIMEOUT.saturating_sub(since.elapsed());
+            match timeout(patience, self.stream.read_onto(&mut self.input, SMALL_HEAD)).await {
+                Ok(read) if read? > 0 => {}
+                Ok(_) => return Err(Fate::Close),
+                Err(_) => return Ok(Err(response::REQUEST_TIMEOUT)),
+            }
+        }
+    }
+
+    /// Reports an error behind which nothing more is answered, and sees to it that the client gets to read it.
+    async fn refuse(&mut self, code: Code) -> Result<(), Fate> {
+        self.site.count(true);
+        self.output.clear();
+        self.held = None;
+        response::error(&mut self.output, code, After::Close, true, &self.site.moment());
+        self.write().await?;
+        self.stream.finish();
+        // A connection that was closed with the client's bytes unread would stop a client that is still sending.
+        self.large = None;
+        let since = Instant::now();
+        loop {
+            self.input = Vec::new();
+            let patience = LINGER_TIMEOUT.saturating_sub(since.elapsed()).min(LINGER_SILENCE);
+            match timeout(patience, self.stream.read_onto(&mut self.input, SMALL_HEAD)).await {
+                Ok(read) if read? > 0 => {}
+                Err(_) if since.elapsed() >= LINGER_TIMEOUT => return Err(Fate::Abort),
+                _ => return Ok(()),
+            }
+            if since.elapsed() >= LINGER_TIMEOUT {
+                return Err(Fate::Abort);
+            }
+        }
+    }
+
+    async fn respond(&mut self, answer: &Answer) -> Result<(), Fate> {
+        self.site.count(answer.what.is_err());
+        let after = answer.after;
+        if let Ok(What::Whole(Document::Constant(constant))) = answer.what
+            && constant.len() <= JOINED
+            && answer.with_body
+        {
+            // Clients that stay tend to ask for the same again.
+            let wanted = Some((constant, self.site.second(), after));
+            if self.held != wanted {
+                self.output.clear();
+                response::whole(&mut self.output, constant, after, &self.site.moment());
+                self.output.extend_from_slice(constant.bytes(0, JOINED));
+                self.held = wanted;
+            }
+            return self.write().await;
+        }
+        self.output.clear();
+        self.held = None;
+        match answer.what {
+            Ok(What::Whole(Document::Constant(constant))) => {
+                response::whole(&mut self.output, constant, after, &self.site.moment());
+                self.send_constant(answer, constant, 0, constant.len()).await
+            }
+            Ok(What::Whole(Document::Index)) => {
+                let page = self.site.index();
+                self.send(answer, content_type::HTML, page::HEADERS, &page).await
+            }
+            Ok(What::Whole(Document::Status)) => {
+                let page = self.site.status(false);
+                self.send(answer, content_type::TEXT, NEVER_KEPT, &page).await
+            }
+            Ok(What::Whole(Document::StatusJson)) => {
+                let page = self.site.status(true);
+                self.send(answer, content_type::JSON, NEVER_KEPT, &page).await
+            }
+            Ok(What::Part(constant, start, end)) => {
+                response::part(&mut self.output, constant, start, end, after, &self.site.moment());
+                self.send_constant(answer, constant, start, end).await
+            }
+            Ok(What::NotModified(constant)) => {
+                response::not_modified(&mut self.output, constant, after, &self.site.moment());
+                self.write().await
+            }
+            Ok(What::OutOfRange(constant)) => {
+                response::out_of_range(&mut self.output, constant, after, &self.site.moment());
+                self.write().await
+            }
+            Err(code) => {
+                response::error(&mut self.output, code, after, answer.with_body, &self.site.moment());
+                self.write().await
+            }
+        }
+    }
+
+    /// Sends the head that is in the output and, unless only that was asked for, bytes of a constant document.
+    async fn send_constant(
+        &mut self,
+        answer: &Answer,
+        constant: &Constant,
+        start: usize,
+        end: usize,
+    ) -> Result<(), Fate> {
+        if !answer.with_body {
+            return self.write().await;
+        }
+        self.write().await?;
+        let mut at = start;
+        while at < end {
+            let bytes = constant.bytes(at, end);
+            self.write_bytes(bytes).await?;
+            at += bytes.len();
+        }
+        Ok(())
+    }
+
+    /// Sends a head and, unless only that was asked for, a body.
+    async fn send(&mut self, answer: &Answer, content_type: &str, further: &str, body: &[u8]) -> Result<(), Fate> {
+        let after = answer.after;
+        response::head(&mut self.output, OK, content_type, further, body.len(), after, &self.site.moment());
+        self.write().await?;
+        if answer.with_body { self.write_bytes(body).await } else { Ok(()) }
+    }
+
+    /// Sends the output.
+    async fn write(&mut self) -> Result<(), Fate> {
+        match timeout(WRITE_TIMEOUT, self.stream.write_all(&self.output)).await {
+            Ok(written) => Ok(written?),
+            Err(_) => Err(Fate::Abort),
+        }
+    }
+
+    /// Sends a piece of a body.
+    async fn write_bytes(&mut self, bytes: &[u8]) -> Result<(), Fate> {
+        match timeout(WRITE_TIMEOUT, self.stream.write_all(bytes)).await {
+            Ok(written) => Ok(written?),
+            Err(_) => Err(Fate::Abort),
+        }
+    }
+}
+
+/// Header of what is another each time.
+const NEVER_KEPT: &str = "\r\nCache-Control: no-store";
+
+/// True when a request may end in `input`, or what is there has doubled: so a client that sends a byte at a time does not have
+/// all of them read again for each. `searched`, `parsed`: bytes that were there at the last looks.
+#[inline]
+fn is_worth_parsing(input: &[u8], searched: usize, parsed: usize) -> bool {
+    if parsed == 0 {
+        return !input.is_empty();
+    }
+    let new = &input[searched.saturating_sub(3).min(input.len())..];
+    let ends = new.windows(2).any(|two| two == b"\n\n") || new.windows(3).any(|three| three == b"\n\r\n");
+    ends || input.len() >= (2 * parsed).min(MAX_HEAD)
+}

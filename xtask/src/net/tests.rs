@@ -1,0 +1,351 @@
+//! The user-mode network between clients on the loopback interface and a guest that is played here, plugged in as QEMU is.
+
+use super::{FIRST_VM, HOST, UserNet};
+use crate::machine::Forward;
+use smoltcp::iface::{Config, Interface, PollIngressSingleResult, SocketHandle, SocketSet};
+use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
+use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
+use smoltcp::time::Instant as StackTime;
+use smoltcp::wire::{EthernetAddress, IpCidr};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+const DOCUMENT: usize = 102_400;
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What the guest does with its connections.
+#[derive(Clone, Copy, Default)]
+struct Habits {
+    /// How many it holds at once.
+    places: usize,
+    /// It says nothing to openings that find no place, instead of resetting them.
+    silent: bool,
+    /// So many connections are reset as soon as they are made.
+    evicts: usize,
+    conduct: Conduct,
+    /// It opens a connection to this address and says "hello" there.
+    calls: Option<(Ipv4Addr, u16)>,
+}
+
+#[derive(Clone, Copy, Default, PartialEq)]
+enum Conduct {
+    /// Answers a line with [`DOCUMENT`] bytes and the end.
+    #[default]
+    Serve,
+    /// Sends back everything, and the end after the peer's.
+    Echo,
+    /// Answers a line with 1,000 bytes and a reset.
+    Break,
+}
+
+/// The guest's cable.
+struct Cable {
+    socket: UnixDatagram,
+    switch: PathBuf,
+    deaf: bool,
+}
+
+struct Frame(Vec<u8>);
+
+impl RxToken for Frame {
+    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
+        f(&self.0)
+    }
+}
+
+struct Out<'a>(&'a Cable);
+
+impl TxToken for Out<'_> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
+        let mut frame = vec![0; len];
+        let result = f(&mut frame);
+        // As QEMU does, it waits for room.
+        while self.0.socket.send_to(&frame, &self.0.switch).is_err_and(|error| error.kind() == ErrorKind::WouldBlock) {
+            std::thread::sleep(Duration::from_micros(50));
+        }
+        result
+    }
+}
+
+impl Device for Cable {
+    type RxToken<'a> = Frame;
+    type TxToken<'a> = Out<'a>;
+
+    fn receive(&mut self, _: StackTime) -> Option<(Frame, Out<'_>)> {
+        loop {
+            let mut frame = vec![0; 2048];
+            let len = self.socket.recv(&mut frame).ok()?;
+            frame.truncate(len);
+            // TCP without options in IP, and of its flags SYN only.
+            let opening = len > 47 && frame[12..14] == [8, 0] && frame[23] == 6 && frame[47] == 2;
+            if !(self.deaf && opening) {
+                return Some((Frame(frame), Out(self)));
+            }
+        }
+    }
+
+    fn transmit(&mut self, _: StackTime) -> Option<Out<'_>> {
+        Some(Out(self))
+    }
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        let mut capabilities = DeviceCapabilities::default();
+        capabilities.medium = Medium::Ethernet;
+        capabilities.max_transmission_unit = 1514;
+        capabilities
+    }
+}
+
+fn new_socket() -> Socket<'static> {
+    Socket::new(SocketBuffer::new(vec![0; 2048]), SocketBuffer::new(vec![0; 8760]))
+}
+
+/// One of the guest's places.
+struct Place {
+    handle: SocketHandle,
+    asked: bool,
+    left: usize,
+}
+
+impl Place {
+    fn serve(&mut self, socket: &mut Socket<'static>, conduct: Conduct, evicts: &mut usize) {
+        if !socket.is_open() {
+            (self.asked, self.left) = (false, 0);
+            socket.listen(80).unwrap();
+        }
+        if socket.state() == State::Established && *evicts > 0 {
+            *evicts -= 1;
+            socket.abort();
+            return;
+        }
+        if conduct == Conduct::Echo {
+            while socket.can_recv() && socket.can_send() {
+                let mut bytes = [0; 512];
+                let room = bytes.len().min(socket.send_capacity() - socket.send_queue());
+                let len = socket.recv_slice(&mut bytes[..room]).unwrap();
+                socket.send_slice(&bytes[..len]).unwrap();
+            }
+        } else {
+            while socket.can_recv() {
+                let line = socket.recv(|bytes| (bytes.len(), bytes.contains(&b'\n'))).unwrap();
+                if line && !self.asked {
+                    self.asked = true;
+                    self.left = if conduct == Conduct::Serve { DOCUMENT } else { 1000 };
+                }
+            }
+            while self.left > 0 && socket.can_send() {
+                self.left -= socket.send_slice(&vec![b'x'; self.left]).unwrap();
+            }
+            if self.asked && self.left == 0 {
+                match conduct {
+                    Conduct::Break if socket.send_queue() == 0 => socket.abort(),
+                    Conduct::Break => {}
+                    _ => socket.close(),
+                }
+            }
+        }
+        if socket.state() == State::CloseWait && !socket.can_recv() && self.left == 0 {
+            socket.close();
+        }
+    }
+}
+
+/// Plays the guest until `stop` is set. What the call brought: all bytes until the end, or none for a reset.
+fn play(folder: PathBuf, habits: Habits, stop: &AtomicBool) -> Option<Vec<u8>> {
+    let socket = UnixDatagram::bind(folder.join("machine")).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let mut cable = Cable { socket, switch: folder.join("data"), deaf: false };
+    let started = Instant::now();
+    let now = || StackTime::from_micros(i64::try_from(started.elapsed().as_micros()).unwrap());
+    let mut iface = Interface::new(Config::new(EthernetAddress(abi::nic::mac_of(0)).into()), &mut cable, now());
+    iface.update_ip_addrs(|addresses| addresses.push(IpCidr::new(FIRST_VM.into(), 24)).unwrap());
+    iface.routes_mut().add_default_ipv4_route(HOST).unwrap();
+    let mut sockets = SocketSet::new(Vec::new());
+    let mut places: Vec<Place> =
+        (0..habits.places).map(|_| Place { handle: sockets.add(new_socket()), asked: false, left: 0 }).collect();
+    let mut evicts = habits.evicts;
+    let call = habits.calls.map(|to| {
+        let mut socket = new_socket();
+        socket.connect(iface.context(), to, 50_000).unwrap();
+        sockets.add(socket)
+    });
+    let (mut said, mut heard) = (false, Vec::new());
+    while !stop.load(Ordering::Relaxed) {
+        for place in &mut places {
+            place.serve(sockets.get_mut(place.handle), habits.conduct, &mut evicts);
+        }
+        let listening = |place: &Place| sockets.get::<Socket>(place.handle).state() == State::Listen;
+        cable.deaf = habits.silent && !places.iter().any(listening);
+        if let Some(call) = call {
+            let socket = sockets.get_mut::<Socket>(call);
+            if socket.can_send() && !said {
+                said = true;
+                socket.send_slice(b"hello").unwrap();
+                socket.close();
+            }
+            while socket.can_recv() {
+                socket.recv(|bytes| (bytes.len(), heard.extend_from_slice(bytes))).unwrap();
+            }
+            match socket.state() {
+                State::TimeWait => return Some(heard),
+                State::Closed => return None,
+                _ => {}
+            }
+        }
+        // One frame at a time: whether there is a place is seen anew for each.
+        let taken = iface.poll_ingress_single(now(), &mut cable, &mut sockets);
+        iface.poll_egress(now(), &mut cable, &mut sockets);
+        if taken == PollIngressSingleResult::None {
+            std::thread::sleep(Duration::from_micros(100));
+        }
+    }
+    None
+}
+
+/// A network with a guest on it.
+struct Stage {
+    net: UserNet,
+    stop: Arc<AtomicBool>,
+    guest: Option<JoinHandle<Option<Vec<u8>>>>,
+    link: PathBuf,
+}
+
+impl Stage {
+    fn new(habits: Habits) -> Stage {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let link = std::env::temp_dir().join(format!("foraker-net-test-{}-{number}", std::process::id()));
+        let net = UserNet::start(&[Forward { guest: FIRST_VM, port: 80, host_port: 0 }], &link).unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        let (folder, stopped) = (link.clone(), stop.clone());
+        let guest = std::thread::spawn(move || play(folder, habits, &stopped));
+        Stage { net, stop, guest: Some(guest), link }
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.net.addresses()[0]).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+    }
+
+    /// What `count` clients at once get, by length.
+    fn burst(&self, count: usize) -> Vec<usize> {
+        let address = self.net.addresses()[0];
+        let clients: Vec<_> = (0..count).map(|_| std::thread::spawn(move || fetch(address))).collect();
+        clients.into_iter().map(|client| client.join().unwrap()).collect()
+    }
+
+    /// What the guest's own call brought.
+    fn call(mut self) -> Option<Vec<u8>> {
+        let guest = self.guest.take().unwrap();
+        let end = Instant::now() + Duration::from_secs(10);
+        while !guest.is_finished() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(guest.is_finished(), "the call has no end");
+        guest.join().unwrap()
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(guest) = self.guest.take() {
+            guest.join().unwrap();
+        }
+        let _ = std::fs::remove_file(&self.link);
+    }
+}
+
+fn fetch(address: SocketAddr) -> usize {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(b"please\n").unwrap();
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).unwrap();
+    bytes.len()
+}
+
+#[test]
+fn a_burst_on_a_guest_that_resets_what_it_has_no_place_for() {
+    let stage = Stage::new(Habits { places: 4, ..Habits::default() });
+    assert_eq!(stage.burst(100), [DOCUMENT; 100]);
+}
+
+#[test]
+fn a_burst_on_a_guest_that_says_nothing_when_it_is_full() {
+    let stage = Stage::new(Habits { places: 20, silent: true, ..Habits::default() });
+    assert_eq!(stage.burst(100), [DOCUMENT; 100]);
+}
+
+#[test]
+fn connections_that_are_reset_before_the_guest_took_anything_are_made_again() {
+    let stage = Stage::new(Habits { places: 8, evicts: 30, ..Habits::default() });
+    assert_eq!(stage.burst(20), [DOCUMENT; 20]);
+}
+
+#[test]
+fn both_halves_end_for_themselves_and_nothing_is_lost() {
+    let stage = Stage::new(Habits { places: 1, conduct: Conduct::Echo, ..Habits::default() });
+    let mut stream = stage.connect();
+    let bytes: Vec<u8> = (0..300_000_u32).map(|n| n.to_le_bytes()[1]).collect();
+    let mut reader = stream.try_clone().unwrap();
+    let echoed = std::thread::spawn(move || {
+        // Slower than the sender, so that both directions fill up.
+        std::thread::sleep(Duration::from_millis(300));
+        let mut all = Vec::new();
+        reader.read_to_end(&mut all).map(|_| all)
+    });
+    stream.write_all(&bytes).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    assert!(echoed.join().unwrap().unwrap() == bytes);
+}
+
+#[test]
+fn a_reset_of_the_guest_reaches_the_client_behind_what_was_sent() {
+    let stage = Stage::new(Habits { places: 1, conduct: Conduct::Break, ..Habits::default() });
+    let mut stream = stage.connect();
+    stream.write_all(b"please\n").unwrap();
+    let mut bytes = vec![0; 1000];
+    stream.read_exact(&mut bytes).unwrap();
+    assert_eq!(stream.read(&mut bytes).unwrap_err().kind(), ErrorKind::ConnectionReset, "and not an end");
+}
+
+#[test]
+fn a_client_that_leaves_frees_its_place() {
+    let stage = Stage::new(Habits { places: 1, silent: true, ..Habits::default() });
+    for _ in 0..3 {
+        drop(stage.connect());
+    }
+    assert_eq!(stage.burst(1), [DOCUMENT]);
+}
+
+#[test]
+fn a_guest_reaches_the_loopback_interface_by_the_gateway() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).unwrap();
+        stream.write_all(&bytes.repeat(2)).unwrap();
+    });
+    let stage = Stage::new(Habits { calls: Some((HOST, port)), ..Habits::default() });
+    assert_eq!(stage.call().as_deref(), Some(&b"hellohello"[..]));
+    server.join().unwrap();
+}
+
+#[test]
+fn a_guest_is_refused_where_nobody_listens_and_everywhere_else() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    for to in [(HOST, free), (Ipv4Addr::new(192, 0, 2, 1), 80), (Ipv4Addr::LOCALHOST, free)] {
+        let stage = Stage::new(Habits { calls: Some(to), ..Habits::default() });
+        assert_eq!(stage.call(), None, "{to:?}");
+    }
+}

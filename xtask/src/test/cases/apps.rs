@@ -1,0 +1,104 @@
+//! Guests beside the web server: one that asks another VM, and one that sends datagrams back.
+
+use super::ensure;
+use crate::error::{Result, fail};
+use crate::net::{FIRST_VM, HOST, HOST_MAC};
+use crate::test::Case;
+use crate::test::lab::{BOOT, Lab};
+use smoltcp::phy::ChecksumCapabilities;
+use smoltcp::wire::{
+    EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr, IpProtocol, Ipv4Packet, Ipv4Repr, UdpPacket,
+    UdpRepr,
+};
+use std::time::{Duration, Instant};
+
+pub const CASES: &[Case] = &[
+    Case { name: "apps: ask", asserts: "a VM fetches documents from a web server in another VM over TCP", run: ask },
+    Case { name: "apps: udp-echo", asserts: "a VM sends datagrams back as they were", run: udp_echo },
+];
+
+fn ask(lab: &Lab) -> Result<()> {
+    let running = lab.boot("vms=httpd,ask").start()?;
+    let lines = running.wait_for_lines(3, "ask: 10.0.2.16:80/100b: 200, 100 bytes", BOOT)?;
+    ensure(lines.len() == 3, || format!("{lines:?}"))?;
+    running.must_not_say(0, "ERROR")?;
+    running.power_off()
+}
+
+fn udp_echo(lab: &Lab) -> Result<()> {
+    let running = lab.boot("vms=udp-echo").start()?;
+    running.wait_for("udp-echo: serving 10.0.2.16 port 7", BOOT)?;
+    let net = running.net()?;
+    let frames = net.watch();
+    for text in [&b"hello"[..], b"", &[7; 1472]] {
+        // The first one may be lost while the VM asks for our MAC.
+        let end = Instant::now() + Duration::from_secs(20);
+        let mut echoed = None;
+        while echoed.is_none() && Instant::now() < end {
+            net.inject(&datagram(text));
+            let patience = Instant::now() + Duration::from_secs(1);
+            while echoed.is_none()
+                && let Ok(frame) = frames.recv_timeout(patience.saturating_duration_since(Instant::now()))
+            {
+                echoed = payload(&frame).filter(|payload| payload == text);
+            }
+        }
+        if echoed.is_none() {
+            fail!("a datagram of {} bytes did not come back", text.len());
+        }
+    }
+    running.power_off()
+}
+
+/// A datagram from the host's port 5000 to the first VM's port 7.
+fn datagram(payload: &[u8]) -> Vec<u8> {
+    let udp = UdpRepr { src_port: 5000, dst_port: 7 };
+    let ip = Ipv4Repr {
+        src_addr: HOST,
+        dst_addr: FIRST_VM,
+        next_header: IpProtocol::Udp,
+        payload_len: udp.header_len() + payload.len(),
+        hop_limit: 64,
+    };
+    let header = EthernetRepr {
+        src_addr: EthernetAddress(HOST_MAC),
+        dst_addr: EthernetAddress(abi::nic::mac_of(0)),
+        ethertype: EthernetProtocol::Ipv4,
+    };
+    let sums = ChecksumCapabilities::default();
+    let mut bytes = vec![0; header.buffer_len() + ip.buffer_len() + ip.payload_len];
+    let mut frame = EthernetFrame::new_unchecked(&mut bytes[..]);
+    header.emit(&mut frame);
+    let mut packet = Ipv4Packet::new_unchecked(frame.payload_mut());
+    ip.emit(&mut packet, &sums);
+    let mut segment = UdpPacket::new_unchecked(packet.payload_mut());
+    let put = |space: &mut [u8]| space.copy_from_slice(payload);
+    udp.emit(&mut segment, &HOST.into(), &FIRST_VM.into(), payload.len(), put, &sums);
+    bytes
+}
+
+/// What a datagram from the first VM's port 7 to the host's port 5000 holds.
+fn payload(frame: &[u8]) -> Option<Vec<u8>> {
+    let frame = EthernetFrame::new_checked(frame).ok()?;
+    let packet =
+        Ipv4Packet::new_checked(frame.payload()).ok().filter(|packet| packet.next_header() == IpProtocol::Udp)?;
+    let segment = UdpPacket::new_checked(packet.payload()).ok()?;
+    let ours = (segment.src_port(), segment.dst_port()) == (7, 5000);
+    let whole = segment.verify_checksum(&packet.src_addr().into(), &packet.dst_addr().into());
+    (ours && whole).then(|| segment.payload().to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_datagram_is_one() {
+        assert_eq!(payload(&datagram(b"hello")), None, "it goes the other way");
+        let frame = datagram(b"hello");
+        let packet = Ipv4Packet::new_checked(&frame[14..]).unwrap();
+        let segment = UdpPacket::new_checked(packet.payload()).unwrap();
+        assert!(packet.verify_checksum() && segment.verify_checksum(&HOST.into(), &FIRST_VM.into()));
+        assert_eq!((segment.dst_port(), segment.payload()), (7, &b"hello"[..]));
+    }
+}
