@@ -1,7 +1,7 @@
 //! What a VM gets at its admission: memory with its first pages, register page, NIC, processor.
 
 use super::boot_args::{BootArgs, TooLong, compose};
-use super::{Body, Console, MapError, Memory, Registers, Vm};
+use super::{MapError, Memory, Registers, Vm};
 use crate::board::Board;
 use crate::kernel::Cpu;
 use crate::memory::{Frames, PhysAddr, core_memory};
@@ -92,17 +92,17 @@ impl fmt::Display for BuildError {
 }
 
 impl<B: Backend, H: Board> Cpu<B, H> {
-    /// Memory, register page, page tables, NIC pages and processor of a VM.
+    /// Memory, register page, page tables, NIC pages and processor of a VM. Returns the memory and the register page in it.
     ///
     /// # Errors
     /// [`BuildError`]; what had been built is gone again.
-    pub fn build(&mut self, vm: &mut Vm<B>) -> Result<Body<B>, BuildError> {
+    pub fn build(&mut self, vm: &mut Vm<B>) -> Result<(Memory<B>, Registers), BuildError> {
         let image = self.images.get(vm.image).ok_or(BuildError::NoImage)?;
         let pages = u32::try_from(image.entry.memory_bytes >> PAGE_SHIFT).unwrap_or(u32::MAX);
         let memory = Memory::new(&self.backend, &mut self.frames, vm.slot(), pages);
         let mut memory = memory.ok_or(BuildError::NoFrame(Part::NestedTables))?;
         match self.fill(vm, &mut memory) {
-            Ok(registers) => Ok(Body::new(memory, registers, Console::new(registers.memory()))),
+            Ok(registers) => Ok((memory, registers)),
             Err(why) => {
                 self.backend.flush(memory.tables());
                 memory.release(&mut self.frames);

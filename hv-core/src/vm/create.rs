@@ -1,6 +1,6 @@
 //! How VMs come into being: created, they wait; admitted, they get their memory and run.
 
-use super::{Body, End, Queue, Seed, Vm};
+use super::{End, Memory, Queue, Registers, Seed, Vm};
 use crate::board::Board;
 use crate::boot::options::Net;
 use crate::component::Role;
@@ -96,7 +96,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             return;
         }
         match self.build(vm) {
-            Ok(body) => self.begin(vm, body),
+            Ok((memory, registers)) => self.begin(vm, memory, registers),
             Err(why) => {
                 if self.guest_log.allow(self.board.now(), self.time.tsc_hz()).is_some() {
                     log::error!(target: "core", "{} cannot be started: {why}", vm.id);
@@ -107,10 +107,11 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     }
 
     /// A VM is admitted with all that it has. Components are told.
-    fn begin(&mut self, vm: &mut Vm<B>, body: Body<B>) {
-        let pages = body.memory.pages();
+    #[inline]
+    fn begin(&mut self, vm: &mut Vm<B>, memory: Memory<B>, registers: Registers) {
+        let pages = memory.pages();
         self.queues.remove(Queue::Waiting, vm.slot());
-        vm.life.admit(body);
+        vm.life.admit(memory, registers);
         self.tell(Role::Pager, &PagerEvent::VmStarted { vm: vm.id, image: vm.image, pages }.into(), false);
         self.attach(vm);
         self.now_ready(vm);

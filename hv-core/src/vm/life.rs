@@ -99,13 +99,6 @@ pub struct Body<B: Backend> {
     shared: Devices,
 }
 
-impl<B: Backend> Body<B> {
-    /// Nobody shares its pages yet.
-    pub fn new(memory: Memory<B>, registers: Registers, console: Console) -> Self {
-        Body { memory, registers, console, handling: Handling::Nothing, shared: Devices::default() }
-    }
-}
-
 /// What an admitted VM does.
 #[derive(Clone, Copy)]
 enum Doing {
@@ -207,11 +200,13 @@ impl<B: Backend> Life<B> {
         }
     }
 
-    /// It is admitted, and can run.
-    pub fn admit(&mut self, body: Body<B>) {
+    /// It is admitted with this memory, in which `registers` is its register page, and can run. Nobody shares its pages yet.
+    pub fn admit(&mut self, memory: Memory<B>, registers: Registers) {
         debug_assert!(self.is_waiting(), "admitted while {:?}", self.state());
         if self.is_waiting() {
-            self.0 = Stage::Admitted(Doing::Running, body);
+            let console = Console::new(registers.memory());
+            let (handling, shared) = (Handling::Nothing, Devices::default());
+            self.0 = Stage::Admitted(Doing::Running, Body { memory, registers, console, handling, shared });
         }
     }
 

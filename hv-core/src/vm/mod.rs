@@ -18,7 +18,7 @@ mod vm;
 pub use console::Console;
 pub use create::{CreateError, METADATA_FRAMES};
 pub use images::{Image, Images};
-pub use life::{Body, Devices, End, Handling, PageFault, State};
+pub use life::{Devices, End, Handling, PageFault, State};
 pub use memory::{MapError, Memory};
 pub use queues::{EMPTY_LINK, Link, Queue, Queues};
 pub use registers::Registers;
