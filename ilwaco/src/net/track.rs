@@ -1,0 +1,173 @@
+//! What is known of a connection beside its socket: sequence numbers as they are on the wire, and what they say about a
+//! segment before the socket sees it (RFC 5961).
+
+use super::frame::{ACK, ETHERNET_HEADER, FIN, IPV4, Mac, RST, SYN, Segment, TCP, be16, be32};
+
+/// The least time between two answers to segments that may be forged, for each connection (RFC 5961 7).
+const CHALLENGE_US: u64 = 500_000;
+/// How far from what is expected a sequence number can lie and still be the peer's: no window here is larger.
+const WINDOW: u32 = 65_536;
+/// Retransmissions of a large segment without an acknowledgement after which the path is believed not to carry it (RFC 8899).
+const LOST: u8 = 2;
+/// Bytes of IP packets that such a path is believed to carry: first what IPv6 demands, then what RFC 791 does.
+const SMALLER: [u16; 2] = [1280, 576];
+
+/// What is to be done with a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The socket has it.
+    Pass,
+    /// Nothing.
+    Drop,
+    /// The peer is told what is expected of it: whoever forged the segment cannot answer that.
+    Challenge,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Track {
+    /// What the socket's sequence numbers are behind those on the wire.
+    pub(super) shift: u32,
+    /// What the peer has acknowledged, and the end of what was sent.
+    pub(super) sent: (u32, u32),
+    /// What we have acknowledged, and the end of what has arrived without a gap; `None` before the peer's SYN.
+    pub(super) received: Option<(u32, u32)>,
+    /// The window that was offered last.
+    pub(super) window: u16,
+    /// Where the peer's frames come from.
+    pub(super) hop: Option<Mac>,
+    /// Bytes of IP packets that the path carries.
+    pub(super) mtu: u16,
+    /// Retransmissions of large segments since the last progress.
+    lost: u8,
+    /// When the last challenge was sent.
+    challenged: Option<u64>,
+    /// When the peer last made progress.
+    pub(super) heard: u64,
+}
+
+impl Track {
+    /// Of a connection that we start; the socket's numbers and those on the wire differ by `shift`.
+    pub(super) fn opening(shift: u32, mtu: u16, now: u64) -> Track {
+        Track { shift, sent: (0, 0), received: None, window: 0, hop: None, mtu, lost: 0, challenged: None, heard: now }
+    }
+
+    /// Of a connection whose peer has shown that it got our SYN.
+    pub(super) fn opened(shift: u32, heard: &Segment, hop: Mac, mtu: u16, now: u64) -> Track {
+        Track {
+            sent: (heard.ack, heard.ack),
+            received: Some((heard.seq, heard.seq)),
+            hop: Some(hop),
+            ..Track::opening(shift, mtu, now)
+        }
+    }
+
+    /// Looks at a segment that has arrived.
+    #[inline]
+    pub(super) fn judge(&mut self, segment: &Segment, now: u64) -> Verdict {
+        // Until then, the socket knows what to do.
+        let Some((acknowledged, end)) = self.received else { return Verdict::Pass };
+        if segment.flags & (SYN | RST) != 0 {
+            return if segment.has(RST) {
+                // RFC 5961 3.2. What has arrived may not have been acknowledged yet, so there are two right numbers.
+                let exact = segment.seq == acknowledged || segment.seq == end;
+                match exact {
+                    true => Verdict::Pass,
+                    false if segment.seq.wrapping_sub(acknowledged) < WINDOW => self.challenge(now),
+                    false => Verdict::Drop,
+                }
+            } else {
+                // RFC 5961 4.2.
+                self.challenge(now)
+            };
+        }
+        if !segment.has(ACK) {
+            return Verdict::Drop;
+        }
+        // RFC 5961 5.2: not of what was not sent, and not older than a window.
+        let (una, next) = self.sent;
+        if next.wrapping_sub(segment.ack) > next.wrapping_sub(una).wrapping_add(WINDOW) {
+            return self.challenge(now);
+        }
+        let fresh = segment.ack.wrapping_sub(una);
+        if fresh != 0 && fresh <= next.wrapping_sub(una) {
+            self.sent.0 = segment.ack;
+            self.lost = 0;
+            self.heard = now;
+        }
+        if segment.seq == end && segment.span() != 0 && segment.len <= WINDOW {
+            self.received = Some((acknowledged, end.wrapping_add(segment.span())));
+            self.heard = now;
+        }
+        Verdict::Pass
+    }
+
+    fn challenge(&mut self, now: u64) -> Verdict {
+        if self.challenged.is_some_and(|last| now < last + CHALLENGE_US) {
+            return Verdict::Drop;
+        }
+        self.challenged = Some(now);
+        Verdict::Challenge
+    }
+
+    /// Gives a received segment the numbers that the socket counts in. The frame has a TCP header at `start`.
+    #[inline]
+    pub(super) fn shift_in(&self, frame: &mut [u8], start: usize) {
+        if let Some(field) = frame.get_mut(start + 8..start + 12)
+            && let Some(ack) = be32(field, 0)
+        {
+            field.copy_from_slice(&ack.wrapping_sub(self.shift).to_be_bytes());
+        }
+    }
+
+    /// Gives a segment that the socket has written the numbers of the wire, and remembers them.
+    #[inline]
+    pub(super) fn shift_out(&mut self, frame: &mut [u8]) {
+        let (start, end) = match be16(frame, 12) {
+            Some(IPV4) if frame.get(23) == Some(&TCP) => (ETHERNET_HEADER + 20, frame.len()),
+            Some(_) if frame.get(20) == Some(&TCP) => (ETHERNET_HEADER + 40, frame.len()),
+            _ => return,
+        };
+        let Some(header) = frame.get_mut(start..start + 20) else { return };
+        let (Some(seq), Some(ack), Some(window)) = (be32(header, 4), be32(header, 8), be16(header, 14)) else { return };
+        let seq = seq.wrapping_add(self.shift);
+        header[4..8].copy_from_slice(&seq.to_be_bytes());
+        let flags = header[13];
+        let data = (end - start).saturating_sub(usize::from(header[12] >> 4) * 4);
+        let span = u32::try_from(data).unwrap_or(0) + u32::from(flags & SYN != 0) + u32::from(flags & FIN != 0);
+        let next = seq.wrapping_add(span);
+        if self.received.is_none() && flags & SYN != 0 {
+            self.sent = (seq, next);
+        } else if next.wrapping_sub(self.sent.1) <= WINDOW {
+            self.sent.1 = next;
+        } else if seq == self.sent.0 && end - ETHERNET_HEADER > usize::from(SMALLER[1]) {
+            // The first of what is on its way: once for each time that all of it is sent again.
+            self.retransmitted(end - ETHERNET_HEADER);
+        }
+        if flags & (ACK | RST) == ACK {
+            let end = match self.received {
+                Some((_, end)) if end.wrapping_sub(ack) < WINDOW => end,
+                _ => ack,
+            };
+            self.received = Some((ack, end));
+            self.window = window;
+        }
+    }
+
+    /// A packet of this many bytes was sent again.
+    #[cold]
+    fn retransmitted(&mut self, bytes: usize) {
+        self.lost = self.lost.saturating_add(1);
+        if self.lost >= LOST
+            && let Some(&smaller) = SMALLER.iter().find(|&&smaller| usize::from(smaller) < bytes)
+        {
+            self.mtu = self.mtu.min(smaller);
+            self.lost = 0;
+        }
+    }
+
+    /// True when a message about a packet of ours can be true: a packet with this sequence number is on its way (RFC 5927 4.1).
+    pub(super) fn in_flight(&self, seq: u32) -> bool {
+        let (una, next) = self.sent;
+        seq.wrapping_sub(una) < next.wrapping_sub(una)
+    }
+}
