@@ -45,11 +45,13 @@ impl Short {
         Short { bytes: [0; SEGMENT], len: 0 }
     }
 
-    fn push(&mut self, bytes: &[u8]) {
+    /// Pieces of a length that is known when this is compiled cost an instruction or two.
+    #[inline]
+    fn push<const N: usize>(&mut self, bytes: [u8; N]) {
         // Everything that is written here fits.
-        if let Some(place) = self.bytes.get_mut(self.len..self.len + bytes.len()) {
-            place.copy_from_slice(bytes);
-            self.len += bytes.len();
+        if let Some(place) = self.bytes.get_mut(self.len..self.len + N) {
+            place.copy_from_slice(&bytes);
+            self.len += N;
         }
     }
 
@@ -59,26 +61,31 @@ impl Short {
 }
 
 /// The headers of Ethernet and IP of an answer with `len` bytes behind them, to whoever sent `received`.
-fn headers(received: &[u8], protocol: u8, len: usize, mut put: impl FnMut(&[u8])) {
+fn headers(received: &[u8], protocol: u8, len: usize) -> Short {
+    let mut frame = Short::new();
     let word = |value: usize| u16::try_from(value).unwrap_or(0).to_be_bytes();
-    put(&received[6..12]);
-    put(&received[..6]);
-    put(&received[12..14]);
-    if is_v4(received) {
-        put(&[0x45, 0]);
-        put(&word(20 + len));
-        // No identification: it is never fragmented (RFC 6864 4.1).
-        put(&[0, 0, 0x40, 0, 64, protocol, 0, 0]);
-        put(&received[30..34]);
-        put(&received[26..30]);
-    } else {
-        put(&[0x60, 0, 0, 0]);
-        put(&word(len));
-        // Neighbour discovery believes nobody who is further away.
-        put(&[protocol, if protocol == ICMPV6 { 255 } else { 64 }]);
-        put(&received[38..54]);
-        put(&received[22..38]);
+    // Nothing comes here that is shorter than its headers.
+    fn field<const N: usize>(received: &[u8], at: usize) -> [u8; N] {
+        received.get(at..).and_then(|rest| rest.first_chunk()).copied().unwrap_or([0; N])
     }
+    frame.push::<6>(field(received, 6));
+    frame.push::<6>(field(received, 0));
+    frame.push::<2>(field(received, 12));
+    if is_v4(received) {
+        frame.push([0x45, 0]);
+        frame.push(word(20 + len));
+        // No identification: it is never fragmented (RFC 6864 4.1).
+        frame.push([0, 0, 0x40, 0, 64, protocol, 0, 0]);
+        frame.push::<4>(field(received, 30));
+        frame.push::<4>(field(received, 26));
+    } else {
+        frame.push([0x60, 0, 0, 0]);
+        frame.push(word(len));
+        frame.push([protocol, 64]);
+        frame.push::<16>(field(received, 38));
+        frame.push::<16>(field(received, 22));
+    }
+    frame
 }
 
 fn is_v4(frame: &[u8]) -> bool {
@@ -88,29 +95,25 @@ fn is_v4(frame: &[u8]) -> bool {
 /// A segment without data for whoever sent `received`. `offer`: for the answer to a SYN, whether beside the largest segment it
 /// offers a scale of the window (always 0) and selective acknowledgements.
 pub(super) fn segment(received: &[u8], heard: &Segment, control: Control, offer: Option<(bool, bool)>) -> Short {
-    let mut options = Short::new();
+    let v4 = is_v4(received);
+    let words = offer.map_or(5, |(scale, sack)| 6 + u8::from(scale) + u8::from(sack));
+    let mut frame = headers(received, TCP, usize::from(words) * 4);
+    frame.push(heard.flow.ports.rotate_left(16).to_be_bytes());
+    frame.push(control.seq.to_be_bytes());
+    frame.push(control.ack.to_be_bytes());
+    frame.push([words << 4, control.flags]);
+    frame.push(control.window.to_be_bytes());
+    frame.push([0; 4]);
     if let Some((scale, sack)) = offer {
-        let mss: u16 = if is_v4(received) { 1460 } else { 1440 };
-        options.push(&[2, 4]);
-        options.push(&mss.to_be_bytes());
+        let [high, low] = if v4 { 1460u16 } else { 1440 }.to_be_bytes();
+        frame.push([2, 4, high, low]);
         if scale {
-            options.push(&[3, 3, 0, 1]);
+            frame.push([3, 3, 0, 1]);
         }
         if sack {
-            options.push(&[4, 2, 1, 1]);
+            frame.push([4, 2, 1, 1]);
         }
     }
-    let options = options.bytes();
-    let mut frame = Short::new();
-    headers(received, TCP, 20 + options.len(), |bytes| frame.push(bytes));
-    let ports = heard.flow.ports.rotate_left(16);
-    frame.push(&ports.to_be_bytes());
-    frame.push(&control.seq.to_be_bytes());
-    frame.push(&control.ack.to_be_bytes());
-    frame.push(&[u8::try_from((20 + options.len()) / 4).unwrap_or(5) << 4, control.flags]);
-    frame.push(&control.window.to_be_bytes());
-    frame.push(&[0; 4]);
-    frame.push(options);
     let len = frame.len;
     checksum::fill(&mut frame.bytes[..len]);
     frame
@@ -132,11 +135,9 @@ pub(super) fn echo_len(received: &[u8], start: usize) -> Option<usize> {
 pub(super) fn echo(received: &[u8], start: usize, frame: &mut [u8]) {
     let Some(len) = message_len(received, start) else { return };
     let (protocol, kind) = if is_v4(received) { (ICMP, 0) } else { (ICMPV6, 129) };
-    let mut at = 0;
-    headers(received, protocol, len, |bytes| {
-        frame[at..at + bytes.len()].copy_from_slice(bytes);
-        at += bytes.len();
-    });
+    let headers = headers(received, protocol, len);
+    let at = headers.len;
+    frame[..at].copy_from_slice(headers.bytes());
     frame[at..at + len].copy_from_slice(&received[start..start + len]);
     frame[at..at + 2].copy_from_slice(&[kind, 0]);
     checksum::fill(frame);
@@ -162,14 +163,11 @@ pub(super) fn unreachable_len(received: &[u8]) -> Option<usize> {
 pub(super) fn port_unreachable(received: &[u8], frame: &mut [u8]) {
     let Some(quoted) = quoted(received) else { return };
     let (protocol, kind, code) = if is_v4(received) { (ICMP, 3, 3) } else { (ICMPV6, 1, 4) };
-    let mut at = 0;
-    let mut put = |bytes: &[u8]| {
-        frame[at..at + bytes.len()].copy_from_slice(bytes);
-        at += bytes.len();
-    };
-    headers(received, protocol, 8 + quoted.len(), &mut put);
-    put(&[kind, code, 0, 0, 0, 0, 0, 0]);
-    put(quoted);
+    let headers = headers(received, protocol, 8 + quoted.len());
+    let at = headers.len;
+    frame[..at].copy_from_slice(headers.bytes());
+    frame[at..at + 8].copy_from_slice(&[kind, code, 0, 0, 0, 0, 0, 0]);
+    frame[at + 8..].copy_from_slice(quoted);
     checksum::fill(frame);
 }
 
@@ -178,46 +176,28 @@ pub(super) fn syn_ack(seq: u32, heard: &Segment, window: u16) -> Control {
     Control { seq, ack: heard.seq.wrapping_add(1), flags: SYN | ACK, window }
 }
 
-/// A SYN as the peer sent it, told to a socket once the peer has shown that it got the answer: an IP packet.
-pub(super) struct Retold {
-    bytes: [u8; 40 + 20 + 12],
-    len: usize,
-}
-
-impl Retold {
-    /// From the peer's first segment after the handshake, or a later one, and what the cookie holds. `mss`: the largest segment
-    /// that can go to the peer.
-    pub(super) fn new(heard: &Segment, own: &Own, offer: super::cookie::Offer, mss: u16) -> Retold {
-        let mut retold = Retold { bytes: [0; 72], len: 0 };
-        let mut put = |bytes: &[u8]| {
-            retold.bytes[retold.len..retold.len + bytes.len()].copy_from_slice(bytes);
-            retold.len += bytes.len();
-        };
-        match super::frame::unmapped(heard.flow.remote) {
-            Some(remote) => {
-                put(&[0x45, 0, 0, 52, 0, 0, 0x40, 0, 64, TCP, 0, 0]);
-                put(&remote.to_be_bytes());
-                put(&own.v4.to_be_bytes());
-            }
-            None => {
-                put(&[0x60, 0, 0, 0, 0, 32, TCP, 64]);
-                put(&heard.flow.remote.to_be_bytes());
-                put(&own.v6.to_be_bytes());
-            }
+/// A SYN as the peer sent it, told to a socket once the peer has shown that it got the answer: an IP packet. From the peer's
+/// first segment after the handshake, and what the cookie holds. `mss`: the largest segment that can go to the peer.
+pub(super) fn retell(heard: &Segment, own: &Own, offer: super::cookie::Offer, mss: u16) -> Short {
+    let mut packet = Short::new();
+    match super::frame::unmapped(heard.flow.remote) {
+        Some(remote) => {
+            packet.push([0x45, 0, 0, 52, 0, 0, 0x40, 0, 64, TCP, 0, 0]);
+            packet.push(remote.to_be_bytes());
+            packet.push(own.v4.to_be_bytes());
         }
-        put(&heard.flow.ports.to_be_bytes());
-        put(&heard.seq.wrapping_sub(1).to_be_bytes());
-        put(&[0, 0, 0, 0, 32 << 2, SYN, 0xff, 0xff, 0, 0, 0, 0, 2, 4]);
-        put(&mss.to_be_bytes());
-        match offer.scale {
-            Some(scale) => put(&[3, 3, scale, 1]),
-            None => put(&[1; 4]),
+        None => {
+            packet.push([0x60, 0, 0, 0, 0, 32, TCP, 64]);
+            packet.push(heard.flow.remote.to_be_bytes());
+            packet.push(own.v6.to_be_bytes());
         }
-        put(if offer.sack { &[4, 2, 1, 1] } else { &[1; 4] });
-        retold
     }
-
-    pub(super) fn bytes(&self) -> &[u8] {
-        &self.bytes[..self.len]
-    }
+    packet.push(heard.flow.ports.to_be_bytes());
+    packet.push(heard.seq.wrapping_sub(1).to_be_bytes());
+    packet.push([0, 0, 0, 0, 32 << 2, SYN, 0xff, 0xff, 0, 0, 0, 0]);
+    let [high, low] = mss.to_be_bytes();
+    packet.push([2, 4, high, low]);
+    packet.push(offer.scale.map_or([1; 4], |scale| [3, 3, scale, 1]));
+    packet.push(if offer.sack { [4, 2, 1, 1] } else { [1; 4] });
+    packet
 }

@@ -8,7 +8,6 @@
 //! Sequence numbers of RFC 6528 come of themselves: nobody without the key can tell the next one.
 
 use super::frame::Flow;
-use core::hash::Hasher;
 use siphasher::sip::SipHasher13;
 
 /// How long a slot lasts.
@@ -84,9 +83,7 @@ impl Key {
         input[16..20].copy_from_slice(&flow.ports.to_ne_bytes());
         input[20..24].copy_from_slice(&peer_seq.to_ne_bytes());
         input[24..].copy_from_slice(&(slot << 8 | u64::from(bits)).to_ne_bytes());
-        let mut hasher = SipHasher13::new_with_key(&self.0);
-        hasher.write(&input);
-        u32::try_from(hasher.finish() & 0xffff_ff00).unwrap_or(0)
+        u32::try_from(SipHasher13::new_with_key(&self.0).hash(&input) & 0xffff_ff00).unwrap_or(0)
     }
 
     /// The sequence number of the answer to a SYN with the number `peer_seq`.

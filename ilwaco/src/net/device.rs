@@ -1,7 +1,7 @@
 //! The virtual NIC as the stack's device. Frames are read in the ring where they lie, and written into it where they leave.
 
 use super::checksum;
-use super::frame::{ETHERNET_HEADER, IPV4, IPV6};
+use super::frame::{ETHERNET_HEADER, IPV4, IPV6, be32};
 use super::link::Link;
 use super::track::Track;
 use crate::platform::{kick, nic};
@@ -180,15 +180,19 @@ pub(super) struct Wire<'a> {
 /// A received packet.
 pub(super) struct WireRx<'a> {
     rx: &'a mut PacketConsumer<SharedMemory>,
-    shifted: Option<(Track, usize)>,
+    /// What the socket's numbers are behind those on the wire, and where the TCP header starts.
+    shifted: Option<(u32, usize)>,
 }
 
 impl RxToken for WireRx<'_> {
     #[inline]
     fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
         let frame = view(self.rx).unwrap_or(&mut []);
-        if let Some((track, start)) = &self.shifted {
-            track.shift_in(frame, *start);
+        if let Some((shift, start)) = self.shifted
+            && let Some(field) = frame.get_mut(start + 8..start + 12)
+            && let Some(ack) = be32(field, 0)
+        {
+            field.copy_from_slice(&ack.wrapping_sub(shift).to_be_bytes());
         }
         let result = f(frame.get(ETHERNET_HEADER..).unwrap_or(&[]));
         // A reset ring is empty, and the frame is gone either way.
@@ -246,19 +250,17 @@ impl Device for Wire<'_> {
 
     #[inline]
     fn receive(&mut self, _: Instant) -> Option<(WireRx<'_>, WireTx<'_>)> {
-        // Every frame may be answered, so none is taken before an answer fits.
-        if self.nic.peek().is_none() || !self.nic.can_send() {
-            return None;
-        }
+        // Only asked when there is a frame, and an answer fits.
         let NicDevice { rx, tx, staged } = &mut *self.nic;
         let track = self.track.as_deref_mut();
-        let shifted = track.as_ref().map(|track| (**track, self.start));
+        let shifted = track.as_ref().map(|track| (track.shift, self.start));
         Some((WireRx { rx, shifted }, WireTx { tx, staged, link: self.link, track, now: self.now }))
     }
 
     #[inline]
     fn transmit(&mut self, _: Instant) -> Option<WireTx<'_>> {
-        self.nic.can_send().then_some(WireTx {
+        // Only asked when a frame of any length fits.
+        Some(WireTx {
             tx: &mut self.nic.tx,
             staged: &mut self.nic.staged,
             link: self.link,

@@ -84,6 +84,8 @@ pub(super) fn address_bits(address: core::net::IpAddr) -> u128 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Segment {
     pub(super) flow: Flow,
+    /// Where its frame comes from.
+    pub(super) hop: Mac,
     /// Where its header starts in the frame.
     pub(super) start: usize,
     pub(super) flags: u8,
@@ -193,7 +195,7 @@ fn ipv4(frame: &[u8], own: &Own) -> Option<Class> {
     }
     let for_us = target == own.v4 && own.v4 != 0 && source != 0 && frame[0] & 1 == 0;
     let start = ETHERNET_HEADER + header_len;
-    transport(fixed[9], mapped(source), &fixed[12..20], segment, start, for_us)
+    transport(frame, fixed[9], mapped(source), &fixed[12..20], segment, start, for_us)
 }
 
 #[inline]
@@ -211,11 +213,12 @@ fn ipv6(frame: &[u8], own: &Own) -> Option<Class> {
         return None;
     }
     let for_us = target == own.v6 && remote != 0 && frame[0] & 1 == 0;
-    transport(header[6], remote, &header[8..40], segment, ETHERNET_HEADER + 40, for_us)
+    transport(frame, header[6], remote, &header[8..40], segment, ETHERNET_HEADER + 40, for_us)
 }
 
 #[inline]
 fn transport(
+    frame: &[u8],
     protocol: u8,
     remote: u128,
     addresses: &[u8],
@@ -234,6 +237,7 @@ fn transport(
             let ports = be32(fixed, 0)?;
             Some(Class::Tcp(Segment {
                 flow: Flow { remote, ports },
+                hop: *frame.get(6..)?.first_chunk()?,
                 start,
                 flags: fixed[13],
                 seq: be32(fixed, 4)?,
@@ -297,7 +301,7 @@ mod tests {
     #[test]
     fn a_connection_request() {
         let flow = Flow::new([10, 0, 2, 2].into(), 0x1234, 80);
-        let segment = Segment { flow, start: 34, flags: SYN, seq: 1, ack: 0, len: 0 };
+        let segment = Segment { flow, hop: [2; 6], start: 34, flags: SYN, seq: 1, ack: 0, len: 0 };
         assert_eq!(classify(&syn()), Class::Tcp(segment));
         assert_eq!((flow.local_port(), segment.span()), (80, 1));
         assert_eq!(class(|f| f[47] = 0x12, true), Class::Tcp(Segment { flags: SYN | ACK, ..segment }));

@@ -1,6 +1,6 @@
 //! Segments that belong to no connection, and how a connection comes of one.
 
-use super::answer::{self, Control, Retold};
+use super::answer::{self, Control};
 use super::connection::{Endpoint, RECEIVE_BYTES};
 use super::cookie::Offer;
 use super::device::capabilities;
@@ -82,12 +82,10 @@ impl Stack {
 
     /// Gives a socket the handshake that has taken place.
     fn open(&mut self, segment: &Segment, offer: Offer, cookie: u32) -> Option<usize> {
-        let mut hop = [0; 6];
-        hop.copy_from_slice(self.device.peek()?.get(6..12)?);
         let is_v4 = super::frame::unmapped(segment.flow.remote).is_some();
         let mtu = self.paths.mtu(segment.flow.remote, self.now);
         let mss = offer.segment.min(mtu - if is_v4 { HEADERS_V4 } else { HEADERS_V6 });
-        let retold = Retold::new(segment, &self.link.own, offer, mss);
+        let retold = answer::retell(segment, &self.link.own, offer, mss);
         let mut endpoint = self.spare.pop().unwrap_or_else(Endpoint::new);
         // Fails for port 0 and an open socket only; neither can be.
         endpoint.socket().listen(segment.flow.local_port()).ok()?;
@@ -97,9 +95,9 @@ impl Stack {
         self.iface.poll_egress(time, &mut replay, &mut endpoint.set);
         // The socket has chosen a number of its own for what the peer knows as the cookie.
         let shift = cookie.wrapping_sub(replay.seq?);
-        let mut track = Track::opened(shift, segment, hop, mtu, self.now);
+        let mut track = Track::opened(shift, segment, mtu, self.now);
         track.window = u16::try_from(RECEIVE_BYTES).unwrap_or(u16::MAX);
-        self.link.learn_from_peer(segment.flow.remote, hop, self.now, &mut self.device);
+        self.link.learn_from_peer(segment.flow.remote, segment.hop, self.now, &mut self.device);
         Some(self.put(segment.flow, track, endpoint))
     }
 

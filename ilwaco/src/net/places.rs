@@ -54,9 +54,11 @@ fn carries() -> bool {
     total == 0 || total.saturating_sub(used) >= HEADROOM + CONNECTION_BYTES
 }
 
-/// Whom a connection is with: an IPv4 address, or the network of an IPv6 address.
+/// Whom a connection is with: an IPv4 address, a neighbour, or the network of an IPv6 address, since a host can have as many
+/// addresses of its network as it likes.
 fn peer(flow: Flow) -> u128 {
-    if super::frame::unmapped(flow.remote).is_some() { flow.remote } else { flow.remote >> 64 }
+    let is_one = super::frame::unmapped(flow.remote).is_some() || flow.remote >> 118 == 0xfe80 >> 6;
+    if is_one { flow.remote } else { flow.remote >> 64 }
 }
 
 impl Stack {

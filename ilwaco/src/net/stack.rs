@@ -264,11 +264,7 @@ impl Stack {
         let time = stack_time(self.now);
         let place = &mut self.places[index];
         let Some(endpoint) = &mut place.endpoint else { return self.device.skip() };
-        if let Some(frame) = self.device.peek()
-            && let Some(mac) = frame.get(6..12).and_then(|mac| mac.first_chunk())
-        {
-            place.track.hop = Some(*mac);
-        }
+        place.track.hop = Some(segment.hop);
         let iface = match place.track.mtu {
             paths::WIDE => &mut self.iface,
             mtu => self.paths.interface(mtu, &self.iface, time),

@@ -5,12 +5,17 @@ use super::frame::{ACK, ETHERNET_HEADER, FIN, IPV4, Mac, RST, SYN, Segment, TCP,
 
 /// The least time between two answers to segments that may be forged, for each connection (RFC 5961 7).
 const CHALLENGE_US: u64 = 500_000;
+/// The least time between two answers to probes whether we are there.
+const PROBE_US: u64 = 50_000;
 /// How far from what is expected a sequence number can lie and still be the peer's: no window here is larger.
 const WINDOW: u32 = 65_536;
 /// Retransmissions of a large segment without an acknowledgement after which the path is believed not to carry it (RFC 8899).
 const LOST: u8 = 2;
 /// Bytes of IP packets that such a path is believed to carry: first what IPv6 demands, then what RFC 791 does.
 const SMALLER: [u16; 2] = [1280, 576];
+
+/// Where TCP starts in a frame that the socket has written, with IPv4.
+const V4_TCP: usize = ETHERNET_HEADER + 20;
 
 /// What is to be done with a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,8 +44,9 @@ pub(super) struct Track {
     pub(super) mtu: u16,
     /// Retransmissions of large segments since the last progress.
     lost: u8,
-    /// When the last challenge was sent.
+    /// When the last challenge was sent, and when a probe was last answered.
     challenged: Option<u64>,
+    probed: Option<u64>,
     /// When the peer last made progress.
     pub(super) heard: u64,
 }
@@ -48,15 +54,26 @@ pub(super) struct Track {
 impl Track {
     /// Of a connection that we start; the socket's numbers and those on the wire differ by `shift`.
     pub(super) fn opening(shift: u32, mtu: u16, now: u64) -> Track {
-        Track { shift, sent: (0, 0), received: None, window: 0, hop: None, mtu, lost: 0, challenged: None, heard: now }
+        Track {
+            shift,
+            sent: (0, 0),
+            received: None,
+            window: 0,
+            hop: None,
+            mtu,
+            lost: 0,
+            challenged: None,
+            probed: None,
+            heard: now,
+        }
     }
 
     /// Of a connection whose peer has shown that it got our SYN.
-    pub(super) fn opened(shift: u32, heard: &Segment, hop: Mac, mtu: u16, now: u64) -> Track {
+    pub(super) fn opened(shift: u32, heard: &Segment, mtu: u16, now: u64) -> Track {
         Track {
             sent: (heard.ack, heard.ack),
             received: Some((heard.seq, heard.seq)),
-            hop: Some(hop),
+            hop: Some(heard.hop),
             ..Track::opening(shift, mtu, now)
         }
     }
@@ -94,6 +111,14 @@ impl Track {
             self.lost = 0;
             self.heard = now;
         }
+        if segment.seq == end.wrapping_sub(1) && segment.len == 0 && !segment.has(FIN) && acknowledged == end {
+            // A probe whether we are there (RFC 9293 3.8.4).
+            if self.probed.is_none_or(|last| now >= last + PROBE_US) {
+                self.probed = Some(now);
+                return Verdict::Challenge;
+            }
+            return Verdict::Drop;
+        }
         if segment.seq == end && segment.span() != 0 && segment.len <= WINDOW {
             self.received = Some((acknowledged, end.wrapping_add(segment.span())));
             self.heard = now;
@@ -109,21 +134,11 @@ impl Track {
         Verdict::Challenge
     }
 
-    /// Gives a received segment the numbers that the socket counts in. The frame has a TCP header at `start`.
-    #[inline]
-    pub(super) fn shift_in(&self, frame: &mut [u8], start: usize) {
-        if let Some(field) = frame.get_mut(start + 8..start + 12)
-            && let Some(ack) = be32(field, 0)
-        {
-            field.copy_from_slice(&ack.wrapping_sub(self.shift).to_be_bytes());
-        }
-    }
-
     /// Gives a segment that the socket has written the numbers of the wire, and remembers them.
     #[inline]
     pub(super) fn shift_out(&mut self, frame: &mut [u8]) {
         let (start, end) = match be16(frame, 12) {
-            Some(IPV4) if frame.get(23) == Some(&TCP) => (ETHERNET_HEADER + 20, frame.len()),
+            Some(IPV4) if frame.get(23) == Some(&TCP) => (V4_TCP, frame.len()),
             Some(_) if frame.get(20) == Some(&TCP) => (ETHERNET_HEADER + 40, frame.len()),
             _ => return,
         };
@@ -141,7 +156,7 @@ impl Track {
             self.sent.1 = next;
         } else if seq == self.sent.0 && end - ETHERNET_HEADER > usize::from(SMALLER[1]) {
             // The first of what is on its way: once for each time that all of it is sent again.
-            self.retransmitted(end - ETHERNET_HEADER);
+            self.retransmitted(end - ETHERNET_HEADER, if start == V4_TCP { &SMALLER } else { &SMALLER[..1] });
         }
         if flags & (ACK | RST) == ACK {
             let end = match self.received {
@@ -153,12 +168,12 @@ impl Track {
         }
     }
 
-    /// A packet of this many bytes was sent again.
+    /// A packet of this many bytes was sent again; `sizes`: what may be tried instead.
     #[cold]
-    fn retransmitted(&mut self, bytes: usize) {
+    fn retransmitted(&mut self, bytes: usize, sizes: &[u16]) {
         self.lost = self.lost.saturating_add(1);
         if self.lost >= LOST
-            && let Some(&smaller) = SMALLER.iter().find(|&&smaller| usize::from(smaller) < bytes)
+            && let Some(&smaller) = sizes.iter().find(|&&smaller| usize::from(smaller) < bytes)
         {
             self.mtu = self.mtu.min(smaller);
             self.lost = 0;

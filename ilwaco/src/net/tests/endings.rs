@@ -274,3 +274,25 @@ fn blind_resets_and_syns_are_challenged() {
         assert_eq!(connections(), (0, 0));
     });
 }
+
+#[test]
+fn probes_whether_we_are_there_are_answered() {
+    let mut sim = machine(ARGS);
+    block_on(async {
+        serve_echo(7);
+        let mut host = Host::new(1, 7);
+        host.connect(&mut sim).await;
+        host.say(&mut sim, b"hello").await;
+        sleep(Duration::from_secs(5)).await;
+        let (seq, ack) = (host.seq, host.ack);
+        for _ in 0..5 {
+            for data in [b"".as_slice(), b"x"] {
+                let heard = host.forge(&mut sim, ACK, seq - 1, ack, data).await;
+                assert_eq!(heard.len(), 1, "{data:?}");
+                assert_eq!((heard[0].flags, heard[0].seq, heard[0].ack), (ACK, ack, seq));
+            }
+            sleep(Duration::from_millis(300)).await;
+        }
+        assert!(host.say(&mut sim, b"more").await.iter().any(|heard| heard.data == b"more"));
+    });
+}
