@@ -88,20 +88,15 @@ impl NicDevice {
 
     /// Sends a frame that is complete. False when there is no space.
     pub(super) fn send(&mut self, frame: &[u8]) -> bool {
-        let copy = |buffer: &mut [u8]| {
-            buffer.copy_from_slice(frame);
-            true
-        };
-        write(&mut self.tx, &mut self.staged, frame.len(), copy)
+        let copy = |buffer: &mut [u8]| (buffer.copy_from_slice(frame), true);
+        write(&mut self.tx, &mut self.staged, frame.len(), copy).is_ok()
     }
 
     /// Answers the next received frame with one of `len` bytes, which `answer` writes all of.
     pub(super) fn answer(&mut self, len: usize, answer: impl FnOnce(&[u8], &mut [u8])) {
         let Some(received) = view(&mut self.rx) else { return };
-        write(&mut self.tx, &mut self.staged, len, |buffer| {
-            answer(received, buffer);
-            true
-        });
+        // Without space it is lost, as it may be anywhere.
+        let _ = write(&mut self.tx, &mut self.staged, len, |buffer| (answer(received, buffer), true));
     }
 
     /// Asks for an interrupt at the next frame or, if `blocked`, at space to send: without that, frames cannot be taken in
@@ -136,34 +131,35 @@ fn view(rx: &mut PacketConsumer<SharedMemory>) -> Option<&mut [u8]> {
     unsafe { payload.view_mut(0, record.len) }
 }
 
-/// Lets `fill` write a frame of `len` bytes into the ring; it is sent if `fill` says so. False when there is no space.
+/// Lets `fill` write a frame of `len` bytes into the ring; it is sent if `fill` says so. `Err` where there is no space.
 #[inline]
-fn write(
+fn write<R, F: FnOnce(&mut [u8]) -> (R, bool)>(
     tx: &mut PacketProducer<SharedMemory>,
     staged: &mut bool,
     len: usize,
-    fill: impl FnOnce(&mut [u8]) -> bool,
-) -> bool {
+    fill: F,
+) -> Result<R, F> {
     if let Ok(reservation) = tx.reserve(len)
         && let Some(payload) = reservation.payload()
         // SAFETY: reserved slots are the producer's until they are published, which takes the reservation's end; the
         // demultiplexer reads published slots only, as above.
         && let Some(buffer) = unsafe { payload.view_mut(0, len) }
     {
-        if fill(buffer) {
+        let (result, complete) = fill(buffer);
+        if complete {
             reservation.stage();
             *staged = true;
         }
-        return true;
+        return Ok(result);
     }
-    false
+    Err(fill)
 }
 
-/// Lets the stack write a packet that goes nowhere: the ring was reset in between.
+/// Lets the stack write a frame that goes nowhere: the ring was reset in between.
 #[cold]
 #[inline(never)]
-fn lost<R, F: FnOnce(&mut [u8]) -> R>(len: usize, f: F) -> R {
-    f(&mut alloc::vec![0; len])
+fn lost<R>(len: usize, fill: impl FnOnce(&mut [u8]) -> (R, bool)) -> R {
+    fill(&mut alloc::vec![0; len]).0
 }
 
 /// The NIC as a device for IP packets, for one connection or for none.
@@ -213,28 +209,22 @@ pub(super) struct WireTx<'a> {
 impl TxToken for WireTx<'_> {
     #[inline]
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
-        let WireTx { tx, staged, link, mut track, now } = self;
-        let mut f = Some(f);
-        let mut result = None;
-        write(tx, staged, len + ETHERNET_HEADER, |buffer| {
-            let Some((ethernet, packet)) = buffer.split_at_mut_checked(ETHERNET_HEADER) else { return false };
-            result = f.take().map(|f| f(packet));
-            let kind = if packet.first().is_some_and(|first| first >> 4 == 4) { IPV4 } else { IPV6 };
-            ethernet[12..14].copy_from_slice(&kind.to_be_bytes());
+        let WireTx { tx, staged, link, track, now } = self;
+        let len = len + ETHERNET_HEADER;
+        let fill = move |buffer: &mut [u8]| {
+            let (ethernet, packet) = buffer.split_at_mut(ETHERNET_HEADER);
+            let result = f(packet);
+            let is_v4 = packet.first().is_some_and(|first| first >> 4 == 4);
+            ethernet[12..14].copy_from_slice(&if is_v4 { IPV4 } else { IPV6 }.to_be_bytes());
             let mut hop = None;
-            if let Some(track) = &mut track {
-                track.shift_out(buffer);
+            if let Some(track) = track {
+                track.shift_out(packet, is_v4);
                 hop = track.hop;
             }
             checksum::fill(buffer);
-            link.address(buffer, hop, now)
-        });
-        match (result, f) {
-            (Some(result), _) => result,
-            (None, Some(f)) => lost(len, f),
-            // `f` is taken only where there is a result.
-            (None, None) => unreachable!("a packet is written once"),
-        }
+            (result, link.address(buffer, hop, now))
+        };
+        write(tx, staged, len, fill).unwrap_or_else(|fill| lost(len, fill))
     }
 }
 
@@ -307,11 +297,8 @@ impl TxToken for FramesTx<'_> {
         let mut frame = alloc::vec![0; len];
         let result = f(&mut frame);
         checksum::fill(&mut frame);
-        let copy = |buffer: &mut [u8]| {
-            buffer.copy_from_slice(&frame);
-            true
-        };
-        write(self.0, self.1, len, copy);
+        // Without space it is lost, and asked again.
+        let _ = write(self.0, self.1, len, |buffer| (buffer.copy_from_slice(&frame), true));
         result
     }
 }

@@ -244,7 +244,7 @@ impl Stack {
         match self.places[index].track.judge(segment, self.now) {
             Verdict::Pass => {
                 self.take_segment(index, segment);
-                self.after_segment(index);
+                self.after_segment(index, segment);
             }
             Verdict::Drop => self.device.skip(),
             Verdict::Challenge => {
@@ -286,11 +286,11 @@ impl Stack {
 
     /// A connection has taken a segment.
     #[inline]
-    fn after_segment(&mut self, index: usize) {
+    fn after_segment(&mut self, index: usize, segment: &Segment) {
         let Some(endpoint) = &mut self.places[index].endpoint else { return };
         if !endpoint.is_live() {
             endpoint.drain();
-        } else if endpoint.socket().state() == State::Closed {
+        } else if segment.len == 0 && endpoint.socket().state() == State::Closed {
             // The peer has reset it. Its stream says so; whoever comes from there now is somebody else.
             self.unlist(index);
         }
@@ -368,7 +368,11 @@ impl Stack {
             }
             done += 1;
         }
-        self.touched.drain(..done);
+        if done == self.touched.len() {
+            self.touched.clear();
+        } else {
+            self.touched.drain(..done);
+        }
         let next = self.timers.min(self.datagrams_due).min(self.link.work(self.now, &mut self.device));
         let next = next.min(self.send_dhcp());
         self.device.flush();

@@ -1,7 +1,7 @@
 //! What is known of a connection beside its socket: sequence numbers as they are on the wire, and what they say about a
 //! segment before the socket sees it (RFC 5961).
 
-use super::frame::{ACK, ETHERNET_HEADER, FIN, IPV4, Mac, RST, SYN, Segment, TCP, be16, be32};
+use super::frame::{ACK, FIN, Mac, RST, SYN, Segment, TCP};
 
 /// The least time between two answers to segments that may be forged, for each connection (RFC 5961 7).
 const CHALLENGE_US: u64 = 500_000;
@@ -13,9 +13,6 @@ const WINDOW: u32 = 65_536;
 const LOST: u8 = 2;
 /// Bytes of IP packets that such a path is believed to carry: first what IPv6 demands, then what RFC 791 does.
 const SMALLER: [u16; 2] = [1280, 576];
-
-/// Where TCP starts in a frame that the socket has written, with IPv4.
-const V4_TCP: usize = ETHERNET_HEADER + 20;
 
 /// What is to be done with a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,29 +131,30 @@ impl Track {
         Verdict::Challenge
     }
 
-    /// Gives a segment that the socket has written the numbers of the wire, and remembers them.
+    /// Gives a packet that the socket has written the numbers of the wire, and remembers them.
     #[inline]
-    pub(super) fn shift_out(&mut self, frame: &mut [u8]) {
-        let (start, end) = match be16(frame, 12) {
-            Some(IPV4) if frame.get(23) == Some(&TCP) => (V4_TCP, frame.len()),
-            Some(_) if frame.get(20) == Some(&TCP) => (ETHERNET_HEADER + 40, frame.len()),
-            _ => return,
-        };
-        let Some(header) = frame.get_mut(start..start + 20) else { return };
-        let (Some(seq), Some(ack), Some(window)) = (be32(header, 4), be32(header, 8), be16(header, 14)) else { return };
+    pub(super) fn shift_out(&mut self, packet: &mut [u8], is_v4: bool) {
+        let (start, protocol) = if is_v4 { (20, packet.get(9)) } else { (40, packet.get(6)) };
+        if protocol != Some(&TCP) {
+            return;
+        }
+        let bytes = packet.len();
+        let Some(header) = packet.get_mut(start..).and_then(|segment| segment.first_chunk_mut::<20>()) else { return };
+        let field = |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+        let (seq, ack, window) = (field(4), field(8), u16::from_be_bytes([header[14], header[15]]));
         let seq = seq.wrapping_add(self.shift);
         header[4..8].copy_from_slice(&seq.to_be_bytes());
         let flags = header[13];
-        let data = (end - start).saturating_sub(usize::from(header[12] >> 4) * 4);
+        let data = (bytes - start).saturating_sub(usize::from(header[12] >> 4) * 4);
         let span = u32::try_from(data).unwrap_or(0) + u32::from(flags & SYN != 0) + u32::from(flags & FIN != 0);
         let next = seq.wrapping_add(span);
         if self.received.is_none() && flags & SYN != 0 {
             self.sent = (seq, next);
         } else if next.wrapping_sub(self.sent.1) <= WINDOW {
             self.sent.1 = next;
-        } else if seq == self.sent.0 && end - ETHERNET_HEADER > usize::from(SMALLER[1]) {
+        } else if seq == self.sent.0 && bytes > usize::from(SMALLER[1]) {
             // The first of what is on its way: once for each time that all of it is sent again.
-            self.retransmitted(end - ETHERNET_HEADER, if start == V4_TCP { &SMALLER } else { &SMALLER[..1] });
+            self.retransmitted(bytes, if is_v4 { &SMALLER } else { &SMALLER[..1] });
         }
         if flags & (ACK | RST) == ACK {
             let end = match self.received {
