@@ -257,8 +257,9 @@ impl Machine {
             self.quiet_since = clock::now_ns();
             self.trimmed = false;
         } else if !self.trimmed && clock::now_ns().saturating_sub(self.quiet_since) >= QUIET_NS {
-            self.trimmed = true;
-            trim();
+            // What is still needed for a while is looked at again later.
+            self.trimmed = trim();
+            self.quiet_since = clock::now_ns();
         }
         let mut deadline = network.min(time::next_deadline().map_or(u64::MAX, Instant::as_nanos));
         if !self.trimmed {
@@ -272,13 +273,15 @@ impl Machine {
     }
 }
 
-/// Gives back all memory that is not in use. Called when nothing has happened for a while.
+/// Gives back all memory that is not in use. Called when nothing has happened for a while. False when some of it will not be
+/// in use much longer.
 #[inline(never)]
-fn trim() {
-    net::shrink();
+fn trim() -> bool {
+    let done = net::shrink();
     time::shrink();
     EXECUTOR.with(Executor::shrink);
     platform::return_memory();
+    done
 }
 
 /// As if the program started anew.

@@ -21,7 +21,6 @@ impl<K: Eq + Hash + Copy, V> Bounded<K, V> {
     }
 
     /// Entries.
-    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.young.len() + self.old.len()
     }

@@ -6,10 +6,16 @@
 use super::answer::Control;
 use super::connection::{LINGER_US, RECEIVE_BYTES};
 use super::cookie::SLOT_US;
-use super::frame::{ACK, FIN, RST, SYN, Segment};
+use super::frame::{ACK, FIN, Flow, RST, SYN, Segment};
+use alloc::vec::Vec;
+use core::hash::BuildHasher;
+use foldhash::fast::FixedState;
 
 /// Twice the time that a segment is believed to live in the net, as Linux has it.
 const TIME_WAIT_US: u64 = 60_000_000;
+
+/// Places for connections that have ended.
+const PLACES: usize = 256;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
@@ -57,7 +63,7 @@ impl Ended {
     }
 
     /// True when it is worth memory of a VM that is idle otherwise: somebody may still wait for an answer.
-    pub(super) fn matters_when_idle(&self, now: u64) -> bool {
+    fn matters_when_idle(&self, now: u64) -> bool {
         self.kind == Kind::FinWait && !self.is_past(now)
     }
 
@@ -115,9 +121,65 @@ impl Ended {
     }
 }
 
+/// Connections that have ended, each in the one place that its flow may be in: a later one with the same place takes it.
+/// Bounded, found at once, and without memory while there is none.
+pub(super) struct EndedTable {
+    entries: Vec<Option<(Flow, Ended)>>,
+    hash: FixedState,
+}
+
+impl EndedTable {
+    /// An empty table. `seed` keeps others from choosing flows that collide.
+    pub(super) fn new(seed: u64) -> EndedTable {
+        EndedTable { entries: Vec::new(), hash: FixedState::with_seed(seed) }
+    }
+
+    #[inline]
+    fn place(&mut self, flow: &Flow) -> Option<&mut Option<(Flow, Ended)>> {
+        if self.entries.is_empty() {
+            return None;
+        }
+        let index = usize::try_from(self.hash.hash_one(flow)).unwrap_or(0) % PLACES;
+        self.entries.get_mut(index)
+    }
+
+    #[inline]
+    pub(super) fn get_mut(&mut self, flow: &Flow) -> Option<&mut Ended> {
+        match self.place(flow)? {
+            Some((entry, ended)) if entry == flow => Some(ended),
+            _ => None,
+        }
+    }
+
+    pub(super) fn insert(&mut self, flow: Flow, ended: Ended) {
+        if self.entries.is_empty() {
+            self.entries.resize(PLACES, None);
+        }
+        if let Some(place) = self.place(&flow) {
+            *place = Some((flow, ended));
+        }
+    }
+
+    pub(super) fn remove(&mut self, flow: &Flow) {
+        if self.get_mut(flow).is_some()
+            && let Some(place) = self.place(flow)
+        {
+            *place = None;
+        }
+    }
+
+    /// Gives its memory back to the heap. False when somebody may still wait for an answer: it does so later.
+    pub(super) fn shrink(&mut self, now: u64) -> bool {
+        let done = !self.entries.iter().flatten().any(|(_, ended)| ended.matters_when_idle(now));
+        if done {
+            self.entries = Vec::new();
+        }
+        done
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::frame::Flow;
     use super::*;
 
     fn segment(flags: u8, seq: u32, len: u32) -> Segment {
@@ -158,5 +220,27 @@ mod tests {
         let mut ended = Ended::fin_wait(1000, 500, 0);
         let late = ended.hear(&segment(ACK, 500, 100), LINGER_US);
         assert_eq!(late, Outcome::Say(Control { seq: 1000, ack: 0, flags: RST, window: 0 }));
+    }
+
+    #[test]
+    fn the_table_is_bounded_and_the_last_one_is_always_there() {
+        let mut table = EndedTable::new(7);
+        let flow = |ports| Flow { remote: 5, ports };
+        assert!(table.get_mut(&flow(1)).is_none());
+        for ports in 0..10_000 {
+            table.insert(flow(ports), Ended::over(0));
+            assert!(table.get_mut(&flow(ports)).is_some());
+        }
+        let left = (0..10_000).filter(|&ports| table.get_mut(&flow(ports)).is_some()).count();
+        assert!(left <= PLACES && left > PLACES / 2, "{left}");
+        table.remove(&flow(9_999));
+        assert!(table.get_mut(&flow(9_999)).is_none());
+        assert!(table.shrink(1));
+        assert_eq!(table.entries.capacity(), 0);
+        table.insert(flow(1), Ended::fin_wait(1, 1, 0));
+        assert!(!table.shrink(1));
+        assert!(table.get_mut(&flow(1)).is_some(), "somebody waits");
+        assert!(table.shrink(LINGER_US));
+        assert!(table.get_mut(&flow(1)).is_none());
     }
 }

@@ -208,10 +208,7 @@ pub(crate) fn forget_all() {
     STACK.with(|stack| stack.take());
 }
 
-/// Gives memory that is not in use back to the heap.
-pub(crate) fn shrink() {
-    let _ = with(|stack| {
-        stack.shrink();
-        Ok(())
-    });
+/// Gives memory that is not in use back to the heap. False when there is some that will not be in use much longer.
+pub(crate) fn shrink() -> bool {
+    with(|stack| Ok(stack.shrink())).unwrap_or(true)
 }

@@ -12,6 +12,8 @@ use smoltcp::wire::HardwareAddress;
 
 /// Peers whose paths are remembered at least, if there are as many.
 const PATHS: usize = 64;
+/// Paths that an idle VM remembers.
+const FEW: usize = 4;
 /// How long a path is believed to be narrow (RFC 1191 6.3).
 const NARROW_US: u64 = 600_000_000;
 /// The size of packets on the wire itself.
@@ -158,9 +160,10 @@ impl Paths {
         self.narrow = Vec::new();
     }
 
-    /// Gives memory that is not in use back to the heap.
+    /// Gives memory that is not in use back to the heap. A few paths take little, and are dear to find out.
     pub(super) fn shrink(&mut self, now: u64) {
-        self.known.retain(|_, path| now < path.since + NARROW_US);
+        let few = self.known.len() <= FEW;
+        self.known.retain(|_, path| few && now < path.since + NARROW_US);
         self.narrow = Vec::new();
     }
 }

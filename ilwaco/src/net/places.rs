@@ -337,8 +337,8 @@ impl Stack {
         }
     }
 
-    /// Gives memory that is not in use back to the heap.
-    pub(super) fn shrink(&mut self) {
+    /// Gives memory that is not in use back to the heap. False when there is some that will not be in use much longer.
+    pub(super) fn shrink(&mut self) -> bool {
         self.spare = Vec::new();
         let used =
             self.places.iter().rposition(|place| place.endpoint.is_some() || place.owned).map_or(0, |last| last + 1);
@@ -350,9 +350,9 @@ impl Stack {
         self.touched.shrink_to_fit();
         self.flows.shrink_to_fit();
         let now = self.now;
-        self.ended.retain(|_, ended| ended.matters_when_idle(now));
-        self.link.shrink(now);
+        self.link.shrink();
         self.paths.shrink(now);
         self.listeners.iter_mut().for_each(Listener::shrink);
+        self.ended.shrink(now)
     }
 }

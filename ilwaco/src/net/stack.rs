@@ -5,12 +5,11 @@
 //! that a thousand idle instructions are not spent on each packet. A connection's socket and buffers exist from the end of
 //! its handshake on; an idle VM has none. What smoltcp lacks lies around it: `docs/adr/0001-tcp.md` says what and why.
 
-use super::bounded::Bounded;
 use super::connection::{Endpoint, Stage};
 use super::cookie::Key;
 use super::device::{NicDevice, Wire, nic_page};
 use super::dhcp::Dhcp;
-use super::ended::Ended;
+use super::ended::{Ended, EndedTable};
 use super::frame::{Class, Flow, Own, Segment, classify};
 use super::link::Link;
 use super::listener::Listener;
@@ -29,8 +28,6 @@ use smoltcp::socket::tcp::State;
 use smoltcp::time::Instant as StackTime;
 use smoltcp::wire::{IpCidr, Ipv4Cidr, Ipv6Address, Ipv6Cidr};
 
-/// Connections that have ended and are remembered at least, if there are as many.
-const ENDED: usize = 256;
 /// Frames that are taken in before the tasks run.
 const RECEIVE_BATCH: usize = 64;
 /// Frames that one connection sends before the next one's turn.
@@ -71,7 +68,7 @@ pub(crate) struct Stack {
     pub(super) live: usize,
     pub(super) orphans: usize,
     pub(super) most: usize,
-    pub(super) ended: Bounded<Flow, Ended>,
+    pub(super) ended: EndedTable,
     pub(super) spare: Vec<Endpoint>,
     pub(super) listeners: Vec<Listener>,
     /// UDP sockets.
@@ -133,7 +130,7 @@ impl Stack {
             live: 0,
             orphans: 0,
             most: super::places::most(crate::memory_bytes()),
-            ended: Bounded::new(ENDED, random),
+            ended: EndedTable::new(random),
             spare: Vec::new(),
             listeners: Vec::new(),
             datagrams: SocketSet::new(Vec::new()),
