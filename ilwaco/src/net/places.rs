@@ -14,7 +14,7 @@ use hashbrown::HashMap;
 
 /// Connections at once that somebody uses, however much memory there is.
 pub const MAX_CONNECTIONS: usize = 1024;
-/// Connections that are being closed. Beyond, the oldest is broken off.
+/// Connections that are being closed, beside those that there may be otherwise. Beyond, the oldest is broken off.
 pub const MAX_CLOSING: usize = 64;
 /// What a connection takes beside its socket: the task that serves it, and what that has on the heap.
 const TASK_BYTES: usize = 2048;
@@ -64,7 +64,7 @@ fn peer(flow: Flow) -> u128 {
 impl Stack {
     /// Starts a connection to a peer. The place of the connection, whose socket is in SYN-SENT.
     pub(super) fn connect(&mut self, address: IpAddr, port: u16) -> Result<usize, Error> {
-        if self.live >= self.most || !carries() {
+        if self.live >= self.most || !self.make_space() {
             return Err(Error::TooMany);
         }
         let remote = address_bits(address);
@@ -219,7 +219,7 @@ impl Stack {
         }
     }
 
-    /// Nobody has a connection any more. Of those that are being closed there are only so many.
+    /// Nobody has a connection any more.
     fn abandon(&mut self, index: usize) {
         self.touch(index);
         let now = self.now;
@@ -228,11 +228,6 @@ impl Stack {
             endpoint.abandon(now);
             self.live -= 1;
             self.orphans += 1;
-        }
-        if self.orphans > MAX_CLOSING
-            && let Some(oldest) = self.oldest_orphan()
-        {
-            self.recycle(oldest, Some(Ended::over(now)));
         }
     }
 
@@ -247,7 +242,7 @@ impl Stack {
 
     /// Makes room for a connection of this flow. False when there is none: nobody who has a connection can do without it.
     pub(super) fn make_room(&mut self, flow: Flow) -> bool {
-        let carries = carries();
+        let carries = self.make_space();
         if self.live < self.most && carries {
             return true;
         }
@@ -255,6 +250,17 @@ impl Stack {
         self.dismiss(index);
         // Its memory is free only when it is closed.
         carries
+    }
+
+    /// Makes space for another socket. Those that are being closed have what others do not use, and [`MAX_CLOSING`] more; when
+    /// there is no space even so, the oldest of them is broken off. False when there is none.
+    fn make_space(&mut self) -> bool {
+        if (self.live + self.orphans >= self.most + MAX_CLOSING || !carries())
+            && let Some(oldest) = self.oldest_orphan()
+        {
+            self.recycle(oldest, Some(Ended::over(self.now)));
+        }
+        !self.spare.is_empty() || carries()
     }
 
     /// A connection that is to make room for one of `flow`: an idle one of the peer that has most, the one that has been silent
@@ -293,11 +299,6 @@ impl Stack {
         self.unlist(index);
         self.vacate(index);
         self.put(flow, track, endpoint);
-        if self.orphans > MAX_CLOSING
-            && let Some(oldest) = self.oldest_orphan()
-        {
-            self.recycle(oldest, Some(Ended::over(self.now)));
-        }
     }
 
     /// The connection in a place; the stack looks after it again before the VM idles.
