@@ -114,22 +114,14 @@ impl Segment {
 pub(super) enum Class {
     /// A TCP segment for this VM.
     Tcp(Segment),
-    /// ARP, or ICMPv6 through which neighbours are found; `start`: where its body starts.
+    /// ARP.
     Arp,
-    /// Any ICMP message for this VM, with the place where it starts. `whole`: it was sent to this VM's own address.
-    Icmp {
-        start: usize,
-        whole: bool,
-    },
-    Icmpv6 {
-        start: usize,
-        whole: bool,
-    },
+    /// An ICMP message; `start`: where it starts, `unicast`: it was sent to this VM alone.
+    Icmp { start: usize, unicast: bool },
+    /// The same for IPv6, neighbour discovery among it.
+    Icmpv6 { start: usize, unicast: bool },
     /// UDP. `port`: ours; `unicast`: it was sent to this VM alone.
-    Datagram {
-        port: u16,
-        unicast: bool,
-    },
+    Datagram { port: u16, unicast: bool },
     /// An answer of a DHCP server.
     Dhcp,
     /// Of no use here: not IP, damaged, cut short, a fragment (which this stack does not put together), for another host, or
@@ -259,10 +251,10 @@ fn transport(
             }
         }
         ICMP if addresses.len() == 8 && segment.len() >= 8 => {
-            checksum::header_valid(segment).then_some(Class::Icmp { start, whole: for_us })
+            checksum::header_valid(segment).then_some(Class::Icmp { start, unicast: for_us })
         }
         ICMPV6 if addresses.len() == 32 && segment.len() >= 8 => {
-            checksum::segment_valid(addresses, protocol, segment).then_some(Class::Icmpv6 { start, whole: for_us })
+            checksum::segment_valid(addresses, protocol, segment).then_some(Class::Icmpv6 { start, unicast: for_us })
         }
         _ => None,
     }

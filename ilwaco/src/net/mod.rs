@@ -16,6 +16,7 @@ mod link;
 mod listener;
 mod paths;
 mod places;
+mod sending;
 mod stack;
 mod tcp;
 #[cfg(test)]

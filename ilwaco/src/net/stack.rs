@@ -5,11 +5,11 @@
 //! that a thousand idle instructions are not spent on each packet. A connection's socket and buffers exist from the end of
 //! its handshake on; an idle VM has none. What smoltcp lacks lies around it: `docs/adr/0001-tcp.md` says what and why.
 
-use super::connection::{Endpoint, Stage};
+use super::connection::Endpoint;
 use super::cookie::Key;
 use super::device::{NicDevice, Wire, nic_page};
 use super::dhcp::Dhcp;
-use super::ended::{Ended, EndedTable};
+use super::ended::EndedTable;
 use super::frame::{Class, Flow, Own, Segment, classify};
 use super::link::Link;
 use super::listener::Listener;
@@ -23,17 +23,13 @@ use alloc::vec::Vec;
 use core::task::Waker;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
-use smoltcp::iface::{Interface, PollResult, SocketSet};
+use smoltcp::iface::{Interface, SocketSet};
 use smoltcp::socket::tcp::State;
 use smoltcp::time::Instant as StackTime;
 use smoltcp::wire::{IpCidr, Ipv4Cidr, Ipv6Address, Ipv6Cidr};
 
 /// Frames that are taken in before the tasks run.
 const RECEIVE_BATCH: usize = 64;
-/// Frames that one connection sends before the next one's turn.
-const SEND_BATCH: usize = 16;
-/// How long an interrupt for space to send is waited for.
-const BLOCKED_US: u64 = 100_000;
 /// Errors that are reported by ICMP in a second (RFC 1812 4.3.2.8, RFC 4443 2.4).
 const ERRORS: u32 = 100;
 
@@ -73,12 +69,12 @@ pub(crate) struct Stack {
     pub(super) listeners: Vec<Listener>,
     /// UDP sockets.
     pub(super) datagrams: SocketSet<'static>,
-    datagrams_due: u64,
+    pub(super) datagrams_due: u64,
     pub(super) dhcp: Option<Box<Dhcp>>,
     /// The second in which errors were reported last, and how many.
     errors: (u64, u32),
     /// Nothing can be sent before the demultiplexer takes frames out.
-    blocked: bool,
+    pub(super) blocked: bool,
     pub(super) now: u64,
     pub(super) counters: NetCounters,
     /// Wakes who waits for an address.
@@ -196,18 +192,18 @@ impl Stack {
                     self.dhcp_frame();
                     self.device.skip();
                 }
-                Class::Icmpv6 { start, whole } => {
+                Class::Icmpv6 { start, unicast } => {
                     let noise = self.link.icmpv6(start, self.now, &mut self.device);
                     received = received.max(if noise { Received::Noise } else { Received::Traffic });
-                    if !noise && whole {
+                    if !noise && unicast {
                         self.message(start, 128);
                     }
                     self.device.skip();
                 }
-                Class::Icmp { start, whole } => {
+                Class::Icmp { start, unicast } => {
                     received = Received::Traffic;
                     // What was sent to all is not answered (RFC 1122 3.2.2.6).
-                    if whole {
+                    if unicast {
                         self.message(start, 8);
                     }
                     self.device.skip();
@@ -344,145 +340,6 @@ impl Stack {
     /// The datagram sockets have something to do.
     pub(super) fn touch_datagrams(&mut self) {
         self.datagrams_due = 0;
-    }
-
-    /// Sends what is to be sent. When the next poll is due, in microseconds.
-    pub(super) fn send(&mut self, now: Instant) -> u64 {
-        self.now = now.as_nanos() / 1000;
-        if self.datagrams_due <= self.now {
-            self.send_datagrams();
-        }
-        if self.timers <= self.now {
-            self.touch_due();
-        }
-        // Whatever is touched while this goes on has its turn the next time.
-        let mut done = 0;
-        for _ in 0..self.touched.len() {
-            let Some(&index) = self.touched.get(done) else { break };
-            self.send_connection(index);
-            if self.blocked {
-                break;
-            }
-            done += 1;
-        }
-        if done == self.touched.len() {
-            self.touched.clear();
-        } else {
-            self.touched.drain(..done);
-        }
-        let next = self.timers.min(self.datagrams_due).min(self.link.work(self.now, &mut self.device));
-        let next = next.min(self.send_dhcp());
-        self.device.flush();
-        // Blocked, what is due waits for an interrupt instead of for the time; should the demultiplexer have been restarted and
-        // not know that, for a while.
-        match self.blocked {
-            true => self.now + BLOCKED_US,
-            false if self.touched.is_empty() => next,
-            false => self.now,
-        }
-    }
-
-    fn send_datagrams(&mut self) {
-        let now = stack_time(self.now);
-        for _ in 0..SEND_BATCH {
-            if !self.device.can_send() {
-                self.blocked = true;
-                return;
-            }
-            let mut wire = Wire { nic: &mut self.device, link: &mut self.link, now: self.now, track: None, start: 0 };
-            let sent = self.iface.poll_egress(now, &mut wire, &mut self.datagrams);
-            self.datagrams_due = due(self.iface.poll_at(now, &self.datagrams));
-            if self.datagrams_due > self.now {
-                return;
-            }
-            if sent == PollResult::None {
-                self.datagrams_due = self.now + 1000;
-                return;
-            }
-        }
-    }
-
-    fn send_connection(&mut self, index: usize) {
-        let now = stack_time(self.now);
-        let Some(place) = self.places.get_mut(index) else { return };
-        place.touched = false;
-        place.due = u64::MAX;
-        let Some(endpoint) = &mut place.endpoint else { return };
-        for _ in 0..SEND_BATCH {
-            if !self.device.can_send() {
-                self.blocked = true;
-                place.touched = true;
-                return;
-            }
-            let mtu = place.track.mtu;
-            let iface = match mtu {
-                paths::WIDE => &mut self.iface,
-                mtu => self.paths.interface(mtu, &self.iface, now),
-            };
-            let mut wire = Wire {
-                nic: &mut self.device,
-                link: &mut self.link,
-                now: self.now,
-                track: Some(&mut place.track),
-                start: 0,
-            };
-            let sent = iface.poll_egress(now, &mut wire, &mut endpoint.set);
-            place.due = due(iface.poll_at(now, &endpoint.set));
-            if place.track.mtu != mtu {
-                // Large packets get lost on the way.
-                self.paths.remember(place.flow.remote, place.track.mtu, self.now);
-            }
-            if place.due > self.now {
-                break;
-            }
-            if sent == PollResult::None {
-                // Due, and yet it sends nothing: do not try again in a circle.
-                place.due = self.now + 1000;
-                break;
-            }
-        }
-        self.after_sending(index);
-    }
-
-    /// A connection has sent what it can just now.
-    fn after_sending(&mut self, index: usize) {
-        let place = &mut self.places[index];
-        let Some(endpoint) = &mut place.endpoint else { return };
-        let due = match endpoint.stage {
-            Stage::Owned | Stage::Queued => place.due,
-            Stage::Orphan { until } => {
-                let socket = endpoint.socket();
-                let (_, sent) = place.track.sent;
-                let received = place.track.received;
-                match (socket.state(), received) {
-                    // What is left to do takes no socket.
-                    (State::FinWait2, Some((_, received))) => {
-                        let ended = Ended::fin_wait(sent, received, self.now);
-                        return self.recycle(index, Some(ended));
-                    }
-                    (State::TimeWait, Some((acknowledged, received))) if acknowledged == received => {
-                        let ended = Ended::time_wait(sent, received, self.now);
-                        return self.recycle(index, Some(ended));
-                    }
-                    (State::Closed, _) if socket.remote_endpoint().is_none() => {
-                        return self.recycle(index, Some(Ended::over(self.now)));
-                    }
-                    (State::Closed, _) => place.due.min(self.now + 1000),
-                    // The peer takes too long: it sees a reset.
-                    _ if self.now >= until => {
-                        socket.abort();
-                        self.now
-                    }
-                    _ => place.due.min(until),
-                }
-            }
-        };
-        place.due = due;
-        if due <= self.now {
-            self.touch(index);
-        } else {
-            self.timers = self.timers.min(due);
-        }
     }
 
     /// Asks for interrupts. False when there is something to do already.
