@@ -17,8 +17,6 @@ use smoltcp::wire::{
 
 /// Neighbours that are remembered at least, if there are as many.
 const NEIGHBOURS: usize = 512;
-/// Neighbours that an idle VM remembers.
-const FEW: usize = 4;
 /// Neighbours that are asked for at once.
 const MAX_ASKING: usize = 64;
 /// How long an answer is believed before it is asked for again, in the background.
@@ -375,10 +373,9 @@ impl Link {
         self.due = u64::MAX;
     }
 
-    /// Gives memory back to the heap. A few neighbours take little; many are soon learnt again, by a handshake or by asking.
+    /// Gives memory back to the heap. Neighbours are soon learnt again: by the next handshake, or by asking.
     pub(super) fn shrink(&mut self) {
-        let few = self.known.len() <= FEW;
-        self.known.retain(|_, _| few);
+        self.known.retain(|_, _| false);
         self.asking.shrink_to_fit();
     }
 }

@@ -22,6 +22,13 @@ pub async fn turn(sim: &mut Sim) -> Vec<Vec<u8>> {
     core::iter::from_fn(|| sim.collect()).collect()
 }
 
+/// Lets so many seconds pass in which the guest is never idle for long, so that it forgets nothing.
+pub async fn awake(seconds: u32) {
+    for _ in 0..seconds * 5 {
+        sleep(Duration::from_millis(200)).await;
+    }
+}
+
 /// Delivers a frame, and returns what the guest says to it.
 pub async fn ask(sim: &mut Sim, frame: &[u8]) -> Vec<Vec<u8>> {
     assert!(sim.deliver(frame), "there is room");

@@ -2,7 +2,7 @@
 
 use super::super::frame::{ACK, ARP, ICMP, ICMPV6, RST, SYN, UDP, be16};
 use super::super::*;
-use super::crafted::{GUEST_MAC, Heard, Host, arp, ask, heard, icmp, ipv4, ipv6, machine, turn};
+use super::crafted::{GUEST_MAC, Heard, Host, arp, ask, awake, heard, icmp, ipv4, ipv6, machine, turn};
 use super::serve_echo;
 use crate::sim::{GUEST, PEER, Sim};
 use crate::task::{block_on, spawn};
@@ -69,13 +69,13 @@ fn who_does_not_answer_keeps_nobody_else_waiting() {
         // The others are asked for three times, ever less often.
         let mut times = Vec::new();
         for second in 0..30 {
-            sleep(Duration::from_secs(1)).await;
+            awake(1).await;
             times.extend(asked(&turn(&mut sim).await).iter().filter(|address| address[3] == 1).map(|_| second));
         }
         assert_eq!(times.len(), 2, "{times:?}");
         assert!(times[1] > times[0] + 1, "{times:?}");
         // A neighbour that has moved is found again.
-        sleep(Duration::from_secs(40)).await;
+        awake(40).await;
         socket.send_to(b"third", to(9)).await.expect("room");
         let frames = turn(&mut sim).await;
         assert_eq!(asked(&frames), [[10, 0, 9, 9]], "what is old is asked for again");
@@ -268,7 +268,7 @@ fn everything(byte: u8) -> Vec<Vec<u8>> {
         host.listen(&frames);
         step(frames, &mut all);
         for (flags, seq) in [(SYN, host.seq), (RST, host.seq + 9)] {
-            sleep(Duration::from_secs(1)).await;
+            awake(1).await;
             let forged = Host { seq, ..host.clone() };
             step(ask(&mut sim, &forged.segment(flags, &[], &[])).await, &mut all);
         }
