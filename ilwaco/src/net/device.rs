@@ -134,17 +134,17 @@ fn view(rx: &mut PacketConsumer<SharedMemory>) -> Option<&mut [u8]> {
 
 /// The slots that are reserved.
 #[inline]
-fn space<'a>(reservation: &'a Reservation<'_, SharedMemory>) -> Option<&'a mut [u8]> {
+fn space<'a>(reservation: &'a mut Reservation<'_, SharedMemory>) -> Option<&'a mut [u8]> {
     let payload = reservation.payload()?;
-    // SAFETY: reserved slots are the producer's until they are published, which takes the reservation's end, and nobody asks
-    // for them twice; the demultiplexer reads published slots only, as above.
+    // SAFETY: reserved slots are the producer's until they are published, which takes the reservation's end, and are
+    // borrowed through it; the demultiplexer reads published slots only, as above.
     unsafe { payload.view_mut(0, reservation.len()) }
 }
 
 /// Lets `fill` write all of a frame of `len` bytes into the ring. False when there is no space.
 fn write(tx: &mut PacketProducer<SharedMemory>, staged: &mut bool, len: usize, fill: impl FnOnce(&mut [u8])) -> bool {
-    let Ok(reservation) = tx.reserve(len) else { return false };
-    let Some(buffer) = space(&reservation) else { return false };
+    let Ok(mut reservation) = tx.reserve(len) else { return false };
+    let Some(buffer) = space(&mut reservation) else { return false };
     fill(buffer);
     reservation.stage();
     *staged = true;
@@ -221,9 +221,9 @@ impl TxToken for WireTx<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
         let WireTx { tx, staged, link, track, now, replayed } = self;
         let len = len + ETHERNET_HEADER;
-        let reservation = if replayed.is_none() { tx.reserve(len).ok() } else { None };
+        let mut reservation = if replayed.is_none() { tx.reserve(len).ok() } else { None };
         let mut aside = Vec::new();
-        let buffer = match reservation.as_ref().and_then(space) {
+        let buffer = match reservation.as_mut().and_then(space) {
             Some(buffer) => buffer,
             None => {
                 // It goes nowhere: it answers a replay, or the ring was reset in between.
