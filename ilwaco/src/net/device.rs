@@ -1,6 +1,5 @@
 //! The virtual NIC as the stack's device. Frames are read in the ring where they lie, and written into it where they leave.
 
-use super::answer::Short;
 use super::checksum;
 use super::frame::{ETHERNET_HEADER, IPV4, IPV6, be32};
 use super::link::Link;
@@ -9,9 +8,8 @@ use crate::platform::{kick, nic};
 use abi::guest::device;
 use abi::nic::{MAX_FRAME, NicCounters, NicPage, RX_RING, RX_SLOTS, TX_RING, tx_slots_offset};
 use abi::ring::{HEADER_BYTES, SLOT_BYTES};
-use alloc::vec::Vec;
 use core::mem::offset_of;
-use ring::{PacketConsumer, PacketProducer, Reservation, ReserveError, RingError, SharedMemory};
+use ring::{PacketConsumer, PacketProducer, ReserveError, RingError, SharedMemory};
 use smoltcp::phy::{ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::time::Instant;
 use zerocopy::FromBytes;
@@ -90,14 +88,15 @@ impl NicDevice {
 
     /// Sends a frame that is complete. False when there is no space.
     pub(super) fn send(&mut self, frame: &[u8]) -> bool {
-        write(&mut self.tx, &mut self.staged, frame.len(), |buffer| buffer.copy_from_slice(frame))
+        let copy = |buffer: &mut [u8]| (buffer.copy_from_slice(frame), true);
+        write(&mut self.tx, &mut self.staged, frame.len(), copy).is_ok()
     }
 
     /// Answers the next received frame with one of `len` bytes, which `answer` writes all of.
     pub(super) fn answer(&mut self, len: usize, answer: impl FnOnce(&[u8], &mut [u8])) {
         let Some(received) = view(&mut self.rx) else { return };
         // Without space it is lost, as it may be anywhere.
-        let _ = write(&mut self.tx, &mut self.staged, len, |buffer| answer(received, buffer));
+        let _ = write(&mut self.tx, &mut self.staged, len, |buffer| (answer(received, buffer), true));
     }
 
     /// Asks for an interrupt at the next frame or, if `blocked`, at space to send: without that, frames cannot be taken in
@@ -132,35 +131,38 @@ fn view(rx: &mut PacketConsumer<SharedMemory>) -> Option<&mut [u8]> {
     unsafe { payload.view_mut(0, record.len) }
 }
 
-/// The slots that are reserved.
+/// Lets `fill` write a frame of `len` bytes into the ring; it is sent if `fill` says so. `Err` where there is no space.
 #[inline]
-fn space<'a>(reservation: &'a mut Reservation<'_, SharedMemory>) -> Option<&'a mut [u8]> {
-    let payload = reservation.payload()?;
-    // SAFETY: reserved slots are the producer's until they are published, which takes the reservation's end, and are
-    // borrowed through it; the demultiplexer reads published slots only, as above.
-    unsafe { payload.view_mut(0, reservation.len()) }
+fn write<R, F: FnOnce(&mut [u8]) -> (R, bool)>(
+    tx: &mut PacketProducer<SharedMemory>,
+    staged: &mut bool,
+    len: usize,
+    fill: F,
+) -> Result<R, F> {
+    if let Ok(reservation) = tx.reserve(len)
+        && let Some(payload) = reservation.payload()
+        // SAFETY: reserved slots are the producer's until they are published, which takes the reservation's end; the
+        // demultiplexer reads published slots only, as above.
+        && let Some(buffer) = unsafe { payload.view_mut(0, len) }
+    {
+        let (result, complete) = fill(buffer);
+        if complete {
+            reservation.stage();
+            *staged = true;
+        }
+        return Ok(result);
+    }
+    Err(fill)
 }
 
-/// Lets `fill` write all of a frame of `len` bytes into the ring. False when there is no space.
-fn write(tx: &mut PacketProducer<SharedMemory>, staged: &mut bool, len: usize, fill: impl FnOnce(&mut [u8])) -> bool {
-    let Ok(mut reservation) = tx.reserve(len) else { return false };
-    let Some(buffer) = space(&mut reservation) else { return false };
-    fill(buffer);
-    reservation.stage();
-    *staged = true;
-    true
-}
-
-/// A packet that a socket is told of although it was never in the ring, and the number with which the answer starts, which
-/// goes nowhere.
-pub(super) struct Replay {
-    pub(super) packet: Short,
-    pub(super) seq: Option<u32>,
+/// Lets the stack write a frame that goes nowhere: the ring was reset in between.
+#[cold]
+#[inline(never)]
+fn lost<R>(len: usize, fill: impl FnOnce(&mut [u8]) -> (R, bool)) -> R {
+    fill(&mut alloc::vec![0; len]).0
 }
 
 /// The NIC as a device for IP packets, for one connection or for none.
-///
-/// One type for everything that goes on with connections, so that the stack's code for it exists, and is inlined, once.
 pub(super) struct Wire<'a> {
     pub(super) nic: &'a mut NicDevice,
     pub(super) link: &'a mut Link,
@@ -169,8 +171,6 @@ pub(super) struct Wire<'a> {
     /// What the connection is tracked by, and where the TCP header starts in the frame that it is to take.
     pub(super) track: Option<&'a mut Track>,
     pub(super) start: usize,
-    /// What is received and sent instead.
-    pub(super) replay: Option<&'a mut Replay>,
 }
 
 /// A received packet.
@@ -178,30 +178,21 @@ pub(super) struct WireRx<'a> {
     rx: &'a mut PacketConsumer<SharedMemory>,
     /// What the socket's numbers are behind those on the wire, and where the TCP header starts.
     shifted: Option<(u32, usize)>,
-    replayed: Option<&'a Short>,
 }
 
 impl RxToken for WireRx<'_> {
     #[inline]
     fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
-        let packet = match self.replayed {
-            Some(packet) => packet.bytes(),
-            None => {
-                let frame = view(self.rx).unwrap_or(&mut []);
-                if let Some((shift, start)) = self.shifted
-                    && let Some(field) = frame.get_mut(start + 8..start + 12)
-                    && let Some(ack) = be32(field, 0)
-                {
-                    field.copy_from_slice(&ack.wrapping_sub(shift).to_be_bytes());
-                }
-                frame.get(ETHERNET_HEADER..).unwrap_or(&[])
-            }
-        };
-        let result = f(packet);
-        if self.replayed.is_none() {
-            // A reset ring is empty, and the frame is gone either way.
-            let _ = self.rx.pass();
+        let frame = view(self.rx).unwrap_or(&mut []);
+        if let Some((shift, start)) = self.shifted
+            && let Some(field) = frame.get_mut(start + 8..start + 12)
+            && let Some(ack) = be32(field, 0)
+        {
+            field.copy_from_slice(&ack.wrapping_sub(shift).to_be_bytes());
         }
+        let result = f(frame.get(ETHERNET_HEADER..).unwrap_or(&[]));
+        // A reset ring is empty, and the frame is gone either way.
+        let _ = self.rx.pass();
         result
     }
 }
@@ -213,45 +204,27 @@ pub(super) struct WireTx<'a> {
     link: &'a mut Link,
     track: Option<&'a mut Track>,
     now: u64,
-    replayed: Option<&'a mut Option<u32>>,
 }
 
 impl TxToken for WireTx<'_> {
     #[inline]
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
-        let WireTx { tx, staged, link, track, now, replayed } = self;
+        let WireTx { tx, staged, link, track, now } = self;
         let len = len + ETHERNET_HEADER;
-        let mut reservation = if replayed.is_none() { tx.reserve(len).ok() } else { None };
-        let mut aside = Vec::new();
-        let buffer = match reservation.as_mut().and_then(space) {
-            Some(buffer) => buffer,
-            None => {
-                // It goes nowhere: it answers a replay, or the ring was reset in between.
-                aside.resize(len, 0);
-                &mut aside[..]
+        let fill = move |buffer: &mut [u8]| {
+            let (ethernet, packet) = buffer.split_at_mut(ETHERNET_HEADER);
+            let result = f(packet);
+            let is_v4 = packet.first().is_some_and(|first| first >> 4 == 4);
+            ethernet[12..14].copy_from_slice(&if is_v4 { IPV4 } else { IPV6 }.to_be_bytes());
+            let mut hop = None;
+            if let Some(track) = track {
+                track.shift_out(packet, is_v4);
+                hop = track.hop;
             }
+            checksum::fill(buffer);
+            (result, link.address(buffer, hop, now))
         };
-        let (ethernet, packet) = buffer.split_at_mut(ETHERNET_HEADER);
-        let result = f(packet);
-        let is_v4 = packet.first().is_some_and(|first| first >> 4 == 4);
-        if let Some(seq) = replayed {
-            *seq = be32(packet, if is_v4 { 24 } else { 44 });
-            return result;
-        }
-        ethernet[12..14].copy_from_slice(&if is_v4 { IPV4 } else { IPV6 }.to_be_bytes());
-        let mut hop = None;
-        if let Some(track) = track {
-            track.shift_out(packet, is_v4);
-            hop = track.hop;
-        }
-        checksum::fill(buffer);
-        if link.address(buffer, hop, now)
-            && let Some(reservation) = reservation
-        {
-            reservation.stage();
-            *staged = true;
-        }
-        result
+        write(tx, staged, len, fill).unwrap_or_else(|fill| lost(len, fill))
     }
 }
 
@@ -269,14 +242,9 @@ impl Device for Wire<'_> {
     fn receive(&mut self, _: Instant) -> Option<(WireRx<'_>, WireTx<'_>)> {
         // Only asked when there is a frame, and an answer fits.
         let NicDevice { rx, tx, staged } = &mut *self.nic;
-        let (replayed, answered) = match self.replay.as_deref_mut() {
-            Some(Replay { packet, seq }) => (Some(&*packet), Some(seq)),
-            None => (None, None),
-        };
         let track = self.track.as_deref_mut();
         let shifted = track.as_ref().map(|track| (track.shift, self.start));
-        let tx = WireTx { tx, staged, link: self.link, track, now: self.now, replayed: answered };
-        Some((WireRx { rx, shifted, replayed }, tx))
+        Some((WireRx { rx, shifted }, WireTx { tx, staged, link: self.link, track, now: self.now }))
     }
 
     #[inline]
@@ -288,7 +256,6 @@ impl Device for Wire<'_> {
             link: self.link,
             track: self.track.as_deref_mut(),
             now: self.now,
-            replayed: self.replay.as_deref_mut().map(|replay| &mut replay.seq),
         })
     }
 
@@ -331,7 +298,7 @@ impl TxToken for FramesTx<'_> {
         let result = f(&mut frame);
         checksum::fill(&mut frame);
         // Without space it is lost, and asked again.
-        let _ = write(self.0, self.1, len, |buffer| buffer.copy_from_slice(&frame));
+        let _ = write(self.0, self.1, len, |buffer| (buffer.copy_from_slice(&frame), true));
         result
     }
 }

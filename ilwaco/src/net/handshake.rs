@@ -3,13 +3,15 @@
 use super::answer::{self, Control};
 use super::connection::{Endpoint, RECEIVE_BYTES};
 use super::cookie::Offer;
-use super::device::{Replay, Wire};
+use super::device::capabilities;
 use super::ended::Outcome;
-use super::frame::{ACK, FIN, RST, SYN, Segment};
+use super::frame::{ACK, FIN, RST, SYN, Segment, TCP, be32};
 use super::stack::{Stack, stack_time};
 use super::track::Track;
-use smoltcp::phy::{RxToken, TxToken};
+use abi::nic::MAX_FRAME;
+use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp::State;
+use smoltcp::time::Instant;
 
 /// Bytes of the headers that a segment's size does not count, for either family.
 const HEADERS_V4: u16 = 40;
@@ -87,18 +89,10 @@ impl Stack {
         let mut endpoint = self.spare.pop().unwrap_or_else(Endpoint::new);
         // Fails for port 0 and an open socket only; neither can be.
         endpoint.socket().listen(segment.flow.local_port()).ok()?;
-        let mut replay = Replay { packet: retold, seq: None };
+        let mut replay = Replay { packet: Some(retold.bytes()), seq: None };
         let time = stack_time(self.now);
-        let mut wire = Wire {
-            nic: &mut self.device,
-            link: &mut self.link,
-            now: self.now,
-            track: None,
-            start: 0,
-            replay: Some(&mut replay),
-        };
-        self.iface.poll_ingress_single(time, &mut wire, &mut endpoint.set);
-        self.iface.poll_egress(time, &mut wire, &mut endpoint.set);
+        self.iface.poll_ingress_single(time, &mut replay, &mut endpoint.set);
+        self.iface.poll_egress(time, &mut replay, &mut endpoint.set);
         // The socket has chosen a number of its own for what the peer knows as the cookie.
         let shift = cookie.wrapping_sub(replay.seq?);
         let mut track = Track::opened(shift, segment, mtu, self.now);
@@ -122,6 +116,60 @@ impl Stack {
             self.device.send(answer.bytes());
         }
         self.device.skip();
+    }
+}
+
+/// A device that tells a socket of one packet, and sees with which number the answer starts.
+struct Replay<'a> {
+    packet: Option<&'a [u8]>,
+    seq: Option<u32>,
+}
+
+struct ReplayRx<'a>(&'a [u8]);
+
+impl RxToken for ReplayRx<'_> {
+    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
+        f(self.0)
+    }
+}
+
+struct ReplayTx<'a>(&'a mut Option<u32>);
+
+impl TxToken for ReplayTx<'_> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
+        // Headers of IP and TCP, with all options that there can be.
+        let mut packet = [0; 40 + 60];
+        let Some(space) = packet.get_mut(..len) else { return f(&mut alloc::vec![0; len]) };
+        let result = f(space);
+        let header = if packet[0] >> 4 == 4 { 20 } else { 40 };
+        let protocol = if header == 20 { packet[9] } else { packet[6] };
+        if protocol == TCP {
+            *self.0 = be32(&packet, header + 4);
+        }
+        result
+    }
+}
+
+impl Device for Replay<'_> {
+    type RxToken<'a>
+        = ReplayRx<'a>
+    where
+        Self: 'a;
+    type TxToken<'a>
+        = ReplayTx<'a>
+    where
+        Self: 'a;
+
+    fn receive(&mut self, _: Instant) -> Option<(ReplayRx<'_>, ReplayTx<'_>)> {
+        Some((ReplayRx(self.packet.take()?), ReplayTx(&mut self.seq)))
+    }
+
+    fn transmit(&mut self, _: Instant) -> Option<ReplayTx<'_>> {
+        Some(ReplayTx(&mut self.seq))
+    }
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        capabilities(Medium::Ip, MAX_FRAME - super::frame::ETHERNET_HEADER)
     }
 }
 

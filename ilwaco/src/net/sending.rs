@@ -58,14 +58,7 @@ impl Stack {
                 self.blocked = true;
                 return;
             }
-            let mut wire = Wire {
-                nic: &mut self.device,
-                link: &mut self.link,
-                now: self.now,
-                track: None,
-                start: 0,
-                replay: None,
-            };
+            let mut wire = Wire { nic: &mut self.device, link: &mut self.link, now: self.now, track: None, start: 0 };
             let sent = self.iface.poll_egress(now, &mut wire, &mut self.datagrams);
             self.datagrams_due = due(self.iface.poll_at(now, &self.datagrams));
             if self.datagrams_due > self.now {
@@ -101,7 +94,6 @@ impl Stack {
                 now: self.now,
                 track: Some(&mut place.track),
                 start: 0,
-                replay: None,
             };
             let sent = iface.poll_egress(now, &mut wire, &mut endpoint.set);
             place.due = due(iface.poll_at(now, &endpoint.set));

@@ -268,7 +268,6 @@ impl Stack {
             now: self.now,
             track: Some(&mut place.track),
             start: segment.start,
-            replay: None,
         };
         if iface.poll_ingress_single(time, &mut wire, &mut endpoint.set)
             == smoltcp::iface::PollIngressSingleResult::None
@@ -315,14 +314,7 @@ impl Stack {
         });
         if taken {
             let time = stack_time(self.now);
-            let mut wire = Wire {
-                nic: &mut self.device,
-                link: &mut self.link,
-                now: self.now,
-                track: None,
-                start: 0,
-                replay: None,
-            };
+            let mut wire = Wire { nic: &mut self.device, link: &mut self.link, now: self.now, track: None, start: 0 };
             if self.iface.poll_ingress_single(time, &mut wire, &mut self.datagrams)
                 == smoltcp::iface::PollIngressSingleResult::None
             {
