@@ -19,13 +19,23 @@ use core::task::{Context, Poll, Waker};
 
 /// Tasks that can exist at once.
 pub const MAX_TASKS: usize = 64 * WORDS;
-const WORDS: usize = 4;
+/// More than there can be connections.
+const WORDS: usize = 18;
 
 /// How long nothing may have happened before memory is given back.
 const QUIET_NS: u64 = 300_000_000;
 
-/// Which tasks are to be polled: bit `i % 64` of word `i / 64`.
-struct Ready([AtomicU64; WORDS]);
+/// Which tasks are to be polled: bit `i % 64` of word `i / 64`. Of the words that are not 0, `any` has a bit.
+struct Ready {
+    any: AtomicU64,
+    words: [AtomicU64; WORDS],
+}
+
+impl Ready {
+    fn new() -> Arc<Ready> {
+        Arc::new(Ready { any: AtomicU64::new(0), words: [const { AtomicU64::new(0) }; WORDS] })
+    }
+}
 
 /// A waker's end: one bit to set.
 struct TaskWaker {
@@ -39,8 +49,10 @@ impl Wake for TaskWaker {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        if let Some(word) = self.ready.0.get(self.index / 64) {
+        let number = self.index / 64;
+        if let Some(word) = self.ready.words.get(number) {
             word.fetch_or(1 << (self.index % 64), Ordering::Release);
+            self.ready.any.fetch_or(1 << number, Ordering::Release);
         }
     }
 }
@@ -91,7 +103,7 @@ pub fn spawn(future: impl Future<Output = ()> + 'static) -> Result<(), TooManyTa
 
 impl Executor {
     fn ready(&self) -> Arc<Ready> {
-        self.ready.borrow_mut().get_or_insert_with(|| Arc::new(Ready([const { AtomicU64::new(0) }; WORDS]))).clone()
+        self.ready.borrow_mut().get_or_insert_with(Ready::new).clone()
     }
 
     fn spawn(&self, future: Pin<Box<dyn Future<Output = ()>>>) -> Result<(), TooManyTasks> {
@@ -113,20 +125,22 @@ impl Executor {
     /// Polls every task that is ready now, each once. True when there was one.
     fn run_ready(&self) -> bool {
         let ready = self.ready();
-        let mut any = false;
-        for (number, word) in ready.0.iter().enumerate() {
-            if word.load(Ordering::Relaxed) == 0 {
-                continue;
-            }
+        if ready.any.load(Ordering::Relaxed) == 0 {
+            return false;
+        }
+        let mut numbers = ready.any.swap(0, Ordering::Acquire);
+        while numbers != 0 {
+            let number = usize::try_from(numbers.trailing_zeros()).unwrap_or(0);
+            numbers &= numbers - 1;
+            let Some(word) = ready.words.get(number) else { break };
             let mut bits = word.swap(0, Ordering::Acquire);
             while bits != 0 {
                 let bit = bits.trailing_zeros();
                 bits &= bits - 1;
-                any = true;
                 self.poll(number * 64 + usize::try_from(bit).unwrap_or(0));
             }
         }
-        any
+        true
     }
 
     fn poll(&self, index: usize) {
@@ -157,7 +171,7 @@ impl Executor {
     }
 
     fn is_ready(&self) -> bool {
-        self.ready.borrow().as_ref().is_some_and(|ready| ready.0.iter().any(|word| word.load(Ordering::Relaxed) != 0))
+        self.ready.borrow().as_ref().is_some_and(|ready| ready.any.load(Ordering::Relaxed) != 0)
     }
 
     /// Gives the memory of slots at the end that are free back to the heap.
@@ -243,8 +257,9 @@ impl Machine {
             self.quiet_since = clock::now_ns();
             self.trimmed = false;
         } else if !self.trimmed && clock::now_ns().saturating_sub(self.quiet_since) >= QUIET_NS {
-            self.trimmed = true;
-            trim();
+            // What is still needed for a while is looked at again later.
+            self.trimmed = trim();
+            self.quiet_since = clock::now_ns();
         }
         let mut deadline = network.min(time::next_deadline().map_or(u64::MAX, Instant::as_nanos));
         if !self.trimmed {
@@ -258,13 +273,15 @@ impl Machine {
     }
 }
 
-/// Gives back all memory that is not in use. Called when nothing has happened for a while.
+/// Gives back all memory that is not in use. Called when nothing has happened for a while. False when some of it will not be
+/// in use much longer.
 #[inline(never)]
-fn trim() {
-    net::shrink();
+fn trim() -> bool {
+    let done = net::shrink();
     time::shrink();
     EXECUTOR.with(Executor::shrink);
     platform::return_memory();
+    done
 }
 
 /// As if the program started anew.

@@ -2,8 +2,7 @@
 
 use alloc::vec;
 use smoltcp::iface::{SocketHandle, SocketSet};
-use smoltcp::socket::tcp::{Socket, SocketBuffer};
-use smoltcp::time::Duration;
+use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 
 /// Bytes that a connection can have received and not yet read: a request with all its headers.
 pub const RECEIVE_BYTES: usize = 2048;
@@ -12,20 +11,18 @@ pub const SEND_BYTES: usize = 6 * 1460;
 /// Memory of a connection, up to what the heap rounds.
 pub const CONNECTION_BYTES: usize = RECEIVE_BYTES + SEND_BYTES + 1024;
 
-/// How long a connection that nobody has any more may take to end.
-const LINGER: Duration = Duration::from_secs(10);
+/// How long a connection that nobody has any more may take to end, in microseconds.
+pub(super) const LINGER_US: u64 = 10_000_000;
 
 /// Where a connection stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// Its handshake began at `since` (microseconds).
-    HalfOpen { listener: u16, since: u64 },
     /// It waits to be accepted.
     Queued,
     /// Somebody has its stream.
     Owned,
-    /// It is being closed, and nobody waits for that.
-    Orphan,
+    /// It is being closed, and nobody waits for that; at `until` (microseconds), it is broken off.
+    Orphan { until: u64 },
 }
 
 /// A socket that is the only one of its set.
@@ -44,7 +41,7 @@ impl Endpoint {
         socket.set_nagle_enabled(false);
         let mut set = SocketSet::new(vec::Vec::with_capacity(1));
         let handle = set.add(socket);
-        Endpoint { set, handle, stage: Stage::Orphan }
+        Endpoint { set, handle, stage: Stage::Queued }
     }
 
     #[inline]
@@ -52,19 +49,44 @@ impl Endpoint {
         self.set.get_mut(self.handle)
     }
 
-    /// Closes the socket without another word to the peer.
+    /// True when the connection has a place among those that somebody uses.
+    pub(super) fn is_live(&self) -> bool {
+        !matches!(self.stage, Stage::Orphan { .. })
+    }
+
+    /// True when nothing is on its way in either direction, and the peer may still ask for something.
+    pub(super) fn is_idle(&mut self) -> bool {
+        let socket = self.socket();
+        let open = matches!(socket.state(), State::Established | State::CloseWait);
+        open && socket.recv_queue() == 0 && socket.send_queue() == 0
+    }
+
+    /// Makes the socket ready for another connection, without a word to this one's peer.
     pub(super) fn reset(&mut self) {
         let socket = self.socket();
         socket.abort();
-        socket.set_timeout(None);
-        self.stage = Stage::Orphan;
+        socket.set_ack_delay(Some(smoltcp::time::Duration::from_millis(10)));
+        self.stage = Stage::Queued;
     }
 
     /// Nobody has the connection any more: what was written is still delivered, then it is closed.
-    pub(super) fn abandon(&mut self) {
+    pub(super) fn abandon(&mut self, now: u64) {
         let socket = self.socket();
         socket.close();
-        socket.set_timeout(Some(LINGER));
-        self.stage = Stage::Orphan;
+        // Nothing will be written that an acknowledgement could go with.
+        socket.set_ack_delay(None);
+        self.stage = Stage::Orphan { until: now + LINGER_US };
+        self.drain();
+    }
+
+    /// Throws away what the peer has sent, which nobody will read: its window stays open, and it gets to reading what we have
+    /// sent.
+    pub(super) fn drain(&mut self) {
+        let socket = self.socket();
+        while socket.can_recv() {
+            if socket.recv(|bytes| (bytes.len(), ())).is_err() {
+                return;
+            }
+        }
     }
 }

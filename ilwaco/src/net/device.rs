@@ -1,6 +1,9 @@
 //! The virtual NIC as the stack's device. Frames are read in the ring where they lie, and written into it where they leave.
 
-use super::{checksum, frame};
+use super::checksum;
+use super::frame::{ETHERNET_HEADER, IPV4, IPV6, be32};
+use super::link::Link;
+use super::track::Track;
 use crate::platform::{kick, nic};
 use abi::guest::device;
 use abi::nic::{MAX_FRAME, NicCounters, NicPage, RX_RING, RX_SLOTS, TX_RING, tx_slots_offset};
@@ -15,16 +18,8 @@ use zerocopy::FromBytes;
 pub(super) struct NicDevice {
     rx: PacketConsumer<SharedMemory>,
     tx: PacketProducer<SharedMemory>,
-    sent: Sent,
-}
-
-/// What was sent since somebody asked.
-#[derive(Default)]
-struct Sent {
     /// A frame is in the ring that is not yet published.
     staged: bool,
-    /// Somebody was asked for its address.
-    solicited: bool,
 }
 
 /// The MAC address of this VM and the counters of its NIC.
@@ -56,12 +51,12 @@ impl NicDevice {
         let tx_slots = part(tx_slots_offset(page.rx_slots), slot_bytes(page.tx_slots)?)?;
         let rx = PacketConsumer::attach(&part(RX_RING, HEADER_BYTES)?, &rx_slots, page.rx_slots).ok()?;
         let tx = PacketProducer::attach(&part(TX_RING, HEADER_BYTES)?, &tx_slots, page.tx_slots).ok()?;
-        (tx.max_len() >= MAX_FRAME).then_some(NicDevice { rx, tx, sent: Sent::default() })
+        (tx.max_len() >= MAX_FRAME).then_some(NicDevice { rx, tx, staged: false })
     }
 
     /// The next received frame, in the ring. The same one until it is taken or skipped.
     pub(super) fn peek(&mut self) -> Option<&[u8]> {
-        view(&mut self.rx)
+        view(&mut self.rx).map(|frame| &*frame)
     }
 
     /// Drops the next received frame.
@@ -83,7 +78,7 @@ impl NicDevice {
 
     /// Shows everything that was sent to the demultiplexer, and wakes it if it sleeps.
     pub(super) fn flush(&mut self) {
-        if core::mem::take(&mut self.sent.staged) {
+        if core::mem::take(&mut self.staged) {
             self.tx.publish();
             if self.tx.consumer_waits() {
                 kick(device::NIC);
@@ -91,9 +86,17 @@ impl NicDevice {
         }
     }
 
-    /// True when since the last call somebody was asked for its address.
-    pub(super) fn take_solicited(&mut self) -> bool {
-        core::mem::take(&mut self.sent.solicited)
+    /// Sends a frame that is complete. False when there is no space.
+    pub(super) fn send(&mut self, frame: &[u8]) -> bool {
+        let copy = |buffer: &mut [u8]| (buffer.copy_from_slice(frame), true);
+        write(&mut self.tx, &mut self.staged, frame.len(), copy).is_ok()
+    }
+
+    /// Answers the next received frame with one of `len` bytes, which `answer` writes all of.
+    pub(super) fn answer(&mut self, len: usize, answer: impl FnOnce(&[u8], &mut [u8])) {
+        let Some(received) = view(&mut self.rx) else { return };
+        // Without space it is lost, as it may be anywhere.
+        let _ = write(&mut self.tx, &mut self.staged, len, |buffer| (answer(received, buffer), true));
     }
 
     /// Asks for an interrupt at the next frame or, if `blocked`, at space to send: without that, frames cannot be taken in
@@ -110,7 +113,7 @@ impl NicDevice {
 }
 
 /// The next frame in the ring.
-fn view(rx: &mut PacketConsumer<SharedMemory>) -> Option<&[u8]> {
+fn view(rx: &mut PacketConsumer<SharedMemory>) -> Option<&mut [u8]> {
     let record = match rx.peek() {
         Ok(record) => record?,
         Err(RingError::EpochChanged) => return None,
@@ -123,83 +126,206 @@ fn view(rx: &mut PacketConsumer<SharedMemory>) -> Option<&[u8]> {
     let payload = rx.payload(&record)?;
     // SAFETY: the slots of a record belong to the consumer until it gives them back, which it can only do through `rx`, borrowed
     // for as long as the slice lives. The demultiplexer, the only one else who has these pages mapped, writes to slots that
-    // were given back. It is part of the machine that carries this VM's packets, and is believed in this.
-    unsafe { payload.view(0, record.len) }
+    // were given back, and does not read them. It is part of the machine that carries this VM's packets, and is believed in
+    // this.
+    unsafe { payload.view_mut(0, record.len) }
 }
 
-/// A received frame.
-pub(super) struct NicRx<'a> {
+/// Lets `fill` write a frame of `len` bytes into the ring; it is sent if `fill` says so. `Err` where there is no space.
+#[inline]
+fn write<R, F: FnOnce(&mut [u8]) -> (R, bool)>(
+    tx: &mut PacketProducer<SharedMemory>,
+    staged: &mut bool,
+    len: usize,
+    fill: F,
+) -> Result<R, F> {
+    if let Ok(reservation) = tx.reserve(len)
+        && let Some(payload) = reservation.payload()
+        // SAFETY: reserved slots are the producer's until they are published, which takes the reservation's end; the
+        // demultiplexer reads published slots only, as above.
+        && let Some(buffer) = unsafe { payload.view_mut(0, len) }
+    {
+        let (result, complete) = fill(buffer);
+        if complete {
+            reservation.stage();
+            *staged = true;
+        }
+        return Ok(result);
+    }
+    Err(fill)
+}
+
+/// Lets the stack write a frame that goes nowhere: the ring was reset in between.
+#[cold]
+#[inline(never)]
+fn lost<R>(len: usize, fill: impl FnOnce(&mut [u8]) -> (R, bool)) -> R {
+    fill(&mut alloc::vec![0; len]).0
+}
+
+/// The NIC as a device for IP packets, for one connection or for none.
+pub(super) struct Wire<'a> {
+    pub(super) nic: &'a mut NicDevice,
+    pub(super) link: &'a mut Link,
+    /// The present in microseconds.
+    pub(super) now: u64,
+    /// What the connection is tracked by, and where the TCP header starts in the frame that it is to take.
+    pub(super) track: Option<&'a mut Track>,
+    pub(super) start: usize,
+}
+
+/// A received packet.
+pub(super) struct WireRx<'a> {
     rx: &'a mut PacketConsumer<SharedMemory>,
+    /// What the socket's numbers are behind those on the wire, and where the TCP header starts.
+    shifted: Option<(u32, usize)>,
 }
 
-impl RxToken for NicRx<'_> {
+impl RxToken for WireRx<'_> {
     #[inline]
     fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
-        let result = f(view(self.rx).unwrap_or(&[]));
+        let frame = view(self.rx).unwrap_or(&mut []);
+        if let Some((shift, start)) = self.shifted
+            && let Some(field) = frame.get_mut(start + 8..start + 12)
+            && let Some(ack) = be32(field, 0)
+        {
+            field.copy_from_slice(&ack.wrapping_sub(shift).to_be_bytes());
+        }
+        let result = f(frame.get(ETHERNET_HEADER..).unwrap_or(&[]));
         // A reset ring is empty, and the frame is gone either way.
         let _ = self.rx.pass();
         result
     }
 }
 
-/// Leave to send a frame.
-pub(super) struct NicTx<'a> {
+/// Leave to send a packet.
+pub(super) struct WireTx<'a> {
     tx: &'a mut PacketProducer<SharedMemory>,
-    sent: &'a mut Sent,
+    staged: &'a mut bool,
+    link: &'a mut Link,
+    track: Option<&'a mut Track>,
+    now: u64,
 }
 
-impl TxToken for NicTx<'_> {
+impl TxToken for WireTx<'_> {
     #[inline]
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
-        if let Ok(reservation) = self.tx.reserve(len)
-            && let Some(payload) = reservation.payload()
-            // SAFETY: reserved slots are the producer's until they are published, which takes the reservation's end; the
-            // demultiplexer reads published slots only, as above.
-            && let Some(buffer) = unsafe { payload.view_mut(0, len) }
-        {
-            let result = f(buffer);
+        let WireTx { tx, staged, link, track, now } = self;
+        let len = len + ETHERNET_HEADER;
+        let fill = move |buffer: &mut [u8]| {
+            let (ethernet, packet) = buffer.split_at_mut(ETHERNET_HEADER);
+            let result = f(packet);
+            let is_v4 = packet.first().is_some_and(|first| first >> 4 == 4);
+            ethernet[12..14].copy_from_slice(&if is_v4 { IPV4 } else { IPV6 }.to_be_bytes());
+            let mut hop = None;
+            if let Some(track) = track {
+                track.shift_out(packet, is_v4);
+                hop = track.hop;
+            }
             checksum::fill(buffer);
-            self.sent.solicited |= frame::is_solicitation(buffer);
-            reservation.stage();
-            self.sent.staged = true;
-            return result;
-        }
-        lost(len, f)
+            (result, link.address(buffer, hop, now))
+        };
+        write(tx, staged, len, fill).unwrap_or_else(|fill| lost(len, fill))
     }
 }
 
-/// Lets the stack write a frame that goes nowhere: the ring was reset in between.
-#[cold]
-#[inline(never)]
-fn lost<R, F: FnOnce(&mut [u8]) -> R>(len: usize, f: F) -> R {
-    f(&mut alloc::vec![0; len])
-}
-
-impl Device for NicDevice {
-    type RxToken<'a> = NicRx<'a>;
-    type TxToken<'a> = NicTx<'a>;
+impl Device for Wire<'_> {
+    type RxToken<'a>
+        = WireRx<'a>
+    where
+        Self: 'a;
+    type TxToken<'a>
+        = WireTx<'a>
+    where
+        Self: 'a;
 
     #[inline]
-    fn receive(&mut self, _: Instant) -> Option<(NicRx<'_>, NicTx<'_>)> {
-        // Every frame may be answered, so none is taken before an answer fits.
-        if self.peek().is_none() || !self.can_send() {
-            return None;
-        }
-        Some((NicRx { rx: &mut self.rx }, NicTx { tx: &mut self.tx, sent: &mut self.sent }))
+    fn receive(&mut self, _: Instant) -> Option<(WireRx<'_>, WireTx<'_>)> {
+        // Only asked when there is a frame, and an answer fits.
+        let NicDevice { rx, tx, staged } = &mut *self.nic;
+        let track = self.track.as_deref_mut();
+        let shifted = track.as_ref().map(|track| (track.shift, self.start));
+        Some((WireRx { rx, shifted }, WireTx { tx, staged, link: self.link, track, now: self.now }))
     }
 
     #[inline]
-    fn transmit(&mut self, _: Instant) -> Option<NicTx<'_>> {
-        self.can_send().then_some(NicTx { tx: &mut self.tx, sent: &mut self.sent })
+    fn transmit(&mut self, _: Instant) -> Option<WireTx<'_>> {
+        // Only asked when a frame of any length fits.
+        Some(WireTx {
+            tx: &mut self.nic.tx,
+            staged: &mut self.nic.staged,
+            link: self.link,
+            track: self.track.as_deref_mut(),
+            now: self.now,
+        })
     }
 
     #[inline]
     fn capabilities(&self) -> DeviceCapabilities {
-        let mut capabilities = DeviceCapabilities::default();
-        capabilities.medium = Medium::Ethernet;
-        capabilities.max_transmission_unit = MAX_FRAME;
-        // Checked in `frame::classify`, filled in by `checksum::fill`.
-        capabilities.checksum = ChecksumCapabilities::ignored();
-        capabilities
+        capabilities(Medium::Ip, MAX_FRAME - ETHERNET_HEADER)
+    }
+}
+
+/// What the stack is told of a device. Checksums are judged in `frame::classify`, and filled in on the way out.
+#[inline]
+pub(super) fn capabilities(medium: Medium, mtu: usize) -> DeviceCapabilities {
+    let mut capabilities = DeviceCapabilities::default();
+    capabilities.medium = medium;
+    capabilities.max_transmission_unit = mtu;
+    capabilities.checksum = ChecksumCapabilities::ignored();
+    capabilities
+}
+
+/// The NIC as a device for whole frames, for DHCP.
+pub(super) struct Frames<'a>(pub(super) &'a mut NicDevice);
+
+/// A received frame.
+pub(super) struct FramesRx<'a>(&'a mut PacketConsumer<SharedMemory>);
+
+impl RxToken for FramesRx<'_> {
+    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
+        // Whoever has offered the frame passes it, too.
+        f(view(self.0).unwrap_or(&mut []))
+    }
+}
+
+/// Leave to send a frame.
+pub(super) struct FramesTx<'a>(&'a mut PacketProducer<SharedMemory>, &'a mut bool);
+
+impl TxToken for FramesTx<'_> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
+        // What the stack leaves out of a frame is nothing, and not what the slot held before. There are few of these frames.
+        let mut frame = alloc::vec![0; len];
+        let result = f(&mut frame);
+        checksum::fill(&mut frame);
+        // Without space it is lost, and asked again.
+        let _ = write(self.0, self.1, len, |buffer| (buffer.copy_from_slice(&frame), true));
+        result
+    }
+}
+
+impl Device for Frames<'_> {
+    type RxToken<'a>
+        = FramesRx<'a>
+    where
+        Self: 'a;
+    type TxToken<'a>
+        = FramesTx<'a>
+    where
+        Self: 'a;
+
+    fn receive(&mut self, _: Instant) -> Option<(FramesRx<'_>, FramesTx<'_>)> {
+        if self.0.peek().is_none() || !self.0.can_send() {
+            return None;
+        }
+        let NicDevice { rx, tx, staged } = &mut *self.0;
+        Some((FramesRx(rx), FramesTx(tx, staged)))
+    }
+
+    fn transmit(&mut self, _: Instant) -> Option<FramesTx<'_>> {
+        self.0.can_send().then_some(FramesTx(&mut self.0.tx, &mut self.0.staged))
+    }
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        capabilities(Medium::Ethernet, MAX_FRAME)
     }
 }

@@ -1,17 +1,61 @@
 //! An IPv4 address from DHCP (RFC 2131).
 
-use super::{set_ipv4, with};
+use super::device::Frames;
+use super::frame::{ARP, be16};
+use super::stack::{Stack, due, stack_time};
+use super::{Error, set_ipv4, with};
+use alloc::boxed::Box;
+use alloc::vec::Vec;
 use core::future::poll_fn;
 use core::task::Poll;
-use smoltcp::iface::SocketHandle;
+use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::socket::dhcpv4::{Event, Socket};
-use smoltcp::wire::Ipv4Cidr;
+use smoltcp::wire::{EthernetAddress, Ipv4Cidr};
+
+/// The client: an interface of its own, which sees frames with their Ethernet headers, as smoltcp's client demands.
+pub(super) struct Dhcp {
+    pub(super) iface: Interface,
+    set: SocketSet<'static>,
+    /// When it has something to do next, in microseconds.
+    due: u64,
+}
+
+impl Stack {
+    /// The frame that is next may be for the client.
+    pub(super) fn dhcp_frame(&mut self) {
+        let Some(dhcp) = &mut self.dhcp else { return };
+        let Some(frame) = self.device.peek() else { return };
+        // Questions for our address are answered elsewhere.
+        if be16(frame, 12) == Some(ARP) && be16(frame, 20) != Some(2) {
+            return;
+        }
+        dhcp.due = 0;
+        dhcp.iface.poll_ingress_single(stack_time(self.now), &mut Frames(&mut self.device), &mut dhcp.set);
+    }
+
+    /// Sends what the client has to send. When it has something to do next, in microseconds.
+    pub(super) fn send_dhcp(&mut self) -> u64 {
+        let Some(dhcp) = &mut self.dhcp else { return u64::MAX };
+        if dhcp.due <= self.now {
+            let now = stack_time(self.now);
+            dhcp.iface.poll_egress(now, &mut Frames(&mut self.device), &mut dhcp.set);
+            // At most once in a millisecond, whatever it wants.
+            dhcp.due = due(dhcp.iface.poll_at(now, &dhcp.set)).max(self.now + 1000);
+        }
+        dhcp.due
+    }
+}
 
 /// Starts to ask, and a task that does what the answers say.
 pub(super) fn start() {
     let added = with(|stack| {
-        stack.touch_datagrams();
-        Ok(stack.datagrams.add(Socket::new()))
+        let mut config = Config::new(EthernetAddress(stack.link.own.mac).into());
+        config.random_seed = stack.random.rotate_left(17);
+        let iface = Interface::new(config, &mut Frames(&mut stack.device), stack_time(stack.now));
+        let mut set = SocketSet::new(Vec::new());
+        let handle = set.add(Socket::new());
+        stack.dhcp = Some(Box::new(Dhcp { iface, set, due: 0 }));
+        Ok(handle)
     });
     if let Ok(handle) = added
         && crate::task::spawn(follow(handle)).is_err()
@@ -30,7 +74,8 @@ async fn follow(handle: SocketHandle) {
     loop {
         let news = poll_fn(|cx| {
             let news = with(|stack| {
-                let socket = stack.datagrams.get_mut::<Socket>(handle);
+                let Some(dhcp) = &mut stack.dhcp else { return Err(Error::NoNetwork) };
+                let socket = dhcp.set.get_mut::<Socket>(handle);
                 let news = socket.poll().map(|event| match event {
                     Event::Configured(config) => News::Lease { address: config.address, gateway: config.router },
                     Event::Deconfigured => News::Lost,

@@ -1,7 +1,9 @@
-//! A first look at a received frame, before the stack sees it: is it whole, are its checksums right, and whose is it?
+//! A first look at a received frame, before anything else sees it: is it whole, are its checksums right, can it come from
+//! where it says, and whose is it?
 
 use super::checksum;
 
+/// Bytes of an Ethernet header.
 pub(super) const ETHERNET_HEADER: usize = 14;
 pub(super) const IPV4: u16 = 0x0800;
 pub(super) const ARP: u16 = 0x0806;
@@ -10,15 +12,49 @@ pub(super) const ICMP: u8 = 1;
 pub(super) const TCP: u8 = 6;
 pub(super) const UDP: u8 = 17;
 pub(super) const ICMPV6: u8 = 58;
+/// TCP's flags.
+pub(super) const FIN: u8 = 0x01;
+pub(super) const SYN: u8 = 0x02;
+pub(super) const RST: u8 = 0x04;
+pub(super) const ACK: u8 = 0x10;
+/// Where DHCP's answers arrive.
+const DHCP_CLIENT: u16 = 68;
+
+/// A hardware address.
+pub(super) type Mac = [u8; 6];
+
+/// What this VM is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Own {
+    pub(super) mac: Mac,
+    /// The IPv4 address; 0 for none.
+    pub(super) v4: u32,
+    /// Ones where addresses of the VM's own IPv4 network agree with its own.
+    pub(super) mask: u32,
+    /// The IPv6 link-local address.
+    pub(super) v6: u128,
+}
 
 /// One end of a TCP connection as seen from the other: what names the connection here, since this VM has one address per
 /// family.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Flow {
     /// The peer's address; that of IPv4 in its mapped form.
     pub(super) remote: u128,
     /// The peer's port in the upper, ours in the lower half; 0 for no flow.
     pub(super) ports: u32,
+}
+
+/// The mapped form of an IPv4 address.
+#[inline]
+pub(super) const fn mapped(v4: u32) -> u128 {
+    v4 as u128 | 0xffff << 32
+}
+
+/// The IPv4 address that an address in mapped form stands for.
+#[inline]
+pub(super) fn unmapped(address: u128) -> Option<u32> {
+    if address >> 32 == 0xffff { u32::try_from(address & 0xffff_ffff).ok() } else { None }
 }
 
 impl Flow {
@@ -27,11 +63,7 @@ impl Flow {
 
     /// From the peer's address and the two ports.
     pub(super) fn new(remote: core::net::IpAddr, remote_port: u16, local_port: u16) -> Flow {
-        let remote = match remote {
-            core::net::IpAddr::V4(address) => address.to_ipv6_mapped(),
-            core::net::IpAddr::V6(address) => address,
-        };
-        Flow { remote: remote.to_bits(), ports: u32::from(remote_port) << 16 | u32::from(local_port) }
+        Flow { remote: address_bits(remote), ports: u32::from(remote_port) << 16 | u32::from(local_port) }
     }
 
     /// Our port.
@@ -40,16 +72,60 @@ impl Flow {
     }
 }
 
+/// An address of either family, that of IPv4 in its mapped form.
+pub(super) fn address_bits(address: core::net::IpAddr) -> u128 {
+    match address {
+        core::net::IpAddr::V4(address) => mapped(address.to_bits()),
+        core::net::IpAddr::V6(address) => address.to_bits(),
+    }
+}
+
+/// What a TCP segment says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Segment {
+    pub(super) flow: Flow,
+    /// Where its frame comes from.
+    pub(super) hop: Mac,
+    /// Where its header starts in the frame.
+    pub(super) start: usize,
+    pub(super) flags: u8,
+    pub(super) seq: u32,
+    pub(super) ack: u32,
+    /// Bytes of data.
+    pub(super) len: u32,
+}
+
+impl Segment {
+    /// True when one of these flags is set.
+    #[inline]
+    pub(super) fn has(&self, flags: u8) -> bool {
+        self.flags & flags != 0
+    }
+
+    /// Sequence numbers that the segment takes.
+    #[inline]
+    pub(super) fn span(&self) -> u32 {
+        self.len + u32::from(self.has(SYN)) + u32::from(self.has(FIN))
+    }
+}
+
 /// What a frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Class {
-    /// A TCP segment; `opens`: it asks for a new connection.
-    Tcp { flow: Flow, opens: bool },
-    /// ARP, or ICMPv6, through which neighbours are found.
-    Neighbour,
-    /// Anything else for the stack: UDP, ICMP.
-    Other,
-    /// Of no use here: not IP, damaged, cut short, or a fragment (which this stack does not put together).
+    /// A TCP segment for this VM.
+    Tcp(Segment),
+    /// ARP.
+    Arp,
+    /// An ICMP message; `start`: where it starts, `unicast`: it was sent to this VM alone.
+    Icmp { start: usize, unicast: bool },
+    /// The same for IPv6, neighbour discovery among it.
+    Icmpv6 { start: usize, unicast: bool },
+    /// UDP. `port`: ours; `unicast`: it was sent to this VM alone.
+    Datagram { port: u16, unicast: bool },
+    /// An answer of a DHCP server.
+    Dhcp,
+    /// Of no use here: not IP, damaged, cut short, a fragment (which this stack does not put together), for another host, or
+    /// from an address that no host has.
     Refuse,
 }
 
@@ -60,76 +136,127 @@ pub(super) fn be16(bytes: &[u8], offset: usize) -> Option<u16> {
     Some(u16::from_be_bytes(*field))
 }
 
+/// The big-endian number at `offset`.
+#[inline]
+pub(super) fn be32(bytes: &[u8], offset: usize) -> Option<u32> {
+    let (field, _) = bytes.get(offset..)?.split_first_chunk()?;
+    Some(u32::from_be_bytes(*field))
+}
+
 /// Looks at a frame.
 #[inline]
-pub(super) fn classify(frame: &[u8]) -> Class {
+pub(super) fn classify(frame: &[u8], own: &Own) -> Class {
     let class = match be16(frame, 12) {
-        Some(IPV4) => ipv4(&frame[ETHERNET_HEADER..]),
-        Some(IPV6) => ipv6(&frame[ETHERNET_HEADER..]),
-        Some(ARP) => Some(Class::Neighbour),
+        Some(IPV4) => ipv4(frame, own),
+        Some(IPV6) => ipv6(frame, own),
+        Some(ARP) => Some(Class::Arp),
         _ => None,
     };
     class.unwrap_or(Class::Refuse)
 }
 
+/// True when no host can have sent a packet from this address to another (RFC 1122 3.2.1.3, RFC 6890): loopback, multicast,
+/// reserved, broadcast, or our own.
 #[inline]
-fn ipv4(packet: &[u8]) -> Option<Class> {
+fn is_martian(source: u32, own: &Own) -> bool {
+    source >> 24 == 127 || source >> 28 >= 0xe || (source == own.v4 && source != 0) || is_broadcast(source, own)
+}
+
+/// True for the broadcast address of the VM's own network, and for that of all networks.
+#[inline]
+fn is_broadcast(address: u32, own: &Own) -> bool {
+    // Networks of one or two hosts have no broadcast address (RFC 3021).
+    address == u32::MAX || (own.v4 != 0 && !own.mask > 1 && address == (own.v4 | !own.mask))
+}
+
+#[inline]
+fn ipv4(frame: &[u8], own: &Own) -> Option<Class> {
+    let packet = &frame[ETHERNET_HEADER..];
     let fixed: &[u8; 20] = packet.first_chunk()?;
     let header_len = usize::from(fixed[0] & 0x0f) * 4;
     let total = usize::from(be16(fixed, 2)?);
-    if fixed[0] >> 4 != 4 || header_len < 20 || total < header_len || be16(fixed, 6)? & 0x3fff != 0 {
+    let ttl = fixed[8];
+    if fixed[0] >> 4 != 4 || header_len < 20 || total < header_len || be16(fixed, 6)? & 0x3fff != 0 || ttl == 0 {
         return None;
     }
     let packet = packet.get(..total)?;
     let (header, segment) = packet.split_at(header_len);
-    if !checksum::header_valid(header) {
+    let (source, target) = (be32(fixed, 12)?, be32(fixed, 16)?);
+    if !checksum::header_valid(header) || is_martian(source, own) {
         return None;
     }
-    let remote = u128::from(u32::from_be_bytes(*fixed[12..].first_chunk()?)) | 0xffff << 32;
-    transport(fixed[9], remote, &fixed[12..20], segment)
+    let for_us = target == own.v4 && own.v4 != 0 && source != 0 && frame[0] & 1 == 0;
+    let start = ETHERNET_HEADER + header_len;
+    transport(frame, fixed[9], mapped(source), &fixed[12..20], segment, start, for_us)
 }
 
 #[inline]
-fn ipv6(packet: &[u8]) -> Option<Class> {
+fn ipv6(frame: &[u8], own: &Own) -> Option<Class> {
+    let packet = &frame[ETHERNET_HEADER..];
     let header: &[u8; 40] = packet.first_chunk()?;
     if header[0] >> 4 != 6 {
         return None;
     }
     let segment = packet.get(40..40 + usize::from(be16(header, 4)?))?;
     let remote = u128::from_be_bytes(*header[8..].first_chunk()?);
-    transport(header[6], remote, &header[8..40], segment)
+    let target = u128::from_be_bytes(*header[24..].first_chunk()?);
+    // From multicast, loopback, ourselves, or an IPv4 address in disguise; for loopback.
+    if header[8] == 0xff || remote == 1 || remote == own.v6 || remote >> 32 == 0xffff || target == 1 {
+        return None;
+    }
+    let for_us = target == own.v6 && remote != 0 && frame[0] & 1 == 0;
+    transport(frame, header[6], remote, &header[8..40], segment, ETHERNET_HEADER + 40, for_us)
 }
 
 #[inline]
-fn transport(protocol: u8, remote: u128, addresses: &[u8], segment: &[u8]) -> Option<Class> {
+fn transport(
+    frame: &[u8],
+    protocol: u8,
+    remote: u128,
+    addresses: &[u8],
+    segment: &[u8],
+    start: usize,
+    for_us: bool,
+) -> Option<Class> {
     match protocol {
         TCP => {
             let fixed: &[u8; 20] = segment.first_chunk()?;
-            if !checksum::segment_valid(addresses, protocol, segment) {
+            let header_len = usize::from(fixed[12] >> 4) * 4;
+            // TCP is between two hosts: what was sent to all is nobody's.
+            if !for_us || header_len < 20 || !checksum::segment_valid(addresses, protocol, segment) {
                 return None;
             }
-            let ports = u32::from_be_bytes(*fixed.first_chunk()?);
-            // FIN, SYN, RST and ACK: only SYN is set.
-            Some(Class::Tcp { flow: Flow { remote, ports }, opens: fixed[13] & 0x17 == 0x02 })
+            let ports = be32(fixed, 0)?;
+            Some(Class::Tcp(Segment {
+                flow: Flow { remote, ports },
+                hop: *frame.get(6..)?.first_chunk()?,
+                start,
+                flags: fixed[13],
+                seq: be32(fixed, 4)?,
+                ack: be32(fixed, 8)?,
+                len: u32::try_from(segment.len().checked_sub(header_len)?).ok()?,
+            }))
         }
-        // A UDP checksum of zero means none, with IPv4 only.
-        UDP if be16(segment, 6)? == 0 => (addresses.len() == 8).then_some(Class::Other),
-        UDP => checksum::segment_valid(addresses, protocol, segment).then_some(Class::Other),
-        ICMP if addresses.len() == 8 => checksum::header_valid(segment).then_some(Class::Other),
-        ICMPV6 if addresses.len() == 32 => {
-            checksum::segment_valid(addresses, protocol, segment).then_some(Class::Neighbour)
+        UDP => {
+            let port = be16(segment, 2)?;
+            // A UDP checksum of zero means none, with IPv4 only.
+            let valid = match be16(segment, 6)? {
+                0 => addresses.len() == 8,
+                _ => checksum::segment_valid(addresses, protocol, segment),
+            };
+            match valid {
+                true if port == DHCP_CLIENT && addresses.len() == 8 => Some(Class::Dhcp),
+                true => Some(Class::Datagram { port, unicast: for_us }),
+                false => None,
+            }
+        }
+        ICMP if addresses.len() == 8 && segment.len() >= 8 => {
+            checksum::header_valid(segment).then_some(Class::Icmp { start, unicast: for_us })
+        }
+        ICMPV6 if addresses.len() == 32 && segment.len() >= 8 => {
+            checksum::segment_valid(addresses, protocol, segment).then_some(Class::Icmpv6 { start, unicast: for_us })
         }
         _ => None,
-    }
-}
-
-/// True for a frame that asks who has an address: an ARP request or a neighbour solicitation.
-#[inline]
-pub(super) fn is_solicitation(frame: &[u8]) -> bool {
-    match be16(frame, 12) {
-        Some(ARP) => be16(frame, 20) == Some(1),
-        Some(IPV6) => frame.get(20) == Some(&ICMPV6) && frame.get(54) == Some(&135),
-        _ => false,
     }
 }
 
@@ -148,6 +275,12 @@ mod tests {
         frame
     }
 
+    const OWN: Own = Own { mac: [2; 6], v4: 0x0a00_0210, mask: 0xffff_ff00, v6: 0xfe80 << 112 | 2 };
+
+    fn classify(frame: &[u8]) -> Class {
+        super::classify(frame, &OWN)
+    }
+
     fn class(change: impl FnOnce(&mut Vec<u8>), again: bool) -> Class {
         let mut frame = syn();
         change(&mut frame);
@@ -160,15 +293,16 @@ mod tests {
     #[test]
     fn a_connection_request() {
         let flow = Flow::new([10, 0, 2, 2].into(), 0x1234, 80);
-        assert_eq!(classify(&syn()), Class::Tcp { flow, opens: true });
-        assert_eq!(flow.local_port(), 80);
-        assert_eq!(class(|f| f[47] = 0x12, true), Class::Tcp { flow, opens: false });
+        let segment = Segment { flow, hop: [2; 6], start: 34, flags: SYN, seq: 1, ack: 0, len: 0 };
+        assert_eq!(classify(&syn()), Class::Tcp(segment));
+        assert_eq!((flow.local_port(), segment.span()), (80, 1));
+        assert_eq!(class(|f| f[47] = 0x12, true), Class::Tcp(Segment { flags: SYN | ACK, ..segment }));
         assert_eq!(
             class(|f| f.extend([0; 6]), true),
             Class::Refuse,
             "the checksum covers what IP says, not the padding"
         );
-        assert_eq!(class(|f| f.extend([0; 6]), false), Class::Tcp { flow, opens: true });
+        assert_eq!(class(|f| f.extend([0; 6]), false), Class::Tcp(segment));
     }
 
     #[test]
@@ -181,9 +315,40 @@ mod tests {
         assert_eq!(class(|f| f[14] = 0x4f, true), Class::Refuse, "header longer than the packet");
         assert_eq!(class(|f| f[14] = 0x41, true), Class::Refuse, "header shorter than a header");
         assert_eq!(class(|f| f[17] = 10, true), Class::Refuse, "packet shorter than its header");
+        assert_eq!(class(|f| f[46] = 0x40, true), Class::Refuse, "TCP header shorter than a header");
+        assert_eq!(class(|f| f[46] = 0xf0, true), Class::Refuse, "TCP header longer than the segment");
         assert_eq!(class(|f| f[12] = 0x99, false), Class::Refuse, "no IP");
         assert_eq!(classify(&[]), Class::Refuse);
         assert_eq!(classify(&[0; 13]), Class::Refuse);
+    }
+
+    #[test]
+    fn addresses_that_no_host_has() {
+        let from = |source: [u8; 4]| class(|f| f[26..30].copy_from_slice(&source), true);
+        for (source, why) in [
+            ([127, 0, 0, 1], "loopback"),
+            ([10, 0, 2, 16], "ourselves (LAND)"),
+            ([224, 0, 0, 1], "multicast"),
+            ([240, 0, 0, 1], "reserved"),
+            ([255, 255, 255, 255], "broadcast"),
+            ([10, 0, 2, 255], "broadcast of the network"),
+            ([0, 0, 0, 0], "nobody"),
+        ] {
+            assert_eq!(from(source), Class::Refuse, "{why}");
+        }
+        assert!(matches!(from([10, 0, 3, 255]), Class::Tcp(_)));
+        let to = |target: [u8; 4]| class(|f| f[30..34].copy_from_slice(&target), true);
+        for (target, why) in [
+            ([10, 0, 2, 17], "another host"),
+            ([10, 0, 2, 255], "all hosts"),
+            ([255; 4], "all"),
+            ([224, 0, 0, 1], "a group"),
+        ] {
+            assert_eq!(to(target), Class::Refuse, "{why}");
+        }
+        assert_eq!(class(|f| f[0] = 0xff, true), Class::Refuse, "TCP in a broadcast frame");
+        assert_eq!(class(|f| f[22] = 0, true), Class::Refuse, "no hops left");
+        assert!(matches!(class(|f| f[22] = 1, true), Class::Tcp(_)));
     }
 
     proptest! {
@@ -197,7 +362,7 @@ mod tests {
                     *byte = value;
                 }
             }
-            let _ = (classify(&frame), is_solicitation(&frame));
+            let _ = classify(&frame);
         }
     }
 }

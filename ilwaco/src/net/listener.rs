@@ -1,7 +1,7 @@
 //! Ports at which connections are accepted.
 
 use super::tcp::TcpStream;
-use super::{Error, connection::Stage, with};
+use super::{Error, with};
 use alloc::collections::VecDeque;
 use core::future::poll_fn;
 use core::task::{Context, Poll, Waker};
@@ -9,8 +9,6 @@ use core::task::{Context, Poll, Waker};
 /// What the stack knows about a port at which somebody listens.
 pub(super) struct Listener {
     pub(super) port: u16,
-    /// Connections whose handshake is not complete.
-    pub(super) half_open: usize,
     /// Places of connections that wait to be accepted; their number is bounded by that of connections.
     pub(super) queue: VecDeque<usize>,
     waker: Option<Waker>,
@@ -33,7 +31,8 @@ impl Listener {
     }
 }
 
-/// Accepts TCP connections. Connections are answered, and their handshakes completed, also while nobody accepts them.
+/// Accepts TCP connections. Connections are answered, and their handshakes completed, also while nobody accepts them. Until
+/// a handshake is complete, nothing of it is kept.
 #[derive(Debug)]
 pub struct TcpListener {
     port: u16,
@@ -52,7 +51,7 @@ impl TcpListener {
             if stack.listeners.iter().any(|listener| listener.port == port) {
                 return Err(Error::AddrInUse);
             }
-            stack.listeners.push(Listener { port, half_open: 0, queue: VecDeque::new(), waker: None });
+            stack.listeners.push(Listener { port, queue: VecDeque::new(), waker: None });
             Ok(TcpListener { port })
         })
     }
@@ -80,9 +79,7 @@ impl TcpListener {
                 }
                 return Ok(None);
             };
-            if let Some(endpoint) = stack.connection(index) {
-                endpoint.stage = Stage::Owned;
-            }
+            stack.accept(index);
             Ok(Some(TcpStream::own(index)))
         });
         match accepted {

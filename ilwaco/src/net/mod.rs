@@ -1,24 +1,34 @@
 //! The network: `TcpListener`, `TcpStream` and `UdpSocket` that read like those of `std::net`.
 
+mod answer;
+mod bounded;
 mod checksum;
 mod config;
 mod connection;
+mod cookie;
 #[allow(unsafe_code)]
 mod device;
 mod dhcp;
+mod ended;
 mod frame;
+mod handshake;
+mod link;
 mod listener;
+mod paths;
+mod places;
+mod sending;
 mod stack;
 mod tcp;
 #[cfg(test)]
 mod tests;
+mod track;
 mod udp;
 
 pub use connection::{CONNECTION_BYTES, RECEIVE_BYTES, SEND_BYTES};
 pub use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 pub use device::{link_up, nic_counters};
 pub use listener::TcpListener;
-pub use stack::{MAX_CONNECTIONS, MAX_HALF_OPEN};
+pub use places::{MAX_CLOSING, MAX_CONNECTIONS};
 pub use tcp::TcpStream;
 pub use udp::UdpSocket;
 
@@ -29,7 +39,7 @@ use config::Ipv4Config;
 use core::cell::RefCell;
 use core::future::poll_fn;
 use core::task::Poll;
-use smoltcp::wire::{IpCidr, Ipv4Cidr};
+use smoltcp::wire::Ipv4Cidr;
 pub(crate) use stack::Received;
 use stack::Stack;
 
@@ -46,7 +56,7 @@ pub enum Error {
     AddrInUse,
     /// The arguments make no sense.
     InvalidInput,
-    /// There are [`MAX_CONNECTIONS`] connections already.
+    /// There are as many connections as this VM can carry.
     TooMany,
     /// There is no way to that address.
     Unreachable,
@@ -81,10 +91,12 @@ impl core::fmt::Display for Error {
 pub struct NetCounters {
     /// Frames that were of no use: damaged, cut short, fragments, not IP.
     pub refused_frames: u64,
-    /// Connections that got no answer because there was no room.
+    /// Times that a connection got no answer because there was no room, so that its peer tries again.
     pub refused_connections: u64,
-    /// Handshakes that took too long, or made room for others.
+    /// Segments that would have completed a handshake, but none that is known, or one that took too long.
     pub forgotten_handshakes: u64,
+    /// Idle connections that were ended to make room for others.
+    pub dismissed_connections: u64,
 }
 
 /// Calls `f` with the stack.
@@ -115,23 +127,7 @@ pub(crate) fn start(args: &Args) {
 /// Takes an IPv4 address and a gateway, or gives them up.
 fn set_ipv4(address: Option<Ipv4Cidr>, gateway: Option<Ipv4Addr>) {
     let _ = with(|stack| {
-        stack.iface.update_ip_addrs(|addresses| {
-            addresses.retain(|address| matches!(address, IpCidr::Ipv6(_)));
-            if let Some(address) = address {
-                // One of two places is free: the other is the link-local address's.
-                let _ = addresses.push(IpCidr::Ipv4(address));
-            }
-        });
-        let routes = stack.iface.routes_mut();
-        routes.remove_default_ipv4_route();
-        if let Some(gateway) = gateway
-            && routes.add_default_ipv4_route(gateway).is_err()
-        {
-            log::warn!("no room for the default route");
-        }
-        if let Some(waker) = stack.up_waker.take() {
-            waker.wake();
-        }
+        stack.set_ipv4(address, gateway);
         Ok(())
     });
 }
@@ -169,7 +165,8 @@ pub fn net_counters() -> NetCounters {
     with(|stack| Ok(stack.counters)).unwrap_or_default()
 }
 
-/// How many TCP connections there are: with their handshake incomplete, and all others.
+/// How many TCP connections there are: those that this VM has asked for and that are not answered yet, and all others. Of
+/// handshakes that a peer has begun nothing is kept before they are complete.
 pub fn connections() -> (usize, usize) {
     with(|stack| Ok(stack.population())).unwrap_or_default()
 }
@@ -212,10 +209,7 @@ pub(crate) fn forget_all() {
     STACK.with(|stack| stack.take());
 }
 
-/// Gives memory that is not in use back to the heap.
-pub(crate) fn shrink() {
-    let _ = with(|stack| {
-        stack.shrink();
-        Ok(())
-    });
+/// Gives memory that is not in use back to the heap. False when there is some that will not be in use much longer.
+pub(crate) fn shrink() -> bool {
+    with(|stack| Ok(stack.shrink())).unwrap_or(true)
 }

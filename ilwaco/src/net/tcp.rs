@@ -69,6 +69,7 @@ impl TcpStream {
                     socket.register_send_waker(cx.waker());
                 } else {
                     socket.register_recv_waker(cx.waker());
+                    stack.waits(self.index);
                 }
             }
             Ok(done)
@@ -82,7 +83,7 @@ impl TcpStream {
 
     /// Calls `f` with some received bytes, at least one, and takes as many as `f` says. `Ok(None)`: the peer has sent everything.
     async fn take<R>(&mut self, mut f: impl FnMut(&[u8]) -> (usize, R)) -> Result<Option<R>, Error> {
-        poll_fn(|cx| {
+        let taken = poll_fn(|cx| {
             self.poll(cx, false, |socket| {
                 if !socket.can_recv() {
                     return match socket.recv(|_| (0, ())) {
@@ -94,7 +95,12 @@ impl TcpStream {
                 socket.recv(|bytes| f(bytes)).map(|result| Some(Some(result))).map_err(|_| Error::ConnectionReset)
             })
         })
-        .await
+        .await;
+        match taken {
+            // The connection had to make room for another one: to its owner, as if the peer had ended it.
+            Err(Error::NotConnected) => Ok(None),
+            taken => taken,
+        }
     }
 
     /// Reads some bytes, at least one; 0 when the peer has sent everything or `buffer` is empty.
@@ -220,7 +226,7 @@ impl TcpStream {
 impl Drop for TcpStream {
     fn drop(&mut self) {
         let _ = with(|stack| {
-            stack.connection(self.index).map(super::connection::Endpoint::abandon);
+            stack.disown(self.index);
             Ok(())
         });
     }

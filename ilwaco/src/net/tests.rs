@@ -1,5 +1,10 @@
 //! The stack against another one, over the simulated machine's NIC.
 
+mod crafted;
+mod endings;
+mod handshakes;
+mod links;
+
 use super::*;
 use crate::sim::{self, GUEST, PEER, Sim, World};
 use crate::task::{block_on, spawn};
@@ -9,7 +14,7 @@ use smoltcp::socket::{tcp, udp};
 use smoltcp::wire::{IpAddress, IpEndpoint, Ipv4Address};
 use std::cell::Cell;
 use std::rc::Rc;
-use std::string::{String, ToString};
+use std::string::String;
 use std::vec::Vec;
 use std::{format, vec};
 
@@ -132,45 +137,6 @@ fn lost_frames_are_sent_again() {
         .await
         .expect("in time");
     });
-}
-
-#[test]
-fn a_flood_of_half_open_connections_neither_grows_nor_shuts_others_out() {
-    let mut world = World::new(ARGS);
-    let handle = world.tcp();
-    let mut client = client(handle, 7, 42_000, "still there".to_string());
-    let done = Rc::new(Cell::new(false));
-    let flag = done.clone();
-    world.script(move |sockets, iface, now| {
-        if now > 400_000_000 && !flag.get() {
-            flag.set(client(sockets, iface));
-        }
-    });
-    // The peer's SYNs are made by hand: from a thousand ports, and never completed.
-    world.run();
-    block_on(async {
-        serve_echo(7);
-        for port in 1..1000u16 {
-            with(|stack| {
-                let flow = frame::Flow::new(IpAddr::from(PEER), port, 7);
-                stack.test_syn(flow);
-                Ok(())
-            })
-            .expect("a network");
-            let (half, full) = connections();
-            assert!(half <= MAX_HALF_OPEN && full == 0);
-        }
-        timeout(Duration::from_secs(3), async {
-            while !done.get() {
-                sleep(Duration::from_millis(1)).await;
-            }
-        })
-        .await
-        .expect("the client is served among the half-open ones");
-        sleep(Duration::from_secs(6)).await;
-        assert_eq!(connections(), (0, 0), "half-open connections are forgotten");
-    });
-    assert!(net_counters().forgotten_handshakes >= 999 - 16);
 }
 
 #[test]

@@ -20,6 +20,11 @@ pub const CASES: &[Case] = &[
 pub const ROOT_CASES: &[Case] = &[
     Case { name: "run: --net tap", asserts: "VMs answer real TCP and ping over a tap in a namespace", run: tap },
     Case { name: "run: --net tap, net=dhcp", asserts: "there is a DHCP server on the tap, too", run: tap_dhcp },
+    Case {
+        name: "run: bursts",
+        asserts: "a thousand connections at once to one VM are all served, kept open or one for each request",
+        run: bursts,
+    },
 ];
 
 /// Nobody runs a command for so long.
@@ -142,6 +147,23 @@ fn tap(_: &Lab) -> Result<()> {
     let text = said(&output);
     ensure(output.status.success(), || format!("it ended with {}:\n{text}", output.status))?;
     ensure(text.contains("VM 0") && text.contains("VM 1"), || format!("a page is missing:\n{text}"))?;
+    let errors = text.lines().find(|line| line.contains("Socket errors") || line.contains("Non-2xx"));
+    ensure(errors.is_none(), || format!("wrk says {errors:?}"))
+}
+
+fn bursts(_: &Lab) -> Result<()> {
+    // The connections of wrk stay open while it runs, all of them at once; those of curl are new for each request.
+    let command = r#"set -e
+        ulimit -n 4096
+        for connections in 32 100 1000; do
+            wrk -t 1 -c $connections -d 5 --timeout 10 $FORAKER_URL_1/100b | tee /dev/stderr | grep -q 'requests in'
+        done
+        for i in $(seq 1000); do echo url = $FORAKER_URL_1/2258b; echo output = /dev/null; done \
+            | curl -fsS -Z --parallel-immediate --parallel-max 300 --max-time 60 -H 'Connection: close' -K -
+        curl -fsS --max-time 20 $FORAKER_URL_1/status"#;
+    let output = output(&["--headless", "--vms", "1", "--net", "tap", "--exec", command])?;
+    let text = said(&output);
+    ensure(output.status.success(), || format!("it ended with {}:\n{text}", output.status))?;
     let errors = text.lines().find(|line| line.contains("Socket errors") || line.contains("Non-2xx"));
     ensure(errors.is_none(), || format!("wrk says {errors:?}"))
 }

@@ -1,0 +1,359 @@
+//! Where connections are: which there are, which must make room for others, and how many there can be.
+
+use super::connection::{CONNECTION_BYTES, Endpoint, Stage};
+use super::ended::Ended;
+use super::frame::{Flow, address_bits};
+use super::listener::Listener;
+use super::stack::Stack;
+use super::track::Track;
+use super::{Error, paths};
+use alloc::vec::Vec;
+use core::net::IpAddr;
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+
+/// Connections at once that somebody uses, however much memory there is.
+pub const MAX_CONNECTIONS: usize = 1024;
+/// Connections that are being closed, beside those that there may be otherwise. Beyond, the oldest is broken off.
+pub const MAX_CLOSING: usize = 64;
+/// What a connection takes beside its socket: the task that serves it, and what that has on the heap.
+const TASK_BYTES: usize = 2048;
+/// Memory that connections leave to the rest of the program.
+const RESERVE: usize = 1 << 20;
+/// The least that is still free when a connection is taken.
+const HEADROOM: usize = 128 << 10;
+/// Finished connections whose socket and buffers are kept for the next ones.
+const MAX_SPARE: usize = 8;
+/// How long a connection must have been silent to make room for another one.
+const IDLE_US: u64 = 1_000_000;
+
+/// A place for a connection.
+pub(super) struct Place {
+    pub(super) flow: Flow,
+    /// When the connection must be polled, in microseconds; `u64::MAX` for not before a frame arrives.
+    pub(super) due: u64,
+    /// It is polled before the VM idles.
+    pub(super) touched: bool,
+    /// Somebody has its stream, which names the connection by this place.
+    owned: bool,
+    /// Whoever has its stream waits for the peer to say something.
+    pub(super) reading: bool,
+    pub(super) track: Track,
+    pub(super) endpoint: Option<Endpoint>,
+}
+
+/// The most connections that somebody may use at once, in so much memory.
+pub(super) fn most(memory_bytes: u64) -> usize {
+    let memory = usize::try_from(memory_bytes).unwrap_or(usize::MAX);
+    (memory.saturating_sub(RESERVE) / (CONNECTION_BYTES + TASK_BYTES)).clamp(8, MAX_CONNECTIONS)
+}
+
+/// True when the heap can carry another connection.
+fn carries() -> bool {
+    let (used, total) = crate::heap_usage();
+    total == 0 || total.saturating_sub(used) >= HEADROOM + CONNECTION_BYTES
+}
+
+/// Whom a connection is with: an IPv4 address, a neighbour, or the network of an IPv6 address, since a host can have as many
+/// addresses of its network as it likes.
+fn peer(flow: Flow) -> u128 {
+    let is_one = super::frame::unmapped(flow.remote).is_some() || flow.remote >> 118 == 0xfe80 >> 6;
+    if is_one { flow.remote } else { flow.remote >> 64 }
+}
+
+impl Stack {
+    /// Starts a connection to a peer. The place of the connection, whose socket is in SYN-SENT.
+    pub(super) fn connect(&mut self, address: IpAddr, port: u16) -> Result<usize, Error> {
+        if self.live >= self.most || !self.make_space() {
+            return Err(Error::TooMany);
+        }
+        let remote = address_bits(address);
+        if !self.link.reaches(remote) {
+            return Err(Error::Unreachable);
+        }
+        // The range that IANA has for this; each port is tried at most once.
+        let (local, flow) = (0..16_384)
+            .find_map(|_| {
+                // Xorshift (Marsaglia 2003); only spreads the ports.
+                self.random ^= self.random << 13;
+                self.random ^= self.random >> 7;
+                self.random ^= self.random << 17;
+                let local = 49_152 + u16::try_from(self.random & 0x3fff).unwrap_or(0);
+                let flow = Flow::new(address, port, local);
+                (!self.flows.contains_key(&flow)).then_some((local, flow))
+            })
+            .ok_or(Error::TooMany)?;
+        let mut endpoint = self.spare.pop().unwrap_or_else(Endpoint::new);
+        if endpoint.socket().connect(self.iface.context(), (address, port), local).is_err() {
+            return Err(Error::Unreachable);
+        }
+        endpoint.stage = Stage::Owned;
+        self.ended.remove(&flow);
+        // Whoever sees this connection cannot tell the numbers of the next one (RFC 6528).
+        let offer = super::cookie::Offer { segment: 0, scale: None, sack: false };
+        let shift = self.key.cookie(flow, local.into(), offer, self.now);
+        let track = Track::opening(shift, self.paths.mtu(remote, self.now).min(paths::WIDE), self.now);
+        let index = self.put(flow, track, endpoint);
+        self.places[index].owned = true;
+        Ok(index)
+    }
+
+    /// Finds a place for a connection.
+    pub(super) fn put(&mut self, flow: Flow, track: Track, endpoint: Endpoint) -> usize {
+        if endpoint.is_live() {
+            self.live += 1;
+        } else {
+            self.orphans += 1;
+        }
+        let place = Place {
+            flow,
+            due: u64::MAX,
+            touched: false,
+            owned: false,
+            reading: false,
+            track,
+            endpoint: Some(endpoint),
+        };
+        let index = match self.free.pop() {
+            Some(index) => {
+                self.places[index] = place;
+                index
+            }
+            None => {
+                self.places.push(place);
+                self.places.len() - 1
+            }
+        };
+        self.flows.insert(flow, index);
+        self.touch(index);
+        index
+    }
+
+    /// Lets a connection be polled before the VM idles.
+    #[inline]
+    pub(super) fn touch(&mut self, index: usize) {
+        if let Some(place) = self.places.get_mut(index)
+            && !place.touched
+        {
+            place.touched = true;
+            self.touched.push(index);
+        }
+    }
+
+    /// Touches all connections whose time has come.
+    pub(super) fn touch_due(&mut self) {
+        self.timers = u64::MAX;
+        for (index, place) in self.places.iter_mut().enumerate() {
+            if place.touched {
+                continue;
+            }
+            if place.due <= self.now {
+                place.touched = true;
+                self.touched.push(index);
+            } else {
+                self.timers = self.timers.min(place.due);
+            }
+        }
+    }
+
+    /// Segments of this connection's flow are no longer its own.
+    pub(super) fn unlist(&mut self, index: usize) {
+        let flow = core::mem::replace(&mut self.places[index].flow, Flow::NONE);
+        if flow != Flow::NONE {
+            self.flows.remove(&flow);
+        }
+    }
+
+    /// Takes a connection out of its place. What is left of it, if anything, is `ended`; its socket serves another one.
+    pub(super) fn recycle(&mut self, index: usize, ended: Option<Ended>) {
+        let flow = self.places[index].flow;
+        if flow != Flow::NONE
+            && let Some(ended) = ended
+        {
+            self.ended.insert(flow, ended);
+        }
+        self.unlist(index);
+        let place = &mut self.places[index];
+        place.due = u64::MAX;
+        if let Some(mut endpoint) = place.endpoint.take() {
+            if endpoint.is_live() {
+                self.live -= 1;
+            } else {
+                self.orphans -= 1;
+            }
+            if self.spare.len() < MAX_SPARE {
+                endpoint.reset();
+                self.spare.push(endpoint);
+            }
+        }
+        self.vacate(index);
+    }
+
+    /// Gives a place free that neither a connection nor a stream has.
+    fn vacate(&mut self, index: usize) {
+        let place = &mut self.places[index];
+        if place.endpoint.is_none() && !place.owned {
+            self.free.push(index);
+        }
+    }
+
+    /// Somebody takes the stream of the connection in a place.
+    pub(super) fn accept(&mut self, index: usize) {
+        if let Some(place) = self.places.get_mut(index) {
+            place.owned = true;
+            if let Some(endpoint) = &mut place.endpoint {
+                endpoint.stage = Stage::Owned;
+            }
+        }
+    }
+
+    /// The stream of a place is dropped.
+    pub(super) fn disown(&mut self, index: usize) {
+        if let Some(place) = self.places.get_mut(index) {
+            place.owned = false;
+            if place.endpoint.is_some() {
+                self.abandon(index);
+            } else {
+                self.vacate(index);
+            }
+        }
+    }
+
+    /// Nobody has a connection any more.
+    fn abandon(&mut self, index: usize) {
+        self.touch(index);
+        let now = self.now;
+        let Some(endpoint) = self.places.get_mut(index).and_then(|place| place.endpoint.as_mut()) else { return };
+        if endpoint.is_live() {
+            endpoint.abandon(now);
+            self.live -= 1;
+            self.orphans += 1;
+        }
+    }
+
+    fn oldest_orphan(&self) -> Option<usize> {
+        let until = |place: &Place| match place.endpoint.as_ref()?.stage {
+            Stage::Orphan { until } => Some(until),
+            _ => None,
+        };
+        let ages = self.places.iter().enumerate().filter_map(|(index, place)| Some((until(place)?, index)));
+        ages.min().map(|(_, index)| index)
+    }
+
+    /// Makes room for a connection of this flow. False when there is none: nobody who has a connection can do without it.
+    pub(super) fn make_room(&mut self, flow: Flow) -> bool {
+        let carries = self.make_space();
+        if self.live < self.most && carries {
+            return true;
+        }
+        let Some(index) = self.dispensable(flow) else { return false };
+        self.dismiss(index);
+        // Its memory is free only when it is closed.
+        carries
+    }
+
+    /// Makes space for another socket. Those that are being closed have what others do not use, and [`MAX_CLOSING`] more; when
+    /// there is no space even so, the oldest of them is broken off. False when there is none.
+    fn make_space(&mut self) -> bool {
+        if (self.live + self.orphans >= self.most + MAX_CLOSING || !carries())
+            && let Some(oldest) = self.oldest_orphan()
+        {
+            self.recycle(oldest, Some(Ended::over(self.now)));
+        }
+        !self.spare.is_empty() || carries()
+    }
+
+    /// A connection that is to make room for one of `flow`: an idle one of the peer that has most, the one that has been silent
+    /// for longest. A peer makes room for others that have less even where it is not idle, and never for one that has more.
+    fn dispensable(&mut self, flow: Flow) -> Option<usize> {
+        let mut counts: HashMap<u128, usize, FixedState> = HashMap::with_hasher(FixedState::with_seed(self.random));
+        for place in &self.places {
+            if place.endpoint.as_ref().is_some_and(Endpoint::is_live) {
+                *counts.entry(peer(place.flow)).or_default() += 1;
+            }
+        }
+        let own = counts.get(&peer(flow)).copied().unwrap_or(0);
+        let mut best = None;
+        for (index, place) in self.places.iter_mut().enumerate() {
+            let Some(endpoint) = place.endpoint.as_mut().filter(|endpoint| endpoint.is_live()) else { continue };
+            let count = counts.get(&peer(place.flow)).copied().unwrap_or(0);
+            let quiet = self.now.saturating_sub(place.track.heard);
+            let waits = place.reading && endpoint.is_idle();
+            let may = count >= own.max(1) && waits && (quiet >= IDLE_US || count > own + 1);
+            if may && best.is_none_or(|(most, longest, _)| (count, quiet) > (most, longest)) {
+                best = Some((count, quiet, index));
+            }
+        }
+        best.map(|(_, _, index)| index)
+    }
+
+    /// Ends a connection that somebody uses, as if the peer had done so.
+    fn dismiss(&mut self, index: usize) {
+        let place = &mut self.places[index];
+        let (flow, track) = (place.flow, place.track);
+        let Some(mut endpoint) = place.endpoint.take() else { return };
+        self.counters.dismissed_connections += 1;
+        self.live -= 1;
+        // This wakes who waits for the stream.
+        endpoint.abandon(self.now);
+        self.unlist(index);
+        self.vacate(index);
+        self.put(flow, track, endpoint);
+    }
+
+    /// The connection in a place; the stack looks after it again before the VM idles.
+    #[inline]
+    pub(super) fn connection(&mut self, index: usize) -> Option<&mut Endpoint> {
+        self.touch(index);
+        let place = self.places.get_mut(index)?;
+        place.reading = false;
+        place.endpoint.as_mut()
+    }
+
+    /// As [`Stack::connection`], for who only looks.
+    pub(super) fn look(&mut self, index: usize) -> Option<&mut Endpoint> {
+        self.places.get_mut(index)?.endpoint.as_mut()
+    }
+
+    /// Whoever has the stream of this place waits for the peer.
+    #[inline]
+    pub(super) fn waits(&mut self, index: usize) {
+        if let Some(place) = self.places.get_mut(index) {
+            place.reading = true;
+        }
+    }
+
+    /// Connections: those that we have asked for and that are not answered yet, and all others.
+    pub(super) fn population(&self) -> (usize, usize) {
+        let asked = |place: &&Place| place.endpoint.is_some() && place.track.received.is_none();
+        let asked = self.places.iter().filter(asked).count();
+        (asked, self.live + self.orphans - asked)
+    }
+
+    /// The listener of a port is gone: so are the connections that nobody has accepted.
+    pub(super) fn forget_listener(&mut self, port: u16) {
+        let Some(position) = self.listeners.iter().position(|listener| listener.port == port) else { return };
+        for index in self.listeners.swap_remove(position).queue {
+            self.abandon(index);
+        }
+    }
+
+    /// Gives memory that is not in use back to the heap. False when there is some that will not be in use much longer.
+    pub(super) fn shrink(&mut self) -> bool {
+        self.spare = Vec::new();
+        let used =
+            self.places.iter().rposition(|place| place.endpoint.is_some() || place.owned).map_or(0, |last| last + 1);
+        self.places.truncate(used);
+        self.places.shrink_to_fit();
+        self.free.retain(|&index| index < used);
+        self.free.shrink_to_fit();
+        self.touched.retain(|&index| index < used);
+        self.touched.shrink_to_fit();
+        self.flows.shrink_to_fit();
+        let now = self.now;
+        self.link.shrink();
+        self.paths.shrink(now);
+        self.listeners.iter_mut().for_each(Listener::shrink);
+        self.ended.shrink(now)
+    }
+}

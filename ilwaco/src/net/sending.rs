@@ -1,0 +1,156 @@
+//! What leaves: of the connections and sockets that have something to send, and what becomes of connections then.
+
+use super::connection::Stage;
+use super::device::Wire;
+use super::ended::Ended;
+use super::paths;
+use super::stack::{Stack, due, stack_time};
+use crate::time::Instant;
+use smoltcp::iface::PollResult;
+use smoltcp::socket::tcp::State;
+
+/// Frames that one connection sends before the next one's turn.
+const SEND_BATCH: usize = 16;
+/// How long an interrupt for space to send is waited for.
+const BLOCKED_US: u64 = 100_000;
+
+impl Stack {
+    /// Sends what is to be sent. When the next poll is due, in microseconds.
+    pub(super) fn send(&mut self, now: Instant) -> u64 {
+        self.now = now.as_nanos() / 1000;
+        if self.datagrams_due <= self.now {
+            self.send_datagrams();
+        }
+        if self.timers <= self.now {
+            self.touch_due();
+        }
+        // Whatever is touched while this goes on has its turn the next time.
+        let mut done = 0;
+        for _ in 0..self.touched.len() {
+            let Some(&index) = self.touched.get(done) else { break };
+            self.send_connection(index);
+            if self.blocked {
+                break;
+            }
+            done += 1;
+        }
+        if done == self.touched.len() {
+            self.touched.clear();
+        } else {
+            self.touched.drain(..done);
+        }
+        let next = self.timers.min(self.datagrams_due).min(self.link.work(self.now, &mut self.device));
+        let next = next.min(self.send_dhcp());
+        self.device.flush();
+        // Blocked, what is due waits for an interrupt instead of for the time; should the demultiplexer have been restarted and
+        // not know that, for a while.
+        match self.blocked {
+            true => self.now + BLOCKED_US,
+            false if self.touched.is_empty() => next,
+            false => self.now,
+        }
+    }
+
+    fn send_datagrams(&mut self) {
+        let now = stack_time(self.now);
+        for _ in 0..SEND_BATCH {
+            if !self.device.can_send() {
+                self.blocked = true;
+                return;
+            }
+            let mut wire = Wire { nic: &mut self.device, link: &mut self.link, now: self.now, track: None, start: 0 };
+            let sent = self.iface.poll_egress(now, &mut wire, &mut self.datagrams);
+            self.datagrams_due = due(self.iface.poll_at(now, &self.datagrams));
+            if self.datagrams_due > self.now {
+                return;
+            }
+            if sent == PollResult::None {
+                self.datagrams_due = self.now + 1000;
+                return;
+            }
+        }
+    }
+
+    fn send_connection(&mut self, index: usize) {
+        let now = stack_time(self.now);
+        let Some(place) = self.places.get_mut(index) else { return };
+        place.touched = false;
+        place.due = u64::MAX;
+        let Some(endpoint) = &mut place.endpoint else { return };
+        for _ in 0..SEND_BATCH {
+            if !self.device.can_send() {
+                self.blocked = true;
+                place.touched = true;
+                return;
+            }
+            let mtu = place.track.mtu;
+            let iface = match mtu {
+                paths::WIDE => &mut self.iface,
+                mtu => self.paths.interface(mtu, &self.iface, now),
+            };
+            let mut wire = Wire {
+                nic: &mut self.device,
+                link: &mut self.link,
+                now: self.now,
+                track: Some(&mut place.track),
+                start: 0,
+            };
+            let sent = iface.poll_egress(now, &mut wire, &mut endpoint.set);
+            place.due = due(iface.poll_at(now, &endpoint.set));
+            if place.track.mtu != mtu {
+                // Large packets get lost on the way.
+                self.paths.remember(place.flow.remote, place.track.mtu, self.now);
+            }
+            if place.due > self.now {
+                break;
+            }
+            if sent == PollResult::None {
+                // Due, and yet it sends nothing: do not try again in a circle.
+                place.due = self.now + 1000;
+                break;
+            }
+        }
+        self.after_sending(index);
+    }
+
+    /// A connection has sent what it can just now.
+    fn after_sending(&mut self, index: usize) {
+        let place = &mut self.places[index];
+        let Some(endpoint) = &mut place.endpoint else { return };
+        let due = match endpoint.stage {
+            Stage::Owned | Stage::Queued => place.due,
+            Stage::Orphan { until } => {
+                let socket = endpoint.socket();
+                let (_, sent) = place.track.sent;
+                let received = place.track.received;
+                match (socket.state(), received) {
+                    // What is left to do takes no socket.
+                    (State::FinWait2, Some((_, received))) => {
+                        let ended = Ended::fin_wait(sent, received, self.now);
+                        return self.recycle(index, Some(ended));
+                    }
+                    (State::TimeWait, Some((acknowledged, received))) if acknowledged == received => {
+                        let ended = Ended::time_wait(sent, received, self.now);
+                        return self.recycle(index, Some(ended));
+                    }
+                    (State::Closed, _) if socket.remote_endpoint().is_none() => {
+                        return self.recycle(index, Some(Ended::over(self.now)));
+                    }
+                    (State::Closed, _) => place.due.min(self.now + 1000),
+                    // The peer takes too long: it sees a reset.
+                    _ if self.now >= until => {
+                        socket.abort();
+                        self.now
+                    }
+                    _ => place.due.min(until),
+                }
+            }
+        };
+        place.due = due;
+        if due <= self.now {
+            self.touch(index);
+        } else {
+            self.timers = self.timers.min(due);
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Many clients at once, and clients that are none.
+
+use super::super::frame::{ACK, RST, SYN};
+use super::super::*;
+use super::crafted::{Host, ask, machine, turn};
+use super::serve_echo;
+use crate::task::block_on;
+use crate::time::{Duration, sleep};
+use std::vec::Vec;
+
+const ARGS: &str = "ip=10.0.2.16/16 gw=10.0.2.2";
+
+#[test]
+fn a_thousand_connections_at_once_none_is_lost() {
+    let mut sim = machine(ARGS);
+    let mut hosts: Vec<_> = (0..1000).map(|n| Host::new(n, 7)).collect();
+    block_on(async {
+        serve_echo(7);
+        // Every SYN before every acknowledgement, and these before any data.
+        for host in &mut hosts {
+            host.knock(&mut sim).await;
+        }
+        assert_eq!(connections(), (0, 0), "nothing is kept of a handshake that is not complete");
+        for host in &mut hosts {
+            let ack = host.next(ACK, &[]);
+            let frames = ask(&mut sim, &ack).await;
+            assert!(host.listen(&frames).is_empty(), "no reset");
+        }
+        assert_eq!(connections(), (0, 1000));
+        for host in &mut hosts {
+            let heard = host.say(&mut sim, b"hello").await;
+            assert!(heard.iter().any(|heard| heard.data == b"hello"), "{heard:?}");
+        }
+    });
+    assert_eq!(net_counters(), NetCounters::default());
+}
+
+#[test]
+fn a_flood_of_syns_costs_nothing_and_keeps_nobody_out() {
+    let mut sim = machine(ARGS);
+    block_on(async {
+        serve_echo(7);
+        let mut far = Host::new(5000, 7);
+        far.knock(&mut sim).await;
+        // Ten thousand in the second that it takes the client to answer.
+        for n in 0..10_000u32 {
+            let [_, _, high, low] = n.to_be_bytes();
+            let mut flood = Host::new(1, 7);
+            (flood.ip, flood.seq) = ([10, 0, 100 + high, low], n);
+            let frames = ask(&mut sim, &flood.segment(SYN, &[], &[])).await;
+            assert_eq!(flood.listen(&frames).len(), 1);
+            if n % 1000 == 0 {
+                assert_eq!(far.clone().say(&mut sim, b"").await, [], "in between, too");
+            }
+        }
+        with(|stack| {
+            assert!(stack.places.len() <= 1 && stack.spare.is_empty(), "no socket for any of them");
+            Ok(())
+        })
+        .expect("a network");
+        let heard = far.say(&mut sim, b"still there").await;
+        assert!(heard.iter().any(|heard| heard.data == b"still there"), "{heard:?}");
+    });
+}
+
+#[test]
+fn who_finds_no_room_is_served_when_there_is() {
+    let mut sim = machine(ARGS);
+    block_on(async {
+        serve_echo(7);
+        with(|stack| {
+            stack.most = 2;
+            Ok(())
+        })
+        .expect("a network");
+        let mut hosts: Vec<_> = (0..3).map(|n| Host::new(n, 7)).collect();
+        for host in &mut hosts {
+            host.connect(&mut sim).await;
+        }
+        let waiting = hosts[2].clone();
+        let mut last = hosts.pop().expect("three");
+        assert_eq!(last.say(&mut sim, b"hello").await, [], "no room, and no reset");
+        assert_eq!(net_counters().refused_connections, 2);
+        // One of the others ends.
+        let fin = hosts[0].next(super::super::frame::FIN | ACK, &[]);
+        let frames = ask(&mut sim, &fin).await;
+        hosts[0].listen(&frames);
+        let ack = hosts[0].next(ACK, &[]);
+        ask(&mut sim, &ack).await;
+        // The client sends again.
+        let mut last = waiting;
+        let heard = last.say(&mut sim, b"hello").await;
+        assert!(heard.iter().any(|heard| heard.data == b"hello"), "{heard:?}");
+    });
+}
+
+#[test]
+fn what_completes_no_handshake_is_reset() {
+    let mut sim = machine(ARGS);
+    block_on(async {
+        serve_echo(7);
+        let mut host = Host::new(1, 7);
+        host.knock(&mut sim).await;
+        for (seq, ack) in [(host.seq, host.ack + 1), (host.seq + 1, host.ack), (host.seq, host.ack ^ 0x100)] {
+            let heard = host.forge(&mut sim, ACK, seq, ack, b"x").await;
+            assert_eq!((heard.len(), heard[0].flags, heard[0].seq), (1, RST, ack));
+        }
+        let other = Host { ports: (1, 7), ..host.clone() };
+        let frames = ask(&mut sim, &other.segment(ACK, &[], &[])).await;
+        assert_eq!(frames.len(), 1);
+        // Without an acknowledgement the answer is one to what was sent; a reset is not answered.
+        let heard = host.forge(&mut sim, 0, 100, 0, b"abc").await;
+        assert_eq!((heard[0].flags, heard[0].seq, heard[0].ack), (RST | ACK, 0, 103));
+        assert_eq!(host.forge(&mut sim, RST, 100, 0, b"").await, []);
+        assert_eq!(connections(), (0, 0));
+        // A handshake holds for a while, and not for ever.
+        sleep(Duration::from_secs(30)).await;
+        let mut late = host.clone();
+        assert_eq!(late.say(&mut sim, b"in time").await.last().map(|heard| heard.data.len()), Some(7));
+        let mut host = Host::new(2, 7);
+        host.knock(&mut sim).await;
+        sleep(Duration::from_secs(65)).await;
+        turn(&mut sim).await;
+        assert_eq!(host.say(&mut sim, b"late").await[0].flags, RST);
+    });
+}
+
+#[test]
+fn a_late_segment_does_not_begin_anew_what_is_over() {
+    let mut sim = machine(ARGS);
+    block_on(async {
+        serve_echo(7);
+        let mut host = Host::new(1, 7);
+        host.connect(&mut sim).await;
+        let duplicate = host.segment(ACK, &[], b"once");
+        host.say(&mut sim, b"once").await;
+        let fin = host.next(super::super::frame::FIN | ACK, &[]);
+        let frames = ask(&mut sim, &fin).await;
+        host.listen(&frames);
+        let ack = host.next(ACK, &[]);
+        ask(&mut sim, &ack).await;
+        assert_eq!(connections(), (0, 0));
+        let frames = ask(&mut sim, &duplicate).await;
+        assert_eq!(host.clone().listen(&frames)[0].flags, RST);
+        assert_eq!(connections(), (0, 0), "the request is not carried out twice");
+        // The same ports may be used again.
+        let mut again = Host { seq: host.seq + 5, ..host };
+        again.connect(&mut sim).await;
+        assert_eq!(connections(), (0, 1));
+    });
+}
+
+#[test]
+fn what_the_peer_offers_is_kept_in_the_answer() {
+    let mut sim = machine(ARGS);
+    block_on(async {
+        serve_echo(7);
+        let linux = [2, 4, 5, 0xb4, 4, 2, 8, 10, 1, 2, 3, 4, 0, 0, 0, 0, 1, 3, 3, 7];
+        for (options, answered) in [
+            (linux.as_slice(), [2, 4, 5, 0xb4, 3, 3, 0, 1, 4, 2, 1, 1].as_slice()),
+            (&[2, 4, 2, 0x18], &[2, 4, 5, 0xb4]),
+            (&[], &[2, 4, 5, 0xb4]),
+        ] {
+            let mut host = Host::new(u16::try_from(options.len()).expect("few"), 7);
+            let frames = ask(&mut sim, &host.segment(SYN, options, &[])).await;
+            host.seq += 1;
+            let heard = host.listen(&frames);
+            assert_eq!(heard[0].options, answered);
+            let heard = host.say(&mut sim, &[b'x'; 1400]).await;
+            let longest = heard.iter().map(|heard| heard.data.len()).max();
+            assert_eq!(longest, Some(if options.len() == 20 { 1400 } else { 536 }));
+        }
+    });
+}

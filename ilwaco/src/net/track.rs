@@ -1,0 +1,186 @@
+//! What is known of a connection beside its socket: sequence numbers as they are on the wire, and what they say about a
+//! segment before the socket sees it (RFC 5961).
+
+use super::frame::{ACK, FIN, Mac, RST, SYN, Segment, TCP};
+
+/// The least time between two answers to segments that may be forged, for each connection (RFC 5961 7).
+const CHALLENGE_US: u64 = 500_000;
+/// The least time between two answers to probes whether we are there.
+const PROBE_US: u64 = 50_000;
+/// How far from what is expected a sequence number can lie and still be the peer's: no window here is larger.
+const WINDOW: u32 = 65_536;
+/// Retransmissions of a large segment without an acknowledgement after which the path is believed not to carry it (RFC 8899).
+const LOST: u8 = 2;
+/// Bytes of IP packets that such a path is believed to carry: first what IPv6 demands, then what RFC 791 does.
+const SMALLER: [u16; 2] = [1280, 576];
+
+/// What is to be done with a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The socket has it.
+    Pass,
+    /// Nothing.
+    Drop,
+    /// The peer is told what is expected of it: whoever forged the segment cannot answer that.
+    Challenge,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Track {
+    /// What the socket's sequence numbers are behind those on the wire.
+    pub(super) shift: u32,
+    /// What the peer has acknowledged, and the end of what was sent.
+    pub(super) sent: (u32, u32),
+    /// What we have acknowledged, and the end of what has arrived without a gap; `None` before the peer's SYN.
+    pub(super) received: Option<(u32, u32)>,
+    /// The window that was offered last.
+    pub(super) window: u16,
+    /// Where the peer's frames come from.
+    pub(super) hop: Option<Mac>,
+    /// Bytes of IP packets that the path carries.
+    pub(super) mtu: u16,
+    /// Retransmissions of large segments since the last progress.
+    lost: u8,
+    /// When the last challenge was sent, and when a probe was last answered.
+    challenged: Option<u64>,
+    probed: Option<u64>,
+    /// When the peer last made progress.
+    pub(super) heard: u64,
+}
+
+impl Track {
+    /// Of a connection that we start; the socket's numbers and those on the wire differ by `shift`.
+    pub(super) fn opening(shift: u32, mtu: u16, now: u64) -> Track {
+        Track {
+            shift,
+            sent: (0, 0),
+            received: None,
+            window: 0,
+            hop: None,
+            mtu,
+            lost: 0,
+            challenged: None,
+            probed: None,
+            heard: now,
+        }
+    }
+
+    /// Of a connection whose peer has shown that it got our SYN.
+    pub(super) fn opened(shift: u32, heard: &Segment, mtu: u16, now: u64) -> Track {
+        Track {
+            sent: (heard.ack, heard.ack),
+            received: Some((heard.seq, heard.seq)),
+            hop: Some(heard.hop),
+            ..Track::opening(shift, mtu, now)
+        }
+    }
+
+    /// Looks at a segment that has arrived.
+    #[inline]
+    pub(super) fn judge(&mut self, segment: &Segment, now: u64) -> Verdict {
+        // Until then, the socket knows what to do.
+        let Some((acknowledged, end)) = self.received else { return Verdict::Pass };
+        if segment.flags & (SYN | RST) != 0 {
+            return if segment.has(RST) {
+                // RFC 5961 3.2. What has arrived may not have been acknowledged yet, so there are two right numbers.
+                let exact = segment.seq == acknowledged || segment.seq == end;
+                match exact {
+                    true => Verdict::Pass,
+                    false if segment.seq.wrapping_sub(acknowledged) < WINDOW => self.challenge(now),
+                    false => Verdict::Drop,
+                }
+            } else {
+                // RFC 5961 4.2.
+                self.challenge(now)
+            };
+        }
+        if !segment.has(ACK) {
+            return Verdict::Drop;
+        }
+        // RFC 5961 5.2: not of what was not sent, and not older than a window.
+        let (una, next) = self.sent;
+        if next.wrapping_sub(segment.ack) > next.wrapping_sub(una).wrapping_add(WINDOW) {
+            return self.challenge(now);
+        }
+        let fresh = segment.ack.wrapping_sub(una);
+        if fresh != 0 && fresh <= next.wrapping_sub(una) {
+            self.sent.0 = segment.ack;
+            self.lost = 0;
+            self.heard = now;
+        }
+        if segment.seq == end.wrapping_sub(1) && segment.len == 0 && !segment.has(FIN) && acknowledged == end {
+            // A probe whether we are there (RFC 9293 3.8.4).
+            if self.probed.is_none_or(|last| now >= last + PROBE_US) {
+                self.probed = Some(now);
+                return Verdict::Challenge;
+            }
+            return Verdict::Drop;
+        }
+        if segment.seq == end && segment.span() != 0 && segment.len <= WINDOW {
+            self.received = Some((acknowledged, end.wrapping_add(segment.span())));
+            self.heard = now;
+        }
+        Verdict::Pass
+    }
+
+    fn challenge(&mut self, now: u64) -> Verdict {
+        if self.challenged.is_some_and(|last| now < last + CHALLENGE_US) {
+            return Verdict::Drop;
+        }
+        self.challenged = Some(now);
+        Verdict::Challenge
+    }
+
+    /// Gives a packet that the socket has written the numbers of the wire, and remembers them.
+    #[inline]
+    pub(super) fn shift_out(&mut self, packet: &mut [u8], is_v4: bool) {
+        let (start, protocol) = if is_v4 { (20, packet.get(9)) } else { (40, packet.get(6)) };
+        if protocol != Some(&TCP) {
+            return;
+        }
+        let bytes = packet.len();
+        let Some(header) = packet.get_mut(start..).and_then(|segment| segment.first_chunk_mut::<20>()) else { return };
+        let field = |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+        let (seq, ack, window) = (field(4), field(8), u16::from_be_bytes([header[14], header[15]]));
+        let seq = seq.wrapping_add(self.shift);
+        header[4..8].copy_from_slice(&seq.to_be_bytes());
+        let flags = header[13];
+        let data = (bytes - start).saturating_sub(usize::from(header[12] >> 4) * 4);
+        let span = u32::try_from(data).unwrap_or(0) + u32::from(flags & SYN != 0) + u32::from(flags & FIN != 0);
+        let next = seq.wrapping_add(span);
+        if self.received.is_none() && flags & SYN != 0 {
+            self.sent = (seq, next);
+        } else if next.wrapping_sub(self.sent.1) <= WINDOW {
+            self.sent.1 = next;
+        } else if seq == self.sent.0 && bytes > usize::from(SMALLER[1]) {
+            // The first of what is on its way: once for each time that all of it is sent again.
+            self.retransmitted(bytes, if is_v4 { &SMALLER } else { &SMALLER[..1] });
+        }
+        if flags & (ACK | RST) == ACK {
+            let end = match self.received {
+                Some((_, end)) if end.wrapping_sub(ack) < WINDOW => end,
+                _ => ack,
+            };
+            self.received = Some((ack, end));
+            self.window = window;
+        }
+    }
+
+    /// A packet of this many bytes was sent again; `sizes`: what may be tried instead.
+    #[cold]
+    fn retransmitted(&mut self, bytes: usize, sizes: &[u16]) {
+        self.lost = self.lost.saturating_add(1);
+        if self.lost >= LOST
+            && let Some(&smaller) = sizes.iter().find(|&&smaller| usize::from(smaller) < bytes)
+        {
+            self.mtu = self.mtu.min(smaller);
+            self.lost = 0;
+        }
+    }
+
+    /// True when a message about a packet of ours can be true: a packet with this sequence number is on its way (RFC 5927 4.1).
+    pub(super) fn in_flight(&self, seq: u32) -> bool {
+        let (una, next) = self.sent;
+        seq.wrapping_sub(una) < next.wrapping_sub(una)
+    }
+}
