@@ -3,9 +3,12 @@
 mod audit;
 mod board;
 mod component;
+mod death;
 mod history;
 mod machine;
+mod plan;
 mod roles;
+mod services;
 
 use crate::vm::State;
 use abi::pager::Access;

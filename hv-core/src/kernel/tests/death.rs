@@ -1,0 +1,343 @@
+//! Components die for every reason, and come back.
+
+use super::board::NIC_GSI;
+use super::component::{Due, Misdeed};
+use super::machine::{HZ, Machine, WITH_NIC, WITHOUT_NIC};
+use crate::component::{Death, Role, Run};
+use crate::vm::{Devices, State};
+use abi::component::bits;
+
+type Fake = Machine<true>;
+
+impl Fake {
+    fn run_of(&self, role: Role) -> Run {
+        self.kernel.cpu.components.list[self.rank(role)].run
+    }
+
+    fn starts(&self, role: Role) -> u32 {
+        self.kernel.cpu.components.list[self.rank(role)].incarnation
+    }
+
+    /// The component goes wrong at its next turn, which comes now.
+    fn goes_wrong(&mut self, role: Role, what: Misdeed) {
+        let rank = self.rank(role);
+        self.hardware.borrow_mut().components[rank].due = Some(Due { after: 0, what });
+        let bit = self.kernel.cpu.components.list[rank].ends.bit;
+        self.kernel.cpu.notify(rank, bit);
+    }
+
+    /// Let a component die and come back at once: how often, until its next start waits.
+    fn dies_until_it_waits(&mut self, role: Role) -> u32 {
+        let rank = self.rank(role);
+        for deaths in 1..20 {
+            self.kernel.cpu.condemn(rank, Death::Killed);
+            self.kernel.carry_out();
+            if matches!(self.run_of(role), Run::Stopped { .. }) {
+                return deaths;
+            }
+        }
+        panic!("it always comes back at once");
+    }
+
+    /// Turns of the loop until a component is condemned: for what.
+    fn condemned(&mut self, role: Role) -> Death {
+        for _ in 0..2000 {
+            if let Run::Condemned(why) = self.run_of(role) {
+                return why;
+            }
+            self.kernel.step();
+        }
+        panic!("it is not condemned: {:?}", self.run_of(role));
+    }
+}
+
+/// A machine at rest with one VM that has a NIC.
+fn at_rest() -> Fake {
+    Fake::with_guest(WITH_NIC, &[]).0
+}
+
+#[test]
+fn the_loop_alone_stops_and_starts() {
+    let mut machine = at_rest();
+    let rank = machine.rank(Role::Pager);
+    machine.kernel.cpu.condemn(rank, Death::Killed);
+    assert_eq!(machine.run_of(Role::Pager), Run::Condemned(Death::Killed));
+    assert_eq!(machine.starts(Role::Pager), 1);
+    assert!(machine.kernel.cpu.attention.needs_core());
+    machine.kernel.carry_out();
+    assert_eq!(machine.run_of(Role::Pager), Run::Ready);
+    assert_eq!(machine.starts(Role::Pager), 2);
+}
+
+#[test]
+fn the_first_reason_counts() {
+    let mut machine = at_rest();
+    let rank = machine.rank(Role::Sched);
+    machine.kernel.cpu.condemn(rank, Death::RingFull);
+    machine.kernel.cpu.condemn(rank, Death::Killed);
+    assert_eq!(machine.run_of(Role::Sched), Run::Condemned(Death::RingFull));
+}
+
+#[test]
+fn who_is_condemned_does_not_run() {
+    let mut machine = at_rest();
+    let rank = machine.rank(Role::Sched);
+    let bit = machine.kernel.cpu.components.list[rank].ends.bit;
+    machine.kernel.cpu.notify(rank, bit);
+    assert_eq!(machine.kernel.cpu.attention.most_important(), Some(rank));
+    machine.kernel.cpu.condemn(rank, Death::Killed);
+    assert_eq!(machine.kernel.cpu.attention.most_important(), None);
+    // What it is rung for does not make it run either.
+    machine.kernel.cpu.notify(rank, bit);
+    assert_eq!(machine.kernel.cpu.attention.most_important(), None);
+}
+
+#[test]
+fn nobody_of_that_rank_is_condemned_in_silence() {
+    let mut machine = at_rest();
+    machine.kernel.cpu.condemn(7, Death::Killed);
+    assert!(machine.kernel.cpu.attention.is_none());
+}
+
+#[test]
+fn an_exception_condemns() {
+    let mut machine = at_rest();
+    machine.goes_wrong(Role::Pager, Misdeed::Fault);
+    assert_eq!(machine.condemned(Role::Pager), Death::Fault { vector: 14, error: 6, cr2: 0xdead });
+}
+
+#[test]
+fn to_give_up_condemns() {
+    let mut machine = at_rest();
+    machine.goes_wrong(Role::Control, Misdeed::Exit);
+    assert_eq!(machine.condemned(Role::Control), Death::Exit(3));
+}
+
+#[test]
+fn to_run_beyond_the_budget_condemns() {
+    let mut machine = at_rest();
+    machine.goes_wrong(Role::Sched, Misdeed::Spin);
+    let Death::Overrun(ticks) = machine.condemned(Role::Sched) else { panic!("another reason") };
+    // A millisecond is its budget; each turn of the spin takes as much.
+    assert!((HZ / 1000..HZ / 200).contains(&ticks), "{ticks}");
+}
+
+#[test]
+fn a_full_ring_condemns() {
+    let mut machine = at_rest();
+    machine.goes_wrong(Role::Sched, Misdeed::Sleep);
+    machine.settle(100);
+    // Each creation tells the scheduler of one more VM. It never looks.
+    for _ in 0..machine.kernel.vms.slots().count() {
+        if machine.run_of(Role::Sched) == Run::Condemned(Death::RingFull) {
+            return;
+        }
+        machine.create(WITHOUT_NIC);
+    }
+    panic!("the ring is never full");
+}
+
+#[test]
+fn to_withhold_an_ended_vm_condemns_after_a_second() {
+    let mut machine = at_rest();
+    let vm = machine.vms()[0];
+    machine.goes_wrong(Role::Net, Misdeed::Sleep);
+    machine.settle(100);
+    let before = machine.wires.now();
+    let crate::kernel::Kernel { vms, cpu, .. } = &mut machine.kernel;
+    let end = crate::vm::End::new(abi::end::EndReason::Destroyed, 0);
+    cpu.end(vms.by_id(vm).expect("it lives"), end);
+    assert_eq!(machine.condemned(Role::Net), Death::Withholds(vm));
+    let waited = machine.wires.now() - before;
+    assert!((HZ..HZ + HZ / 100).contains(&waited), "{waited}");
+    machine.hardware.borrow_mut().asleep = false;
+    machine.settle(1000);
+    assert_eq!(machine.vms(), []);
+    machine.audit();
+}
+
+#[test]
+fn a_sixth_quick_death_costs_a_second() {
+    let mut machine = at_rest();
+    // The machine has come to rest after more than a second, so the first death is none of the quick ones.
+    assert_eq!(machine.dies_until_it_waits(Role::Pager), 1 + 6);
+    assert_eq!(machine.starts(Role::Pager), 7);
+    let Run::Stopped { start_at } = machine.run_of(Role::Pager) else { panic!("it runs") };
+    let wait = start_at - machine.wires.now();
+    assert!((HZ - 100..=HZ).contains(&wait), "{wait}");
+    // The timer wakes the machine for it.
+    machine.hardware.borrow_mut().asleep = false;
+    machine.settle(2000);
+    assert_eq!(machine.starts(Role::Pager), 8);
+    assert!(machine.wires.now() >= start_at);
+    machine.audit();
+}
+
+#[test]
+fn a_long_life_forgives_quick_deaths() {
+    let mut machine = at_rest();
+    let rank = machine.rank(Role::Pager);
+    for quick in 0..=5 {
+        machine.kernel.cpu.condemn(rank, Death::Killed);
+        machine.kernel.carry_out();
+        assert_eq!(machine.kernel.cpu.components.list[rank].quick_deaths, quick);
+    }
+    machine.wires.spend(HZ);
+    machine.kernel.cpu.condemn(rank, Death::Killed);
+    machine.kernel.carry_out();
+    assert_eq!(machine.kernel.cpu.components.list[rank].quick_deaths, 0);
+    assert_eq!(machine.starts(Role::Pager), 8);
+}
+
+#[test]
+fn who_is_stopped_is_not_condemned_again() {
+    let mut machine = at_rest();
+    let rank = machine.rank(Role::Pager);
+    machine.dies_until_it_waits(Role::Pager);
+    let stopped = machine.run_of(Role::Pager);
+    machine.kernel.cpu.condemn(rank, Death::RingFull);
+    assert_eq!(machine.run_of(Role::Pager), stopped);
+}
+
+#[test]
+fn several_are_carried_out_at_once() {
+    let mut machine = at_rest();
+    for role in [Role::Net, Role::Pager, Role::Sched, Role::Control] {
+        let rank = machine.rank(role);
+        machine.kernel.cpu.condemn(rank, Death::Killed);
+    }
+    machine.kernel.step();
+    for role in [Role::Net, Role::Pager, Role::Sched, Role::Control] {
+        assert_eq!(machine.starts(role), 2);
+    }
+    machine.settle(1000);
+    machine.audit();
+}
+
+#[test]
+fn devices_are_quiet_while_their_driver_is_stopped() {
+    let mut machine = at_rest();
+    assert!(machine.hardware.borrow().bus_masters.contains(&0));
+    assert!(!machine.hardware.borrow().masked.contains(&NIC_GSI));
+    machine.dies_until_it_waits(Role::Net);
+    assert!(matches!(machine.run_of(Role::Net), Run::Stopped { .. }));
+    assert!(!machine.hardware.borrow().bus_masters.contains(&0));
+    assert!(machine.hardware.borrow().masked.contains(&NIC_GSI));
+    machine.hardware.borrow_mut().asleep = false;
+    machine.settle(2000);
+    assert!(machine.hardware.borrow().bus_masters.contains(&0));
+    assert!(!machine.hardware.borrow().masked.contains(&NIC_GSI));
+}
+
+#[test]
+fn the_demultiplexer_shares_nothing_while_it_is_stopped() {
+    let mut machine = at_rest();
+    let vm = machine.vms()[0];
+    machine.dies_until_it_waits(Role::Net);
+    assert!(machine.kernel.vms.by_id(vm).is_some_and(|vm| vm.life.shared() == Devices::default()));
+    machine.audit_windows();
+    // A VM that comes meanwhile is told of later.
+    let other = machine.create(WITH_NIC);
+    machine.hardware.borrow_mut().asleep = false;
+    machine.settle(2000);
+    for id in [vm, other] {
+        assert!(machine.kernel.vms.by_id(id).is_some_and(|vm| vm.life.shared() == Devices::NIC));
+    }
+    machine.audit();
+}
+
+#[test]
+fn a_vm_that_the_demultiplexer_dies_over_is_buried() {
+    let mut machine = at_rest();
+    let vm = machine.vms()[0];
+    machine.goes_wrong(Role::Net, Misdeed::Sleep);
+    machine.settle(100);
+    let free = machine.kernel.cpu.frames.free_frames();
+    let crate::kernel::Kernel { vms, cpu, .. } = &mut machine.kernel;
+    cpu.end(vms.by_id(vm).expect("it lives"), crate::vm::End::new(abi::end::EndReason::Destroyed, 0));
+    assert_eq!(machine.kernel.vms.by_id(vm).map(|vm| vm.life.state()), Some(State::Ending));
+    let rank = machine.rank(Role::Net);
+    machine.kernel.cpu.condemn(rank, Death::Killed);
+    machine.hardware.borrow_mut().asleep = false;
+    machine.settle(1000);
+    assert_eq!(machine.vms(), []);
+    assert!(machine.kernel.cpu.frames.free_frames() > free);
+    machine.audit();
+}
+
+#[test]
+fn a_plan_dies_with_its_scheduler() {
+    let mut machine = at_rest();
+    let vm = machine.vms()[0];
+    machine.kernel.cpu.plan.next = Some((vm, 7));
+    let rank = machine.rank(Role::Sched);
+    machine.kernel.cpu.condemn(rank, Death::Killed);
+    machine.kernel.carry_out();
+    assert_eq!(machine.kernel.cpu.plan.next, None);
+}
+
+#[test]
+fn a_successor_starts_as_the_first_did() {
+    let mut machine = at_rest();
+    let rank = machine.rank(Role::Sched);
+    let component = &machine.kernel.cpu.components.list[rank];
+    // Its data, its registers, what it was rung for.
+    let data = component.space.block().sub(0x1000, 0x3000).expect("its data");
+    data.write(0, &[7; 16]).expect("room");
+    assert_eq!(component.info.incarnation, 1);
+    machine.kernel.cpu.components.list[rank].notified = u64::MAX;
+    machine.kernel.cpu.components.list[rank].used_ticks = 5;
+    machine.kernel.cpu.loaded = Some(rank);
+    machine.kernel.cpu.condemn(rank, Death::Killed);
+    machine.kernel.carry_out();
+    let component = &machine.kernel.cpu.components.list[rank];
+    let mut bytes = [1; 16];
+    data.read(0, &mut bytes).expect("room");
+    assert_eq!(bytes, [0; 16]);
+    assert_eq!(component.context.rip, component.elf.entry);
+    assert_eq!((component.info.incarnation, component.used_ticks), (2, 0));
+    // It was told hello, and nothing else has happened.
+    assert_eq!(component.notified, component.ends.bit);
+    assert_eq!(component.notified & bits::KICK, 0);
+    assert_eq!(machine.kernel.cpu.loaded, None);
+}
+
+#[test]
+fn another_address_space_stays_loaded() {
+    let mut machine = at_rest();
+    let (pager, sched) = (machine.rank(Role::Pager), machine.rank(Role::Sched));
+    machine.kernel.cpu.loaded = Some(pager);
+    machine.kernel.cpu.condemn(sched, Death::Killed);
+    machine.kernel.carry_out();
+    assert_eq!(machine.kernel.cpu.loaded, Some(pager));
+}
+
+#[test]
+fn what_lies_in_the_rings_dies_with_their_owner() {
+    let mut machine = at_rest();
+    let rank = machine.rank(Role::Sched);
+    let vm = machine.vms()[0];
+    for _ in 0..10 {
+        machine.kernel.cpu.tell_scheduler(abi::sched::SchedEvent::Ended { vm, free: 0 }, false);
+    }
+    machine.kernel.cpu.condemn(rank, Death::Killed);
+    machine.kernel.carry_out();
+    let ends = &mut machine.kernel.cpu.components.list[rank].ends;
+    // The greeting only: the VM idles, so the scheduler hears of it later.
+    assert_eq!(ends.to.as_mut().map(|to| to.in_flight()), Some(Ok(1)));
+}
+
+#[test]
+fn a_dead_component_is_told_nothing_that_condemns_it() {
+    let mut machine = at_rest();
+    machine.dies_until_it_waits(Role::Sched);
+    let stopped = machine.run_of(Role::Sched);
+    let vm = machine.vms()[0];
+    for _ in 0..200 {
+        machine.kernel.cpu.tell_scheduler(abi::sched::SchedEvent::Ready { vm }, true);
+    }
+    assert_eq!(machine.run_of(Role::Sched), stopped);
+    machine.hardware.borrow_mut().asleep = false;
+    machine.settle(2000);
+    machine.audit();
+}

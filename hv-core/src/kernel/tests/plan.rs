@@ -1,0 +1,295 @@
+//! Whose turn it is: by the plan, by the core's own order, and how long anybody waits.
+
+use super::component::{Due, Misdeed};
+use super::machine::{HZ, IMAGE_PAGE, Machine, WITHOUT_NIC};
+use super::roles::{PLAN_DEPTH, Role as FakeRole};
+use crate::component::Role;
+use crate::vm::{Queue, State};
+use abi::guest::hypercall;
+use abi::message::Message;
+use abi::pager::Access;
+use abi::sched::SchedCommand;
+use abi::vm::VmId;
+use backend::fake::Step;
+use std::collections::BTreeMap;
+
+type Fake = Machine<true>;
+
+impl Fake {
+    /// A machine whose `count` VMs compute for ever.
+    fn computing(count: usize) -> Self {
+        let mut machine = Self::new(4096);
+        machine.guests.borrow_mut().calm = Some(Box::new(|_| Some(Step::Compute(5_000))));
+        for _ in 0..count {
+            machine.create(WITHOUT_NIC);
+        }
+        for _ in 0..100 * count {
+            machine.step();
+        }
+        assert_eq!(machine.ready(), count);
+        machine
+    }
+
+    fn ready(&self) -> usize {
+        self.kernel.vms.slots().filter(|&slot| self.kernel.cpu.queues.contains(Queue::Ready, slot)).count()
+    }
+
+    /// The scheduler plans nothing from now on.
+    fn lazy(&mut self, lazy: bool) {
+        let rank = self.rank(Role::Sched);
+        if let FakeRole::Sched(sched) = &mut self.hardware.borrow_mut().components[rank].role {
+            sched.lazy = lazy;
+        }
+    }
+
+    /// Put commands into the plan, as the scheduler does.
+    fn plan(&mut self, commands: &[Message]) {
+        let rank = self.rank(Role::Sched);
+        let (memory, slots, _) = self.hardware.borrow().components[rank].outbox;
+        let mut outbox = ring::Producer::attach_contiguous(&memory, slots).expect("a ring");
+        commands.iter().for_each(|command| outbox.push(command).expect("room"));
+    }
+
+    fn runs(vm: VmId, quantum_ticks: u64) -> Message {
+        SchedCommand::Run { vm, quantum_ticks }.into()
+    }
+
+    /// Turns of VMs, by how often each guest ran, for so many turns of the loop.
+    fn watch(&mut self, turns: usize) -> BTreeMap<u16, u64> {
+        self.guests.borrow_mut().asked.clear();
+        for _ in 0..turns {
+            self.step();
+        }
+        self.guests.borrow().asked.clone()
+    }
+}
+
+/// A machine at rest with `count` VMs, which the scheduler plans nothing for.
+fn idle(count: usize) -> (Fake, Vec<VmId>) {
+    let mut machine = Fake::new(4096);
+    let vms = (0..count).map(|_| machine.create(WITHOUT_NIC)).collect();
+    machine.settle(4000);
+    machine.lazy(true);
+    (machine, vms)
+}
+
+/// Wake a VM without telling anybody but the core.
+fn wake(machine: &mut Fake, id: VmId) {
+    let crate::kernel::Kernel { vms, cpu, .. } = &mut machine.kernel;
+    cpu.wake(vms.by_id(id).expect("it lives"));
+}
+
+#[test]
+fn the_plan_decides() {
+    let (mut machine, vms) = idle(3);
+    for &vm in &vms {
+        wake(&mut machine, vm);
+    }
+    machine.plan(&[Fake::runs(vms[2], 30_000), Fake::runs(vms[0], 40_000)]);
+    let mark = machine.kernel.cpu.mark;
+    let turn = machine.kernel.next_turn().expect("somebody can run");
+    assert_eq!((turn.vm, turn.until), (vms[2], mark + 30_000));
+    let turn = machine.kernel.next_turn().expect("somebody can run");
+    assert_eq!((turn.vm, turn.until), (vms[0], mark + 40_000));
+    assert_eq!(machine.kernel.cpu.counters.fallbacks, 0);
+}
+
+#[test]
+fn a_quantum_has_a_least_length() {
+    let (mut machine, vms) = idle(1);
+    wake(&mut machine, vms[0]);
+    machine.plan(&[Fake::runs(vms[0], 0)]);
+    let mark = machine.kernel.cpu.mark;
+    let turn = machine.kernel.next_turn().expect("it can run");
+    assert_eq!(turn.until, mark + HZ / 100_000);
+}
+
+#[test]
+fn who_cannot_run_is_passed_over() {
+    let (mut machine, vms) = idle(3);
+    wake(&mut machine, vms[1]);
+    let gone = VmId { index: vms[0].index, incarnation: 99 };
+    machine.plan(&[Fake::runs(vms[0], 1), Fake::runs(gone, 1), Message::new(77, [1]), Fake::runs(vms[1], 50_000)]);
+    assert_eq!(machine.kernel.next_turn().map(|turn| turn.vm), Some(vms[1]));
+}
+
+#[test]
+fn a_turn_lasts_as_long_as_its_quantum() {
+    let (mut machine, vms) = idle(2);
+    wake(&mut machine, vms[0]);
+    wake(&mut machine, vms[1]);
+    let until = machine.kernel.cpu.mark + 100;
+    machine.kernel.cpu.plan.turn = Some(crate::kernel::Turn { vm: vms[1], until });
+    assert_eq!(machine.kernel.next_turn().map(|turn| (turn.vm, turn.until)), Some((vms[1], until)));
+    machine.kernel.cpu.plan.turn = Some(crate::kernel::Turn { vm: vms[1], until });
+    machine.kernel.cpu.mark = until;
+    machine.plan(&[Fake::runs(vms[0], 1)]);
+    assert_eq!(machine.kernel.next_turn().map(|turn| turn.vm), Some(vms[0]));
+}
+
+#[test]
+fn the_scheduler_is_asked_once_before_the_core_decides() {
+    let (mut machine, vms) = idle(2);
+    machine.settle(100);
+    wake(&mut machine, vms[1]);
+    // The scheduler hears of it first.
+    while machine.kernel.cpu.attention.most_important().is_some() {
+        machine.kernel.step();
+    }
+    machine.kernel.cpu.plan.asked = false;
+    assert!(machine.kernel.next_turn().is_none());
+    assert_eq!(machine.kernel.cpu.attention.most_important(), Some(machine.rank(Role::Sched)));
+    assert!(machine.kernel.cpu.plan.asked);
+    // Nobody decides while it has not run.
+    assert!(machine.kernel.next_turn().is_none());
+    let rank = machine.rank(Role::Sched);
+    machine.kernel.run_component(rank);
+    assert_eq!(machine.kernel.next_turn().map(|turn| turn.vm), Some(vms[1]));
+    assert_eq!(machine.kernel.cpu.counters.fallbacks, 1);
+}
+
+#[test]
+fn the_cores_own_order_goes_round() {
+    let mut machine = Fake::computing(5);
+    machine.lazy(true);
+    machine.watch(200);
+    let order: Vec<_> = (0..10)
+        .map(|_| {
+            machine.kernel.cpu.plan.turn = None;
+            machine.kernel.next_turn().map(|turn| turn.vm.index).expect("somebody can run")
+        })
+        .collect();
+    assert_eq!(order[..5], order[5..]);
+    let mut once = order[..5].to_vec();
+    once.sort_unstable();
+    assert_eq!(once, [0, 1, 2, 3, 4]);
+}
+
+#[test]
+fn a_short_wait_for_a_page_is_not_told() {
+    let mut machine = Fake::new(2048);
+    let touch = |page| Step::Touch { page, access: Access::Write };
+    machine.guests.borrow_mut().hostile = 1;
+    machine.guests.borrow_mut().steps.extend([touch(IMAGE_PAGE + 40), Step::Compute(10), touch(IMAGE_PAGE + 41)]);
+    let vm = machine.create(WITHOUT_NIC);
+    let mut blocked = 0;
+    for _ in 0..4000 {
+        machine.step();
+        let waits = machine.kernel.vms.by_id(vm).is_some_and(|vm| vm.life.page_fault().is_some());
+        blocked += u32::from(waits && machine.ready() == 0);
+        if machine.is_asleep() {
+            break;
+        }
+    }
+    assert_eq!(machine.kernel.cpu.counters.faults, 2);
+    assert_eq!(blocked, 0, "the scheduler was told of a wait that was over at once");
+}
+
+#[test]
+fn a_long_wait_for_a_page_is_told_and_ends() {
+    let (mut machine, vms) = idle(2);
+    machine.lazy(false);
+    let pager = machine.rank(Role::Pager);
+    machine.hardware.borrow_mut().components[pager].due = Some(Due { after: 1, what: Misdeed::Sleep });
+    machine.guests.borrow_mut().hostile = 1;
+    machine.guests.borrow_mut().steps.push_back(Step::Touch { page: IMAGE_PAGE + 40, access: Access::Write });
+    wake(&mut machine, vms[0]);
+    machine.hardware.borrow_mut().asleep = false;
+    machine.settle(4000);
+    let state = machine.kernel.vms.by_id(vms[0]).map(|vm| vm.life.state());
+    assert!(matches!(state, Some(State::Fault(fault)) if fault.page == IMAGE_PAGE + 40), "{state:?}");
+    assert_eq!(machine.ready(), 0);
+    machine.kernel.cpu.condemn(pager, crate::component::Death::Killed);
+    machine.hardware.borrow_mut().asleep = false;
+    machine.settle(4000);
+    assert_eq!(machine.kernel.vms.by_id(vms[0]).map(|vm| vm.life.state()), Some(State::Idle { until: u64::MAX }));
+    machine.audit();
+}
+
+#[test]
+fn many_are_admitted_in_portions() {
+    let mut machine = Fake::new(4096);
+    machine.lazy(true);
+    let vms: Vec<_> = (0..50).map(|_| machine.create(WITHOUT_NIC)).collect();
+    let admit: Vec<_> = vms.iter().map(|&vm| SchedCommand::Admit { vm }.into()).collect();
+    let rank = machine.rank(Role::Sched);
+    // Components take their greetings first.
+    while machine.kernel.cpu.attention.most_important().is_some() {
+        machine.kernel.step();
+    }
+    machine.plan(&admit);
+    machine.kernel.advance_plan(rank);
+    assert_eq!(machine.ready(), 32);
+    machine.kernel.advance_plan(rank);
+    assert_eq!(machine.ready(), 50);
+}
+
+#[test]
+fn an_admission_does_not_wait_for_a_turn() {
+    let (mut machine, _) = idle(1);
+    let vm = machine.create(WITHOUT_NIC);
+    machine.plan(&[SchedCommand::Admit { vm }.into()]);
+    assert!(machine.kernel.next_turn().is_none() || machine.ready() == 1);
+    assert!(machine.kernel.vms.by_id(vm).is_some_and(|vm| vm.life.is_ready()));
+}
+
+#[test]
+fn who_is_ready_runs_within_two_plans() {
+    for count in [1, 5, PLAN_DEPTH, PLAN_DEPTH + 1, 40] {
+        let mut machine = Fake::computing(count);
+        let rank = machine.rank(Role::Sched);
+        let plans = |machine: &Fake| machine.hardware.borrow().components[rank].sched().plans;
+        // Two plans name each VM at least once when they are long enough for all; else two rounds of plans do.
+        let rounds = 2 * count.div_ceil(PLAN_DEPTH) as u64;
+        let start = plans(&machine);
+        machine.guests.borrow_mut().asked.clear();
+        while plans(&machine) < start + rounds + 1 {
+            machine.step();
+        }
+        let ran = machine.guests.borrow().asked.len();
+        assert_eq!(ran, count, "of {count} VMs that can run");
+        assert_eq!(machine.kernel.cpu.counters.fallbacks, 0);
+    }
+}
+
+#[test]
+fn who_is_ready_runs_without_a_plan() {
+    let mut machine = Fake::computing(20);
+    machine.lazy(true);
+    machine.watch(100);
+    let fallbacks = machine.kernel.cpu.counters.fallbacks;
+    machine.guests.borrow_mut().asked.clear();
+    while machine.kernel.cpu.counters.fallbacks < fallbacks + 21 {
+        machine.step();
+    }
+    assert_eq!(machine.guests.borrow().asked.len(), 20);
+}
+
+#[test]
+fn who_is_ready_runs_though_the_scheduler_dies_at_once() {
+    let mut machine = Fake::computing(20);
+    let rank = machine.rank(Role::Sched);
+    machine.guests.borrow_mut().asked.clear();
+    for _ in 0..3000 {
+        machine.hardware.borrow_mut().components[rank].due = Some(Due { after: 0, what: Misdeed::Fault });
+        machine.step();
+    }
+    assert_eq!(machine.guests.borrow().asked.len(), 20);
+    machine.audit();
+}
+
+#[test]
+fn who_gives_its_turn_up_lets_others_run() {
+    let mut machine = Fake::new(2048);
+    let yields = |_| Some(Step::Hypercall { number: hypercall::IDLE, a: 1, b: 0 });
+    machine.guests.borrow_mut().calm = Some(Box::new(yields));
+    for _ in 0..4 {
+        machine.create(WITHOUT_NIC);
+    }
+    machine.watch(400);
+    let ran = machine.watch(400);
+    assert_eq!(ran.len(), 4);
+    let (least, most) = (ran.values().min().expect("four"), ran.values().max().expect("four"));
+    assert!(most - least <= 2, "{ran:?}");
+    assert_eq!(machine.ready(), 4);
+}

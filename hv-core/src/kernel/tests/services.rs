@@ -1,0 +1,282 @@
+//! What the core does on the word of the pager and the demultiplexer, and what it does where the gatekeeper says nothing.
+
+use super::machine::{GUEST_PAGES, HZ, IMAGE_PAGE, Machine, WITH_NIC, WITHOUT_NIC};
+use super::roles::Role as FakeRole;
+use crate::boot::options::VmRequest;
+use crate::component::{Death, Role, Run};
+use crate::kernel::Requests;
+use crate::memory::Owner;
+use crate::vm::{Devices, End, PageFault, State};
+use abi::end::EndReason;
+use abi::message::Message;
+use abi::net::NetCommand;
+use abi::pager::{Access, PagerCommand, PagerEvent, THEN_RESUME};
+use abi::vm::VmId;
+
+type Fake = Machine<true>;
+
+const FAULT: PageFault = PageFault { page: IMAGE_PAGE + 50, access: Access::Write, present: false };
+
+/// A machine at rest whose VM has just touched a page; the pager sleeps.
+fn faulting() -> (Fake, VmId) {
+    let (mut machine, id) = Fake::with_guest(WITH_NIC, &[]);
+    let crate::kernel::Kernel { vms, cpu, .. } = &mut machine.kernel;
+    let vm = vms.by_id(id).expect("it lives");
+    cpu.wake(vm);
+    cpu.page_fault(vm, FAULT);
+    (machine, id)
+}
+
+impl Fake {
+    fn obey(&mut self, command: PagerCommand) -> Result<(), &'static str> {
+        self.kernel.pager_command(&command.into()).map_err(|bad| bad.what)
+    }
+
+    fn state(&mut self, id: VmId) -> Option<State> {
+        self.kernel.vms.by_id(id).map(|vm| vm.life.state())
+    }
+
+    /// Frames of memory of its own.
+    fn own(&mut self, id: VmId) -> u32 {
+        let memory = self.kernel.vms.by_id(id).and_then(|vm| vm.life.memory());
+        memory.map_or(0, |memory| memory.counts().0)
+    }
+}
+
+#[test]
+fn a_page_is_given_and_the_vm_waits_on() {
+    let (mut machine, vm) = faulting();
+    let own = machine.own(vm);
+    assert_eq!(machine.obey(PagerCommand::MapZero { vm, page: FAULT.page, count: 3 }), Ok(()));
+    assert_eq!(machine.own(vm), own + 3);
+    assert_eq!(machine.state(vm), Some(State::Fault(FAULT)));
+    assert_eq!(machine.obey(PagerCommand::Resume { vm }), Ok(()));
+    assert_eq!(machine.state(vm), Some(State::Ready));
+}
+
+#[test]
+fn a_page_can_be_given_with_leave_to_go_on() {
+    let (mut machine, vm) = faulting();
+    let command = PagerCommand::MapZero { vm, page: FAULT.page, count: 1 };
+    let message = Message { id: THEN_RESUME, ..Message::from(command) };
+    assert_eq!(machine.kernel.pager_command(&message), Ok(()));
+    assert_eq!(machine.state(vm), Some(State::Ready));
+}
+
+#[test]
+fn one_command_names_64_pages_at_most() {
+    let (mut machine, vm) = faulting();
+    let own = machine.own(vm);
+    let command = |count| PagerCommand::MapZero { vm, page: IMAGE_PAGE + 50, count };
+    assert_eq!(machine.obey(command(65)), Err("more pages than a command may name"));
+    assert_eq!(machine.own(vm), own);
+    assert_eq!(machine.obey(command(64)), Ok(()));
+    assert_eq!(machine.own(vm), own + 64);
+}
+
+#[test]
+fn pages_beyond_the_memory_are_refused() {
+    let (mut machine, vm) = faulting();
+    let bad = Err("a page that the VM or its image does not have");
+    assert_eq!(machine.obey(PagerCommand::MapZero { vm, page: GUEST_PAGES, count: 1 }), bad);
+    assert_eq!(machine.obey(PagerCommand::MapImage { vm, page: IMAGE_PAGE + 50, count: 1 }), bad);
+    assert_eq!(machine.obey(PagerCommand::CopyImage { vm, page: IMAGE_PAGE + 50 }), bad);
+    // What comes before such a page is given.
+    let own = machine.own(vm);
+    assert_eq!(machine.obey(PagerCommand::MapZero { vm, page: GUEST_PAGES - 2, count: 5 }), bad);
+    assert_eq!(machine.own(vm), own + 2);
+    assert_eq!(machine.state(vm), Some(State::Fault(FAULT)));
+}
+
+#[test]
+fn nothing_is_given_to_who_is_gone_or_waits() {
+    let (mut machine, vm) = faulting();
+    let waiting = machine.create(WITHOUT_NIC);
+    let gone = VmId { index: vm.index, incarnation: vm.incarnation + 1 };
+    for vm in [waiting, gone] {
+        assert_eq!(machine.obey(PagerCommand::MapZero { vm, page: IMAGE_PAGE + 50, count: 1 }), Ok(()));
+        assert_eq!(machine.obey(PagerCommand::Resume { vm }), Ok(()));
+        assert_eq!(machine.obey(PagerCommand::Refuse { vm, page: 1 }), Ok(()));
+    }
+    assert_eq!(machine.state(waiting), Some(State::Waiting));
+    assert_eq!(machine.own(waiting), 0);
+}
+
+#[test]
+fn who_waits_for_no_page_is_not_resumed() {
+    let (mut machine, vm) = Fake::with_guest(WITH_NIC, &[]);
+    assert_eq!(machine.obey(PagerCommand::Resume { vm }), Ok(()));
+    assert_eq!(machine.state(vm), Some(State::Idle { until: u64::MAX }));
+}
+
+#[test]
+fn a_refused_page_ends_the_vm() {
+    let (mut machine, vm) = faulting();
+    assert_eq!(machine.obey(PagerCommand::Refuse { vm, page: FAULT.page }), Ok(()));
+    assert_eq!(machine.state(vm), Some(State::Ending));
+    // Once more is no error.
+    assert_eq!(machine.obey(PagerCommand::Refuse { vm, page: FAULT.page }), Ok(()));
+}
+
+#[test]
+fn the_pager_hears_when_frames_run_out() {
+    let (mut machine, vm) = faulting();
+    let frames = &mut machine.kernel.cpu.frames;
+    while frames.free_frames() > 2 {
+        frames.alloc(Owner::Core, 0).expect("free");
+    }
+    let rank = machine.rank(Role::Pager);
+    // It hears of the fault first, and gives the page.
+    machine.kernel.run_component(rank);
+    let (memory, slots, _) = machine.hardware.borrow().components[rank].inbox;
+    assert_eq!(machine.obey(PagerCommand::MapZero { vm, page: IMAGE_PAGE + 60, count: 9 }), Ok(()));
+    let mut inbox = ring::Consumer::attach_contiguous(&memory, slots).expect("a ring");
+    let mut last = None;
+    while let Ok(Some(message)) = inbox.pop() {
+        last = Some(PagerEvent::try_from(&message));
+    }
+    assert_eq!(last, Some(Ok(PagerEvent::OutOfFrames { vm, page: IMAGE_PAGE + 61, free: 0 })));
+}
+
+#[test]
+fn what_is_no_command_is_said_to_be_none() {
+    let (mut machine, _) = faulting();
+    assert!(machine.kernel.pager_command(&Message::new(0x999, [1])).is_err());
+    assert!(machine.kernel.net_command(&Message::new(0x999, [1])).is_err());
+}
+
+#[test]
+fn who_lives_is_not_detached() {
+    let (mut machine, vm) = Fake::with_guest(WITH_NIC, &[]);
+    assert_eq!(machine.kernel.net_command(&NetCommand::Detached { vm }.into()), Ok(()));
+    assert!(machine.kernel.vms.by_id(vm).is_some_and(|vm| vm.life.shared() == Devices::NIC));
+    machine.audit_windows();
+}
+
+#[test]
+fn who_has_ended_is_buried_when_it_is_detached() {
+    let (mut machine, id) = Fake::with_guest(WITH_NIC, &[]);
+    let crate::kernel::Kernel { vms, cpu, .. } = &mut machine.kernel;
+    cpu.end(vms.by_id(id).expect("it lives"), End::new(EndReason::Destroyed, 0));
+    assert!(!machine.kernel.cpu.attention.clone().take_ended());
+    // Another VM in the same slot is not meant.
+    let other = VmId { incarnation: id.incarnation + 1, ..id };
+    assert_eq!(machine.kernel.net_command(&NetCommand::Detached { vm: other }.into()), Ok(()));
+    assert!(!machine.kernel.cpu.attention.clone().take_ended());
+    assert_eq!(machine.kernel.net_command(&NetCommand::Detached { vm: id }.into()), Ok(()));
+    assert!(machine.kernel.cpu.attention.clone().take_ended());
+    assert_eq!(machine.kernel.cpu.timers.deadline_of(id.index), crate::vm::NEVER);
+}
+
+#[test]
+fn a_vm_without_a_nic_is_not_attached() {
+    let (mut machine, vm) = Fake::with_guest(WITHOUT_NIC, &[]);
+    assert!(machine.kernel.vms.by_id(vm).is_some_and(|vm| vm.life.shared() == Devices::default()));
+    machine.audit_windows();
+}
+
+#[test]
+fn who_waits_a_second_for_the_gatekeeper_is_admitted() {
+    let mut machine = Fake::new(2048);
+    let rank = machine.rank(Role::Sched);
+    if let FakeRole::Sched(sched) = &mut machine.hardware.borrow_mut().components[rank].role {
+        sched.lazy = true;
+    }
+    let before = machine.wires.now();
+    let vms: Vec<_> = (0..20).map(|_| machine.create(WITHOUT_NIC)).collect();
+    machine.guests.borrow_mut().hostile = 1;
+    while machine.state(vms[0]) == Some(State::Waiting) {
+        machine.step();
+        machine.audit_lives();
+    }
+    let waited = machine.wires.now() - before;
+    assert!((HZ..HZ + HZ / 100).contains(&waited), "{waited}");
+    // First come, first served.
+    assert_eq!(machine.state(vms[19]), Some(State::Waiting));
+    machine.settle(4000);
+    for vm in vms {
+        assert_eq!(machine.state(vm), Some(State::Idle { until: u64::MAX }));
+    }
+    assert_eq!(machine.kernel.cpu.admit_at, crate::vm::NEVER);
+}
+
+#[test]
+fn nobody_is_admitted_late_where_there_is_no_room() {
+    let mut machine = Fake::new(2048);
+    let rank = machine.rank(Role::Sched);
+    if let FakeRole::Sched(sched) = &mut machine.hardware.borrow_mut().components[rank].role {
+        sched.lazy = true;
+    }
+    let vm = machine.create(WITH_NIC);
+    let needed = machine.kernel.cpu.frames_needed(WITH_NIC);
+    assert_eq!(needed, 16 + 3);
+    let reserve = machine.kernel.cpu.vm_frames / 64;
+    let mut taken = Vec::new();
+    while machine.kernel.cpu.frames.free_frames() >= needed + reserve {
+        taken.extend(machine.kernel.cpu.frames.alloc(Owner::Core, 0));
+    }
+    let now = machine.wires.now() + 2 * HZ;
+    machine.kernel.admit_late(now);
+    assert_eq!(machine.state(vm), Some(State::Waiting));
+    assert_eq!(machine.kernel.cpu.admit_at, now + HZ);
+    machine.kernel.cpu.frames.free(taken.pop().expect("one"), Owner::Core);
+    machine.kernel.admit_late(now);
+    assert_eq!(machine.state(vm), Some(State::Ready));
+}
+
+#[test]
+fn nobody_is_admitted_late_while_the_plan_comes() {
+    let (mut machine, first) = Fake::with_guest(WITHOUT_NIC, &[]);
+    let vm = machine.create(WITHOUT_NIC);
+    let crate::kernel::Kernel { vms, cpu, .. } = &mut machine.kernel;
+    cpu.wake(vms.by_id(first).expect("it lives"));
+    cpu.plan.asked = false;
+    let now = machine.wires.now() + 2 * HZ;
+    machine.kernel.admit_late(now);
+    assert_eq!(machine.state(vm), Some(State::Waiting));
+    // The plan is late as well.
+    machine.kernel.cpu.plan.asked = true;
+    machine.kernel.admit_late(now);
+    assert_eq!(machine.state(vm), Some(State::Ready));
+}
+
+#[test]
+fn a_successor_is_told_of_more_vms_than_its_ring_holds() {
+    let mut machine = Fake::new(8192);
+    machine.guests.borrow_mut().hostile = 1;
+    for _ in 0..100 {
+        machine.create(WITHOUT_NIC);
+        machine.settle(1000);
+        machine.hardware.borrow_mut().asleep = false;
+    }
+    for role in [Role::Pager, Role::Sched, Role::Net] {
+        let rank = machine.rank(role);
+        machine.kernel.cpu.condemn(rank, Death::Killed);
+        machine.hardware.borrow_mut().asleep = false;
+        machine.settle(4000);
+        assert_eq!(machine.kernel.cpu.components.list[rank].incarnation, 2, "{role:?} was killed once");
+        assert_eq!(machine.kernel.cpu.components.list[rank].resync, None);
+        machine.audit();
+    }
+    let rank = machine.rank(Role::Pager);
+    assert_eq!(machine.hardware.borrow().components[rank].pager().vms.len(), 100);
+    assert!(matches!(machine.kernel.cpu.components.list[rank].run, Run::Waiting { .. }));
+}
+
+#[test]
+fn what_the_boot_options_ask_for_is_created() {
+    let mut machine = Fake::new(8192);
+    machine.guests.borrow_mut().hostile = 1;
+    let list = [(WITHOUT_NIC, 40), (7, 3), (WITH_NIC, 2)];
+    let list = list.map(|(image, count)| VmRequest { image: image.into(), count });
+    machine.kernel.requests = Requests::new(list.into_iter().collect());
+    machine.kernel.create_requested();
+    assert_eq!(machine.vms().len(), 32);
+    machine.settle(8000);
+    // There is no image 7.
+    let images: Vec<_> = machine.vms().iter().map(|&id| machine.kernel.vms.by_id(id).map(|vm| vm.image)).collect();
+    assert_eq!(images.iter().filter(|&&image| image == Some(WITHOUT_NIC)).count(), 40);
+    assert_eq!(images.iter().filter(|&&image| image == Some(WITH_NIC)).count(), 2);
+    assert_eq!(images.len(), 42);
+    machine.audit();
+}
