@@ -73,6 +73,7 @@ impl Space {
     ///
     /// # Errors
     /// [`MapError`].
+    #[inline(always)]
     pub fn map(&mut self, frames: &mut Frames, at: u64, frame: PhysAddr, flags: MapFlags) -> Result<(), MapError> {
         self.tables.map(frames, at, frame, flags)
     }

@@ -168,6 +168,7 @@ impl AddressSpace {
     ///
     /// # Errors
     /// [`MapError`].
+    #[inline(always)]
     pub fn map(&mut self, frames: &mut Frames, at: u64, frame: PhysAddr, flags: MapFlags) -> Result<(), MapError> {
         if at >= LOWER_HALF_END || flags.global {
             return Err(MapError::BadAddress);

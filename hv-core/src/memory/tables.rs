@@ -177,7 +177,9 @@ impl<M: TableMemory> Tables<M> {
         unsafe { (*self.memory.table(table))[slot] = value };
     }
 
-    /// Maps one leaf. `address` and `frame` are aligned to its size.
+    /// Maps one leaf. `address` and `frame` are aligned to its size. (Inlined, since with a size that is known the walk
+    /// shrinks by half: nine times in each creation of a VM with a NIC.)
+    #[inline(always)]
     pub fn map(
         &mut self,
         frames: &mut Frames,
@@ -193,6 +195,7 @@ impl<M: TableMemory> Tables<M> {
     }
 
     /// As [`Tables::map`] without the check for writable and executable: only `selftest=wx` may call it.
+    #[inline(always)]
     pub(super) fn map_unchecked(
         &mut self,
         frames: &mut Frames,
