@@ -10,7 +10,7 @@ pub struct Target {
     pub best_other: &'static str,
 }
 
-const TARGETS: [Target; 13] = [
+const TARGETS: [Target; 14] = [
     Target { metric: "null_hypercall", target: 120.0, best_other: "NOVA 519, KVM 996" },
     Target { metric: "vm_switch", target: 350.0, best_other: "Linux process switch 1,870" },
     Target { metric: "component_message", target: 250.0, best_other: "NOVA call and reply 281" },
@@ -24,10 +24,11 @@ const TARGETS: [Target; 13] = [
     Target { metric: "slirp_burst_lost", target: 0.0, best_other: "" },
     Target { metric: "slirp_mb_s_ratio", target: 0.5, best_other: "" },
     Target { metric: "privileged_lines", target: 8_000.0, best_other: "NOVA 14,000" },
+    Target { metric: "host_tests_hv_core", target: 200.0, best_other: "" },
 ];
 
 /// Metrics that should be large.
-const LARGER_IS_BETTER: [&str; 1] = ["slirp_mb_s_ratio"];
+const LARGER_IS_BETTER: [&str; 2] = ["slirp_mb_s_ratio", "host_tests_hv_core"];
 
 impl Target {
     /// True when `value` reaches the aim.
