@@ -49,6 +49,10 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             }
             let exit = vm.vcpu.run(&mut self.backend, until.saturating_sub(now));
             self.counters.exits += 1;
+            // What a guest makes pending or enables by itself is noted by nobody; one that takes upcalls must get it now.
+            if vm.life.body().is_some_and(|body| body.registers.upcalls_on()) {
+                vm.hazard.set(Hazard::PENDING);
+            }
             // What concerns the VM alone is served without looking at anything else.
             if exit == Exit::Hypercall && self.own_hypercall(vm) {
                 now = self.board.now();

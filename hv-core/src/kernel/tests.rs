@@ -3,7 +3,12 @@
 mod audit;
 mod board;
 mod component;
+mod deliver;
+mod exits;
+mod guest;
 mod history;
+mod hypercalls;
+mod lines;
 mod machine;
 mod roles;
 
