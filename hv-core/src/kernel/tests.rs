@@ -8,9 +8,11 @@ mod exits;
 mod guest;
 mod history;
 mod hypercalls;
+mod interrupts;
 mod lines;
 mod machine;
 mod roles;
+mod syscalls;
 
 use crate::vm::State;
 use abi::pager::Access;
