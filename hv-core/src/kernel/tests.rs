@@ -3,6 +3,7 @@
 mod audit;
 mod board;
 mod component;
+mod control;
 mod deliver;
 mod exits;
 mod guest;

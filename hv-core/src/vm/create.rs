@@ -110,6 +110,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     fn begin(&mut self, vm: &mut Vm<B>, body: Body<B>) {
         let pages = body.memory.pages();
         self.queues.remove(Queue::Waiting, vm.slot());
+        body.registers.raise(vm.early);
         vm.life.admit(body);
         self.tell(Role::Pager, &PagerEvent::VmStarted { vm: vm.id, image: vm.image, pages }.into(), false);
         self.attach(vm);
