@@ -21,6 +21,11 @@ pub enum Step {
         /// What it writes.
         value: u64,
     },
+    /// It writes its RAX, which is what its last hypercall returned, again and again until it may.
+    Store {
+        /// Guest-physical address, a multiple of 8.
+        address: u64,
+    },
     /// `vmcall`.
     Hypercall {
         /// RAX.

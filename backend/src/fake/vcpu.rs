@@ -85,6 +85,9 @@ impl<const TIMER: bool> FakeVcpu<TIMER> {
                 self.retry_pokes = true;
                 return self.access(cpu).err();
             }
+            Step::Store { address } => {
+                return self.perform(cpu, Step::Poke { address, value: self.registers.rax });
+            }
             Step::Hypercall { number, a, b } => {
                 self.registers.rax = number;
                 self.registers.rdi = a;
@@ -172,6 +175,8 @@ impl<const TIMER: bool> Vcpu for FakeVcpu<TIMER> {
         if !is_canonical(position.rip) {
             return Err(NotCanonical(position.rip));
         }
+        // Elsewhere it does something else.
+        self.retry = 0;
         self.at = Interrupted { rflags: filter_flags(position.rflags), ..*position };
         Ok(())
     }

@@ -23,7 +23,8 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         if vm.hazard.take(Hazard::IDLE_RESULT) {
             vm.vcpu.registers().rax = pending;
         }
-        // What becomes pending later: `raise` sees to it. What the guest enables later is delivered after its next exit.
+        // What becomes pending later: `raise` sees to it. What the guest enables later is delivered after its next exit; what it
+        // sets itself, which is the core's to set, when something else has become pending.
         if pending == 0 {
             vm.hazard.clear(Hazard::PENDING);
         } else {

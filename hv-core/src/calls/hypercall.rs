@@ -79,7 +79,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         let next = self.wait_for_interrupt(vm, until);
         match next {
             Next::Leave => vm.hazard.set(Hazard::IDLE_RESULT),
-            Next::Enter => vm.vcpu.registers().rax = vm.life.body().map_or(0, |body| body.registers.wanted()),
+            Next::Enter => vm.vcpu.registers().rax = vm.life.body().map_or(0, |body| body.registers.pending()),
         }
         next
     }

@@ -3,12 +3,20 @@
 mod audit;
 mod board;
 mod component;
+mod control;
 mod death;
+mod deliver;
+mod exits;
+mod guest;
 mod history;
+mod hypercalls;
+mod interrupts;
+mod lines;
 mod machine;
 mod plan;
 mod roles;
 mod services;
+mod syscalls;
 
 use crate::vm::State;
 use abi::pager::Access;

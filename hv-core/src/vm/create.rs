@@ -111,6 +111,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     fn begin(&mut self, vm: &mut Vm<B>, memory: Memory<B>, registers: Registers) {
         let pages = memory.pages();
         self.queues.remove(Queue::Waiting, vm.slot());
+        registers.raise(vm.early);
         vm.life.admit(memory, registers);
         self.tell(Role::Pager, &PagerEvent::VmStarted { vm: vm.id, image: vm.image, pages }.into(), false);
         self.attach(vm);

@@ -57,6 +57,8 @@ pub struct Vm<B: Backend> {
     pub control_frame: PhysAddr,
     /// TSC at which the alarm is due, `u64::MAX` for never.
     pub alarm: u64,
+    /// What was made pending before its admission, when it had no register page yet.
+    pub early: u64,
     /// TSC at which its creation began.
     pub created_tsc: u64,
     /// Ticks that it ran since its start.
@@ -104,6 +106,7 @@ impl<B: Backend> Vm<B> {
             life: Life::begin(),
             control_frame: seed.control_frame,
             alarm: u64::MAX,
+            early: 0,
             created_tsc: seed.created_tsc,
             ran_ticks: 0,
             burst_ticks: 0,

@@ -31,6 +31,8 @@ pub struct Hardware {
     /// Interrupts that have been acknowledged and not ended.
     pub in_service: u32,
     pub bus_masters: BTreeSet<usize>,
+    /// What components wrote to ports: port, width, value.
+    pub written: Vec<(u16, u64, u64)>,
     pub nmis: u64,
     pub powered_off: bool,
     /// How often somebody ran, or the CPU slept.
@@ -76,7 +78,9 @@ impl Board for FakeBoard {
     }
 
     fn port(&mut self, port: u16, width: u64, value: Option<u64>) -> u64 {
-        if value.is_some() { 0 } else { u64::from(port) << 8 | width }
+        let Some(value) = value else { return u64::from(port) << 8 | width };
+        self.hardware.borrow_mut().written.push((port, width, value));
+        0
     }
 
     fn set_bus_master(&mut self, device: usize, on: bool) {

@@ -51,6 +51,8 @@ pub struct FakeComponent {
     unsent: VecDeque<Message>,
     /// System calls that it still has to make: number and arguments.
     calls: VecDeque<[u64; 4]>,
+    /// What each of its system calls has returned since its start.
+    pub returned: Vec<u64>,
     /// TSC at which it wants to be woken at the latest.
     pub deadline: u64,
 }
@@ -74,6 +76,7 @@ impl FakeComponent {
             stuck: None,
             unsent: VecDeque::new(),
             calls: VecDeque::new(),
+            returned: Vec::new(),
             deadline: u64::MAX,
         }
     }
@@ -91,6 +94,7 @@ impl FakeComponent {
             self.begin();
             context.rip += 16;
         } else {
+            self.returned.push(context.rax);
             self.role.woken(context.rax, self.kicks.as_ref(), &mut self.calls);
         }
         if let Some(what) = self.stuck {
@@ -110,6 +114,7 @@ impl FakeComponent {
         self.stuck = None;
         self.unsent.clear();
         self.calls.clear();
+        self.returned.clear();
         self.role.forget();
     }
 

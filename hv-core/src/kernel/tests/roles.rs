@@ -1,6 +1,6 @@
 //! What fake components know and answer, by role.
 
-use abi::component::{bits, syscall};
+use abi::component::{ERROR_MIN, bits, syscall};
 use abi::control::{ControlReply, ControlRequest};
 use abi::guest::pending;
 use abi::message::Message;
@@ -61,6 +61,10 @@ pub struct Sched {
 pub struct Monitor {
     pub requests: VecDeque<ControlRequest>,
     pub replies: Vec<ControlReply>,
+    /// The id of each reply.
+    pub ids: Vec<u32>,
+    /// The id of its last request.
+    asked: u32,
 }
 
 impl Role {
@@ -77,8 +81,8 @@ impl Role {
 
     /// A wait is over, or a call has returned.
     pub fn woken(&mut self, result: u64, kicks: Option<&SharedMemory>, calls: &mut VecDeque<[u64; 4]>) {
-        // Results of other calls have none of these bits, or all.
-        if result == u64::MAX {
+        // Results of other calls have none of these bits, or are errors.
+        if result >= ERROR_MIN {
             return;
         }
         if result & (bits::PORT_IRQ | 1 << bits::IRQ_SHIFT) != 0 {
@@ -103,6 +107,7 @@ impl Role {
             Role::Pager(pager) => pager.told(PagerEvent::try_from(message).expect("the core speaks well"), answers),
             Role::Sched(sched) => sched.told(SchedEvent::try_from(message).expect("the core speaks well")),
             Role::Monitor(monitor) => {
+                monitor.ids.push(message.id);
                 monitor.replies.push(ControlReply::try_from(message).expect("the core speaks well"));
             }
         }
@@ -112,7 +117,10 @@ impl Role {
     pub fn plan(&mut self, unsent: &mut VecDeque<Message>, outstanding: u32) {
         match self {
             Role::Sched(sched) => sched.plan(unsent, outstanding),
-            Role::Monitor(monitor) => unsent.extend(monitor.requests.drain(..).map(Message::from)),
+            Role::Monitor(monitor) => unsent.extend(monitor.requests.drain(..).map(|request| {
+                monitor.asked += 1;
+                Message { id: monitor.asked, ..Message::from(request) }
+            })),
             Role::Net(_) | Role::Pager(_) => {}
         }
     }

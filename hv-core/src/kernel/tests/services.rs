@@ -32,10 +32,6 @@ impl Fake {
         self.kernel.pager_command(&command.into()).map_err(|bad| bad.what)
     }
 
-    fn state(&mut self, id: VmId) -> Option<State> {
-        self.kernel.vms.by_id(id).map(|vm| vm.life.state())
-    }
-
     /// Frames of memory of its own.
     fn own(&mut self, id: VmId) -> u32 {
         let memory = self.kernel.vms.by_id(id).and_then(|vm| vm.life.memory());

@@ -1,0 +1,375 @@
+//! What the controller asks for, and what it is answered.
+
+use super::board::{SERIAL_GSI, vector};
+use super::component::{Due, Misdeed};
+use super::guest::{FIRST, call, field, keep, poke};
+use super::lines;
+use super::machine::{GUEST_PAGES, HZ, IMAGE_PAGE, Machine, REFUSED, WITH_NIC, WITHOUT_NIC};
+use super::roles::Role as FakeRole;
+use crate::component::Role;
+use crate::memory::{CLASSES, Owner, OwnerClass, PhysAddr};
+use crate::vm::State;
+use abi::control::{CREATE_ARGS_BYTES, ControlReply, ControlRequest, status, vm_state};
+use abi::guest::{BOOT_ARGS, hypercall, pending};
+use abi::limits::{Name, PAGE_SIZE};
+use abi::pager::Access;
+use abi::vm::VmId;
+use backend::fake::Step;
+
+const NO_ARGS: [u8; CREATE_ARGS_BYTES] = [0; CREATE_ARGS_BYTES];
+
+impl Machine<true> {
+    /// The operator asks this, and the machine comes to rest: what the operator was answered.
+    fn request(&mut self, request: ControlRequest) -> Vec<ControlReply> {
+        let rank = self.rank(Role::Control);
+        match &mut self.hardware.borrow_mut().components[rank].role {
+            FakeRole::Monitor(monitor) => {
+                (monitor.replies, monitor.ids) = (Vec::new(), Vec::new());
+                monitor.requests.push_back(request);
+            }
+            _ => panic!("not the monitor"),
+        }
+        self.wires.raise(vector(SERIAL_GSI));
+        self.rouse();
+        self.settle(20_000);
+        self.audit();
+        match &self.hardware.borrow().components[rank].role {
+            FakeRole::Monitor(monitor) => monitor.replies.clone(),
+            _ => panic!("not the monitor"),
+        }
+    }
+
+    /// The ids of the last replies.
+    fn ids(&self) -> Vec<u32> {
+        match &self.hardware.borrow().components[self.rank(Role::Control)].role {
+            FakeRole::Monitor(monitor) => monitor.ids.clone(),
+            _ => panic!("not the monitor"),
+        }
+    }
+
+    /// What is said of the first VM.
+    fn described(&mut self) -> (u16, [u32; 4]) {
+        match self.request(ControlRequest::Vm { index: 0 })[..] {
+            [ControlReply::Vm { vm: FIRST, image: WITHOUT_NIC, state, memory, metadata, tables, shared, .. }] => {
+                (state, [memory, metadata, tables, shared])
+            }
+            ref other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn at_rest() -> Machine<true> {
+    Machine::with_guest(WITHOUT_NIC, &[]).0
+}
+
+fn done(status: u32, value: u64) -> ControlReply {
+    ControlReply::Done { status, value }
+}
+
+fn name(text: &str) -> Name {
+    Name::new(text).expect("short")
+}
+
+#[test]
+fn a_reply_carries_the_id_of_its_request() {
+    let mut machine = at_rest();
+    for id in 1..4 {
+        let replies = machine.request(ControlRequest::Machine);
+        assert_eq!(replies.len(), 2);
+        assert_eq!(machine.ids(), [id, id]);
+    }
+}
+
+#[test]
+fn frames_are_told_by_owner_and_none_is_left_out() {
+    let mut machine = at_rest();
+    let mut counted = [0; CLASSES.len()];
+    for number in 0..machine.kernel.cpu.frames.len() as u64 {
+        let class = machine.kernel.cpu.frames.owner_of(PhysAddr::from_frame(number)).0.class();
+        counted[CLASSES.iter().position(|&other| other == class).expect("one of them")] += 1;
+    }
+    assert_eq!(counted.iter().sum::<u64>(), 2048);
+    let mut expected: Vec<_> = CLASSES
+        .into_iter()
+        .zip(counted)
+        .map(|(class, frames)| {
+            let owners = if class == OwnerClass::Component { 4 } else { 1 };
+            ControlReply::Frames { owner: name(class.name()), frames, owners }
+        })
+        .collect();
+    expected.push(done(status::OK, 0));
+    assert_eq!(machine.request(ControlRequest::Frames), expected);
+}
+
+#[test]
+fn the_owners_of_frames_of_vms_are_as_many_as_live() {
+    let mut machine = at_rest();
+    machine.request(ControlRequest::Create { image: WITHOUT_NIC, args: NO_ARGS });
+    let of = |class: OwnerClass| name(class.name());
+    let vms = [OwnerClass::VmMemory, OwnerClass::VmMeta, OwnerClass::VmTables].map(of);
+    for reply in machine.request(ControlRequest::Frames) {
+        if let ControlReply::Frames { owner, owners, .. } = reply {
+            assert_eq!(owners == 2, vms.contains(&owner), "{owner}");
+        }
+    }
+}
+
+#[test]
+fn the_machine_tells_its_time_and_its_counters() {
+    let mut machine = at_rest();
+    let (before, interrupts_before) = (machine.wires.now(), machine.kernel.cpu.counters.interrupts);
+    let replies = machine.request(ControlRequest::Machine);
+    let c = machine.kernel.cpu.counters;
+    let [ControlReply::Machine { tsc, idle_ticks, tsc_hz, component_ticks, guest_ticks }, exits] = replies[..] else {
+        panic!("{replies:?}");
+    };
+    assert!((before..machine.wires.now()).contains(&tsc));
+    assert_eq!(tsc_hz, HZ);
+    assert_eq!(guest_ticks, c.guest_ticks);
+    assert!(idle_ticks > 0 && component_ticks > 0 && idle_ticks + component_ticks + guest_ticks < tsc - HZ);
+    let ControlReply::Exits { exits, hypercalls, interrupts, syscalls, faults, fallbacks } = exits else {
+        panic!("{exits:?}");
+    };
+    // The guest has idled, and the serial line has interrupted once more.
+    assert_eq!([exits, hypercalls, interrupts, faults, fallbacks], [1, 1, interrupts_before + 1, 0, 0]);
+    assert!(syscalls > 4 && syscalls <= c.syscalls);
+}
+
+#[test]
+fn a_vm_is_told_with_its_state_and_its_frames() {
+    let mut machine = at_rest();
+    // The register page, two page tables; four nested tables.
+    assert_eq!(machine.described(), (vm_state::IDLE, [3, 2, 4, 0]));
+    let touch = |page, access| Step::Touch { page, access };
+    machine.go_on(&[touch(IMAGE_PAGE, Access::Execute), touch(IMAGE_PAGE + 1, Access::Write)]);
+    // The controller's turn comes before that of any VM.
+    assert_eq!(machine.described(), (vm_state::READY, [3, 2, 4, 0]));
+    assert_eq!(machine.described(), (vm_state::IDLE, [4, 2, 4, 1]));
+    let pager = machine.rank(Role::Pager);
+    machine.hardware.borrow_mut().components[pager].due = Some(Due { after: 0, what: Misdeed::Sleep });
+    machine.go_on(&[touch(IMAGE_PAGE + 2, Access::Write)]);
+    machine.settle(1000);
+    assert_eq!(machine.described(), (vm_state::FAULT, [4, 2, 4, 1]));
+}
+
+#[test]
+fn a_vm_that_waits_for_admission_has_its_metadata_only() {
+    let mut machine = at_rest();
+    let rank = machine.rank(Role::Sched);
+    if let FakeRole::Sched(sched) = &mut machine.hardware.borrow_mut().components[rank].role {
+        sched.lazy = true;
+    }
+    let vm = machine.create(WITH_NIC);
+    // The core itself would admit it a second later, if there were room.
+    while machine.kernel.cpu.frames.alloc(Owner::Core, 0).is_some() {}
+    let rank = machine.rank(Role::Control);
+    machine.wires.raise(vector(SERIAL_GSI));
+    if let FakeRole::Monitor(monitor) = &mut machine.hardware.borrow_mut().components[rank].role {
+        monitor.requests.push_back(ControlRequest::Vm { index: vm.index });
+    }
+    machine.rouse();
+    for _ in 0..50 {
+        machine.step();
+    }
+    let told = match &machine.hardware.borrow().components[rank].role {
+        FakeRole::Monitor(monitor) => monitor.replies.clone(),
+        _ => panic!("not the monitor"),
+    };
+    let (image, state) = (WITH_NIC, vm_state::WAITING);
+    let expected = ControlReply::Vm { vm, image, state, ran_ticks: 0, memory: 0, metadata: 2, tables: 0, shared: 0 };
+    assert_eq!(told, [expected]);
+}
+
+#[test]
+fn what_does_not_exist_is_not_found() {
+    let mut machine = at_rest();
+    let gone = VmId { index: 0, incarnation: 2 };
+    let requests = [
+        ControlRequest::Vm { index: 1 },
+        ControlRequest::Vm { index: u16::MAX },
+        ControlRequest::Component { index: 4 },
+        ControlRequest::Component { index: u16::MAX },
+        ControlRequest::Image { index: 3 },
+        ControlRequest::Image { index: u16::MAX },
+        ControlRequest::Kill { component: 4 },
+        ControlRequest::Kill { component: u16::MAX },
+        ControlRequest::Create { image: 3, args: NO_ARGS },
+        ControlRequest::Create { image: REFUSED, args: NO_ARGS },
+        ControlRequest::Destroy { vm: gone },
+        ControlRequest::Shutdown { vm: gone },
+    ];
+    for request in requests {
+        assert_eq!(machine.request(request), [done(status::NOT_FOUND, 0)], "{request:?}");
+    }
+    assert_eq!(machine.vms(), [FIRST]);
+    assert_eq!(machine.word(FIRST, field!(pending)), 0);
+    assert!(machine.kernel.cpu.components.list.iter().all(|component| component.incarnation == 1));
+}
+
+#[test]
+fn components_are_told_with_their_names_and_starts() {
+    let mut machine = at_rest();
+    for (index, text) in (0_u16..).zip(["netmux", "pager", "sched", "monitor"]) {
+        let replies = machine.request(ControlRequest::Component { index });
+        let [ControlReply::Component { index: told, name: its, incarnation: 1, ran_ticks }] = replies[..] else {
+            panic!("{replies:?}");
+        };
+        assert_eq!((told, its), (index, name(text)));
+        assert!(ran_ticks > 0 && ran_ticks <= machine.kernel.cpu.components.list[usize::from(index)].ran_ticks);
+    }
+}
+
+#[test]
+fn images_are_told_with_their_names_and_one_that_was_refused_without() {
+    let mut machine = at_rest();
+    let memory_bytes = u64::from(GUEST_PAGES) * PAGE_SIZE;
+    for (index, name, memory_bytes) in
+        [(WITH_NIC, name("guest"), memory_bytes), (WITHOUT_NIC, name("guest"), memory_bytes), (REFUSED, Name::EMPTY, 0)]
+    {
+        let reply = ControlReply::Image { index, name, memory_bytes };
+        assert_eq!(machine.request(ControlRequest::Image { index }), [reply]);
+    }
+}
+
+#[test]
+fn a_component_that_is_killed_is_started_again() {
+    let mut machine = at_rest();
+    lines::listen();
+    let pager = machine.rank(Role::Pager);
+    let component = u16::try_from(pager).expect("few");
+    assert_eq!(machine.request(ControlRequest::Kill { component }), [done(status::OK, 0)]);
+    assert_eq!(machine.kernel.cpu.components.list[pager].incarnation, 2);
+    assert_eq!(lines::heard("killed"), ["WARN core: component pager (start 1) killed by request"]);
+}
+
+#[test]
+fn the_controller_may_kill_itself_and_asks_on_afterwards() {
+    let mut machine = at_rest();
+    let rank = machine.rank(Role::Control);
+    let component = u16::try_from(rank).expect("few");
+    // The answer went down with the ring that it was in.
+    assert_eq!(machine.request(ControlRequest::Kill { component }), []);
+    assert_eq!(machine.kernel.cpu.components.list[rank].incarnation, 2);
+    let missing = ControlRequest::Kill { component: 9 };
+    assert_eq!(machine.request(missing), [done(status::NOT_FOUND, 0)]);
+    assert_eq!(machine.ids(), [2]);
+}
+
+#[test]
+fn a_vm_that_is_created_has_the_name_it_is_answered_with_and_its_arguments() {
+    let mut machine = at_rest();
+    let mut args = NO_ARGS;
+    args[..3].copy_from_slice(b"a=b");
+    let vm = VmId { index: 1, incarnation: 1 };
+    let reply = machine.request(ControlRequest::Create { image: WITHOUT_NIC, args });
+    assert_eq!(reply, [done(status::OK, vm.raw().into())]);
+    assert_eq!(machine.state(vm), Some(State::Idle { until: u64::MAX }));
+    let text = b"ip=10.0.2.17/24 a=b";
+    let mut bytes: Vec<u8> = (0..3).flat_map(|i| machine.word(vm, BOOT_ARGS + 8 * i).to_le_bytes()).collect();
+    assert_eq!(bytes.split_off(text.len()), [0; 5]);
+    assert_eq!(bytes, text);
+    assert_eq!(machine.word(vm, field!(boot_args_len)) & 0xffff_ffff, text.len() as u64);
+}
+
+#[test]
+fn a_vm_is_not_created_without_frames_for_its_metadata() {
+    let mut machine = at_rest();
+    let mut taken = Vec::new();
+    while let Some(frame) = machine.kernel.cpu.frames.alloc(Owner::Core, 0) {
+        taken.push(frame);
+    }
+    let create = ControlRequest::Create { image: WITHOUT_NIC, args: NO_ARGS };
+    for free in 0..2 {
+        assert_eq!(machine.request(create), [done(status::NO_SPACE, 0)]);
+        assert_eq!(machine.kernel.cpu.frames.free_frames(), free);
+        machine.kernel.cpu.frames.free(taken.pop().expect("some"), Owner::Core);
+    }
+    assert_eq!(machine.vms(), [FIRST]);
+    for frame in taken {
+        machine.kernel.cpu.frames.free(frame, Owner::Core);
+    }
+    assert_eq!(machine.request(create), [done(status::OK, 0x1_0001)]);
+}
+
+#[test]
+fn a_vm_is_not_created_without_a_slot() {
+    let mut machine = Machine::<true>::new(700);
+    machine.settle(1000);
+    let slots = machine.kernel.vms.slots().count();
+    assert!((2..64).contains(&slots), "{slots}");
+    let create = ControlRequest::Create { image: WITHOUT_NIC, args: NO_ARGS };
+    for index in 0..slots as u64 {
+        assert_eq!(machine.request(create), [done(status::OK, 1 << 16 | index)]);
+    }
+    assert!(machine.kernel.cpu.frames.free_frames() > 2);
+    assert_eq!(machine.request(create), [done(status::NO_SPACE, 0)]);
+    // The slot of one that ends is free for the next, which has another name.
+    assert_eq!(machine.request(ControlRequest::Destroy { vm: FIRST }), [done(status::OK, 0)]);
+    assert_eq!(machine.request(create), [done(status::OK, 2 << 16)]);
+}
+
+#[test]
+fn a_vm_that_is_destroyed_is_gone() {
+    for image in [WITH_NIC, WITHOUT_NIC] {
+        let (mut machine, vm) = Machine::<true>::with_guest(image, &[]);
+        lines::listen();
+        assert_eq!(machine.request(ControlRequest::Destroy { vm }), [done(status::OK, 0)]);
+        assert_eq!(machine.vms(), []);
+        let line = "INFO core: vm0.1 ended: destroyed (detail 0x0, rip 0x20013; 0 such lines left out)";
+        assert_eq!(lines::heard(" ended: "), [line]);
+        assert_eq!(machine.request(ControlRequest::Destroy { vm }), [done(status::NOT_FOUND, 0)]);
+    }
+}
+
+#[test]
+fn a_shutdown_wakes_a_vm_that_wants_to_hear_of_it() {
+    let steps = [poke(field!(enabled), pending::SHUTDOWN), call(hypercall::IDLE, u64::MAX), keep(0)];
+    let (mut machine, vm) = Machine::<true>::with_guest(WITHOUT_NIC, &steps);
+    machine.guests.borrow_mut().steps.push_back(poke(field!(pending), 0));
+    assert_eq!(machine.request(ControlRequest::Shutdown { vm }), [done(status::OK, 0)]);
+    assert_eq!(machine.kept(1), [pending::SHUTDOWN]);
+}
+
+#[test]
+fn a_shutdown_of_a_vm_that_waits_for_admission_reaches_it_when_it_is_admitted() {
+    let mut machine = at_rest();
+    let vm = machine.create(WITHOUT_NIC);
+    let crate::kernel::Kernel { vms, cpu, .. } = &mut machine.kernel;
+    cpu.raise(vms.by_id(vm).expect("it lives"), pending::SHUTDOWN);
+    assert_eq!(machine.state(vm), Some(State::Waiting));
+    machine.rouse();
+    machine.settle(1000);
+    machine.audit();
+    assert_eq!(machine.word(vm, field!(pending)), pending::SHUTDOWN);
+}
+
+#[test]
+fn the_machine_is_switched_off_on_request() {
+    let mut machine = at_rest();
+    assert!(!machine.hardware.borrow().powered_off);
+    machine.request(ControlRequest::PowerOff);
+    assert!(machine.hardware.borrow().powered_off);
+}
+
+#[test]
+fn what_is_no_request_is_said_and_not_answered() {
+    let mut machine = at_rest();
+    let rank = machine.rank(Role::Control);
+    lines::listen();
+    // An unknown kind; a VM's slot that has no 16 bits; an id that has no 32.
+    for (kind, word, what) in [
+        (0x40b, 0, "unknown kind"),
+        (0x402, 1 << 16, "a 16-bit word has bits above 15 set"),
+        (0x408, 1 << 32 | u64::from(FIRST.raw()), "a 32-bit word has bits above 31 set"),
+    ] {
+        let lie = Misdeed::Lie(kind, [word, 0, 0]);
+        machine.hardware.borrow_mut().components[rank].due = Some(Due { after: 0, what: lie });
+        machine.wires.raise(vector(SERIAL_GSI));
+        machine.rouse();
+        machine.settle(1000);
+        let line = format!("WARN core: monitor sent a message of kind {kind:#x}: {what}; ignored");
+        assert_eq!(lines::heard("monitor"), [line]);
+    }
+    assert_eq!(machine.ids(), [0; 0]);
+    assert_eq!(machine.vms(), [FIRST]);
+}
