@@ -274,3 +274,7 @@ impl<B: Backend> Life<B> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "life_tests.rs"]
+mod tests;
