@@ -3,9 +3,12 @@
 mod audit;
 mod board;
 mod component;
+mod creation;
+mod ending;
 mod history;
 mod machine;
 mod roles;
+mod vm_memory;
 
 use crate::vm::State;
 use abi::pager::Access;
