@@ -7,9 +7,12 @@ use crate::kernel::{BURIAL_BATCH, Kernel};
 use crate::log::capture::{heard_of, listen};
 use crate::vm::{Devices, End, NEVER, Queue, State};
 use abi::end::EndReason;
+use abi::guest::{CONSOLE_RING, CONSOLE_SLOTS, CONSOLE_TEXT_BYTES, ConsoleSlot};
 use abi::pager::Access;
+use abi::ring::{HEADER_BYTES, SLOT_BYTES};
 use abi::vm::VmId;
 use backend::fake::Step;
+use ring::Producer;
 
 const DESTROYED: End = End::new(EndReason::Destroyed, 5);
 
@@ -273,4 +276,42 @@ fn a_guest_that_exits_says_with_which_code() {
     assert_eq!(said.len(), 1, "{said:?}");
     assert!(said[0].starts_with("core: vm0.1 ended: exited (detail 0x3, rip 0x"), "{said:?}");
     assert_eq!((machine.state(vm), machine.vms()), (None, vec![]));
+}
+
+#[test]
+fn guests_that_end_are_not_all_told_of_when_they_are_too_many() {
+    let mut machine = Machine::<true>::new(2048);
+    listen();
+    for _ in 0..130 {
+        let vm = machine.create(WITHOUT_NIC);
+        machine.end(vm);
+        machine.kernel.bury();
+    }
+    // A hundred at once; twenty more a second.
+    assert_eq!(heard_of("ended: destroyed").len(), 100);
+    machine.wires.spend(HZ / 20);
+    let vm = machine.create(WITHOUT_NIC);
+    machine.end(vm);
+    let said = heard_of("ended: destroyed");
+    assert_eq!(said, ["core: vm0.131 ended: destroyed (detail 0x5, rip 0x0; 30 such lines left out)"]);
+}
+
+#[test]
+fn what_a_guest_wrote_last_is_logged_before_its_end_is() {
+    let (mut machine, vm) = Machine::<true>::with_guest(WITHOUT_NIC, &[]);
+    let body = machine.kernel.vms.by_id(vm).and_then(|vm| vm.life.body()).expect("it is admitted");
+    let page = body.registers.memory();
+    let ring = usize::try_from(CONSOLE_RING).expect("small");
+    let slots = CONSOLE_SLOTS as usize * SLOT_BYTES;
+    let (header, slots) = (page.sub(ring, HEADER_BYTES), page.sub(ring + HEADER_BYTES, slots));
+    let mut guest = Producer::attach(&header.expect("inside"), &slots.expect("inside"), CONSOLE_SLOTS).expect("a ring");
+    let mut slot = ConsoleSlot { len: 4, more: 0, text: [0; CONSOLE_TEXT_BYTES] };
+    slot.text[..4].copy_from_slice("ad\u{e9}".as_bytes());
+    guest.stage_words(&zerocopy::transmute!(slot)).expect("room");
+    guest.publish();
+    listen();
+    machine.end(vm);
+    let said = heard_of("vm0.1");
+    assert_eq!(said[0], "guest: vm0.1: ad??");
+    assert!(said[1].starts_with("core: vm0.1 ended: destroyed") && said.len() == 2, "{said:?}");
 }
