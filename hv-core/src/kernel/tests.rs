@@ -4,8 +4,10 @@ mod audit;
 mod board;
 mod component;
 mod control;
+mod creation;
 mod death;
 mod deliver;
+mod ending;
 mod exits;
 mod guest;
 mod history;
@@ -17,6 +19,7 @@ mod plan;
 mod roles;
 mod services;
 mod syscalls;
+mod vm_memory;
 
 use crate::vm::State;
 use abi::pager::Access;

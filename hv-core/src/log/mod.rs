@@ -3,6 +3,8 @@
 //! `log::info!(target: "pager", ...)` gives `[    0.123456] INFO  pager: ...`; without a target the line is the core's.
 //! Lines that a guest can cause go through a [`RateLimit`].
 
+#[cfg(test)]
+pub mod capture;
 mod console;
 mod framebuffer;
 mod rate;

@@ -60,6 +60,56 @@ fn claiming_leaves_free_frames_alone() {
 }
 
 #[test]
+fn what_is_claimed_is_what_nobody_had() {
+    let mut frames = frames(16, &[(4, 8)]);
+    frames.claim(2, 6, Owner::Core);
+    frames.claim(3, 4, Owner::Module);
+    // Beyond the end of the table there is nothing to claim.
+    frames.claim(14, 99, Owner::Golden(1));
+    let owners: Vec<_> = (1..10).map(|number| frames.owner_of(PhysAddr::from_frame(number)).0).collect();
+    let (core, free, reserved) = (Owner::Core, Owner::Free, Owner::Reserved);
+    assert_eq!(owners, [reserved, core, core, free, free, free, free, reserved, reserved]);
+    assert_eq!((frames.count_of(OwnerClass::Golden), frames.count_of(OwnerClass::Reserved)), (2, 8));
+}
+
+#[test]
+fn a_piece_ends_with_the_table_and_an_empty_one_is_none() {
+    let mut frames = frames(16, &[]);
+    assert!(frames.add_free(5, 5) && frames.add_free(9, 3) && frames.add_free(16, 20));
+    assert_eq!(frames.free_frames(), 0);
+    assert!(frames.add_free(12, 99));
+    assert_eq!((frames.free_frames(), frames.count_of(OwnerClass::Reserved)), (4, 12));
+    assert_eq!(addresses(&mut frames, Owner::Core), [12, 13, 14, 15]);
+    // Numbers of frames have 32 bits.
+    assert!(!frames.add_free(1 << 32, 1 << 33));
+}
+
+#[test]
+fn counts_come_in_the_order_of_the_classes() {
+    let mut frames = frames(16, &[(4, 12)]);
+    for owner in [Owner::Core, Owner::VmMeta(3), Owner::VmMeta(4), Owner::Dma(1)] {
+        assert!(frames.alloc(owner, 0).is_some());
+    }
+    let expected = CLASSES.map(|class| match class {
+        OwnerClass::Free => 4,
+        OwnerClass::Reserved => 8,
+        OwnerClass::Core | OwnerClass::Dma => 1,
+        OwnerClass::VmMeta => 2,
+        _ => 0,
+    });
+    assert_eq!(frames.counts(), &expected);
+    assert_eq!(frames.len(), 16);
+}
+
+#[test]
+#[should_panic(expected = "expected: VmMemory(2), actual: VmMemory(1)")]
+fn a_wrong_owner_is_found_in_tests() {
+    let mut frames = frames(16, &[(4, 8)]);
+    let frame = frames.alloc(Owner::VmMemory(1), 0).expect("free");
+    frames.free(frame, Owner::VmMemory(2));
+}
+
+#[test]
 fn contiguous() {
     let mut frames = frames(256, &[(3, 10), (16, 50), (100, 200)]);
     let at = |frames: &mut Frames, count, align, limit| {

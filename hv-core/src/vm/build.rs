@@ -214,3 +214,7 @@ fn build_nic<B: Backend>(
     let _ = core_memory(first, PAGE_SIZE).write(0, registers.as_bytes());
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "build_tests.rs"]
+mod tests;

@@ -71,3 +71,7 @@ fn print(vm: VmId, line: &[u8], left_out: u32) {
     }
     log::info!(target: "guest", "{vm}: {}", core::str::from_utf8(line).unwrap_or("?"));
 }
+
+#[cfg(test)]
+#[path = "console_tests.rs"]
+mod tests;

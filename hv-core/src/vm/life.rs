@@ -269,3 +269,7 @@ impl<B: Backend> Life<B> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "life_tests.rs"]
+mod tests;

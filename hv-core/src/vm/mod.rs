@@ -1,5 +1,7 @@
 //! Virtual machines: their slots, their lives, their memory, their registers, and the images that they start from.
 
+#[cfg(test)]
+mod bench_test;
 mod boot_args;
 mod build;
 mod console;

@@ -148,3 +148,7 @@ impl Registers {
         Interrupted::read_from_bytes(&bytes).unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+#[path = "registers_tests.rs"]
+mod tests;

@@ -119,3 +119,7 @@ impl<B: Backend> Table<B> {
         Some(frame)
     }
 }
+
+#[cfg(test)]
+#[path = "table_tests.rs"]
+mod tests;

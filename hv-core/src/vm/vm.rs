@@ -129,3 +129,23 @@ impl<B: Backend> Vm<B> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Hazard;
+
+    #[test]
+    fn hazards_are_set_cleared_and_taken_one_by_one() {
+        let mut hazard = Hazard::default();
+        assert!(hazard.is_none() && !hazard.take(Hazard::PENDING));
+        hazard.set(Hazard::PENDING);
+        hazard.set(Hazard::IDLE_RESULT);
+        assert!(hazard.take(Hazard::PENDING) && !hazard.take(Hazard::PENDING));
+        assert_eq!(hazard, Hazard::IDLE_RESULT);
+        hazard.set(Hazard::IDLE_RESULT);
+        hazard.clear(Hazard::PENDING);
+        assert!(!hazard.is_none());
+        hazard.clear(Hazard::IDLE_RESULT);
+        assert!(hazard.is_none());
+    }
+}

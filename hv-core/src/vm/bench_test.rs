@@ -1,0 +1,57 @@
+//! What a VM needs around it in tests: frames of the host's memory, and a fake CPU.
+
+use super::life::Life;
+use super::{Memory, Registers, Seed};
+use crate::memory::phys::tests::DIRECT_MAP;
+use crate::memory::{Frames, PhysAddr, frames::Entry};
+use abi::control::CREATE_ARGS_BYTES;
+use abi::vm::VmId;
+use backend::fake::{FakeBackend, Ram, Wires};
+use std::rc::Rc;
+
+pub type Fake = FakeBackend<true>;
+
+/// Memory and a CPU.
+pub struct Bench {
+    pub frames: Frames,
+    pub cpu: Fake,
+    _ram: Ram,
+}
+
+impl Bench {
+    /// So many frames, all but the first of which are free.
+    pub fn new(count: usize) -> Self {
+        let ram = Ram::new(count);
+        DIRECT_MAP.set(ram.base() as u64);
+        let mut frames = Frames::new(vec![Entry::RESERVED; count].leak());
+        assert!(frames.add_free(1, count as u64));
+        let cpu = FakeBackend::new(Rc::new(Wires::new(0, 32)), ram.clone(), Box::new(|_| None));
+        Bench { frames, cpu, _ram: ram }
+    }
+
+    /// Memory of the VM in slot 7, with a register page.
+    pub fn memory(&mut self) -> (Memory<Fake>, Registers) {
+        let mut memory = Memory::new(&self.cpu, &mut self.frames, 7, 64).expect("room");
+        let page = memory.map_zero(&mut self.frames, 0).expect("room").expect("new");
+        let registers = Registers::new(page).expect("a frame");
+        (memory, registers)
+    }
+
+    /// Admit a VM with such memory.
+    pub fn admit(&mut self, life: &mut Life<Fake>) {
+        let (memory, registers) = self.memory();
+        life.admit(memory, registers);
+    }
+}
+
+/// A VM of this name, of image 3.
+pub fn seed(id: VmId) -> Seed {
+    Seed {
+        id,
+        image: 3,
+        ipv4: 0x0a00_0001,
+        args: [b'a'; CREATE_ARGS_BYTES],
+        control_frame: PhysAddr::from_frame(77),
+        created_tsc: 12_345,
+    }
+}

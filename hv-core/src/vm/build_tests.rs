@@ -1,0 +1,27 @@
+use super::*;
+
+#[test]
+fn every_reason_for_which_a_vm_cannot_be_started_is_said_and_told_apart() {
+    let parts = [
+        (Part::NestedTables, "its nested page tables"),
+        (Part::RegisterPage, "its register page"),
+        (Part::PageTables, "its first page tables"),
+        (Part::Nic, "its NIC"),
+    ];
+    for (part, text) in parts {
+        let (no_frame, no_page) = (BuildError::NoFrame(part), BuildError::NoPage(part));
+        assert_eq!(no_frame.to_string(), format!("no frame is free for {text}"));
+        assert_eq!(no_page.to_string(), format!("its memory has no room for {text}"));
+        assert_eq!((no_frame.reason(), no_page.reason()), (EndReason::OutOfMemory, EndReason::BadImage));
+        assert_eq!(BuildError::at(part)(MapError::NoFrame), no_frame);
+        assert_eq!(BuildError::at(part)(MapError::NoSuchPage), no_page);
+    }
+    let others = [
+        (BuildError::NoImage, EndReason::BadImage, "its image is gone"),
+        (BuildError::from(TooLong), EndReason::BadImage, "its boot arguments are longer than 1024 bytes"),
+        (BuildError::Processor, EndReason::EntryFailure, "its processor cannot be set up"),
+    ];
+    for (error, reason, text) in others {
+        assert_eq!((error.reason(), error.to_string().as_str()), (reason, text));
+    }
+}

@@ -1,0 +1,167 @@
+use super::*;
+use crate::log::capture::{heard, listen};
+use crate::vm::bench_test::Bench;
+use abi::ring::{EPOCH, SLOT_BYTES, TAIL};
+use ring::Producer;
+
+const HZ: u64 = 1_000_000_000;
+const VM: VmId = VmId { index: 3, incarnation: 1 };
+
+/// A console, and the guest's end of its ring.
+struct Line {
+    console: Console,
+    guest: Producer<SharedMemory>,
+    page: SharedMemory,
+    _bench: Bench,
+}
+
+impl Line {
+    fn new() -> Self {
+        let mut bench = Bench::new(16);
+        let page = *bench.memory().1.memory();
+        let header = page.sub(RING, HEADER_BYTES).expect("inside");
+        let slots = page.sub(RING + HEADER_BYTES, CONSOLE_SLOTS as usize * SLOT_BYTES).expect("inside");
+        let guest = Producer::attach(&header, &slots, CONSOLE_SLOTS).expect("a ring");
+        listen();
+        Line { console: Console::new(&page), guest, page, _bench: bench }
+    }
+
+    /// The guest writes a slot.
+    fn slot(&mut self, len: u8, more: u8, text: &[u8]) {
+        let mut slot = ConsoleSlot { len, more, text: [b'.'; CONSOLE_TEXT_BYTES] };
+        slot.text[..text.len()].copy_from_slice(text);
+        self.guest.stage_words(&zerocopy::transmute!(slot)).expect("room");
+        self.guest.publish();
+    }
+
+    fn say(&mut self, text: &str) {
+        self.slot(u8::try_from(text.len()).expect("short"), 0, text.as_bytes());
+    }
+
+    fn drained(&mut self, now: u64) -> Vec<String> {
+        self.console.drain(VM, now, HZ);
+        heard()
+    }
+}
+
+#[test]
+fn a_line_is_logged_with_the_vms_name() {
+    let mut line = Line::new();
+    line.say("hello");
+    line.say("");
+    assert_eq!(line.drained(HZ), ["guest: vm3.1: hello", "guest: vm3.1: "]);
+    assert_eq!(line.drained(HZ), [""; 0]);
+}
+
+#[test]
+fn the_slots_of_a_line_are_put_together() {
+    let mut line = Line::new();
+    line.slot(3, 1, b"one");
+    line.slot(4, 1, b" and");
+    line.slot(4, 0, b" two");
+    line.say("three");
+    assert_eq!(line.drained(HZ), ["guest: vm3.1: one and two", "guest: vm3.1: three"]);
+}
+
+#[test]
+fn what_is_not_printable_is_shown_as_a_question_mark() {
+    let mut line = Line::new();
+    line.slot(9, 0, b" ~\x1f\x7f\n\0\xc3\xa4\xff");
+    assert_eq!(line.drained(HZ), ["guest: vm3.1:  ~???????"]);
+}
+
+#[test]
+fn a_slot_that_says_it_is_longer_than_it_is_ends_with_its_end() {
+    let mut line = Line::new();
+    line.slot(255, 0, b"");
+    assert_eq!(line.drained(HZ), [format!("guest: vm3.1: {}", ".".repeat(62))]);
+}
+
+#[test]
+fn a_long_line_is_cut_into_several() {
+    let mut line = Line::new();
+    for _ in 0..5 {
+        line.slot(60, 1, b"");
+    }
+    line.slot(2, 0, b"ab");
+    // Four slots are 240 bytes: as long as a line may be.
+    let expected = [format!("guest: vm3.1: {}", ".".repeat(240)), format!("guest: vm3.1: {}ab", ".".repeat(60))];
+    assert_eq!(line.drained(HZ), expected);
+}
+
+#[test]
+fn a_line_without_an_end_is_logged_as_far_as_it_is_there() {
+    let mut line = Line::new();
+    line.slot(4, 1, b"half");
+    assert_eq!(line.drained(HZ), ["guest: vm3.1: half"]);
+}
+
+#[test]
+fn a_guest_gets_its_slots_back() {
+    let mut line = Line::new();
+    for round in 0..3 {
+        for number in 0..CONSOLE_SLOTS {
+            line.say(&format!("{round} {number}"));
+        }
+        let expected: Vec<_> = (0..CONSOLE_SLOTS).map(|number| format!("guest: vm3.1: {round} {number}")).collect();
+        assert_eq!(line.drained(HZ), expected);
+        assert_eq!(line.guest.in_flight(), Ok(0));
+    }
+}
+
+#[test]
+fn a_guest_that_writes_too_much_is_cut_off_and_that_is_said() {
+    let mut line = Line::new();
+    let mut said = 0;
+    for _ in 0..8 {
+        for _ in 0..CONSOLE_SLOTS {
+            line.say("x");
+        }
+        said += line.drained(HZ).len();
+    }
+    // 128 lines at once, of which 100 are allowed.
+    assert_eq!(said, 100);
+    // A fiftieth of a second later there may be one more.
+    line.say("y");
+    line.say("z");
+    let left_out = "guest: vm3.1: 28 lines left out: it writes too many";
+    assert_eq!(line.drained(HZ + HZ / 50), [left_out, "guest: vm3.1: y"]);
+    // The one that was too many is told of with the next.
+    line.say("a");
+    let left_out = "guest: vm3.1: 1 lines left out: it writes too many";
+    assert_eq!(line.drained(HZ + HZ / 25), [left_out, "guest: vm3.1: a"]);
+}
+
+#[test]
+fn a_ring_that_cannot_be_is_an_empty_one() {
+    let mut line = Line::new();
+    line.say("lost");
+    let tail = line.page.load64(RING + TAIL).expect("inside");
+    line.page.store64(RING + TAIL, tail + u64::from(CONSOLE_SLOTS)).expect("inside");
+    assert_eq!(line.drained(HZ), [""; 0]);
+    // Truth is believed again.
+    line.page.store64(RING + TAIL, tail).expect("inside");
+    assert_eq!(line.drained(HZ), ["guest: vm3.1: lost"]);
+}
+
+#[test]
+fn a_full_ring_is_taken_whole_and_no_further() {
+    let mut line = Line::new();
+    let tail = line.page.load64(RING + TAIL).expect("inside");
+    line.page.store64(RING + TAIL, tail + u64::from(CONSOLE_SLOTS)).expect("inside");
+    assert_eq!(line.drained(HZ).len(), CONSOLE_SLOTS as usize);
+    assert_eq!(line.drained(HZ), [""; 0]);
+}
+
+#[test]
+fn a_guest_that_moves_its_rings_epoch_starts_it_again() {
+    let mut line = Line::new();
+    line.say("old");
+    let epoch = line.page.load32(RING + EPOCH).expect("inside");
+    line.page.store32(RING + EPOCH, epoch + 1).expect("inside");
+    // Once it is a surprise, then the ring is empty.
+    assert_eq!([line.drained(HZ).len(), line.drained(HZ).len()], [0, 0]);
+    assert!(line.guest.check_epoch().is_err());
+    line.say("new");
+    assert_eq!(line.drained(HZ), ["guest: vm3.1: new"]);
+}
