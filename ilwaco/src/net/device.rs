@@ -7,7 +7,7 @@ use super::track::Track;
 use crate::platform::{kick, nic};
 use abi::guest::device;
 use abi::nic::{MAX_FRAME, NicCounters, NicPage, RX_RING, RX_SLOTS, TX_RING, tx_slots_offset};
-use abi::ring::{HEADER_BYTES, SLOT_BYTES};
+use abi::ring::{HEADER_BYTES, SLOT_BYTES, packet_slots};
 use core::mem::offset_of;
 use ring::{PacketConsumer, PacketProducer, ReserveError, RingError, SharedMemory};
 use smoltcp::phy::{ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxToken, TxToken};
@@ -27,11 +27,14 @@ struct Staged {
     /// A frame is in the ring that is not yet published.
     any: bool,
     /// Frames of any length that still fit, at least.
-    room: u8,
+    room: usize,
 }
 
 /// Frames of any length that space is looked for at once: to look for each alone costs as much as to read its header.
-const ROOM: u8 = 4;
+const ROOM: usize = 4;
+/// Bytes of one record that takes as many slots as all of them do: each is rounded up.
+const ROOM_BYTES: usize = ROOM * (MAX_FRAME + SLOT_BYTES);
+const _: () = assert!(packet_slots(ROOM_BYTES) >= ROOM * packet_slots(MAX_FRAME));
 
 /// The MAC address of this VM and the counters of its NIC.
 pub(super) fn nic_page() -> NicPage {
@@ -90,13 +93,12 @@ impl NicDevice {
     fn look_for_room(&mut self) -> bool {
         // Space for all of them in one piece is enough for each of them, behind one another; where there is none, there may
         // be for one. After a reset the ring is empty.
-        let mut fits = |frames: u8| {
-            let reserved = self.tx.reserve(MAX_FRAME * usize::from(frames));
-            !matches!(reserved, Err(ReserveError::Full | ReserveError::Corrupt | ReserveError::TooLong))
+        let mut fits = |len: usize| {
+            !matches!(self.tx.reserve(len), Err(ReserveError::Full | ReserveError::Corrupt | ReserveError::TooLong))
         };
         self.staged.room = match () {
-            () if fits(ROOM) => ROOM,
-            () => u8::from(fits(1)),
+            () if fits(ROOM_BYTES) => ROOM,
+            () => usize::from(fits(MAX_FRAME)),
         };
         self.staged.room != 0
     }
