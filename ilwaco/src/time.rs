@@ -74,7 +74,7 @@ pub fn unix_seconds() -> u64 {
 
 /// Completes when `deadline` is reached, up to a tick of the wheel (about a millisecond) later.
 pub fn sleep_until(deadline: Instant) -> Sleep {
-    Sleep { deadline, key: None }
+    Sleep { deadline, armed: deadline, key: None }
 }
 
 /// Completes when `duration` is over.
@@ -87,10 +87,21 @@ pub fn sleep(duration: Duration) -> Sleep {
 #[must_use = "futures do nothing unless they are awaited"]
 pub struct Sleep {
     deadline: Instant,
+    /// When the timer is due, if there is one: not after the deadline.
+    armed: Instant,
     key: Option<TimerKey>,
 }
 
 impl Sleep {
+    /// Changes the deadline. A timer that is due before stays as it is, and is set anew when it fires: so who sets one again
+    /// and again long before it is due pays for it once.
+    pub fn reset(&mut self, deadline: Instant) {
+        self.deadline = deadline;
+        if deadline < self.armed {
+            self.unset();
+        }
+    }
+
     fn unset(&mut self) {
         if let Some(key) = self.key.take() {
             // The waker is dropped outside of the borrow.
@@ -117,7 +128,7 @@ impl Future for Sleep {
         let tick = first_tick_after(self.deadline);
         let key = TIMERS.with(|timers| timers.borrow_mut().insert(tick, cx.waker().clone()));
         match key {
-            Some(key) => self.key = Some(key),
+            Some(key) => (self.key, self.armed) = (Some(key), self.deadline),
             // 65,535 timers: poll again instead of waking too late.
             None => cx.waker().wake_by_ref(),
         }
@@ -171,6 +182,22 @@ impl core::fmt::Display for Elapsed {
     }
 }
 
+/// As [`timeout`], with a timer that the caller keeps: for what is awaited again and again, and nearly always in time.
+pub async fn timeout_by<F: Future>(timer: &mut Sleep, duration: Duration, future: F) -> Result<F::Output, Elapsed> {
+    let mut future = pin!(future);
+    let mut waits = false;
+    poll_fn(|cx| {
+        if let Poll::Ready(output) = future.as_mut().poll(cx) {
+            return Poll::Ready(Ok(output));
+        }
+        if !core::mem::replace(&mut waits, true) {
+            timer.reset(Instant::now() + duration);
+        }
+        Pin::new(&mut *timer).poll(cx).map(|()| Err(Elapsed))
+    })
+    .await
+}
+
 /// Awaits `future` for at most `duration`. The timer is set only when the future does not complete at once.
 pub async fn timeout<F: Future>(duration: Duration, future: F) -> Result<F::Output, Elapsed> {
     let mut future = pin!(future);
@@ -212,6 +239,32 @@ mod tests {
             assert_eq!(timeout(Duration::from_secs(3), inner).await, Ok(Ok(())));
         });
         assert_eq!(next_deadline(), None, "every timer is taken out again");
+    }
+
+    #[test]
+    fn a_timer_that_is_kept() {
+        let _sim = Sim::new("");
+        block_on(async {
+            let mut timer = sleep(Duration::ZERO);
+            let mut within = async |limit, takes| {
+                let before = Instant::now();
+                let result =
+                    timeout_by(&mut timer, Duration::from_millis(limit), sleep(Duration::from_millis(takes))).await;
+                (result, before.elapsed())
+            };
+            // In time again and again, beyond when the first timer was due; then too late, by a later deadline and an earlier.
+            for _ in 0..10 {
+                assert_eq!(within(50, 20).await.0, Ok(()));
+            }
+            for limit in [100, 1000, 10] {
+                assert_eq!(within(limit + 100, limit).await.0, Ok(()));
+                let (result, took) = within(limit, 5000).await;
+                assert_eq!(result, Err(Elapsed));
+                let limit = Duration::from_millis(limit);
+                assert!(took >= limit && took < limit + Duration::from_millis(3), "{took:?}");
+            }
+        });
+        assert_eq!(next_deadline(), None, "and it is taken out at the end");
     }
 
     #[test]

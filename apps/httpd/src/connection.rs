@@ -11,7 +11,7 @@ use alloc::rc::Rc;
 use alloc::vec::Vec;
 use ilwaco::net::{Error, TcpStream};
 use ilwaco::task::yield_now;
-use ilwaco::time::{Duration, Instant, timeout};
+use ilwaco::time::{Duration, Instant, Sleep, sleep, timeout, timeout_by};
 
 /// How long a client may take to send a request's line and headers, from its first byte on (or from the connection's start),
 /// and as long again for a body.
@@ -57,13 +57,22 @@ pub struct Connection {
     held: Option<(&'static Constant, u64, After)>,
     /// Leave to hold more than [`SMALL_HEAD`] bytes.
     large: Option<Large>,
+    /// For how long a client's next bytes are waited for.
+    patience: Sleep,
 }
 
 impl Connection {
     /// Serves a client until either side has had enough.
     pub async fn serve(stream: TcpStream, site: Rc<Site>) {
-        let mut connection =
-            Connection { stream, site, input: Vec::new(), output: Vec::new(), held: None, large: None };
+        let mut connection = Connection {
+            stream,
+            site,
+            input: Vec::new(),
+            output: Vec::new(),
+            held: None,
+            large: None,
+            patience: sleep(Duration::ZERO),
+        };
         if let Err(Fate::Abort) = connection.run().await {
             connection.stream.abort();
         }
@@ -102,7 +111,9 @@ impl Connection {
     /// The next request's answer, or the code of the error that is to be reported.
     async fn request(&mut self, first: bool) -> Result<Result<Answer, Code>, Fate> {
         // A connection that has never said anything has the time of a request, and not that of an idle one.
-        let mut since = (first || !self.input.is_empty()).then(Instant::now);
+        let mut heard = first || !self.input.is_empty();
+        // Its time runs from when the first look at what came has shown that there is more to come.
+        let mut since: Option<Instant> = None;
         // Bytes that were there when a request's end was looked for in vain, and when it was parsed in vain.
         let (mut searched, mut parsed) = (0, 0);
         loop {
@@ -126,20 +137,21 @@ impl Connection {
                 }
                 limit = MAX_HEAD;
             }
-            let patience = since.map_or(IDLE_TIMEOUT, |since| REQUEST_TIMEOUT.saturating_sub(since.elapsed()));
-            match timeout(patience, self.stream.read_onto(&mut self.input, limit)).await {
+            let patience = match heard {
+                true => REQUEST_TIMEOUT.saturating_sub(since.get_or_insert_with(Instant::now).elapsed()),
+                false => IDLE_TIMEOUT,
+            };
+            match timeout_by(&mut self.patience, patience, self.stream.read_onto(&mut self.input, limit)).await {
                 Ok(read) => {
                     // In the middle of a request, the end is as good as no request.
                     if read? == 0 {
                         return Err(Fate::Close);
                     }
                 }
-                Err(_) if since.is_some() => return Ok(Err(response::REQUEST_TIMEOUT)),
+                Err(_) if heard => return Ok(Err(response::REQUEST_TIMEOUT)),
                 Err(_) => return Err(Fate::Close),
             }
-            if since.is_none() {
-                since = Some(Instant::now());
-            }
+            heard = true;
         }
     }
 
@@ -151,7 +163,7 @@ impl Connection {
             Body::Bytes(len) => rest += len,
             Body::Chunked => chunks = Some(Chunked::new(MAX_BODY)),
         }
-        let since = Instant::now();
+        let mut since = None;
         loop {
             let mut len = rest.min(self.input.len());
             rest -= len;
@@ -179,7 +191,7 @@ impl Connection {
             if rest == 0 && chunks.is_none() {
                 return Ok(Ok(()));
             }
-            let patience = REQUEST_TIMEOUT.saturating_sub(since.elapsed());
+            let patience = REQUEST_TIMEOUT.saturating_sub(since.get_or_insert_with(Instant::now).elapsed());
             match timeout(patience, self.stream.read_onto(&mut self.input, SMALL_HEAD)).await {
                 Ok(read) if read? > 0 => {}
                 Ok(_) => return Err(Fate::Close),
@@ -224,7 +236,7 @@ impl Connection {
             let wanted = Some((constant, self.site.second(), after));
             if self.held != wanted {
                 self.output.clear();
-                response::whole(&mut self.output, constant, after, &self.site.moment());
+                response::whole(&mut self.output, constant, after, constant.len(), &self.site.moment());
                 self.output.extend_from_slice(constant.bytes(0, JOINED));
                 self.held = wanted;
             }
@@ -234,7 +246,7 @@ impl Connection {
         self.held = None;
         match answer.what {
             Ok(What::Whole(Document::Constant(constant))) => {
-                response::whole(&mut self.output, constant, after, &self.site.moment());
+                response::whole(&mut self.output, constant, after, 0, &self.site.moment());
                 self.send_constant(answer, constant, 0, constant.len()).await
             }
             Ok(What::Whole(Document::Index)) => {

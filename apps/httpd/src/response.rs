@@ -119,12 +119,16 @@ pub enum After {
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// The end of a response's head.
+fn ending(after: After) -> &'static [u8] {
+    match after {
+        After::Stay => b"\r\n\r\n",
+        After::KeepAlive => b"\r\nConnection: keep-alive\r\n\r\n",
+        After::Close => b"\r\nConnection: close\r\n\r\n",
+    }
+}
+
 fn end(to: &mut Vec<u8>, after: After) {
-    to.extend_from_slice(match after {
-        After::Stay => b"\r\n\r\n".as_slice(),
-        After::KeepAlive => b"\r\nConnection: keep-alive\r\n\r\n".as_slice(),
-        After::Close => b"\r\nConnection: close\r\n\r\n".as_slice(),
-    });
+    to.extend_from_slice(ending(after));
 }
 
 fn start(to: &mut Vec<u8>, code: Code, moment: &Moment) {
@@ -153,11 +157,14 @@ pub fn head(
     end(to, after);
 }
 
-/// Appends the head of a response with a whole constant document.
-pub fn whole(to: &mut Vec<u8>, document: &Constant, after: After, moment: &Moment) {
-    to.extend_from_slice(moment.ok_start());
-    to.extend_from_slice(document.headers());
-    end(to, after);
+/// Appends the head of a response with a whole constant document. `further`: bytes that the caller will append.
+pub fn whole(to: &mut Vec<u8>, document: &Constant, after: After, further: usize, moment: &Moment) {
+    let (start, headers, end) = (moment.ok_start(), document.headers(), ending(after));
+    // Else the buffer of a new connection would grow several times, and be copied each time.
+    to.reserve_exact(start.len() + headers.len() + end.len() + further);
+    to.extend_from_slice(start);
+    to.extend_from_slice(headers);
+    to.extend_from_slice(end);
 }
 
 /// Appends the head of a response with the bytes from `from` up to, but without, `up_to` of a document.
@@ -256,7 +263,7 @@ mod tests {
     fn constant_documents() {
         let tag = constant().etag();
         assert_eq!(
-            text(|to| whole(to, constant(), After::Stay, &MOMENT)),
+            text(|to| whole(to, constant(), After::Stay, 0, &MOMENT)),
             format!(
                 "HTTP/1.1 200 OK\r\nServer: Ilwaco\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Type: text/plain\r\n\
                  ETag: {tag}\r\nContent-Length: 102400\r\n\r\n"
@@ -264,7 +271,7 @@ mod tests {
         );
         let later = Moment::new(b"Sun, 06 Nov 1994 08:49:37 GMT", true);
         assert!(
-            text(|to| whole(to, constant(), After::Stay, &later))
+            text(|to| whole(to, constant(), After::Stay, 0, &later))
                 .contains("\r\nLast-Modified: Thu, 26 Nov 2026 00:00:00 GMT\r\n")
         );
         let part = text(|to| part(to, constant(), 10, 20, After::Close, &later));

@@ -92,12 +92,29 @@ fn is_v4(frame: &[u8]) -> bool {
     be16(frame, 12) == Some(IPV4)
 }
 
-/// A segment without data for whoever sent `received`. `offer`: for the answer to a SYN, whether beside the largest segment it
+/// A segment without data for whoever sent `heard`. `offer`: for the answer to a SYN, whether beside the largest segment it
 /// offers a scale of the window (always 0) and selective acknowledgements.
-pub(super) fn segment(received: &[u8], heard: &Segment, control: Control, offer: Option<(bool, bool)>) -> Short {
-    let v4 = is_v4(received);
+#[inline]
+pub(super) fn segment(heard: &Segment, own: &Own, control: Control, offer: Option<(bool, bool)>) -> Short {
     let words = offer.map_or(5, |(scale, sack)| 6 + u8::from(scale) + u8::from(sack));
-    let mut frame = headers(received, TCP, usize::from(words) * 4);
+    let mut frame = Short::new();
+    frame.push(heard.hop);
+    frame.push(own.mac);
+    let largest: u16 = match super::frame::unmapped(heard.flow.remote) {
+        Some(remote) => {
+            // No identification: it is never fragmented (RFC 6864 4.1).
+            frame.push([8, 0, 0x45, 0, 0, 20 + words * 4, 0, 0, 0x40, 0, 64, TCP, 0, 0]);
+            frame.push(own.v4.to_be_bytes());
+            frame.push(remote.to_be_bytes());
+            1460
+        }
+        None => {
+            frame.push([0x86, 0xdd, 0x60, 0, 0, 0, 0, words * 4, TCP, 64]);
+            frame.push(own.v6.to_be_bytes());
+            frame.push(heard.flow.remote.to_be_bytes());
+            1440
+        }
+    };
     frame.push(heard.flow.ports.rotate_left(16).to_be_bytes());
     frame.push(control.seq.to_be_bytes());
     frame.push(control.ack.to_be_bytes());
@@ -105,7 +122,7 @@ pub(super) fn segment(received: &[u8], heard: &Segment, control: Control, offer:
     frame.push(control.window.to_be_bytes());
     frame.push([0; 4]);
     if let Some((scale, sack)) = offer {
-        let [high, low] = if v4 { 1460u16 } else { 1440 }.to_be_bytes();
+        let [high, low] = largest.to_be_bytes();
         frame.push([2, 4, high, low]);
         if scale {
             frame.push([3, 3, 0, 1]);

@@ -7,7 +7,7 @@ use super::track::Track;
 use crate::platform::{kick, nic};
 use abi::guest::device;
 use abi::nic::{MAX_FRAME, NicCounters, NicPage, RX_RING, RX_SLOTS, TX_RING, tx_slots_offset};
-use abi::ring::{HEADER_BYTES, SLOT_BYTES};
+use abi::ring::{HEADER_BYTES, SLOT_BYTES, packet_slots};
 use core::mem::offset_of;
 use ring::{PacketConsumer, PacketProducer, ReserveError, RingError, SharedMemory};
 use smoltcp::phy::{ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxToken, TxToken};
@@ -18,9 +18,23 @@ use zerocopy::FromBytes;
 pub(super) struct NicDevice {
     rx: PacketConsumer<SharedMemory>,
     tx: PacketProducer<SharedMemory>,
-    /// A frame is in the ring that is not yet published.
-    staged: bool,
+    staged: Staged,
 }
+
+/// What is known of frames that are to be sent.
+#[derive(Default)]
+struct Staged {
+    /// A frame is in the ring that is not yet published.
+    any: bool,
+    /// Frames of any length that still fit, at least.
+    room: usize,
+}
+
+/// Frames of any length that space is looked for at once: to look for each alone costs as much as to read its header.
+const ROOM: usize = 4;
+/// Bytes of one record that takes as many slots as all of them do: each is rounded up.
+const ROOM_BYTES: usize = ROOM * (MAX_FRAME + SLOT_BYTES);
+const _: () = assert!(packet_slots(ROOM_BYTES) >= ROOM * packet_slots(MAX_FRAME));
 
 /// The MAC address of this VM and the counters of its NIC.
 pub(super) fn nic_page() -> NicPage {
@@ -51,7 +65,7 @@ impl NicDevice {
         let tx_slots = part(tx_slots_offset(page.rx_slots), slot_bytes(page.tx_slots)?)?;
         let rx = PacketConsumer::attach(&part(RX_RING, HEADER_BYTES)?, &rx_slots, page.rx_slots).ok()?;
         let tx = PacketProducer::attach(&part(TX_RING, HEADER_BYTES)?, &tx_slots, page.tx_slots).ok()?;
-        (tx.max_len() >= MAX_FRAME).then_some(NicDevice { rx, tx, staged: false })
+        (tx.max_len() >= MAX_FRAME).then_some(NicDevice { rx, tx, staged: Staged::default() })
     }
 
     /// The next received frame, in the ring. The same one until it is taken or skipped.
@@ -71,14 +85,27 @@ impl NicDevice {
     }
 
     /// True when a frame of any length can be sent.
+    #[inline]
     pub(super) fn can_send(&mut self) -> bool {
-        // After a reset the ring is empty.
-        !matches!(self.tx.reserve(MAX_FRAME), Err(ReserveError::Full | ReserveError::Corrupt | ReserveError::TooLong))
+        self.staged.room != 0 || self.look_for_room()
+    }
+
+    fn look_for_room(&mut self) -> bool {
+        // Space for all of them in one piece is enough for each of them, behind one another; where there is none, there may
+        // be for one. After a reset the ring is empty.
+        let mut fits = |len: usize| {
+            !matches!(self.tx.reserve(len), Err(ReserveError::Full | ReserveError::Corrupt | ReserveError::TooLong))
+        };
+        self.staged.room = match () {
+            () if fits(ROOM_BYTES) => ROOM,
+            () => usize::from(fits(MAX_FRAME)),
+        };
+        self.staged.room != 0
     }
 
     /// Shows everything that was sent to the demultiplexer, and wakes it if it sleeps.
     pub(super) fn flush(&mut self) {
-        if core::mem::take(&mut self.staged) {
+        if core::mem::take(&mut self.staged.any) {
             self.tx.publish();
             if self.tx.consumer_waits() {
                 kick(device::NIC);
@@ -135,7 +162,7 @@ fn view(rx: &mut PacketConsumer<SharedMemory>) -> Option<&mut [u8]> {
 #[inline]
 fn write<R, F: FnOnce(&mut [u8]) -> (R, bool)>(
     tx: &mut PacketProducer<SharedMemory>,
-    staged: &mut bool,
+    staged: &mut Staged,
     len: usize,
     fill: F,
 ) -> Result<R, F> {
@@ -148,7 +175,8 @@ fn write<R, F: FnOnce(&mut [u8]) -> (R, bool)>(
         let (result, complete) = fill(buffer);
         if complete {
             reservation.stage();
-            *staged = true;
+            staged.any = true;
+            staged.room = staged.room.saturating_sub(1);
         }
         return Ok(result);
     }
@@ -200,7 +228,7 @@ impl RxToken for WireRx<'_> {
 /// Leave to send a packet.
 pub(super) struct WireTx<'a> {
     tx: &'a mut PacketProducer<SharedMemory>,
-    staged: &'a mut bool,
+    staged: &'a mut Staged,
     link: &'a mut Link,
     track: Option<&'a mut Track>,
     now: u64,
@@ -289,7 +317,7 @@ impl RxToken for FramesRx<'_> {
 }
 
 /// Leave to send a frame.
-pub(super) struct FramesTx<'a>(&'a mut PacketProducer<SharedMemory>, &'a mut bool);
+pub(super) struct FramesTx<'a>(&'a mut PacketProducer<SharedMemory>, &'a mut Staged);
 
 impl TxToken for FramesTx<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {

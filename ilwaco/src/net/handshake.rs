@@ -65,6 +65,10 @@ impl Stack {
             return self.device.skip();
         }
         let Some(index) = self.open(segment, offer, cookie) else { return self.device.skip() };
+        if segment.span() != 0 {
+            // Else there is nothing to send or to wait for yet.
+            self.touch(index);
+        }
         self.take_segment(index, segment);
         let place = &mut self.places[index];
         let Some(endpoint) = &mut place.endpoint else { return };
@@ -111,10 +115,8 @@ impl Stack {
 
     /// Answers the segment that is next, and is done with it.
     pub(super) fn say(&mut self, segment: &Segment, control: Control, offer: Option<(bool, bool)>) {
-        if let Some(frame) = self.device.peek() {
-            let answer = answer::segment(frame, segment, control, offer);
-            self.device.send(answer.bytes());
-        }
+        let answer = answer::segment(segment, &self.link.own, control, offer);
+        self.device.send(answer.bytes());
         self.device.skip();
     }
 }

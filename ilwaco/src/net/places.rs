@@ -22,8 +22,9 @@ const TASK_BYTES: usize = 2048;
 const RESERVE: usize = 1 << 20;
 /// The least that is still free when a connection is taken.
 const HEADROOM: usize = 128 << 10;
-/// Finished connections whose socket and buffers are kept for the next ones.
-const MAX_SPARE: usize = 8;
+/// Finished connections whose socket and buffers are kept for the next ones: clearing new buffers takes longer than a request, and
+/// clients come and go in bursts.
+const MAX_SPARE: usize = 16;
 /// How long a connection must have been silent to make room for another one.
 const IDLE_US: u64 = 1_000_000;
 
@@ -95,10 +96,11 @@ impl Stack {
         let track = Track::opening(shift, self.paths.mtu(remote, self.now).min(paths::WIDE), self.now);
         let index = self.put(flow, track, endpoint);
         self.places[index].owned = true;
+        self.touch(index);
         Ok(index)
     }
 
-    /// Finds a place for a connection.
+    /// Finds a place for a connection. If there is something to send, the caller touches it.
     pub(super) fn put(&mut self, flow: Flow, track: Track, endpoint: Endpoint) -> usize {
         if endpoint.is_live() {
             self.live += 1;
@@ -125,7 +127,6 @@ impl Stack {
             }
         };
         self.flows.insert(flow, index);
-        self.touch(index);
         index
     }
 
@@ -298,13 +299,20 @@ impl Stack {
         endpoint.abandon(self.now);
         self.unlist(index);
         self.vacate(index);
-        self.put(flow, track, endpoint);
+        let index = self.put(flow, track, endpoint);
+        self.touch(index);
     }
 
     /// The connection in a place; the stack looks after it again before the VM idles.
     #[inline]
     pub(super) fn connection(&mut self, index: usize) -> Option<&mut Endpoint> {
         self.touch(index);
+        self.attempt(index)
+    }
+
+    /// As [`Stack::connection`], for who touches it only if something comes of what he tries.
+    #[inline]
+    pub(super) fn attempt(&mut self, index: usize) -> Option<&mut Endpoint> {
         let place = self.places.get_mut(index)?;
         place.reading = false;
         place.endpoint.as_mut()

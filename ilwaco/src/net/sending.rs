@@ -77,6 +77,13 @@ impl Stack {
         place.touched = false;
         place.due = u64::MAX;
         let Some(endpoint) = &mut place.endpoint else { return };
+        if !endpoint.is_live()
+            && endpoint.socket().state() == State::FinWait2
+            && place.track.received.is_some_and(|(acknowledged, received)| acknowledged == received)
+        {
+            // The peer has everything and is told everything: there is nothing that the socket could send.
+            return self.after_sending(index);
+        }
         for _ in 0..SEND_BATCH {
             if !self.device.can_send() {
                 self.blocked = true;

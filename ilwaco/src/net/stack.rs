@@ -236,6 +236,7 @@ impl Stack {
         let Some(&index) = self.flows.get(&segment.flow) else { return self.stray(segment) };
         match self.places[index].track.judge(segment, self.now) {
             Verdict::Pass => {
+                self.touch(index);
                 self.take_segment(index, segment);
                 self.after_segment(index, segment);
             }
@@ -250,10 +251,9 @@ impl Stack {
         }
     }
 
-    /// Hands the segment that is next to a connection.
+    /// Hands the segment that is next to a connection. Whoever calls this touches it.
     #[inline]
     pub(super) fn take_segment(&mut self, index: usize, segment: &Segment) {
-        self.touch(index);
         let time = stack_time(self.now);
         let place = &mut self.places[index];
         let Some(endpoint) = &mut place.endpoint else { return self.device.skip() };

@@ -62,15 +62,16 @@ impl TcpStream {
         attempt: impl FnOnce(&mut Socket<'static>) -> Result<Option<R>, Error>,
     ) -> Poll<Result<R, Error>> {
         let result = with(|stack| {
-            let socket = stack.connection(self.index).ok_or(Error::NotConnected)?.socket();
+            let socket = stack.attempt(self.index).ok_or(Error::NotConnected)?.socket();
             let done = attempt(socket)?;
-            if done.is_none() {
-                if sending {
-                    socket.register_send_waker(cx.waker());
-                } else {
-                    socket.register_recv_waker(cx.waker());
-                    stack.waits(self.index);
-                }
+            if done.is_some() {
+                // There may be something to send. What came to nothing has changed nothing, and a poll would find as much.
+                stack.touch(self.index);
+            } else if sending {
+                socket.register_send_waker(cx.waker());
+            } else {
+                socket.register_recv_waker(cx.waker());
+                stack.waits(self.index);
             }
             Ok(done)
         });
