@@ -21,6 +21,8 @@ enum Under {
     Stable,
     /// Stable Rust with every atomic access replaced by loom's.
     Loom,
+    /// Stable Rust, with many more cases of each random test: [`MANY_CASES`].
+    ManyCases,
     /// Nightly Rust's interpreter, which sees undefined behaviour.
     Miri,
 }
@@ -28,6 +30,9 @@ enum Under {
 /// Packages whose tests run under Miri: those with `unsafe` that the host can run, and `abi`, whose types are cast to and from
 /// bytes. `sched` and `pager` forbid it, so that Miri would find nothing there, and takes minutes to fill their tables of all slots.
 const UNDER_MIRI: [&str; 3] = ["abi", "backend", "ring"];
+
+/// Cases of a random test in a long run: some minutes of histories of the core.
+const MANY_CASES: &str = "1000";
 
 /// What Miri is told.
 ///
@@ -69,6 +74,10 @@ pub fn suites(long: bool) -> Result<Vec<Suite>> {
     }
     let loom = ["test", "--quiet", "--package", "ring", "--release", "--test", "loom"];
     add("loom: ring".into(), true, Under::Loom, &loom);
+    if long {
+        let histories = ["test", "--quiet", "--package", "hv-core", "--lib", "history"];
+        add("histories: hv-core".into(), true, Under::ManyCases, &histories);
+    }
     for package in UNDER_MIRI.iter().filter(|_| long) {
         add(
             format!("miri: {package}"),
@@ -93,6 +102,11 @@ impl Suite {
             Under::Loom => {
                 let mut command = cargo();
                 command.env("RUSTFLAGS", "--cfg loom");
+                command
+            }
+            Under::ManyCases => {
+                let mut command = cargo();
+                command.env("PROPTEST_CASES", MANY_CASES);
                 command
             }
             Under::Miri => {
