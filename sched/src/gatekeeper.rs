@@ -36,6 +36,8 @@ struct Slot {
 #[derive(Debug)]
 pub struct Gatekeeper {
     slots: [Slot; MAX_VMS],
+    /// No slot from this index on was written since the last reset.
+    used: usize,
     links: Links,
     waiting: List,
     parked: List,
@@ -54,6 +56,7 @@ impl Gatekeeper {
     pub const fn new() -> Self {
         Gatekeeper {
             slots: [Slot { frames: 0, incarnation: 0, state: State::Elsewhere }; MAX_VMS],
+            used: 0,
             links: Links::new(),
             waiting: List::new(),
             parked: List::new(),
@@ -71,7 +74,9 @@ impl Gatekeeper {
 
     /// Forgets all VMs; `free` frames are free.
     pub fn reset(&mut self, free: u64) {
-        self.slots.fill(Slot { frames: 0, incarnation: 0, state: State::Elsewhere });
+        // Not all of them: on a slow machine that takes longer than a scheduler may run.
+        self.slots[..self.used].fill(Slot { frames: 0, incarnation: 0, state: State::Elsewhere });
+        self.used = 0;
         self.waiting = List::new();
         self.parked = List::new();
         self.promised = 0;
@@ -124,6 +129,7 @@ impl Gatekeeper {
         }
         let state = if fits { State::Waiting } else { State::Parked };
         self.slots[usize::from(vm.index)] = Slot { frames: needed, incarnation: vm.incarnation, state };
+        self.used = self.used.max(usize::from(vm.index) + 1);
         if fits { Ok(()) } else { Err(Oddity::TooBig { vm, frames, capacity: self.capacity }) }
     }
 

@@ -151,6 +151,18 @@ fn a_reset_leaves_nothing_of_what_was() {
 }
 
 #[test]
+fn a_reset_forgets_whoever_was_there_up_to_the_last_slot() {
+    let last = u16::try_from(abi::limits::MAX_VMS - 1).expect("slots have 16 bits");
+    let mut gate = gatekeeper(640);
+    gate.arrived(vm(last), 100, 640).expect("good");
+    assert_eq!(admitted(&mut gate), [last]);
+    gate.reset(640);
+    // It is not taken for one that was sent back, which would hold all others.
+    gate.arrived(vm(last), 100, 640).expect("good");
+    assert_eq!(admitted(&mut gate), [last]);
+}
+
+#[test]
 fn a_reset_says_how_many_frames_are_free() {
     let mut gate = gatekeeper(640);
     gate.reset(10);

@@ -57,8 +57,6 @@ pub struct Vm<B: Backend> {
     pub control_frame: PhysAddr,
     /// TSC at which the alarm is due, `u64::MAX` for never.
     pub alarm: u64,
-    /// What was made pending before its admission, when it had no register page yet.
-    pub early: u64,
     /// TSC at which its creation began.
     pub created_tsc: u64,
     /// Ticks that it ran since its start.
@@ -67,6 +65,8 @@ pub struct Vm<B: Backend> {
     pub burst_ticks: u64,
     /// IPv4 address that it may use, 0 when it asks DHCP.
     pub ipv4: u32,
+    /// What was made pending before its admission, when it had no register page yet.
+    pub early: u64,
     /// Extra boot arguments, zero-padded.
     pub args: [u8; CREATE_ARGS_BYTES],
 }

@@ -38,6 +38,8 @@ struct Slot {
 #[derive(Debug)]
 pub struct RoundRobin {
     slots: [Slot; MAX_VMS],
+    /// No slot from this index on was written since the last reset.
+    used: usize,
     links: Links,
     rotation: List,
     credited: List,
@@ -51,6 +53,7 @@ impl RoundRobin {
     pub const fn new() -> Self {
         RoundRobin {
             slots: [Slot { incarnation: 0, state: State::Unknown }; MAX_VMS],
+            used: 0,
             links: Links::new(),
             rotation: List::new(),
             credited: List::new(),
@@ -69,6 +72,14 @@ impl RoundRobin {
         }
     }
 
+    /// `vm` lives in its slot, which there is, in this state.
+    #[inline]
+    fn set(&mut self, vm: VmId, state: State) {
+        let index = usize::from(vm.index);
+        self.slots[index] = Slot { incarnation: vm.incarnation, state };
+        self.used = self.used.max(index + 1);
+    }
+
     /// The state of `vm`; `None` when another VM, or none, is known in its slot.
     fn state(&self, vm: VmId) -> Option<State> {
         let slot = self.slots.get(usize::from(vm.index))?;
@@ -84,7 +95,9 @@ impl Default for RoundRobin {
 
 impl Policy for RoundRobin {
     fn reset(&mut self, quantum_ticks: u64) {
-        self.slots.fill(Slot { incarnation: 0, state: State::Unknown });
+        // Not all of them: on a slow machine that takes longer than a scheduler may run.
+        self.slots[..self.used].fill(Slot { incarnation: 0, state: State::Unknown });
+        self.used = 0;
         self.rotation = List::new();
         self.credited = List::new();
         self.credit_run = 0;
@@ -107,7 +120,7 @@ impl Policy for RoundRobin {
             self.rotation.push_back(&mut self.links, vm.index);
             State::Rotating
         };
-        self.slots[usize::from(vm.index)] = Slot { incarnation: vm.incarnation, state };
+        self.set(vm, state);
         Ok(())
     }
 
@@ -120,7 +133,7 @@ impl Policy for RoundRobin {
         self.unlink(vm.index, state);
         let earned = idle && ran_ticks < self.quantum_ticks;
         let state = if earned { State::BlockedWithCredit } else { State::Blocked };
-        self.slots[usize::from(vm.index)] = Slot { incarnation: vm.incarnation, state };
+        self.set(vm, state);
         Ok(())
     }
 

@@ -31,6 +31,20 @@ fn everybody_in_turn() {
 }
 
 #[test]
+fn a_reset_forgets_whoever_was_there_up_to_the_last_slot() {
+    let last = u16::try_from(abi::limits::MAX_VMS - 1).expect("slots have 16 bits");
+    let mut policy = with_ready([0, last]);
+    policy.blocked(vm(7), 1, true).expect("good");
+    policy.reset(QUANTUM);
+    assert_eq!((policy.runnable(), policy.next()), (0, None));
+    // Neither is taken for ready already, nor has the third its credit.
+    for index in [last, 0, 7] {
+        policy.ready(vm(index)).expect("good");
+    }
+    assert_eq!(order(&mut policy, 3), [last, 0, 7]);
+}
+
+#[test]
 fn nobody() {
     assert_eq!(with_ready([]).next(), None);
 }

@@ -190,6 +190,21 @@ fn a_long_life_forgives_quick_deaths() {
 }
 
 #[test]
+fn a_life_of_a_second_is_long() {
+    let mut machine = at_rest();
+    let rank = machine.rank(Role::Pager);
+    for (age, quick) in [(HZ - 1, 4), (HZ, 0)] {
+        // To stop it reads the time once, which takes a tick.
+        let now = machine.wires.now() + 1;
+        machine.kernel.cpu.components.list[rank].started_at = now - age;
+        machine.kernel.cpu.components.list[rank].quick_deaths = 3;
+        machine.kernel.cpu.condemn(rank, Death::Killed);
+        machine.kernel.carry_out();
+        assert_eq!(machine.kernel.cpu.components.list[rank].quick_deaths, quick);
+    }
+}
+
+#[test]
 fn who_is_stopped_is_not_condemned_again() {
     let mut machine = at_rest();
     let rank = machine.rank(Role::Pager);
