@@ -33,8 +33,9 @@ impl<B: Backend, H: Board> Kernel<B, H> {
 }
 
 impl<B: Backend, H: Board> Cpu<B, H> {
-    /// Enter a VM again and again, until it or the loop has a reason not to.
-    #[inline]
+    /// Enter a VM again and again, until it or the loop has a reason not to. (Not inlined: within the loop of the kernel there
+    /// are too few registers left for this one, which costs more with each exit than the call does with each turn.)
+    #[inline(never)]
     fn enter_until(&mut self, vm: &mut Vm<B>, until: u64) {
         let mut now = self.mark;
         loop {

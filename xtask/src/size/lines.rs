@@ -42,7 +42,7 @@ pub fn count(folder: &Path) -> Result<Size> {
     let mut total = Size::default();
     for (path, size) in sources {
         // The modules below a test module are tests, too.
-        if !tests.iter().any(|test| path == *test || path.starts_with(test.with_extension(""))) {
+        if !tests.iter().any(|test| path == *test || path.starts_with(folder_of(test))) {
             total += size;
         }
     }
@@ -75,6 +75,11 @@ fn module_file(parent: &Path, module: &str) -> PathBuf {
     let folder = if owns_folder { folder.to_owned() } else { folder.join(stem) };
     let file = folder.join(format!("{module}.rs"));
     if file.is_file() { file } else { folder.join(module).join("mod.rs") }
+}
+
+/// The folder of the modules below the module in this file.
+fn folder_of(module: &Path) -> PathBuf {
+    if module.ends_with("mod.rs") { module.parent().unwrap_or(module).to_owned() } else { module.with_extension("") }
 }
 
 /// GNU assembly: a line counts unless it is empty or only a comment.
@@ -129,11 +134,18 @@ impl Source {
         size
     }
 
-    /// Blanks every item that carries `#[cfg(test)]`.
+    /// Blanks every item that is there in tests only: `#[cfg(test)]`, and the fake CPU of `backend`.
     fn cut_tests(&mut self) {
-        let pattern: Vec<char> = "#[cfg(test)]".chars().collect();
+        self.cut("#[cfg(test)]", |source| &source.bare);
+        // What is between quotes stands in the code only.
+        self.cut("#[cfg(feature = \"fake\")]", |source| &source.code);
+    }
+
+    /// Blanks every item that carries this attribute, looked for in one of the two texts.
+    fn cut(&mut self, attribute: &str, text: fn(&Source) -> &[char]) {
+        let pattern: Vec<char> = attribute.chars().collect();
         let mut from = 0;
-        while let Some(start) = find(&self.bare, &pattern, from) {
+        while let Some(start) = find(text(self), &pattern, from) {
             let end = item_end(&self.bare, start);
             let item: String = self.code[start..end].iter().collect();
             if let Some(module) = external_module(&item) {
@@ -300,6 +312,8 @@ mod tests {
             "#[cfg(test)]\nmod more_tests;\n#[cfg(test)]\n#[path = \"x_test.rs\"]\nmod tests;\nfn a() {}\n",
         );
         assert_eq!(source.test_files, ["more_tests", "x_test.rs"]);
+        let source = Source::read("#[cfg(feature = \"fake\")]\npub mod fake;\nfn a() {}\n");
+        assert_eq!((source.test_files.as_slice(), source.size().lines), (&["fake".to_owned()][..], 1));
         assert_eq!(source.size().lines, 1);
     }
 
