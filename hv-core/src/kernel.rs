@@ -32,6 +32,11 @@ use requests::Requests;
 
 /// Looks a second at the serial line while something waits for it.
 const SERIAL_RATE: u64 = 700;
+/// Ticks between two looks at the serial line.
+const fn serial_interval(tsc_hz: u64) -> u64 {
+    tsc_hz / SERIAL_RATE
+}
+
 /// Deadlines of VMs that are served before components come to their turn.
 const DEADLINE_BATCH: usize = 64;
 /// VMs that are buried before components, who are told of each, come to their turn.
@@ -61,7 +66,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         }
         if crate::log::is_waiting() {
             // Whoever runs, the serial line gets what it takes: sixteen bytes at 11,520 a second.
-            self.cpu.arm(self.cpu.mark.saturating_add(self.cpu.time.tsc_hz() / SERIAL_RATE));
+            self.cpu.arm(self.cpu.mark.saturating_add(serial_interval(self.cpu.time.tsc_hz())));
         }
         if let Some(rank) = self.cpu.attention.most_important() {
             self.run_component(rank);

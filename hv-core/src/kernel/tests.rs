@@ -27,6 +27,11 @@ use backend::fake::Step;
 use machine::{IMAGE_PAGE, Machine, WITH_NIC};
 
 #[test]
+fn the_serial_line_is_looked_at_700_times_a_second() {
+    assert_eq!(super::serial_interval(1_400_000), 2_000);
+}
+
+#[test]
 fn a_guest_gets_its_pages_and_idles() {
     let touch = |page, access| Step::Touch { page, access };
     let steps = [touch(IMAGE_PAGE, Access::Execute), touch(IMAGE_PAGE + 1, Access::Write)];
