@@ -26,11 +26,9 @@ impl Wire {
         Wire { switch, inbox: None, outbox: VecDeque::new(), watcher }
     }
 
-    /// The next frame from the machine. None also while so much waits for the machine that no answer would have room.
+    /// The next frame from the machine, however much waits for the machine: Bochs stands still while a frame of its own is not
+    /// taken, and would never take what waits.
     pub fn take(&mut self) -> Option<Vec<u8>> {
-        if self.outbox.len() >= OUTBOX {
-            return None;
-        }
         let frame = self.switch.receive()?;
         let mut watcher = self.watcher.lock().unwrap_or_else(PoisonError::into_inner);
         if watcher.as_ref().is_some_and(|watcher| watcher.send(frame.clone()).is_err()) {
