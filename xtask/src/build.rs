@@ -2,12 +2,13 @@
 
 use crate::error::{Context, Result, fail};
 use crate::manifest::model::System;
-use crate::workspace::{BARE, cargo, packages, show};
+use crate::workspace::{BARE, cargo, output, packages, show};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Name of the core's program.
@@ -71,6 +72,27 @@ pub fn build_bins(names: &[String]) -> Result<Programs> {
         Some(name) => fail!("cargo built no program `{name}`"),
         None => Ok(programs),
     }
+}
+
+/// Builds the library `package` for the host, once in a process. Where it is.
+pub fn preload_library(package: &str) -> Result<PathBuf> {
+    static BUILT: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(path) = built.get(package) {
+        return Ok(path.clone());
+    }
+    let mut command = cargo();
+    command.args(["build", "--quiet", "--package", package, "--message-format", "json-render-diagnostics"]);
+    let said = output(&mut command)?;
+    let messages = said.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let files = messages.filter(|message| {
+        message["reason"] == "compiler-artifact"
+            && message["target"]["kind"].as_array().is_some_and(|kinds| kinds.iter().any(|kind| kind == "cdylib"))
+    });
+    let paths = files.filter_map(|message| message["filenames"][0].as_str().map(PathBuf::from));
+    let Some(path) = paths.last() else { fail!("`{}` built no library", show(&command)) };
+    built.insert(package.to_owned(), path.clone());
+    Ok(path)
 }
 
 /// A line on the terminal that shows that something goes on. Nothing where there is no terminal.

@@ -2,6 +2,7 @@
 
 use super::config::{Clock, Config, Net};
 use super::{NET_LINK, NIC_MAC, spawn};
+use crate::build::preload_library;
 use crate::error::{Context, Result};
 use std::fmt::Write;
 use std::path::Path;
@@ -17,6 +18,10 @@ pub fn start(config: &Config, dir: &Path, com1: u16) -> Result<Child> {
     write("debugger", "c\n")?;
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "--", "bochs", "-q", "-f", "bochsrc", "-rc", "debugger"]);
+    if matches!(config.net, Net::User(_)) {
+        // Without it a frame is lost now and then, or each one: see there.
+        command.env("LD_PRELOAD", preload_library("bochs-recvfrom")?);
+    }
     // What the machine writes to port 0xe9 comes out on standard output.
     spawn(command, dir, "e9.log")
 }

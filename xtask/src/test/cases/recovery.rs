@@ -120,7 +120,8 @@ fn more_requests(served: &[AtomicUsize]) -> Result<()> {
         let behind = now.zip(&before).position(|(now, before)| now < before + 5);
         let Some(behind) = behind else { return Ok(()) };
         if Instant::now() >= end {
-            fail!("server {behind} did not serve five requests within 45 s");
+            let now: Vec<usize> = served.iter().map(|count| count.load(Ordering::Relaxed)).collect();
+            fail!("server {behind} did not serve five requests within 45 s; all: {before:?}, then {now:?}");
         }
         std::thread::sleep(Duration::from_millis(50));
     }
