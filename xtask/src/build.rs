@@ -84,13 +84,13 @@ pub fn preload_library(package: &str) -> Result<PathBuf> {
     let mut command = cargo();
     command.args(["build", "--quiet", "--package", package, "--message-format", "json-render-diagnostics"]);
     let said = output(&mut command)?;
-    let messages = said.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let files = messages.filter(|message| {
-        message["reason"] == "compiler-artifact"
-            && message["target"]["kind"].as_array().is_some_and(|kinds| kinds.iter().any(|kind| kind == "cdylib"))
-    });
-    let paths = files.filter_map(|message| message["filenames"][0].as_str().map(PathBuf::from));
-    let Some(path) = paths.last() else { fail!("`{}` built no library", show(&command)) };
+    let is_library = |message: &serde_json::Value| {
+        let kinds = message["target"]["kind"].as_array();
+        message["reason"] == "compiler-artifact" && kinds.is_some_and(|kinds| kinds.iter().any(|kind| kind == "cdylib"))
+    };
+    let mut messages = said.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let path = messages.find(is_library).and_then(|message| message["filenames"][0].as_str().map(PathBuf::from));
+    let Some(path) = path else { fail!("`{}` built no library", show(&command)) };
     built.insert(package.to_owned(), path.clone());
     Ok(path)
 }
