@@ -8,7 +8,7 @@ use core::mem::{offset_of, size_of};
 
 #[test]
 fn version() {
-    assert_eq!(ABI_VERSION, 1);
+    assert_eq!(ABI_VERSION, 2);
 }
 
 #[test]
@@ -46,11 +46,17 @@ fn layouts() {
 #[test]
 fn messages_survive_the_ring() {
     use message::Message;
-    let vm = vm::VmId { index: 513, incarnation: 7 };
+    let vm = vm::VmId::new(0x000f_0201, 0x8000_0007);
     for event in [
         pager::PagerEvent::Hello { frames: 1, free: 2 },
-        pager::PagerEvent::Segment { image: 3, first_page: 32, pages: 9, file_pages: 4, writable: true },
-        pager::PagerEvent::VmStarted { vm, image: 3, pages: 4096 },
+        pager::PagerEvent::Segment {
+            image: vm::ImageId::new(0x1_0003),
+            first_page: 32,
+            pages: 9,
+            file_pages: 4,
+            writable: true,
+        },
+        pager::PagerEvent::VmStarted { vm, image: vm::ImageId::new(0x1_0003), pages: 4096 },
         pager::PagerEvent::VmEnded { vm },
         pager::PagerEvent::Fault { vm, page: 77, access: pager::Access::Write, present: true },
         pager::PagerEvent::OutOfFrames { vm, page: 77, free: 0 },
@@ -86,7 +92,7 @@ fn messages_survive_the_ring() {
     args[..9].copy_from_slice(b"crime=all");
     args[39] = 0xfe;
     for request in [
-        control::ControlRequest::Create { image: 2, args },
+        control::ControlRequest::Create { image: vm::ImageId::new(2), args },
         control::ControlRequest::Destroy { vm },
         control::ControlRequest::Kill { component: 3 },
     ] {
@@ -98,7 +104,7 @@ fn messages_survive_the_ring() {
         control::ControlReply::Component { index: 1, name, incarnation: 2, ran_ticks: 3 },
         control::ControlReply::Vm {
             vm,
-            image: 1,
+            image: vm::ImageId::new(0x1_0001),
             state: 2,
             ran_ticks: 3,
             memory: 4,
@@ -110,5 +116,5 @@ fn messages_survive_the_ring() {
         assert_eq!(control::ControlReply::try_from(&Message::from(reply)), Ok(reply));
     }
     assert!(sched::SchedCommand::try_from(&Message::new(0x2ff, [])).is_err());
-    assert!(pager::PagerCommand::try_from(&Message::new(0x111, [1 << 32])).is_err());
+    assert!(pager::PagerCommand::try_from(&Message::new(0x111, [0, 1 << 32])).is_err());
 }

@@ -89,9 +89,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                     }
                 }
                 Ok(SchedCommand::Admit { vm }) => {
-                    if let Some(vm) = vms.by_id(vm) {
-                        cpu.admit(vm);
-                    }
+                    cpu.admit(vms, vm);
                     admitted += 1;
                 }
                 Err(error) => cpu.bad_message(rank, &error),

@@ -1,9 +1,9 @@
 //! One virtual machine.
 
 use super::life::{Life, State};
+use super::table::Seed;
 use crate::memory::PhysAddr;
-use abi::control::CREATE_ARGS_BYTES;
-use abi::vm::VmId;
+use abi::vm::{ImageId, Slot, VmId};
 use backend::Backend;
 
 /// What has to be done for a VM before it is entered again.
@@ -49,7 +49,7 @@ pub struct Vm<B: Backend> {
     /// Its name.
     pub id: VmId,
     /// The image that it was started from.
-    pub image: u16,
+    pub image: ImageId,
     /// Looked at before each entry.
     pub hazard: Hazard,
     pub life: Life<B>,
@@ -65,34 +65,15 @@ pub struct Vm<B: Backend> {
     pub burst_ticks: u64,
     /// IPv4 address that it may use, 0 when it asks DHCP.
     pub ipv4: u32,
-    /// What was made pending before its admission, when it had no register page yet.
-    pub early: u64,
-    /// Extra boot arguments, zero-padded.
-    pub args: [u8; CREATE_ARGS_BYTES],
-}
-
-/// What a VM is made from.
-#[derive(Clone, Copy, Debug)]
-pub struct Seed {
-    pub id: VmId,
-    pub image: u16,
-    /// IPv4 address that it may use, 0 when it asks DHCP.
-    pub ipv4: u32,
-    /// Extra boot arguments, zero-padded.
-    pub args: [u8; CREATE_ARGS_BYTES],
-    /// The frame for the backend's control structure.
-    pub control_frame: PhysAddr,
-    /// TSC at which its creation began.
-    pub created_tsc: u64,
 }
 
 impl<B: Backend> Vm<B> {
-    /// Make a VM that waits for admission at `place`, field by field: built elsewhere and moved, it would be copied twice,
+    /// Make a VM that is about to be built at `place`, field by field: built elsewhere and moved, it would be copied twice,
     /// processor and all.
     ///
     /// # Safety
     /// `place` is valid for a write, and holds zeros, which are a valid processor ([`backend::Vcpu`]).
-    pub unsafe fn emplace(place: *mut Self, seed: Seed) {
+    pub unsafe fn emplace(place: *mut Self, control_frame: PhysAddr, seed: Seed) {
         macro_rules! set {
             ($($field:ident: $value:expr),* $(,)?) => {
                 // SAFETY: upheld by the caller.
@@ -104,21 +85,19 @@ impl<B: Backend> Vm<B> {
             image: seed.image,
             hazard: Hazard::default(),
             life: Life::begin(),
-            control_frame: seed.control_frame,
+            control_frame: control_frame,
             alarm: u64::MAX,
-            early: 0,
             created_tsc: seed.created_tsc,
             ran_ticks: 0,
             burst_ticks: 0,
             ipv4: seed.ipv4,
-            args: seed.args,
         }
     }
 
     /// Its slot.
     #[inline]
-    pub fn slot(&self) -> u16 {
-        self.id.index
+    pub fn slot(&self) -> Slot {
+        self.id.slot
     }
 
     /// When the core must look at it next: its alarm or the end of its idle.

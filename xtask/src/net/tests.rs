@@ -163,7 +163,8 @@ fn play(folder: PathBuf, habits: Habits, stop: &AtomicBool) -> Option<Vec<u8>> {
     let mut cable = Cable { socket, switch: folder.join("data"), deaf: false };
     let started = Instant::now();
     let now = || StackTime::from_micros(i64::try_from(started.elapsed().as_micros()).unwrap());
-    let mut iface = Interface::new(Config::new(EthernetAddress(abi::nic::mac_of(0)).into()), &mut cable, now());
+    let mut iface =
+        Interface::new(Config::new(EthernetAddress(abi::nic::mac_of(abi::vm::Slot::new(0))).into()), &mut cable, now());
     iface.update_ip_addrs(|addresses| addresses.push(IpCidr::new(FIRST_VM.into(), 24)).unwrap());
     iface.routes_mut().add_default_ipv4_route(HOST).unwrap();
     let mut sockets = SocketSet::new(Vec::new());

@@ -62,7 +62,7 @@ fn datagram(payload: &[u8]) -> Vec<u8> {
     };
     let header = EthernetRepr {
         src_addr: EthernetAddress(HOST_MAC),
-        dst_addr: EthernetAddress(abi::nic::mac_of(0)),
+        dst_addr: EthernetAddress(abi::nic::mac_of(abi::vm::Slot::new(0))),
         ethertype: EthernetProtocol::Ipv4,
     };
     let sums = ChecksumCapabilities::default();
