@@ -131,7 +131,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         machine.power_off(POWER_OFF);
         return Ok(ExitCode::from(130));
     }
-    eprintln!("all {} VMs are ready, {:.1} s after power-on", vms.len(), started.elapsed().as_secs_f32());
+    eprintln!("all VMs are ready, {:.1} s after power-on", started.elapsed().as_secs_f32());
     print!("{}", places(&vms));
     let code = match &args.exec {
         Some(command) => exec(command, &environment(&vms), &dir)?,

@@ -12,6 +12,8 @@ pub enum Line<'a> {
     Refused(&'a str, &'a str),
     /// So many VMs are not created, for this reason.
     NotCreated(usize, &'a str),
+    /// The monitor takes commands.
+    MonitorReady,
     /// The monitor lists the VM in this slot in this state.
     Listed(usize, &'a str),
     /// The monitor has listed all VMs.
@@ -68,6 +70,9 @@ fn monitor(said: &str) -> Option<Line<'_>> {
     if said == "done vms" {
         return Some(Line::AllListed);
     }
+    if said.starts_with("ready ") {
+        return Some(Line::MonitorReady);
+    }
     let words = said.strip_prefix("vm ")?;
     let value = |key: &str| words.split(' ').find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
     (value("incarnation")? == "1").then_some(())?;
@@ -108,6 +113,7 @@ mod tests {
                 Line::Listed(3, "idle"),
             ),
             ("[    2.000000] INFO  component: monitor: done vms", Line::AllListed),
+            ("[    0.246400] INFO  component: monitor: ready incarnation=1", Line::MonitorReady),
             ("FATAL F001: no 64-bit mode", Line::Fatal),
             ("\u{1b}[0;37;40mFATAL F010: the processor has neither", Line::Fatal),
         ];

@@ -151,6 +151,8 @@ struct Watch<'a> {
     refused: Vec<(String, String)>,
     /// How many VMs were not created, and why.
     missing: Vec<(usize, String)>,
+    /// The monitor takes commands. What is typed earlier gets lost in part.
+    monitor: bool,
     /// The monitor has listed all VMs.
     listed: bool,
     /// The core cannot go on.
@@ -179,7 +181,7 @@ struct Known {
 impl<'a> Watch<'a> {
     fn new(vms: &'a [Vm]) -> Watch<'a> {
         let known = vec![Known::default(); vms.len()];
-        Watch { vms, known, refused: Vec::new(), missing: Vec::new(), listed: false, stopped: false }
+        Watch { vms, known, refused: Vec::new(), missing: Vec::new(), monitor: false, listed: false, stopped: false }
     }
 
     /// Takes note of a line of the log.
@@ -206,6 +208,7 @@ impl<'a> Watch<'a> {
                     known.state = Some(state.to_owned());
                 }
             }
+            Some(Line::MonitorReady) => self.monitor = true,
             Some(Line::AllListed) => self.end_list(now),
             Some(Line::Fatal) => self.stopped = true,
             None => {}
@@ -241,7 +244,7 @@ impl<'a> Watch<'a> {
 
     fn wants_list(&self) -> bool {
         let unsure = |(vm, known): (&Vm, &Known)| vm.ready.is_none() && !known.ready;
-        self.vms.is_empty() || self.vms.iter().zip(&self.known).any(unsure)
+        self.monitor && (self.vms.is_empty() || self.vms.iter().zip(&self.known).any(unsure))
     }
 
     fn is_ready(&self) -> bool {

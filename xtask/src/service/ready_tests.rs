@@ -125,6 +125,8 @@ fn without_a_sign_a_vm_is_ready_when_it_has_run_for_a_while() {
     let vms = vms("bench*2");
     let mut watch = Watch::new(&vms);
     let start = Instant::now();
+    assert!(!watch.wants_list(), "nobody would hear it");
+    hear(&mut watch, &["component: monitor: ready incarnation=1"], start);
     assert!(watch.wants_list());
     list(&mut watch, &[(0, "idle"), (1, "waiting")], start);
     list(&mut watch, &[(0, "ready"), (1, "fault")], start + RUNS);
@@ -158,6 +160,7 @@ fn long_lists_are_cut_short() {
 #[test]
 fn a_machine_without_vms_is_ready_when_its_monitor_answers() {
     let mut watch = Watch::new(&[]);
+    hear(&mut watch, &["component: monitor: ready incarnation=1"], Instant::now());
     assert!(watch.wants_list() && !watch.is_ready());
     list(&mut watch, &[], Instant::now());
     assert!(watch.is_ready());
