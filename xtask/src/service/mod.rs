@@ -66,7 +66,7 @@ impl Vm {
         match http::get(address, path, timeout) {
             Ok(answer) if (200..300).contains(&answer.status) => Ok(()),
             Ok(answer) => fail!("GET {path} is answered with status {}", answer.status),
-            Err(error) => Err(error).context(|| format!("GET {path}")),
+            Err(error) => Err(error),
         }
     }
 }

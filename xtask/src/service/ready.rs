@@ -49,7 +49,8 @@ pub fn wait(machine: &mut Machine, vms: &[Vm], limit: Duration, interrupted: &At
         if interrupted.load(Ordering::Relaxed) {
             return Ok(Outcome::Interrupted);
         }
-        read += listen(machine, &mut watch, read);
+        let new = listen(machine, &mut watch, read);
+        read += new;
         if watch.stopped || machine.has_ended() {
             // The rest of the message.
             machine.wait_for_end(Duration::from_secs(1));
@@ -59,49 +60,40 @@ pub fn wait(machine: &mut Machine, vms: &[Vm], limit: Duration, interrupted: &At
                 where_logs_are(machine)
             );
         }
-        if watch.is_bad() {
+        if new > 0 && watch.is_bad() {
             std::thread::sleep(MORE_LINES);
             listen(machine, &mut watch, read);
-            fail!(
-                "{}\nThe end of the machine's log:\n{}{}",
-                watch.complaint(),
-                machine.log().tail(20),
-                where_logs_are(machine)
-            );
+            fail!("{}\n{}", watch.complaint(), end_of_log(machine));
+        }
+        let now = Instant::now();
+        if now >= end {
+            // Whoever is not listed was not created, or has ended.
+            let _ = machine.send("vms");
+            std::thread::sleep(MORE_LINES);
+            listen(machine, &mut watch, read);
+            fail!("{}\n{}", watch.lateness(limit), end_of_log(machine));
+        }
+        // One VM, then the log again: a dead one is named soon, however many there are.
+        if let Some(slot) = (next..vms.len()).find(|&slot| watch.wants_probe(slot)) {
+            next = slot + 1;
+            watch.probed(slot, probe(machine, &vms[slot]));
+            continue;
         }
         if watch.is_ready() {
             return Ok(Outcome::Ready);
         }
-        let now = Instant::now();
-        if now >= end {
-            // Whoever was never listed was not created, or waits.
-            let _ = machine.send("vms");
-            std::thread::sleep(MORE_LINES);
-            listen(machine, &mut watch, read);
-            fail!(
-                "{}\nThe end of the machine's log:\n{}{}",
-                watch.lateness(limit),
-                machine.log().tail(20),
-                where_logs_are(machine)
-            );
-        }
-        if watch.wants_list() && asked.is_none_or(|asked| now - asked >= ASK_AGAIN) {
+        if asked.is_none_or(|asked| now - asked >= ASK_AGAIN) && watch.wants_list() {
             asked = Some(now);
             // When typing fails the machine has gone, which the next round sees.
             let _ = machine.send("vms");
         }
-        // One VM, then the log again: a dead one is named soon, however many there are.
-        match (next..vms.len()).find(|&slot| watch.wants_probe(slot)) {
-            Some(slot) => {
-                next = slot + 1;
-                watch.probed(slot, probe(machine, &vms[slot]));
-            }
-            None => {
-                next = 0;
-                std::thread::sleep(PAUSE);
-            }
-        }
+        next = 0;
+        std::thread::sleep(PAUSE);
     }
+}
+
+fn end_of_log(machine: &Machine) -> String {
+    format!("The end of the machine's log:\n{}{}", machine.log().tail(20), where_logs_are(machine))
 }
 
 /// Tells `watch` the lines from number `from` on. How many there were.
