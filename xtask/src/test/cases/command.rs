@@ -4,6 +4,7 @@ use super::ensure;
 use crate::error::{Context, Result, fail};
 use crate::test::Case;
 use crate::test::lab::Lab;
+use clap::ValueEnum;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -63,6 +64,12 @@ fn output(arguments: &[&str]) -> Result<Output> {
     xtask(arguments)?.output().context(|| "cannot start xtask".into())
 }
 
+/// The same on the kind of machine that is tested, not on the fastest that there is.
+fn output_on(lab: &Lab, arguments: &[&str]) -> Result<Output> {
+    let kind = lab.kind().to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+    output(&[&["--headless", "--machine", &kind], arguments].concat())
+}
+
 /// Both outputs.
 fn said(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
@@ -116,8 +123,8 @@ const ASK_ECHOES: &str = r#"
     done
     test -z "$FORAKER_ADDR_3$FORAKER_URL_1" -a -f $FORAKER_URLS -a ! -s $FORAKER_URLS"#;
 
-fn udp_echo(_: &Lab) -> Result<()> {
-    let output = output(&["--headless", "--image", "udp-echo", "--vms", "2", "--exec", ASK_ECHOES])?;
+fn udp_echo(lab: &Lab) -> Result<()> {
+    let output = output_on(lab, &["--image", "udp-echo", "--vms", "2", "--exec", ASK_ECHOES])?;
     let text = said(&output);
     ensure(output.status.success(), || format!("it ended with {}:\n{text}", output.status))?;
     ensure(text.matches("echoed by 127.0.0.1:").count() == 2, || format!("an echo is missing:\n{text}"))?;
@@ -136,7 +143,7 @@ fn tap_udp_echo(_: &Lab) -> Result<()> {
     })
 }
 
-fn mixed(_: &Lab) -> Result<()> {
+fn mixed(lab: &Lab) -> Result<()> {
     let command = r#"set -e
         curl -fsS --max-time 20 $FORAKER_URL_1 $FORAKER_URL_2 http://$FORAKER_ADDR_2 > /dev/null
         curl -fsS --max-time 20 $FORAKER_URL_3/crimes > /dev/null
@@ -146,7 +153,7 @@ fn mixed(_: &Lab) -> Result<()> {
         printf hello >&3
         test "$(timeout 20 head -c 5 <&3)" = hello"#;
     let vms = "vms=httpd*2,ask,udp-echo,hostile,asm-guest";
-    let output = output(&["--headless", "--boot", vms, "--exec", command])?;
+    let output = output_on(lab, &["--boot", vms, "--exec", command])?;
     let text = said(&output);
     ensure(output.status.success(), || format!("it ended with {}:\n{text}", output.status))?;
     for line in ["vm 2  no port (ask)", "vm 3  udp 127.0.0.1:", "vm 4  http://127.0.0.1:", "vm 5  no port (asm-guest)"]
@@ -156,9 +163,9 @@ fn mixed(_: &Lab) -> Result<()> {
     Ok(())
 }
 
-fn ends(_: &Lab) -> Result<()> {
+fn ends(lab: &Lab) -> Result<()> {
     // Without its argument `bench=NAME` it says so, and ends.
-    let output = output(&["--headless", "--boot", "vms=httpd,bench", "--exec", "echo the command ran"])?;
+    let output = output_on(lab, &["--boot", "vms=httpd,bench", "--exec", "echo the command ran"])?;
     let text = said(&output);
     ensure(output.status.code() == Some(1), || format!("it ended with {}:\n{text}", output.status))?;
     ensure(!text.contains("the command ran"), || format!("the command ran:\n{text}"))?;
