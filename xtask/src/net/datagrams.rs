@@ -23,8 +23,11 @@ const IDLE: Duration = Duration::from_secs(120);
 const SOURCES: RangeInclusive<u16> = 32768..=49151;
 /// Longest payload: what one frame holds, since nobody here puts fragments together.
 const LONGEST: usize = abi::nic::MAX_FRAME - 14 - 20 - 8;
-/// Datagrams of one client that wait for the guest; more are lost.
-const QUEUE: usize = 16;
+/// Datagrams of a port that are taken before the guest's machine has taken all of these; the others wait in the port's socket.
+const BATCH: usize = 16;
+/// How long they wait for a machine that does not take them, or for a guest that does not tell its MAC. Then all that has come is
+/// lost: old questions would not be worth answering.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// Longest datagram that the loopback interface carries.
 const LOOPBACK: usize = 64 * 1024;
 
@@ -43,6 +46,8 @@ struct Port {
     forward: Forward,
     /// There may be datagrams, as far as is known.
     ready: bool,
+    /// Since when something has waited for the guest, whenever that was looked at.
+    held_since: Option<Instant>,
     /// When the guest was last asked for its MAC.
     asked: Option<Instant>,
 }
@@ -59,7 +64,7 @@ struct Client {
 
 impl Datagrams {
     pub fn new(sockets: Vec<(UdpSocket, Forward)>) -> Datagrams {
-        let port = |(socket, forward)| Port { socket, forward, ready: true, asked: None };
+        let port = |(socket, forward)| Port { socket, forward, ready: true, held_since: None, asked: None };
         let ports = sockets.into_iter().map(port).collect();
         Datagrams { ports, clients: BTreeMap::new(), next: *SOURCES.start(), buffer: vec![0; LOOPBACK] }
     }
@@ -84,23 +89,63 @@ impl Datagrams {
         }
     }
 
-    /// True when there may be more to [`collect`](Datagrams::collect).
-    pub fn has_more(&self) -> bool {
+    /// True when there is more to [`collect`](Datagrams::collect) now, as far as is known.
+    pub fn has_more(&self, sockets: &SocketSet<'static>) -> bool {
         self.ports.iter().any(|port| port.ready)
+            && self.ports.iter().zip(self.held(sockets)).any(|(port, held)| port.ready && !held)
     }
 
-    /// Takes from each port as many datagrams as one client may have waiting, and hands them to the stack.
+    /// For each port, whether something waits for its guest. (Datagrams without a byte do not count: the stack does not tell.)
+    fn held(&self, sockets: &SocketSet<'static>) -> Vec<bool> {
+        let mut held = vec![false; self.ports.len()];
+        for client in self.clients.values() {
+            held[client.port] |= sockets.get::<udp::Socket>(client.socket).send_queue() > 0;
+        }
+        held
+    }
+
+    /// Takes a batch of datagrams from each port whose former one is gone, and hands them to the stack.
     pub fn collect(&mut self, sockets: &mut SocketSet<'static>, now: Instant) {
-        for index in 0..self.ports.len() {
-            for _ in 0..QUEUE {
-                if !self.ports[index].ready {
-                    break;
-                }
-                match self.ports[index].socket.recv_from(&mut self.buffer) {
-                    Ok((count, peer)) => self.pass_on(index, peer, count, sockets, now),
-                    // Other errors are news of a datagram that a client has not got.
-                    Err(error) => self.ports[index].ready = error.kind() != std::io::ErrorKind::WouldBlock,
-                }
+        self.expire(sockets, now);
+        for (index, held) in self.held(sockets).into_iter().enumerate() {
+            let port = &mut self.ports[index];
+            if !held {
+                port.held_since = None;
+            } else if now.saturating_duration_since(*port.held_since.get_or_insert(now)) < PATIENCE {
+                continue;
+            } else {
+                self.give_up(index, sockets);
+            }
+            for _ in 0..BATCH {
+                let Some((count, peer)) = self.receive(index) else { break };
+                self.pass_on(index, peer, count, sockets, now);
+            }
+        }
+    }
+
+    /// The next datagram of a port, into the buffer.
+    fn receive(&mut self, index: usize) -> Option<(usize, SocketAddr)> {
+        let port = &mut self.ports[index];
+        while port.ready {
+            match port.socket.recv_from(&mut self.buffer) {
+                Ok(received) => return Some(received),
+                // Other errors are news of a datagram that a client has not got.
+                Err(error) => port.ready = error.kind() != std::io::ErrorKind::WouldBlock,
+            }
+        }
+        None
+    }
+
+    /// Forgets all that has come to a port, and who has sent it.
+    fn give_up(&mut self, index: usize, sockets: &mut SocketSet<'static>) {
+        self.ports[index].held_since = None;
+        let of_port = self.clients.iter().filter(|(_, client)| client.port == index);
+        let sources: Vec<u16> = of_port.map(|(source, _)| *source).collect();
+        sources.into_iter().for_each(|source| self.forget(source, sockets));
+        // Bounded, since clients can be faster.
+        for _ in 0..CLIENTS {
+            if self.receive(index).is_none() {
+                break;
             }
         }
     }
@@ -124,7 +169,6 @@ impl Datagrams {
         sockets: &mut SocketSet<'static>,
         now: Instant,
     ) -> Option<SocketHandle> {
-        self.expire(sockets, now);
         if let Some(client) = self.clients.values_mut().find(|client| client.port == port && client.peer == peer) {
             client.used = now;
             return Some(client.socket);
@@ -138,7 +182,7 @@ impl Datagrams {
             udp::PacketBuffer::new(vec![udp::PacketMetadata::EMPTY; datagrams], vec![0; datagrams * LONGEST])
         };
         // What the guest sends is taken out at once, one by one.
-        let mut socket = udp::Socket::new(buffer(1), buffer(QUEUE));
+        let mut socket = udp::Socket::new(buffer(1), buffer(BATCH));
         socket.bind((HOST, source)).ok()?;
         let socket = sockets.add(socket);
         self.clients.insert(source, Client { port, peer, socket, used: now });
@@ -257,10 +301,10 @@ mod tests {
         datagrams.client(0, peer(2), &mut sockets, start);
         let later = start + IDLE - Duration::from_secs(1);
         datagrams.client(0, peer(2), &mut sockets, later);
-        datagrams.client(0, peer(3), &mut sockets, start + IDLE);
+        datagrams.collect(&mut sockets, start + IDLE);
         let peers: Vec<SocketAddr> = datagrams.clients.values().map(|client| client.peer).collect();
-        assert_eq!(peers, [peer(2), peer(3)]);
-        assert_eq!(sockets.iter().count(), 2);
+        assert_eq!(peers, [peer(2)]);
+        assert_eq!(sockets.iter().count(), 1);
     }
 
     #[test]
@@ -281,19 +325,37 @@ mod tests {
     }
 
     #[test]
-    fn more_than_a_client_may_have_waiting_is_lost() {
+    fn datagrams_wait_for_a_guest_in_their_socket_and_not_for_ever() {
         let (mut datagrams, mut sockets) = datagrams();
-        let now = Instant::now();
-        for _ in 0..2 * QUEUE {
-            datagrams.pass_on(0, peer(1), LONGEST, &mut sockets, now);
+        let start = Instant::now();
+        let to = datagrams.ports[0].socket.local_addr().unwrap();
+        let client = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        for _ in 0..2 * BATCH {
+            client.send_to(&[7; LONGEST], to).unwrap();
         }
-        datagrams.pass_on(0, peer(2), LONGEST + 1, &mut sockets, now);
-        let handle = datagrams.client(0, peer(1), &mut sockets, now).unwrap();
-        assert_eq!(sockets.get::<udp::Socket>(handle).send_queue(), QUEUE * LONGEST);
-        assert_eq!(datagrams.clients.len(), 1, "what no frame holds makes nobody a client");
-        assert_eq!(datagrams.ask_for_macs(&sockets, now).len(), 1);
-        assert_eq!(datagrams.ask_for_macs(&sockets, now).len(), 0, "not yet again");
-        assert_eq!(datagrams.ask_for_macs(&sockets, now + ASK_AGAIN).len(), 1);
+        let waiting = |datagrams: &Datagrams, sockets: &SocketSet<'static>| -> usize {
+            let handles = datagrams.clients.values().map(|client| client.socket);
+            handles.map(|handle| sockets.get::<udp::Socket>(handle).send_queue() / LONGEST).sum()
+        };
+        assert!(datagrams.has_more(&sockets));
+        datagrams.collect(&mut sockets, start);
+        assert_eq!(waiting(&datagrams, &sockets), BATCH);
+        assert!(!datagrams.has_more(&sockets), "there is, but not now");
+        datagrams.collect(&mut sockets, start + Duration::from_millis(1));
+        assert_eq!(waiting(&datagrams, &sockets), BATCH);
+        assert_eq!(datagrams.ask_for_macs(&sockets, start).len(), 1);
+        assert_eq!(datagrams.ask_for_macs(&sockets, start).len(), 0, "not yet again");
+        assert_eq!(datagrams.ask_for_macs(&sockets, start + ASK_AGAIN).len(), 1);
+        datagrams.collect(&mut sockets, start + Duration::from_millis(1) + PATIENCE);
+        assert_eq!((waiting(&datagrams, &sockets), datagrams.clients.len()), (0, 0));
+        assert!(!datagrams.has_more(&sockets));
+    }
+
+    #[test]
+    fn what_no_frame_holds_makes_nobody_a_client() {
+        let (mut datagrams, mut sockets) = datagrams();
+        datagrams.pass_on(0, peer(1), LONGEST + 1, &mut sockets, Instant::now());
+        assert!(datagrams.clients.is_empty());
     }
 
     #[test]

@@ -176,7 +176,7 @@ impl Host {
             std::thread::sleep(NAP);
             return Some(Duration::ZERO);
         }
-        if taken == BATCH || self.datagrams.has_more() {
+        if taken == BATCH || self.datagrams.has_more(&self.sockets) {
             return Some(Duration::ZERO);
         }
         let waits = self.links.values().any(|link| !matches!(link.stage, Stage::Open | Stage::Dialling));

@@ -40,6 +40,9 @@ pub const HOST_MAC: [u8; 6] = [0x52, 0x55, 0x0a, 0x00, 0x02, 0x02];
 /// The first VM's address; the others follow.
 pub const FIRST_VM: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 16);
 
+/// Bytes that may wait in the socket of a forwarded UDP port, with the system's overhead for each datagram.
+const UDP_BUFFER: usize = 1 << 20;
+
 /// Counts the networks of this process, so that each has a folder of its own for its sockets.
 static STARTED: AtomicU32 = AtomicU32::new(0);
 
@@ -82,6 +85,8 @@ impl UserNet {
                 }
                 Protocol::Udp => {
                     let socket = bind(forward, UdpSocket::bind)?;
+                    // A burst waits there. The system may allow less, which is no reason to fail.
+                    let _ = socket2::SockRef::from(&socket).set_recv_buffer_size(UDP_BUFFER);
                     let address = socket.local_addr();
                     datagrams.push((socket, *forward));
                     address

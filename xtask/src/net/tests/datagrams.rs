@@ -176,3 +176,17 @@ fn a_tcp_port_where_nobody_listens_has_taken_no_connection() {
     assert!(!stage.net.has_taken(address));
     stage.end();
 }
+
+#[test]
+fn a_burst_waits_for_its_turn() {
+    let stage = Stage::new();
+    let client = stage.client(0);
+    let datagram = |n: u8| [&[b'x', n], &[0; 1000][..]].concat();
+    for n in 0..100 {
+        client.send(&datagram(n)).unwrap();
+    }
+    for n in 0..100 {
+        assert!(receive(&client) == datagram(n), "the one after {n} others");
+    }
+    stage.end();
+}
