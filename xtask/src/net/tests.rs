@@ -2,6 +2,7 @@
 
 use super::{FIRST_VM, HOST, UserNet};
 use crate::machine::Forward;
+use crate::manifest::model::Port;
 use smoltcp::iface::{Config, Interface, PollIngressSingleResult, SocketHandle, SocketSet};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
@@ -15,6 +16,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+mod datagrams;
 
 const DOCUMENT: usize = 102_400;
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -222,7 +225,7 @@ impl Stage {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let link = std::env::temp_dir().join(format!("foraker-net-test-{}-{number}", std::process::id()));
-        let net = UserNet::start(&[Forward { guest: FIRST_VM, port: 80, host_port: 0 }], &link).unwrap();
+        let net = UserNet::start(&[Forward { guest: FIRST_VM, port: Port::tcp(80), host_port: 0 }], &link).unwrap();
         let stop = Arc::new(AtomicBool::new(false));
         let (folder, stopped) = (link.clone(), stop.clone());
         let guest = std::thread::spawn(move || play(folder, habits, &stopped));
@@ -325,6 +328,7 @@ fn a_client_that_leaves_frees_its_place() {
         drop(stage.connect());
     }
     assert_eq!(stage.burst(1), [DOCUMENT]);
+    assert!(stage.net.has_taken(stage.net.addresses()[0]));
 }
 
 #[test]
