@@ -35,7 +35,8 @@ fn echo(folder: PathBuf, stop: &AtomicBool) -> Vec<u16> {
     let mut cable = Cable { socket, switch: folder.join("data"), deaf: false };
     let started = Instant::now();
     let now = || StackTime::from_micros(i64::try_from(started.elapsed().as_micros()).unwrap());
-    let mut iface = Interface::new(Config::new(EthernetAddress(abi::nic::mac_of(0)).into()), &mut cable, now());
+    let mut iface =
+        Interface::new(Config::new(EthernetAddress(abi::nic::mac_of(abi::vm::Slot::new(0))).into()), &mut cable, now());
     iface.update_ip_addrs(|addresses| addresses.push(IpCidr::new(FIRST_VM.into(), 24)).unwrap());
     let mut sockets = SocketSet::new(Vec::new());
     let (seventh, eighth) = (sockets.add(new_socket(7)), sockets.add(new_socket(8)));
