@@ -10,5 +10,6 @@ fn main() {
     };
     link("bench", "ilwaco/guest.ld");
     link("bench-create", "component/component.ld");
+    link("bench-crowd", "component/component.ld");
     link("bench-burst", "component/component.ld");
 }

@@ -6,7 +6,7 @@ use crate::build::build_bins;
 use crate::error::{Result, fail};
 use crate::manifest::model::{Component, System};
 use crate::manifest::model::{Policy, Ring};
-use crate::test::lab::{BOOT, Lab, Running};
+use crate::test::lab::{BOOT, Boot, Lab, Running};
 use std::time::Duration;
 
 pub const NULL_HYPERCALL: Entry = entry("null_hypercall", "from a guest to the core and back", null_hypercall);
@@ -18,12 +18,19 @@ pub const COMPONENT_MESSAGE: Entry =
 pub const VM_CREATE: Entry =
     entry("vm_create", "a VM from the controller's request to the guest's first instruction", vm_create);
 
+pub const VM_SWITCH_100: Entry =
+    entry("vm_switch_100", "a switch among 100 VMs in turn, over one between two", vm_switch_100);
+pub const VM_CREATE_10000: Entry =
+    entry("vm_create_10000", "the creation of a VM beside 9,999 others, over that beside 9", vm_create_10000);
+
 const fn entry(name: &'static str, measures: &'static str, run: fn(&Bench) -> Result<Vec<Figure>>) -> Entry {
     Entry { name, measures, repeats: Repeats::Exactly, run }
 }
 
 /// How long a measurement may take on a loaded host.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// The same for ten thousand VMs.
+const CROWD_PATIENCE: Duration = Duration::from_secs(900);
 
 /// The figures of a line `bench: NAME key=value …`, the first such line.
 pub fn parse(line: &str, key: &str) -> Result<u64> {
@@ -60,12 +67,31 @@ fn null_hypercall(bench: &Bench) -> Result<Vec<Figure>> {
     Ok(vec![instructions("null_hypercall", median, conditions)])
 }
 
+/// Mean and median of a round in which so many VMs give their turns up in turn.
+fn round(bench: &Bench, vms: u64) -> Result<(u64, u64)> {
+    let lines = measure(bench.lab()?, &format!("bench*{vms}"), 1, "vm_switch")?;
+    // All see the same rounds; the first that says so will do.
+    Ok((parse(&lines[0], "mean")?, parse(&lines[0], "median")?))
+}
+
+// Instruction counts of single events are far below 2^53.
+#[allow(clippy::cast_precision_loss)]
+fn ratio(of: u64, to: u64) -> f64 {
+    (1000.0 * of as f64 / to as f64).round() / 1000.0
+}
+
+fn vm_switch_100(bench: &Bench) -> Result<Vec<Figure>> {
+    let inside = bench.inside()?;
+    let (few, many) = (round(bench, 2)?.0 / 2, round(bench, 100)?.0 / 100);
+    let conditions =
+        format!("{inside}; a hundredth of a round of 100 VMs, {many}, over half a round of two, {few}; means");
+    Ok(vec![Figure { metric: "vm_switch_100", value: ratio(many, few), unit: "ratio", conditions }])
+}
+
 fn vm_switch(bench: &Bench) -> Result<Vec<Figure>> {
     let inside = bench.inside()?;
-    let lines = measure(bench.lab()?, "bench*2", 2, "vm_switch")?;
-    // Both see the same rounds; the first that says so will do. The mean, because the plan that is made for some
-    // switches at a time is part of each.
-    let (mean, median) = (parse(&lines[0], "mean")?, parse(&lines[0], "median")?);
+    // The mean, because the plan that is made for some switches at a time is part of each.
+    let (mean, median) = round(bench, 2)?;
     let conditions = format!(
         "{inside}; two VMs that idle until the past; half of a round, mean of 1,000 rounds (median {})",
         median / 2
@@ -138,29 +164,60 @@ fn component_message(bench: &Bench) -> Result<Vec<Figure>> {
 /// VMs that `bench-create` creates before its figures count: they bring the image's pages into memory.
 const WARM_UP: usize = 4;
 
-fn vm_create(bench: &Bench) -> Result<Vec<Figure>> {
-    let inside = bench.inside()?;
-    let lab = bench.lab()?;
-    let programs = build_bins(&["bench-create".to_owned()])?;
+/// A machine with the image `bench` and no VM, on which `program` stands in the place of the monitor; `nic`: its VMs have one.
+fn with_controller<'l>(lab: &'l Lab, program: &str, nic: bool) -> Result<Boot<'l>> {
+    let programs = build_bins(&[program.to_owned()])?;
     let mut boot = lab.boot("vms=").deterministic().system(|system| {
         system.image.retain(|image| image.name == "bench");
+        for image in system.image.iter_mut().filter(|_| !nic) {
+            (image.rx_slots, image.tx_slots) = (0, 0);
+        }
         system.defaults = without_vms(&system.defaults);
         for monitor in system.component.iter_mut().filter(|component| component.name == "monitor") {
-            monitor.module = Some("bench-create".to_owned());
+            monitor.module = Some(program.to_owned());
             monitor.ports = None;
         }
     });
     for (name, path) in programs {
         boot = boot.program(&name, path);
     }
-    let running = boot.start()?;
-    running.wait_for("bench: vm_create done", PATIENCE)?;
-    let mut costs = costs(&running)?;
+    Ok(boot)
+}
+
+/// What creations cost, least first, without those that warm up.
+fn warm(mut costs: Vec<u64>) -> Result<Vec<u64>> {
     if costs.len() <= WARM_UP {
         fail!("only {} VMs were created", costs.len());
     }
     costs.drain(..WARM_UP);
     costs.sort_unstable();
+    Ok(costs)
+}
+
+fn vm_create_10000(bench: &Bench) -> Result<Vec<Figure>> {
+    let inside = bench.inside()?;
+    let running = with_controller(bench.lab()?, "bench-crowd", false)?.megs(1024).start()?;
+    running.wait_for("bench: crowd: beside 9999", CROWD_PATIENCE)?;
+    let lines = running.said_until("bench: crowd: beside 9999");
+    let Some(middle) = lines.iter().position(|line| line.contains("bench: crowd: beside 9")) else {
+        fail!("nothing was measured beside 9 VMs");
+    };
+    let median = |lines: &[String]| -> Result<u64> {
+        let costs = lines.iter().filter(|line| line.contains("bench: vm_create instructions="));
+        let costs = warm(costs.map(|line| parse(line, "instructions")).collect::<Result<_>>()?)?;
+        Ok(costs[costs.len() / 2])
+    };
+    let (few, many) = (median(&lines[..middle])?, median(&lines[middle..])?);
+    let conditions =
+        format!("{inside}; VMs without a NIC, as vm_create; medians: {many} beside 9,999 VMs, {few} beside 9");
+    Ok(vec![Figure { metric: "vm_create_10000", value: ratio(many, few), unit: "ratio", conditions }])
+}
+
+fn vm_create(bench: &Bench) -> Result<Vec<Figure>> {
+    let inside = bench.inside()?;
+    let running = with_controller(bench.lab()?, "bench-create", true)?.start()?;
+    running.wait_for("bench: vm_create done", PATIENCE)?;
+    let costs = warm(costs(&running)?)?;
     let (median, most) = (costs[costs.len() / 2], costs[costs.len() - 1]);
     let conditions = format!(
         "{inside}; 16 MiB VM with a NIC's pages; request, admission, frames with their zeroing, processor, fault of the first \

@@ -115,6 +115,8 @@ fn all() -> Vec<Entry> {
         mechanism::COMPONENT_MESSAGE,
         mechanism::DEMAND_ZERO_FAULT,
         mechanism::VM_CREATE,
+        mechanism::VM_CREATE_10000,
+        mechanism::VM_SWITCH_100,
         packet::ENTRY,
         http::KEEP_ALIVE,
         http::CLOSE,

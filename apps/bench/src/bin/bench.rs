@@ -53,6 +53,7 @@ mod guest {
             Some("vm_switch") => vm_switch(),
             Some("demand_zero_fault") => demand_zero_fault(),
             Some("vm_create") => vm_create(entered, &args),
+            Some("stay") => stay(),
             Some("packet_rx") => packet_rx(),
             Some(other) => print(format_args!("bench: {other}: there is no such measurement")),
             None => print(format_args!("bench: say what to measure with bench=NAME")),
@@ -150,6 +151,13 @@ mod guest {
         match args.get("t0").and_then(parse_hex) {
             Some(asked) => print(format_args!("bench: vm_create instructions={}", entered.saturating_sub(asked))),
             None => print(format_args!("bench: vm_create: no t0= in the boot arguments")),
+        }
+    }
+
+    /// Does nothing for ever: one of a crowd.
+    fn stay() -> ! {
+        loop {
+            hypercall(number::IDLE, u64::MAX);
         }
     }
 
