@@ -15,6 +15,6 @@ pub trait Backend: Sized {
 
     /// Empty tables, or `None` when there is no frame for the root.
     fn new_tables<F: Frames>(&self, frames: &mut F) -> Option<Self::Tables>;
-    /// Forget translations of these tables that this CPU remembers.
-    fn flush(&mut self, tables: &Self::Tables);
+    /// Forget translations of these tables, which are those of the guest with this processor, that this CPU remembers.
+    fn flush(&mut self, vcpu: &mut Self::Vcpu, tables: &Self::Tables);
 }

@@ -139,12 +139,6 @@ impl Svm {
         }
         self.active = 0;
     }
-
-    /// Forget translations that were made with the tables at `root`.
-    pub(crate) fn forget(&mut self, root: u64) {
-        self.tags.retire(root);
-        self.active = 0;
-    }
 }
 
 impl Backend for Svm {
@@ -160,8 +154,9 @@ impl Backend for Svm {
     }
 
     #[inline]
-    fn flush(&mut self, tables: &Npt) {
-        self.forget(tables.root());
+    fn flush(&mut self, vcpu: &mut SvmVcpu, _: &Npt) {
+        vcpu.forget();
+        self.active = 0;
     }
 }
 

@@ -1,20 +1,34 @@
-//! Address space tags (ASIDs): which VM's translations carry which.
+//! Address space tags (ASIDs): which guest's translations carry which.
 //!
-//! To flush a VM's translations is to take its tag away: it gets another, and nothing finds the old ones. When all tags
-//! have been given out, they are all taken back, and the next entry flushes everything. So no CPU needs to be able to
-//! flush one tag, and flushes are as rare as there are tags many.
+//! To flush a guest's translations is to take its tag away: it gets another, and nothing finds the old ones. When all tags that
+//! the CPU has were given out, a new generation begins: nobody has a tag any more, and the next entry flushes everything. So no
+//! CPU needs to be able to flush one tag, and flushes are as rare as there are tags many.
 
-/// Tags that are given out at most. CPUs have up to 2^15; a TLB that remembers what more VMs than this left behind is none.
-const TAGS: usize = 64;
+/// A guest's tag, as long as its generation lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tag {
+    generation: u64,
+    number: u32,
+}
 
-/// Who has which tag. Tag 0 is the host's.
+impl Tag {
+    /// None. All zeros, as a guest's processor is before its start.
+    pub(crate) const NONE: Tag = Tag { generation: 0, number: 0 };
+
+    /// What the CPU calls it.
+    pub(crate) fn number(self) -> u32 {
+        self.number
+    }
+}
+
+/// The tags of one CPU. Number 0 is the host's.
 #[derive(Debug)]
 pub(crate) struct Tags {
-    /// Physical address of the top page table of the VM that has the tag; 0 for none.
-    owners: [u64; TAGS],
-    /// The first tag that nobody has had since everything was flushed.
-    next: usize,
-    last: usize,
+    /// Counts the times that everything was flushed, from 1.
+    generation: u64,
+    /// The first number that nobody has had in this generation.
+    next: u32,
+    last: u32,
     /// Everything has to be flushed at the next entry.
     flush: bool,
 }
@@ -22,34 +36,25 @@ pub(crate) struct Tags {
 impl Tags {
     /// Tags 1 to `last`. Nothing is known of what the CPU remembers.
     pub(crate) fn new(last: u32) -> Tags {
-        let last = usize::try_from(last).map_or(TAGS - 1, |last| last.min(TAGS - 1));
-        Tags { owners: [0; TAGS], next: 1, last, flush: true }
+        Tags { generation: 1, next: 1, last, flush: true }
     }
 
-    /// Whether `tag` is that of the tables at `root`.
+    /// Whether `tag` is one of this generation.
     #[inline]
-    pub(crate) fn holds(&self, tag: u32, root: u64) -> bool {
-        root != 0 && usize::try_from(tag).ok().and_then(|tag| self.owners.get(tag)) == Some(&root)
+    pub(crate) fn holds(&self, tag: Tag) -> bool {
+        tag.generation == self.generation
     }
 
-    /// A tag for the tables at `root`.
-    pub(crate) fn assign(&mut self, root: u64) -> u32 {
+    /// A tag that nobody has.
+    pub(crate) fn assign(&mut self) -> Tag {
         if self.next > self.last {
-            self.owners = [0; TAGS];
+            self.generation += 1;
             self.next = 1;
             self.flush = true;
         }
-        let tag = self.next;
-        self.owners[tag] = root;
+        let number = self.next;
         self.next += 1;
-        u32::try_from(tag).unwrap_or(0)
-    }
-
-    /// Take the tag away from the tables at `root`, if they have one.
-    pub(crate) fn retire(&mut self, root: u64) {
-        for owner in self.owners.iter_mut().filter(|owner| **owner == root) {
-            *owner = 0;
-        }
+        Tag { generation: self.generation, number }
     }
 
     /// Whether the entry that comes now has to flush everything. It counts as done; see [`Tags::flush_failed`].
@@ -70,37 +75,52 @@ mod tests {
     use std::collections::BTreeSet;
 
     #[test]
-    fn no_tag_serves_two_owners_without_a_flush_between() {
+    fn no_number_serves_twice_without_a_flush_between() {
         let mut tags = Tags::new(15);
         assert!(tags.take_flush(), "who knows what was there before");
+        let mut guests = [Tag::NONE; 20];
         let mut used = BTreeSet::new();
-        for step in 0..1000_u64 {
-            // Seven VMs, each of which is flushed now and then.
-            let root = 0x1000 * (1 + step * 7 % 13 % 7);
+        for step in 0..1000 {
+            let guest = &mut guests[step * 7 % 20];
             if step % 3 == 0 {
-                tags.retire(root);
+                *guest = Tag::NONE;
             }
-            let tag = tags.assign(root);
-            assert!((1..=15).contains(&tag));
-            assert!(tags.holds(tag, root));
+            if tags.holds(*guest) {
+                assert!(used.contains(&guest.number()));
+                continue;
+            }
+            *guest = tags.assign();
+            assert!((1..=15).contains(&guest.number()) && tags.holds(*guest));
             if tags.take_flush() {
                 used.clear();
             }
-            assert!(used.insert(tag), "tag {tag} was used since the last flush");
+            assert!(used.insert(guest.number()), "{guest:?} was used since the last flush");
         }
     }
 
     #[test]
-    fn a_retired_tag_is_nobodys() {
+    fn all_that_the_cpu_has_are_given_out_before_a_flush() {
         let mut tags = Tags::new(0x7fff);
-        let (a, b) = (tags.assign(0x1000), tags.assign(0x2000));
-        tags.retire(0x1000);
-        assert!(!tags.holds(a, 0x1000) && tags.holds(b, 0x2000) && !tags.holds(b, 0x1000));
-        assert!(!tags.holds(0, 0), "no tables, no tag");
-        assert!(!tags.holds(u32::MAX, 0x2000));
-        for root in 0..200_u64 {
-            assert!(tags.assign((root + 1) << 12) <= 63);
+        assert!(tags.take_flush());
+        let first = tags.assign();
+        assert_eq!(first.number(), 1);
+        for number in 2..=0x7fff {
+            assert_eq!(tags.assign().number(), number);
         }
+        assert!(tags.holds(first) && !tags.take_flush());
+        let next = tags.assign();
+        assert_eq!(next.number(), 1);
+        assert!(tags.holds(next) && !tags.holds(first) && tags.take_flush());
+    }
+
+    #[test]
+    fn no_tag_is_never_held() {
+        let mut tags = Tags::new(1);
+        assert!(!tags.holds(Tag::NONE));
+        for _ in 0..5 {
+            assert_ne!(tags.assign(), Tag::NONE);
+        }
+        assert!(!tags.holds(Tag::NONE));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use crate::exit::{self, code};
 use crate::instruction::{self, Instruction};
 use crate::npt::Npt;
 use crate::svm::Svm;
+use crate::tags::Tag;
 use crate::vmcb::{CLEAN, Segment, Vmcb, tlb, virtual_interrupt};
 use crate::{entry, linear};
 use abi::guest::refused;
@@ -38,6 +39,8 @@ pub struct SvmVcpu {
     next: u64,
     /// Something in the VMCB has changed that the CPU may have kept.
     changed: bool,
+    /// By which the CPU knows its translations.
+    tag: Tag,
     code: Code,
     state: State,
 }
@@ -63,6 +66,12 @@ impl SvmVcpu {
         ptr::from_ref(self).addr()
     }
 
+    /// Nothing that was found by the tables holds any more: neither translations nor the frames of code.
+    pub(crate) fn forget(&mut self) {
+        self.tag = Tag::NONE;
+        self.code.clear();
+    }
+
     /// The VMCB; `None` before `init` and after `release`.
     #[inline(always)]
     fn vmcb(&mut self) -> Option<&mut Vmcb> {
@@ -84,23 +93,19 @@ impl SvmVcpu {
         // SAFETY: `init`'s contract keeps this value in place until `release` disowns the state.
         unsafe { cpu.own(&raw mut self.state) };
         let mut settled = !core::mem::take(&mut self.changed);
+        if !cpu.tags.holds(self.tag) {
+            self.tag = cpu.tags.assign();
+            settled = false;
+        }
+        let tag = self.tag.number();
+        let flush = cpu.tags.take_flush();
+        settled &= !flush;
         let clean = if cpu.plan.clean_bits { CLEAN } else { 0 };
         let Some(vmcb) = self.vmcb() else { return false };
         let control = &mut vmcb.control;
-        control.tlb_control = tlb::KEEP;
-        let tagged = cpu.tags.holds(control.tag, control.nested_cr3);
-        if !tagged {
-            control.tag = cpu.tags.assign(control.nested_cr3);
-            if cpu.tags.take_flush() {
-                control.tlb_control = tlb::FLUSH_ALL;
-            }
-            settled = false;
-        }
+        control.tag = tag;
+        control.tlb_control = if flush { tlb::FLUSH_ALL } else { tlb::KEEP };
         control.clean = if settled { clean } else { 0 };
-        if !tagged {
-            // The tables have changed: frames that code was found in may be others' now.
-            self.code.clear();
-        }
         cpu.active = if settled { address } else { 0 };
         true
     }
@@ -131,8 +136,8 @@ impl SvmVcpu {
         match fetch(memory, rip, cr3).0 {
             Instruction::Vmcall => {
                 if let Some(bytes) = linear::locate(memory, cr3, rip) {
-                    // SAFETY: `GuestMemory` keeps the page readable until the tables are flushed, which takes the tag away,
-                    // so that `activate` clears the places; or until `release`, which clears them, too.
+                    // SAFETY: `GuestMemory` keeps the page readable until the tables are flushed, by `forget`, which clears the
+                    // places; or until `release`, which clears them, too.
                     unsafe { self.code.remember(rip, cr3, bytes) };
                 }
                 self.next = rip.wrapping_add(VMCALL_BYTES);
@@ -261,7 +266,8 @@ impl Vcpu for SvmVcpu {
         self.registers = Registers { rdi: config.argument, ..Registers::default() };
         self.state.reset();
         self.code.clear();
-        cpu.forget(config.tables.root());
+        self.tag = Tag::NONE;
+        cpu.active = 0;
         self.vmcb = config.frame_pointer.as_ptr().cast();
         self.vmcb_physical = config.frame;
         self.host_vmcb = cpu.host_vmcb();

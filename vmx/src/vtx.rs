@@ -196,7 +196,7 @@ impl Backend for Vtx {
     }
 
     #[inline]
-    fn flush(&mut self, tables: &Ept) {
+    fn flush(&mut self, _: &mut VtxVcpu, tables: &Ept) {
         invept(self.plan.invept, ept::pointer(tables));
     }
 }

@@ -96,7 +96,7 @@ impl<const TIMER: bool> Backend for FakeBackend<TIMER> {
         FourLevel::new(frames, true)
     }
 
-    fn flush(&mut self, tables: &Self::Tables) {
+    fn flush(&mut self, _: &mut Self::Vcpu, tables: &Self::Tables) {
         self.remembered.remove(&tables.root());
     }
 }

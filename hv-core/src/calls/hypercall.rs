@@ -136,7 +136,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         }
         // Before anything else runs, so nobody has used the frames yet.
         if flush == Flush::Needed {
-            self.backend.flush(memory.tables());
+            self.backend.flush(&mut vm.vcpu, memory.tables());
         }
         Ok(freed)
     }

@@ -112,7 +112,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         for page in first..first.saturating_add(count) {
             let flush = source.give(&mut body.memory, &mut self.frames, page, image).map_err(|error| (page, error))?;
             if flush == Flush::Needed {
-                self.backend.flush(body.memory.tables());
+                self.backend.flush(&mut vm.vcpu, body.memory.tables());
             }
         }
         Ok(())

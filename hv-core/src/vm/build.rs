@@ -108,7 +108,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         match self.fill(vm, extra, &mut memory) {
             Ok(registers) => Ok((memory, registers)),
             Err(why) => {
-                self.backend.flush(memory.tables());
+                self.backend.flush(&mut vm.vcpu, memory.tables());
                 memory.release(&mut self.frames);
                 Err(why)
             }

@@ -75,7 +75,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         let Some(vm) = vms.get(slot) else { return };
         let (id, control) = (vm.id, vm.control_frame);
         if let Some(body) = vm.life.take_remains() {
-            cpu.backend.flush(body.memory.tables());
+            cpu.backend.flush(&mut vm.vcpu, body.memory.tables());
             body.memory.release(&mut cpu.frames);
         }
         let owner = Owner::VmMeta(slot.number());

@@ -361,7 +361,7 @@ fn a_dead_component_is_told_nothing_that_condemns_it() {
 fn only_a_start_that_is_not_the_first_is_said_to_be_one() {
     super::lines::listen();
     let mut machine = at_rest();
-    assert_eq!(super::lines::heard("restarted"), [String::new(); 0]);
+    assert!(super::lines::heard("restarted").is_empty());
     let rank = machine.rank(Role::Pager);
     for start in 2..4 {
         machine.kernel.cpu.condemn(rank, Death::Killed);
