@@ -3,7 +3,7 @@
 // The sentence above each message explains its fields.
 #![allow(missing_docs)]
 
-use crate::message::{BadMessage, Message, low32};
+use crate::message::{BadMessage, Message, low16, low32};
 use crate::vm::VmId;
 
 /// Core to scheduler.
@@ -13,8 +13,9 @@ pub enum SchedEvent {
     Hello { quantum_ticks: u64, free: u64 },
     /// A VM asks to be admitted; it needs `frames` at the start. After a restart also for VMs still waiting.
     Arrived { vm: VmId, frames: u64, free: u64 },
-    /// An admitted VM can run: it has just been admitted, or something it waited for has happened.
-    Ready { vm: VmId },
+    /// An admitted VM can run: it has just been admitted, or something it waited for has happened. `weight` is that of its
+    /// [`crate::share::Share`].
+    Ready { vm: VmId, weight: u16 },
     /// A VM no longer can run: it idles (`idle`), or waits for a page. It ran `ran_ticks` of its quantum.
     Blocked { vm: VmId, ran_ticks: u64, idle: bool },
     /// A VM is gone; `free` frames can be given to VMs now.
@@ -44,7 +45,7 @@ impl From<SchedEvent> for Message {
         match event {
             SchedEvent::Hello { quantum_ticks, free } => Message::new(HELLO, [quantum_ticks, free]),
             SchedEvent::Arrived { vm, frames, free } => Message::new(ARRIVED, [vm.raw().into(), frames, free]),
-            SchedEvent::Ready { vm } => Message::new(READY, [vm.raw().into()]),
+            SchedEvent::Ready { vm, weight } => Message::new(READY, [vm.raw().into(), weight.into()]),
             SchedEvent::Blocked { vm, ran_ticks, idle } => {
                 Message::new(BLOCKED, [vm.raw().into(), ran_ticks, u64::from(idle)])
             }
@@ -64,7 +65,7 @@ impl TryFrom<&Message> for SchedEvent {
         Ok(match kind {
             HELLO => SchedEvent::Hello { quantum_ticks: a, free: b },
             ARRIVED => SchedEvent::Arrived { vm: vm(a)?, frames: b, free: c },
-            READY => SchedEvent::Ready { vm: vm(a)? },
+            READY => SchedEvent::Ready { vm: vm(a)?, weight: low16(kind, b)? },
             BLOCKED => SchedEvent::Blocked { vm: vm(a)?, ran_ticks: b, idle: c != 0 },
             ENDED => SchedEvent::Ended { vm: vm(a)?, free: b },
             _ => return Err(BadMessage::unknown(kind)),

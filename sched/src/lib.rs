@@ -3,10 +3,16 @@
 #![forbid(unsafe_code)]
 
 pub mod gatekeeper;
+mod heap;
 mod oddity;
 pub mod policy;
 pub mod queue;
+mod random;
+mod run;
 mod scheduler;
+mod tickets;
 
+pub use component;
 pub use oddity::Oddity;
+pub use run::run;
 pub use scheduler::{PLAN_DEPTH, Scheduler};

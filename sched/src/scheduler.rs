@@ -35,6 +35,11 @@ impl<P: Policy> Scheduler<P> {
         self.gatekeeper.set_capacity(frames);
     }
 
+    /// Gives the policy a number that differs from start to start.
+    pub fn seed(&mut self, seed: u64) {
+        self.policy.seed(seed);
+    }
+
     /// Takes one event in. What follows from it comes with the next [`Scheduler::plan`].
     ///
     /// # Errors
@@ -49,9 +54,9 @@ impl<P: Policy> Scheduler<P> {
                 Ok(())
             }
             SchedEvent::Arrived { vm, frames, free } => self.gatekeeper.arrived(vm, frames, free),
-            SchedEvent::Ready { vm } => {
+            SchedEvent::Ready { vm, weight } => {
                 self.gatekeeper.ready(vm);
-                self.policy.ready(vm)
+                self.policy.ready(vm, weight)
             }
             SchedEvent::Blocked { vm, ran_ticks, idle } => {
                 self.blocked = true;
@@ -96,7 +101,8 @@ impl<P: Policy> Scheduler<P> {
     /// quickly, and few of them would mean to ask this scheduler each time.
     #[inline]
     fn depth(&self) -> u32 {
-        if self.hasty { PLAN_DEPTH } else { PLAN_DEPTH.min(self.policy.runnable()) }
+        let most = PLAN_DEPTH.min(P::AHEAD);
+        if self.hasty { most } else { most.min(self.policy.runnable()) }
     }
 }
 

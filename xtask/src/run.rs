@@ -93,7 +93,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let options = boot_options(&args, &system)?;
     let all = format!("{} {options}", system.defaults);
     let images = options::vms(options::value(&all, "vms").unwrap_or_default())?;
-    let services = services(&images, options::value(&all, "net").unwrap_or_default())?;
+    let services = services(&images, options::address(&all).unwrap_or_default())?;
     let kind = args.net.unwrap_or(if images.len() <= USER_NET_VMS { NetKind::Slirp } else { NetKind::Tap });
     setup::setup(if kind == NetKind::Tap { For::Everything } else { For::Run })?;
     if kind == NetKind::Tap && !tap::is_inside() {
@@ -121,7 +121,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         NetKind::Tap => Net::Tap(tap::DEVICE.to_owned()),
         NetKind::Slirp => Net::User(forwards(&services)?),
     };
-    if kind == NetKind::Tap && options::value(&all, "net").is_some_and(|net| net == "dhcp") {
+    if kind == NetKind::Tap && options::address(&all).is_some_and(|net| net == "dhcp") {
         net::dhcp::serve(net::TAP_PREFIX)?;
     }
     let (machine, megs) = (config.kind.name(), config.megs);
@@ -190,7 +190,7 @@ fn boot_options(args: &Args, system: &System) -> Result<String> {
             None => 1,
         };
         options.push(format!("vms={image}*{count}"));
-        if count > 200 && options::value(&args.boot, "net").is_none() {
+        if count > 200 && options::address(&args.boot).is_none() {
             // More than a /24 has room for.
             options.push("net=10.0.2.16/16,gw=10.0.2.2".to_owned());
         }

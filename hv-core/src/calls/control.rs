@@ -42,7 +42,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 }
                 return Ok(());
             }
-            ControlRequest::Create { image, args } => match self.create(image, args) {
+            ControlRequest::Create { image, args, share } => match self.create_with(image, args, share) {
                 Ok(vm) => done(status::OK, vm.raw().into()),
                 Err(why) => done(status_of(why), 0),
             },
@@ -168,5 +168,6 @@ const fn status_of(why: CreateError) -> u32 {
     match why {
         CreateError::UnknownImage => status::NOT_FOUND,
         CreateError::SlotsTaken | CreateError::OutOfFrames => status::NO_SPACE,
+        CreateError::BadShare => status::BAD_REQUEST,
     }
 }

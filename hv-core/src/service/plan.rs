@@ -124,7 +124,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     pub fn now_ready(&mut self, vm: &mut Vm<B>) {
         vm.burst_ticks = 0;
         self.queues.push(Queue::Ready, vm.slot());
-        self.tell_scheduler(SchedEvent::Ready { vm: vm.id }, true);
+        self.tell_scheduler(SchedEvent::Ready { vm: vm.id, weight: vm.share.weight }, true);
     }
 
     /// A VM cannot run for now: the scheduler is told.

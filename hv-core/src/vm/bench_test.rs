@@ -50,6 +50,7 @@ pub fn seed(id: VmId) -> Seed {
         id,
         image: 3,
         ipv4: 0x0a00_0001,
+        share: abi::share::Share::DEFAULT,
         args: [b'a'; CREATE_ARGS_BYTES],
         control_frame: PhysAddr::from_frame(77),
         created_tsc: 12_345,

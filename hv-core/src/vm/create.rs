@@ -10,6 +10,7 @@ use abi::control::CREATE_ARGS_BYTES;
 use abi::nic;
 use abi::pager::PagerEvent;
 use abi::sched::SchedEvent;
+use abi::share::Share;
 use abi::vm::VmId;
 use backend::Backend;
 use core::fmt;
@@ -29,6 +30,8 @@ pub enum CreateError {
     SlotsTaken,
     /// There are no frames for its metadata.
     OutOfFrames,
+    /// A weight or a burst beyond its limits.
+    BadShare,
 }
 
 impl fmt::Display for CreateError {
@@ -39,21 +42,39 @@ impl fmt::Display for CreateError {
             }
             CreateError::SlotsTaken => "every slot for VMs is taken; end some, or boot with more memory",
             CreateError::OutOfFrames => "too little memory is free; end some VMs, or boot with more memory",
+            CreateError::BadShare => "its weight or burst is beyond its limits; docs/policies.md has them",
         })
     }
 }
 
 impl<B: Backend, H: Board> Kernel<B, H> {
-    /// Make a VM of an image. It waits for the gatekeeper.
+    /// Make a VM of an image, with the image's share. It waits for the gatekeeper.
     ///
     /// # Errors
     /// [`CreateError`]; nothing has changed.
     pub fn create(&mut self, image: u16, args: [u8; CREATE_ARGS_BYTES]) -> Result<VmId, CreateError> {
+        self.create_with(image, args, Share::UNSAID)
+    }
+
+    /// Make a VM of an image. What `share` does not say is the image's. It waits for the gatekeeper.
+    ///
+    /// # Errors
+    /// [`CreateError`]; nothing has changed.
+    pub fn create_with(
+        &mut self,
+        image: u16,
+        args: [u8; CREATE_ARGS_BYTES],
+        share: Share,
+    ) -> Result<VmId, CreateError> {
         let Self { vms, cpu, .. } = self;
         let created_tsc = cpu.board.now();
-        if cpu.images.get(image).is_none() {
+        let Some(of_image) = cpu.images.get(image).map(|image| image.entry.share()) else {
             return Err(CreateError::UnknownImage);
+        };
+        if !share.is_valid() {
+            return Err(CreateError::BadShare);
         }
+        let share = share.or(of_image);
         let id = vms.free_slot().ok_or(CreateError::SlotsTaken)?;
         if cpu.frames.free_frames() < METADATA_FRAMES.into() {
             return Err(CreateError::OutOfFrames);
@@ -65,7 +86,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             return Err(CreateError::OutOfFrames);
         };
         let ipv4 = ipv4_of(&cpu.net, id.index);
-        let seed = Seed { id, image, ipv4, args, control_frame: control, created_tsc };
+        let seed = Seed { id, image, ipv4, share, args, control_frame: control, created_tsc };
         // SAFETY: the context frame was just allocated and zeroed for this VM; nothing points to it.
         let Some(vm) = (unsafe { vms.insert(context, seed) }) else {
             cpu.frames.free(control, owner);

@@ -3,6 +3,7 @@
 use super::life::{Life, State};
 use crate::memory::PhysAddr;
 use abi::control::CREATE_ARGS_BYTES;
+use abi::share::Share;
 use abi::vm::VmId;
 use backend::Backend;
 
@@ -65,6 +66,8 @@ pub struct Vm<B: Backend> {
     pub burst_ticks: u64,
     /// IPv4 address that it may use, 0 when it asks DHCP.
     pub ipv4: u32,
+    /// What policies are told that it gets.
+    pub share: Share,
     /// What was made pending before its admission, when it had no register page yet.
     pub early: u64,
     /// Extra boot arguments, zero-padded.
@@ -78,6 +81,8 @@ pub struct Seed {
     pub image: u16,
     /// IPv4 address that it may use, 0 when it asks DHCP.
     pub ipv4: u32,
+    /// What policies are told that it gets.
+    pub share: Share,
     /// Extra boot arguments, zero-padded.
     pub args: [u8; CREATE_ARGS_BYTES],
     /// The frame for the backend's control structure.
@@ -111,6 +116,7 @@ impl<B: Backend> Vm<B> {
             ran_ticks: 0,
             burst_ticks: 0,
             ipv4: seed.ipv4,
+            share: seed.share,
             args: seed.args,
         }
     }

@@ -200,7 +200,7 @@ fn listen<C: Nic>(
 ) -> bool {
     events.drain(|message| match NetEvent::try_from(message) {
         Ok(NetEvent::Hello) => demux.forget_all(),
-        Ok(NetEvent::Attach { vm, ipv4, rx_slots, tx_slots }) => {
+        Ok(NetEvent::Attach { vm, ipv4, rx_slots, tx_slots, .. }) => {
             let attached = match component.vm_nic(vm.index, rx_slots, tx_slots) {
                 Some(nic) => demux.attach(vm, ipv4, nic),
                 None => false,
