@@ -6,10 +6,11 @@ use crate::egress::{self, Cause, Route, Sender};
 use crate::frame::{DmaFrame, Ipv4};
 use crate::ingress::{self, Receivers};
 use crate::leases::Leases;
-use crate::policy::{Discipline, cost};
+use crate::policy::{Discipline, More, Next};
 use crate::ports::{Port, Ports, Undelivered};
 use crate::totals::Totals;
 use abi::nic::{MAX_FRAME, MIN_FRAME, NicCounters};
+use abi::share::Share;
 use abi::vm::VmId;
 use component::{RateLimit, VmNic};
 use ring::RingError;
@@ -30,6 +31,29 @@ pub enum Pace {
     /// Work is left. Not before that many ticks have passed, so that under any load the VMs get to run as long as the
     /// demultiplexer did; otherwise a flood of frames would keep those from running that are to take them.
     Rest(u64),
+    /// What is left may not be done before this time, in ticks, unless something happens.
+    Until(u64),
+}
+
+/// What a turn has left to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Left {
+    /// Nothing that can be done before something happens.
+    Nothing,
+    /// Something.
+    Work,
+    /// Something that may not leave before this time.
+    Until(u64),
+}
+
+/// A VM's turn to send.
+#[derive(Clone, Copy, Debug)]
+struct Serving {
+    slot: u16,
+    /// What is left of its allowance,
+    left: i32,
+    /// and of its buffers.
+    buffers: u16,
 }
 
 /// Frames in one turn at most, in each direction.
@@ -62,8 +86,8 @@ pub struct Demux<'t, C: Nic, H: Host, D: Discipline, const N: usize> {
     rx_flood: Option<Flood>,
     /// The frame of a VM, still in the next transmit buffer, that is on its way to all and then to the wire.
     tx_flood: Option<Flood>,
-    /// Whose turn to send it is, and what is left of its allowance.
-    serving: Option<(u16, i32)>,
+    /// Whose turn to send it is.
+    serving: Option<Serving>,
     rx_left: bool,
     totals: Totals,
     turn_ticks: u64,
@@ -71,7 +95,8 @@ pub struct Demux<'t, C: Nic, H: Host, D: Discipline, const N: usize> {
 }
 
 impl<'t, C: Nic, H: Host, D: Discipline, const N: usize> Demux<'t, C, H, D, N> {
-    /// A demultiplexer without VMs: `ports` and `discipline` are empty. `ticks_per_second` is the speed of [`Host::now`].
+    /// A demultiplexer without VMs: `ports` and `discipline` are empty. `ticks_per_second` is the speed of [`Host::now`]. The
+    /// discipline is started.
     pub fn new(
         nic: C,
         host: H,
@@ -80,6 +105,7 @@ impl<'t, C: Nic, H: Host, D: Discipline, const N: usize> Demux<'t, C, H, D, N> {
         leases: Leases,
         ticks_per_second: u64,
     ) -> Self {
+        discipline.start(ticks_per_second);
         Demux {
             nic,
             host,
@@ -129,8 +155,9 @@ impl<'t, C: Nic, H: Host, D: Discipline, const N: usize> Demux<'t, C, H, D, N> {
         self.ports.clear();
     }
 
-    /// A VM is there. `ipv4` is its address, or 0 when it asks DHCP. False when there is no such slot.
-    pub fn attach(&mut self, id: VmId, ipv4: u32, nic: VmNic) -> bool {
+    /// A VM is there. `ipv4` is its address, or 0 when it asks DHCP; `share` is what it may send. False when there is no such
+    /// slot.
+    pub fn attach(&mut self, id: VmId, ipv4: u32, nic: VmNic, share: Share) -> bool {
         self.leave_queue(id.index);
         if !self.ports.attach(id, ipv4, nic, self.nic.link_up()) {
             return false;
@@ -140,6 +167,8 @@ impl<'t, C: Nic, H: Host, D: Discipline, const N: usize> Demux<'t, C, H, D, N> {
             log::error!("{id}: another VM has the address {} already; IPv4 is closed to it", Ipv4(address));
         }
         self.touch(id.index);
+        let now = self.host.now();
+        self.discipline.attach(id.index, share, now);
         // It may have put frames into its ring before it was attached.
         self.discipline.enqueue(id.index);
         true
@@ -155,7 +184,7 @@ impl<'t, C: Nic, H: Host, D: Discipline, const N: usize> Demux<'t, C, H, D, N> {
 
     fn leave_queue(&mut self, slot: u16) {
         self.discipline.remove(slot);
-        self.serving = self.serving.filter(|&(serving, _)| serving != slot);
+        self.serving = self.serving.filter(|serving| serving.slot != slot);
     }
 
     /// The VM in `slot` may have something to send.
@@ -190,11 +219,13 @@ impl<'t, C: Nic, H: Host, D: Discipline, const N: usize> Demux<'t, C, H, D, N> {
         let tx_left = self.transmit(start.saturating_add(self.turn_ticks));
         self.nic.flush();
         self.settle();
-        if self.rx_left || tx_left {
-            let took = self.host.now().saturating_sub(start);
-            Pace::Rest(took.clamp(1, self.turn_ticks))
-        } else {
-            Pace::Idle
+        match tx_left {
+            Left::Nothing if !self.rx_left => Pace::Idle,
+            Left::Until(time) if !self.rx_left => Pace::Until(time),
+            _ => {
+                let took = self.host.now().saturating_sub(start);
+                Pace::Rest(took.clamp(1, self.turn_ticks))
+            }
         }
     }
 
@@ -314,46 +345,68 @@ impl<'t, C: Nic, H: Host, D: Discipline, const N: usize> Demux<'t, C, H, D, N> {
         }
     }
 
-    /// From the VMs to the wire and to other VMs. True when something is left that can be done now.
-    fn transmit(&mut self, until: u64) -> bool {
+    /// From the VMs to the wire and to other VMs.
+    fn transmit(&mut self, until: u64) -> Left {
         for _ in 0..BATCH {
             if let Some(flood) = self.tx_flood {
                 self.tx_flood = self.flood(flood, until);
                 if self.tx_flood.is_some() {
-                    return true;
+                    return Left::Work;
                 }
                 self.put_out(flood.frame.len);
             }
-            let Some((slot, _)) = self.next_sender() else { return false };
+            let slot = match self.next_sender() {
+                Ok(slot) => slot,
+                Err(left) => return left,
+            };
             let Some(offset) = self.nic.buffer() else {
-                return self.nic.interrupt_on_space();
+                return if self.nic.interrupt_on_space() { Left::Work } else { Left::Nothing };
             };
             self.serve(slot, offset);
             if self.host.now() >= until {
                 break;
             }
         }
-        self.tx_flood.is_some() || self.serving.is_some() || !self.discipline.is_empty()
+        let left = self.tx_flood.is_some() || self.serving.is_some() || !self.discipline.is_empty();
+        if left { Left::Work } else { Left::Nothing }
     }
 
+    /// The VM whose turn it is, or what is left when it is nobody's.
     #[inline]
-    fn next_sender(&mut self) -> Option<(u16, i32)> {
-        if self.serving.is_none() {
-            self.serving = self.discipline.next().map(|turn| (turn.slot, turn.allowance));
+    fn next_sender(&mut self) -> Result<u16, Left> {
+        if let Some(serving) = self.serving {
+            return Ok(serving.slot);
         }
-        self.serving
+        let now = self.host.now();
+        match self.discipline.next(now) {
+            Next::Turn(turn) => {
+                self.serving = Some(Serving { slot: turn.slot, left: turn.allowance, buffers: turn.buffers });
+                Ok(turn.slot)
+            }
+            Next::At(time) => Err(Left::Until(time)),
+            Next::Nobody => Err(Left::Nothing),
+        }
     }
 
-    /// Spends a part of the allowance; the turn ends when nothing is left.
+    /// Spends a part of the allowance and a buffer; the turn ends when nothing is left of either.
     #[inline]
-    fn charge(&mut self, slot: u16, cost: i32) {
-        if let Some((_, left)) = &mut self.serving {
-            *left = left.saturating_sub(cost);
-            if *left <= 0 {
-                let left = *left;
-                self.serving = None;
-                self.discipline.finish(slot, left, true);
+    fn charge(&mut self, len: usize) {
+        let cost = self.discipline.cost(len);
+        if let Some(serving) = &mut self.serving {
+            serving.left = serving.left.saturating_sub(cost);
+            serving.buffers = serving.buffers.saturating_sub(1);
+            if serving.left <= 0 || serving.buffers == 0 {
+                self.finish(More::Perhaps);
             }
+        }
+    }
+
+    /// Ends the turn, if it is anybody's.
+    #[inline]
+    fn finish(&mut self, more: More) {
+        if let Some(Serving { slot, left, .. }) = self.serving.take() {
+            let now = self.host.now();
+            self.discipline.finish(slot, left, more, now);
         }
     }
 
@@ -366,6 +419,12 @@ impl<'t, C: Nic, H: Host, D: Discipline, const N: usize> Demux<'t, C, H, D, N> {
         };
         match port.nic.tx.peek() {
             Ok(Some(record)) => {
+                // One that is too long is dropped, and costs no more than one that is not.
+                let len = record.len.min(MAX_FRAME);
+                let cost = self.discipline.cost(len);
+                if self.serving.is_some_and(|serving| !self.discipline.affords(serving.left, cost)) {
+                    return self.finish(More::Frame(cost));
+                }
                 let memory = self.nic.memory();
                 let fits = (MIN_FRAME..=MAX_FRAME).contains(&record.len);
                 let copied = fits && port.nic.tx.copy_to(&record, &memory, offset).is_some();
@@ -377,26 +436,24 @@ impl<'t, C: Nic, H: Host, D: Discipline, const N: usize> Demux<'t, C, H, D, N> {
                     self.refuse(slot, Cause::Malformed);
                 }
                 self.touch(slot);
-                self.charge(slot, cost(record.len));
+                self.charge(len);
             }
             Ok(None) => {
                 if port.nic.tx.prepare_wait() {
-                    if let Some((_, left)) = self.serving.take() {
-                        self.discipline.finish(slot, left, false);
-                    }
+                    self.finish(More::Nothing);
                 } else {
-                    self.charge(slot, cost(0));
+                    self.charge(0);
                 }
             }
             // The ring is empty now, and this end knows.
-            Err(RingError::EpochChanged) => self.charge(slot, cost(0)),
+            Err(RingError::EpochChanged) => self.charge(0),
             Err(RingError::Corrupt) => {
                 // What follows a record that makes no sense has no beginning: all of it goes.
                 let _ = port.nic.tx.skip_all();
                 self.blame(slot, "transmit");
                 self.refuse(slot, Cause::Malformed);
                 self.touch(slot);
-                self.charge(slot, cost(MAX_FRAME));
+                self.charge(MAX_FRAME);
             }
         }
     }

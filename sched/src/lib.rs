@@ -3,7 +3,6 @@
 #![forbid(unsafe_code)]
 
 pub mod gatekeeper;
-mod heap;
 mod oddity;
 pub mod policy;
 pub mod queue;

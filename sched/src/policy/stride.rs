@@ -7,11 +7,11 @@
 //! that is further. So nobody saves up time by sleeping, and nobody gets rid by sleeping of what it has run in advance.
 
 use super::{Dispatch, Policy};
-use crate::heap::Heap;
 use crate::{Oddity, PLAN_DEPTH};
 use abi::limits::MAX_VMS;
 use abi::share::WEIGHT_MAX;
 use abi::vm::VmId;
+use component::Heap;
 
 /// Pass for one tick of a VM of weight 1. Far above [`WEIGHT_MAX`], so that the division by a weight costs no precision; 2^32 times
 /// the ticks of centuries still fit 128 bits.
@@ -43,7 +43,7 @@ pub struct Stride {
     slots: [Slot; MAX_VMS],
     /// No slot from this index on was written since the last reset.
     used: usize,
-    ready: Heap,
+    ready: Heap<u128, MAX_VMS>,
     global: u128,
     quantum_ticks: u64,
 }
@@ -53,7 +53,7 @@ const NOBODY: Slot = Slot { pass: 0, incarnation: 0, weight: 0, state: State::Un
 impl Stride {
     /// Knows no VMs. All zeros, so that the tables take no room in the image.
     pub const fn new() -> Self {
-        Stride { slots: [NOBODY; MAX_VMS], used: 0, ready: Heap::new(), global: 0, quantum_ticks: 0 }
+        Stride { slots: [NOBODY; MAX_VMS], used: 0, ready: Heap::new(0), global: 0, quantum_ticks: 0 }
     }
 
     /// By how much the pass of a VM of this weight grows in so many ticks.

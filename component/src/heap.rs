@@ -1,30 +1,46 @@
-//! A binary heap of VM slots, the least key first. A slot can be taken out or given another key wherever it is: every operation
-//! takes at most one step for each level of the heap, 14 with all slots in it.
+//! A binary heap of slots, the least key first, for policies. A slot can be taken out or given another key wherever it is: every
+//! operation takes at most one step for each level of the heap, 14 with 16,384 slots in it.
 
-use abi::limits::MAX_VMS;
-
-/// The heap. Slots are below [`MAX_VMS`]. 0 in `places` means that a slot is not in it, so that an empty heap is all zeros.
+/// The heap of slots below `N`. 0 in `places` means that a slot is not in it, so that an empty heap of numbers is all zeros.
+///
+/// ```
+/// let mut heap = component::Heap::<u64, 8>::new(0);
+/// heap.set(3, 70);
+/// heap.set(5, 60);
+/// heap.set(3, 50);
+/// assert_eq!((heap.len(), heap.first()), (2, Some((3, 50))));
+/// ```
 #[derive(Debug)]
-pub struct Heap {
-    keys: [u128; MAX_VMS],
+pub struct Heap<K, const N: usize> {
+    keys: [K; N],
     /// Slots, each behind its parent.
-    order: [u16; MAX_VMS],
+    order: [u16; N],
     /// Where in `order` each slot is, plus 1.
-    places: [u16; MAX_VMS],
+    places: [u16; N],
     len: usize,
 }
 
-const _: () = assert!(MAX_VMS < 0xffff);
-
-impl Heap {
-    /// The empty heap.
-    pub const fn new() -> Self {
-        Heap { keys: [0; MAX_VMS], order: [0; MAX_VMS], places: [0; MAX_VMS], len: 0 }
+impl<K: Copy + Ord, const N: usize> Heap<K, N> {
+    /// The empty heap; `zero` fills the places of keys.
+    pub const fn new(zero: K) -> Self {
+        const { assert!(N < 0xffff, "slots have 16 bits") };
+        Heap { keys: [zero; N], order: [0; N], places: [0; N], len: 0 }
     }
 
     /// How many slots are in it.
     pub fn len(&self) -> usize {
         self.len
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Whether `slot` is in it.
+    #[inline]
+    pub fn contains(&self, slot: u16) -> bool {
+        self.places.get(usize::from(slot)).is_some_and(|&place| place != 0)
     }
 
     /// Takes all slots out.
@@ -37,14 +53,18 @@ impl Heap {
 
     /// The slot with the least key, and that key.
     #[inline]
-    pub fn first(&self) -> Option<(u16, u128)> {
+    pub fn first(&self) -> Option<(u16, K)> {
         let slot = *self.order[..self.len].first()?;
         Some((slot, self.keys[usize::from(slot)]))
     }
 
     /// Puts `slot` in, or gives it another key.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such slot.
     #[inline]
-    pub fn set(&mut self, slot: u16, key: u128) {
+    pub fn set(&mut self, slot: u16, key: K) {
         let at = match self.places[usize::from(slot)] {
             0 => {
                 self.len += 1;
@@ -58,8 +78,12 @@ impl Heap {
     }
 
     /// Takes `slot` out and returns its key; `None` when it is not in.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such slot.
     #[inline]
-    pub fn remove(&mut self, slot: u16) -> Option<u128> {
+    pub fn remove(&mut self, slot: u16) -> Option<K> {
         let at = usize::from(self.places[usize::from(slot)].checked_sub(1)?);
         self.places[usize::from(slot)] = 0;
         self.len -= 1;
@@ -73,11 +97,11 @@ impl Heap {
 
     fn put(&mut self, at: usize, slot: u16) {
         self.order[at] = slot;
-        // Below MAX_VMS, and so below 2^16.
+        // At most `N`, and so below 2^16.
         self.places[usize::from(slot)] = u16::try_from(at + 1).unwrap_or(0);
     }
 
-    fn key(&self, at: usize) -> u128 {
+    fn key(&self, at: usize) -> K {
         self.keys[usize::from(self.order[at])]
     }
 
@@ -113,10 +137,12 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
+    const SLOTS: usize = 16_384;
+
     proptest! {
         #[test]
         fn like_an_ordered_map(steps in prop::collection::vec((0_u8..5, 0_u16..20, any::<u8>()), 0..300)) {
-            let mut heap = Box::new(Heap::new());
+            let mut heap = Box::new(Heap::<u128, SLOTS>::new(0));
             let mut model = BTreeMap::new();
             for (step, slot, key) in steps {
                 match step {
@@ -131,7 +157,8 @@ mod tests {
                     }
                     _ => {}
                 }
-                prop_assert_eq!(heap.len(), model.len());
+                prop_assert_eq!((heap.len(), heap.is_empty()), (model.len(), model.is_empty()));
+                prop_assert_eq!(heap.contains(slot), model.contains_key(&slot));
                 let least = model.values().min().copied();
                 prop_assert_eq!(heap.first().map(|(_, key)| key), least);
                 if let Some((slot, key)) = heap.first() {
@@ -150,8 +177,8 @@ mod tests {
 
     #[test]
     fn all_slots_at_once() {
-        let mut heap = Box::new(Heap::new());
-        let count = u16::try_from(MAX_VMS).expect("16 bits");
+        let mut heap = Box::new(Heap::<u128, SLOTS>::new(0));
+        let count = u16::try_from(SLOTS).expect("16 bits");
         for slot in 0..count {
             heap.set(slot, u128::from(count - slot));
         }
