@@ -24,7 +24,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "policies: limited rate",
-        asserts: "with net=token-bucket a server created with rate= sends no faster, and one without is not slowed down",
+        asserts: "with net=token-bucket a server created with rate= sends no faster, and one without does",
         run: limited_rate,
     },
 ];
@@ -54,12 +54,13 @@ fn each(lab: &Lab, role: &str, key: &str, expected: &[&str]) -> Result<()> {
 
 fn works(lab: &Lab, role: &str, option: &str, policy: &str) -> Result<()> {
     let mut running = lab.boot(&format!("vms=httpd*4 {option}")).start()?;
-    running.wait_for(&format!("{role}: policy={policy} incarnation=1"), BOOT)?;
+    running.wait_for(&format!("{role}: policy={policy} incarnation="), BOOT)?;
     running.wait_for_services(BOOT)?;
     running.wait_for_monitor()?;
     let mark = running.mark();
     running.monitor(&format!("kill {role}"))?;
-    running.wait_for_since(mark, &format!("{role}: policy={policy} incarnation=2"), ANSWERS)?;
+    // Its number is not looked at: a busy host may have made it overrun its budget before.
+    running.wait_for_since(mark, &format!("{role}: policy={policy} incarnation="), ANSWERS)?;
     running.wait_for_services(ANSWERS)?;
     running.must_not_say(0, "ended:")?;
     running.must_not_say(0, "FATAL")?;
@@ -75,19 +76,20 @@ fn shares(lab: &Lab) -> Result<()> {
 }
 
 fn share(lab: &Lab, policy: &str) -> Result<()> {
-    // Short quanta, so that chance evens out in a few seconds.
-    let running = lab.boot(&format!("vms= sched={policy} quantum=1ms")).start()?;
+    // Long enough that what components take of some turns does not matter, short enough that chance evens out: of 2,000
+    // draws one in four is three times the others to a seventh, in all but one of a thousand tries.
+    let running = lab.boot(&format!("vms= sched={policy} quantum=5ms")).start()?;
     running.wait_for_monitor()?;
     for weight in [100, 300] {
         running.monitor(&format!("create bench bench=compute weight={weight}"))?;
     }
     let before = ran(&running)?;
-    std::thread::sleep(Duration::from_secs(5));
+    std::thread::sleep(Duration::from_secs(10));
     let after = ran(&running)?;
     let [one, three] = [after[0] - before[0], after[1] - before[1]];
     // Ticks of the machine's own clock, in tenths.
     let tenths = 10 * three / one.max(1);
-    ensure((25..=36).contains(&tenths), || {
+    ensure((24..=38).contains(&tenths), || {
         format!("{three} ticks against {one}: {tenths} tenths where 30 were to be")
     })?;
     running.power_off()
