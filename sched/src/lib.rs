@@ -2,6 +2,10 @@
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/policies.md")]
+struct Manual;
+
 pub mod gatekeeper;
 mod oddity;
 pub mod policy;
