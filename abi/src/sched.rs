@@ -29,6 +29,9 @@ pub enum SchedCommand {
     Run { vm: VmId, quantum_ticks: u64 },
     /// Admit a VM that has arrived.
     Admit { vm: VmId },
+    /// Keep a VM back: until the plan names it again, by `Run` or `Admit`, or the scheduler is started anew, the core neither
+    /// runs nor admits it by itself.
+    Hold { vm: VmId },
 }
 
 const HELLO: u32 = 0x201;
@@ -38,6 +41,7 @@ const BLOCKED: u32 = 0x204;
 const ENDED: u32 = 0x205;
 const RUN: u32 = 0x211;
 const ADMIT: u32 = 0x212;
+const HOLD: u32 = 0x213;
 
 impl From<SchedEvent> for Message {
     #[inline]
@@ -79,6 +83,7 @@ impl From<SchedCommand> for Message {
         match command {
             SchedCommand::Run { vm, quantum_ticks } => Message::new(RUN, [vm.raw().into(), quantum_ticks]),
             SchedCommand::Admit { vm } => Message::new(ADMIT, [vm.raw().into()]),
+            SchedCommand::Hold { vm } => Message::new(HOLD, [vm.raw().into()]),
         }
     }
 }
@@ -94,6 +99,7 @@ impl TryFrom<&Message> for SchedCommand {
         Ok(match kind {
             RUN => SchedCommand::Run { vm: vm(a)?, quantum_ticks: b },
             ADMIT => SchedCommand::Admit { vm: vm(a)? },
+            HOLD => SchedCommand::Hold { vm: vm(a)? },
             _ => return Err(BadMessage::unknown(kind)),
         })
     }

@@ -84,6 +84,14 @@ fn messages_survive_the_ring() {
     ] {
         assert_eq!(sched::SchedEvent::try_from(&Message::from(event)), Ok(event));
     }
+    for (command, kind) in [
+        (sched::SchedCommand::Run { vm, quantum_ticks: 9 }, 0x211),
+        (sched::SchedCommand::Admit { vm }, 0x212),
+        (sched::SchedCommand::Hold { vm }, 0x213),
+    ] {
+        let message = Message::from(command);
+        assert_eq!((sched::SchedCommand::try_from(&message), message.kind), (Ok(command), kind));
+    }
     for event in [
         net::NetEvent::Hello,
         net::NetEvent::Attach { vm, ipv4: 1, rx_slots: 2, tx_slots: 3, share },

@@ -70,7 +70,7 @@ impl<P: Policy> Scheduler<P> {
         }
     }
 
-    /// Admits who can be admitted and fills the plan up, when `outstanding` of the ring's `capacity` commands have not been
+    /// Keeps back who cannot be admitted, admits who can be, and fills the plan up, when `outstanding` of the ring's `capacity` commands have not been
     /// taken by the core at TSC `now`. Never more commands go to `send` than fit.
     #[inline]
     pub fn plan(&mut self, now: u64, outstanding: u32, capacity: u32, send: &mut impl FnMut(SchedCommand)) {
@@ -80,6 +80,12 @@ impl<P: Policy> Scheduler<P> {
             self.published_at = now;
         }
         let mut outstanding = outstanding;
+        while outstanding < capacity
+            && let Some(vm) = self.gatekeeper.hold()
+        {
+            send(SchedCommand::Hold { vm });
+            outstanding += 1;
+        }
         while outstanding < capacity
             && let Some(vm) = self.gatekeeper.admit()
         {

@@ -92,6 +92,22 @@ fn a_scheduler_that_starts_late_knows_what_the_machine_has() {
 }
 
 #[test]
+fn one_that_needs_more_than_there_is_is_held_once_and_passed() {
+    let mut scheduler = scheduler(1000);
+    let too_big = SchedEvent::Arrived { vm: vm(0), frames: 5000, free: 1000 };
+    assert!(matches!(scheduler.handle(too_big), Err(Oddity::TooBig { .. })));
+    scheduler.handle(SchedEvent::Arrived { vm: vm(1), frames: 10, free: 1000 }).expect("good");
+    // No space for anything.
+    assert_eq!(commands(&mut scheduler, RING), []);
+    let (hold, admit) = (SchedCommand::Hold { vm: vm(0) }, SchedCommand::Admit { vm: vm(1) });
+    assert_eq!(commands(&mut scheduler, 0), [hold, admit]);
+    assert_eq!(commands(&mut scheduler, 0), []);
+    // There turns out to be more: it is admitted, which ends the hold.
+    scheduler.handle(SchedEvent::Ended { vm: vm(7), free: 6000 }).expect("good");
+    assert_eq!(commands(&mut scheduler, 0), [SchedCommand::Admit { vm: vm(0) }]);
+}
+
+#[test]
 fn admissions_wait_for_space_in_the_ring() {
     let mut scheduler = scheduler(1_000_000);
     for index in 0..100 {
@@ -253,6 +269,7 @@ proptest! {
                 match command {
                     SchedCommand::Run { vm, .. } => prop_assert!(usize::from(vm.index) < abi::limits::MAX_VMS),
                     SchedCommand::Admit { vm } => prop_assert!(admitted.insert(vm), "admitted twice"),
+                    SchedCommand::Hold { vm } => prop_assert!(!admitted.contains(&vm), "admitted and held"),
                 }
             }
         }

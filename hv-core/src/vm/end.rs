@@ -30,6 +30,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         self.say_end(vm, end, rip);
         self.queues.remove(Queue::Ready, vm.slot());
         self.queues.remove(Queue::Waiting, vm.slot());
+        self.queues.remove(Queue::Held, vm.slot());
         self.plan.give_up(vm.id);
         if vm.life.shared().contains(Devices::NIC) {
             // When the demultiplexer must have let go of it.

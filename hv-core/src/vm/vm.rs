@@ -68,6 +68,8 @@ pub struct Vm<B: Backend> {
     pub ipv4: u32,
     /// What policies are told that it gets.
     pub share: Share,
+    /// The start of the scheduler that keeps it back, 0 for none.
+    pub held_by: u32,
     /// What was made pending before its admission, when it had no register page yet.
     pub early: u64,
     /// Extra boot arguments, zero-padded.
@@ -112,6 +114,7 @@ impl<B: Backend> Vm<B> {
             control_frame: seed.control_frame,
             alarm: u64::MAX,
             early: 0,
+            held_by: 0,
             created_tsc: seed.created_tsc,
             ran_ticks: 0,
             burst_ticks: 0,

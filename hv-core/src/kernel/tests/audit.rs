@@ -28,7 +28,7 @@ impl<const TIMER: bool> Machine<TIMER> {
             let Kernel { vms, cpu, .. } = &mut self.kernel;
             let listed = |queue| cpu.queues.contains(queue, slot);
             let Some(vm) = vms.get(slot) else {
-                let queues = [Queue::Ready, Queue::Waiting, Queue::Ended];
+                let queues = [Queue::Ready, Queue::Waiting, Queue::Held, Queue::Ended];
                 assert!(!queues.into_iter().any(listed), "the empty slot {slot} is in a queue");
                 assert_eq!(cpu.timers.deadline_of(slot), NEVER, "the empty slot {slot} has a deadline");
                 continue;
@@ -39,13 +39,17 @@ impl<const TIMER: bool> Machine<TIMER> {
             let deadline = cpu.timers.deadline_of(slot);
             let on_turn = cpu.plan.turn.is_some_and(|turn| turn.vm == id);
             match state {
+                State::Waiting if listed(Queue::Held) => assert_ne!(vm.held_by, 0, "{id} is held and nobody holds it"),
                 State::Waiting => {
                     assert!(listed(Queue::Waiting), "{id} waits for admission and is in no queue");
                     assert_ne!(waiting_at, NEVER, "{id} waits for admission and the core never looks");
                 }
-                State::Ready => assert!(listed(Queue::Ready), "{id} can run and is in no queue"),
+                State::Ready => {
+                    let held = listed(Queue::Held) && vm.held_by != 0 && !on_turn;
+                    assert!(listed(Queue::Ready) || held, "{id} can run and is in no queue");
+                }
                 State::Idle { until } => {
-                    assert!(!listed(Queue::Ready), "{id} idles and is planned for");
+                    assert!(!listed(Queue::Ready) && !listed(Queue::Held), "{id} idles and is planned for");
                     assert!(!on_turn, "{id} idles and has the turn");
                     assert!(deadline <= until, "{id} idles until {until} and is woken at {deadline}");
                 }
@@ -57,7 +61,7 @@ impl<const TIMER: bool> Machine<TIMER> {
                 }
                 State::Ending => {
                     assert!(
-                        !listed(Queue::Ready) && !listed(Queue::Waiting) && !on_turn,
+                        !listed(Queue::Ready) && !listed(Queue::Waiting) && !listed(Queue::Held) && !on_turn,
                         "{id} has ended and is planned for"
                     );
                     if vm.life.shared().contains(Devices::NIC) {
