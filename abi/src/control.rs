@@ -6,7 +6,7 @@
 use crate::limits::Name;
 use crate::message::{BadMessage, Message, bytes_to_words, low16, low32, words_to_bytes};
 use crate::share::Share;
-use crate::vm::VmId;
+use crate::vm::{ImageId, Slot, VmId};
 
 /// Bytes of extra boot arguments that a `Create` carries.
 pub const CREATE_ARGS_BYTES: usize = 40;
@@ -17,18 +17,18 @@ pub enum ControlRequest {
     /// Which frames belong to whom. Answered by one `Frames` per owner, then `Done`.
     Frames,
     /// State of the VM in a slot. Answered by `Vm`, or `Done` with [`status::NOT_FOUND`].
-    Vm { index: u16 },
+    Vm { slot: Slot },
     /// State of a component. Answered by `Component`, or `Done` with [`status::NOT_FOUND`].
     Component { index: u16 },
     /// Name of an image. Answered by `Image`, or `Done` with [`status::NOT_FOUND`].
-    Image { index: u16 },
+    Image { image: ImageId },
     /// Time and counters of the machine. Answered by `Machine`, then `Exits`.
     Machine,
     /// Kill a component; it is restarted from its module. Answered by `Done`.
     Kill { component: u16 },
     /// Create a VM from an image, with extra boot arguments (zero-padded). What `share` does not say is the image's. Answered
     /// by `Done` whose value is the raw id.
-    Create { image: u16, args: [u8; CREATE_ARGS_BYTES], share: Share },
+    Create { image: ImageId, args: [u8; CREATE_ARGS_BYTES], share: Share },
     /// End a VM. Answered by `Done`.
     Destroy { vm: VmId },
     /// Ask a VM to end itself ([`crate::guest::pending::SHUTDOWN`]). Answered by `Done`.
@@ -45,11 +45,11 @@ pub enum ControlReply {
     /// Frames of one owner. For VMs all of them together; `owners` is how many there are.
     Frames { owner: Name, frames: u64, owners: u64 },
     /// State of a VM: [`vm_state`], time it ran in ticks, frames of memory that are its own, of metadata, of EPT.
-    Vm { vm: VmId, image: u16, state: u16, ran_ticks: u64, memory: u32, metadata: u32, tables: u32, shared: u32 },
+    Vm { vm: VmId, image: ImageId, state: u16, ran_ticks: u64, memory: u32, metadata: u32, tables: u32, shared: u32 },
     /// State of a component: how often it was started, and the time it ran.
     Component { index: u16, name: Name, incarnation: u32, ran_ticks: u64 },
     /// An image's name and memory.
-    Image { index: u16, name: Name, memory_bytes: u64 },
+    Image { image: ImageId, name: Name, memory_bytes: u64 },
     /// TSC now, ticks idle since boot, ticks per second, ticks in components, ticks in guests.
     Machine { tsc: u64, idle_ticks: u64, tsc_hz: u64, component_ticks: u64, guest_ticks: u64 },
     /// Counters since boot: VM exits, hypercalls, external interrupts, system calls, faults to the pager, fallback dispatches.
@@ -104,22 +104,22 @@ impl From<ControlRequest> for Message {
     fn from(request: ControlRequest) -> Message {
         match request {
             ControlRequest::Frames => Message::new(FRAMES, []),
-            ControlRequest::Vm { index } => Message::new(VM, [index.into()]),
+            ControlRequest::Vm { slot } => Message::new(VM, [slot.number().into()]),
             ControlRequest::Component { index } => Message::new(COMPONENT, [index.into()]),
-            ControlRequest::Image { index } => Message::new(IMAGE, [index.into()]),
+            ControlRequest::Image { image } => Message::new(IMAGE, [image.number().into()]),
             ControlRequest::Machine => Message::new(MACHINE, []),
             ControlRequest::Kill { component } => Message::new(KILL, [component.into()]),
             ControlRequest::Create { image, args, share } => {
                 let mut words = [0; 7];
-                words[0] = u64::from(share.weight) << 32 | u64::from(image);
+                words[0] = u64::from(share.weight) << 32 | u64::from(image.number());
                 words[6] = share.limits();
                 for (word, bytes) in words[1..6].iter_mut().zip(args.chunks(8)) {
                     *word = bytes.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte));
                 }
                 Message { kind: CREATE, id: 0, words }
             }
-            ControlRequest::Destroy { vm } => Message::new(DESTROY, [vm.raw().into()]),
-            ControlRequest::Shutdown { vm } => Message::new(SHUTDOWN, [vm.raw().into()]),
+            ControlRequest::Destroy { vm } => Message::new(DESTROY, [vm.raw()]),
+            ControlRequest::Shutdown { vm } => Message::new(SHUTDOWN, [vm.raw()]),
             ControlRequest::PowerOff => Message::new(POWER_OFF, []),
         }
     }
@@ -131,12 +131,11 @@ impl TryFrom<&Message> for ControlRequest {
     fn try_from(message: &Message) -> Result<Self, BadMessage> {
         let kind = message.kind;
         let a = message.words[0];
-        let vm = |word| low32(kind, word).map(VmId::from_raw);
         Ok(match kind {
             FRAMES => ControlRequest::Frames,
-            VM => ControlRequest::Vm { index: low16(kind, a)? },
+            VM => ControlRequest::Vm { slot: Slot::new(low32(kind, a)?) },
             COMPONENT => ControlRequest::Component { index: low16(kind, a)? },
-            IMAGE => ControlRequest::Image { index: low16(kind, a)? },
+            IMAGE => ControlRequest::Image { image: ImageId::new(low32(kind, a)?) },
             MACHINE => ControlRequest::Machine,
             KILL => ControlRequest::Kill { component: low16(kind, a)? },
             CREATE => {
@@ -145,10 +144,10 @@ impl TryFrom<&Message> for ControlRequest {
                     bytes.copy_from_slice(&word.to_le_bytes());
                 }
                 let share = Share::from_limits(low16(kind, a >> 32)?, message.words[6]);
-                ControlRequest::Create { image: low16(kind, a & 0xffff_ffff)?, args, share }
+                ControlRequest::Create { image: ImageId::new(low32(kind, a & 0xffff_ffff)?), args, share }
             }
-            DESTROY => ControlRequest::Destroy { vm: vm(a)? },
-            SHUTDOWN => ControlRequest::Shutdown { vm: vm(a)? },
+            DESTROY => ControlRequest::Destroy { vm: VmId::from_raw(a) },
+            SHUTDOWN => ControlRequest::Shutdown { vm: VmId::from_raw(a) },
             POWER_OFF => ControlRequest::PowerOff,
             _ => return Err(BadMessage::unknown(kind)),
         })
@@ -166,8 +165,8 @@ impl From<ControlReply> for Message {
             ControlReply::Vm { vm, image, state, ran_ticks, memory, metadata, tables, shared } => Message::new(
                 R_VM,
                 [
-                    vm.raw().into(),
-                    u64::from(state) << 16 | u64::from(image),
+                    vm.raw(),
+                    u64::from(state) << 32 | u64::from(image.number()),
                     ran_ticks,
                     memory.into(),
                     metadata.into(),
@@ -179,9 +178,9 @@ impl From<ControlReply> for Message {
                 let [a, b] = bytes_to_words(name.0);
                 Message::new(R_COMPONENT, [index.into(), a, b, incarnation.into(), ran_ticks])
             }
-            ControlReply::Image { index, name, memory_bytes } => {
+            ControlReply::Image { image, name, memory_bytes } => {
                 let [a, b] = bytes_to_words(name.0);
-                Message::new(R_IMAGE, [index.into(), a, b, memory_bytes])
+                Message::new(R_IMAGE, [image.number().into(), a, b, memory_bytes])
             }
             ControlReply::Machine { tsc, idle_ticks, tsc_hz, component_ticks, guest_ticks } => {
                 Message::new(R_MACHINE, [tsc, idle_ticks, tsc_hz, component_ticks, guest_ticks])
@@ -203,9 +202,9 @@ impl TryFrom<&Message> for ControlReply {
             R_DONE => ControlReply::Done { status: low32(kind, a)?, value: b },
             R_FRAMES => ControlReply::Frames { owner: Name(words_to_bytes([a, b])), frames: c, owners: d },
             R_VM => ControlReply::Vm {
-                vm: VmId::from_raw(low32(kind, a)?),
-                image: low16(kind, b & 0xffff)?,
-                state: low16(kind, b >> 16)?,
+                vm: VmId::from_raw(a),
+                image: ImageId::new(low32(kind, b & 0xffff_ffff)?),
+                state: low16(kind, b >> 32)?,
                 ran_ticks: c,
                 memory: low32(kind, d)?,
                 metadata: low32(kind, e)?,
@@ -218,9 +217,11 @@ impl TryFrom<&Message> for ControlReply {
                 incarnation: low32(kind, d)?,
                 ran_ticks: e,
             },
-            R_IMAGE => {
-                ControlReply::Image { index: low16(kind, a)?, name: Name(words_to_bytes([b, c])), memory_bytes: d }
-            }
+            R_IMAGE => ControlReply::Image {
+                image: ImageId::new(low32(kind, a)?),
+                name: Name(words_to_bytes([b, c])),
+                memory_bytes: d,
+            },
             R_MACHINE => ControlReply::Machine { tsc: a, idle_ticks: b, tsc_hz: c, component_ticks: d, guest_ticks: e },
             R_EXITS => {
                 ControlReply::Exits { exits: a, hypercalls: b, interrupts: c, syscalls: d, faults: e, fallbacks: f }

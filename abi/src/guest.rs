@@ -129,8 +129,7 @@ pub struct RegisterPage {
     pub magic: u64,
     /// [`crate::ABI_VERSION`].
     pub abi_version: u32,
-    /// [`crate::vm::VmId::raw`] of this VM.
-    pub vm_id: u32,
+    _reserved0: u32,
     /// Bytes of memory, from address 0.
     pub memory_bytes: u64,
     /// Ticks of the TSC in a second ("CPU speed").
@@ -149,7 +148,8 @@ pub struct RegisterPage {
     pub console_slots: u32,
     /// Guest-physical address of the NIC page ([`crate::nic::NicPage`]), 0 without a NIC.
     pub nic_page: u64,
-    _reserved0: u64,
+    /// [`crate::vm::VmId::raw`] of this VM.
+    pub vm_id: u64,
     /// Written by the guest: address that an upcall enters, 0 for none.
     pub upcall_entry: u64,
     /// Written by the guest: RSP that an upcall starts with.
@@ -207,7 +207,7 @@ const _: () = {
             <= PAGE_SIZE
     );
     assert!(offset_of!(RegisterPage, magic) == 64);
-    assert!(offset_of!(RegisterPage, vm_id) == 76);
+    assert!(offset_of!(RegisterPage, vm_id) == 152);
     assert!(offset_of!(RegisterPage, memory_bytes) == 80);
     assert!(offset_of!(RegisterPage, tsc_hz) == 88);
     assert!(offset_of!(RegisterPage, ns_per_tick) == 96);

@@ -25,4 +25,4 @@ mod tripwires;
 pub mod vm;
 
 /// Version of everything in this crate. A component or guest that was built against another one is refused at boot.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;

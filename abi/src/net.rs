@@ -37,9 +37,9 @@ impl From<NetEvent> for Message {
             NetEvent::Hello => Message::new(HELLO, []),
             NetEvent::Attach { vm, ipv4, rx_slots, tx_slots, share } => {
                 let (weight, limits) = (share.weight.into(), share.limits());
-                Message::new(ATTACH, [vm.raw().into(), ipv4.into(), rx_slots.into(), tx_slots.into(), weight, limits])
+                Message::new(ATTACH, [vm.raw(), ipv4.into(), rx_slots.into(), tx_slots.into(), weight, limits])
             }
-            NetEvent::Detach { vm } => Message::new(DETACH, [vm.raw().into()]),
+            NetEvent::Detach { vm } => Message::new(DETACH, [vm.raw()]),
         }
     }
 }
@@ -50,17 +50,16 @@ impl TryFrom<&Message> for NetEvent {
     fn try_from(message: &Message) -> Result<Self, BadMessage> {
         let kind = message.kind;
         let [a, b, c, d, e, f, _] = message.words;
-        let vm = |word| low32(kind, word).map(VmId::from_raw);
         Ok(match kind {
             HELLO => NetEvent::Hello,
             ATTACH => NetEvent::Attach {
-                vm: vm(a)?,
+                vm: VmId::from_raw(a),
                 ipv4: low32(kind, b)?,
                 rx_slots: low32(kind, c)?,
                 tx_slots: low32(kind, d)?,
                 share: Share::from_limits(low16(kind, e)?, f),
             },
-            DETACH => NetEvent::Detach { vm: vm(a)? },
+            DETACH => NetEvent::Detach { vm: VmId::from_raw(a) },
             _ => return Err(BadMessage::unknown(kind)),
         })
     }
@@ -69,7 +68,7 @@ impl TryFrom<&Message> for NetEvent {
 impl From<NetCommand> for Message {
     fn from(command: NetCommand) -> Message {
         match command {
-            NetCommand::Detached { vm } => Message::new(DETACHED, [vm.raw().into()]),
+            NetCommand::Detached { vm } => Message::new(DETACHED, [vm.raw()]),
         }
     }
 }
@@ -80,7 +79,7 @@ impl TryFrom<&Message> for NetCommand {
     fn try_from(message: &Message) -> Result<Self, BadMessage> {
         let kind = message.kind;
         match kind {
-            DETACHED => Ok(NetCommand::Detached { vm: VmId::from_raw(low32(kind, message.words[0])?) }),
+            DETACHED => Ok(NetCommand::Detached { vm: VmId::from_raw(message.words[0]) }),
             _ => Err(BadMessage::unknown(kind)),
         }
     }

@@ -5,6 +5,7 @@
 
 use crate::limits::PAGE_SIZE;
 use crate::ring::{HEADER_BYTES, SLOT_BYTES};
+use crate::vm::Slot;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Slots of a ring unless the manifest says otherwise: 16 KiB, ten full frames or up to 256 short ones.
@@ -83,10 +84,10 @@ pub const fn nic_pages(rx_slots: u32, tx_slots: u32) -> u64 {
     (tx_slots_offset(rx_slots) + tx_bytes.div_ceil(PAGE_SIZE) * PAGE_SIZE) / PAGE_SIZE
 }
 
-/// MAC of the VM in slot `index`: locally administered, unicast.
-pub const fn mac_of(index: u16) -> [u8; 6] {
-    let [high, low] = index.to_be_bytes();
-    [0x02, 0x46, 0x4b, 0x00, high, low]
+/// MAC of the VM in a slot: locally administered, unicast; the slot in its last 20 bits.
+pub const fn mac_of(slot: Slot) -> [u8; 6] {
+    let [_, high, middle, low] = slot.number().to_be_bytes();
+    [0x02, 0x46, 0x4b, high & 0x0f, middle, low]
 }
 
 const _: () = {

@@ -3,8 +3,8 @@
 // The sentence above each message explains its fields.
 #![allow(missing_docs)]
 
-use crate::message::{BadMessage, Message, low16, low32};
-use crate::vm::VmId;
+use crate::message::{BadMessage, Message, low32};
+use crate::vm::{ImageId, VmId};
 
 /// How a guest touched a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,9 +24,9 @@ pub enum PagerEvent {
     Hello { frames: u64, free: u64 },
     /// One segment of a golden image. `first_page` is a guest page number; of the `pages`, the first `file_pages` come from
     /// the image (the last of these may be part file, part zeros), the rest are zero.
-    Segment { image: u16, first_page: u32, pages: u32, file_pages: u32, writable: bool },
+    Segment { image: ImageId, first_page: u32, pages: u32, file_pages: u32, writable: bool },
     /// A VM lives; its memory is `pages` long. After a restart of the pager all living VMs are told again.
-    VmStarted { vm: VmId, image: u16, pages: u32 },
+    VmStarted { vm: VmId, image: ImageId, pages: u32 },
     /// A VM is gone, and so are its frames.
     VmEnded { vm: VmId },
     /// A VM waits for a page. `present` is set when a page is there that may not be accessed in this way (copy on write).
@@ -73,23 +73,21 @@ impl From<PagerEvent> for Message {
             PagerEvent::Hello { frames, free } => Message::new(HELLO, [frames, free]),
             PagerEvent::Segment { image, first_page, pages, file_pages, writable } => Message::new(
                 SEGMENT,
-                [image.into(), first_page.into(), pages.into(), file_pages.into(), u64::from(writable)],
+                [image.number().into(), first_page.into(), pages.into(), file_pages.into(), u64::from(writable)],
             ),
             PagerEvent::VmStarted { vm, image, pages } => {
-                Message::new(VM_STARTED, [vm.raw().into(), image.into(), pages.into()])
+                Message::new(VM_STARTED, [vm.raw(), image.number().into(), pages.into()])
             }
-            PagerEvent::VmEnded { vm } => Message::new(VM_ENDED, [vm.raw().into()]),
+            PagerEvent::VmEnded { vm } => Message::new(VM_ENDED, [vm.raw()]),
             PagerEvent::Fault { vm, page, access, present } => {
                 let access = match access {
                     Access::Read => 0,
                     Access::Write => 1,
                     Access::Execute => 2,
                 };
-                Message::new(FAULT, [vm.raw().into(), page.into(), access, u64::from(present)])
+                Message::new(FAULT, [vm.raw(), page.into(), access, u64::from(present)])
             }
-            PagerEvent::OutOfFrames { vm, page, free } => {
-                Message::new(OUT_OF_FRAMES, [vm.raw().into(), page.into(), free])
-            }
+            PagerEvent::OutOfFrames { vm, page, free } => Message::new(OUT_OF_FRAMES, [vm.raw(), page.into(), free]),
         }
     }
 }
@@ -101,20 +99,23 @@ impl TryFrom<&Message> for PagerEvent {
     fn try_from(message: &Message) -> Result<Self, BadMessage> {
         let kind = message.kind;
         let [a, b, c, d, e, ..] = message.words;
-        let vm = |word| low32(kind, word).map(VmId::from_raw);
         Ok(match kind {
             HELLO => PagerEvent::Hello { frames: a, free: b },
             SEGMENT => PagerEvent::Segment {
-                image: low16(kind, a)?,
+                image: ImageId::new(low32(kind, a)?),
                 first_page: low32(kind, b)?,
                 pages: low32(kind, c)?,
                 file_pages: low32(kind, d)?,
                 writable: e != 0,
             },
-            VM_STARTED => PagerEvent::VmStarted { vm: vm(a)?, image: low16(kind, b)?, pages: low32(kind, c)? },
-            VM_ENDED => PagerEvent::VmEnded { vm: vm(a)? },
+            VM_STARTED => PagerEvent::VmStarted {
+                vm: VmId::from_raw(a),
+                image: ImageId::new(low32(kind, b)?),
+                pages: low32(kind, c)?,
+            },
+            VM_ENDED => PagerEvent::VmEnded { vm: VmId::from_raw(a) },
             FAULT => PagerEvent::Fault {
-                vm: vm(a)?,
+                vm: VmId::from_raw(a),
                 page: low32(kind, b)?,
                 access: match c {
                     0 => Access::Read,
@@ -124,7 +125,7 @@ impl TryFrom<&Message> for PagerEvent {
                 },
                 present: d != 0,
             },
-            OUT_OF_FRAMES => PagerEvent::OutOfFrames { vm: vm(a)?, page: low32(kind, b)?, free: c },
+            OUT_OF_FRAMES => PagerEvent::OutOfFrames { vm: VmId::from_raw(a), page: low32(kind, b)?, free: c },
             _ => return Err(BadMessage::unknown(kind)),
         })
     }
@@ -134,15 +135,13 @@ impl From<PagerCommand> for Message {
     #[inline]
     fn from(command: PagerCommand) -> Message {
         match command {
-            PagerCommand::MapZero { vm, page, count } => {
-                Message::new(MAP_ZERO, [vm.raw().into(), page.into(), count.into()])
-            }
+            PagerCommand::MapZero { vm, page, count } => Message::new(MAP_ZERO, [vm.raw(), page.into(), count.into()]),
             PagerCommand::MapImage { vm, page, count } => {
-                Message::new(MAP_IMAGE, [vm.raw().into(), page.into(), count.into()])
+                Message::new(MAP_IMAGE, [vm.raw(), page.into(), count.into()])
             }
-            PagerCommand::CopyImage { vm, page } => Message::new(COPY_IMAGE, [vm.raw().into(), page.into()]),
-            PagerCommand::Resume { vm } => Message::new(RESUME, [vm.raw().into()]),
-            PagerCommand::Refuse { vm, page } => Message::new(REFUSE, [vm.raw().into(), page.into()]),
+            PagerCommand::CopyImage { vm, page } => Message::new(COPY_IMAGE, [vm.raw(), page.into()]),
+            PagerCommand::Resume { vm } => Message::new(RESUME, [vm.raw()]),
+            PagerCommand::Refuse { vm, page } => Message::new(REFUSE, [vm.raw(), page.into()]),
         }
     }
 }
@@ -154,13 +153,14 @@ impl TryFrom<&Message> for PagerCommand {
     fn try_from(message: &Message) -> Result<Self, BadMessage> {
         let kind = message.kind;
         let [a, b, c, ..] = message.words;
-        let vm = |word| low32(kind, word).map(VmId::from_raw);
         Ok(match kind {
-            MAP_ZERO => PagerCommand::MapZero { vm: vm(a)?, page: low32(kind, b)?, count: low32(kind, c)? },
-            MAP_IMAGE => PagerCommand::MapImage { vm: vm(a)?, page: low32(kind, b)?, count: low32(kind, c)? },
-            COPY_IMAGE => PagerCommand::CopyImage { vm: vm(a)?, page: low32(kind, b)? },
-            RESUME => PagerCommand::Resume { vm: vm(a)? },
-            REFUSE => PagerCommand::Refuse { vm: vm(a)?, page: low32(kind, b)? },
+            MAP_ZERO => PagerCommand::MapZero { vm: VmId::from_raw(a), page: low32(kind, b)?, count: low32(kind, c)? },
+            MAP_IMAGE => {
+                PagerCommand::MapImage { vm: VmId::from_raw(a), page: low32(kind, b)?, count: low32(kind, c)? }
+            }
+            COPY_IMAGE => PagerCommand::CopyImage { vm: VmId::from_raw(a), page: low32(kind, b)? },
+            RESUME => PagerCommand::Resume { vm: VmId::from_raw(a) },
+            REFUSE => PagerCommand::Refuse { vm: VmId::from_raw(a), page: low32(kind, b)? },
             _ => return Err(BadMessage::unknown(kind)),
         })
     }

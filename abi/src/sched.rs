@@ -3,7 +3,7 @@
 // The sentence above each message explains its fields.
 #![allow(missing_docs)]
 
-use crate::message::{BadMessage, Message, low16, low32};
+use crate::message::{BadMessage, Message, low16};
 use crate::vm::VmId;
 
 /// Core to scheduler.
@@ -48,12 +48,12 @@ impl From<SchedEvent> for Message {
     fn from(event: SchedEvent) -> Message {
         match event {
             SchedEvent::Hello { quantum_ticks, free } => Message::new(HELLO, [quantum_ticks, free]),
-            SchedEvent::Arrived { vm, frames, free } => Message::new(ARRIVED, [vm.raw().into(), frames, free]),
-            SchedEvent::Ready { vm, weight } => Message::new(READY, [vm.raw().into(), weight.into()]),
+            SchedEvent::Arrived { vm, frames, free } => Message::new(ARRIVED, [vm.raw(), frames, free]),
+            SchedEvent::Ready { vm, weight } => Message::new(READY, [vm.raw(), weight.into()]),
             SchedEvent::Blocked { vm, ran_ticks, idle } => {
-                Message::new(BLOCKED, [vm.raw().into(), ran_ticks, u64::from(idle)])
+                Message::new(BLOCKED, [vm.raw(), ran_ticks, u64::from(idle)])
             }
-            SchedEvent::Ended { vm, free } => Message::new(ENDED, [vm.raw().into(), free]),
+            SchedEvent::Ended { vm, free } => Message::new(ENDED, [vm.raw(), free]),
         }
     }
 }
@@ -65,13 +65,12 @@ impl TryFrom<&Message> for SchedEvent {
     fn try_from(message: &Message) -> Result<Self, BadMessage> {
         let kind = message.kind;
         let [a, b, c, ..] = message.words;
-        let vm = |word| low32(kind, word).map(VmId::from_raw);
         Ok(match kind {
             HELLO => SchedEvent::Hello { quantum_ticks: a, free: b },
-            ARRIVED => SchedEvent::Arrived { vm: vm(a)?, frames: b, free: c },
-            READY => SchedEvent::Ready { vm: vm(a)?, weight: low16(kind, b)? },
-            BLOCKED => SchedEvent::Blocked { vm: vm(a)?, ran_ticks: b, idle: c != 0 },
-            ENDED => SchedEvent::Ended { vm: vm(a)?, free: b },
+            ARRIVED => SchedEvent::Arrived { vm: VmId::from_raw(a), frames: b, free: c },
+            READY => SchedEvent::Ready { vm: VmId::from_raw(a), weight: low16(kind, b)? },
+            BLOCKED => SchedEvent::Blocked { vm: VmId::from_raw(a), ran_ticks: b, idle: c != 0 },
+            ENDED => SchedEvent::Ended { vm: VmId::from_raw(a), free: b },
             _ => return Err(BadMessage::unknown(kind)),
         })
     }
@@ -81,9 +80,9 @@ impl From<SchedCommand> for Message {
     #[inline]
     fn from(command: SchedCommand) -> Message {
         match command {
-            SchedCommand::Run { vm, quantum_ticks } => Message::new(RUN, [vm.raw().into(), quantum_ticks]),
-            SchedCommand::Admit { vm } => Message::new(ADMIT, [vm.raw().into()]),
-            SchedCommand::Hold { vm } => Message::new(HOLD, [vm.raw().into()]),
+            SchedCommand::Run { vm, quantum_ticks } => Message::new(RUN, [vm.raw(), quantum_ticks]),
+            SchedCommand::Admit { vm } => Message::new(ADMIT, [vm.raw()]),
+            SchedCommand::Hold { vm } => Message::new(HOLD, [vm.raw()]),
         }
     }
 }
@@ -95,11 +94,10 @@ impl TryFrom<&Message> for SchedCommand {
     fn try_from(message: &Message) -> Result<Self, BadMessage> {
         let kind = message.kind;
         let [a, b, ..] = message.words;
-        let vm = |word| low32(kind, word).map(VmId::from_raw);
         Ok(match kind {
-            RUN => SchedCommand::Run { vm: vm(a)?, quantum_ticks: b },
-            ADMIT => SchedCommand::Admit { vm: vm(a)? },
-            HOLD => SchedCommand::Hold { vm: vm(a)? },
+            RUN => SchedCommand::Run { vm: VmId::from_raw(a), quantum_ticks: b },
+            ADMIT => SchedCommand::Admit { vm: VmId::from_raw(a) },
+            HOLD => SchedCommand::Hold { vm: VmId::from_raw(a) },
             _ => return Err(BadMessage::unknown(kind)),
         })
     }

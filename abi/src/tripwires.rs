@@ -8,7 +8,7 @@ use core::mem::{offset_of, size_of};
 
 #[test]
 fn version() {
-    assert_eq!(ABI_VERSION, 1);
+    assert_eq!(ABI_VERSION, 2);
 }
 
 #[test]
@@ -54,12 +54,18 @@ fn layouts() {
 #[test]
 fn messages_survive_the_ring() {
     use message::Message;
-    let vm = vm::VmId { index: 513, incarnation: 7 };
+    let vm = vm::VmId::new(0x000f_0201, 0x8000_0007);
     let share = share::Share { weight: 9_999, rate: 0x1_0000, burst: 0xffff_0000 };
     for event in [
         pager::PagerEvent::Hello { frames: 1, free: 2 },
-        pager::PagerEvent::Segment { image: 3, first_page: 32, pages: 9, file_pages: 4, writable: true },
-        pager::PagerEvent::VmStarted { vm, image: 3, pages: 4096 },
+        pager::PagerEvent::Segment {
+            image: vm::ImageId::new(0x1_0003),
+            first_page: 32,
+            pages: 9,
+            file_pages: 4,
+            writable: true,
+        },
+        pager::PagerEvent::VmStarted { vm, image: vm::ImageId::new(0x1_0003), pages: 4096 },
         pager::PagerEvent::VmEnded { vm },
         pager::PagerEvent::Fault { vm, page: 77, access: pager::Access::Write, present: true },
         pager::PagerEvent::OutOfFrames { vm, page: 77, free: 0 },
@@ -103,8 +109,8 @@ fn messages_survive_the_ring() {
     args[..9].copy_from_slice(b"crime=all");
     args[39] = 0xfe;
     for request in [
-        control::ControlRequest::Create { image: 2, args, share },
-        control::ControlRequest::Create { image: u16::MAX, args, share: share::Share::UNSAID },
+        control::ControlRequest::Create { image: vm::ImageId::new(2), args, share },
+        control::ControlRequest::Create { image: vm::ImageId::new(u32::MAX), args, share: share::Share::UNSAID },
         control::ControlRequest::Destroy { vm },
         control::ControlRequest::Kill { component: 3 },
     ] {
@@ -116,7 +122,7 @@ fn messages_survive_the_ring() {
         control::ControlReply::Component { index: 1, name, incarnation: 2, ran_ticks: 3 },
         control::ControlReply::Vm {
             vm,
-            image: 1,
+            image: vm::ImageId::new(0x1_0001),
             state: 2,
             ran_ticks: 3,
             memory: 4,
@@ -128,5 +134,5 @@ fn messages_survive_the_ring() {
         assert_eq!(control::ControlReply::try_from(&Message::from(reply)), Ok(reply));
     }
     assert!(sched::SchedCommand::try_from(&Message::new(0x2ff, [])).is_err());
-    assert!(pager::PagerCommand::try_from(&Message::new(0x111, [1 << 32])).is_err());
+    assert!(pager::PagerCommand::try_from(&Message::new(0x111, [0, 1 << 32])).is_err());
 }

@@ -34,7 +34,7 @@ pub struct VcpuConfig<'a, T> {
     /// The same frame, mapped.
     pub frame_pointer: NonNull<u8>,
     /// The VM's slot; no two VMs that live have the same.
-    pub slot: u16,
+    pub slot: u32,
     /// Its nested page tables.
     pub tables: &'a T,
     /// First instruction (linear = guest-physical).

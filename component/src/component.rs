@@ -6,6 +6,7 @@ use abi::component::{ComponentInfo, DeviceInfo, INFO_MAGIC, RingInfo, authority,
 use abi::limits::PAGE_SIZE;
 use abi::nic::{MAX_SLOTS_TOTAL, RX_RING, RX_SLOTS, TX_RING, WINDOW_STRIDE, tx_slots_offset};
 use abi::ring::{MAX_SLOTS, ring_bytes};
+use abi::vm::Slot;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
 use ring::{Consumer, PacketConsumer, PacketProducer, Producer, SharedMemory};
@@ -109,18 +110,18 @@ impl Component {
         Some(Dma { memory, physical: self.info.dma_physical })
     }
 
-    /// The NIC of the VM in slot `index` with these rings, while that VM is attached ([`abi::net::NetEvent`]). After the
+    /// The NIC of the VM in `slot` with these rings, while that VM is attached ([`abi::net::NetEvent`]). After the
     /// component has answered that it is detached, touching the NIC is a fault, or reaches the slot's next VM.
     ///
     /// `None` without the authority for the VM window, for a slot that the machine does not have, and for rings that do
     /// not fit.
-    pub fn vm_nic(&self, index: u16, rx_slots: u32, tx_slots: u32) -> Option<VmNic> {
+    pub fn vm_nic(&self, slot: Slot, rx_slots: u32, tx_slots: u32) -> Option<VmNic> {
         let total = rx_slots.checked_add(tx_slots)?;
-        let allowed = self.info.authority & authority::VM_WINDOW != 0 && u32::from(index) < self.info.vm_slots;
+        let allowed = self.info.authority & authority::VM_WINDOW != 0 && slot.number() < self.info.vm_slots;
         if !allowed || total > MAX_SLOTS_TOTAL {
             return None;
         }
-        let base = address(layout::VM_WINDOW) + usize::from(index) * address(WINDOW_STRIDE);
+        let base = address(layout::VM_WINDOW) + slot.index() * address(WINDOW_STRIDE);
         // SAFETY: the core maps the pages of attached VMs there and nothing else, and never unmaps them under a component
         // that still holds them. There is no other way to them, so no Rust reference points into them.
         let window = unsafe { SharedMemory::new(core::ptr::with_exposed_provenance_mut(base), address(WINDOW_STRIDE)) };

@@ -14,16 +14,16 @@
 pub struct Heap<K, const N: usize> {
     keys: [K; N],
     /// Slots, each behind its parent.
-    order: [u16; N],
+    order: [u32; N],
     /// Where in `order` each slot is, plus 1.
-    places: [u16; N],
+    places: [u32; N],
     len: usize,
 }
 
 impl<K: Copy + Ord, const N: usize> Heap<K, N> {
     /// The empty heap; `zero` fills the places of keys.
     pub const fn new(zero: K) -> Self {
-        const { assert!(N < 0xffff, "slots have 16 bits") };
+        const { assert!(N < 0xffff_ffff, "slots have 32 bits") };
         Heap { keys: [zero; N], order: [0; N], places: [0; N], len: 0 }
     }
 
@@ -39,23 +39,23 @@ impl<K: Copy + Ord, const N: usize> Heap<K, N> {
 
     /// Whether `slot` is in it.
     #[inline]
-    pub fn contains(&self, slot: u16) -> bool {
-        self.places.get(usize::from(slot)).is_some_and(|&place| place != 0)
+    pub fn contains(&self, slot: u32) -> bool {
+        self.places.get(index(slot)).is_some_and(|&place| place != 0)
     }
 
     /// Takes all slots out.
     pub fn clear(&mut self) {
         for &slot in &self.order[..self.len] {
-            self.places[usize::from(slot)] = 0;
+            self.places[index(slot)] = 0;
         }
         self.len = 0;
     }
 
     /// The slot with the least key, and that key.
     #[inline]
-    pub fn first(&self) -> Option<(u16, K)> {
+    pub fn first(&self) -> Option<(u32, K)> {
         let slot = *self.order[..self.len].first()?;
-        Some((slot, self.keys[usize::from(slot)]))
+        Some((slot, self.keys[index(slot)]))
     }
 
     /// Puts `slot` in, or gives it another key.
@@ -64,16 +64,16 @@ impl<K: Copy + Ord, const N: usize> Heap<K, N> {
     ///
     /// When there is no such slot.
     #[inline]
-    pub fn set(&mut self, slot: u16, key: K) {
-        let at = match self.places[usize::from(slot)] {
+    pub fn set(&mut self, slot: u32, key: K) {
+        let at = match self.places[index(slot)] {
             0 => {
                 self.len += 1;
                 self.put(self.len - 1, slot);
                 self.len - 1
             }
-            place => usize::from(place - 1),
+            place => index(place - 1),
         };
-        self.keys[usize::from(slot)] = key;
+        self.keys[index(slot)] = key;
         self.settle(at);
     }
 
@@ -83,32 +83,32 @@ impl<K: Copy + Ord, const N: usize> Heap<K, N> {
     ///
     /// When there is no such slot.
     #[inline]
-    pub fn remove(&mut self, slot: u16) -> Option<K> {
-        let at = usize::from(self.places[usize::from(slot)].checked_sub(1)?);
-        self.places[usize::from(slot)] = 0;
+    pub fn remove(&mut self, slot: u32) -> Option<K> {
+        let at = index(self.places[index(slot)].checked_sub(1)?);
+        self.places[index(slot)] = 0;
         self.len -= 1;
         if at < self.len {
             let last = self.order[self.len];
             self.put(at, last);
             self.settle(at);
         }
-        Some(self.keys[usize::from(slot)])
+        Some(self.keys[index(slot)])
     }
 
-    fn put(&mut self, at: usize, slot: u16) {
+    fn put(&mut self, at: usize, slot: u32) {
         self.order[at] = slot;
-        // At most `N`, and so below 2^16.
-        self.places[usize::from(slot)] = u16::try_from(at + 1).unwrap_or(0);
+        // At most `N`, and so below 2^32.
+        self.places[index(slot)] = u32::try_from(at + 1).unwrap_or(0);
     }
 
     fn key(&self, at: usize) -> K {
-        self.keys[usize::from(self.order[at])]
+        self.keys[index(self.order[at])]
     }
 
     /// Moves the slot at `at` up or down to where its key belongs.
     fn settle(&mut self, mut at: usize) {
         let slot = self.order[at];
-        let key = self.keys[usize::from(slot)];
+        let key = self.keys[index(slot)];
         while at > 0 && key < self.key((at - 1) / 2) {
             self.put(at, self.order[(at - 1) / 2]);
             at = (at - 1) / 2;
@@ -131,6 +131,12 @@ impl<K: Copy + Ord, const N: usize> Heap<K, N> {
     }
 }
 
+/// A slot as an index.
+#[inline]
+const fn index(slot: u32) -> usize {
+    slot as usize
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,7 +147,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn like_an_ordered_map(steps in prop::collection::vec((0_u8..5, 0_u16..20, any::<u8>()), 0..300)) {
+        fn like_an_ordered_map(steps in prop::collection::vec((0_u8..5, 0_u32..20, any::<u8>()), 0..300)) {
             let mut heap = Box::new(Heap::<u128, SLOTS>::new(0));
             let mut model = BTreeMap::new();
             for (step, slot, key) in steps {
@@ -178,7 +184,7 @@ mod tests {
     #[test]
     fn all_slots_at_once() {
         let mut heap = Box::new(Heap::<u128, SLOTS>::new(0));
-        let count = u16::try_from(SLOTS).expect("16 bits");
+        let count = u32::try_from(SLOTS).expect("16 bits");
         for slot in 0..count {
             heap.set(slot, u128::from(count - slot));
         }

@@ -133,7 +133,7 @@ pub fn irq_ack(device: u32) -> Result<(), Error> {
 #[inline]
 pub fn raise(vm: VmId, bits: u64) -> Result<(), Error> {
     // SAFETY: the core reads no memory for it.
-    check(unsafe { call(syscall::RAISE, vm.raw().into(), bits, 0) }).map(drop)
+    check(unsafe { call(syscall::RAISE, vm.raw(), bits, 0) }).map(drop)
 }
 
 /// Reads `bytes` (1, 2 or 4) from an I/O port.

@@ -21,7 +21,7 @@ pub(crate) fn valid() -> bool {
 
 /// This VM.
 pub fn vm_id() -> VmId {
-    VmId::from_raw(field!(read32, vm_id))
+    VmId::from_raw(field!(read64, vm_id))
 }
 
 /// Bytes of memory that this VM can use.

@@ -4,6 +4,7 @@ use crate::share;
 use abi::control::CREATE_ARGS_BYTES;
 use abi::limits::Name;
 use abi::share::Share;
+use abi::vm::Slot;
 
 /// A command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,7 +14,7 @@ pub enum Command {
     /// Lists the VMs.
     Vms,
     /// Shows the VM in a slot.
-    Vm(u16),
+    Vm(Slot),
     /// Shows whose the frames are.
     Frames,
     /// Lists the components.
@@ -27,9 +28,9 @@ pub enum Command {
     /// Creates a VM from an image, with extra boot arguments, zero-padded, and with what is said of its share.
     Create(Name, [u8; CREATE_ARGS_BYTES], Share),
     /// Ends the VM in a slot.
-    Destroy(u16),
+    Destroy(Slot),
     /// Asks the VM in a slot to end itself.
-    Shutdown(u16),
+    Shutdown(Slot),
     /// Powers the machine off.
     PowerOff,
 }
@@ -87,7 +88,7 @@ impl Command {
         let (word, rest) = split(line);
         let &(word, takes, _) = HELP.iter().find(|(known, ..)| *known == word).ok_or(Mistake::Unknown)?;
         let wrong = Mistake::Arguments { word, takes };
-        let slot = || rest.parse().map_err(|_| wrong);
+        let slot = || rest.parse().map(Slot::new).map_err(|_| wrong);
         let none = |command| if rest.is_empty() { Ok(command) } else { Err(wrong) };
         match word {
             "vms" => none(Command::Vms),
@@ -153,7 +154,7 @@ mod tests {
         for (line, command) in [
             ("help", Command::Help),
             ("  vms ", Command::Vms),
-            ("vm 12", Command::Vm(12)),
+            ("vm 12", Command::Vm(Slot::new(12))),
             ("frames", Command::Frames),
             ("components", Command::Components),
             ("images", Command::Images),
@@ -161,8 +162,8 @@ mod tests {
             ("kill netmux", Command::Kill(name("netmux"))),
             ("create httpd", Command::Create(name("httpd"), [0; CREATE_ARGS_BYTES], Share::UNSAID)),
             ("create  hostile  crime=all  x=1 ", Command::Create(name("hostile"), args, Share::UNSAID)),
-            ("destroy 0", Command::Destroy(0)),
-            ("shutdown 65535", Command::Shutdown(65_535)),
+            ("destroy 0", Command::Destroy(Slot::new(0))),
+            ("shutdown 1048575", Command::Shutdown(Slot::new(1_048_575))),
             ("poweroff", Command::PowerOff),
         ] {
             assert_eq!(Command::parse(line), Ok(command), "{line}");
@@ -183,7 +184,9 @@ mod tests {
         assert_eq!(Command::parse("reboot"), Err(Mistake::Unknown));
         assert_eq!(Command::parse("VMS"), Err(Mistake::Unknown));
         assert_eq!(Command::parse("vm"), Err(Mistake::Arguments { word: "vm", takes: "N" }));
-        for line in ["vm x", "vm -1", "vm 65536", "vm 1 2", "destroy", "kill", "kill a b", "create", "poweroff now"] {
+        for line in
+            ["vm x", "vm -1", "vm 4294967296", "vm 1 2", "destroy", "kill", "kill a b", "create", "poweroff now"]
+        {
             assert!(matches!(Command::parse(line), Err(Mistake::Arguments { .. })), "{line}");
         }
         assert!(matches!(Command::parse("kill a-name-of-17-chars"), Err(Mistake::Arguments { .. })));

@@ -21,16 +21,16 @@ impl Display for Report<'_> {
                 f,
                 "vm index={} incarnation={} image={} state={} memory_frames={memory} metadata_frames={metadata} \
                  table_frames={tables} shared_frames={shared} ran_ticks={ran_ticks}",
-                vm.index,
-                vm.incarnation,
-                self.images.get(usize::from(image)).map_or("?", Name::as_str),
+                vm.slot,
+                vm.generation,
+                self.images.get(image.index()).map_or("?", Name::as_str),
                 state_name(state),
             ),
             ControlReply::Component { index, name, incarnation, ran_ticks } => {
                 write!(f, "component index={index} name={name} incarnation={incarnation} ran_ticks={ran_ticks}")
             }
-            ControlReply::Image { index, name, memory_bytes } => {
-                write!(f, "image index={index} name={name} memory_bytes={memory_bytes}")
+            ControlReply::Image { image, name, memory_bytes } => {
+                write!(f, "image index={image} name={name} memory_bytes={memory_bytes}")
             }
             ControlReply::Machine { tsc, idle_ticks, tsc_hz, component_ticks, guest_ticks } => write!(
                 f,

@@ -5,7 +5,7 @@ use crate::report::Report;
 use abi::control::{CREATE_ARGS_BYTES, ControlReply, ControlRequest, status};
 use abi::limits::{MAX_COMPONENTS, MAX_IMAGES, Name};
 use abi::message::Message;
-use abi::vm::VmId;
+use abi::vm::{ImageId, Slot, VmId};
 use core::fmt::Arguments;
 
 /// Requests that wait for their answers at the same time at most.
@@ -23,11 +23,11 @@ pub trait Host {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     /// The names of the images are being asked for: this one is next.
-    Names(u16),
+    Names(u32),
     /// How many VMs there are is being asked for.
     Count,
     /// The command's own list is being asked for: this entry is next.
-    Walk(u16),
+    Walk(u32),
     /// The VM that is to be ended is being looked up.
     Find,
     /// The last request has been sent.
@@ -49,7 +49,7 @@ struct Pending {
 /// The console's state.
 #[derive(Debug)]
 pub struct Session {
-    vm_slots: u16,
+    vm_slots: u32,
     /// Names of the images by index, once they were asked for.
     images: heapless::Vec<Name, MAX_IMAGES>,
     images_known: bool,
@@ -75,7 +75,7 @@ enum Outcome {
 
 impl Session {
     /// A session on a machine with `vm_slots` slots for VMs.
-    pub const fn new(vm_slots: u16) -> Self {
+    pub const fn new(vm_slots: u32) -> Self {
         Session {
             vm_slots,
             images: heapless::Vec::new(),
@@ -207,9 +207,9 @@ impl Session {
                 self.last(request, host)
             }
             (Step::Last, ControlReply::Done { status: status::OK, value }) => {
-                if let (Command::Create(image, ..), Ok(raw)) = (job.command, u32::try_from(value)) {
-                    let VmId { index, incarnation } = VmId::from_raw(raw);
-                    host.print(format_args!("created index={index} incarnation={incarnation} image={image}"));
+                if let Command::Create(image, ..) = job.command {
+                    let VmId { slot, generation } = VmId::from_raw(value);
+                    host.print(format_args!("created index={slot} incarnation={generation} image={image}"));
                 }
                 Outcome::Done
             }
@@ -276,15 +276,20 @@ impl Session {
         // Bounded: each round sends a request, of which `WINDOW` can be pending, or ends.
         while let Some(Job { command, step }) = self.job {
             let (request, next) = match step {
-                Step::Names(index) => (ControlRequest::Image { index }, Step::Names(index + 1)),
+                Step::Names(index) => (ControlRequest::Image { image: ImageId::new(index) }, Step::Names(index + 1)),
                 Step::Walk(index) => {
                     let (request, end) = match command {
-                        Command::Vms => (ControlRequest::Vm { index }, usize::from(self.vm_slots)),
-                        Command::Images => (ControlRequest::Image { index }, MAX_IMAGES),
-                        _ => (ControlRequest::Component { index }, MAX_COMPONENTS),
+                        Command::Vms => {
+                            (ControlRequest::Vm { slot: Slot::new(index) }, Slot::new(self.vm_slots).index())
+                        }
+                        Command::Images => (ControlRequest::Image { image: ImageId::new(index) }, MAX_IMAGES),
+                        _ => (
+                            ControlRequest::Component { index: u16::try_from(index).unwrap_or(u16::MAX) },
+                            MAX_COMPONENTS,
+                        ),
                     };
                     let listed = command == Command::Vms && self.unlisted == 0;
-                    if usize::from(index) >= end || listed {
+                    if Slot::new(index).index() >= end || listed {
                         if self.pending.is_empty() {
                             self.walked(command, host);
                         }
@@ -333,14 +338,14 @@ impl Session {
         Some(match command {
             Command::Frames => ControlRequest::Frames,
             Command::Machine => ControlRequest::Machine,
-            Command::Vm(index) | Command::Destroy(index) | Command::Shutdown(index) => ControlRequest::Vm { index },
+            Command::Vm(slot) | Command::Destroy(slot) | Command::Shutdown(slot) => ControlRequest::Vm { slot },
             Command::PowerOff => {
                 // There is no answer: this is the last chance to say something.
                 host.print(format_args!("done poweroff"));
                 ControlRequest::PowerOff
             }
             Command::Create(image, args, share) => match self.images.iter().position(|&name| name == image) {
-                Some(index) => ControlRequest::Create { image: u16::try_from(index).ok()?, args, share },
+                Some(index) => ControlRequest::Create { image: ImageId::new(u32::try_from(index).ok()?), args, share },
                 None => {
                     host.print(format_args!("error create: no image {image}; \"images\" lists them"));
                     self.finish();

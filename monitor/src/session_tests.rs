@@ -11,14 +11,14 @@ struct Core {
     /// Requests that it has not answered yet.
     requests: VecDeque<Message>,
     output: Vec<String>,
-    vms: BTreeMap<u16, u16>,
+    vms: BTreeMap<u32, u32>,
     /// How many VMs it says there are.
     living: u64,
     asked: usize,
     full: bool,
     most_pending: usize,
     killed: Vec<u16>,
-    created: Vec<(u16, String, Share)>,
+    created: Vec<(ImageId, String, Share)>,
     off: bool,
 }
 
@@ -44,7 +44,7 @@ fn name(text: &str) -> Name {
 }
 
 impl Core {
-    fn with_vms(vms: &[u16]) -> Core {
+    fn with_vms(vms: &[u32]) -> Core {
         let living = u64::try_from(vms.len()).expect("small");
         Core { vms: vms.iter().map(|&index| (index, 1)).collect(), living, ..Core::default() }
     }
@@ -54,17 +54,17 @@ impl Core {
         self.asked += 1;
         let done = |status, value| ControlReply::Done { status, value };
         let missing = done(status::NOT_FOUND, 0);
-        let of = |names: &[&str], index: u16| names.get(usize::from(index)).map(|text| name(text));
+        let of = |names: &[&str], index: usize| names.get(index).map(|text| name(text));
         let replies = match ControlRequest::try_from(&message).expect("the session makes sense") {
             ControlRequest::Frames => vec![
                 ControlReply::Frames { owner: name("free"), frames: 100, owners: 1 },
                 ControlReply::Frames { owner: name("vm-metadata"), frames: 24, owners: self.living },
                 done(status::OK, 0),
             ],
-            ControlRequest::Vm { index } => vec![match self.vms.get(&index) {
-                Some(&incarnation) => ControlReply::Vm {
-                    vm: VmId { index, incarnation },
-                    image: 0,
+            ControlRequest::Vm { slot } => vec![match self.vms.get(&slot.number()) {
+                Some(&generation) => ControlReply::Vm {
+                    vm: VmId { slot, generation },
+                    image: ImageId::new(0),
                     state: 3,
                     ran_ticks: 12_345,
                     memory: 12,
@@ -74,12 +74,12 @@ impl Core {
                 },
                 None => missing,
             }],
-            ControlRequest::Component { index } => vec![match of(&COMPONENTS, index) {
+            ControlRequest::Component { index } => vec![match of(&COMPONENTS, index.into()) {
                 Some(name) => ControlReply::Component { index, name, incarnation: 1, ran_ticks: 7 },
                 None => missing,
             }],
-            ControlRequest::Image { index } => vec![match of(&IMAGES, index) {
-                Some(name) => ControlReply::Image { index, name, memory_bytes: 1 << 24 },
+            ControlRequest::Image { image } => vec![match of(&IMAGES, image.index()) {
+                Some(name) => ControlReply::Image { image, name, memory_bytes: 1 << 24 },
                 None => missing,
             }],
             ControlRequest::Machine => vec![
@@ -96,15 +96,15 @@ impl Core {
                 match (0..4).find(|index| !self.vms.contains_key(index)) {
                     Some(index) => {
                         self.vms.insert(index, 5);
-                        vec![done(status::OK, VmId { index, incarnation: 5 }.raw().into())]
+                        vec![done(status::OK, VmId::new(index, 5).raw())]
                     }
                     None => vec![done(status::NO_SPACE, 0)],
                 }
             }
             ControlRequest::Destroy { vm } | ControlRequest::Shutdown { vm } => {
-                let known = self.vms.get(&vm.index) == Some(&vm.incarnation);
+                let known = self.vms.get(&vm.slot.number()) == Some(&vm.generation);
                 if known {
-                    self.vms.remove(&vm.index);
+                    self.vms.remove(&vm.slot.number());
                 }
                 vec![done(if known { status::OK } else { status::NOT_FOUND }, 0)]
             }
@@ -130,7 +130,7 @@ fn run(session: &mut Session, core: &mut Core, line: &str) -> Vec<String> {
     std::mem::take(&mut core.output)
 }
 
-fn fresh(line: &str, vms: &[u16]) -> Vec<String> {
+fn fresh(line: &str, vms: &[u32]) -> Vec<String> {
     run(&mut Session::new(40), &mut Core::with_vms(vms), line)
 }
 
@@ -214,10 +214,10 @@ fn vms_come_and_go() {
     let mut session = Session::new(4);
     let output = run(&mut session, &mut core, "create hostile crime=all n=1");
     assert_eq!(output, ["created index=1 incarnation=5 image=hostile", "done create"]);
-    assert_eq!(core.created, [(1, "crime=all n=1".to_owned(), Share::UNSAID)]);
+    assert_eq!(core.created, [(ImageId::new(1), "crime=all n=1".to_owned(), Share::UNSAID)]);
     run(&mut session, &mut core, "create httpd weight=300 rate=1MiB");
     let share = Share { weight: 300, rate: 1 << 20, burst: 0 };
-    assert_eq!(core.created.pop(), Some((0, String::new(), share)));
+    assert_eq!(core.created.pop(), Some((ImageId::new(0), String::new(), share)));
     core.vms.remove(&2);
     assert_eq!(
         run(&mut session, &mut core, "create httpd weight=0"),

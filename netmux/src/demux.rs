@@ -10,6 +10,7 @@ use crate::frame::{DmaFrame, Ipv4};
 use crate::ingress::{self, Receivers};
 use crate::leases::Leases;
 use crate::policy::Discipline;
+use crate::ports::place_of;
 use crate::ports::{Port, Ports, Undelivered};
 use crate::totals::Totals;
 use abi::nic::NicCounters;
@@ -139,19 +140,20 @@ impl<'t, C: Nic, H: Host, D: Discipline, const N: usize> Demux<'t, C, H, D, N> {
     /// A VM is there. `ipv4` is its address, or 0 when it asks DHCP; `share` is what it may send. False when there is no such
     /// slot.
     pub fn attach(&mut self, id: VmId, ipv4: u32, nic: VmNic, share: Share) -> bool {
-        self.leave_queue(id.index);
+        let Some(slot) = place_of(id) else { return false };
+        self.leave_queue(slot);
         if !self.ports.attach(id, ipv4, nic, self.nic.link_up()) {
             return false;
         }
         let address = if ipv4 == 0 { self.leases.get(id) } else { ipv4 };
-        if !self.ports.set_address(id.index, address) {
+        if !self.ports.set_address(slot, address) {
             log::error!("{id}: another VM has the address {} already; IPv4 is closed to it", Ipv4(address));
         }
-        self.touch(id.index);
+        self.touch(slot);
         let now = self.host.now();
-        self.discipline.attach(id.index, share, now);
+        self.discipline.attach(slot, share, now);
         // It may have put frames into its ring before it was attached.
-        self.discipline.enqueue(id.index);
+        self.discipline.enqueue(slot);
         true
     }
 
@@ -159,7 +161,9 @@ impl<'t, C: Nic, H: Host, D: Discipline, const N: usize> Demux<'t, C, H, D, N> {
     pub fn detach(&mut self, id: VmId) -> Option<NicCounters> {
         let counters = self.ports.detach(id)?;
         self.leases.set(id, 0);
-        self.leave_queue(id.index);
+        if let Some(slot) = place_of(id) {
+            self.leave_queue(slot);
+        }
         Some(counters)
     }
 

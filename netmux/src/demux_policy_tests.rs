@@ -34,9 +34,9 @@ fn machine<D: Discipline>(discipline: D, shares: &[Share]) -> (Machine<D>, Vec<G
 
 /// Puts as many frames of `len` bytes into the guest's ring as fit, and kicks.
 fn fill<D: Discipline>(machine: &mut Machine<D>, guest: &mut Guest, len: usize) {
-    let frame = frame(guest.id.index, len);
+    let frame = frame(guest.slot(), len);
     while guest.tx.push(&frame).is_ok() {}
-    machine.demux.kick(guest.id.index);
+    machine.demux.kick(guest.slot());
 }
 
 /// The bytes that left, by slot from 1 on.

@@ -251,9 +251,9 @@ fn transmission_is_fair_between_long_and_short_frames() {
     machine.wire.borrow_mut().blocked = true;
     for _ in 0..500 {
         for (guest, len) in guests.iter_mut().zip([1514, 200]) {
-            let frame = outbound(guest.id.index, HOST, len, 0);
+            let frame = outbound(guest.slot(), HOST, len, 0);
             while guest.tx.push(&frame).is_ok() {}
-            machine.demux.kick(guest.id.index);
+            machine.demux.kick(guest.slot());
         }
         machine.demux.turn();
         machine.wire.borrow_mut().in_use = 0;
@@ -343,7 +343,7 @@ fn slow_broadcasts_go_on_in_the_next_turn_and_reach_everybody_once() {
     let mut machine = Machine::new(1);
     let mut guests: Vec<_> = (0..10).map(|slot| Guest::new(slot, 256, 256)).collect();
     for guest in &guests {
-        assert!(machine.demux.attach(guest.id, address(guest.id.index), guest.nic(), Share::DEFAULT));
+        assert!(machine.demux.attach(guest.id, address(guest.slot()), guest.nic(), Share::DEFAULT));
     }
     machine.settle();
     let wire = frames::ipv4(HOST, Mac::BROADCAST, 7, u32::MAX, 1, &[1; 30]);
@@ -359,7 +359,7 @@ fn slow_broadcasts_go_on_in_the_next_turn_and_reach_everybody_once() {
     }
     assert!(turns > 5, "{turns}");
     for guest in &mut guests {
-        let slot = guest.id.index;
+        let slot = guest.slot();
         let mut got = guest.receive();
         got.retain(|frame| *frame != inbound(2, 60, 1));
         got.sort();
@@ -389,7 +389,7 @@ fn detached_vms_are_not_touched() {
     assert_eq!(machine.demux.end(), 3);
     // Late messages about a VM that is gone concern nobody.
     assert!(machine.demux.detach(guests[0].id).is_none());
-    let stale = VmId { index: 2, incarnation: 9 };
+    let stale = VmId::new(2, 9);
     assert!(machine.demux.detach(stale).is_none());
     machine.arrive(&inbound(2, 60, 0));
     machine.settle();
@@ -402,7 +402,7 @@ fn a_slot_can_be_used_again() {
     machine.demux.detach(guests[0].id);
     assert_eq!(machine.demux.end(), 0);
     let mut next = Guest::new(1, 256, 256);
-    next.id.incarnation = 2;
+    next.id.generation = 2;
     assert!(machine.demux.attach(next.id, address(1), next.nic(), Share::DEFAULT));
     machine.arrive(&inbound(1, 60, 3));
     machine.settle();
@@ -414,7 +414,7 @@ fn slots_beyond_the_tables_are_refused() {
     let mut machine = Machine::new(1_000_000);
     let guest = Guest::new(u16::try_from(SLOTS).expect("small"), 256, 256);
     assert!(!machine.demux.attach(guest.id, 1, guest.nic(), Share::DEFAULT));
-    machine.demux.kick(guest.id.index);
+    machine.demux.kick(guest.slot());
     machine.settle();
 }
 
@@ -431,21 +431,21 @@ fn a_restarted_demultiplexer_serves_the_same_guests() {
     machine.demux.forget_all();
     for guest in &mut guests {
         guest.reset_rings();
-        assert!(machine.demux.attach(guest.id, address(guest.id.index), guest.nic(), Share::DEFAULT));
+        assert!(machine.demux.attach(guest.id, address(guest.slot()), guest.nic(), Share::DEFAULT));
     }
     machine.settle();
     assert!(machine.sent().is_empty());
     assert_eq!(guests[0].counters(), NicCounters::default());
     for guest in &mut guests {
         assert!(guest.rx.check_epoch().is_err() && guest.tx.check_epoch().is_err());
-        let slot = guest.id.index;
+        let slot = guest.slot();
         machine.arrive(&inbound(slot, 60, 2));
         guest.send(&outbound(slot, HOST, 60, 2));
         machine.demux.kick(slot);
     }
     machine.settle();
     for guest in &mut guests {
-        assert_eq!(guest.receive(), [inbound(guest.id.index, 60, 2)]);
+        assert_eq!(guest.receive(), [inbound(guest.slot(), 60, 2)]);
     }
     assert_eq!(machine.sent().len(), 2);
 }
@@ -533,7 +533,7 @@ fn learnt_addresses_survive_a_restart() {
     assert_eq!(machine.sent().len(), 1);
     // The next VM in the slot inherits nothing.
     machine.demux.detach(guest.id);
-    guest.id.incarnation = 2;
+    guest.id.generation = 2;
     assert!(machine.demux.attach(guest.id, 0, guest.nic(), Share::DEFAULT));
     guest.send(&frames::ipv4(Mac::of_slot(1), HOST, address(15), 9, 6, &[0; 20]));
     machine.demux.kick(1);

@@ -4,7 +4,7 @@
 use abi::vm::VmId;
 use ring::SharedMemory;
 
-/// One word per slot: the VM's raw id in bits 63..32, its IPv4 address below; 0 for none. Lives in DMA memory, which
+/// One word per slot: the VM's generation in bits 63..32, its IPv4 address below; 0 for none. Lives in DMA memory, which
 /// nobody but this component (and the NIC) can write, which is zero at boot, and which outlives a restart.
 pub struct Leases {
     memory: SharedMemory,
@@ -18,15 +18,15 @@ impl Leases {
 
     /// The address of the VM; 0 when none is known.
     pub fn get(&self, vm: VmId) -> u32 {
-        let [a, b, c, d, id @ ..] = self.memory.read64(usize::from(vm.index) * 8).unwrap_or(0).to_le_bytes();
-        if u32::from_le_bytes(id) == vm.raw() { u32::from_le_bytes([a, b, c, d]) } else { 0 }
+        let [a, b, c, d, generation @ ..] = self.memory.read64(vm.slot.index() * 8).unwrap_or(0).to_le_bytes();
+        if u32::from_le_bytes(generation) == vm.generation { u32::from_le_bytes([a, b, c, d]) } else { 0 }
     }
 
     /// The VM has this address; 0 for none.
     pub fn set(&self, vm: VmId, ipv4: u32) {
-        let word = if ipv4 == 0 { 0 } else { u64::from(vm.raw()) << 32 | u64::from(ipv4) };
+        let word = if ipv4 == 0 { 0 } else { u64::from(vm.generation) << 32 | u64::from(ipv4) };
         // A slot beyond the end is one that is not remembered.
-        let _ = self.memory.write64(usize::from(vm.index) * 8, word);
+        let _ = self.memory.write64(vm.slot.index() * 8, word);
     }
 }
 
@@ -38,7 +38,7 @@ mod tests {
     #[test]
     fn a_successor_finds_the_leases_of_the_same_vms() {
         let memory = memory(4 * 8);
-        let vm = |index, incarnation| VmId { index, incarnation };
+        let vm = VmId::new;
         let leases = Leases::new(memory);
         leases.set(vm(2, 1), 0x0a00_020f);
         leases.set(vm(4, 1), 7);

@@ -194,6 +194,12 @@ enum Place {
     Taken(Port) = 1,
 }
 
+/// Where the tables have a VM; `None` for a slot that no table of ours has.
+#[inline]
+pub(crate) fn place_of(vm: VmId) -> Option<u16> {
+    u16::try_from(vm.slot.number()).ok()
+}
+
 /// The attached VMs of a machine with up to `N` slots; `N` is a power of two below 65,536.
 pub struct Ports<const N: usize> {
     ports: [Place; N],
@@ -236,7 +242,8 @@ impl<const N: usize> Ports<N> {
     /// Attaches a VM, in place of whoever was in its slot. `ipv4` is 0 for a VM that asks DHCP. False when the machine
     /// has no such slot.
     pub fn attach(&mut self, id: VmId, ipv4: u32, nic: VmNic, link_up: bool) -> bool {
-        let Some(place) = self.ports.get_mut(usize::from(id.index)) else { return false };
+        let Some(slot) = place_of(id) else { return false };
+        let Some(place) = self.ports.get_mut(usize::from(slot)) else { return false };
         let port = Port {
             id,
             nic,
@@ -249,20 +256,21 @@ impl<const N: usize> Ports<N> {
         };
         port.store_all(link_up);
         *place = Place::Taken(port);
-        self.end = self.end.max(id.index + 1);
-        self.addresses.set(id.index, 0);
+        self.end = self.end.max(slot + 1);
+        self.addresses.set(slot, 0);
         true
     }
 
     /// Detaches the VM and returns what was counted; `None` when it is not attached.
     pub fn detach(&mut self, id: VmId) -> Option<NicCounters> {
-        let place = self.ports.get_mut(usize::from(id.index))?;
+        let slot = place_of(id)?;
+        let place = self.ports.get_mut(usize::from(slot))?;
         let counters = match place {
             Place::Taken(port) if port.id == id => port.counters,
             _ => return None,
         };
         *place = Place::Empty;
-        self.addresses.set(id.index, 0);
+        self.addresses.set(slot, 0);
         while let Some(last) = self.end.checked_sub(1)
             && matches!(self.ports[usize::from(last)], Place::Empty)
         {

@@ -220,7 +220,7 @@ fn listen<C: Nic, D: Discipline>(
     events.drain(|message| match NetEvent::try_from(message) {
         Ok(NetEvent::Hello) => demux.forget_all(),
         Ok(NetEvent::Attach { vm, ipv4, rx_slots, tx_slots, share }) => {
-            let attached = match component.vm_nic(vm.index, rx_slots, tx_slots) {
+            let attached = match component.vm_nic(vm.slot, rx_slots, tx_slots) {
                 Some(nic) => demux.attach(vm, ipv4, nic, share),
                 None => false,
             };

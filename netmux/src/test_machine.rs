@@ -174,12 +174,17 @@ impl Guest {
         let window = memory(size(nic_pages(rx_slots, tx_slots) * PAGE_SIZE));
         let [rx, rx_slots_at, tx, tx_slots_at] = Self::parts(&window, rx_slots, tx_slots);
         Guest {
-            id: VmId { index, incarnation: 1 },
+            id: VmId::new(index.into(), 1),
             window,
             rx: PacketConsumer::attach(&rx, &rx_slots_at, rx_slots).expect("good"),
             tx: PacketProducer::attach(&tx, &tx_slots_at, tx_slots).expect("good"),
             slots: (rx_slots, tx_slots),
         }
+    }
+
+    /// Its place in the tables.
+    pub fn slot(&self) -> u16 {
+        u16::try_from(self.id.slot.number()).expect("small")
     }
 
     /// Receive header, receive slots, transmit header, transmit slots.

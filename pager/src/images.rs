@@ -2,6 +2,7 @@
 
 use crate::policy::Oddity;
 use abi::limits::{MAX_IMAGES, MAX_SEGMENTS};
+use abi::vm::ImageId;
 
 /// One segment of an image. Page numbers are the guest's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,9 +72,9 @@ impl Images {
     /// # Errors
     ///
     /// [`Oddity::BadSegment`] beyond [`MAX_IMAGES`] and [`MAX_SEGMENTS`].
-    pub fn add(&mut self, image: u16, segment: Segment) -> Result<(), Oddity> {
+    pub fn add(&mut self, image: ImageId, segment: Segment) -> Result<(), Oddity> {
         let bad = Oddity::BadSegment(image);
-        let image = self.0.get_mut(usize::from(image)).ok_or(bad)?;
+        let image = self.0.get_mut(image.index()).ok_or(bad)?;
         *image.segments.get_mut(image.count).ok_or(bad)? = segment;
         image.count += 1;
         Ok(())
@@ -126,8 +127,8 @@ mod tests {
     #[test]
     fn zero_pages_are_not_file_pages() {
         let mut images = Images::new();
-        images.add(3, segment(10, 4, 2)).expect("first");
-        images.add(3, segment(20, 4, 4)).expect("second");
+        images.add(ImageId::new(3), segment(10, 4, 2)).expect("first");
+        images.add(ImageId::new(3), segment(20, 4, 4)).expect("second");
         assert_eq!(images.file_segment(3, 11), Some(&segment(10, 4, 2)));
         assert_eq!(images.file_segment(3, 23), Some(&segment(20, 4, 4)));
         for page in [0, 9, 12, 13, 14, 19, 24, u32::MAX] {
@@ -142,9 +143,9 @@ mod tests {
     fn limits() {
         let mut images = Images::new();
         for i in 0..u32::try_from(MAX_SEGMENTS).expect("small") {
-            images.add(0, segment(i, 1, 1)).expect("fits");
+            images.add(ImageId::new(0), segment(i, 1, 1)).expect("fits");
         }
-        assert_eq!(images.add(0, segment(99, 1, 1)), Err(Oddity::BadSegment(0)));
-        assert_eq!(images.add(16, segment(1, 1, 1)), Err(Oddity::BadSegment(16)));
+        assert_eq!(images.add(ImageId::new(0), segment(99, 1, 1)), Err(Oddity::BadSegment(ImageId::new(0))));
+        assert_eq!(images.add(ImageId::new(16), segment(1, 1, 1)), Err(Oddity::BadSegment(ImageId::new(16))));
     }
 }

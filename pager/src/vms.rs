@@ -2,23 +2,25 @@
 
 use crate::policy::Oddity;
 use abi::limits::{MAX_IMAGES, MAX_VMS, PAGE_SIZE, VM_MEMORY_MAX};
-use abi::vm::VmId;
+use abi::vm::{ImageId, VmId};
 
 /// What the pager knows of one VM.
+// Sixteen bytes: to find one is a shift.
+#[repr(align(16))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Vm {
     /// Pages of memory; 0 when nobody lives in the slot.
     pub pages: u32,
-    incarnation: u16,
+    generation: u32,
     /// Its image, below [`MAX_IMAGES`].
     pub image: u8,
     refused: bool,
 }
 
-const _: () = assert!(MAX_IMAGES <= 256 && core::mem::size_of::<Vm>() == 8);
+const _: () = assert!(MAX_IMAGES <= 256 && core::mem::size_of::<Vm>() == 16);
 
 impl Vm {
-    const NOBODY: Vm = Vm { pages: 0, incarnation: 0, image: 0, refused: false };
+    const NOBODY: Vm = Vm { pages: 0, generation: 0, image: 0, refused: false };
 
     /// Whether it was refused a page: it gets no others.
     pub fn refused(&self) -> bool {
@@ -29,7 +31,7 @@ impl Vm {
 /// Pages that a VM has at most.
 const PAGES_MAX: u64 = VM_MEMORY_MAX / PAGE_SIZE;
 
-/// The table of VMs, indexed by slot: eight bytes for each.
+/// The table of VMs, indexed by slot: sixteen bytes for each.
 #[derive(Debug)]
 pub struct Vms([Vm; MAX_VMS]);
 
@@ -49,21 +51,21 @@ impl Vms {
     /// # Errors
     ///
     /// [`Oddity::BadVm`] for a slot, an image or a size beyond the limits.
-    pub fn start(&mut self, vm: VmId, image: u16, pages: u32) -> Result<(), Oddity> {
+    pub fn start(&mut self, vm: VmId, image: ImageId, pages: u32) -> Result<(), Oddity> {
         let bad = Oddity::BadVm(vm);
-        let slot = self.0.get_mut(usize::from(vm.index)).ok_or(bad)?;
-        let image = u8::try_from(image).ok().filter(|&image| usize::from(image) < MAX_IMAGES).ok_or(bad)?;
+        let slot = self.0.get_mut(vm.slot.index()).ok_or(bad)?;
+        let image = u8::try_from(image.number()).ok().filter(|&image| usize::from(image) < MAX_IMAGES).ok_or(bad)?;
         if u64::from(pages) > PAGES_MAX {
             return Err(bad);
         }
-        *slot = Vm { pages, incarnation: vm.incarnation, image, refused: false };
+        *slot = Vm { pages, generation: vm.generation, image, refused: false };
         Ok(())
     }
 
     /// `vm` is gone. Nothing happens when it was not there.
     pub fn end(&mut self, vm: VmId) {
-        if let Some(slot) = self.0.get_mut(usize::from(vm.index))
-            && slot.incarnation == vm.incarnation
+        if let Some(slot) = self.0.get_mut(vm.slot.index())
+            && slot.generation == vm.generation
         {
             slot.pages = 0;
         }
@@ -72,7 +74,7 @@ impl Vms {
     /// `vm` is refused a page. False when it is not alive.
     pub fn refuse(&mut self, vm: VmId) -> bool {
         let alive = self.get(vm).is_some();
-        if let Some(slot) = self.0.get_mut(usize::from(vm.index)).filter(|_| alive) {
+        if let Some(slot) = self.0.get_mut(vm.slot.index()).filter(|_| alive) {
             slot.refused = true;
         }
         alive
@@ -81,7 +83,7 @@ impl Vms {
     /// `vm`, when it is alive.
     #[inline]
     pub fn get(&self, vm: VmId) -> Option<&Vm> {
-        self.0.get(usize::from(vm.index)).filter(|slot| slot.incarnation == vm.incarnation && slot.pages != 0)
+        self.0.get(vm.slot.index()).filter(|slot| slot.generation == vm.generation && slot.pages != 0)
     }
 }
 
@@ -95,15 +97,15 @@ impl Default for Vms {
 mod tests {
     use super::*;
 
-    const VM: VmId = VmId { index: 7, incarnation: 2 };
+    const VM: VmId = VmId::new(7, 2);
 
     #[test]
     fn a_late_message_does_not_reach_the_successor() {
         let mut vms = Vms::new();
-        vms.start(VM, 1, 256).expect("good");
+        vms.start(VM, ImageId::new(1), 256).expect("good");
         assert_eq!(vms.get(VM).map(|vm| (vm.pages, vm.image)), Some((256, 1)));
-        let successor = VmId { incarnation: 3, ..VM };
-        vms.start(successor, 2, 512).expect("good");
+        let successor = VmId { generation: 3, ..VM };
+        vms.start(successor, ImageId::new(2), 512).expect("good");
         vms.end(VM);
         assert!(vms.get(VM).is_none());
         assert!(vms.get(successor).is_some());
@@ -115,24 +117,24 @@ mod tests {
     fn who_was_refused_stays_so_but_not_its_successor() {
         let mut vms = Vms::new();
         assert!(!vms.refuse(VM));
-        vms.start(VM, 0, 9).expect("good");
+        vms.start(VM, ImageId::new(0), 9).expect("good");
         assert!(!vms.get(VM).expect("alive").refused());
         assert!(vms.refuse(VM));
         assert!(vms.get(VM).expect("alive").refused());
-        vms.start(VmId { incarnation: 3, ..VM }, 0, 9).expect("good");
-        assert!(!vms.get(VmId { incarnation: 3, ..VM }).expect("alive").refused());
+        vms.start(VmId { generation: 3, ..VM }, ImageId::new(0), 9).expect("good");
+        assert!(!vms.get(VmId { generation: 3, ..VM }).expect("alive").refused());
     }
 
     #[test]
     fn beyond_the_limits() {
         let mut vms = Vms::new();
-        let far = VmId { index: 16_384, incarnation: 1 };
-        assert_eq!(vms.start(far, 0, 1), Err(Oddity::BadVm(far)));
-        assert_eq!(vms.start(VM, 16, 1), Err(Oddity::BadVm(VM)));
-        assert_eq!(vms.start(VM, 0x100, 1), Err(Oddity::BadVm(VM)));
-        assert_eq!(vms.start(VM, 0, 262_145), Err(Oddity::BadVm(VM)));
+        let far = VmId::new(16_384, 1);
+        assert_eq!(vms.start(far, ImageId::new(0), 1), Err(Oddity::BadVm(far)));
+        assert_eq!(vms.start(VM, ImageId::new(16), 1), Err(Oddity::BadVm(VM)));
+        assert_eq!(vms.start(VM, ImageId::new(0x100), 1), Err(Oddity::BadVm(VM)));
+        assert_eq!(vms.start(VM, ImageId::new(0), 262_145), Err(Oddity::BadVm(VM)));
         assert!(vms.get(far).is_none() && vms.get(VM).is_none());
-        assert_eq!(vms.start(VM, 15, 262_144), Ok(()), "the last of each within the limits");
+        assert_eq!(vms.start(VM, ImageId::new(15), 262_144), Ok(()), "the last of each within the limits");
         vms.end(far);
     }
 }

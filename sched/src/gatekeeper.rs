@@ -7,7 +7,7 @@
 use crate::Oddity;
 use crate::queue::{Links, List};
 use abi::limits::MAX_VMS;
-use abi::vm::VmId;
+use abi::vm::{Slot, VmId};
 
 /// One part in this many of the frames is kept free for the admitted VMs to grow into.
 const RESERVE_PART: u64 = 64;
@@ -28,16 +28,16 @@ enum State {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Slot {
+struct Entry {
     frames: u32,
-    incarnation: u16,
+    generation: u32,
     state: State,
 }
 
 /// The queue of VMs that wait for admission.
 #[derive(Debug)]
 pub struct Gatekeeper {
-    slots: [Slot; MAX_VMS],
+    slots: [Entry; MAX_VMS],
     /// No slot from this index on was written since the last reset.
     used: usize,
     links: Links,
@@ -58,7 +58,7 @@ impl Gatekeeper {
     /// An empty queue on a machine without frames. All zeros, so that the tables take no room in the image.
     pub const fn new() -> Self {
         Gatekeeper {
-            slots: [Slot { frames: 0, incarnation: 0, state: State::Elsewhere }; MAX_VMS],
+            slots: [Entry { frames: 0, generation: 0, state: State::Elsewhere }; MAX_VMS],
             used: 0,
             links: Links::new(),
             waiting: List::new(),
@@ -79,7 +79,7 @@ impl Gatekeeper {
     /// Forgets all VMs; `free` frames are free.
     pub fn reset(&mut self, free: u64) {
         // Not all of them: on a slow machine that takes longer than a scheduler may run.
-        self.slots[..self.used].fill(Slot { frames: 0, incarnation: 0, state: State::Elsewhere });
+        self.slots[..self.used].fill(Entry { frames: 0, generation: 0, state: State::Elsewhere });
         self.used = 0;
         self.waiting = List::new();
         self.unheld = List::new();
@@ -99,14 +99,14 @@ impl Gatekeeper {
                 while let Some(index) = set_aside.last() {
                     set_aside.remove(&mut self.links, index);
                     self.waiting.push_front(&mut self.links, index);
-                    self.slots[usize::from(index)].state = State::Waiting;
+                    self.slots[index.index()].state = State::Waiting;
                 }
             }
         }
     }
 
     /// How many VMs wait.
-    pub fn waiting(&self) -> u16 {
+    pub fn waiting(&self) -> u32 {
         self.waiting.len() + self.unheld.len() + self.parked.len()
     }
 
@@ -118,47 +118,47 @@ impl Gatekeeper {
     /// [`Oddity::BadVm`] beyond the limits; [`Oddity::TooBig`] when it needs more than there is, and waits aside, so that it
     /// keeps nobody else waiting.
     pub fn arrived(&mut self, vm: VmId, frames: u64, free: u64) -> Result<(), Oddity> {
-        let known = *self.slots.get(usize::from(vm.index)).ok_or(Oddity::BadVm(vm))?;
+        let known = *self.slots.get(vm.slot.index()).ok_or(Oddity::BadVm(vm))?;
         self.note_free(free);
         // More than the whole address space: as good as any number that is too big.
         let needed = u32::try_from(frames).unwrap_or(u32::MAX);
         let fits = u64::from(needed) <= self.capacity;
-        let same = known.incarnation == vm.incarnation;
+        let same = known.generation == vm.generation;
         if !(same && known.state == State::Waiting && fits) {
             let sent_back = same && known.state == State::Admitted;
-            self.forget(vm.index);
+            self.forget(vm.slot);
             match (fits, sent_back) {
-                (false, _) => self.unheld.push_back(&mut self.links, vm.index),
-                (true, true) => self.waiting.push_front(&mut self.links, vm.index),
-                (true, false) => self.waiting.push_back(&mut self.links, vm.index),
+                (false, _) => self.unheld.push_back(&mut self.links, vm.slot),
+                (true, true) => self.waiting.push_front(&mut self.links, vm.slot),
+                (true, false) => self.waiting.push_back(&mut self.links, vm.slot),
             }
             self.held |= sent_back;
         }
         let state = if fits { State::Waiting } else { State::Unheld };
-        self.slots[usize::from(vm.index)] = Slot { frames: needed, incarnation: vm.incarnation, state };
-        self.used = self.used.max(usize::from(vm.index) + 1);
+        self.slots[vm.slot.index()] = Entry { frames: needed, generation: vm.generation, state };
+        self.used = self.used.max(vm.slot.index() + 1);
         if fits { Ok(()) } else { Err(Oddity::TooBig { vm, frames, capacity: self.capacity }) }
     }
 
     /// `vm` can run: if it was being admitted, it has its frames now.
     #[inline]
     pub fn ready(&mut self, vm: VmId) {
-        let Some(slot) = self.slots.get(usize::from(vm.index)) else { return };
-        if slot.state == State::Elsewhere || slot.incarnation != vm.incarnation {
+        let Some(slot) = self.slots.get(vm.slot.index()) else { return };
+        if slot.state == State::Elsewhere || slot.generation != vm.generation {
             return;
         }
         if slot.state == State::Admitted {
             self.free = self.free.saturating_sub(slot.frames.into());
         }
-        self.forget(vm.index);
+        self.forget(vm.slot);
     }
 
     /// `vm` is gone, and `free` frames are free.
     pub fn ended(&mut self, vm: VmId, free: u64) {
         self.note_free(free);
         self.held = false;
-        if self.slots.get(usize::from(vm.index)).is_some_and(|slot| slot.incarnation == vm.incarnation) {
-            self.forget(vm.index);
+        if self.slots.get(vm.slot.index()).is_some_and(|slot| slot.generation == vm.generation) {
+            self.forget(vm.slot);
         }
     }
 
@@ -168,16 +168,16 @@ impl Gatekeeper {
     pub fn hold(&mut self) -> Option<VmId> {
         let index = self.unheld.pop_front(&mut self.links)?;
         self.parked.push_back(&mut self.links, index);
-        let slot = &mut self.slots[usize::from(index)];
+        let slot = &mut self.slots[index.index()];
         slot.state = State::Parked;
-        Some(VmId { index, incarnation: slot.incarnation })
+        Some(VmId { slot: index, generation: slot.generation })
     }
 
     /// The next VM to admit, if there are frames for it. It counts as admitted from now on.
     #[inline]
     pub fn admit(&mut self) -> Option<VmId> {
         let index = self.waiting.first()?;
-        let slot = &mut self.slots[usize::from(index)];
+        let slot = &mut self.slots[index.index()];
         let frames = u64::from(slot.frames);
         let reserve = self.capacity / RESERVE_PART;
         // A VM so big that it could never leave the reserve untouched may use it.
@@ -187,14 +187,14 @@ impl Gatekeeper {
         }
         slot.state = State::Admitted;
         self.promised += frames;
-        let vm = VmId { index, incarnation: slot.incarnation };
+        let vm = VmId { slot: index, generation: slot.generation };
         self.waiting.remove(&mut self.links, index);
         Some(vm)
     }
 
     /// Takes a slot out of whatever it is in.
-    fn forget(&mut self, index: u16) {
-        let slot = &mut self.slots[usize::from(index)];
+    fn forget(&mut self, index: Slot) {
+        let slot = &mut self.slots[index.index()];
         match core::mem::replace(&mut slot.state, State::Elsewhere) {
             State::Elsewhere => {}
             State::Waiting => self.waiting.remove(&mut self.links, index),

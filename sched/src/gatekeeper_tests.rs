@@ -4,8 +4,8 @@ use super::*;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, VecDeque};
 
-fn vm(index: u16) -> VmId {
-    VmId { index, incarnation: 1 }
+fn vm(index: u32) -> VmId {
+    VmId::new(index, 1)
 }
 
 fn gatekeeper(capacity: u64) -> Box<Gatekeeper> {
@@ -15,8 +15,8 @@ fn gatekeeper(capacity: u64) -> Box<Gatekeeper> {
     gatekeeper
 }
 
-fn admitted(gatekeeper: &mut Gatekeeper) -> Vec<u16> {
-    core::iter::from_fn(|| gatekeeper.admit()).map(|vm| vm.index).collect()
+fn admitted(gatekeeper: &mut Gatekeeper) -> Vec<u32> {
+    core::iter::from_fn(|| gatekeeper.admit()).map(|vm| vm.slot.number()).collect()
 }
 
 #[test]
@@ -87,10 +87,10 @@ fn what_another_vm_in_the_same_slot_did_is_no_sign() {
     let mut gate = gatekeeper(640);
     gate.arrived(vm(0), 300, 640).expect("good");
     assert_eq!(admitted(&mut gate), [0]);
-    gate.ready(VmId { index: 0, incarnation: 2 });
+    gate.ready(VmId::new(0, 2));
     gate.arrived(vm(1), 331, 640).expect("good");
     assert_eq!(admitted(&mut gate), [], "300 of 640 are still on their way to VM 0");
-    gate.ready(VmId { index: 1, incarnation: 2 });
+    gate.ready(VmId::new(1, 2));
     assert_eq!(gate.waiting(), 1);
     gate.ready(vm(1));
     assert_eq!(gate.waiting(), 0, "it runs already");
@@ -102,7 +102,7 @@ fn a_successor_of_an_admitted_vm_is_not_taken_for_one_that_was_sent_back() {
     gate.arrived(vm(0), 100, 640).expect("good");
     assert_eq!(admitted(&mut gate), [0]);
     gate.arrived(vm(1), 100, 640).expect("good");
-    gate.arrived(VmId { index: 0, incarnation: 2 }, 100, 640).expect("good");
+    gate.arrived(VmId::new(0, 2), 100, 640).expect("good");
     assert_eq!(admitted(&mut gate), [1, 0]);
 }
 
@@ -152,7 +152,7 @@ fn a_reset_leaves_nothing_of_what_was() {
 
 #[test]
 fn a_reset_forgets_whoever_was_there_up_to_the_last_slot() {
-    let last = u16::try_from(abi::limits::MAX_VMS - 1).expect("slots have 16 bits");
+    let last = u32::try_from(abi::limits::MAX_VMS - 1).expect("slots have 32 bits");
     let mut gate = gatekeeper(640);
     gate.arrived(vm(last), 100, 640).expect("good");
     assert_eq!(admitted(&mut gate), [last]);
@@ -234,8 +234,8 @@ enum Step {
 fn any_step() -> impl Strategy<Value = Step> {
     let vm = || {
         prop_oneof![
-            9 => (0_u16..8, 1_u16..3).prop_map(|(index, incarnation)| VmId { index, incarnation }),
-            1 => (any::<u16>(), any::<u16>()).prop_map(|(index, incarnation)| VmId { index, incarnation }),
+            9 => (0_u32..8, 1_u32..3).prop_map(|(index, generation)| VmId::new(index, generation)),
+            1 => (any::<u32>(), any::<u32>()).prop_map(|(index, generation)| VmId::new(index, generation)),
         ]
     };
     let frames = || prop_oneof![0_u64..1000, any::<u64>()];
@@ -258,7 +258,7 @@ proptest! {
                 Step::Reset(free) => gate.reset(free),
                 Step::Arrived(vm, frames, free) => {
                     let taken = gate.arrived(vm, frames, free).is_ok();
-                    prop_assert_eq!(taken, usize::from(vm.index) < MAX_VMS && frames.min(u32::MAX.into()) <= gate.capacity);
+                    prop_assert_eq!(taken, vm.slot.index() < MAX_VMS && frames.min(u32::MAX.into()) <= gate.capacity);
                 }
                 Step::Ready(vm) => gate.ready(vm),
                 Step::Ended(vm, free) => gate.ended(vm, free),
@@ -268,12 +268,12 @@ proptest! {
                 }
             }
         }
-        let promised = |slot: &&Slot| slot.state == State::Admitted;
+        let promised = |slot: &&Entry| slot.state == State::Admitted;
         let sum: u64 = gate.slots.iter().filter(promised).map(|slot| u64::from(slot.frames)).sum();
         prop_assert_eq!(sum, gate.promised);
-        let waits = |slot: &&Slot| matches!(slot.state, State::Waiting | State::Unheld | State::Parked);
+        let waits = |slot: &&Entry| matches!(slot.state, State::Waiting | State::Unheld | State::Parked);
         let waiting = gate.slots.iter().filter(waits).count();
-        prop_assert_eq!(usize::from(gate.waiting()), waiting);
+        prop_assert_eq!(gate.waiting() as usize, waiting);
     }
 
     /// Against a core that takes and gives back frames some events later: never more promised than there is, everybody is
@@ -285,27 +285,27 @@ proptest! {
         let mut free = CAPACITY;
         let mut living: VecDeque<(VmId, u64)> = VecDeque::new();
         let mut commands: VecDeque<VmId> = VecDeque::new();
-        let mut sizes: BTreeMap<u16, u64> = BTreeMap::new();
+        let mut sizes: BTreeMap<u32, u64> = BTreeMap::new();
         let mut order = Vec::new();
         for (number, (frames, delay)) in vms.iter().copied().enumerate() {
-            let vm = vm(u16::try_from(number).expect("small"));
-            sizes.insert(vm.index, frames);
+            let vm = vm(u32::try_from(number).expect("small"));
+            sizes.insert(vm.slot.number(), frames);
             gate.arrived(vm, frames, free).expect("fits");
             for _ in 0..delay {
                 while let Some(vm) = gate.admit() {
-                    order.push(vm.index);
+                    order.push(vm.slot.number());
                     commands.push_back(vm);
                 }
-                let first = u16::try_from(order.len()).expect("small");
-                let on_the_way: u64 = commands.iter().map(|vm| sizes[&vm.index]).sum();
+                let first = u32::try_from(order.len()).expect("small");
+                let on_the_way: u64 = commands.iter().map(|vm| sizes[&vm.slot.number()]).sum();
                 if let Some(&needed) = sizes.get(&first) {
                     prop_assert!(needed + CAPACITY / RESERVE_PART > free - on_the_way, "VM {first} fits and is not admitted");
                 }
                 // The core carries out one command at a time.
                 if let Some(vm) = commands.pop_front() {
-                    prop_assert!(sizes[&vm.index] <= free, "the core cannot do it");
-                    free -= sizes[&vm.index];
-                    living.push_back((vm, sizes[&vm.index]));
+                    prop_assert!(sizes[&vm.slot.number()] <= free, "the core cannot do it");
+                    free -= sizes[&vm.slot.number()];
+                    living.push_back((vm, sizes[&vm.slot.number()]));
                     gate.ready(vm);
                 } else if let Some((vm, frames)) = living.pop_front() {
                     free += frames;
@@ -315,13 +315,13 @@ proptest! {
         }
         while gate.waiting() > 0 || !commands.is_empty() || !living.is_empty() {
             while let Some(vm) = gate.admit() {
-                order.push(vm.index);
+                order.push(vm.slot.number());
                 commands.push_back(vm);
             }
             if let Some(vm) = commands.pop_front() {
-                prop_assert!(sizes[&vm.index] <= free, "the core cannot do it");
-                free -= sizes[&vm.index];
-                living.push_back((vm, sizes[&vm.index]));
+                prop_assert!(sizes[&vm.slot.number()] <= free, "the core cannot do it");
+                free -= sizes[&vm.slot.number()];
+                living.push_back((vm, sizes[&vm.slot.number()]));
                 gate.ready(vm);
             } else {
                 let Some((vm, frames)) = living.pop_front() else { panic!("somebody waits though all is free") };
@@ -329,6 +329,6 @@ proptest! {
                 gate.ended(vm, free);
             }
         }
-        prop_assert_eq!(order, (0..u16::try_from(vms.len()).expect("small")).collect::<Vec<_>>());
+        prop_assert_eq!(order, (0..u32::try_from(vms.len()).expect("small")).collect::<Vec<_>>());
     }
 }

@@ -40,7 +40,7 @@ mod tests {
 
     #[test]
     fn each_says_what_is_wrong_with_which_vm() {
-        let vm = VmId { index: 7, incarnation: 3 };
+        let vm = VmId::new(7, 3);
         assert_eq!(Oddity::BadVm(vm).to_string(), format!("{vm} has a slot beyond the limits"));
         assert_eq!(Oddity::UnknownVm(vm).to_string(), format!("{vm} is not among those that run"));
         let text = Oddity::TooBig { vm, frames: 900, capacity: 640 }.to_string();

@@ -1,6 +1,7 @@
 //! First-in-first-out lists of VM slots, linked through tables: every operation takes the same short time.
 
 use abi::limits::MAX_VMS;
+use abi::vm::Slot;
 
 /// Links of all slots. A slot is in one list of its table at most. 0 means none, `i + 1` slot `i`, so that an empty table is
 /// all zeros.
@@ -9,11 +10,9 @@ pub struct Links([Link; MAX_VMS]);
 
 #[derive(Clone, Copy, Debug)]
 struct Link {
-    next: u16,
-    previous: u16,
+    next: u32,
+    previous: u32,
 }
-
-const _: () = assert!(MAX_VMS < 0xffff);
 
 impl Links {
     /// No slot is in a list.
@@ -22,8 +21,8 @@ impl Links {
     }
 
     /// The link behind the end `end`, which is not 0.
-    fn at(&mut self, end: u16) -> &mut Link {
-        &mut self.0[usize::from(end - 1)]
+    fn at(&mut self, end: u32) -> &mut Link {
+        &mut self.0[Slot::new(end - 1).index()]
     }
 }
 
@@ -33,13 +32,23 @@ impl Default for Links {
     }
 }
 
+/// How the links name `slot`.
+const fn end(slot: Slot) -> u32 {
+    slot.number() + 1
+}
+
+/// The slot of an end.
+fn place(end: u32) -> Option<Slot> {
+    end.checked_sub(1).map(Slot::new)
+}
+
 /// A list. Slots are below [`MAX_VMS`], in no list when they are pushed, and in this one when they are removed: the callers
 /// keep a state for each slot that says where it is.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct List {
-    first: u16,
-    last: u16,
-    len: u16,
+    first: u32,
+    last: u32,
+    len: u32,
 }
 
 impl List {
@@ -49,7 +58,7 @@ impl List {
     }
 
     /// How many slots are in it.
-    pub fn len(&self) -> u16 {
+    pub fn len(&self) -> u32 {
         self.len
     }
 
@@ -59,18 +68,18 @@ impl List {
     }
 
     /// The first slot.
-    pub fn first(&self) -> Option<u16> {
-        self.first.checked_sub(1)
+    pub fn first(&self) -> Option<Slot> {
+        place(self.first)
     }
 
     /// The last slot.
-    pub fn last(&self) -> Option<u16> {
-        self.last.checked_sub(1)
+    pub fn last(&self) -> Option<Slot> {
+        place(self.last)
     }
 
     /// Puts `slot` at the end.
-    pub fn push_back(&mut self, links: &mut Links, slot: u16) {
-        let me = slot + 1;
+    pub fn push_back(&mut self, links: &mut Links, slot: Slot) {
+        let me = end(slot);
         *links.at(me) = Link { next: 0, previous: self.last };
         match self.last {
             0 => self.first = me,
@@ -81,8 +90,8 @@ impl List {
     }
 
     /// Puts `slot` at the start.
-    pub fn push_front(&mut self, links: &mut Links, slot: u16) {
-        let me = slot + 1;
+    pub fn push_front(&mut self, links: &mut Links, slot: Slot) {
+        let me = end(slot);
         *links.at(me) = Link { next: self.first, previous: 0 };
         match self.first {
             0 => self.last = me,
@@ -93,15 +102,15 @@ impl List {
     }
 
     /// Takes the first slot out.
-    pub fn pop_front(&mut self, links: &mut Links) -> Option<u16> {
+    pub fn pop_front(&mut self, links: &mut Links) -> Option<Slot> {
         let slot = self.first()?;
         self.remove(links, slot);
         Some(slot)
     }
 
     /// Takes `slot` out, wherever it is.
-    pub fn remove(&mut self, links: &mut Links, slot: u16) {
-        let Link { next, previous } = *links.at(slot + 1);
+    pub fn remove(&mut self, links: &mut Links, slot: Slot) {
+        let Link { next, previous } = *links.at(end(slot));
         match previous {
             0 => self.first = next,
             previous => links.at(previous).next = next,
@@ -122,14 +131,15 @@ mod tests {
 
     #[derive(Clone, Copy, Debug)]
     enum Step {
-        Back(u16),
-        Front(u16),
+        Back(Slot),
+        Front(Slot),
         Pop,
-        Remove(u16),
+        Remove(Slot),
     }
 
     fn step() -> impl Strategy<Value = Step> {
-        let slot = || prop_oneof![0_u16..6, Just(u16::try_from(MAX_VMS - 1).expect("small"))];
+        let last = u32::try_from(MAX_VMS - 1).expect("small");
+        let slot = || prop_oneof![0_u32..6, Just(last)].prop_map(Slot::new);
         prop_oneof![
             slot().prop_map(Step::Back),
             slot().prop_map(Step::Front),
@@ -169,7 +179,7 @@ mod tests {
                     }
                 }
                 for (list, model) in lists.iter().zip(&models) {
-                    prop_assert_eq!(usize::from(list.len()), model.len());
+                    prop_assert_eq!(list.len() as usize, model.len());
                     prop_assert_eq!(list.is_empty(), model.is_empty());
                     prop_assert_eq!(list.first(), model.front().copied());
                     prop_assert_eq!(list.last(), model.back().copied());

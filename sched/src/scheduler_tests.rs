@@ -9,8 +9,8 @@ use std::collections::{BTreeSet, VecDeque};
 const QUANTUM: u64 = 10_000;
 const RING: u32 = 64;
 
-fn vm(index: u16) -> VmId {
-    VmId { index, incarnation: 1 }
+fn vm(index: u32) -> VmId {
+    VmId::new(index, 1)
 }
 
 fn scheduler(frames: u64) -> Box<Scheduler<RoundRobin>> {
@@ -32,7 +32,7 @@ fn commands_at(scheduler: &mut Scheduler<RoundRobin>, now: u64, outstanding: u32
     commands
 }
 
-fn run(index: u16) -> SchedCommand {
+fn run(index: u32) -> SchedCommand {
     SchedCommand::Run { vm: vm(index), quantum_ticks: QUANTUM }
 }
 
@@ -153,7 +153,7 @@ fn simulate(behaviours: &[Behaviour], ticks: u64) -> Vec<Simulated> {
         .collect();
     for index in 0..vms.len() {
         scheduler
-            .handle(SchedEvent::Ready { vm: vm(u16::try_from(index).expect("small")), weight: 100 })
+            .handle(SchedEvent::Ready { vm: vm(u32::try_from(index).expect("small")), weight: 100 })
             .expect("good");
     }
     while now < ticks {
@@ -163,7 +163,7 @@ fn simulate(behaviours: &[Behaviour], ticks: u64) -> Vec<Simulated> {
                 guest.left = guest.behaviour.compute;
                 guest.ready_since = now;
                 scheduler
-                    .handle(SchedEvent::Ready { vm: vm(u16::try_from(index).expect("small")), weight: 100 })
+                    .handle(SchedEvent::Ready { vm: vm(u32::try_from(index).expect("small")), weight: 100 })
                     .expect("good");
             }
         }
@@ -176,7 +176,7 @@ fn simulate(behaviours: &[Behaviour], ticks: u64) -> Vec<Simulated> {
             continue;
         };
         let SchedCommand::Run { vm, quantum_ticks } = command else { panic!("nobody arrives") };
-        let guest = &mut vms[usize::from(vm.index)];
+        let guest = &mut vms[vm.slot.index()];
         if guest.until.is_some() {
             continue;
         }
@@ -224,7 +224,7 @@ fn behaviour() -> impl Strategy<Value = Behaviour> {
 
 fn any_event() -> impl Strategy<Value = SchedEvent> {
     let vm = || {
-        (prop_oneof![0_u16..40, any::<u16>()], 0_u16..3).prop_map(|(index, incarnation)| VmId { index, incarnation })
+        (prop_oneof![0_u32..40, any::<u32>()], 0_u32..3).prop_map(|(index, generation)| VmId::new(index, generation))
     };
     prop_oneof![
         1 => (any::<u64>(), any::<u64>()).prop_map(|(quantum_ticks, free)| SchedEvent::Hello { quantum_ticks, free }),
@@ -267,7 +267,7 @@ proptest! {
             prop_assert!(runs <= 16);
             for command in commands {
                 match command {
-                    SchedCommand::Run { vm, .. } => prop_assert!(usize::from(vm.index) < abi::limits::MAX_VMS),
+                    SchedCommand::Run { vm, .. } => prop_assert!(vm.slot.index() < abi::limits::MAX_VMS),
                     SchedCommand::Admit { vm } => prop_assert!(admitted.insert(vm), "admitted twice"),
                     SchedCommand::Hold { vm } => prop_assert!(!admitted.contains(&vm), "admitted and held"),
                 }

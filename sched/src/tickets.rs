@@ -2,6 +2,7 @@
 //! tables", 1994): giving tickets and finding the holder of one take a step for each bit of the slot's number, 14 or 15.
 
 use abi::limits::MAX_VMS;
+use abi::vm::Slot;
 
 /// The tickets of all slots.
 #[derive(Debug)]
@@ -41,16 +42,16 @@ impl Tickets {
 
     /// How many `slot` holds, which is below [`MAX_VMS`].
     #[inline]
-    pub fn of(&self, slot: u16) -> u64 {
-        self.held[usize::from(slot)]
+    pub fn of(&self, slot: Slot) -> u64 {
+        self.held[slot.index()]
     }
 
     /// From now on `slot` holds `tickets`. All slots together hold less than 2^64.
     #[inline]
-    pub fn set(&mut self, slot: u16, tickets: u64) {
-        let more = tickets.wrapping_sub(core::mem::replace(&mut self.held[usize::from(slot)], tickets));
+    pub fn set(&mut self, slot: Slot, tickets: u64) {
+        let more = tickets.wrapping_sub(core::mem::replace(&mut self.held[slot.index()], tickets));
         self.total = self.total.wrapping_add(more);
-        let mut end = usize::from(slot) + 1;
+        let mut end = slot.index() + 1;
         while let Some(sum) = self.sums.get_mut(end - 1) {
             *sum = sum.wrapping_add(more);
             end += end & end.wrapping_neg();
@@ -59,7 +60,7 @@ impl Tickets {
 
     /// Who holds ticket `number`, counted from 0 in the order of slots; `None` when there is no such ticket.
     #[inline]
-    pub fn holder(&self, number: u64) -> Option<u16> {
+    pub fn holder(&self, number: u64) -> Option<Slot> {
         if number >= self.total {
             return None;
         }
@@ -73,7 +74,7 @@ impl Tickets {
             }
             step /= 2;
         }
-        u16::try_from(slot).ok()
+        u32::try_from(slot).ok().map(Slot::new)
     }
 }
 
@@ -85,22 +86,22 @@ mod tests {
     proptest! {
         #[test]
         fn every_ticket_has_the_holder_that_counting_finds(
-            gifts in prop::collection::vec((prop_oneof![0_u16..12, 16_380_u16..16_384], 0_u64..6), 0..60)
+            gifts in prop::collection::vec((prop_oneof![0_u32..12, 16_380_u32..16_384], 0_u64..6), 0..60)
         ) {
             let mut tickets = Box::new(Tickets::new());
             let mut model = std::collections::BTreeMap::new();
             for (slot, count) in gifts {
-                tickets.set(slot, count);
+                tickets.set(Slot::new(slot), count);
                 model.insert(slot, count);
             }
             let holders = model.iter().flat_map(|(&slot, &count)| (0..count).map(move |_| slot));
             let holders: Vec<_> = holders.collect();
             prop_assert_eq!(tickets.total(), u64::try_from(holders.len()).expect("few"));
             for (number, holder) in (0..).zip(&holders) {
-                prop_assert_eq!(tickets.holder(number), Some(*holder));
+                prop_assert_eq!(tickets.holder(number), Some(Slot::new(*holder)));
             }
             prop_assert_eq!(tickets.holder(tickets.total()), None);
-            tickets.clear(model.keys().next_back().map_or(0, |&slot| usize::from(slot) + 1));
+            tickets.clear(model.keys().next_back().map_or(0, |&slot| Slot::new(slot).index() + 1));
             prop_assert!(tickets.total() == 0 && tickets.sums.iter().chain(&tickets.held).all(|&sum| sum == 0));
         }
     }
@@ -109,13 +110,13 @@ mod tests {
     fn nobody_holds_a_ticket_at_first() {
         let mut tickets = Box::new(Tickets::new());
         assert_eq!((tickets.total(), tickets.holder(0)), (0, None));
-        tickets.set(16_383, u64::MAX - 1);
-        tickets.set(0, 1);
+        tickets.set(Slot::new(16_383), u64::MAX - 1);
+        tickets.set(Slot::new(0), 1);
         assert_eq!(
             (tickets.holder(0), tickets.holder(1), tickets.holder(u64::MAX - 1)),
-            (Some(0), Some(16_383), Some(16_383))
+            (Some(Slot::new(0)), Some(Slot::new(16_383)), Some(Slot::new(16_383)))
         );
-        tickets.set(16_383, 0);
-        assert_eq!((tickets.total(), tickets.of(0), tickets.of(16_383)), (1, 1, 0));
+        tickets.set(Slot::new(16_383), 0);
+        assert_eq!((tickets.total(), tickets.of(Slot::new(0)), tickets.of(Slot::new(16_383))), (1, 1, 0));
     }
 }

@@ -194,8 +194,8 @@ fn write_all<F: Writable + crate::fields::Field>(
 }
 
 /// The tag of a VM's translations; 0 is the host's.
-fn vpid(slot: u16) -> u16 {
-    slot.saturating_add(1)
+fn vpid(slot: u32) -> u16 {
+    u16::try_from(slot.saturating_add(1)).unwrap_or(u16::MAX)
 }
 
 /// Move RIP behind the instruction that exited, and end what a `sti` or `mov ss` before it blocks: it was one instruction,
@@ -316,7 +316,7 @@ mod tests {
     #[test]
     fn no_vm_has_the_hosts_tag() {
         assert_eq!(vpid(0), 1);
-        assert_eq!(vpid(u16::MAX), u16::MAX);
+        assert_eq!(vpid(u32::MAX), u16::MAX);
         const { assert!(abi::limits::MAX_VMS < u16::MAX as usize) };
     }
 }

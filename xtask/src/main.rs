@@ -13,6 +13,7 @@ mod mutants;
 mod net;
 mod pxe;
 mod run;
+mod service;
 mod setup;
 mod size;
 mod test;

@@ -2,17 +2,18 @@
 
 use crate::build::build;
 use crate::error::{Context, Result, fail};
-use crate::http;
 use crate::image::Contents;
-use crate::machine::{Config, Forward, Kind, Machine, Net, Nic, run_dir, tap};
-use crate::manifest::model::System;
+use crate::machine::{Config, Kind, Machine, Net, Nic, run_dir, tap};
+use crate::manifest::model::{Protocol, System};
 use crate::manifest::{self, options};
 use crate::net;
+use crate::service::{self, Outcome, Vm};
 use crate::setup::{self, For};
 use crate::workspace::root;
 use clap::ValueEnum;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::fmt::Write;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,11 +21,9 @@ use std::time::{Duration, Instant};
 
 /// VMs up to which the user-mode network is the default.
 const USER_NET_VMS: usize = 64;
-/// The port that the first VM's service gets on the host when it is free.
-const FIRST_PORT: u16 = 18080;
-/// The port of a web server.
-const HTTP: u16 = 80;
-/// How long the machine may take until its services answer, and how much longer for each VM.
+/// Log levels below information.
+const QUIET: [&str; 3] = ["off", "error", "warn"];
+/// How long the machine may take until its VMs are ready, and how much longer for each VM.
 const START: Duration = Duration::from_secs(60);
 /// See [`START`].
 const START_PER_VM: Duration = Duration::from_secs(2);
@@ -66,7 +65,8 @@ pub struct Args {
     /// What connects it to the network
     #[arg(long, value_name = "NIC", default_value = "e1000")]
     nic: Nic,
-    /// Run COMMAND with bash when all services answer, with their URLs in FORAKER_URL_1..N; then power off and exit with its status
+    /// Run COMMAND with bash when all VMs are ready, with the URLs of those that serve HTTP in FORAKER_URL_1..N and where the i-th VM
+    /// is reached in FORAKER_ADDR_i; then power off and exit with its status
     #[arg(long, value_name = "COMMAND")]
     exec: Option<String>,
 }
@@ -79,22 +79,14 @@ enum NetKind {
     Tap,
 }
 
-/// A VM that serves HTTP.
-struct Service {
-    /// Its number, from 0.
-    vm: usize,
-    /// Its address in the machine's network.
-    guest: Ipv4Addr,
-}
-
 pub fn run(args: Args) -> Result<ExitCode> {
     refuse_what_is_not_there_yet(&args)?;
     let system = manifest::load(&root().join("system.toml"))?;
     let options = boot_options(&args, &system)?;
     let all = format!("{} {options}", system.defaults);
-    let images = options::vms(options::value(&all, "vms").unwrap_or_default())?;
-    let services = services(&images, options::address(&all).unwrap_or_default())?;
-    let kind = args.net.unwrap_or(if images.len() <= USER_NET_VMS { NetKind::Slirp } else { NetKind::Tap });
+    let mut vms = service::plan(&system, &all)?;
+    refuse_what_cannot_be_seen(&vms, options::value(&all, "log").unwrap_or_default())?;
+    let kind = args.net.unwrap_or(if vms.len() <= USER_NET_VMS { NetKind::Slirp } else { NetKind::Tap });
     setup::setup(if kind == NetKind::Tap { For::Everything } else { For::Run })?;
     if kind == NetKind::Tap && !tap::is_inside() {
         // Built outside, where there is a network for cargo.
@@ -114,40 +106,35 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let mut config = Config::new(iso);
     config.kind = args.machine.unwrap_or_else(Kind::fastest);
     config.nic = args.nic.qemu();
-    config.megs = args.memory.unwrap_or_else(|| default_memory(images.len()));
+    config.megs = args.memory.unwrap_or_else(|| default_memory(vms.len()));
     config.echo = Some("  | ".to_owned());
     config.window = !args.headless && has_window();
     config.net = match kind {
         NetKind::Tap => Net::Tap(tap::DEVICE.to_owned()),
-        NetKind::Slirp => Net::User(forwards(&services)?),
+        NetKind::Slirp => Net::User(service::forwards(&vms)?),
     };
-    if kind == NetKind::Tap && options::address(&all).is_some_and(|net| net == "dhcp") {
+    if kind == NetKind::Tap && options::address(&all, &system).is_some_and(|net| net == "dhcp") {
         net::dhcp::serve(net::TAP_PREFIX)?;
     }
     let (machine, megs) = (config.kind.name(), config.megs);
-    eprintln!("booting {} VMs in {machine} with {megs} MiB; log files in {}", images.len(), dir.display());
+    eprintln!("booting {} VMs in {machine} with {megs} MiB; log files in {}", vms.len(), dir.display());
     if config.kind == Kind::Kvm {
         eprintln!("nobody has tried this kind of machine yet: if it fails, use --machine qemu and report it");
     }
     let started = Instant::now();
     let mut machine = Machine::start(&config, &dir)?;
-    let addresses: Vec<SocketAddr> = match machine.net() {
-        Some(net) => net.addresses().to_vec(),
-        None => services.iter().map(|service| SocketAddr::from((service.guest, HTTP))).collect(),
-    };
-    let limit = START + START_PER_VM.saturating_mul(u32::try_from(images.len()).unwrap_or(u32::MAX));
-    let up = wait_for_services(&mut machine, &addresses, limit, &interrupted)?;
-    if !up {
+    if let Some(net) = machine.net() {
+        service::put(&mut vms, net.addresses());
+    }
+    let limit = START + START_PER_VM.saturating_mul(u32::try_from(vms.len()).unwrap_or(u32::MAX));
+    if service::wait(&mut machine, &vms, limit, &interrupted)? == Outcome::Interrupted {
         machine.power_off(POWER_OFF);
         return Ok(ExitCode::from(130));
     }
-    eprintln!("all services answer, {:.1} s after power-on", started.elapsed().as_secs_f32());
-    let urls: Vec<String> = addresses.iter().map(|address| format!("http://{}/", bare(*address))).collect();
-    for (service, url) in services.iter().zip(&urls) {
-        println!("vm {}  {url}", service.vm);
-    }
+    eprintln!("all VMs are ready, {:.1} s after power-on", started.elapsed().as_secs_f32());
+    print!("{}", places(&vms));
     let code = match &args.exec {
-        Some(command) => exec(command, &urls)?,
+        Some(command) => exec(command, &environment(&vms), &dir)?,
         None => serve(&mut machine, args.for_seconds, !args.headless, &interrupted)?,
     };
     if !machine.power_off(POWER_OFF) {
@@ -190,7 +177,7 @@ fn boot_options(args: &Args, system: &System) -> Result<String> {
             None => 1,
         };
         options.push(format!("vms={image}*{count}"));
-        if count > 200 && options::address(&args.boot).is_none() {
+        if count > 200 && options::address(&args.boot, system).is_none() {
             // More than a /24 has room for.
             options.push("net=10.0.2.16/16,gw=10.0.2.2".to_owned());
         }
@@ -201,39 +188,18 @@ fn boot_options(args: &Args, system: &System) -> Result<String> {
     Ok(options.join(" "))
 }
 
-/// Which VMs serve HTTP, and where.
-fn services(images: &[String], net: &str) -> Result<Vec<Service>> {
-    let first = match net.split(['/', ',']).next() {
-        Some("dhcp") => net::FIRST_VM,
-        Some(address) => address.parse().context(|| format!("net={net}"))?,
-        None => net::FIRST_VM,
-    };
-    let serving = images.iter().enumerate().filter(|(_, image)| *image == "httpd");
-    serving
-        .map(|(vm, _)| {
-            let offset = u32::try_from(vm).context(|| "too many VMs".into())?;
-            Ok(Service { vm, guest: Ipv4Addr::from_bits(first.to_bits().wrapping_add(offset)) })
-        })
-        .collect()
-}
-
-fn forwards(services: &[Service]) -> Result<Vec<Forward>> {
-    let [a, b, c, _] = net::HOST.octets();
-    let mut forwards = Vec::new();
-    for (service, offset) in services.iter().zip(0_u16..) {
-        let [x, y, z, _] = service.guest.octets();
-        if [a, b, c] != [x, y, z] {
-            fail!(
-                "VM {} would have the address {}, but the user-mode network is {}/{}: ask for fewer VMs or for addresses in it, or use --net tap",
-                service.vm,
-                service.guest,
-                Ipv4Addr::new(a, b, c, 0),
-                net::PREFIX
-            );
-        }
-        forwards.push(Forward { guest: service.guest, port: HTTP, host_port: FIRST_PORT.saturating_add(offset) });
+/// A VM whose readiness shows in the log only must be allowed to write there.
+fn refuse_what_cannot_be_seen(vms: &[Vm], level: &str) -> Result<()> {
+    if QUIET.contains(&level) && service::wants_information(vms) {
+        let who = vms.iter().find(|vm| service::wants_information(std::slice::from_ref(vm)));
+        let who = who.map_or("whether the machine is up".to_owned(), |vm| {
+            format!("whether VM {} ({}) is ready", vm.slot, vm.image)
+        });
+        fail!(
+            "log={level} hides {who}: use log=info, or give its image a `ready` by http or tcp in system.toml, which shows on the network"
+        );
     }
-    Ok(forwards)
+    Ok(())
 }
 
 fn default_memory(vms: usize) -> u32 {
@@ -246,77 +212,57 @@ fn has_window() -> bool {
     std::env::var_os("DISPLAY").is_some() && std::path::Path::new(plugin).exists()
 }
 
-/// Waits until every service answers. False when Ctrl-C was pressed meanwhile.
-fn wait_for_services(
-    machine: &mut Machine,
-    services: &[SocketAddr],
-    limit: Duration,
-    interrupted: &AtomicBool,
-) -> Result<bool> {
-    let end = Instant::now() + limit;
-    let mut waiting = services.to_vec();
-    // Without services: until the components and VMs are there, which the operator's line tells.
-    let mut asked = None;
-    loop {
-        if interrupted.load(Ordering::Relaxed) {
-            return Ok(false);
+/// A line for each port of each VM: how to reach it.
+fn places(vms: &[Vm]) -> String {
+    let mut text = String::new();
+    for vm in vms {
+        let (slot, image) = (vm.slot, &vm.image);
+        let mut line = |place: String| {
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "vm {slot}  {place}");
+        };
+        if vm.ports.is_empty() {
+            line(format!("no port ({image})"));
         }
-        let ended = machine.has_ended();
-        let fatal = machine.log().since(0).iter().any(|line| line.contains("FATAL F"));
-        if ended || fatal {
-            // The rest of the message.
-            machine.wait_for_end(Duration::from_secs(1));
-            fail!(
-                "the machine stopped while it booted. Its last words:\n{}{}",
-                machine.log().tail(12),
-                where_logs_are(machine)
-            );
-        }
-        if services.is_empty() {
-            let mark = *asked.get_or_insert_with(|| machine.log().len());
-            if machine.log().since(mark).iter().any(|line| line.contains("monitor: done vms")) {
-                return Ok(true);
+        for (port, address) in vm.ports.iter().zip(&vm.addresses) {
+            match vm.url().filter(|_| port.protocol == Protocol::Tcp && vm.http() == Some(*address)) {
+                Some(url) => line(format!("{url}/")),
+                None => line(format!("{} {address} (port {} of {image})", port.protocol, port.number)),
             }
-            let _ = machine.send("vms");
-            std::thread::sleep(Duration::from_secs(1));
-        } else {
-            waiting.retain(|address| {
-                !http::get(*address, "/", Duration::from_secs(2)).is_ok_and(|answer| answer.status == 200)
-            });
-            if waiting.is_empty() {
-                return Ok(true);
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        if Instant::now() >= end {
-            fail!(
-                "{} of {} services do not answer {} s after power-on. The end of the machine's log:\n{}{}",
-                waiting.len(),
-                services.len(),
-                limit.as_secs(),
-                machine.log().tail(20),
-                where_logs_are(machine)
-            );
         }
     }
+    text
 }
 
-fn where_logs_are(machine: &Machine) -> String {
-    let (name, log) = (machine.kind().name(), machine.kind().log());
-    format!("The whole log is {0}/console.log; what {name} says is in {0}/{log}", machine.dir().display())
+/// What a command is told about the VMs: URLs by their order among those that there are, addresses by VM, both counted from 1.
+fn environment(vms: &[Vm]) -> Vec<(String, String)> {
+    let urls = vms.iter().filter_map(Vm::url).zip(1..).map(|(url, i)| (format!("FORAKER_URL_{i}"), url));
+    let mut all: Vec<(String, String)> = urls.collect();
+    for (vm, i) in vms.iter().zip(1..) {
+        if let Some(first) = vm.addresses.first() {
+            all.push((format!("FORAKER_ADDR_{i}"), first.to_string()));
+        }
+        if vm.addresses.len() > 1 {
+            let each = vm.addresses.iter().zip(1..);
+            all.extend(each.map(|(address, j)| (format!("FORAKER_ADDR_{i}_{j}"), address.to_string())));
+        }
+    }
+    all
 }
 
-/// The address as it stands in a URL, without the port that HTTP has anyway.
-fn bare(address: SocketAddr) -> String {
-    if address.port() == HTTP { address.ip().to_string() } else { address.to_string() }
-}
-
-fn exec(command: &str, urls: &[String]) -> Result<ExitCode> {
+fn exec(command: &str, environment: &[(String, String)], dir: &Path) -> Result<ExitCode> {
+    let urls = environment.iter().filter(|(name, _)| name.starts_with("FORAKER_URL_"));
+    let file = dir.join("urls");
+    let text: String = urls.map(|(_, url)| format!("{url}\n")).collect();
+    std::fs::write(&file, text).context(|| format!("cannot write {}", file.display()))?;
     let mut bash = Command::new("bash");
-    bash.args(["-c", command]);
-    for (i, url) in urls.iter().enumerate() {
-        bash.env(format!("FORAKER_URL_{}", i + 1), url.trim_end_matches('/'));
+    // What an outer run has set is not about these VMs.
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| name.starts_with("FORAKER_URL_") || name.starts_with("FORAKER_ADDR_")) {
+            bash.env_remove(name);
+        }
     }
+    bash.args(["-c", command]).env("FORAKER_URLS", file).envs(environment.iter().cloned());
     let status = bash.status().context(|| "cannot start bash".into())?;
     Ok(exit_code(status))
 }
@@ -350,7 +296,7 @@ fn serve(machine: &mut Machine, seconds: Option<u64>, keyboard: bool, interrupte
             fail!(
                 "the machine ended by itself. Its last words:\n{}{}",
                 machine.log().tail(20),
-                where_logs_are(machine)
+                service::where_logs_are(machine)
             );
         }
         std::thread::sleep(Duration::from_millis(100));
@@ -360,22 +306,54 @@ fn serve(machine: &mut Machine, seconds: Option<u64>, keyboard: bool, interrupte
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::manifest::model::Port;
 
-    #[test]
-    fn services_are_the_web_servers_at_their_slots_addresses() {
-        let images = ["httpd", "hostile", "httpd"].map(str::to_owned);
-        let found = services(&images, "10.0.2.16/24,gw=10.0.2.2").unwrap();
-        let found: Vec<(usize, Ipv4Addr)> = found.iter().map(|service| (service.vm, service.guest)).collect();
-        assert_eq!(found, [(0, Ipv4Addr::new(10, 0, 2, 16)), (2, Ipv4Addr::new(10, 0, 2, 18))]);
-        assert_eq!(services(&images, "dhcp").unwrap()[1].guest, Ipv4Addr::new(10, 0, 2, 18));
-        assert!(services(&images, "nonsense").is_err());
+    fn planned(options: &str) -> Vec<Vm> {
+        let mut system = manifest::load(&root().join("system.toml")).unwrap();
+        for image in system.image.iter_mut().filter(|image| image.name == "udp-echo") {
+            image.ports.push(Port::tcp(7));
+        }
+        service::plan(&system, options).unwrap()
     }
 
     #[test]
-    fn addresses_outside_the_user_network_are_refused() {
-        assert!(forwards(&[Service { vm: 0, guest: Ipv4Addr::new(10, 0, 3, 1) }]).is_err());
-        let good = forwards(&[Service { vm: 3, guest: Ipv4Addr::new(10, 0, 2, 19) }]).unwrap();
-        assert_eq!((good[0].port, good[0].host_port), (80, 18080));
+    fn each_vm_is_told_how_to_reach() {
+        let mut vms = planned("vms=ask,httpd,udp-echo,httpd");
+        let addresses: Vec<std::net::SocketAddr> =
+            (18081..18085).map(|port| (std::net::Ipv4Addr::LOCALHOST, port).into()).collect();
+        assert!(places(&vms).contains("vm 1  http://10.0.2.17/\n"));
+        service::put(&mut vms, &addresses);
+        assert_eq!(
+            places(&vms),
+            "vm 0  no port (ask)\n\
+             vm 1  http://127.0.0.1:18081/\n\
+             vm 2  udp 127.0.0.1:18082 (port 7 of udp-echo)\n\
+             vm 2  tcp 127.0.0.1:18083 (port 7 of udp-echo)\n\
+             vm 3  http://127.0.0.1:18084/\n"
+        );
+        let told: Vec<String> = environment(&vms).iter().map(|(name, value)| format!("{name}={value}")).collect();
+        assert_eq!(
+            told,
+            [
+                "FORAKER_URL_1=http://127.0.0.1:18081",
+                "FORAKER_URL_2=http://127.0.0.1:18084",
+                "FORAKER_ADDR_2=127.0.0.1:18081",
+                "FORAKER_ADDR_3=127.0.0.1:18082",
+                "FORAKER_ADDR_3_1=127.0.0.1:18082",
+                "FORAKER_ADDR_3_2=127.0.0.1:18083",
+                "FORAKER_ADDR_4=127.0.0.1:18084",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_log_that_hides_what_is_waited_for_is_refused() {
+        assert!(refuse_what_cannot_be_seen(&planned("vms=httpd,hostile"), "off").is_ok());
+        assert!(refuse_what_cannot_be_seen(&planned("vms=httpd,udp-echo"), "info").is_ok());
+        let error = refuse_what_cannot_be_seen(&planned("vms=httpd,udp-echo"), "warn").unwrap_err().to_string();
+        assert!(error.contains("log=warn hides whether VM 1 (udp-echo) is ready: use log=info"), "{error}");
+        let error = refuse_what_cannot_be_seen(&[], "off").unwrap_err().to_string();
+        assert!(error.contains("hides whether the machine is up"), "{error}");
     }
 
     #[test]

@@ -8,7 +8,6 @@
 # Register page (at address 0).
 .set MAGIC,              64
 .set ABI_VERSION,        72
-.set VM_ID,              76
 .set MEMORY_BYTES,       80
 .set TSC_HZ,             88
 .set NS_PER_TICK,        96
@@ -17,6 +16,7 @@
 .set BOOT_ARGS_LEN,     136
 .set CONSOLE_SLOTS,     140
 .set NIC_PAGE,          144
+.set VM_ID,             152
 .set UPCALL_ENTRY,      160
 .set UPCALL_STACK,      168
 .set FAULT_ENTRY,       176
@@ -98,7 +98,7 @@
     .long 8                     # bytes of the descriptor
     .long 1                     # type
     .ascii "Foraker\0"
-    .long 1                     # ABI version
+    .long 2                     # ABI version
     .long 2                     # kind: guest
 
 # ---- Helpers -----------------------------------------------------------------------------------------------------------
@@ -258,10 +258,10 @@ fail:
 
 greet:
     say_piece hello
-    movzx   eax, word ptr [VM_ID]           # index in bits 15..0
+    mov     eax, [VM_ID]                    # slot in bits 31..0
     call    say_number
     say_piece dot
-    movzx   eax, word ptr [VM_ID + 2]       # incarnation in bits 31..16
+    mov     eax, [VM_ID + 4]                # generation in bits 63..32
     call    say_number
     say_piece on_mhz
     mov     rax, [TSC_HZ]
@@ -289,14 +289,14 @@ check_registers:
     cmp     [MAGIC], rax
     jne     fail
     check                                   # it speaks of the same version as the hypercall does
-    cmp     dword ptr [ABI_VERSION], 1
+    cmp     dword ptr [ABI_VERSION], 2
     jne     fail
     mov     eax, NOP_CALL
     vmcall
-    cmp     rax, 1
+    cmp     rax, 2
     jne     fail
     check                                   # names, sizes and rates are there
-    cmp     word ptr [VM_ID + 2], 0
+    cmp     dword ptr [VM_ID + 4], 0
     je      fail
     lea     rax, [image_end]
     cmp     [MEMORY_BYTES], rax

@@ -104,8 +104,8 @@ impl Site {
         let net = ilwaco::net::net_counters();
         let (half_open, open) = ilwaco::net::connections();
         StatusPage {
-            vm: vm.index,
-            incarnation: vm.incarnation,
+            vm: vm.slot.number(),
+            incarnation: vm.generation,
             uptime: self.started.elapsed(),
             memory_bytes: ilwaco::memory_bytes(),
             heap_used_bytes: ilwaco::heap_usage().0,

@@ -7,9 +7,9 @@ use core::time::Duration;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StatusPage {
     /// The VM's slot.
-    pub vm: u16,
+    pub vm: u32,
     /// Which of the VMs that have lived in that slot it is.
-    pub incarnation: u16,
+    pub incarnation: u32,
     /// Time since the VM was started.
     pub uptime: Duration,
     /// Bytes of memory that it may use, and bytes of its heap that it does use.

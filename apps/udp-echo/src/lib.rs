@@ -14,7 +14,7 @@ const CLIENTS_FROM: u16 = 1024;
 
 /// Serves for ever, or until the VM is asked to end itself. The code that the VM ends with: 0 when it was asked, 1 without a network.
 pub async fn serve() -> u64 {
-    let vm = ilwaco::vm_id().index;
+    let vm = ilwaco::vm_id().slot;
     let address = match ilwaco::net::up().await {
         Ok(address) => address,
         Err(error) => {

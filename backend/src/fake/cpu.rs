@@ -28,7 +28,7 @@ pub struct FakeBackend<const TIMER: bool> {
     pub(super) wires: Rc<Wires>,
     pub(super) ram: Ram,
     /// What the guest in a slot does next; `None`: nothing any more, so it idles for good.
-    pub(super) script: Box<dyn FnMut(u16) -> Option<Step>>,
+    pub(super) script: Box<dyn FnMut(u32) -> Option<Step>>,
     /// By the root of the tables and the page.
     remembered: BTreeMap<u64, Remembered>,
     /// Processors that will be refused.
@@ -39,7 +39,7 @@ pub struct FakeBackend<const TIMER: bool> {
 
 impl<const TIMER: bool> FakeBackend<TIMER> {
     /// A CPU over this memory.
-    pub fn new(wires: Rc<Wires>, ram: Ram, script: Box<dyn FnMut(u16) -> Option<Step>>) -> Self {
+    pub fn new(wires: Rc<Wires>, ram: Ram, script: Box<dyn FnMut(u32) -> Option<Step>>) -> Self {
         FakeBackend { wires, ram, script, remembered: BTreeMap::new(), refuse: 0, entries: 0 }
     }
 

@@ -18,7 +18,7 @@ const ENTRY_TICKS: u64 = 50;
 #[repr(C)]
 pub struct FakeVcpu<const TIMER: bool> {
     life: u64,
-    slot: u16,
+    slot: u32,
     /// The next entry fails.
     spoilt: bool,
     /// It tries the last access again, in the way of [`Access`], counted from 1; 0 for no access.

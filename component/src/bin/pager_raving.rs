@@ -5,7 +5,7 @@
 
 use component::abi::message::Message;
 use component::abi::pager::{PagerCommand, PagerEvent, THEN_RESUME};
-use component::abi::vm::VmId;
+use component::abi::vm::{ImageId, VmId};
 use component::{Component, now, wait};
 
 component::main!(main);
@@ -45,15 +45,15 @@ fn main(component: Component) -> ! {
 
 /// Everything that the core must refuse or ignore.
 fn nonsense(vm: VmId) -> [Message; 20] {
-    let gone = VmId { incarnation: vm.incarnation.wrapping_add(1), ..vm };
-    let nobody = VmId { index: u16::MAX, incarnation: 1 };
+    let gone = VmId { generation: vm.generation.wrapping_add(1), ..vm };
+    let nobody = VmId::new(u32::MAX, 1);
     let mut resumed = Message::from(PagerCommand::MapZero { vm, page: PAGES, count: 1 });
     resumed.id = THEN_RESUME;
     [
         // Of no kind, or of the other direction.
         Message::new(0, [u64::MAX; 7]),
         Message::new(u32::MAX, [u64::MAX; 7]),
-        PagerEvent::VmStarted { vm, image: 0, pages: PAGES }.into(),
+        PagerEvent::VmStarted { vm, image: ImageId::new(0), pages: PAGES }.into(),
         // With words that are none.
         Message { words: [u64::MAX; 7], ..PagerCommand::MapZero { vm, page: 0, count: 1 }.into() },
         Message { words: [u64::MAX; 7], ..PagerCommand::Resume { vm }.into() },

@@ -4,11 +4,12 @@ use crate::board::Board;
 use crate::component::{Death, Role};
 use crate::kernel::{Cpu, Kernel};
 use crate::memory::{CLASSES, OwnerClass};
-use crate::vm::{CreateError, End, METADATA_FRAMES, Memory, State};
+use crate::vm::{CreateError, End, METADATA_FRAMES, Memory, Seed, State};
 use abi::control::{ControlReply, ControlRequest, status, vm_state};
 use abi::end::EndReason;
 use abi::limits::Name;
 use abi::message::{BadMessage, Message};
+use abi::vm::{ImageId, Slot, VmId};
 use backend::Backend;
 
 impl<B: Backend, H: Board> Kernel<B, H> {
@@ -28,11 +29,11 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 self.cpu.reply_machine(id);
                 return Ok(());
             }
-            ControlRequest::Vm { index } => self.describe_vm(index).unwrap_or(done(status::NOT_FOUND, 0)),
+            ControlRequest::Vm { slot } => self.describe_vm(slot).unwrap_or(done(status::NOT_FOUND, 0)),
             ControlRequest::Component { index } => {
                 self.cpu.describe_component(index).unwrap_or(done(status::NOT_FOUND, 0))
             }
-            ControlRequest::Image { index } => self.cpu.describe_image(index).unwrap_or(done(status::NOT_FOUND, 0)),
+            ControlRequest::Image { image } => self.cpu.describe_image(image).unwrap_or(done(status::NOT_FOUND, 0)),
             ControlRequest::Kill { component } => {
                 let exists = usize::from(component) < self.cpu.components.list.len();
                 // The answer comes first: the controller may be asking for its own end.
@@ -42,26 +43,12 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 }
                 return Ok(());
             }
-            ControlRequest::Create { image, args, share } => match self.create_with(image, args, share) {
-                Ok(vm) => done(status::OK, vm.raw().into()),
+            ControlRequest::Create { image, args, share } => match self.create_with(image, &args, share) {
+                Ok(vm) => done(status::OK, vm.raw()),
                 Err(why) => done(status_of(why), 0),
             },
-            ControlRequest::Destroy { vm } => {
-                let vm = self.vms.by_id(vm);
-                let exists = vm.is_some();
-                if let Some(vm) = vm {
-                    self.cpu.end(vm, End::new(EndReason::Destroyed, 0));
-                }
-                found(exists)
-            }
-            ControlRequest::Shutdown { vm } => {
-                let vm = self.vms.by_id(vm);
-                let exists = vm.is_some();
-                if let Some(vm) = vm {
-                    self.cpu.raise(vm, abi::guest::pending::SHUTDOWN);
-                }
-                found(exists)
-            }
+            ControlRequest::Destroy { vm } => found(self.destroy(vm)),
+            ControlRequest::Shutdown { vm } => found(self.raise(vm, abi::guest::pending::SHUTDOWN)),
             ControlRequest::PowerOff => {
                 self.cpu.board.power_off();
                 done(status::OK, 0)
@@ -69,6 +56,18 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         };
         self.cpu.reply(id, last);
         Ok(())
+    }
+
+    /// End a VM, whether it was admitted or not. False when there is none of this name.
+    pub fn destroy(&mut self, id: VmId) -> bool {
+        let Self { vms, cpu, .. } = self;
+        let end = End::new(EndReason::Destroyed, 0);
+        if vms.waiting(id).is_some() {
+            cpu.end_waiting(vms, id, end);
+            return true;
+        }
+        let vm = vms.by_id(id);
+        vm.map(|vm| cpu.end(vm, end)).is_some()
     }
 
     fn reply_frames(&mut self, id: u32) {
@@ -86,10 +85,23 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         }
     }
 
-    fn describe_vm(&mut self, index: u16) -> Option<ControlReply> {
-        let vm = self.vms.get(index)?;
+    fn describe_vm(&mut self, slot: Slot) -> Option<ControlReply> {
+        if let Some(Seed { id: vm, image, .. }) = self.vms.waiting_in(slot) {
+            let state = vm_state::WAITING;
+            return Some(ControlReply::Vm {
+                vm,
+                image,
+                state,
+                ran_ticks: 0,
+                memory: 0,
+                metadata: 0,
+                tables: 0,
+                shared: 0,
+            });
+        }
+        let vm = self.vms.get(slot)?;
         let state = match vm.life.state() {
-            State::Waiting => vm_state::WAITING,
+            State::New => vm_state::WAITING,
             State::Ready => vm_state::READY,
             State::Idle { .. } => vm_state::IDLE,
             State::Fault(_) => vm_state::FAULT,
@@ -147,13 +159,13 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     }
 
     /// An image; one that was refused at boot has no name.
-    fn describe_image(&self, index: u16) -> Option<ControlReply> {
-        match self.images.get(index) {
+    fn describe_image(&self, id: ImageId) -> Option<ControlReply> {
+        match self.images.get(id) {
             Some(image) => {
-                Some(ControlReply::Image { index, name: image.name(), memory_bytes: image.entry.memory_bytes })
+                Some(ControlReply::Image { image: id, name: image.name(), memory_bytes: image.entry.memory_bytes })
             }
-            None if usize::from(index) < self.images.len() => {
-                Some(ControlReply::Image { index, name: Name::EMPTY, memory_bytes: 0 })
+            None if id.index() < self.images.len() => {
+                Some(ControlReply::Image { image: id, name: Name::EMPTY, memory_bytes: 0 })
             }
             None => None,
         }
@@ -167,7 +179,7 @@ const fn done(status: u32, value: u64) -> ControlReply {
 const fn status_of(why: CreateError) -> u32 {
     match why {
         CreateError::UnknownImage => status::NOT_FOUND,
-        CreateError::SlotsTaken | CreateError::OutOfFrames => status::NO_SPACE,
+        CreateError::SlotsTaken | CreateError::ArgumentsTaken => status::NO_SPACE,
         CreateError::BadShare => status::BAD_REQUEST,
     }
 }

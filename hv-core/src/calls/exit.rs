@@ -154,10 +154,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     /// Make interrupts pending for a VM; it wakes when it wants one of them.
     #[inline]
     pub fn raise(&mut self, vm: &mut Vm<B>, bits: u64) {
-        let Some(body) = vm.life.body() else {
-            vm.early |= bits;
-            return;
-        };
+        let Some(body) = vm.life.body() else { return };
         body.registers.raise(bits);
         let wanted = body.registers.wanted() != 0;
         vm.hazard.set(Hazard::PENDING);

@@ -137,16 +137,25 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         self.cpu.components.list[rank].ends.release();
     }
 
+    /// Make interrupts pending for a VM, whether it was admitted or not. False when there is none of this name.
+    #[inline]
+    pub fn raise(&mut self, id: VmId, bits: u64) -> bool {
+        let Self { vms, cpu, .. } = self;
+        match vms.by_id(id) {
+            Some(vm) => {
+                cpu.raise(vm, bits);
+                true
+            }
+            None => vms.raise_early(id, bits),
+        }
+    }
+
     /// Make a VM's interrupts pending for a component.
     #[inline]
     fn raise_by_component(&mut self, vm: u64, bits: u64) -> Result<u64, Refusal> {
-        let id = u32::try_from(vm).map_err(|_| Refusal::Argument)?;
-        let Self { vms, cpu, .. } = self;
-        let vm = vms.by_id(VmId::from_raw(id)).ok_or(Refusal::Argument)?;
-        if bits & !(pending::NIC | pending::SHUTDOWN) != 0 {
+        if bits & !(pending::NIC | pending::SHUTDOWN) != 0 || !self.raise(VmId::from_raw(vm), bits) {
             return Err(Refusal::Argument);
         }
-        cpu.raise(vm, bits);
         Ok(0)
     }
 }

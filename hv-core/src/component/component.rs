@@ -8,6 +8,7 @@ use crate::trap::UserContext;
 use abi::component::{ComponentInfo, authority, layout};
 use abi::limits::{MAX_DEVICES_PER_COMPONENT, MAX_RINGS_PER_COMPONENT, Name, PAGE_SIZE};
 use abi::manifest;
+use abi::vm::Slot;
 use ring::SharedMemory;
 
 /// What the core knows a component for.
@@ -95,7 +96,7 @@ pub struct Component {
     /// Ticks that it ran since boot.
     pub ran_ticks: u64,
     /// Next VM slot that it must be told of after a restart; `None` when it knows all.
-    pub resync: Option<u16>,
+    pub resync: Option<Slot>,
     /// TSC of its last start, and starts in quick succession.
     pub started_at: u64,
     /// See `started_at`.

@@ -66,7 +66,7 @@ impl Components {
     #[inline]
     pub fn kick(&mut self, vm: VmId) -> Option<usize> {
         let (rank, component) = self.of(Role::Net)?;
-        let (word, bit) = (usize::from(vm.index / 64) * 8, 1 << (vm.index % 64));
+        let (word, bit) = (vm.slot.index() / 64 * 8, 1 << (vm.slot.index() % 64));
         if let Some(kicks) = &component.kicks {
             // The bitmap has a bit for each slot; beyond it nothing is written.
             let _ = kicks.fetch_or64(word, bit);

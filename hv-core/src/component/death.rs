@@ -6,6 +6,7 @@
 use super::{Component, Death, Role, Run};
 use crate::board::Board;
 use crate::kernel::{Cpu, Kernel};
+use abi::vm::Slot;
 use backend::Backend;
 
 /// A component that dies within this many milliseconds of its start dies quickly.
@@ -127,7 +128,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         component.used_ticks = 0;
         component.run = Run::Ready;
         component.resync = match component.role {
-            Role::Net | Role::Pager | Role::Sched => Some(0),
+            Role::Net | Role::Pager | Role::Sched => Some(Slot::new(0)),
             Role::Control | Role::Other => None,
         };
         self.attention.set_runnable(rank);

@@ -7,6 +7,7 @@ use crate::memory::{AddressSpace, Frames, KernelSpace, MapError, MapFlags, Owner
 use abi::component::layout;
 use abi::limits::PAGE_SIZE;
 use abi::nic::WINDOW_STRIDE;
+use abi::vm::Slot;
 use ring::SharedMemory;
 
 /// CR3 bit 63: keep the translations of this PCID (SDM vol. 3, section 4.10.4.1).
@@ -122,7 +123,7 @@ impl Space {
     }
 
     /// Map page `page` of the NIC of the VM in `slot` into the window. False when there is no frame for a table.
-    pub fn map_nic(&mut self, frames: &mut Frames, slot: u16, page: u64, frame: PhysAddr) -> bool {
+    pub fn map_nic(&mut self, frames: &mut Frames, slot: Slot, page: u64, frame: PhysAddr) -> bool {
         let at = window(slot, page);
         match self.map(frames, at, frame, Self::DATA) {
             Ok(()) => true,
@@ -135,13 +136,13 @@ impl Space {
     }
 
     /// Take page `page` of the NIC of the VM in `slot` out of the window.
-    pub fn unmap_nic(&mut self, slot: u16, page: u64) {
+    pub fn unmap_nic(&mut self, slot: Slot, page: u64) {
         if self.tables.unmap(window(slot, page)).is_some() {
             self.stale = true;
         }
     }
 }
 
-fn window(slot: u16, page: u64) -> u64 {
-    layout::VM_WINDOW + u64::from(slot) * WINDOW_STRIDE + page * PAGE_SIZE
+fn window(slot: Slot, page: u64) -> u64 {
+    layout::VM_WINDOW + u64::from(slot.number()) * WINDOW_STRIDE + page * PAGE_SIZE
 }

@@ -9,7 +9,10 @@ use crate::boot::Options;
 use crate::component::Components;
 use crate::log::RateLimit;
 use crate::memory::{Frames, core_slice};
-use crate::vm::{EMPTY_CELL, EMPTY_LINK, EMPTY_SLOT, Images, Link, NEVER, Queues, Slot, Table, TimerCell, Timers};
+use crate::vm::{
+    Cell, EMPTY_ARGS, EMPTY_CELL, EMPTY_LINK, EMPTY_RECORD, Images, Link, NEVER, Queues, Record, Table, TimerCell,
+    Timers,
+};
 use abi::limits::MAX_VMS;
 use backend::Backend;
 
@@ -20,7 +23,9 @@ const LOG_RATE: (u32, u32) = (20, 100);
 
 /// The tables that have an entry for each VM slot.
 pub struct Tables {
-    pub slots: &'static mut [Slot],
+    contexts: &'static mut [u32],
+    pub records: &'static mut [Record],
+    args: &'static mut [Cell],
     cells: &'static mut [TimerCell],
     links: &'static mut [Link],
 }
@@ -31,7 +36,9 @@ impl Tables {
         let slots = frames.free_frames() / FRAMES_PER_SLOT;
         let slots = usize::try_from(slots).map_or(MAX_VMS, |slots| slots.min(MAX_VMS));
         Some(Tables {
-            slots: core_slice(frames, slots, EMPTY_SLOT)?,
+            contexts: core_slice(frames, slots, 0)?,
+            records: core_slice(frames, slots, EMPTY_RECORD)?,
+            args: core_slice(frames, slots, EMPTY_ARGS)?,
             cells: core_slice(frames, slots, EMPTY_CELL)?,
             links: core_slice(frames, slots, EMPTY_LINK)?,
         })
@@ -78,7 +85,11 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             component_log: RateLimit::new(LOG_RATE.0, LOG_RATE.1),
             nmis: 0,
         };
-        Kernel { vms: Table::new(tables.slots), cpu, requests: Requests::new(options.vms) }
+        Kernel {
+            vms: Table::new(tables.contexts, tables.records, tables.args),
+            cpu,
+            requests: Requests::new(options.vms),
+        }
     }
 
     /// Start all components, the most important first.

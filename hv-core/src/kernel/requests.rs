@@ -5,6 +5,7 @@ use super::Kernel;
 use crate::board::Board;
 use crate::boot::options::VmRequest;
 use abi::limits::MAX_IMAGES;
+use abi::vm::ImageId;
 use backend::Backend;
 
 /// VMs that are created before components come to their turn.
@@ -37,9 +38,9 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             }
             request.count -= 1;
             let left = request.count;
-            // The manifest's images are fewer than 2^16.
-            let image = u16::try_from(request.image).unwrap_or(u16::MAX);
-            if let Err(why) = self.create(image, [0; abi::control::CREATE_ARGS_BYTES]) {
+            // The manifest's images are fewer than 2^32.
+            let image = ImageId::new(u32::try_from(request.image).unwrap_or(u32::MAX));
+            if let Err(why) = self.create(image, &[0; abi::control::CREATE_ARGS_BYTES]) {
                 log::error!(target: "core", "{} VMs of image {image} are not created: {why}", left + 1);
                 self.requests.0.pop();
             }

@@ -10,6 +10,7 @@ use crate::vm::{Image, Images};
 use abi::guest::IMAGE_BASE;
 use abi::manifest;
 use abi::note::KIND_GUEST;
+use abi::vm::{ImageId, Slot};
 use backend::{Backend, Corruption, Vcpu};
 
 /// Runs the machine that boot has prepared. Does not return.
@@ -51,7 +52,7 @@ fn run_with<B: Backend>(boot: Boot, backend: B) -> ! {
         module: &module,
         kernel: &kernel,
         pcid: features.pcid,
-        vm_slots: tables.slots.len(),
+        vm_slots: tables.records.len(),
         tsc_hz: time.tsc_hz(),
     };
     let list = load_all(&sources, &mut frames, &mut hardware).unwrap_or_else(|error| fatal_load(&error));
@@ -90,10 +91,10 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     fn force_entry_failures(&mut self) {
         let ways = [Corruption::GuestState, Corruption::Controls, Corruption::HostState];
         let Self { vms, cpu, .. } = self;
-        for (slot, way) in (0_u16..).zip(ways) {
-            let Some(vm) = vms.get(slot) else { break };
-            cpu.admit(vm);
-            if vm.life.is_ready() {
+        for (slot, way) in (0_u32..).zip(ways) {
+            let Some(seed) = vms.waiting_in(Slot::new(slot)) else { break };
+            cpu.admit(vms, seed.id);
+            if let Some(vm) = vms.by_id(seed.id).filter(|vm| vm.life.is_ready()) {
                 vm.vcpu.corrupt(&mut cpu.backend, way);
                 log::info!(target: "core", "selftest: {} is spoilt: {way:?}", vm.id);
             }
@@ -104,8 +105,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
 /// The guest images that the manifest names. One that is missing or refused is said so, and the rest go on.
 fn load_images(manifest: &Manifest<'_>, modules: &Modules, frames: &mut Frames) -> Images {
     let mut list = heapless::Vec::new();
-    for (index, entry) in (0_u16..).zip(manifest.images) {
-        let image = load_image(entry, index, modules, frames);
+    for (index, entry) in (0_u32..).zip(manifest.images) {
+        let image = load_image(entry, ImageId::new(index), modules, frames);
         if let Err(why) = &image {
             log::error!(
                 "image {}: {why}; its VMs cannot be created; rebuild it and add it to the boot entry",
@@ -118,12 +119,12 @@ fn load_images(manifest: &Manifest<'_>, modules: &Modules, frames: &mut Frames) 
     Images::new(list)
 }
 
-fn load_image(entry: &manifest::Image, index: u16, modules: &Modules, frames: &mut Frames) -> Result<Image, BadImage> {
+fn load_image(entry: &manifest::Image, id: ImageId, modules: &Modules, frames: &mut Frames) -> Result<Image, BadImage> {
     let module = modules.get(entry.module.as_str()).ok_or(BadImage::NoModule)?;
     let accept = Accept { low: IMAGE_BASE, high: entry.memory_bytes, kind: KIND_GUEST };
     // SAFETY: the frames of modules are never written and never freed.
     let elf = Elf::parse(unsafe { module.bytes() }, accept).map_err(BadImage::Elf)?;
-    Image::new(*entry, index, module.start, &elf, frames).ok_or(BadImage::NoMemory)
+    Image::new(*entry, id, module.start, &elf, frames).ok_or(BadImage::NoMemory)
 }
 
 /// Why a guest image cannot be used.

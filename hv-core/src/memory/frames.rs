@@ -8,7 +8,7 @@
 //!    completely ([`super::phys::zero_frame`], [`super::phys::copy_frame`]) before anybody but the core can see it.
 //! 4. A free frame is either on the free list or in the part of an extent that was never handed out.
 //!
-//! One entry is eight bytes: class in bits 0..8, id in bits 8..24, guest page (or link of the free list) in bits 32..64.
+//! One entry is eight bytes: class in bits 0..8, id (of 24 bits at most) in bits 8..32, guest page (or link of the free list) in bits 32..64.
 //! Allocation and release are O(1) and touch one entry each.
 
 use super::phys::{PhysAddr, index, zero_frame};
@@ -74,13 +74,13 @@ owners! {
     /// DMA memory of the component of this index.
     Dma(id: u8): "dma";
     /// Memory of the VM in this slot.
-    VmMemory(id: u16): "vm-memory";
+    VmMemory(id: u32): "vm-memory";
     /// Metadata of the VM in this slot (VMCS, context).
-    VmMeta(id: u16): "vm-metadata";
+    VmMeta(id: u32): "vm-metadata";
     /// EPT tables of the VM in this slot.
-    VmTables(id: u16): "vm-tables";
+    VmTables(id: u32): "vm-tables";
     /// Golden frame of the image of this index, mapped read-only only.
-    Golden(id: u16): "golden";
+    Golden(id: u32): "golden";
     /// Not ours: firmware, devices, holes.
     Reserved: "reserved";
 }

@@ -172,9 +172,9 @@ fn owner() -> impl Strategy<Value = Owner> {
     prop_oneof![
         Just(Owner::Core),
         (0_u8..3).prop_map(Owner::Component),
-        (0_u16..3).prop_map(Owner::VmMemory),
-        (0_u16..3).prop_map(Owner::VmTables),
-        (0_u16..3).prop_map(Owner::Golden),
+        (0_u32..3).prop_map(Owner::VmMemory),
+        (0_u32..3).prop_map(Owner::VmTables),
+        (0_u32..3).prop_map(Owner::Golden),
     ]
 }
 

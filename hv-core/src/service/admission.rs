@@ -6,7 +6,8 @@
 
 use crate::board::Board;
 use crate::kernel::{Cpu, Kernel};
-use crate::vm::{NEVER, Queue, Vm};
+use crate::vm::{NEVER, Queue};
+use abi::vm::VmId;
 use backend::Backend;
 
 /// How long the gatekeeper may take, in milliseconds.
@@ -23,24 +24,24 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         let Self { vms, cpu, .. } = self;
         let patience = cpu.time.milliseconds(PATIENCE_MS);
         for _ in 0..BATCH {
-            let Some(vm) = cpu.queues.first(Queue::Waiting).and_then(|slot| vms.get(slot)) else {
+            let Some(seed) = cpu.queues.first(Queue::Waiting).and_then(|slot| vms.waiting_in(slot)) else {
                 cpu.admit_at = NEVER;
                 return;
             };
-            let due = vm.created_tsc.saturating_add(patience);
+            let due = seed.created_tsc.saturating_add(patience);
             if due > now {
                 cpu.admit_at = due;
                 return;
             }
             let planned = !cpu.queues.is_empty(Queue::Ready) && !cpu.plan.asked;
-            if planned || !has_room(cpu.frames_needed(vm.image), cpu.frames.free_frames(), cpu.vm_frames) {
+            if planned || !has_room(cpu.frames_needed(seed.image), cpu.frames.free_frames(), cpu.vm_frames) {
                 cpu.admit_at = now.saturating_add(patience);
                 return;
             }
             if cpu.component_log.allow(now, cpu.time.tsc_hz()).is_some() {
-                log::warn!(target: "core", "{} is admitted by the core: the scheduler has left it waiting for {PATIENCE_MS} ms", vm.id);
+                log::warn!(target: "core", "{} is admitted by the core: the scheduler has left it waiting for {PATIENCE_MS} ms", seed.id);
             }
-            cpu.admit(vm);
+            cpu.admit(vms, seed.id);
         }
         // More of them when components have had their turn.
         cpu.admit_at = now;
@@ -49,8 +50,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
 
 impl<B: Backend, H: Board> Cpu<B, H> {
     /// A VM waits for admission from now on.
-    pub fn await_admission(&mut self, vm: &mut Vm<B>) {
-        self.queues.push(Queue::Waiting, vm.slot());
+    pub fn await_admission(&mut self, id: VmId) {
+        self.queues.push(Queue::Waiting, id.slot);
         if self.admit_at == NEVER {
             self.admit_at = self.board.now().saturating_add(self.time.milliseconds(PATIENCE_MS));
             self.arm(self.admit_at);

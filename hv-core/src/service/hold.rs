@@ -4,7 +4,8 @@
 use crate::board::Board;
 use crate::component::{Role, Run};
 use crate::kernel::{Cpu, Kernel};
-use crate::vm::{Queue, State, Vm};
+use crate::vm::{Queue, State, Table, Vm};
+use abi::vm::VmId;
 use backend::Backend;
 
 /// VMs whose hold has ended with its scheduler that are let go in one turn.
@@ -16,9 +17,14 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     pub(super) fn let_expired_go(&mut self) {
         let Self { vms, cpu, .. } = self;
         for _ in 0..BATCH {
-            match cpu.queues.first(Queue::Held).and_then(|slot| vms.get(slot)) {
-                Some(vm) if !cpu.is_held(vm) => cpu.let_go(vm),
-                _ => return,
+            let Some(slot) = cpu.queues.first(Queue::Held) else { return };
+            if cpu.scheduler_start() == Some(vms.held_by(slot)) {
+                return;
+            }
+            match (vms.waiting_in(slot), vms.get(slot)) {
+                (Some(seed), _) => cpu.let_wait(vms, seed.id),
+                (None, Some(vm)) => cpu.let_go(vm),
+                (None, None) => cpu.queues.remove(Queue::Held, slot),
             }
         }
     }
@@ -39,19 +45,26 @@ impl<B: Backend, H: Board> Cpu<B, H> {
 
     /// The scheduler keeps a VM back from now on. Its turn, if it has it, is over.
     #[cold]
-    pub(super) fn hold(&mut self, vm: &mut Vm<B>) {
+    pub(super) fn hold(&mut self, vms: &mut Table<B>, id: VmId) {
         let Some(start) = self.scheduler_start() else { return };
-        vm.held_by = start;
-        let slot = vm.slot();
-        match vm.life.state() {
-            State::Waiting => self.queues.remove(Queue::Waiting, slot),
-            State::Ready => self.queues.remove(Queue::Ready, slot),
-            // It keeps its turn until its page is there, unless somebody ends that: then the scheduler is told.
-            State::Fault(_) if self.queues.contains(Queue::Ready, slot) => return self.yield_turn(vm),
-            State::Idle { .. } | State::Fault(_) | State::Ending => return,
+        if vms.waiting(id).is_some() {
+            vms.hold_waiting(id.slot, start);
+            self.queues.remove(Queue::Waiting, id.slot);
+            self.queues.push(Queue::Held, id.slot);
+            return;
         }
-        self.queues.push(Queue::Held, slot);
-        self.plan.give_up(vm.id);
+        let Some(vm) = vms.by_id(id) else { return };
+        vm.held_by = start;
+        match vm.life.state() {
+            State::Ready => {
+                self.queues.remove(Queue::Ready, id.slot);
+                self.queues.push(Queue::Held, id.slot);
+                self.plan.give_up(id);
+            }
+            // It would keep its turn until its page is there.
+            State::Fault(_) if self.queues.contains(Queue::Ready, id.slot) => self.yield_turn(vm),
+            _ => {}
+        }
     }
 
     /// A VM that waits for a page and has its turn loses it.
@@ -71,14 +84,18 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     #[cold]
     fn unhold(&mut self, vm: &mut Vm<B>) {
         vm.held_by = 0;
-        if !self.queues.contains(Queue::Held, vm.slot()) {
-            return;
-        }
-        self.queues.remove(Queue::Held, vm.slot());
-        if vm.life.is_waiting() {
-            self.await_admission(vm);
-        } else {
+        if self.queues.contains(Queue::Held, vm.slot()) {
+            self.queues.remove(Queue::Held, vm.slot());
             self.queues.push(Queue::Ready, vm.slot());
+        }
+    }
+
+    /// A VM that waits for admission is held no more.
+    pub(super) fn let_wait(&mut self, vms: &mut Table<B>, id: VmId) {
+        if vms.waiting(id).is_some() && self.queues.contains(Queue::Held, id.slot) {
+            vms.hold_waiting(id.slot, 0);
+            self.queues.remove(Queue::Held, id.slot);
+            self.await_admission(id);
         }
     }
 }

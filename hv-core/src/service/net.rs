@@ -53,10 +53,10 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             let mapped = body
                 .memory
                 .frame(&mut self.frames, page)
-                .is_some_and(|frame| component.space.map_nic(&mut self.frames, vm.id.index, index, frame));
+                .is_some_and(|frame| component.space.map_nic(&mut self.frames, vm.id.slot, index, frame));
             if !mapped {
                 for index in 0..index {
-                    component.space.unmap_nic(vm.id.index, index);
+                    component.space.unmap_nic(vm.id.slot, index);
                 }
                 log::error!(target: "core", "{}: no frame for the demultiplexer's window; the VM runs without a NIC", vm.id);
                 return;
@@ -74,7 +74,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         }
         if let (Some(image), Some((_, component))) = (self.images.get(vm.image), self.components.of(Role::Net)) {
             for index in 0..nic::nic_pages(image.entry.rx_slots, image.entry.tx_slots) {
-                component.space.unmap_nic(vm.id.index, index);
+                component.space.unmap_nic(vm.id.slot, index);
             }
         }
         vm.life.unshare(Devices::NIC);

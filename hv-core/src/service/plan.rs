@@ -94,16 +94,12 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                     }
                 }
                 Ok(SchedCommand::Admit { vm }) => {
-                    if let Some(vm) = vms.by_id(vm) {
-                        cpu.let_go(vm);
-                        cpu.admit(vm);
-                    }
+                    cpu.let_wait(vms, vm);
+                    cpu.admit(vms, vm);
                     admitted += 1;
                 }
                 Ok(SchedCommand::Hold { vm }) => {
-                    if let Some(vm) = vms.by_id(vm) {
-                        cpu.hold(vm);
-                    }
+                    cpu.hold(vms, vm);
                 }
                 Err(error) => cpu.bad_message(rank, &error),
             }

@@ -9,6 +9,7 @@ use abi::limits::MAX_SEGMENTS;
 use abi::net::NetEvent;
 use abi::pager::PagerEvent;
 use abi::sched::SchedEvent;
+use abi::vm::ImageId;
 use backend::Backend;
 
 impl<B: Backend, H: Board> Kernel<B, H> {
@@ -26,7 +27,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             Role::Pager => {
                 let event = PagerEvent::Hello { frames: cpu.vm_frames, free };
                 cpu.tell(role, &event.into(), true);
-                for index in 0..cpu.images.len() {
+                for index in (0..).take(cpu.images.len()) {
                     for segment in 0..MAX_SEGMENTS {
                         cpu.tell_segment(index, segment);
                     }
@@ -48,14 +49,17 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             }
             if let Some(vm) = vms.get(slot) {
                 cpu.tell_all_of(role, vm);
+            } else if let Some(seed) = vms.waiting_in(slot).filter(|_| role == Role::Sched) {
+                let (frames, free) = (cpu.frames_needed(seed.image), cpu.frames.free_frames());
+                cpu.tell_scheduler(SchedEvent::Arrived { vm: seed.id, frames, free }, true);
             }
         }
     }
 }
 
 impl<B: Backend, H: Board> Cpu<B, H> {
-    fn tell_segment(&mut self, index: usize, segment: usize) {
-        let Ok(image) = u16::try_from(index) else { return };
+    fn tell_segment(&mut self, index: u32, segment: usize) {
+        let image = ImageId::new(index);
         let Some(segment) = self.images.get(image).and_then(|image| image.segments.get(segment)) else { return };
         let event = PagerEvent::Segment {
             image,
@@ -71,8 +75,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     fn tell_all_of(&mut self, role: Role, vm: &mut Vm<B>) {
         let (id, state) = (vm.id, vm.life.state());
         match (role, state) {
-            (Role::Control | Role::Other, _) | (_, State::Ending) => {}
-            (Role::Net | Role::Pager, State::Waiting) => {}
+            (Role::Control | Role::Other, _) | (_, State::New | State::Ending) => {}
             (Role::Net, _) => self.attach(vm),
             (Role::Pager, _) => {
                 let pages = vm.life.memory().map_or(0, crate::vm::Memory::pages);
@@ -80,10 +83,6 @@ impl<B: Backend, H: Board> Cpu<B, H> {
                 if let State::Fault(page) = state {
                     self.tell_pager_of(id, page);
                 }
-            }
-            (Role::Sched, State::Waiting) => {
-                let (frames, free) = (self.frames_needed(vm.image), self.frames.free_frames());
-                self.tell_scheduler(SchedEvent::Arrived { vm: id, frames, free }, true);
             }
             // It hears of this one when the page is there.
             (Role::Sched, State::Fault(_)) => self.queues.remove(Queue::Ready, vm.slot()),

@@ -1,11 +1,9 @@
 //! What a VM needs around it in tests: frames of the host's memory, and a fake CPU.
 
 use super::life::Life;
-use super::{Memory, Registers, Seed};
+use super::{Memory, Registers};
 use crate::memory::phys::tests::DIRECT_MAP;
-use crate::memory::{Frames, PhysAddr, frames::Entry};
-use abi::control::CREATE_ARGS_BYTES;
-use abi::vm::VmId;
+use crate::memory::{Frames, frames::Entry};
 use backend::fake::{FakeBackend, Ram, Wires};
 use std::rc::Rc;
 
@@ -31,7 +29,7 @@ impl Bench {
 
     /// Memory of the VM in slot 7, with a register page.
     pub fn memory(&mut self) -> (Memory<Fake>, Registers) {
-        let mut memory = Memory::new(&self.cpu, &mut self.frames, 7, 64).expect("room");
+        let mut memory = Memory::new(&self.cpu, &mut self.frames, abi::vm::Slot::new(7), 64).expect("room");
         let page = memory.map_zero(&mut self.frames, 0).expect("room").expect("new");
         let registers = Registers::new(page).expect("a frame");
         (memory, registers)
@@ -41,18 +39,5 @@ impl Bench {
     pub fn admit(&mut self, life: &mut Life<Fake>) {
         let (memory, registers) = self.memory();
         life.admit(memory, registers);
-    }
-}
-
-/// A VM of this name, of image 3.
-pub fn seed(id: VmId) -> Seed {
-    Seed {
-        id,
-        image: 3,
-        ipv4: 0x0a00_0001,
-        share: abi::share::Share::DEFAULT,
-        args: [b'a'; CREATE_ARGS_BYTES],
-        control_frame: PhysAddr::from_frame(77),
-        created_tsc: 12_345,
     }
 }

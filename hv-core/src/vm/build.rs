@@ -1,5 +1,6 @@
 //! What a VM gets at its admission: memory with its first pages, register page, NIC, processor.
 
+use super::args::Extra;
 use super::boot_args::{BootArgs, TooLong, compose};
 use super::{MapError, Memory, Registers, Vm};
 use crate::board::Board;
@@ -9,6 +10,7 @@ use abi::end::EndReason;
 use abi::guest::{CONSOLE_SLOTS, MAGIC, NIC_BASE, PAGE_TABLES, REGISTER_PAGE, RegisterPage};
 use abi::limits::{PAGE_SHIFT, PAGE_SIZE};
 use abi::nic::{self, NicPage};
+use abi::vm::Slot;
 use backend::{Backend, Vcpu, VcpuConfig};
 use core::fmt;
 use core::ptr::NonNull;
@@ -21,6 +23,7 @@ const HUGE_ENTRY: u64 = 0x83;
 /// What was being built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
+    Metadata,
     NestedTables,
     RegisterPage,
     PageTables,
@@ -30,6 +33,7 @@ pub enum Part {
 impl Part {
     const fn text(self) -> &'static str {
         match self {
+            Part::Metadata => "its metadata",
             Part::NestedTables => "its nested page tables",
             Part::RegisterPage => "its register page",
             Part::PageTables => "its first page tables",
@@ -92,16 +96,16 @@ impl fmt::Display for BuildError {
 }
 
 impl<B: Backend, H: Board> Cpu<B, H> {
-    /// Memory, register page, page tables, NIC pages and processor of a VM. Returns the memory and the register page in it.
+    /// Memory, register page, page tables, NIC pages and processor of a VM with these extra boot arguments. Returns the memory and the register page in it.
     ///
     /// # Errors
     /// [`BuildError`]; what had been built is gone again.
-    pub fn build(&mut self, vm: &mut Vm<B>) -> Result<(Memory<B>, Registers), BuildError> {
+    pub fn build(&mut self, vm: &mut Vm<B>, extra: &Extra) -> Result<(Memory<B>, Registers), BuildError> {
         let image = self.images.get(vm.image).ok_or(BuildError::NoImage)?;
         let pages = u32::try_from(image.entry.memory_bytes >> PAGE_SHIFT).unwrap_or(u32::MAX);
         let memory = Memory::new(&self.backend, &mut self.frames, vm.slot(), pages);
         let mut memory = memory.ok_or(BuildError::NoFrame(Part::NestedTables))?;
-        match self.fill(vm, &mut memory) {
+        match self.fill(vm, extra, &mut memory) {
             Ok(registers) => Ok((memory, registers)),
             Err(why) => {
                 self.backend.flush(memory.tables());
@@ -112,7 +116,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     }
 
     /// Put the first pages into a VM's memory, and set its processor up. Returns its register page.
-    fn fill(&mut self, vm: &mut Vm<B>, memory: &mut Memory<B>) -> Result<Registers, BuildError> {
+    fn fill(&mut self, vm: &mut Vm<B>, extra: &Extra, memory: &mut Memory<B>) -> Result<Registers, BuildError> {
         let Self { frames, images, .. } = self;
         let image = images.get(vm.image).ok_or(BuildError::NoImage)?;
         let register_page = new_page(memory, frames, REGISTER_PAGE, Part::RegisterPage)?;
@@ -129,12 +133,12 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             NIC_BASE
         };
         let start = image.start;
-        let registers = self.build_registers(vm, register_page, nic_page)?;
+        let registers = self.build_registers(vm, extra, register_page, nic_page)?;
         let frame_pointer = NonNull::new(vm.control_frame.as_ptr()).ok_or(BuildError::Processor)?;
         let config = VcpuConfig {
             frame: vm.control_frame.as_u64(),
             frame_pointer,
-            slot: vm.slot(),
+            slot: vm.slot().number(),
             tables: memory.tables(),
             entry: start,
             page_tables: PAGE_TABLES,
@@ -151,10 +155,16 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     }
 
     /// Write the register page as the guest finds it at its start.
-    fn build_registers(&mut self, vm: &Vm<B>, frame: PhysAddr, nic_page: u64) -> Result<Registers, BuildError> {
+    fn build_registers(
+        &mut self,
+        vm: &Vm<B>,
+        extra: &Extra,
+        frame: PhysAddr,
+        nic_page: u64,
+    ) -> Result<Registers, BuildError> {
         let image = self.images.get(vm.image).ok_or(BuildError::NoImage)?;
         let mut boot_args = BootArgs::new();
-        compose(&mut boot_args, &image.entry.args, &self.net, vm.ipv4, &vm.args)?;
+        compose(&mut boot_args, &image.entry.args, &self.net, vm.ipv4, extra)?;
         let tsc = vm.created_tsc;
         let mut page = RegisterPage::new_zeroed();
         page.magic = MAGIC;
@@ -192,7 +202,7 @@ fn new_page<B: Backend>(
 fn build_nic<B: Backend>(
     memory: &mut Memory<B>,
     frames: &mut Frames,
-    slot: u16,
+    slot: Slot,
     rx_slots: u32,
     tx_slots: u32,
 ) -> Result<(), BuildError> {

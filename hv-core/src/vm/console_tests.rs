@@ -5,7 +5,7 @@ use abi::ring::{EPOCH, SLOT_BYTES, TAIL};
 use ring::Producer;
 
 const HZ: u64 = 1_000_000_000;
-const VM: VmId = VmId { index: 3, incarnation: 1 };
+const VM: VmId = VmId::new(3, 1);
 
 /// A console, and the guest's end of its ring.
 struct Line {

@@ -1,6 +1,6 @@
 //! How VMs end: at once they do not run again; their frames are freed by the loop, when nobody shares them any more.
 
-use super::{Devices, End, Queue, Vm};
+use super::{Devices, End, Queue, Table, Vm};
 use crate::board::Board;
 use crate::component::Role;
 use crate::kernel::{Cpu, Kernel};
@@ -8,6 +8,7 @@ use crate::memory::Owner;
 use abi::net::NetEvent;
 use abi::pager::PagerEvent;
 use abi::sched::SchedEvent;
+use abi::vm::{Slot, VmId};
 use backend::{Backend, Vcpu};
 
 /// How long the network demultiplexer may take to let go of a VM that has ended, in milliseconds.
@@ -27,9 +28,8 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             vm.vcpu.release(&mut self.backend);
         }
         vm.life.end();
-        self.say_end(vm, end, rip);
+        self.say_end(vm.id, end, rip);
         self.queues.remove(Queue::Ready, vm.slot());
-        self.queues.remove(Queue::Waiting, vm.slot());
         self.queues.remove(Queue::Held, vm.slot());
         self.plan.give_up(vm.id);
         if vm.life.shared().contains(Devices::NIC) {
@@ -43,11 +43,21 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         }
     }
 
-    fn say_end(&mut self, vm: &Vm<B>, End { reason, detail }: End, rip: u64) {
+    /// End a VM that waits for admission: it was a record, and is gone.
+    pub fn end_waiting(&mut self, vms: &mut Table<B>, id: VmId, end: End) {
+        self.queues.remove(Queue::Waiting, id.slot);
+        self.queues.remove(Queue::Held, id.slot);
+        let _ = vms.remove(id.slot);
+        self.say_end(id, end, 0);
+        let free = self.frames.free_frames();
+        self.tell_scheduler(SchedEvent::Ended { vm: id, free }, true);
+    }
+
+    fn say_end(&mut self, id: VmId, End { reason, detail }: End, rip: u64) {
         if let Some(left_out) = self.guest_log.allow(self.board.now(), self.time.tsc_hz())
             && crate::log::has_room()
         {
-            let (id, reason) = (vm.id, reason.text());
+            let reason = reason.text();
             log::info!(target: "core", "{id} ended: {reason} (detail {detail:#x}, rip {rip:#x}; {left_out} such lines left out)");
         }
     }
@@ -62,7 +72,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
 
 impl<B: Backend, H: Board> Kernel<B, H> {
     /// Free what an ended VM had, whose pages nobody shares.
-    pub fn reclaim(&mut self, slot: u16) {
+    pub fn reclaim(&mut self, slot: Slot) {
         let Self { vms, cpu, .. } = self;
         let Some(vm) = vms.get(slot) else { return };
         let (id, control) = (vm.id, vm.control_frame);
@@ -70,7 +80,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             cpu.backend.flush(body.memory.tables());
             body.memory.release(&mut cpu.frames);
         }
-        let owner = Owner::VmMeta(slot);
+        let owner = Owner::VmMeta(slot.number());
         cpu.frames.free(control, owner);
         if let Some(context) = vms.remove(slot) {
             cpu.frames.free(context, owner);

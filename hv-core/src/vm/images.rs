@@ -4,6 +4,7 @@ use crate::boot::elf::Elf;
 use crate::memory::{Frames, Owner, PhysAddr, core_memory};
 use abi::limits::{MAX_IMAGES, MAX_SEGMENTS, Name, PAGE_SHIFT, PAGE_SIZE};
 use abi::manifest;
+use abi::vm::ImageId;
 
 /// One segment in pages.
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +39,7 @@ pub struct Images(heapless::Vec<Option<Image>, MAX_IMAGES>);
 impl Image {
     /// The image in a module that starts at the frame-aligned `module` and was checked to be `elf`. Allocates a frame for
     /// every page that the file fills only in part. `None` when there is none, or a segment reaches beyond 4 GiB pages.
-    pub fn new(entry: manifest::Image, index: u16, module: PhysAddr, elf: &Elf, frames: &mut Frames) -> Option<Self> {
+    pub fn new(entry: manifest::Image, id: ImageId, module: PhysAddr, elf: &Elf, frames: &mut Frames) -> Option<Self> {
         let mut segments = heapless::Vec::new();
         for segment in &elf.segments {
             let file_pages = u32::try_from(segment.file_pages()).ok()?;
@@ -47,7 +48,7 @@ impl Image {
             let tail = if rest == 0 {
                 None
             } else {
-                let frame = frames.alloc_zeroed(Owner::Golden(index), file_pages - 1)?;
+                let frame = frames.alloc_zeroed(Owner::Golden(id.number()), file_pages - 1)?;
                 let from = core_memory(golden.offset(segment.file_bytes - rest), rest);
                 from.copy_to(0, &core_memory(frame, PAGE_SIZE), 0, usize::try_from(rest).ok()?)?;
                 Some(frame)
@@ -88,10 +89,10 @@ impl Images {
         Images(list)
     }
 
-    /// The image with this index.
+    /// The image of this name.
     #[inline]
-    pub fn get(&self, index: u16) -> Option<&Image> {
-        self.0.get(usize::from(index))?.as_ref()
+    pub fn get(&self, id: ImageId) -> Option<&Image> {
+        self.0.get(id.index())?.as_ref()
     }
 
     /// How many the manifest names.

@@ -1,9 +1,11 @@
 //! The life of a VM: every state that it can be in, and every way from one to another. Nobody else changes it.
 //!
+//! It begins with the admission: a VM that waits for the gatekeeper is a record ([`super::Table`]) and nothing else.
+//!
 //! ```text
-//! Waiting -> Ready <-> Idle
-//!    |        | ^------ Fault <- Ready
-//!    +--------+-> Ending -> (its frames are freed, and it is gone)
+//! New -> Ready <-> Idle
+//!  |      | ^------ Fault <- Ready
+//!  +------+-> Ending -> (its frames are freed, and it is gone)
 //! ```
 
 use super::{Console, Memory, Registers};
@@ -39,8 +41,8 @@ pub struct PageFault {
 /// What a VM does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// It waits for the gatekeeper; it has no memory yet.
-    Waiting,
+    /// It is being built; it has no memory yet.
+    New,
     /// It can run.
     Ready,
     /// It idles until an enabled interrupt is pending or `until`.
@@ -108,7 +110,7 @@ enum Doing {
 }
 
 enum Stage<B: Backend> {
-    Waiting,
+    New,
     Admitted(Doing, Body<B>),
     /// With a body where it had one.
     Ending(Option<Body<B>>),
@@ -121,15 +123,15 @@ enum Stage<B: Backend> {
 pub struct Life<B: Backend>(Stage<B>);
 
 impl<B: Backend> Life<B> {
-    /// The life of a VM that waits for the gatekeeper.
+    /// The life of a VM that is being built.
     pub const fn begin() -> Self {
-        Life(Stage::Waiting)
+        Life(Stage::New)
     }
 
     #[inline]
     pub fn state(&self) -> State {
         match &self.0 {
-            Stage::Waiting => State::Waiting,
+            Stage::New => State::New,
             Stage::Admitted(Doing::Running, _) => State::Ready,
             Stage::Admitted(Doing::Idling { until }, _) => State::Idle { until: *until },
             Stage::Admitted(Doing::Faulting(page), _) => State::Fault(*page),
@@ -138,8 +140,8 @@ impl<B: Backend> Life<B> {
     }
 
     #[inline]
-    pub fn is_waiting(&self) -> bool {
-        matches!(self.0, Stage::Waiting)
+    pub fn is_new(&self) -> bool {
+        matches!(self.0, Stage::New)
     }
 
     #[inline]
@@ -170,7 +172,7 @@ impl<B: Backend> Life<B> {
     pub fn body(&self) -> Option<&Body<B>> {
         match &self.0 {
             Stage::Admitted(_, body) => Some(body),
-            Stage::Waiting | Stage::Ending(_) => None,
+            Stage::New | Stage::Ending(_) => None,
         }
     }
 
@@ -179,7 +181,7 @@ impl<B: Backend> Life<B> {
     pub fn body_mut(&mut self) -> Option<&mut Body<B>> {
         match &mut self.0 {
             Stage::Admitted(_, body) => Some(body),
-            Stage::Waiting | Stage::Ending(_) => None,
+            Stage::New | Stage::Ending(_) => None,
         }
     }
 
@@ -187,7 +189,7 @@ impl<B: Backend> Life<B> {
     pub fn memory(&self) -> Option<&Memory<B>> {
         match &self.0 {
             Stage::Admitted(_, body) | Stage::Ending(Some(body)) => Some(&body.memory),
-            Stage::Waiting | Stage::Ending(None) => None,
+            Stage::New | Stage::Ending(None) => None,
         }
     }
 
@@ -196,14 +198,14 @@ impl<B: Backend> Life<B> {
     pub fn shared(&self) -> Devices {
         match &self.0 {
             Stage::Admitted(_, body) | Stage::Ending(Some(body)) => body.shared,
-            Stage::Waiting | Stage::Ending(None) => Devices::default(),
+            Stage::New | Stage::Ending(None) => Devices::default(),
         }
     }
 
     /// It is admitted with this memory, in which `registers` is its register page, and can run. Nobody shares its pages yet.
     pub fn admit(&mut self, memory: Memory<B>, registers: Registers) {
-        debug_assert!(self.is_waiting(), "admitted while {:?}", self.state());
-        if self.is_waiting() {
+        debug_assert!(self.is_new(), "admitted while {:?}", self.state());
+        if self.is_new() {
             let console = Console::new(registers.memory());
             let (handling, shared) = (Handling::Nothing, Devices::default());
             self.0 = Stage::Admitted(Doing::Running, Body { memory, registers, console, handling, shared });
@@ -238,8 +240,8 @@ impl<B: Backend> Life<B> {
     /// It does not run again.
     pub fn end(&mut self) {
         debug_assert!(!self.is_ending(), "ends twice");
-        self.0 = match core::mem::replace(&mut self.0, Stage::Waiting) {
-            Stage::Waiting => Stage::Ending(None),
+        self.0 = match core::mem::replace(&mut self.0, Stage::New) {
+            Stage::New => Stage::Ending(None),
             Stage::Admitted(_, body) => Stage::Ending(Some(body)),
             Stage::Ending(body) => Stage::Ending(body),
         };

@@ -6,7 +6,7 @@ const PAGE: PageFault = PageFault { page: 5, access: Access::Write, present: tru
 /// Every kind of place in a life.
 #[derive(Clone, Copy, Debug)]
 enum At {
-    Waiting,
+    New,
     Ready,
     Idle,
     Fault,
@@ -18,11 +18,11 @@ enum At {
 /// A life that has come to this place.
 fn life(bench: &mut Bench, at: At) -> Life<Fake> {
     let mut life = Life::begin();
-    if !matches!(at, At::Waiting | At::EndingEmpty) {
+    if !matches!(at, At::New | At::EndingEmpty) {
         bench.admit(&mut life);
     }
     match at {
-        At::Waiting | At::Ready => {}
+        At::New | At::Ready => {}
         At::Idle => life.idle(99),
         At::Fault => life.fault(PAGE),
         At::Ending | At::EndingEmpty => life.end(),
@@ -54,23 +54,23 @@ forbidden! {
     an_idle_vm_is_not_admitted_again: At::Idle, |life, bench| bench.admit(life), "admitted while Idle";
     a_faulting_vm_is_not_admitted_again: At::Fault, |life, bench| bench.admit(life), "admitted while Fault";
     an_ended_vm_is_not_admitted: At::Ending, |life, bench| bench.admit(life), "admitted while Ending";
-    a_vm_that_ended_waiting_is_not_admitted: At::EndingEmpty, |life, bench| bench.admit(life), "admitted while Ending";
-    a_waiting_vm_does_not_idle: At::Waiting, |life, _| life.idle(1), "idles while Waiting";
+    a_vm_that_ended_new_is_not_admitted: At::EndingEmpty, |life, bench| bench.admit(life), "admitted while Ending";
+    a_new_vm_does_not_idle: At::New, |life, _| life.idle(1), "idles while New";
     an_idle_vm_does_not_idle_again: At::Idle, |life, _| life.idle(1), "idles while Idle";
     a_faulting_vm_does_not_idle: At::Fault, |life, _| life.idle(1), "idles while Fault";
     an_ended_vm_does_not_idle: At::Ending, |life, _| life.idle(1), "idles while Ending";
-    a_waiting_vm_does_not_fault: At::Waiting, |life, _| life.fault(PAGE), "faults while Waiting";
+    a_new_vm_does_not_fault: At::New, |life, _| life.fault(PAGE), "faults while New";
     an_idle_vm_does_not_fault: At::Idle, |life, _| life.fault(PAGE), "faults while Idle";
     a_faulting_vm_does_not_fault_again: At::Fault, |life, _| life.fault(PAGE), "faults while Fault";
     an_ended_vm_does_not_fault: At::Ending, |life, _| life.fault(PAGE), "faults while Ending";
-    a_waiting_vm_is_not_woken: At::Waiting, |life, _| life.wake(), "woken while Waiting";
+    a_new_vm_is_not_woken: At::New, |life, _| life.wake(), "woken while New";
     a_ready_vm_is_not_woken: At::Ready, |life, _| life.wake(), "woken while Ready";
     an_ended_vm_is_not_woken: At::Ending, |life, _| life.wake(), "woken while Ending";
     an_ended_vm_does_not_end_again: At::Ending, |life, _| life.end(), "ends twice";
-    a_vm_that_ended_waiting_does_not_end_again: At::EndingEmpty, |life, _| life.end(), "ends twice";
-    a_waiting_vm_shares_nothing: At::Waiting, |life, _| life.share(Devices::NIC), "shares while Waiting";
+    a_vm_that_ended_new_does_not_end_again: At::EndingEmpty, |life, _| life.end(), "ends twice";
+    a_new_vm_shares_nothing: At::New, |life, _| life.share(Devices::NIC), "shares while New";
     an_ended_vm_begins_to_share_nothing: At::Ending, |life, _| life.share(Devices::NIC), "shares while Ending";
-    a_waiting_vm_is_not_buried: At::Waiting, |life, _| assert!(life.take_remains().is_none()), "buried while Waiting";
+    a_new_vm_is_not_buried: At::New, |life, _| assert!(life.take_remains().is_none()), "buried while New";
     a_ready_vm_is_not_buried: At::Ready, |life, _| assert!(life.take_remains().is_none()), "buried while Ready";
     an_idle_vm_is_not_buried: At::Idle, |life, _| assert!(life.take_remains().is_none()), "buried while Idle";
     a_faulting_vm_is_not_buried: At::Fault, |life, _| assert!(life.take_remains().is_none()), "buried while Fault";
@@ -86,9 +86,9 @@ fn an_ended_vm_is_not_buried_while_its_nic_is_shared() {
     });
 }
 
-/// State, whether it waits, is ready, idles, ends; its fault; whether it has a body, and memory.
+/// State, whether it is new, is ready, idles, ends; its fault; whether it has a body, and memory.
 fn seen(life: &mut Life<Fake>) -> (State, [bool; 4], Option<PageFault>, [bool; 3]) {
-    let is = [life.is_waiting(), life.is_ready(), life.is_idle(), life.is_ending()];
+    let is = [life.is_new(), life.is_ready(), life.is_idle(), life.is_ending()];
     let has = [life.body().is_some(), life.body_mut().is_some(), life.memory().is_some()];
     (life.state(), is, life.page_fault(), has)
 }
@@ -98,7 +98,7 @@ fn every_state_says_what_it_is_and_what_the_vm_has() {
     let mut bench = Bench::new(128);
     let mut at = |at| seen(&mut life(&mut bench, at));
     let (no, yes) = (false, true);
-    assert_eq!(at(At::Waiting), (State::Waiting, [yes, no, no, no], None, [no; 3]));
+    assert_eq!(at(At::New), (State::New, [yes, no, no, no], None, [no; 3]));
     assert_eq!(at(At::Ready), (State::Ready, [no, yes, no, no], None, [yes; 3]));
     assert_eq!(at(At::Idle), (State::Idle { until: 99 }, [no, no, yes, no], None, [yes; 3]));
     assert_eq!(at(At::Fault), (State::Fault(PAGE), [no; 4], Some(PAGE), [yes; 3]));
@@ -126,7 +126,7 @@ fn a_vm_whose_page_has_come_can_run() {
 #[test]
 fn a_vm_ends_from_every_state_and_keeps_its_memory_until_it_is_buried() {
     let mut bench = Bench::new(128);
-    for (at, has) in [(At::Waiting, 0), (At::Ready, 1), (At::Idle, 1), (At::Fault, 1)] {
+    for (at, has) in [(At::New, 0), (At::Ready, 1), (At::Idle, 1), (At::Fault, 1)] {
         let mut life = life(&mut bench, at);
         life.end();
         assert_eq!(life.state(), State::Ending, "{at:?}");
@@ -149,7 +149,7 @@ fn remains_are_taken_once() {
 }
 
 #[test]
-fn a_vm_that_ended_waiting_has_no_remains() {
+fn a_vm_that_ended_new_has_no_remains() {
     let mut bench = Bench::new(64);
     assert!(life(&mut bench, At::EndingEmpty).take_remains().is_none());
 }
@@ -187,7 +187,7 @@ fn a_running_vm_can_lose_its_demultiplexer_and_get_another() {
 #[test]
 fn whoever_has_no_body_shares_nothing_and_can_let_go_of_it() {
     let mut bench = Bench::new(64);
-    for at in [At::Waiting, At::EndingEmpty] {
+    for at in [At::New, At::EndingEmpty] {
         let mut life = life(&mut bench, at);
         life.unshare(Devices::NIC);
         assert!(life.shared().is_empty(), "{at:?}");

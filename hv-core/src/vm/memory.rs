@@ -6,6 +6,7 @@
 use super::images::Image;
 use crate::memory::{Frames, Owner, PhysAddr, copy_frame};
 use abi::limits::PAGE_SHIFT;
+use abi::vm::Slot;
 use backend::{Backend, Flush, GuestMemory, Rights, Tables};
 use core::ptr::NonNull;
 use core::sync::atomic::AtomicU64;
@@ -61,7 +62,8 @@ pub enum MapError {
 /// One VM's memory.
 pub struct Memory<B: Backend> {
     tables: B::Tables,
-    slot: u16,
+    /// The number of its slot.
+    slot: u32,
     /// Pages of the guest's address space.
     pages: u32,
     /// Frames of its own.
@@ -74,7 +76,8 @@ pub struct Memory<B: Backend> {
 
 impl<B: Backend> Memory<B> {
     /// Memory of `pages` pages, none of which is there yet; `None` when there is no frame for the tables.
-    pub fn new(cpu: &B, frames: &mut Frames, slot: u16, pages: u32) -> Option<Self> {
+    pub fn new(cpu: &B, frames: &mut Frames, slot: Slot, pages: u32) -> Option<Self> {
+        let slot = slot.number();
         let tables = cpu.new_tables(&mut TableFrames { frames, owner: Owner::VmTables(slot) })?;
         Some(Memory { tables, slot, pages, own: 0, shared: 0, top: 0 })
     }

@@ -1,5 +1,6 @@
 //! Virtual machines: their slots, their lives, their memory, their registers, and the images that they start from.
 
+mod args;
 #[cfg(test)]
 mod bench_test;
 mod boot_args;
@@ -17,6 +18,7 @@ mod timers;
 #[allow(clippy::module_inception)]
 mod vm;
 
+pub use args::{Cell, EMPTY_CELL as EMPTY_ARGS};
 pub use console::Console;
 pub use create::{CreateError, METADATA_FRAMES};
 pub use images::{Image, Images};
@@ -24,6 +26,6 @@ pub use life::{Devices, End, Handling, PageFault, State};
 pub use memory::{MapError, Memory};
 pub use queues::{EMPTY_LINK, Link, Queue, Queues};
 pub use registers::Registers;
-pub use table::{EMPTY_SLOT, Slot, Table};
+pub use table::{EMPTY_RECORD, Record, Seed, Table};
 pub use timers::{EMPTY_CELL, NEVER, TimerCell, Timers};
-pub use vm::{Hazard, Seed, Vm};
+pub use vm::{Hazard, Vm};

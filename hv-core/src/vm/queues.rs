@@ -1,7 +1,9 @@
 //! Queues of VM slots, threaded through one array: a slot is in one of them at most, as its VM is in one state.
 
+use abi::vm::Slot;
+
 /// "No slot".
-const NONE: u16 = u16::MAX;
+const NONE: u32 = u32::MAX;
 
 /// The queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,8 +28,8 @@ const NOWHERE: u8 = u8::MAX;
 /// Links of one slot.
 #[derive(Clone, Copy, Debug)]
 pub struct Link {
-    next: u16,
-    previous: u16,
+    next: u32,
+    previous: u32,
     /// The queue that it is in, or [`NOWHERE`].
     queue: u8,
 }
@@ -37,8 +39,8 @@ pub const EMPTY_LINK: Link = Link { next: NONE, previous: NONE, queue: NOWHERE }
 
 #[derive(Clone, Copy, Debug)]
 struct Ends {
-    first: u16,
-    last: u16,
+    first: u32,
+    last: u32,
 }
 
 /// All queues. First in, first out, with removal from anywhere in constant time.
@@ -57,8 +59,8 @@ impl<'m> Queues<'m> {
 
     /// True when `slot` is in `queue`.
     #[inline]
-    pub fn contains(&self, queue: Queue, slot: u16) -> bool {
-        self.links.get(usize::from(slot)).is_some_and(|link| link.queue == queue as u8)
+    pub fn contains(&self, queue: Queue, slot: Slot) -> bool {
+        self.links.get(slot.index()).is_some_and(|link| link.queue == queue as u8)
     }
 
     #[inline]
@@ -68,51 +70,51 @@ impl<'m> Queues<'m> {
 
     /// The slot that has been in `queue` longest.
     #[inline]
-    pub fn first(&self, queue: Queue) -> Option<u16> {
+    pub fn first(&self, queue: Queue) -> Option<Slot> {
         let first = self.ends[queue as usize].first;
-        (first != NONE).then_some(first)
+        (first != NONE).then_some(Slot::new(first))
     }
 
     /// Append `slot`, unless it is in a queue already or beyond the table.
     #[inline]
-    pub fn push(&mut self, queue: Queue, slot: u16) {
+    pub fn push(&mut self, queue: Queue, slot: Slot) {
         let ends = &mut self.ends[queue as usize];
         let last = ends.last;
-        let Some(link) = self.links.get_mut(usize::from(slot)) else { return };
+        let Some(link) = self.links.get_mut(slot.index()) else { return };
         debug_assert!(link.queue == NOWHERE || link.queue == queue as u8, "slot {slot} is in another queue");
         if link.queue != NOWHERE {
             return;
         }
         *link = Link { next: NONE, previous: last, queue: queue as u8 };
-        ends.last = slot;
-        match self.links.get_mut(usize::from(last)) {
-            Some(before) => before.next = slot,
-            None => ends.first = slot,
+        ends.last = slot.number();
+        match self.links.get_mut(Slot::new(last).index()) {
+            Some(before) => before.next = slot.number(),
+            None => ends.first = slot.number(),
         }
     }
 
     /// Take `slot` out of `queue`, if it is there.
     #[inline]
-    pub fn remove(&mut self, queue: Queue, slot: u16) {
-        let Some(link) = self.links.get_mut(usize::from(slot)) else { return };
+    pub fn remove(&mut self, queue: Queue, slot: Slot) {
+        let Some(link) = self.links.get_mut(slot.index()) else { return };
         if link.queue != queue as u8 {
             return;
         }
         let Link { next, previous, .. } = *link;
         *link = EMPTY_LINK;
         let ends = &mut self.ends[queue as usize];
-        match self.links.get_mut(usize::from(previous)) {
+        match self.links.get_mut(Slot::new(previous).index()) {
             Some(before) => before.next = next,
             None => ends.first = next,
         }
-        match self.links.get_mut(usize::from(next)) {
+        match self.links.get_mut(Slot::new(next).index()) {
             Some(after) => after.previous = previous,
             None => ends.last = previous,
         }
     }
 
     /// Take the first slot of `queue` out.
-    pub fn pop(&mut self, queue: Queue) -> Option<u16> {
+    pub fn pop(&mut self, queue: Queue) -> Option<Slot> {
         let slot = self.first(queue)?;
         self.remove(queue, slot);
         Some(slot)
@@ -120,8 +122,8 @@ impl<'m> Queues<'m> {
 
     /// Move `slot` behind all others of `queue`, if it is there.
     #[inline]
-    pub fn rotate(&mut self, queue: Queue, slot: u16) {
-        if self.ends[queue as usize].last != slot && self.contains(queue, slot) {
+    pub fn rotate(&mut self, queue: Queue, slot: Slot) {
+        if self.ends[queue as usize].last != slot.number() && self.contains(queue, slot) {
             self.remove(queue, slot);
             self.push(queue, slot);
         }
@@ -134,16 +136,17 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::VecDeque;
 
-    const SLOTS: u16 = 8;
+    const SLOTS: u32 = 8;
     const ALL: [Queue; QUEUES] = [Queue::Ready, Queue::Waiting, Queue::Held, Queue::Ended];
 
     proptest! {
         #[test]
         fn behaves_like_deques(steps in prop::collection::vec((0..SLOTS + 2, 0_usize..QUEUES, 0_u8..6), 0..300)) {
-            let mut links = vec![EMPTY_LINK; usize::from(SLOTS)];
+            let mut links = vec![EMPTY_LINK; 8];
             let mut queues = Queues::new(&mut links);
             let mut model = [(); QUEUES].map(|()| VecDeque::new());
             for (slot, index, what) in steps {
+                let slot = Slot::new(slot);
                 let queue = ALL[index];
                 let known = model[index].contains(&slot);
                 let elsewhere = (0..QUEUES).any(|other| other != index && model[other].contains(&slot));
@@ -151,7 +154,7 @@ mod tests {
                     0..3 if elsewhere => {}
                     0..3 => {
                         queues.push(queue, slot);
-                        if !known && slot < SLOTS { model[index].push_back(slot); }
+                        if !known && slot.number() < SLOTS { model[index].push_back(slot); }
                     }
                     3 => {
                         queues.remove(queue, slot);
@@ -169,7 +172,7 @@ mod tests {
                 for (queue, model) in ALL.into_iter().zip(&model) {
                     prop_assert_eq!(queues.first(queue), model.front().copied());
                     prop_assert_eq!(queues.is_empty(queue), model.is_empty());
-                    for slot in 0..SLOTS + 2 {
+                    for slot in (0..SLOTS + 2).map(Slot::new) {
                         prop_assert_eq!(queues.contains(queue, slot), model.contains(&slot));
                     }
                 }
@@ -186,7 +189,7 @@ mod tests {
     fn a_slot_is_in_one_queue() {
         let mut links = [EMPTY_LINK; 2];
         let mut queues = Queues::new(&mut links);
-        queues.push(Queue::Waiting, 1);
-        queues.push(Queue::Ready, 1);
+        queues.push(Queue::Waiting, Slot::new(1));
+        queues.push(Queue::Ready, Slot::new(1));
     }
 }

@@ -1,119 +1,266 @@
-//! The slots for VMs. A free slot costs eight bytes; what a VM needs beyond that lies in its two metadata frames.
+//! The VMs by slot: a record for each, and for one that was admitted its context in a frame of its own.
 
-use super::vm::{Seed, Vm};
+use super::args::{Arena, Args, Cell, Extra};
+use super::vm::Vm;
 use crate::memory::PhysAddr;
 use crate::memory::phys::index;
-use abi::vm::VmId;
+use abi::share::Share;
+use abi::vm::{ImageId, Slot, VmId};
 use backend::Backend;
 use core::marker::PhantomData;
 
-/// One slot.
+/// "No slot".
+const NONE: u32 = u32::MAX;
+
+/// Where the VM of a slot is.
 #[derive(Clone, Copy, Debug)]
-pub struct Slot {
-    /// Frame number of the context frame; 0 while the slot is free.
-    context: u32,
-    /// Counts the VMs that have lived here.
-    incarnation: u16,
+enum Place {
+    /// There is none. The next free slot.
+    Free(u32),
+    /// It waits for the gatekeeper, and has nothing but its record.
+    Waiting,
+    /// It has a context.
+    Admitted,
 }
 
+/// What the core knows of a VM from its creation to its end, whether it was admitted or not.
+#[derive(Clone, Copy, Debug)]
+pub struct Record {
+    place: Place,
+    generation: u32,
+    image: ImageId,
+    ipv4: u32,
+    share: Share,
+    /// The start of the scheduler that keeps it back while it waits, 0 for none.
+    held_by: u32,
+    args: Args,
+    created_tsc: u64,
+    /// What was made pending before its admission, when it had no register page yet.
+    early: u64,
+}
+
+const _: () = assert!(size_of::<Record>() <= 64);
+
 /// What unused memory holds.
-pub const EMPTY_SLOT: Slot = Slot { context: 0, incarnation: 0 };
+pub const EMPTY_RECORD: Record = Record {
+    place: Place::Free(NONE),
+    generation: 0,
+    image: ImageId::new(0),
+    ipv4: 0,
+    share: Share::UNSAID,
+    held_by: 0,
+    args: Args::EMPTY,
+    created_tsc: 0,
+    early: 0,
+};
+
+/// What a VM is made from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seed {
+    pub id: VmId,
+    pub image: ImageId,
+    /// IPv4 address that it may use, 0 when it asks DHCP.
+    pub ipv4: u32,
+    /// What policies are told that it gets.
+    pub share: Share,
+    /// TSC at which its creation began.
+    pub created_tsc: u64,
+}
 
 /// All slots. Owns the context frames of its VMs: nobody else makes a pointer to one.
 pub struct Table<B: Backend> {
-    slots: &'static mut [Slot],
-    /// Slots below this index may be used; a hint where to look for a free one.
-    hint: usize,
+    /// Frame numbers of the contexts of those that were admitted, 0 for the others. Apart from the records, because every exit,
+    /// message and turn begins with a look here.
+    contexts: &'static mut [u32],
+    records: &'static mut [Record],
+    arena: Arena,
+    /// The slot that was freed last; it is the next to be used.
+    free: u32,
+    /// No slot from here on was ever used.
+    fresh: u32,
     living: usize,
     vms: PhantomData<Vm<B>>,
 }
 
 impl<B: Backend> Table<B> {
     /// A table without a VM.
-    pub fn new(slots: &'static mut [Slot]) -> Self {
+    ///
+    /// # Panics
+    /// The tables differ in length.
+    pub fn new(contexts: &'static mut [u32], records: &'static mut [Record], cells: &'static mut [Cell]) -> Self {
+        assert_eq!(contexts.len(), records.len(), "a context and a record for each slot");
+        contexts.fill(0);
         const { assert!(size_of::<Vm<B>>() <= index(abi::limits::PAGE_SIZE), "the context must fit into one frame") };
         const { assert!(align_of::<Vm<B>>() <= index(abi::limits::PAGE_SIZE)) };
-        slots.fill(EMPTY_SLOT);
-        Table { slots, hint: 0, living: 0, vms: PhantomData }
+        records.fill(EMPTY_RECORD);
+        Table { contexts, records, arena: Arena::new(cells), free: NONE, fresh: 0, living: 0, vms: PhantomData }
     }
 
-    /// All slots.
-    pub fn slots(&self) -> impl Iterator<Item = u16> + use<B> {
-        self.slots_from(0)
+    /// All slots that were ever used.
+    pub fn slots(&self) -> impl Iterator<Item = Slot> + use<B> {
+        self.slots_from(Slot::new(0))
     }
 
-    /// The slots from this one on.
-    pub fn slots_from(&self, first: u16) -> impl Iterator<Item = u16> + use<B> {
-        // No table has more slots than a slot's number can name.
-        first..u16::try_from(self.slots.len()).unwrap_or(u16::MAX)
+    /// Those from this one on.
+    pub fn slots_from(&self, first: Slot) -> impl Iterator<Item = Slot> + use<B> {
+        (first.number()..self.fresh).map(Slot::new)
     }
 
-    /// VMs that live.
+    /// How many slots there are.
+    #[cfg(test)]
+    pub fn capacity(&self) -> usize {
+        self.records.len()
+    }
+
+    /// VMs that live, admitted or not.
     pub fn living(&self) -> usize {
         self.living
     }
 
-    /// A free slot and the id that its next VM has.
-    pub fn free_slot(&mut self) -> Option<VmId> {
-        let count = self.slots.len();
-        let index = (0..count).map(|i| (self.hint + i) % count).find(|&i| self.slots[i].context == 0)?;
-        self.hint = index;
-        let incarnation = match self.slots[index].incarnation.wrapping_add(1) {
+    /// The id of the VM that is created next; `None` when every slot is taken.
+    pub fn next_id(&self) -> Option<VmId> {
+        let number = if self.free == NONE { self.fresh } else { self.free };
+        let generation = match self.records.get(Slot::new(number).index())?.generation.wrapping_add(1) {
             0 => 1,
             next => next,
         };
-        Some(VmId { index: u16::try_from(index).ok()?, incarnation })
+        Some(VmId::new(number, generation))
     }
 
-    /// Put a VM into its slot. `None` when the slot is taken or the frame number does not fit.
+    /// A VM that waits for admission, under the next id ([`Table::next_id`]), which is `seed.id`. False when its arguments find no
+    /// room, or the id is not the next.
+    #[must_use]
+    pub fn create(&mut self, seed: Seed, extra: &Extra) -> bool {
+        let Seed { id, image, ipv4, share, created_tsc } = seed;
+        if self.next_id() != Some(id) {
+            return false;
+        }
+        let Some(args) = self.arena.store(extra) else { return false };
+        let record = &mut self.records[id.slot.index()];
+        match record.place {
+            Place::Free(next) if self.free != NONE => self.free = next,
+            _ => self.fresh += 1,
+        }
+        *record = Record {
+            place: Place::Waiting,
+            generation: id.generation,
+            image,
+            ipv4,
+            share,
+            held_by: 0,
+            args,
+            created_tsc,
+            early: 0,
+        };
+        self.living += 1;
+        true
+    }
+
+    fn record(&self, slot: Slot) -> Option<&Record> {
+        self.records.get(slot.index())
+    }
+
+    /// The VM in a slot, if it waits for admission.
+    pub fn waiting_in(&self, slot: Slot) -> Option<Seed> {
+        let &Record { place: Place::Waiting, generation, image, ipv4, share, created_tsc, .. } = self.record(slot)?
+        else {
+            return None;
+        };
+        Some(Seed { id: VmId { slot, generation }, image, ipv4, share, created_tsc })
+    }
+
+    /// The VM with this id, if it waits for admission.
+    pub fn waiting(&self, id: VmId) -> Option<Seed> {
+        self.waiting_in(id.slot).filter(|seed| seed.id == id)
+    }
+
+    /// Which start of the scheduler keeps the VM in a slot back, 0 for none.
+    pub fn held_by(&mut self, slot: Slot) -> u32 {
+        match self.get(slot) {
+            Some(vm) => vm.held_by,
+            None => self.record(slot).map_or(0, |record| record.held_by),
+        }
+    }
+
+    /// This start of the scheduler keeps the VM in a slot back, which waits; 0 for none.
+    pub fn hold_waiting(&mut self, slot: Slot, start: u32) {
+        if let Some(record) = self.records.get_mut(slot.index()) {
+            record.held_by = start;
+        }
+    }
+
+    /// Make bits pending for a VM that waits for admission. False when there is none with this id.
+    #[must_use]
+    pub fn raise_early(&mut self, id: VmId, bits: u64) -> bool {
+        let waits = self.waiting(id).is_some();
+        if let Some(record) = self.records.get_mut(id.slot.index()).filter(|_| waits) {
+            record.early |= bits;
+        }
+        waits
+    }
+
+    /// What was made pending for the VM in a slot before its admission, and its extra boot arguments, which are kept no longer.
+    pub fn take_luggage(&mut self, slot: Slot) -> (u64, Extra) {
+        let Some(record) = self.records.get_mut(slot.index()) else { return (0, [0; _]) };
+        let args = core::mem::replace(&mut record.args, Args::EMPTY);
+        let extra = self.arena.read(args);
+        self.arena.free(args);
+        (core::mem::take(&mut record.early), extra)
+    }
+
+    /// Put a VM that waits into its context. `None` when there is none with the seed's id or the frame number does not fit.
     ///
     /// # Safety
     /// `frame` is a frame of zeros in the direct map that belongs to this VM's metadata and to which nothing else points.
-    pub unsafe fn insert(&mut self, frame: PhysAddr, seed: Seed) -> Option<&mut Vm<B>> {
-        let id = seed.id;
-        let slot = self.slots.get_mut(usize::from(id.index))?;
+    pub unsafe fn admit(&mut self, frame: PhysAddr, control_frame: PhysAddr, seed: Seed) -> Option<&mut Vm<B>> {
+        self.waiting(seed.id)?;
         let number = u32::try_from(frame.frame()).ok().filter(|&number| number != 0)?;
-        if slot.context != 0 {
-            return None;
-        }
-        *slot = Slot { context: number, incarnation: id.incarnation };
-        self.living += 1;
+        self.records[seed.id.slot.index()].place = Place::Admitted;
+        self.contexts[seed.id.slot.index()] = number;
         let place: *mut Vm<B> = frame.as_ptr();
         // SAFETY: by this function's contract the frame is this table's alone, and it is large and aligned enough (checked
         // in `new`).
-        unsafe { Vm::emplace(place, seed) };
-        self.get(id.index)
+        unsafe { Vm::emplace(place, control_frame, seed) };
+        self.get(seed.id.slot)
     }
 
-    /// The VM in a slot.
+    /// The VM in a slot, if it was admitted.
     #[inline]
-    pub fn get(&mut self, slot: u16) -> Option<&mut Vm<B>> {
-        let slot = self.slots.get(usize::from(slot))?;
-        if slot.context == 0 {
+    pub fn get(&mut self, slot: Slot) -> Option<&mut Vm<B>> {
+        let context = *self.contexts.get(slot.index())?;
+        if context == 0 {
             return None;
         }
-        let place: *mut Vm<B> = PhysAddr::from_frame(u64::from(slot.context)).as_ptr();
-        // SAFETY: `insert` wrote a VM there, `remove` has not been called since, and the borrow of the table makes this the
+        let place: *mut Vm<B> = PhysAddr::from_frame(u64::from(context)).as_ptr();
+        // SAFETY: `admit` wrote a VM there, `remove` has not been called since, and the borrow of the table makes this the
         // only reference to any of its VMs.
         Some(unsafe { &mut *place })
     }
 
-    /// The VM with this id, if it still lives.
+    /// The VM with this id, if it was admitted and still lives.
     #[inline]
     pub fn by_id(&mut self, id: VmId) -> Option<&mut Vm<B>> {
-        self.get(id.index).filter(|vm| vm.id.raw() == id.raw())
+        self.get(id.slot).filter(|vm| vm.id.raw() == id.raw())
     }
 
-    /// Take the VM out of its slot; its context frame, to which nothing points any more.
-    pub fn remove(&mut self, index: u16) -> Option<PhysAddr> {
-        let slot = self.slots.get_mut(usize::from(index))?;
-        if slot.context == 0 {
+    /// Free a slot. The context frame of its VM, if it was admitted; nothing points to it any more.
+    pub fn remove(&mut self, slot: Slot) -> Option<PhysAddr> {
+        let free = self.free;
+        let record = self.records.get_mut(slot.index())?;
+        let place = core::mem::replace(&mut record.place, Place::Free(free));
+        if let Place::Free(next) = place {
+            record.place = Place::Free(next);
             return None;
         }
-        let frame = PhysAddr::from_frame(u64::from(slot.context));
-        slot.context = 0;
+        let args = core::mem::replace(&mut record.args, Args::EMPTY);
+        self.arena.free(args);
+        self.free = slot.number();
         self.living -= 1;
-        self.hint = usize::from(index);
+        let context = core::mem::take(&mut self.contexts[slot.index()]);
+        if context == 0 {
+            return None;
+        }
+        let frame = PhysAddr::from_frame(u64::from(context));
         // SAFETY: as in `get`; the slot is free now, so nobody finds the VM again.
         unsafe { core::ptr::drop_in_place::<Vm<B>>(frame.as_ptr()) };
         Some(frame)

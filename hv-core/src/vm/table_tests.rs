@@ -1,63 +1,112 @@
 use super::*;
 use crate::memory::{Owner, frames::Frames};
-use crate::vm::bench_test::{Bench, Fake, seed};
+use crate::vm::args::EMPTY_CELL;
+use crate::vm::bench_test::{Bench, Fake};
+use abi::control::CREATE_ARGS_BYTES;
+
+const EXTRA: Extra = [b'a'; CREATE_ARGS_BYTES];
+const CONTROL: u64 = 77;
 
 fn table(slots: usize) -> Table<Fake> {
-    Table::new(vec![Slot { context: 5, incarnation: 9 }; slots].leak())
+    table_with_cells(slots, slots)
+}
+
+fn table_with_cells(slots: usize, cells: usize) -> Table<Fake> {
+    let before = Record { place: Place::Admitted, generation: 9, ..EMPTY_RECORD };
+    Table::new(vec![5; slots].leak(), vec![before; slots].leak(), vec![EMPTY_CELL; cells].leak())
+}
+
+fn seed(id: VmId) -> Seed {
+    Seed { id, image: ImageId::new(3), ipv4: 0x0a00_0001, share: abi::share::Share::DEFAULT, created_tsc: 12_345 }
+}
+
+/// Create the next VM.
+fn create(table: &mut Table<Fake>) -> VmId {
+    let id = table.next_id().expect("a free slot");
+    assert!(table.create(seed(id), &EXTRA));
+    id
+}
+
+/// Admit a VM that waits, in this frame.
+fn admit_in(table: &mut Table<Fake>, frame: PhysAddr, id: VmId) -> bool {
+    // SAFETY: the frame was just zeroed for this VM alone, or is refused without being written to.
+    unsafe { table.admit(frame, PhysAddr::from_frame(CONTROL), seed(id)) }.is_some_and(|vm| vm.id == id)
 }
 
 fn frame(frames: &mut Frames) -> PhysAddr {
     frames.alloc_zeroed(Owner::VmMeta(0), 1).expect("room")
 }
 
-/// Put a VM into the next free slot.
+/// Create the next VM, and admit it.
 fn add(table: &mut Table<Fake>, frames: &mut Frames) -> VmId {
-    let id = table.free_slot().expect("a free slot");
-    let frame = frame(frames);
-    // SAFETY: the frame was just zeroed for this VM alone.
-    let vm = unsafe { table.insert(frame, seed(id)) };
-    assert_eq!(vm.map(|vm| vm.id), Some(id));
+    let id = create(table);
+    assert!(admit_in(table, frame(frames), id));
     id
 }
 
-fn id(index: u16, incarnation: u16) -> VmId {
-    VmId { index, incarnation }
+fn slot(number: u32) -> Slot {
+    Slot::new(number)
 }
 
 #[test]
 fn a_new_table_has_no_vm_whatever_its_memory_held() {
     let mut table = table(3);
-    assert_eq!((table.living(), table.slots().collect::<Vec<_>>()), (0, vec![0, 1, 2]));
-    assert!((0..4).all(|slot| table.get(slot).is_none()));
-    assert_eq!(table.free_slot(), Some(id(0, 1)));
+    assert_eq!((table.living(), table.slots().count(), table.capacity()), (0, 0, 3));
+    assert!((0..4).map(slot).all(|slot| table.get(slot).is_none() && table.waiting_in(slot).is_none()));
+    assert_eq!(table.next_id(), Some(VmId::new(0, 1)));
 }
 
 #[test]
-fn slots_are_listed_from_any_one_on() {
-    let table = table(5);
-    assert_eq!(table.slots_from(3).collect::<Vec<_>>(), [3, 4]);
-    assert_eq!(table.slots_from(5).count(), 0);
-    assert_eq!(table.slots_from(u16::MAX).count(), 0);
+fn used_slots_are_listed_from_any_one_on() {
+    let mut table = table(5);
+    (0..4).for_each(|_| _ = create(&mut table));
+    assert_eq!(table.slots().collect::<Vec<_>>(), [0, 1, 2, 3].map(slot));
+    assert_eq!(table.slots_from(slot(3)).collect::<Vec<_>>(), [slot(3)]);
+    assert_eq!(table.slots_from(slot(4)).count(), 0);
+    assert_eq!(table.slots_from(slot(u32::MAX)).count(), 0);
 }
 
 #[test]
-fn a_vm_lies_in_its_slot_as_it_was_asked_for() {
+fn a_vm_that_waits_is_its_record() {
+    let mut table = table(2);
+    let id = create(&mut table);
+    assert_eq!(table.waiting(id), Some(seed(id)));
+    assert_eq!(table.waiting_in(id.slot), Some(seed(id)));
+    assert!(table.waiting(VmId { generation: 2, ..id }).is_none() && table.waiting_in(slot(1)).is_none());
+    assert!(table.get(id.slot).is_none() && table.by_id(id).is_none());
+    assert_eq!(table.living(), 1);
+}
+
+#[test]
+fn what_comes_early_is_kept_for_the_admission() {
+    let mut table = table(2);
+    let id = create(&mut table);
+    assert!(table.raise_early(id, 1) && table.raise_early(id, 4));
+    assert!(!table.raise_early(VmId { generation: 2, ..id }, 2) && !table.raise_early(VmId::new(1, 0), 2));
+    assert_eq!(table.take_luggage(id.slot), (5, EXTRA));
+    assert_eq!(table.take_luggage(id.slot), (0, [0; CREATE_ARGS_BYTES]));
+    assert_eq!(table.take_luggage(slot(2)), (0, [0; CREATE_ARGS_BYTES]));
+}
+
+#[test]
+fn a_vm_lies_in_its_context_as_it_was_asked_for() {
     let (mut bench, mut table) = (Bench::new(16), table(4));
     let id = add(&mut table, &mut bench.frames);
-    let vm = table.get(0).expect("it lives");
-    assert_eq!((vm.id, vm.slot(), vm.image, vm.ipv4, vm.created_tsc), (id, 0, 3, 0x0a00_0001, 12_345));
-    assert_eq!((vm.control_frame, vm.args), (PhysAddr::from_frame(77), seed(id).args));
+    let vm = table.get(slot(0)).expect("it lives");
+    assert_eq!((vm.id, vm.slot(), vm.image), (id, slot(0), ImageId::new(3)));
+    assert_eq!((vm.ipv4, vm.created_tsc), (0x0a00_0001, 12_345));
+    assert_eq!(vm.control_frame, PhysAddr::from_frame(CONTROL));
     assert_eq!((vm.alarm, vm.ran_ticks, vm.burst_ticks), (u64::MAX, 0, 0));
-    assert!(vm.hazard.is_none() && vm.life.is_waiting());
+    assert!(vm.hazard.is_none() && vm.life.is_new());
     assert_eq!(vm.deadline(), u64::MAX);
-    assert_eq!(table.living(), 1);
+    assert_eq!((table.living(), table.waiting(id), table.raise_early(id, 1)), (1, None, false));
 }
 
 #[test]
 fn the_next_look_at_a_vm_is_at_its_alarm_or_the_end_of_its_idle() {
     let (mut bench, mut table) = (Bench::new(32), table(1));
     add(&mut table, &mut bench.frames);
-    let vm = table.get(0).expect("it lives");
+    let vm = table.get(slot(0)).expect("it lives");
     bench.admit(&mut vm.life);
     vm.alarm = 500;
     assert_eq!(vm.deadline(), 500);
@@ -69,10 +118,11 @@ fn the_next_look_at_a_vm_is_at_its_alarm_or_the_end_of_its_idle() {
 
 #[test]
 fn slots_are_filled_in_order_until_none_is_free() {
-    let (mut bench, mut table) = (Bench::new(16), table(3));
-    let ids: Vec<_> = (0..3).map(|_| add(&mut table, &mut bench.frames)).collect();
-    assert_eq!(ids, [id(0, 1), id(1, 1), id(2, 1)]);
-    assert_eq!((table.free_slot(), table.living()), (None, 3));
+    let mut table = table(3);
+    let ids: Vec<_> = (0..3).map(|_| create(&mut table)).collect();
+    assert_eq!(ids, [VmId::new(0, 1), VmId::new(1, 1), VmId::new(2, 1)]);
+    assert_eq!((table.next_id(), table.living()), (None, 3));
+    assert!(!table.create(seed(VmId::new(3, 1)), &EXTRA));
 }
 
 #[test]
@@ -80,63 +130,91 @@ fn a_freed_slot_is_the_next_to_be_used_and_its_vm_has_a_new_name() {
     let (mut bench, mut table) = (Bench::new(16), table(4));
     let ids: Vec<_> = (0..3).map(|_| add(&mut table, &mut bench.frames)).collect();
     let first = PhysAddr::from_frame(1);
-    assert_eq!(table.remove(1), Some(first.offset(4096)));
-    assert_eq!((table.living(), table.get(1).is_none()), (2, true));
+    assert_eq!(table.remove(slot(0)), Some(first));
+    assert_eq!(table.remove(slot(1)), Some(first.offset(4096)));
+    assert_eq!((table.living(), table.get(slot(1)).is_none()), (1, true));
+    // The one that was freed last comes first.
     let successor = add(&mut table, &mut bench.frames);
-    assert_eq!(successor, id(1, 2));
+    assert_eq!(successor, VmId::new(1, 2));
     // The old name does not mean the successor, nor does one that comes.
-    assert!(table.by_id(ids[1]).is_none() && table.by_id(id(1, 3)).is_none());
+    assert!(table.by_id(ids[1]).is_none() && table.by_id(VmId::new(1, 3)).is_none());
     assert_eq!(table.by_id(successor).map(|vm| vm.id), Some(successor));
     assert_eq!(table.by_id(ids[2]).map(|vm| vm.id), Some(ids[2]));
-    // Behind the slot that was freed last there is a free one; from the end the search goes on at the beginning.
-    assert_eq!(add(&mut table, &mut bench.frames), id(3, 1));
-    assert_eq!(table.remove(0), Some(first));
-    table.hint = 3;
-    assert_eq!(table.free_slot(), Some(id(0, 2)));
+    assert_eq!(create(&mut table), VmId::new(0, 2));
+    assert_eq!(create(&mut table), VmId::new(3, 1));
+    assert_eq!(table.next_id(), None);
+}
+
+#[test]
+fn a_vm_that_waits_leaves_its_slot_and_its_cells() {
+    let mut table = table_with_cells(3, 1);
+    let id = create(&mut table);
+    let next = table.next_id().expect("a free slot");
+    assert!(!table.create(seed(next), &EXTRA), "no cell is free");
+    assert_eq!((table.living(), table.next_id()), (1, Some(next)));
+    assert!(table.create(seed(next), &[0; CREATE_ARGS_BYTES]), "none is needed");
+    assert_eq!(table.remove(id.slot), None);
+    assert_eq!((table.living(), table.waiting(id), table.next_id()), (1, None, Some(VmId::new(0, 2))));
+    create(&mut table);
+}
+
+#[test]
+fn arguments_are_kept_until_the_admission_takes_them() {
+    let (mut bench, mut table) = (Bench::new(16), table_with_cells(2, 1));
+    let id = create(&mut table);
+    assert_eq!(table.take_luggage(id.slot), (0, EXTRA));
+    assert!(admit_in(&mut table, frame(&mut bench.frames), id));
+    create(&mut table);
 }
 
 #[test]
 fn nothing_is_taken_out_of_a_free_slot_or_beyond_the_last() {
     let (mut bench, mut table) = (Bench::new(16), table(2));
     add(&mut table, &mut bench.frames);
-    assert_eq!((table.remove(1), table.remove(2), table.living()), (None, None, 1));
-    assert!(table.remove(0).is_some());
-    assert_eq!((table.remove(0), table.living()), (None, 0));
+    assert_eq!((table.remove(slot(1)), table.remove(slot(2)), table.living()), (None, None, 1));
+    assert!(table.remove(slot(0)).is_some());
+    assert_eq!((table.remove(slot(0)), table.living()), (None, 0));
+    assert_eq!([create(&mut table), create(&mut table)], [VmId::new(0, 2), VmId::new(1, 1)]);
 }
 
 #[test]
-fn the_65536th_vm_of_a_slot_has_a_name_again_that_is_not_zero() {
-    let mut table = table(1);
-    for (last, next) in [(1, 2), (65_534, 65_535), (65_535, 1)] {
-        table.slots[0].incarnation = last;
-        assert_eq!(table.free_slot(), Some(id(0, next)));
+fn after_the_last_generation_of_a_slot_comes_one_that_is_not_zero() {
+    let table = table(1);
+    for (last, next) in [(1, 2), (u32::MAX - 1, u32::MAX), (u32::MAX, 1)] {
+        table.records[0].generation = last;
+        assert_eq!(table.next_id(), Some(VmId::new(0, next)));
     }
 }
 
 #[test]
-fn a_taken_slot_takes_no_second_vm() {
-    let (mut bench, mut table) = (Bench::new(16), table(2));
-    let first = add(&mut table, &mut bench.frames);
-    let other = frame(&mut bench.frames);
-    // SAFETY: the frame was just zeroed for this VM alone.
-    assert!(unsafe { table.insert(other, seed(id(0, 2))) }.is_none());
-    assert_eq!((table.living(), table.get(0).map(|vm| vm.id)), (1, Some(first)));
-    // SAFETY: as above; the slot does not exist.
-    assert!(unsafe { table.insert(other, seed(id(2, 1))) }.is_none());
-    assert_eq!(table.living(), 1);
+fn only_the_next_id_is_created() {
+    let mut table = table(2);
+    assert!(!table.create(seed(VmId::new(0, 2)), &EXTRA) && !table.create(seed(VmId::new(1, 1)), &EXTRA));
+    assert_eq!((table.living(), table.slots().count()), (0, 0));
 }
 
 #[test]
-fn a_frame_that_means_a_free_slot_or_has_too_large_a_number_takes_no_vm() {
+fn only_a_vm_that_waits_is_admitted() {
+    let (mut bench, mut table) = (Bench::new(16), table(2));
+    let first = add(&mut table, &mut bench.frames);
+    let other = frame(&mut bench.frames);
+    for id in [first, VmId { generation: 2, ..first }, VmId::new(1, 1), VmId::new(2, 1)] {
+        assert!(!admit_in(&mut table, other, id), "{id}");
+    }
+    assert_eq!((table.living(), table.get(slot(0)).map(|vm| vm.id)), (1, Some(first)));
+}
+
+#[test]
+fn a_frame_that_means_none_or_has_too_large_a_number_takes_no_vm() {
     let mut table = table(1);
+    let id = create(&mut table);
     for number in [0, 1 << 32] {
-        // SAFETY: nothing is written where the number is refused.
-        assert!(unsafe { table.insert(PhysAddr::from_frame(number), seed(id(0, 1))) }.is_none());
-        assert_eq!((table.living(), table.free_slot()), (0, Some(id(0, 1))));
+        assert!(!admit_in(&mut table, PhysAddr::from_frame(number), id));
+        assert_eq!(table.waiting(id), Some(seed(id)));
     }
 }
 
 #[test]
 fn a_table_without_slots_has_none_free() {
-    assert_eq!(table(0).free_slot(), None);
+    assert_eq!(table(0).next_id(), None);
 }

@@ -1,5 +1,7 @@
 //! Deadlines of VMs: a binary heap over two arrays that are sized at boot, one deadline per VM slot.
 
+use abi::vm::Slot;
+
 /// "No deadline".
 pub const NEVER: u64 = u64::MAX;
 /// Position of a slot that is not in the heap.
@@ -9,7 +11,7 @@ const ABSENT: u32 = u32::MAX;
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     deadline: u64,
-    slot: u16,
+    slot: Slot,
 }
 
 /// Memory that a heap needs for one slot.
@@ -20,7 +22,7 @@ pub struct TimerCell {
 }
 
 /// What unused memory holds.
-pub const EMPTY_CELL: TimerCell = TimerCell { entry: Entry { deadline: NEVER, slot: 0 }, position: ABSENT };
+pub const EMPTY_CELL: TimerCell = TimerCell { entry: Entry { deadline: NEVER, slot: Slot::new(0) }, position: ABSENT };
 
 /// The heap; the slot with the earliest deadline is on top.
 #[derive(Debug)]
@@ -44,16 +46,16 @@ impl<'m> Timers<'m> {
 
     /// The deadline of `slot`, [`NEVER`] when it has none.
     #[cfg(test)]
-    pub fn deadline_of(&self, slot: u16) -> u64 {
-        match self.cells[usize::from(slot)].position {
+    pub fn deadline_of(&self, slot: Slot) -> u64 {
+        match self.cells[slot.index()].position {
             ABSENT => NEVER,
             at => self.cells[at as usize].entry.deadline,
         }
     }
 
     /// Set or move the deadline of `slot`; [`NEVER`] takes it out. A slot beyond the table is ignored.
-    pub fn set(&mut self, slot: u16, deadline: u64) {
-        let Some(cell) = self.cells.get(usize::from(slot)) else { return };
+    pub fn set(&mut self, slot: Slot, deadline: u64) {
+        let Some(cell) = self.cells.get(slot.index()) else { return };
         let at = cell.position;
         if deadline == NEVER {
             if at != ABSENT {
@@ -74,7 +76,7 @@ impl<'m> Timers<'m> {
     }
 
     /// Take a slot whose deadline is at or before `now`.
-    pub fn pop_due(&mut self, now: u64) -> Option<u16> {
+    pub fn pop_due(&mut self, now: u64) -> Option<Slot> {
         if self.next() > now || self.len == 0 {
             return None;
         }
@@ -84,7 +86,7 @@ impl<'m> Timers<'m> {
     }
 
     fn remove_at(&mut self, at: usize) {
-        self.cells[usize::from(self.cells[at].entry.slot)].position = ABSENT;
+        self.cells[self.cells[at].entry.slot.index()].position = ABSENT;
         self.len -= 1;
         if at != self.len {
             let last = self.cells[self.len].entry;
@@ -96,10 +98,10 @@ impl<'m> Timers<'m> {
     #[inline]
     fn place(&mut self, at: usize, entry: Entry) {
         self.cells[at].entry = entry;
-        // A heap has at most as many entries as there are 16-bit slots.
+        // A heap has at most as many entries as there are slots.
         #[allow(clippy::cast_possible_truncation)]
         {
-            self.cells[usize::from(entry.slot)].position = at as u32;
+            self.cells[entry.slot.index()].position = at as u32;
         }
     }
 
@@ -141,25 +143,26 @@ mod tests {
 
     proptest! {
         #[test]
-        fn behaves_like_a_sorted_list(steps in prop::collection::vec((0_u16..20, 0_u64..50, 0_u8..4), 0..200)) {
+        fn behaves_like_a_sorted_list(steps in prop::collection::vec((0_u32..20, 0_u64..50, 0_u8..4), 0..200)) {
             let mut cells = vec![EMPTY_CELL; 16];
             let mut timers = Timers::new(&mut cells);
             let mut model: Vec<Option<u64>> = vec![None; 16];
             for (slot, deadline, what) in steps {
+                let slot = Slot::new(slot);
                 match what {
                     0 | 1 => {
                         timers.set(slot, deadline);
-                        if let Some(place) = model.get_mut(usize::from(slot)) { *place = Some(deadline); }
+                        if let Some(place) = model.get_mut(slot.index()) { *place = Some(deadline); }
                     }
                     2 => {
                         timers.set(slot, NEVER);
-                        if let Some(place) = model.get_mut(usize::from(slot)) { *place = None; }
+                        if let Some(place) = model.get_mut(slot.index()) { *place = None; }
                     }
                     _ => {
                         let earliest = model.iter().flatten().min().copied();
                         match timers.pop_due(deadline) {
                             Some(slot) => {
-                                prop_assert_eq!(model[usize::from(slot)].take(), earliest);
+                                prop_assert_eq!(model[slot.index()].take(), earliest);
                                 prop_assert!(earliest.is_some_and(|d| d <= deadline));
                             }
                             None => prop_assert!(earliest.is_none_or(|d| d > deadline)),

@@ -1,10 +1,10 @@
 //! One virtual machine.
 
 use super::life::{Life, State};
+use super::table::Seed;
 use crate::memory::PhysAddr;
-use abi::control::CREATE_ARGS_BYTES;
 use abi::share::Share;
-use abi::vm::VmId;
+use abi::vm::{ImageId, Slot, VmId};
 use backend::Backend;
 
 /// What has to be done for a VM before it is entered again.
@@ -50,7 +50,7 @@ pub struct Vm<B: Backend> {
     /// Its name.
     pub id: VmId,
     /// The image that it was started from.
-    pub image: u16,
+    pub image: ImageId,
     /// Looked at before each entry.
     pub hazard: Hazard,
     pub life: Life<B>,
@@ -70,36 +70,15 @@ pub struct Vm<B: Backend> {
     pub share: Share,
     /// The start of the scheduler that keeps it back, 0 for none.
     pub held_by: u32,
-    /// What was made pending before its admission, when it had no register page yet.
-    pub early: u64,
-    /// Extra boot arguments, zero-padded.
-    pub args: [u8; CREATE_ARGS_BYTES],
-}
-
-/// What a VM is made from.
-#[derive(Clone, Copy, Debug)]
-pub struct Seed {
-    pub id: VmId,
-    pub image: u16,
-    /// IPv4 address that it may use, 0 when it asks DHCP.
-    pub ipv4: u32,
-    /// What policies are told that it gets.
-    pub share: Share,
-    /// Extra boot arguments, zero-padded.
-    pub args: [u8; CREATE_ARGS_BYTES],
-    /// The frame for the backend's control structure.
-    pub control_frame: PhysAddr,
-    /// TSC at which its creation began.
-    pub created_tsc: u64,
 }
 
 impl<B: Backend> Vm<B> {
-    /// Make a VM that waits for admission at `place`, field by field: built elsewhere and moved, it would be copied twice,
+    /// Make a VM that is about to be built at `place`, field by field: built elsewhere and moved, it would be copied twice,
     /// processor and all.
     ///
     /// # Safety
     /// `place` is valid for a write, and holds zeros, which are a valid processor ([`backend::Vcpu`]).
-    pub unsafe fn emplace(place: *mut Self, seed: Seed) {
+    pub unsafe fn emplace(place: *mut Self, control_frame: PhysAddr, seed: Seed) {
         macro_rules! set {
             ($($field:ident: $value:expr),* $(,)?) => {
                 // SAFETY: upheld by the caller.
@@ -111,23 +90,21 @@ impl<B: Backend> Vm<B> {
             image: seed.image,
             hazard: Hazard::default(),
             life: Life::begin(),
-            control_frame: seed.control_frame,
+            control_frame: control_frame,
             alarm: u64::MAX,
-            early: 0,
             held_by: 0,
             created_tsc: seed.created_tsc,
             ran_ticks: 0,
             burst_ticks: 0,
             ipv4: seed.ipv4,
             share: seed.share,
-            args: seed.args,
         }
     }
 
     /// Its slot.
     #[inline]
-    pub fn slot(&self) -> u16 {
-        self.id.index
+    pub fn slot(&self) -> Slot {
+        self.id.slot
     }
 
     /// When the core must look at it next: its alarm or the end of its idle.

@@ -5,6 +5,7 @@
 use abi::guest::{BOOT_ARGS, CONSOLE_RING, CONSOLE_SLOTS, MAGIC, NIC_BASE, RegisterPage, pending};
 use abi::nic::{DEFAULT_SLOTS, NicPage, RX_RING, RX_SLOTS, TX_RING, mac_of, nic_pages, tx_slots_offset};
 use abi::ring::{HEADER_BYTES, SLOT_BYTES};
+use abi::vm::{Slot, VmId};
 use core::mem::offset_of;
 use ring::{Consumer, PacketConsumer, PacketProducer, SharedMemory};
 use std::boxed::Box;
@@ -64,7 +65,8 @@ impl Sim {
         let registers = memory(4096);
         let field = |offset: usize, value: u64| registers.write64(offset, value).expect("in the page");
         field(offset_of!(RegisterPage, magic), MAGIC);
-        field(offset_of!(RegisterPage, abi_version), u64::from(abi::ABI_VERSION) | 0x1_0000 << 32);
+        field(offset_of!(RegisterPage, abi_version), u64::from(abi::ABI_VERSION));
+        field(offset_of!(RegisterPage, vm_id), VmId::new(0, 1).raw());
         field(offset_of!(RegisterPage, memory_bytes), 16 << 20);
         field(offset_of!(RegisterPage, tsc_hz), 1_000_000_000);
         field(offset_of!(RegisterPage, ns_per_tick), 1 << 32);
@@ -78,7 +80,7 @@ impl Sim {
         );
         registers.write(at(BOOT_ARGS), boot_args.as_bytes()).expect("short");
         let nic = memory(at(nic_pages(DEFAULT_SLOTS, DEFAULT_SLOTS) * 4096));
-        nic.write(offset_of!(NicPage, mac), &mac_of(0)).expect("in the page");
+        nic.write(offset_of!(NicPage, mac), &mac_of(Slot::new(0))).expect("in the page");
         for slots in [offset_of!(NicPage, rx_slots), offset_of!(NicPage, tx_slots)] {
             nic.write32(slots, DEFAULT_SLOTS).expect("in the page");
         }

@@ -129,7 +129,7 @@ fn main(component: Component) -> ! {
         tsc_hz: info.tsc_hz,
         interrupt: info.device_count,
     };
-    let mut session = Session::new(u16::try_from(info.vm_slots).unwrap_or(u16::MAX));
+    let mut session = Session::new(info.vm_slots);
     let mut editor = Editor::new();
     console.open();
     console.print(format_args!("ready incarnation={}", info.incarnation));

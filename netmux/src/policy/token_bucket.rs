@@ -99,7 +99,7 @@ impl<const N: usize> Discipline for TokenBucket<N> {
 
     #[inline]
     fn enqueue(&mut self, slot: u16) {
-        if usize::from(slot) < N && !self.waiting.contains(slot) {
+        if usize::from(slot) < N && !self.waiting.contains(slot.into()) {
             self.queue.push(slot);
         }
     }
@@ -112,7 +112,7 @@ impl<const N: usize> Discipline for TokenBucket<N> {
             && due <= now
         {
             self.waiting.remove(slot);
-            self.queue.push(slot);
+            self.queue.push(u16::try_from(slot).unwrap_or(u16::MAX));
         }
         let Some(slot) = self.queue.pop() else {
             return self.waiting.first().map_or(Next::Nobody, |(_, due)| Next::At(due));
@@ -138,7 +138,7 @@ impl<const N: usize> Discipline for TokenBucket<N> {
             More::Nothing => {}
             More::Frame(cost) if bucket.is_limited() => {
                 let due = bucket.holds_at(u32::try_from(cost).unwrap_or(0), hz);
-                if due > now { self.waiting.set(slot, due) } else { self.queue.push(slot) }
+                if due > now { self.waiting.set(slot.into(), due) } else { self.queue.push(slot) }
             }
             More::Frame(_) | More::Perhaps => self.queue.push(slot),
         }
@@ -148,7 +148,7 @@ impl<const N: usize> Discipline for TokenBucket<N> {
         if let Some(bucket) = self.buckets.get_mut(usize::from(slot)) {
             *bucket = NONE;
             self.queue.remove(slot);
-            self.waiting.remove(slot);
+            self.waiting.remove(slot.into());
         }
     }
 

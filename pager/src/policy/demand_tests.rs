@@ -3,6 +3,7 @@
 use super::*;
 use crate::policy::served;
 use abi::limits::{MAX_IMAGES, MAX_VMS};
+use abi::vm::ImageId;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -27,7 +28,7 @@ struct Layout {
 }
 
 struct Guest {
-    image: u16,
+    image: ImageId,
     pages: u32,
     memory: BTreeMap<u32, Page>,
     refused: bool,
@@ -36,13 +37,13 @@ struct Guest {
 
 /// The part of the core that the pager talks to.
 struct Core {
-    images: BTreeMap<u16, Vec<Layout>>,
+    images: BTreeMap<ImageId, Vec<Layout>>,
     guests: BTreeMap<VmId, Guest>,
     free: u64,
 }
 
 impl Core {
-    fn file_page(&self, image: u16, page: u32) -> bool {
+    fn file_page(&self, image: ImageId, page: u32) -> bool {
         self.images
             .get(&image)
             .is_some_and(|layouts| layouts.iter().any(|l| (l.first..l.first + l.file_pages).contains(&page)))
@@ -141,7 +142,8 @@ impl Core {
     }
 }
 
-const VM: VmId = VmId { index: 3, incarnation: 9 };
+const VM: VmId = VmId::new(3, 9);
+const IMAGE: ImageId = ImageId::new(1);
 const PAGES: u32 = 256;
 
 fn policy() -> Box<Demand<DEFAULT_CLUSTER>> {
@@ -154,7 +156,7 @@ fn started(layouts: Vec<Layout>, free: u64) -> (Box<Demand<DEFAULT_CLUSTER>>, Co
     tell(PagerEvent::Hello { frames: free, free });
     for l in &layouts {
         let event = PagerEvent::Segment {
-            image: 1,
+            image: IMAGE,
             first_page: l.first,
             pages: l.pages,
             file_pages: l.file_pages,
@@ -162,9 +164,9 @@ fn started(layouts: Vec<Layout>, free: u64) -> (Box<Demand<DEFAULT_CLUSTER>>, Co
         };
         tell(event);
     }
-    tell(PagerEvent::VmStarted { vm: VM, image: 1, pages: PAGES });
-    let guest = Guest { image: 1, pages: PAGES, memory: BTreeMap::new(), refused: false, resumed: false };
-    (policy, Core { images: [(1, layouts)].into(), guests: [(VM, guest)].into(), free })
+    tell(PagerEvent::VmStarted { vm: VM, image: IMAGE, pages: PAGES });
+    let guest = Guest { image: IMAGE, pages: PAGES, memory: BTreeMap::new(), refused: false, resumed: false };
+    (policy, Core { images: [(IMAGE, layouts)].into(), guests: [(VM, guest)].into(), free })
 }
 
 /// Text of 20 pages, data of 3 pages of which one is zero, then a heap.
@@ -225,14 +227,14 @@ fn whoever_asks_for_more_than_there_is_has_to_go() {
 #[test]
 fn bad_events() {
     let (mut policy, _) = started(usual(), 10);
-    let dead = VmId { incarnation: 8, ..VM };
+    let dead = VmId { generation: 8, ..VM };
     let fault = |vm, page| PagerEvent::Fault { vm, page, access: Access::Read, present: false };
     assert_eq!(answers(&mut policy, fault(dead, 1)), (vec![], Err(Oddity::UnknownVm(dead))));
     assert_eq!(answers(&mut policy, fault(VM, PAGES)), (vec![PagerCommand::Refuse { vm: VM, page: PAGES }], Ok(())));
     let out = PagerEvent::OutOfFrames { vm: dead, page: 1, free: 0 };
     assert_eq!(answers(&mut policy, out), (vec![], Ok(())));
-    let segment = PagerEvent::Segment { image: 1, first_page: u32::MAX, pages: 9, file_pages: 1, writable: false };
-    assert_eq!(answers(&mut policy, segment), (vec![], Err(Oddity::BadSegment(1))));
+    let segment = PagerEvent::Segment { image: IMAGE, first_page: u32::MAX, pages: 9, file_pages: 1, writable: false };
+    assert_eq!(answers(&mut policy, segment), (vec![], Err(Oddity::BadSegment(IMAGE))));
     assert_eq!(answers(&mut policy, PagerEvent::VmEnded { vm: VM }), (vec![], Ok(())));
     assert_eq!(answers(&mut policy, fault(VM, 1)), (vec![], Err(Oddity::UnknownVm(VM))));
 }
@@ -244,7 +246,7 @@ fn a_restart_forgets_everything() {
     let (commands, result) =
         answers(&mut policy, PagerEvent::Fault { vm: VM, page: 0x20, access: Access::Read, present: false });
     assert_eq!((commands, result), (vec![], Err(Oddity::UnknownVm(VM))));
-    let started = PagerEvent::VmStarted { vm: VM, image: 1, pages: PAGES };
+    let started = PagerEvent::VmStarted { vm: VM, image: IMAGE, pages: PAGES };
     assert_eq!(answers(&mut policy, started), (vec![], Ok(())));
     // Its image has no segments any more.
     assert_eq!(
@@ -276,12 +278,12 @@ fn any_event() -> impl Strategy<Value = PagerEvent> {
     let vm = || {
         prop_oneof![
             Just(VM),
-            (any::<u16>(), 0_u16..3).prop_map(|(index, incarnation)| VmId { index, incarnation }),
-            (0_u16..4, 0_u16..3).prop_map(|(index, incarnation)| VmId { index, incarnation }),
+            (any::<u32>(), 0_u32..3).prop_map(|(index, generation)| VmId::new(index, generation)),
+            (0_u32..4, 0_u32..3).prop_map(|(index, generation)| VmId::new(index, generation)),
         ]
     };
     let number = || prop_oneof![any::<u32>(), 0_u32..300, u32::MAX - 9..=u32::MAX];
-    let image = || prop_oneof![0_u16..3, any::<u16>()];
+    let image = || prop_oneof![0_u32..3, any::<u32>()].prop_map(ImageId::new);
     prop_oneof![
         1 => (any::<u64>(), any::<u64>()).prop_map(|(frames, free)| PagerEvent::Hello { frames, free }),
         4 => (image(), number(), number(), number(), any::<bool>()).prop_map(
@@ -307,7 +309,7 @@ proptest! {
             let before = core.private_frames(VM);
             prop_assert!(core.touch(&mut policy, VM, page, access));
             let cost = core.private_frames(VM) - before;
-            if access != Access::Write && core.file_page(1, page) {
+            if access != Access::Write && core.file_page(IMAGE, page) {
                 prop_assert_eq!(cost, 0);
             }
             prop_assert!(cost <= 1);
@@ -335,16 +337,16 @@ proptest! {
             let (commands, result) = answers(&mut policy, event);
             prop_assert!(commands.len() <= 2);
             if let (PagerEvent::VmStarted { vm, image, pages }, Ok(())) = (event, result) {
-                prop_assert!(usize::from(vm.index) < MAX_VMS && usize::from(image) < MAX_IMAGES);
-                sizes.insert(vm.index, pages);
+                prop_assert!(vm.slot.index() < MAX_VMS && image.index() < MAX_IMAGES);
+                sizes.insert(vm.slot.number(), pages);
             }
             for command in commands {
                 match command {
                     PagerCommand::MapZero { vm, page, count } | PagerCommand::MapImage { vm, page, count } => {
                         let end = page.checked_add(count);
-                        prop_assert!(count > 0 && end.is_some_and(|end| end <= sizes[&vm.index]));
+                        prop_assert!(count > 0 && end.is_some_and(|end| end <= sizes[&vm.slot.number()]));
                     }
-                    PagerCommand::CopyImage { vm, page } => prop_assert!(page < sizes[&vm.index]),
+                    PagerCommand::CopyImage { vm, page } => prop_assert!(page < sizes[&vm.slot.number()]),
                     PagerCommand::Resume { .. } | PagerCommand::Refuse { .. } => {}
                 }
             }

@@ -3,7 +3,7 @@
 pub mod demand;
 
 use abi::pager::{PagerCommand, PagerEvent};
-use abi::vm::VmId;
+use abi::vm::{ImageId, VmId};
 
 /// A paging policy: takes the core's events and answers with commands. `docs/policies.md` tells how to write one.
 pub trait Policy {
@@ -38,7 +38,7 @@ pub enum Oddity {
     /// A VM in a slot, or with an image, beyond the limits.
     BadVm(VmId),
     /// A segment of an image beyond the limits, one too many, or one whose pages make no sense.
-    BadSegment(u16),
+    BadSegment(ImageId),
 }
 
 impl core::fmt::Display for Oddity {
@@ -57,9 +57,9 @@ mod tests {
 
     #[test]
     fn an_oddity_says_what_is_wrong_with_what() {
-        let vm = VmId { index: 7, incarnation: 3 };
+        let vm = VmId::new(7, 3);
         assert_eq!(Oddity::UnknownVm(vm).to_string(), format!("{vm} faults but is not alive"));
         assert_eq!(Oddity::BadVm(vm).to_string(), format!("{vm} has a slot or an image beyond the limits"));
-        assert_eq!(Oddity::BadSegment(4).to_string(), "image 4 has a segment that makes no sense");
+        assert_eq!(Oddity::BadSegment(ImageId::new(4)).to_string(), "image 4 has a segment that makes no sense");
     }
 }

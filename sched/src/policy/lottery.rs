@@ -13,7 +13,7 @@ use crate::random::Random;
 use crate::tickets::Tickets;
 use abi::limits::MAX_VMS;
 use abi::share::WEIGHT_MAX;
-use abi::vm::VmId;
+use abi::vm::{Slot, VmId};
 
 /// Tickets for one unit of weight, so that a compensation need not be a whole number.
 const TICKETS: u64 = 256;
@@ -34,11 +34,11 @@ enum State {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Slot {
+struct Entry {
     /// Of a VM that can run: how often it was drawn since it became ready. Of one that cannot: in units of 1 / [`TICKETS`], how many
     /// times its tickets it gets; 0 counts as once.
     turns: u32,
-    incarnation: u16,
+    generation: u32,
     weight: u16,
     state: State,
 }
@@ -46,7 +46,7 @@ struct Slot {
 /// The policy `lottery`: 28 bytes for each slot.
 #[derive(Debug)]
 pub struct Lottery {
-    slots: [Slot; MAX_VMS],
+    slots: [Entry; MAX_VMS],
     /// No slot from this index on was written since the last reset.
     used: usize,
     tickets: Tickets,
@@ -55,7 +55,7 @@ pub struct Lottery {
     quantum_ticks: u64,
 }
 
-const NOBODY: Slot = Slot { turns: 0, incarnation: 0, weight: 0, state: State::Unknown };
+const NOBODY: Entry = Entry { turns: 0, generation: 0, weight: 0, state: State::Unknown };
 
 impl Lottery {
     /// Knows no VMs. All zeros, so that the tables take no room in the image.
@@ -84,8 +84,8 @@ impl Lottery {
 
     /// Takes a slot out of the draw, if it takes part.
     #[inline]
-    fn withdraw(&mut self, index: u16) {
-        if self.slots[usize::from(index)].state == State::Ready {
+    fn withdraw(&mut self, index: Slot) {
+        if self.slots[index.index()].state == State::Ready {
             self.ready -= 1;
             self.tickets.set(index, 0);
         }
@@ -118,45 +118,45 @@ impl Policy for Lottery {
 
     #[inline]
     fn ready(&mut self, vm: VmId, weight: u16) -> Result<(), Oddity> {
-        let index = usize::from(vm.index);
+        let index = vm.slot.index();
         let known = *self.slots.get(index).ok_or(Oddity::BadVm(vm))?;
-        let same = known.incarnation == vm.incarnation;
+        let same = known.generation == vm.generation;
         if same && known.state == State::Ready {
             return Ok(());
         }
         let weight = weight.clamp(1, WEIGHT_MAX);
         let times = if same && known.state == State::Blocked { u64::from(known.turns) } else { 0 };
-        self.withdraw(vm.index);
-        self.slots[index] = Slot { turns: 0, incarnation: vm.incarnation, weight, state: State::Ready };
+        self.withdraw(vm.slot);
+        self.slots[index] = Entry { turns: 0, generation: vm.generation, weight, state: State::Ready };
         self.used = self.used.max(index + 1);
         self.ready += 1;
-        self.tickets.set(vm.index, u64::from(weight) * times.max(TICKETS));
+        self.tickets.set(vm.slot, u64::from(weight) * times.max(TICKETS));
         Ok(())
     }
 
     #[inline]
     fn blocked(&mut self, vm: VmId, ran_ticks: u64, _idle: bool) -> Result<(), Oddity> {
-        let index = usize::from(vm.index);
+        let index = vm.slot.index();
         let known = *self.slots.get(index).ok_or(Oddity::BadVm(vm))?;
-        if known.incarnation != vm.incarnation && known.state != State::Unknown {
+        if known.generation != vm.generation && known.state != State::Unknown {
             return Err(Oddity::UnknownVm(vm));
         }
-        self.withdraw(vm.index);
+        self.withdraw(vm.slot);
         let turns = match known.state {
             State::Ready => self.compensation(known.turns, ran_ticks),
             State::Blocked => known.turns,
             State::Unknown => 0,
         };
-        self.slots[index] = Slot { turns, incarnation: vm.incarnation, state: State::Blocked, ..known };
+        self.slots[index] = Entry { turns, generation: vm.generation, state: State::Blocked, ..known };
         self.used = self.used.max(index + 1);
         Ok(())
     }
 
     fn ended(&mut self, vm: VmId) {
-        let Some(slot) = self.slots.get(usize::from(vm.index)) else { return };
-        if slot.incarnation == vm.incarnation && slot.state != State::Unknown {
-            self.withdraw(vm.index);
-            self.slots[usize::from(vm.index)] = NOBODY;
+        let Some(slot) = self.slots.get(vm.slot.index()) else { return };
+        if slot.generation == vm.generation && slot.state != State::Unknown {
+            self.withdraw(vm.slot);
+            self.slots[vm.slot.index()] = NOBODY;
         }
     }
 
@@ -172,9 +172,9 @@ impl Policy for Lottery {
     #[inline]
     fn next(&mut self) -> Option<Dispatch> {
         let index = self.tickets.holder(self.random.below(self.tickets.total()))?;
-        let slot = &mut self.slots[usize::from(index)];
+        let slot = &mut self.slots[index.index()];
         slot.turns = slot.turns.saturating_add(1);
-        let vm = VmId { index, incarnation: slot.incarnation };
+        let vm = VmId { slot: index, generation: slot.generation };
         let own = u64::from(slot.weight) * TICKETS;
         if self.tickets.of(index) != own {
             self.tickets.set(index, own);

@@ -1,11 +1,11 @@
 //! Shares by lot, compensation, and behaviour under senseless events.
 
 use super::*;
-use crate::policy::test_cpu::{Load, QUANTUM, names_who_can_run, run, steps, vm};
+use crate::policy::test_cpu::{Load, QUANTUM, boxed, names_who_can_run, run, steps, vm};
 use proptest::prelude::*;
 
 fn lottery(seed: u64) -> Box<Lottery> {
-    let mut policy = Box::new(Lottery::new());
+    let mut policy = boxed(Lottery::new);
     policy.seed(seed);
     policy
 }
@@ -37,28 +37,28 @@ fn compensation_lasts_until_the_next_turn() {
     let mut policy = lottery(3);
     policy.reset(QUANTUM);
     policy.ready(vm(0), 100).expect("good");
-    assert_eq!(policy.tickets.of(0), 100 * TICKETS);
+    assert_eq!(policy.tickets.of(Slot::new(0)), 100 * TICKETS);
     policy.next();
     policy.blocked(vm(0), QUANTUM / 4, true).expect("known");
     assert_eq!((policy.tickets.total(), policy.next()), (0, None));
     policy.ready(vm(0), 100).expect("good");
-    assert_eq!(policy.tickets.of(0), 400 * TICKETS);
+    assert_eq!(policy.tickets.of(Slot::new(0)), 400 * TICKETS);
     policy.next();
-    assert_eq!(policy.tickets.of(0), 100 * TICKETS);
+    assert_eq!(policy.tickets.of(Slot::new(0)), 100 * TICKETS);
     // Drawn three times, and blocks after half a quantum: a sixth.
     policy.next();
     policy.next();
     policy.blocked(vm(0), QUANTUM / 2, true).expect("known");
     policy.ready(vm(0), 100).expect("good");
-    assert_eq!(policy.tickets.of(0), 600 * TICKETS);
+    assert_eq!(policy.tickets.of(Slot::new(0)), 600 * TICKETS);
     // Nothing at all counts as the most; more than it was drawn for, as all of it.
     policy.next();
     policy.blocked(vm(0), 0, false).expect("known");
     policy.ready(vm(0), 100).expect("good");
-    assert_eq!(policy.tickets.of(0), 100 * TICKETS * COMPENSATION_MAX);
+    assert_eq!(policy.tickets.of(Slot::new(0)), 100 * TICKETS * COMPENSATION_MAX);
     policy.blocked(vm(0), 5 * QUANTUM, false).expect("known");
     policy.ready(vm(0), 100).expect("good");
-    assert_eq!(policy.tickets.of(0), 100 * TICKETS);
+    assert_eq!(policy.tickets.of(Slot::new(0)), 100 * TICKETS);
 }
 
 #[test]
@@ -68,9 +68,9 @@ fn a_successor_inherits_nothing() {
     policy.ready(vm(0), 100).expect("good");
     policy.next();
     policy.blocked(vm(0), 1, true).expect("known");
-    let successor = VmId { index: 0, incarnation: 2 };
+    let successor = VmId::new(0, 2);
     policy.ready(successor, 7).expect("good");
-    assert_eq!((policy.tickets.of(0), policy.tickets.total()), (7 * TICKETS, 7 * TICKETS));
+    assert_eq!((policy.tickets.of(Slot::new(0)), policy.tickets.total()), (7 * TICKETS, 7 * TICKETS));
     policy.ended(vm(0));
     assert_eq!(policy.runnable(), 1);
     policy.ended(successor);
@@ -126,8 +126,8 @@ proptest! {
         // Nobody starves: each of those that can run holds tickets, and nobody else does.
         let mut held = 0;
         for vm in &able {
-            prop_assert!(policy.tickets.of(vm.index) >= TICKETS);
-            held += policy.tickets.of(vm.index);
+            prop_assert!(policy.tickets.of(vm.slot) >= TICKETS);
+            held += policy.tickets.of(vm.slot);
         }
         prop_assert_eq!(held, policy.tickets.total());
     }

@@ -8,7 +8,7 @@ use super::{Dispatch, Policy};
 use crate::Oddity;
 use crate::queue::{Links, List};
 use abi::limits::MAX_VMS;
-use abi::vm::VmId;
+use abi::vm::{Slot, VmId};
 
 /// VMs with credit that run in a row while others wait.
 pub const CREDIT_RUN: u32 = 8;
@@ -29,15 +29,15 @@ enum State {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Slot {
-    incarnation: u16,
+struct Entry {
+    generation: u32,
     state: State,
 }
 
 /// The policy `round-robin`: eight bytes for each slot.
 #[derive(Debug)]
 pub struct RoundRobin {
-    slots: [Slot; MAX_VMS],
+    slots: [Entry; MAX_VMS],
     /// No slot from this index on was written since the last reset.
     used: usize,
     links: Links,
@@ -52,7 +52,7 @@ impl RoundRobin {
     /// Knows no VMs. All zeros, so that the tables take no room in the image.
     pub const fn new() -> Self {
         RoundRobin {
-            slots: [Slot { incarnation: 0, state: State::Unknown }; MAX_VMS],
+            slots: [Entry { generation: 0, state: State::Unknown }; MAX_VMS],
             used: 0,
             links: Links::new(),
             rotation: List::new(),
@@ -64,7 +64,7 @@ impl RoundRobin {
 
     /// Takes a slot out of the list that it is in.
     #[inline]
-    fn unlink(&mut self, index: u16, state: State) {
+    fn unlink(&mut self, index: Slot, state: State) {
         match state {
             State::Rotating => self.rotation.remove(&mut self.links, index),
             State::Credited => self.credited.remove(&mut self.links, index),
@@ -75,15 +75,15 @@ impl RoundRobin {
     /// `vm` lives in its slot, which there is, in this state.
     #[inline]
     fn set(&mut self, vm: VmId, state: State) {
-        let index = usize::from(vm.index);
-        self.slots[index] = Slot { incarnation: vm.incarnation, state };
+        let index = vm.slot.index();
+        self.slots[index] = Entry { generation: vm.generation, state };
         self.used = self.used.max(index + 1);
     }
 
     /// The state of `vm`; `None` when another VM, or none, is known in its slot.
     fn state(&self, vm: VmId) -> Option<State> {
-        let slot = self.slots.get(usize::from(vm.index))?;
-        (slot.incarnation == vm.incarnation && slot.state != State::Unknown).then_some(slot.state)
+        let slot = self.slots.get(vm.slot.index())?;
+        (slot.generation == vm.generation && slot.state != State::Unknown).then_some(slot.state)
     }
 }
 
@@ -98,7 +98,7 @@ impl Policy for RoundRobin {
 
     fn reset(&mut self, quantum_ticks: u64) {
         // Not all of them: on a slow machine that takes longer than a scheduler may run.
-        self.slots[..self.used].fill(Slot { incarnation: 0, state: State::Unknown });
+        self.slots[..self.used].fill(Entry { generation: 0, state: State::Unknown });
         self.used = 0;
         self.rotation = List::new();
         self.credited = List::new();
@@ -108,18 +108,18 @@ impl Policy for RoundRobin {
 
     #[inline]
     fn ready(&mut self, vm: VmId, _weight: u16) -> Result<(), Oddity> {
-        let Slot { incarnation, state } = *self.slots.get(usize::from(vm.index)).ok_or(Oddity::BadVm(vm))?;
-        let known = incarnation == vm.incarnation;
+        let Entry { generation, state } = *self.slots.get(vm.slot.index()).ok_or(Oddity::BadVm(vm))?;
+        let known = generation == vm.generation;
         if known && matches!(state, State::Rotating | State::Credited) {
             return Ok(());
         }
         let state = if known && state == State::BlockedWithCredit {
-            self.credited.push_back(&mut self.links, vm.index);
+            self.credited.push_back(&mut self.links, vm.slot);
             State::Credited
         } else {
             // Whoever lived in the slot before is gone, even if nobody said so.
-            self.unlink(vm.index, state);
-            self.rotation.push_back(&mut self.links, vm.index);
+            self.unlink(vm.slot, state);
+            self.rotation.push_back(&mut self.links, vm.slot);
             State::Rotating
         };
         self.set(vm, state);
@@ -128,11 +128,11 @@ impl Policy for RoundRobin {
 
     #[inline]
     fn blocked(&mut self, vm: VmId, ran_ticks: u64, idle: bool) -> Result<(), Oddity> {
-        let Slot { incarnation, state } = *self.slots.get(usize::from(vm.index)).ok_or(Oddity::BadVm(vm))?;
-        if incarnation != vm.incarnation && state != State::Unknown {
+        let Entry { generation, state } = *self.slots.get(vm.slot.index()).ok_or(Oddity::BadVm(vm))?;
+        if generation != vm.generation && state != State::Unknown {
             return Err(Oddity::UnknownVm(vm));
         }
-        self.unlink(vm.index, state);
+        self.unlink(vm.slot, state);
         let earned = idle && ran_ticks < self.quantum_ticks;
         let state = if earned { State::BlockedWithCredit } else { State::Blocked };
         self.set(vm, state);
@@ -141,8 +141,8 @@ impl Policy for RoundRobin {
 
     fn ended(&mut self, vm: VmId) {
         if let Some(state) = self.state(vm) {
-            self.unlink(vm.index, state);
-            self.slots[usize::from(vm.index)].state = State::Unknown;
+            self.unlink(vm.slot, state);
+            self.slots[vm.slot.index()].state = State::Unknown;
         }
     }
 
@@ -152,7 +152,7 @@ impl Policy for RoundRobin {
 
     #[inline]
     fn runnable(&self) -> u32 {
-        u32::from(self.rotation.len()) + u32::from(self.credited.len())
+        self.rotation.len() + self.credited.len()
     }
 
     #[inline]
@@ -166,9 +166,9 @@ impl Policy for RoundRobin {
             self.rotation.pop_front(&mut self.links)?
         };
         self.rotation.push_back(&mut self.links, index);
-        let slot = &mut self.slots[usize::from(index)];
+        let slot = &mut self.slots[index.index()];
         slot.state = State::Rotating;
-        Some(Dispatch { vm: VmId { index, incarnation: slot.incarnation }, quantum_ticks: self.quantum_ticks })
+        Some(Dispatch { vm: VmId { slot: index, generation: slot.generation }, quantum_ticks: self.quantum_ticks })
     }
 }
 

@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 const QUANTUM: u64 = 1000;
 
-fn vm(index: u16) -> VmId {
-    VmId { index, incarnation: 1 }
+fn vm(index: u32) -> VmId {
+    VmId::new(index, 1)
 }
 
-fn with_ready(indices: impl IntoIterator<Item = u16>) -> Box<RoundRobin> {
+fn with_ready(indices: impl IntoIterator<Item = u32>) -> Box<RoundRobin> {
     let mut policy = Box::new(RoundRobin::new());
     policy.reset(QUANTUM);
     for index in indices {
@@ -19,8 +19,8 @@ fn with_ready(indices: impl IntoIterator<Item = u16>) -> Box<RoundRobin> {
     policy
 }
 
-fn order(policy: &mut RoundRobin, count: usize) -> Vec<u16> {
-    (0..count).map_while(|_| policy.next()).map(|dispatch| dispatch.vm.index).collect()
+fn order(policy: &mut RoundRobin, count: usize) -> Vec<u32> {
+    (0..count).map_while(|_| policy.next()).map(|dispatch| dispatch.vm.slot.number()).collect()
 }
 
 #[test]
@@ -32,7 +32,7 @@ fn everybody_in_turn() {
 
 #[test]
 fn a_reset_forgets_whoever_was_there_up_to_the_last_slot() {
-    let last = u16::try_from(abi::limits::MAX_VMS - 1).expect("slots have 16 bits");
+    let last = u32::try_from(abi::limits::MAX_VMS - 1).expect("slots have 32 bits");
     let mut policy = with_ready([0, last]);
     policy.blocked(vm(7), 1, true).expect("good");
     policy.reset(QUANTUM);
@@ -79,8 +79,8 @@ fn credit_starves_nobody() {
     let mut policy = with_ready(0..20);
     let mut ran = [0_u32; 20];
     for _ in 0..18 * 20 {
-        let index = policy.next().expect("somebody").vm.index;
-        ran[usize::from(index)] += 1;
+        let index = policy.next().expect("somebody").vm.slot.number();
+        ran[index as usize] += 1;
         // VMs 1 to 19 always idle at once and are always woken at once; VM 0 computes.
         if index != 0 {
             policy.blocked(vm(index), 1, true).expect("known");
@@ -95,7 +95,7 @@ fn credit_starves_nobody() {
 #[test]
 fn a_successor_takes_the_slot() {
     let mut policy = with_ready([0, 1]);
-    let successor = VmId { index: 0, incarnation: 2 };
+    let successor = VmId::new(0, 2);
     policy.ready(successor, 100).expect("good");
     assert_eq!(policy.runnable(), 2);
     assert_eq!(policy.blocked(vm(0), 0, true), Err(Oddity::UnknownVm(vm(0))));
@@ -107,13 +107,13 @@ fn a_successor_takes_the_slot() {
 
 #[test]
 fn all_slots_at_once() {
-    let count = u16::try_from(MAX_VMS).expect("small");
+    let count = u32::try_from(MAX_VMS).expect("small");
     let mut policy = with_ready(0..count);
-    assert_eq!(policy.runnable(), u32::from(count));
+    assert_eq!(policy.runnable(), count);
     assert_eq!(order(&mut policy, MAX_VMS), (0..count).collect::<Vec<_>>());
     assert_eq!(policy.ready(vm(count), 100), Err(Oddity::BadVm(vm(count))));
-    assert_eq!(policy.blocked(vm(u16::MAX), 0, true), Err(Oddity::BadVm(vm(u16::MAX))));
-    policy.ended(vm(u16::MAX));
+    assert_eq!(policy.blocked(vm(u32::MAX), 0, true), Err(Oddity::BadVm(vm(u32::MAX))));
+    policy.ended(vm(u32::MAX));
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -127,8 +127,8 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let vm = || {
         prop_oneof![
-            9 => (0_u16..12, 1_u16..3).prop_map(|(index, incarnation)| VmId { index, incarnation }),
-            1 => (any::<u16>(), any::<u16>()).prop_map(|(index, incarnation)| VmId { index, incarnation }),
+            9 => (0_u32..12, 1_u32..3).prop_map(|(index, generation)| VmId::new(index, generation)),
+            1 => (any::<u32>(), any::<u32>()).prop_map(|(index, generation)| VmId::new(index, generation)),
         ]
     };
     prop_oneof![
@@ -147,32 +147,32 @@ proptest! {
     #[test]
     fn everybody_who_can_run_and_nobody_else(steps in prop::collection::vec(step(), 0..150)) {
         let mut policy = with_ready([]);
-        let mut model: BTreeMap<u16, (u16, bool)> = BTreeMap::new();
-        let can_run = |model: &BTreeMap<u16, (u16, bool)>| {
+        let mut model: BTreeMap<u32, (u32, bool)> = BTreeMap::new();
+        let can_run = |model: &BTreeMap<u32, (u32, bool)>| {
             let able = model.iter().filter(|(_, (_, able))| *able);
-            able.map(|(&index, &(incarnation, _))| VmId { index, incarnation }).collect::<BTreeSet<_>>()
+            able.map(|(&index, &(generation, _))| VmId::new(index, generation)).collect::<BTreeSet<_>>()
         };
         for step in steps {
             match step {
                 Step::Ready(vm) => {
                     let taken = policy.ready(vm, 100).is_ok();
-                    prop_assert_eq!(taken, usize::from(vm.index) < MAX_VMS);
+                    prop_assert_eq!(taken, vm.slot.index() < MAX_VMS);
                     if taken {
-                        model.insert(vm.index, (vm.incarnation, true));
+                        model.insert(vm.slot.number(), (vm.generation, true));
                     }
                 }
                 Step::Blocked(vm, ran, idle) => {
-                    let other = model.get(&vm.index).is_some_and(|known| known.0 != vm.incarnation);
+                    let other = model.get(&vm.slot.number()).is_some_and(|known| known.0 != vm.generation);
                     let taken = policy.blocked(vm, ran, idle).is_ok();
-                    prop_assert_eq!(taken, usize::from(vm.index) < MAX_VMS && !other);
+                    prop_assert_eq!(taken, vm.slot.index() < MAX_VMS && !other);
                     if taken {
-                        model.insert(vm.index, (vm.incarnation, false));
+                        model.insert(vm.slot.number(), (vm.generation, false));
                     }
                 }
                 Step::Ended(vm) => {
                     policy.ended(vm);
-                    if model.get(&vm.index).is_some_and(|known| known.0 == vm.incarnation) {
-                        model.remove(&vm.index);
+                    if model.get(&vm.slot.number()).is_some_and(|known| known.0 == vm.generation) {
+                        model.remove(&vm.slot.number());
                     }
                 }
                 Step::Next => match policy.next() {

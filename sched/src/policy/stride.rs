@@ -10,7 +10,7 @@ use super::{Dispatch, Policy};
 use crate::{Oddity, PLAN_DEPTH};
 use abi::limits::MAX_VMS;
 use abi::share::WEIGHT_MAX;
-use abi::vm::VmId;
+use abi::vm::{Slot, VmId};
 use component::Heap;
 
 /// Pass for one tick of a VM of weight 1. Far above [`WEIGHT_MAX`], so that the division by a weight costs no precision; 2^32 times
@@ -29,10 +29,10 @@ enum State {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Slot {
+struct Entry {
     /// Of a VM that can run: the pass that it had when it became ready. Of one that cannot: its pass.
     pass: u128,
-    incarnation: u16,
+    generation: u32,
     weight: u16,
     state: State,
 }
@@ -40,7 +40,7 @@ struct Slot {
 /// The policy `stride`: 52 bytes for each slot.
 #[derive(Debug)]
 pub struct Stride {
-    slots: [Slot; MAX_VMS],
+    slots: [Entry; MAX_VMS],
     /// No slot from this index on was written since the last reset.
     used: usize,
     ready: Heap<u128, MAX_VMS>,
@@ -48,7 +48,7 @@ pub struct Stride {
     quantum_ticks: u64,
 }
 
-const NOBODY: Slot = Slot { pass: 0, incarnation: 0, weight: 0, state: State::Unknown };
+const NOBODY: Entry = Entry { pass: 0, generation: 0, weight: 0, state: State::Unknown };
 
 impl Stride {
     /// Knows no VMs. All zeros, so that the tables take no room in the image.
@@ -91,10 +91,10 @@ impl Policy for Stride {
 
     #[inline]
     fn ready(&mut self, vm: VmId, weight: u16) -> Result<(), Oddity> {
-        let index = usize::from(vm.index);
+        let index = vm.slot.index();
         let known = *self.slots.get(index).ok_or(Oddity::BadVm(vm))?;
         let weight = weight.clamp(1, WEIGHT_MAX);
-        let same = known.incarnation == vm.incarnation;
+        let same = known.generation == vm.generation;
         if same && known.state == State::Ready {
             self.slots[index].weight = weight;
             return Ok(());
@@ -105,34 +105,34 @@ impl Policy for Stride {
             // Behind those that are there: whoever ends and comes again and again gains nothing by that.
             self.global + Self::way(self.quantum_ticks, weight)
         };
-        self.slots[index] = Slot { pass, incarnation: vm.incarnation, weight, state: State::Ready };
+        self.slots[index] = Entry { pass, generation: vm.generation, weight, state: State::Ready };
         self.used = self.used.max(index + 1);
-        self.ready.set(vm.index, pass);
+        self.ready.set(vm.slot.number(), pass);
         Ok(())
     }
 
     #[inline]
     fn blocked(&mut self, vm: VmId, ran_ticks: u64, _idle: bool) -> Result<(), Oddity> {
-        let index = usize::from(vm.index);
+        let index = vm.slot.index();
         let known = *self.slots.get(index).ok_or(Oddity::BadVm(vm))?;
-        if known.incarnation != vm.incarnation && known.state != State::Unknown {
+        if known.generation != vm.generation && known.state != State::Unknown {
             return Err(Oddity::UnknownVm(vm));
         }
-        let pass = match (known.state, self.ready.remove(vm.index)) {
+        let pass = match (known.state, self.ready.remove(vm.slot.number())) {
             (State::Ready, Some(charged)) => self.settled(known.pass, charged, ran_ticks, known.weight),
             (State::Blocked, _) => known.pass,
             _ => self.global,
         };
-        self.slots[index] = Slot { pass, incarnation: vm.incarnation, state: State::Blocked, ..known };
+        self.slots[index] = Entry { pass, generation: vm.generation, state: State::Blocked, ..known };
         self.used = self.used.max(index + 1);
         Ok(())
     }
 
     fn ended(&mut self, vm: VmId) {
-        let Some(slot) = self.slots.get_mut(usize::from(vm.index)) else { return };
-        if slot.incarnation == vm.incarnation && slot.state != State::Unknown {
+        let Some(slot) = self.slots.get_mut(vm.slot.index()) else { return };
+        if slot.generation == vm.generation && slot.state != State::Unknown {
             *slot = NOBODY;
-            self.ready.remove(vm.index);
+            self.ready.remove(vm.slot.number());
         }
     }
 
@@ -148,11 +148,12 @@ impl Policy for Stride {
 
     #[inline]
     fn next(&mut self) -> Option<Dispatch> {
-        let (index, pass) = self.ready.first()?;
-        let slot = &self.slots[usize::from(index)];
-        let vm = VmId { index, incarnation: slot.incarnation };
+        let (number, pass) = self.ready.first()?;
+        let place = Slot::new(number);
+        let slot = &self.slots[place.index()];
+        let vm = VmId { slot: place, generation: slot.generation };
         self.global = pass;
-        self.ready.set(index, pass + Self::way(self.quantum_ticks, slot.weight));
+        self.ready.set(number, pass + Self::way(self.quantum_ticks, slot.weight));
         Some(Dispatch { vm, quantum_ticks: self.quantum_ticks })
     }
 }

@@ -1,11 +1,11 @@
 //! Shares under stride scheduling, sleepers, and its behaviour under senseless events.
 
 use super::*;
-use crate::policy::test_cpu::{Load, QUANTUM, names_who_can_run, run, steps, vm};
+use crate::policy::test_cpu::{Load, QUANTUM, boxed, names_who_can_run, run, steps, vm};
 use proptest::prelude::*;
 
 fn stride() -> Box<Stride> {
-    Box::new(Stride::new())
+    boxed(Stride::new)
 }
 
 /// Fails unless each VM ran its share by weight, to one part in `parts`.
@@ -24,7 +24,7 @@ fn one_to_three() {
     policy.reset(QUANTUM);
     policy.ready(vm(0), 100).expect("good");
     policy.ready(vm(1), 300).expect("good");
-    let named: Vec<u16> = (0..8).filter_map(|_| policy.next()).map(|dispatch| dispatch.vm.index).collect();
+    let named: Vec<u32> = (0..8).filter_map(|_| policy.next()).map(|dispatch| dispatch.vm.slot.number()).collect();
     // Whoever has three times the weight comes three times as often, and evenly.
     assert_eq!(named, [1, 1, 1, 0, 1, 1, 1, 0]);
 }
@@ -36,14 +36,14 @@ fn who_sleeps_comes_back_at_once_and_with_nothing_saved() {
     for slot in 0..2 {
         policy.ready(vm(slot), 100).expect("good");
     }
-    let next = |policy: &mut Stride| policy.next().expect("somebody").vm.index;
+    let next = |policy: &mut Stride| policy.next().expect("somebody").vm.slot.number();
     next(&mut policy);
     policy.blocked(vm(1), 10, true).expect("known");
     for _ in 0..100 {
         assert_eq!(next(&mut policy), 0);
     }
     policy.ready(vm(1), 100).expect("good");
-    let named: Vec<u16> = (0..6).map(|_| next(&mut policy)).collect();
+    let named: Vec<u32> = (0..6).map(|_| next(&mut policy)).collect();
     // It does not make up for what it slept: they take turns, but for who is first where their passes are equal.
     assert_eq!(named, [1, 1, 0, 0, 1, 1]);
 }
@@ -91,15 +91,15 @@ fn a_newcomer_has_no_advantage() {
     policy.reset(QUANTUM);
     policy.ready(vm(0), 100).expect("good");
     let mut stayed = 0;
-    let mut incarnation = 1;
-    policy.ready(VmId { index: 1, incarnation }, 100).expect("good");
+    let mut generation = 1;
+    policy.ready(VmId::new(1, generation), 100).expect("good");
     for _ in 0..1000 {
         match policy.next().expect("somebody").vm {
-            vm if vm.index == 0 => stayed += 1,
+            vm if vm.slot.number() == 0 => stayed += 1,
             vm => {
                 policy.ended(vm);
-                incarnation += 1;
-                policy.ready(VmId { index: 1, incarnation }, 100).expect("good");
+                generation += 1;
+                policy.ready(VmId::new(1, generation), 100).expect("good");
             }
         }
     }

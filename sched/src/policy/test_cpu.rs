@@ -3,12 +3,18 @@
 
 use super::Policy;
 use abi::limits::MAX_VMS;
-use abi::vm::VmId;
+use abi::vm::{Slot, VmId};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 
 /// The quantum in ticks.
 pub const QUANTUM: u64 = 1000;
+
+/// A policy on the heap. Built on a stack of its own: in a debug build it lies there twice before it moves.
+pub fn boxed<P: Send + 'static>(new: fn() -> P) -> Box<P> {
+    let builder = std::thread::Builder::new().stack_size(16 << 20);
+    builder.spawn(move || Box::new(new())).expect("a thread").join().expect("no panic")
+}
 
 /// How a VM behaves.
 #[derive(Clone, Copy, Debug)]
@@ -27,14 +33,14 @@ impl Load {
     }
 }
 
-pub fn vm(index: u16) -> VmId {
-    VmId { index, incarnation: 1 }
+pub fn vm(index: u32) -> VmId {
+    VmId::new(index, 1)
 }
 
 /// Runs VMs for `ticks` under a policy that plans `depth` turns ahead. For each VM the ticks that it ran.
 pub fn run<P: Policy>(policy: &mut P, loads: &[Load], ticks: u64, depth: usize) -> Vec<u64> {
     policy.reset(QUANTUM);
-    let index = |slot: u16| usize::from(slot);
+    let index = |slot: u32| Slot::new(slot).index();
     let mut ran = vec![0; loads.len()];
     // Since it was ready; `None` while it sleeps.
     let mut burst: Vec<Option<u64>> = vec![Some(0); loads.len()];
@@ -56,7 +62,7 @@ pub fn run<P: Policy>(policy: &mut P, loads: &[Load], ticks: u64, depth: usize) 
             && let Some(dispatch) = policy.next()
         {
             assert_eq!(dispatch.quantum_ticks, QUANTUM);
-            plan.push_back(dispatch.vm.index);
+            plan.push_back(dispatch.vm.slot.number());
         }
         let Some(slot) = plan.pop_front() else {
             let (std::cmp::Reverse(due), _) = sleeping.peek().expect("nobody runs and nobody sleeps");
@@ -92,8 +98,8 @@ pub enum Step {
 pub fn steps() -> impl Strategy<Value = Vec<Step>> {
     let vm = || {
         prop_oneof![
-            9 => (0_u16..12, 1_u16..3).prop_map(|(index, incarnation)| VmId { index, incarnation }),
-            1 => (any::<u16>(), any::<u16>()).prop_map(|(index, incarnation)| VmId { index, incarnation }),
+            9 => (0_u32..12, 1_u32..3).prop_map(|(slot, generation)| VmId::new(slot, generation)),
+            1 => (any::<u32>(), any::<u32>()).prop_map(|(slot, generation)| VmId::new(slot, generation)),
         ]
     };
     let ticks = prop_oneof![9 => 0..3 * QUANTUM, 1 => any::<u64>()];
@@ -110,32 +116,32 @@ pub fn steps() -> impl Strategy<Value = Vec<Step>> {
 /// Returns who can run in the end.
 pub fn names_who_can_run<P: Policy>(policy: &mut P, steps: Vec<Step>) -> Result<BTreeSet<VmId>, TestCaseError> {
     policy.reset(QUANTUM);
-    let mut model: BTreeMap<u16, (u16, bool)> = BTreeMap::new();
-    let can_run = |model: &BTreeMap<u16, (u16, bool)>| {
+    let mut model: BTreeMap<Slot, (u32, bool)> = BTreeMap::new();
+    let can_run = |model: &BTreeMap<Slot, (u32, bool)>| {
         let able = model.iter().filter(|(_, (_, able))| *able);
-        able.map(|(&index, &(incarnation, _))| VmId { index, incarnation }).collect::<BTreeSet<_>>()
+        able.map(|(&slot, &(generation, _))| VmId { slot, generation }).collect::<BTreeSet<_>>()
     };
     for step in steps {
         match step {
             Step::Ready(vm, weight) => {
                 let taken = policy.ready(vm, weight).is_ok();
-                prop_assert_eq!(taken, usize::from(vm.index) < MAX_VMS);
+                prop_assert_eq!(taken, vm.slot.index() < MAX_VMS);
                 if taken {
-                    model.insert(vm.index, (vm.incarnation, true));
+                    model.insert(vm.slot, (vm.generation, true));
                 }
             }
             Step::Blocked(vm, ran, idle) => {
-                let other = model.get(&vm.index).is_some_and(|known| known.0 != vm.incarnation);
+                let other = model.get(&vm.slot).is_some_and(|known| known.0 != vm.generation);
                 let taken = policy.blocked(vm, ran, idle).is_ok();
-                prop_assert_eq!(taken, usize::from(vm.index) < MAX_VMS && !other);
+                prop_assert_eq!(taken, vm.slot.index() < MAX_VMS && !other);
                 if taken {
-                    model.insert(vm.index, (vm.incarnation, false));
+                    model.insert(vm.slot, (vm.generation, false));
                 }
             }
             Step::Ended(vm) => {
                 policy.ended(vm);
-                if model.get(&vm.index).is_some_and(|known| known.0 == vm.incarnation) {
-                    model.remove(&vm.index);
+                if model.get(&vm.slot).is_some_and(|known| known.0 == vm.generation) {
+                    model.remove(&vm.slot);
                 }
             }
             Step::Next => match policy.next() {

@@ -102,7 +102,7 @@ fn costs(lines: &[String]) -> Result<Vec<u64>> {
 /// A UDP packet to the first VM, as short as a frame can be.
 fn frame() -> Vec<u8> {
     let mut frame = Vec::new();
-    frame.extend_from_slice(&abi::nic::mac_of(0));
+    frame.extend_from_slice(&abi::nic::mac_of(abi::vm::Slot::new(0)));
     frame.extend_from_slice(&HOST_MAC);
     frame.extend_from_slice(&[8, 0, 0x45, 0, 0, 46, 0, 0, 0, 0, 64, 17, 0, 0]);
     frame.extend_from_slice(&HOST.octets());

@@ -1,5 +1,6 @@
 //! What a machine is made of.
 
+use crate::manifest::model::Port;
 use crate::workspace::has_program;
 use clap::ValueEnum;
 use std::path::PathBuf;
@@ -88,7 +89,7 @@ pub enum Clock {
 pub enum Net {
     /// There is no NIC.
     None,
-    /// The user-mode network of [`crate::net`], with a forwarded port for each of these guest addresses.
+    /// The user-mode network of [`crate::net`], with these ports of guests forwarded.
     User(Vec<Forward>),
     /// The tap device of this name.
     Tap(String),
@@ -113,13 +114,13 @@ impl Nic {
     }
 }
 
-/// A TCP port of a guest that the host can reach.
+/// A port of a guest that the host can reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Forward {
     /// The guest's address.
     pub guest: std::net::Ipv4Addr,
     /// Its port.
-    pub port: u16,
+    pub port: Port,
     /// The port on 127.0.0.1 that is preferred when it is free.
     pub host_port: u16,
 }

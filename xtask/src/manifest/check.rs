@@ -2,7 +2,7 @@
 
 use super::compile::AUTHORITIES;
 use super::model::{Component, Image, Ring, System};
-use super::options;
+use super::{options, service};
 use abi::component::layout;
 use abi::limits::{
     MAX_COMPONENTS, MAX_IMAGES, MAX_POLICIES, MAX_RINGS, MAX_RINGS_PER_COMPONENT, NAME_BYTES, PAGE_SIZE, VM_MEMORY_MAX,
@@ -323,7 +323,8 @@ fn image_alone(image: &Image) -> Result<(), String> {
         }
     }
     share(image)?;
-    printable("args", &image.args, IMAGE_ARGS_BYTES)
+    printable("args", &image.args, IMAGE_ARGS_BYTES)?;
+    service::check(image)
 }
 
 fn share(image: &Image) -> Result<(), String> {

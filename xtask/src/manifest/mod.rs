@@ -4,6 +4,7 @@ mod check;
 mod compile;
 pub mod model;
 pub mod options;
+mod service;
 mod units;
 
 use crate::error::{Context, Result, fail};

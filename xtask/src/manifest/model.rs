@@ -1,5 +1,6 @@
 //! What `system.toml` may say. A key that is not here is an error.
 
+pub use super::service::{Port, Protocol, Ready};
 pub use super::units::{Bytes, Micros, PciClass};
 use serde::Deserialize;
 
@@ -122,6 +123,11 @@ pub struct Image {
     pub rate: Option<Bytes>,
     /// Bytes that each of its VMs may send at once.
     pub burst: Option<Bytes>,
+    /// Ports that clients reach. They are for `xtask`; the core does not know them.
+    #[serde(default)]
+    pub ports: Vec<Port>,
+    /// When a VM of it is ready; as soon as it runs, when missing. For `xtask`, too.
+    pub ready: Option<Ready>,
 }
 
 impl Component {

@@ -23,10 +23,12 @@ pub fn value<'a>(options: &'a str, key: &str) -> Option<&'a str> {
         .next_back()
 }
 
-/// The last address that `options` gives with `net=`, which also chooses the network's policy: `dhcp` or `ADDRESS/BITS...`.
-pub fn address(options: &str) -> Option<&str> {
+/// The last address that `options` gives with `net=`, which also chooses the network's policy: `dhcp` or `ADDRESS/BITS...`. It is
+/// not checked.
+pub fn address<'a>(options: &'a str, system: &System) -> Option<&'a str> {
+    let policies = net_policies(system);
     let mut values = options.split_whitespace().filter_map(|option| option.strip_prefix("net="));
-    values.rfind(|value| net(value).is_ok())
+    values.rfind(|value| !policies.iter().any(|name| name == value))
 }
 
 /// The image names in the value of `vms=`, one for each VM in the order of their slots.
@@ -166,8 +168,9 @@ mod tests {
     fn later_options_win() {
         assert_eq!(value("vms=a*2 log=info vms=b", "vms"), Some("b"));
         assert_eq!(value("vms=a", "net"), None);
-        assert_eq!(address("net=dhcp net=10.0.2.16/24 net=drr"), Some("10.0.2.16/24"));
-        assert_eq!(address("net=drr"), None);
+        let system = crate::manifest::load(&crate::workspace::root().join("system.toml")).unwrap();
+        assert_eq!(address("net=dhcp net=10.0.2.16/24 net=drr", &system), Some("10.0.2.16/24"));
+        assert_eq!(address("net=drr", &system), None);
     }
 
     #[test]

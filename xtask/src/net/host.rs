@@ -1,15 +1,15 @@
 //! The host behind the switch: answers ARP, ping and DHCP, and carries TCP connections between the loopback interface and the
-//! machine, in both directions.
+//! machine in both directions, and datagrams to the machine and back.
 
 use super::capacity::PATIENCE;
+use super::datagrams::{self, Datagrams};
 use super::inbound::{Next, Port};
 use super::outbound::Opening;
 use super::relay::{self, Progress, Relay};
 use super::switch::Switch;
 use super::wire::Wire;
 use super::{HOST, HOST_MAC, PREFIX, Watcher, dhcp};
-use crate::machine::Forward;
-use mio::net::{TcpListener, TcpStream};
+use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Registry, Token};
 use smoltcp::iface::{Config, Interface, PollIngressSingleResult, PollResult, SocketHandle, SocketSet};
 use smoltcp::socket::{tcp, udp};
@@ -40,7 +40,7 @@ const NAP: Duration = Duration::from_micros(200);
 pub const WAKER: Token = Token(0);
 const CONTROL: Token = Token(1);
 const DATA: Token = Token(2);
-/// The first listener; the others follow, then the connections.
+/// The first listener; the others follow, then the sockets for datagrams, then the connections.
 const LISTENERS: usize = 3;
 
 /// The host and everything that goes through it.
@@ -50,6 +50,7 @@ pub struct Host {
     sockets: SocketSet<'static>,
     dhcp: SocketHandle,
     ports: Vec<Port>,
+    datagrams: Datagrams,
     /// Connections by number; a later one has a higher number.
     links: BTreeMap<usize, Link>,
     next_number: usize,
@@ -87,7 +88,8 @@ enum Stage {
 impl Host {
     pub fn new(
         switch: Switch,
-        listeners: Vec<(TcpListener, Forward)>,
+        mut ports: Vec<Port>,
+        mut datagrams: Datagrams,
         injected: Receiver<Vec<u8>>,
         watcher: Watcher,
         registry: Registry,
@@ -105,19 +107,20 @@ impl Host {
         let mut socket = udp::Socket::new(buffer(), buffer());
         socket.bind(67).expect("a fresh socket binds to any port");
         let dhcp = sockets.add(socket);
-        let mut ports: Vec<Port> =
-            listeners.into_iter().map(|(listener, forward)| Port::new(listener, forward)).collect();
         for (port, number) in ports.iter_mut().zip(LISTENERS..) {
             registry.register(port.listener(), Token(number), Interest::READABLE)?;
         }
         wire.switch.register(&registry, CONTROL, DATA)?;
-        let next_number = LISTENERS + ports.len();
+        let first_socket = LISTENERS + ports.len();
+        datagrams.register(&registry, first_socket)?;
+        let next_number = first_socket + datagrams.ports();
         Ok(Host {
             wire,
             interface,
             sockets,
             dhcp,
             ports,
+            datagrams,
             links: BTreeMap::new(),
             next_number,
             next_port: 49152,
@@ -136,10 +139,13 @@ impl Host {
             let _ = poll.poll(&mut events, patience);
             for event in &events {
                 let Token(number) = event.token();
-                if let Some(port) = number.checked_sub(LISTENERS).and_then(|index| self.ports.get_mut(index)) {
+                let Some(index) = number.checked_sub(LISTENERS) else { continue };
+                if let Some(port) = self.ports.get_mut(index) {
                     port.wake();
                 } else if let Some(link) = self.links.get_mut(&number) {
                     link.relay.note(event);
+                } else {
+                    self.datagrams.wake(index - self.ports.len());
                 }
             }
         }
@@ -161,13 +167,16 @@ impl Host {
         self.serve_dhcp();
         self.welcome();
         self.pump();
+        if self.wire.has_room() {
+            self.datagrams.collect(&mut self.sockets, Instant::now());
+        }
         self.send();
         self.ask_for_macs();
         if !self.wire.flush() {
             std::thread::sleep(NAP);
             return Some(Duration::ZERO);
         }
-        if taken == BATCH {
+        if taken == BATCH || self.datagrams.has_more(&self.sockets) {
             return Some(Duration::ZERO);
         }
         let waits = self.links.values().any(|link| !matches!(link.stage, Stage::Open | Stage::Dialling));
@@ -193,10 +202,14 @@ impl Host {
             }
             opened = self.dial(opening);
         }
+        let datagram_for = datagrams::destination(&frame);
         self.wire.hand_in(frame);
         let now = self.now();
         if self.interface.poll_ingress_single(now, &mut self.wire, &mut self.sockets) == PollIngressSingleResult::None {
             return;
+        }
+        if let Some(source) = datagram_for {
+            self.datagrams.deliver(source, &mut self.sockets, Instant::now());
         }
         // A socket that has not taken its opening would take somebody else's.
         if let Some(number) = opened
@@ -321,7 +334,7 @@ impl Host {
         let local = self.next_port;
         self.next_port = if local == u16::MAX { 49152 } else { local + 1 };
         let mut socket = relay::socket();
-        let remote = IpEndpoint::new(forward.guest.into(), forward.port);
+        let remote = IpEndpoint::new(forward.guest.into(), forward.port.number);
         if socket.connect(self.interface.context(), remote, local).is_err() {
             // Not for an address of this network and a port, which forwards have.
             self.remove(number);
@@ -342,6 +355,9 @@ impl Host {
             {
                 self.wire.push(request);
             }
+        }
+        for request in self.datagrams.ask_for_macs(&self.sockets, now) {
+            self.wire.push(request);
         }
     }
 
@@ -377,7 +393,7 @@ impl Host {
             tcp::State::SynSent => port.capacity.unanswered(),
             tcp::State::Closed => port.capacity.refused(now),
             _ => {
-                port.capacity.complete();
+                port.complete();
                 link.stage = Stage::Open;
                 return self.open(number, now);
             }

@@ -6,12 +6,14 @@ use super::wire::arp_request;
 use crate::machine::Forward;
 use mio::net::{TcpListener, TcpStream};
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long a guest may leave a new connection unanswered until it is asked for its MAC, and between two such requests.
 const ASK_AFTER: Duration = Duration::from_millis(20);
 /// See [`ASK_AFTER`].
-const ASK_AGAIN: Duration = Duration::from_millis(200);
+pub const ASK_AGAIN: Duration = Duration::from_millis(200);
 
 /// A forwarded port.
 pub struct Port {
@@ -24,6 +26,8 @@ pub struct Port {
     again: VecDeque<usize>,
     /// When the guest was last asked for its MAC.
     asked: Option<Instant>,
+    /// The guest has taken a connection: for whoever waits for it.
+    taken: Arc<AtomicBool>,
 }
 
 /// Who is next.
@@ -35,8 +39,14 @@ pub enum Next {
 }
 
 impl Port {
-    pub fn new(listener: TcpListener, forward: Forward) -> Port {
-        Port { listener, forward, capacity: Capacity::new(), ready: true, again: VecDeque::new(), asked: None }
+    pub fn new(listener: TcpListener, forward: Forward, taken: Arc<AtomicBool>) -> Port {
+        Port { listener, forward, capacity: Capacity::new(), ready: true, again: VecDeque::new(), asked: None, taken }
+    }
+
+    /// The guest has taken a connection.
+    pub fn complete(&mut self) {
+        self.capacity.complete();
+        self.taken.store(true, Ordering::Relaxed);
     }
 
     pub fn listener(&mut self) -> &mut TcpListener {

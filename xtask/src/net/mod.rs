@@ -1,13 +1,14 @@
-//! The user-mode network between a machine and the host: no privileges, one forwarded TCP port for each VM, DHCP, and the
-//! host's loopback interface behind the gateway's address.
+//! The user-mode network between a machine and the host: no privileges, forwarded TCP and UDP ports of the VMs, DHCP, and
+//! the host's loopback interface behind the gateway's address.
 //!
 //! Bochs' own slirp takes five forwarded ports at most and stalls with many connections. So the machine's NIC is plugged
 //! into a VDE switch that xtask plays ([`switch`]), behind which sits a host with a TCP/IP stack ([`host`]): 10.0.2.2. It accepts
 //! connections on the host's loopback interface ([`inbound`]) and makes them again into the machine, as many at once as a guest
 //! has room for ([`capacity`]); those that a guest opens to 10.0.2.2 it makes again to the loopback interface ([`outbound`]).
-//! [`relay`] moves their bytes.
+//! [`relay`] moves their bytes. Datagrams go from the loopback interface into the machine and back ([`datagrams`]).
 
 mod capacity;
+mod datagrams;
 pub mod dhcp;
 mod host;
 mod inbound;
@@ -20,7 +21,8 @@ mod wire;
 
 use crate::error::{Context, Result};
 use crate::machine::Forward;
-use mio::net::TcpListener;
+use crate::manifest::model::Protocol;
+use mio::net::{TcpListener, UdpSocket};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -38,6 +40,9 @@ pub const HOST_MAC: [u8; 6] = [0x52, 0x55, 0x0a, 0x00, 0x02, 0x02];
 /// The first VM's address; the others follow.
 pub const FIRST_VM: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 16);
 
+/// Bytes that may wait in the socket of a forwarded UDP port, with the system's overhead for each datagram.
+const UDP_BUFFER: usize = 1 << 20;
+
 /// Counts the networks of this process, so that each has a folder of its own for its sockets.
 static STARTED: AtomicU32 = AtomicU32::new(0);
 
@@ -47,6 +52,8 @@ type Watcher = Arc<Mutex<Option<Sender<Vec<u8>>>>>;
 /// A running network. Dropping it ends it.
 pub struct UserNet {
     addresses: Vec<SocketAddr>,
+    /// For each of them: its guest has taken a connection.
+    taken: Vec<Arc<AtomicBool>>,
     inject: Sender<Vec<u8>>,
     watcher: Watcher,
     stop: Arc<AtomicBool>,
@@ -66,11 +73,29 @@ impl UserNet {
         std::fs::create_dir(&sockets).context(|| format!("cannot create {}", sockets.display()))?;
         let _ = std::fs::remove_file(link);
         std::os::unix::fs::symlink(&sockets, link).context(|| format!("cannot create {}", link.display()))?;
-        let mut listeners = Vec::new();
+        let (mut ports, mut datagrams, mut addresses, mut taken) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for forward in forwards {
-            listeners.push((listen(forward.host_port)?, *forward));
+            let flag = Arc::new(AtomicBool::new(false));
+            let address = match forward.port.protocol {
+                Protocol::Tcp => {
+                    let listener = bind(forward, TcpListener::bind)?;
+                    let address = listener.local_addr();
+                    ports.push(inbound::Port::new(listener, *forward, flag.clone()));
+                    address
+                }
+                Protocol::Udp => {
+                    let socket = bind(forward, UdpSocket::bind)?;
+                    // A burst waits there. The system may allow less, which is no reason to fail.
+                    let _ = socket2::SockRef::from(&socket).set_recv_buffer_size(UDP_BUFFER);
+                    let address = socket.local_addr();
+                    datagrams.push((socket, *forward));
+                    address
+                }
+            };
+            addresses.push(address.context(|| format!("cannot see where port {} is forwarded", forward.port))?);
+            taken.push(flag);
         }
-        let addresses = listeners.iter().filter_map(|(listener, _)| listener.local_addr().ok()).collect();
+        let datagrams = datagrams::Datagrams::new(datagrams);
         let switch = switch::Switch::start(&sockets, &link.file_name().unwrap_or_default().to_string_lossy())?;
         let (inject, injected) = channel();
         let watcher = Watcher::default();
@@ -80,14 +105,20 @@ impl UserNet {
         let poll = mio::Poll::new().context(what)?;
         let waker = mio::Waker::new(poll.registry(), host::WAKER).context(what)?;
         let registry = poll.registry().try_clone().context(what)?;
-        let host = host::Host::new(switch, listeners, injected, watching, registry).context(what)?;
+        let host = host::Host::new(switch, ports, datagrams, injected, watching, registry).context(what)?;
         let thread = std::thread::spawn(move || host.serve(poll, &stopped));
-        Ok(UserNet { addresses, inject, watcher, stop, waker, thread: Some(thread), sockets })
+        Ok(UserNet { addresses, taken, inject, watcher, stop, waker, thread: Some(thread), sockets })
     }
 
     /// Where on the host the forwarded ports are, in the order of the forwards.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// True when the guest behind the TCP port at `address` has taken a connection. To connect tells nothing: the host does that.
+    pub fn has_taken(&self, address: SocketAddr) -> bool {
+        let taken = self.addresses.iter().zip(&self.taken).find(|(other, _)| **other == address);
+        taken.is_some_and(|(_, taken)| taken.load(Ordering::Relaxed))
     }
 
     /// Sends a raw Ethernet frame (without checksum) to the machine, whatever it holds.
@@ -118,8 +149,10 @@ impl Drop for UserNet {
     }
 }
 
-/// A listener on `port` of the loopback interface, or on a free one when that is taken.
-fn listen(port: u16) -> Result<TcpListener> {
-    let at = |port| TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
-    at(port).or_else(|_| at(0)).context(|| "cannot listen on 127.0.0.1 for a VM".into())
+/// A socket on the loopback interface, at the port that `forward` prefers or, when that is taken, at a free one.
+fn bind<S>(forward: &Forward, socket: fn(SocketAddr) -> std::io::Result<S>) -> Result<S> {
+    let at = |port| socket(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    at(forward.host_port)
+        .or_else(|_| at(0))
+        .context(|| format!("cannot open a port of 127.0.0.1 for {} port {}", forward.guest, forward.port))
 }

@@ -2,6 +2,7 @@
 
 use super::{FIRST_VM, HOST, UserNet};
 use crate::machine::Forward;
+use crate::manifest::model::Port;
 use smoltcp::iface::{Config, Interface, PollIngressSingleResult, SocketHandle, SocketSet};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
@@ -15,6 +16,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+mod datagrams;
 
 const DOCUMENT: usize = 102_400;
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -163,7 +166,8 @@ fn play(folder: PathBuf, habits: Habits, stop: &AtomicBool) -> Option<Vec<u8>> {
     let mut cable = Cable { socket, switch: folder.join("data"), deaf: false };
     let started = Instant::now();
     let now = || StackTime::from_micros(i64::try_from(started.elapsed().as_micros()).unwrap());
-    let mut iface = Interface::new(Config::new(EthernetAddress(abi::nic::mac_of(0)).into()), &mut cable, now());
+    let mut iface =
+        Interface::new(Config::new(EthernetAddress(abi::nic::mac_of(abi::vm::Slot::new(0))).into()), &mut cable, now());
     iface.update_ip_addrs(|addresses| addresses.push(IpCidr::new(FIRST_VM.into(), 24)).unwrap());
     iface.routes_mut().add_default_ipv4_route(HOST).unwrap();
     let mut sockets = SocketSet::new(Vec::new());
@@ -221,7 +225,7 @@ impl Stage {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let link = std::env::temp_dir().join(format!("foraker-net-test-{}-{number}", std::process::id()));
-        let net = UserNet::start(&[Forward { guest: FIRST_VM, port: 80, host_port: 0 }], &link).unwrap();
+        let net = UserNet::start(&[Forward { guest: FIRST_VM, port: Port::tcp(80), host_port: 0 }], &link).unwrap();
         let stop = Arc::new(AtomicBool::new(false));
         let (folder, stopped) = (link.clone(), stop.clone());
         let guest = std::thread::spawn(move || play(folder, habits, &stopped));
@@ -324,6 +328,7 @@ fn a_client_that_leaves_frees_its_place() {
         drop(stage.connect());
     }
     assert_eq!(stage.burst(1), [DOCUMENT]);
+    assert!(stage.net.has_taken(stage.net.addresses()[0]));
 }
 
 #[test]

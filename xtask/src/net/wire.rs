@@ -47,6 +47,11 @@ impl Wire {
         self.outbox.push_back(frame);
     }
 
+    /// True when the stack may send another frame.
+    pub fn has_room(&self) -> bool {
+        self.outbox.len() < OUTBOX
+    }
+
     /// Sends what waits. False when the machine does not take everything now.
     pub fn flush(&mut self) -> bool {
         while let Some(frame) = self.outbox.front() {
@@ -69,7 +74,7 @@ impl Device for Wire {
     }
 
     fn transmit(&mut self, _: Instant) -> Option<Outbox<'_>> {
-        (self.outbox.len() < OUTBOX).then_some(Outbox(&mut self.outbox))
+        self.has_room().then_some(Outbox(&mut self.outbox))
     }
 
     fn capabilities(&self) -> DeviceCapabilities {

@@ -8,13 +8,16 @@ use crate::build::{Programs, build};
 use crate::error::{Context, Result, fail};
 use crate::http;
 use crate::image::{Contents, Data, stripped};
-use crate::machine::{Clock, Config, Forward, Kind, Machine, Missed, Net, run_dir};
+use crate::machine::{Clock, Config, Kind, Machine, Missed, Net, run_dir};
 use crate::manifest::model::System;
-use crate::manifest::{self, compile, options};
-use crate::net::{self, UserNet};
+use crate::manifest::{self, compile};
+use crate::net::UserNet;
+use crate::service::{self, Vm};
 use crate::workspace::root;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::borrow::Cow;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 /// How long a machine may take from power-on to the end of its boot, with another one beside it.
@@ -58,10 +61,10 @@ impl Lab {
         config.kind = self.kind;
         config.echo = None;
         Boot {
-            lab: self,
             options: format!("{options} on-fatal=poweroff"),
             config,
             contents: self.contents.clone(),
+            system: Cow::Borrowed(&self.system),
             user_net: true,
             released: false,
         }
@@ -87,10 +90,10 @@ impl Lab {
 
 /// A machine that is about to boot.
 pub struct Boot<'a> {
-    lab: &'a Lab,
     options: String,
     config: Config,
     contents: Contents,
+    system: Cow<'a, System>,
     user_net: bool,
     released: bool,
 }
@@ -200,10 +203,9 @@ impl Boot<'_> {
     }
 
     /// Boots with another manifest than `system.toml`: `change` is given a copy to change. It is not checked.
-    pub fn system(self, change: impl FnOnce(&mut System)) -> Self {
-        let mut system = self.lab.system.clone();
-        change(&mut system);
-        let bytes = compile(&system);
+    pub fn system(mut self, change: impl FnOnce(&mut System)) -> Self {
+        change(self.system.to_mut());
+        let bytes = compile(&self.system);
         self.module("manifest", bytes)
     }
 
@@ -218,22 +220,21 @@ impl Boot<'_> {
             self.contents.with_options(&self.options).make_iso(&iso)?;
         }
         self.config.iso = iso;
-        let all = format!("{} {}", self.lab.system.defaults, self.options);
-        // The core has the last word on options; what xtask cannot read has no services.
-        let images = options::vms(options::value(&all, "vms").unwrap_or_default()).unwrap_or_default();
-        let serving = images.iter().zip(0_u32..).filter(|(image, _)| *image == "httpd").map(|(_, slot)| slot);
-        let guests = serving.map(|slot| Ipv4Addr::from_bits(net::FIRST_VM.to_bits() + slot));
+        let all = format!("{} {}", self.system.defaults, self.options);
+        // The core has the last word on options; what xtask cannot read serves nothing.
+        let mut vms = service::plan(&self.system, &all).unwrap_or_default();
         if self.user_net {
-            // Host port 0: several machines at once, none of them on ports that somebody knows.
-            self.config.net =
-                Net::User(guests.clone().map(|guest| Forward { guest, port: 80, host_port: 0 }).collect());
+            let mut forwards = service::forwards(&vms)?;
+            // Several machines at once, none of them on ports that somebody knows.
+            forwards.iter_mut().for_each(|forward| forward.host_port = 0);
+            self.config.net = Net::User(forwards);
         }
         let machine = Machine::start(&self.config, &dir)?;
-        let services = match machine.net() {
-            Some(net) => net.addresses().to_vec(),
-            None => guests.map(|guest| SocketAddr::from((guest, 80))).collect(),
-        };
-        Ok(Running { machine, services })
+        if let Some(net) = machine.net() {
+            service::put(&mut vms, net.addresses());
+        }
+        let services = vms.iter().filter_map(Vm::http).collect();
+        Ok(Running { machine, vms, services })
     }
 
     /// Powers on and expects a boot that ends in the fatal message `code` (as `F016`). Returns the message's line.
@@ -261,6 +262,7 @@ pub fn number(line: &str, key: &str) -> Option<u64> {
 /// A machine that runs.
 pub struct Running {
     machine: Machine,
+    vms: Vec<Vm>,
     services: Vec<SocketAddr>,
 }
 
@@ -376,21 +378,21 @@ impl Running {
         }
     }
 
+    /// Waits until every VM is ready, as `run` does.
+    pub fn wait_until_ready(&mut self, timeout: Duration) -> Result<()> {
+        service::wait(&mut self.machine, &self.vms, timeout, &AtomicBool::new(false)).map(|_| ())
+    }
+
     /// Waits until every web server answers.
     pub fn wait_for_services(&mut self, timeout: Duration) -> Result<()> {
         let end = Instant::now() + timeout;
-        for i in 0..self.services.len() {
-            loop {
-                let error = match http::get(self.services[i], "/", Duration::from_secs(3)) {
-                    Ok(answer) if answer.status == 200 => break,
-                    Ok(answer) => format!("it answers with status {}", answer.status),
-                    Err(error) => error.to_string(),
-                };
+        for vm in &self.vms {
+            while let Err(error) = vm.ask_http(Duration::from_secs(3)) {
                 if self.machine.has_ended() || Instant::now() >= end {
-                    let (what, count) = (format!("web server {} of {}", i + 1, self.services.len()), timeout.as_secs());
+                    let (slot, count) = (vm.slot, timeout.as_secs());
                     let dir = self.machine.dir().display();
                     fail!(
-                        "{what} does not answer within {count} s: {error}. The end of {dir}/console.log:\n{}",
+                        "VM {slot} does not answer within {count} s: {error}. The end of {dir}/console.log:\n{}",
                         self.machine.log().tail(15)
                     );
                 }

@@ -9,6 +9,7 @@ use bench::hex;
 use component::abi::control::{CREATE_ARGS_BYTES, ControlRequest};
 use component::abi::message::Message;
 use component::abi::share::Share;
+use component::abi::vm::ImageId;
 use component::{Component, now, wait};
 
 component::main!(main);
@@ -18,7 +19,7 @@ const VMS: usize = 20;
 /// Between the decision and the request: time enough to write the boot arguments.
 const LEAD_TICKS: u64 = 50_000;
 /// The image `bench` is the only one in the manifest that this is booted with.
-const IMAGE: u16 = 0;
+const IMAGE: ImageId = ImageId::new(0);
 /// Parts of a second that each VM has for saying its line and ending.
 const VMS_PER_SECOND: u64 = 25;
 

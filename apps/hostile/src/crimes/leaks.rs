@@ -185,7 +185,7 @@ fn digest(areas: [(u64, u64); 4]) -> u64 {
 }
 
 fn leave_state() -> ! {
-    let pattern = 0x5ec2_e75e_0000_0000 | u64::from(peek32(register!(vm_id)));
+    let pattern = 0x5ec2_e75e_0000_0000 | peek64(register!(vm_id)) & 0xffff_ffff;
     let mut address = 8 << 20;
     while address < memory_bytes() {
         // SAFETY: Ilwaco's heap ends far below.

@@ -8,14 +8,14 @@ use crate::vm::{Devices, METADATA_FRAMES, NEVER, Queue, State};
 use abi::component::layout;
 use abi::limits::PAGE_SIZE;
 use abi::nic;
-use abi::vm::VmId;
+use abi::vm::{Slot, VmId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Pages of a NIC's window.
 const WINDOW_PAGES: u64 = nic::WINDOW_STRIDE / PAGE_SIZE;
 
 /// The slots in a queue, in order.
-fn members<B: backend::Backend, H: crate::board::Board>(kernel: &Kernel<B, H>, queue: Queue) -> BTreeSet<u16> {
+fn members<B: backend::Backend, H: crate::board::Board>(kernel: &Kernel<B, H>, queue: Queue) -> BTreeSet<Slot> {
     kernel.vms.slots().filter(|&slot| kernel.cpu.queues.contains(queue, slot)).collect()
 }
 
@@ -27,6 +27,16 @@ impl<const TIMER: bool> Machine<TIMER> {
         for slot in self.kernel.vms.slots() {
             let Kernel { vms, cpu, .. } = &mut self.kernel;
             let listed = |queue| cpu.queues.contains(queue, slot);
+            if let Some(seed) = vms.waiting_in(slot) {
+                living += 1;
+                let held = listed(Queue::Held);
+                assert!(listed(Queue::Waiting) || held, "{} waits for admission and is in no queue", seed.id);
+                assert!(!held || vms.held_by(slot) != 0, "{} is held and nobody holds it", seed.id);
+                assert!(!listed(Queue::Ready) && !listed(Queue::Ended), "{} waits and is in another queue", seed.id);
+                assert!(held || waiting_at != NEVER, "{} waits for admission and the core never looks", seed.id);
+                assert_eq!(cpu.timers.deadline_of(slot), NEVER, "{} waits and has a deadline", seed.id);
+                continue;
+            }
             let Some(vm) = vms.get(slot) else {
                 let queues = [Queue::Ready, Queue::Waiting, Queue::Held, Queue::Ended];
                 assert!(!queues.into_iter().any(listed), "the empty slot {slot} is in a queue");
@@ -35,15 +45,11 @@ impl<const TIMER: bool> Machine<TIMER> {
             };
             living += 1;
             let (id, state) = (vm.id, vm.life.state());
-            assert_eq!(id.index, slot);
+            assert_eq!(id.slot, slot);
             let deadline = cpu.timers.deadline_of(slot);
             let on_turn = cpu.plan.turn.is_some_and(|turn| turn.vm == id);
             match state {
-                State::Waiting if listed(Queue::Held) => assert_ne!(vm.held_by, 0, "{id} is held and nobody holds it"),
-                State::Waiting => {
-                    assert!(listed(Queue::Waiting), "{id} waits for admission and is in no queue");
-                    assert_ne!(waiting_at, NEVER, "{id} waits for admission and the core never looks");
-                }
+                State::New => panic!("{id} was never built"),
                 State::Ready => {
                     let held = listed(Queue::Held) && vm.held_by != 0 && !on_turn;
                     assert!(listed(Queue::Ready) || held, "{id} can run and is in no queue");
@@ -86,7 +92,7 @@ impl<const TIMER: bool> Machine<TIMER> {
     pub fn audit_frames(&mut self) {
         let mut by_owner: BTreeMap<OwnerClass, u64> = BTreeMap::new();
         // Frames of each VM: memory, metadata, tables.
-        let mut of_slot: BTreeMap<u16, [u32; 3]> = BTreeMap::new();
+        let mut of_slot: BTreeMap<Slot, [u32; 3]> = BTreeMap::new();
         let all = self.kernel.cpu.frames.len() as u64;
         for number in 0..all {
             let (owner, _) = self.kernel.cpu.frames.owner_of(PhysAddr::from_frame(number));
@@ -97,7 +103,7 @@ impl<const TIMER: bool> Machine<TIMER> {
                 Owner::VmTables(slot) => (slot, 2),
                 _ => continue,
             };
-            of_slot.entry(slot).or_default()[what] += 1;
+            of_slot.entry(Slot::new(slot)).or_default()[what] += 1;
         }
         for class in CLASSES {
             let counted = by_owner.get(&class).copied().unwrap_or(0);
@@ -111,7 +117,7 @@ impl<const TIMER: bool> Machine<TIMER> {
                 continue;
             };
             assert_eq!(metadata, METADATA_FRAMES, "{}", vm.id);
-            assert_eq!(cpu.frames.owner_of(vm.control_frame).0, Owner::VmMeta(slot));
+            assert_eq!(cpu.frames.owner_of(vm.control_frame).0, Owner::VmMeta(slot.number()));
             let Some(mem) = vm.life.memory() else {
                 assert_eq!([memory, tables], [0; 2], "{}", vm.id);
                 continue;
@@ -123,7 +129,7 @@ impl<const TIMER: bool> Machine<TIMER> {
                 let Some((frame, writable)) = mem.mapping(&mut cpu.frames, page) else { continue };
                 match cpu.frames.owner_of(frame) {
                     (Owner::VmMemory(of), noted) => {
-                        assert_eq!((of, noted), (slot, page), "page {page} of {}", vm.id);
+                        assert_eq!((of, noted), (slot.number(), page), "page {page} of {}", vm.id);
                         assert!(found_own.insert(frame), "frame {frame} is mapped twice in {}", vm.id);
                     }
                     (Owner::Golden(_) | Owner::Module, _) => {
@@ -149,7 +155,7 @@ impl<const TIMER: bool> Machine<TIMER> {
             };
             let space = &cpu.components.list[rank].space;
             for page in 0..WINDOW_PAGES {
-                let at = layout::VM_WINDOW + u64::from(slot) * nic::WINDOW_STRIDE + page * PAGE_SIZE;
+                let at = layout::VM_WINDOW + u64::from(slot.number()) * nic::WINDOW_STRIDE + page * PAGE_SIZE;
                 let seen = space.tables().walk(at).map(|leaf| leaf.frame);
                 let number = u32::try_from(abi::guest::NIC_BASE / PAGE_SIZE + page).expect("a page");
                 // Three pages with the image's NIC.
@@ -175,9 +181,9 @@ impl<const TIMER: bool> Machine<TIMER> {
         let mut attached = BTreeSet::new();
         let mut ending = BTreeSet::new();
         for id in self.vms() {
-            let vm = self.kernel.vms.by_id(id).expect("it lives");
+            let Some(vm) = self.kernel.vms.by_id(id) else { continue };
             match vm.life.state() {
-                State::Waiting => {}
+                State::New => {}
                 State::Ending => {
                     ending.insert(id);
                 }
@@ -189,7 +195,7 @@ impl<const TIMER: bool> Machine<TIMER> {
                 attached.insert(id);
             }
         }
-        let slots = |ids: &mut dyn Iterator<Item = VmId>| -> BTreeSet<u16> { ids.map(|id| id.index).collect() };
+        let slots = |ids: &mut dyn Iterator<Item = VmId>| -> BTreeSet<Slot> { ids.map(|id| id.slot).collect() };
         if informed(self, Role::Sched) {
             let rank = self.rank(Role::Sched);
             let hardware = self.hardware.borrow();

@@ -14,7 +14,7 @@ use abi::guest::{BOOT_ARGS, hypercall, pending};
 use abi::limits::{Name, PAGE_SIZE};
 use abi::pager::Access;
 use abi::share::Share;
-use abi::vm::VmId;
+use abi::vm::{ImageId, Slot, VmId};
 use backend::fake::Step;
 
 const NO_ARGS: [u8; CREATE_ARGS_BYTES] = [0; CREATE_ARGS_BYTES];
@@ -50,7 +50,7 @@ impl Machine<true> {
 
     /// What is said of the first VM.
     fn described(&mut self) -> (u16, [u32; 4]) {
-        match self.request(ControlRequest::Vm { index: 0 })[..] {
+        match self.request(ControlRequest::Vm { slot: Slot::new(0) })[..] {
             [ControlReply::Vm { vm: FIRST, image: WITHOUT_NIC, state, memory, metadata, tables, shared, .. }] => {
                 (state, [memory, metadata, tables, shared])
             }
@@ -166,7 +166,7 @@ fn a_vm_that_waits_for_admission_has_its_metadata_only() {
     let rank = machine.rank(Role::Control);
     machine.wires.raise(vector(SERIAL_GSI));
     if let FakeRole::Monitor(monitor) = &mut machine.hardware.borrow_mut().components[rank].role {
-        monitor.requests.push_back(ControlRequest::Vm { index: vm.index });
+        monitor.requests.push_back(ControlRequest::Vm { slot: vm.slot });
     }
     machine.rouse();
     for _ in 0..50 {
@@ -177,24 +177,24 @@ fn a_vm_that_waits_for_admission_has_its_metadata_only() {
         _ => panic!("not the monitor"),
     };
     let (image, state) = (WITH_NIC, vm_state::WAITING);
-    let expected = ControlReply::Vm { vm, image, state, ran_ticks: 0, memory: 0, metadata: 2, tables: 0, shared: 0 };
+    let expected = ControlReply::Vm { vm, image, state, ran_ticks: 0, memory: 0, metadata: 0, tables: 0, shared: 0 };
     assert_eq!(told, [expected]);
 }
 
 #[test]
 fn what_does_not_exist_is_not_found() {
     let mut machine = at_rest();
-    let gone = VmId { index: 0, incarnation: 2 };
+    let gone = VmId::new(0, 2);
     let requests = [
-        ControlRequest::Vm { index: 1 },
-        ControlRequest::Vm { index: u16::MAX },
+        ControlRequest::Vm { slot: Slot::new(1) },
+        ControlRequest::Vm { slot: Slot::new(u32::MAX) },
         ControlRequest::Component { index: 4 },
         ControlRequest::Component { index: u16::MAX },
-        ControlRequest::Image { index: 3 },
-        ControlRequest::Image { index: u16::MAX },
+        ControlRequest::Image { image: ImageId::new(3) },
+        ControlRequest::Image { image: ImageId::new(u32::MAX) },
         ControlRequest::Kill { component: 4 },
         ControlRequest::Kill { component: u16::MAX },
-        ControlRequest::Create { image: 3, args: NO_ARGS, share: Share::UNSAID },
+        ControlRequest::Create { image: ImageId::new(3), args: NO_ARGS, share: Share::UNSAID },
         ControlRequest::Create { image: REFUSED, args: NO_ARGS, share: Share::UNSAID },
         ControlRequest::Destroy { vm: gone },
         ControlRequest::Shutdown { vm: gone },
@@ -224,11 +224,11 @@ fn components_are_told_with_their_names_and_starts() {
 fn images_are_told_with_their_names_and_one_that_was_refused_without() {
     let mut machine = at_rest();
     let memory_bytes = u64::from(GUEST_PAGES) * PAGE_SIZE;
-    for (index, name, memory_bytes) in
+    for (image, name, memory_bytes) in
         [(WITH_NIC, name("guest"), memory_bytes), (WITHOUT_NIC, name("guest"), memory_bytes), (REFUSED, Name::EMPTY, 0)]
     {
-        let reply = ControlReply::Image { index, name, memory_bytes };
-        assert_eq!(machine.request(ControlRequest::Image { index }), [reply]);
+        let reply = ControlReply::Image { image, name, memory_bytes };
+        assert_eq!(machine.request(ControlRequest::Image { image }), [reply]);
     }
 }
 
@@ -261,9 +261,9 @@ fn a_vm_that_is_created_has_the_name_it_is_answered_with_and_its_arguments() {
     let mut machine = at_rest();
     let mut args = NO_ARGS;
     args[..3].copy_from_slice(b"a=b");
-    let vm = VmId { index: 1, incarnation: 1 };
+    let vm = VmId::new(1, 1);
     let reply = machine.request(ControlRequest::Create { image: WITHOUT_NIC, args, share: Share::UNSAID });
-    assert_eq!(reply, [done(status::OK, vm.raw().into())]);
+    assert_eq!(reply, [done(status::OK, vm.raw())]);
     assert_eq!(machine.state(vm), Some(State::Idle { until: u64::MAX }));
     let text = b"ip=10.0.2.17/24 a=b";
     let mut bytes: Vec<u8> = (0..3).flat_map(|i| machine.word(vm, BOOT_ARGS + 8 * i).to_le_bytes()).collect();
@@ -277,8 +277,8 @@ fn a_vm_has_the_share_of_its_image_but_for_what_its_creator_says() {
     let mut machine = at_rest();
     let said = Share { weight: 300, rate: 5000, burst: 0 };
     let reply = machine.request(ControlRequest::Create { image: WITH_NIC, args: NO_ARGS, share: said });
-    let vm = VmId { index: 1, incarnation: 1 };
-    assert_eq!(reply, [done(status::OK, vm.raw().into())]);
+    let vm = VmId::new(1, 1);
+    assert_eq!(reply, [done(status::OK, vm.raw())]);
     let shares = [FIRST, vm].map(|vm| machine.kernel.vms.by_id(vm).expect("lives").share);
     assert_eq!(shares, [Share::DEFAULT, Share { burst: Share::DEFAULT.burst, ..said }]);
     let bad = Share { weight: abi::share::WEIGHT_MAX + 1, ..Share::UNSAID };
@@ -287,40 +287,49 @@ fn a_vm_has_the_share_of_its_image_but_for_what_its_creator_says() {
 }
 
 #[test]
-fn a_vm_is_not_created_without_frames_for_its_metadata() {
+fn a_vm_that_waits_is_destroyed_by_its_name() {
     let mut machine = at_rest();
-    let mut taken = Vec::new();
-    while let Some(frame) = machine.kernel.cpu.frames.alloc(Owner::Core, 0) {
-        taken.push(frame);
-    }
-    let create = ControlRequest::Create { image: WITHOUT_NIC, args: NO_ARGS, share: Share::UNSAID };
-    for free in 0..2 {
-        assert_eq!(machine.request(create), [done(status::NO_SPACE, 0)]);
-        assert_eq!(machine.kernel.cpu.frames.free_frames(), free);
-        machine.kernel.cpu.frames.free(taken.pop().expect("some"), Owner::Core);
-    }
+    let vm = machine.create(WITHOUT_NIC);
+    assert!(machine.waits(vm));
+    assert!(!machine.kernel.destroy(VmId { generation: 2, ..vm }) && machine.waits(vm));
+    assert!(machine.kernel.destroy(vm));
+    assert!(!machine.kernel.destroy(vm));
     assert_eq!(machine.vms(), [FIRST]);
-    for frame in taken {
-        machine.kernel.cpu.frames.free(frame, Owner::Core);
-    }
-    assert_eq!(machine.request(create), [done(status::OK, 0x1_0001)]);
+    machine.rouse();
+    machine.settle(1000);
+    machine.audit();
+}
+
+#[test]
+fn a_vm_is_not_created_when_no_room_is_left_for_its_arguments() {
+    let mut machine = Machine::<true>::new(700);
+    machine.settle(1000);
+    let args = [b'a'; CREATE_ARGS_BYTES];
+    // There is a cell for each slot, so only a table with fewer cells can run out of them.
+    let capacity = machine.kernel.vms.capacity();
+    machine.kernel.vms =
+        crate::vm::Table::new(vec![0; capacity].leak(), vec![crate::vm::EMPTY_RECORD; capacity].leak(), &mut []);
+    let refused = machine.request(ControlRequest::Create { image: WITHOUT_NIC, args, share: Share::UNSAID });
+    assert_eq!(refused, [done(status::NO_SPACE, 0)]);
+    let made = machine.request(ControlRequest::Create { image: WITHOUT_NIC, args: NO_ARGS, share: Share::UNSAID });
+    assert_eq!(made, [done(status::OK, VmId::new(0, 1).raw())]);
 }
 
 #[test]
 fn a_vm_is_not_created_without_a_slot() {
     let mut machine = Machine::<true>::new(700);
     machine.settle(1000);
-    let slots = machine.kernel.vms.slots().count();
+    let slots = machine.kernel.vms.capacity();
     assert!((2..64).contains(&slots), "{slots}");
     let create = ControlRequest::Create { image: WITHOUT_NIC, args: NO_ARGS, share: Share::UNSAID };
     for index in 0..slots as u64 {
-        assert_eq!(machine.request(create), [done(status::OK, 1 << 16 | index)]);
+        assert_eq!(machine.request(create), [done(status::OK, 1 << 32 | index)]);
     }
     assert!(machine.kernel.cpu.frames.free_frames() > 2);
     assert_eq!(machine.request(create), [done(status::NO_SPACE, 0)]);
     // The slot of one that ends is free for the next, which has another name.
     assert_eq!(machine.request(ControlRequest::Destroy { vm: FIRST }), [done(status::OK, 0)]);
-    assert_eq!(machine.request(create), [done(status::OK, 2 << 16)]);
+    assert_eq!(machine.request(create), [done(status::OK, 2 << 32)]);
 }
 
 #[test]
@@ -349,9 +358,7 @@ fn a_shutdown_wakes_a_vm_that_wants_to_hear_of_it() {
 fn a_shutdown_of_a_vm_that_waits_for_admission_reaches_it_when_it_is_admitted() {
     let mut machine = at_rest();
     let vm = machine.create(WITHOUT_NIC);
-    let crate::kernel::Kernel { vms, cpu, .. } = &mut machine.kernel;
-    cpu.raise(vms.by_id(vm).expect("it lives"), pending::SHUTDOWN);
-    assert_eq!(machine.state(vm), Some(State::Waiting));
+    assert!(machine.kernel.raise(vm, pending::SHUTDOWN) && machine.waits(vm));
     machine.rouse();
     machine.settle(1000);
     machine.audit();
@@ -371,11 +378,11 @@ fn what_is_no_request_is_said_and_not_answered() {
     let mut machine = at_rest();
     let rank = machine.rank(Role::Control);
     lines::listen();
-    // An unknown kind; a VM's slot that has no 16 bits; an id that has no 32.
+    // An unknown kind; a slot and an image that have no 32 bits.
     for (kind, word, what) in [
         (0x40b, 0, "unknown kind"),
-        (0x402, 1 << 16, "a 16-bit word has bits above 15 set"),
-        (0x408, 1 << 32 | u64::from(FIRST.raw()), "a 32-bit word has bits above 31 set"),
+        (0x402, 1 << 32, "a 32-bit word has bits above 31 set"),
+        (0x404, 1 << 32, "a 32-bit word has bits above 31 set"),
     ] {
         let lie = Misdeed::Lie(kind, [word, 0, 0]);
         machine.hardware.borrow_mut().components[rank].due = Some(Due { after: 0, what: lie });

@@ -6,29 +6,43 @@ use crate::component::{Death, Role};
 use crate::kernel::Kernel;
 use crate::log::capture::{heard_of, listen};
 use crate::memory::{Owner, OwnerClass, core_memory};
-use crate::vm::{CreateError, Devices, Images, Queue, State};
+use crate::vm::{CreateError, Devices, Images, METADATA_FRAMES, Queue, State};
 use abi::component::layout;
 use abi::control::CREATE_ARGS_BYTES;
 use abi::end::EndReason;
 use abi::guest::{BOOT_ARGS, CONSOLE_SLOTS, Interrupted, MAGIC, NIC_BASE, PAGE_TABLES, RegisterPage};
 use abi::limits::PAGE_SIZE;
 use abi::nic::{self, NicPage};
-use abi::vm::VmId;
+use abi::vm::{ImageId, Slot, VmId};
 use core::mem::offset_of;
 use zerocopy::{FromBytes, IntoBytes};
 
 const NO_ARGS: [u8; CREATE_ARGS_BYTES] = [0; CREATE_ARGS_BYTES];
-const FIRST: VmId = VmId { index: 0, incarnation: 1 };
+const FIRST: VmId = VmId::new(0, 1);
 /// Frames that a VM with a NIC has when it has been admitted, beside its metadata.
 const ALL: u64 = 10;
+/// Frames of its metadata.
+const METADATA: u64 = METADATA_FRAMES as u64;
 
 /// Build what the VM in slot 0 gets at its admission. What went wrong: the reason for its end, and the text.
 fn build(machine: &mut Machine<true>) -> Result<(), (EndReason, String)> {
     let Kernel { vms, cpu, .. } = &mut machine.kernel;
-    let vm = vms.get(0).expect("it was created");
-    cpu.build(vm)
+    let (_, extra) = vms.take_luggage(FIRST.slot);
+    let vm = match vms.waiting(FIRST) {
+        Some(seed) => cpu.seat(vms, seed),
+        None => vms.by_id(FIRST),
+    };
+    let vm = vm.expect("it was created");
+    cpu.build(vm, &extra)
         .map(|(memory, registers)| vm.life.admit(memory, registers))
         .map_err(|why| (why.reason(), why.to_string()))
+}
+
+/// Give the VM in slot 0 its metadata.
+fn seat(machine: &mut Machine<true>) {
+    let Kernel { vms, cpu, .. } = &mut machine.kernel;
+    let seed = vms.waiting(FIRST).expect("it waits");
+    assert!(cpu.seat(vms, seed).is_some());
 }
 
 /// The machine's only image of VMs is this from now on.
@@ -40,18 +54,17 @@ fn only_image(machine: &mut Machine<true>, memory_pages: u64, slots: u32) {
 }
 
 #[test]
-fn a_vm_that_is_created_waits_and_has_two_frames() {
+fn a_vm_that_is_created_waits_and_has_no_frame() {
     let mut machine = Machine::<true>::new(1024);
-    let free = machine.kernel.cpu.frames.free_frames();
-    assert_eq!(machine.kernel.create(WITH_NIC, [b'z'; CREATE_ARGS_BYTES]), Ok(FIRST));
-    assert_eq!(machine.kernel.cpu.frames.free_frames(), free - 2);
-    assert_eq!(machine.kernel.cpu.frames.count_of(OwnerClass::VmMeta), 2);
-    assert!(machine.kernel.cpu.queues.contains(Queue::Waiting, 0));
-    let vm = machine.kernel.vms.get(0).expect("it lives");
-    assert_eq!((vm.life.state(), vm.image, vm.ipv4), (State::Waiting, WITH_NIC, 0x0a00_0210));
-    assert_eq!(vm.args, [b'z'; CREATE_ARGS_BYTES]);
-    assert_eq!(machine.create(WITH_NIC), VmId { index: 1, incarnation: 1 });
-    assert_eq!(machine.kernel.vms.get(1).map(|vm| vm.ipv4), Some(0x0a00_0211));
+    let before = machine.frames_by_owner();
+    assert_eq!(machine.kernel.create(WITH_NIC, &[b'z'; CREATE_ARGS_BYTES]), Ok(FIRST));
+    assert!(machine.kernel.cpu.queues.contains(Queue::Waiting, FIRST.slot));
+    let seed = machine.kernel.vms.waiting(FIRST).expect("it waits");
+    assert_eq!((seed.id, seed.image, seed.ipv4), (FIRST, WITH_NIC, 0x0a00_0210));
+    assert_eq!(machine.create(WITH_NIC), VmId::new(1, 1));
+    assert_eq!(machine.kernel.vms.waiting_in(Slot::new(1)).map(|seed| seed.ipv4), Some(0x0a00_0211));
+    assert_eq!(machine.frames_by_owner(), before);
+    assert_eq!(machine.kernel.vms.take_luggage(FIRST.slot), (0, [b'z'; CREATE_ARGS_BYTES]));
     machine.audit_lives();
     machine.audit_frames();
 }
@@ -60,8 +73,8 @@ fn a_vm_that_is_created_waits_and_has_two_frames() {
 fn a_vm_of_an_image_that_is_not_there_is_not_created() {
     let mut machine = Machine::<true>::new(1024);
     let before = machine.frames_by_owner();
-    for image in [REFUSED, REFUSED + 1, u16::MAX] {
-        let error = machine.kernel.create(image, NO_ARGS).expect_err("no such image");
+    for image in [REFUSED, ImageId::new(3), ImageId::new(u32::MAX)] {
+        let error = machine.kernel.create(image, &NO_ARGS).expect_err("no such image");
         assert_eq!(error, CreateError::UnknownImage);
         let text = "there is no such image, or it was refused when it was loaded; look further up in the log";
         assert_eq!(error.to_string(), text);
@@ -72,39 +85,40 @@ fn a_vm_of_an_image_that_is_not_there_is_not_created() {
 #[test]
 fn no_vm_is_created_when_every_slot_is_taken() {
     let mut machine = Machine::<true>::new(1024);
-    let slots = machine.kernel.vms.slots().count();
+    let slots = machine.kernel.vms.capacity();
     for _ in 0..slots {
         machine.create(WITHOUT_NIC);
     }
     let before = machine.frames_by_owner();
-    let error = machine.kernel.create(WITHOUT_NIC, NO_ARGS).expect_err("no slot");
+    let error = machine.kernel.create(WITHOUT_NIC, &NO_ARGS).expect_err("no slot");
     assert_eq!(error, CreateError::SlotsTaken);
     assert_eq!(error.to_string(), "every slot for VMs is taken; end some, or boot with more memory");
     assert_eq!((machine.frames_by_owner(), machine.kernel.vms.living()), (before, slots));
 }
 
 #[test]
-fn no_vm_is_created_without_two_free_frames() {
+fn a_vm_that_finds_no_frames_for_its_metadata_ends_and_nothing_has_changed() {
     for left in 0..2 {
         let mut machine = Machine::<true>::new(1024);
+        machine.create(WITHOUT_NIC);
         machine.hoard(left);
         let before = machine.frames_by_owner();
-        let error = machine.kernel.create(WITHOUT_NIC, NO_ARGS).expect_err("no frame");
-        assert_eq!(error, CreateError::OutOfFrames);
-        assert_eq!(error.to_string(), "too little memory is free; end some VMs, or boot with more memory");
+        listen();
+        machine.admit(FIRST);
+        let said = heard_of("vm0.1");
+        assert_eq!(said[0], "core: vm0.1 cannot be started: no frame is free for its metadata");
+        assert!(said[1].starts_with("core: vm0.1 ended: out of memory (detail 0x0, rip 0x0; "), "{said:?}");
         assert_eq!((machine.frames_by_owner(), machine.kernel.vms.living()), (before, 0));
-        assert_eq!(machine.kernel.vms.free_slot(), Some(FIRST));
+        assert_eq!(machine.kernel.vms.next_id(), Some(VmId::new(0, 2)));
+        machine.audit_lives();
     }
-    let mut machine = Machine::<true>::new(1024);
-    machine.hoard(2);
-    assert_eq!(machine.kernel.create(WITHOUT_NIC, NO_ARGS), Ok(FIRST));
-    assert_eq!(machine.kernel.cpu.frames.free_frames(), 0);
 }
 
 /// What is said with so many free frames, from none on, until the VM can be built.
-fn shortages(image: u16) -> Vec<String> {
+fn shortages(image: ImageId) -> Vec<String> {
     let mut machine = Machine::<true>::new(1024);
     machine.create(image);
+    seat(&mut machine);
     let mut said = Vec::new();
     for left in 0.. {
         let hoard = machine.hoard(left);
@@ -134,14 +148,13 @@ fn whatever_a_vm_has_got_when_frames_run_out_is_free_again() {
 
 #[test]
 fn a_vm_that_finds_no_frames_at_its_admission_ends_and_is_gone() {
-    for left in 0..ALL {
+    for left in 0..METADATA + ALL {
         let mut machine = Machine::<true>::new(1024);
         let free = machine.kernel.cpu.frames.free_frames();
         machine.create(WITH_NIC);
         let hoard = machine.hoard(left);
         listen();
-        let Kernel { vms, cpu, .. } = &mut machine.kernel;
-        cpu.admit(vms.get(0).expect("it waits"));
+        machine.admit(FIRST);
         let said = heard_of("vm0.1");
         assert_eq!(said.len(), 2, "{said:?}");
         assert!(said[0].starts_with("core: vm0.1 cannot be started: no frame is free for its "), "{said:?}");
@@ -168,7 +181,8 @@ fn a_vm_whose_image_asks_for_too_little_memory_ends_as_of_a_bad_image() {
     for (pages, slots, what) in cases {
         let mut machine = Machine::<true>::new(1024);
         only_image(&mut machine, pages, slots);
-        machine.create(0);
+        machine.create(WITH_NIC);
+        seat(&mut machine);
         let before = machine.frames_by_owner();
         let error = (EndReason::BadImage, format!("its memory has no room for its {what}"));
         assert_eq!(build(&mut machine), Err(error), "{pages} pages");
@@ -177,7 +191,7 @@ fn a_vm_whose_image_asks_for_too_little_memory_ends_as_of_a_bad_image() {
     for (pages, slots) in [(6, 32), (3, 0)] {
         let mut machine = Machine::<true>::new(1024);
         only_image(&mut machine, pages, slots);
-        machine.create(0);
+        machine.create(WITH_NIC);
         assert_eq!(build(&mut machine), Ok(()), "{pages} pages");
     }
 }
@@ -186,7 +200,8 @@ fn a_vm_whose_image_asks_for_too_little_memory_ends_as_of_a_bad_image() {
 fn a_vm_whose_image_is_gone_ends_as_of_a_bad_image() {
     let mut machine = Machine::<true>::new(1024);
     machine.create(WITH_NIC);
-    machine.kernel.vms.get(0).expect("it waits").image = REFUSED;
+    seat(&mut machine);
+    machine.kernel.vms.by_id(FIRST).expect("it is there").image = REFUSED;
     let before = machine.frames_by_owner();
     assert_eq!(build(&mut machine), Err((EndReason::BadImage, "its image is gone".to_owned())));
     assert_eq!(machine.frames_by_owner(), before);
@@ -196,6 +211,7 @@ fn a_vm_whose_image_is_gone_ends_as_of_a_bad_image() {
 fn a_vm_whose_processor_is_refused_ends_and_gives_everything_back() {
     let mut machine = Machine::<true>::new(1024);
     machine.create(WITH_NIC);
+    seat(&mut machine);
     let before = machine.frames_by_owner();
     machine.kernel.cpu.backend.refuse = 1;
     listen();
@@ -210,16 +226,15 @@ fn a_vm_whose_processor_is_refused_ends_and_gives_everything_back() {
 fn a_vm_that_does_not_wait_is_not_admitted() {
     let (mut machine, vm) = Machine::<true>::with_guest(WITH_NIC, &[]);
     let before = machine.frames_by_owner();
-    let Kernel { vms, cpu, .. } = &mut machine.kernel;
-    cpu.admit(vms.by_id(vm).expect("it lives"));
-    assert_eq!(vms.by_id(vm).map(|vm| vm.life.state()), Some(State::Idle { until: u64::MAX }));
+    machine.admit(vm);
+    assert_eq!(machine.kernel.vms.by_id(vm).map(|vm| vm.life.state()), Some(State::Idle { until: u64::MAX }));
     assert_eq!(machine.frames_by_owner(), before);
 }
 
 /// The bytes of a guest's page.
 fn page(machine: &mut Machine<true>, address: u64) -> Vec<u8> {
     let Kernel { vms, cpu, .. } = &mut machine.kernel;
-    let memory = vms.get(0).and_then(|vm| vm.life.memory()).expect("it has memory");
+    let memory = vms.get(Slot::new(0)).and_then(|vm| vm.life.memory()).expect("it has memory");
     let number = u32::try_from(address / PAGE_SIZE).expect("small");
     let frame = memory.frame(&mut cpu.frames, number).expect("the page is there");
     let mut bytes = vec![0; 4096];
@@ -234,7 +249,7 @@ fn fresh(slots: u32) -> Machine<true> {
     let mut args = NO_ARGS;
     args[..7].copy_from_slice(b"mode=on");
     machine.wires.spend(HZ);
-    machine.kernel.create(0, args).expect("room");
+    machine.kernel.create(WITH_NIC, &args).expect("room");
     assert_eq!(build(&mut machine), Ok(()));
     machine
 }
@@ -242,12 +257,12 @@ fn fresh(slots: u32) -> Machine<true> {
 #[test]
 fn a_guest_finds_every_register_as_it_is_promised() {
     let mut machine = fresh(32);
-    let created = machine.kernel.vms.get(0).expect("it lives").created_tsc;
+    let created = machine.kernel.vms.get(Slot::new(0)).expect("it lives").created_tsc;
     assert!(created > 2 * HZ && created < 2 * HZ + 1_000_000, "{created}");
     let bytes = page(&mut machine, 0);
     let (found, _) = RegisterPage::read_from_prefix(&bytes).expect("a page");
     assert_eq!(found.guard, [0; 64]);
-    assert_eq!((found.magic, found.abi_version, found.vm_id), (MAGIC, abi::ABI_VERSION, 0x1_0000));
+    assert_eq!((found.magic, found.abi_version, found.vm_id), (MAGIC, abi::ABI_VERSION, FIRST.raw()));
     assert_eq!((found.memory_bytes, found.tsc_hz, found.ns_per_tick), (256 * 4096, HZ, 1 << 32));
     // The clock began at a second, the Unix time at 0.
     assert_eq!((found.start_tsc, found.start_unix_ns), (created, created - HZ));
@@ -270,11 +285,12 @@ fn a_guest_finds_every_register_as_it_is_promised() {
 fn two_starts_have_two_generation_ids() {
     let mut machine = Machine::<true>::new(1024);
     let mut ids = Vec::new();
-    for slot in 0..2 {
-        machine.create(WITHOUT_NIC);
+    for _ in 0..2 {
+        let id = machine.create(WITHOUT_NIC);
         let Kernel { vms, cpu, .. } = &mut machine.kernel;
-        let vm = vms.get(slot).expect("it waits");
-        let (memory, registers) = cpu.build(vm).expect("room");
+        let seed = vms.waiting(id).expect("it waits");
+        let vm = cpu.seat(vms, seed).expect("room");
+        let (memory, registers) = cpu.build(vm, &NO_ARGS).expect("room");
         let mut id = [0; 16];
         registers.memory().read(offset_of!(RegisterPage, generation_id), &mut id).expect("inside");
         vm.life.admit(memory, registers);
@@ -316,7 +332,7 @@ fn a_guest_without_a_nic_has_no_page_for_it() {
     let (found, _) = RegisterPage::read_from_prefix(&bytes).expect("a page");
     assert_eq!(found.nic_page, 0);
     let Kernel { vms, cpu, .. } = &mut machine.kernel;
-    let memory = vms.get(0).and_then(|vm| vm.life.memory()).expect("it has memory");
+    let memory = vms.get(Slot::new(0)).and_then(|vm| vm.life.memory()).expect("it has memory");
     let first = u32::try_from(NIC_BASE / PAGE_SIZE).expect("small");
     assert_eq!(memory.frame(&mut cpu.frames, first), None);
     assert_eq!(memory.counts(), (3, 4, 0));
@@ -335,11 +351,11 @@ fn a_vm_whose_nic_finds_no_frame_for_the_windows_tables_runs_without_it() {
     for left in 0..3 {
         let mut machine = Machine::<true>::new(1024);
         machine.create(WITH_NIC);
-        let hoard = machine.hoard(ALL + left);
+        let hoard = machine.hoard(METADATA + ALL + left);
         listen();
         let Kernel { vms, cpu, .. } = &mut machine.kernel;
-        let vm = vms.get(0).expect("it waits");
-        cpu.admit(vm);
+        cpu.admit(vms, FIRST);
+        let vm = vms.by_id(FIRST).expect("it lives");
         assert_eq!(vm.life.state(), State::Ready);
         assert_eq!(vm.life.shared().contains(Devices::NIC), left == 2, "{left} frames");
         let line = "core: vm0.1: no frame for the demultiplexer's window; the VM runs without a NIC";
@@ -383,7 +399,7 @@ fn a_vm_is_admitted_at_once_where_there_is_no_scheduler() {
     let without = list.into_iter().filter(|component| component.role != Role::Sched).collect();
     machine.kernel.cpu.components = crate::component::Components::new(without);
     machine.create(WITH_NIC);
-    let vm = machine.kernel.vms.get(0).expect("it lives");
+    let vm = machine.kernel.vms.get(Slot::new(0)).expect("it lives");
     assert_eq!(vm.life.state(), State::Ready);
     assert_eq!(machine.kernel.cpu.frames.count_of(OwnerClass::VmMemory), 6);
     assert_eq!(machine.kernel.cpu.frames.owner_of(vm.control_frame), (Owner::VmMeta(0), 0));

@@ -128,7 +128,7 @@ fn a_full_ring_condemns() {
     machine.goes_wrong(Role::Sched, Misdeed::Sleep);
     machine.settle(100);
     // Each creation tells the scheduler of one more VM. It never looks.
-    for _ in 0..machine.kernel.vms.slots().count() {
+    for _ in 0..machine.kernel.vms.capacity() {
         if machine.run_of(Role::Sched) == Run::Condemned(Death::RingFull) {
             return;
         }

@@ -10,17 +10,29 @@ use abi::end::EndReason;
 use abi::guest::{CONSOLE_RING, CONSOLE_SLOTS, CONSOLE_TEXT_BYTES, ConsoleSlot};
 use abi::pager::Access;
 use abi::ring::{HEADER_BYTES, SLOT_BYTES};
-use abi::vm::VmId;
+use abi::vm::{ImageId, Slot, VmId};
 use backend::fake::Step;
 use ring::Producer;
 
+/// What [`vm_in`] and [`ends`] call a VM that waits for admission.
+const WAITING: &str = "Waiting";
 const DESTROYED: End = End::new(EndReason::Destroyed, 5);
 
 impl<const TIMER: bool> Machine<TIMER> {
     /// End a VM as from outside.
     fn end(&mut self, id: VmId) {
         let Kernel { vms, cpu, .. } = &mut self.kernel;
-        cpu.end(vms.by_id(id).expect("it lives"), DESTROYED);
+        match vms.by_id(id) {
+            Some(vm) => cpu.end(vm, DESTROYED),
+            None => cpu.end_waiting(vms, id, DESTROYED),
+        }
+    }
+
+    /// A VM that was admitted and ends at once.
+    fn create_and_end(&mut self) {
+        let vm = self.create(WITHOUT_NIC);
+        self.admit(vm);
+        self.end(vm);
     }
 
     /// Go on where the machine has slept for good: somebody outside has woken it.
@@ -33,13 +45,13 @@ impl<const TIMER: bool> Machine<TIMER> {
         self.kernel.vms.by_id(id).is_some_and(|vm| vm.life.shared().contains(Devices::NIC))
     }
 
-    fn queued(&self, queue: Queue) -> Vec<u16> {
-        self.kernel.vms.slots().filter(|&slot| self.kernel.cpu.queues.contains(queue, slot)).collect()
+    fn queued(&self, queue: Queue) -> Vec<u32> {
+        self.kernel.vms.slots().filter(|&slot| self.kernel.cpu.queues.contains(queue, slot)).map(Slot::number).collect()
     }
 }
 
 /// Bring a VM of this image into this state. The machine has not moved since; its frames before.
-fn vm_in(image: u16, wanted: &str) -> (Machine<true>, VmId, u64) {
+fn vm_in(image: ImageId, wanted: &str) -> (Machine<true>, VmId, u64) {
     let mut machine = Machine::new(2048);
     machine.settle(1000);
     if image == WITH_NIC {
@@ -60,7 +72,7 @@ fn vm_in(image: u16, wanted: &str) -> (Machine<true>, VmId, u64) {
     let vm = machine.create(image);
     for _ in 0..2000 {
         let state = format!("{:?}", machine.state(vm));
-        if state.starts_with(&format!("Some({wanted}")) {
+        if state.starts_with(&format!("Some({wanted}")) || (wanted == WAITING && machine.waits(vm)) {
             return (machine, vm, free);
         }
         machine.step();
@@ -68,19 +80,21 @@ fn vm_in(image: u16, wanted: &str) -> (Machine<true>, VmId, u64) {
     panic!("it never comes to be {wanted}");
 }
 
-fn ends(image: u16, wanted: &str) {
+fn ends(image: ImageId, wanted: &str) {
     let (mut machine, vm, free) = vm_in(image, wanted);
-    let shares = image == WITH_NIC && wanted != "Waiting";
+    let shares = image == WITH_NIC && wanted != WAITING;
     assert_eq!(machine.shares(vm), shares);
     listen();
     machine.end(vm);
     let said = heard_of(&format!("core: {vm} ended: destroyed (detail 0x5, rip 0x"));
     assert_eq!(said.len(), 1, "{said:?}");
-    assert_eq!(machine.state(vm), Some(State::Ending));
+    // One that waits is gone at once.
+    assert_eq!(machine.state(vm), (wanted != WAITING).then_some(State::Ending));
+    assert!(!machine.waits(vm));
     assert_eq!((machine.queued(Queue::Ready), machine.queued(Queue::Waiting)), (vec![], vec![]));
     // With a NIC it waits for the demultiplexer, and not for ever; without it is buried at once.
-    assert_eq!(machine.queued(Queue::Ended), if shares { vec![] } else { vec![0] });
-    assert_eq!(machine.kernel.cpu.timers.deadline_of(0) == NEVER, !shares);
+    assert_eq!(machine.queued(Queue::Ended), if shares || wanted == WAITING { vec![] } else { vec![0] });
+    assert_eq!(machine.kernel.cpu.timers.deadline_of(Slot::new(0)) == NEVER, !shares);
     assert!(machine.kernel.cpu.plan.turn.is_none_or(|turn| turn.vm != vm));
     machine.audit_lives();
     machine.audit_frames();
@@ -89,7 +103,7 @@ fn ends(image: u16, wanted: &str) {
     assert_eq!((machine.vms(), machine.kernel.cpu.frames.free_frames()), (vec![], free));
     // Its slot is the next one's.
     let next = machine.create(image);
-    assert_eq!(next, VmId { index: 0, incarnation: vm.incarnation + 1 });
+    assert_eq!(next, VmId::new(0, vm.generation + 1));
     machine.settle_again();
     machine.audit();
     assert_eq!((machine.state(vm), machine.state(next)), (None, Some(State::Idle { until: u64::MAX })));
@@ -97,8 +111,8 @@ fn ends(image: u16, wanted: &str) {
 
 #[test]
 fn a_waiting_vm_ends_and_is_gone() {
-    ends(WITHOUT_NIC, "Waiting");
-    ends(WITH_NIC, "Waiting");
+    ends(WITHOUT_NIC, WAITING);
+    ends(WITH_NIC, WAITING);
 }
 
 #[test]
@@ -124,10 +138,10 @@ fn a_vm_ends_once() {
     let (mut machine, vm) = Machine::<true>::with_guest(WITH_NIC, &[]);
     listen();
     machine.end(vm);
-    let deadline = machine.kernel.cpu.timers.deadline_of(0);
+    let deadline = machine.kernel.cpu.timers.deadline_of(Slot::new(0));
     machine.end(vm);
     assert_eq!((machine.state(vm), machine.shares(vm)), (Some(State::Ending), true));
-    assert_eq!(machine.kernel.cpu.timers.deadline_of(0), deadline);
+    assert_eq!(machine.kernel.cpu.timers.deadline_of(Slot::new(0)), deadline);
     assert_eq!(heard_of("ended").len(), 1);
     machine.settle_again();
     machine.audit();
@@ -161,7 +175,7 @@ fn a_demultiplexer_that_does_not_let_go_is_killed_after_a_second() {
     listen();
     let before = machine.wires.now();
     machine.end(vm);
-    let deadline = machine.kernel.cpu.timers.deadline_of(vm.index);
+    let deadline = machine.kernel.cpu.timers.deadline_of(vm.slot);
     assert!(deadline > before + HZ && deadline < before + HZ + 10, "{before} {deadline}");
     assert!(machine.kernel.cpu.armed <= deadline);
     // Until then nobody is blamed, and the VM's frames are not touched.
@@ -190,7 +204,7 @@ fn a_deadline_after_the_demultiplexer_has_let_go_blames_nobody() {
     let rank = machine.rank(Role::Net);
     machine.end(vm);
     machine.kernel.forget_net();
-    assert_eq!(machine.kernel.cpu.timers.deadline_of(vm.index), NEVER);
+    assert_eq!(machine.kernel.cpu.timers.deadline_of(vm.slot), NEVER);
     assert_eq!(machine.queued(Queue::Ended), [0]);
     let Kernel { vms, cpu, .. } = &mut machine.kernel;
     cpu.deadline_of(vms.by_id(vm).expect("not buried yet"), u64::MAX);
@@ -211,9 +225,8 @@ fn a_deadline_before_that_condemns_it_for_this_vm() {
 fn many_vms_are_buried_a_few_at_a_time() {
     let mut machine = Machine::<true>::new(2048);
     let free = machine.kernel.cpu.frames.free_frames();
-    let vms: Vec<_> = (0..BURIAL_BATCH + 3).map(|_| machine.create(WITHOUT_NIC)).collect();
-    for &vm in &vms {
-        machine.end(vm);
+    for _ in 0..BURIAL_BATCH + 3 {
+        machine.create_and_end();
     }
     assert_eq!(machine.queued(Queue::Ended).len(), 35);
     assert!(machine.kernel.cpu.attention.take_ended());
@@ -230,8 +243,7 @@ fn many_vms_are_buried_a_few_at_a_time() {
 fn a_batch_that_is_the_last_leaves_nothing_to_do() {
     let mut machine = Machine::<true>::new(2048);
     for _ in 0..BURIAL_BATCH {
-        let vm = machine.create(WITHOUT_NIC);
-        machine.end(vm);
+        machine.create_and_end();
     }
     assert!(machine.kernel.cpu.attention.take_ended());
     machine.kernel.bury();
@@ -243,18 +255,18 @@ fn a_batch_that_is_the_last_leaves_nothing_to_do() {
 fn an_empty_slot_is_buried_without_effect() {
     let mut machine = Machine::<true>::new(1024);
     let before = machine.frames_by_owner();
-    machine.kernel.reclaim(0);
-    machine.kernel.reclaim(u16::MAX);
+    machine.kernel.reclaim(Slot::new(0));
+    machine.kernel.reclaim(Slot::new(u32::MAX));
     assert_eq!((machine.frames_by_owner(), machine.kernel.vms.living()), (before, 0));
 }
 
 #[test]
 fn the_slots_of_a_full_machine_are_there_again_when_all_have_ended() {
     let mut machine = Machine::<true>::new(1024);
-    let slots = machine.kernel.vms.slots().count();
+    let slots = machine.kernel.vms.capacity();
     for round in 1..4 {
         let vms: Vec<_> = (0..slots).map(|_| machine.create(WITHOUT_NIC)).collect();
-        assert!(vms.iter().all(|vm| vm.incarnation == round));
+        assert!(vms.iter().all(|vm| vm.generation == round));
         for vm in vms {
             machine.end(vm);
             machine.kernel.bury();

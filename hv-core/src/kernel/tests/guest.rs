@@ -17,7 +17,7 @@ pub const CALL: u64 = 3;
 /// An address that no guest can run at.
 pub const NOWHERE: u64 = 0x1234_5678_9abc_def0;
 /// The VM of [`Machine::with_guest`].
-pub const FIRST: VmId = VmId { index: 0, incarnation: 1 };
+pub const FIRST: VmId = VmId::new(0, 1);
 
 /// Offset in the register page.
 macro_rules! field {

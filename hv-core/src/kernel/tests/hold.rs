@@ -49,7 +49,7 @@ fn watch(machine: &mut Fake, vms: &[VmId]) -> Vec<u64> {
     machine.guests.borrow_mut().asked.clear();
     steps(machine, 2000);
     let asked = machine.guests.borrow().asked.clone();
-    vms.iter().map(|vm| asked.get(&vm.index).copied().unwrap_or(0)).collect()
+    vms.iter().map(|vm| asked.get(&vm.slot.number()).copied().unwrap_or(0)).collect()
 }
 
 #[test]
@@ -109,8 +109,8 @@ fn one_that_waits_is_not_admitted_by_the_core_while_it_is_held() {
     };
     use crate::board::Board as _;
     seconds(&mut machine);
-    assert_eq!(machine.state(held), Some(State::Waiting));
-    assert!(machine.kernel.cpu.queues.contains(Queue::Held, held.index));
+    assert!(machine.waits(held));
+    assert!(machine.kernel.cpu.queues.contains(Queue::Held, held.slot));
     machine.audit_lives();
     // Nor by anybody but the scheduler, whose word admits it.
     after(&mut machine, SchedCommand::Admit { vm: held }, &vms);

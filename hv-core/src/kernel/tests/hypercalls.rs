@@ -86,7 +86,7 @@ fn idle_until_the_past_lets_others_run_and_makes_nothing_pending() {
     let ran = order.clone();
     let mut left = [3, 3];
     machine.guests.borrow_mut().calm = Some(Box::new(move |slot| {
-        let left = &mut left[usize::from(slot)];
+        let left = &mut left[slot as usize];
         if *left == 0 {
             return None;
         }
@@ -97,7 +97,7 @@ fn idle_until_the_past_lets_others_run_and_makes_nothing_pending() {
     let [first, second] = [WITHOUT_NIC; 2].map(|image| machine.create(image));
     machine.settle(4000);
     let order = order.borrow();
-    let turn = order.iter().position(|&slot| slot == second.index).expect("it ran");
+    let turn = order.iter().position(|&slot| slot == second.slot.number()).expect("it ran");
     // From the turn on that both are there they take turns; who was first has fewer left.
     assert_eq!(order.len(), 6);
     assert!(order[turn..].windows(2).take(2).all(|pair| pair[0] != pair[1]), "{order:?}");
@@ -125,7 +125,7 @@ fn idle_until_later_ends_with_the_alarm_bit_and_not_too_early() {
 fn idle_for_ever_waits_for_what_is_wanted_alone() {
     let (mut machine, vm) = Machine::<true>::with_guest(WITHOUT_NIC, &[call(hypercall::IDLE, u64::MAX), keep(0)]);
     assert_eq!(machine.state(vm), Some(State::Idle { until: u64::MAX }));
-    assert_eq!(machine.kernel.cpu.timers.deadline_of(vm.index), NEVER);
+    assert_eq!(machine.kernel.cpu.timers.deadline_of(vm.slot), NEVER);
     assert_eq!(machine.guests.borrow().steps.len(), 1, "it has not gone on");
 }
 
@@ -218,14 +218,14 @@ fn a_new_alarm_replaces_the_old_one_be_it_later_or_earlier() {
         let (mut machine, vm) = Machine::<true>::with_guest(WITHOUT_NIC, &[]);
         machine.go_on(&[call(hypercall::ALARM, first), call(hypercall::ALARM, second)]);
         machine.finish();
-        assert_eq!(machine.kernel.cpu.timers.deadline_of(vm.index), second);
+        assert_eq!(machine.kernel.cpu.timers.deadline_of(vm.slot), second);
         while machine.word(vm, field!(pending)) == 0 {
             machine.step();
         }
         let now = machine.wires.now();
         assert!((second..second + HZ / 1000).contains(&now), "{now} after {second}");
         machine.settle(1000);
-        assert_eq!(machine.kernel.cpu.timers.deadline_of(vm.index), NEVER);
+        assert_eq!(machine.kernel.cpu.timers.deadline_of(vm.slot), NEVER);
     }
 }
 
@@ -234,7 +234,7 @@ fn an_alarm_for_never_takes_the_alarm_back() {
     let (mut machine, vm) =
         Machine::<true>::with_guest(WITHOUT_NIC, &[call(hypercall::ALARM, 5 * HZ), call(hypercall::ALARM, u64::MAX)]);
     assert_eq!((machine.word(vm, field!(alarm)), machine.word(vm, field!(pending))), (u64::MAX, 0));
-    assert_eq!(machine.kernel.cpu.timers.deadline_of(vm.index), NEVER);
+    assert_eq!(machine.kernel.cpu.timers.deadline_of(vm.slot), NEVER);
 }
 
 #[test]
@@ -245,7 +245,7 @@ fn an_idle_that_ends_leaves_the_alarm_as_it_is() {
     machine.finish();
     assert_eq!(machine.kept(1), [pending::ALARM]);
     assert_eq!(machine.word(vm, field!(alarm)), 5 * HZ);
-    assert_eq!(machine.kernel.cpu.timers.deadline_of(vm.index), 5 * HZ);
+    assert_eq!(machine.kernel.cpu.timers.deadline_of(vm.slot), 5 * HZ);
 }
 
 #[test]

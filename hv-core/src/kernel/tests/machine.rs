@@ -18,7 +18,7 @@ use abi::guest::IMAGE_BASE;
 use abi::limits::{MAX_POLICIES, Name, PAGE_SIZE};
 use abi::manifest::{self, CORE, NONE, Policy, Ring};
 use abi::note::{KIND_COMPONENT, KIND_GUEST, Note};
-use abi::vm::VmId;
+use abi::vm::{ImageId, VmId};
 use backend::fake::{FakeBackend, Ram, Step, Wires};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -29,9 +29,9 @@ pub const HZ: u64 = 1_000_000_000;
 /// Slots of each ring between the core and a component.
 pub const RING_SLOTS: u32 = 64;
 /// Images: with a NIC; without one; one whose module was refused.
-pub const WITH_NIC: u16 = 0;
-pub const WITHOUT_NIC: u16 = 1;
-pub const REFUSED: u16 = 2;
+pub const WITH_NIC: ImageId = ImageId::new(0);
+pub const WITHOUT_NIC: ImageId = ImageId::new(1);
+pub const REFUSED: ImageId = ImageId::new(2);
 /// Memory of a guest.
 pub const GUEST_PAGES: u32 = 256;
 /// First page of a guest's image: text, then data, of which a part comes from the file.
@@ -44,15 +44,15 @@ pub struct Guests {
     /// For whichever guest of a slot that `hostile` says runs next.
     pub steps: VecDeque<Step>,
     /// Every slot that is a multiple of this takes its steps from there; 0 for none.
-    pub hostile: u16,
+    pub hostile: u32,
     /// What the others do.
-    pub calm: Option<Box<dyn FnMut(u16) -> Option<Step>>>,
+    pub calm: Option<Box<dyn FnMut(u32) -> Option<Step>>>,
     /// By slot, how often a guest was asked what it does.
-    pub asked: BTreeMap<u16, u64>,
+    pub asked: BTreeMap<u32, u64>,
 }
 
 impl Guests {
-    fn next(&mut self, slot: u16) -> Option<Step> {
+    fn next(&mut self, slot: u32) -> Option<Step> {
         *self.asked.entry(slot).or_default() += 1;
         if self.hostile != 0 && slot.is_multiple_of(self.hostile) {
             return self.steps.pop_front();
@@ -122,7 +122,7 @@ fn component_module() -> &'static [u8] {
 }
 
 /// An image whose segments are a page of text, and data of four pages, of which a page and a half come from the file.
-fn image(frames: &mut Frames, index: u16, rx_slots: u32, tx_slots: u32) -> Image {
+fn image(frames: &mut Frames, id: ImageId, rx_slots: u32, tx_slots: u32) -> Image {
     let mut file = file_with(
         IMAGE_BASE + 0x10,
         &[GUEST_NOTE, (1, 5, 0x1000, IMAGE_BASE, 0x1000, 0x1000), (1, 6, 0x2000, IMAGE_BASE + 0x1000, 0x1800, 0x4000)],
@@ -147,7 +147,7 @@ fn image(frames: &mut Frames, index: u16, rx_slots: u32, tx_slots: u32) -> Image
         weight: abi::share::WEIGHT,
         reserved: [0; 3],
     };
-    Image::new(entry, index, module, &elf, frames).expect("room")
+    Image::new(entry, id, module, &elf, frames).expect("room")
 }
 
 impl<const TIMER: bool> Machine<TIMER> {
@@ -183,11 +183,11 @@ impl<const TIMER: bool> Machine<TIMER> {
             module: &|_| Some(component_module()),
             kernel: &space,
             pcid: true,
-            vm_slots: tables.slots.len(),
+            vm_slots: tables.records.len(),
             tsc_hz: HZ,
         };
         let list = load_all(&sources, &mut frames, &mut board).expect("room");
-        let images = [Some(image(&mut frames, 0, 32, 32)), Some(image(&mut frames, 1, 0, 0)), None];
+        let images = [Some(image(&mut frames, WITH_NIC, 32, 32)), Some(image(&mut frames, WITHOUT_NIC, 0, 0)), None];
         for component in &list {
             let role = match component.role {
                 Role::Net => FakeRole::Net(Net::default()),
@@ -221,8 +221,8 @@ impl<const TIMER: bool> Machine<TIMER> {
     }
 
     /// Create a VM as an operator would.
-    pub fn create(&mut self, image: u16) -> VmId {
-        self.kernel.create(image, [0; abi::control::CREATE_ARGS_BYTES]).expect("room")
+    pub fn create(&mut self, image: ImageId) -> VmId {
+        self.kernel.create(image, &[0; abi::control::CREATE_ARGS_BYTES]).expect("room")
     }
 
     /// A turn of the loop.
@@ -251,7 +251,7 @@ impl<const TIMER: bool> Machine<TIMER> {
     }
 
     /// A machine with one VM of this image, in slot 0, that does these steps and idles for good then, at rest.
-    pub fn with_guest(image: u16, steps: &[Step]) -> (Self, VmId) {
+    pub fn with_guest(image: ImageId, steps: &[Step]) -> (Self, VmId) {
         let mut machine = Self::new(2048);
         machine.guests.borrow_mut().hostile = 1;
         machine.guests.borrow_mut().steps.extend(steps);
@@ -284,9 +284,21 @@ impl<const TIMER: bool> Machine<TIMER> {
         self.kernel.cpu.components.rank_of(role).expect("there is one")
     }
 
-    /// The living VMs.
+    /// The living VMs, admitted or not.
     pub fn vms(&mut self) -> Vec<VmId> {
-        let slots = self.kernel.vms.slots();
-        slots.filter_map(|slot| self.kernel.vms.get(slot).map(|vm| vm.id)).collect()
+        let vms = &mut self.kernel.vms;
+        let slots = vms.slots();
+        slots.filter_map(|slot| vms.get(slot).map(|vm| vm.id).or_else(|| Some(vms.waiting_in(slot)?.id))).collect()
+    }
+
+    /// Whether a VM waits for admission.
+    pub fn waits(&self, vm: VmId) -> bool {
+        self.kernel.vms.waiting(vm).is_some()
+    }
+
+    /// The gatekeeper admits a VM.
+    pub fn admit(&mut self, vm: VmId) {
+        let Kernel { vms, cpu, .. } = &mut self.kernel;
+        cpu.admit(vms, vm);
     }
 }

@@ -9,7 +9,7 @@ use abi::guest::hypercall;
 use abi::message::Message;
 use abi::pager::Access;
 use abi::sched::SchedCommand;
-use abi::vm::VmId;
+use abi::vm::{Slot, VmId};
 use backend::fake::Step;
 use std::collections::BTreeMap;
 
@@ -55,7 +55,7 @@ impl Fake {
     }
 
     /// Turns of VMs, by how often each guest ran, for so many turns of the loop.
-    fn watch(&mut self, turns: usize) -> BTreeMap<u16, u64> {
+    fn watch(&mut self, turns: usize) -> BTreeMap<u32, u64> {
         self.guests.borrow_mut().asked.clear();
         for _ in 0..turns {
             self.step();
@@ -108,7 +108,7 @@ fn a_quantum_has_a_least_length() {
 fn who_cannot_run_is_passed_over() {
     let (mut machine, vms) = idle(3);
     wake(&mut machine, vms[1]);
-    let gone = VmId { index: vms[0].index, incarnation: 99 };
+    let gone = VmId { generation: 99, ..vms[0] };
     machine.plan(&[Fake::runs(vms[0], 1), Fake::runs(gone, 1), Message::new(77, [1]), Fake::runs(vms[1], 50_000)]);
     assert_eq!(machine.kernel.next_turn().map(|turn| turn.vm), Some(vms[1]));
 }
@@ -156,13 +156,13 @@ fn the_cores_own_order_goes_round() {
     let order: Vec<_> = (0..10)
         .map(|_| {
             machine.kernel.cpu.plan.turn = None;
-            machine.kernel.next_turn().map(|turn| turn.vm.index).expect("somebody can run")
+            machine.kernel.next_turn().map(|turn| turn.vm.slot).expect("somebody can run")
         })
         .collect();
     assert_eq!(order[..5], order[5..]);
     let mut once = order[..5].to_vec();
     once.sort_unstable();
-    assert_eq!(once, [0, 1, 2, 3, 4]);
+    assert_eq!(once, [0, 1, 2, 3, 4].map(Slot::new));
 }
 
 #[test]

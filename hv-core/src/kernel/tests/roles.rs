@@ -7,7 +7,7 @@ use abi::message::Message;
 use abi::net::{NetCommand, NetEvent};
 use abi::pager::{Access, PagerCommand, PagerEvent, THEN_RESUME};
 use abi::sched::{SchedCommand, SchedEvent};
-use abi::vm::VmId;
+use abi::vm::{ImageId, VmId};
 use ring::SharedMemory;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -37,8 +37,8 @@ pub struct Net {
 #[derive(Default)]
 pub struct Pager {
     /// Image, first page, pages from the file.
-    pub segments: Vec<(u16, u32, u32)>,
-    pub vms: BTreeMap<VmId, (u16, u32)>,
+    pub segments: Vec<(ImageId, u32, u32)>,
+    pub vms: BTreeMap<VmId, (ImageId, u32)>,
     /// Faults of VMs that it does not know.
     pub surprises: u32,
 }
@@ -144,15 +144,15 @@ impl Net {
         let attached: Vec<_> = self.attached.iter().copied().collect();
         for i in 0..WAKES.min(attached.len()) {
             let vm = attached[(self.turn + i) % attached.len()];
-            calls.push_back([syscall::RAISE, vm.raw().into(), pending::NIC, 0]);
+            calls.push_back([syscall::RAISE, vm.raw(), pending::NIC, 0]);
         }
         self.turn += WAKES;
     }
 
     fn raise_kicked(&self, word: usize, kicked: u64, calls: &mut VecDeque<[u64; 4]>) {
-        let kicked = |vm: &&VmId| usize::from(vm.index) / 64 * 8 == word && kicked >> (vm.index % 64) & 1 != 0;
+        let kicked = |vm: &&VmId| vm.slot.index() / 64 * 8 == word && kicked >> (vm.slot.number() % 64) & 1 != 0;
         for vm in self.attached.iter().filter(kicked) {
-            calls.push_back([syscall::RAISE, vm.raw().into(), pending::NIC, 0]);
+            calls.push_back([syscall::RAISE, vm.raw(), pending::NIC, 0]);
         }
     }
 }
@@ -184,8 +184,9 @@ impl Pager {
         }
     }
 
-    fn serve(&self, image: u16, vm: VmId, page: u32, access: Access, present: bool) -> Vec<Message> {
-        let in_file = |&&(of, first, pages): &&(u16, u32, u32)| of == image && page >= first && page - first < pages;
+    fn serve(&self, image: ImageId, vm: VmId, page: u32, access: Access, present: bool) -> Vec<Message> {
+        let in_file =
+            |&&(of, first, pages): &&(ImageId, u32, u32)| of == image && page >= first && page - first < pages;
         let command = match (self.segments.iter().find(in_file), access) {
             (Some(_), Access::Write) => PagerCommand::CopyImage { vm, page },
             (Some(_), _) => PagerCommand::MapImage { vm, page, count: 1 },

@@ -11,7 +11,7 @@ use abi::end::EndReason;
 use abi::message::Message;
 use abi::net::NetCommand;
 use abi::pager::{Access, PagerCommand, PagerEvent, THEN_RESUME};
-use abi::vm::VmId;
+use abi::vm::{ImageId, VmId};
 
 type Fake = Machine<true>;
 
@@ -88,13 +88,13 @@ fn pages_beyond_the_memory_are_refused() {
 fn nothing_is_given_to_who_is_gone_or_waits() {
     let (mut machine, vm) = faulting();
     let waiting = machine.create(WITHOUT_NIC);
-    let gone = VmId { index: vm.index, incarnation: vm.incarnation + 1 };
+    let gone = VmId { generation: vm.generation + 1, ..vm };
     for vm in [waiting, gone] {
         assert_eq!(machine.obey(PagerCommand::MapZero { vm, page: IMAGE_PAGE + 50, count: 1 }), Ok(()));
         assert_eq!(machine.obey(PagerCommand::Resume { vm }), Ok(()));
         assert_eq!(machine.obey(PagerCommand::Refuse { vm, page: 1 }), Ok(()));
     }
-    assert_eq!(machine.state(waiting), Some(State::Waiting));
+    assert!(machine.waits(waiting));
     assert_eq!(machine.own(waiting), 0);
 }
 
@@ -156,12 +156,12 @@ fn who_has_ended_is_buried_when_it_is_detached() {
     cpu.end(vms.by_id(id).expect("it lives"), End::new(EndReason::Destroyed, 0));
     assert!(!machine.kernel.cpu.attention.clone().take_ended());
     // Another VM in the same slot is not meant.
-    let other = VmId { incarnation: id.incarnation + 1, ..id };
+    let other = VmId { generation: id.generation + 1, ..id };
     assert_eq!(machine.kernel.net_command(&NetCommand::Detached { vm: other }.into()), Ok(()));
     assert!(!machine.kernel.cpu.attention.clone().take_ended());
     assert_eq!(machine.kernel.net_command(&NetCommand::Detached { vm: id }.into()), Ok(()));
     assert!(machine.kernel.cpu.attention.clone().take_ended());
-    assert_eq!(machine.kernel.cpu.timers.deadline_of(id.index), crate::vm::NEVER);
+    assert_eq!(machine.kernel.cpu.timers.deadline_of(id.slot), crate::vm::NEVER);
 }
 
 #[test]
@@ -181,14 +181,14 @@ fn who_waits_a_second_for_the_gatekeeper_is_admitted() {
     let before = machine.wires.now();
     let vms: Vec<_> = (0..20).map(|_| machine.create(WITHOUT_NIC)).collect();
     machine.guests.borrow_mut().hostile = 1;
-    while machine.state(vms[0]) == Some(State::Waiting) {
+    while machine.waits(vms[0]) {
         machine.step();
         machine.audit_lives();
     }
     let waited = machine.wires.now() - before;
     assert!((HZ..HZ + HZ / 100).contains(&waited), "{waited}");
     // First come, first served.
-    assert_eq!(machine.state(vms[19]), Some(State::Waiting));
+    assert!(machine.waits(vms[19]));
     machine.settle(4000);
     for vm in vms {
         assert_eq!(machine.state(vm), Some(State::Idle { until: u64::MAX }));
@@ -205,7 +205,7 @@ fn nobody_is_admitted_late_where_there_is_no_room() {
     }
     let vm = machine.create(WITH_NIC);
     let needed = machine.kernel.cpu.frames_needed(WITH_NIC);
-    assert_eq!(needed, 16 + 3);
+    assert_eq!(needed, 18 + 3);
     let reserve = machine.kernel.cpu.vm_frames / 64;
     let mut taken = Vec::new();
     while machine.kernel.cpu.frames.free_frames() >= needed + reserve {
@@ -213,7 +213,7 @@ fn nobody_is_admitted_late_where_there_is_no_room() {
     }
     let now = machine.wires.now() + 2 * HZ;
     machine.kernel.admit_late(now);
-    assert_eq!(machine.state(vm), Some(State::Waiting));
+    assert!(machine.waits(vm));
     assert_eq!(machine.kernel.cpu.admit_at, now + HZ);
     machine.kernel.cpu.frames.free(taken.pop().expect("one"), Owner::Core);
     machine.kernel.admit_late(now);
@@ -229,7 +229,7 @@ fn nobody_is_admitted_late_while_the_plan_comes() {
     cpu.plan.asked = false;
     let now = machine.wires.now() + 2 * HZ;
     machine.kernel.admit_late(now);
-    assert_eq!(machine.state(vm), Some(State::Waiting));
+    assert!(machine.waits(vm));
     // The plan is late as well.
     machine.kernel.cpu.plan.asked = true;
     machine.kernel.admit_late(now);
@@ -263,8 +263,8 @@ fn a_successor_is_told_of_more_vms_than_its_ring_holds() {
 fn what_the_boot_options_ask_for_is_created() {
     let mut machine = Fake::new(8192);
     machine.guests.borrow_mut().hostile = 1;
-    let list = [(WITHOUT_NIC, 40), (7, 3), (WITH_NIC, 2)];
-    let list = list.map(|(image, count)| VmRequest { image: image.into(), count });
+    let list = [(WITHOUT_NIC, 40), (ImageId::new(7), 3), (WITH_NIC, 2)];
+    let list = list.map(|(image, count)| VmRequest { image: image.index(), count });
     machine.kernel.requests = Requests::new(list.into_iter().collect());
     machine.kernel.create_requested();
     assert_eq!(machine.vms().len(), 32);

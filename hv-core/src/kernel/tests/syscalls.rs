@@ -131,7 +131,7 @@ fn notify_and_wait_ring_the_doorbells_of_the_rings_that_they_name() {
 fn raise_makes_the_nic_and_shutdown_pending() {
     for bits in [pending::NIC, pending::SHUTDOWN, pending::NIC | pending::SHUTDOWN, 0] {
         let mut machine = at_rest();
-        assert_eq!(machine.ask(Role::Net, [syscall::RAISE, FIRST.raw().into(), bits, 0]), 0);
+        assert_eq!(machine.ask(Role::Net, [syscall::RAISE, FIRST.raw(), bits, 0]), 0);
         assert_eq!(machine.word(FIRST, field!(pending)), bits);
     }
 }
@@ -140,7 +140,7 @@ fn raise_makes_the_nic_and_shutdown_pending() {
 fn raise_refuses_the_bits_that_are_the_cores_or_the_guests() {
     let mut machine = at_rest();
     for bits in [pending::ALARM, pending::ALARM | pending::NIC, 1 << 3, 1 << 63, u64::MAX] {
-        assert_eq!(machine.ask(Role::Net, [syscall::RAISE, FIRST.raw().into(), bits, 0]), ERROR_ARGUMENT, "{bits:#x}");
+        assert_eq!(machine.ask(Role::Net, [syscall::RAISE, FIRST.raw(), bits, 0]), ERROR_ARGUMENT, "{bits:#x}");
     }
     assert_eq!(machine.word(FIRST, field!(pending)), 0);
 }
@@ -148,8 +148,8 @@ fn raise_refuses_the_bits_that_are_the_cores_or_the_guests() {
 #[test]
 fn raise_refuses_vms_that_do_not_live() {
     let mut machine = at_rest();
-    let other = |index, incarnation| u64::from(VmId { index, incarnation }.raw());
-    for vm in [other(0, 0), other(0, 2), other(1, 1), other(0xffff, 1), u64::from(FIRST.raw()) | 1 << 32, u64::MAX] {
+    let other = |slot, generation| VmId::new(slot, generation).raw();
+    for vm in [other(0, 0), other(0, 2), other(1, 1), other(0xffff, 1), FIRST.raw() | 1 << 63, u64::MAX] {
         assert_eq!(machine.ask(Role::Net, [syscall::RAISE, vm, pending::NIC, 0]), ERROR_ARGUMENT, "{vm:#x}");
     }
     assert_eq!(machine.word(FIRST, field!(pending)), 0);
@@ -159,7 +159,7 @@ fn raise_refuses_vms_that_do_not_live() {
 fn raise_needs_authority() {
     let mut machine = at_rest();
     for role in [Role::Pager, Role::Sched, Role::Control] {
-        let call = [syscall::RAISE, FIRST.raw().into(), pending::NIC, 0];
+        let call = [syscall::RAISE, FIRST.raw(), pending::NIC, 0];
         assert_eq!(machine.ask(role, call), ERROR_AUTHORITY, "{role:?}");
     }
     assert_eq!(machine.word(FIRST, field!(pending)), 0);

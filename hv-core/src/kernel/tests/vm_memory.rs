@@ -13,15 +13,15 @@ use backend::Flush;
 use backend::fake::FakeBackend;
 
 /// The slot of the VM whose memory this is; no VM of the machine's uses it.
-const SLOT: u16 = 9;
+const SLOT: abi::vm::Slot = abi::vm::Slot::new(9);
 /// More than one table of the last level is for.
 const PAGES: u32 = 600;
 /// Pages of the image: text, data from the file, data of which half is from the file, and one that the file does not have.
 const TEXT: u32 = 0x20;
 const PARTIAL: u32 = 0x22;
 const BEYOND_FILE: u32 = 0x23;
-const OWN: Owner = Owner::VmMemory(SLOT);
-const TABLES: Owner = Owner::VmTables(SLOT);
+const OWN: Owner = Owner::VmMemory(SLOT.number());
+const TABLES: Owner = Owner::VmTables(SLOT.number());
 
 /// What the image has at this byte of its file.
 fn pattern(at: u64) -> u8 {
@@ -57,7 +57,7 @@ pub fn image(frames: &mut Frames, memory_bytes: u64, slots: u32) -> Image {
         weight: abi::share::WEIGHT,
         reserved: [0; 3],
     };
-    Image::new(entry, 0, module, &elf, frames).expect("room")
+    Image::new(entry, abi::vm::ImageId::new(0), module, &elf, frames).expect("room")
 }
 
 impl<const TIMER: bool> Machine<TIMER> {

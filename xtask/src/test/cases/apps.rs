@@ -2,6 +2,7 @@
 
 use super::ensure;
 use crate::error::{Result, fail};
+use crate::manifest::model::{Port, Ready, System};
 use crate::net::{FIRST_VM, HOST, HOST_MAC};
 use crate::test::Case;
 use crate::test::lab::{BOOT, Lab};
@@ -15,6 +16,12 @@ use std::time::{Duration, Instant};
 pub const CASES: &[Case] = &[
     Case { name: "apps: ask", asserts: "a VM fetches documents from a web server in another VM over TCP", run: ask },
     Case { name: "apps: udp-echo", asserts: "a VM sends datagrams back as they were", run: udp_echo },
+    Case { name: "apps: ready", asserts: "VMs are ready by every kind of sign, and not before", run: ready },
+    Case {
+        name: "apps: never ready",
+        asserts: "a refused image and a port where nobody listens are named with the reason",
+        run: never_ready,
+    },
 ];
 
 fn ask(lab: &Lab) -> Result<()> {
@@ -50,6 +57,56 @@ fn udp_echo(lab: &Lab) -> Result<()> {
     running.power_off()
 }
 
+/// Changes when VMs of the image `name` are ready.
+fn sign(system: &mut System, name: &str, ready: Option<Ready>) {
+    system.image.iter_mut().filter(|image| image.name == name).for_each(|image| image.ready = ready.clone());
+}
+
+fn ready(lab: &Lab) -> Result<()> {
+    let mut running = lab
+        .boot("vms=httpd,asm-guest,udp-echo,hostile")
+        .system(|system| {
+            sign(system, "httpd", Some(Ready::Tcp(80)));
+            sign(system, "udp-echo", None);
+        })
+        .start()?;
+    running.wait_until_ready(BOOT)?;
+    // Whoever has ended after its sign was ready, the others run.
+    running.wait_for("asm-guest: all ", Duration::ZERO)?;
+    running.wait_for("httpd: serving", Duration::ZERO)?;
+    running.wait_for("monitor: vm index=2 incarnation=1 image=udp-echo", Duration::ZERO)?;
+    running.power_off()
+}
+
+fn never_ready(lab: &Lab) -> Result<()> {
+    let mut running = lab.boot("vms=asm-guest,httpd*2").module("httpd", b"no program".to_vec()).start()?;
+    let error = refusal(running.wait_until_ready(BOOT))?;
+    ensure(error.contains("the image httpd of 2 VMs is refused: its module is refused: "), || error.clone())?;
+    let mut running = lab
+        .boot("vms=httpd*2")
+        .system(|system| {
+            for image in system.image.iter_mut().filter(|image| image.name == "httpd") {
+                (image.ports, image.ready) = (vec![Port::tcp(81)], Some(Ready::Tcp(81)));
+            }
+        })
+        .start()?;
+    running.wait_for_lines(2, "httpd: serving", BOOT)?;
+    let error = refusal(running.wait_until_ready(Duration::from_secs(5)))?;
+    for word in
+        ["2 of 2 VMs are not ready 5 s after", "VM 1 (httpd): the VM does not take the connection to 127.0.0.1:"]
+    {
+        ensure(error.contains(word), || format!("no \"{word}\" in: {error}"))?;
+    }
+    running.power_off()
+}
+
+fn refusal(result: Result<()>) -> Result<String> {
+    match result {
+        Ok(()) => fail!("all VMs count as ready"),
+        Err(error) => Ok(error.to_string()),
+    }
+}
+
 /// A datagram from the host's port 5000 to the first VM's port 7.
 fn datagram(payload: &[u8]) -> Vec<u8> {
     let udp = UdpRepr { src_port: 5000, dst_port: 7 };
@@ -62,7 +119,7 @@ fn datagram(payload: &[u8]) -> Vec<u8> {
     };
     let header = EthernetRepr {
         src_addr: EthernetAddress(HOST_MAC),
-        dst_addr: EthernetAddress(abi::nic::mac_of(0)),
+        dst_addr: EthernetAddress(abi::nic::mac_of(abi::vm::Slot::new(0))),
         ethertype: EthernetProtocol::Ipv4,
     };
     let sums = ChecksumCapabilities::default();

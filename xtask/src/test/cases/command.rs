@@ -4,6 +4,7 @@ use super::ensure;
 use crate::error::{Context, Result, fail};
 use crate::test::Case;
 use crate::test::lab::Lab;
+use clap::ValueEnum;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -13,12 +14,33 @@ pub const CASES: &[Case] = &[
     Case { name: "run: net=dhcp", asserts: "with --boot net=dhcp all VMs answer at the printed URLs", run: dhcp },
     Case { name: "run: --for", asserts: "it serves for the time asked for, then powers off", run: for_seconds },
     Case { name: "run: Ctrl-C", asserts: "an interrupt powers the machine off and ends with success", run: interrupt },
+    Case {
+        name: "run: --image udp-echo",
+        asserts: "datagrams reach each VM at its address, and come back",
+        run: udp_echo,
+    },
+    Case {
+        name: "run: mixed images",
+        asserts: "VMs of several images are ready, each by its sign, and reached at their addresses",
+        run: mixed,
+    },
+    Case {
+        name: "run: an image that ends",
+        asserts: "it fails without running the command, and names the VM, its end and its last words",
+        run: ends,
+    },
     Case { name: "run: refusals", asserts: "what cannot work is refused with the reason", run: refusals },
 ];
 
 /// Those that take root.
 pub const ROOT_CASES: &[Case] = &[
     Case { name: "run: --net tap", asserts: "VMs answer real TCP and ping over a tap in a namespace", run: tap },
+    Case { name: "run: --net tap, udp-echo", asserts: "datagrams reach VMs at their own addresses", run: tap_udp_echo },
+    Case {
+        name: "run: more VMs than fit",
+        asserts: "it fails when fewer VMs were created than asked for, and says how many",
+        run: too_many,
+    },
     Case { name: "run: --net tap, net=dhcp", asserts: "there is a DHCP server on the tap, too", run: tap_dhcp },
     Case {
         name: "run: bursts",
@@ -40,6 +62,12 @@ fn xtask(arguments: &[&str]) -> Result<Command> {
 
 fn output(arguments: &[&str]) -> Result<Output> {
     xtask(arguments)?.output().context(|| "cannot start xtask".into())
+}
+
+/// The same on the kind of machine that is tested, not on the fastest that there is.
+fn output_on(lab: &Lab, arguments: &[&str]) -> Result<Output> {
+    let kind = lab.kind().to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+    output(&[&["--headless", "--machine", &kind], arguments].concat())
 }
 
 /// Both outputs.
@@ -85,6 +113,76 @@ fn by_dhcp(arguments: &[&str]) -> Result<()> {
     Ok(())
 }
 
+/// Asks an echo at each of the first two VMs.
+const ASK_ECHOES: &str = r#"
+    for address in $FORAKER_ADDR_1 $FORAKER_ADDR_2; do
+        exec 3<>/dev/udp/${address%:*}/${address#*:}
+        printf 'hello %s' $address >&3
+        test "$(timeout 20 dd bs=2048 count=1 status=none <&3)" = "hello $address" || exit 1
+        echo "echoed by $address"
+    done
+    test -z "$FORAKER_ADDR_3$FORAKER_URL_1" -a -f $FORAKER_URLS -a ! -s $FORAKER_URLS"#;
+
+fn udp_echo(lab: &Lab) -> Result<()> {
+    let output = output_on(lab, &["--image", "udp-echo", "--vms", "2", "--exec", ASK_ECHOES])?;
+    let text = said(&output);
+    ensure(output.status.success(), || format!("it ended with {}:\n{text}", output.status))?;
+    ensure(text.matches("echoed by 127.0.0.1:").count() == 2, || format!("an echo is missing:\n{text}"))?;
+    let places = String::from_utf8_lossy(&output.stdout);
+    let told = places.lines().filter(|line| line.contains("  udp 127.0.0.1:") && line.contains("(port 7 of udp-echo)"));
+    ensure(told.count() == 2, || format!("it does not print where they are:\n{text}"))
+}
+
+fn tap_udp_echo(_: &Lab) -> Result<()> {
+    let arguments = ["--headless", "--image", "udp-echo", "--vms", "2", "--net", "tap", "--exec", ASK_ECHOES];
+    let output = output(&arguments)?;
+    let text = said(&output);
+    ensure(output.status.success(), || format!("it ended with {}:\n{text}", output.status))?;
+    ensure(text.contains("echoed by 10.0.2.16:7") && text.contains("echoed by 10.0.2.17:7"), || {
+        format!("an echo is missing:\n{text}")
+    })
+}
+
+fn mixed(lab: &Lab) -> Result<()> {
+    let command = r#"set -e
+        curl -fsS --max-time 20 $FORAKER_URL_1 $FORAKER_URL_2 http://$FORAKER_ADDR_2 > /dev/null
+        curl -fsS --max-time 20 $FORAKER_URL_3/crimes > /dev/null
+        test "$(cat $FORAKER_URLS)" = "$FORAKER_URL_1"$'\n'"$FORAKER_URL_2"$'\n'"$FORAKER_URL_3"
+        test -z "$FORAKER_ADDR_3" -a "$FORAKER_URL_3" = "http://$FORAKER_ADDR_5"
+        exec 3<>/dev/udp/${FORAKER_ADDR_4%:*}/${FORAKER_ADDR_4#*:}
+        printf hello >&3
+        test "$(timeout 20 head -c 5 <&3)" = hello"#;
+    let vms = "vms=httpd*2,ask,udp-echo,hostile,asm-guest";
+    let output = output_on(lab, &["--boot", vms, "--exec", command])?;
+    let text = said(&output);
+    ensure(output.status.success(), || format!("it ended with {}:\n{text}", output.status))?;
+    for line in ["vm 2  no port (ask)", "vm 3  udp 127.0.0.1:", "vm 4  http://127.0.0.1:", "vm 5  no port (asm-guest)"]
+    {
+        ensure(text.contains(line), || format!("no \"{line}\" in:\n{text}"))?;
+    }
+    Ok(())
+}
+
+fn ends(lab: &Lab) -> Result<()> {
+    // Without its argument `bench=NAME` it says so, and ends.
+    let output = output_on(lab, &["--boot", "vms=httpd,bench", "--exec", "echo the command ran"])?;
+    let text = said(&output);
+    ensure(output.status.code() == Some(1), || format!("it ended with {}:\n{text}", output.status))?;
+    ensure(!text.contains("the command ran"), || format!("the command ran:\n{text}"))?;
+    for word in ["VM 1 (bench) ended (before it was ready): exited with code 0", "Its last words: \"bench: "] {
+        ensure(text.contains(word), || format!("no \"{word}\" in:\n{text}"))?;
+    }
+    Ok(())
+}
+
+fn too_many(_: &Lab) -> Result<()> {
+    let output = output(&["--headless", "--net", "tap", "--vms", "3000", "--memory", "96", "--exec", "true"])?;
+    let text = said(&output);
+    ensure(output.status.code() == Some(1), || format!("it ended with {}:\n{text}", output.status))?;
+    let word = "of 3000 VMs were created: ";
+    ensure(text.contains(word), || format!("no \"{word}\" in:\n{text}"))
+}
+
 fn for_seconds(_: &Lab) -> Result<()> {
     let output = output(&["--headless", "--vms", "1", "--for", "2", "--boot", "log=warn"])?;
     let text = said(&output);
@@ -120,16 +218,18 @@ fn interrupt(_: &Lab) -> Result<()> {
 }
 
 fn refusals(_: &Lab) -> Result<()> {
-    let refused = [
-        (["--machine", "vmware"], "possible values: bochs, qemu, kvm"),
-        (["--cpus", "2"], "one processor"),
-        (["--disks", "1"], "no disk component"),
-        (["--vms", "0"], "at least 1"),
-        (["--image", "nobody"], "known are httpd"),
-        (["--net", "carrier-pigeon"], "possible values: slirp, tap"),
+    let refused: [(&[&str], &str); 8] = [
+        (&["--machine", "vmware"], "possible values: bochs, qemu, kvm"),
+        (&["--cpus", "2"], "one processor"),
+        (&["--disks", "1"], "no disk component"),
+        (&["--vms", "0"], "at least 1"),
+        (&["--image", "nobody"], "known are httpd"),
+        (&["--boot", "vms=httpd,nobody"], "unknown image `nobody`: known are httpd"),
+        (&["--image", "udp-echo", "--boot", "log=warn"], "log=warn hides whether VM 0 (udp-echo) is ready"),
+        (&["--net", "carrier-pigeon"], "possible values: slirp, tap"),
     ];
     for (arguments, reason) in refused {
-        let output = output(&arguments)?;
+        let output = output(arguments)?;
         let text = said(&output);
         ensure(!output.status.success(), || format!("{arguments:?} was accepted"))?;
         ensure(text.contains(reason), || format!("{arguments:?} does not say \"{reason}\": {text}"))?;

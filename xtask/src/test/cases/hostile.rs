@@ -192,18 +192,10 @@ fn commit(running: &mut Running, crime: &Crime) -> Result<Option<Suspect>> {
     Ok(None)
 }
 
-/// Crimes on request. The user-mode network forwards to the web servers, so this VM stands in the place of one.
+/// Crimes on request.
 fn served(lab: &Lab) -> Result<()> {
-    let running = lab
-        .boot("vms=httpd")
-        .system(|system| {
-            // The program is the hostile guest, the name that of the image for which a port is forwarded.
-            for image in system.image.iter_mut().filter(|image| image.name == "httpd") {
-                image.module = Some("hostile".to_owned());
-            }
-        })
-        .start()?;
-    running.wait_for("at your command on port 80", BOOT)?;
+    let mut running = lab.boot("vms=hostile").start()?;
+    running.wait_until_ready(BOOT)?;
     let list = running.get(0, "/crimes")?;
     let lines = String::from_utf8_lossy(&list.body).lines().count();
     ensure(list.status == 200 && lines == CRIMES.len(), || format!("/crimes: status {}, {lines} lines", list.status))?;
