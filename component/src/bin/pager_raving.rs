@@ -56,8 +56,8 @@ fn nonsense(vm: VmId) -> [Message; 20] {
         PagerEvent::VmStarted { vm, image: ImageId::new(0), pages: PAGES }.into(),
         // With words that are none.
         Message { words: [u64::MAX; 7], ..PagerCommand::MapZero { vm, page: 0, count: 1 }.into() },
-        Message { words: [u64::MAX; 7], ..PagerCommand::Resume { vm }.into() },
         // VMs that there are not.
+        Message { words: [u64::MAX; 7], ..PagerCommand::Resume { vm }.into() },
         PagerCommand::MapZero { vm: nobody, page: 0, count: 1 }.into(),
         PagerCommand::MapImage { vm: gone, page: 32, count: 1 }.into(),
         PagerCommand::CopyImage { vm: nobody, page: 32 }.into(),

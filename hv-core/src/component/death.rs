@@ -118,7 +118,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         let [a, b, c, d, ..] = self.board.random();
         let epoch = u32::from_le_bytes([a, b, c, d]);
         for ring in &component.rings {
-            if component.incarnation > 1 && ring::reset_to(ring, epoch).is_err() {
+            if ring::reset_to(ring, epoch).is_err() {
                 log::error!(target: "core", "bug: a ring of {} cannot be reset", component.entry.name);
             }
         }

@@ -356,3 +356,34 @@ fn a_dead_component_is_told_nothing_that_condemns_it() {
     machine.settle(2000);
     machine.audit();
 }
+
+#[test]
+fn only_a_start_that_is_not_the_first_is_said_to_be_one() {
+    super::lines::listen();
+    let mut machine = at_rest();
+    assert_eq!(super::lines::heard("restarted"), Vec::<String>::new());
+    let rank = machine.rank(Role::Pager);
+    for start in 2..4 {
+        machine.kernel.cpu.condemn(rank, Death::Killed);
+        machine.kernel.carry_out();
+        let said = super::lines::heard("restarted");
+        assert!(
+            said.len() == 1 && said[0].starts_with("INFO core: component pager restarted with policy "),
+            "{said:?}"
+        );
+        assert!(said[0].ends_with(&format!(" (start {start})")), "{said:?}");
+    }
+}
+
+#[test]
+fn whoever_shares_a_ring_with_a_component_that_restarts_is_told_and_nobody_else() {
+    let mut machine = at_rest();
+    let (dead, peer, other) = (machine.rank(Role::Pager), machine.rank(Role::Net), machine.rank(Role::Sched));
+    let bit = 1 << 7;
+    machine.kernel.cpu.components.list[dead].peers[5].rank = peer;
+    machine.kernel.cpu.components.list[dead].peers[5].bit = bit;
+    let heard = |machine: &Fake, rank: usize| machine.kernel.cpu.components.list[rank].notified & bit != 0;
+    machine.kernel.cpu.condemn(dead, Death::Killed);
+    machine.kernel.carry_out();
+    assert!(heard(&machine, peer) && !heard(&machine, other));
+}

@@ -6,6 +6,7 @@ use super::guest::{
 use super::lines;
 use super::machine::{GUEST_PAGES, HZ, IMAGE_PAGE, Machine, WITH_NIC, WITHOUT_NIC};
 use crate::component::Role;
+use crate::kernel::Kernel;
 use crate::vm::{NEVER, State};
 use abi::component::bits;
 use abi::guest::{CONSOLE_RING, ERROR_ARGUMENT, ERROR_STATE, ERROR_UNKNOWN, Interrupted, device, hypercall, pending};
@@ -119,6 +120,31 @@ fn idle_until_later_ends_with_the_alarm_bit_and_not_too_early() {
     assert_eq!(machine.kept(1), [pending::ALARM]);
     assert_eq!(machine.word(vm, field!(pending)), pending::ALARM);
     assert!((until..until + HZ / 1000).contains(&now), "{now}");
+    // From its first second on nobody ran but for moments.
+    let idle = machine.kernel.cpu.counters.idle_ticks;
+    assert!((HZ..2 * HZ).contains(&idle), "{idle}");
+}
+
+#[test]
+fn an_alarm_that_is_not_wanted_does_not_end_an_idle() {
+    let until = 3 * HZ;
+    let (mut machine, vm) = Machine::<true>::with_guest(WITHOUT_NIC, &[]);
+    machine.go_on(&[call(hypercall::ALARM, until - HZ), call(hypercall::IDLE, until), keep(0)]);
+    machine.finish();
+    assert!(machine.wires.now() >= until, "{}", machine.wires.now());
+    assert_eq!(machine.word(vm, field!(alarm)), u64::MAX);
+}
+
+#[test]
+fn a_deadline_that_is_not_the_alarm_makes_nothing_pending() {
+    let (mut machine, vm) = Machine::<true>::with_guest(WITHOUT_NIC, &[]);
+    let now = machine.wires.now();
+    let Kernel { vms, cpu, .. } = &mut machine.kernel;
+    let of = vms.by_id(vm).expect("it lives");
+    cpu.wake(of);
+    of.alarm = now + 1;
+    cpu.deadline_of(of, now);
+    assert_eq!(machine.word(vm, field!(pending)), 0);
 }
 
 #[test]

@@ -4,7 +4,8 @@ use super::component::{Due, Misdeed};
 use super::machine::{HZ, IMAGE_PAGE, Machine, WITHOUT_NIC};
 use super::roles::{PLAN_DEPTH, Role as FakeRole};
 use crate::component::Role;
-use crate::vm::{Queue, State};
+use crate::kernel::{Kernel, Turn};
+use crate::vm::{PageFault, Queue, State};
 use abi::guest::hypercall;
 use abi::message::Message;
 use abi::pager::Access;
@@ -204,6 +205,25 @@ fn a_long_wait_for_a_page_is_told_and_ends() {
     machine.settle(4000);
     assert_eq!(machine.kernel.vms.by_id(vms[0]).map(|vm| vm.life.state()), Some(State::Idle { until: u64::MAX }));
     machine.audit();
+}
+
+#[test]
+fn a_wait_for_a_page_that_the_scheduler_does_not_count_on_is_not_told() {
+    let (mut machine, vms) = idle(1);
+    let Kernel { vms: table, cpu, .. } = &mut machine.kernel;
+    let vm = table.by_id(vms[0]).expect("it lives");
+    vm.life.wake();
+    vm.life.fault(PageFault { page: 40, access: Access::Write, present: false });
+    // As after a restart of the scheduler, which has not been told of it.
+    assert!(!cpu.queues.contains(Queue::Ready, vm.slot()));
+    cpu.plan.turn = Some(Turn { vm: vms[0], until: u64::MAX });
+    let rank = machine.rank(Role::Sched);
+    let told = |machine: &mut Fake| {
+        machine.kernel.cpu.components.list[rank].ends.to.as_mut().map(|ring| ring.in_flight().expect("a ring"))
+    };
+    let before = told(&mut machine);
+    assert!(machine.kernel.next_turn().is_none());
+    assert_eq!(told(&mut machine), before);
 }
 
 #[test]

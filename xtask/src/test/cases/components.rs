@@ -183,7 +183,6 @@ fn raving_pager(lab: &Lab) -> Result<()> {
         "kind 0xffffffff: unknown kind",
         "kind 0x103: unknown kind",
         "kind 0x111: a 32-bit word has bits above 31 set",
-        "kind 0x114: a 32-bit word has bits above 31 set",
         "kind 0x111: more pages than a command may name",
         "kind 0x111: a page that the VM or its image does not have",
         "kind 0x112: a page that the VM or its image does not have",
