@@ -5,6 +5,7 @@
 
 use crate::limits::Name;
 use crate::message::{BadMessage, Message, bytes_to_words, low16, low32, words_to_bytes};
+use crate::share::Share;
 use crate::vm::{ImageId, Slot, VmId};
 
 /// Bytes of extra boot arguments that a `Create` carries.
@@ -25,8 +26,9 @@ pub enum ControlRequest {
     Machine,
     /// Kill a component; it is restarted from its module. Answered by `Done`.
     Kill { component: u16 },
-    /// Create a VM from an image, with extra boot arguments (zero-padded). Answered by `Done` whose value is the raw id.
-    Create { image: ImageId, args: [u8; CREATE_ARGS_BYTES] },
+    /// Create a VM from an image, with extra boot arguments (zero-padded). What `share` does not say is the image's. Answered
+    /// by `Done` whose value is the raw id.
+    Create { image: ImageId, args: [u8; CREATE_ARGS_BYTES], share: Share },
     /// End a VM. Answered by `Done`.
     Destroy { vm: VmId },
     /// Ask a VM to end itself ([`crate::guest::pending::SHUTDOWN`]). Answered by `Done`.
@@ -107,10 +109,11 @@ impl From<ControlRequest> for Message {
             ControlRequest::Image { image } => Message::new(IMAGE, [image.number().into()]),
             ControlRequest::Machine => Message::new(MACHINE, []),
             ControlRequest::Kill { component } => Message::new(KILL, [component.into()]),
-            ControlRequest::Create { image, args } => {
+            ControlRequest::Create { image, args, share } => {
                 let mut words = [0; 7];
-                words[0] = image.number().into();
-                for (word, bytes) in words[1..].iter_mut().zip(args.chunks(8)) {
+                words[0] = u64::from(share.weight) << 32 | u64::from(image.number());
+                words[6] = share.limits();
+                for (word, bytes) in words[1..6].iter_mut().zip(args.chunks(8)) {
                     *word = bytes.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte));
                 }
                 Message { kind: CREATE, id: 0, words }
@@ -137,10 +140,11 @@ impl TryFrom<&Message> for ControlRequest {
             KILL => ControlRequest::Kill { component: low16(kind, a)? },
             CREATE => {
                 let mut args = [0; CREATE_ARGS_BYTES];
-                for (bytes, word) in args.chunks_mut(8).zip(&message.words[1..]) {
+                for (bytes, word) in args.chunks_mut(8).zip(&message.words[1..6]) {
                     bytes.copy_from_slice(&word.to_le_bytes());
                 }
-                ControlRequest::Create { image: ImageId::new(low32(kind, a)?), args }
+                let share = Share::from_limits(low16(kind, a >> 32)?, message.words[6]);
+                ControlRequest::Create { image: ImageId::new(low32(kind, a & 0xffff_ffff)?), args, share }
             }
             DESTROY => ControlRequest::Destroy { vm: VmId::from_raw(a) },
             SHUTDOWN => ControlRequest::Shutdown { vm: VmId::from_raw(a) },

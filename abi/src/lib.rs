@@ -19,6 +19,7 @@ pub mod pager;
 pub mod pci;
 pub mod ring;
 pub mod sched;
+pub mod share;
 #[cfg(test)]
 mod tripwires;
 pub mod vm;

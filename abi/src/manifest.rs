@@ -3,6 +3,7 @@
 //! Layout: [`Header`], then the components, rings and images as arrays without gaps.
 
 use crate::limits::{MAX_POLICIES, Name};
+use crate::share::Share;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// [`Header::magic`].
@@ -112,13 +113,29 @@ pub struct Image {
     pub tx_slots: u32,
     /// Boot arguments, zero-padded.
     pub args: [u8; IMAGE_ARGS_BYTES],
+    /// Bytes in a second that each of its VMs may send, or [`crate::share::UNLIMITED`].
+    pub rate: u32,
+    /// Bytes that each of its VMs may send at once.
+    pub burst: u32,
+    /// Weight of each of its VMs.
+    pub weight: u16,
+    /// Must be zero.
+    pub reserved: [u16; 3],
+}
+
+impl Image {
+    /// The share of its VMs.
+    #[must_use]
+    pub const fn share(&self) -> Share {
+        Share { weight: self.weight, rate: self.rate, burst: self.burst }
+    }
 }
 
 const _: () = {
     assert!(core::mem::size_of::<Header>() == 32 + DEFAULTS_BYTES);
     assert!(core::mem::size_of::<Component>() == 16 + 32 * MAX_POLICIES + 40);
     assert!(core::mem::size_of::<Ring>() == 32);
-    assert!(core::mem::size_of::<Image>() == 176);
+    assert!(core::mem::size_of::<Image>() == 192);
 };
 
 /// Adler-32 of `bytes` (RFC 1950, section 8.2): guards against a truncated or mixed-up module, not against an attacker.

@@ -3,7 +3,8 @@
 // The sentence above each message explains its fields.
 #![allow(missing_docs)]
 
-use crate::message::{BadMessage, Message, low32};
+use crate::message::{BadMessage, Message, low16, low32};
+use crate::share::Share;
 use crate::vm::VmId;
 
 /// Core to demultiplexer.
@@ -12,8 +13,8 @@ pub enum NetEvent {
     /// First message after every start of the demultiplexer: everything it knew is void.
     Hello,
     /// The NIC pages of `vm` are mapped in the window. `ipv4` is the address that it may use (network order in the low 32
-    /// bits, so 10.0.2.16 is 0x0a000210), or 0 when it asks DHCP.
-    Attach { vm: VmId, ipv4: u32, rx_slots: u32, tx_slots: u32 },
+    /// bits, so 10.0.2.16 is 0x0a000210), or 0 when it asks DHCP. `share` is what it may send.
+    Attach { vm: VmId, ipv4: u32, rx_slots: u32, tx_slots: u32, share: Share },
     /// `vm` is gone. Its pages stay mapped until the demultiplexer has answered `Detached`.
     Detach { vm: VmId },
 }
@@ -34,8 +35,9 @@ impl From<NetEvent> for Message {
     fn from(event: NetEvent) -> Message {
         match event {
             NetEvent::Hello => Message::new(HELLO, []),
-            NetEvent::Attach { vm, ipv4, rx_slots, tx_slots } => {
-                Message::new(ATTACH, [vm.raw(), ipv4.into(), rx_slots.into(), tx_slots.into()])
+            NetEvent::Attach { vm, ipv4, rx_slots, tx_slots, share } => {
+                let (weight, limits) = (share.weight.into(), share.limits());
+                Message::new(ATTACH, [vm.raw(), ipv4.into(), rx_slots.into(), tx_slots.into(), weight, limits])
             }
             NetEvent::Detach { vm } => Message::new(DETACH, [vm.raw()]),
         }
@@ -47,7 +49,7 @@ impl TryFrom<&Message> for NetEvent {
 
     fn try_from(message: &Message) -> Result<Self, BadMessage> {
         let kind = message.kind;
-        let [a, b, c, d, ..] = message.words;
+        let [a, b, c, d, e, f, _] = message.words;
         Ok(match kind {
             HELLO => NetEvent::Hello,
             ATTACH => NetEvent::Attach {
@@ -55,6 +57,7 @@ impl TryFrom<&Message> for NetEvent {
                 ipv4: low32(kind, b)?,
                 rx_slots: low32(kind, c)?,
                 tx_slots: low32(kind, d)?,
+                share: Share::from_limits(low16(kind, e)?, f),
             },
             DETACH => NetEvent::Detach { vm: VmId::from_raw(a) },
             _ => return Err(BadMessage::unknown(kind)),

@@ -3,7 +3,7 @@
 // The sentence above each message explains its fields.
 #![allow(missing_docs)]
 
-use crate::message::{BadMessage, Message};
+use crate::message::{BadMessage, Message, low16};
 use crate::vm::VmId;
 
 /// Core to scheduler.
@@ -13,8 +13,9 @@ pub enum SchedEvent {
     Hello { quantum_ticks: u64, free: u64 },
     /// A VM asks to be admitted; it needs `frames` at the start. After a restart also for VMs still waiting.
     Arrived { vm: VmId, frames: u64, free: u64 },
-    /// An admitted VM can run: it has just been admitted, or something it waited for has happened.
-    Ready { vm: VmId },
+    /// An admitted VM can run: it has just been admitted, or something it waited for has happened. `weight` is that of its
+    /// [`crate::share::Share`].
+    Ready { vm: VmId, weight: u16 },
     /// A VM no longer can run: it idles (`idle`), or waits for a page. It ran `ran_ticks` of its quantum.
     Blocked { vm: VmId, ran_ticks: u64, idle: bool },
     /// A VM is gone; `free` frames can be given to VMs now.
@@ -28,6 +29,9 @@ pub enum SchedCommand {
     Run { vm: VmId, quantum_ticks: u64 },
     /// Admit a VM that has arrived.
     Admit { vm: VmId },
+    /// Keep a VM back: until the plan names it again, by `Run` or `Admit`, or the scheduler is started anew, the core neither
+    /// runs nor admits it by itself.
+    Hold { vm: VmId },
 }
 
 const HELLO: u32 = 0x201;
@@ -37,6 +41,7 @@ const BLOCKED: u32 = 0x204;
 const ENDED: u32 = 0x205;
 const RUN: u32 = 0x211;
 const ADMIT: u32 = 0x212;
+const HOLD: u32 = 0x213;
 
 impl From<SchedEvent> for Message {
     #[inline]
@@ -44,7 +49,7 @@ impl From<SchedEvent> for Message {
         match event {
             SchedEvent::Hello { quantum_ticks, free } => Message::new(HELLO, [quantum_ticks, free]),
             SchedEvent::Arrived { vm, frames, free } => Message::new(ARRIVED, [vm.raw(), frames, free]),
-            SchedEvent::Ready { vm } => Message::new(READY, [vm.raw()]),
+            SchedEvent::Ready { vm, weight } => Message::new(READY, [vm.raw(), weight.into()]),
             SchedEvent::Blocked { vm, ran_ticks, idle } => {
                 Message::new(BLOCKED, [vm.raw(), ran_ticks, u64::from(idle)])
             }
@@ -63,7 +68,7 @@ impl TryFrom<&Message> for SchedEvent {
         Ok(match kind {
             HELLO => SchedEvent::Hello { quantum_ticks: a, free: b },
             ARRIVED => SchedEvent::Arrived { vm: VmId::from_raw(a), frames: b, free: c },
-            READY => SchedEvent::Ready { vm: VmId::from_raw(a) },
+            READY => SchedEvent::Ready { vm: VmId::from_raw(a), weight: low16(kind, b)? },
             BLOCKED => SchedEvent::Blocked { vm: VmId::from_raw(a), ran_ticks: b, idle: c != 0 },
             ENDED => SchedEvent::Ended { vm: VmId::from_raw(a), free: b },
             _ => return Err(BadMessage::unknown(kind)),
@@ -77,6 +82,7 @@ impl From<SchedCommand> for Message {
         match command {
             SchedCommand::Run { vm, quantum_ticks } => Message::new(RUN, [vm.raw(), quantum_ticks]),
             SchedCommand::Admit { vm } => Message::new(ADMIT, [vm.raw()]),
+            SchedCommand::Hold { vm } => Message::new(HOLD, [vm.raw()]),
         }
     }
 }
@@ -91,6 +97,7 @@ impl TryFrom<&Message> for SchedCommand {
         Ok(match kind {
             RUN => SchedCommand::Run { vm: VmId::from_raw(a), quantum_ticks: b },
             ADMIT => SchedCommand::Admit { vm: VmId::from_raw(a) },
+            HOLD => SchedCommand::Hold { vm: VmId::from_raw(a) },
             _ => return Err(BadMessage::unknown(kind)),
         })
     }

@@ -26,6 +26,13 @@ fn guest_numbers() {
 }
 
 #[test]
+fn shares() {
+    use share::*;
+    assert_eq!((WEIGHT, WEIGHT_MAX), (100, 10_000));
+    assert_eq!((UNLIMITED, BURST, BURST_MIN), (0xffff_ffff, 65_536, 1514));
+}
+
+#[test]
 fn component_numbers() {
     use component::syscall::*;
     assert_eq!([NOP, WAIT, NOTIFY, LOG, IRQ_ACK, RAISE, PORT_IN, PORT_OUT, EXIT], [0, 1, 2, 3, 4, 5, 6, 7, 8]);
@@ -40,6 +47,7 @@ fn layouts() {
     assert_eq!(offset_of!(ring::RingHeader, epoch), 128);
     assert_eq!(size_of::<message::Message>(), 64);
     assert_eq!(size_of::<manifest::Component>(), 184);
+    assert_eq!(size_of::<manifest::Image>(), 192);
     assert_eq!(nic::tx_slots_offset(256), 0x5000);
 }
 
@@ -47,6 +55,7 @@ fn layouts() {
 fn messages_survive_the_ring() {
     use message::Message;
     let vm = vm::VmId::new(0x000f_0201, 0x8000_0007);
+    let share = share::Share { weight: 9_999, rate: 0x1_0000, burst: 0xffff_0000 };
     for event in [
         pager::PagerEvent::Hello { frames: 1, free: 2 },
         pager::PagerEvent::Segment {
@@ -75,15 +84,23 @@ fn messages_survive_the_ring() {
     for event in [
         sched::SchedEvent::Hello { quantum_ticks: 10, free: 2 },
         sched::SchedEvent::Arrived { vm, frames: 20, free: 30 },
-        sched::SchedEvent::Ready { vm },
+        sched::SchedEvent::Ready { vm, weight: 10_000 },
         sched::SchedEvent::Blocked { vm, ran_ticks: 99, idle: true },
         sched::SchedEvent::Ended { vm, free: 3 },
     ] {
         assert_eq!(sched::SchedEvent::try_from(&Message::from(event)), Ok(event));
     }
+    for (command, kind) in [
+        (sched::SchedCommand::Run { vm, quantum_ticks: 9 }, 0x211),
+        (sched::SchedCommand::Admit { vm }, 0x212),
+        (sched::SchedCommand::Hold { vm }, 0x213),
+    ] {
+        let message = Message::from(command);
+        assert_eq!((sched::SchedCommand::try_from(&message), message.kind), (Ok(command), kind));
+    }
     for event in [
         net::NetEvent::Hello,
-        net::NetEvent::Attach { vm, ipv4: 1, rx_slots: 2, tx_slots: 3 },
+        net::NetEvent::Attach { vm, ipv4: 1, rx_slots: 2, tx_slots: 3, share },
         net::NetEvent::Detach { vm },
     ] {
         assert_eq!(net::NetEvent::try_from(&Message::from(event)), Ok(event));
@@ -92,7 +109,8 @@ fn messages_survive_the_ring() {
     args[..9].copy_from_slice(b"crime=all");
     args[39] = 0xfe;
     for request in [
-        control::ControlRequest::Create { image: vm::ImageId::new(2), args },
+        control::ControlRequest::Create { image: vm::ImageId::new(2), args, share },
+        control::ControlRequest::Create { image: vm::ImageId::new(u32::MAX), args, share: share::Share::UNSAID },
         control::ControlRequest::Destroy { vm },
         control::ControlRequest::Kill { component: 3 },
     ] {

@@ -4,6 +4,7 @@
 #![cfg_attr(not(test), no_std)]
 
 mod component;
+mod heap;
 mod line;
 mod logger;
 mod mmio;
@@ -14,6 +15,7 @@ mod state;
 mod syscall;
 
 pub use crate::component::{Component, Dma, VmNic};
+pub use crate::heap::Heap;
 pub use crate::logger::print;
 pub use crate::mmio::Mmio;
 pub use crate::rate_limit::RateLimit;

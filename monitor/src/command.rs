@@ -1,7 +1,9 @@
 //! The commands and how they are written.
 
+use crate::share;
 use abi::control::CREATE_ARGS_BYTES;
 use abi::limits::Name;
+use abi::share::Share;
 use abi::vm::Slot;
 
 /// A command.
@@ -23,8 +25,8 @@ pub enum Command {
     Machine,
     /// Kills a component.
     Kill(Name),
-    /// Creates a VM from an image, with extra boot arguments, zero-padded.
-    Create(Name, [u8; CREATE_ARGS_BYTES]),
+    /// Creates a VM from an image, with extra boot arguments, zero-padded, and with what is said of its share.
+    Create(Name, [u8; CREATE_ARGS_BYTES], Share),
     /// Ends the VM in a slot.
     Destroy(Slot),
     /// Asks the VM in a slot to end itself.
@@ -43,7 +45,11 @@ pub const HELP: [(&str, &str, &str); 12] = [
     ("images", "", "lists the images that VMs can be created from"),
     ("machine", "", "shows time and counters"),
     ("kill", "NAME", "kills a component, which is restarted from its module"),
-    ("create", "IMAGE [ARGS]", "creates a VM with extra boot arguments"),
+    (
+        "create",
+        "IMAGE [ARGS]",
+        "creates a VM with extra boot arguments; weight=N, rate=N and burst=N among them set its share instead",
+    ),
     ("destroy", "N", "ends the VM in slot N"),
     ("shutdown", "N", "asks the VM in slot N to end itself"),
     ("poweroff", "", "powers the machine off"),
@@ -63,6 +69,13 @@ pub enum Mistake {
     },
     /// More extra boot arguments than fit.
     LongArguments,
+    /// A word about the VM's share whose value makes no sense.
+    Share {
+        /// The word in front of the `=`.
+        word: &'static str,
+        /// What can be written.
+        takes: &'static str,
+    },
 }
 
 impl Command {
@@ -88,9 +101,8 @@ impl Command {
             "create" => {
                 let (image, extra) = split(rest);
                 let image = name(image).ok_or(wrong)?;
-                let mut args = [0; CREATE_ARGS_BYTES];
-                args.get_mut(..extra.len()).ok_or(Mistake::LongArguments)?.copy_from_slice(extra.as_bytes());
-                Ok(Command::Create(image, args))
+                let (share, args) = share::split_off(extra)?;
+                Ok(Command::Create(image, args, share))
             }
             "destroy" => slot().map(Command::Destroy),
             "shutdown" => slot().map(Command::Shutdown),
@@ -148,8 +160,8 @@ mod tests {
             ("images", Command::Images),
             ("machine", Command::Machine),
             ("kill netmux", Command::Kill(name("netmux"))),
-            ("create httpd", Command::Create(name("httpd"), [0; CREATE_ARGS_BYTES])),
-            ("create  hostile  crime=all  x=1 ", Command::Create(name("hostile"), args)),
+            ("create httpd", Command::Create(name("httpd"), [0; CREATE_ARGS_BYTES], Share::UNSAID)),
+            ("create  hostile  crime=all  x=1 ", Command::Create(name("hostile"), args, Share::UNSAID)),
             ("destroy 0", Command::Destroy(Slot::new(0))),
             ("shutdown 1048575", Command::Shutdown(Slot::new(1_048_575))),
             ("poweroff", Command::PowerOff),

@@ -8,3 +8,4 @@ pub mod command;
 pub mod editor;
 mod report;
 pub mod session;
+mod share;

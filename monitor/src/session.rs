@@ -111,6 +111,9 @@ impl Session {
             Err(Mistake::Arguments { word, takes }) => {
                 host.print(format_args!("error {word}: wrong arguments; write \"{word} {takes}\""));
             }
+            Err(Mistake::Share { word, takes }) => {
+                host.print(format_args!("error create: this is no {word}; write {takes}"));
+            }
             Err(Mistake::LongArguments) => host.print(format_args!(
                 "error create: the extra boot arguments are too long; write at most {CREATE_ARGS_BYTES} characters"
             )),
@@ -204,7 +207,7 @@ impl Session {
                 self.last(request, host)
             }
             (Step::Last, ControlReply::Done { status: status::OK, value }) => {
-                if let Command::Create(image, _) = job.command {
+                if let Command::Create(image, ..) = job.command {
                     let VmId { slot, generation } = VmId::from_raw(value);
                     host.print(format_args!("created index={slot} incarnation={generation} image={image}"));
                 }
@@ -341,8 +344,8 @@ impl Session {
                 host.print(format_args!("done poweroff"));
                 ControlRequest::PowerOff
             }
-            Command::Create(image, args) => match self.images.iter().position(|&name| name == image) {
-                Some(index) => ControlRequest::Create { image: ImageId::new(u32::try_from(index).ok()?), args },
+            Command::Create(image, args, share) => match self.images.iter().position(|&name| name == image) {
+                Some(index) => ControlRequest::Create { image: ImageId::new(u32::try_from(index).ok()?), args, share },
                 None => {
                     host.print(format_args!("error create: no image {image}; \"images\" lists them"));
                     self.finish();

@@ -1,6 +1,7 @@
 //! The session against a simulated core.
 
 use super::*;
+use abi::share::Share;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -17,7 +18,7 @@ struct Core {
     full: bool,
     most_pending: usize,
     killed: Vec<u16>,
-    created: Vec<(ImageId, String)>,
+    created: Vec<(ImageId, String, Share)>,
     off: bool,
 }
 
@@ -89,9 +90,9 @@ impl Core {
                 self.killed.push(component);
                 vec![done(status::OK, 0)]
             }
-            ControlRequest::Create { image, args } => {
+            ControlRequest::Create { image, args, share } => {
                 let text = args.iter().take_while(|&&byte| byte != 0).map(|&byte| char::from(byte)).collect();
-                self.created.push((image, text));
+                self.created.push((image, text, share));
                 match (0..4).find(|index| !self.vms.contains_key(index)) {
                     Some(index) => {
                         self.vms.insert(index, 5);
@@ -213,7 +214,15 @@ fn vms_come_and_go() {
     let mut session = Session::new(4);
     let output = run(&mut session, &mut core, "create hostile crime=all n=1");
     assert_eq!(output, ["created index=1 incarnation=5 image=hostile", "done create"]);
-    assert_eq!(core.created, [(ImageId::new(1), "crime=all n=1".to_owned())]);
+    assert_eq!(core.created, [(ImageId::new(1), "crime=all n=1".to_owned(), Share::UNSAID)]);
+    run(&mut session, &mut core, "create httpd weight=300 rate=1MiB");
+    let share = Share { weight: 300, rate: 1 << 20, burst: 0 };
+    assert_eq!(core.created.pop(), Some((ImageId::new(0), String::new(), share)));
+    core.vms.remove(&2);
+    assert_eq!(
+        run(&mut session, &mut core, "create httpd weight=0"),
+        ["error create: this is no weight; write weight=N with N from 1 to 10000"]
+    );
     assert_eq!(run(&mut session, &mut core, "create nginx"), ["error create: no image nginx; \"images\" lists them"]);
     assert_eq!(run(&mut session, &mut core, "destroy 1"), ["done destroy"]);
     assert_eq!(run(&mut session, &mut core, "shutdown 0"), ["done shutdown"]);

@@ -1,19 +1,22 @@
 //! The work itself: frames from the NIC to the VMs, from the VMs to the NIC, and from VM to VM.
 
+mod transmit;
+
+use self::transmit::{Left, Serving};
 use crate::directory::Directory as _;
 use crate::drivers::Nic;
-use crate::egress::{self, Cause, Route, Sender};
+use crate::egress::Cause;
 use crate::frame::{DmaFrame, Ipv4};
 use crate::ingress::{self, Receivers};
 use crate::leases::Leases;
-use crate::policy::{Discipline, cost};
+use crate::policy::Discipline;
 use crate::ports::place_of;
 use crate::ports::{Port, Ports, Undelivered};
 use crate::totals::Totals;
-use abi::nic::{MAX_FRAME, MIN_FRAME, NicCounters};
+use abi::nic::NicCounters;
+use abi::share::Share;
 use abi::vm::VmId;
 use component::{RateLimit, VmNic};
-use ring::RingError;
 
 /// What the demultiplexer asks of the machine.
 pub trait Host {
@@ -31,6 +34,8 @@ pub enum Pace {
     /// Work is left. Not before that many ticks have passed, so that under any load the VMs get to run as long as the
     /// demultiplexer did; otherwise a flood of frames would keep those from running that are to take them.
     Rest(u64),
+    /// What is left may not be done before this time, in ticks, unless something happens.
+    Until(u64),
 }
 
 /// Frames in one turn at most, in each direction.
@@ -63,8 +68,8 @@ pub struct Demux<'t, C: Nic, H: Host, D: Discipline, const N: usize> {
     rx_flood: Option<Flood>,
     /// The frame of a VM, still in the next transmit buffer, that is on its way to all and then to the wire.
     tx_flood: Option<Flood>,
-    /// Whose turn to send it is, and what is left of its allowance.
-    serving: Option<(u16, i32)>,
+    /// Whose turn to send it is.
+    serving: Option<Serving>,
     rx_left: bool,
     totals: Totals,
     turn_ticks: u64,
@@ -72,7 +77,8 @@ pub struct Demux<'t, C: Nic, H: Host, D: Discipline, const N: usize> {
 }
 
 impl<'t, C: Nic, H: Host, D: Discipline, const N: usize> Demux<'t, C, H, D, N> {
-    /// A demultiplexer without VMs: `ports` and `discipline` are empty. `ticks_per_second` is the speed of [`Host::now`].
+    /// A demultiplexer without VMs: `ports` and `discipline` are empty. `ticks_per_second` is the speed of [`Host::now`]. The
+    /// discipline is started.
     pub fn new(
         nic: C,
         host: H,
@@ -81,6 +87,7 @@ impl<'t, C: Nic, H: Host, D: Discipline, const N: usize> Demux<'t, C, H, D, N> {
         leases: Leases,
         ticks_per_second: u64,
     ) -> Self {
+        discipline.start(ticks_per_second);
         Demux {
             nic,
             host,
@@ -130,8 +137,9 @@ impl<'t, C: Nic, H: Host, D: Discipline, const N: usize> Demux<'t, C, H, D, N> {
         self.ports.clear();
     }
 
-    /// A VM is there. `ipv4` is its address, or 0 when it asks DHCP. False when there is no such slot.
-    pub fn attach(&mut self, id: VmId, ipv4: u32, nic: VmNic) -> bool {
+    /// A VM is there. `ipv4` is its address, or 0 when it asks DHCP; `share` is what it may send. False when there is no such
+    /// slot.
+    pub fn attach(&mut self, id: VmId, ipv4: u32, nic: VmNic, share: Share) -> bool {
         let Some(slot) = place_of(id) else { return false };
         self.leave_queue(slot);
         if !self.ports.attach(id, ipv4, nic, self.nic.link_up()) {
@@ -142,6 +150,8 @@ impl<'t, C: Nic, H: Host, D: Discipline, const N: usize> Demux<'t, C, H, D, N> {
             log::error!("{id}: another VM has the address {} already; IPv4 is closed to it", Ipv4(address));
         }
         self.touch(slot);
+        let now = self.host.now();
+        self.discipline.attach(slot, share, now);
         // It may have put frames into its ring before it was attached.
         self.discipline.enqueue(slot);
         true
@@ -159,7 +169,7 @@ impl<'t, C: Nic, H: Host, D: Discipline, const N: usize> Demux<'t, C, H, D, N> {
 
     fn leave_queue(&mut self, slot: u16) {
         self.discipline.remove(slot);
-        self.serving = self.serving.filter(|&(serving, _)| serving != slot);
+        self.serving = self.serving.filter(|serving| serving.slot != slot);
     }
 
     /// The VM in `slot` may have something to send.
@@ -194,11 +204,13 @@ impl<'t, C: Nic, H: Host, D: Discipline, const N: usize> Demux<'t, C, H, D, N> {
         let tx_left = self.transmit(start.saturating_add(self.turn_ticks));
         self.nic.flush();
         self.settle();
-        if self.rx_left || tx_left {
-            let took = self.host.now().saturating_sub(start);
-            Pace::Rest(took.clamp(1, self.turn_ticks))
-        } else {
-            Pace::Idle
+        match tx_left {
+            Left::Nothing if !self.rx_left => Pace::Idle,
+            Left::Until(time) if !self.rx_left => Pace::Until(time),
+            _ => {
+                let took = self.host.now().saturating_sub(start);
+                Pace::Rest(took.clamp(1, self.turn_ticks))
+            }
         }
     }
 
@@ -316,134 +328,6 @@ impl<'t, C: Nic, H: Host, D: Discipline, const N: usize> Demux<'t, C, H, D, N> {
             self.leases.set(port.id, ipv4);
             self.ports.set_address(slot, ipv4);
         }
-    }
-
-    /// From the VMs to the wire and to other VMs. True when something is left that can be done now.
-    fn transmit(&mut self, until: u64) -> bool {
-        for _ in 0..BATCH {
-            if let Some(flood) = self.tx_flood {
-                self.tx_flood = self.flood(flood, until);
-                if self.tx_flood.is_some() {
-                    return true;
-                }
-                self.put_out(flood.frame.len);
-            }
-            let Some((slot, _)) = self.next_sender() else { return false };
-            let Some(offset) = self.nic.buffer() else {
-                return self.nic.interrupt_on_space();
-            };
-            self.serve(slot, offset);
-            if self.host.now() >= until {
-                break;
-            }
-        }
-        self.tx_flood.is_some() || self.serving.is_some() || !self.discipline.is_empty()
-    }
-
-    #[inline]
-    fn next_sender(&mut self) -> Option<(u16, i32)> {
-        if self.serving.is_none() {
-            self.serving = self.discipline.next().map(|turn| (turn.slot, turn.allowance));
-        }
-        self.serving
-    }
-
-    /// Spends a part of the allowance; the turn ends when nothing is left.
-    #[inline]
-    fn charge(&mut self, slot: u16, cost: i32) {
-        if let Some((_, left)) = &mut self.serving {
-            *left = left.saturating_sub(cost);
-            if *left <= 0 {
-                let left = *left;
-                self.serving = None;
-                self.discipline.finish(slot, left, true);
-            }
-        }
-    }
-
-    /// Takes one frame from the VM in `slot` by way of the transmit buffer at `offset`.
-    #[inline]
-    fn serve(&mut self, slot: u16, offset: usize) {
-        let Some(port) = self.ports.get_mut(slot) else {
-            self.leave_queue(slot);
-            return;
-        };
-        match port.nic.tx.peek() {
-            Ok(Some(record)) => {
-                let memory = self.nic.memory();
-                let fits = (MIN_FRAME..=MAX_FRAME).contains(&record.len);
-                let copied = fits && port.nic.tx.copy_to(&record, &memory, offset).is_some();
-                let whole = port.nic.tx.pass().is_ok();
-                if copied && whole {
-                    let frame = DmaFrame { memory, offset, len: record.len };
-                    self.dispatch(slot, frame);
-                } else if whole {
-                    self.refuse(slot, Cause::Malformed);
-                }
-                self.touch(slot);
-                self.charge(slot, cost(record.len));
-            }
-            Ok(None) => {
-                if port.nic.tx.prepare_wait() {
-                    if let Some((_, left)) = self.serving.take() {
-                        self.discipline.finish(slot, left, false);
-                    }
-                } else {
-                    self.charge(slot, cost(0));
-                }
-            }
-            // The ring is empty now, and this end knows.
-            Err(RingError::EpochChanged) => self.charge(slot, cost(0)),
-            Err(RingError::Corrupt) => {
-                // What follows a record that makes no sense has no beginning: all of it goes.
-                let _ = port.nic.tx.skip_all();
-                self.blame(slot, "transmit");
-                self.refuse(slot, Cause::Malformed);
-                self.touch(slot);
-                self.charge(slot, cost(MAX_FRAME));
-            }
-        }
-    }
-
-    /// Checks a copied frame and sends it where it belongs.
-    #[inline]
-    fn dispatch(&mut self, slot: u16, frame: DmaFrame) {
-        let sender = Sender { slot, ipv4: self.ports.address(slot) };
-        let sent = match egress::check(&frame, sender, &*self.ports) {
-            Ok(Route::Outside) => self.put_out(frame.len),
-            Ok(Route::Inside(to)) => {
-                self.totals.switched += 1;
-                self.deliver(to, &frame)
-            }
-            Ok(Route::Both(to)) => {
-                self.totals.switched += 1;
-                self.deliver(to, &frame) | self.put_out(frame.len)
-            }
-            Ok(Route::Everybody) => {
-                self.totals.switched += 1;
-                self.tx_flood = Some(Flood { frame, from: Some(slot), next: 0 });
-                true
-            }
-            Err(cause) => {
-                self.refuse(slot, cause);
-                return;
-            }
-        };
-        if let Some(port) = self.ports.get_mut(slot) {
-            if sent { port.count_sent(frame.len) } else { port.count_full() }
-        }
-    }
-
-    /// Gives the transmit buffer to the NIC. False when the link is down: a NIC without link keeps its buffers, and the
-    /// frames between VMs would wait behind those.
-    #[inline]
-    fn put_out(&mut self, len: usize) -> bool {
-        let up = self.nic.link_up();
-        if up {
-            self.nic.send(len);
-            self.totals.sent += 1;
-        }
-        up
     }
 
     /// Counts a frame that may not leave its VM. The log shows the first of each cause.

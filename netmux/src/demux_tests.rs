@@ -82,7 +82,7 @@ fn a_full_receive_ring_drops_and_counts_and_harms_nobody_else() {
 fn oversized_frames_for_a_small_ring_are_dropped() {
     let mut machine = Machine::new(1_000_000);
     let mut guest = Guest::new(1, 16, 16);
-    assert!(machine.demux.attach(guest.id, address(1), guest.nic()));
+    assert!(machine.demux.attach(guest.id, address(1), guest.nic(), Share::DEFAULT));
     machine.arrive(&inbound(1, 1514, 0));
     machine.arrive(&inbound(1, 60, 1));
     machine.settle();
@@ -110,7 +110,7 @@ fn what_was_sent_before_attachment_leaves_without_a_kick() {
     let mut machine = Machine::new(1_000_000);
     let mut guest = Guest::new(1, 256, 256);
     guest.send(&outbound(1, HOST, 60, 5));
-    assert!(machine.demux.attach(guest.id, address(1), guest.nic()));
+    assert!(machine.demux.attach(guest.id, address(1), guest.nic(), Share::DEFAULT));
     machine.settle();
     assert_eq!(machine.sent().len(), 1);
 }
@@ -258,7 +258,7 @@ fn transmission_is_fair_between_long_and_short_frames() {
         machine.demux.turn();
         machine.wire.borrow_mut().in_use = 0;
         for frame in machine.sent() {
-            spent[usize::from(frame[11]) - 1] += cost(frame.len());
+            spent[usize::from(frame[11]) - 1] += crate::policy::RoundRobin::<SLOTS>::new().cost(frame.len());
         }
     }
     let [long, short] = spent;
@@ -343,7 +343,7 @@ fn slow_broadcasts_go_on_in_the_next_turn_and_reach_everybody_once() {
     let mut machine = Machine::new(1);
     let mut guests: Vec<_> = (0..10).map(|slot| Guest::new(slot, 256, 256)).collect();
     for guest in &guests {
-        assert!(machine.demux.attach(guest.id, address(guest.slot()), guest.nic()));
+        assert!(machine.demux.attach(guest.id, address(guest.slot()), guest.nic(), Share::DEFAULT));
     }
     machine.settle();
     let wire = frames::ipv4(HOST, Mac::BROADCAST, 7, u32::MAX, 1, &[1; 30]);
@@ -403,7 +403,7 @@ fn a_slot_can_be_used_again() {
     assert_eq!(machine.demux.end(), 0);
     let mut next = Guest::new(1, 256, 256);
     next.id.generation = 2;
-    assert!(machine.demux.attach(next.id, address(1), next.nic()));
+    assert!(machine.demux.attach(next.id, address(1), next.nic(), Share::DEFAULT));
     machine.arrive(&inbound(1, 60, 3));
     machine.settle();
     assert_eq!(next.receive(), [inbound(1, 60, 3)]);
@@ -413,7 +413,7 @@ fn a_slot_can_be_used_again() {
 fn slots_beyond_the_tables_are_refused() {
     let mut machine = Machine::new(1_000_000);
     let guest = Guest::new(u16::try_from(SLOTS).expect("small"), 256, 256);
-    assert!(!machine.demux.attach(guest.id, 1, guest.nic()));
+    assert!(!machine.demux.attach(guest.id, 1, guest.nic(), Share::DEFAULT));
     machine.demux.kick(guest.slot());
     machine.settle();
 }
@@ -431,7 +431,7 @@ fn a_restarted_demultiplexer_serves_the_same_guests() {
     machine.demux.forget_all();
     for guest in &mut guests {
         guest.reset_rings();
-        assert!(machine.demux.attach(guest.id, address(guest.slot()), guest.nic()));
+        assert!(machine.demux.attach(guest.id, address(guest.slot()), guest.nic(), Share::DEFAULT));
     }
     machine.settle();
     assert!(machine.sent().is_empty());
@@ -459,7 +459,7 @@ fn a_wake_up_that_a_dead_demultiplexer_owed_is_made_good() {
     drop(machine);
 
     let mut machine = Machine::new(1_000_000);
-    assert!(machine.demux.attach(guests[0].id, address(1), guests[0].nic()));
+    assert!(machine.demux.attach(guests[0].id, address(1), guests[0].nic(), Share::DEFAULT));
     machine.settle();
     assert_eq!(machine.raised(), [guests[0].id]);
     assert_eq!(guests[0].receive(), [inbound(1, 60, 1)]);
@@ -488,7 +488,7 @@ fn dhcp_opens_ipv4_for_the_vm_that_was_given_an_address() {
     let mut machine = Machine::new(1_000_000);
     let mut guests = [Guest::new(1, 256, 256), Guest::new(2, 256, 256), Guest::new(3, 256, 256)];
     for (guest, ipv4) in guests.iter().zip([0, 0, address(3)]) {
-        assert!(machine.demux.attach(guest.id, ipv4, guest.nic()));
+        assert!(machine.demux.attach(guest.id, ipv4, guest.nic(), Share::DEFAULT));
     }
     let mut sends = |machine: &mut Machine, index: usize, slot: u16, source: u32| {
         guests[index].send(&frames::ipv4(Mac::of_slot(slot), HOST, source, 9, 6, &[0; 20]));
@@ -520,13 +520,13 @@ fn learnt_addresses_survive_a_restart() {
     let leases = memory(SLOTS * 8);
     let mut machine = Machine::after(leases, 1_000_000);
     let mut guest = Guest::new(1, 256, 256);
-    assert!(machine.demux.attach(guest.id, 0, guest.nic()));
+    assert!(machine.demux.attach(guest.id, 0, guest.nic(), Share::DEFAULT));
     machine.arrive(&frames::dhcp_answer(Mac::BROADCAST, Mac::of_slot(1), address(15), 5));
     machine.settle();
     drop(machine);
 
     let mut machine = Machine::after(leases, 1_000_000);
-    assert!(machine.demux.attach(guest.id, 0, guest.nic()));
+    assert!(machine.demux.attach(guest.id, 0, guest.nic(), Share::DEFAULT));
     guest.send(&frames::ipv4(Mac::of_slot(1), HOST, address(15), 9, 6, &[0; 20]));
     machine.demux.kick(1);
     machine.settle();
@@ -534,7 +534,7 @@ fn learnt_addresses_survive_a_restart() {
     // The next VM in the slot inherits nothing.
     machine.demux.detach(guest.id);
     guest.id.generation = 2;
-    assert!(machine.demux.attach(guest.id, 0, guest.nic()));
+    assert!(machine.demux.attach(guest.id, 0, guest.nic(), Share::DEFAULT));
     guest.send(&frames::ipv4(Mac::of_slot(1), HOST, address(15), 9, 6, &[0; 20]));
     machine.demux.kick(1);
     machine.settle();
@@ -546,7 +546,7 @@ fn an_address_belongs_to_one_vm() {
     let mut machine = Machine::new(1_000_000);
     let mut guests = [Guest::new(1, 256, 256), Guest::new(2, 256, 256)];
     for guest in &guests {
-        assert!(machine.demux.attach(guest.id, address(1), guest.nic()));
+        assert!(machine.demux.attach(guest.id, address(1), guest.nic(), Share::DEFAULT));
     }
     guests[1].send(&frames::ipv4(Mac::of_slot(2), HOST, address(1), 9, 6, &[0; 20]));
     machine.demux.kick(2);

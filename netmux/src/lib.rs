@@ -10,6 +10,8 @@ extern crate std;
 
 mod addresses;
 mod demux;
+#[cfg(test)]
+mod demux_policy_tests;
 pub mod dhcp;
 mod directory;
 pub mod drivers;
@@ -19,6 +21,7 @@ pub mod ingress;
 mod leases;
 pub mod policy;
 mod ports;
+mod run;
 #[cfg(test)]
 mod test_frames;
 #[cfg(test)]
@@ -26,8 +29,10 @@ mod test_machine;
 mod totals;
 
 pub use addresses::Addresses;
+pub use component;
 pub use demux::{Demux, Host, Pace};
 pub use directory::Directory;
 pub use leases::Leases;
 pub use ports::{Port, Ports};
+pub use run::{SLOTS, run};
 pub use totals::Totals;

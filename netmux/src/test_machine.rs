@@ -3,18 +3,19 @@
 use crate::demux::{Demux, Host};
 use crate::drivers::{Faults, Nic, Received};
 use crate::leases::Leases;
-use crate::policy::RoundRobin;
+use crate::policy::{Discipline, RoundRobin};
 use crate::ports::Ports;
 use abi::guest::NIC_BASE;
 use abi::limits::PAGE_SIZE;
 use abi::nic::{NicCounters, NicPage, RX_RING, RX_SLOTS, TX_RING, nic_pages, tx_slots_offset};
 use abi::ring::{HEADER_BYTES, SLOT_BYTES};
+use abi::share::Share;
 use abi::vm::VmId;
 use component::VmNic;
 use core::mem::offset_of;
 use ring::{PacketConsumer, PacketProducer, SharedMemory};
 use std::boxed::Box;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::vec;
@@ -145,7 +146,7 @@ impl Nic for FakeNic {
 #[derive(Default)]
 pub struct FakeHost {
     pub raised: Rc<RefCell<Vec<VmId>>>,
-    clock: u64,
+    pub clock: Rc<Cell<u64>>,
 }
 
 impl Host for FakeHost {
@@ -154,8 +155,8 @@ impl Host for FakeHost {
     }
 
     fn now(&mut self) -> u64 {
-        self.clock += 1;
-        self.clock
+        self.clock.set(self.clock.get() + 1);
+        self.clock.get()
     }
 }
 
@@ -251,10 +252,11 @@ impl Guest {
 pub const SLOTS: usize = 16;
 
 /// The demultiplexer with its surroundings.
-pub struct Machine {
-    pub demux: Demux<'static, FakeNic, FakeHost, RoundRobin<SLOTS>, SLOTS>,
+pub struct Machine<D: Discipline + 'static = RoundRobin<SLOTS>> {
+    pub demux: Demux<'static, FakeNic, FakeHost, D, SLOTS>,
     pub wire: Rc<RefCell<Wire>>,
     pub raised: Rc<RefCell<Vec<VmId>>>,
+    pub clock: Rc<Cell<u64>>,
 }
 
 impl Machine {
@@ -265,12 +267,7 @@ impl Machine {
 
     /// One whose predecessor has left its leases in `leases`.
     pub fn after(leases: SharedMemory, ticks_per_second: u64) -> Self {
-        let (nic, host) = (FakeNic::new(), FakeHost::default());
-        let (wire, raised) = (nic.wire.clone(), host.raised.clone());
-        let ports = Box::leak(Box::new(Ports::new()));
-        let queue = Box::leak(Box::new(RoundRobin::new()));
-        let leases = Leases::new(leases);
-        Machine { demux: Demux::new(nic, host, ports, queue, leases, ticks_per_second), wire, raised }
+        Machine::under(RoundRobin::new(), leases, ticks_per_second)
     }
 
     /// A machine with guests in these slots; guest `i` has the address 10.0.2.`i`.
@@ -280,12 +277,24 @@ impl Machine {
             .iter()
             .map(|&slot| {
                 let guest = Guest::new(slot, 256, 256);
-                assert!(machine.demux.attach(guest.id, address(slot), guest.nic()));
+                assert!(machine.demux.attach(guest.id, address(slot), guest.nic(), Share::DEFAULT));
                 guest
             })
             .collect();
         machine.demux.turn();
         (machine, guests)
+    }
+}
+
+impl<D: Discipline> Machine<D> {
+    /// One under a discipline, whose predecessor has left its leases in `leases`.
+    pub fn under(discipline: D, leases: SharedMemory, ticks_per_second: u64) -> Self {
+        let (nic, host) = (FakeNic::new(), FakeHost::default());
+        let (wire, raised, clock) = (nic.wire.clone(), host.raised.clone(), host.clock.clone());
+        let ports = Box::leak(Box::new(Ports::new()));
+        let queue = Box::leak(Box::new(discipline));
+        let leases = Leases::new(leases);
+        Machine { demux: Demux::new(nic, host, ports, queue, leases, ticks_per_second), wire, raised, clock }
     }
 
     pub fn arrive(&self, frame: &[u8]) {

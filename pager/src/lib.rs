@@ -4,4 +4,8 @@
 
 pub mod images;
 pub mod policy;
+mod run;
 pub mod vms;
+
+pub use component;
+pub use run::run;

@@ -19,7 +19,9 @@ enum State {
     Elsewhere,
     /// In the queue.
     Waiting,
-    /// Set aside: it needs more frames than there are.
+    /// To be set aside: it needs more frames than there are, and the core has not been told to keep it back.
+    Unheld,
+    /// Set aside.
     Parked,
     /// Admitted, but the core has not said so yet.
     Admitted,
@@ -40,6 +42,7 @@ pub struct Gatekeeper {
     used: usize,
     links: Links,
     waiting: List,
+    unheld: List,
     parked: List,
     /// Frames for VMs on this machine, as far as is known: after a restart there turn out to be more when VMs end.
     capacity: u64,
@@ -59,6 +62,7 @@ impl Gatekeeper {
             used: 0,
             links: Links::new(),
             waiting: List::new(),
+            unheld: List::new(),
             parked: List::new(),
             capacity: 0,
             free: 0,
@@ -78,6 +82,7 @@ impl Gatekeeper {
         self.slots[..self.used].fill(Entry { frames: 0, generation: 0, state: State::Elsewhere });
         self.used = 0;
         self.waiting = List::new();
+        self.unheld = List::new();
         self.parked = List::new();
         self.promised = 0;
         self.held = false;
@@ -90,17 +95,19 @@ impl Gatekeeper {
         if free > self.capacity {
             self.capacity = free;
             // They have waited long enough: before the others, in their order.
-            while let Some(index) = self.parked.last() {
-                self.parked.remove(&mut self.links, index);
-                self.waiting.push_front(&mut self.links, index);
-                self.slots[index.index()].state = State::Waiting;
+            for set_aside in [&mut self.unheld, &mut self.parked] {
+                while let Some(index) = set_aside.last() {
+                    set_aside.remove(&mut self.links, index);
+                    self.waiting.push_front(&mut self.links, index);
+                    self.slots[index.index()].state = State::Waiting;
+                }
             }
         }
     }
 
     /// How many VMs wait.
     pub fn waiting(&self) -> u32 {
-        self.waiting.len() + self.parked.len()
+        self.waiting.len() + self.unheld.len() + self.parked.len()
     }
 
     /// `vm` wants to be admitted and needs `frames`; `free` are free. One that was admitted and comes again (the core could
@@ -121,13 +128,13 @@ impl Gatekeeper {
             let sent_back = same && known.state == State::Admitted;
             self.forget(vm.slot);
             match (fits, sent_back) {
-                (false, _) => self.parked.push_back(&mut self.links, vm.slot),
+                (false, _) => self.unheld.push_back(&mut self.links, vm.slot),
                 (true, true) => self.waiting.push_front(&mut self.links, vm.slot),
                 (true, false) => self.waiting.push_back(&mut self.links, vm.slot),
             }
             self.held |= sent_back;
         }
-        let state = if fits { State::Waiting } else { State::Parked };
+        let state = if fits { State::Waiting } else { State::Unheld };
         self.slots[vm.slot.index()] = Entry { frames: needed, generation: vm.generation, state };
         self.used = self.used.max(vm.slot.index() + 1);
         if fits { Ok(()) } else { Err(Oddity::TooBig { vm, frames, capacity: self.capacity }) }
@@ -155,6 +162,17 @@ impl Gatekeeper {
         }
     }
 
+    /// The next VM that is set aside: the core is not to admit it by itself, and others are to pass it. The next `Admit` ends
+    /// that.
+    #[inline]
+    pub fn hold(&mut self) -> Option<VmId> {
+        let index = self.unheld.pop_front(&mut self.links)?;
+        self.parked.push_back(&mut self.links, index);
+        let slot = &mut self.slots[index.index()];
+        slot.state = State::Parked;
+        Some(VmId { slot: index, generation: slot.generation })
+    }
+
     /// The next VM to admit, if there are frames for it. It counts as admitted from now on.
     #[inline]
     pub fn admit(&mut self) -> Option<VmId> {
@@ -180,6 +198,7 @@ impl Gatekeeper {
         match core::mem::replace(&mut slot.state, State::Elsewhere) {
             State::Elsewhere => {}
             State::Waiting => self.waiting.remove(&mut self.links, index),
+            State::Unheld => self.unheld.remove(&mut self.links, index),
             State::Parked => self.parked.remove(&mut self.links, index),
             State::Admitted => self.promised -= u64::from(slot.frames),
         }

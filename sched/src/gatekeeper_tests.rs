@@ -262,13 +262,16 @@ proptest! {
                 }
                 Step::Ready(vm) => gate.ready(vm),
                 Step::Ended(vm, free) => gate.ended(vm, free),
-                Step::Admit => drop(gate.admit()),
+                Step::Admit => {
+                    gate.hold();
+                    gate.admit();
+                }
             }
         }
         let promised = |slot: &&Entry| slot.state == State::Admitted;
         let sum: u64 = gate.slots.iter().filter(promised).map(|slot| u64::from(slot.frames)).sum();
         prop_assert_eq!(sum, gate.promised);
-        let waits = |slot: &&Entry| matches!(slot.state, State::Waiting | State::Parked);
+        let waits = |slot: &&Entry| matches!(slot.state, State::Waiting | State::Unheld | State::Parked);
         let waiting = gate.slots.iter().filter(waits).count();
         prop_assert_eq!(gate.waiting() as usize, waiting);
     }

@@ -2,11 +2,20 @@
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/policies.md")]
+struct Manual;
+
 pub mod gatekeeper;
 mod oddity;
 pub mod policy;
 pub mod queue;
+mod random;
+mod run;
 mod scheduler;
+mod tickets;
 
+pub use component;
 pub use oddity::Oddity;
+pub use run::run;
 pub use scheduler::{PLAN_DEPTH, Scheduler};

@@ -35,6 +35,11 @@ impl<P: Policy> Scheduler<P> {
         self.gatekeeper.set_capacity(frames);
     }
 
+    /// Gives the policy a number that differs from start to start.
+    pub fn seed(&mut self, seed: u64) {
+        self.policy.seed(seed);
+    }
+
     /// Takes one event in. What follows from it comes with the next [`Scheduler::plan`].
     ///
     /// # Errors
@@ -49,9 +54,9 @@ impl<P: Policy> Scheduler<P> {
                 Ok(())
             }
             SchedEvent::Arrived { vm, frames, free } => self.gatekeeper.arrived(vm, frames, free),
-            SchedEvent::Ready { vm } => {
+            SchedEvent::Ready { vm, weight } => {
                 self.gatekeeper.ready(vm);
-                self.policy.ready(vm)
+                self.policy.ready(vm, weight)
             }
             SchedEvent::Blocked { vm, ran_ticks, idle } => {
                 self.blocked = true;
@@ -65,7 +70,7 @@ impl<P: Policy> Scheduler<P> {
         }
     }
 
-    /// Admits who can be admitted and fills the plan up, when `outstanding` of the ring's `capacity` commands have not been
+    /// Keeps back who cannot be admitted, admits who can be, and fills the plan up, when `outstanding` of the ring's `capacity` commands have not been
     /// taken by the core at TSC `now`. Never more commands go to `send` than fit.
     #[inline]
     pub fn plan(&mut self, now: u64, outstanding: u32, capacity: u32, send: &mut impl FnMut(SchedCommand)) {
@@ -75,6 +80,12 @@ impl<P: Policy> Scheduler<P> {
             self.published_at = now;
         }
         let mut outstanding = outstanding;
+        while outstanding < capacity
+            && let Some(vm) = self.gatekeeper.hold()
+        {
+            send(SchedCommand::Hold { vm });
+            outstanding += 1;
+        }
         while outstanding < capacity
             && let Some(vm) = self.gatekeeper.admit()
         {
@@ -96,7 +107,8 @@ impl<P: Policy> Scheduler<P> {
     /// quickly, and few of them would mean to ask this scheduler each time.
     #[inline]
     fn depth(&self) -> u32 {
-        if self.hasty { PLAN_DEPTH } else { PLAN_DEPTH.min(self.policy.runnable()) }
+        let most = PLAN_DEPTH.min(P::AHEAD);
+        if self.hasty { most } else { most.min(self.policy.runnable()) }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The scheduler against a simulated core: VMs that compute and VMs that wait, over a plan ring.
 
 use super::*;
-use crate::policy::round_robin::RoundRobin;
+use crate::policy::RoundRobin;
 use abi::vm::VmId;
 use proptest::prelude::*;
 use std::collections::{BTreeSet, VecDeque};
@@ -43,7 +43,7 @@ fn from_arrival_to_the_plan() {
     scheduler.handle(SchedEvent::Arrived { vm: vm(4), frames: 10, free: 1000 }).expect("good");
     assert_eq!(commands(&mut scheduler, 0), [SchedCommand::Admit { vm: vm(4) }]);
     assert_eq!(commands(&mut scheduler, 1), []);
-    scheduler.handle(SchedEvent::Ready { vm: vm(4) }).expect("good");
+    scheduler.handle(SchedEvent::Ready { vm: vm(4), weight: 100 }).expect("good");
     // One entry for one VM, and the next when the core has taken it.
     assert_eq!(commands(&mut scheduler, 0), [run(4)]);
     assert_eq!(commands(&mut scheduler, 1), []);
@@ -56,7 +56,7 @@ fn from_arrival_to_the_plan() {
 fn the_plan_is_no_deeper_than_it_may_be() {
     let mut scheduler = scheduler(1000);
     for index in 0..100 {
-        scheduler.handle(SchedEvent::Ready { vm: vm(index) }).expect("good");
+        scheduler.handle(SchedEvent::Ready { vm: vm(index), weight: 100 }).expect("good");
     }
     assert_eq!(commands(&mut scheduler, 0), (0..16).map(run).collect::<Vec<_>>());
     assert_eq!(commands(&mut scheduler, 16), []);
@@ -67,8 +67,8 @@ fn the_plan_is_no_deeper_than_it_may_be() {
 #[test]
 fn who_passes_the_cpu_on_without_blocking_is_planned_far_ahead() {
     let mut scheduler = scheduler(1000);
-    scheduler.handle(SchedEvent::Ready { vm: vm(0) }).expect("good");
-    scheduler.handle(SchedEvent::Ready { vm: vm(1) }).expect("good");
+    scheduler.handle(SchedEvent::Ready { vm: vm(0), weight: 100 }).expect("good");
+    scheduler.handle(SchedEvent::Ready { vm: vm(1), weight: 100 }).expect("good");
     assert_eq!(commands_at(&mut scheduler, 0, 0), [run(0), run(1)]);
     // Both entries used within a quantum.
     assert_eq!(commands_at(&mut scheduler, QUANTUM - 1, 0).len(), 16);
@@ -89,6 +89,22 @@ fn a_scheduler_that_starts_late_knows_what_the_machine_has() {
     scheduler.set_capacity(1000);
     scheduler.handle(SchedEvent::Hello { quantum_ticks: QUANTUM, free: 20 }).expect("good");
     assert_eq!(scheduler.handle(SchedEvent::Arrived { vm: vm(0), frames: 500, free: 20 }), Ok(()), "it fits in time");
+}
+
+#[test]
+fn one_that_needs_more_than_there_is_is_held_once_and_passed() {
+    let mut scheduler = scheduler(1000);
+    let too_big = SchedEvent::Arrived { vm: vm(0), frames: 5000, free: 1000 };
+    assert!(matches!(scheduler.handle(too_big), Err(Oddity::TooBig { .. })));
+    scheduler.handle(SchedEvent::Arrived { vm: vm(1), frames: 10, free: 1000 }).expect("good");
+    // No space for anything.
+    assert_eq!(commands(&mut scheduler, RING), []);
+    let (hold, admit) = (SchedCommand::Hold { vm: vm(0) }, SchedCommand::Admit { vm: vm(1) });
+    assert_eq!(commands(&mut scheduler, 0), [hold, admit]);
+    assert_eq!(commands(&mut scheduler, 0), []);
+    // There turns out to be more: it is admitted, which ends the hold.
+    scheduler.handle(SchedEvent::Ended { vm: vm(7), free: 6000 }).expect("good");
+    assert_eq!(commands(&mut scheduler, 0), [SchedCommand::Admit { vm: vm(0) }]);
 }
 
 #[test]
@@ -136,7 +152,9 @@ fn simulate(behaviours: &[Behaviour], ticks: u64) -> Vec<Simulated> {
         })
         .collect();
     for index in 0..vms.len() {
-        scheduler.handle(SchedEvent::Ready { vm: vm(u32::try_from(index).expect("small")) }).expect("good");
+        scheduler
+            .handle(SchedEvent::Ready { vm: vm(u32::try_from(index).expect("small")), weight: 100 })
+            .expect("good");
     }
     while now < ticks {
         for (index, guest) in vms.iter_mut().enumerate() {
@@ -144,7 +162,9 @@ fn simulate(behaviours: &[Behaviour], ticks: u64) -> Vec<Simulated> {
                 guest.until = None;
                 guest.left = guest.behaviour.compute;
                 guest.ready_since = now;
-                scheduler.handle(SchedEvent::Ready { vm: vm(u32::try_from(index).expect("small")) }).expect("good");
+                scheduler
+                    .handle(SchedEvent::Ready { vm: vm(u32::try_from(index).expect("small")), weight: 100 })
+                    .expect("good");
             }
         }
         let outstanding = u32::try_from(plan.len()).expect("small");
@@ -209,7 +229,7 @@ fn any_event() -> impl Strategy<Value = SchedEvent> {
     prop_oneof![
         1 => (any::<u64>(), any::<u64>()).prop_map(|(quantum_ticks, free)| SchedEvent::Hello { quantum_ticks, free }),
         9 => (vm(), 0_u64..2000, any::<u64>()).prop_map(|(vm, frames, free)| SchedEvent::Arrived { vm, frames, free }),
-        9 => vm().prop_map(|vm| SchedEvent::Ready { vm }),
+        9 => vm().prop_map(|vm| SchedEvent::Ready { vm, weight: 100 }),
         9 => (vm(), any::<u64>(), any::<bool>()).prop_map(|(vm, ran_ticks, idle)| SchedEvent::Blocked { vm, ran_ticks, idle }),
         5 => (vm(), any::<u64>()).prop_map(|(vm, free)| SchedEvent::Ended { vm, free }),
     ]
@@ -249,6 +269,7 @@ proptest! {
                 match command {
                     SchedCommand::Run { vm, .. } => prop_assert!(vm.slot.index() < abi::limits::MAX_VMS),
                     SchedCommand::Admit { vm } => prop_assert!(admitted.insert(vm), "admitted twice"),
+                    SchedCommand::Hold { vm } => prop_assert!(!admitted.contains(&vm), "admitted and held"),
                 }
             }
         }

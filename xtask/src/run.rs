@@ -113,7 +113,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         NetKind::Tap => Net::Tap(tap::DEVICE.to_owned()),
         NetKind::Slirp => Net::User(service::forwards(&vms)?),
     };
-    if kind == NetKind::Tap && options::value(&all, "net").is_some_and(|net| net == "dhcp") {
+    if kind == NetKind::Tap && options::address(&all, &system).is_some_and(|net| net == "dhcp") {
         net::dhcp::serve(net::TAP_PREFIX)?;
     }
     let (machine, megs) = (config.kind.name(), config.megs);
@@ -177,7 +177,7 @@ fn boot_options(args: &Args, system: &System) -> Result<String> {
             None => 1,
         };
         options.push(format!("vms={image}*{count}"));
-        if count > 200 && options::value(&args.boot, "net").is_none() {
+        if count > 200 && options::address(&args.boot, system).is_none() {
             // More than a /24 has room for.
             options.push("net=10.0.2.16/16,gw=10.0.2.2".to_owned());
         }

@@ -159,7 +159,11 @@ impl<'a> Manifest<'a> {
         let nic = abi::nic::nic_pages(rx, tx) * PAGE_SIZE;
         let room = abi::nic::WINDOW_STRIDE.min(abi::guest::IMAGE_BASE - abi::guest::NIC_BASE);
         ensure(none || nic <= room, "its NIC has too many slots")?;
-        ensure(padded_text(&image.args).is_some(), "its boot arguments are not text")
+        ensure(padded_text(&image.args).is_some(), "its boot arguments are not text")?;
+        let share = image.share();
+        let said = share.weight != 0 && share.rate != 0 && share.burst != 0;
+        ensure(said && share.is_valid(), "its weight, rate or burst is beyond its limits")?;
+        ensure(image.reserved == [0; 3], "a reserved field is not zero")
     }
 }
 

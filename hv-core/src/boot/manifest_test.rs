@@ -35,7 +35,18 @@ fn ring(text: &str, producer: u32, consumer: u32) -> Ring {
 
 fn image(text: &str) -> Image {
     let args = [0; IMAGE_ARGS_BYTES];
-    Image { name: name(text), module: name(text), memory_bytes: 16 << 20, rx_slots: 256, tx_slots: 256, args }
+    Image {
+        name: name(text),
+        module: name(text),
+        memory_bytes: 16 << 20,
+        rx_slots: 256,
+        tx_slots: 256,
+        args,
+        rate: abi::share::UNLIMITED,
+        burst: abi::share::BURST,
+        weight: abi::share::WEIGHT,
+        reserved: [0; 3],
+    }
 }
 
 /// Parts of a manifest, to be spoilt.
@@ -132,6 +143,15 @@ fn bad_entries() {
     assert_eq!(why(|p| p.images[1].rx_slots = 0), "image 1: its NIC slots are not powers of two");
     assert_eq!(why(|p| p.images[1].rx_slots = 1 << 31), "image 1: its NIC has too many slots");
     assert_eq!(why(|p| p.images[1].args[5] = 7), "image 1: its boot arguments are not text");
+    for spoil in [
+        |p: &mut Parts| p.images[1].weight = 0,
+        |p: &mut Parts| p.images[1].weight = abi::share::WEIGHT_MAX + 1,
+        |p: &mut Parts| p.images[1].rate = 0,
+        |p: &mut Parts| p.images[1].burst = abi::share::BURST_MIN - 1,
+    ] {
+        assert_eq!(why(spoil), "image 1: its weight, rate or burst is beyond its limits");
+    }
+    assert_eq!(why(|p| p.images[1].reserved[2] = 1), "image 1: a reserved field is not zero");
     let none = |p: &mut Parts| (p.images[1].rx_slots, p.images[1].tx_slots) = (0, 0);
     let mut parts = good();
     none(&mut parts);

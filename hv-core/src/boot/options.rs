@@ -3,6 +3,7 @@
 //! The manifest's defaults are read first, then the command line; what comes later wins. Every error is a sentence that
 //! says what is wrong, and what would be right.
 
+use abi::component::authority;
 use abi::limits::{MAX_COMPONENTS, MAX_IMAGES, MAX_VMS};
 use abi::manifest::{Component, Image};
 use core::fmt;
@@ -119,6 +120,8 @@ pub enum Problem<'a> {
     UnknownImage(&'a str),
     /// `ROLE=` names a policy that the role, of this index, does not have.
     UnknownPolicy(usize),
+    /// `net=` is no address and no policy of the role, of this index, that the network has.
+    UnknownNet(usize),
     /// A number of VMs that is none, or not from 1 on.
     BadCount(&'a str),
     /// More VMs than the ABI can name.
@@ -158,6 +161,10 @@ impl fmt::Display for OptionError<'_> {
                 write!(f, "'{word}' names a policy that is not in the manifest; known policies are ")?;
                 let component = self.known.components.get(role);
                 list(f, component.into_iter().flat_map(policies))
+            }
+            Problem::UnknownNet(role) => {
+                write!(f, "'{word}' is not understood; write {NET_FORM}, or one of the policies ")?;
+                list(f, self.known.components.get(role).into_iter().flat_map(policies))
             }
             Problem::BadCount(count) => {
                 write!(f, "'{word}' asks for '{}' VMs; write a number from 1 to {MAX_VMS}", Shown(count))
@@ -218,7 +225,10 @@ impl Options {
         match key {
             "vms" => self.vms = vms(value, known)?,
             "quantum" => self.quantum_ns = quantum(value).ok_or(Problem::BadForm(QUANTUM_FORM))?,
-            "net" => self.net = net(value).ok_or(Problem::BadForm(NET_FORM))?,
+            "net" => match net(value) {
+                Some(net) => self.net = net,
+                None => self.take_net_policy(value, known)?,
+            },
             "log" => {
                 let values = "off, error, warn, info, debug, trace";
                 self.log = value.parse().map_err(|_| Problem::NotOneOf(values))?;
@@ -246,6 +256,18 @@ impl Options {
                 *slot = policy.ok_or(Problem::UnknownPolicy(role))?;
             }
         }
+        Ok(())
+    }
+}
+
+impl Options {
+    /// `net=POLICY`, for the component that shares the NIC pages of VMs.
+    fn take_net_policy<'a>(&mut self, value: &str, known: Known<'a>) -> Result<(), Problem<'a>> {
+        let has_window = |component: &Component| component.authority & authority::VM_WINDOW != 0;
+        let role = known.components.iter().position(has_window).ok_or(Problem::BadForm(NET_FORM))?;
+        let policy = policies(&known.components[role]).position(|name| name == value);
+        let slot = self.policies.get_mut(role).ok_or(Problem::UnknownKey)?;
+        *slot = policy.ok_or(Problem::UnknownNet(role))?;
         Ok(())
     }
 }

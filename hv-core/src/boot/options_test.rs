@@ -32,7 +32,18 @@ fn component(role: &str, names: &[&str]) -> Component {
 
 fn image(text: &str) -> Image {
     let args = [0; IMAGE_ARGS_BYTES];
-    Image { name: name(text), module: name(text), memory_bytes: 1 << 20, rx_slots: 0, tx_slots: 0, args }
+    Image {
+        name: name(text),
+        module: name(text),
+        memory_bytes: 1 << 20,
+        rx_slots: 0,
+        tx_slots: 0,
+        args,
+        rate: abi::share::UNLIMITED,
+        burst: abi::share::BURST,
+        weight: abi::share::WEIGHT,
+        reserved: [0; 3],
+    }
 }
 
 /// Runs `f` with one machine's names.
@@ -68,6 +79,20 @@ fn defaults_then_command_line() {
     assert!(parse("vms=httpd", "vms=").vms.is_empty());
     assert_eq!(parse("", "net=10.0.0.1/8").net, Net::Static { address: 0x0a00_0001, prefix: 8, gateway: None });
     assert_eq!(parse("", "vms=httpd*16384").vms[0].count, 16_384);
+}
+
+#[test]
+fn net_means_addresses_or_a_policy() {
+    let mut netmux = component("netmux", &["round-robin", "drr"]);
+    netmux.authority = abi::component::authority::VM_WINDOW;
+    let components = [component("sched", &["round-robin"]), netmux];
+    let known = Known { components: &components, images: &[] };
+    let options = Options::parse("net=10.0.2.16/24,gw=10.0.2.2", "net=drr", known).expect("both are known");
+    assert!(matches!(options.net, Net::Static { .. }) && options.policies[1] == 1);
+    assert_eq!(Options::parse("", "netmux=drr", known).expect("the role's name does as well").policies[1], 1);
+    let error = Options::parse("", "net=fq", known).expect_err("no such policy").to_string();
+    assert!(error.starts_with("'net=fq' is not understood; write dhcp, or ADDRESS/PREFIX"), "{error}");
+    assert!(error.ends_with("or one of the policies round-robin, drr"), "{error}");
 }
 
 #[test]

@@ -43,7 +43,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 }
                 return Ok(());
             }
-            ControlRequest::Create { image, args } => match self.create(image, &args) {
+            ControlRequest::Create { image, args, share } => match self.create_with(image, &args, share) {
                 Ok(vm) => done(status::OK, vm.raw()),
                 Err(why) => done(status_of(why), 0),
             },
@@ -180,5 +180,6 @@ const fn status_of(why: CreateError) -> u32 {
     match why {
         CreateError::UnknownImage => status::NOT_FOUND,
         CreateError::SlotsTaken | CreateError::ArgumentsTaken => status::NO_SPACE,
+        CreateError::BadShare => status::BAD_REQUEST,
     }
 }

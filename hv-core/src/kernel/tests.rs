@@ -11,6 +11,7 @@ mod ending;
 mod exits;
 mod guest;
 mod history;
+mod hold;
 mod hypercalls;
 mod interrupts;
 mod lines;

@@ -1,6 +1,7 @@
 //! The services that components give, one file each: what the core tells them, and what it does on their word.
 
 mod admission;
+mod hold;
 mod net;
 mod pager;
 mod plan;

@@ -63,7 +63,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             }
         }
         vm.life.share(Devices::NIC);
-        let event = NetEvent::Attach { vm: vm.id, ipv4: vm.ipv4, rx_slots, tx_slots };
+        let event = NetEvent::Attach { vm: vm.id, ipv4: vm.ipv4, rx_slots, tx_slots, share: vm.share };
         self.tell(Role::Net, &event.into(), true);
     }
 

@@ -16,6 +16,9 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     /// The VM that runs next; `None` when no VM can, or when the scheduler has just been asked and runs first.
     #[inline]
     pub fn next_turn(&mut self) -> Option<Turn> {
+        if !self.cpu.queues.is_empty(Queue::Held) {
+            self.let_expired_go();
+        }
         if let Some(turn) = self.cpu.plan.turn.take()
             && let Some(vm) = self.vms.by_id(turn.vm)
         {
@@ -83,14 +86,20 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             let Some(message) = cpu.components.list[rank].ends.take() else { break };
             match SchedCommand::try_from(&message) {
                 Ok(SchedCommand::Run { vm, quantum_ticks }) => {
-                    if vms.by_id(vm).is_some_and(|vm| vm.life.is_ready()) {
+                    let Some(named) = vms.by_id(vm) else { continue };
+                    cpu.let_go(named);
+                    if named.life.is_ready() {
                         cpu.plan.next = Some((vm, quantum_ticks));
                         break;
                     }
                 }
                 Ok(SchedCommand::Admit { vm }) => {
+                    cpu.let_wait(vms, vm);
                     cpu.admit(vms, vm);
                     admitted += 1;
+                }
+                Ok(SchedCommand::Hold { vm }) => {
+                    cpu.hold(vms, vm);
                 }
                 Err(error) => cpu.bad_message(rank, &error),
             }
@@ -121,8 +130,9 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     #[inline]
     pub fn now_ready(&mut self, vm: &mut Vm<B>) {
         vm.burst_ticks = 0;
-        self.queues.push(Queue::Ready, vm.slot());
-        self.tell_scheduler(SchedEvent::Ready { vm: vm.id }, true);
+        let queue = if self.is_held(vm) { Queue::Held } else { Queue::Ready };
+        self.queues.push(queue, vm.slot());
+        self.tell_scheduler(SchedEvent::Ready { vm: vm.id, weight: vm.share.weight }, true);
     }
 
     /// A VM cannot run for now: the scheduler is told.

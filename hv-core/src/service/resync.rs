@@ -86,7 +86,9 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             }
             // It hears of this one when the page is there.
             (Role::Sched, State::Fault(_)) => self.queues.remove(Queue::Ready, vm.slot()),
-            (Role::Sched, State::Ready) => self.tell_scheduler(SchedEvent::Ready { vm: id }, true),
+            (Role::Sched, State::Ready) => {
+                self.tell_scheduler(SchedEvent::Ready { vm: id, weight: vm.share.weight }, true);
+            }
             // It hears of this one when it can run.
             (Role::Sched, State::Idle { .. }) => {}
         }

@@ -12,6 +12,7 @@ use crate::memory::Owner;
 use abi::nic;
 use abi::pager::PagerEvent;
 use abi::sched::SchedEvent;
+use abi::share::Share;
 use abi::vm::{ImageId, Slot, VmId};
 use backend::Backend;
 use core::fmt;
@@ -31,6 +32,8 @@ pub enum CreateError {
     SlotsTaken,
     /// There is no room for its boot arguments.
     ArgumentsTaken,
+    /// A weight or a burst beyond its limits.
+    BadShare,
 }
 
 impl fmt::Display for CreateError {
@@ -43,23 +46,37 @@ impl fmt::Display for CreateError {
             CreateError::ArgumentsTaken => {
                 "too many VMs that wait have boot arguments of their own; end some, or wait until they are admitted"
             }
+            CreateError::BadShare => "its weight or burst is beyond its limits; docs/policies.md has them",
         })
     }
 }
 
 impl<B: Backend, H: Board> Kernel<B, H> {
-    /// Make a VM of an image. It waits for the gatekeeper, and takes no frame meanwhile.
+    /// Make a VM of an image, with the image's share. It waits for the gatekeeper, and takes no frame meanwhile.
     ///
     /// # Errors
     /// [`CreateError`]; nothing has changed.
     pub fn create(&mut self, image: ImageId, extra: &Extra) -> Result<VmId, CreateError> {
+        self.create_with(image, extra, Share::UNSAID)
+    }
+
+    /// Make a VM of an image. What `share` does not say is the image's. It waits for the gatekeeper, and takes no frame
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// [`CreateError`]; nothing has changed.
+    pub fn create_with(&mut self, image: ImageId, extra: &Extra, share: Share) -> Result<VmId, CreateError> {
         let Self { vms, cpu, .. } = self;
         let created_tsc = cpu.board.now();
-        if cpu.images.get(image).is_none() {
+        let Some(of_image) = cpu.images.get(image).map(|image| image.entry.share()) else {
             return Err(CreateError::UnknownImage);
+        };
+        if !share.is_valid() {
+            return Err(CreateError::BadShare);
         }
+        let share = share.or(of_image);
         let id = vms.next_id().ok_or(CreateError::SlotsTaken)?;
-        let seed = Seed { id, image, ipv4: ipv4_of(&cpu.net, id.slot), created_tsc };
+        let seed = Seed { id, image, ipv4: ipv4_of(&cpu.net, id.slot), share, created_tsc };
         if !vms.create(seed, extra) {
             return Err(CreateError::ArgumentsTaken);
         }

@@ -30,6 +30,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         vm.life.end();
         self.say_end(vm.id, end, rip);
         self.queues.remove(Queue::Ready, vm.slot());
+        self.queues.remove(Queue::Held, vm.slot());
         self.plan.give_up(vm.id);
         if vm.life.shared().contains(Devices::NIC) {
             // When the demultiplexer must have let go of it.
@@ -45,6 +46,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     /// End a VM that waits for admission: it was a record, and is gone.
     pub fn end_waiting(&mut self, vms: &mut Table<B>, id: VmId, end: End) {
         self.queues.remove(Queue::Waiting, id.slot);
+        self.queues.remove(Queue::Held, id.slot);
         let _ = vms.remove(id.slot);
         self.say_end(id, end, 0);
         let free = self.frames.free_frames();

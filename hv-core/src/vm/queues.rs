@@ -14,12 +14,14 @@ pub enum Queue {
     Ready,
     /// VMs that wait for admission, in the order of their creation.
     Waiting,
+    /// VMs that could run or be admitted and that the scheduler keeps back.
+    Held,
     /// VMs that have ended and whose pages nobody shares: their frames can be freed.
     Ended,
 }
 
 /// How many queues there are.
-const QUEUES: usize = 3;
+const QUEUES: usize = 4;
 /// Tag of a slot that is in no queue.
 const NOWHERE: u8 = u8::MAX;
 
@@ -135,7 +137,7 @@ mod tests {
     use std::collections::VecDeque;
 
     const SLOTS: u32 = 8;
-    const ALL: [Queue; QUEUES] = [Queue::Ready, Queue::Waiting, Queue::Ended];
+    const ALL: [Queue; QUEUES] = [Queue::Ready, Queue::Waiting, Queue::Held, Queue::Ended];
 
     proptest! {
         #[test]

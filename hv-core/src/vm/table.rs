@@ -4,6 +4,7 @@ use super::args::{Arena, Args, Cell, Extra};
 use super::vm::Vm;
 use crate::memory::PhysAddr;
 use crate::memory::phys::index;
+use abi::share::Share;
 use abi::vm::{ImageId, Slot, VmId};
 use backend::Backend;
 use core::marker::PhantomData;
@@ -29,6 +30,9 @@ pub struct Record {
     generation: u32,
     image: ImageId,
     ipv4: u32,
+    share: Share,
+    /// The start of the scheduler that keeps it back while it waits, 0 for none.
+    held_by: u32,
     args: Args,
     created_tsc: u64,
     /// What was made pending before its admission, when it had no register page yet.
@@ -43,6 +47,8 @@ pub const EMPTY_RECORD: Record = Record {
     generation: 0,
     image: ImageId::new(0),
     ipv4: 0,
+    share: Share::UNSAID,
+    held_by: 0,
     args: Args::EMPTY,
     created_tsc: 0,
     early: 0,
@@ -55,6 +61,8 @@ pub struct Seed {
     pub image: ImageId,
     /// IPv4 address that it may use, 0 when it asks DHCP.
     pub ipv4: u32,
+    /// What policies are told that it gets.
+    pub share: Share,
     /// TSC at which its creation began.
     pub created_tsc: u64,
 }
@@ -123,7 +131,7 @@ impl<B: Backend> Table<B> {
     /// room, or the id is not the next.
     #[must_use]
     pub fn create(&mut self, seed: Seed, extra: &Extra) -> bool {
-        let Seed { id, image, ipv4, created_tsc } = seed;
+        let Seed { id, image, ipv4, share, created_tsc } = seed;
         if self.next_id() != Some(id) {
             return false;
         }
@@ -133,7 +141,17 @@ impl<B: Backend> Table<B> {
             Place::Free(next) if self.free != NONE => self.free = next,
             _ => self.fresh += 1,
         }
-        *record = Record { place: Place::Waiting, generation: id.generation, image, ipv4, args, created_tsc, early: 0 };
+        *record = Record {
+            place: Place::Waiting,
+            generation: id.generation,
+            image,
+            ipv4,
+            share,
+            held_by: 0,
+            args,
+            created_tsc,
+            early: 0,
+        };
         self.living += 1;
         true
     }
@@ -144,15 +162,31 @@ impl<B: Backend> Table<B> {
 
     /// The VM in a slot, if it waits for admission.
     pub fn waiting_in(&self, slot: Slot) -> Option<Seed> {
-        let &Record { place: Place::Waiting, generation, image, ipv4, created_tsc, .. } = self.record(slot)? else {
+        let &Record { place: Place::Waiting, generation, image, ipv4, share, created_tsc, .. } = self.record(slot)?
+        else {
             return None;
         };
-        Some(Seed { id: VmId { slot, generation }, image, ipv4, created_tsc })
+        Some(Seed { id: VmId { slot, generation }, image, ipv4, share, created_tsc })
     }
 
     /// The VM with this id, if it waits for admission.
     pub fn waiting(&self, id: VmId) -> Option<Seed> {
         self.waiting_in(id.slot).filter(|seed| seed.id == id)
+    }
+
+    /// Which start of the scheduler keeps the VM in a slot back, 0 for none.
+    pub fn held_by(&mut self, slot: Slot) -> u32 {
+        match self.get(slot) {
+            Some(vm) => vm.held_by,
+            None => self.record(slot).map_or(0, |record| record.held_by),
+        }
+    }
+
+    /// This start of the scheduler keeps the VM in a slot back, which waits; 0 for none.
+    pub fn hold_waiting(&mut self, slot: Slot, start: u32) {
+        if let Some(record) = self.records.get_mut(slot.index()) {
+            record.held_by = start;
+        }
     }
 
     /// Make bits pending for a VM that waits for admission. False when there is none with this id.

@@ -3,6 +3,7 @@
 use super::life::{Life, State};
 use super::table::Seed;
 use crate::memory::PhysAddr;
+use abi::share::Share;
 use abi::vm::{ImageId, Slot, VmId};
 use backend::Backend;
 
@@ -65,6 +66,10 @@ pub struct Vm<B: Backend> {
     pub burst_ticks: u64,
     /// IPv4 address that it may use, 0 when it asks DHCP.
     pub ipv4: u32,
+    /// What policies are told that it gets.
+    pub share: Share,
+    /// The start of the scheduler that keeps it back, 0 for none.
+    pub held_by: u32,
 }
 
 impl<B: Backend> Vm<B> {
@@ -87,10 +92,12 @@ impl<B: Backend> Vm<B> {
             life: Life::begin(),
             control_frame: control_frame,
             alarm: u64::MAX,
+            held_by: 0,
             created_tsc: seed.created_tsc,
             ran_ticks: 0,
             burst_ticks: 0,
             ipv4: seed.ipv4,
+            share: seed.share,
         }
     }
 

@@ -1,42 +1,92 @@
-//! Queueing disciplines: whose frames leave next.
+//! Queueing disciplines: whose frames leave next, and how many.
 
+mod drr;
+mod fifo;
 mod round_robin;
+#[cfg(test)]
+mod test_link;
+mod token_bucket;
 
+pub use drr::Drr;
+pub use fifo::Fifo;
 pub use round_robin::RoundRobin;
+pub use token_bucket::TokenBucket;
+
+use abi::share::Share;
 
 /// The right to send, given to one VM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Turn {
     /// Slot of the VM.
     pub slot: u16,
-    /// What it may spend. A frame may be begun while anything is left, so a turn can end below zero.
+    /// What it may spend; what a frame costs says [`Discipline::cost`].
     pub allowance: i32,
+    /// Transmit buffers of the NIC that it may fill: the turn ends with the last of them, whatever is left of the allowance.
+    pub buffers: u16,
 }
 
-/// Decides in which order VMs with something to send are served. What a frame costs is [`cost`]; nothing in here looks
-/// at rings or frames.
+/// Who is next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// The turn of a VM begins; the VM leaves the queue until [`Discipline::finish`].
+    Turn(Turn),
+    /// Nobody may send before this time, in ticks, unless others have something to send by then.
+    At(u64),
+    /// Nobody has anything to send.
+    Nobody,
+}
+
+/// Decides in which order VMs with something to send are served. Nothing in here looks at rings or frames. Slots are below the
+/// discipline's size. `docs/policies.md` tells how to write one.
 pub trait Discipline {
+    /// What the boot option calls it.
+    const NAME: &'static str;
+
+    /// Before anything else: how many ticks the clock of `now` has in a second.
+    fn start(&mut self, _ticks_per_second: u64) {}
+
+    /// The VM in `slot`, which is new there, may have this share. Its fields are as the core says them, and are to be brought
+    /// within their limits.
+    fn attach(&mut self, _slot: u16, _share: Share, _now: u64) {}
+
     /// The VM in `slot` has something to send. Nothing changes when it is known to have.
     fn enqueue(&mut self, slot: u16);
 
-    /// Whose turn begins; its VM leaves the queue until [`Discipline::finish`]. `None` when nobody has anything to send.
-    fn next(&mut self) -> Option<Turn>;
+    /// Who is next.
+    fn next(&mut self, now: u64) -> Next;
 
-    /// The turn is over: `left` of its allowance is left (negative: overspent), and the VM has `more` to send or not.
-    fn finish(&mut self, slot: u16, left: i32, more: bool);
+    /// What a frame of `len` bytes costs.
+    fn cost(&self, len: usize) -> i32 {
+        bytes(len)
+    }
+
+    /// Whether a frame of this cost may be begun with so much of the allowance `left`. Usually when there is enough.
+    fn affords(&self, left: i32, cost: i32) -> bool {
+        cost <= left
+    }
+
+    /// The turn is over at `now`. `left` of the allowance is left (negative: overspent).
+    fn finish(&mut self, slot: u16, left: i32, more: More, now: u64);
 
     /// The VM in `slot` is gone, whether it is queued or has its turn.
     fn remove(&mut self, slot: u16);
 
-    /// True when nobody waits for a turn.
+    /// True when nobody waits for a turn, nor for a time.
     fn is_empty(&self) -> bool;
 }
 
-/// What sending a frame costs beside its bytes. It is about what the work per frame costs in terms of the work per
-/// byte, and so bounds the frames of a turn together with their bytes.
-pub const FRAME_COST: i32 = 256;
+/// What a VM has to send at the end of its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum More {
+    /// Nothing.
+    Nothing,
+    /// Perhaps something.
+    Perhaps,
+    /// A frame of this cost, which the turn did not afford.
+    Frame(i32),
+}
 
-/// The cost of a frame of `len` bytes.
-pub fn cost(len: usize) -> i32 {
-    i32::try_from(len).unwrap_or(i32::MAX - FRAME_COST) + FRAME_COST
+/// The cost of a frame of `len` bytes where nothing but bytes count.
+pub fn bytes(len: usize) -> i32 {
+    i32::try_from(len).unwrap_or(i32::MAX)
 }

@@ -1,10 +1,16 @@
-//! Deficit round robin (Shreedhar and Varghese, 1995): every VM that has something to send gets the same share of bytes
-//! and frames, whatever the size of its frames.
+//! Round robin with a deficit: every VM that has something to send gets the same share of the work, whatever the size of its
+//! frames. A frame costs its bytes and a bit for itself, and may be begun while anything of the allowance is left; what a turn
+//! overspends is owed. `drr` is the discipline that counts bytes only.
 
-use super::{Discipline, Turn};
+use super::{Discipline, More, Next, Turn};
+use crate::SLOTS;
 
 /// What a turn may spend: four full frames, or 25 of the shortest.
-pub const QUANTUM: i32 = 4 * (1514 + super::FRAME_COST);
+pub const QUANTUM: i32 = 4 * (1514 + FRAME_COST);
+
+/// What sending a frame costs beside its bytes. It is about what the work per frame costs in terms of the work per
+/// byte, and so bounds the frames of a turn together with their bytes.
+pub const FRAME_COST: i32 = 256;
 
 /// The state of one slot; all zero when it is not queued and owes nothing.
 #[derive(Clone, Copy)]
@@ -17,7 +23,7 @@ struct Entry {
 }
 
 /// Deficit round robin over `N` slots, as a linked list within a table: all operations take constant time.
-pub struct RoundRobin<const N: usize> {
+pub struct RoundRobin<const N: usize = SLOTS> {
     entries: [Entry; N],
     /// First and last slot of the queue, plus 1; 0 when it is empty.
     first: u16,
@@ -52,22 +58,34 @@ impl<const N: usize> Default for RoundRobin<N> {
 }
 
 impl<const N: usize> Discipline for RoundRobin<N> {
+    const NAME: &'static str = "round-robin";
+
     fn enqueue(&mut self, slot: u16) {
         self.append(slot);
     }
 
-    fn next(&mut self) -> Option<Turn> {
-        let slot = self.first.checked_sub(1)?;
+    fn next(&mut self, _now: u64) -> Next {
+        let Some(slot) = self.first.checked_sub(1) else { return Next::Nobody };
         let entry = &mut self.entries[usize::from(slot)];
         entry.queued = false;
         self.first = entry.next;
         if self.first == 0 {
             self.last = 0;
         }
-        Some(Turn { slot, allowance: QUANTUM + i32::from(entry.balance) })
+        // What a frame costs bounds their number.
+        Next::Turn(Turn { slot, allowance: QUANTUM + i32::from(entry.balance), buffers: u16::MAX })
     }
 
-    fn finish(&mut self, slot: u16, left: i32, more: bool) {
+    fn cost(&self, len: usize) -> i32 {
+        i32::try_from(len).unwrap_or(i32::MAX - FRAME_COST) + FRAME_COST
+    }
+
+    fn affords(&self, left: i32, _cost: i32) -> bool {
+        left > 0
+    }
+
+    fn finish(&mut self, slot: u16, left: i32, more: More, _now: u64) {
+        let more = more != More::Nothing;
         let Some(entry) = self.entries.get_mut(usize::from(slot)) else { return };
         // Who has nothing more to send keeps no credit, but still owes what it overspent.
         let balance = if more { left.min(QUANTUM) } else { left.min(0) };
@@ -107,10 +125,17 @@ impl<const N: usize> Discipline for RoundRobin<N> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::cost;
     use proptest::prelude::*;
     use std::collections::VecDeque;
     use std::vec::Vec;
+
+    fn next<const N: usize>(queue: &mut RoundRobin<N>) -> Option<Turn> {
+        match queue.next(0) {
+            Next::Turn(turn) => Some(turn),
+            Next::Nobody => None,
+            Next::At(_) => panic!("nobody waits for a time"),
+        }
+    }
 
     #[test]
     fn serves_in_the_order_of_arrival_and_once_each() {
@@ -119,7 +144,7 @@ mod tests {
             queue.enqueue(slot);
         }
         queue.enqueue(8);
-        let order: Vec<u16> = core::iter::from_fn(|| queue.next().map(|turn| turn.slot)).collect();
+        let order: Vec<u16> = core::iter::from_fn(|| next(&mut queue).map(|turn| turn.slot)).collect();
         assert_eq!(order, [3, 1, 7]);
         assert!(queue.is_empty());
     }
@@ -132,14 +157,14 @@ mod tests {
         let lengths = [60, 1514];
         let mut spent = [0_i64; 2];
         for _ in 0..1000 {
-            let turn = queue.next().expect("both always have more");
+            let turn = next(&mut queue).expect("both always have more");
             let mut left = turn.allowance;
             let index = usize::from(turn.slot);
             while left > 0 {
-                left -= cost(lengths[index]);
-                spent[index] += i64::from(cost(lengths[index]));
+                left -= queue.cost(lengths[index]);
+                spent[index] += i64::from(queue.cost(lengths[index]));
             }
-            queue.finish(turn.slot, left, true);
+            queue.finish(turn.slot, left, More::Perhaps, 0);
         }
         assert!((spent[0] - spent[1]).abs() <= i64::from(QUANTUM), "{spent:?}");
     }
@@ -149,9 +174,9 @@ mod tests {
         let mut queue = RoundRobin::<1>::new();
         for _ in 0..100 {
             queue.enqueue(0);
-            let turn = queue.next().expect("queued");
+            let turn = next(&mut queue).expect("queued");
             assert!(turn.allowance <= QUANTUM);
-            queue.finish(0, turn.allowance - cost(60), false);
+            queue.finish(0, turn.allowance - queue.cost(60), More::Nothing, 0);
         }
     }
 
@@ -173,10 +198,11 @@ mod tests {
                         model.retain(|&other| other != slot);
                     }
                     _ => {
-                        let turn = queue.next();
+                        let turn = next(&mut queue);
                         prop_assert_eq!(turn.map(|turn| turn.slot), model.pop_front());
                         if let Some(turn) = turn {
-                            queue.finish(turn.slot, 0, slot % 2 == 0);
+                            let more = if slot % 2 == 0 { More::Perhaps } else { More::Nothing };
+                            queue.finish(turn.slot, 0, more, 0);
                             if slot % 2 == 0 {
                                 model.push_back(turn.slot);
                             }

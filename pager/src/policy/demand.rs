@@ -16,7 +16,7 @@ pub const DEFAULT_CLUSTER: u32 = 8;
 
 /// The policy `demand`. Faults in read-only segments map aligned clusters of up to `CLUSTER` pages, a power of two.
 #[derive(Debug)]
-pub struct Demand<const CLUSTER: u32> {
+pub struct Demand<const CLUSTER: u32 = DEFAULT_CLUSTER> {
     images: Images,
     vms: Vms,
 }
@@ -56,6 +56,8 @@ impl<const CLUSTER: u32> Default for Demand<CLUSTER> {
 }
 
 impl<const CLUSTER: u32> Policy for Demand<CLUSTER> {
+    const NAME: &'static str = "demand";
+
     #[inline]
     fn handle(&mut self, event: PagerEvent) -> Result<Option<PagerCommand>, Oddity> {
         match event {

@@ -5,8 +5,11 @@ pub mod demand;
 use abi::pager::{PagerCommand, PagerEvent};
 use abi::vm::{ImageId, VmId};
 
-/// A paging policy: takes the core's events and answers with commands.
+/// A paging policy: takes the core's events and answers with commands. `docs/policies.md` tells how to write one.
 pub trait Policy {
+    /// What the boot option calls it.
+    const NAME: &'static str;
+
     /// Handles one event. The answer is a command, if there is one to give; when that gives a VM a page, [`served`] says
     /// that [`PagerCommand::Resume`] has to follow.
     ///

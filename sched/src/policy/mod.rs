@@ -1,24 +1,42 @@
 //! What a dispatch policy is, and the policies.
 
-pub mod round_robin;
+mod lottery;
+mod round_robin;
+mod stride;
 
-use crate::Oddity;
+pub use lottery::Lottery;
+pub use round_robin::{CREDIT_RUN, RoundRobin};
+pub use stride::Stride;
+
+use crate::{Oddity, PLAN_DEPTH};
 use abi::vm::VmId;
 
-/// The order in which admitted VMs run.
+/// The order in which admitted VMs run. `docs/policies.md` tells how to write one.
 pub trait Policy {
+    /// What the boot option calls it.
+    const NAME: &'static str;
+
+    /// How many turns are planned ahead of the core at most. The further, the more seldom the core has to ask; the nearer,
+    /// the sooner what has happened since counts. Never more than [`PLAN_DEPTH`].
+    const AHEAD: u32 = PLAN_DEPTH;
+
+    /// A number that differs from start to start, before anything else. For policies that draw; guests could guess it, so
+    /// nothing but chance may depend on it.
+    fn seed(&mut self, _seed: u64) {}
+
     /// Forgets all VMs. Quanta are `quantum_ticks` ticks of the TSC from now on.
     fn reset(&mut self, quantum_ticks: u64);
 
-    /// `vm` can run.
+    /// `vm` can run; its weight ([`abi::share::Share::weight`]) is as the core says it, and is to be brought within its
+    /// limits.
     ///
     /// # Errors
     ///
     /// [`Oddity::BadVm`] beyond the limits.
-    fn ready(&mut self, vm: VmId) -> Result<(), Oddity>;
+    fn ready(&mut self, vm: VmId, weight: u16) -> Result<(), Oddity>;
 
-    /// `vm` no longer can run: it idles (`idle`) or waits, after `ran_ticks` of its quantum. After a restart this may be the
-    /// first that is heard of it.
+    /// `vm` no longer can run: it idles (`idle`) or waits, after `ran_ticks` since it was ready, which may be several
+    /// quanta. After a restart this may be the first that is heard of it.
     ///
     /// # Errors
     ///
@@ -34,7 +52,8 @@ pub trait Policy {
     /// How many VMs can run.
     fn runnable(&self) -> u32;
 
-    /// Who runs next, after whoever was named before. `None` when nobody can.
+    /// Who runs next, after whoever was named before. `None` when nobody can. Called for each entry of the plan, which is
+    /// ahead of the core: a VM that is named may have blocked by its turn, which is passed over then.
     fn next(&mut self) -> Option<Dispatch>;
 }
 
@@ -46,3 +65,6 @@ pub struct Dispatch {
     /// For how many ticks of the TSC at most.
     pub quantum_ticks: u64,
 }
+
+#[cfg(test)]
+mod test_cpu;

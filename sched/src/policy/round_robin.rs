@@ -94,6 +94,8 @@ impl Default for RoundRobin {
 }
 
 impl Policy for RoundRobin {
+    const NAME: &'static str = "round-robin";
+
     fn reset(&mut self, quantum_ticks: u64) {
         // Not all of them: on a slow machine that takes longer than a scheduler may run.
         self.slots[..self.used].fill(Entry { generation: 0, state: State::Unknown });
@@ -105,7 +107,7 @@ impl Policy for RoundRobin {
     }
 
     #[inline]
-    fn ready(&mut self, vm: VmId) -> Result<(), Oddity> {
+    fn ready(&mut self, vm: VmId, _weight: u16) -> Result<(), Oddity> {
         let Entry { generation, state } = *self.slots.get(vm.slot.index()).ok_or(Oddity::BadVm(vm))?;
         let known = generation == vm.generation;
         if known && matches!(state, State::Rotating | State::Credited) {

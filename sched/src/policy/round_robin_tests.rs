@@ -14,7 +14,7 @@ fn with_ready(indices: impl IntoIterator<Item = u32>) -> Box<RoundRobin> {
     let mut policy = Box::new(RoundRobin::new());
     policy.reset(QUANTUM);
     for index in indices {
-        policy.ready(vm(index)).expect("good");
+        policy.ready(vm(index), 100).expect("good");
     }
     policy
 }
@@ -39,7 +39,7 @@ fn a_reset_forgets_whoever_was_there_up_to_the_last_slot() {
     assert_eq!((policy.runnable(), policy.next()), (0, None));
     // Neither is taken for ready already, nor has the third its credit.
     for index in [last, 0, 7] {
-        policy.ready(vm(index)).expect("good");
+        policy.ready(vm(index), 100).expect("good");
     }
     assert_eq!(order(&mut policy, 3), [last, 0, 7]);
 }
@@ -54,7 +54,7 @@ fn who_blocks_leaves_the_rotation_and_comes_back_at_its_end() {
     let mut policy = with_ready([0, 1, 2]);
     policy.blocked(vm(1), 400, false).expect("known");
     assert_eq!((order(&mut policy, 3), policy.runnable()), (vec![0, 2, 0], 2));
-    policy.ready(vm(1)).expect("good");
+    policy.ready(vm(1), 100).expect("good");
     assert_eq!(order(&mut policy, 4), [2, 0, 1, 2]);
 }
 
@@ -62,15 +62,15 @@ fn who_blocks_leaves_the_rotation_and_comes_back_at_its_end() {
 fn who_idled_early_comes_first_once() {
     let mut policy = with_ready([0, 1, 2, 3]);
     policy.blocked(vm(3), QUANTUM - 1, true).expect("known");
-    policy.ready(vm(3)).expect("good");
+    policy.ready(vm(3), 100).expect("good");
     assert_eq!(order(&mut policy, 5), [3, 0, 1, 2, 3]);
     // Its credit is spent: waiting for a page and coming back gives none.
     policy.blocked(vm(3), 10, false).expect("known");
-    policy.ready(vm(3)).expect("good");
+    policy.ready(vm(3), 100).expect("good");
     assert_eq!(order(&mut policy, 4), [0, 1, 2, 3]);
     // Neither does idling after a whole quantum.
     policy.blocked(vm(0), QUANTUM, true).expect("known");
-    policy.ready(vm(0)).expect("good");
+    policy.ready(vm(0), 100).expect("good");
     assert_eq!(order(&mut policy, 4), [1, 2, 3, 0]);
 }
 
@@ -84,7 +84,7 @@ fn credit_starves_nobody() {
         // VMs 1 to 19 always idle at once and are always woken at once; VM 0 computes.
         if index != 0 {
             policy.blocked(vm(index), 1, true).expect("known");
-            policy.ready(vm(index)).expect("good");
+            policy.ready(vm(index), 100).expect("good");
         }
     }
     // No less than its even share.
@@ -96,7 +96,7 @@ fn credit_starves_nobody() {
 fn a_successor_takes_the_slot() {
     let mut policy = with_ready([0, 1]);
     let successor = VmId::new(0, 2);
-    policy.ready(successor).expect("good");
+    policy.ready(successor, 100).expect("good");
     assert_eq!(policy.runnable(), 2);
     assert_eq!(policy.blocked(vm(0), 0, true), Err(Oddity::UnknownVm(vm(0))));
     policy.ended(vm(0));
@@ -111,7 +111,7 @@ fn all_slots_at_once() {
     let mut policy = with_ready(0..count);
     assert_eq!(policy.runnable(), count);
     assert_eq!(order(&mut policy, MAX_VMS), (0..count).collect::<Vec<_>>());
-    assert_eq!(policy.ready(vm(count)), Err(Oddity::BadVm(vm(count))));
+    assert_eq!(policy.ready(vm(count), 100), Err(Oddity::BadVm(vm(count))));
     assert_eq!(policy.blocked(vm(u32::MAX), 0, true), Err(Oddity::BadVm(vm(u32::MAX))));
     policy.ended(vm(u32::MAX));
 }
@@ -155,7 +155,7 @@ proptest! {
         for step in steps {
             match step {
                 Step::Ready(vm) => {
-                    let taken = policy.ready(vm).is_ok();
+                    let taken = policy.ready(vm, 100).is_ok();
                     prop_assert_eq!(taken, vm.slot.index() < MAX_VMS);
                     if taken {
                         model.insert(vm.slot.number(), (vm.generation, true));

@@ -9,6 +9,7 @@ use abi::limits::{
     VM_MEMORY_MIN,
 };
 use abi::manifest::{DEFAULTS_BYTES, IMAGE_ARGS_BYTES};
+use abi::share::{BURST_MIN, UNLIMITED, WEIGHT, WEIGHT_MAX};
 use std::collections::BTreeMap;
 
 /// Pages of stack that a component may have at most.
@@ -321,8 +322,30 @@ fn image_alone(image: &Image) -> Result<(), String> {
             return Err(format!("rx-slots and tx-slots make {} together: at most {max}", rx.saturating_add(tx)));
         }
     }
+    share(image)?;
     printable("args", &image.args, IMAGE_ARGS_BYTES)?;
     service::check(image)
+}
+
+fn share(image: &Image) -> Result<(), String> {
+    if let Some(weight) = image.weight
+        && !(1..=WEIGHT_MAX.into()).contains(&weight)
+    {
+        return Err(format!("weight = {weight}: write 1 to {WEIGHT_MAX}; without it the weight is {WEIGHT}"));
+    }
+    if let Some(rate) = image.rate.map(|rate| rate.0)
+        && !(1..UNLIMITED.into()).contains(&rate)
+    {
+        return Err(format!(
+            "rate of {rate} bytes in a second: write 1B to 4095MiB, or leave it out for VMs that may send as fast as they can"
+        ));
+    }
+    if let Some(burst) = image.burst.map(|burst| burst.0)
+        && !(BURST_MIN.into()..=u32::MAX.into()).contains(&burst)
+    {
+        return Err(format!("burst of {burst} bytes: write {BURST_MIN}B, a frame of full length, to 4095MiB"));
+    }
+    Ok(())
 }
 
 fn printable(what: &str, text: &str, max: usize) -> Result<(), String> {

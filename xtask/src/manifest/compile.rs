@@ -3,6 +3,7 @@
 use super::model::{Component, Image, Ring, System};
 use abi::limits::{MAX_POLICIES, Name, PAGE_SIZE};
 use abi::manifest::{self, CORE, DEFAULTS_BYTES, Header, IMAGE_ARGS_BYTES, NONE};
+use abi::share;
 use zerocopy::IntoBytes;
 
 /// Bits of `abi::component::authority` by their names in `system.toml`.
@@ -90,6 +91,10 @@ fn image(entry: &Image) -> manifest::Image {
         rx_slots: entry.rx_slots,
         tx_slots: entry.tx_slots,
         args: text::<IMAGE_ARGS_BYTES>(&entry.args),
+        weight: entry.weight.map_or(share::WEIGHT, number),
+        rate: entry.rate.map_or(share::UNLIMITED, |rate| number(rate.0)),
+        burst: entry.burst.map_or(share::BURST, |burst| number(burst.0)),
+        reserved: [0; 3],
     }
 }
 
@@ -135,5 +140,6 @@ mod tests {
         assert_eq!((ring.name.as_str(), ring.producer, ring.consumer), ("core-netmux", CORE, 0));
         let (image, _) = manifest::Image::read_from_prefix(&rest[7 * size_of::<manifest::Ring>()..]).unwrap();
         assert_eq!((image.name.as_str(), image.memory_bytes), ("httpd", 16 << 20));
+        assert_eq!(image.share(), share::Share::DEFAULT);
     }
 }

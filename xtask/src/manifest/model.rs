@@ -117,6 +117,12 @@ pub struct Image {
     /// Boot arguments.
     #[serde(default)]
     pub args: String,
+    /// Weight of its VMs, against others'.
+    pub weight: Option<u32>,
+    /// Bytes in a second that each of its VMs may send; as much as it can when missing.
+    pub rate: Option<Bytes>,
+    /// Bytes that each of its VMs may send at once.
+    pub burst: Option<Bytes>,
     /// Ports that clients reach. They are for `xtask`; the core does not know them.
     #[serde(default)]
     pub ports: Vec<Port>,

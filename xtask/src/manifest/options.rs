@@ -1,6 +1,6 @@
 //! Boot options in the command line's syntax: `vms=httpd*8,hostile quantum=10ms sched=round-robin log=info`.
 
-use super::model::System;
+use super::model::{Component, System};
 use super::units::micros;
 use abi::limits::MAX_VMS;
 
@@ -21,6 +21,14 @@ pub fn value<'a>(options: &'a str, key: &str) -> Option<&'a str> {
         .filter(|(k, _)| *k == key)
         .map(|(_, v)| v)
         .next_back()
+}
+
+/// The last address that `options` gives with `net=`, which also chooses the network's policy: `dhcp` or `ADDRESS/BITS...`. It is
+/// not checked.
+pub fn address<'a>(options: &'a str, system: &System) -> Option<&'a str> {
+    let policies = net_policies(system);
+    let mut values = options.split_whitespace().filter_map(|option| option.strip_prefix("net="));
+    values.rfind(|value| !policies.iter().any(|name| name == value))
 }
 
 /// The image names in the value of `vms=`, one for each VM in the order of their slots.
@@ -58,10 +66,13 @@ pub fn check(options: &str, system: &System) -> Vec<String> {
             errors.push(format!("`{option}` is no option: write `key=value`"));
             continue;
         };
-        if seen.contains(&key) {
+        // The addresses and the policy of the network are two things.
+        let what =
+            if key == "net" && net_policies(system).iter().any(|name| name == value) { "net policy" } else { key };
+        if seen.contains(&what) {
             errors.push(format!("`{key}=` is given twice: keep one"));
         }
-        seen.push(key);
+        seen.push(what);
         if let Err(error) = check_one(key, value, system) {
             errors.push(error);
         }
@@ -85,7 +96,15 @@ fn check_one(key: &str, value: &str, system: &System) -> Result<(), String> {
             Ok(_) => Err(format!("`quantum={value}` is out of range: write 10us to 1s")),
             Err(error) => Err(format!("`quantum=`: {error}")),
         },
-        "net" => net(value),
+        "net" => {
+            let policies = net_policies(system);
+            if policies.iter().any(|name| name == value) {
+                return Ok(());
+            }
+            net(value).map_err(|error| {
+                if policies.is_empty() { error } else { format!("{error}, or a policy: {}", policies.join(", ")) }
+            })
+        }
         "log" => one_of(key, value, &LEVELS),
         "on-fatal" => one_of(key, value, &ON_FATAL),
         "selftest" => one_of(key, value, &SELF_TESTS),
@@ -103,6 +122,13 @@ fn check_one(key: &str, value: &str, system: &System) -> Result<(), String> {
             Err(format!("`{role}={value}` names an unknown policy: known are {}", known.join(", ")))
         }
     }
+}
+
+/// The policies of the component that shares the NIC pages of VMs, where it has any to choose from.
+fn net_policies(system: &System) -> Vec<String> {
+    let has_window = |component: &&Component| component.authority.iter().any(|given| given == "vm-window");
+    let net = system.component.iter().find(has_window);
+    net.into_iter().flat_map(|component| &component.policies).map(|policy| policy.name.clone()).collect()
 }
 
 fn one_of(key: &str, value: &str, known: &[&str]) -> Result<(), String> {
@@ -142,6 +168,9 @@ mod tests {
     fn later_options_win() {
         assert_eq!(value("vms=a*2 log=info vms=b", "vms"), Some("b"));
         assert_eq!(value("vms=a", "net"), None);
+        let system = crate::manifest::load(&crate::workspace::root().join("system.toml")).unwrap();
+        assert_eq!(address("net=dhcp net=10.0.2.16/24 net=drr", &system), Some("10.0.2.16/24"));
+        assert_eq!(address("net=drr", &system), None);
     }
 
     #[test]

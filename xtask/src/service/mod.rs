@@ -77,7 +77,7 @@ impl Vm {
 /// An image that `system` does not know; options that make no sense.
 pub fn plan(system: &System, options: &str) -> Result<Vec<Vm>> {
     let images = options::vms(options::value(options, "vms").unwrap_or_default())?;
-    let first = match options::value(options, "net").unwrap_or_default().split(['/', ',']).next() {
+    let first = match options::address(options, system).unwrap_or_default().split(['/', ',']).next() {
         Some("dhcp" | "") | None => net::FIRST_VM,
         Some(address) => address.parse().context(|| format!("net={address}"))?,
     };

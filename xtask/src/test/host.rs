@@ -31,6 +31,9 @@ enum Under {
 /// bytes. `sched` and `pager` forbid it, so that Miri would find nothing there, and takes minutes to fill their tables of all slots.
 const UNDER_MIRI: [&str; 3] = ["abi", "backend", "ring"];
 
+/// Packages with examples in their documentation, which are compiled and run. Those of `sched` are the manual's.
+const WITH_EXAMPLES: [&str; 2] = ["component", "sched"];
+
 /// Cases of a random test in a long run: some minutes of histories of the core.
 const MANY_CASES: &str = "1000";
 
@@ -83,6 +86,9 @@ pub fn suites(long: bool) -> Result<Vec<Suite>> {
     for package in packages.values().filter(|package| package.lib || package.name == "xtask") {
         let name = format!("host: {}", package.name);
         add(name, true, Under::Stable, &["test", "--quiet", "--package", &package.name, "--tests"]);
+    }
+    for package in WITH_EXAMPLES {
+        add(format!("examples: {package}"), true, Under::Stable, &["test", "--quiet", "--package", package, "--doc"]);
     }
     let loom = ["test", "--quiet", "--package", "ring", "--release", "--test", "loom"];
     add("loom: ring".into(), true, Under::Loom, &loom);

@@ -55,10 +55,18 @@ mod guest {
             Some("vm_create") => vm_create(entered, &args),
             Some("stay") => stay(),
             Some("packet_rx") => packet_rx(),
+            Some("compute") => compute(),
             Some(other) => print(format_args!("bench: {other}: there is no such measurement")),
             None => print(format_args!("bench: say what to measure with bench=NAME")),
         }
         exit(0)
+    }
+
+    /// Runs whenever it may, for those who look from outside who gets how much of the CPU.
+    fn compute() -> ! {
+        loop {
+            core::hint::spin_loop();
+        }
     }
 
     /// Samples lie here and not on the stack, so that all measurements find it as deep.

@@ -8,6 +8,7 @@
 use bench::hex;
 use component::abi::control::{CREATE_ARGS_BYTES, ControlRequest};
 use component::abi::message::Message;
+use component::abi::share::Share;
 use component::abi::vm::ImageId;
 use component::{Component, now, wait};
 
@@ -35,7 +36,7 @@ fn main(component: Component) -> ! {
         args[..words.len()].copy_from_slice(words);
         args[words.len()..words.len() + 16].copy_from_slice(&hex(asked));
         while now() < asked {}
-        let request = Message::from(ControlRequest::Create { image: IMAGE, args });
+        let request = Message::from(ControlRequest::Create { image: IMAGE, args, share: Share::UNSAID });
         if requests.ring.push(&request).is_err() {
             component::log::error!("bench: vm_create: the ring to the core does not take a request");
         }

@@ -8,6 +8,7 @@
 use bench::hex;
 use component::abi::control::{CREATE_ARGS_BYTES, ControlRequest};
 use component::abi::message::Message;
+use component::abi::share::Share;
 use component::abi::vm::ImageId;
 use component::{Component, Inbox, Outbox, now, wait};
 
@@ -35,7 +36,7 @@ struct Controller {
 
 impl Controller {
     fn create(&mut self, args: [u8; CREATE_ARGS_BYTES], per_second: u64) {
-        let request = Message::from(ControlRequest::Create { image: IMAGE, args });
+        let request = Message::from(ControlRequest::Create { image: IMAGE, args, share: Share::UNSAID });
         if self.requests.ring.push(&request).is_err() {
             component::log::error!("bench: crowd: the ring to the core does not take a request");
         }

@@ -29,14 +29,16 @@ impl<const TIMER: bool> Machine<TIMER> {
             let listed = |queue| cpu.queues.contains(queue, slot);
             if let Some(seed) = vms.waiting_in(slot) {
                 living += 1;
-                assert!(listed(Queue::Waiting), "{} waits for admission and is in no queue", seed.id);
+                let held = listed(Queue::Held);
+                assert!(listed(Queue::Waiting) || held, "{} waits for admission and is in no queue", seed.id);
+                assert!(!held || vms.held_by(slot) != 0, "{} is held and nobody holds it", seed.id);
                 assert!(!listed(Queue::Ready) && !listed(Queue::Ended), "{} waits and is in another queue", seed.id);
-                assert_ne!(waiting_at, NEVER, "{} waits for admission and the core never looks", seed.id);
+                assert!(held || waiting_at != NEVER, "{} waits for admission and the core never looks", seed.id);
                 assert_eq!(cpu.timers.deadline_of(slot), NEVER, "{} waits and has a deadline", seed.id);
                 continue;
             }
             let Some(vm) = vms.get(slot) else {
-                let queues = [Queue::Ready, Queue::Waiting, Queue::Ended];
+                let queues = [Queue::Ready, Queue::Waiting, Queue::Held, Queue::Ended];
                 assert!(!queues.into_iter().any(listed), "the empty slot {slot} is in a queue");
                 assert_eq!(cpu.timers.deadline_of(slot), NEVER, "the empty slot {slot} has a deadline");
                 continue;
@@ -48,9 +50,12 @@ impl<const TIMER: bool> Machine<TIMER> {
             let on_turn = cpu.plan.turn.is_some_and(|turn| turn.vm == id);
             match state {
                 State::New => panic!("{id} was never built"),
-                State::Ready => assert!(listed(Queue::Ready), "{id} can run and is in no queue"),
+                State::Ready => {
+                    let held = listed(Queue::Held) && vm.held_by != 0 && !on_turn;
+                    assert!(listed(Queue::Ready) || held, "{id} can run and is in no queue");
+                }
                 State::Idle { until } => {
-                    assert!(!listed(Queue::Ready), "{id} idles and is planned for");
+                    assert!(!listed(Queue::Ready) && !listed(Queue::Held), "{id} idles and is planned for");
                     assert!(!on_turn, "{id} idles and has the turn");
                     assert!(deadline <= until, "{id} idles until {until} and is woken at {deadline}");
                 }
@@ -62,7 +67,7 @@ impl<const TIMER: bool> Machine<TIMER> {
                 }
                 State::Ending => {
                     assert!(
-                        !listed(Queue::Ready) && !listed(Queue::Waiting) && !on_turn,
+                        !listed(Queue::Ready) && !listed(Queue::Waiting) && !listed(Queue::Held) && !on_turn,
                         "{id} has ended and is planned for"
                     );
                     if vm.life.shared().contains(Devices::NIC) {

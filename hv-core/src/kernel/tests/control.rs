@@ -13,6 +13,7 @@ use abi::control::{CREATE_ARGS_BYTES, ControlReply, ControlRequest, status, vm_s
 use abi::guest::{BOOT_ARGS, hypercall, pending};
 use abi::limits::{Name, PAGE_SIZE};
 use abi::pager::Access;
+use abi::share::Share;
 use abi::vm::{ImageId, Slot, VmId};
 use backend::fake::Step;
 
@@ -104,7 +105,7 @@ fn frames_are_told_by_owner_and_none_is_left_out() {
 #[test]
 fn the_owners_of_frames_of_vms_are_as_many_as_live() {
     let mut machine = at_rest();
-    machine.request(ControlRequest::Create { image: WITHOUT_NIC, args: NO_ARGS });
+    machine.request(ControlRequest::Create { image: WITHOUT_NIC, args: NO_ARGS, share: Share::UNSAID });
     let of = |class: OwnerClass| name(class.name());
     let vms = [OwnerClass::VmMemory, OwnerClass::VmMeta, OwnerClass::VmTables].map(of);
     for reply in machine.request(ControlRequest::Frames) {
@@ -193,8 +194,8 @@ fn what_does_not_exist_is_not_found() {
         ControlRequest::Image { image: ImageId::new(u32::MAX) },
         ControlRequest::Kill { component: 4 },
         ControlRequest::Kill { component: u16::MAX },
-        ControlRequest::Create { image: ImageId::new(3), args: NO_ARGS },
-        ControlRequest::Create { image: REFUSED, args: NO_ARGS },
+        ControlRequest::Create { image: ImageId::new(3), args: NO_ARGS, share: Share::UNSAID },
+        ControlRequest::Create { image: REFUSED, args: NO_ARGS, share: Share::UNSAID },
         ControlRequest::Destroy { vm: gone },
         ControlRequest::Shutdown { vm: gone },
     ];
@@ -261,7 +262,7 @@ fn a_vm_that_is_created_has_the_name_it_is_answered_with_and_its_arguments() {
     let mut args = NO_ARGS;
     args[..3].copy_from_slice(b"a=b");
     let vm = VmId::new(1, 1);
-    let reply = machine.request(ControlRequest::Create { image: WITHOUT_NIC, args });
+    let reply = machine.request(ControlRequest::Create { image: WITHOUT_NIC, args, share: Share::UNSAID });
     assert_eq!(reply, [done(status::OK, vm.raw())]);
     assert_eq!(machine.state(vm), Some(State::Idle { until: u64::MAX }));
     let text = b"ip=10.0.2.17/24 a=b";
@@ -269,6 +270,20 @@ fn a_vm_that_is_created_has_the_name_it_is_answered_with_and_its_arguments() {
     assert_eq!(bytes.split_off(text.len()), [0; 5]);
     assert_eq!(bytes, text);
     assert_eq!(machine.word(vm, field!(boot_args_len)) & 0xffff_ffff, text.len() as u64);
+}
+
+#[test]
+fn a_vm_has_the_share_of_its_image_but_for_what_its_creator_says() {
+    let mut machine = at_rest();
+    let said = Share { weight: 300, rate: 5000, burst: 0 };
+    let reply = machine.request(ControlRequest::Create { image: WITH_NIC, args: NO_ARGS, share: said });
+    let vm = VmId::new(1, 1);
+    assert_eq!(reply, [done(status::OK, vm.raw())]);
+    let shares = [FIRST, vm].map(|vm| machine.kernel.vms.by_id(vm).expect("lives").share);
+    assert_eq!(shares, [Share::DEFAULT, Share { burst: Share::DEFAULT.burst, ..said }]);
+    let bad = Share { weight: abi::share::WEIGHT_MAX + 1, ..Share::UNSAID };
+    let reply = machine.request(ControlRequest::Create { image: WITH_NIC, args: NO_ARGS, share: bad });
+    assert_eq!(reply, [done(status::BAD_REQUEST, 0)]);
 }
 
 #[test]
@@ -294,9 +309,9 @@ fn a_vm_is_not_created_when_no_room_is_left_for_its_arguments() {
     let capacity = machine.kernel.vms.capacity();
     machine.kernel.vms =
         crate::vm::Table::new(vec![0; capacity].leak(), vec![crate::vm::EMPTY_RECORD; capacity].leak(), &mut []);
-    let refused = machine.request(ControlRequest::Create { image: WITHOUT_NIC, args });
+    let refused = machine.request(ControlRequest::Create { image: WITHOUT_NIC, args, share: Share::UNSAID });
     assert_eq!(refused, [done(status::NO_SPACE, 0)]);
-    let made = machine.request(ControlRequest::Create { image: WITHOUT_NIC, args: NO_ARGS });
+    let made = machine.request(ControlRequest::Create { image: WITHOUT_NIC, args: NO_ARGS, share: Share::UNSAID });
     assert_eq!(made, [done(status::OK, VmId::new(0, 1).raw())]);
 }
 
@@ -306,7 +321,7 @@ fn a_vm_is_not_created_without_a_slot() {
     machine.settle(1000);
     let slots = machine.kernel.vms.capacity();
     assert!((2..64).contains(&slots), "{slots}");
-    let create = ControlRequest::Create { image: WITHOUT_NIC, args: NO_ARGS };
+    let create = ControlRequest::Create { image: WITHOUT_NIC, args: NO_ARGS, share: Share::UNSAID };
     for index in 0..slots as u64 {
         assert_eq!(machine.request(create), [done(status::OK, 1 << 32 | index)]);
     }

@@ -349,7 +349,7 @@ fn a_dead_component_is_told_nothing_that_condemns_it() {
     let stopped = machine.run_of(Role::Sched);
     let vm = machine.vms()[0];
     for _ in 0..200 {
-        machine.kernel.cpu.tell_scheduler(abi::sched::SchedEvent::Ready { vm }, true);
+        machine.kernel.cpu.tell_scheduler(abi::sched::SchedEvent::Ready { vm, weight: 1 }, true);
     }
     assert_eq!(machine.run_of(Role::Sched), stopped);
     machine.hardware.borrow_mut().asleep = false;

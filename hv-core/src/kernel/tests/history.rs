@@ -217,7 +217,11 @@ impl<const TIMER: bool> History<TIMER> {
             Event::Create(image) => {
                 let waiting = self.machine.kernel.vms.living() + 8;
                 if waiting < VMS {
-                    self.ask(ControlRequest::Create { image: *image, args: [0; abi::control::CREATE_ARGS_BYTES] });
+                    self.ask(ControlRequest::Create {
+                        image: *image,
+                        args: [0; abi::control::CREATE_ARGS_BYTES],
+                        share: abi::share::Share::UNSAID,
+                    });
                 }
             }
             Event::Destroy(number) => {

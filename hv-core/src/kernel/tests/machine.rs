@@ -135,7 +135,18 @@ fn image(frames: &mut Frames, id: ImageId, rx_slots: u32, tx_slots: u32) -> Imag
     let elf = Elf::parse(&file, accept).expect("good");
     let args = [0; manifest::IMAGE_ARGS_BYTES];
     let memory_bytes = u64::from(GUEST_PAGES) * PAGE_SIZE;
-    let entry = manifest::Image { name: name("guest"), module: name("guest"), memory_bytes, rx_slots, tx_slots, args };
+    let entry = manifest::Image {
+        name: name("guest"),
+        module: name("guest"),
+        memory_bytes,
+        rx_slots,
+        tx_slots,
+        args,
+        rate: abi::share::UNLIMITED,
+        burst: abi::share::BURST,
+        weight: abi::share::WEIGHT,
+        reserved: [0; 3],
+    };
     Image::new(entry, id, module, &elf, frames).expect("room")
 }
 

@@ -218,7 +218,7 @@ impl Sched {
                     self.waiting.push((vm, frames));
                 }
             }
-            SchedEvent::Ready { vm } => {
+            SchedEvent::Ready { vm, .. } => {
                 if let Some(frames) = self.promised.remove(&vm) {
                     self.free = self.free.saturating_sub(frames);
                 }

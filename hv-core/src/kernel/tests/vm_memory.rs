@@ -45,7 +45,18 @@ pub fn image(frames: &mut Frames, memory_bytes: u64, slots: u32) -> Image {
     let elf = Elf::parse(&file, accept).expect("good");
     let name = Name::new("guest").expect("short");
     let args = [0; manifest::IMAGE_ARGS_BYTES];
-    let entry = manifest::Image { name, module: name, memory_bytes, rx_slots: slots, tx_slots: slots, args };
+    let entry = manifest::Image {
+        name,
+        module: name,
+        memory_bytes,
+        rx_slots: slots,
+        tx_slots: slots,
+        args,
+        rate: abi::share::UNLIMITED,
+        burst: abi::share::BURST,
+        weight: abi::share::WEIGHT,
+        reserved: [0; 3],
+    };
     Image::new(entry, abi::vm::ImageId::new(0), module, &elf, frames).expect("room")
 }
 

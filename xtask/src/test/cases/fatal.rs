@@ -184,7 +184,7 @@ fn unknown_image(lab: &Lab) -> Result<()> {
 }
 
 fn unknown_policy(lab: &Lab) -> Result<()> {
-    says(&lab.boot("sched=lottery").fails_with("F019")?, &["'sched=lottery'", "round-robin"])
+    says(&lab.boot("sched=fair").fails_with("F019")?, &["'sched=fair'", "round-robin, stride, lottery"])
 }
 
 fn bad_value(lab: &Lab) -> Result<()> {

@@ -14,6 +14,7 @@ mod fatal;
 mod frames;
 mod hostile;
 mod nic;
+mod policies;
 mod recovery;
 mod uefi;
 mod web;
@@ -36,6 +37,7 @@ pub fn all() -> Vec<Case> {
         nic::CASES,
         frames::CASES,
         recovery::CASES,
+        policies::CASES,
         components::CASES,
         hostile::CASES,
         uefi::CASES,

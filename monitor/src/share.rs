@@ -1,0 +1,131 @@
+//! The words of `create` that say what the VM gets of what it shares with others: `weight=`, `rate=`, `burst=`.
+
+use crate::command::Mistake;
+use abi::control::CREATE_ARGS_BYTES;
+use abi::share::{BURST_MIN, Share, UNLIMITED, WEIGHT_MAX};
+
+/// What each word takes, for messages.
+const WEIGHT: &str = "weight=N with N from 1 to 10000";
+const RATE: &str = "rate=N with N bytes a second (KiB, MiB, GiB may follow), from 1 to 4 GiB, or rate=unlimited";
+const BURST: &str = "burst=N with N bytes (KiB, MiB, GiB may follow), from 1514, one frame, to 4 GiB";
+const _: () = assert!(WEIGHT_MAX == 10_000 && BURST_MIN == 1514);
+
+/// Takes the words for the share out of what stands behind the image's name; the rest is boot arguments, zero-padded. Of
+/// two words for the same the last counts.
+///
+/// # Errors
+///
+/// What is wrong with a word, or that the boot arguments do not fit.
+pub fn split_off(text: &str) -> Result<(Share, [u8; CREATE_ARGS_BYTES]), Mistake> {
+    let mut share = Share::UNSAID;
+    let mut args = [0; CREATE_ARGS_BYTES];
+    let mut len = 0;
+    for piece in text.split_inclusive(' ') {
+        let wrong = |word, takes| Mistake::Share { word, takes };
+        match piece.trim_matches(' ').split_once('=') {
+            Some(("weight", value)) => share.weight = weight(value).ok_or(wrong("weight", WEIGHT))?,
+            Some(("rate", value)) => share.rate = rate(value).ok_or(wrong("rate", RATE))?,
+            Some(("burst", value)) => share.burst = burst(value).ok_or(wrong("burst", BURST))?,
+            _ => {
+                // A space may stand where nothing fits any more: perhaps nothing follows.
+                let piece = if len + piece.len() > args.len() { piece.trim_end_matches(' ') } else { piece };
+                let place = args.get_mut(len..len + piece.len()).ok_or(Mistake::LongArguments)?;
+                place.copy_from_slice(piece.as_bytes());
+                len += piece.len();
+            }
+        }
+    }
+    while len > 0 && args[len - 1] == b' ' {
+        len -= 1;
+        args[len] = 0;
+    }
+    Ok((share, args))
+}
+
+fn weight(value: &str) -> Option<u16> {
+    value.parse().ok().filter(|weight| (1..=WEIGHT_MAX).contains(weight))
+}
+
+fn rate(value: &str) -> Option<u32> {
+    if value == "unlimited" { Some(UNLIMITED) } else { bytes(value).filter(|&rate| rate > 0 && rate < UNLIMITED) }
+}
+
+fn burst(value: &str) -> Option<u32> {
+    bytes(value).filter(|&burst| burst >= BURST_MIN)
+}
+
+/// A number of bytes; 4 GiB is the largest that a message carries, one less.
+fn bytes(value: &str) -> Option<u32> {
+    let digits = value.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = value.split_at(digits);
+    let shift = match unit {
+        "" => 0,
+        "KiB" => 10,
+        "MiB" => 20,
+        "GiB" => 30,
+        _ => return None,
+    };
+    u32::try_from(number.parse::<u64>().ok()?.checked_mul(1 << shift)?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn args(text: &str) -> [u8; CREATE_ARGS_BYTES] {
+        let mut args = [0; CREATE_ARGS_BYTES];
+        args[..text.len()].copy_from_slice(text.as_bytes());
+        args
+    }
+
+    #[test]
+    fn words_for_the_share_are_no_boot_arguments() {
+        assert_eq!(split_off(""), Ok((Share::UNSAID, args(""))));
+        let share = Share { weight: 300, rate: 2 << 20, burst: 65_536 };
+        let text = "weight=300 crime=all  x=1 rate=2MiB burst=64KiB";
+        assert_eq!(split_off(text), Ok((share, args("crime=all  x=1"))));
+        assert_eq!(split_off("rate=unlimited"), Ok((Share { rate: UNLIMITED, ..Share::UNSAID }, args(""))));
+        assert_eq!(split_off("weight=1 weight=2").expect("good").0.weight, 2);
+        assert_eq!(split_off("overweight=0 rates=x"), Ok((Share::UNSAID, args("overweight=0 rates=x"))));
+    }
+
+    #[test]
+    fn only_boot_arguments_count_against_their_space() {
+        let long = "x".repeat(CREATE_ARGS_BYTES);
+        assert_eq!(split_off(&format!("{long} weight=7")).expect("fits").1, args(&long));
+        assert_eq!(split_off(&format!("weight=7 {long}y")), Err(Mistake::LongArguments));
+        assert_eq!(split_off(&format!("{long} y")), Err(Mistake::LongArguments));
+    }
+
+    #[test]
+    fn values_beyond_the_limits_are_refused_by_name() {
+        for (text, name) in [
+            ("weight=0", "weight"),
+            ("weight=10001", "weight"),
+            ("weight=", "weight"),
+            ("weight=-1", "weight"),
+            ("rate=0", "rate"),
+            ("rate=4GiB", "rate"),
+            ("rate=1MB", "rate"),
+            ("rate=99999999999999999999", "rate"),
+            ("burst=1513", "burst"),
+            ("burst=unlimited", "burst"),
+        ] {
+            match split_off(text) {
+                Err(Mistake::Share { word, .. }) => assert_eq!(word, name, "{text}"),
+                other => panic!("{text}: {other:?}"),
+            }
+        }
+        assert!(split_off("weight=10000 rate=3GiB burst=1514").is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn any_text(text in "[ -~]{0,120}") {
+            if let Ok((share, _)) = split_off(&text) {
+                prop_assert!(share.is_valid());
+            }
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! The way out of the demultiplexer: whose turn it is, what the turn has left, and what becomes of each frame.
+
+use super::{BATCH, Demux, Flood, Host};
+use crate::drivers::Nic;
+use crate::egress::{self, Cause, Route, Sender};
+use crate::frame::DmaFrame;
+use crate::policy::{Discipline, More, Next};
+use abi::nic::{MAX_FRAME, MIN_FRAME};
+use ring::RingError;
+
+/// What a turn has left to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Left {
+    /// Nothing that can be done before something happens.
+    Nothing,
+    /// Something.
+    Work,
+    /// Something that may not leave before this time.
+    Until(u64),
+}
+
+/// A VM's turn to send.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Serving {
+    pub(super) slot: u16,
+    /// What is left of its allowance,
+    left: i32,
+    /// and of its buffers.
+    buffers: u16,
+}
+
+impl<C: Nic, H: Host, D: Discipline, const N: usize> Demux<'_, C, H, D, N> {
+    /// From the VMs to the wire and to other VMs.
+    pub(super) fn transmit(&mut self, until: u64) -> Left {
+        for _ in 0..BATCH {
+            if let Some(flood) = self.tx_flood {
+                self.tx_flood = self.flood(flood, until);
+                if self.tx_flood.is_some() {
+                    return Left::Work;
+                }
+                self.put_out(flood.frame.len);
+            }
+            let slot = match self.next_sender() {
+                Ok(slot) => slot,
+                Err(left) => return left,
+            };
+            let Some(offset) = self.nic.buffer() else {
+                return if self.nic.interrupt_on_space() { Left::Work } else { Left::Nothing };
+            };
+            self.serve(slot, offset);
+            if self.host.now() >= until {
+                break;
+            }
+        }
+        let left = self.tx_flood.is_some() || self.serving.is_some() || !self.discipline.is_empty();
+        if left { Left::Work } else { Left::Nothing }
+    }
+
+    /// The VM whose turn it is, or what is left when it is nobody's.
+    #[inline]
+    fn next_sender(&mut self) -> Result<u16, Left> {
+        if let Some(serving) = self.serving {
+            return Ok(serving.slot);
+        }
+        let now = self.host.now();
+        match self.discipline.next(now) {
+            Next::Turn(turn) => {
+                self.serving = Some(Serving { slot: turn.slot, left: turn.allowance, buffers: turn.buffers });
+                Ok(turn.slot)
+            }
+            Next::At(time) => Err(Left::Until(time)),
+            Next::Nobody => Err(Left::Nothing),
+        }
+    }
+
+    /// Spends a part of the allowance and a buffer; the turn ends when nothing is left of either.
+    #[inline]
+    fn charge(&mut self, len: usize) {
+        let cost = self.discipline.cost(len);
+        if let Some(serving) = &mut self.serving {
+            serving.left = serving.left.saturating_sub(cost);
+            serving.buffers = serving.buffers.saturating_sub(1);
+            if serving.left <= 0 || serving.buffers == 0 {
+                self.finish(More::Perhaps);
+            }
+        }
+    }
+
+    /// Ends the turn, if it is anybody's.
+    #[inline]
+    fn finish(&mut self, more: More) {
+        if let Some(Serving { slot, left, .. }) = self.serving.take() {
+            let now = self.host.now();
+            self.discipline.finish(slot, left, more, now);
+        }
+    }
+
+    /// Takes one frame from the VM in `slot` by way of the transmit buffer at `offset`.
+    #[inline]
+    fn serve(&mut self, slot: u16, offset: usize) {
+        let Some(port) = self.ports.get_mut(slot) else {
+            self.leave_queue(slot);
+            return;
+        };
+        match port.nic.tx.peek() {
+            Ok(Some(record)) => {
+                // One that is too long is dropped, and costs no more than one that is not.
+                let len = record.len.min(MAX_FRAME);
+                let cost = self.discipline.cost(len);
+                if self.serving.is_some_and(|serving| !self.discipline.affords(serving.left, cost)) {
+                    return self.finish(More::Frame(cost));
+                }
+                let memory = self.nic.memory();
+                let fits = (MIN_FRAME..=MAX_FRAME).contains(&record.len);
+                let copied = fits && port.nic.tx.copy_to(&record, &memory, offset).is_some();
+                let whole = port.nic.tx.pass().is_ok();
+                if copied && whole {
+                    let frame = DmaFrame { memory, offset, len: record.len };
+                    self.dispatch(slot, frame);
+                } else if whole {
+                    self.refuse(slot, Cause::Malformed);
+                }
+                self.touch(slot);
+                self.charge(len);
+            }
+            Ok(None) => {
+                if port.nic.tx.prepare_wait() {
+                    self.finish(More::Nothing);
+                } else {
+                    self.charge(0);
+                }
+            }
+            // The ring is empty now, and this end knows.
+            Err(RingError::EpochChanged) => self.charge(0),
+            Err(RingError::Corrupt) => {
+                // What follows a record that makes no sense has no beginning: all of it goes.
+                let _ = port.nic.tx.skip_all();
+                self.blame(slot, "transmit");
+                self.refuse(slot, Cause::Malformed);
+                self.touch(slot);
+                self.charge(MAX_FRAME);
+            }
+        }
+    }
+
+    /// Checks a copied frame and sends it where it belongs.
+    #[inline]
+    fn dispatch(&mut self, slot: u16, frame: DmaFrame) {
+        let sender = Sender { slot, ipv4: self.ports.address(slot) };
+        let sent = match egress::check(&frame, sender, &*self.ports) {
+            Ok(Route::Outside) => self.put_out(frame.len),
+            Ok(Route::Inside(to)) => {
+                self.totals.switched += 1;
+                self.deliver(to, &frame)
+            }
+            Ok(Route::Both(to)) => {
+                self.totals.switched += 1;
+                self.deliver(to, &frame) | self.put_out(frame.len)
+            }
+            Ok(Route::Everybody) => {
+                self.totals.switched += 1;
+                self.tx_flood = Some(Flood { frame, from: Some(slot), next: 0 });
+                true
+            }
+            Err(cause) => {
+                self.refuse(slot, cause);
+                return;
+            }
+        };
+        if let Some(port) = self.ports.get_mut(slot) {
+            if sent { port.count_sent(frame.len) } else { port.count_full() }
+        }
+    }
+
+    /// Gives the transmit buffer to the NIC. False when the link is down: a NIC without link keeps its buffers, and the
+    /// frames between VMs would wait behind those.
+    #[inline]
+    fn put_out(&mut self, len: usize) -> bool {
+        let up = self.nic.link_up();
+        if up {
+            self.nic.send(len);
+            self.totals.sent += 1;
+        }
+        up
+    }
+}

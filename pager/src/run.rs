@@ -1,0 +1,70 @@
+//! What the programs of all policies have in common: rings, log and system calls around a [`Policy`].
+
+use crate::policy::{Oddity, Policy, served};
+use abi::message::{BadMessage, Message};
+use abi::pager::{PagerCommand, PagerEvent, THEN_RESUME};
+use component::{Component, Inbox, Outbox, RateLimit, now, wait};
+
+/// Makes a program of a policy: `pager::main!(pager::policy::demand::Demand);` is all that stands in its file.
+///
+/// The policy has `const fn new() -> Self`, of zero bytes only, so that its tables lie in `.bss`.
+#[macro_export]
+macro_rules! main {
+    ($policy:ty) => {
+        $crate::component::main!(main);
+
+        fn main(component: $crate::component::Component) -> ! {
+            static POLICY: $crate::component::Once<$policy> = $crate::component::Once::new(<$policy>::new());
+            $crate::run::<$policy>(&component, POLICY.take().expect("taken once"))
+        }
+    };
+}
+
+/// Serves the core with `policy`, for ever.
+///
+/// # Panics
+///
+/// When the manifest gives the component no rings `core-pager` and `pager-core`.
+pub fn run<P: Policy>(component: &Component, policy: &mut P) -> ! {
+    let mut events = component.inbox("core-pager");
+    let mut commands = component.outbox("pager-core");
+    // Ten lines at once, then one a second.
+    let mut limit = RateLimit::new(10, component.info().tsc_hz);
+    log::info!("policy={} incarnation={}", P::NAME, component.info().incarnation);
+    loop {
+        let empty = serve(policy, &mut events, &mut commands, &mut limit);
+        wait(events.doorbell, if empty { u64::MAX } else { 0 }, 0);
+    }
+}
+
+/// Answers what has come in. The core carries the answers out at the next wait.
+#[inline]
+fn serve<P: Policy>(policy: &mut P, events: &mut Inbox, commands: &mut Outbox, limit: &mut RateLimit) -> bool {
+    let empty = events.drain(|message| {
+        let command = match PagerEvent::try_from(message).map(|event| policy.handle(event)) {
+            Ok(Ok(Some(command))) => command,
+            Ok(Ok(None)) => return,
+            odd => return complain(odd, limit),
+        };
+        let mut message = Message::from(command);
+        if served(&command).is_some() {
+            message.id = THEN_RESUME;
+        }
+        if !commands.stage(&message) {
+            complain(Ok(Ok(Some(command))), limit);
+        }
+    });
+    commands.publish();
+    empty
+}
+
+#[cold]
+#[inline(never)]
+fn complain(result: Result<Result<Option<PagerCommand>, Oddity>, BadMessage>, limit: &mut RateLimit) {
+    let Some(suppressed) = limit.pass(now()) else { return };
+    match result {
+        Err(bad) => log::warn!("dropped a {bad}; {suppressed} such lines suppressed"),
+        Ok(Err(oddity)) => log::warn!("dropped an event: {oddity}; {suppressed} such lines suppressed"),
+        Ok(Ok(_)) => log::error!("pager-core takes no commands; {suppressed} such lines suppressed"),
+    }
+}
