@@ -33,17 +33,23 @@ const PAGES_MAX: u64 = VM_MEMORY_MAX / PAGE_SIZE;
 
 /// The table of VMs, indexed by slot: sixteen bytes for each.
 #[derive(Debug)]
-pub struct Vms([Vm; MAX_VMS]);
+pub struct Vms {
+    slots: [Vm; MAX_VMS],
+    /// No slot from this index on was written since the table was cleared.
+    used: usize,
+}
 
 impl Vms {
     /// No VMs. All zeros, so that the table takes no room in the image.
     pub const fn new() -> Self {
-        Vms([Vm::NOBODY; MAX_VMS])
+        Vms { slots: [Vm::NOBODY; MAX_VMS], used: 0 }
     }
 
     /// Forgets all VMs.
     pub fn clear(&mut self) {
-        self.0.fill(Vm::NOBODY);
+        // Not all of them: on a slow machine that takes longer than a pager may run.
+        self.slots[..self.used].fill(Vm::NOBODY);
+        self.used = 0;
     }
 
     /// `vm` lives, in the place of whoever lived in its slot.
@@ -53,18 +59,19 @@ impl Vms {
     /// [`Oddity::BadVm`] for a slot, an image or a size beyond the limits.
     pub fn start(&mut self, vm: VmId, image: ImageId, pages: u32) -> Result<(), Oddity> {
         let bad = Oddity::BadVm(vm);
-        let slot = self.0.get_mut(vm.slot.index()).ok_or(bad)?;
+        let slot = self.slots.get_mut(vm.slot.index()).ok_or(bad)?;
         let image = u8::try_from(image.number()).ok().filter(|&image| usize::from(image) < MAX_IMAGES).ok_or(bad)?;
         if u64::from(pages) > PAGES_MAX {
             return Err(bad);
         }
         *slot = Vm { pages, generation: vm.generation, image, refused: false };
+        self.used = self.used.max(vm.slot.index() + 1);
         Ok(())
     }
 
     /// `vm` is gone. Nothing happens when it was not there.
     pub fn end(&mut self, vm: VmId) {
-        if let Some(slot) = self.0.get_mut(vm.slot.index())
+        if let Some(slot) = self.slots.get_mut(vm.slot.index())
             && slot.generation == vm.generation
         {
             slot.pages = 0;
@@ -74,7 +81,7 @@ impl Vms {
     /// `vm` is refused a page. False when it is not alive.
     pub fn refuse(&mut self, vm: VmId) -> bool {
         let alive = self.get(vm).is_some();
-        if let Some(slot) = self.0.get_mut(vm.slot.index()).filter(|_| alive) {
+        if let Some(slot) = self.slots.get_mut(vm.slot.index()).filter(|_| alive) {
             slot.refused = true;
         }
         alive
@@ -83,7 +90,7 @@ impl Vms {
     /// `vm`, when it is alive.
     #[inline]
     pub fn get(&self, vm: VmId) -> Option<&Vm> {
-        self.0.get(vm.slot.index()).filter(|slot| slot.generation == vm.generation && slot.pages != 0)
+        self.slots.get(vm.slot.index()).filter(|slot| slot.generation == vm.generation && slot.pages != 0)
     }
 }
 
@@ -111,6 +118,18 @@ mod tests {
         assert!(vms.get(successor).is_some());
         vms.end(successor);
         assert!(vms.get(successor).is_none());
+    }
+
+    #[test]
+    fn to_forget_all_takes_no_longer_than_there_were_vms() {
+        let mut vms = Vms::new();
+        let others = [VmId::new(0, 1), VM];
+        let _ = others.map(|vm| vms.start(vm, ImageId::new(1), 9).expect("good"));
+        // Beyond the last, where nothing was started, it does not look.
+        vms.slots[8].pages = 3;
+        vms.clear();
+        assert!(others.into_iter().all(|vm| vms.get(vm).is_none()));
+        assert_eq!(vms.slots[8].pages, 3);
     }
 
     #[test]
