@@ -49,7 +49,8 @@ pub fn count(folder: &Path) -> Result<Size> {
     Ok(total)
 }
 
-fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+/// Adds the sources below `folder` to `files`: Rust and assembly.
+pub(super) fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     for entry in std::fs::read_dir(folder).context(|| format!("cannot read {}", folder.display()))? {
         let path = entry.context(|| format!("cannot read {}", folder.display()))?.path();
         if path.is_dir() {
@@ -95,8 +96,8 @@ fn assembly(text: &str) -> Size {
     Size { lines: text.lines().filter(code).count(), ..Size::default() }
 }
 
-/// A Rust file without comments and inline tests.
-struct Source {
+/// A Rust file without comments.
+pub(super) struct Source {
     /// The code with its strings.
     code: Vec<char>,
     /// The same, strings and character literals blanked: what looks like a keyword or a brace is one.
@@ -106,11 +107,24 @@ struct Source {
 }
 
 impl Source {
+    /// The file without its inline tests.
     fn read(text: &str) -> Source {
-        let (code, bare) = without_comments(text);
-        let mut source = Source { code, bare, test_files: Vec::new() };
+        let mut source = Source::whole(text);
         source.cut_tests();
         source
+    }
+
+    /// The file with its inline tests.
+    pub(super) fn whole(text: &str) -> Source {
+        let (code, bare) = without_comments(text);
+        Source { code, bare, test_files: Vec::new() }
+    }
+
+    /// Whether the keyword `unsafe` stands in it, also in an attribute.
+    #[cfg(test)]
+    pub(super) fn has_unsafe(&self) -> bool {
+        let bare: String = self.bare.iter().collect();
+        bare.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == "unsafe")
     }
 
     fn size(&self) -> Size {

@@ -1,6 +1,8 @@
 //! `size`: how much there is of each part.
 
 mod lines;
+#[cfg(test)]
+mod unsafe_places;
 
 pub use lines::{Size, count};
 
