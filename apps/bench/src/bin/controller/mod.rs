@@ -1,0 +1,58 @@
+//! What asks the core for VMs in the monitor's place. They run the guest `bench`.
+
+use bench::hex;
+use component::abi::control::{CREATE_ARGS_BYTES, ControlRequest};
+use component::abi::message::Message;
+use component::abi::share::Share;
+use component::abi::vm::ImageId;
+use component::{Component, Inbox, Outbox, now, wait};
+
+/// Between the decision and the request: time enough to write the boot arguments.
+const LEAD_TICKS: u64 = 50_000;
+/// The image `bench` is the only one in the manifest that this is booted with.
+const IMAGE: ImageId = ImageId::new(0);
+/// Parts of a second that a VM which is measured has for saying its line and ending.
+const ENDS_PER_SECOND: u64 = 25;
+/// Boot arguments of a guest that says what has passed since the time that follows.
+const MEASURED: &[u8] = b"bench=vm_create t0=";
+
+/// The monitor's rings to the core and from it.
+pub struct Controller {
+    requests: Outbox,
+    replies: Inbox,
+    tsc_hz: u64,
+}
+
+impl Controller {
+    /// Takes the monitor's rings, and waits until the machine is quiet.
+    pub fn new(component: &Component) -> Self {
+        let tsc_hz = component.info().tsc_hz;
+        let (requests, replies) = (component.outbox("monitor-core"), component.inbox("core-monitor"));
+        wait(0, now() + tsc_hz / 2, 0);
+        Controller { requests, replies, tsc_hz }
+    }
+
+    /// Creates `count` VMs, one after the other, that say how long their creation took, and end.
+    pub fn measure(&mut self, count: usize) {
+        for _ in 0..count {
+            let asked = now() + LEAD_TICKS;
+            let mut args = [0; CREATE_ARGS_BYTES];
+            let time = hex(asked);
+            args[..MEASURED.len()].copy_from_slice(MEASURED);
+            args[MEASURED.len()..MEASURED.len() + time.len()].copy_from_slice(&time);
+            while now() < asked {}
+            self.create(args, ENDS_PER_SECOND);
+        }
+    }
+
+    /// Creates a VM, and leaves a part of a second to it.
+    pub fn create(&mut self, args: [u8; CREATE_ARGS_BYTES], per_second: u64) {
+        let request = Message::from(ControlRequest::Create { image: IMAGE, args, share: Share::UNSAID });
+        if self.requests.ring.push(&request).is_err() {
+            component::log::error!("bench: the ring to the core does not take a request");
+        }
+        // The answer must not wake this component before the guest has run: nobody waits for it.
+        wait(0, now() + self.tsc_hz / per_second, self.requests.doorbell);
+        self.replies.drain(|_| ());
+    }
+}
