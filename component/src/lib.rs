@@ -13,6 +13,8 @@ mod rings;
 mod start;
 mod state;
 mod syscall;
+#[cfg(not(target_os = "none"))]
+pub mod test_log;
 
 pub use crate::component::{Component, Dma, VmNic};
 pub use crate::heap::Heap;

@@ -1,10 +1,11 @@
 //! What the programs of all policies have in common: rings, log and system calls around a [`Scheduler`].
 
+use crate::Scheduler;
 use crate::policy::Policy;
-use crate::{Oddity, Scheduler};
-use abi::message::{BadMessage, Message};
+use abi::message::Message;
 use abi::sched::SchedEvent;
-use component::{Component, RateLimit, now, wait};
+use component::{Component, Inbox, Outbox, RateLimit, now, wait};
+use core::fmt::Display;
 
 /// Makes a program of a policy: `sched::main!(sched::policy::Stride);` is all that stands in its file.
 ///
@@ -30,38 +31,70 @@ macro_rules! main {
 pub fn run<P: Policy>(component: &Component, scheduler: &mut Scheduler<P>) -> ! {
     let info = component.info();
     scheduler.set_capacity(info.vm_frames);
-    scheduler.seed(now() ^ u64::from(info.incarnation).rotate_right(16));
-    let mut events = component.inbox("core-sched");
-    let mut plan = component.outbox("sched-core");
-    // Ten lines at once, then one a second.
-    let mut limit = RateLimit::new(10, info.tsc_hz);
+    scheduler.seed(seed(now(), info.incarnation));
+    let mut rings = Rings::new(component.inbox("core-sched"), component.outbox("sched-core"), info.tsc_hz);
     log::info!("policy={} incarnation={}", P::NAME, info.incarnation);
     loop {
-        let empty = events.drain(|message| {
-            let result = SchedEvent::try_from(message).map(|event| scheduler.handle(event));
-            if !matches!(result, Ok(Ok(()))) {
-                complain(result, &mut limit);
-            }
-        });
-        // The ring is the plan: what the core has not taken is what is still ahead. After a reset of the ring, nothing is.
-        let outstanding = plan.ring.in_flight().unwrap_or(0);
-        let capacity = plan.ring.capacity();
+        let until = rings.serve(scheduler);
+        wait(rings.doorbells(), until, 0);
+    }
+}
+
+/// A number that differs from start to start: the time, and in bits that it does not reach how often there was a start.
+fn seed(now: u64, incarnation: u32) -> u64 {
+    now ^ u64::from(incarnation).rotate_right(16)
+}
+
+/// What connects the scheduler with the core.
+struct Rings {
+    events: Inbox,
+    /// The ring is the plan: what the core has not taken is what is still ahead.
+    plan: Outbox,
+    complaints: RateLimit,
+}
+
+impl Rings {
+    fn new(events: Inbox, plan: Outbox, tsc_hz: u64) -> Self {
+        // Ten lines at once, then one a second.
+        Rings { events, plan, complaints: RateLimit::new(10, tsc_hz) }
+    }
+
+    /// What rings when there is something to do.
+    #[inline]
+    fn doorbells(&self) -> u64 {
+        self.events.doorbell | self.plan.doorbell
+    }
+
+    /// Takes in what has happened and fills the plan up. Returns until when to wait for a doorbell, as a TSC.
+    #[inline]
+    fn serve<P: Policy>(&mut self, scheduler: &mut Scheduler<P>) -> u64 {
+        let complaints = &mut self.complaints;
+        let empty =
+            self.events.drain(|message| match SchedEvent::try_from(message).map(|event| scheduler.handle(event)) {
+                Ok(Ok(())) => {}
+                Ok(Err(oddity)) => complain(&oddity, complaints),
+                Err(bad) => complain(&format_args!("dropped a {bad}"), complaints),
+            });
+        // After a reset of the ring, nothing is ahead.
+        let outstanding = self.plan.ring.in_flight().unwrap_or(0);
+        let capacity = self.plan.ring.capacity();
+        let plan = &mut self.plan;
         scheduler.plan(now(), outstanding, capacity, &mut |command| {
             // Fits, since it is one of at most `capacity`. When the ring was reset at this very moment, the core says hello.
             let _ = plan.stage(&Message::from(command));
         });
         plan.publish();
-        wait(events.doorbell | plan.doorbell, if empty { u64::MAX } else { 0 }, 0);
+        if empty { u64::MAX } else { 0 }
     }
 }
 
 #[cold]
 #[inline(never)]
-fn complain(result: Result<Result<(), Oddity>, BadMessage>, limit: &mut RateLimit) {
+fn complain(what: &dyn Display, limit: &mut RateLimit) {
     let Some(suppressed) = limit.pass(now()) else { return };
-    match result {
-        Err(bad) => log::warn!("dropped a {bad}; {suppressed} such lines suppressed"),
-        Ok(Err(oddity)) => log::warn!("{oddity}; {suppressed} such lines suppressed"),
-        Ok(Ok(())) => {}
-    }
+    log::warn!("{what}; {suppressed} such lines suppressed");
 }
+
+#[cfg(test)]
+#[path = "run_tests.rs"]
+mod tests;

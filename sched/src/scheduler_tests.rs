@@ -1,7 +1,7 @@
 //! The scheduler against a simulated core: VMs that compute and VMs that wait, over a plan ring.
 
 use super::*;
-use crate::policy::RoundRobin;
+use crate::policy::{Dispatch, RoundRobin};
 use abi::vm::VmId;
 use proptest::prelude::*;
 use std::collections::{BTreeSet, VecDeque};
@@ -105,6 +105,62 @@ fn one_that_needs_more_than_there_is_is_held_once_and_passed() {
     // There turns out to be more: it is admitted, which ends the hold.
     scheduler.handle(SchedEvent::Ended { vm: vm(7), free: 6000 }).expect("good");
     assert_eq!(commands(&mut scheduler, 0), [SchedCommand::Admit { vm: vm(0) }]);
+}
+
+#[test]
+fn who_is_held_takes_space_in_the_ring() {
+    let mut scheduler = scheduler(1000);
+    for index in 0..RING + 6 {
+        let frames = if index < RING - 2 { 1001 } else { 1 };
+        let fits = scheduler.handle(SchedEvent::Arrived { vm: vm(index), frames, free: 1000 }).is_ok();
+        assert_eq!(fits, frames == 1);
+    }
+    let held = (0..RING - 2).map(|index| SchedCommand::Hold { vm: vm(index) });
+    let admitted = (RING - 2..RING).map(|index| SchedCommand::Admit { vm: vm(index) });
+    assert_eq!(commands(&mut scheduler, 0), held.chain(admitted).collect::<Vec<_>>());
+    assert_eq!(commands(&mut scheduler, RING - 1), [SchedCommand::Admit { vm: vm(RING) }]);
+}
+
+/// Knows what it was seeded with, and no VMs.
+struct Seeded(u64);
+
+impl Policy for Seeded {
+    const NAME: &'static str = "seeded";
+
+    fn seed(&mut self, seed: u64) {
+        self.0 = seed;
+    }
+
+    fn reset(&mut self, _: u64) {}
+
+    fn ready(&mut self, vm: VmId, _: u16) -> Result<(), Oddity> {
+        Err(Oddity::BadVm(vm))
+    }
+
+    fn blocked(&mut self, vm: VmId, _: u64, _: bool) -> Result<(), Oddity> {
+        Err(Oddity::BadVm(vm))
+    }
+
+    fn ended(&mut self, _: VmId) {}
+
+    fn quantum_ticks(&self) -> u64 {
+        0
+    }
+
+    fn runnable(&self) -> u32 {
+        0
+    }
+
+    fn next(&mut self) -> Option<Dispatch> {
+        None
+    }
+}
+
+#[test]
+fn the_policy_gets_the_seed() {
+    let mut scheduler = Box::new(Scheduler::new(Seeded(0)));
+    scheduler.seed(7);
+    assert_eq!(scheduler.policy.0, 7);
 }
 
 #[test]

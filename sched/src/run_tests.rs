@@ -1,0 +1,129 @@
+//! The scheduler behind its rings.
+
+use super::*;
+use crate::policy::RoundRobin;
+use abi::sched::SchedCommand;
+use abi::vm::VmId;
+use component::ring::{Consumer, Producer, SharedMemory};
+use component::test_log::lines;
+
+const QUANTUM: u64 = 5_000;
+
+/// A scheduler behind its rings, and the core's ends of them.
+struct Stage {
+    rings: Rings,
+    scheduler: Box<Scheduler<RoundRobin>>,
+    events: Producer<SharedMemory>,
+    plan: Consumer<SharedMemory>,
+    event_memory: SharedMemory,
+}
+
+/// Memory of a ring of 32 slots.
+fn memory() -> SharedMemory {
+    SharedMemory::from_static(Box::leak(vec![0_u64; (256 + 32 * 64) / 8].into_boxed_slice()))
+}
+
+impl Stage {
+    /// The core has said hello, and 1,000 frames are free.
+    fn new() -> Stage {
+        let (event_memory, plan_memory) = (memory(), memory());
+        let inbox = Inbox { ring: Consumer::attach_contiguous(&event_memory, 32).expect("good"), doorbell: 0b011 };
+        let outbox = Outbox { ring: Producer::attach_contiguous(&plan_memory, 32).expect("good"), doorbell: 0b110 };
+        let mut stage = Stage {
+            // So slow a time that nothing is earned in a test.
+            rings: Rings::new(inbox, outbox, u64::MAX),
+            scheduler: Box::new(Scheduler::new(RoundRobin::new())),
+            events: Producer::attach_contiguous(&event_memory, 32).expect("good"),
+            plan: Consumer::attach_contiguous(&plan_memory, 32).expect("good"),
+            event_memory,
+        };
+        stage.tell(SchedEvent::Hello { quantum_ticks: QUANTUM, free: 1_000 });
+        stage
+    }
+
+    fn tell(&mut self, event: SchedEvent) {
+        self.events.push(&Message::from(event)).expect("room");
+    }
+
+    fn serve(&mut self) -> u64 {
+        self.rings.serve(&mut self.scheduler)
+    }
+
+    /// Takes what is planned.
+    fn planned(&mut self) -> Vec<SchedCommand> {
+        let messages = core::iter::from_fn(|| self.plan.take().expect("good"));
+        let commands = messages.map(|message| SchedCommand::try_from(&message).expect("a command")).collect();
+        self.plan.release();
+        commands
+    }
+}
+
+fn vm(slot: u32) -> VmId {
+    VmId::new(slot, 1)
+}
+
+fn turn(slot: u32) -> SchedCommand {
+    SchedCommand::Run { vm: vm(slot), quantum_ticks: QUANTUM }
+}
+
+#[test]
+fn events_become_a_plan() {
+    let mut stage = Stage::new();
+    stage.tell(SchedEvent::Ready { vm: vm(3), weight: 1 });
+    stage.tell(SchedEvent::Ready { vm: vm(4), weight: 1 });
+    stage.tell(SchedEvent::Arrived { vm: vm(5), frames: 100, free: 900 });
+    assert_eq!(stage.serve(), u64::MAX, "nothing is left to do");
+    assert_eq!(stage.planned(), [SchedCommand::Admit { vm: vm(5) }, turn(3)]);
+}
+
+#[test]
+fn what_the_core_has_not_taken_is_not_planned_again() {
+    let mut stage = Stage::new();
+    stage.tell(SchedEvent::Ready { vm: vm(3), weight: 1 });
+    stage.tell(SchedEvent::Ready { vm: vm(4), weight: 1 });
+    stage.serve();
+    stage.serve();
+    assert_eq!(stage.planned(), [turn(3), turn(4)]);
+    stage.serve();
+    assert_eq!(stage.planned(), [turn(3), turn(4)]);
+}
+
+#[test]
+fn a_ring_that_was_reset_is_looked_at_again_at_once() {
+    let mut stage = Stage::new();
+    component::ring::reset(&stage.event_memory).expect("good");
+    assert_eq!(stage.serve(), 0);
+    assert_eq!(stage.serve(), u64::MAX);
+}
+
+#[test]
+fn every_doorbell_wakes_it() {
+    assert_eq!(Stage::new().rings.doorbells(), 0b111);
+}
+
+#[test]
+fn what_makes_no_sense_is_said_ten_times_and_the_rest_is_served() {
+    let mut stage = Stage::new();
+    assert_eq!(lines(|| _ = stage.serve()), [""; 0], "what makes sense is not worth a line");
+    stage.events.push(&Message::new(0xffff, [])).expect("room");
+    stage.tell(SchedEvent::Blocked { vm: VmId::new(u32::MAX, 1), ran_ticks: 0, idle: false });
+    stage.tell(SchedEvent::Ready { vm: vm(3), weight: 1 });
+    let said = lines(|| _ = stage.serve());
+    assert_eq!(said.len(), 2, "{said:?}");
+    assert!(
+        said[0].starts_with("WARN dropped a message") && said[0].ends_with("; 0 such lines suppressed"),
+        "{said:?}"
+    );
+    assert!(said[1].contains("has a slot beyond the limits"), "{said:?}");
+    assert_eq!(stage.planned(), [turn(3)]);
+    for _ in 0..20 {
+        stage.events.push(&Message::new(0xffff, [])).expect("room");
+    }
+    assert_eq!(lines(|| _ = stage.serve()).len(), 8);
+}
+
+#[test]
+fn starts_at_the_same_time_have_different_seeds() {
+    assert_eq!(seed(0x1234, 0), 0x1234);
+    assert_eq!(seed(0x0003_0000_0000_1234, 5), 0x0006_0000_0000_1234);
+}
