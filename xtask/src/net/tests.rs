@@ -1,23 +1,20 @@
 //! The user-mode network between clients on the loopback interface and a guest that is played here, plugged in as QEMU is.
 
-use super::{FIRST_VM, HOST, UserNet};
+use super::{FIRST_VM, HOST};
 use crate::machine::Forward;
 use crate::manifest::model::Port;
-use smoltcp::iface::{Config, Interface, PollIngressSingleResult, SocketHandle, SocketSet};
-use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
+use guest::Guest;
+use smoltcp::iface::{PollIngressSingleResult, SocketHandle};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
-use smoltcp::time::Instant as StackTime;
-use smoltcp::wire::{EthernetAddress, IpCidr};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::os::unix::net::UnixDatagram;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 mod datagrams;
+mod guest;
+
+type Stage = guest::Stage<Option<Vec<u8>>>;
 
 const DOCUMENT: usize = 102_400;
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -45,64 +42,6 @@ enum Conduct {
     Echo,
     /// Answers a line with 1,000 bytes and a reset.
     Break,
-}
-
-/// The guest's cable.
-struct Cable {
-    socket: UnixDatagram,
-    switch: PathBuf,
-    deaf: bool,
-}
-
-struct Frame(Vec<u8>);
-
-impl RxToken for Frame {
-    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
-        f(&self.0)
-    }
-}
-
-struct Out<'a>(&'a Cable);
-
-impl TxToken for Out<'_> {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
-        let mut frame = vec![0; len];
-        let result = f(&mut frame);
-        // As QEMU does, it waits for room.
-        while self.0.socket.send_to(&frame, &self.0.switch).is_err_and(|error| error.kind() == ErrorKind::WouldBlock) {
-            std::thread::sleep(Duration::from_micros(50));
-        }
-        result
-    }
-}
-
-impl Device for Cable {
-    type RxToken<'a> = Frame;
-    type TxToken<'a> = Out<'a>;
-
-    fn receive(&mut self, _: StackTime) -> Option<(Frame, Out<'_>)> {
-        loop {
-            let mut frame = vec![0; 2048];
-            let len = self.socket.recv(&mut frame).ok()?;
-            frame.truncate(len);
-            // TCP without options in IP, and of its flags SYN only.
-            let opening = len > 47 && frame[12..14] == [8, 0] && frame[23] == 6 && frame[47] == 2;
-            if !(self.deaf && opening) {
-                return Some((Frame(frame), Out(self)));
-            }
-        }
-    }
-
-    fn transmit(&mut self, _: StackTime) -> Option<Out<'_>> {
-        Some(Out(self))
-    }
-
-    fn capabilities(&self) -> DeviceCapabilities {
-        let mut capabilities = DeviceCapabilities::default();
-        capabilities.medium = Medium::Ethernet;
-        capabilities.max_transmission_unit = 1514;
-        capabilities
-    }
 }
 
 fn new_socket() -> Socket<'static> {
@@ -160,17 +99,8 @@ impl Place {
 }
 
 /// Plays the guest until `stop` is set. What the call brought: all bytes until the end, or none for a reset.
-fn play(folder: PathBuf, habits: Habits, stop: &AtomicBool) -> Option<Vec<u8>> {
-    let socket = UnixDatagram::bind(folder.join("machine")).unwrap();
-    socket.set_nonblocking(true).unwrap();
-    let mut cable = Cable { socket, switch: folder.join("data"), deaf: false };
-    let started = Instant::now();
-    let now = || StackTime::from_micros(i64::try_from(started.elapsed().as_micros()).unwrap());
-    let mut iface =
-        Interface::new(Config::new(EthernetAddress(abi::nic::mac_of(abi::vm::Slot::new(0))).into()), &mut cable, now());
-    iface.update_ip_addrs(|addresses| addresses.push(IpCidr::new(FIRST_VM.into(), 24)).unwrap());
-    iface.routes_mut().add_default_ipv4_route(HOST).unwrap();
-    let mut sockets = SocketSet::new(Vec::new());
+fn play(mut guest: Guest, habits: Habits, stop: &AtomicBool) -> Option<Vec<u8>> {
+    let Guest { sockets, iface, .. } = &mut guest;
     let mut places: Vec<Place> =
         (0..habits.places).map(|_| Place { handle: sockets.add(new_socket()), asked: false, left: 0 }).collect();
     let mut evicts = habits.evicts;
@@ -181,6 +111,8 @@ fn play(folder: PathBuf, habits: Habits, stop: &AtomicBool) -> Option<Vec<u8>> {
     });
     let (mut said, mut heard) = (false, Vec::new());
     while !stop.load(Ordering::Relaxed) {
+        let now = guest.now();
+        let Guest { cable, iface, sockets, .. } = &mut guest;
         for place in &mut places {
             place.serve(sockets.get_mut(place.handle), habits.conduct, &mut evicts);
         }
@@ -203,8 +135,8 @@ fn play(folder: PathBuf, habits: Habits, stop: &AtomicBool) -> Option<Vec<u8>> {
             }
         }
         // One frame at a time: whether there is a place is seen anew for each.
-        let taken = iface.poll_ingress_single(now(), &mut cable, &mut sockets);
-        iface.poll_egress(now(), &mut cable, &mut sockets);
+        let taken = iface.poll_ingress_single(now, cable, sockets);
+        iface.poll_egress(now, cable, sockets);
         if taken == PollIngressSingleResult::None {
             std::thread::sleep(Duration::from_micros(100));
         }
@@ -212,59 +144,23 @@ fn play(folder: PathBuf, habits: Habits, stop: &AtomicBool) -> Option<Vec<u8>> {
     None
 }
 
-/// A network with a guest on it.
-struct Stage {
-    net: UserNet,
-    stop: Arc<AtomicBool>,
-    guest: Option<JoinHandle<Option<Vec<u8>>>>,
-    link: PathBuf,
+/// A network with a guest that has these habits on it.
+fn stage(habits: Habits) -> Stage {
+    let forward = Forward { guest: FIRST_VM, port: Port::tcp(80), host_port: 0 };
+    Stage::start(&[forward], move |guest, stop| play(guest, habits, stop))
 }
 
-impl Stage {
-    fn new(habits: Habits) -> Stage {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let link = std::env::temp_dir().join(format!("foraker-net-test-{}-{number}", std::process::id()));
-        let net = UserNet::start(&[Forward { guest: FIRST_VM, port: Port::tcp(80), host_port: 0 }], &link).unwrap();
-        let stop = Arc::new(AtomicBool::new(false));
-        let (folder, stopped) = (link.clone(), stop.clone());
-        let guest = std::thread::spawn(move || play(folder, habits, &stopped));
-        Stage { net, stop, guest: Some(guest), link }
-    }
-
-    fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(self.net.addresses()[0]).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream
-    }
-
-    /// What `count` clients at once get, by length.
-    fn burst(&self, count: usize) -> Vec<usize> {
-        let address = self.net.addresses()[0];
-        let clients: Vec<_> = (0..count).map(|_| std::thread::spawn(move || fetch(address))).collect();
-        clients.into_iter().map(|client| client.join().unwrap()).collect()
-    }
-
-    /// What the guest's own call brought.
-    fn call(mut self) -> Option<Vec<u8>> {
-        let guest = self.guest.take().unwrap();
-        let end = Instant::now() + Duration::from_secs(10);
-        while !guest.is_finished() && Instant::now() < end {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        assert!(guest.is_finished(), "the call has no end");
-        guest.join().unwrap()
-    }
+fn connect(stage: &Stage) -> TcpStream {
+    let stream = TcpStream::connect(stage.net.addresses()[0]).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
 }
 
-impl Drop for Stage {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(guest) = self.guest.take() {
-            guest.join().unwrap();
-        }
-        let _ = std::fs::remove_file(&self.link);
-    }
+/// What `count` clients at once get, by length.
+fn burst(stage: &Stage, count: usize) -> Vec<usize> {
+    let address = stage.net.addresses()[0];
+    let clients: Vec<_> = (0..count).map(|_| std::thread::spawn(move || fetch(address))).collect();
+    clients.into_iter().map(|client| client.join().unwrap()).collect()
 }
 
 fn fetch(address: SocketAddr) -> usize {
@@ -278,26 +174,26 @@ fn fetch(address: SocketAddr) -> usize {
 
 #[test]
 fn a_burst_on_a_guest_that_resets_what_it_has_no_place_for() {
-    let stage = Stage::new(Habits { places: 4, ..Habits::default() });
-    assert_eq!(stage.burst(100), [DOCUMENT; 100]);
+    let stage = stage(Habits { places: 4, ..Habits::default() });
+    assert_eq!(burst(&stage, 100), [DOCUMENT; 100]);
 }
 
 #[test]
 fn a_burst_on_a_guest_that_says_nothing_when_it_is_full() {
-    let stage = Stage::new(Habits { places: 20, silent: true, ..Habits::default() });
-    assert_eq!(stage.burst(100), [DOCUMENT; 100]);
+    let stage = stage(Habits { places: 20, silent: true, ..Habits::default() });
+    assert_eq!(burst(&stage, 100), [DOCUMENT; 100]);
 }
 
 #[test]
 fn connections_that_are_reset_before_the_guest_took_anything_are_made_again() {
-    let stage = Stage::new(Habits { places: 8, evicts: 30, ..Habits::default() });
-    assert_eq!(stage.burst(20), [DOCUMENT; 20]);
+    let stage = stage(Habits { places: 8, evicts: 30, ..Habits::default() });
+    assert_eq!(burst(&stage, 20), [DOCUMENT; 20]);
 }
 
 #[test]
 fn both_halves_end_for_themselves_and_nothing_is_lost() {
-    let stage = Stage::new(Habits { places: 1, conduct: Conduct::Echo, ..Habits::default() });
-    let mut stream = stage.connect();
+    let stage = stage(Habits { places: 1, conduct: Conduct::Echo, ..Habits::default() });
+    let mut stream = connect(&stage);
     let bytes: Vec<u8> = (0..300_000_u32).map(|n| n.to_le_bytes()[1]).collect();
     let mut reader = stream.try_clone().unwrap();
     let echoed = std::thread::spawn(move || {
@@ -313,8 +209,8 @@ fn both_halves_end_for_themselves_and_nothing_is_lost() {
 
 #[test]
 fn a_reset_of_the_guest_reaches_the_client_behind_what_was_sent() {
-    let stage = Stage::new(Habits { places: 1, conduct: Conduct::Break, ..Habits::default() });
-    let mut stream = stage.connect();
+    let stage = stage(Habits { places: 1, conduct: Conduct::Break, ..Habits::default() });
+    let mut stream = connect(&stage);
     stream.write_all(b"please\n").unwrap();
     let mut bytes = vec![0; 1000];
     stream.read_exact(&mut bytes).unwrap();
@@ -323,11 +219,11 @@ fn a_reset_of_the_guest_reaches_the_client_behind_what_was_sent() {
 
 #[test]
 fn a_client_that_leaves_frees_its_place() {
-    let stage = Stage::new(Habits { places: 1, silent: true, ..Habits::default() });
+    let stage = stage(Habits { places: 1, silent: true, ..Habits::default() });
     for _ in 0..3 {
-        drop(stage.connect());
+        drop(connect(&stage));
     }
-    assert_eq!(stage.burst(1), [DOCUMENT]);
+    assert_eq!(burst(&stage, 1), [DOCUMENT]);
     assert!(stage.net.has_taken(stage.net.addresses()[0]));
 }
 
@@ -341,8 +237,8 @@ fn a_guest_reaches_the_loopback_interface_by_the_gateway() {
         stream.read_to_end(&mut bytes).unwrap();
         stream.write_all(&bytes.repeat(2)).unwrap();
     });
-    let stage = Stage::new(Habits { calls: Some((HOST, port)), ..Habits::default() });
-    assert_eq!(stage.call().as_deref(), Some(&b"hellohello"[..]));
+    let stage = stage(Habits { calls: Some((HOST, port)), ..Habits::default() });
+    assert_eq!(stage.outcome().as_deref(), Some(&b"hellohello"[..]));
     server.join().unwrap();
 }
 
@@ -350,7 +246,7 @@ fn a_guest_reaches_the_loopback_interface_by_the_gateway() {
 fn a_guest_is_refused_where_nobody_listens_and_everywhere_else() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     for to in [(HOST, free), (Ipv4Addr::new(192, 0, 2, 1), 80), (Ipv4Addr::LOCALHOST, free)] {
-        let stage = Stage::new(Habits { calls: Some(to), ..Habits::default() });
-        assert_eq!(stage.call(), None, "{to:?}");
+        let stage = stage(Habits { calls: Some(to), ..Habits::default() });
+        assert_eq!(stage.outcome(), None, "{to:?}");
     }
 }
