@@ -39,6 +39,15 @@ fn accesses_beyond_the_end_or_misaligned_are_refused() {
 }
 
 #[test]
+fn a_part_lies_in_its_whole() {
+    let words = Box::leak(vec![0_u64; 8].into_boxed_slice());
+    let address = words.as_ptr().addr();
+    let whole = SharedMemory::from_static(words);
+    assert_eq!(whole.base().addr(), address);
+    assert_eq!(whole.sub(24, 8).unwrap().base().addr(), address + 24);
+}
+
+#[test]
 fn values_are_little_endian_and_each_width_touches_its_bytes_only() {
     let memory = memory(16);
     memory.write64(0, 0x0807_0605_0403_0201).unwrap();

@@ -243,6 +243,25 @@ fn a_header_that_is_changed_behind_our_back_changes_nothing() {
 }
 
 #[test]
+fn only_the_record_that_was_looked_at_last_is_read_and_only_within() {
+    let ring = ring_memory(8);
+    let (mut producer, mut consumer) = ends(&ring, 8);
+    producer.push(&[1; 100]).unwrap();
+    producer.push(&[2; 60]).unwrap();
+    let first = consumer.peek().unwrap().unwrap();
+    assert_eq!(consumer.read(&first, 90, &mut [0; 10]), Some(()));
+    assert_eq!(consumer.read(&first, 91, &mut [0; 10]), None, "one byte beyond its end");
+    assert_eq!(consumer.read(&first, 0, &mut [0; 101]), None);
+    consumer.advance().unwrap();
+    assert_eq!(consumer.read(&first, 0, &mut [0; 10]), None, "nothing is looked at");
+    let second = consumer.peek().unwrap().unwrap();
+    let mut bytes = [0; 10];
+    assert_eq!(consumer.read(&first, 0, &mut bytes), None, "its slots are the producer's again");
+    assert_eq!((consumer.payload(&first).is_none(), consumer.copy_to(&first, &memory(128), 0)), (true, None));
+    assert_eq!((consumer.read(&second, 50, &mut bytes), bytes), (Some(()), [2; 10]));
+}
+
+#[test]
 fn a_reset_drops_the_packet_that_was_looked_at() {
     let ring = ring_memory(8);
     let (mut producer, mut consumer) = ends(&ring, 8);
