@@ -62,6 +62,30 @@ fn compensation_lasts_until_the_next_turn() {
 }
 
 #[test]
+fn who_was_not_drawn_is_not_compensated() {
+    let mut policy = lottery(3);
+    policy.reset(QUANTUM);
+    policy.ready(vm(0), 100).expect("good");
+    policy.blocked(vm(0), 0, false).expect("known");
+    policy.ready(vm(0), 100).expect("good");
+    assert_eq!(policy.tickets.of(Slot::new(0)), 100 * TICKETS);
+}
+
+#[test]
+fn draws_depend_on_the_seed() {
+    let drawn = |seed| {
+        let mut policy = lottery(seed);
+        policy.reset(QUANTUM);
+        policy.ready(vm(0), 100).expect("good");
+        policy.ready(vm(1), 100).expect("good");
+        core::iter::from_fn(|| policy.next()).take(64).map(|dispatch| dispatch.vm).collect::<Vec<_>>()
+    };
+    assert_eq!(drawn(7), drawn(7));
+    // By chance they would be the same once in 2^64.
+    assert_ne!(drawn(7), drawn(8));
+}
+
+#[test]
 fn a_successor_inherits_nothing() {
     let mut policy = lottery(4);
     policy.reset(QUANTUM);

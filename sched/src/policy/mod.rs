@@ -67,4 +67,6 @@ pub struct Dispatch {
 }
 
 #[cfg(test)]
+mod contract_tests;
+#[cfg(test)]
 mod test_cpu;

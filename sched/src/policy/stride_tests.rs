@@ -107,6 +107,35 @@ fn a_newcomer_has_no_advantage() {
 }
 
 #[test]
+fn a_successor_of_one_that_had_blocked_is_a_newcomer() {
+    let mut policy = stride();
+    policy.reset(QUANTUM);
+    policy.ready(vm(0), 100).expect("good");
+    policy.ready(vm(1), 100).expect("good");
+    policy.blocked(vm(1), 0, true).expect("known");
+    for _ in 0..5 {
+        assert_eq!(policy.next().map(|dispatch| dispatch.vm), Some(vm(0)));
+    }
+    // Nobody said that VM 1 is gone. It would come at once; its successor comes behind VM 0.
+    policy.ready(VmId::new(1, 2), 50).expect("good");
+    assert_eq!(policy.next().map(|dispatch| dispatch.vm), Some(vm(0)));
+}
+
+#[test]
+fn who_is_said_to_block_twice_still_owes_what_it_ran() {
+    let mut policy = stride();
+    policy.reset(QUANTUM);
+    policy.ready(vm(0), 100).expect("good");
+    policy.ready(vm(1), 100).expect("good");
+    policy.blocked(vm(1), 8 * QUANTUM, false).expect("known");
+    policy.blocked(vm(1), 0, false).expect("known");
+    policy.ready(vm(1), 100).expect("good");
+    for turn in 0..8 {
+        assert_eq!(policy.next().map(|dispatch| dispatch.vm), Some(vm(0)), "{turn}");
+    }
+}
+
+#[test]
 fn centuries_of_ticks_fit() {
     let mut policy = stride();
     policy.reset(u64::MAX / 2);
