@@ -10,7 +10,7 @@ fn last_slot() -> u32 {
     u32::try_from(MAX_VMS - 1).expect("slots have 32 bits")
 }
 
-fn quanta_are_as_the_reset_says<P: Policy>(mut policy: Box<P>) {
+fn quanta_are_as_the_reset_says<P: Policy>(policy: &mut P) {
     for quantum in [QUANTUM, 7] {
         policy.reset(quantum);
         assert_eq!(policy.quantum_ticks(), quantum);
@@ -19,7 +19,7 @@ fn quanta_are_as_the_reset_says<P: Policy>(mut policy: Box<P>) {
     }
 }
 
-fn a_reset_forgets_who_could_run<P: Policy>(mut policy: Box<P>) {
+fn a_reset_forgets_who_could_run<P: Policy>(policy: &mut P) {
     for slot in [0, last_slot()] {
         policy.reset(QUANTUM);
         policy.ready(vm(slot), 100).expect("good");
@@ -30,7 +30,7 @@ fn a_reset_forgets_who_could_run<P: Policy>(mut policy: Box<P>) {
 }
 
 /// A reset also forgets a VM of which nothing was heard but that it has blocked.
-fn a_reset_forgets_who_had_blocked<P: Policy>(mut policy: Box<P>) {
+fn a_reset_forgets_who_had_blocked<P: Policy>(policy: &mut P) {
     for slot in [0, last_slot()] {
         policy.reset(QUANTUM);
         policy.blocked(vm(slot), 5, true).expect("it may be the first that is heard of it");
@@ -41,7 +41,7 @@ fn a_reset_forgets_who_had_blocked<P: Policy>(mut policy: Box<P>) {
     }
 }
 
-fn slots_end_where_they_end<P: Policy>(mut policy: Box<P>) {
+fn slots_end_where_they_end<P: Policy>(policy: &mut P) {
     policy.reset(QUANTUM);
     let beyond = vm(last_slot() + 1);
     assert_eq!(policy.ready(beyond, 100), Err(Oddity::BadVm(beyond)));
@@ -57,7 +57,7 @@ macro_rules! every_policy {
         $(
             #[test]
             fn $property() {
-                super::$property(boxed(Policy::new));
+                super::$property(&mut *boxed(Policy::new));
             }
         )*
     };
