@@ -68,3 +68,7 @@ fn complain(result: Result<Result<Option<PagerCommand>, Oddity>, BadMessage>, li
         Ok(Ok(_)) => log::error!("pager-core takes no commands; {suppressed} such lines suppressed"),
     }
 }
+
+#[cfg(test)]
+#[path = "run_tests.rs"]
+mod tests;

@@ -1,0 +1,118 @@
+//! A policy behind the pager's rings.
+
+use super::*;
+use abi::pager::Access;
+use abi::vm::VmId;
+use component::ring::{Consumer, Producer, SharedMemory};
+use component::test_log::lines;
+
+/// Gives zeros for every fault, lets VMs go on that are there already, and knows no VM that ends.
+struct Zeros;
+
+impl Policy for Zeros {
+    const NAME: &'static str = "zeros";
+
+    fn handle(&mut self, event: PagerEvent) -> Result<Option<PagerCommand>, Oddity> {
+        match event {
+            PagerEvent::Fault { vm, present: true, .. } => Ok(Some(PagerCommand::Resume { vm })),
+            PagerEvent::Fault { vm, page, .. } => Ok(Some(PagerCommand::MapZero { vm, page, count: 1 })),
+            PagerEvent::VmEnded { vm } => Err(Oddity::UnknownVm(vm)),
+            _ => Ok(None),
+        }
+    }
+}
+
+/// The rings' ends of the pager and of the core.
+struct Stage {
+    events: Inbox,
+    commands: Outbox,
+    limit: RateLimit,
+    core_events: Producer<SharedMemory>,
+    core_commands: Consumer<SharedMemory>,
+    event_memory: SharedMemory,
+}
+
+/// Memory of a ring of 32 slots.
+fn memory() -> SharedMemory {
+    SharedMemory::from_static(Box::leak(vec![0_u64; (256 + 32 * 64) / 8].into_boxed_slice()))
+}
+
+impl Stage {
+    fn new() -> Stage {
+        let (event_memory, command_memory) = (memory(), memory());
+        Stage {
+            events: Inbox { ring: Consumer::attach_contiguous(&event_memory, 32).expect("good"), doorbell: 1 },
+            commands: Outbox { ring: Producer::attach_contiguous(&command_memory, 32).expect("good"), doorbell: 0 },
+            // So slow a time that nothing is earned in a test.
+            limit: RateLimit::new(10, u64::MAX),
+            core_events: Producer::attach_contiguous(&event_memory, 32).expect("good"),
+            core_commands: Consumer::attach_contiguous(&command_memory, 32).expect("good"),
+            event_memory,
+        }
+    }
+
+    fn tell(&mut self, event: PagerEvent) {
+        self.core_events.push(&Message::from(event)).expect("room");
+    }
+
+    fn serve(&mut self) -> bool {
+        serve(&mut Zeros, &mut self.events, &mut self.commands, &mut self.limit)
+    }
+
+    /// The commands that the core sees, each with its id.
+    fn commands(&mut self) -> Vec<(PagerCommand, u32)> {
+        let messages = core::iter::from_fn(|| self.core_commands.take().expect("good"));
+        let commands =
+            messages.map(|message| (PagerCommand::try_from(&message).expect("a command"), message.id)).collect();
+        self.core_commands.release();
+        commands
+    }
+}
+
+fn vm(slot: u32) -> VmId {
+    VmId::new(slot, 1)
+}
+
+fn fault(slot: u32, present: bool) -> PagerEvent {
+    PagerEvent::Fault { vm: vm(slot), page: 7, access: Access::Read, present }
+}
+
+#[test]
+fn every_fault_is_answered_and_who_gets_a_page_goes_on() {
+    let mut stage = Stage::new();
+    assert!(stage.serve(), "nothing is left to do");
+    stage.tell(fault(3, false));
+    stage.tell(PagerEvent::Hello { frames: 10, free: 10 });
+    stage.tell(fault(4, true));
+    assert_eq!(lines(|| _ = stage.serve()), [""; 0], "what makes sense is not worth a line");
+    let map = PagerCommand::MapZero { vm: vm(3), page: 7, count: 1 };
+    assert_eq!(stage.commands(), [(map, THEN_RESUME), (PagerCommand::Resume { vm: vm(4) }, 0)]);
+}
+
+#[test]
+fn a_ring_that_was_reset_is_looked_at_again_at_once() {
+    let mut stage = Stage::new();
+    component::ring::reset(&stage.event_memory).expect("good");
+    assert!(!stage.serve());
+    assert!(stage.serve());
+}
+
+#[test]
+fn what_makes_no_sense_is_said_ten_times_and_the_rest_is_served() {
+    let mut stage = Stage::new();
+    stage.core_events.push(&Message::new(0xffff, [])).expect("room");
+    stage.tell(PagerEvent::VmEnded { vm: vm(9) });
+    stage.tell(fault(4, true));
+    let said = lines(|| _ = stage.serve());
+    assert_eq!(said.len(), 2, "{said:?}");
+    assert!(
+        said[0].starts_with("WARN dropped a message") && said[0].ends_with("; 0 such lines suppressed"),
+        "{said:?}"
+    );
+    assert!(said[1].starts_with("WARN dropped an event: ") && said[1].contains("is not alive"), "{said:?}");
+    assert_eq!(stage.commands(), [(PagerCommand::Resume { vm: vm(4) }, 0)]);
+    for _ in 0..20 {
+        stage.core_events.push(&Message::new(0xffff, [])).expect("room");
+    }
+    assert_eq!(lines(|| _ = stage.serve()).len(), 8);
+}
