@@ -4,6 +4,7 @@
 //! test that is missing, or changes nothing that could be noticed; those are listed in [`accepted`] with the reason.
 
 mod accepted;
+mod at_once;
 mod outcome;
 
 use crate::bench::{Figure, write_json};
@@ -36,6 +37,10 @@ const LEFT_OUT: &[&str] = &[
     "backend/src/fake/**",
 ];
 
+/// How tests are built, for many short runs: what is built once is optimized well, what is built each time a little and without
+/// debug information.
+const SETTINGS: [&str; 3] = ["profile.dev.package.\"*\".opt-level=2", "profile.dev.opt-level=1", "profile.dev.debug=0"];
+
 #[derive(clap::Args)]
 pub struct Args {
     /// The crates to change
@@ -49,8 +54,11 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 1)]
     jobs: usize,
     /// Try only the K-th of N parts, from 0 on
-    #[arg(long, value_name = "K/N")]
+    #[arg(long, value_name = "K/N", conflicts_with = "at_once")]
     shard: Option<String>,
+    /// Build the mutants into one program first, and only those one by one that this cannot be done with, or that survive
+    #[arg(long)]
+    at_once: bool,
 }
 
 pub fn mutants(args: &Args) -> Result<ExitCode> {
@@ -72,7 +80,8 @@ pub fn mutants(args: &Args) -> Result<ExitCode> {
     let (mut passed, mut failed) = (0, 0);
     let mut figures = Vec::new();
     for (package, globs) in chosen {
-        let outcomes = run(package, &globs, args)?;
+        let outcomes =
+            if args.at_once { run_at_once(package, &globs, args)? } else { run(package, &globs, &[], args)? };
         let judgement = accepted.judge(&package.name, &outcomes.survivors);
         report(&package.name, &outcomes, &judgement, whole);
         passed += outcomes.caught + outcomes.timeouts;
@@ -99,11 +108,32 @@ fn globs(package: &Package, asked: &[String]) -> Result<Vec<String>> {
     Ok(files.iter().map(|file| dir.join(file).display().to_string()).collect())
 }
 
-/// Runs cargo-mutants, which says on the screen how far it is.
-fn run(package: &Package, globs: &[String], args: &Args) -> Result<Outcomes> {
+/// Tries the mutants in one program, and leaves the rest to cargo-mutants.
+fn run_at_once(package: &Package, globs: &[String], args: &Args) -> Result<Outcomes> {
+    let at_once::Tried { mut outcomes, left } = at_once::run(package, globs, args.jobs)?;
+    println!("{}: {} mutants are left for cargo-mutants", package.name, left.len());
+    if !left.is_empty() {
+        let rest = run(package, globs, &left, args)?;
+        if rest.total() != left.len() {
+            fail!("cargo-mutants tried {} mutants instead of {}: {}", rest.total(), left.len(), left.join("; "));
+        }
+        outcomes.add(rest);
+    }
+    Ok(outcomes)
+}
+
+/// Runs cargo-mutants, which says on the screen how far it is, on those of these `names`, or on all when there are none.
+fn run(package: &Package, globs: &[String], names: &[String], args: &Args) -> Result<Outcomes> {
     let folder = out(&format!("mutants/{}", package.name))?;
     let mut command = cargo();
     arguments(&mut command, &package.name, globs, args, &folder);
+    if args.at_once {
+        // What all mutants need is there already.
+        command.env("CARGO_TARGET_DIR", at_once::target()?);
+    }
+    for name in names {
+        command.args(["--re", &format!("^{}$", literal(name))]);
+    }
     let shown = show(&command);
     println!("{}: {shown}", package.name);
     let status = command.status().map_err(|error| format!("cannot start `{shown}`: {error}"))?;
@@ -119,25 +149,34 @@ fn run(package: &Package, globs: &[String], args: &Args) -> Result<Outcomes> {
 }
 
 fn arguments(command: &mut Command, package: &str, globs: &[String], args: &Args, folder: &Path) {
-    command.args(["mutants", "--package", package, "--colors", "never", "--no-times"]);
-    for glob in LEFT_OUT {
-        command.args(["--exclude", glob]);
-    }
+    command.args(["mutants", "--colors", "never", "--no-times"]);
+    which(command, package, globs);
     command.args(["--jobs", &args.jobs.to_string(), "--output"]).arg(folder);
-    for glob in globs {
-        command.args(["--file", glob]);
-    }
     if let Some(shard) = &args.shard {
         command.args(["--shard", shard]);
     }
-    // Many short runs: what is built once is optimized well, what is built each time a little and without debug information.
-    let settings = ["profile.dev.package.\"*\".opt-level=2", "profile.dev.opt-level=1", "profile.dev.debug=0"];
-    for argument in ["--tests"].into_iter().chain(settings.into_iter().flat_map(|setting| ["--config", setting])) {
+    for argument in ["--tests"].into_iter().chain(SETTINGS.into_iter().flat_map(|setting| ["--config", setting])) {
         command.args(["--cargo-arg", argument]);
     }
     // Nobody looks at the example that makes a mutant fail, and it is no regression to be kept.
     command.env("PROPTEST_MAX_SHRINK_ITERS", "0").env("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "1");
     command.stdin(Stdio::null());
+}
+
+/// Tells cargo-mutants which mutants there are: those of `package` in the files of `globs`.
+fn which(command: &mut Command, package: &str, globs: &[String]) {
+    command.args(["--package", package]);
+    for glob in LEFT_OUT {
+        command.args(["--exclude", glob]);
+    }
+    for glob in globs {
+        command.args(["--file", glob]);
+    }
+}
+
+/// The regular expression that `text` alone fits.
+fn literal(text: &str) -> String {
+    text.chars().flat_map(|c| r"\.+*?()|[]{}^$".contains(c).then_some('\\').into_iter().chain([c])).collect()
 }
 
 /// Says what survived, and what the list says that is not so.
@@ -183,7 +222,8 @@ mod tests {
 
     #[test]
     fn options_are_passed_on() {
-        let args = Args { crates: vec!["ring".into()], file: vec![], jobs: 3, shard: Some("1/4".into()) };
+        let args =
+            Args { crates: vec!["ring".into()], file: vec![], jobs: 3, shard: Some("1/4".into()), at_once: false };
         let mut command = Command::new("cargo");
         arguments(&mut command, "ring", &["end.rs".to_owned()], &args, Path::new("there"));
         let shown = show(&command);
@@ -198,6 +238,15 @@ mod tests {
         ] {
             assert!(shown.contains(part), "{part} in {shown}");
         }
+    }
+
+    #[test]
+    fn names_fit_themselves_only() {
+        let name = r"a/b.rs:1:2: replace || with && in <impl A for B>::f -> [u8; 2] with (Some(1), a\b)";
+        assert_eq!(
+            literal(name),
+            r"a/b\.rs:1:2: replace \|\| with && in <impl A for B>::f -> \[u8; 2\] with \(Some\(1\), a\\b\)"
+        );
     }
 
     #[test]

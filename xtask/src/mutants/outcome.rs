@@ -97,6 +97,14 @@ impl Outcomes {
         Ok(outcomes)
     }
 
+    /// Adds those of other mutants.
+    pub fn add(&mut self, other: Outcomes) {
+        self.caught += other.caught;
+        self.timeouts += other.timeouts;
+        self.unviable += other.unviable;
+        self.survivors.extend(other.survivors);
+    }
+
     /// How many mutants were tried.
     pub fn total(&self) -> usize {
         self.caught + self.timeouts + self.unviable + self.survivors.len()

@@ -67,7 +67,7 @@ pub fn suites(long: bool) -> Result<Vec<Suite>> {
     let deny = ["--", "-D", "warnings"];
     let clippy = ["clippy", "--quiet", "--workspace", "--lib", "--tests"];
     add("lint: clippy, host".into(), false, Under::Stable, &[&clippy[..], &deny].concat());
-    let clippy = ["clippy", "--quiet", "--package", "xtask"];
+    let clippy = ["clippy", "--quiet", "--package", "xtask", "--package", "at-once"];
     add("lint: clippy, xtask".into(), false, Under::Stable, &[&clippy[..], &deny].concat());
     let clippy = [
         "clippy",
@@ -76,6 +76,8 @@ pub fn suites(long: bool) -> Result<Vec<Suite>> {
         "--exclude",
         "xtask",
         "--exclude",
+        "at-once",
+        "--exclude",
         "bochs-recvfrom",
         "--lib",
         "--bins",
@@ -83,7 +85,9 @@ pub fn suites(long: bool) -> Result<Vec<Suite>> {
         BARE,
     ];
     add("lint: clippy, bare machine".into(), false, Under::Stable, &[&clippy[..], &deny].concat());
-    for package in packages.values().filter(|package| package.lib || package.name == "xtask") {
+    for package in
+        packages.values().filter(|package| package.lib || ["xtask", "at-once"].contains(&package.name.as_str()))
+    {
         let name = format!("host: {}", package.name);
         add(name, true, Under::Stable, &["test", "--quiet", "--package", &package.name, "--tests"]);
     }

@@ -1,0 +1,110 @@
+//! Runs test programs as one mutant.
+
+use crate::error::{Context, Result};
+use crate::workspace::show;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// The variable that says which mutant a program is.
+pub const VARIABLE: &str = "FORAKER_MUTANT";
+
+/// How tests went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// One failed, or the program did.
+    Caught,
+    /// They were not done in time.
+    Timeout,
+    /// All passed.
+    Survived,
+}
+
+/// Runs the test `programs` in `folder` as mutant `number`, each for no longer than `limit`, until a test fails.
+pub fn run(programs: &[PathBuf], folder: &Path, number: usize, limit: Duration) -> Result<Verdict> {
+    for program in programs {
+        let mut command = Command::new(program);
+        command.current_dir(folder).env(VARIABLE, number.to_string()).env("RUST_BACKTRACE", "0");
+        command.env("PROPTEST_MAX_SHRINK_ITERS", "0").env("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "1");
+        let verdict = watch(&mut command, limit)?;
+        if verdict != Verdict::Survived {
+            return Ok(verdict);
+        }
+    }
+    Ok(Verdict::Survived)
+}
+
+/// Runs one program. A test that fails ends it at once.
+fn watch(command: &mut Command, limit: Duration) -> Result<Verdict> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let why = format!("cannot run `{}`", show(command));
+    let end = Instant::now() + limit;
+    let mut child = command.spawn().context(|| why.clone())?;
+    let output = child.stdout.take().ok_or_else(|| why.clone())?;
+    let failed = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // A program that is killed ends its lines.
+            if BufReader::new(output).lines().map_while(std::io::Result::ok).any(|line| is_failure(&line)) {
+                failed.store(true, Ordering::Relaxed);
+            }
+        });
+        let verdict = loop {
+            if failed.load(Ordering::Relaxed) {
+                break Verdict::Caught;
+            }
+            if let Some(status) = child.try_wait().context(|| why.clone())? {
+                break if status.success() { Verdict::Survived } else { Verdict::Caught };
+            }
+            if Instant::now() > end {
+                break Verdict::Timeout;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        stop(&mut child);
+        Ok(verdict)
+    })
+}
+
+fn is_failure(line: &str) -> bool {
+    line.starts_with("test ") && line.ends_with(" ... FAILED")
+}
+
+fn stop(child: &mut Child) {
+    // Either fails when it has ended.
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(script: &str, limit: u64) -> Verdict {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        watch(&mut command, Duration::from_millis(limit)).unwrap()
+    }
+
+    #[test]
+    fn programs_are_judged_by_their_tests_their_status_and_the_time() {
+        assert_eq!(verdict("echo 'test a ... ok'", 60_000), Verdict::Survived);
+        assert_eq!(verdict("exit 101", 60_000), Verdict::Caught);
+        assert_eq!(verdict("kill -9 $$", 60_000), Verdict::Caught);
+        let began = Instant::now();
+        assert_eq!(verdict("echo 'test a - should panic ... FAILED'; exec sleep 50", 60_000), Verdict::Caught);
+        assert_eq!(verdict("exec sleep 50", 50), Verdict::Timeout);
+        assert!(began.elapsed() < Duration::from_secs(40), "they are not waited for");
+    }
+
+    #[test]
+    fn programs_run_until_one_fails() {
+        let run = |programs: [&str; 2]| run(&programs.map(PathBuf::from), Path::new("/"), 3, Duration::from_secs(60));
+        assert_eq!(run(["/bin/true", "/bin/true"]).unwrap(), Verdict::Survived);
+        assert_eq!(run(["/bin/true", "/bin/false"]).unwrap(), Verdict::Caught);
+        assert_eq!(run(["/bin/false", "/nowhere"]).unwrap(), Verdict::Caught);
+        assert!(run(["/bin/true", "/nowhere"]).is_err());
+    }
+}
