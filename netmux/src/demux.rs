@@ -1,7 +1,9 @@
 //! The work itself: frames from the NIC to the VMs, from the VMs to the NIC, and from VM to VM.
 
+mod pages;
 mod transmit;
 
+use self::pages::Looks;
 use self::transmit::{Left, Serving};
 use crate::directory::Directory as _;
 use crate::drivers::Nic;
@@ -24,6 +26,10 @@ pub trait Host {
     fn raise(&mut self, vm: VmId);
     /// The time in ticks.
     fn now(&mut self) -> u64;
+    /// Asks for page `page` of an attached VM's NIC. False when it cannot be had.
+    fn ring_page(&mut self, vm: VmId, page: u32) -> bool;
+    /// Gives pages of an attached VM's NIC back (bit `i`: page `i`). False, and nothing is done, while the VM does not idle.
+    fn return_pages(&mut self, vm: VmId, pages: u32) -> bool;
 }
 
 /// When to look again.
@@ -71,6 +77,8 @@ pub struct Demux<'t, C: Nic, H: Host, D: Discipline, const N: usize> {
     /// Whose turn to send it is.
     serving: Option<Serving>,
     rx_left: bool,
+    /// When ports are looked at that have ring pages.
+    looks: Looks,
     totals: Totals,
     turn_ticks: u64,
     limit: RateLimit,
@@ -99,6 +107,7 @@ impl<'t, C: Nic, H: Host, D: Discipline, const N: usize> Demux<'t, C, H, D, N> {
             tx_flood: None,
             serving: None,
             rx_left: false,
+            looks: Looks::new(ticks_per_second),
             totals: Totals::default(),
             turn_ticks: (ticks_per_second / TURNS_PER_SECOND).max(1),
             // What guests can provoke: ten lines at once, then one a second.
@@ -199,6 +208,9 @@ impl<'t, C: Nic, H: Host, D: Discipline, const N: usize> Demux<'t, C, H, D, N> {
     /// Does a bounded amount of what there is to do, and says when to go on.
     pub fn turn(&mut self) -> Pace {
         let start = self.host.now();
+        if start >= self.looks.due() {
+            self.return_pages(start);
+        }
         // Receiving may not take the time of sending.
         self.rx_left = self.receive(start.saturating_add(self.turn_ticks / 2));
         let tx_left = self.transmit(start.saturating_add(self.turn_ticks));
@@ -252,7 +264,10 @@ impl<'t, C: Nic, H: Host, D: Discipline, const N: usize> Demux<'t, C, H, D, N> {
     #[inline]
     fn deliver(&mut self, slot: u16, frame: &DmaFrame) -> bool {
         let Some(port) = self.ports.get_mut(slot) else { return false };
-        let result = port.deliver(frame);
+        let mut result = port.deliver(frame);
+        if let Err(Undelivered::NoPage(page)) = result {
+            result = self.deliver_to_new_pages(slot, frame, page);
+        }
         self.touch(slot);
         if result == Err(Undelivered::Corrupt) {
             self.blame(slot, "receive");
@@ -368,3 +383,7 @@ impl<'t, C: Nic, H: Host, D: Discipline, const N: usize> Demux<'t, C, H, D, N> {
 #[cfg(test)]
 #[path = "demux_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "demux_pages_tests.rs"]
+mod pages_tests;

@@ -22,6 +22,7 @@ mod leases;
 pub mod policy;
 mod ports;
 mod run;
+mod slot_list;
 #[cfg(test)]
 mod test_frames;
 #[cfg(test)]

@@ -4,7 +4,9 @@ use crate::addresses::Addresses;
 use crate::directory::Directory;
 use crate::egress::Cause;
 use crate::frame::DmaFrame;
+use crate::slot_list::SlotList;
 use abi::nic::{MAX_FRAME, NicCounters, NicPage};
+use abi::ring::PAGE_SLOTS;
 use abi::vm::VmId;
 use component::VmNic;
 use core::mem::offset_of;
@@ -30,6 +32,8 @@ pub struct Port {
     unsettled: u8,
     /// It is on the list of those that are to be settled.
     listed: bool,
+    /// Frames either way when its ring pages were looked at last.
+    seen: u64,
 }
 
 /// Why a frame did not get into a VM's receive ring.
@@ -39,6 +43,15 @@ pub enum Undelivered {
     Full,
     /// The guest's index makes no sense.
     Corrupt,
+    /// That page of the ring has to come first. Nothing was counted.
+    NoPage(u32),
+}
+
+/// One of a port's rings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ring {
+    Receive,
+    Transmit,
 }
 
 impl Port {
@@ -60,6 +73,7 @@ impl Port {
                 // The frame's buffer lies within its memory, so this does not happen.
                 None => Err(Undelivered::Full),
             },
+            Err(ReserveError::NoPage(page)) => return Err(Undelivered::NoPage(page)),
             Err(ReserveError::Corrupt) => Err(Undelivered::Corrupt),
             Err(_) => Err(Undelivered::Full),
         };
@@ -73,8 +87,9 @@ impl Port {
         result
     }
 
+    /// A frame for the guest is dropped.
     #[cold]
-    fn drop_received(&mut self) {
+    pub fn drop_received(&mut self) {
         self.counters.rx_drop_full += 1;
         self.unsettled |= DROPPED;
     }
@@ -109,6 +124,50 @@ impl Port {
         let first = self.warned & 1 << number == 0;
         self.warned |= 1 << number;
         first
+    }
+
+    /// Pages of the receive ring.
+    fn rx_pages(&self) -> u32 {
+        self.nic.rx.capacity().div_ceil(PAGE_SLOTS)
+    }
+
+    /// The page of the NIC that is page `page` of the receive ring, or of the transmit ring.
+    pub(crate) fn page_of(&self, ring: Ring, page: u32) -> u32 {
+        match ring {
+            Ring::Receive => 1 + page,
+            Ring::Transmit => 1 + self.rx_pages() + page,
+        }
+    }
+
+    /// Whether it has pages of its rings.
+    pub(crate) fn has_pages(&self) -> bool {
+        self.nic.rx.pages() | self.nic.tx.pages() != 0
+    }
+
+    /// The pages of empty rings that are not needed now (bit `i`: page `i` of the NIC): all of them when no frame has passed since
+    /// the last call; else all but the one that a ring stands in.
+    pub(crate) fn spare_pages(&mut self) -> u32 {
+        let frames = self.counters.rx_frames.wrapping_add(self.counters.tx_frames);
+        let quiet = core::mem::replace(&mut self.seen, frames) == frames;
+        let spare = |pages: u32, here: u32| if quiet { pages } else { pages & !(1 << here) };
+        // A ring that was reset is looked at again the next time.
+        let rx = match self.nic.rx.in_flight() {
+            Ok(0) => spare(self.nic.rx.pages(), self.nic.rx.page()),
+            _ => 0,
+        };
+        let tx = match self.nic.tx.available() {
+            Ok(0) => spare(self.nic.tx.pages(), self.nic.tx.page()),
+            _ => 0,
+        };
+        rx << 1 | tx << (1 + self.rx_pages())
+    }
+
+    /// These pages of the NIC are the demultiplexer's no longer.
+    pub(crate) fn take_pages(&mut self, pages: u32) {
+        let rx_pages = self.rx_pages();
+        let rx = pages >> 1 & ((1 << rx_pages) - 1);
+        self.nic.rx.take_pages(rx);
+        self.nic.tx.take_pages(pages >> (1 + rx_pages));
     }
 
     /// Notes that the port is on the list of those to be settled. True when it was not.
@@ -204,6 +263,8 @@ pub(crate) fn place_of(vm: VmId) -> Option<u16> {
 pub struct Ports<const N: usize> {
     ports: [Place; N],
     addresses: Addresses<N>,
+    /// Those that have ring pages, and others that had some when they went.
+    pub(crate) with_pages: SlotList<N>,
     /// No slot from here on is in use.
     end: u16,
 }
@@ -211,7 +272,7 @@ pub struct Ports<const N: usize> {
 impl<const N: usize> Ports<N> {
     /// Nobody is attached.
     pub const fn new() -> Self {
-        Ports { ports: [const { Place::Empty }; N], addresses: Addresses::new(), end: 0 }
+        Ports { ports: [const { Place::Empty }; N], addresses: Addresses::new(), with_pages: SlotList::new(), end: 0 }
     }
 
     /// The VM in `slot`.
@@ -253,6 +314,7 @@ impl<const N: usize> Ports<N> {
             // A guest that sleeps is woken once: a dead demultiplexer may have owed it that.
             unsettled: RX_STAGED | TX_TAKEN,
             listed: false,
+            seen: 0,
         };
         port.store_all(link_up);
         *place = Place::Taken(port);
