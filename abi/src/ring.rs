@@ -92,7 +92,7 @@ pub const WRAP_VALID: u32 = 1;
 /// Slots in a page.
 pub const PAGE_SLOTS: u32 = 64;
 
-const _: () = assert!(PAGE_SLOTS as usize * SLOT_BYTES == PAGE_SIZE as usize);
+const _: () = assert!(PAGE_SLOTS as u64 * SLOT_BYTES as u64 == PAGE_SIZE);
 
 /// Bytes that a self-contained ring (header, then slots) of `slots` slots takes, in whole pages.
 pub const fn ring_bytes(slots: u32) -> u64 {

@@ -160,7 +160,7 @@ fn what_a_guest_claims_to_have_stored_where_no_page_can_be_is_skipped() {
 fn a_guest_that_lies_about_its_tail_gets_its_own_pages() {
     let (mut machine, guest) = one();
     let tail = usize::try_from(TX_RING).expect("small") + TAIL;
-    for (ahead, pages) in [(1, 0b1_0000_0), (200, 0b1111_0000_0), (257, 0), (1 << 31, 0)] {
+    for (ahead, pages) in [(1, 1 << 5), (200, 0b1111 << 5), (257, 0), (1 << 31, 0)] {
         let before = machine.core.borrow().given.get(&guest.id).copied().unwrap_or(0);
         guest.window.write64(tail, ahead).expect("inside");
         machine.demux.kick(1);
