@@ -3,6 +3,7 @@
 use super::*;
 use crate::frame::{IPV4, Mac};
 use crate::test_frames as frames;
+use crate::test_frames::seat;
 use crate::test_machine::{Guest, Machine, address};
 use abi::nic::TX_RING;
 use abi::ring::TAIL;
@@ -55,7 +56,7 @@ fn a_ring_has_a_page_from_its_first_frame_on_until_it_is_left_alone() {
     // Receive slots from page 1 on, transmit slots from page 5 on.
     assert_eq!(given(&machine, &guest), 1 << 1);
     assert!(guest.send(&outbound(1, 60)));
-    machine.demux.kick(1);
+    machine.demux.kick(seat(1));
     machine.settle();
     assert_eq!(given(&machine, &guest), 1 << 1 | 1 << 5);
     // What has not been taken stays.
@@ -78,7 +79,7 @@ fn a_ring_that_is_used_now_and_then_stays_on_one_page() {
         machine.settle();
         assert_eq!(guest.receive().len(), 1);
         guest.send(&outbound(1, 60 + round * 4));
-        machine.demux.kick(1);
+        machine.demux.kick(seat(1));
         machine.settle();
         assert_eq!(given(&machine, &guest), 1 << 1 | 1 << 5, "{round}");
         rest(&mut machine, SECOND / 3);
@@ -145,12 +146,12 @@ fn what_a_guest_claims_to_have_stored_where_no_page_can_be_is_skipped() {
     let (mut machine, mut guest) = one();
     machine.core.borrow_mut().left = Some(0);
     guest.send(&outbound(1, 60));
-    machine.demux.kick(1);
+    machine.demux.kick(seat(1));
     machine.settle();
     assert_eq!((machine.sent(), guest.counters().tx_drop_malformed), (vec![], 1));
     machine.core.borrow_mut().left = None;
     guest.send(&outbound(1, 60));
-    machine.demux.kick(1);
+    machine.demux.kick(seat(1));
     machine.settle();
     assert_eq!(machine.sent(), [outbound(1, 60)]);
 }
@@ -163,7 +164,7 @@ fn a_guest_that_lies_about_its_tail_gets_its_own_pages() {
     for (ahead, pages) in [(1, 1 << 5), (200, 0b1111 << 5), (257, 0), (1 << 31, 0)] {
         let before = machine.core.borrow().given.get(&guest.id).copied().unwrap_or(0);
         guest.window.write64(tail, ahead).expect("inside");
-        machine.demux.kick(1);
+        machine.demux.kick(seat(1));
         machine.settle();
         assert_eq!(given(&machine, &guest), before | pages, "{ahead}");
     }
@@ -176,10 +177,10 @@ fn whoever_comes_after_a_vm_in_its_slot_has_pages_of_its_own() {
     let (mut machine, mut guest) = one();
     machine.arrive(&inbound(1, 60));
     machine.settle();
-    machine.demux.detach(guest.id).expect("attached");
+    machine.demux.detach(guest.id, seat(1)).expect("attached");
     let mut next = Guest::new(1, 256, 256);
     next.id = VmId::new(1, 2);
-    assert!(machine.demux.attach(next.id, address(1), next.nic(), Share::DEFAULT));
+    assert!(machine.demux.attach(next.newcomer(address(1), Share::DEFAULT), next.nic()));
     rest(&mut machine, SECOND / 10);
     for _ in 0..3 {
         machine.arrive(&inbound(1, 60));

@@ -5,6 +5,7 @@ use crate::drivers::Nic;
 use crate::frame::DmaFrame;
 use crate::policy::Discipline;
 use crate::ports::{Ring, Undelivered};
+use abi::vm::Seat;
 
 /// A port that has ring pages is looked at that often in a second.
 const LOOKS_PER_SECOND: u64 = 2;
@@ -40,7 +41,7 @@ impl Looks {
     }
 }
 
-impl<C: Nic, H: Host, D: Discipline, const N: usize> Demux<'_, C, H, D, N> {
+impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
     /// When to take a turn for the sake of ring pages, if nothing happens before; [`u64::MAX`] for never.
     #[inline]
     pub fn pages_due(&self) -> u64 {
@@ -50,9 +51,9 @@ impl<C: Nic, H: Host, D: Discipline, const N: usize> Demux<'_, C, H, D, N> {
     /// Has the core give a port a page of a ring. False when it cannot be had.
     #[cold]
     #[inline(never)]
-    pub(super) fn get_page(&mut self, slot: u16, ring: Ring, page: u32) -> bool {
+    pub(super) fn get_page(&mut self, seat: Seat, ring: Ring, page: u32) -> bool {
         let now = self.host.now();
-        let Some(port) = self.ports.get_mut(slot) else { return false };
+        let Some(port) = self.ports.get_mut(seat) else { return false };
         if !self.host.ring_page(port.id, port.page_of(ring, page)) {
             return false;
         }
@@ -60,9 +61,9 @@ impl<C: Nic, H: Host, D: Discipline, const N: usize> Demux<'_, C, H, D, N> {
             Ring::Receive => port.nic.rx.give_page(page),
             Ring::Transmit => port.nic.tx.give_page(page),
         }
-        self.ports.with_pages.push(slot);
+        self.ports.watch(seat);
         if self.looks.due == u64::MAX {
-            self.looks.rest(now, self.ports.with_pages.len());
+            self.looks.rest(now, self.ports.watched());
         }
         true
     }
@@ -72,22 +73,22 @@ impl<C: Nic, H: Host, D: Discipline, const N: usize> Demux<'_, C, H, D, N> {
     #[inline(never)]
     pub(super) fn deliver_to_new_pages(
         &mut self,
-        slot: u16,
+        seat: Seat,
         frame: &DmaFrame,
         mut page: u32,
     ) -> Result<(), Undelivered> {
         for _ in 0..PAGES_PER_RECORD {
-            if !self.get_page(slot, Ring::Receive, page) {
+            if !self.get_page(seat, Ring::Receive, page) {
                 break;
             }
-            let Some(port) = self.ports.get_mut(slot) else { break };
+            let Some(port) = self.ports.get_mut(seat) else { break };
             match port.deliver(frame) {
                 Err(Undelivered::NoPage(other)) => page = other,
                 result => return result,
             }
         }
         // No frame for it: as good as no space.
-        if let Some(port) = self.ports.get_mut(slot) {
+        if let Some(port) = self.ports.get_mut(seat) {
             port.drop_received();
         }
         Err(Undelivered::Full)
@@ -97,17 +98,17 @@ impl<C: Nic, H: Host, D: Discipline, const N: usize> Demux<'_, C, H, D, N> {
     #[cold]
     #[inline(never)]
     pub(super) fn return_pages(&mut self, now: u64) {
-        for _ in 0..self.ports.with_pages.len().min(LOOKS_PER_TURN) {
-            let Some(slot) = self.ports.with_pages.pop() else { break };
-            let Some(port) = self.ports.get_mut(slot) else { continue };
+        for _ in 0..self.ports.watched().min(LOOKS_PER_TURN) {
+            let Some(seat) = self.ports.next_watched() else { break };
+            let Some(port) = self.ports.get_mut(seat) else { continue };
             let spare = port.spare_pages();
             if spare != 0 && self.host.return_pages(port.id, spare) {
                 port.take_pages(spare);
             }
             if port.has_pages() {
-                self.ports.with_pages.push(slot);
+                self.ports.watch(seat);
             }
         }
-        self.looks.rest(now, self.ports.with_pages.len());
+        self.looks.rest(now, self.ports.watched());
     }
 }
