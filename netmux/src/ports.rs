@@ -1,12 +1,15 @@
 //! The VMs that are attached: their rings, their addresses, their counters.
 
 use crate::addresses::Addresses;
-use crate::directory::Directory;
+use crate::directory::{Directory, Resident};
 use crate::egress::Cause;
-use crate::frame::DmaFrame;
-use abi::nic::{MAX_FRAME, NicCounters, NicPage};
-use abi::vm::VmId;
-use component::VmNic;
+use crate::frame::{DmaFrame, Mac};
+use crate::policy::Fifo;
+use abi::nic::{MAX_FRAME, NicCounters, NicPage, Node};
+use abi::note::TableBytes;
+use abi::ring::PAGE_SLOTS;
+use abi::vm::{Seat, Slot, VmId};
+use component::{Table, Tables, VmNic};
 use core::mem::offset_of;
 use ring::ReserveError;
 
@@ -19,17 +22,25 @@ const DROPPED: u8 = 4;
 pub struct Port {
     /// The VM.
     pub id: VmId,
+    /// Its MAC address.
+    pub mac: Mac,
     /// Its rings.
     pub nic: VmNic,
     /// The truth of which the NIC page has a copy; the guest can write the copy.
     pub counters: NicCounters,
+    /// Its IPv4 address; 0 while it has none.
+    pub ipv4: u32,
     /// It gets its IPv4 address from DHCP.
-    learns: bool,
+    pub learns: bool,
     /// What it was warned of: bit `i` for the cause numbered `i`.
     warned: u8,
     unsettled: u8,
     /// It is on the list of those that are to be settled.
     listed: bool,
+    /// Frames either way when its ring pages were looked at last.
+    seen: u64,
+    /// It is among those that have ring pages.
+    watched: bool,
 }
 
 /// Why a frame did not get into a VM's receive ring.
@@ -39,6 +50,15 @@ pub enum Undelivered {
     Full,
     /// The guest's index makes no sense.
     Corrupt,
+    /// That page of the ring has to come first. Nothing was counted.
+    NoPage(u32),
+}
+
+/// One of a port's rings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ring {
+    Receive,
+    Transmit,
 }
 
 impl Port {
@@ -60,6 +80,7 @@ impl Port {
                 // The frame's buffer lies within its memory, so this does not happen.
                 None => Err(Undelivered::Full),
             },
+            Err(ReserveError::NoPage(page)) => return Err(Undelivered::NoPage(page)),
             Err(ReserveError::Corrupt) => Err(Undelivered::Corrupt),
             Err(_) => Err(Undelivered::Full),
         };
@@ -73,8 +94,9 @@ impl Port {
         result
     }
 
+    /// A frame for the guest is dropped.
     #[cold]
-    fn drop_received(&mut self) {
+    pub fn drop_received(&mut self) {
         self.counters.rx_drop_full += 1;
         self.unsettled |= DROPPED;
     }
@@ -109,6 +131,50 @@ impl Port {
         let first = self.warned & 1 << number == 0;
         self.warned |= 1 << number;
         first
+    }
+
+    /// Pages of the receive ring.
+    fn rx_pages(&self) -> u32 {
+        self.nic.rx.capacity().div_ceil(PAGE_SLOTS)
+    }
+
+    /// The page of the NIC that is page `page` of the receive ring, or of the transmit ring.
+    pub(crate) fn page_of(&self, ring: Ring, page: u32) -> u32 {
+        match ring {
+            Ring::Receive => 1 + page,
+            Ring::Transmit => 1 + self.rx_pages() + page,
+        }
+    }
+
+    /// Whether it has pages of its rings.
+    pub(crate) fn has_pages(&self) -> bool {
+        self.nic.rx.pages() | self.nic.tx.pages() != 0
+    }
+
+    /// The pages of empty rings that are not needed now (bit `i`: page `i` of the NIC): all of them when no frame has passed since
+    /// the last call; else all but the one that a ring stands in.
+    pub(crate) fn spare_pages(&mut self) -> u32 {
+        let frames = self.counters.rx_frames.wrapping_add(self.counters.tx_frames);
+        let quiet = core::mem::replace(&mut self.seen, frames) == frames;
+        let spare = |pages: u32, here: u32| if quiet { pages } else { pages & !(1 << here) };
+        // A ring that was reset is looked at again the next time.
+        let rx = match self.nic.rx.in_flight() {
+            Ok(0) => spare(self.nic.rx.pages(), self.nic.rx.page()),
+            _ => 0,
+        };
+        let tx = match self.nic.tx.available() {
+            Ok(0) => spare(self.nic.tx.pages(), self.nic.tx.page()),
+            _ => 0,
+        };
+        rx << 1 | tx << (1 + self.rx_pages())
+    }
+
+    /// These pages of the NIC are the demultiplexer's no longer.
+    pub(crate) fn take_pages(&mut self, pages: u32) {
+        let rx_pages = self.rx_pages();
+        let rx = pages >> 1 & ((1 << rx_pages) - 1);
+        self.nic.rx.take_pages(rx);
+        self.nic.tx.take_pages(pages >> (1 + rx_pages));
     }
 
     /// Notes that the port is on the list of those to be settled. True when it was not.
@@ -184,128 +250,172 @@ impl Port {
     }
 }
 
-/// A slot's place in the table. An `Option` would mark the empty place by a value that is not zero somewhere in the port,
-/// and a table of them would lie in the image file instead of `.bss`.
-// Unlike a box, the table needs no heap; most of it is never touched.
-#[allow(clippy::large_enum_variant)]
-#[repr(u8)]
-enum Place {
-    Empty = 0,
-    Taken(Port) = 1,
-}
-
-/// Where the tables have a VM; `None` for a slot that no table of ours has.
-#[inline]
-pub(crate) fn place_of(vm: VmId) -> Option<u16> {
-    u16::try_from(vm.slot.number()).ok()
-}
-
-/// The attached VMs of a machine with up to `N` slots; `N` is a power of two below 65,536.
-pub struct Ports<const N: usize> {
-    ports: [Place; N],
-    addresses: Addresses<N>,
-    /// No slot from here on is in use.
+/// The attached VMs of a machine.
+pub struct Ports {
+    seats: Table<Option<Port>>,
+    /// The seat of the VM in each slot, plus 1; 0 for a slot without one that is attached.
+    slots: Table<u16>,
+    addresses: Addresses,
+    /// Those that have ring pages, and how many they are.
+    watched: Fifo,
+    watched_count: u16,
+    node: Node,
+    /// The MAC of the node's first slot.
+    first: Mac,
+    /// No seat from here on is in use.
     end: u16,
 }
 
-impl<const N: usize> Ports<N> {
-    /// Nobody is attached.
-    pub const fn new() -> Self {
-        Ports { ports: [const { Place::Empty }; N], addresses: Addresses::new(), end: 0 }
-    }
+impl Ports {
+    /// What they take of the tables.
+    // A few hundred.
+    #[allow(clippy::cast_possible_truncation)]
+    pub const TABLES: TableBytes = TableBytes {
+        per_slot: size_of::<u16>() as u32,
+        per_seat: size_of::<Option<Port>>() as u32 + Addresses::SEAT_BYTES + Fifo::SEAT_BYTES,
+    };
 
-    /// The VM in `slot`.
-    #[inline]
-    pub fn get_mut(&mut self, slot: u16) -> Option<&mut Port> {
-        match self.ports.get_mut(usize::from(slot)) {
-            Some(Place::Taken(port)) => Some(port),
-            _ => None,
+    /// Nobody is attached.
+    pub fn new(tables: &mut Tables) -> Self {
+        Ports {
+            seats: tables.per_seat(),
+            slots: tables.per_slot(),
+            addresses: Addresses::new(tables),
+            watched: Fifo::new(tables),
+            watched_count: 0,
+            node: Node::default(),
+            first: Mac::of(Node::default(), Slot::new(0)),
+            end: 0,
         }
     }
 
-    /// First slot from which on none is in use.
+    /// The VM in `seat`.
+    #[inline]
+    pub fn get_mut(&mut self, seat: Seat) -> Option<&mut Port> {
+        self.seats.get_mut(seat.index())?.as_mut()
+    }
+
+    /// First seat from which on none is in use.
     pub fn end(&self) -> u16 {
         self.end
     }
 
-    /// The IPv4 address of the VM in `slot`; 0 while it has none.
-    #[inline]
-    pub fn address(&self, slot: u16) -> u32 {
-        self.addresses.of(slot)
+    /// Gives the VM in `seat` its address. False when another VM has it.
+    pub fn set_address(&mut self, seat: Seat, ipv4: u32) -> bool {
+        let set = self.addresses.set(seat, ipv4);
+        if let Some(port) = self.get_mut(seat).filter(|_| set) {
+            port.ipv4 = ipv4;
+        }
+        set
     }
 
-    /// Gives the VM in `slot` its address. False when another VM has it.
-    pub fn set_address(&mut self, slot: u16, ipv4: u32) -> bool {
-        self.addresses.set(slot, ipv4)
-    }
-
-    /// Attaches a VM, in place of whoever was in its slot. `ipv4` is 0 for a VM that asks DHCP. False when the machine
-    /// has no such slot.
-    pub fn attach(&mut self, id: VmId, ipv4: u32, nic: VmNic, link_up: bool) -> bool {
-        let Some(slot) = place_of(id) else { return false };
-        let Some(place) = self.ports.get_mut(usize::from(slot)) else { return false };
+    /// Attaches a VM, in place of whoever was in its seat. `ipv4` is 0 for a VM that asks DHCP. False when the machine
+    /// has no such seat or slot.
+    pub fn attach(&mut self, id: VmId, seat: Seat, node: Node, ipv4: u32, nic: VmNic, link_up: bool) -> bool {
+        if let Some(other) = self.get_mut(seat).map(|port| port.id) {
+            self.detach(other, seat);
+        }
+        let (Some(place), Some(of_slot)) = (self.seats.reach(seat.index()), self.slots.reach(id.slot.index())) else {
+            return false;
+        };
         let port = Port {
             id,
+            mac: Mac::of(node, id.slot),
             nic,
             counters: NicCounters::default(),
+            ipv4: 0,
             learns: ipv4 == 0,
             warned: 0,
             // A guest that sleeps is woken once: a dead demultiplexer may have owed it that.
             unsettled: RX_STAGED | TX_TAKEN,
             listed: false,
+            seen: 0,
+            watched: false,
         };
         port.store_all(link_up);
-        *place = Place::Taken(port);
-        self.end = self.end.max(slot + 1);
-        self.addresses.set(slot, 0);
+        *place = Some(port);
+        *of_slot = seat.number() + 1;
+        self.node = node;
+        self.first = Mac::of(node, Slot::new(0));
+        self.end = self.end.max(seat.number() + 1);
+        self.addresses.set(seat, 0);
         true
     }
 
     /// Detaches the VM and returns what was counted; `None` when it is not attached.
-    pub fn detach(&mut self, id: VmId) -> Option<NicCounters> {
-        let slot = place_of(id)?;
-        let place = self.ports.get_mut(usize::from(slot))?;
-        let counters = match place {
-            Place::Taken(port) if port.id == id => port.counters,
-            _ => return None,
-        };
-        *place = Place::Empty;
-        self.addresses.set(slot, 0);
+    pub fn detach(&mut self, id: VmId, seat: Seat) -> Option<NicCounters> {
+        let place = self.seats.get_mut(seat.index())?;
+        let port = place.take_if(|port| port.id == id)?;
+        if let Some(of_slot) = self.slots.get_mut(id.slot.index()).filter(|of_slot| **of_slot == seat.number() + 1) {
+            *of_slot = 0;
+        }
+        self.addresses.set(seat, 0);
+        if port.watched {
+            self.watched.remove(seat);
+            self.watched_count -= 1;
+        }
         while let Some(last) = self.end.checked_sub(1)
-            && matches!(self.ports[usize::from(last)], Place::Empty)
+            && self.seats[usize::from(last)].is_none()
         {
             self.end = last;
         }
-        Some(counters)
+        Some(port.counters)
+    }
+
+    /// Has the VM in `seat` looked at, behind those that have ring pages already.
+    pub(crate) fn watch(&mut self, seat: Seat) {
+        if let Some(port) = self.get_mut(seat)
+            && !core::mem::replace(&mut port.watched, true)
+        {
+            self.watched.push(seat);
+            self.watched_count += 1;
+        }
+    }
+
+    /// Takes the next one of those that have ring pages out.
+    pub(crate) fn next_watched(&mut self) -> Option<Seat> {
+        let seat = self.watched.pop()?;
+        self.watched_count -= 1;
+        if let Some(port) = self.get_mut(seat) {
+            port.watched = false;
+        }
+        Some(seat)
+    }
+
+    /// How many VMs have ring pages.
+    pub(crate) fn watched(&self) -> u16 {
+        self.watched_count
     }
 
     /// Detaches everybody.
     pub fn clear(&mut self) {
-        for slot in 0..core::mem::take(&mut self.end) {
-            self.ports[usize::from(slot)] = Place::Empty;
-            self.addresses.set(slot, 0);
+        for seat in (0..self.end).rev().map(Seat::new) {
+            if let Some(id) = self.get_mut(seat).map(|port| port.id) {
+                self.detach(id, seat);
+            }
         }
     }
-}
 
-impl<const N: usize> Default for Ports<N> {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl<const N: usize> Directory for Ports<N> {
+    /// The seat of the VM in a slot, if it is attached.
     #[inline]
-    fn attached(&self, slot: u16) -> bool {
-        matches!(self.ports.get(usize::from(slot)), Some(Place::Taken(_)))
+    fn seat_of(&self, slot: Slot) -> Option<Seat> {
+        self.slots.get(slot.index())?.checked_sub(1).map(Seat::new)
+    }
+}
+
+impl Directory for Ports {
+    #[inline]
+    fn resident(&self, mac: Mac) -> Option<Resident> {
+        let seat = self.seat_of(mac.slot_behind(self.first)?)?;
+        let port = self.seats.get(seat.index())?.as_ref()?;
+        Some(Resident { seat, ipv4: port.ipv4, learns: port.learns })
     }
 
-    fn owner(&self, ipv4: u32) -> Option<u16> {
+    fn solicited(&self, group: Mac) -> Option<Seat> {
+        self.seat_of(group.solicited_on(self.node)?)
+    }
+
+    fn owner(&self, ipv4: u32) -> Option<Seat> {
         self.addresses.owner(ipv4)
-    }
-
-    #[inline]
-    fn learns(&self, slot: u16) -> bool {
-        matches!(self.ports.get(usize::from(slot)), Some(Place::Taken(Port { learns: true, .. })))
     }
 }

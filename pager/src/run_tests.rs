@@ -2,7 +2,8 @@
 
 use super::*;
 use abi::pager::Access;
-use abi::vm::VmId;
+use abi::vm::{Seat, VmId};
+use component::Tables;
 use component::ring::{Consumer, Producer, SharedMemory};
 use component::test_log::lines;
 
@@ -11,12 +12,17 @@ struct Zeros;
 
 impl Policy for Zeros {
     const NAME: &'static str = "zeros";
+    const SEAT_BYTES: u32 = 0;
+
+    fn new(_: &mut Tables) -> Self {
+        Zeros
+    }
 
     fn handle(&mut self, event: PagerEvent) -> Result<Option<PagerCommand>, Oddity> {
         match event {
             PagerEvent::Fault { vm, present: true, .. } => Ok(Some(PagerCommand::Resume { vm })),
             PagerEvent::Fault { vm, page, .. } => Ok(Some(PagerCommand::MapZero { vm, page, count: 1 })),
-            PagerEvent::VmEnded { vm } => Err(Oddity::UnknownVm(vm)),
+            PagerEvent::VmEnded { vm, .. } => Err(Oddity::UnknownVm(vm)),
             _ => Ok(None),
         }
     }
@@ -73,8 +79,8 @@ fn vm(slot: u32) -> VmId {
     VmId::new(slot, 1)
 }
 
-fn fault(slot: u32, present: bool) -> PagerEvent {
-    PagerEvent::Fault { vm: vm(slot), page: 7, access: Access::Read, present }
+fn fault(slot: u16, present: bool) -> PagerEvent {
+    PagerEvent::Fault { vm: vm(slot.into()), seat: Seat::new(slot), page: 7, access: Access::Read, present }
 }
 
 #[test]
@@ -101,7 +107,7 @@ fn a_ring_that_was_reset_is_looked_at_again_at_once() {
 fn what_makes_no_sense_is_said_ten_times_and_the_rest_is_served() {
     let mut stage = Stage::new();
     stage.core_events.push(&Message::new(0xffff, [])).expect("room");
-    stage.tell(PagerEvent::VmEnded { vm: vm(9) });
+    stage.tell(PagerEvent::VmEnded { vm: vm(9), seat: Seat::new(9) });
     stage.tell(fault(4, true));
     let said = lines(|| _ = stage.serve());
     assert_eq!(said.len(), 2, "{said:?}");

@@ -1,18 +1,21 @@
 //! The scheduler behind its rings.
 
 use super::*;
+use crate::Oddity;
 use crate::policy::RoundRobin;
-use abi::sched::SchedCommand;
-use abi::vm::VmId;
+use abi::sched::{Room, SchedCommand};
+use abi::vm::{Seat, VmId};
+use component::Tables;
 use component::ring::{Consumer, Producer, SharedMemory};
 use component::test_log::lines;
 
 const QUANTUM: u64 = 5_000;
+const SEATS: usize = 16;
 
 /// A scheduler behind its rings, and the core's ends of them.
 struct Stage {
     rings: Rings,
-    scheduler: Box<Scheduler<RoundRobin>>,
+    scheduler: Scheduler<RoundRobin>,
     events: Producer<SharedMemory>,
     plan: Consumer<SharedMemory>,
     event_memory: SharedMemory,
@@ -32,12 +35,12 @@ impl Stage {
         let mut stage = Stage {
             // So slow a time that nothing is earned in a test.
             rings: Rings::new(inbox, outbox, u64::MAX),
-            scheduler: Box::new(Scheduler::new(RoundRobin::new())),
+            scheduler: Scheduler::new(&mut Tables::on_heap(Scheduler::<RoundRobin>::TABLES, SEATS, SEATS)),
             events: Producer::attach_contiguous(&event_memory, 32).expect("good"),
             plan: Consumer::attach_contiguous(&plan_memory, 32).expect("good"),
             event_memory,
         };
-        stage.tell(SchedEvent::Hello { quantum_ticks: QUANTUM, free: 1_000 });
+        stage.tell(SchedEvent::Hello { quantum_ticks: QUANTUM, room: room(1_000) });
         stage
     }
 
@@ -62,6 +65,14 @@ fn vm(slot: u32) -> VmId {
     VmId::new(slot, 1)
 }
 
+fn ready(slot: u16) -> SchedEvent {
+    SchedEvent::Ready { vm: vm(slot.into()), seat: Seat::new(slot), weight: 1 }
+}
+
+fn room(frames: u64) -> Room {
+    Room { frames, seats: 16 }
+}
+
 fn turn(slot: u32) -> SchedCommand {
     SchedCommand::Run { vm: vm(slot), quantum_ticks: QUANTUM }
 }
@@ -69,9 +80,9 @@ fn turn(slot: u32) -> SchedCommand {
 #[test]
 fn events_become_a_plan() {
     let mut stage = Stage::new();
-    stage.tell(SchedEvent::Ready { vm: vm(3), weight: 1 });
-    stage.tell(SchedEvent::Ready { vm: vm(4), weight: 1 });
-    stage.tell(SchedEvent::Arrived { vm: vm(5), frames: 100, free: 900 });
+    stage.tell(ready(3));
+    stage.tell(ready(4));
+    stage.tell(SchedEvent::Arrived { vm: vm(5), frames: 100, room: room(900) });
     assert_eq!(stage.serve(), u64::MAX, "nothing is left to do");
     assert_eq!(stage.planned(), [SchedCommand::Admit { vm: vm(5) }, turn(3)]);
 }
@@ -79,8 +90,8 @@ fn events_become_a_plan() {
 #[test]
 fn what_the_core_has_not_taken_is_not_planned_again() {
     let mut stage = Stage::new();
-    stage.tell(SchedEvent::Ready { vm: vm(3), weight: 1 });
-    stage.tell(SchedEvent::Ready { vm: vm(4), weight: 1 });
+    stage.tell(ready(3));
+    stage.tell(ready(4));
     stage.serve();
     stage.serve();
     assert_eq!(stage.planned(), [turn(3), turn(4)]);
@@ -106,15 +117,15 @@ fn what_makes_no_sense_is_said_ten_times_and_the_rest_is_served() {
     let mut stage = Stage::new();
     assert_eq!(lines(|| _ = stage.serve()), [""; 0], "what makes sense is not worth a line");
     stage.events.push(&Message::new(0xffff, [])).expect("room");
-    stage.tell(SchedEvent::Blocked { vm: VmId::new(u32::MAX, 1), ran_ticks: 0, idle: false });
-    stage.tell(SchedEvent::Ready { vm: vm(3), weight: 1 });
+    stage.tell(SchedEvent::Blocked { vm: vm(3), seat: Seat::new(u16::MAX), ran_ticks: 0, idle: false });
+    stage.tell(ready(3));
     let said = lines(|| _ = stage.serve());
     assert_eq!(said.len(), 2, "{said:?}");
     assert!(
         said[0].starts_with("WARN dropped a message") && said[0].ends_with("; 0 such lines suppressed"),
         "{said:?}"
     );
-    assert!(said[1].contains("has a slot beyond the limits"), "{said:?}");
+    assert!(said[1].starts_with(&format!("WARN {}", Oddity::BadVm(vm(3)))), "{said:?}");
     assert_eq!(stage.planned(), [turn(3)]);
     for _ in 0..20 {
         stage.events.push(&Message::new(0xffff, [])).expect("room");

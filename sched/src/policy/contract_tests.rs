@@ -1,13 +1,11 @@
 //! What every policy holds, whatever its order.
 
-use super::test_cpu::{QUANTUM, boxed, vm};
+use super::test_cpu::{QUANTUM, SEATS, new, vm, vm_of};
 use super::{Lottery, Policy, RoundRobin, Stride};
 use crate::Oddity;
-use abi::limits::MAX_VMS;
-use abi::vm::VmId;
 
-fn last_slot() -> u32 {
-    u32::try_from(MAX_VMS - 1).expect("slots have 32 bits")
+fn last_seat() -> u32 {
+    u32::try_from(SEATS - 1).expect("few")
 }
 
 fn quanta_are_as_the_reset_says<P: Policy>(policy: &mut P) {
@@ -15,41 +13,41 @@ fn quanta_are_as_the_reset_says<P: Policy>(policy: &mut P) {
         policy.reset(quantum);
         assert_eq!(policy.quantum_ticks(), quantum);
         policy.ready(vm(0), 100).expect("good");
-        assert_eq!(policy.next().map(|dispatch| (dispatch.vm, dispatch.quantum_ticks)), Some((vm(0), quantum)));
+        assert_eq!(policy.next().map(|dispatch| (dispatch.vm, dispatch.quantum_ticks)), Some((vm(0).id, quantum)));
     }
 }
 
 fn a_reset_forgets_who_could_run<P: Policy>(policy: &mut P) {
-    for slot in [0, last_slot()] {
+    for seat in [0, last_seat()] {
         policy.reset(QUANTUM);
-        policy.ready(vm(slot), 100).expect("good");
+        policy.ready(vm(seat), 100).expect("good");
         policy.reset(QUANTUM);
         assert_eq!((policy.runnable(), policy.next()), (0, None));
-        assert_eq!(policy.blocked(VmId::new(slot, 2), 5, true), Ok(()));
+        assert_eq!(policy.blocked(vm_of(seat, 2), 5, true), Ok(()));
     }
 }
 
 /// A reset also forgets a VM of which nothing was heard but that it has blocked.
 fn a_reset_forgets_who_had_blocked<P: Policy>(policy: &mut P) {
-    for slot in [0, last_slot()] {
+    for seat in [0, last_seat()] {
         policy.reset(QUANTUM);
-        policy.blocked(vm(slot), 5, true).expect("it may be the first that is heard of it");
-        let successor = VmId::new(slot, 2);
-        assert_eq!(policy.blocked(successor, 5, true), Err(Oddity::UnknownVm(successor)));
+        policy.blocked(vm(seat), 5, true).expect("it may be the first that is heard of it");
+        let successor = vm_of(seat, 2);
+        assert_eq!(policy.blocked(successor, 5, true), Err(Oddity::UnknownVm(successor.id)));
         policy.reset(QUANTUM);
         assert_eq!(policy.blocked(successor, 5, true), Ok(()));
     }
 }
 
-fn slots_end_where_they_end<P: Policy>(policy: &mut P) {
+fn seats_end_where_they_end<P: Policy>(policy: &mut P) {
     policy.reset(QUANTUM);
-    let beyond = vm(last_slot() + 1);
-    assert_eq!(policy.ready(beyond, 100), Err(Oddity::BadVm(beyond)));
-    assert_eq!(policy.blocked(beyond, 5, true), Err(Oddity::BadVm(beyond)));
+    let beyond = vm(last_seat() + 1);
+    assert_eq!(policy.ready(beyond, 100), Err(Oddity::BadVm(beyond.id)));
+    assert_eq!(policy.blocked(beyond, 5, true), Err(Oddity::BadVm(beyond.id)));
     policy.ended(beyond);
     assert_eq!(policy.runnable(), 0);
-    policy.ready(vm(last_slot()), 100).expect("the last slot");
-    assert_eq!(policy.next().map(|dispatch| dispatch.vm), Some(vm(last_slot())));
+    policy.ready(vm(last_seat()), 100).expect("the last seat");
+    assert_eq!(policy.next().map(|dispatch| dispatch.vm), Some(vm(last_seat()).id));
 }
 
 macro_rules! every_policy {
@@ -57,7 +55,7 @@ macro_rules! every_policy {
         $(
             #[test]
             fn $property() {
-                super::$property(&mut *boxed(Policy::new));
+                super::$property(&mut new::<Policy>());
             }
         )*
     };
@@ -73,7 +71,7 @@ macro_rules! policies {
                     quanta_are_as_the_reset_says
                     a_reset_forgets_who_could_run
                     a_reset_forgets_who_had_blocked
-                    slots_end_where_they_end
+                    seats_end_where_they_end
                 }
             }
         )*

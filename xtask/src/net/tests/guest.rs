@@ -1,6 +1,6 @@
 //! A guest that is played here: its cable, plugged in as QEMU is, its stack, and the network that it is on.
 
-use crate::machine::Forward;
+use crate::machine::{Forward, vm_mac};
 use crate::net::{FIRST_VM, HOST, UserNet};
 use smoltcp::iface::{Config, Interface, SocketSet};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
@@ -87,7 +87,7 @@ impl Guest {
         let socket = UnixDatagram::bind(folder.join("machine")).unwrap();
         socket.set_nonblocking(true).unwrap();
         let mut cable = Cable { socket, switch: folder.join("data"), deaf: false };
-        let address = EthernetAddress(abi::nic::mac_of(abi::vm::Slot::new(0)));
+        let address = EthernetAddress(vm_mac(0));
         let mut iface = Interface::new(Config::new(address.into()), &mut cable, StackTime::ZERO);
         iface.update_ip_addrs(|addresses| addresses.push(IpCidr::new(FIRST_VM.into(), 24)).unwrap());
         iface.routes_mut().add_default_ipv4_route(HOST).unwrap();
