@@ -14,6 +14,7 @@ mod packet;
 mod plot;
 mod privileged_lines;
 mod slirp;
+mod slots;
 mod targets;
 
 use crate::error::{Context, Result, fail};
@@ -123,6 +124,7 @@ fn all() -> Vec<Entry> {
         slirp::BURST,
         slirp::RATIO,
         memory::ENTRY,
+        slots::ENTRY,
         privileged_lines::ENTRY,
         host_tests::ENTRY,
     ]

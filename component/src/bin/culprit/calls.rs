@@ -50,6 +50,10 @@ pub fn bad_calls() -> Outcome {
     for vm in [0, 0x1_0000, 0xffff_ffff, 1 << 32, u64::MAX] {
         expect("raise", ERROR_AUTHORITY, call(syscall::RAISE, vm, pending::NIC, 0))?;
         expect("raise", ERROR_AUTHORITY, call(syscall::RAISE, vm, u64::MAX, 0))?;
+        for pages in [0, 1, 2, u64::MAX] {
+            expect("ring_page", ERROR_AUTHORITY, call(syscall::RING_PAGE, vm, pages, 0))?;
+            expect("ring_return", ERROR_AUTHORITY, call(syscall::RING_RETURN, vm, pages, 0))?;
+        }
     }
     ports()?;
     for device in [0, 1, 4, 63, 64, 1 << 32, u64::MAX] {
