@@ -21,6 +21,10 @@ pub mod layout {
     /// The kick bitmap: bit `i` of the little-endian bit string is set by the core when VM slot `i` kicks its NIC, cleared
     /// by the component with an atomic exchange.
     pub const KICKS: u64 = 0x3000_0000;
+    /// What outlives a restart: memory that is zero at boot, and that the core then neither clears nor reads.
+    pub const KEEP: u64 = 0x3800_0000;
+    /// First address behind it, whatever its size.
+    pub const KEEP_END: u64 = 0x4000_0000;
     /// Registers of device `i` from `MMIO + i * MMIO_STRIDE` on, uncached, as its [`super::BarInfo`] say.
     pub const MMIO: u64 = 0x4000_0000;
     /// See [`MMIO`].
@@ -172,8 +176,8 @@ pub struct ComponentInfo {
     pub vm_frames: u64,
     /// Default quantum in ticks of the TSC.
     pub quantum_ticks: u64,
-    /// Must be zero.
-    pub reserved: u64,
+    /// Bytes at [`layout::KEEP`].
+    pub keep_bytes: u64,
     /// The rings.
     pub rings: [RingInfo; MAX_RINGS_PER_COMPONENT],
     /// The devices.

@@ -110,6 +110,16 @@ impl Component {
         Some(Dma { memory, physical: self.info.dma_physical })
     }
 
+    /// The memory that outlives a restart, for a [`crate::Keep`]; `None` when the manifest gives none.
+    pub fn keep(&self) -> Option<SharedMemory> {
+        let room = address(layout::KEEP_END - layout::KEEP);
+        let bytes = usize::try_from(self.info.keep_bytes).ok().filter(|bytes| (1..=room).contains(bytes))?;
+        let base = core::ptr::with_exposed_provenance_mut(address(layout::KEEP));
+        // SAFETY: the core maps that much writable memory there for the component's lifetime; this is the only way to it,
+        // so no Rust reference points into it.
+        Some(unsafe { SharedMemory::new(base, bytes) })
+    }
+
     /// The NIC of the VM in `slot` with these rings, while that VM is attached ([`abi::net::NetEvent`]). After the
     /// component has answered that it is detached, touching the NIC is a fault, or reaches the slot's next VM.
     ///

@@ -5,6 +5,7 @@
 
 mod component;
 mod heap;
+mod keep;
 mod line;
 mod logger;
 mod mmio;
@@ -16,6 +17,7 @@ mod syscall;
 
 pub use crate::component::{Component, Dma, VmNic};
 pub use crate::heap::Heap;
+pub use crate::keep::{KEEP_HEADER_BYTES, Keep};
 pub use crate::logger::print;
 pub use crate::mmio::Mmio;
 pub use crate::rate_limit::RateLimit;

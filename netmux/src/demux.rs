@@ -61,7 +61,7 @@ pub struct Demux<'t, C: Nic, H: Host, D: Discipline, const N: usize> {
     host: H,
     ports: &'t mut Ports<N>,
     discipline: &'t mut D,
-    leases: Leases,
+    leases: Leases<'t>,
     /// Slots with news that the guest has not been shown.
     touched: heapless::Vec<u16, TOUCHED>,
     /// The frame from the wire, still in its receive buffer, that is on its way to all.
@@ -84,7 +84,7 @@ impl<'t, C: Nic, H: Host, D: Discipline, const N: usize> Demux<'t, C, H, D, N> {
         host: H,
         ports: &'t mut Ports<N>,
         discipline: &'t mut D,
-        leases: Leases,
+        leases: Leases<'t>,
         ticks_per_second: u64,
     ) -> Self {
         discipline.start(ticks_per_second);

@@ -517,7 +517,7 @@ fn dhcp_opens_ipv4_for_the_vm_that_was_given_an_address() {
 
 #[test]
 fn learnt_addresses_survive_a_restart() {
-    let leases = memory(SLOTS * 8);
+    let leases = memory(4096);
     let mut machine = Machine::after(leases, 1_000_000);
     let mut guest = Guest::new(1, 256, 256);
     assert!(machine.demux.attach(guest.id, 0, guest.nic(), Share::DEFAULT));

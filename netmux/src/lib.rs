@@ -32,7 +32,7 @@ pub use addresses::Addresses;
 pub use component;
 pub use demux::{Demux, Host, Pace};
 pub use directory::Directory;
-pub use leases::Leases;
+pub use leases::{Lease, Leases};
 pub use ports::{Port, Ports};
 pub use run::{SLOTS, run};
 pub use totals::Totals;

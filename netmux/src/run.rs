@@ -6,13 +6,14 @@ use crate::drivers::virtio::{self, Structures, VirtioNet};
 use crate::drivers::{Known, KnownList, Nic, known};
 use crate::frame::Mac;
 use crate::policy::Discipline;
-use crate::{Demux, Host, Leases, Pace, Ports};
+use crate::{Demux, Host, Lease, Leases, Pace, Ports};
 use abi::component::{DeviceInfo, bits};
 use abi::guest::pending;
 use abi::message::Message;
 use abi::net::{NetCommand, NetEvent};
 use abi::vm::VmId;
-use component::{Component, Inbox, Outbox, RateLimit, irq_ack, now, raise, wait};
+use component::{Component, Inbox, KEEP_HEADER_BYTES, Outbox, RateLimit, irq_ack, now, raise, wait};
+use ring::SharedMemory;
 
 /// VM slots that the tables of the programs have room for: 284 bytes each, and what the discipline keeps.
 pub const SLOTS: usize = 4096;
@@ -29,8 +30,11 @@ macro_rules! main {
             use $crate::component::Once;
             static PORTS: Once<$crate::Ports<{ $crate::SLOTS }>> = Once::new($crate::Ports::new());
             static DISCIPLINE: Once<$discipline> = Once::new(<$discipline>::new());
-            match (PORTS.take(), DISCIPLINE.take()) {
-                (Some(ports), Some(discipline)) => $crate::run::<$discipline>(&component, ports, discipline),
+            static LEASES: Once<[$crate::Lease; $crate::SLOTS]> = Once::new([$crate::Lease::NONE; $crate::SLOTS]);
+            match (PORTS.take(), DISCIPLINE.take(), LEASES.take()) {
+                (Some(ports), Some(discipline), Some(leases)) => {
+                    $crate::run::<$discipline>(&component, ports, discipline, leases)
+                }
                 _ => panic!("the tables are taken already"),
             }
         }
@@ -57,21 +61,21 @@ impl Host for Core {
 ///
 /// # Panics
 ///
-/// When the manifest gives the component too little DMA memory, or no rings `core-netmux` and `netmux-core`.
-pub fn run<D: Discipline>(component: &Component, ports: &mut Ports<SLOTS>, discipline: &mut D) -> ! {
+/// When the manifest gives the component too little DMA memory, no memory that is kept, or no rings `core-netmux` and `netmux-core`.
+pub fn run<D: Discipline>(
+    component: &Component,
+    ports: &mut Ports<SLOTS>,
+    discipline: &mut D,
+    leases: &mut [Lease; SLOTS],
+) -> ! {
     let info = component.info();
     log::info!("policy={} incarnation={} slots={}", D::NAME, info.incarnation, info.vm_slots);
     if usize::try_from(info.vm_slots).unwrap_or(usize::MAX) > SLOTS {
         log::debug!("VMs in slots from {SLOTS} on get no network");
     }
     let Some(dma) = component.dma() else { too_little_memory() };
-    // The leases lie at the end, where the buffers of no driver reach.
-    let lease_bytes = 8 * usize::try_from(info.vm_slots).unwrap_or(SLOTS).min(SLOTS);
-    let Some(buffer_bytes) = dma.memory.len().checked_sub(lease_bytes) else { too_little_memory() };
-    let (Some(buffers), Some(leases)) = (dma.memory.sub(0, buffer_bytes), dma.memory.sub(buffer_bytes, lease_bytes))
-    else {
-        too_little_memory()
-    };
+    let buffers = dma.memory;
+    let leases = Leases::new(kept_memory(component), leases);
     for (index, device) in (0_u32..).zip(component.devices()) {
         let Ok(at) = usize::try_from(index) else { continue };
         let region = |bar| component.mmio(at, bar);
@@ -86,7 +90,7 @@ pub fn run<D: Discipline>(component: &Component, ports: &mut Ports<SLOTS>, disci
                     Ok(nic) => {
                         let (rx, tx) = nic.descriptors();
                         introduce(name, nic.mac(), nic.link_up(), rx, tx);
-                        serve(component, nic, ports, discipline, Leases::new(leases), Some(index))
+                        serve(component, nic, ports, discipline, leases, Some(index))
                     }
                     Err(error) => log::error!("{}: {error}", name.name),
                 }
@@ -99,7 +103,7 @@ pub fn run<D: Discipline>(component: &Component, ports: &mut Ports<SLOTS>, disci
                     Ok(nic) => {
                         let (rx, tx) = nic.descriptors();
                         introduce(name, nic.mac(), nic.link_up(), rx.into(), tx.into());
-                        serve(component, nic, ports, discipline, Leases::new(leases), Some(index))
+                        serve(component, nic, ports, discipline, leases, Some(index))
                     }
                     Err(error) => log::error!("{}: {error}", name.name),
                 }
@@ -109,8 +113,17 @@ pub fn run<D: Discipline>(component: &Component, ports: &mut Ports<SLOTS>, disci
     }
     log::warn!("no NIC: VMs reach each other and nobody else; drivers exist for {KnownList}");
     match NoNic::new(buffers) {
-        Some(nic) => serve(component, nic, ports, discipline, Leases::new(leases), None),
+        Some(nic) => serve(component, nic, ports, discipline, leases, None),
         None => too_little_memory(),
+    }
+}
+
+/// The memory for leases.
+fn kept_memory(component: &Component) -> SharedMemory {
+    let enough = 2 * (KEEP_HEADER_BYTES + SLOTS * size_of::<Lease>());
+    match component.keep() {
+        Some(memory) => memory,
+        None => panic!("no kept memory: give netmux {} pages of it (`keep`) in system.toml", pages(enough)),
     }
 }
 
@@ -124,7 +137,7 @@ fn introduce(name: Known, mac: Mac, link_up: bool, rx: usize, tx: usize) {
 fn too_little_memory() -> ! {
     let least = e1000::DMA_BYTES_MIN.max(virtio::DMA_BYTES_MIN);
     let most = e1000::DMA_BYTES.max(virtio::DMA_BYTES);
-    let (least, most) = (pages(least + 8 * SLOTS), pages(most + 8 * SLOTS));
+    let (least, most) = (pages(least), pages(most));
     panic!("too little DMA memory: give netmux {least} to {most} pages in system.toml")
 }
 
@@ -150,7 +163,7 @@ fn serve<C: Nic, D: Discipline>(
     nic: C,
     ports: &mut Ports<SLOTS>,
     discipline: &mut D,
-    leases: Leases,
+    leases: Leases<'_>,
     device: Option<u32>,
 ) -> ! {
     let tsc_hz = component.info().tsc_hz;

@@ -293,7 +293,8 @@ impl<D: Discipline> Machine<D> {
         let (wire, raised, clock) = (nic.wire.clone(), host.raised.clone(), host.clock.clone());
         let ports = Box::leak(Box::new(Ports::new()));
         let queue = Box::leak(Box::new(discipline));
-        let leases = Leases::new(leases);
+        let table = vec![crate::Lease::NONE; SLOTS].leak();
+        let leases = Leases::new(leases, table);
         Machine { demux: Demux::new(nic, host, ports, queue, leases, ticks_per_second), wire, raised, clock }
     }
 

@@ -76,6 +76,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             timers: Timers::new(tables.cells),
             plan: Plan::new(quantum_ticks, tsc_hz),
             admit_at: NEVER,
+            swap: None,
             attention: Attention::default(),
             counters: Counters::default(),
             armed: NEVER,
@@ -97,7 +98,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         for rank in 0..self.cpu.components.list.len() {
             self.start(rank);
             let component = &self.cpu.components.list[rank];
-            log::info!(target: "core", "component {} started with policy {}", component.entry.name, component.policy);
+            log::info!(target: "core", "component {} started with policy {}", component.entry.name, component.policies.name());
         }
     }
 }

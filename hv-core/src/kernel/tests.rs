@@ -19,6 +19,7 @@ mod machine;
 mod plan;
 mod roles;
 mod services;
+mod swap;
 mod syscalls;
 mod vm_memory;
 

@@ -62,7 +62,11 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             }
             return None;
         };
-        cpu.plan.asked = false;
+        if cpu.plan.asked
+            && let Some(gap_ticks) = cpu.plan.come(cpu.mark)
+        {
+            cpu.counters.gap_ticks = gap_ticks;
+        }
         Some(cpu.plan.turn_of(vm, cpu.mark, quantum_ticks))
     }
 
@@ -114,7 +118,11 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         cpu.counters.fallbacks += 1;
         cpu.queues.rotate(Queue::Ready, slot);
         let vm = vms.get(slot)?.id;
-        Some(cpu.plan.turn_of(vm, cpu.mark, cpu.plan.quantum_ticks()))
+        let turn = cpu.plan.turn_of(vm, cpu.mark, cpu.plan.quantum_ticks());
+        if let Some(rank) = cpu.components.rank_of(Role::Sched) {
+            self.note_unnamed(rank);
+        }
+        Some(turn)
     }
 }
 
