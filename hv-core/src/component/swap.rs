@@ -153,7 +153,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     /// The core has run a turn that the scheduler did not name. One that is on trial and lets that happen again and again
     /// gives its place back.
     pub fn note_unnamed(&mut self, rank: usize) {
-        self.cpu.plan.unnamed = self.cpu.plan.unnamed.saturating_add(1);
+        self.cpu.plan.choose();
         if self.cpu.plan.unnamed >= UNNAMED_MOST && self.cpu.on_trial(rank) {
             self.cpu.condemn(rank, Death::Stalled);
         }

@@ -25,7 +25,7 @@ pub struct Counters {
     pub faults: u64,
     /// Dispatches that the plan did not name.
     pub fallbacks: u64,
-    /// Ticks from the last stop of the scheduler to the first turn that its successor planned.
+    /// Ticks from the last stop of the scheduler until a VM went on by its plan or its successor's.
     pub gap_ticks: u64,
     pub component_ticks: u64,
     pub guest_ticks: u64,

@@ -28,8 +28,10 @@ pub struct Plan {
     pub unnamed: u32,
     /// The scheduler that lives has planned a turn.
     pub came: bool,
-    /// TSC at which the last scheduler was stopped, until its successor plans; 0 otherwise.
+    /// TSC at which the last scheduler was stopped, until a turn goes on that it or its successor has planned; 0 otherwise.
     lost_at: u64,
+    /// The turn that somebody had then is one that was planned.
+    planned: bool,
     /// Default quantum in ticks.
     quantum_ticks: u64,
     /// Shortest quantum in ticks.
@@ -49,6 +51,7 @@ impl Plan {
             unnamed: 0,
             came: false,
             lost_at: 0,
+            planned: false,
             quantum_ticks,
             least_quantum_ticks,
             most_quantum_ticks: tsc_hz.saturating_mul(MOST_QUANTUM),
@@ -64,12 +67,34 @@ impl Plan {
     pub fn forget(&mut self, now: u64) {
         self.next = None;
         self.asked = true;
+        self.planned = self.unnamed == 0;
         self.unnamed = 0;
         self.came = false;
         self.lost_at = now;
     }
 
-    /// The scheduler has planned a turn after it was asked. Ticks since its predecessor was stopped, where this is its first.
+    /// Whether it is still to be seen when a planned turn goes on after the last stop of the scheduler.
+    #[inline]
+    pub fn is_lost(&self) -> bool {
+        self.lost_at != 0
+    }
+
+    /// A turn goes on that was begun before. Ticks since the scheduler was stopped, where this is the first after that, and
+    /// the turn was planned.
+    #[cold]
+    pub fn go_on(&mut self, now: u64) -> Option<u64> {
+        let lost_at = if self.planned { core::mem::take(&mut self.lost_at) } else { 0 };
+        (lost_at != 0).then(|| now.saturating_sub(lost_at))
+    }
+
+    /// The core has chosen whose turn it is.
+    pub fn choose(&mut self) {
+        self.unnamed = self.unnamed.saturating_add(1);
+        self.planned = false;
+    }
+
+    /// The scheduler has planned a turn after it was asked. Ticks since its predecessor was stopped, where no planned turn has
+    /// gone on since then.
     #[cold]
     pub fn come(&mut self, now: u64) -> Option<u64> {
         self.asked = false;

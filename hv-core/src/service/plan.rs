@@ -24,6 +24,11 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         {
             if vm.life.is_ready() {
                 if self.cpu.mark < turn.until {
+                    if self.cpu.plan.is_lost()
+                        && let Some(gap_ticks) = self.cpu.plan.go_on(self.cpu.mark)
+                    {
+                        self.cpu.counters.gap_ticks = gap_ticks;
+                    }
                     return Some(turn);
                 }
             } else if vm.life.page_fault().is_some() && self.cpu.queues.contains(Queue::Ready, vm.slot()) {

@@ -14,6 +14,7 @@ mod packet;
 mod plot;
 mod privileged_lines;
 mod slirp;
+mod swap;
 mod targets;
 
 use crate::error::{Context, Result, fail};
@@ -45,7 +46,7 @@ pub struct Figure {
     pub metric: &'static str,
     /// The value.
     pub value: f64,
-    /// instructions, bytes, packets, requests, lines, mutants, or ratio.
+    /// instructions, ms, bytes, packets, requests, lines, mutants, or ratio.
     pub unit: &'static str,
     /// Under which conditions it was measured.
     pub conditions: String,
@@ -117,6 +118,7 @@ fn all() -> Vec<Entry> {
         mechanism::VM_CREATE,
         mechanism::VM_CREATE_10000,
         mechanism::VM_SWITCH_100,
+        swap::ENTRY,
         packet::ENTRY,
         http::KEEP_ALIVE,
         http::CLOSE,

@@ -85,7 +85,7 @@ fn swapped_under_load(lab: &Lab, swaps: usize) -> Result<()> {
         }
         Ok(())
     })?;
-    for text in ["killed", "restarted", "given up", "is admitted by the core"] {
+    for text in [" killed: ", " restarted with ", " is given up", "is admitted by the core"] {
         running.must_not_say(0, text)?;
     }
     let starts = running.monitor("components")?;
@@ -109,7 +109,7 @@ fn settled(running: Running) -> Result<()> {
     running.power_off()
 }
 
-/// From the stop of the last scheduler to the first turn that its successor planned it took no longer than two plans do.
+/// From the stop of the last scheduler until a VM went on by the plan it took no longer than two plans do.
 fn plan_is_back(running: &Running) -> Result<()> {
     let lines = running.monitor("machine")?;
     let of = |key| lines.iter().find_map(|line| number(line, key)).ok_or_else(|| format!("no {key}= in {lines:?}"));
