@@ -106,7 +106,9 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             _ => component.quick_deaths = if quick { component.quick_deaths + 1 } else { 0 },
         }
         component.give_way(why, quick);
-        let delay = if component.quick_deaths > QUICK_DEATHS { hz } else { 0 };
+        // A successor is not to blame for how often this one has died.
+        let waits = component.quick_deaths > QUICK_DEATHS && component.successor.is_none();
+        let delay = if waits { hz } else { 0 };
         let start_at = now.saturating_add(delay);
         component.run = Run::Stopped { start_at };
         component.notified = 0;

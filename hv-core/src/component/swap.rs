@@ -9,7 +9,7 @@ use super::policies::{GOOD_MS, Unfit};
 use super::run::{Death, Run};
 use crate::board::Board;
 use crate::kernel::{Cpu, Kernel};
-use crate::vm::{NEVER, Queue};
+use crate::vm::NEVER;
 use abi::control::status;
 use backend::Backend;
 
@@ -28,8 +28,9 @@ pub struct Swap {
     ready: usize,
     /// TSC at which the next part is made ready; [`NEVER`] when the image is ready and the successor is about to start.
     pub next_at: u64,
-    /// The request that is answered when it is done.
+    /// The request that is answered when it is done, and which start of the controller it came from.
     id: u32,
+    asker: u32,
 }
 
 impl<B: Backend, H: Board> Cpu<B, H> {
@@ -48,7 +49,8 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             return Err(status::BUSY);
         }
         let now = self.board.now();
-        self.swap = Some(Swap { rank, policy, ready: 0, next_at: now, id });
+        let asker = self.controller_start();
+        self.swap = Some(Swap { rank, policy, ready: 0, next_at: now, id, asker });
         self.arm(now);
         Ok(())
     }
@@ -93,8 +95,15 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     pub fn swapped(&mut self, rank: usize) {
         if let Some(swap) = self.swap.filter(|swap| swap.rank == rank && swap.next_at == NEVER) {
             self.swap = None;
-            self.reply_done(swap.id);
+            // Another start of the controller has asked nothing yet, and might take the answer for one to something else.
+            if swap.asker == self.controller_start() {
+                self.reply_done(swap.id);
+            }
         }
+    }
+
+    fn controller_start(&self) -> u32 {
+        self.components.rank_of(Role::Control).map_or(0, |rank| self.components.list[rank].incarnation)
     }
 
     /// A policy that has just been started is on trial from now on, unless it has shown long ago that it is good.
@@ -132,7 +141,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
 
     /// Whether somebody could run and the scheduler has planned nothing since its start.
     fn plans_nothing(&self) -> bool {
-        !self.plan.came && (self.plan.unnamed > 0 || !self.queues.is_empty(Queue::Held))
+        !self.plan.came && (self.plan.unnamed > 0 || self.plan.held)
     }
 }
 

@@ -28,6 +28,8 @@ pub struct Plan {
     pub unnamed: u32,
     /// The scheduler that lives has planned a turn.
     pub came: bool,
+    /// It has kept a VM back that can run.
+    pub held: bool,
     /// TSC at which the last scheduler was stopped, until a turn goes on that it or its successor has planned; 0 otherwise.
     lost_at: u64,
     /// The turn that somebody had then is one that was planned.
@@ -50,6 +52,7 @@ impl Plan {
             asked: false,
             unnamed: 0,
             came: false,
+            held: false,
             lost_at: 0,
             planned: false,
             quantum_ticks,
@@ -70,6 +73,7 @@ impl Plan {
         self.planned = self.unnamed == 0;
         self.unnamed = 0;
         self.came = false;
+        self.held = false;
         self.lost_at = now;
     }
 

@@ -60,6 +60,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
                 self.queues.remove(Queue::Ready, id.slot);
                 self.queues.push(Queue::Held, id.slot);
                 self.plan.give_up(id);
+                self.plan.held = true;
             }
             // It would keep its turn until its page is there.
             State::Fault(_) if self.queues.contains(Queue::Ready, id.slot) => self.yield_turn(vm),

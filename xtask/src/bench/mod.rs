@@ -200,7 +200,7 @@ fn report(entry: &Entry, kind: Kind, first: &[Figure], second: &[Figure]) -> Res
         let Target { target, best_other, .. } = aim;
         let Figure { metric, value, unit, .. } = figure;
         let mark = if aim.is_met_by(*value) { "" } else { "  MISSED" };
-        let digits = if *unit == "ratio" { 2 } else { 0 };
+        let digits = if ["ratio", "ms"].contains(unit) { 2 } else { 0 };
         println!(
             "{metric:<24} {value:>12.digits$} {:>12.digits$} {unit:<12} {target:>10}  {best_other}{mark}",
             again.value

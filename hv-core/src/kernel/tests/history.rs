@@ -45,6 +45,8 @@ pub enum Event {
     Wrong(u8, Due),
     /// The operator replaces the policy of the component of this rank by that of this number.
     Swap(u8, u8),
+    /// From now on the second policy of the component of this rank goes wrong after each start.
+    Flaw(u8, Due),
     /// The scheduler keeps a VM back.
     Hold(u8),
     /// The NIC interrupts.
@@ -152,6 +154,7 @@ pub fn event(lies: bool) -> impl Strategy<Value = Event> {
         1 => (0_u8..4).prop_map(Event::Kill),
         3 => (0_u8..4, due(lies)).prop_map(|(rank, due)| Event::Wrong(rank, due)),
         2 => (0_u8..5, 0_u8..5).prop_map(|(rank, policy)| Event::Swap(rank, policy)),
+        1 => (0_u8..4, due(lies)).prop_map(|(rank, due)| Event::Flaw(rank, due)),
         2 => any::<u8>().prop_map(Event::Hold),
         3 => Just(Event::Nic),
         2 => (1_u32..2_000_000).prop_map(Event::Time),
@@ -260,6 +263,9 @@ impl<const TIMER: bool> History<TIMER> {
             Event::Swap(rank, policy) => {
                 self.ask(ControlRequest::Swap { component: (*rank).into(), policy: (*policy).into() });
             }
+            Event::Flaw(rank, due) => {
+                self.machine.hardware.borrow_mut().components[usize::from(*rank)].flaw = Some(("other", *due));
+            }
             Event::Hold(number) => {
                 let rank = self.machine.rank(Role::Sched);
                 if let FakeRole::Sched(sched) = &mut self.machine.hardware.borrow_mut().components[rank].role {
@@ -328,7 +334,10 @@ impl<const TIMER: bool> History<TIMER> {
         }
         self.machine.audit();
         for rank in 0..self.machine.kernel.cpu.components.list.len() {
-            self.machine.hardware.borrow_mut().components[rank].due = None;
+            {
+                let component = &mut self.machine.hardware.borrow_mut().components[rank];
+                (component.due, component.flaw) = (None, None);
+            }
             self.machine.kernel.cpu.condemn(rank, Death::Killed);
         }
         self.machine.hardware.borrow_mut().asleep = false;

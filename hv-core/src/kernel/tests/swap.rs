@@ -202,9 +202,12 @@ fn what_cannot_run_is_refused_and_nothing_changes() {
 #[test]
 fn the_only_policy_can_be_started_anew() {
     let mut machine = at_rest();
-    // It is the operator's own, so the answer comes to its successor.
-    assert_eq!(machine.swap(Role::Control, FAKE), status::OK);
+    let component = u16::try_from(machine.rank(Role::Control)).expect("few");
+    machine.order(ControlRequest::Swap { component, policy: FAKE });
+    machine.settle(4000);
     assert_eq!(machine.start_of(Role::Control), 2);
+    // It is the operator's own: its successor has asked nothing, and is answered nothing.
+    assert_eq!(machine.answers(), []);
 }
 
 #[test]
@@ -469,6 +472,7 @@ fn one_that_holds_everybody_back_is_found_out() {
         sched.lazy = true;
     }
     machine.kernel.cpu.plan.came = false;
+    machine.kernel.cpu.plan.held = false;
     machine.kernel.cpu.plan.next = None;
     let crate::kernel::Kernel { vms: table, cpu, .. } = &mut machine.kernel;
     for &vm in &vms {
@@ -476,6 +480,21 @@ fn one_that_holds_everybody_back_is_found_out() {
     }
     machine.pass(3 * HZ / 2);
     assert_eq!(machine.policy(Role::Sched), "fake");
+}
+
+#[test]
+fn one_that_holds_back_whom_it_cannot_admit_and_has_nobody_to_plan_for_is_good() {
+    let mut machine = at_rest();
+    let vm = machine.create(WITHOUT_NIC);
+    let rank = machine.rank(Role::Sched);
+    assert_eq!(machine.swap(Role::Sched, OTHER), status::OK);
+    let crate::kernel::Kernel { vms, cpu, .. } = &mut machine.kernel;
+    if vms.waiting(vm).is_some() {
+        cpu.hold(vms, vm);
+    }
+    machine.pass(2 * HZ);
+    assert!(!machine.kernel.cpu.on_trial(rank));
+    assert_eq!(machine.policy(Role::Sched), "other");
 }
 
 #[test]
