@@ -57,7 +57,7 @@ pub struct Keep<T> {
 impl<T: FromBytes + IntoBytes + Immutable> Keep<T> {
     /// The list in `memory`, whose items have the layout `version`. Memory with no room for two headers holds nothing.
     pub fn new(memory: SharedMemory, version: u32) -> Self {
-        let half = memory.len() / 2 & !7;
+        let half = memory.len() / 16 * 8;
         let nothing = || memory.sub(0, 0).unwrap_or(memory);
         let copy = |number| memory.sub(number * half, half).unwrap_or_else(nothing);
         Keep { copies: [copy(0), copy(1)], version, items: PhantomData }
