@@ -7,6 +7,7 @@ use super::{Component, Death, Role, Run};
 use crate::board::Board;
 use crate::kernel::{Cpu, Kernel};
 use crate::vm::NEVER;
+use abi::message::BadMessage;
 use abi::vm::Slot;
 use backend::Backend;
 
@@ -40,7 +41,8 @@ impl Component {
             Death::Withholds(vm) => {
                 log::error!(target: "core", "component {name} killed: it does not let go of {vm}, which has ended (rip {:#x})", context.rip);
             }
-            Death::Nonsense(bad) => {
+            Death::Nonsense { kind, what } => {
+                let bad = BadMessage { kind, what };
                 log::error!(target: "core", "component {name} killed: on trial it sent a {bad}");
             }
             Death::Stalled => {

@@ -1,6 +1,5 @@
 //! Whether a component can run, and why it is stopped.
 
-use abi::message::BadMessage;
 use abi::vm::VmId;
 
 /// Whether a component can run.
@@ -38,7 +37,7 @@ pub enum Death {
     /// It does not let go of the NIC of this VM, which has ended.
     Withholds(VmId),
     /// It is on trial, and sent what is no message of its ring.
-    Nonsense(BadMessage),
+    Nonsense { kind: u32, what: &'static str },
     /// It is on trial, and does not do its work.
     Stalled,
     /// The controller asked for it.

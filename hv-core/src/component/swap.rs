@@ -161,6 +161,8 @@ impl Component {
 impl<B: Backend, H: Board> Kernel<B, H> {
     /// The core has run a turn that the scheduler did not name. One that is on trial and lets that happen again and again
     /// gives its place back.
+    #[cold]
+    #[inline(never)]
     pub fn note_unnamed(&mut self, rank: usize) {
         self.cpu.plan.choose();
         if self.cpu.plan.unnamed >= UNNAMED_MOST && self.cpu.on_trial(rank) {

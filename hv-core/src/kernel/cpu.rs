@@ -127,7 +127,8 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             log::warn!(target: "core", "{name} sent a {error}; ignored");
         }
         if self.on_trial(rank) {
-            self.condemn(rank, Death::Nonsense(*error));
+            let BadMessage { kind, what } = *error;
+            self.condemn(rank, Death::Nonsense { kind, what });
         }
     }
 }

@@ -24,6 +24,8 @@ pub struct Plan {
     pub next: Option<(VmId, u64)>,
     /// The plan is empty, and the scheduler was asked for more.
     pub asked: bool,
+    /// It is news when the scheduler plans: it is its first turn, or the core has chosen some in between.
+    pub news: bool,
     /// Turns in a row that the core chose, since the plan last came.
     pub unnamed: u32,
     /// The scheduler that lives has planned a turn.
@@ -50,6 +52,7 @@ impl Plan {
             turn: None,
             next: None,
             asked: false,
+            news: true,
             unnamed: 0,
             came: false,
             held: false,
@@ -70,6 +73,7 @@ impl Plan {
     pub fn forget(&mut self, now: u64) {
         self.next = None;
         self.asked = true;
+        self.news = true;
         self.planned = self.unnamed == 0;
         self.unnamed = 0;
         self.came = false;
@@ -85,7 +89,6 @@ impl Plan {
 
     /// A turn goes on that was begun before. Ticks since the scheduler was stopped, where this is the first after that, and
     /// the turn was planned.
-    #[cold]
     pub fn go_on(&mut self, now: u64) -> Option<u64> {
         let lost_at = if self.planned { core::mem::take(&mut self.lost_at) } else { 0 };
         (lost_at != 0).then(|| now.saturating_sub(lost_at))
@@ -93,15 +96,15 @@ impl Plan {
 
     /// The core has chosen whose turn it is.
     pub fn choose(&mut self) {
+        self.news = true;
         self.unnamed = self.unnamed.saturating_add(1);
         self.planned = false;
     }
 
-    /// The scheduler has planned a turn after it was asked. Ticks since its predecessor was stopped, where no planned turn has
+    /// The scheduler has planned a turn, which is [`Plan::news`]. Ticks since its predecessor was stopped, where no planned turn has
     /// gone on since then.
-    #[cold]
     pub fn come(&mut self, now: u64) -> Option<u64> {
-        self.asked = false;
+        self.news = false;
         self.unnamed = 0;
         self.came = true;
         let lost_at = core::mem::take(&mut self.lost_at);

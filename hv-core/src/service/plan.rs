@@ -24,10 +24,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         {
             if vm.life.is_ready() {
                 if self.cpu.mark < turn.until {
-                    if self.cpu.plan.is_lost()
-                        && let Some(gap_ticks) = self.cpu.plan.go_on(self.cpu.mark)
-                    {
-                        self.cpu.counters.gap_ticks = gap_ticks;
+                    if self.cpu.plan.is_lost() {
+                        self.cpu.found();
                     }
                     return Some(turn);
                 }
@@ -67,10 +65,11 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             }
             return None;
         };
-        if cpu.plan.asked
-            && let Some(gap_ticks) = cpu.plan.come(cpu.mark)
-        {
-            cpu.counters.gap_ticks = gap_ticks;
+        if cpu.plan.asked {
+            cpu.plan.asked = false;
+            if cpu.plan.news {
+                cpu.plan_came();
+            }
         }
         Some(cpu.plan.turn_of(vm, cpu.mark, quantum_ticks))
     }
@@ -153,6 +152,24 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     pub fn blocked(&mut self, vm: &mut Vm<B>, idle: bool) {
         self.queues.remove(Queue::Ready, vm.slot());
         self.tell_scheduler(SchedEvent::Blocked { vm: vm.id, ran_ticks: vm.burst_ticks, idle }, false);
+    }
+
+    /// A turn goes on that was begun before the scheduler was stopped.
+    #[cold]
+    #[inline(never)]
+    fn found(&mut self) {
+        if let Some(gap_ticks) = self.plan.go_on(self.mark) {
+            self.counters.gap_ticks = gap_ticks;
+        }
+    }
+
+    /// The scheduler has planned a turn, which is news.
+    #[cold]
+    #[inline(never)]
+    fn plan_came(&mut self) {
+        if let Some(gap_ticks) = self.plan.come(self.mark) {
+            self.counters.gap_ticks = gap_ticks;
+        }
     }
 
     /// Tell the scheduler; wake it when it should act now.
