@@ -28,6 +28,8 @@ pub enum EndReason {
     BadUpcall = 11,
     /// Its image could not be started.
     BadImage = 12,
+    /// The network demultiplexer has no place for its NIC.
+    NoNetwork = 13,
 }
 
 impl EndReason {
@@ -46,6 +48,7 @@ impl EndReason {
             10 => Self::OutOfMemory,
             11 => Self::BadUpcall,
             12 => Self::BadImage,
+            13 => Self::NoNetwork,
             _ => return None,
         })
     }
@@ -65,6 +68,7 @@ impl EndReason {
             Self::OutOfMemory => "out of memory",
             Self::BadUpcall => "bad upcall registration",
             Self::BadImage => "bad image",
+            Self::NoNetwork => "refused by the network demultiplexer",
         }
     }
 }

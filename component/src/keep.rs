@@ -68,6 +68,11 @@ impl<T: FromBytes + IntoBytes + Immutable> Keep<T> {
         self.copies[0].len().saturating_sub(KEEP_HEADER_BYTES) / size_of::<T>().max(1)
     }
 
+    /// Items in the newest list that is whole; `None` when there is none.
+    pub fn count(&self) -> Option<usize> {
+        self.newest().and_then(|(_, header)| usize::try_from(header.items).ok())
+    }
+
     /// Copies the newest list that is whole into the beginning of `items`. How many there are; `None` when there is none, or it
     /// has more than fit.
     pub fn load(&self, items: &mut [T]) -> Option<usize> {

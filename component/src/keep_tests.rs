@@ -42,6 +42,8 @@ fn an_empty_list_is_a_list() {
     stored(memory, &[1]);
     stored(memory, &[]);
     assert_eq!(loaded(memory, 1), Some(vec![]));
+    assert_eq!(Keep::<u32>::new(memory, 1).count(), Some(0));
+    assert_eq!(Keep::<u32>::new(memory, 2).count(), None);
 }
 
 #[test]

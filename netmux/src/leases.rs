@@ -1,81 +1,78 @@
 //! Addresses learnt from DHCP, kept where the demultiplexer's successor finds them: otherwise a VM whose lease runs for
 //! hours would be cut off from IPv4 by a restart.
 
-use abi::vm::{Slot, VmId};
-use component::Keep;
+use abi::vm::{Seat, VmId};
+use component::{Keep, Table, Tables};
 use ring::SharedMemory;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// Version of the layout of [`Lease`] in kept memory.
 const LAYOUT: u32 = 1;
 
-/// One VM's address. All zeros is no lease.
+/// The address of the VM in a seat. All zeros is none.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
-pub struct Lease {
+struct Lease {
     slot: u32,
     generation: u32,
     ipv4: u32,
+    reserved: u32,
 }
 
-impl Lease {
-    /// None.
-    pub const NONE: Lease = Lease { slot: 0, generation: 0, ipv4: 0 };
-}
+const _: () = assert!(size_of::<Lease>() == 16);
 
-/// The leases, by slot.
-pub struct Leases<'t> {
-    table: &'t mut [Lease],
-    /// No slot from here on has one.
-    end: usize,
+/// The leases, by seat.
+pub struct Leases {
+    table: Table<Lease>,
     keep: Keep<Lease>,
+    /// It was said that not all can be kept.
+    warned: bool,
 }
 
-impl<'t> Leases<'t> {
-    /// Those that a predecessor has left in `memory`. Slots beyond the end of `table` are not remembered. What is found counts
-    /// for a VM of the same name only; that it is true nobody can say, so it opens no more than an address that the VM could
-    /// have got from DHCP.
-    pub fn new(memory: SharedMemory, table: &'t mut [Lease]) -> Self {
+impl Leases {
+    /// Bytes for each seat in the table, and in each copy of what is kept.
+    pub const SEAT_BYTES: u32 = 16;
+
+    /// Those that a predecessor has left in `memory`. What is found counts for a VM of the same name in the same seat only;
+    /// that it is true nobody can say, so it opens no more than an address that the VM could have got from DHCP.
+    pub fn new(memory: SharedMemory, tables: &mut Tables) -> Self {
         let keep = Keep::new(memory, LAYOUT);
-        let found = keep.load(table).unwrap_or(0);
-        table[found..].fill(Lease::NONE);
-        for (index, lease) in table[..found].iter_mut().enumerate() {
-            // Each in its own place: else it is none that this program has written.
-            if Slot::new(lease.slot).index() != index {
-                *lease = Lease::NONE;
-            }
+        let mut table = tables.per_seat::<Lease>();
+        if let Some(last) = keep.count().and_then(|count| count.checked_sub(1))
+            && table.reach(last).is_some()
+        {
+            // As many as there is room for, since they were counted.
+            let _ = keep.load(&mut table);
         }
-        Leases { table, end: found, keep }
+        Leases { table, keep, warned: false }
     }
 
     /// The address of the VM; 0 when none is known.
-    pub fn get(&self, vm: VmId) -> u32 {
-        match self.table.get(vm.slot.index()) {
-            Some(lease) if lease.generation == vm.generation => lease.ipv4,
+    pub fn get(&self, vm: VmId, seat: Seat) -> u32 {
+        match self.table.get(seat.index()) {
+            Some(lease) if (lease.slot, lease.generation) == (vm.slot.number(), vm.generation) => lease.ipv4,
             _ => 0,
         }
     }
 
     /// The VM has this address; 0 for none.
-    pub fn set(&mut self, vm: VmId, ipv4: u32) {
-        let index = vm.slot.index();
-        let Some(place) = self.table.get_mut(index) else { return };
+    pub fn set(&mut self, vm: VmId, seat: Seat, ipv4: u32) {
         let lease = match ipv4 {
-            0 => Lease::NONE,
-            ipv4 => Lease { slot: vm.slot.number(), generation: vm.generation, ipv4 },
+            0 => Lease::default(),
+            ipv4 => Lease { slot: vm.slot.number(), generation: vm.generation, ipv4, reserved: 0 },
         };
         // Most VMs have fixed addresses, and none is learnt twice.
-        if *place == lease {
+        if self.table.get(seat.index()).copied().unwrap_or_default() == lease {
             return;
         }
+        let Some(place) = self.table.reach(seat.index()) else { return };
         *place = lease;
-        self.end = self.end.max(index + 1);
-        while self.end > 0 && self.table[self.end - 1] == Lease::NONE {
-            self.end -= 1;
-        }
-        if !self.keep.store(&self.table[..self.end]) {
+        let end = self.table.iter().rposition(|lease| *lease != Lease::default()).map_or(0, |last| last + 1);
+        let kept = end.min(self.keep.capacity());
+        let stored = self.keep.store(&self.table[..kept]);
+        if (kept < end || !stored) && !core::mem::replace(&mut self.warned, true) {
             log::warn!(
-                "no room to keep leases: VMs lose their addresses when netmux is started anew; give it more `keep`"
+                "the leases of VMs in seats from {kept} on are lost when netmux is started anew; give it more `keep`"
             );
         }
     }
@@ -85,54 +82,53 @@ impl<'t> Leases<'t> {
 mod tests {
     use super::*;
     use crate::test_machine::memory;
+    use abi::note::TableBytes;
 
-    fn table() -> [Lease; 4] {
-        [Lease { slot: 9, generation: 9, ipv4: 9 }; 4]
+    /// Leases on a machine with five seats.
+    fn leases(memory: SharedMemory) -> Leases {
+        let bytes = TableBytes { per_seat: Leases::SEAT_BYTES, per_slot: 0 };
+        Leases::new(memory, &mut Tables::on_heap(bytes, 0, 5))
     }
 
     #[test]
     fn a_successor_finds_the_leases_of_the_same_vms() {
         let memory = memory(1024);
+        let [two, one, four, five] = [2, 1, 4, 5].map(Seat::new);
         let vm = VmId::new;
-        let (mut table, mut next_table) = (table(), table());
-        let mut leases = Leases::new(memory, &mut table);
-        assert_eq!(leases.get(vm(2, 9)), 0, "what was in the table is gone");
-        leases.set(vm(2, 1), 0x0a00_020f);
-        leases.set(vm(3, 1), 0x0a00_0210);
-        leases.set(vm(3, 1), 0);
-        leases.set(vm(4, 1), 7);
-        let mut next = Leases::new(memory, &mut next_table);
-        assert_eq!(next.get(vm(2, 1)), 0x0a00_020f);
-        assert_eq!([next.get(vm(2, 2)), next.get(vm(1, 1)), next.get(vm(3, 1)), next.get(vm(4, 1))], [0; 4]);
-        next.set(vm(2, 1), 0);
-        assert_eq!(next.get(vm(2, 1)), 0);
-        assert_eq!(Leases::new(memory, &mut table).get(vm(2, 1)), 0);
+        let mut first = leases(memory);
+        first.set(vm(20, 1), two, 0x0a00_020f);
+        first.set(vm(40, 1), four, 7);
+        first.set(vm(40, 1), four, 0);
+        first.set(vm(50, 1), five, 7);
+        let mut next = leases(memory);
+        assert_eq!(next.get(vm(20, 1), two), 0x0a00_020f);
+        let others = [(vm(20, 2), two), (vm(21, 1), two), (vm(20, 1), one), (vm(40, 1), four), (vm(50, 1), five)];
+        assert_eq!(others.map(|(vm, seat)| next.get(vm, seat)), [0; 5]);
+        next.set(vm(20, 1), two, 0);
+        assert_eq!(next.get(vm(20, 1), two), 0);
+        assert_eq!(leases(memory).get(vm(20, 1), two), 0);
     }
 
     #[test]
-    fn leases_in_wrong_places_are_none() {
+    fn more_than_there_are_seats_is_forgotten() {
         let memory = memory(1024);
-        let lease = |slot| Lease { slot, generation: 1, ipv4: 0x0a00_0210 + slot };
-        assert!(Keep::new(memory, LAYOUT).store(&[lease(0), lease(7), lease(2)]));
-        let mut table = table();
-        let leases = Leases::new(memory, &mut table);
-        let get = |slot| leases.get(VmId::new(slot, 1));
-        assert_eq!([get(0), get(1), get(2), get(7)], [0x0a00_0210, 0, 0x0a00_0212, 0]);
+        let lease = Lease { slot: 0, generation: 1, ipv4: 1, reserved: 0 };
+        assert!(Keep::new(memory, LAYOUT).store(&[lease; 6]));
+        assert_eq!(leases(memory).get(VmId::new(0, 1), Seat::new(0)), 0);
     }
 
     #[test]
-    fn more_than_there_is_room_for_is_forgotten() {
-        let memory = memory(1024);
-        assert!(Keep::new(memory, LAYOUT).store(&[Lease { slot: 0, generation: 1, ipv4: 1 }; 5]));
-        let mut table = table();
-        assert_eq!(Leases::new(memory, &mut table).get(VmId::new(0, 1)), 0);
-    }
-
-    #[test]
-    fn without_room_to_keep_them_leases_hold_until_the_end() {
-        let mut table = table();
-        let mut leases = Leases::new(memory(0), &mut table);
-        leases.set(VmId::new(1, 1), 5);
-        assert_eq!(leases.get(VmId::new(1, 1)), 5);
+    fn what_there_is_no_room_for_holds_until_the_end() {
+        // Two headers and two leases in each copy.
+        let memory = memory(2 * (component::KEEP_HEADER_BYTES + 2 * size_of::<Lease>()));
+        let vm = |seat: u16| (VmId::new(u32::from(seat) + 10, 1), Seat::new(seat));
+        let mut first = leases(memory);
+        for seat in 0..4 {
+            let (vm, seat) = vm(seat);
+            first.set(vm, seat, 5);
+            assert_eq!(first.get(vm, seat), 5);
+        }
+        let next = leases(memory);
+        assert_eq!([0, 1, 2, 3].map(|seat| next.get(vm(seat).0, vm(seat).1)), [5, 5, 0, 0]);
     }
 }

@@ -6,39 +6,32 @@ use crate::drivers::virtio::{self, Structures, VirtioNet};
 use crate::drivers::{Known, KnownList, Nic, known};
 use crate::frame::Mac;
 use crate::policy::Discipline;
-use crate::{Demux, Host, Lease, Leases, Pace, Ports};
+use crate::{Demux, Host, Leases, Newcomer, Pace, Ports};
 use abi::component::{DeviceInfo, bits};
 use abi::guest::pending;
 use abi::message::Message;
 use abi::net::{NetCommand, NetEvent};
+use abi::nic::Node;
+use abi::note::TableBytes;
 use abi::vm::VmId;
 use component::{Component, Inbox, KEEP_HEADER_BYTES, Outbox, RateLimit, irq_ack, now, raise, wait};
 use ring::SharedMemory;
 
-/// VM slots that the tables of the programs have room for: 284 bytes each, and what the discipline keeps.
-pub const SLOTS: usize = 4096;
-
 /// Makes a program of a discipline: `netmux::main!(netmux::policy::Drr);` is all that stands in its file.
-///
-/// The discipline has `const fn new() -> Self`, of zero bytes only, so that its tables lie in `.bss`.
 #[macro_export]
 macro_rules! main {
     ($discipline:ty) => {
-        $crate::component::main!(main);
+        $crate::component::main!(main, $crate::tables::<$discipline>());
 
         fn main(component: $crate::component::Component) -> ! {
-            use $crate::component::Once;
-            static PORTS: Once<$crate::Ports<{ $crate::SLOTS }>> = Once::new($crate::Ports::new());
-            static DISCIPLINE: Once<$discipline> = Once::new(<$discipline>::new());
-            static LEASES: Once<[$crate::Lease; $crate::SLOTS]> = Once::new([$crate::Lease::NONE; $crate::SLOTS]);
-            match (PORTS.take(), DISCIPLINE.take(), LEASES.take()) {
-                (Some(ports), Some(discipline), Some(leases)) => {
-                    $crate::run::<$discipline>(&component, ports, discipline, leases)
-                }
-                _ => panic!("the tables are taken already"),
-            }
+            $crate::run::<$discipline>(&component)
         }
     };
+}
+
+/// What the tables of a demultiplexer with this discipline take.
+pub const fn tables<D: Discipline>() -> TableBytes {
+    TableBytes { per_seat: Ports::TABLES.per_seat + D::SEAT_BYTES + Leases::SEAT_BYTES, ..Ports::TABLES }
 }
 
 /// The core, as the demultiplexer needs it.
@@ -62,20 +55,14 @@ impl Host for Core {
 /// # Panics
 ///
 /// When the manifest gives the component too little DMA memory, no memory that is kept, or no rings `core-netmux` and `netmux-core`.
-pub fn run<D: Discipline>(
-    component: &Component,
-    ports: &mut Ports<SLOTS>,
-    discipline: &mut D,
-    leases: &mut [Lease; SLOTS],
-) -> ! {
+pub fn run<D: Discipline>(component: &Component) -> ! {
     let info = component.info();
-    log::info!("policy={} incarnation={} slots={}", D::NAME, info.incarnation, info.vm_slots);
-    if usize::try_from(info.vm_slots).unwrap_or(usize::MAX) > SLOTS {
-        log::debug!("VMs in slots from {SLOTS} on get no network");
-    }
+    log::info!("policy={} incarnation={} seats={}", D::NAME, info.incarnation, info.vm_seats);
+    let mut tables = component.tables();
+    let (ports, discipline) = (Ports::new(&mut tables), D::new(&mut tables));
     let Some(dma) = component.dma() else { too_little_memory() };
     let buffers = dma.memory;
-    let leases = Leases::new(kept_memory(component), leases);
+    let leases = Leases::new(kept_memory(component), &mut tables);
     for (index, device) in (0_u32..).zip(component.devices()) {
         let Ok(at) = usize::try_from(index) else { continue };
         let region = |bar| component.mmio(at, bar);
@@ -120,7 +107,8 @@ pub fn run<D: Discipline>(
 
 /// The memory for leases.
 fn kept_memory(component: &Component) -> SharedMemory {
-    let enough = 2 * (KEEP_HEADER_BYTES + SLOTS * size_of::<Lease>());
+    let bytes = u64::from(component.info().vm_seats) * u64::from(Leases::SEAT_BYTES);
+    let enough = 2 * (KEEP_HEADER_BYTES + usize::try_from(bytes).unwrap_or(0));
     match component.keep() {
         Some(memory) => memory,
         None => panic!("no kept memory: give netmux {} pages of it (`keep`) in system.toml", pages(enough)),
@@ -161,16 +149,18 @@ fn sleep(tsc_hz: u64) -> impl FnMut(u32) {
 fn serve<C: Nic, D: Discipline>(
     component: &Component,
     nic: C,
-    ports: &mut Ports<SLOTS>,
-    discipline: &mut D,
-    leases: Leases<'_>,
+    ports: Ports,
+    discipline: D,
+    leases: Leases,
     device: Option<u32>,
 ) -> ! {
+    let node = Node::of_nic(nic.mac().bytes());
     let tsc_hz = component.info().tsc_hz;
     let mut events = component.inbox("core-netmux");
     let mut commands = component.outbox("netmux-core");
     let mut demux = Demux::new(nic, Core, ports, discipline, leases, tsc_hz);
     let mut complaints = RateLimit::new(10, tsc_hz);
+    answer(&mut commands, NetCommand::Node { node });
     let irq = device.map_or(0, |device| 1 << (bits::IRQ_SHIFT + device));
     let awake = events.doorbell | irq | bits::KICK;
     // An interrupt that came to the predecessor was perhaps never acknowledged.
@@ -186,7 +176,7 @@ fn serve<C: Nic, D: Discipline>(
             unacknowledged = true;
         }
         if news & bits::KICK != 0 {
-            take_kicks(component, &mut demux);
+            component.take_kicks(|seat| demux.kick(seat));
         }
         let pace = demux.turn();
         if unacknowledged && !demux.rx_left() {
@@ -208,48 +198,28 @@ fn serve<C: Nic, D: Discipline>(
     }
 }
 
-/// Hands the kicks of VMs to the demultiplexer.
-#[inline]
-fn take_kicks<C: Nic, D: Discipline>(component: &Component, demux: &mut Demux<'_, C, Core, D, SLOTS>) {
-    for word in 0..demux.end().div_ceil(64) {
-        let mut kicks = component.take_kicks(usize::from(word));
-        while kicks != 0 {
-            // Below 64.
-            let bit = u16::try_from(kicks.trailing_zeros()).unwrap_or(0);
-            demux.kick(word * 64 + bit);
-            kicks &= kicks - 1;
-        }
-    }
-}
-
 /// Reads what the core says about VMs. False when there may be more.
 fn listen<C: Nic, D: Discipline>(
     component: &Component,
-    demux: &mut Demux<'_, C, Core, D, SLOTS>,
+    demux: &mut Demux<C, Core, D>,
     events: &mut Inbox,
     commands: &mut Outbox,
     complaints: &mut RateLimit,
 ) -> bool {
     events.drain(|message| match NetEvent::try_from(message) {
         Ok(NetEvent::Hello) => demux.forget_all(),
-        Ok(NetEvent::Attach { vm, ipv4, rx_slots, tx_slots, share }) => {
-            let attached = match component.vm_nic(vm.slot, rx_slots, tx_slots) {
-                Some(nic) => demux.attach(vm, ipv4, nic, share),
-                None => false,
-            };
-            if !attached {
-                log::error!(
-                    "{vm} gets no network: no slot for it, or rings of {rx_slots} and {tx_slots} slots do not fit"
-                );
+        Ok(NetEvent::Attach { vm, seat, node, ipv4, rx_slots, tx_slots, share }) => {
+            let new = Newcomer { id: vm, seat, node, ipv4, share };
+            let nic = component.vm_nic(seat, rx_slots, tx_slots);
+            if !nic.is_some_and(|nic| demux.attach(new, nic)) {
+                answer(commands, NetCommand::Refused { vm });
             }
         }
-        Ok(NetEvent::Detach { vm }) => {
-            if let Some(counters) = demux.detach(vm) {
+        Ok(NetEvent::Detach { vm, seat }) => {
+            if let Some(counters) = demux.detach(vm, seat) {
                 log::debug!("{vm} detached: {counters:?}; all VMs: {}", demux.totals());
             }
-            if !commands.send(&Message::from(NetCommand::Detached { vm })) {
-                log::error!("netmux-core takes no messages: the pages of {vm} stay with netmux");
-            }
+            answer(commands, NetCommand::Detached { vm });
         }
         Err(bad) => {
             if let Some(suppressed) = complaints.pass(now()) {
@@ -257,4 +227,11 @@ fn listen<C: Nic, D: Discipline>(
             }
         }
     })
+}
+
+/// Tells the core. The ring has room for the answers to all that the core has said.
+fn answer(commands: &mut Outbox, command: NetCommand) {
+    if !commands.send(&Message::from(command)) {
+        log::error!("netmux-core takes no messages: {command:?} is lost");
+    }
 }

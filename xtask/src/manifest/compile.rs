@@ -137,7 +137,7 @@ mod tests {
         assert_eq!(first.name.as_str(), "netmux");
         assert_eq!(first.authority, abi::component::authority::RAISE | abi::component::authority::VM_WINDOW);
         assert_eq!((first.pci_class, first.dma_pages, first.budget_us), (0x0200, 128, 50_000));
-        assert_eq!(first.keep_pages, 25);
+        assert_eq!(first.keep_pages, 33);
         let rest = &rest[3 * size_of::<manifest::Component>()..];
         let (ring, rest) = manifest::Ring::read_from_prefix(rest).unwrap();
         assert_eq!((ring.name.as_str(), ring.producer, ring.consumer), ("core-netmux", CORE, 0));

@@ -286,7 +286,7 @@ fn what_is_kept_outlives_deaths_and_swaps() {
         let tables = machine.kernel.cpu.components.list[rank].space.tables();
         tables.walk(layout::KEEP + page * PAGE_SIZE)
     };
-    assert_eq!(machine.kernel.cpu.components.list[rank].info.keep_bytes, 2 * PAGE_SIZE);
+    assert_eq!(machine.kernel.cpu.components.list[rank].info.keep_pages, 2);
     assert!(kept(&machine, 2).is_none());
     let mut bytes = [1; 4096];
     for page in 0..2 {
