@@ -65,7 +65,7 @@ pub enum ControlReply {
     /// TSC now, ticks idle since boot, ticks per second, ticks in components, ticks in guests.
     Machine { tsc: u64, idle_ticks: u64, tsc_hz: u64, component_ticks: u64, guest_ticks: u64 },
     /// Counters since boot: VM exits, hypercalls, external interrupts, system calls, faults to the pager, fallback dispatches;
-    /// and the ticks from the last stop of the scheduler until a VM went on by its plan or its successor's.
+    /// and the ticks from the last stop of the scheduler until a VM went on by its plan or its successor's, idle ones left out.
     Exits { exits: u64, hypercalls: u64, interrupts: u64, syscalls: u64, faults: u64, fallbacks: u64, gap_ticks: u64 },
 }
 

@@ -132,7 +132,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             }
         }
         match component.role {
-            Role::Sched => cpu.plan.forget(now),
+            Role::Sched => cpu.plan.forget(now.saturating_sub(cpu.counters.idle_ticks)),
             Role::Net | Role::Pager | Role::Control | Role::Other => {}
         }
     }

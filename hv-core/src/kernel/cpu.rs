@@ -26,7 +26,7 @@ pub struct Counters {
     pub faults: u64,
     /// Dispatches that the plan did not name.
     pub fallbacks: u64,
-    /// Ticks from the last stop of the scheduler until a VM went on by its plan or its successor's.
+    /// Ticks from the last stop of the scheduler until a VM went on by its plan or its successor's, idle ones left out.
     pub gap_ticks: u64,
     pub component_ticks: u64,
     pub guest_ticks: u64,

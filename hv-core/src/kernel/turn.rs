@@ -32,7 +32,7 @@ pub struct Plan {
     pub came: bool,
     /// It has kept a VM back that can run.
     pub held: bool,
-    /// TSC at which the last scheduler was stopped, until a turn goes on that it or its successor has planned; 0 otherwise.
+    /// Ticks that were not idle when the last scheduler was stopped, until a turn goes on that it or its successor has planned; 0 otherwise.
     lost_at: u64,
     /// The turn that somebody had then is one that was planned.
     planned: bool,

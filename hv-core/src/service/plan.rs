@@ -163,7 +163,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     #[cold]
     #[inline(never)]
     fn found(&mut self) {
-        if let Some(gap_ticks) = self.plan.go_on(self.mark) {
+        if let Some(gap_ticks) = self.plan.go_on(self.mark.saturating_sub(self.counters.idle_ticks)) {
             self.counters.gap_ticks = gap_ticks;
         }
     }
@@ -172,7 +172,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     #[cold]
     #[inline(never)]
     fn plan_came(&mut self) {
-        if let Some(gap_ticks) = self.plan.come(self.mark) {
+        if let Some(gap_ticks) = self.plan.come(self.mark.saturating_sub(self.counters.idle_ticks)) {
             self.counters.gap_ticks = gap_ticks;
         }
     }
