@@ -8,6 +8,7 @@ extern crate alloc;
 
 mod component;
 mod heap;
+mod keep;
 mod kicks;
 mod line;
 mod logger;
@@ -21,6 +22,7 @@ mod tables;
 
 pub use crate::component::{Component, Dma, VmNic};
 pub use crate::heap::Heap;
+pub use crate::keep::{KEEP_HEADER_BYTES, Keep};
 pub use crate::logger::print;
 pub use crate::mmio::Mmio;
 pub use crate::rate_limit::RateLimit;

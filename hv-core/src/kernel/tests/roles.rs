@@ -52,6 +52,8 @@ pub struct Sched {
     room: Room,
     /// It admits nobody, or plans nothing.
     pub lazy: bool,
+    /// It keeps this one of those that it knows back, until its next plan.
+    pub hold: Option<u8>,
     /// Plans published since its start.
     pub plans: u64,
 }
@@ -247,6 +249,12 @@ impl Sched {
     fn plan(&mut self, unsent: &mut VecDeque<Message>, outstanding: u32) {
         if self.lazy {
             return;
+        }
+        if let Some(number) = self.hold.take() {
+            let known: Vec<_> = self.waiting.iter().map(|(vm, _)| *vm).chain(self.ready.iter().copied()).collect();
+            if !known.is_empty() {
+                unsent.push_back(SchedCommand::Hold { vm: known[usize::from(number) % known.len()] }.into());
+            }
         }
         while let Some(&(vm, frames)) = self.waiting.first() {
             let promised: u64 = self.promised.values().sum();
