@@ -20,6 +20,10 @@ pub mod layout {
     pub const RING_STRIDE: u64 = 0x8_0000;
     /// The kick bits ([`super::kicks`]).
     pub const KICKS: u64 = 0x3000_0000;
+    /// What outlives a restart: memory that is zero at boot, and that the core then neither clears nor reads.
+    pub const KEEP: u64 = 0x3800_0000;
+    /// First address behind it, whatever its size.
+    pub const KEEP_END: u64 = 0x4000_0000;
     /// Registers of device `i` from `MMIO + i * MMIO_STRIDE` on, uncached, as its [`super::BarInfo`] say.
     pub const MMIO: u64 = 0x4000_0000;
     /// See [`MMIO`].
@@ -216,8 +220,8 @@ pub struct ComponentInfo {
     pub quantum_ticks: u64,
     /// Seats for VMs on this machine, [`crate::limits::MAX_SEATS`] at most.
     pub vm_seats: u32,
-    /// Must be zero.
-    pub reserved: u32,
+    /// Pages at [`layout::KEEP`].
+    pub keep_pages: u32,
     /// Bytes of memory at [`layout::TABLES`].
     pub tables_bytes: u64,
     /// The rings.

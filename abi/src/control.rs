@@ -24,8 +24,16 @@ pub enum ControlRequest {
     Image { image: ImageId },
     /// Time and counters of the machine. Answered by `Machine`, then `Exits`.
     Machine,
+    /// What was given to the VM in a slot of what VMs share. Answered by `Share`, or `Done` with [`status::NOT_FOUND`].
+    Share { slot: Slot },
     /// Kill a component; it is restarted from its module. Answered by `Done`.
     Kill { component: u16 },
+    /// One of the policies that can fill a component's role, by their numbers. Answered by `Policy`, or `Done` with
+    /// [`status::NOT_FOUND`].
+    Policy { component: u16, policy: u16 },
+    /// Replace a component's policy while all goes on. Answered by `Done` when the other one has been started, or when it
+    /// cannot be: [`status::NOT_FOUND`], [`status::NO_MODULE`], [`status::BAD_MODULE`], [`status::BUSY`].
+    Swap { component: u16, policy: u16 },
     /// Create a VM from an image, with extra boot arguments (zero-padded). What `share` does not say is the image's. Answered
     /// by `Done` whose value is the raw id.
     Create { image: ImageId, args: [u8; CREATE_ARGS_BYTES], share: Share },
@@ -46,14 +54,19 @@ pub enum ControlReply {
     Frames { owner: Name, frames: u64, owners: u64 },
     /// State of a VM: [`vm_state`], time it ran in ticks, frames of memory that are its own, of metadata, of EPT.
     Vm { vm: VmId, image: ImageId, state: u16, ran_ticks: u64, memory: u32, metadata: u32, tables: u32, shared: u32 },
+    /// What a VM was given of what VMs share.
+    Share { vm: VmId, share: Share },
+    /// A policy of the component of this name, which has so many of them: [`policy_state`].
+    Policy { component: Name, name: Name, policies: u16, state: u16 },
     /// State of a component: how often it was started, and the time it ran.
     Component { index: u16, name: Name, incarnation: u32, ran_ticks: u64 },
     /// An image's name and memory.
     Image { image: ImageId, name: Name, memory_bytes: u64 },
     /// TSC now, ticks idle since boot, ticks per second, ticks in components, ticks in guests.
     Machine { tsc: u64, idle_ticks: u64, tsc_hz: u64, component_ticks: u64, guest_ticks: u64 },
-    /// Counters since boot: VM exits, hypercalls, external interrupts, system calls, faults to the pager, fallback dispatches.
-    Exits { exits: u64, hypercalls: u64, interrupts: u64, syscalls: u64, faults: u64, fallbacks: u64 },
+    /// Counters since boot: VM exits, hypercalls, external interrupts, system calls, faults to the pager, fallback dispatches;
+    /// and the ticks from the last stop of the scheduler until a VM went on by its plan or its successor's, idle ones left out.
+    Exits { exits: u64, hypercalls: u64, interrupts: u64, syscalls: u64, faults: u64, fallbacks: u64, gap_ticks: u64 },
 }
 
 /// Values of [`ControlReply::Done::status`].
@@ -66,6 +79,24 @@ pub mod status {
     pub const NO_SPACE: u32 = 2;
     /// The request's arguments make no sense.
     pub const BAD_REQUEST: u32 = 3;
+    /// The policy's module was not among the boot modules.
+    pub const NO_MODULE: u32 = 4;
+    /// The policy's module was refused at boot.
+    pub const BAD_MODULE: u32 = 5;
+    /// Another policy is just being replaced.
+    pub const BUSY: u32 = 6;
+}
+
+/// Values of [`ControlReply::Policy::state`].
+pub mod policy_state {
+    /// It could run.
+    pub const READY: u16 = 1;
+    /// It runs.
+    pub const RUNS: u16 = 2;
+    /// Its module was not among the boot modules.
+    pub const MISSING: u16 = 3;
+    /// Its module was refused at boot.
+    pub const REFUSED: u16 = 4;
 }
 
 /// Values of [`ControlReply::Vm::state`].
@@ -92,6 +123,9 @@ const CREATE: u32 = 0x407;
 const DESTROY: u32 = 0x408;
 const SHUTDOWN: u32 = 0x409;
 const POWER_OFF: u32 = 0x40a;
+const SHARE: u32 = 0x40b;
+const POLICY: u32 = 0x40c;
+const SWAP: u32 = 0x40d;
 const R_DONE: u32 = 0x411;
 const R_FRAMES: u32 = 0x412;
 const R_VM: u32 = 0x413;
@@ -99,6 +133,8 @@ const R_COMPONENT: u32 = 0x414;
 const R_IMAGE: u32 = 0x415;
 const R_MACHINE: u32 = 0x416;
 const R_EXITS: u32 = 0x417;
+const R_SHARE: u32 = 0x418;
+const R_POLICY: u32 = 0x419;
 
 impl From<ControlRequest> for Message {
     fn from(request: ControlRequest) -> Message {
@@ -108,7 +144,10 @@ impl From<ControlRequest> for Message {
             ControlRequest::Component { index } => Message::new(COMPONENT, [index.into()]),
             ControlRequest::Image { image } => Message::new(IMAGE, [image.number().into()]),
             ControlRequest::Machine => Message::new(MACHINE, []),
+            ControlRequest::Share { slot } => Message::new(SHARE, [slot.number().into()]),
             ControlRequest::Kill { component } => Message::new(KILL, [component.into()]),
+            ControlRequest::Policy { component, policy } => Message::new(POLICY, [component.into(), policy.into()]),
+            ControlRequest::Swap { component, policy } => Message::new(SWAP, [component.into(), policy.into()]),
             ControlRequest::Create { image, args, share } => {
                 let mut words = [0; 7];
                 words[0] = u64::from(share.weight) << 32 | u64::from(image.number());
@@ -137,7 +176,10 @@ impl TryFrom<&Message> for ControlRequest {
             COMPONENT => ControlRequest::Component { index: low16(kind, a)? },
             IMAGE => ControlRequest::Image { image: ImageId::new(low32(kind, a)?) },
             MACHINE => ControlRequest::Machine,
+            SHARE => ControlRequest::Share { slot: Slot::new(low32(kind, a)?) },
             KILL => ControlRequest::Kill { component: low16(kind, a)? },
+            POLICY => ControlRequest::Policy { component: low16(kind, a)?, policy: low16(kind, message.words[1])? },
+            SWAP => ControlRequest::Swap { component: low16(kind, a)?, policy: low16(kind, message.words[1])? },
             CREATE => {
                 let mut args = [0; CREATE_ARGS_BYTES];
                 for (bytes, word) in args.chunks_mut(8).zip(&message.words[1..6]) {
@@ -185,8 +227,13 @@ impl From<ControlReply> for Message {
             ControlReply::Machine { tsc, idle_ticks, tsc_hz, component_ticks, guest_ticks } => {
                 Message::new(R_MACHINE, [tsc, idle_ticks, tsc_hz, component_ticks, guest_ticks])
             }
-            ControlReply::Exits { exits, hypercalls, interrupts, syscalls, faults, fallbacks } => {
-                Message::new(R_EXITS, [exits, hypercalls, interrupts, syscalls, faults, fallbacks])
+            ControlReply::Exits { exits, hypercalls, interrupts, syscalls, faults, fallbacks, gap_ticks } => {
+                Message::new(R_EXITS, [exits, hypercalls, interrupts, syscalls, faults, fallbacks, gap_ticks])
+            }
+            ControlReply::Share { vm, share } => Message::new(R_SHARE, [vm.raw(), share.weight.into(), share.limits()]),
+            ControlReply::Policy { component, name, policies, state } => {
+                let ([a, b], [c, d]) = (bytes_to_words(component.0), bytes_to_words(name.0));
+                Message::new(R_POLICY, [a, b, c, d, policies.into(), state.into()])
             }
         }
     }
@@ -223,9 +270,22 @@ impl TryFrom<&Message> for ControlReply {
                 memory_bytes: d,
             },
             R_MACHINE => ControlReply::Machine { tsc: a, idle_ticks: b, tsc_hz: c, component_ticks: d, guest_ticks: e },
-            R_EXITS => {
-                ControlReply::Exits { exits: a, hypercalls: b, interrupts: c, syscalls: d, faults: e, fallbacks: f }
-            }
+            R_EXITS => ControlReply::Exits {
+                exits: a,
+                hypercalls: b,
+                interrupts: c,
+                syscalls: d,
+                faults: e,
+                fallbacks: f,
+                gap_ticks: g,
+            },
+            R_SHARE => ControlReply::Share { vm: VmId::from_raw(a), share: Share::from_limits(low16(kind, b)?, c) },
+            R_POLICY => ControlReply::Policy {
+                component: Name(words_to_bytes([a, b])),
+                name: Name(words_to_bytes([c, d])),
+                policies: low16(kind, e)?,
+                state: low16(kind, f)?,
+            },
             _ => return Err(BadMessage::unknown(kind)),
         })
     }

@@ -79,6 +79,10 @@ pub struct Component {
     pub port_count: u16,
     /// ISA interrupt of these ports, or [`NONE`].
     pub port_irq: u32,
+    /// Pages that outlive a restart ([`crate::component::layout::KEEP`]).
+    pub keep_pages: u32,
+    /// Must be zero.
+    pub reserved: u32,
 }
 
 /// One ring.
@@ -133,7 +137,7 @@ impl Image {
 
 const _: () = {
     assert!(core::mem::size_of::<Header>() == 32 + DEFAULTS_BYTES);
-    assert!(core::mem::size_of::<Component>() == 16 + 32 * MAX_POLICIES + 40);
+    assert!(core::mem::size_of::<Component>() == 16 + 32 * MAX_POLICIES + 48);
     assert!(core::mem::size_of::<Ring>() == 32);
     assert!(core::mem::size_of::<Image>() == 192);
 };

@@ -46,7 +46,7 @@ fn layouts() {
     assert_eq!(offset_of!(ring::RingHeader, head), 64);
     assert_eq!(offset_of!(ring::RingHeader, epoch), 128);
     assert_eq!(size_of::<message::Message>(), 64);
-    assert_eq!(size_of::<manifest::Component>(), 184);
+    assert_eq!(size_of::<manifest::Component>(), 192);
     assert_eq!(size_of::<manifest::Image>(), 192);
     assert_eq!(nic::tx_slots_offset(256), 0x5000);
 }
@@ -119,6 +119,9 @@ fn messages_survive_the_ring() {
         control::ControlRequest::Create { image: vm::ImageId::new(u32::MAX), args, share: share::Share::UNSAID },
         control::ControlRequest::Destroy { vm },
         control::ControlRequest::Kill { component: 3 },
+        control::ControlRequest::Share { slot: vm.slot },
+        control::ControlRequest::Policy { component: 3, policy: 2 },
+        control::ControlRequest::Swap { component: 3, policy: 2 },
     ] {
         assert_eq!(control::ControlRequest::try_from(&Message::from(request)), Ok(request));
     }
@@ -136,11 +139,28 @@ fn messages_survive_the_ring() {
             tables: 6,
             shared: 7,
         },
+        control::ControlReply::Share { vm, share },
+        control::ControlReply::Policy {
+            component: name,
+            name: limits::Name::new("token-bucket").expect("short"),
+            policies: 3,
+            state: control::policy_state::REFUSED,
+        },
+        control::ControlReply::Exits {
+            exits: 1,
+            hypercalls: 2,
+            interrupts: 3,
+            syscalls: 4,
+            faults: 5,
+            fallbacks: 6,
+            gap_ticks: 7,
+        },
     ] {
         assert_eq!(control::ControlReply::try_from(&Message::from(reply)), Ok(reply));
     }
     assert!(sched::SchedCommand::try_from(&Message::new(0x2ff, [])).is_err());
     assert!(pager::PagerCommand::try_from(&Message::new(0x111, [0, 1 << 32])).is_err());
+    assert!(control::ControlRequest::try_from(&Message::new(0x40d, [0, 1 << 16])).is_err());
     // A seat beyond all that there can be.
     assert!(sched::SchedEvent::try_from(&Message::new(0x203, [1, 0x1_0000, 1])).is_err());
 }

@@ -111,6 +111,17 @@ impl Component {
         Some(Dma { memory, physical: self.info.dma_physical })
     }
 
+    /// The memory that outlives a restart, for a [`crate::Keep`]; `None` when the manifest gives none.
+    pub fn keep(&self) -> Option<SharedMemory> {
+        let room = layout::KEEP_END - layout::KEEP;
+        let bytes = u64::from(self.info.keep_pages) * PAGE_SIZE;
+        let bytes = (1..=room).contains(&bytes).then_some(address(bytes))?;
+        let base = core::ptr::with_exposed_provenance_mut(address(layout::KEEP));
+        // SAFETY: the core maps that much writable memory there for the component's lifetime; this is the only way to it,
+        // so no Rust reference points into it.
+        Some(unsafe { SharedMemory::new(base, bytes) })
+    }
+
     /// The memory for the program's tables, as large as its note asks for.
     ///
     /// # Panics

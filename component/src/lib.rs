@@ -8,6 +8,7 @@ extern crate alloc;
 
 mod component;
 mod heap;
+mod keep;
 mod kicks;
 mod line;
 mod logger;
@@ -23,6 +24,7 @@ pub mod test_log;
 
 pub use crate::component::{Component, Dma, VmNic};
 pub use crate::heap::Heap;
+pub use crate::keep::{KEEP_HEADER_BYTES, Keep};
 pub use crate::logger::print;
 pub use crate::mmio::Mmio;
 pub use crate::rate_limit::RateLimit;

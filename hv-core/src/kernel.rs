@@ -108,6 +108,9 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         if self.cpu.admit_at <= now {
             self.admit_late(now);
         }
+        if self.cpu.swap_at() <= now {
+            self.cpu.go_on_swapping(now);
+        }
         self.cpu.arm(self.cpu.next_deadline());
         let nmis = self.cpu.board.nmi_count();
         if self.cpu.nmis != nmis {

@@ -25,6 +25,10 @@ pub enum Command {
     Machine,
     /// Kills a component.
     Kill(Name),
+    /// Lists the policies that can fill the components' roles.
+    Policies,
+    /// Replaces a component's policy: component, policy.
+    Policy(Name, Name),
     /// Creates a VM from an image, with extra boot arguments, zero-padded, and with what is said of its share.
     Create(Name, [u8; CREATE_ARGS_BYTES], Share),
     /// Ends the VM in a slot.
@@ -36,15 +40,20 @@ pub enum Command {
 }
 
 /// Word, arguments and explanation of each command.
-pub const HELP: [(&str, &str, &str); 12] = [
+pub const HELP: [(&str, &str, &str); 13] = [
     ("help", "", "lists the commands"),
     ("vms", "", "lists the VMs"),
-    ("vm", "N", "shows the VM in slot N"),
+    ("vm", "N", "shows the VM in slot N and its share"),
     ("frames", "", "shows whose the machine's frames are"),
     ("components", "", "lists the components"),
     ("images", "", "lists the images that VMs can be created from"),
     ("machine", "", "shows time and counters"),
     ("kill", "NAME", "kills a component, which is restarted from its module"),
+    (
+        "policy",
+        "[NAME POLICY]",
+        "lists the policies; with arguments, replaces the component's policy while all goes on",
+    ),
     (
         "create",
         "IMAGE [ARGS]",
@@ -98,6 +107,11 @@ impl Command {
             "images" => none(Command::Images),
             "machine" => none(Command::Machine),
             "kill" => name(rest).map(Command::Kill).ok_or(wrong),
+            "policy" if rest.is_empty() => Ok(Command::Policies),
+            "policy" => {
+                let (component, policy) = split(rest);
+                Ok(Command::Policy(name(component).ok_or(wrong)?, name(policy).ok_or(wrong)?))
+            }
             "create" => {
                 let (image, extra) = split(rest);
                 let image = name(image).ok_or(wrong)?;
@@ -122,6 +136,7 @@ impl Command {
             Command::Images => "images",
             Command::Machine => "machine",
             Command::Kill(_) => "kill",
+            Command::Policies | Command::Policy(..) => "policy",
             Command::Create(..) => "create",
             Command::Destroy(_) => "destroy",
             Command::Shutdown(_) => "shutdown",
@@ -160,6 +175,8 @@ mod tests {
             ("images", Command::Images),
             ("machine", Command::Machine),
             ("kill netmux", Command::Kill(name("netmux"))),
+            ("policy", Command::Policies),
+            ("policy  sched   stride ", Command::Policy(name("sched"), name("stride"))),
             ("create httpd", Command::Create(name("httpd"), [0; CREATE_ARGS_BYTES], Share::UNSAID)),
             ("create  hostile  crime=all  x=1 ", Command::Create(name("hostile"), args, Share::UNSAID)),
             ("destroy 0", Command::Destroy(Slot::new(0))),
@@ -174,7 +191,7 @@ mod tests {
     #[test]
     fn the_list_is_complete() {
         for (word, takes, _) in HELP {
-            let line = format!("{word} {}", if takes.is_empty() { "" } else { "1" });
+            let line = format!("{word} {}", if takes.is_empty() || takes.starts_with('[') { "" } else { "1" });
             assert_eq!(Command::parse(&line).expect(word).word(), word);
         }
     }
@@ -184,6 +201,10 @@ mod tests {
         assert_eq!(Command::parse("reboot"), Err(Mistake::Unknown));
         assert_eq!(Command::parse("VMS"), Err(Mistake::Unknown));
         assert_eq!(Command::parse("vm"), Err(Mistake::Arguments { word: "vm", takes: "N" }));
+        let takes = "[NAME POLICY]";
+        for line in ["policy sched", "policy sched a b", "policy a-name-of-17-chars x"] {
+            assert_eq!(Command::parse(line), Err(Mistake::Arguments { word: "policy", takes }), "{line}");
+        }
         for line in
             ["vm x", "vm -1", "vm 4294967296", "vm 1 2", "destroy", "kill", "kill a b", "create", "poweroff now"]
         {

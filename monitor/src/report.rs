@@ -1,7 +1,8 @@
 //! How the core's answers are shown: one line of `key=value` each.
 
-use abi::control::{ControlReply, vm_state};
+use abi::control::{ControlReply, policy_state, vm_state};
 use abi::limits::Name;
+use abi::share::UNLIMITED;
 use core::fmt::{Display, Formatter, Result};
 
 /// An answer as a line. `images` are the names of the images by index.
@@ -37,12 +38,33 @@ impl Display for Report<'_> {
                 "machine tsc={tsc} tsc_hz={tsc_hz} idle_ticks={idle_ticks} component_ticks={component_ticks} \
                  guest_ticks={guest_ticks}"
             ),
-            ControlReply::Exits { exits, hypercalls, interrupts, syscalls, faults, fallbacks } => write!(
+            ControlReply::Exits { exits, hypercalls, interrupts, syscalls, faults, fallbacks, gap_ticks } => write!(
                 f,
                 "counters exits={exits} hypercalls={hypercalls} interrupts={interrupts} syscalls={syscalls} \
-                 faults={faults} fallbacks={fallbacks}"
+                 faults={faults} fallbacks={fallbacks} gap_ticks={gap_ticks}"
             ),
+            ControlReply::Share { vm, share } => {
+                write!(f, "share index={} incarnation={} weight={} rate=", vm.slot, vm.generation, share.weight)?;
+                match share.rate {
+                    UNLIMITED => f.write_str("unlimited")?,
+                    rate => write!(f, "{rate}")?,
+                }
+                write!(f, " burst={}", share.burst)
+            }
+            ControlReply::Policy { component, name, state, .. } => {
+                write!(f, "policy component={component} name={name} state={}", policy_state_name(state))
+            }
         }
+    }
+}
+
+fn policy_state_name(state: u16) -> &'static str {
+    match state {
+        policy_state::READY => "ready",
+        policy_state::RUNS => "runs",
+        policy_state::MISSING => "missing",
+        policy_state::REFUSED => "refused",
+        _ => "?",
     }
 }
 

@@ -3,10 +3,10 @@
 use crate::command::{Command, HELP, Mistake};
 use crate::report::Report;
 use abi::control::{CREATE_ARGS_BYTES, ControlReply, ControlRequest, status};
-use abi::limits::{MAX_COMPONENTS, MAX_IMAGES, Name};
+use abi::limits::{MAX_COMPONENTS, MAX_IMAGES, MAX_POLICIES, Name};
 use abi::message::Message;
 use abi::vm::{ImageId, Slot, VmId};
-use core::fmt::Arguments;
+use core::fmt::{Arguments, Display, Formatter};
 
 /// Requests that wait for their answers at the same time at most.
 pub const WINDOW: usize = 8;
@@ -58,6 +58,8 @@ pub struct Session {
     last_id: u32,
     /// VMs that are still to be listed: there may be thousands of slots behind the last one.
     unlisted: u64,
+    /// Policies of the component that is to have another one, as far as they were told.
+    known: heapless::Vec<Name, MAX_POLICIES>,
 }
 
 /// The owner whose owners are the VMs, in the answer to [`ControlRequest::Frames`].
@@ -84,6 +86,7 @@ impl Session {
             pending: heapless::Vec::new(),
             last_id: 0,
             unlisted: u64::MAX,
+            known: heapless::Vec::new(),
         }
     }
 
@@ -129,6 +132,7 @@ impl Session {
             _ => first_step(command),
         };
         self.unlisted = u64::MAX;
+        self.known.clear();
         self.job = Some(Job { command, step });
         self.advance(host);
     }
@@ -192,6 +196,24 @@ impl Session {
                 let Command::Kill(wanted) = job.command else { return Outcome::More };
                 if name == wanted { self.last(ControlRequest::Kill { component: index }, host) } else { Outcome::More }
             }
+            (Step::Walk(_), ControlReply::Policy { component: of, name, .. })
+                if matches!(job.command, Command::Policy(..)) =>
+            {
+                let (Command::Policy(wanted, policy), ControlRequest::Policy { component, policy: number }) =
+                    (job.command, request)
+                else {
+                    return Outcome::More;
+                };
+                if of != wanted {
+                    return Outcome::More;
+                }
+                // Not more than one component has.
+                let _ = self.known.push(name);
+                if name == policy {
+                    return self.last(ControlRequest::Swap { component, policy: number }, host);
+                }
+                Outcome::More
+            }
             (Step::Walk(_), _) if none_left => self.end_of_list(job.command, host),
             (Step::Walk(_), ControlReply::Image { name, .. }) if name.is_empty() => Outcome::More,
             (Step::Walk(_), reply) => {
@@ -213,8 +235,20 @@ impl Session {
                 }
                 Outcome::Done
             }
+            (Step::Last, ControlReply::Vm { vm, .. }) if matches!(job.command, Command::Vm(_)) => {
+                host.print(format_args!("{}", Report { reply, images: &self.images }));
+                self.last(ControlRequest::Share { slot: vm.slot }, host)
+            }
             (_, ControlReply::Done { status, .. }) => {
                 match (status, job.command) {
+                    (status::NO_MODULE, Command::Policy(_, policy)) => host.print(format_args!(
+                        "error {word}: the module of {policy} was not loaded at boot; add it to the boot entry"
+                    )),
+                    (status::BAD_MODULE, Command::Policy(_, policy)) => host.print(format_args!(
+                        "error {word}: the module of {policy} was refused at boot, the log says why; rebuild it"
+                    )),
+                    (status::BUSY, Command::Policy(..)) => host
+                        .print(format_args!("error {word}: another policy is just being replaced; try again")),
                     (status::NOT_FOUND, Command::Vm(n) | Command::Destroy(n) | Command::Shutdown(n)) => {
                         host.print(format_args!("error {word}: no VM in slot {n}; \"vms\" lists them"));
                     }
@@ -233,7 +267,7 @@ impl Session {
             (_, reply) => {
                 host.print(format_args!("{}", Report { reply, images: &self.images }));
                 match reply {
-                    ControlReply::Vm { .. } | ControlReply::Exits { .. } => Outcome::Done,
+                    ControlReply::Share { .. } | ControlReply::Exits { .. } => Outcome::Done,
                     _ => Outcome::More,
                 }
             }
@@ -249,13 +283,23 @@ impl Session {
     /// There are no more entries.
     fn end_of_list(&mut self, command: Command, host: &mut impl Host) -> Outcome {
         match command {
-            // Slots without a VM lie between the others.
-            Command::Vms => Outcome::More,
+            // Slots without a VM lie between the others, and numbers without a policy.
+            Command::Vms | Command::Policies | Command::Policy(..) => Outcome::More,
             Command::Kill(name) => {
                 host.print(format_args!("error kill: no component {name}; \"components\" lists them"));
                 Outcome::Failed
             }
             _ => Outcome::Done,
+        }
+    }
+
+    /// There is no such component or policy; what there is instead.
+    fn print_no_policy(&self, component: Name, policy: Name, host: &mut impl Host) {
+        let known = Names(&self.known);
+        match self.known.len() {
+            0 => host.print(format_args!("error policy: no component {component}; \"policy\" lists them")),
+            1 => host.print(format_args!("error policy: {component} has no policies to choose from, only {known}")),
+            _ => host.print(format_args!("error policy: {component} has no policy {policy}; it has {known}")),
         }
     }
 
@@ -281,6 +325,10 @@ impl Session {
                     let (request, end) = match command {
                         Command::Vms => {
                             (ControlRequest::Vm { slot: Slot::new(index) }, Slot::new(self.vm_slots).index())
+                        }
+                        Command::Policies | Command::Policy(..) => {
+                            let (component, policy) = policy_at(index);
+                            (ControlRequest::Policy { component, policy }, Slot::new(POLICY_END).index())
                         }
                         Command::Images => (ControlRequest::Image { image: ImageId::new(index) }, MAX_IMAGES),
                         _ => (
@@ -326,7 +374,9 @@ impl Session {
 
     /// All entries of the command's list have been asked for and answered.
     fn walked(&mut self, command: Command, host: &mut impl Host) {
-        if !matches!(self.end_of_list(command, host), Outcome::Failed) {
+        if let Command::Policy(component, policy) = command {
+            self.print_no_policy(component, policy, host);
+        } else if !matches!(self.end_of_list(command, host), Outcome::Failed) {
             host.print(format_args!("done {}", command.word()));
         }
         self.finish();
@@ -352,7 +402,13 @@ impl Session {
                     return None;
                 }
             },
-            Command::Help | Command::Vms | Command::Components | Command::Images | Command::Kill(_) => {
+            Command::Help
+            | Command::Vms
+            | Command::Components
+            | Command::Images
+            | Command::Kill(_)
+            | Command::Policies
+            | Command::Policy(..) => {
                 self.finish();
                 return None;
             }
@@ -376,7 +432,10 @@ impl Session {
     pub fn reset(&mut self, host: &mut impl Host) {
         let Some(job) = self.job else { return };
         for &Pending { id, request } in &self.pending {
-            let once = matches!(request, ControlRequest::Create { .. } | ControlRequest::Kill { .. });
+            let once = matches!(
+                request,
+                ControlRequest::Create { .. } | ControlRequest::Kill { .. } | ControlRequest::Swap { .. }
+            );
             if once || !host.send(&Message { id, ..Message::from(request) }) {
                 let word = job.command.word();
                 host.print(format_args!(
@@ -405,9 +464,35 @@ impl Session {
 fn first_step(command: Command) -> Step {
     match command {
         Command::Vms => Step::Count,
-        Command::Components | Command::Images | Command::Kill(_) => Step::Walk(0),
+        Command::Components | Command::Images | Command::Kill(_) | Command::Policies | Command::Policy(..) => {
+            Step::Walk(0)
+        }
         Command::Destroy(_) | Command::Shutdown(_) => Step::Find,
         _ => Step::Last,
+    }
+}
+
+/// Policies are numbered from component to component.
+// They are few.
+#[allow(clippy::cast_possible_truncation)]
+const POLICY_END: u32 = (MAX_COMPONENTS * MAX_POLICIES) as u32;
+
+/// The numbers of component and policy with this number among all.
+fn policy_at(index: u32) -> (u16, u16) {
+    let each = POLICY_END / u32::try_from(MAX_COMPONENTS).unwrap_or(1);
+    let small = |number| u16::try_from(number).unwrap_or(u16::MAX);
+    (small(index / each), small(index % each))
+}
+
+/// Names with commas between them.
+struct Names<'a>(&'a [Name]);
+
+impl Display for Names<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> core::fmt::Result {
+        for (index, name) in self.0.iter().enumerate() {
+            write!(f, "{}{name}", if index == 0 { "" } else { ", " })?;
+        }
+        Ok(())
     }
 }
 

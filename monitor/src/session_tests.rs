@@ -19,6 +19,9 @@ struct Core {
     most_pending: usize,
     killed: Vec<u16>,
     created: Vec<(ImageId, String, Share)>,
+    swapped: Vec<(u16, u16)>,
+    /// What it says to a swap.
+    swap_status: u32,
     off: bool,
 }
 
@@ -38,6 +41,7 @@ impl Host for Core {
 
 const IMAGES: [&str; 2] = ["httpd", "hostile"];
 const COMPONENTS: [&str; 3] = ["netmux", "pager", "sched"];
+const POLICIES: [&[&str]; 3] = [&["round-robin", "drr"], &["demand"], &["lottery", "stride", "fair", "bad"]];
 
 fn name(text: &str) -> Name {
     Name::new(text).expect("short")
@@ -84,8 +88,39 @@ impl Core {
             }],
             ControlRequest::Machine => vec![
                 ControlReply::Machine { tsc: 1, idle_ticks: 2, tsc_hz: 3, component_ticks: 4, guest_ticks: 5 },
-                ControlReply::Exits { exits: 1, hypercalls: 2, interrupts: 3, syscalls: 4, faults: 5, fallbacks: 6 },
+                ControlReply::Exits {
+                    exits: 1,
+                    hypercalls: 2,
+                    interrupts: 3,
+                    syscalls: 4,
+                    faults: 5,
+                    fallbacks: 6,
+                    gap_ticks: 7,
+                },
             ],
+            ControlRequest::Share { slot } => vec![match self.vms.get(&slot.number()) {
+                Some(&generation) => {
+                    let share = Share { weight: 300, rate: abi::share::UNLIMITED, burst: 65_536 };
+                    ControlReply::Share { vm: VmId { slot, generation }, share }
+                }
+                None => missing,
+            }],
+            ControlRequest::Policy { component, policy } => {
+                let policies = POLICIES.get(usize::from(component)).copied().unwrap_or_default();
+                vec![match of(policies, policy.into()) {
+                    Some(name_of) => ControlReply::Policy {
+                        component: name(COMPONENTS[usize::from(component)]),
+                        name: name_of,
+                        policies: u16::try_from(policies.len()).expect("few"),
+                        state: policy + 1,
+                    },
+                    None => missing,
+                }]
+            }
+            ControlRequest::Swap { component, policy } => {
+                self.swapped.push((component, policy));
+                vec![done(self.swap_status, 0)]
+            }
             ControlRequest::Kill { component } => {
                 self.killed.push(component);
                 vec![done(status::OK, 0)]
@@ -186,7 +221,7 @@ fn the_other_lists() {
         fresh("machine", &[]),
         [
             "machine tsc=1 tsc_hz=3 idle_ticks=2 component_ticks=4 guest_ticks=5",
-            "counters exits=1 hypercalls=2 interrupts=3 syscalls=4 faults=5 fallbacks=6",
+            "counters exits=1 hypercalls=2 interrupts=3 syscalls=4 faults=5 fallbacks=6 gap_ticks=7",
             "done machine"
         ]
     );
@@ -194,7 +229,9 @@ fn the_other_lists() {
 
 #[test]
 fn one_vm() {
-    assert_eq!(fresh("vm 3", &[3]), [format!("vm index=3 incarnation=1 {VM_REST}"), "done vm".to_owned()]);
+    let share = "share index=3 incarnation=1 weight=300 rate=unlimited burst=65536";
+    let vm = format!("vm index=3 incarnation=1 {VM_REST}");
+    assert_eq!(fresh("vm 3", &[3]), [vm.as_str(), share, "done vm"]);
     assert_eq!(fresh("vm 4", &[3]), ["error vm: no VM in slot 4; \"vms\" lists them"]);
 }
 
@@ -206,6 +243,50 @@ fn components_are_killed_by_name() {
     assert_eq!(core.killed, [1]);
     assert_eq!(run(&mut session, &mut core, "kill core"), ["error kill: no component core; \"components\" lists them"]);
     assert_eq!(core.killed, [1]);
+}
+
+#[test]
+fn policies_are_listed() {
+    assert_eq!(
+        fresh("policy", &[]),
+        [
+            "policy component=netmux name=round-robin state=ready",
+            "policy component=netmux name=drr state=runs",
+            "policy component=pager name=demand state=ready",
+            "policy component=sched name=lottery state=ready",
+            "policy component=sched name=stride state=runs",
+            "policy component=sched name=fair state=missing",
+            "policy component=sched name=bad state=refused",
+            "done policy"
+        ]
+    );
+}
+
+#[test]
+fn policies_are_replaced_by_name() {
+    let mut core = Core::default();
+    let mut session = Session::new(4);
+    assert_eq!(run(&mut session, &mut core, "policy sched stride"), ["done policy"]);
+    assert_eq!(run(&mut session, &mut core, "policy netmux round-robin"), ["done policy"]);
+    assert_eq!(run(&mut session, &mut core, "policy pager demand"), ["done policy"]);
+    assert_eq!(core.swapped, [(2, 1), (0, 0), (1, 0)]);
+    for (line, said) in [
+        ("policy core stride", "error policy: no component core; \"policy\" lists them"),
+        ("policy sched drr", "error policy: sched has no policy drr; it has lottery, stride, fair, bad"),
+        ("policy pager stride", "error policy: pager has no policies to choose from, only demand"),
+    ] {
+        assert_eq!(run(&mut session, &mut core, line), [said]);
+    }
+    assert_eq!(core.swapped.len(), 3);
+    for (status, said) in [
+        (status::NO_MODULE, "error policy: the module of fair was not loaded at boot; add it to the boot entry"),
+        (status::BAD_MODULE, "error policy: the module of fair was refused at boot, the log says why; rebuild it"),
+        (status::BUSY, "error policy: another policy is just being replaced; try again"),
+        (status::NOT_FOUND, "error policy: it is gone meanwhile; look again"),
+    ] {
+        core.swap_status = status;
+        assert_eq!(run(&mut session, &mut core, "policy sched fair"), [said]);
+    }
 }
 
 #[test]
@@ -238,7 +319,7 @@ fn vms_come_and_go() {
 fn help_and_mistakes() {
     let help = fresh("help", &[]);
     assert_eq!(help.len(), HELP.len() + 1);
-    assert_eq!((help[2].as_str(), help[12].as_str()), ("help vm N: shows the VM in slot N", "done help"));
+    assert_eq!((help[2].as_str(), help[13].as_str()), ("help vm N: shows the VM in slot N and its share", "done help"));
     let unknown = fresh(" reboot now", &[]);
     assert_eq!(unknown[..HELP.len()], help[..HELP.len()]);
     assert_eq!(unknown[HELP.len()], "error reboot: no such command; the list above has them all");
@@ -297,9 +378,9 @@ proptest! {
     fn senseless_answers(
         lines in prop::collection::vec(prop_oneof![
             Just("vms"), Just("vm 2"), Just("kill pager"), Just("create httpd x=1"), Just("destroy 1"), Just("frames"),
-            Just("machine"), Just("images"), Just("components"), Just("shutdown 3"),
+            Just("machine"), Just("images"), Just("components"), Just("shutdown 3"), Just("policy"), Just("policy sched stride"),
         ], 1..6),
-        answers in prop::collection::vec((0_u32..20, 0x410_u32..0x419, any::<[u64; 7]>(), 0_u8..10), 0..120),
+        answers in prop::collection::vec((0_u32..20, 0x410_u32..0x41b, any::<[u64; 7]>(), 0_u8..10), 0..120),
     ) {
         let mut core = Core::with_vms(&[1, 2]);
         let mut session = Session::new(20);

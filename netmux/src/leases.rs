@@ -2,37 +2,79 @@
 //! hours would be cut off from IPv4 by a restart.
 
 use abi::vm::{Seat, VmId};
+use component::{Keep, Table, Tables};
 use ring::SharedMemory;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-/// Two words per seat: the VM's name, and its IPv4 address; 0 for none. Lives in DMA memory, which
-/// nobody but this component (and the NIC) can write, which is zero at boot, and which outlives a restart.
+/// Version of the layout of [`Lease`] in kept memory.
+const LAYOUT: u32 = 1;
+
+/// The address of the VM in a seat. All zeros is none.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
+struct Lease {
+    slot: u32,
+    generation: u32,
+    ipv4: u32,
+    reserved: u32,
+}
+
+const _: () = assert!(size_of::<Lease>() == 16);
+
+/// The leases, by seat.
 pub struct Leases {
-    memory: SharedMemory,
+    table: Table<Lease>,
+    keep: Keep<Lease>,
+    /// It was said that not all can be kept.
+    warned: bool,
 }
 
 impl Leases {
-    /// Bytes for each seat.
-    pub const SEAT_BYTES: usize = 16;
+    /// Bytes for each seat in the table, and in each copy of what is kept.
+    pub const SEAT_BYTES: u32 = 16;
 
-    /// Those in `memory`, which has [`Leases::SEAT_BYTES`] for each seat. Seats beyond its end are not remembered.
-    pub fn new(memory: SharedMemory) -> Self {
-        Leases { memory }
+    /// Those that a predecessor has left in `memory`. What is found counts for a VM of the same name in the same seat only;
+    /// that it is true nobody can say, so it opens no more than an address that the VM could have got from DHCP.
+    pub fn new(memory: SharedMemory, tables: &mut Tables) -> Self {
+        let keep = Keep::new(memory, LAYOUT);
+        let mut table = tables.per_seat::<Lease>();
+        if let Some(last) = keep.count().and_then(|count| count.checked_sub(1))
+            && table.reach(last).is_some()
+        {
+            // As many as there is room for, since they were counted.
+            let _ = keep.load(&mut table);
+        }
+        Leases { table, keep, warned: false }
     }
 
     /// The address of the VM; 0 when none is known.
     pub fn get(&self, vm: VmId, seat: Seat) -> u32 {
-        let word = |index: usize| self.memory.read64(seat.index() * Self::SEAT_BYTES + 8 * index).unwrap_or(0);
-        if word(0) == vm.raw() { u32::try_from(word(1)).unwrap_or(0) } else { 0 }
+        match self.table.get(seat.index()) {
+            Some(lease) if (lease.slot, lease.generation) == (vm.slot.number(), vm.generation) => lease.ipv4,
+            _ => 0,
+        }
     }
 
     /// The VM has this address; 0 for none.
-    pub fn set(&self, vm: VmId, seat: Seat, ipv4: u32) {
-        // A seat beyond the end is one that is not remembered.
-        let at = seat.index() * Self::SEAT_BYTES;
-        // Nobody's while the two words are not of one VM.
-        let _ = self.memory.write64(at, 0);
-        let _ = self.memory.write64(at + 8, ipv4.into());
-        let _ = self.memory.write64(at, if ipv4 == 0 { 0 } else { vm.raw() });
+    pub fn set(&mut self, vm: VmId, seat: Seat, ipv4: u32) {
+        let lease = match ipv4 {
+            0 => Lease::default(),
+            ipv4 => Lease { slot: vm.slot.number(), generation: vm.generation, ipv4, reserved: 0 },
+        };
+        // Most VMs have fixed addresses, and none is learnt twice.
+        if self.table.get(seat.index()).copied().unwrap_or_default() == lease {
+            return;
+        }
+        let Some(place) = self.table.reach(seat.index()) else { return };
+        *place = lease;
+        let end = self.table.iter().rposition(|lease| *lease != Lease::default()).map_or(0, |last| last + 1);
+        let kept = end.min(self.keep.capacity());
+        let stored = self.keep.store(&self.table[..kept]);
+        if (kept < end || !stored) && !core::mem::replace(&mut self.warned, true) {
+            log::warn!(
+                "the leases of VMs in seats from {kept} on are lost when netmux is started anew; give it more `keep`"
+            );
+        }
     }
 }
 
@@ -40,20 +82,53 @@ impl Leases {
 mod tests {
     use super::*;
     use crate::test_machine::memory;
+    use abi::note::TableBytes;
+
+    /// Leases on a machine with five seats.
+    fn leases(memory: SharedMemory) -> Leases {
+        let bytes = TableBytes { per_seat: Leases::SEAT_BYTES, per_slot: 0 };
+        Leases::new(memory, &mut Tables::on_heap(bytes, 0, 5))
+    }
 
     #[test]
     fn a_successor_finds_the_leases_of_the_same_vms() {
-        let memory = memory(4 * Leases::SEAT_BYTES);
-        let [two, one, four] = [2, 1, 4].map(Seat::new);
+        let memory = memory(1024);
+        let [two, one, four, five] = [2, 1, 4, 5].map(Seat::new);
         let vm = VmId::new;
-        let leases = Leases::new(memory);
-        leases.set(vm(20, 1), two, 0x0a00_020f);
-        leases.set(vm(40, 1), four, 7);
-        let next = Leases::new(memory);
+        let mut first = leases(memory);
+        first.set(vm(20, 1), two, 0x0a00_020f);
+        first.set(vm(40, 1), four, 7);
+        first.set(vm(40, 1), four, 0);
+        first.set(vm(50, 1), five, 7);
+        let mut next = leases(memory);
         assert_eq!(next.get(vm(20, 1), two), 0x0a00_020f);
-        let others = [(vm(20, 2), two), (vm(21, 1), two), (vm(20, 1), one), (vm(40, 1), four)];
-        assert_eq!(others.map(|(vm, seat)| next.get(vm, seat)), [0; 4]);
+        let others = [(vm(20, 2), two), (vm(21, 1), two), (vm(20, 1), one), (vm(40, 1), four), (vm(50, 1), five)];
+        assert_eq!(others.map(|(vm, seat)| next.get(vm, seat)), [0; 5]);
         next.set(vm(20, 1), two, 0);
         assert_eq!(next.get(vm(20, 1), two), 0);
+        assert_eq!(leases(memory).get(vm(20, 1), two), 0);
+    }
+
+    #[test]
+    fn more_than_there_are_seats_is_forgotten() {
+        let memory = memory(1024);
+        let lease = Lease { slot: 0, generation: 1, ipv4: 1, reserved: 0 };
+        assert!(Keep::new(memory, LAYOUT).store(&[lease; 6]));
+        assert_eq!(leases(memory).get(VmId::new(0, 1), Seat::new(0)), 0);
+    }
+
+    #[test]
+    fn what_there_is_no_room_for_holds_until_the_end() {
+        // Two headers and two leases in each copy.
+        let memory = memory(2 * (component::KEEP_HEADER_BYTES + 2 * size_of::<Lease>()));
+        let vm = |seat: u16| (VmId::new(u32::from(seat) + 10, 1), Seat::new(seat));
+        let mut first = leases(memory);
+        for seat in 0..4 {
+            let (vm, seat) = vm(seat);
+            first.set(vm, seat, 5);
+            assert_eq!(first.get(vm, seat), 5);
+        }
+        let next = leases(memory);
+        assert_eq!([0, 1, 2, 3].map(|seat| next.get(vm(seat).0, vm(seat).1)), [5, 5, 0, 0]);
     }
 }

@@ -14,7 +14,10 @@ use abi::net::{NetCommand, NetEvent};
 use abi::nic::Node;
 use abi::note::TableBytes;
 use abi::vm::VmId;
-use component::{Component, Inbox, Outbox, RateLimit, irq_ack, now, raise, ring_page, ring_return, wait};
+use component::{
+    Component, Inbox, KEEP_HEADER_BYTES, Outbox, RateLimit, irq_ack, now, raise, ring_page, ring_return, wait,
+};
+use ring::SharedMemory;
 
 /// Makes a program of a discipline: `netmux::main!(netmux::policy::Drr);` is all that stands in its file.
 #[macro_export]
@@ -30,7 +33,7 @@ macro_rules! main {
 
 /// What the tables of a demultiplexer with this discipline take.
 pub const fn tables<D: Discipline>() -> TableBytes {
-    TableBytes { per_seat: Ports::TABLES.per_seat + D::SEAT_BYTES, ..Ports::TABLES }
+    TableBytes { per_seat: Ports::TABLES.per_seat + D::SEAT_BYTES + Leases::SEAT_BYTES, ..Ports::TABLES }
 }
 
 /// The core, as the demultiplexer needs it.
@@ -61,21 +64,15 @@ impl Host for Core {
 ///
 /// # Panics
 ///
-/// When the manifest gives the component too little DMA memory, or no rings `core-netmux` and `netmux-core`.
+/// When the manifest gives the component too little DMA memory, no memory that is kept, or no rings `core-netmux` and `netmux-core`.
 pub fn run<D: Discipline>(component: &Component) -> ! {
     let info = component.info();
     log::info!("policy={} incarnation={} seats={}", D::NAME, info.incarnation, info.vm_seats);
     let mut tables = component.tables();
     let (ports, discipline) = (Ports::new(&mut tables), D::new(&mut tables));
     let Some(dma) = component.dma() else { too_little_memory() };
-    // The leases lie at the end, where the buffers of no driver reach, and take an eighth at most.
-    let lease_bytes =
-        (Leases::SEAT_BYTES * tables.seats()).min(dma.memory.len() / 8 / Leases::SEAT_BYTES * Leases::SEAT_BYTES);
-    let Some(buffer_bytes) = dma.memory.len().checked_sub(lease_bytes) else { too_little_memory() };
-    let (Some(buffers), Some(leases)) = (dma.memory.sub(0, buffer_bytes), dma.memory.sub(buffer_bytes, lease_bytes))
-    else {
-        too_little_memory()
-    };
+    let buffers = dma.memory;
+    let leases = Leases::new(kept_memory(component), &mut tables);
     for (index, device) in (0_u32..).zip(component.devices()) {
         let Ok(at) = usize::try_from(index) else { continue };
         let region = |bar| component.mmio(at, bar);
@@ -90,7 +87,7 @@ pub fn run<D: Discipline>(component: &Component) -> ! {
                     Ok(nic) => {
                         let (rx, tx) = nic.descriptors();
                         introduce(name, nic.mac(), nic.link_up(), rx, tx);
-                        serve(component, nic, ports, discipline, Leases::new(leases), Some(index))
+                        serve(component, nic, ports, discipline, leases, Some(index))
                     }
                     Err(error) => log::error!("{}: {error}", name.name),
                 }
@@ -103,7 +100,7 @@ pub fn run<D: Discipline>(component: &Component) -> ! {
                     Ok(nic) => {
                         let (rx, tx) = nic.descriptors();
                         introduce(name, nic.mac(), nic.link_up(), rx.into(), tx.into());
-                        serve(component, nic, ports, discipline, Leases::new(leases), Some(index))
+                        serve(component, nic, ports, discipline, leases, Some(index))
                     }
                     Err(error) => log::error!("{}: {error}", name.name),
                 }
@@ -113,8 +110,18 @@ pub fn run<D: Discipline>(component: &Component) -> ! {
     }
     log::warn!("no NIC: VMs reach each other and nobody else; drivers exist for {KnownList}");
     match NoNic::new(buffers) {
-        Some(nic) => serve(component, nic, ports, discipline, Leases::new(leases), None),
+        Some(nic) => serve(component, nic, ports, discipline, leases, None),
         None => too_little_memory(),
+    }
+}
+
+/// The memory for leases.
+fn kept_memory(component: &Component) -> SharedMemory {
+    let bytes = u64::from(component.info().vm_seats) * u64::from(Leases::SEAT_BYTES);
+    let enough = 2 * (KEEP_HEADER_BYTES + usize::try_from(bytes).unwrap_or(0));
+    match component.keep() {
+        Some(memory) => memory,
+        None => panic!("no kept memory: give netmux {} pages of it (`keep`) in system.toml", pages(enough)),
     }
 }
 
@@ -128,7 +135,7 @@ fn introduce(name: Known, mac: Mac, link_up: bool, rx: usize, tx: usize) {
 fn too_little_memory() -> ! {
     let least = e1000::DMA_BYTES_MIN.max(virtio::DMA_BYTES_MIN);
     let most = e1000::DMA_BYTES.max(virtio::DMA_BYTES);
-    let (least, most) = (pages(least + least / 7), pages(most + most / 7));
+    let (least, most) = (pages(least), pages(most));
     panic!("too little DMA memory: give netmux {least} to {most} pages in system.toml")
 }
 

@@ -312,7 +312,7 @@ impl Guest {
 /// Slots, and seats, of the machine.
 pub const SLOTS: usize = 16;
 /// Bytes for its leases.
-pub const LEASE_BYTES: usize = SLOTS * Leases::SEAT_BYTES;
+pub const LEASE_BYTES: usize = 2 * (component::KEEP_HEADER_BYTES + SLOTS * 16);
 
 /// Tables for a machine of this size, whose demultiplexer has the discipline `D`.
 pub fn tables<D: Discipline>(places: usize) -> Tables {
@@ -358,7 +358,7 @@ impl<D: Discipline> Machine<D> {
         let core = host.core.clone();
         let mut tables = tables::<D>(SLOTS);
         let (ports, discipline) = (Ports::new(&mut tables), D::new(&mut tables));
-        let leases = Leases::new(leases);
+        let leases = Leases::new(leases, &mut tables);
         Machine { demux: Demux::new(nic, host, ports, discipline, leases, ticks_per_second), wire, raised, clock, core }
     }
 

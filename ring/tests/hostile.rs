@@ -407,11 +407,8 @@ fn packet_ends_survive_a_hostile_peer() {
                         producer.cancel_wait();
                     }
                 }
-                10 => {
-                    if consumer.prepare_wait() {
-                        consumer.cancel_wait();
-                    }
-                }
+                10 if consumer.prepare_wait() => consumer.cancel_wait(),
+                10 => {}
                 11 => {
                     assert!(producer.in_flight().unwrap_or(0) <= slots);
                     table.between();
@@ -438,7 +435,8 @@ fn packet_ends_survive_a_hostile_peer() {
             producer.give_page(page);
             consumer.give_page(page);
         }
-        (filled.set(!0), taken.set(!0));
+        filled.set(!0);
+        taken.set(!0);
         assert_eq!(producer.push(&[]), Err(ReserveError::EpochChanged));
         assert_eq!(consumer.peek(), Err(PeekError::EpochChanged));
         for n in 0..100 {

@@ -348,7 +348,8 @@ proptest! {
                     reset(&ring).unwrap();
                     prop_assert_eq!(producer.check_epoch(), Err(RingError::EpochChanged));
                     prop_assert_eq!(consumer.peek(), Err(PeekError::EpochChanged));
-                    (staged.clear(), visible.clear());
+                    staged.clear();
+                    visible.clear();
                 }
                 PacketStep::AttachProducer => {
                     producer = PacketProducer::attach_sparse(&ring, &memory, slots).unwrap();

@@ -120,6 +120,9 @@ impl<'a> Manifest<'a> {
         ensure(memory > 0 && memory <= layout::IMAGE_END - layout::IMAGE_BASE, "its memory is empty or too large")?;
         let dma = u64::from(component.dma_pages) * PAGE_SIZE;
         ensure(dma <= layout::VM_WINDOW - layout::DMA, "its DMA memory is too large")?;
+        let keep = u64::from(component.keep_pages) * PAGE_SIZE;
+        ensure(keep <= layout::KEEP_END - layout::KEEP, "its kept memory is too large")?;
+        ensure(component.reserved == 0, "a reserved field is not zero")?;
         ensure(component.pci_class == NONE || component.pci_class <= 0xffff, "its PCI class is not a class")?;
         let ports_end = u32::from(component.port_first) + u32::from(component.port_count);
         ensure(ports_end <= 0x1_0000, "its ports are out of range")?;

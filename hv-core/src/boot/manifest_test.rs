@@ -26,6 +26,8 @@ fn component(role: &str, priority: u32) -> Component {
         port_first: 0,
         port_count: 0,
         port_irq: NONE,
+        keep_pages: 0,
+        reserved: 0,
     }
 }
 

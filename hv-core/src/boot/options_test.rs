@@ -27,6 +27,8 @@ fn component(role: &str, names: &[&str]) -> Component {
         port_first: 0,
         port_count: 0,
         port_irq: NONE,
+        keep_pages: 0,
+        reserved: 0,
     }
 }
 

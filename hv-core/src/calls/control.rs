@@ -1,11 +1,11 @@
 //! Requests of the controller (`abi::control`): the monitor component now, the supervisor VM later.
 
 use crate::board::Board;
-use crate::component::{Death, Role};
+use crate::component::{Death, Role, Unfit};
 use crate::kernel::{Cpu, Kernel};
 use crate::memory::{CLASSES, OwnerClass};
 use crate::vm::{CreateError, End, METADATA_FRAMES, Memory, Seed, State};
-use abi::control::{ControlReply, ControlRequest, status, vm_state};
+use abi::control::{ControlReply, ControlRequest, policy_state, status, vm_state};
 use abi::end::EndReason;
 use abi::limits::Name;
 use abi::message::{BadMessage, Message};
@@ -34,6 +34,17 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 self.cpu.describe_component(index).unwrap_or(done(status::NOT_FOUND, 0))
             }
             ControlRequest::Image { image } => self.cpu.describe_image(image).unwrap_or(done(status::NOT_FOUND, 0)),
+            ControlRequest::Share { slot } => self.describe_share(slot).unwrap_or(done(status::NOT_FOUND, 0)),
+            ControlRequest::Policy { component, policy } => {
+                self.cpu.describe_policy(component, policy).unwrap_or(done(status::NOT_FOUND, 0))
+            }
+            ControlRequest::Swap { component, policy } => {
+                match self.cpu.begin_swap(component.into(), policy.into(), id) {
+                    // Answered when it is done.
+                    Ok(()) => return Ok(()),
+                    Err(status) => done(status, 0),
+                }
+            }
             ControlRequest::Kill { component } => {
                 let exists = usize::from(component) < self.cpu.components.list.len();
                 // The answer comes first: the controller may be asking for its own end.
@@ -85,6 +96,14 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         }
     }
 
+    fn describe_share(&mut self, slot: Slot) -> Option<ControlReply> {
+        if let Some(Seed { id: vm, share, .. }) = self.vms.waiting_in(slot) {
+            return Some(ControlReply::Share { vm, share });
+        }
+        let vm = self.vms.get(slot)?;
+        Some(ControlReply::Share { vm: vm.id, share: vm.share })
+    }
+
     fn describe_vm(&mut self, slot: Slot) -> Option<ControlReply> {
         if let Some(Seed { id: vm, image, .. }) = self.vms.waiting_in(slot) {
             let state = vm_state::WAITING;
@@ -127,6 +146,27 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         self.tell(Role::Control, &message, true);
     }
 
+    /// The request `id` is done.
+    pub fn reply_done(&mut self, id: u32) {
+        self.reply(id, done(status::OK, 0));
+    }
+
+    fn describe_policy(&self, component: u16, policy: u16) -> Option<ControlReply> {
+        let component = self.components.list.get(usize::from(component))?;
+        let index = usize::from(policy);
+        let policies = &component.policies;
+        let policy = policies.get(index)?;
+        let state = match policy.program {
+            Ok(_) if index == policies.running() => policy_state::RUNS,
+            Ok(_) => policy_state::READY,
+            Err(Unfit::NoModule) => policy_state::MISSING,
+            Err(Unfit::BadModule(_)) => policy_state::REFUSED,
+        };
+        // No more than the manifest has room for.
+        let count = u16::try_from(policies.len()).unwrap_or(u16::MAX);
+        Some(ControlReply::Policy { component: component.entry.name, name: policy.name, policies: count, state })
+    }
+
     fn reply_machine(&mut self, id: u32) {
         let c = self.counters;
         let machine = ControlReply::Machine {
@@ -144,6 +184,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             syscalls: c.syscalls,
             faults: c.faults,
             fallbacks: c.fallbacks,
+            gap_ticks: c.gap_ticks,
         };
         self.reply(id, exits);
     }

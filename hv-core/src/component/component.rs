@@ -1,12 +1,12 @@
 //! One component.
 
 use super::endpoint::{CoreEnds, Peer};
+use super::policies::Policies;
 use super::run::Run;
 use super::space::Space;
-use crate::boot::elf::Elf;
 use crate::trap::UserContext;
 use abi::component::{ComponentInfo, authority, layout};
-use abi::limits::{MAX_DEVICES_PER_COMPONENT, MAX_RINGS_PER_COMPONENT, Name, PAGE_SIZE};
+use abi::limits::{MAX_DEVICES_PER_COMPONENT, MAX_RINGS_PER_COMPONENT, PAGE_SIZE};
 use abi::manifest;
 use ring::SharedMemory;
 
@@ -56,14 +56,16 @@ pub struct Device {
 pub struct Component {
     /// Its manifest entry.
     pub entry: manifest::Component,
-    /// The policy that fills the role.
-    pub policy: Name,
     /// See [`Role`].
     pub role: Role,
-    /// The module that it is started from.
-    pub module: &'static [u8],
-    /// What the module holds.
-    pub elf: Elf,
+    /// Those that can fill the role.
+    pub policies: Policies,
+    /// The number of the policy whose segments are mapped.
+    pub mapped: usize,
+    /// The policy that is started next, whose pristine image lies in the space's other block.
+    pub successor: Option<usize>,
+    /// TSC at which the policy that runs has shown that it is good; `u64::MAX` for one that need not.
+    pub trial_ends: u64,
     /// What it is told about itself, and the page where.
     pub info: ComponentInfo,
     /// See `info`.
@@ -106,7 +108,7 @@ impl Component {
     /// The bytes at `address..address + len` of the component's own memory (image or stack), or `None` when they are not
     /// all its own. The address is an allegation.
     pub fn read(&self, address: u64, len: usize) -> Option<SharedMemory> {
-        let image_bytes = u64::from(self.entry.memory_pages) * PAGE_SIZE;
+        let image_bytes = self.space.image_bytes();
         let stack_bytes = u64::from(self.entry.stack_pages) * PAGE_SIZE;
         let stack_low = layout::STACK_TOP - stack_bytes;
         let offset = if (layout::IMAGE_BASE..layout::IMAGE_BASE + image_bytes).contains(&address) {

@@ -52,6 +52,11 @@ impl Components {
     pub fn expire(&mut self, now: u64, attention: &mut Attention) {
         self.next_deadline = u64::MAX;
         for (rank, component) in self.list.iter().enumerate() {
+            if component.trial_ends <= now {
+                attention.set_components();
+            } else {
+                self.next_deadline = self.next_deadline.min(component.trial_ends);
+            }
             match component.run {
                 Run::Waiting { deadline, .. } if deadline <= now => attention.set_runnable(rank),
                 Run::Stopped { start_at } if start_at <= now => attention.set_components(),

@@ -6,6 +6,8 @@
 use super::{Component, Death, Role, Run};
 use crate::board::Board;
 use crate::kernel::{Cpu, Kernel};
+use crate::vm::NEVER;
+use abi::message::BadMessage;
 use backend::Backend;
 
 /// A component that dies within this many milliseconds of its start dies quickly.
@@ -38,10 +40,36 @@ impl Component {
             Death::Withholds(vm) => {
                 log::error!(target: "core", "component {name} killed: it does not let go of {vm}, which has ended (rip {:#x})", context.rip);
             }
+            Death::Nonsense { kind, what } => {
+                let bad = BadMessage { kind, what };
+                log::error!(target: "core", "component {name} killed: on trial it sent a {bad}");
+            }
+            Death::Stalled => {
+                log::error!(target: "core", "component {name} killed: on trial it did not do its work (rip {:#x})", context.rip);
+            }
+            // Said when its successor starts.
+            Death::Swapped => {}
             Death::Killed => {
                 log::warn!(target: "core", "component {name} (start {}) killed by request", self.incarnation);
             }
         }
+    }
+}
+
+impl Component {
+    /// Where its policy is no good, the last good one takes its place.
+    fn give_way(&mut self, why: Death, quick: bool) {
+        let was = self.policies.name();
+        // Whatever is to blame, its place is taken already.
+        if !why.is_fault() || self.successor.is_some() || !self.policies.fall(quick) {
+            return;
+        }
+        self.quick_deaths = 0;
+        let (name, good) = (self.entry.name, self.policies.name());
+        log::warn!(
+            target: "core",
+            "component {name}: policy {was} is given up, and {good} takes its place, the last good one"
+        );
     }
 }
 
@@ -50,6 +78,10 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     #[cold]
     pub fn carry_out(&mut self) {
         for rank in 0..self.cpu.components.list.len() {
+            if self.cpu.components.list[rank].trial_ends != NEVER {
+                let now = self.cpu.board.now();
+                self.cpu.judge(rank, now);
+            }
             if let Run::Condemned(why) = self.cpu.components.list[rank].run {
                 self.stop(rank, why);
             }
@@ -72,8 +104,15 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         let component = &mut cpu.components.list[rank];
         component.obituary(why, hz);
         let quick = now.saturating_sub(component.started_at) < cpu.time.milliseconds(QUICK_MS);
-        component.quick_deaths = if quick { component.quick_deaths + 1 } else { 0 };
-        let delay = if component.quick_deaths > QUICK_DEATHS { hz } else { 0 };
+        component.trial_ends = NEVER;
+        match why {
+            Death::Swapped => component.quick_deaths = 0,
+            _ => component.quick_deaths = if quick { component.quick_deaths + 1 } else { 0 },
+        }
+        component.give_way(why, quick);
+        // A successor is not to blame for how often this one has died.
+        let waits = component.quick_deaths > QUICK_DEATHS && component.successor.is_none();
+        let delay = if waits { hz } else { 0 };
         let start_at = now.saturating_add(delay);
         component.run = Run::Stopped { start_at };
         component.notified = 0;
@@ -93,7 +132,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             }
         }
         match component.role {
-            Role::Sched => cpu.plan.forget(),
+            Role::Sched => cpu.plan.forget(now.saturating_sub(cpu.counters.idle_ticks)),
             Role::Net | Role::Pager | Role::Control | Role::Other => {}
         }
     }
@@ -101,6 +140,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     /// Start a component: the first time, or from its module after its death.
     pub fn start(&mut self, rank: usize) {
         self.cpu.load(rank);
+        self.cpu.swapped(rank);
         self.hello(rank);
         self.resync(rank);
         // What the core did is nobody's time.
@@ -114,6 +154,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         let quantum_ticks = self.plan.quantum_ticks();
         let component = &mut self.components.list[rank];
         component.incarnation += 1;
+        let by_wish = component.successor.is_some();
         // Both ends of every ring drop to empty before the new one looks at them; peers find out by the epoch. Nothing in the
         // headers can be believed: the component may have died of writing where it should not have, or meant to.
         let [a, b, c, d, ..] = self.board.random();
@@ -123,7 +164,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
                 log::error!(target: "core", "bug: a ring of {} cannot be reset", component.entry.name);
             }
         }
-        component.load(self.vm_frames, quantum_ticks);
+        component.load(&mut self.frames, self.vm_frames, quantum_ticks);
         component.started_at = self.board.now();
         component.notified = 0;
         component.used_ticks = 0;
@@ -134,8 +175,9 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         };
         self.attention.set_runnable(rank);
         if component.incarnation > 1 {
-            let (name, policy, incarnation) = (component.entry.name, component.policy, component.incarnation);
-            log::info!(target: "core", "component {name} restarted with policy {policy} (start {incarnation})");
+            let (name, policy, incarnation) = (component.entry.name, component.policies.name(), component.incarnation);
+            let how = if by_wish { "goes on" } else { "restarted" };
+            log::info!(target: "core", "component {name} {how} with policy {policy} (start {incarnation})");
         }
         for device in &component.devices {
             if let Some(pci) = device.pci {
@@ -150,6 +192,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             self.loaded = None;
         }
         self.open_interrupts(rank);
+        self.open_trial(rank);
     }
 
     /// Let the interrupts of a component come: at its start, when nothing is being served.

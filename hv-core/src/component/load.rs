@@ -2,6 +2,7 @@
 
 use super::component::{Component, Device, Role};
 use super::endpoint::{CoreEnds, Peer};
+use super::policies::{Policies, Policy, Program, Unfit};
 use super::run::Run;
 use super::space::Space;
 use crate::board::Devices;
@@ -97,17 +98,17 @@ pub fn load_all(
     for (rank, &index) in order.iter().enumerate() {
         let entry = manifest.components[index];
         let no_memory = |_: MapError| LoadError::NoMemory(entry.name);
-        let choice = sources.policies.get(index).copied().unwrap_or(0).min(entry.policies.len() - 1);
-        let policy = entry.policies[choice];
-        let module = (sources.module)(policy.module.as_str()).ok_or(LoadError::NoModule(policy.module))?;
-        let elf = Elf::parse(module, accept(&entry)).map_err(|error| LoadError::BadModule(policy.module, error))?;
+        let choice = sources.policies.get(index).copied().unwrap_or(0);
+        let policies = find_policies(&entry, choice, sources)?;
         // There are at most MAX_COMPONENTS ranks.
         let rank8 = u8::try_from(rank).unwrap_or(u8::MAX);
         let pcid = sources.pcid.then_some(u16::from(rank8) + 1);
         let owner = Owner::Component(rank8);
-        let (memory_pages, stack_pages) = (u64::from(entry.memory_pages), u64::from(entry.stack_pages));
         let mut space =
-            Space::new(frames, sources.kernel, owner, pcid, &elf, memory_pages, stack_pages).map_err(no_memory)?;
+            Space::new(frames, sources.kernel, owner, pcid, &policies, entry.stack_pages.into()).map_err(no_memory)?;
+        if let Some(program) = policies.program(policies.running()) {
+            space.show(frames, &program.elf).map_err(no_memory)?;
+        }
 
         let info_frame = frames.alloc_zeroed(owner, 0).ok_or(LoadError::NoMemory(entry.name))?;
         space.map(frames, layout::INFO, info_frame, Space::READ_ONLY).map_err(no_memory)?;
@@ -169,7 +170,17 @@ pub fn load_all(
             info.dma_physical = first.as_u64();
             info.dma_bytes = dma_bytes;
         }
-        info.tables_bytes = map_tables(&mut space, frames, owner, table_bytes(sources, &entry))
+        let keep_bytes = u64::from(entry.keep_pages) * PAGE_SIZE;
+        if keep_bytes != 0 {
+            let first = frames
+                .alloc_contiguous(entry.keep_pages.into(), 1, u64::MAX, owner)
+                .ok_or(LoadError::NoMemory(entry.name))?;
+            let memory = core_memory(first, keep_bytes);
+            let _ = memory.clear(0, memory.len());
+            space.map_range(frames, layout::KEEP, first, keep_bytes, Space::DATA).map_err(no_memory)?;
+            info.keep_pages = entry.keep_pages;
+        }
+        info.tables_bytes = map_tables(&mut space, frames, owner, table_bytes(sources, &policies))
             .ok_or(LoadError::NoMemory(entry.name))?;
         let mut devices = heapless::Vec::new();
         if entry.pci_class != NONE {
@@ -183,7 +194,6 @@ pub fn load_all(
         info.magic = INFO_MAGIC;
         info.abi_version = abi::ABI_VERSION;
         info.name = entry.name;
-        info.policy = policy.name;
         info.authority = entry.authority;
         info.vm_slots = count32(sources.vm_slots);
         info.vm_seats = count32(sources.vm_seats);
@@ -191,10 +201,11 @@ pub fn load_all(
         let budget_ticks = sources.tsc_hz / 1_000_000 * u64::from(entry.budget_us);
         let component = Component {
             entry,
-            policy: policy.name,
             role: Role::of(entry.authority),
-            module,
-            elf,
+            mapped: policies.running(),
+            policies,
+            successor: None,
+            trial_ends: u64::MAX,
             space,
             info,
             info_page: core_memory(info_frame, PAGE_SIZE),
@@ -219,11 +230,38 @@ pub fn load_all(
     Ok(list)
 }
 
+/// The policies of a component. One that was not chosen and cannot run is said so, and the rest go on.
+fn find_policies(entry: &manifest::Component, choice: usize, sources: &Sources<'_>) -> Result<Policies, LoadError> {
+    let high = layout::IMAGE_BASE + u64::from(entry.memory_pages) * PAGE_SIZE;
+    let accept = Accept { low: layout::IMAGE_BASE, high, kind: KIND_COMPONENT };
+    let load = |module: &Name| {
+        let module = (sources.module)(module.as_str()).ok_or(Unfit::NoModule)?;
+        let elf = Elf::parse(module, accept).map_err(Unfit::BadModule)?;
+        Ok(Program { module, elf })
+    };
+    // The manifest was checked: there is one at least, and no more than fit.
+    let count = to_index(entry.policy_count.into()).clamp(1, entry.policies.len());
+    let choice = choice.min(count - 1);
+    let mut list = heapless::Vec::new();
+    for (index, policy) in entry.policies[..count].iter().enumerate() {
+        let program = load(&policy.module);
+        match program {
+            Err(Unfit::NoModule) if index == choice => return Err(LoadError::NoModule(policy.module)),
+            Err(Unfit::BadModule(error)) if index == choice => return Err(LoadError::BadModule(policy.module, error)),
+            Err(unfit) => {
+                let (name, module) = (policy.name, policy.module);
+                log::warn!("{}: policy {name} cannot be chosen: its module '{module}' {unfit}", entry.name);
+            }
+            Ok(_) => {}
+        }
+        let _ = list.push(Policy { name: policy.name, program });
+    }
+    Policies::new(list, choice).ok_or(LoadError::NoModule(entry.policies[choice].module))
+}
+
 /// Bytes that the tables of a component take, whichever of its policies it runs.
-fn table_bytes(sources: &Sources<'_>, entry: &manifest::Component) -> u64 {
-    let policies = entry.policies.iter().take(to_index(u64::from(entry.policy_count)));
-    let modules = policies.filter_map(|policy| (sources.module)(policy.module.as_str()));
-    let asked = modules.filter_map(|module| Elf::parse(module, accept(entry)).ok()).map(|elf| elf.tables);
+fn table_bytes(sources: &Sources<'_>, policies: &Policies) -> u64 {
+    let asked = policies.programs().map(|program| program.elf.tables);
     asked.fold(TableBytes::NONE, TableBytes::max).total(sources.vm_slots, sources.vm_seats)
 }
 
@@ -239,12 +277,6 @@ fn map_tables(space: &mut Space, frames: &mut Frames, owner: Owner, bytes: u64) 
     let _ = memory.clear(0, memory.len());
     space.map_range(frames, layout::TABLES, first, bytes, Space::DATA).ok()?;
     Some(bytes)
-}
-
-/// What a module may be that a component is made from.
-fn accept(entry: &manifest::Component) -> Accept {
-    let high = layout::IMAGE_BASE + u64::from(entry.memory_pages) * PAGE_SIZE;
-    Accept { low: layout::IMAGE_BASE, high, kind: KIND_COMPONENT }
 }
 
 /// Counts of what a manifest names are small.
@@ -317,17 +349,32 @@ fn map_bars(device: &PciInfo, base: u64, space: &mut Space, frames: &mut Frames)
 }
 
 impl Component {
-    /// Put the component into the state of its first start: memory from its module, registers, information page.
-    pub fn load(&mut self, vm_frames: u64, quantum_ticks: u64) {
-        let block = self.space.block();
-        // The block was sized by the limits that the loader checked the segments against, so nothing here is refused.
-        let _ = block.clear(0, block.len());
-        for segment in &self.elf.segments {
-            let start = to_index(segment.file_offset);
-            if let Some(bytes) = self.module.get(start..start + to_index(segment.file_bytes)) {
-                let _ = block.write(to_index(segment.address - layout::IMAGE_BASE), bytes);
-            }
+    /// Put the component into the state of a first start of the policy that is to run: memory from its module, registers,
+    /// information page. Where its successor's image is ready, only that is shown.
+    pub fn load(&mut self, frames: &mut Frames, vm_frames: u64, quantum_ticks: u64) {
+        let ready = self.successor.take();
+        if let Some(successor) = ready {
+            self.policies.replace(successor);
         }
+        let running = self.policies.running();
+        let (Some(program), Some(mapped)) = (self.policies.program(running), self.policies.program(self.mapped)) else {
+            return;
+        };
+        let ready = ready == Some(running) && self.space.spare().is_some();
+        if ready || self.mapped != running {
+            self.space.hide(&mapped.elf);
+            if ready {
+                self.space.change_blocks();
+            }
+            if self.space.show(frames, &program.elf).is_err() {
+                log::error!(target: "core", "bug: no tables for policy {} of {}", self.policies.name(), self.entry.name);
+            }
+            self.mapped = running;
+        }
+        if !ready {
+            program.lay(self.space.block(), 0..usize::MAX);
+        }
+        self.info.policy = self.policies.name();
         self.info.incarnation = self.incarnation;
         self.info.vm_frames = vm_frames;
         self.info.quantum_ticks = quantum_ticks;
@@ -335,6 +382,6 @@ impl Component {
         if let Some(kicks) = &self.kicks {
             let _ = kicks.clear(0, kicks.len());
         }
-        self.context = UserContext::start(self.elf.entry, layout::STACK_TOP);
+        self.context = UserContext::start(program.elf.entry, layout::STACK_TOP);
     }
 }

@@ -6,11 +6,15 @@ mod components;
 mod death;
 mod endpoint;
 mod load;
+mod policies;
 mod run;
 mod space;
+mod swap;
 
 pub use component::{Component, Role};
 pub use components::Components;
 pub use endpoint::Told;
 pub use load::{LoadError, Sources, load_all};
+pub use policies::Unfit;
 pub use run::{Death, Run};
+pub use swap::Swap;

@@ -36,6 +36,19 @@ pub enum Death {
     RingFull,
     /// It does not let go of the NIC of this VM, which has ended.
     Withholds(VmId),
+    /// It is on trial, and sent what is no message of its ring.
+    Nonsense { kind: u32, what: &'static str },
+    /// It is on trial, and does not do its work.
+    Stalled,
     /// The controller asked for it.
     Killed,
+    /// Another policy takes its place.
+    Swapped,
+}
+
+impl Death {
+    /// Whether the component is to blame.
+    pub fn is_fault(self) -> bool {
+        !matches!(self, Death::Killed | Death::Swapped)
+    }
 }

@@ -1,6 +1,8 @@
-//! A component's address space, and the memory behind it: one block of frames that is its own for good, so that a restart
-//! can fail for no lack of memory.
+//! A component's address space, and the memory behind it: a block of frames that is its own for good, so that a restart can
+//! fail for no lack of memory. One that has policies to choose from has a second block, in which the successor's image is
+//! made ready while the other one still runs.
 
+use super::policies::{Policies, Program};
 use crate::boot::elf::Elf;
 use crate::memory::phys::index;
 use crate::memory::{AddressSpace, Frames, KernelSpace, MapError, MapFlags, Owner, PhysAddr, core_memory};
@@ -23,12 +25,31 @@ pub struct Space {
     /// Translations that the CPU remembers may be out of date.
     stale: bool,
     /// Image, then stack.
-    block: SharedMemory,
+    block: Block,
+    /// Another such block, for the successor.
+    spare: Option<Block>,
+    /// Pages of the image in a block.
+    image_pages: u64,
+    stack_pages: u64,
+}
+
+/// Frames without a gap, and what is in them.
+#[derive(Clone, Copy)]
+struct Block {
+    first: PhysAddr,
+    memory: SharedMemory,
+}
+
+impl Block {
+    fn new(frames: &mut Frames, pages: u64, owner: Owner) -> Result<Self, MapError> {
+        let first = frames.alloc_contiguous(pages, 1, u64::MAX, owner).ok_or(MapError::NoFrames)?;
+        Ok(Block { first, memory: core_memory(first, pages * PAGE_SIZE) })
+    }
 }
 
 impl Space {
-    /// The address space of a component with this rank: the segments of `elf`, `stack_pages` of stack, over a block of
-    /// `memory_pages + stack_pages` frames. Nothing is written yet.
+    /// The address space of a component whose role these policies can fill, with `stack_pages` of stack. Nothing is mapped
+    /// of them yet, and nothing is written; but there are tables for whichever is.
     ///
     /// # Errors
     /// [`MapError::NoFrames`]; others would be a bug of the loader's checks.
@@ -37,29 +58,62 @@ impl Space {
         kernel: &KernelSpace,
         owner: Owner,
         pcid: Option<u16>,
-        elf: &Elf,
-        memory_pages: u64,
+        policies: &Policies,
         stack_pages: u64,
     ) -> Result<Space, MapError> {
-        let block_pages = memory_pages + stack_pages;
-        let first = frames.alloc_contiguous(block_pages, 1, u64::MAX, owner).ok_or(MapError::NoFrames)?;
+        let image_pages = policies.programs().map(Program::pages).max().unwrap_or(0);
+        let block = Block::new(frames, image_pages + stack_pages, owner)?;
+        let to_choose = policies.programs().count() > 1;
+        let spare = if to_choose { Some(Block::new(frames, image_pages + stack_pages, owner)?) } else { None };
         let tables = AddressSpace::new(frames, kernel, owner).ok_or(MapError::NoFrames)?;
         let cr3 = tables.root().as_u64() | pcid.map_or(0, u64::from);
-        let block = core_memory(first, block_pages * PAGE_SIZE);
         let cr3_keep = if pcid.is_some() { cr3 | KEEP_TRANSLATIONS } else { cr3 };
-        let mut space = Space { tables, cr3, cr3_keep, stale: true, block };
+        let mut space = Space { tables, cr3, cr3_keep, stale: true, block, spare, image_pages, stack_pages };
+        for program in policies.programs() {
+            space.show(frames, &program.elf)?;
+            space.hide(&program.elf);
+        }
+        Ok(space)
+    }
+
+    /// Map the segments of `elf` and the stack.
+    ///
+    /// # Errors
+    /// [`MapError`]; after [`Space::new`] none for a program that it was given.
+    pub fn show(&mut self, frames: &mut Frames, elf: &Elf) -> Result<(), MapError> {
+        let first = self.block.first;
         for segment in &elf.segments {
             let flags = MapFlags { write: segment.write, execute: segment.execute, user: true, ..MapFlags::default() };
             for page in 0..segment.pages() {
                 let at = segment.address + page * PAGE_SIZE;
-                space.map(frames, at, first.offset(at - layout::IMAGE_BASE), flags)?;
+                self.map(frames, at, first.offset(at - layout::IMAGE_BASE), flags)?;
             }
         }
-        for page in 0..stack_pages {
-            let at = layout::STACK_TOP - (stack_pages - page) * PAGE_SIZE;
-            space.map(frames, at, first.offset((memory_pages + page) * PAGE_SIZE), Self::DATA)?;
+        for page in 0..self.stack_pages {
+            let at = layout::STACK_TOP - (self.stack_pages - page) * PAGE_SIZE;
+            self.map(frames, at, first.offset((self.image_pages + page) * PAGE_SIZE), Self::DATA)?;
         }
-        Ok(space)
+        Ok(())
+    }
+
+    /// Take the segments of `elf` and the stack out. The tables stay.
+    pub fn hide(&mut self, elf: &Elf) {
+        for segment in &elf.segments {
+            for page in 0..segment.pages() {
+                self.tables.unmap(segment.address + page * PAGE_SIZE);
+            }
+        }
+        for page in 1..=self.stack_pages {
+            self.tables.unmap(layout::STACK_TOP - page * PAGE_SIZE);
+        }
+        self.stale = true;
+    }
+
+    /// The other block is the component's from now on. Nothing of it is mapped yet.
+    pub fn change_blocks(&mut self) {
+        if let Some(spare) = &mut self.spare {
+            core::mem::swap(spare, &mut self.block);
+        }
     }
 
     /// Flags of data.
@@ -99,7 +153,17 @@ impl Space {
 
     /// The component's image and stack.
     pub fn block(&self) -> &SharedMemory {
-        &self.block
+        &self.block.memory
+    }
+
+    /// Where the successor's image and stack are made ready; `None` where there are no policies to choose from.
+    pub fn spare(&self) -> Option<&SharedMemory> {
+        self.spare.as_ref().map(|block| &block.memory)
+    }
+
+    /// Bytes of a block that the image takes; the stack follows.
+    pub fn image_bytes(&self) -> u64 {
+        self.image_pages * PAGE_SIZE
     }
 
     /// The page tables, for the audit.

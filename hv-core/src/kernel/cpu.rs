@@ -4,7 +4,7 @@ use super::attention::Attention;
 use super::turn::Plan;
 use crate::board::{Board, TimeBase};
 use crate::boot::options::Net;
-use crate::component::{Components, Death, Role, Run, Told};
+use crate::component::{Components, Death, Role, Run, Swap, Told};
 use crate::log::RateLimit;
 use crate::memory::Frames;
 use crate::vm::{Images, Queues, Timers};
@@ -26,6 +26,8 @@ pub struct Counters {
     pub faults: u64,
     /// Dispatches that the plan did not name.
     pub fallbacks: u64,
+    /// Ticks from the last stop of the scheduler until a VM went on by its plan or its successor's, idle ones left out.
+    pub gap_ticks: u64,
     pub component_ticks: u64,
     pub guest_ticks: u64,
     pub idle_ticks: u64,
@@ -48,6 +50,8 @@ pub struct Cpu<B: Backend, H: Board> {
     pub plan: Plan,
     /// TSC at which the core itself looks after those that wait for admission.
     pub admit_at: u64,
+    /// A policy that is being replaced.
+    pub swap: Option<Swap>,
     pub attention: Attention,
     pub counters: Counters,
     /// TSC for which the timer is set; it may be early, never late.
@@ -84,7 +88,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     /// When the next deadline comes.
     #[inline]
     pub fn next_deadline(&self) -> u64 {
-        self.timers.next().min(self.components.next_deadline).min(self.admit_at)
+        self.timers.next().min(self.components.next_deadline).min(self.admit_at).min(self.swap_at())
     }
 
     /// Set notification bits of a component; it can run when it waits for one of them.
@@ -123,12 +127,16 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         }
     }
 
-    /// A component wrote what is no message of its ring.
+    /// A component wrote what is no message of its ring. A policy on trial must not.
     #[cold]
     pub fn bad_message(&mut self, rank: usize, error: &BadMessage) {
         let name = self.components.list[rank].entry.name;
         if self.component_log.allow(self.board.now(), self.time.tsc_hz()).is_some() {
             log::warn!(target: "core", "{name} sent a {error}; ignored");
+        }
+        if self.on_trial(rank) {
+            let BadMessage { kind, what } = *error;
+            self.condemn(rank, Death::Nonsense { kind, what });
         }
     }
 }

@@ -109,6 +109,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             timers: Timers::new(tables.timers),
             plan: Plan::new(quantum_ticks, tsc_hz),
             admit_at: NEVER,
+            swap: None,
             attention: Attention::default(),
             counters: Counters::default(),
             armed: NEVER,
@@ -133,7 +134,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         for rank in 0..self.cpu.components.list.len() {
             self.start(rank);
             let component = &self.cpu.components.list[rank];
-            log::info!(target: "core", "component {} started with policy {}", component.entry.name, component.policy);
+            log::info!(target: "core", "component {} started with policy {}", component.entry.name, component.policies.name());
         }
     }
 }

@@ -20,6 +20,7 @@ mod plan;
 mod ring_pages;
 mod roles;
 mod services;
+mod swap;
 mod syscalls;
 mod vm_memory;
 

@@ -45,7 +45,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
 
     /// The scheduler keeps a VM back from now on. Its turn, if it has it, is over.
     #[cold]
-    pub(super) fn hold(&mut self, vms: &mut Table<B>, id: VmId) {
+    pub fn hold(&mut self, vms: &mut Table<B>, id: VmId) {
         let Some(start) = self.scheduler_start() else { return };
         if vms.waiting(id).is_some() {
             vms.hold_waiting(id.slot, start);
@@ -60,6 +60,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
                 self.queues.remove(Queue::Ready, id.slot);
                 self.queues.push(Queue::Held, id.slot);
                 self.plan.give_up(id);
+                self.plan.held = true;
             }
             // It would keep its turn until its page is there.
             State::Fault(_) if self.queues.contains(Queue::Ready, id.slot) => self.yield_turn(vm),

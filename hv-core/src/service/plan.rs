@@ -24,6 +24,9 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         {
             if vm.life.is_ready() {
                 if self.cpu.mark < turn.until {
+                    if self.cpu.plan.is_lost() {
+                        self.cpu.found();
+                    }
                     return Some(turn);
                 }
             } else if vm.life.page_fault().is_some() && self.cpu.queues.contains(Queue::Ready, vm.slot()) {
@@ -62,7 +65,12 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             }
             return None;
         };
-        cpu.plan.asked = false;
+        if cpu.plan.asked {
+            cpu.plan.asked = false;
+            if cpu.plan.news {
+                cpu.plan_came();
+            }
+        }
         Some(cpu.plan.turn_of(vm, cpu.mark, quantum_ticks))
     }
 
@@ -114,7 +122,11 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         cpu.counters.fallbacks += 1;
         cpu.queues.rotate(Queue::Ready, slot);
         let vm = vms.get(slot)?.id;
-        Some(cpu.plan.turn_of(vm, cpu.mark, cpu.plan.quantum_ticks()))
+        let turn = cpu.plan.turn_of(vm, cpu.mark, cpu.plan.quantum_ticks());
+        if let Some(rank) = cpu.components.rank_of(Role::Sched) {
+            self.note_unnamed(rank);
+        }
+        Some(turn)
     }
 }
 
@@ -145,6 +157,24 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     /// What VMs that are admitted could have.
     pub fn room(&self, vms: &Table<B>) -> Room {
         Room { frames: self.frames.free_frames(), seats: vms.seats().free() }
+    }
+
+    /// A turn goes on that was begun before the scheduler was stopped.
+    #[cold]
+    #[inline(never)]
+    fn found(&mut self) {
+        if let Some(gap_ticks) = self.plan.go_on(self.mark.saturating_sub(self.counters.idle_ticks)) {
+            self.counters.gap_ticks = gap_ticks;
+        }
+    }
+
+    /// The scheduler has planned a turn, which is news.
+    #[cold]
+    #[inline(never)]
+    fn plan_came(&mut self) {
+        if let Some(gap_ticks) = self.plan.come(self.mark.saturating_sub(self.counters.idle_ticks)) {
+            self.counters.gap_ticks = gap_ticks;
+        }
     }
 
     /// Tell the scheduler; wake it when it should act now.

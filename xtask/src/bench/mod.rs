@@ -14,6 +14,8 @@ mod packet;
 mod plot;
 mod privileged_lines;
 mod slirp;
+mod slots;
+mod swap;
 mod targets;
 
 use crate::error::{Context, Result, fail};
@@ -45,7 +47,7 @@ pub struct Figure {
     pub metric: &'static str,
     /// The value.
     pub value: f64,
-    /// instructions, bytes, packets, requests, lines, mutants, or ratio.
+    /// instructions, ms, bytes, packets, requests, lines, mutants, or ratio.
     pub unit: &'static str,
     /// Under which conditions it was measured.
     pub conditions: String,
@@ -117,12 +119,14 @@ fn all() -> Vec<Entry> {
         mechanism::VM_CREATE,
         mechanism::VM_CREATE_10000,
         mechanism::VM_SWITCH_100,
+        swap::ENTRY,
         packet::ENTRY,
         http::KEEP_ALIVE,
         http::CLOSE,
         slirp::BURST,
         slirp::RATIO,
         memory::ENTRY,
+        slots::ENTRY,
         privileged_lines::ENTRY,
         host_tests::ENTRY,
     ]
@@ -198,7 +202,7 @@ fn report(entry: &Entry, kind: Kind, first: &[Figure], second: &[Figure]) -> Res
         let Target { target, best_other, .. } = aim;
         let Figure { metric, value, unit, .. } = figure;
         let mark = if aim.is_met_by(*value) { "" } else { "  MISSED" };
-        let digits = if *unit == "ratio" { 2 } else { 0 };
+        let digits = if ["ratio", "ms"].contains(unit) { 2 } else { 0 };
         println!(
             "{metric:<24} {value:>12.digits$} {:>12.digits$} {unit:<12} {target:>10}  {best_other}{mark}",
             again.value

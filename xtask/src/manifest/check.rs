@@ -144,6 +144,9 @@ fn component_alone(component: &Component) -> Result<(), String> {
     }
     pages("stack", component.stack.0, MAX_STACK_PAGES * PAGE_SIZE)?;
     pages("memory", component.memory.0, layout::IMAGE_END - layout::IMAGE_BASE)?;
+    if let Some(keep) = component.keep {
+        pages("keep", keep.0, layout::KEEP_END - layout::KEEP)?;
+    }
     if let Some(dma) = component.dma {
         pages("dma", dma.0, layout::VM_WINDOW - layout::DMA)?;
         if component.pci_class.is_none() {

@@ -66,6 +66,8 @@ fn component(entry: &Component) -> manifest::Component {
         port_first: ports.map_or(0, |ports| number(ports.first)),
         port_count: ports.map_or(0, |ports| number(ports.count)),
         port_irq: ports.and_then(|ports| ports.irq).unwrap_or(NONE),
+        keep_pages: number(entry.keep.map_or(0, |keep| keep.0) / PAGE_SIZE),
+        reserved: 0,
     }
 }
 
@@ -135,6 +137,7 @@ mod tests {
         assert_eq!(first.name.as_str(), "netmux");
         assert_eq!(first.authority, abi::component::authority::RAISE | abi::component::authority::VM_WINDOW);
         assert_eq!((first.pci_class, first.dma_pages, first.budget_us), (0x0200, 128, 50_000));
+        assert_eq!(first.keep_pages, 33);
         let rest = &rest[3 * size_of::<manifest::Component>()..];
         let (ring, rest) = manifest::Ring::read_from_prefix(rest).unwrap();
         assert_eq!((ring.name.as_str(), ring.producer, ring.consumer), ("core-netmux", CORE, 0));

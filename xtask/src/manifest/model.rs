@@ -53,6 +53,8 @@ pub struct Component {
     pub stack: Bytes,
     /// What its image may take in memory.
     pub memory: Bytes,
+    /// Memory that outlives its restarts.
+    pub keep: Option<Bytes>,
     /// Physically contiguous memory that its devices may reach.
     pub dma: Option<Bytes>,
     /// Devices that it drives.

@@ -26,7 +26,7 @@ pub struct Args {
     /// List the tests and what each asserts
     #[arg(long)]
     list: bool,
-    /// Also run what takes minutes: host tests under Miri (nightly Rust; installed when it is missing)
+    /// Also run what takes minutes: a thousand swaps, host tests under Miri (nightly Rust; installed when it is missing)
     #[arg(long)]
     long: bool,
     /// What runs the machine tests [default: Bochs with VT-x, then QEMU with SVM]
@@ -86,7 +86,7 @@ pub fn test(args: &Args) -> Result<ExitCode> {
     let cases_on = |kind: Kind| -> Vec<Case> {
         // What runs on one machine only runs on the first that is asked for.
         let runs = |case: &Case| cases::runs_on(case, kind) && (kind == kinds[0] || !cases::runs_once(case));
-        cases::all().into_iter().filter(|case| runs(case) && wanted(&machine_name(case, kind))).collect()
+        cases::all(args.long).into_iter().filter(|case| runs(case) && wanted(&machine_name(case, kind))).collect()
     };
     if args.list {
         suites.iter().for_each(|suite| println!("{}", suite.name));

@@ -42,7 +42,7 @@ fn patient(number: u64, a: u64, b: u64, c: u64) -> u64 {
 }
 
 pub fn bad_calls() -> Outcome {
-    for number in [syscall::EXIT + 1, 0x80, 1 << 31, 1 << 32, u64::MAX - 1, u64::MAX] {
+    for number in [syscall::RING_RETURN + 1, 0x80, 1 << 31, 1 << 32, u64::MAX - 1, u64::MAX] {
         expect("an unknown number", ERROR_UNKNOWN, call(number, u64::MAX, u64::MAX, u64::MAX))?;
     }
     expect("nop", abi::ABI_VERSION.into(), call(syscall::NOP, u64::MAX, u64::MAX, u64::MAX))?;
@@ -50,6 +50,10 @@ pub fn bad_calls() -> Outcome {
     for vm in [0, 0x1_0000, 0xffff_ffff, 1 << 32, u64::MAX] {
         expect("raise", ERROR_AUTHORITY, call(syscall::RAISE, vm, pending::NIC, 0))?;
         expect("raise", ERROR_AUTHORITY, call(syscall::RAISE, vm, u64::MAX, 0))?;
+        for pages in [0, 1, 2, u64::MAX] {
+            expect("ring_page", ERROR_AUTHORITY, call(syscall::RING_PAGE, vm, pages, 0))?;
+            expect("ring_return", ERROR_AUTHORITY, call(syscall::RING_RETURN, vm, pages, 0))?;
+        }
     }
     ports()?;
     for device in [0, 1, 4, 63, 64, 1 << 32, u64::MAX] {

@@ -185,8 +185,12 @@ impl<const TIMER: bool> Machine<TIMER> {
             let at_rest = matches!(component.run, Run::Waiting { .. }) && component.resync.is_none();
             at_rest && machine.hardware.borrow_mut().components[rank].is_informed()
         };
-        let ready = members(&self.kernel, Queue::Ready);
-        let waiting = members(&self.kernel, Queue::Waiting);
+        // Whom the scheduler keeps back it knows as it knows the others.
+        let held = members(&self.kernel, Queue::Held);
+        let (waits, runs): (BTreeSet<Slot>, BTreeSet<Slot>) =
+            held.into_iter().partition(|&slot| self.kernel.vms.waiting_in(slot).is_some());
+        let ready: BTreeSet<Slot> = members(&self.kernel, Queue::Ready).union(&runs).copied().collect();
+        let waiting: BTreeSet<Slot> = members(&self.kernel, Queue::Waiting).union(&waits).copied().collect();
         let mut admitted = BTreeSet::new();
         let mut attached = BTreeMap::new();
         let mut ending = BTreeSet::new();

@@ -2,7 +2,8 @@
 
 use super::roles::{Net, Pager, Role, Sched};
 use crate::trap::{Trap, UserContext};
-use abi::component::{bits, syscall};
+use abi::component::{ComponentInfo, bits, syscall};
+use abi::limits::Name;
 use abi::message::Message;
 use backend::fake::Wires;
 use ring::{Consumer, Producer, SharedMemory};
@@ -45,6 +46,9 @@ pub struct FakeComponent {
     pub kicks: Option<SharedMemory>,
     ends: Option<(Consumer<SharedMemory>, Producer<SharedMemory>)>,
     pub due: Option<Due>,
+    /// Its information page, from which it learns its policy; and what the policy of this name always does.
+    pub info: Option<SharedMemory>,
+    pub flaw: Option<(&'static str, Due)>,
     /// What it does for good, once it has begun to.
     stuck: Option<Misdeed>,
     /// Messages that did not fit.
@@ -73,6 +77,8 @@ impl FakeComponent {
             kicks,
             ends: None,
             due: None,
+            info: None,
+            flaw: None,
             stuck: None,
             unsent: VecDeque::new(),
             calls: VecDeque::new(),
@@ -116,6 +122,20 @@ impl FakeComponent {
         self.calls.clear();
         self.returned.clear();
         self.role.forget();
+        if let Some((name, due)) = self.flaw
+            && self.policy() == name
+        {
+            self.due = Some(due);
+        }
+    }
+
+    /// The policy that it runs, by its information page.
+    pub fn policy(&self) -> String {
+        let mut name = Name::EMPTY;
+        if let Some(info) = &self.info {
+            info.read(core::mem::offset_of!(ComponentInfo, policy), &mut name.0).expect("a page");
+        }
+        name.as_str().to_owned()
     }
 
     /// Take what the core says, and answer. A trap on the way, if a misdeed makes one.

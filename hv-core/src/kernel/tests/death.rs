@@ -353,8 +353,8 @@ fn a_successor_starts_as_the_first_did() {
     let component = &machine.kernel.cpu.components.list[rank];
     let mut bytes = [1; 16];
     data.read(0, &mut bytes).expect("room");
-    assert_eq!(bytes, [0; 16]);
-    assert_eq!(component.context.rip, component.elf.entry);
+    assert_eq!(&bytes, b"fake\0\0\0\0\0\0\0\0\0\0\0\0", "as in its module");
+    assert_eq!(component.context.rip, component.policies.program(0).expect("good").elf.entry);
     assert_eq!((component.info.incarnation, component.used_ticks), (2, 0));
     // It was told hello, and nothing else has happened.
     assert_eq!(component.notified, component.ends.bit);

@@ -44,6 +44,12 @@ pub enum Event {
     Kill(u8),
     /// A component of this rank goes wrong.
     Wrong(u8, Due),
+    /// The operator replaces the policy of the component of this rank by that of this number.
+    Swap(u8, u8),
+    /// From now on the second policy of the component of this rank goes wrong after each start.
+    Flaw(u8, Due),
+    /// The scheduler keeps a VM back.
+    Hold(u8),
     /// The NIC interrupts.
     Nic,
     /// So many ticks pass.
@@ -148,6 +154,9 @@ pub fn event(lies: bool) -> impl Strategy<Value = Event> {
         1 => (0_u16..90).prop_map(Event::Ask),
         1 => (0_u8..4).prop_map(Event::Kill),
         3 => (0_u8..4, due(lies)).prop_map(|(rank, due)| Event::Wrong(rank, due)),
+        2 => (0_u8..5, 0_u8..5).prop_map(|(rank, policy)| Event::Swap(rank, policy)),
+        1 => (0_u8..4, due(lies)).prop_map(|(rank, due)| Event::Flaw(rank, due)),
+        2 => any::<u8>().prop_map(Event::Hold),
         3 => Just(Event::Nic),
         2 => (1_u32..2_000_000).prop_map(Event::Time),
         1 => (0_u32..1_500_000_000).prop_map(Event::Time),
@@ -240,17 +249,31 @@ impl<const TIMER: bool> History<TIMER> {
             }
             Event::Ask(number) => {
                 let index = number % 70;
-                self.ask(match number % 5 {
+                self.ask(match number % 7 {
                     0 => ControlRequest::Frames,
                     1 => ControlRequest::Vm { slot: Slot::new(index.into()) },
                     2 => ControlRequest::Component { index },
                     3 => ControlRequest::Image { image: ImageId::new(index.into()) },
+                    4 => ControlRequest::Share { slot: Slot::new(index.into()) },
+                    5 => ControlRequest::Policy { component: index % 5, policy: index / 5 },
                     _ => ControlRequest::Machine,
                 });
             }
             Event::Kill(rank) => self.ask(ControlRequest::Kill { component: (*rank).into() }),
             Event::Wrong(rank, due) => {
                 self.machine.hardware.borrow_mut().components[usize::from(*rank)].due = Some(*due);
+            }
+            Event::Swap(rank, policy) => {
+                self.ask(ControlRequest::Swap { component: (*rank).into(), policy: (*policy).into() });
+            }
+            Event::Flaw(rank, due) => {
+                self.machine.hardware.borrow_mut().components[usize::from(*rank)].flaw = Some(("other", *due));
+            }
+            Event::Hold(number) => {
+                let rank = self.machine.rank(Role::Sched);
+                if let FakeRole::Sched(sched) = &mut self.machine.hardware.borrow_mut().components[rank].role {
+                    sched.hold = Some(*number);
+                }
             }
             Event::Nic => self.interrupt(NIC_GSI),
             Event::Time(ticks) => self.machine.wires.spend((*ticks).into()),
@@ -314,7 +337,10 @@ impl<const TIMER: bool> History<TIMER> {
         }
         self.machine.audit();
         for rank in 0..self.machine.kernel.cpu.components.list.len() {
-            self.machine.hardware.borrow_mut().components[rank].due = None;
+            {
+                let component = &mut self.machine.hardware.borrow_mut().components[rank];
+                (component.due, component.flaw) = (None, None);
+            }
             self.machine.kernel.cpu.condemn(rank, Death::Killed);
         }
         self.machine.hardware.borrow_mut().asleep = false;

@@ -8,3 +8,8 @@ pub fn heard(text: &str) -> Vec<String> {
     let lines = capture::heard_with_level().into_iter().map(|(level, line)| format!("{level} {line}"));
     lines.filter(|line| line.contains(text)).collect()
 }
+
+/// How many of these lines have this text in them.
+pub fn count(lines: &[String], text: &str) -> usize {
+    lines.iter().filter(|line| line.contains(text)).count()
+}

@@ -29,6 +29,8 @@ use std::rc::Rc;
 pub const HZ: u64 = 1_000_000_000;
 /// Slots of each ring between the core and a component.
 pub const RING_SLOTS: u32 = 64;
+/// Policies of each component but the monitor: two that can run, and two that cannot. The monitor has the first.
+pub const POLICIES: [&str; 4] = ["fake", "other", "missing", "refused"];
 /// Images: with a NIC; without one; one whose module was refused.
 pub const WITH_NIC: ImageId = ImageId::new(0);
 pub const WITHOUT_NIC: ImageId = ImageId::new(1);
@@ -80,11 +82,13 @@ fn name(text: &str) -> Name {
 
 fn entry(role: &str, priority: u32, authority: u32) -> manifest::Component {
     let mut policies = [Policy { name: Name::EMPTY, module: Name::EMPTY }; MAX_POLICIES];
-    policies[0] = Policy { name: name("fake"), module: name("fake") };
+    for (policy, text) in policies.iter_mut().zip(POLICIES) {
+        *policy = Policy { name: name(text), module: name(text) };
+    }
     manifest::Component {
         name: name(role),
         policies,
-        policy_count: 1,
+        policy_count: u32::try_from(POLICIES.len()).expect("few"),
         priority,
         authority,
         budget_us: 1_000,
@@ -95,6 +99,8 @@ fn entry(role: &str, priority: u32, authority: u32) -> manifest::Component {
         port_first: 0,
         port_count: 0,
         port_irq: NONE,
+        keep_pages: 0,
+        reserved: 0,
     }
 }
 
@@ -102,7 +108,9 @@ fn manifest() -> Manifest<'static> {
     let mut net = entry("netmux", 0, authority::RAISE | authority::VM_WINDOW);
     net.pci_class = 0x0200;
     net.dma_pages = 2;
+    net.keep_pages = 2;
     let mut monitor = entry("monitor", 3, authority::CONTROL);
+    monitor.policy_count = 1;
     (monitor.port_first, monitor.port_count, monitor.port_irq) = (0x3f8, 8, 4);
     let components = vec![net, entry("pager", 1, authority::PAGER), entry("sched", 2, authority::SCHED), monitor];
     let ring =
@@ -113,13 +121,22 @@ fn manifest() -> Manifest<'static> {
     Manifest { components: components.leak(), rings: rings.collect::<Vec<_>>().leak(), images: &[], defaults: "" }
 }
 
-fn component_module() -> &'static [u8] {
-    file_with(
+/// The module of a policy: text, and data at different places.
+fn component_module(policy: &str) -> Option<&'static [u8]> {
+    let data = match policy {
+        "fake" => 0x40_1000,
+        "other" => 0x40_2000,
+        "refused" => return Some(&[0x7f; 64]),
+        _ => return None,
+    };
+    let mut file = file_with(
         0x40_0010,
-        &[(4, 4, 0x1f00, 0, 28, 28), (1, 5, 0x1000, 0x40_0000, 0x800, 0x800), (1, 6, 0x2000, 0x40_1000, 0x10, 0x3000)],
+        &[(4, 4, 0x1f00, 0, 28, 28), (1, 5, 0x1000, 0x40_0000, 0x800, 0x800), (1, 6, 0x2000, data, 0x10, 0x3000)],
         Note::new(KIND_COMPONENT),
-    )
-    .leak()
+    );
+    // Each has its name in its data.
+    file[0x2000..0x2000 + policy.len()].copy_from_slice(policy.as_bytes());
+    Some(file.leak())
 }
 
 /// An image whose segments are a page of text, and data of four pages, of which a page and a half come from the file.
@@ -186,7 +203,7 @@ impl<const TIMER: bool> Machine<TIMER> {
         let sources = Sources {
             manifest: manifest(),
             policies: &[0; 4],
-            module: &|_| Some(component_module()),
+            module: &component_module,
             kernel: &space,
             pcid: true,
             vm_slots: places.slots,
@@ -203,7 +220,14 @@ impl<const TIMER: bool> Machine<TIMER> {
                 _ => FakeRole::Monitor(Monitor::default()),
             };
             let ring = |index: usize| (component.rings[index], RING_SLOTS, 1 << index);
-            let fake = FakeComponent::new(role, ring(0), ring(1), component.elf.entry, component.kicks);
+            let mut fake = FakeComponent::new(
+                role,
+                ring(0),
+                ring(1),
+                component.policies.program(0).expect("good").elf.entry,
+                component.kicks,
+            );
+            fake.info = Some(component.info_page);
             let mut hardware = hardware.borrow_mut();
             hardware.components.push(fake);
             hardware.roots.push(component.space.tables().root().as_u64());

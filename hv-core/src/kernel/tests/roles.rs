@@ -52,6 +52,8 @@ pub struct Sched {
     room: Room,
     /// It admits nobody, or plans nothing.
     pub lazy: bool,
+    /// It keeps this one of those that it knows back, until its next plan.
+    pub hold: Option<u8>,
     /// Plans published since its start.
     pub plans: u64,
 }
@@ -142,10 +144,6 @@ impl Net {
         let attached: Vec<_> = self.attached.keys().copied().collect();
         for i in 0..WAKES.min(attached.len()) {
             let vm = attached[(self.turn + i) % attached.len()];
-            // A frame for it: into a ring's page, of which the other one is not needed any more.
-            let (page, other) = if (self.turn / WAKES + i).is_multiple_of(2) { (1, 2) } else { (2, 1) };
-            calls.push_back([syscall::RING_PAGE, vm.raw(), page, 0]);
-            calls.push_back([syscall::RING_RETURN, vm.raw(), 1 << other, 0]);
             calls.push_back([syscall::RAISE, vm.raw(), pending::NIC, 0]);
         }
         self.turn += WAKES;
@@ -251,6 +249,12 @@ impl Sched {
     fn plan(&mut self, unsent: &mut VecDeque<Message>, outstanding: u32) {
         if self.lazy {
             return;
+        }
+        if let Some(number) = self.hold.take() {
+            let known: Vec<_> = self.waiting.iter().map(|(vm, _)| *vm).chain(self.ready.iter().copied()).collect();
+            if !known.is_empty() {
+                unsent.push_back(SchedCommand::Hold { vm: known[usize::from(number) % known.len()] }.into());
+            }
         }
         while let Some(&(vm, frames)) = self.waiting.first() {
             let promised: u64 = self.promised.values().sum();

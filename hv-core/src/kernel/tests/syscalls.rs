@@ -11,7 +11,8 @@ use abi::limits::{LOG_LINE_BYTES, PAGE_SIZE};
 use abi::vm::VmId;
 
 /// Bytes of the image of each fake component.
-const IMAGE_BYTES: u64 = 8 * PAGE_SIZE;
+/// The monitor's program: text and data.
+const IMAGE_BYTES: u64 = 4 * PAGE_SIZE;
 const STACK_BYTES: u64 = 2 * PAGE_SIZE;
 /// A bit that no fake component waits for or is sent by others.
 const BIT: u64 = 1 << 60;

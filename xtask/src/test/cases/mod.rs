@@ -16,6 +16,7 @@ mod hostile;
 mod nic;
 mod policies;
 mod recovery;
+mod swap;
 mod uefi;
 mod web;
 
@@ -24,8 +25,9 @@ use crate::machine::Kind;
 use crate::setup::is_root;
 use crate::workspace::has_program;
 
-/// All machine tests in the order in which they run; those that take root only for root, that with a browser only where it is.
-pub fn all() -> Vec<Case> {
+/// All machine tests in the order in which they run; those that take root only for root, that with a browser only where it is,
+/// and those that take minutes only where they are asked for.
+pub fn all(long: bool) -> Vec<Case> {
     let takes_root = if is_root().unwrap_or(false) { command::ROOT_CASES } else { &[] };
     [
         boot::CASES,
@@ -38,6 +40,8 @@ pub fn all() -> Vec<Case> {
         frames::CASES,
         recovery::CASES,
         policies::CASES,
+        swap::CASES,
+        if long { swap::LONG_CASES } else { &[] },
         components::CASES,
         hostile::CASES,
         uefi::CASES,

@@ -1,0 +1,175 @@
+//! Hot swap: another policy takes the place of the one that runs, while all goes on.
+//!
+//! Its image is made ready in the component's other block, a part at a time, while the old one still runs. Then the old one is
+//! condemned, and its successor is started as after a death, only that nothing has to be cleared or copied. It is on trial
+//! ([`super::Policies`]): one that dies, sends nonsense or stalls gives its place back.
+
+use super::component::{Component, Role};
+use super::policies::{GOOD_MS, Unfit};
+use super::run::{Death, Run};
+use crate::board::Board;
+use crate::kernel::{Cpu, Kernel};
+use crate::vm::NEVER;
+use abi::control::status;
+use backend::Backend;
+
+/// Bytes of an image that are made ready at once, and milliseconds from one part to the next: VMs and components go on in
+/// between.
+const PART: usize = 64 << 10;
+const PAUSE_MS: u64 = 1;
+
+/// A policy that is being replaced.
+#[derive(Clone, Copy, Debug)]
+pub struct Swap {
+    /// The component's rank, and the number of the policy that will run.
+    rank: usize,
+    policy: usize,
+    /// Bytes of the image that are ready.
+    ready: usize,
+    /// TSC at which the next part is made ready; [`NEVER`] when the image is ready and the successor is about to start.
+    pub next_at: u64,
+    /// The request that is answered when it is done, and which start of the controller it came from.
+    id: u32,
+    asker: u32,
+}
+
+impl<B: Backend, H: Board> Cpu<B, H> {
+    /// Begin to replace the policy of the component of this rank. The request `id` is answered when it is done.
+    ///
+    /// # Errors
+    /// [`status`]: why not.
+    pub fn begin_swap(&mut self, rank: usize, policy: usize, id: u32) -> Result<(), u32> {
+        let component = self.components.list.get(rank).ok_or(status::NOT_FOUND)?;
+        match component.policies.get(policy).ok_or(status::NOT_FOUND)?.program {
+            Ok(_) => {}
+            Err(Unfit::NoModule) => return Err(status::NO_MODULE),
+            Err(Unfit::BadModule(_)) => return Err(status::BAD_MODULE),
+        }
+        if self.swap.is_some() {
+            return Err(status::BUSY);
+        }
+        let now = self.board.now();
+        let asker = self.controller_start();
+        self.swap = Some(Swap { rank, policy, ready: 0, next_at: now, id, asker });
+        self.arm(now);
+        Ok(())
+    }
+
+    /// When the next part of a successor's image is due.
+    pub fn swap_at(&self) -> u64 {
+        self.swap.map_or(NEVER, |swap| swap.next_at)
+    }
+
+    /// Make the next part of the successor's image ready; when all of it is, condemn the old one.
+    #[cold]
+    pub fn go_on_swapping(&mut self, now: u64) {
+        let pause = self.time.milliseconds(PAUSE_MS);
+        let Some(swap) = &mut self.swap else { return };
+        let component = &mut self.components.list[swap.rank];
+        // Without another block all is done at the start.
+        let (to, bytes) = match (component.space.spare(), component.policies.program(swap.policy)) {
+            (Some(spare), Some(program)) => {
+                let to = (swap.ready + PART).min(spare.len());
+                program.lay(spare, swap.ready..to);
+                (to, spare.len())
+            }
+            _ => (0, 0),
+        };
+        swap.ready = to;
+        if to < bytes {
+            swap.next_at = now.saturating_add(pause);
+            return;
+        }
+        swap.next_at = NEVER;
+        let rank = swap.rank;
+        component.successor = Some(swap.policy);
+        if let Run::Stopped { start_at } = &mut component.run {
+            *start_at = now;
+            self.attention.set_components();
+        }
+        // One that is condemned for something else is on its way out.
+        self.condemn(rank, Death::Swapped);
+    }
+
+    /// A component has been started: whoever asked for its successor is told.
+    pub fn swapped(&mut self, rank: usize) {
+        if let Some(swap) = self.swap.filter(|swap| swap.rank == rank && swap.next_at == NEVER) {
+            self.swap = None;
+            // Another start of the controller has asked nothing yet, and might take the answer for one to something else.
+            if swap.asker == self.controller_start() {
+                self.reply_done(swap.id);
+            }
+        }
+    }
+
+    fn controller_start(&self) -> u32 {
+        self.components.rank_of(Role::Control).map_or(0, |rank| self.components.list[rank].incarnation)
+    }
+
+    /// A policy that has just been started is on trial from now on, unless it has shown long ago that it is good.
+    pub fn open_trial(&mut self, rank: usize) {
+        let component = &mut self.components.list[rank];
+        component.trial_ends = NEVER;
+        if component.policies.on_trial() {
+            let ends = component.started_at.saturating_add(self.time.milliseconds(GOOD_MS));
+            component.trial_ends = ends;
+            self.components.next_deadline = self.components.next_deadline.min(ends);
+            self.arm(ends);
+        }
+    }
+
+    /// Whether the policy that runs has still to show that it is good.
+    pub fn on_trial(&self, rank: usize) -> bool {
+        self.components.list.get(rank).is_some_and(|component| component.policies.on_trial())
+    }
+
+    /// The trial of a policy is over, if it is time: it is good, unless it stalls.
+    pub fn judge(&mut self, rank: usize, now: u64) {
+        let plans_nothing = self.plans_nothing();
+        let component = &mut self.components.list[rank];
+        if component.trial_ends > now || !matches!(component.run, Run::Ready | Run::Waiting { .. }) {
+            return;
+        }
+        component.trial_ends = NEVER;
+        if component.sleeps_on(now) || component.role == Role::Sched && plans_nothing {
+            self.condemn(rank, Death::Stalled);
+        } else {
+            component.policies.prove();
+            log::debug!(target: "core", "component {}: policy {} is good", component.entry.name, component.policies.name());
+        }
+    }
+
+    /// Whether somebody could run and the scheduler has planned nothing since its start.
+    fn plans_nothing(&self) -> bool {
+        !self.plan.came && (self.plan.unnamed > 0 || self.plan.held)
+    }
+}
+
+impl Component {
+    /// Whether it was rung for what the core has told it, and does not want to hear of it for as long as a trial lasts.
+    fn sleeps_on(&self, now: u64) -> bool {
+        match self.run {
+            Run::Waiting { mask, deadline } => {
+                let age = now.saturating_sub(self.started_at);
+                self.notified & self.ends.bit & !mask != 0 && deadline > now.saturating_add(age)
+            }
+            _ => false,
+        }
+    }
+}
+
+impl<B: Backend, H: Board> Kernel<B, H> {
+    /// The core has run a turn that the scheduler did not name. One that is on trial and lets that happen again and again
+    /// gives its place back.
+    #[cold]
+    #[inline(never)]
+    pub fn note_unnamed(&mut self, rank: usize) {
+        self.cpu.plan.choose();
+        if self.cpu.plan.unnamed >= UNNAMED_MOST && self.cpu.on_trial(rank) {
+            self.cpu.condemn(rank, Death::Stalled);
+        }
+    }
+}
+
+/// Turns in a row that a scheduler on trial may leave to the core: two plans.
+const UNNAMED_MOST: u32 = 32;
