@@ -131,6 +131,7 @@ fn run(package: &Package, globs: &[String], names: &[String], args: &Args) -> Re
         // What all mutants need is there already.
         command.env("CARGO_TARGET_DIR", at_once::target()?);
     }
+    // It may try some others as well.
     for name in names {
         command.args(["--re", &format!("^{}$", literal(name))]);
     }
@@ -141,7 +142,7 @@ fn run(package: &Package, globs: &[String], names: &[String], args: &Args) -> Re
     if !matches!(status.code(), Some(0 | 2 | 3)) {
         fail!("`{shown}` failed ({status}): its logs are in {}", folder.join("mutants.out").display());
     }
-    let outcomes = Outcomes::read(&folder.join("mutants.out/outcomes.json"))?;
+    let outcomes = Outcomes::read(&folder.join("mutants.out/outcomes.json"), names)?;
     if outcomes.total() == 0 {
         fail!("there is nothing to change in {}: do the globs match a file?", package.name);
     }

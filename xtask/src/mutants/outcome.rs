@@ -67,22 +67,25 @@ struct Position {
 }
 
 impl Outcomes {
-    /// Reads the file at `path`.
+    /// Reads the file at `path`: of the mutants of these `names`, or of all when there are none.
     ///
     /// # Errors
     /// It is not there, or not what this version of cargo-mutants writes.
-    pub fn read(path: &Path) -> Result<Outcomes> {
+    pub fn read(path: &Path, names: &[String]) -> Result<Outcomes> {
         let text = std::fs::read_to_string(path).context(|| format!("cannot read {}", path.display()))?;
-        Outcomes::parse(&text, |file| std::fs::read_to_string(root().join(file)).unwrap_or_default())
+        Outcomes::parse(&text, names, |file| std::fs::read_to_string(root().join(file)).unwrap_or_default())
             .context(|| path.display().to_string())
     }
 
-    /// The outcomes in `json`; `source` gives the text of a file of the repository.
-    fn parse(json: &str, source: impl Fn(&str) -> String) -> Result<Outcomes> {
+    /// The outcomes in `json` for `names`; `source` gives the text of a file of the repository.
+    fn parse(json: &str, names: &[String], source: impl Fn(&str) -> String) -> Result<Outcomes> {
         let file: File = serde_json::from_str(json).context(|| "this is no list of outcomes".into())?;
         let mut outcomes = Outcomes::default();
         for Outcome { scenario, summary } in file.outcomes {
             let Scenario::Mutant(mutant) = scenario else { continue };
+            if !names.is_empty() && !names.contains(&mutant.name) {
+                continue;
+            }
             match summary.as_str() {
                 "CaughtMutant" => outcomes.caught += 1,
                 "Timeout" => outcomes.timeouts += 1,
@@ -134,10 +137,14 @@ mod tests {
     }
 
     fn parse(summaries: &[&str]) -> Result<Outcomes> {
+        parse_only(summaries, &[])
+    }
+
+    fn parse_only(summaries: &[&str], names: &[String]) -> Result<Outcomes> {
         let outcomes: Vec<String> = summaries.iter().map(|summary| outcome(summary)).collect();
         let baseline = r#"{"scenario": "Baseline", "summary": "Success"}"#;
         let json = format!(r#"{{"outcomes": [{baseline}, {}], "total_mutants": 4}}"#, outcomes.join(", "));
-        Outcomes::parse(&json, |file| {
+        Outcomes::parse(&json, names, |file| {
             assert_eq!(file, "x/src/f.rs");
             SOURCE.to_owned()
         })
@@ -154,6 +161,13 @@ mod tests {
             mutant: "replace && with || in <impl A for B>::f".into(),
         };
         assert_eq!(outcomes.survivors, [survivor]);
+    }
+
+    #[test]
+    fn what_was_not_asked_for_does_not_count() {
+        let name = "x/src/f.rs:2:7: replace && with || in <impl A for B>::f".to_owned();
+        assert_eq!(parse_only(&["CaughtMutant"], &["another".into(), name]).unwrap().total(), 1);
+        assert_eq!(parse_only(&["CaughtMutant"], &["another".into()]).unwrap().total(), 0);
     }
 
     #[test]
