@@ -1,6 +1,7 @@
 //! A policy behind the pager's rings.
 
 use super::*;
+use crate::policy::demand::{DEFAULT_CLUSTER, Demand};
 use abi::pager::Access;
 use abi::vm::{Seat, VmId};
 use component::Tables;
@@ -81,6 +82,15 @@ fn vm(slot: u32) -> VmId {
 
 fn fault(slot: u16, present: bool) -> PagerEvent {
     PagerEvent::Fault { vm: vm(slot.into()), seat: Seat::new(slot), page: 7, access: Access::Read, present }
+}
+
+#[test]
+fn the_note_asks_for_what_the_policy_takes() {
+    let bytes = tables::<Demand>();
+    assert_eq!((bytes.per_slot, bytes.per_seat), (0, Demand::<DEFAULT_CLUSTER>::SEAT_BYTES));
+    assert_ne!(bytes.per_seat, 0);
+    // It fits.
+    Demand::<DEFAULT_CLUSTER>::new(&mut Tables::on_heap(bytes, 0, 100));
 }
 
 #[test]

@@ -355,3 +355,17 @@ impl<M: Memory, const WRAPS: bool> ConsumerEnd<M, WRAPS> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrap_word_is_of_its_epoch_valid_and_for_slot_0() {
+        let wrap = |epoch, index| wrap_in(3, 8, IndexWord { epoch, index }.pack());
+        assert_eq!((wrap(3, 16 | WRAP_VALID), wrap(3, WRAP_VALID)), (Some(16), Some(0)));
+        assert_eq!((wrap(2, 16 | WRAP_VALID), wrap(3, 16), wrap(3, 18 | WRAP_VALID)), (None, None, None));
+        // Without the bit, what the bit would be taken from.
+        assert_eq!((wrap(3, 17 ^ WRAP_VALID), wrap(3, 0)), (None, None));
+    }
+}

@@ -24,7 +24,8 @@ impl Pages {
         (count <= PAGES_MAX).then_some(Pages { count, given: 0 })
     }
 
-    /// The first page that was not given, of those of `slots` slots from slot `position` on, which may go on at slot 0.
+    /// The first page that was not given, of those of `slots` slots from slot `position` on, which may go on at slot 0. `position` is a
+    /// slot of the ring, and there are no more than the ring has.
     #[inline]
     pub(crate) fn missing(self, position: u32, slots: u32) -> Option<u32> {
         if self.count == 0 || slots == 0 {
@@ -33,7 +34,7 @@ impl Pages {
         let (first, last) = (position / PAGE_SLOTS, (position + slots - 1) / PAGE_SLOTS);
         // The ring has at most 16 pages, and the slots go round at most once: bits 0 to 31, of which the upper ones mean the
         // first pages again.
-        let wanted = (2_u64 << last.min(2 * PAGES_MAX - 1)) - (1 << first);
+        let wanted = (2_u64 << last) - (1 << first);
         let given = u64::from(self.given);
         let missing = wanted & !(given | given << self.count);
         (missing != 0).then(|| missing.trailing_zeros() % self.count)
@@ -80,7 +81,7 @@ mod tests {
     fn the_first_missing_page_is_found() {
         for capacity in [2, 32, 64, 128, 256, 1024] {
             let count = Pages::none(capacity).expect("small").count;
-            for given in [0, 1, 2, 0b101, 0b1101, 0x7fff, 0xffff_u32] {
+            for given in [0, 1, 2, 0b101, 0b1101, 0x7fff, 0x8003, 0xffff_u32] {
                 let mut pages = Pages::none(capacity).expect("small");
                 (0..PAGES_MAX).filter(|page| given >> page & 1 != 0).for_each(|page| pages.give(page));
                 assert_eq!(pages.given(), given & ((1 << count) - 1));

@@ -2,9 +2,12 @@
 
 mod common;
 
+use abi::message::Message;
 use abi::ring::{EPOCH, HEAD, HEADER_BYTES, IndexWord, PACKET_FRAME, TAIL, WRAP, WRAP_VALID};
 use common::{Random, ring_memory, start_at};
-use ring::{PacketConsumer, PacketProducer, PeekError, ReserveError, SharedMemory, reset, reset_to};
+use ring::{
+    Consumer, PacketConsumer, PacketProducer, PeekError, Producer, ReserveError, SharedMemory, reset, reset_to,
+};
 
 const SLOTS: u32 = 256;
 
@@ -377,4 +380,59 @@ fn a_reset_is_reported_to_ends_whose_pages_come_one_by_one() {
     producer.push(&packet(64, 0)).unwrap();
     assert_eq!(producer.push(&packet(1, 0)), Err(ReserveError::NoPage(1)), "the ring is not empty");
     assert!(PacketProducer::attach_sparse(&ring_memory(2048), &ring_memory(2048), 2048).is_err());
+}
+
+#[test]
+fn a_record_that_ends_with_its_page_needs_no_wrap() {
+    let ring = ring_memory(SLOTS);
+    start_at(&ring, 2, 32);
+    let (mut producer, mut consumer) = ends(&ring);
+    producer.push(&packet(32, 1)).unwrap();
+    assert_eq!((consumer.peek().unwrap().unwrap().offset, ring.read64(WRAP)), (32 * 64 + 8, Some(0)));
+    consumer.advance().unwrap();
+    // Amid the second page, which the producer has looked at already.
+    let ring = ring_memory(SLOTS);
+    let (mut producer, mut consumer) = ends(&ring);
+    for byte in [1, 2] {
+        producer.push(&packet(40, byte)).unwrap();
+    }
+    for byte in [1, 2] {
+        assert_eq!(pop(&mut consumer), Ok(Some(packet(40, byte))));
+    }
+    producer.push(&packet(48, 3)).unwrap();
+    assert_eq!((consumer.peek().unwrap().unwrap().offset, ring.read64(WRAP)), (80 * 64 + 8, Some(0)));
+}
+
+#[test]
+fn a_ring_of_messages_is_never_wrapped() {
+    let ring = ring_memory(8);
+    start_at(&ring, 0, 6);
+    let mut producer = Producer::attach_contiguous(&ring, 8).unwrap();
+    let mut consumer = Consumer::attach_contiguous(&ring, 8).unwrap();
+    for kind in 0..3 {
+        producer.push(&Message::new(kind, [])).unwrap();
+    }
+    ring.store64(WRAP, word(0, 8 | WRAP_VALID)).unwrap();
+    assert_eq!(consumer.available(), Ok(3));
+    let kinds: Vec<u32> = std::iter::from_fn(|| consumer.take().unwrap()).map(|message| message.kind).collect();
+    assert_eq!(kinds, [0, 1, 2]);
+}
+
+#[test]
+fn what_never_fits_has_no_room() {
+    let ring = ring_memory(64);
+    let mut producer = PacketProducer::attach_contiguous(&ring, 64).unwrap();
+    assert_eq!((producer.has_room(packet(32, 0).len()), producer.has_room(packet(33, 0).len())), (Ok(true), Ok(false)));
+}
+
+#[test]
+fn errors_of_a_look_say_what_they_mean() {
+    for (error, same) in [
+        (PeekError::EpochChanged, ReserveError::EpochChanged),
+        (PeekError::Corrupt, ReserveError::Corrupt),
+        (PeekError::NoPage(7), ReserveError::NoPage(7)),
+    ] {
+        assert_eq!(error.to_string(), same.to_string());
+    }
+    assert!(PeekError::NoPage(7).to_string().contains('7'));
 }

@@ -212,6 +212,8 @@ fn what_is_too_big_waits_aside() {
     assert_eq!(gate.arrived(vm(1), u64::MAX, room(640)), Err(too_big(vm(1), u64::MAX)));
     gate.arrived(vm(2), 5, room(640)).expect("good");
     assert_eq!((admitted(&mut gate), gate.waiting()), (vec![2], 2));
+    // Whoever the core has been told to hold still waits.
+    assert_eq!((gate.hold(), gate.waiting()), (Some(vm(0)), 2));
     gate.ended(vm(1), room(640));
     assert_eq!(gate.waiting(), 1);
 }

@@ -141,6 +141,30 @@ fn who_is_said_to_block_twice_still_owes_what_it_ran() {
 }
 
 #[test]
+fn who_is_said_to_be_ready_again_and_again_gets_no_more_than_its_share() {
+    let mut policy = stride();
+    policy.reset(QUANTUM);
+    policy.ready(vm(1), 100).expect("good");
+    let mut turns = 0;
+    for _ in 0..100 {
+        policy.ready(vm(0), 100).expect("good");
+        turns += u32::from(policy.next().map(|dispatch| dispatch.vm) == Some(vm(0).id));
+    }
+    assert!((49..=51).contains(&turns), "{turns}");
+}
+
+#[test]
+fn a_new_weight_counts_at_once() {
+    let mut policy = stride();
+    policy.reset(QUANTUM);
+    for (index, weight) in [(0, 100), (1, 100), (1, 300)] {
+        policy.ready(vm(index), weight).expect("good");
+    }
+    let turns = (0..400).filter(|_| policy.next().map(|dispatch| dispatch.vm) == Some(vm(1).id)).count();
+    assert!((298..=302).contains(&turns), "{turns}");
+}
+
+#[test]
 fn centuries_of_ticks_fit() {
     let mut policy = stride();
     policy.reset(u64::MAX / 2);
