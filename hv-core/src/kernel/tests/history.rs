@@ -183,9 +183,9 @@ pub struct History<const TIMER: bool> {
 
 impl<const TIMER: bool> History<TIMER> {
     pub fn new(ram_frames: usize, harsh: bool) -> Self {
-        // Fewer seats than VMs, at times.
+        // As many seats as VMs live at a time, or nobody would come to rest.
         let machine =
-            Machine::with_places(ram_frames, Places { slots: ram_frames / 16, seats: (ram_frames / 16).min(40) });
+            Machine::with_places(ram_frames, Places { slots: ram_frames / 16, seats: (ram_frames / 16).min(64) });
         {
             let mut guests = machine.guests.borrow_mut();
             guests.hostile = HOSTILE;
