@@ -28,6 +28,14 @@ pub enum EndReason {
     BadUpcall = 11,
     /// Its image could not be started.
     BadImage = 12,
+    /// It accessed the page at address 0, without a fault handler; the detail is the address.
+    NullPointer = 13,
+    /// It accessed a hole of its image, without a fault handler; the detail is the address.
+    GuardPage = 14,
+    /// It wrote to what its image says is not writable, without a fault handler; the detail is the address.
+    WroteReadOnly = 15,
+    /// It executed what its image says is no code, without a fault handler; the detail is the address.
+    ExecutedData = 16,
 }
 
 impl EndReason {
@@ -46,6 +54,10 @@ impl EndReason {
             10 => Self::OutOfMemory,
             11 => Self::BadUpcall,
             12 => Self::BadImage,
+            13 => Self::NullPointer,
+            14 => Self::GuardPage,
+            15 => Self::WroteReadOnly,
+            16 => Self::ExecutedData,
             _ => return None,
         })
     }
@@ -65,6 +77,10 @@ impl EndReason {
             Self::OutOfMemory => "out of memory",
             Self::BadUpcall => "bad upcall registration",
             Self::BadImage => "bad image",
+            Self::NullPointer => "null pointer",
+            Self::GuardPage => "guard page touched (stack overflow?)",
+            Self::WroteReadOnly => "write to code or constants",
+            Self::ExecutedData => "execution of data",
         }
     }
 }

@@ -30,6 +30,8 @@ pub mod console;
 #[cfg(target_os = "none")]
 #[allow(unsafe_code)]
 mod entry;
+#[cfg(any(target_os = "none", test))]
+mod fault;
 #[allow(unsafe_code)]
 mod heap;
 pub mod net;

@@ -44,12 +44,17 @@ pub fn tsc_hz() -> u64 {
 
 /// Nanoseconds per tick (32.32), the TSC at the start, and the Unix time in nanoseconds then.
 pub(crate) fn clock() -> (u64, u64, u64) {
-    (field!(read64, ns_per_tick), field!(read64, start_tsc), field!(read64, start_unix_ns))
+    (field!(read64, ns_per_tick), field!(read64, clock_tsc), field!(read64, clock_unix_ns))
 }
 
 /// True when this VM has a NIC.
 pub(crate) fn has_nic() -> bool {
-    field!(read64, nic_page) == abi::guest::NIC_BASE
+    nic_page() != 0
+}
+
+/// Address of the NIC page, 0 without a NIC.
+pub(crate) fn nic_page() -> u64 {
+    field!(read64, nic_page)
 }
 
 /// Slots of the console ring.

@@ -265,7 +265,6 @@ impl Machine {
         if !self.trimmed {
             deadline = deadline.min(self.quiet_since + QUIET_NS);
         }
-        platform::check_stack();
         if net::prepare_idle() {
             platform::idle(clock::deadline_ticks(deadline));
         }

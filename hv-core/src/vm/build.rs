@@ -2,7 +2,7 @@
 
 use super::args::Extra;
 use super::boot_args::{BootArgs, TooLong, compose};
-use super::{MapError, Memory, Registers, Vm};
+use super::{Image, MapError, Memory, Registers, Vm};
 use crate::board::Board;
 use crate::kernel::Cpu;
 use crate::memory::{Frames, PhysAddr, core_memory};
@@ -103,7 +103,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     pub fn build(&mut self, vm: &mut Vm<B>, extra: &Extra) -> Result<(Memory<B>, Registers), BuildError> {
         let image = self.images.get(vm.image).ok_or(BuildError::NoImage)?;
         let pages = u32::try_from(image.entry.memory_bytes >> PAGE_SHIFT).unwrap_or(u32::MAX);
-        let memory = Memory::new(&self.backend, &mut self.frames, vm.slot(), pages);
+        let memory = Memory::new(&self.backend, &mut self.frames, vm.slot(), pages, image.end);
         let mut memory = memory.ok_or(BuildError::NoFrame(Part::NestedTables))?;
         match self.fill(vm, extra, &mut memory) {
             Ok(registers) => Ok((memory, registers)),
@@ -119,9 +119,9 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     fn fill(&mut self, vm: &mut Vm<B>, extra: &Extra, memory: &mut Memory<B>) -> Result<Registers, BuildError> {
         let Self { frames, images, .. } = self;
         let image = images.get(vm.image).ok_or(BuildError::NoImage)?;
-        let register_page = new_page(memory, frames, REGISTER_PAGE, Part::RegisterPage)?;
-        let pml4 = new_page(memory, frames, PAGE_TABLES, Part::PageTables)?;
-        let pdpt = new_page(memory, frames, PAGE_TABLES + PAGE_SIZE, Part::PageTables)?;
+        let register_page = new_page(memory, frames, image, REGISTER_PAGE, Part::RegisterPage)?;
+        let pml4 = new_page(memory, frames, image, PAGE_TABLES, Part::PageTables)?;
+        let pdpt = new_page(memory, frames, image, PAGE_TABLES + PAGE_SIZE, Part::PageTables)?;
         // Whole frames hold their first word.
         let _ = core_memory(pml4, PAGE_SIZE).store64(0, (PAGE_TABLES + PAGE_SIZE) | TABLE_ENTRY);
         let _ = core_memory(pdpt, PAGE_SIZE).store64(0, HUGE_ENTRY);
@@ -129,11 +129,12 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         let nic_page = if rx_slots == 0 || tx_slots == 0 {
             0
         } else {
-            build_nic(memory, frames, vm.slot(), rx_slots, tx_slots)?;
+            build_nic(memory, frames, image, vm.slot())?;
             NIC_BASE
         };
         let start = image.start;
         let registers = self.build_registers(vm, extra, register_page, nic_page)?;
+        registers.set_held(memory.own());
         let frame_pointer = NonNull::new(vm.control_frame.as_ptr()).ok_or(BuildError::Processor)?;
         let config = VcpuConfig {
             frame: vm.control_frame.as_u64(),
@@ -173,8 +174,9 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         page.memory_bytes = image.entry.memory_bytes;
         page.tsc_hz = self.time.tsc_hz();
         page.ns_per_tick = self.time.ns_per_tick();
-        page.start_tsc = tsc;
-        page.start_unix_ns = self.time.unix_ns_at(tsc);
+        page.limit_frames = u32::try_from(image.entry.memory_bytes >> PAGE_SHIFT).unwrap_or(u32::MAX);
+        page.clock_tsc = tsc;
+        page.clock_unix_ns = self.time.unix_ns_at(tsc);
         page.generation_id = self.board.random();
         // At most BOOT_ARGS_MAX.
         page.boot_args_len = u32::try_from(boot_args.len()).unwrap_or(0);
@@ -191,24 +193,25 @@ impl<B: Backend, H: Board> Cpu<B, H> {
 fn new_page<B: Backend>(
     memory: &mut Memory<B>,
     frames: &mut Frames,
+    image: &Image,
     address: u64,
     part: Part,
 ) -> Result<PhysAddr, BuildError> {
     let page = u32::try_from(address >> PAGE_SHIFT).map_err(|_| BuildError::NoPage(part))?;
-    memory.map_zero(frames, page).map_err(BuildError::at(part))?.ok_or(BuildError::NoPage(part))
+    memory.map_zero(frames, page, image).map_err(BuildError::at(part))?.ok_or(BuildError::NoPage(part))
 }
 
 /// The pages of a NIC, and its registers.
 fn build_nic<B: Backend>(
     memory: &mut Memory<B>,
     frames: &mut Frames,
+    image: &Image,
     slot: Slot,
-    rx_slots: u32,
-    tx_slots: u32,
 ) -> Result<(), BuildError> {
-    let first = new_page(memory, frames, NIC_BASE, Part::Nic)?;
+    let (rx_slots, tx_slots) = (image.entry.rx_slots, image.entry.tx_slots);
+    let first = new_page(memory, frames, image, NIC_BASE, Part::Nic)?;
     for page in 1..nic::nic_pages(rx_slots, tx_slots) {
-        new_page(memory, frames, NIC_BASE + page * PAGE_SIZE, Part::Nic)?;
+        new_page(memory, frames, image, NIC_BASE + page * PAGE_SIZE, Part::Nic)?;
     }
     let [a, b, c, d, e, f] = nic::mac_of(slot);
     let registers = NicPage {
@@ -219,6 +222,7 @@ fn build_nic<B: Backend>(
         // Some 1,500 bytes.
         max_frame: u32::try_from(nic::MAX_FRAME).unwrap_or(0),
         counters: Default::default(),
+        listens: Default::default(),
     };
     // It fits into a page, which the abi asserts.
     let _ = core_memory(first, PAGE_SIZE).write(0, registers.as_bytes());

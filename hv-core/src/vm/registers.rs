@@ -3,6 +3,7 @@
 
 use crate::memory::phys::index;
 use crate::memory::{PhysAddr, core_memory};
+use abi::guest::pending::IDENTITY;
 use abi::guest::{FaultRecord, Interrupted, RegisterPage};
 use abi::limits::PAGE_SIZE;
 use core::mem::offset_of;
@@ -74,10 +75,10 @@ impl Registers {
         self.word64::<{ field!(pending) }>().fetch_or(bits, Ordering::AcqRel);
     }
 
-    /// The pending bits that are enabled.
+    /// The pending bits that are enabled, and those that no guest can mask.
     #[inline]
     pub fn wanted(&self) -> u64 {
-        self.pending() & self.word64::<{ field!(enabled) }>().load(Ordering::Relaxed)
+        self.pending() & (self.word64::<{ field!(enabled) }>().load(Ordering::Relaxed) | IDENTITY)
     }
 
     /// All pending bits.
@@ -100,6 +101,12 @@ impl Registers {
     /// Show whether the fault handler runs.
     pub fn set_in_fault(&self, on: bool) {
         self.word32::<{ field!(in_fault) }>().store(on.into(), Ordering::Release);
+    }
+
+    /// Show how many frames of memory are the VM's own.
+    #[inline]
+    pub fn set_held(&self, frames: u32) {
+        self.word32::<{ field!(held_frames) }>().store(frames, Ordering::Relaxed);
     }
 
     /// Show when the alarm is due.

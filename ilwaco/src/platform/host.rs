@@ -70,8 +70,8 @@ impl Sim {
         field(offset_of!(RegisterPage, memory_bytes), 16 << 20);
         field(offset_of!(RegisterPage, tsc_hz), 1_000_000_000);
         field(offset_of!(RegisterPage, ns_per_tick), 1 << 32);
-        field(offset_of!(RegisterPage, start_tsc), NOW.get());
-        field(offset_of!(RegisterPage, start_unix_ns), 1_000_000_000_000_000_000);
+        field(offset_of!(RegisterPage, clock_tsc), NOW.get());
+        field(offset_of!(RegisterPage, clock_unix_ns), 1_000_000_000_000_000_000);
         field(offset_of!(RegisterPage, generation_id), 0x1234_5678_9abc_def0);
         field(offset_of!(RegisterPage, nic_page), NIC_BASE);
         field(
@@ -214,9 +214,6 @@ pub(crate) fn kick(device: u64) {
 pub(crate) fn exit(code: u64) -> ! {
     panic!("the guest ended itself with code {code}")
 }
-
-/// The host has guard pages.
-pub(crate) fn check_stack() {}
 
 pub(crate) fn return_memory() -> u64 {
     0

@@ -10,7 +10,7 @@ use crate::component::Role;
 use crate::memory::{CLASSES, Owner, OwnerClass, PhysAddr};
 use crate::vm::State;
 use abi::control::{CREATE_ARGS_BYTES, ControlReply, ControlRequest, status, vm_state};
-use abi::guest::{BOOT_ARGS, hypercall, pending};
+use abi::guest::{BOOT_ARGS, REGISTER_PAGE, hypercall, pending};
 use abi::limits::{Name, PAGE_SIZE};
 use abi::pager::Access;
 use abi::share::Share;
@@ -266,10 +266,12 @@ fn a_vm_that_is_created_has_the_name_it_is_answered_with_and_its_arguments() {
     assert_eq!(reply, [done(status::OK, vm.raw())]);
     assert_eq!(machine.state(vm), Some(State::Idle { until: u64::MAX }));
     let text = b"ip=10.0.2.17/24 a=b";
-    let mut bytes: Vec<u8> = (0..3).flat_map(|i| machine.word(vm, BOOT_ARGS + 8 * i).to_le_bytes()).collect();
+    let mut bytes: Vec<u8> =
+        (0..3).flat_map(|i| machine.word(vm, REGISTER_PAGE + BOOT_ARGS + 8 * i).to_le_bytes()).collect();
     assert_eq!(bytes.split_off(text.len()), [0; 5]);
     assert_eq!(bytes, text);
-    assert_eq!(machine.word(vm, field!(boot_args_len)) & 0xffff_ffff, text.len() as u64);
+    // The upper half of a word.
+    assert_eq!(machine.word(vm, field!(held_frames)) >> 32, text.len() as u64);
 }
 
 #[test]
