@@ -15,6 +15,8 @@ pub enum NetEvent {
     /// The NIC pages of `vm` are mapped in the window. `ipv4` is the address that it may use (network order in the low 32
     /// bits, so 10.0.2.16 is 0x0a000210), or 0 when it asks DHCP. `share` is what it may send.
     Attach { vm: VmId, ipv4: u32, rx_slots: u32, tx_slots: u32, share: Share },
+    /// The attached `vm` has another address from now on, and no other; 0: it asks DHCP for one.
+    Address { vm: VmId, ipv4: u32 },
     /// `vm` is gone. Its pages stay mapped until the demultiplexer has answered `Detached`.
     Detach { vm: VmId },
 }
@@ -29,6 +31,7 @@ pub enum NetCommand {
 const HELLO: u32 = 0x301;
 const ATTACH: u32 = 0x302;
 const DETACH: u32 = 0x303;
+const ADDRESS: u32 = 0x304;
 const DETACHED: u32 = 0x311;
 
 impl From<NetEvent> for Message {
@@ -39,6 +42,7 @@ impl From<NetEvent> for Message {
                 let (weight, limits) = (share.weight.into(), share.limits());
                 Message::new(ATTACH, [vm.raw(), ipv4.into(), rx_slots.into(), tx_slots.into(), weight, limits])
             }
+            NetEvent::Address { vm, ipv4 } => Message::new(ADDRESS, [vm.raw(), ipv4.into()]),
             NetEvent::Detach { vm } => Message::new(DETACH, [vm.raw()]),
         }
     }
@@ -59,6 +63,7 @@ impl TryFrom<&Message> for NetEvent {
                 tx_slots: low32(kind, d)?,
                 share: Share::from_limits(low16(kind, e)?, f),
             },
+            ADDRESS => NetEvent::Address { vm: VmId::from_raw(a), ipv4: low32(kind, b)? },
             DETACH => NetEvent::Detach { vm: VmId::from_raw(a) },
             _ => return Err(BadMessage::unknown(kind)),
         })

@@ -110,6 +110,7 @@ fn messages_survive_the_ring() {
     for event in [
         net::NetEvent::Hello,
         net::NetEvent::Attach { vm, ipv4: 1, rx_slots: 2, tx_slots: 3, share },
+        net::NetEvent::Address { vm, ipv4: 0x0a00_0263 },
         net::NetEvent::Detach { vm },
     ] {
         assert_eq!(net::NetEvent::try_from(&Message::from(event)), Ok(event));
@@ -120,6 +121,7 @@ fn messages_survive_the_ring() {
     for request in [
         control::ControlRequest::Create { image: vm::ImageId::new(2), args, share },
         control::ControlRequest::Create { image: vm::ImageId::new(u32::MAX), args, share: share::Share::UNSAID },
+        control::ControlRequest::Identity { vm, ipv4: 0x0a00_0263, args: [7; control::CREATE_ARGS_BYTES] },
         control::ControlRequest::Destroy { vm },
         control::ControlRequest::Kill { component: 3 },
     ] {

@@ -34,6 +34,7 @@ mod entry;
 mod fault;
 #[allow(unsafe_code)]
 mod heap;
+mod identity;
 pub mod net;
 #[allow(unsafe_code)]
 mod platform;

@@ -146,15 +146,29 @@ impl<'t, C: Nic, H: Host, D: Discipline, const N: usize> Demux<'t, C, H, D, N> {
             return false;
         }
         let address = if ipv4 == 0 { self.leases.get(id) } else { ipv4 };
-        if !self.ports.set_address(slot, address) {
-            log::error!("{id}: another VM has the address {} already; IPv4 is closed to it", Ipv4(address));
-        }
+        self.set_address(id, slot, address);
         self.touch(slot);
         let now = self.host.now();
         self.discipline.attach(slot, share, now);
         // It may have put frames into its ring before it was attached.
         self.discipline.enqueue(slot);
         true
+    }
+
+    /// An attached VM has this address from now on, and no other; 0: it asks DHCP for one.
+    pub fn address(&mut self, id: VmId, ipv4: u32) {
+        let Some(slot) = place_of(id) else { return };
+        if self.ports.get_mut(slot).is_some_and(|port| port.id == id) {
+            self.leases.set(id, 0);
+            self.ports.set_address(slot, 0);
+            self.set_address(id, slot, ipv4);
+        }
+    }
+
+    fn set_address(&mut self, id: VmId, slot: u16, ipv4: u32) {
+        if !self.ports.set_address(slot, ipv4) {
+            log::error!("{id}: another VM has the address {} already; IPv4 is closed to it", Ipv4(ipv4));
+        }
     }
 
     /// A VM is gone: from here on its pages are not touched. Returns its counters if it was attached.

@@ -230,6 +230,7 @@ fn listen<C: Nic, D: Discipline>(
                 );
             }
         }
+        Ok(NetEvent::Address { vm, ipv4 }) => demux.address(vm, ipv4),
         Ok(NetEvent::Detach { vm }) => {
             if let Some(counters) = demux.detach(vm) {
                 log::debug!("{vm} detached: {counters:?}; all VMs: {}", demux.totals());

@@ -37,6 +37,8 @@ pub enum Event {
     Destroy(u8),
     /// The same for the wish that it may end itself.
     Shutdown(u8),
+    /// The same for another identity.
+    Identity(u8),
     /// The operator asks something.
     Ask(u16),
     /// A component of this rank is killed.
@@ -144,6 +146,7 @@ pub fn event(lies: bool) -> impl Strategy<Value = Event> {
         4 => prop_oneof![4 => Just(WITH_NIC), 2 => Just(WITHOUT_NIC), 1 => Just(REFUSED)].prop_map(Event::Create),
         2 => any::<u8>().prop_map(Event::Destroy),
         1 => any::<u8>().prop_map(Event::Shutdown),
+        1 => any::<u8>().prop_map(Event::Identity),
         1 => (0_u16..90).prop_map(Event::Ask),
         1 => (0_u8..4).prop_map(Event::Kill),
         3 => (0_u8..4, due(lies)).prop_map(|(rank, due)| Event::Wrong(rank, due)),
@@ -233,6 +236,12 @@ impl<const TIMER: bool> History<TIMER> {
             Event::Shutdown(number) => {
                 if let Some(vm) = self.pick(*number) {
                     self.ask(ControlRequest::Shutdown { vm });
+                }
+            }
+            Event::Identity(number) => {
+                if let Some(vm) = self.pick(*number) {
+                    let (ipv4, args) = (u32::from(*number & 1) * 0x0a00_0300, [0; abi::control::CREATE_ARGS_BYTES]);
+                    self.ask(ControlRequest::Identity { vm, ipv4, args });
                 }
             }
             Event::Ask(number) => {

@@ -133,6 +133,9 @@ impl Net {
             NetEvent::Attach { vm, .. } => {
                 assert!(self.attached.insert(vm), "{vm} is attached twice");
             }
+            NetEvent::Address { vm, .. } => {
+                assert!(self.attached.contains(&vm), "{vm} has another address and is not attached");
+            }
             NetEvent::Detach { vm } => {
                 assert!(self.attached.remove(&vm), "{vm} is detached that was not attached");
                 answers.push_back(NetCommand::Detached { vm }.into());
