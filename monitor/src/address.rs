@@ -45,7 +45,9 @@ mod tests {
 
     #[test]
     fn what_is_no_hosts_address_is_refused() {
-        for text in ["addr=", "addr=10.0.2", "addr=10.0.2.256", "addr=0.0.0.0", "addr=224.0.0.1", "addr=255.255.255.255"] {
+        for text in
+            ["addr=", "addr=10.0.2", "addr=10.0.2.256", "addr=0.0.0.0", "addr=224.0.0.1", "addr=255.255.255.255"]
+        {
             assert_eq!(split_off(text), Err(Mistake::Address), "{text}");
         }
         assert_eq!(split_off(&"x".repeat(CREATE_ARGS_BYTES + 1)), Err(Mistake::LongArguments));

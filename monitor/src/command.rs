@@ -204,9 +204,20 @@ mod tests {
         assert_eq!(Command::parse("reboot"), Err(Mistake::Unknown));
         assert_eq!(Command::parse("VMS"), Err(Mistake::Unknown));
         assert_eq!(Command::parse("vm"), Err(Mistake::Arguments { word: "vm", takes: "N" }));
-        for line in
-            ["identity", "identity x", "identity addr=10.0.2.99", "vm x", "vm -1", "vm 4294967296", "vm 1 2", "destroy", "kill", "kill a b", "create", "poweroff now"]
-        {
+        for line in [
+            "identity",
+            "identity x",
+            "identity addr=10.0.2.99",
+            "vm x",
+            "vm -1",
+            "vm 4294967296",
+            "vm 1 2",
+            "destroy",
+            "kill",
+            "kill a b",
+            "create",
+            "poweroff now",
+        ] {
             assert!(matches!(Command::parse(line), Err(Mistake::Arguments { .. })), "{line}");
         }
         assert!(matches!(Command::parse("kill a-name-of-17-chars"), Err(Mistake::Arguments { .. })));

@@ -110,7 +110,16 @@ impl Core {
             }
             ControlRequest::Identity { vm, ipv4, .. } => {
                 let known = self.vms.get(&vm.slot.number()) == Some(&vm.generation);
-                vec![done(if !known { status::NOT_FOUND } else if ipv4 == 1 { status::BAD_REQUEST } else { status::OK }, 0)]
+                vec![done(
+                    if !known {
+                        status::NOT_FOUND
+                    } else if ipv4 == 1 {
+                        status::BAD_REQUEST
+                    } else {
+                        status::OK
+                    },
+                    0,
+                )]
             }
             ControlRequest::PowerOff => {
                 self.off = true;
@@ -229,7 +238,8 @@ fn vms_come_and_go() {
     );
     assert_eq!(run(&mut session, &mut core, "create nginx"), ["error create: no image nginx; \"images\" lists them"]);
     assert_eq!(run(&mut session, &mut core, "identity 1 addr=10.0.2.99 x=1"), ["done identity"]);
-    let refused = "error identity: it waits for admission, or addresses come from DHCP, or its boot arguments get too long";
+    let refused =
+        "error identity: it waits for admission, or addresses come from DHCP, or its boot arguments get too long";
     assert_eq!(run(&mut session, &mut core, "identity 1 addr=0.0.0.1"), [refused]);
     assert_eq!(run(&mut session, &mut core, "identity 9"), ["error identity: no VM in slot 9; \"vms\" lists them"]);
     let address = "error identity: this is no host's address; write addr=A.B.C.D";

@@ -143,6 +143,10 @@ fn configure(args: &Args) {
         }
         Err(error) => log::error!("{error}"),
     }
+    let _ = with(|stack| {
+        stack.say_listens();
+        Ok(())
+    });
 }
 
 /// Takes an IPv4 address and a gateway, or gives them up.

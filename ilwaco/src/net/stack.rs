@@ -7,7 +7,7 @@
 
 use super::connection::Endpoint;
 use super::cookie::Key;
-use super::device::{NicDevice, Wire, nic_page};
+use super::device::{NicDevice, Wire, nic_page, set_listens};
 use super::dhcp::Dhcp;
 use super::ended::EndedTable;
 use super::frame::{Class, Flow, Own, Segment, classify};
@@ -18,6 +18,7 @@ use super::places::Place;
 use super::track::Verdict;
 use super::{NetCounters, answer};
 use crate::time::Instant;
+use abi::nic::Listens;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::task::Waker;
@@ -358,6 +359,24 @@ impl Stack {
             }
         }
         self.datagrams_due = u64::MAX;
+    }
+
+    /// Says in the NIC page which broadcasts are wanted: those for the sockets' ports, and DHCP's answers. More ports than can be
+    /// said are all of them.
+    pub(super) fn say_listens(&self) {
+        let bound = self.datagrams.iter().filter_map(|(_, socket)| match socket {
+            smoltcp::socket::Socket::Udp(socket) => Some(socket.endpoint().port),
+            _ => None,
+        });
+        let mut listens = Listens { said: Listens::SAID, ..Listens::default() };
+        let mut places = listens.broadcast_ports.iter_mut();
+        for port in bound.chain(self.dhcp.as_ref().map(|_| smoltcp::wire::DHCP_CLIENT_PORT)) {
+            match places.next() {
+                Some(place) => *place = port,
+                None => return set_listens(&Listens::default()),
+            }
+        }
+        set_listens(&listens);
     }
 
     /// The datagram sockets have something to do.

@@ -13,6 +13,7 @@ mod elf;
 mod fatal;
 mod frames;
 mod hostile;
+mod identity;
 mod nic;
 mod policies;
 mod recovery;
@@ -37,6 +38,7 @@ pub fn all() -> Vec<Case> {
         nic::CASES,
         frames::CASES,
         recovery::CASES,
+        identity::CASES,
         policies::CASES,
         components::CASES,
         hostile::CASES,
