@@ -123,6 +123,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     }
 
     /// What is wrong with an access; `None`: nothing.
+    #[cold]
     #[inline(never)]
     fn mistake(&self, vm: &Vm<B>, page: u32, access: Access) -> Option<(u32, EndReason)> {
         let pages = vm.life.body().map_or(0, |body| body.memory.pages());

@@ -119,9 +119,9 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     fn fill(&mut self, vm: &mut Vm<B>, extra: &Extra, memory: &mut Memory<B>) -> Result<Registers, BuildError> {
         let Self { frames, images, .. } = self;
         let image = images.get(vm.image).ok_or(BuildError::NoImage)?;
-        let register_page = new_page(memory, frames, image, REGISTER_PAGE, Part::RegisterPage)?;
-        let pml4 = new_page(memory, frames, image, PAGE_TABLES, Part::PageTables)?;
-        let pdpt = new_page(memory, frames, image, PAGE_TABLES + PAGE_SIZE, Part::PageTables)?;
+        let register_page = new_page(memory, frames, REGISTER_PAGE, Part::RegisterPage)?;
+        let pml4 = new_page(memory, frames, PAGE_TABLES, Part::PageTables)?;
+        let pdpt = new_page(memory, frames, PAGE_TABLES + PAGE_SIZE, Part::PageTables)?;
         // Whole frames hold their first word.
         let _ = core_memory(pml4, PAGE_SIZE).store64(0, (PAGE_TABLES + PAGE_SIZE) | TABLE_ENTRY);
         let _ = core_memory(pdpt, PAGE_SIZE).store64(0, HUGE_ENTRY);
@@ -189,16 +189,15 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     }
 }
 
-/// Give the page at the guest's `address` a frame of zeros.
+/// Give the page at the guest's `address`, which lies below all images, a frame of zeros.
 fn new_page<B: Backend>(
     memory: &mut Memory<B>,
     frames: &mut Frames,
-    image: &Image,
     address: u64,
     part: Part,
 ) -> Result<PhysAddr, BuildError> {
     let page = u32::try_from(address >> PAGE_SHIFT).map_err(|_| BuildError::NoPage(part))?;
-    memory.map_zero(frames, page, image).map_err(BuildError::at(part))?.ok_or(BuildError::NoPage(part))
+    memory.map_plain(frames, page).map_err(BuildError::at(part))?.ok_or(BuildError::NoPage(part))
 }
 
 /// The pages of a NIC, and its registers.
@@ -209,9 +208,9 @@ fn build_nic<B: Backend>(
     slot: Slot,
 ) -> Result<(), BuildError> {
     let (rx_slots, tx_slots) = (image.entry.rx_slots, image.entry.tx_slots);
-    let first = new_page(memory, frames, image, NIC_BASE, Part::Nic)?;
+    let first = new_page(memory, frames, NIC_BASE, Part::Nic)?;
     for page in 1..nic::nic_pages(rx_slots, tx_slots) {
-        new_page(memory, frames, image, NIC_BASE + page * PAGE_SIZE, Part::Nic)?;
+        new_page(memory, frames, NIC_BASE + page * PAGE_SIZE, Part::Nic)?;
     }
     let [a, b, c, d, e, f] = nic::mac_of(slot);
     let registers = NicPage {

@@ -103,12 +103,6 @@ impl<B: Backend> Memory<B> {
         page >= self.plain
     }
 
-    /// What the guest may do with a page; `None` in a hole.
-    #[inline]
-    fn rights(&self, page: u32, image: &Image) -> Option<Rights> {
-        if self.is_plain(page) { Some(Rights::READ_WRITE) } else { image.rights(page) }
-    }
-
     /// Frames of its own.
     #[inline]
     pub fn own(&self) -> u32 {
@@ -143,17 +137,30 @@ impl<B: Backend> Memory<B> {
     /// Give `page` a zeroed frame of its own. Returns the frame, or `None` when a frame is there already.
     #[inline]
     pub fn map_zero(&mut self, frames: &mut Frames, page: u32, image: &Image) -> Result<Option<PhysAddr>, MapError> {
-        let rights = self.rights(page, image).ok_or(MapError::NoSuchPage)?;
-        self.map_zero_with(frames, page, rights)
+        // Two ways, so that on the frequent one the rights are a constant.
+        if self.is_plain(page) { self.map_plain(frames, page) } else { self.map_zero_in_image(frames, page, image) }
     }
 
     /// As [`Memory::map_zero`], where the image has no say.
-    #[cfg(test)]
+    #[inline]
     pub fn map_plain(&mut self, frames: &mut Frames, page: u32) -> Result<Option<PhysAddr>, MapError> {
         self.map_zero_with(frames, page, Rights::READ_WRITE)
     }
 
-    #[inline]
+    /// As [`Memory::map_zero`], where the image has a say.
+    #[cold]
+    #[inline(never)]
+    fn map_zero_in_image(
+        &mut self,
+        frames: &mut Frames,
+        page: u32,
+        image: &Image,
+    ) -> Result<Option<PhysAddr>, MapError> {
+        let rights = image.rights(page).ok_or(MapError::NoSuchPage)?;
+        self.map_zero_with(frames, page, rights)
+    }
+
+    #[inline(always)]
     fn map_zero_with(&mut self, frames: &mut Frames, page: u32, rights: Rights) -> Result<Option<PhysAddr>, MapError> {
         if page >= self.pages {
             return Err(MapError::NoSuchPage);
