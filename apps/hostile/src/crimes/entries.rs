@@ -2,7 +2,9 @@
 
 use super::{Deed, Escape, nothing};
 use crate::catch::{Act, attempt, disarm};
-use crate::machine::{Noise, PAGE, hypercall, memory_bytes, offset, peek64, poke64, scratch, set32, set64, yield_turn};
+use crate::machine::{
+    Noise, PAGE, hypercall, memory_bytes, offset, peek64, place, poke64, scratch, set32, set64, yield_turn,
+};
 use crate::register;
 use abi::guest::{CONSOLE_RING, REGISTER_PAGE, RegisterPage, hypercall as number, pending};
 use core::arch::naked_asm;
@@ -42,14 +44,6 @@ pub fn deed(name: &str) -> Option<Deed> {
         "register-page-noise" => Deed::Check(noise),
         _ => return None,
     })
-}
-
-/// Address of what lies at this offset in the register page.
-const fn place(offset: usize) -> u64 {
-    // Widening only; `u64::from` is not const.
-    #[allow(clippy::cast_lossless)]
-    let offset = offset as u64;
-    REGISTER_PAGE + offset
 }
 
 fn address_of(act: Act) -> u64 {

@@ -394,7 +394,7 @@ fn who_cannot_become_somebody_else_stays_who_it_is() {
     machine.finish();
     machine.settle(1000);
     let before = identity(&mut machine, vm);
-    let mut ask =
+    let ask =
         |machine: &mut Machine<true>, vm, ipv4| machine.request(ControlRequest::Identity { vm, ipv4, args: NO_ARGS });
     assert_eq!(ask(&mut machine, VmId::new(0, 2), 0), [done(status::NOT_FOUND, 0)]);
     machine.kernel.cpu.net = crate::boot::options::Net::Dhcp;
