@@ -277,7 +277,7 @@ mod tests {
         let (mut heap, _) = heap(64);
         let layout = Layout::from_size_align(64, 16).expect("valid");
         let all: Vec<_> = (0..4).map(|_| heap.allocate(layout)).collect();
-        // SAFETY (here and below): allocated above, or refused.
+        // SAFETY: allocated above, or refused.
         let mut free = |index: usize| unsafe { heap.deallocate(all[index], layout) };
         assert_eq!((free(1), free(1)), (Ok(()), Err(NotAllocated)));
         // The hole that it was is part of a larger one now: at its end, within it, and at its start.

@@ -79,7 +79,7 @@ fn connections_are_dropped_without_a_word_and_new_ones_are_taken() {
 
 #[test]
 fn no_task_runs_as_who_the_vm_was() {
-    let sim = machine(ARGS);
+    let _sim = machine(ARGS);
     block_on(async {
         // Each of these runs in the turn in which the identity changes, behind the task that is interrupted by that.
         let changed = Rc::new(core::cell::Cell::new(false));
@@ -108,7 +108,6 @@ fn no_task_runs_as_who_the_vm_was() {
         }
         assert_eq!(seen.iter().filter(|(changed, _)| !changed).count(), 2);
     });
-    drop(sim);
 }
 
 #[test]
