@@ -18,8 +18,7 @@ pub mod layout {
     pub const RINGS: u64 = 0x2000_0000;
     /// See [`RINGS`].
     pub const RING_STRIDE: u64 = 0x8_0000;
-    /// The kick bitmap: bit `i` of the little-endian bit string is set by the core when VM slot `i` kicks its NIC, cleared
-    /// by the component with an atomic exchange.
+    /// The kick bits ([`super::kicks`]).
     pub const KICKS: u64 = 0x3000_0000;
     /// Registers of device `i` from `MMIO + i * MMIO_STRIDE` on, uncached, as its [`super::BarInfo`] say.
     pub const MMIO: u64 = 0x4000_0000;
@@ -27,8 +26,42 @@ pub mod layout {
     pub const MMIO_STRIDE: u64 = 0x100_0000;
     /// DMA memory, physically contiguous.
     pub const DMA: u64 = 0x5000_0000;
-    /// The NIC pages of VM slot `i` at `VM_WINDOW + i * crate::nic::WINDOW_STRIDE`, while the VM is attached.
+    /// Memory for the program's tables ([`crate::note::TablesNote`]), which is not cleared at a restart.
+    pub const TABLES: u64 = 0x6000_0000;
+    /// First address beyond which it may not reach.
+    pub const TABLES_END: u64 = 0xf000_0000;
+    /// The NIC pages of the VM in seat `i` at `VM_WINDOW + i * crate::nic::WINDOW_STRIDE`, while the VM is attached.
     pub const VM_WINDOW: u64 = 0x1_0000_0000;
+}
+
+/// Who has kicked its NIC: bits by seat, and above them bits that say where bits are set, so that nobody looks for them.
+///
+/// Three levels of 64-bit words: bit `s` of level 0 is that of seat `s`; bit `i` of level 1 says that word `i` of level 0 may hold a bit, and
+/// bit `i` of the one word of level 2 that word `i` of level 1 may. The core sets bits from level 0 upwards; the component takes words with
+/// atomic exchanges from level 2 downwards, so that no bit is lost.
+pub mod kicks {
+    use crate::limits::{MAX_SEATS, PAGE_SIZE};
+
+    /// Where the word of level 2 is.
+    pub const TOP: usize = 0;
+    /// Where level 1 begins.
+    pub const MIDDLE: usize = 64;
+    /// Where level 0 begins.
+    pub const SEATS: usize = 1024;
+
+    /// Pages that all levels take on a machine with that many seats.
+    pub const fn pages(seats: usize) -> u64 {
+        // Widening only.
+        #[allow(clippy::cast_lossless)]
+        {
+            (SEATS as u64 + (seats as u64).div_ceil(64) * 8).div_ceil(PAGE_SIZE)
+        }
+    }
+
+    const _: () = {
+        assert!(MAX_SEATS.div_ceil(64).div_ceil(64) <= 64);
+        assert!(MIDDLE + MAX_SEATS.div_ceil(64).div_ceil(64) * 8 <= SEATS);
+    };
 }
 
 /// System calls: `syscall` with the number in RAX and arguments in RDI, RSI, RDX. The result comes back in RAX. RCX and
@@ -160,7 +193,7 @@ pub struct ComponentInfo {
     pub ring_count: u32,
     /// Devices in use of `devices`.
     pub device_count: u32,
-    /// Slots for VMs on this machine.
+    /// Slots for VMs on this machine, [`crate::limits::MAX_SLOTS`] at most.
     pub vm_slots: u32,
     /// Ticks of the TSC in a second.
     pub tsc_hz: u64,
@@ -172,8 +205,12 @@ pub struct ComponentInfo {
     pub vm_frames: u64,
     /// Default quantum in ticks of the TSC.
     pub quantum_ticks: u64,
+    /// Seats for VMs on this machine, [`crate::limits::MAX_SEATS`] at most.
+    pub vm_seats: u32,
     /// Must be zero.
-    pub reserved: u64,
+    pub reserved: u32,
+    /// Bytes of memory at [`layout::TABLES`].
+    pub tables_bytes: u64,
     /// The rings.
     pub rings: [RingInfo; MAX_RINGS_PER_COMPONENT],
     /// The devices.
@@ -187,5 +224,5 @@ const _: () = {
     assert!(core::mem::offset_of!(DeviceInfo, bars) == 16);
     assert!(core::mem::offset_of!(DeviceInfo, config) == 64);
     assert!(core::mem::size_of::<ComponentInfo>() as u64 <= PAGE_SIZE);
-    assert!(core::mem::offset_of!(ComponentInfo, rings) == 112);
+    assert!(core::mem::offset_of!(ComponentInfo, rings) == 120);
 };

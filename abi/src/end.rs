@@ -28,14 +28,16 @@ pub enum EndReason {
     BadUpcall = 11,
     /// Its image could not be started.
     BadImage = 12,
+    /// The network demultiplexer has no place for its NIC.
+    NoNetwork = 13,
     /// It accessed the page at address 0, without a fault handler; the detail is the address.
-    NullPointer = 13,
+    NullPointer = 14,
     /// It accessed a hole of its image, without a fault handler; the detail is the address.
-    GuardPage = 14,
+    GuardPage = 15,
     /// It wrote to what its image says is not writable, without a fault handler; the detail is the address.
-    WroteReadOnly = 15,
+    WroteReadOnly = 16,
     /// It executed what its image says is no code, without a fault handler; the detail is the address.
-    ExecutedData = 16,
+    ExecutedData = 17,
 }
 
 impl EndReason {
@@ -54,10 +56,11 @@ impl EndReason {
             10 => Self::OutOfMemory,
             11 => Self::BadUpcall,
             12 => Self::BadImage,
-            13 => Self::NullPointer,
-            14 => Self::GuardPage,
-            15 => Self::WroteReadOnly,
-            16 => Self::ExecutedData,
+            13 => Self::NoNetwork,
+            14 => Self::NullPointer,
+            15 => Self::GuardPage,
+            16 => Self::WroteReadOnly,
+            17 => Self::ExecutedData,
             _ => return None,
         })
     }
@@ -77,6 +80,7 @@ impl EndReason {
             Self::OutOfMemory => "out of memory",
             Self::BadUpcall => "bad upcall registration",
             Self::BadImage => "bad image",
+            Self::NoNetwork => "refused by the network demultiplexer",
             Self::NullPointer => "null pointer",
             Self::GuardPage => "guard page touched (stack overflow?)",
             Self::WroteReadOnly => "write to code or constants",

@@ -4,8 +4,10 @@
 pub const PAGE_SIZE: u64 = 4096;
 /// log2 of [`PAGE_SIZE`].
 pub const PAGE_SHIFT: u32 = 12;
-/// VM slots that an index in a message can name. How many a machine really has is decided from its memory at boot.
-pub const MAX_VMS: usize = 16_384;
+/// VM slots that a machine can have: what a VM's MAC address has room for. How many it really has is decided at boot.
+pub const MAX_SLOTS: usize = 1 << 20;
+/// Seats, and so VMs that can be admitted at the same time. How many a machine really has is decided at boot.
+pub const MAX_SEATS: usize = 65_535;
 /// Components in one manifest, the core not counted.
 pub const MAX_COMPONENTS: usize = 8;
 /// Rings in one manifest.

@@ -104,10 +104,54 @@ pub const fn nic_pages(rx_slots: u32, tx_slots: u32) -> u64 {
     (tx_slots_offset(rx_slots) + tx_bytes.div_ceil(PAGE_SIZE) * PAGE_SIZE) / PAGE_SIZE
 }
 
-/// MAC of the VM in a slot: locally administered, unicast; the slot in its last 20 bits.
-pub const fn mac_of(slot: Slot) -> [u8; 6] {
-    let [_, high, middle, low] = slot.number().to_be_bytes();
-    [0x02, 0x46, 0x4b, high & 0x0f, middle, low]
+/// What tells the VMs of one Foraker from those of others on the same LAN: a number of [`Node::BITS`] bits.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Node(u32);
+
+impl Node {
+    /// Bits of a node's number.
+    pub const BITS: u32 = 26;
+
+    /// The node of this number, of which the lowest [`Node::BITS`] bits count.
+    pub const fn new(number: u32) -> Node {
+        Node(number & ((1 << Node::BITS) - 1))
+    }
+
+    /// Its number.
+    pub const fn number(self) -> u32 {
+        self.0
+    }
+
+    /// The node that a machine is by itself: the last bits of the address of its NIC, in which the NICs of one maker differ.
+    pub const fn of_nic(mac: [u8; 6]) -> Node {
+        let [_, _, c, d, e, f] = mac;
+        Node::new(u32::from_be_bytes([c, d, e, f]))
+    }
+}
+
+/// Bits of a MAC address that are a VM's slot.
+pub const MAC_SLOT_BITS: u32 = 20;
+
+const _: () = assert!(crate::limits::MAX_SLOTS == 1 << MAC_SLOT_BITS);
+
+/// MAC of the VM in a slot: locally administered, unicast. The node's number takes the bits 7..2 of the first byte, and the 20 bits behind
+/// that byte; the slot the last 20 bits.
+pub const fn mac_of(node: Node, slot: Slot) -> [u8; 6] {
+    let [high, ..] = (node.0 >> 18).to_le_bytes();
+    let [_, a, b, c] = (node.0 << 4 & 0x00ff_fff0 | slot.number() >> 16 & 0xf).to_be_bytes();
+    let [_, _, d, e] = slot.number().to_be_bytes();
+    [high & 0xfc | 2, a, b, c, d, e]
+}
+
+/// The node and slot whose VM has a MAC; `None` for one that no VM of any node has.
+pub const fn owner_of(mac: [u8; 6]) -> Option<(Node, Slot)> {
+    let [a, b, c, d, e, f] = mac;
+    if a & 3 != 2 {
+        return None;
+    }
+    let node = u32::from_be_bytes([0, b, c, d]) >> 4 | u32::from_be_bytes([0, 0, 0, a & 0xfc]) << 18;
+    Some((Node::new(node), Slot::new(u32::from_be_bytes([0, d & 0xf, e, f]))))
 }
 
 const _: () = {
@@ -119,3 +163,29 @@ const _: () = {
     assert!(nic_pages(DEFAULT_SLOTS, DEFAULT_SLOTS) == 9);
     assert!(nic_pages(512, 448) * PAGE_SIZE <= WINDOW_STRIDE);
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mac_names_node_and_slot() {
+        let (node, slot) = (Node::new(0x2ab_cdef), Slot::new(0x12345));
+        assert_eq!(mac_of(node, slot), [0b1010_1010, 0xbc, 0xde, 0xf1, 0x23, 0x45]);
+        for node in [0, 1, 0x3ff_ffff, 0x2aa_aaaa, 0x155_5555].map(Node::new) {
+            for slot in [0, 1, 0xf_ffff, 0xa_aaaa].map(Slot::new) {
+                let mac = mac_of(node, slot);
+                assert_eq!((mac[0] & 3, owner_of(mac)), (2, Some((node, slot))));
+            }
+        }
+        // Groups, and addresses of makers.
+        assert_eq!([0, 1, 3].map(|first| owner_of([first, 2, 3, 4, 5, 6])), [None; 3]);
+    }
+
+    #[test]
+    fn nics_of_one_maker_are_different_nodes() {
+        assert_eq!(Node::of_nic([0x52, 0x54, 0x00, 0x12, 0x34, 0x56]), Node::new(0x12_3456));
+        assert_ne!(Node::of_nic([0, 1, 2, 0xff, 0xff, 0xff]), Node::of_nic([0, 1, 2, 0xff, 0xff, 0xfe]));
+        assert_eq!(Node::of_nic([0xff; 6]).number(), 0x3ff_ffff);
+    }
+}

@@ -34,6 +34,74 @@ pub struct Note {
 
 const _: () = assert!(core::mem::size_of::<Note>() == 28);
 
+/// The type of [`TablesNote`].
+pub const TABLES_TYPE: u32 = 2;
+
+/// A second note, behind the first, of components with tables that have an entry for each seat or slot: what they need at
+/// [`crate::component::layout::TABLES`]. Core and all policies of a component agree by it on memory that is as large as the machine asks for.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct TablesNote {
+    /// Bytes of `name`: 8.
+    pub name_size: u32,
+    /// Bytes of `tables`: 8.
+    pub desc_size: u32,
+    /// [`TABLES_TYPE`].
+    pub note_type: u32,
+    /// [`NOTE_NAME`].
+    pub name: [u8; 8],
+    /// What is asked for.
+    pub tables: TableBytes,
+}
+
+const _: () = assert!(core::mem::size_of::<TablesNote>() == 28);
+
+/// What a program's tables take.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct TableBytes {
+    /// Bytes for each of the machine's slots.
+    pub per_slot: u32,
+    /// Bytes for each of the machine's seats.
+    pub per_seat: u32,
+}
+
+impl TableBytes {
+    /// For a program without such tables.
+    pub const NONE: TableBytes = TableBytes { per_slot: 0, per_seat: 0 };
+
+    /// What both programs can work with.
+    #[must_use]
+    pub const fn max(self, other: TableBytes) -> TableBytes {
+        TableBytes {
+            per_slot: if self.per_slot > other.per_slot { self.per_slot } else { other.per_slot },
+            per_seat: if self.per_seat > other.per_seat { self.per_seat } else { other.per_seat },
+        }
+    }
+
+    /// Bytes on a machine of that size: those of the tables, and what aligning them takes ([`TABLES_MAX`] of them).
+    pub const fn total(self, slots: usize, seats: usize) -> u64 {
+        // Widening only; and the limits keep it far below 2^64.
+        #[allow(clippy::cast_lossless)]
+        {
+            let tables = self.per_slot as u64 * slots as u64 + self.per_seat as u64 * seats as u64;
+            if tables == 0 { 0 } else { tables + (TABLES_MAX * TABLE_ALIGN) as u64 }
+        }
+    }
+}
+
+/// Tables that a program has at most,
+pub const TABLES_MAX: usize = 32;
+/// and what they are aligned to.
+pub const TABLE_ALIGN: usize = 16;
+
+impl TablesNote {
+    /// The note of a program with these tables.
+    pub const fn new(tables: TableBytes) -> TablesNote {
+        TablesNote { name_size: 8, desc_size: 8, note_type: TABLES_TYPE, name: NOTE_NAME, tables }
+    }
+}
+
 impl Note {
     /// The note of an image of `kind` that is built against this crate.
     pub const fn new(kind: u32) -> Note {

@@ -3,8 +3,8 @@
 // The sentence above each message explains its fields.
 #![allow(missing_docs)]
 
-use crate::message::{BadMessage, Message, low32};
-use crate::vm::{ImageId, VmId};
+use crate::message::{BadMessage, Message, low16, low32};
+use crate::vm::{ImageId, Seat, VmId};
 
 /// How a guest touched a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,13 +26,13 @@ pub enum PagerEvent {
     /// the image (the last of these may be part file, part zeros), the rest are zero.
     Segment { image: ImageId, first_page: u32, pages: u32, file_pages: u32, writable: bool },
     /// A VM lives; its memory is `pages` long. After a restart of the pager all living VMs are told again.
-    VmStarted { vm: VmId, image: ImageId, pages: u32 },
+    VmStarted { vm: VmId, seat: Seat, image: ImageId, pages: u32 },
     /// A VM is gone, and so are its frames.
-    VmEnded { vm: VmId },
+    VmEnded { vm: VmId, seat: Seat },
     /// A VM waits for a page. `present` is set when a page is there that may not be accessed in this way (copy on write).
-    Fault { vm: VmId, page: u32, access: Access, present: bool },
+    Fault { vm: VmId, seat: Seat, page: u32, access: Access, present: bool },
     /// A command could not be carried out: `frames` are free.
-    OutOfFrames { vm: VmId, page: u32, free: u64 },
+    OutOfFrames { vm: VmId, seat: Seat, page: u32, free: u64 },
 }
 
 /// Pager to core.
@@ -75,19 +75,21 @@ impl From<PagerEvent> for Message {
                 SEGMENT,
                 [image.number().into(), first_page.into(), pages.into(), file_pages.into(), u64::from(writable)],
             ),
-            PagerEvent::VmStarted { vm, image, pages } => {
-                Message::new(VM_STARTED, [vm.raw(), image.number().into(), pages.into()])
+            PagerEvent::VmStarted { vm, seat, image, pages } => {
+                Message::new(VM_STARTED, [vm.raw(), seat.number().into(), image.number().into(), pages.into()])
             }
-            PagerEvent::VmEnded { vm } => Message::new(VM_ENDED, [vm.raw()]),
-            PagerEvent::Fault { vm, page, access, present } => {
+            PagerEvent::VmEnded { vm, seat } => Message::new(VM_ENDED, [vm.raw(), seat.number().into()]),
+            PagerEvent::Fault { vm, seat, page, access, present } => {
                 let access = match access {
                     Access::Read => 0,
                     Access::Write => 1,
                     Access::Execute => 2,
                 };
-                Message::new(FAULT, [vm.raw(), page.into(), access, u64::from(present)])
+                Message::new(FAULT, [vm.raw(), seat.number().into(), page.into(), access, u64::from(present)])
             }
-            PagerEvent::OutOfFrames { vm, page, free } => Message::new(OUT_OF_FRAMES, [vm.raw(), page.into(), free]),
+            PagerEvent::OutOfFrames { vm, seat, page, free } => {
+                Message::new(OUT_OF_FRAMES, [vm.raw(), seat.number().into(), page.into(), free])
+            }
         }
     }
 }
@@ -110,22 +112,27 @@ impl TryFrom<&Message> for PagerEvent {
             },
             VM_STARTED => PagerEvent::VmStarted {
                 vm: VmId::from_raw(a),
-                image: ImageId::new(low32(kind, b)?),
-                pages: low32(kind, c)?,
+                seat: Seat::new(low16(kind, b)?),
+                image: ImageId::new(low32(kind, c)?),
+                pages: low32(kind, d)?,
             },
-            VM_ENDED => PagerEvent::VmEnded { vm: VmId::from_raw(a) },
+            VM_ENDED => PagerEvent::VmEnded { vm: VmId::from_raw(a), seat: Seat::new(low16(kind, b)?) },
             FAULT => PagerEvent::Fault {
                 vm: VmId::from_raw(a),
-                page: low32(kind, b)?,
-                access: match c {
+                seat: Seat::new(low16(kind, b)?),
+                page: low32(kind, c)?,
+                access: match d {
                     0 => Access::Read,
                     1 => Access::Write,
                     2 => Access::Execute,
                     _ => return Err(BadMessage { kind, what: "unknown access" }),
                 },
-                present: d != 0,
+                present: e != 0,
             },
-            OUT_OF_FRAMES => PagerEvent::OutOfFrames { vm: VmId::from_raw(a), page: low32(kind, b)?, free: c },
+            OUT_OF_FRAMES => {
+                let seat = Seat::new(low16(kind, b)?);
+                PagerEvent::OutOfFrames { vm: VmId::from_raw(a), seat, page: low32(kind, c)?, free: d }
+            }
             _ => return Err(BadMessage::unknown(kind)),
         })
     }

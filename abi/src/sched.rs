@@ -3,23 +3,32 @@
 // The sentence above each message explains its fields.
 #![allow(missing_docs)]
 
-use crate::message::{BadMessage, Message, low16};
-use crate::vm::VmId;
+use crate::message::{BadMessage, Message, low16, low32};
+use crate::vm::{Seat, VmId};
 
 /// Core to scheduler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SchedEvent {
-    /// First message after every start of the scheduler: everything it knew is void. `free` frames can be given to VMs.
-    Hello { quantum_ticks: u64, free: u64 },
+    /// First message after every start of the scheduler: everything it knew is void. `room` can be given to VMs.
+    Hello { quantum_ticks: u64, room: Room },
     /// A VM asks to be admitted; it needs `frames` at the start. After a restart also for VMs still waiting.
-    Arrived { vm: VmId, frames: u64, free: u64 },
+    Arrived { vm: VmId, frames: u64, room: Room },
     /// An admitted VM can run: it has just been admitted, or something it waited for has happened. `weight` is that of its
     /// [`crate::share::Share`].
-    Ready { vm: VmId, weight: u16 },
+    Ready { vm: VmId, seat: Seat, weight: u16 },
     /// A VM no longer can run: it idles (`idle`), or waits for a page. It ran `ran_ticks` of its quantum.
-    Blocked { vm: VmId, ran_ticks: u64, idle: bool },
-    /// A VM is gone; `free` frames can be given to VMs now.
-    Ended { vm: VmId, free: u64 },
+    Blocked { vm: VmId, seat: Seat, ran_ticks: u64, idle: bool },
+    /// A VM is gone, and its `seat`, if it was admitted, is free; `room` can be given to VMs now.
+    Ended { vm: VmId, seat: Option<Seat>, room: Room },
+}
+
+/// What VMs that are admitted could have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Room {
+    /// Free frames.
+    pub frames: u64,
+    /// Free seats.
+    pub seats: u32,
 }
 
 /// Scheduler to core.
@@ -42,18 +51,29 @@ const ENDED: u32 = 0x205;
 const RUN: u32 = 0x211;
 const ADMIT: u32 = 0x212;
 const HOLD: u32 = 0x213;
+/// The seat of a VM that has none.
+const NO_SEAT: u64 = u64::MAX;
 
 impl From<SchedEvent> for Message {
     #[inline]
     fn from(event: SchedEvent) -> Message {
         match event {
-            SchedEvent::Hello { quantum_ticks, free } => Message::new(HELLO, [quantum_ticks, free]),
-            SchedEvent::Arrived { vm, frames, free } => Message::new(ARRIVED, [vm.raw(), frames, free]),
-            SchedEvent::Ready { vm, weight } => Message::new(READY, [vm.raw(), weight.into()]),
-            SchedEvent::Blocked { vm, ran_ticks, idle } => {
-                Message::new(BLOCKED, [vm.raw(), ran_ticks, u64::from(idle)])
+            SchedEvent::Hello { quantum_ticks, room } => {
+                Message::new(HELLO, [quantum_ticks, room.frames, room.seats.into()])
             }
-            SchedEvent::Ended { vm, free } => Message::new(ENDED, [vm.raw(), free]),
+            SchedEvent::Arrived { vm, frames, room } => {
+                Message::new(ARRIVED, [vm.raw(), frames, room.frames, room.seats.into()])
+            }
+            SchedEvent::Ready { vm, seat, weight } => {
+                Message::new(READY, [vm.raw(), u64::from(seat.number()), weight.into()])
+            }
+            SchedEvent::Blocked { vm, seat, ran_ticks, idle } => {
+                Message::new(BLOCKED, [vm.raw(), u64::from(seat.number()), ran_ticks, u64::from(idle)])
+            }
+            SchedEvent::Ended { vm, seat, room } => {
+                let seat = seat.map_or(NO_SEAT, |seat| seat.number().into());
+                Message::new(ENDED, [vm.raw(), room.frames, room.seats.into(), seat])
+            }
         }
     }
 }
@@ -64,13 +84,25 @@ impl TryFrom<&Message> for SchedEvent {
     #[inline]
     fn try_from(message: &Message) -> Result<Self, BadMessage> {
         let kind = message.kind;
-        let [a, b, c, ..] = message.words;
+        let [a, b, c, d, ..] = message.words;
         Ok(match kind {
-            HELLO => SchedEvent::Hello { quantum_ticks: a, free: b },
-            ARRIVED => SchedEvent::Arrived { vm: VmId::from_raw(a), frames: b, free: c },
-            READY => SchedEvent::Ready { vm: VmId::from_raw(a), weight: low16(kind, b)? },
-            BLOCKED => SchedEvent::Blocked { vm: VmId::from_raw(a), ran_ticks: b, idle: c != 0 },
-            ENDED => SchedEvent::Ended { vm: VmId::from_raw(a), free: b },
+            HELLO => SchedEvent::Hello { quantum_ticks: a, room: Room { frames: b, seats: low32(kind, c)? } },
+            ARRIVED => {
+                let room = Room { frames: c, seats: low32(kind, d)? };
+                SchedEvent::Arrived { vm: VmId::from_raw(a), frames: b, room }
+            }
+            READY => {
+                let seat = Seat::new(low16(kind, b)?);
+                SchedEvent::Ready { vm: VmId::from_raw(a), seat, weight: low16(kind, c)? }
+            }
+            BLOCKED => {
+                let seat = Seat::new(low16(kind, b)?);
+                SchedEvent::Blocked { vm: VmId::from_raw(a), seat, ran_ticks: c, idle: d != 0 }
+            }
+            ENDED => {
+                let seat = if d == NO_SEAT { None } else { Some(Seat::new(low16(kind, d)?)) };
+                SchedEvent::Ended { vm: VmId::from_raw(a), seat, room: Room { frames: b, seats: low32(kind, c)? } }
+            }
             _ => return Err(BadMessage::unknown(kind)),
         })
     }

@@ -42,7 +42,7 @@ fn shares() {
 fn component_numbers() {
     use component::syscall::*;
     assert_eq!([NOP, WAIT, NOTIFY, LOG, IRQ_ACK, RAISE, PORT_IN, PORT_OUT, EXIT], [0, 1, 2, 3, 4, 5, 6, 7, 8]);
-    assert_eq!(size_of::<component::ComponentInfo>(), 1584);
+    assert_eq!(size_of::<component::ComponentInfo>(), 1592);
     assert_eq!(size_of::<component::DeviceInfo>(), 320);
 }
 
@@ -64,6 +64,8 @@ fn layouts() {
 fn messages_survive_the_ring() {
     use message::Message;
     let vm = vm::VmId::new(0x000f_0201, 0x8000_0007);
+    let (seat, node) = (vm::Seat::new(0xfffe), nic::Node::new(0x3ff_fffe));
+    let room = sched::Room { frames: 0x1_2345_6789, seats: 65_535 };
     let share = share::Share { weight: 9_999, rate: 0x1_0000, burst: 0xffff_0000 };
     for event in [
         pager::PagerEvent::Hello { frames: 1, free: 2 },
@@ -74,10 +76,10 @@ fn messages_survive_the_ring() {
             file_pages: 4,
             writable: true,
         },
-        pager::PagerEvent::VmStarted { vm, image: vm::ImageId::new(0x1_0003), pages: 4096 },
-        pager::PagerEvent::VmEnded { vm },
-        pager::PagerEvent::Fault { vm, page: 77, access: pager::Access::Write, present: true },
-        pager::PagerEvent::OutOfFrames { vm, page: 77, free: 0 },
+        pager::PagerEvent::VmStarted { vm, seat, image: vm::ImageId::new(0x1_0003), pages: 4096 },
+        pager::PagerEvent::VmEnded { vm, seat },
+        pager::PagerEvent::Fault { vm, seat, page: 77, access: pager::Access::Write, present: true },
+        pager::PagerEvent::OutOfFrames { vm, seat, page: 77, free: 0 },
     ] {
         assert_eq!(pager::PagerEvent::try_from(&Message::from(event)), Ok(event));
     }
@@ -91,11 +93,12 @@ fn messages_survive_the_ring() {
         assert_eq!(pager::PagerCommand::try_from(&Message::from(command)), Ok(command));
     }
     for event in [
-        sched::SchedEvent::Hello { quantum_ticks: 10, free: 2 },
-        sched::SchedEvent::Arrived { vm, frames: 20, free: 30 },
-        sched::SchedEvent::Ready { vm, weight: 10_000 },
-        sched::SchedEvent::Blocked { vm, ran_ticks: 99, idle: true },
-        sched::SchedEvent::Ended { vm, free: 3 },
+        sched::SchedEvent::Hello { quantum_ticks: 10, room },
+        sched::SchedEvent::Arrived { vm, frames: 20, room },
+        sched::SchedEvent::Ready { vm, seat, weight: 10_000 },
+        sched::SchedEvent::Blocked { vm, seat, ran_ticks: 99, idle: true },
+        sched::SchedEvent::Ended { vm, seat: None, room },
+        sched::SchedEvent::Ended { vm, seat: Some(seat), room },
     ] {
         assert_eq!(sched::SchedEvent::try_from(&Message::from(event)), Ok(event));
     }
@@ -109,11 +112,14 @@ fn messages_survive_the_ring() {
     }
     for event in [
         net::NetEvent::Hello,
-        net::NetEvent::Attach { vm, ipv4: 1, rx_slots: 2, tx_slots: 3, share },
-        net::NetEvent::Address { vm, ipv4: 0x0a00_0263 },
-        net::NetEvent::Detach { vm },
+        net::NetEvent::Attach { vm, seat, node, ipv4: 1, rx_slots: 2, tx_slots: 3, share },
+        net::NetEvent::Address { vm, seat, ipv4: 0x0a00_0263 },
+        net::NetEvent::Detach { vm, seat },
     ] {
         assert_eq!(net::NetEvent::try_from(&Message::from(event)), Ok(event));
+    }
+    for command in [net::NetCommand::Detached { vm }, net::NetCommand::Refused { vm }, net::NetCommand::Node { node }] {
+        assert_eq!(net::NetCommand::try_from(&Message::from(command)), Ok(command));
     }
     let mut args = [0; control::CREATE_ARGS_BYTES];
     args[..9].copy_from_slice(b"crime=all");
@@ -146,4 +152,6 @@ fn messages_survive_the_ring() {
     }
     assert!(sched::SchedCommand::try_from(&Message::new(0x2ff, [])).is_err());
     assert!(pager::PagerCommand::try_from(&Message::new(0x111, [0, 1 << 32])).is_err());
+    // A seat beyond all that there can be.
+    assert!(sched::SchedEvent::try_from(&Message::new(0x203, [1, 0x1_0000, 1])).is_err());
 }

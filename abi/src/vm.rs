@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-/// A place for a VM, below the machine's number of slots ([`crate::limits::MAX_VMS`] at most).
+/// A place for a VM, below the machine's number of slots ([`crate::limits::MAX_SLOTS`] at most).
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Slot(u32);
@@ -30,8 +30,37 @@ impl fmt::Display for Slot {
     }
 }
 
+/// The place of an admitted VM, below the machine's number of seats ([`crate::limits::MAX_SEATS`] at most): what components index
+/// their tables by. A VM has one from its admission until its frames are freed.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Seat(u16);
+
+impl Seat {
+    /// The seat of this number.
+    pub const fn new(number: u16) -> Self {
+        Seat(number)
+    }
+
+    /// Its number.
+    pub const fn number(self) -> u16 {
+        self.0
+    }
+
+    /// Its number, for tables with an entry for each seat.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl fmt::Display for Seat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// A VM: a slot, and which of the VMs that have used it. Messages that arrive late name a VM that is gone, not its successor.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct VmId {
     /// The slot.
     pub slot: Slot,

@@ -2,13 +2,14 @@
 
 use crate::mmio::Mmio;
 use crate::rings::{Inbox, Outbox};
-use abi::component::{ComponentInfo, DeviceInfo, INFO_MAGIC, RingInfo, authority, layout};
+use crate::tables::Tables;
+use abi::component::{ComponentInfo, DeviceInfo, INFO_MAGIC, RingInfo, authority, kicks, layout};
 use abi::limits::PAGE_SIZE;
 use abi::nic::{MAX_SLOTS_TOTAL, RX_RING, RX_SLOTS, TX_RING, WINDOW_STRIDE, tx_slots_offset};
 use abi::ring::{MAX_SLOTS, ring_bytes};
-use abi::vm::Slot;
+use abi::vm::Seat;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use ring::{Consumer, PacketConsumer, PacketProducer, Producer, SharedMemory};
 
 /// The component itself: its rings, devices and memory.
@@ -110,18 +111,39 @@ impl Component {
         Some(Dma { memory, physical: self.info.dma_physical })
     }
 
-    /// The NIC of the VM in `slot` with these rings, while that VM is attached ([`abi::net::NetEvent`]). After the
-    /// component has answered that it is detached, touching the NIC is a fault, or reaches the slot's next VM.
+    /// The memory for the program's tables, as large as its note asks for.
     ///
-    /// `None` without the authority for the VM window, for a slot that the machine does not have, and for rings that do
+    /// # Panics
+    ///
+    /// The second time.
+    pub fn tables(&self) -> Tables {
+        static TAKEN: AtomicBool = AtomicBool::new(false);
+        assert!(!TAKEN.swap(true, Ordering::Acquire), "the memory for tables was taken already");
+        let base = core::ptr::with_exposed_provenance_mut(address(layout::TABLES));
+        let units = address(self.info.tables_bytes) / abi::note::TABLE_ALIGN;
+        let memory = if units == 0 {
+            &mut []
+        } else {
+            // SAFETY: the core maps that much writable memory there for the component's lifetime; nobody else maps it, and this line
+            // runs once, so this is the only reference into it.
+            unsafe { core::slice::from_raw_parts_mut(base, units) }
+        };
+        let count = |number: u32| usize::try_from(number).unwrap_or(0);
+        Tables::new(memory, count(self.info.vm_slots), count(self.info.vm_seats))
+    }
+
+    /// The NIC of the VM in `seat` with these rings, while that VM is attached ([`abi::net::NetEvent`]). After the
+    /// component has answered that it is detached, touching the NIC is a fault, or reaches the seat's next VM.
+    ///
+    /// `None` without the authority for the VM window, for a seat that the machine does not have, and for rings that do
     /// not fit.
-    pub fn vm_nic(&self, slot: Slot, rx_slots: u32, tx_slots: u32) -> Option<VmNic> {
+    pub fn vm_nic(&self, seat: Seat, rx_slots: u32, tx_slots: u32) -> Option<VmNic> {
         let total = rx_slots.checked_add(tx_slots)?;
-        let allowed = self.info.authority & authority::VM_WINDOW != 0 && slot.number() < self.info.vm_slots;
+        let allowed = self.info.authority & authority::VM_WINDOW != 0 && u32::from(seat.number()) < self.info.vm_seats;
         if !allowed || total > MAX_SLOTS_TOTAL {
             return None;
         }
-        let base = address(layout::VM_WINDOW) + slot.index() * address(WINDOW_STRIDE);
+        let base = address(layout::VM_WINDOW) + seat.index() * address(WINDOW_STRIDE);
         // SAFETY: the core maps the pages of attached VMs there and nothing else, and never unmaps them under a component
         // that still holds them. There is no other way to them, so no Rust reference points into them.
         let window = unsafe { SharedMemory::new(core::ptr::with_exposed_provenance_mut(base), address(WINDOW_STRIDE)) };
@@ -136,20 +158,25 @@ impl Component {
         Some(VmNic { page: window.sub(0, address(PAGE_SIZE))?, rx, tx })
     }
 
-    /// Takes word `index` of the kick bitmap: bit `i` is set when VM slot `64 * index + i` has kicked its NIC since the
-    /// last time. 0 beyond the machine's VM slots and without the authority for the VM window.
+    /// Names to `kicked` each seat whose VM has kicked its NIC since the last time. Nobody without the authority for the VM window.
     #[inline]
-    pub fn take_kicks(&self, index: usize) -> u64 {
-        let words = usize::try_from(self.info.vm_slots.div_ceil(64)).unwrap_or(0);
-        if index >= words || self.info.authority & authority::VM_WINDOW == 0 {
+    pub fn take_kicks(&self, kicked: impl FnMut(Seat)) {
+        if self.info.authority & authority::VM_WINDOW != 0 {
+            crate::kicks::take(self.info.vm_seats, |word| self.take_kick_word(word), kicked);
+        }
+    }
+
+    /// Takes the word of kick bits at this offset.
+    #[inline]
+    fn take_kick_word(&self, offset: usize) -> u64 {
+        if offset + 8 > address(kicks::pages(self.info.vm_seats as usize) * PAGE_SIZE) {
             return 0;
         }
-        let word = core::ptr::with_exposed_provenance_mut::<u64>(address(layout::KICKS) + 8 * index);
-        // SAFETY: a component with this authority has the bitmap of all VM slots mapped there, shared with the core, which
-        // accesses it atomically, too.
+        let word = core::ptr::with_exposed_provenance_mut::<u64>(address(layout::KICKS) + offset);
+        // SAFETY: a component with the authority for the VM window, without which nobody comes here, has so many pages mapped there, shared with the core, which
+        // accesses them atomically, too.
         let word = unsafe { AtomicU64::from_ptr(word) };
-        // A plain look first: most words are empty, and an exchange locks the line.
-        if word.load(Ordering::Relaxed) == 0 { 0 } else { word.swap(0, Ordering::AcqRel) }
+        word.swap(0, Ordering::AcqRel)
     }
 }
 

@@ -1,33 +1,49 @@
-//! A binary heap of slots, the least key first, for policies. A slot can be taken out or given another key wherever it is: every
-//! operation takes at most one step for each level of the heap, 14 with 16,384 slots in it.
+//! A binary heap of seats, the least key first, for policies. A seat can be taken out or given another key wherever it is: every
+//! operation takes at most one step for each level of the heap, 16 with 65,535 seats in it.
 
-/// The heap of slots below `N`. 0 in `places` means that a slot is not in it, so that an empty heap of numbers is all zeros.
+use crate::tables::{Table, Tables};
+use abi::vm::Seat;
+
+/// The heap of the machine's seats.
 ///
 /// ```
-/// let mut heap = component::Heap::<u64, 8>::new(0);
-/// heap.set(3, 70);
-/// heap.set(5, 60);
-/// heap.set(3, 50);
-/// assert_eq!((heap.len(), heap.first()), (2, Some((3, 50))));
+/// use abi::note::TableBytes;
+/// use abi::vm::Seat;
+/// let bytes = TableBytes { per_seat: component::Heap::<u64>::SEAT_BYTES, per_slot: 0 };
+/// let mut heap = component::Heap::<u64>::new(&mut component::Tables::on_heap(bytes, 0, 8));
+/// heap.set(Seat::new(3), 70);
+/// heap.set(Seat::new(5), 60);
+/// heap.set(Seat::new(3), 50);
+/// assert_eq!((heap.len(), heap.first()), (2, Some((Seat::new(3), 50))));
 /// ```
 #[derive(Debug)]
-pub struct Heap<K, const N: usize> {
-    keys: [K; N],
-    /// Slots, each behind its parent.
-    order: [u32; N],
-    /// Where in `order` each slot is, plus 1.
-    places: [u32; N],
+pub struct Heap<K: 'static> {
+    seats: Table<Entry<K>>,
+    /// Seats, each behind its parent.
+    order: Table<Seat>,
     len: usize,
 }
 
-impl<K: Copy + Ord, const N: usize> Heap<K, N> {
-    /// The empty heap; `zero` fills the places of keys.
-    pub const fn new(zero: K) -> Self {
-        const { assert!(N < 0xffff_ffff, "slots have 32 bits") };
-        Heap { keys: [zero; N], order: [0; N], places: [0; N], len: 0 }
+/// What is known of a seat.
+#[derive(Clone, Copy, Debug, Default)]
+struct Entry<K> {
+    key: K,
+    /// Where in `order` it is, plus 1; 0 when it is not in.
+    place: u32,
+}
+
+impl<K: Copy + Ord + Default> Heap<K> {
+    /// What a heap takes of [`abi::note::TableBytes::per_seat`].
+    // A few dozen.
+    #[allow(clippy::cast_possible_truncation)]
+    pub const SEAT_BYTES: u32 = (size_of::<Entry<K>>() + size_of::<Seat>()) as u32;
+
+    /// The empty heap.
+    pub fn new(tables: &mut Tables) -> Self {
+        Heap { seats: tables.per_seat(), order: tables.per_seat(), len: 0 }
     }
 
-    /// How many slots are in it.
+    /// How many seats are in it.
     pub fn len(&self) -> usize {
         self.len
     }
@@ -37,78 +53,72 @@ impl<K: Copy + Ord, const N: usize> Heap<K, N> {
         self.len == 0
     }
 
-    /// Whether `slot` is in it.
+    /// Whether `seat` is in it.
     #[inline]
-    pub fn contains(&self, slot: u32) -> bool {
-        self.places.get(index(slot)).is_some_and(|&place| place != 0)
+    pub fn contains(&self, seat: Seat) -> bool {
+        self.seats.get(seat.index()).is_some_and(|entry| entry.place != 0)
     }
 
-    /// Takes all slots out.
+    /// Takes all seats out.
     pub fn clear(&mut self) {
-        for &slot in &self.order[..self.len] {
-            self.places[index(slot)] = 0;
-        }
+        self.seats.clear();
         self.len = 0;
     }
 
-    /// The slot with the least key, and that key.
+    /// The seat with the least key, and that key.
     #[inline]
-    pub fn first(&self) -> Option<(u32, K)> {
-        let slot = *self.order[..self.len].first()?;
-        Some((slot, self.keys[index(slot)]))
+    pub fn first(&self) -> Option<(Seat, K)> {
+        let seat = *self.order.get(..self.len)?.first()?;
+        Some((seat, self.seats[seat.index()].key))
     }
 
-    /// Puts `slot` in, or gives it another key.
-    ///
-    /// # Panics
-    ///
-    /// When there is no such slot.
+    /// Puts `seat` in, or gives it another key. Nothing happens when there is no such seat.
     #[inline]
-    pub fn set(&mut self, slot: u32, key: K) {
-        let at = match self.places[index(slot)] {
+    pub fn set(&mut self, seat: Seat, key: K) {
+        let len = self.len;
+        let Some(entry) = self.seats.reach(seat.index()) else { return };
+        entry.key = key;
+        let at = match entry.place {
             0 => {
+                self.order.reach(len);
                 self.len += 1;
-                self.put(self.len - 1, slot);
-                self.len - 1
+                self.put(len, seat);
+                len
             }
-            place => index(place - 1),
+            place => place as usize - 1,
         };
-        self.keys[index(slot)] = key;
         self.settle(at);
     }
 
-    /// Takes `slot` out and returns its key; `None` when it is not in.
-    ///
-    /// # Panics
-    ///
-    /// When there is no such slot.
+    /// Takes `seat` out and returns its key; `None` when it is not in.
     #[inline]
-    pub fn remove(&mut self, slot: u32) -> Option<K> {
-        let at = index(self.places[index(slot)].checked_sub(1)?);
-        self.places[index(slot)] = 0;
+    pub fn remove(&mut self, seat: Seat) -> Option<K> {
+        let entry = self.seats.get_mut(seat.index())?;
+        let key = entry.key;
+        let at = core::mem::take(&mut entry.place).checked_sub(1)? as usize;
         self.len -= 1;
         if at < self.len {
             let last = self.order[self.len];
             self.put(at, last);
             self.settle(at);
         }
-        Some(self.keys[index(slot)])
+        Some(key)
     }
 
-    fn put(&mut self, at: usize, slot: u32) {
-        self.order[at] = slot;
-        // At most `N`, and so below 2^32.
-        self.places[index(slot)] = u32::try_from(at + 1).unwrap_or(0);
+    fn put(&mut self, at: usize, seat: Seat) {
+        self.order[at] = seat;
+        // At most as many as there are seats.
+        self.seats[seat.index()].place = u32::try_from(at + 1).unwrap_or(0);
     }
 
     fn key(&self, at: usize) -> K {
-        self.keys[index(self.order[at])]
+        self.seats[self.order[at].index()].key
     }
 
-    /// Moves the slot at `at` up or down to where its key belongs.
+    /// Moves the seat at `at` up or down to where its key belongs.
     fn settle(&mut self, mut at: usize) {
-        let slot = self.order[at];
-        let key = self.keys[index(slot)];
+        let seat = self.order[at];
+        let key = self.seats[seat.index()].key;
         while at > 0 && key < self.key((at - 1) / 2) {
             self.put(at, self.order[(at - 1) / 2]);
             at = (at - 1) / 2;
@@ -127,36 +137,38 @@ impl<K: Copy + Ord, const N: usize> Heap<K, N> {
             self.put(at, self.order[child]);
             at = child;
         }
-        self.put(at, slot);
+        self.put(at, seat);
     }
-}
-
-/// A slot as an index.
-#[inline]
-const fn index(slot: u32) -> usize {
-    slot as usize
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use abi::limits::MAX_SEATS;
+    use abi::note::TableBytes;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
-    const SLOTS: usize = 16_384;
+    fn heap(seats: usize) -> Heap<u128> {
+        let bytes = TableBytes { per_slot: 0, per_seat: Heap::<u128>::SEAT_BYTES };
+        Heap::new(&mut Tables::on_heap(bytes, 0, seats))
+    }
 
     proptest! {
         #[test]
-        fn like_an_ordered_map(steps in prop::collection::vec((0_u8..5, 0_u32..20, any::<u8>()), 0..300)) {
-            let mut heap = Box::new(Heap::<u128, SLOTS>::new(0));
+        fn like_an_ordered_map(steps in prop::collection::vec((0_u8..5, 0_u16..20, any::<u8>()), 0..300)) {
+            let mut heap = heap(18);
             let mut model = BTreeMap::new();
-            for (step, slot, key) in steps {
+            for (step, seat, key) in steps {
+                let seat = Seat::new(seat);
                 match step {
                     0..=2 => {
-                        heap.set(slot, key.into());
-                        model.insert(slot, u128::from(key));
+                        heap.set(seat, key.into());
+                        if seat.index() < 18 {
+                            model.insert(seat, u128::from(key));
+                        }
                     }
-                    3 => prop_assert_eq!(heap.remove(slot), model.remove(&slot)),
+                    3 => prop_assert_eq!(heap.remove(seat), model.remove(&seat)),
                     _ if key == 0 => {
                         heap.clear();
                         model.clear();
@@ -164,33 +176,33 @@ mod tests {
                     _ => {}
                 }
                 prop_assert_eq!((heap.len(), heap.is_empty()), (model.len(), model.is_empty()));
-                prop_assert_eq!(heap.contains(slot), model.contains_key(&slot));
+                prop_assert_eq!(heap.contains(seat), model.contains_key(&seat));
                 let least = model.values().min().copied();
                 prop_assert_eq!(heap.first().map(|(_, key)| key), least);
-                if let Some((slot, key)) = heap.first() {
-                    prop_assert_eq!(model.get(&slot), Some(&key));
+                if let Some((seat, key)) = heap.first() {
+                    prop_assert_eq!(model.get(&seat), Some(&key));
                 }
             }
             let mut keys: Vec<_> = model.values().copied().collect();
             keys.sort_unstable();
             for key in keys {
-                let (slot, first) = heap.first().expect("not empty yet");
-                prop_assert_eq!((first, heap.remove(slot)), (key, Some(key)));
+                let (seat, first) = heap.first().expect("not empty yet");
+                prop_assert_eq!((first, heap.remove(seat)), (key, Some(key)));
             }
             prop_assert_eq!(heap.first(), None);
         }
     }
 
     #[test]
-    fn all_slots_at_once() {
-        let mut heap = Box::new(Heap::<u128, SLOTS>::new(0));
-        let count = u32::try_from(SLOTS).expect("16 bits");
-        for slot in 0..count {
-            heap.set(slot, u128::from(count - slot));
+    fn all_seats_at_once() {
+        let mut heap = heap(MAX_SEATS);
+        let all = || (0_u16..65_535).map(Seat::new);
+        for seat in all() {
+            heap.set(seat, u128::from(65_535 - seat.number()));
         }
-        for slot in (0..count).rev() {
-            assert_eq!(heap.first(), Some((slot, u128::from(count - slot))));
-            heap.remove(slot);
+        for seat in all().rev() {
+            assert_eq!(heap.first(), Some((seat, u128::from(65_535 - seat.number()))));
+            heap.remove(seat);
         }
     }
 }

@@ -3,8 +3,12 @@
 //! Apart from `ring`, this is the only place where components have `unsafe`; policies above it forbid it.
 #![cfg_attr(not(test), no_std)]
 
+#[cfg(not(target_os = "none"))]
+extern crate alloc;
+
 mod component;
 mod heap;
+mod kicks;
 mod line;
 mod logger;
 mod mmio;
@@ -13,6 +17,7 @@ mod rings;
 mod start;
 mod state;
 mod syscall;
+mod tables;
 
 pub use crate::component::{Component, Dma, VmNic};
 pub use crate::heap::Heap;
@@ -25,6 +30,8 @@ pub use crate::start::EXIT_PANIC;
 pub use crate::start::run;
 pub use crate::state::Once;
 pub use crate::syscall::{Error, exit, irq_ack, nop, notify, now, port_in, port_out, raise, wait};
+
+pub use crate::tables::{Table, Tables};
 
 pub use abi;
 pub use log;

@@ -5,7 +5,8 @@ use crate::Component;
 /// Code with which a component exits that panicked.
 pub const EXIT_PANIC: u64 = 101;
 
-/// Makes `fn main(component: Component) -> !` the entry of a component and gives the image its note.
+/// Makes `fn main(component: Component) -> !` the entry of a component and gives the image its notes. A program that makes tables
+/// ([`Component::tables`]) says what they take, as [`abi::note::TableBytes`], behind the name of its function.
 ///
 /// ```ignore
 /// #![no_std]
@@ -23,6 +24,9 @@ pub const EXIT_PANIC: u64 = 101;
 #[macro_export]
 macro_rules! main {
     ($main:path) => {
+        $crate::main!($main, $crate::abi::note::TableBytes::NONE);
+    };
+    ($main:path, $tables:expr) => {
         // The linker finds entry and note by symbol and section, which Rust calls unsafe attributes.
         #[allow(unsafe_code)]
         const _: () = {
@@ -30,6 +34,11 @@ macro_rules! main {
             // SAFETY: the section holds notes only, and this is a whole one.
             #[unsafe(link_section = ".note.foraker")]
             static NOTE: $crate::abi::note::Note = $crate::abi::note::Note::new($crate::abi::note::KIND_COMPONENT);
+
+            #[used]
+            // SAFETY: as above.
+            #[unsafe(link_section = ".note.foraker")]
+            static TABLES: $crate::abi::note::TablesNote = $crate::abi::note::TablesNote::new($tables);
 
             // SAFETY: nothing else in a component is called `_start`.
             #[unsafe(no_mangle)]

@@ -19,7 +19,7 @@ mod turn;
 
 pub use attention::Attention;
 pub use cpu::Cpu;
-pub use parts::{Parts, Tables};
+pub use parts::{Parts, Places, Tables};
 pub use start::run;
 pub use turn::Turn;
 
@@ -70,7 +70,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         }
         if let Some(rank) = self.cpu.attention.most_important() {
             self.run_component(rank);
-        } else if !self.requests.is_empty() {
+        } else if !self.requests.is_empty() && self.cpu.node.is_some() {
             self.create_requested();
         } else if let Some(turn) = self.next_turn() {
             self.run_vm(turn);
@@ -100,8 +100,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         let Self { vms, cpu, .. } = self;
         cpu.components.expire(now, &mut cpu.attention);
         for _ in 0..DEADLINE_BATCH {
-            let Some(slot) = cpu.timers.pop_due(now) else { break };
-            if let Some(vm) = vms.get(slot) {
+            let Some(seat) = cpu.timers.pop_due(now) else { break };
+            if let Some(vm) = vms.in_seat(seat) {
                 cpu.deadline_of(vm, now);
             }
         }
@@ -168,6 +168,6 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             _ if due => self.raise(vm, pending::ALARM),
             _ => {}
         }
-        self.timers.set(vm.slot(), vm.deadline());
+        self.timers.set(vm.seat, vm.deadline());
     }
 }

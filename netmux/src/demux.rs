@@ -10,12 +10,12 @@ use crate::frame::{DmaFrame, Ipv4};
 use crate::ingress::{self, Receivers};
 use crate::leases::Leases;
 use crate::policy::Discipline;
-use crate::ports::place_of;
 use crate::ports::{Port, Ports, Undelivered};
 use crate::totals::Totals;
 use abi::nic::NicCounters;
+use abi::nic::Node;
 use abi::share::Share;
-use abi::vm::VmId;
+use abi::vm::{Seat, VmId};
 use component::{RateLimit, VmNic};
 
 /// What the demultiplexer asks of the machine.
@@ -38,6 +38,21 @@ pub enum Pace {
     Until(u64),
 }
 
+/// A VM that is attached.
+#[derive(Clone, Copy, Debug)]
+pub struct Newcomer {
+    /// Its name.
+    pub id: VmId,
+    /// Its place in the tables.
+    pub seat: Seat,
+    /// What its MAC has in common with those of the machine's other VMs.
+    pub node: Node,
+    /// Its address, or 0 when it asks DHCP.
+    pub ipv4: u32,
+    /// What it may send.
+    pub share: Share,
+}
+
 /// Frames in one turn at most, in each direction.
 const BATCH: usize = 64;
 /// A turn of this many parts of a second at most: 4 ms, a fifth of what a component may run between two waits.
@@ -50,20 +65,20 @@ const TOUCHED: usize = BATCH;
 struct Flood {
     frame: DmaFrame,
     /// The VM that sent it.
-    from: Option<u16>,
-    /// The slot that is next.
+    from: Option<Seat>,
+    /// The seat that is next, by number.
     next: u16,
 }
 
-/// The demultiplexer. `N` is the number of slots in its tables.
-pub struct Demux<'t, C: Nic, H: Host, D: Discipline, const N: usize> {
+/// The demultiplexer.
+pub struct Demux<C: Nic, H: Host, D: Discipline> {
     nic: C,
     host: H,
-    ports: &'t mut Ports<N>,
-    discipline: &'t mut D,
+    ports: Ports,
+    discipline: D,
     leases: Leases,
-    /// Slots with news that the guest has not been shown.
-    touched: heapless::Vec<u16, TOUCHED>,
+    /// Seats with news that the guest has not been shown.
+    touched: heapless::Vec<Seat, TOUCHED>,
     /// The frame from the wire, still in its receive buffer, that is on its way to all.
     rx_flood: Option<Flood>,
     /// The frame of a VM, still in the next transmit buffer, that is on its way to all and then to the wire.
@@ -76,17 +91,10 @@ pub struct Demux<'t, C: Nic, H: Host, D: Discipline, const N: usize> {
     limit: RateLimit,
 }
 
-impl<'t, C: Nic, H: Host, D: Discipline, const N: usize> Demux<'t, C, H, D, N> {
+impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
     /// A demultiplexer without VMs: `ports` and `discipline` are empty. `ticks_per_second` is the speed of [`Host::now`]. The
     /// discipline is started.
-    pub fn new(
-        nic: C,
-        host: H,
-        ports: &'t mut Ports<N>,
-        discipline: &'t mut D,
-        leases: Leases,
-        ticks_per_second: u64,
-    ) -> Self {
+    pub fn new(nic: C, host: H, ports: Ports, mut discipline: D, leases: Leases, ticks_per_second: u64) -> Self {
         discipline.start(ticks_per_second);
         Demux {
             nic,
@@ -116,11 +124,6 @@ impl<'t, C: Nic, H: Host, D: Discipline, const N: usize> Demux<'t, C, H, D, N> {
         &self.nic
     }
 
-    /// First slot from which on no VM is attached.
-    pub fn end(&self) -> u16 {
-        self.ports.end()
-    }
-
     /// True when the last turn left received frames with the NIC: its interrupt need not come.
     pub fn rx_left(&self) -> bool {
         self.rx_left
@@ -128,8 +131,8 @@ impl<'t, C: Nic, H: Host, D: Discipline, const N: usize> Demux<'t, C, H, D, N> {
 
     /// Everything known about VMs is void.
     pub fn forget_all(&mut self) {
-        for slot in 0..self.ports.end() {
-            self.discipline.remove(slot);
+        for seat in (0..self.ports.end()).map(Seat::new) {
+            self.discipline.remove(seat);
         }
         self.serving = None;
         self.rx_flood = None;
@@ -137,61 +140,57 @@ impl<'t, C: Nic, H: Host, D: Discipline, const N: usize> Demux<'t, C, H, D, N> {
         self.ports.clear();
     }
 
-    /// A VM is there. `ipv4` is its address, or 0 when it asks DHCP; `share` is what it may send. False when there is no such
-    /// slot.
-    pub fn attach(&mut self, id: VmId, ipv4: u32, nic: VmNic, share: Share) -> bool {
-        let Some(slot) = place_of(id) else { return false };
-        self.leave_queue(slot);
-        if !self.ports.attach(id, ipv4, nic, self.nic.link_up()) {
+    /// A VM is there. False when the machine has no such seat or slot.
+    pub fn attach(&mut self, new: Newcomer, nic: VmNic) -> bool {
+        let Newcomer { id, seat, node, ipv4, share } = new;
+        self.leave_queue(seat);
+        if !self.ports.attach(id, seat, node, ipv4, nic, self.nic.link_up()) {
             return false;
         }
-        let address = if ipv4 == 0 { self.leases.get(id) } else { ipv4 };
-        self.set_address(id, slot, address);
-        self.touch(slot);
+        let address = if ipv4 == 0 { self.leases.get(id, seat) } else { ipv4 };
+        self.set_address(id, seat, address);
+        self.touch(seat);
         let now = self.host.now();
-        self.discipline.attach(slot, share, now);
+        self.discipline.attach(seat, share, now);
         // It may have put frames into its ring before it was attached.
-        self.discipline.enqueue(slot);
+        self.discipline.enqueue(seat);
         true
     }
 
     /// An attached VM has this address from now on, and no other; 0: it asks DHCP for one.
-    pub fn address(&mut self, id: VmId, ipv4: u32) {
-        let Some(slot) = place_of(id) else { return };
-        if self.ports.get_mut(slot).is_some_and(|port| port.id == id) {
-            self.leases.set(id, 0);
-            self.ports.set_address(slot, 0);
-            self.set_address(id, slot, ipv4);
+    pub fn address(&mut self, id: VmId, seat: Seat, ipv4: u32) {
+        if self.ports.get_mut(seat).is_some_and(|port| port.id == id) {
+            self.leases.set(id, seat, 0);
+            self.ports.set_address(seat, 0);
+            self.set_address(id, seat, ipv4);
         }
     }
 
-    fn set_address(&mut self, id: VmId, slot: u16, ipv4: u32) {
-        if !self.ports.set_address(slot, ipv4) {
+    fn set_address(&mut self, id: VmId, seat: Seat, ipv4: u32) {
+        if !self.ports.set_address(seat, ipv4) {
             log::error!("{id}: another VM has the address {} already; IPv4 is closed to it", Ipv4(ipv4));
         }
     }
 
     /// A VM is gone: from here on its pages are not touched. Returns its counters if it was attached.
-    pub fn detach(&mut self, id: VmId) -> Option<NicCounters> {
-        let counters = self.ports.detach(id)?;
-        self.leases.set(id, 0);
-        if let Some(slot) = place_of(id) {
-            self.leave_queue(slot);
-        }
+    pub fn detach(&mut self, id: VmId, seat: Seat) -> Option<NicCounters> {
+        let counters = self.ports.detach(id, seat)?;
+        self.leases.set(id, seat, 0);
+        self.leave_queue(seat);
         Some(counters)
     }
 
-    fn leave_queue(&mut self, slot: u16) {
-        self.discipline.remove(slot);
-        self.serving = self.serving.filter(|serving| serving.slot != slot);
+    fn leave_queue(&mut self, seat: Seat) {
+        self.discipline.remove(seat);
+        self.serving = self.serving.filter(|serving| serving.seat != seat);
     }
 
-    /// The VM in `slot` may have something to send.
+    /// The VM in `seat` may have something to send.
     #[inline]
-    pub fn kick(&mut self, slot: u16) {
-        if let Some(port) = self.ports.get_mut(slot) {
+    pub fn kick(&mut self, seat: Seat) {
+        if let Some(port) = self.ports.get_mut(seat) {
             port.nic.tx.cancel_wait();
-            self.discipline.enqueue(slot);
+            self.discipline.enqueue(seat);
         }
     }
 
@@ -202,8 +201,8 @@ impl<'t, C: Nic, H: Host, D: Discipline, const N: usize> Demux<'t, C, H, D, N> {
         let up = self.nic.link_up();
         if up != was_up {
             log::info!("link {}", if up { "up" } else { "down" });
-            for slot in 0..self.ports.end() {
-                if let Some(port) = self.ports.get_mut(slot) {
+            for seat in (0..self.ports.end()).map(Seat::new) {
+                if let Some(port) = self.ports.get_mut(seat) {
                     port.store_link(up);
                 }
             }
@@ -235,12 +234,12 @@ impl<'t, C: Nic, H: Host, D: Discipline, const N: usize> Demux<'t, C, H, D, N> {
             let frame = DmaFrame { memory: self.nic.memory(), offset: received.offset, len: received.len };
             if self.rx_flood.is_none() {
                 self.totals.received += 1;
-                match ingress::route(&frame, &*self.ports) {
-                    Receivers::One(slot) => _ = self.deliver(slot, &frame),
+                match ingress::route(&frame, &self.ports) {
+                    Receivers::One(seat) => _ = self.deliver(seat, &frame),
                     Receivers::Nobody => self.totals.to_nobody += 1,
-                    Receivers::Learnt(slot, ipv4) => {
-                        self.learn(slot, ipv4);
-                        _ = self.deliver(slot, &frame);
+                    Receivers::Learnt(seat, ipv4) => {
+                        self.learn(seat, ipv4);
+                        _ = self.deliver(seat, &frame);
                     }
                     Receivers::All => {
                         self.totals.to_all += 1;
@@ -264,12 +263,12 @@ impl<'t, C: Nic, H: Host, D: Discipline, const N: usize> Demux<'t, C, H, D, N> {
 
     /// Copies a frame into one VM's ring. False when it did not fit.
     #[inline]
-    fn deliver(&mut self, slot: u16, frame: &DmaFrame) -> bool {
-        let Some(port) = self.ports.get_mut(slot) else { return false };
+    fn deliver(&mut self, seat: Seat, frame: &DmaFrame) -> bool {
+        let Some(port) = self.ports.get_mut(seat) else { return false };
         let result = port.deliver(frame);
-        self.touch(slot);
+        self.touch(seat);
         if result == Err(Undelivered::Corrupt) {
-            self.blame(slot, "receive");
+            self.blame(seat, "receive");
         }
         result.is_ok()
     }
@@ -278,10 +277,10 @@ impl<'t, C: Nic, H: Host, D: Discipline, const N: usize> Demux<'t, C, H, D, N> {
     #[inline(never)]
     fn flood(&mut self, mut flood: Flood, until: u64) -> Option<Flood> {
         while flood.next < self.ports.end() {
-            let slot = flood.next;
+            let seat = Seat::new(flood.next);
             flood.next += 1;
-            if flood.from != Some(slot) && self.ports.attached(slot) {
-                self.deliver(slot, &flood.frame);
+            if flood.from != Some(seat) {
+                self.deliver(seat, &flood.frame);
             }
             if self.host.now() >= until {
                 return Some(flood);
@@ -292,18 +291,18 @@ impl<'t, C: Nic, H: Host, D: Discipline, const N: usize> Demux<'t, C, H, D, N> {
 
     /// Remembers that the guest has to be told something.
     #[inline]
-    fn touch(&mut self, slot: u16) {
-        if self.ports.get_mut(slot).is_some_and(Port::list) && self.touched.push(slot).is_err() {
+    fn touch(&mut self, seat: Seat) {
+        if self.ports.get_mut(seat).is_some_and(Port::list) && self.touched.push(seat).is_err() {
             self.settle();
             // The list is empty now.
-            let _ = self.touched.push(slot);
+            let _ = self.touched.push(seat);
         }
     }
 
     /// Tells the guests what has happened, and wakes those that wait for it: once for the whole batch.
     fn settle(&mut self) {
-        for &slot in &self.touched {
-            if let Some(port) = self.ports.get_mut(slot)
+        for &seat in &self.touched {
+            if let Some(port) = self.ports.get_mut(seat)
                 && port.settle()
             {
                 self.host.raise(port.id);
@@ -312,44 +311,43 @@ impl<'t, C: Nic, H: Host, D: Discipline, const N: usize> Demux<'t, C, H, D, N> {
         self.touched.clear();
     }
 
-    /// A DHCP server has acknowledged `ipv4` to the VM in `slot`, which gets its address that way. The last server to
+    /// A DHCP server has acknowledged `ipv4` to the VM in `seat`, which gets its address that way. The last server to
     /// speak is right, but an address that the operator gave is not for the taking.
     #[cold]
-    fn learn(&mut self, slot: u16, ipv4: u32) {
-        if self.ports.address(slot) == ipv4 {
+    fn learn(&mut self, seat: Seat, ipv4: u32) {
+        if self.ports.address(seat) == ipv4 {
             return;
         }
-        if let Some(owner) = self.ports.owner(ipv4) {
-            if !self.ports.learns(owner) {
+        let Some(vm) = self.ports.get_mut(seat).map(|port| port.id) else { return };
+        if let Some(other) = self.ports.owner(ipv4) {
+            if !self.ports.learns(other) {
                 if self.may_log() {
-                    let address = Ipv4(ipv4);
-                    log::warn!(
-                        "DHCP gave vm{slot} the address {address} of vm{owner}, which is fixed; IPv4 stays closed"
-                    );
+                    let (address, owner) = (Ipv4(ipv4), self.ports.get_mut(other).map_or(vm, |port| port.id));
+                    log::warn!("DHCP gave {vm} the address {address} of {owner}, which is fixed; IPv4 stays closed");
                 }
                 return;
             }
-            self.set_lease(owner, 0);
+            self.set_lease(other, 0);
         }
-        self.set_lease(slot, ipv4);
+        self.set_lease(seat, ipv4);
         if self.may_log() {
-            log::info!("vm{slot} has {} from DHCP", Ipv4(ipv4));
+            log::info!("{vm} has {} from DHCP", Ipv4(ipv4));
         }
     }
 
-    fn set_lease(&mut self, slot: u16, ipv4: u32) {
-        if let Some(port) = self.ports.get_mut(slot) {
-            self.leases.set(port.id, ipv4);
-            self.ports.set_address(slot, ipv4);
+    fn set_lease(&mut self, seat: Seat, ipv4: u32) {
+        if let Some(port) = self.ports.get_mut(seat) {
+            self.leases.set(port.id, seat, ipv4);
+            self.ports.set_address(seat, ipv4);
         }
     }
 
     /// Counts a frame that may not leave its VM. The log shows the first of each cause.
     #[cold]
     #[inline(never)]
-    fn refuse(&mut self, slot: u16, cause: Cause) {
+    fn refuse(&mut self, seat: Seat, cause: Cause) {
         self.totals.refused += 1;
-        if let Some(port) = self.ports.get_mut(slot) {
+        if let Some(port) = self.ports.get_mut(seat) {
             let id = port.id;
             if port.count_refused(cause) && self.may_log() {
                 log::warn!("{id}: dropped a frame, since {cause}; more of these are only counted");
@@ -360,10 +358,13 @@ impl<'t, C: Nic, H: Host, D: Discipline, const N: usize> Demux<'t, C, H, D, N> {
     /// A guest has written into a ring what cannot be. That harms only itself.
     #[cold]
     #[inline(never)]
-    fn blame(&mut self, slot: u16, which: &str) {
+    fn blame(&mut self, seat: Seat, which: &str) {
         self.totals.corrupt += 1;
-        if self.may_log() {
-            log::warn!("vm{slot}: its {which} ring makes no sense; what was in it is dropped");
+        let vm = self.ports.get_mut(seat).map(|port| port.id);
+        if let Some(vm) = vm
+            && self.may_log()
+        {
+            log::warn!("{vm}: its {which} ring makes no sense; what was in it is dropped");
         }
     }
 

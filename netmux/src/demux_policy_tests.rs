@@ -3,8 +3,8 @@
 use crate::demux::Pace;
 use crate::frame::Mac;
 use crate::policy::{Discipline, Drr, TokenBucket};
-use crate::test_frames as frames;
-use crate::test_machine::{Guest, Machine, SLOTS, address, memory};
+use crate::test_frames::{self as frames, seat};
+use crate::test_machine::{Guest, LEASE_BYTES, Machine, address, memory};
 use abi::share::Share;
 use std::vec::Vec;
 
@@ -20,11 +20,11 @@ fn frame(slot: u16, len: usize) -> Vec<u8> {
 }
 
 /// A machine under a discipline with guests of these shares in the slots from 1 on.
-fn machine<D: Discipline>(discipline: D, shares: &[Share]) -> (Machine<D>, Vec<Guest>) {
-    let mut machine = Machine::under(discipline, memory(SLOTS * 8), HZ);
+fn machine<D: Discipline>(shares: &[Share]) -> (Machine<D>, Vec<Guest>) {
+    let mut machine = Machine::<D>::after(memory(LEASE_BYTES), HZ);
     let guests = (1..).zip(shares).map(|(slot, share)| {
         let guest = Guest::new(slot, 256, 256);
-        assert!(machine.demux.attach(guest.id, address(slot), guest.nic(), *share));
+        assert!(machine.demux.attach(guest.newcomer(address(slot), *share), guest.nic()));
         guest
     });
     let guests = guests.collect();
@@ -36,7 +36,7 @@ fn machine<D: Discipline>(discipline: D, shares: &[Share]) -> (Machine<D>, Vec<G
 fn fill<D: Discipline>(machine: &mut Machine<D>, guest: &mut Guest, len: usize) {
     let frame = frame(guest.slot(), len);
     while guest.tx.push(&frame).is_ok() {}
-    machine.demux.kick(guest.slot());
+    machine.demux.kick(guest.seat());
 }
 
 /// The bytes that left, by slot from 1 on.
@@ -49,7 +49,7 @@ fn sent<D: Discipline>(machine: &Machine<D>, bytes: &mut [usize]) {
 #[test]
 fn drr_gives_bytes_by_weight_where_the_nic_is_the_bottleneck() {
     let share = |weight| Share { weight, ..Share::DEFAULT };
-    let (mut machine, mut guests) = machine(Drr::<SLOTS>::new(), &[share(100), share(100), share(300)]);
+    let (mut machine, mut guests) = machine::<Drr>(&[share(100), share(100), share(300)]);
     let mut bytes = [0; 3];
     machine.wire.borrow_mut().blocked = true;
     for _ in 0..1500 {
@@ -67,10 +67,10 @@ fn drr_gives_bytes_by_weight_where_the_nic_is_the_bottleneck() {
 #[test]
 fn a_record_too_long_for_any_turn_is_dropped_and_stops_nobody() {
     for long in [2000, 8000] {
-        let (mut drr, mut guests) = machine(Drr::<SLOTS>::new(), &[Share { weight: 1, ..Share::DEFAULT }]);
+        let (mut drr, mut guests) = machine::<Drr>(&[Share { weight: 1, ..Share::DEFAULT }]);
         guests[0].send(&[0; 8000][..long]);
         guests[0].send(&frame(1, 60));
-        drr.demux.kick(1);
+        drr.demux.kick(seat(1));
         drr.settle();
         assert_eq!((drr.sent().len(), guests[0].counters().tx_drop_malformed), (1, 1));
     }
@@ -80,7 +80,7 @@ fn a_record_too_long_for_any_turn_is_dropped_and_stops_nobody() {
 fn a_bucket_holds_frames_back_and_says_until_when() {
     // A byte a tick, and two frames at once.
     let share = Share { rate: 1_000_000, burst: 3028, ..Share::DEFAULT };
-    let (mut machine, mut guests) = machine(TokenBucket::<SLOTS>::new(), &[share, Share::DEFAULT]);
+    let (mut machine, mut guests) = machine::<TokenBucket>(&[share, Share::DEFAULT]);
     let start = machine.clock.get();
     let mut bytes = [0; 2];
     let mut rested = 0;
@@ -111,13 +111,13 @@ fn a_bucket_holds_frames_back_and_says_until_when() {
 #[test]
 fn a_vm_that_goes_while_it_waits_leaves_nothing_behind() {
     let share = Share { rate: 1000, burst: 2000, ..Share::DEFAULT };
-    let (mut machine, mut guests) = machine(TokenBucket::<SLOTS>::new(), &[share]);
+    let (mut machine, mut guests) = machine::<TokenBucket>(&[share]);
     fill(&mut machine, &mut guests[0], 1500);
     while !matches!(machine.demux.turn(), Pace::Until(_)) {}
-    assert!(machine.demux.detach(guests[0].id).is_some());
+    assert!(machine.demux.detach(guests[0].id, guests[0].seat()).is_some());
     assert_eq!(machine.demux.turn(), Pace::Idle);
     let next = Guest::new(1, 256, 256);
-    assert!(machine.demux.attach(next.id, address(1), next.nic(), share));
+    assert!(machine.demux.attach(next.newcomer(address(1), share), next.nic()));
     fill(&mut machine, &mut guests[0], 60);
     machine.demux.forget_all();
     assert_eq!(machine.demux.turn(), Pace::Idle);

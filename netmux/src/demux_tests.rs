@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::frame::{IPV4, Mac};
-use crate::test_frames as frames;
-use crate::test_machine::{Guest, Machine, RX, SLOTS, TX, address, memory};
+use crate::policy::RoundRobin;
+use crate::test_frames::{self as frames, seat};
+use crate::test_machine::{Guest, LEASE_BYTES, Machine, RX, SLOTS, TX, address, memory, tables};
 use abi::nic::{RX_RING, TX_RING};
 use abi::ring::{CONSUMER_WAITS, HEAD, TAIL};
 use proptest::prelude::*;
@@ -82,7 +83,7 @@ fn a_full_receive_ring_drops_and_counts_and_harms_nobody_else() {
 fn oversized_frames_for_a_small_ring_are_dropped() {
     let mut machine = Machine::new(1_000_000);
     let mut guest = Guest::new(1, 16, 16);
-    assert!(machine.demux.attach(guest.id, address(1), guest.nic(), Share::DEFAULT));
+    assert!(machine.demux.attach(guest.newcomer(address(1), Share::DEFAULT), guest.nic()));
     machine.arrive(&inbound(1, 1514, 0));
     machine.arrive(&inbound(1, 60, 1));
     machine.settle();
@@ -95,7 +96,7 @@ fn frames_of_a_vm_leave_after_a_kick() {
     let (mut machine, mut guests) = Machine::with_guests(&[1]);
     let frame = outbound(1, HOST, 77, 5);
     assert!(guests[0].send(&frame), "the demultiplexer sleeps and wants a kick");
-    machine.demux.kick(1);
+    machine.demux.kick(seat(1));
     assert!(!guests[0].send(&frame), "it is awake");
     machine.settle();
     assert_eq!(machine.sent(), [frame.clone(), frame.clone()]);
@@ -110,7 +111,7 @@ fn what_was_sent_before_attachment_leaves_without_a_kick() {
     let mut machine = Machine::new(1_000_000);
     let mut guest = Guest::new(1, 256, 256);
     guest.send(&outbound(1, HOST, 60, 5));
-    assert!(machine.demux.attach(guest.id, address(1), guest.nic(), Share::DEFAULT));
+    assert!(machine.demux.attach(guest.newcomer(address(1), Share::DEFAULT), guest.nic()));
     machine.settle();
     assert_eq!(machine.sent().len(), 1);
 }
@@ -131,7 +132,7 @@ fn forged_frames_are_dropped_and_counted_by_cause() {
     for frame in &forged {
         guests[0].send(frame);
     }
-    machine.demux.kick(1);
+    machine.demux.kick(seat(1));
     machine.settle();
     assert!(machine.sent().is_empty());
     assert!(guests[1].receive().is_empty());
@@ -140,7 +141,7 @@ fn forged_frames_are_dropped_and_counted_by_cause() {
     assert_eq!(machine.demux.totals().refused, 7);
     // It can go on.
     guests[0].send(&outbound(1, HOST, 60, 0));
-    machine.demux.kick(1);
+    machine.demux.kick(seat(1));
     machine.settle();
     assert_eq!(machine.sent().len(), 1);
 }
@@ -161,14 +162,14 @@ fn vms_reach_each_other_inside() {
     let (mut machine, mut guests) = Machine::with_guests(&[1, 2, 3]);
     let frame = outbound(1, Mac::of_slot(2), 200, 8);
     guests[0].send(&frame);
-    machine.demux.kick(1);
+    machine.demux.kick(seat(1));
     machine.settle();
     assert_eq!(guests[1].receive(), [frame]);
     assert!(guests[2].receive().is_empty() && machine.sent().is_empty());
     // Broadcasts go to the others and out, not back.
     let all = outbound(1, Mac::BROADCAST, 60, 9);
     guests[0].send(&all);
-    machine.demux.kick(1);
+    machine.demux.kick(seat(1));
     machine.settle();
     assert!(guests[0].receive().is_empty());
     assert_eq!((guests[1].receive(), guests[2].receive()), (vec![all.clone()], vec![all.clone()]));
@@ -176,7 +177,7 @@ fn vms_reach_each_other_inside() {
     // An ARP question about a VM stays inside and concerns only that one.
     let ask = frames::arp(Mac::of_slot(1), Mac::BROADCAST, 1, (Mac::of_slot(1), address(1)), address(3));
     guests[0].send(&ask);
-    machine.demux.kick(1);
+    machine.demux.kick(seat(1));
     machine.settle();
     assert_eq!(guests[2].receive(), [ask]);
     assert!(guests[1].receive().is_empty() && machine.sent().is_empty());
@@ -189,7 +190,7 @@ fn a_full_receiver_is_counted_on_both_sides() {
         for mark in 0..8 {
             guests[0].send(&outbound(1, Mac::of_slot(2), 1000, mark));
         }
-        machine.demux.kick(1);
+        machine.demux.kick(seat(1));
         machine.settle();
     }
     assert_eq!(guests[1].receive().len(), 16);
@@ -208,7 +209,7 @@ fn without_link_frames_to_the_wire_are_dropped_and_vms_still_reach_each_other() 
         guests[0].send(&outbound(1, HOST, 60, 0));
     }
     guests[0].send(&outbound(1, Mac::of_slot(2), 60, 0));
-    machine.demux.kick(1);
+    machine.demux.kick(seat(1));
     machine.settle();
     assert_eq!(guests[1].receive().len(), 1);
     assert_eq!(guests[0].counters().tx_drop_full, 2 * u64::try_from(TX).expect("small"));
@@ -222,7 +223,7 @@ fn a_busy_nic_holds_frames_back_and_drops_none() {
     for mark in 0..20 {
         guests[0].send(&outbound(1, HOST, 60, mark));
     }
-    machine.demux.kick(1);
+    machine.demux.kick(seat(1));
     machine.settle();
     assert_eq!(machine.wire.borrow().sent.len(), TX - 1);
     assert!(machine.wire.borrow().space_interrupt);
@@ -238,7 +239,7 @@ fn a_guest_that_waits_for_space_is_woken() {
     let (mut machine, mut guests) = Machine::with_guests(&[1]);
     while guests[0].tx.push(&outbound(1, HOST, 1000, 0)).is_ok() {}
     assert!(guests[0].tx.prepare_wait(1000));
-    machine.demux.kick(1);
+    machine.demux.kick(seat(1));
     machine.demux.turn();
     assert_eq!(machine.raised(), [guests[0].id]);
 }
@@ -253,12 +254,12 @@ fn transmission_is_fair_between_long_and_short_frames() {
         for (guest, len) in guests.iter_mut().zip([1514, 200]) {
             let frame = outbound(guest.slot(), HOST, len, 0);
             while guest.tx.push(&frame).is_ok() {}
-            machine.demux.kick(guest.slot());
+            machine.demux.kick(guest.seat());
         }
         machine.demux.turn();
         machine.wire.borrow_mut().in_use = 0;
         for frame in machine.sent() {
-            spent[usize::from(frame[11]) - 1] += crate::policy::RoundRobin::<SLOTS>::new().cost(frame.len());
+            spent[usize::from(frame[11]) - 1] += RoundRobin::new(&mut tables::<RoundRobin>(1)).cost(frame.len());
         }
     }
     let [long, short] = spent;
@@ -274,9 +275,9 @@ fn lying_indices_harm_only_the_liar() {
     for _ in 0..3 {
         machine.arrive(&inbound(1, 1000, 0));
         machine.arrive(&inbound(2, 60, 0));
-        machine.demux.kick(1);
+        machine.demux.kick(seat(1));
         guests[1].send(&outbound(2, HOST, 60, 0));
-        machine.demux.kick(2);
+        machine.demux.kick(seat(2));
         machine.settle();
     }
     assert_eq!(guests[1].receive().len(), 3);
@@ -292,12 +293,12 @@ fn lying_records_are_skipped() {
     // The record says that it takes 200 slots.
     let slots_at = usize::try_from(abi::nic::tx_slots_offset(256)).expect("small");
     guests[0].window.write16(slots_at + 4, 200).expect("inside");
-    machine.demux.kick(1);
+    machine.demux.kick(seat(1));
     machine.settle();
     assert!(machine.sent().is_empty());
     assert_eq!(guests[0].counters().tx_drop_malformed, 1);
     guests[0].send(&outbound(1, HOST, 60, 1));
-    machine.demux.kick(1);
+    machine.demux.kick(seat(1));
     machine.settle();
     assert_eq!(machine.sent(), [outbound(1, HOST, 60, 1)]);
 }
@@ -343,7 +344,7 @@ fn slow_broadcasts_go_on_in_the_next_turn_and_reach_everybody_once() {
     let mut machine = Machine::new(1);
     let mut guests: Vec<_> = (0..10).map(|slot| Guest::new(slot, 256, 256)).collect();
     for guest in &guests {
-        assert!(machine.demux.attach(guest.id, address(guest.slot()), guest.nic(), Share::DEFAULT));
+        assert!(machine.demux.attach(guest.newcomer(address(guest.slot()), Share::DEFAULT), guest.nic()));
     }
     machine.settle();
     let wire = frames::ipv4(HOST, Mac::BROADCAST, 7, u32::MAX, 1, &[1; 30]);
@@ -352,7 +353,7 @@ fn slow_broadcasts_go_on_in_the_next_turn_and_reach_everybody_once() {
     machine.arrive(&inbound(2, 60, 1));
     guests[3].send(&own);
     guests[3].send(&outbound(3, HOST, 60, 5));
-    machine.demux.kick(3);
+    machine.demux.kick(seat(3));
     let mut turns = 1;
     while machine.demux.turn() != Pace::Idle {
         turns += 1;
@@ -374,23 +375,23 @@ fn slow_broadcasts_go_on_in_the_next_turn_and_reach_everybody_once() {
 fn detached_vms_are_not_touched() {
     let (mut machine, mut guests) = Machine::with_guests(&[1, 2]);
     guests[0].send(&outbound(1, HOST, 60, 0));
-    machine.demux.kick(1);
-    assert!(machine.demux.detach(guests[0].id).is_some());
+    machine.demux.kick(seat(1));
+    assert!(machine.demux.detach(guests[0].id, guests[0].seat()).is_some());
     let before: Vec<u64> = (0..guests[0].window.len() / 8).map(|i| guests[0].word(i * 8)).collect();
     machine.arrive(&inbound(1, 60, 0));
     machine.arrive(&frames::ipv4(HOST, Mac::BROADCAST, 7, u32::MAX, 1, &[1; 30]));
-    machine.demux.kick(1);
+    machine.demux.kick(seat(1));
     machine.settle();
     let after: Vec<u64> = (0..guests[0].window.len() / 8).map(|i| guests[0].word(i * 8)).collect();
     assert_eq!(before, after);
     assert!(machine.sent().is_empty());
     assert_eq!(guests[1].receive().len(), 1);
     assert_eq!(machine.demux.totals().to_nobody, 1);
-    assert_eq!(machine.demux.end(), 3);
+    assert_eq!(machine.demux.ports.end(), seat(3).number());
     // Late messages about a VM that is gone concern nobody.
-    assert!(machine.demux.detach(guests[0].id).is_none());
+    assert!(machine.demux.detach(guests[0].id, guests[0].seat()).is_none());
     let stale = VmId::new(2, 9);
-    assert!(machine.demux.detach(stale).is_none());
+    assert!(machine.demux.detach(stale, seat(2)).is_none());
     machine.arrive(&inbound(2, 60, 0));
     machine.settle();
     assert_eq!(guests[1].receive().len(), 1);
@@ -400,7 +401,7 @@ fn detached_vms_are_not_touched() {
 fn a_vm_that_moves_is_reached_where_it_is_now_and_sends_from_there() {
     let (mut machine, mut guests) = Machine::with_guests(&[1, 2]);
     let (old, new) = (address(1), 0x0a00_0263);
-    machine.demux.address(guests[0].id, new);
+    machine.demux.address(guests[0].id, seat(1), new);
     // What was under way for the old address concerns it no longer.
     machine.arrive(&inbound(1, 60, 0));
     machine.arrive(&frames::ipv4(HOST, Mac::of_slot(1), 7, new, 1, &[1; 30]));
@@ -408,14 +409,14 @@ fn a_vm_that_moves_is_reached_where_it_is_now_and_sends_from_there() {
     assert_eq!(guests[0].receive().len(), 1);
     guests[0].send(&frames::ipv4(Mac::of_slot(1), HOST, old, 7, 1, &[1; 30]));
     guests[0].send(&frames::ipv4(Mac::of_slot(1), HOST, new, 7, 1, &[2; 30]));
-    machine.demux.kick(1);
+    machine.demux.kick(seat(1));
     machine.settle();
     assert_eq!(machine.sent(), [frames::ipv4(Mac::of_slot(1), HOST, new, 7, 1, &[2; 30])]);
     // To where somebody else is nobody moves, and who does not exist has no address.
-    machine.demux.address(guests[0].id, address(2));
-    machine.demux.address(VmId::new(1, 99), old);
+    machine.demux.address(guests[0].id, seat(1), address(2));
+    machine.demux.address(VmId::new(1, 99), seat(1), old);
     guests[0].send(&frames::ipv4(Mac::of_slot(1), HOST, new, 7, 1, &[3; 30]));
-    machine.demux.kick(1);
+    machine.demux.kick(seat(1));
     machine.settle();
     assert!(machine.sent().is_empty());
 }
@@ -423,22 +424,22 @@ fn a_vm_that_moves_is_reached_where_it_is_now_and_sends_from_there() {
 #[test]
 fn a_slot_can_be_used_again() {
     let (mut machine, guests) = Machine::with_guests(&[1]);
-    machine.demux.detach(guests[0].id);
-    assert_eq!(machine.demux.end(), 0);
+    machine.demux.detach(guests[0].id, guests[0].seat());
+    assert_eq!(machine.demux.ports.end(), 0);
     let mut next = Guest::new(1, 256, 256);
     next.id.generation = 2;
-    assert!(machine.demux.attach(next.id, address(1), next.nic(), Share::DEFAULT));
+    assert!(machine.demux.attach(next.newcomer(address(1), Share::DEFAULT), next.nic()));
     machine.arrive(&inbound(1, 60, 3));
     machine.settle();
     assert_eq!(next.receive(), [inbound(1, 60, 3)]);
 }
 
 #[test]
-fn slots_beyond_the_tables_are_refused() {
+fn seats_beyond_the_tables_are_refused() {
     let mut machine = Machine::new(1_000_000);
     let guest = Guest::new(u16::try_from(SLOTS).expect("small"), 256, 256);
-    assert!(!machine.demux.attach(guest.id, 1, guest.nic(), Share::DEFAULT));
-    machine.demux.kick(guest.slot());
+    assert!(!machine.demux.attach(guest.newcomer(1, Share::DEFAULT), guest.nic()));
+    machine.demux.kick(guest.seat());
     machine.settle();
 }
 
@@ -455,7 +456,7 @@ fn a_restarted_demultiplexer_serves_the_same_guests() {
     machine.demux.forget_all();
     for guest in &mut guests {
         guest.reset_rings();
-        assert!(machine.demux.attach(guest.id, address(guest.slot()), guest.nic(), Share::DEFAULT));
+        assert!(machine.demux.attach(guest.newcomer(address(guest.slot()), Share::DEFAULT), guest.nic()));
     }
     machine.settle();
     assert!(machine.sent().is_empty());
@@ -465,7 +466,7 @@ fn a_restarted_demultiplexer_serves_the_same_guests() {
         let slot = guest.slot();
         machine.arrive(&inbound(slot, 60, 2));
         guest.send(&outbound(slot, HOST, 60, 2));
-        machine.demux.kick(slot);
+        machine.demux.kick(seat(slot));
     }
     machine.settle();
     for guest in &mut guests {
@@ -483,7 +484,7 @@ fn a_wake_up_that_a_dead_demultiplexer_owed_is_made_good() {
     drop(machine);
 
     let mut machine = Machine::new(1_000_000);
-    assert!(machine.demux.attach(guests[0].id, address(1), guests[0].nic(), Share::DEFAULT));
+    assert!(machine.demux.attach(guests[0].newcomer(address(1), Share::DEFAULT), guests[0].nic()));
     machine.settle();
     assert_eq!(machine.raised(), [guests[0].id]);
     assert_eq!(guests[0].receive(), [inbound(1, 60, 1)]);
@@ -494,14 +495,14 @@ fn rings_that_are_reset_while_in_use_go_on() {
     let (mut machine, mut guests) = Machine::with_guests(&[1]);
     machine.arrive(&inbound(1, 60, 1));
     guests[0].send(&outbound(1, HOST, 60, 1));
-    machine.demux.kick(1);
+    machine.demux.kick(seat(1));
     machine.settle();
     guests[0].reset_rings();
     assert!(guests[0].rx.check_epoch().is_err() && guests[0].tx.check_epoch().is_err());
     machine.sent();
     machine.arrive(&inbound(1, 60, 2));
     guests[0].send(&outbound(1, HOST, 60, 2));
-    machine.demux.kick(1);
+    machine.demux.kick(seat(1));
     machine.settle();
     assert_eq!(guests[0].receive(), [inbound(1, 60, 2)]);
     assert_eq!(machine.sent(), [outbound(1, HOST, 60, 2)]);
@@ -512,11 +513,11 @@ fn dhcp_opens_ipv4_for_the_vm_that_was_given_an_address() {
     let mut machine = Machine::new(1_000_000);
     let mut guests = [Guest::new(1, 256, 256), Guest::new(2, 256, 256), Guest::new(3, 256, 256)];
     for (guest, ipv4) in guests.iter().zip([0, 0, address(3)]) {
-        assert!(machine.demux.attach(guest.id, ipv4, guest.nic(), Share::DEFAULT));
+        assert!(machine.demux.attach(guest.newcomer(ipv4, Share::DEFAULT), guest.nic()));
     }
     let mut sends = |machine: &mut Machine, index: usize, slot: u16, source: u32| {
         guests[index].send(&frames::ipv4(Mac::of_slot(slot), HOST, source, 9, 6, &[0; 20]));
-        machine.demux.kick(slot);
+        machine.demux.kick(seat(slot));
         machine.settle();
         machine.sent().len()
     };
@@ -541,26 +542,26 @@ fn dhcp_opens_ipv4_for_the_vm_that_was_given_an_address() {
 
 #[test]
 fn learnt_addresses_survive_a_restart() {
-    let leases = memory(SLOTS * 8);
-    let mut machine = Machine::after(leases, 1_000_000);
+    let leases = memory(LEASE_BYTES);
+    let mut machine = Machine::<RoundRobin>::after(leases, 1_000_000);
     let mut guest = Guest::new(1, 256, 256);
-    assert!(machine.demux.attach(guest.id, 0, guest.nic(), Share::DEFAULT));
+    assert!(machine.demux.attach(guest.newcomer(0, Share::DEFAULT), guest.nic()));
     machine.arrive(&frames::dhcp_answer(Mac::BROADCAST, Mac::of_slot(1), address(15), 5));
     machine.settle();
     drop(machine);
 
-    let mut machine = Machine::after(leases, 1_000_000);
-    assert!(machine.demux.attach(guest.id, 0, guest.nic(), Share::DEFAULT));
+    let mut machine = Machine::<RoundRobin>::after(leases, 1_000_000);
+    assert!(machine.demux.attach(guest.newcomer(0, Share::DEFAULT), guest.nic()));
     guest.send(&frames::ipv4(Mac::of_slot(1), HOST, address(15), 9, 6, &[0; 20]));
-    machine.demux.kick(1);
+    machine.demux.kick(seat(1));
     machine.settle();
     assert_eq!(machine.sent().len(), 1);
     // The next VM in the slot inherits nothing.
-    machine.demux.detach(guest.id);
+    machine.demux.detach(guest.id, guest.seat());
     guest.id.generation = 2;
-    assert!(machine.demux.attach(guest.id, 0, guest.nic(), Share::DEFAULT));
+    assert!(machine.demux.attach(guest.newcomer(0, Share::DEFAULT), guest.nic()));
     guest.send(&frames::ipv4(Mac::of_slot(1), HOST, address(15), 9, 6, &[0; 20]));
-    machine.demux.kick(1);
+    machine.demux.kick(seat(1));
     machine.settle();
     assert!(machine.sent().is_empty());
 }
@@ -570,10 +571,10 @@ fn an_address_belongs_to_one_vm() {
     let mut machine = Machine::new(1_000_000);
     let mut guests = [Guest::new(1, 256, 256), Guest::new(2, 256, 256)];
     for guest in &guests {
-        assert!(machine.demux.attach(guest.id, address(1), guest.nic(), Share::DEFAULT));
+        assert!(machine.demux.attach(guest.newcomer(address(1), Share::DEFAULT), guest.nic()));
     }
     guests[1].send(&frames::ipv4(Mac::of_slot(2), HOST, address(1), 9, 6, &[0; 20]));
-    machine.demux.kick(2);
+    machine.demux.kick(seat(2));
     machine.settle();
     assert!(machine.sent().is_empty());
 }
@@ -614,14 +615,14 @@ proptest! {
                 6 => _ = guest.window.write64(usize::from(a) % guest.window.len() / 8 * 8, b),
                 _ => _ = guest.receive(),
             }
-            machine.demux.kick(slot);
+            machine.demux.kick(seat(slot));
             machine.demux.turn();
         }
         machine.settle();
         prop_assert_eq!(machine.demux.totals().received, arrived);
         for frame in machine.sent() {
             let source = Mac::new(*frame[6..].first_chunk().expect("long enough"));
-            prop_assert!(source.slot().is_some_and(|slot| slot < 3));
+            prop_assert!(source.slot_on(frames::NODE).is_some_and(|slot| slot.number() < 3));
         }
     }
 }

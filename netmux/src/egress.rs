@@ -4,6 +4,7 @@ use crate::dhcp::{CLIENT_PORT, SERVER_PORT};
 use crate::directory::Directory;
 use crate::frame::{ARP, ARP_END, ETHERNET, Frame, Head, ICMPV6, IPV4, IPV4_END, IPV6, IPV6_END, Mac, UDP};
 use crate::ingress::{self, Receivers};
+use abi::vm::Seat;
 
 /// Why a frame of a VM is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,12 +36,12 @@ impl core::fmt::Display for Cause {
 /// Where a frame of a VM goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route {
-    /// To the attached VM in this slot.
-    Inside(u16),
+    /// To the attached VM in this seat.
+    Inside(Seat),
     /// To the wire.
     Outside,
-    /// To the attached VM in this slot, and to the wire.
-    Both(u16),
+    /// To the attached VM in this seat, and to the wire.
+    Both(Seat),
     /// To every other VM, and to the wire.
     Everybody,
 }
@@ -48,8 +49,10 @@ pub enum Route {
 /// Who sends: what the demultiplexer itself knows about the VM.
 #[derive(Clone, Copy, Debug)]
 pub struct Sender {
-    /// Slot of the VM, and thereby its MAC.
-    pub slot: u16,
+    /// Seat of the VM.
+    pub seat: Seat,
+    /// Its MAC address.
+    pub mac: Mac,
     /// Its IPv4 address; 0 while it has none.
     pub ipv4: u32,
 }
@@ -65,7 +68,7 @@ pub fn check(frame: &(impl Frame + ?Sized), sender: Sender, directory: &impl Dir
         return Err(Cause::Malformed);
     }
     let head = frame.head();
-    if head.source() != Mac::of_slot(sender.slot) {
+    if head.source() != sender.mac {
         return Err(Cause::Mac);
     }
     match head.ethertype() {
@@ -87,16 +90,10 @@ pub fn check(frame: &(impl Frame + ?Sized), sender: Sender, directory: &impl Dir
 fn route(head: &Head, for_servers: bool, directory: &impl Directory) -> Route {
     let destination = head.destination();
     if !destination.is_group() {
-        return match destination.slot() {
-            Some(slot) if directory.attached(slot) => Route::Inside(slot),
-            _ => Route::Outside,
-        };
+        return directory.resident(destination).map_or(Route::Outside, Route::Inside);
     }
     if destination.is_solicited_node() {
-        return match destination.solicited_slot() {
-            Some(slot) if directory.attached(slot) => Route::Both(slot),
-            _ => Route::Outside,
-        };
+        return directory.solicited(destination).map_or(Route::Outside, Route::Both);
     }
     let unheard = for_servers
         || destination == Mac::ALL_ROUTERS
@@ -145,13 +142,13 @@ fn arp(len: usize, head: &Head, sender: Sender, directory: &impl Directory) -> R
     let claimed = head.arp_sender_ipv4();
     // A probe (RFC 5227, section 1.1) asks without claiming an address.
     let is_probe = operation == 1 && claimed == 0;
-    if head.arp_sender() != Mac::of_slot(sender.slot) || !(is_probe || (claimed != 0 && claimed == sender.ipv4)) {
+    if head.arp_sender() != sender.mac || !(is_probe || (claimed != 0 && claimed == sender.ipv4)) {
         return Err(Cause::Address);
     }
     if head.destination() == Mac::BROADCAST && operation == 1 {
         return Ok(match ingress::arp(len, head, directory) {
             // Nobody outside can answer a question about a VM.
-            Receivers::One(slot) if slot != sender.slot => Route::Inside(slot),
+            Receivers::One(seat) if seat != sender.seat => Route::Inside(seat),
             Receivers::All => Route::Everybody,
             _ => Route::Outside,
         });
@@ -178,7 +175,7 @@ fn ipv6(frame: &(impl Frame + ?Sized), head: &Head, sender: Sender) -> Result<()
 
 /// True for a unicast address, of any network, whose interface identifier is the one derived from the VM's MAC.
 fn is_own(address: [u8; 16], sender: Sender) -> bool {
-    address[0] != 0xff && address[8..] == Mac::of_slot(sender.slot).interface_id()
+    address[0] != 0xff && address[8..] == sender.mac.interface_id()
 }
 
 /// Follows the extension headers (RFC 8200, section 4) to what the packet carries. The first fragment must hold the

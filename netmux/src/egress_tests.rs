@@ -1,14 +1,14 @@
 //! What a VM may send: the village's VM in slot 1 sends.
 
 use super::*;
-use crate::test_frames::{self as frames, Village};
+use crate::test_frames::{self as frames, Village, seat};
 use proptest::prelude::*;
 use std::vec;
 use std::vec::Vec;
 
 const ME: Mac = Mac::of_slot(1);
 const HOST: Mac = Mac::new([0x52, 0x54, 0, 1, 2, 3]);
-const SENDER: Sender = Sender { slot: 1, ipv4: Village::IPV4 };
+const SENDER: Sender = Sender { seat: seat(1), mac: ME, ipv4: Village::IPV4 };
 const LINK_LOCAL: [u8; 8] = [0xfe, 0x80, 0, 0, 0, 0, 0, 0];
 const GLOBAL: [u8; 8] = [0x20, 1, 0xd, 0xb8, 0, 0, 0, 1];
 
@@ -23,7 +23,7 @@ fn tcp(to: Mac, source: u32) -> Vec<u8> {
 #[test]
 fn own_frames_go_where_they_belong() {
     assert_eq!(judge(&tcp(HOST, Village::IPV4)), Ok(Route::Outside));
-    assert_eq!(judge(&tcp(Mac::of_slot(5), Village::IPV4)), Ok(Route::Inside(5)));
+    assert_eq!(judge(&tcp(Mac::of_slot(5), Village::IPV4)), Ok(Route::Inside(seat(5))));
     // Nobody is in slot 6; another machine may have such a VM.
     assert_eq!(judge(&tcp(Mac::of_slot(6), Village::IPV4)), Ok(Route::Outside));
     assert_eq!(judge(&tcp(Mac::BROADCAST, Village::IPV4)), Ok(Route::Everybody));
@@ -42,7 +42,7 @@ fn the_ipv4_source_must_be_the_vms() {
         assert_eq!(judge(&tcp(HOST, source)), Err(Cause::Address));
     }
     // A VM without an address yet has none to send from.
-    let nameless = Sender { slot: 1, ipv4: 0 };
+    let nameless = Sender { seat: seat(1), mac: ME, ipv4: 0 };
     assert_eq!(check(tcp(HOST, 0).as_slice(), nameless, &Village::new()), Err(Cause::Address));
     assert_eq!(check(tcp(HOST, Village::IPV4).as_slice(), nameless, &Village::new()), Err(Cause::Address));
 }
@@ -65,7 +65,7 @@ fn fragments_are_checked_like_whole_packets() {
 #[test]
 fn dhcp_clients_may_ask_and_nobody_may_answer() {
     assert_eq!(judge(&frames::dhcp_discover(ME)), Ok(Route::Outside));
-    let nameless = Sender { slot: 1, ipv4: 0 };
+    let nameless = Sender { seat: seat(1), mac: ME, ipv4: 0 };
     assert_eq!(check(frames::dhcp_discover(ME).as_slice(), nameless, &Village::new()), Ok(Route::Outside));
     // Fragments and other ports are not from nobody.
     let mut fragment = frames::dhcp_discover(ME);
@@ -82,14 +82,14 @@ fn dhcp_clients_may_ask_and_nobody_may_answer() {
     options.splice(34..34, [1, 1, 1, 1]);
     assert_eq!(judge(&options), Err(Cause::Role));
     options[34 + 4 + 1] = 99;
-    assert_eq!(judge(&options), Ok(Route::Inside(5)));
+    assert_eq!(judge(&options), Ok(Route::Inside(seat(5))));
 }
 
 #[test]
 fn arp_speaks_for_its_vm_only() {
     let ask = |sender, ipv4, target| frames::arp(ME, Mac::BROADCAST, 1, (sender, ipv4), target);
     assert_eq!(judge(&ask(ME, Village::IPV4, 0x0a00_0202)), Ok(Route::Outside));
-    assert_eq!(judge(&ask(ME, Village::IPV4, 0x0a00_0215)), Ok(Route::Inside(5)));
+    assert_eq!(judge(&ask(ME, Village::IPV4, 0x0a00_0215)), Ok(Route::Inside(seat(5))));
     // A probe and an announcement of the own address.
     assert_eq!(judge(&ask(ME, 0, Village::IPV4)), Ok(Route::Outside));
     assert_eq!(judge(&ask(ME, Village::IPV4, Village::IPV4)), Ok(Route::Everybody));
@@ -163,8 +163,8 @@ fn groups_that_no_vm_hears_go_outside_only() {
     assert_eq!(to([0x33, 0x33, 0, 0, 0, 2]), Ok(Route::Outside));
     assert_eq!(to([0x33, 0x33, 0, 0, 0, 0x16]), Ok(Route::Outside));
     assert_eq!(to([0x33, 0x33, 0, 0, 0, 1]), Ok(Route::Everybody));
-    assert_eq!(to([0x33, 0x33, 0xff, 0, 0, 5]), Ok(Route::Both(5)));
-    assert_eq!(to([0x33, 0x33, 0xff, 0, 0, 6]), Ok(Route::Outside));
+    assert_eq!(to([0x33, 0x33, 0xff, 0x50, 0, 5]), Ok(Route::Both(seat(5))));
+    assert_eq!(to([0x33, 0x33, 0xff, 0x50, 0, 6]), Ok(Route::Outside));
 }
 
 #[test]

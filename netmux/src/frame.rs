@@ -1,6 +1,6 @@
 //! What the demultiplexer reads of a frame: addresses, type, and the few header fields behind them.
 
-use abi::nic::mac_of;
+use abi::nic::{Node, mac_of};
 use abi::vm::Slot;
 use ring::SharedMemory;
 
@@ -28,6 +28,9 @@ pub const ARP_END: usize = ETHERNET + 28;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Mac(u64);
 
+/// The bits of a VM's address that are not its slot.
+const NODE_BITS: u64 = Mac::new([0xff, 0xff, 0xff, 0xf0, 0, 0]).0;
+
 impl Mac {
     /// The address of everybody.
     pub const BROADCAST: Mac = Mac(0xffff_ffff_ffff);
@@ -41,11 +44,15 @@ impl Mac {
         Mac(u64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], 0, 0]))
     }
 
-    /// The address of the VM in slot `index`.
-    pub const fn of_slot(index: u16) -> Mac {
-        // Widening only; `u32::from` is not const.
-        #[allow(clippy::cast_lossless)]
-        Mac::new(mac_of(Slot::new(index as u32)))
+    /// The address of the VM in a slot.
+    pub const fn of(node: Node, slot: Slot) -> Mac {
+        Mac::new(mac_of(node, slot))
+    }
+
+    /// The address of the VM in a slot of the node of the tests.
+    #[cfg(test)]
+    pub const fn of_slot(slot: u16) -> Mac {
+        Mac::of(crate::test_frames::NODE, Slot::new(slot as u32))
     }
 
     /// The bytes in the order of the wire.
@@ -54,20 +61,26 @@ impl Mac {
         [a, b, c, d, e, f]
     }
 
-    /// The slot whose VM has this address, on a machine with enough slots.
-    pub fn slot(self) -> Option<u16> {
-        let [.., e, f] = self.bytes();
-        let index = u16::from_be_bytes([e, f]);
-        (Mac::of_slot(index) == self).then_some(index)
+    /// The slot whose VM has this address on this node, if there is such a slot.
+    #[inline]
+    pub fn slot_on(self, node: Node) -> Option<Slot> {
+        let of_node = self.0 & NODE_BITS == Mac::of(node, Slot::new(0)).0;
+        of_node.then(|| self.last_slot())
     }
 
-    /// The slot of the VM that listens to this solicited-node group (RFC 4291, section 2.7.1; RFC 2464, section 7): the
-    /// group carries the last three bytes of the interface identifier, which are those of the MAC.
-    pub fn solicited_slot(self) -> Option<u16> {
-        let [.., e, f] = self.bytes();
-        let index = u16::from_be_bytes([e, f]);
-        let [_, _, _, d, ..] = Mac::of_slot(index).bytes();
-        (Mac::new([0x33, 0x33, 0xff, d, e, f]) == self).then_some(index)
+    /// The slot of the VM on this node that listens to this solicited-node group (RFC 4291, section 2.7.1; RFC 2464, section 7): the
+    /// group carries the last three bytes of the interface identifier, which are those of the MAC, and so four bits of the node.
+    pub fn solicited_on(self, node: Node) -> Option<Slot> {
+        let slot = self.last_slot();
+        let [_, _, _, d, e, f] = Mac::of(node, slot).bytes();
+        (Mac::new([0x33, 0x33, 0xff, d, e, f]) == self).then_some(slot)
+    }
+
+    /// The last 20 bits.
+    #[inline]
+    fn last_slot(self) -> Slot {
+        let [_, _, _, d, e, f] = self.bytes();
+        Slot::new(u32::from_be_bytes([0, d & 0xf, e, f]))
     }
 
     /// True for every solicited-node group, whoever listens to it.
@@ -310,6 +323,12 @@ impl Head {
         self.u32(26)
     }
 
+    /// IPv4: destination address.
+    #[inline(always)]
+    pub fn ipv4_destination(&self) -> u32 {
+        self.u32(30)
+    }
+
     /// UDP source and destination port behind an IPv4 header without options.
     #[inline(always)]
     pub fn ipv4_ports(&self) -> (u16, u16) {
@@ -365,26 +384,31 @@ mod tests {
 
     #[test]
     fn a_vm_address_names_its_slot_and_no_other_address_does() {
-        for index in [0, 1, 0x1234, u16::MAX] {
-            assert_eq!(Mac::of_slot(index).slot(), Some(index));
-            assert_eq!(Mac::of_slot(index).bytes(), mac_of(Slot::new(index.into())));
+        for node in [0, 0x3ff_ffff, 0x12_3456].map(Node::new) {
+            for slot in [0, 1, 0x1234, 0xf_ffff].map(Slot::new) {
+                assert_eq!(Mac::of(node, slot).slot_on(node), Some(slot));
+                assert_eq!(Mac::of(node, slot).bytes(), mac_of(node, slot));
+                assert_eq!(Mac::of(node, slot).slot_on(Node::new(0x77_7777)), None);
+            }
+            for byte in 0..4 {
+                let mut other = mac_of(node, Slot::new(7));
+                other[byte] ^= 0x10;
+                assert_eq!(Mac::new(other).slot_on(node), None);
+            }
+            assert_eq!(Mac::BROADCAST.slot_on(node), None);
         }
-        for byte in 0..4 {
-            let mut other = mac_of(Slot::new(7));
-            other[byte] ^= 0x10;
-            assert_eq!(Mac::new(other).slot(), None);
-        }
-        assert_eq!(Mac::BROADCAST.slot(), None);
     }
 
     #[test]
     fn solicited_node_groups_lead_to_the_slot() {
-        let group = Mac::new([0x33, 0x33, 0xff, 0x00, 0x01, 0x02]);
-        assert_eq!(group.solicited_slot(), Some(0x102));
-        let foreign = Mac::new([0x33, 0x33, 0xff, 0x01, 0x01, 0x02]);
+        let node = Node::new(0x123);
+        let group = Mac::new([0x33, 0x33, 0xff, 0x3a, 0x01, 0x02]);
+        assert_eq!(group.solicited_on(node), Some(Slot::new(0xa_0102)));
+        let foreign = Mac::new([0x33, 0x33, 0xff, 0x4a, 0x01, 0x02]);
         assert!(foreign.is_solicited_node());
-        assert_eq!(foreign.solicited_slot(), None);
+        assert_eq!(foreign.solicited_on(node), None);
         assert!(!Mac::ALL_ROUTERS.is_solicited_node());
+        assert_eq!(Mac::new([0x33, 0x32, 0xff, 0x3a, 0x01, 0x02]).solicited_on(node), None);
     }
 
     #[test]
@@ -406,6 +430,7 @@ mod tests {
         assert_eq!(head.source(), Mac::new([6, 7, 8, 9, 10, 11]));
         assert_eq!(head.ethertype(), 0x0c0d);
         assert_eq!(head.ipv4_source(), 0x1a1b_1c1d);
+        assert_eq!(head.ipv4_destination(), 0x1e1f_2021);
         assert_eq!(head.ipv4_ports(), (0x2223, 0x2425));
         assert_eq!(head.arp_sender(), Mac::new([22, 23, 24, 25, 26, 27]));
         assert_eq!(head.arp_target_ipv4(), 0x2627_2829);
@@ -414,6 +439,6 @@ mod tests {
 
     #[test]
     fn interface_id_is_modified_eui_64() {
-        assert_eq!(Mac::of_slot(0x0102).interface_id(), [0x00, 0x46, 0x4b, 0xff, 0xfe, 0, 1, 2]);
+        assert_eq!(Mac::new([2, 0x46, 0x4b, 0, 1, 2]).interface_id(), [0x00, 0x46, 0x4b, 0xff, 0xfe, 0, 1, 2]);
     }
 }

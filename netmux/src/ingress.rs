@@ -3,16 +3,17 @@
 use crate::dhcp;
 use crate::directory::Directory;
 use crate::frame::{ARP, ARP_END, ETHERNET, Frame, Head, IPV4, IPV4_END, Mac, UDP};
+use abi::vm::Seat;
 
 /// Who gets a frame from the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Receivers {
     /// None of the VMs.
     Nobody,
-    /// The VM in this slot, which is attached.
-    One(u16),
-    /// The VM in this slot, which has just been given this IPv4 address by DHCP.
-    Learnt(u16, u32),
+    /// The VM in this seat, which is attached.
+    One(Seat),
+    /// The VM in this seat, which has just been given this IPv4 address by DHCP.
+    Learnt(Seat, u32),
     /// Every VM that is attached.
     All,
 }
@@ -24,51 +25,64 @@ pub fn route(frame: &(impl Frame + ?Sized), directory: &impl Directory) -> Recei
         return Receivers::Nobody;
     }
     let destination = frame.destination();
-    if !destination.is_group() {
-        return match destination.slot() {
-            Some(slot) if directory.attached(slot) => {
-                if directory.learns(slot) {
-                    learn(frame, directory, slot)
-                } else {
-                    Receivers::One(slot)
-                }
-            }
-            _ => Receivers::Nobody,
-        };
+    if destination.is_group() {
+        return group(frame, destination, directory);
     }
-    group(frame, destination, directory)
+    let Some(seat) = directory.resident(destination) else { return Receivers::Nobody };
+    if directory.learns(seat) {
+        return learn(frame, directory, seat);
+    }
+    if frame.len() >= IPV4_END && !is_for(&frame.head(), directory.address(seat)) {
+        return Receivers::Nobody;
+    }
+    Receivers::One(seat)
+}
+
+/// First IPv4 address that is no host's: groups, and everybody.
+const GROUPS: u32 = 0xe000_0000;
+
+/// Whether a frame, of at least [`IPV4_END`] bytes, to a VM's MAC is meant for the VM that has this IPv4 address, 0 for one that has none yet. What is sent to an
+/// address that the slot's last VM had is not: its correspondents may go on for a while.
+#[inline]
+pub(crate) fn is_for(head: &Head, address: u32) -> bool {
+    if head.ethertype() != IPV4 {
+        return true;
+    }
+    let destination = head.ipv4_destination();
+    destination == address || destination >= GROUPS || address == 0
 }
 
 /// A frame to a VM whose address is not known for certain: is it the answer that gives it one?
-fn learn(frame: &(impl Frame + ?Sized), directory: &impl Directory, slot: u16) -> Receivers {
+fn learn(frame: &(impl Frame + ?Sized), directory: &impl Directory, seat: Seat) -> Receivers {
     let head = frame.head();
     let is_udp = frame.len() >= IPV4_END && head.ethertype() == IPV4 && head.ipv4_protocol() == UDP;
     let is_other = head.ipv4_plain() && head.ipv4_ports() != (dhcp::SERVER_PORT, dhcp::CLIENT_PORT);
-    if !is_udp || is_other {
-        return Receivers::One(slot);
+    if is_udp
+        && !is_other
+        && let Some(answer) = dhcp::answer(frame)
+    {
+        return acknowledged(answer, directory, seat);
     }
-    match dhcp::answer(frame) {
-        Some(answer) => acknowledged(answer, directory, slot),
-        None => Receivers::One(slot),
+    if frame.len() >= IPV4_END && !is_for(&head, directory.address(seat)) {
+        return Receivers::Nobody;
     }
+    Receivers::One(seat)
 }
 
-fn acknowledged(answer: dhcp::Answer, directory: &impl Directory, slot: u16) -> Receivers {
+/// A DHCP server's answer that reaches the VM in a seat.
+fn acknowledged(answer: dhcp::Answer, directory: &impl Directory, seat: Seat) -> Receivers {
+    let is_client = directory.resident(answer.client) == Some(seat);
     match answer.acknowledged {
-        Some(ipv4) if answer.client == Mac::of_slot(slot) && directory.learns(slot) => Receivers::Learnt(slot, ipv4),
-        _ => Receivers::One(slot),
+        Some(ipv4) if is_client && directory.learns(seat) => Receivers::Learnt(seat, ipv4),
+        _ => Receivers::One(seat),
     }
 }
 
 /// A frame to everybody or to a group. Most of them concern one VM or none, and thousands need not wake for it.
 fn group(frame: &(impl Frame + ?Sized), destination: Mac, directory: &impl Directory) -> Receivers {
-    let one = |slot: Option<u16>| match slot {
-        Some(slot) if directory.attached(slot) => Receivers::One(slot),
-        _ => Receivers::Nobody,
-    };
     if destination != Mac::BROADCAST {
         if destination.is_solicited_node() {
-            return one(destination.solicited_slot());
+            return directory.solicited(destination).map_or(Receivers::Nobody, Receivers::One);
         }
         let unheard =
             destination.is_bridge_local() || destination == Mac::ALL_ROUTERS || destination == Mac::MLD_REPORTS;
@@ -78,9 +92,9 @@ fn group(frame: &(impl Frame + ?Sized), destination: Mac, directory: &impl Direc
     match head.ethertype() {
         ARP => arp(frame.len(), &head, directory),
         IPV4 if frame.len() >= IPV4_END && head.ipv4_protocol() == UDP => match dhcp::answer(frame) {
-            Some(answer) => match one(answer.client.slot()) {
-                Receivers::One(slot) => acknowledged(answer, directory, slot),
-                _ => Receivers::Nobody,
+            Some(answer) => match directory.resident(answer.client) {
+                Some(seat) => acknowledged(answer, directory, seat),
+                None => Receivers::Nobody,
             },
             None => Receivers::All,
         },
@@ -102,7 +116,9 @@ pub(crate) fn arp(len: usize, head: &Head, directory: &impl Directory) -> Receiv
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::test_frames::{self as frames, Village};
+    use crate::test_frames::{self as frames, NODE, Village, seat};
+    use abi::nic::Node;
+    use abi::vm::Slot;
     use proptest::prelude::*;
 
     const HOST: Mac = Mac::new([0x52, 0x54, 0, 1, 2, 3]);
@@ -110,14 +126,48 @@ mod tests {
     #[test]
     fn unicast_goes_to_its_vm_and_to_nobody_else() {
         let village = Village::new();
-        for (slot, receivers) in
-            [(1, Receivers::One(1)), (2, Receivers::One(2)), (3, Receivers::Nobody), (900, Receivers::Nobody)]
-        {
-            let frame = frames::ipv4(HOST, Mac::of_slot(slot), 9, 9, 6, &[0; 20]);
+        for (slot, receivers) in [
+            (1, Receivers::One(seat(1))),
+            (2, Receivers::One(seat(2))),
+            (3, Receivers::Nobody),
+            (900, Receivers::Nobody),
+        ] {
+            let address = if slot == 1 { Village::IPV4 } else { 9 };
+            let frame = frames::ipv4(HOST, Mac::of_slot(slot), 9, address, 6, &[0; 20]);
             assert_eq!(route(frame.as_slice(), &village), receivers);
         }
         let foreign = frames::ipv4(Mac::of_slot(1), HOST, 9, 9, 6, &[0; 20]);
         assert_eq!(route(foreign.as_slice(), &village), Receivers::Nobody);
+    }
+
+    #[test]
+    fn another_nodes_vms_are_not_ours() {
+        let village = Village::new();
+        let other = Node::new(NODE.number() ^ 1 << 25);
+        let frame = frames::ipv4(HOST, Mac::of(other, Slot::new(1)), 9, Village::IPV4, 6, &[0; 20]);
+        assert_eq!(route(frame.as_slice(), &village), Receivers::Nobody);
+    }
+
+    #[test]
+    fn what_was_meant_for_the_slots_last_vm_goes_to_nobody() {
+        let village = Village::new();
+        let to = |slot, destination| {
+            let frame = frames::ipv4(HOST, Mac::of_slot(slot), 9, destination, 6, &[0; 20]);
+            route(frame.as_slice(), &village)
+        };
+        assert_eq!(to(1, Village::IPV4), Receivers::One(seat(1)));
+        assert_eq!([to(1, Village::IPV4 + 1), to(5, Village::IPV4), to(1, 0)], [Receivers::Nobody; 3]);
+        // Groups and everybody; and a VM that has no address yet cannot have lost it.
+        for group in [0xe000_00fb, u32::MAX] {
+            assert_eq!(to(1, group), Receivers::One(seat(1)));
+        }
+        assert_eq!(to(2, 77), Receivers::One(seat(2)));
+        // A frame too short for an address has none.
+        let short = &frames::ipv4(HOST, Mac::of_slot(1), 9, 77, 6, &[])[..IPV4_END - 1];
+        assert_eq!(route(short, &village), Receivers::One(seat(1)));
+        // Other protocols have other addresses.
+        let ipv6 = frames::ethernet(HOST, Mac::of_slot(1), crate::frame::IPV6, &[0; 46]);
+        assert_eq!(route(ipv6.as_slice(), &village), Receivers::One(seat(1)));
     }
 
     #[test]
@@ -126,7 +176,7 @@ mod tests {
         let mut frame = frames::ipv4(HOST, Mac::of_slot(1), 9, Village::IPV4, 17, &[7; 64]);
         for flags in [[0x20, 0], [0x20, 8], [0, 16]] {
             frame[20..22].copy_from_slice(&flags);
-            assert_eq!(route(frame.as_slice(), &village), Receivers::One(1));
+            assert_eq!(route(frame.as_slice(), &village), Receivers::One(seat(1)));
         }
     }
 
@@ -134,7 +184,7 @@ mod tests {
     fn arp_questions_wake_only_who_can_answer() {
         let village = Village::new();
         let ask = |target| frames::arp(HOST, Mac::BROADCAST, 1, (HOST, 77), target);
-        assert_eq!(route(ask(Village::IPV4).as_slice(), &village), Receivers::One(1));
+        assert_eq!(route(ask(Village::IPV4).as_slice(), &village), Receivers::One(seat(1)));
         assert_eq!(route(ask(Village::IPV4 + 99).as_slice(), &village), Receivers::Nobody);
         // An announcement renews everybody's cache.
         assert_eq!(route(ask(77).as_slice(), &village), Receivers::All);
@@ -147,9 +197,10 @@ mod tests {
         let village = Village::new();
         let to = |mac| frames::ethernet(HOST, Mac::new(mac), crate::frame::IPV6, &[0; 46]);
         for (mac, receivers) in [
-            ([0x33, 0x33, 0xff, 0, 0, 1], Receivers::One(1)),
-            ([0x33, 0x33, 0xff, 0, 0, 9], Receivers::Nobody),
-            ([0x33, 0x33, 0xff, 1, 0, 1], Receivers::Nobody),
+            ([0x33, 0x33, 0xff, 0x50, 0, 1], Receivers::One(seat(1))),
+            ([0x33, 0x33, 0xff, 0x50, 0, 9], Receivers::Nobody),
+            ([0x33, 0x33, 0xff, 0x51, 0, 1], Receivers::Nobody),
+            ([0x33, 0x33, 0xff, 0x60, 0, 1], Receivers::Nobody),
             ([0x33, 0x33, 0, 0, 0, 1], Receivers::All),
             ([0x33, 0x33, 0, 0, 0, 2], Receivers::Nobody),
             ([0x01, 0, 0x5e, 0, 0, 0xfb], Receivers::All),
@@ -166,17 +217,17 @@ mod tests {
         let dynamic = Mac::of_slot(2);
         for to in [dynamic, Mac::BROADCAST] {
             let ack = frames::dhcp_answer(to, dynamic, 0x0a00_0220, 5);
-            assert_eq!(route(ack.as_slice(), &village), Receivers::Learnt(2, 0x0a00_0220));
+            assert_eq!(route(ack.as_slice(), &village), Receivers::Learnt(seat(2), 0x0a00_0220));
             let offer = frames::dhcp_answer(to, dynamic, 0x0a00_0220, 2);
-            assert_eq!(route(offer.as_slice(), &village), Receivers::One(2));
+            assert_eq!(route(offer.as_slice(), &village), Receivers::One(seat(2)));
         }
         // The address of VM 1 is fixed; an answer to somebody else's MAC is not for VM 2.
         let fixed = frames::dhcp_answer(Mac::BROADCAST, Mac::of_slot(1), 0x0a00_0220, 5);
-        assert_eq!(route(fixed.as_slice(), &village), Receivers::One(1));
+        assert_eq!(route(fixed.as_slice(), &village), Receivers::One(seat(1)));
         let foreign = frames::dhcp_answer(Mac::BROADCAST, HOST, 0x0a00_0220, 5);
         assert_eq!(route(foreign.as_slice(), &village), Receivers::Nobody);
         let mismatch = frames::dhcp_answer(dynamic, HOST, 0x0a00_0220, 5);
-        assert_eq!(route(mismatch.as_slice(), &village), Receivers::One(2));
+        assert_eq!(route(mismatch.as_slice(), &village), Receivers::One(seat(2)));
     }
 
     #[test]
@@ -193,12 +244,12 @@ mod tests {
             let village = Village::new();
             let mut frame = frame;
             let addresses =
-                [Mac::of_slot(1), Mac::of_slot(2), Mac::of_slot(5), Mac::BROADCAST, Mac::new([0x33, 0x33, 0xff, 0, 0, 1])];
+                [Mac::of_slot(1), Mac::of_slot(2), Mac::of_slot(5), Mac::BROADCAST, Mac::new([0x33, 0x33, 0xff, 0x50, 0, 1])];
             if let (Some(place), Some(mac)) = (frame.get_mut(..6), addresses.get(to)) {
                 place.copy_from_slice(&mac.bytes());
             }
             match route(frame.as_slice(), &village) {
-                Receivers::One(slot) | Receivers::Learnt(slot, _) => prop_assert!(village.attached(slot)),
+                Receivers::One(seat) | Receivers::Learnt(seat, _) => prop_assert!(matches!(seat.number(), 4 | 5 | 8)),
                 Receivers::Nobody | Receivers::All => {}
             }
         }

@@ -1,32 +1,38 @@
 //! Addresses learnt from DHCP, kept where the demultiplexer's successor finds them: otherwise a VM whose lease runs for
 //! hours would be cut off from IPv4 by a restart.
 
-use abi::vm::VmId;
+use abi::vm::{Seat, VmId};
 use ring::SharedMemory;
 
-/// One word per slot: the VM's generation in bits 63..32, its IPv4 address below; 0 for none. Lives in DMA memory, which
+/// Two words per seat: the VM's name, and its IPv4 address; 0 for none. Lives in DMA memory, which
 /// nobody but this component (and the NIC) can write, which is zero at boot, and which outlives a restart.
 pub struct Leases {
     memory: SharedMemory,
 }
 
 impl Leases {
-    /// Those in `memory`, which has 8 bytes for each slot. Slots beyond its end are not remembered.
+    /// Bytes for each seat.
+    pub const SEAT_BYTES: usize = 16;
+
+    /// Those in `memory`, which has [`Leases::SEAT_BYTES`] for each seat. Seats beyond its end are not remembered.
     pub fn new(memory: SharedMemory) -> Self {
         Leases { memory }
     }
 
     /// The address of the VM; 0 when none is known.
-    pub fn get(&self, vm: VmId) -> u32 {
-        let [a, b, c, d, generation @ ..] = self.memory.read64(vm.slot.index() * 8).unwrap_or(0).to_le_bytes();
-        if u32::from_le_bytes(generation) == vm.generation { u32::from_le_bytes([a, b, c, d]) } else { 0 }
+    pub fn get(&self, vm: VmId, seat: Seat) -> u32 {
+        let word = |index: usize| self.memory.read64(seat.index() * Self::SEAT_BYTES + 8 * index).unwrap_or(0);
+        if word(0) == vm.raw() { u32::try_from(word(1)).unwrap_or(0) } else { 0 }
     }
 
     /// The VM has this address; 0 for none.
-    pub fn set(&self, vm: VmId, ipv4: u32) {
-        let word = if ipv4 == 0 { 0 } else { u64::from(vm.generation) << 32 | u64::from(ipv4) };
-        // A slot beyond the end is one that is not remembered.
-        let _ = self.memory.write64(vm.slot.index() * 8, word);
+    pub fn set(&self, vm: VmId, seat: Seat, ipv4: u32) {
+        // A seat beyond the end is one that is not remembered.
+        let at = seat.index() * Self::SEAT_BYTES;
+        // Nobody's while the two words are not of one VM.
+        let _ = self.memory.write64(at, 0);
+        let _ = self.memory.write64(at + 8, ipv4.into());
+        let _ = self.memory.write64(at, if ipv4 == 0 { 0 } else { vm.raw() });
     }
 }
 
@@ -37,15 +43,17 @@ mod tests {
 
     #[test]
     fn a_successor_finds_the_leases_of_the_same_vms() {
-        let memory = memory(4 * 8);
+        let memory = memory(4 * Leases::SEAT_BYTES);
+        let [two, one, four] = [2, 1, 4].map(Seat::new);
         let vm = VmId::new;
         let leases = Leases::new(memory);
-        leases.set(vm(2, 1), 0x0a00_020f);
-        leases.set(vm(4, 1), 7);
+        leases.set(vm(20, 1), two, 0x0a00_020f);
+        leases.set(vm(40, 1), four, 7);
         let next = Leases::new(memory);
-        assert_eq!(next.get(vm(2, 1)), 0x0a00_020f);
-        assert_eq!([next.get(vm(2, 2)), next.get(vm(1, 1)), next.get(vm(4, 1))], [0; 3]);
-        next.set(vm(2, 1), 0);
-        assert_eq!(next.get(vm(2, 1)), 0);
+        assert_eq!(next.get(vm(20, 1), two), 0x0a00_020f);
+        let others = [(vm(20, 2), two), (vm(21, 1), two), (vm(20, 1), one), (vm(40, 1), four)];
+        assert_eq!(others.map(|(vm, seat)| next.get(vm, seat)), [0; 4]);
+        next.set(vm(20, 1), two, 0);
+        assert_eq!(next.get(vm(20, 1), two), 0);
     }
 }

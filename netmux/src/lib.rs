@@ -30,9 +30,9 @@ mod totals;
 
 pub use addresses::Addresses;
 pub use component;
-pub use demux::{Demux, Host, Pace};
+pub use demux::{Demux, Host, Newcomer, Pace};
 pub use directory::Directory;
 pub use leases::Leases;
 pub use ports::{Port, Ports};
-pub use run::{SLOTS, run};
+pub use run::{run, tables};
 pub use totals::Totals;

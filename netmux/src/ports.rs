@@ -3,10 +3,11 @@
 use crate::addresses::Addresses;
 use crate::directory::Directory;
 use crate::egress::Cause;
-use crate::frame::DmaFrame;
-use abi::nic::{MAX_FRAME, NicCounters, NicPage};
-use abi::vm::VmId;
-use component::VmNic;
+use crate::frame::{DmaFrame, Mac};
+use abi::nic::{MAX_FRAME, NicCounters, NicPage, Node};
+use abi::note::TableBytes;
+use abi::vm::{Seat, Slot, VmId};
+use component::{Table, Tables, VmNic};
 use core::mem::offset_of;
 use ring::ReserveError;
 
@@ -19,6 +20,8 @@ const DROPPED: u8 = 4;
 pub struct Port {
     /// The VM.
     pub id: VmId,
+    /// Its MAC address.
+    pub mac: Mac,
     /// Its rings.
     pub nic: VmNic,
     /// The truth of which the NIC page has a copy; the guest can write the copy.
@@ -184,68 +187,65 @@ impl Port {
     }
 }
 
-/// A slot's place in the table. An `Option` would mark the empty place by a value that is not zero somewhere in the port,
-/// and a table of them would lie in the image file instead of `.bss`.
-// Unlike a box, the table needs no heap; most of it is never touched.
-#[allow(clippy::large_enum_variant)]
-#[repr(u8)]
-enum Place {
-    Empty = 0,
-    Taken(Port) = 1,
-}
-
-/// Where the tables have a VM; `None` for a slot that no table of ours has.
-#[inline]
-pub(crate) fn place_of(vm: VmId) -> Option<u16> {
-    u16::try_from(vm.slot.number()).ok()
-}
-
-/// The attached VMs of a machine with up to `N` slots; `N` is a power of two below 65,536.
-pub struct Ports<const N: usize> {
-    ports: [Place; N],
-    addresses: Addresses<N>,
-    /// No slot from here on is in use.
+/// The attached VMs of a machine.
+pub struct Ports {
+    seats: Table<Option<Port>>,
+    /// The seat of the VM in each slot, plus 1; 0 for a slot without one that is attached.
+    slots: Table<u16>,
+    addresses: Addresses,
+    node: Node,
+    /// No seat from here on is in use.
     end: u16,
 }
 
-impl<const N: usize> Ports<N> {
-    /// Nobody is attached.
-    pub const fn new() -> Self {
-        Ports { ports: [const { Place::Empty }; N], addresses: Addresses::new(), end: 0 }
-    }
+impl Ports {
+    /// What they take of the tables.
+    // A few hundred.
+    #[allow(clippy::cast_possible_truncation)]
+    pub const TABLES: TableBytes = TableBytes {
+        per_slot: size_of::<u16>() as u32,
+        per_seat: size_of::<Option<Port>>() as u32 + Addresses::SEAT_BYTES,
+    };
 
-    /// The VM in `slot`.
-    #[inline]
-    pub fn get_mut(&mut self, slot: u16) -> Option<&mut Port> {
-        match self.ports.get_mut(usize::from(slot)) {
-            Some(Place::Taken(port)) => Some(port),
-            _ => None,
+    /// Nobody is attached.
+    pub fn new(tables: &mut Tables) -> Self {
+        Ports {
+            seats: tables.per_seat(),
+            slots: tables.per_slot(),
+            addresses: Addresses::new(tables),
+            node: Node::default(),
+            end: 0,
         }
     }
 
-    /// First slot from which on none is in use.
+    /// The VM in `seat`.
+    #[inline]
+    pub fn get_mut(&mut self, seat: Seat) -> Option<&mut Port> {
+        self.seats.get_mut(seat.index())?.as_mut()
+    }
+
+    /// First seat from which on none is in use.
     pub fn end(&self) -> u16 {
         self.end
     }
 
-    /// The IPv4 address of the VM in `slot`; 0 while it has none.
-    #[inline]
-    pub fn address(&self, slot: u16) -> u32 {
-        self.addresses.of(slot)
+    /// Gives the VM in `seat` its address. False when another VM has it.
+    pub fn set_address(&mut self, seat: Seat, ipv4: u32) -> bool {
+        self.addresses.set(seat, ipv4)
     }
 
-    /// Gives the VM in `slot` its address. False when another VM has it.
-    pub fn set_address(&mut self, slot: u16, ipv4: u32) -> bool {
-        self.addresses.set(slot, ipv4)
-    }
-
-    /// Attaches a VM, in place of whoever was in its slot. `ipv4` is 0 for a VM that asks DHCP. False when the machine
-    /// has no such slot.
-    pub fn attach(&mut self, id: VmId, ipv4: u32, nic: VmNic, link_up: bool) -> bool {
-        let Some(slot) = place_of(id) else { return false };
-        let Some(place) = self.ports.get_mut(usize::from(slot)) else { return false };
+    /// Attaches a VM, in place of whoever was in its seat. `ipv4` is 0 for a VM that asks DHCP. False when the machine
+    /// has no such seat or slot.
+    pub fn attach(&mut self, id: VmId, seat: Seat, node: Node, ipv4: u32, nic: VmNic, link_up: bool) -> bool {
+        if let Some(other) = self.get_mut(seat).map(|port| port.id) {
+            self.detach(other, seat);
+        }
+        let (Some(place), Some(of_slot)) = (self.seats.reach(seat.index()), self.slots.reach(id.slot.index())) else {
+            return false;
+        };
         let port = Port {
             id,
+            mac: Mac::of(node, id.slot),
             nic,
             counters: NicCounters::default(),
             learns: ipv4 == 0,
@@ -255,57 +255,67 @@ impl<const N: usize> Ports<N> {
             listed: false,
         };
         port.store_all(link_up);
-        *place = Place::Taken(port);
-        self.end = self.end.max(slot + 1);
-        self.addresses.set(slot, 0);
+        *place = Some(port);
+        *of_slot = seat.number() + 1;
+        self.node = node;
+        self.end = self.end.max(seat.number() + 1);
+        self.addresses.set(seat, 0);
         true
     }
 
     /// Detaches the VM and returns what was counted; `None` when it is not attached.
-    pub fn detach(&mut self, id: VmId) -> Option<NicCounters> {
-        let slot = place_of(id)?;
-        let place = self.ports.get_mut(usize::from(slot))?;
-        let counters = match place {
-            Place::Taken(port) if port.id == id => port.counters,
-            _ => return None,
-        };
-        *place = Place::Empty;
-        self.addresses.set(slot, 0);
+    pub fn detach(&mut self, id: VmId, seat: Seat) -> Option<NicCounters> {
+        let place = self.seats.get_mut(seat.index())?;
+        let port = place.take_if(|port| port.id == id)?;
+        if let Some(of_slot) = self.slots.get_mut(id.slot.index()).filter(|of_slot| **of_slot == seat.number() + 1) {
+            *of_slot = 0;
+        }
+        self.addresses.set(seat, 0);
         while let Some(last) = self.end.checked_sub(1)
-            && matches!(self.ports[usize::from(last)], Place::Empty)
+            && self.seats[usize::from(last)].is_none()
         {
             self.end = last;
         }
-        Some(counters)
+        Some(port.counters)
     }
 
     /// Detaches everybody.
     pub fn clear(&mut self) {
-        for slot in 0..core::mem::take(&mut self.end) {
-            self.ports[usize::from(slot)] = Place::Empty;
-            self.addresses.set(slot, 0);
+        for seat in (0..self.end).rev().map(Seat::new) {
+            if let Some(id) = self.get_mut(seat).map(|port| port.id) {
+                self.detach(id, seat);
+            }
         }
     }
-}
 
-impl<const N: usize> Default for Ports<N> {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl<const N: usize> Directory for Ports<N> {
+    /// The seat of the VM in a slot, if it is attached.
     #[inline]
-    fn attached(&self, slot: u16) -> bool {
-        matches!(self.ports.get(usize::from(slot)), Some(Place::Taken(_)))
+    fn seat_of(&self, slot: Slot) -> Option<Seat> {
+        self.slots.get(slot.index())?.checked_sub(1).map(Seat::new)
+    }
+}
+
+impl Directory for Ports {
+    #[inline]
+    fn resident(&self, mac: Mac) -> Option<Seat> {
+        self.seat_of(mac.slot_on(self.node)?)
     }
 
-    fn owner(&self, ipv4: u32) -> Option<u16> {
+    fn solicited(&self, group: Mac) -> Option<Seat> {
+        self.seat_of(group.solicited_on(self.node)?)
+    }
+
+    fn owner(&self, ipv4: u32) -> Option<Seat> {
         self.addresses.owner(ipv4)
     }
 
     #[inline]
-    fn learns(&self, slot: u16) -> bool {
-        matches!(self.ports.get(usize::from(slot)), Some(Place::Taken(Port { learns: true, .. })))
+    fn address(&self, seat: Seat) -> u32 {
+        self.addresses.of(seat)
+    }
+
+    #[inline]
+    fn learns(&self, seat: Seat) -> bool {
+        matches!(self.seats.get(seat.index()), Some(Some(Port { learns: true, .. })))
     }
 }

@@ -6,35 +6,31 @@ use crate::drivers::virtio::{self, Structures, VirtioNet};
 use crate::drivers::{Known, KnownList, Nic, known};
 use crate::frame::Mac;
 use crate::policy::Discipline;
-use crate::{Demux, Host, Leases, Pace, Ports};
+use crate::{Demux, Host, Leases, Newcomer, Pace, Ports};
 use abi::component::{DeviceInfo, bits};
 use abi::guest::pending;
 use abi::message::Message;
 use abi::net::{NetCommand, NetEvent};
+use abi::nic::Node;
+use abi::note::TableBytes;
 use abi::vm::VmId;
 use component::{Component, Inbox, Outbox, RateLimit, irq_ack, now, raise, wait};
 
-/// VM slots that the tables of the programs have room for: 284 bytes each, and what the discipline keeps.
-pub const SLOTS: usize = 4096;
-
 /// Makes a program of a discipline: `netmux::main!(netmux::policy::Drr);` is all that stands in its file.
-///
-/// The discipline has `const fn new() -> Self`, of zero bytes only, so that its tables lie in `.bss`.
 #[macro_export]
 macro_rules! main {
     ($discipline:ty) => {
-        $crate::component::main!(main);
+        $crate::component::main!(main, $crate::tables::<$discipline>());
 
         fn main(component: $crate::component::Component) -> ! {
-            use $crate::component::Once;
-            static PORTS: Once<$crate::Ports<{ $crate::SLOTS }>> = Once::new($crate::Ports::new());
-            static DISCIPLINE: Once<$discipline> = Once::new(<$discipline>::new());
-            match (PORTS.take(), DISCIPLINE.take()) {
-                (Some(ports), Some(discipline)) => $crate::run::<$discipline>(&component, ports, discipline),
-                _ => panic!("the tables are taken already"),
-            }
+            $crate::run::<$discipline>(&component)
         }
     };
+}
+
+/// What the tables of a demultiplexer with this discipline take.
+pub const fn tables<D: Discipline>() -> TableBytes {
+    TableBytes { per_seat: Ports::TABLES.per_seat + D::SEAT_BYTES, ..Ports::TABLES }
 }
 
 /// The core, as the demultiplexer needs it.
@@ -58,15 +54,15 @@ impl Host for Core {
 /// # Panics
 ///
 /// When the manifest gives the component too little DMA memory, or no rings `core-netmux` and `netmux-core`.
-pub fn run<D: Discipline>(component: &Component, ports: &mut Ports<SLOTS>, discipline: &mut D) -> ! {
+pub fn run<D: Discipline>(component: &Component) -> ! {
     let info = component.info();
-    log::info!("policy={} incarnation={} slots={}", D::NAME, info.incarnation, info.vm_slots);
-    if usize::try_from(info.vm_slots).unwrap_or(usize::MAX) > SLOTS {
-        log::debug!("VMs in slots from {SLOTS} on get no network");
-    }
+    log::info!("policy={} incarnation={} seats={}", D::NAME, info.incarnation, info.vm_seats);
+    let mut tables = component.tables();
+    let (ports, discipline) = (Ports::new(&mut tables), D::new(&mut tables));
     let Some(dma) = component.dma() else { too_little_memory() };
-    // The leases lie at the end, where the buffers of no driver reach.
-    let lease_bytes = 8 * usize::try_from(info.vm_slots).unwrap_or(SLOTS).min(SLOTS);
+    // The leases lie at the end, where the buffers of no driver reach, and take an eighth at most.
+    let lease_bytes =
+        (Leases::SEAT_BYTES * tables.seats()).min(dma.memory.len() / 8 / Leases::SEAT_BYTES * Leases::SEAT_BYTES);
     let Some(buffer_bytes) = dma.memory.len().checked_sub(lease_bytes) else { too_little_memory() };
     let (Some(buffers), Some(leases)) = (dma.memory.sub(0, buffer_bytes), dma.memory.sub(buffer_bytes, lease_bytes))
     else {
@@ -124,7 +120,7 @@ fn introduce(name: Known, mac: Mac, link_up: bool, rx: usize, tx: usize) {
 fn too_little_memory() -> ! {
     let least = e1000::DMA_BYTES_MIN.max(virtio::DMA_BYTES_MIN);
     let most = e1000::DMA_BYTES.max(virtio::DMA_BYTES);
-    let (least, most) = (pages(least + 8 * SLOTS), pages(most + 8 * SLOTS));
+    let (least, most) = (pages(least + least / 7), pages(most + most / 7));
     panic!("too little DMA memory: give netmux {least} to {most} pages in system.toml")
 }
 
@@ -148,16 +144,18 @@ fn sleep(tsc_hz: u64) -> impl FnMut(u32) {
 fn serve<C: Nic, D: Discipline>(
     component: &Component,
     nic: C,
-    ports: &mut Ports<SLOTS>,
-    discipline: &mut D,
+    ports: Ports,
+    discipline: D,
     leases: Leases,
     device: Option<u32>,
 ) -> ! {
+    let node = Node::of_nic(nic.mac().bytes());
     let tsc_hz = component.info().tsc_hz;
     let mut events = component.inbox("core-netmux");
     let mut commands = component.outbox("netmux-core");
     let mut demux = Demux::new(nic, Core, ports, discipline, leases, tsc_hz);
     let mut complaints = RateLimit::new(10, tsc_hz);
+    answer(&mut commands, NetCommand::Node { node });
     let irq = device.map_or(0, |device| 1 << (bits::IRQ_SHIFT + device));
     let awake = events.doorbell | irq | bits::KICK;
     // An interrupt that came to the predecessor was perhaps never acknowledged.
@@ -173,7 +171,7 @@ fn serve<C: Nic, D: Discipline>(
             unacknowledged = true;
         }
         if news & bits::KICK != 0 {
-            take_kicks(component, &mut demux);
+            component.take_kicks(|seat| demux.kick(seat));
         }
         let pace = demux.turn();
         if unacknowledged && !demux.rx_left() {
@@ -195,49 +193,29 @@ fn serve<C: Nic, D: Discipline>(
     }
 }
 
-/// Hands the kicks of VMs to the demultiplexer.
-#[inline]
-fn take_kicks<C: Nic, D: Discipline>(component: &Component, demux: &mut Demux<'_, C, Core, D, SLOTS>) {
-    for word in 0..demux.end().div_ceil(64) {
-        let mut kicks = component.take_kicks(usize::from(word));
-        while kicks != 0 {
-            // Below 64.
-            let bit = u16::try_from(kicks.trailing_zeros()).unwrap_or(0);
-            demux.kick(word * 64 + bit);
-            kicks &= kicks - 1;
-        }
-    }
-}
-
 /// Reads what the core says about VMs. False when there may be more.
 fn listen<C: Nic, D: Discipline>(
     component: &Component,
-    demux: &mut Demux<'_, C, Core, D, SLOTS>,
+    demux: &mut Demux<C, Core, D>,
     events: &mut Inbox,
     commands: &mut Outbox,
     complaints: &mut RateLimit,
 ) -> bool {
     events.drain(|message| match NetEvent::try_from(message) {
         Ok(NetEvent::Hello) => demux.forget_all(),
-        Ok(NetEvent::Attach { vm, ipv4, rx_slots, tx_slots, share }) => {
-            let attached = match component.vm_nic(vm.slot, rx_slots, tx_slots) {
-                Some(nic) => demux.attach(vm, ipv4, nic, share),
-                None => false,
-            };
-            if !attached {
-                log::error!(
-                    "{vm} gets no network: no slot for it, or rings of {rx_slots} and {tx_slots} slots do not fit"
-                );
+        Ok(NetEvent::Attach { vm, seat, node, ipv4, rx_slots, tx_slots, share }) => {
+            let new = Newcomer { id: vm, seat, node, ipv4, share };
+            let nic = component.vm_nic(seat, rx_slots, tx_slots);
+            if !nic.is_some_and(|nic| demux.attach(new, nic)) {
+                answer(commands, NetCommand::Refused { vm });
             }
         }
-        Ok(NetEvent::Address { vm, ipv4 }) => demux.address(vm, ipv4),
-        Ok(NetEvent::Detach { vm }) => {
-            if let Some(counters) = demux.detach(vm) {
+        Ok(NetEvent::Address { vm, seat, ipv4 }) => demux.address(vm, seat, ipv4),
+        Ok(NetEvent::Detach { vm, seat }) => {
+            if let Some(counters) = demux.detach(vm, seat) {
                 log::debug!("{vm} detached: {counters:?}; all VMs: {}", demux.totals());
             }
-            if !commands.send(&Message::from(NetCommand::Detached { vm })) {
-                log::error!("netmux-core takes no messages: the pages of {vm} stay with netmux");
-            }
+            answer(commands, NetCommand::Detached { vm });
         }
         Err(bad) => {
             if let Some(suppressed) = complaints.pass(now()) {
@@ -245,4 +223,11 @@ fn listen<C: Nic, D: Discipline>(
             }
         }
     })
+}
+
+/// Tells the core. The ring has room for the answers to all that the core has said.
+fn answer(commands: &mut Outbox, command: NetCommand) {
+    if !commands.send(&Message::from(command)) {
+        log::error!("netmux-core takes no messages: {command:?} is lost");
+    }
 }

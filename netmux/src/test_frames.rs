@@ -2,8 +2,18 @@
 
 use crate::directory::Directory;
 use crate::frame::{ARP, IPV4, IPV6, Mac};
+use abi::nic::Node;
+use abi::vm::{Seat, Slot};
 use std::vec;
 use std::vec::Vec;
+
+/// The node that the tests run on.
+pub const NODE: Node = Node::new(0x15a_a5a5);
+
+/// The seat of the VM in a slot: not of the same number, so that nobody takes the one for the other.
+pub const fn seat(slot: u16) -> Seat {
+    Seat::new(slot + 3)
+}
 
 /// Three VMs: slot 1 with a fixed address, slot 2 that asks DHCP, slot 5 with a fixed address.
 pub struct Village;
@@ -15,23 +25,40 @@ impl Village {
     pub fn new() -> Self {
         Village
     }
+
+    fn seat_of(slot: Slot) -> Option<Seat> {
+        let slot = u16::try_from(slot.number()).ok()?;
+        matches!(slot, 1 | 2 | 5).then_some(seat(slot))
+    }
 }
 
 impl Directory for Village {
-    fn attached(&self, slot: u16) -> bool {
-        matches!(slot, 1 | 2 | 5)
+    fn resident(&self, mac: Mac) -> Option<Seat> {
+        Self::seat_of(mac.slot_on(NODE)?)
     }
 
-    fn owner(&self, ipv4: u32) -> Option<u16> {
+    fn solicited(&self, group: Mac) -> Option<Seat> {
+        Self::seat_of(group.solicited_on(NODE)?)
+    }
+
+    fn owner(&self, ipv4: u32) -> Option<Seat> {
         match ipv4 {
-            Self::IPV4 => Some(1),
-            0x0a00_0215 => Some(5),
+            Self::IPV4 => Some(seat(1)),
+            0x0a00_0215 => Some(seat(5)),
             _ => None,
         }
     }
 
-    fn learns(&self, slot: u16) -> bool {
-        slot == 2
+    fn address(&self, of: Seat) -> u32 {
+        match of.number() - seat(0).number() {
+            1 => Self::IPV4,
+            5 => 0x0a00_0215,
+            _ => 0,
+        }
+    }
+
+    fn learns(&self, of: Seat) -> bool {
+        of == seat(2)
     }
 }
 

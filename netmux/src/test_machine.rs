@@ -1,20 +1,21 @@
 //! A machine for tests: memory, a NIC without registers, guests, and a core that notes what it is told.
 
-use crate::demux::{Demux, Host};
+use crate::demux::{Demux, Host, Newcomer};
 use crate::drivers::{Faults, Nic, Received};
+use crate::frame::Mac;
 use crate::leases::Leases;
 use crate::policy::{Discipline, RoundRobin};
 use crate::ports::Ports;
+use crate::test_frames::{NODE, seat};
 use abi::guest::NIC_BASE;
 use abi::limits::PAGE_SIZE;
 use abi::nic::{NicCounters, NicPage, RX_RING, RX_SLOTS, TX_RING, nic_pages, tx_slots_offset};
 use abi::ring::{HEADER_BYTES, SLOT_BYTES};
 use abi::share::Share;
-use abi::vm::VmId;
-use component::VmNic;
+use abi::vm::{Seat, VmId};
+use component::{Tables, VmNic};
 use core::mem::offset_of;
 use ring::{PacketConsumer, PacketProducer, SharedMemory};
-use std::boxed::Box;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -86,6 +87,10 @@ impl FakeNic {
 impl Nic for FakeNic {
     fn memory(&self) -> SharedMemory {
         self.memory
+    }
+
+    fn mac(&self) -> Mac {
+        Mac::new([0x52, 0x54, 0, 0, 0, 1])
     }
 
     fn link_up(&self) -> bool {
@@ -182,9 +187,19 @@ impl Guest {
         }
     }
 
-    /// Its place in the tables.
+    /// Its slot.
     pub fn slot(&self) -> u16 {
         u16::try_from(self.id.slot.number()).expect("small")
+    }
+
+    /// Its place in the tables.
+    pub fn seat(&self) -> Seat {
+        seat(self.slot())
+    }
+
+    /// As it is attached.
+    pub fn newcomer(&self, ipv4: u32, share: Share) -> Newcomer {
+        Newcomer { id: self.id, seat: self.seat(), node: NODE, ipv4, share }
     }
 
     /// Receive header, receive slots, transmit header, transmit slots.
@@ -248,12 +263,19 @@ impl Guest {
     }
 }
 
-/// Slots of the tables.
+/// Slots, and seats, of the machine.
 pub const SLOTS: usize = 16;
+/// Bytes for its leases.
+pub const LEASE_BYTES: usize = SLOTS * Leases::SEAT_BYTES;
+
+/// Tables for a machine of this size, whose demultiplexer has the discipline `D`.
+pub fn tables<D: Discipline>(places: usize) -> Tables {
+    Tables::on_heap(crate::tables::<D>(), places, places)
+}
 
 /// The demultiplexer with its surroundings.
-pub struct Machine<D: Discipline + 'static = RoundRobin<SLOTS>> {
-    pub demux: Demux<'static, FakeNic, FakeHost, D, SLOTS>,
+pub struct Machine<D: Discipline = RoundRobin> {
+    pub demux: Demux<FakeNic, FakeHost, D>,
     pub wire: Rc<RefCell<Wire>>,
     pub raised: Rc<RefCell<Vec<VmId>>>,
     pub clock: Rc<Cell<u64>>,
@@ -262,12 +284,7 @@ pub struct Machine<D: Discipline + 'static = RoundRobin<SLOTS>> {
 impl Machine {
     /// One whose clock has `ticks_per_second`; it ticks once at every look.
     pub fn new(ticks_per_second: u64) -> Self {
-        Machine::after(memory(SLOTS * 8), ticks_per_second)
-    }
-
-    /// One whose predecessor has left its leases in `leases`.
-    pub fn after(leases: SharedMemory, ticks_per_second: u64) -> Self {
-        Machine::under(RoundRobin::new(), leases, ticks_per_second)
+        Machine::after(memory(LEASE_BYTES), ticks_per_second)
     }
 
     /// A machine with guests in these slots; guest `i` has the address 10.0.2.`i`.
@@ -277,7 +294,7 @@ impl Machine {
             .iter()
             .map(|&slot| {
                 let guest = Guest::new(slot, 256, 256);
-                assert!(machine.demux.attach(guest.id, address(slot), guest.nic(), Share::DEFAULT));
+                assert!(machine.demux.attach(guest.newcomer(address(slot), Share::DEFAULT), guest.nic()));
                 guest
             })
             .collect();
@@ -287,14 +304,14 @@ impl Machine {
 }
 
 impl<D: Discipline> Machine<D> {
-    /// One under a discipline, whose predecessor has left its leases in `leases`.
-    pub fn under(discipline: D, leases: SharedMemory, ticks_per_second: u64) -> Self {
+    /// One whose predecessor has left its leases in `leases`.
+    pub fn after(leases: SharedMemory, ticks_per_second: u64) -> Self {
         let (nic, host) = (FakeNic::new(), FakeHost::default());
         let (wire, raised, clock) = (nic.wire.clone(), host.raised.clone(), host.clock.clone());
-        let ports = Box::leak(Box::new(Ports::new()));
-        let queue = Box::leak(Box::new(discipline));
+        let mut tables = tables::<D>(SLOTS);
+        let (ports, discipline) = (Ports::new(&mut tables), D::new(&mut tables));
         let leases = Leases::new(leases);
-        Machine { demux: Demux::new(nic, host, ports, queue, leases, ticks_per_second), wire, raised, clock }
+        Machine { demux: Demux::new(nic, host, ports, discipline, leases, ticks_per_second), wire, raised, clock }
     }
 
     pub fn arrive(&self, frame: &[u8]) {

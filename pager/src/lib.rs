@@ -8,4 +8,4 @@ mod run;
 pub mod vms;
 
 pub use component;
-pub use run::run;
+pub use run::{run, tables};

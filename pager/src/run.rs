@@ -2,37 +2,41 @@
 
 use crate::policy::{Oddity, Policy, served};
 use abi::message::{BadMessage, Message};
+use abi::note::TableBytes;
 use abi::pager::{PagerCommand, PagerEvent, THEN_RESUME};
 use component::{Component, Inbox, Outbox, RateLimit, now, wait};
 
 /// Makes a program of a policy: `pager::main!(pager::policy::demand::Demand);` is all that stands in its file.
-///
-/// The policy has `const fn new() -> Self`, of zero bytes only, so that its tables lie in `.bss`.
 #[macro_export]
 macro_rules! main {
     ($policy:ty) => {
-        $crate::component::main!(main);
+        $crate::component::main!(main, $crate::tables::<$policy>());
 
         fn main(component: $crate::component::Component) -> ! {
-            static POLICY: $crate::component::Once<$policy> = $crate::component::Once::new(<$policy>::new());
-            $crate::run::<$policy>(&component, POLICY.take().expect("taken once"))
+            $crate::run::<$policy>(&component)
         }
     };
 }
 
-/// Serves the core with `policy`, for ever.
+/// What the tables of a policy take.
+pub const fn tables<P: Policy>() -> TableBytes {
+    TableBytes { per_slot: 0, per_seat: P::SEAT_BYTES }
+}
+
+/// Serves the core with the policy `P`, for ever.
 ///
 /// # Panics
 ///
 /// When the manifest gives the component no rings `core-pager` and `pager-core`.
-pub fn run<P: Policy>(component: &Component, policy: &mut P) -> ! {
+pub fn run<P: Policy>(component: &Component) -> ! {
+    let mut policy = P::new(&mut component.tables());
     let mut events = component.inbox("core-pager");
     let mut commands = component.outbox("pager-core");
     // Ten lines at once, then one a second.
     let mut limit = RateLimit::new(10, component.info().tsc_hz);
     log::info!("policy={} incarnation={}", P::NAME, component.info().incarnation);
     loop {
-        let empty = serve(policy, &mut events, &mut commands, &mut limit);
+        let empty = serve(&mut policy, &mut events, &mut commands, &mut limit);
         wait(events.doorbell, if empty { u64::MAX } else { 0 }, 0);
     }
 }

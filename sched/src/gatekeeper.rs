@@ -1,21 +1,24 @@
-//! Admission: first come, first served, while enough frames are free. Nobody overtakes, so nobody waits for ever.
+//! Admission: first come, first served, while a seat and enough frames are free. Nobody overtakes, so nobody waits for ever.
 //!
-//! The core's events tell how many frames are free, as of the moment when they were written. A VM that was admitted since
-//! has not taken its frames yet by then; its first `Ready` is the sign that it has. So the frames of VMs between
-//! admission and that sign count as taken, too.
+//! The core's events tell how many frames and seats are free, as of the moment when they were written. A VM that was admitted since
+//! has not taken its frames and its seat yet by then; its first `Ready` is the sign that it has. So what VMs between
+//! admission and that sign need counts as taken, too.
 
 use crate::Oddity;
 use crate::queue::{Links, List};
-use abi::limits::MAX_VMS;
+use abi::note::TableBytes;
+use abi::sched::Room;
 use abi::vm::{Slot, VmId};
+use component::{Table, Tables};
 
 /// One part in this many of the frames is kept free for the admitted VMs to grow into.
 const RESERVE_PART: u64 = 64;
 
 /// Where a slot is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum State {
     /// Nothing to do with admission.
+    #[default]
     Elsewhere,
     /// In the queue.
     Waiting,
@@ -27,7 +30,7 @@ enum State {
     Admitted,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Entry {
     frames: u32,
     generation: u32,
@@ -37,36 +40,38 @@ struct Entry {
 /// The queue of VMs that wait for admission.
 #[derive(Debug)]
 pub struct Gatekeeper {
-    slots: [Entry; MAX_VMS],
-    /// No slot from this index on was written since the last reset.
-    used: usize,
+    slots: Table<Entry>,
     links: Links,
-    waiting: List,
-    unheld: List,
-    parked: List,
+    waiting: List<Slot>,
+    unheld: List<Slot>,
+    parked: List<Slot>,
     /// Frames for VMs on this machine, as far as is known: after a restart there turn out to be more when VMs end.
     capacity: u64,
-    /// Free frames by the newest event.
-    free: u64,
-    /// Frames of VMs that are [`State::Admitted`].
-    promised: u64,
-    /// The core has sent a VM back: wait until frames are given back, rather than try again at once.
+    /// What is free by the newest event.
+    free: Room,
+    /// What those take of it that are [`State::Admitted`].
+    promised: Room,
+    /// The core has sent a VM back: wait until something is given back, rather than try again at once.
     held: bool,
 }
 
 impl Gatekeeper {
-    /// An empty queue on a machine without frames. All zeros, so that the tables take no room in the image.
-    pub const fn new() -> Self {
+    /// What it takes of the tables.
+    // A few dozen.
+    #[allow(clippy::cast_possible_truncation)]
+    pub const TABLES: TableBytes = TableBytes { per_slot: size_of::<Entry>() as u32 + Links::BYTES, per_seat: 0 };
+
+    /// An empty queue on a machine without frames.
+    pub fn new(tables: &mut Tables) -> Self {
         Gatekeeper {
-            slots: [Entry { frames: 0, generation: 0, state: State::Elsewhere }; MAX_VMS],
-            used: 0,
-            links: Links::new(),
+            slots: tables.per_slot(),
+            links: Links::new(tables.per_slot()),
             waiting: List::new(),
             unheld: List::new(),
             parked: List::new(),
             capacity: 0,
-            free: 0,
-            promised: 0,
+            free: Room::default(),
+            promised: Room::default(),
             held: false,
         }
     }
@@ -76,24 +81,22 @@ impl Gatekeeper {
         self.capacity = frames;
     }
 
-    /// Forgets all VMs; `free` frames are free.
-    pub fn reset(&mut self, free: u64) {
-        // Not all of them: on a slow machine that takes longer than a scheduler may run.
-        self.slots[..self.used].fill(Entry { frames: 0, generation: 0, state: State::Elsewhere });
-        self.used = 0;
+    /// Forgets all VMs; `free` is free.
+    pub fn reset(&mut self, free: Room) {
+        self.slots.clear();
         self.waiting = List::new();
         self.unheld = List::new();
         self.parked = List::new();
-        self.promised = 0;
+        self.promised = Room::default();
         self.held = false;
         self.note_free(free);
     }
 
-    /// The core has said how many frames are free.
-    fn note_free(&mut self, free: u64) {
+    /// The core has said what is free.
+    fn note_free(&mut self, free: Room) {
         self.free = free;
-        if free > self.capacity {
-            self.capacity = free;
+        if free.frames > self.capacity {
+            self.capacity = free.frames;
             // They have waited long enough: before the others, in their order.
             for set_aside in [&mut self.unheld, &mut self.parked] {
                 while let Some(index) = set_aside.last() {
@@ -110,15 +113,15 @@ impl Gatekeeper {
         self.waiting.len() + self.unheld.len() + self.parked.len()
     }
 
-    /// `vm` wants to be admitted and needs `frames`; `free` are free. One that was admitted and comes again (the core could
+    /// `vm` wants to be admitted and needs `frames`; `free` is free. One that was admitted and comes again (the core could
     /// not do it) keeps its place as the first.
     ///
     /// # Errors
     ///
     /// [`Oddity::BadVm`] beyond the limits; [`Oddity::TooBig`] when it needs more than there is, and waits aside, so that it
     /// keeps nobody else waiting.
-    pub fn arrived(&mut self, vm: VmId, frames: u64, free: u64) -> Result<(), Oddity> {
-        let known = *self.slots.get(vm.slot.index()).ok_or(Oddity::BadVm(vm))?;
+    pub fn arrived(&mut self, vm: VmId, frames: u64, free: Room) -> Result<(), Oddity> {
+        let known = *self.slots.reach(vm.slot.index()).ok_or(Oddity::BadVm(vm))?;
         self.note_free(free);
         // More than the whole address space: as good as any number that is too big.
         let needed = u32::try_from(frames).unwrap_or(u32::MAX);
@@ -136,7 +139,6 @@ impl Gatekeeper {
         }
         let state = if fits { State::Waiting } else { State::Unheld };
         self.slots[vm.slot.index()] = Entry { frames: needed, generation: vm.generation, state };
-        self.used = self.used.max(vm.slot.index() + 1);
         if fits { Ok(()) } else { Err(Oddity::TooBig { vm, frames, capacity: self.capacity }) }
     }
 
@@ -148,13 +150,14 @@ impl Gatekeeper {
             return;
         }
         if slot.state == State::Admitted {
-            self.free = self.free.saturating_sub(slot.frames.into());
+            self.free.frames = self.free.frames.saturating_sub(slot.frames.into());
+            self.free.seats = self.free.seats.saturating_sub(1);
         }
         self.forget(vm.slot);
     }
 
-    /// `vm` is gone, and `free` frames are free.
-    pub fn ended(&mut self, vm: VmId, free: u64) {
+    /// `vm` is gone, and `free` is free.
+    pub fn ended(&mut self, vm: VmId, free: Room) {
         self.note_free(free);
         self.held = false;
         if self.slots.get(vm.slot.index()).is_some_and(|slot| slot.generation == vm.generation) {
@@ -173,7 +176,7 @@ impl Gatekeeper {
         Some(VmId { slot: index, generation: slot.generation })
     }
 
-    /// The next VM to admit, if there are frames for it. It counts as admitted from now on.
+    /// The next VM to admit, if there are a seat and frames for it. It counts as admitted from now on.
     #[inline]
     pub fn admit(&mut self) -> Option<VmId> {
         let index = self.waiting.first()?;
@@ -182,11 +185,13 @@ impl Gatekeeper {
         let reserve = self.capacity / RESERVE_PART;
         // A VM so big that it could never leave the reserve untouched may use it.
         let needed = if frames + reserve > self.capacity { frames } else { frames + reserve };
-        if self.held || needed > self.free.saturating_sub(self.promised) {
+        let (free, promised) = (self.free, self.promised);
+        if self.held || needed > free.frames.saturating_sub(promised.frames) || free.seats <= promised.seats {
             return None;
         }
         slot.state = State::Admitted;
-        self.promised += frames;
+        self.promised.frames += frames;
+        self.promised.seats += 1;
         let vm = VmId { slot: index, generation: slot.generation };
         self.waiting.remove(&mut self.links, index);
         Some(vm)
@@ -194,20 +199,17 @@ impl Gatekeeper {
 
     /// Takes a slot out of whatever it is in.
     fn forget(&mut self, index: Slot) {
-        let slot = &mut self.slots[index.index()];
+        let Some(slot) = self.slots.get_mut(index.index()) else { return };
         match core::mem::replace(&mut slot.state, State::Elsewhere) {
             State::Elsewhere => {}
             State::Waiting => self.waiting.remove(&mut self.links, index),
             State::Unheld => self.unheld.remove(&mut self.links, index),
             State::Parked => self.parked.remove(&mut self.links, index),
-            State::Admitted => self.promised -= u64::from(slot.frames),
+            State::Admitted => {
+                self.promised.frames -= u64::from(slot.frames);
+                self.promised.seats -= 1;
+            }
         }
-    }
-}
-
-impl Default for Gatekeeper {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

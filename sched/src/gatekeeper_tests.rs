@@ -8,10 +8,22 @@ fn vm(index: u32) -> VmId {
     VmId::new(index, 1)
 }
 
-fn gatekeeper(capacity: u64) -> Box<Gatekeeper> {
-    let mut gatekeeper = Box::new(Gatekeeper::new());
+/// Slots of the machine.
+const SLOTS: usize = 300;
+
+/// So many free frames, and seats enough.
+fn room(frames: u64) -> Room {
+    Room { frames, seats: 100 }
+}
+
+fn unset() -> Gatekeeper {
+    Gatekeeper::new(&mut Tables::on_heap(Gatekeeper::TABLES, SLOTS, 0))
+}
+
+fn gatekeeper(capacity: u64) -> Gatekeeper {
+    let mut gatekeeper = unset();
     gatekeeper.set_capacity(capacity);
-    gatekeeper.reset(capacity);
+    gatekeeper.reset(room(capacity));
     gatekeeper
 }
 
@@ -23,14 +35,14 @@ fn admitted(gatekeeper: &mut Gatekeeper) -> Vec<u32> {
 fn first_come_first_served_without_overtaking() {
     // Reserve: 10 of 640.
     let mut gate = gatekeeper(640);
-    gate.arrived(vm(5), 300, 640).expect("good");
-    gate.arrived(vm(4), 400, 640).expect("good");
-    gate.arrived(vm(3), 10, 640).expect("good");
+    gate.arrived(vm(5), 300, room(640)).expect("good");
+    gate.arrived(vm(4), 400, room(640)).expect("good");
+    gate.arrived(vm(3), 10, room(640)).expect("good");
     // VM 3 would fit, but VM 4 was there before.
     assert_eq!(admitted(&mut gate), [5]);
     gate.ready(vm(5));
     assert_eq!(admitted(&mut gate), []);
-    gate.ended(vm(5), 640);
+    gate.ended(vm(5), room(640));
     assert_eq!(admitted(&mut gate), [4, 3]);
     assert_eq!(gate.waiting(), 0);
 }
@@ -38,57 +50,57 @@ fn first_come_first_served_without_overtaking() {
 #[test]
 fn frames_on_the_way_count_as_taken() {
     let mut gate = gatekeeper(640);
-    gate.arrived(vm(0), 300, 640).expect("good");
+    gate.arrived(vm(0), 300, room(640)).expect("good");
     assert_eq!(admitted(&mut gate), [0]);
     // Written before the core admitted VM 0.
-    gate.arrived(vm(1), 400, 640).expect("good");
+    gate.arrived(vm(1), 400, room(640)).expect("good");
     assert_eq!(admitted(&mut gate), []);
     // Now it has: 340 are free.
     gate.ready(vm(0));
     assert_eq!(admitted(&mut gate), []);
-    gate.arrived(vm(2), 10, 340).expect("good");
+    gate.arrived(vm(2), 10, room(340)).expect("good");
     assert_eq!(admitted(&mut gate), []);
-    gate.ended(vm(1), 340);
+    gate.ended(vm(1), room(340));
     assert_eq!(admitted(&mut gate), [2]);
 }
 
 #[test]
 fn the_reserve_is_kept_but_for_vms_that_need_it() {
     let mut gate = gatekeeper(640);
-    gate.arrived(vm(0), 630, 640).expect("good");
+    gate.arrived(vm(0), 630, room(640)).expect("good");
     assert_eq!(admitted(&mut gate), [0]);
     let mut gate = gatekeeper(640);
-    gate.arrived(vm(0), 635, 640).expect("good");
+    gate.arrived(vm(0), 635, room(640)).expect("good");
     assert_eq!(admitted(&mut gate), [0]);
     let mut gate = gatekeeper(640);
-    gate.arrived(vm(0), 591, 600).expect("good");
+    gate.arrived(vm(0), 591, room(600)).expect("good");
     assert_eq!(admitted(&mut gate), []);
     // It fits beside the reserve on this machine, so it waits until it does.
     let mut gate = gatekeeper(640);
-    gate.arrived(vm(0), 630, 639).expect("good");
+    gate.arrived(vm(0), 630, room(639)).expect("good");
     assert_eq!(admitted(&mut gate), []);
-    gate.ended(vm(1), 640);
+    gate.ended(vm(1), room(640));
     assert_eq!(admitted(&mut gate), [0]);
 }
 
 #[test]
 fn the_frames_of_a_vm_that_runs_count_once() {
     let mut gate = gatekeeper(640);
-    gate.arrived(vm(0), 300, 640).expect("good");
+    gate.arrived(vm(0), 300, room(640)).expect("good");
     assert_eq!(admitted(&mut gate), [0]);
     gate.ready(vm(0));
     // 340 are free; the reserve is 10. Were VM 0 still on its way, too, only 40 would be left.
-    gate.arrived(vm(1), 330, 340).expect("good");
+    gate.arrived(vm(1), 330, room(340)).expect("good");
     assert_eq!(admitted(&mut gate), [1]);
 }
 
 #[test]
 fn what_another_vm_in_the_same_slot_did_is_no_sign() {
     let mut gate = gatekeeper(640);
-    gate.arrived(vm(0), 300, 640).expect("good");
+    gate.arrived(vm(0), 300, room(640)).expect("good");
     assert_eq!(admitted(&mut gate), [0]);
     gate.ready(VmId::new(0, 2));
-    gate.arrived(vm(1), 331, 640).expect("good");
+    gate.arrived(vm(1), 331, room(640)).expect("good");
     assert_eq!(admitted(&mut gate), [], "300 of 640 are still on their way to VM 0");
     gate.ready(VmId::new(1, 2));
     assert_eq!(gate.waiting(), 1);
@@ -99,33 +111,33 @@ fn what_another_vm_in_the_same_slot_did_is_no_sign() {
 #[test]
 fn a_successor_of_an_admitted_vm_is_not_taken_for_one_that_was_sent_back() {
     let mut gate = gatekeeper(640);
-    gate.arrived(vm(0), 100, 640).expect("good");
+    gate.arrived(vm(0), 100, room(640)).expect("good");
     assert_eq!(admitted(&mut gate), [0]);
-    gate.arrived(vm(1), 100, 640).expect("good");
-    gate.arrived(VmId::new(0, 2), 100, 640).expect("good");
+    gate.arrived(vm(1), 100, room(640)).expect("good");
+    gate.arrived(VmId::new(0, 2), 100, room(640)).expect("good");
     assert_eq!(admitted(&mut gate), [1, 0]);
 }
 
 #[test]
 fn a_vm_that_comes_again_after_it_ran_was_not_sent_back() {
     let mut gate = gatekeeper(640);
-    gate.arrived(vm(0), 100, 640).expect("good");
+    gate.arrived(vm(0), 100, room(640)).expect("good");
     assert_eq!(admitted(&mut gate), [0]);
     gate.ready(vm(0));
-    gate.arrived(vm(1), 100, 640).expect("good");
-    gate.arrived(vm(0), 100, 640).expect("good");
+    gate.arrived(vm(1), 100, room(640)).expect("good");
+    gate.arrived(vm(0), 100, room(640)).expect("good");
     assert_eq!(admitted(&mut gate), [1, 0]);
 }
 
 #[test]
 fn what_the_machine_has_is_known_while_it_is_not_free() {
-    let mut gate = Box::new(Gatekeeper::new());
+    let mut gate = unset();
     gate.set_capacity(640);
-    gate.reset(100);
+    gate.reset(room(100));
     // It fits on this machine: in time.
-    assert_eq!(gate.arrived(vm(0), 300, 100), Ok(()));
+    assert_eq!(gate.arrived(vm(0), 300, room(100)), Ok(()));
     assert_eq!(admitted(&mut gate), []);
-    gate.ended(vm(1), 310);
+    gate.ended(vm(1), room(310));
     assert_eq!(admitted(&mut gate), [0]);
 }
 
@@ -133,54 +145,74 @@ fn what_the_machine_has_is_known_while_it_is_not_free() {
 fn a_reset_leaves_nothing_of_what_was() {
     let mut gate = gatekeeper(640);
     // One admitted, one sent back, one that waits, one that is too big.
-    gate.arrived(vm(0), 100, 640).expect("good");
-    gate.arrived(vm(1), 100, 640).expect("good");
+    gate.arrived(vm(0), 100, room(640)).expect("good");
+    gate.arrived(vm(1), 100, room(640)).expect("good");
     assert_eq!(admitted(&mut gate), [0, 1]);
-    gate.arrived(vm(1), 100, 640).expect("good");
-    gate.arrived(vm(2), 100, 640).expect("good");
-    gate.arrived(vm(3), 641, 640).expect_err("too big");
-    gate.reset(500);
+    gate.arrived(vm(1), 100, room(640)).expect("good");
+    gate.arrived(vm(2), 100, room(640)).expect("good");
+    gate.arrived(vm(3), 641, room(640)).expect_err("too big");
+    gate.reset(room(500));
     assert_eq!((gate.waiting(), admitted(&mut gate)), (0, vec![]));
     // Nothing is promised, nobody is held back, and 500 are free: as if it were new.
-    gate.arrived(vm(4), 490, 500).expect("good");
+    gate.arrived(vm(4), 490, room(500)).expect("good");
     assert_eq!(admitted(&mut gate), [4]);
-    gate.reset(500);
-    gate.arrived(vm(4), 100, 500).expect("good");
-    gate.arrived(vm(5), 100, 500).expect("good");
+    gate.reset(room(500));
+    gate.arrived(vm(4), 100, room(500)).expect("good");
+    gate.arrived(vm(5), 100, room(500)).expect("good");
     assert_eq!(admitted(&mut gate), [4, 5], "VM 4 is not taken for one that was sent back");
 }
 
 #[test]
 fn a_reset_forgets_whoever_was_there_up_to_the_last_slot() {
-    let last = u32::try_from(abi::limits::MAX_VMS - 1).expect("slots have 32 bits");
+    let last = u32::try_from(SLOTS - 1).expect("few");
     let mut gate = gatekeeper(640);
-    gate.arrived(vm(last), 100, 640).expect("good");
+    gate.arrived(vm(last), 100, room(640)).expect("good");
     assert_eq!(admitted(&mut gate), [last]);
-    gate.reset(640);
+    gate.reset(room(640));
     // It is not taken for one that was sent back, which would hold all others.
-    gate.arrived(vm(last), 100, 640).expect("good");
+    gate.arrived(vm(last), 100, room(640)).expect("good");
     assert_eq!(admitted(&mut gate), [last]);
 }
 
 #[test]
 fn a_reset_says_how_many_frames_are_free() {
     let mut gate = gatekeeper(640);
-    gate.reset(10);
-    gate.reset(500);
-    assert_eq!((gate.free, gate.capacity), (500, 640));
-    gate.reset(700);
-    assert_eq!((gate.free, gate.capacity), (700, 700), "more than was known");
+    gate.reset(room(10));
+    gate.reset(room(500));
+    assert_eq!((gate.free, gate.capacity), (room(500), 640));
+    gate.reset(room(700));
+    assert_eq!((gate.free, gate.capacity), (room(700), 700), "more than was known");
+}
+
+#[test]
+fn nobody_is_admitted_without_a_seat() {
+    let mut gate = gatekeeper(640);
+    let seats = |seats| Room { frames: 640, seats };
+    for index in 0..4 {
+        gate.arrived(vm(index), 10, seats(2)).expect("good");
+    }
+    assert_eq!(admitted(&mut gate), [0, 1], "two seats are promised");
+    gate.ready(vm(0));
+    assert_eq!(admitted(&mut gate), [], "one is taken, and the other is promised");
+    gate.ended(vm(9), seats(2));
+    assert_eq!(admitted(&mut gate), [2], "VM 1 has still to take one of the two");
+    gate.ready(vm(1));
+    gate.ready(vm(2));
+    gate.ended(vm(8), seats(0));
+    assert_eq!(admitted(&mut gate), []);
+    gate.ended(vm(0), seats(1));
+    assert_eq!((admitted(&mut gate), gate.waiting()), (vec![3], 0));
 }
 
 #[test]
 fn what_is_too_big_waits_aside() {
     let mut gate = gatekeeper(640);
     let too_big = |vm, frames| Oddity::TooBig { vm, frames, capacity: 640 };
-    assert_eq!(gate.arrived(vm(0), 641, 640), Err(too_big(vm(0), 641)));
-    assert_eq!(gate.arrived(vm(1), u64::MAX, 640), Err(too_big(vm(1), u64::MAX)));
-    gate.arrived(vm(2), 5, 640).expect("good");
+    assert_eq!(gate.arrived(vm(0), 641, room(640)), Err(too_big(vm(0), 641)));
+    assert_eq!(gate.arrived(vm(1), u64::MAX, room(640)), Err(too_big(vm(1), u64::MAX)));
+    gate.arrived(vm(2), 5, room(640)).expect("good");
     assert_eq!((admitted(&mut gate), gate.waiting()), (vec![2], 2));
-    gate.ended(vm(1), 640);
+    gate.ended(vm(1), room(640));
     assert_eq!(gate.waiting(), 1);
 }
 
@@ -189,36 +221,36 @@ fn a_scheduler_that_starts_while_frames_are_scarce_finds_out_that_there_are_more
     let mut gate = gatekeeper(20);
     for index in 0..3 {
         let frames = if index == 1 { 10 } else { 26 };
-        assert_eq!(gate.arrived(vm(index), frames, 20).is_ok(), index == 1);
+        assert_eq!(gate.arrived(vm(index), frames, room(20)).is_ok(), index == 1);
     }
     assert_eq!(admitted(&mut gate), [1]);
     gate.ready(vm(1));
-    gate.ended(vm(9), 640);
+    gate.ended(vm(9), room(640));
     assert_eq!(admitted(&mut gate), [0, 2]);
 }
 
 #[test]
 fn a_vm_that_the_core_sends_back_is_first_again_and_waits_for_frames() {
     let mut gate = gatekeeper(640);
-    gate.arrived(vm(0), 100, 640).expect("good");
+    gate.arrived(vm(0), 100, room(640)).expect("good");
     assert_eq!(admitted(&mut gate), [0]);
-    gate.arrived(vm(1), 100, 640).expect("good");
-    gate.arrived(vm(0), 100, 640).expect("good");
+    gate.arrived(vm(1), 100, room(640)).expect("good");
+    gate.arrived(vm(0), 100, room(640)).expect("good");
     assert_eq!(admitted(&mut gate), [1; 0]);
-    gate.ended(vm(7), 640);
+    gate.ended(vm(7), room(640));
     assert_eq!(admitted(&mut gate), [0, 1]);
 }
 
 #[test]
 fn one_that_ends_while_it_waits_or_is_admitted_leaves_no_trace() {
     let mut gate = gatekeeper(640);
-    gate.arrived(vm(0), 600, 640).expect("good");
-    gate.arrived(vm(1), 600, 640).expect("good");
+    gate.arrived(vm(0), 600, room(640)).expect("good");
+    gate.arrived(vm(1), 600, room(640)).expect("good");
     assert_eq!(admitted(&mut gate), [0]);
-    gate.ended(vm(1), 640);
+    gate.ended(vm(1), room(640));
     assert_eq!(gate.waiting(), 0);
-    gate.ended(vm(0), 640);
-    gate.arrived(vm(2), 600, 640).expect("good");
+    gate.ended(vm(0), room(640));
+    gate.arrived(vm(2), 600, room(640)).expect("good");
     assert_eq!(admitted(&mut gate), [2]);
 }
 
@@ -255,13 +287,13 @@ proptest! {
         let mut gate = gatekeeper(700);
         for step in steps {
             match step {
-                Step::Reset(free) => gate.reset(free),
+                Step::Reset(free) => gate.reset(room(free)),
                 Step::Arrived(vm, frames, free) => {
-                    let taken = gate.arrived(vm, frames, free).is_ok();
-                    prop_assert_eq!(taken, vm.slot.index() < MAX_VMS && frames.min(u32::MAX.into()) <= gate.capacity);
+                    let taken = gate.arrived(vm, frames, room(free)).is_ok();
+                    prop_assert_eq!(taken, vm.slot.index() < SLOTS && frames.min(u32::MAX.into()) <= gate.capacity);
                 }
                 Step::Ready(vm) => gate.ready(vm),
-                Step::Ended(vm, free) => gate.ended(vm, free),
+                Step::Ended(vm, free) => gate.ended(vm, room(free)),
                 Step::Admit => {
                     gate.hold();
                     gate.admit();
@@ -270,7 +302,8 @@ proptest! {
         }
         let promised = |slot: &&Entry| slot.state == State::Admitted;
         let sum: u64 = gate.slots.iter().filter(promised).map(|slot| u64::from(slot.frames)).sum();
-        prop_assert_eq!(sum, gate.promised);
+        prop_assert_eq!(sum, gate.promised.frames);
+        prop_assert_eq!(gate.slots.iter().filter(promised).count(), gate.promised.seats as usize);
         let waits = |slot: &&Entry| matches!(slot.state, State::Waiting | State::Unheld | State::Parked);
         let waiting = gate.slots.iter().filter(waits).count();
         prop_assert_eq!(gate.waiting() as usize, waiting);
@@ -290,7 +323,7 @@ proptest! {
         for (number, (frames, delay)) in vms.iter().copied().enumerate() {
             let vm = vm(u32::try_from(number).expect("small"));
             sizes.insert(vm.slot.number(), frames);
-            gate.arrived(vm, frames, free).expect("fits");
+            gate.arrived(vm, frames, room(free)).expect("fits");
             for _ in 0..delay {
                 while let Some(vm) = gate.admit() {
                     order.push(vm.slot.number());
@@ -309,7 +342,7 @@ proptest! {
                     gate.ready(vm);
                 } else if let Some((vm, frames)) = living.pop_front() {
                     free += frames;
-                    gate.ended(vm, free);
+                    gate.ended(vm, room(free));
                 }
             }
         }
@@ -326,7 +359,7 @@ proptest! {
             } else {
                 let Some((vm, frames)) = living.pop_front() else { panic!("somebody waits though all is free") };
                 free += frames;
-                gate.ended(vm, free);
+                gate.ended(vm, room(free));
             }
         }
         prop_assert_eq!(order, (0..u32::try_from(vms.len()).expect("small")).collect::<Vec<_>>());

@@ -14,8 +14,10 @@ mod random;
 mod run;
 mod scheduler;
 mod tickets;
+pub mod vms;
 
 pub use component;
 pub use oddity::Oddity;
 pub use run::run;
 pub use scheduler::{PLAN_DEPTH, Scheduler};
+pub use vms::Seated;

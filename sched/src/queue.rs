@@ -1,63 +1,107 @@
-//! First-in-first-out lists of VM slots, linked through tables: every operation takes the same short time.
+//! First-in-first-out lists of slots or seats, linked through tables: every operation takes the same short time.
 
-use abi::limits::MAX_VMS;
-use abi::vm::Slot;
+use abi::vm::{Seat, Slot};
+use component::Table;
+use core::marker::PhantomData;
 
-/// Links of all slots. A slot is in one list of its table at most. 0 means none, `i + 1` slot `i`, so that an empty table is
-/// all zeros.
+/// What lists are made of.
+pub trait Place: Copy {
+    /// Its number.
+    fn number(self) -> u32;
+    /// The inverse of [`Place::number`].
+    fn of(number: u32) -> Option<Self>;
+}
+
+impl Place for Slot {
+    fn number(self) -> u32 {
+        Slot::number(self)
+    }
+
+    fn of(number: u32) -> Option<Self> {
+        Some(Slot::new(number))
+    }
+}
+
+impl Place for Seat {
+    #[inline]
+    fn number(self) -> u32 {
+        Seat::number(self).into()
+    }
+
+    #[inline]
+    fn of(number: u32) -> Option<Self> {
+        u16::try_from(number).ok().map(Seat::new)
+    }
+}
+
+/// Links of all places. A place is in one list of its table at most. 0 means none, `i + 1` place `i`.
 #[derive(Debug)]
-pub struct Links([Link; MAX_VMS]);
+pub struct Links(Table<Link>);
 
-#[derive(Clone, Copy, Debug)]
-struct Link {
+/// The links of one place.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Link {
     next: u32,
     previous: u32,
 }
 
 impl Links {
-    /// No slot is in a list.
-    pub const fn new() -> Self {
-        Links([Link { next: 0, previous: 0 }; MAX_VMS])
+    /// What they take of [`abi::note::TableBytes`] for each place.
+    // Eight.
+    #[allow(clippy::cast_possible_truncation)]
+    pub const BYTES: u32 = size_of::<Link>() as u32;
+
+    /// No place is in a list; there is a link for each entry of `table`.
+    pub fn new(table: Table<Link>) -> Self {
+        Links(table)
     }
 
-    /// The link behind the end `end`, which is not 0.
+    /// The link behind the end `end`, which is not 0 and was linked before.
+    #[inline]
     fn at(&mut self, end: u32) -> &mut Link {
-        &mut self.0[Slot::new(end - 1).index()]
+        &mut self.0[end as usize - 1]
+    }
+
+    /// As [`Links::at`], for one that perhaps was not. None beyond the table.
+    #[inline]
+    fn reach(&mut self, end: u32) -> Option<&mut Link> {
+        self.0.reach(end as usize - 1)
     }
 }
 
-impl Default for Links {
+/// A list. Places are in no list when they are pushed, and in this one when they are removed: the callers keep a state for each
+/// place that says where it is. What is beyond the table is never in a list.
+#[derive(Clone, Copy, Debug)]
+pub struct List<P> {
+    first: u32,
+    last: u32,
+    len: u32,
+    places: PhantomData<P>,
+}
+
+/// How the links name `place`.
+fn end<P: Place>(place: P) -> u32 {
+    place.number() + 1
+}
+
+/// The place of an end.
+fn place<P: Place>(end: u32) -> Option<P> {
+    end.checked_sub(1).and_then(P::of)
+}
+
+impl<P: Place> Default for List<P> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-/// How the links name `slot`.
-const fn end(slot: Slot) -> u32 {
-    slot.number() + 1
-}
-
-/// The slot of an end.
-fn place(end: u32) -> Option<Slot> {
-    end.checked_sub(1).map(Slot::new)
-}
-
-/// A list. Slots are below [`MAX_VMS`], in no list when they are pushed, and in this one when they are removed: the callers
-/// keep a state for each slot that says where it is.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct List {
-    first: u32,
-    last: u32,
-    len: u32,
-}
-
-impl List {
+impl<P: Place> List<P> {
     /// The empty list.
     pub const fn new() -> Self {
-        List { first: 0, last: 0, len: 0 }
+        List { first: 0, last: 0, len: 0, places: PhantomData }
     }
 
-    /// How many slots are in it.
+    /// How many places are in it.
     pub fn len(&self) -> u32 {
         self.len
     }
@@ -67,20 +111,21 @@ impl List {
         self.len == 0
     }
 
-    /// The first slot.
-    pub fn first(&self) -> Option<Slot> {
+    /// The first place.
+    pub fn first(&self) -> Option<P> {
         place(self.first)
     }
 
-    /// The last slot.
-    pub fn last(&self) -> Option<Slot> {
+    /// The last place.
+    pub fn last(&self) -> Option<P> {
         place(self.last)
     }
 
-    /// Puts `slot` at the end.
-    pub fn push_back(&mut self, links: &mut Links, slot: Slot) {
-        let me = end(slot);
-        *links.at(me) = Link { next: 0, previous: self.last };
+    /// Puts `place` at the end.
+    pub fn push_back(&mut self, links: &mut Links, place: P) {
+        let me = end(place);
+        let Some(link) = links.reach(me) else { return };
+        *link = Link { next: 0, previous: self.last };
         match self.last {
             0 => self.first = me,
             last => links.at(last).next = me,
@@ -89,10 +134,11 @@ impl List {
         self.len += 1;
     }
 
-    /// Puts `slot` at the start.
-    pub fn push_front(&mut self, links: &mut Links, slot: Slot) {
-        let me = end(slot);
-        *links.at(me) = Link { next: self.first, previous: 0 };
+    /// Puts `place` at the start.
+    pub fn push_front(&mut self, links: &mut Links, place: P) {
+        let me = end(place);
+        let Some(link) = links.reach(me) else { return };
+        *link = Link { next: self.first, previous: 0 };
         match self.first {
             0 => self.last = me,
             first => links.at(first).previous = me,
@@ -101,16 +147,16 @@ impl List {
         self.len += 1;
     }
 
-    /// Takes the first slot out.
-    pub fn pop_front(&mut self, links: &mut Links) -> Option<Slot> {
-        let slot = self.first()?;
-        self.remove(links, slot);
-        Some(slot)
+    /// Takes the first place out.
+    pub fn pop_front(&mut self, links: &mut Links) -> Option<P> {
+        let place = self.first()?;
+        self.remove(links, place);
+        Some(place)
     }
 
-    /// Takes `slot` out, wherever it is.
-    pub fn remove(&mut self, links: &mut Links, slot: Slot) {
-        let Link { next, previous } = *links.at(end(slot));
+    /// Takes `place` out, wherever it is.
+    pub fn remove(&mut self, links: &mut Links, place: P) {
+        let Link { next, previous } = *links.at(end(place));
         match previous {
             0 => self.first = next,
             previous => links.at(previous).next = next,
@@ -126,8 +172,12 @@ impl List {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use abi::note::TableBytes;
+    use component::Tables;
     use proptest::prelude::*;
     use std::collections::VecDeque;
+
+    const SLOTS: u32 = 1000;
 
     #[derive(Clone, Copy, Debug)]
     enum Step {
@@ -138,8 +188,7 @@ mod tests {
     }
 
     fn step() -> impl Strategy<Value = Step> {
-        let last = u32::try_from(MAX_VMS - 1).expect("small");
-        let slot = || prop_oneof![0_u32..6, Just(last)].prop_map(Slot::new);
+        let slot = || prop_oneof![0_u32..6, Just(SLOTS - 1)].prop_map(Slot::new);
         prop_oneof![
             slot().prop_map(Step::Back),
             slot().prop_map(Step::Front),
@@ -152,7 +201,8 @@ mod tests {
         /// Two lists over one table behave as two deques.
         #[test]
         fn like_deques(steps in prop::collection::vec((step(), any::<bool>()), 0..200)) {
-            let mut links = Box::new(Links::new());
+            let mut tables = Tables::on_heap(TableBytes { per_slot: Links::BYTES, per_seat: 0 }, SLOTS as usize, 0);
+            let mut links = Links::new(tables.per_slot());
             let mut lists = [List::new(), List::new()];
             let mut models = [VecDeque::new(), VecDeque::new()];
             for (step, which) in steps {

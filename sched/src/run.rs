@@ -7,28 +7,25 @@ use abi::sched::SchedEvent;
 use component::{Component, RateLimit, now, wait};
 
 /// Makes a program of a policy: `sched::main!(sched::policy::Stride);` is all that stands in its file.
-///
-/// The policy has `const fn new() -> Self`, of zero bytes only, so that its tables lie in `.bss`.
 #[macro_export]
 macro_rules! main {
     ($policy:ty) => {
-        $crate::component::main!(main);
+        $crate::component::main!(main, $crate::Scheduler::<$policy>::TABLES);
 
         fn main(component: $crate::component::Component) -> ! {
-            static SCHEDULER: $crate::component::Once<$crate::Scheduler<$policy>> =
-                $crate::component::Once::new($crate::Scheduler::new(<$policy>::new()));
-            $crate::run::<$policy>(&component, SCHEDULER.take().expect("taken once"))
+            $crate::run::<$policy>(&component)
         }
     };
 }
 
-/// Serves the core with `scheduler`, for ever.
+/// Serves the core with a scheduler of the policy `P`, for ever.
 ///
 /// # Panics
 ///
 /// When the manifest gives the component no rings `core-sched` and `sched-core`.
-pub fn run<P: Policy>(component: &Component, scheduler: &mut Scheduler<P>) -> ! {
+pub fn run<P: Policy>(component: &Component) -> ! {
     let info = component.info();
+    let mut scheduler = Scheduler::<P>::new(&mut component.tables());
     scheduler.set_capacity(info.vm_frames);
     scheduler.seed(now() ^ u64::from(info.incarnation).rotate_right(16));
     let mut events = component.inbox("core-sched");

@@ -3,7 +3,10 @@
 use crate::Oddity;
 use crate::gatekeeper::Gatekeeper;
 use crate::policy::Policy;
+use crate::vms::Seated;
+use abi::note::TableBytes;
 use abi::sched::{SchedCommand, SchedEvent};
+use component::Tables;
 
 /// Entries of the plan that are ahead of the core at most: so long a VM that has just become able to run waits behind
 /// others.
@@ -24,9 +27,12 @@ pub struct Scheduler<P> {
 }
 
 impl<P: Policy> Scheduler<P> {
+    /// What its tables take, the policy's included.
+    pub const TABLES: TableBytes = TableBytes { per_seat: P::SEAT_BYTES, ..Gatekeeper::TABLES };
+
     /// A scheduler that knows no VMs.
-    pub const fn new(policy: P) -> Self {
-        let gatekeeper = Gatekeeper::new();
+    pub fn new(tables: &mut Tables) -> Self {
+        let (gatekeeper, policy) = (Gatekeeper::new(tables), P::new(tables));
         Scheduler { gatekeeper, policy, published: 0, published_at: 0, blocked: false, hasty: false }
     }
 
@@ -48,23 +54,25 @@ impl<P: Policy> Scheduler<P> {
     #[inline]
     pub fn handle(&mut self, event: SchedEvent) -> Result<(), Oddity> {
         match event {
-            SchedEvent::Hello { quantum_ticks, free } => {
-                self.gatekeeper.reset(free);
+            SchedEvent::Hello { quantum_ticks, room } => {
+                self.gatekeeper.reset(room);
                 self.policy.reset(quantum_ticks);
                 Ok(())
             }
-            SchedEvent::Arrived { vm, frames, free } => self.gatekeeper.arrived(vm, frames, free),
-            SchedEvent::Ready { vm, weight } => {
+            SchedEvent::Arrived { vm, frames, room } => self.gatekeeper.arrived(vm, frames, room),
+            SchedEvent::Ready { vm, seat, weight } => {
                 self.gatekeeper.ready(vm);
-                self.policy.ready(vm, weight)
+                self.policy.ready(Seated { id: vm, seat }, weight)
             }
-            SchedEvent::Blocked { vm, ran_ticks, idle } => {
+            SchedEvent::Blocked { vm, seat, ran_ticks, idle } => {
                 self.blocked = true;
-                self.policy.blocked(vm, ran_ticks, idle)
+                self.policy.blocked(Seated { id: vm, seat }, ran_ticks, idle)
             }
-            SchedEvent::Ended { vm, free } => {
-                self.gatekeeper.ended(vm, free);
-                self.policy.ended(vm);
+            SchedEvent::Ended { vm, seat, room } => {
+                self.gatekeeper.ended(vm, room);
+                if let Some(seat) = seat {
+                    self.policy.ended(Seated { id: vm, seat });
+                }
                 Ok(())
             }
         }

@@ -2,21 +2,37 @@
 
 use super::*;
 use crate::policy::RoundRobin;
-use abi::vm::VmId;
+use abi::sched::Room;
+use abi::vm::{Seat, VmId};
 use proptest::prelude::*;
 use std::collections::{BTreeSet, VecDeque};
 
 const QUANTUM: u64 = 10_000;
 const RING: u32 = 64;
+const SLOTS: usize = 300;
+
+/// So many free frames, and seats enough.
+fn room(frames: u64) -> Room {
+    Room { frames, seats: 300 }
+}
+
+/// In these tests everybody has the seat of their slot's number.
+fn seat(index: u32) -> Seat {
+    Seat::new(u16::try_from(index).expect("few"))
+}
 
 fn vm(index: u32) -> VmId {
     VmId::new(index, 1)
 }
 
-fn scheduler(frames: u64) -> Box<Scheduler<RoundRobin>> {
-    let mut scheduler = Box::new(Scheduler::new(RoundRobin::new()));
+fn unset() -> Scheduler<RoundRobin> {
+    Scheduler::new(&mut Tables::on_heap(Scheduler::<RoundRobin>::TABLES, SLOTS, SLOTS))
+}
+
+fn scheduler(frames: u64) -> Scheduler<RoundRobin> {
+    let mut scheduler = unset();
     scheduler.set_capacity(frames);
-    scheduler.handle(SchedEvent::Hello { quantum_ticks: QUANTUM, free: frames }).expect("good");
+    scheduler.handle(SchedEvent::Hello { quantum_ticks: QUANTUM, room: room(frames) }).expect("good");
     scheduler
 }
 
@@ -40,15 +56,15 @@ fn run(index: u32) -> SchedCommand {
 fn from_arrival_to_the_plan() {
     let mut scheduler = scheduler(1000);
     assert_eq!(commands(&mut scheduler, 0), []);
-    scheduler.handle(SchedEvent::Arrived { vm: vm(4), frames: 10, free: 1000 }).expect("good");
+    scheduler.handle(SchedEvent::Arrived { vm: vm(4), frames: 10, room: room(1000) }).expect("good");
     assert_eq!(commands(&mut scheduler, 0), [SchedCommand::Admit { vm: vm(4) }]);
     assert_eq!(commands(&mut scheduler, 1), []);
-    scheduler.handle(SchedEvent::Ready { vm: vm(4), weight: 100 }).expect("good");
+    scheduler.handle(SchedEvent::Ready { vm: vm(4), seat: seat(4), weight: 100 }).expect("good");
     // One entry for one VM, and the next when the core has taken it.
     assert_eq!(commands(&mut scheduler, 0), [run(4)]);
     assert_eq!(commands(&mut scheduler, 1), []);
     assert_eq!(commands(&mut scheduler, 0), [run(4)]);
-    scheduler.handle(SchedEvent::Blocked { vm: vm(4), ran_ticks: 5, idle: true }).expect("good");
+    scheduler.handle(SchedEvent::Blocked { vm: vm(4), seat: seat(4), ran_ticks: 5, idle: true }).expect("good");
     assert_eq!(commands(&mut scheduler, 0), []);
 }
 
@@ -56,7 +72,7 @@ fn from_arrival_to_the_plan() {
 fn the_plan_is_no_deeper_than_it_may_be() {
     let mut scheduler = scheduler(1000);
     for index in 0..100 {
-        scheduler.handle(SchedEvent::Ready { vm: vm(index), weight: 100 }).expect("good");
+        scheduler.handle(SchedEvent::Ready { vm: vm(index), seat: seat(index), weight: 100 }).expect("good");
     }
     assert_eq!(commands(&mut scheduler, 0), (0..16).map(run).collect::<Vec<_>>());
     assert_eq!(commands(&mut scheduler, 16), []);
@@ -67,8 +83,8 @@ fn the_plan_is_no_deeper_than_it_may_be() {
 #[test]
 fn who_passes_the_cpu_on_without_blocking_is_planned_far_ahead() {
     let mut scheduler = scheduler(1000);
-    scheduler.handle(SchedEvent::Ready { vm: vm(0), weight: 100 }).expect("good");
-    scheduler.handle(SchedEvent::Ready { vm: vm(1), weight: 100 }).expect("good");
+    scheduler.handle(SchedEvent::Ready { vm: vm(0), seat: seat(0), weight: 100 }).expect("good");
+    scheduler.handle(SchedEvent::Ready { vm: vm(1), seat: seat(1), weight: 100 }).expect("good");
     assert_eq!(commands_at(&mut scheduler, 0, 0), [run(0), run(1)]);
     // Both entries used within a quantum.
     assert_eq!(commands_at(&mut scheduler, QUANTUM - 1, 0).len(), 16);
@@ -79,31 +95,35 @@ fn who_passes_the_cpu_on_without_blocking_is_planned_far_ahead() {
     // A whole quantum is not within one.
     assert_eq!(commands_at(&mut scheduler, 11 * QUANTUM, 0), [run(0), run(1)]);
     // Quickly, but because one has blocked.
-    scheduler.handle(SchedEvent::Blocked { vm: vm(0), ran_ticks: 5, idle: true }).expect("good");
+    scheduler.handle(SchedEvent::Blocked { vm: vm(0), seat: seat(0), ran_ticks: 5, idle: true }).expect("good");
     assert_eq!(commands_at(&mut scheduler, 11 * QUANTUM + 50, 0), [run(1)]);
 }
 
 #[test]
 fn a_scheduler_that_starts_late_knows_what_the_machine_has() {
-    let mut scheduler = Box::new(Scheduler::new(RoundRobin::new()));
+    let mut scheduler = unset();
     scheduler.set_capacity(1000);
-    scheduler.handle(SchedEvent::Hello { quantum_ticks: QUANTUM, free: 20 }).expect("good");
-    assert_eq!(scheduler.handle(SchedEvent::Arrived { vm: vm(0), frames: 500, free: 20 }), Ok(()), "it fits in time");
+    scheduler.handle(SchedEvent::Hello { quantum_ticks: QUANTUM, room: room(20) }).expect("good");
+    assert_eq!(
+        scheduler.handle(SchedEvent::Arrived { vm: vm(0), frames: 500, room: room(20) }),
+        Ok(()),
+        "it fits in time"
+    );
 }
 
 #[test]
 fn one_that_needs_more_than_there_is_is_held_once_and_passed() {
     let mut scheduler = scheduler(1000);
-    let too_big = SchedEvent::Arrived { vm: vm(0), frames: 5000, free: 1000 };
+    let too_big = SchedEvent::Arrived { vm: vm(0), frames: 5000, room: room(1000) };
     assert!(matches!(scheduler.handle(too_big), Err(Oddity::TooBig { .. })));
-    scheduler.handle(SchedEvent::Arrived { vm: vm(1), frames: 10, free: 1000 }).expect("good");
+    scheduler.handle(SchedEvent::Arrived { vm: vm(1), frames: 10, room: room(1000) }).expect("good");
     // No space for anything.
     assert_eq!(commands(&mut scheduler, RING), []);
     let (hold, admit) = (SchedCommand::Hold { vm: vm(0) }, SchedCommand::Admit { vm: vm(1) });
     assert_eq!(commands(&mut scheduler, 0), [hold, admit]);
     assert_eq!(commands(&mut scheduler, 0), []);
     // There turns out to be more: it is admitted, which ends the hold.
-    scheduler.handle(SchedEvent::Ended { vm: vm(7), free: 6000 }).expect("good");
+    scheduler.handle(SchedEvent::Ended { vm: vm(7), seat: Some(seat(7)), room: room(6000) }).expect("good");
     assert_eq!(commands(&mut scheduler, 0), [SchedCommand::Admit { vm: vm(0) }]);
 }
 
@@ -111,7 +131,7 @@ fn one_that_needs_more_than_there_is_is_held_once_and_passed() {
 fn admissions_wait_for_space_in_the_ring() {
     let mut scheduler = scheduler(1_000_000);
     for index in 0..100 {
-        scheduler.handle(SchedEvent::Arrived { vm: vm(index), frames: 1, free: 1_000_000 }).expect("good");
+        scheduler.handle(SchedEvent::Arrived { vm: vm(index), frames: 1, room: room(1_000_000) }).expect("good");
     }
     assert_eq!(commands(&mut scheduler, 4).len(), 60);
     assert_eq!(commands(&mut scheduler, RING).len(), 0);
@@ -153,7 +173,10 @@ fn simulate(behaviours: &[Behaviour], ticks: u64) -> Vec<Simulated> {
         .collect();
     for index in 0..vms.len() {
         scheduler
-            .handle(SchedEvent::Ready { vm: vm(u32::try_from(index).expect("small")), weight: 100 })
+            .handle({
+                let index = u32::try_from(index).expect("small");
+                SchedEvent::Ready { vm: vm(index), seat: seat(index), weight: 100 }
+            })
             .expect("good");
     }
     while now < ticks {
@@ -163,7 +186,10 @@ fn simulate(behaviours: &[Behaviour], ticks: u64) -> Vec<Simulated> {
                 guest.left = guest.behaviour.compute;
                 guest.ready_since = now;
                 scheduler
-                    .handle(SchedEvent::Ready { vm: vm(u32::try_from(index).expect("small")), weight: 100 })
+                    .handle({
+                        let index = u32::try_from(index).expect("small");
+                        SchedEvent::Ready { vm: vm(index), seat: seat(index), weight: 100 }
+                    })
                     .expect("good");
             }
         }
@@ -187,7 +213,9 @@ fn simulate(behaviours: &[Behaviour], ticks: u64) -> Vec<Simulated> {
         guest.left -= ran;
         if guest.left == 0 {
             guest.until = Some(now + guest.behaviour.wait);
-            scheduler.handle(SchedEvent::Blocked { vm, ran_ticks: ran, idle: true }).expect("good");
+            scheduler
+                .handle(SchedEvent::Blocked { vm, seat: seat(vm.slot.number()), ran_ticks: ran, idle: true })
+                .expect("good");
         } else {
             guest.ready_since = now;
         }
@@ -226,12 +254,15 @@ fn any_event() -> impl Strategy<Value = SchedEvent> {
     let vm = || {
         (prop_oneof![0_u32..40, any::<u32>()], 0_u32..3).prop_map(|(index, generation)| VmId::new(index, generation))
     };
+    let seat = || prop_oneof![0_u16..40, any::<u16>()].prop_map(Seat::new);
+    let room = || (any::<u64>(), any::<u32>()).prop_map(|(frames, seats)| Room { frames, seats });
+    let blocked = |(vm, seat, ran_ticks, idle)| SchedEvent::Blocked { vm, seat, ran_ticks, idle };
     prop_oneof![
-        1 => (any::<u64>(), any::<u64>()).prop_map(|(quantum_ticks, free)| SchedEvent::Hello { quantum_ticks, free }),
-        9 => (vm(), 0_u64..2000, any::<u64>()).prop_map(|(vm, frames, free)| SchedEvent::Arrived { vm, frames, free }),
-        9 => vm().prop_map(|vm| SchedEvent::Ready { vm, weight: 100 }),
-        9 => (vm(), any::<u64>(), any::<bool>()).prop_map(|(vm, ran_ticks, idle)| SchedEvent::Blocked { vm, ran_ticks, idle }),
-        5 => (vm(), any::<u64>()).prop_map(|(vm, free)| SchedEvent::Ended { vm, free }),
+        1 => (any::<u64>(), room()).prop_map(|(quantum_ticks, room)| SchedEvent::Hello { quantum_ticks, room }),
+        9 => (vm(), 0_u64..2000, room()).prop_map(|(vm, frames, room)| SchedEvent::Arrived { vm, frames, room }),
+        9 => (vm(), seat()).prop_map(|(vm, seat)| SchedEvent::Ready { vm, seat, weight: 100 }),
+        9 => (vm(), seat(), any::<u64>(), any::<bool>()).prop_map(blocked),
+        5 => (vm(), prop::option::of(seat()), room()).prop_map(|(vm, seat, room)| SchedEvent::Ended { vm, seat, room }),
     ]
 }
 
@@ -249,13 +280,16 @@ proptest! {
         }
     }
 
-    /// No sequence of events makes it panic, plan too far or name slots that cannot be.
+    /// No sequence of events makes it panic, plan too far or name VMs that were never ready.
     #[test]
     fn senseless_events(events in prop::collection::vec((any_event(), 0_u32..20), 0..200)) {
         let mut scheduler = scheduler(1000);
         let mut admitted = BTreeSet::new();
+        let mut ready = BTreeSet::new();
         for (event, outstanding) in events {
-            let _ = scheduler.handle(event);
+            if scheduler.handle(event).is_ok() && let SchedEvent::Ready { vm, .. } = event {
+                ready.insert(vm);
+            }
             if let SchedEvent::Arrived { vm, .. } = event {
                 admitted.remove(&vm);
             }
@@ -267,7 +301,7 @@ proptest! {
             prop_assert!(runs <= 16);
             for command in commands {
                 match command {
-                    SchedCommand::Run { vm, .. } => prop_assert!(vm.slot.index() < abi::limits::MAX_VMS),
+                    SchedCommand::Run { vm, .. } => prop_assert!(ready.contains(&vm)),
                     SchedCommand::Admit { vm } => prop_assert!(admitted.insert(vm), "admitted twice"),
                     SchedCommand::Hold { vm } => prop_assert!(!admitted.contains(&vm), "admitted and held"),
                 }

@@ -1,38 +1,43 @@
-//! How many lottery tickets each VM slot holds, as a tree of partial sums (Fenwick: "A new data structure for cumulative frequency
-//! tables", 1994): giving tickets and finding the holder of one take a step for each bit of the slot's number, 14 or 15.
+//! How many lottery tickets each seat holds, as a tree of partial sums (Fenwick: "A new data structure for cumulative frequency
+//! tables", 1994): giving tickets and finding the holder of one take a step for each bit of the number of seats, 16 at most.
 
-use abi::limits::MAX_VMS;
-use abi::vm::Slot;
+use abi::vm::Seat;
+use component::{Table, Tables};
 
-/// The tickets of all slots.
+/// The tickets of all seats.
 #[derive(Debug)]
 pub struct Tickets {
-    held: [u64; MAX_VMS],
-    /// Element `i` is the sum over the slots from `i + 1 - 2^k` to `i`, where `k` is the number of zero bits at the end of `i + 1`.
-    sums: [u64; MAX_VMS],
+    /// Element `i` is the sum over the seats from `i + 1 - 2^k` to `i`, where `k` is the number of zero bits at the end of `i + 1`; and what
+    /// the seat itself holds. All that the machine has are there from the start, as each change reaches to the end.
+    nodes: Table<Node>,
     total: u64,
 }
 
-/// The largest step of a search.
-const TOP: usize = 1 << MAX_VMS.ilog2();
+#[derive(Clone, Copy, Debug, Default)]
+struct Node {
+    sum: u64,
+    held: u64,
+}
 
 impl Tickets {
+    /// What they take of [`abi::note::TableBytes::per_seat`].
+    // Sixteen.
+    #[allow(clippy::cast_possible_truncation)]
+    pub const SEAT_BYTES: u32 = size_of::<Node>() as u32;
+
     /// Nobody holds any.
-    pub const fn new() -> Self {
-        Tickets { held: [0; MAX_VMS], sums: [0; MAX_VMS], total: 0 }
+    pub fn new(tables: &mut Tables) -> Self {
+        let mut nodes = tables.per_seat();
+        nodes.reach_all();
+        Tickets { nodes, total: 0 }
     }
 
-    /// Takes all tickets away, where no slot from `end` on holds any.
-    pub fn clear(&mut self, end: usize) {
-        self.held[..end].fill(0);
-        self.sums[..end].fill(0);
-        // Of the sums behind `end` only these contain slots in front of it.
-        let mut end = end.max(1);
-        while let Some(sum) = self.sums.get_mut(end - 1) {
-            *sum = 0;
-            end += end & end.wrapping_neg();
+    /// Takes all tickets away.
+    pub fn clear(&mut self) {
+        if self.total != 0 {
+            self.nodes.fill(Node::default());
+            self.total = 0;
         }
-        self.total = 0;
     }
 
     /// How many tickets there are.
@@ -40,83 +45,98 @@ impl Tickets {
         self.total
     }
 
-    /// How many `slot` holds, which is below [`MAX_VMS`].
+    /// How many `seat` holds.
     #[inline]
-    pub fn of(&self, slot: Slot) -> u64 {
-        self.held[slot.index()]
+    pub fn of(&self, seat: Seat) -> u64 {
+        self.nodes.get(seat.index()).map_or(0, |node| node.held)
     }
 
-    /// From now on `slot` holds `tickets`. All slots together hold less than 2^64.
+    /// From now on `seat` holds `tickets`. All seats together hold less than 2^64. Nothing happens when the machine has no such seat.
     #[inline]
-    pub fn set(&mut self, slot: Slot, tickets: u64) {
-        let more = tickets.wrapping_sub(core::mem::replace(&mut self.held[slot.index()], tickets));
+    pub fn set(&mut self, seat: Seat, tickets: u64) {
+        let Some(node) = self.nodes.get_mut(seat.index()) else { return };
+        let more = tickets.wrapping_sub(core::mem::replace(&mut node.held, tickets));
         self.total = self.total.wrapping_add(more);
-        let mut end = slot.index() + 1;
-        while let Some(sum) = self.sums.get_mut(end - 1) {
-            *sum = sum.wrapping_add(more);
+        let mut end = seat.index() + 1;
+        while let Some(node) = self.nodes.get_mut(end - 1) {
+            node.sum = node.sum.wrapping_add(more);
             end += end & end.wrapping_neg();
         }
     }
 
-    /// Who holds ticket `number`, counted from 0 in the order of slots; `None` when there is no such ticket.
+    /// Who holds ticket `number`, counted from 0 in the order of seats; `None` when there is no such ticket.
     #[inline]
-    pub fn holder(&self, number: u64) -> Option<Slot> {
+    pub fn holder(&self, number: u64) -> Option<Seat> {
         if number >= self.total {
             return None;
         }
-        let (mut slot, mut left, mut step) = (0, number, TOP);
+        let mut step = 1 << self.nodes.len().checked_ilog2()?;
+        let (mut seat, mut left) = (0, number);
         while step > 0 {
-            if let Some(&sum) = self.sums.get(slot + step - 1)
-                && sum <= left
+            if let Some(node) = self.nodes.get(seat + step - 1)
+                && node.sum <= left
             {
-                slot += step;
-                left -= sum;
+                seat += step;
+                left -= node.sum;
             }
             step /= 2;
         }
-        u32::try_from(slot).ok().map(Slot::new)
+        u16::try_from(seat).ok().map(Seat::new)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use abi::note::TableBytes;
     use proptest::prelude::*;
+
+    fn tickets(seats: usize) -> Tickets {
+        let bytes = TableBytes { per_slot: 0, per_seat: Tickets::SEAT_BYTES };
+        Tickets::new(&mut Tables::on_heap(bytes, 0, seats))
+    }
 
     proptest! {
         #[test]
         fn every_ticket_has_the_holder_that_counting_finds(
-            gifts in prop::collection::vec((prop_oneof![0_u32..12, 16_380_u32..16_384], 0_u64..6), 0..60)
+            seats in prop_oneof![1_usize..40, Just(65_535)],
+            gifts in prop::collection::vec((prop_oneof![0_u16..50, 65_530_u16..=65_535], 0_u64..6), 0..60)
         ) {
-            let mut tickets = Box::new(Tickets::new());
+            let mut tickets = tickets(seats);
             let mut model = std::collections::BTreeMap::new();
-            for (slot, count) in gifts {
-                tickets.set(Slot::new(slot), count);
-                model.insert(slot, count);
+            for (seat, count) in gifts {
+                let seat = Seat::new(seat);
+                tickets.set(seat, count);
+                if seat.index() < seats {
+                    model.insert(seat, count);
+                } else {
+                    prop_assert_eq!(tickets.of(seat), 0);
+                }
             }
-            let holders = model.iter().flat_map(|(&slot, &count)| (0..count).map(move |_| slot));
+            let holders = model.iter().flat_map(|(&seat, &count)| (0..count).map(move |_| seat));
             let holders: Vec<_> = holders.collect();
             prop_assert_eq!(tickets.total(), u64::try_from(holders.len()).expect("few"));
             for (number, holder) in (0..).zip(&holders) {
-                prop_assert_eq!(tickets.holder(number), Some(Slot::new(*holder)));
+                prop_assert_eq!(tickets.holder(number), Some(*holder));
             }
             prop_assert_eq!(tickets.holder(tickets.total()), None);
-            tickets.clear(model.keys().next_back().map_or(0, |&slot| Slot::new(slot).index() + 1));
-            prop_assert!(tickets.total() == 0 && tickets.sums.iter().chain(&tickets.held).all(|&sum| sum == 0));
+            tickets.clear();
+            prop_assert!(tickets.total() == 0 && tickets.nodes.iter().all(|node| node.sum == 0 && node.held == 0));
         }
     }
 
     #[test]
     fn nobody_holds_a_ticket_at_first() {
-        let mut tickets = Box::new(Tickets::new());
+        let mut tickets = tickets(16_384);
         assert_eq!((tickets.total(), tickets.holder(0)), (0, None));
-        tickets.set(Slot::new(16_383), u64::MAX - 1);
-        tickets.set(Slot::new(0), 1);
+        let (first, last) = (Seat::new(0), Seat::new(16_383));
+        tickets.set(last, u64::MAX - 1);
+        tickets.set(first, 1);
         assert_eq!(
             (tickets.holder(0), tickets.holder(1), tickets.holder(u64::MAX - 1)),
-            (Some(Slot::new(0)), Some(Slot::new(16_383)), Some(Slot::new(16_383)))
+            (Some(first), Some(last), Some(last))
         );
-        tickets.set(Slot::new(16_383), 0);
-        assert_eq!((tickets.total(), tickets.of(Slot::new(0)), tickets.of(Slot::new(16_383))), (1, 1, 0));
+        tickets.set(last, 0);
+        assert_eq!((tickets.total(), tickets.of(first), tickets.of(last)), (1, 1, 0));
     }
 }

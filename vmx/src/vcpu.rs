@@ -100,7 +100,7 @@ impl VtxVcpu {
                 (Control32::EntryInterruption, 0),
             ],
         )?;
-        vmcs.write(Control16::Vpid, vpid(config.slot))?;
+        vmcs.write(Control16::Vpid, vpid(config.seat))?;
         vmcs.write(Control64::TscOffset, config.tsc_offset)?;
         vmcs.write(Control64::EptPointer, ept::pointer(config.tables))?;
         for (bit, field) in
@@ -194,8 +194,8 @@ fn write_all<F: Writable + crate::fields::Field>(
 }
 
 /// The tag of a VM's translations; 0 is the host's.
-fn vpid(slot: u32) -> u16 {
-    u16::try_from(slot.saturating_add(1)).unwrap_or(u16::MAX)
+fn vpid(seat: u16) -> u16 {
+    seat.saturating_add(1)
 }
 
 /// Move RIP behind the instruction that exited, and end what a `sti` or `mov ss` before it blocks: it was one instruction,
@@ -218,7 +218,7 @@ impl Vcpu for VtxVcpu {
         self.cr2 = 0;
         self.resume_error = 0;
         self.state.reset();
-        cpu.forget(vpid(config.slot), ept::pointer(config.tables));
+        cpu.forget(vpid(config.seat), ept::pointer(config.tables));
         let values = CpuValues { plan: cpu.plan, host: cpu.host };
         // SAFETY: the frame is ours by this function's contract.
         let filled = unsafe { cpu.prepare(config.frame, config.frame_pointer) }
@@ -316,7 +316,7 @@ mod tests {
     #[test]
     fn no_vm_has_the_hosts_tag() {
         assert_eq!(vpid(0), 1);
-        assert_eq!(vpid(u32::MAX), u16::MAX);
-        const { assert!(abi::limits::MAX_VMS < u16::MAX as usize) };
+        assert_eq!(vpid(65_534), u16::MAX);
+        const { assert!(abi::limits::MAX_SEATS == u16::MAX as usize, "every seat has a tag of its own") };
     }
 }

@@ -13,7 +13,7 @@ fn main(component: Component) -> ! {
     component::log::info!("deaf, start {}", component.info().incarnation);
     loop {
         let empty = events.drain(|message| {
-            if let Ok(NetEvent::Detach { vm }) = NetEvent::try_from(message) {
+            if let Ok(NetEvent::Detach { vm, .. }) = NetEvent::try_from(message) {
                 component::log::info!("{vm} is asked for, but stays here");
             }
         });

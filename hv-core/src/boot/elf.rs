@@ -3,7 +3,7 @@
 //! Sources: System V ABI, chapters 4 and 5; its AMD64 supplement. Only the program headers are used.
 
 use abi::limits::{MAX_SEGMENTS, PAGE_SIZE};
-use abi::note::{KIND_GUEST, NOTE_NAME, NOTE_TYPE, Note};
+use abi::note::{KIND_GUEST, NOTE_NAME, NOTE_TYPE, Note, TABLES_TYPE, TableBytes, TablesNote};
 use core::fmt;
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
@@ -114,6 +114,8 @@ pub struct Elf {
     pub entry: u64,
     /// The segments, in the file's order.
     pub segments: heapless::Vec<Segment, MAX_SEGMENTS>,
+    /// What its tables take.
+    pub tables: TableBytes,
 }
 
 /// Why a file is refused.
@@ -236,12 +238,12 @@ impl Elf {
         if segments.is_empty() {
             return Err(ElfError::NoSegments);
         }
-        note?;
+        let tables = note?;
         let entry = header.entry.get();
         if !segments.iter().any(|s| s.execute && entry >= s.address && entry - s.address < s.memory_bytes) {
             return Err(ElfError::BadEntry(entry));
         }
-        Ok(Elf { entry, segments })
+        Ok(Elf { entry, segments, tables })
     }
 }
 
@@ -292,22 +294,32 @@ fn range(file: &[u8], offset: u64, bytes: u64) -> Option<&[u8]> {
     file.get(start..end)
 }
 
-/// Looks for our note among others. Each step takes at least twelve bytes, so the file's size bounds the loop.
-fn check_notes(mut notes: &[u8], kind: u32) -> Result<(), ElfError> {
+/// Looks for our notes among others: the first that says what the module is counts, and the first that says what its tables take.
+/// Each step takes at least twelve bytes, so the file's size bounds the loop.
+fn check_notes(mut notes: &[u8], kind: u32) -> Result<TableBytes, ElfError> {
+    let mut found = false;
+    let mut tables = None;
     let word = |bytes: &[u8], at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
     while let (Some(name), Some(desc), Some(note_type)) = (word(notes, 0), word(notes, 4), word(notes, 8)) {
         let padded = |bytes: u32| usize::try_from(bytes).ok()?.checked_next_multiple_of(4);
         let (Some(name_bytes), Some(desc_bytes)) = (padded(name), padded(desc)) else { break };
         let Some(end) = name_bytes.checked_add(desc_bytes).and_then(|bytes| bytes.checked_add(12)) else { break };
         let Some(this) = notes.get(..end) else { break };
-        if note_type == NOTE_TYPE && name == 8 && desc == 8 && this[12..20] == NOTE_NAME {
+        let ours = name == 8 && desc == 8 && this[12..20] == NOTE_NAME;
+        if ours && note_type == NOTE_TYPE && !found {
             let (note, _) = Note::read_from_prefix(this).map_err(|_| ElfError::NoNote)?;
             if note.abi_version != abi::ABI_VERSION {
                 return Err(ElfError::WrongVersion(note.abi_version));
             }
-            return if note.kind == kind { Ok(()) } else { Err(ElfError::WrongKind) };
+            if note.kind != kind {
+                return Err(ElfError::WrongKind);
+            }
+            found = true;
+        }
+        if ours && note_type == TABLES_TYPE && tables.is_none() {
+            tables = TablesNote::read_from_prefix(this).ok().map(|(note, _)| note.tables);
         }
         notes = &notes[end..];
     }
-    Err(ElfError::NoNote)
+    if found { Ok(tables.unwrap_or_default()) } else { Err(ElfError::NoNote) }
 }

@@ -4,8 +4,9 @@
 //! says what is wrong, and what would be right.
 
 use abi::component::authority;
-use abi::limits::{MAX_COMPONENTS, MAX_IMAGES, MAX_VMS};
+use abi::limits::{MAX_COMPONENTS, MAX_IMAGES, MAX_SEATS, MAX_SLOTS};
 use abi::manifest::{Component, Image};
+use abi::nic::Node;
 use core::fmt;
 use log::LevelFilter;
 
@@ -71,6 +72,12 @@ pub enum SelfTest {
 pub struct Options {
     /// `vms=`
     pub vms: heapless::Vec<VmRequest, MAX_IMAGES>,
+    /// `slots=`: VMs that can live; by memory when nothing is said.
+    pub slots: Option<u32>,
+    /// `seats=`: VMs that can be admitted; by memory when nothing is said.
+    pub seats: Option<u32>,
+    /// `node=`: what tells its VMs from those of others on the same LAN; by the NIC when nothing is said.
+    pub node: Option<Node>,
     /// `quantum=`
     pub quantum_ns: u64,
     /// `net=`
@@ -89,6 +96,9 @@ impl Default for Options {
     fn default() -> Self {
         Options {
             vms: heapless::Vec::new(),
+            slots: None,
+            seats: None,
+            node: None,
             quantum_ns: 10_000_000,
             net: Net::Dhcp,
             log: LevelFilter::Info,
@@ -134,8 +144,11 @@ pub enum Problem<'a> {
     BadForm(&'static str),
 }
 
-const FIXED_KEYS: [&str; 6] = ["vms", "quantum", "net", "log", "on-fatal", "selftest"];
+const FIXED_KEYS: [&str; 9] = ["vms", "slots", "seats", "node", "quantum", "net", "log", "on-fatal", "selftest"];
 const NET_FORM: &str = "dhcp, or ADDRESS/PREFIX with an optional ',gw=ADDRESS', as in net=10.0.2.16/24,gw=10.0.2.2";
+const SLOTS_FORM: &str = "a number from 1 to 1048576 or a power of two, as in slots=4096 or slots=2^20";
+const SEATS_FORM: &str = "a number from 1 to 65535 or a power of two, as in seats=1000 or seats=2^12";
+const NODE_FORM: &str = "a number from 0 to 67108863, as in node=17";
 const QUANTUM_FORM: &str = "a time from 10us to 1s, as in quantum=10ms";
 
 impl fmt::Display for OptionError<'_> {
@@ -167,9 +180,9 @@ impl fmt::Display for OptionError<'_> {
                 list(f, self.known.components.get(role).into_iter().flat_map(policies))
             }
             Problem::BadCount(count) => {
-                write!(f, "'{word}' asks for '{}' VMs; write a number from 1 to {MAX_VMS}", Shown(count))
+                write!(f, "'{word}' asks for '{}' VMs; write a number from 1 to {MAX_SLOTS}", Shown(count))
             }
-            Problem::TooManyVms => write!(f, "'{word}' asks for more than {MAX_VMS} VMs"),
+            Problem::TooManyVms => write!(f, "'{word}' asks for more than {MAX_SLOTS} VMs"),
             Problem::TooManyEntries => write!(f, "'{word}' has more than {MAX_IMAGES} entries"),
             Problem::NotOneOf(values) => write!(f, "'{word}' has an unknown value; known are {values}"),
             Problem::BadForm(form) => write!(f, "'{word}' is not understood; write {form}"),
@@ -224,6 +237,9 @@ impl Options {
         let (key, value) = word.split_once('=').ok_or(Problem::NoValue)?;
         match key {
             "vms" => self.vms = vms(value, known)?,
+            "slots" => self.slots = Some(count(value, MAX_SLOTS).ok_or(Problem::BadForm(SLOTS_FORM))?),
+            "seats" => self.seats = Some(count(value, MAX_SEATS).ok_or(Problem::BadForm(SEATS_FORM))?),
+            "node" => self.node = Some(node(value).ok_or(Problem::BadForm(NODE_FORM))?),
             "quantum" => self.quantum_ns = quantum(value).ok_or(Problem::BadForm(QUANTUM_FORM))?,
             "net" => match net(value) {
                 Some(net) => self.net = net,
@@ -281,10 +297,23 @@ fn vms<'a>(value: &'a str, known: Known<'a>) -> Result<heapless::Vec<VmRequest, 
         let image = known.images.iter().position(|image| image.name.as_str() == name);
         let image = image.ok_or(Problem::UnknownImage(name))?;
         let number = count.parse::<u32>().ok().filter(|&number| number > 0).ok_or(Problem::BadCount(count))?;
-        total = total.checked_add(number).filter(|&n| n as usize <= MAX_VMS).ok_or(Problem::TooManyVms)?;
+        total = total.checked_add(number).filter(|&n| n as usize <= MAX_SLOTS).ok_or(Problem::TooManyVms)?;
         requests.push(VmRequest { image, count: number }).map_err(|_| Problem::TooManyEntries)?;
     }
     Ok(requests)
+}
+
+/// `N` or `2^K`, from 1 to `most`.
+fn count(value: &str, most: usize) -> Option<u32> {
+    let number = match value.strip_prefix("2^") {
+        Some(exponent) => 1_u32.checked_shl(exponent.parse().ok()?)?,
+        None => value.parse().ok()?,
+    };
+    (1..=most).contains(&(number as usize)).then_some(number)
+}
+
+fn node(value: &str) -> Option<Node> {
+    value.parse().ok().filter(|&number| Node::new(number).number() == number).map(Node::new)
 }
 
 fn quantum(value: &str) -> Option<u64> {

@@ -78,7 +78,7 @@ fn defaults_then_command_line() {
     assert_eq!((options.on_fatal, options.selftest), (OnFatal::PowerOff, Some(SelfTest::Wx)));
     assert!(parse("vms=httpd", "vms=").vms.is_empty());
     assert_eq!(parse("", "net=10.0.0.1/8").net, Net::Static { address: 0x0a00_0001, prefix: 8, gateway: None });
-    assert_eq!(parse("", "vms=httpd*16384").vms[0].count, 16_384);
+    assert_eq!(parse("", "vms=httpd*1048576").vms[0].count, 1_048_576);
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn errors_are_sentences() {
     assert_eq!(error("verbose"), "'verbose' has no value; options are written key=value");
     assert_eq!(
         error("log=info color=red"),
-        "'color=red' is not a known option; known are vms, quantum, net, log, on-fatal, selftest, sched, pager"
+        "'color=red' is not a known option; known are vms, slots, seats, node, quantum, net, log, on-fatal, selftest, sched, pager"
     );
     assert_eq!(
         error("vms=httpd*2,foo"),
@@ -110,10 +110,13 @@ fn errors_are_sentences() {
         error("sched=fifo"),
         "'sched=fifo' names a policy that is not in the manifest; known policies are round-robin, lottery"
     );
-    assert_eq!(error("vms=httpd*0"), "'vms=httpd*0' asks for '0' VMs; write a number from 1 to 16384");
-    assert_eq!(error("vms=httpd*-1"), "'vms=httpd*-1' asks for '-1' VMs; write a number from 1 to 16384");
-    assert_eq!(error("vms=httpd*9999,hostile*9999"), "'vms=httpd*9999,hostile*9999' asks for more than 16384 VMs");
-    assert_eq!(error("vms=httpd*4294967295,httpd"), "'vms=httpd*4294967295,httpd' asks for more than 16384 VMs");
+    assert_eq!(error("vms=httpd*0"), "'vms=httpd*0' asks for '0' VMs; write a number from 1 to 1048576");
+    assert_eq!(error("vms=httpd*-1"), "'vms=httpd*-1' asks for '-1' VMs; write a number from 1 to 1048576");
+    assert_eq!(
+        error("vms=httpd*999999,hostile*99999"),
+        "'vms=httpd*999999,hostile*99999' asks for more than 1048576 VMs"
+    );
+    assert_eq!(error("vms=httpd*4294967295,httpd"), "'vms=httpd*4294967295,httpd' asks for more than 1048576 VMs");
     let many = format!("vms={}", ["httpd"; 17].join(","));
     assert!(error(&many).ends_with("... has more than 16 entries") || error(&many).contains("more than 16 entries"));
     assert_eq!(error("log=loud"), "'log=loud' has an unknown value; known are off, error, warn, info, debug, trace");
@@ -157,11 +160,28 @@ proptest! {
         known(|known| {
             match Options::parse("", &line, known) {
                 Ok(options) => {
-                    assert!(options.vms.iter().map(|request| request.count).sum::<u32>() <= 16_384);
+                    assert!(options.vms.iter().map(|request| request.count).sum::<u32>() <= 1_048_576);
                     assert!((10_000..=1_000_000_000).contains(&options.quantum_ns));
                 }
                 Err(error) => assert!(error.to_string().len() < 300),
             }
         });
+    }
+}
+
+#[test]
+fn places() {
+    assert_eq!((parse("", "").slots, parse("", "").seats, parse("", "").node), (None, None, None));
+    let options = parse("slots=77", "slots=2^20 seats=1000 node=67108863");
+    assert_eq!((options.slots, options.seats), (Some(1 << 20), Some(1000)));
+    assert_eq!(options.node.map(abi::nic::Node::number), Some(0x3ff_ffff));
+    assert_eq!((parse("", "slots=1 seats=2^0").slots, parse("", "seats=2^15").seats), (Some(1), Some(1 << 15)));
+    for bad in
+        ["slots=0", "slots=1048577", "slots=2^21", "slots=2^32", "slots=2^", "slots=x", "seats=65536", "seats=-1"]
+    {
+        assert!(error(bad).contains("write a number from 1 to"), "{bad}: {}", error(bad));
+    }
+    for bad in ["node=67108864", "node=-1", "node="] {
+        assert_eq!(error(bad), format!("'{bad}' is not understood; write a number from 0 to 67108863, as in node=17"));
     }
 }

@@ -176,7 +176,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             return Next::Leave;
         }
         vm.life.idle(until);
-        self.timers.set(vm.slot(), vm.deadline());
+        self.timers.set(vm.seat, vm.deadline());
         self.blocked(vm, true);
         Next::Leave
     }
@@ -189,7 +189,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         let wanted = body.registers.wanted() != 0;
         vm.hazard.set(Hazard::PENDING);
         if wanted && vm.life.is_idle() {
-            self.timers.set(vm.slot(), vm.alarm);
+            self.timers.set(vm.seat, vm.alarm);
             self.wake(vm);
         }
     }

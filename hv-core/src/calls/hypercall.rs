@@ -88,7 +88,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         match of {
             device::NIC => {
                 if vm.life.shared().contains(Devices::NIC)
-                    && let Some(rank) = self.components.kick(vm.id)
+                    && let Some(rank) = self.components.kick(vm.seat)
                 {
                     self.notify(rank, abi::component::bits::KICK);
                 }
@@ -108,7 +108,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         if let Some(body) = vm.life.body() {
             body.registers.set_alarm(due);
         }
-        self.timers.set(vm.slot(), due);
+        self.timers.set(vm.seat, due);
         // An alarm that is due already, or before the timer, is the loop's next business.
         self.arm(due);
     }

@@ -8,7 +8,6 @@ use crate::trap::UserContext;
 use abi::component::{ComponentInfo, authority, layout};
 use abi::limits::{MAX_DEVICES_PER_COMPONENT, MAX_RINGS_PER_COMPONENT, Name, PAGE_SIZE};
 use abi::manifest;
-use abi::vm::Slot;
 use ring::SharedMemory;
 
 /// What the core knows a component for.
@@ -79,7 +78,7 @@ pub struct Component {
     pub ends: CoreEnds,
     /// Its devices.
     pub devices: heapless::Vec<Device, MAX_DEVICES_PER_COMPONENT>,
-    /// The kick bitmap, for [`Role::Net`].
+    /// The kick bits, for [`Role::Net`].
     pub kicks: Option<SharedMemory>,
     /// Registers while it does not run.
     pub context: UserContext,
@@ -95,8 +94,8 @@ pub struct Component {
     pub used_ticks: u64,
     /// Ticks that it ran since boot.
     pub ran_ticks: u64,
-    /// Next VM slot that it must be told of after a restart; `None` when it knows all.
-    pub resync: Option<Slot>,
+    /// Next seat that it must be told of after a restart, for the scheduler the next slot; `None` when it knows all.
+    pub resync: Option<u32>,
     /// TSC of its last start, and starts in quick succession.
     pub started_at: u64,
     /// See `started_at`.

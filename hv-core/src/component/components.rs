@@ -3,8 +3,9 @@
 use super::component::{Component, Role};
 use super::run::Run;
 use crate::kernel::Attention;
+use abi::component::kicks;
 use abi::limits::MAX_COMPONENTS;
-use abi::vm::VmId;
+use abi::vm::Seat;
 
 /// All components, the most important first: a component's index here is its rank.
 pub struct Components {
@@ -62,14 +63,16 @@ impl Components {
         }
     }
 
-    /// Mark the NIC of a VM as kicked. Returns the rank of the network demultiplexer, which has to be notified.
+    /// Mark the NIC of the VM in a seat as kicked. Returns the rank of the network demultiplexer, which has to be notified.
     #[inline]
-    pub fn kick(&mut self, vm: VmId) -> Option<usize> {
+    pub fn kick(&mut self, seat: Seat) -> Option<usize> {
         let (rank, component) = self.of(Role::Net)?;
-        let (word, bit) = (vm.slot.index() / 64 * 8, 1 << (vm.slot.index() % 64));
-        if let Some(kicks) = &component.kicks {
-            // The bitmap has a bit for each slot; beyond it nothing is written.
-            let _ = kicks.fetch_or64(word, bit);
+        if let Some(bits) = &component.kicks {
+            let seat = seat.index();
+            // There is a bit for each seat; beyond them nothing is written.
+            let _ = bits.fetch_or64(kicks::SEATS + seat / 64 * 8, 1 << (seat % 64));
+            let _ = bits.fetch_or64(kicks::MIDDLE + seat / 4096 * 8, 1 << (seat / 64 % 64));
+            let _ = bits.fetch_or64(kicks::TOP, 1 << (seat / 4096));
         }
         Some(rank)
     }

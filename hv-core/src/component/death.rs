@@ -6,7 +6,6 @@
 use super::{Component, Death, Role, Run};
 use crate::board::Board;
 use crate::kernel::{Cpu, Kernel};
-use abi::vm::Slot;
 use backend::Backend;
 
 /// A component that dies within this many milliseconds of its start dies quickly.
@@ -54,9 +53,12 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             if let Run::Condemned(why) = self.cpu.components.list[rank].run {
                 self.stop(rank, why);
             }
-            if let Run::Stopped { start_at } = self.cpu.components.list[rank].run
-                && start_at <= self.cpu.board.now()
-            {
+            let component = &self.cpu.components.list[rank];
+            let Run::Stopped { start_at } = component.run else { continue };
+            if component.role == Role::Net && !self.forget_net() {
+                // Others have their turn first.
+                self.cpu.attention.set_components();
+            } else if start_at <= self.cpu.board.now() {
                 self.start(rank);
             }
         }
@@ -91,9 +93,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             }
         }
         match component.role {
-            Role::Net => self.forget_net(),
             Role::Sched => cpu.plan.forget(),
-            Role::Pager | Role::Control | Role::Other => {}
+            Role::Net | Role::Pager | Role::Control | Role::Other => {}
         }
     }
 
@@ -128,7 +129,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         component.used_ticks = 0;
         component.run = Run::Ready;
         component.resync = match component.role {
-            Role::Net | Role::Pager | Role::Sched => Some(Slot::new(0)),
+            Role::Net | Role::Pager | Role::Sched => Some(0),
             Role::Control | Role::Other => None,
         };
         self.attention.set_runnable(rank);

@@ -11,10 +11,10 @@ use crate::boot::manifest::Manifest;
 use crate::memory::phys::index as to_index;
 use crate::memory::{Frames, KernelSpace, MapError, Owner, PhysAddr, core_memory};
 use crate::trap::UserContext;
-use abi::component::{BARS, BarInfo, ComponentInfo, DeviceInfo, INFO_MAGIC, RingInfo, authority, bits, layout};
+use abi::component::{BARS, BarInfo, ComponentInfo, DeviceInfo, INFO_MAGIC, RingInfo, authority, bits, kicks, layout};
 use abi::limits::{MAX_COMPONENTS, MAX_DEVICES_PER_COMPONENT, MAX_RINGS, MAX_RINGS_PER_COMPONENT, Name, PAGE_SIZE};
-use abi::manifest::{CORE, NONE};
-use abi::note::KIND_COMPONENT;
+use abi::manifest::{self, CORE, NONE};
+use abi::note::{KIND_COMPONENT, TableBytes};
 use core::fmt;
 use ring::{Consumer, Producer, SharedMemory};
 use zerocopy::{FromZeros, IntoBytes};
@@ -60,8 +60,10 @@ pub struct Sources<'b> {
     pub kernel: &'b KernelSpace,
     /// Tag translations of address spaces.
     pub pcid: bool,
-    /// Slots for VMs.
+    /// Slots for VMs, and seats for those that are admitted.
     pub vm_slots: usize,
+    /// See `vm_slots`.
+    pub vm_seats: usize,
     /// Ticks of the TSC in a second.
     pub tsc_hz: u64,
 }
@@ -98,9 +100,7 @@ pub fn load_all(
         let choice = sources.policies.get(index).copied().unwrap_or(0).min(entry.policies.len() - 1);
         let policy = entry.policies[choice];
         let module = (sources.module)(policy.module.as_str()).ok_or(LoadError::NoModule(policy.module))?;
-        let high = layout::IMAGE_BASE + u64::from(entry.memory_pages) * PAGE_SIZE;
-        let accept = Accept { low: layout::IMAGE_BASE, high, kind: KIND_COMPONENT };
-        let elf = Elf::parse(module, accept).map_err(|error| LoadError::BadModule(policy.module, error))?;
+        let elf = Elf::parse(module, accept(&entry)).map_err(|error| LoadError::BadModule(policy.module, error))?;
         // There are at most MAX_COMPONENTS ranks.
         let rank8 = u8::try_from(rank).unwrap_or(u8::MAX);
         let pcid = sources.pcid.then_some(u16::from(rank8) + 1);
@@ -151,9 +151,10 @@ pub fn load_all(
         info.ring_count = count32(own_rings.len());
 
         let kicks = if entry.authority & authority::VM_WINDOW != 0 {
-            let frame = frames.alloc_zeroed(owner, 0).ok_or(LoadError::NoMemory(entry.name))?;
-            space.map(frames, layout::KICKS, frame, Space::DATA).map_err(no_memory)?;
-            Some(core_memory(frame, PAGE_SIZE))
+            let pages = kicks::pages(sources.vm_seats);
+            let first = frames.alloc_contiguous(pages, 1, u64::MAX, owner).ok_or(LoadError::NoMemory(entry.name))?;
+            space.map_range(frames, layout::KICKS, first, pages * PAGE_SIZE, Space::DATA).map_err(no_memory)?;
+            Some(core_memory(first, pages * PAGE_SIZE))
         } else {
             None
         };
@@ -168,6 +169,8 @@ pub fn load_all(
             info.dma_physical = first.as_u64();
             info.dma_bytes = dma_bytes;
         }
+        info.tables_bytes = map_tables(&mut space, frames, owner, table_bytes(sources, &entry))
+            .ok_or(LoadError::NoMemory(entry.name))?;
         let mut devices = heapless::Vec::new();
         if entry.pci_class != NONE {
             attach_devices(&entry.name, entry.pci_class, &mut space, frames, hardware, &mut info, &mut devices)?;
@@ -183,6 +186,7 @@ pub fn load_all(
         info.policy = policy.name;
         info.authority = entry.authority;
         info.vm_slots = count32(sources.vm_slots);
+        info.vm_seats = count32(sources.vm_seats);
         info.tsc_hz = sources.tsc_hz;
         let budget_ticks = sources.tsc_hz / 1_000_000 * u64::from(entry.budget_us);
         let component = Component {
@@ -213,6 +217,34 @@ pub fn load_all(
         let _ = list.push(component);
     }
     Ok(list)
+}
+
+/// Bytes that the tables of a component take, whichever of its policies it runs.
+fn table_bytes(sources: &Sources<'_>, entry: &manifest::Component) -> u64 {
+    let policies = entry.policies.iter().take(to_index(u64::from(entry.policy_count)));
+    let modules = policies.filter_map(|policy| (sources.module)(policy.module.as_str()));
+    let asked = modules.filter_map(|module| Elf::parse(module, accept(entry)).ok()).map(|elf| elf.tables);
+    asked.fold(TableBytes::NONE, TableBytes::max).total(sources.vm_slots, sources.vm_seats)
+}
+
+/// Give a component memory for its tables. Returns how much, in bytes; `None` when there is not as much, or no room in its address space.
+fn map_tables(space: &mut Space, frames: &mut Frames, owner: Owner, bytes: u64) -> Option<u64> {
+    let bytes = bytes.next_multiple_of(PAGE_SIZE);
+    if bytes == 0 {
+        return Some(0);
+    }
+    let fits = bytes <= layout::TABLES_END - layout::TABLES;
+    let first = frames.alloc_contiguous(bytes / PAGE_SIZE, 1, u64::MAX, owner).filter(|_| fits)?;
+    let memory = core_memory(first, bytes);
+    let _ = memory.clear(0, memory.len());
+    space.map_range(frames, layout::TABLES, first, bytes, Space::DATA).ok()?;
+    Some(bytes)
+}
+
+/// What a module may be that a component is made from.
+fn accept(entry: &manifest::Component) -> Accept {
+    let high = layout::IMAGE_BASE + u64::from(entry.memory_pages) * PAGE_SIZE;
+    Accept { low: layout::IMAGE_BASE, high, kind: KIND_COMPONENT }
 }
 
 /// Counts of what a manifest names are small.

@@ -7,7 +7,7 @@ use crate::memory::{AddressSpace, Frames, KernelSpace, MapError, MapFlags, Owner
 use abi::component::layout;
 use abi::limits::PAGE_SIZE;
 use abi::nic::WINDOW_STRIDE;
-use abi::vm::Slot;
+use abi::vm::Seat;
 use ring::SharedMemory;
 
 /// CR3 bit 63: keep the translations of this PCID (SDM vol. 3, section 4.10.4.1).
@@ -122,27 +122,27 @@ impl Space {
         cr3
     }
 
-    /// Map page `page` of the NIC of the VM in `slot` into the window. False when there is no frame for a table.
-    pub fn map_nic(&mut self, frames: &mut Frames, slot: Slot, page: u64, frame: PhysAddr) -> bool {
-        let at = window(slot, page);
+    /// Map page `page` of the NIC of the VM in `seat` into the window. False when there is no frame for a table.
+    pub fn map_nic(&mut self, frames: &mut Frames, seat: Seat, page: u64, frame: PhysAddr) -> bool {
+        let at = window(seat, page);
         match self.map(frames, at, frame, Self::DATA) {
             Ok(()) => true,
             Err(MapError::Occupied) => {
-                self.unmap_nic(slot, page);
+                self.unmap_nic(seat, page);
                 self.map(frames, at, frame, Self::DATA).is_ok()
             }
             Err(_) => false,
         }
     }
 
-    /// Take page `page` of the NIC of the VM in `slot` out of the window.
-    pub fn unmap_nic(&mut self, slot: Slot, page: u64) {
-        if self.tables.unmap(window(slot, page)).is_some() {
+    /// Take page `page` of the NIC of the VM in `seat` out of the window.
+    pub fn unmap_nic(&mut self, seat: Seat, page: u64) {
+        if self.tables.unmap(window(seat, page)).is_some() {
             self.stale = true;
         }
     }
 }
 
-fn window(slot: Slot, page: u64) -> u64 {
-    layout::VM_WINDOW + u64::from(slot.number()) * WINDOW_STRIDE + page * PAGE_SIZE
+fn window(seat: Seat, page: u64) -> u64 {
+    layout::VM_WINDOW + u64::from(seat.number()) * WINDOW_STRIDE + page * PAGE_SIZE
 }

@@ -9,6 +9,7 @@ use crate::log::RateLimit;
 use crate::memory::Frames;
 use crate::vm::{Images, Queues, Timers};
 use abi::message::{BadMessage, Message};
+use abi::nic::Node;
 use backend::Backend;
 
 /// What is counted from boot on, for the monitor and for measurements.
@@ -38,6 +39,8 @@ pub struct Cpu<B: Backend, H: Board> {
     pub time: TimeBase,
     pub frames: Frames,
     pub net: Net,
+    /// What tells the VMs of this machine from those of others on the same LAN; nobody has said so yet when there is none.
+    pub node: Option<Node>,
     pub components: Components,
     pub images: Images,
     pub queues: Queues<'static>,
@@ -64,6 +67,11 @@ pub struct Cpu<B: Backend, H: Board> {
 }
 
 impl<B: Backend, H: Board> Cpu<B, H> {
+    /// What tells the VMs of this machine from those of others: for good, from the first question on.
+    pub fn node(&mut self) -> Node {
+        *self.node.get_or_insert_default()
+    }
+
     /// Set the timer no later than `deadline`.
     #[inline]
     pub fn arm(&mut self, deadline: u64) {

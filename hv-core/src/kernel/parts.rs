@@ -6,41 +6,73 @@ use super::turn::Plan;
 use super::{Attention, Kernel};
 use crate::board::{Board, TimeBase};
 use crate::boot::Options;
-use crate::component::Components;
+use crate::component::{Components, Role};
 use crate::log::RateLimit;
 use crate::memory::{Frames, core_slice};
 use crate::vm::{
-    Cell, EMPTY_ARGS, EMPTY_CELL, EMPTY_LINK, EMPTY_RECORD, Images, Link, NEVER, Queues, Record, Table, TimerCell,
-    Timers,
+    Cell, EMPTY_ARGS, EMPTY_CELL, EMPTY_LINK, EMPTY_RECORD, EMPTY_SEAT, Images, Link, NEVER, Queues, Record, Table,
+    TimerCell, Timers,
 };
-use abi::limits::MAX_VMS;
+use abi::limits::{MAX_SEATS, MAX_SLOTS};
 use backend::Backend;
 
-/// Frames per VM slot: a machine has as many slots as it could have VMs that are small and share nearly everything.
-const FRAMES_PER_SLOT: u64 = 16;
+/// Frames per seat, unless the boot options say how many seats there are: a machine has as many as it could have VMs that are small and
+/// share nearly everything.
+const FRAMES_PER_SEAT: u64 = 16;
+/// Frames per VM slot: a VM that waits takes none.
+const FRAMES_PER_SLOT: u64 = 8;
 /// Lines a second, and at once, by which guests that end make themselves heard; and components with bad messages.
 const LOG_RATE: (u32, u32) = (20, 100);
 
-/// The tables that have an entry for each VM slot.
+/// How many VMs a machine has room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Places {
+    /// Slots: VMs that live.
+    pub slots: usize,
+    /// Seats: VMs that are admitted. Not more than slots.
+    pub seats: usize,
+}
+
+impl Places {
+    /// What the options ask for; where they say nothing, as many as the free frames are good for, and as many slots as VMs are asked for.
+    pub fn new(options: &Options, free_frames: u64) -> Self {
+        let by_memory = |frames_each: u64, most: usize| {
+            usize::try_from(free_frames / frames_each).map_or(most, |places| places.clamp(1, most))
+        };
+        let asked = options.vms.iter().map(|request| request.count as usize).sum();
+        let slots = match options.slots {
+            Some(slots) => slots as usize,
+            None => by_memory(FRAMES_PER_SLOT, MAX_SLOTS).max(asked),
+        };
+        let seats = match options.seats {
+            Some(seats) => seats as usize,
+            None => by_memory(FRAMES_PER_SEAT, MAX_SEATS),
+        };
+        Places { slots: slots.min(MAX_SLOTS), seats: seats.min(MAX_SEATS).min(slots) }
+    }
+}
+
+/// The tables that have an entry for each slot or seat.
 pub struct Tables {
     contexts: &'static mut [u32],
-    pub records: &'static mut [Record],
+    records: &'static mut [Record],
     args: &'static mut [Cell],
-    cells: &'static mut [TimerCell],
     links: &'static mut [Link],
+    seats: &'static mut [u32],
+    timers: &'static mut [TimerCell],
 }
 
 impl Tables {
-    /// Tables for as many VMs as the free frames are good for. `None` when there is no room for them.
-    pub fn new(frames: &mut Frames) -> Option<Self> {
-        let slots = frames.free_frames() / FRAMES_PER_SLOT;
-        let slots = usize::try_from(slots).map_or(MAX_VMS, |slots| slots.min(MAX_VMS));
+    /// Tables of this size. `None` when there is no room for them.
+    pub fn new(frames: &mut Frames, places: Places) -> Option<Self> {
+        let Places { slots, seats } = places;
         Some(Tables {
             contexts: core_slice(frames, slots, 0)?,
             records: core_slice(frames, slots, EMPTY_RECORD)?,
             args: core_slice(frames, slots, EMPTY_ARGS)?,
-            cells: core_slice(frames, slots, EMPTY_CELL)?,
             links: core_slice(frames, slots, EMPTY_LINK)?,
+            seats: core_slice(frames, seats, EMPTY_SEAT)?,
+            timers: core_slice(frames, seats, EMPTY_CELL)?,
         })
     }
 }
@@ -63,17 +95,18 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         let tsc_hz = time.tsc_hz();
         let quantum_ticks = ticks(options.quantum_ns, tsc_hz);
         let mark = board.now();
-        let cpu = Cpu {
+        let mut cpu = Cpu {
             vm_frames: frames.free_frames(),
             backend,
             board,
             time,
             frames,
             net: options.net,
+            node: options.node,
             components,
             images,
             queues: Queues::new(tables.links),
-            timers: Timers::new(tables.cells),
+            timers: Timers::new(tables.timers),
             plan: Plan::new(quantum_ticks, tsc_hz),
             admit_at: NEVER,
             attention: Attention::default(),
@@ -85,8 +118,11 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             component_log: RateLimit::new(LOG_RATE.0, LOG_RATE.1),
             nmis: 0,
         };
+        if cpu.components.rank_of(Role::Net).is_some() {
+            cpu.await_node();
+        }
         Kernel {
-            vms: Table::new(tables.contexts, tables.records, tables.args),
+            vms: Table::new(tables.contexts, tables.records, tables.args, tables.seats),
             cpu,
             requests: Requests::new(options.vms),
         }
@@ -109,7 +145,25 @@ fn ticks(ns: u64, hz: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::ticks;
+    use super::{Places, ticks};
+    use crate::boot::Options;
+    use crate::boot::options::VmRequest;
+
+    #[test]
+    fn as_many_places_as_memory_is_good_for_unless_somebody_says_otherwise() {
+        let places = |slots, seats, vms: &[u32], frames| {
+            let vms = vms.iter().map(|&count| VmRequest { image: 0, count }).collect();
+            let Places { slots, seats } = Places::new(&Options { slots, seats, vms, ..Options::default() }, frames);
+            (slots, seats)
+        };
+        assert_eq!(places(None, None, &[], 65_536), (8192, 4096));
+        assert_eq!(places(None, None, &[3000, 7000], 65_536), (10_000, 4096), "one for each that is asked for");
+        assert_eq!(places(None, None, &[], 1 << 40), (1 << 20, 65_535));
+        assert_eq!(places(None, None, &[], 5), (1, 1));
+        assert_eq!(places(Some(1 << 20), Some(9), &[], 65_536), (1 << 20, 9));
+        assert_eq!(places(Some(100), None, &[], 65_536), (100, 100), "who is admitted lives");
+        assert_eq!(places(Some(100), Some(200), &[500], 65_536), (100, 100), "what is said counts");
+    }
 
     #[test]
     fn nanoseconds_in_ticks() {

@@ -1,6 +1,6 @@
 //! From what boot found to a running machine.
 
-use super::{Kernel, Parts, Tables, enable};
+use super::{Kernel, Parts, Places, Tables, enable};
 use crate::board::msi::Messages;
 use crate::board::{Board, Hardware, TimeBase};
 use crate::boot::{Accept, Boot, Elf, ElfError, Failure, Manifest, Modules, Virtualization, fatal};
@@ -41,8 +41,13 @@ fn run_with<B: Backend>(boot: Boot, backend: B) -> ! {
         seed: boot.boot_unix_ns,
     };
     let time = TimeBase::new(boot.tsc_hz, boot.boot_tsc, boot.boot_unix_ns);
-    let Some(tables) = Tables::new(&mut frames) else {
-        fatal(Failure::LittleMemory, format_args!("no room for the slots of VMs"));
+    let places = Places::new(&options, frames.free_frames());
+    let Some(tables) = Tables::new(&mut frames, places) else {
+        let Places { slots, seats } = places;
+        fatal(
+            Failure::LittleMemory,
+            format_args!("no room for {slots} slots and {seats} seats of VMs; ask for fewer (slots=, seats=)"),
+        );
     };
     // SAFETY: the frames of modules are never written and never freed.
     let module = |name: &str| modules.get(name).map(|module| unsafe { module.bytes() });
@@ -52,7 +57,8 @@ fn run_with<B: Backend>(boot: Boot, backend: B) -> ! {
         module: &module,
         kernel: &kernel,
         pcid: features.pcid,
-        vm_slots: tables.records.len(),
+        vm_slots: places.slots,
+        vm_seats: places.seats,
         tsc_hz: time.tsc_hz(),
     };
     let list = load_all(&sources, &mut frames, &mut hardware).unwrap_or_else(|error| fatal_load(&error));
@@ -68,8 +74,8 @@ fn run_with<B: Backend>(boot: Boot, backend: B) -> ! {
     let selftest = options.selftest;
     let mut kernel = Kernel::new(parts, tables, options);
     kernel.start_components();
-    kernel.create_requested();
     if selftest == Some(crate::boot::options::SelfTest::EntryFailure) {
+        kernel.create_requested();
         kernel.force_entry_failures();
     }
     crate::log::set_buffered(true);

@@ -22,6 +22,10 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     #[cold]
     pub fn admit_late(&mut self, now: u64) {
         let Self { vms, cpu, .. } = self;
+        if cpu.node.is_none() {
+            let node = cpu.node();
+            log::warn!(target: "core", "the network demultiplexer has not said which node this is: it is node {}; say node=NUMBER to choose", node.number());
+        }
         let patience = cpu.time.milliseconds(PATIENCE_MS);
         for _ in 0..BATCH {
             let Some(seed) = cpu.queues.first(Queue::Waiting).and_then(|slot| vms.waiting_in(slot)) else {
@@ -34,7 +38,10 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 return;
             }
             let planned = !cpu.queues.is_empty(Queue::Ready) && !cpu.plan.asked;
-            if planned || !has_room(cpu.frames_needed(seed.image), cpu.frames.free_frames(), cpu.vm_frames) {
+            if planned
+                || vms.seats().free() == 0
+                || !has_room(cpu.frames_needed(seed.image), cpu.frames.free_frames(), cpu.vm_frames)
+            {
                 cpu.admit_at = now.saturating_add(patience);
                 return;
             }
@@ -49,6 +56,14 @@ impl<B: Backend, H: Board> Kernel<B, H> {
 }
 
 impl<B: Backend, H: Board> Cpu<B, H> {
+    /// VMs are not created by the boot options before it is known which node this is, which the network demultiplexer says when it has
+    /// started its NIC; but that must not be for ever.
+    pub fn await_node(&mut self) {
+        if self.node.is_none() {
+            self.admit_at = self.board.now().saturating_add(self.time.milliseconds(PATIENCE_MS));
+        }
+    }
+
     /// A VM waits for admission from now on.
     pub fn await_admission(&mut self, id: VmId) {
         self.queues.push(Queue::Waiting, id.slot);

@@ -9,7 +9,7 @@ use crate::vm::{End, Image, MapError, Memory, PageFault, Queue, Table, Vm};
 use abi::end::EndReason;
 use abi::message::{BadMessage, Message};
 use abi::pager::{PagerCommand, PagerEvent, THEN_RESUME};
-use abi::vm::VmId;
+use abi::vm::{Seat, VmId};
 use backend::{Backend, Flush};
 
 /// Pages that one command may name, so that its work is bounded.
@@ -75,8 +75,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             Ok(()) => {}
             Err((_, MapError::NoSuchPage)) => return Err(bad("a page that the VM or its image does not have")),
             Err((page, MapError::NoFrame)) => {
-                let free = cpu.frames.free_frames();
-                cpu.tell(Role::Pager, &PagerEvent::OutOfFrames { vm: id, page, free }.into(), true);
+                let (seat, free) = (vm.seat, cpu.frames.free_frames());
+                cpu.tell(Role::Pager, &PagerEvent::OutOfFrames { vm: id, seat, page, free }.into(), true);
             }
         }
         Ok(())
@@ -94,13 +94,13 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     pub fn page_fault(&mut self, vm: &mut Vm<B>, page: PageFault) {
         self.counters.faults += 1;
         vm.life.fault(page);
-        self.tell_pager_of(vm.id, page);
+        self.tell_pager_of(vm.id, vm.seat, page);
     }
 
     /// Tell the pager what a VM waits for.
-    pub fn tell_pager_of(&mut self, vm: VmId, page: PageFault) {
+    pub fn tell_pager_of(&mut self, vm: VmId, seat: Seat, page: PageFault) {
         let PageFault { page, access, present } = page;
-        self.tell(Role::Pager, &PagerEvent::Fault { vm, page, access, present }.into(), true);
+        self.tell(Role::Pager, &PagerEvent::Fault { vm, seat, page, access, present }.into(), true);
     }
 
     /// Give an admitted VM pages. The error names the page that it failed at; those before it stay.

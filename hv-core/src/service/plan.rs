@@ -3,8 +3,8 @@
 use crate::board::Board;
 use crate::component::Role;
 use crate::kernel::{Cpu, Kernel, Turn};
-use crate::vm::{Queue, Vm};
-use abi::sched::{SchedCommand, SchedEvent};
+use crate::vm::{Queue, Table, Vm};
+use abi::sched::{Room, SchedCommand, SchedEvent};
 use backend::Backend;
 
 /// Plan entries looked at for one turn at most; the rest of a plan of VMs that cannot run waits for the next.
@@ -132,14 +132,19 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         vm.burst_ticks = 0;
         let queue = if self.is_held(vm) { Queue::Held } else { Queue::Ready };
         self.queues.push(queue, vm.slot());
-        self.tell_scheduler(SchedEvent::Ready { vm: vm.id, weight: vm.share.weight }, true);
+        self.tell_scheduler(SchedEvent::Ready { vm: vm.id, seat: vm.seat, weight: vm.share.weight }, true);
     }
 
     /// A VM cannot run for now: the scheduler is told.
     #[inline]
     pub fn blocked(&mut self, vm: &mut Vm<B>, idle: bool) {
         self.queues.remove(Queue::Ready, vm.slot());
-        self.tell_scheduler(SchedEvent::Blocked { vm: vm.id, ran_ticks: vm.burst_ticks, idle }, false);
+        self.tell_scheduler(SchedEvent::Blocked { vm: vm.id, seat: vm.seat, ran_ticks: vm.burst_ticks, idle }, false);
+    }
+
+    /// What VMs that are admitted could have.
+    pub fn room(&self, vms: &Table<B>) -> Room {
+        Room { frames: self.frames.free_frames(), seats: vms.seats().free() }
     }
 
     /// Tell the scheduler; wake it when it should act now.

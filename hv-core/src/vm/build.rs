@@ -2,7 +2,7 @@
 
 use super::args::Extra;
 use super::boot_args::{BootArgs, TooLong, compose};
-use super::{Image, MapError, Memory, Registers, Vm};
+use super::{MapError, Memory, Registers, Vm};
 use crate::board::Board;
 use crate::kernel::Cpu;
 use crate::memory::{Frames, PhysAddr, core_memory};
@@ -10,7 +10,6 @@ use abi::end::EndReason;
 use abi::guest::{CONSOLE_SLOTS, MAGIC, NIC_BASE, PAGE_TABLES, REGISTER_PAGE, RegisterPage};
 use abi::limits::{PAGE_SHIFT, PAGE_SIZE};
 use abi::nic::{self, NicPage};
-use abi::vm::Slot;
 use backend::{Backend, Vcpu, VcpuConfig};
 use core::fmt;
 use core::ptr::NonNull;
@@ -117,6 +116,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
 
     /// Put the first pages into a VM's memory, and set its processor up. Returns its register page.
     fn fill(&mut self, vm: &mut Vm<B>, extra: &Extra, memory: &mut Memory<B>) -> Result<Registers, BuildError> {
+        let mac = nic::mac_of(self.node(), vm.slot());
         let Self { frames, images, .. } = self;
         let image = images.get(vm.image).ok_or(BuildError::NoImage)?;
         let register_page = new_page(memory, frames, REGISTER_PAGE, Part::RegisterPage)?;
@@ -129,7 +129,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         let nic_page = if rx_slots == 0 || tx_slots == 0 {
             0
         } else {
-            build_nic(memory, frames, image, vm.slot())?;
+            build_nic(memory, frames, mac, rx_slots, tx_slots)?;
             NIC_BASE
         };
         let start = image.start;
@@ -140,6 +140,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             frame: vm.control_frame.as_u64(),
             frame_pointer,
             slot: vm.slot().number(),
+            seat: vm.seat.number(),
             tables: memory.tables(),
             entry: start,
             page_tables: PAGE_TABLES,
@@ -204,15 +205,15 @@ fn new_page<B: Backend>(
 fn build_nic<B: Backend>(
     memory: &mut Memory<B>,
     frames: &mut Frames,
-    image: &Image,
-    slot: Slot,
+    mac: [u8; 6],
+    rx_slots: u32,
+    tx_slots: u32,
 ) -> Result<(), BuildError> {
-    let (rx_slots, tx_slots) = (image.entry.rx_slots, image.entry.tx_slots);
     let first = new_page(memory, frames, NIC_BASE, Part::Nic)?;
     for page in 1..nic::nic_pages(rx_slots, tx_slots) {
         new_page(memory, frames, NIC_BASE + page * PAGE_SIZE, Part::Nic)?;
     }
-    let [a, b, c, d, e, f] = nic::mac_of(slot);
+    let [a, b, c, d, e, f] = mac;
     let registers = NicPage {
         mac: [a, b, c, d, e, f, 0, 0],
         rx_slots,

@@ -81,7 +81,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             return Err(CreateError::ArgumentsTaken);
         }
         cpu.await_admission(id);
-        let event = SchedEvent::Arrived { vm: id, frames: cpu.frames_needed(image), free: cpu.frames.free_frames() };
+        let event = SchedEvent::Arrived { vm: id, frames: cpu.frames_needed(image), room: cpu.room(vms) };
         cpu.tell_scheduler(event, true);
         if cpu.components.rank_of(Role::Sched).is_none() {
             cpu.admit(vms, id);
@@ -101,6 +101,11 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     /// gatekeeper may not know yet.
     pub fn admit(&mut self, vms: &mut Table<B>, id: VmId) {
         let Some(seed) = vms.waiting(id) else { return };
+        if vms.seats().free() == 0 {
+            // The gatekeeper believed otherwise, or is not one that asks. The VM goes on waiting.
+            let (frames, room) = (self.frames_needed(seed.image), self.room(vms));
+            return self.tell_scheduler(SchedEvent::Arrived { vm: id, frames, room }, false);
+        }
         let (early, extra) = vms.take_luggage(id.slot);
         let Some(vm) = self.seat(vms, seed) else {
             self.cannot_start(id, BuildError::NoFrame(Part::Metadata));
@@ -149,7 +154,11 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     fn begin(&mut self, vm: &mut Vm<B>, memory: Memory<B>, registers: Registers) {
         let pages = memory.pages();
         vm.life.admit(memory, registers);
-        self.tell(Role::Pager, &PagerEvent::VmStarted { vm: vm.id, image: vm.image, pages }.into(), false);
+        self.tell(
+            Role::Pager,
+            &PagerEvent::VmStarted { vm: vm.id, seat: vm.seat, image: vm.image, pages }.into(),
+            false,
+        );
         self.attach(vm);
         self.now_ready(vm);
         self.mark = self.board.now();

@@ -5,14 +5,10 @@ use crate::board::Board;
 use crate::component::Role;
 use crate::kernel::{Cpu, Kernel};
 use crate::memory::Owner;
-use abi::net::NetEvent;
 use abi::pager::PagerEvent;
 use abi::sched::SchedEvent;
 use abi::vm::{Slot, VmId};
 use backend::{Backend, Vcpu};
-
-/// How long the network demultiplexer may take to let go of a VM that has ended, in milliseconds.
-const DETACH_MS: u64 = 1000;
 
 impl<B: Backend, H: Board> Cpu<B, H> {
     /// End a VM: it does not run again. One that has ended already stays as it is.
@@ -33,11 +29,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         self.queues.remove(Queue::Held, vm.slot());
         self.plan.give_up(vm.id);
         if vm.life.shared().contains(Devices::NIC) {
-            // When the demultiplexer must have let go of it.
-            let patience = self.time.milliseconds(DETACH_MS);
-            self.timers.set(vm.slot(), now.saturating_add(patience));
-            self.arm(now.saturating_add(patience));
-            self.tell(Role::Net, &NetEvent::Detach { vm: vm.id }.into(), true);
+            self.begin_detach(vm, now);
         } else {
             self.await_burial(vm);
         }
@@ -49,8 +41,8 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         self.queues.remove(Queue::Held, id.slot);
         let _ = vms.remove(id.slot);
         self.say_end(id, end, 0);
-        let free = self.frames.free_frames();
-        self.tell_scheduler(SchedEvent::Ended { vm: id, free }, true);
+        let room = self.room(vms);
+        self.tell_scheduler(SchedEvent::Ended { vm: id, seat: None, room }, true);
     }
 
     fn say_end(&mut self, id: VmId, End { reason, detail }: End, rip: u64) {
@@ -64,7 +56,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
 
     /// A VM has ended and nobody shares its pages: the loop frees them.
     pub fn await_burial(&mut self, vm: &Vm<B>) {
-        self.timers.set(vm.slot(), super::NEVER);
+        self.timers.set(vm.seat, super::NEVER);
         self.queues.push(Queue::Ended, vm.slot());
         self.attention.set_ended();
     }
@@ -75,7 +67,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     pub fn reclaim(&mut self, slot: Slot) {
         let Self { vms, cpu, .. } = self;
         let Some(vm) = vms.get(slot) else { return };
-        let (id, control) = (vm.id, vm.control_frame);
+        let (id, seat, control) = (vm.id, vm.seat, vm.control_frame);
         if let Some(body) = vm.life.take_remains() {
             cpu.backend.flush(&mut vm.vcpu, body.memory.tables());
             body.memory.release(&mut cpu.frames);
@@ -85,9 +77,9 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         if let Some(context) = vms.remove(slot) {
             cpu.frames.free(context, owner);
         }
-        cpu.tell(Role::Pager, &PagerEvent::VmEnded { vm: id }.into(), false);
-        let free = cpu.frames.free_frames();
-        cpu.tell_scheduler(SchedEvent::Ended { vm: id, free }, true);
+        cpu.tell(Role::Pager, &PagerEvent::VmEnded { vm: id, seat }.into(), false);
+        let room = cpu.room(vms);
+        cpu.tell_scheduler(SchedEvent::Ended { vm: id, seat: Some(seat), room }, true);
         cpu.mark = cpu.board.now();
     }
 }

@@ -43,6 +43,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     /// [`IdentityError`]; nothing has changed.
     pub fn change_identity(&mut self, id: VmId, ipv4: u32, extra: &Extra) -> Result<(), IdentityError> {
         let Self { vms, cpu, .. } = self;
+        let mac = nic::mac_of(cpu.node(), id.slot);
         if vms.waiting(id).is_some() {
             return Err(IdentityError::Waits);
         }
@@ -70,12 +71,12 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         body.registers.change(&identity, boot_args.as_bytes(), || {
             if let Some(nic) = nic.filter(|_| image.entry.rx_slots != 0 && image.entry.tx_slots != 0) {
                 // The first bytes of a page.
-                let _ = core_memory(nic, PAGE_SIZE).write(0, &nic::mac_of(id.slot));
+                let _ = core_memory(nic, PAGE_SIZE).write(0, &mac);
             }
         });
         vm.ipv4 = ipv4;
         if !vm.life.shared().is_empty() {
-            cpu.tell(Role::Net, &NetEvent::Address { vm: id, ipv4 }.into(), true);
+            cpu.tell(Role::Net, &NetEvent::Address { vm: id, seat: vm.seat, ipv4 }.into(), true);
         }
         cpu.raise(vm, pending::IDENTITY);
         Ok(())

@@ -14,6 +14,7 @@ mod life;
 mod memory;
 mod queues;
 mod registers;
+mod seats;
 mod table;
 mod timers;
 #[allow(clippy::module_inception)]
@@ -28,6 +29,7 @@ pub use life::{Devices, End, Handling, PageFault, State};
 pub use memory::{MapError, Memory};
 pub use queues::{EMPTY_LINK, Link, Queue, Queues};
 pub use registers::Registers;
+pub use seats::EMPTY_SEAT;
 pub use table::{EMPTY_RECORD, Record, Seed, Table};
 pub use timers::{EMPTY_CELL, NEVER, TimerCell, Timers};
 pub use vm::{Hazard, Vm};

@@ -16,12 +16,14 @@ pub enum Queue {
     Waiting,
     /// VMs that could run or be admitted and that the scheduler keeps back.
     Held,
+    /// VMs that have ended and that the network demultiplexer has still to let go of.
+    Leaving,
     /// VMs that have ended and whose pages nobody shares: their frames can be freed.
     Ended,
 }
 
 /// How many queues there are.
-const QUEUES: usize = 4;
+const QUEUES: usize = 5;
 /// Tag of a slot that is in no queue.
 const NOWHERE: u8 = u8::MAX;
 
@@ -137,7 +139,7 @@ mod tests {
     use std::collections::VecDeque;
 
     const SLOTS: u32 = 8;
-    const ALL: [Queue; QUEUES] = [Queue::Ready, Queue::Waiting, Queue::Held, Queue::Ended];
+    const ALL: [Queue; QUEUES] = [Queue::Ready, Queue::Waiting, Queue::Held, Queue::Leaving, Queue::Ended];
 
     proptest! {
         #[test]

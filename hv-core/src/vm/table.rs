@@ -1,11 +1,12 @@
-//! The VMs by slot: a record for each, and for one that was admitted its context in a frame of its own.
+//! The VMs by slot: a record for each, and for one that was admitted a seat, and its context in a frame of its own.
 
 use super::args::{Arena, Args, Cell, Extra};
+use super::seats::Seats;
 use super::vm::Vm;
 use crate::memory::PhysAddr;
 use crate::memory::phys::index;
 use abi::share::Share;
-use abi::vm::{ImageId, Slot, VmId};
+use abi::vm::{ImageId, Seat, Slot, VmId};
 use backend::Backend;
 use core::marker::PhantomData;
 
@@ -74,6 +75,7 @@ pub struct Table<B: Backend> {
     contexts: &'static mut [u32],
     records: &'static mut [Record],
     arena: Arena,
+    seats: Seats,
     /// The slot that was freed last; it is the next to be used.
     free: u32,
     /// No slot from here on was ever used.
@@ -87,23 +89,35 @@ impl<B: Backend> Table<B> {
     ///
     /// # Panics
     /// The tables differ in length.
-    pub fn new(contexts: &'static mut [u32], records: &'static mut [Record], cells: &'static mut [Cell]) -> Self {
+    pub fn new(
+        contexts: &'static mut [u32],
+        records: &'static mut [Record],
+        cells: &'static mut [Cell],
+        seats: &'static mut [u32],
+    ) -> Self {
         assert_eq!(contexts.len(), records.len(), "a context and a record for each slot");
         contexts.fill(0);
         const { assert!(size_of::<Vm<B>>() <= index(abi::limits::PAGE_SIZE), "the context must fit into one frame") };
         const { assert!(align_of::<Vm<B>>() <= index(abi::limits::PAGE_SIZE)) };
         records.fill(EMPTY_RECORD);
-        Table { contexts, records, arena: Arena::new(cells), free: NONE, fresh: 0, living: 0, vms: PhantomData }
+        let (arena, seats) = (Arena::new(cells), Seats::new(seats));
+        Table { contexts, records, arena, seats, free: NONE, fresh: 0, living: 0, vms: PhantomData }
     }
 
-    /// All slots that were ever used.
+    /// How many slots there are from the first to the last that was ever used.
+    pub fn used(&self) -> usize {
+        self.fresh as usize
+    }
+
+    /// All slots that were ever used. There may be a million: not for the core's own work.
+    #[cfg(test)]
     pub fn slots(&self) -> impl Iterator<Item = Slot> + use<B> {
-        self.slots_from(Slot::new(0))
+        (0..self.fresh).map(Slot::new)
     }
 
-    /// Those from this one on.
-    pub fn slots_from(&self, first: Slot) -> impl Iterator<Item = Slot> + use<B> {
-        (first.number()..self.fresh).map(Slot::new)
+    /// The seats of admitted VMs.
+    pub fn seats(&self) -> &Seats {
+        &self.seats
     }
 
     /// How many slots there are.
@@ -208,19 +222,21 @@ impl<B: Backend> Table<B> {
         (core::mem::take(&mut record.early), extra)
     }
 
-    /// Put a VM that waits into its context. `None` when there is none with the seed's id or the frame number does not fit.
+    /// Give a VM that waits a seat and put it into its context. `None`, and nothing has changed, when there is none with the seed's
+    /// id, no seat is free, or the frame number does not fit.
     ///
     /// # Safety
     /// `frame` is a frame of zeros in the direct map that belongs to this VM's metadata and to which nothing else points.
     pub unsafe fn admit(&mut self, frame: PhysAddr, control_frame: PhysAddr, seed: Seed) -> Option<&mut Vm<B>> {
         self.waiting(seed.id)?;
         let number = u32::try_from(frame.frame()).ok().filter(|&number| number != 0)?;
+        let seat = self.seats.take(seed.id.slot)?;
         self.records[seed.id.slot.index()].place = Place::Admitted;
         self.contexts[seed.id.slot.index()] = number;
         let place: *mut Vm<B> = frame.as_ptr();
         // SAFETY: by this function's contract the frame is this table's alone, and it is large and aligned enough (checked
         // in `new`).
-        unsafe { Vm::emplace(place, control_frame, seed) };
+        unsafe { Vm::emplace(place, control_frame, seed, seat) };
         self.get(seed.id.slot)
     }
 
@@ -237,14 +253,23 @@ impl<B: Backend> Table<B> {
         Some(unsafe { &mut *place })
     }
 
+    /// The VM in a seat.
+    #[inline]
+    pub fn in_seat(&mut self, seat: Seat) -> Option<&mut Vm<B>> {
+        self.get(self.seats.slot(seat)?)
+    }
+
     /// The VM with this id, if it was admitted and still lives.
     #[inline]
     pub fn by_id(&mut self, id: VmId) -> Option<&mut Vm<B>> {
         self.get(id.slot).filter(|vm| vm.id.raw() == id.raw())
     }
 
-    /// Free a slot. The context frame of its VM, if it was admitted; nothing points to it any more.
+    /// Free a slot, and the seat of its VM. The context frame of its VM, if it was admitted; nothing points to it any more.
     pub fn remove(&mut self, slot: Slot) -> Option<PhysAddr> {
+        if let Some(seat) = self.get(slot).map(|vm| vm.seat) {
+            self.seats.give_back(seat);
+        }
         let free = self.free;
         let record = self.records.get_mut(slot.index())?;
         let place = core::mem::replace(&mut record.place, Place::Free(free));

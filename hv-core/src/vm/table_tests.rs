@@ -2,6 +2,7 @@ use super::*;
 use crate::memory::{Owner, frames::Frames};
 use crate::vm::args::EMPTY_CELL;
 use crate::vm::bench_test::{Bench, Fake};
+use crate::vm::seats::EMPTY_SEAT;
 use abi::control::CREATE_ARGS_BYTES;
 
 const EXTRA: Extra = [b'a'; CREATE_ARGS_BYTES];
@@ -11,9 +12,23 @@ fn table(slots: usize) -> Table<Fake> {
     table_with_cells(slots, slots)
 }
 
+fn table_with_seats(slots: usize, seats: usize) -> Table<Fake> {
+    Table::new(
+        vec![0; slots].leak(),
+        vec![EMPTY_RECORD; slots].leak(),
+        vec![EMPTY_CELL; slots].leak(),
+        vec![EMPTY_SEAT; seats].leak(),
+    )
+}
+
 fn table_with_cells(slots: usize, cells: usize) -> Table<Fake> {
     let before = Record { place: Place::Admitted, generation: 9, ..EMPTY_RECORD };
-    Table::new(vec![5; slots].leak(), vec![before; slots].leak(), vec![EMPTY_CELL; cells].leak())
+    Table::new(
+        vec![5; slots].leak(),
+        vec![before; slots].leak(),
+        vec![EMPTY_CELL; cells].leak(),
+        vec![EMPTY_SEAT; slots].leak(),
+    )
 }
 
 fn seed(id: VmId) -> Seed {
@@ -57,13 +72,34 @@ fn a_new_table_has_no_vm_whatever_its_memory_held() {
 }
 
 #[test]
-fn used_slots_are_listed_from_any_one_on() {
+fn used_slots_are_counted_and_listed() {
     let mut table = table(5);
     (0..4).for_each(|_| _ = create(&mut table));
     assert_eq!(table.slots().collect::<Vec<_>>(), [0, 1, 2, 3].map(slot));
-    assert_eq!(table.slots_from(slot(3)).collect::<Vec<_>>(), [slot(3)]);
-    assert_eq!(table.slots_from(slot(4)).count(), 0);
-    assert_eq!(table.slots_from(slot(u32::MAX)).count(), 0);
+    assert_eq!(table.used(), 4);
+    table.remove(slot(3));
+    assert_eq!(table.used(), 4, "they stay used");
+}
+
+#[test]
+fn an_admitted_vm_has_a_seat_until_it_is_gone() {
+    let mut bench = Bench::new(64);
+    let frames = &mut bench.frames;
+    let mut table = table_with_seats(4, 2);
+    let first = add(&mut table, frames);
+    let waits = create(&mut table);
+    let second = add(&mut table, frames);
+    let seats = [first, second].map(|id| table.by_id(id).expect("admitted").seat);
+    assert_eq!((seats.map(abi::vm::Seat::number), table.seats().free()), ([0, 1], 0));
+    assert_eq!(seats.map(|seat| table.in_seat(seat).map(|vm| vm.id)), [Some(first), Some(second)]);
+    // Nobody has taken anything when there is no seat.
+    let context = frame(frames);
+    assert!(!admit_in(&mut table, context, waits));
+    assert_eq!((table.waiting(waits).map(|seed| seed.id), table.get(waits.slot).is_none()), (Some(waits), true));
+    table.remove(first.slot);
+    assert!(table.in_seat(seats[0]).is_none() && table.seats().free() == 1);
+    assert!(admit_in(&mut table, context, waits));
+    assert_eq!(table.in_seat(seats[0]).map(|vm| vm.id), Some(waits));
 }
 
 #[test]

@@ -1,20 +1,20 @@
-//! Deadlines of VMs: a binary heap over two arrays that are sized at boot, one deadline per VM slot.
+//! Deadlines of admitted VMs: a binary heap over two arrays that are sized at boot, one deadline per seat.
 
-use abi::vm::Slot;
+use abi::vm::Seat;
 
 /// "No deadline".
 pub const NEVER: u64 = u64::MAX;
-/// Position of a slot that is not in the heap.
+/// Position of a seat that is not in the heap.
 const ABSENT: u32 = u32::MAX;
 
-/// One slot's deadline.
+/// The deadline of the VM in one seat.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     deadline: u64,
-    slot: Slot,
+    seat: Seat,
 }
 
-/// Memory that a heap needs for one slot.
+/// Memory that a heap needs for one seat.
 #[derive(Clone, Copy, Debug)]
 pub struct TimerCell {
     entry: Entry,
@@ -22,9 +22,9 @@ pub struct TimerCell {
 }
 
 /// What unused memory holds.
-pub const EMPTY_CELL: TimerCell = TimerCell { entry: Entry { deadline: NEVER, slot: Slot::new(0) }, position: ABSENT };
+pub const EMPTY_CELL: TimerCell = TimerCell { entry: Entry { deadline: NEVER, seat: Seat::new(0) }, position: ABSENT };
 
-/// The heap; the slot with the earliest deadline is on top.
+/// The heap; the seat with the earliest deadline is on top.
 #[derive(Debug)]
 pub struct Timers<'m> {
     cells: &'m mut [TimerCell],
@@ -32,7 +32,7 @@ pub struct Timers<'m> {
 }
 
 impl<'m> Timers<'m> {
-    /// An empty heap for the slots `0..cells.len()`.
+    /// An empty heap for the seats `0..cells.len()`.
     pub fn new(cells: &'m mut [TimerCell]) -> Self {
         cells.fill(EMPTY_CELL);
         Timers { cells, len: 0 }
@@ -44,18 +44,18 @@ impl<'m> Timers<'m> {
         if self.len == 0 { NEVER } else { self.cells[0].entry.deadline }
     }
 
-    /// The deadline of `slot`, [`NEVER`] when it has none.
+    /// The deadline of `seat`, [`NEVER`] when it has none.
     #[cfg(test)]
-    pub fn deadline_of(&self, slot: Slot) -> u64 {
-        match self.cells[slot.index()].position {
+    pub fn deadline_of(&self, seat: Seat) -> u64 {
+        match self.cells[seat.index()].position {
             ABSENT => NEVER,
             at => self.cells[at as usize].entry.deadline,
         }
     }
 
-    /// Set or move the deadline of `slot`; [`NEVER`] takes it out. A slot beyond the table is ignored.
-    pub fn set(&mut self, slot: Slot, deadline: u64) {
-        let Some(cell) = self.cells.get(slot.index()) else { return };
+    /// Set or move the deadline of `seat`; [`NEVER`] takes it out. A seat beyond the table is ignored.
+    pub fn set(&mut self, seat: Seat, deadline: u64) {
+        let Some(cell) = self.cells.get(seat.index()) else { return };
         let at = cell.position;
         if deadline == NEVER {
             if at != ABSENT {
@@ -66,7 +66,7 @@ impl<'m> Timers<'m> {
         let at = if at == ABSENT {
             let at = self.len;
             self.len += 1;
-            self.place(at, Entry { deadline, slot });
+            self.place(at, Entry { deadline, seat });
             at
         } else {
             self.cells[at as usize].entry.deadline = deadline;
@@ -75,18 +75,18 @@ impl<'m> Timers<'m> {
         self.settle(at);
     }
 
-    /// Take a slot whose deadline is at or before `now`.
-    pub fn pop_due(&mut self, now: u64) -> Option<Slot> {
+    /// Take a seat whose deadline is at or before `now`.
+    pub fn pop_due(&mut self, now: u64) -> Option<Seat> {
         if self.next() > now || self.len == 0 {
             return None;
         }
-        let slot = self.cells[0].entry.slot;
+        let seat = self.cells[0].entry.seat;
         self.remove_at(0);
-        Some(slot)
+        Some(seat)
     }
 
     fn remove_at(&mut self, at: usize) {
-        self.cells[self.cells[at].entry.slot.index()].position = ABSENT;
+        self.cells[self.cells[at].entry.seat.index()].position = ABSENT;
         self.len -= 1;
         if at != self.len {
             let last = self.cells[self.len].entry;
@@ -98,10 +98,10 @@ impl<'m> Timers<'m> {
     #[inline]
     fn place(&mut self, at: usize, entry: Entry) {
         self.cells[at].entry = entry;
-        // A heap has at most as many entries as there are slots.
+        // A heap has at most as many entries as there are seats.
         #[allow(clippy::cast_possible_truncation)]
         {
-            self.cells[entry.slot.index()].position = at as u32;
+            self.cells[entry.seat.index()].position = at as u32;
         }
     }
 
@@ -143,26 +143,26 @@ mod tests {
 
     proptest! {
         #[test]
-        fn behaves_like_a_sorted_list(steps in prop::collection::vec((0_u32..20, 0_u64..50, 0_u8..4), 0..200)) {
+        fn behaves_like_a_sorted_list(steps in prop::collection::vec((0_u16..20, 0_u64..50, 0_u8..4), 0..200)) {
             let mut cells = vec![EMPTY_CELL; 16];
             let mut timers = Timers::new(&mut cells);
             let mut model: Vec<Option<u64>> = vec![None; 16];
-            for (slot, deadline, what) in steps {
-                let slot = Slot::new(slot);
+            for (seat, deadline, what) in steps {
+                let seat = Seat::new(seat);
                 match what {
                     0 | 1 => {
-                        timers.set(slot, deadline);
-                        if let Some(place) = model.get_mut(slot.index()) { *place = Some(deadline); }
+                        timers.set(seat, deadline);
+                        if let Some(place) = model.get_mut(seat.index()) { *place = Some(deadline); }
                     }
                     2 => {
-                        timers.set(slot, NEVER);
-                        if let Some(place) = model.get_mut(slot.index()) { *place = None; }
+                        timers.set(seat, NEVER);
+                        if let Some(place) = model.get_mut(seat.index()) { *place = None; }
                     }
                     _ => {
                         let earliest = model.iter().flatten().min().copied();
                         match timers.pop_due(deadline) {
-                            Some(slot) => {
-                                prop_assert_eq!(model[slot.index()].take(), earliest);
+                            Some(seat) => {
+                                prop_assert_eq!(model[seat.index()].take(), earliest);
                                 prop_assert!(earliest.is_some_and(|d| d <= deadline));
                             }
                             None => prop_assert!(earliest.is_none_or(|d| d > deadline)),

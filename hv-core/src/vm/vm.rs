@@ -4,7 +4,7 @@ use super::life::{Life, State};
 use super::table::Seed;
 use crate::memory::PhysAddr;
 use abi::share::Share;
-use abi::vm::{ImageId, Slot, VmId};
+use abi::vm::{ImageId, Seat, Slot, VmId};
 use backend::Backend;
 
 /// What has to be done for a VM before it is entered again.
@@ -49,6 +49,8 @@ pub struct Vm<B: Backend> {
     pub vcpu: B::Vcpu,
     /// Its name.
     pub id: VmId,
+    /// Its place in the tables of components.
+    pub seat: Seat,
     /// The image that it was started from.
     pub image: ImageId,
     /// Looked at before each entry.
@@ -70,6 +72,8 @@ pub struct Vm<B: Backend> {
     pub share: Share,
     /// The start of the scheduler that keeps it back, 0 for none.
     pub held_by: u32,
+    /// The start of the network demultiplexer that has been told of its NIC, 0 for none.
+    pub attached_to: u32,
 }
 
 impl<B: Backend> Vm<B> {
@@ -78,7 +82,7 @@ impl<B: Backend> Vm<B> {
     ///
     /// # Safety
     /// `place` is valid for a write, and holds zeros, which are a valid processor ([`backend::Vcpu`]).
-    pub unsafe fn emplace(place: *mut Self, control_frame: PhysAddr, seed: Seed) {
+    pub unsafe fn emplace(place: *mut Self, control_frame: PhysAddr, seed: Seed, seat: Seat) {
         macro_rules! set {
             ($($field:ident: $value:expr),* $(,)?) => {
                 // SAFETY: upheld by the caller.
@@ -87,12 +91,14 @@ impl<B: Backend> Vm<B> {
         }
         set! {
             id: seed.id,
+            seat: seat,
             image: seed.image,
             hazard: Hazard::default(),
             life: Life::begin(),
             control_frame: control_frame,
             alarm: u64::MAX,
             held_by: 0,
+            attached_to: 0,
             created_tsc: seed.created_tsc,
             ran_ticks: 0,
             burst_ticks: 0,

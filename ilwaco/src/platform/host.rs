@@ -3,7 +3,7 @@
 //! Tests build the outside world from it. Time runs in nanoseconds, and one tick is one nanosecond.
 
 use abi::guest::{BOOT_ARGS, CONSOLE_RING, CONSOLE_SLOTS, MAGIC, NIC_BASE, RegisterPage, pending};
-use abi::nic::{DEFAULT_SLOTS, NicPage, RX_RING, RX_SLOTS, TX_RING, mac_of, nic_pages, tx_slots_offset};
+use abi::nic::{DEFAULT_SLOTS, NicPage, Node, RX_RING, RX_SLOTS, TX_RING, mac_of, nic_pages, tx_slots_offset};
 use abi::ring::{HEADER_BYTES, SLOT_BYTES};
 use abi::vm::{Slot, VmId};
 use core::mem::offset_of;
@@ -79,7 +79,7 @@ impl Sim {
         half(offset_of!(RegisterPage, console_slots), CONSOLE_SLOTS);
         registers.write(at(BOOT_ARGS), boot_args.as_bytes()).expect("short");
         let nic = memory(at(nic_pages(DEFAULT_SLOTS, DEFAULT_SLOTS) * 4096));
-        nic.write(offset_of!(NicPage, mac), &mac_of(Slot::new(0))).expect("in the page");
+        nic.write(offset_of!(NicPage, mac), &mac_of(Node::default(), Slot::new(0))).expect("in the page");
         for slots in [offset_of!(NicPage, rx_slots), offset_of!(NicPage, tx_slots)] {
             nic.write32(slots, DEFAULT_SLOTS).expect("in the page");
         }

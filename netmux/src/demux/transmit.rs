@@ -1,11 +1,13 @@
 //! The way out of the demultiplexer: whose turn it is, what the turn has left, and what becomes of each frame.
 
 use super::{BATCH, Demux, Flood, Host};
+use crate::directory::Directory as _;
 use crate::drivers::Nic;
 use crate::egress::{self, Cause, Route, Sender};
 use crate::frame::DmaFrame;
 use crate::policy::{Discipline, More, Next};
 use abi::nic::{MAX_FRAME, MIN_FRAME};
+use abi::vm::Seat;
 use ring::RingError;
 
 /// What a turn has left to send.
@@ -22,14 +24,14 @@ pub(super) enum Left {
 /// A VM's turn to send.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Serving {
-    pub(super) slot: u16,
+    pub(super) seat: Seat,
     /// What is left of its allowance,
     left: i32,
     /// and of its buffers.
     buffers: u16,
 }
 
-impl<C: Nic, H: Host, D: Discipline, const N: usize> Demux<'_, C, H, D, N> {
+impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
     /// From the VMs to the wire and to other VMs.
     pub(super) fn transmit(&mut self, until: u64) -> Left {
         for _ in 0..BATCH {
@@ -40,14 +42,14 @@ impl<C: Nic, H: Host, D: Discipline, const N: usize> Demux<'_, C, H, D, N> {
                 }
                 self.put_out(flood.frame.len);
             }
-            let slot = match self.next_sender() {
-                Ok(slot) => slot,
+            let seat = match self.next_sender() {
+                Ok(seat) => seat,
                 Err(left) => return left,
             };
             let Some(offset) = self.nic.buffer() else {
                 return if self.nic.interrupt_on_space() { Left::Work } else { Left::Nothing };
             };
-            self.serve(slot, offset);
+            self.serve(seat, offset);
             if self.host.now() >= until {
                 break;
             }
@@ -58,15 +60,15 @@ impl<C: Nic, H: Host, D: Discipline, const N: usize> Demux<'_, C, H, D, N> {
 
     /// The VM whose turn it is, or what is left when it is nobody's.
     #[inline]
-    fn next_sender(&mut self) -> Result<u16, Left> {
+    fn next_sender(&mut self) -> Result<Seat, Left> {
         if let Some(serving) = self.serving {
-            return Ok(serving.slot);
+            return Ok(serving.seat);
         }
         let now = self.host.now();
         match self.discipline.next(now) {
             Next::Turn(turn) => {
-                self.serving = Some(Serving { slot: turn.slot, left: turn.allowance, buffers: turn.buffers });
-                Ok(turn.slot)
+                self.serving = Some(Serving { seat: turn.seat, left: turn.allowance, buffers: turn.buffers });
+                Ok(turn.seat)
             }
             Next::At(time) => Err(Left::Until(time)),
             Next::Nobody => Err(Left::Nothing),
@@ -89,17 +91,17 @@ impl<C: Nic, H: Host, D: Discipline, const N: usize> Demux<'_, C, H, D, N> {
     /// Ends the turn, if it is anybody's.
     #[inline]
     fn finish(&mut self, more: More) {
-        if let Some(Serving { slot, left, .. }) = self.serving.take() {
+        if let Some(Serving { seat, left, .. }) = self.serving.take() {
             let now = self.host.now();
-            self.discipline.finish(slot, left, more, now);
+            self.discipline.finish(seat, left, more, now);
         }
     }
 
-    /// Takes one frame from the VM in `slot` by way of the transmit buffer at `offset`.
+    /// Takes one frame from the VM in `seat` by way of the transmit buffer at `offset`.
     #[inline]
-    fn serve(&mut self, slot: u16, offset: usize) {
-        let Some(port) = self.ports.get_mut(slot) else {
-            self.leave_queue(slot);
+    fn serve(&mut self, seat: Seat, offset: usize) {
+        let Some(port) = self.ports.get_mut(seat) else {
+            self.leave_queue(seat);
             return;
         };
         match port.nic.tx.peek() {
@@ -116,11 +118,11 @@ impl<C: Nic, H: Host, D: Discipline, const N: usize> Demux<'_, C, H, D, N> {
                 let whole = port.nic.tx.pass().is_ok();
                 if copied && whole {
                     let frame = DmaFrame { memory, offset, len: record.len };
-                    self.dispatch(slot, frame);
+                    self.dispatch(seat, frame);
                 } else if whole {
-                    self.refuse(slot, Cause::Malformed);
+                    self.refuse(seat, Cause::Malformed);
                 }
-                self.touch(slot);
+                self.touch(seat);
                 self.charge(len);
             }
             Ok(None) => {
@@ -135,9 +137,9 @@ impl<C: Nic, H: Host, D: Discipline, const N: usize> Demux<'_, C, H, D, N> {
             Err(RingError::Corrupt) => {
                 // What follows a record that makes no sense has no beginning: all of it goes.
                 let _ = port.nic.tx.skip_all();
-                self.blame(slot, "transmit");
-                self.refuse(slot, Cause::Malformed);
-                self.touch(slot);
+                self.blame(seat, "transmit");
+                self.refuse(seat, Cause::Malformed);
+                self.touch(seat);
                 self.charge(MAX_FRAME);
             }
         }
@@ -145,9 +147,11 @@ impl<C: Nic, H: Host, D: Discipline, const N: usize> Demux<'_, C, H, D, N> {
 
     /// Checks a copied frame and sends it where it belongs.
     #[inline]
-    fn dispatch(&mut self, slot: u16, frame: DmaFrame) {
-        let sender = Sender { slot, ipv4: self.ports.address(slot) };
-        let sent = match egress::check(&frame, sender, &*self.ports) {
+    fn dispatch(&mut self, seat: Seat, frame: DmaFrame) {
+        let Some(port) = self.ports.get_mut(seat) else { return };
+        let mac = port.mac;
+        let sender = Sender { seat, mac, ipv4: self.ports.address(seat) };
+        let sent = match egress::check(&frame, sender, &self.ports) {
             Ok(Route::Outside) => self.put_out(frame.len),
             Ok(Route::Inside(to)) => {
                 self.totals.switched += 1;
@@ -159,15 +163,15 @@ impl<C: Nic, H: Host, D: Discipline, const N: usize> Demux<'_, C, H, D, N> {
             }
             Ok(Route::Everybody) => {
                 self.totals.switched += 1;
-                self.tx_flood = Some(Flood { frame, from: Some(slot), next: 0 });
+                self.tx_flood = Some(Flood { frame, from: Some(seat), next: 0 });
                 true
             }
             Err(cause) => {
-                self.refuse(slot, cause);
+                self.refuse(seat, cause);
                 return;
             }
         };
-        if let Some(port) = self.ports.get_mut(slot) {
+        if let Some(port) = self.ports.get_mut(seat) {
             if sent { port.count_sent(frame.len) } else { port.count_full() }
         }
     }

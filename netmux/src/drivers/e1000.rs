@@ -236,11 +236,6 @@ impl<R: Registers> E1000<R> {
         Ok(nic)
     }
 
-    /// The NIC's own address. VMs do not use it.
-    pub fn mac(&self) -> Mac {
-        self.mac
-    }
-
     /// Receive and transmit descriptors.
     pub fn descriptors(&self) -> (usize, usize) {
         (self.rx.count, self.tx.count)
@@ -376,6 +371,10 @@ impl<R: Registers> Nic for E1000<R> {
     }
 
     #[inline]
+    fn mac(&self) -> Mac {
+        self.mac
+    }
+
     fn link_up(&self) -> bool {
         self.link_up
     }

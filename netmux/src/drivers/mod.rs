@@ -4,6 +4,7 @@ pub mod e1000;
 pub mod none;
 pub mod virtio;
 
+use crate::frame::Mac;
 use ring::SharedMemory;
 
 /// A NIC with its buffers in DMA memory. Receive buffers come back in the order of arrival, one at a time; transmit
@@ -11,6 +12,9 @@ use ring::SharedMemory;
 pub trait Nic {
     /// The DMA memory in which all buffers lie.
     fn memory(&self) -> SharedMemory;
+
+    /// Its own address, zero when it has none. VMs do not use it.
+    fn mac(&self) -> Mac;
 
     /// True while the link is up, as far as [`Nic::interrupt`] has seen.
     fn link_up(&self) -> bool;

@@ -158,11 +158,6 @@ impl<R: Registers> VirtioNet<R> {
         Ok(nic)
     }
 
-    /// The NIC's own address; zero when it has none. VMs do not use it.
-    pub fn mac(&self) -> Mac {
-        self.mac
-    }
-
     /// Receive and transmit descriptors.
     pub fn descriptors(&self) -> (u16, u16) {
         (self.rx.count(), self.tx.count())
@@ -223,6 +218,10 @@ impl<R: Registers> Nic for VirtioNet<R> {
     }
 
     #[inline]
+    fn mac(&self) -> Mac {
+        self.mac
+    }
+
     fn link_up(&self) -> bool {
         self.link_up
     }

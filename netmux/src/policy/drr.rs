@@ -6,9 +6,10 @@
 //! send a full frame in every turn, and one of weight above 500 may send more than its ring holds: there shares end to grow.
 
 use super::{Discipline, Fifo, More, Next, Turn};
-use crate::SLOTS;
 use abi::nic::MAX_FRAME;
 use abi::share::{Share, WEIGHT, WEIGHT_MAX};
+use abi::vm::Seat;
+use component::{Table, Tables};
 
 /// What a turn adds for a VM of weight [`WEIGHT`], in bytes.
 pub const QUANTUM: u32 = 2 * 1514;
@@ -18,7 +19,7 @@ const _: () = assert!(MAX_FRAME == 1514);
 /// Transmit buffers that one turn fills at most: all of the shortest frames for a quantum of the usual weight.
 pub const BUFFERS: u16 = 64;
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Entry {
     /// The deficit counter.
     deficit: i32,
@@ -26,65 +27,59 @@ struct Entry {
     quantum: u32,
 }
 
-/// Deficit round robin over `N` slots: all operations take constant time.
+/// Deficit round robin: all operations take constant time.
 #[derive(Debug)]
-pub struct Drr<const N: usize = SLOTS> {
-    entries: [Entry; N],
-    queue: Fifo<N>,
+pub struct Drr {
+    entries: Table<Entry>,
+    queue: Fifo,
 }
 
-impl<const N: usize> Drr<N> {
-    /// An empty queue. All zeros, so that the tables take no room in the image.
-    pub const fn new() -> Self {
-        Drr { entries: [Entry { deficit: 0, quantum: 0 }; N], queue: Fifo::new() }
-    }
-}
-
-impl<const N: usize> Default for Drr<N> {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl<const N: usize> Discipline for Drr<N> {
+impl Discipline for Drr {
     const NAME: &'static str = "drr";
+    // A few dozen.
+    #[allow(clippy::cast_possible_truncation)]
+    const SEAT_BYTES: u32 = size_of::<Entry>() as u32 + Fifo::SEAT_BYTES;
 
-    fn attach(&mut self, slot: u16, share: Share, _now: u64) {
-        if let Some(entry) = self.entries.get_mut(usize::from(slot)) {
+    fn new(tables: &mut Tables) -> Self {
+        Drr { entries: tables.per_seat(), queue: Fifo::new(tables) }
+    }
+
+    fn attach(&mut self, seat: Seat, share: Share, _now: u64) {
+        if let Some(entry) = self.entries.reach(seat.index()) {
             let weight = u32::from(share.weight.clamp(1, WEIGHT_MAX));
             *entry = Entry { deficit: 0, quantum: QUANTUM * weight / u32::from(WEIGHT) };
         }
     }
 
     #[inline]
-    fn enqueue(&mut self, slot: u16) {
-        self.queue.push(slot);
+    fn enqueue(&mut self, seat: Seat) {
+        self.queue.push(seat);
     }
 
     #[inline]
     fn next(&mut self, _now: u64) -> Next {
-        let Some(slot) = self.queue.pop() else { return Next::Nobody };
-        let Entry { deficit, quantum } = self.entries[usize::from(slot)];
+        let Some(seat) = self.queue.pop() else { return Next::Nobody };
+        let Entry { deficit, quantum } = self.entries.get(seat.index()).copied().unwrap_or_default();
         let quantum = i32::try_from(if quantum == 0 { QUANTUM } else { quantum }).unwrap_or(i32::MAX);
-        Next::Turn(Turn { slot, allowance: deficit.saturating_add(quantum), buffers: BUFFERS })
+        Next::Turn(Turn { seat, allowance: deficit.saturating_add(quantum), buffers: BUFFERS })
     }
 
     #[inline]
-    fn finish(&mut self, slot: u16, left: i32, more: More, _now: u64) {
-        let Some(entry) = self.entries.get_mut(usize::from(slot)) else { return };
+    fn finish(&mut self, seat: Seat, left: i32, more: More, _now: u64) {
+        let Some(entry) = self.entries.reach(seat.index()) else { return };
         if more == More::Nothing {
             entry.deficit = left.min(0);
             return;
         }
         // A frame that did not fit fits in one of the next turns: what one of small weight saves up for it is kept.
         entry.deficit = left.min(KEPT);
-        self.queue.push(slot);
+        self.queue.push(seat);
     }
 
-    fn remove(&mut self, slot: u16) {
-        self.queue.remove(slot);
-        if let Some(entry) = self.entries.get_mut(usize::from(slot)) {
-            *entry = Entry { deficit: 0, quantum: 0 };
+    fn remove(&mut self, seat: Seat) {
+        self.queue.remove(seat);
+        if let Some(entry) = self.entries.get_mut(seat.index()) {
+            *entry = Entry::default();
         }
     }
 

@@ -1,60 +1,67 @@
-//! A queue of VM slots within a table: every operation takes the same short time, also to take a slot out of the middle.
+//! A queue of VMs, by seat, within a table: every operation takes the same short time, also to take one out of the middle.
 
-/// A slot's neighbours, plus 1; 0 for none. All zero when it is not queued.
-#[derive(Clone, Copy, Debug)]
+use abi::vm::Seat;
+use component::{Table, Tables};
+
+/// A seat's neighbours, plus 1; 0 for none.
+#[derive(Clone, Copy, Debug, Default)]
 struct Link {
     next: u16,
     previous: u16,
     queued: bool,
 }
 
-/// The queue over `N` slots, in which each is once at most. All zeros when it is empty.
+/// The queue of seats, in which each is once at most.
 #[derive(Debug)]
-pub struct Fifo<const N: usize> {
-    links: [Link; N],
+pub struct Fifo {
+    links: Table<Link>,
     first: u16,
     last: u16,
 }
 
-impl<const N: usize> Fifo<N> {
+impl Fifo {
+    /// What it takes of [`abi::note::TableBytes::per_seat`].
+    // Six.
+    #[allow(clippy::cast_possible_truncation)]
+    pub const SEAT_BYTES: u32 = size_of::<Link>() as u32;
+
     /// The empty queue.
-    pub const fn new() -> Self {
-        const { assert!(N < 0xffff, "slots have 16 bits") };
-        Fifo { links: [Link { next: 0, previous: 0, queued: false }; N], first: 0, last: 0 }
+    pub fn new(tables: &mut Tables) -> Self {
+        Fifo { links: tables.per_seat(), first: 0, last: 0 }
     }
 
-    /// True when no slot is in it.
+    /// True when no seat is in it.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.first == 0
     }
 
-    /// Puts `slot` at the end, unless it is in or does not exist.
+    /// Puts `seat` at the end, unless it is in or does not exist.
     #[inline]
-    pub fn push(&mut self, slot: u16) {
-        let previous = self.last;
-        let Some(link) = self.links.get_mut(usize::from(slot)).filter(|link| !link.queued) else { return };
+    pub fn push(&mut self, seat: Seat) {
+        let (previous, me) = (self.last, seat.number() + 1);
+        let Some(link) = self.links.reach(seat.index()).filter(|link| !link.queued) else { return };
         *link = Link { next: 0, previous, queued: true };
         match previous {
-            0 => self.first = slot + 1,
-            previous => self.links[usize::from(previous - 1)].next = slot + 1,
+            0 => self.first = me,
+            previous => self.links[usize::from(previous - 1)].next = me,
         }
-        self.last = slot + 1;
+        self.last = me;
     }
 
-    /// Takes the first slot out.
+    /// Takes the first seat out.
     #[inline]
-    pub fn pop(&mut self) -> Option<u16> {
-        let slot = self.first.checked_sub(1)?;
-        self.remove(slot);
-        Some(slot)
+    pub fn pop(&mut self) -> Option<Seat> {
+        let seat = Seat::new(self.first.checked_sub(1)?);
+        self.remove(seat);
+        Some(seat)
     }
 
-    /// Takes `slot` out, if it is in.
+    /// Takes `seat` out, if it is in.
     #[inline]
-    pub fn remove(&mut self, slot: u16) {
-        let Some(link) = self.links.get_mut(usize::from(slot)).filter(|link| link.queued) else { return };
-        let Link { next, previous, .. } = core::mem::replace(link, Link { next: 0, previous: 0, queued: false });
+    pub fn remove(&mut self, seat: Seat) {
+        let Some(link) = self.links.get_mut(seat.index()).filter(|link| link.queued) else { return };
+        let Link { next, previous, .. } = core::mem::take(link);
         match previous {
             0 => self.first = next,
             previous => self.links[usize::from(previous - 1)].next = next,
@@ -66,15 +73,10 @@ impl<const N: usize> Fifo<N> {
     }
 }
 
-impl<const N: usize> Default for Fifo<N> {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use abi::note::TableBytes;
     use proptest::prelude::*;
     use std::collections::VecDeque;
     use std::vec::Vec;
@@ -82,19 +84,21 @@ mod tests {
     proptest! {
         #[test]
         fn like_a_deque_without_duplicates(steps in proptest::collection::vec((0..4_u8, 0..7_u16), 0..200)) {
-            let mut queue = Fifo::<6>::new();
+            let bytes = TableBytes { per_slot: 0, per_seat: Fifo::SEAT_BYTES };
+            let mut queue = Fifo::new(&mut Tables::on_heap(bytes, 0, 6));
             let mut model = VecDeque::new();
-            for (step, slot) in steps {
+            for (step, seat) in steps {
+                let seat = Seat::new(seat);
                 match step {
                     0 | 1 => {
-                        queue.push(slot);
-                        if slot < 6 && !model.contains(&slot) {
-                            model.push_back(slot);
+                        queue.push(seat);
+                        if seat.index() < 6 && !model.contains(&seat) {
+                            model.push_back(seat);
                         }
                     }
                     2 => {
-                        queue.remove(slot);
-                        model.retain(|&other| other != slot);
+                        queue.remove(seat);
+                        model.retain(|&other| other != seat);
                     }
                     _ => prop_assert_eq!(queue.pop(), model.pop_front()),
                 }

@@ -13,12 +13,14 @@ pub use round_robin::RoundRobin;
 pub use token_bucket::TokenBucket;
 
 use abi::share::Share;
+use abi::vm::Seat;
+use component::Tables;
 
 /// The right to send, given to one VM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Turn {
-    /// Slot of the VM.
-    pub slot: u16,
+    /// Seat of the VM.
+    pub seat: Seat,
     /// What it may spend; what a frame costs says [`Discipline::cost`].
     pub allowance: i32,
     /// Transmit buffers of the NIC that it may fill: the turn ends with the last of them, whatever is left of the allowance.
@@ -36,21 +38,26 @@ pub enum Next {
     Nobody,
 }
 
-/// Decides in which order VMs with something to send are served. Nothing in here looks at rings or frames. Slots are below the
-/// discipline's size. `docs/policies.md` tells how to write one.
-pub trait Discipline {
+/// Decides in which order VMs with something to send are served. Nothing in here looks at rings or frames. `docs/policies.md` tells how to write one.
+pub trait Discipline: Sized {
     /// What the boot option calls it.
     const NAME: &'static str;
+
+    /// What its tables take of [`abi::note::TableBytes::per_seat`].
+    const SEAT_BYTES: u32;
+
+    /// Nobody has anything to send.
+    fn new(tables: &mut Tables) -> Self;
 
     /// Before anything else: how many ticks the clock of `now` has in a second.
     fn start(&mut self, _ticks_per_second: u64) {}
 
-    /// The VM in `slot`, which is new there, may have this share. Its fields are as the core says them, and are to be brought
+    /// The VM in `seat`, which is new there, may have this share. Its fields are as the core says them, and are to be brought
     /// within their limits.
-    fn attach(&mut self, _slot: u16, _share: Share, _now: u64) {}
+    fn attach(&mut self, _seat: Seat, _share: Share, _now: u64) {}
 
-    /// The VM in `slot` has something to send. Nothing changes when it is known to have.
-    fn enqueue(&mut self, slot: u16);
+    /// The VM in `seat` has something to send. Nothing changes when it is known to have.
+    fn enqueue(&mut self, seat: Seat);
 
     /// Who is next.
     fn next(&mut self, now: u64) -> Next;
@@ -66,10 +73,10 @@ pub trait Discipline {
     }
 
     /// The turn is over at `now`. `left` of the allowance is left (negative: overspent).
-    fn finish(&mut self, slot: u16, left: i32, more: More, now: u64);
+    fn finish(&mut self, seat: Seat, left: i32, more: More, now: u64);
 
-    /// The VM in `slot` is gone, whether it is queued or has its turn.
-    fn remove(&mut self, slot: u16);
+    /// The VM in `seat` is gone, whether it is queued or has its turn.
+    fn remove(&mut self, seat: Seat);
 
     /// True when nobody waits for a turn, nor for a time.
     fn is_empty(&self) -> bool;

@@ -1,9 +1,17 @@
 //! A link for tests: VMs with frames to send, under a discipline, over a wire of a certain speed. What left when is the outcome.
 
 use super::{Discipline, More, Next};
+use abi::note::TableBytes;
 use abi::share::Share;
+use abi::vm::Seat;
+use component::Tables;
 use std::vec;
 use std::vec::Vec;
+
+/// A discipline of a machine with so many seats, where nobody has anything to send.
+pub fn new<D: Discipline>(seats: usize) -> D {
+    D::new(&mut Tables::on_heap(TableBytes { per_slot: 0, per_seat: D::SEAT_BYTES }, 0, seats))
+}
 
 /// Ticks in a second.
 pub const HZ: u64 = 1_000_000_000;
@@ -21,16 +29,16 @@ pub struct Sender {
 #[derive(Clone, Copy, Debug)]
 pub struct Departure {
     pub time: u64,
-    pub slot: u16,
+    pub seat: Seat,
     pub len: usize,
 }
 
 /// Lets all of them send for `ticks`, as [`crate::Demux`] does, over a wire that takes `ticks_per_byte`.
 pub fn send<D: Discipline>(discipline: &mut D, senders: &[Sender], ticks: u64, ticks_per_byte: u64) -> Vec<Departure> {
     discipline.start(HZ);
-    for (slot, sender) in (0..).zip(senders) {
-        discipline.attach(slot, sender.share, 0);
-        discipline.enqueue(slot);
+    for (seat, sender) in (0..).map(Seat::new).zip(senders) {
+        discipline.attach(seat, sender.share, 0);
+        discipline.enqueue(seat);
     }
     let mut sent = vec![0_usize; senders.len()];
     let mut departures = Vec::new();
@@ -45,7 +53,7 @@ pub fn send<D: Discipline>(discipline: &mut D, senders: &[Sender], ticks: u64, t
             }
             Next::Nobody => break,
         };
-        let index = usize::from(turn.slot);
+        let index = turn.seat.index();
         let (sender, mut left, mut buffers) = (&senders[index], turn.allowance, turn.buffers);
         let mut ready = sender.at_once;
         let more = loop {
@@ -59,7 +67,7 @@ pub fn send<D: Discipline>(discipline: &mut D, senders: &[Sender], ticks: u64, t
             }
             let bytes = u64::try_from(len).expect("small");
             now += bytes * ticks_per_byte;
-            departures.push(Departure { time: now, slot: turn.slot, len });
+            departures.push(Departure { time: now, seat: turn.seat, len });
             sent[index] += 1;
             ready -= 1;
             left -= cost;
@@ -68,9 +76,9 @@ pub fn send<D: Discipline>(discipline: &mut D, senders: &[Sender], ticks: u64, t
                 break More::Perhaps;
             }
         };
-        discipline.finish(turn.slot, left, more, now);
+        discipline.finish(turn.seat, left, more, now);
         if more == More::Nothing {
-            discipline.enqueue(turn.slot);
+            discipline.enqueue(turn.seat);
         }
         // What the work itself takes.
         now += 1;
@@ -82,7 +90,7 @@ pub fn send<D: Discipline>(discipline: &mut D, senders: &[Sender], ticks: u64, t
 pub fn bytes_by_vm(departures: &[Departure], count: usize) -> Vec<u64> {
     let mut bytes = vec![0; count];
     for departure in departures {
-        bytes[usize::from(departure.slot)] += u64::try_from(departure.len).expect("small");
+        bytes[departure.seat.index()] += u64::try_from(departure.len).expect("small");
     }
     bytes
 }

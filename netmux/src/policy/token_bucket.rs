@@ -6,16 +6,16 @@
 //! Everything is rounded so that less is sent, never more: in any time `t` at most `rate * t + burst` bytes.
 
 use super::{Discipline, Fifo, More, Next, Turn};
-use crate::SLOTS;
 use abi::share::{BURST_MIN, Share, UNLIMITED};
-use component::Heap;
+use abi::vm::Seat;
+use component::{Heap, Table, Tables};
 
 /// What one turn may spend, in bytes, however full the bucket is.
 pub const TURN: i32 = 4 * 1514;
 /// Transmit buffers that one turn fills at most.
 pub const BUFFERS: u16 = 16;
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Bucket {
     /// The time when it is full, in ticks; in the past when it is.
     full_at: u64,
@@ -26,8 +26,6 @@ struct Bucket {
     /// Bytes that it holds.
     burst: u32,
 }
-
-const NONE: Bucket = Bucket { full_at: 0, given: 0, rate: 0, burst: 0 };
 
 impl Bucket {
     fn is_limited(&self) -> bool {
@@ -55,42 +53,36 @@ impl Bucket {
     }
 }
 
-/// Token buckets over `N` slots. A VM that waits for its bucket lies in a heap by time, so an operation takes at most a step for each
+/// Token buckets. A VM that waits for its bucket lies in a heap by time, so an operation takes at most a step for each
 /// bit of the number of those.
 #[derive(Debug)]
-pub struct TokenBucket<const N: usize = SLOTS> {
-    buckets: [Bucket; N],
+pub struct TokenBucket {
+    buckets: Table<Bucket>,
     /// Those that may send.
-    queue: Fifo<N>,
+    queue: Fifo,
     /// Those that have something to send and wait for their buckets, by the time when these hold enough.
-    waiting: Heap<u64, N>,
+    waiting: Heap<u64>,
     hz: u64,
 }
 
-impl<const N: usize> TokenBucket<N> {
-    /// An empty queue. All zeros, so that the tables take no room in the image.
-    pub const fn new() -> Self {
-        TokenBucket { buckets: [NONE; N], queue: Fifo::new(), waiting: Heap::new(0), hz: 0 }
-    }
-}
-
-impl<const N: usize> Default for TokenBucket<N> {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl<const N: usize> Discipline for TokenBucket<N> {
+impl Discipline for TokenBucket {
     const NAME: &'static str = "token-bucket";
+    // A few dozen.
+    #[allow(clippy::cast_possible_truncation)]
+    const SEAT_BYTES: u32 = size_of::<Bucket>() as u32 + Fifo::SEAT_BYTES + Heap::<u64>::SEAT_BYTES;
+
+    fn new(tables: &mut Tables) -> Self {
+        TokenBucket { buckets: tables.per_seat(), queue: Fifo::new(tables), waiting: Heap::new(tables), hz: 0 }
+    }
 
     fn start(&mut self, ticks_per_second: u64) {
         self.hz = ticks_per_second.max(1);
     }
 
-    fn attach(&mut self, slot: u16, share: Share, now: u64) {
-        if let Some(bucket) = self.buckets.get_mut(usize::from(slot)) {
+    fn attach(&mut self, seat: Seat, share: Share, now: u64) {
+        if let Some(bucket) = self.buckets.reach(seat.index()) {
             // Empty at first: a VM that its creator replaces again and again gains no bursts.
-            *bucket = Bucket { rate: share.rate, burst: share.burst.max(BURST_MIN), ..NONE };
+            *bucket = Bucket { rate: share.rate, burst: share.burst.max(BURST_MIN), ..Bucket::default() };
             if bucket.is_limited() {
                 bucket.full_at = now.saturating_add(bucket.ticks(bucket.burst - BURST_MIN, self.hz));
             }
@@ -98,9 +90,9 @@ impl<const N: usize> Discipline for TokenBucket<N> {
     }
 
     #[inline]
-    fn enqueue(&mut self, slot: u16) {
-        if usize::from(slot) < N && !self.waiting.contains(slot.into()) {
-            self.queue.push(slot);
+    fn enqueue(&mut self, seat: Seat) {
+        if !self.waiting.contains(seat) {
+            self.queue.push(seat);
         }
     }
 
@@ -108,26 +100,26 @@ impl<const N: usize> Discipline for TokenBucket<N> {
     fn next(&mut self, now: u64) -> Next {
         // Each of them had its turn before it waited, so they come in behind those that are there. One at a time is enough: as long
         // as there are more, each turn of somebody brings another one in.
-        if let Some((slot, due)) = self.waiting.first()
+        if let Some((seat, due)) = self.waiting.first()
             && due <= now
         {
-            self.waiting.remove(slot);
-            self.queue.push(u16::try_from(slot).unwrap_or(u16::MAX));
+            self.waiting.remove(seat);
+            self.queue.push(seat);
         }
-        let Some(slot) = self.queue.pop() else {
+        let Some(seat) = self.queue.pop() else {
             return self.waiting.first().map_or(Next::Nobody, |(_, due)| Next::At(due));
         };
         let hz = self.hz.max(1);
-        let bucket = &mut self.buckets[usize::from(slot)];
+        let Some(bucket) = self.buckets.reach(seat.index()) else { return Next::Nobody };
         let level = if bucket.is_limited() { i32::try_from(bucket.level(now, hz)).unwrap_or(TURN) } else { TURN };
         bucket.given = level.min(TURN);
-        Next::Turn(Turn { slot, allowance: bucket.given, buffers: BUFFERS })
+        Next::Turn(Turn { seat, allowance: bucket.given, buffers: BUFFERS })
     }
 
     #[inline]
-    fn finish(&mut self, slot: u16, left: i32, more: More, now: u64) {
+    fn finish(&mut self, seat: Seat, left: i32, more: More, now: u64) {
         let hz = self.hz.max(1);
-        let Some(bucket) = self.buckets.get_mut(usize::from(slot)) else { return };
+        let Some(bucket) = self.buckets.reach(seat.index()) else { return };
         if bucket.is_limited() {
             let spent = u32::try_from(bucket.given.saturating_sub(left)).unwrap_or(0);
             // As if all had left now: the turn may have lasted, and what left early in it counts as late.
@@ -138,17 +130,17 @@ impl<const N: usize> Discipline for TokenBucket<N> {
             More::Nothing => {}
             More::Frame(cost) if bucket.is_limited() => {
                 let due = bucket.holds_at(u32::try_from(cost).unwrap_or(0), hz);
-                if due > now { self.waiting.set(slot.into(), due) } else { self.queue.push(slot) }
+                if due > now { self.waiting.set(seat, due) } else { self.queue.push(seat) }
             }
-            More::Frame(_) | More::Perhaps => self.queue.push(slot),
+            More::Frame(_) | More::Perhaps => self.queue.push(seat),
         }
     }
 
-    fn remove(&mut self, slot: u16) {
-        if let Some(bucket) = self.buckets.get_mut(usize::from(slot)) {
-            *bucket = NONE;
-            self.queue.remove(slot);
-            self.waiting.remove(slot.into());
+    fn remove(&mut self, seat: Seat) {
+        self.queue.remove(seat);
+        self.waiting.remove(seat);
+        if let Some(bucket) = self.buckets.get_mut(seat.index()) {
+            *bucket = Bucket::default();
         }
     }
 

@@ -9,7 +9,8 @@ use super::{Oddity, Policy};
 use crate::images::{Images, Segment};
 use crate::vms::Vms;
 use abi::pager::{Access, PagerCommand, PagerEvent};
-use abi::vm::VmId;
+use abi::vm::{Seat, VmId};
+use component::Tables;
 
 /// Pages of a read-only segment that one fault maps, unless another number is chosen.
 pub const DEFAULT_CLUSTER: u32 = 8;
@@ -22,15 +23,9 @@ pub struct Demand<const CLUSTER: u32 = DEFAULT_CLUSTER> {
 }
 
 impl<const CLUSTER: u32> Demand<CLUSTER> {
-    /// Knows nothing yet. All zeros, so that the tables take no room in the image.
-    pub const fn new() -> Self {
-        const { assert!(CLUSTER.is_power_of_two(), "a cluster is a power of two of pages") };
-        Demand { images: Images::new(), vms: Vms::new() }
-    }
-
     #[inline]
-    fn fault(&self, vm: VmId, page: u32, access: Access, present: bool) -> Result<PagerCommand, Oddity> {
-        let Some(known) = self.vms.get(vm) else { return Err(Oddity::UnknownVm(vm)) };
+    fn fault(&self, vm: VmId, seat: Seat, page: u32, access: Access, present: bool) -> Result<PagerCommand, Oddity> {
+        let Some(known) = self.vms.get(vm, seat) else { return Err(Oddity::UnknownVm(vm)) };
         if page >= known.pages || known.refused() {
             return Ok(PagerCommand::Refuse { vm, page });
         }
@@ -49,20 +44,20 @@ impl<const CLUSTER: u32> Demand<CLUSTER> {
     }
 }
 
-impl<const CLUSTER: u32> Default for Demand<CLUSTER> {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl<const CLUSTER: u32> Policy for Demand<CLUSTER> {
     const NAME: &'static str = "demand";
+    const SEAT_BYTES: u32 = Vms::SEAT_BYTES;
+
+    fn new(tables: &mut Tables) -> Self {
+        const { assert!(CLUSTER.is_power_of_two(), "a cluster is a power of two of pages") };
+        Demand { images: Images::new(), vms: Vms::new(tables) }
+    }
 
     #[inline]
     fn handle(&mut self, event: PagerEvent) -> Result<Option<PagerCommand>, Oddity> {
         match event {
-            PagerEvent::Fault { vm, page, access, present } => {
-                return self.fault(vm, page, access, present).map(Some);
+            PagerEvent::Fault { vm, seat, page, access, present } => {
+                return self.fault(vm, seat, page, access, present).map(Some);
             }
             PagerEvent::Hello { .. } => {
                 self.images.clear();
@@ -72,13 +67,13 @@ impl<const CLUSTER: u32> Policy for Demand<CLUSTER> {
                 let segment = Segment::new(first_page, pages, file_pages, writable).ok_or(Oddity::BadSegment(image))?;
                 self.images.add(image, segment)?;
             }
-            PagerEvent::VmStarted { vm, image, pages } => self.vms.start(vm, image, pages)?,
-            PagerEvent::VmEnded { vm } => self.vms.end(vm),
-            PagerEvent::OutOfFrames { vm, page, .. } => {
+            PagerEvent::VmStarted { vm, seat, image, pages } => self.vms.start(vm, seat, image, pages)?,
+            PagerEvent::VmEnded { vm, seat } => self.vms.end(vm, seat),
+            PagerEvent::OutOfFrames { vm, seat, page, .. } => {
                 // Nothing is ever taken from another VM: the one that asks for more than there is has to go. The `Resume`
                 // behind the command that failed may have been carried out already; then the VM faults again, and the
                 // refusal finds it waiting.
-                if self.vms.refuse(vm) {
+                if self.vms.refuse(vm, seat) {
                     return Ok(Some(PagerCommand::Refuse { vm, page }));
                 }
             }

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::policy::served;
-use abi::limits::{MAX_IMAGES, MAX_VMS};
+use abi::limits::MAX_IMAGES;
+use abi::note::TableBytes;
 use abi::vm::ImageId;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -72,7 +73,7 @@ impl Core {
                 for page in page..page + count {
                     if let Entry::Vacant(entry) = guest.memory.entry(page) {
                         if *free == 0 {
-                            return Some(PagerEvent::OutOfFrames { vm, page, free: 0 });
+                            return Some(PagerEvent::OutOfFrames { vm, seat: SEAT, page, free: 0 });
                         }
                         *free -= 1;
                         entry.insert(Page::Zero);
@@ -91,7 +92,7 @@ impl Core {
                 assert!(copies, "the image has nothing there");
                 if matches!(guest.memory.get(&page), None | Some(Page::Golden)) {
                     if *free == 0 {
-                        return Some(PagerEvent::OutOfFrames { vm, page, free: 0 });
+                        return Some(PagerEvent::OutOfFrames { vm, seat: SEAT, page, free: 0 });
                     }
                     *free -= 1;
                     guest.memory.insert(page, Page::Copy);
@@ -120,7 +121,7 @@ impl Core {
             }
             let present = self.guests[&vm].memory.contains_key(&page);
             self.guests.get_mut(&vm).expect("alive").resumed = false;
-            let mut event = Some(PagerEvent::Fault { vm, page, access, present });
+            let mut event = Some(PagerEvent::Fault { vm, seat: SEAT, page, access, present });
             while let Some(next) = event {
                 let (commands, result) = answers(policy, next);
                 result.expect("the core makes sense");
@@ -143,11 +144,15 @@ impl Core {
 }
 
 const VM: VmId = VmId::new(3, 9);
+const SEAT: Seat = Seat::new(2);
+/// Seats of the machine.
+const SEATS: usize = 100;
 const IMAGE: ImageId = ImageId::new(1);
 const PAGES: u32 = 256;
 
 fn policy() -> Box<Demand<DEFAULT_CLUSTER>> {
-    Box::new(Demand::new())
+    let bytes = TableBytes { per_slot: 0, per_seat: Demand::<DEFAULT_CLUSTER>::SEAT_BYTES };
+    Box::new(Demand::new(&mut Tables::on_heap(bytes, 0, SEATS)))
 }
 
 fn started(layouts: Vec<Layout>, free: u64) -> (Box<Demand<DEFAULT_CLUSTER>>, Core) {
@@ -164,7 +169,7 @@ fn started(layouts: Vec<Layout>, free: u64) -> (Box<Demand<DEFAULT_CLUSTER>>, Co
         };
         tell(event);
     }
-    tell(PagerEvent::VmStarted { vm: VM, image: IMAGE, pages: PAGES });
+    tell(PagerEvent::VmStarted { vm: VM, seat: SEAT, image: IMAGE, pages: PAGES });
     let guest = Guest { image: IMAGE, pages: PAGES, memory: BTreeMap::new(), refused: false, resumed: false };
     (policy, Core { images: [(IMAGE, layouts)].into(), guests: [(VM, guest)].into(), free })
 }
@@ -188,7 +193,7 @@ fn answers(policy: &mut Demand<DEFAULT_CLUSTER>, event: PagerEvent) -> (Vec<Page
 }
 
 fn fault(policy: &mut Demand<DEFAULT_CLUSTER>, page: u32, access: Access, present: bool) -> Vec<PagerCommand> {
-    let (commands, result) = answers(policy, PagerEvent::Fault { vm: VM, page, access, present });
+    let (commands, result) = answers(policy, PagerEvent::Fault { vm: VM, seat: SEAT, page, access, present });
     assert_eq!(result, Ok(()));
     commands
 }
@@ -228,14 +233,14 @@ fn whoever_asks_for_more_than_there_is_has_to_go() {
 fn bad_events() {
     let (mut policy, _) = started(usual(), 10);
     let dead = VmId { generation: 8, ..VM };
-    let fault = |vm, page| PagerEvent::Fault { vm, page, access: Access::Read, present: false };
+    let fault = |vm, page| PagerEvent::Fault { vm, seat: SEAT, page, access: Access::Read, present: false };
     assert_eq!(answers(&mut policy, fault(dead, 1)), (vec![], Err(Oddity::UnknownVm(dead))));
     assert_eq!(answers(&mut policy, fault(VM, PAGES)), (vec![PagerCommand::Refuse { vm: VM, page: PAGES }], Ok(())));
-    let out = PagerEvent::OutOfFrames { vm: dead, page: 1, free: 0 };
+    let out = PagerEvent::OutOfFrames { vm: dead, seat: SEAT, page: 1, free: 0 };
     assert_eq!(answers(&mut policy, out), (vec![], Ok(())));
     let segment = PagerEvent::Segment { image: IMAGE, first_page: u32::MAX, pages: 9, file_pages: 1, writable: false };
     assert_eq!(answers(&mut policy, segment), (vec![], Err(Oddity::BadSegment(IMAGE))));
-    assert_eq!(answers(&mut policy, PagerEvent::VmEnded { vm: VM }), (vec![], Ok(())));
+    assert_eq!(answers(&mut policy, PagerEvent::VmEnded { vm: VM, seat: SEAT }), (vec![], Ok(())));
     assert_eq!(answers(&mut policy, fault(VM, 1)), (vec![], Err(Oddity::UnknownVm(VM))));
 }
 
@@ -243,10 +248,12 @@ fn bad_events() {
 fn a_restart_forgets_everything() {
     let (mut policy, _) = started(usual(), 10);
     assert_eq!(answers(&mut policy, PagerEvent::Hello { frames: 1, free: 1 }), (vec![], Ok(())));
-    let (commands, result) =
-        answers(&mut policy, PagerEvent::Fault { vm: VM, page: 0x20, access: Access::Read, present: false });
+    let (commands, result) = answers(
+        &mut policy,
+        PagerEvent::Fault { vm: VM, seat: SEAT, page: 0x20, access: Access::Read, present: false },
+    );
     assert_eq!((commands, result), (vec![], Err(Oddity::UnknownVm(VM))));
-    let started = PagerEvent::VmStarted { vm: VM, image: IMAGE, pages: PAGES };
+    let started = PagerEvent::VmStarted { vm: VM, seat: SEAT, image: IMAGE, pages: PAGES };
     assert_eq!(answers(&mut policy, started), (vec![], Ok(())));
     // Its image has no segments any more.
     assert_eq!(
@@ -284,16 +291,20 @@ fn any_event() -> impl Strategy<Value = PagerEvent> {
     };
     let number = || prop_oneof![any::<u32>(), 0_u32..300, u32::MAX - 9..=u32::MAX];
     let image = || prop_oneof![0_u32..3, any::<u32>()].prop_map(ImageId::new);
+    let seat =
+        || prop_oneof![8 => Just(SEAT), 2 => (0_u16..4).prop_map(Seat::new), 1 => any::<u16>().prop_map(Seat::new)];
     prop_oneof![
         1 => (any::<u64>(), any::<u64>()).prop_map(|(frames, free)| PagerEvent::Hello { frames, free }),
         4 => (image(), number(), number(), number(), any::<bool>()).prop_map(
             |(image, first_page, pages, file_pages, writable)| PagerEvent::Segment { image, first_page, pages, file_pages, writable }
         ),
-        4 => (vm(), image(), number()).prop_map(|(vm, image, pages)| PagerEvent::VmStarted { vm, image, pages }),
-        1 => vm().prop_map(|vm| PagerEvent::VmEnded { vm }),
-        8 => (vm(), number(), access(), any::<bool>())
-            .prop_map(|(vm, page, access, present)| PagerEvent::Fault { vm, page, access, present }),
-        1 => (vm(), number(), any::<u64>()).prop_map(|(vm, page, free)| PagerEvent::OutOfFrames { vm, page, free }),
+        4 => (vm(), seat(), image(), number())
+            .prop_map(|(vm, seat, image, pages)| PagerEvent::VmStarted { vm, seat, image, pages }),
+        1 => (vm(), seat()).prop_map(|(vm, seat)| PagerEvent::VmEnded { vm, seat }),
+        8 => (vm(), seat(), number(), access(), any::<bool>())
+            .prop_map(|(vm, seat, page, access, present)| PagerEvent::Fault { vm, seat, page, access, present }),
+        1 => (vm(), seat(), number(), any::<u64>())
+            .prop_map(|(vm, seat, page, free)| PagerEvent::OutOfFrames { vm, seat, page, free }),
     ]
 }
 
@@ -336,17 +347,18 @@ proptest! {
         for event in events {
             let (commands, result) = answers(&mut policy, event);
             prop_assert!(commands.len() <= 2);
-            if let (PagerEvent::VmStarted { vm, image, pages }, Ok(())) = (event, result) {
-                prop_assert!(vm.slot.index() < MAX_VMS && image.index() < MAX_IMAGES);
-                sizes.insert(vm.slot.number(), pages);
+            if let (PagerEvent::VmStarted { vm, seat, image, pages }, Ok(())) = (event, result) {
+                prop_assert!(seat.index() < SEATS && image.index() < MAX_IMAGES);
+                // A VM that is told of in several seats: any of them will do.
+                sizes.entry(vm).and_modify(|known: &mut u32| *known = pages.max(*known)).or_insert(pages);
             }
             for command in commands {
                 match command {
                     PagerCommand::MapZero { vm, page, count } | PagerCommand::MapImage { vm, page, count } => {
                         let end = page.checked_add(count);
-                        prop_assert!(count > 0 && end.is_some_and(|end| end <= sizes[&vm.slot.number()]));
+                        prop_assert!(count > 0 && end.is_some_and(|end| end <= sizes[&vm]));
                     }
-                    PagerCommand::CopyImage { vm, page } => prop_assert!(page < sizes[&vm.slot.number()]),
+                    PagerCommand::CopyImage { vm, page } => prop_assert!(page < sizes[&vm]),
                     PagerCommand::Resume { .. } | PagerCommand::Refuse { .. } => {}
                 }
             }

@@ -4,11 +4,18 @@ pub mod demand;
 
 use abi::pager::{PagerCommand, PagerEvent};
 use abi::vm::{ImageId, VmId};
+use component::Tables;
 
 /// A paging policy: takes the core's events and answers with commands. `docs/policies.md` tells how to write one.
-pub trait Policy {
+pub trait Policy: Sized {
     /// What the boot option calls it.
     const NAME: &'static str;
+
+    /// What its tables take of [`abi::note::TableBytes::per_seat`].
+    const SEAT_BYTES: u32;
+
+    /// Knows nothing yet.
+    fn new(tables: &mut Tables) -> Self;
 
     /// Handles one event. The answer is a command, if there is one to give; when that gives a VM a page, [`served`] says
     /// that [`PagerCommand::Resume`] has to follow.
@@ -35,7 +42,7 @@ pub fn served(command: &PagerCommand) -> Option<VmId> {
 pub enum Oddity {
     /// A fault of a VM that has not started or has ended.
     UnknownVm(VmId),
-    /// A VM in a slot, or with an image, beyond the limits.
+    /// A VM in a seat that the machine does not have, or with an image or a size beyond the limits.
     BadVm(VmId),
     /// A segment of an image beyond the limits, one too many, or one whose pages make no sense.
     BadSegment(ImageId),
@@ -45,7 +52,7 @@ impl core::fmt::Display for Oddity {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Oddity::UnknownVm(vm) => write!(f, "{vm} faults but is not alive"),
-            Oddity::BadVm(vm) => write!(f, "{vm} has a slot or an image beyond the limits"),
+            Oddity::BadVm(vm) => write!(f, "{vm} has a seat, an image or a size beyond the limits"),
             Oddity::BadSegment(image) => write!(f, "image {image} has a segment that makes no sense"),
         }
     }
@@ -59,7 +66,7 @@ mod tests {
     fn an_oddity_says_what_is_wrong_with_what() {
         let vm = VmId::new(7, 3);
         assert_eq!(Oddity::UnknownVm(vm).to_string(), format!("{vm} faults but is not alive"));
-        assert_eq!(Oddity::BadVm(vm).to_string(), format!("{vm} has a slot or an image beyond the limits"));
+        assert_eq!(Oddity::BadVm(vm).to_string(), format!("{vm} has a seat, an image or a size beyond the limits"));
         assert_eq!(Oddity::BadSegment(ImageId::new(4)).to_string(), "image 4 has a segment that makes no sense");
     }
 }

@@ -11,65 +11,40 @@ use super::{Dispatch, Policy};
 use crate::Oddity;
 use crate::random::Random;
 use crate::tickets::Tickets;
-use abi::limits::MAX_VMS;
+use crate::vms::{Known, Seated, Vms};
+use abi::limits::MAX_SEATS;
 use abi::share::WEIGHT_MAX;
-use abi::vm::{Slot, VmId};
+use component::Tables;
 
 /// Tickets for one unit of weight, so that a compensation need not be a whole number.
 const TICKETS: u64 = 256;
 /// The largest compensation: a VM that uses less than this part of its quanta does not get its whole share.
 const COMPENSATION_MAX: u64 = 1024;
 // All tickets there can ever be are countable.
-const _: () = assert!((WEIGHT_MAX as u64 * TICKETS * COMPENSATION_MAX).checked_mul(MAX_VMS as u64).is_some());
+const _: () = assert!((WEIGHT_MAX as u64 * TICKETS * COMPENSATION_MAX).checked_mul(MAX_SEATS as u64).is_some());
 
-/// Where a slot is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// Nobody lives there, as far as this policy knows.
-    Unknown,
-    /// Cannot run.
-    Blocked,
-    /// Takes part in the draw.
-    Ready,
-}
-
-#[derive(Clone, Copy, Debug)]
+/// What is kept of a VM.
+#[derive(Clone, Copy, Debug, Default)]
 struct Entry {
     /// Of a VM that can run: how often it was drawn since it became ready. Of one that cannot: in units of 1 / [`TICKETS`], how many
     /// times its tickets it gets; 0 counts as once.
     turns: u32,
-    generation: u32,
     weight: u16,
-    state: State,
+    /// It can run: it takes part in the draw.
+    ready: bool,
 }
 
-/// The policy `lottery`: 28 bytes for each slot.
+/// The policy `lottery`.
 #[derive(Debug)]
 pub struct Lottery {
-    slots: [Entry; MAX_VMS],
-    /// No slot from this index on was written since the last reset.
-    used: usize,
+    vms: Vms<Entry>,
     tickets: Tickets,
     ready: u32,
     random: Random,
     quantum_ticks: u64,
 }
 
-const NOBODY: Entry = Entry { turns: 0, generation: 0, weight: 0, state: State::Unknown };
-
 impl Lottery {
-    /// Knows no VMs. All zeros, so that the tables take no room in the image.
-    pub const fn new() -> Self {
-        Lottery {
-            slots: [NOBODY; MAX_VMS],
-            used: 0,
-            tickets: Tickets::new(),
-            ready: 0,
-            random: Random::new(0),
-            quantum_ticks: 0,
-        }
-    }
-
     /// The compensation, in units of 1 / [`TICKETS`], of a VM that ran `ran_ticks` of `turns` quanta.
     fn compensation(&self, turns: u32, ran_ticks: u64) -> u32 {
         let given = self.quantum_ticks.saturating_mul(turns.into());
@@ -82,19 +57,13 @@ impl Lottery {
         u32::try_from(times).unwrap_or(u32::MAX)
     }
 
-    /// Takes a slot out of the draw, if it takes part.
+    /// Takes a VM out of the draw, if it takes part.
     #[inline]
-    fn withdraw(&mut self, index: Slot) {
-        if self.slots[index.index()].state == State::Ready {
+    fn withdraw(&mut self, vm: Seated, entry: Entry) {
+        if entry.ready {
             self.ready -= 1;
-            self.tickets.set(index, 0);
+            self.tickets.set(vm.seat, 0);
         }
-    }
-}
-
-impl Default for Lottery {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -102,61 +71,60 @@ impl Policy for Lottery {
     const NAME: &'static str = "lottery";
     /// A draw knows the compensation of those only who have blocked and woken by then.
     const AHEAD: u32 = 1;
+    const SEAT_BYTES: u32 = Vms::<Entry>::SEAT_BYTES + Tickets::SEAT_BYTES;
+
+    fn new(tables: &mut Tables) -> Self {
+        Lottery {
+            vms: Vms::new(tables),
+            tickets: Tickets::new(tables),
+            ready: 0,
+            random: Random::new(0),
+            quantum_ticks: 0,
+        }
+    }
 
     fn seed(&mut self, seed: u64) {
         self.random = Random::new(seed);
     }
 
     fn reset(&mut self, quantum_ticks: u64) {
-        // Not all of them: on a slow machine that takes longer than a scheduler may run.
-        self.tickets.clear(self.used);
-        self.slots[..self.used].fill(NOBODY);
-        self.used = 0;
+        self.tickets.clear();
+        self.vms.clear();
         self.ready = 0;
         self.quantum_ticks = quantum_ticks;
     }
 
     #[inline]
-    fn ready(&mut self, vm: VmId, weight: u16) -> Result<(), Oddity> {
-        let index = vm.slot.index();
-        let known = *self.slots.get(index).ok_or(Oddity::BadVm(vm))?;
-        let same = known.generation == vm.generation;
-        if same && known.state == State::Ready {
+    fn ready(&mut self, vm: Seated, weight: u16) -> Result<(), Oddity> {
+        let (known, entry) = self.vms.look(vm)?;
+        if known == Known::Same && entry.ready {
             return Ok(());
         }
         let weight = weight.clamp(1, WEIGHT_MAX);
-        let times = if same && known.state == State::Blocked { u64::from(known.turns) } else { 0 };
-        self.withdraw(vm.slot);
-        self.slots[index] = Entry { turns: 0, generation: vm.generation, weight, state: State::Ready };
-        self.used = self.used.max(index + 1);
+        let times = if known == Known::Same { u64::from(entry.turns) } else { 0 };
+        // Whoever had the seat before is gone, even if nobody said so.
+        self.withdraw(vm, entry);
+        self.vms.set(vm, Entry { turns: 0, weight, ready: true });
         self.ready += 1;
-        self.tickets.set(vm.slot, u64::from(weight) * times.max(TICKETS));
+        self.tickets.set(vm.seat, u64::from(weight) * times.max(TICKETS));
         Ok(())
     }
 
     #[inline]
-    fn blocked(&mut self, vm: VmId, ran_ticks: u64, _idle: bool) -> Result<(), Oddity> {
-        let index = vm.slot.index();
-        let known = *self.slots.get(index).ok_or(Oddity::BadVm(vm))?;
-        if known.generation != vm.generation && known.state != State::Unknown {
-            return Err(Oddity::UnknownVm(vm));
+    fn blocked(&mut self, vm: Seated, ran_ticks: u64, _idle: bool) -> Result<(), Oddity> {
+        let (known, entry) = self.vms.look(vm)?;
+        if known == Known::Other {
+            return Err(Oddity::UnknownVm(vm.id));
         }
-        self.withdraw(vm.slot);
-        let turns = match known.state {
-            State::Ready => self.compensation(known.turns, ran_ticks),
-            State::Blocked => known.turns,
-            State::Unknown => 0,
-        };
-        self.slots[index] = Entry { turns, generation: vm.generation, state: State::Blocked, ..known };
-        self.used = self.used.max(index + 1);
+        self.withdraw(vm, entry);
+        let turns = if entry.ready { self.compensation(entry.turns, ran_ticks) } else { entry.turns };
+        self.vms.set(vm, Entry { turns, ready: false, ..entry });
         Ok(())
     }
 
-    fn ended(&mut self, vm: VmId) {
-        let Some(slot) = self.slots.get(vm.slot.index()) else { return };
-        if slot.generation == vm.generation && slot.state != State::Unknown {
-            self.withdraw(vm.slot);
-            self.slots[vm.slot.index()] = NOBODY;
+    fn ended(&mut self, vm: Seated) {
+        if let Some(entry) = self.vms.forget(vm) {
+            self.withdraw(vm, entry);
         }
     }
 
@@ -171,13 +139,12 @@ impl Policy for Lottery {
 
     #[inline]
     fn next(&mut self) -> Option<Dispatch> {
-        let index = self.tickets.holder(self.random.below(self.tickets.total()))?;
-        let slot = &mut self.slots[index.index()];
-        slot.turns = slot.turns.saturating_add(1);
-        let vm = VmId { slot: index, generation: slot.generation };
-        let own = u64::from(slot.weight) * TICKETS;
-        if self.tickets.of(index) != own {
-            self.tickets.set(index, own);
+        let seat = self.tickets.holder(self.random.below(self.tickets.total()))?;
+        let (vm, entry) = self.vms.at(seat);
+        entry.turns = entry.turns.saturating_add(1);
+        let own = u64::from(entry.weight) * TICKETS;
+        if self.tickets.of(seat) != own {
+            self.tickets.set(seat, own);
         }
         Some(Dispatch { vm, quantum_ticks: self.quantum_ticks })
     }

@@ -8,17 +8,25 @@ pub use lottery::Lottery;
 pub use round_robin::{CREDIT_RUN, RoundRobin};
 pub use stride::Stride;
 
+use crate::vms::Seated;
 use crate::{Oddity, PLAN_DEPTH};
 use abi::vm::VmId;
+use component::Tables;
 
 /// The order in which admitted VMs run. `docs/policies.md` tells how to write one.
-pub trait Policy {
+pub trait Policy: Sized {
     /// What the boot option calls it.
     const NAME: &'static str;
 
     /// How many turns are planned ahead of the core at most. The further, the more seldom the core has to ask; the nearer,
     /// the sooner what has happened since counts. Never more than [`PLAN_DEPTH`].
     const AHEAD: u32 = PLAN_DEPTH;
+
+    /// What its tables take of [`abi::note::TableBytes::per_seat`].
+    const SEAT_BYTES: u32;
+
+    /// Knows no VMs.
+    fn new(tables: &mut Tables) -> Self;
 
     /// A number that differs from start to start, before anything else. For policies that draw; guests could guess it, so
     /// nothing but chance may depend on it.
@@ -32,19 +40,19 @@ pub trait Policy {
     ///
     /// # Errors
     ///
-    /// [`Oddity::BadVm`] beyond the limits.
-    fn ready(&mut self, vm: VmId, weight: u16) -> Result<(), Oddity>;
+    /// [`Oddity::BadVm`] for a seat that the machine does not have.
+    fn ready(&mut self, vm: Seated, weight: u16) -> Result<(), Oddity>;
 
     /// `vm` no longer can run: it idles (`idle`) or waits, after `ran_ticks` since it was ready, which may be several
     /// quanta. After a restart this may be the first that is heard of it.
     ///
     /// # Errors
     ///
-    /// [`Oddity::BadVm`] beyond the limits, [`Oddity::UnknownVm`] when another one lives in its slot.
-    fn blocked(&mut self, vm: VmId, ran_ticks: u64, idle: bool) -> Result<(), Oddity>;
+    /// [`Oddity::BadVm`] for a seat that the machine does not have, [`Oddity::UnknownVm`] when another one has its seat.
+    fn blocked(&mut self, vm: Seated, ran_ticks: u64, idle: bool) -> Result<(), Oddity>;
 
     /// `vm` is gone.
-    fn ended(&mut self, vm: VmId);
+    fn ended(&mut self, vm: Seated);
 
     /// The quantum in ticks of the TSC.
     fn quantum_ticks(&self) -> u64;

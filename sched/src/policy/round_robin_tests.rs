@@ -1,17 +1,12 @@
 //! Order, credit and fairness of round robin, and its behaviour under senseless events.
 
 use super::*;
+use crate::policy::test_cpu::{QUANTUM, SEATS, names_who_can_run, new, steps, vm, vm_of};
 use proptest::prelude::*;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-const QUANTUM: u64 = 1000;
-
-fn vm(index: u32) -> VmId {
-    VmId::new(index, 1)
-}
-
-fn with_ready(indices: impl IntoIterator<Item = u32>) -> Box<RoundRobin> {
-    let mut policy = Box::new(RoundRobin::new());
+fn with_ready(indices: impl IntoIterator<Item = u32>) -> RoundRobin {
+    let mut policy = new::<RoundRobin>();
     policy.reset(QUANTUM);
     for index in indices {
         policy.ready(vm(index), 100).expect("good");
@@ -27,12 +22,12 @@ fn order(policy: &mut RoundRobin, count: usize) -> Vec<u32> {
 fn everybody_in_turn() {
     let mut policy = with_ready([3, 1, 2]);
     assert_eq!(order(&mut policy, 7), [3, 1, 2, 3, 1, 2, 3]);
-    assert_eq!(policy.next(), Some(Dispatch { vm: vm(1), quantum_ticks: QUANTUM }));
+    assert_eq!(policy.next(), Some(Dispatch { vm: vm(1).id, quantum_ticks: QUANTUM }));
 }
 
 #[test]
-fn a_reset_forgets_whoever_was_there_up_to_the_last_slot() {
-    let last = u32::try_from(abi::limits::MAX_VMS - 1).expect("slots have 32 bits");
+fn a_reset_forgets_whoever_was_there_up_to_the_last_seat() {
+    let last = u32::try_from(SEATS - 1).expect("few");
     let mut policy = with_ready([0, last]);
     policy.blocked(vm(7), 1, true).expect("good");
     policy.reset(QUANTUM);
@@ -93,50 +88,27 @@ fn credit_starves_nobody() {
 }
 
 #[test]
-fn a_successor_takes_the_slot() {
+fn a_successor_takes_the_seat() {
     let mut policy = with_ready([0, 1]);
-    let successor = VmId::new(0, 2);
+    let successor = vm_of(0, 2);
     policy.ready(successor, 100).expect("good");
     assert_eq!(policy.runnable(), 2);
-    assert_eq!(policy.blocked(vm(0), 0, true), Err(Oddity::UnknownVm(vm(0))));
+    assert_eq!(policy.blocked(vm(0), 0, true), Err(Oddity::UnknownVm(vm(0).id)));
     policy.ended(vm(0));
-    assert_eq!((0..2).filter_map(|_| policy.next()).map(|d| d.vm).collect::<Vec<_>>(), [vm(1), successor]);
+    assert_eq!((0..2).filter_map(|_| policy.next()).map(|d| d.vm).collect::<Vec<_>>(), [vm(1).id, successor.id]);
     policy.ended(successor);
     assert_eq!(order(&mut policy, 3), [1, 1, 1]);
 }
 
 #[test]
-fn all_slots_at_once() {
-    let count = u32::try_from(MAX_VMS).expect("small");
+fn all_seats_at_once() {
+    let count = u32::try_from(SEATS).expect("few");
     let mut policy = with_ready(0..count);
     assert_eq!(policy.runnable(), count);
-    assert_eq!(order(&mut policy, MAX_VMS), (0..count).collect::<Vec<_>>());
-    assert_eq!(policy.ready(vm(count), 100), Err(Oddity::BadVm(vm(count))));
-    assert_eq!(policy.blocked(vm(u32::MAX), 0, true), Err(Oddity::BadVm(vm(u32::MAX))));
-    policy.ended(vm(u32::MAX));
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Step {
-    Ready(VmId),
-    Blocked(VmId, u64, bool),
-    Ended(VmId),
-    Next,
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    let vm = || {
-        prop_oneof![
-            9 => (0_u32..12, 1_u32..3).prop_map(|(index, generation)| VmId::new(index, generation)),
-            1 => (any::<u32>(), any::<u32>()).prop_map(|(index, generation)| VmId::new(index, generation)),
-        ]
-    };
-    prop_oneof![
-        4 => vm().prop_map(Step::Ready),
-        3 => (vm(), 0..2 * QUANTUM, any::<bool>()).prop_map(|(vm, ran, idle)| Step::Blocked(vm, ran, idle)),
-        1 => vm().prop_map(Step::Ended),
-        4 => Just(Step::Next),
-    ]
+    assert_eq!(order(&mut policy, SEATS), (0..count).collect::<Vec<_>>());
+    assert_eq!(policy.ready(vm(count), 100), Err(Oddity::BadVm(vm(count).id)));
+    assert_eq!(policy.blocked(vm(65_535), 0, true), Err(Oddity::BadVm(vm(65_535).id)));
+    policy.ended(vm(65_535));
 }
 
 proptest! {
@@ -145,45 +117,10 @@ proptest! {
     /// Whatever has happened: only VMs that can run are named, and all of them are within one round, stretched by those with
     /// credit that go first.
     #[test]
-    fn everybody_who_can_run_and_nobody_else(steps in prop::collection::vec(step(), 0..150)) {
+    fn everybody_who_can_run_and_nobody_else(steps in steps()) {
         let mut policy = with_ready([]);
-        let mut model: BTreeMap<u32, (u32, bool)> = BTreeMap::new();
-        let can_run = |model: &BTreeMap<u32, (u32, bool)>| {
-            let able = model.iter().filter(|(_, (_, able))| *able);
-            able.map(|(&index, &(generation, _))| VmId::new(index, generation)).collect::<BTreeSet<_>>()
-        };
-        for step in steps {
-            match step {
-                Step::Ready(vm) => {
-                    let taken = policy.ready(vm, 100).is_ok();
-                    prop_assert_eq!(taken, vm.slot.index() < MAX_VMS);
-                    if taken {
-                        model.insert(vm.slot.number(), (vm.generation, true));
-                    }
-                }
-                Step::Blocked(vm, ran, idle) => {
-                    let other = model.get(&vm.slot.number()).is_some_and(|known| known.0 != vm.generation);
-                    let taken = policy.blocked(vm, ran, idle).is_ok();
-                    prop_assert_eq!(taken, vm.slot.index() < MAX_VMS && !other);
-                    if taken {
-                        model.insert(vm.slot.number(), (vm.generation, false));
-                    }
-                }
-                Step::Ended(vm) => {
-                    policy.ended(vm);
-                    if model.get(&vm.slot.number()).is_some_and(|known| known.0 == vm.generation) {
-                        model.remove(&vm.slot.number());
-                    }
-                }
-                Step::Next => match policy.next() {
-                    Some(dispatch) => prop_assert!(can_run(&model).contains(&dispatch.vm)),
-                    None => prop_assert!(can_run(&model).is_empty()),
-                },
-            }
-            prop_assert_eq!(usize::try_from(policy.runnable()).expect("small"), can_run(&model).len());
-        }
+        let all = names_who_can_run(&mut policy, steps)?;
         // Each of those with credit is named once on top before it rotates.
-        let all = can_run(&model);
         let named: BTreeSet<_> = (0..2 * all.len()).filter_map(|_| policy.next()).map(|dispatch| dispatch.vm).collect();
         prop_assert_eq!(&named, &all);
         // From then on every round names everybody exactly once.

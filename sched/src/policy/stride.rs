@@ -7,55 +7,35 @@
 //! that is further. So nobody saves up time by sleeping, and nobody gets rid by sleeping of what it has run in advance.
 
 use super::{Dispatch, Policy};
+use crate::vms::{Known, Seated, Vms};
 use crate::{Oddity, PLAN_DEPTH};
-use abi::limits::MAX_VMS;
 use abi::share::WEIGHT_MAX;
-use abi::vm::{Slot, VmId};
-use component::Heap;
+use component::{Heap, Tables};
 
 /// Pass for one tick of a VM of weight 1. Far above [`WEIGHT_MAX`], so that the division by a weight costs no precision; 2^32 times
 /// the ticks of centuries still fit 128 bits.
 const SCALE: u64 = 1 << 32;
 
-/// Where a slot is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// Nobody lives there, as far as this policy knows.
-    Unknown,
-    /// Cannot run.
-    Blocked,
-    /// In the heap.
-    Ready,
-}
-
-#[derive(Clone, Copy, Debug)]
+/// What is kept of a VM.
+#[derive(Clone, Copy, Debug, Default)]
 struct Entry {
     /// Of a VM that can run: the pass that it had when it became ready. Of one that cannot: its pass.
     pass: u128,
-    generation: u32,
     weight: u16,
-    state: State,
+    /// It can run: it is in the heap.
+    ready: bool,
 }
 
-/// The policy `stride`: 52 bytes for each slot.
+/// The policy `stride`.
 #[derive(Debug)]
 pub struct Stride {
-    slots: [Entry; MAX_VMS],
-    /// No slot from this index on was written since the last reset.
-    used: usize,
-    ready: Heap<u128, MAX_VMS>,
+    vms: Vms<Entry>,
+    ready: Heap<u128>,
     global: u128,
     quantum_ticks: u64,
 }
 
-const NOBODY: Entry = Entry { pass: 0, generation: 0, weight: 0, state: State::Unknown };
-
 impl Stride {
-    /// Knows no VMs. All zeros, so that the tables take no room in the image.
-    pub const fn new() -> Self {
-        Stride { slots: [NOBODY; MAX_VMS], used: 0, ready: Heap::new(0), global: 0, quantum_ticks: 0 }
-    }
-
     /// By how much the pass of a VM of this weight grows in so many ticks.
     #[inline]
     fn way(ticks: u64, weight: u16) -> u128 {
@@ -71,68 +51,58 @@ impl Stride {
     }
 }
 
-impl Default for Stride {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Policy for Stride {
     const NAME: &'static str = "stride";
+    const SEAT_BYTES: u32 = Vms::<Entry>::SEAT_BYTES + Heap::<u128>::SEAT_BYTES;
+
+    fn new(tables: &mut Tables) -> Self {
+        Stride { vms: Vms::new(tables), ready: Heap::new(tables), global: 0, quantum_ticks: 0 }
+    }
 
     fn reset(&mut self, quantum_ticks: u64) {
-        // Not all of them: on a slow machine that takes longer than a scheduler may run.
-        self.slots[..self.used].fill(NOBODY);
-        self.used = 0;
+        self.vms.clear();
         self.ready.clear();
         self.global = 0;
         self.quantum_ticks = quantum_ticks;
     }
 
     #[inline]
-    fn ready(&mut self, vm: VmId, weight: u16) -> Result<(), Oddity> {
-        let index = vm.slot.index();
-        let known = *self.slots.get(index).ok_or(Oddity::BadVm(vm))?;
+    fn ready(&mut self, vm: Seated, weight: u16) -> Result<(), Oddity> {
+        let (known, entry) = self.vms.look(vm)?;
         let weight = weight.clamp(1, WEIGHT_MAX);
-        let same = known.generation == vm.generation;
-        if same && known.state == State::Ready {
-            self.slots[index].weight = weight;
+        if known == Known::Same && entry.ready {
+            self.vms.set(vm, Entry { weight, ..entry });
             return Ok(());
         }
-        let pass = if same && known.state == State::Blocked {
-            known.pass.max(self.global)
+        let pass = if known == Known::Same {
+            entry.pass.max(self.global)
         } else {
             // Behind those that are there: whoever ends and comes again and again gains nothing by that.
             self.global + Self::way(self.quantum_ticks, weight)
         };
-        self.slots[index] = Entry { pass, generation: vm.generation, weight, state: State::Ready };
-        self.used = self.used.max(index + 1);
-        self.ready.set(vm.slot.number(), pass);
+        self.vms.set(vm, Entry { pass, weight, ready: true });
+        self.ready.set(vm.seat, pass);
         Ok(())
     }
 
     #[inline]
-    fn blocked(&mut self, vm: VmId, ran_ticks: u64, _idle: bool) -> Result<(), Oddity> {
-        let index = vm.slot.index();
-        let known = *self.slots.get(index).ok_or(Oddity::BadVm(vm))?;
-        if known.generation != vm.generation && known.state != State::Unknown {
-            return Err(Oddity::UnknownVm(vm));
-        }
-        let pass = match (known.state, self.ready.remove(vm.slot.number())) {
-            (State::Ready, Some(charged)) => self.settled(known.pass, charged, ran_ticks, known.weight),
-            (State::Blocked, _) => known.pass,
-            _ => self.global,
+    fn blocked(&mut self, vm: Seated, ran_ticks: u64, _idle: bool) -> Result<(), Oddity> {
+        let (known, entry) = self.vms.look(vm)?;
+        let pass = match known {
+            Known::Other => return Err(Oddity::UnknownVm(vm.id)),
+            Known::Nobody => self.global,
+            Known::Same => match self.ready.remove(vm.seat) {
+                Some(charged) => self.settled(entry.pass, charged, ran_ticks, entry.weight),
+                None => entry.pass,
+            },
         };
-        self.slots[index] = Entry { pass, generation: vm.generation, state: State::Blocked, ..known };
-        self.used = self.used.max(index + 1);
+        self.vms.set(vm, Entry { pass, ready: false, ..entry });
         Ok(())
     }
 
-    fn ended(&mut self, vm: VmId) {
-        let Some(slot) = self.slots.get_mut(vm.slot.index()) else { return };
-        if slot.generation == vm.generation && slot.state != State::Unknown {
-            *slot = NOBODY;
-            self.ready.remove(vm.slot.number());
+    fn ended(&mut self, vm: Seated) {
+        if self.vms.forget(vm).is_some() {
+            self.ready.remove(vm.seat);
         }
     }
 
@@ -142,18 +112,16 @@ impl Policy for Stride {
 
     #[inline]
     fn runnable(&self) -> u32 {
-        // At most MAX_VMS.
+        // At most as many as there are seats.
         u32::try_from(self.ready.len()).unwrap_or(u32::MAX)
     }
 
     #[inline]
     fn next(&mut self) -> Option<Dispatch> {
-        let (number, pass) = self.ready.first()?;
-        let place = Slot::new(number);
-        let slot = &self.slots[place.index()];
-        let vm = VmId { slot: place, generation: slot.generation };
+        let (seat, pass) = self.ready.first()?;
+        let (vm, entry) = self.vms.at(seat);
         self.global = pass;
-        self.ready.set(number, pass + Self::way(self.quantum_ticks, slot.weight));
+        self.ready.set(seat, pass + Self::way(self.quantum_ticks, entry.weight));
         Some(Dispatch { vm, quantum_ticks: self.quantum_ticks })
     }
 }

@@ -1,11 +1,16 @@
 //! Shares under stride scheduling, sleepers, and its behaviour under senseless events.
 
 use super::*;
-use crate::policy::test_cpu::{Load, QUANTUM, boxed, names_who_can_run, run, steps, vm};
+use crate::policy::test_cpu::{Load, QUANTUM, names_who_can_run, new, run, steps, vm, vm_of};
 use proptest::prelude::*;
 
-fn stride() -> Box<Stride> {
-    boxed(Stride::new)
+fn stride() -> Stride {
+    new()
+}
+
+/// What is kept as the pass of a VM.
+fn pass(policy: &mut Stride, index: u32) -> u128 {
+    policy.vms.look(vm(index)).expect("there is the seat").1.pass
 }
 
 /// Fails unless each VM ran its share by weight, to one part in `parts`.
@@ -58,17 +63,17 @@ fn what_was_planned_and_not_run_is_not_charged() {
         policy.next();
     }
     policy.blocked(vm(0), QUANTUM / 2, true).expect("known");
-    let charged = policy.slots[0].pass;
+    let charged = pass(&mut policy, 0);
     assert_eq!(charged, Stride::way(QUANTUM, 100) + Stride::way(QUANTUM / 2, 100));
     // One that was run by the core without a plan pays for that, but for no more than a plan.
     policy.ready(vm(1), 100).expect("good");
-    let start = policy.slots[1].pass;
+    let start = pass(&mut policy, 1);
     policy.blocked(vm(1), 3 * QUANTUM, false).expect("known");
-    assert_eq!(policy.slots[1].pass, start + Stride::way(3 * QUANTUM, 100));
+    assert_eq!(pass(&mut policy, 1), start + Stride::way(3 * QUANTUM, 100));
     policy.ready(vm(1), 100).expect("good");
-    let start = policy.slots[1].pass;
+    let start = pass(&mut policy, 1);
     policy.blocked(vm(1), u64::MAX, false).expect("known");
-    assert_eq!(policy.slots[1].pass, start + Stride::way(QUANTUM * u64::from(PLAN_DEPTH), 100));
+    assert_eq!(pass(&mut policy, 1), start + Stride::way(QUANTUM * u64::from(PLAN_DEPTH), 100));
 }
 
 #[test]
@@ -77,7 +82,7 @@ fn a_sleeper_gets_what_it_asks_for_up_to_its_share() {
     let sleeper = Load { weight: 100, burst: 100, pause: 900 };
     let loads = [Load::computes(100), sleeper, sleeper, sleeper, sleeper];
     for depth in [1, 4, 16] {
-        let ran = run(&mut *stride(), &loads, 10_000_000, depth);
+        let ran = run(&mut stride(), &loads, 10_000_000, depth);
         // One that wakes may wait for the end of a quantum, and of what is planned.
         assert!(ran[1..].iter().all(|&ran| (200_000..=1_000_000).contains(&ran)), "{depth}: {ran:?}");
         assert!(ran[0] >= 6_000_000, "{depth}: {ran:?}");
@@ -92,14 +97,14 @@ fn a_newcomer_has_no_advantage() {
     policy.ready(vm(0), 100).expect("good");
     let mut stayed = 0;
     let mut generation = 1;
-    policy.ready(VmId::new(1, generation), 100).expect("good");
+    policy.ready(vm_of(1, generation), 100).expect("good");
     for _ in 0..1000 {
         match policy.next().expect("somebody").vm {
             vm if vm.slot.number() == 0 => stayed += 1,
-            vm => {
-                policy.ended(vm);
+            _ => {
+                policy.ended(vm_of(1, generation));
                 generation += 1;
-                policy.ready(VmId::new(1, generation), 100).expect("good");
+                policy.ready(vm_of(1, generation), 100).expect("good");
             }
         }
     }
@@ -131,7 +136,7 @@ proptest! {
         let sum: u64 = weights.iter().map(|&weight| u64::from(weight)).sum();
         let least = u64::from(weights.iter().copied().min().unwrap_or(1));
         // Until the one with the least weight has had two hundred turns.
-        let ran = run(&mut *stride(), &loads, QUANTUM * (sum / least + 1) * 200, depth);
+        let ran = run(&mut stride(), &loads, QUANTUM * (sum / least + 1) * 200, depth);
         shares(&ran, &weights, 100)?;
     }
 
@@ -145,7 +150,7 @@ proptest! {
         let loads: Vec<_> = std::iter::once(Load::computes(own)).chain(others).collect();
         let sum: u64 = loads.iter().map(|load| u64::from(load.weight)).sum();
         let ticks = QUANTUM * (sum / u64::from(own) + 1) * 200;
-        let ran = run(&mut *stride(), &loads, ticks, 1);
+        let ran = run(&mut stride(), &loads, ticks, 1);
         let share = ticks * u64::from(own) / sum;
         prop_assert!(ran[0] >= share - share / 50, "{} of {share}", ran[0]);
     }
@@ -153,7 +158,7 @@ proptest! {
     #[test]
     fn everybody_who_can_run_and_nobody_else(steps in steps()) {
         let mut policy = stride();
-        let able = names_who_can_run(&mut *policy, steps)?;
+        let able = names_who_can_run(&mut policy, steps)?;
         // Nobody starves: the least weight against the greatest, and what was owed before.
         let turns = 12 * (usize::from(WEIGHT_MAX) * (2 * able.len() + 16) + 1);
         let mut missing = able;

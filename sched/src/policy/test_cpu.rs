@@ -2,18 +2,22 @@
 //! outcome. And random events, for what every policy has to hold.
 
 use super::Policy;
-use abi::limits::MAX_VMS;
-use abi::vm::{Slot, VmId};
+use crate::vms::Seated;
+use abi::note::TableBytes;
+use abi::vm::{Seat, VmId};
+use component::Tables;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 
 /// The quantum in ticks.
 pub const QUANTUM: u64 = 1000;
 
-/// A policy on the heap. Built on a stack of its own: in a debug build it lies there twice before it moves.
-pub fn boxed<P: Send + 'static>(new: fn() -> P) -> Box<P> {
-    let builder = std::thread::Builder::new().stack_size(16 << 20);
-    builder.spawn(move || Box::new(new())).expect("a thread").join().expect("no panic")
+/// Seats of the machine.
+pub const SEATS: usize = 1000;
+
+/// A policy that knows nobody.
+pub fn new<P: Policy>() -> P {
+    P::new(&mut Tables::on_heap(TableBytes { per_slot: 0, per_seat: P::SEAT_BYTES }, 0, SEATS))
 }
 
 /// How a VM behaves.
@@ -33,14 +37,20 @@ impl Load {
     }
 }
 
-pub fn vm(index: u32) -> VmId {
-    VmId::new(index, 1)
+/// The first VM of a slot, in the seat of the same number.
+pub fn vm(index: u32) -> Seated {
+    vm_of(index, 1)
+}
+
+/// A VM of a slot, in the seat of the same number.
+pub fn vm_of(index: u32, generation: u32) -> Seated {
+    Seated { id: VmId::new(index, generation), seat: Seat::new(u16::try_from(index).expect("16 bits")) }
 }
 
 /// Runs VMs for `ticks` under a policy that plans `depth` turns ahead. For each VM the ticks that it ran.
 pub fn run<P: Policy>(policy: &mut P, loads: &[Load], ticks: u64, depth: usize) -> Vec<u64> {
     policy.reset(QUANTUM);
-    let index = |slot: u32| Slot::new(slot).index();
+    let index = |slot: u32| usize::try_from(slot).expect("small");
     let mut ran = vec![0; loads.len()];
     // Since it was ready; `None` while it sleeps.
     let mut burst: Vec<Option<u64>> = vec![Some(0); loads.len()];
@@ -88,18 +98,19 @@ pub fn run<P: Policy>(policy: &mut P, loads: &[Load], ticks: u64, depth: usize) 
 /// An event or a question.
 #[derive(Clone, Copy, Debug)]
 pub enum Step {
-    Ready(VmId, u16),
-    Blocked(VmId, u64, bool),
-    Ended(VmId),
+    Ready(Seated, u16),
+    Blocked(Seated, u64, bool),
+    Ended(Seated),
     Next,
 }
 
-/// Steps about few slots, so that they meet, and now and then about any.
+/// Steps about few seats, so that they meet, and now and then about any.
 pub fn steps() -> impl Strategy<Value = Vec<Step>> {
     let vm = || {
         prop_oneof![
-            9 => (0_u32..12, 1_u32..3).prop_map(|(slot, generation)| VmId::new(slot, generation)),
-            1 => (any::<u32>(), any::<u32>()).prop_map(|(slot, generation)| VmId::new(slot, generation)),
+            9 => (0_u32..12, 1_u32..3).prop_map(|(slot, generation)| vm_of(slot, generation)),
+            1 => (any::<u32>(), 1..=u32::MAX, any::<u16>())
+                .prop_map(|(slot, generation, seat)| Seated { id: VmId::new(slot, generation), seat: Seat::new(seat) }),
         ]
     };
     let ticks = prop_oneof![9 => 0..3 * QUANTUM, 1 => any::<u64>()];
@@ -116,32 +127,31 @@ pub fn steps() -> impl Strategy<Value = Vec<Step>> {
 /// Returns who can run in the end.
 pub fn names_who_can_run<P: Policy>(policy: &mut P, steps: Vec<Step>) -> Result<BTreeSet<VmId>, TestCaseError> {
     policy.reset(QUANTUM);
-    let mut model: BTreeMap<Slot, (u32, bool)> = BTreeMap::new();
-    let can_run = |model: &BTreeMap<Slot, (u32, bool)>| {
-        let able = model.iter().filter(|(_, (_, able))| *able);
-        able.map(|(&slot, &(generation, _))| VmId { slot, generation }).collect::<BTreeSet<_>>()
+    let mut model: BTreeMap<Seat, (VmId, bool)> = BTreeMap::new();
+    let can_run = |model: &BTreeMap<Seat, (VmId, bool)>| {
+        model.values().filter(|(_, able)| *able).map(|&(id, _)| id).collect::<BTreeSet<_>>()
     };
     for step in steps {
         match step {
             Step::Ready(vm, weight) => {
                 let taken = policy.ready(vm, weight).is_ok();
-                prop_assert_eq!(taken, vm.slot.index() < MAX_VMS);
+                prop_assert_eq!(taken, vm.seat.index() < SEATS);
                 if taken {
-                    model.insert(vm.slot, (vm.generation, true));
+                    model.insert(vm.seat, (vm.id, true));
                 }
             }
             Step::Blocked(vm, ran, idle) => {
-                let other = model.get(&vm.slot).is_some_and(|known| known.0 != vm.generation);
+                let other = model.get(&vm.seat).is_some_and(|known| known.0 != vm.id);
                 let taken = policy.blocked(vm, ran, idle).is_ok();
-                prop_assert_eq!(taken, vm.slot.index() < MAX_VMS && !other);
+                prop_assert_eq!(taken, vm.seat.index() < SEATS && !other);
                 if taken {
-                    model.insert(vm.slot, (vm.generation, false));
+                    model.insert(vm.seat, (vm.id, false));
                 }
             }
             Step::Ended(vm) => {
                 policy.ended(vm);
-                if model.get(&vm.slot).is_some_and(|known| known.0 == vm.generation) {
-                    model.remove(&vm.slot);
+                if model.get(&vm.seat).is_some_and(|known| known.0 == vm.id) {
+                    model.remove(&vm.seat);
                 }
             }
             Step::Next => match policy.next() {
@@ -149,7 +159,8 @@ pub fn names_who_can_run<P: Policy>(policy: &mut P, steps: Vec<Step>) -> Result<
                 None => prop_assert!(can_run(&model).is_empty()),
             },
         }
-        prop_assert_eq!(usize::try_from(policy.runnable()).expect("few"), can_run(&model).len());
+        let able = model.values().filter(|(_, able)| *able).count();
+        prop_assert_eq!(usize::try_from(policy.runnable()).expect("few"), able);
     }
-    Ok(can_run(&model))
+    Ok(model.into_values().filter(|(_, able)| *able).map(|(id, _)| id).collect())
 }

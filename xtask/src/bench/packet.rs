@@ -8,6 +8,7 @@ use super::mechanism::{component, instructions, monitor, parse};
 use super::{Bench, Entry, Figure, Repeats};
 use crate::build::build_bins;
 use crate::error::{Result, fail};
+use crate::machine::vm_mac;
 use crate::net::{FIRST_VM, HOST, HOST_MAC};
 use crate::test::lab::BOOT;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -102,7 +103,7 @@ fn costs(lines: &[String]) -> Result<Vec<u64>> {
 /// A UDP packet to the first VM, as short as a frame can be.
 fn frame() -> Vec<u8> {
     let mut frame = Vec::new();
-    frame.extend_from_slice(&abi::nic::mac_of(abi::vm::Slot::new(0)));
+    frame.extend_from_slice(&vm_mac(0));
     frame.extend_from_slice(&HOST_MAC);
     frame.extend_from_slice(&[8, 0, 0x45, 0, 0, 46, 0, 0, 0, 0, 64, 17, 0, 0]);
     frame.extend_from_slice(&HOST.octets());

@@ -28,8 +28,14 @@ pub const POWERED_OFF: &str = "foraker: powered off";
 /// Name of the folder, seen from the run's folder, that holds the user-mode network's sockets. Bochs has room for a path
 /// of 15 characters (`intname` in its eth_vde.cc).
 const NET_LINK: &str = "net";
-/// MAC of the physical NIC.
+/// MAC of the physical NIC, as text and as bytes.
 const NIC_MAC: &str = "52:54:00:12:34:56";
+const NIC_MAC_BYTES: [u8; 6] = [0x52, 0x54, 0x00, 0x12, 0x34, 0x56];
+
+/// MAC of the VM in a slot, on a machine whose boot options say nothing about its node.
+pub fn vm_mac(slot: u32) -> [u8; 6] {
+    abi::nic::mac_of(abi::nic::Node::of_nic(NIC_MAC_BYTES), abi::vm::Slot::new(slot))
+}
 /// How long a machine may take until it has connected its serial line.
 const CONNECT_TIME: Duration = Duration::from_secs(20);
 /// How long the log files of a finished run are kept.

@@ -2,7 +2,7 @@
 
 use super::model::{Component, System};
 use super::units::micros;
-use abi::limits::MAX_VMS;
+use abi::limits::MAX_SLOTS;
 
 /// Log levels that `log=` takes.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
@@ -41,16 +41,18 @@ pub fn vms(value: &str) -> Result<Vec<String>, String> {
         let (name, count) = match item.split_once('*') {
             None => (item, 1),
             Some((name, count)) => match count.parse::<usize>() {
-                Ok(count) if (1..=MAX_VMS).contains(&count) => (name, count),
+                Ok(count) if (1..=MAX_SLOTS).contains(&count) => (name, count),
                 _ => {
                     return Err(format!(
-                        "`vms={value}`: \"{count}\" is no number of VMs: write 1 to {MAX_VMS}, as in `httpd*8`"
+                        "`vms={value}`: \"{count}\" is no number of VMs: write 1 to {MAX_SLOTS}, as in `httpd*8`"
                     ));
                 }
             },
         };
-        if images.len() + count > MAX_VMS {
-            return Err(format!("`vms={value}` asks for more than the {MAX_VMS} VMs that can be named: ask for fewer"));
+        if images.len() + count > MAX_SLOTS {
+            return Err(format!(
+                "`vms={value}` asks for more than the {MAX_SLOTS} VMs that can be named: ask for fewer"
+            ));
         }
         images.extend(std::iter::repeat_n(name.to_owned(), count));
     }
@@ -178,7 +180,7 @@ mod tests {
         assert_eq!(vms("httpd*2,hostile").unwrap(), ["httpd", "httpd", "hostile"]);
         assert!(vms("httpd*0").is_err());
         assert!(vms("httpd*16385").is_err());
-        assert!(vms("a*16384,b").is_err());
+        assert!(vms("a*1048576,b").is_err());
         assert_eq!(vms("").unwrap().len(), 0);
     }
 

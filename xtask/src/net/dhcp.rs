@@ -2,7 +2,6 @@
 
 use super::{FIRST_VM, HOST};
 use crate::error::{Context, Result};
-use abi::vm::Slot;
 use smoltcp::wire::{DhcpMessageType, DhcpPacket, DhcpRepr, EthernetAddress};
 use std::net::{Ipv4Addr, UdpSocket};
 
@@ -72,11 +71,7 @@ pub fn answer(message: &[u8], prefix: u8) -> Option<Vec<u8>> {
 
 /// The address of the VM whose MAC this is (`abi::nic::mac_of`), when the network has room for it.
 fn address_of(mac: EthernetAddress, prefix: u8) -> Option<Ipv4Addr> {
-    let [.., high, middle, low] = mac.0;
-    let slot = Slot::new(u32::from_be_bytes([0, high & 0x0f, middle, low]));
-    if abi::nic::mac_of(slot) != mac.0 {
-        return None;
-    }
+    let (_, slot) = abi::nic::owner_of(mac.0)?;
     let address = Ipv4Addr::from_bits(FIRST_VM.to_bits() + slot.number());
     let (mask, broadcast) = (mask(prefix), address | !mask(prefix));
     (address & mask == FIRST_VM & mask && address != broadcast).then_some(address)
@@ -90,6 +85,7 @@ fn mask(prefix: u8) -> Ipv4Addr {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::vm_mac;
 
     fn message(kind: DhcpMessageType, mac: [u8; 6], wanted: Option<Ipv4Addr>) -> Vec<u8> {
         let repr = DhcpRepr {
@@ -131,7 +127,7 @@ mod tests {
     #[test]
     fn each_slot_gets_its_own_address() {
         let third = Ipv4Addr::new(10, 0, 2, 18);
-        let mac = abi::nic::mac_of(Slot::new(2));
+        let mac = vm_mac(2);
         assert_eq!(answered(&message(DhcpMessageType::Discover, mac, None)), Some((DhcpMessageType::Offer, third)));
         assert_eq!(answered(&message(DhcpMessageType::Request, mac, Some(third))), Some((DhcpMessageType::Ack, third)));
         let other = Some(Ipv4Addr::new(10, 0, 2, 17));
@@ -141,7 +137,7 @@ mod tests {
 
     #[test]
     fn the_network_ends_where_its_prefix_says() {
-        let address = |slot, prefix| address_of(EthernetAddress(abi::nic::mac_of(Slot::new(slot))), prefix);
+        let address = |slot, prefix| address_of(EthernetAddress(vm_mac(slot)), prefix);
         assert_eq!(address(238, 24), Some(Ipv4Addr::new(10, 0, 2, 254)));
         assert_eq!(address(239, 24), None, "the broadcast address");
         assert_eq!(address(240, 24), None);
@@ -150,9 +146,9 @@ mod tests {
 
     #[test]
     fn strangers_and_nonsense_get_no_answer() {
-        assert_eq!(answered(&message(DhcpMessageType::Discover, [2, 0, 0, 0, 0, 1], None)), None);
-        assert_eq!(answered(&message(DhcpMessageType::Discover, abi::nic::mac_of(Slot::new(250)), None)), None);
-        assert_eq!(answered(&message(DhcpMessageType::Release, abi::nic::mac_of(Slot::new(1)), None)), None);
+        assert_eq!(answered(&message(DhcpMessageType::Discover, [0, 0x1b, 0x21, 1, 2, 3], None)), None);
+        assert_eq!(answered(&message(DhcpMessageType::Discover, vm_mac(250), None)), None);
+        assert_eq!(answered(&message(DhcpMessageType::Release, vm_mac(1), None)), None);
         assert!(answer(&[1, 2, 3], 24).is_none());
     }
 }

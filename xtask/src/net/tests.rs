@@ -1,7 +1,7 @@
 //! The user-mode network between clients on the loopback interface and a guest that is played here, plugged in as QEMU is.
 
 use super::{FIRST_VM, HOST, UserNet};
-use crate::machine::Forward;
+use crate::machine::{Forward, vm_mac};
 use crate::manifest::model::Port;
 use smoltcp::iface::{Config, Interface, PollIngressSingleResult, SocketHandle, SocketSet};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
@@ -166,8 +166,7 @@ fn play(folder: PathBuf, habits: Habits, stop: &AtomicBool) -> Option<Vec<u8>> {
     let mut cable = Cable { socket, switch: folder.join("data"), deaf: false };
     let started = Instant::now();
     let now = || StackTime::from_micros(i64::try_from(started.elapsed().as_micros()).unwrap());
-    let mut iface =
-        Interface::new(Config::new(EthernetAddress(abi::nic::mac_of(abi::vm::Slot::new(0))).into()), &mut cable, now());
+    let mut iface = Interface::new(Config::new(EthernetAddress(vm_mac(0)).into()), &mut cable, now());
     iface.update_ip_addrs(|addresses| addresses.push(IpCidr::new(FIRST_VM.into(), 24)).unwrap());
     iface.routes_mut().add_default_ipv4_route(HOST).unwrap();
     let mut sockets = SocketSet::new(Vec::new());

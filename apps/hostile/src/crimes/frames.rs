@@ -4,7 +4,7 @@ use super::rings::{counter, link_up, send};
 use super::{Deed, Escape};
 use crate::machine::{hypercall, offset, peek8, yield_turn};
 use abi::guest::{NIC_BASE, device, hypercall as number};
-use abi::nic::{MAX_FRAME, NicCounters};
+use abi::nic::{MAX_FRAME, NicCounters, Node};
 use abi::vm::Slot;
 use core::mem::offset_of;
 use core::net::Ipv4Addr;
@@ -32,7 +32,7 @@ pub fn deed(name: &str) -> Option<Deed> {
 }
 
 /// A MAC address: that of the VM in slot 3, or 4 for that one.
-const NEIGHBOUR: [u8; 6] = abi::nic::mac_of(Slot::new(0x3fff));
+const NEIGHBOUR: [u8; 6] = abi::nic::mac_of(Node::new(7), Slot::new(0x3fff));
 const BROADCAST: [u8; 6] = [0xff; 6];
 const ARP: u16 = 0x806;
 const IPV4: u16 = 0x800;

@@ -8,7 +8,7 @@ use crate::vm::{Devices, METADATA_FRAMES, NEVER, Queue, State};
 use abi::component::layout;
 use abi::limits::PAGE_SIZE;
 use abi::nic;
-use abi::vm::{Slot, VmId};
+use abi::vm::{Seat, Slot, VmId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Pages of a NIC's window.
@@ -24,6 +24,7 @@ impl<const TIMER: bool> Machine<TIMER> {
     pub fn audit_lives(&mut self) {
         let waiting_at = self.kernel.cpu.admit_at;
         let mut living = 0;
+        let mut seated = 0;
         for slot in self.kernel.vms.slots() {
             let Kernel { vms, cpu, .. } = &mut self.kernel;
             let listed = |queue| cpu.queues.contains(queue, slot);
@@ -34,19 +35,21 @@ impl<const TIMER: bool> Machine<TIMER> {
                 assert!(!held || vms.held_by(slot) != 0, "{} is held and nobody holds it", seed.id);
                 assert!(!listed(Queue::Ready) && !listed(Queue::Ended), "{} waits and is in another queue", seed.id);
                 assert!(held || waiting_at != NEVER, "{} waits for admission and the core never looks", seed.id);
-                assert_eq!(cpu.timers.deadline_of(slot), NEVER, "{} waits and has a deadline", seed.id);
                 continue;
             }
             let Some(vm) = vms.get(slot) else {
-                let queues = [Queue::Ready, Queue::Waiting, Queue::Held, Queue::Ended];
+                let queues = [Queue::Ready, Queue::Waiting, Queue::Held, Queue::Leaving, Queue::Ended];
                 assert!(!queues.into_iter().any(listed), "the empty slot {slot} is in a queue");
-                assert_eq!(cpu.timers.deadline_of(slot), NEVER, "the empty slot {slot} has a deadline");
                 continue;
             };
             living += 1;
-            let (id, state) = (vm.id, vm.life.state());
-            assert_eq!(id.slot, slot);
-            let deadline = cpu.timers.deadline_of(slot);
+            seated += 1;
+            let (id, seat, state) = (vm.id, vm.seat, vm.life.state());
+            assert_eq!((id.slot, vms.seats().slot(seat)), (slot, Some(slot)));
+            let Some(vm) = vms.get(slot) else { unreachable!("it was there") };
+            let leaves = state == State::Ending && vm.life.shared().contains(Devices::NIC);
+            assert_eq!(listed(Queue::Leaving), leaves, "{id} in the queue of those that leave");
+            let deadline = cpu.timers.deadline_of(seat);
             let on_turn = cpu.plan.turn.is_some_and(|turn| turn.vm == id);
             match state {
                 State::New => panic!("{id} was never built"),
@@ -85,7 +88,13 @@ impl<const TIMER: bool> Machine<TIMER> {
                 assert!(deadline <= due, "{id} has an alarm at {due} and is woken at {deadline}");
             }
         }
+        let seats = self.kernel.vms.seats();
         assert_eq!(living, self.kernel.vms.living());
+        let all = (0..seats.used()).map(|seat| Seat::new(u16::try_from(seat).expect("few")));
+        assert_eq!(all.clone().filter(|&seat| seats.slot(seat).is_some()).count(), seated, "somebody has two seats");
+        for seat in all.filter(|&seat| seats.slot(seat).is_none()) {
+            assert_eq!(self.kernel.cpu.timers.deadline_of(seat), NEVER, "the empty seat {seat} has a deadline");
+        }
     }
 
     /// Every frame has exactly one owner, and the sums are right.
@@ -154,21 +163,21 @@ impl<const TIMER: bool> Machine<TIMER> {
     /// The demultiplexer sees the NIC pages of those VMs that share theirs, and nothing else.
     pub fn audit_windows(&mut self) {
         let rank = self.rank(Role::Net);
-        for slot in self.kernel.vms.slots() {
+        for seat in (0..self.kernel.vms.seats().used()).map(|seat| Seat::new(u16::try_from(seat).expect("few"))) {
             let Kernel { vms, cpu, .. } = &mut self.kernel;
-            let shared = match vms.get(slot) {
+            let shared = match vms.in_seat(seat) {
                 Some(vm) if vm.life.shared().contains(Devices::NIC) => vm.life.memory(),
                 _ => None,
             };
             let space = &cpu.components.list[rank].space;
             for page in 0..WINDOW_PAGES {
-                let at = layout::VM_WINDOW + u64::from(slot.number()) * nic::WINDOW_STRIDE + page * PAGE_SIZE;
+                let at = layout::VM_WINDOW + u64::from(seat.number()) * nic::WINDOW_STRIDE + page * PAGE_SIZE;
                 let seen = space.tables().walk(at).map(|leaf| leaf.frame);
                 let number = u32::try_from(abi::guest::NIC_BASE / PAGE_SIZE + page).expect("a page");
                 // Three pages with the image's NIC.
                 let expected = shared.filter(|_| page < nic::nic_pages(32, 32));
                 let expected = expected.and_then(|memory| memory.frame(&mut cpu.frames, number));
-                assert_eq!(seen, expected, "page {page} of the NIC of slot {slot}");
+                assert_eq!(seen, expected, "page {page} of the NIC in seat {seat}");
             }
         }
     }
@@ -185,7 +194,7 @@ impl<const TIMER: bool> Machine<TIMER> {
         let ready = members(&self.kernel, Queue::Ready);
         let waiting = members(&self.kernel, Queue::Waiting);
         let mut admitted = BTreeSet::new();
-        let mut attached = BTreeSet::new();
+        let mut attached = BTreeMap::new();
         let mut ending = BTreeSet::new();
         for id in self.vms() {
             let Some(vm) = self.kernel.vms.by_id(id) else { continue };
@@ -199,7 +208,7 @@ impl<const TIMER: bool> Machine<TIMER> {
                 }
             }
             if vm.life.shared().contains(Devices::NIC) && !vm.life.is_ending() {
-                attached.insert(id);
+                attached.insert(id, vm.seat);
             }
         }
         let slots = |ids: &mut dyn Iterator<Item = VmId>| -> BTreeSet<Slot> { ids.map(|id| id.slot).collect() };

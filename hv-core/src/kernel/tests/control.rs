@@ -309,8 +309,12 @@ fn a_vm_is_not_created_when_no_room_is_left_for_its_arguments() {
     let args = [b'a'; CREATE_ARGS_BYTES];
     // There is a cell for each slot, so only a table with fewer cells can run out of them.
     let capacity = machine.kernel.vms.capacity();
-    machine.kernel.vms =
-        crate::vm::Table::new(vec![0; capacity].leak(), vec![crate::vm::EMPTY_RECORD; capacity].leak(), &mut []);
+    machine.kernel.vms = crate::vm::Table::new(
+        vec![0; capacity].leak(),
+        vec![crate::vm::EMPTY_RECORD; capacity].leak(),
+        &mut [],
+        vec![crate::vm::EMPTY_SEAT; capacity].leak(),
+    );
     let refused = machine.request(ControlRequest::Create { image: WITHOUT_NIC, args, share: Share::UNSAID });
     assert_eq!(refused, [done(status::NO_SPACE, 0)]);
     let made = machine.request(ControlRequest::Create { image: WITHOUT_NIC, args: NO_ARGS, share: Share::UNSAID });

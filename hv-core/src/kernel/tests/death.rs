@@ -4,7 +4,7 @@ use super::board::NIC_GSI;
 use super::component::{Due, Misdeed};
 use super::machine::{HZ, Machine, WITH_NIC, WITHOUT_NIC};
 use crate::component::{Death, Role, Run};
-use crate::vm::{Devices, State};
+use crate::vm::{Devices, Queue, State};
 use abi::component::bits;
 
 type Fake = Machine<true>;
@@ -245,11 +245,11 @@ fn devices_are_quiet_while_their_driver_is_stopped() {
 }
 
 #[test]
-fn the_demultiplexer_shares_nothing_while_it_is_stopped() {
+fn the_demultiplexers_window_stays_for_its_successor() {
     let mut machine = at_rest();
     let vm = machine.vms()[0];
     machine.dies_until_it_waits(Role::Net);
-    assert!(machine.kernel.vms.by_id(vm).is_some_and(|vm| vm.life.shared() == Devices::default()));
+    assert!(machine.kernel.vms.by_id(vm).is_some_and(|vm| vm.life.shared() == Devices::NIC));
     machine.audit_windows();
     // A VM that comes meanwhile is told of later.
     let other = machine.create(WITH_NIC);
@@ -258,6 +258,51 @@ fn the_demultiplexer_shares_nothing_while_it_is_stopped() {
     for id in [vm, other] {
         assert!(machine.kernel.vms.by_id(id).is_some_and(|vm| vm.life.shared() == Devices::NIC));
     }
+    machine.audit();
+}
+
+#[test]
+fn a_vm_that_ends_while_the_demultiplexer_is_stopped_waits_for_nobody() {
+    let mut machine = at_rest();
+    let vm = machine.vms()[0];
+    machine.dies_until_it_waits(Role::Net);
+    let crate::kernel::Kernel { vms, cpu, .. } = &mut machine.kernel;
+    cpu.end(vms.by_id(vm).expect("it lives"), crate::vm::End::new(abi::end::EndReason::Destroyed, 0));
+    assert_eq!((machine.queued(Queue::Leaving), machine.queued(Queue::Ended)), (vec![], vec![vm.slot.number()]));
+    machine.audit_windows();
+    machine.hardware.borrow_mut().asleep = false;
+    machine.settle(2000);
+    assert!(machine.vms().is_empty());
+    machine.audit();
+}
+
+#[test]
+fn those_that_the_demultiplexer_had_to_let_go_of_are_taken_from_it_in_portions() {
+    let mut machine = Machine::<true>::new(8192);
+    machine.guests.borrow_mut().hostile = 1;
+    for _ in 0..100 {
+        machine.create(WITH_NIC);
+        machine.settle(1000);
+        machine.hardware.borrow_mut().asleep = false;
+    }
+    let rank = machine.rank(Role::Net);
+    for id in machine.vms() {
+        let crate::kernel::Kernel { vms, cpu, .. } = &mut machine.kernel;
+        cpu.end(vms.by_id(id).expect("it lives"), crate::vm::End::new(abi::end::EndReason::Destroyed, 0));
+    }
+    machine.kernel.cpu.condemn(rank, Death::Killed);
+    let _ = machine.kernel.cpu.attention.take_components();
+    machine.kernel.carry_out();
+    // Its ring had room for 64 messages; the one that found none was its end, and nobody waits for one that is condemned. Its successor does
+    // not start before all are taken from it.
+    assert_eq!(machine.queued(Queue::Leaving).len(), 65 - 64);
+    assert!(matches!(machine.run_of(Role::Net), Run::Stopped { .. }));
+    assert!(machine.kernel.cpu.attention.take_components());
+    machine.kernel.carry_out();
+    assert!(machine.queued(Queue::Leaving).is_empty() && machine.run_of(Role::Net) == Run::Ready);
+    machine.hardware.borrow_mut().asleep = false;
+    machine.settle(4000);
+    assert!(machine.vms().is_empty());
     machine.audit();
 }
 
@@ -333,7 +378,10 @@ fn what_lies_in_the_rings_dies_with_their_owner() {
     let rank = machine.rank(Role::Sched);
     let vm = machine.vms()[0];
     for _ in 0..10 {
-        machine.kernel.cpu.tell_scheduler(abi::sched::SchedEvent::Ended { vm, free: 0 }, false);
+        machine
+            .kernel
+            .cpu
+            .tell_scheduler(abi::sched::SchedEvent::Ended { vm, seat: None, room: Default::default() }, false);
     }
     machine.kernel.cpu.condemn(rank, Death::Killed);
     machine.kernel.carry_out();
@@ -349,7 +397,10 @@ fn a_dead_component_is_told_nothing_that_condemns_it() {
     let stopped = machine.run_of(Role::Sched);
     let vm = machine.vms()[0];
     for _ in 0..200 {
-        machine.kernel.cpu.tell_scheduler(abi::sched::SchedEvent::Ready { vm, weight: 1 }, true);
+        machine
+            .kernel
+            .cpu
+            .tell_scheduler(abi::sched::SchedEvent::Ready { vm, seat: abi::vm::Seat::new(0), weight: 1 }, true);
     }
     assert_eq!(machine.run_of(Role::Sched), stopped);
     machine.hardware.borrow_mut().asleep = false;

@@ -45,7 +45,7 @@ impl<const TIMER: bool> Machine<TIMER> {
         self.kernel.vms.by_id(id).is_some_and(|vm| vm.life.shared().contains(Devices::NIC))
     }
 
-    fn queued(&self, queue: Queue) -> Vec<u32> {
+    pub fn queued(&self, queue: Queue) -> Vec<u32> {
         self.kernel.vms.slots().filter(|&slot| self.kernel.cpu.queues.contains(queue, slot)).map(Slot::number).collect()
     }
 }
@@ -94,7 +94,7 @@ fn ends(image: ImageId, wanted: &str) {
     assert_eq!((machine.queued(Queue::Ready), machine.queued(Queue::Waiting)), (vec![], vec![]));
     // With a NIC it waits for the demultiplexer, and not for ever; without it is buried at once.
     assert_eq!(machine.queued(Queue::Ended), if shares || wanted == WAITING { vec![] } else { vec![0] });
-    assert_eq!(machine.kernel.cpu.timers.deadline_of(Slot::new(0)) == NEVER, !shares);
+    assert_eq!(machine.deadline_of(Slot::new(0)) == NEVER, !shares);
     assert!(machine.kernel.cpu.plan.turn.is_none_or(|turn| turn.vm != vm));
     machine.audit_lives();
     machine.audit_frames();
@@ -138,10 +138,10 @@ fn a_vm_ends_once() {
     let (mut machine, vm) = Machine::<true>::with_guest(WITH_NIC, &[]);
     listen();
     machine.end(vm);
-    let deadline = machine.kernel.cpu.timers.deadline_of(Slot::new(0));
+    let deadline = machine.deadline_of(Slot::new(0));
     machine.end(vm);
     assert_eq!((machine.state(vm), machine.shares(vm)), (Some(State::Ending), true));
-    assert_eq!(machine.kernel.cpu.timers.deadline_of(Slot::new(0)), deadline);
+    assert_eq!(machine.deadline_of(Slot::new(0)), deadline);
     assert_eq!(heard_of("ended").len(), 1);
     machine.settle_again();
     machine.audit();
@@ -159,7 +159,7 @@ fn components_forget_a_vm_that_has_ended() {
         machine.settle_again();
         let hardware = machine.hardware.borrow();
         let at = |role| &hardware.components[machine.rank(role)];
-        [at(Role::Net).net().attached.contains(&vm), at(Role::Pager).pager().vms.contains_key(&vm)]
+        [at(Role::Net).net().attached.contains_key(&vm), at(Role::Pager).pager().vms.contains_key(&vm)]
     };
     assert_eq!(knows(&mut machine), [true, true]);
     machine.end(vm);
@@ -175,7 +175,7 @@ fn a_demultiplexer_that_does_not_let_go_is_killed_after_a_second() {
     listen();
     let before = machine.wires.now();
     machine.end(vm);
-    let deadline = machine.kernel.cpu.timers.deadline_of(vm.slot);
+    let deadline = machine.deadline_of(vm.slot);
     assert!(deadline > before + HZ && deadline < before + HZ + 10, "{before} {deadline}");
     assert!(machine.kernel.cpu.armed <= deadline);
     // Until then nobody is blamed, and the VM's frames are not touched.
@@ -203,8 +203,8 @@ fn a_deadline_after_the_demultiplexer_has_let_go_blames_nobody() {
     let (mut machine, vm) = Machine::<true>::with_guest(WITH_NIC, &[]);
     let rank = machine.rank(Role::Net);
     machine.end(vm);
-    machine.kernel.forget_net();
-    assert_eq!(machine.kernel.cpu.timers.deadline_of(vm.slot), NEVER);
+    assert!(machine.kernel.forget_net());
+    assert_eq!(machine.deadline_of(vm.slot), NEVER);
     assert_eq!(machine.queued(Queue::Ended), [0]);
     let Kernel { vms, cpu, .. } = &mut machine.kernel;
     cpu.deadline_of(vms.by_id(vm).expect("not buried yet"), u64::MAX);

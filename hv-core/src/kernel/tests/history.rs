@@ -7,6 +7,7 @@ use super::component::{Due, Misdeed};
 use super::machine::{GUEST_PAGES, IMAGE_PAGE, Machine, REFUSED, WITH_NIC, WITHOUT_NIC};
 use super::roles::Role as FakeRole;
 use crate::component::{Death, Role};
+use crate::kernel::Places;
 use crate::memory::{Owner, PhysAddr};
 use crate::vm::State;
 use abi::control::ControlRequest;
@@ -176,7 +177,9 @@ pub struct History<const TIMER: bool> {
 
 impl<const TIMER: bool> History<TIMER> {
     pub fn new(ram_frames: usize, harsh: bool) -> Self {
-        let machine = Machine::new(ram_frames);
+        // Fewer seats than VMs, at times.
+        let machine =
+            Machine::with_places(ram_frames, Places { slots: ram_frames / 16, seats: (ram_frames / 16).min(40) });
         {
             let mut guests = machine.guests.borrow_mut();
             guests.hostile = HOSTILE;

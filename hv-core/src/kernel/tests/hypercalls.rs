@@ -161,7 +161,7 @@ fn a_deadline_that_is_not_the_alarm_makes_nothing_pending() {
 fn idle_for_ever_waits_for_what_is_wanted_alone() {
     let (mut machine, vm) = Machine::<true>::with_guest(WITHOUT_NIC, &[call(hypercall::IDLE, u64::MAX), keep(0)]);
     assert_eq!(machine.state(vm), Some(State::Idle { until: u64::MAX }));
-    assert_eq!(machine.kernel.cpu.timers.deadline_of(vm.slot), NEVER);
+    assert_eq!(machine.deadline_of(vm.slot), NEVER);
     assert_eq!(machine.guests.borrow().steps.len(), 1, "it has not gone on");
 }
 
@@ -254,14 +254,14 @@ fn a_new_alarm_replaces_the_old_one_be_it_later_or_earlier() {
         let (mut machine, vm) = Machine::<true>::with_guest(WITHOUT_NIC, &[]);
         machine.go_on(&[call(hypercall::ALARM, first), call(hypercall::ALARM, second)]);
         machine.finish();
-        assert_eq!(machine.kernel.cpu.timers.deadline_of(vm.slot), second);
+        assert_eq!(machine.deadline_of(vm.slot), second);
         while machine.word(vm, field!(pending)) == 0 {
             machine.step();
         }
         let now = machine.wires.now();
         assert!((second..second + HZ / 1000).contains(&now), "{now} after {second}");
         machine.settle(1000);
-        assert_eq!(machine.kernel.cpu.timers.deadline_of(vm.slot), NEVER);
+        assert_eq!(machine.deadline_of(vm.slot), NEVER);
     }
 }
 
@@ -270,7 +270,7 @@ fn an_alarm_for_never_takes_the_alarm_back() {
     let (mut machine, vm) =
         Machine::<true>::with_guest(WITHOUT_NIC, &[call(hypercall::ALARM, 5 * HZ), call(hypercall::ALARM, u64::MAX)]);
     assert_eq!((machine.word(vm, field!(alarm)), machine.word(vm, field!(pending))), (u64::MAX, 0));
-    assert_eq!(machine.kernel.cpu.timers.deadline_of(vm.slot), NEVER);
+    assert_eq!(machine.deadline_of(vm.slot), NEVER);
 }
 
 #[test]
@@ -281,7 +281,7 @@ fn an_idle_that_ends_leaves_the_alarm_as_it_is() {
     machine.finish();
     assert_eq!(machine.kept(1), [pending::ALARM]);
     assert_eq!(machine.word(vm, field!(alarm)), 5 * HZ);
-    assert_eq!(machine.kernel.cpu.timers.deadline_of(vm.slot), 5 * HZ);
+    assert_eq!(machine.deadline_of(vm.slot), 5 * HZ);
 }
 
 #[test]

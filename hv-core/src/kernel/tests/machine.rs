@@ -8,17 +8,18 @@ use crate::boot::elf_test::{GUEST_NOTE, file_with};
 use crate::boot::options::Net as Addresses;
 use crate::boot::{Accept, CoreImage, Elf, Manifest, Options};
 use crate::component::{Components, Role, Sources, load_all};
-use crate::kernel::{Kernel, Parts, Tables};
+use crate::kernel::{Kernel, Parts, Places, Tables};
 use crate::memory::paging::Piece;
 use crate::memory::phys::{self, IMAGE_OFFSET};
 use crate::memory::{Frames, KernelSpace, Owner, core_memory, frames};
-use crate::vm::{Image, Images};
+use crate::vm::{Image, Images, NEVER};
 use abi::component::authority;
 use abi::guest::IMAGE_BASE;
 use abi::limits::{MAX_POLICIES, Name, PAGE_SIZE};
 use abi::manifest::{self, CORE, NONE, Policy, Ring};
+use abi::nic::Node;
 use abi::note::{KIND_COMPONENT, KIND_GUEST, Note};
-use abi::vm::{ImageId, VmId};
+use abi::vm::{ImageId, Slot, VmId};
 use backend::fake::{FakeBackend, Ram, Step, Wires};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -162,6 +163,11 @@ fn image(frames: &mut Frames, id: ImageId, rx_slots: u32, tx_slots: u32) -> Imag
 impl<const TIMER: bool> Machine<TIMER> {
     /// A machine with so many frames, whose components have been started and have not run yet.
     pub fn new(ram_frames: usize) -> Self {
+        Self::with_places(ram_frames, Places { slots: ram_frames / 16, seats: ram_frames / 16 })
+    }
+
+    /// The same, for so many VMs.
+    pub fn with_places(ram_frames: usize, places: Places) -> Self {
         let ram = Ram::new(ram_frames);
         phys::tests::DIRECT_MAP.set(ram.base() as u64);
         let table = vec![frames::Entry::RESERVED; ram_frames].leak();
@@ -185,14 +191,15 @@ impl<const TIMER: bool> Machine<TIMER> {
         let script = guests.clone();
         let backend =
             FakeBackend::new(wires.clone(), ram.clone(), Box::new(move |slot| script.borrow_mut().next(slot)));
-        let tables = Tables::new(&mut frames).expect("room");
+        let tables = Tables::new(&mut frames, places).expect("room");
         let sources = Sources {
             manifest: manifest(),
             policies: &[0; 4],
             module: &|_| Some(component_module()),
             kernel: &space,
             pcid: true,
-            vm_slots: tables.records.len(),
+            vm_slots: places.slots,
+            vm_seats: places.seats,
             tsc_hz: HZ,
         };
         let list = load_all(&sources, &mut frames, &mut board).expect("room");
@@ -213,6 +220,7 @@ impl<const TIMER: bool> Machine<TIMER> {
         let options = Options {
             net: Addresses::Static { address: 0x0a00_0210, prefix: 24, gateway: None },
             quantum_ns: 20_000,
+            node: Some(Node::new(7)),
             ..Options::default()
         };
         let time = TimeBase::new(HZ, HZ, 0);
@@ -298,6 +306,12 @@ impl<const TIMER: bool> Machine<TIMER> {
         let vms = &mut self.kernel.vms;
         let slots = vms.slots();
         slots.filter_map(|slot| vms.get(slot).map(|vm| vm.id).or_else(|| Some(vms.waiting_in(slot)?.id))).collect()
+    }
+
+    /// The deadline of the VM in a slot, [`NEVER`] when it has none.
+    pub fn deadline_of(&mut self, slot: Slot) -> u64 {
+        let seat = self.kernel.vms.get(slot).map(|vm| vm.seat);
+        seat.map_or(NEVER, |seat| self.kernel.cpu.timers.deadline_of(seat))
     }
 
     /// Whether a VM waits for admission.

@@ -1,15 +1,15 @@
 //! What fake components know and answer, by role.
 
-use abi::component::{ERROR_MIN, bits, syscall};
+use abi::component::{ERROR_MIN, bits, kicks, syscall};
 use abi::control::{ControlReply, ControlRequest};
 use abi::guest::pending;
 use abi::message::Message;
 use abi::net::{NetCommand, NetEvent};
 use abi::pager::{Access, PagerCommand, PagerEvent, THEN_RESUME};
-use abi::sched::{SchedCommand, SchedEvent};
-use abi::vm::{ImageId, VmId};
+use abi::sched::{Room, SchedCommand, SchedEvent};
+use abi::vm::{ImageId, Seat, VmId};
 use ring::SharedMemory;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 /// Entries of the plan that are ahead of the core at most.
 pub const PLAN_DEPTH: usize = 16;
@@ -28,7 +28,7 @@ pub enum Role {
 /// The demultiplexer: who is attached.
 #[derive(Default)]
 pub struct Net {
-    pub attached: BTreeSet<VmId>,
+    pub attached: BTreeMap<VmId, Seat>,
     /// Whoever is woken next at an interrupt.
     turn: usize,
 }
@@ -49,7 +49,7 @@ pub struct Sched {
     pub waiting: Vec<(VmId, u64)>,
     pub ready: VecDeque<VmId>,
     promised: BTreeMap<VmId, u64>,
-    free: u64,
+    room: Room,
     /// It admits nobody, or plans nothing.
     pub lazy: bool,
     /// Plans published since its start.
@@ -93,9 +93,7 @@ impl Role {
                 net.raise_some(calls);
             }
             if let (Some(kicks), true) = (kicks, result & bits::KICK != 0) {
-                for word in (0..kicks.len()).step_by(8) {
-                    net.raise_kicked(word, kicks.swap64(word, 0).expect("a word"), calls);
-                }
+                net.take_kicks(kicks, calls);
             }
         }
     }
@@ -130,21 +128,21 @@ impl Net {
     fn told(&mut self, event: NetEvent, answers: &mut VecDeque<Message>) {
         match event {
             NetEvent::Hello => self.attached.clear(),
-            NetEvent::Attach { vm, .. } => {
-                assert!(self.attached.insert(vm), "{vm} is attached twice");
+            NetEvent::Attach { vm, seat, .. } => {
+                assert_eq!(self.attached.insert(vm, seat), None, "{vm} is attached twice");
             }
-            NetEvent::Address { vm, .. } => {
-                assert!(self.attached.contains(&vm), "{vm} has another address and is not attached");
+            NetEvent::Address { vm, seat, .. } => {
+                assert_eq!(self.attached.get(&vm), Some(&seat), "{vm} has another address and is not attached");
             }
-            NetEvent::Detach { vm } => {
-                assert!(self.attached.remove(&vm), "{vm} is detached that was not attached");
+            NetEvent::Detach { vm, seat } => {
+                assert_eq!(self.attached.remove(&vm), Some(seat), "{vm} is detached that was not attached");
                 answers.push_back(NetCommand::Detached { vm }.into());
             }
         }
     }
 
     fn raise_some(&mut self, calls: &mut VecDeque<[u64; 4]>) {
-        let attached: Vec<_> = self.attached.iter().copied().collect();
+        let attached: Vec<_> = self.attached.keys().copied().collect();
         for i in 0..WAKES.min(attached.len()) {
             let vm = attached[(self.turn + i) % attached.len()];
             calls.push_back([syscall::RAISE, vm.raw(), pending::NIC, 0]);
@@ -152,10 +150,18 @@ impl Net {
         self.turn += WAKES;
     }
 
-    fn raise_kicked(&self, word: usize, kicked: u64, calls: &mut VecDeque<[u64; 4]>) {
-        let kicked = |vm: &&VmId| vm.slot.index() / 64 * 8 == word && kicked >> (vm.slot.number() % 64) & 1 != 0;
-        for vm in self.attached.iter().filter(kicked) {
-            calls.push_back([syscall::RAISE, vm.raw(), pending::NIC, 0]);
+    /// Those whose bits are set on every level, as a component finds them.
+    fn take_kicks(&self, memory: &SharedMemory, calls: &mut VecDeque<[u64; 4]>) {
+        let words: Vec<_> = (0..memory.len() / 8).map(|word| memory.swap64(word * 8, 0).expect("a word")).collect();
+        let is_set = |from: usize, bit: usize| words[from / 8 + bit / 64] >> (bit % 64) & 1 != 0;
+        for (vm, seat) in &self.attached {
+            let seat = seat.index();
+            let levels = [(kicks::SEATS, seat), (kicks::MIDDLE, seat / 64), (kicks::TOP, seat / 4096)];
+            let set = levels.map(|(from, bit)| is_set(from, bit));
+            assert!(!set[0] || set == [true; 3], "a kick that nobody finds");
+            if set[0] {
+                calls.push_back([syscall::RAISE, vm.raw(), pending::NIC, 0]);
+            }
         }
     }
 }
@@ -170,13 +176,13 @@ impl Pager {
             PagerEvent::Segment { image, first_page, file_pages, .. } => {
                 self.segments.push((image, first_page, file_pages));
             }
-            PagerEvent::VmStarted { vm, image, pages } => {
+            PagerEvent::VmStarted { vm, image, pages, .. } => {
                 self.vms.insert(vm, (image, pages));
             }
-            PagerEvent::VmEnded { vm } => {
+            PagerEvent::VmEnded { vm, .. } => {
                 self.vms.remove(&vm);
             }
-            PagerEvent::Fault { vm, page, access, present } => {
+            PagerEvent::Fault { vm, page, access, present, .. } => {
                 let Some(&(image, _)) = self.vms.get(&vm) else {
                     self.surprises += 1;
                     return;
@@ -214,16 +220,17 @@ impl Sched {
 
     fn told(&mut self, event: SchedEvent) {
         match event {
-            SchedEvent::Hello { free, .. } => *self = Sched { free, lazy: self.lazy, ..Sched::default() },
-            SchedEvent::Arrived { vm, frames, free } => {
-                self.free = free;
+            SchedEvent::Hello { room, .. } => *self = Sched { room, lazy: self.lazy, ..Sched::default() },
+            SchedEvent::Arrived { vm, frames, room } => {
+                self.room = room;
                 if !self.waiting.iter().any(|(other, _)| *other == vm) {
                     self.waiting.push((vm, frames));
                 }
             }
             SchedEvent::Ready { vm, .. } => {
                 if let Some(frames) = self.promised.remove(&vm) {
-                    self.free = self.free.saturating_sub(frames);
+                    self.room.frames = self.room.frames.saturating_sub(frames);
+                    self.room.seats = self.room.seats.saturating_sub(1);
                 }
                 self.waiting.retain(|(other, _)| *other != vm);
                 if !self.ready.contains(&vm) {
@@ -231,8 +238,8 @@ impl Sched {
                 }
             }
             SchedEvent::Blocked { vm, .. } => self.ready.retain(|other| *other != vm),
-            SchedEvent::Ended { vm, free } => {
-                self.free = free;
+            SchedEvent::Ended { vm, room, .. } => {
+                self.room = room;
                 self.promised.remove(&vm);
                 self.waiting.retain(|(other, _)| *other != vm);
                 self.ready.retain(|other| *other != vm);
@@ -246,7 +253,8 @@ impl Sched {
         }
         while let Some(&(vm, frames)) = self.waiting.first() {
             let promised: u64 = self.promised.values().sum();
-            if promised + frames + RESERVE > self.free {
+            let seated = self.promised.len() < self.room.seats as usize;
+            if promised + frames + RESERVE > self.room.frames || !seated {
                 break;
             }
             self.waiting.remove(0);

@@ -4,14 +4,15 @@ use super::machine::{GUEST_PAGES, HZ, IMAGE_PAGE, Machine, WITH_NIC, WITHOUT_NIC
 use super::roles::Role as FakeRole;
 use crate::boot::options::VmRequest;
 use crate::component::{Death, Role, Run};
-use crate::kernel::Requests;
+use crate::kernel::{Places, Requests};
+use crate::log::capture::{heard_of, listen};
 use crate::memory::Owner;
-use crate::vm::{Devices, End, PageFault, State};
+use crate::vm::{Devices, End, PageFault, Queue, State};
 use abi::end::EndReason;
 use abi::message::Message;
 use abi::net::NetCommand;
 use abi::pager::{Access, PagerCommand, PagerEvent, THEN_RESUME};
-use abi::vm::{ImageId, VmId};
+use abi::vm::{ImageId, Seat, VmId};
 
 type Fake = Machine<true>;
 
@@ -131,7 +132,7 @@ fn the_pager_hears_when_frames_run_out() {
     while let Ok(Some(message)) = inbox.pop() {
         last = Some(PagerEvent::try_from(&message));
     }
-    assert_eq!(last, Some(Ok(PagerEvent::OutOfFrames { vm, page: IMAGE_PAGE + 61, free: 0 })));
+    assert_eq!(last, Some(Ok(PagerEvent::OutOfFrames { vm, seat: Seat::new(0), page: IMAGE_PAGE + 61, free: 0 })));
 }
 
 #[test]
@@ -161,7 +162,7 @@ fn who_has_ended_is_buried_when_it_is_detached() {
     assert!(!machine.kernel.cpu.attention.clone().take_ended());
     assert_eq!(machine.kernel.net_command(&NetCommand::Detached { vm: id }.into()), Ok(()));
     assert!(machine.kernel.cpu.attention.clone().take_ended());
-    assert_eq!(machine.kernel.cpu.timers.deadline_of(id.slot), crate::vm::NEVER);
+    assert_eq!(machine.deadline_of(id.slot), crate::vm::NEVER);
 }
 
 #[test]
@@ -275,4 +276,74 @@ fn what_the_boot_options_ask_for_is_created() {
     assert_eq!(images.iter().filter(|&&image| image == Some(WITH_NIC)).count(), 2);
     assert_eq!(images.len(), 42);
     machine.audit();
+}
+
+#[test]
+fn a_vm_that_finds_no_seat_waits_until_one_is_free() {
+    let mut machine = Fake::with_places(8192, Places { slots: 100, seats: 2 });
+    machine.guests.borrow_mut().hostile = 1;
+    let vms: Vec<_> = (0..4).map(|_| machine.create(WITHOUT_NIC)).collect();
+    let waiting = |machine: &Fake| vms.iter().map(|&vm| machine.waits(vm)).collect::<Vec<_>>();
+    for _ in 0..2000 {
+        machine.step();
+    }
+    assert_eq!(waiting(&machine), [false, false, true, true]);
+    // Neither the gatekeeper's word nor the core's own patience changes that.
+    machine.admit(vms[2]);
+    machine.kernel.cpu.plan.asked = true;
+    let now = machine.wires.now() + 2 * HZ;
+    machine.kernel.admit_late(now);
+    assert_eq!(waiting(&machine), [false, false, true, true]);
+    machine.audit_lives();
+    machine.kernel.destroy(vms[0]);
+    for _ in 0..2000 {
+        machine.step();
+    }
+    assert_eq!(waiting(&machine), [false, false, false, true]);
+    machine.audit_lives();
+}
+
+#[test]
+fn what_the_demultiplexer_cannot_serve_ends() {
+    let (mut machine, vm) = Fake::with_guest(WITH_NIC, &[]);
+    let (other, stranger) = (machine.create(WITHOUT_NIC), VmId::new(77, 1));
+    machine.hardware.borrow_mut().asleep = false;
+    machine.settle(4000);
+    for id in [other, stranger] {
+        assert_eq!(machine.kernel.net_command(&NetCommand::Refused { vm: id }.into()), Ok(()));
+    }
+    assert_eq!(machine.state(other), Some(State::Idle { until: u64::MAX }));
+    listen();
+    assert_eq!(machine.kernel.net_command(&NetCommand::Refused { vm }.into()), Ok(()));
+    assert_eq!((machine.state(vm), machine.queued(Queue::Ended)), (Some(State::Ending), vec![vm.slot.number()]));
+    assert!(heard_of("refused by the network demultiplexer").len() == 1);
+    machine.audit_windows();
+}
+
+#[test]
+fn the_boot_options_vms_wait_for_the_node() {
+    for says in [true, false] {
+        let mut machine = Fake::new(1024);
+        machine.guests.borrow_mut().hostile = 1;
+        machine.kernel.cpu.node = None;
+        machine.kernel.cpu.await_node();
+        let list = [VmRequest { image: WITH_NIC.index(), count: 1 }];
+        machine.kernel.requests = Requests::new(list.into_iter().collect());
+        let start = machine.wires.now();
+        for _ in 0..5 {
+            machine.step();
+        }
+        assert_eq!(machine.vms(), []);
+        if says {
+            for node in [5, 6] {
+                let node = abi::nic::Node::new(node);
+                assert_eq!(machine.kernel.net_command(&NetCommand::Node { node }.into()), Ok(()));
+            }
+        }
+        while machine.vms().is_empty() {
+            machine.step();
+        }
+        assert_eq!(machine.wires.now() >= start + HZ, !says, "it waits for a second");
+        assert_eq!(machine.kernel.cpu.node().number(), if says { 5 } else { 0 }, "the first word counts");
+    }
 }

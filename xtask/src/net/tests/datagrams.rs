@@ -1,7 +1,7 @@
 //! Datagrams between clients on the loopback interface and a guest that sends them back.
 
 use super::{Cable, PATIENCE};
-use crate::machine::Forward;
+use crate::machine::{Forward, vm_mac};
 use crate::manifest::model::{Port, Protocol};
 use crate::net::{FIRST_VM, HOST, UserNet};
 use smoltcp::iface::{Config, Interface, SocketSet};
@@ -35,8 +35,7 @@ fn echo(folder: PathBuf, stop: &AtomicBool) -> Vec<u16> {
     let mut cable = Cable { socket, switch: folder.join("data"), deaf: false };
     let started = Instant::now();
     let now = || StackTime::from_micros(i64::try_from(started.elapsed().as_micros()).unwrap());
-    let mut iface =
-        Interface::new(Config::new(EthernetAddress(abi::nic::mac_of(abi::vm::Slot::new(0))).into()), &mut cable, now());
+    let mut iface = Interface::new(Config::new(EthernetAddress(vm_mac(0)).into()), &mut cable, now());
     iface.update_ip_addrs(|addresses| addresses.push(IpCidr::new(FIRST_VM.into(), 24)).unwrap());
     let mut sockets = SocketSet::new(Vec::new());
     let (seventh, eighth) = (sockets.add(new_socket(7)), sockets.add(new_socket(8)));

@@ -2,6 +2,7 @@
 
 use super::ensure;
 use crate::error::{Result, fail};
+use crate::machine::vm_mac;
 use crate::manifest::model::{Port, Ready, System};
 use crate::net::{FIRST_VM, HOST, HOST_MAC};
 use crate::test::Case;
@@ -119,7 +120,7 @@ fn datagram(payload: &[u8]) -> Vec<u8> {
     };
     let header = EthernetRepr {
         src_addr: EthernetAddress(HOST_MAC),
-        dst_addr: EthernetAddress(abi::nic::mac_of(abi::vm::Slot::new(0))),
+        dst_addr: EthernetAddress(vm_mac(0)),
         ethertype: EthernetProtocol::Ipv4,
     };
     let sums = ChecksumCapabilities::default();

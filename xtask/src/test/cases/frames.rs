@@ -2,6 +2,7 @@
 
 use super::ensure;
 use crate::error::{Context, Result};
+use crate::machine::vm_mac;
 use crate::net::{FIRST_VM, HOST, HOST_MAC};
 use crate::test::Case;
 use crate::test::lab::{BOOT, Lab, Running};
@@ -98,7 +99,7 @@ fn syn(from: (Ipv4Addr, u16), to: (Ipv4Addr, u16)) -> Vec<u8> {
 fn bad(lab: &Lab) -> Result<()> {
     let running = start(lab, 2)?;
     let net = running.net()?;
-    let vm = abi::nic::mac_of(abi::vm::Slot::new(0));
+    let vm = vm_mac(0);
     let echo = ipv4(HOST, FIRST_VM, 1, 0, &[8, 0, 0xf7, 0xff, 0, 0, 0, 0]);
     let mut long_header = echo.clone();
     long_header[0] = 0x4f;
@@ -156,7 +157,7 @@ fn half_open(lab: &Lab) -> Result<()> {
     for i in 0..300_u16 {
         let stranger = Ipv4Addr::new(10, 0, 2, 200);
         let packet = ipv4(stranger, FIRST_VM, 6, 0, &syn((stranger, 20_000 + i), (FIRST_VM, 80)));
-        net.inject(&ethernet(abi::nic::mac_of(abi::vm::Slot::new(0)), HOST_MAC, 0x0800, &packet));
+        net.inject(&ethernet(vm_mac(0), HOST_MAC, 0x0800, &packet));
     }
     serves(&running)
 }
@@ -178,7 +179,7 @@ fn arp(lab: &Lab) -> Result<()> {
                 break frame;
             }
         };
-        let mac = abi::nic::mac_of(abi::vm::Slot::new(slot.into()));
+        let mac = vm_mac(slot.into());
         ensure(reply[6..12] == mac && reply[22..28] == mac, || {
             format!("{target} is answered for by {:x?}", &reply[6..12])
         })?;
