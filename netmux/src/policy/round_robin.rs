@@ -158,9 +158,9 @@ mod tests {
                         let turn = next(&mut queue);
                         prop_assert_eq!(turn.map(|turn| turn.seat), model.pop_front());
                         if let Some(turn) = turn {
-                            let more = if seat.number() % 2 == 0 { More::Perhaps } else { More::Nothing };
+                            let more = if seat.number().is_multiple_of(2) { More::Perhaps } else { More::Nothing };
                             queue.finish(turn.seat, 0, more, 0);
-                            if seat.number() % 2 == 0 {
+                            if seat.number().is_multiple_of(2) {
                                 model.push_back(turn.seat);
                             }
                         }
