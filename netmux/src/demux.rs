@@ -266,7 +266,9 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
     fn deliver(&mut self, seat: Seat, frame: &DmaFrame) -> bool {
         let Some(port) = self.ports.get_mut(seat) else { return false };
         let result = port.deliver(frame);
-        self.touch(seat);
+        if port.list() {
+            self.note(seat);
+        }
         if result == Err(Undelivered::Corrupt) {
             self.blame(seat, "receive");
         }
@@ -292,7 +294,15 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
     /// Remembers that the guest has to be told something.
     #[inline]
     fn touch(&mut self, seat: Seat) {
-        if self.ports.get_mut(seat).is_some_and(Port::list) && self.touched.push(seat).is_err() {
+        if self.ports.get_mut(seat).is_some_and(Port::list) {
+            self.note(seat);
+        }
+    }
+
+    /// Puts a seat, which is not there, on the list of those with news.
+    #[inline]
+    fn note(&mut self, seat: Seat) {
+        if self.touched.push(seat).is_err() {
             self.settle();
             // The list is empty now.
             let _ = self.touched.push(seat);
@@ -315,14 +325,13 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
     /// speak is right, but an address that the operator gave is not for the taking.
     #[cold]
     fn learn(&mut self, seat: Seat, ipv4: u32) {
-        if self.ports.address(seat) == ipv4 {
-            return;
-        }
-        let Some(vm) = self.ports.get_mut(seat).map(|port| port.id) else { return };
+        let Some(port) = self.ports.get_mut(seat).filter(|port| port.ipv4 != ipv4) else { return };
+        let vm = port.id;
         if let Some(other) = self.ports.owner(ipv4) {
-            if !self.ports.learns(other) {
+            let fixed = self.ports.get_mut(other).filter(|port| !port.learns).map(|port| port.id);
+            if let Some(owner) = fixed {
                 if self.may_log() {
-                    let (address, owner) = (Ipv4(ipv4), self.ports.get_mut(other).map_or(vm, |port| port.id));
+                    let address = Ipv4(ipv4);
                     log::warn!("DHCP gave {vm} the address {address} of {owner}, which is fixed; IPv4 stays closed");
                 }
                 return;

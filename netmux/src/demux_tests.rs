@@ -622,7 +622,7 @@ proptest! {
         prop_assert_eq!(machine.demux.totals().received, arrived);
         for frame in machine.sent() {
             let source = Mac::new(*frame[6..].first_chunk().expect("long enough"));
-            prop_assert!(source.slot_on(frames::NODE).is_some_and(|slot| slot.number() < 3));
+            prop_assert!(source.slot_behind(Mac::of_slot(0)).is_some_and(|slot| slot.number() < 3));
         }
     }
 }

@@ -90,7 +90,7 @@ pub fn check(frame: &(impl Frame + ?Sized), sender: Sender, directory: &impl Dir
 fn route(head: &Head, for_servers: bool, directory: &impl Directory) -> Route {
     let destination = head.destination();
     if !destination.is_group() {
-        return directory.resident(destination).map_or(Route::Outside, Route::Inside);
+        return directory.resident(destination).map_or(Route::Outside, |resident| Route::Inside(resident.seat));
     }
     if destination.is_solicited_node() {
         return directory.solicited(destination).map_or(Route::Outside, Route::Both);

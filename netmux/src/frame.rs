@@ -61,11 +61,10 @@ impl Mac {
         [a, b, c, d, e, f]
     }
 
-    /// The slot whose VM has this address on this node, if there is such a slot.
+    /// The slot whose VM has this address, on the node whose first slot has the address `first`, if there is such a slot.
     #[inline]
-    pub fn slot_on(self, node: Node) -> Option<Slot> {
-        let of_node = self.0 & NODE_BITS == Mac::of(node, Slot::new(0)).0;
-        of_node.then(|| self.last_slot())
+    pub fn slot_behind(self, first: Mac) -> Option<Slot> {
+        (self.0 & NODE_BITS == first.0).then(|| self.last_slot())
     }
 
     /// The slot of the VM on this node that listens to this solicited-node group (RFC 4291, section 2.7.1; RFC 2464, section 7): the
@@ -130,6 +129,9 @@ impl core::fmt::Display for Ipv4 {
     }
 }
 
+/// What stands for the IPv4 destination of frames that have none: the address of everybody.
+pub const NO_IPV4: u32 = u32::MAX;
+
 /// A frame in memory that nobody else writes while it is looked at.
 pub trait Frame {
     /// Bytes of the frame, without its checksum.
@@ -140,9 +142,12 @@ pub trait Frame {
         self.len() == 0
     }
 
-    /// The destination address, of a frame that is long enough to have one.
-    fn destination(&self) -> Mac {
-        self.head().destination()
+    /// Whom it is for, of a frame that is long enough to have a destination: its MAC address, and for IPv4 the address in its header
+    /// ([`NO_IPV4`] for other protocols, and where the frame ends before).
+    fn target(&self) -> (Mac, u32) {
+        let head = self.head();
+        let is_ipv4 = head.ethertype() == IPV4 && self.len() >= IPV4_END;
+        (head.destination(), if is_ipv4 { head.ipv4_destination() } else { NO_IPV4 })
     }
 
     /// The first [`HEAD_BYTES`] bytes; those beyond the frame's end are anything.
@@ -203,10 +208,17 @@ impl Frame for DmaFrame {
         self.len
     }
 
+    // As the default says, but of the words that it needs.
     #[inline]
-    fn destination(&self) -> Mac {
-        let [word] = self.words::<1>();
-        Mac(word & 0xffff_ffff_ffff)
+    fn target(&self) -> (Mac, u32) {
+        let [first, second, _, fourth, fifth] = self.words::<5>();
+        let mac = Mac(first & 0xffff_ffff_ffff);
+        if second >> 32 & 0xffff != u64::from(IPV4.to_be()) || self.len < IPV4_END {
+            return (mac, NO_IPV4);
+        }
+        let [.., a, b] = fourth.to_le_bytes();
+        let [c, d, ..] = fifth.to_le_bytes();
+        (mac, u32::from_be_bytes([a, b, c, d]))
     }
 
     #[inline]
@@ -386,16 +398,17 @@ mod tests {
     fn a_vm_address_names_its_slot_and_no_other_address_does() {
         for node in [0, 0x3ff_ffff, 0x12_3456].map(Node::new) {
             for slot in [0, 1, 0x1234, 0xf_ffff].map(Slot::new) {
-                assert_eq!(Mac::of(node, slot).slot_on(node), Some(slot));
+                let first = Mac::of(node, Slot::new(0));
+                assert_eq!(Mac::of(node, slot).slot_behind(first), Some(slot));
                 assert_eq!(Mac::of(node, slot).bytes(), mac_of(node, slot));
-                assert_eq!(Mac::of(node, slot).slot_on(Node::new(0x77_7777)), None);
+                assert_eq!(Mac::of(node, slot).slot_behind(Mac::of(Node::new(0x77_7777), Slot::new(0))), None);
             }
             for byte in 0..4 {
                 let mut other = mac_of(node, Slot::new(7));
                 other[byte] ^= 0x10;
-                assert_eq!(Mac::new(other).slot_on(node), None);
+                assert_eq!(Mac::new(other).slot_behind(Mac::of(node, Slot::new(0))), None);
             }
-            assert_eq!(Mac::BROADCAST.slot_on(node), None);
+            assert_eq!(Mac::BROADCAST.slot_behind(Mac::of(node, Slot::new(0))), None);
         }
     }
 
@@ -435,6 +448,20 @@ mod tests {
         assert_eq!(head.arp_sender(), Mac::new([22, 23, 24, 25, 26, 27]));
         assert_eq!(head.arp_target_ipv4(), 0x2627_2829);
         assert_eq!(head.ipv6_source()[0], 22);
+    }
+
+    #[test]
+    fn the_target_is_the_same_wherever_the_frame_lies() {
+        let memory = crate::test_machine::memory(64);
+        for (len, ethertype) in [(64, IPV4), (IPV4_END, IPV4), (IPV4_END - 1, IPV4), (64, ARP), (64, 0x0008)] {
+            let mut bytes: std::vec::Vec<u8> = (100..164).collect();
+            bytes[12..14].copy_from_slice(&ethertype.to_be_bytes());
+            memory.write(0, &bytes).expect("room");
+            let expected = if len >= IPV4_END && ethertype == IPV4 { 0x8283_8485 } else { NO_IPV4 };
+            let (mac, ipv4) = DmaFrame { memory, offset: 0, len }.target();
+            assert_eq!((mac, ipv4), (Mac::new([100, 101, 102, 103, 104, 105]), expected), "{len} {ethertype:#x}");
+            assert_eq!(bytes[..len].target(), (mac, ipv4));
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The way in: to which VMs a frame from the wire goes. Decided from its headers, before anything is copied.
 
 use crate::dhcp;
-use crate::directory::Directory;
+use crate::directory::{Directory, Resident};
 use crate::frame::{ARP, ARP_END, ETHERNET, Frame, Head, IPV4, IPV4_END, Mac, UDP};
 use abi::vm::Seat;
 
@@ -24,61 +24,53 @@ pub fn route(frame: &(impl Frame + ?Sized), directory: &impl Directory) -> Recei
     if frame.len() < ETHERNET {
         return Receivers::Nobody;
     }
-    let destination = frame.destination();
+    let (destination, ipv4) = frame.target();
     if destination.is_group() {
         return group(frame, destination, directory);
     }
-    let Some(seat) = directory.resident(destination) else { return Receivers::Nobody };
-    if directory.learns(seat) {
-        return learn(frame, directory, seat);
+    let Some(resident) = directory.resident(destination) else { return Receivers::Nobody };
+    if resident.learns
+        && let Some(receivers) = learn(frame, directory, resident)
+    {
+        return receivers;
     }
-    if frame.len() >= IPV4_END && !is_for(&frame.head(), directory.address(seat)) {
-        return Receivers::Nobody;
-    }
-    Receivers::One(seat)
+    if is_for(ipv4, resident.ipv4) { Receivers::One(resident.seat) } else { Receivers::Nobody }
 }
 
 /// First IPv4 address that is no host's: groups, and everybody.
 const GROUPS: u32 = 0xe000_0000;
 
-/// Whether a frame, of at least [`IPV4_END`] bytes, to a VM's MAC is meant for the VM that has this IPv4 address, 0 for one that has none yet. What is sent to an
-/// address that the slot's last VM had is not: its correspondents may go on for a while.
+/// Whether what is sent to a VM's MAC and this IPv4 address is meant for the VM that has the address `own`, 0 for one that has none yet. What is
+/// sent to an address that the slot's last VM had is not: its correspondents may go on for a while.
 #[inline]
-pub(crate) fn is_for(head: &Head, address: u32) -> bool {
-    if head.ethertype() != IPV4 {
-        return true;
-    }
-    let destination = head.ipv4_destination();
-    destination == address || destination >= GROUPS || address == 0
+fn is_for(ipv4: u32, own: u32) -> bool {
+    ipv4 == own || ipv4 >= GROUPS || own == 0
 }
 
-/// A frame to a VM whose address is not known for certain: is it the answer that gives it one?
-fn learn(frame: &(impl Frame + ?Sized), directory: &impl Directory, seat: Seat) -> Receivers {
+/// A frame to a VM whose address is not known for certain: who gets it, if it is a DHCP server's answer.
+// Out of the way of the frames to all others.
+#[inline(never)]
+fn learn(frame: &(impl Frame + ?Sized), directory: &impl Directory, resident: Resident) -> Option<Receivers> {
     let head = frame.head();
     let is_udp = frame.len() >= IPV4_END && head.ethertype() == IPV4 && head.ipv4_protocol() == UDP;
     let is_other = head.ipv4_plain() && head.ipv4_ports() != (dhcp::SERVER_PORT, dhcp::CLIENT_PORT);
-    if is_udp
-        && !is_other
-        && let Some(answer) = dhcp::answer(frame)
-    {
-        return acknowledged(answer, directory, seat);
-    }
-    if frame.len() >= IPV4_END && !is_for(&head, directory.address(seat)) {
-        return Receivers::Nobody;
-    }
-    Receivers::One(seat)
+    let answer = if is_udp && !is_other { dhcp::answer(frame) } else { None };
+    Some(acknowledged(answer?, directory, resident))
 }
 
-/// A DHCP server's answer that reaches the VM in a seat.
-fn acknowledged(answer: dhcp::Answer, directory: &impl Directory, seat: Seat) -> Receivers {
-    let is_client = directory.resident(answer.client) == Some(seat);
+/// A DHCP server's answer that reaches a VM.
+fn acknowledged(answer: dhcp::Answer, directory: &impl Directory, resident: Resident) -> Receivers {
+    let seat = resident.seat;
+    let is_client = directory.resident(answer.client).is_some_and(|client| client.seat == seat);
     match answer.acknowledged {
-        Some(ipv4) if is_client && directory.learns(seat) => Receivers::Learnt(seat, ipv4),
+        Some(ipv4) if is_client && resident.learns => Receivers::Learnt(seat, ipv4),
         _ => Receivers::One(seat),
     }
 }
 
 /// A frame to everybody or to a group. Most of them concern one VM or none, and thousands need not wake for it.
+// Out of the way of the frames to one.
+#[inline(never)]
 fn group(frame: &(impl Frame + ?Sized), destination: Mac, directory: &impl Directory) -> Receivers {
     if destination != Mac::BROADCAST {
         if destination.is_solicited_node() {
@@ -93,7 +85,7 @@ fn group(frame: &(impl Frame + ?Sized), destination: Mac, directory: &impl Direc
         ARP => arp(frame.len(), &head, directory),
         IPV4 if frame.len() >= IPV4_END && head.ipv4_protocol() == UDP => match dhcp::answer(frame) {
             Some(answer) => match directory.resident(answer.client) {
-                Some(seat) => acknowledged(answer, directory, seat),
+                Some(resident) => acknowledged(answer, directory, resident),
                 None => Receivers::Nobody,
             },
             None => Receivers::All,

@@ -1,7 +1,7 @@
 //! The VMs that are attached: their rings, their addresses, their counters.
 
 use crate::addresses::Addresses;
-use crate::directory::Directory;
+use crate::directory::{Directory, Resident};
 use crate::egress::Cause;
 use crate::frame::{DmaFrame, Mac};
 use abi::nic::{MAX_FRAME, NicCounters, NicPage, Node};
@@ -26,8 +26,10 @@ pub struct Port {
     pub nic: VmNic,
     /// The truth of which the NIC page has a copy; the guest can write the copy.
     pub counters: NicCounters,
+    /// Its IPv4 address; 0 while it has none.
+    pub ipv4: u32,
     /// It gets its IPv4 address from DHCP.
-    learns: bool,
+    pub learns: bool,
     /// What it was warned of: bit `i` for the cause numbered `i`.
     warned: u8,
     unsettled: u8,
@@ -194,6 +196,8 @@ pub struct Ports {
     slots: Table<u16>,
     addresses: Addresses,
     node: Node,
+    /// The MAC of the node's first slot.
+    first: Mac,
     /// No seat from here on is in use.
     end: u16,
 }
@@ -214,6 +218,7 @@ impl Ports {
             slots: tables.per_slot(),
             addresses: Addresses::new(tables),
             node: Node::default(),
+            first: Mac::of(Node::default(), Slot::new(0)),
             end: 0,
         }
     }
@@ -231,7 +236,11 @@ impl Ports {
 
     /// Gives the VM in `seat` its address. False when another VM has it.
     pub fn set_address(&mut self, seat: Seat, ipv4: u32) -> bool {
-        self.addresses.set(seat, ipv4)
+        let set = self.addresses.set(seat, ipv4);
+        if let Some(port) = self.get_mut(seat).filter(|_| set) {
+            port.ipv4 = ipv4;
+        }
+        set
     }
 
     /// Attaches a VM, in place of whoever was in its seat. `ipv4` is 0 for a VM that asks DHCP. False when the machine
@@ -248,6 +257,7 @@ impl Ports {
             mac: Mac::of(node, id.slot),
             nic,
             counters: NicCounters::default(),
+            ipv4: 0,
             learns: ipv4 == 0,
             warned: 0,
             // A guest that sleeps is woken once: a dead demultiplexer may have owed it that.
@@ -258,6 +268,7 @@ impl Ports {
         *place = Some(port);
         *of_slot = seat.number() + 1;
         self.node = node;
+        self.first = Mac::of(node, Slot::new(0));
         self.end = self.end.max(seat.number() + 1);
         self.addresses.set(seat, 0);
         true
@@ -297,8 +308,10 @@ impl Ports {
 
 impl Directory for Ports {
     #[inline]
-    fn resident(&self, mac: Mac) -> Option<Seat> {
-        self.seat_of(mac.slot_on(self.node)?)
+    fn resident(&self, mac: Mac) -> Option<Resident> {
+        let seat = self.seat_of(mac.slot_behind(self.first)?)?;
+        let port = self.seats.get(seat.index())?.as_ref()?;
+        Some(Resident { seat, ipv4: port.ipv4, learns: port.learns })
     }
 
     fn solicited(&self, group: Mac) -> Option<Seat> {
@@ -307,15 +320,5 @@ impl Directory for Ports {
 
     fn owner(&self, ipv4: u32) -> Option<Seat> {
         self.addresses.owner(ipv4)
-    }
-
-    #[inline]
-    fn address(&self, seat: Seat) -> u32 {
-        self.addresses.of(seat)
-    }
-
-    #[inline]
-    fn learns(&self, seat: Seat) -> bool {
-        matches!(self.seats.get(seat.index()), Some(Some(Port { learns: true, .. })))
     }
 }

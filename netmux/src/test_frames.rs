@@ -1,6 +1,6 @@
 //! Frames for tests.
 
-use crate::directory::Directory;
+use crate::directory::{Directory, Resident};
 use crate::frame::{ARP, IPV4, IPV6, Mac};
 use abi::nic::Node;
 use abi::vm::{Seat, Slot};
@@ -33,8 +33,14 @@ impl Village {
 }
 
 impl Directory for Village {
-    fn resident(&self, mac: Mac) -> Option<Seat> {
-        Self::seat_of(mac.slot_on(NODE)?)
+    fn resident(&self, mac: Mac) -> Option<Resident> {
+        let seat = Self::seat_of(mac.slot_behind(Mac::of_slot(0))?)?;
+        let ipv4 = match seat.number() - self::seat(0).number() {
+            1 => Self::IPV4,
+            5 => 0x0a00_0215,
+            _ => 0,
+        };
+        Some(Resident { seat, ipv4, learns: ipv4 == 0 })
     }
 
     fn solicited(&self, group: Mac) -> Option<Seat> {
@@ -47,18 +53,6 @@ impl Directory for Village {
             0x0a00_0215 => Some(seat(5)),
             _ => None,
         }
-    }
-
-    fn address(&self, of: Seat) -> u32 {
-        match of.number() - seat(0).number() {
-            1 => Self::IPV4,
-            5 => 0x0a00_0215,
-            _ => 0,
-        }
-    }
-
-    fn learns(&self, of: Seat) -> bool {
-        of == seat(2)
     }
 }
 

@@ -1,7 +1,6 @@
 //! The way out of the demultiplexer: whose turn it is, what the turn has left, and what becomes of each frame.
 
 use super::{BATCH, Demux, Flood, Host};
-use crate::directory::Directory as _;
 use crate::drivers::Nic;
 use crate::egress::{self, Cause, Route, Sender};
 use crate::frame::DmaFrame;
@@ -149,8 +148,7 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
     #[inline]
     fn dispatch(&mut self, seat: Seat, frame: DmaFrame) {
         let Some(port) = self.ports.get_mut(seat) else { return };
-        let mac = port.mac;
-        let sender = Sender { seat, mac, ipv4: self.ports.address(seat) };
+        let sender = Sender { seat, mac: port.mac, ipv4: port.ipv4 };
         let sent = match egress::check(&frame, sender, &self.ports) {
             Ok(Route::Outside) => self.put_out(frame.len),
             Ok(Route::Inside(to)) => {
