@@ -30,7 +30,8 @@ pub mod layout {
     pub const TABLES: u64 = 0x6000_0000;
     /// First address beyond which it may not reach.
     pub const TABLES_END: u64 = 0xf000_0000;
-    /// The NIC pages of the VM in seat `i` at `VM_WINDOW + i * crate::nic::WINDOW_STRIDE`, while the VM is attached.
+    /// The NIC pages of the VM in seat `i` at `VM_WINDOW + i * crate::nic::WINDOW_STRIDE`, while the VM is attached; of the pages
+    /// behind the first those that the component has asked for ([`super::syscall::RING_PAGE`]).
     pub const VM_WINDOW: u64 = 0x1_0000_0000;
 }
 
@@ -87,6 +88,14 @@ pub mod syscall {
     pub const PORT_OUT: u64 = 7;
     /// This component gives up: code RDI. It is restarted as after a fault. Does not return.
     pub const EXIT: u64 = 8;
+    /// Show page RSI of the NIC (from 1: the NIC page itself always is) of the attached VM whose raw id is RDI in the window,
+    /// with a frame that the guest sees, too; a new one of zeros where the guest has none. Needs [`super::authority::VM_WINDOW`].
+    /// Returns 0, or [`super::ERROR_BUSY`] when there is no frame for it.
+    pub const RING_PAGE: u64 = 9;
+    /// Free the pages of the NIC whose bits are set in RSI (bit `i`: page `i`, from 1) of the attached VM whose raw id is RDI:
+    /// neither the window nor the guest has them after that. Needs [`super::authority::VM_WINDOW`]. Returns 0, or
+    /// [`super::ERROR_BUSY`], and nothing is done, while the VM does not idle: it may have stored there what it has not shown yet.
+    pub const RING_RETURN: u64 = 10;
 }
 
 /// Bits of the notification word that `WAIT` takes and returns. Bit `i` below [`MAX_RINGS_PER_COMPONENT`] is the doorbell of ring `i`.
@@ -122,7 +131,7 @@ pub const ERROR_ARGUMENT: u64 = u64::MAX - 1;
 /// The manifest does not give this component what it asked for.
 pub const ERROR_AUTHORITY: u64 = u64::MAX - 2;
 
-/// There is no room for it now (`LOG`): say it again later.
+/// There is no room for it now (`LOG`, `RING_PAGE`), or it is not the time for it (`RING_RETURN`): say it again later.
 pub const ERROR_BUSY: u64 = u64::MAX - 3;
 
 /// [`ComponentInfo::magic`].

@@ -22,7 +22,11 @@ pub struct RingHeader {
     pub tail: u64,
     /// Written by the producer: 1 while it sleeps and wants a doorbell when there is space.
     pub producer_waits: u32,
-    _producer: [u32; 13],
+    _reserved: u32,
+    /// Written by the producer of a ring of packets: epoch in bits 63..32; in bits 31..0 the index that the ring has gone on
+    /// from when it was last empty, a multiple of the slots, with [`WRAP_VALID`]. 0 for none.
+    pub wrap: u64,
+    _producer: [u32; 10],
     /// Written by the consumer: epoch in bits 63..32, count of slots consumed in this epoch (free-running) in bits 31..0.
     pub head: u64,
     /// Written by the consumer: 1 while it sleeps and wants a doorbell when there is something to take.
@@ -37,6 +41,8 @@ pub struct RingHeader {
 pub const TAIL: usize = 0;
 /// Offset of [`RingHeader::producer_waits`].
 pub const PRODUCER_WAITS: usize = 8;
+/// Offset of [`RingHeader::wrap`].
+pub const WRAP: usize = 16;
 /// Offset of [`RingHeader::head`].
 pub const HEAD: usize = 64;
 /// Offset of [`RingHeader::consumer_waits`].
@@ -48,6 +54,7 @@ const _: () = {
     assert!(core::mem::size_of::<RingHeader>() == HEADER_BYTES);
     assert!(core::mem::offset_of!(RingHeader, tail) == TAIL);
     assert!(core::mem::offset_of!(RingHeader, producer_waits) == PRODUCER_WAITS);
+    assert!(core::mem::offset_of!(RingHeader, wrap) == WRAP);
     assert!(core::mem::offset_of!(RingHeader, head) == HEAD);
     assert!(core::mem::offset_of!(RingHeader, consumer_waits) == CONSUMER_WAITS);
     assert!(core::mem::offset_of!(RingHeader, epoch) == EPOCH);
@@ -79,6 +86,13 @@ impl IndexWord {
         IndexWord { epoch: (word >> 32) as u32, index: word as u32 }
     }
 }
+
+/// In the index of [`RingHeader::wrap`]: there is one. The index itself is even, since a ring of one slot never wraps.
+pub const WRAP_VALID: u32 = 1;
+/// Slots in a page.
+pub const PAGE_SLOTS: u32 = 64;
+
+const _: () = assert!(PAGE_SLOTS as u64 * SLOT_BYTES as u64 == PAGE_SIZE);
 
 /// Bytes that a self-contained ring (header, then slots) of `slots` slots takes, in whole pages.
 pub const fn ring_bytes(slots: u32) -> u64 {

@@ -144,17 +144,18 @@ impl Component {
             return None;
         }
         let base = address(layout::VM_WINDOW) + seat.index() * address(WINDOW_STRIDE);
-        // SAFETY: the core maps the pages of attached VMs there and nothing else, and never unmaps them under a component
-        // that still holds them. There is no other way to them, so no Rust reference points into them.
+        // SAFETY: the core maps the NIC page of an attached VM there, pages of its rings when the component asks for them
+        // (`ring_page`), and nothing else, and unmaps them only when it says that it is done with them: the rings' ends know
+        // which pages they were given and touch no others. There is no other way to them, so no Rust reference points into them.
         let window = unsafe { SharedMemory::new(core::ptr::with_exposed_provenance_mut(base), address(WINDOW_STRIDE)) };
         let slots = |offset: u64, count: u32| {
             let slot_bytes = usize::try_from(count).ok()? * abi::ring::SLOT_BYTES;
             window.sub(address(offset), slot_bytes)
         };
         let header = |offset| window.sub(address(offset), abi::ring::HEADER_BYTES);
-        let rx = PacketProducer::attach(&header(RX_RING)?, &slots(RX_SLOTS, rx_slots)?, rx_slots).ok()?;
+        let rx = PacketProducer::attach_sparse(&header(RX_RING)?, &slots(RX_SLOTS, rx_slots)?, rx_slots).ok()?;
         let tx_slots_at = tx_slots_offset(rx_slots);
-        let tx = PacketConsumer::attach(&header(TX_RING)?, &slots(tx_slots_at, tx_slots)?, tx_slots).ok()?;
+        let tx = PacketConsumer::attach_sparse(&header(TX_RING)?, &slots(tx_slots_at, tx_slots)?, tx_slots).ok()?;
         Some(VmNic { page: window.sub(0, address(PAGE_SIZE))?, rx, tx })
     }
 

@@ -29,7 +29,9 @@ pub use crate::start::EXIT_PANIC;
 #[doc(hidden)]
 pub use crate::start::run;
 pub use crate::state::Once;
-pub use crate::syscall::{Error, exit, irq_ack, nop, notify, now, port_in, port_out, raise, wait};
+pub use crate::syscall::{
+    Error, exit, irq_ack, nop, notify, now, port_in, port_out, raise, ring_page, ring_return, wait,
+};
 
 pub use crate::tables::{Table, Tables};
 

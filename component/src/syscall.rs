@@ -136,6 +136,29 @@ pub fn raise(vm: VmId, bits: u64) -> Result<(), Error> {
     check(unsafe { call(syscall::RAISE, vm.raw(), bits, 0) }).map(drop)
 }
 
+/// Asks for page `page` of the NIC of `vm` (from 1), which is attached: its window shows it from then on, and the guest has it,
+/// too.
+///
+/// # Errors
+///
+/// [`Error::Busy`] when no frame is free for it, [`Error::Argument`] when the VM is not attached or has no such page,
+/// [`Error::Authority`] without [`abi::component::authority::VM_WINDOW`].
+pub fn ring_page(vm: VmId, page: u32) -> Result<(), Error> {
+    // SAFETY: the core reads no memory for it.
+    check(unsafe { call(syscall::RING_PAGE, vm.raw(), page.into(), 0) }).map(drop)
+}
+
+/// Gives the pages of the NIC of `vm` whose bits are set back (bit `i`: page `i`, from 1). The guest has them no longer, and to
+/// touch them in the window is a fault.
+///
+/// # Errors
+///
+/// [`Error::Busy`], and nothing is done, while the VM does not idle; else as [`ring_page`].
+pub fn ring_return(vm: VmId, pages: u32) -> Result<(), Error> {
+    // SAFETY: the core reads no memory for it, and takes none of the component's own.
+    check(unsafe { call(syscall::RING_RETURN, vm.raw(), pages.into(), 0) }).map(drop)
+}
+
 /// Reads `bytes` (1, 2 or 4) from an I/O port.
 ///
 /// # Errors

@@ -1,7 +1,9 @@
 //! The work itself: frames from the NIC to the VMs, from the VMs to the NIC, and from VM to VM.
 
+mod pages;
 mod transmit;
 
+use self::pages::Looks;
 use self::transmit::{Left, Serving};
 use crate::directory::Directory as _;
 use crate::drivers::Nic;
@@ -24,6 +26,10 @@ pub trait Host {
     fn raise(&mut self, vm: VmId);
     /// The time in ticks.
     fn now(&mut self) -> u64;
+    /// Asks for page `page` of an attached VM's NIC. False when it cannot be had.
+    fn ring_page(&mut self, vm: VmId, page: u32) -> bool;
+    /// Gives pages of an attached VM's NIC back (bit `i`: page `i`). False, and nothing is done, while the VM does not idle.
+    fn return_pages(&mut self, vm: VmId, pages: u32) -> bool;
 }
 
 /// When to look again.
@@ -86,6 +92,8 @@ pub struct Demux<C: Nic, H: Host, D: Discipline> {
     /// Whose turn to send it is.
     serving: Option<Serving>,
     rx_left: bool,
+    /// When ports are looked at that have ring pages.
+    looks: Looks,
     totals: Totals,
     turn_ticks: u64,
     limit: RateLimit,
@@ -107,6 +115,7 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
             tx_flood: None,
             serving: None,
             rx_left: false,
+            looks: Looks::new(ticks_per_second),
             totals: Totals::default(),
             turn_ticks: (ticks_per_second / TURNS_PER_SECOND).max(1),
             // What guests can provoke: ten lines at once, then one a second.
@@ -212,6 +221,9 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
     /// Does a bounded amount of what there is to do, and says when to go on.
     pub fn turn(&mut self) -> Pace {
         let start = self.host.now();
+        if start >= self.looks.due() {
+            self.return_pages(start);
+        }
         // Receiving may not take the time of sending.
         self.rx_left = self.receive(start.saturating_add(self.turn_ticks / 2));
         let tx_left = self.transmit(start.saturating_add(self.turn_ticks));
@@ -265,9 +277,12 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
     #[inline]
     fn deliver(&mut self, seat: Seat, frame: &DmaFrame) -> bool {
         let Some(port) = self.ports.get_mut(seat) else { return false };
-        let result = port.deliver(frame);
+        let mut result = port.deliver(frame);
         if port.list() {
             self.note(seat);
+        }
+        if let Err(Undelivered::NoPage(page)) = result {
+            result = self.deliver_to_new_pages(seat, frame, page);
         }
         if result == Err(Undelivered::Corrupt) {
             self.blame(seat, "receive");
@@ -392,3 +407,7 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
 #[cfg(test)]
 #[path = "demux_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "demux_pages_tests.rs"]
+mod pages_tests;

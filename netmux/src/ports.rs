@@ -4,8 +4,10 @@ use crate::addresses::Addresses;
 use crate::directory::{Directory, Resident};
 use crate::egress::Cause;
 use crate::frame::{DmaFrame, Mac};
+use crate::policy::Fifo;
 use abi::nic::{MAX_FRAME, NicCounters, NicPage, Node};
 use abi::note::TableBytes;
+use abi::ring::PAGE_SLOTS;
 use abi::vm::{Seat, Slot, VmId};
 use component::{Table, Tables, VmNic};
 use core::mem::offset_of;
@@ -35,6 +37,10 @@ pub struct Port {
     unsettled: u8,
     /// It is on the list of those that are to be settled.
     listed: bool,
+    /// Frames either way when its ring pages were looked at last.
+    seen: u64,
+    /// It is among those that have ring pages.
+    watched: bool,
 }
 
 /// Why a frame did not get into a VM's receive ring.
@@ -44,6 +50,15 @@ pub enum Undelivered {
     Full,
     /// The guest's index makes no sense.
     Corrupt,
+    /// That page of the ring has to come first. Nothing was counted.
+    NoPage(u32),
+}
+
+/// One of a port's rings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ring {
+    Receive,
+    Transmit,
 }
 
 impl Port {
@@ -65,6 +80,7 @@ impl Port {
                 // The frame's buffer lies within its memory, so this does not happen.
                 None => Err(Undelivered::Full),
             },
+            Err(ReserveError::NoPage(page)) => return Err(Undelivered::NoPage(page)),
             Err(ReserveError::Corrupt) => Err(Undelivered::Corrupt),
             Err(_) => Err(Undelivered::Full),
         };
@@ -78,8 +94,9 @@ impl Port {
         result
     }
 
+    /// A frame for the guest is dropped.
     #[cold]
-    fn drop_received(&mut self) {
+    pub fn drop_received(&mut self) {
         self.counters.rx_drop_full += 1;
         self.unsettled |= DROPPED;
     }
@@ -114,6 +131,50 @@ impl Port {
         let first = self.warned & 1 << number == 0;
         self.warned |= 1 << number;
         first
+    }
+
+    /// Pages of the receive ring.
+    fn rx_pages(&self) -> u32 {
+        self.nic.rx.capacity().div_ceil(PAGE_SLOTS)
+    }
+
+    /// The page of the NIC that is page `page` of the receive ring, or of the transmit ring.
+    pub(crate) fn page_of(&self, ring: Ring, page: u32) -> u32 {
+        match ring {
+            Ring::Receive => 1 + page,
+            Ring::Transmit => 1 + self.rx_pages() + page,
+        }
+    }
+
+    /// Whether it has pages of its rings.
+    pub(crate) fn has_pages(&self) -> bool {
+        self.nic.rx.pages() | self.nic.tx.pages() != 0
+    }
+
+    /// The pages of empty rings that are not needed now (bit `i`: page `i` of the NIC): all of them when no frame has passed since
+    /// the last call; else all but the one that a ring stands in.
+    pub(crate) fn spare_pages(&mut self) -> u32 {
+        let frames = self.counters.rx_frames.wrapping_add(self.counters.tx_frames);
+        let quiet = core::mem::replace(&mut self.seen, frames) == frames;
+        let spare = |pages: u32, here: u32| if quiet { pages } else { pages & !(1 << here) };
+        // A ring that was reset is looked at again the next time.
+        let rx = match self.nic.rx.in_flight() {
+            Ok(0) => spare(self.nic.rx.pages(), self.nic.rx.page()),
+            _ => 0,
+        };
+        let tx = match self.nic.tx.available() {
+            Ok(0) => spare(self.nic.tx.pages(), self.nic.tx.page()),
+            _ => 0,
+        };
+        rx << 1 | tx << (1 + self.rx_pages())
+    }
+
+    /// These pages of the NIC are the demultiplexer's no longer.
+    pub(crate) fn take_pages(&mut self, pages: u32) {
+        let rx_pages = self.rx_pages();
+        let rx = pages >> 1 & ((1 << rx_pages) - 1);
+        self.nic.rx.take_pages(rx);
+        self.nic.tx.take_pages(pages >> (1 + rx_pages));
     }
 
     /// Notes that the port is on the list of those to be settled. True when it was not.
@@ -195,6 +256,9 @@ pub struct Ports {
     /// The seat of the VM in each slot, plus 1; 0 for a slot without one that is attached.
     slots: Table<u16>,
     addresses: Addresses,
+    /// Those that have ring pages, and how many they are.
+    watched: Fifo,
+    watched_count: u16,
     node: Node,
     /// The MAC of the node's first slot.
     first: Mac,
@@ -208,7 +272,7 @@ impl Ports {
     #[allow(clippy::cast_possible_truncation)]
     pub const TABLES: TableBytes = TableBytes {
         per_slot: size_of::<u16>() as u32,
-        per_seat: size_of::<Option<Port>>() as u32 + Addresses::SEAT_BYTES,
+        per_seat: size_of::<Option<Port>>() as u32 + Addresses::SEAT_BYTES + Fifo::SEAT_BYTES,
     };
 
     /// Nobody is attached.
@@ -217,6 +281,8 @@ impl Ports {
             seats: tables.per_seat(),
             slots: tables.per_slot(),
             addresses: Addresses::new(tables),
+            watched: Fifo::new(tables),
+            watched_count: 0,
             node: Node::default(),
             first: Mac::of(Node::default(), Slot::new(0)),
             end: 0,
@@ -263,6 +329,8 @@ impl Ports {
             // A guest that sleeps is woken once: a dead demultiplexer may have owed it that.
             unsettled: RX_STAGED | TX_TAKEN,
             listed: false,
+            seen: 0,
+            watched: false,
         };
         port.store_all(link_up);
         *place = Some(port);
@@ -282,12 +350,41 @@ impl Ports {
             *of_slot = 0;
         }
         self.addresses.set(seat, 0);
+        if port.watched {
+            self.watched.remove(seat);
+            self.watched_count -= 1;
+        }
         while let Some(last) = self.end.checked_sub(1)
             && self.seats[usize::from(last)].is_none()
         {
             self.end = last;
         }
         Some(port.counters)
+    }
+
+    /// Has the VM in `seat` looked at, behind those that have ring pages already.
+    pub(crate) fn watch(&mut self, seat: Seat) {
+        if let Some(port) = self.get_mut(seat)
+            && !core::mem::replace(&mut port.watched, true)
+        {
+            self.watched.push(seat);
+            self.watched_count += 1;
+        }
+    }
+
+    /// Takes the next one of those that have ring pages out.
+    pub(crate) fn next_watched(&mut self) -> Option<Seat> {
+        let seat = self.watched.pop()?;
+        self.watched_count -= 1;
+        if let Some(port) = self.get_mut(seat) {
+            port.watched = false;
+        }
+        Some(seat)
+    }
+
+    /// How many VMs have ring pages.
+    pub(crate) fn watched(&self) -> u16 {
+        self.watched_count
     }
 
     /// Detaches everybody.

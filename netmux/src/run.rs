@@ -14,7 +14,7 @@ use abi::net::{NetCommand, NetEvent};
 use abi::nic::Node;
 use abi::note::TableBytes;
 use abi::vm::VmId;
-use component::{Component, Inbox, Outbox, RateLimit, irq_ack, now, raise, wait};
+use component::{Component, Inbox, Outbox, RateLimit, irq_ack, now, raise, ring_page, ring_return, wait};
 
 /// Makes a program of a discipline: `netmux::main!(netmux::policy::Drr);` is all that stands in its file.
 #[macro_export]
@@ -46,6 +46,14 @@ impl Host for Core {
     #[inline]
     fn now(&mut self) -> u64 {
         now()
+    }
+
+    fn ring_page(&mut self, vm: VmId, page: u32) -> bool {
+        ring_page(vm, page).is_ok()
+    }
+
+    fn return_pages(&mut self, vm: VmId, pages: u32) -> bool {
+        ring_return(vm, pages).is_ok()
     }
 }
 
@@ -181,8 +189,8 @@ fn serve<C: Nic, D: Discipline>(
         }
         news = match pace {
             _ if !all_read => wait(awake, 0, 0) | events.doorbell,
-            Pace::Idle => wait(awake, u64::MAX, 0),
-            Pace::Until(time) => wait(awake, time, 0),
+            Pace::Idle => wait(awake, demux.pages_due(), 0),
+            Pace::Until(time) => wait(awake, time.min(demux.pages_due()), 0),
             Pace::Rest(ticks) => {
                 // Only lifecycle messages end a rest early: the core waits for their answer. What else has happened
                 // meanwhile is looked at afterwards, or under lasting load nobody's kick would ever be heard.

@@ -17,7 +17,7 @@ use component::{Tables, VmNic};
 use core::mem::offset_of;
 use ring::{PacketConsumer, PacketProducer, SharedMemory};
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::vec;
 use std::vec::Vec;
@@ -147,11 +147,49 @@ impl Nic for FakeNic {
     }
 }
 
+/// What the core does about ring pages.
+#[derive(Default)]
+pub struct FakeCore {
+    /// Pages of each VM's NIC in the window: bit `i` for page `i`.
+    pub given: BTreeMap<VmId, u32>,
+    /// Pages that are left to be given; `None` for as many as anybody wants.
+    pub left: Option<usize>,
+    /// VMs that do not idle.
+    pub busy: Vec<VmId>,
+}
+
+impl FakeCore {
+    fn ring_page(&mut self, vm: VmId, page: u32) -> bool {
+        assert!((1..16).contains(&page), "page {page} of {vm}");
+        let given = self.given.entry(vm).or_default();
+        assert!(*given >> page & 1 == 0, "page {page} of {vm} again");
+        match &mut self.left {
+            Some(0) => return false,
+            Some(left) => *left -= 1,
+            None => {}
+        }
+        *given |= 1 << page;
+        true
+    }
+
+    fn return_pages(&mut self, vm: VmId, pages: u32) -> bool {
+        let given = self.given.entry(vm).or_default();
+        assert_eq!(pages & !*given, 0, "{vm} never had them");
+        if self.busy.contains(&vm) {
+            return false;
+        }
+        *given &= !pages;
+        self.left.iter_mut().for_each(|left| *left += pages.count_ones() as usize);
+        true
+    }
+}
+
 /// A core that notes whom it was asked to wake, and whose clock ticks at every look.
 #[derive(Default)]
 pub struct FakeHost {
     pub raised: Rc<RefCell<Vec<VmId>>>,
     pub clock: Rc<Cell<u64>>,
+    pub core: Rc<RefCell<FakeCore>>,
 }
 
 impl Host for FakeHost {
@@ -162,6 +200,14 @@ impl Host for FakeHost {
     fn now(&mut self) -> u64 {
         self.clock.set(self.clock.get() + 1);
         self.clock.get()
+    }
+
+    fn ring_page(&mut self, vm: VmId, page: u32) -> bool {
+        self.core.borrow_mut().ring_page(vm, page)
+    }
+
+    fn return_pages(&mut self, vm: VmId, pages: u32) -> bool {
+        self.core.borrow_mut().return_pages(vm, pages)
     }
 }
 
@@ -220,8 +266,8 @@ impl Guest {
         let [rx, rx_slots_at, tx, tx_slots_at] = Self::parts(&self.window, rx_slots, tx_slots);
         VmNic {
             page: self.window.sub(0, size(PAGE_SIZE)).expect("inside"),
-            rx: PacketProducer::attach(&rx, &rx_slots_at, rx_slots).expect("good"),
-            tx: PacketConsumer::attach(&tx, &tx_slots_at, tx_slots).expect("good"),
+            rx: PacketProducer::attach_sparse(&rx, &rx_slots_at, rx_slots).expect("good"),
+            tx: PacketConsumer::attach_sparse(&tx, &tx_slots_at, tx_slots).expect("good"),
         }
     }
 
@@ -279,6 +325,7 @@ pub struct Machine<D: Discipline = RoundRobin> {
     pub wire: Rc<RefCell<Wire>>,
     pub raised: Rc<RefCell<Vec<VmId>>>,
     pub clock: Rc<Cell<u64>>,
+    pub core: Rc<RefCell<FakeCore>>,
 }
 
 impl Machine {
@@ -308,10 +355,11 @@ impl<D: Discipline> Machine<D> {
     pub fn after(leases: SharedMemory, ticks_per_second: u64) -> Self {
         let (nic, host) = (FakeNic::new(), FakeHost::default());
         let (wire, raised, clock) = (nic.wire.clone(), host.raised.clone(), host.clock.clone());
+        let core = host.core.clone();
         let mut tables = tables::<D>(SLOTS);
         let (ports, discipline) = (Ports::new(&mut tables), D::new(&mut tables));
         let leases = Leases::new(leases);
-        Machine { demux: Demux::new(nic, host, ports, discipline, leases, ticks_per_second), wire, raised, clock }
+        Machine { demux: Demux::new(nic, host, ports, discipline, leases, ticks_per_second), wire, raised, clock, core }
     }
 
     pub fn arrive(&self, frame: &[u8]) {

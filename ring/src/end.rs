@@ -2,7 +2,7 @@
 
 use crate::error::{AttachError, PushError, RingError};
 use crate::mem::{HeaderWords, Memory};
-use abi::ring::{CONSUMER_WAITS, EPOCH, HEAD, IndexWord, MAX_SLOTS, PRODUCER_WAITS, TAIL};
+use abi::ring::{CONSUMER_WAITS, EPOCH, HEAD, IndexWord, MAX_SLOTS, PRODUCER_WAITS, TAIL, WRAP, WRAP_VALID};
 use core::sync::atomic::Ordering;
 
 /// The index that the word stands for in `epoch`.
@@ -45,6 +45,7 @@ pub fn reset_to<M: Memory>(header: &M, epoch: u32) -> Result<u32, AttachError> {
     let start = IndexWord { epoch, index: 0 }.pack();
     header.store64::<TAIL>(start);
     header.store64::<HEAD>(start);
+    header.store64::<WRAP>(0);
     header.store32::<EPOCH>(epoch);
     Ok(epoch)
 }
@@ -58,7 +59,23 @@ pub(crate) struct ProducerEnd<M: Memory> {
     pub(crate) tail: u32,
     /// What the consumer had freed when we last looked: `tail - head <= capacity` always.
     head: u32,
+    /// Where the ring has gone on from when it was empty, as long as the consumer has not been seen behind that.
+    wrap: Option<u32>,
     waiting: bool,
+}
+
+/// The index that a wrap word stands for in `epoch`, in a ring of so many slots.
+#[inline]
+fn wrap_in(epoch: u32, capacity: u32, word: u64) -> Option<u32> {
+    let word = IndexWord::unpack(word);
+    let at = word.index ^ WRAP_VALID;
+    (word.epoch == epoch && at & (capacity - 1) == 0 && word.index & WRAP_VALID != 0).then_some(at)
+}
+
+/// Whether `index` is less than a round of `capacity` slots before `wrap`.
+#[inline]
+fn before(index: u32, wrap: u32, capacity: u32) -> bool {
+    wrap.wrapping_sub(index).wrapping_sub(1) < capacity - 1
 }
 
 impl<M: Memory> ProducerEnd<M> {
@@ -67,7 +84,27 @@ impl<M: Memory> ProducerEnd<M> {
         let tail = index_in(epoch, header.load64::<TAIL>());
         header.store32::<PRODUCER_WAITS>(0);
         // As if the ring were full, so that the first operation looks at what the consumer wrote.
-        ProducerEnd { header, capacity, epoch, tail, head: tail.wrapping_sub(capacity), waiting: false }
+        ProducerEnd { header, capacity, epoch, tail, head: tail.wrapping_sub(capacity), wrap: None, waiting: false }
+    }
+
+    /// As [`ProducerEnd::attach`], for a ring that may have been wrapped.
+    pub(crate) fn attach_wrapping(header: M::Header, capacity: u32) -> Self {
+        let mut end: Self = ProducerEnd::attach(header, capacity);
+        let word = end.header.load64::<WRAP>();
+        end.wrap = wrap_in(end.epoch, capacity, word).filter(|wrap| end.tail.wrapping_sub(*wrap) <= capacity);
+        if end.wrap.is_none() && word != 0 {
+            end.header.store64::<WRAP>(0);
+        }
+        end
+    }
+
+    /// Goes on at slot 0 in the next round. The ring must be empty, with nothing staged, and not be there already.
+    pub(crate) fn wrap(&mut self) {
+        let to = (self.tail | (self.capacity - 1)).wrapping_add(1);
+        self.header.store64::<WRAP>(IndexWord { epoch: self.epoch, index: to | WRAP_VALID }.pack());
+        self.wrap = Some(to);
+        self.tail = to;
+        self.head = to;
     }
 
     #[inline]
@@ -86,6 +123,7 @@ impl<M: Memory> ProducerEnd<M> {
         self.epoch = epoch;
         self.tail = 0;
         self.head = 0;
+        self.wrap = None;
         RingError::EpochChanged
     }
 
@@ -119,12 +157,28 @@ impl<M: Memory> ProducerEnd<M> {
 
     /// Slots that are in use by what the consumer wrote; `None` when that cannot be.
     fn claimed(&mut self) -> Option<u32> {
-        let head = index_in(self.epoch, self.header.load64::<HEAD>());
+        let mut head = index_in(self.epoch, self.header.load64::<HEAD>());
+        if let Some(wrap) = self.wrap
+            && before(head, wrap, self.capacity)
+        {
+            head = wrap;
+        }
         let used = self.tail.wrapping_sub(head);
-        (used <= self.capacity).then(|| {
-            self.head = head;
-            used
-        })
+        if used > self.capacity {
+            return None;
+        }
+        if self.wrap.is_some_and(|wrap| wrap != head) {
+            // The consumer has gone along: nothing is before the wrap.
+            self.wrap = None;
+            self.header.store64::<WRAP>(0);
+        }
+        self.head = head;
+        Some(used)
+    }
+
+    /// Slots that are free by the last look.
+    pub(crate) fn free(&self) -> u32 {
+        self.capacity - self.tail.wrapping_sub(self.head)
     }
 
     #[inline]
@@ -160,8 +214,8 @@ impl<M: Memory> ProducerEnd<M> {
     }
 }
 
-/// Private state of a consumer.
-pub(crate) struct ConsumerEnd<M: Memory> {
+/// Private state of a consumer; with `WRAPS` of one whose producer may go on at slot 0 when the ring is empty.
+pub(crate) struct ConsumerEnd<M: Memory, const WRAPS: bool> {
     header: M::Header,
     capacity: u32,
     epoch: u32,
@@ -172,7 +226,7 @@ pub(crate) struct ConsumerEnd<M: Memory> {
     waiting: bool,
 }
 
-impl<M: Memory> ConsumerEnd<M> {
+impl<M: Memory, const WRAPS: bool> ConsumerEnd<M, WRAPS> {
     pub(crate) fn attach(header: M::Header, capacity: u32) -> Self {
         let epoch = header.load32::<EPOCH>();
         let head = index_in(epoch, header.load64::<HEAD>());
@@ -213,6 +267,18 @@ impl<M: Memory> ConsumerEnd<M> {
         if filled != 0 { Ok(filled) } else { self.look() }
     }
 
+    /// Filled slots from `head` on by the last look.
+    #[inline]
+    pub(crate) fn known(&self) -> u32 {
+        self.tail.wrapping_sub(self.head)
+    }
+
+    /// As if the last look had shown so many filled slots from `head` on, no more than it has.
+    #[inline]
+    pub(crate) fn know(&mut self, filled: u32) {
+        self.tail = self.head.wrapping_add(filled);
+    }
+
     /// Filled slots from `head` on, after a look at the producer's index.
     pub(crate) fn look(&mut self) -> Result<u32, RingError> {
         self.check_epoch()?;
@@ -228,7 +294,20 @@ impl<M: Memory> ConsumerEnd<M> {
     #[inline]
     fn claimed(&mut self) -> Option<u32> {
         let tail = index_in(self.epoch, self.header.load64::<TAIL>());
-        let filled = tail.wrapping_sub(self.head);
+        let mut filled = tail.wrapping_sub(self.head);
+        if WRAPS && filled != 0 && self.tail == self.head {
+            let word = self.header.load64::<WRAP>();
+            if word != 0
+                && let Some(wrap) = wrap_in(self.epoch, self.capacity, word)
+                && before(self.head, wrap, self.capacity)
+                && wrap.wrapping_sub(self.head) <= filled
+            {
+                filled = tail.wrapping_sub(wrap);
+                if filled <= self.capacity {
+                    self.head = wrap;
+                }
+            }
+        }
         (filled <= self.capacity).then(|| {
             self.tail = tail;
             filled

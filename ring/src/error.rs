@@ -22,6 +22,18 @@ pub enum RingError {
     Corrupt,
 }
 
+/// Why no packet can be looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeekError {
+    /// See [`RingError::EpochChanged`].
+    EpochChanged,
+    /// See [`RingError::Corrupt`].
+    Corrupt,
+    /// This end has not been given the page of the slots that the packet begins or goes on in (counted from 0). Nothing was
+    /// done, and the next call looks again. Only where the pages come one by one.
+    NoPage(u32),
+}
+
 /// Why nothing was pushed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PushError {
@@ -44,6 +56,24 @@ pub enum ReserveError {
     EpochChanged,
     /// See [`RingError::Corrupt`]; the ring counts as full.
     Corrupt,
+    /// This end has not been given that page of the slots (counted from 0), which the packet would be written to. Only where
+    /// the pages come one by one.
+    NoPage(u32),
+}
+
+impl From<RingError> for PeekError {
+    fn from(error: RingError) -> PeekError {
+        match error {
+            RingError::EpochChanged => PeekError::EpochChanged,
+            RingError::Corrupt => PeekError::Corrupt,
+        }
+    }
+}
+
+impl From<RingError> for ReserveError {
+    fn from(error: RingError) -> ReserveError {
+        PushError::from(error).into()
+    }
 }
 
 impl From<RingError> for PushError {
@@ -80,6 +110,17 @@ impl fmt::Display for RingError {
     }
 }
 
+impl fmt::Display for PeekError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PeekError::EpochChanged => ReserveError::EpochChanged,
+            PeekError::Corrupt => ReserveError::Corrupt,
+            PeekError::NoPage(page) => ReserveError::NoPage(*page),
+        }
+        .fmt(f)
+    }
+}
+
 impl fmt::Display for PushError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         ReserveError::from(*self).fmt(f)
@@ -89,6 +130,7 @@ impl fmt::Display for PushError {
 impl fmt::Display for ReserveError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            ReserveError::NoPage(page) => return write!(f, "page {page} of the ring is not there"),
             ReserveError::Full => "the ring is full",
             ReserveError::TooLong => "the packet is too long for the ring",
             ReserveError::EpochChanged => "the ring was reset",

@@ -9,6 +9,27 @@
 //! the operation is [`RingError::Corrupt`], and the ring counts as full (for the producer) or empty (for the consumer) until
 //! the peer writes what can be. No operation loops over what the peer wrote, none panics, none leaves the memory.
 //!
+//! # Wraps
+//! A ring of packets that is mostly empty stays on one page: when a record does not fit into what is left of a page and the
+//! ring is empty, the producer goes on at slot 0 instead ([`abi::ring::RingHeader::wrap`]), and no slot counts as used for
+//! that. It stores the index `w` that it goes on from, the next multiple of the slots, in the wrap word, and then, with its
+//! first record there, the tail. Both ends take what lies before `w` for nothing:
+//! - The consumer, when it has taken all that it knows of and finds more, looks at the wrap word behind the tail. A `w` less than
+//!   a round ahead of its index, and not beyond the tail, is where it goes on. The order is right: whoever sees the tail sees
+//!   the word that was stored before it, and the producer stores no other one before the consumer has published an index from
+//!   `w` on. A consumer that has not seen the new tail has nothing to take and does not look at the word.
+//! - The producer takes an index of the consumer less than a round before `w` for `w`. One from `w` on says that the consumer
+//!   has gone along; the producer then clears the word, at the latest when it has filled the ring once. So none is there when
+//!   the indices come round to it.
+//!
+//! A word of another epoch counts for nothing. A producer that says so when the ring is not empty loses its own packets; a
+//! consumer that lies makes the ring full for itself.
+//!
+//! # Memory on demand
+//! An end that serves somebody else may have been given some pages of the slots only ([`PacketProducer::attach_sparse`],
+//! [`PacketConsumer::attach_sparse`]). It touches no other: an operation that would names the page instead
+//! ([`ReserveError::NoPage`], [`PeekError::NoPage`]) and does nothing.
+//!
 //! # Epochs
 //! An index word is `(epoch, index)`; a word of another epoch than the ring's means index 0. To reset a ring is therefore one
 //! store: its owner moves the epoch word ([`reset`]) when an end has stopped for good and before its successor starts, and
@@ -51,9 +72,10 @@ mod error;
 mod mem;
 mod message;
 mod packet;
+mod pages;
 
 pub use end::{reset, reset_to};
-pub use error::{AttachError, PushError, ReserveError, RingError};
+pub use error::{AttachError, PeekError, PushError, ReserveError, RingError};
 pub use mem::{ByteMemory, HeaderWords, Memory, SharedHeader, SharedMemory, SharedSlots, SlotArray, SlotWords};
 pub use message::{Consumer, Producer};
 pub use packet::{PacketConsumer, PacketProducer, Record, Reservation};

@@ -106,7 +106,7 @@ impl<M: Memory> Producer<M> {
 
 /// The end that takes messages out.
 pub struct Consumer<M: Memory> {
-    end: ConsumerEnd<M>,
+    end: ConsumerEnd<M, false>,
     slots: M::Slots,
 }
 

@@ -1,10 +1,12 @@
 //! Rings of packet records: a header and up to some kilobytes in consecutive slots ([`abi::ring::PacketHeader`]).
 
 use crate::end::{ConsumerEnd, ProducerEnd, checked};
-use crate::error::{AttachError, ReserveError, RingError};
+use crate::error::{AttachError, PeekError, ReserveError, RingError};
 use crate::mem::{ByteMemory, SlotArray};
 use crate::message::split;
-use abi::ring::{PACKET_FRAME, PACKET_HEADER_BYTES, PACKET_PAD, PacketHeader, SLOT_BYTES, packet_slots};
+use crate::pages::Pages;
+use abi::ring::{PACKET_FRAME, PACKET_HEADER_BYTES, PACKET_PAD, PAGE_SLOTS, PacketHeader, SLOT_BYTES, packet_slots};
+use core::sync::atomic::Ordering;
 
 /// Slots of a record with `len` bytes, where a record may take `most` slots.
 fn slots_of(len: usize, most: u32) -> Option<(u32, PacketHeader)> {
@@ -19,6 +21,9 @@ pub struct PacketProducer<M: ByteMemory> {
     end: ProducerEnd<M>,
     slots: M::Slots,
     bytes: M,
+    pages: Pages,
+    /// The slots from the tail up to this index are free, there, and in one page.
+    limit: u32,
 }
 
 impl<M: ByteMemory> PacketProducer<M> {
@@ -26,7 +31,17 @@ impl<M: ByteMemory> PacketProducer<M> {
     pub fn attach(header: &M, slots: &M, count: u32) -> Result<Self, AttachError> {
         let bytes = slots.clone();
         let (header, slots) = checked(header, slots, count)?;
-        Ok(PacketProducer { end: ProducerEnd::attach(header, count), slots, bytes })
+        let end = ProducerEnd::attach_wrapping(header, count);
+        let limit = end.tail;
+        Ok(PacketProducer { end, slots, bytes, pages: Pages::ALL, limit })
+    }
+
+    /// As [`PacketProducer::attach`], where none of the slots' pages is there before it is given. At most 1,024 slots, which
+    /// begin with a page.
+    pub fn attach_sparse(header: &M, slots: &M, count: u32) -> Result<Self, AttachError> {
+        let mut producer = PacketProducer::attach(header, slots, count)?;
+        producer.pages = Pages::none(count).ok_or(AttachError::SlotCount)?;
+        Ok(producer)
     }
 
     /// Attaches to the ring at the start of `ring`, whose slots follow its header.
@@ -42,9 +57,13 @@ impl<M: ByteMemory> PacketProducer<M> {
         // At most half of the ring: with the pad in front of it, which is shorter than the record, it fits into an empty ring
         // wherever the index stands.
         let (needed, header) = slots_of(len, capacity / 2).ok_or(ReserveError::TooLong)?;
-        let to_end = capacity - (self.end.tail & (capacity - 1));
-        let pad = if needed > to_end { to_end } else { 0 };
-        self.end.room(pad + needed)?;
+        let mut pad = self.pad(needed);
+        self.check_epoch()?;
+        if self.limit.wrapping_sub(self.end.tail) < pad + needed {
+            pad = self.look(needed)?;
+        }
+        // A consumer that sees a word we write from here on sees the epoch that we have seen, too.
+        M::fence(Ordering::Release);
         if pad != 0 {
             // Below `needed`, which fits into 16 bits.
             let slots = u16::try_from(pad).map_err(|_| ReserveError::TooLong)?;
@@ -55,6 +74,79 @@ impl<M: ByteMemory> PacketProducer<M> {
         self.slots.store_first(record, zerocopy::transmute!(header));
         let offset = (record & (capacity - 1)) as usize * SLOT_BYTES + PACKET_HEADER_BYTES;
         Ok(Reservation { producer: self, next: record.wrapping_add(needed), offset, len })
+    }
+
+    /// Slots of the pad before a record of `needed` slots.
+    #[inline]
+    fn pad(&self, needed: u32) -> u32 {
+        let capacity = self.end.capacity();
+        let to_end = capacity - (self.end.tail & (capacity - 1));
+        if needed > to_end { to_end } else { 0 }
+    }
+
+    /// Looks for space for a record of `needed` slots: at the consumer's index, and at the pages. Goes on at slot 0 when the ring
+    /// is empty and the record would leave the first page. Returns the slots of the pad before the record.
+    #[cold]
+    fn look(&mut self, needed: u32) -> Result<u32, ReserveError> {
+        self.limit = self.end.tail;
+        let capacity = self.end.capacity();
+        let position = self.end.tail & (capacity - 1);
+        let used = self.end.used();
+        if used == Ok(0) && position != 0 && position + needed > PAGE_SLOTS {
+            self.end.wrap();
+        }
+        self.limit = self.end.tail;
+        used?;
+        let (pad, free) = (self.pad(needed), self.end.free());
+        if free < pad + needed {
+            return Err(ReserveError::Full);
+        }
+        let (tail, record) = (self.end.tail, self.end.tail.wrapping_add(pad));
+        let missing = |index: u32, slots: u32| self.pages.missing(index & (capacity - 1), slots);
+        if let Some(page) = missing(tail, pad.min(1)).or_else(|| missing(record, needed)) {
+            return Err(ReserveError::NoPage(page));
+        }
+        // What shares a page with the record's end needs no look.
+        let page_end = (record.wrapping_add(needed - 1) | (PAGE_SLOTS - 1)).wrapping_add(1);
+        self.limit = tail.wrapping_add(free.min(page_end.wrapping_sub(tail)));
+        Ok(pad)
+    }
+
+    /// True when there is space for a packet of `len` bytes. Touches no slot.
+    #[inline]
+    pub fn has_room(&mut self, len: usize) -> Result<bool, RingError> {
+        let Some((needed, _)) = slots_of(len, self.end.capacity() / 2) else { return Ok(false) };
+        self.check_epoch()?;
+        let slots = self.pad(needed) + needed;
+        if self.limit.wrapping_sub(self.end.tail) >= slots {
+            return Ok(true);
+        }
+        let used = self.end.used();
+        if used.is_err() {
+            self.limit = self.end.tail;
+        }
+        Ok(self.end.capacity() - used? >= slots)
+    }
+
+    /// Gives this end a page of the slots, counted from 0.
+    pub fn give_page(&mut self, page: u32) {
+        self.pages.give(page);
+    }
+
+    /// Takes the pages of these bits away again. The ring should be empty: what lies in them is lost.
+    pub fn take_pages(&mut self, pages: u32) {
+        self.pages.take(pages);
+        self.limit = self.end.tail;
+    }
+
+    /// Bit `i` for each page `i` that this end was given.
+    pub fn pages(&self) -> u32 {
+        self.pages.given()
+    }
+
+    /// The page in which the next record begins, unless it goes on at slot 0.
+    pub fn page(&self) -> u32 {
+        (self.end.tail & (self.end.capacity() - 1)) / PAGE_SLOTS
     }
 
     /// Puts one packet in and shows it to the consumer.
@@ -85,14 +177,22 @@ impl<M: ByteMemory> PacketProducer<M> {
 
     /// Slots that the consumer has not released yet, the staged ones included.
     pub fn in_flight(&mut self) -> Result<u32, RingError> {
-        self.end.check_epoch()?;
-        self.end.used()
+        self.check_epoch()?;
+        let used = self.end.used();
+        if used.is_err() {
+            self.limit = self.end.tail;
+        }
+        used
     }
 
     /// Reports a reset of the ring without doing anything else.
     #[inline]
     pub fn check_epoch(&mut self) -> Result<(), RingError> {
-        self.end.check_epoch()
+        let result = self.end.check_epoch();
+        if result.is_err() {
+            self.limit = self.end.tail;
+        }
+        result
     }
 
     /// After [`PacketProducer::publish`]: whether the consumer sleeps, so that its doorbell must be rung.
@@ -109,8 +209,7 @@ impl<M: ByteMemory> PacketProducer<M> {
         let capacity = self.end.capacity();
         // A packet that never fits does not let the caller sleep: the next `reserve` says so.
         let Some((needed, _)) = slots_of(len, capacity / 2) else { return false };
-        let to_end = capacity - (self.end.tail & (capacity - 1));
-        self.end.prepare_wait(if needed > to_end { to_end + needed } else { needed })
+        self.end.prepare_wait(self.pad(needed) + needed)
     }
 
     /// Withdraws the announcement. To be called after waking up.
@@ -190,9 +289,10 @@ pub struct Record {
 /// A packet is looked at with [`PacketConsumer::peek`], copied, and given back with [`PacketConsumer::advance`]. Whoever does
 /// not trust the producer judges the copy, never the bytes in the ring.
 pub struct PacketConsumer<M: ByteMemory> {
-    end: ConsumerEnd<M>,
+    end: ConsumerEnd<M, true>,
     slots: M::Slots,
     bytes: M,
+    pages: Pages,
     /// The record that was last peeked at and the index behind it: its header is read only once.
     peeked: Option<(Record, u32)>,
 }
@@ -202,7 +302,15 @@ impl<M: ByteMemory> PacketConsumer<M> {
     pub fn attach(header: &M, slots: &M, count: u32) -> Result<Self, AttachError> {
         let bytes = slots.clone();
         let (header, slots) = checked(header, slots, count)?;
-        Ok(PacketConsumer { end: ConsumerEnd::attach(header, count), slots, bytes, peeked: None })
+        Ok(PacketConsumer { end: ConsumerEnd::attach(header, count), slots, bytes, pages: Pages::ALL, peeked: None })
+    }
+
+    /// As [`PacketConsumer::attach`], where none of the slots' pages is there before it is given. At most 1,024 slots, which
+    /// begin with a page.
+    pub fn attach_sparse(header: &M, slots: &M, count: u32) -> Result<Self, AttachError> {
+        let mut consumer = PacketConsumer::attach(header, slots, count)?;
+        consumer.pages = Pages::none(count).ok_or(AttachError::SlotCount)?;
+        Ok(consumer)
     }
 
     /// Attaches to the ring at the start of `ring`, whose slots follow its header.
@@ -214,7 +322,7 @@ impl<M: ByteMemory> PacketConsumer<M> {
     /// The next packet, which stays in the ring; `Ok(None)` when there is none. The same one until it is given back.
     /// After [`RingError::Corrupt`], [`PacketConsumer::skip_all`] is the way on.
     #[inline]
-    pub fn peek(&mut self) -> Result<Option<Record>, RingError> {
+    pub fn peek(&mut self) -> Result<Option<Record>, PeekError> {
         if let Some((record, _)) = self.peeked {
             self.check_epoch()?;
             return Ok(Some(record));
@@ -225,13 +333,55 @@ impl<M: ByteMemory> PacketConsumer<M> {
         // Behind a pad the record stands at the start of the slots, where no second pad can be.
         match self.look_at(false)? {
             Found::Record(found) => Ok(found),
-            Found::Pad => Err(RingError::Corrupt),
+            Found::Pad => Err(PeekError::Corrupt),
         }
     }
 
+    /// Filled slots, all of them in pages that this end was given; looks at the producer's index only when there is none by
+    /// the last look.
     #[inline]
-    fn look_at(&mut self, pad_allowed: bool) -> Result<Found, RingError> {
-        let filled = self.end.filled()?;
+    fn filled(&mut self) -> Result<u32, PeekError> {
+        match self.end.known() {
+            0 => {
+                let filled = self.end.look()?;
+                let position = self.end.head & (self.end.capacity() - 1);
+                match self.pages.missing(position, filled) {
+                    None => Ok(filled),
+                    Some(page) => {
+                        self.end.know(0);
+                        Err(PeekError::NoPage(page))
+                    }
+                }
+            }
+            known => Ok(known),
+        }
+    }
+
+    /// Gives this end a page of the slots, counted from 0.
+    pub fn give_page(&mut self, page: u32) {
+        self.pages.give(page);
+    }
+
+    /// Takes the pages of these bits away again. The ring should be empty: what lies in them is lost.
+    pub fn take_pages(&mut self, pages: u32) {
+        self.pages.take(pages);
+        self.end.know(0);
+        self.peeked = None;
+    }
+
+    /// Bit `i` for each page `i` that this end was given.
+    pub fn pages(&self) -> u32 {
+        self.pages.given()
+    }
+
+    /// The page in which the next record begins, unless it goes on at slot 0.
+    pub fn page(&self) -> u32 {
+        (self.end.head & (self.end.capacity() - 1)) / PAGE_SLOTS
+    }
+
+    #[inline]
+    fn look_at(&mut self, pad_allowed: bool) -> Result<Found, PeekError> {
+        let filled = self.filled()?;
         if filled == 0 {
             return Ok(Found::Record(None));
         }
@@ -255,7 +405,7 @@ impl<M: ByteMemory> PacketConsumer<M> {
                 self.end.release();
                 Ok(Found::Pad)
             }
-            _ => Err(RingError::Corrupt),
+            _ => Err(PeekError::Corrupt),
         }
     }
 
@@ -326,7 +476,11 @@ impl<M: ByteMemory> PacketConsumer<M> {
     /// Filled slots. 0 means that there is no packet.
     pub fn available(&mut self) -> Result<u32, RingError> {
         self.check_epoch()?;
-        self.end.look()
+        let known = self.end.known();
+        let filled = self.end.look()?;
+        // Whether the pages of the rest are there is for `peek` to see.
+        self.end.know(known);
+        Ok(filled)
     }
 
     /// Reports a reset of the ring without doing anything else.
@@ -350,7 +504,11 @@ impl<M: ByteMemory> PacketConsumer<M> {
     /// ring was reset), go on; the announcement is withdrawn.
     #[must_use]
     pub fn prepare_wait(&mut self) -> bool {
-        self.end.prepare_wait()
+        let known = self.end.known();
+        let empty = self.end.prepare_wait();
+        // Whether the pages of the rest are there is for `peek` to see.
+        self.end.know(known);
+        empty
     }
 
     /// Withdraws the announcement. To be called after waking up.

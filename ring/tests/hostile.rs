@@ -1,5 +1,5 @@
 //! A peer that writes anything at any time, even between two accesses of one operation: no operation panics, leaves its
-//! memory, or does more than a fixed amount of work, and afterwards the ring can be used again.
+//! memory or the pages that it was given, or does more than a fixed amount of work, and afterwards the ring can be used again.
 //!
 //! Under Miri this test needs `-Zmiri-disable-weak-memory-emulation`, whose buffers cannot hold the peer's stores of other widths;
 //! all need `-Zmiri-ignore-leaks`, since test memory is leaked.
@@ -8,19 +8,21 @@ mod common;
 
 use abi::message::Message;
 use abi::ring::{
-    CONSUMER_WAITS, EPOCH, HEAD, HEADER_BYTES, IndexWord, PACKET_FRAME, PACKET_PAD, PRODUCER_WAITS, SLOT_BYTES, TAIL,
+    CONSUMER_WAITS, EPOCH, HEAD, HEADER_BYTES, IndexWord, PACKET_FRAME, PACKET_PAD, PAGE_SLOTS, PRODUCER_WAITS,
+    SLOT_BYTES, TAIL, WRAP, WRAP_VALID,
 };
 use common::{Random, memory};
 use ring::{
-    ByteMemory, Consumer, HeaderWords, Memory, PacketConsumer, PacketProducer, Producer, PushError, ReserveError,
-    RingError, SharedHeader, SharedMemory, SharedSlots, SlotArray, SlotWords, reset,
+    ByteMemory, Consumer, HeaderWords, Memory, PacketConsumer, PacketProducer, PeekError, Producer, PushError,
+    ReserveError, RingError, SharedHeader, SharedMemory, SharedSlots, SlotArray, SlotWords, reset,
 };
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
 const SLOTS: u32 = 8;
-const RING_BYTES: usize = HEADER_BYTES + SLOTS as usize * SLOT_BYTES;
+/// Slots of a ring of four pages.
+const MANY: u32 = 4 * PAGE_SLOTS;
 const CANARY: u64 = 0xdead_beef_cafe_f00d;
 const ROUNDS: u64 = if cfg!(miri) { 200 } else { 300_000 };
 /// Loads and stores of words that one call may make at most.
@@ -29,6 +31,7 @@ const MAX_ACCESSES: u32 = 16;
 /// Who plays the peer.
 struct Peer {
     ring: SharedMemory,
+    slots: u32,
     random: RefCell<Random>,
     /// Writes between two accesses happen once in so many times; 0 for never.
     every: Cell<u64>,
@@ -56,7 +59,23 @@ impl Peer {
             3 => IndexWord { epoch: epoch.wrapping_add(1), index: 3 }.pack(),
             _ => IndexWord { epoch, index: IndexWord::unpack(own).index.wrapping_add(9) }.pack(),
         };
-        match random.below(8) {
+        match random.below(9) {
+            8 => {
+                // A wrap, mostly to slot 0 of the next round.
+                let from = IndexWord::unpack(ring.read64(if random.below(2) == 0 { HEAD } else { TAIL }).unwrap());
+                let round = (from.index | (self.slots - 1)).wrapping_add(1);
+                let index = round.wrapping_add(u32::from(random.byte() % 3) * 4) | WRAP_VALID;
+                let word = match random.below(8) {
+                    0 => word(random, ring.read64(WRAP).unwrap()),
+                    1 => IndexWord { epoch: epoch.wrapping_sub(1), index }.pack(),
+                    2 => 0,
+                    _ => IndexWord { epoch, index }.pack(),
+                };
+                ring.write64(WRAP, word).unwrap();
+                if random.below(2) == 0 {
+                    ring.write64(TAIL, IndexWord { epoch, index: round.wrapping_add(5) }.pack()).unwrap();
+                }
+            }
             0 => {
                 let head = ring.read64(HEAD).unwrap();
                 ring.write64(TAIL, word(random, head)).unwrap();
@@ -78,11 +97,11 @@ impl Peer {
                 let slots = if random.below(2) == 0 { (8 + len).div_ceil(64) } else { random.below(10) };
                 let kind = if random.below(2) == 0 { PACKET_FRAME } else { PACKET_PAD };
                 let len = if random.below(4) == 0 { 0 } else { len };
-                let slot = random.index(SLOTS as usize);
+                let slot = random.index(self.slots as usize);
                 ring.write64(HEADER_BYTES + slot * SLOT_BYTES, len | u64::from(kind) << 16 | slots << 32).unwrap();
             }
             _ => {
-                ring.write64(random.index(RING_BYTES / 8) * 8, random.next()).unwrap();
+                ring.write64(random.index(ring.len() / 8) * 8, random.next()).unwrap();
             }
         }
     }
@@ -93,10 +112,28 @@ impl Peer {
 struct Hostile {
     memory: SharedMemory,
     peer: Rc<Peer>,
+    /// Bit `i` for each page that may be touched, where not all may.
+    given: Option<Rc<Cell<u32>>>,
+}
+
+impl Hostile {
+    fn check(&self, offset: usize, len: usize) {
+        self.peer.access();
+        let Some(given) = &self.given else { return };
+        for page in offset / 4096..(offset + len).div_ceil(4096) {
+            assert!(given.get() >> page & 1 != 0, "{len} bytes at {offset} touch page {page}");
+        }
+    }
 }
 
 struct HostileHeader(SharedHeader, Rc<Peer>);
-struct HostileSlots(SharedSlots, Rc<Peer>);
+struct HostileSlots(SharedSlots, Hostile, u32);
+
+impl HostileSlots {
+    fn check(&self, index: u32) {
+        self.1.check((index & (self.2 - 1)) as usize * SLOT_BYTES, SLOT_BYTES);
+    }
+}
 
 impl Memory for Hostile {
     type Header = HostileHeader;
@@ -107,7 +144,7 @@ impl Memory for Hostile {
     }
 
     fn slots(&self, count: u32) -> Option<HostileSlots> {
-        Some(HostileSlots(self.memory.slots(count)?, self.peer.clone()))
+        Some(HostileSlots(self.memory.slots(count)?, self.clone(), count))
     }
 
     fn fence(order: Ordering) {
@@ -139,22 +176,22 @@ impl HeaderWords for HostileHeader {
 
 impl SlotArray for HostileSlots {
     fn load(&self, index: u32) -> SlotWords {
-        self.1.access();
+        self.check(index);
         self.0.load(index)
     }
 
     fn store(&self, index: u32, words: &SlotWords) {
-        self.1.access();
+        self.check(index);
         self.0.store(index, words);
     }
 
     fn load_first(&self, index: u32) -> u64 {
-        self.1.access();
+        self.check(index);
         self.0.load_first(index)
     }
 
     fn store_first(&self, index: u32, word: u64) {
-        self.1.access();
+        self.check(index);
         self.0.store_first(index, word);
     }
 }
@@ -165,21 +202,22 @@ impl ByteMemory for Hostile {
     }
 
     fn sub(&self, offset: usize, len: usize) -> Option<Self> {
-        Some(Hostile { memory: self.memory.sub(offset, len)?, peer: self.peer.clone() })
+        Some(Hostile { memory: self.memory.sub(offset, len)?, peer: self.peer.clone(), given: None })
     }
 
     fn read(&self, offset: usize, to: &mut [u8]) -> Option<()> {
-        self.peer.access();
+        self.check(offset, to.len());
         self.memory.read(offset, to)
     }
 
     fn write(&self, offset: usize, from: &[u8]) -> Option<()> {
-        self.peer.access();
+        self.check(offset, from.len());
         self.memory.write(offset, from)
     }
 
     fn copy_to(&self, offset: usize, to: &Self, to_offset: usize, len: usize) -> Option<()> {
-        self.peer.access();
+        self.check(offset, len);
+        to.check(to_offset, len);
         self.memory.copy_to(offset, &to.memory, to_offset, len)
     }
 }
@@ -192,20 +230,29 @@ struct Table {
 }
 
 impl Table {
-    fn new(seed: u64) -> Table {
-        let whole = memory(RING_BYTES + 2 * 4096);
+    fn new(seed: u64, slots: u32) -> Table {
+        let ring_bytes = HEADER_BYTES + slots as usize * SLOT_BYTES;
+        let whole = memory(ring_bytes + 2 * 4096);
         for offset in (0..whole.len()).step_by(8) {
             whole.write64(offset, CANARY).unwrap();
         }
-        let memory = whole.sub(4096, RING_BYTES).unwrap();
-        memory.clear(0, RING_BYTES).unwrap();
+        let memory = whole.sub(4096, ring_bytes).unwrap();
+        memory.clear(0, ring_bytes).unwrap();
         let peer = Rc::new(Peer {
             ring: memory,
+            slots,
             random: RefCell::new(Random::new(seed)),
             every: Cell::new(3),
             accesses: Cell::new(0),
         });
-        Table { whole, ring: Hostile { memory, peer: peer.clone() }, peer }
+        Table { whole, ring: Hostile { memory, peer: peer.clone(), given: None }, peer }
+    }
+
+    /// The slots of the ring, for an end that is given their pages by and by.
+    fn sparse(&self) -> (Hostile, Rc<Cell<u32>>) {
+        let given = Rc::new(Cell::new(0));
+        let slots = self.ring.sub(HEADER_BYTES, self.ring.len() - HEADER_BYTES).unwrap();
+        (Hostile { given: Some(given.clone()), ..slots }, given)
     }
 
     fn below(&self, bound: u64) -> u64 {
@@ -226,7 +273,7 @@ impl Table {
     }
 
     fn check_canaries(&self) {
-        for offset in (0..4096).chain(4096 + RING_BYTES..self.whole.len()).step_by(8) {
+        for offset in (0..4096).chain(4096 + self.ring.len()..self.whole.len()).step_by(8) {
             assert_eq!(self.whole.read64(offset), Some(CANARY), "at {offset}");
         }
     }
@@ -241,7 +288,7 @@ impl Table {
 #[test]
 fn message_ends_survive_a_hostile_peer() {
     for seed in 1..4 {
-        let table = Table::new(seed);
+        let table = Table::new(seed, SLOTS);
         let mut producer = Producer::attach_contiguous(&table.ring, SLOTS).unwrap();
         let mut consumer = Consumer::attach_contiguous(&table.ring, SLOTS).unwrap();
         // Not every peer lies all the time, or the deeper paths would never be reached.
@@ -301,17 +348,19 @@ fn message_ends_survive_a_hostile_peer() {
 #[test]
 fn packet_ends_survive_a_hostile_peer() {
     for seed in 1..4 {
-        let table = Table::new(seed);
-        let mut producer = PacketProducer::attach_contiguous(&table.ring, SLOTS).unwrap();
-        let mut consumer = PacketConsumer::attach_contiguous(&table.ring, SLOTS).unwrap();
-        let elsewhere = Hostile { memory: memory(1024), peer: table.peer.clone() };
-        let slot_bytes = SLOTS as usize * SLOT_BYTES;
-        let mut outcomes = [0_u64; 9];
+        let slots = if seed % 2 == 0 { SLOTS } else { MANY };
+        let table = Table::new(seed, slots);
+        let ((to_fill, filled), (to_take, taken)) = (table.sparse(), table.sparse());
+        let mut producer = PacketProducer::attach_sparse(&table.ring, &to_fill, slots).unwrap();
+        let mut consumer = PacketConsumer::attach_sparse(&table.ring, &to_take, slots).unwrap();
+        let elsewhere = Hostile { memory: memory(1 << 16), peer: table.peer.clone(), given: None };
+        let slot_bytes = slots as usize * SLOT_BYTES;
+        let mut outcomes = [0_u64; 11];
         for round in 0..ROUNDS {
             table.peer.every.set([3, 10, 50][(round / 1000 % 3) as usize]);
-            match table.below(12) {
+            match table.below(13) {
                 0..3 => {
-                    let len = table.index(300);
+                    let len = table.index(if table.below(9) == 0 { slots as usize * 40 } else { 300 });
                     let outcome = match producer.reserve(len) {
                         Ok(mut reservation) => {
                             reservation.copy_from(0, &elsewhere, 7, len).unwrap();
@@ -322,6 +371,11 @@ fn packet_ends_survive_a_hostile_peer() {
                         Err(ReserveError::TooLong) => 2,
                         Err(ReserveError::EpochChanged) => 3,
                         Err(ReserveError::Corrupt) => 4,
+                        Err(ReserveError::NoPage(page)) => {
+                            producer.give_page(page);
+                            filled.set(filled.get() | 1 << page);
+                            10
+                        }
                     };
                     outcomes[outcome] += 1;
                 }
@@ -334,8 +388,13 @@ fn packet_ends_survive_a_hostile_peer() {
                             5
                         }
                         Ok(None) => 6,
-                        Err(RingError::EpochChanged) => 7,
-                        Err(RingError::Corrupt) => 8,
+                        Err(PeekError::EpochChanged) => 7,
+                        Err(PeekError::Corrupt) => 8,
+                        Err(PeekError::NoPage(page)) => {
+                            consumer.give_page(page);
+                            taken.set(taken.get() | 1 << page);
+                            9
+                        }
                     };
                     outcomes[outcome] += 1;
                 }
@@ -353,20 +412,35 @@ fn packet_ends_survive_a_hostile_peer() {
                         consumer.cancel_wait();
                     }
                 }
-                _ => {
-                    assert!(producer.in_flight().unwrap_or(0) <= SLOTS);
+                11 => {
+                    assert!(producer.in_flight().unwrap_or(0) <= slots);
                     table.between();
-                    assert!(consumer.available().unwrap_or(0) <= SLOTS);
+                    assert!(consumer.available().unwrap_or(0) <= slots);
+                    table.between();
+                    let _ = producer.has_room(100);
                 }
+                _ if table.below(4) == 0 => {
+                    let pages = u32::from(table.peer.random.borrow_mut().byte());
+                    producer.take_pages(pages);
+                    filled.set(filled.get() & !pages);
+                    consumer.take_pages(!pages);
+                    taken.set(taken.get() & pages);
+                }
+                _ => {}
             }
             table.between();
         }
         table.check_canaries();
-        assert!(outcomes.iter().all(|&count| count >= ROUNDS / 1000), "a path was not taken: {outcomes:?}");
+        assert!(outcomes.iter().all(|&count| count >= ROUNDS / 2000), "a path was not taken: {outcomes:?}");
 
         table.make_peace();
+        for page in 0..4 {
+            producer.give_page(page);
+            consumer.give_page(page);
+        }
+        (filled.set(!0), taken.set(!0));
         assert_eq!(producer.push(&[]), Err(ReserveError::EpochChanged));
-        assert_eq!(consumer.peek(), Err(RingError::EpochChanged));
+        assert_eq!(consumer.peek(), Err(PeekError::EpochChanged));
         for n in 0..100 {
             producer.push(&[n; 150]).unwrap();
             let record = consumer.peek().unwrap().unwrap();
@@ -381,7 +455,7 @@ fn packet_ends_survive_a_hostile_peer() {
 /// Without a reset, too, a consumer goes on after its peer has come to its senses.
 #[test]
 fn skip_all_is_the_way_on_without_a_reset() {
-    let table = Table::new(9);
+    let table = Table::new(9, SLOTS);
     table.peer.every.set(0);
     let mut consumer = PacketConsumer::attach_contiguous(&table.ring, SLOTS).unwrap();
     for _ in 0..if cfg!(miri) { 20 } else { 10_000 } {

@@ -4,19 +4,26 @@
 #![cfg(loom)]
 
 use abi::message::Message;
-use abi::ring::{CONSUMER_WAITS, EPOCH, HEAD, PRODUCER_WAITS, TAIL};
+use abi::ring::{CONSUMER_WAITS, EPOCH, HEAD, IndexWord, PRODUCER_WAITS, TAIL, WRAP};
 use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use loom::sync::{Arc, Notify};
 use loom::thread;
-use ring::{Consumer, HeaderWords, Memory, Producer, PushError, RingError, SlotArray, SlotWords};
+use ring::{
+    ByteMemory, Consumer, HeaderWords, Memory, PacketConsumer, PacketProducer, PeekError, Producer, PushError,
+    ReserveError, RingError, SlotArray, SlotWords,
+};
 
-/// The five words of a header, and slots of which the first two words are kept: enough to see a message that is torn.
+/// The six words of a header, and slots of which the first two words are kept: enough to see a message that is torn.
 struct Words {
     tail: AtomicU64,
     head: AtomicU64,
+    wrap: AtomicU64,
     producer_waits: AtomicU32,
     consumer_waits: AtomicU32,
     epoch: AtomicU32,
+    /// How many slots the ring has, and that many slots or fewer: of a large one, the last and the first ones, as far as a test
+    /// uses them.
+    count: u32,
     slots: Vec<[AtomicU64; 2]>,
 }
 
@@ -25,13 +32,21 @@ struct LoomMemory(Arc<Words>);
 
 impl LoomMemory {
     fn new(slots: usize) -> LoomMemory {
+        LoomMemory::large(u32::try_from(slots).unwrap(), slots, 0)
+    }
+
+    /// A ring of `count` slots, all taken up to `index`, of which those are kept whose number modulo `kept` differs.
+    fn large(count: u32, kept: usize, index: u32) -> LoomMemory {
+        let start = IndexWord { epoch: 0, index }.pack();
         LoomMemory(Arc::new(Words {
-            tail: AtomicU64::new(0),
-            head: AtomicU64::new(0),
+            tail: AtomicU64::new(start),
+            head: AtomicU64::new(start),
+            wrap: AtomicU64::new(0),
+            count,
             producer_waits: AtomicU32::new(0),
             consumer_waits: AtomicU32::new(0),
             epoch: AtomicU32::new(0),
-            slots: (0..slots).map(|_| [AtomicU64::new(0), AtomicU64::new(0)]).collect(),
+            slots: (0..kept).map(|_| [AtomicU64::new(0), AtomicU64::new(0)]).collect(),
         }))
     }
 
@@ -44,7 +59,7 @@ impl LoomMemory {
     }
 
     fn count(&self) -> u32 {
-        u32::try_from(self.0.slots.len()).unwrap()
+        self.0.count
     }
 
     /// What `ring::reset` stores. loom forgets a load by another thread when the storing thread loads the same word itself, and
@@ -66,12 +81,13 @@ impl LoomMemory {
         match offset {
             TAIL => &self.0.tail,
             HEAD => &self.0.head,
+            WRAP => &self.0.wrap,
             _ => unreachable!("no 64-bit word at {offset}"),
         }
     }
 
     fn slot(&self, index: u32) -> &[AtomicU64; 2] {
-        &self.0.slots[(index & (self.count() - 1)) as usize]
+        &self.0.slots[(index & (self.count() - 1)) as usize % self.0.slots.len()]
     }
 }
 
@@ -128,6 +144,29 @@ impl SlotArray for LoomMemory {
 
     fn store_first(&self, index: u32, word: u64) {
         self.slot(index)[0].store(word, Ordering::Relaxed);
+    }
+}
+
+/// Packets are told apart by their lengths, which stand in their headers: no other byte is kept.
+impl ByteMemory for LoomMemory {
+    fn len(&self) -> usize {
+        self.count() as usize * 64
+    }
+
+    fn sub(&self, _: usize, _: usize) -> Option<LoomMemory> {
+        Some(self.clone())
+    }
+
+    fn read(&self, _: usize, _: &mut [u8]) -> Option<()> {
+        Some(())
+    }
+
+    fn write(&self, _: usize, _: &[u8]) -> Option<()> {
+        Some(())
+    }
+
+    fn copy_to(&self, _: usize, _: &LoomMemory, _: usize, _: usize) -> Option<()> {
+        Some(())
     }
 }
 
@@ -334,5 +373,116 @@ fn loom_a_successor_attaches_while_the_other_end_works() {
         };
         assert_eq!(epoch, 1, "reported once");
         assert!(seen.is_none_or(|n| n == 2));
+    });
+}
+
+/// Slots of a ring of two pages, and where it stands at the start: one slot before the end of the first page.
+const LARGE: u32 = 128;
+const NEAR: u32 = 63;
+
+/// A ring of packets one slot before the end of its first page, of which four slots are kept: 63 and 0 to 2 (or 64 to 66).
+fn large() -> (LoomMemory, PacketProducer<LoomMemory>, PacketConsumer<LoomMemory>) {
+    let ring = LoomMemory::large(LARGE, 4, NEAR);
+    let producer = PacketProducer::attach(&ring, &ring, LARGE).unwrap();
+    let consumer = PacketConsumer::attach(&ring, &ring, LARGE).unwrap();
+    (ring, producer, consumer)
+}
+
+/// The first packet wraps, the second does if the first was taken by then. The consumer sees both, in order, and sleeps between
+/// them without missing one.
+#[test]
+fn loom_a_wrap_loses_no_packet_and_no_doorbell() {
+    loom::model(|| {
+        let (_, mut producer, mut consumer) = large();
+        let doorbell = Arc::new(Notify::new());
+        let ringer = doorbell.clone();
+        let other = thread::spawn(move || {
+            for len in [100, 101] {
+                producer.push(&[0; 101][..len]).unwrap();
+                if producer.consumer_waits() {
+                    ringer.notify();
+                }
+            }
+            producer
+        });
+        let mut next = 100;
+        while next <= 101 {
+            match consumer.peek().unwrap() {
+                Some(record) => {
+                    assert_eq!(record.len, next);
+                    assert!(record.offset < 4096, "{record:?}");
+                    consumer.advance().unwrap();
+                    next += 1;
+                }
+                None if consumer.prepare_wait() => {
+                    doorbell.wait();
+                    consumer.cancel_wait();
+                }
+                None => {}
+            }
+        }
+        let mut producer = other.join().unwrap();
+        assert_eq!(producer.in_flight(), Ok(0));
+    });
+}
+
+/// While the consumer takes what was wrapped to, the producer looks for space: it counts no slot before the wrap as used, and
+/// clears the word only when the consumer has gone along.
+#[test]
+fn loom_a_wrap_takes_no_space() {
+    loom::model(|| {
+        let (ring, mut producer, mut consumer) = large();
+        producer.push(&[0; 100]).unwrap();
+        let other = thread::spawn(move || {
+            assert_eq!(consumer.peek().unwrap().map(|record| record.len), Some(100));
+            consumer.advance().unwrap();
+            consumer
+        });
+        let used = producer.in_flight().unwrap();
+        assert!(matches!(used, 0 | 2), "{used}");
+        assert_eq!(ring.0.wrap.load(Ordering::Relaxed) != 0, used == 2);
+        let mut consumer = other.join().unwrap();
+        assert_eq!(producer.in_flight(), Ok(0));
+        producer.push(&[0; 102]).unwrap();
+        assert_eq!(consumer.peek().unwrap().map(|record| record.len), Some(102));
+    });
+}
+
+/// The owner resets the ring amid a wrap: what the consumer takes in an epoch was put in in that epoch.
+#[test]
+fn loom_a_reset_amid_a_wrap_mixes_nothing() {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(3);
+    model.check(|| {
+        let (ring, mut producer, mut consumer) = large();
+        let filling = thread::spawn(move || {
+            let mut epoch = 0;
+            for _ in 0..2 {
+                match producer.push(&[0; 101][..100 + epoch]) {
+                    Ok(()) => {}
+                    Err(ReserveError::EpochChanged) => epoch += 1,
+                    Err(error) => panic!("nobody lied: {error}"),
+                }
+            }
+        });
+        let owner = ring.clone();
+        let resetting = thread::spawn(move || owner.reset());
+        let mut epoch = 0;
+        for _ in 0..2 {
+            match consumer.peek() {
+                Ok(Some(record)) => {
+                    if consumer.advance().is_ok() {
+                        assert_eq!(record.len, 100 + epoch);
+                    } else {
+                        epoch += 1;
+                    }
+                }
+                Ok(None) => {}
+                Err(PeekError::EpochChanged) => epoch += 1,
+                Err(error) => panic!("nobody lied: {error}"),
+            }
+        }
+        filling.join().unwrap();
+        resetting.join().unwrap();
     });
 }

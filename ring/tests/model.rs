@@ -3,11 +3,12 @@
 mod common;
 
 use abi::message::Message;
-use abi::ring::{HEADER_BYTES, packet_slots};
+use abi::ring::{HEADER_BYTES, PAGE_SLOTS, SLOT_BYTES, packet_slots};
 use common::{ring_memory, start_at};
 use proptest::prelude::*;
 use ring::{
-    Consumer, PacketConsumer, PacketProducer, Producer, PushError, ReserveError, RingError, SharedMemory, reset,
+    Consumer, PacketConsumer, PacketProducer, PeekError, Producer, PushError, ReserveError, RingError, SharedMemory,
+    reset,
 };
 use std::collections::VecDeque;
 
@@ -221,6 +222,143 @@ proptest! {
         }
         prop_assert_eq!(pop(&ring, &mut consumer, slots), None);
         prop_assert_eq!(producer.in_flight(), Ok(0));
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum PacketStep {
+    Push(usize),
+    Stage(usize),
+    Publish,
+    Pop,
+    /// Both ends lose these pages, if the ring is empty.
+    TakePages(u32),
+    Reset,
+    AttachProducer,
+    AttachConsumer,
+}
+
+fn packet_step() -> impl Strategy<Value = PacketStep> {
+    let len = || prop_oneof![4 => 0_usize..200, 1 => 0_usize..=1514];
+    prop_oneof![
+        10 => len().prop_map(PacketStep::Push),
+        5 => len().prop_map(PacketStep::Stage),
+        3 => Just(PacketStep::Publish),
+        18 => Just(PacketStep::Pop),
+        3 => any::<u32>().prop_map(PacketStep::TakePages),
+        1 => Just(PacketStep::Reset),
+        1 => Just(PacketStep::AttachProducer),
+        1 => Just(PacketStep::AttachConsumer),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 2 } else { 500 }, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Wherever the ring wraps, and whenever its pages come and go, it is a queue. What an end has not been given is poisoned: a
+    /// packet that was written or read there would be another one.
+    #[test]
+    fn packets_whose_pages_come_and_go(
+        log_slots in 1_u32..10,
+        start in start(),
+        steps in prop::collection::vec(packet_step(), 1..2 * STEPS),
+    ) {
+        let slots = 1 << log_slots;
+        let ring = ring_memory(slots);
+        start_at(&ring, 0, start);
+        let memory = ring.sub(HEADER_BYTES, slots as usize * SLOT_BYTES).unwrap();
+        let mut producer = PacketProducer::attach_sparse(&ring, &memory, slots).unwrap();
+        let mut consumer = PacketConsumer::attach_sparse(&ring, &memory, slots).unwrap();
+        let (mut staged, mut visible) = (VecDeque::new(), VecDeque::new());
+        let page_bytes = (slots.min(PAGE_SLOTS) as usize) * SLOT_BYTES;
+        let poison = |pages: u32| {
+            for page in (0..slots.div_ceil(PAGE_SLOTS) as usize).filter(|page| pages >> page & 1 != 0) {
+                memory.write(page * page_bytes, &vec![0x5a; page_bytes]).unwrap();
+            }
+        };
+        poison(!0);
+        for (n, step) in (0..).zip(steps) {
+            match step {
+                PacketStep::Push(len) | PacketStep::Stage(len) => {
+                    let packet = packet(n, len);
+                    let pushed = loop {
+                        let Err(error) = producer.reserve(len).map(|mut reservation| {
+                            reservation.write(0, &packet).unwrap();
+                            reservation.stage();
+                        }) else {
+                            break true;
+                        };
+                        match error {
+                            ReserveError::NoPage(page) => {
+                                prop_assert!(producer.pages() >> page & 1 == 0);
+                                producer.give_page(page);
+                            }
+                            ReserveError::TooLong => {
+                                prop_assert!(len > producer.max_len());
+                                break false;
+                            }
+                            ReserveError::Full => {
+                                prop_assert!(!(staged.is_empty() && visible.is_empty()), "refused though empty");
+                                prop_assert_eq!(producer.has_room(len), Ok(false));
+                                break false;
+                            }
+                            error => prop_assert!(false, "{error:?}"),
+                        }
+                    };
+                    if pushed {
+                        staged.push_back(packet);
+                    }
+                    if matches!(step, PacketStep::Push(_)) {
+                        producer.publish();
+                        visible.append(&mut staged);
+                    }
+                }
+                PacketStep::Publish => {
+                    producer.publish();
+                    visible.append(&mut staged);
+                }
+                PacketStep::Pop => {
+                    prop_assert_eq!(consumer.prepare_wait(), visible.is_empty());
+                    consumer.cancel_wait();
+                    let record = loop {
+                        match consumer.peek() {
+                            Err(PeekError::NoPage(page)) => {
+                                prop_assert!(consumer.pages() >> page & 1 == 0);
+                                consumer.give_page(page);
+                            }
+                            record => break record.unwrap(),
+                        }
+                    };
+                    let taken = record.map(|record| {
+                        let mut packet = vec![0; record.len];
+                        consumer.read(&record, 0, &mut packet).unwrap();
+                        consumer.advance().unwrap();
+                        packet
+                    });
+                    prop_assert_eq!(taken, visible.pop_front());
+                }
+                PacketStep::TakePages(pages) => {
+                    if staged.is_empty() && visible.is_empty() {
+                        producer.take_pages(pages);
+                        consumer.take_pages(pages);
+                        poison(pages);
+                    }
+                }
+                PacketStep::Reset => {
+                    reset(&ring).unwrap();
+                    prop_assert_eq!(producer.check_epoch(), Err(RingError::EpochChanged));
+                    prop_assert_eq!(consumer.peek(), Err(PeekError::EpochChanged));
+                    (staged.clear(), visible.clear());
+                }
+                PacketStep::AttachProducer => {
+                    producer = PacketProducer::attach_sparse(&ring, &memory, slots).unwrap();
+                    staged.clear();
+                }
+                PacketStep::AttachConsumer => {
+                    consumer = PacketConsumer::attach_sparse(&ring, &memory, slots).unwrap();
+                }
+            }
+        }
     }
 }
 

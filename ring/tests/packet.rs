@@ -4,13 +4,13 @@ mod common;
 
 use abi::ring::{HEAD, HEADER_BYTES, PACKET_FRAME, PACKET_PAD, TAIL};
 use common::{memory, ring_memory, start_at};
-use ring::{PacketConsumer, PacketProducer, Record, ReserveError, RingError, SharedMemory, reset};
+use ring::{PacketConsumer, PacketProducer, PeekError, Record, ReserveError, RingError, SharedMemory, reset};
 
 fn ends(ring: &SharedMemory, slots: u32) -> (PacketProducer<SharedMemory>, PacketConsumer<SharedMemory>) {
     (PacketProducer::attach_contiguous(ring, slots).unwrap(), PacketConsumer::attach_contiguous(ring, slots).unwrap())
 }
 
-fn pop(consumer: &mut PacketConsumer<SharedMemory>) -> Result<Option<Vec<u8>>, RingError> {
+fn pop(consumer: &mut PacketConsumer<SharedMemory>) -> Result<Option<Vec<u8>>, PeekError> {
     let Some(record) = consumer.peek()? else { return Ok(None) };
     let mut packet = vec![0; record.len];
     consumer.read(&record, 0, &mut packet).unwrap();
@@ -200,7 +200,7 @@ fn records_that_make_no_sense_are_refused_and_skipped() {
         ring.store64(HEADER_BYTES + (at as usize % 8) * 64, word).unwrap();
         ring.store64(TAIL, u64::from(at + filled)).unwrap();
         for _ in 0..2 {
-            assert_eq!(consumer.peek(), Err(RingError::Corrupt), "{what}");
+            assert_eq!(consumer.peek(), Err(PeekError::Corrupt), "{what}");
         }
         assert_eq!(ring.read64(HEAD), Some(u64::from(at)), "{what}");
         consumer.skip_all().unwrap();
@@ -219,7 +219,7 @@ fn a_second_pad_in_a_row_is_refused() {
     ring.store64(HEADER_BYTES + 6 * 64, header(0, PACKET_PAD, 2, 0)).unwrap();
     ring.store64(HEADER_BYTES, header(0, PACKET_PAD, 8, 0)).unwrap();
     ring.store64(TAIL, 14).unwrap();
-    assert_eq!(consumer.peek(), Err(RingError::Corrupt));
+    assert_eq!(consumer.peek(), Err(PeekError::Corrupt));
 
     let ring = ring_memory(8);
     start_at(&ring, 0, 6);
@@ -258,7 +258,7 @@ fn a_reset_drops_the_packet_that_was_looked_at() {
     producer.push(&[3]).unwrap();
     consumer.peek().unwrap().unwrap();
     reset(&ring).unwrap();
-    assert_eq!(consumer.peek(), Err(RingError::EpochChanged));
+    assert_eq!(consumer.peek(), Err(PeekError::EpochChanged));
     assert_eq!(consumer.peek(), Ok(None));
     assert_eq!(consumer.available(), Ok(0));
     assert_eq!(producer.in_flight(), Err(RingError::EpochChanged));

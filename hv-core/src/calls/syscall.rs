@@ -3,6 +3,7 @@
 use crate::board::Board;
 use crate::component::{Component, Death, Role, Run};
 use crate::kernel::{Cpu, Kernel};
+use crate::service::NoRingPage;
 use crate::trap::Trap;
 use abi::component::{ERROR_ARGUMENT, ERROR_AUTHORITY, ERROR_BUSY, ERROR_UNKNOWN, authority, syscall};
 use abi::guest::pending;
@@ -17,7 +18,7 @@ enum Refusal {
     Argument,
     /// The manifest does not give the component what it asks for.
     Authority,
-    /// There is no room for it now.
+    /// There is no room for it now, or it is not the time for it.
     Busy,
 }
 
@@ -29,6 +30,15 @@ impl Refusal {
             Refusal::Authority => ERROR_AUTHORITY,
             Refusal::Busy => ERROR_BUSY,
         }
+    }
+}
+
+/// The result of a call about ring pages.
+fn ring_result(result: Result<(), NoRingPage>) -> Result<u64, Refusal> {
+    match result {
+        Ok(()) => Ok(0),
+        Err(NoRingPage::NoSuchPage) => Err(Refusal::Argument),
+        Err(NoRingPage::NoFrame | NoRingPage::InUse) => Err(Refusal::Busy),
     }
 }
 
@@ -72,6 +82,11 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             }
             syscall::RAISE if component.entry.authority & authority::RAISE == 0 => Err(Refusal::Authority),
             syscall::RAISE => self.raise_by_component(a, b),
+            syscall::RING_PAGE | syscall::RING_RETURN if component.entry.authority & authority::VM_WINDOW == 0 => {
+                Err(Refusal::Authority)
+            }
+            syscall::RING_PAGE => ring_result(self.give_ring_page(VmId::from_raw(a), b)),
+            syscall::RING_RETURN => ring_result(self.take_ring_pages(VmId::from_raw(a), b)),
             syscall::NOP => Ok(u64::from(abi::ABI_VERSION)),
             syscall::LOG => component.log_line(a, b, c),
             syscall::IRQ_ACK => match usize::try_from(a) {

@@ -17,6 +17,7 @@ mod interrupts;
 mod lines;
 mod machine;
 mod plan;
+mod ring_pages;
 mod roles;
 mod services;
 mod syscalls;

@@ -6,3 +6,5 @@ mod net;
 mod pager;
 mod plan;
 mod resync;
+
+pub use net::NoRingPage;

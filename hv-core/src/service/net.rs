@@ -1,4 +1,6 @@
-//! The network demultiplexer's share of VMs: their NIC pages, which are mapped into its window while they are attached.
+//! The network demultiplexer's share of VMs: the NIC page, which is in its window while a VM is attached, and the pages of the
+//! rings, which come into being when it or the guest first stores there. Only the demultiplexer has pages taken out of its window:
+//! what a guest does never takes one away under it.
 
 use crate::board::Board;
 use crate::component::{Role, Run};
@@ -10,7 +12,19 @@ use abi::limits::PAGE_SHIFT;
 use abi::message::{BadMessage, Message};
 use abi::net::{NetCommand, NetEvent};
 use abi::nic;
-use backend::Backend;
+use abi::vm::VmId;
+use backend::{Backend, Flush};
+
+/// Why a page of a ring is not given or taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoRingPage {
+    /// The VM is not attached, or its rings have no such page.
+    NoSuchPage,
+    /// No frame is free.
+    NoFrame,
+    /// The VM does not idle: it may be writing there.
+    InUse,
+}
 
 /// How long the demultiplexer may take to let go of a VM that has ended, in milliseconds.
 const DETACH_MS: u64 = 1000;
@@ -18,6 +32,62 @@ const DETACH_MS: u64 = 1000;
 const BATCH: usize = 64;
 
 impl<B: Backend, H: Board> Kernel<B, H> {
+    /// Show the demultiplexer page `index` of the NIC of a VM. The guest has the same frame there, from now on if it had none.
+    ///
+    /// # Errors
+    /// [`NoRingPage`].
+    pub fn give_ring_page(&mut self, vm: VmId, index: u64) -> Result<(), NoRingPage> {
+        let Self { vms, cpu, .. } = self;
+        let vm = vms.by_id(vm).ok_or(NoRingPage::NoSuchPage)?;
+        let end = cpu.nic_pages(vm);
+        let seat = vm.seat;
+        let attached = vm.life.shared().contains(Devices::NIC);
+        let body =
+            vm.life.body_mut().filter(|_| attached && (1..end).contains(&index)).ok_or(NoRingPage::NoSuchPage)?;
+        let page = guest_page(index);
+        let frame = match body.memory.frame(&mut cpu.frames, page) {
+            Some(frame) => frame,
+            // It lies below all images.
+            None => body.memory.map_plain(&mut cpu.frames, page).ok().flatten().ok_or(NoRingPage::NoFrame)?,
+        };
+        body.registers.set_held(body.memory.own());
+        let (_, component) = cpu.components.of(Role::Net).ok_or(NoRingPage::NoSuchPage)?;
+        if component.space.map_nic(&mut cpu.frames, seat, index, frame) { Ok(()) } else { Err(NoRingPage::NoFrame) }
+    }
+
+    /// Free the pages of a VM's rings whose bits are set in `pages` (bit `i`: page `i` of the NIC), for the demultiplexer, which
+    /// has seen that nothing is in them.
+    ///
+    /// # Errors
+    /// [`NoRingPage`]; nothing is freed then.
+    pub fn take_ring_pages(&mut self, vm: VmId, pages: u64) -> Result<(), NoRingPage> {
+        let Self { vms, cpu, .. } = self;
+        let vm = vms.by_id(vm).ok_or(NoRingPage::NoSuchPage)?;
+        let end = cpu.nic_pages(vm);
+        if !vm.life.shared().contains(Devices::NIC) || pages & !(((1 << end) - 1) & !1) != 0 {
+            return Err(NoRingPage::NoSuchPage);
+        }
+        if !vm.life.is_idle() {
+            return Err(NoRingPage::InUse);
+        }
+        let seat = vm.seat;
+        let body = vm.life.body_mut().ok_or(NoRingPage::NoSuchPage)?;
+        let (_, component) = cpu.components.of(Role::Net).ok_or(NoRingPage::NoSuchPage)?;
+        let mut flush = Flush::Unneeded;
+        for index in (1..end).filter(|index| pages >> index & 1 != 0) {
+            component.space.unmap_nic(seat, index);
+            if body.memory.give_back(&mut cpu.frames, guest_page(index)).1 == Flush::Needed {
+                flush = Flush::Needed;
+            }
+        }
+        // Before anything else runs; and the demultiplexer's space is loaded anew before it does.
+        if flush == Flush::Needed {
+            cpu.backend.flush(&mut vm.vcpu, body.memory.tables());
+        }
+        body.registers.set_held(body.memory.own());
+        Ok(())
+    }
+
     /// Carry out a command of the network demultiplexer.
     ///
     /// # Errors
@@ -60,7 +130,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
 }
 
 impl<B: Backend, H: Board> Cpu<B, H> {
-    /// Share the NIC pages of an admitted VM with the network demultiplexer, and tell it. Where there is none that lives,
+    /// Share the NIC page of an admitted VM with the network demultiplexer, and tell it. Where there is none that lives,
     /// the next one is told.
     pub fn attach(&mut self, vm: &mut Vm<B>) {
         let Some(image) = self.images.get(vm.image) else { return };
@@ -71,21 +141,18 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             return;
         }
         let Some(body) = vm.life.body() else { return };
-        for index in 0..nic::nic_pages(rx_slots, tx_slots) {
-            let page = u32::try_from((NIC_BASE >> PAGE_SHIFT) + index).unwrap_or(u32::MAX);
-            let mapped = body
-                .memory
-                .frame(&mut self.frames, page)
-                .is_some_and(|frame| component.space.map_nic(&mut self.frames, vm.seat, index, frame));
-            if !mapped {
-                // Those behind it as well: they may be there from an earlier start.
-                for index in 0..nic::nic_pages(rx_slots, tx_slots) {
-                    component.space.unmap_nic(vm.seat, index);
-                }
-                vm.life.unshare(Devices::NIC);
-                log::error!(target: "core", "{}: no frame for the demultiplexer's window; the VM runs without a NIC", vm.id);
-                return;
-            }
+        let mapped = body
+            .memory
+            .frame(&mut self.frames, guest_page(0))
+            .is_some_and(|frame| component.space.map_nic(&mut self.frames, vm.seat, 0, frame));
+        // From an earlier start there may be pages that this one has not asked for, and the first one.
+        for index in u64::from(mapped)..nic::nic_pages(rx_slots, tx_slots) {
+            component.space.unmap_nic(vm.seat, index);
+        }
+        if !mapped {
+            vm.life.unshare(Devices::NIC);
+            log::error!(target: "core", "{}: no frame for the demultiplexer's window; the VM runs without a NIC", vm.id);
+            return;
         }
         vm.life.share(Devices::NIC);
         vm.attached_to = start;
@@ -93,6 +160,11 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         let event =
             NetEvent::Attach { vm: vm.id, seat: vm.seat, node, ipv4: vm.ipv4, rx_slots, tx_slots, share: vm.share };
         self.tell(Role::Net, &event.into(), true);
+    }
+
+    /// Pages of the NIC of a VM, at most 16: that many lie in the window's range for it.
+    fn nic_pages(&self, vm: &Vm<B>) -> u64 {
+        self.images.get(vm.image).map_or(0, |image| nic::nic_pages(image.entry.rx_slots, image.entry.tx_slots))
     }
 
     /// Which start of the network demultiplexer is the one that lives.
@@ -118,8 +190,9 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         if !vm.life.shared().contains(Devices::NIC) {
             return;
         }
-        if let (Some(image), Some((_, component))) = (self.images.get(vm.image), self.components.of(Role::Net)) {
-            for index in 0..nic::nic_pages(image.entry.rx_slots, image.entry.tx_slots) {
+        let end = self.nic_pages(vm);
+        if let Some((_, component)) = self.components.of(Role::Net) {
+            for index in 0..end {
                 component.space.unmap_nic(vm.seat, index);
             }
         }
@@ -129,4 +202,9 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             self.await_burial(vm);
         }
     }
+}
+
+/// The guest's page that holds page `index` of its NIC.
+fn guest_page(index: u64) -> u32 {
+    u32::try_from((NIC_BASE >> PAGE_SHIFT) + index).unwrap_or(u32::MAX)
 }

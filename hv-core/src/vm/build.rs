@@ -201,7 +201,7 @@ fn new_page<B: Backend>(
     memory.map_plain(frames, page).map_err(BuildError::at(part))?.ok_or(BuildError::NoPage(part))
 }
 
-/// The pages of a NIC, and its registers.
+/// The first page of a NIC, with its registers. Those of its rings come when somebody stores there.
 fn build_nic<B: Backend>(
     memory: &mut Memory<B>,
     frames: &mut Frames,
@@ -209,10 +209,10 @@ fn build_nic<B: Backend>(
     rx_slots: u32,
     tx_slots: u32,
 ) -> Result<(), BuildError> {
-    let first = new_page(memory, frames, NIC_BASE, Part::Nic)?;
-    for page in 1..nic::nic_pages(rx_slots, tx_slots) {
-        new_page(memory, frames, NIC_BASE + page * PAGE_SIZE, Part::Nic)?;
+    if u64::from(memory.pages()) < (NIC_BASE >> PAGE_SHIFT) + nic::nic_pages(rx_slots, tx_slots) {
+        return Err(BuildError::NoPage(Part::Nic));
     }
+    let first = new_page(memory, frames, NIC_BASE, Part::Nic)?;
     let [a, b, c, d, e, f] = mac;
     let registers = NicPage {
         mac: [a, b, c, d, e, f, 0, 0],

@@ -9,7 +9,6 @@ use crate::boot::options::Net;
 use crate::component::Role;
 use crate::kernel::{Cpu, Kernel};
 use crate::memory::Owner;
-use abi::nic;
 use abi::pager::PagerEvent;
 use abi::sched::SchedEvent;
 use abi::share::Share;
@@ -22,6 +21,8 @@ pub const METADATA_FRAMES: u32 = 2;
 /// Frames that an admitted VM needs before it has touched anything, beside its NIC: metadata, register page, two page
 /// tables, four nested tables, and some for its first steps.
 const FIRST_FRAMES: u64 = 18;
+/// Frames of a NIC: its page, and one of each ring, on which a ring stays that is not busy.
+const NIC_FRAMES: u64 = 3;
 
 /// Why a VM is not created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,8 +94,9 @@ impl<B: Backend, H: Board> Kernel<B, H> {
 impl<B: Backend, H: Board> Cpu<B, H> {
     /// Frames that a VM of this image needs to start.
     pub fn frames_needed(&self, image: ImageId) -> u64 {
-        let (rx, tx) = self.images.get(image).map_or((0, 0), |image| (image.entry.rx_slots, image.entry.tx_slots));
-        FIRST_FRAMES + nic::nic_pages(rx, tx)
+        let has_nic =
+            self.images.get(image).is_some_and(|image| image.entry.rx_slots != 0 && image.entry.tx_slots != 0);
+        FIRST_FRAMES + if has_nic { NIC_FRAMES } else { 0 }
     }
 
     /// The gatekeeper admits a VM: give it its first pages and let it run. One that does not wait is left alone: the

@@ -9,7 +9,7 @@ use abi::guest::device;
 use abi::nic::{Listens, MAX_FRAME, NicCounters, NicPage, RX_RING, RX_SLOTS, TX_RING, tx_slots_offset};
 use abi::ring::{HEADER_BYTES, SLOT_BYTES, packet_slots};
 use core::mem::offset_of;
-use ring::{PacketConsumer, PacketProducer, ReserveError, RingError, SharedMemory};
+use ring::{PacketConsumer, PacketProducer, PeekError, RingError, SharedMemory};
 use smoltcp::phy::{ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::time::Instant;
 use zerocopy::{FromBytes, IntoBytes};
@@ -102,8 +102,9 @@ impl NicDevice {
     fn look_for_room(&mut self) -> bool {
         // Space for all of them in one piece is enough for each of them, behind one another; where there is none, there may
         // be for one. After a reset the ring is empty.
-        let mut fits = |len: usize| {
-            !matches!(self.tx.reserve(len), Err(ReserveError::Full | ReserveError::Corrupt | ReserveError::TooLong))
+        let mut fits = |len: usize| match self.tx.has_room(len) {
+            Ok(fits) => fits,
+            Err(error) => error == RingError::EpochChanged,
         };
         self.staged.room = match () {
             () if fits(ROOM_BYTES) => ROOM,
@@ -152,8 +153,9 @@ impl NicDevice {
 fn view(rx: &mut PacketConsumer<SharedMemory>) -> Option<&mut [u8]> {
     let record = match rx.peek() {
         Ok(record) => record?,
-        Err(RingError::EpochChanged) => return None,
-        Err(RingError::Corrupt) => {
+        Err(PeekError::EpochChanged) => return None,
+        // All pages are there: they come when they are touched.
+        Err(PeekError::Corrupt | PeekError::NoPage(_)) => {
             // What the demultiplexer wrote makes no sense: start again where it says that it is.
             let _ = rx.skip_all();
             return None;

@@ -5,9 +5,10 @@ use crate::drivers::Nic;
 use crate::egress::{self, Cause, Route, Sender};
 use crate::frame::DmaFrame;
 use crate::policy::{Discipline, More, Next};
+use crate::ports::Ring;
 use abi::nic::{MAX_FRAME, MIN_FRAME};
 use abi::vm::Seat;
-use ring::RingError;
+use ring::PeekError;
 
 /// What a turn has left to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,10 +133,14 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
                 }
             }
             // The ring is empty now, and this end knows.
-            Err(RingError::EpochChanged) => self.charge(0),
-            Err(RingError::Corrupt) => {
-                // What follows a record that makes no sense has no beginning: all of it goes.
-                let _ = port.nic.tx.skip_all();
+            Err(PeekError::EpochChanged) => self.charge(0),
+            Err(PeekError::NoPage(page)) if self.get_page(seat, Ring::Transmit, page) => self.charge(0),
+            Err(PeekError::Corrupt | PeekError::NoPage(_)) => {
+                // What follows a record that makes no sense has no beginning: all of it goes. So does what lies in a page for
+                // which there is no frame: nobody can have stored anything there.
+                if let Some(port) = self.ports.get_mut(seat) {
+                    let _ = port.nic.tx.skip_all();
+                }
                 self.blame(seat, "transmit");
                 self.refuse(seat, Cause::Malformed);
                 self.touch(seat);

@@ -9,7 +9,7 @@ use abi::guest::{CONSOLE_RING, CONSOLE_SLOTS, NIC_BASE, REGISTER_PAGE, device, h
 use abi::nic::{NicPage, RX_RING, TX_RING, tx_slots_offset};
 use abi::ring::{
     CONSUMER_WAITS, HEAD, HEADER_BYTES, IndexWord, PACKET_FRAME, PACKET_HEADER_BYTES, PRODUCER_WAITS, SLOT_BYTES, TAIL,
-    packet_slots,
+    WRAP, WRAP_VALID, packet_slots,
 };
 use core::mem::offset_of;
 
@@ -21,6 +21,9 @@ pub fn deed(name: &str) -> Option<Deed> {
         "tx-epoch" => epochs,
         "tx-records" => records,
         "tx-noise" => transmit_noise,
+        "tx-wrap" => wraps,
+        "tx-pages" => pages,
+        "rx-wrap" => receive_wraps,
         "rx-head-ahead" => head_ahead,
         "rx-head-behind" => head_behind,
         "rx-producer-words" => producer_words,
@@ -42,6 +45,7 @@ const fn word(ring: u64, at: usize) -> u64 {
 
 const TX_TAIL: u64 = word(TX_RING, TAIL);
 const TX_HEAD: u64 = word(TX_RING, HEAD);
+const TX_WRAP: u64 = word(TX_RING, WRAP);
 const RX_TAIL: u64 = word(RX_RING, TAIL);
 const RX_HEAD: u64 = word(RX_RING, HEAD);
 
@@ -119,6 +123,7 @@ fn reset(ring: u64, epoch: u32) {
     for at in [TAIL, HEAD] {
         set64(ring + offset(at), IndexWord { epoch, index: 0 }.pack());
     }
+    set64(ring + offset(WRAP), 0);
     set32(ring + offset(abi::ring::EPOCH), epoch);
 }
 
@@ -184,6 +189,103 @@ fn records() -> Result<(), Escape> {
     Ok(())
 }
 
+/// The transmit ring's index from which on the next round begins, and its epoch.
+fn next_round() -> (u32, u32) {
+    let tail = IndexWord::unpack(peek64(TX_TAIL));
+    ((tail.index | (slots().1 - 1)).wrapping_add(1), tail.epoch)
+}
+
+/// Says that the ring goes on at `to`, in `epoch`, and that it is filled up to `tail`.
+fn wrap(to: u32, epoch: u32, tail: u32) {
+    set64(TX_WRAP, IndexWord { epoch, index: to }.pack());
+    let epoch = IndexWord::unpack(peek64(TX_TAIL)).epoch;
+    set64(TX_TAIL, IndexWord { epoch, index: tail }.pack());
+    kick();
+}
+
+fn wraps() -> Result<(), Escape> {
+    for _ in 0..3 {
+        // An honest one: nothing is in the ring, and one frame is at slot 0.
+        recover()?;
+        let (to, epoch) = next_round();
+        let base = NIC_BASE + tx_slots_offset(slots().0);
+        header(base, 60, PACKET_FRAME, 2);
+        wrap(to | WRAP_VALID, epoch, to.wrapping_add(2));
+        let head = IndexWord::unpack(peek64(TX_HEAD)).index;
+        Escape::unless(head == to.wrapping_add(2), "an honest wrap was not followed; the head is", head.into())?;
+        set64(TX_WRAP, 0);
+        recover()?;
+        let n = slots().1;
+        for (to, epoch, tail) in [
+            (to, epoch, to.wrapping_add(2)),
+            (to.wrapping_add(n) | WRAP_VALID, epoch, to.wrapping_add(n + 2)),
+            (to.wrapping_add(4) | WRAP_VALID, epoch, to.wrapping_add(6)),
+            (to | WRAP_VALID, epoch.wrapping_add(1), to.wrapping_add(2)),
+            (to | WRAP_VALID, epoch, to.wrapping_add(n + 1)),
+            (to | WRAP_VALID, epoch, to.wrapping_sub(1)),
+            (to.wrapping_sub(n) | WRAP_VALID, epoch, to),
+            (u32::MAX, epoch, u32::MAX),
+        ] {
+            wrap(to, epoch, tail);
+            set64(TX_WRAP, 0);
+            recover()?;
+        }
+    }
+    let mut noise = Noise::new(8);
+    for _ in 0..100 {
+        set64(TX_WRAP, noise.word() | u64::from(WRAP_VALID));
+        lie_tail(u32::try_from(noise.word() & 0x1ff).unwrap_or(0));
+    }
+    set64(TX_WRAP, 0);
+    recover()
+}
+
+/// Idles for so many milliseconds, whatever is pending: time enough for the demultiplexer to give pages back.
+fn sleep(milliseconds: u64) {
+    let until = tsc() + peek64(register!(tsc_hz)) / 1000 * milliseconds;
+    let enabled = peek64(register!(enabled));
+    set64(register!(enabled), 0);
+    while tsc() < until {
+        hypercall(number::IDLE, until, 0);
+    }
+    set64(register!(enabled), enabled);
+}
+
+fn pages() -> Result<(), Escape> {
+    let (rx, tx) = slots();
+    let base = NIC_BASE + tx_slots_offset(rx);
+    for round in 0..2 {
+        // All of the ring is said to be filled. Of most pages nobody has seen anything.
+        lie_tail(tx);
+        recover()?;
+        // Its pages cannot be given back, whatever the demultiplexer does with them.
+        for page in (base..base + u64::from(tx) * SLOT).step_by(4096) {
+            set64(page, round);
+            let answer = hypercall(number::GIVE_BACK, page / PAGE, 1);
+            let kept = peek64(page);
+            Escape::unless(
+                answer >= abi::guest::ERROR_MIN && kept == round,
+                "a page of a ring was given back",
+                answer,
+            )?;
+        }
+        // A record that is stored, and shown when its page has gone meanwhile: what is there then is not a frame.
+        for slot in (0..tx).step_by(64) {
+            header(base + u64::from(slot) * SLOT, 60, PACKET_FRAME, 2);
+        }
+        sleep(1_300);
+        lie_tail(2);
+        recover()?;
+        // Stores into pages that are about to go, up to the last moment.
+        for at in 0..50 {
+            set64(base + at * 64 % (u64::from(tx) * SLOT), at);
+            sleep(7);
+        }
+        recover()?;
+    }
+    Ok(())
+}
+
 fn transmit_noise() -> Result<(), Escape> {
     let mut noise = Noise::new(4);
     let (rx, tx) = slots();
@@ -223,6 +325,20 @@ fn head_ahead() -> Result<(), Escape> {
 
 fn head_behind() -> Result<(), Escape> {
     [1, slots().0, slots().0 + 1, 1 << 30].into_iter().try_for_each(|behind: u32| lie_head(0_u32.wrapping_sub(behind)))
+}
+
+fn receive_wraps() -> Result<(), Escape> {
+    let mut noise = Noise::new(9);
+    for round in 0..100 {
+        let head = IndexWord::unpack(peek64(RX_HEAD));
+        let near = IndexWord { epoch: head.epoch, index: (head.index | (slots().0 - 1)).wrapping_add(1) | WRAP_VALID };
+        set64(word(RX_RING, WRAP), if round % 2 == 0 { near.pack() } else { noise.word() });
+        provoke();
+        set64(RX_HEAD, peek64(RX_TAIL));
+    }
+    set64(word(RX_RING, WRAP), 0);
+    reset(NIC_BASE + RX_RING, 79);
+    recover()
 }
 
 fn producer_words() -> Result<(), Escape> {

@@ -42,7 +42,7 @@ fn patient(number: u64, a: u64, b: u64, c: u64) -> u64 {
 }
 
 pub fn bad_calls() -> Outcome {
-    for number in [syscall::EXIT + 1, 0x80, 1 << 31, 1 << 32, u64::MAX - 1, u64::MAX] {
+    for number in [syscall::RING_RETURN + 1, 0x80, 1 << 31, 1 << 32, u64::MAX - 1, u64::MAX] {
         expect("an unknown number", ERROR_UNKNOWN, call(number, u64::MAX, u64::MAX, u64::MAX))?;
     }
     expect("nop", abi::ABI_VERSION.into(), call(syscall::NOP, u64::MAX, u64::MAX, u64::MAX))?;

@@ -8,7 +8,7 @@ use crate::machine::Kind;
 use crate::manifest::model::{Component, Policy, Ring, System};
 use crate::test::Case;
 use crate::test::lab::{BOOT, Boot, Lab, Running, number};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use table::{DEEDS, Deed, Expect};
 
 #[path = "../../../../component/src/bin/culprit/table.rs"]
@@ -243,6 +243,12 @@ fn deaf_netmux(lab: &Lab) -> Result<()> {
     let running = with_programs(boot, &["netmux-deaf"])?.start()?;
     running.wait_for("deaf, start 1", BOOT)?;
     running.wait_for_monitor()?;
+    // It does not say which node this is either.
+    running.wait_for("has not said which node this is: it is node 0", BOOT)?;
+    let end = Instant::now() + BOOT;
+    while running.monitor("vms")?.iter().filter(|line| !line.contains("state=waiting")).count() < 2 {
+        ensure(Instant::now() < end, || "the VMs are not admitted".to_owned())?;
+    }
     let memory = || -> Result<u64> {
         let lines = running.monitor("frames")?;
         let line = lines.iter().find(|line| line.contains("owner=vm-memory "));

@@ -4,7 +4,7 @@ use super::ensure;
 use crate::error::{Context, Result};
 use crate::http::Connection;
 use crate::test::Case;
-use crate::test::lab::{BOOT, Lab, Running};
+use crate::test::lab::{BOOT, Lab, Running, number};
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -37,6 +37,11 @@ pub const CASES: &[Case] = &[
         asserts: "malformed requests get 400 or are cut off, and service goes on",
         run: malformed,
     },
+    Case {
+        name: "web: idle memory",
+        asserts: "a web server that is left alone has 12 frames, tables and metadata included, and comes back to that after load",
+        run: idle_memory,
+    },
     Case { name: "web: DHCP", asserts: "with net=dhcp each VM gets its address by DHCP", run: dhcp },
 ];
 
@@ -63,6 +68,62 @@ fn eight(lab: &Lab) -> Result<()> {
     names.dedup();
     ensure(names.len() == 8, || "two servers give the same /status, VM id included".into())?;
     running.must_not_say(0, "ERROR")?;
+    running.power_off()
+}
+
+/// Frames of an idle web server: two of metadata, four nested tables, register page, NIC page, two page tables of its own, data
+/// and stack.
+const IDLE_FRAMES: u64 = 12;
+/// How long a server may take to give back what it does not need.
+const SHRINKS: Duration = Duration::from_secs(60);
+
+/// Frames of all VMs.
+fn vm_frames(running: &Running) -> Result<u64> {
+    let lines = running.monitor("frames")?;
+    let of = |owner: &str| -> Result<u64> {
+        let line = lines.iter().find(|line| line.contains(&format!("owner={owner} ")));
+        let frames = line.and_then(|line| number(line, "frames"));
+        frames.ok_or_else(|| format!("`frames` names no owner {owner}: {lines:?}").into())
+    };
+    Ok(of("vm-memory")? + of("vm-tables")? + of("vm-metadata")?)
+}
+
+/// Waits until each of `count` VMs has no more than an idle web server.
+fn shrunk(running: &Running, count: u64, when: &str) -> Result<()> {
+    let end = Instant::now() + SHRINKS;
+    loop {
+        let frames = vm_frames(running)?;
+        if frames <= count * IDLE_FRAMES {
+            return Ok(());
+        }
+        ensure(Instant::now() < end, || format!("{count} idle servers have {frames} frames {when}"))?;
+        std::thread::sleep(Duration::from_millis(500));
+    }
+}
+
+fn idle_memory(lab: &Lab) -> Result<()> {
+    const VMS: usize = 4;
+    let running = servers(lab, VMS, "")?;
+    running.wait_for_monitor()?;
+    shrunk(&running, VMS as u64, "after the start")?;
+    for _ in 0..2 {
+        let mut most = 0;
+        for round in 0..3 {
+            for i in 0..VMS {
+                let answer = running.get(i, "/100k")?;
+                ensure(answer.body.len() == 102_400, || {
+                    format!("round {round}: {} bytes of server {i}", answer.body.len())
+                })?;
+            }
+            most = most.max(vm_frames(&running)?);
+        }
+        ensure(most > VMS as u64 * IDLE_FRAMES, || format!("{most} frames under load: nothing was to be given back"))?;
+        shrunk(&running, VMS as u64, "after load")?;
+    }
+    for i in 0..VMS {
+        ensure(running.get(i, "/100b")?.body.len() == 100, || format!("server {i} is not what it was"))?;
+    }
+    running.must_not_say(0, "killed")?;
     running.power_off()
 }
 
