@@ -79,7 +79,7 @@ impl Sim {
         half(offset_of!(RegisterPage, console_slots), CONSOLE_SLOTS);
         registers.write(at(BOOT_ARGS), boot_args.as_bytes()).expect("short");
         let nic = memory(at(nic_pages(DEFAULT_SLOTS, DEFAULT_SLOTS) * 4096));
-        nic.write(offset_of!(NicPage, mac), &mac_of(Node::default(), Slot::new(0))).expect("in the page");
+        nic.write(offset_of!(NicPage, mac), &mac_of(Node::new(0x4_64b0), Slot::new(0))).expect("in the page");
         for slots in [offset_of!(NicPage, rx_slots), offset_of!(NicPage, tx_slots)] {
             nic.write32(slots, DEFAULT_SLOTS).expect("in the page");
         }
