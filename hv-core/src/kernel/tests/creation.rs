@@ -92,7 +92,7 @@ fn no_vm_is_created_when_every_slot_is_taken() {
     let before = machine.frames_by_owner();
     let error = machine.kernel.create(WITHOUT_NIC, &NO_ARGS).expect_err("no slot");
     assert_eq!(error, CreateError::SlotsTaken);
-    assert_eq!(error.to_string(), "every slot for VMs is taken; end some, or boot with more memory");
+    assert_eq!(error.to_string(), "every slot for VMs is taken; end some, or boot with more (slots=)");
     assert_eq!((machine.frames_by_owner(), machine.kernel.vms.living()), (before, slots));
 }
 
