@@ -77,7 +77,7 @@ pub fn wait(machine: &mut Machine, vms: &[Vm], limit: Duration, interrupted: &At
             let _ = machine.send("vms");
             std::thread::sleep(MORE_LINES);
             listen(machine, &mut watch, read);
-            fail!("{}\n{}", watch.lateness(start.elapsed()), end_of_log(machine));
+            fail!("{}\n{}", watch.lateness(limit.min(now - start)), end_of_log(machine));
         }
         // One VM, then the log again: a dead one is named soon, however many there are.
         if let Some(slot) = (next..vms.len()).find(|&slot| watch.wants_probe(slot)) {
