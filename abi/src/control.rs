@@ -41,6 +41,10 @@ pub enum ControlRequest {
     Destroy { vm: VmId },
     /// Ask a VM to end itself ([`crate::guest::pending::SHUTDOWN`]). Answered by `Done`.
     Shutdown { vm: VmId },
+    /// Make a VM somebody else ([`crate::guest::pending::IDENTITY`]): it gets another generation id, the address `ipv4` (0: it
+    /// keeps its own), and these extra boot arguments (zero-padded) in place of those that it had. Answered by `Done`;
+    /// [`status::BAD_REQUEST`] for a VM that waits for admission, an address where they come from DHCP, or too many arguments.
+    Identity { vm: VmId, ipv4: u32, args: [u8; CREATE_ARGS_BYTES] },
     /// Power the machine off. No answer.
     PowerOff,
 }
@@ -126,6 +130,7 @@ const POWER_OFF: u32 = 0x40a;
 const SHARE: u32 = 0x40b;
 const POLICY: u32 = 0x40c;
 const SWAP: u32 = 0x40d;
+const IDENTITY: u32 = 0x40e;
 const R_DONE: u32 = 0x411;
 const R_FRAMES: u32 = 0x412;
 const R_VM: u32 = 0x413;
@@ -149,16 +154,14 @@ impl From<ControlRequest> for Message {
             ControlRequest::Policy { component, policy } => Message::new(POLICY, [component.into(), policy.into()]),
             ControlRequest::Swap { component, policy } => Message::new(SWAP, [component.into(), policy.into()]),
             ControlRequest::Create { image, args, share } => {
-                let mut words = [0; 7];
-                words[0] = u64::from(share.weight) << 32 | u64::from(image.number());
-                words[6] = share.limits();
-                for (word, bytes) in words[1..6].iter_mut().zip(args.chunks(8)) {
-                    *word = bytes.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte));
-                }
-                Message { kind: CREATE, id: 0, words }
+                let first = u64::from(share.weight) << 32 | u64::from(image.number());
+                Message { kind: CREATE, id: 0, words: around_args(first, &args, share.limits()) }
             }
             ControlRequest::Destroy { vm } => Message::new(DESTROY, [vm.raw()]),
             ControlRequest::Shutdown { vm } => Message::new(SHUTDOWN, [vm.raw()]),
+            ControlRequest::Identity { vm, ipv4, args } => {
+                Message { kind: IDENTITY, id: 0, words: around_args(vm.raw(), &args, ipv4.into()) }
+            }
             ControlRequest::PowerOff => Message::new(POWER_OFF, []),
         }
     }
@@ -181,19 +184,40 @@ impl TryFrom<&Message> for ControlRequest {
             POLICY => ControlRequest::Policy { component: low16(kind, a)?, policy: low16(kind, message.words[1])? },
             SWAP => ControlRequest::Swap { component: low16(kind, a)?, policy: low16(kind, message.words[1])? },
             CREATE => {
-                let mut args = [0; CREATE_ARGS_BYTES];
-                for (bytes, word) in args.chunks_mut(8).zip(&message.words[1..6]) {
-                    bytes.copy_from_slice(&word.to_le_bytes());
-                }
                 let share = Share::from_limits(low16(kind, a >> 32)?, message.words[6]);
-                ControlRequest::Create { image: ImageId::new(low32(kind, a & 0xffff_ffff)?), args, share }
+                let image = ImageId::new(low32(kind, a & 0xffff_ffff)?);
+                ControlRequest::Create { image, args: args_within(message), share }
             }
             DESTROY => ControlRequest::Destroy { vm: VmId::from_raw(a) },
             SHUTDOWN => ControlRequest::Shutdown { vm: VmId::from_raw(a) },
+            IDENTITY => ControlRequest::Identity {
+                vm: VmId::from_raw(a),
+                ipv4: low32(kind, message.words[6])?,
+                args: args_within(message),
+            },
             POWER_OFF => ControlRequest::PowerOff,
             _ => return Err(BadMessage::unknown(kind)),
         })
     }
+}
+
+/// Words of a request with boot arguments in its middle.
+fn around_args(first: u64, args: &[u8; CREATE_ARGS_BYTES], last: u64) -> [u64; 7] {
+    let mut words = [0; 7];
+    (words[0], words[6]) = (first, last);
+    for (word, bytes) in words[1..6].iter_mut().zip(args.chunks(8)) {
+        *word = bytes.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte));
+    }
+    words
+}
+
+/// The boot arguments in a request's middle.
+fn args_within(message: &Message) -> [u8; CREATE_ARGS_BYTES] {
+    let mut args = [0; CREATE_ARGS_BYTES];
+    for (bytes, word) in args.chunks_mut(8).zip(&message.words[1..6]) {
+        bytes.copy_from_slice(&word.to_le_bytes());
+    }
+    args
 }
 
 impl From<ControlReply> for Message {

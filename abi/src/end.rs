@@ -30,6 +30,14 @@ pub enum EndReason {
     BadImage = 12,
     /// The network demultiplexer has no place for its NIC.
     NoNetwork = 13,
+    /// It accessed the page at address 0, without a fault handler; the detail is the address.
+    NullPointer = 14,
+    /// It accessed a hole of its image, without a fault handler; the detail is the address.
+    GuardPage = 15,
+    /// It wrote to what its image says is not writable, without a fault handler; the detail is the address.
+    WroteReadOnly = 16,
+    /// It executed what its image says is no code, without a fault handler; the detail is the address.
+    ExecutedData = 17,
 }
 
 impl EndReason {
@@ -49,6 +57,10 @@ impl EndReason {
             11 => Self::BadUpcall,
             12 => Self::BadImage,
             13 => Self::NoNetwork,
+            14 => Self::NullPointer,
+            15 => Self::GuardPage,
+            16 => Self::WroteReadOnly,
+            17 => Self::ExecutedData,
             _ => return None,
         })
     }
@@ -69,6 +81,10 @@ impl EndReason {
             Self::BadUpcall => "bad upcall registration",
             Self::BadImage => "bad image",
             Self::NoNetwork => "refused by the network demultiplexer",
+            Self::NullPointer => "null pointer",
+            Self::GuardPage => "guard page touched (stack overflow?)",
+            Self::WroteReadOnly => "write to code or constants",
+            Self::ExecutedData => "execution of data",
         }
     }
 }

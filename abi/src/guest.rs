@@ -3,12 +3,13 @@
 use crate::limits::PAGE_SIZE;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// Guest-physical (and, identity-mapped, linear) address of the register page.
-pub const REGISTER_PAGE: u64 = 0;
+/// Guest-physical (and, identity-mapped, linear) address of the register page; RDI says it at the start. The page below, at
+/// address 0, is a hole.
+pub const REGISTER_PAGE: u64 = 0x1000;
 /// The two pages of the guest's first page tables: PML4, then PDPT with 1 GiB entries.
-pub const PAGE_TABLES: u64 = 0x1000;
+pub const PAGE_TABLES: u64 = 0x2000;
 /// The NIC page, then the receive slots, then the transmit slots ([`crate::nic`]).
-pub const NIC_BASE: u64 = 0x3000;
+pub const NIC_BASE: u64 = 0x4000;
 /// Lowest address at which an image may have a segment.
 pub const IMAGE_BASE: u64 = 0x2_0000;
 
@@ -54,6 +55,8 @@ pub mod device {
     pub const NIC: u64 = 0;
     /// The console ring.
     pub const CONSOLE: u64 = 1;
+    /// Virtual disks. Reserved: there are none yet.
+    pub const DISK: u64 = 2;
 }
 
 /// Bits of [`RegisterPage::pending`] and [`RegisterPage::enabled`].
@@ -64,6 +67,14 @@ pub mod pending {
     pub const NIC: u64 = 1 << 1;
     /// The VM is asked to end itself.
     pub const SHUTDOWN: u64 = 1 << 2;
+    /// Who the VM is, its address or its clock has changed: what stands under [`super::RegisterPage::sequence`]. Connections
+    /// are to be dropped without a word, secrets and generators seeded anew, and all of it read again, before anything else is
+    /// done. Ends an idle and causes an upcall whatever [`super::RegisterPage::enabled`] says.
+    pub const IDENTITY: u64 = 1 << 3;
+    /// There is something in the console's input ring. Reserved: there is none yet.
+    pub const CONSOLE_INPUT: u64 = 1 << 4;
+    /// A virtual disk has something to say. Reserved: there is none yet.
+    pub const DISK: u64 = 1 << 5;
 }
 
 /// RIP, RSP, RFLAGS and RAX as they were when an upcall or a fault handler was entered, and as they are loaded on return.
@@ -86,11 +97,13 @@ pub struct Interrupted {
 pub struct FaultRecord {
     /// Where, and what to return to.
     pub at: Interrupted,
-    /// x86 vector (SDM vol. 3, table 6-1), or [`FAULT_REFUSED`], or [`FAULT_ADDRESS`].
+    /// x86 vector (SDM vol. 3, table 6-1), or [`FAULT_REFUSED`], or one of the memory's, from [`FAULT_ADDRESS`] to
+    /// [`FAULT_RIGHTS`].
     pub vector: u32,
-    /// Error code of the vector; for [`FAULT_REFUSED`] the number of the refused class ([`refused`]).
+    /// Error code of the vector; for [`FAULT_REFUSED`] the number of the refused class ([`refused`]); for the memory's what was
+    /// tried ([`access`]).
     pub error_code: u32,
-    /// Linear address of a page fault; guest-physical address of [`FAULT_ADDRESS`]; else 0.
+    /// Linear address of a page fault; guest-physical address of the memory's faults; else 0.
     pub address: u64,
 }
 
@@ -98,6 +111,22 @@ pub struct FaultRecord {
 pub const FAULT_REFUSED: u32 = 0x100;
 /// The guest accessed a guest-physical address beyond its memory.
 pub const FAULT_ADDRESS: u32 = 0x101;
+/// The guest accessed the page at address 0: most likely through a null pointer.
+pub const FAULT_NULL: u32 = 0x102;
+/// The guest accessed a hole that its image has declared: most likely its stack has overflowed into the guard below.
+pub const FAULT_GUARD: u32 = 0x103;
+/// The guest wrote to what its image says is not writable, or executed what is not code.
+pub const FAULT_RIGHTS: u32 = 0x104;
+
+/// What was tried: [`FaultRecord::error_code`] of the memory's faults.
+pub mod access {
+    /// A read.
+    pub const READ: u32 = 0;
+    /// A write.
+    pub const WRITE: u32 = 1;
+    /// An instruction fetch.
+    pub const EXECUTE: u32 = 2;
+}
 
 /// Classes of refused instructions, the same on every backend.
 pub mod refused {
@@ -119,37 +148,53 @@ pub mod refused {
     pub const VIRTUALIZATION: u32 = 8;
 }
 
-/// The first page of a VM, shared with the core. The offsets are part of the virtual architecture.
+/// The page at [`REGISTER_PAGE`], shared with the core. The offsets are part of the virtual architecture.
+///
+/// What says "under the sequence" changes only together with [`RegisterPage::sequence`], as does the MAC address in the NIC
+/// page.
 #[repr(C)]
 #[derive(Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct RegisterPage {
-    /// Nothing: a null pointer, and what is near it, never means a register.
-    pub guard: [u8; 64],
     /// [`MAGIC`].
     pub magic: u64,
     /// [`crate::ABI_VERSION`].
     pub abi_version: u32,
-    _reserved0: u32,
-    /// Bytes of memory, from address 0.
-    pub memory_bytes: u64,
-    /// Ticks of the TSC in a second ("CPU speed").
-    pub tsc_hz: u64,
-    /// Nanoseconds per tick as a 32.32 fixed-point number.
-    pub ns_per_tick: u64,
-    /// The guest's TSC when the creation of the VM began.
-    pub start_tsc: u64,
-    /// Unix time in nanoseconds at [`RegisterPage::start_tsc`].
-    pub start_unix_ns: u64,
-    /// Random; new at every start, clone and restore.
+    /// Odd while the core writes what lies under it; another even number afterwards. Whoever reads several of these words reads
+    /// this one before and after, and begins again when it was odd or has changed.
+    pub sequence: u32,
+    /// [`crate::vm::VmId::raw`] of this VM. Under the sequence.
+    pub vm_id: u64,
+    /// Random; new at every start, clone, restore and change of identity. Under the sequence.
     pub generation_id: [u8; 16],
-    /// Bytes of boot arguments at [`BOOT_ARGS`], ASCII.
+    /// Bytes of memory, from address 0, holes included.
+    pub memory_bytes: u64,
+    /// Frames that are kept for this VM whatever others do. 0: none are, yet.
+    pub reserve_frames: u32,
+    /// Frames of memory that this VM can have at most.
+    pub limit_frames: u32,
+    /// Written by the core: frames of memory that this VM has now, of its own.
+    pub held_frames: u32,
+    /// Bytes of boot arguments at [`BOOT_ARGS`], ASCII. Under the sequence, as they are.
     pub boot_args_len: u32,
-    /// Slots of the console ring, whose header is at [`CONSOLE_RING`].
-    pub console_slots: u32,
+    /// Ticks of the TSC in a second ("CPU speed"). Under the sequence.
+    pub tsc_hz: u64,
+    /// Nanoseconds per tick as a 32.32 fixed-point number. Under the sequence.
+    pub ns_per_tick: u64,
+    /// A TSC at which the time was [`RegisterPage::clock_unix_ns`]; at the start of the VM, the one when its creation began. Under
+    /// the sequence.
+    pub clock_tsc: u64,
+    /// Unix time in nanoseconds at [`RegisterPage::clock_tsc`]. Under the sequence.
+    pub clock_unix_ns: u64,
     /// Guest-physical address of the NIC page ([`crate::nic::NicPage`]), 0 without a NIC.
     pub nic_page: u64,
-    /// [`crate::vm::VmId::raw`] of this VM.
-    pub vm_id: u64,
+    _reserved_nic: [u64; 4],
+    /// Guest-physical address of the virtual disks' page. Reserved: 0.
+    pub disk_page: u64,
+    /// Slots of the console ring, whose header is at [`CONSOLE_RING`].
+    pub console_slots: u32,
+    /// Slots of the console's input ring, whose header would be at [`CONSOLE_INPUT_RING`]. Reserved: 0, there is none.
+    pub console_input_slots: u32,
+    _reserved: u64,
     /// Written by the guest: address that an upcall enters, 0 for none.
     pub upcall_entry: u64,
     /// Written by the guest: RSP that an upcall starts with.
@@ -182,6 +227,8 @@ pub const BOOT_ARGS_MAX: usize = 1024;
 pub const CONSOLE_RING: u64 = 2048;
 /// Slots of the console ring.
 pub const CONSOLE_SLOTS: u32 = 16;
+/// Offset where the header of a console input ring will be, with room for eight slots behind it. Reserved.
+pub const CONSOLE_INPUT_RING: u64 = 3328;
 /// Text bytes in one console slot: a [`ConsoleSlot`].
 pub const CONSOLE_TEXT_BYTES: usize = 62;
 
@@ -204,19 +251,27 @@ const _: () = {
     assert!(BOOT_ARGS + BOOT_ARGS_MAX as u64 <= CONSOLE_RING);
     assert!(
         CONSOLE_RING + (crate::ring::HEADER_BYTES + CONSOLE_SLOTS as usize * crate::ring::SLOT_BYTES) as u64
-            <= PAGE_SIZE
+            <= CONSOLE_INPUT_RING
     );
-    assert!(offset_of!(RegisterPage, magic) == 64);
-    assert!(offset_of!(RegisterPage, vm_id) == 152);
-    assert!(offset_of!(RegisterPage, memory_bytes) == 80);
-    assert!(offset_of!(RegisterPage, tsc_hz) == 88);
-    assert!(offset_of!(RegisterPage, ns_per_tick) == 96);
-    assert!(offset_of!(RegisterPage, start_tsc) == 104);
-    assert!(offset_of!(RegisterPage, start_unix_ns) == 112);
-    assert!(offset_of!(RegisterPage, generation_id) == 120);
-    assert!(offset_of!(RegisterPage, boot_args_len) == 136);
-    assert!(offset_of!(RegisterPage, console_slots) == 140);
-    assert!(offset_of!(RegisterPage, nic_page) == 144);
+    assert!(CONSOLE_INPUT_RING + (crate::ring::HEADER_BYTES + 8 * crate::ring::SLOT_BYTES) as u64 <= PAGE_SIZE);
+    assert!(offset_of!(RegisterPage, magic) == 0);
+    assert!(offset_of!(RegisterPage, abi_version) == 8);
+    assert!(offset_of!(RegisterPage, sequence) == 12);
+    assert!(offset_of!(RegisterPage, vm_id) == 16);
+    assert!(offset_of!(RegisterPage, generation_id) == 24);
+    assert!(offset_of!(RegisterPage, memory_bytes) == 40);
+    assert!(offset_of!(RegisterPage, reserve_frames) == 48);
+    assert!(offset_of!(RegisterPage, limit_frames) == 52);
+    assert!(offset_of!(RegisterPage, held_frames) == 56);
+    assert!(offset_of!(RegisterPage, boot_args_len) == 60);
+    assert!(offset_of!(RegisterPage, tsc_hz) == 64);
+    assert!(offset_of!(RegisterPage, ns_per_tick) == 72);
+    assert!(offset_of!(RegisterPage, clock_tsc) == 80);
+    assert!(offset_of!(RegisterPage, clock_unix_ns) == 88);
+    assert!(offset_of!(RegisterPage, nic_page) == 96);
+    assert!(offset_of!(RegisterPage, disk_page) == 136);
+    assert!(offset_of!(RegisterPage, console_slots) == 144);
+    assert!(offset_of!(RegisterPage, console_input_slots) == 148);
     assert!(offset_of!(RegisterPage, upcall_entry) == 160);
     assert!(offset_of!(RegisterPage, fault_entry) == 176);
     assert!(offset_of!(RegisterPage, enabled) == 192);

@@ -17,6 +17,8 @@ pub enum NetEvent {
     /// order in the low 32 bits, so 10.0.2.16 is 0x0a000210), or 0 when it asks DHCP. `share` is what it may send. `node` is the same for all
     /// VMs, and with the slot makes its MAC.
     Attach { vm: VmId, seat: Seat, node: Node, ipv4: u32, rx_slots: u32, tx_slots: u32, share: Share },
+    /// The attached `vm` has another address from now on, and no other; 0: it asks DHCP for one.
+    Address { vm: VmId, seat: Seat, ipv4: u32 },
     /// `vm` is gone. Its pages stay mapped until the demultiplexer has answered `Detached`.
     Detach { vm: VmId, seat: Seat },
 }
@@ -35,6 +37,7 @@ pub enum NetCommand {
 const HELLO: u32 = 0x301;
 const ATTACH: u32 = 0x302;
 const DETACH: u32 = 0x303;
+const ADDRESS: u32 = 0x304;
 const DETACHED: u32 = 0x311;
 const REFUSED: u32 = 0x312;
 const NODE: u32 = 0x313;
@@ -47,6 +50,9 @@ impl From<NetEvent> for Message {
                 let (weight, limits) = (share.weight.into(), share.limits());
                 let place = u64::from(node.number()) << 16 | u64::from(seat.number());
                 Message::new(ATTACH, [vm.raw(), ipv4.into(), rx_slots.into(), tx_slots.into(), weight, limits, place])
+            }
+            NetEvent::Address { vm, seat, ipv4 } => {
+                Message::new(ADDRESS, [vm.raw(), seat.number().into(), ipv4.into()])
             }
             NetEvent::Detach { vm, seat } => Message::new(DETACH, [vm.raw(), seat.number().into()]),
         }
@@ -70,6 +76,9 @@ impl TryFrom<&Message> for NetEvent {
                 tx_slots: low32(kind, d)?,
                 share: Share::from_limits(low16(kind, e)?, f),
             },
+            ADDRESS => {
+                NetEvent::Address { vm: VmId::from_raw(a), seat: Seat::new(low16(kind, b)?), ipv4: low32(kind, c)? }
+            }
             DETACH => NetEvent::Detach { vm: VmId::from_raw(a), seat: Seat::new(low16(kind, b)?) },
             _ => return Err(BadMessage::unknown(kind)),
         })

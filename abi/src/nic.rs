@@ -42,6 +42,26 @@ pub struct NicPage {
     pub max_frame: u32,
     /// Written by the demultiplexer.
     pub counters: NicCounters,
+    /// Written by the guest.
+    pub listens: Listens,
+}
+
+/// What a guest wants to hear of what is sent to all or to a group. Written by the guest, so an allegation. Reserved: the
+/// demultiplexer does not look at it yet, and gives every guest everything.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Listens {
+    /// [`Listens::SAID`], or 0: it has not said, and wants everything.
+    pub said: u32,
+    /// UDP ports at which broadcasts are wanted; 0 for none.
+    pub broadcast_ports: [u16; 10],
+    /// IPv4 groups (10.0.2.16 would be 0x0a000210); 0 for none.
+    pub groups: [u32; 6],
+}
+
+impl Listens {
+    /// [`Listens::said`]: the words behind it are all that is wanted.
+    pub const SAID: u32 = 1;
 }
 
 /// Counters of one VM's NIC, from its start. All count frames but the two byte counts.
@@ -138,6 +158,8 @@ const _: () = {
     assert!(core::mem::size_of::<NicPage>() as u64 <= RX_RING);
     assert!(RX_RING + HEADER_BYTES as u64 <= TX_RING);
     assert!(core::mem::offset_of!(NicPage, counters) == 24);
+    assert!(core::mem::offset_of!(NicPage, listens) == 96);
+    assert!(core::mem::size_of::<Listens>() == 48);
     assert!(nic_pages(DEFAULT_SLOTS, DEFAULT_SLOTS) == 9);
     assert!(nic_pages(512, 448) * PAGE_SIZE <= WINDOW_STRIDE);
 };

@@ -15,14 +15,20 @@ fn version() {
 fn guest_numbers() {
     use guest::hypercall::*;
     assert_eq!([NOP, IDLE, EXIT, KICK, ALARM, UPCALL_RETURN, FAULT_RETURN, GIVE_BACK], [0, 1, 2, 3, 4, 5, 6, 7]);
-    assert_eq!([guest::pending::ALARM, guest::pending::NIC, guest::pending::SHUTDOWN], [1, 2, 4]);
-    assert_eq!([guest::device::NIC, guest::device::CONSOLE], [0, 1]);
+    use guest::pending::{ALARM as DUE, CONSOLE_INPUT, DISK, IDENTITY, NIC, SHUTDOWN};
+    assert_eq!([DUE, NIC, SHUTDOWN, IDENTITY, CONSOLE_INPUT, DISK], [1, 2, 4, 8, 16, 32]);
+    assert_eq!([guest::device::NIC, guest::device::CONSOLE, guest::device::DISK], [0, 1, 2]);
     assert_eq!(
         [guest::REGISTER_PAGE, guest::PAGE_TABLES, guest::NIC_BASE, guest::IMAGE_BASE],
-        [0, 0x1000, 0x3000, 0x2_0000]
+        [0x1000, 0x2000, 0x4000, 0x2_0000]
     );
     assert_eq!(guest::MAGIC, 0x3152_454b_4152_4f46);
-    assert_eq!([guest::FAULT_REFUSED, guest::FAULT_ADDRESS], [0x100, 0x101]);
+    use guest::{FAULT_ADDRESS, FAULT_GUARD, FAULT_NULL, FAULT_REFUSED, FAULT_RIGHTS};
+    assert_eq!(
+        [FAULT_REFUSED, FAULT_ADDRESS, FAULT_NULL, FAULT_GUARD, FAULT_RIGHTS],
+        [0x100, 0x101, 0x102, 0x103, 0x104]
+    );
+    assert_eq!([guest::access::READ, guest::access::WRITE, guest::access::EXECUTE], [0, 1, 2]);
 }
 
 #[test]
@@ -42,6 +48,8 @@ fn component_numbers() {
 
 #[test]
 fn layouts() {
+    assert_eq!(offset_of!(guest::RegisterPage, sequence), 12);
+    assert_eq!(offset_of!(guest::RegisterPage, clock_tsc), 80);
     assert_eq!(offset_of!(guest::RegisterPage, fault), 256);
     assert_eq!(offset_of!(ring::RingHeader, head), 64);
     assert_eq!(offset_of!(ring::RingHeader, epoch), 128);
@@ -49,6 +57,7 @@ fn layouts() {
     assert_eq!(size_of::<manifest::Component>(), 192);
     assert_eq!(size_of::<manifest::Image>(), 192);
     assert_eq!(nic::tx_slots_offset(256), 0x5000);
+    assert_eq!((offset_of!(nic::NicPage, listens), size_of::<nic::Listens>()), (96, 48));
 }
 
 #[test]
@@ -104,6 +113,7 @@ fn messages_survive_the_ring() {
     for event in [
         net::NetEvent::Hello,
         net::NetEvent::Attach { vm, seat, node, ipv4: 1, rx_slots: 2, tx_slots: 3, share },
+        net::NetEvent::Address { vm, seat, ipv4: 0x0a00_0263 },
         net::NetEvent::Detach { vm, seat },
     ] {
         assert_eq!(net::NetEvent::try_from(&Message::from(event)), Ok(event));
@@ -117,6 +127,7 @@ fn messages_survive_the_ring() {
     for request in [
         control::ControlRequest::Create { image: vm::ImageId::new(2), args, share },
         control::ControlRequest::Create { image: vm::ImageId::new(u32::MAX), args, share: share::Share::UNSAID },
+        control::ControlRequest::Identity { vm, ipv4: 0x0a00_0263, args: [7; control::CREATE_ARGS_BYTES] },
         control::ControlRequest::Destroy { vm },
         control::ControlRequest::Kill { component: 3 },
         control::ControlRequest::Share { slot: vm.slot },

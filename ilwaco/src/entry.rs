@@ -1,6 +1,7 @@
 //! From the first instruction to the program, and the ways out: faults and panics.
 
 use crate::args::Args;
+use crate::fault::Fault;
 use crate::{clock, console, heap, net, platform, registers};
 use abi::note::{KIND_GUEST, Note};
 use core::arch::naked_asm;
@@ -10,24 +11,18 @@ use core::panic::PanicInfo;
 pub const EXIT_PANIC: u64 = 101;
 /// Code of a VM that was started by a machine with another ABI.
 pub const EXIT_ABI: u64 = 102;
-/// Code of a VM whose stack was too small.
-pub const EXIT_STACK: u64 = 103;
-/// Code of a VM that faulted: this plus the vector.
-pub const EXIT_FAULT: u64 = 200;
+/// Code of a VM whose heap had no room left.
+pub const EXIT_HEAP: u64 = 104;
 
 /// Bytes of the stack. Only pages that were touched cost memory, and they are given back when the VM is quiet.
 const STACK_BYTES: usize = 32 * 1024;
-/// Bytes at the bottom of the stack on which the fault handler runs, which never returns to what lies there.
+/// Bytes at the bottom of the stack on which the fault handler runs, which never returns to what lies there. Whoever overflows
+/// the stack has written over them before.
 const FAULT_STACK_BYTES: usize = 4096;
 
 #[unsafe(link_section = ".note.foraker")]
 #[used]
 static NOTE: Note = Note::new(KIND_GUEST);
-
-/// What lies at the lowest word of the stack proper, above the fault stack. The page tables that a guest starts with have no
-/// holes, and its own would cost two pages, so there is no guard page: this is looked at whenever the guest idles. It is
-/// part of the image, and as long as it is only read, its page is shared by all VMs of the image.
-const MARK: u64 = 0x4b43_4154_534f_4e21;
 
 #[repr(C, align(4096))]
 struct Stack(core::cell::UnsafeCell<[u64; STACK_BYTES / 8]>);
@@ -35,13 +30,10 @@ struct Stack(core::cell::UnsafeCell<[u64; STACK_BYTES / 8]>);
 // SAFETY: nobody looks at it but the CPU, through RSP.
 unsafe impl Sync for Stack {}
 
-/// The linker script puts it below everything else that is written.
-#[unsafe(link_section = ".stack")]
-static STACK: Stack = {
-    let mut words = [0; STACK_BYTES / 8];
-    words[FAULT_STACK_BYTES / 8] = MARK;
-    Stack(core::cell::UnsafeCell::new(words))
-};
+/// The linker script puts it below everything else that is written, and a hole below it: the compiler touches every page of
+/// what a function takes of the stack, from above, so whatever is too large ends in the hole.
+#[unsafe(link_section = ".bss.stack")]
+static STACK: Stack = Stack(core::cell::UnsafeCell::new([0; STACK_BYTES / 8]));
 
 unsafe extern "C" {
     /// The first byte behind everything of the image, from the linker script.
@@ -56,17 +48,6 @@ unsafe extern "Rust" {
 /// Address of the stack's lowest byte.
 pub(crate) fn stack_bottom() -> usize {
     STACK.0.get().addr()
-}
-
-/// Ends the VM when its stack has been used up to the last word. What has happened by then concerns nobody but this VM.
-#[inline]
-pub(crate) fn check_stack() {
-    // SAFETY: within the stack, aligned, and no reference points there.
-    let mark = unsafe { STACK.0.get().cast::<u64>().add(FAULT_STACK_BYTES / 8).read_volatile() };
-    if mark != MARK {
-        console::line(format_args!("stack overflow: more than {} bytes", STACK_BYTES - FAULT_STACK_BYTES));
-        platform::exit(EXIT_STACK);
-    }
 }
 
 /// Where the core starts the guest: without a stack, with the address of the register page in RDI.
@@ -85,11 +66,13 @@ extern "C" fn _start() -> ! {
     )
 }
 
-extern "C" fn start() -> ! {
+/// `register_page`: where the register page lies.
+extern "C" fn start(register_page: usize) -> ! {
+    platform::set_registers(register_page);
     if !registers::valid() {
         platform::exit(EXIT_ABI);
     }
-    registers::set_fault_handler(address(on_fault as *const ()), address(STACK.0.get()) + FAULT_STACK);
+    registers::set_fault_handler(address(on_fault as *const ()), address(STACK.0.get()) + wide(FAULT_STACK_BYTES));
     let heap = (&raw const __ilwaco_heap_start).cast_mut();
     let memory = usize::try_from(registers::memory_bytes()).unwrap_or(0);
     // SAFETY: the loader maps memory from 0 to the size in the register page; behind the image nothing else lies in it. This
@@ -103,12 +86,11 @@ extern "C" fn start() -> ! {
     platform::exit(ilwaco_main())
 }
 
-const FAULT_STACK: u64 = {
-    // Widening only; `u64::from` is not const.
-    #[allow(clippy::cast_lossless)]
-    let bytes = FAULT_STACK_BYTES as u64;
-    bytes
-};
+// Widening only; `u64::from` is not const.
+#[allow(clippy::cast_lossless)]
+const fn wide(bytes: usize) -> u64 {
+    bytes as u64
+}
 
 fn address<T>(of: *const T) -> u64 {
     u64::try_from(of.expose_provenance()).unwrap_or(0)
@@ -121,16 +103,21 @@ extern "C" fn on_fault() -> ! {
 }
 
 extern "C" fn report_fault() -> ! {
-    let fault = registers::fault();
-    console::line(format_args!(
-        "fault {:#x} (error code {:#x}) at {:#x}, stack {:#x}, address {:#x}",
-        fault.vector, fault.error_code, fault.at.rip, fault.at.rsp, fault.address
-    ));
-    platform::exit(EXIT_FAULT + u64::from(fault.vector))
+    let bottom = address(STACK.0.get());
+    let fault = Fault::new(registers::fault(), &(bottom..=bottom + wide(STACK_BYTES)));
+    console::line(format_args!("{fault}"));
+    platform::exit(fault.code())
 }
 
 #[panic_handler]
 fn panic(info: &PanicInfo) -> ! {
+    let message = info.message();
+    // Who allocates and cannot do without ends in a panic of `alloc`'s, which is known by its words alone.
+    if heap::is_exhaustion(&message) {
+        let (used, size) = heap::heap_usage();
+        console::line(format_args!("out of memory: {message}: {used} of the heap's {size} bytes are in use"));
+        platform::exit(EXIT_HEAP)
+    }
     console::line(format_args!("{info}"));
     platform::exit(EXIT_PANIC)
 }

@@ -30,8 +30,11 @@ pub mod console;
 #[cfg(target_os = "none")]
 #[allow(unsafe_code)]
 mod entry;
+#[cfg(any(target_os = "none", test))]
+mod fault;
 #[allow(unsafe_code)]
 mod heap;
+mod identity;
 pub mod net;
 #[allow(unsafe_code)]
 mod platform;

@@ -1,11 +1,13 @@
 //! The register page: what the core tells the guest.
 
 use crate::platform::registers;
+use abi::guest::pending::IDENTITY;
 use abi::guest::{BOOT_ARGS, BOOT_ARGS_MAX, RegisterPage};
 use abi::vm::VmId;
 use alloc::string::String;
 use alloc::vec;
 use core::mem::offset_of;
+use core::sync::atomic::{Ordering, fence};
 
 macro_rules! field {
     ($load:ident, $name:ident) => {
@@ -19,6 +21,19 @@ pub(crate) fn valid() -> bool {
     field!(read64, magic) == abi::guest::MAGIC && field!(read32, abi_version) == abi::ABI_VERSION
 }
 
+/// Reads what the core changes together: once more when it has done so meanwhile.
+pub(crate) fn consistent<R>(read: impl Fn() -> R) -> R {
+    loop {
+        let before = field!(load32, sequence);
+        let value = read();
+        fence(Ordering::Acquire);
+        if before & 1 == 0 && field!(load32, sequence) == before {
+            return value;
+        }
+        core::hint::spin_loop();
+    }
+}
+
 /// This VM.
 pub fn vm_id() -> VmId {
     VmId::from_raw(field!(read64, vm_id))
@@ -29,12 +44,15 @@ pub fn memory_bytes() -> u64 {
     field!(read64, memory_bytes)
 }
 
-/// Random, new at every start, clone and restore.
+/// Random, new at every start, clone, restore and change of identity. What a program derives from it has to be derived anew
+/// when it has changed.
 pub fn generation_id() -> [u8; 16] {
-    let mut id = [0; 16];
-    // Where the page is too short there is no page at all.
-    let _ = registers().read(offset_of!(RegisterPage, generation_id), &mut id);
-    id
+    consistent(|| {
+        let mut id = [0; 16];
+        // Where the page is too short there is no page at all.
+        let _ = registers().read(offset_of!(RegisterPage, generation_id), &mut id);
+        id
+    })
 }
 
 /// Ticks of the TSC in a second.
@@ -42,14 +60,19 @@ pub fn tsc_hz() -> u64 {
     field!(read64, tsc_hz)
 }
 
-/// Nanoseconds per tick (32.32), the TSC at the start, and the Unix time in nanoseconds then.
+/// Nanoseconds per tick (32.32), a TSC, and the Unix time in nanoseconds at it.
 pub(crate) fn clock() -> (u64, u64, u64) {
-    (field!(read64, ns_per_tick), field!(read64, start_tsc), field!(read64, start_unix_ns))
+    consistent(|| (field!(read64, ns_per_tick), field!(read64, clock_tsc), field!(read64, clock_unix_ns)))
 }
 
 /// True when this VM has a NIC.
 pub(crate) fn has_nic() -> bool {
-    field!(read64, nic_page) == abi::guest::NIC_BASE
+    nic_page() != 0
+}
+
+/// Address of the NIC page, 0 without a NIC.
+pub(crate) fn nic_page() -> u64 {
+    field!(read64, nic_page)
 }
 
 /// Slots of the console ring.
@@ -59,20 +82,31 @@ pub(crate) fn console_slots() -> u32 {
 
 /// The boot arguments; what is not text is left out.
 pub fn boot_args() -> String {
-    let len = usize::try_from(field!(read32, boot_args_len)).unwrap_or(0).min(BOOT_ARGS_MAX);
-    let mut bytes = vec![0; len];
-    let _ = registers().read(usize::try_from(BOOT_ARGS).unwrap_or(0), &mut bytes);
+    let bytes = consistent(|| {
+        let len = usize::try_from(field!(read32, boot_args_len)).unwrap_or(0).min(BOOT_ARGS_MAX);
+        let mut bytes = vec![0; len];
+        let _ = registers().read(usize::try_from(BOOT_ARGS).unwrap_or(0), &mut bytes);
+        bytes
+    });
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Takes the pending bits.
+/// Takes the pending bits, but for that of another identity.
 #[inline]
 pub(crate) fn take_pending() -> u64 {
     // Most of the time there is nothing, and looking is cheaper than an exchange.
     match field!(load64, pending) {
         0 => 0,
-        _ => registers().swap64(offset_of!(RegisterPage, pending), 0).unwrap_or(0),
+        _ => registers().fetch_and64(offset_of!(RegisterPage, pending), IDENTITY).unwrap_or(0),
     }
+}
+
+/// True once when the identity has changed.
+#[inline]
+pub(crate) fn take_identity() -> bool {
+    field!(load64, pending) & IDENTITY != 0
+        // Before anything of it is read: it may change once more meanwhile.
+        && registers().fetch_and64(offset_of!(RegisterPage, pending), !IDENTITY).is_some()
 }
 
 /// Selects which pending bits end an idle. Upcalls stay off.

@@ -5,7 +5,7 @@
 
 use crate::cell::global;
 use crate::time::Instant;
-use crate::{clock, net, platform, registers, time};
+use crate::{clock, identity, net, platform, registers, time};
 use abi::guest::pending;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -144,6 +144,7 @@ impl Executor {
     }
 
     fn poll(&self, index: usize) {
+        identity::look();
         // The slots are not borrowed while the task runs, since it may start others.
         let taken = self.slots.borrow_mut().get_mut(index).map(|slot| core::mem::replace(slot, Slot::Running));
         let mut task = match taken {
@@ -236,6 +237,7 @@ struct Machine {
 impl Machine {
     /// Takes in what has happened: interrupts, frames, timers.
     fn listen(&mut self) -> net::Received {
+        identity::look();
         if registers::take_pending() & pending::SHUTDOWN != 0 {
             SHUTDOWN.with(|shutdown| {
                 shutdown.asked.set(true);
@@ -265,7 +267,6 @@ impl Machine {
         if !self.trimmed {
             deadline = deadline.min(self.quiet_since + QUIET_NS);
         }
-        platform::check_stack();
         if net::prepare_idle() {
             platform::idle(clock::deadline_ticks(deadline));
         }

@@ -69,7 +69,7 @@ impl Sub<Instant> for Instant {
 
 /// Seconds since 1970-01-01 00:00 UTC, as the machine that the VM runs on knows them.
 pub fn unix_seconds() -> u64 {
-    (clock::unix_start_ns().saturating_add(clock::now_ns())) / 1_000_000_000
+    clock::unix_start_ns().wrapping_add(clock::now_ns()) / 1_000_000_000
 }
 
 /// Completes when `deadline` is reached, up to a tick of the wheel (about a millisecond) later.

@@ -1,6 +1,6 @@
 //! The commands and how they are written.
 
-use crate::share;
+use crate::{address, share};
 use abi::control::CREATE_ARGS_BYTES;
 use abi::limits::Name;
 use abi::share::Share;
@@ -35,12 +35,15 @@ pub enum Command {
     Destroy(Slot),
     /// Asks the VM in a slot to end itself.
     Shutdown(Slot),
+    /// Makes the VM in a slot somebody else: at this IPv4 address, 0 for the one that it has, with extra boot arguments,
+    /// zero-padded, in place of those that it had.
+    Identity(Slot, u32, [u8; CREATE_ARGS_BYTES]),
     /// Powers the machine off.
     PowerOff,
 }
 
 /// Word, arguments and explanation of each command.
-pub const HELP: [(&str, &str, &str); 13] = [
+pub const HELP: [(&str, &str, &str); 14] = [
     ("help", "", "lists the commands"),
     ("vms", "", "lists the VMs"),
     ("vm", "N", "shows the VM in slot N and its share"),
@@ -61,6 +64,11 @@ pub const HELP: [(&str, &str, &str); 13] = [
     ),
     ("destroy", "N", "ends the VM in slot N"),
     ("shutdown", "N", "asks the VM in slot N to end itself"),
+    (
+        "identity",
+        "N [ARGS]",
+        "makes the VM in slot N somebody else, with these extra boot arguments; addr=A.B.C.D among them is its address",
+    ),
     ("poweroff", "", "powers the machine off"),
 ];
 
@@ -78,6 +86,8 @@ pub enum Mistake {
     },
     /// More extra boot arguments than fit.
     LongArguments,
+    /// What is said of the VM's address is none.
+    Address,
     /// A word about the VM's share whose value makes no sense.
     Share {
         /// The word in front of the `=`.
@@ -120,6 +130,12 @@ impl Command {
             }
             "destroy" => slot().map(Command::Destroy),
             "shutdown" => slot().map(Command::Shutdown),
+            "identity" => {
+                let (slot, rest) = split(rest);
+                let slot = slot.parse().map(Slot::new).map_err(|_| wrong)?;
+                let (ipv4, args) = address::split_off(rest)?;
+                Ok(Command::Identity(slot, ipv4, args))
+            }
             "poweroff" => none(Command::PowerOff),
             _ => none(Command::Help),
         }
@@ -140,6 +156,7 @@ impl Command {
             Command::Create(..) => "create",
             Command::Destroy(_) => "destroy",
             Command::Shutdown(_) => "shutdown",
+            Command::Identity(..) => "identity",
             Command::PowerOff => "poweroff",
         }
     }
@@ -170,6 +187,9 @@ mod tests {
             ("help", Command::Help),
             ("  vms ", Command::Vms),
             ("vm 12", Command::Vm(Slot::new(12))),
+            ("identity 12", Command::Identity(Slot::new(12), 0, [0; CREATE_ARGS_BYTES])),
+            ("identity 3 addr=10.0.2.99", Command::Identity(Slot::new(3), 0x0a00_0263, [0; CREATE_ARGS_BYTES])),
+            ("identity 3 crime=all  x=1", Command::Identity(Slot::new(3), 0, args)),
             ("frames", Command::Frames),
             ("components", Command::Components),
             ("images", Command::Images),
@@ -205,9 +225,20 @@ mod tests {
         for line in ["policy sched", "policy sched a b", "policy a-name-of-17-chars x"] {
             assert_eq!(Command::parse(line), Err(Mistake::Arguments { word: "policy", takes }), "{line}");
         }
-        for line in
-            ["vm x", "vm -1", "vm 4294967296", "vm 1 2", "destroy", "kill", "kill a b", "create", "poweroff now"]
-        {
+        for line in [
+            "identity",
+            "identity x",
+            "identity addr=10.0.2.99",
+            "vm x",
+            "vm -1",
+            "vm 4294967296",
+            "vm 1 2",
+            "destroy",
+            "kill",
+            "kill a b",
+            "create",
+            "poweroff now",
+        ] {
             assert!(matches!(Command::parse(line), Err(Mistake::Arguments { .. })), "{line}");
         }
         assert!(matches!(Command::parse("kill a-name-of-17-chars"), Err(Mistake::Arguments { .. })));

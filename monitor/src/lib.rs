@@ -4,6 +4,8 @@
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
+mod address;
+mod arguments;
 pub mod command;
 pub mod editor;
 mod report;

@@ -117,6 +117,9 @@ impl Session {
             Err(Mistake::Share { word, takes }) => {
                 host.print(format_args!("error create: this is no {word}; write {takes}"));
             }
+            Err(Mistake::Address) => {
+                host.print(format_args!("error identity: this is no host's address; write addr=A.B.C.D"));
+            }
             Err(Mistake::LongArguments) => host.print(format_args!(
                 "error create: the extra boot arguments are too long; write at most {CREATE_ARGS_BYTES} characters"
             )),
@@ -224,6 +227,7 @@ impl Session {
             (Step::Find, ControlReply::Vm { vm, .. }) => {
                 let request = match job.command {
                     Command::Shutdown(_) => ControlRequest::Shutdown { vm },
+                    Command::Identity(_, ipv4, args) => ControlRequest::Identity { vm, ipv4, args },
                     _ => ControlRequest::Destroy { vm },
                 };
                 self.last(request, host)
@@ -249,7 +253,10 @@ impl Session {
                     )),
                     (status::BUSY, Command::Policy(..)) => host
                         .print(format_args!("error {word}: another policy is just being replaced; try again")),
-                    (status::NOT_FOUND, Command::Vm(n) | Command::Destroy(n) | Command::Shutdown(n)) => {
+                    (
+                        status::NOT_FOUND,
+                        Command::Vm(n) | Command::Destroy(n) | Command::Shutdown(n) | Command::Identity(n, ..),
+                    ) => {
                         host.print(format_args!("error {word}: no VM in slot {n}; \"vms\" lists them"));
                     }
                     (status::NOT_FOUND, _) => {
@@ -257,6 +264,9 @@ impl Session {
                     }
                     (status::NO_SPACE, _) => host.print(format_args!(
                         "error {word}: no free VM slot or not enough frames; destroy a VM first, \"frames\" shows what is free"
+                    )),
+                    (status::BAD_REQUEST, Command::Identity(..)) => host.print(format_args!(
+                        "error {word}: it waits for admission, or addresses come from DHCP, or its boot arguments get too long"
                     )),
                     (status, _) => {
                         host.print(format_args!("error {word}: the core refused {request:?} with status {status}"));
@@ -388,7 +398,9 @@ impl Session {
         Some(match command {
             Command::Frames => ControlRequest::Frames,
             Command::Machine => ControlRequest::Machine,
-            Command::Vm(slot) | Command::Destroy(slot) | Command::Shutdown(slot) => ControlRequest::Vm { slot },
+            Command::Vm(slot) | Command::Destroy(slot) | Command::Shutdown(slot) | Command::Identity(slot, ..) => {
+                ControlRequest::Vm { slot }
+            }
             Command::PowerOff => {
                 // There is no answer: this is the last chance to say something.
                 host.print(format_args!("done poweroff"));
@@ -467,7 +479,7 @@ fn first_step(command: Command) -> Step {
         Command::Components | Command::Images | Command::Kill(_) | Command::Policies | Command::Policy(..) => {
             Step::Walk(0)
         }
-        Command::Destroy(_) | Command::Shutdown(_) => Step::Find,
+        Command::Destroy(_) | Command::Shutdown(_) | Command::Identity(..) => Step::Find,
         _ => Step::Last,
     }
 }

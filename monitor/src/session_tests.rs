@@ -143,6 +143,19 @@ impl Core {
                 }
                 vec![done(if known { status::OK } else { status::NOT_FOUND }, 0)]
             }
+            ControlRequest::Identity { vm, ipv4, .. } => {
+                let known = self.vms.get(&vm.slot.number()) == Some(&vm.generation);
+                vec![done(
+                    if !known {
+                        status::NOT_FOUND
+                    } else if ipv4 == 1 {
+                        status::BAD_REQUEST
+                    } else {
+                        status::OK
+                    },
+                    0,
+                )]
+            }
             ControlRequest::PowerOff => {
                 self.off = true;
                 vec![]
@@ -305,6 +318,13 @@ fn vms_come_and_go() {
         ["error create: this is no weight; write weight=N with N from 1 to 10000"]
     );
     assert_eq!(run(&mut session, &mut core, "create nginx"), ["error create: no image nginx; \"images\" lists them"]);
+    assert_eq!(run(&mut session, &mut core, "identity 1 addr=10.0.2.99 x=1"), ["done identity"]);
+    let refused =
+        "error identity: it waits for admission, or addresses come from DHCP, or its boot arguments get too long";
+    assert_eq!(run(&mut session, &mut core, "identity 1 addr=0.0.0.1"), [refused]);
+    assert_eq!(run(&mut session, &mut core, "identity 9"), ["error identity: no VM in slot 9; \"vms\" lists them"]);
+    let address = "error identity: this is no host's address; write addr=A.B.C.D";
+    assert_eq!(run(&mut session, &mut core, "identity 1 addr=me"), [address]);
     assert_eq!(run(&mut session, &mut core, "destroy 1"), ["done destroy"]);
     assert_eq!(run(&mut session, &mut core, "shutdown 0"), ["done shutdown"]);
     assert_eq!(run(&mut session, &mut core, "destroy 0"), ["error destroy: no VM in slot 0; \"vms\" lists them"]);
@@ -319,7 +339,7 @@ fn vms_come_and_go() {
 fn help_and_mistakes() {
     let help = fresh("help", &[]);
     assert_eq!(help.len(), HELP.len() + 1);
-    assert_eq!((help[2].as_str(), help[13].as_str()), ("help vm N: shows the VM in slot N and its share", "done help"));
+    assert_eq!((help[2].as_str(), help[14].as_str()), ("help vm N: shows the VM in slot N and its share", "done help"));
     let unknown = fresh(" reboot now", &[]);
     assert_eq!(unknown[..HELP.len()], help[..HELP.len()]);
     assert_eq!(unknown[HELP.len()], "error reboot: no such command; the list above has them all");

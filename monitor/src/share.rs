@@ -1,5 +1,6 @@
 //! The words of `create` that say what the VM gets of what it shares with others: `weight=`, `rate=`, `burst=`.
 
+use crate::arguments::Arguments;
 use crate::command::Mistake;
 use abi::control::CREATE_ARGS_BYTES;
 use abi::share::{BURST_MIN, Share, UNLIMITED, WEIGHT_MAX};
@@ -18,28 +19,17 @@ const _: () = assert!(WEIGHT_MAX == 10_000 && BURST_MIN == 1514);
 /// What is wrong with a word, or that the boot arguments do not fit.
 pub fn split_off(text: &str) -> Result<(Share, [u8; CREATE_ARGS_BYTES]), Mistake> {
     let mut share = Share::UNSAID;
-    let mut args = [0; CREATE_ARGS_BYTES];
-    let mut len = 0;
+    let mut args = Arguments::new();
     for piece in text.split_inclusive(' ') {
         let wrong = |word, takes| Mistake::Share { word, takes };
         match piece.trim_matches(' ').split_once('=') {
             Some(("weight", value)) => share.weight = weight(value).ok_or(wrong("weight", WEIGHT))?,
             Some(("rate", value)) => share.rate = rate(value).ok_or(wrong("rate", RATE))?,
             Some(("burst", value)) => share.burst = burst(value).ok_or(wrong("burst", BURST))?,
-            _ => {
-                // A space may stand where nothing fits any more: perhaps nothing follows.
-                let piece = if len + piece.len() > args.len() { piece.trim_end_matches(' ') } else { piece };
-                let place = args.get_mut(len..len + piece.len()).ok_or(Mistake::LongArguments)?;
-                place.copy_from_slice(piece.as_bytes());
-                len += piece.len();
-            }
+            _ => args.push(piece)?,
         }
     }
-    while len > 0 && args[len - 1] == b' ' {
-        len -= 1;
-        args[len] = 0;
-    }
-    Ok((share, args))
+    Ok((share, args.finish()))
 }
 
 fn weight(value: &str) -> Option<u16> {

@@ -157,15 +157,28 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
             return false;
         }
         let address = if ipv4 == 0 { self.leases.get(id, seat) } else { ipv4 };
-        if !self.ports.set_address(seat, address) {
-            log::error!("{id}: another VM has the address {} already; IPv4 is closed to it", Ipv4(address));
-        }
+        self.set_address(id, seat, address);
         self.touch(seat);
         let now = self.host.now();
         self.discipline.attach(seat, share, now);
         // It may have put frames into its ring before it was attached.
         self.discipline.enqueue(seat);
         true
+    }
+
+    /// An attached VM has this address from now on, and no other; 0: it asks DHCP for one.
+    pub fn address(&mut self, id: VmId, seat: Seat, ipv4: u32) {
+        if self.ports.get_mut(seat).is_some_and(|port| port.id == id) {
+            self.leases.set(id, seat, 0);
+            self.ports.set_address(seat, 0);
+            self.set_address(id, seat, ipv4);
+        }
+    }
+
+    fn set_address(&mut self, id: VmId, seat: Seat, ipv4: u32) {
+        if !self.ports.set_address(seat, ipv4) {
+            log::error!("{id}: another VM has the address {} already; IPv4 is closed to it", Ipv4(ipv4));
+        }
     }
 
     /// A VM is gone: from here on its pages are not touched. Returns its counters if it was attached.

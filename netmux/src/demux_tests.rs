@@ -398,6 +398,30 @@ fn detached_vms_are_not_touched() {
 }
 
 #[test]
+fn a_vm_that_moves_is_reached_where_it_is_now_and_sends_from_there() {
+    let (mut machine, mut guests) = Machine::with_guests(&[1, 2]);
+    let (old, new) = (address(1), 0x0a00_0263);
+    machine.demux.address(guests[0].id, seat(1), new);
+    // What was under way for the old address concerns it no longer.
+    machine.arrive(&inbound(1, 60, 0));
+    machine.arrive(&frames::ipv4(HOST, Mac::of_slot(1), 7, new, 1, &[1; 30]));
+    machine.settle();
+    assert_eq!(guests[0].receive().len(), 1);
+    guests[0].send(&frames::ipv4(Mac::of_slot(1), HOST, old, 7, 1, &[1; 30]));
+    guests[0].send(&frames::ipv4(Mac::of_slot(1), HOST, new, 7, 1, &[2; 30]));
+    machine.demux.kick(seat(1));
+    machine.settle();
+    assert_eq!(machine.sent(), [frames::ipv4(Mac::of_slot(1), HOST, new, 7, 1, &[2; 30])]);
+    // To where somebody else is nobody moves, and who does not exist has no address.
+    machine.demux.address(guests[0].id, seat(1), address(2));
+    machine.demux.address(VmId::new(1, 99), seat(1), old);
+    guests[0].send(&frames::ipv4(Mac::of_slot(1), HOST, new, 7, 1, &[3; 30]));
+    machine.demux.kick(seat(1));
+    machine.settle();
+    assert!(machine.sent().is_empty());
+}
+
+#[test]
 fn a_slot_can_be_used_again() {
     let (mut machine, guests) = Machine::with_guests(&[1]);
     machine.demux.detach(guests[0].id, guests[0].seat());

@@ -225,6 +225,7 @@ fn listen<C: Nic, D: Discipline>(
                 answer(commands, NetCommand::Refused { vm });
             }
         }
+        Ok(NetEvent::Address { vm, seat, ipv4 }) => demux.address(vm, seat, ipv4),
         Ok(NetEvent::Detach { vm, seat }) => {
             if let Some(counters) = demux.detach(vm, seat) {
                 log::debug!("{vm} detached: {counters:?}; all VMs: {}", demux.totals());

@@ -22,7 +22,7 @@ use std::rc::Rc;
 use std::vec;
 use std::vec::Vec;
 
-const _: () = assert!(NIC_BASE == 0x3000);
+const _: () = assert!(NIC_BASE == 0x4000);
 
 fn size(number: u64) -> usize {
     usize::try_from(number).expect("64 bits")

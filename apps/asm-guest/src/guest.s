@@ -1,22 +1,28 @@
 # A guest without a library, written from docs/virtual-architecture.md. It says who it is, checks that the virtual
-# architecture is as documented, and ends with code 42. A check that fails ends it with the check's number.
+# architecture is as documented, and ends with code 42. A check that fails ends it with 100 and
+# the check's number.
 #
-# Syntax: Intel. Registers: r15 counts the checks and is left alone by everything else.
+# Syntax: Intel. Registers: r14 holds the address of the register page, r15 counts the checks; both are left alone by
+# everything else.
 
 # ---- Numbers of the virtual architecture -------------------------------------------------------------------------------
 
-# Register page (at address 0).
-.set MAGIC,              64
-.set ABI_VERSION,        72
-.set MEMORY_BYTES,       80
-.set TSC_HZ,             88
-.set NS_PER_TICK,        96
-.set START_TSC,         104
-.set GENERATION_ID,     120
-.set BOOT_ARGS_LEN,     136
-.set CONSOLE_SLOTS,     140
-.set NIC_PAGE,          144
-.set VM_ID,             152
+# Register page: offsets.
+.set MAGIC,               0
+.set ABI_VERSION,         8
+.set SEQUENCE,           12
+.set VM_ID,              16
+.set GENERATION_ID,      24
+.set MEMORY_BYTES,       40
+.set RESERVE_FRAMES,     48
+.set LIMIT_FRAMES,       52
+.set HELD_FRAMES,        56
+.set BOOT_ARGS_LEN,      60
+.set TSC_HZ,             64
+.set NS_PER_TICK,        72
+.set CLOCK_TSC,          80
+.set NIC_PAGE,           96
+.set CONSOLE_SLOTS,     144
 .set UPCALL_ENTRY,      160
 .set UPCALL_STACK,      168
 .set FAULT_ENTRY,       176
@@ -65,10 +71,17 @@
 .set DEVICE_NIC,          0
 .set DEVICE_CONSOLE,      1
 .set PENDING_ALARM,       1
+.set PENDING_IDENTITY,    8
 
 # Kinds of faults beside the vectors of x86, and classes of refused instructions.
 .set REFUSED,         0x100
 .set BAD_ADDRESS,     0x101
+.set NULL_POINTER,    0x102
+.set GUARD,           0x103
+.set BAD_RIGHTS,      0x104
+.set READ,                0
+.set WRITE,               1
+.set EXECUTE,             2
 .set CLASS_CPUID,         1
 .set CLASS_MSR,           2
 .set CLASS_PORT,          3
@@ -90,7 +103,7 @@
 
 .set PROBE_BYTES,        42     # the ARP question below
 
-# ---- The note that says: a guest for version 1 -------------------------------------------------------------------------
+# ---- The note that says: a guest for version 2 -------------------------------------------------------------------------
 
 .section .note.foraker, "a", @note
     .p2align 2
@@ -186,11 +199,15 @@ probe:
     .p2align 3
 initialised:    .quad 0x0123456789abcdef
 
+# Below the stack the linker script leaves a guard.
+.section .stack.guest, "aw", @nobits
+    .p2align 12
+stack_bottom:   .skip 4096
+stack:
+
 .section .bss.guest, "aw", @nobits
     .p2align 6
 zeroed:         .skip 4096
-stack_bottom:   .skip 4096
-stack:
 upcall_bottom:  .skip 4096
 upcall_stack:
 fault_bottom:   .skip 4096
@@ -220,9 +237,9 @@ _start:
     xor     r15d, r15d
     # A fault from here on is ours to handle.
     lea     rax, [fault_entry]
-    mov     [FAULT_ENTRY], rax
+    mov     [r14 + FAULT_ENTRY], rax
     lea     rax, [fault_stack]
-    mov     [FAULT_STACK], rax
+    mov     [r14 + FAULT_STACK], rax
 
     call    greet
     call    check_registers
@@ -234,9 +251,6 @@ _start:
     call    check_refused
     call    check_nic
 
-    # The codes of failures end below the one of success.
-    cmp     r15d, 42
-    jae     fail
     say_piece all
     mov     eax, r15d
     call    say_number
@@ -245,7 +259,7 @@ _start:
     mov     edi, 42
     vmcall
 
-# A check has failed: say which, and end with its number.
+# A check has failed: say which, and end with its number and 100.
 fail:
     lea     rsp, [stack]
     say_piece check_
@@ -253,18 +267,18 @@ fail:
     call    say_number
     say     failed
     mov     eax, EXIT
-    mov     edi, r15d
+    lea     edi, [r15 + 100]
     vmcall
 
 greet:
     say_piece hello
-    mov     eax, [VM_ID]                    # slot in bits 31..0
+    mov     eax, [r14 + VM_ID]                    # slot in bits 31..0
     call    say_number
     say_piece dot
-    mov     eax, [VM_ID + 4]                # generation in bits 63..32
+    mov     eax, [r14 + VM_ID + 4]                # generation in bits 63..32
     call    say_number
     say_piece on_mhz
-    mov     rax, [TSC_HZ]
+    mov     rax, [r14 + TSC_HZ]
     xor     edx, edx
     mov     ecx, 1000000
     div     rcx
@@ -272,8 +286,8 @@ greet:
     say     mhz
     # A line may take several slots.
     say_piece args
-    mov     esi, BOOT_ARGS
-    mov     ecx, [BOOT_ARGS_LEN]
+    lea     rsi, [r14 + BOOT_ARGS]
+    mov     ecx, [r14 + BOOT_ARGS_LEN]
     cmp     ecx, 180
     jbe     say_line
     mov     ecx, 180
@@ -282,39 +296,52 @@ greet:
 # ---- Checks ------------------------------------------------------------------------------------------------------------
 
 check_registers:
-    check                                   # the register page is where RDI says, and at 0
-    test    r14, r14
-    jnz     fail
+    check                                   # the register page is where RDI says
     movabs  rax, 0x3152454b41524f46         # "FORAKER1"
-    cmp     [MAGIC], rax
+    cmp     [r14 + MAGIC], rax
     jne     fail
     check                                   # it speaks of the same version as the hypercall does
-    cmp     dword ptr [ABI_VERSION], 2
+    cmp     dword ptr [r14 + ABI_VERSION], 2
     jne     fail
     mov     eax, NOP_CALL
     vmcall
     cmp     rax, 2
     jne     fail
     check                                   # names, sizes and rates are there
-    cmp     dword ptr [VM_ID + 4], 0
+    cmp     dword ptr [r14 + VM_ID + 4], 0
     je      fail
     lea     rax, [image_end]
-    cmp     [MEMORY_BYTES], rax
+    cmp     [r14 + MEMORY_BYTES], rax
     jb      fail
-    test    dword ptr [MEMORY_BYTES], 4095
+    test    dword ptr [r14 + MEMORY_BYTES], 4095
     jnz     fail
-    cmp     qword ptr [TSC_HZ], 1000000
+    cmp     qword ptr [r14 + TSC_HZ], 1000000
     jb      fail
-    cmp     dword ptr [CONSOLE_SLOTS], 16
+    cmp     dword ptr [r14 + CONSOLE_SLOTS], 16
     jne     fail
-    cmp     dword ptr [BOOT_ARGS_LEN], 1024
+    cmp     dword ptr [r14 + BOOT_ARGS_LEN], 1024
     ja      fail
-    mov     rax, [GENERATION_ID]
-    or      rax, [GENERATION_ID + 8]
+    mov     rax, [r14 + GENERATION_ID]
+    or      rax, [r14 + GENERATION_ID + 8]
     jz      fail
+    check                                   # nobody changes who we are, and memory is counted in frames
+    test    dword ptr [r14 + SEQUENCE], 1
+    jnz     fail
+    mov     eax, [r14 + LIMIT_FRAMES]
+    shl     rax, 12
+    cmp     rax, [r14 + MEMORY_BYTES]
+    jne     fail
+    mov     eax, [r14 + HELD_FRAMES]
+    cmp     eax, 3                          # register page and page tables
+    jbe     fail
+    cmp     eax, [r14 + LIMIT_FRAMES]
+    ja      fail
+    mov     ecx, [r14 + RESERVE_FRAMES]
+    cmp     ecx, [r14 + LIMIT_FRAMES]
+    ja      fail
     check                                   # a second has 10^9 nanoseconds, to a part in 256
-    mov     rax, [TSC_HZ]
-    mul     qword ptr [NS_PER_TICK]         # 32.32 fixed point
+    mov     rax, [r14 + TSC_HZ]
+    mul     qword ptr [r14 + NS_PER_TICK]         # 32.32 fixed point
     shrd    rax, rdx, 32
     sub     rax, 1000000000
     jns     7f
@@ -323,7 +350,7 @@ check_registers:
     ja      fail
     check                                   # the TSC goes on from the start
     call    now
-    cmp     rax, [START_TSC]
+    cmp     rax, [r14 + CLOCK_TSC]
     jb      fail
     mov     r12, rax
     call    now
@@ -332,15 +359,15 @@ check_registers:
     ret
 
 check_memory:
-    check                                   # page tables: PML4 at 0x1000, PDPT at 0x2000, 1 GiB that is itself
+    check                                   # page tables: PML4 at 0x2000, PDPT at 0x3000, 1 GiB that is itself
     mov     rax, cr3
-    cmp     rax, 0x1000
-    jne     fail
-    mov     rax, [0x1000]
-    and     rax, -4096
     cmp     rax, 0x2000
     jne     fail
     mov     rax, [0x2000]
+    and     rax, -4096
+    cmp     rax, 0x3000
+    jne     fail
+    mov     rax, [0x3000]
     and     rax, 0xfffffffffffff083
     cmp     rax, 0x83                       # address 0; present, writable, large
     jne     fail
@@ -359,11 +386,12 @@ check_memory:
     repe scasq
     jne     fail
     check                                   # memory behind the image is zero, and can be written and given back
-    mov     rbx, [MEMORY_BYTES]
+    mov     rbx, [r14 + MEMORY_BYTES]
     sub     rbx, 4096
     cmp     qword ptr [rbx], 0
     jne     fail
     mov     qword ptr [rbx + 8], -1
+    mov     r12d, [r14 + HELD_FRAMES]
     mov     rdi, rbx
     shr     rdi, 12
     mov     esi, 1
@@ -371,16 +399,20 @@ check_memory:
     vmcall
     cmp     rax, 1                          # one frame
     jne     fail
+    dec     r12d                            # and so it is held no longer
+    cmp     [r14 + HELD_FRAMES], r12d
+    jne     fail
     cmp     qword ptr [rbx + 8], 0
     jne     fail
     check                                   # the register page cannot be given back, nor what is beyond the memory
-    xor     edi, edi
+    mov     rdi, r14
+    shr     rdi, 12
     mov     esi, 1
     mov     eax, GIVE_BACK
     vmcall
     cmp     rax, ERROR_ARGUMENT
     jne     fail
-    mov     rdi, [MEMORY_BYTES]
+    mov     rdi, [r14 + MEMORY_BYTES]
     shr     rdi, 12
     mov     esi, 1
     mov     eax, GIVE_BACK
@@ -449,11 +481,11 @@ check_hypercalls:
 check_upcall:
     check
     lea     rax, [upcall_entry]
-    mov     [UPCALL_ENTRY], rax
+    mov     [r14 + UPCALL_ENTRY], rax
     lea     rax, [upcall_stack]
-    mov     [UPCALL_STACK], rax
-    mov     qword ptr [ENABLED], PENDING_ALARM
-    mov     dword ptr [UPCALLS_ON], 1
+    mov     [r14 + UPCALL_STACK], rax
+    mov     qword ptr [r14 + ENABLED], PENDING_ALARM
+    mov     dword ptr [r14 + UPCALLS_ON], 1
     call    in_10_ms
     mov     rbx, rax
     mov     rdi, rax
@@ -461,9 +493,9 @@ check_upcall:
     vmcall
     test    rax, rax
     jnz     fail
-    cmp     [ALARM], rbx
+    cmp     [r14 + ALARM], rbx
     jne     fail
-    mov     r12, [TSC_HZ]
+    mov     r12, [r14 + TSC_HZ]
     add     r12, rbx                        # give up a second later
     mov     ecx, 0x13579bdf
     mov     ebp, 0x2468ace0
@@ -493,12 +525,12 @@ check_upcall:
     jne     fail
     cmp     [upcall_time], rbx
     jb      fail
-    cmp     dword ptr [UPCALLS_ON], 1
+    cmp     dword ptr [r14 + UPCALLS_ON], 1
     jne     fail
-    cmp     qword ptr [ALARM], -1
+    cmp     qword ptr [r14 + ALARM], -1
     jne     fail
     check                                   # while upcalls are off nothing comes; then it does, with the next hypercall
-    mov     dword ptr [UPCALLS_ON], 0
+    mov     dword ptr [r14 + UPCALLS_ON], 0
     mov     eax, SET_ALARM
     xor     edi, edi                        # due long ago
     vmcall
@@ -509,14 +541,14 @@ check_upcall:
     jb      7b
     cmp     dword ptr [upcall_count], 1
     jne     fail
-    test    qword ptr [PENDING], PENDING_ALARM
+    test    qword ptr [r14 + PENDING], PENDING_ALARM
     jz      fail
-    mov     dword ptr [UPCALLS_ON], 1
+    mov     dword ptr [r14 + UPCALLS_ON], 1
     mov     eax, NOP_CALL
     vmcall
     cmp     dword ptr [upcall_count], 2
     jne     fail
-    mov     dword ptr [UPCALLS_ON], 0
+    mov     dword ptr [r14 + UPCALLS_ON], 0
     ret
 
 # Runs on the upcall stack. Upcalls are off until UPCALL_RETURN.
@@ -525,11 +557,11 @@ upcall_entry:
     push    rdx
     push    rcx
     inc     dword ptr [upcall_count]
-    cmp     dword ptr [UPCALLS_ON], 0
+    cmp     dword ptr [r14 + UPCALLS_ON], 0
     jne     fail
     # Take what is pending, so that it does not come again.
     xor     eax, eax
-    xchg    [PENDING], rax
+    xchg    [r14 + PENDING], rax
     mov     [upcall_mask], rax
     call    now
     mov     [upcall_time], rax
@@ -543,7 +575,7 @@ upcall_entry:
 
 check_idle:
     check                                   # an idle ends at its timeout, which is an alarm
-    mov     qword ptr [ENABLED], PENDING_ALARM
+    mov     qword ptr [r14 + ENABLED], PENDING_ALARM
     call    in_10_ms
     mov     rbx, rax
     mov     rdi, rax
@@ -561,7 +593,7 @@ check_idle:
     test    rax, PENDING_ALARM
     jz      fail
     xor     eax, eax
-    xchg    [PENDING], rax
+    xchg    [r14 + PENDING], rax
     check                                   # a deadline in the past only gives the quantum up
     mov     eax, IDLE
     xor     edi, edi
@@ -579,7 +611,7 @@ check_idle:
     cmp     rax, rbx
     jb      fail
     xor     eax, eax
-    xchg    [PENDING], rax
+    xchg    [r14 + PENDING], rax
     test    rax, PENDING_ALARM
     jz      fail
     ret
@@ -595,7 +627,7 @@ check_faults:
     jne     fail
     require_fault 7b
     check                                   # outside a fault handler this is 0 again
-    cmp     dword ptr [IN_FAULT], 0
+    cmp     dword ptr [r14 + IN_FAULT], 0
     jne     fail
     check                                   # int3 is raised behind itself
     expect_fault 3, 0, 7f
@@ -613,12 +645,56 @@ check_faults:
     cmp     [fault_address], rbx
     jne     fail
     check                                   # beyond the memory there is nothing behind the page tables
-    expect_fault BAD_ADDRESS, 0, 2f
-    mov     rbx, [MEMORY_BYTES]
+    expect_fault BAD_ADDRESS, WRITE, 2f
+    mov     rbx, [r14 + MEMORY_BYTES]
 7:  mov     byte ptr [rbx + 5], 1
 2:  require_fault 7b
     lea     rax, [rbx + 5]
     cmp     [fault_address], rax
+    jne     fail
+    check                                   # a null pointer that is read
+    expect_fault NULL_POINTER, READ, 2f
+    xor     ebx, ebx
+7:  mov     rax, [rbx + 8]
+2:  require_fault 7b
+    cmp     qword ptr [fault_address], 8
+    jne     fail
+    check                                   # and one that is called: RIP is 0, behind it lies where it came from
+    expect_fault NULL_POINTER, EXECUTE, 2f
+    xor     ebx, ebx
+    mov     r12, rsp
+    call    rbx
+2:  lea     rcx, [rsp + 8]
+    cmp     rcx, r12
+    mov     rsp, r12
+    jne     fail
+    cmp     dword ptr [fault_count], 1
+    jne     fail
+    mov     rcx, [fault_at]
+    or      rcx, [fault_address]
+    jnz     fail
+    check                                   # a stack that runs into the guard
+    expect_fault GUARD, WRITE, 2f
+    mov     r12, rsp
+    lea     rsp, [stack_bottom]
+7:  push    rax
+2:  mov     rsp, r12
+    require_fault 7b
+    check                                   # code cannot be written
+    expect_fault BAD_RIGHTS, WRITE, 2f
+    lea     rbx, [_start]
+7:  mov     byte ptr [rbx], 0x90
+2:  require_fault 7b
+    cmp     [fault_address], rbx
+    jne     fail
+    check                                   # nor data be executed
+    expect_fault BAD_RIGHTS, EXECUTE, 2f
+    mov     r12, rsp
+    lea     rbx, [zeroed]
+    jmp     rbx
+2:  cmp     dword ptr [fault_count], 1
+    jne     fail
+    cmp     [fault_at], rbx
     jne     fail
     check                                   # no system calls
     expect_fault 6, 0, 2f
@@ -651,7 +727,7 @@ check_refused:
 
 # Sends one frame and sees that it was taken.
 check_nic:
-    mov     rbx, [NIC_PAGE]
+    mov     rbx, [r14 + NIC_PAGE]
     test    rbx, rbx
     jnz     7f
     say     no_nic
@@ -718,7 +794,7 @@ check_nic:
     mov     rdi, rax
     mov     eax, IDLE
     vmcall
-    lock and qword ptr [PENDING], ~PENDING_ALARM
+    lock and qword ptr [r14 + PENDING], ~PENDING_ALARM
     jmp     3b
 4:  check                                   # it was sent, or dropped for want of a link, but not for what it says
     mov     rax, [rbx + NIC_TX_FRAMES]
@@ -739,21 +815,21 @@ fault_entry:
     push    rcx
     cmp     qword ptr [fault_resume], 0
     je      unexpected
-    cmp     dword ptr [IN_FAULT], 1
+    cmp     dword ptr [r14 + IN_FAULT], 1
     jne     unexpected
-    mov     eax, [FAULT_VECTOR]
+    mov     eax, [r14 + FAULT_VECTOR]
     cmp     eax, [want_vector]
     jne     unexpected
-    mov     eax, [FAULT_ERROR]
+    mov     eax, [r14 + FAULT_ERROR]
     cmp     eax, [want_error]
     jne     unexpected
     inc     dword ptr [fault_count]
-    mov     rax, [FAULT_RIP]
+    mov     rax, [r14 + FAULT_RIP]
     mov     [fault_at], rax
-    mov     rax, [FAULT_ADDRESS]
+    mov     rax, [r14 + FAULT_ADDRESS]
     mov     [fault_address], rax
     mov     rax, [fault_resume]
-    mov     [FAULT_RIP], rax
+    mov     [r14 + FAULT_RIP], rax
     mov     qword ptr [fault_resume], 0
     pop     rcx
     pop     rax
@@ -763,7 +839,7 @@ fault_entry:
 
 unexpected:
     say_piece strange
-    mov     eax, [FAULT_VECTOR]
+    mov     eax, [r14 + FAULT_VECTOR]
     call    say_number
     xor     ecx, ecx
     call    say_line
@@ -780,7 +856,7 @@ now:
 
 # RAX: the TSC in ten milliseconds. RCX and RDX are overwritten.
 in_10_ms:
-    mov     rax, [TSC_HZ]
+    mov     rax, [r14 + TSC_HZ]
     xor     edx, edx
     mov     ecx, 100
     div     rcx
@@ -813,13 +889,13 @@ say_slots:
     sub     ecx, r9d
     mov     r11d, ecx                       # bytes that are left
     # Has the ring been reset? Then it is empty, and our index is 0 again.
-    mov     eax, [CONSOLE + RING_EPOCH]
+    mov     eax, [r14 + CONSOLE + RING_EPOCH]
     cmp     eax, [console_epoch]
     je      7f
     mov     [console_epoch], eax
     mov     dword ptr [console_tail], 0
 7:  # Slots in use: our tail less the core's head, which counts as 0 when it is of another epoch.
-    mov     rdx, [CONSOLE + RING_HEAD]
+    mov     rdx, [r14 + CONSOLE + RING_HEAD]
     mov     rdi, rdx
     shr     rdi, 32
     cmp     edi, [console_epoch]
@@ -828,7 +904,7 @@ say_slots:
 2:  mov     edi, [console_tail]
     mov     eax, edi
     sub     eax, edx
-    cmp     eax, [CONSOLE_SLOTS]
+    cmp     eax, [r14 + CONSOLE_SLOTS]
     jb      3f
     # Full: the core empties it on a kick.
     push    rdi
@@ -837,11 +913,11 @@ say_slots:
     vmcall
     pop     rdi
     jmp     7b
-3:  mov     eax, [CONSOLE_SLOTS]
+3:  mov     eax, [r14 + CONSOLE_SLOTS]
     dec     eax
     and     eax, edi
     shl     eax, 6
-    lea     rdx, [rax + CONSOLE + RING_SLOTS]
+    lea     rdx, [r14 + rax + CONSOLE + RING_SLOTS]
     mov     [rdx], r9b                      # bytes
     mov     eax, r8d
     test    r11d, r11d
@@ -857,7 +933,7 @@ say_slots:
     shl     rax, 32
     mov     edx, [console_tail]
     or      rax, rdx
-    mov     [CONSOLE + RING_TAIL], rax
+    mov     [r14 + CONSOLE + RING_TAIL], rax
     mov     ecx, r11d
     test    ecx, ecx
     jnz     say_slots

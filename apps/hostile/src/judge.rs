@@ -3,7 +3,7 @@
 use crate::catch::{self, Caught, attempt};
 use crate::crimes::{Deed, Escape, deed};
 use crate::table::{Crime, Expect};
-use abi::guest::{FAULT_ADDRESS, FAULT_REFUSED};
+use abi::guest::{FAULT_ADDRESS, FAULT_GUARD, FAULT_NULL, FAULT_REFUSED, FAULT_RIGHTS, access};
 use ilwaco::println;
 
 /// What a crime came to, as it is put on the console.
@@ -26,14 +26,15 @@ impl core::fmt::Display for Verdict {
 
 /// Commits a crime. Does not return where that ends the VM or never ends. `bare`: without a fault handler.
 pub fn commit(crime: &'static Crime, bare: bool) -> Verdict {
-    if bare {
-        catch::disarm()
-    } else {
-        catch::arm()
-    }
     let Some(deed) = deed(crime.name) else {
         return Verdict::Escaped(Escape { what: "nobody knows how to commit this crime", value: 0 });
     };
+    match (deed, bare) {
+        (_, true) => catch::disarm(),
+        // The library's handler is to say what it was.
+        (Deed::Mistake(_), _) => {}
+        _ => catch::arm(),
+    }
     match deed {
         Deed::Act(act, argument) => judge(crime, attempt(act, argument())),
         Deed::Fault(arrange) => judge(crime, arrange()),
@@ -41,6 +42,10 @@ pub fn commit(crime: &'static Crime, bare: bool) -> Verdict {
             Ok(()) => Verdict::Contained(crime.verdict().unwrap_or_default()),
             Err(escape) => Verdict::Escaped(escape),
         },
+        Deed::Mistake(make) => {
+            make();
+            judge(crime, None)
+        }
         Deed::Forever(run) => {
             println!("hostile: {}: {}", crime.name, crime.verdict().unwrap_or_default());
             run()
@@ -55,6 +60,10 @@ fn judge(crime: &Crime, caught: Option<Caught>) -> Verdict {
         (Expect::Refused(class), Some(fault)) => fault.vector == FAULT_REFUSED && fault.code == class,
         (Expect::Exception(vector), Some(fault)) => fault.vector == vector,
         (Expect::Address, Some(fault)) => fault.vector == FAULT_ADDRESS,
+        (Expect::Null, Some(fault)) => fault.vector == FAULT_NULL,
+        (Expect::Guard, Some(fault)) => fault.vector == FAULT_GUARD,
+        (Expect::ReadOnly, Some(fault)) => fault.vector == FAULT_RIGHTS && fault.code == access::WRITE,
+        (Expect::NoCode, Some(fault)) => fault.vector == FAULT_RIGHTS && fault.code == access::EXECUTE,
         _ => false,
     };
     match (caught, crime.verdict()) {
@@ -93,7 +102,8 @@ mod tests {
     fn kinds_of_deeds_fit_what_must_come_of_them() {
         for crime in CRIMES {
             let fits = match deed(crime.name).expect("known") {
-                Deed::Act(..) => !matches!(crime.expect, Expect::Runs),
+                Deed::Act(..) => !matches!(crime.expect, Expect::Runs | Expect::Told(_)),
+                Deed::Mistake(_) => matches!(crime.expect, Expect::Told(_)),
                 Deed::Fault(_) => matches!(crime.expect, Expect::Address | Expect::Exception(_)),
                 Deed::Check(_) => matches!(crime.expect, Expect::Nothing),
                 Deed::Forever(_) => matches!(crime.expect, Expect::Runs),

@@ -64,6 +64,14 @@ macro_rules! register {
     };
 }
 
+/// Address of what lies at this offset in the register page, for assembly.
+pub const fn place(offset: usize) -> u64 {
+    // Widening only; `u64::from` is not const.
+    #[allow(clippy::cast_lossless)]
+    let offset = offset as u64;
+    REGISTER_PAGE + offset
+}
+
 /// An offset, a length or an address as the machine counts.
 pub fn offset(offset: usize) -> u64 {
     // No target has a `usize` of more than 64 bits.

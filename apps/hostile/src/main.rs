@@ -16,7 +16,7 @@ async fn start() -> u64 {
         println!("hostile: {name}: there is no such crime");
         return 2;
     };
-    if matches!(crime.expect, Expect::Ends(_)) || args.has("bare") {
+    if matches!(crime.expect, Expect::Ends(_) | Expect::Told(_)) || args.has("bare") {
         // The last words, so that the log shows what the end that follows is the end of.
         println!("hostile: {name}: committing");
     }

@@ -52,7 +52,7 @@ async fn answer(stream: &mut TcpStream) -> Result<(), Error> {
                 )),
             ),
             Some(crime) => {
-                if matches!(crime.expect, Expect::Ends(_) | Expect::Runs) {
+                if matches!(crime.expect, Expect::Ends(_) | Expect::Told(_) | Expect::Runs) {
                     // Nobody is left to answer afterwards.
                     respond(stream, "202 Accepted", "it is the last that you hear of this VM\n").await?;
                     stream.flush().await?;

@@ -22,6 +22,8 @@ pub enum Family {
     Frames,
     /// What is left behind for the next VM.
     Leaks,
+    /// What programs do wrong without meaning to.
+    Mistakes,
     /// Whatever takes all that it can get.
     Floods,
 }
@@ -38,6 +40,7 @@ impl Family {
             Family::Rings => "rings",
             Family::Frames => "frames",
             Family::Leaks => "leaks",
+            Family::Mistakes => "mistakes",
             Family::Floods => "floods",
         }
     }
@@ -54,6 +57,16 @@ pub enum Expect {
     Exception(u32),
     /// The guest's fault handler is entered with `FAULT_ADDRESS`.
     Address,
+    /// The guest's fault handler is entered with `FAULT_NULL`.
+    Null,
+    /// The guest's fault handler is entered with `FAULT_GUARD`.
+    Guard,
+    /// The guest's fault handler is entered with `FAULT_RIGHTS`, for a write.
+    ReadOnly,
+    /// The guest's fault handler is entered with `FAULT_RIGHTS`, for an instruction fetch.
+    NoCode,
+    /// The guest's library says this, and ends the VM.
+    Told(&'static str),
     /// The VM ends, for one of these reasons.
     Ends(&'static [EndReason]),
     /// The guest goes on with it until it is destroyed.
@@ -82,7 +95,11 @@ impl Crime {
             Expect::Refused(_) => &[EndReason::RefusedInstruction],
             Expect::Exception(_) => &[EndReason::UnhandledFault],
             Expect::Address => &[EndReason::BadAddress],
-            Expect::Nothing | Expect::Ends(_) | Expect::Runs => &[],
+            Expect::Null => &[EndReason::NullPointer],
+            Expect::Guard => &[EndReason::GuardPage],
+            Expect::ReadOnly => &[EndReason::WroteReadOnly],
+            Expect::NoCode => &[EndReason::ExecutedData],
+            Expect::Nothing | Expect::Told(_) | Expect::Ends(_) | Expect::Runs => &[],
         }
     }
 
@@ -109,8 +126,12 @@ impl Crime {
             Expect::Exception(SIMD) => "contained (exception 19)",
             Expect::Exception(_) => "contained (another exception)",
             Expect::Address => "contained (address beyond its memory)",
+            Expect::Null => "contained (null pointer)",
+            Expect::Guard => "contained (guard page)",
+            Expect::ReadOnly => "contained (write to code or constants)",
+            Expect::NoCode => "contained (execution of data)",
             Expect::Runs => "started",
-            Expect::Ends(_) => return None,
+            Expect::Ends(_) | Expect::Told(_) => return None,
         })
     }
 }
@@ -119,8 +140,8 @@ const fn crime(family: Family, name: &'static str, expect: Expect, what: &'stati
     Crime { name, family, what, expect }
 }
 
-use Expect::{Address, Ends, Exception, Nothing, Refused, Runs};
-use Family::{Entries, Exceptions, Floods, Frames, Hypercalls, Instructions, Leaks, Memory, Rings};
+use Expect::{Address, Ends, Exception, Guard, NoCode, Nothing, Null, ReadOnly, Refused, Runs, Told};
+use Family::{Entries, Exceptions, Floods, Frames, Hypercalls, Instructions, Leaks, Memory, Mistakes, Rings};
 
 /// #DB, #BP and so on (SDM vol. 3, table 6-1).
 mod vector {
@@ -137,6 +158,7 @@ mod vector {
 use vector::{BREAKPOINT, DEBUG, DIVIDE, INVALID_OPCODE, PAGE, PROTECTION, SIMD, STACK, X87};
 
 const NESTED: Expect = Ends(&[EndReason::NestedFault]);
+const OVERFLOW: &str = "stack overflow: more than 32768 bytes;";
 const BAD_UPCALL: Expect = Ends(&[EndReason::BadUpcall]);
 const EXITED: Expect = Ends(&[EndReason::Exited]);
 
@@ -277,29 +299,34 @@ pub const CRIMES: &[Crime] = &[
     crime(Memory, "jump-non-canonical", Exception(PROTECTION), "a jump to an address that is none"),
     crime(Memory, "push-non-canonical", Exception(STACK), "a push onto a stack that is none"),
     crime(Memory, "read-core", Exception(PAGE), "a read where the core lies in its own address space"),
-    crime(Memory, "jump-data", Exception(INVALID_OPCODE), "a jump into data"),
-    crime(Memory, "null", Nothing, "reads and writes near address 0, where nothing is"),
-    crime(Memory, "self-modify", Nothing, "it changes its own code, and gets a copy of its own"),
-    crime(Memory, "probe-text", Nothing, "it looks whether the code that another VM changed is as it was"),
+    crime(Memory, "jump-data", NoCode, "a jump into data"),
+    crime(Memory, "jump-nic", NoCode, "a jump into a ring that somebody else can write to"),
+    crime(Memory, "read-null", Null, "a read of the page at address 0"),
+    crime(Memory, "write-null", Null, "a write to the page at address 0"),
+    crime(Memory, "jump-null", Null, "a jump into the page at address 0"),
+    crime(Memory, "read-guard", Guard, "a read of the hole below its stack"),
+    crime(Memory, "self-modify", ReadOnly, "it changes its own code"),
+    crime(Memory, "probe-text", Nothing, "it looks whether the code that another VM wanted to change is as it was"),
     crime(Memory, "reserved-bits", Exception(PAGE), "a page-table entry with reserved bits"),
     crime(Memory, "cr3-reserved", Exception(PROTECTION), "MOV to CR3 with reserved bits"),
     crime(Memory, "cr3-beyond", NESTED, "page tables beyond the memory: its fault handler cannot be reached either"),
     crime(Memory, "no-page-tables", NESTED, "page tables of zeros: its fault handler cannot be reached either"),
     crime(Memory, "tables-in-a-loop", Nothing, "a page table that is its own next level"),
-    crime(
-        Memory,
-        "stack-overflow",
-        Ends(&[
-            EndReason::NestedFault,
-            EndReason::BadUpcall,
-            EndReason::BadAddress,
-            EndReason::UnhandledFault,
-            EndReason::RefusedInstruction,
-        ]),
-        "it pushes until its stack has run over its own code, page tables and register page",
-    ),
+    crime(Memory, "stack-overflow", Guard, "it pushes until its stack is full"),
     crime(Memory, "memory-hog", Nothing, "it writes to every page that it has"),
     crime(Memory, "fresh-memory", Nothing, "it looks whether its memory is zero after a VM that filled its own"),
+    crime(Mistakes, "overflow-32k", Told(OVERFLOW), "32 KiB on a stack of as much"),
+    crime(Mistakes, "overflow-64k", Told(OVERFLOW), "64 KiB on a stack of half as much"),
+    crime(Mistakes, "overflow-256k", Told(OVERFLOW), "256 KiB on the stack, more than the guard below has"),
+    crime(Mistakes, "overflow-4m", Told(OVERFLOW), "4 MiB on the stack, more than there is between address 0 and it"),
+    crime(Mistakes, "endless-recursion", Told(OVERFLOW), "a function that calls itself for ever"),
+    crime(Mistakes, "null-read", Told("null pointer: read of address 0x10;"), "a read through a null pointer"),
+    crime(Mistakes, "null-write", Told("null pointer: write to address 0x10;"), "a write through a null pointer"),
+    crime(Mistakes, "null-call", Told("null pointer: call or jump to address 0x0;"), "a call of a null pointer"),
+    crime(Mistakes, "call-data", Told("call or jump into data at address 0x"), "a call of what is data"),
+    crime(Mistakes, "write-code", Told("write to code or constants at address 0x"), "a write to its own code"),
+    crime(Mistakes, "exhausted-heap", Told("out of memory: memory allocation of "), "more memory than the heap has"),
+    crime(Mistakes, "double-free", Told("double free: 64 bytes at 0x"), "memory that is freed twice"),
     crime(Hypercalls, "unknown", Nothing, "numbers that are no hypercall; each is an error"),
     crime(Hypercalls, "bad-devices", Nothing, "KICK of devices that there are not"),
     crime(

@@ -3,7 +3,7 @@
 //! Sources: System V ABI, chapters 4 and 5; its AMD64 supplement. Only the program headers are used.
 
 use abi::limits::{MAX_SEGMENTS, PAGE_SIZE};
-use abi::note::{NOTE_NAME, NOTE_TYPE, Note, TABLES_TYPE, TableBytes, TablesNote};
+use abi::note::{KIND_GUEST, NOTE_NAME, NOTE_TYPE, Note, TABLES_TYPE, TableBytes, TablesNote};
 use core::fmt;
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
@@ -54,6 +54,7 @@ const NOTE: u32 = 4;
 const TLS: u32 = 7;
 const FLAG_EXECUTE: u32 = 1;
 const FLAG_WRITE: u32 = 2;
+const FLAG_READ: u32 = 4;
 /// Program headers that are looked at, at most: more are refused.
 const MAX_PROGRAM_HEADERS: u16 = 32;
 
@@ -73,6 +74,9 @@ pub struct Segment {
     pub write: bool,
     /// May be executed; never together with `write`.
     pub execute: bool,
+    /// May not be touched at all: the flags of a guest's segment have none set, as a guard's below a stack. It has no bytes
+    /// in the file.
+    pub hole: bool,
 }
 
 impl Segment {
@@ -143,6 +147,8 @@ pub enum ElfError {
     OutOfRange(u64),
     /// A segment shares a page with another.
     Overlap(u64),
+    /// A segment that nobody may touch holds bytes, or a component has one.
+    BadHole(u64),
     /// The entry is in no executable segment.
     BadEntry(u64),
     /// There is no Foraker note: somebody else's program.
@@ -169,6 +175,10 @@ impl fmt::Display for ElfError {
             ElfError::WritableExecutable(at) => write!(f, "its segment at {at:#x} is writable and executable"),
             ElfError::OutOfRange(at) => write!(f, "its segment at {at:#x} is outside the memory it may have"),
             ElfError::Overlap(at) => write!(f, "its segment at {at:#x} overlaps another"),
+            ElfError::BadHole(at) => write!(
+                f,
+                "its segment at {at:#x} has no flag set: that is a hole, which only guests have, without bytes in the file"
+            ),
             ElfError::BadEntry(at) => write!(f, "its entry {at:#x} is in no executable segment"),
             ElfError::NoNote => f.write_str("it has no Foraker note"),
             ElfError::WrongVersion(found) => {
@@ -251,8 +261,12 @@ fn check_segment(
         file_bytes: program.file_bytes.get(),
         write: flags & FLAG_WRITE != 0,
         execute: flags & FLAG_EXECUTE != 0,
+        hole: flags & (FLAG_READ | FLAG_WRITE | FLAG_EXECUTE) == 0,
     };
     let at = segment.address;
+    if segment.hole && (segment.file_bytes != 0 || accept.kind != KIND_GUEST) {
+        return Err(ElfError::BadHole(at));
+    }
     if segment.write && segment.execute {
         return Err(ElfError::WritableExecutable(at));
     }

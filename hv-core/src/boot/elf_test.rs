@@ -59,6 +59,7 @@ fn a_good_file() {
         file_bytes: 0x10,
         write: true,
         execute: false,
+        hole: false,
     };
     assert_eq!(elf.segments[1], data);
     assert_eq!((data.pages(), data.file_pages(), data.end()), (3, 1, 0x40_4000));
@@ -88,6 +89,21 @@ fn bad_segments() {
         assert_eq!(error(&[NOTE, (1, RW, 0x2000, address, 0, bytes)]), ElfError::OutOfRange(address));
     }
     assert!(Elf::parse(&file(&[NOTE, TEXT, (1, RW, 0x2000, 0xfff_f000, 0, 0x1000)]), ACCEPT).is_ok());
+}
+
+#[test]
+fn a_segment_without_flags_is_a_hole_of_a_guest() {
+    let parse =
+        |kind, hole| Elf::parse(&file_with(0x40_0010, &[NOTE, TEXT, hole], Note::new(kind)), Accept { kind, ..ACCEPT });
+    let hole = (1, 0, 0x2000, 0x41_0000, 0, 0x4000);
+    let elf = parse(KIND_GUEST, hole).expect("good");
+    let found = elf.segments[1];
+    assert_eq!((found.hole, found.write, found.execute, found.pages(), found.file_pages()), (true, false, false, 4, 0));
+    assert!(!elf.segments[0].hole);
+    // It must not overlap others, nor have anything in it, and components have none.
+    assert_eq!(parse(KIND_GUEST, (1, 0, 0x2000, 0x40_0000, 0, 1)), Err(ElfError::Overlap(0x40_0000)));
+    assert_eq!(parse(KIND_GUEST, (1, 0, 0x2000, 0x41_0000, 1, 0x4000)), Err(ElfError::BadHole(0x41_0000)));
+    assert_eq!(parse(KIND_COMPONENT, hole), Err(ElfError::BadHole(0x41_0000)));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use crate::board::Board;
 use crate::component::{Death, Role, Unfit};
 use crate::kernel::{Cpu, Kernel};
 use crate::memory::{CLASSES, OwnerClass};
-use crate::vm::{CreateError, End, METADATA_FRAMES, Memory, Seed, State};
+use crate::vm::{CreateError, End, IdentityError, METADATA_FRAMES, Memory, Seed, State};
 use abi::control::{ControlReply, ControlRequest, policy_state, status, vm_state};
 use abi::end::EndReason;
 use abi::limits::Name;
@@ -60,6 +60,11 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             },
             ControlRequest::Destroy { vm } => found(self.destroy(vm)),
             ControlRequest::Shutdown { vm } => found(self.raise(vm, abi::guest::pending::SHUTDOWN)),
+            ControlRequest::Identity { vm, ipv4, args } => match self.change_identity(vm, ipv4, &args) {
+                Ok(()) => done(status::OK, 0),
+                Err(IdentityError::NoVm) => done(status::NOT_FOUND, 0),
+                Err(_) => done(status::BAD_REQUEST, 0),
+            },
             ControlRequest::PowerOff => {
                 self.cpu.board.power_off();
                 done(status::OK, 0)

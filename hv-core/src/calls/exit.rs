@@ -5,9 +5,9 @@ use crate::board::Board;
 use crate::kernel::{Cpu, Kernel, Turn};
 use crate::vm::{End, Hazard, PageFault, Vm};
 use abi::end::EndReason;
-use abi::guest::{FAULT_ADDRESS, FAULT_REFUSED};
+use abi::guest::{FAULT_ADDRESS, FAULT_GUARD, FAULT_NULL, FAULT_REFUSED, FAULT_RIGHTS, access};
 use abi::limits::PAGE_SHIFT;
-use backend::{Backend, Exit, Vcpu};
+use backend::{Access, Backend, Exit, Rights, Vcpu};
 
 impl<B: Backend, H: Board> Kernel<B, H> {
     /// Run the VM whose turn it is, until its quantum ends, it cannot go on, or the loop has something else to do.
@@ -74,16 +74,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     /// Serve every exit but hypercalls.
     fn other_exit(&mut self, vm: &mut Vm<B>, exit: Exit) -> Next {
         match exit {
-            Exit::MemoryFault { address, access, present } => {
-                let pages = vm.life.body().map_or(0, |body| body.memory.pages());
-                match u32::try_from(address >> PAGE_SHIFT) {
-                    Ok(page) if page < pages => {
-                        self.page_fault(vm, PageFault { page, access, present });
-                        Next::Leave
-                    }
-                    _ => self.fault(vm, FAULT_ADDRESS, 0, address, End::new(EndReason::BadAddress, address)),
-                }
-            }
+            Exit::MemoryFault { address, access, present } => self.memory_fault(vm, address, access, present),
             Exit::Interrupt { vector } => {
                 self.interrupt(vector);
                 Next::Enter
@@ -108,6 +99,45 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             Exit::EntryFailure { error, .. } => self.end_for(vm, EndReason::EntryFailure, error.into()),
             Exit::Unknown { reason, .. } => self.end_for(vm, EndReason::UnknownExit, reason.into()),
             Exit::Hypercall => Next::Enter,
+        }
+    }
+
+    /// The nested page tables did not allow an access: a page is missing, which is the pager's business, or it is the guest's
+    /// mistake.
+    #[inline]
+    fn memory_fault(&mut self, vm: &mut Vm<B>, address: u64, access: Access, present: bool) -> Next {
+        let Some(body) = vm.life.body() else { return Next::Leave };
+        let page = u32::try_from(address >> PAGE_SHIFT).unwrap_or(u32::MAX);
+        // Nearly always: memory that no image has a say in.
+        let plain = body.memory.is_plain(page) && page < body.memory.pages() && access != Access::Execute;
+        if !plain && let Some((vector, reason)) = self.mistake(vm, page, access) {
+            let error_code = match access {
+                Access::Read => access::READ,
+                Access::Write => access::WRITE,
+                Access::Execute => access::EXECUTE,
+            };
+            return self.fault(vm, vector, error_code, address, End::new(reason, address));
+        }
+        self.page_fault(vm, PageFault { page, access, present });
+        Next::Leave
+    }
+
+    /// What is wrong with an access; `None`: nothing.
+    #[cold]
+    #[inline(never)]
+    fn mistake(&self, vm: &Vm<B>, page: u32, access: Access) -> Option<(u32, EndReason)> {
+        let pages = vm.life.body().map_or(0, |body| body.memory.pages());
+        if page >= pages {
+            return Some((FAULT_ADDRESS, EndReason::BadAddress));
+        }
+        // Images are never removed.
+        let rights = self.images.get(vm.image).and_then(|image| image.rights(page));
+        match (rights, access) {
+            (None, _) if page == 0 => Some((FAULT_NULL, EndReason::NullPointer)),
+            (None, _) => Some((FAULT_GUARD, EndReason::GuardPage)),
+            (Some(Rights { write: false, .. }), Access::Write) => Some((FAULT_RIGHTS, EndReason::WroteReadOnly)),
+            (Some(Rights { execute: false, .. }), Access::Execute) => Some((FAULT_RIGHTS, EndReason::ExecutedData)),
+            _ => None,
         }
     }
 

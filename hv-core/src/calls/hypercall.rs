@@ -117,7 +117,8 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     /// Returns how many frames were freed.
     fn give_back(&mut self, vm: &mut Vm<B>, first: u64, count: u64) -> Result<u64, Refusal> {
         let image = self.images.get(vm.image).ok_or(Refusal::State)?;
-        let memory = &mut vm.life.body_mut().ok_or(Refusal::State)?.memory;
+        let body = vm.life.body_mut().ok_or(Refusal::State)?;
+        let memory = &mut body.memory;
         let fixed = (NIC_BASE >> PAGE_SHIFT) + nic::nic_pages(image.entry.rx_slots, image.entry.tx_slots);
         let end = first.saturating_add(count);
         if count > GIVE_BACK_MAX || first < fixed || end > u64::from(memory.pages()) {
@@ -138,6 +139,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         if flush == Flush::Needed {
             self.backend.flush(&mut vm.vcpu, memory.tables());
         }
+        body.registers.set_held(memory.own());
         Ok(freed)
     }
 }

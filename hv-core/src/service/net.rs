@@ -47,8 +47,10 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         let page = guest_page(index);
         let frame = match body.memory.frame(&mut cpu.frames, page) {
             Some(frame) => frame,
-            None => body.memory.map_zero(&mut cpu.frames, page).ok().flatten().ok_or(NoRingPage::NoFrame)?,
+            // It lies below all images.
+            None => body.memory.map_plain(&mut cpu.frames, page).ok().flatten().ok_or(NoRingPage::NoFrame)?,
         };
+        body.registers.set_held(body.memory.own());
         let (_, component) = cpu.components.of(Role::Net).ok_or(NoRingPage::NoSuchPage)?;
         if component.space.map_nic(&mut cpu.frames, seat, index, frame) { Ok(()) } else { Err(NoRingPage::NoFrame) }
     }
@@ -82,6 +84,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         if flush == Flush::Needed {
             cpu.backend.flush(&mut vm.vcpu, body.memory.tables());
         }
+        body.registers.set_held(body.memory.own());
         Ok(())
     }
 

@@ -32,7 +32,7 @@ impl Source {
         image: &Image,
     ) -> Result<Flush, MapError> {
         match self {
-            Source::Zero => memory.map_zero(frames, page).map(|_| Flush::Unneeded),
+            Source::Zero => memory.map_zero(frames, page, image).map(|_| Flush::Unneeded),
             Source::Golden => memory.map_golden(frames, page, image).map(|()| Flush::Unneeded),
             Source::Copy => memory.copy_golden(frames, page, image),
         }
@@ -115,6 +115,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
                 self.backend.flush(&mut vm.vcpu, body.memory.tables());
             }
         }
+        body.registers.set_held(body.memory.own());
         Ok(())
     }
 

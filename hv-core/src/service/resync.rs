@@ -71,13 +71,15 @@ impl<B: Backend, H: Board> Kernel<B, H> {
 impl<B: Backend, H: Board> Cpu<B, H> {
     fn tell_segment(&mut self, index: u32, segment: usize) {
         let image = ImageId::new(index);
-        let Some(segment) = self.images.get(image).and_then(|image| image.segments.get(segment)) else { return };
+        let segments = self.images.get(image).map_or(&[][..], |image| &image.segments);
+        // There is nothing to give in a hole.
+        let Some(segment) = segments.get(segment).filter(|segment| segment.rights.is_some()) else { return };
         let event = PagerEvent::Segment {
             image,
             first_page: segment.first,
             pages: segment.pages,
             file_pages: segment.file_pages,
-            writable: segment.writable,
+            writable: segment.writable(),
         };
         self.tell(Role::Pager, &event.into(), true);
     }

@@ -29,8 +29,8 @@ impl Bench {
 
     /// Memory of the VM in slot 7, with a register page.
     pub fn memory(&mut self) -> (Memory<Fake>, Registers) {
-        let mut memory = Memory::new(&self.cpu, &mut self.frames, abi::vm::Slot::new(7), 64).expect("room");
-        let page = memory.map_zero(&mut self.frames, 0).expect("room").expect("new");
+        let mut memory = Memory::new(&self.cpu, &mut self.frames, abi::vm::Slot::new(7), 64, 0).expect("room");
+        let page = memory.map_plain(&mut self.frames, 1).expect("room").expect("new");
         let registers = Registers::new(page).expect("a frame");
         (memory, registers)
     }

@@ -102,7 +102,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     pub fn build(&mut self, vm: &mut Vm<B>, extra: &Extra) -> Result<(Memory<B>, Registers), BuildError> {
         let image = self.images.get(vm.image).ok_or(BuildError::NoImage)?;
         let pages = u32::try_from(image.entry.memory_bytes >> PAGE_SHIFT).unwrap_or(u32::MAX);
-        let memory = Memory::new(&self.backend, &mut self.frames, vm.slot(), pages);
+        let memory = Memory::new(&self.backend, &mut self.frames, vm.slot(), pages, image.end);
         let mut memory = memory.ok_or(BuildError::NoFrame(Part::NestedTables))?;
         match self.fill(vm, extra, &mut memory) {
             Ok(registers) => Ok((memory, registers)),
@@ -134,6 +134,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         };
         let start = image.start;
         let registers = self.build_registers(vm, extra, register_page, nic_page)?;
+        registers.set_held(memory.own());
         let frame_pointer = NonNull::new(vm.control_frame.as_ptr()).ok_or(BuildError::Processor)?;
         let config = VcpuConfig {
             frame: vm.control_frame.as_u64(),
@@ -174,8 +175,9 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         page.memory_bytes = image.entry.memory_bytes;
         page.tsc_hz = self.time.tsc_hz();
         page.ns_per_tick = self.time.ns_per_tick();
-        page.start_tsc = tsc;
-        page.start_unix_ns = self.time.unix_ns_at(tsc);
+        page.limit_frames = u32::try_from(image.entry.memory_bytes >> PAGE_SHIFT).unwrap_or(u32::MAX);
+        page.clock_tsc = tsc;
+        page.clock_unix_ns = self.time.unix_ns_at(tsc);
         page.generation_id = self.board.random();
         // At most BOOT_ARGS_MAX.
         page.boot_args_len = u32::try_from(boot_args.len()).unwrap_or(0);
@@ -188,7 +190,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     }
 }
 
-/// Give the page at the guest's `address` a frame of zeros.
+/// Give the page at the guest's `address`, which lies below all images, a frame of zeros.
 fn new_page<B: Backend>(
     memory: &mut Memory<B>,
     frames: &mut Frames,
@@ -196,7 +198,7 @@ fn new_page<B: Backend>(
     part: Part,
 ) -> Result<PhysAddr, BuildError> {
     let page = u32::try_from(address >> PAGE_SHIFT).map_err(|_| BuildError::NoPage(part))?;
-    memory.map_zero(frames, page).map_err(BuildError::at(part))?.ok_or(BuildError::NoPage(part))
+    memory.map_plain(frames, page).map_err(BuildError::at(part))?.ok_or(BuildError::NoPage(part))
 }
 
 /// The first page of a NIC, with its registers. Those of its rings come when somebody stores there.
@@ -220,6 +222,7 @@ fn build_nic<B: Backend>(
         // Some 1,500 bytes.
         max_frame: u32::try_from(nic::MAX_FRAME).unwrap_or(0),
         counters: Default::default(),
+        listens: Default::default(),
     };
     // It fits into a page, which the abi asserts.
     let _ = core_memory(first, PAGE_SIZE).write(0, registers.as_bytes());

@@ -43,7 +43,7 @@ impl fmt::Display for CreateError {
             CreateError::UnknownImage => {
                 "there is no such image, or it was refused when it was loaded; look further up in the log"
             }
-            CreateError::SlotsTaken => "every slot for VMs is taken; end some, or boot with more memory",
+            CreateError::SlotsTaken => "every slot for VMs is taken; end some, or boot with more (slots=)",
             CreateError::ArgumentsTaken => {
                 "too many VMs that wait have boot arguments of their own; end some, or wait until they are admitted"
             }

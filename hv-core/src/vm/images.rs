@@ -5,6 +5,7 @@ use crate::memory::{Frames, Owner, PhysAddr, core_memory};
 use abi::limits::{MAX_IMAGES, MAX_SEGMENTS, Name, PAGE_SHIFT, PAGE_SIZE};
 use abi::manifest;
 use abi::vm::ImageId;
+use backend::Rights;
 
 /// One segment in pages.
 #[derive(Clone, Copy, Debug)]
@@ -15,8 +16,8 @@ pub struct Segment {
     pub pages: u32,
     /// Of these, pages whose content comes from the image; the rest are zero.
     pub file_pages: u32,
-    /// Whether the guest means to write there.
-    pub writable: bool,
+    /// What the guest may do there; `None`: the segment is a hole.
+    pub rights: Option<Rights>,
     /// Frame of the first page.
     golden: PhysAddr,
     /// Frame of the last page from the image, where the image fills only a part of it.
@@ -31,6 +32,15 @@ pub struct Image {
     pub start: u64,
     /// Its segments.
     pub segments: heapless::Vec<Segment, MAX_SEGMENTS>,
+    /// First page behind all segments: from here on, all is memory without anything in it.
+    pub end: u32,
+}
+
+impl Segment {
+    /// Whether the guest may write there.
+    pub fn writable(&self) -> bool {
+        self.rights.is_some_and(|rights| rights.write)
+    }
 }
 
 /// All guest images, as the manifest numbers them; `None` where the module is missing or bad.
@@ -41,6 +51,7 @@ impl Image {
     /// every page that the file fills only in part. `None` when there is none, or a segment reaches beyond 4 GiB pages.
     pub fn new(entry: manifest::Image, id: ImageId, module: PhysAddr, elf: &Elf, frames: &mut Frames) -> Option<Self> {
         let mut segments = heapless::Vec::new();
+        let mut end = 0;
         for segment in &elf.segments {
             let file_pages = u32::try_from(segment.file_pages()).ok()?;
             let golden = module.offset(segment.file_offset);
@@ -57,13 +68,24 @@ impl Image {
                 first: u32::try_from(segment.address >> PAGE_SHIFT).ok()?,
                 pages: u32::try_from(segment.pages()).ok()?,
                 file_pages,
-                writable: segment.write,
+                rights: (!segment.hole).then_some(Rights { write: segment.write, execute: segment.execute }),
                 golden,
                 tail,
             };
+            end = end.max(segment.first + segment.pages);
             segments.push(segment).ok()?;
         }
-        Some(Image { entry, start: elf.entry, segments })
+        Some(Image { entry, start: elf.entry, segments, end })
+    }
+
+    /// What the guest may do with a page; `None` in a hole. All memory that is in no segment can be written and not executed, but
+    /// for the page at address 0, which is a hole.
+    pub fn rights(&self, page: u32) -> Option<Rights> {
+        if page == 0 {
+            return None;
+        }
+        let within = |segment: &&Segment| page.wrapping_sub(segment.first) < segment.pages;
+        self.segments.iter().find(within).map_or(Some(Rights::READ_WRITE), |segment| segment.rights)
     }
 
     /// The golden frame for a guest page.

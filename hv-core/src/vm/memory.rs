@@ -1,7 +1,8 @@
 //! The memory of one VM: which frame is mapped where, and whose it is.
 //!
-//! Rules (design section 6): a frame that is mapped writable belongs to this VM alone; a golden frame is mapped without
-//! the right to write; what a frame held before is gone before the VM sees it.
+//! Rules (design section 7): a frame that is mapped writable belongs to this VM alone; a golden frame is mapped without
+//! the right to write; what a frame held before is gone before the VM sees it; and a page has no right that its image does not
+//! give it.
 
 use super::images::Image;
 use crate::memory::{Frames, Owner, PhysAddr, copy_frame};
@@ -55,7 +56,7 @@ unsafe impl<B: Backend> GuestMemory for View<'_, B> {
 pub enum MapError {
     /// No frame is free.
     NoFrame,
-    /// The page lies beyond the VM's memory, or the image has nothing there.
+    /// The page lies beyond the VM's memory or in a hole, or the image has nothing there.
     NoSuchPage,
 }
 
@@ -70,16 +71,19 @@ pub struct Memory<B: Backend> {
     own: u32,
     /// Golden frames that are mapped.
     shared: u32,
+    /// From this page on, all is memory that can be written and not executed; before, the image says.
+    plain: u32,
     /// No page from here on is mapped.
     top: u32,
 }
 
 impl<B: Backend> Memory<B> {
-    /// Memory of `pages` pages, none of which is there yet; `None` when there is no frame for the tables.
-    pub fn new(cpu: &B, frames: &mut Frames, slot: Slot, pages: u32) -> Option<Self> {
+    /// Memory of `pages` pages, none of which is there yet, of a VM of an image that ends at the page `plain`; `None` when there
+    /// is no frame for the tables.
+    pub fn new(cpu: &B, frames: &mut Frames, slot: Slot, pages: u32, plain: u32) -> Option<Self> {
         let slot = slot.number();
         let tables = cpu.new_tables(&mut TableFrames { frames, owner: Owner::VmTables(slot) })?;
-        Some(Memory { tables, slot, pages, own: 0, shared: 0, top: 0 })
+        Some(Memory { tables, slot, pages, own: 0, shared: 0, plain, top: 0 })
     }
 
     /// The nested page tables.
@@ -91,6 +95,18 @@ impl<B: Backend> Memory<B> {
     #[inline]
     pub fn pages(&self) -> u32 {
         self.pages
+    }
+
+    /// Whether the image has no say in what may be done with a page: it can be read and written, and not executed.
+    #[inline]
+    pub fn is_plain(&self, page: u32) -> bool {
+        page >= self.plain
+    }
+
+    /// Frames of its own.
+    #[inline]
+    pub fn own(&self) -> u32 {
+        self.own
     }
 
     /// Frames: its own, those of its tables, and golden ones that it shares.
@@ -110,23 +126,48 @@ impl<B: Backend> Memory<B> {
         Some(PhysAddr::new(found.frame))
     }
 
-    /// The frame at `page`, and whether the guest can write to it.
+    /// The frame at `page`, and what the guest can do with it.
     #[cfg(test)]
-    pub fn mapping(&self, frames: &mut Frames, page: u32) -> Option<(PhysAddr, bool)> {
+    pub fn mapping(&self, frames: &mut Frames, page: u32) -> Option<(PhysAddr, Rights)> {
         let owner = Owner::VmTables(self.slot);
         let found = self.tables.walk(&TableFrames { frames, owner }, u64::from(page) << PAGE_SHIFT)?;
-        Some((PhysAddr::new(found.frame), found.rights.write))
+        Some((PhysAddr::new(found.frame), found.rights))
     }
 
     /// Give `page` a zeroed frame of its own. Returns the frame, or `None` when a frame is there already.
     #[inline]
-    pub fn map_zero(&mut self, frames: &mut Frames, page: u32) -> Result<Option<PhysAddr>, MapError> {
+    pub fn map_zero(&mut self, frames: &mut Frames, page: u32, image: &Image) -> Result<Option<PhysAddr>, MapError> {
+        // Two ways, so that on the frequent one the rights are a constant.
+        if self.is_plain(page) { self.map_plain(frames, page) } else { self.map_zero_in_image(frames, page, image) }
+    }
+
+    /// As [`Memory::map_zero`], where the image has no say.
+    #[inline]
+    pub fn map_plain(&mut self, frames: &mut Frames, page: u32) -> Result<Option<PhysAddr>, MapError> {
+        self.map_zero_with(frames, page, Rights::READ_WRITE)
+    }
+
+    /// As [`Memory::map_zero`], where the image has a say.
+    #[cold]
+    #[inline(never)]
+    fn map_zero_in_image(
+        &mut self,
+        frames: &mut Frames,
+        page: u32,
+        image: &Image,
+    ) -> Result<Option<PhysAddr>, MapError> {
+        let rights = image.rights(page).ok_or(MapError::NoSuchPage)?;
+        self.map_zero_with(frames, page, rights)
+    }
+
+    #[inline(always)]
+    fn map_zero_with(&mut self, frames: &mut Frames, page: u32, rights: Rights) -> Result<Option<PhysAddr>, MapError> {
         if page >= self.pages {
             return Err(MapError::NoSuchPage);
         }
         let own = Owner::VmMemory(self.slot);
         let frame = frames.alloc_zeroed(own, page).ok_or(MapError::NoFrame)?;
-        match self.map_new(frames, page, frame, Rights::ALL) {
+        match self.map_new(frames, page, frame, rights) {
             Ok(true) => {
                 self.own += 1;
                 Ok(Some(frame))
@@ -144,7 +185,8 @@ impl<B: Backend> Memory<B> {
             return Err(MapError::NoSuchPage);
         }
         let golden = image.golden(page).ok_or(MapError::NoSuchPage)?;
-        self.shared += u32::from(self.map_new(frames, page, golden, Rights::READ_EXECUTE)?);
+        let rights = Rights { write: false, ..image.rights(page).ok_or(MapError::NoSuchPage)? };
+        self.shared += u32::from(self.map_new(frames, page, golden, rights)?);
         Ok(())
     }
 
@@ -155,6 +197,7 @@ impl<B: Backend> Memory<B> {
             return Err(MapError::NoSuchPage);
         }
         let golden = image.golden(page).ok_or(MapError::NoSuchPage)?;
+        let rights = image.rights(page).ok_or(MapError::NoSuchPage)?;
         let mapped = self.frame(frames, page);
         if mapped.is_some_and(|frame| frame != golden) {
             return Ok(Flush::Unneeded);
@@ -162,7 +205,7 @@ impl<B: Backend> Memory<B> {
         let frame = frames.alloc(Owner::VmMemory(self.slot), page).ok_or(MapError::NoFrame)?;
         // SAFETY: the frame was just allocated, so it is only ours; golden frames are never written.
         unsafe { copy_frame(golden, frame) };
-        let flush = self.map_own(frames, page, frame)?;
+        let flush = self.map_own(frames, page, frame, rights)?;
         if mapped.is_some() {
             self.shared -= 1;
         }
@@ -201,12 +244,11 @@ impl<B: Backend> Memory<B> {
         self.tables.free(&mut TableFrames { frames, owner: Owner::VmTables(self.slot) });
     }
 
-    fn map_own(&mut self, frames: &mut Frames, page: u32, frame: PhysAddr) -> Result<Flush, MapError> {
+    fn map_own(&mut self, frames: &mut Frames, page: u32, frame: PhysAddr, rights: Rights) -> Result<Flush, MapError> {
         let (own, owner) = (Owner::VmMemory(self.slot), Owner::VmTables(self.slot));
         let address = u64::from(page) << PAGE_SHIFT;
         // SAFETY: the frame belongs to this VM alone and stays so until `give_back` or `release`.
-        let mapped =
-            unsafe { self.tables.map(&mut TableFrames { frames, owner }, address, frame.as_u64(), Rights::ALL) };
+        let mapped = unsafe { self.tables.map(&mut TableFrames { frames, owner }, address, frame.as_u64(), rights) };
         match self.mapped(page, mapped) {
             Ok(flush) => {
                 self.own += 1;

@@ -3,11 +3,13 @@
 
 use crate::memory::phys::index;
 use crate::memory::{PhysAddr, core_memory};
-use abi::guest::{FaultRecord, Interrupted, RegisterPage};
+use abi::guest::pending::IDENTITY;
+use abi::guest::{BOOT_ARGS, BOOT_ARGS_MAX, FaultRecord, Interrupted, RegisterPage};
 use abi::limits::PAGE_SIZE;
+use abi::vm::VmId;
 use core::mem::offset_of;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use ring::SharedMemory;
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -17,6 +19,18 @@ pub struct Registers {
     memory: SharedMemory,
     /// The same page, for the words that are looked at on every entry.
     page: NonNull<RegisterPage>,
+}
+
+/// Who a VM is, beside its boot arguments, and how it tells the time: what the guest finds in its register page under the
+/// sequence word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    pub vm_id: VmId,
+    pub generation_id: [u8; 16],
+    pub tsc_hz: u64,
+    pub ns_per_tick: u64,
+    pub clock_tsc: u64,
+    pub clock_unix_ns: u64,
 }
 
 /// Where the guest wants to be entered.
@@ -60,7 +74,35 @@ impl Registers {
     /// Write the page as it is at the start.
     pub fn initialise(&self, page: &RegisterPage, boot_args: &[u8]) {
         let _ = self.memory.write(0, page.as_bytes());
-        let _ = self.memory.write(index(abi::guest::BOOT_ARGS), boot_args);
+        let _ = self.memory.write(index(BOOT_ARGS), boot_args);
+    }
+
+    /// Write another identity and other boot arguments, and what `others` writes elsewhere, under the sequence word: it is odd
+    /// meanwhile, and another even number afterwards, whatever the guest had there.
+    pub fn change(&self, identity: &Identity, boot_args: &[u8], others: impl FnOnce()) {
+        let sequence = self.word32::<{ field!(sequence) }>();
+        let odd = sequence.load(Ordering::Relaxed) | 1;
+        sequence.store(odd, Ordering::Relaxed);
+        fence(Ordering::Release);
+        for (at, word) in [
+            (field!(vm_id), identity.vm_id.raw()),
+            (field!(tsc_hz), identity.tsc_hz),
+            (field!(ns_per_tick), identity.ns_per_tick),
+            (field!(clock_tsc), identity.clock_tsc),
+            (field!(clock_unix_ns), identity.clock_unix_ns),
+        ] {
+            let _ = self.memory.store64(at, word);
+        }
+        let _ = self.memory.write(field!(generation_id), &identity.generation_id);
+        let mut args = [0; BOOT_ARGS_MAX];
+        let len = boot_args.len().min(args.len());
+        args[..len].copy_from_slice(&boot_args[..len]);
+        let _ = self.memory.write(index(BOOT_ARGS), &args);
+        // At most BOOT_ARGS_MAX.
+        let len = u32::try_from(len).unwrap_or(0);
+        self.word32::<{ field!(boot_args_len) }>().store(len, Ordering::Relaxed);
+        others();
+        sequence.store(odd.wrapping_add(1), Ordering::Release);
     }
 
     /// The whole page, for the rings in it.
@@ -74,10 +116,10 @@ impl Registers {
         self.word64::<{ field!(pending) }>().fetch_or(bits, Ordering::AcqRel);
     }
 
-    /// The pending bits that are enabled.
+    /// The pending bits that are enabled, and those that no guest can mask.
     #[inline]
     pub fn wanted(&self) -> u64 {
-        self.pending() & self.word64::<{ field!(enabled) }>().load(Ordering::Relaxed)
+        self.pending() & (self.word64::<{ field!(enabled) }>().load(Ordering::Relaxed) | IDENTITY)
     }
 
     /// All pending bits.
@@ -100,6 +142,12 @@ impl Registers {
     /// Show whether the fault handler runs.
     pub fn set_in_fault(&self, on: bool) {
         self.word32::<{ field!(in_fault) }>().store(on.into(), Ordering::Release);
+    }
+
+    /// Show how many frames of memory are the VM's own.
+    #[inline]
+    pub fn set_held(&self, frames: u32) {
+        self.word32::<{ field!(held_frames) }>().store(frames, Ordering::Relaxed);
     }
 
     /// Show when the alarm is due.

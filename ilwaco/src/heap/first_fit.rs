@@ -27,6 +27,10 @@ struct Hole {
 
 const _: () = assert!(size_of::<Hole>() <= UNIT && align_of::<Hole>() <= UNIT);
 
+/// What was to be freed is not allocated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NotAllocated;
+
 /// A heap over one range of memory.
 pub(crate) struct Heap {
     first: Option<NonNull<Hole>>,
@@ -104,12 +108,14 @@ impl Heap {
 
     /// As [`core::alloc::GlobalAlloc::dealloc`].
     ///
+    /// # Errors
+    /// [`NotAllocated`]: some of it lies in a hole. Nothing has changed. Found where the memory has not been given out again
+    /// meanwhile.
+    ///
     /// # Safety
     /// `start` came from [`Heap::allocate`] with this layout and is not used any more.
-    pub(crate) unsafe fn deallocate(&mut self, start: *mut u8, layout: Layout) {
-        let Some((mut size, _)) = rounded(layout) else { return };
-        self.used -= size;
-        self.freed = true;
+    pub(crate) unsafe fn deallocate(&mut self, start: *mut u8, layout: Layout) -> Result<(), NotAllocated> {
+        let Some((mut size, _)) = rounded(layout) else { return Ok(()) };
         let mut before: Option<NonNull<Hole>> = None;
         let mut after = self.first;
         while let Some(at) = after {
@@ -120,6 +126,15 @@ impl Heap {
             // SAFETY: `at` is in the list.
             after = unsafe { at.as_ref() }.next;
         }
+        if after.is_some_and(|at| at.addr().get() < start.addr() + size) {
+            return Err(NotAllocated);
+        }
+        // SAFETY: `at` is in the list.
+        if before.is_some_and(|at| at.addr().get() + unsafe { at.as_ref() }.size > start.addr()) {
+            return Err(NotAllocated);
+        }
+        self.used -= size;
+        self.freed = true;
         if let Some(at) = after
             && start.addr() + size == at.addr().get()
         {
@@ -134,12 +149,13 @@ impl Heap {
             if at.addr().get() + hole.size == start.addr() {
                 hole.size += size;
                 hole.next = after;
-                return;
+                return Ok(());
             }
         }
         // SAFETY: the allocation ends here, so its bytes are ours again.
         let link = unsafe { hole(start, size, after) };
         self.link(before, link);
+        Ok(())
     }
 
     fn link(&mut self, before: Option<NonNull<Hole>>, to: Option<NonNull<Hole>>) {
@@ -229,7 +245,7 @@ mod tests {
         assert!(!a.is_null());
         assert!(heap.allocate(Layout::new::<u8>()).is_null());
         // SAFETY: allocated above.
-        unsafe { heap.deallocate(a, layout) };
+        assert_eq!(unsafe { heap.deallocate(a, layout) }, Ok(()));
         assert_eq!(heap.usage(), (0, 1024));
         assert!(heap.allocate(Layout::from_size_align(usize::MAX / 4, 16).expect("valid")).is_null());
     }
@@ -244,7 +260,7 @@ mod tests {
         assert!(given.is_empty(), "nothing was freed: {given:?}");
         for at in [kept[2], kept[3], kept[4], kept[6]] {
             // SAFETY: allocated above.
-            unsafe { heap.deallocate(at, page) };
+            assert_eq!(unsafe { heap.deallocate(at, page) }, Ok(()));
         }
         heap.take_free_pages(&mut |pages| given.push(pages));
         // The hole of three pages keeps the page with its record; the hole of one page keeps it, too.
@@ -254,6 +270,24 @@ mod tests {
         heap.take_free_pages(&mut |pages| given.push(pages));
         assert!(given.is_empty());
         assert!(base < kept[0].addr());
+    }
+
+    #[test]
+    fn what_is_freed_twice_is_found_wherever_it_lies_in_a_hole() {
+        let (mut heap, _) = heap(64);
+        let layout = Layout::from_size_align(64, 16).expect("valid");
+        let all: Vec<_> = (0..4).map(|_| heap.allocate(layout)).collect();
+        // SAFETY: allocated above, or refused.
+        let mut free = |index: usize| unsafe { heap.deallocate(all[index], layout) };
+        assert_eq!((free(1), free(1)), (Ok(()), Err(NotAllocated)));
+        // The hole that it was is part of a larger one now: at its end, within it, and at its start.
+        assert_eq!((free(0), free(1)), (Ok(()), Err(NotAllocated)));
+        assert_eq!((free(2), free(1), free(0)), (Ok(()), Err(NotAllocated), Err(NotAllocated)));
+        // A wrong size reaches into the hole behind.
+        let (long, kept) = (Layout::from_size_align(128, 16).expect("valid"), heap.allocate(layout));
+        // SAFETY: refused.
+        assert_eq!(unsafe { heap.deallocate(kept, long) }, Err(NotAllocated));
+        assert_eq!(heap.usage().0, 128);
     }
 
     proptest! {
@@ -270,7 +304,9 @@ mod tests {
                         prop_assert_eq!(unsafe { at.add(i).read() }, mark);
                     }
                     // SAFETY: allocated below.
-                    unsafe { heap.deallocate(at, layout) };
+                    prop_assert_eq!(unsafe { heap.deallocate(at, layout) }, Ok(()));
+                    // SAFETY: to be found out, it must not be; the heap looks before it writes.
+                    prop_assert_eq!(unsafe { heap.deallocate(at, layout) }, Err(NotAllocated));
                 } else {
                     let layout = Layout::from_size_align(size, 1 << align).expect("valid");
                     let at = heap.allocate(layout);
@@ -292,7 +328,7 @@ mod tests {
             }
             for (at, layout, _) in live {
                 // SAFETY: allocated above.
-                unsafe { heap.deallocate(at, layout) };
+                prop_assert_eq!(unsafe { heap.deallocate(at, layout) }, Ok(()));
             }
             prop_assert_eq!(heap.usage().0, 0);
             prop_assert_eq!(holes(&heap).len(), 1);

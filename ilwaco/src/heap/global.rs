@@ -10,6 +10,9 @@ global! {
     static HEAP: RefCell<Heap> = RefCell::new(Heap::empty());
 }
 
+/// Code of a VM whose program freed what was not allocated.
+const EXIT_FREE: u64 = 105;
+
 struct Global;
 
 #[global_allocator]
@@ -23,8 +26,19 @@ unsafe impl GlobalAlloc for Global {
 
     unsafe fn dealloc(&self, start: *mut u8, layout: Layout) {
         // SAFETY: the caller keeps the same promise to us.
-        HEAP.with(|heap| unsafe { heap.borrow_mut().deallocate(start, layout) });
+        let freed = HEAP.with(|heap| unsafe { heap.borrow_mut().deallocate(start, layout) });
+        if freed.is_err() {
+            broken_promise(start, layout);
+        }
     }
+}
+
+/// Somebody has freed what is not allocated: nothing of the heap can be relied on any more.
+#[cold]
+fn broken_promise(start: *mut u8, layout: Layout) -> ! {
+    let (bytes, at) = (layout.size(), start.addr());
+    crate::console::line(format_args!("double free: {bytes} bytes at {at:#x} are not allocated"));
+    crate::exit(EXIT_FREE)
 }
 
 /// See [`Heap::init`].

@@ -6,13 +6,13 @@ use super::link::Link;
 use super::track::Track;
 use crate::platform::{kick, nic};
 use abi::guest::device;
-use abi::nic::{MAX_FRAME, NicCounters, NicPage, RX_RING, RX_SLOTS, TX_RING, tx_slots_offset};
+use abi::nic::{Listens, MAX_FRAME, NicCounters, NicPage, RX_RING, RX_SLOTS, TX_RING, tx_slots_offset};
 use abi::ring::{HEADER_BYTES, SLOT_BYTES, packet_slots};
 use core::mem::offset_of;
 use ring::{PacketConsumer, PacketProducer, PeekError, RingError, SharedMemory};
 use smoltcp::phy::{ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::time::Instant;
-use zerocopy::FromBytes;
+use zerocopy::{FromBytes, IntoBytes};
 
 /// Both rings of the NIC.
 pub(super) struct NicDevice {
@@ -42,6 +42,15 @@ pub(super) fn nic_page() -> NicPage {
     // The page is there wherever there is a NIC.
     let _ = nic().read(0, &mut bytes);
     NicPage::read_from_bytes(&bytes).unwrap_or_else(|_| unreachable!("the buffer has the page's size"))
+}
+
+/// Says what this VM listens to.
+pub(super) fn set_listens(listens: &Listens) {
+    let at = offset_of!(NicPage, listens);
+    // The page is there wherever there is a NIC. Who reads in between finds that nothing is said.
+    let _ = nic().write32(at, 0);
+    let _ = nic().write(at, Listens { said: 0, ..*listens }.as_bytes());
+    let _ = nic().write32(at, listens.said);
 }
 
 /// Counters of this VM's NIC.

@@ -7,7 +7,7 @@ use super::{Error, set_ipv4, with};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::future::poll_fn;
-use core::task::Poll;
+use core::task::{Poll, Waker};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::socket::dhcpv4::{Event, Socket};
 use smoltcp::wire::{EthernetAddress, Ipv4Cidr};
@@ -18,6 +18,8 @@ pub(super) struct Dhcp {
     set: SocketSet<'static>,
     /// When it has something to do next, in microseconds.
     due: u64,
+    /// Wakes who does what the answers say.
+    waker: Option<Waker>,
 }
 
 impl Stack {
@@ -46,19 +48,32 @@ impl Stack {
     }
 }
 
-/// Starts to ask, and a task that does what the answers say.
+/// Does not ask any more.
+pub(super) fn stop() {
+    let client = with(|stack| Ok(stack.dhcp.take()));
+    if let Ok(Some(client)) = client
+        && let Some(waker) = client.waker
+    {
+        // It finds that there is nothing left to do.
+        waker.wake();
+    }
+}
+
+/// Starts to ask, and a task that does what the answers say; for who asks already, from the beginning.
 pub(super) fn start() {
+    stop();
     let added = with(|stack| {
         let mut config = Config::new(EthernetAddress(stack.link.own.mac).into());
         config.random_seed = stack.random.rotate_left(17);
         let iface = Interface::new(config, &mut Frames(&mut stack.device), stack_time(stack.now));
         let mut set = SocketSet::new(Vec::new());
         let handle = set.add(Socket::new());
-        stack.dhcp = Some(Box::new(Dhcp { iface, set, due: 0 }));
-        Ok(handle)
+        stack.dhcp_starts += 1;
+        stack.dhcp = Some(Box::new(Dhcp { iface, set, due: 0, waker: None }));
+        Ok((handle, stack.dhcp_starts))
     });
-    if let Ok(handle) = added
-        && crate::task::spawn(follow(handle)).is_err()
+    if let Ok((handle, start)) = added
+        && crate::task::spawn(follow(handle, start)).is_err()
     {
         log::error!("no task for DHCP; going on without an address");
     }
@@ -70,10 +85,14 @@ enum News {
     Lost,
 }
 
-async fn follow(handle: SocketHandle) {
+/// Does what the client of this start is told, as long as it is the client.
+async fn follow(handle: SocketHandle, start: u32) {
     loop {
         let news = poll_fn(|cx| {
             let news = with(|stack| {
+                if stack.dhcp_starts != start {
+                    return Err(Error::NoNetwork);
+                }
                 let Some(dhcp) = &mut stack.dhcp else { return Err(Error::NoNetwork) };
                 let socket = dhcp.set.get_mut::<Socket>(handle);
                 let news = socket.poll().map(|event| match event {
@@ -82,6 +101,7 @@ async fn follow(handle: SocketHandle) {
                 });
                 if news.is_none() {
                     socket.register_waker(cx.waker());
+                    dhcp.waker = Some(cx.waker().clone());
                 }
                 Ok(news)
             });

@@ -114,7 +114,28 @@ pub(crate) fn start(args: &Args) {
         log::error!("the NIC page makes no sense; going on without a network");
     }
     STACK.with(|place| place.replace(stack));
-    match Ipv4Config::from_args(args) {
+    configure(args);
+}
+
+/// Becomes whoever the NIC page and the boot arguments say now: nothing of what was is left but the ports that somebody
+/// listens at, and streams that have come to their end.
+pub(crate) fn change(args: &Args) {
+    let changed = with(|stack| Ok(stack.change(Instant::now())));
+    match changed {
+        Ok(true) => configure(args),
+        Ok(false) => log::error!("the NIC page makes no sense any more; going on without an address"),
+        // There was no network before.
+        Err(_) => {}
+    }
+}
+
+/// Comes by an IPv4 address as the boot arguments say.
+fn configure(args: &Args) {
+    let config = Ipv4Config::from_args(args);
+    if !matches!(config, Ok(Ipv4Config::Dhcp)) {
+        dhcp::stop();
+    }
+    match config {
         Ok(Ipv4Config::None) => {}
         Ok(Ipv4Config::Dhcp) => dhcp::start(),
         Ok(Ipv4Config::Static { address, prefix, gateway }) => {
@@ -122,6 +143,10 @@ pub(crate) fn start(args: &Args) {
         }
         Err(error) => log::error!("{error}"),
     }
+    let _ = with(|stack| {
+        stack.say_listens();
+        Ok(())
+    });
 }
 
 /// Takes an IPv4 address and a gateway, or gives them up.

@@ -1,7 +1,7 @@
 //! Where connections are: which there are, which must make room for others, and how many there can be.
 
 use super::connection::{CONNECTION_BYTES, Endpoint, Stage};
-use super::ended::Ended;
+use super::ended::{Ended, EndedTable};
 use super::frame::{Flow, address_bits};
 use super::listener::Listener;
 use super::stack::Stack;
@@ -301,6 +301,29 @@ impl Stack {
         self.vacate(index);
         let index = self.put(flow, track, endpoint);
         self.touch(index);
+    }
+
+    /// Drops all connections without a word. Whoever has a stream finds that it has come to its end.
+    pub(super) fn forget_connections(&mut self) {
+        for index in 0..self.places.len() {
+            self.unlist(index);
+            let place = &mut self.places[index];
+            (place.due, place.touched) = (u64::MAX, false);
+            if let Some(mut endpoint) = place.endpoint.take() {
+                // This wakes who waits; there is nobody any more who would send the reset.
+                endpoint.socket().abort();
+                self.vacate(index);
+            }
+        }
+        (self.live, self.orphans, self.timers) = (0, 0, u64::MAX);
+        self.touched.clear();
+        self.spare = Vec::new();
+        self.flows = HashMap::with_hasher(FixedState::with_seed(self.random));
+        self.ended = EndedTable::new(self.random);
+        for listener in &mut self.listeners {
+            listener.queue.clear();
+        }
+        self.forget_datagrams();
     }
 
     /// The connection in a place; the stack looks after it again before the VM idles.

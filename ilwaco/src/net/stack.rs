@@ -7,7 +7,7 @@
 
 use super::connection::Endpoint;
 use super::cookie::Key;
-use super::device::{NicDevice, Wire, nic_page};
+use super::device::{NicDevice, Wire, nic_page, set_listens};
 use super::dhcp::Dhcp;
 use super::ended::EndedTable;
 use super::frame::{Class, Flow, Own, Segment, classify};
@@ -18,6 +18,7 @@ use super::places::Place;
 use super::track::Verdict;
 use super::{NetCounters, answer};
 use crate::time::Instant;
+use abi::nic::Listens;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::task::Waker;
@@ -71,6 +72,8 @@ pub(crate) struct Stack {
     pub(super) datagrams: SocketSet<'static>,
     pub(super) datagrams_due: u64,
     pub(super) dhcp: Option<Box<Dhcp>>,
+    /// How often the DHCP client was started.
+    pub(super) dhcp_starts: u32,
     /// The second in which errors were reported last, and how many.
     errors: (u64, u32),
     /// Nothing can be sent before the demultiplexer takes frames out.
@@ -95,27 +98,13 @@ pub(super) fn due(at: Option<StackTime>) -> u64 {
 impl Stack {
     /// The stack on this VM's NIC, with its IPv6 link-local address and no other; `None` without a usable NIC.
     pub(super) fn new(now: Instant) -> Option<Stack> {
-        let [a, b, c, d, e, f, ..] = nic_page().mac;
-        let mac = [a, b, c, d, e, f];
         let device = NicDevice::new()?;
-        if a & 1 != 0 || mac == [0; 6] {
-            return None;
-        }
         let now = now.as_nanos() / 1000;
-        let id = crate::registers::generation_id();
-        let random =
-            id.iter().fold(u64::from(f) << 8 | u64::from(e), |sum, &byte| sum.rotate_left(7) ^ u64::from(byte));
-        let v6 = link_local(mac);
-        let mut iface = paths::interface(paths::WIDE, random, stack_time(now));
-        iface.update_ip_addrs(|addresses| {
-            // The first of the two that fit.
-            let _ = addresses.push(IpCidr::Ipv6(Ipv6Cidr::new(v6, 64)));
-        });
-        paths::set_routes(&mut iface);
+        let Host { own, id, random } = Host::read()?;
         Some(Stack {
-            iface,
+            iface: interface(&own, random, now),
             device,
-            link: Link::new(Own { mac, v4: 0, mask: u32::MAX, v6: v6.to_bits() }, random),
+            link: Link::new(own, random),
             paths: Paths::new(random),
             key: Key::new(id),
             places: Vec::new(),
@@ -132,6 +121,7 @@ impl Stack {
             datagrams: SocketSet::new(Vec::new()),
             datagrams_due: u64::MAX,
             dhcp: None,
+            dhcp_starts: 0,
             errors: (0, 0),
             blocked: false,
             now,
@@ -139,6 +129,26 @@ impl Stack {
             up_waker: None,
             random,
         })
+    }
+
+    /// Becomes whoever the machine says now: nothing is left but listeners, datagram sockets, and streams without a connection. Not
+    /// a word to anybody: the peers of what was do not know who we are now. False when the machine says nothing of use; then
+    /// there is no address left.
+    pub(super) fn change(&mut self, now: Instant) -> bool {
+        self.now = now.as_nanos() / 1000;
+        self.set_ipv4(None, None);
+        let Some(Host { own, id, random }) = Host::read() else {
+            self.forget_connections();
+            return false;
+        };
+        self.random = random;
+        self.forget_connections();
+        self.iface = interface(&own, random, self.now);
+        self.link = Link::new(own, random);
+        self.paths = Paths::new(random);
+        self.key = Key::new(id);
+        self.errors = (0, 0);
+        true
     }
 
     /// Takes an IPv4 address and a router, or gives them up.
@@ -337,6 +347,38 @@ impl Stack {
         self.device.skip();
     }
 
+    /// Throws away the datagrams that wait in either direction.
+    pub(super) fn forget_datagrams(&mut self) {
+        for (_, socket) in self.datagrams.iter_mut() {
+            if let smoltcp::socket::Socket::Udp(socket) = socket {
+                let endpoint = socket.endpoint();
+                // This wakes who waits, to wait again.
+                socket.close();
+                // It was bound to the same before.
+                let _ = socket.bind(endpoint);
+            }
+        }
+        self.datagrams_due = u64::MAX;
+    }
+
+    /// Says in the NIC page which broadcasts are wanted: those for the sockets' ports, and DHCP's answers. More ports than can be
+    /// said are all of them.
+    pub(super) fn say_listens(&self) {
+        let bound = self.datagrams.iter().filter_map(|(_, socket)| match socket {
+            smoltcp::socket::Socket::Udp(socket) => Some(socket.endpoint().port),
+            _ => None,
+        });
+        let mut listens = Listens { said: Listens::SAID, ..Listens::default() };
+        let mut places = listens.broadcast_ports.iter_mut();
+        for port in bound.chain(self.dhcp.as_ref().map(|_| smoltcp::wire::DHCP_CLIENT_PORT)) {
+            match places.next() {
+                Some(place) => *place = port,
+                None => return set_listens(&Listens::default()),
+            }
+        }
+        set_listens(&listens);
+    }
+
     /// The datagram sockets have something to do.
     pub(super) fn touch_datagrams(&mut self) {
         self.datagrams_due = 0;
@@ -352,6 +394,43 @@ impl Stack {
     pub(super) fn awake(&mut self) {
         self.device.awake();
     }
+}
+
+/// Who this VM is to the network.
+struct Host {
+    own: Own,
+    /// What secrets are made of.
+    id: [u8; 16],
+    /// The state of generators that need no secrets.
+    random: u64,
+}
+
+impl Host {
+    /// As the machine says; `None` where that makes no sense.
+    fn read() -> Option<Host> {
+        // The address changes together with the id.
+        let (mac, id) = crate::registers::consistent(|| (nic_page().mac, crate::registers::generation_id()));
+        let [a, b, c, d, e, f, ..] = mac;
+        let mac = [a, b, c, d, e, f];
+        if a & 1 != 0 || mac == [0; 6] {
+            return None;
+        }
+        let random =
+            id.iter().fold(u64::from(f) << 8 | u64::from(e), |sum, &byte| sum.rotate_left(7) ^ u64::from(byte));
+        let v6 = link_local(mac);
+        Some(Host { own: Own { mac, v4: 0, mask: u32::MAX, v6: v6.to_bits() }, id, random })
+    }
+}
+
+/// The interface with the IPv6 address of `own`.
+fn interface(own: &Own, random: u64, now: u64) -> Interface {
+    let mut iface = paths::interface(paths::WIDE, random, stack_time(now));
+    iface.update_ip_addrs(|addresses| {
+        // The first of the two that fit.
+        let _ = addresses.push(IpCidr::Ipv6(Ipv6Cidr::new(Ipv6Address::from_bits(own.v6), 64)));
+    });
+    paths::set_routes(&mut iface);
+    iface
 }
 
 /// The link-local address that is made from a MAC address (RFC 4291, appendix A).

@@ -3,6 +3,7 @@
 mod crafted;
 mod endings;
 mod handshakes;
+mod identities;
 mod links;
 
 use super::*;

@@ -36,7 +36,9 @@ impl UdpSocket {
             let buffer = || PacketBuffer::new(vec![PacketMetadata::EMPTY; DATAGRAMS], vec![0; BYTES]);
             let mut socket = Socket::new(buffer(), buffer());
             socket.bind(port).map_err(|_| Error::InvalidInput)?;
-            Ok(UdpSocket { handle: stack.datagrams.add(socket) })
+            let handle = stack.datagrams.add(socket);
+            stack.say_listens();
+            Ok(UdpSocket { handle })
         })
     }
 
@@ -96,6 +98,7 @@ impl Drop for UdpSocket {
     fn drop(&mut self) {
         let _ = with(|stack| {
             stack.datagrams.remove(self.handle);
+            stack.say_listens();
             Ok(())
         });
     }

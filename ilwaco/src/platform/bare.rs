@@ -1,9 +1,11 @@
 //! The real machine: hypercalls and fixed addresses.
 
-use abi::guest::{NIC_BASE, PAGE_TABLES, REGISTER_PAGE, hypercall};
+use crate::cell::global;
+use abi::guest::hypercall;
 use abi::limits::PAGE_SIZE;
 use abi::nic::{MAX_SLOTS_TOTAL, nic_pages};
 use core::arch::asm;
+use core::cell::Cell;
 use core::ops::Range;
 use ring::SharedMemory;
 
@@ -56,19 +58,30 @@ pub(crate) fn tsc() -> u64 {
     u64::from(high) << 32 | u64::from(low)
 }
 
-/// The register page, with its offsets: its first 64 bytes hold nothing, so no access is one to the null pointer.
+global! {
+    static REGISTERS: Cell<usize> = Cell::new(0);
+}
+
+/// The register page lies at this address, says the core.
+pub(crate) fn set_registers(address: usize) {
+    REGISTERS.with(|registers| registers.set(address));
+}
+
+/// The register page.
 #[inline]
 pub(crate) fn registers() -> SharedMemory {
-    at(REGISTER_PAGE, PAGE_TABLES - REGISTER_PAGE)
+    at(REGISTERS.with(Cell::get), PAGE_SIZE)
 }
 
-/// The NIC page and the slots behind it.
+/// The NIC page and the slots behind it; what there is of them the NIC page says.
 pub(crate) fn nic() -> SharedMemory {
-    at(NIC_BASE, nic_pages(MAX_SLOTS_TOTAL / 2, MAX_SLOTS_TOTAL / 2) * PAGE_SIZE)
+    let Ok(page) = usize::try_from(crate::registers::nic_page()) else { unreachable!() };
+    at(page, nic_pages(MAX_SLOTS_TOTAL / 2, MAX_SLOTS_TOTAL / 2) * PAGE_SIZE)
 }
 
-fn at(address: u64, bytes: u64) -> SharedMemory {
-    let (Ok(address), Ok(bytes)) = (usize::try_from(address), usize::try_from(bytes)) else { unreachable!() };
+#[inline]
+fn at(address: usize, bytes: u64) -> SharedMemory {
+    let Ok(bytes) = usize::try_from(bytes) else { unreachable!() };
     // SAFETY: the virtual architecture maps these pages for as long as the VM exists, below the image, where no Rust
     // object lies.
     unsafe { SharedMemory::new(core::ptr::with_exposed_provenance_mut(address), bytes) }

@@ -65,22 +65,21 @@ impl Sim {
         let registers = memory(4096);
         let field = |offset: usize, value: u64| registers.write64(offset, value).expect("in the page");
         field(offset_of!(RegisterPage, magic), MAGIC);
-        field(offset_of!(RegisterPage, abi_version), u64::from(abi::ABI_VERSION));
+        field(offset_of!(RegisterPage, abi_version), u64::from(abi::ABI_VERSION)); // and a sequence word of 0
         field(offset_of!(RegisterPage, vm_id), VmId::new(0, 1).raw());
         field(offset_of!(RegisterPage, memory_bytes), 16 << 20);
         field(offset_of!(RegisterPage, tsc_hz), 1_000_000_000);
         field(offset_of!(RegisterPage, ns_per_tick), 1 << 32);
-        field(offset_of!(RegisterPage, start_tsc), NOW.get());
-        field(offset_of!(RegisterPage, start_unix_ns), 1_000_000_000_000_000_000);
+        field(offset_of!(RegisterPage, clock_tsc), NOW.get());
+        field(offset_of!(RegisterPage, clock_unix_ns), 1_000_000_000_000_000_000);
         field(offset_of!(RegisterPage, generation_id), 0x1234_5678_9abc_def0);
         field(offset_of!(RegisterPage, nic_page), NIC_BASE);
-        field(
-            offset_of!(RegisterPage, boot_args_len),
-            u64::try_from(boot_args.len()).expect("short") | u64::from(CONSOLE_SLOTS) << 32,
-        );
+        let half = |offset: usize, value: u32| registers.write32(offset, value).expect("in the page");
+        half(offset_of!(RegisterPage, boot_args_len), u32::try_from(boot_args.len()).expect("short"));
+        half(offset_of!(RegisterPage, console_slots), CONSOLE_SLOTS);
         registers.write(at(BOOT_ARGS), boot_args.as_bytes()).expect("short");
         let nic = memory(at(nic_pages(DEFAULT_SLOTS, DEFAULT_SLOTS) * 4096));
-        nic.write(offset_of!(NicPage, mac), &mac_of(Node::default(), Slot::new(0))).expect("in the page");
+        nic.write(offset_of!(NicPage, mac), &mac_of(Node::new(0x4_64b0), Slot::new(0))).expect("in the page");
         for slots in [offset_of!(NicPage, rx_slots), offset_of!(NicPage, tx_slots)] {
             nic.write32(slots, DEFAULT_SLOTS).expect("in the page");
         }
@@ -144,6 +143,23 @@ impl Sim {
         KICKS.get()
     }
 
+    /// Makes the guest somebody else: with these boot arguments, this MAC address, and another generation id.
+    pub fn change_identity(boot_args: &str, mac: [u8; 6], generation_id: u64) {
+        let page = registers();
+        let sequence = page.read32(offset_of!(RegisterPage, sequence)).expect("in the page");
+        page.write32(offset_of!(RegisterPage, sequence), sequence.wrapping_add(2)).expect("in the page");
+        page.write64(offset_of!(RegisterPage, generation_id), generation_id).expect("in the page");
+        // One tick is one nanosecond still, and a second has passed elsewhere.
+        page.write64(offset_of!(RegisterPage, clock_tsc), NOW.get()).expect("in the page");
+        let unix_ns = 1_000_000_001_000_000_000 + NOW.get();
+        page.write64(offset_of!(RegisterPage, clock_unix_ns), unix_ns).expect("in the page");
+        let len = u32::try_from(boot_args.len()).expect("short");
+        page.write32(offset_of!(RegisterPage, boot_args_len), len).expect("in the page");
+        page.write(at(BOOT_ARGS), boot_args.as_bytes()).expect("short");
+        nic().write(offset_of!(NicPage, mac), &mac).expect("in the page");
+        raise(pending::IDENTITY);
+    }
+
     /// Asks the guest to end itself.
     pub fn ask_shutdown() {
         raise(pending::SHUTDOWN);
@@ -184,7 +200,7 @@ pub(crate) fn tsc() -> u64 {
 
 pub(crate) fn idle(deadline: u64) -> u64 {
     let bits = || registers().load64(offset_of!(RegisterPage, pending)).expect("in the page");
-    let enabled = registers().load64(offset_of!(RegisterPage, enabled)).expect("in the page");
+    let enabled = registers().load64(offset_of!(RegisterPage, enabled)).expect("in the page") | pending::IDENTITY;
     while bits() & enabled == 0 && NOW.get() < deadline {
         // Taken out while it runs, since the hook may look at the machine, too.
         let mut hook = HOOK.take();
@@ -214,9 +230,6 @@ pub(crate) fn kick(device: u64) {
 pub(crate) fn exit(code: u64) -> ! {
     panic!("the guest ended itself with code {code}")
 }
-
-/// The host has guard pages.
-pub(crate) fn check_stack() {}
 
 pub(crate) fn return_memory() -> u64 {
     0

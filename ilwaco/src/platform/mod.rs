@@ -8,10 +8,8 @@ mod bare;
 mod host;
 
 #[cfg(target_os = "none")]
-pub(crate) use crate::entry::check_stack;
-#[cfg(target_os = "none")]
-pub(crate) use bare::{exit, idle, kick, nic, registers, return_memory, tsc};
+pub(crate) use bare::{exit, idle, kick, nic, registers, return_memory, set_registers, tsc};
 #[cfg(not(target_os = "none"))]
 pub use host::{Sim, SimEvent};
 #[cfg(not(target_os = "none"))]
-pub(crate) use host::{check_stack, exit, idle, kick, nic, registers, return_memory, tsc};
+pub(crate) use host::{exit, idle, kick, nic, registers, return_memory, tsc};

@@ -20,6 +20,8 @@ const PROBE: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(100);
 /// Time for further lines when one tells that something is wrong.
 const MORE_LINES: Duration = Duration::from_millis(500);
+/// When no further VM has become ready for so long, none will.
+const STALLED: Duration = Duration::from_secs(60);
 /// VMs that a message tells about; of the others it tells how many there are.
 const SHOWN: usize = 10;
 
@@ -42,8 +44,9 @@ pub fn wants_information(vms: &[Vm]) -> bool {
 /// # Errors
 /// The machine has stopped, or will not have all these VMs, or one has ended, or the time is over. What, why, and what to do.
 pub fn wait(machine: &mut Machine, vms: &[Vm], limit: Duration, interrupted: &AtomicBool) -> Result<Outcome> {
-    let end = Instant::now() + limit;
+    let start = Instant::now();
     let mut watch = Watch::new(vms);
+    let (mut ready, mut progress) = (0, start);
     let (mut read, mut asked, mut next) = (0, None, 0);
     loop {
         if interrupted.load(Ordering::Relaxed) {
@@ -66,12 +69,15 @@ pub fn wait(machine: &mut Machine, vms: &[Vm], limit: Duration, interrupted: &At
             fail!("{}\n{}", watch.complaint(), end_of_log(machine));
         }
         let now = Instant::now();
-        if now >= end {
+        if watch.ready() > ready {
+            (ready, progress) = (watch.ready(), now);
+        }
+        if now - start >= limit || now - progress >= STALLED {
             // Whoever is not listed was not created, or has ended.
             let _ = machine.send("vms");
             std::thread::sleep(MORE_LINES);
             listen(machine, &mut watch, read);
-            fail!("{}\n{}", watch.lateness(limit), end_of_log(machine));
+            fail!("{}\n{}", watch.lateness(limit.min(now - start)), end_of_log(machine));
         }
         // One VM, then the log again: a dead one is named soon, however many there are.
         if let Some(slot) = (next..vms.len()).find(|&slot| watch.wants_probe(slot)) {
@@ -239,6 +245,11 @@ impl<'a> Watch<'a> {
         self.monitor && (self.vms.is_empty() || self.vms.iter().zip(&self.known).any(unsure))
     }
 
+    /// How many are ready.
+    fn ready(&self) -> usize {
+        self.known.iter().filter(|known| known.ready).count()
+    }
+
     fn is_ready(&self) -> bool {
         // A machine without VMs is ready when its monitor is.
         self.known.iter().all(|known| known.ready) && (!self.vms.is_empty() || self.listed)
@@ -319,7 +330,9 @@ impl<'a> Watch<'a> {
             (None, true) => {
                 return "it was not created, or has ended: ask for fewer VMs, or give --memory more".to_owned();
             }
-            (Some("waiting"), _) => return "it waits for memory: ask for fewer VMs, or give --memory more".to_owned(),
+            (Some("waiting"), _) => {
+                return "it waits for memory or a seat: ask for fewer VMs, or give --memory more".to_owned();
+            }
             _ => {}
         }
         let said = match &known.said {

@@ -2,9 +2,11 @@
 
 use super::{Deed, Escape, nothing};
 use crate::catch::{Act, attempt, disarm};
-use crate::machine::{Noise, PAGE, hypercall, memory_bytes, offset, peek64, poke64, scratch, set32, set64, yield_turn};
+use crate::machine::{
+    Noise, PAGE, hypercall, memory_bytes, offset, peek64, place, poke64, scratch, set32, set64, yield_turn,
+};
 use crate::register;
-use abi::guest::{CONSOLE_RING, RegisterPage, hypercall as number, pending};
+use abi::guest::{CONSOLE_RING, REGISTER_PAGE, RegisterPage, hypercall as number, pending};
 use core::arch::naked_asm;
 use core::mem::offset_of;
 
@@ -105,7 +107,7 @@ unsafe extern "sysv64" fn forge_in_fault(_: u64) {
         "mov eax, {in_fault}",
         "mov dword ptr [rax], 0",
         "ud2",
-        in_fault = const offset_of!(RegisterPage, in_fault),
+        in_fault = const place(offset_of!(RegisterPage, in_fault)),
     )
 }
 
@@ -119,7 +121,7 @@ unsafe extern "sysv64" fn return_to_nowhere(_: u64) {
         "mov eax, {fault_return}",
         "vmcall",
         "2: jmp 2b",
-        fault = const offset_of!(RegisterPage, fault),
+        fault = const place(offset_of!(RegisterPage, fault)),
         fault_return = const number::FAULT_RETURN,
     )
 }
@@ -134,7 +136,7 @@ unsafe extern "sysv64" fn return_with_flags(_: u64) {
         "mov eax, {fault_return}",
         "vmcall",
         "2: jmp 2b",
-        fault = const offset_of!(RegisterPage, fault),
+        fault = const place(offset_of!(RegisterPage, fault)),
         fault_return = const number::FAULT_RETURN,
     )
 }
@@ -165,11 +167,13 @@ fn return_flags() -> Result<(), Escape> {
 /// alone: what those do wrong are crimes of their own.
 fn noise() -> Result<(), Escape> {
     let kept = scratch(4);
-    copy(0, kept);
+    copy(REGISTER_PAGE, kept);
     let spared = [register!(fault_entry), register!(fault_stack), register!(upcalls_on)];
     let mut noise = Noise::new(2);
     for _ in 0..200 {
-        for address in (0..CONSOLE_RING).step_by(8).filter(|address| !spared.contains(address)) {
+        for address in
+            (REGISTER_PAGE..REGISTER_PAGE + CONSOLE_RING).step_by(8).filter(|address| !spared.contains(address))
+        {
             set64(address, noise.word());
         }
         hypercall(number::NOP, 0, 0);
@@ -178,7 +182,7 @@ fn noise() -> Result<(), Escape> {
         hypercall(number::FAULT_RETURN, 0, 0);
         yield_turn();
     }
-    copy(kept, 0);
+    copy(kept, REGISTER_PAGE);
     hypercall(number::ALARM, u64::MAX, 0);
     let answer = hypercall(number::NOP, 0, 0);
     Escape::unless(answer == u64::from(abi::ABI_VERSION), "NOP answers", answer)

@@ -60,7 +60,7 @@ unsafe extern "sysv64" fn again() {
         "mov eax, {upcall_return}",
         "vmcall",
         "ud2",
-        pending = const core::mem::offset_of!(abi::guest::RegisterPage, pending),
+        pending = const crate::machine::place(core::mem::offset_of!(abi::guest::RegisterPage, pending)),
         alarm = const number::ALARM,
         upcall_return = const number::UPCALL_RETURN,
     )

@@ -4,8 +4,9 @@ use super::{Deed, Escape, a_page, acts};
 use crate::catch::{Caught, attempt};
 use crate::machine::{hypercall, peek64, scratch, set32, set64, tsc};
 use crate::register;
-use abi::guest::{FAULT_REFUSED, MAGIC, hypercall, pending, refused};
+use abi::guest::{FAULT_REFUSED, MAGIC, REGISTER_PAGE, RegisterPage, hypercall, pending, refused};
 use core::arch::naked_asm;
+use core::mem::offset_of;
 
 acts! {
     "cpuid" => cpuid: "xor eax, eax", "cpuid";
@@ -112,11 +113,17 @@ fn every_port() -> Result<(), Escape> {
     Ok(())
 }
 
-/// What lies 64 bytes behind the GS base that SWAPGS brings: with the base that a guest starts with, the register page's
-/// magic.
+/// What lies as far behind the GS base that SWAPGS brings as the register page's magic lies behind 0, the base that a guest starts with.
 #[unsafe(naked)]
 unsafe extern "sysv64" fn swap_and_read(_: u64) {
-    naked_asm!("swapgs", "mov rax, gs:[64]", "mov [rdi], rax", "swapgs", "ret")
+    naked_asm!(
+        "swapgs",
+        "mov rax, gs:[{magic}]",
+        "mov [rdi], rax",
+        "swapgs",
+        "ret",
+        magic = const REGISTER_PAGE + offset_of!(RegisterPage, magic) as u64,
+    )
 }
 
 /// Swaps a base of its own in, lets the core and others work, and swaps it out.

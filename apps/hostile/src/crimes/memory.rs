@@ -1,8 +1,8 @@
 //! Addresses that are not the guest's, page tables, its own code.
 
-use super::{Deed, Escape, acts};
+use super::{Deed, Escape, acts, nothing};
 use crate::catch::{Act, Caught, attempt};
-use crate::machine::{PAGE, memory_bytes, offset, peek64, poke8, poke64, scratch, set64};
+use crate::machine::{PAGE, memory_bytes, offset, peek64, poke64, scratch};
 use abi::guest::{FAULT_ADDRESS, NIC_BASE, PAGE_TABLES};
 use core::arch::naked_asm;
 
@@ -11,6 +11,7 @@ acts! {
     "write" => write: "mov qword ptr [rdi], 0";
     "jump" => jump: "jmp rdi";
     "push" => push: "mov rcx, rsp", "mov rsp, rdi", "push rax", "mov rsp, rcx";
+    "push-forever" => push_forever: "2: push rax", "jmp 2b";
     "load-cr3" => load_cr3: "mov cr3, rdi";
 }
 
@@ -18,6 +19,8 @@ acts! {
 const NON_CANONICAL: u64 = 1 << 62;
 /// Where the image and its heap have ended for sure. Ilwaco's heap grows from below and uses some dozen pages.
 const FREE_FROM: u64 = 4 << 20;
+/// So far below anything on the stack, which has 32 KiB, there is the hole of 64 KiB.
+const GUARD_BELOW: u64 = 48 << 10;
 /// Present and writable; and a leaf of 1 GiB.
 const TABLE: u64 = 0x3;
 const HUGE: u64 = 0x83;
@@ -47,15 +50,19 @@ pub fn deed(name: &str) -> Option<Deed> {
         "push-non-canonical" => at(push, || NON_CANONICAL),
         "read-core" => at(read, || 0xffff_ffff_8010_0000),
         "jump-data" => at(jump, data_with_ud2),
-        "null" => Deed::Check(null),
-        "self-modify" => Deed::Check(self_modify),
+        "jump-nic" => at(jump, || NIC_BASE + PAGE),
+        "read-null" => at(read, || 8),
+        "write-null" => at(write, || 8),
+        "jump-null" => at(jump, || 0),
+        "read-guard" => at(read, guard),
+        "self-modify" => at(write, constant_of_probe),
         "probe-text" => Deed::Check(probe_text),
         "reserved-bits" => Deed::Fault(reserved_bits),
         "cr3-reserved" => at(load_cr3, || PAGE_TABLES | 1 << 60),
         "cr3-beyond" => at(load_cr3, beyond),
         "no-page-tables" => at(load_cr3, no_page_tables),
         "tables-in-a-loop" => Deed::Check(tables_in_a_loop),
-        "stack-overflow" => at(jump, overflow),
+        "stack-overflow" => at(push_forever, nothing),
         "memory-hog" => Deed::Check(memory_hog),
         "fresh-memory" => Deed::Check(fresh_memory),
         _ => return None,
@@ -145,14 +152,6 @@ fn no_page_tables() -> u64 {
     PAGE_TABLES
 }
 
-fn null() -> Result<(), Escape> {
-    for address in (0..64).step_by(8) {
-        Escape::unless_quiet(attempt(read, address), "a read faulted")?;
-        Escape::unless_quiet(attempt(write, address), "a write faulted")?;
-    }
-    Ok(())
-}
-
 /// Returns 1, unless somebody has changed its second byte.
 #[unsafe(naked)]
 unsafe extern "sysv64" fn probe() -> u32 {
@@ -165,26 +164,19 @@ fn call_probe() -> u64 {
     u64::from(unsafe { probe() })
 }
 
-fn self_modify() -> Result<(), Escape> {
-    probe_text()?;
-    let address = offset((probe as unsafe extern "sysv64" fn() -> u32) as *const () as usize);
-    // SAFETY: the byte is the constant in `probe`, which nothing but its caller knows.
-    unsafe { poke8(address + 1, 2) };
-    Escape::unless(call_probe() == 2, "its own copy does not show the change but", call_probe())
+/// Address of the constant in `probe`, which nothing but its caller knows.
+fn constant_of_probe() -> u64 {
+    offset((probe as unsafe extern "sysv64" fn() -> u32) as *const () as usize) + 1
 }
 
 fn probe_text() -> Result<(), Escape> {
     Escape::unless(call_probe() == 1, "another VM has changed its code: it finds", call_probe())
 }
 
-/// Puts a loop that pushes UD2s below everything that it will overwrite, so that all code is gone when it ends itself.
-fn overflow() -> u64 {
-    // mov rax, 0x0b0f0b0f0b0f0b0f; push rax; jmp to the push.
-    let code = [0x0b0f_0b0f_0b0f_b848, 0x9090_90fd_eb50_0b0f_u64];
-    let place = NIC_BASE + PAGE;
-    set64(place, code[0]);
-    set64(place + 8, code[1]);
-    place
+/// A page of the hole below Ilwaco's stack, which is as large as the stack and more.
+fn guard() -> u64 {
+    let here = 0_u8;
+    offset((&raw const here).addr()) - GUARD_BELOW
 }
 
 fn memory_hog() -> Result<(), Escape> {

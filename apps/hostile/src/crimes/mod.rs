@@ -8,6 +8,7 @@ mod hypercalls;
 mod instructions;
 mod leaks;
 mod memory;
+mod mistakes;
 mod rings;
 
 use crate::catch::{Act, Caught};
@@ -21,6 +22,8 @@ pub enum Deed {
     Fault(fn() -> Option<Caught>),
     /// A program that looks itself whether all is as it should be.
     Check(fn() -> Result<(), Escape>),
+    /// A program that does something wrong without meaning to; it does not come back.
+    Mistake(fn()),
     /// A program that never ends.
     Forever(fn() -> !),
 }
@@ -64,6 +67,7 @@ pub fn deed(name: &str) -> Option<Deed> {
         .or_else(|| rings::deed(name))
         .or_else(|| frames::deed(name))
         .or_else(|| leaks::deed(name))
+        .or_else(|| mistakes::deed(name))
         .or_else(|| floods::deed(name))
 }
 

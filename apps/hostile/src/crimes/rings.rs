@@ -5,7 +5,7 @@ use crate::machine::{
     Noise, PAGE, hypercall, offset, peek16, peek32, peek64, poke16, poke64, scratch, set32, set64, tsc, yield_turn,
 };
 use crate::register;
-use abi::guest::{CONSOLE_RING, CONSOLE_SLOTS, NIC_BASE, device, hypercall as number};
+use abi::guest::{CONSOLE_RING, CONSOLE_SLOTS, NIC_BASE, REGISTER_PAGE, device, hypercall as number};
 use abi::nic::{NicPage, RX_RING, TX_RING, tx_slots_offset};
 use abi::ring::{
     CONSUMER_WAITS, HEAD, HEADER_BYTES, IndexWord, PACKET_FRAME, PACKET_HEADER_BYTES, PRODUCER_WAITS, SLOT_BYTES, TAIL,
@@ -375,9 +375,11 @@ fn page_noise() -> Result<(), Escape> {
     recover()
 }
 
-const CONSOLE_TAIL: u64 = CONSOLE_RING + TAIL as u64;
-const CONSOLE_HEAD: u64 = CONSOLE_RING + HEAD as u64;
-const CONSOLE_TEXT: u64 = CONSOLE_RING + HEADER_BYTES as u64;
+/// The console's ring.
+const CONSOLE: u64 = REGISTER_PAGE + CONSOLE_RING;
+const CONSOLE_TAIL: u64 = CONSOLE + TAIL as u64;
+const CONSOLE_HEAD: u64 = CONSOLE + HEAD as u64;
+const CONSOLE_TEXT: u64 = CONSOLE + HEADER_BYTES as u64;
 
 fn kick_console() {
     hypercall(number::KICK, device::CONSOLE, 0);
@@ -411,19 +413,19 @@ fn console_ahead() -> Result<(), Escape> {
 fn console_noise() -> Result<(), Escape> {
     let mut noise = Noise::new(7);
     let end = CONSOLE_TEXT + u64::from(CONSOLE_SLOTS) * SLOT;
-    let epoch = peek32(CONSOLE_RING + offset(abi::ring::EPOCH));
+    let epoch = peek32(CONSOLE + offset(abi::ring::EPOCH));
     for round in 0..20 {
-        for at in (CONSOLE_RING..end).step_by(8) {
+        for at in (CONSOLE..end).step_by(8) {
             set64(at, noise.word());
         }
         if round % 2 == 0 {
             // Noise that looks like text to be printed.
-            set32(CONSOLE_RING + offset(abi::ring::EPOCH), epoch);
+            set32(CONSOLE + offset(abi::ring::EPOCH), epoch);
             set64(CONSOLE_TAIL, IndexWord { epoch, index: round }.pack());
         }
         kick_console();
     }
-    reset(CONSOLE_RING, epoch.wrapping_add(1));
+    reset(CONSOLE, epoch.wrapping_add(1));
     console_works()
 }
 

@@ -135,14 +135,21 @@ impl<const TIMER: bool> Machine<TIMER> {
             assert_eq!([own, table_pages], [memory, tables], "{}", vm.id);
             let (mut found_own, mut found_shared) = (BTreeSet::new(), 0);
             for page in 0..mem.pages() {
-                let Some((frame, writable)) = mem.mapping(&mut cpu.frames, page) else { continue };
+                let Some((frame, rights)) = mem.mapping(&mut cpu.frames, page) else { continue };
+                let image = cpu.images.get(vm.image).expect("it was made from it");
+                let most = image.rights(page).unwrap_or_else(|| panic!("page {page} of {} is in a hole", vm.id));
+                assert!(
+                    rights.write <= most.write && rights.execute <= most.execute,
+                    "page {page} of {}: {rights:?}",
+                    vm.id
+                );
                 match cpu.frames.owner_of(frame) {
                     (Owner::VmMemory(of), noted) => {
                         assert_eq!((of, noted), (slot.number(), page), "page {page} of {}", vm.id);
                         assert!(found_own.insert(frame), "frame {frame} is mapped twice in {}", vm.id);
                     }
                     (Owner::Golden(_) | Owner::Module, _) => {
-                        assert!(!writable, "{} can write to the golden frame {frame}", vm.id);
+                        assert!(!rights.write, "{} can write to the golden frame {frame}", vm.id);
                         found_shared += 1;
                     }
                     (other, _) => panic!("page {page} of {} is a frame of {other:?}", vm.id),

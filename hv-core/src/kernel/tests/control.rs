@@ -10,7 +10,7 @@ use crate::component::Role;
 use crate::memory::{CLASSES, Owner, OwnerClass, PhysAddr};
 use crate::vm::State;
 use abi::control::{CREATE_ARGS_BYTES, ControlReply, ControlRequest, status, vm_state};
-use abi::guest::{BOOT_ARGS, hypercall, pending};
+use abi::guest::{BOOT_ARGS, REGISTER_PAGE, hypercall, pending};
 use abi::limits::{Name, PAGE_SIZE};
 use abi::pager::Access;
 use abi::share::Share;
@@ -266,10 +266,12 @@ fn a_vm_that_is_created_has_the_name_it_is_answered_with_and_its_arguments() {
     assert_eq!(reply, [done(status::OK, vm.raw())]);
     assert_eq!(machine.state(vm), Some(State::Idle { until: u64::MAX }));
     let text = b"ip=10.0.2.17/24 a=b";
-    let mut bytes: Vec<u8> = (0..3).flat_map(|i| machine.word(vm, BOOT_ARGS + 8 * i).to_le_bytes()).collect();
+    let mut bytes: Vec<u8> =
+        (0..3).flat_map(|i| machine.word(vm, REGISTER_PAGE + BOOT_ARGS + 8 * i).to_le_bytes()).collect();
     assert_eq!(bytes.split_off(text.len()), [0; 5]);
     assert_eq!(bytes, text);
-    assert_eq!(machine.word(vm, field!(boot_args_len)) & 0xffff_ffff, text.len() as u64);
+    // The upper half of a word.
+    assert_eq!(machine.word(vm, field!(held_frames)) >> 32, text.len() as u64);
 }
 
 #[test]
@@ -349,6 +351,64 @@ fn a_vm_that_is_destroyed_is_gone() {
     }
 }
 
+/// Generation id, clock and boot arguments of a VM, as it finds them; and its sequence word, behind the version.
+fn identity(machine: &mut Machine<true>, vm: VmId) -> ([u64; 2], [u64; 2], String, u64) {
+    let id = [0, 8].map(|at| machine.word(vm, field!(generation_id) + at));
+    let clock = [field!(clock_tsc), field!(clock_unix_ns)].map(|at| machine.word(vm, at));
+    // The upper half of a word.
+    let len = usize::try_from(machine.word(vm, field!(held_frames)) >> 32).expect("short");
+    let at = REGISTER_PAGE + BOOT_ARGS;
+    let args: Vec<u8> = (0..128).flat_map(|word| machine.word(vm, at + 8 * word).to_le_bytes()).collect();
+    assert!(args[len..].iter().all(|&byte| byte == 0));
+    let sequence = machine.word(vm, field!(abi_version)) >> 32;
+    (id, clock, String::from_utf8(args[..len].to_vec()).expect("text"), sequence)
+}
+
+#[test]
+fn a_vm_becomes_somebody_else_and_cannot_but_hear_of_it() {
+    // It has masked everything, and sleeps for ever.
+    let (mut machine, vm) = Machine::<true>::with_guest(WITH_NIC, &[]);
+    machine.finish();
+    machine.settle(1000);
+    machine.guests.borrow_mut().steps.extend([keep(0), poke(field!(pending), 0)]);
+    let before = identity(&mut machine, vm);
+    assert_eq!((before.2.as_str(), before.3), ("ip=10.0.2.16/24", 0));
+    machine.wires.spend(HZ);
+    let mut args = NO_ARGS;
+    args[..3].copy_from_slice(b"a=b");
+    let ipv4 = 0x0a00_0263;
+    assert_eq!(machine.request(ControlRequest::Identity { vm, ipv4, args }), [done(status::OK, 0)]);
+    machine.settle(1000);
+    machine.audit();
+    let after = identity(&mut machine, vm);
+    assert_eq!(machine.kept(1), [pending::IDENTITY]);
+    // That it keeps its results where its arguments were is seen there, too.
+    assert_eq!(&after.2[8..], "2.99/24 a=b");
+    assert_ne!(before.0, after.0);
+    // One clock as the other: they tell the same time.
+    assert!(after.1[0] > before.1[0] + HZ, "{after:?}");
+    assert_eq!(after.1[0] - before.1[0], after.1[1] - before.1[1]);
+    assert_eq!(after.3, 2);
+    assert_eq!(machine.kernel.vms.by_id(vm).expect("it lives").ipv4, ipv4);
+}
+
+#[test]
+fn who_cannot_become_somebody_else_stays_who_it_is() {
+    let (mut machine, vm) = Machine::<true>::with_guest(WITHOUT_NIC, &[]);
+    machine.finish();
+    machine.settle(1000);
+    let before = identity(&mut machine, vm);
+    let ask =
+        |machine: &mut Machine<true>, vm, ipv4| machine.request(ControlRequest::Identity { vm, ipv4, args: NO_ARGS });
+    assert_eq!(ask(&mut machine, VmId::new(0, 2), 0), [done(status::NOT_FOUND, 0)]);
+    machine.kernel.cpu.net = crate::boot::options::Net::Dhcp;
+    assert_eq!(ask(&mut machine, vm, 7), [done(status::BAD_REQUEST, 0)]);
+    assert_eq!(identity(&mut machine, vm), before);
+    machine.guests.borrow_mut().steps.push_back(poke(field!(pending), 0));
+    assert_eq!(ask(&mut machine, vm, 0), [done(status::OK, 0)]);
+    assert_eq!(identity(&mut machine, vm).2, "ip=dhcp");
+}
+
 #[test]
 fn a_shutdown_wakes_a_vm_that_wants_to_hear_of_it() {
     let steps = [poke(field!(enabled), pending::SHUTDOWN), call(hypercall::IDLE, u64::MAX), keep(0)];
@@ -384,7 +444,7 @@ fn what_is_no_request_is_said_and_not_answered() {
     lines::listen();
     // An unknown kind; a slot and an image that have no 32 bits.
     for (kind, word, what) in [
-        (0x40e, 0, "unknown kind"),
+        (0x40f, 0, "unknown kind"),
         (0x402, 1 << 32, "a 32-bit word has bits above 31 set"),
         (0x404, 1 << 32, "a 32-bit word has bits above 31 set"),
     ] {

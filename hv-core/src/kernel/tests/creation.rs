@@ -10,7 +10,7 @@ use crate::vm::{CreateError, Devices, Images, METADATA_FRAMES, Queue, State};
 use abi::component::layout;
 use abi::control::CREATE_ARGS_BYTES;
 use abi::end::EndReason;
-use abi::guest::{BOOT_ARGS, CONSOLE_SLOTS, Interrupted, MAGIC, NIC_BASE, PAGE_TABLES, RegisterPage};
+use abi::guest::{BOOT_ARGS, CONSOLE_SLOTS, Interrupted, MAGIC, NIC_BASE, PAGE_TABLES, REGISTER_PAGE, RegisterPage};
 use abi::limits::PAGE_SIZE;
 use abi::nic::{self, NicPage};
 use abi::vm::{ImageId, Slot, VmId};
@@ -92,7 +92,7 @@ fn no_vm_is_created_when_every_slot_is_taken() {
     let before = machine.frames_by_owner();
     let error = machine.kernel.create(WITHOUT_NIC, &NO_ARGS).expect_err("no slot");
     assert_eq!(error, CreateError::SlotsTaken);
-    assert_eq!(error.to_string(), "every slot for VMs is taken; end some, or boot with more memory");
+    assert_eq!(error.to_string(), "every slot for VMs is taken; end some, or boot with more (slots=)");
     assert_eq!((machine.frames_by_owner(), machine.kernel.vms.living()), (before, slots));
 }
 
@@ -171,12 +171,13 @@ fn a_vm_that_finds_no_frames_at_its_admission_ends_and_is_gone() {
 fn a_vm_whose_image_asks_for_too_little_memory_ends_as_of_a_bad_image() {
     let cases = [
         (0, 32, "register page"),
-        (1, 32, "first page tables"),
+        (1, 32, "register page"),
         (2, 32, "first page tables"),
-        (3, 32, "NIC"),
+        (3, 32, "first page tables"),
         (4, 32, "NIC"),
         (5, 32, "NIC"),
-        (2, 0, "first page tables"),
+        (6, 32, "NIC"),
+        (3, 0, "first page tables"),
     ];
     for (pages, slots, what) in cases {
         let mut machine = Machine::<true>::new(1024);
@@ -188,7 +189,7 @@ fn a_vm_whose_image_asks_for_too_little_memory_ends_as_of_a_bad_image() {
         assert_eq!(build(&mut machine), Err(error), "{pages} pages");
         assert_eq!(machine.frames_by_owner(), before, "{pages} pages");
     }
-    for (pages, slots) in [(6, 32), (3, 0)] {
+    for (pages, slots) in [(7, 32), (4, 0)] {
         let mut machine = Machine::<true>::new(1024);
         only_image(&mut machine, pages, slots);
         machine.create(WITH_NIC);
@@ -259,13 +260,18 @@ fn a_guest_finds_every_register_as_it_is_promised() {
     let mut machine = fresh(32);
     let created = machine.kernel.vms.get(Slot::new(0)).expect("it lives").created_tsc;
     assert!(created > 2 * HZ && created < 2 * HZ + 1_000_000, "{created}");
-    let bytes = page(&mut machine, 0);
+    let bytes = page(&mut machine, REGISTER_PAGE);
     let (found, _) = RegisterPage::read_from_prefix(&bytes).expect("a page");
-    assert_eq!(found.guard, [0; 64]);
+    assert_eq!(found.sequence, 0);
+    let held = machine.kernel.vms.get(Slot::new(0)).expect("it lives").life.memory().expect("it is admitted").own();
+    assert_eq!((found.reserve_frames, found.limit_frames, found.held_frames), (0, 256, held));
+    // Register page, two page tables, the NIC page.
+    assert_eq!(held, 4);
+    assert_eq!((found.disk_page, found.console_input_slots), (0, 0));
     assert_eq!((found.magic, found.abi_version, found.vm_id), (MAGIC, abi::ABI_VERSION, FIRST.raw()));
     assert_eq!((found.memory_bytes, found.tsc_hz, found.ns_per_tick), (256 * 4096, HZ, 1 << 32));
     // The clock began at a second, the Unix time at 0.
-    assert_eq!((found.start_tsc, found.start_unix_ns), (created, created - HZ));
+    assert_eq!((found.clock_tsc, found.clock_unix_ns), (created, created - HZ));
     assert_ne!(found.generation_id, [0; 16]);
     assert_eq!((found.console_slots, found.nic_page), (CONSOLE_SLOTS, NIC_BASE));
     assert_eq!((found.upcall_entry, found.upcall_stack, found.fault_entry, found.fault_stack), (0, 0, 0, 0));
@@ -306,7 +312,7 @@ fn a_guest_finds_its_first_page_tables() {
     let pml4 = page(&mut machine, PAGE_TABLES);
     let pdpt = page(&mut machine, PAGE_TABLES + PAGE_SIZE);
     // Present and writable; and one gibibyte at 0.
-    assert_eq!((table(&pml4), table(&pdpt)), (0x2003, 0x83));
+    assert_eq!((table(&pml4), table(&pdpt)), (0x3003, 0x83));
     assert!(pml4[8..].iter().chain(&pdpt[8..]).all(|&byte| byte == 0));
 }
 
@@ -330,7 +336,7 @@ fn a_guest_finds_its_nic() {
 #[test]
 fn a_guest_without_a_nic_has_no_page_for_it() {
     let mut machine = fresh(0);
-    let bytes = page(&mut machine, 0);
+    let bytes = page(&mut machine, REGISTER_PAGE);
     let (found, _) = RegisterPage::read_from_prefix(&bytes).expect("a page");
     assert_eq!(found.nic_page, 0);
     let Kernel { vms, cpu, .. } = &mut machine.kernel;

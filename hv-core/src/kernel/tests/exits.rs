@@ -4,13 +4,15 @@ use super::board::{NIC_GSI, vector};
 use super::component::{Due, Misdeed};
 use super::guest::{CALL, FAULT_RETURN, FAULT_VECTOR, FIRST, START, call, faults_at, field, keep, obituary, poke};
 use super::lines;
-use super::machine::{GUEST_PAGES, IMAGE_PAGE, Machine, WITHOUT_NIC};
+use super::machine::{GUEST_PAGES, HOLE, IMAGE_PAGE, Machine, WITHOUT_NIC};
 use crate::component::Role;
 use crate::kernel::cpu::Counters;
 use crate::vm::{PageFault, State};
-use abi::guest::{FAULT_ADDRESS, FAULT_REFUSED, Interrupted, hypercall, pending, refused};
+use abi::guest::{
+    FAULT_ADDRESS, FAULT_GUARD, FAULT_NULL, FAULT_REFUSED, FAULT_RIGHTS, Interrupted, hypercall, pending, refused,
+};
 use abi::limits::PAGE_SIZE;
-use abi::pager::Access;
+use abi::pager::{Access, PagerCommand};
 use backend::fake::Step;
 use backend::{Corruption, Vcpu};
 
@@ -78,13 +80,75 @@ fn a_page_that_is_not_there_is_waited_for() {
 
 #[test]
 fn a_page_that_may_not_be_written_is_waited_for_as_one_that_is_there() {
-    let touch = |access| Step::Touch { page: IMAGE_PAGE, access };
-    let (mut machine, vm) = Machine::<true>::with_guest(WITHOUT_NIC, &[touch(Access::Execute)]);
+    let page = IMAGE_PAGE + 1;
+    let touch = |access| Step::Touch { page, access };
+    let (mut machine, vm) = Machine::<true>::with_guest(WITHOUT_NIC, &[touch(Access::Read)]);
     machine.without_pager();
     machine.go_on(&[touch(Access::Write)]);
     machine.settle(1000);
-    let fault = PageFault { page: IMAGE_PAGE, access: Access::Write, present: true };
+    let fault = PageFault { page, access: Access::Write, present: true };
     assert_eq!(machine.state(vm), Some(State::Fault(fault)));
+}
+
+/// What a guest is told of each access that its image does not allow, whether the page is there or not: page, access, fault,
+/// and what the log says without a handler.
+const MISTAKES: [(u32, Access, u32, &str); 9] = [
+    (0, Access::Read, FAULT_NULL, "null pointer"),
+    (0, Access::Write, FAULT_NULL, "null pointer"),
+    (0, Access::Execute, FAULT_NULL, "null pointer"),
+    (HOLE, Access::Read, FAULT_GUARD, "guard page touched (stack overflow?)"),
+    (HOLE + 1, Access::Write, FAULT_GUARD, "guard page touched (stack overflow?)"),
+    (IMAGE_PAGE, Access::Write, FAULT_RIGHTS, "write to code or constants"),
+    (IMAGE_PAGE + 1, Access::Execute, FAULT_RIGHTS, "execution of data"),
+    (IMAGE_PAGE + 10, Access::Execute, FAULT_RIGHTS, "execution of data"),
+    (1, Access::Execute, FAULT_RIGHTS, "execution of data"),
+];
+
+#[test]
+fn a_mistake_goes_to_the_fault_handler_as_what_it_is() {
+    for (page, access, vector, _) in MISTAKES {
+        let error_code = match access {
+            Access::Read => 0,
+            Access::Write => 1,
+            Access::Execute => 2,
+        };
+        handled(Step::Touch { page, access }, (vector.into(), error_code, u64::from(page) * PAGE_SIZE));
+    }
+}
+
+#[test]
+fn a_mistake_without_a_handler_ends_the_vm_as_what_it_is() {
+    for (page, access, _, text) in MISTAKES {
+        let end = format!("{text} (detail {:#x}, rip 0x20010", u64::from(page) * PAGE_SIZE);
+        assert_eq!(obituary(&[Step::Touch { page, access }]), [end]);
+    }
+}
+
+#[test]
+fn a_mistake_with_a_page_that_is_there_is_no_other() {
+    // It was read, written or executed before, as it may be.
+    for (page, may, access) in [
+        (IMAGE_PAGE, Access::Execute, Access::Write),
+        (IMAGE_PAGE + 1, Access::Read, Access::Execute),
+        (IMAGE_PAGE + 1, Access::Write, Access::Execute),
+        (IMAGE_PAGE + 10, Access::Write, Access::Execute),
+    ] {
+        let text = if access == Access::Write { "write to code or constants" } else { "execution of data" };
+        let end = format!("{text} (detail {:#x}, rip 0x20010", u64::from(page) * PAGE_SIZE);
+        assert_eq!(obituary(&[Step::Touch { page, access: may }, Step::Touch { page, access }]), [end]);
+    }
+}
+
+#[test]
+fn a_pager_gets_nothing_into_a_hole() {
+    let mut machine = at_rest::<true>();
+    for page in [0, HOLE] {
+        let vm = FIRST;
+        for command in [PagerCommand::MapZero { vm, page, count: 1 }, PagerCommand::MapImage { vm, page, count: 1 }] {
+            assert!(machine.kernel.pager_command(&command.into()).is_err(), "page {page}");
+        }
+    }
+    machine.audit();
 }
 
 #[test]
@@ -116,7 +180,7 @@ fn an_address_whose_page_has_no_number_lies_beyond_the_memory() {
 
 #[test]
 fn an_address_beyond_the_memory_goes_to_the_fault_handler() {
-    handled(poke(BEYOND + 0x238, 0), (FAULT_ADDRESS.into(), 0, BEYOND + 0x238));
+    handled(poke(BEYOND + 0x238, 0), (FAULT_ADDRESS.into(), 1, BEYOND + 0x238));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::lines;
 use super::machine::{Machine, WITHOUT_NIC};
 use crate::memory::core_memory;
 use crate::vm::State;
-use abi::guest::{BOOT_ARGS, IMAGE_BASE, Interrupted, hypercall};
+use abi::guest::{BOOT_ARGS, IMAGE_BASE, Interrupted, REGISTER_PAGE, hypercall};
 use abi::limits::PAGE_SIZE;
 use abi::vm::VmId;
 use backend::Vcpu;
@@ -19,10 +19,11 @@ pub const NOWHERE: u64 = 0x1234_5678_9abc_def0;
 /// The VM of [`Machine::with_guest`].
 pub const FIRST: VmId = VmId::new(0, 1);
 
-/// Offset in the register page.
+/// Address of a word of the register page.
 macro_rules! field {
     ($name:ident) => {
-        u64::try_from(core::mem::offset_of!(abi::guest::RegisterPage, $name)).expect("in a page")
+        abi::guest::REGISTER_PAGE
+            + u64::try_from(core::mem::offset_of!(abi::guest::RegisterPage, $name)).expect("in a page")
     };
 }
 pub(super) use field;
@@ -39,7 +40,7 @@ pub fn poke(address: u64, value: u64) -> Step {
 
 /// Where the guest keeps the result of its call `index`: over its boot arguments, which it has from the start.
 fn result_at(index: usize) -> u64 {
-    BOOT_ARGS + 8 * u64::try_from(index).expect("few")
+    REGISTER_PAGE + BOOT_ARGS + 8 * u64::try_from(index).expect("few")
 }
 
 /// The guest keeps its RAX.

@@ -11,7 +11,7 @@ use crate::kernel::Places;
 use crate::memory::{Owner, PhysAddr};
 use crate::vm::State;
 use abi::control::ControlRequest;
-use abi::guest::{hypercall, pending};
+use abi::guest::{REGISTER_PAGE, hypercall, pending};
 use abi::pager::Access;
 use abi::vm::{ImageId, Slot, VmId};
 use backend::fake::Step;
@@ -38,6 +38,8 @@ pub enum Event {
     Destroy(u8),
     /// The same for the wish that it may end itself.
     Shutdown(u8),
+    /// The same for another identity.
+    Identity(u8),
     /// The operator asks something.
     Ask(u16),
     /// A component of this rank is killed.
@@ -66,7 +68,7 @@ fn page() -> impl Strategy<Value = u32> {
     prop_oneof![
         // The image, the heap, what is shared, and beyond.
         4 => IMAGE_PAGE..IMAGE_PAGE + 6,
-        3 => IMAGE_PAGE..IMAGE_PAGE + 24,
+        3 => IMAGE_PAGE..IMAGE_PAGE + 28,
         1 => 0_u32..8,
         1 => GUEST_PAGES - 1..GUEST_PAGES + 2,
     ]
@@ -101,7 +103,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => (page(), access()).prop_map(|(page, access)| Step::Touch { page, access }),
         3 => (1_u64..60_000).prop_map(Step::Compute),
-        3 => (field, word()).prop_map(|(at, value)| Step::Poke { address: at as u64 * if at < 512 { 1 } else { 8 }, value }),
+        3 => (field, word()).prop_map(|(at, value)| Step::Poke { address: REGISTER_PAGE + at as u64 * if at < 512 { 1 } else { 8 }, value }),
         6 => (0_u64..9, word(), word()).prop_map(|(number, a, b)| Step::Hypercall { number, a, b }),
         2 => (page(), 0_u64..5).prop_map(|(page, count)| {
             Step::Hypercall { number: hypercall::GIVE_BACK, a: page.into(), b: count }
@@ -151,6 +153,7 @@ pub fn event(lies: bool) -> impl Strategy<Value = Event> {
         4 => prop_oneof![4 => Just(WITH_NIC), 2 => Just(WITHOUT_NIC), 1 => Just(REFUSED)].prop_map(Event::Create),
         2 => any::<u8>().prop_map(Event::Destroy),
         1 => any::<u8>().prop_map(Event::Shutdown),
+        1 => any::<u8>().prop_map(Event::Identity),
         1 => (0_u16..90).prop_map(Event::Ask),
         1 => (0_u8..4).prop_map(Event::Kill),
         3 => (0_u8..4, due(lies)).prop_map(|(rank, due)| Event::Wrong(rank, due)),
@@ -183,9 +186,9 @@ pub struct History<const TIMER: bool> {
 
 impl<const TIMER: bool> History<TIMER> {
     pub fn new(ram_frames: usize, harsh: bool) -> Self {
-        // Fewer seats than VMs, at times.
+        // As many seats as VMs live at a time, or nobody would come to rest.
         let machine =
-            Machine::with_places(ram_frames, Places { slots: ram_frames / 16, seats: (ram_frames / 16).min(40) });
+            Machine::with_places(ram_frames, Places { slots: ram_frames / 16, seats: (ram_frames / 16).min(64) });
         {
             let mut guests = machine.guests.borrow_mut();
             guests.hostile = HOSTILE;
@@ -245,6 +248,12 @@ impl<const TIMER: bool> History<TIMER> {
             Event::Shutdown(number) => {
                 if let Some(vm) = self.pick(*number) {
                     self.ask(ControlRequest::Shutdown { vm });
+                }
+            }
+            Event::Identity(number) => {
+                if let Some(vm) = self.pick(*number) {
+                    let (ipv4, args) = (u32::from(*number & 1) * 0x0a00_0300, [0; abi::control::CREATE_ARGS_BYTES]);
+                    self.ask(ControlRequest::Identity { vm, ipv4, args });
                 }
             }
             Event::Ask(number) => {
@@ -398,11 +407,14 @@ fn calm() -> Box<dyn FnMut(u32) -> Option<Step>> {
             3 => Step::Touch { page, access: Access::Read },
             4 => Step::Touch { page: IMAGE_PAGE, access: Access::Execute },
             5..7 => Step::Compute(dice % 30_000),
-            7 => Step::Poke { address: offset_of!(abi::guest::RegisterPage, enabled) as u64, value: u64::MAX },
+            7 => Step::Poke {
+                address: REGISTER_PAGE + offset_of!(abi::guest::RegisterPage, enabled) as u64,
+                value: u64::MAX,
+            },
             8 => call(hypercall::KICK, dice & 1),
             9 => call(hypercall::IDLE, super::machine::HZ + (dice & 0xff_ffff)),
             10 => call(hypercall::IDLE, u64::MAX),
-            _ => Step::Poke { address: offset_of!(abi::guest::RegisterPage, pending) as u64, value: 0 },
+            _ => Step::Poke { address: REGISTER_PAGE + offset_of!(abi::guest::RegisterPage, pending) as u64, value: 0 },
         })
     })
 }
@@ -415,7 +427,7 @@ fn at_rest() -> Box<dyn FnMut(u32) -> Option<Step>> {
             return Some(Step::Hypercall { number: hypercall::IDLE, a: u64::MAX, b: 0 });
         }
         noted.insert(slot);
-        Some(Step::Poke { address: offset_of!(abi::guest::RegisterPage, pending) as u64, value: 0 })
+        Some(Step::Poke { address: REGISTER_PAGE + offset_of!(abi::guest::RegisterPage, pending) as u64, value: 0 })
     })
 }
 

@@ -9,7 +9,9 @@ use crate::component::Role;
 use crate::kernel::Kernel;
 use crate::vm::{NEVER, State};
 use abi::component::bits;
-use abi::guest::{CONSOLE_RING, ERROR_ARGUMENT, ERROR_STATE, ERROR_UNKNOWN, Interrupted, device, hypercall, pending};
+use abi::guest::{
+    CONSOLE_RING, ERROR_ARGUMENT, ERROR_STATE, ERROR_UNKNOWN, Interrupted, REGISTER_PAGE, device, hypercall, pending,
+};
 use abi::limits::PAGE_SIZE;
 use abi::pager::Access;
 use abi::ring::HEADER_BYTES;
@@ -20,7 +22,7 @@ use std::rc::Rc;
 /// A page of the guest's heap.
 const HEAP: u32 = IMAGE_PAGE + 10;
 /// Where the note of the image's file lies, which is not zero, in its page of text.
-const NOTE: u64 = IMAGE_PAGE as u64 * PAGE_SIZE + 0xf00;
+const NOTE: u64 = (IMAGE_PAGE + 1) as u64 * PAGE_SIZE + 0xf00;
 
 fn give_back(first: u64, count: u64) -> Step {
     Step::Hypercall { number: hypercall::GIVE_BACK, a: first, b: count }
@@ -187,8 +189,8 @@ fn a_kick_of_the_console_shows_what_the_guest_wrote() {
     lines::listen();
     let slot = u64::try_from(HEADER_BYTES).expect("small");
     let steps = [
-        poke(CONSOLE_RING + slot, u64::from_le_bytes(*b"\x02\x00hi\0\0\0\0")),
-        poke(CONSOLE_RING, 1),
+        poke(REGISTER_PAGE + CONSOLE_RING + slot, u64::from_le_bytes(*b"\x02\x00hi\0\0\0\0")),
+        poke(REGISTER_PAGE + CONSOLE_RING, 1),
         call(hypercall::KICK, device::CONSOLE),
         keep(0),
     ];
@@ -284,19 +286,19 @@ fn an_idle_that_ends_leaves_the_alarm_as_it_is() {
 
 #[test]
 fn give_back_refuses_pages_that_the_vm_does_not_have_or_shares() {
-    // Without a NIC: the register page, two page tables, and the first page where a NIC would be.
+    // Without a NIC: the page at 0, the register page, two page tables, and the first page where a NIC would be.
     let end = u64::from(GUEST_PAGES);
     let bad =
-        [(0, 1), (3, 1), (end - 1, 2), (end, 1), (end + 1, 0), (4, u64::MAX), (u64::MAX, 1), (u64::MAX, u64::MAX)];
+        [(0, 1), (4, 1), (end - 1, 2), (end, 1), (end + 1, 0), (5, u64::MAX), (u64::MAX, 1), (u64::MAX, u64::MAX)];
     assert_eq!(results(&bad.map(|(first, count)| give_back(first, count))), [ERROR_ARGUMENT; 8]);
-    let good = [(4, 0), (4, 1), (end - 1, 1), (end, 0), (4, end - 4)];
+    let good = [(5, 0), (5, 1), (end - 1, 1), (end, 0), (5, end - 5)];
     // What the guest has of these pages is its own, but it has none of them.
     assert_eq!(results(&good.map(|(first, count)| give_back(first, count))), [0; 5]);
 }
 
 #[test]
 fn give_back_refuses_the_pages_of_the_nic() {
-    let calls = [(3, 1), (5, 1), (5, 2), (6, 1)];
+    let calls = [(4, 1), (6, 1), (6, 2), (7, 1)];
     let steps: Vec<Step> = (0..4).flat_map(|index| [give_back(calls[index].0, calls[index].1), keep(index)]).collect();
     let (mut machine, _) = Machine::<true>::with_guest(WITH_NIC, &steps);
     machine.audit();
@@ -333,7 +335,7 @@ fn pages_that_were_given_back_read_as_at_the_start() {
     let heap = u64::from(HEAP) * PAGE_SIZE;
     let touch = |page, access| Step::Touch { page, access };
     let (mut machine, vm) =
-        Machine::<true>::with_guest(WITHOUT_NIC, &[touch(IMAGE_PAGE, Access::Read), touch(HEAP, Access::Read)]);
+        Machine::<true>::with_guest(WITHOUT_NIC, &[touch(IMAGE_PAGE + 1, Access::Read), touch(HEAP, Access::Read)]);
     let before = [NOTE, heap].map(|address| machine.word(vm, address));
     assert!(before[0] != 0 && before[1] == 0, "{before:x?}");
     machine.go_on(&[poke(NOTE, 5), poke(heap, 6)]);
@@ -342,7 +344,7 @@ fn pages_that_were_given_back_read_as_at_the_start() {
     machine.go_on(&[
         give_back(u64::from(IMAGE_PAGE), 11),
         keep(0),
-        touch(IMAGE_PAGE, Access::Read),
+        touch(IMAGE_PAGE + 1, Access::Read),
         touch(HEAP, Access::Read),
     ]);
     machine.settle(1000);

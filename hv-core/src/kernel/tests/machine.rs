@@ -139,14 +139,23 @@ fn component_module(policy: &str) -> Option<&'static [u8]> {
     Some(file.leak())
 }
 
-/// An image whose segments are a page of text, and data of four pages, of which a page and a half come from the file.
+/// First page of the hole of an image, which has two.
+pub const HOLE: u32 = IMAGE_PAGE + 26;
+
+/// An image whose segments are a page of text, data of four pages, of which a page and a half come from the file, and a hole.
 fn image(frames: &mut Frames, id: ImageId, rx_slots: u32, tx_slots: u32) -> Image {
     let mut file = file_with(
         IMAGE_BASE + 0x10,
-        &[GUEST_NOTE, (1, 5, 0x1000, IMAGE_BASE, 0x1000, 0x1000), (1, 6, 0x2000, IMAGE_BASE + 0x1000, 0x1800, 0x4000)],
+        &[
+            GUEST_NOTE,
+            (1, 5, 0x1000, IMAGE_BASE, 0x1000, 0x1000),
+            (1, 6, 0x2000, IMAGE_BASE + 0x1000, 0x1800, 0x4000),
+            (1, 0, 0x2000, IMAGE_BASE + 0x1_a000, 0, 0x2000),
+        ],
         Note::new(KIND_GUEST),
     );
     file.resize(0x4000, 0);
+    file[0x2f00] = 0x5a;
     let module = frames.alloc_contiguous(4, 1, u64::MAX, Owner::Module).expect("room");
     core_memory(module, 4 * PAGE_SIZE).write(0, &file).expect("room");
     let accept = Accept { low: IMAGE_BASE, high: u64::from(GUEST_PAGES) * PAGE_SIZE, kind: KIND_GUEST };

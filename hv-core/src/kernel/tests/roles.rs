@@ -133,6 +133,9 @@ impl Net {
             NetEvent::Attach { vm, seat, .. } => {
                 assert_eq!(self.attached.insert(vm, seat), None, "{vm} is attached twice");
             }
+            NetEvent::Address { vm, seat, .. } => {
+                assert_eq!(self.attached.get(&vm), Some(&seat), "{vm} has another address and is not attached");
+            }
             NetEvent::Detach { vm, seat } => {
                 assert_eq!(self.attached.remove(&vm), Some(seat), "{vm} is detached that was not attached");
                 answers.push_back(NetCommand::Detached { vm }.into());

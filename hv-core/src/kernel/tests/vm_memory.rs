@@ -9,8 +9,8 @@ use abi::guest::IMAGE_BASE;
 use abi::limits::{Name, PAGE_SIZE};
 use abi::manifest;
 use abi::note::{KIND_GUEST, Note};
-use backend::Flush;
 use backend::fake::FakeBackend;
+use backend::{Flush, Rights};
 
 /// The slot of the VM whose memory this is; no VM of the machine's uses it.
 const SLOT: abi::vm::Slot = abi::vm::Slot::new(9);
@@ -18,6 +18,7 @@ const SLOT: abi::vm::Slot = abi::vm::Slot::new(9);
 const PAGES: u32 = 600;
 /// Pages of the image: text, data from the file, data of which half is from the file, and one that the file does not have.
 const TEXT: u32 = 0x20;
+const DATA: u32 = 0x21;
 const PARTIAL: u32 = 0x22;
 const BEYOND_FILE: u32 = 0x23;
 const OWN: Owner = Owner::VmMemory(SLOT.number());
@@ -97,7 +98,7 @@ impl Bench {
         let mut machine = Machine::new(1024);
         let cpu = &mut machine.kernel.cpu;
         let image = image(&mut cpu.frames, 0, 0);
-        let memory = Memory::new(&cpu.backend, &mut cpu.frames, SLOT, pages).expect("room");
+        let memory = Memory::new(&cpu.backend, &mut cpu.frames, SLOT, pages, image.end).expect("room");
         Bench { machine, memory, image }
     }
 
@@ -106,7 +107,7 @@ impl Bench {
     }
 
     fn zero(&mut self, page: u32) -> Result<Option<PhysAddr>, MapError> {
-        self.memory.map_zero(&mut self.machine.kernel.cpu.frames, page)
+        self.memory.map_zero(&mut self.machine.kernel.cpu.frames, page, &self.image)
     }
 
     fn golden(&mut self, page: u32) -> Result<(), MapError> {
@@ -122,6 +123,10 @@ impl Bench {
     }
 
     fn mapping(&mut self, page: u32) -> Option<(PhysAddr, bool)> {
+        self.rights(page).map(|(frame, rights)| (frame, rights.write))
+    }
+
+    fn rights(&mut self, page: u32) -> Option<(PhysAddr, Rights)> {
         self.memory.mapping(&mut self.machine.kernel.cpu.frames, page)
     }
 
@@ -159,7 +164,7 @@ fn memory_is_not_made_without_a_frame_for_its_table() {
     let mut machine = Machine::<true>::new(1024);
     let hoard = machine.hoard(0);
     let cpu = &mut machine.kernel.cpu;
-    assert!(Memory::new(&cpu.backend, &mut cpu.frames, SLOT, PAGES).is_none());
+    assert!(Memory::new(&cpu.backend, &mut cpu.frames, SLOT, PAGES, 0).is_none());
     machine.unhoard(hoard);
     assert_eq!(machine.kernel.cpu.frames.count_of(OwnerClass::VmTables), 0);
 }
@@ -188,23 +193,55 @@ fn a_page_that_is_there_is_not_replaced_by_a_zeroed_one() {
     assert_eq!(bench.mapping(5), first.map(|frame| (frame, true)));
     assert_eq!((bench.owned(), bench.frames().free_frames()), (((1, 4), (1, 4, 0)), free));
     // Neither is one of the image's.
-    assert_eq!(bench.golden(TEXT), Ok(()));
-    assert_eq!(bench.zero(TEXT), Ok(None));
-    assert_eq!(bench.mapping(TEXT), Some((bench.original(TEXT), false)));
+    assert_eq!(bench.golden(DATA), Ok(()));
+    assert_eq!(bench.zero(DATA), Ok(None));
+    assert_eq!(bench.mapping(DATA), Some((bench.original(DATA), false)));
     assert_eq!((bench.owned(), bench.frames().free_frames()), (((1, 4), (1, 4, 1)), free));
 }
 
 #[test]
 fn no_page_is_given_beyond_the_memory() {
     // One page more than there is, of which the image has something.
-    let mut bench = Bench::of(TEXT);
+    let mut bench = Bench::of(DATA);
     let before = bench.owned();
-    assert_eq!(bench.zero(TEXT), Err(MapError::NoSuchPage));
-    assert_eq!(bench.golden(TEXT), Err(MapError::NoSuchPage));
-    assert_eq!(bench.copy(TEXT), Err(MapError::NoSuchPage));
+    assert_eq!(bench.zero(DATA), Err(MapError::NoSuchPage));
+    assert_eq!(bench.golden(DATA), Err(MapError::NoSuchPage));
+    assert_eq!(bench.copy(DATA), Err(MapError::NoSuchPage));
     assert_eq!(bench.zero(u32::MAX), Err(MapError::NoSuchPage));
-    assert_eq!((bench.owned(), bench.mapping(TEXT)), (before, None));
-    assert!(matches!(bench.zero(TEXT - 1), Ok(Some(_))));
+    assert_eq!((bench.owned(), bench.mapping(DATA)), (before, None));
+    assert!(matches!(bench.zero(DATA - 1), Ok(Some(_))));
+}
+
+#[test]
+fn a_page_has_the_rights_that_its_image_gives_it_wherever_it_comes_from() {
+    let mut bench = Bench::new();
+    for page in [TEXT, DATA] {
+        bench.golden(page).expect("room");
+    }
+    let rights = |bench: &mut Bench, page| bench.rights(page).expect("mapped").1;
+    assert_eq!([TEXT, DATA].map(|page| rights(&mut bench, page)), [Rights::READ_EXECUTE, Rights::READ]);
+    for page in [TEXT, DATA] {
+        assert_eq!(bench.copy(page), Ok(Flush::Needed));
+    }
+    // Behind the file, behind the image, and before it.
+    for page in [BEYOND_FILE, PAGES - 1, 5] {
+        bench.zero(page).expect("room");
+    }
+    assert_eq!(rights(&mut bench, TEXT), Rights::READ_EXECUTE);
+    for page in [DATA, BEYOND_FILE, PAGES - 1, 5] {
+        assert_eq!(rights(&mut bench, page), Rights::READ_WRITE, "{page:#x}");
+    }
+}
+
+#[test]
+fn nothing_is_mapped_at_address_0() {
+    let mut bench = Bench::new();
+    let before = bench.owned();
+    assert_eq!((bench.zero(0), bench.golden(0), bench.copy(0)), {
+        let error = MapError::NoSuchPage;
+        (Err(error), Err(error), Err(error))
+    });
+    assert_eq!((bench.owned(), bench.mapping(0)), (before, None));
 }
 
 #[test]
@@ -212,11 +249,11 @@ fn a_page_of_the_image_is_shared_and_not_writable() {
     let mut bench = Bench::new();
     let free = bench.frames().free_frames();
     for _ in 0..2 {
-        assert_eq!(bench.golden(TEXT), Ok(()));
-        assert_eq!(bench.mapping(TEXT), Some((bench.original(TEXT), false)));
+        assert_eq!(bench.golden(DATA), Ok(()));
+        assert_eq!(bench.mapping(DATA), Some((bench.original(DATA), false)));
         assert_eq!(bench.owned(), ((0, 4), (0, 4, 1)));
     }
-    let golden = bench.original(TEXT);
+    let golden = bench.original(DATA);
     assert_eq!(bench.frames().owner_of(golden).0, Owner::Module);
     assert_eq!(bench.frames().free_frames(), free - 3);
 }
@@ -235,46 +272,46 @@ fn a_page_that_the_image_does_not_have_is_not_mapped_from_it() {
 #[test]
 fn a_page_of_its_own_is_not_replaced_by_the_images() {
     let mut bench = Bench::new();
-    let own = bench.zero(TEXT).expect("room");
-    assert_eq!(bench.golden(TEXT), Ok(()));
-    assert_eq!(bench.mapping(TEXT), own.map(|frame| (frame, true)));
+    let own = bench.zero(DATA).expect("room");
+    assert_eq!(bench.golden(DATA), Ok(()));
+    assert_eq!(bench.mapping(DATA), own.map(|frame| (frame, true)));
     assert_eq!(bench.owned(), ((1, 4), (1, 4, 0)));
 }
 
 #[test]
 fn a_copy_where_nothing_is_needs_no_flush_and_has_what_the_image_has() {
     let mut bench = Bench::new();
-    assert_eq!(bench.copy(TEXT), Ok(Flush::Unneeded));
-    let (frame, writable) = bench.mapping(TEXT).expect("mapped");
-    assert!(writable && frame != bench.original(TEXT));
-    assert_eq!(bench.frames().owner_of(frame), (OWN, TEXT));
-    assert_eq!(bench.content(TEXT), (0x2000..0x3000).map(pattern).collect::<Vec<_>>());
+    assert_eq!(bench.copy(DATA), Ok(Flush::Unneeded));
+    let (frame, writable) = bench.mapping(DATA).expect("mapped");
+    assert!(writable && frame != bench.original(DATA));
+    assert_eq!(bench.frames().owner_of(frame), (OWN, DATA));
+    assert_eq!(bench.content(DATA), (0x3000..0x4000).map(pattern).collect::<Vec<_>>());
     assert_eq!(bench.owned(), ((1, 4), (1, 4, 0)));
 }
 
 #[test]
 fn a_copy_over_the_images_page_needs_a_flush_and_shares_no_longer() {
     let mut bench = Bench::new();
-    bench.golden(TEXT).expect("room");
+    bench.golden(DATA).expect("room");
     bench.golden(PARTIAL).expect("room");
-    assert_eq!(bench.copy(TEXT), Ok(Flush::Needed));
+    assert_eq!(bench.copy(DATA), Ok(Flush::Needed));
     assert_eq!(
-        bench.mapping(TEXT).map(|(frame, writable)| (frame == bench.original(TEXT), writable)),
+        bench.mapping(DATA).map(|(frame, writable)| (frame == bench.original(DATA), writable)),
         Some((false, true))
     );
-    assert_eq!(bench.content(TEXT), (0x2000..0x3000).map(pattern).collect::<Vec<_>>());
+    assert_eq!(bench.content(DATA), (0x3000..0x4000).map(pattern).collect::<Vec<_>>());
     assert_eq!(bench.owned(), ((1, 4), (1, 4, 1)));
 }
 
 #[test]
 fn a_copy_over_a_page_of_its_own_changes_nothing() {
     let mut bench = Bench::new();
-    let own = bench.zero(TEXT).expect("room").expect("new");
+    let own = bench.zero(DATA).expect("room").expect("new");
     core_memory(own, PAGE_SIZE).store64(8, 42).expect("a page");
     let free = bench.frames().free_frames();
-    assert_eq!(bench.copy(TEXT), Ok(Flush::Unneeded));
-    assert_eq!(bench.mapping(TEXT), Some((own, true)));
-    assert_eq!((bench.content(TEXT)[8], bench.frames().free_frames()), (42, free));
+    assert_eq!(bench.copy(DATA), Ok(Flush::Unneeded));
+    assert_eq!(bench.mapping(DATA), Some((own, true)));
+    assert_eq!((bench.content(DATA)[8], bench.frames().free_frames()), (42, free));
     assert_eq!(bench.owned(), ((1, 4), (1, 4, 0)));
 }
 
@@ -293,10 +330,10 @@ fn the_last_page_of_the_image_ends_with_zeros() {
 #[test]
 fn without_a_frame_no_page_is_copied_and_the_images_stays() {
     let mut bench = Bench::new();
-    bench.golden(TEXT).expect("room");
+    bench.golden(DATA).expect("room");
     bench.machine.hoard(0);
-    assert_eq!(bench.copy(TEXT), Err(MapError::NoFrame));
-    assert_eq!(bench.mapping(TEXT), Some((bench.original(TEXT), false)));
+    assert_eq!(bench.copy(DATA), Err(MapError::NoFrame));
+    assert_eq!(bench.mapping(DATA), Some((bench.original(DATA), false)));
     assert_eq!(bench.owned(), ((0, 4), (0, 4, 1)));
 }
 
@@ -308,7 +345,7 @@ fn runs_out(own: u64, give: impl Fn(&mut Bench) -> Result<(), MapError>) {
         bench.machine.hoard(left);
         assert_eq!(give(&mut bench), Err(MapError::NoFrame), "{left} frames");
         let tables = 1 + left.saturating_sub(own);
-        assert_eq!(bench.mapping(TEXT), None);
+        assert_eq!(bench.mapping(DATA), None);
         let counted = u32::try_from(tables).expect("few");
         assert_eq!(bench.owned(), ((0, tables), (0, counted, 0)), "{left} frames");
         assert_eq!(bench.frames().free_frames(), left.min(own), "{left} frames");
@@ -321,17 +358,17 @@ fn runs_out(own: u64, give: impl Fn(&mut Bench) -> Result<(), MapError>) {
 
 #[test]
 fn a_zeroed_page_that_cannot_be_mapped_leaves_no_frame_behind() {
-    runs_out(1, |bench| bench.zero(TEXT).map(|_| ()));
+    runs_out(1, |bench| bench.zero(DATA).map(|_| ()));
 }
 
 #[test]
 fn a_shared_page_that_cannot_be_mapped_is_not_counted() {
-    runs_out(0, |bench| bench.golden(TEXT));
+    runs_out(0, |bench| bench.golden(DATA));
 }
 
 #[test]
 fn a_copy_that_cannot_be_mapped_leaves_no_frame_behind() {
-    runs_out(1, |bench| bench.copy(TEXT).map(|_| ()));
+    runs_out(1, |bench| bench.copy(DATA).map(|_| ()));
 }
 
 #[test]
@@ -357,12 +394,12 @@ fn a_page_of_its_own_that_is_given_back_is_free() {
 #[test]
 fn a_shared_page_that_is_given_back_is_still_the_images() {
     let mut bench = Bench::new();
-    bench.golden(TEXT).expect("room");
+    bench.golden(DATA).expect("room");
     bench.golden(PARTIAL).expect("room");
     let free = bench.frames().free_frames();
-    assert_eq!(bench.give_back(TEXT), (false, Flush::Needed));
-    let golden = bench.original(TEXT);
-    assert_eq!((bench.mapping(TEXT), bench.frames().owner_of(golden).0), (None, Owner::Module));
+    assert_eq!(bench.give_back(DATA), (false, Flush::Needed));
+    let golden = bench.original(DATA);
+    assert_eq!((bench.mapping(DATA), bench.frames().owner_of(golden).0), (None, Owner::Module));
     assert_eq!((bench.owned(), bench.frames().free_frames()), (((0, 4), (0, 4, 1)), free));
 }
 
@@ -383,10 +420,10 @@ fn nothing_is_given_back_where_nothing_is() {
 fn a_released_memory_leaves_no_frame_behind_whatever_holes_it_has() {
     let mut bench = Bench::new();
     let free = bench.frames().free_frames() + 1;
-    for page in [0, 3, 4, PAGES - 1] {
+    for page in [1, 3, 4, PAGES - 1] {
         bench.zero(page).expect("room");
     }
-    bench.golden(TEXT).expect("room");
+    bench.golden(DATA).expect("room");
     assert_eq!(bench.copy(PARTIAL), Ok(Flush::Unneeded));
     assert_eq!(bench.give_back(3), (true, Flush::Needed));
     assert_eq!(bench.owned(), ((4, 5), (4, 5, 1)));
@@ -395,7 +432,7 @@ fn a_released_memory_leaves_no_frame_behind_whatever_holes_it_has() {
     memory.release(frames);
     assert_eq!((frames.count_of(OwnerClass::VmMemory), frames.count_of(OwnerClass::VmTables)), (0, 0));
     assert_eq!(frames.free_frames(), free);
-    for page in [TEXT, PARTIAL] {
+    for page in [DATA, PARTIAL] {
         let golden = image.golden(page).expect("the image has it");
         assert!(matches!(frames.owner_of(golden).0, Owner::Module | Owner::Golden(0)));
     }
@@ -406,8 +443,8 @@ fn a_single_page_of_each_kind_is_released() {
     type Give = fn(&mut Bench) -> bool;
     let gives: [Give; 4] = [
         |_| true,
-        |bench| bench.zero(0).is_ok(),
-        |bench| bench.golden(TEXT).is_ok(),
+        |bench| bench.zero(1).is_ok(),
+        |bench| bench.golden(DATA).is_ok(),
         |bench| bench.copy(PARTIAL).is_ok(),
     ];
     for give in gives {
@@ -423,7 +460,7 @@ fn a_single_page_of_each_kind_is_released() {
 #[test]
 fn tables_belong_to_the_vm() {
     let mut bench = Bench::new();
-    bench.zero(0).expect("room");
+    bench.zero(1).expect("room");
     let frames = bench.frames();
     let tables =
         (0..frames.len() as u64).filter(|&number| frames.owner_of(PhysAddr::from_frame(number)) == (TABLES, 0));
@@ -434,10 +471,10 @@ fn tables_belong_to_the_vm() {
 fn the_core_sees_a_guests_page_as_the_guest_does() {
     use backend::GuestMemory;
     let mut bench = Bench::new();
-    assert_eq!(bench.copy(TEXT), Ok(Flush::Unneeded));
-    let (frame, _) = bench.mapping(TEXT).expect("mapped");
+    assert_eq!(bench.copy(DATA), Ok(Flush::Unneeded));
+    let (frame, _) = bench.mapping(DATA).expect("mapped");
     let view = bench.memory.view(&mut bench.machine.kernel.cpu.frames);
-    let page = view.page(u64::from(TEXT) * PAGE_SIZE + 5).expect("mapped");
+    let page = view.page(u64::from(DATA) * PAGE_SIZE + 5).expect("mapped");
     assert_eq!(page.as_ptr().cast::<u8>(), frame.as_ptr());
-    assert!(view.page(u64::from(TEXT + 1) * PAGE_SIZE).is_none());
+    assert!(view.page(u64::from(DATA + 1) * PAGE_SIZE).is_none());
 }

@@ -351,3 +351,25 @@ fn errors_quote_what_came_and_are_few() {
     });
     assert_eq!(heard(&[0; 20]), None);
 }
+
+#[test]
+fn what_is_listened_to_stands_in_the_nic_page() {
+    use abi::nic::Listens;
+    let listens = || super::super::device::nic_page().listens;
+    let said = |ports: &[u16]| {
+        let mut listens = Listens { said: Listens::SAID, ..Listens::default() };
+        listens.broadcast_ports[..ports.len()].copy_from_slice(ports);
+        listens
+    };
+    let _sim = machine("");
+    assert_eq!(listens(), said(&[]));
+    let mut sockets: Vec<_> = (1..=10).map(|port| UdpSocket::bind(port).expect("free")).collect();
+    assert_eq!(listens(), said(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]));
+    sockets.push(UdpSocket::bind(11).expect("free"));
+    assert_eq!(listens(), Listens::default(), "more than can be said");
+    sockets.truncate(1);
+    assert_eq!(listens(), said(&[1]));
+    drop(sockets);
+    let _sim = machine("ip=dhcp");
+    assert_eq!(listens(), said(&[68]));
+}

@@ -41,6 +41,11 @@ pub const ROOT_CASES: &[Case] = &[
         asserts: "it fails when fewer VMs were created than asked for, and says how many",
         run: too_many,
     },
+    Case {
+        name: "run: fewer seats than VMs",
+        asserts: "it fails when no further VM becomes ready, and says for what the others wait",
+        run: no_seat,
+    },
     Case { name: "run: --net tap, net=dhcp", asserts: "there is a DHCP server on the tap, too", run: tap_dhcp },
     Case {
         name: "run: bursts",
@@ -176,11 +181,21 @@ fn ends(lab: &Lab) -> Result<()> {
 }
 
 fn too_many(_: &Lab) -> Result<()> {
-    let output = output(&["--headless", "--net", "tap", "--vms", "3000", "--memory", "96", "--exec", "true"])?;
+    let output = output(&["--headless", "--net", "tap", "--vms", "300", "--boot", "slots=100", "--exec", "true"])?;
     let text = said(&output);
     ensure(output.status.code() == Some(1), || format!("it ended with {}:\n{text}", output.status))?;
-    let word = "of 3000 VMs were created: ";
+    let word = "100 of 300 VMs were created: every slot for VMs is taken";
     ensure(text.contains(word), || format!("no \"{word}\" in:\n{text}"))
+}
+
+fn no_seat(_: &Lab) -> Result<()> {
+    let output = output(&["--headless", "--vms", "6", "--boot", "seats=4", "--exec", "true"])?;
+    let text = said(&output);
+    ensure(output.status.code() == Some(1), || format!("it ended with {}:\n{text}", output.status))?;
+    for word in ["2 of 6 VMs are not ready ", "  VM 5 (httpd): it waits for memory or a seat: "] {
+        ensure(text.contains(word), || format!("no \"{word}\" in:\n{text}"))?;
+    }
+    Ok(())
 }
 
 fn for_seconds(_: &Lab) -> Result<()> {

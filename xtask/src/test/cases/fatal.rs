@@ -6,6 +6,7 @@ use super::ensure;
 use crate::error::{Result, fail};
 use crate::test::Case;
 use crate::test::lab::{BOOT, Lab};
+use zerocopy::IntoBytes;
 
 /// A processor with everything, for tests that take something away.
 const GENERIC: &str = "level=6, mmx=1, apic=x2apic, simd=avx2, sse4a=0, xsave=1, xsaveopt=1, bmi=bmi2, fsgsbase=1, pcid=1, smep=1, 1g_pages=1, x86_64=1";
@@ -78,6 +79,11 @@ pub const CASES: &[Case] = &[
         name: "bad image: W+X",
         asserts: "a guest image with a writable and executable segment is refused",
         run: image_wx,
+    },
+    Case {
+        name: "bad image: ABI 1",
+        asserts: "a guest image that was built for ABI 1 is refused, and both versions are named",
+        run: image_of_abi_1,
     },
     Case {
         name: "bad image: cut short",
@@ -234,6 +240,17 @@ fn image_wx(lab: &Lab) -> Result<()> {
         |segments| segments[0].flags = elf::READ | elf::WRITE | elf::EXECUTE,
         &["writable and executable"],
     )
+}
+
+fn image_of_abi_1(lab: &Lab) -> Result<()> {
+    let mut bytes = lab.module("httpd")?;
+    let note = abi::note::Note::new(abi::note::KIND_GUEST);
+    let Some(at) = bytes.windows(size_of_val(&note)).position(|bytes| bytes == note.as_bytes()) else {
+        fail!("the image has no note");
+    };
+    let old = abi::note::Note { abi_version: 1, ..note };
+    bytes[at..at + size_of_val(&old)].copy_from_slice(old.as_bytes());
+    bad_image(lab, bytes, &["it was built for ABI version 1, this core has version 2"])
 }
 
 fn image_cut(lab: &Lab) -> Result<()> {

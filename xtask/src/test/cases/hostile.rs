@@ -66,6 +66,7 @@ cases! {
     rings "rings" Rings;
     frames "frames" Frames;
     leaks "leaks" Leaks;
+    mistakes "mistakes" Mistakes;
     floods "floods" Floods;
 }
 
@@ -111,6 +112,14 @@ impl Suspect {
     fn says(&self, running: &Running, crime: &Crime, verdict: &str, patience: Duration) -> Result<()> {
         let line = format!("{}: hostile: {}: {verdict}", self.name, crime.name);
         running.wait_for_since(self.mark, &line, patience).map(|_| ())
+    }
+
+    /// Waits until it has ended by itself, after it has told its mistake with these words.
+    fn tells(&self, running: &Running, words: &str) -> Result<()> {
+        let end = self.end(running)?;
+        let line = running.wait_for_since(self.mark, &format!("{}: {words}", self.name), Duration::from_secs(1));
+        line.context(|| format!("but: {end}"))?;
+        self.ends_for(running, &[EndReason::Exited])
     }
 
     /// Waits until it has ended after it has said what was expected of it.
@@ -175,6 +184,7 @@ fn commit(running: &mut Running, crime: &Crime) -> Result<Option<Suspect>> {
     }
     match (crime.expect, crime.verdict()) {
         (Expect::Ends(reasons), _) => suspect.ends_for(running, reasons)?,
+        (Expect::Told(words), _) => suspect.tells(running, words)?,
         (Expect::Runs, Some(verdict)) => {
             suspect.says(running, crime, verdict, CRIME)?;
             running.wait_for_services(ANSWERS).context(|| "while it runs".into())?;

@@ -13,6 +13,7 @@ mod elf;
 mod fatal;
 mod frames;
 mod hostile;
+mod identity;
 mod nic;
 mod policies;
 mod recovery;
@@ -39,6 +40,7 @@ pub fn all(long: bool) -> Vec<Case> {
         nic::CASES,
         frames::CASES,
         recovery::CASES,
+        identity::CASES,
         policies::CASES,
         swap::CASES,
         if long { swap::LONG_CASES } else { &[] },

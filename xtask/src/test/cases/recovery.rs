@@ -4,7 +4,7 @@ use super::ensure;
 use crate::error::{Context, Result, fail};
 use crate::http;
 use crate::test::Case;
-use crate::test::lab::{BOOT, Boot, Lab};
+use crate::test::lab::{BOOT, Boot, Lab, Running};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -37,7 +37,7 @@ pub const CASES: &[Case] = &[
 ];
 
 /// VMs in these tests.
-const VMS: usize = 4;
+pub(super) const VMS: usize = 4;
 
 fn netmux(lab: &Lab) -> Result<()> {
     killed_under_load(servers(lab), &["netmux"])
@@ -69,27 +69,7 @@ pub(super) fn killed_under_load(machine: Boot<'_>, victims: &[&str]) -> Result<(
     let mut running = machine.start()?;
     running.wait_for_services(BOOT)?;
     running.wait_for_monitor()?;
-    let stop = AtomicBool::new(false);
-    let served: Vec<AtomicUsize> = (0..VMS).map(|_| AtomicUsize::new(0)).collect();
-    let addresses = running.services().to_vec();
-    let result = std::thread::scope(|scope| {
-        for (address, served) in addresses.iter().zip(&served) {
-            let stop = &stop;
-            scope.spawn(move || {
-                while !stop.load(Ordering::Relaxed) {
-                    // Requests may fail while a component is away; that they succeed again is what counts.
-                    let answer = http::get(*address, "/2258b", Duration::from_secs(5));
-                    if answer.is_ok_and(|answer| answer.status == 200 && answer.body.len() == 2258) {
-                        served.fetch_add(1, Ordering::Relaxed);
-                    }
-                }
-            });
-        }
-        let result = kill_each(&running, victims, &served);
-        stop.store(true, Ordering::Relaxed);
-        result
-    });
-    result?;
+    under_load(&running, |served| kill_each(&running, victims, served))?;
     running.must_not_say(0, "ended:")?;
     running.must_not_say(0, "FATAL")?;
     let vms = running.monitor("vms")?;
@@ -98,7 +78,31 @@ pub(super) fn killed_under_load(machine: Boot<'_>, victims: &[&str]) -> Result<(
     running.power_off()
 }
 
-fn kill_each(running: &crate::test::lab::Running, victims: &[&str], served: &[AtomicUsize]) -> Result<()> {
+/// Calls `f` while clients ask all servers without pause, with the number of requests that each has served.
+pub(super) fn under_load(running: &Running, f: impl FnOnce(&[AtomicUsize]) -> Result<()>) -> Result<()> {
+    let stop = AtomicBool::new(false);
+    let served: Vec<AtomicUsize> = (0..VMS).map(|_| AtomicUsize::new(0)).collect();
+    let addresses = running.services().to_vec();
+    std::thread::scope(|scope| {
+        for (address, served) in addresses.iter().zip(&served) {
+            let stop = &stop;
+            scope.spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    // Requests may fail while a component or the server is away; that they succeed again is what counts.
+                    let answer = http::get(*address, "/2258b", Duration::from_secs(5));
+                    if answer.is_ok_and(|answer| answer.status == 200 && answer.body.len() == 2258) {
+                        served.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+        let result = f(&served);
+        stop.store(true, Ordering::Relaxed);
+        result
+    })
+}
+
+fn kill_each(running: &Running, victims: &[&str], served: &[AtomicUsize]) -> Result<()> {
     for victim in victims {
         more_requests(served).context(|| format!("before {victim} was killed"))?;
         let mark = running.mark();
@@ -112,7 +116,7 @@ fn kill_each(running: &crate::test::lab::Running, victims: &[&str], served: &[At
 }
 
 /// Waits until every server has served five more requests.
-fn more_requests(served: &[AtomicUsize]) -> Result<()> {
+pub(super) fn more_requests(served: &[AtomicUsize]) -> Result<()> {
     let before: Vec<usize> = served.iter().map(|count| count.load(Ordering::Relaxed)).collect();
     let end = Instant::now() + Duration::from_secs(45);
     loop {
