@@ -6,6 +6,7 @@ use super::lines;
 use super::machine::{HZ, Machine, POLICIES, WITH_NIC, WITHOUT_NIC};
 use super::roles::{PLAN_DEPTH, Role as FakeRole};
 use crate::component::{Death, Role, Run};
+use crate::kernel::Turn;
 use crate::memory::core_memory;
 use crate::vm::State;
 use abi::component::layout;
@@ -565,6 +566,23 @@ fn the_time_without_a_planned_turn_is_measured() {
         machine.step();
     }
     assert_eq!(machine.kernel.cpu.counters.gap_ticks, gap);
+}
+
+#[test]
+fn a_planned_turn_that_goes_on_ends_the_time_without_one() {
+    let (mut machine, vms) = under_load(2);
+    let kernel = &mut machine.kernel;
+    assert!(kernel.vms.by_id(vms[0]).is_some_and(|vm| vm.life.is_ready()));
+    let busy = kernel.cpu.mark - kernel.cpu.counters.idle_ticks;
+    kernel.cpu.plan.forget(busy - 100);
+    let turn = Turn { vm: vms[0], until: u64::MAX };
+    for _ in 0..2 {
+        kernel.cpu.plan.turn = Some(turn);
+        assert_eq!(kernel.next_turn().map(|turn| turn.vm), Some(vms[0]));
+        assert_eq!(kernel.cpu.counters.gap_ticks, 100);
+        // It counts once.
+        kernel.cpu.mark += 50;
+    }
 }
 
 #[test]
