@@ -367,3 +367,11 @@ proptest! {
         prop_assert_eq!(order, (0..u32::try_from(vms.len()).expect("small")).collect::<Vec<_>>());
     }
 }
+
+#[test]
+fn it_asks_for_no_more_than_it_takes() {
+    let bytes = Gatekeeper::TABLES;
+    Gatekeeper::new(&mut Tables::on_heap(bytes, 1000, 0));
+    let less = TableBytes { per_slot: bytes.per_slot - 1, ..bytes };
+    assert!(std::panic::catch_unwind(|| _ = Gatekeeper::new(&mut Tables::on_heap(less, 1000, 0))).is_err());
+}

@@ -3,6 +3,8 @@
 use super::test_cpu::{QUANTUM, SEATS, new, vm, vm_of};
 use super::{Lottery, Policy, RoundRobin, Stride};
 use crate::Oddity;
+use abi::note::TableBytes;
+use component::Tables;
 
 fn last_seat() -> u32 {
     u32::try_from(SEATS - 1).expect("few")
@@ -50,6 +52,12 @@ fn seats_end_where_they_end<P: Policy>(policy: &mut P) {
     assert_eq!(policy.next().map(|dispatch| dispatch.vm), Some(vm(last_seat()).id));
 }
 
+/// What it asks for is what it takes: with a byte less for each seat it cannot be made.
+fn it_asks_for_no_more_than_it_takes<P: Policy>(_: &mut P) {
+    let bytes = TableBytes { per_slot: 0, per_seat: P::SEAT_BYTES - 1 };
+    assert!(std::panic::catch_unwind(|| _ = P::new(&mut Tables::on_heap(bytes, 0, SEATS))).is_err());
+}
+
 macro_rules! every_policy {
     ($($property:ident)*) => {
         $(
@@ -72,6 +80,7 @@ macro_rules! policies {
                     a_reset_forgets_who_could_run
                     a_reset_forgets_who_had_blocked
                     seats_end_where_they_end
+                    it_asks_for_no_more_than_it_takes
                 }
             }
         )*

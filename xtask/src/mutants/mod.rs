@@ -152,7 +152,9 @@ fn run(package: &Package, globs: &[String], names: &[String], args: &Args) -> Re
 fn arguments(command: &mut Command, package: &str, globs: &[String], args: &Args, folder: &Path) {
     command.args(["mutants", "--colors", "never", "--no-times"]);
     which(command, package, globs);
-    command.args(["--jobs", &args.jobs.to_string(), "--output"]).arg(folder);
+    // Cargo gives programs from different copies of the tree the same names: in a folder that they share, one at a time.
+    let jobs = if args.at_once { 1 } else { args.jobs };
+    command.args(["--jobs", &jobs.to_string(), "--output"]).arg(folder);
     if let Some(shard) = &args.shard {
         command.args(["--shard", shard]);
     }
@@ -239,6 +241,9 @@ mod tests {
         ] {
             assert!(shown.contains(part), "{part} in {shown}");
         }
+        let mut command = Command::new("cargo");
+        arguments(&mut command, "ring", &[], &Args { at_once: true, shard: None, ..args }, Path::new("there"));
+        assert!(show(&command).contains("--jobs 1"), "copies of the tree share a folder");
     }
 
     #[test]
