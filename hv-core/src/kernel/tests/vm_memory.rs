@@ -234,6 +234,14 @@ fn a_page_has_the_rights_that_its_image_gives_it_wherever_it_comes_from() {
 }
 
 #[test]
+fn memory_is_plain_from_the_end_of_the_image_on() {
+    let bench = Bench::new();
+    // A page of text, and four of data.
+    let pages = [0, TEXT, DATA, DATA + 3, DATA + 4, PAGES - 1, PAGES];
+    assert_eq!(pages.map(|page| bench.memory.is_plain(page)), [false, false, false, false, true, true, true]);
+}
+
+#[test]
 fn nothing_is_mapped_at_address_0() {
     let mut bench = Bench::new();
     let before = bench.owned();
