@@ -51,16 +51,22 @@ const _: () = assert!(KEEP_HEADER_BYTES == 40);
 pub struct Keep<T> {
     copies: [SharedMemory; 2],
     version: u32,
+    /// The newest copy that is whole, by number, and its sequence number.
+    newest: Option<(usize, u64)>,
     items: PhantomData<T>,
 }
 
 impl<T: FromBytes + IntoBytes + Immutable> Keep<T> {
-    /// The list in `memory`, whose items have the layout `version`. Memory with no room for two headers holds nothing.
+    /// The list in `memory`, whose items have the layout `version`; nobody else writes there from here on. Memory with no room
+    /// for two headers holds nothing.
     pub fn new(memory: SharedMemory, version: u32) -> Self {
         let half = memory.len() / 16 * 8;
         let nothing = || memory.sub(0, 0).unwrap_or(memory);
         let copy = |number| memory.sub(number * half, half).unwrap_or_else(nothing);
-        Keep { copies: [copy(0), copy(1)], version, items: PhantomData }
+        let mut keep = Keep { copies: [copy(0), copy(1)], version, newest: None, items: PhantomData };
+        let whole = (0..2).filter_map(|number| Some((number, keep.judge(number)?.sequence)));
+        keep.newest = whole.max_by_key(|&(_, sequence)| sequence);
+        keep
     }
 
     /// Items that there is room for.
@@ -70,16 +76,17 @@ impl<T: FromBytes + IntoBytes + Immutable> Keep<T> {
 
     /// Items in the newest list that is whole; `None` when there is none.
     pub fn count(&self) -> Option<usize> {
-        self.newest().and_then(|(_, header)| usize::try_from(header.items).ok())
+        let (number, _) = self.newest?;
+        usize::try_from(self.judge(number)?.items).ok()
     }
 
     /// Copies the newest list that is whole into the beginning of `items`. How many there are; `None` when there is none, or it
     /// has more than fit.
     pub fn load(&self, items: &mut [T]) -> Option<usize> {
-        let (copy, header) = self.newest()?;
-        let count = usize::try_from(header.items).ok()?;
+        let (number, _) = self.newest?;
+        let count = self.count()?;
         let place = items.get_mut(..count)?;
-        copy.read(KEEP_HEADER_BYTES, place.as_mut_bytes())?;
+        self.copies[number].read(KEEP_HEADER_BYTES, place.as_mut_bytes())?;
         Some(count)
     }
 
@@ -89,24 +96,21 @@ impl<T: FromBytes + IntoBytes + Immutable> Keep<T> {
         if items.len() > self.capacity() || self.copies[0].len() < KEEP_HEADER_BYTES {
             return false;
         }
-        let newest = self.newest();
-        let sequence = newest.and_then(|(_, header)| header.sequence.checked_add(1));
-        if sequence.is_none() {
+        let next = self.newest.and_then(|(number, sequence)| Some((1 - number, sequence.checked_add(1)?)));
+        let (number, sequence) = next.unwrap_or_else(|| {
             // The first, or behind a number that only a liar can have written: neither copy counts.
             for copy in &self.copies {
                 let _ = copy.store64(0, 0);
             }
-        }
-        let older = match newest {
-            Some((copy, _)) if copy.base() == self.copies[0].base() => self.copies[1],
-            _ => self.copies[0],
-        };
+            (0, 1)
+        });
+        let older = self.copies[number];
         let mut header = Header {
             magic: 0,
             version: self.version,
             // Items are far smaller than that, and there are far fewer.
             item_bytes: u32::try_from(size_of::<T>()).unwrap_or(0),
-            sequence: sequence.unwrap_or(1),
+            sequence,
             items: items.len() as u64,
             checksum: 0,
         };
@@ -115,17 +119,14 @@ impl<T: FromBytes + IntoBytes + Immutable> Keep<T> {
         let _ = older.store64(0, 0);
         let _ = older.write(KEEP_HEADER_BYTES, items.as_bytes());
         let _ = older.write(0, header.as_bytes());
-        older.store64(0, MAGIC).is_some()
-    }
-
-    /// The newest copy that is whole.
-    fn newest(&self) -> Option<(SharedMemory, Header)> {
-        let whole = self.copies.iter().filter_map(|copy| Some((*copy, self.judge(copy)?)));
-        whole.max_by_key(|(_, header)| header.sequence)
+        let _ = older.store64(0, MAGIC);
+        self.newest = Some((number, sequence));
+        true
     }
 
     /// The header of a copy that is whole, and of the layout that is wanted.
-    fn judge(&self, copy: &SharedMemory) -> Option<Header> {
+    fn judge(&self, number: usize) -> Option<Header> {
+        let copy = &self.copies[number];
         let mut header = Header::new_zeroed();
         copy.read(0, header.as_mut_bytes())?;
         let items = usize::try_from(header.items).ok()?;

@@ -229,6 +229,7 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
         let tx_left = self.transmit(start.saturating_add(self.turn_ticks));
         self.nic.flush();
         self.settle();
+        self.leases.save();
         match tx_left {
             Left::Nothing if !self.rx_left => Pace::Idle,
             Left::Until(time) if !self.rx_left => Pace::Until(time),

@@ -25,6 +25,8 @@ const _: () = assert!(size_of::<Lease>() == 16);
 pub struct Leases {
     table: Table<Lease>,
     keep: Keep<Lease>,
+    /// The table is not what was kept last.
+    changed: bool,
     /// It was said that not all can be kept.
     warned: bool,
 }
@@ -44,7 +46,7 @@ impl Leases {
             // As many as there is room for, since they were counted.
             let _ = keep.load(&mut table);
         }
-        Leases { table, keep, warned: false }
+        Leases { table, keep, changed: false, warned: false }
     }
 
     /// The address of the VM; 0 when none is known.
@@ -55,7 +57,7 @@ impl Leases {
         }
     }
 
-    /// The VM has this address; 0 for none.
+    /// The VM has this address; 0 for none. A successor finds it from the next [`Leases::save`] on.
     pub fn set(&mut self, vm: VmId, seat: Seat, ipv4: u32) {
         let lease = match ipv4 {
             0 => Lease::default(),
@@ -65,12 +67,28 @@ impl Leases {
         if self.table.get(seat.index()).copied().unwrap_or_default() == lease {
             return;
         }
-        let Some(place) = self.table.reach(seat.index()) else { return };
-        *place = lease;
-        let end = self.table.iter().rposition(|lease| *lease != Lease::default()).map_or(0, |last| last + 1);
-        let kept = end.min(self.keep.capacity());
+        if let Some(place) = self.table.reach(seat.index()) {
+            *place = lease;
+            self.changed = true;
+        }
+    }
+
+    /// Keeps what has changed since the last time. It takes as long as there are seats up to the last one with a lease; so
+    /// whoever sets many does this once, behind them.
+    #[inline]
+    pub fn save(&mut self) {
+        if self.changed {
+            self.changed = false;
+            self.store();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn store(&mut self) {
+        let kept = self.table.len().min(self.keep.capacity());
         let stored = self.keep.store(&self.table[..kept]);
-        if (kept < end || !stored) && !core::mem::replace(&mut self.warned, true) {
+        if (kept < self.table.len() || !stored) && !core::mem::replace(&mut self.warned, true) {
             log::warn!(
                 "the leases of VMs in seats from {kept} on are lost when netmux is started anew; give it more `keep`"
             );
@@ -100,11 +118,14 @@ mod tests {
         first.set(vm(40, 1), four, 7);
         first.set(vm(40, 1), four, 0);
         first.set(vm(50, 1), five, 7);
+        assert_eq!(leases(memory).get(vm(20, 1), two), 0, "not saved yet");
+        first.save();
         let mut next = leases(memory);
         assert_eq!(next.get(vm(20, 1), two), 0x0a00_020f);
         let others = [(vm(20, 2), two), (vm(21, 1), two), (vm(20, 1), one), (vm(40, 1), four), (vm(50, 1), five)];
         assert_eq!(others.map(|(vm, seat)| next.get(vm, seat)), [0; 5]);
         next.set(vm(20, 1), two, 0);
+        next.save();
         assert_eq!(next.get(vm(20, 1), two), 0);
         assert_eq!(leases(memory).get(vm(20, 1), two), 0);
     }
@@ -128,6 +149,7 @@ mod tests {
             first.set(vm, seat, 5);
             assert_eq!(first.get(vm, seat), 5);
         }
+        first.save();
         let next = leases(memory);
         assert_eq!([0, 1, 2, 3].map(|seat| next.get(vm(seat).0, vm(seat).1)), [5, 5, 0, 0]);
     }
