@@ -151,37 +151,31 @@ pub fn load_all(
         }
         info.ring_count = count32(own_rings.len());
 
+        let mut give = |at, pages: u64, below, owner| {
+            give_memory(&mut space, frames, at, pages * PAGE_SIZE, below, owner).ok_or(LoadError::NoMemory(entry.name))
+        };
         let kicks = if entry.authority & authority::VM_WINDOW != 0 {
-            let pages = kicks::pages(sources.vm_seats);
-            let first = frames.alloc_contiguous(pages, 1, u64::MAX, owner).ok_or(LoadError::NoMemory(entry.name))?;
-            space.map_range(frames, layout::KICKS, first, pages * PAGE_SIZE, Space::DATA).map_err(no_memory)?;
-            Some(core_memory(first, pages * PAGE_SIZE))
+            Some(give(layout::KICKS, kicks::pages(sources.vm_seats), u64::MAX, owner)?.0)
         } else {
             None
         };
-        let dma_bytes = u64::from(entry.dma_pages) * PAGE_SIZE;
-        if dma_bytes != 0 {
-            let first = frames
-                .alloc_contiguous(u64::from(entry.dma_pages), 1, DMA_LIMIT, Owner::Dma(rank8))
-                .ok_or(LoadError::NoMemory(entry.name))?;
-            let memory = core_memory(first, dma_bytes);
-            let _ = memory.clear(0, memory.len());
-            space.map_range(frames, layout::DMA, first, dma_bytes, Space::DATA).map_err(no_memory)?;
+        if entry.dma_pages != 0 {
+            let (memory, first) = give(layout::DMA, entry.dma_pages.into(), DMA_LIMIT, Owner::Dma(rank8))?;
             info.dma_physical = first.as_u64();
-            info.dma_bytes = dma_bytes;
+            info.dma_bytes = memory.len() as u64;
         }
-        let keep_bytes = u64::from(entry.keep_pages) * PAGE_SIZE;
-        if keep_bytes != 0 {
-            let first = frames
-                .alloc_contiguous(entry.keep_pages.into(), 1, u64::MAX, owner)
-                .ok_or(LoadError::NoMemory(entry.name))?;
-            let memory = core_memory(first, keep_bytes);
-            let _ = memory.clear(0, memory.len());
-            space.map_range(frames, layout::KEEP, first, keep_bytes, Space::DATA).map_err(no_memory)?;
+        if entry.keep_pages != 0 {
+            give(layout::KEEP, entry.keep_pages.into(), u64::MAX, owner)?;
             info.keep_pages = entry.keep_pages;
         }
-        info.tables_bytes = map_tables(&mut space, frames, owner, table_bytes(sources, &policies))
-            .ok_or(LoadError::NoMemory(entry.name))?;
+        let tables_pages = table_bytes(sources, &policies).div_ceil(PAGE_SIZE);
+        if tables_pages > (layout::TABLES_END - layout::TABLES) / PAGE_SIZE {
+            return Err(LoadError::NoMemory(entry.name));
+        }
+        if tables_pages != 0 {
+            give(layout::TABLES, tables_pages, u64::MAX, owner)?;
+            info.tables_bytes = tables_pages * PAGE_SIZE;
+        }
         let mut devices = heapless::Vec::new();
         if entry.pci_class != NONE {
             attach_devices(&entry.name, entry.pci_class, &mut space, frames, hardware, &mut info, &mut devices)?;
@@ -265,18 +259,21 @@ fn table_bytes(sources: &Sources<'_>, policies: &Policies) -> u64 {
     asked.fold(TableBytes::NONE, TableBytes::max).total(sources.vm_slots, sources.vm_seats)
 }
 
-/// Give a component memory for its tables. Returns how much, in bytes; `None` when there is not as much, or no room in its address space.
-fn map_tables(space: &mut Space, frames: &mut Frames, owner: Owner, bytes: u64) -> Option<u64> {
-    let bytes = bytes.next_multiple_of(PAGE_SIZE);
-    if bytes == 0 {
-        return Some(0);
-    }
-    let fits = bytes <= layout::TABLES_END - layout::TABLES;
-    let first = frames.alloc_contiguous(bytes / PAGE_SIZE, 1, u64::MAX, owner).filter(|_| fits)?;
+/// Give a component cleared memory at `at`, contiguous and below the physical address `below`. `None` when there is not as
+/// much, or no room in its address space.
+fn give_memory(
+    space: &mut Space,
+    frames: &mut Frames,
+    at: u64,
+    bytes: u64,
+    below: u64,
+    owner: Owner,
+) -> Option<(SharedMemory, PhysAddr)> {
+    let first = frames.alloc_contiguous(bytes / PAGE_SIZE, 1, below, owner)?;
     let memory = core_memory(first, bytes);
     let _ = memory.clear(0, memory.len());
-    space.map_range(frames, layout::TABLES, first, bytes, Space::DATA).ok()?;
-    Some(bytes)
+    space.map_range(frames, at, first, bytes, Space::DATA).ok()?;
+    Some((memory, first))
 }
 
 /// Counts of what a manifest names are small.
