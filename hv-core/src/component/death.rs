@@ -54,9 +54,7 @@ impl Component {
             }
         }
     }
-}
 
-impl Component {
     /// Where its policy is no good, the last good one takes its place.
     fn give_way(&mut self, why: Death, quick: bool) {
         let was = self.policies.name();

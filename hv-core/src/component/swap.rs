@@ -18,6 +18,9 @@ use backend::Backend;
 const PART: usize = 64 << 10;
 const PAUSE_MS: u64 = 1;
 
+/// Turns in a row that a scheduler on trial may leave to the core: two plans.
+const UNNAMED_MOST: u32 = 32;
+
 /// A policy that is being replaced.
 #[derive(Clone, Copy, Debug)]
 pub struct Swap {
@@ -170,6 +173,3 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         }
     }
 }
-
-/// Turns in a row that a scheduler on trial may leave to the core: two plans.
-const UNNAMED_MOST: u32 = 32;
