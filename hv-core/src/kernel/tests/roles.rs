@@ -147,6 +147,10 @@ impl Net {
         let attached: Vec<_> = self.attached.keys().copied().collect();
         for i in 0..WAKES.min(attached.len()) {
             let vm = attached[(self.turn + i) % attached.len()];
+            // A frame for it: into a ring's page, of which the other one is not needed any more.
+            let (page, other) = if (self.turn / WAKES + i).is_multiple_of(2) { (1, 2) } else { (2, 1) };
+            calls.push_back([syscall::RING_PAGE, vm.raw(), page, 0]);
+            calls.push_back([syscall::RING_RETURN, vm.raw(), 1 << other, 0]);
             calls.push_back([syscall::RAISE, vm.raw(), pending::NIC, 0]);
         }
         self.turn += WAKES;
