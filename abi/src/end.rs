@@ -38,6 +38,8 @@ pub enum EndReason {
     WroteReadOnly = 16,
     /// It executed what its image says is no code, without a fault handler; the detail is the address.
     ExecutedData = 17,
+    /// Memory of its own is damaged, or the processor lost its state; the detail is the physical address, or 0.
+    HardwareError = 18,
 }
 
 impl EndReason {
@@ -61,6 +63,7 @@ impl EndReason {
             15 => Self::GuardPage,
             16 => Self::WroteReadOnly,
             17 => Self::ExecutedData,
+            18 => Self::HardwareError,
             _ => return None,
         })
     }
@@ -85,6 +88,7 @@ impl EndReason {
             Self::GuardPage => "guard page touched (stack overflow?)",
             Self::WroteReadOnly => "write to code or constants",
             Self::ExecutedData => "execution of data",
+            Self::HardwareError => "hardware error (its memory is damaged)",
         }
     }
 }

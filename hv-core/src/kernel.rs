@@ -10,6 +10,7 @@
 mod attention;
 mod cpu;
 mod enable;
+mod hardware_errors;
 mod parts;
 mod requests;
 mod start;
@@ -19,6 +20,7 @@ mod turn;
 
 pub use attention::Attention;
 pub use cpu::Cpu;
+pub use hardware_errors::HardwareErrors;
 pub use parts::{Parts, Places, Tables};
 pub use start::run;
 pub use turn::Turn;
@@ -111,12 +113,9 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         if self.cpu.swap_at() <= now {
             self.cpu.go_on_swapping(now);
         }
+        self.look_for_errors(now);
+        self.cpu.say_nmis(now);
         self.cpu.arm(self.cpu.next_deadline());
-        let nmis = self.cpu.board.nmi_count();
-        if self.cpu.nmis != nmis {
-            self.cpu.nmis = nmis;
-            log::warn!(target: "core", "{nmis} non-maskable interrupts since boot: the firmware or a device reports a hardware error; look at its event log");
-        }
     }
 
     /// Free what VMs had that have ended, and tell components of it.
@@ -138,8 +137,11 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         let vector = cpu.board.idle();
         cpu.mark = cpu.board.now();
         cpu.counters.idle_ticks += cpu.mark - before;
-        if let Some(vector) = vector {
-            cpu.interrupt(vector);
+        match vector {
+            Some(vector) => cpu.interrupt(vector),
+            // What cannot be held back, perhaps.
+            None if cpu.has_news_of_hardware() => cpu.attention.set_timer(),
+            None => {}
         }
     }
 }

@@ -18,6 +18,7 @@ pub mod cr {
     pub const CR0_NW: u64 = 1 << 29;
     pub const CR0_PG: u64 = 1 << 31;
     pub const CR4_PAE: u64 = 1 << 5;
+    pub const CR4_MCE: u64 = 1 << 6;
     pub const CR4_OSFXSR: u64 = 1 << 9;
     pub const CR4_OSXMMEXCPT: u64 = 1 << 10;
     pub const CR4_FSGSBASE: u64 = 1 << 16;
@@ -37,6 +38,8 @@ const VM_CR_SVMDIS: u64 = 1 << 4;
 pub struct Capabilities {
     /// CPUID.1:ECX.
     pub features: u32,
+    /// CPUID.1:EDX.
+    pub basic_features: u32,
     /// CPUID.7.0:EBX.
     pub extended_features: u32,
     /// CPUID.80000001h:ECX.
@@ -101,7 +104,7 @@ impl Capabilities {
         let mut found = Capabilities::default();
         let top = cpuid(0, 0)[0];
         let top_amd = cpuid(0x8000_0000, 0)[0];
-        found.features = cpuid(1, 0)[2];
+        [_, _, found.features, found.basic_features] = cpuid(1, 0);
         if top >= 7 {
             found.extended_features = cpuid(7, 0)[1];
         }
@@ -162,6 +165,10 @@ impl Capabilities {
         if self.extended_features & 1 << 0 != 0 {
             guest_cr4 |= cr::CR4_FSGSBASE;
         }
+        // Without it a machine check while a guest runs would shut the processor down (APM vol. 2, 9.3.3).
+        if self.basic_features & 1 << 7 != 0 {
+            guest_cr4 |= cr::CR4_MCE;
+        }
         let extension = |bit: u32| self.amd_extensions >> bit & 1 == 1;
         Ok(Plan {
             intercepts: Intercepts::new(extension(4), self.extended_features >> 10 & 1 == 1, extension(8)),
@@ -188,6 +195,7 @@ mod tests {
     fn epyc() -> Capabilities {
         Capabilities {
             features: 1 << 26,
+            basic_features: 1 << 7,
             extended_features: 1,
             amd_features: 1 << 2,
             amd_features_more: 1 << 20,
@@ -208,7 +216,7 @@ mod tests {
         assert!(!plan.next_rip && !plan.clean_bits && plan.xsaveopt);
         assert_eq!(plan.xcr0, 7);
         assert_eq!(plan.guest_cr0, 0x8001_0033);
-        assert_eq!(plan.guest_cr4, 0x0005_0620);
+        assert_eq!(plan.guest_cr4, 0x0005_0660);
         assert_eq!(plan.guest_efer, 0x1d00);
         let more = Capabilities { svm_features: 0x29, ..epyc() }.plan().expect("better");
         assert!(more.next_rip && more.clean_bits);

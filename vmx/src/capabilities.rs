@@ -17,6 +17,7 @@ pub mod cr {
     pub const CR0_WP: u64 = 1 << 16;
     pub const CR0_PG: u64 = 1 << 31;
     pub const CR4_PAE: u64 = 1 << 5;
+    pub const CR4_MCE: u64 = 1 << 6;
     pub const CR4_OSFXSR: u64 = 1 << 9;
     pub const CR4_OSXMMEXCPT: u64 = 1 << 10;
     pub const CR4_VMXE: u64 = 1 << 13;
@@ -205,6 +206,8 @@ impl Capabilities {
         if self.extended_features & 1 << 0 != 0 {
             guest_cr4 |= cr::CR4_FSGSBASE;
         }
+        // Without it a machine check while a guest runs would shut the processor down (SDM vol. 3, 26.2).
+        guest_cr4 |= cr::CR4_MCE & self.cr4_fixed[1];
         fixed("guest CR4", guest_cr4, self.cr4_fixed)?;
 
         Ok(Plan {

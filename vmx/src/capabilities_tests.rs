@@ -38,7 +38,7 @@ fn skylake_is_good_enough() {
     assert_eq!((plan.invept, plan.invvpid), (1, 1));
     assert_eq!(plan.xcr0, 0xe7, "no MPX, no PKRU");
     assert_eq!(plan.guest_cr0, 0x8001_0033);
-    assert_eq!(plan.guest_cr4, 0x0005_2620);
+    assert_eq!(plan.guest_cr4, 0x0005_2660);
     assert_eq!(plan.controls.pin_based, 0x5f);
     assert_eq!(plan.controls.primary, 0xa598_6dfa);
     assert_eq!(plan.controls.secondary, 0xe6);

@@ -27,6 +27,16 @@ pub(crate) fn exit_address() -> u64 {
     u64::try_from((exit_guest as unsafe extern "sysv64" fn() as *const ()).addr()).unwrap_or(0)
 }
 
+/// Take the NMI that has just ended a guest's turn. The exit has blocked all others until the next IRET (SDM vol. 3, 28.3.3.4),
+/// and nobody has been called: the handler is, by INT 2, whose IRET lets the next one come.
+///
+/// # Safety
+/// The IDT's handler of vector 2 can be called at any time and ends with IRET; ring 0.
+pub(crate) unsafe fn take_nmi() {
+    // SAFETY: by this function's contract; a gate through the IST leaves this stack alone.
+    unsafe { asm!("int 2", options(nomem)) };
+}
+
 /// Enter the guest whose VMCS is loaded. Returns the exit reason (SDM vol. 3, 25.9.1), or [`FAILED`].
 ///
 /// # Safety

@@ -175,6 +175,9 @@ fn decode_rare(raw: u64, resume_error: u64, details: &impl Details, registers: &
     }
     // `FAILED` is the only bit beyond 32 that there is.
     let raw = u32::try_from(raw).unwrap_or(u32::MAX);
+    if raw == ENTRY_FAILED | reason::MACHINE_CHECK_IN_ENTRY {
+        return (Exit::MachineCheck, false);
+    }
     if raw & ENTRY_FAILED != 0 {
         return (Exit::EntryFailure { error: raw, detail: details.qualification() }, false);
     }
@@ -254,11 +257,9 @@ fn failed(raw: u64, resume_error: u64, details: &impl Details) -> Exit {
 pub fn entry_failure(error: u32) -> &'static str {
     const INVALID_GUEST_STATE: u32 = ENTRY_FAILED | reason::INVALID_GUEST_STATE;
     const MSR_LOADING: u32 = ENTRY_FAILED | reason::MSR_LOADING;
-    const MACHINE_CHECK: u32 = ENTRY_FAILED | reason::MACHINE_CHECK_IN_ENTRY;
     match error {
         INVALID_GUEST_STATE => "invalid guest state",
         MSR_LOADING => "MSR loading failed",
-        MACHINE_CHECK => "machine check during entry",
         0 => "no VMCS is loaded",
         7 => "invalid control fields",
         8 => "invalid host state",

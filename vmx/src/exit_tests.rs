@@ -92,6 +92,8 @@ fn exceptions() {
 
     assert_eq!(full(0, 0, &Said { interruption: 0x8000_0202, ..Said::default() }), (Exit::Nmi, false));
     assert_eq!(full(0, 0, &Said { interruption: 0x8000_0312, ..Said::default() }), (Exit::MachineCheck, false));
+    let in_entry = 1 << 31 | u64::from(reason::MACHINE_CHECK_IN_ENTRY);
+    assert_eq!(full(in_entry, 0, &Said::default()), (Exit::MachineCheck, false));
 }
 
 #[test]

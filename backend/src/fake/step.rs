@@ -55,6 +55,8 @@ pub enum Step {
     Unknown,
     /// A non-maskable interrupt comes.
     Nmi,
+    /// A machine check comes.
+    MachineCheck,
     /// The backend serves an exit by itself.
     Served,
 }

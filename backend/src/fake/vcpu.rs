@@ -101,6 +101,7 @@ impl<const TIMER: bool> FakeVcpu<TIMER> {
             Step::EntryFailure => return Some(Exit::EntryFailure { error: 7, detail: 0 }),
             Step::Unknown => return Some(Exit::Unknown { reason: 99, detail: 0 }),
             Step::Nmi => return Some(Exit::Nmi),
+            Step::MachineCheck => return Some(Exit::MachineCheck),
             Step::Served => return Some(Exit::Served),
         }
         None

@@ -1,7 +1,7 @@
 //! The hardware that the loop uses, as a trait: the machine's own ([`super::Hardware`]), or a fake one in tests.
 
 use super::pci::PciInfo;
-use crate::trap::{Trap, UserContext};
+use crate::trap::{Errors, Make, Trap, UserContext};
 
 /// What the loop asks of the hardware of its CPU. Interrupts are off, but inside of [`Board::idle`], [`Board::take_interrupt`]
 /// and [`Board::enter`].
@@ -28,6 +28,14 @@ pub trait Board {
     fn take_interrupt(&mut self) -> Option<u8>;
     /// Non-maskable interrupts since boot.
     fn nmi_count(&self) -> u64;
+    /// Machine checks since boot that interrupted the core or a component, and were survived.
+    fn machine_checks(&self) -> u64;
+    /// Whether the processor notes errors of the hardware in banks.
+    fn has_error_banks(&self) -> bool;
+    /// How the banks are read.
+    fn make(&self) -> Make;
+    /// What the banks hold, taken out; and whether what the last machine check interrupted can go on.
+    fn take_errors(&mut self) -> (Errors, bool);
     /// Make the tables that CR3's value `cr3` names the current address space.
     ///
     /// # Safety

@@ -28,6 +28,8 @@ pub struct CpuFeatures {
     pub umip: bool,
     /// RDRAND (leaf 1 ECX 30).
     pub rdrand: bool,
+    /// Machine checks and their architecture (leaf 1 EDX 7 and 14).
+    pub machine_checks: bool,
     /// 1 GiB pages (leaf 0x80000001 EDX 26).
     pub huge_pages: bool,
     /// SYSCALL in 64-bit mode (leaf 0x80000001 EDX 11).
@@ -64,6 +66,7 @@ impl CpuFeatures {
             smep: bit(seven.ebx, 7),
             umip: bit(seven.ecx, 2),
             rdrand: bit(one.ecx, 30),
+            machine_checks: bit(one.edx, 7) && bit(one.edx, 14),
             huge_pages: bit(more.edx, 26),
             syscall: bit(more.edx, 11),
             physical_bits: sizes.eax.to_le_bytes()[0],

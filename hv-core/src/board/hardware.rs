@@ -7,7 +7,7 @@ use super::msi::Messages;
 use super::msix::MsixPlace;
 use super::pci::{Bar, PciDevices, PciInfo};
 use super::{Board, Devices, power, vectors};
-use crate::trap::{self, Trap, UserContext};
+use crate::trap::{self, Errors, Make, Trap, UserContext};
 
 /// The core's devices.
 pub struct Hardware {
@@ -108,6 +108,22 @@ impl Board for Hardware {
     #[inline]
     fn nmi_count(&self) -> u64 {
         trap::nmi_count()
+    }
+
+    fn machine_checks(&self) -> u64 {
+        trap::machine_checks()
+    }
+
+    fn has_error_banks(&self) -> bool {
+        trap::has_error_banks()
+    }
+
+    fn make(&self) -> Make {
+        trap::make()
+    }
+
+    fn take_errors(&mut self) -> (Errors, bool) {
+        trap::take_errors()
     }
 
     #[inline]

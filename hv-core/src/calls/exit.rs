@@ -85,15 +85,22 @@ impl<B: Backend, H: Board> Cpu<B, H> {
                 }
                 Next::Enter
             }
-            Exit::Served | Exit::Nmi => Next::Enter,
+            Exit::Served => Next::Enter,
             Exit::QuantumEnd => Next::Leave,
             Exit::Halt => {
                 vm.vcpu.skip_instruction(&mut self.backend);
                 self.wait_for_interrupt(vm, u64::MAX)
             }
             Exit::Exception { .. } | Exit::Refused { .. } => self.offence(vm, exit),
+            Exit::Nmi => {
+                self.attention.set_timer();
+                Next::Leave
+            }
+            // The loop looks what it is before anybody goes on.
             Exit::MachineCheck => {
-                panic!("machine check while {} ran: the hardware reports an error that it could not correct", vm.id)
+                self.errors.interrupted = Some(vm.id);
+                self.attention.set_timer();
+                Next::Leave
             }
             Exit::TripleFault => self.end_for(vm, EndReason::TripleFault, 0),
             Exit::EntryFailure { error, .. } => self.end_for(vm, EndReason::EntryFailure, error.into()),

@@ -1,6 +1,7 @@
 //! What one CPU owns beside its VMs, and how its parts are told of each other.
 
 use super::attention::Attention;
+use super::hardware_errors::HardwareErrors;
 use super::turn::Plan;
 use crate::board::{Board, TimeBase};
 use crate::boot::options::Net;
@@ -66,8 +67,12 @@ pub struct Cpu<B: Backend, H: Board> {
     pub guest_log: RateLimit,
     /// Limits what components' bad messages can make the core log.
     pub component_log: RateLimit,
-    /// NMIs seen so far.
+    /// NMIs that were said.
     pub nmis: u64,
+    /// What is known of hardware that fails.
+    pub errors: HardwareErrors,
+    /// Limits what failing hardware can make the core log.
+    pub hardware_log: RateLimit,
 }
 
 impl<B: Backend, H: Board> Cpu<B, H> {
@@ -88,7 +93,8 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     /// When the next deadline comes.
     #[inline]
     pub fn next_deadline(&self) -> u64 {
-        self.timers.next().min(self.components.next_deadline).min(self.admit_at).min(self.swap_at())
+        let own = self.admit_at.min(self.swap_at()).min(self.errors.look_at);
+        self.timers.next().min(self.components.next_deadline).min(own)
     }
 
     /// Set notification bits of a component; it can run when it waits for one of them.

@@ -1,8 +1,9 @@
 //! This CPU: descriptor tables, and virtualization switched on.
 
+use crate::board::features::CpuFeatures;
 use crate::boot::{Failure, Refusal, fatal};
 use crate::memory::{Frames, Owner, PhysAddr, core_memory};
-use crate::trap::{self, CpuMemory};
+use crate::trap::{self, CpuMemory, Make};
 use abi::limits::PAGE_SIZE;
 use core::ptr::NonNull;
 use svm::Svm;
@@ -27,6 +28,21 @@ pub(super) fn bring_up_cpu(frames: &mut Frames) {
     let first = frames_for(frames, (size_of::<CpuMemory>() as u64).div_ceil(PAGE_SIZE), "the tables of a CPU");
     // SAFETY: the frames were just allocated for good and zeroed; the boot stack is not among them; interrupts are off.
     unsafe { trap::bring_up(first.as_ptr(), 0) };
+}
+
+/// Machine checks of this CPU, with those that it has from before the last reset said. After [`bring_up_cpu`], and before the
+/// CPU's state is written down for exits of guests.
+pub(super) fn machine_checks(features: &CpuFeatures) {
+    if !features.machine_checks {
+        log::warn!(target: "core", "the processor has no machine checks: hardware that fails is not noticed");
+        return;
+    }
+    let make = if matches!(features.vendor(), "AuthenticAMD" | "HygonGenuine") { Make::Amd } else { Make::Intel };
+    // SAFETY: ring 0; the processor has them; `bring_up_cpu` has loaded the IDT.
+    let left = unsafe { trap::enable_machine_checks(make) };
+    for error in &left {
+        log::warn!(target: "core", "a hardware error from before the start: {error}; look at the firmware's event log");
+    }
 }
 
 /// Switch VT-x on, or say why it cannot be. After [`bring_up_cpu`].

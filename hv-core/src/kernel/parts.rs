@@ -3,7 +3,7 @@
 use super::cpu::{Counters, Cpu};
 use super::requests::Requests;
 use super::turn::Plan;
-use super::{Attention, Kernel};
+use super::{Attention, HardwareErrors, Kernel};
 use crate::board::{Board, TimeBase};
 use crate::boot::Options;
 use crate::component::{Components, Role};
@@ -23,6 +23,8 @@ const FRAMES_PER_SEAT: u64 = 16;
 const FRAMES_PER_SLOT: u64 = 8;
 /// Lines a second, and at once, by which guests that end make themselves heard; and components with bad messages.
 const LOG_RATE: (u32, u32) = (20, 100);
+/// The same for hardware that fails.
+const HARDWARE_LOG_RATE: (u32, u32) = (1, 10);
 
 /// How many VMs a machine has room for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +97,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         let tsc_hz = time.tsc_hz();
         let quantum_ticks = ticks(options.quantum_ns, tsc_hz);
         let mark = board.now();
+        let errors = HardwareErrors::new(board.has_error_banks());
         let mut cpu = Cpu {
             vm_frames: frames.free_frames(),
             backend,
@@ -118,6 +121,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             guest_log: RateLimit::new(LOG_RATE.0, LOG_RATE.1),
             component_log: RateLimit::new(LOG_RATE.0, LOG_RATE.1),
             nmis: 0,
+            errors,
+            hardware_log: RateLimit::new(HARDWARE_LOG_RATE.0, HARDWARE_LOG_RATE.1),
         };
         if cpu.components.rank_of(Role::Net).is_some() {
             cpu.await_node();

@@ -16,6 +16,7 @@ use backend::{Backend, Corruption, Vcpu};
 /// Runs the machine that boot has prepared. Does not return.
 pub fn run(mut boot: Boot) -> ! {
     enable::bring_up_cpu(&mut boot.frames);
+    enable::machine_checks(&boot.features);
     match boot.virtualization {
         Virtualization::Vtx(plan) => {
             let vtx = enable::vtx(&plan, &mut boot.frames, boot.kernel.root().as_u64());

@@ -10,6 +10,7 @@ mod deliver;
 mod ending;
 mod exits;
 mod guest;
+mod hardware_errors;
 mod history;
 mod hold;
 mod hypercalls;

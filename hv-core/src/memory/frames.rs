@@ -81,6 +81,8 @@ owners! {
     VmTables(id: u32): "vm-tables";
     /// Golden frame of the image of this index, mapped read-only only.
     Golden(id: u32): "golden";
+    /// Hardware that failed: nobody gets it again.
+    Damaged: "damaged";
     /// Not ours: firmware, devices, holes.
     Reserved: "reserved";
 }
@@ -104,6 +106,9 @@ const END: u32 = u32::MAX;
 /// Separate pieces of RAM that are used at most; smaller ones beyond that are left alone.
 pub const MAX_EXTENTS: usize = 32;
 
+/// Frames that can have failed while somebody owned them; a machine with more of them is beyond help.
+const MAX_FAILED: usize = 64;
+
 /// Frames `next..end` have never been handed out.
 #[derive(Clone, Copy, Debug)]
 struct Extent {
@@ -117,6 +122,8 @@ pub struct Frames {
     free: u32,
     extents: heapless::Vec<Extent, MAX_EXTENTS>,
     current: usize,
+    /// Frames that failed and that somebody still owns.
+    failed: heapless::Vec<u32, MAX_FAILED>,
     counts: [u64; CLASSES.len()],
 }
 
@@ -138,7 +145,7 @@ impl Frames {
         table.fill(Entry::RESERVED);
         let mut counts = [0; CLASSES.len()];
         counts[OwnerClass::Reserved as usize] = table.len() as u64;
-        Frames { table, free: END, extents: heapless::Vec::new(), current: 0, counts }
+        Frames { table, free: END, extents: heapless::Vec::new(), current: 0, failed: heapless::Vec::new(), counts }
     }
 
     /// Makes the reserved frames `first..end` free. At boot only, in ascending order. Returns false when there are more
@@ -175,13 +182,19 @@ impl Frames {
     /// holds what its last owner wrote: see invariant 3.
     #[inline]
     pub fn alloc(&mut self, owner: Owner, page: u32) -> Option<PhysAddr> {
-        let number = if self.free != END { self.free } else { self.fresh()? };
-        // Numbers on the list and in extents are within the table; a list that was overwritten ends here, not in a panic.
-        let entry = self.table.get_mut(number as usize)?;
-        if number == self.free {
-            self.free = entry.page;
-        }
-        *entry = Entry { tag: owner.tag(), page };
+        let number = loop {
+            let number = if self.free != END { self.free } else { self.fresh()? };
+            // Numbers on the list and in extents are within the table; a list that was overwritten ends here, not in a panic.
+            let entry = self.table.get_mut(number as usize)?;
+            if number == self.free {
+                self.free = entry.page;
+            }
+            // One that was free when it failed stays where it was until it would be given away.
+            if entry.tag == Owner::Free.tag() {
+                *entry = Entry { tag: owner.tag(), page };
+                break number;
+            }
+        };
         self.count(OwnerClass::Free, owner.class(), 1);
         #[cfg(test)]
         super::phys::tests::check_poison(PhysAddr::from_frame(number.into()));
@@ -221,6 +234,10 @@ impl Frames {
             let first = extent.end.min(limit).checked_sub(count)? & !(align - 1);
             (first >= extent.next).then_some((i, first))
         })?;
+        // Memory that has failed since boot.
+        if self.table[first as usize..(first + count) as usize].iter().any(|entry| entry.tag != Owner::Free.tag()) {
+            return None;
+        }
         let extent = &mut self.extents[found];
         let (after, end) = (first + count, extent.end);
         extent.end = first;
@@ -254,6 +271,12 @@ impl Frames {
         let number = u32::try_from(frame.frame()).unwrap_or(END);
         match self.table.get_mut(number as usize) {
             Some(entry) if entry.tag == expected.tag() && expected != Owner::Free && frame.is_page_aligned() => {
+                if !self.failed.is_empty() && self.failed.contains(&number) {
+                    *entry = Entry { tag: Owner::Damaged.tag(), page: 0 };
+                    self.count(expected.class(), OwnerClass::Damaged, 1);
+                    self.failed.retain(|&failed| failed != number);
+                    return Ok(());
+                }
                 *entry = Entry { tag: Owner::Free.tag(), page: self.free };
                 self.free = number;
                 self.count(expected.class(), OwnerClass::Free, 1);
@@ -265,6 +288,23 @@ impl Frames {
                 let actual = other.map_or(Owner::Reserved, |entry| Owner::from_tag(entry.tag));
                 Err(WrongOwner { frame, expected, actual })
             }
+        }
+    }
+
+    /// A frame has failed: it is given to nobody again. One that somebody owns stays theirs until they give it back. False
+    /// when there are too many of those to be known.
+    pub fn retire(&mut self, frame: PhysAddr) -> bool {
+        let number = u32::try_from(frame.frame()).unwrap_or(END);
+        match self.table.get_mut(number as usize) {
+            Some(entry) if entry.tag == Owner::Free.tag() => {
+                entry.tag = Owner::Damaged.tag();
+                self.count(OwnerClass::Free, OwnerClass::Damaged, 1);
+                true
+            }
+            Some(entry) if entry.tag != Owner::Damaged.tag() && !self.failed.contains(&number) => {
+                self.failed.push(number).is_ok()
+            }
+            _ => true,
         }
     }
 

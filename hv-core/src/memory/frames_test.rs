@@ -166,6 +166,8 @@ enum Step {
     Free(usize),
     FreeWrong(usize),
     Contiguous(u64, u32),
+    /// The frame of this number fails.
+    Retire(u64),
 }
 
 fn owner() -> impl Strategy<Value = Owner> {
@@ -183,6 +185,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (owner(), any::<u32>()).prop_map(|(owner, page)| Step::Alloc(owner, page)),
         3 => any::<usize>().prop_map(Step::Free),
         1 => any::<usize>().prop_map(Step::FreeWrong),
+        1 => (0_u64..48).prop_map(Step::Retire),
         1 => (1_u64..6, 0_u32..4).prop_map(|(count, align)| Step::Contiguous(count, align)),
     ]
 }
@@ -195,18 +198,32 @@ proptest! {
         let mut frames = frames(48, &pieces);
         let total: u64 = pieces.iter().map(|(first, end)| end - first).sum();
         let mut model: HashMap<PhysAddr, (Owner, u32)> = HashMap::new();
+        let mut failed: std::collections::HashSet<PhysAddr> = std::collections::HashSet::new();
         for step in steps {
             let held: Vec<_> = model.keys().copied().collect();
             let pick = |i: usize| held.get(i % held.len().max(1)).copied();
             match step {
                 Step::Alloc(owner, page) => match frames.alloc(owner, page) {
-                    Some(frame) => prop_assert!(model.insert(frame, (owner, page)).is_none()),
-                    None => prop_assert_eq!(model.len() as u64, total),
+                    Some(frame) => {
+                        prop_assert!(model.insert(frame, (owner, page)).is_none());
+                        prop_assert!(!failed.contains(&frame), "{frame} has failed");
+                    }
+                    None => {
+                        let gone = failed.iter().filter(|frame| !model.contains_key(frame)).count();
+                        prop_assert_eq!((model.len() + gone) as u64, total);
+                    }
                 },
                 Step::Free(i) => if let Some(frame) = pick(i) {
                     let (owner, _) = model.remove(&frame).expect("held");
                     prop_assert_eq!(frames.try_free(frame, owner), Ok(()));
                 },
+                Step::Retire(number) => {
+                    let frame = PhysAddr::from_frame(number);
+                    prop_assert!(frames.retire(frame));
+                    if pieces.iter().any(|(first, end)| (*first..*end).contains(&number)) {
+                        failed.insert(frame);
+                    }
+                }
                 Step::FreeWrong(i) => if let Some(frame) = pick(i) {
                     prop_assert!(frames.try_free(frame, Owner::Dma(9)).is_err());
                 },
@@ -216,6 +233,7 @@ proptest! {
                         for i in 0..count {
                             let frame = PhysAddr::from_frame(first.frame() + i);
                             prop_assert!(model.insert(frame, (Owner::Dma(0), 0)).is_none());
+                            prop_assert!(!failed.contains(&frame), "{frame} has failed");
                         }
                     }
                 }
@@ -226,8 +244,10 @@ proptest! {
             }
             for class in CLASSES {
                 let held = model.values().filter(|(owner, _)| owner.class() == class).count() as u64;
+                let gone = failed.iter().filter(|frame| !model.contains_key(frame)).count() as u64;
                 let expected = match class {
-                    OwnerClass::Free => total - model.len() as u64,
+                    OwnerClass::Free => total - gone - model.len() as u64,
+                    OwnerClass::Damaged => gone,
                     OwnerClass::Reserved => 48 - total,
                     _ => held,
                 };

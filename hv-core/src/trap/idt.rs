@@ -36,7 +36,7 @@ pub(super) fn fill(idt: &mut Idt) {
     idt.0[MACHINE_CHECK] = gate(trap_machine_check as *const () as u64, 3);
 }
 
-/// What the stub pushed for an exception at CPL 0.
+/// What the stub pushed for an exception at CPL 0, or a machine check.
 #[repr(C)]
 pub struct CoreFrame {
     /// r15, r14, …, rax.
@@ -48,6 +48,15 @@ pub struct CoreFrame {
     rflags: u64,
     rsp: u64,
     ss: u64,
+}
+
+impl CoreFrame {
+    /// A CPU that was about to halt does not: what has just come could have been what it was to wait for.
+    pub(super) fn wake(&mut self) {
+        if self.rip == trap_halt as *const () as u64 {
+            self.rip += 1;
+        }
+    }
 }
 
 /// An exception in the core: report everything and stop. Guests and components cannot cause this short of a bug.
@@ -65,6 +74,9 @@ unsafe extern "C" {
     fn trap_stubs();
     fn trap_nmi();
     fn trap_machine_check();
+    fn trap_halt();
+    /// Waits for an interrupt. Its vector; 0 when the CPU woke without one.
+    pub(super) fn trap_idle() -> u64;
 }
 
 core::arch::global_asm!(
@@ -135,11 +147,17 @@ core::arch::global_asm!(
     "20:",
     "cmp qword ptr [rsp], 32",
     "jb 30f",
-    // An interrupt, which the core takes only in `idle`: note the vector, and go on with interrupts off.
+    // An interrupt, which the core takes only in `idle`: note the vector, and go on with interrupts off; behind the HLT, if
+    // it came before that (see `trap_idle`).
     "push rax",
     "mov rax, [rsp + 8]",
     "mov gs:[{idle_vector}], rax",
     "and qword ptr [rsp + 40], ~0x200",
+    "lea rax, [rip + trap_halt]",
+    "cmp [rsp + 24], rax",
+    "jne 21f",
+    "inc qword ptr [rsp + 24]",
+    "21:",
     "pop rax",
     "add rsp, 16",
     "iretq",
@@ -164,19 +182,77 @@ core::arch::global_asm!(
     "and rsp, -16",
     "call {core_exception}",
     "ud2",
-    // A machine check is reported as an exception of the core wherever it came from.
+    // A machine check comes at any instruction, in the core or in a component: GS may not be relied on.
     ".balign 16",
     ".global trap_machine_check",
     "trap_machine_check:",
     "push 0",
     "push 18",
-    "jmp 30b",
+    "cld",
+    "push rax",
+    "push rbx",
+    "push rcx",
+    "push rdx",
+    "push rsi",
+    "push rdi",
+    "push rbp",
+    "push r8",
+    "push r9",
+    "push r10",
+    "push r11",
+    "push r12",
+    "push r13",
+    "push r14",
+    "push r15",
+    "mov rdi, rsp",
+    "mov rbx, rsp",
+    "and rsp, -16",
+    "call {machine_check}",
+    "mov rsp, rbx",
+    "pop r15",
+    "pop r14",
+    "pop r13",
+    "pop r12",
+    "pop r11",
+    "pop r10",
+    "pop r9",
+    "pop r8",
+    "pop rbp",
+    "pop rdi",
+    "pop rsi",
+    "pop rdx",
+    "pop rcx",
+    "pop rbx",
+    "pop rax",
+    "add rsp, 16",
+    "iretq",
     ".balign 16",
     ".global trap_nmi",
     "trap_nmi:",
     // Neither a register nor GS may be relied on here: an NMI comes at any instruction.
     "lock inc qword ptr [rip + {nmi_count}]",
+    "push rax",
+    "lea rax, [rip + trap_halt]",
+    "cmp [rsp + 8], rax",
+    "jne 40f",
+    "inc qword ptr [rsp + 8]",
+    "40:",
+    "pop rax",
     "iretq",
+    // STI lets nothing in before the instruction behind it has begun, so that an interrupt ends the HLT and is not lost
+    // before it. But an NMI can come between the two, and behind its IRET an interrupt can, too: whoever finds that it has
+    // interrupted the HLT (one byte) goes on behind it.
+    ".balign 16",
+    ".global trap_idle",
+    ".global trap_halt",
+    "trap_idle:",
+    "mov qword ptr gs:[{idle_vector}], 0",
+    "sti",
+    "trap_halt:",
+    "hlt",
+    "cli",
+    "mov rax, gs:[{idle_vector}]",
+    "ret",
     ".popsection",
     context = const GS_CONTEXT,
     core_rsp = const GS_CORE_RSP,
@@ -188,5 +264,6 @@ core::arch::global_asm!(
     ctx_rsp = const CTX_RSP,
     ctx_cr2 = const CTX_CR2,
     core_exception = sym core_exception,
+    machine_check = sym super::machine_check::machine_check,
     nmi_count = sym super::layout::NMI_COUNT,
 );

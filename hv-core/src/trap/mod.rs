@@ -3,10 +3,15 @@
 mod descriptors;
 mod idt;
 mod layout;
+mod machine_check;
 mod percpu;
 mod user;
 
 pub use layout::UserContext;
+pub use machine_check::{
+    ADVICE, Errors, HardwareError, Make, Severity, enable_machine_checks, has_error_banks, machine_checks, make,
+    take_errors,
+};
 pub use percpu::{CpuMemory, bring_up, idle, nmi_count, take_interrupt};
 pub use user::{Trap, enter};
 

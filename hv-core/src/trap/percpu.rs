@@ -95,34 +95,27 @@ const fn limit_of<T>() -> u16 {
 
 /// Wait for an interrupt and return its vector; `None` when the CPU woke without one.
 pub fn idle() -> Option<u8> {
-    let_one_in::<true>()
+    // SAFETY: GS was set by `bring_up`. The stub for an interrupt at CPL 0 stores the vector through GS, clears IF in the frame
+    // and returns to where it came from, which is between STI and CLI.
+    let vector = unsafe { idt::trap_idle() };
+    u8::try_from(vector).ok().filter(|&vector| vector != 0)
 }
 
 /// Take an interrupt that waits and return its vector; `None` when there is none.
 #[inline]
 pub fn take_interrupt() -> Option<u8> {
-    let_one_in::<false>()
-}
-
-#[inline(always)]
-fn let_one_in<const WAIT: bool>() -> Option<u8> {
     let vector: u64;
-    // SAFETY: interrupts are taken only between STI and CLI, one that waits already behind the instruction that follows
-    // STI. The stub for an interrupt at CPL 0 stores the vector through GS, clears IF in the frame and returns here. The
-    // stack below RSP is free (no red zone on this target).
+    // SAFETY: interrupts are taken only between STI and CLI, one that waits behind the instruction that follows STI. The stub
+    // for an interrupt at CPL 0 stores the vector through GS, clears IF in the frame and returns here. The stack below RSP is
+    // free (no red zone on this target).
     unsafe {
         core::arch::asm!(
             "mov qword ptr gs:[{at}], 0",
             "sti",
-            ".if {wait}",
-            "hlt",
-            ".else",
             "nop",
-            ".endif",
             "cli",
             "mov {vector}, gs:[{at}]",
             at = const GS_IDLE_VECTOR,
-            wait = const if WAIT { 1 } else { 0 },
             vector = out(reg) vector,
         );
     }

@@ -1,4 +1,4 @@
-//! QEMU's control socket (QMP), for pictures of the screen.
+//! QEMU's control socket (QMP): pictures of the screen, and hardware that fails.
 
 use crate::error::{Context, Result, fail};
 use serde_json::{Value, json};
@@ -61,6 +61,16 @@ impl Control {
             }
         }
         fail!("QEMU does not answer {command}");
+    }
+
+    /// Has QEMU's monitor for people carry out `command`, which says nothing when all is well.
+    pub fn monitor(&mut self, command: &str) -> Result<()> {
+        match self.execute("human-monitor-command", &json!({ "command-line": command }))? {
+            Value::String(answer) if !answer.trim().is_empty() => {
+                fail!("QEMU answers {command} with {}", answer.trim())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// What the screen shows, also left as `screen.ppm` in the run's folder `dir`.

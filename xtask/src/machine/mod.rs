@@ -130,6 +130,14 @@ impl Machine {
         &self.dir
     }
 
+    /// Has QEMU's own monitor carry out a command that says nothing when all is well.
+    pub fn emulator(&mut self, command: &str) -> Result<()> {
+        match &mut self.control {
+            Some(control) => control.monitor(command),
+            None => fail!("{} has no monitor to type {command} to", self.kind.name()),
+        }
+    }
+
     /// A picture of the screen.
     pub fn picture(&mut self) -> Result<Picture> {
         match &mut self.control {

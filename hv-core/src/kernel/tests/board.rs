@@ -3,7 +3,7 @@
 use super::component::FakeComponent;
 use crate::board::pci::{Bar, PciAddress, PciInfo};
 use crate::board::{Board, Devices, vectors};
-use crate::trap::{Trap, UserContext};
+use crate::trap::{Errors, Make, Trap, UserContext};
 use abi::pci::{CONFIG_BYTES, Config};
 use backend::fake::Wires;
 use std::cell::RefCell;
@@ -34,6 +34,12 @@ pub struct Hardware {
     /// What components wrote to ports: port, width, value.
     pub written: Vec<(u16, u64, u64)>,
     pub nmis: u64,
+    /// Errors in the banks.
+    pub errors: Errors,
+    /// Machine checks that interrupted the core or a component.
+    pub machine_checks: u64,
+    /// The last machine check interrupted something that cannot go on.
+    pub lost_its_place: bool,
     pub powered_off: bool,
     /// How often somebody ran, or the CPU slept.
     pub progress: u64,
@@ -114,6 +120,23 @@ impl Board for FakeBoard {
 
     fn nmi_count(&self) -> u64 {
         self.hardware.borrow().nmis
+    }
+
+    fn machine_checks(&self) -> u64 {
+        self.hardware.borrow().machine_checks
+    }
+
+    fn has_error_banks(&self) -> bool {
+        false
+    }
+
+    fn make(&self) -> Make {
+        Make::Intel
+    }
+
+    fn take_errors(&mut self) -> (Errors, bool) {
+        let mut hardware = self.hardware.borrow_mut();
+        (core::mem::take(&mut hardware.errors), !core::mem::take(&mut hardware.lost_its_place))
     }
 
     unsafe fn load_space(&mut self, cr3: u64) {

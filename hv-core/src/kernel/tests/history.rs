@@ -117,6 +117,7 @@ fn step() -> impl Strategy<Value = Step> {
             Just(Step::EntryFailure),
             Just(Step::Unknown),
             Just(Step::Nmi),
+            Just(Step::MachineCheck),
             Just(Step::Served)
         ],
     ]

@@ -12,6 +12,7 @@ mod components;
 mod elf;
 mod fatal;
 mod frames;
+mod hardware;
 mod hostile;
 mod identity;
 mod nic;
@@ -47,6 +48,7 @@ pub fn all(long: bool) -> Vec<Case> {
         components::CASES,
         hostile::CASES,
         uefi::CASES,
+        hardware::CASES,
         command::CASES,
         takes_root,
     ]
