@@ -1,14 +1,16 @@
 //! Where a guest's VMCALLs were found. VMCALL raises #UD on this maker's CPUs, and an exit for #UD does not say what the
 //! instruction was; walking the guest's page tables each time would cost more than everything else.
 //!
-//! A place that is remembered is only a shortcut to the bytes: they are read anew each time. It can be out of date only
-//! with respect to the guest's own page tables, as a TLB can, and what a guest gets wrong in that way is its own affair.
+//! A place that is remembered is only a shortcut to the bytes: they are read anew each time, and so are the entries of the
+//! guest's page tables that led there. So it is never out of date, whatever the guest has done to its tables and its TLB.
 
 use crate::instruction::VMCALL;
+use crate::linear::{Entry, Path};
 use core::ptr::{self, NonNull};
+use core::sync::atomic::Ordering;
 
 /// Places that are remembered. A power of two.
-const PLACES: usize = 8;
+const PLACES: usize = 4;
 
 /// One place.
 #[derive(Clone, Copy)]
@@ -19,11 +21,14 @@ struct Place {
     cr3: u64,
     /// Four bytes, of which the first three count.
     bytes: *const u8,
+    /// Why it is there.
+    path: Path,
 }
 
 /// Not a linear address, so no instruction is there.
 const NOWHERE: u64 = 1 << 63;
-const NONE: Place = Place { rip: NOWHERE, cr3: 0, bytes: ptr::null() };
+const NONE: Place =
+    Place { rip: NOWHERE, cr3: 0, bytes: ptr::null(), path: [Entry { at: NonNull::dangling(), said: 0 }; 4] };
 
 /// The places of one guest.
 pub(crate) struct Code([Place; PLACES]);
@@ -42,12 +47,12 @@ impl Code {
         self.0 = [NONE; PLACES];
     }
 
-    /// Remember that the instruction at `rip` is at `bytes`.
+    /// Remember that the instruction at `rip` is at `bytes`, because the entries of `path` say so.
     ///
     /// # Safety
-    /// Four bytes can be read there until `clear`.
-    pub(crate) unsafe fn remember(&mut self, rip: u64, cr3: u64, bytes: NonNull<u8>) {
-        self.0[index(rip)] = Place { rip, cr3, bytes: bytes.as_ptr() };
+    /// Four bytes can be read there, and the entries, until `clear`.
+    pub(crate) unsafe fn remember(&mut self, rip: u64, cr3: u64, bytes: NonNull<u8>, path: Path) {
+        self.0[index(rip)] = Place { rip, cr3, bytes: bytes.as_ptr(), path };
     }
 
     /// Whether the instruction at `rip` is known to be VMCALL.
@@ -60,6 +65,12 @@ impl Code {
         if place.rip != rip || place.cr3 != cr3 {
             return false;
         }
+        for entry in &place.path {
+            // SAFETY: as below.
+            if unsafe { entry.at.as_ref() }.load(Ordering::Relaxed) != entry.said {
+                return false;
+            }
+        }
         // SAFETY: the place is one that was remembered, since its RIP is canonical. `remember`'s contract; the guest does not run, so nobody writes there.
         let bytes = unsafe { place.bytes.cast::<u32>().read_unaligned() };
         bytes & 0xff_ffff == u32::from_le_bytes([VMCALL[0], VMCALL[1], VMCALL[2], 0])
@@ -69,6 +80,7 @@ impl Code {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use core::sync::atomic::AtomicU64;
 
     #[test]
     fn the_bytes_count_not_the_memory_of_them() {
@@ -78,14 +90,22 @@ mod tests {
         // SAFETY: here and below: there is no place but those that are remembered, and the addresses are canonical.
         let known = |code: &Code, rip, cr3| unsafe { code.is_vmcall(rip, cr3) };
         assert!(!known(&code, 0, 0));
-        // SAFETY: both arrays live to the end of this function.
+        let tables = [const { AtomicU64::new(0x1003) }; 4];
+        let path = tables.each_ref().map(|entry| Entry { at: NonNull::from(entry), said: 0x1003 });
+        // SAFETY: the arrays live to the end of this function.
         unsafe {
-            code.remember(0x2_0000, 0x1000, NonNull::from(&bytes).cast());
-            code.remember(0x2_0001, 0x1000, NonNull::from(&others).cast());
+            code.remember(0x2_0000, 0x1000, NonNull::from(&bytes).cast(), path);
+            code.remember(0x2_0001, 0x1000, NonNull::from(&others).cast(), path);
         }
         assert!(known(&code, 0x2_0000, 0x1000));
         assert!(!known(&code, 0x2_0000, 0x3000), "other page tables");
         assert!(!known(&code, 0x2_0001, 0x1000), "no VMCALL there now");
+        for entry in &tables {
+            entry.store(0x2003, Ordering::Relaxed);
+            assert!(!known(&code, 0x2_0000, 0x1000), "the page tables lead elsewhere now");
+            entry.store(0x1003, Ordering::Relaxed);
+            assert!(known(&code, 0x2_0000, 0x1000));
+        }
         code.clear();
         assert!(!known(&code, 0x2_0000, 0x1000));
     }

@@ -15,40 +15,53 @@ fn page<M: GuestMemory>(memory: &M, address: u64) -> Option<NonNull<[AtomicU64; 
     memory.page(address & FRAME)
 }
 
-/// Guest-physical address of the linear `address` under the top page table at `cr3`. Whether the guest may do there what it
-/// did has been checked by the CPU, which has just fetched the instruction.
-fn translate<M: GuestMemory>(memory: &M, cr3: u64, address: u64) -> Option<u64> {
+/// An entry of a guest's page tables, and what it said.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entry {
+    pub(crate) at: NonNull<AtomicU64>,
+    pub(crate) said: u64,
+}
+
+/// The entries that led to a page, from the top; behind the last, the last again.
+pub(crate) type Path = [Entry; 4];
+
+/// Guest-physical address of the linear `address` under the top page table at `cr3`, and the entries that say so. Whether the
+/// guest may do there what it did has been checked by the CPU, which has just fetched the instruction.
+fn walk<M: GuestMemory>(memory: &M, cr3: u64, address: u64) -> Option<(u64, Path)> {
     let mut table = cr3 & FRAME;
-    for level in [3_u32, 2, 1, 0] {
+    let mut path = [Entry { at: NonNull::dangling(), said: 0 }; 4];
+    for (step, level) in [3_u32, 2, 1, 0].into_iter().enumerate() {
         let shift = 12 + 9 * level;
         let index = usize::try_from(address >> shift & 511).ok()?;
         // SAFETY: `GuestMemory` keeps the page readable; nothing flushes or releases the guest in this function.
-        let entry = unsafe { page(memory, table)?.as_ref() }[index].load(Ordering::Relaxed);
-        if entry & PRESENT == 0 {
+        let entry = &unsafe { page(memory, table)?.as_ref() }[index];
+        let said = entry.load(Ordering::Relaxed);
+        if said & PRESENT == 0 {
             return None;
         }
-        if level == 0 || (entry & LARGE != 0 && level < 3) {
+        path[step..].fill(Entry { at: NonNull::from(entry), said });
+        if level == 0 || (said & LARGE != 0 && level < 3) {
             let within = (1 << shift) - 1;
-            return Some(entry & FRAME & !within | address & within);
+            return Some((said & FRAME & !within | address & within, path));
         }
-        table = entry & FRAME;
+        table = said & FRAME;
     }
     None
 }
 
-/// Where the four bytes at the linear `address` lie, if they are in one page.
-pub(crate) fn locate<M: GuestMemory>(memory: &M, cr3: u64, address: u64) -> Option<NonNull<u8>> {
+/// Where the four bytes at the linear `address` lie, if they are in one page, and the entries that say so.
+pub(crate) fn locate<M: GuestMemory>(memory: &M, cr3: u64, address: u64) -> Option<(NonNull<u8>, Path)> {
     let offset = usize::try_from(address & 0xfff).ok().filter(|offset| *offset <= 4092)?;
-    let page = page(memory, translate(memory, cr3, address)?)?;
+    let (physical, path) = walk(memory, cr3, address)?;
     // SAFETY: the offset is within the page.
-    Some(unsafe { page.cast::<u8>().add(offset) })
+    Some((unsafe { page(memory, physical)?.cast::<u8>().add(offset) }, path))
 }
 
 /// Copy the bytes at the linear `address` until `bytes` is full or there are no more. How many there were.
 pub(crate) fn fetch<M: GuestMemory>(memory: &M, cr3: u64, address: u64, bytes: &mut [u8]) -> usize {
     let mut at = address;
     for (count, byte) in bytes.iter_mut().enumerate() {
-        let place = translate(memory, cr3, at).and_then(|physical| Some((page(memory, physical)?, physical)));
+        let place = walk(memory, cr3, at).and_then(|(physical, _)| Some((page(memory, physical)?, physical)));
         let Some((page, physical)) = place else { return count };
         let offset = usize::try_from(physical & 0xfff).unwrap_or(0);
         // SAFETY: the page is readable by `GuestMemory`'s contract, and the index is below 512.
@@ -109,7 +122,8 @@ mod tests {
         assert_eq!(memory.at(0x1000, 0x2_0ffe), [0xee, 0xff, 0xee, 0xee], "the next page is not there");
         memory.set(0x2_1000, 0x2211);
         assert_eq!(memory.at(0x1000, 0x2_0ffe), [0xee, 0xff, 0x11, 0x22]);
-        let place = locate(&memory, 0x1000, 0x2_0ffc).expect("one page");
+        let (place, path) = locate(&memory, 0x1000, 0x2_0ffc).expect("one page");
+        assert_eq!(path.map(|entry| entry.said), [0x2003, 0x83, 0x83, 0x83]);
         // SAFETY: the page lives as long as `memory`.
         assert_eq!(unsafe { place.cast::<[u8; 4]>().read() }, [0xcc, 0xdd, 0xee, 0xff]);
         assert!(locate(&memory, 0x1000, 0x2_0ffd).is_none());
@@ -126,6 +140,8 @@ mod tests {
         assert_eq!(memory.at(0x1000, 0x5004), [0x55, 0x66, 0x77, 0x88]);
         assert_eq!(memory.at(0x1000, 0x22_0000), [0x11, 0x22, 0x33, 0x44], "2 MiB");
         assert_eq!(memory.at(0x1000, 0x6000), [0xee; 4]);
+        let (_, path) = locate(&memory, 0x1000, 0x5004).expect("one page");
+        assert_eq!(path.map(|entry| entry.said), [0x2003, 0x3003, 0x4003, 1 << 63 | 0x2_0003]);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use core::convert::Infallible;
 use core::ptr;
 
 /// Bytes that the core has for an [`SvmVcpu`].
-pub const VCPU_BYTES: usize = 3200;
+pub const VCPU_BYTES: usize = 3328;
 
 /// What the core keeps of a guest's processor beside the VMCB. It is entered where it lies: see [`Vcpu::init`].
 #[repr(C, align(64))]
@@ -135,10 +135,10 @@ impl SvmVcpu {
         let Some((rip, cr3)) = self.vmcb().map(|vmcb| (vmcb.save.rip, vmcb.save.cr3)) else { return exit };
         match fetch(memory, rip, cr3).0 {
             Instruction::Vmcall => {
-                if let Some(bytes) = linear::locate(memory, cr3, rip) {
-                    // SAFETY: `GuestMemory` keeps the page readable until the tables are flushed, by `forget`, which clears the
+                if let Some((bytes, path)) = linear::locate(memory, cr3, rip) {
+                    // SAFETY: `GuestMemory` keeps the pages readable until the tables are flushed, by `forget`, which clears the
                     // places; or until `release`, which clears them, too.
-                    unsafe { self.code.remember(rip, cr3, bytes) };
+                    unsafe { self.code.remember(rip, cr3, bytes, path) };
                 }
                 self.next = rip.wrapping_add(VMCALL_BYTES);
                 Exit::Hypercall
