@@ -61,6 +61,19 @@ impl State {
         }
     }
 
+    /// Have the x87's pointers to its last instruction and operand point into the core, where [`State::load`] leaves them as they
+    /// are: else they would tell a guest where another one was (CVE-2013-2076, XSA-52).
+    ///
+    /// # Safety
+    /// As [`State::load`], which has to come next: the x87's other registers are changed.
+    pub unsafe fn forget_pointers() {
+        static ZERO: u32 = 0;
+        // SAFETY: by this function's contract. No exception can be pending behind FNCLEX, and EMMS empties the stack for the load.
+        unsafe {
+            asm!("fnclex", "emms", "fild dword ptr [{}]", in(reg) &raw const ZERO, options(nostack, readonly, preserves_flags));
+        }
+    }
+
     /// Load the registers.
     ///
     /// # Safety

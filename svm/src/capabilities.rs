@@ -42,6 +42,8 @@ pub struct Capabilities {
     pub basic_features: u32,
     /// CPUID.7.0:EBX.
     pub extended_features: u32,
+    /// CPUID.7.0:ECX.
+    pub more_features: u32,
     /// CPUID.80000001h:ECX.
     pub amd_features: u32,
     /// CPUID.80000001h:EDX.
@@ -75,6 +77,10 @@ pub struct Plan {
     pub clean_bits: bool,
     /// XCR0 while guests run.
     pub xcr0: u64,
+    /// There is IA32_TSC_AUX, which guests can read by RDPID.
+    pub tsc_aux: bool,
+    /// XRSTOR leaves the x87's pointers to its last instruction and operand as they are where no exception is pending.
+    pub keeps_pointers: bool,
     /// There is XSAVEOPT.
     pub xsaveopt: bool,
     /// The guests' CR0.
@@ -106,7 +112,7 @@ impl Capabilities {
         let top_amd = cpuid(0x8000_0000, 0)[0];
         [_, _, found.features, found.basic_features] = cpuid(1, 0);
         if top >= 7 {
-            found.extended_features = cpuid(7, 0)[1];
+            [_, found.extended_features, found.more_features, _] = cpuid(7, 0);
         }
         if top_amd >= 0x8000_0001 {
             let [_, _, ecx, edx] = cpuid(0x8000_0001, 0);
@@ -173,6 +179,9 @@ impl Capabilities {
         Ok(Plan {
             intercepts: Intercepts::new(extension(4), self.extended_features >> 10 & 1 == 1, extension(8)),
             last_tag: self.tags - 1,
+            tsc_aux: self.amd_features_more >> 27 & 1 == 1 || self.more_features >> 22 & 1 == 1,
+            // RstrFpErrPtrs (APM vol. 3, CPUID Fn8000_0008): families 15h and 16h do not have it.
+            keeps_pointers: !extension(2),
             next_rip: has(3),
             clean_bits: has(5),
             xcr0,
@@ -197,6 +206,7 @@ mod tests {
             features: 1 << 26,
             basic_features: 1 << 7,
             extended_features: 1,
+            more_features: 0,
             amd_features: 1 << 2,
             amd_features_more: 1 << 20,
             amd_extensions: 0,
@@ -214,12 +224,20 @@ mod tests {
         let plan = epyc().plan().expect("good enough");
         assert_eq!(plan.last_tag, 15);
         assert!(!plan.next_rip && !plan.clean_bits && plan.xsaveopt);
+        assert!(!plan.tsc_aux && plan.keeps_pointers);
         assert_eq!(plan.xcr0, 7);
         assert_eq!(plan.guest_cr0, 0x8001_0033);
         assert_eq!(plan.guest_cr4, 0x0005_0660);
         assert_eq!(plan.guest_efer, 0x1d00);
         let more = Capabilities { svm_features: 0x29, ..epyc() }.plan().expect("better");
         assert!(more.next_rip && more.clean_bits);
+        for newer in [
+            Capabilities { more_features: 1 << 22, amd_extensions: 1 << 2, ..epyc() },
+            Capabilities { amd_features_more: 1 << 20 | 1 << 27, amd_extensions: 1 << 2, ..epyc() },
+        ] {
+            let plan = newer.plan().expect("better");
+            assert!(plan.tsc_aux && !plan.keeps_pointers);
+        }
     }
 
     #[test]

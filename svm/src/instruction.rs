@@ -29,6 +29,8 @@ pub enum Instruction {
         /// Number of the general register: 0 is RAX, 4 is RSP.
         general: u8,
     },
+    /// CLTS.
+    ClearTaskSwitched,
     /// Something else.
     Other,
 }
@@ -63,6 +65,7 @@ pub fn decode(bytes: &[u8]) -> (Instruction, usize) {
         }
         // INVEPT, INVVPID.
         [0x0f, 0x38, 0x80 | 0x81, modrm, ..] if has(0x66) && memory(modrm) => (Instruction::Vtx, 4),
+        [0x0f, 0x06, ..] => (Instruction::ClearTaskSwitched, 2),
         [0x0f, 0x34 | 0x35, ..] => (Instruction::Sysenter, 2),
         // The upper two bits of ModRM are ignored.
         [0x0f, 0x22, modrm, ..] => {
@@ -118,6 +121,12 @@ mod tests {
         ] {
             assert_eq!(decode(bytes).0, Instruction::Vtx, "{bytes:x?}");
         }
+    }
+
+    #[test]
+    fn clts() {
+        assert_eq!(decode(&[0x0f, 0x06]), (Instruction::ClearTaskSwitched, 2));
+        assert_eq!(decode(&[0x48, 0x0f, 0x06, 0xc3]), (Instruction::ClearTaskSwitched, 3));
     }
 
     #[test]

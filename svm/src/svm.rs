@@ -57,7 +57,7 @@ impl Svm {
     /// above have their final values.
     pub unsafe fn enable(plan: &Plan, frame: u64, frames_pointer: NonNull<u8>) -> Svm {
         // SAFETY: ring 0; the values are those of the registers with bits that only enable what the core does not use
-        // otherwise. XCR0 is one that the CPU offers. The frames are ours, contiguous, page-aligned and mapped.
+        // otherwise. XCR0 is one that the CPU offers, and so is TSC_AUX where it is written. The frames are ours, contiguous, page-aligned and mapped.
         let cr0 = unsafe {
             let cr0: u64;
             let cr4: u64;
@@ -68,6 +68,10 @@ impl Svm {
             asm!("mov cr4, {}", in(reg) cr4 | cr::CR4_OSXSAVE, options(nostack));
             set_xcr0(plan.xcr0);
             msr::wrmsr(msr::IA32_EFER, msr::rdmsr(msr::IA32_EFER) | cr::EFER_SVME);
+            if plan.tsc_aux {
+                // No intercept stops RDPID; what the firmware left is none of the guests' business.
+                msr::wrmsr(msr::IA32_TSC_AUX, 0);
+            }
             let page = |number: u64| frames_pointer.add(usize::try_from(number * PAGE).unwrap_or(0));
             let pages = |count: u64| usize::try_from(count * PAGE).unwrap_or(0);
             page(HOST_SAVE).write_bytes(0, pages(MSR_MAP - HOST_SAVE));
@@ -123,6 +127,9 @@ impl Svm {
             set_xcr0(self.plan.xcr0);
             if !self.owner.is_null() {
                 State::save(self.owner, self.plan.xsaveopt);
+            }
+            if self.plan.keeps_pointers {
+                State::forget_pointers();
             }
             (*state).load();
             // Set again at once, because an exit restores CR0 as it was at the entry: a component that touches the vector

@@ -181,11 +181,16 @@ impl SvmVcpu {
         let registers = self.registers;
         let Some(vmcb) = self.vmcb() else { return exit };
         let save = &vmcb.save;
-        let (Instruction::MovToControl { control, general }, length) = fetch(memory, save.rip, save.cr3) else {
-            return exit;
+        let (found, length) = fetch(memory, save.rip, save.cr3);
+        let changes_nothing = match found {
+            Instruction::MovToControl { control, general } => {
+                let value = instruction::general(&registers, general, save.rsp);
+                (control == 0 && value == save.cr0) || (control == 4 && value == save.cr4)
+            }
+            Instruction::ClearTaskSwitched => save.cr0 & cr::CR0_TS == 0,
+            _ => false,
         };
-        let value = instruction::general(&registers, general, save.rsp);
-        if (control == 0 && value == save.cr0) || (control == 4 && value == save.cr4) {
+        if changes_nothing {
             let next = vmcb.save.rip.wrapping_add(length);
             skip_to(vmcb, next);
             return Exit::Served;

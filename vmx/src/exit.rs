@@ -43,6 +43,8 @@ pub mod reason {
     pub const VMFUNC: u32 = 59;
     pub const ENCLS: u32 = 60;
     pub const ENCLV: u32 = 70;
+    pub const SEAMCALL: u32 = 76;
+    pub const TDCALL: u32 = 77;
 }
 
 /// Bit of the exit reason: the entry failed after the CPU had begun to load the guest's state.
@@ -209,7 +211,9 @@ fn decode_rare(raw: u64, resume_error: u64, details: &impl Details, registers: &
         | reason::INVVPID
         | reason::VMFUNC
         | reason::ENCLS
-        | reason::ENCLV => refused::VIRTUALIZATION,
+        | reason::ENCLV
+        | reason::SEAMCALL
+        | reason::TDCALL => refused::VIRTUALIZATION,
         _ => return (Exit::Unknown { reason: raw, detail: details.qualification() }, false),
     };
     (Exit::Refused { class, detail: details.qualification() }, false)

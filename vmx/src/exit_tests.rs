@@ -128,7 +128,7 @@ fn refused_instructions_have_a_class_and_a_detail() {
         (&[46, 47], refused::DESCRIPTOR),
         (&[29], refused::DEBUG),
         (&[13, 15, 17, 36, 39, 40, 54], refused::OTHER),
-        (&[11, 19, 20, 21, 22, 23, 24, 25, 26, 27, 50, 53, 59, 60, 70], refused::VIRTUALIZATION),
+        (&[11, 19, 20, 21, 22, 23, 24, 25, 26, 27, 50, 53, 59, 60, 70, 76, 77], refused::VIRTUALIZATION),
     ] {
         for &reason in reasons {
             assert_eq!(exit(reason, q(0x77)), Exit::Refused { class, detail: 0x77 }, "reason {reason}");
@@ -142,7 +142,7 @@ fn every_reason_has_an_answer() {
     for reason in 0..=0xffff {
         let answer = exit(reason, Said { interruption: 0x8000_0306, qualification: 5, ..Said::default() });
         assert!(!matches!(answer, Exit::EntryFailure { .. }));
-        if matches!(reason, 3..=9 | 14 | 16 | 33..=35 | 37 | 38 | 41..=45 | 49 | 51 | 56..=58 | 61..=69 | 71..) {
+        if matches!(reason, 3..=9 | 14 | 16 | 33..=35 | 37 | 38 | 41..=45 | 49 | 51 | 56..=58 | 61..=69 | 71..=75 | 78..) {
             assert_eq!(answer, Exit::Unknown { reason, detail: 5 });
         } else {
             assert!(!matches!(answer, Exit::Unknown { .. }), "{reason}");

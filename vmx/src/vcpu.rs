@@ -117,10 +117,9 @@ impl VtxVcpu {
         write_all(
             vmcs,
             &[
-                // The guest owns no bit of CR0 and CR4: whatever would change one exits. It reads TS as set, though it is
-                // not, because only so CLTS exits; and VMXE as clear.
+                // The guest owns no bit of CR0 and CR4: whatever would change one exits. It reads VMXE as clear.
                 (ControlNatural::Cr0Mask, u64::MAX),
-                (ControlNatural::Cr0Shadow, plan.guest_cr0 | cr::CR0_TS),
+                (ControlNatural::Cr0Shadow, plan.guest_cr0),
                 (ControlNatural::Cr4Mask, u64::MAX),
                 (ControlNatural::Cr4Shadow, plan.guest_cr4 & !cr::CR4_VMXE),
             ],

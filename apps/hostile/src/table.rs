@@ -201,7 +201,7 @@ pub const CRIMES: &[Crime] = &[
     crime(Instructions, "mov-cr4-vmxe", Refused(refused::CONTROL), "MOV to CR4 with VMXE"),
     crime(Instructions, "mov-cr8", Refused(refused::CONTROL), "MOV to CR8, which masks interrupts"),
     crime(Instructions, "read-cr8", Refused(refused::CONTROL), "MOV from CR8"),
-    crime(Instructions, "clts", Refused(refused::CONTROL), "CLTS"),
+    crime(Instructions, "clts", Nothing, "CLTS, which changes nothing"),
     crime(Instructions, "lmsw", Refused(refused::CONTROL), "LMSW that sets EM"),
     crime(Instructions, "xsetbv", Refused(refused::CONTROL), "XSETBV of XCR0"),
     crime(Instructions, "lgdt", Refused(refused::DESCRIPTOR), "LGDT"),
