@@ -15,9 +15,9 @@ pub struct Components {
 }
 
 impl Components {
-    /// The components in the order of their importance.
-    pub fn new(list: heapless::Vec<Component, MAX_COMPONENTS>) -> Self {
-        Components { list, next_deadline: u64::MAX }
+    /// None yet.
+    pub const fn new() -> Self {
+        Components { list: heapless::Vec::new(), next_deadline: u64::MAX }
     }
 
     /// Set notification bits of a component. True when it waits for one of them, and so can run.

@@ -133,13 +133,20 @@ pub struct Endpoints {
 }
 
 impl Endpoints {
-    /// The endpoints in the order of their parties' importance.
-    pub fn new(list: heapless::Vec<Endpoint, MAX_ENDPOINTS>) -> Self {
-        let mut first = [EndpointId::NONE; Service::ALL.len() + 1];
-        for (index, endpoint) in list.iter().enumerate().rev() {
-            first[endpoint.service as usize] = EndpointId::new(index);
+    /// None yet.
+    pub const fn new() -> Self {
+        Endpoints { list: heapless::Vec::new(), first: [EndpointId::NONE; Service::ALL.len() + 1] }
+    }
+
+    /// Add the endpoint of a party that is less important than all others. There is room for as many as there can be rings.
+    pub fn add(&mut self, endpoint: Endpoint) -> EndpointId {
+        let id = EndpointId::new(self.list.len());
+        let first = &mut self.first[endpoint.service as usize];
+        if *first == EndpointId::NONE {
+            *first = id;
         }
-        Endpoints { list, first }
+        let _ = self.list.push(endpoint);
+        id
     }
 
     /// The endpoint of the most important party to a service, [`EndpointId::NONE`] where there is none.

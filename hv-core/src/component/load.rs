@@ -1,7 +1,8 @@
 //! Making components of the manifest's entries at boot, and loading their images at every start.
 
 use super::component::{Component, Device};
-use super::endpoint::{Endpoint, EndpointId, Endpoints, MAX_ENDPOINTS, Party, Peer};
+use super::components::Components;
+use super::endpoint::{Endpoint, Endpoints, Party, Peer};
 use super::policies::{Policies, Policy, Program, Unfit};
 use super::run::Run;
 use super::space::Space;
@@ -77,16 +78,28 @@ pub struct Sources<'b> {
 
 /// All components, and the core's ends of the rings with them.
 pub struct Loaded {
-    /// The most important first.
-    pub list: heapless::Vec<Component, MAX_COMPONENTS>,
+    pub components: Components,
     pub endpoints: Endpoints,
 }
 
-/// Make all components; none has been started yet.
+impl Loaded {
+    /// None yet.
+    pub const fn new() -> Self {
+        Loaded { components: Components::new(), endpoints: Endpoints::new() }
+    }
+}
+
+/// Make all components, in `loaded`, which is empty: to return them would copy them, which takes more stack than there is. None
+/// has been started yet.
 ///
 /// # Errors
 /// [`LoadError`] for the first that cannot be made.
-pub fn load_all(sources: &Sources<'_>, frames: &mut Frames, hardware: &mut impl Devices) -> Result<Loaded, LoadError> {
+pub fn load_all(
+    sources: &Sources<'_>,
+    frames: &mut Frames,
+    hardware: &mut impl Devices,
+    loaded: &mut Loaded,
+) -> Result<(), LoadError> {
     let manifest = sources.manifest;
     let mut order: heapless::Vec<usize, MAX_COMPONENTS> = (0..manifest.components.len()).collect();
     order.sort_unstable_by_key(|&index| manifest.components[index].priority);
@@ -103,8 +116,6 @@ pub fn load_all(sources: &Sources<'_>, frames: &mut Frames, hardware: &mut impl 
         let _ = rings.push((memory, first));
     }
 
-    let mut list = heapless::Vec::new();
-    let mut endpoints: heapless::Vec<Endpoint, MAX_ENDPOINTS> = heapless::Vec::new();
     for (rank, &index) in order.iter().enumerate() {
         let entry = manifest.components[index];
         let no_memory = |_: MapError| LoadError::NoMemory(entry.name);
@@ -166,8 +177,7 @@ pub fn load_all(sources: &Sources<'_>, frames: &mut Frames, hardware: &mut impl 
             let bit = Component::ring_bit(to);
             let endpoint = Endpoint::new(service, Party::Component(rank), bit, ring(to), ring(from));
             let endpoint = endpoint.ok_or(LoadError::NoPair(entry.name, service))?;
-            let _ = own_endpoints.push(EndpointId::new(endpoints.len()));
-            let _ = endpoints.push(endpoint);
+            let _ = own_endpoints.push(loaded.endpoints.add(endpoint));
             bells |= bit;
             authority |= service.authority();
         }
@@ -241,9 +251,9 @@ pub fn load_all(sources: &Sources<'_>, frames: &mut Frames, hardware: &mut impl 
             started_at: 0,
             quick_deaths: 0,
         };
-        let _ = list.push(component);
+        let _ = loaded.components.list.push(component);
     }
-    Ok(Loaded { list, endpoints: Endpoints::new(endpoints) })
+    Ok(())
 }
 
 /// The policies of a component. One that was not chosen and cannot run is said so, and the rest go on.

@@ -6,7 +6,7 @@ use super::turn::Plan;
 use super::{Attention, Kernel};
 use crate::board::{Board, TimeBase};
 use crate::boot::Options;
-use crate::component::{Components, EndpointId, Loaded};
+use crate::component::{EndpointId, Loaded};
 use crate::log::RateLimit;
 use crate::memory::{Frames, core_slice};
 use crate::vm::{
@@ -93,8 +93,8 @@ pub struct Parts<B: Backend, H: Board> {
 impl<B: Backend, H: Board> Kernel<B, H> {
     /// A kernel without a VM, whose components have still to be started.
     pub fn new(parts: Parts<B, H>, tables: Tables, options: Options) -> Self {
-        let Parts { backend, board, time, frames, loaded: Loaded { list, endpoints }, mut images } = parts;
-        images.connect(|component, service| match list.iter().position(|one| component == one.number) {
+        let Parts { backend, board, time, frames, loaded: Loaded { components, endpoints }, mut images } = parts;
+        images.connect(|component, service| match components.list.iter().position(|one| component == one.number) {
             Some(rank) => endpoints.of(rank, service),
             None => endpoints.first(service),
         });
@@ -109,7 +109,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             frames,
             net: options.net,
             node: options.node,
-            components: Components::new(list),
+            components,
             endpoints,
             images,
             queues: Queues::new(tables.links),

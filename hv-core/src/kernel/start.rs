@@ -4,7 +4,7 @@ use super::{Kernel, Parts, Places, Tables, enable};
 use crate::board::msi::Messages;
 use crate::board::{Board, Hardware, TimeBase};
 use crate::boot::{Accept, Boot, Elf, ElfError, Failure, Manifest, Modules, Virtualization, fatal};
-use crate::component::{LoadError, Sources, load_all};
+use crate::component::{LoadError, Loaded, Sources, load_all};
 use crate::memory::Frames;
 use crate::vm::{Image, Images};
 use abi::guest::IMAGE_BASE;
@@ -61,8 +61,11 @@ fn run_with<B: Backend>(boot: Boot, backend: B) -> ! {
         vm_seats: places.seats,
         tsc_hz: time.tsc_hz(),
     };
-    let loaded = load_all(&sources, &mut frames, &mut hardware).unwrap_or_else(|error| fatal_load(&error));
-    for component in &loaded.list {
+    let mut loaded = Loaded::new();
+    if let Err(error) = load_all(&sources, &mut frames, &mut hardware, &mut loaded) {
+        fatal_load(&error);
+    }
+    for component in &loaded.components.list {
         let report = component.space.tables().audit();
         log::info!("{}: {report}", component.entry.name);
         if !report.is_clean() {

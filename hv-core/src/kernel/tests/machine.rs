@@ -7,7 +7,7 @@ use crate::board::TimeBase;
 use crate::boot::elf_test::{GUEST_NOTE, file_with};
 use crate::boot::options::Net as Addresses;
 use crate::boot::{Accept, CoreImage, Elf, Manifest, Options};
-use crate::component::{EndpointId, MAX_ENDPOINTS, Sources, load_all};
+use crate::component::{EndpointId, Loaded, MAX_ENDPOINTS, Sources, load_all};
 use crate::kernel::{Kernel, Parts, Places, Tables};
 use crate::memory::paging::Piece;
 use crate::memory::phys::{self, IMAGE_OFFSET};
@@ -261,7 +261,8 @@ impl<const TIMER: bool> Machine<TIMER> {
             vm_seats: places.seats,
             tsc_hz: HZ,
         };
-        let loaded = load_all(&sources, &mut frames, &mut board).expect("room");
+        let mut loaded = Loaded::new();
+        load_all(&sources, &mut frames, &mut board, &mut loaded).expect("room");
         let mut images: heapless::Vec<_, _> = heapless::Vec::new();
         images.extend([Some(image(&mut frames, WITH_NIC, 32, 32)), Some(image(&mut frames, WITHOUT_NIC, 0, 0)), None]);
         if parties.len() == PARTIES.len() {
@@ -269,7 +270,7 @@ impl<const TIMER: bool> Machine<TIMER> {
             (elsewhere.entry.net, elsewhere.entry.pager) = (4, 5);
             let _ = images.push(Some(elsewhere));
         }
-        for (component, (_, service)) in loaded.list.iter().zip(parties) {
+        for (component, (_, service)) in loaded.components.list.iter().zip(parties) {
             let role = match service {
                 Service::Net => FakeRole::Net(Net::default()),
                 Service::Pager => FakeRole::Pager(Pager::default()),

@@ -17,6 +17,7 @@ mod identity;
 mod nic;
 mod policies;
 mod recovery;
+mod services;
 mod swap;
 mod uefi;
 mod web;
@@ -40,6 +41,7 @@ pub fn all(long: bool) -> Vec<Case> {
         nic::CASES,
         frames::CASES,
         recovery::CASES,
+        services::CASES,
         identity::CASES,
         policies::CASES,
         swap::CASES,
