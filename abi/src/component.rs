@@ -112,18 +112,12 @@ pub mod bits {
     pub const PORT_IRQ: u64 = 1 << 49;
 }
 
-/// Bits of [`ComponentInfo::authority`].
+/// Bits of [`ComponentInfo::authority`], which follow from the services that the component is a party to ([`crate::service`]).
 pub mod authority {
     /// May make guests' interrupts pending.
     pub const RAISE: u32 = 1 << 0;
     /// Shares the NIC pages of admitted VMs and receives their kicks.
     pub const VM_WINDOW: u32 = 1 << 1;
-    /// The core takes page commands from it ([`crate::pager`]).
-    pub const PAGER: u32 = 1 << 2;
-    /// The core takes the plan from it ([`crate::sched`]).
-    pub const SCHED: u32 = 1 << 3;
-    /// The core takes control commands from it ([`crate::control`]).
-    pub const CONTROL: u32 = 1 << 4;
 }
 
 /// Results from here on are errors.
@@ -151,6 +145,10 @@ pub struct RingInfo {
     pub slots: u32,
     /// 1 when this component produces, 0 when it consumes.
     pub producer: u32,
+    /// The service ([`crate::service::Service`]) of a ring with the core, 0 for any other.
+    pub service: u32,
+    /// Must be zero.
+    pub reserved: u32,
 }
 
 /// A memory region of a device.
@@ -231,7 +229,7 @@ pub struct ComponentInfo {
 }
 
 const _: () = {
-    assert!(core::mem::size_of::<RingInfo>() == 24);
+    assert!(core::mem::size_of::<RingInfo>() == 32);
     assert!(core::mem::size_of::<BarInfo>() == 8);
     assert!(core::mem::size_of::<DeviceInfo>() == 16 + 8 * BARS + CONFIG_BYTES);
     assert!(core::mem::offset_of!(DeviceInfo, bars) == 16);

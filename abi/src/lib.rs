@@ -19,6 +19,7 @@ pub mod pager;
 pub mod pci;
 pub mod ring;
 pub mod sched;
+pub mod service;
 pub mod share;
 #[cfg(test)]
 mod tripwires;

@@ -12,6 +12,8 @@ pub const MAGIC: u64 = u64::from_le_bytes(*b"FKRMANIF");
 pub const CORE: u32 = u32::MAX;
 /// Value of a `u32` field that means "none".
 pub const NONE: u32 = u32::MAX;
+/// "The most important one" where an image could name the component that serves its VMs.
+pub const ANY: u16 = u16::MAX;
 /// Bytes of default boot options.
 pub const DEFAULTS_BYTES: usize = 256;
 /// Bytes of an image's boot arguments.
@@ -61,8 +63,6 @@ pub struct Component {
     pub policy_count: u32,
     /// Priority, 0 the most important; no two are equal.
     pub priority: u32,
-    /// [`crate::component::authority`].
-    pub authority: u32,
     /// Microseconds that it may run between two waits.
     pub budget_us: u32,
     /// Pages of stack.
@@ -81,8 +81,6 @@ pub struct Component {
     pub port_irq: u32,
     /// Pages that outlive a restart ([`crate::component::layout::KEEP`]).
     pub keep_pages: u32,
-    /// Must be zero.
-    pub reserved: u32,
 }
 
 /// One ring.
@@ -97,8 +95,8 @@ pub struct Ring {
     pub consumer: u32,
     /// Slots, a power of two.
     pub slots: u32,
-    /// Must be zero.
-    pub reserved: u32,
+    /// What a ring with the core is about ([`crate::service::Service`]); 0 for any other.
+    pub service: u32,
 }
 
 /// One guest image.
@@ -123,8 +121,12 @@ pub struct Image {
     pub burst: u32,
     /// Weight of each of its VMs.
     pub weight: u16,
+    /// Index of the component that serves the NICs of its VMs, or [`ANY`].
+    pub net: u16,
+    /// Index of the component that serves the page faults of its VMs, or [`ANY`].
+    pub pager: u16,
     /// Must be zero.
-    pub reserved: [u16; 3],
+    pub reserved: u16,
 }
 
 impl Image {
@@ -137,7 +139,7 @@ impl Image {
 
 const _: () = {
     assert!(core::mem::size_of::<Header>() == 32 + DEFAULTS_BYTES);
-    assert!(core::mem::size_of::<Component>() == 16 + 32 * MAX_POLICIES + 48);
+    assert!(core::mem::size_of::<Component>() == 16 + 32 * MAX_POLICIES + 40);
     assert!(core::mem::size_of::<Ring>() == 32);
     assert!(core::mem::size_of::<Image>() == 192);
 };

@@ -42,8 +42,25 @@ fn shares() {
 fn component_numbers() {
     use component::syscall::*;
     assert_eq!([NOP, WAIT, NOTIFY, LOG, IRQ_ACK, RAISE, PORT_IN, PORT_OUT, EXIT], [0, 1, 2, 3, 4, 5, 6, 7, 8]);
-    assert_eq!(size_of::<component::ComponentInfo>(), 1592);
+    assert_eq!(size_of::<component::ComponentInfo>(), 1656);
+    assert_eq!((offset_of!(component::RingInfo, service), size_of::<component::RingInfo>()), (24, 32));
     assert_eq!(size_of::<component::DeviceInfo>(), 320);
+}
+
+#[test]
+fn services() {
+    use service::Service;
+    assert_eq!(
+        Service::ALL.map(|service| (service.raw(), service.name())),
+        [(1, "net"), (2, "pager"), (3, "plan"), (4, "control")]
+    );
+    for service in Service::ALL {
+        assert_eq!(Service::from_raw(service.raw()), Some(service));
+    }
+    assert_eq!([0, 5, u32::MAX].map(Service::from_raw), [None; 3]);
+    assert_eq!(Service::ALL.map(Service::authority), [3, 0, 0, 0]);
+    assert_eq!(Service::ALL.map(Service::is_shared), [true, true, false, true]);
+    assert_eq!((component::authority::RAISE, component::authority::VM_WINDOW), (1, 2));
 }
 
 #[test]
@@ -54,7 +71,7 @@ fn layouts() {
     assert_eq!(offset_of!(ring::RingHeader, head), 64);
     assert_eq!(offset_of!(ring::RingHeader, epoch), 128);
     assert_eq!(size_of::<message::Message>(), 64);
-    assert_eq!(size_of::<manifest::Component>(), 192);
+    assert_eq!(size_of::<manifest::Component>(), 184);
     assert_eq!(size_of::<manifest::Image>(), 192);
     assert_eq!(nic::tx_slots_offset(256), 0x5000);
     assert_eq!((offset_of!(nic::NicPage, listens), size_of::<nic::Listens>()), (96, 48));

@@ -7,6 +7,7 @@ use abi::component::{ComponentInfo, DeviceInfo, INFO_MAGIC, RingInfo, authority,
 use abi::limits::PAGE_SIZE;
 use abi::nic::{MAX_SLOTS_TOTAL, RX_RING, RX_SLOTS, TX_RING, WINDOW_STRIDE, tx_slots_offset};
 use abi::ring::{MAX_SLOTS, ring_bytes};
+use abi::service::Service;
 use abi::vm::Seat;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -69,6 +70,25 @@ impl Component {
         match Producer::attach_contiguous(&ring_memory(index, ring.slots), ring.slots) {
             Ok(ring) => Outbox { ring, doorbell: 1 << index },
             Err(error) => panic!("ring {name}: {error}"),
+        }
+    }
+
+    /// The rings from and to the core that are about this service.
+    ///
+    /// # Panics
+    ///
+    /// When the manifest makes this component no party to it.
+    pub fn service(&self, service: Service) -> (Inbox, Outbox) {
+        let count = usize::try_from(self.info.ring_count).unwrap_or(usize::MAX);
+        let is_its =
+            |producer: bool| move |ring: &&RingInfo| ring.service == service.raw() && (ring.producer != 0) == producer;
+        let name = |producer| self.info.rings.iter().take(count).find(is_its(producer)).map(|ring| ring.name);
+        match (name(false), name(true)) {
+            (Some(from), Some(to)) => (self.inbox(from.as_str()), self.outbox(to.as_str())),
+            _ => {
+                let (service, me) = (service.name(), self.info.name);
+                panic!("the manifest gives {me} no rings for the service {service}: add them to system.toml")
+            }
         }
     }
 

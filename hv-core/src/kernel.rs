@@ -26,8 +26,7 @@ pub use start::run;
 pub use turn::Turn;
 
 use crate::board::Board;
-use crate::component::{Death, Role};
-use crate::vm::{Devices, Hazard, Queue, State, Table};
+use crate::vm::{Hazard, Queue, State, Table};
 use abi::guest::pending;
 use backend::Backend;
 use requests::Requests;
@@ -150,10 +149,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     /// The alarm or the idle timeout of a VM has come, or the time by which the demultiplexer must have let go of it.
     fn deadline_of(&mut self, vm: &mut crate::vm::Vm<B>, now: u64) {
         if vm.life.is_ending() {
-            if let Some(rank) = self.components.rank_of(Role::Net).filter(|_| vm.life.shared().contains(Devices::NIC)) {
-                self.condemn(rank, Death::Withholds(vm.id));
-            }
-            return;
+            return self.withholds(vm);
         }
         let due = vm.alarm <= now;
         if due {

@@ -13,6 +13,7 @@ use abi::message::Message;
 use abi::net::{NetCommand, NetEvent};
 use abi::nic::Node;
 use abi::note::TableBytes;
+use abi::service::Service;
 use abi::vm::VmId;
 use component::{
     Component, Inbox, KEEP_HEADER_BYTES, Outbox, RateLimit, irq_ack, now, raise, ring_page, ring_return, wait,
@@ -64,7 +65,7 @@ impl Host for Core {
 ///
 /// # Panics
 ///
-/// When the manifest gives the component too little DMA memory, no memory that is kept, or no rings `core-netmux` and `netmux-core`.
+/// When the manifest gives the component too little DMA memory, no memory that is kept, or no rings for the service `net`.
 pub fn run<D: Discipline>(component: &Component) -> ! {
     let info = component.info();
     log::info!("policy={} incarnation={} seats={}", D::NAME, info.incarnation, info.vm_seats);
@@ -166,8 +167,7 @@ fn serve<C: Nic, D: Discipline>(
 ) -> ! {
     let node = Node::of_nic(nic.mac().bytes());
     let tsc_hz = component.info().tsc_hz;
-    let mut events = component.inbox("core-netmux");
-    let mut commands = component.outbox("netmux-core");
+    let (mut events, mut commands) = component.service(Service::Net);
     let mut demux = Demux::new(nic, Core, ports, discipline, leases, tsc_hz);
     let mut complaints = RateLimit::new(10, tsc_hz);
     answer(&mut commands, NetCommand::Node { node });

@@ -4,6 +4,7 @@ use crate::policy::{Oddity, Policy, served};
 use abi::message::{BadMessage, Message};
 use abi::note::TableBytes;
 use abi::pager::{PagerCommand, PagerEvent, THEN_RESUME};
+use abi::service::Service;
 use component::{Component, Inbox, Outbox, RateLimit, now, wait};
 
 /// Makes a program of a policy: `pager::main!(pager::policy::demand::Demand);` is all that stands in its file.
@@ -27,11 +28,10 @@ pub const fn tables<P: Policy>() -> TableBytes {
 ///
 /// # Panics
 ///
-/// When the manifest gives the component no rings `core-pager` and `pager-core`.
+/// When the manifest gives the component no rings for the service `pager`.
 pub fn run<P: Policy>(component: &Component) -> ! {
     let mut policy = P::new(&mut component.tables());
-    let mut events = component.inbox("core-pager");
-    let mut commands = component.outbox("pager-core");
+    let (mut events, mut commands) = component.service(Service::Pager);
     // Ten lines at once, then one a second.
     let mut limit = RateLimit::new(10, component.info().tsc_hz);
     log::info!("policy={} incarnation={}", P::NAME, component.info().incarnation);

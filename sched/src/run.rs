@@ -4,6 +4,7 @@ use crate::Scheduler;
 use crate::policy::Policy;
 use abi::message::Message;
 use abi::sched::SchedEvent;
+use abi::service::Service;
 use component::{Component, Inbox, Outbox, RateLimit, now, wait};
 use core::fmt::Display;
 
@@ -23,13 +24,14 @@ macro_rules! main {
 ///
 /// # Panics
 ///
-/// When the manifest gives the component no rings `core-sched` and `sched-core`.
+/// When the manifest gives the component no rings for the service `plan`.
 pub fn run<P: Policy>(component: &Component) -> ! {
     let info = component.info();
     let mut scheduler = Scheduler::<P>::new(&mut component.tables());
     scheduler.set_capacity(info.vm_frames);
     scheduler.seed(seed(now(), info.incarnation));
-    let mut rings = Rings::new(component.inbox("core-sched"), component.outbox("sched-core"), info.tsc_hz);
+    let (events, plan) = component.service(Service::Plan);
+    let mut rings = Rings::new(events, plan, info.tsc_hz);
     log::info!("policy={} incarnation={}", P::NAME, info.incarnation);
     loop {
         let until = rings.serve(&mut scheduler);

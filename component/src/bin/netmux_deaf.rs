@@ -4,12 +4,13 @@
 #![deny(unsafe_code)]
 
 use component::abi::net::NetEvent;
+use component::abi::service::Service;
 use component::{Component, wait};
 
 component::main!(main);
 
 fn main(component: Component) -> ! {
-    let mut events = component.inbox("core-netmux");
+    let (mut events, _) = component.service(Service::Net);
     component::log::info!("deaf, start {}", component.info().incarnation);
     loop {
         let empty = events.drain(|message| {

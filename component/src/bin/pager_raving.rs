@@ -5,6 +5,7 @@
 
 use component::abi::message::Message;
 use component::abi::pager::{PagerCommand, PagerEvent, THEN_RESUME};
+use component::abi::service::Service;
 use component::abi::vm::{ImageId, Seat, VmId};
 use component::{Component, now, wait};
 
@@ -16,8 +17,7 @@ const PAGES: u32 = 4096;
 const PAUSE_TICKS: u64 = 500_000;
 
 fn main(component: Component) -> ! {
-    let mut events = component.inbox("core-pager");
-    let mut commands = component.outbox("pager-core");
+    let (mut events, mut commands) = component.service(Service::Pager);
     component::log::info!("raving, start {}", component.info().incarnation);
     // Until a VM is known, nobody.
     let mut vm = VmId::from_raw(0);

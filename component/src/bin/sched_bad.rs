@@ -5,6 +5,7 @@
 
 use component::abi::message::Message;
 use component::abi::sched::{SchedCommand, SchedEvent};
+use component::abi::service::Service;
 use component::abi::vm::VmId;
 use component::{Component, Inbox, Outbox, now, wait};
 
@@ -12,8 +13,7 @@ component::main!(main);
 
 fn main(component: Component) -> ! {
     let info = component.info();
-    let mut events = component.inbox("core-sched");
-    let mut plan = component.outbox("sched-core");
+    let (mut events, mut plan) = component.service(Service::Plan);
     component::log::info!("policy={} incarnation={}", info.policy, info.incarnation);
     match info.policy.as_str() {
         "dies" => panic!("this is what it does"),

@@ -3,12 +3,13 @@
 #![no_main]
 #![deny(unsafe_code)]
 
+use component::abi::service::Service;
 use component::{Component, wait};
 
 component::main!(main);
 
 fn main(component: Component) -> ! {
-    let mut events = component.inbox("core-sched");
+    let (mut events, _) = component.service(Service::Plan);
     component::log::info!("silent, start {}", component.info().incarnation);
     loop {
         let empty = events.drain(|_| {});

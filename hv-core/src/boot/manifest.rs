@@ -1,11 +1,12 @@
 //! Reads the compiled manifest (boot module `manifest`). Pure: everything in it is an allegation until it is checked here.
 
-use abi::component::{authority, layout};
+use abi::component::layout;
 use abi::limits::{
     MAX_COMPONENTS, MAX_IMAGES, MAX_POLICIES, MAX_RINGS, MAX_RINGS_PER_COMPONENT, Name, PAGE_SIZE, VM_MEMORY_MAX,
     VM_MEMORY_MIN,
 };
-use abi::manifest::{CORE, Component, Header, Image, MAGIC, NONE, Ring, checksum};
+use abi::manifest::{ANY, CORE, Component, Header, Image, MAGIC, NONE, Ring, checksum};
+use abi::service::Service;
 use core::fmt;
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
@@ -93,6 +94,7 @@ impl<'a> Manifest<'a> {
         let manifest = Manifest { components, rings, images, defaults };
         each("component", components, |i, c| manifest.check_component(i, c))?;
         each("ring", rings, |i, r| manifest.check_ring(i, r))?;
+        each("component", components, |i, _| manifest.check_services(i))?;
         each("image", images, |i, image| manifest.check_image(i, image))?;
         Ok(manifest)
     }
@@ -110,8 +112,6 @@ impl<'a> Manifest<'a> {
         let earlier = &self.components[..i];
         ensure(!earlier.iter().any(|c| c.name == component.name), "its name is taken")?;
         ensure(!earlier.iter().any(|c| c.priority == component.priority), "its priority is taken")?;
-        let known = authority::RAISE | authority::VM_WINDOW | authority::PAGER | authority::SCHED | authority::CONTROL;
-        ensure(component.authority & !known == 0, "it has an authority that this core does not know")?;
         ensure(component.budget_us > 0, "its budget is zero")?;
         let stack = u64::from(component.stack_pages) * PAGE_SIZE;
         let room = layout::STACK_TOP - layout::INFO - 2 * PAGE_SIZE;
@@ -122,7 +122,6 @@ impl<'a> Manifest<'a> {
         ensure(dma <= layout::VM_WINDOW - layout::DMA, "its DMA memory is too large")?;
         let keep = u64::from(component.keep_pages) * PAGE_SIZE;
         ensure(keep <= layout::KEEP_END - layout::KEEP, "its kept memory is too large")?;
-        ensure(component.reserved == 0, "a reserved field is not zero")?;
         ensure(component.pci_class == NONE || component.pci_class <= 0xffff, "its PCI class is not a class")?;
         let ports_end = u32::from(component.port_first) + u32::from(component.port_count);
         ensure(ports_end <= 0x1_0000, "its ports are out of range")?;
@@ -130,6 +129,29 @@ impl<'a> Manifest<'a> {
         let index = u32::try_from(i).unwrap_or(CORE);
         let ends = self.rings.iter().filter(|ring| ring.producer == index || ring.consumer == index).count();
         ensure(ends <= MAX_RINGS_PER_COMPONENT, "it is an end of too many rings")
+    }
+
+    fn check_services(&self, i: usize) -> Checked {
+        let index = u32::try_from(i).unwrap_or(CORE);
+        for service in Service::ALL {
+            let rings = |from, to| {
+                let is_one = |ring: &&Ring| (ring.producer, ring.consumer, ring.service) == (from, to, service.raw());
+                self.rings.iter().filter(is_one).count()
+            };
+            ensure(
+                matches!((rings(CORE, index), rings(index, CORE)), (0, 0) | (1, 1)),
+                "a service takes a pair of rings",
+            )?;
+            let earlier = (0..index).any(|other| self.is_party(other, service));
+            let is_second = self.is_party(index, service) && earlier;
+            ensure(service.is_shared() || !is_second, "it is the second party to a service that takes one only")?;
+        }
+        Ok(())
+    }
+
+    /// Whether the component of this index is a party to a service.
+    fn is_party(&self, index: u32, service: Service) -> bool {
+        is_party(self.rings, index, service)
     }
 
     fn check_ring(&self, i: usize, ring: &Ring) -> Checked {
@@ -144,7 +166,10 @@ impl<'a> Manifest<'a> {
             "its slots are not a power of two up to 4096",
         )?;
         ensure(abi::ring::ring_bytes(slots) <= layout::RING_STRIDE, "it is too large")?;
-        ensure(ring.reserved == 0, "a reserved field is not zero")
+        let with_core = ring.producer == CORE || ring.consumer == CORE;
+        ensure(with_core || ring.service == Service::NONE, "it is about a service, and the core is not its end")?;
+        let known = Service::from_raw(ring.service).is_some();
+        ensure(!with_core || known, "it is about a service that this core does not know")
     }
 
     fn check_image(&self, i: usize, image: &Image) -> Checked {
@@ -166,8 +191,16 @@ impl<'a> Manifest<'a> {
         let share = image.share();
         let said = share.weight != 0 && share.rate != 0 && share.burst != 0;
         ensure(said && share.is_valid(), "its weight, rate or burst is beyond its limits")?;
-        ensure(image.reserved == [0; 3], "a reserved field is not zero")
+        let server = |of: u16, service| of == ANY || self.is_party(of.into(), service);
+        ensure(server(image.net, Service::Net), "it names a demultiplexer that is none")?;
+        ensure(server(image.pager, Service::Pager), "it names a pager that is none")?;
+        ensure(image.reserved == 0, "a reserved field is not zero")
     }
+}
+
+/// Whether the component of this index is a party to a service.
+pub fn is_party(rings: &[Ring], index: u32, service: Service) -> bool {
+    rings.iter().any(|ring| ring.service == service.raw() && (ring.producer == index || ring.consumer == index))
 }
 
 fn ensure(good: bool, otherwise: &'static str) -> Checked {

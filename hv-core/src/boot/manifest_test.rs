@@ -1,6 +1,7 @@
 use super::manifest::{Manifest, ManifestError, padded_text};
 use abi::limits::{MAX_POLICIES, Name};
-use abi::manifest::{CORE, Component, Header, IMAGE_ARGS_BYTES, Image, MAGIC, NONE, Policy, Ring, checksum};
+use abi::manifest::{ANY, CORE, Component, Header, IMAGE_ARGS_BYTES, Image, MAGIC, NONE, Policy, Ring, checksum};
+use abi::service::Service;
 use proptest::prelude::*;
 use zerocopy::IntoBytes;
 
@@ -17,7 +18,6 @@ fn component(role: &str, priority: u32) -> Component {
         policies,
         policy_count: 2,
         priority,
-        authority: 0,
         budget_us: 1_000,
         stack_pages: 4,
         memory_pages: 256,
@@ -27,12 +27,13 @@ fn component(role: &str, priority: u32) -> Component {
         port_count: 0,
         port_irq: NONE,
         keep_pages: 0,
-        reserved: 0,
     }
 }
 
 fn ring(text: &str, producer: u32, consumer: u32) -> Ring {
-    Ring { name: name(text), producer, consumer, slots: 64, reserved: 0 }
+    let with_core = producer == CORE || consumer == CORE;
+    let service = if with_core { Service::Plan.raw() } else { Service::NONE };
+    Ring { name: name(text), producer, consumer, slots: 64, service }
 }
 
 fn image(text: &str) -> Image {
@@ -47,7 +48,9 @@ fn image(text: &str) -> Image {
         rate: abi::share::UNLIMITED,
         burst: abi::share::BURST,
         weight: abi::share::WEIGHT,
-        reserved: [0; 3],
+        net: ANY,
+        pager: ANY,
+        reserved: 0,
     }
 }
 
@@ -117,8 +120,6 @@ fn bad_entries() {
     assert_eq!(why(|p| p.components[0].policy_count = 3), "component 0: a name is empty or not a name");
     let twice = |p: &mut Parts| p.components[0].policies[1].name = name("plain");
     assert_eq!(why(twice), "component 0: two policies have the same name");
-    let unknown = "component 0: it has an authority that this core does not know";
-    assert_eq!(why(|p| p.components[0].authority = 1 << 31), unknown);
     assert_eq!(why(|p| p.components[0].budget_us = 0), "component 0: its budget is zero");
     assert_eq!(why(|p| p.components[0].stack_pages = 0), "component 0: its stack is empty or too large");
     assert_eq!(why(|p| p.components[0].stack_pages = u32::MAX), "component 0: its stack is empty or too large");
@@ -137,7 +138,13 @@ fn bad_entries() {
     assert_eq!(why(|p| p.rings[1].producer = CORE), "ring 1: its two ends are the same");
     assert_eq!(why(|p| p.rings[1].slots = 0), "ring 1: its slots are not a power of two up to 4096");
     assert_eq!(why(|p| p.rings[1].slots = 8192), "ring 1: its slots are not a power of two up to 4096");
-    assert_eq!(why(|p| p.rings[1].reserved = 1), "ring 1: a reserved field is not zero");
+    let unknown = "ring 1: it is about a service that this core does not know";
+    assert_eq!(why(|p| p.rings[1].service = 0), unknown);
+    assert_eq!(why(|p| p.rings[1].service = 5), unknown);
+    assert_eq!(why(|p| p.rings[2].service = 1), "ring 2: it is about a service, and the core is not its end");
+    assert_eq!(why(|p| p.rings[1].service = 1), "component 0: a service takes a pair of rings");
+    let again = |p: &mut Parts| p.rings.push(Ring { name: name("again"), ..p.rings[1] });
+    assert_eq!(why(again), "component 0: a service takes a pair of rings");
 
     assert_eq!(why(|p| p.images[1].name = name("httpd")), "image 1: its name is taken");
     assert_eq!(why(|p| p.images[1].memory_bytes = 4096), "image 1: its memory is not from 1 MiB to 1 GiB");
@@ -153,11 +160,42 @@ fn bad_entries() {
     ] {
         assert_eq!(why(spoil), "image 1: its weight, rate or burst is beyond its limits");
     }
-    assert_eq!(why(|p| p.images[1].reserved[2] = 1), "image 1: a reserved field is not zero");
+    assert_eq!(why(|p| p.images[1].reserved = 1), "image 1: a reserved field is not zero");
+    for number in [0, 2, ANY - 1] {
+        assert_eq!(why(|p| p.images[1].net = number), "image 1: it names a demultiplexer that is none");
+        assert_eq!(why(|p| p.images[1].pager = number), "image 1: it names a pager that is none");
+    }
     let none = |p: &mut Parts| (p.images[1].rx_slots, p.images[1].tx_slots) = (0, 0);
     let mut parts = good();
     none(&mut parts);
     assert!(Manifest::parse(bytes(&parts).as_bytes()).is_ok());
+}
+
+/// `good` with another party to this service.
+fn with_second(service: Service) -> Parts {
+    let mut parts = good();
+    parts.rings[..2].iter_mut().for_each(|ring| ring.service = service.raw());
+    parts.rings.extend([ring("core-pager", CORE, 1), ring("pager-core", 1, CORE)]);
+    parts.rings[3..].iter_mut().for_each(|ring| ring.service = service.raw());
+    parts
+}
+
+#[test]
+fn every_service_but_the_plan_has_room_for_a_second_party() {
+    for service in [Service::Net, Service::Pager, Service::Control] {
+        assert!(Manifest::parse(bytes(&with_second(service)).as_bytes()).is_ok(), "{service:?}");
+    }
+    let twice = Manifest::parse(bytes(&with_second(Service::Plan)).as_bytes()).expect_err("one plan for a CPU");
+    assert_eq!(twice.to_string(), "component 1: it is the second party to a service that takes one only");
+}
+
+#[test]
+fn an_image_may_name_who_serves_its_vms() {
+    for (service, net, pager) in [(Service::Net, 1, ANY), (Service::Pager, ANY, 0)] {
+        let mut parts = with_second(service);
+        (parts.images[1].net, parts.images[1].pager) = (net, pager);
+        assert!(Manifest::parse(bytes(&parts).as_bytes()).is_ok(), "{service:?}");
+    }
 }
 
 #[test]

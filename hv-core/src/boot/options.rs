@@ -3,10 +3,11 @@
 //! The manifest's defaults are read first, then the command line; what comes later wins. Every error is a sentence that
 //! says what is wrong, and what would be right.
 
-use abi::component::authority;
+use super::manifest::is_party;
 use abi::limits::{MAX_COMPONENTS, MAX_IMAGES, MAX_SEATS, MAX_SLOTS};
-use abi::manifest::{Component, Image};
+use abi::manifest::{Component, Image, Ring};
 use abi::nic::Node;
+use abi::service::Service;
 use core::fmt;
 use log::LevelFilter;
 
@@ -20,6 +21,8 @@ pub const QUANTUM_MAX_NS: u64 = 1_000_000_000;
 pub struct Known<'a> {
     /// Component roles with their policies.
     pub components: &'a [Component],
+    /// Rings, which say what components are parties to.
+    pub rings: &'a [Ring],
     /// Images.
     pub images: &'a [Image],
 }
@@ -279,8 +282,10 @@ impl Options {
 impl Options {
     /// `net=POLICY`, for the component that shares the NIC pages of VMs.
     fn take_net_policy<'a>(&mut self, value: &str, known: Known<'a>) -> Result<(), Problem<'a>> {
-        let has_window = |component: &Component| component.authority & authority::VM_WINDOW != 0;
-        let role = known.components.iter().position(has_window).ok_or(Problem::BadForm(NET_FORM))?;
+        // The most important demultiplexer, which has the NIC; others have options of their own names.
+        let parties = (0_u32..).zip(known.components).filter(|(index, _)| is_party(known.rings, *index, Service::Net));
+        let first = parties.min_by_key(|(_, component)| component.priority);
+        let role = first.map(|(index, _)| index as usize).ok_or(Problem::BadForm(NET_FORM))?;
         let policy = policies(&known.components[role]).position(|name| name == value);
         let slot = self.policies.get_mut(role).ok_or(Problem::UnknownKey)?;
         *slot = policy.ok_or(Problem::UnknownNet(role))?;

@@ -1,6 +1,7 @@
 use super::options::{Known, Net, OnFatal, Options, SelfTest, VmRequest};
 use abi::limits::{MAX_POLICIES, Name};
-use abi::manifest::{Component, IMAGE_ARGS_BYTES, Image, NONE, Policy};
+use abi::manifest::{ANY, CORE, Component, IMAGE_ARGS_BYTES, Image, NONE, Policy, Ring};
+use abi::service::Service;
 use log::LevelFilter;
 use proptest::prelude::*;
 
@@ -18,7 +19,6 @@ fn component(role: &str, names: &[&str]) -> Component {
         policies,
         policy_count: u32::try_from(names.len()).expect("few"),
         priority: 0,
-        authority: 0,
         budget_us: 1,
         stack_pages: 1,
         memory_pages: 1,
@@ -28,7 +28,6 @@ fn component(role: &str, names: &[&str]) -> Component {
         port_count: 0,
         port_irq: NONE,
         keep_pages: 0,
-        reserved: 0,
     }
 }
 
@@ -44,7 +43,9 @@ fn image(text: &str) -> Image {
         rate: abi::share::UNLIMITED,
         burst: abi::share::BURST,
         weight: abi::share::WEIGHT,
-        reserved: [0; 3],
+        net: ANY,
+        pager: ANY,
+        reserved: 0,
     }
 }
 
@@ -52,7 +53,7 @@ fn image(text: &str) -> Image {
 fn known<R>(f: impl FnOnce(Known<'_>) -> R) -> R {
     let components = [component("sched", &["round-robin", "lottery"]), component("pager", &["demand"])];
     let images = [image("httpd"), image("hostile")];
-    f(Known { components: &components, images: &images })
+    f(Known { components: &components, rings: &[], images: &images })
 }
 
 fn parse(defaults: &str, line: &str) -> Options {
@@ -85,10 +86,15 @@ fn defaults_then_command_line() {
 
 #[test]
 fn net_means_addresses_or_a_policy() {
-    let mut netmux = component("netmux", &["round-robin", "drr"]);
-    netmux.authority = abi::component::authority::VM_WINDOW;
-    let components = [component("sched", &["round-robin"]), netmux];
-    let known = Known { components: &components, images: &[] };
+    let netmux = component("netmux", &["round-robin", "drr"]);
+    // There is another demultiplexer, which is less important.
+    let lan = Component { priority: netmux.priority + 1, ..component("lan", &["round-robin", "fifo"]) };
+    let components = [lan, netmux];
+    let ring = |consumer| {
+        let service = Service::Net.raw();
+        Ring { name: name("r"), producer: CORE, consumer, slots: 64, service }
+    };
+    let known = Known { components: &components, rings: &[ring(0), ring(1)], images: &[] };
     let options = Options::parse("net=10.0.2.16/24,gw=10.0.2.2", "net=drr", known).expect("both are known");
     assert!(matches!(options.net, Net::Static { .. }) && options.policies[1] == 1);
     assert_eq!(Options::parse("", "netmux=drr", known).expect("the role's name does as well").policies[1], 1);

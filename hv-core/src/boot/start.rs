@@ -188,7 +188,7 @@ fn read_manifest(information: &Information) -> (Manifest<'static>, Options) {
         Ok(manifest) => manifest,
         Err(error) => fatal(Failure::BadManifest, format_args!("{error}")),
     };
-    let known = Known { components: manifest.components, images: manifest.images };
+    let known = Known { components: manifest.components, rings: manifest.rings, images: manifest.images };
     match Options::parse(manifest.defaults, information.line, known) {
         Ok(options) => (manifest, options),
         Err(error) => fatal(Failure::BadOptions, format_args!("{error}")),

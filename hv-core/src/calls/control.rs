@@ -1,7 +1,8 @@
-//! Requests of the controller (`abi::control`): the monitor component now, the supervisor VM later.
+//! Requests of controllers (`abi::control`): the monitor component now, the supervisor VM later. Each hears the answers to what it
+//! has asked, and nobody else's.
 
 use crate::board::Board;
-use crate::component::{Death, Role, Unfit};
+use crate::component::{Death, EndpointId, Unfit};
 use crate::kernel::{Cpu, Kernel};
 use crate::memory::{CLASSES, OwnerClass};
 use crate::vm::{CreateError, End, IdentityError, METADATA_FRAMES, Memory, Seed, State};
@@ -13,20 +14,20 @@ use abi::vm::{ImageId, Slot, VmId};
 use backend::Backend;
 
 impl<B: Backend, H: Board> Kernel<B, H> {
-    /// Serve one request, and answer it.
+    /// Serve one request of the controller at this endpoint, and answer it.
     ///
     /// # Errors
     /// What is no request.
-    pub(super) fn control_request(&mut self, message: &Message) -> Result<(), BadMessage> {
+    pub(super) fn control_request(&mut self, from: EndpointId, message: &Message) -> Result<(), BadMessage> {
         let id = message.id;
         let found = |found: bool| done(if found { status::OK } else { status::NOT_FOUND }, 0);
         let last = match ControlRequest::try_from(message)? {
             ControlRequest::Frames => {
-                self.reply_frames(id);
+                self.reply_frames(from, id);
                 done(status::OK, 0)
             }
             ControlRequest::Machine => {
-                self.cpu.reply_machine(id);
+                self.cpu.reply_machine(from, id);
                 return Ok(());
             }
             ControlRequest::Vm { slot } => self.describe_vm(slot).unwrap_or(done(status::NOT_FOUND, 0)),
@@ -39,7 +40,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 self.cpu.describe_policy(component, policy).unwrap_or(done(status::NOT_FOUND, 0))
             }
             ControlRequest::Swap { component, policy } => {
-                match self.cpu.begin_swap(component.into(), policy.into(), id) {
+                match self.cpu.begin_swap(component.into(), policy.into(), id, from) {
                     // Answered when it is done.
                     Ok(()) => return Ok(()),
                     Err(status) => done(status, 0),
@@ -48,7 +49,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             ControlRequest::Kill { component } => {
                 let exists = usize::from(component) < self.cpu.components.list.len();
                 // The answer comes first: the controller may be asking for its own end.
-                self.cpu.reply(id, found(exists));
+                self.cpu.reply(from, id, found(exists));
                 if exists {
                     self.cpu.condemn(component.into(), Death::Killed);
                 }
@@ -70,7 +71,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 done(status::OK, 0)
             }
         };
-        self.cpu.reply(id, last);
+        self.cpu.reply(from, id, last);
         Ok(())
     }
 
@@ -86,7 +87,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         vm.map(|vm| cpu.end(vm, end)).is_some()
     }
 
-    fn reply_frames(&mut self, id: u32) {
+    fn reply_frames(&mut self, to: EndpointId, id: u32) {
         let vms = self.vms.living() as u64;
         let cpu = &mut self.cpu;
         let counts = *cpu.frames.counts();
@@ -97,7 +98,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 _ => 1,
             };
             let owner = Name::new(class.name()).unwrap_or(Name::EMPTY);
-            cpu.reply(id, ControlReply::Frames { owner, frames, owners });
+            cpu.reply(to, id, ControlReply::Frames { owner, frames, owners });
         }
     }
 
@@ -146,14 +147,14 @@ impl<B: Backend, H: Board> Kernel<B, H> {
 }
 
 impl<B: Backend, H: Board> Cpu<B, H> {
-    fn reply(&mut self, id: u32, reply: ControlReply) {
+    fn reply(&mut self, to: EndpointId, id: u32, reply: ControlReply) {
         let message = Message { id, ..Message::from(reply) };
-        self.tell(Role::Control, &message, true);
+        self.tell(to, &message, true);
     }
 
-    /// The request `id` is done.
-    pub fn reply_done(&mut self, id: u32) {
-        self.reply(id, done(status::OK, 0));
+    /// The request `id` of this controller is done.
+    pub fn reply_done(&mut self, to: EndpointId, id: u32) {
+        self.reply(to, id, done(status::OK, 0));
     }
 
     fn describe_policy(&self, component: u16, policy: u16) -> Option<ControlReply> {
@@ -172,7 +173,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         Some(ControlReply::Policy { component: component.entry.name, name: policy.name, policies: count, state })
     }
 
-    fn reply_machine(&mut self, id: u32) {
+    fn reply_machine(&mut self, to: EndpointId, id: u32) {
         let c = self.counters;
         let machine = ControlReply::Machine {
             tsc: self.board.now(),
@@ -181,7 +182,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             component_ticks: c.component_ticks,
             guest_ticks: c.guest_ticks,
         };
-        self.reply(id, machine);
+        self.reply(to, id, machine);
         let exits = ControlReply::Exits {
             exits: c.exits,
             hypercalls: c.hypercalls,
@@ -191,7 +192,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             fallbacks: c.fallbacks,
             gap_ticks: c.gap_ticks,
         };
-        self.reply(id, exits);
+        self.reply(to, id, exits);
     }
 
     fn describe_component(&self, index: u16) -> Option<ControlReply> {

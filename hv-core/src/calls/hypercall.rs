@@ -3,7 +3,7 @@
 use super::Next;
 use crate::board::Board;
 use crate::kernel::Cpu;
-use crate::vm::{Devices, Handling, Hazard, Vm};
+use crate::vm::{Handling, Hazard, Vm};
 use abi::end::EndReason;
 use abi::guest::{ERROR_ARGUMENT, ERROR_STATE, ERROR_UNKNOWN, NIC_BASE, device, hypercall};
 use abi::limits::PAGE_SHIFT;
@@ -86,13 +86,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
 
     fn kick(&mut self, vm: &mut Vm<B>, of: u64) -> Result<u64, Refusal> {
         match of {
-            device::NIC => {
-                if vm.life.shared().contains(Devices::NIC)
-                    && let Some(rank) = self.components.kick(vm.seat)
-                {
-                    self.notify(rank, abi::component::bits::KICK);
-                }
-            }
+            device::NIC => self.kick_nic(vm),
             device::CONSOLE => {
                 if let Some(body) = vm.life.body_mut() {
                     body.console.drain(vm.id, self.board.now(), self.time.tsc_hz());

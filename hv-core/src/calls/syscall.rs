@@ -1,13 +1,14 @@
 //! Running components and serving their system calls (`abi::component::syscall`).
 
 use crate::board::Board;
-use crate::component::{Component, Death, Role, Run};
+use crate::component::{Component, Death, Endpoint, EndpointId, Run};
 use crate::kernel::{Cpu, Kernel};
 use crate::service::NoRingPage;
 use crate::trap::Trap;
 use abi::component::{ERROR_ARGUMENT, ERROR_AUTHORITY, ERROR_BUSY, ERROR_UNKNOWN, authority, syscall};
 use abi::guest::pending;
 use abi::limits::{LOG_LINE_BYTES, MAX_RINGS_PER_COMPONENT};
+use abi::service::Service;
 use abi::vm::VmId;
 use backend::Backend;
 
@@ -48,9 +49,6 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         let component = &mut self.cpu.components.list[rank];
         if let Run::Waiting { mask, .. } = component.run {
             component.end_wait(mask);
-            if component.resync.is_some() {
-                self.resync(rank);
-            }
         }
         let trap = self.cpu.enter_component(rank);
         match trap {
@@ -76,17 +74,21 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         let result = match number {
             syscall::WAIT => return self.wait(rank, a, b, c),
             syscall::NOTIFY => {
-                self.drain(rank);
+                self.drain_all(rank);
                 self.cpu.ring_doorbells(rank, a);
                 Ok(0)
             }
-            syscall::RAISE if component.entry.authority & authority::RAISE == 0 => Err(Refusal::Authority),
+            syscall::RAISE if component.authority & authority::RAISE == 0 => Err(Refusal::Authority),
             syscall::RAISE => self.raise_by_component(a, b),
-            syscall::RING_PAGE | syscall::RING_RETURN if component.entry.authority & authority::VM_WINDOW == 0 => {
+            syscall::RING_PAGE | syscall::RING_RETURN if component.authority & authority::VM_WINDOW == 0 => {
                 Err(Refusal::Authority)
             }
-            syscall::RING_PAGE => ring_result(self.give_ring_page(VmId::from_raw(a), b)),
-            syscall::RING_RETURN => ring_result(self.take_ring_pages(VmId::from_raw(a), b)),
+            syscall::RING_PAGE => {
+                ring_result(self.give_ring_page(self.cpu.endpoints.of(rank, Service::Net), VmId::from_raw(a), b))
+            }
+            syscall::RING_RETURN => {
+                ring_result(self.take_ring_pages(self.cpu.endpoints.of(rank, Service::Net), VmId::from_raw(a), b))
+            }
             syscall::NOP => Ok(u64::from(abi::ABI_VERSION)),
             syscall::LOG => component.log_line(a, b, c),
             syscall::IRQ_ACK => match usize::try_from(a) {
@@ -104,9 +106,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     /// Take commands, ring doorbells, then sleep unless there is something already.
     #[inline]
     fn wait(&mut self, rank: usize, mask: u64, deadline: u64, doorbells: u64) {
-        if self.cpu.components.list[rank].ends.from.is_some() {
-            self.drain(rank);
-        }
+        self.drain_all(rank);
         if doorbells != 0 {
             self.cpu.ring_doorbells(rank, doorbells);
         }
@@ -121,35 +121,46 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             component.run = Run::Waiting { mask, deadline };
             self.cpu.attention.clear_runnable(rank);
         }
-        if component.resync.is_some() {
-            // It has emptied its ring: tell it more.
-            self.resync(rank);
-        }
         if deadline != u64::MAX {
             self.cpu.set_deadline(rank, deadline);
         }
     }
 
-    /// Carry out what the component has put into its ring to the core: at most one ring full.
+    /// Look at all rings from a component, and go on telling it what it must know after its start: it has emptied its own.
     #[inline]
-    fn drain(&mut self, rank: usize) {
-        let role = self.cpu.components.list[rank].role;
-        if role == Role::Sched {
-            return self.advance_plan(rank);
-        }
-        for _ in 0..abi::ring::MAX_SLOTS {
-            let Some(message) = self.cpu.components.list[rank].ends.take() else { break };
-            let done = match role {
-                Role::Pager => self.pager_command(&message),
-                Role::Net => self.net_command(&message),
-                Role::Control => self.control_request(&message),
-                Role::Sched | Role::Other => Ok(()),
-            };
-            if let Err(error) = done {
-                self.cpu.bad_message(rank, &error);
+    fn drain_all(&mut self, rank: usize) {
+        // One service each, mostly.
+        for index in 0..self.cpu.components.list[rank].endpoints.len() {
+            let id = self.cpu.components.list[rank].endpoints[index];
+            self.drain(id);
+            if self.cpu.endpoints.get(id).is_some_and(|endpoint| endpoint.resync.is_some()) {
+                self.resync(id);
             }
         }
-        self.cpu.components.list[rank].ends.release();
+    }
+
+    /// Carry out what a party has put into its ring to the core: at most one ring full.
+    #[inline]
+    fn drain(&mut self, from: EndpointId) {
+        let Some(service) = self.cpu.endpoints.get(from).map(|endpoint| endpoint.service) else { return };
+        if service == Service::Plan {
+            return self.advance_plan();
+        }
+        for _ in 0..abi::ring::MAX_SLOTS {
+            let Some(message) = self.cpu.endpoints.get_mut(from).and_then(Endpoint::take) else { break };
+            let done = match service {
+                Service::Pager => self.pager_command(from, &message),
+                Service::Net => self.net_command(from, &message),
+                Service::Control => self.control_request(from, &message),
+                Service::Plan => Ok(()),
+            };
+            if let Err(error) = done {
+                self.cpu.bad_message(from, &error);
+            }
+        }
+        if let Some(endpoint) = self.cpu.endpoints.get_mut(from) {
+            endpoint.release();
+        }
     }
 
     /// Make interrupts pending for a VM, whether it was admitted or not. False when there is none of this name.

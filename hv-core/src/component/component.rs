@@ -1,45 +1,15 @@
 //! One component.
 
-use super::endpoint::{CoreEnds, Peer};
+use super::endpoint::{EndpointId, Peer};
 use super::policies::Policies;
 use super::run::Run;
 use super::space::Space;
 use crate::trap::UserContext;
-use abi::component::{ComponentInfo, authority, layout};
+use abi::component::{ComponentInfo, layout};
 use abi::limits::{MAX_DEVICES_PER_COMPONENT, MAX_RINGS_PER_COMPONENT, PAGE_SIZE};
 use abi::manifest;
+use abi::service::Service;
 use ring::SharedMemory;
-
-/// What the core knows a component for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Network demultiplexer: shares the NIC pages of VMs.
-    Net,
-    /// Pager: gives page commands.
-    Pager,
-    /// Scheduler and gatekeeper.
-    Sched,
-    /// Gives control commands.
-    Control,
-    /// Nothing that the core takes part in.
-    Other,
-}
-
-impl Role {
-    /// How many there are.
-    pub const COUNT: usize = 5;
-
-    /// The role that this authority makes. xtask and the loader see to it that there is at most one.
-    pub fn of(bits: u32) -> Role {
-        match () {
-            () if bits & authority::VM_WINDOW != 0 => Role::Net,
-            () if bits & authority::PAGER != 0 => Role::Pager,
-            () if bits & authority::SCHED != 0 => Role::Sched,
-            () if bits & authority::CONTROL != 0 => Role::Control,
-            () => Role::Other,
-        }
-    }
-}
 
 /// A device of a component.
 #[derive(Clone, Copy, Debug)]
@@ -54,10 +24,16 @@ pub struct Device {
 
 /// A component: what the manifest gives it, its memory, and how it runs.
 pub struct Component {
-    /// Its manifest entry.
+    /// Its manifest entry, and the number of that.
     pub entry: manifest::Component,
-    /// See [`Role`].
-    pub role: Role,
+    /// See `entry`.
+    pub number: usize,
+    /// Its endpoints, one for each service that it is a party to.
+    pub endpoints: heapless::Vec<EndpointId, { Service::ALL.len() }>,
+    /// The notification bits of messages from the core.
+    pub bells: u64,
+    /// What its services allow it ([`abi::component::authority`]).
+    pub authority: u32,
     /// Those that can fill the role.
     pub policies: Policies,
     /// The number of the policy whose segments are mapped.
@@ -76,11 +52,9 @@ pub struct Component {
     pub rings: heapless::Vec<SharedMemory, MAX_RINGS_PER_COMPONENT>,
     /// Who hears its doorbells, by its own ring index.
     pub peers: [Peer; MAX_RINGS_PER_COMPONENT],
-    /// The core's ends of its rings with the core.
-    pub ends: CoreEnds,
     /// Its devices.
     pub devices: heapless::Vec<Device, MAX_DEVICES_PER_COMPONENT>,
-    /// The kick bits, for [`Role::Net`].
+    /// The kick bits, for a party to [`Service::Net`].
     pub kicks: Option<SharedMemory>,
     /// Registers while it does not run.
     pub context: UserContext,
@@ -96,8 +70,6 @@ pub struct Component {
     pub used_ticks: u64,
     /// Ticks that it ran since boot.
     pub ran_ticks: u64,
-    /// Next seat that it must be told of after a restart, for the scheduler the next slot; `None` when it knows all.
-    pub resync: Option<u32>,
     /// TSC of its last start, and starts in quick succession.
     pub started_at: u64,
     /// See `started_at`.

@@ -1,6 +1,6 @@
 //! All components, and which of them can run.
 
-use super::component::{Component, Role};
+use super::component::Component;
 use super::run::Run;
 use crate::kernel::Attention;
 use abi::component::kicks;
@@ -12,31 +12,12 @@ pub struct Components {
     pub list: heapless::Vec<Component, MAX_COMPONENTS>,
     /// No component waits for a deadline before this one. It may be too early, never too late.
     pub next_deadline: u64,
-    /// Rank of the component with each role.
-    ranks: [Option<usize>; Role::COUNT],
 }
 
 impl Components {
-    /// The components in the order of their importance.
-    pub fn new(list: heapless::Vec<Component, MAX_COMPONENTS>) -> Self {
-        let mut ranks = [None; Role::COUNT];
-        for (rank, component) in list.iter().enumerate() {
-            ranks[component.role as usize].get_or_insert(rank);
-        }
-        Components { list, next_deadline: u64::MAX, ranks }
-    }
-
-    /// Rank of the (first) component that plays `role`.
-    #[inline]
-    pub fn rank_of(&self, role: Role) -> Option<usize> {
-        self.ranks[role as usize]
-    }
-
-    /// The component that plays `role`.
-    #[inline]
-    pub fn of(&mut self, role: Role) -> Option<(usize, &mut Component)> {
-        let rank = self.rank_of(role)?;
-        self.list.get_mut(rank).map(|component| (rank, component))
+    /// None yet.
+    pub const fn new() -> Self {
+        Components { list: heapless::Vec::new(), next_deadline: u64::MAX }
     }
 
     /// Set notification bits of a component. True when it waits for one of them, and so can run.
@@ -68,17 +49,15 @@ impl Components {
         }
     }
 
-    /// Mark the NIC of the VM in a seat as kicked. Returns the rank of the network demultiplexer, which has to be notified.
+    /// Mark the NIC of the VM in a seat as kicked for the component of this rank, which has to be notified then.
     #[inline]
-    pub fn kick(&mut self, seat: Seat) -> Option<usize> {
-        let (rank, component) = self.of(Role::Net)?;
-        if let Some(bits) = &component.kicks {
+    pub fn kick(&mut self, rank: usize, seat: Seat) {
+        if let Some(bits) = self.list.get(rank).and_then(|component| component.kicks.as_ref()) {
             let seat = seat.index();
             // There is a bit for each seat; beyond them nothing is written.
             let _ = bits.fetch_or64(kicks::SEATS + seat / 64 * 8, 1 << (seat % 64));
             let _ = bits.fetch_or64(kicks::MIDDLE + seat / 4096 * 8, 1 << (seat / 64 % 64));
             let _ = bits.fetch_or64(kicks::TOP, 1 << (seat / 4096));
         }
-        Some(rank)
     }
 }

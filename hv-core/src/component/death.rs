@@ -3,11 +3,12 @@
 //! Whatever finds a component guilty condemns it ([`crate::kernel::Cpu::condemn`]); the loop alone comes here, stops it and
 //! starts its successor. Whoever it is, no VM is lost: VMs that wait for it are told to its successor.
 
-use super::{Component, Death, Role, Run};
+use super::{Component, Death, Run};
 use crate::board::Board;
 use crate::kernel::{Cpu, Kernel};
 use crate::vm::NEVER;
 use abi::message::BadMessage;
+use abi::service::Service;
 use backend::Backend;
 
 /// A component that dies within this many milliseconds of its start dies quickly.
@@ -85,7 +86,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             }
             let component = &self.cpu.components.list[rank];
             let Run::Stopped { start_at } = component.run else { continue };
-            if component.role == Role::Net && !self.forget_net() {
+            let net = self.cpu.endpoints.of(rank, Service::Net);
+            if !self.forget_net(net) {
                 // Others have their turn first.
                 self.cpu.attention.set_components();
             } else if start_at <= self.cpu.board.now() {
@@ -129,9 +131,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 cpu.board.set_bus_master(pci, false);
             }
         }
-        match component.role {
-            Role::Sched => cpu.plan.forget(now.saturating_sub(cpu.counters.idle_ticks)),
-            Role::Net | Role::Pager | Role::Control | Role::Other => {}
+        if cpu.scheduler() == Some(rank) {
+            cpu.plan.forget(now.saturating_sub(cpu.counters.idle_ticks));
         }
     }
 
@@ -139,8 +140,13 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     pub fn start(&mut self, rank: usize) {
         self.cpu.load(rank);
         self.cpu.swapped(rank);
-        self.hello(rank);
-        self.resync(rank);
+        let own = self.cpu.components.list[rank].endpoints.clone();
+        for &endpoint in &own {
+            self.hello(endpoint);
+        }
+        for &endpoint in &own {
+            self.resync(endpoint);
+        }
         // What the core did is nobody's time.
         self.cpu.mark = self.cpu.board.now();
     }
@@ -167,10 +173,6 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         component.notified = 0;
         component.used_ticks = 0;
         component.run = Run::Ready;
-        component.resync = match component.role {
-            Role::Net | Role::Pager | Role::Sched => Some(0),
-            Role::Control | Role::Other => None,
-        };
         self.attention.set_runnable(rank);
         if component.incarnation > 1 {
             let (name, policy, incarnation) = (component.entry.name, component.policies.name(), component.incarnation);

@@ -1,7 +1,12 @@
-//! The rings between components and the core.
+//! Endpoints: the core's ends of the rings with the parties to its services.
 
+use abi::limits::MAX_RINGS;
 use abi::message::Message;
+use abi::service::Service;
 use ring::{Consumer, Producer, PushError, RingError, SharedMemory};
+
+/// Endpoints that there can be: each takes two rings.
+pub const MAX_ENDPOINTS: usize = MAX_RINGS / 2;
 
 /// Who hears a doorbell.
 #[derive(Clone, Copy, Debug, Default)]
@@ -12,37 +17,78 @@ pub struct Peer {
     pub bit: u64,
 }
 
-/// What became of a message to a component.
+/// What became of a message to a party.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Told {
     /// It is in the ring.
     Yes,
-    /// There is no such ring: nobody listens.
-    Nobody,
-    /// The component does not empty its ring, or wrote nonsense into it.
+    /// The party does not empty its ring, or wrote nonsense into it.
     Full,
 }
 
-/// The core's ends of the rings with one component.
-#[derive(Default)]
-pub struct CoreEnds {
-    /// Core to component.
-    pub to: Option<Producer<SharedMemory>>,
-    /// The component's notification bit for messages from the core; 0 when there is no such ring.
-    pub bit: u64,
-    /// Component to core.
-    pub from: Option<Consumer<SharedMemory>>,
+/// An endpoint's place among all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EndpointId(u8);
+
+impl EndpointId {
+    /// None: nobody is told what is told there.
+    pub const NONE: EndpointId = EndpointId(u8::MAX);
+
+    /// The endpoint at this place.
+    pub const fn new(index: usize) -> Self {
+        // There are a dozen at most.
+        #[allow(clippy::cast_possible_truncation)]
+        if index < MAX_ENDPOINTS { EndpointId(index as u8) } else { EndpointId::NONE }
+    }
+
+    #[inline]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
 }
 
-impl CoreEnds {
-    /// Put a message into the ring to the component. After a restart of the component the first try only takes note of
-    /// the new epoch.
+/// Who is at the other end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Party {
+    /// The component of this rank.
+    Component(usize),
+}
+
+/// The core's ends of a pair of rings that is about one service, with one party to it.
+pub struct Endpoint {
+    pub service: Service,
+    pub party: Party,
+    /// The party's notification bit for messages from the core.
+    pub bit: u64,
+    /// Core to party.
+    to: Producer<SharedMemory>,
+    /// Party to core.
+    from: Consumer<SharedMemory>,
+    /// Next seat that the party must be told of after a restart, for the plan the next slot; `None` when it knows all.
+    pub resync: Option<u32>,
+}
+
+impl Endpoint {
+    /// An endpoint over these rings. `None` for what are no rings.
+    pub fn new(
+        service: Service,
+        party: Party,
+        bit: u64,
+        (to, to_slots): (&SharedMemory, u32),
+        (from, from_slots): (&SharedMemory, u32),
+    ) -> Option<Self> {
+        let to = Producer::attach_contiguous(to, to_slots).ok()?;
+        let from = Consumer::attach_contiguous(from, from_slots).ok()?;
+        Some(Endpoint { service, party, bit, to, from, resync: None })
+    }
+
+    /// Put a message into the ring to the party. After a restart of the party the first try only takes note of the new
+    /// epoch.
     #[inline]
     pub fn tell(&mut self, message: &Message) -> Told {
-        let Some(to) = &mut self.to else { return Told::Nobody };
-        match to.push(message) {
+        match self.to.push(message) {
             Ok(()) => Told::Yes,
-            Err(PushError::EpochChanged) => match to.push(message) {
+            Err(PushError::EpochChanged) => match self.to.push(message) {
                 Ok(()) => Told::Yes,
                 Err(_) => Told::Full,
             },
@@ -50,14 +96,13 @@ impl CoreEnds {
         }
     }
 
-    /// The next message. Its slot goes back with [`CoreEnds::release`]. What the component wrote is an allegation; nonsense in
+    /// The next message. Its slot goes back with [`Endpoint::release`]. What the party wrote is an allegation; nonsense in
     /// the index words counts as empty.
     #[inline(always)]
     pub fn take(&mut self) -> Option<Message> {
-        let from = self.from.as_mut()?;
-        match from.take() {
+        match self.from.take() {
             Ok(message) => message,
-            Err(RingError::EpochChanged) => from.take().ok().flatten(),
+            Err(RingError::EpochChanged) => self.from.take().ok().flatten(),
             Err(RingError::Corrupt) => None,
         }
     }
@@ -65,13 +110,72 @@ impl CoreEnds {
     /// Give the slots of what was taken back.
     #[inline]
     pub fn release(&mut self) {
-        if let Some(from) = &mut self.from {
-            from.release();
-        }
+        self.from.release();
     }
 
-    /// True when the ring to the component is less than half full, so that it can be told more of what is not urgent.
+    /// Messages that the party has not taken yet.
+    #[cfg(test)]
+    pub fn in_flight(&mut self) -> u32 {
+        self.to.in_flight().expect("a ring")
+    }
+
+    /// True when the ring to the party is less than half full, so that it can be told more of what is not urgent.
     pub fn has_space(&mut self) -> bool {
-        self.to.as_mut().is_some_and(|to| to.in_flight().is_ok_and(|used| used * 2 < to.capacity()))
+        self.to.in_flight().is_ok_and(|used| used * 2 < self.to.capacity())
+    }
+}
+
+/// All endpoints.
+pub struct Endpoints {
+    list: heapless::Vec<Endpoint, MAX_ENDPOINTS>,
+    /// The one of each service whose party is the most important, by [`Service::raw`].
+    first: [EndpointId; Service::ALL.len() + 1],
+}
+
+impl Endpoints {
+    /// None yet.
+    pub const fn new() -> Self {
+        Endpoints { list: heapless::Vec::new(), first: [EndpointId::NONE; Service::ALL.len() + 1] }
+    }
+
+    /// Add the endpoint of a party that is less important than all others. There is room for as many as there can be rings.
+    pub fn add(&mut self, endpoint: Endpoint) -> EndpointId {
+        let id = EndpointId::new(self.list.len());
+        let first = &mut self.first[endpoint.service as usize];
+        if *first == EndpointId::NONE {
+            *first = id;
+        }
+        let _ = self.list.push(endpoint);
+        id
+    }
+
+    /// The endpoint of the most important party to a service, [`EndpointId::NONE`] where there is none.
+    #[inline]
+    pub fn first(&self, service: Service) -> EndpointId {
+        self.first[service as usize]
+    }
+
+    #[inline]
+    pub fn get(&self, id: EndpointId) -> Option<&Endpoint> {
+        self.list.get(id.index())
+    }
+
+    #[inline]
+    pub fn get_mut(&mut self, id: EndpointId) -> Option<&mut Endpoint> {
+        self.list.get_mut(id.index())
+    }
+
+    /// The endpoint of the component of this rank as a party to a service, [`EndpointId::NONE`] where it is none.
+    pub fn of(&self, rank: usize, service: Service) -> EndpointId {
+        let is_it = |endpoint: &Endpoint| endpoint.service == service && endpoint.party == Party::Component(rank);
+        self.list.iter().position(is_it).map_or(EndpointId::NONE, EndpointId::new)
+    }
+
+    /// The rank of the component at the other end.
+    #[inline]
+    pub fn rank(&self, id: EndpointId) -> Option<usize> {
+        self.get(id).map(|endpoint| match endpoint.party {
+            Party::Component(rank) => rank,
+        })
     }
 }

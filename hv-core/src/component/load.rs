@@ -1,7 +1,8 @@
 //! Making components of the manifest's entries at boot, and loading their images at every start.
 
-use super::component::{Component, Device, Role};
-use super::endpoint::{CoreEnds, Peer};
+use super::component::{Component, Device};
+use super::components::Components;
+use super::endpoint::{Endpoint, Endpoints, Party, Peer};
 use super::policies::{Policies, Policy, Program, Unfit};
 use super::run::Run;
 use super::space::Space;
@@ -14,10 +15,11 @@ use crate::memory::{Frames, KernelSpace, MapError, Owner, PhysAddr, core_memory}
 use crate::trap::UserContext;
 use abi::component::{BARS, BarInfo, ComponentInfo, DeviceInfo, INFO_MAGIC, RingInfo, authority, bits, kicks, layout};
 use abi::limits::{MAX_COMPONENTS, MAX_DEVICES_PER_COMPONENT, MAX_RINGS, MAX_RINGS_PER_COMPONENT, Name, PAGE_SIZE};
-use abi::manifest::{self, CORE, NONE};
+use abi::manifest::{self, NONE, Ring as RingEntry};
 use abi::note::{KIND_COMPONENT, TableBytes};
+use abi::service::Service;
 use core::fmt;
-use ring::{Consumer, Producer, SharedMemory};
+use ring::SharedMemory;
 use zerocopy::{FromZeros, IntoBytes};
 
 /// Devices must reach DMA memory with 32-bit addresses.
@@ -34,6 +36,8 @@ pub enum LoadError {
     NoDevice(Name, u32),
     /// There are not enough frames.
     NoMemory(Name),
+    /// The rings of the component of this name for a service are no pair.
+    NoPair(Name, Service),
 }
 
 impl fmt::Display for LoadError {
@@ -45,6 +49,9 @@ impl fmt::Display for LoadError {
                 write!(f, "'{component}' drives devices of PCI class {:02x}:{:02x}", class >> 8, class & 0xff)
             }
             LoadError::NoMemory(component) => write!(f, "no memory for component '{component}'"),
+            LoadError::NoPair(component, service) => {
+                write!(f, "the rings of component '{component}' for the service '{}' are no pair", service.name())
+            }
         }
     }
 }
@@ -69,7 +76,21 @@ pub struct Sources<'b> {
     pub tsc_hz: u64,
 }
 
-/// Make all components; none has been started yet.
+/// All components, and the core's ends of the rings with them.
+pub struct Loaded {
+    pub components: Components,
+    pub endpoints: Endpoints,
+}
+
+impl Loaded {
+    /// None yet.
+    pub const fn new() -> Self {
+        Loaded { components: Components::new(), endpoints: Endpoints::new() }
+    }
+}
+
+/// Make all components, in `loaded`, which is empty: to return them would copy them, which takes more stack than there is. None
+/// has been started yet.
 ///
 /// # Errors
 /// [`LoadError`] for the first that cannot be made.
@@ -77,7 +98,8 @@ pub fn load_all(
     sources: &Sources<'_>,
     frames: &mut Frames,
     hardware: &mut impl Devices,
-) -> Result<heapless::Vec<Component, MAX_COMPONENTS>, LoadError> {
+    loaded: &mut Loaded,
+) -> Result<(), LoadError> {
     let manifest = sources.manifest;
     let mut order: heapless::Vec<usize, MAX_COMPONENTS> = (0..manifest.components.len()).collect();
     order.sort_unstable_by_key(|&index| manifest.components[index].priority);
@@ -94,7 +116,6 @@ pub fn load_all(
         let _ = rings.push((memory, first));
     }
 
-    let mut list = heapless::Vec::new();
     for (rank, &index) in order.iter().enumerate() {
         let entry = manifest.components[index];
         let no_memory = |_: MapError| LoadError::NoMemory(entry.name);
@@ -114,7 +135,6 @@ pub fn load_all(
         space.map(frames, layout::INFO, info_frame, Space::READ_ONLY).map_err(no_memory)?;
 
         let mut info = ComponentInfo::new_zeroed();
-        let mut ends = CoreEnds::default();
         let mut own_rings = heapless::Vec::new();
         let mut peers = [Peer::default(); MAX_RINGS_PER_COMPONENT];
         for (number, ring) in manifest.rings.iter().enumerate() {
@@ -128,16 +148,6 @@ pub fn load_all(
             let (memory, first) = rings[number];
             space.map_range(frames, at, first, memory.len() as u64, Space::DATA).map_err(no_memory)?;
             let other = if producer { ring.consumer } else { ring.producer };
-            let bit = Component::ring_bit(position);
-            if other == CORE {
-                // The core's ends; a ring that the checks let through can be attached to.
-                if producer {
-                    ends.from = Consumer::attach_contiguous(&memory, ring.slots).ok();
-                } else {
-                    ends.to = Producer::attach_contiguous(&memory, ring.slots).ok();
-                    ends.bit = bit;
-                }
-            }
             if let Some(peer) = rank_of(other) {
                 let peer_index = count32(order[peer]);
                 let before = manifest.rings[..number]
@@ -146,15 +156,36 @@ pub fn load_all(
                     .count();
                 peers[position] = Peer { rank: peer, bit: Component::ring_bit(before) };
             }
-            info.rings[position] = RingInfo { name: ring.name, slots: ring.slots, producer: producer.into() };
+            let RingEntry { name, slots, service, .. } = *ring;
+            info.rings[position] = RingInfo { name, slots, producer: producer.into(), service, reserved: 0 };
             let _ = own_rings.push(memory);
         }
         info.ring_count = count32(own_rings.len());
+        let mut own_endpoints = heapless::Vec::new();
+        let (mut bells, mut authority) = (0, 0);
+        for service in Service::ALL {
+            let position = |producer: u32| {
+                let mut own = info.rings[..own_rings.len()].iter();
+                own.position(|ring| ring.service == service.raw() && ring.producer == producer)
+            };
+            let (to, from) = match (position(0), position(1)) {
+                (None, None) => continue,
+                (Some(to), Some(from)) => (to, from),
+                _ => return Err(LoadError::NoPair(entry.name, service)),
+            };
+            let ring = |at: usize| (&own_rings[at], info.rings[at].slots);
+            let bit = Component::ring_bit(to);
+            let endpoint = Endpoint::new(service, Party::Component(rank), bit, ring(to), ring(from));
+            let endpoint = endpoint.ok_or(LoadError::NoPair(entry.name, service))?;
+            let _ = own_endpoints.push(loaded.endpoints.add(endpoint));
+            bells |= bit;
+            authority |= service.authority();
+        }
 
         let mut give = |at, pages: u64, below, owner| {
             give_memory(&mut space, frames, at, pages * PAGE_SIZE, below, owner).ok_or(LoadError::NoMemory(entry.name))
         };
-        let kicks = if entry.authority & authority::VM_WINDOW != 0 {
+        let kicks = if authority & authority::VM_WINDOW != 0 {
             Some(give(layout::KICKS, kicks::pages(sources.vm_seats), u64::MAX, owner)?.0)
         } else {
             None
@@ -188,14 +219,17 @@ pub fn load_all(
         info.magic = INFO_MAGIC;
         info.abi_version = abi::ABI_VERSION;
         info.name = entry.name;
-        info.authority = entry.authority;
+        info.authority = authority;
         info.vm_slots = count32(sources.vm_slots);
         info.vm_seats = count32(sources.vm_seats);
         info.tsc_hz = sources.tsc_hz;
         let budget_ticks = sources.tsc_hz / 1_000_000 * u64::from(entry.budget_us);
         let component = Component {
             entry,
-            role: Role::of(entry.authority),
+            number: index,
+            endpoints: own_endpoints,
+            bells,
+            authority,
             mapped: policies.running(),
             policies,
             successor: None,
@@ -205,7 +239,6 @@ pub fn load_all(
             info_page: core_memory(info_frame, PAGE_SIZE),
             rings: own_rings,
             peers,
-            ends,
             devices,
             kicks,
             context: UserContext::default(),
@@ -215,13 +248,12 @@ pub fn load_all(
             budget_ticks,
             used_ticks: 0,
             ran_ticks: 0,
-            resync: None,
             started_at: 0,
             quick_deaths: 0,
         };
-        let _ = list.push(component);
+        let _ = loaded.components.list.push(component);
     }
-    Ok(list)
+    Ok(())
 }
 
 /// The policies of a component. One that was not chosen and cannot run is said so, and the rest go on.

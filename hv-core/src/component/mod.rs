@@ -11,10 +11,10 @@ mod run;
 mod space;
 mod swap;
 
-pub use component::{Component, Role};
+pub use component::Component;
 pub use components::Components;
-pub use endpoint::Told;
-pub use load::{LoadError, Sources, load_all};
+pub use endpoint::{Endpoint, EndpointId, Endpoints, MAX_ENDPOINTS, Party, Told};
+pub use load::{LoadError, Loaded, Sources, load_all};
 pub use policies::Unfit;
 pub use run::{Death, Run};
 pub use swap::Swap;

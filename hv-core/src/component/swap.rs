@@ -4,7 +4,8 @@
 //! condemned, and its successor is started as after a death, only that nothing has to be cleared or copied. It is on trial
 //! ([`super::Policies`]): one that dies, sends nonsense or stalls gives its place back.
 
-use super::component::{Component, Role};
+use super::component::Component;
+use super::endpoint::EndpointId;
 use super::policies::{GOOD_MS, Unfit};
 use super::run::{Death, Run};
 use crate::board::Board;
@@ -31,17 +32,19 @@ pub struct Swap {
     ready: usize,
     /// TSC at which the next part is made ready; [`NEVER`] when the image is ready and the successor is about to start.
     pub next_at: u64,
-    /// The request that is answered when it is done, and which start of the controller it came from.
+    /// The request that is answered when it is done, the controller that it came from, and which start of that.
     id: u32,
-    asker: u32,
+    asker: EndpointId,
+    asker_start: u32,
 }
 
 impl<B: Backend, H: Board> Cpu<B, H> {
-    /// Begin to replace the policy of the component of this rank. The request `id` is answered when it is done.
+    /// Begin to replace the policy of the component of this rank. The request `id` of the controller `asker` is answered when
+    /// it is done.
     ///
     /// # Errors
     /// [`status`]: why not.
-    pub fn begin_swap(&mut self, rank: usize, policy: usize, id: u32) -> Result<(), u32> {
+    pub fn begin_swap(&mut self, rank: usize, policy: usize, id: u32, asker: EndpointId) -> Result<(), u32> {
         let component = self.components.list.get(rank).ok_or(status::NOT_FOUND)?;
         match component.policies.get(policy).ok_or(status::NOT_FOUND)?.program {
             Ok(_) => {}
@@ -52,8 +55,8 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             return Err(status::BUSY);
         }
         let now = self.board.now();
-        let asker = self.controller_start();
-        self.swap = Some(Swap { rank, policy, ready: 0, next_at: now, id, asker });
+        let asker_start = self.start_of(asker);
+        self.swap = Some(Swap { rank, policy, ready: 0, next_at: now, id, asker, asker_start });
         self.arm(now);
         Ok(())
     }
@@ -99,14 +102,15 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         if let Some(swap) = self.swap.filter(|swap| swap.rank == rank && swap.next_at == NEVER) {
             self.swap = None;
             // Another start of the controller has asked nothing yet, and might take the answer for one to something else.
-            if swap.asker == self.controller_start() {
-                self.reply_done(swap.id);
+            if swap.asker_start == self.start_of(swap.asker) {
+                self.reply_done(swap.asker, swap.id);
             }
         }
     }
 
-    fn controller_start(&self) -> u32 {
-        self.components.rank_of(Role::Control).map_or(0, |rank| self.components.list[rank].incarnation)
+    /// How often the party to an endpoint has been started.
+    fn start_of(&self, party: EndpointId) -> u32 {
+        self.endpoints.rank(party).map_or(0, |rank| self.components.list[rank].incarnation)
     }
 
     /// A policy that has just been started is on trial from now on, unless it has shown long ago that it is good.
@@ -128,13 +132,13 @@ impl<B: Backend, H: Board> Cpu<B, H> {
 
     /// The trial of a policy is over, if it is time: it is good, unless it stalls.
     pub fn judge(&mut self, rank: usize, now: u64) {
-        let plans_nothing = self.plans_nothing();
+        let plans_nothing = self.scheduler() == Some(rank) && self.plans_nothing();
         let component = &mut self.components.list[rank];
         if component.trial_ends > now || !matches!(component.run, Run::Ready | Run::Waiting { .. }) {
             return;
         }
         component.trial_ends = NEVER;
-        if component.sleeps_on(now) || component.role == Role::Sched && plans_nothing {
+        if component.sleeps_on(now) || plans_nothing {
             self.condemn(rank, Death::Stalled);
         } else {
             component.policies.prove();
@@ -154,7 +158,7 @@ impl Component {
         match self.run {
             Run::Waiting { mask, deadline } => {
                 let age = now.saturating_sub(self.started_at);
-                self.notified & self.ends.bit & !mask != 0 && deadline > now.saturating_add(age)
+                self.notified & self.bells & !mask != 0 && deadline > now.saturating_add(age)
             }
             _ => false,
         }

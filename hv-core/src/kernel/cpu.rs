@@ -5,7 +5,7 @@ use super::hardware_errors::HardwareErrors;
 use super::turn::Plan;
 use crate::board::{Board, TimeBase};
 use crate::boot::options::Net;
-use crate::component::{Components, Death, Role, Run, Swap, Told};
+use crate::component::{Components, Death, EndpointId, Endpoints, Party, Run, Swap, Told};
 use crate::log::RateLimit;
 use crate::memory::Frames;
 use crate::vm::{Images, Queues, Timers};
@@ -45,6 +45,8 @@ pub struct Cpu<B: Backend, H: Board> {
     /// What tells the VMs of this machine from those of others on the same LAN; nobody has said so yet when there is none.
     pub node: Option<Node>,
     pub components: Components,
+    /// The ends of the rings with them.
+    pub endpoints: Endpoints,
     pub images: Images,
     pub queues: Queues<'static>,
     pub timers: Timers<'static>,
@@ -105,19 +107,28 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         }
     }
 
-    /// Put a message into the ring to the component with this role, and wake it when it should act `now`. One that does not
-    /// empty its ring is condemned: it runs before any VM, so a full ring means that it has stopped doing its work.
+    /// Put a message into the ring to the party at this endpoint, and wake it when it should act `now`. A component that does
+    /// not empty its ring is condemned: it runs before any VM, so a full ring means that it has stopped doing its work.
     #[inline]
-    pub fn tell(&mut self, role: Role, message: &Message, now: bool) {
-        let Some((rank, component)) = self.components.of(role) else { return };
+    pub fn tell(&mut self, to: EndpointId, message: &Message, now: bool) {
+        let Some(endpoint) = self.endpoints.get_mut(to) else { return };
+        let Party::Component(rank) = endpoint.party;
         // What is told to one that is stopped is gone when its ring's epoch moves; its successor is told everything anew.
-        match component.ends.tell(message) {
-            Told::Yes if now || !component.ends.has_space() => {
-                let bit = component.ends.bit;
+        match endpoint.tell(message) {
+            Told::Yes if now || !endpoint.has_space() => {
+                let bit = endpoint.bit;
                 self.notify(rank, bit);
             }
-            Told::Yes | Told::Nobody => {}
+            Told::Yes => {}
             Told::Full => self.condemn(rank, Death::RingFull),
+        }
+    }
+
+    /// Wake the party at this endpoint as if it had been told something.
+    pub fn ring(&mut self, party: EndpointId) {
+        if let Some(endpoint) = self.endpoints.get(party) {
+            let Party::Component(rank) = endpoint.party;
+            self.notify(rank, endpoint.bit);
         }
     }
 
@@ -135,7 +146,8 @@ impl<B: Backend, H: Board> Cpu<B, H> {
 
     /// A component wrote what is no message of its ring. A policy on trial must not.
     #[cold]
-    pub fn bad_message(&mut self, rank: usize, error: &BadMessage) {
+    pub fn bad_message(&mut self, from: EndpointId, error: &BadMessage) {
+        let Some(rank) = self.endpoints.rank(from) else { return };
         let name = self.components.list[rank].entry.name;
         if self.component_log.allow(self.board.now(), self.time.tsc_hz()).is_some() {
             log::warn!(target: "core", "{name} sent a {error}; ignored");

@@ -6,7 +6,7 @@ use super::turn::Plan;
 use super::{Attention, HardwareErrors, Kernel};
 use crate::board::{Board, TimeBase};
 use crate::boot::Options;
-use crate::component::{Components, Role};
+use crate::component::{EndpointId, Loaded};
 use crate::log::RateLimit;
 use crate::memory::{Frames, core_slice};
 use crate::vm::{
@@ -14,6 +14,7 @@ use crate::vm::{
     TimerCell, Timers,
 };
 use abi::limits::{MAX_SEATS, MAX_SLOTS};
+use abi::service::Service;
 use backend::Backend;
 
 /// Frames per seat, unless the boot options say how many seats there are: a machine has as many as it could have VMs that are small and
@@ -86,14 +87,19 @@ pub struct Parts<B: Backend, H: Board> {
     pub time: TimeBase,
     /// Those that are free are for VMs.
     pub frames: Frames,
-    pub components: Components,
+    /// All components, and the ends of the rings with them.
+    pub loaded: Loaded,
     pub images: Images,
 }
 
 impl<B: Backend, H: Board> Kernel<B, H> {
     /// A kernel without a VM, whose components have still to be started.
     pub fn new(parts: Parts<B, H>, tables: Tables, options: Options) -> Self {
-        let Parts { backend, board, time, frames, components, images } = parts;
+        let Parts { backend, board, time, frames, loaded: Loaded { components, endpoints }, mut images } = parts;
+        images.connect(|component, service| match components.list.iter().position(|one| component == one.number) {
+            Some(rank) => endpoints.of(rank, service),
+            None => endpoints.first(service),
+        });
         let tsc_hz = time.tsc_hz();
         let quantum_ticks = ticks(options.quantum_ns, tsc_hz);
         let mark = board.now();
@@ -107,6 +113,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             net: options.net,
             node: options.node,
             components,
+            endpoints,
             images,
             queues: Queues::new(tables.links),
             timers: Timers::new(tables.timers),
@@ -124,7 +131,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             errors,
             hardware_log: RateLimit::new(HARDWARE_LOG_RATE.0, HARDWARE_LOG_RATE.1),
         };
-        if cpu.components.rank_of(Role::Net).is_some() {
+        if cpu.endpoints.first(Service::Net) != EndpointId::NONE {
             cpu.await_node();
         }
         Kernel {

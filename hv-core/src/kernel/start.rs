@@ -4,7 +4,7 @@ use super::{Kernel, Parts, Places, Tables, enable};
 use crate::board::msi::Messages;
 use crate::board::{Board, Hardware, TimeBase};
 use crate::boot::{Accept, Boot, Elf, ElfError, Failure, Manifest, Modules, Virtualization, fatal};
-use crate::component::{Components, LoadError, Sources, load_all};
+use crate::component::{LoadError, Loaded, Sources, load_all};
 use crate::memory::Frames;
 use crate::vm::{Image, Images};
 use abi::guest::IMAGE_BASE;
@@ -62,8 +62,11 @@ fn run_with<B: Backend>(boot: Boot, backend: B) -> ! {
         vm_seats: places.seats,
         tsc_hz: time.tsc_hz(),
     };
-    let list = load_all(&sources, &mut frames, &mut hardware).unwrap_or_else(|error| fatal_load(&error));
-    for component in &list {
+    let mut loaded = Loaded::new();
+    if let Err(error) = load_all(&sources, &mut frames, &mut hardware, &mut loaded) {
+        fatal_load(&error);
+    }
+    for component in &loaded.components.list {
         let report = component.space.tables().audit();
         log::info!("{}: {report}", component.entry.name);
         if !report.is_clean() {
@@ -71,7 +74,7 @@ fn run_with<B: Backend>(boot: Boot, backend: B) -> ! {
         }
     }
     let images = load_images(&manifest, &modules, &mut frames);
-    let parts = Parts { backend, board: hardware, time, frames, components: Components::new(list), images };
+    let parts = Parts { backend, board: hardware, time, frames, loaded, images };
     let selftest = options.selftest;
     let mut kernel = Kernel::new(parts, tables, options);
     kernel.start_components();
@@ -89,6 +92,7 @@ fn fatal_load(error: &LoadError) -> ! {
         LoadError::BadModule(..) => Failure::BadModule,
         LoadError::NoDevice(..) => Failure::NoDevice,
         LoadError::NoMemory(_) => Failure::LittleMemory,
+        LoadError::NoPair(..) => Failure::BadManifest,
     };
     fatal(failure, format_args!("{error}"))
 }

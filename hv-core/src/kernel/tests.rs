@@ -23,6 +23,7 @@ mod roles;
 mod services;
 mod swap;
 mod syscalls;
+mod twins;
 mod vm_memory;
 
 use crate::vm::State;

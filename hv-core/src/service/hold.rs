@@ -2,7 +2,7 @@
 //! the plan about the VM, and with the scheduler that gave it, so that no VM waits for one that is gone.
 
 use crate::board::Board;
-use crate::component::{Role, Run};
+use crate::component::Run;
 use crate::kernel::{Cpu, Kernel};
 use crate::vm::{Queue, State, Table, Vm};
 use abi::vm::VmId;
@@ -39,7 +39,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
 
     /// Which start of the scheduler is the one that lives.
     fn scheduler_start(&self) -> Option<u32> {
-        let scheduler = &self.components.list[self.components.rank_of(Role::Sched)?];
+        let scheduler = &self.components.list[self.scheduler()?];
         matches!(scheduler.run, Run::Ready | Run::Waiting { .. }).then_some(scheduler.incarnation)
     }
 

@@ -1,17 +1,20 @@
-//! The network demultiplexer's share of VMs: the NIC page, which is in its window while a VM is attached, and the pages of the
+//! The network: a demultiplexer's share of its VMs, which is the NIC page, in its window while a VM is attached, and the pages of the
 //! rings, which come into being when it or the guest first stores there. Only the demultiplexer has pages taken out of its window:
-//! what a guest does never takes one away under it.
+//! what a guest does never takes one away under it. Where there are several demultiplexers, each VM has one of them, and
+//! another one can neither see it nor speak of it.
 
 use crate::board::Board;
-use crate::component::{Role, Run};
+use crate::component::{Death, EndpointId, Run};
 use crate::kernel::{Cpu, Kernel};
 use crate::vm::{Devices, End, Queue, Vm};
+use abi::component::bits;
 use abi::end::EndReason;
 use abi::guest::NIC_BASE;
 use abi::limits::PAGE_SHIFT;
 use abi::message::{BadMessage, Message};
 use abi::net::{NetCommand, NetEvent};
 use abi::nic;
+use abi::service::Service;
 use abi::vm::VmId;
 use backend::{Backend, Flush};
 
@@ -32,13 +35,14 @@ const DETACH_MS: u64 = 1000;
 const BATCH: usize = 64;
 
 impl<B: Backend, H: Board> Kernel<B, H> {
-    /// Show the demultiplexer page `index` of the NIC of a VM. The guest has the same frame there, from now on if it had none.
+    /// Show the demultiplexer at the endpoint `of` page `index` of the NIC of a VM of its own. The guest has the same frame
+    /// there, from now on if it had none.
     ///
     /// # Errors
     /// [`NoRingPage`].
-    pub fn give_ring_page(&mut self, vm: VmId, index: u64) -> Result<(), NoRingPage> {
+    pub fn give_ring_page(&mut self, of: EndpointId, vm: VmId, index: u64) -> Result<(), NoRingPage> {
         let Self { vms, cpu, .. } = self;
-        let vm = vms.by_id(vm).ok_or(NoRingPage::NoSuchPage)?;
+        let vm = vms.by_id(vm).filter(|vm| vm.net == of).ok_or(NoRingPage::NoSuchPage)?;
         let end = cpu.nic_pages(vm);
         let seat = vm.seat;
         let attached = vm.life.shared().contains(Devices::NIC);
@@ -51,18 +55,19 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             None => body.memory.map_plain(&mut cpu.frames, page).ok().flatten().ok_or(NoRingPage::NoFrame)?,
         };
         body.registers.set_held(body.memory.own());
-        let (_, component) = cpu.components.of(Role::Net).ok_or(NoRingPage::NoSuchPage)?;
-        if component.space.map_nic(&mut cpu.frames, seat, index, frame) { Ok(()) } else { Err(NoRingPage::NoFrame) }
+        let rank = cpu.endpoints.rank(of).ok_or(NoRingPage::NoSuchPage)?;
+        let space = &mut cpu.components.list[rank].space;
+        if space.map_nic(&mut cpu.frames, seat, index, frame) { Ok(()) } else { Err(NoRingPage::NoFrame) }
     }
 
-    /// Free the pages of a VM's rings whose bits are set in `pages` (bit `i`: page `i` of the NIC), for the demultiplexer, which
-    /// has seen that nothing is in them.
+    /// Free the pages of a VM's rings whose bits are set in `pages` (bit `i`: page `i` of the NIC), for its demultiplexer at the
+    /// endpoint `of`, which has seen that nothing is in them.
     ///
     /// # Errors
     /// [`NoRingPage`]; nothing is freed then.
-    pub fn take_ring_pages(&mut self, vm: VmId, pages: u64) -> Result<(), NoRingPage> {
+    pub fn take_ring_pages(&mut self, of: EndpointId, vm: VmId, pages: u64) -> Result<(), NoRingPage> {
         let Self { vms, cpu, .. } = self;
-        let vm = vms.by_id(vm).ok_or(NoRingPage::NoSuchPage)?;
+        let vm = vms.by_id(vm).filter(|vm| vm.net == of).ok_or(NoRingPage::NoSuchPage)?;
         let end = cpu.nic_pages(vm);
         if !vm.life.shared().contains(Devices::NIC) || pages & !(((1 << end) - 1) & !1) != 0 {
             return Err(NoRingPage::NoSuchPage);
@@ -72,10 +77,11 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         }
         let seat = vm.seat;
         let body = vm.life.body_mut().ok_or(NoRingPage::NoSuchPage)?;
-        let (_, component) = cpu.components.of(Role::Net).ok_or(NoRingPage::NoSuchPage)?;
+        let rank = cpu.endpoints.rank(of).ok_or(NoRingPage::NoSuchPage)?;
+        let space = &mut cpu.components.list[rank].space;
         let mut flush = Flush::Unneeded;
         for index in (1..end).filter(|index| pages >> index & 1 != 0) {
-            component.space.unmap_nic(seat, index);
+            space.unmap_nic(seat, index);
             if body.memory.give_back(&mut cpu.frames, guest_page(index)).1 == Flush::Needed {
                 flush = Flush::Needed;
             }
@@ -88,55 +94,64 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         Ok(())
     }
 
-    /// Carry out a command of the network demultiplexer.
+    /// Carry out a command of the demultiplexer at this endpoint. What it says of another one's VMs is not heard.
     ///
     /// # Errors
     /// What is no command.
-    pub fn net_command(&mut self, message: &Message) -> Result<(), BadMessage> {
+    pub fn net_command(&mut self, from: EndpointId, message: &Message) -> Result<(), BadMessage> {
         let Self { vms, cpu, .. } = self;
         match NetCommand::try_from(message)? {
             NetCommand::Detached { vm } => {
-                if let Some(vm) = vms.by_id(vm).filter(|vm| vm.life.is_ending()) {
+                if let Some(vm) = vms.by_id(vm).filter(|vm| vm.net == from && vm.life.is_ending()) {
                     cpu.detach(vm);
                 }
             }
             NetCommand::Refused { vm } => {
-                if let Some(vm) = vms.by_id(vm).filter(|vm| vm.life.shared().contains(Devices::NIC)) {
+                let is_its = |vm: &&mut Vm<B>| vm.net == from && vm.life.shared().contains(Devices::NIC);
+                if let Some(vm) = vms.by_id(vm).filter(is_its) {
                     cpu.detach(vm);
                     cpu.end(vm, End::new(EndReason::NoNetwork, 0));
                 }
             }
-            NetCommand::Node { node } => {
+            // The most important one has the NIC that names the machine.
+            NetCommand::Node { node } if from == cpu.endpoints.first(Service::Net) => {
                 cpu.node.get_or_insert(node);
             }
+            NetCommand::Node { .. } => {}
         }
         Ok(())
     }
 
-    /// The demultiplexer is gone: VMs that have ended need not wait for it. A few at a time; true when none is left. (What it shares with
-    /// VMs that live stays where it is: its successor has the same window, and is told of each.)
+    /// The demultiplexer at this endpoint is gone: VMs that have ended need not wait for it. A few at a time; true when none is
+    /// left. (What it shares with VMs that live stays where it is: its successor has the same window, and is told of each.)
     #[must_use]
-    pub fn forget_net(&mut self) -> bool {
+    pub fn forget_net(&mut self, gone: EndpointId) -> bool {
         let Self { vms, cpu, .. } = self;
+        let leaving = Queue::Leaving(gone);
         for _ in 0..BATCH {
-            let Some(slot) = cpu.queues.first(Queue::Leaving) else { return true };
+            let Some(slot) = cpu.queues.first(leaving) else { return true };
             match vms.get(slot) {
                 Some(vm) => cpu.detach(vm),
-                None => cpu.queues.remove(Queue::Leaving, slot),
+                None => cpu.queues.remove(leaving, slot),
             }
         }
-        cpu.queues.is_empty(Queue::Leaving)
+        cpu.queues.is_empty(leaving)
     }
 }
 
 impl<B: Backend, H: Board> Cpu<B, H> {
-    /// Share the NIC page of an admitted VM with the network demultiplexer, and tell it. Where there is none that lives,
-    /// the next one is told.
+    /// First words to a demultiplexer.
+    pub(super) fn net_hello(&mut self, to: EndpointId) {
+        self.tell(to, &NetEvent::Hello.into(), true);
+    }
+
+    /// Share the NIC page of an admitted VM with its demultiplexer, and tell that. Where it does not live, its successor is told.
     pub fn attach(&mut self, vm: &mut Vm<B>) {
         let Some(image) = self.images.get(vm.image) else { return };
         let (rx_slots, tx_slots) = (image.entry.rx_slots, image.entry.tx_slots);
-        let Some(start) = self.net_start() else { return };
-        let Some((_, component)) = self.components.of(Role::Net) else { return };
+        let Some(start) = self.net_start(vm.net) else { return };
+        let Some(rank) = self.endpoints.rank(vm.net) else { return };
+        let space = &mut self.components.list[rank].space;
         if rx_slots == 0 || tx_slots == 0 || vm.attached_to == start {
             return;
         }
@@ -144,10 +159,10 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         let mapped = body
             .memory
             .frame(&mut self.frames, guest_page(0))
-            .is_some_and(|frame| component.space.map_nic(&mut self.frames, vm.seat, 0, frame));
+            .is_some_and(|frame| space.map_nic(&mut self.frames, vm.seat, 0, frame));
         // From an earlier start there may be pages that this one has not asked for, and the first one.
         for index in u64::from(mapped)..nic::nic_pages(rx_slots, tx_slots) {
-            component.space.unmap_nic(vm.seat, index);
+            space.unmap_nic(vm.seat, index);
         }
         if !mapped {
             vm.life.unshare(Devices::NIC);
@@ -159,7 +174,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         let node = self.node();
         let event =
             NetEvent::Attach { vm: vm.id, seat: vm.seat, node, ipv4: vm.ipv4, rx_slots, tx_slots, share: vm.share };
-        self.tell(Role::Net, &event.into(), true);
+        self.tell(vm.net, &event.into(), true);
     }
 
     /// Pages of the NIC of a VM, at most 16: that many lie in the window's range for it.
@@ -167,38 +182,64 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         self.images.get(vm.image).map_or(0, |image| nic::nic_pages(image.entry.rx_slots, image.entry.tx_slots))
     }
 
-    /// Which start of the network demultiplexer is the one that lives.
-    fn net_start(&self) -> Option<u32> {
-        let component = &self.components.list[self.components.rank_of(Role::Net)?];
+    /// Which start of the demultiplexer at this endpoint is the one that lives.
+    fn net_start(&self, of: EndpointId) -> Option<u32> {
+        let component = &self.components.list[self.endpoints.rank(of)?];
         matches!(component.run, Run::Ready | Run::Waiting { .. }).then_some(component.incarnation)
     }
 
-    /// A VM that shares its NIC pages has ended: the demultiplexer has to let go of them. Where there is none that lives, nobody has.
+    /// A VM that shares its NIC pages has ended: its demultiplexer has to let go of them. Where that does not live, nobody has.
     pub fn begin_detach(&mut self, vm: &mut Vm<B>, now: u64) {
-        if self.net_start().is_none() {
+        if self.net_start(vm.net).is_none() {
             return self.detach(vm);
         }
-        self.queues.push(Queue::Leaving, vm.slot());
+        self.queues.push(Queue::Leaving(vm.net), vm.slot());
         let due = now.saturating_add(self.time.milliseconds(DETACH_MS));
         self.timers.set(vm.seat, due);
         self.arm(due);
-        self.tell(Role::Net, &NetEvent::Detach { vm: vm.id, seat: vm.seat }.into(), true);
+        self.tell(vm.net, &NetEvent::Detach { vm: vm.id, seat: vm.seat }.into(), true);
     }
 
-    /// Unmap a VM's NIC pages from the demultiplexer, if it shares them. One that has ended can be buried then.
+    /// The time has come by which a VM's demultiplexer must have let go of it.
+    pub fn withholds(&mut self, vm: &Vm<B>) {
+        if let Some(rank) = self.endpoints.rank(vm.net).filter(|_| vm.life.shared().contains(Devices::NIC)) {
+            self.condemn(rank, Death::Withholds(vm.id));
+        }
+    }
+
+    /// An attached VM has another address.
+    pub fn tell_address(&mut self, vm: &Vm<B>) {
+        if vm.life.shared().contains(Devices::NIC) {
+            let event = NetEvent::Address { vm: vm.id, seat: vm.seat, ipv4: vm.ipv4 };
+            self.tell(vm.net, &event.into(), true);
+        }
+    }
+
+    /// A guest has kicked its NIC.
+    #[inline]
+    pub fn kick_nic(&mut self, vm: &Vm<B>) {
+        if vm.life.shared().contains(Devices::NIC)
+            && let Some(rank) = self.endpoints.rank(vm.net)
+        {
+            self.components.kick(rank, vm.seat);
+            self.notify(rank, bits::KICK);
+        }
+    }
+
+    /// Unmap a VM's NIC pages from its demultiplexer, if it shares them. One that has ended can be buried then.
     fn detach(&mut self, vm: &mut Vm<B>) {
         if !vm.life.shared().contains(Devices::NIC) {
             return;
         }
         let end = self.nic_pages(vm);
-        if let Some((_, component)) = self.components.of(Role::Net) {
+        if let Some(rank) = self.endpoints.rank(vm.net) {
             for index in 0..end {
-                component.space.unmap_nic(vm.seat, index);
+                self.components.list[rank].space.unmap_nic(vm.seat, index);
             }
         }
         vm.life.unshare(Devices::NIC);
         if vm.life.is_ending() {
-            self.queues.remove(Queue::Leaving, vm.slot());
+            self.queues.remove(Queue::Leaving(vm.net), vm.slot());
             self.await_burial(vm);
         }
     }

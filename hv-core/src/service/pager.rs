@@ -1,15 +1,16 @@
-//! Pages: faults go to the pager, its commands are carried out. The pager chooses; the rules are enforced here and in
-//! `vm::memory`.
+//! Pages: faults go to the VM's pager, its commands are carried out. The pager chooses; the rules are enforced here and in
+//! `vm::memory`. Where there are several pagers, each VM has one of them, and another one's commands do not reach it.
 
 use crate::board::Board;
-use crate::component::Role;
+use crate::component::EndpointId;
 use crate::kernel::{Cpu, Kernel};
 use crate::memory::Frames;
-use crate::vm::{End, Image, MapError, Memory, PageFault, Queue, Table, Vm};
+use crate::vm::{End, Image, MapError, Memory, PageFault, Queue, State, Table, Vm};
 use abi::end::EndReason;
+use abi::limits::MAX_SEGMENTS;
 use abi::message::{BadMessage, Message};
 use abi::pager::{PagerCommand, PagerEvent, THEN_RESUME};
-use abi::vm::{Seat, VmId};
+use abi::vm::{ImageId, Seat, VmId};
 use backend::{Backend, Flush};
 
 /// Pages that one command may name, so that its work is bounded.
@@ -40,26 +41,26 @@ impl Source {
 }
 
 impl<B: Backend, H: Board> Kernel<B, H> {
-    /// Carry out a command of the pager.
+    /// Carry out a command of the pager at this endpoint.
     ///
     /// # Errors
-    /// What is no command, or names what the VM or its image does not have. A VM that is gone, ending or not admitted gets
-    /// nothing, which is no error: the pager may not know yet.
+    /// What is no command, or names what the VM or its image does not have. A VM that is gone, ending, not admitted or
+    /// another pager's gets nothing, which is no error: the pager may not know yet.
     #[inline]
-    pub fn pager_command(&mut self, message: &Message) -> Result<(), BadMessage> {
+    pub fn pager_command(&mut self, from: EndpointId, message: &Message) -> Result<(), BadMessage> {
         let Self { vms, cpu, .. } = self;
         let (id, page, count, source) = match PagerCommand::try_from(message)? {
             PagerCommand::MapZero { vm, page, count } => (vm, page, count, Source::Zero),
             PagerCommand::MapImage { vm, page, count } => (vm, page, count, Source::Golden),
             PagerCommand::CopyImage { vm, page } => (vm, page, 1, Source::Copy),
             PagerCommand::Resume { vm } => {
-                if let Some(vm) = admitted(vms, vm) {
+                if let Some(vm) = admitted(vms, vm, from) {
                     cpu.resume(vm);
                 }
                 return Ok(());
             }
             PagerCommand::Refuse { vm, page } => {
-                if let Some(vm) = admitted(vms, vm) {
+                if let Some(vm) = admitted(vms, vm, from) {
                     cpu.end(vm, End::new(EndReason::OutOfMemory, page.into()));
                 }
                 return Ok(());
@@ -69,24 +70,24 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         if count > PAGES_MAX {
             return Err(bad("more pages than a command may name"));
         }
-        let Some(vm) = admitted(vms, id) else { return Ok(()) };
+        let Some(vm) = admitted(vms, id, from) else { return Ok(()) };
         match cpu.give_pages(vm, page, count, source) {
             Ok(()) if message.id == THEN_RESUME => cpu.resume(vm),
             Ok(()) => {}
             Err((_, MapError::NoSuchPage)) => return Err(bad("a page that the VM or its image does not have")),
             Err((page, MapError::NoFrame)) => {
                 let (seat, free) = (vm.seat, cpu.frames.free_frames());
-                cpu.tell(Role::Pager, &PagerEvent::OutOfFrames { vm: id, seat, page, free }.into(), true);
+                cpu.tell(from, &PagerEvent::OutOfFrames { vm: id, seat, page, free }.into(), true);
             }
         }
         Ok(())
     }
 }
 
-/// The VM of this name, if it lives and is admitted.
+/// The VM of this name, if it lives, is admitted, and has its pages from this pager.
 #[inline]
-fn admitted<B: Backend>(vms: &mut Table<B>, id: VmId) -> Option<&mut Vm<B>> {
-    vms.by_id(id).filter(|vm| vm.life.body().is_some())
+fn admitted<B: Backend>(vms: &mut Table<B>, id: VmId, pager: EndpointId) -> Option<&mut Vm<B>> {
+    vms.by_id(id).filter(|vm| vm.pager == pager && vm.life.body().is_some())
 }
 
 impl<B: Backend, H: Board> Cpu<B, H> {
@@ -94,13 +95,60 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     pub fn page_fault(&mut self, vm: &mut Vm<B>, page: PageFault) {
         self.counters.faults += 1;
         vm.life.fault(page);
-        self.tell_pager_of(vm.id, vm.seat, page);
+        self.tell_pager_of(vm, page);
     }
 
-    /// Tell the pager what a VM waits for.
-    pub fn tell_pager_of(&mut self, vm: VmId, seat: Seat, page: PageFault) {
+    /// Tell a VM's pager what the VM waits for.
+    fn tell_pager_of(&mut self, vm: &Vm<B>, page: PageFault) {
         let PageFault { page, access, present } = page;
-        self.tell(Role::Pager, &PagerEvent::Fault { vm, seat, page, access, present }.into(), true);
+        let event = PagerEvent::Fault { vm: vm.id, seat: vm.seat, page, access, present };
+        self.tell(vm.pager, &event.into(), true);
+    }
+
+    /// First words to a pager: the machine's memory, and the segments of all images.
+    pub(super) fn pager_hello(&mut self, to: EndpointId) {
+        let event = PagerEvent::Hello { frames: self.vm_frames, free: self.frames.free_frames() };
+        self.tell(to, &event.into(), true);
+        for index in (0..).take(self.images.len()) {
+            for segment in 0..MAX_SEGMENTS {
+                self.tell_segment(to, index, segment);
+            }
+        }
+    }
+
+    fn tell_segment(&mut self, to: EndpointId, index: u32, segment: usize) {
+        let image = ImageId::new(index);
+        let segments = self.images.get(image).map_or(&[][..], |image| &image.segments);
+        // There is nothing to give in a hole.
+        let Some(segment) = segments.get(segment).filter(|segment| segment.rights.is_some()) else { return };
+        let event = PagerEvent::Segment {
+            image,
+            first_page: segment.first,
+            pages: segment.pages,
+            file_pages: segment.file_pages,
+            writable: segment.writable(),
+        };
+        self.tell(to, &event.into(), true);
+    }
+
+    /// A VM is admitted: its pager is told, and acts when the VM waits for a page, or at once where it has to know `now`.
+    pub fn attach_pager(&mut self, vm: &Vm<B>, now: bool) {
+        let pages = vm.life.memory().map_or(0, Memory::pages);
+        let event = PagerEvent::VmStarted { vm: vm.id, seat: vm.seat, image: vm.image, pages };
+        self.tell(vm.pager, &event.into(), now);
+    }
+
+    /// Everything that a pager must know of a VM of its own.
+    pub(super) fn tell_pager_all_of(&mut self, vm: &Vm<B>) {
+        self.attach_pager(vm, true);
+        if let State::Fault(page) = vm.life.state() {
+            self.tell_pager_of(vm, page);
+        }
+    }
+
+    /// A VM is gone, and so is its seat.
+    pub fn detach_pager(&mut self, pager: EndpointId, vm: VmId, seat: Seat) {
+        self.tell(pager, &PagerEvent::VmEnded { vm, seat }.into(), false);
     }
 
     /// Give an admitted VM pages. The error names the page that it failed at; those before it stay.

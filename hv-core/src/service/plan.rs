@@ -1,10 +1,12 @@
 //! The plan that the scheduler publishes, and the core's own order where the plan is late.
 
 use crate::board::Board;
-use crate::component::Role;
+use crate::component::Endpoint;
 use crate::kernel::{Cpu, Kernel, Turn};
-use crate::vm::{Queue, Table, Vm};
+use crate::vm::{Queue, State, Table, Vm};
 use abi::sched::{Room, SchedCommand, SchedEvent};
+use abi::service::Service;
+use abi::vm::{ImageId, Slot, VmId};
 use backend::Backend;
 
 /// Plan entries looked at for one turn at most; the rest of a plan of VMs that cannot run waits for the next.
@@ -36,9 +38,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         }
         if self.cpu.queues.is_empty(Queue::Ready) {
             // Admissions must not wait in the plan behind turns of VMs that cannot run.
-            if let Some(rank) = self.cpu.components.rank_of(Role::Sched) {
-                self.advance_plan(rank);
-            }
+            self.advance_plan();
             if self.cpu.queues.is_empty(Queue::Ready) {
                 return None;
             }
@@ -53,14 +53,15 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     /// The next entry of the plan that can run. Wakes the scheduler when nothing is left.
     #[inline]
     fn planned(&mut self) -> Option<Turn> {
-        let rank = self.cpu.components.rank_of(Role::Sched)?;
-        self.advance_plan(rank);
+        self.advance_plan();
         let cpu = &mut self.cpu;
+        let plan = cpu.endpoints.first(Service::Plan);
+        let rank = cpu.endpoints.rank(plan)?;
         let Some((vm, quantum_ticks)) = cpu.plan.next.take() else {
             // The scheduler gets one chance to say who is next before the core decides by itself.
             if !cpu.plan.asked {
                 cpu.plan.asked = true;
-                let bit = cpu.components.list[rank].ends.bit;
+                let bit = cpu.endpoints.get(plan)?.bit;
                 cpu.notify(rank, bit);
             }
             return None;
@@ -77,8 +78,9 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     /// Go on in the plan up to an entry whose VM can run: admissions are carried out on the way, and turns of VMs that
     /// cannot run are passed over.
     #[inline]
-    pub fn advance_plan(&mut self, rank: usize) {
+    pub fn advance_plan(&mut self) {
         let Self { vms, cpu, .. } = self;
+        let plan = cpu.endpoints.first(Service::Plan);
         if let Some((vm, _)) = cpu.plan.next
             && vms.by_id(vm).is_some_and(|vm| vm.life.is_ready())
         {
@@ -91,7 +93,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             if admitted == ADMIT_BATCH {
                 break;
             }
-            let Some(message) = cpu.components.list[rank].ends.take() else { break };
+            let Some(message) = cpu.endpoints.get_mut(plan).and_then(Endpoint::take) else { break };
             match SchedCommand::try_from(&message) {
                 Ok(SchedCommand::Run { vm, quantum_ticks }) => {
                     let Some(named) = vms.by_id(vm) else { continue };
@@ -109,10 +111,12 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 Ok(SchedCommand::Hold { vm }) => {
                     cpu.hold(vms, vm);
                 }
-                Err(error) => cpu.bad_message(rank, &error),
+                Err(error) => cpu.bad_message(plan, &error),
             }
         }
-        cpu.components.list[rank].ends.release();
+        if let Some(endpoint) = cpu.endpoints.get_mut(plan) {
+            endpoint.release();
+        }
     }
 
     /// The core's own order, first come first served: the plan is late, or there is no scheduler.
@@ -123,7 +127,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         cpu.queues.rotate(Queue::Ready, slot);
         let vm = vms.get(slot)?.id;
         let turn = cpu.plan.turn_of(vm, cpu.mark, cpu.plan.quantum_ticks());
-        if let Some(rank) = cpu.components.rank_of(Role::Sched) {
+        if let Some(rank) = cpu.scheduler() {
             self.note_unnamed(rank);
         }
         Some(turn)
@@ -154,6 +158,42 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         self.tell_scheduler(SchedEvent::Blocked { vm: vm.id, seat: vm.seat, ran_ticks: vm.burst_ticks, idle }, false);
     }
 
+    /// Rank of the component that plans.
+    #[inline]
+    pub fn scheduler(&self) -> Option<usize> {
+        self.endpoints.rank(self.endpoints.first(Service::Plan))
+    }
+
+    /// First words to the scheduler.
+    pub(super) fn plan_hello(&mut self, room: Room) {
+        self.tell_scheduler(SchedEvent::Hello { quantum_ticks: self.plan.quantum_ticks(), room }, true);
+    }
+
+    /// A VM waits for admission.
+    pub fn tell_arrived(&mut self, vms: &Table<B>, vm: VmId, image: ImageId, now: bool) {
+        let event = SchedEvent::Arrived { vm, frames: self.frames_needed(image), room: self.room(vms) };
+        self.tell_scheduler(event, now);
+    }
+
+    /// Everything that the scheduler must know of the VM in a slot. It hears of one that waits for a page when the page is
+    /// there, and of one that idles when it can run.
+    pub(super) fn tell_scheduler_of(&mut self, vms: &mut Table<B>, slot: Slot) {
+        let Some(vm) = vms.get(slot) else {
+            if let Some(seed) = vms.waiting_in(slot) {
+                self.tell_arrived(vms, seed.id, seed.image, true);
+            }
+            return;
+        };
+        match vm.life.state() {
+            State::Fault(_) => self.queues.remove(Queue::Ready, slot),
+            State::Ready => {
+                let event = SchedEvent::Ready { vm: vm.id, seat: vm.seat, weight: vm.share.weight };
+                self.tell_scheduler(event, true);
+            }
+            State::New | State::Idle { .. } | State::Ending => {}
+        }
+    }
+
     /// What VMs that are admitted could have.
     pub fn room(&self, vms: &Table<B>) -> Room {
         Room { frames: self.frames.free_frames(), seats: vms.seats().free() }
@@ -180,6 +220,6 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     /// Tell the scheduler; wake it when it should act now.
     #[inline]
     pub fn tell_scheduler(&mut self, event: SchedEvent, now: bool) {
-        self.tell(Role::Sched, &event.into(), now);
+        self.tell(self.endpoints.first(Service::Plan), &event.into(), now);
     }
 }

@@ -6,11 +6,8 @@ use super::table::Seed;
 use super::{End, Memory, Queue, Registers, Table, Vm};
 use crate::board::Board;
 use crate::boot::options::Net;
-use crate::component::Role;
 use crate::kernel::{Cpu, Kernel};
 use crate::memory::Owner;
-use abi::pager::PagerEvent;
-use abi::sched::SchedEvent;
 use abi::share::Share;
 use abi::vm::{ImageId, Slot, VmId};
 use backend::Backend;
@@ -82,9 +79,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             return Err(CreateError::ArgumentsTaken);
         }
         cpu.await_admission(id);
-        let event = SchedEvent::Arrived { vm: id, frames: cpu.frames_needed(image), room: cpu.room(vms) };
-        cpu.tell_scheduler(event, true);
-        if cpu.components.rank_of(Role::Sched).is_none() {
+        cpu.tell_arrived(vms, id, image, true);
+        if cpu.scheduler().is_none() {
             cpu.admit(vms, id);
         }
         Ok(id)
@@ -105,8 +101,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         let Some(seed) = vms.waiting(id) else { return };
         if vms.seats().free() == 0 {
             // The gatekeeper believed otherwise, or is not one that asks. The VM goes on waiting.
-            let (frames, room) = (self.frames_needed(seed.image), self.room(vms));
-            return self.tell_scheduler(SchedEvent::Arrived { vm: id, frames, room }, false);
+            return self.tell_arrived(vms, id, seed.image, false);
         }
         let (early, extra) = vms.take_luggage(id.slot);
         let Some(vm) = self.seat(vms, seed) else {
@@ -136,12 +131,15 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             return None;
         };
         // SAFETY: the context frame was just allocated and zeroed for this VM; nothing points to it.
-        let vm = unsafe { vms.admit(context, control, seed) };
-        if vm.is_none() {
+        let Some(vm) = (unsafe { vms.admit(context, control, seed) }) else {
             self.frames.free(control, owner);
             self.frames.free(context, owner);
+            return None;
+        };
+        if let Some(image) = self.images.get(seed.image) {
+            (vm.net, vm.pager) = (image.net, image.pager);
         }
-        vm
+        Some(vm)
     }
 
     #[cold]
@@ -154,13 +152,8 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     /// A VM is admitted with all that it has. Components are told.
     #[inline]
     fn begin(&mut self, vm: &mut Vm<B>, memory: Memory<B>, registers: Registers) {
-        let pages = memory.pages();
         vm.life.admit(memory, registers);
-        self.tell(
-            Role::Pager,
-            &PagerEvent::VmStarted { vm: vm.id, seat: vm.seat, image: vm.image, pages }.into(),
-            false,
-        );
+        self.attach_pager(vm, false);
         self.attach(vm);
         self.now_ready(vm);
         self.mark = self.board.now();

@@ -2,10 +2,8 @@
 
 use super::{Devices, End, Queue, Table, Vm};
 use crate::board::Board;
-use crate::component::Role;
 use crate::kernel::{Cpu, Kernel};
 use crate::memory::Owner;
-use abi::pager::PagerEvent;
 use abi::sched::SchedEvent;
 use abi::vm::{Slot, VmId};
 use backend::{Backend, Vcpu};
@@ -67,7 +65,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     pub fn reclaim(&mut self, slot: Slot) {
         let Self { vms, cpu, .. } = self;
         let Some(vm) = vms.get(slot) else { return };
-        let (id, seat, control) = (vm.id, vm.seat, vm.control_frame);
+        let (id, seat, control, pager) = (vm.id, vm.seat, vm.control_frame, vm.pager);
         if let Some(body) = vm.life.take_remains() {
             cpu.backend.flush(&mut vm.vcpu, body.memory.tables());
             body.memory.release(&mut cpu.frames);
@@ -77,7 +75,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         if let Some(context) = vms.remove(slot) {
             cpu.frames.free(context, owner);
         }
-        cpu.tell(Role::Pager, &PagerEvent::VmEnded { vm: id, seat }.into(), false);
+        cpu.detach_pager(pager, id, seat);
         let room = cpu.room(vms);
         cpu.tell_scheduler(SchedEvent::Ended { vm: id, seat: Some(seat), room }, true);
         cpu.mark = cpu.board.now();

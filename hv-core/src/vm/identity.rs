@@ -6,12 +6,10 @@ use super::boot_args::{BootArgs, TooLong, compose};
 use super::registers::Identity;
 use crate::board::Board;
 use crate::boot::options::Net;
-use crate::component::Role;
 use crate::kernel::Kernel;
 use crate::memory::core_memory;
 use abi::guest::{NIC_BASE, pending};
 use abi::limits::{PAGE_SHIFT, PAGE_SIZE};
-use abi::net::NetEvent;
 use abi::nic;
 use abi::vm::VmId;
 use backend::Backend;
@@ -75,9 +73,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             }
         });
         vm.ipv4 = ipv4;
-        if !vm.life.shared().is_empty() {
-            cpu.tell(Role::Net, &NetEvent::Address { vm: id, seat: vm.seat, ipv4 }.into(), true);
-        }
+        cpu.tell_address(vm);
         cpu.raise(vm, pending::IDENTITY);
         Ok(())
     }

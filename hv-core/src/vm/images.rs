@@ -1,9 +1,11 @@
 //! Guest images: what a boot module holds, page by page, as golden frames that VMs share.
 
 use crate::boot::elf::Elf;
+use crate::component::EndpointId;
 use crate::memory::{Frames, Owner, PhysAddr, core_memory};
 use abi::limits::{MAX_IMAGES, MAX_SEGMENTS, Name, PAGE_SHIFT, PAGE_SIZE};
 use abi::manifest;
+use abi::service::Service;
 use abi::vm::ImageId;
 use backend::Rights;
 
@@ -34,6 +36,10 @@ pub struct Image {
     pub segments: heapless::Vec<Segment, MAX_SEGMENTS>,
     /// First page behind all segments: from here on, all is memory without anything in it.
     pub end: u32,
+    /// Who serves the NICs of its VMs, and who their page faults.
+    pub net: EndpointId,
+    /// See `net`.
+    pub pager: EndpointId,
 }
 
 impl Segment {
@@ -75,7 +81,8 @@ impl Image {
             end = end.max(segment.first + segment.pages);
             segments.push(segment).ok()?;
         }
-        Some(Image { entry, start: elf.entry, segments, end })
+        let nobody = EndpointId::NONE;
+        Some(Image { entry, start: elf.entry, segments, end, net: nobody, pager: nobody })
     }
 
     /// What the guest may do with a page; `None` in a hole. All memory that is in no segment can be written and not executed, but
@@ -109,6 +116,15 @@ impl Images {
     /// The images in the manifest's order.
     pub fn new(list: heapless::Vec<Option<Image>, MAX_IMAGES>) -> Self {
         Images(list)
+    }
+
+    /// Find who serves the VMs of each image: `find` is given the number of a component, or one that none has ([`manifest::ANY`]),
+    /// and a service.
+    pub fn connect(&mut self, find: impl Fn(usize, Service) -> EndpointId) {
+        for image in self.0.iter_mut().flatten() {
+            image.net = find(image.entry.net.into(), Service::Net);
+            image.pager = find(image.entry.pager.into(), Service::Pager);
+        }
     }
 
     /// The image of this name.

@@ -1,5 +1,6 @@
 //! Queues of VM slots, threaded through one array: a slot is in one of them at most, as its VM is in one state.
 
+use crate::component::{EndpointId, MAX_ENDPOINTS};
 use abi::vm::Slot;
 
 /// "No slot".
@@ -7,7 +8,6 @@ const NONE: u32 = u32::MAX;
 
 /// The queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
 pub enum Queue {
     /// VMs that the scheduler holds for able to run, in the order in which the core's fallback takes them. One that has just
     /// begun to wait for a page is among them until the scheduler is told.
@@ -16,14 +16,43 @@ pub enum Queue {
     Waiting,
     /// VMs that could run or be admitted and that the scheduler keeps back.
     Held,
-    /// VMs that have ended and that the network demultiplexer has still to let go of.
-    Leaving,
     /// VMs that have ended and whose pages nobody shares: their frames can be freed.
     Ended,
+    /// VMs that have ended and that the network demultiplexer at this endpoint has still to let go of.
+    Leaving(EndpointId),
 }
 
 /// How many queues there are.
-const QUEUES: usize = 5;
+const QUEUES: usize = LEAVING + MAX_ENDPOINTS + 1;
+/// Number of the first queue of those that leave; the last one is of those whom nobody serves.
+const LEAVING: usize = 4;
+
+impl Queue {
+    #[inline(always)]
+    const fn number(self) -> usize {
+        match self {
+            Queue::Ready => 0,
+            Queue::Waiting => 1,
+            Queue::Held => 2,
+            Queue::Ended => 3,
+            Queue::Leaving(of) if of.index() < MAX_ENDPOINTS => LEAVING + of.index(),
+            Queue::Leaving(_) => LEAVING + MAX_ENDPOINTS,
+        }
+    }
+
+    /// The tag of a slot that is in it.
+    #[inline(always)]
+    const fn tag(self) -> u8 {
+        // There are a dozen and a half.
+        #[allow(clippy::cast_possible_truncation)]
+        {
+            self.number() as u8
+        }
+    }
+}
+
+const _: () = assert!(QUEUES < NOWHERE as usize);
+
 /// Tag of a slot that is in no queue.
 const NOWHERE: u8 = u8::MAX;
 
@@ -62,32 +91,32 @@ impl<'m> Queues<'m> {
     /// True when `slot` is in `queue`.
     #[inline]
     pub fn contains(&self, queue: Queue, slot: Slot) -> bool {
-        self.links.get(slot.index()).is_some_and(|link| link.queue == queue as u8)
+        self.links.get(slot.index()).is_some_and(|link| link.queue == queue.tag())
     }
 
     #[inline]
     pub fn is_empty(&self, queue: Queue) -> bool {
-        self.ends[queue as usize].first == NONE
+        self.ends[queue.number()].first == NONE
     }
 
     /// The slot that has been in `queue` longest.
     #[inline]
     pub fn first(&self, queue: Queue) -> Option<Slot> {
-        let first = self.ends[queue as usize].first;
+        let first = self.ends[queue.number()].first;
         (first != NONE).then_some(Slot::new(first))
     }
 
     /// Append `slot`, unless it is in a queue already or beyond the table.
     #[inline]
     pub fn push(&mut self, queue: Queue, slot: Slot) {
-        let ends = &mut self.ends[queue as usize];
+        let ends = &mut self.ends[queue.number()];
         let last = ends.last;
         let Some(link) = self.links.get_mut(slot.index()) else { return };
-        debug_assert!(link.queue == NOWHERE || link.queue == queue as u8, "slot {slot} is in another queue");
+        debug_assert!(link.queue == NOWHERE || link.queue == queue.tag(), "slot {slot} is in another queue");
         if link.queue != NOWHERE {
             return;
         }
-        *link = Link { next: NONE, previous: last, queue: queue as u8 };
+        *link = Link { next: NONE, previous: last, queue: queue.tag() };
         ends.last = slot.number();
         match self.links.get_mut(Slot::new(last).index()) {
             Some(before) => before.next = slot.number(),
@@ -99,12 +128,12 @@ impl<'m> Queues<'m> {
     #[inline]
     pub fn remove(&mut self, queue: Queue, slot: Slot) {
         let Some(link) = self.links.get_mut(slot.index()) else { return };
-        if link.queue != queue as u8 {
+        if link.queue != queue.tag() {
             return;
         }
         let Link { next, previous, .. } = *link;
         *link = EMPTY_LINK;
-        let ends = &mut self.ends[queue as usize];
+        let ends = &mut self.ends[queue.number()];
         match self.links.get_mut(Slot::new(previous).index()) {
             Some(before) => before.next = next,
             None => ends.first = next,
@@ -125,7 +154,7 @@ impl<'m> Queues<'m> {
     /// Move `slot` behind all others of `queue`, if it is there.
     #[inline]
     pub fn rotate(&mut self, queue: Queue, slot: Slot) {
-        if self.ends[queue as usize].last != slot.number() && self.contains(queue, slot) {
+        if self.ends[queue.number()].last != slot.number() && self.contains(queue, slot) {
             self.remove(queue, slot);
             self.push(queue, slot);
         }
@@ -139,19 +168,26 @@ mod tests {
     use std::collections::VecDeque;
 
     const SLOTS: u32 = 8;
-    const ALL: [Queue; QUEUES] = [Queue::Ready, Queue::Waiting, Queue::Held, Queue::Leaving, Queue::Ended];
+    const ALL: [Queue; 6] = [
+        Queue::Ready,
+        Queue::Waiting,
+        Queue::Held,
+        Queue::Ended,
+        Queue::Leaving(EndpointId::new(0)),
+        Queue::Leaving(EndpointId::new(3)),
+    ];
 
     proptest! {
         #[test]
-        fn behaves_like_deques(steps in prop::collection::vec((0..SLOTS + 2, 0_usize..QUEUES, 0_u8..6), 0..300)) {
+        fn behaves_like_deques(steps in prop::collection::vec((0..SLOTS + 2, 0_usize..ALL.len(), 0_u8..6), 0..300)) {
             let mut links = vec![EMPTY_LINK; 8];
             let mut queues = Queues::new(&mut links);
-            let mut model = [(); QUEUES].map(|()| VecDeque::new());
+            let mut model = [(); ALL.len()].map(|()| VecDeque::new());
             for (slot, index, what) in steps {
                 let slot = Slot::new(slot);
                 let queue = ALL[index];
                 let known = model[index].contains(&slot);
-                let elsewhere = (0..QUEUES).any(|other| other != index && model[other].contains(&slot));
+                let elsewhere = (0..ALL.len()).any(|other| other != index && model[other].contains(&slot));
                 match what {
                     0..3 if elsewhere => {}
                     0..3 => {

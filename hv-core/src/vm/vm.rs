@@ -2,6 +2,7 @@
 
 use super::life::{Life, State};
 use super::table::Seed;
+use crate::component::EndpointId;
 use crate::memory::PhysAddr;
 use abi::share::Share;
 use abi::vm::{ImageId, Seat, Slot, VmId};
@@ -72,8 +73,12 @@ pub struct Vm<B: Backend> {
     pub share: Share,
     /// The start of the scheduler that keeps it back, 0 for none.
     pub held_by: u32,
-    /// The start of the network demultiplexer that has been told of its NIC, 0 for none.
+    /// The start of its network demultiplexer that has been told of its NIC, 0 for none.
     pub attached_to: u32,
+    /// Who serves its NIC, and who its page faults.
+    pub net: EndpointId,
+    /// See `net`.
+    pub pager: EndpointId,
 }
 
 impl<B: Backend> Vm<B> {
@@ -99,6 +104,8 @@ impl<B: Backend> Vm<B> {
             alarm: u64::MAX,
             held_by: 0,
             attached_to: 0,
+            net: EndpointId::NONE,
+            pager: EndpointId::NONE,
             created_tsc: seed.created_tsc,
             ran_ticks: 0,
             burst_ticks: 0,

@@ -5,6 +5,7 @@
 
 use component::abi::component::bits::PORT_IRQ;
 use component::abi::message::Message;
+use component::abi::service::Service;
 use component::ring::RingError;
 use component::{Component, Inbox, Once, Outbox, irq_ack, now, port_in, port_out, wait};
 use core::fmt::Arguments;
@@ -132,9 +133,9 @@ static BACKLOG_MEMORY: Once<Backlog> = Once::new(Backlog::new());
 fn main(component: Component) -> ! {
     let info = component.info();
     let backlog = BACKLOG_MEMORY.take().expect("taken once");
-    let mut replies = component.inbox("core-monitor");
+    let (mut replies, requests) = component.service(Service::Control);
     let mut console = Console {
-        requests: component.outbox("monitor-core"),
+        requests,
         typed: TYPED.take().expect("taken once"),
         tsc_hz: info.tsc_hz,
         interrupt: info.device_count,

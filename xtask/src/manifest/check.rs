@@ -1,6 +1,5 @@
 //! The rules for `system.toml` that its syntax alone does not enforce. `docs/boot.md` explains them.
 
-use super::compile::AUTHORITIES;
 use super::model::{Component, Image, Ring, System};
 use super::{options, service};
 use abi::component::layout;
@@ -9,6 +8,7 @@ use abi::limits::{
     VM_MEMORY_MIN,
 };
 use abi::manifest::{DEFAULTS_BYTES, IMAGE_ARGS_BYTES};
+use abi::service::Service;
 use abi::share::{BURST_MIN, UNLIMITED, WEIGHT, WEIGHT_MAX};
 use std::collections::BTreeMap;
 
@@ -37,7 +37,7 @@ pub fn check(system: &System) -> Vec<String> {
     }
     rings_together(system, &mut errors);
     for image in &system.image {
-        if let Err(error) = image_alone(image) {
+        if let Err(error) = image_alone(image).and_then(|()| image_servers(image, system)) {
             errors.push(format!("image `{}`: {error}", image.name));
         }
     }
@@ -77,12 +77,7 @@ fn names(system: &System, errors: &mut Vec<String>) {
             if let Err(error) = name(&module) {
                 errors.push(format!("component `{}`: module `{module}`: {error}", component.name));
             }
-            if let Some(other) = modules.insert(module.clone(), component.name.clone()) {
-                errors.push(format!(
-                    "component `{}`: module `{module}` already fills the role `{other}`: each role needs a program of its own",
-                    component.name
-                ));
-            }
+            modules.entry(module).or_insert_with(|| component.name.clone());
         }
     }
     for image in &system.image {
@@ -164,21 +159,6 @@ fn component_alone(component: &Component) -> Result<(), String> {
             return Err(format!("irq = {irq} is no ISA interrupt: they are 0 to 15"));
         }
     }
-    for (i, authority) in component.authority.iter().enumerate() {
-        if !AUTHORITIES.iter().any(|(name, _)| name == authority) {
-            let known: Vec<&str> = AUTHORITIES.iter().map(|(name, _)| *name).collect();
-            return Err(format!("authority `{authority}` is unknown: known are {}", known.join(", ")));
-        }
-        if component.authority[..i].contains(authority) {
-            return Err(format!("authority `{authority}` is given twice: keep one"));
-        }
-    }
-    let has = |authority: &str| component.authority.iter().any(|given| given == authority);
-    if has("vm-window") && !has("raise") {
-        return Err(
-            "authority `vm-window` without `raise`: it could fill a VM's rings but never wake it; give both".into()
-        );
-    }
     Ok(())
 }
 
@@ -222,14 +202,6 @@ fn components_together(system: &System, errors: &mut Vec<String>) {
                     ));
                 }
             }
-            // `raise` alone is harmless to share: a spurious interrupt costs its VM a look at its rings.
-            for shared in
-                component.authority.iter().filter(|given| *given != "raise" && earlier.authority.contains(given))
-            {
-                errors.push(format!(
-                    "components `{other}` and `{name}` both have the authority `{shared}`: the core listens to one only"
-                ));
-            }
         }
     }
 }
@@ -245,6 +217,20 @@ fn ring_alone(ring: &Ring, system: &System) -> Result<(), String> {
     if ring.from == ring.to {
         return Err(format!("both ends are `{}`: a ring joins two", ring.from));
     }
+    let with_core = ring.from == "core" || ring.to == "core";
+    let known = Service::ALL.map(Service::name).join(", ");
+    match &ring.service {
+        None if with_core => return Err(format!("it does not say what it is about: give `service`, one of {known}")),
+        Some(service) if with_core && ring.service().is_none() => {
+            return Err(format!("service `{service}` is unknown: known are {known}"));
+        }
+        Some(service) if !with_core => {
+            return Err(format!(
+                "service `{service}` is between the core and a component: remove `service`, or give it the end `core`"
+            ));
+        }
+        _ => {}
+    }
     let max = abi::ring::MAX_SLOTS;
     if !ring.slots.is_power_of_two() || !(2..=max).contains(&ring.slots) {
         return Err(format!("{} slots: write a power of two from 2 to {max}", ring.slots));
@@ -256,9 +242,12 @@ fn rings_together(system: &System, errors: &mut Vec<String>) {
     let priority = |name: &str| system.component.iter().find(|c| c.name == name).map(|component| component.priority);
     let joined = |from: &str, to: &str| system.ring.iter().any(|ring| ring.from == from && ring.to == to);
     for (i, ring) in system.ring.iter().enumerate() {
-        if let Some(twin) = system.ring[..i].iter().find(|other| other.from == ring.from && other.to == ring.to) {
+        let is_twin = |other: &&Ring| (&other.from, &other.to, &other.service) == (&ring.from, &ring.to, &ring.service);
+        if let Some(twin) = system.ring[..i].iter().find(is_twin) {
+            let about =
+                ring.service.as_ref().map(|service| format!(" for the service `{service}`")).unwrap_or_default();
             errors.push(format!(
-                "rings `{}` and `{}` both lead from `{}` to `{}`: one is enough, remove the other",
+                "rings `{}` and `{}` both lead from `{}` to `{}`{about}: one is enough, remove the other",
                 twin.name, ring.name, ring.from, ring.to
             ));
         }
@@ -282,16 +271,51 @@ fn rings_together(system: &System, errors: &mut Vec<String>) {
                 "component `{name}`: it is an end of {ends} rings, more than it has room for: at most {MAX_RINGS_PER_COMPONENT}"
             ));
         }
-        for authority in component.authority.iter().filter(|authority| *authority != "raise") {
-            for (from, to) in [("core", name.as_str()), (name.as_str(), "core")] {
-                if !joined(from, to) {
+    }
+    for service in Service::ALL {
+        let parties = system.parties(service);
+        for party in &parties {
+            let (service, name) = (service.name(), party.name.as_str());
+            for (from, to) in [("core", name), (name, "core")] {
+                let is_it =
+                    |ring: &Ring| ring.from == from && ring.to == to && ring.service.as_deref() == Some(service);
+                if !system.ring.iter().any(is_it) {
                     errors.push(format!(
-                        "component `{name}`: authority `{authority}` needs a ring from `{from}` to `{to}`: add it"
+                        "component `{name}`: the service `{service}` needs a ring from `{from}` to `{to}`: add it"
                     ));
                 }
             }
         }
+        if let ([first, second, ..], false) = (&parties[..], service.is_shared())
+            && first.name != second.name
+        {
+            errors.push(format!(
+                "components `{}` and `{}` are both parties to the service `{}`: a CPU has one plan, keep one of them",
+                first.name,
+                second.name,
+                service.name()
+            ));
+        }
     }
+}
+
+/// Who serves the VMs of an image serves VMs.
+fn image_servers(image: &Image, system: &System) -> Result<(), String> {
+    for (key, service, named) in [("net", Service::Net, &image.net), ("pager", Service::Pager, &image.pager)] {
+        let Some(named) = named else { continue };
+        let parties = system.parties(service);
+        if !parties.iter().any(|party| party.name == *named) {
+            let known = match parties.len() {
+                0 => "there is none".to_owned(),
+                _ => format!(
+                    "known are {}",
+                    parties.iter().map(|party| party.name.as_str()).collect::<Vec<_>>().join(", ")
+                ),
+            };
+            return Err(format!("{key} = \"{named}\" is no party to the service `{}`: {known}", service.name()));
+        }
+    }
+    Ok(())
 }
 
 fn image_alone(image: &Image) -> Result<(), String> {

@@ -2,18 +2,10 @@
 
 use super::model::{Component, Image, Ring, System};
 use abi::limits::{MAX_POLICIES, Name, PAGE_SIZE};
-use abi::manifest::{self, CORE, DEFAULTS_BYTES, Header, IMAGE_ARGS_BYTES, NONE};
+use abi::manifest::{self, ANY, CORE, DEFAULTS_BYTES, Header, IMAGE_ARGS_BYTES, NONE};
+use abi::service::Service;
 use abi::share;
 use zerocopy::IntoBytes;
-
-/// Bits of `abi::component::authority` by their names in `system.toml`.
-pub const AUTHORITIES: [(&str, u32); 5] = [
-    ("raise", abi::component::authority::RAISE),
-    ("vm-window", abi::component::authority::VM_WINDOW),
-    ("pager", abi::component::authority::PAGER),
-    ("sched", abi::component::authority::SCHED),
-    ("control", abi::component::authority::CONTROL),
-];
 
 /// Compiles `system`, which `check` has found good: a value that does not fit is a mistake there, not the user's.
 pub fn compile(system: &System) -> Vec<u8> {
@@ -25,7 +17,7 @@ pub fn compile(system: &System) -> Vec<u8> {
         body.extend_from_slice(ring(entry, system).as_bytes());
     }
     for entry in &system.image {
-        body.extend_from_slice(image(entry).as_bytes());
+        body.extend_from_slice(image(entry, system).as_bytes());
     }
     let header = Header {
         magic: manifest::MAGIC,
@@ -54,10 +46,6 @@ fn component(entry: &Component) -> manifest::Component {
         policies,
         policy_count: number(programs.len()),
         priority: entry.priority,
-        authority: AUTHORITIES
-            .iter()
-            .filter(|(name, _)| entry.authority.iter().any(|given| given == name))
-            .fold(0, |all, (_, bit)| all | bit),
         budget_us: number(entry.budget.0),
         stack_pages: number(entry.stack.0 / PAGE_SIZE),
         memory_pages: number(entry.memory.0 / PAGE_SIZE),
@@ -67,7 +55,6 @@ fn component(entry: &Component) -> manifest::Component {
         port_count: ports.map_or(0, |ports| number(ports.count)),
         port_irq: ports.and_then(|ports| ports.irq).unwrap_or(NONE),
         keep_pages: number(entry.keep.map_or(0, |keep| keep.0) / PAGE_SIZE),
-        reserved: 0,
     }
 }
 
@@ -81,11 +68,15 @@ fn ring(entry: &Ring, system: &System) -> manifest::Ring {
         producer: end(&entry.from),
         consumer: end(&entry.to),
         slots: entry.slots,
-        reserved: 0,
+        service: entry.service().map_or(Service::NONE, Service::raw),
     }
 }
 
-fn image(entry: &Image) -> manifest::Image {
+fn image(entry: &Image, system: &System) -> manifest::Image {
+    let server = |named: &Option<String>| match named {
+        Some(named) => number(system.component.iter().position(|component| component.name == *named).expect("checked")),
+        None => ANY,
+    };
     manifest::Image {
         name: name(&entry.name),
         module: name(entry.module()),
@@ -96,7 +87,9 @@ fn image(entry: &Image) -> manifest::Image {
         weight: entry.weight.map_or(share::WEIGHT, number),
         rate: entry.rate.map_or(share::UNLIMITED, |rate| number(rate.0)),
         burst: entry.burst.map_or(share::BURST, |burst| number(burst.0)),
-        reserved: [0; 3],
+        net: server(&entry.net),
+        pager: server(&entry.pager),
+        reserved: 0,
     }
 }
 
@@ -135,14 +128,15 @@ mod tests {
         assert_eq!((header.components, header.rings), (4, 8));
         let (first, rest) = manifest::Component::read_from_prefix(rest).unwrap();
         assert_eq!(first.name.as_str(), "netmux");
-        assert_eq!(first.authority, abi::component::authority::RAISE | abi::component::authority::VM_WINDOW);
         assert_eq!((first.pci_class, first.dma_pages, first.budget_us), (0x0200, 128, 50_000));
         assert_eq!(first.keep_pages, 33);
         let rest = &rest[3 * size_of::<manifest::Component>()..];
         let (ring, rest) = manifest::Ring::read_from_prefix(rest).unwrap();
         assert_eq!((ring.name.as_str(), ring.producer, ring.consumer), ("core-netmux", CORE, 0));
+        assert_eq!(ring.service, Service::Net.raw());
         let (image, _) = manifest::Image::read_from_prefix(&rest[7 * size_of::<manifest::Ring>()..]).unwrap();
         assert_eq!((image.name.as_str(), image.memory_bytes), ("httpd", 16 << 20));
         assert_eq!(image.share(), share::Share::DEFAULT);
+        assert_eq!((image.net, image.pager), (ANY, ANY));
     }
 }

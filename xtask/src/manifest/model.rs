@@ -2,6 +2,7 @@
 
 pub use super::service::{Port, Protocol, Ready};
 pub use super::units::{Bytes, Micros, PciClass};
+use abi::service::Service;
 use serde::Deserialize;
 
 /// The whole file.
@@ -61,9 +62,6 @@ pub struct Component {
     pub pci_class: Option<PciClass>,
     /// I/O ports that it may use.
     pub ports: Option<Ports>,
-    /// What the core does for it.
-    #[serde(default)]
-    pub authority: Vec<String>,
 }
 
 /// A program that can fill a role.
@@ -100,6 +98,8 @@ pub struct Ring {
     pub to: String,
     /// Slots of 64 bytes.
     pub slots: u32,
+    /// What a ring with the core is about.
+    pub service: Option<String>,
 }
 
 /// A guest image.
@@ -116,6 +116,10 @@ pub struct Image {
     pub rx_slots: u32,
     /// Slots of the transmit ring, 0 for no NIC.
     pub tx_slots: u32,
+    /// The component that serves its VMs' NICs, where there are several.
+    pub net: Option<String>,
+    /// The component that serves its VMs' page faults, where there are several.
+    pub pager: Option<String>,
     /// Boot arguments.
     #[serde(default)]
     pub args: String,
@@ -142,6 +146,14 @@ impl Component {
     }
 }
 
+impl Ring {
+    /// What it is about, if that is known.
+    pub fn service(&self) -> Option<Service> {
+        let name = self.service.as_deref()?;
+        Service::ALL.into_iter().find(|service| service.name() == name)
+    }
+}
+
 impl Image {
     /// The boot module.
     pub fn module(&self) -> &str {
@@ -150,6 +162,19 @@ impl Image {
 }
 
 impl System {
+    /// The parties to a service, the most important first.
+    pub fn parties(&self, service: Service) -> Vec<&Component> {
+        let is_party = |component: &&Component| {
+            let name = &component.name;
+            let with =
+                |ring: &&Ring| ring.from == "core" && ring.to == *name || ring.from == *name && ring.to == "core";
+            self.ring.iter().filter(with).any(|ring| ring.service() == Some(service))
+        };
+        let mut parties: Vec<&Component> = self.component.iter().filter(is_party).collect();
+        parties.sort_by_key(|component| component.priority);
+        parties
+    }
+
     /// All boot modules, each once, in order: components, then images.
     pub fn modules(&self) -> Vec<String> {
         let components = self.component.iter().flat_map(|component| component.programs()).map(|policy| policy.module);

@@ -1,8 +1,9 @@
 //! Boot options in the command line's syntax: `vms=httpd*8,hostile quantum=10ms sched=round-robin log=info`.
 
-use super::model::{Component, System};
+use super::model::System;
 use super::units::micros;
 use abi::limits::MAX_SLOTS;
+use abi::service::Service;
 
 /// Log levels that `log=` takes.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
@@ -126,11 +127,10 @@ fn check_one(key: &str, value: &str, system: &System) -> Result<(), String> {
     }
 }
 
-/// The policies of the component that shares the NIC pages of VMs, where it has any to choose from.
+/// The policies of the most important demultiplexer, where it has any to choose from.
 fn net_policies(system: &System) -> Vec<String> {
-    let has_window = |component: &&Component| component.authority.iter().any(|given| given == "vm-window");
-    let net = system.component.iter().find(has_window);
-    net.into_iter().flat_map(|component| &component.policies).map(|policy| policy.name.clone()).collect()
+    let parties = system.parties(Service::Net);
+    parties.first().into_iter().flat_map(|component| &component.policies).map(|policy| policy.name.clone()).collect()
 }
 
 fn one_of(key: &str, value: &str, known: &[&str]) -> Result<(), String> {

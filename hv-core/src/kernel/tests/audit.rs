@@ -1,13 +1,14 @@
 //! What must be true of the machine after every turn of the loop.
 
 use super::machine::Machine;
-use crate::component::{Role, Run};
+use crate::component::{EndpointId, MAX_ENDPOINTS, Run};
 use crate::kernel::Kernel;
 use crate::memory::{CLASSES, Owner, OwnerClass, PhysAddr};
 use crate::vm::{Devices, METADATA_FRAMES, NEVER, Queue, State};
 use abi::component::layout;
 use abi::limits::PAGE_SIZE;
 use abi::nic;
+use abi::service::Service;
 use abi::vm::{Seat, Slot, VmId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,6 +18,11 @@ const WINDOW_PAGES: u64 = nic::WINDOW_STRIDE / PAGE_SIZE;
 /// The slots in a queue, in order.
 fn members<B: backend::Backend, H: crate::board::Board>(kernel: &Kernel<B, H>, queue: Queue) -> BTreeSet<Slot> {
     kernel.vms.slots().filter(|&slot| kernel.cpu.queues.contains(queue, slot)).collect()
+}
+
+/// The queues of those that leave, one for each endpoint that there could be.
+fn leaving() -> impl Iterator<Item = Queue> {
+    (0..=MAX_ENDPOINTS).map(|index| Queue::Leaving(EndpointId::new(index)))
 }
 
 impl<const TIMER: bool> Machine<TIMER> {
@@ -38,8 +44,8 @@ impl<const TIMER: bool> Machine<TIMER> {
                 continue;
             }
             let Some(vm) = vms.get(slot) else {
-                let queues = [Queue::Ready, Queue::Waiting, Queue::Held, Queue::Leaving, Queue::Ended];
-                assert!(!queues.into_iter().any(listed), "the empty slot {slot} is in a queue");
+                let queues = [Queue::Ready, Queue::Waiting, Queue::Held, Queue::Ended];
+                assert!(!queues.into_iter().chain(leaving()).any(listed), "the empty slot {slot} is in a queue");
                 continue;
             };
             living += 1;
@@ -48,7 +54,10 @@ impl<const TIMER: bool> Machine<TIMER> {
             assert_eq!((id.slot, vms.seats().slot(seat)), (slot, Some(slot)));
             let Some(vm) = vms.get(slot) else { unreachable!("it was there") };
             let leaves = state == State::Ending && vm.life.shared().contains(Devices::NIC);
-            assert_eq!(listed(Queue::Leaving), leaves, "{id} in the queue of those that leave");
+            for queue in leaving() {
+                let expected = leaves && queue == Queue::Leaving(vm.net);
+                assert_eq!(listed(queue), expected, "{id} in the queue {queue:?}");
+            }
             let deadline = cpu.timers.deadline_of(seat);
             let on_turn = cpu.plan.turn.is_some_and(|turn| turn.vm == id);
             match state {
@@ -74,7 +83,7 @@ impl<const TIMER: bool> Machine<TIMER> {
                         "{id} has ended and is planned for"
                     );
                     if vm.life.shared().contains(Devices::NIC) {
-                        let net = cpu.components.rank_of(Role::Net).map(|rank| cpu.components.list[rank].run);
+                        let net = cpu.endpoints.rank(vm.net).map(|rank| cpu.components.list[rank].run);
                         let asked_for = deadline != NEVER || matches!(net, Some(Run::Condemned(_)));
                         assert!(asked_for, "{id} has ended and nobody asks for its NIC");
                     } else {
@@ -163,11 +172,17 @@ impl<const TIMER: bool> Machine<TIMER> {
     /// The demultiplexer sees the NIC pages of those VMs that share theirs, and those pages of their rings that it has asked for,
     /// and nothing else.
     pub fn audit_windows(&mut self) {
-        let rank = self.rank(Role::Net);
+        for of in self.parties(Service::Net) {
+            self.audit_window(of);
+        }
+    }
+
+    fn audit_window(&mut self, of: EndpointId) {
+        let rank = self.kernel.cpu.endpoints.rank(of).expect("a component");
         for seat in (0..self.kernel.vms.seats().used()).map(|seat| Seat::new(u16::try_from(seat).expect("few"))) {
             let Kernel { vms, cpu, .. } = &mut self.kernel;
             let shared = match vms.in_seat(seat) {
-                Some(vm) if vm.life.shared().contains(Devices::NIC) => vm.life.memory(),
+                Some(vm) if vm.net == of && vm.life.shared().contains(Devices::NIC) => vm.life.memory(),
                 _ => None,
             };
             let space = &cpu.components.list[rank].space;
@@ -186,10 +201,11 @@ impl<const TIMER: bool> Machine<TIMER> {
     /// What a component knows that has taken all that the core has told it is what the core knows, whether it was told from
     /// the beginning or after a restart.
     pub fn audit_knowledge(&mut self) {
-        let informed = |machine: &mut Self, role| {
-            let rank = machine.rank(role);
-            let component = &machine.kernel.cpu.components.list[rank];
-            let at_rest = matches!(component.run, Run::Waiting { .. }) && component.resync.is_none();
+        let informed = |machine: &mut Self, party| {
+            let cpu = &machine.kernel.cpu;
+            let rank = cpu.endpoints.rank(party).expect("a component");
+            let knows_all = cpu.endpoints.get(party).is_some_and(|endpoint| endpoint.resync.is_none());
+            let at_rest = matches!(cpu.components.list[rank].run, Run::Waiting { .. }) && knows_all;
             at_rest && machine.hardware.borrow_mut().components[rank].is_informed()
         };
         // Whom the scheduler keeps back it knows as it knows the others.
@@ -209,16 +225,17 @@ impl<const TIMER: bool> Machine<TIMER> {
                     ending.insert(id);
                 }
                 _ => {
-                    admitted.insert(id);
+                    admitted.insert((id, vm.pager.index()));
                 }
             }
             if vm.life.shared().contains(Devices::NIC) && !vm.life.is_ending() {
-                attached.insert(id, vm.seat);
+                attached.insert(id, (vm.seat, vm.net));
             }
         }
         let slots = |ids: &mut dyn Iterator<Item = VmId>| -> BTreeSet<Slot> { ids.map(|id| id.slot).collect() };
-        if informed(self, Role::Sched) {
-            let rank = self.rank(Role::Sched);
+        let plan = self.kernel.cpu.endpoints.first(Service::Plan);
+        if informed(self, plan) {
+            let rank = self.rank(Service::Plan);
             let hardware = self.hardware.borrow();
             let sched = hardware.components[rank].sched();
             let known = slots(&mut sched.ready.iter().copied().filter(|id| !ending.contains(id)));
@@ -232,20 +249,29 @@ impl<const TIMER: bool> Machine<TIMER> {
                 "who waits: {known:?} {told:?} {waiting:?}"
             );
         }
-        if informed(self, Role::Pager) {
-            let rank = self.rank(Role::Pager);
+        for party in self.parties(Service::Pager) {
+            if !informed(self, party) {
+                continue;
+            }
+            let images = self.kernel.cpu.images.len();
+            let rank = self.kernel.cpu.endpoints.rank(party).expect("a component");
             let hardware = self.hardware.borrow();
             let pager = hardware.components[rank].pager();
             let known: BTreeSet<VmId> = pager.vms.keys().copied().filter(|id| !ending.contains(id)).collect();
-            assert_eq!(known, admitted, "who has memory");
+            let its = admitted.iter().filter(|(_, pager)| *pager == party.index()).map(|(id, _)| *id);
+            assert_eq!(known, its.collect(), "who has memory");
             assert_eq!(pager.surprises, 0, "faults of VMs that the pager was not told of");
-            assert_eq!(pager.segments.len(), 4, "two segments of each of two images");
+            assert_eq!(pager.segments.len(), 2 * (images - 1), "two segments of each image but the refused one");
         }
-        if informed(self, Role::Net) {
-            let rank = self.rank(Role::Net);
+        for party in self.parties(Service::Net) {
+            if !informed(self, party) {
+                continue;
+            }
+            let rank = self.kernel.cpu.endpoints.rank(party).expect("a component");
             let hardware = self.hardware.borrow();
             let net = hardware.components[rank].net();
-            assert_eq!(net.attached, attached, "who is attached");
+            let its = attached.iter().filter(|(_, (_, net))| *net == party).map(|(id, (seat, _))| (*id, *seat));
+            assert_eq!(net.attached, its.collect(), "who is attached");
         }
     }
 

@@ -6,13 +6,13 @@ use super::guest::{FIRST, call, field, keep, poke};
 use super::lines;
 use super::machine::{GUEST_PAGES, HZ, IMAGE_PAGE, Machine, REFUSED, WITH_NIC, WITHOUT_NIC};
 use super::roles::Role as FakeRole;
-use crate::component::Role;
 use crate::memory::{CLASSES, Owner, OwnerClass, PhysAddr};
 use crate::vm::State;
 use abi::control::{CREATE_ARGS_BYTES, ControlReply, ControlRequest, status, vm_state};
 use abi::guest::{BOOT_ARGS, REGISTER_PAGE, hypercall, pending};
 use abi::limits::{Name, PAGE_SIZE};
 use abi::pager::Access;
+use abi::service::Service;
 use abi::share::Share;
 use abi::vm::{ImageId, Slot, VmId};
 use backend::fake::Step;
@@ -22,7 +22,7 @@ const NO_ARGS: [u8; CREATE_ARGS_BYTES] = [0; CREATE_ARGS_BYTES];
 impl Machine<true> {
     /// The operator asks this, and the machine comes to rest: what the operator was answered.
     fn request(&mut self, request: ControlRequest) -> Vec<ControlReply> {
-        let rank = self.rank(Role::Control);
+        let rank = self.rank(Service::Control);
         match &mut self.hardware.borrow_mut().components[rank].role {
             FakeRole::Monitor(monitor) => {
                 (monitor.replies, monitor.ids) = (Vec::new(), Vec::new());
@@ -42,7 +42,7 @@ impl Machine<true> {
 
     /// The ids of the last replies.
     fn ids(&self) -> Vec<u32> {
-        match &self.hardware.borrow().components[self.rank(Role::Control)].role {
+        match &self.hardware.borrow().components[self.rank(Service::Control)].role {
             FakeRole::Monitor(monitor) => monitor.ids.clone(),
             _ => panic!("not the monitor"),
         }
@@ -146,7 +146,7 @@ fn a_vm_is_told_with_its_state_and_its_frames() {
     // The controller's turn comes before that of any VM.
     assert_eq!(machine.described(), (vm_state::READY, [3, 2, 4, 0]));
     assert_eq!(machine.described(), (vm_state::IDLE, [4, 2, 4, 1]));
-    let pager = machine.rank(Role::Pager);
+    let pager = machine.rank(Service::Pager);
     machine.hardware.borrow_mut().components[pager].due = Some(Due { after: 0, what: Misdeed::Sleep });
     machine.go_on(&[touch(IMAGE_PAGE + 2, Access::Write)]);
     machine.settle(1000);
@@ -156,14 +156,14 @@ fn a_vm_is_told_with_its_state_and_its_frames() {
 #[test]
 fn a_vm_that_waits_for_admission_has_its_metadata_only() {
     let mut machine = at_rest();
-    let rank = machine.rank(Role::Sched);
+    let rank = machine.rank(Service::Plan);
     if let FakeRole::Sched(sched) = &mut machine.hardware.borrow_mut().components[rank].role {
         sched.lazy = true;
     }
     let vm = machine.create(WITH_NIC);
     // The core itself would admit it a second later, if there were room.
     while machine.kernel.cpu.frames.alloc(Owner::Core, 0).is_some() {}
-    let rank = machine.rank(Role::Control);
+    let rank = machine.rank(Service::Control);
     machine.wires.raise(vector(SERIAL_GSI));
     if let FakeRole::Monitor(monitor) = &mut machine.hardware.borrow_mut().components[rank].role {
         monitor.requests.push_back(ControlRequest::Vm { slot: vm.slot });
@@ -236,7 +236,7 @@ fn images_are_told_with_their_names_and_one_that_was_refused_without() {
 fn a_component_that_is_killed_is_started_again() {
     let mut machine = at_rest();
     lines::listen();
-    let pager = machine.rank(Role::Pager);
+    let pager = machine.rank(Service::Pager);
     let component = u16::try_from(pager).expect("few");
     assert_eq!(machine.request(ControlRequest::Kill { component }), [done(status::OK, 0)]);
     assert_eq!(machine.kernel.cpu.components.list[pager].incarnation, 2);
@@ -246,7 +246,7 @@ fn a_component_that_is_killed_is_started_again() {
 #[test]
 fn the_controller_may_kill_itself_and_asks_on_afterwards() {
     let mut machine = at_rest();
-    let rank = machine.rank(Role::Control);
+    let rank = machine.rank(Service::Control);
     let component = u16::try_from(rank).expect("few");
     // The answer went down with the ring that it was in.
     assert_eq!(machine.request(ControlRequest::Kill { component }), []);
@@ -440,7 +440,7 @@ fn the_machine_is_switched_off_on_request() {
 #[test]
 fn what_is_no_request_is_said_and_not_answered() {
     let mut machine = at_rest();
-    let rank = machine.rank(Role::Control);
+    let rank = machine.rank(Service::Control);
     lines::listen();
     // An unknown kind; a slot and an image that have no 32 bits.
     for (kind, word, what) in [

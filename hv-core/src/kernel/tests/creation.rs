@@ -2,7 +2,7 @@
 
 use super::machine::{GUEST_PAGES, HZ, Machine, REFUSED, WITH_NIC, WITHOUT_NIC};
 use super::vm_memory;
-use crate::component::{Death, Role};
+use crate::component::Death;
 use crate::kernel::Kernel;
 use crate::log::capture::{heard_of, listen};
 use crate::memory::{Owner, OwnerClass, core_memory};
@@ -13,6 +13,7 @@ use abi::end::EndReason;
 use abi::guest::{BOOT_ARGS, CONSOLE_SLOTS, Interrupted, MAGIC, NIC_BASE, PAGE_TABLES, REGISTER_PAGE, RegisterPage};
 use abi::limits::PAGE_SIZE;
 use abi::nic::{self, NicPage};
+use abi::service::Service;
 use abi::vm::{ImageId, Slot, VmId};
 use core::mem::offset_of;
 use zerocopy::{FromBytes, IntoBytes};
@@ -348,7 +349,7 @@ fn a_guest_without_a_nic_has_no_page_for_it() {
 
 /// What the demultiplexer sees of the NIC of slot 0.
 fn window(machine: &Machine<true>) -> Vec<bool> {
-    let space = &machine.kernel.cpu.components.list[machine.rank(Role::Net)].space;
+    let space = &machine.kernel.cpu.components.list[machine.rank(Service::Net)].space;
     let at = |page| layout::VM_WINDOW + page * PAGE_SIZE;
     (0..3).map(|page| space.tables().walk(at(page)).is_some()).collect()
 }
@@ -374,7 +375,7 @@ fn a_vm_whose_nic_finds_no_frame_for_the_windows_tables_runs_without_it() {
         // So it stays while this demultiplexer lives; the next one gets the NIC, now that there are frames.
         assert_eq!(window(&machine), [left == 2, false, false]);
         machine.audit();
-        machine.kernel.cpu.condemn(machine.rank(Role::Net), Death::Killed);
+        machine.kernel.cpu.condemn(machine.rank(Service::Net), Death::Killed);
         machine.settle_again();
         assert_eq!(window(&machine), [true, false, false]);
         machine.audit();
@@ -401,10 +402,7 @@ fn a_vm_without_its_nic_page_is_not_attached() {
 
 #[test]
 fn a_vm_is_admitted_at_once_where_there_is_no_scheduler() {
-    let mut machine = Machine::<true>::new(1024);
-    let list = core::mem::take(&mut machine.kernel.cpu.components.list);
-    let without = list.into_iter().filter(|component| component.role != Role::Sched).collect();
-    machine.kernel.cpu.components = crate::component::Components::new(without);
+    let mut machine = Machine::<true>::without_scheduler(1024);
     machine.create(WITH_NIC);
     let vm = machine.kernel.vms.get(Slot::new(0)).expect("it lives");
     assert_eq!(vm.life.state(), State::Ready);

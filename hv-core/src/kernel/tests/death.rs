@@ -3,36 +3,43 @@
 use super::board::NIC_GSI;
 use super::component::{Due, Misdeed};
 use super::machine::{HZ, Machine, WITH_NIC, WITHOUT_NIC};
-use crate::component::{Death, Role, Run};
+use crate::component::{Death, EndpointId, Run};
 use crate::vm::{Devices, Queue, State};
 use abi::component::bits;
+use abi::service::Service;
 
 type Fake = Machine<true>;
 
 impl Fake {
-    fn run_of(&self, role: Role) -> Run {
-        self.kernel.cpu.components.list[self.rank(role)].run
+    /// Messages that the first party to a service has not taken yet.
+    pub fn told(&mut self, service: Service) -> u32 {
+        let endpoint = self.kernel.cpu.endpoints.first(service);
+        self.kernel.cpu.endpoints.get_mut(endpoint).expect("there is one").in_flight()
     }
 
-    fn starts(&self, role: Role) -> u32 {
-        self.kernel.cpu.components.list[self.rank(role)].incarnation
+    fn run_of(&self, service: Service) -> Run {
+        self.kernel.cpu.components.list[self.rank(service)].run
+    }
+
+    fn starts(&self, service: Service) -> u32 {
+        self.kernel.cpu.components.list[self.rank(service)].incarnation
     }
 
     /// The component goes wrong at its next turn, which comes now.
-    fn goes_wrong(&mut self, role: Role, what: Misdeed) {
-        let rank = self.rank(role);
+    fn goes_wrong(&mut self, service: Service, what: Misdeed) {
+        let rank = self.rank(service);
         self.hardware.borrow_mut().components[rank].due = Some(Due { after: 0, what });
-        let bit = self.kernel.cpu.components.list[rank].ends.bit;
+        let bit = self.kernel.cpu.components.list[rank].bells;
         self.kernel.cpu.notify(rank, bit);
     }
 
     /// Let a component die and come back at once: how often, until its next start waits.
-    fn dies_until_it_waits(&mut self, role: Role) -> u32 {
-        let rank = self.rank(role);
+    fn dies_until_it_waits(&mut self, service: Service) -> u32 {
+        let rank = self.rank(service);
         for deaths in 1..20 {
             self.kernel.cpu.condemn(rank, Death::Killed);
             self.kernel.carry_out();
-            if matches!(self.run_of(role), Run::Stopped { .. }) {
+            if matches!(self.run_of(service), Run::Stopped { .. }) {
                 return deaths;
             }
         }
@@ -40,15 +47,20 @@ impl Fake {
     }
 
     /// Turns of the loop until a component is condemned: for what.
-    fn condemned(&mut self, role: Role) -> Death {
+    fn condemned(&mut self, service: Service) -> Death {
         for _ in 0..2000 {
-            if let Run::Condemned(why) = self.run_of(role) {
+            if let Run::Condemned(why) = self.run_of(service) {
                 return why;
             }
             self.kernel.step();
         }
-        panic!("it is not condemned: {:?}", self.run_of(role));
+        panic!("it is not condemned: {:?}", self.run_of(service));
     }
+}
+
+/// The demultiplexer's endpoint.
+fn net(machine: &Fake) -> EndpointId {
+    machine.kernel.cpu.endpoints.first(Service::Net)
 }
 
 /// A machine at rest with one VM that has a NIC.
@@ -59,30 +71,30 @@ fn at_rest() -> Fake {
 #[test]
 fn the_loop_alone_stops_and_starts() {
     let mut machine = at_rest();
-    let rank = machine.rank(Role::Pager);
+    let rank = machine.rank(Service::Pager);
     machine.kernel.cpu.condemn(rank, Death::Killed);
-    assert_eq!(machine.run_of(Role::Pager), Run::Condemned(Death::Killed));
-    assert_eq!(machine.starts(Role::Pager), 1);
+    assert_eq!(machine.run_of(Service::Pager), Run::Condemned(Death::Killed));
+    assert_eq!(machine.starts(Service::Pager), 1);
     assert!(machine.kernel.cpu.attention.needs_core());
     machine.kernel.carry_out();
-    assert_eq!(machine.run_of(Role::Pager), Run::Ready);
-    assert_eq!(machine.starts(Role::Pager), 2);
+    assert_eq!(machine.run_of(Service::Pager), Run::Ready);
+    assert_eq!(machine.starts(Service::Pager), 2);
 }
 
 #[test]
 fn the_first_reason_counts() {
     let mut machine = at_rest();
-    let rank = machine.rank(Role::Sched);
+    let rank = machine.rank(Service::Plan);
     machine.kernel.cpu.condemn(rank, Death::RingFull);
     machine.kernel.cpu.condemn(rank, Death::Killed);
-    assert_eq!(machine.run_of(Role::Sched), Run::Condemned(Death::RingFull));
+    assert_eq!(machine.run_of(Service::Plan), Run::Condemned(Death::RingFull));
 }
 
 #[test]
 fn who_is_condemned_does_not_run() {
     let mut machine = at_rest();
-    let rank = machine.rank(Role::Sched);
-    let bit = machine.kernel.cpu.components.list[rank].ends.bit;
+    let rank = machine.rank(Service::Plan);
+    let bit = machine.kernel.cpu.components.list[rank].bells;
     machine.kernel.cpu.notify(rank, bit);
     assert_eq!(machine.kernel.cpu.attention.most_important(), Some(rank));
     machine.kernel.cpu.condemn(rank, Death::Killed);
@@ -102,22 +114,22 @@ fn nobody_of_that_rank_is_condemned_in_silence() {
 #[test]
 fn an_exception_condemns() {
     let mut machine = at_rest();
-    machine.goes_wrong(Role::Pager, Misdeed::Fault);
-    assert_eq!(machine.condemned(Role::Pager), Death::Fault { vector: 14, error: 6, cr2: 0xdead });
+    machine.goes_wrong(Service::Pager, Misdeed::Fault);
+    assert_eq!(machine.condemned(Service::Pager), Death::Fault { vector: 14, error: 6, cr2: 0xdead });
 }
 
 #[test]
 fn to_give_up_condemns() {
     let mut machine = at_rest();
-    machine.goes_wrong(Role::Control, Misdeed::Exit);
-    assert_eq!(machine.condemned(Role::Control), Death::Exit(3));
+    machine.goes_wrong(Service::Control, Misdeed::Exit);
+    assert_eq!(machine.condemned(Service::Control), Death::Exit(3));
 }
 
 #[test]
 fn to_run_beyond_the_budget_condemns() {
     let mut machine = at_rest();
-    machine.goes_wrong(Role::Sched, Misdeed::Spin);
-    let Death::Overrun(ticks) = machine.condemned(Role::Sched) else { panic!("another reason") };
+    machine.goes_wrong(Service::Plan, Misdeed::Spin);
+    let Death::Overrun(ticks) = machine.condemned(Service::Plan) else { panic!("another reason") };
     // A millisecond is its budget; each turn of the spin takes as much.
     assert!((HZ / 1000..HZ / 200).contains(&ticks), "{ticks}");
 }
@@ -125,11 +137,11 @@ fn to_run_beyond_the_budget_condemns() {
 #[test]
 fn a_full_ring_condemns() {
     let mut machine = at_rest();
-    machine.goes_wrong(Role::Sched, Misdeed::Sleep);
+    machine.goes_wrong(Service::Plan, Misdeed::Sleep);
     machine.settle(100);
     // Each creation tells the scheduler of one more VM. It never looks.
     for _ in 0..machine.kernel.vms.capacity() {
-        if machine.run_of(Role::Sched) == Run::Condemned(Death::RingFull) {
+        if machine.run_of(Service::Plan) == Run::Condemned(Death::RingFull) {
             return;
         }
         machine.create(WITHOUT_NIC);
@@ -141,13 +153,13 @@ fn a_full_ring_condemns() {
 fn to_withhold_an_ended_vm_condemns_after_a_second() {
     let mut machine = at_rest();
     let vm = machine.vms()[0];
-    machine.goes_wrong(Role::Net, Misdeed::Sleep);
+    machine.goes_wrong(Service::Net, Misdeed::Sleep);
     machine.settle(100);
     let before = machine.wires.now();
     let crate::kernel::Kernel { vms, cpu, .. } = &mut machine.kernel;
     let end = crate::vm::End::new(abi::end::EndReason::Destroyed, 0);
     cpu.end(vms.by_id(vm).expect("it lives"), end);
-    assert_eq!(machine.condemned(Role::Net), Death::Withholds(vm));
+    assert_eq!(machine.condemned(Service::Net), Death::Withholds(vm));
     let waited = machine.wires.now() - before;
     assert!((HZ..HZ + HZ / 100).contains(&waited), "{waited}");
     machine.hardware.borrow_mut().asleep = false;
@@ -160,15 +172,15 @@ fn to_withhold_an_ended_vm_condemns_after_a_second() {
 fn a_sixth_quick_death_costs_a_second() {
     let mut machine = at_rest();
     // The machine has come to rest after more than a second, so the first death is none of the quick ones.
-    assert_eq!(machine.dies_until_it_waits(Role::Pager), 1 + 6);
-    assert_eq!(machine.starts(Role::Pager), 7);
-    let Run::Stopped { start_at } = machine.run_of(Role::Pager) else { panic!("it runs") };
+    assert_eq!(machine.dies_until_it_waits(Service::Pager), 1 + 6);
+    assert_eq!(machine.starts(Service::Pager), 7);
+    let Run::Stopped { start_at } = machine.run_of(Service::Pager) else { panic!("it runs") };
     let wait = start_at - machine.wires.now();
     assert!((HZ - 100..=HZ).contains(&wait), "{wait}");
     // The timer wakes the machine for it.
     machine.hardware.borrow_mut().asleep = false;
     machine.settle(2000);
-    assert_eq!(machine.starts(Role::Pager), 8);
+    assert_eq!(machine.starts(Service::Pager), 8);
     assert!(machine.wires.now() >= start_at);
     machine.audit();
 }
@@ -176,7 +188,7 @@ fn a_sixth_quick_death_costs_a_second() {
 #[test]
 fn a_long_life_forgives_quick_deaths() {
     let mut machine = at_rest();
-    let rank = machine.rank(Role::Pager);
+    let rank = machine.rank(Service::Pager);
     for quick in 0..=5 {
         machine.kernel.cpu.condemn(rank, Death::Killed);
         machine.kernel.carry_out();
@@ -186,13 +198,13 @@ fn a_long_life_forgives_quick_deaths() {
     machine.kernel.cpu.condemn(rank, Death::Killed);
     machine.kernel.carry_out();
     assert_eq!(machine.kernel.cpu.components.list[rank].quick_deaths, 0);
-    assert_eq!(machine.starts(Role::Pager), 8);
+    assert_eq!(machine.starts(Service::Pager), 8);
 }
 
 #[test]
 fn a_life_of_a_second_is_long() {
     let mut machine = at_rest();
-    let rank = machine.rank(Role::Pager);
+    let rank = machine.rank(Service::Pager);
     for (age, quick) in [(HZ - 1, 4), (HZ, 0)] {
         // To stop it reads the time once, which takes a tick.
         let now = machine.wires.now() + 1;
@@ -207,23 +219,23 @@ fn a_life_of_a_second_is_long() {
 #[test]
 fn who_is_stopped_is_not_condemned_again() {
     let mut machine = at_rest();
-    let rank = machine.rank(Role::Pager);
-    machine.dies_until_it_waits(Role::Pager);
-    let stopped = machine.run_of(Role::Pager);
+    let rank = machine.rank(Service::Pager);
+    machine.dies_until_it_waits(Service::Pager);
+    let stopped = machine.run_of(Service::Pager);
     machine.kernel.cpu.condemn(rank, Death::RingFull);
-    assert_eq!(machine.run_of(Role::Pager), stopped);
+    assert_eq!(machine.run_of(Service::Pager), stopped);
 }
 
 #[test]
 fn several_are_carried_out_at_once() {
     let mut machine = at_rest();
-    for role in [Role::Net, Role::Pager, Role::Sched, Role::Control] {
-        let rank = machine.rank(role);
+    for service in [Service::Net, Service::Pager, Service::Plan, Service::Control] {
+        let rank = machine.rank(service);
         machine.kernel.cpu.condemn(rank, Death::Killed);
     }
     machine.kernel.step();
-    for role in [Role::Net, Role::Pager, Role::Sched, Role::Control] {
-        assert_eq!(machine.starts(role), 2);
+    for service in [Service::Net, Service::Pager, Service::Plan, Service::Control] {
+        assert_eq!(machine.starts(service), 2);
     }
     machine.settle(1000);
     machine.audit();
@@ -234,8 +246,8 @@ fn devices_are_quiet_while_their_driver_is_stopped() {
     let mut machine = at_rest();
     assert!(machine.hardware.borrow().bus_masters.contains(&0));
     assert!(!machine.hardware.borrow().masked.contains(&NIC_GSI));
-    machine.dies_until_it_waits(Role::Net);
-    assert!(matches!(machine.run_of(Role::Net), Run::Stopped { .. }));
+    machine.dies_until_it_waits(Service::Net);
+    assert!(matches!(machine.run_of(Service::Net), Run::Stopped { .. }));
     assert!(!machine.hardware.borrow().bus_masters.contains(&0));
     assert!(machine.hardware.borrow().masked.contains(&NIC_GSI));
     machine.hardware.borrow_mut().asleep = false;
@@ -248,7 +260,7 @@ fn devices_are_quiet_while_their_driver_is_stopped() {
 fn the_demultiplexers_window_stays_for_its_successor() {
     let mut machine = at_rest();
     let vm = machine.vms()[0];
-    machine.dies_until_it_waits(Role::Net);
+    machine.dies_until_it_waits(Service::Net);
     assert!(machine.kernel.vms.by_id(vm).is_some_and(|vm| vm.life.shared() == Devices::NIC));
     machine.audit_windows();
     // A VM that comes meanwhile is told of later.
@@ -265,10 +277,13 @@ fn the_demultiplexers_window_stays_for_its_successor() {
 fn a_vm_that_ends_while_the_demultiplexer_is_stopped_waits_for_nobody() {
     let mut machine = at_rest();
     let vm = machine.vms()[0];
-    machine.dies_until_it_waits(Role::Net);
+    machine.dies_until_it_waits(Service::Net);
     let crate::kernel::Kernel { vms, cpu, .. } = &mut machine.kernel;
     cpu.end(vms.by_id(vm).expect("it lives"), crate::vm::End::new(abi::end::EndReason::Destroyed, 0));
-    assert_eq!((machine.queued(Queue::Leaving), machine.queued(Queue::Ended)), (vec![], vec![vm.slot.number()]));
+    assert_eq!(
+        (machine.queued(Queue::Leaving(net(&machine))), machine.queued(Queue::Ended)),
+        (vec![], vec![vm.slot.number()])
+    );
     machine.audit_windows();
     machine.hardware.borrow_mut().asleep = false;
     machine.settle(2000);
@@ -285,7 +300,7 @@ fn those_that_the_demultiplexer_had_to_let_go_of_are_taken_from_it_in_portions()
         machine.settle(1000);
         machine.hardware.borrow_mut().asleep = false;
     }
-    let rank = machine.rank(Role::Net);
+    let rank = machine.rank(Service::Net);
     for id in machine.vms() {
         let crate::kernel::Kernel { vms, cpu, .. } = &mut machine.kernel;
         cpu.end(vms.by_id(id).expect("it lives"), crate::vm::End::new(abi::end::EndReason::Destroyed, 0));
@@ -295,11 +310,11 @@ fn those_that_the_demultiplexer_had_to_let_go_of_are_taken_from_it_in_portions()
     machine.kernel.carry_out();
     // Its ring had room for 64 messages; the one that found none was its end, and nobody waits for one that is condemned. Its successor does
     // not start before all are taken from it.
-    assert_eq!(machine.queued(Queue::Leaving).len(), 65 - 64);
-    assert!(matches!(machine.run_of(Role::Net), Run::Stopped { .. }));
+    assert_eq!(machine.queued(Queue::Leaving(net(&machine))).len(), 65 - 64);
+    assert!(matches!(machine.run_of(Service::Net), Run::Stopped { .. }));
     assert!(machine.kernel.cpu.attention.take_components());
     machine.kernel.carry_out();
-    assert!(machine.queued(Queue::Leaving).is_empty() && machine.run_of(Role::Net) == Run::Ready);
+    assert!(machine.queued(Queue::Leaving(net(&machine))).is_empty() && machine.run_of(Service::Net) == Run::Ready);
     machine.hardware.borrow_mut().asleep = false;
     machine.settle(4000);
     assert!(machine.vms().is_empty());
@@ -310,13 +325,13 @@ fn those_that_the_demultiplexer_had_to_let_go_of_are_taken_from_it_in_portions()
 fn a_vm_that_the_demultiplexer_dies_over_is_buried() {
     let mut machine = at_rest();
     let vm = machine.vms()[0];
-    machine.goes_wrong(Role::Net, Misdeed::Sleep);
+    machine.goes_wrong(Service::Net, Misdeed::Sleep);
     machine.settle(100);
     let free = machine.kernel.cpu.frames.free_frames();
     let crate::kernel::Kernel { vms, cpu, .. } = &mut machine.kernel;
     cpu.end(vms.by_id(vm).expect("it lives"), crate::vm::End::new(abi::end::EndReason::Destroyed, 0));
     assert_eq!(machine.kernel.vms.by_id(vm).map(|vm| vm.life.state()), Some(State::Ending));
-    let rank = machine.rank(Role::Net);
+    let rank = machine.rank(Service::Net);
     machine.kernel.cpu.condemn(rank, Death::Killed);
     machine.hardware.borrow_mut().asleep = false;
     machine.settle(1000);
@@ -330,7 +345,7 @@ fn a_plan_dies_with_its_scheduler() {
     let mut machine = at_rest();
     let vm = machine.vms()[0];
     machine.kernel.cpu.plan.next = Some((vm, 7));
-    let rank = machine.rank(Role::Sched);
+    let rank = machine.rank(Service::Plan);
     machine.kernel.cpu.condemn(rank, Death::Killed);
     machine.kernel.carry_out();
     assert_eq!(machine.kernel.cpu.plan.next, None);
@@ -339,7 +354,7 @@ fn a_plan_dies_with_its_scheduler() {
 #[test]
 fn a_successor_starts_as_the_first_did() {
     let mut machine = at_rest();
-    let rank = machine.rank(Role::Sched);
+    let rank = machine.rank(Service::Plan);
     let component = &machine.kernel.cpu.components.list[rank];
     // Its data, its registers, what it was rung for.
     let data = component.space.block().sub(0x1000, 0x3000).expect("its data");
@@ -357,7 +372,7 @@ fn a_successor_starts_as_the_first_did() {
     assert_eq!(component.context.rip, component.policies.program(0).expect("good").elf.entry);
     assert_eq!((component.info.incarnation, component.used_ticks), (2, 0));
     // It was told hello, and nothing else has happened.
-    assert_eq!(component.notified, component.ends.bit);
+    assert_eq!(component.notified, component.bells);
     assert_eq!(component.notified & bits::KICK, 0);
     assert_eq!(machine.kernel.cpu.loaded, None);
 }
@@ -365,7 +380,7 @@ fn a_successor_starts_as_the_first_did() {
 #[test]
 fn another_address_space_stays_loaded() {
     let mut machine = at_rest();
-    let (pager, sched) = (machine.rank(Role::Pager), machine.rank(Role::Sched));
+    let (pager, sched) = (machine.rank(Service::Pager), machine.rank(Service::Plan));
     machine.kernel.cpu.loaded = Some(pager);
     machine.kernel.cpu.condemn(sched, Death::Killed);
     machine.kernel.carry_out();
@@ -375,7 +390,7 @@ fn another_address_space_stays_loaded() {
 #[test]
 fn what_lies_in_the_rings_dies_with_their_owner() {
     let mut machine = at_rest();
-    let rank = machine.rank(Role::Sched);
+    let rank = machine.rank(Service::Plan);
     let vm = machine.vms()[0];
     for _ in 0..10 {
         machine
@@ -385,16 +400,15 @@ fn what_lies_in_the_rings_dies_with_their_owner() {
     }
     machine.kernel.cpu.condemn(rank, Death::Killed);
     machine.kernel.carry_out();
-    let ends = &mut machine.kernel.cpu.components.list[rank].ends;
     // The greeting only: the VM idles, so the scheduler hears of it later.
-    assert_eq!(ends.to.as_mut().map(|to| to.in_flight()), Some(Ok(1)));
+    assert_eq!(machine.told(Service::Plan), 1);
 }
 
 #[test]
 fn a_dead_component_is_told_nothing_that_condemns_it() {
     let mut machine = at_rest();
-    machine.dies_until_it_waits(Role::Sched);
-    let stopped = machine.run_of(Role::Sched);
+    machine.dies_until_it_waits(Service::Plan);
+    let stopped = machine.run_of(Service::Plan);
     let vm = machine.vms()[0];
     for _ in 0..200 {
         machine
@@ -402,7 +416,7 @@ fn a_dead_component_is_told_nothing_that_condemns_it() {
             .cpu
             .tell_scheduler(abi::sched::SchedEvent::Ready { vm, seat: abi::vm::Seat::new(0), weight: 1 }, true);
     }
-    assert_eq!(machine.run_of(Role::Sched), stopped);
+    assert_eq!(machine.run_of(Service::Plan), stopped);
     machine.hardware.borrow_mut().asleep = false;
     machine.settle(2000);
     machine.audit();
@@ -413,7 +427,7 @@ fn only_a_start_that_is_not_the_first_is_said_to_be_one() {
     super::lines::listen();
     let mut machine = at_rest();
     assert!(super::lines::heard("restarted").is_empty());
-    let rank = machine.rank(Role::Pager);
+    let rank = machine.rank(Service::Pager);
     for start in 2..4 {
         machine.kernel.cpu.condemn(rank, Death::Killed);
         machine.kernel.carry_out();
@@ -429,7 +443,7 @@ fn only_a_start_that_is_not_the_first_is_said_to_be_one() {
 #[test]
 fn whoever_shares_a_ring_with_a_component_that_restarts_is_told_and_nobody_else() {
     let mut machine = at_rest();
-    let (dead, peer, other) = (machine.rank(Role::Pager), machine.rank(Role::Net), machine.rank(Role::Sched));
+    let (dead, peer, other) = (machine.rank(Service::Pager), machine.rank(Service::Net), machine.rank(Service::Plan));
     let bit = 1 << 7;
     machine.kernel.cpu.components.list[dead].peers[5].rank = peer;
     machine.kernel.cpu.components.list[dead].peers[5].bit = bit;

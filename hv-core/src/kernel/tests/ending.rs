@@ -2,7 +2,7 @@
 
 use super::component::{Due, Misdeed};
 use super::machine::{HZ, IMAGE_PAGE, Machine, WITH_NIC, WITHOUT_NIC};
-use crate::component::{Death, Role, Run};
+use crate::component::{Death, Run};
 use crate::kernel::{BURIAL_BATCH, Kernel};
 use crate::log::capture::{heard_of, listen};
 use crate::vm::{Devices, End, NEVER, Queue, State};
@@ -10,6 +10,7 @@ use abi::end::EndReason;
 use abi::guest::{CONSOLE_RING, CONSOLE_SLOTS, CONSOLE_TEXT_BYTES, ConsoleSlot};
 use abi::pager::Access;
 use abi::ring::{HEADER_BYTES, SLOT_BYTES};
+use abi::service::Service;
 use abi::vm::{ImageId, Slot, VmId};
 use backend::fake::Step;
 use ring::Producer;
@@ -153,13 +154,13 @@ fn components_forget_a_vm_that_has_ended() {
     let (mut machine, vm) = Machine::<true>::with_guest(WITH_NIC, &[]);
     // The pager is not woken for what it need not act on at once.
     let knows = |machine: &mut Machine<true>| {
-        let rank = machine.rank(Role::Pager);
-        let bit = machine.kernel.cpu.components.list[rank].ends.bit;
+        let rank = machine.rank(Service::Pager);
+        let bit = machine.kernel.cpu.components.list[rank].bells;
         machine.kernel.cpu.notify(rank, bit);
         machine.settle_again();
         let hardware = machine.hardware.borrow();
-        let at = |role| &hardware.components[machine.rank(role)];
-        [at(Role::Net).net().attached.contains_key(&vm), at(Role::Pager).pager().vms.contains_key(&vm)]
+        let at = |service| &hardware.components[machine.rank(service)];
+        [at(Service::Net).net().attached.contains_key(&vm), at(Service::Pager).pager().vms.contains_key(&vm)]
     };
     assert_eq!(knows(&mut machine), [true, true]);
     machine.end(vm);
@@ -170,7 +171,7 @@ fn components_forget_a_vm_that_has_ended() {
 #[test]
 fn a_demultiplexer_that_does_not_let_go_is_killed_after_a_second() {
     let (mut machine, vm) = Machine::<true>::with_guest(WITH_NIC, &[]);
-    let rank = machine.rank(Role::Net);
+    let rank = machine.rank(Service::Net);
     machine.hardware.borrow_mut().components[rank].due = Some(Due { after: 0, what: Misdeed::Sleep });
     listen();
     let before = machine.wires.now();
@@ -201,9 +202,10 @@ fn a_demultiplexer_that_does_not_let_go_is_killed_after_a_second() {
 #[test]
 fn a_deadline_after_the_demultiplexer_has_let_go_blames_nobody() {
     let (mut machine, vm) = Machine::<true>::with_guest(WITH_NIC, &[]);
-    let rank = machine.rank(Role::Net);
+    let rank = machine.rank(Service::Net);
+    let net = machine.kernel.cpu.endpoints.first(Service::Net);
     machine.end(vm);
-    assert!(machine.kernel.forget_net());
+    assert!(machine.kernel.forget_net(net));
     assert_eq!(machine.deadline_of(vm.slot), NEVER);
     assert_eq!(machine.queued(Queue::Ended), [0]);
     let Kernel { vms, cpu, .. } = &mut machine.kernel;
@@ -214,7 +216,7 @@ fn a_deadline_after_the_demultiplexer_has_let_go_blames_nobody() {
 #[test]
 fn a_deadline_before_that_condemns_it_for_this_vm() {
     let (mut machine, vm) = Machine::<true>::with_guest(WITH_NIC, &[]);
-    let rank = machine.rank(Role::Net);
+    let rank = machine.rank(Service::Net);
     machine.end(vm);
     let Kernel { vms, cpu, .. } = &mut machine.kernel;
     cpu.deadline_of(vms.by_id(vm).expect("it is shared"), u64::MAX);

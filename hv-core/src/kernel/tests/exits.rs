@@ -5,7 +5,6 @@ use super::component::{Due, Misdeed};
 use super::guest::{CALL, FAULT_RETURN, FAULT_VECTOR, FIRST, START, call, faults_at, field, keep, obituary, poke};
 use super::lines;
 use super::machine::{GUEST_PAGES, HOLE, IMAGE_PAGE, Machine, WITHOUT_NIC};
-use crate::component::Role;
 use crate::kernel::cpu::Counters;
 use crate::vm::{PageFault, State};
 use abi::guest::{
@@ -13,6 +12,7 @@ use abi::guest::{
 };
 use abi::limits::PAGE_SIZE;
 use abi::pager::{Access, PagerCommand};
+use abi::service::Service;
 use backend::fake::Step;
 use backend::{Corruption, Vcpu};
 
@@ -34,7 +34,7 @@ impl<const TIMER: bool> Machine<TIMER> {
 
     /// The pager does not serve anybody any more.
     fn without_pager(&mut self) {
-        let rank = self.rank(Role::Pager);
+        let rank = self.rank(Service::Pager);
         self.hardware.borrow_mut().components[rank].due = Some(Due { after: 0, what: Misdeed::Sleep });
     }
 
@@ -145,7 +145,7 @@ fn a_pager_gets_nothing_into_a_hole() {
     for page in [0, HOLE] {
         let vm = FIRST;
         for command in [PagerCommand::MapZero { vm, page, count: 1 }, PagerCommand::MapImage { vm, page, count: 1 }] {
-            assert!(machine.kernel.pager_command(&command.into()).is_err(), "page {page}");
+            assert!(machine.pager_says(&command.into()).is_err(), "page {page}");
         }
     }
     machine.audit();
@@ -302,7 +302,7 @@ fn a_halt_is_nothing_when_something_is_wanted_already() {
 /// A guest computes while the NIC interrupts: the interrupt is served, and the guest goes on when netmux has run.
 fn interrupted<const TIMER: bool>() {
     let mut machine = at_rest::<TIMER>();
-    let net = machine.rank(Role::Net);
+    let net = machine.rank(Service::Net);
     let wires = machine.wires.clone();
     let mut left = 3;
     machine.guests.borrow_mut().hostile = 0;

@@ -4,15 +4,16 @@
 
 use super::board::{NIC_GSI, SERIAL_GSI, vector};
 use super::component::{Due, Misdeed};
-use super::machine::{GUEST_PAGES, IMAGE_PAGE, Machine, REFUSED, WITH_NIC, WITHOUT_NIC};
+use super::machine::{ELSEWHERE, GUEST_PAGES, IMAGE_PAGE, Machine, REFUSED, WITH_NIC, WITHOUT_NIC};
 use super::roles::Role as FakeRole;
-use crate::component::{Death, Role};
+use crate::component::Death;
 use crate::kernel::Places;
 use crate::memory::{Owner, PhysAddr};
 use crate::vm::State;
 use abi::control::ControlRequest;
 use abi::guest::{REGISTER_PAGE, hypercall, pending};
 use abi::pager::Access;
+use abi::service::Service;
 use abi::vm::{ImageId, Slot, VmId};
 use backend::fake::Step;
 use core::mem::offset_of;
@@ -146,20 +147,25 @@ fn due(lies: bool) -> impl Strategy<Value = Due> {
     (0_u32..12, misdeed(lies)).prop_map(|(after, what)| Due { after, what })
 }
 
+/// Of a component. Where there are no twins, there are four of them.
+fn rank() -> impl Strategy<Value = u8> {
+    prop_oneof![2 => 0_u8..4, 1 => 4_u8..7]
+}
+
 /// Events, with lies of components or without.
 pub fn event(lies: bool) -> impl Strategy<Value = Event> {
     prop_oneof![
         8 => (1_u8..12).prop_map(Event::Turns),
         10 => step().prop_map(Event::Guest),
-        4 => prop_oneof![4 => Just(WITH_NIC), 2 => Just(WITHOUT_NIC), 1 => Just(REFUSED)].prop_map(Event::Create),
+        4 => prop_oneof![4 => Just(WITH_NIC), 3 => Just(ELSEWHERE), 2 => Just(WITHOUT_NIC), 1 => Just(REFUSED)].prop_map(Event::Create),
         2 => any::<u8>().prop_map(Event::Destroy),
         1 => any::<u8>().prop_map(Event::Shutdown),
         1 => any::<u8>().prop_map(Event::Identity),
         1 => (0_u16..90).prop_map(Event::Ask),
-        1 => (0_u8..4).prop_map(Event::Kill),
-        3 => (0_u8..4, due(lies)).prop_map(|(rank, due)| Event::Wrong(rank, due)),
-        2 => (0_u8..5, 0_u8..5).prop_map(|(rank, policy)| Event::Swap(rank, policy)),
-        1 => (0_u8..4, due(lies)).prop_map(|(rank, due)| Event::Flaw(rank, due)),
+        1 => rank().prop_map(Event::Kill),
+        3 => (rank(), due(lies)).prop_map(|(rank, due)| Event::Wrong(rank, due)),
+        2 => (0_u8..8, 0_u8..5).prop_map(|(rank, policy)| Event::Swap(rank, policy)),
+        1 => (rank(), due(lies)).prop_map(|(rank, due)| Event::Flaw(rank, due)),
         2 => any::<u8>().prop_map(Event::Hold),
         3 => Just(Event::Nic),
         2 => (1_u32..2_000_000).prop_map(Event::Time),
@@ -183,13 +189,18 @@ pub struct History<const TIMER: bool> {
     waited: BTreeSet<VmId>,
     /// Components may lie, or memory may be short: any VM may end.
     pub harsh: bool,
+    /// Requests of controllers.
+    asked: usize,
 }
 
 impl<const TIMER: bool> History<TIMER> {
-    pub fn new(ram_frames: usize, harsh: bool) -> Self {
+    pub fn new(ram_frames: usize, harsh: bool, twins: bool) -> Self {
         // As many seats as VMs live at a time, or nobody would come to rest.
-        let machine =
-            Machine::with_places(ram_frames, Places { slots: ram_frames / 16, seats: (ram_frames / 16).min(64) });
+        let places = Places { slots: ram_frames / 16, seats: (ram_frames / 16).min(64) };
+        let machine = match twins {
+            true => Machine::with_twins(ram_frames, places),
+            false => Machine::with_places(ram_frames, places),
+        };
         {
             let mut guests = machine.guests.borrow_mut();
             guests.hostile = HOSTILE;
@@ -202,15 +213,25 @@ impl<const TIMER: bool> History<TIMER> {
             seen: BTreeSet::new(),
             waited: BTreeSet::new(),
             harsh,
+            asked: 0,
         }
     }
 
+    /// The controllers take turns.
     fn ask(&mut self, request: ControlRequest) {
-        let rank = self.machine.rank(Role::Control);
+        let controllers = self.machine.parties(Service::Control);
+        self.asked += 1;
+        let endpoint = controllers[self.asked % controllers.len()];
+        let rank = self.machine.kernel.cpu.endpoints.rank(endpoint).expect("a component");
         if let FakeRole::Monitor(monitor) = &mut self.machine.hardware.borrow_mut().components[rank].role {
             monitor.requests.push_back(request);
         }
-        self.interrupt(SERIAL_GSI);
+        if rank == self.machine.rank(Service::Control) {
+            self.interrupt(SERIAL_GSI);
+        } else {
+            self.machine.kernel.cpu.ring(endpoint);
+            self.machine.hardware.borrow_mut().asleep = false;
+        }
     }
 
     fn interrupt(&mut self, gsi: u32) {
@@ -271,16 +292,20 @@ impl<const TIMER: bool> History<TIMER> {
             }
             Event::Kill(rank) => self.ask(ControlRequest::Kill { component: (*rank).into() }),
             Event::Wrong(rank, due) => {
-                self.machine.hardware.borrow_mut().components[usize::from(*rank)].due = Some(*due);
+                let components = &mut self.machine.hardware.borrow_mut().components;
+                let number = usize::from(*rank) % components.len();
+                components[number].due = Some(*due);
             }
             Event::Swap(rank, policy) => {
                 self.ask(ControlRequest::Swap { component: (*rank).into(), policy: (*policy).into() });
             }
             Event::Flaw(rank, due) => {
-                self.machine.hardware.borrow_mut().components[usize::from(*rank)].flaw = Some(("other", *due));
+                let components = &mut self.machine.hardware.borrow_mut().components;
+                let number = usize::from(*rank) % components.len();
+                components[number].flaw = Some(("other", *due));
             }
             Event::Hold(number) => {
-                let rank = self.machine.rank(Role::Sched);
+                let rank = self.machine.rank(Service::Plan);
                 if let FakeRole::Sched(sched) = &mut self.machine.hardware.borrow_mut().components[rank].role {
                     sched.hold = Some(*number);
                 }
@@ -432,8 +457,8 @@ fn at_rest() -> Box<dyn FnMut(u32) -> Option<Step>> {
     })
 }
 
-fn lived<const TIMER: bool>(events: &[Event], ram_frames: usize, harsh: bool) {
-    let mut history = History::<TIMER>::new(ram_frames, harsh);
+fn lived<const TIMER: bool>(events: &[Event], ram_frames: usize, harsh: bool, twins: bool) {
+    let mut history = History::<TIMER>::new(ram_frames, harsh, twins);
     for (number, event) in events.iter().enumerate() {
         history.happen(event);
         if number % 16 == 0 {
@@ -465,23 +490,23 @@ proptest! {
 
     /// Components die at any message; memory is plenty: whoever did no wrong lives to the end.
     #[test]
-    fn nobody_is_lost_when_components_die(events in prop::collection::vec(event(false).prop_filter("plenty", no_squeeze), 1000..1200)) {
-        lived::<true>(&events, PLENTY, false);
+    fn nobody_is_lost_when_components_die(events in prop::collection::vec(event(false).prop_filter("plenty", no_squeeze), 1000..1200), twins: bool) {
+        lived::<true>(&events, PLENTY, false, twins);
     }
 
     #[test]
-    fn nobody_is_lost_without_a_quantum_timer(events in prop::collection::vec(event(false).prop_filter("plenty", no_squeeze), 1000..1200)) {
-        lived::<false>(&events, PLENTY, false);
+    fn nobody_is_lost_without_a_quantum_timer(events in prop::collection::vec(event(false).prop_filter("plenty", no_squeeze), 1000..1200), twins: bool) {
+        lived::<false>(&events, PLENTY, false, twins);
     }
 
     /// Components lie, memory is short, processors are refused.
     #[test]
-    fn nothing_breaks_when_all_goes_wrong(events in prop::collection::vec(event(true), 1000..1200)) {
-        lived::<true>(&events, FEW, true);
+    fn nothing_breaks_when_all_goes_wrong(events in prop::collection::vec(event(true), 1000..1200), twins: bool) {
+        lived::<true>(&events, FEW, true, twins);
     }
 
     #[test]
-    fn nothing_breaks_without_a_quantum_timer(events in prop::collection::vec(event(true), 1000..1200)) {
-        lived::<false>(&events, FEW, true);
+    fn nothing_breaks_without_a_quantum_timer(events in prop::collection::vec(event(true), 1000..1200), twins: bool) {
+        lived::<false>(&events, FEW, true, twins);
     }
 }

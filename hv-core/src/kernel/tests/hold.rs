@@ -2,9 +2,10 @@
 
 use super::machine::{HZ, Machine, WITHOUT_NIC};
 use super::roles::Role as FakeRole;
-use crate::component::{Death, Role};
+use crate::component::Death;
 use crate::vm::{Queue, State};
 use abi::sched::SchedCommand;
+use abi::service::Service;
 use abi::vm::VmId;
 use backend::fake::Step;
 
@@ -28,7 +29,7 @@ fn steps(machine: &mut Fake, count: usize) {
 }
 
 fn lazy(machine: &mut Fake) {
-    let rank = machine.rank(Role::Sched);
+    let rank = machine.rank(Service::Plan);
     if let FakeRole::Sched(sched) = &mut machine.hardware.borrow_mut().components[rank].role {
         sched.lazy = true;
     }
@@ -36,7 +37,7 @@ fn lazy(machine: &mut Fake) {
 
 /// Puts a command into the plan, as the scheduler does, and goes on for some turns. How often each of `vms` ran in them.
 fn after(machine: &mut Fake, command: SchedCommand, vms: &[VmId]) -> Vec<u64> {
-    let rank = machine.rank(Role::Sched);
+    let rank = machine.rank(Service::Plan);
     let (memory, slots, _) = machine.hardware.borrow().components[rank].outbox;
     let mut outbox = ring::Producer::attach_contiguous(&memory, slots).expect("a ring");
     outbox.push(&command.into()).expect("room");
@@ -73,7 +74,7 @@ fn one_that_is_held_does_not_run_by_the_cores_own_order() {
 fn whoever_held_it_is_gone_and_it_runs() {
     let (mut machine, vms) = computing(2);
     assert_eq!(after(&mut machine, SchedCommand::Hold { vm: vms[0] }, &vms)[0], 0);
-    let rank = machine.rank(Role::Sched);
+    let rank = machine.rank(Service::Plan);
     machine.kernel.cpu.condemn(rank, Death::Killed);
     // Though its successor plans nothing either.
     steps(&mut machine, 100);

@@ -5,7 +5,6 @@ use super::guest::{
 };
 use super::lines;
 use super::machine::{GUEST_PAGES, HZ, IMAGE_PAGE, Machine, WITH_NIC, WITHOUT_NIC};
-use crate::component::Role;
 use crate::kernel::Kernel;
 use crate::vm::{NEVER, State};
 use abi::component::bits;
@@ -15,6 +14,7 @@ use abi::guest::{
 use abi::limits::PAGE_SIZE;
 use abi::pager::Access;
 use abi::ring::HEADER_BYTES;
+use abi::service::Service;
 use backend::fake::Step;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -211,7 +211,7 @@ fn a_kick_of_the_nic_reaches_the_demultiplexer() {
 #[test]
 fn a_kick_of_the_nic_is_nothing_to_a_vm_without_one() {
     let (mut machine, vm) = Machine::<true>::with_guest(WITHOUT_NIC, &[]);
-    let net = machine.rank(Role::Net);
+    let net = machine.rank(Service::Net);
     machine.go_on(&[call(hypercall::KICK, device::NIC), keep(0)]);
     machine.finish();
     assert_eq!(machine.kept(1), [0]);

@@ -4,8 +4,8 @@ use super::board::{NIC_GSI, SERIAL_GSI, vector};
 use super::lines;
 use super::machine::{Machine, WITHOUT_NIC};
 use crate::board::vectors;
-use crate::component::Role;
 use abi::component::{ERROR_ARGUMENT, bits, syscall};
+use abi::service::Service;
 
 /// The notification bit of netmux' NIC.
 const NIC: u64 = 1 << bits::IRQ_SHIFT;
@@ -28,12 +28,12 @@ impl Machine<true> {
 
     /// Notification bits of netmux and the monitor.
     fn notified(&self) -> [u64; 2] {
-        [Role::Net, Role::Control].map(|role| self.kernel.cpu.components.list[self.rank(role)].notified)
+        [Service::Net, Service::Control].map(|service| self.kernel.cpu.components.list[self.rank(service)].notified)
     }
 
     /// A component says that it has served a device: what it is answered.
-    fn acknowledges(&mut self, role: Role, device: u64) -> u64 {
-        self.ask(role, [syscall::IRQ_ACK, device, 0, 0])
+    fn acknowledges(&mut self, service: Service, device: u64) -> u64 {
+        self.ask(service, [syscall::IRQ_ACK, device, 0, 0])
     }
 }
 
@@ -52,7 +52,7 @@ fn a_devices_interrupt_is_masked_acknowledged_and_told_to_its_component() {
     assert!(machine.comes(vector(NIC_GSI)));
     assert_eq!(machine.masked(), [NIC_GSI]);
     assert_eq!(machine.notified(), [NIC, 0]);
-    assert_eq!(machine.kernel.cpu.attention.most_important(), Some(machine.rank(Role::Net)));
+    assert_eq!(machine.kernel.cpu.attention.most_important(), Some(machine.rank(Service::Net)));
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn the_interrupt_of_ports_is_told_by_a_bit_of_its_own() {
 fn an_interrupt_comes_again_when_its_component_has_served_it() {
     let mut machine = at_rest();
     assert!(machine.comes(vector(NIC_GSI)));
-    assert_eq!(machine.acknowledges(Role::Net, 0), 0);
+    assert_eq!(machine.acknowledges(Service::Net, 0), 0);
     assert_eq!(machine.masked(), [0; 0]);
 }
 
@@ -76,26 +76,26 @@ fn a_device_that_the_component_does_not_have_cannot_be_acknowledged() {
     let mut machine = at_rest();
     assert!(machine.comes(vector(NIC_GSI)));
     for device in [1, 4, 1 << 32, u64::MAX] {
-        assert_eq!(machine.acknowledges(Role::Net, device), ERROR_ARGUMENT, "{device}");
+        assert_eq!(machine.acknowledges(Service::Net, device), ERROR_ARGUMENT, "{device}");
     }
-    assert_eq!(machine.acknowledges(Role::Pager, 0), ERROR_ARGUMENT);
+    assert_eq!(machine.acknowledges(Service::Pager, 0), ERROR_ARGUMENT);
     // Its own, and not the NIC's.
-    assert_eq!(machine.acknowledges(Role::Control, 0), 0);
+    assert_eq!(machine.acknowledges(Service::Control, 0), 0);
     assert_eq!(machine.masked(), [NIC_GSI]);
 }
 
 #[test]
 fn a_device_without_an_interrupt_cannot_be_acknowledged() {
     let mut machine = at_rest();
-    let rank = machine.rank(Role::Net);
+    let rank = machine.rank(Service::Net);
     machine.kernel.cpu.components.list[rank].devices[0].gsi = None;
-    assert_eq!(machine.acknowledges(Role::Net, 0), ERROR_ARGUMENT);
+    assert_eq!(machine.acknowledges(Service::Net, 0), ERROR_ARGUMENT);
 }
 
 #[test]
 fn all_components_on_a_shared_line_are_told() {
     let mut machine = at_rest();
-    let rank = machine.rank(Role::Control);
+    let rank = machine.rank(Service::Control);
     machine.kernel.cpu.components.list[rank].devices[0].gsi = Some(NIC_GSI);
     assert!(machine.comes(vector(NIC_GSI)));
     assert_eq!(machine.masked(), [NIC_GSI]);
@@ -113,7 +113,7 @@ fn an_interrupt_that_nobody_has_is_masked_and_acknowledged() {
 #[test]
 fn messages_are_numbered_behind_the_lines() {
     let mut machine = at_rest();
-    let rank = machine.rank(Role::Net);
+    let rank = machine.rank(Service::Net);
     let number = u32::from(vectors::GSI_COUNT) + 2;
     machine.kernel.cpu.components.list[rank].devices[0].gsi = Some(number);
     assert!(machine.comes(vectors::MESSAGE + 2));
@@ -167,7 +167,7 @@ fn nmis_are_said_once_when_deadlines_are_looked_at() {
 #[test]
 fn a_component_that_dies_has_its_devices_quiet_until_its_successor_starts() {
     let mut machine = at_rest();
-    let rank = machine.rank(Role::Net);
+    let rank = machine.rank(Service::Net);
     assert!(machine.comes(vector(NIC_GSI)));
     // Many quick deaths: the next start waits for a second.
     machine.kernel.cpu.components.list[rank].quick_deaths = 5;

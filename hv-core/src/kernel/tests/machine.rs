@@ -7,18 +7,19 @@ use crate::board::TimeBase;
 use crate::boot::elf_test::{GUEST_NOTE, file_with};
 use crate::boot::options::Net as Addresses;
 use crate::boot::{Accept, CoreImage, Elf, Manifest, Options};
-use crate::component::{Components, Role, Sources, load_all};
+use crate::component::{EndpointId, Loaded, MAX_ENDPOINTS, Sources, load_all};
 use crate::kernel::{Kernel, Parts, Places, Tables};
 use crate::memory::paging::Piece;
 use crate::memory::phys::{self, IMAGE_OFFSET};
 use crate::memory::{Frames, KernelSpace, Owner, core_memory, frames};
 use crate::vm::{Image, Images, NEVER};
-use abi::component::authority;
 use abi::guest::IMAGE_BASE;
 use abi::limits::{MAX_POLICIES, Name, PAGE_SIZE};
 use abi::manifest::{self, CORE, NONE, Policy, Ring};
+use abi::message::{BadMessage, Message};
 use abi::nic::Node;
 use abi::note::{KIND_COMPONENT, KIND_GUEST, Note};
+use abi::service::Service;
 use abi::vm::{ImageId, Slot, VmId};
 use backend::fake::{FakeBackend, Ram, Step, Wires};
 use std::cell::RefCell;
@@ -35,6 +36,8 @@ pub const POLICIES: [&str; 4] = ["fake", "other", "missing", "refused"];
 pub const WITH_NIC: ImageId = ImageId::new(0);
 pub const WITHOUT_NIC: ImageId = ImageId::new(1);
 pub const REFUSED: ImageId = ImageId::new(2);
+/// With a NIC, served by the second party to each service; only where there is one.
+pub const ELSEWHERE: ImageId = ImageId::new(3);
 /// Memory of a guest.
 pub const GUEST_PAGES: u32 = 256;
 /// First page of a guest's image: text, then data, of which a part comes from the file.
@@ -80,7 +83,7 @@ fn name(text: &str) -> Name {
     Name::new(text).expect("short")
 }
 
-fn entry(role: &str, priority: u32, authority: u32) -> manifest::Component {
+fn entry(role: &str, priority: u32) -> manifest::Component {
     let mut policies = [Policy { name: Name::EMPTY, module: Name::EMPTY }; MAX_POLICIES];
     for (policy, text) in policies.iter_mut().zip(POLICIES) {
         *policy = Policy { name: name(text), module: name(text) };
@@ -90,7 +93,6 @@ fn entry(role: &str, priority: u32, authority: u32) -> manifest::Component {
         policies,
         policy_count: u32::try_from(POLICIES.len()).expect("few"),
         priority,
-        authority,
         budget_us: 1_000,
         stack_pages: 2,
         memory_pages: 8,
@@ -100,23 +102,45 @@ fn entry(role: &str, priority: u32, authority: u32) -> manifest::Component {
         port_count: 0,
         port_irq: NONE,
         keep_pages: 0,
-        reserved: 0,
     }
 }
 
-fn manifest() -> Manifest<'static> {
-    let mut net = entry("netmux", 0, authority::RAISE | authority::VM_WINDOW);
-    net.pci_class = 0x0200;
-    net.dma_pages = 2;
-    net.keep_pages = 2;
-    let mut monitor = entry("monitor", 3, authority::CONTROL);
-    monitor.policy_count = 1;
-    (monitor.port_first, monitor.port_count, monitor.port_irq) = (0x3f8, 8, 4);
-    let components = vec![net, entry("pager", 1, authority::PAGER), entry("sched", 2, authority::SCHED), monitor];
-    let ring =
-        |text: &str, producer, consumer| Ring { name: name(text), producer, consumer, slots: RING_SLOTS, reserved: 0 };
-    let rings = ["n", "p", "s", "m"].iter().zip(0..).flat_map(|(text, index)| {
-        [ring(&format!("to-{text}"), CORE, index), ring(&format!("from-{text}"), index, CORE)]
+/// Each component, and the service that it is a party to. The first four are always there.
+const PARTIES: [(&str, Service); 7] = [
+    ("netmux", Service::Net),
+    ("pager", Service::Pager),
+    ("sched", Service::Plan),
+    ("monitor", Service::Control),
+    ("lan", Service::Net),
+    ("attic", Service::Pager),
+    ("supervisor", Service::Control),
+];
+
+fn manifest(parties: &[(&str, Service)]) -> Manifest<'static> {
+    let mut components: Vec<_> = parties.iter().zip(0..).map(|((role, _), priority)| entry(role, priority)).collect();
+    for (component, (role, service)) in components.iter_mut().zip(parties) {
+        match service {
+            Service::Net => {
+                if *role == "netmux" {
+                    (component.pci_class, component.dma_pages) = (0x0200, 2);
+                }
+                component.keep_pages = 2;
+            }
+            Service::Control => {
+                component.policy_count = 1;
+                if *role == "monitor" {
+                    (component.port_first, component.port_count, component.port_irq) = (0x3f8, 8, 4);
+                }
+            }
+            Service::Pager | Service::Plan => {}
+        }
+    }
+    let rings = parties.iter().zip(0..).flat_map(|((role, service), index)| {
+        let ring = |text: &str, producer, consumer| {
+            let name = name(&format!("{text}-{role}"));
+            Ring { name, producer, consumer, slots: RING_SLOTS, service: service.raw() }
+        };
+        [ring("to", CORE, index), ring("from", index, CORE)]
     });
     Manifest { components: components.leak(), rings: rings.collect::<Vec<_>>().leak(), images: &[], defaults: "" }
 }
@@ -172,7 +196,9 @@ fn image(frames: &mut Frames, id: ImageId, rx_slots: u32, tx_slots: u32) -> Imag
         rate: abi::share::UNLIMITED,
         burst: abi::share::BURST,
         weight: abi::share::WEIGHT,
-        reserved: [0; 3],
+        net: manifest::ANY,
+        pager: manifest::ANY,
+        reserved: 0,
     };
     Image::new(entry, id, module, &elf, frames).expect("room")
 }
@@ -185,6 +211,22 @@ impl<const TIMER: bool> Machine<TIMER> {
 
     /// The same, for so many VMs.
     pub fn with_places(ram_frames: usize, places: Places) -> Self {
+        Self::with_parties(ram_frames, places, &PARTIES[..4])
+    }
+
+    /// The same, with two demultiplexers, pagers and controllers, and an image whose VMs the second ones serve.
+    pub fn with_twins(ram_frames: usize, places: Places) -> Self {
+        Self::with_parties(ram_frames, places, &PARTIES)
+    }
+
+    /// The same, with a demultiplexer, a pager and a controller, and nobody who plans.
+    pub fn without_scheduler(ram_frames: usize) -> Self {
+        let parties = PARTIES[..4].iter().copied().filter(|(_, service)| *service != Service::Plan);
+        let places = Places { slots: ram_frames / 16, seats: ram_frames / 16 };
+        Self::with_parties(ram_frames, places, &parties.collect::<Vec<_>>())
+    }
+
+    fn with_parties(ram_frames: usize, places: Places, parties: &[(&str, Service)]) -> Self {
         let ram = Ram::new(ram_frames);
         phys::tests::DIRECT_MAP.set(ram.base() as u64);
         let table = vec![frames::Entry::RESERVED; ram_frames].leak();
@@ -210,8 +252,8 @@ impl<const TIMER: bool> Machine<TIMER> {
             FakeBackend::new(wires.clone(), ram.clone(), Box::new(move |slot| script.borrow_mut().next(slot)));
         let tables = Tables::new(&mut frames, places).expect("room");
         let sources = Sources {
-            manifest: manifest(),
-            policies: &[0; 4],
+            manifest: manifest(parties),
+            policies: &[0; 8],
             module: &component_module,
             kernel: &space,
             pcid: true,
@@ -219,14 +261,25 @@ impl<const TIMER: bool> Machine<TIMER> {
             vm_seats: places.seats,
             tsc_hz: HZ,
         };
-        let list = load_all(&sources, &mut frames, &mut board).expect("room");
-        let images = [Some(image(&mut frames, WITH_NIC, 32, 32)), Some(image(&mut frames, WITHOUT_NIC, 0, 0)), None];
-        for component in &list {
-            let role = match component.role {
-                Role::Net => FakeRole::Net(Net::default()),
-                Role::Pager => FakeRole::Pager(Pager::default()),
-                Role::Sched => FakeRole::Sched(Sched::default()),
-                _ => FakeRole::Monitor(Monitor::default()),
+        let mut loaded = Loaded::new();
+        load_all(&sources, &mut frames, &mut board, &mut loaded).expect("room");
+        let mut images: heapless::Vec<_, _> = heapless::Vec::new();
+        images.extend([Some(image(&mut frames, WITH_NIC, 32, 32)), Some(image(&mut frames, WITHOUT_NIC, 0, 0)), None]);
+        if parties.len() == PARTIES.len() {
+            let mut elsewhere = image(&mut frames, ELSEWHERE, 32, 32);
+            (elsewhere.entry.net, elsewhere.entry.pager) = (4, 5);
+            let _ = images.push(Some(elsewhere));
+        }
+        for (component, (_, service)) in loaded.components.list.iter().zip(parties) {
+            let role = match service {
+                Service::Net => FakeRole::Net(Net::default()),
+                Service::Pager => FakeRole::Pager(Pager::default()),
+                Service::Plan => FakeRole::Sched(Sched::default()),
+                Service::Control => {
+                    // Each has ids of its own.
+                    let before = if component.entry.port_count == 0 { 1 << 20 } else { 0 };
+                    FakeRole::Monitor(Monitor { asked: before, before, ..Monitor::default() })
+                }
             };
             let ring = |index: usize| (component.rings[index], RING_SLOTS, 1 << index);
             let mut fake = FakeComponent::new(
@@ -248,14 +301,7 @@ impl<const TIMER: bool> Machine<TIMER> {
             ..Options::default()
         };
         let time = TimeBase::new(HZ, HZ, 0);
-        let parts = Parts {
-            backend,
-            board,
-            time,
-            frames,
-            components: Components::new(list),
-            images: Images::new(images.into_iter().collect()),
-        };
+        let parts = Parts { backend, board, time, frames, loaded, images: Images::new(images) };
         let mut kernel = Kernel::new(parts, tables, options);
         kernel.start_components();
         Machine { kernel, wires, hardware, guests, ended: BTreeSet::new(), _ram: ram }
@@ -320,9 +366,29 @@ impl<const TIMER: bool> Machine<TIMER> {
         panic!("the machine does not come to rest: {:?}", self.kernel.cpu.attention);
     }
 
-    /// Rank of the component with this role.
-    pub fn rank(&self, role: Role) -> usize {
-        self.kernel.cpu.components.rank_of(role).expect("there is one")
+    /// Rank of the most important party to this service.
+    pub fn rank(&self, service: Service) -> usize {
+        let endpoints = &self.kernel.cpu.endpoints;
+        endpoints.rank(endpoints.first(service)).expect("there is one")
+    }
+
+    /// The endpoints of a service, the most important party's first.
+    pub fn parties(&self, service: Service) -> Vec<EndpointId> {
+        let endpoints = &self.kernel.cpu.endpoints;
+        let all = (0..MAX_ENDPOINTS).map(EndpointId::new);
+        all.filter(|&id| endpoints.get(id).is_some_and(|endpoint| endpoint.service == service)).collect()
+    }
+
+    /// The most important pager gives a command.
+    pub fn pager_says(&mut self, message: &Message) -> Result<(), BadMessage> {
+        let from = self.kernel.cpu.endpoints.first(Service::Pager);
+        self.kernel.pager_command(from, message)
+    }
+
+    /// The most important demultiplexer gives a command.
+    pub fn net_says(&mut self, message: &Message) -> Result<(), BadMessage> {
+        let from = self.kernel.cpu.endpoints.first(Service::Net);
+        self.kernel.net_command(from, message)
     }
 
     /// The living VMs, admitted or not.

@@ -3,13 +3,13 @@
 use super::component::{Due, Misdeed};
 use super::machine::{HZ, IMAGE_PAGE, Machine, WITHOUT_NIC};
 use super::roles::{PLAN_DEPTH, Role as FakeRole};
-use crate::component::Role;
 use crate::kernel::{Kernel, Turn};
 use crate::vm::{PageFault, Queue, State};
 use abi::guest::hypercall;
 use abi::message::Message;
 use abi::pager::Access;
 use abi::sched::SchedCommand;
+use abi::service::Service;
 use abi::vm::{Slot, VmId};
 use backend::fake::Step;
 use std::collections::BTreeMap;
@@ -37,7 +37,7 @@ impl Fake {
 
     /// The scheduler plans nothing from now on.
     fn lazy(&mut self, lazy: bool) {
-        let rank = self.rank(Role::Sched);
+        let rank = self.rank(Service::Plan);
         if let FakeRole::Sched(sched) = &mut self.hardware.borrow_mut().components[rank].role {
             sched.lazy = lazy;
         }
@@ -45,7 +45,7 @@ impl Fake {
 
     /// Put commands into the plan, as the scheduler does.
     fn plan(&mut self, commands: &[Message]) {
-        let rank = self.rank(Role::Sched);
+        let rank = self.rank(Service::Plan);
         let (memory, slots, _) = self.hardware.borrow().components[rank].outbox;
         let mut outbox = ring::Producer::attach_contiguous(&memory, slots).expect("a ring");
         commands.iter().for_each(|command| outbox.push(command).expect("room"));
@@ -139,11 +139,11 @@ fn the_scheduler_is_asked_once_before_the_core_decides() {
     }
     machine.kernel.cpu.plan.asked = false;
     assert!(machine.kernel.next_turn().is_none());
-    assert_eq!(machine.kernel.cpu.attention.most_important(), Some(machine.rank(Role::Sched)));
+    assert_eq!(machine.kernel.cpu.attention.most_important(), Some(machine.rank(Service::Plan)));
     assert!(machine.kernel.cpu.plan.asked);
     // Nobody decides while it has not run.
     assert!(machine.kernel.next_turn().is_none());
-    let rank = machine.rank(Role::Sched);
+    let rank = machine.rank(Service::Plan);
     machine.kernel.run_component(rank);
     assert_eq!(machine.kernel.next_turn().map(|turn| turn.vm), Some(vms[1]));
     assert_eq!(machine.kernel.cpu.counters.fallbacks, 1);
@@ -190,7 +190,7 @@ fn a_short_wait_for_a_page_is_not_told() {
 fn a_long_wait_for_a_page_is_told_and_ends() {
     let (mut machine, vms) = idle(2);
     machine.lazy(false);
-    let pager = machine.rank(Role::Pager);
+    let pager = machine.rank(Service::Pager);
     machine.hardware.borrow_mut().components[pager].due = Some(Due { after: 1, what: Misdeed::Sleep });
     machine.guests.borrow_mut().hostile = 1;
     machine.guests.borrow_mut().steps.push_back(Step::Touch { page: IMAGE_PAGE + 40, access: Access::Write });
@@ -217,13 +217,9 @@ fn a_wait_for_a_page_that_the_scheduler_does_not_count_on_is_not_told() {
     // As after a restart of the scheduler, which has not been told of it.
     assert!(!cpu.queues.contains(Queue::Ready, vm.slot()));
     cpu.plan.turn = Some(Turn { vm: vms[0], until: u64::MAX });
-    let rank = machine.rank(Role::Sched);
-    let told = |machine: &mut Fake| {
-        machine.kernel.cpu.components.list[rank].ends.to.as_mut().map(|ring| ring.in_flight().expect("a ring"))
-    };
-    let before = told(&mut machine);
+    let before = machine.told(Service::Plan);
     assert!(machine.kernel.next_turn().is_none());
-    assert_eq!(told(&mut machine), before);
+    assert_eq!(machine.told(Service::Plan), before);
 }
 
 #[test]
@@ -232,15 +228,14 @@ fn many_are_admitted_in_portions() {
     machine.lazy(true);
     let vms: Vec<_> = (0..50).map(|_| machine.create(WITHOUT_NIC)).collect();
     let admit: Vec<_> = vms.iter().map(|&vm| SchedCommand::Admit { vm }.into()).collect();
-    let rank = machine.rank(Role::Sched);
     // Components take their greetings first.
     while machine.kernel.cpu.attention.most_important().is_some() {
         machine.kernel.step();
     }
     machine.plan(&admit);
-    machine.kernel.advance_plan(rank);
+    machine.kernel.advance_plan();
     assert_eq!(machine.ready(), 32);
-    machine.kernel.advance_plan(rank);
+    machine.kernel.advance_plan();
     assert_eq!(machine.ready(), 50);
 }
 
@@ -257,7 +252,7 @@ fn an_admission_does_not_wait_for_a_turn() {
 fn who_is_ready_runs_within_two_plans() {
     for count in [1, 5, PLAN_DEPTH, PLAN_DEPTH + 1, 40] {
         let mut machine = Fake::computing(count);
-        let rank = machine.rank(Role::Sched);
+        let rank = machine.rank(Service::Plan);
         let plans = |machine: &Fake| machine.hardware.borrow().components[rank].sched().plans;
         // Two plans name each VM at least once when they are long enough for all; else two rounds of plans do.
         let rounds = 2 * count.div_ceil(PLAN_DEPTH) as u64;
@@ -288,7 +283,7 @@ fn who_is_ready_runs_without_a_plan() {
 #[test]
 fn who_is_ready_runs_though_the_scheduler_dies_at_once() {
     let mut machine = Fake::computing(20);
-    let rank = machine.rank(Role::Sched);
+    let rank = machine.rank(Service::Plan);
     machine.guests.borrow_mut().asked.clear();
     for _ in 0..3000 {
         machine.hardware.borrow_mut().components[rank].due = Some(Due { after: 0, what: Misdeed::Fault });

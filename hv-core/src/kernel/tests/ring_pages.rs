@@ -2,7 +2,7 @@
 
 use super::guest::FIRST;
 use super::machine::{Machine, WITH_NIC, WITHOUT_NIC};
-use crate::component::{Death, Role};
+use crate::component::Death;
 use crate::kernel::Kernel;
 use crate::memory::{PhysAddr, core_memory};
 use crate::vm::State;
@@ -10,6 +10,7 @@ use abi::component::{ERROR_ARGUMENT, ERROR_AUTHORITY, ERROR_BUSY, layout, syscal
 use abi::guest::{ERROR_ARGUMENT as GUEST_ARGUMENT, NIC_BASE, hypercall};
 use abi::limits::PAGE_SIZE;
 use abi::pager::Access;
+use abi::service::Service;
 use abi::vm::VmId;
 use backend::fake::Step;
 
@@ -23,16 +24,16 @@ const NIC: u32 = {
 
 impl Machine<true> {
     fn ring_page(&mut self, vm: VmId, page: u64) -> u64 {
-        self.ask(Role::Net, [syscall::RING_PAGE, vm.raw(), page, 0])
+        self.ask(Service::Net, [syscall::RING_PAGE, vm.raw(), page, 0])
     }
 
     fn ring_return(&mut self, vm: VmId, pages: u64) -> u64 {
-        self.ask(Role::Net, [syscall::RING_RETURN, vm.raw(), pages, 0])
+        self.ask(Service::Net, [syscall::RING_RETURN, vm.raw(), pages, 0])
     }
 
     /// Where the demultiplexer and the guest see pages 0 to 2 of the NIC.
     fn nic_frames(&mut self, vm: VmId) -> [(Option<PhysAddr>, Option<PhysAddr>); 3] {
-        let rank = self.rank(Role::Net);
+        let rank = self.rank(Service::Net);
         let Kernel { vms, cpu, .. } = &mut self.kernel;
         let memory = vms.by_id(vm).and_then(|vm| vm.life.memory()).expect("it has memory");
         let space = &cpu.components.list[rank].space;
@@ -103,11 +104,11 @@ fn pages_that_a_vm_does_not_have_are_refused() {
     }
     for vm in [other.raw(), VmId::new(0, 2).raw(), VmId::new(3, 1).raw(), u64::MAX] {
         for call in [syscall::RING_PAGE, syscall::RING_RETURN] {
-            assert_eq!(machine.ask(Role::Net, [call, vm, 2, 0]), ERROR_ARGUMENT, "{vm:#x}");
+            assert_eq!(machine.ask(Service::Net, [call, vm, 2, 0]), ERROR_ARGUMENT, "{vm:#x}");
         }
     }
-    for (role, call) in [(Role::Pager, syscall::RING_PAGE), (Role::Control, syscall::RING_RETURN)] {
-        assert_eq!(machine.ask(role, [call, vm.raw(), 2, 0]), ERROR_AUTHORITY);
+    for (service, call) in [(Service::Pager, syscall::RING_PAGE), (Service::Control, syscall::RING_RETURN)] {
+        assert_eq!(machine.ask(service, [call, vm.raw(), 2, 0]), ERROR_AUTHORITY);
     }
     assert_eq!(machine.frames_by_owner(), before);
     machine.audit();
@@ -132,7 +133,7 @@ fn pages_go_when_the_vm_idles_and_read_as_zeros_afterwards() {
     assert_eq!((machine.ring_page(vm, 1), machine.ring_page(vm, 2)), (0, 0));
     machine.go_on(&[Step::Poke { address, value: 77 }]);
     machine.settle(1000);
-    let rank = machine.rank(Role::Net);
+    let rank = machine.rank(Service::Net);
     // A page that is not there is no mistake.
     assert_eq!(machine.ring_return(vm, 0b10), 0);
     assert!(machine.kernel.cpu.components.list[rank].space.is_stale(), "the demultiplexer would still see it");
@@ -185,7 +186,7 @@ fn the_next_demultiplexer_asks_anew_and_finds_what_the_guest_has_stored() {
     machine.go_on(&[Step::Poke { address, value: 77 }]);
     machine.settle(1000);
     let before = machine.nic_frames(vm);
-    let rank = machine.rank(Role::Net);
+    let rank = machine.rank(Service::Net);
     machine.kernel.cpu.condemn(rank, Death::Killed);
     machine.settle_again();
     assert_eq!(machine.nic_frames(vm)[2], (None, before[2].1));

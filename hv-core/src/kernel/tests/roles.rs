@@ -65,8 +65,9 @@ pub struct Monitor {
     pub replies: Vec<ControlReply>,
     /// The id of each reply.
     pub ids: Vec<u32>,
-    /// The id of its last request.
-    asked: u32,
+    /// The id of its last request, and the one before its first.
+    pub asked: u32,
+    pub before: u32,
 }
 
 impl Role {
@@ -107,6 +108,9 @@ impl Role {
             Role::Pager(pager) => pager.told(PagerEvent::try_from(message).expect("the core speaks well"), answers),
             Role::Sched(sched) => sched.told(SchedEvent::try_from(message).expect("the core speaks well")),
             Role::Monitor(monitor) => {
+                // What it says when it lies has no id.
+                let asked = message.id == 0 || (monitor.before + 1..=monitor.asked).contains(&message.id);
+                assert!(asked, "an answer to what somebody else has asked: {message:?}");
                 monitor.ids.push(message.id);
                 monitor.replies.push(ControlReply::try_from(message).expect("the core speaks well"));
             }

@@ -3,7 +3,7 @@
 use super::machine::{GUEST_PAGES, HZ, IMAGE_PAGE, Machine, WITH_NIC, WITHOUT_NIC};
 use super::roles::Role as FakeRole;
 use crate::boot::options::VmRequest;
-use crate::component::{Death, Role, Run};
+use crate::component::{Death, Run};
 use crate::kernel::{Places, Requests};
 use crate::log::capture::{heard_of, listen};
 use crate::memory::Owner;
@@ -12,6 +12,7 @@ use abi::end::EndReason;
 use abi::message::Message;
 use abi::net::NetCommand;
 use abi::pager::{Access, PagerCommand, PagerEvent, THEN_RESUME};
+use abi::service::Service;
 use abi::vm::{ImageId, Seat, VmId};
 
 type Fake = Machine<true>;
@@ -30,7 +31,7 @@ fn faulting() -> (Fake, VmId) {
 
 impl Fake {
     fn obey(&mut self, command: PagerCommand) -> Result<(), &'static str> {
-        self.kernel.pager_command(&command.into()).map_err(|bad| bad.what)
+        self.pager_says(&command.into()).map_err(|bad| bad.what)
     }
 
     /// Frames of memory of its own.
@@ -56,7 +57,7 @@ fn a_page_can_be_given_with_leave_to_go_on() {
     let (mut machine, vm) = faulting();
     let command = PagerCommand::MapZero { vm, page: FAULT.page, count: 1 };
     let message = Message { id: THEN_RESUME, ..Message::from(command) };
-    assert_eq!(machine.kernel.pager_command(&message), Ok(()));
+    assert_eq!(machine.pager_says(&message), Ok(()));
     assert_eq!(machine.state(vm), Some(State::Ready));
 }
 
@@ -122,7 +123,7 @@ fn the_pager_hears_when_frames_run_out() {
     while frames.free_frames() > 2 {
         frames.alloc(Owner::Core, 0).expect("free");
     }
-    let rank = machine.rank(Role::Pager);
+    let rank = machine.rank(Service::Pager);
     // It hears of the fault first, and gives the page.
     machine.kernel.run_component(rank);
     let (memory, slots, _) = machine.hardware.borrow().components[rank].inbox;
@@ -138,14 +139,14 @@ fn the_pager_hears_when_frames_run_out() {
 #[test]
 fn what_is_no_command_is_said_to_be_none() {
     let (mut machine, _) = faulting();
-    assert!(machine.kernel.pager_command(&Message::new(0x999, [1])).is_err());
-    assert!(machine.kernel.net_command(&Message::new(0x999, [1])).is_err());
+    assert!(machine.pager_says(&Message::new(0x999, [1])).is_err());
+    assert!(machine.net_says(&Message::new(0x999, [1])).is_err());
 }
 
 #[test]
 fn who_lives_is_not_detached() {
     let (mut machine, vm) = Fake::with_guest(WITH_NIC, &[]);
-    assert_eq!(machine.kernel.net_command(&NetCommand::Detached { vm }.into()), Ok(()));
+    assert_eq!(machine.net_says(&NetCommand::Detached { vm }.into()), Ok(()));
     assert!(machine.kernel.vms.by_id(vm).is_some_and(|vm| vm.life.shared() == Devices::NIC));
     machine.audit_windows();
 }
@@ -158,9 +159,9 @@ fn who_has_ended_is_buried_when_it_is_detached() {
     assert!(!machine.kernel.cpu.attention.clone().take_ended());
     // Another VM in the same slot is not meant.
     let other = VmId { generation: id.generation + 1, ..id };
-    assert_eq!(machine.kernel.net_command(&NetCommand::Detached { vm: other }.into()), Ok(()));
+    assert_eq!(machine.net_says(&NetCommand::Detached { vm: other }.into()), Ok(()));
     assert!(!machine.kernel.cpu.attention.clone().take_ended());
-    assert_eq!(machine.kernel.net_command(&NetCommand::Detached { vm: id }.into()), Ok(()));
+    assert_eq!(machine.net_says(&NetCommand::Detached { vm: id }.into()), Ok(()));
     assert!(machine.kernel.cpu.attention.clone().take_ended());
     assert_eq!(machine.deadline_of(id.slot), crate::vm::NEVER);
 }
@@ -175,7 +176,7 @@ fn a_vm_without_a_nic_is_not_attached() {
 #[test]
 fn who_waits_a_second_for_the_gatekeeper_is_admitted() {
     let mut machine = Fake::new(2048);
-    let rank = machine.rank(Role::Sched);
+    let rank = machine.rank(Service::Plan);
     if let FakeRole::Sched(sched) = &mut machine.hardware.borrow_mut().components[rank].role {
         sched.lazy = true;
     }
@@ -200,7 +201,7 @@ fn who_waits_a_second_for_the_gatekeeper_is_admitted() {
 #[test]
 fn nobody_is_admitted_late_where_there_is_no_room() {
     let mut machine = Fake::new(2048);
-    let rank = machine.rank(Role::Sched);
+    let rank = machine.rank(Service::Plan);
     if let FakeRole::Sched(sched) = &mut machine.hardware.borrow_mut().components[rank].role {
         sched.lazy = true;
     }
@@ -246,16 +247,17 @@ fn a_successor_is_told_of_more_vms_than_its_ring_holds() {
         machine.settle(1000);
         machine.hardware.borrow_mut().asleep = false;
     }
-    for role in [Role::Pager, Role::Sched, Role::Net] {
-        let rank = machine.rank(role);
+    for service in [Service::Pager, Service::Plan, Service::Net] {
+        let rank = machine.rank(service);
         machine.kernel.cpu.condemn(rank, Death::Killed);
         machine.hardware.borrow_mut().asleep = false;
         machine.settle(4000);
-        assert_eq!(machine.kernel.cpu.components.list[rank].incarnation, 2, "{role:?} was killed once");
-        assert_eq!(machine.kernel.cpu.components.list[rank].resync, None);
+        assert_eq!(machine.kernel.cpu.components.list[rank].incarnation, 2, "{service:?} was killed once");
+        let endpoint = machine.kernel.cpu.endpoints.first(service);
+        assert_eq!(machine.kernel.cpu.endpoints.get(endpoint).map(|endpoint| endpoint.resync), Some(None));
         machine.audit();
     }
-    let rank = machine.rank(Role::Pager);
+    let rank = machine.rank(Service::Pager);
     assert_eq!(machine.hardware.borrow().components[rank].pager().vms.len(), 100);
     assert!(matches!(machine.kernel.cpu.components.list[rank].run, Run::Waiting { .. }));
 }
@@ -310,11 +312,11 @@ fn what_the_demultiplexer_cannot_serve_ends() {
     machine.hardware.borrow_mut().asleep = false;
     machine.settle(4000);
     for id in [other, stranger] {
-        assert_eq!(machine.kernel.net_command(&NetCommand::Refused { vm: id }.into()), Ok(()));
+        assert_eq!(machine.net_says(&NetCommand::Refused { vm: id }.into()), Ok(()));
     }
     assert_eq!(machine.state(other), Some(State::Idle { until: u64::MAX }));
     listen();
-    assert_eq!(machine.kernel.net_command(&NetCommand::Refused { vm }.into()), Ok(()));
+    assert_eq!(machine.net_says(&NetCommand::Refused { vm }.into()), Ok(()));
     assert_eq!((machine.state(vm), machine.queued(Queue::Ended)), (Some(State::Ending), vec![vm.slot.number()]));
     assert!(heard_of("refused by the network demultiplexer").len() == 1);
     machine.audit_windows();
@@ -337,7 +339,7 @@ fn the_boot_options_vms_wait_for_the_node() {
         if says {
             for node in [5, 6] {
                 let node = abi::nic::Node::new(node);
-                assert_eq!(machine.kernel.net_command(&NetCommand::Node { node }.into()), Ok(()));
+                assert_eq!(machine.net_says(&NetCommand::Node { node }.into()), Ok(()));
             }
         }
         while machine.vms().is_empty() {

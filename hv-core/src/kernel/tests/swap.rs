@@ -5,7 +5,7 @@ use super::component::{Due, Misdeed};
 use super::lines;
 use super::machine::{HZ, Machine, POLICIES, WITH_NIC, WITHOUT_NIC};
 use super::roles::{PLAN_DEPTH, Role as FakeRole};
-use crate::component::{Death, Role, Run};
+use crate::component::{Death, EndpointId, Run};
 use crate::kernel::Turn;
 use crate::memory::core_memory;
 use crate::vm::State;
@@ -17,6 +17,7 @@ use abi::message::Message;
 use abi::net::NetCommand;
 use abi::pager::PagerCommand;
 use abi::sched::SchedCommand;
+use abi::service::Service;
 use abi::vm::VmId;
 use backend::fake::Step;
 
@@ -29,7 +30,7 @@ const OTHER: u16 = 1;
 impl Fake {
     /// The operator asks; answered later.
     fn order(&mut self, request: ControlRequest) {
-        let rank = self.rank(Role::Control);
+        let rank = self.rank(Service::Control);
         match &mut self.hardware.borrow_mut().components[rank].role {
             FakeRole::Monitor(monitor) => monitor.requests.push_back(request),
             _ => panic!("not the monitor"),
@@ -40,7 +41,7 @@ impl Fake {
 
     /// What the operator was answered since somebody last looked.
     fn answers(&mut self) -> Vec<ControlReply> {
-        let rank = self.rank(Role::Control);
+        let rank = self.rank(Service::Control);
         match &mut self.hardware.borrow_mut().components[rank].role {
             FakeRole::Monitor(monitor) => core::mem::take(&mut monitor.replies),
             _ => panic!("not the monitor"),
@@ -48,8 +49,8 @@ impl Fake {
     }
 
     /// The operator replaces a policy, and is answered with this status.
-    fn swap(&mut self, role: Role, policy: u16) -> u32 {
-        let component = u16::try_from(self.rank(role)).expect("few");
+    fn swap(&mut self, service: Service, policy: u16) -> u32 {
+        let component = u16::try_from(self.rank(service)).expect("few");
         self.answers();
         self.order(ControlRequest::Swap { component, policy });
         for _ in 0..4000 {
@@ -62,8 +63,8 @@ impl Fake {
     }
 
     /// The policy of this component: by the core's word, and by what the component itself reads.
-    fn policy(&self, role: Role) -> String {
-        let rank = self.rank(role);
+    fn policy(&self, service: Service) -> String {
+        let rank = self.rank(service);
         let name = self.kernel.cpu.components.list[rank].policies.name().as_str().to_owned();
         if matches!(self.kernel.cpu.components.list[rank].run, Run::Ready | Run::Waiting { .. }) {
             assert_eq!(self.hardware.borrow().components[rank].policy(), name);
@@ -72,13 +73,13 @@ impl Fake {
     }
 
     /// The policy `other` of this component does this after so many messages, whenever it is started.
-    fn flaw(&mut self, role: Role, due: Due) {
-        let rank = self.rank(role);
+    fn flaw(&mut self, service: Service, due: Due) {
+        let rank = self.rank(service);
         self.hardware.borrow_mut().components[rank].flaw = Some(("other", due));
     }
 
-    fn start_of(&self, role: Role) -> u32 {
-        self.kernel.cpu.components.list[self.rank(role)].incarnation
+    fn start_of(&self, service: Service) -> u32 {
+        self.kernel.cpu.components.list[self.rank(service)].incarnation
     }
 
     /// So much time, in which everybody goes on.
@@ -109,19 +110,19 @@ fn under_load(count: usize) -> (Fake, Vec<VmId>) {
     (machine, vms)
 }
 
-const ROLES: [Role; 3] = [Role::Net, Role::Pager, Role::Sched];
+const ROLES: [Service; 3] = [Service::Net, Service::Pager, Service::Plan];
 
 #[test]
 fn another_policy_runs_when_the_operator_is_answered() {
-    for role in ROLES {
+    for service in ROLES {
         let mut machine = at_rest();
-        assert_eq!(machine.policy(role), "fake");
-        assert_eq!(machine.swap(role, OTHER), status::OK);
-        assert_eq!((machine.policy(role).as_str(), machine.start_of(role)), ("other", 2));
+        assert_eq!(machine.policy(service), "fake");
+        assert_eq!(machine.swap(service, OTHER), status::OK);
+        assert_eq!((machine.policy(service).as_str(), machine.start_of(service)), ("other", 2));
         machine.settle(4000);
         machine.audit();
-        assert_eq!(machine.swap(role, FAKE), status::OK);
-        assert_eq!((machine.policy(role).as_str(), machine.start_of(role)), ("fake", 3));
+        assert_eq!(machine.swap(service, FAKE), status::OK);
+        assert_eq!((machine.policy(service).as_str(), machine.start_of(service)), ("fake", 3));
         machine.settle(4000);
         machine.audit();
         assert_eq!(machine.vms().len(), 1);
@@ -131,13 +132,13 @@ fn another_policy_runs_when_the_operator_is_answered() {
 #[test]
 fn the_successor_finds_its_own_program_and_nothing_of_the_others() {
     let mut machine = at_rest();
-    let rank = machine.rank(Role::Sched);
+    let rank = machine.rank(Service::Plan);
     // The old one has used its memory.
     machine.kernel.cpu.components.list[rank].space.block().write(0x1800, &[7; 64]).expect("room");
     for (policy, data, free) in
         [(OTHER, 0x40_2000, 0x40_1000), (FAKE, 0x40_1000, 0x40_4000), (OTHER, 0x40_2000, 0x40_1000)]
     {
-        assert_eq!(machine.swap(Role::Sched, policy), status::OK);
+        assert_eq!(machine.swap(Service::Plan, policy), status::OK);
         let component = &machine.kernel.cpu.components.list[rank];
         let tables = component.space.tables();
         assert!(tables.walk(free).is_none(), "what only the other has is not mapped");
@@ -166,8 +167,8 @@ fn a_swap_is_no_death() {
     lines::listen();
     let mut machine = at_rest();
     for number in 0..20 {
-        assert_eq!(machine.swap(Role::Pager, 1 - number % 2), status::OK);
-        assert_eq!(machine.kernel.cpu.components.list[machine.rank(Role::Pager)].quick_deaths, 0);
+        assert_eq!(machine.swap(Service::Pager, 1 - number % 2), status::OK);
+        assert_eq!(machine.kernel.cpu.components.list[machine.rank(Service::Pager)].quick_deaths, 0);
     }
     assert_eq!(lines::heard("killed"), [""; 0]);
     assert_eq!(lines::heard("restarted"), [""; 0]);
@@ -179,21 +180,21 @@ fn a_swap_is_no_death() {
 fn a_swap_is_said() {
     let mut machine = at_rest();
     lines::listen();
-    assert_eq!(machine.swap(Role::Net, OTHER), status::OK);
+    assert_eq!(machine.swap(Service::Net, OTHER), status::OK);
     assert_eq!(lines::heard("component"), ["INFO core: component netmux goes on with policy other (start 2)"]);
 }
 
 #[test]
 fn what_cannot_run_is_refused_and_nothing_changes() {
     let mut machine = at_rest();
-    for (role, policy, expected) in [
-        (Role::Sched, 2, status::NO_MODULE),
-        (Role::Sched, 3, status::BAD_MODULE),
-        (Role::Sched, 4, status::NOT_FOUND),
-        (Role::Control, 1, status::NOT_FOUND),
+    for (service, policy, expected) in [
+        (Service::Plan, 2, status::NO_MODULE),
+        (Service::Plan, 3, status::BAD_MODULE),
+        (Service::Plan, 4, status::NOT_FOUND),
+        (Service::Control, 1, status::NOT_FOUND),
     ] {
-        assert_eq!(machine.swap(role, policy), expected, "{role:?} {policy}");
-        assert_eq!(machine.start_of(role), 1);
+        assert_eq!(machine.swap(service, policy), expected, "{service:?} {policy}");
+        assert_eq!(machine.start_of(service), 1);
     }
     machine.order(ControlRequest::Swap { component: 9, policy: 0 });
     machine.settle(4000);
@@ -203,10 +204,10 @@ fn what_cannot_run_is_refused_and_nothing_changes() {
 #[test]
 fn the_only_policy_can_be_started_anew() {
     let mut machine = at_rest();
-    let component = u16::try_from(machine.rank(Role::Control)).expect("few");
+    let component = u16::try_from(machine.rank(Service::Control)).expect("few");
     machine.order(ControlRequest::Swap { component, policy: FAKE });
     machine.settle(4000);
-    assert_eq!(machine.start_of(Role::Control), 2);
+    assert_eq!(machine.start_of(Service::Control), 2);
     // It is the operator's own: its successor has asked nothing, and is answered nothing.
     assert_eq!(machine.answers(), []);
 }
@@ -214,21 +215,21 @@ fn the_only_policy_can_be_started_anew() {
 #[test]
 fn one_swap_at_a_time() {
     let mut machine = at_rest();
-    let rank = |role| u16::try_from(machine.rank(role)).expect("few");
-    let (net, sched) = (rank(Role::Net), rank(Role::Sched));
+    let rank = |service| u16::try_from(machine.rank(service)).expect("few");
+    let (net, sched) = (rank(Service::Net), rank(Service::Plan));
     machine.order(ControlRequest::Swap { component: sched, policy: OTHER });
     machine.order(ControlRequest::Swap { component: net, policy: OTHER });
     machine.settle(4000);
     let done = |status| ControlReply::Done { status, value: 0 };
     assert_eq!(machine.answers(), [done(status::BUSY), done(status::OK)]);
-    assert_eq!((machine.policy(Role::Net).as_str(), machine.policy(Role::Sched).as_str()), ("fake", "other"));
+    assert_eq!((machine.policy(Service::Net).as_str(), machine.policy(Service::Plan).as_str()), ("fake", "other"));
 }
 
 #[test]
 fn policies_are_told_with_their_states() {
     let mut machine = at_rest();
-    let sched = u16::try_from(machine.rank(Role::Sched)).expect("few");
-    machine.swap(Role::Sched, OTHER);
+    let sched = u16::try_from(machine.rank(Service::Plan)).expect("few");
+    machine.swap(Service::Plan, OTHER);
     machine.settle(4000);
     let name = |text| Name::new(text).expect("short");
     let states = [policy_state::READY, policy_state::RUNS, policy_state::MISSING, policy_state::REFUSED];
@@ -248,41 +249,41 @@ fn policies_are_told_with_their_states() {
 #[test]
 fn one_that_dies_while_its_successor_is_made_ready_is_replaced_all_the_same() {
     let mut machine = at_rest();
-    let rank = machine.rank(Role::Sched);
-    machine.kernel.cpu.begin_swap(rank, OTHER.into(), 0).expect("it can");
+    let rank = machine.rank(Service::Plan);
+    machine.kernel.cpu.begin_swap(rank, OTHER.into(), 0, EndpointId::NONE).expect("it can");
     machine.kernel.cpu.condemn(rank, Death::Killed);
     machine.hardware.borrow_mut().asleep = false;
     machine.settle(4000);
-    assert_eq!((machine.policy(Role::Sched).as_str(), machine.start_of(Role::Sched)), ("other", 3));
+    assert_eq!((machine.policy(Service::Plan).as_str(), machine.start_of(Service::Plan)), ("other", 3));
     // And one that is found guilty before it is stopped.
-    machine.kernel.cpu.begin_swap(rank, FAKE.into(), 0).expect("it can");
+    machine.kernel.cpu.begin_swap(rank, FAKE.into(), 0, EndpointId::NONE).expect("it can");
     let now = machine.wires.now();
     machine.kernel.cpu.condemn(rank, Death::RingFull);
     machine.kernel.cpu.go_on_swapping(now);
     machine.hardware.borrow_mut().asleep = false;
     machine.settle(4000);
-    assert_eq!((machine.policy(Role::Sched).as_str(), machine.start_of(Role::Sched)), ("fake", 4));
+    assert_eq!((machine.policy(Service::Plan).as_str(), machine.start_of(Service::Plan)), ("fake", 4));
     machine.audit();
 }
 
 #[test]
 fn one_that_waits_for_its_start_is_replaced_at_once() {
     let mut machine = at_rest();
-    let rank = machine.rank(Role::Pager);
+    let rank = machine.rank(Service::Pager);
     while !matches!(machine.kernel.cpu.components.list[rank].run, Run::Stopped { .. }) {
         machine.kernel.cpu.condemn(rank, Death::Killed);
         machine.kernel.carry_out();
     }
     let before = machine.wires.now();
-    assert_eq!(machine.swap(Role::Pager, OTHER), status::OK);
+    assert_eq!(machine.swap(Service::Pager, OTHER), status::OK);
     assert!(machine.wires.now() - before < HZ / 10);
-    assert_eq!(machine.policy(Role::Pager), "other");
+    assert_eq!(machine.policy(Service::Pager), "other");
 }
 
 #[test]
 fn what_is_kept_outlives_deaths_and_swaps() {
     let mut machine = at_rest();
-    let rank = machine.rank(Role::Net);
+    let rank = machine.rank(Service::Net);
     let kept = |machine: &Fake, page: u64| {
         let tables = machine.kernel.cpu.components.list[rank].space.tables();
         tables.walk(layout::KEEP + page * PAGE_SIZE)
@@ -301,22 +302,22 @@ fn what_is_kept_outlives_deaths_and_swaps() {
     machine.kernel.cpu.condemn(rank, Death::Killed);
     machine.hardware.borrow_mut().asleep = false;
     machine.settle(4000);
-    machine.swap(Role::Net, OTHER);
+    machine.swap(Service::Net, OTHER);
     for page in 0..2 {
         let leaf = kept(&machine, page).expect("mapped");
         core_memory(leaf.frame, PAGE_SIZE).read(0, &mut bytes).expect("a page");
         assert_eq!(bytes, [7; 4096]);
     }
     // Nobody else has any.
-    let tables = machine.kernel.cpu.components.list[machine.rank(Role::Sched)].space.tables();
+    let tables = machine.kernel.cpu.components.list[machine.rank(Service::Plan)].space.tables();
     assert!(tables.walk(layout::KEEP).is_none());
 }
 
 #[test]
 fn who_has_run_for_a_second_is_good() {
     let mut machine = at_rest();
-    let rank = machine.rank(Role::Pager);
-    machine.swap(Role::Pager, OTHER);
+    let rank = machine.rank(Service::Pager);
+    machine.swap(Service::Pager, OTHER);
     let started = machine.kernel.cpu.components.list[rank].started_at;
     let on_trial = |machine: &Fake| machine.kernel.cpu.on_trial(rank);
     assert_eq!(machine.kernel.cpu.components.list[rank].trial_ends, started + HZ);
@@ -326,29 +327,29 @@ fn who_has_run_for_a_second_is_good() {
         machine.step();
     }
     assert!((started + HZ..started + HZ + HZ / 100).contains(&machine.wires.now()));
-    assert_eq!(machine.policy(Role::Pager), "other");
+    assert_eq!(machine.policy(Service::Pager), "other");
     // One death does not cost it its place now.
     machine.kernel.cpu.condemn(rank, Death::RingFull);
     machine.hardware.borrow_mut().asleep = false;
     machine.settle(4000);
-    assert_eq!((machine.policy(Role::Pager).as_str(), machine.start_of(Role::Pager)), ("other", 3));
+    assert_eq!((machine.policy(Service::Pager).as_str(), machine.start_of(Service::Pager)), ("other", 3));
 }
 
 #[test]
 fn a_good_one_that_dies_again_and_again_gives_way() {
     let mut machine = at_rest();
-    machine.swap(Role::Pager, OTHER);
+    machine.swap(Service::Pager, OTHER);
     machine.pass(2 * HZ);
-    let rank = machine.rank(Role::Pager);
+    let rank = machine.rank(Service::Pager);
     assert!(!machine.kernel.cpu.on_trial(rank));
     lines::listen();
     for _ in 0..4 {
-        assert_eq!(machine.policy(Role::Pager), "other");
+        assert_eq!(machine.policy(Service::Pager), "other");
         machine.kernel.cpu.condemn(rank, Death::Exit(1));
         machine.kernel.carry_out();
     }
     // The first of the four came after a long life.
-    assert_eq!(machine.policy(Role::Pager), "fake");
+    assert_eq!(machine.policy(Service::Pager), "fake");
     let said = lines::heard("given up");
     assert_eq!(
         said,
@@ -362,22 +363,22 @@ fn a_good_one_that_dies_again_and_again_gives_way() {
 #[test]
 fn the_operators_kill_is_not_its_fault() {
     let mut machine = at_rest();
-    let rank = machine.rank(Role::Sched);
-    machine.swap(Role::Sched, OTHER);
+    let rank = machine.rank(Service::Plan);
+    machine.swap(Service::Plan, OTHER);
     for _ in 0..4 {
         machine.kernel.cpu.condemn(rank, Death::Killed);
         machine.kernel.carry_out();
-        assert_eq!(machine.policy(Role::Sched), "other");
+        assert_eq!(machine.policy(Service::Plan), "other");
     }
 }
 
 /// What a policy on trial can do, and whether it is found out.
-fn nonsense(vm: VmId) -> Vec<(Role, Misdeed, Option<&'static str>)> {
+fn nonsense(vm: VmId) -> Vec<(Service, Misdeed, Option<&'static str>)> {
     let gone = VmId { generation: vm.generation + 1, ..vm };
     let nobody = VmId::new(u32::MAX, 1);
     let lie = |message: Message| Misdeed::Lie(message.kind, [message.words[0], message.words[1], message.words[2]]);
     let mut rows = Vec::new();
-    for role in ROLES {
+    for service in ROLES {
         for (misdeed, said) in [
             (Misdeed::Fault, "killed: fault 14"),
             (Misdeed::Exit, "ended itself with code 3"),
@@ -389,11 +390,11 @@ fn nonsense(vm: VmId) -> Vec<(Role, Misdeed, Option<&'static str>)> {
             (Misdeed::Lie(0x201, [1, 2, 3]), "killed: on trial it sent a message of kind 0x201: unknown kind"),
             (Misdeed::Lie(0x401, [0; 3]), "killed: on trial it sent a message of kind 0x401: unknown kind"),
         ] {
-            rows.push((role, misdeed, Some(said)));
+            rows.push((service, misdeed, Some(said)));
         }
         // What it may not ask for is refused, and not more.
         for call in [[99, 0, 0, 0], [5, u64::MAX, u64::MAX, 0], [6, 0x60, 1, 0], [7, 0x64, 1, 0xfe], [4, 77, 0, 0]] {
-            rows.push((role, Misdeed::Ask(call), None));
+            rows.push((service, Misdeed::Ask(call), None));
         }
     }
     for (message, said) in [
@@ -410,7 +411,7 @@ fn nonsense(vm: VmId) -> Vec<(Role, Misdeed, Option<&'static str>)> {
         (PagerCommand::Resume { vm: nobody }.into(), None),
         (PagerCommand::Refuse { vm: gone, page: 1 }.into(), None),
     ] {
-        rows.push((Role::Pager, lie(message), said));
+        rows.push((Service::Pager, lie(message), said));
     }
     for command in [
         SchedCommand::Run { vm: nobody, quantum_ticks: 1 },
@@ -422,10 +423,10 @@ fn nonsense(vm: VmId) -> Vec<(Role, Misdeed, Option<&'static str>)> {
         SchedCommand::Hold { vm: nobody },
         SchedCommand::Hold { vm },
     ] {
-        rows.push((Role::Sched, lie(command.into()), None));
+        rows.push((Service::Plan, lie(command.into()), None));
     }
     for vm in [vm, gone, nobody] {
-        rows.push((Role::Net, lie(NetCommand::Detached { vm }.into()), None));
+        rows.push((Service::Net, lie(NetCommand::Detached { vm }.into()), None));
     }
     rows
 }
@@ -434,22 +435,22 @@ fn nonsense(vm: VmId) -> Vec<(Role, Misdeed, Option<&'static str>)> {
 fn nonsense_loses_nobody_and_the_last_good_policy_takes_over() {
     let vm = VmId::new(0, 1);
     for after in [0, 1] {
-        for (role, what, said) in nonsense(vm) {
-            let context = format!("{role:?} after {after}: {what:?}");
+        for (service, what, said) in nonsense(vm) {
+            let context = format!("{service:?} after {after}: {what:?}");
             let (mut machine, vms) = under_load(3);
             assert_eq!(vms[0], vm);
-            machine.flaw(role, Due { after, what });
+            machine.flaw(service, Due { after, what });
             lines::listen();
-            assert_eq!(machine.swap(role, OTHER), status::OK, "{context}");
+            assert_eq!(machine.swap(service, OTHER), status::OK, "{context}");
             machine.pass(3 * HZ / 2);
             let killed = lines::heard("component");
             let given_up = lines::count(&killed, "other is given up, and fake takes its place, the last good one");
             match said {
                 Some(said) => {
-                    assert_eq!(machine.policy(role), "fake", "{context}: {killed:?}");
+                    assert_eq!(machine.policy(service), "fake", "{context}: {killed:?}");
                     assert!(lines::count(&killed, said) == 1 && given_up == 1, "{context}: {killed:?}");
                 }
-                None => assert_eq!((machine.policy(role).as_str(), given_up), ("other", 0), "{context}: {killed:?}"),
+                None => assert_eq!((machine.policy(service).as_str(), given_up), ("other", 0), "{context}: {killed:?}"),
             }
             machine.audit();
             assert_eq!(machine.vms(), vms, "{context}");
@@ -466,8 +467,8 @@ fn nonsense_loses_nobody_and_the_last_good_policy_takes_over() {
 #[test]
 fn one_that_holds_everybody_back_is_found_out() {
     let (mut machine, vms) = under_load(3);
-    let rank = machine.rank(Role::Sched);
-    machine.swap(Role::Sched, OTHER);
+    let rank = machine.rank(Service::Plan);
+    machine.swap(Service::Plan, OTHER);
     // A scheduler that has planned nothing yet, and whose only words are these.
     if let FakeRole::Sched(sched) = &mut machine.hardware.borrow_mut().components[rank].role {
         sched.lazy = true;
@@ -480,35 +481,35 @@ fn one_that_holds_everybody_back_is_found_out() {
         cpu.hold(table, vm);
     }
     machine.pass(3 * HZ / 2);
-    assert_eq!(machine.policy(Role::Sched), "fake");
+    assert_eq!(machine.policy(Service::Plan), "fake");
 }
 
 #[test]
 fn one_that_holds_back_whom_it_cannot_admit_and_has_nobody_to_plan_for_is_good() {
     let mut machine = at_rest();
     let vm = machine.create(WITHOUT_NIC);
-    let rank = machine.rank(Role::Sched);
-    assert_eq!(machine.swap(Role::Sched, OTHER), status::OK);
+    let rank = machine.rank(Service::Plan);
+    assert_eq!(machine.swap(Service::Plan, OTHER), status::OK);
     let crate::kernel::Kernel { vms, cpu, .. } = &mut machine.kernel;
     if vms.waiting(vm).is_some() {
         cpu.hold(vms, vm);
     }
     machine.pass(2 * HZ);
     assert!(!machine.kernel.cpu.on_trial(rank));
-    assert_eq!(machine.policy(Role::Sched), "other");
+    assert_eq!(machine.policy(Service::Plan), "other");
 }
 
 #[test]
 fn one_that_stalls_is_replaced_within_two_plans() {
     let (mut machine, vms) = under_load(5);
-    let rank = machine.rank(Role::Sched);
-    machine.flaw(Role::Sched, Due { after: 2, what: Misdeed::Sleep });
-    machine.swap(Role::Sched, OTHER);
+    let rank = machine.rank(Service::Plan);
+    machine.flaw(Service::Plan, Due { after: 2, what: Misdeed::Sleep });
+    machine.swap(Service::Plan, OTHER);
     let fallbacks = machine.kernel.cpu.counters.fallbacks;
     while machine.kernel.cpu.components.list[rank].incarnation < 3 {
         machine.step();
     }
-    assert_eq!(machine.policy(Role::Sched), "fake");
+    assert_eq!(machine.policy(Service::Plan), "fake");
     let left = machine.kernel.cpu.counters.fallbacks - fallbacks;
     assert!(left <= 2 * PLAN_DEPTH as u64, "{left}");
     assert_eq!(machine.vms(), vms);
@@ -525,7 +526,7 @@ fn nobody_waits_longer_than_two_plans_while_policies_are_replaced() {
     for number in 0..100 {
         let rank = machine.rank(ROLES[number % 3]);
         let policy = usize::from(machine.kernel.cpu.components.list[rank].policies.running() == 0);
-        machine.kernel.cpu.begin_swap(rank, policy, 0).expect("it can");
+        machine.kernel.cpu.begin_swap(rank, policy, 0, EndpointId::NONE).expect("it can");
         for _ in 0..300 {
             machine.guests.borrow_mut().asked.clear();
             machine.step();
@@ -550,7 +551,7 @@ fn nobody_waits_longer_than_two_plans_while_policies_are_replaced() {
 fn the_time_without_a_planned_turn_is_measured() {
     let (mut machine, _) = under_load(2);
     assert_eq!(machine.kernel.cpu.counters.gap_ticks, 0);
-    let rank = machine.rank(Role::Sched);
+    let rank = machine.rank(Service::Plan);
     machine.kernel.cpu.plan.turn = None;
     machine.kernel.cpu.condemn(rank, Death::Swapped);
     let before = machine.wires.now();
@@ -588,12 +589,12 @@ fn a_planned_turn_that_goes_on_ends_the_time_without_one() {
 #[test]
 fn guests_go_on_while_the_successor_is_made_ready() {
     let (mut machine, _) = under_load(2);
-    let rank = machine.rank(Role::Sched);
-    machine.kernel.cpu.begin_swap(rank, OTHER.into(), 0).expect("it can");
+    let rank = machine.rank(Service::Plan);
+    machine.kernel.cpu.begin_swap(rank, OTHER.into(), 0, EndpointId::NONE).expect("it can");
     let idle = |_| Some(Step::Hypercall { number: hypercall::IDLE, a: u64::MAX, b: 0 });
     machine.guests.borrow_mut().calm = Some(Box::new(idle));
     machine.settle(4000);
-    assert_eq!(machine.policy(Role::Sched), "other");
+    assert_eq!(machine.policy(Service::Plan), "other");
     for vm in machine.vms() {
         let state = machine.kernel.vms.by_id(vm).map(|vm| vm.life.state());
         assert_eq!(state, Some(State::Idle { until: u64::MAX }));

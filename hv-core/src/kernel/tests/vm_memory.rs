@@ -56,7 +56,9 @@ pub fn image(frames: &mut Frames, memory_bytes: u64, slots: u32) -> Image {
         rate: abi::share::UNLIMITED,
         burst: abi::share::BURST,
         weight: abi::share::WEIGHT,
-        reserved: [0; 3],
+        net: manifest::ANY,
+        pager: manifest::ANY,
+        reserved: 0,
     };
     Image::new(entry, abi::vm::ImageId::new(0), module, &elf, frames).expect("room")
 }

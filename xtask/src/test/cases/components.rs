@@ -55,14 +55,7 @@ fn with_programs<'a>(mut boot: Boot<'a>, names: &[&str]) -> Result<Boot<'a>> {
 
 /// A component without authority; everything else as `like`.
 fn bare(like: &Component, name: &str, priority: u32) -> Component {
-    Component {
-        name: name.to_owned(),
-        module: Some(name.to_owned()),
-        priority,
-        ports: None,
-        authority: Vec::new(),
-        ..like.clone()
-    }
+    Component { name: name.to_owned(), module: Some(name.to_owned()), priority, ports: None, ..like.clone() }
 }
 
 fn misdeeds(lab: &Lab) -> Result<()> {
@@ -76,8 +69,11 @@ fn misdeeds(lab: &Lab) -> Result<()> {
         let ends = [("ping-pong", culprit, peer), ("pong-ping", peer, culprit)];
         let core = [("core-culprit", "core", culprit), ("culprit-core", culprit, "core")];
         for (name, from, to) in ends.into_iter().chain(core) {
+            // It is a controller, too: one that never says anything that makes sense.
+            let with_core = from == "core" || to == "core";
+            let service = with_core.then(|| "control".to_owned());
             let [name, from, to] = [name, from, to].map(str::to_owned);
-            system.ring.push(Ring { name, from, to, slots: 64 });
+            system.ring.push(Ring { name, from, to, slots: 64, service });
         }
     });
     let mut running = with_programs(boot, &CULPRIT)?.start()?;

@@ -18,6 +18,7 @@ mod identity;
 mod nic;
 mod policies;
 mod recovery;
+mod services;
 mod swap;
 mod uefi;
 mod web;
@@ -41,6 +42,7 @@ pub fn all(long: bool) -> Vec<Case> {
         nic::CASES,
         frames::CASES,
         recovery::CASES,
+        services::CASES,
         identity::CASES,
         policies::CASES,
         swap::CASES,

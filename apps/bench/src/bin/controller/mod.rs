@@ -3,6 +3,7 @@
 use bench::hex;
 use component::abi::control::{CREATE_ARGS_BYTES, ControlRequest};
 use component::abi::message::Message;
+use component::abi::service::Service;
 use component::abi::share::Share;
 use component::abi::vm::ImageId;
 use component::{Component, Inbox, Outbox, now, wait};
@@ -27,7 +28,7 @@ impl Controller {
     /// Takes the monitor's rings, and waits until the machine is quiet.
     pub fn new(component: &Component) -> Self {
         let tsc_hz = component.info().tsc_hz;
-        let (requests, replies) = (component.outbox("monitor-core"), component.inbox("core-monitor"));
+        let (replies, requests) = component.service(Service::Control);
         wait(0, now() + tsc_hz / 2, 0);
         Controller { requests, replies, tsc_hz }
     }
