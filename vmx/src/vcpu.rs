@@ -60,7 +60,7 @@ impl VtxVcpu {
     #[inline(never)]
     fn activate(&mut self, cpu: &mut Vtx) -> bool {
         // Moved since `init`, or never initialised: exits would push the registers to where nothing is.
-        if self.home != self.address() || cpu.load(self.vmcs).is_err() {
+        if self.home != self.address() || !cpu.switch_to(self.vmcs) {
             return false;
         }
         // SAFETY: `init`'s contract keeps this value in place until `release` disowns the state.

@@ -97,27 +97,39 @@ impl Vtx {
         if self.loaded != physical {
             self.load_other(physical)?;
         }
-        // SAFETY: it is current: only `load_other`, `clear` and `prepare` change that, and they keep `loaded` true.
+        // SAFETY: it is current: only `make_current`, `clear` and `prepare` change that, and they keep `loaded` true.
         Ok(unsafe { LoadedVmcs::assume(self) })
     }
 
     #[cold]
     #[inline(never)]
     fn load_other(&mut self, physical: u64) -> Result<(), Error> {
+        if self.make_current(physical) { Ok(()) } else { Err(Error::Instruction { name: "VMPTRLD", error: 0 }) }
+    }
+
+    /// As [`Vtx::load`], for the change from one guest to the next. False when there is no such VMCS.
+    #[inline]
+    pub(crate) fn switch_to(&mut self, physical: u64) -> bool {
+        self.loaded == physical || self.make_current(physical)
+    }
+
+    /// Make the VMCS at `physical` current. False, and none is, when it is none.
+    #[inline(always)]
+    fn make_current(&mut self, physical: u64) -> bool {
         self.active = 0;
         self.loaded = NONE;
         if physical == 0 {
-            return Err(Error::Instruction { name: "VMPTRLD", error: 0 });
+            return false;
         }
         let failed: u8;
         // SAFETY: VMX root operation; `Vcpu::init`'s contract keeps the frame a VMCS, and a frame that is none is
         // refused by its revision identifier.
         unsafe { asm!("vmptrld [{}]", "setna {}", in(reg) &physical, out(reg_byte) failed, options(nostack)) };
         if failed != 0 {
-            return Err(Error::Instruction { name: "VMPTRLD", error: 0 });
+            return false;
         }
         self.loaded = physical;
-        Ok(())
+        true
     }
 
     /// Make a new VMCS in a frame and load it.

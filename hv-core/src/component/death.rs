@@ -130,7 +130,10 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             }
         }
         match component.role {
-            Role::Sched => cpu.plan.forget(now.saturating_sub(cpu.counters.idle_ticks)),
+            Role::Sched => {
+                cpu.plan.forget(now.saturating_sub(cpu.counters.idle_ticks));
+                cpu.attention.set_unheld();
+            }
             Role::Net | Role::Pager | Role::Control | Role::Other => {}
         }
     }

@@ -13,7 +13,7 @@ mod swap;
 
 pub use component::{Component, Role};
 pub use components::Components;
-pub use endpoint::Told;
+pub use endpoint::{CoreEnds, Told};
 pub use load::{LoadError, Sources, load_all};
 pub use policies::Unfit;
 pub use run::{Death, Run};
