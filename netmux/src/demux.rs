@@ -8,7 +8,7 @@ use self::transmit::{Left, Serving};
 use crate::directory::Directory as _;
 use crate::drivers::Nic;
 use crate::egress::Cause;
-use crate::frame::{DmaFrame, Ipv4};
+use crate::frame::{DmaFrame, Frame as _, Ipv4};
 use crate::ingress::{self, Receivers};
 use crate::leases::Leases;
 use crate::policy::Discipline;
@@ -247,17 +247,17 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
             let frame = DmaFrame { memory: self.nic.memory(), offset: received.offset, len: received.len };
             if self.rx_flood.is_none() {
                 self.totals.received += 1;
-                match ingress::route(&frame, &self.ports) {
-                    Receivers::One(seat) => _ = self.deliver(seat, &frame),
-                    Receivers::Nobody => self.totals.to_nobody += 1,
-                    Receivers::Learnt(seat, ipv4) => {
-                        self.learn(seat, ipv4);
-                        _ = self.deliver(seat, &frame);
+                // No NIC hands on less than a header.
+                if let Some((seat, port)) = self.ports.addressed(&frame.target()) {
+                    let result = port.deliver(&frame);
+                    if port.list() {
+                        self.note(seat);
                     }
-                    Receivers::All => {
-                        self.totals.to_all += 1;
-                        self.rx_flood = Some(Flood { frame, from: None, next: 0 });
+                    if let Err(why) = result {
+                        self.deliver_again(seat, &frame, why);
                     }
+                } else {
+                    self.distribute(frame);
                 }
             }
             if let Some(flood) = self.rx_flood {
@@ -274,17 +274,46 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
         self.nic.received().is_some()
     }
 
+    /// Gives a frame from the wire to whoever gets it.
+    // Out of the way of the frames that plainly go to one.
+    #[inline(never)]
+    fn distribute(&mut self, frame: DmaFrame) {
+        match ingress::route(&frame, &self.ports) {
+            Receivers::One(seat) => _ = self.deliver(seat, &frame),
+            Receivers::Nobody => self.totals.to_nobody += 1,
+            Receivers::Learnt(seat, ipv4) => {
+                self.learn(seat, ipv4);
+                _ = self.deliver(seat, &frame);
+            }
+            Receivers::All => {
+                self.totals.to_all += 1;
+                self.rx_flood = Some(Flood { frame, from: None, next: 0 });
+            }
+        }
+    }
+
     /// Copies a frame into one VM's ring. False when it did not fit.
-    #[inline]
+    #[inline(never)]
     fn deliver(&mut self, seat: Seat, frame: &DmaFrame) -> bool {
         let Some(port) = self.ports.get_mut(seat) else { return false };
-        let mut result = port.deliver(frame);
+        let result = port.deliver(frame);
         if port.list() {
             self.note(seat);
         }
-        if let Err(Undelivered::NoPage(page)) = result {
-            result = self.deliver_to_new_pages(seat, frame, page);
+        match result {
+            Ok(()) => true,
+            Err(why) => self.deliver_again(seat, frame, why),
         }
+    }
+
+    /// Has got a frame into no ring yet. False when that is how it stays.
+    #[cold]
+    #[inline(never)]
+    fn deliver_again(&mut self, seat: Seat, frame: &DmaFrame, why: Undelivered) -> bool {
+        let result = match why {
+            Undelivered::NoPage(page) => self.deliver_to_new_pages(seat, frame, page),
+            _ => Err(why),
+        };
         if result == Err(Undelivered::Corrupt) {
             self.blame(seat, "receive");
         }

@@ -3,7 +3,7 @@
 use crate::addresses::Addresses;
 use crate::directory::{Directory, Resident};
 use crate::egress::Cause;
-use crate::frame::{DmaFrame, Mac};
+use crate::frame::{DmaFrame, Mac, Target};
 use crate::policy::Fifo;
 use abi::nic::{MAX_FRAME, NicCounters, NicPage, Node};
 use abi::note::TableBytes;
@@ -63,7 +63,8 @@ pub(crate) enum Ring {
 
 impl Port {
     /// Copies a frame into the receive ring. The guest sees it after [`Port::settle`].
-    #[inline]
+    // Inlined, as the loop over frames from the wire is its caller; the others call a function that does.
+    #[inline(always)]
     pub fn deliver(&mut self, frame: &DmaFrame) -> Result<(), Undelivered> {
         let mut reserved = self.nic.rx.reserve(frame.len);
         if matches!(reserved, Err(ReserveError::EpochChanged)) {
@@ -293,6 +294,16 @@ impl Ports {
     #[inline]
     pub fn get_mut(&mut self, seat: Seat) -> Option<&mut Port> {
         self.seats.get_mut(seat.index())?.as_mut()
+    }
+
+    /// The VM that a frame plainly goes to: it has the MAC address, and the IPv4 address, and the frame can be no answer of a DHCP server
+    /// from which another address is learnt. [`crate::ingress::route`] says who gets all others.
+    #[inline]
+    pub fn addressed(&mut self, target: &Target) -> Option<(Seat, &mut Port)> {
+        let seat = self.seat_of(target.mac.slot_behind(self.first)?)?;
+        let port = self.seats.get_mut(seat.index())?.as_mut()?;
+        let plainly = port.ipv4 == target.ipv4 && !(target.udp && port.learns);
+        plainly.then_some((seat, port))
     }
 
     /// First seat from which on none is in use.
