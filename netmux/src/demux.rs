@@ -5,6 +5,7 @@ mod transmit;
 
 use self::pages::Looks;
 use self::transmit::{Left, Serving};
+use crate::audience::{Audience, Survey, Topic};
 use crate::directory::Directory as _;
 use crate::drivers::Nic;
 use crate::egress::Cause;
@@ -74,6 +75,9 @@ struct Flood {
     from: Option<Seat>,
     /// The seat that is next, by number.
     next: u16,
+    topic: Topic,
+    /// What all listen to is gathered on the way.
+    survey: Option<Survey>,
 }
 
 /// The demultiplexer.
@@ -92,6 +96,7 @@ pub struct Demux<C: Nic, H: Host, D: Discipline> {
     /// Whose turn to send it is.
     serving: Option<Serving>,
     rx_left: bool,
+    audience: Audience,
     /// When ports are looked at that have ring pages.
     looks: Looks,
     totals: Totals,
@@ -115,6 +120,7 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
             tx_flood: None,
             serving: None,
             rx_left: false,
+            audience: Audience::new(ticks_per_second),
             looks: Looks::new(ticks_per_second),
             totals: Totals::default(),
             turn_ticks: (ticks_per_second / TURNS_PER_SECOND).max(1),
@@ -146,6 +152,7 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
         self.serving = None;
         self.rx_flood = None;
         self.tx_flood = None;
+        self.audience.forget();
         self.ports.clear();
     }
 
@@ -156,6 +163,7 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
         if !self.ports.attach(id, seat, node, ipv4, nic, self.nic.link_up()) {
             return false;
         }
+        self.audience.forget();
         let address = if ipv4 == 0 { self.leases.get(id, seat) } else { ipv4 };
         self.set_address(id, seat, address);
         self.touch(seat);
@@ -285,10 +293,13 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
                 self.learn(seat, ipv4);
                 _ = self.deliver(seat, &frame);
             }
-            Receivers::All => {
-                self.totals.to_all += 1;
-                self.rx_flood = Some(Flood { frame, from: None, next: 0 });
-            }
+            Receivers::All => match self.begin_flood(frame, None) {
+                Some(flood) => {
+                    self.totals.to_all += 1;
+                    self.rx_flood = Some(flood);
+                }
+                None => self.totals.to_nobody += 1,
+            },
         }
     }
 
@@ -320,18 +331,38 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
         result.is_ok()
     }
 
-    /// Copies a frame to all VMs but its sender. Returns what is left when the time is up.
+    /// A frame is to go to all VMs but its sender; `None` when none of them wants to hear of such.
+    fn begin_flood(&mut self, frame: DmaFrame, from: Option<Seat>) -> Option<Flood> {
+        let topic = Topic::of(&frame);
+        let now = self.host.now();
+        if self.audience.is_deaf(topic, self.ports.watched() != 0, now) {
+            return None;
+        }
+        Some(Flood { frame, from, next: 0, topic, survey: self.audience.begin(now) })
+    }
+
+    /// Copies a frame to all VMs that want to hear of such, but its sender. Returns what is left when the time is up.
     #[inline(never)]
     fn flood(&mut self, mut flood: Flood, until: u64) -> Option<Flood> {
         while flood.next < self.ports.end() {
             let seat = Seat::new(flood.next);
             flood.next += 1;
-            if flood.from != Some(seat) {
-                self.deliver(seat, &flood.frame);
+            if let Some(port) = self.ports.get_mut(seat) {
+                let listens = port.listens();
+                let wanted = flood.topic.interests(&listens, port.has_pages());
+                if let Some(survey) = flood.survey {
+                    self.audience.add(survey, &listens);
+                }
+                if wanted && flood.from != Some(seat) {
+                    self.deliver(seat, &flood.frame);
+                }
             }
             if self.host.now() >= until {
                 return Some(flood);
             }
+        }
+        if let Some(survey) = flood.survey {
+            self.audience.finish(survey, self.host.now());
         }
         None
     }
@@ -441,3 +472,7 @@ mod tests;
 #[cfg(test)]
 #[path = "demux_pages_tests.rs"]
 mod pages_tests;
+
+#[cfg(test)]
+#[path = "demux_audience_tests.rs"]
+mod audience_tests;

@@ -5,13 +5,14 @@ use crate::directory::{Directory, Resident};
 use crate::egress::Cause;
 use crate::frame::{DmaFrame, Mac, Target};
 use crate::policy::Fifo;
-use abi::nic::{MAX_FRAME, NicCounters, NicPage, Node};
+use abi::nic::{Listens, MAX_FRAME, NicCounters, NicPage, Node};
 use abi::note::TableBytes;
 use abi::ring::PAGE_SLOTS;
 use abi::vm::{Seat, Slot, VmId};
 use component::{Table, Tables, VmNic};
 use core::mem::offset_of;
 use ring::ReserveError;
+use zerocopy::IntoBytes;
 
 /// What a batch has done to a port and [`Port::settle`] still has to show to the guest.
 const RX_STAGED: u8 = 1;
@@ -145,6 +146,14 @@ impl Port {
             Ring::Receive => 1 + page,
             Ring::Transmit => 1 + self.rx_pages() + page,
         }
+    }
+
+    /// What its guest says that it wants to hear of what is sent to all: an allegation.
+    pub(crate) fn listens(&self) -> Listens {
+        let mut listens = Listens::default();
+        // The words are within the page, or the guest has said nothing.
+        let _ = self.nic.page.read(offset_of!(NicPage, listens), listens.as_mut_bytes());
+        listens
     }
 
     /// Whether it has pages of its rings.
