@@ -12,7 +12,7 @@ use crate::egress::Cause;
 use crate::frame::{DmaFrame, Frame as _, Ipv4};
 use crate::ingress::{self, Receivers};
 use crate::leases::Leases;
-use crate::policy::Discipline;
+use crate::policy::{Discipline, Fault, Watched};
 use crate::ports::{Port, Ports, Undelivered};
 use crate::totals::Totals;
 use abi::nic::NicCounters;
@@ -85,7 +85,7 @@ pub struct Demux<C: Nic, H: Host, D: Discipline> {
     nic: C,
     host: H,
     ports: Ports,
-    discipline: D,
+    discipline: Watched<D>,
     leases: Leases,
     /// Seats with news that the guest has not been shown.
     touched: heapless::Vec<Seat, TOUCHED>,
@@ -107,7 +107,14 @@ pub struct Demux<C: Nic, H: Host, D: Discipline> {
 impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
     /// A demultiplexer without VMs: `ports` and `discipline` are empty. `ticks_per_second` is the speed of [`Host::now`]. The
     /// discipline is started.
-    pub fn new(nic: C, host: H, ports: Ports, mut discipline: D, leases: Leases, ticks_per_second: u64) -> Self {
+    pub fn new(
+        nic: C,
+        host: H,
+        ports: Ports,
+        mut discipline: Watched<D>,
+        leases: Leases,
+        ticks_per_second: u64,
+    ) -> Self {
         discipline.start(ticks_per_second);
         Demux {
             nic,
@@ -132,6 +139,12 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
     /// What was counted.
     pub fn totals(&self) -> Totals {
         self.totals
+    }
+
+    /// What the discipline has done that it must not.
+    #[inline]
+    pub fn fault(&self) -> Option<Fault> {
+        self.discipline.fault()
     }
 
     /// The NIC.
