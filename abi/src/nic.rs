@@ -46,8 +46,8 @@ pub struct NicPage {
     pub listens: Listens,
 }
 
-/// What a guest wants to hear of what is sent to all or to a group. Written by the guest, so an allegation. Reserved: the
-/// demultiplexer does not look at it yet, and gives every guest everything.
+/// What a guest wants to hear of what is sent to all or to a group. Written by the guest, so an allegation, by which the demultiplexer
+/// decides what to give to it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Listens {

@@ -2,7 +2,7 @@
 //!
 //! One value of a [`Backend`] exists per CPU. A [`Vcpu`] lies in place in a frame of its own and is entered on that CPU;
 //! nested page tables are [`Tables`]. There are two backends, `vmx` for VT-x and `svm` for AMD-V; what both can share
-//! without asking which one it is lies here as well: page tables of four levels, and the state that XSAVE knows.
+//! without asking which one it is lies here as well: page tables of four levels, tags of translations, and the state that XSAVE knows.
 #![no_std]
 
 #[cfg(feature = "fake")]
@@ -15,6 +15,7 @@ pub mod fake;
 mod four_level;
 mod position;
 mod tables;
+mod tags;
 mod vcpu;
 pub mod xstate;
 
@@ -25,4 +26,5 @@ pub use exit::Exit;
 pub use four_level::{EntryFormat, FourLevel};
 pub use position::{NotCanonical, filter_flags, is_canonical};
 pub use tables::{Flush, Frames, MapError, Rights, Tables, Translation};
+pub use tags::{Tag, Tags};
 pub use vcpu::{Corruption, GuestMemory, Registers, Vcpu, VcpuConfig};

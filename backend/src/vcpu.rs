@@ -35,8 +35,6 @@ pub struct VcpuConfig<'a, T> {
     pub frame_pointer: NonNull<u8>,
     /// The VM's slot; no two VMs that live have the same.
     pub slot: u32,
-    /// The VM's seat, below 65,535; no two VMs that have a processor have the same.
-    pub seat: u16,
     /// Its nested page tables.
     pub tables: &'a T,
     /// First instruction (linear = guest-physical).

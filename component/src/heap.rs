@@ -59,6 +59,12 @@ impl<K: Copy + Ord + Default> Heap<K> {
         self.seats.get(seat.index()).is_some_and(|entry| entry.place != 0)
     }
 
+    /// The key of `seat`; `None` when it is not in.
+    #[inline]
+    pub fn get(&self, seat: Seat) -> Option<K> {
+        self.seats.get(seat.index()).filter(|entry| entry.place != 0).map(|entry| entry.key)
+    }
+
     /// Takes all seats out.
     pub fn clear(&mut self) {
         self.seats.clear();
@@ -177,6 +183,7 @@ mod tests {
                 }
                 prop_assert_eq!((heap.len(), heap.is_empty()), (model.len(), model.is_empty()));
                 prop_assert_eq!(heap.contains(seat), model.contains_key(&seat));
+                prop_assert_eq!(heap.get(seat), model.get(&seat).copied());
                 let least = model.values().min().copied();
                 prop_assert_eq!(heap.first().map(|(_, key)| key), least);
                 if let Some((seat, key)) = heap.first() {

@@ -88,6 +88,9 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         if self.cpu.attention.take_components() {
             self.carry_out();
         }
+        if self.cpu.attention.take_unheld() {
+            self.let_expired_go();
+        }
         if self.cpu.attention.take_timer() {
             self.expire();
         }

@@ -5,13 +5,14 @@ mod transmit;
 
 use self::pages::Looks;
 use self::transmit::{Left, Serving};
+use crate::audience::{Audience, Survey, Topic};
 use crate::directory::Directory as _;
 use crate::drivers::Nic;
 use crate::egress::Cause;
-use crate::frame::{DmaFrame, Ipv4};
+use crate::frame::{DmaFrame, Frame as _, Ipv4};
 use crate::ingress::{self, Receivers};
 use crate::leases::Leases;
-use crate::policy::Discipline;
+use crate::policy::{Discipline, Fault, Watched};
 use crate::ports::{Port, Ports, Undelivered};
 use crate::totals::Totals;
 use abi::nic::NicCounters;
@@ -74,6 +75,9 @@ struct Flood {
     from: Option<Seat>,
     /// The seat that is next, by number.
     next: u16,
+    topic: Topic,
+    /// What all listen to is gathered on the way.
+    survey: Option<Survey>,
 }
 
 /// The demultiplexer.
@@ -81,7 +85,7 @@ pub struct Demux<C: Nic, H: Host, D: Discipline> {
     nic: C,
     host: H,
     ports: Ports,
-    discipline: D,
+    discipline: Watched<D>,
     leases: Leases,
     /// Seats with news that the guest has not been shown.
     touched: heapless::Vec<Seat, TOUCHED>,
@@ -92,6 +96,7 @@ pub struct Demux<C: Nic, H: Host, D: Discipline> {
     /// Whose turn to send it is.
     serving: Option<Serving>,
     rx_left: bool,
+    audience: Audience,
     /// When ports are looked at that have ring pages.
     looks: Looks,
     totals: Totals,
@@ -102,7 +107,14 @@ pub struct Demux<C: Nic, H: Host, D: Discipline> {
 impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
     /// A demultiplexer without VMs: `ports` and `discipline` are empty. `ticks_per_second` is the speed of [`Host::now`]. The
     /// discipline is started.
-    pub fn new(nic: C, host: H, ports: Ports, mut discipline: D, leases: Leases, ticks_per_second: u64) -> Self {
+    pub fn new(
+        nic: C,
+        host: H,
+        ports: Ports,
+        mut discipline: Watched<D>,
+        leases: Leases,
+        ticks_per_second: u64,
+    ) -> Self {
         discipline.start(ticks_per_second);
         Demux {
             nic,
@@ -115,6 +127,7 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
             tx_flood: None,
             serving: None,
             rx_left: false,
+            audience: Audience::new(ticks_per_second),
             looks: Looks::new(ticks_per_second),
             totals: Totals::default(),
             turn_ticks: (ticks_per_second / TURNS_PER_SECOND).max(1),
@@ -126,6 +139,12 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
     /// What was counted.
     pub fn totals(&self) -> Totals {
         self.totals
+    }
+
+    /// What the discipline has done that it must not.
+    #[inline]
+    pub fn fault(&self) -> Option<Fault> {
+        self.discipline.fault()
     }
 
     /// The NIC.
@@ -146,6 +165,7 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
         self.serving = None;
         self.rx_flood = None;
         self.tx_flood = None;
+        self.audience.forget();
         self.ports.clear();
     }
 
@@ -156,6 +176,7 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
         if !self.ports.attach(id, seat, node, ipv4, nic, self.nic.link_up()) {
             return false;
         }
+        self.audience.forget();
         let address = if ipv4 == 0 { self.leases.get(id, seat) } else { ipv4 };
         self.set_address(id, seat, address);
         self.touch(seat);
@@ -247,17 +268,17 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
             let frame = DmaFrame { memory: self.nic.memory(), offset: received.offset, len: received.len };
             if self.rx_flood.is_none() {
                 self.totals.received += 1;
-                match ingress::route(&frame, &self.ports) {
-                    Receivers::One(seat) => _ = self.deliver(seat, &frame),
-                    Receivers::Nobody => self.totals.to_nobody += 1,
-                    Receivers::Learnt(seat, ipv4) => {
-                        self.learn(seat, ipv4);
-                        _ = self.deliver(seat, &frame);
+                // No NIC hands on less than a header.
+                if let Some((seat, port)) = self.ports.addressed(&frame.target()) {
+                    let result = port.deliver(&frame);
+                    if port.list() {
+                        self.note(seat);
                     }
-                    Receivers::All => {
-                        self.totals.to_all += 1;
-                        self.rx_flood = Some(Flood { frame, from: None, next: 0 });
+                    if let Err(why) = result {
+                        self.deliver_again(seat, &frame, why);
                     }
+                } else {
+                    self.distribute(frame);
                 }
             }
             if let Some(flood) = self.rx_flood {
@@ -274,35 +295,87 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
         self.nic.received().is_some()
     }
 
+    /// Gives a frame from the wire to whoever gets it.
+    // Out of the way of the frames that plainly go to one.
+    #[inline(never)]
+    fn distribute(&mut self, frame: DmaFrame) {
+        match ingress::route(&frame, &self.ports) {
+            Receivers::One(seat) => _ = self.deliver(seat, &frame),
+            Receivers::Nobody => self.totals.to_nobody += 1,
+            Receivers::Learnt(seat, ipv4) => {
+                self.learn(seat, ipv4);
+                _ = self.deliver(seat, &frame);
+            }
+            Receivers::All => match self.begin_flood(frame, None) {
+                Some(flood) => {
+                    self.totals.to_all += 1;
+                    self.rx_flood = Some(flood);
+                }
+                None => self.totals.to_nobody += 1,
+            },
+        }
+    }
+
     /// Copies a frame into one VM's ring. False when it did not fit.
-    #[inline]
+    #[inline(never)]
     fn deliver(&mut self, seat: Seat, frame: &DmaFrame) -> bool {
         let Some(port) = self.ports.get_mut(seat) else { return false };
-        let mut result = port.deliver(frame);
+        let result = port.deliver(frame);
         if port.list() {
             self.note(seat);
         }
-        if let Err(Undelivered::NoPage(page)) = result {
-            result = self.deliver_to_new_pages(seat, frame, page);
+        match result {
+            Ok(()) => true,
+            Err(why) => self.deliver_again(seat, frame, why),
         }
+    }
+
+    /// Has got a frame into no ring yet. False when that is how it stays.
+    #[cold]
+    #[inline(never)]
+    fn deliver_again(&mut self, seat: Seat, frame: &DmaFrame, why: Undelivered) -> bool {
+        let result = match why {
+            Undelivered::NoPage(page) => self.deliver_to_new_pages(seat, frame, page),
+            _ => Err(why),
+        };
         if result == Err(Undelivered::Corrupt) {
             self.blame(seat, "receive");
         }
         result.is_ok()
     }
 
-    /// Copies a frame to all VMs but its sender. Returns what is left when the time is up.
+    /// A frame is to go to all VMs but its sender; `None` when none of them wants to hear of such.
+    fn begin_flood(&mut self, frame: DmaFrame, from: Option<Seat>) -> Option<Flood> {
+        let topic = Topic::of(&frame);
+        let now = self.host.now();
+        if self.audience.is_deaf(topic, self.ports.watched() != 0, now) {
+            return None;
+        }
+        Some(Flood { frame, from, next: 0, topic, survey: self.audience.begin(now) })
+    }
+
+    /// Copies a frame to all VMs that want to hear of such, but its sender. Returns what is left when the time is up.
     #[inline(never)]
     fn flood(&mut self, mut flood: Flood, until: u64) -> Option<Flood> {
         while flood.next < self.ports.end() {
             let seat = Seat::new(flood.next);
             flood.next += 1;
-            if flood.from != Some(seat) {
-                self.deliver(seat, &flood.frame);
+            if let Some(port) = self.ports.get_mut(seat) {
+                let listens = port.listens();
+                let wanted = flood.topic.interests(&listens, port.has_pages());
+                if let Some(survey) = flood.survey {
+                    self.audience.add(survey, &listens);
+                }
+                if wanted && flood.from != Some(seat) {
+                    self.deliver(seat, &flood.frame);
+                }
             }
             if self.host.now() >= until {
                 return Some(flood);
             }
+        }
+        if let Some(survey) = flood.survey {
+            self.audience.finish(survey, self.host.now());
         }
         None
     }
@@ -412,3 +485,7 @@ mod tests;
 #[cfg(test)]
 #[path = "demux_pages_tests.rs"]
 mod pages_tests;
+
+#[cfg(test)]
+#[path = "demux_audience_tests.rs"]
+mod audience_tests;

@@ -122,7 +122,7 @@ fn ipv4(frame: &(impl Frame + ?Sized), head: &Head, sender: Sender) -> Result<Op
 }
 
 #[inline]
-fn udp_ports(frame: &(impl Frame + ?Sized), head: &Head) -> Result<(u16, u16), Cause> {
+pub(crate) fn udp_ports(frame: &(impl Frame + ?Sized), head: &Head) -> Result<(u16, u16), Cause> {
     if head.ipv4_plain() {
         return if frame.len() < IPV4_END + 4 { Err(Cause::Malformed) } else { Ok(head.ipv4_ports()) };
     }

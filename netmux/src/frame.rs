@@ -132,6 +132,17 @@ impl core::fmt::Display for Ipv4 {
 /// What stands for the IPv4 destination of frames that have none: the address of everybody.
 pub const NO_IPV4: u32 = u32::MAX;
 
+/// Whom a frame is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The MAC address.
+    pub mac: Mac,
+    /// The address in its IPv4 header ([`NO_IPV4`] for other protocols, and where the frame ends before).
+    pub ipv4: u32,
+    /// It is an IPv4 datagram of UDP.
+    pub udp: bool,
+}
+
 /// A frame in memory that nobody else writes while it is looked at.
 pub trait Frame {
     /// Bytes of the frame, without its checksum.
@@ -142,12 +153,12 @@ pub trait Frame {
         self.len() == 0
     }
 
-    /// Whom it is for, of a frame that is long enough to have a destination: its MAC address, and for IPv4 the address in its header
-    /// ([`NO_IPV4`] for other protocols, and where the frame ends before).
-    fn target(&self) -> (Mac, u32) {
+    /// Whom it is for, of a frame that is long enough to have a destination.
+    fn target(&self) -> Target {
         let head = self.head();
         let is_ipv4 = head.ethertype() == IPV4 && self.len() >= IPV4_END;
-        (head.destination(), if is_ipv4 { head.ipv4_destination() } else { NO_IPV4 })
+        let ipv4 = if is_ipv4 { head.ipv4_destination() } else { NO_IPV4 };
+        Target { mac: head.destination(), ipv4, udp: is_ipv4 && head.ipv4_protocol() == UDP }
     }
 
     /// The first [`HEAD_BYTES`] bytes; those beyond the frame's end are anything.
@@ -210,15 +221,15 @@ impl Frame for DmaFrame {
 
     // As the default says, but of the words that it needs.
     #[inline]
-    fn target(&self) -> (Mac, u32) {
-        let [first, second, _, fourth, fifth] = self.words::<5>();
+    fn target(&self) -> Target {
+        let [first, second, third, fourth, fifth] = self.words::<5>();
         let mac = Mac(first & 0xffff_ffff_ffff);
         if second >> 32 & 0xffff != u64::from(IPV4.to_be()) || self.len < IPV4_END {
-            return (mac, NO_IPV4);
+            return Target { mac, ipv4: NO_IPV4, udp: false };
         }
         let [.., a, b] = fourth.to_le_bytes();
         let [c, d, ..] = fifth.to_le_bytes();
-        (mac, u32::from_be_bytes([a, b, c, d]))
+        Target { mac, ipv4: u32::from_be_bytes([a, b, c, d]), udp: third >> 56 == u64::from(UDP) }
     }
 
     #[inline]
@@ -453,14 +464,21 @@ mod tests {
     #[test]
     fn the_target_is_the_same_wherever_the_frame_lies() {
         let memory = crate::test_machine::memory(64);
-        for (len, ethertype) in [(64, IPV4), (IPV4_END, IPV4), (IPV4_END - 1, IPV4), (64, ARP), (64, 0x0008)] {
+        let kinds = [(64, IPV4), (IPV4_END, IPV4), (IPV4_END - 1, IPV4), (64, ARP), (64, 0x0008)];
+        for ((len, ethertype), protocol) in kinds.into_iter().flat_map(|kind| [(kind, UDP), (kind, 6)]) {
             let mut bytes: std::vec::Vec<u8> = (100..164).collect();
             bytes[12..14].copy_from_slice(&ethertype.to_be_bytes());
+            bytes[23] = protocol;
             memory.write(0, &bytes).expect("room");
-            let expected = if len >= IPV4_END && ethertype == IPV4 { 0x8283_8485 } else { NO_IPV4 };
-            let (mac, ipv4) = DmaFrame { memory, offset: 0, len }.target();
-            assert_eq!((mac, ipv4), (Mac::new([100, 101, 102, 103, 104, 105]), expected), "{len} {ethertype:#x}");
-            assert_eq!(bytes[..len].target(), (mac, ipv4));
+            let is_ipv4 = len >= IPV4_END && ethertype == IPV4;
+            let expected = Target {
+                mac: Mac::new([100, 101, 102, 103, 104, 105]),
+                ipv4: if is_ipv4 { 0x8283_8485 } else { NO_IPV4 },
+                udp: is_ipv4 && protocol == UDP,
+            };
+            let target = DmaFrame { memory, offset: 0, len }.target();
+            assert_eq!(target, expected, "{len} {ethertype:#x} {protocol}");
+            assert_eq!(bytes[..len].target(), target);
         }
     }
 

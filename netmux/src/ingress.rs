@@ -2,7 +2,7 @@
 
 use crate::dhcp;
 use crate::directory::{Directory, Resident};
-use crate::frame::{ARP, ARP_END, ETHERNET, Frame, Head, IPV4, IPV4_END, Mac, UDP};
+use crate::frame::{ARP, ARP_END, ETHERNET, Frame, Head, IPV4, IPV4_END, Mac, Target, UDP};
 use abi::vm::Seat;
 
 /// Who gets a frame from the wire.
@@ -24,12 +24,13 @@ pub fn route(frame: &(impl Frame + ?Sized), directory: &impl Directory) -> Recei
     if frame.len() < ETHERNET {
         return Receivers::Nobody;
     }
-    let (destination, ipv4) = frame.target();
-    if destination.is_group() {
-        return group(frame, destination, directory);
+    let Target { mac, ipv4, udp } = frame.target();
+    if mac.is_group() {
+        return group(frame, mac, directory);
     }
-    let Some(resident) = directory.resident(destination) else { return Receivers::Nobody };
+    let Some(resident) = directory.resident(mac) else { return Receivers::Nobody };
     if resident.learns
+        && udp
         && let Some(receivers) = learn(frame, directory, resident)
     {
         return receivers;
@@ -47,14 +48,13 @@ fn is_for(ipv4: u32, own: u32) -> bool {
     ipv4 == own || ipv4 >= GROUPS || own == 0
 }
 
-/// A frame to a VM whose address is not known for certain: who gets it, if it is a DHCP server's answer.
+/// A datagram to a VM whose address is not known for certain: who gets it, if it is a DHCP server's answer.
 // Out of the way of the frames to all others.
 #[inline(never)]
 fn learn(frame: &(impl Frame + ?Sized), directory: &impl Directory, resident: Resident) -> Option<Receivers> {
     let head = frame.head();
-    let is_udp = frame.len() >= IPV4_END && head.ethertype() == IPV4 && head.ipv4_protocol() == UDP;
     let is_other = head.ipv4_plain() && head.ipv4_ports() != (dhcp::SERVER_PORT, dhcp::CLIENT_PORT);
-    let answer = if is_udp && !is_other { dhcp::answer(frame) } else { None };
+    let answer = if !is_other { dhcp::answer(frame) } else { None };
     Some(acknowledged(answer?, directory, resident))
 }
 

@@ -9,6 +9,7 @@
 extern crate std;
 
 mod addresses;
+mod audience;
 mod demux;
 #[cfg(test)]
 mod demux_policy_tests;

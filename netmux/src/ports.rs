@@ -3,15 +3,16 @@
 use crate::addresses::Addresses;
 use crate::directory::{Directory, Resident};
 use crate::egress::Cause;
-use crate::frame::{DmaFrame, Mac};
+use crate::frame::{DmaFrame, Mac, Target};
 use crate::policy::Fifo;
-use abi::nic::{MAX_FRAME, NicCounters, NicPage, Node};
+use abi::nic::{Listens, MAX_FRAME, NicCounters, NicPage, Node};
 use abi::note::TableBytes;
 use abi::ring::PAGE_SLOTS;
 use abi::vm::{Seat, Slot, VmId};
 use component::{Table, Tables, VmNic};
 use core::mem::offset_of;
 use ring::ReserveError;
+use zerocopy::IntoBytes;
 
 /// What a batch has done to a port and [`Port::settle`] still has to show to the guest.
 const RX_STAGED: u8 = 1;
@@ -63,7 +64,8 @@ pub(crate) enum Ring {
 
 impl Port {
     /// Copies a frame into the receive ring. The guest sees it after [`Port::settle`].
-    #[inline]
+    // Inlined, as the loop over frames from the wire is its caller; the others call a function that does.
+    #[inline(always)]
     pub fn deliver(&mut self, frame: &DmaFrame) -> Result<(), Undelivered> {
         let mut reserved = self.nic.rx.reserve(frame.len);
         if matches!(reserved, Err(ReserveError::EpochChanged)) {
@@ -144,6 +146,14 @@ impl Port {
             Ring::Receive => 1 + page,
             Ring::Transmit => 1 + self.rx_pages() + page,
         }
+    }
+
+    /// What its guest says that it wants to hear of what is sent to all: an allegation.
+    pub(crate) fn listens(&self) -> Listens {
+        let mut listens = Listens::default();
+        // The words are within the page, or the guest has said nothing.
+        let _ = self.nic.page.read(offset_of!(NicPage, listens), listens.as_mut_bytes());
+        listens
     }
 
     /// Whether it has pages of its rings.
@@ -293,6 +303,16 @@ impl Ports {
     #[inline]
     pub fn get_mut(&mut self, seat: Seat) -> Option<&mut Port> {
         self.seats.get_mut(seat.index())?.as_mut()
+    }
+
+    /// The VM that a frame plainly goes to: it has the MAC address, and the IPv4 address, and the frame can be no answer of a DHCP server
+    /// from which another address is learnt. [`crate::ingress::route`] says who gets all others.
+    #[inline]
+    pub fn addressed(&mut self, target: &Target) -> Option<(Seat, &mut Port)> {
+        let seat = self.seat_of(target.mac.slot_behind(self.first)?)?;
+        let port = self.seats.get_mut(seat.index())?.as_mut()?;
+        let plainly = port.ipv4 == target.ipv4 && !(target.udp && port.learns);
+        plainly.then_some((seat, port))
     }
 
     /// First seat from which on none is in use.

@@ -5,7 +5,7 @@ use crate::drivers::none::NoNic;
 use crate::drivers::virtio::{self, Structures, VirtioNet};
 use crate::drivers::{Known, KnownList, Nic, known};
 use crate::frame::Mac;
-use crate::policy::Discipline;
+use crate::policy::{Discipline, Watched};
 use crate::{Demux, Host, Leases, Newcomer, Pace, Ports};
 use abi::component::{DeviceInfo, bits};
 use abi::guest::pending;
@@ -34,7 +34,7 @@ macro_rules! main {
 
 /// What the tables of a demultiplexer with this discipline take.
 pub const fn tables<D: Discipline>() -> TableBytes {
-    TableBytes { per_seat: Ports::TABLES.per_seat + D::SEAT_BYTES + Leases::SEAT_BYTES, ..Ports::TABLES }
+    TableBytes { per_seat: Ports::TABLES.per_seat + Watched::<D>::SEAT_BYTES + Leases::SEAT_BYTES, ..Ports::TABLES }
 }
 
 /// The core, as the demultiplexer needs it.
@@ -65,12 +65,13 @@ impl Host for Core {
 ///
 /// # Panics
 ///
-/// When the manifest gives the component too little DMA memory, no memory that is kept, or no rings for the service `net`.
+/// When the manifest gives the component too little DMA memory, no memory that is kept, or no rings for the service `net`; and when the
+/// discipline does what none may ([`crate::policy::Fault`]).
 pub fn run<D: Discipline>(component: &Component) -> ! {
     let info = component.info();
     log::info!("policy={} incarnation={} seats={}", D::NAME, info.incarnation, info.vm_seats);
     let mut tables = component.tables();
-    let (ports, discipline) = (Ports::new(&mut tables), D::new(&mut tables));
+    let (ports, discipline) = (Ports::new(&mut tables), Watched::<D>::new(&mut tables));
     let Some(dma) = component.dma() else { too_little_memory() };
     let buffers = dma.memory;
     let leases = Leases::new(kept_memory(component), &mut tables);
@@ -161,7 +162,7 @@ fn serve<C: Nic, D: Discipline>(
     component: &Component,
     nic: C,
     ports: Ports,
-    discipline: D,
+    discipline: Watched<D>,
     leases: Leases,
     device: Option<u32>,
 ) -> ! {
@@ -189,6 +190,9 @@ fn serve<C: Nic, D: Discipline>(
             component.take_kicks(|seat| demux.kick(seat));
         }
         let pace = demux.turn();
+        if let Some(fault) = demux.fault() {
+            panic!("policy {}: {fault}", D::NAME);
+        }
         if unacknowledged && !demux.rx_left() {
             unacknowledged = false;
             // It fails only for a device that we do not have.

@@ -4,7 +4,7 @@ use crate::demux::{Demux, Host, Newcomer};
 use crate::drivers::{Faults, Nic, Received};
 use crate::frame::Mac;
 use crate::leases::Leases;
-use crate::policy::{Discipline, RoundRobin};
+use crate::policy::{Discipline, RoundRobin, Watched};
 use crate::ports::Ports;
 use crate::test_frames::{NODE, seat};
 use abi::guest::NIC_BASE;
@@ -357,7 +357,7 @@ impl<D: Discipline> Machine<D> {
         let (wire, raised, clock) = (nic.wire.clone(), host.raised.clone(), host.clock.clone());
         let core = host.core.clone();
         let mut tables = tables::<D>(SLOTS);
-        let (ports, discipline) = (Ports::new(&mut tables), D::new(&mut tables));
+        let (ports, discipline) = (Ports::new(&mut tables), Watched::<D>::new(&mut tables));
         let leases = Leases::new(leases, &mut tables);
         Machine { demux: Demux::new(nic, host, ports, discipline, leases, ticks_per_second), wire, raised, clock, core }
     }

@@ -34,7 +34,8 @@ impl Place for Seat {
     }
 }
 
-/// Links of all places. A place is in one list of its table at most. 0 means none, `i + 1` place `i`.
+/// Links of all places. A place is in one list of its table at most. The links of a list are a ring: behind its last place comes its
+/// first. `i + 1` stands for place `i`.
 #[derive(Debug)]
 pub struct Links(Table<Link>);
 
@@ -124,27 +125,42 @@ impl<P: Place> List<P> {
     /// Puts `place` at the end.
     pub fn push_back(&mut self, links: &mut Links, place: P) {
         let me = end(place);
-        let Some(link) = links.reach(me) else { return };
-        *link = Link { next: 0, previous: self.last };
-        match self.last {
-            0 => self.first = me,
-            last => links.at(last).next = me,
+        if self.insert(links, me) {
+            self.last = me;
         }
-        self.last = me;
-        self.len += 1;
     }
 
     /// Puts `place` at the start.
     pub fn push_front(&mut self, links: &mut Links, place: P) {
         let me = end(place);
-        let Some(link) = links.reach(me) else { return };
-        *link = Link { next: self.first, previous: 0 };
-        match self.first {
-            0 => self.last = me,
-            first => links.at(first).previous = me,
+        if self.insert(links, me) {
+            self.first = me;
         }
-        self.first = me;
+    }
+
+    /// Links `me` in between the last place and the first. False when it is beyond the table.
+    #[inline]
+    fn insert(&mut self, links: &mut Links, me: u32) -> bool {
+        let Some(link) = links.reach(me) else { return false };
+        if self.len == 0 {
+            *link = Link { next: me, previous: me };
+            (self.first, self.last) = (me, me);
+        } else {
+            *link = Link { next: self.first, previous: self.last };
+            links.at(self.last).next = me;
+            links.at(self.first).previous = me;
+        }
         self.len += 1;
+        true
+    }
+
+    /// Moves the first place to the end.
+    #[inline]
+    pub fn rotate(&mut self, links: &mut Links) -> Option<P> {
+        let place = self.first()?;
+        self.last = self.first;
+        self.first = links.at(self.first).next;
+        Some(place)
     }
 
     /// Takes the first place out.
@@ -156,16 +172,21 @@ impl<P: Place> List<P> {
 
     /// Takes `place` out, wherever it is.
     pub fn remove(&mut self, links: &mut Links, place: P) {
-        let Link { next, previous } = *links.at(end(place));
-        match previous {
-            0 => self.first = next,
-            previous => links.at(previous).next = next,
-        }
-        match next {
-            0 => self.last = previous,
-            next => links.at(next).previous = previous,
-        }
+        let me = end(place);
+        let Link { next, previous } = *links.at(me);
         self.len -= 1;
+        if self.len == 0 {
+            (self.first, self.last) = (0, 0);
+            return;
+        }
+        links.at(previous).next = next;
+        links.at(next).previous = previous;
+        if self.first == me {
+            self.first = next;
+        }
+        if self.last == me {
+            self.last = previous;
+        }
     }
 }
 
@@ -184,6 +205,7 @@ mod tests {
         Back(Slot),
         Front(Slot),
         Pop,
+        Rotate,
         Remove(Slot),
     }
 
@@ -193,6 +215,7 @@ mod tests {
             slot().prop_map(Step::Back),
             slot().prop_map(Step::Front),
             Just(Step::Pop),
+            Just(Step::Rotate),
             slot().prop_map(Step::Remove)
         ]
     }
@@ -221,6 +244,11 @@ mod tests {
                         }
                     }
                     Step::Pop => prop_assert_eq!(lists[which].pop_front(&mut links), models[which].pop_front()),
+                    Step::Rotate => {
+                        let first = models[which].pop_front();
+                        models[which].extend(first);
+                        prop_assert_eq!(lists[which].rotate(&mut links), first);
+                    }
                     Step::Remove(slot) => {
                         if let Some(at) = models[which].iter().position(|&other| other == slot) {
                             models[which].remove(at);

@@ -19,7 +19,6 @@ pub mod intercepts;
 mod linear;
 pub mod npt;
 mod svm;
-mod tags;
 mod vcpu;
 pub mod vmcb;
 

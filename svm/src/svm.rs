@@ -2,10 +2,9 @@
 
 use crate::capabilities::{Plan, cr};
 use crate::npt::Npt;
-use crate::tags::Tags;
 use crate::vcpu::SvmVcpu;
 use backend::xstate::State;
-use backend::{Backend, Frames};
+use backend::{Backend, Frames, Tags};
 use core::arch::asm;
 use core::convert::Infallible;
 use core::marker::PhantomData;

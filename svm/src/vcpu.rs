@@ -6,13 +6,13 @@ use crate::exit::{self, code};
 use crate::instruction::{self, Instruction};
 use crate::npt::Npt;
 use crate::svm::Svm;
-use crate::tags::Tag;
 use crate::vmcb::{CLEAN, Segment, Vmcb, tlb, virtual_interrupt};
 use crate::{entry, linear};
 use abi::guest::refused;
 use backend::xstate::State;
 use backend::{
-    Corruption, Exit, GuestMemory, Interrupted, NotCanonical, Registers, Vcpu, VcpuConfig, filter_flags, is_canonical,
+    Corruption, Exit, GuestMemory, Interrupted, NotCanonical, Registers, Tag, Vcpu, VcpuConfig, filter_flags,
+    is_canonical,
 };
 use core::convert::Infallible;
 use core::ptr;

@@ -82,8 +82,6 @@ pub struct Plan {
     pub ept_accessed_dirty: bool,
     /// Type of INVEPT to forget one VM's translations: 1 single-context, or 2 all contexts.
     pub invept: u64,
-    /// Type of INVVPID, likewise.
-    pub invvpid: u64,
     /// XCR0 while guests run.
     pub xcr0: u64,
     /// There is XSAVEOPT.
@@ -186,7 +184,7 @@ impl Capabilities {
             (ept(6), "4-level tables"),
             (ept(14), "write-back tables"),
             (ept(20) && (ept(25) || ept(26)), "INVEPT"),
-            (ept(32) && (ept(41) || ept(42)), "INVVPID"),
+            (ept(32) && ept(42), "INVVPID of all contexts"),
         ] {
             if !present {
                 return Err(Error::EptLacks { what, msr: self.ept_vpid });
@@ -217,7 +215,6 @@ impl Capabilities {
             timer_shift: u32::try_from(self.misc & 0x1f).unwrap_or(0),
             ept_accessed_dirty: ept(21),
             invept: if ept(25) { 1 } else { 2 },
-            invvpid: if ept(41) { 1 } else { 2 },
             xcr0,
             xsaveopt: self.xsave_features & 1 != 0,
             guest_cr0,

@@ -11,7 +11,9 @@ use crate::vmcs::LoadedVmcs;
 use crate::vtx::Vtx;
 use crate::xstate::State;
 use crate::{controls, entry, exit};
-use backend::{Corruption, Exit, Interrupted, NotCanonical, Registers, Vcpu, VcpuConfig, filter_flags, is_canonical};
+use backend::{
+    Corruption, Exit, Interrupted, NotCanonical, Registers, Tag, Vcpu, VcpuConfig, filter_flags, is_canonical,
+};
 use core::ptr;
 
 /// Bytes that the core has for a [`VtxVcpu`].
@@ -32,6 +34,8 @@ pub struct VtxVcpu {
     vmcs: u64,
     /// Where `init` found this value to lie: the VMCS says that exits push to there.
     home: usize,
+    /// What its translations are tagged with.
+    tag: Tag,
     state: State,
 }
 
@@ -60,13 +64,29 @@ impl VtxVcpu {
     #[inline(never)]
     fn activate(&mut self, cpu: &mut Vtx) -> bool {
         // Moved since `init`, or never initialised: exits would push the registers to where nothing is.
-        if self.home != self.address() || cpu.load(self.vmcs).is_err() {
+        if self.home != self.address() || !cpu.switch_to(self.vmcs) {
+            return false;
+        }
+        if !cpu.tags.holds(self.tag) && !self.take_tag(cpu) {
             return false;
         }
         // SAFETY: `init`'s contract keeps this value in place until `release` disowns the state.
         unsafe { cpu.own(&raw mut self.state) };
         cpu.active = self.home;
         true
+    }
+
+    /// Take a tag that nobody has. `false` when the VMCS does not take it.
+    #[cold]
+    #[inline(never)]
+    fn take_tag(&mut self, cpu: &mut Vtx) -> bool {
+        self.tag = cpu.tags.assign();
+        if cpu.tags.take_flush() {
+            cpu.forget_all();
+        }
+        // The CPU has given out no number beyond those of its VPIDs, which have 16 bits.
+        let vpid = u16::try_from(self.tag.number()).unwrap_or(0);
+        cpu.load(self.vmcs).is_ok_and(|mut vmcs| vmcs.write(Control16::Vpid, vpid).is_ok())
     }
 
     /// Not inlined, so that a hypercall has a short way from the exit to its handler.
@@ -104,7 +124,6 @@ impl VtxVcpu {
                 (Control32::EntryInterruption, 0),
             ],
         )?;
-        vmcs.write(Control16::Vpid, vpid(config.seat))?;
         vmcs.write(Control64::TscOffset, config.tsc_offset)?;
         vmcs.write(Control64::EptPointer, ept::pointer(config.tables))?;
         for (bit, field) in
@@ -196,11 +215,6 @@ fn write_all<F: Writable + crate::fields::Field>(
     values.iter().try_for_each(|&(field, value)| vmcs.write(field, value))
 }
 
-/// The tag of a VM's translations; 0 is the host's.
-fn vpid(seat: u16) -> u16 {
-    seat.saturating_add(1)
-}
-
 /// Move RIP behind the instruction that exited, and end what a `sti` or `mov ss` before it blocks: it was one instruction,
 /// and that has been executed. (If the block were kept, a loop of `mov ss` and `vmcall` would hold off interrupts.)
 #[inline(always)]
@@ -220,8 +234,9 @@ impl Vcpu for VtxVcpu {
         self.registers = Registers { rdi: config.argument, ..Registers::default() };
         self.cr2 = 0;
         self.resume_error = 0;
+        self.tag = Tag::NONE;
         self.state.reset();
-        cpu.forget(vpid(config.seat), ept::pointer(config.tables));
+        cpu.forget(ept::pointer(config.tables));
         let values = CpuValues { plan: cpu.plan, host: cpu.host };
         // SAFETY: the frame is ours by this function's contract.
         let filled = unsafe { cpu.prepare(config.frame, config.frame_pointer) }
@@ -309,17 +324,5 @@ impl Vcpu for VtxVcpu {
         }
         self.vmcs = 0;
         self.home = 0;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_vm_has_the_hosts_tag() {
-        assert_eq!(vpid(0), 1);
-        assert_eq!(vpid(65_534), u16::MAX);
-        const { assert!(abi::limits::MAX_SEATS == u16::MAX as usize, "every seat has a tag of its own") };
     }
 }

@@ -7,7 +7,7 @@ use crate::host::HostState;
 use crate::vcpu::VtxVcpu;
 use crate::vmcs::LoadedVmcs;
 use crate::xstate::State;
-use backend::{Backend, Frames};
+use backend::{Backend, Frames, Tags};
 use core::arch::asm;
 use core::marker::PhantomData;
 use core::ptr::{self, NonNull};
@@ -25,6 +25,8 @@ pub struct Vtx {
     loaded: u64,
     /// Whose x87 to AVX-512 state is in the registers.
     owner: *mut State,
+    /// Tags of guests' translations: VPIDs.
+    pub(crate) tags: Tags,
     pub(crate) timer_shift: u32,
     pub(crate) plan: Plan,
     pub(crate) host: HostState,
@@ -72,6 +74,7 @@ impl Vtx {
             active: 0,
             loaded: NONE,
             owner: ptr::null_mut(),
+            tags: Tags::new(u16::MAX.into()),
             timer_shift: plan.timer_shift,
             plan: *plan,
             // SAFETY: ring 0, and the GDT that is loaded is valid.
@@ -97,27 +100,39 @@ impl Vtx {
         if self.loaded != physical {
             self.load_other(physical)?;
         }
-        // SAFETY: it is current: only `load_other`, `clear` and `prepare` change that, and they keep `loaded` true.
+        // SAFETY: it is current: only `make_current`, `clear` and `prepare` change that, and they keep `loaded` true.
         Ok(unsafe { LoadedVmcs::assume(self) })
     }
 
     #[cold]
     #[inline(never)]
     fn load_other(&mut self, physical: u64) -> Result<(), Error> {
+        if self.make_current(physical) { Ok(()) } else { Err(Error::Instruction { name: "VMPTRLD", error: 0 }) }
+    }
+
+    /// As [`Vtx::load`], for the change from one guest to the next. False when there is no such VMCS.
+    #[inline]
+    pub(crate) fn switch_to(&mut self, physical: u64) -> bool {
+        self.loaded == physical || self.make_current(physical)
+    }
+
+    /// Make the VMCS at `physical` current. False, and none is, when it is none.
+    #[inline(always)]
+    fn make_current(&mut self, physical: u64) -> bool {
         self.active = 0;
         self.loaded = NONE;
         if physical == 0 {
-            return Err(Error::Instruction { name: "VMPTRLD", error: 0 });
+            return false;
         }
         let failed: u8;
         // SAFETY: VMX root operation; `Vcpu::init`'s contract keeps the frame a VMCS, and a frame that is none is
         // refused by its revision identifier.
         unsafe { asm!("vmptrld [{}]", "setna {}", in(reg) &physical, out(reg_byte) failed, options(nostack)) };
         if failed != 0 {
-            return Err(Error::Instruction { name: "VMPTRLD", error: 0 });
+            return false;
         }
         self.loaded = physical;
-        Ok(())
+        true
     }
 
     /// Make a new VMCS in a frame and load it.
@@ -172,16 +187,17 @@ impl Vtx {
         }
     }
 
-    /// Forget translations that a VM of the same tag and tables may have left behind.
-    pub(crate) fn forget(&mut self, vpid: u16, ept_pointer: u64) {
+    /// Forget translations that a VM with the same tables may have left behind.
+    pub(crate) fn forget(&mut self, ept_pointer: u64) {
         invept(self.plan.invept, ept_pointer);
-        // With EPT on, what a VPID tags is tagged with the EPT pointer as well, so the INVEPT would do. This one is there
-        // for whoever switches EPT off.
-        let descriptor = [u64::from(vpid), 0];
-        // SAFETY: VMX root operation; the type is one that the CPU has; VPID is not 0.
-        unsafe {
-            asm!("invvpid {}, [{}]", in(reg) self.plan.invvpid, in(reg) &descriptor, options(nostack));
-        }
+    }
+
+    /// Forget what is tagged with any VPID.
+    pub(crate) fn forget_all(&mut self) {
+        const ALL_CONTEXTS: u64 = 2;
+        let descriptor = [0_u64; 2];
+        // SAFETY: VMX root operation; the CPU has this type, as `Plan` requires. It only forgets.
+        unsafe { asm!("invvpid {}, [{}]", in(reg) ALL_CONTEXTS, in(reg) &descriptor, options(nostack)) };
     }
 }
 

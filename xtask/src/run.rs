@@ -7,7 +7,7 @@ use crate::machine::{Config, Kind, Machine, Net, Nic, run_dir, tap};
 use crate::manifest::model::{Protocol, System};
 use crate::manifest::{self, options};
 use crate::net;
-use crate::service::{self, Outcome, Vm};
+use crate::service::{self, Outcome, Sample, Vm};
 use crate::setup::{self, For};
 use crate::workspace::root;
 use clap::ValueEnum;
@@ -17,7 +17,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// VMs up to which the user-mode network is the default.
 const USER_NET_VMS: usize = 64;
@@ -65,6 +65,9 @@ pub struct Args {
     /// What connects it to the network
     #[arg(long, value_name = "NIC", default_value = "e1000")]
     nic: Nic,
+    /// What draws the random sample of more than 1,000 VMs that has to answer [default: another number each time]
+    #[arg(long, value_name = "NUMBER")]
+    seed: Option<u64>,
     /// Run COMMAND with bash when all VMs are ready, with the URLs of those that serve HTTP in FORAKER_URL_1..N and where the i-th VM
     /// is reached in FORAKER_ADDR_i; then power off and exit with its status
     #[arg(long, value_name = "COMMAND")]
@@ -127,7 +130,13 @@ pub fn run(args: Args) -> Result<ExitCode> {
         service::put(&mut vms, net.addresses());
     }
     let limit = START + START_PER_VM.saturating_mul(u32::try_from(vms.len()).unwrap_or(u32::MAX));
-    if service::wait(&mut machine, &vms, limit, &interrupted)? == Outcome::Interrupted {
+    let seed = args.seed.unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs()));
+    let sample = Sample::draw(vms.len(), seed);
+    if let Some(size) = sample.size() {
+        eprintln!("a random sample of {size} VMs has to answer (--seed {seed} draws the same)");
+    }
+    let hides = QUIET.contains(&options::value(&all, "log").unwrap_or_default());
+    if service::wait(&mut machine, &vms, &sample, hides, limit, &interrupted)? == Outcome::Interrupted {
         machine.power_off(POWER_OFF);
         return Ok(ExitCode::from(130));
     }

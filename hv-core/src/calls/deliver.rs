@@ -19,7 +19,8 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     pub(super) fn deliver(&mut self, vm: &mut Vm<B>) -> Result<(), End> {
         let Some(body) = vm.life.body() else { return Ok(()) };
         let registers = &body.registers;
-        let (pending, wanted) = (registers.pending(), registers.wanted());
+        let pending = registers.pending();
+        let wanted = registers.wanted_of(pending);
         if vm.hazard.take(Hazard::IDLE_RESULT) {
             vm.vcpu.registers().rax = pending;
         }

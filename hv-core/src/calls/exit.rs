@@ -178,7 +178,8 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         }
         vm.hazard.set(Hazard::PENDING);
         self.plan.turn = None;
-        if until != u64::MAX && until <= self.board.now() {
+        // Nearly always the beginning of its turn is enough to tell.
+        if until <= self.mark || until != u64::MAX && until <= self.board.now() {
             // It can go on, but others come first.
             return Next::Leave;
         }

@@ -133,6 +133,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         }
         if cpu.scheduler() == Some(rank) {
             cpu.plan.forget(now.saturating_sub(cpu.counters.idle_ticks));
+            cpu.attention.set_unheld();
         }
     }
 

@@ -9,7 +9,10 @@ const COMPONENTS: u32 = 1 << 30;
 /// VMs have ended and nobody shares their pages any more.
 const ENDED: u32 = 1 << 29;
 
-const _: () = assert!(RANKS & (TIMER | COMPONENTS | ENDED) == 0);
+/// VMs are kept back whose scheduler is gone.
+const UNHELD: u32 = 1 << 28;
+
+const _: () = assert!(RANKS & (TIMER | COMPONENTS | ENDED | UNHELD) == 0);
 
 /// Everything that has to be done before a VM is entered again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -79,6 +82,16 @@ impl Attention {
         self.take(ENDED)
     }
 
+    /// Nobody stands for holds that were given before any more.
+    pub fn set_unheld(&mut self) {
+        self.0 |= UNHELD;
+    }
+
+    /// Whether nobody stood for holds that were given before. They are to be let go now.
+    pub fn take_unheld(&mut self) -> bool {
+        self.take(UNHELD)
+    }
+
     fn take(&mut self, bit: u32) -> bool {
         let was = self.0 & bit != 0;
         self.0 &= !bit;
@@ -109,7 +122,9 @@ mod tests {
     fn each_is_taken_once() {
         let mut attention = Attention::default();
         attention.set_timer();
+        attention.set_unheld();
         assert!(attention.needs_core() && attention.most_important().is_none());
+        assert!(attention.take_unheld() && !attention.take_unheld());
         assert!(!attention.take_components() && !attention.take_ended());
         assert!(attention.take_timer() && !attention.take_timer());
         attention.set_components();

@@ -8,13 +8,13 @@ use crate::vm::{Queue, State, Table, Vm};
 use abi::vm::VmId;
 use backend::Backend;
 
-/// VMs whose hold has ended with its scheduler that are let go in one turn.
+/// VMs whose hold has ended with its scheduler that are let go in one turn of the loop.
 const BATCH: usize = 64;
 
 impl<B: Backend, H: Board> Kernel<B, H> {
-    /// Let those go whose scheduler is gone. They were held before those of its successor.
+    /// Let some of those go whose scheduler is gone, and come back for the others. They were held before those of its successor.
     #[cold]
-    pub(super) fn let_expired_go(&mut self) {
+    pub fn let_expired_go(&mut self) {
         let Self { vms, cpu, .. } = self;
         for _ in 0..BATCH {
             let Some(slot) = cpu.queues.first(Queue::Held) else { return };
@@ -27,6 +27,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 (None, None) => cpu.queues.remove(Queue::Held, slot),
             }
         }
+        cpu.attention.set_unheld();
     }
 }
 

@@ -1,9 +1,10 @@
 //! The plan that the scheduler publishes, and the core's own order where the plan is late.
 
 use crate::board::Board;
-use crate::component::Endpoint;
+use crate::component::{Endpoint, EndpointId};
 use crate::kernel::{Cpu, Kernel, Turn};
 use crate::vm::{Queue, State, Table, Vm};
+use abi::message::BadMessage;
 use abi::sched::{Room, SchedCommand, SchedEvent};
 use abi::service::Service;
 use abi::vm::{ImageId, Slot, VmId};
@@ -14,13 +15,16 @@ const LOOK_AHEAD: usize = 256;
 /// VMs that are admitted before components come to their turn.
 const ADMIT_BATCH: usize = 32;
 
+/// The next thing that the scheduler says; its slot is still to be released.
+#[inline(always)]
+fn next_command(plan: &mut Endpoint) -> Option<Result<SchedCommand, BadMessage>> {
+    plan.take().map(|message| SchedCommand::try_from(&message))
+}
+
 impl<B: Backend, H: Board> Kernel<B, H> {
     /// The VM that runs next; `None` when no VM can, or when the scheduler has just been asked and runs first.
     #[inline]
     pub fn next_turn(&mut self) -> Option<Turn> {
-        if !self.cpu.queues.is_empty(Queue::Held) {
-            self.let_expired_go();
-        }
         if let Some(turn) = self.cpu.plan.turn.take()
             && let Some(vm) = self.vms.by_id(turn.vm)
         {
@@ -87,20 +91,35 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             return;
         }
         cpu.plan.next = None;
+        let Some(endpoint) = cpu.endpoints.get_mut(plan) else { return };
+        let command = next_command(endpoint);
+        // Nearly always: a turn of a VM that can run.
+        if let Some(Ok(SchedCommand::Run { vm, quantum_ticks })) = command
+            && vms.by_id(vm).is_some_and(|named| named.held_by == 0 && named.life.is_ready())
+        {
+            endpoint.release();
+            cpu.plan.next = Some((vm, quantum_ticks));
+        } else {
+            self.seek(plan, command);
+        }
+    }
+
+    /// Carry out what stands in the plan from this command on, up to an entry whose VM can run.
+    #[cold]
+    #[inline(never)]
+    fn seek(&mut self, plan: EndpointId, mut command: Option<Result<SchedCommand, BadMessage>>) {
+        let Self { vms, cpu, .. } = self;
         let mut admitted = 0;
-        for _ in 0..LOOK_AHEAD {
-            // Components are told of every VM that is admitted, and must come to their turn before their rings are full.
-            if admitted == ADMIT_BATCH {
-                break;
-            }
-            let Some(message) = cpu.endpoints.get_mut(plan).and_then(Endpoint::take) else { break };
-            match SchedCommand::try_from(&message) {
+        let mut left = LOOK_AHEAD;
+        while let Some(this) = command {
+            match this {
                 Ok(SchedCommand::Run { vm, quantum_ticks }) => {
-                    let Some(named) = vms.by_id(vm) else { continue };
-                    cpu.let_go(named);
-                    if named.life.is_ready() {
-                        cpu.plan.next = Some((vm, quantum_ticks));
-                        break;
+                    if let Some(named) = vms.by_id(vm) {
+                        cpu.let_go(named);
+                        if named.life.is_ready() {
+                            cpu.plan.next = Some((vm, quantum_ticks));
+                            break;
+                        }
                     }
                 }
                 Ok(SchedCommand::Admit { vm }) => {
@@ -113,6 +132,12 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 }
                 Err(error) => cpu.bad_message(plan, &error),
             }
+            left -= 1;
+            // Components are told of every VM that is admitted, and must come to their turn before their rings are full.
+            if left == 0 || admitted == ADMIT_BATCH {
+                break;
+            }
+            command = cpu.endpoints.get_mut(plan).and_then(next_command);
         }
         if let Some(endpoint) = cpu.endpoints.get_mut(plan) {
             endpoint.release();

@@ -140,7 +140,6 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             frame: vm.control_frame.as_u64(),
             frame_pointer,
             slot: vm.slot().number(),
-            seat: vm.seat.number(),
             tables: memory.tables(),
             entry: start,
             page_tables: PAGE_TABLES,

@@ -119,7 +119,13 @@ impl Registers {
     /// The pending bits that are enabled, and those that no guest can mask.
     #[inline]
     pub fn wanted(&self) -> u64 {
-        self.pending() & (self.word64::<{ field!(enabled) }>().load(Ordering::Relaxed) | IDENTITY)
+        self.wanted_of(self.pending())
+    }
+
+    /// Those of the pending bits `pending` that are enabled, and those that no guest can mask.
+    #[inline]
+    pub fn wanted_of(&self, pending: u64) -> u64 {
+        pending & (self.word64::<{ field!(enabled) }>().load(Ordering::Relaxed) | IDENTITY)
     }
 
     /// All pending bits.

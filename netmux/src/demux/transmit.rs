@@ -1,6 +1,6 @@
 //! The way out of the demultiplexer: whose turn it is, what the turn has left, and what becomes of each frame.
 
-use super::{BATCH, Demux, Flood, Host};
+use super::{BATCH, Demux, Host};
 use crate::drivers::Nic;
 use crate::egress::{self, Cause, Route, Sender};
 use crate::frame::DmaFrame;
@@ -165,9 +165,13 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
                 self.deliver(to, &frame) | self.put_out(frame.len)
             }
             Ok(Route::Everybody) => {
-                self.totals.switched += 1;
-                self.tx_flood = Some(Flood { frame, from: Some(seat), next: 0 });
-                true
+                self.tx_flood = self.begin_flood(frame, Some(seat));
+                if self.tx_flood.is_some() {
+                    self.totals.switched += 1;
+                    true
+                } else {
+                    self.put_out(frame.len)
+                }
             }
             Err(cause) => {
                 self.refuse(seat, cause);

@@ -6,11 +6,13 @@ mod round_robin;
 #[cfg(test)]
 mod test_link;
 mod token_bucket;
+mod watched;
 
 pub use drr::Drr;
 pub use fifo::Fifo;
 pub use round_robin::RoundRobin;
 pub use token_bucket::TokenBucket;
+pub use watched::{Fault, Watched};
 
 use abi::share::Share;
 use abi::vm::Seat;
@@ -61,6 +63,12 @@ pub trait Discipline: Sized {
 
     /// Who is next.
     fn next(&mut self, now: u64) -> Next;
+
+    /// The time before which the VM in `seat`, which has something to send, may not: a discipline that holds frames back says so, or it
+    /// counts as one that starves the VM.
+    fn not_before(&self, _seat: Seat) -> u64 {
+        0
+    }
 
     /// What a frame of `len` bytes costs.
     fn cost(&self, len: usize) -> i32 {

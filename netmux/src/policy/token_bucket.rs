@@ -136,6 +136,10 @@ impl Discipline for TokenBucket {
         }
     }
 
+    fn not_before(&self, seat: Seat) -> u64 {
+        self.waiting.get(seat).unwrap_or(0)
+    }
+
     fn remove(&mut self, seat: Seat) {
         self.queue.remove(seat);
         self.waiting.remove(seat);

@@ -127,14 +127,15 @@ impl Policy for RoundRobin {
         let credit = !self.credited.is_empty() && (self.credit_run < CREDIT_RUN || self.rotation.is_empty());
         let seat = if credit {
             self.credit_run = self.credit_run.saturating_add(1);
-            self.credited.pop_front(&mut self.links)?
+            let seat = self.credited.pop_front(&mut self.links)?;
+            self.rotation.push_back(&mut self.links, seat);
+            *self.vms.at(seat).1 = State::Rotating;
+            seat
         } else {
             self.credit_run = 0;
-            self.rotation.pop_front(&mut self.links)?
+            self.rotation.rotate(&mut self.links)?
         };
-        self.rotation.push_back(&mut self.links, seat);
-        let (vm, state) = self.vms.at(seat);
-        *state = State::Rotating;
+        let (vm, _) = self.vms.at(seat);
         Some(Dispatch { vm, quantum_ticks: self.quantum_ticks })
     }
 }

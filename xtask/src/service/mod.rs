@@ -2,8 +2,10 @@
 
 mod line;
 mod ready;
+mod sample;
 
 pub use ready::{Outcome, wait, wants_information, where_logs_are};
+pub use sample::Sample;
 
 use crate::error::{Context, Result, fail};
 use crate::http;

@@ -2,6 +2,7 @@
 
 use super::Vm;
 use super::line::{self, Line};
+use super::sample::Sample;
 use crate::error::{Context, Result, fail};
 use crate::machine::Machine;
 use crate::manifest::model::{Port, Ready};
@@ -36,16 +37,24 @@ pub enum Outcome {
 
 /// True when the readiness of some VM shows only in lines of the log that are information: those of guests and of the monitor.
 pub fn wants_information(vms: &[Vm]) -> bool {
-    vms.is_empty() || vms.iter().any(|vm| !matches!(vm.ready, Some(Ready::Http(_) | Ready::Tcp(_))))
+    vms.is_empty() || vms.iter().any(|vm| !answers(vm))
 }
 
-/// Waits until all of `vms` are ready, for `limit` at most.
+/// Waits until all of `vms` are ready, for `limit` at most. Of those that are ready when they answer, only those of the sample are asked;
+/// the others are as soon as the machine's log says that they run, or at once when the log `hides` that.
 ///
 /// # Errors
 /// The machine has stopped, or will not have all these VMs, or one has ended, or the time is over. What, why, and what to do.
-pub fn wait(machine: &mut Machine, vms: &[Vm], limit: Duration, interrupted: &AtomicBool) -> Result<Outcome> {
+pub fn wait(
+    machine: &mut Machine,
+    vms: &[Vm],
+    sample: &Sample,
+    hides: bool,
+    limit: Duration,
+    interrupted: &AtomicBool,
+) -> Result<Outcome> {
     let start = Instant::now();
-    let mut watch = Watch::new(vms);
+    let mut watch = Watch::new(vms, sample, hides);
     let (mut ready, mut progress) = (0, start);
     let (mut read, mut asked, mut next) = (0, None, 0);
     loop {
@@ -144,6 +153,7 @@ fn probe_tcp(machine: &Machine, address: SocketAddr) -> Result<()> {
 /// What is known about each of the VMs.
 struct Watch<'a> {
     vms: &'a [Vm],
+    sample: &'a Sample,
     known: Vec<Known>,
     /// Images that cannot be used, and why.
     refused: Vec<(String, String)>,
@@ -177,9 +187,19 @@ struct Known {
 }
 
 impl<'a> Watch<'a> {
-    fn new(vms: &'a [Vm]) -> Watch<'a> {
-        let known = vec![Known::default(); vms.len()];
-        Watch { vms, known, refused: Vec::new(), missing: Vec::new(), monitor: false, listed: false, stopped: false }
+    fn new(vms: &'a [Vm], sample: &'a Sample, hides: bool) -> Watch<'a> {
+        let known = vms.iter().map(|vm| Known { ready: hides && is_believed(vm, sample), ..Known::default() });
+        let known = known.collect();
+        Watch {
+            vms,
+            sample,
+            known,
+            refused: Vec::new(),
+            missing: Vec::new(),
+            monitor: false,
+            listed: false,
+            stopped: false,
+        }
     }
 
     /// Takes note of a line of the log.
@@ -187,7 +207,10 @@ impl<'a> Watch<'a> {
         match line::read(line) {
             Some(Line::Said(slot, text)) => {
                 let Some((vm, known)) = self.vms.get(slot).zip(self.known.get_mut(slot)) else { return };
-                known.ready |= matches!(&vm.ready, Some(Ready::Console(sign)) if text.contains(sign));
+                known.ready |= match &vm.ready {
+                    Some(Ready::Console(sign)) => text.contains(sign),
+                    _ => is_believed(vm, self.sample),
+                };
                 known.said = Some(text.to_owned());
             }
             Some(Line::Ended(slot, reason, detail)) => {
@@ -222,7 +245,7 @@ impl<'a> Watch<'a> {
             known.in_list = false;
             if runs {
                 let since = *known.runs_since.get_or_insert(now);
-                known.ready |= vm.ready.is_none() && now - since >= RUNS;
+                known.ready |= (vm.ready.is_none() || is_believed(vm, self.sample)) && now - since >= RUNS;
             } else if known.runs_since.is_some() && known.end.is_none() {
                 known.end = Some("the log does not say why".to_owned());
             }
@@ -237,11 +260,11 @@ impl<'a> Watch<'a> {
     }
 
     fn wants_probe(&self, slot: usize) -> bool {
-        !self.known[slot].ready && matches!(self.vms[slot].ready, Some(Ready::Http(_) | Ready::Tcp(_)))
+        !self.known[slot].ready && answers(&self.vms[slot]) && self.sample.has(slot)
     }
 
     fn wants_list(&self) -> bool {
-        let unsure = |(vm, known): (&Vm, &Known)| vm.ready.is_none() && !known.ready;
+        let unsure = |(vm, known): (&Vm, &Known)| !known.ready && (vm.ready.is_none() || is_believed(vm, self.sample));
         self.monitor && (self.vms.is_empty() || self.vms.iter().zip(&self.known).any(unsure))
     }
 
@@ -341,12 +364,25 @@ impl<'a> Watch<'a> {
         };
         match &vm.ready {
             Some(Ready::Console(sign)) => format!("it has not said a line with \"{sign}\"; {said}"),
+            Some(_) if is_believed(vm, self.sample) => {
+                format!("it was not to answer, but {said}, and the monitor does not list it")
+            }
             Some(Ready::Http(_) | Ready::Tcp(_)) => {
                 known.missed.clone().unwrap_or_else(|| "it was not asked yet".to_owned())
             }
             None => "the monitor does not list it".to_owned(),
         }
     }
+}
+
+/// Whether it is ready when it answers.
+fn answers(vm: &Vm) -> bool {
+    matches!(vm.ready, Some(Ready::Http(_) | Ready::Tcp(_)))
+}
+
+/// Whether it would have to answer if there were not so many, and the machine is believed instead.
+fn is_believed(vm: &Vm, sample: &Sample) -> bool {
+    answers(vm) && !sample.has(vm.slot)
 }
 
 fn name(vm: &Vm) -> String {

@@ -380,7 +380,8 @@ impl Running {
 
     /// Waits until every VM is ready, as `run` does.
     pub fn wait_until_ready(&mut self, timeout: Duration) -> Result<()> {
-        service::wait(&mut self.machine, &self.vms, timeout, &AtomicBool::new(false)).map(|_| ())
+        let (all, never) = (service::Sample::all(), AtomicBool::new(false));
+        service::wait(&mut self.machine, &self.vms, &all, false, timeout, &never).map(|_| ())
     }
 
     /// Waits until every web server answers.

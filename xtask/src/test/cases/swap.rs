@@ -24,6 +24,11 @@ pub const CASES: &[Case] = &[
         run: bad,
     },
     Case {
+        name: "swap: bad disciplines",
+        asserts: "a discipline of netmux that lets nobody send, or one VM never, gives way to the last good one, which is said; no connection is lost",
+        run: bad_disciplines,
+    },
+    Case {
         name: "swap: refused",
         asserts: "a policy that is unknown, missing or damaged is refused with a message, and nothing changes",
         run: refused,
@@ -214,23 +219,39 @@ const BAD: [(&str, &str); 6] = [
     ("tires", "component sched ended itself with code 101"),
 ];
 
-/// `system` with these policies of `sched` in addition to round robin; their modules have their names.
-fn with_bad(system: &mut System, names: &[&str]) {
-    for component in system.component.iter_mut().filter(|component| component.name == "sched") {
+/// The same of `netmux`.
+const BAD_DISCIPLINES: [(&str, &str); 2] = [
+    ("swallows", "policy swallows: it lets nobody send, though somebody has something to send"),
+    ("starves", "policy starves: it gives the VM in seat 0 no turn"),
+];
+
+/// `system` with these policies of `role` in addition to round robin; their modules have their names.
+fn with_bad(system: &mut System, role: &str, names: &[&str]) {
+    for component in system.component.iter_mut().filter(|component| component.name == role) {
         component.policies.truncate(1);
-        let policy = |&name: &&str| Policy { name: name.to_owned(), module: format!("sched-{name}") };
+        let policy = |&name: &&str| Policy { name: name.to_owned(), module: format!("{role}-{name}") };
         component.policies.extend(names.iter().map(policy));
     }
 }
 
 fn bad(lab: &Lab) -> Result<()> {
-    let programs = build_bins(&["sched-bad".to_owned()])?;
-    let Some(program) = programs.get("sched-bad") else { fail!("sched-bad was not built") };
-    for bad in BAD.chunks(3) {
+    found_out(lab, "sched", &BAD)
+}
+
+fn bad_disciplines(lab: &Lab) -> Result<()> {
+    found_out(lab, "netmux", &BAD_DISCIPLINES)
+}
+
+/// Replaces the policy of `role` by one that is no good, again and again.
+fn found_out(lab: &Lab, role: &str, bad: &[(&str, &str)]) -> Result<()> {
+    let name = format!("{role}-bad");
+    let programs = build_bins(std::slice::from_ref(&name))?;
+    let Some(program) = programs.get(&name) else { fail!("{name} was not built") };
+    for bad in bad.chunks(3) {
         let names: Vec<&str> = bad.iter().map(|(name, _)| *name).collect();
-        let mut boot = servers(lab, "").system(|system| with_bad(system, &names));
+        let mut boot = servers(lab, "").system(|system| with_bad(system, role, &names));
         for name in &names {
-            boot = boot.program(&format!("sched-{name}"), program.clone());
+            boot = boot.program(&format!("{role}-{name}"), program.clone());
         }
         let mut running = boot.start()?;
         running.wait_for_services(BOOT)?;
@@ -238,17 +259,18 @@ fn bad(lab: &Lab) -> Result<()> {
         under_load(&running, |load| {
             for (name, found_out) in bad {
                 let mark = running.mark();
-                running.monitor(&format!("policy sched {name}")).context(|| (*name).to_owned())?;
+                running.monitor(&format!("policy {role} {name}")).context(|| (*name).to_owned())?;
                 let given_up = format!(
-                    "component sched: policy {name} is given up, and round-robin takes its place, the last good one"
+                    "component {role}: policy {name} is given up, and round-robin takes its place, the last good one"
                 );
-                for text in [found_out, given_up.as_str(), "component sched restarted with policy round-robin"] {
+                let restarted = format!("component {role} restarted with policy round-robin");
+                for text in [found_out, given_up.as_str(), restarted.as_str()] {
                     running.wait_for_since(mark, text, TRIAL).context(|| (*name).to_owned())?;
                 }
                 load.goes_on().context(|| format!("after {name}"))?;
                 let runs = running.monitor("policy")?;
-                let expected = "policy component=sched name=round-robin state=runs";
-                ensure(runs.iter().any(|line| line == expected), || format!("after {name}: {runs:?}"))?;
+                let expected = format!("policy component={role} name=round-robin state=runs");
+                ensure(runs.contains(&expected), || format!("after {name}: {runs:?}"))?;
             }
             Ok(())
         })?;

@@ -3,6 +3,7 @@
 use super::ensure;
 use crate::error::{Context, Result};
 use crate::http::Connection;
+use crate::net::{HOST, HOST_MAC};
 use crate::test::Case;
 use crate::test::lab::{BOOT, Lab, Running, number};
 use std::io::Write;
@@ -36,6 +37,11 @@ pub const CASES: &[Case] = &[
         name: "web: malformed requests",
         asserts: "malformed requests get 400 or are cut off, and service goes on",
         run: malformed,
+    },
+    Case {
+        name: "web: noise",
+        asserts: "2,000 broadcasts of a LAN's noise give 20 idle servers not a page and wake none of them",
+        run: noise,
     },
     Case {
         name: "web: idle memory",
@@ -123,6 +129,72 @@ fn idle_memory(lab: &Lab) -> Result<()> {
     for i in 0..VMS {
         ensure(running.get(i, "/100b")?.body.len() == 100, || format!("server {i} is not what it was"))?;
     }
+    running.must_not_say(0, "killed")?;
+    running.power_off()
+}
+
+/// What is sent to all on any LAN: a question for somebody else, an announcement, NetBIOS, multicast DNS.
+fn broadcasts() -> [Vec<u8>; 4] {
+    let ethernet = |to: [u8; 6], kind: [u8; 2], payload: &[u8]| {
+        let mut frame = [&to[..], &HOST_MAC, &kind, payload].concat();
+        frame.resize(60, 0);
+        frame
+    };
+    let stranger = [10, 0, 2, 200];
+    let arp = |sender: [u8; 4], target: [u8; 4]| {
+        let head = [0, 1, 8, 0, 6, 4, 0, 1];
+        ethernet([0xff; 6], [8, 6], &[&head[..], &HOST_MAC, &sender, &[0; 6], &target].concat())
+    };
+    let udp = |to: [u8; 6], group: [u8; 4], port: u8| {
+        let head = [0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0];
+        ethernet(to, [8, 0], &[&head[..], &stranger, &group, &[0, port, 0, port, 0, 8, 0, 0]].concat())
+    };
+    [
+        arp(HOST.octets(), stranger),
+        arp(stranger, stranger),
+        udp([0xff; 6], [255; 4], 137),
+        udp([1, 0, 0x5e, 0, 0, 0xfb], [224, 0, 0, 251], 0xe9),
+    ]
+}
+
+/// Ticks that all VMs ran.
+fn ran_ticks(running: &Running) -> Result<u64> {
+    let lines = running.monitor("vms")?;
+    Ok(lines.iter().filter_map(|line| number(line, "ran_ticks")).sum())
+}
+
+fn noise(lab: &Lab) -> Result<()> {
+    const VMS: u64 = 20;
+    let running = servers(lab, 20, "log=debug")?;
+    running.wait_for_monitor()?;
+    shrunk(&running, VMS, "after the start")?;
+    let ran = ran_ticks(&running)?;
+    let frames = broadcasts();
+    let mut most = 0;
+    for round in 0..500 {
+        for frame in &frames {
+            running.net()?.inject(frame);
+            std::thread::sleep(Duration::from_micros(300));
+        }
+        if round % 100 == 99 {
+            most = most.max(vm_frames(&running)?);
+        }
+    }
+    ensure(most <= VMS * IDLE_FRAMES, || format!("{most} frames during the noise"))?;
+    // Some have something to do by themselves meanwhile; who hears this runs ten times as long.
+    let woken = ran_ticks(&running)? - ran;
+    let machine = running.monitor("machine")?;
+    let hz = machine.iter().find_map(|line| number(line, "tsc_hz")).ok_or("no tsc_hz=")?;
+    ensure(woken * 2000 <= VMS * hz, || format!("VMs ran {woken} ticks of {hz} a second during the noise"))?;
+    for i in 0..20 {
+        ensure(running.get(i, "/100b")?.body.len() == 100, || format!("server {i} is not what it was"))?;
+    }
+    // netmux says when a VM ends what it has counted: all that was there to be heard nobody wanted.
+    let mark = running.mark();
+    running.monitor("destroy 19")?;
+    let totals = running.wait_for_since(mark, "; all VMs: ", STEP)?;
+    let unheard = number(&totals, "to-nobody");
+    ensure(unheard.is_some_and(|frames| frames >= 1900), || format!("it did not hear the noise: {totals}"))?;
     running.must_not_say(0, "killed")?;
     running.power_off()
 }

@@ -1,29 +1,31 @@
-//! Address space tags (ASIDs): which guest's translations carry which.
+//! Tags of translations (Intel's VPIDs, AMD's ASIDs): which guest's carry which, on one CPU.
 //!
 //! To flush a guest's translations is to take its tag away: it gets another, and nothing finds the old ones. When all tags that
 //! the CPU has were given out, a new generation begins: nobody has a tag any more, and the next entry flushes everything. So no
-//! CPU needs to be able to flush one tag, and flushes are as rare as there are tags many.
+//! CPU needs to be able to flush one tag, and flushes are as rare as there are tags many. A guest takes a tag when it is entered without one, so
+//! there may be more guests than tags.
 
 /// A guest's tag, as long as its generation lasts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Tag {
+pub struct Tag {
     generation: u64,
     number: u32,
 }
 
 impl Tag {
-    /// None. All zeros, as a guest's processor is before its start.
-    pub(crate) const NONE: Tag = Tag { generation: 0, number: 0 };
+    /// None. It is all zeros, as a guest's processor is before its start.
+    pub const NONE: Tag = Tag { generation: 0, number: 0 };
 
     /// What the CPU calls it.
-    pub(crate) fn number(self) -> u32 {
+    #[inline]
+    pub fn number(self) -> u32 {
         self.number
     }
 }
 
 /// The tags of one CPU. Number 0 is the host's.
 #[derive(Debug)]
-pub(crate) struct Tags {
+pub struct Tags {
     /// Counts the times that everything was flushed, from 1.
     generation: u64,
     /// The first number that nobody has had in this generation.
@@ -35,18 +37,18 @@ pub(crate) struct Tags {
 
 impl Tags {
     /// Tags 1 to `last`. Nothing is known of what the CPU remembers.
-    pub(crate) fn new(last: u32) -> Tags {
+    pub fn new(last: u32) -> Tags {
         Tags { generation: 1, next: 1, last, flush: true }
     }
 
     /// Whether `tag` is one of this generation.
     #[inline]
-    pub(crate) fn holds(&self, tag: Tag) -> bool {
+    pub fn holds(&self, tag: Tag) -> bool {
         tag.generation == self.generation
     }
 
     /// A tag that nobody has.
-    pub(crate) fn assign(&mut self) -> Tag {
+    pub fn assign(&mut self) -> Tag {
         if self.next > self.last {
             self.generation += 1;
             self.next = 1;
@@ -58,12 +60,12 @@ impl Tags {
     }
 
     /// Whether the entry that comes now has to flush everything. It counts as done; see [`Tags::flush_failed`].
-    pub(crate) fn take_flush(&mut self) -> bool {
+    pub fn take_flush(&mut self) -> bool {
         core::mem::take(&mut self.flush)
     }
 
     /// The entry that should have flushed did not succeed.
-    pub(crate) fn flush_failed(&mut self) {
+    pub fn flush_failed(&mut self) {
         self.flush = true;
     }
 }
@@ -72,7 +74,10 @@ impl Tags {
 mod tests {
     use super::*;
     extern crate std;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
     use std::collections::BTreeSet;
+    use std::vec;
 
     #[test]
     fn no_number_serves_twice_without_a_flush_between() {
@@ -129,5 +134,46 @@ mod tests {
         assert!(tags.take_flush() && !tags.take_flush());
         tags.flush_failed();
         assert!(tags.take_flush());
+    }
+
+    proptest! {
+        /// Whatever is entered and forgotten when: what the CPU remembers under a number is of the guest that has it now, or of nobody.
+        #[test]
+        fn nobody_finds_anothers_translations(
+            last in 1..6_u32,
+            steps in proptest::collection::vec((0..8_usize, 0..4_u8), 0..300),
+        ) {
+            let mut tags = Tags::new(last);
+            let mut guests = [Tag::NONE; 8];
+            // Each guest's memory as the CPU should see it, and what it remembers of whose by number.
+            let mut current = [0_u32; 8];
+            let mut remembered = BTreeMap::new();
+            // Before the first flush, anything.
+            (1..=last).for_each(|number| _ = remembered.insert(number, vec![(99, 99)]));
+            for (guest, what) in steps {
+                if what == 0 {
+                    // Its tables change, or another VM takes its place.
+                    guests[guest] = Tag::NONE;
+                    current[guest] += 1;
+                    continue;
+                }
+                if !tags.holds(guests[guest]) {
+                    guests[guest] = tags.assign();
+                }
+                if tags.take_flush() {
+                    if what == 1 {
+                        tags.flush_failed();
+                        continue;
+                    }
+                    remembered.clear();
+                }
+                let number = guests[guest].number();
+                prop_assert!((1..=last).contains(&number));
+                let mine = (guest, current[guest]);
+                let found = remembered.entry(number).or_default();
+                prop_assert!(found.iter().all(|&other| other == mine), "{mine:?} found {found:?}");
+                found.push(mine);
+            }
+        }
     }
 }
