@@ -73,6 +73,7 @@ pub async fn run() -> u64 {
         }
     }
     if rounds > 0 {
+        sleep(PAUSE).await;
         match round_trips(server, path, rounds).await {
             Ok(ticks) => ilwaco::println!("ask: round trips of {server}{path}: count={rounds} ticks={ticks}"),
             Err(fault) => {
