@@ -1,7 +1,7 @@
 //! The virtual NIC as the stack's device. Frames are read in the ring where they lie, and written into it where they leave.
 
 use super::checksum;
-use super::frame::{ETHERNET_HEADER, IPV4, IPV6, be32};
+use super::frame::{ETHERNET_HEADER, IPV4, IPV6, IPV6_HEADER, be16, be32};
 use super::link::Link;
 use super::track::Track;
 use crate::platform::{kick, nic};
@@ -82,6 +82,23 @@ impl NicDevice {
         view(&mut self.rx).map(|frame| &*frame)
     }
 
+    /// Takes everything between the IPv6 header of the next received frame and its transport's out, whose first byte is at `start` in the
+    /// packet. False where there is no such frame.
+    pub(super) fn flatten(&mut self, protocol: u8, start: usize) -> bool {
+        let Some(packet) = view(&mut self.rx).and_then(|frame| frame.get_mut(ETHERNET_HEADER..)) else { return false };
+        let Some(len) = be16(packet, 4).and_then(|len| usize::from(len).checked_sub(start.checked_sub(IPV6_HEADER)?))
+        else {
+            return false;
+        };
+        if packet.len() < start + len {
+            return false;
+        }
+        packet.copy_within(start..start + len, IPV6_HEADER);
+        packet[4..6].copy_from_slice(&u16::try_from(len).unwrap_or(0).to_be_bytes());
+        packet[6] = protocol;
+        true
+    }
+
     /// Drops the next received frame.
     pub(super) fn skip(&mut self) {
         // A reset ring is empty, which is as good.
@@ -127,6 +144,13 @@ impl NicDevice {
     pub(super) fn send(&mut self, frame: &[u8]) -> bool {
         let copy = |buffer: &mut [u8]| (buffer.copy_from_slice(frame), true);
         write(&mut self.tx, &mut self.staged, frame.len(), copy).is_ok()
+    }
+
+    /// Lets `fill` write all of a frame of `len` bytes, for which there is space; it is sent if `fill` says so.
+    #[inline]
+    pub(super) fn compose(&mut self, len: usize, fill: impl FnOnce(&mut [u8]) -> bool) {
+        // After a reset of the ring it is lost, as it may be anywhere.
+        let _ = write(&mut self.tx, &mut self.staged, len, |buffer| ((), fill(buffer)));
     }
 
     /// Answers the next received frame with one of `len` bytes, which `answer` writes all of.
@@ -210,24 +234,27 @@ pub(super) struct Wire<'a> {
     /// What the connection is tracked by, and where the TCP header starts in the frame that it is to take.
     pub(super) track: Option<&'a mut Track>,
     pub(super) start: usize,
+    /// What is sent goes nowhere.
+    pub(super) mute: bool,
 }
 
 /// A received packet.
 pub(super) struct WireRx<'a> {
     rx: &'a mut PacketConsumer<SharedMemory>,
-    /// What the socket's numbers are behind those on the wire, and where the TCP header starts.
-    shifted: Option<(u32, usize)>,
+    /// What the socket's numbers are behind those on the wire, the last number that it knows of while there is content, and where
+    /// the TCP header starts.
+    shifted: Option<(u32, Option<u32>, usize)>,
 }
 
 impl RxToken for WireRx<'_> {
     #[inline]
     fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
         let frame = view(self.rx).unwrap_or(&mut []);
-        if let Some((shift, start)) = self.shifted
+        if let Some((shift, hold, start)) = self.shifted
             && let Some(field) = frame.get_mut(start + 8..start + 12)
             && let Some(ack) = be32(field, 0)
         {
-            field.copy_from_slice(&ack.wrapping_sub(shift).to_be_bytes());
+            field.copy_from_slice(&hold.unwrap_or(ack).wrapping_sub(shift).to_be_bytes());
         }
         let result = f(frame.get(ETHERNET_HEADER..).unwrap_or(&[]));
         // A reset ring is empty, and the frame is gone either way.
@@ -243,12 +270,13 @@ pub(super) struct WireTx<'a> {
     link: &'a mut Link,
     track: Option<&'a mut Track>,
     now: u64,
+    mute: bool,
 }
 
 impl TxToken for WireTx<'_> {
     #[inline]
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
-        let WireTx { tx, staged, link, track, now } = self;
+        let WireTx { tx, staged, link, track, now, mute } = self;
         let len = len + ETHERNET_HEADER;
         let fill = move |buffer: &mut [u8]| {
             let (ethernet, packet) = buffer.split_at_mut(ETHERNET_HEADER);
@@ -261,7 +289,7 @@ impl TxToken for WireTx<'_> {
                 hop = track.hop;
             }
             checksum::fill(buffer);
-            (result, link.address(buffer, hop, now))
+            (result, !mute && link.address(buffer, hop, now))
         };
         write(tx, staged, len, fill).unwrap_or_else(|fill| lost(len, fill))
     }
@@ -282,8 +310,8 @@ impl Device for Wire<'_> {
         // Only asked when there is a frame, and an answer fits.
         let NicDevice { rx, tx, staged } = &mut *self.nic;
         let track = self.track.as_deref_mut();
-        let shifted = track.as_ref().map(|track| (track.shift, self.start));
-        Some((WireRx { rx, shifted }, WireTx { tx, staged, link: self.link, track, now: self.now }))
+        let shifted = track.as_ref().map(|track| (track.shift, track.hold, self.start));
+        Some((WireRx { rx, shifted }, WireTx { tx, staged, link: self.link, track, now: self.now, mute: self.mute }))
     }
 
     #[inline]
@@ -295,6 +323,7 @@ impl Device for Wire<'_> {
             link: self.link,
             track: self.track.as_deref_mut(),
             now: self.now,
+            mute: self.mute,
         })
     }
 

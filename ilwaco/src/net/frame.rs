@@ -12,10 +12,13 @@ pub(super) const ICMP: u8 = 1;
 pub(super) const TCP: u8 = 6;
 pub(super) const UDP: u8 = 17;
 pub(super) const ICMPV6: u8 = 58;
+/// Bytes of an IPv6 header.
+pub(super) const IPV6_HEADER: usize = 40;
 /// TCP's flags.
 pub(super) const FIN: u8 = 0x01;
 pub(super) const SYN: u8 = 0x02;
 pub(super) const RST: u8 = 0x04;
+pub(super) const PSH: u8 = 0x08;
 pub(super) const ACK: u8 = 0x10;
 /// Where DHCP's answers arrive.
 const DHCP_CLIENT: u16 = 68;
@@ -91,6 +94,8 @@ pub(super) struct Segment {
     pub(super) flags: u8,
     pub(super) seq: u32,
     pub(super) ack: u32,
+    /// The window as it stands there, before it is scaled.
+    pub(super) window: u16,
     /// Bytes of data.
     pub(super) len: u32,
 }
@@ -124,8 +129,11 @@ pub(super) enum Class {
     Datagram { port: u16, unicast: bool },
     /// An answer of a DHCP server.
     Dhcp,
-    /// Of no use here: not IP, damaged, cut short, a fragment (which this stack does not put together), for another host, or
-    /// from an address that no host has.
+    /// A piece of an IPv4 datagram, whose header is right.
+    Fragment,
+    /// An IPv6 packet for this VM with something else than a transport behind its header: see `extension.rs`.
+    Extended,
+    /// Of no use here: not IP, damaged, cut short, for another host, or from an address that no host has.
     Refuse,
 }
 
@@ -176,7 +184,7 @@ fn ipv4(frame: &[u8], own: &Own) -> Option<Class> {
     let header_len = usize::from(fixed[0] & 0x0f) * 4;
     let total = usize::from(be16(fixed, 2)?);
     let ttl = fixed[8];
-    if fixed[0] >> 4 != 4 || header_len < 20 || total < header_len || be16(fixed, 6)? & 0x3fff != 0 || ttl == 0 {
+    if fixed[0] >> 4 != 4 || header_len < 20 || total < header_len || ttl == 0 {
         return None;
     }
     let packet = packet.get(..total)?;
@@ -184,6 +192,9 @@ fn ipv4(frame: &[u8], own: &Own) -> Option<Class> {
     let (source, target) = (be32(fixed, 12)?, be32(fixed, 16)?);
     if !checksum::header_valid(header) || is_martian(source, own) {
         return None;
+    }
+    if be16(fixed, 6)? & 0x3fff != 0 {
+        return Some(Class::Fragment);
     }
     let for_us = target == own.v4 && own.v4 != 0 && source != 0 && frame[0] & 1 == 0;
     let start = ETHERNET_HEADER + header_len;
@@ -205,6 +216,9 @@ fn ipv6(frame: &[u8], own: &Own) -> Option<Class> {
         return None;
     }
     let for_us = target == own.v6 && remote != 0 && frame[0] & 1 == 0;
+    if for_us && !matches!(header[6], TCP | UDP | ICMPV6) {
+        return Some(Class::Extended);
+    }
     transport(frame, header[6], remote, &header[8..40], segment, ETHERNET_HEADER + 40, for_us)
 }
 
@@ -234,6 +248,7 @@ fn transport(
                 flags: fixed[13],
                 seq: be32(fixed, 4)?,
                 ack: be32(fixed, 8)?,
+                window: be16(fixed, 14)?,
                 len: u32::try_from(segment.len().checked_sub(header_len)?).ok()?,
             }))
         }
@@ -293,7 +308,7 @@ mod tests {
     #[test]
     fn a_connection_request() {
         let flow = Flow::new([10, 0, 2, 2].into(), 0x1234, 80);
-        let segment = Segment { flow, hop: [2; 6], start: 34, flags: SYN, seq: 1, ack: 0, len: 0 };
+        let segment = Segment { flow, hop: [2; 6], start: 34, flags: SYN, seq: 1, ack: 0, window: 0x2000, len: 0 };
         assert_eq!(classify(&syn()), Class::Tcp(segment));
         assert_eq!((flow.local_port(), segment.span()), (80, 1));
         assert_eq!(class(|f| f[47] = 0x12, true), Class::Tcp(Segment { flags: SYN | ACK, ..segment }));
@@ -309,8 +324,13 @@ mod tests {
     fn what_is_refused() {
         assert_eq!(class(|f| f[30] ^= 1, false), Class::Refuse, "damaged header");
         assert_eq!(class(|f| f[50] ^= 1, false), Class::Refuse, "damaged segment");
-        assert_eq!(class(|f| f[20] = 0x20, true), Class::Refuse, "first fragment");
-        assert_eq!(class(|f| f[21] = 5, true), Class::Refuse, "later fragment");
+        assert_eq!(class(|f| f[20] = 0x20, true), Class::Fragment, "first fragment");
+        assert_eq!(class(|f| f[21] = 5, true), Class::Fragment, "later fragment");
+        assert_eq!(
+            class(|f| f[20..27].copy_from_slice(&[0x20, 0, 64, TCP, 0, 0, 127]), true),
+            Class::Refuse,
+            "martian"
+        );
         assert_eq!(class(|f| f.truncate(50), false), Class::Refuse, "cut short");
         assert_eq!(class(|f| f[14] = 0x4f, true), Class::Refuse, "header longer than the packet");
         assert_eq!(class(|f| f[14] = 0x41, true), Class::Refuse, "header shorter than a header");

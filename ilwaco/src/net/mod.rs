@@ -2,20 +2,27 @@
 
 mod answer;
 mod bounded;
+mod bulk;
 mod checksum;
 mod config;
 mod connection;
+mod content;
 mod cookie;
 #[allow(unsafe_code)]
 mod device;
 mod dhcp;
 mod ended;
+mod extension;
+mod flight;
+mod fragments;
 mod frame;
 mod handshake;
+mod headers;
 mod link;
 mod listener;
 mod paths;
 mod places;
+mod receiving;
 mod sending;
 mod stack;
 mod tcp;
@@ -25,6 +32,7 @@ mod track;
 mod udp;
 
 pub use connection::{CONNECTION_BYTES, RECEIVE_BYTES, SEND_BYTES};
+pub use content::{Repeated, Summed, block_sums};
 pub use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 pub use device::{link_up, nic_counters};
 pub use listener::TcpListener;
@@ -39,8 +47,8 @@ use config::Ipv4Config;
 use core::cell::RefCell;
 use core::future::poll_fn;
 use core::task::Poll;
+pub(crate) use receiving::Received;
 use smoltcp::wire::Ipv4Cidr;
-pub(crate) use stack::Received;
 use stack::Stack;
 
 global! {
@@ -89,8 +97,10 @@ impl core::fmt::Display for Error {
 /// What the stack has counted since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NetCounters {
-    /// Frames that were of no use: damaged, cut short, fragments, not IP.
+    /// Frames that were of no use: damaged, cut short, pieces of what cannot be, not IP.
     pub refused_frames: u64,
+    /// Datagrams that arrived in pieces.
+    pub assembled_datagrams: u64,
     /// Times that a connection got no answer because there was no room, so that its peer tries again.
     pub refused_connections: u64,
     /// Segments that would have completed a handshake, but none that is known, or one that took too long.

@@ -1,10 +1,12 @@
 //! The stack against another one, over the simulated machine's NIC.
 
+mod content;
 mod crafted;
 mod endings;
 mod handshakes;
 mod identities;
 mod links;
+mod pieces;
 
 use super::*;
 use crate::sim::{self, GUEST, PEER, Sim, World};
