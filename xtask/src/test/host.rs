@@ -81,6 +81,8 @@ pub fn suites(long: bool) -> Result<Vec<Suite>> {
         "at-once",
         "--exclude",
         "bochs-recvfrom",
+        "--exclude",
+        "fuzz",
         "--lib",
         "--bins",
         "--target",
