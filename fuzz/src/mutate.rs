@@ -31,6 +31,9 @@ impl Random {
 const EDGES: [u64; 14] =
     [0, 1, 2, 3, 7, 8, 0x7f, 0xff, 0x1000, 0x7fff_ffff, 0xffff_ffff, u64::MAX >> 1, u64::MAX - 4095, u64::MAX];
 
+/// The same in text: limits of the readers are among them.
+const DECIMALS: [u64; 12] = [0, 1, 30, 255, 4096, 65_535, 1 << 16, 1 << 20, 1 << 26, 1 << 31, 1 << 32, u64::MAX - 1];
+
 /// One of `inputs`, changed in one to four places.
 pub fn changed(inputs: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
     let mut bytes = inputs[random.below(inputs.len())].clone();
@@ -43,7 +46,7 @@ pub fn changed(inputs: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
 fn change(bytes: &mut Vec<u8>, inputs: &[Vec<u8>], random: &mut Random) {
     let at = random.below(bytes.len());
     let some = random.below(24);
-    match random.below(9) {
+    match random.below(10) {
         0 | 1 => {
             if let Some(byte) = bytes.get_mut(at) {
                 *byte ^= 1 << random.below(8);
@@ -74,6 +77,13 @@ fn change(bytes: &mut Vec<u8>, inputs: &[Vec<u8>], random: &mut Random) {
             let piece = other[from..(from + some).min(other.len())].to_vec();
             let end = if random.below(2) == 0 { at } else { (at + piece.len()).min(bytes.len()) };
             bytes.splice(at..end, piece);
+        }
+        // The next number in text.
+        8 => {
+            let Some(start) = bytes[at..].iter().position(u8::is_ascii_digit).map(|place| at + place) else { return };
+            let len = bytes[start..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+            let number = DECIMALS[random.below(DECIMALS.len())].wrapping_add(random.below(3) as u64).wrapping_sub(1);
+            bytes.splice(start..start + len, number.to_string().into_bytes());
         }
         7 => drop(bytes.drain(at..(at + some).min(bytes.len()))),
         _ => {
