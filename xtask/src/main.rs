@@ -4,6 +4,8 @@
 mod bench;
 mod build;
 mod build_iso;
+#[cfg(test)]
+mod dependencies;
 mod error;
 mod fuzz;
 mod http;
