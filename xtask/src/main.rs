@@ -5,6 +5,8 @@ mod bench;
 mod build;
 mod build_iso;
 #[cfg(test)]
+mod decisions;
+#[cfg(test)]
 mod dependencies;
 mod error;
 mod fuzz;
