@@ -1,7 +1,7 @@
 //! Every type, number and address that crosses a protection boundary of Foraker, and nothing else.
 //!
 //! The core, the components, the guests and the build tool all take these definitions from here; nobody else defines a
-//! number. [`tripwires`] holds a second copy of what must not change by accident.
+//! number. `tripwires.rs` holds a second copy of what must not change by accident.
 #![no_std]
 #![forbid(unsafe_code)]
 

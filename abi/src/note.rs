@@ -1,6 +1,6 @@
 //! The ELF note by which the core tells its own modules from others'.
 //!
-//! Section `.note.foraker` (segment `PT_NOTE`): name `"Foraker\0"`, type 1, and the eight descriptor bytes of [`NoteDesc`].
+//! Section `.note.foraker` (segment `PT_NOTE`): name `"Foraker\0"`, type 1, and the eight descriptor bytes of [`Note`].
 
 use crate::ABI_VERSION;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};

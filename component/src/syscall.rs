@@ -1,6 +1,6 @@
 //! The system calls ([`abi::component::syscall`]) as safe functions.
 //!
-//! None of them gives the core an address but [`log`], which passes a slice that it only reads.
+//! None of them gives the core an address but [`log`](log()), which passes a slice that it only reads.
 
 use abi::component::{self as numbers, syscall};
 use abi::vm::VmId;

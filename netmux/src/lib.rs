@@ -32,7 +32,7 @@ mod totals;
 pub use addresses::Addresses;
 pub use component;
 pub use demux::{Demux, Host, Newcomer, Pace};
-pub use directory::Directory;
+pub use directory::{Directory, Resident};
 pub use leases::Leases;
 pub use ports::{Port, Ports};
 pub use run::{run, tables};

@@ -4,7 +4,12 @@
 mod bench;
 mod build;
 mod build_iso;
+#[cfg(test)]
+mod decisions;
+#[cfg(test)]
+mod dependencies;
 mod error;
+mod fuzz;
 mod http;
 mod image;
 mod machine;
@@ -40,6 +45,8 @@ enum Verb {
     Test(test::Args),
     /// Change crates in small ways and see whether their tests notice; the last line is 'N passed, N failed'
     Mutants(mutants::Args),
+    /// Let libFuzzer look for inputs that a reader does not stand
+    Fuzz(fuzz::Args),
     /// Measure; write a table to the screen, JSON and SVG to target/bench
     Bench(bench::Args),
     /// Make the bootable image
@@ -59,6 +66,7 @@ fn main() -> ExitCode {
         Verb::Run(args) => run::run(args),
         Verb::Test(args) => test::test(&args),
         Verb::Mutants(args) => mutants::mutants(&args),
+        Verb::Fuzz(args) => fuzz::fuzz(&args),
         Verb::Bench(args) => bench::bench(&args),
         Verb::BuildIso(args) => build_iso::build_iso(&args),
         Verb::Pxe(args) => pxe::pxe(&args),

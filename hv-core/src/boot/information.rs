@@ -7,7 +7,7 @@ use crate::memory::PhysAddr;
 use crate::memory::map::{Area, Areas};
 use abi::limits::Name;
 use core::fmt;
-use multiboot2::{BootInformation, BootInformationHeader, FramebufferType, MAGIC, MemoryAreaType};
+use multiboot2::{BootInformation, BootInformationHeader, FramebufferType, MAGIC, MemoryAreaType, TagType};
 
 /// The boot loader's information.
 pub(super) struct Information {
@@ -51,9 +51,43 @@ pub(super) unsafe fn open(magic: u32, address: u32) -> Result<BootInformation<'s
     }
     let at = PhysAddr::new(address.into()).as_ptr::<BootInformationHeader>();
     // SAFETY: with the right magic the address is that of the information (multiboot2, section 3.3), and it is mapped.
+    unsafe { load(at) }
+}
+
+/// Opens the information at `at`.
+///
+/// # Safety
+/// As many bytes as its first word says can be read from there, for ever.
+pub(super) unsafe fn load(at: *const BootInformationHeader) -> Result<BootInformation<'static>, Refused> {
+    // SAFETY: upheld by the caller.
     match unsafe { BootInformation::load(at) } {
-        Ok(information) => Ok(information),
+        Ok(information) if information.tags().all(|tag| is_sound(tag.header().typ.into(), tag.payload())) => {
+            Ok(information)
+        }
+        Ok(_) => refuse(Failure::BootInformation, "one of its tags has another size than such tags have"),
         Err(_) => refuse(Failure::BootInformation, "it is truncated or not aligned"),
+    }
+}
+
+/// Whether a tag has the size that its kind has. The library asserts that, and counts on it, when it is asked for a tag: without
+/// this, a boot loader's mistake would be a panic of ours. `body` is what follows the tag's header of eight bytes.
+fn is_sound(kind: u32, body: &[u8]) -> bool {
+    let half = |at: usize| body.get(at..at + 2).map(|bytes| usize::from(u16::from_le_bytes([bytes[0], bytes[1]])));
+    match TagType::from(kind) {
+        TagType::Module => body.len() >= 8,
+        // Entries of another size than today's the library does not read.
+        TagType::Mmap => body.len() >= 8 && (body.len() - 8).is_multiple_of(24) && body[..4] == 24_u32.to_le_bytes(),
+        TagType::Framebuffer => match body.get(21) {
+            // A palette, whose colours are counted; then three colours' places.
+            Some(0) => half(24).is_some_and(|colors| body.len() - 26 >= colors * 3),
+            Some(1) => body.len() >= 30,
+            _ => body.len() >= 24,
+        },
+        TagType::Efi32 => (4..=8).contains(&body.len()),
+        TagType::Efi64 => body.len() == 8,
+        TagType::AcpiV1 => (20..=24).contains(&body.len()),
+        TagType::AcpiV2 => (36..=40).contains(&body.len()),
+        _ => true,
     }
 }
 
@@ -133,4 +167,30 @@ pub(super) fn read(information: &BootInformation<'static>, address: u32) -> Resu
     let start = u64::from(address);
     let own = Area { start, end: start + information.total_size() as u64, kind: crate::memory::map::Kind::Reserved };
     Ok(Information { line, modules, areas, rsdp, own })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_sound;
+
+    /// Fuzzing found these: each was a panic inside of the library.
+    #[test]
+    fn tags_of_a_wrong_size_are_no_tags() {
+        let map = |entry: u32, bytes: usize| [&entry.to_le_bytes()[..], &vec![0; bytes + 4]].concat();
+        assert!(is_sound(6, &map(24, 0)) && is_sound(6, &map(24, 48)));
+        assert!(!is_sound(6, &map(4095, 48)) && !is_sound(6, &map(24, 47)) && !is_sound(6, &[24, 0, 0, 0]));
+        let screen = |kind: u8, rest: usize| [&[0; 21][..], &[kind], &vec![0; rest]].concat();
+        assert!(is_sound(8, &screen(1, 8)) && !is_sound(8, &screen(1, 7)));
+        assert!(is_sound(8, &screen(2, 2)) && !is_sound(8, &screen(2, 1)) && !is_sound(8, &[]));
+        let mut palette = screen(0, 4 + 6);
+        palette[24] = 2;
+        assert!(is_sound(8, &palette) && !is_sound(8, &palette[..31]) && !is_sound(8, &palette[..25]));
+        for (kind, least, most) in [(3, 8, 99), (11, 4, 8), (12, 8, 8), (14, 20, 24), (15, 36, 40)] {
+            assert!(is_sound(kind, &vec![0; least]) && is_sound(kind, &vec![0; most]), "{kind}");
+            assert!(!is_sound(kind, &vec![0; least - 1]), "{kind}");
+            assert!(most == 99 || !is_sound(kind, &vec![0; most + 1]), "{kind}");
+        }
+        // Nobody asks for these.
+        assert!(is_sound(2, &[]) && is_sound(4711, &[]));
+    }
 }

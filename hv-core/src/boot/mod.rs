@@ -6,6 +6,8 @@ pub mod elf;
 pub mod elf_test;
 pub mod failure;
 pub mod fatal;
+#[cfg(feature = "fuzzing")]
+pub mod fuzz;
 mod information;
 mod layout;
 pub mod manifest;

@@ -2,7 +2,7 @@
 //!
 //! Its image is made ready in the component's other block, a part at a time, while the old one still runs. Then the old one is
 //! condemned, and its successor is started as after a death, only that nothing has to be cleared or copied. It is on trial
-//! ([`super::Policies`]): one that dies, sends nonsense or stalls gives its place back.
+//! ([`super::policies::Policies`]): one that dies, sends nonsense or stalls gives its place back.
 
 use super::component::Component;
 use super::endpoint::EndpointId;

@@ -4,7 +4,7 @@
 //! core's image at its link address. Lower half: a component's own, empty in the core's own space.
 //!
 //! W^X holds for every leaf: [`MapFlags`] with write and execute is refused, the direct map is never executable, and
-//! where it shows the core's text and constants it is read-only. [`audit_wx`] walks the tables and proves it.
+//! where it shows the core's text and constants it is read-only. [`KernelSpace::audit`] walks the tables and proves it.
 
 use super::frames::{Frames, Owner};
 use super::phys::{self, PhysAddr};

@@ -16,6 +16,7 @@ mod packet;
 mod pair;
 mod plot;
 mod privileged_lines;
+mod record;
 mod slirp;
 mod slots;
 mod swap;
@@ -38,6 +39,9 @@ pub struct Args {
     /// List the benchmarks
     #[arg(long)]
     list: bool,
+    /// Write the figures to docs/figures.json as well, for docs/performance.md
+    #[arg(long)]
+    record: bool,
     /// What runs the machine
     #[arg(long, value_name = "KIND", default_value = "bochs")]
     machine: Kind,
@@ -165,7 +169,12 @@ pub fn bench(args: &Args) -> Result<ExitCode> {
         let result = twice(entry, &bench);
         spinner.finish_and_clear();
         match result {
-            Ok((first, second)) => report(entry, bench.kind, &first, &second)?,
+            Ok((first, second)) => {
+                report(entry, bench.kind, &first, &second)?;
+                if args.record {
+                    record::record(&first)?;
+                }
+            }
             Err(error) => {
                 println!("{:<24} failed: {error}", entry.name);
                 failures.push(entry.name);

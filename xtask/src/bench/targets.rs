@@ -54,6 +54,12 @@ pub fn of(metric: &str) -> Option<&'static Target> {
     TARGETS.iter().find(|target| target.metric == metric)
 }
 
+/// How many metrics have one.
+#[cfg(test)]
+pub fn count() -> usize {
+    TARGETS.len()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

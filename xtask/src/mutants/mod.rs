@@ -35,6 +35,9 @@ const LEFT_OUT: &[&str] = &[
     "**/src/bin/**",
     // The machine of `hv-core`'s tests: no part of what runs, and the tests of its own package do not even build it.
     "backend/src/fake/**",
+    // What fuzzers feed.
+    "hv-core/src/boot/fuzz.rs",
+    "hv-core/src/memory/frames_fuzz.rs",
 ];
 
 /// How tests are built, for many short runs: what is built once is optimized well, what is built each time a little and without

@@ -148,11 +148,13 @@ impl Source {
         size
     }
 
-    /// Blanks every item that is there in tests only: `#[cfg(test)]`, and the fake CPU of `backend`.
+    /// Blanks every item that is there in tests only: `#[cfg(test)]`, the fake CPU of `backend`, and what fuzzers feed.
     fn cut_tests(&mut self) {
         self.cut("#[cfg(test)]", |source| &source.bare);
         // What is between quotes stands in the code only.
-        self.cut("#[cfg(feature = \"fake\")]", |source| &source.code);
+        for feature in ["fake", "fuzzing"] {
+            self.cut(&format!("#[cfg(feature = \"{feature}\")]"), |source| &source.code);
+        }
     }
 
     /// Blanks every item that carries this attribute, looked for in one of the two texts.

@@ -19,6 +19,8 @@ pub struct Suite {
 enum Under {
     /// Stable Rust, as it is.
     Stable,
+    /// Stable Rust; what rustdoc would warn of, as a link to nothing, is an error.
+    StrictDocs,
     /// Stable Rust with every atomic access replaced by loom's.
     Loom,
     /// Stable Rust, with many more cases of each random test: [`MANY_CASES`].
@@ -79,12 +81,17 @@ pub fn suites(long: bool) -> Result<Vec<Suite>> {
         "at-once",
         "--exclude",
         "bochs-recvfrom",
+        "--exclude",
+        "fuzz",
         "--lib",
         "--bins",
         "--target",
         BARE,
     ];
     add("lint: clippy, bare machine".into(), false, Under::Stable, &[&clippy[..], &deny].concat());
+    // Private items, too: most of what there is to read about the core is private.
+    let docs = ["doc", "--quiet", "--workspace", "--no-deps", "--document-private-items"];
+    add("lint: rustdoc".into(), false, Under::StrictDocs, &docs);
     for package in
         packages.values().filter(|package| package.lib || ["xtask", "at-once"].contains(&package.name.as_str()))
     {
@@ -121,6 +128,11 @@ impl Suite {
     fn tool(&self) -> Command {
         match self.runs {
             Under::Stable => cargo(),
+            Under::StrictDocs => {
+                let mut command = cargo();
+                command.env("RUSTDOCFLAGS", "-D warnings");
+                command
+            }
             Under::Loom => {
                 let mut command = cargo();
                 command.env("RUSTFLAGS", "--cfg loom");
