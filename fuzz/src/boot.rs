@@ -1,9 +1,10 @@
 //! Good inputs of the core's readers.
 
-use abi::component::{authority, layout};
+use abi::component::layout;
 use abi::limits::Name;
-use abi::manifest::{CORE, Component, Header, Image, NONE, Ring};
+use abi::manifest::{ANY, CORE, Component, Header, Image, NONE, Ring};
 use abi::note::{KIND_COMPONENT, KIND_GUEST, Note};
+use abi::service::Service;
 use zerocopy::{FromZeros, IntoBytes};
 
 fn name(text: &str) -> Name {
@@ -16,7 +17,7 @@ fn count<T>(list: &[T]) -> u32 {
 
 /// A manifest of a whole system, and an empty one. The checksum and what is beside it are set right by the target.
 pub fn manifests() -> Vec<Vec<u8>> {
-    let component = |role: &str, priority: u32, authority: u32| {
+    let component = |role: &str, priority: u32| {
         let mut component = Component::new_zeroed();
         component.name = name(role);
         for (place, policy) in component.policies.iter_mut().zip(["plain", "fancy"]) {
@@ -25,7 +26,6 @@ pub fn manifests() -> Vec<Vec<u8>> {
         }
         component.policy_count = 2;
         component.priority = priority;
-        component.authority = authority;
         component.budget_us = 1000;
         component.stack_pages = 4;
         component.memory_pages = 256;
@@ -33,12 +33,8 @@ pub fn manifests() -> Vec<Vec<u8>> {
         component.port_irq = NONE;
         component
     };
-    let mut components = [
-        component("netmux", 0, authority::RAISE | authority::VM_WINDOW),
-        component("pager", 1, authority::PAGER),
-        component("sched", 2, authority::SCHED),
-        component("monitor", 3, authority::CONTROL),
-    ];
+    let mut components =
+        [component("netmux", 0), component("pager", 1), component("sched", 2), component("monitor", 3)];
     components[0].dma_pages = 64;
     components[0].keep_pages = 2;
     components[0].pci_class = 0x0200;
@@ -46,9 +42,11 @@ pub fn manifests() -> Vec<Vec<u8>> {
     components[3].port_count = 8;
     components[3].port_irq = 4;
     let mut rings = Vec::new();
-    for (rank, role) in (0..).zip(["netmux", "pager", "sched", "monitor"]) {
-        let ring =
-            |text: &str, producer, consumer| Ring { name: name(text), producer, consumer, slots: 64, reserved: 0 };
+    let parties =
+        [("netmux", Service::Net), ("pager", Service::Pager), ("sched", Service::Plan), ("monitor", Service::Control)];
+    for (rank, (role, service)) in (0..).zip(parties) {
+        let service = service.raw();
+        let ring = |text: &str, producer, consumer| Ring { name: name(text), producer, consumer, slots: 64, service };
         rings.push(ring(&format!("core-{role}"), CORE, rank));
         rings.push(ring(&format!("{role}-core"), rank, CORE));
     }
@@ -63,6 +61,8 @@ pub fn manifests() -> Vec<Vec<u8>> {
         image.rate = abi::share::UNLIMITED;
         image.burst = abi::share::BURST;
         image.weight = abi::share::WEIGHT;
+        image.net = ANY;
+        image.pager = ANY;
         image
     };
     let images = [image("httpd"), image("hostile")];

@@ -142,7 +142,8 @@ fn every_reason_has_an_answer() {
     for reason in 0..=0xffff {
         let answer = exit(reason, Said { interruption: 0x8000_0306, qualification: 5, ..Said::default() });
         assert!(!matches!(answer, Exit::EntryFailure { .. }));
-        if matches!(reason, 3..=9 | 14 | 16 | 33..=35 | 37 | 38 | 41..=45 | 49 | 51 | 56..=58 | 61..=69 | 71..=75 | 78..) {
+        if matches!(reason, 3..=9 | 14 | 16 | 33..=35 | 37 | 38 | 41..=45 | 49 | 51 | 56..=58 | 61..=69 | 71..=75 | 78..)
+        {
             assert_eq!(answer, Exit::Unknown { reason, detail: 5 });
         } else {
             assert!(!matches!(answer, Exit::Unknown { .. }), "{reason}");

@@ -11,8 +11,9 @@ use abi::limits::{
     MAX_COMPONENTS, MAX_IMAGES, MAX_POLICIES, MAX_RINGS, MAX_RINGS_PER_COMPONENT, MAX_SLOTS, PAGE_SIZE, VM_MEMORY_MAX,
     VM_MEMORY_MIN,
 };
-use abi::manifest::{CORE, Component, Header, Image, MAGIC, checksum};
+use abi::manifest::{CORE, Component, Header, Image, MAGIC, Ring, checksum};
 use abi::note::{KIND_COMPONENT, KIND_GUEST, NOTE_NAME};
+use abi::service::Service;
 use multiboot2::BootInformation;
 use std::boxed::Box;
 use std::collections::BTreeSet;
@@ -75,7 +76,7 @@ fn judge_manifest(bytes: &[u8]) -> bool {
     assert!(names.len() == images.len() && names.iter().all(|name| is_name(name)), "images: {names:?}");
     images.iter().for_each(judge_image);
     // What the manifest says is read further as options.
-    judge_options(manifest.defaults, "", Known { components, images });
+    judge_options(manifest.defaults, "", Known { components, rings, images });
     true
 }
 
@@ -167,11 +168,14 @@ pub fn options(data: &[u8]) -> bool {
     let mut netmux = component;
     netmux.name = name("netmux");
     netmux.policies[0].name = name("drr");
-    netmux.authority = abi::component::authority::VM_WINDOW;
+    let mut to_netmux = Ring::new_zeroed();
+    (to_netmux.producer, to_netmux.consumer, to_netmux.service) = (CORE, 1, Service::Net.raw());
+    let from_netmux = Ring { producer: 1, consumer: CORE, ..to_netmux };
+    let rings = [to_netmux, from_netmux];
     let mut images = [Image::new_zeroed(), Image::new_zeroed()];
     images[0].name = name("httpd");
     images[1].name = name("hostile");
-    judge_options(defaults, line, Known { components: &[component, netmux], images: &images })
+    judge_options(defaults, line, Known { components: &[component, netmux], rings: &rings, images: &images })
 }
 
 fn name(text: &str) -> abi::limits::Name {
