@@ -1,6 +1,7 @@
 //! A guest that is a client: it fetches a document from a web server in another VM, over TCP, and says what came.
 //!
 //! Boot arguments: `server=ADDRESS:PORT`, `path=PATH`, `times=N`; when not given: port 80 of the VM before this one, `/100b`, 3.
+//! `round-trips=N`: then asks N times more over one connection, one request after the other, and says how long an answer took.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -22,6 +23,8 @@ use ilwaco::time::{Duration, Instant, sleep, timeout};
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Between two requests.
 const PAUSE: Duration = Duration::from_secs(1);
+/// Requests on a connection before its time counts.
+const WARM_UP: u32 = 64;
 /// A server that is not there yet is asked so often before that counts.
 const ATTEMPTS: u32 = 30;
 
@@ -41,6 +44,10 @@ pub async fn run() -> u64 {
     let times = args.get("times").map_or(Ok(3), str::parse::<u32>);
     let (Ok(server), Ok(times)) = (server, times) else {
         ilwaco::println!("ask: server=ADDRESS:PORT and times=NUMBER are what is understood");
+        return 2;
+    };
+    let Ok(rounds) = args.get("round-trips").map_or(Ok(0), str::parse::<u32>) else {
+        ilwaco::println!("ask: round-trips=NUMBER is what is understood");
         return 2;
     };
     let path = args.get("path").unwrap_or("/100b");
@@ -65,13 +72,48 @@ pub async fn run() -> u64 {
             sleep(PAUSE).await;
         }
     }
+    if rounds > 0 {
+        sleep(PAUSE).await;
+        match round_trips(server, path, rounds).await {
+            Ok(ticks) => ilwaco::println!("ask: round trips of {server}{path}: count={rounds} ticks={ticks}"),
+            Err(fault) => {
+                ilwaco::println!("ask: {server}{path}: {fault}");
+                return 3;
+            }
+        }
+    }
     0
+}
+
+/// The mean time of a request and its answer on a connection that stays, in ticks of the time-stamp counter.
+async fn round_trips(server: SocketAddr, path: &str, count: u32) -> Result<u64, Fault> {
+    let mut stream = TcpStream::connect(server).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {server}\r\n\r\n");
+    for _ in 0..WARM_UP {
+        timeout(PATIENCE, exchange(&mut stream, &request)).await.unwrap_or(Err(Fault::Silence))?;
+    }
+    let started = Instant::now();
+    for _ in 0..count {
+        timeout(PATIENCE, exchange(&mut stream, &request)).await.unwrap_or(Err(Fault::Silence))?;
+    }
+    let ticks = started.elapsed().as_nanos() * u128::from(ilwaco::tsc_hz()) / 1_000_000_000 / u128::from(count);
+    Ok(u64::try_from(ticks).unwrap_or(u64::MAX))
+}
+
+/// One request and its answer, whose length the server must say.
+async fn exchange(stream: &mut TcpStream, request: &str) -> Result<Answer, Fault> {
+    stream.write_all(request.as_bytes()).await?;
+    read(stream).await
 }
 
 async fn fetch(server: SocketAddr, path: &str) -> Result<Answer, Fault> {
     let mut stream = TcpStream::connect(server).await?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
+    read(&mut stream).await
+}
+
+async fn read(stream: &mut TcpStream) -> Result<Answer, Fault> {
     let mut reader = answer::Reader::default();
     let mut bytes = [0; 512];
     loop {

@@ -17,50 +17,111 @@ use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-pub const KEEP_ALIVE: Entry = Entry {
-    name: "http_keepalive_100b",
-    measures: "a request on a connection that stays",
-    repeats: REPEATS,
-    run: keep_alive,
-};
+pub const KEEP_ALIVE: Entry =
+    entry(KEEP_ALIVE_100B.metric, "a request on a connection that stays", |bench| measured(bench, &KEEP_ALIVE_100B));
 pub const CLOSE: Entry =
-    Entry { name: "http_close_100b", measures: "a request on a connection of its own", repeats: REPEATS, run: close };
+    entry(CLOSE_100B.metric, "a request on a connection of its own", |bench| measured(bench, &CLOSE_100B));
+pub const KEEP_ALIVE_LARGER: Entry =
+    entry(KEEP_ALIVE_2258B.metric, "a request for 2,258 bytes on a connection that stays", |bench| {
+        measured(bench, &KEEP_ALIVE_2258B)
+    });
+pub const KEEP_ALIVE_LARGE: Entry =
+    entry(KEEP_ALIVE_100K.metric, "a request for 102,400 bytes on a connection that stays", |bench| {
+        measured(bench, &KEEP_ALIVE_100K)
+    });
+pub const CLOSE_LARGE: Entry =
+    entry(CLOSE_100K.metric, "a request for 102,400 bytes on a connection of its own", |bench| {
+        measured(bench, &CLOSE_100K)
+    });
+pub const BULK: Entry =
+    entry(ONE_100K.metric, "each byte of large documents on one connection, one after the other", |bench| {
+        measured(bench, &ONE_100K)
+    });
+
+const fn entry(name: &'static str, measures: &'static str, run: fn(&Bench) -> Result<Vec<Figure>>) -> Entry {
+    Entry { name, measures, repeats: REPEATS, run }
+}
+
+/// What is asked for, and how.
+struct Load {
+    metric: &'static str,
+    path: &'static str,
+    bytes: usize,
+    /// Connections stay; else each request has one of its own.
+    keep: bool,
+    /// Connections at once.
+    connections: u64,
+    /// Requests before the measurement, and those that are measured.
+    warm_up: u64,
+    requests: u64,
+    /// The figure is of a byte and not of a request.
+    per_byte: bool,
+}
+
+const KEEP_ALIVE_100B: Load = Load {
+    metric: "http_keepalive_100b",
+    path: "/100b",
+    bytes: 100,
+    keep: true,
+    connections: 16,
+    warm_up: 200,
+    requests: 3_000,
+    per_byte: false,
+};
+const CLOSE_100B: Load = Load { metric: "http_close_100b", keep: false, ..KEEP_ALIVE_100B };
+const KEEP_ALIVE_2258B: Load = Load { metric: "http_keepalive_2258b", path: "/2258b", bytes: 2_258, ..KEEP_ALIVE_100B };
+const KEEP_ALIVE_100K: Load = Load {
+    metric: "http_keepalive_100kb",
+    path: "/100k",
+    bytes: 102_400,
+    warm_up: 32,
+    requests: 320,
+    ..KEEP_ALIVE_100B
+};
+const CLOSE_100K: Load = Load { metric: "http_close_100kb", keep: false, ..KEEP_ALIVE_100K };
+const ONE_100K: Load =
+    Load { metric: "tcp_send_per_byte", connections: 1, warm_up: 4, requests: 100, per_byte: true, ..KEEP_ALIVE_100K };
 
 /// How requests fall into the server's rounds depends on the host's timing.
 const REPEATS: Repeats = Repeats::Within(0.05);
-/// Requests that are measured.
-const REQUESTS: u64 = 3_000;
-/// Requests before the measurement.
-const WARM_UP: u64 = 200;
-/// Connections at once.
-const CONNECTIONS: u64 = 16;
 /// Instructions in a second of the machine's time: so few that the tap's frame a millisecond loads the server fully.
 const IPS: u64 = 2_000_000;
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Sixteen clients of large documents wait for some seconds each.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// What the one inside says before its value.
 const VALUE: &str = "value=";
 
-fn keep_alive(bench: &Bench) -> Result<Vec<Figure>> {
-    measured(bench, "http_keepalive_100b", true)
-}
-
-fn close(bench: &Bench) -> Result<Vec<Figure>> {
-    measured(bench, "http_close_100b", false)
-}
-
-/// Measures requests.
-fn measured(bench: &Bench, metric: &'static str, keep: bool) -> Result<Vec<Figure>> {
-    let how = match bench.kind {
+/// What counts the instructions of the machine, in words.
+pub fn conditions(kind: Kind) -> Result<String> {
+    Ok(match kind {
         Kind::Bochs => format!("Bochs, VT-x, one CPU, ips={IPS}, sync=slowdown"),
         Kind::Qemu => "QEMU, SVM, one CPU, icount shift=0,sleep=on".to_owned(),
         Kind::Kvm => fail!("--machine kvm: nothing there counts instructions: use --machine bochs or qemu"),
+    })
+}
+
+/// Measures requests.
+// Instructions of a request are far below 2^53.
+#[allow(clippy::cast_precision_loss)]
+fn measured(bench: &Bench, load: &Load) -> Result<Vec<Figure>> {
+    let how = conditions(bench.kind)?;
+    let Load { metric, path, bytes, requests, .. } = *load;
+    let value: u64 = inside(bench, metric, |lab| measure(lab, load))?;
+    let connections = match (load.connections, load.keep) {
+        (1, _) => "one connection of a client on the host".to_owned(),
+        (many, true) => format!("{many} connections of a client on the host, keep-alive"),
+        (many, false) => format!("{many} connections of a client on the host, a connection per request"),
     };
-    let value = inside(bench, metric, |lab| measure(lab, keep))?;
     let conditions = format!(
-        "{how}, tap; 1 VM of httpd, {CONNECTIONS} connections of a client on the host, {}; \
-         all instructions of the machine but idle ones over {REQUESTS} requests",
-        if keep { "keep-alive" } else { "a connection per request" }
+        "{how}, tap; 1 VM of httpd, {connections}; all instructions of the machine but idle ones over {requests} requests \
+         for {path}"
     );
+    if load.per_byte {
+        // In hundredths.
+        let value = (value as f64 * 100.0 / bytes as f64).round() / 100.0;
+        let conditions = format!("{conditions}, of {bytes} bytes each");
+        return Ok(vec![Figure { metric, value, unit: "instructions/byte", conditions }]);
+    }
     Ok(vec![instructions(metric, value, conditions)])
 }
 
@@ -93,22 +154,34 @@ pub fn inside<V: Display + FromStr>(
     }
 }
 
-/// Instructions per request.
-fn measure(lab: &Lab, keep: bool) -> Result<u64> {
+/// A machine with one web server on the tap, whose instructions are counted.
+pub fn server(lab: &Lab) -> Result<Running> {
     let mut running = lab.boot("vms=httpd").tap(tap::DEVICE).ips(IPS).counted().start()?;
     running.wait_for_services(BOOT)?;
     running.wait_for_monitor()?;
+    Ok(running)
+}
+
+/// Instructions per request.
+fn measure(lab: &Lab, load: &Load) -> Result<u64> {
+    let running = server(lab)?;
     let server = running.services()[0];
-    load(server, keep, WARM_UP)?;
-    let before = Stamp::take(&running)?;
-    load(server, keep, REQUESTS)?;
-    let after = Stamp::take(&running)?;
+    load.ask(server, load.warm_up)?;
+    let busy = busy(&running, || load.ask(server, load.requests))?;
     running.power_off()?;
+    Ok(busy / load.requests)
+}
+
+/// What the machine executes while `work` keeps it busy, but for idling.
+pub fn busy(running: &Running, work: impl FnOnce() -> Result<()>) -> Result<u64> {
+    let before = Stamp::take(running)?;
+    work()?;
+    let after = Stamp::take(running)?;
     let (all, idle) = (after.tsc - before.tsc, after.idle - before.idle);
     if idle > all / 4 {
-        eprintln!("http: the server idled {} % of the time: the client did not keep it busy", idle * 100 / all.max(1));
+        eprintln!("the machine idled {} % of the time: the client did not keep it busy", idle * 100 / all.max(1));
     }
-    Ok((all - idle) / REQUESTS)
+    Ok(all - idle)
 }
 
 /// Time and idle time of the machine, in instructions.
@@ -127,41 +200,44 @@ impl Stamp {
     }
 }
 
-/// Makes `requests` requests over [`CONNECTIONS`] connections at once.
-fn load(server: SocketAddr, keep: bool, requests: u64) -> Result<()> {
-    let left = AtomicU64::new(requests);
-    let take = || left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok();
-    std::thread::scope(|scope| {
-        let clients: Vec<_> = (0..CONNECTIONS).map(|_| scope.spawn(|| client(server, keep, take))).collect();
-        clients.into_iter().try_for_each(|client| match client.join() {
-            Ok(result) => result,
-            Err(_) => fail!("a client panicked"),
+impl Load {
+    /// Makes `requests` requests over all connections at once.
+    fn ask(&self, server: SocketAddr, requests: u64) -> Result<()> {
+        let left = AtomicU64::new(requests);
+        let take = || left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok();
+        std::thread::scope(|scope| {
+            let clients: Vec<_> = (0..self.connections).map(|_| scope.spawn(|| self.client(server, take))).collect();
+            clients.into_iter().try_for_each(|client| match client.join() {
+                Ok(result) => result,
+                Err(_) => fail!("a client panicked"),
+            })
         })
-    })
-}
-
-/// One connection after the other, or one that stays, while there is something to take.
-fn client(server: SocketAddr, keep: bool, take: impl Fn() -> bool) -> Result<()> {
-    let mut connection: Option<Connection> = None;
-    while take() {
-        let mut open = match connection.take() {
-            Some(open) => open,
-            None => Connection::open(server, PATIENCE)?,
-        };
-        let answer = if keep {
-            open.request("GET", "/100b")?
-        } else {
-            open.send(b"GET /100b HTTP/1.1\r\nHost: foraker\r\nConnection: close\r\n\r\n")?;
-            open.response(false)?
-        };
-        if answer.status != 200 || answer.body.len() != 100 {
-            fail!("/100b was answered with status {} and {} bytes", answer.status, answer.body.len());
-        }
-        if keep {
-            connection = Some(open);
-        } else if !open.is_closed() {
-            fail!("the server did not close the connection");
-        }
     }
-    Ok(())
+
+    /// One connection after the other, or one that stays, while there is something to take.
+    fn client(&self, server: SocketAddr, take: impl Fn() -> bool) -> Result<()> {
+        let path = self.path;
+        let mut connection: Option<Connection> = None;
+        while take() {
+            let mut open = match connection.take() {
+                Some(open) => open,
+                None => Connection::open(server, PATIENCE)?,
+            };
+            let answer = if self.keep {
+                open.request("GET", path)?
+            } else {
+                open.send(format!("GET {path} HTTP/1.1\r\nHost: foraker\r\nConnection: close\r\n\r\n").as_bytes())?;
+                open.response(false)?
+            };
+            if answer.status != 200 || answer.body.len() != self.bytes {
+                fail!("{path} was answered with status {} and {} bytes", answer.status, answer.body.len());
+            }
+            if self.keep {
+                connection = Some(open);
+            } else if !open.is_closed() {
+                fail!("the server did not close the connection");
+            }
+        }
+        Ok(())
+    }
 }

@@ -6,11 +6,14 @@
 //! operator's line with `monitor`. Each benchmark runs twice and fails when the figures do not repeat. Targets and the best
 //! figure of others are in [`targets`]; a metric must have an entry there.
 
+mod crowd;
+mod echo;
 mod host_tests;
 mod http;
 mod mechanism;
 mod memory;
 mod packet;
+mod pair;
 mod plot;
 mod privileged_lines;
 mod slirp;
@@ -47,7 +50,7 @@ pub struct Figure {
     pub metric: &'static str,
     /// The value.
     pub value: f64,
-    /// instructions, ms, bytes, packets, requests, lines, mutants, or ratio.
+    /// instructions, instructions/byte, ms, bytes, packets, requests, lines, mutants, or ratio.
     pub unit: &'static str,
     /// Under which conditions it was measured.
     pub conditions: String,
@@ -123,6 +126,13 @@ fn all() -> Vec<Entry> {
         packet::ENTRY,
         http::KEEP_ALIVE,
         http::CLOSE,
+        http::KEEP_ALIVE_LARGER,
+        http::KEEP_ALIVE_LARGE,
+        http::CLOSE_LARGE,
+        http::BULK,
+        echo::ENTRY,
+        pair::ENTRY,
+        crowd::ENTRY,
         slirp::BURST,
         slirp::RATIO,
         memory::ENTRY,
@@ -202,7 +212,7 @@ fn report(entry: &Entry, kind: Kind, first: &[Figure], second: &[Figure]) -> Res
         let Target { target, best_other, .. } = aim;
         let Figure { metric, value, unit, .. } = figure;
         let mark = if aim.is_met_by(*value) { "" } else { "  MISSED" };
-        let digits = if ["ratio", "ms"].contains(unit) { 2 } else { 0 };
+        let digits = if ["ratio", "ms", "instructions/byte"].contains(unit) { 2 } else { 0 };
         println!(
             "{metric:<24} {value:>12.digits$} {:>12.digits$} {unit:<12} {target:>10}  {best_other}{mark}",
             again.value

@@ -1,0 +1,65 @@
+//! A crowd: connections that are all opened at once.
+
+use super::http::{inside, server};
+use super::{Bench, Entry, Figure, Repeats};
+use crate::error::Result;
+use crate::http::Connection;
+use crate::test::lab::Lab;
+use std::net::SocketAddr;
+use std::sync::Barrier;
+use std::time::Duration;
+
+pub const ENTRY: Entry = Entry {
+    name: "connect_burst_lost",
+    measures: "of 1,000 connections that are opened at once on one VM, those whose request is not answered",
+    repeats: Repeats::Exactly,
+    run,
+};
+
+/// Connections.
+const CONNECTIONS: usize = 1_000;
+/// A SYN that is lost on the way is sent again after one, three and seven seconds, and the machine is a slow one.
+const PATIENCE: Duration = Duration::from_secs(90);
+/// A client needs next to no stack.
+const STACK: usize = 64 << 10;
+
+fn run(bench: &Bench) -> Result<Vec<Figure>> {
+    let value: f64 = inside(bench, ENTRY.name, burst)?;
+    let conditions = format!(
+        "{}, tap; {CONNECTIONS} connections of clients on the host to 1 VM of httpd, all opened at once, each GET /100b",
+        super::http::conditions(bench.kind)?
+    );
+    Ok(vec![Figure { metric: ENTRY.name, value, unit: "requests", conditions }])
+}
+
+fn burst(lab: &Lab) -> Result<f64> {
+    let running = server(lab)?;
+    let lost = lost(running.services()[0])?;
+    running.power_off()?;
+    Ok(f64::from(lost))
+}
+
+/// How many of the crowd get no answer.
+fn lost(server: SocketAddr) -> Result<u32> {
+    let start = Barrier::new(CONNECTIONS);
+    let answered = || -> Result<bool> {
+        start.wait();
+        let answer = Connection::open(server, PATIENCE)?.request("GET", "/100b")?;
+        Ok(answer.status == 200 && answer.body.len() == 100)
+    };
+    std::thread::scope(|scope| {
+        let mut clients = Vec::new();
+        for _ in 0..CONNECTIONS {
+            match std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, || answered().unwrap_or(false)) {
+                Ok(client) => clients.push(client),
+                // The others would wait for it for ever.
+                Err(error) => {
+                    eprintln!("no thread for a client: {error}");
+                    std::process::exit(1);
+                }
+            }
+        }
+        let lost = clients.into_iter().map(|client| client.join().map_or(1, |answered| u32::from(!answered)));
+        Ok(lost.sum())
+    })
+}
