@@ -88,6 +88,10 @@ pub struct World {
     sockets: SocketSet<'static>,
     script: Script,
     lose: Loss,
+    lose_sent: Loss,
+    /// How long frames take to the guest, in nanoseconds, and those that are on their way.
+    delay: u64,
+    on_way: VecDeque<(u64, Vec<u8>)>,
 }
 
 fn stack_time(ns: u64) -> Instant {
@@ -114,6 +118,9 @@ impl World {
             sockets: SocketSet::new(Vec::new()),
             script: Box::new(|_, _, _| {}),
             lose: Box::new(|_| false),
+            lose_sent: Box::new(|_| false),
+            delay: 0,
+            on_way: VecDeque::new(),
         }
     }
 
@@ -124,8 +131,7 @@ impl World {
 
     /// A new TCP socket of the other host.
     pub fn tcp(&mut self) -> SocketHandle {
-        let buffer = || tcp::SocketBuffer::new(vec![0; 16 * 1024]);
-        self.sockets.add(tcp::Socket::new(buffer(), buffer()))
+        self.tcp_with(16 * 1024)
     }
 
     /// What the other host does with its sockets whenever it is its turn; the number is the time in nanoseconds.
@@ -136,6 +142,22 @@ impl World {
     /// Which frames are lost on their way to the guest.
     pub fn lose(&mut self, lose: impl FnMut(&[u8]) -> bool + 'static) {
         self.lose = Box::new(lose);
+    }
+
+    /// Which frames are lost on their way from the guest.
+    pub fn lose_sent(&mut self, lose: impl FnMut(&[u8]) -> bool + 'static) {
+        self.lose_sent = Box::new(lose);
+    }
+
+    /// How long a frame and what the other host says to it take together, in nanoseconds.
+    pub fn round_trip(&mut self, ns: u64) {
+        self.delay = ns;
+    }
+
+    /// A TCP socket of the other host whose buffers have this size.
+    pub fn tcp_with(&mut self, bytes: usize) -> SocketHandle {
+        let buffer = || tcp::SocketBuffer::new(vec![0; bytes]);
+        self.sockets.add(tcp::Socket::new(buffer(), buffer()))
     }
 
     /// The demultiplexer's ends of the NIC, for a test that needs no other host.
@@ -151,14 +173,21 @@ impl World {
 
     fn turn(&mut self, now: u64, deadline: u64) -> SimEvent {
         while let Some(frame) = self.sim.collect() {
-            self.queues.rx.push_back(frame);
+            if !(self.lose_sent)(&frame) {
+                self.queues.rx.push_back(frame);
+            }
         }
         (self.script)(&mut self.sockets, &mut self.iface, now);
         self.iface.poll(stack_time(now), &mut self.queues, &mut self.sockets);
         (self.script)(&mut self.sockets, &mut self.iface, now);
-        let mut delivered = false;
         while let Some(frame) = self.queues.tx.pop_front() {
             if !(self.lose)(&frame) {
+                self.on_way.push_back((now + self.delay, frame));
+            }
+        }
+        let mut delivered = false;
+        while self.on_way.front().is_some_and(|(at, _)| *at <= now) {
+            if let Some((_, frame)) = self.on_way.pop_front() {
                 // A frame that finds the ring full is lost, as it would be.
                 delivered |= self.sim.deliver(&frame);
             }
@@ -168,7 +197,8 @@ impl World {
         }
         let next = self.iface.poll_at(stack_time(now), &self.sockets);
         let next = next.map_or(u64::MAX, |at| u64::try_from(at.total_micros()).unwrap_or(0).saturating_mul(1000));
+        let arrives = self.on_way.front().map_or(u64::MAX, |(at, _)| *at);
         // At least a microsecond on; and the script gets its turn every few seconds, whatever happens.
-        SimEvent::Nothing(next.min(deadline).min(now + 5_000_000_000).max(now + 1000))
+        SimEvent::Nothing(next.min(arrives).min(deadline).min(now + 5_000_000_000).max(now + 1000))
     }
 }

@@ -9,7 +9,7 @@ use crate::response::{self, After, Code, OK, content_type};
 use crate::site::{Large, Site};
 use alloc::rc::Rc;
 use alloc::vec::Vec;
-use ilwaco::net::{Error, TcpStream};
+use ilwaco::net::{Error, SEND_BYTES, TcpStream};
 use ilwaco::task::yield_now;
 use ilwaco::time::{Duration, Instant, Sleep, sleep, timeout, timeout_by};
 
@@ -18,8 +18,12 @@ use ilwaco::time::{Duration, Instant, Sleep, sleep, timeout, timeout_by};
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection may stay open without a request.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long a client may take to accept a piece of a response.
+/// How long a client may take to accept [`PIECE`] bytes of a response.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
+/// A piece of a response.
+const PIECE: usize = 2048;
+/// How often in that time it is looked whether a client has taken something.
+const LOOKS: u32 = 8;
 /// How long a client that was refused may go on sending: many look for an answer only behind all that they have to say.
 pub const LINGER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long such a client may be silent.
@@ -291,12 +295,26 @@ impl Connection {
         if !answer.with_body {
             return self.write().await;
         }
-        self.write().await?;
-        let mut at = start;
-        while at < end {
-            let bytes = constant.bytes(at, end);
-            self.write_bytes(bytes).await?;
-            at += bytes.len();
+        let sent = self.stream.send(&self.output, constant.repeated(start, end));
+        match timeout(WRITE_TIMEOUT, sent).await {
+            Ok(sent) => sent?,
+            Err(_) => return Err(Fate::Abort),
+        }
+        // What is left then is no more than what other answers leave.
+        let (mut left, mut quiet) = (self.stream.unsent(), 0);
+        while left > SEND_BYTES {
+            if let Ok(sent) = timeout(WRITE_TIMEOUT / LOOKS, self.stream.sent(SEND_BYTES)).await {
+                return Ok(sent?);
+            }
+            let now = self.stream.unsent();
+            if left - now.min(left) >= PIECE {
+                (left, quiet) = (now, 0);
+                continue;
+            }
+            quiet += 1;
+            if quiet == LOOKS {
+                return Err(Fate::Abort);
+            }
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use crate::target::{self, Malformed};
 use crate::text::Text;
+use ilwaco::net::Repeated;
 
 /// A document of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +106,11 @@ impl Constant {
     /// Headers of every answer about it.
     pub fn common_headers(&self) -> &[u8] {
         self.common.bytes()
+    }
+
+    /// The bytes from `start` up to `end`, for a connection to send.
+    pub fn repeated(&self, start: usize, end: usize) -> Repeated {
+        Repeated::new(self.piece, start, end.min(self.len()))
     }
 
     /// The bytes from `start` up to `end`, as far as they lie in one piece: at least one, while there are any.

@@ -188,6 +188,12 @@ pub(super) fn port_unreachable(received: &[u8], frame: &mut [u8]) {
     checksum::fill(frame);
 }
 
+/// The options of a segment in its frame.
+pub(super) fn options<'a>(frame: &'a [u8], segment: &Segment) -> Option<&'a [u8]> {
+    let header_len = usize::from(frame.get(segment.start + 12)? >> 4) * 4;
+    frame.get(segment.start + 20..segment.start + header_len)
+}
+
 /// The answer to a SYN, with a cookie in it.
 pub(super) fn syn_ack(seq: u32, heard: &Segment, window: u16) -> Control {
     Control { seq, ack: heard.seq.wrapping_add(1), flags: SYN | ACK, window }

@@ -69,10 +69,13 @@ impl Endpoint {
         self.stage = Stage::Queued;
     }
 
-    /// Nobody has the connection any more: what was written is still delivered, then it is closed.
-    pub(super) fn abandon(&mut self, now: u64) {
+    /// Nobody has the connection any more: what was written is still delivered, then it is closed; `closes`: it is the socket that has
+    /// it, and closes behind it.
+    pub(super) fn abandon(&mut self, closes: bool, now: u64) {
         let socket = self.socket();
-        socket.close();
+        if closes {
+            socket.close();
+        }
         // Nothing will be written that an acknowledgement could go with.
         socket.set_ack_delay(None);
         self.stage = Stage::Orphan { until: now + LINGER_US };

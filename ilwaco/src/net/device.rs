@@ -129,6 +129,13 @@ impl NicDevice {
         write(&mut self.tx, &mut self.staged, frame.len(), copy).is_ok()
     }
 
+    /// Lets `fill` write all of a frame of `len` bytes, for which there is space; it is sent if `fill` says so.
+    #[inline]
+    pub(super) fn compose(&mut self, len: usize, fill: impl FnOnce(&mut [u8]) -> bool) {
+        // After a reset of the ring it is lost, as it may be anywhere.
+        let _ = write(&mut self.tx, &mut self.staged, len, |buffer| ((), fill(buffer)));
+    }
+
     /// Answers the next received frame with one of `len` bytes, which `answer` writes all of.
     pub(super) fn answer(&mut self, len: usize, answer: impl FnOnce(&[u8], &mut [u8])) {
         let Some(received) = view(&mut self.rx) else { return };
@@ -210,24 +217,27 @@ pub(super) struct Wire<'a> {
     /// What the connection is tracked by, and where the TCP header starts in the frame that it is to take.
     pub(super) track: Option<&'a mut Track>,
     pub(super) start: usize,
+    /// What is sent goes nowhere.
+    pub(super) mute: bool,
 }
 
 /// A received packet.
 pub(super) struct WireRx<'a> {
     rx: &'a mut PacketConsumer<SharedMemory>,
-    /// What the socket's numbers are behind those on the wire, and where the TCP header starts.
-    shifted: Option<(u32, usize)>,
+    /// What the socket's numbers are behind those on the wire, the last number that it knows of while there is content, and where
+    /// the TCP header starts.
+    shifted: Option<(u32, Option<u32>, usize)>,
 }
 
 impl RxToken for WireRx<'_> {
     #[inline]
     fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
         let frame = view(self.rx).unwrap_or(&mut []);
-        if let Some((shift, start)) = self.shifted
+        if let Some((shift, hold, start)) = self.shifted
             && let Some(field) = frame.get_mut(start + 8..start + 12)
             && let Some(ack) = be32(field, 0)
         {
-            field.copy_from_slice(&ack.wrapping_sub(shift).to_be_bytes());
+            field.copy_from_slice(&hold.unwrap_or(ack).wrapping_sub(shift).to_be_bytes());
         }
         let result = f(frame.get(ETHERNET_HEADER..).unwrap_or(&[]));
         // A reset ring is empty, and the frame is gone either way.
@@ -243,12 +253,13 @@ pub(super) struct WireTx<'a> {
     link: &'a mut Link,
     track: Option<&'a mut Track>,
     now: u64,
+    mute: bool,
 }
 
 impl TxToken for WireTx<'_> {
     #[inline]
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
-        let WireTx { tx, staged, link, track, now } = self;
+        let WireTx { tx, staged, link, track, now, mute } = self;
         let len = len + ETHERNET_HEADER;
         let fill = move |buffer: &mut [u8]| {
             let (ethernet, packet) = buffer.split_at_mut(ETHERNET_HEADER);
@@ -261,7 +272,7 @@ impl TxToken for WireTx<'_> {
                 hop = track.hop;
             }
             checksum::fill(buffer);
-            (result, link.address(buffer, hop, now))
+            (result, !mute && link.address(buffer, hop, now))
         };
         write(tx, staged, len, fill).unwrap_or_else(|fill| lost(len, fill))
     }
@@ -282,8 +293,8 @@ impl Device for Wire<'_> {
         // Only asked when there is a frame, and an answer fits.
         let NicDevice { rx, tx, staged } = &mut *self.nic;
         let track = self.track.as_deref_mut();
-        let shifted = track.as_ref().map(|track| (track.shift, self.start));
-        Some((WireRx { rx, shifted }, WireTx { tx, staged, link: self.link, track, now: self.now }))
+        let shifted = track.as_ref().map(|track| (track.shift, track.hold, self.start));
+        Some((WireRx { rx, shifted }, WireTx { tx, staged, link: self.link, track, now: self.now, mute: self.mute }))
     }
 
     #[inline]
@@ -295,6 +306,7 @@ impl Device for Wire<'_> {
             link: self.link,
             track: self.track.as_deref_mut(),
             now: self.now,
+            mute: self.mute,
         })
     }
 

@@ -183,7 +183,7 @@ mod tests {
     use super::*;
 
     fn segment(flags: u8, seq: u32, len: u32) -> Segment {
-        Segment { flow: Flow { remote: 1, ports: 1 }, hop: [2; 6], start: 34, flags, seq, ack: 1000, len }
+        Segment { flow: Flow { remote: 1, ports: 1 }, hop: [2; 6], start: 34, flags, seq, ack: 1000, window: 9, len }
     }
 
     fn ack(ack: u32) -> Outcome {

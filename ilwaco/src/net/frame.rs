@@ -16,6 +16,7 @@ pub(super) const ICMPV6: u8 = 58;
 pub(super) const FIN: u8 = 0x01;
 pub(super) const SYN: u8 = 0x02;
 pub(super) const RST: u8 = 0x04;
+pub(super) const PSH: u8 = 0x08;
 pub(super) const ACK: u8 = 0x10;
 /// Where DHCP's answers arrive.
 const DHCP_CLIENT: u16 = 68;
@@ -91,6 +92,8 @@ pub(super) struct Segment {
     pub(super) flags: u8,
     pub(super) seq: u32,
     pub(super) ack: u32,
+    /// The window as it stands there, before it is scaled.
+    pub(super) window: u16,
     /// Bytes of data.
     pub(super) len: u32,
 }
@@ -234,6 +237,7 @@ fn transport(
                 flags: fixed[13],
                 seq: be32(fixed, 4)?,
                 ack: be32(fixed, 8)?,
+                window: be16(fixed, 14)?,
                 len: u32::try_from(segment.len().checked_sub(header_len)?).ok()?,
             }))
         }
@@ -293,7 +297,7 @@ mod tests {
     #[test]
     fn a_connection_request() {
         let flow = Flow::new([10, 0, 2, 2].into(), 0x1234, 80);
-        let segment = Segment { flow, hop: [2; 6], start: 34, flags: SYN, seq: 1, ack: 0, len: 0 };
+        let segment = Segment { flow, hop: [2; 6], start: 34, flags: SYN, seq: 1, ack: 0, window: 0x2000, len: 0 };
         assert_eq!(classify(&syn()), Class::Tcp(segment));
         assert_eq!((flow.local_port(), segment.span()), (80, 1));
         assert_eq!(class(|f| f[47] = 0x12, true), Class::Tcp(Segment { flags: SYN | ACK, ..segment }));

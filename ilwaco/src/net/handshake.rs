@@ -40,10 +40,7 @@ impl Stack {
 
     /// Answers a SYN, and keeps nothing of it.
     fn welcome(&mut self, segment: &Segment) {
-        let Some(options) = self.device.peek().and_then(|frame| {
-            let header_len = usize::from(frame.get(segment.start + 12)? >> 4) * 4;
-            frame.get(segment.start + 20..segment.start + header_len)
-        }) else {
+        let Some(options) = self.device.peek().and_then(|frame| answer::options(frame, segment)) else {
             return self.device.skip();
         };
         let offer = Offer::read(options);
@@ -99,7 +96,7 @@ impl Stack {
         self.iface.poll_egress(time, &mut replay, &mut endpoint.set);
         // The socket has chosen a number of its own for what the peer knows as the cookie.
         let shift = cookie.wrapping_sub(replay.seq?);
-        let mut track = Track::opened(shift, segment, mtu, self.now);
+        let mut track = Track::opened(shift, segment, offer, mtu, self.now);
         track.window = u16::try_from(RECEIVE_BYTES).unwrap_or(u16::MAX);
         self.link.learn_from_peer(segment.flow.remote, segment.hop, self.now, &mut self.device);
         Some(self.put(segment.flow, track, endpoint))

@@ -2,14 +2,17 @@
 
 mod answer;
 mod bounded;
+mod bulk;
 mod checksum;
 mod config;
 mod connection;
+mod content;
 mod cookie;
 #[allow(unsafe_code)]
 mod device;
 mod dhcp;
 mod ended;
+mod flight;
 mod frame;
 mod handshake;
 mod link;
@@ -25,6 +28,7 @@ mod track;
 mod udp;
 
 pub use connection::{CONNECTION_BYTES, RECEIVE_BYTES, SEND_BYTES};
+pub use content::Repeated;
 pub use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 pub use device::{link_up, nic_counters};
 pub use listener::TcpListener;

@@ -1,5 +1,6 @@
 //! Where connections are: which there are, which must make room for others, and how many there can be.
 
+use super::bulk::Bulk;
 use super::connection::{CONNECTION_BYTES, Endpoint, Stage};
 use super::ended::{Ended, EndedTable};
 use super::frame::{Flow, address_bits};
@@ -7,6 +8,7 @@ use super::listener::Listener;
 use super::stack::Stack;
 use super::track::Track;
 use super::{Error, paths};
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 use foldhash::fast::FixedState;
@@ -33,14 +35,20 @@ pub(super) struct Place {
     pub(super) flow: Flow,
     /// When the connection must be polled, in microseconds; `u64::MAX` for not before a frame arrives.
     pub(super) due: u64,
-    /// It is polled before the VM idles.
+    /// The same for its socket alone.
+    pub(super) socket_due: u64,
+    /// It has its turn before the VM idles.
     pub(super) touched: bool,
+    /// Not only its content has something to do then, but also its socket.
+    pub(super) polls: bool,
     /// Somebody has its stream, which names the connection by this place.
     owned: bool,
     /// Whoever has its stream waits for the peer to say something.
     pub(super) reading: bool,
     pub(super) track: Track,
     pub(super) endpoint: Option<Endpoint>,
+    /// What is sent beside the socket, once there was such a thing.
+    pub(super) bulk: Option<Box<Bulk>>,
 }
 
 /// The most connections that somebody may use at once, in so much memory.
@@ -51,8 +59,13 @@ pub(super) fn most(memory_bytes: u64) -> usize {
 
 /// True when the heap can carry another connection.
 fn carries() -> bool {
+    carries_bytes(CONNECTION_BYTES)
+}
+
+/// True when the heap can carry so many bytes more.
+pub(super) fn carries_bytes(bytes: usize) -> bool {
     let (used, total) = crate::heap_usage();
-    total == 0 || total.saturating_sub(used) >= HEADROOM + CONNECTION_BYTES
+    total == 0 || total.saturating_sub(used) >= HEADROOM + bytes
 }
 
 /// Whom a connection is with: an IPv4 address, a neighbour, or the network of an IPv6 address, since a host can have as many
@@ -110,11 +123,14 @@ impl Stack {
         let place = Place {
             flow,
             due: u64::MAX,
+            socket_due: u64::MAX,
             touched: false,
+            polls: false,
             owned: false,
             reading: false,
             track,
             endpoint: Some(endpoint),
+            bulk: None,
         };
         let index = match self.free.pop() {
             Some(index) => {
@@ -133,6 +149,18 @@ impl Stack {
     /// Lets a connection be polled before the VM idles.
     #[inline]
     pub(super) fn touch(&mut self, index: usize) {
+        if let Some(place) = self.places.get_mut(index) {
+            place.polls = true;
+            if !place.touched {
+                place.touched = true;
+                self.touched.push(index);
+            }
+        }
+    }
+
+    /// The same where the socket has nothing to do with it.
+    #[inline]
+    pub(super) fn touch_content(&mut self, index: usize) {
         if let Some(place) = self.places.get_mut(index)
             && !place.touched
         {
@@ -150,6 +178,7 @@ impl Stack {
             }
             if place.due <= self.now {
                 place.touched = true;
+                place.polls |= !place.has_content() || place.socket_due <= self.now;
                 self.touched.push(index);
             } else {
                 self.timers = self.timers.min(place.due);
@@ -176,6 +205,7 @@ impl Stack {
         self.unlist(index);
         let place = &mut self.places[index];
         place.due = u64::MAX;
+        place.forget_content();
         if let Some(mut endpoint) = place.endpoint.take() {
             if endpoint.is_live() {
                 self.live -= 1;
@@ -224,9 +254,11 @@ impl Stack {
     fn abandon(&mut self, index: usize) {
         self.touch(index);
         let now = self.now;
-        let Some(endpoint) = self.places.get_mut(index).and_then(|place| place.endpoint.as_mut()) else { return };
+        let Some(place) = self.places.get_mut(index) else { return };
+        let closes = !place.close_behind_content();
+        let Some(endpoint) = &mut place.endpoint else { return };
         if endpoint.is_live() {
-            endpoint.abandon(now);
+            endpoint.abandon(closes, now);
             self.live -= 1;
             self.orphans += 1;
         }
@@ -279,7 +311,7 @@ impl Stack {
             let Some(endpoint) = place.endpoint.as_mut().filter(|endpoint| endpoint.is_live()) else { continue };
             let count = counts.get(&peer(place.flow)).copied().unwrap_or(0);
             let quiet = self.now.saturating_sub(place.track.heard);
-            let waits = place.reading && endpoint.is_idle();
+            let waits = place.reading && place.track.hold.is_none() && endpoint.is_idle();
             let may = count >= own.max(1) && waits && (quiet >= IDLE_US || count > own + 1);
             if may && best.is_none_or(|(most, longest, _)| (count, quiet) > (most, longest)) {
                 best = Some((count, quiet, index));
@@ -293,10 +325,11 @@ impl Stack {
         let place = &mut self.places[index];
         let (flow, track) = (place.flow, place.track);
         let Some(mut endpoint) = place.endpoint.take() else { return };
+        place.forget_content();
         self.counters.dismissed_connections += 1;
         self.live -= 1;
         // This wakes who waits for the stream.
-        endpoint.abandon(self.now);
+        endpoint.abandon(true, self.now);
         self.unlist(index);
         self.vacate(index);
         let index = self.put(flow, track, endpoint);
@@ -309,6 +342,7 @@ impl Stack {
             self.unlist(index);
             let place = &mut self.places[index];
             (place.due, place.touched) = (u64::MAX, false);
+            place.forget_content();
             if let Some(mut endpoint) = place.endpoint.take() {
                 // This wakes who waits; there is nobody any more who would send the reset.
                 endpoint.socket().abort();

@@ -58,7 +58,8 @@ impl Stack {
                 self.blocked = true;
                 return;
             }
-            let mut wire = Wire { nic: &mut self.device, link: &mut self.link, now: self.now, track: None, start: 0 };
+            let mut wire =
+                Wire { nic: &mut self.device, link: &mut self.link, now: self.now, track: None, start: 0, mute: false };
             let sent = self.iface.poll_egress(now, &mut wire, &mut self.datagrams);
             self.datagrams_due = due(self.iface.poll_at(now, &self.datagrams));
             if self.datagrams_due > self.now {
@@ -75,6 +76,21 @@ impl Stack {
         let now = stack_time(self.now);
         let Some(place) = self.places.get_mut(index) else { return };
         place.touched = false;
+        let polls = core::mem::take(&mut place.polls);
+        if place.has_content() {
+            if !self.send_segments(index) {
+                self.blocked = true;
+                let place = &mut self.places[index];
+                (place.touched, place.polls) = (true, polls);
+                return;
+            }
+            let place = &mut self.places[index];
+            if !polls {
+                place.due = place.socket_due.min(place.content_due());
+                return self.after_sending(index);
+            }
+        }
+        let place = &mut self.places[index];
         place.due = u64::MAX;
         let Some(endpoint) = &mut place.endpoint else { return };
         if !endpoint.is_live()
@@ -87,7 +103,7 @@ impl Stack {
         for _ in 0..SEND_BATCH {
             if !self.device.can_send() {
                 self.blocked = true;
-                place.touched = true;
+                (place.touched, place.polls) = (true, true);
                 return;
             }
             let mtu = place.track.mtu;
@@ -101,6 +117,7 @@ impl Stack {
                 now: self.now,
                 track: Some(&mut place.track),
                 start: 0,
+                mute: false,
             };
             let sent = iface.poll_egress(now, &mut wire, &mut endpoint.set);
             place.due = due(iface.poll_at(now, &endpoint.set));
@@ -116,6 +133,10 @@ impl Stack {
                 place.due = self.now + 1000;
                 break;
             }
+        }
+        place.socket_due = place.due;
+        if place.has_content() {
+            place.due = place.due.min(place.content_due());
         }
         self.after_sending(index);
     }
@@ -155,7 +176,10 @@ impl Stack {
         };
         place.due = due;
         if due <= self.now {
-            self.touch(index);
+            // Whose time it is, is looked at when it has its turn.
+            let place = &mut self.places[index];
+            place.polls |= !place.has_content() || place.socket_due <= self.now;
+            self.touch_content(index);
         } else {
             self.timers = self.timers.min(due);
         }

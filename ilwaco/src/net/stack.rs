@@ -6,7 +6,7 @@
 //! its handshake on; an idle VM has none. What smoltcp lacks lies around it: `docs/adr/0001-tcp.md` says what and why.
 
 use super::connection::Endpoint;
-use super::cookie::Key;
+use super::cookie::{Key, Offer};
 use super::device::{NicDevice, Wire, nic_page, set_listens};
 use super::dhcp::Dhcp;
 use super::ended::EndedTable;
@@ -15,7 +15,7 @@ use super::link::Link;
 use super::listener::Listener;
 use super::paths::{self, Paths, TooBig};
 use super::places::Place;
-use super::track::Verdict;
+use super::track::{Peer, Verdict};
 use super::{NetCounters, answer};
 use crate::time::Instant;
 use abi::nic::Listens;
@@ -244,8 +244,14 @@ impl Stack {
     #[inline]
     fn segment(&mut self, segment: &Segment) {
         let Some(&index) = self.flows.get(&segment.flow) else { return self.stray(segment) };
+        if self.places[index].track.received.is_none() {
+            self.meet(index, segment);
+        }
         match self.places[index].track.judge(segment, self.now) {
             Verdict::Pass => {
+                if self.places[index].has_content() && self.hear_content(index, segment) {
+                    return self.device.skip();
+                }
                 self.touch(index);
                 self.take_segment(index, segment);
                 self.after_segment(index, segment);
@@ -258,6 +264,18 @@ impl Stack {
                 let control = answer::Control { seq, ack, flags: super::frame::ACK, window: track.window };
                 self.say(segment, control, None);
             }
+        }
+    }
+
+    /// A segment is next for a connection that we have asked for: its peer may introduce itself.
+    #[cold]
+    fn meet(&mut self, index: usize, segment: &Segment) {
+        if segment.has(super::frame::SYN)
+            && let Some(options) = self.device.peek().and_then(|frame| answer::options(frame, segment))
+        {
+            let peer = Peer::offering(Offer::read(options), 0);
+            // The window of a SYN is not scaled (RFC 7323 2.2).
+            self.places[index].track.peer = Peer { window: segment.window.into(), ..peer };
         }
     }
 
@@ -278,6 +296,7 @@ impl Stack {
             now: self.now,
             track: Some(&mut place.track),
             start: segment.start,
+            mute: false,
         };
         if iface.poll_ingress_single(time, &mut wire, &mut endpoint.set)
             == smoltcp::iface::PollIngressSingleResult::None
@@ -324,7 +343,8 @@ impl Stack {
         });
         if taken {
             let time = stack_time(self.now);
-            let mut wire = Wire { nic: &mut self.device, link: &mut self.link, now: self.now, track: None, start: 0 };
+            let mut wire =
+                Wire { nic: &mut self.device, link: &mut self.link, now: self.now, track: None, start: 0, mute: false };
             if self.iface.poll_ingress_single(time, &mut wire, &mut self.datagrams)
                 == smoltcp::iface::PollIngressSingleResult::None
             {

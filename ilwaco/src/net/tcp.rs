@@ -1,6 +1,6 @@
 //! TCP connections for programs.
 
-use super::{Error, with};
+use super::{Error, Repeated, with};
 use crate::time::{Duration, timeout};
 use alloc::vec::Vec;
 use core::future::poll_fn;
@@ -145,6 +145,13 @@ impl TcpStream {
     pub async fn write_all(&mut self, bytes: &[u8]) -> Result<(), Error> {
         let mut rest = bytes;
         while !rest.is_empty() {
+            if rest.len() > super::SEND_BYTES || self.has_content() {
+                let len = poll_fn(|cx| ready(with(|stack| stack.send_copy(self.index, rest, cx.waker())))).await?;
+                if len > 0 {
+                    rest = &rest[len..];
+                    continue;
+                }
+            }
             let len = poll_fn(|cx| {
                 self.poll(cx, true, |socket| match socket.send_slice(rest) {
                     Ok(0) => Ok(None),
@@ -158,11 +165,44 @@ impl TcpStream {
         Ok(())
     }
 
+    /// Sends `head`, of which it takes a copy, and behind it `body`, from where it lies. As many bytes are on their way at a time as the
+    /// peer and the network take. Waits until what was written before has arrived, and not for what is sent now:
+    /// [`TcpStream::sent`] does.
+    ///
+    /// # Errors
+    /// As [`TcpStream::write_all`].
+    pub async fn send(&mut self, head: &[u8], body: Repeated) -> Result<(), Error> {
+        poll_fn(|cx| ready(with(|stack| stack.send_content(self.index, head, body, cx.waker())))).await
+    }
+
+    /// Waits until no more than `left` bytes of what was sent by [`TcpStream::send`], and behind it, have not arrived.
+    ///
+    /// # Errors
+    /// [`Error::ConnectionReset`] when the connection broke before.
+    pub async fn sent(&mut self, left: usize) -> Result<(), Error> {
+        poll_fn(|cx| {
+            let done = with(|stack| stack.wait_for_content(self.index, left, cx.waker()));
+            ready(done.map(|done| done.then_some(())))
+        })
+        .await
+    }
+
+    /// Bytes of what was sent by [`TcpStream::send`], and behind it, that have not arrived.
+    pub fn unsent(&self) -> usize {
+        with(|stack| Ok(stack.content_len(self.index))).unwrap_or(0)
+    }
+
+    fn has_content(&self) -> bool {
+        with(|stack| Ok(stack.has_content(self.index))).unwrap_or(false)
+    }
+
     /// Lets `fill` write into free space of the connection, at least one byte of it, and sends as many bytes as `fill` says.
     ///
     /// # Errors
     /// As [`TcpStream::write_all`].
     pub async fn write_with(&mut self, mut fill: impl FnMut(&mut [u8]) -> usize) -> Result<usize, Error> {
+        // It comes behind what goes past the connection's own space.
+        self.sent(0).await?;
         poll_fn(|cx| {
             self.poll(cx, true, |socket| {
                 if socket.may_send() && !socket.can_send() {
@@ -183,6 +223,7 @@ impl TcpStream {
     /// # Errors
     /// [`Error::ConnectionReset`] when the connection broke before.
     pub async fn flush(&mut self) -> Result<(), Error> {
+        self.sent(0).await?;
         poll_fn(|cx| {
             self.poll(cx, true, |socket| match socket.state() {
                 State::Closed if socket.send_queue() != 0 => Err(Error::ConnectionReset),
@@ -195,7 +236,10 @@ impl TcpStream {
 
     /// Writes no more: the peer sees the end when it has everything. Reading goes on.
     pub fn finish(&mut self) {
-        self.change(Socket::close);
+        let waits = with(|stack| Ok(stack.close_behind_content(self.index)));
+        if waits != Ok(true) {
+            self.change(Socket::close);
+        }
     }
 
     /// Closes the connection. The same as dropping it.
@@ -222,6 +266,12 @@ impl TcpStream {
             .ok()?
             .map(SocketAddr::from)
     }
+}
+
+/// What a task is told of an attempt.
+#[inline]
+fn ready<R>(attempt: Result<Option<R>, Error>) -> Poll<Result<R, Error>> {
+    attempt.transpose().map_or(Poll::Pending, Poll::Ready)
 }
 
 impl Drop for TcpStream {

@@ -1,6 +1,7 @@
 //! What is known of a connection beside its socket: sequence numbers as they are on the wire, and what they say about a
 //! segment before the socket sees it (RFC 5961).
 
+use super::cookie::Offer;
 use super::frame::{ACK, FIN, Mac, RST, SYN, Segment, TCP};
 
 /// The least time between two answers to segments that may be forged, for each connection (RFC 5961 7).
@@ -25,6 +26,28 @@ pub(super) enum Verdict {
     Challenge,
 }
 
+/// What a peer has said of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Peer {
+    /// Its largest segment.
+    pub(super) segment: u16,
+    /// By how many bits what it says of its window is shifted.
+    pub(super) scale: u8,
+    /// Its window, in bytes.
+    pub(super) window: u32,
+}
+
+impl Peer {
+    /// Of a peer that has said nothing (RFC 9293 3.7.1).
+    const UNKNOWN: Peer = Peer { segment: 536, scale: 0, window: 0 };
+
+    /// Of a peer that has offered this; `window` as it stands in a segment that is no SYN.
+    pub(super) fn offering(offer: Offer, window: u16) -> Peer {
+        let scale = offer.scale.unwrap_or(0);
+        Peer { segment: offer.segment, scale, window: u32::from(window) << scale }
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Track {
     /// What the socket's sequence numbers are behind those on the wire.
@@ -35,6 +58,9 @@ pub(super) struct Track {
     pub(super) received: Option<(u32, u32)>,
     /// The window that was offered last.
     pub(super) window: u16,
+    pub(super) peer: Peer,
+    /// There is content that has not arrived, of which the socket knows nothing; it starts with this number.
+    pub(super) hold: Option<u32>,
     /// Where the peer's frames come from.
     pub(super) hop: Option<Mac>,
     /// Bytes of IP packets that the path carries.
@@ -56,6 +82,8 @@ impl Track {
             sent: (0, 0),
             received: None,
             window: 0,
+            peer: Peer::UNKNOWN,
+            hold: None,
             hop: None,
             mtu,
             lost: 0,
@@ -66,9 +94,10 @@ impl Track {
     }
 
     /// Of a connection whose peer has shown that it got our SYN.
-    pub(super) fn opened(shift: u32, heard: &Segment, mtu: u16, now: u64) -> Track {
+    pub(super) fn opened(shift: u32, heard: &Segment, offer: Offer, mtu: u16, now: u64) -> Track {
         Track {
             sent: (heard.ack, heard.ack),
+            peer: Peer::offering(offer, heard.window),
             received: Some((heard.seq, heard.seq)),
             hop: Some(heard.hop),
             ..Track::opening(shift, mtu, now)
@@ -103,10 +132,13 @@ impl Track {
             return self.challenge(now);
         }
         let fresh = segment.ack.wrapping_sub(una);
-        if fresh != 0 && fresh <= next.wrapping_sub(una) {
-            self.sent.0 = segment.ack;
-            self.lost = 0;
-            self.heard = now;
+        if fresh <= next.wrapping_sub(una) {
+            self.peer.window = u32::from(segment.window) << self.peer.scale;
+            if fresh != 0 {
+                self.sent.0 = segment.ack;
+                self.lost = 0;
+                self.heard = now;
+            }
         }
         if segment.seq == end.wrapping_sub(1) && segment.len == 0 && !segment.has(FIN) && acknowledged == end {
             // A probe whether we are there (RFC 9293 3.8.4).
@@ -142,9 +174,15 @@ impl Track {
         let Some(header) = packet.get_mut(start..).and_then(|segment| segment.first_chunk_mut::<20>()) else { return };
         let field = |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
         let (seq, ack, window) = (field(4), field(8), u16::from_be_bytes([header[14], header[15]]));
-        let seq = seq.wrapping_add(self.shift);
-        header[4..8].copy_from_slice(&seq.to_be_bytes());
         let flags = header[13];
+        let seq = match self.hold {
+            // A peer that takes nothing expects what it has not taken, whatever it was probed with.
+            Some(_) if flags & RST != 0 && self.peer.window == 0 => self.sent.0,
+            // Beside content, the socket has nothing to say that takes a number.
+            Some(_) => self.sent.1,
+            None => seq.wrapping_add(self.shift),
+        };
+        header[4..8].copy_from_slice(&seq.to_be_bytes());
         let data = (bytes - start).saturating_sub(usize::from(header[12] >> 4) * 4);
         let span = u32::try_from(data).unwrap_or(0) + u32::from(flags & SYN != 0) + u32::from(flags & FIN != 0);
         let next = seq.wrapping_add(span);
@@ -154,7 +192,7 @@ impl Track {
             self.sent.1 = next;
         } else if seq == self.sent.0 && bytes > usize::from(SMALLER[1]) {
             // The first of what is on its way: once for each time that all of it is sent again.
-            self.retransmitted(bytes, if is_v4 { &SMALLER } else { &SMALLER[..1] });
+            self.lost_large(bytes, is_v4);
         }
         if flags & (ACK | RST) == ACK {
             let end = match self.received {
@@ -166,9 +204,10 @@ impl Track {
         }
     }
 
-    /// A packet of this many bytes was sent again; `sizes`: what may be tried instead.
+    /// A packet of this many bytes has to be sent again, for want of any acknowledgement.
     #[cold]
-    fn retransmitted(&mut self, bytes: usize, sizes: &[u16]) {
+    pub(super) fn lost_large(&mut self, bytes: usize, is_v4: bool) {
+        let sizes = if is_v4 { &SMALLER[..] } else { &SMALLER[..1] };
         self.lost = self.lost.saturating_add(1);
         if self.lost >= LOST
             && let Some(&smaller) = sizes.iter().find(|&&smaller| usize::from(smaller) < bytes)

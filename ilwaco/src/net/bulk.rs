@@ -1,0 +1,429 @@
+//! What a program sends in large pieces: by the stack itself, from where it lies, and beside the connection's socket.
+//!
+//! A socket's buffer is fixed when it is made, and everything in it is copied twice. So documents do not pass through it. While there is
+//! content, the socket knows of nothing that was sent behind the number at which the content starts; what it hears and says is moved
+//! by the length of the content when that has arrived.
+
+use super::connection::SEND_BYTES;
+use super::content::{Content, Repeated};
+use super::device::Wire;
+use super::flight::Flight;
+use super::frame::{ACK, ETHERNET_HEADER, IPV4, IPV6, Own, PSH, RST, SYN, Segment, TCP, be32, unmapped};
+use super::places::Place;
+use super::stack::{Stack, due, stack_time};
+use super::track::Track;
+use super::{Error, checksum};
+use core::task::Waker;
+use smoltcp::socket::tcp::State;
+
+/// Frames of one connection before the next one's turn.
+const BATCH: usize = 16;
+/// Copied bytes that a connection may hold, and how many are copied at once.
+const MOST_COPIES: usize = 64 << 10;
+const COPY: usize = 16 << 10;
+/// Longer than an acknowledgement is ever delayed, in microseconds.
+const ACK_DELAY_US: u64 = 20_000;
+/// Bytes of a TCP header without options.
+const TCP_HEADER: usize = 20;
+/// Ranges that fit into a segment's options.
+const MAX_RANGES: usize = 4;
+
+/// The content of a connection, and what is known of its path.
+pub(super) struct Bulk {
+    content: Content,
+    flight: Flight,
+    /// The program has said that nothing follows.
+    closing: bool,
+    /// Who is woken when no more than so many bytes are left.
+    waker: Option<(usize, Waker)>,
+}
+
+impl Bulk {
+    fn wake(&mut self) {
+        if let Some((_, waker)) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    fn has_progressed(&mut self) {
+        if self.waker.as_ref().is_some_and(|(enough, _)| self.content.len() <= *enough) {
+            self.wake();
+        }
+    }
+}
+
+impl Place {
+    /// True while there is content that has not arrived.
+    #[inline]
+    pub(super) fn has_content(&self) -> bool {
+        self.track.hold.is_some()
+    }
+
+    /// When its content has something to do without a word of the peer's.
+    #[inline]
+    pub(super) fn content_due(&self) -> u64 {
+        match &self.bulk {
+            Some(bulk) if self.track.hold.is_some() => bulk.flight.deadline(),
+            _ => u64::MAX,
+        }
+    }
+
+    /// Nothing follows what the program has written. False when there is no content that this has to wait for.
+    pub(super) fn close_behind_content(&mut self) -> bool {
+        match &mut self.bulk {
+            Some(bulk) if self.track.hold.is_some() => {
+                bulk.closing = true;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The connection is gone. Who waits for its content is told.
+    pub(super) fn forget_content(&mut self) {
+        if let Some(mut bulk) = self.bulk.take() {
+            bulk.wake();
+        }
+    }
+}
+
+/// The headers of frames of a connection's content; checksums, lengths and the sequence number are left to be filled in.
+struct Headers {
+    bytes: [u8; ETHERNET_HEADER + 40 + TCP_HEADER],
+    len: usize,
+}
+
+impl Headers {
+    fn new(own: &Own, place: &Place) -> Headers {
+        let mut headers = Headers { bytes: [0; ETHERNET_HEADER + 40 + TCP_HEADER], len: 12 };
+        let remote = place.flow.remote;
+        match unmapped(remote) {
+            Some(remote) => {
+                headers.push(IPV4.to_be_bytes());
+                // No identification: it is never fragmented (RFC 6864 4.1).
+                headers.push([0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, TCP, 0, 0]);
+                headers.push(own.v4.to_be_bytes());
+                headers.push(remote.to_be_bytes());
+            }
+            None => {
+                headers.push(IPV6.to_be_bytes());
+                headers.push([0x60, 0, 0, 0, 0, 0, TCP, 64]);
+                headers.push(own.v6.to_be_bytes());
+                headers.push(remote.to_be_bytes());
+            }
+        }
+        let Track { received, window, .. } = place.track;
+        headers.push(place.flow.ports.rotate_left(16).to_be_bytes());
+        headers.push([0; 4]);
+        // What the socket has said last, which is all that it will take.
+        headers.push(received.map_or(0, |(acknowledged, _)| acknowledged).to_be_bytes());
+        headers.push([5 << 4, ACK]);
+        headers.push(window.to_be_bytes());
+        headers.push([0; 4]);
+        headers
+    }
+
+    fn push<const N: usize>(&mut self, bytes: [u8; N]) {
+        // Everything that is written here fits.
+        if let Some(place) = self.bytes.get_mut(self.len..self.len + N) {
+            place.copy_from_slice(&bytes);
+            self.len += N;
+        }
+    }
+
+    /// The headers of a segment with `len` bytes behind them.
+    #[inline]
+    fn of(&mut self, seq: u32, len: usize, pushes: bool) -> &[u8] {
+        let tcp = self.len - TCP_HEADER;
+        let is_v4 = tcp == ETHERNET_HEADER + 20;
+        let (at, total) = if is_v4 { (16, 20 + TCP_HEADER + len) } else { (18, TCP_HEADER + len) };
+        self.bytes[at..at + 2].copy_from_slice(&u16::try_from(total).unwrap_or(u16::MAX).to_be_bytes());
+        self.bytes[tcp + 4..tcp + 8].copy_from_slice(&seq.to_be_bytes());
+        self.bytes[tcp + 13] = if pushes { ACK | PSH } else { ACK };
+        &self.bytes[..self.len]
+    }
+}
+
+/// Bytes of a full segment of a connection.
+fn segment_size(place: &Place) -> u32 {
+    let headers = if unmapped(place.flow.remote).is_some() { 40 } else { 60 };
+    u32::from(place.track.peer.segment.min(place.track.mtu.saturating_sub(headers)).max(1))
+}
+
+/// The ranges that a segment says have arrived behind gaps (RFC 2018), and how many.
+fn ranges(options: &[u8]) -> ([(u32, u32); MAX_RANGES], usize) {
+    let mut ranges = [(0, 0); MAX_RANGES];
+    let mut count = 0;
+    let mut options = options;
+    while let Some((&kind, rest)) = options.split_first() {
+        match (kind, rest.first()) {
+            (0, _) => break,
+            (1, _) => options = rest,
+            (_, Some(&len @ 2..)) if usize::from(len) <= options.len() => {
+                let (option, next) = options.split_at(usize::from(len));
+                if kind == 5 {
+                    for (place, range) in ranges.iter_mut().zip(option[2..].chunks_exact(8)) {
+                        if let (Some(start), Some(end)) = (be32(range, 0), be32(range, 4)) {
+                            *place = (start, end);
+                            count += 1;
+                        }
+                    }
+                }
+                options = next;
+            }
+            _ => break,
+        }
+    }
+    (ranges, count.min(MAX_RANGES))
+}
+
+impl Stack {
+    /// Gives a connection `head` and, behind it, `body` to be sent. `None`: not before `waker` is woken.
+    pub(super) fn send_content(
+        &mut self,
+        index: usize,
+        head: &[u8],
+        body: Repeated,
+        waker: &Waker,
+    ) -> Result<Option<()>, Error> {
+        if !self.start_content(index, waker)? {
+            return Ok(None);
+        }
+        self.push_content(index, |content| {
+            content.push_copy(head);
+            content.push_constant(body);
+        });
+        Ok(Some(()))
+    }
+
+    /// Gives a connection bytes to be sent, of which it takes a copy. How many of them: none if it does not hold content, and its
+    /// socket can have them. `None`: not before `waker` is woken.
+    pub(super) fn send_copy(&mut self, index: usize, bytes: &[u8], waker: &Waker) -> Result<Option<usize>, Error> {
+        let Some(place) = self.places.get_mut(index) else { return Err(Error::NotConnected) };
+        let len = bytes.len().min(COPY);
+        let has_room = super::places::carries_bytes(len);
+        if !place.has_content() {
+            if bytes.len() <= SEND_BYTES || !has_room {
+                return Ok(Some(0));
+            }
+            if !self.start_content(index, waker)? {
+                return Ok(None);
+            }
+        }
+        let Some(bulk) = self.places.get_mut(index).and_then(|place| place.bulk.as_mut()) else {
+            return Err(Error::ConnectionReset);
+        };
+        if bulk.closing {
+            return Err(Error::ConnectionReset);
+        }
+        let held = bulk.content.own();
+        if held > 0 && (held + len > MOST_COPIES || !has_room) {
+            self.wait_for_content(index, MOST_COPIES / 2 - 1, waker)?;
+            return Ok(None);
+        }
+        self.push_content(index, |content| content.push_copy(&bytes[..len]));
+        Ok(Some(len))
+    }
+
+    /// Whether no more than `enough` bytes of a connection's content are left. If not, `waker` is woken when that is so.
+    pub(super) fn wait_for_content(&mut self, index: usize, enough: usize, waker: &Waker) -> Result<bool, Error> {
+        let Some(place) = self.places.get_mut(index) else { return Err(Error::NotConnected) };
+        place.reading = false;
+        let Some(endpoint) = &mut place.endpoint else { return Err(Error::NotConnected) };
+        let socket = endpoint.socket();
+        let Some(bulk) = place.bulk.as_mut().filter(|_| place.track.hold.is_some()) else {
+            return if socket.state() == State::Closed { Err(Error::ConnectionReset) } else { Ok(true) };
+        };
+        if socket.state() == State::Closed {
+            return Err(Error::ConnectionReset);
+        }
+        if bulk.content.len() <= enough {
+            return Ok(true);
+        }
+        bulk.waker = Some((enough, waker.clone()));
+        // The socket knows of ends that the content does not see.
+        socket.register_send_waker(waker);
+        Ok(false)
+    }
+
+    /// True while a connection has content that has not arrived.
+    #[inline]
+    pub(super) fn has_content(&self, index: usize) -> bool {
+        self.places.get(index).is_some_and(Place::has_content)
+    }
+
+    /// Bytes of a connection's content that have not arrived.
+    pub(super) fn content_len(&self, index: usize) -> usize {
+        let bulk = self.places.get(index).and_then(|place| place.bulk.as_ref());
+        bulk.map_or(0, |bulk| bulk.content.len())
+    }
+
+    /// Nothing follows what the program has given a connection. False when there is no content that this has to wait for.
+    pub(super) fn close_behind_content(&mut self, index: usize) -> bool {
+        self.places.get_mut(index).is_some_and(Place::close_behind_content)
+    }
+
+    fn push_content(&mut self, index: usize, push: impl FnOnce(&mut Content)) {
+        if let Some(bulk) = self.places.get_mut(index).and_then(|place| place.bulk.as_mut()) {
+            push(&mut bulk.content);
+            bulk.flight.set_len(bulk.content.len());
+        }
+        self.touch_content(index);
+    }
+
+    /// Makes a connection ready for content. False when it is not before `waker` is woken.
+    fn start_content(&mut self, index: usize, waker: &Waker) -> Result<bool, Error> {
+        let Some(place) = self.places.get_mut(index) else { return Err(Error::NotConnected) };
+        place.reading = false;
+        let Some(endpoint) = &mut place.endpoint else { return Err(Error::NotConnected) };
+        let socket = endpoint.socket();
+        if !socket.may_send() {
+            return Err(Error::ConnectionReset);
+        }
+        if place.has_content() {
+            return if place.bulk.as_ref().is_some_and(|bulk| bulk.closing) {
+                Err(Error::ConnectionReset)
+            } else {
+                Ok(true)
+            };
+        }
+        let Some(endpoint) = &mut place.endpoint else { return Err(Error::NotConnected) };
+        let socket = endpoint.socket();
+        if socket.send_queue() != 0 {
+            // It comes first, and has to arrive, too.
+            socket.register_send_waker(waker);
+            self.touch(index);
+            return Ok(false);
+        }
+        let (_, start) = place.track.sent;
+        let mss = segment_size(place);
+        let window = place.track.peer.window;
+        let bulk = place.bulk.get_or_insert_with(|| {
+            let flight = Flight::new(start, mss, self.now);
+            alloc::boxed::Box::new(Bulk { content: Content::default(), flight, closing: false, waker: None })
+        });
+        bulk.flight.resume(start, window, self.now);
+        place.track.sent = (start, start);
+        place.track.hold = Some(start);
+        self.acknowledge_by_content(index);
+        Ok(true)
+    }
+
+    /// The content's segments say what the socket was about to acknowledge. The socket believes that it has done so.
+    fn acknowledge_by_content(&mut self, index: usize) {
+        let Some(place) = self.places.get_mut(index) else { return };
+        let Some(endpoint) = &mut place.endpoint else { return };
+        if place.track.received.is_none_or(|(acknowledged, received)| acknowledged == received)
+            || !self.device.can_send()
+        {
+            return;
+        }
+        let later = stack_time(self.now + ACK_DELAY_US);
+        let mut wire = Wire {
+            nic: &mut self.device,
+            link: &mut self.link,
+            now: self.now,
+            track: Some(&mut place.track),
+            start: 0,
+            mute: true,
+        };
+        self.iface.poll_egress(later, &mut wire, &mut endpoint.set);
+        place.socket_due = due(self.iface.poll_at(stack_time(self.now), &endpoint.set));
+    }
+
+    /// A segment for a connection with content has arrived and was found good. True when that is all that there was to it.
+    pub(super) fn hear_content(&mut self, index: usize, segment: &Segment) -> bool {
+        let place = &mut self.places[index];
+        let Some(bulk) = &mut place.bulk else { return false };
+        if segment.has(SYN | RST) {
+            return false;
+        }
+        let (said, count) = match self.device.peek() {
+            Some(frame) if frame.get(segment.start + 12).is_some_and(|byte| byte >> 4 > 5) => {
+                let end = segment.start + usize::from(frame[segment.start + 12] >> 4) * 4;
+                ranges(frame.get(segment.start + TCP_HEADER..end).unwrap_or(&[]))
+            }
+            _ => ([(0, 0); MAX_RANGES], 0),
+        };
+        let window = place.track.peer.window;
+        let fresh = bulk.flight.heard(segment.ack, window, &said[..count], segment.span() == 0, self.now);
+        if fresh > 0 {
+            bulk.content.skip(usize::try_from(fresh).unwrap_or(0));
+            bulk.flight.set_len(bulk.content.len());
+            bulk.has_progressed();
+            if bulk.content.len() == 0 {
+                self.end_content(index);
+                return false;
+            }
+        }
+        self.touch_content(index);
+        segment.span() == 0
+    }
+
+    /// All content has arrived: the socket has its turn again, and learns so by the segment that says it.
+    fn end_content(&mut self, index: usize) {
+        let place = &mut self.places[index];
+        let (Some(start), Some(bulk)) = (place.track.hold.take(), &mut place.bulk) else { return };
+        let (end, _) = bulk.flight.sent();
+        place.track.shift = place.track.shift.wrapping_add(end.wrapping_sub(start));
+        bulk.content.clear();
+        bulk.wake();
+        if core::mem::take(&mut bulk.closing)
+            && let Some(endpoint) = &mut place.endpoint
+        {
+            endpoint.socket().close();
+        }
+        self.touch(index);
+    }
+
+    /// Sends what can be sent of a connection's content. False when the ring is full.
+    pub(super) fn send_segments(&mut self, index: usize) -> bool {
+        let place = &mut self.places[index];
+        let is_over = place.endpoint.as_mut().is_none_or(|endpoint| endpoint.socket().state() == State::Closed);
+        if is_over {
+            // The socket says the last word, with the number that the peer expects.
+            place.forget_content();
+            return true;
+        }
+        let mss = segment_size(place);
+        let mut headers = Headers::new(&self.link.own, place);
+        let Some(bulk) = &mut place.bulk else { return true };
+        let lost = bulk.flight.expire(self.now);
+        if lost > 0 {
+            let before = place.track.mtu;
+            let bytes = headers.len - ETHERNET_HEADER + usize::try_from(lost.min(mss)).unwrap_or(0);
+            place.track.lost_large(bytes, unmapped(place.flow.remote).is_some());
+            if place.track.mtu != before {
+                // Large packets get lost on the way.
+                self.paths.remember(place.flow.remote, place.track.mtu, self.now);
+            }
+        }
+        let mss = segment_size(place);
+        let Some(bulk) = &mut place.bulk else { return true };
+        bulk.flight.set_mss(mss);
+        for _ in 0..BATCH {
+            if !self.device.can_send() {
+                return false;
+            }
+            let Some((seq, len)) = bulk.flight.segment(self.now) else { return true };
+            let (una, next) = bulk.flight.sent();
+            let at = usize::try_from(seq.wrapping_sub(una)).unwrap_or(0);
+            let len = usize::try_from(len).unwrap_or(0);
+            let Bulk { content, .. } = &**bulk;
+            let pushes = at + len == content.len();
+            let head = headers.of(seq, len, pushes);
+            let (link, hop, now) = (&mut self.link, place.track.hop, self.now);
+            self.device.compose(head.len() + len, |frame| {
+                let (start, data) = frame.split_at_mut(head.len());
+                start.copy_from_slice(head);
+                content.copy(at, data);
+                checksum::fill(frame);
+                link.address(frame, hop, now)
+            });
+            place.track.sent.1 = next;
+        }
+        // There may be more when others had their turn.
+        self.touch_content(index);
+        true
+    }
+}
