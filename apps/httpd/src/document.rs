@@ -2,7 +2,7 @@
 
 use crate::target::{self, Malformed};
 use crate::text::Text;
-use ilwaco::net::Repeated;
+use ilwaco::net::{Repeated, Summed, block_sums};
 
 /// A document of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +50,7 @@ impl Document {
 #[derive(Debug)]
 pub struct Constant {
     piece: &'static [u8],
+    summed: Summed,
     pieces: usize,
     /// Its entity tag, with its quotes.
     etag: Text<10>,
@@ -80,7 +81,13 @@ impl Constant {
             .and(caching.as_bytes())
             .and(b"\r\nContent-Length: ")
             .and_number(piece.len() * pieces);
-        Constant { piece, pieces, etag, headers, common }
+        Constant { piece, summed: Summed::none(piece), pieces, etag, headers, common }
+    }
+
+    /// The same document, with sums of its blocks.
+    const fn summed<const N: usize>(self, sums: &'static [u16; N]) -> Constant {
+        let Constant { piece, pieces, etag, headers, common, .. } = self;
+        Constant { piece, summed: Summed::new(piece, sums), pieces, etag, headers, common }
     }
 
     /// Its bytes.
@@ -110,7 +117,7 @@ impl Constant {
 
     /// The bytes from `start` up to `end`, for a connection to send.
     pub fn repeated(&self, start: usize, end: usize) -> Repeated {
-        Repeated::new(self.piece, start, end.min(self.len()))
+        Repeated::new(self.summed, start, end.min(self.len()))
     }
 
     /// The bytes from `start` up to `end`, as far as they lie in one piece: at least one, while there are any.
@@ -148,7 +155,7 @@ const ASK: &str = "\r\nCache-Control: no-cache";
 
 static BYTES_100: Constant = Constant::new(PATTERN.split_at(100).0, 1, "text/plain", "");
 static BYTES_2258: Constant = Constant::new(&PATTERN, 1, "text/plain", "");
-static BYTES_100K: Constant = Constant::new(PATTERN.split_at(2048).0, 50, "text/plain", "");
+static BYTES_100K: Constant = Constant::new(PATTERN.split_at(2048).0, 50, "text/plain", "").summed(&SUMS_2048);
 static STYLE: Constant = Constant::new(include_bytes!("../site/foraker.css"), 1, "text/css; charset=utf-8", ASK);
 static SCRIPT: Constant = Constant::new(include_bytes!("../site/foraker.js"), 1, "text/javascript; charset=utf-8", ASK);
 static ICON: Constant = Constant::new(include_bytes!("../site/favicon.svg"), 1, "image/svg+xml", ASK);
@@ -160,6 +167,9 @@ const LEN_2258: usize = 2258;
 
 /// Lines of 63 characters and a line feed.
 static PATTERN: [u8; LEN_2258] = pattern();
+
+/// Of the piece that the largest document is made of.
+static SUMS_2048: [u16; 32] = block_sums(&PATTERN);
 
 const fn pattern() -> [u8; LEN_2258] {
     const LINE: &[u8; 64] =

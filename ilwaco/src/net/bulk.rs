@@ -416,8 +416,8 @@ impl Stack {
             self.device.compose(head.len() + len, |frame| {
                 let (start, data) = frame.split_at_mut(head.len());
                 start.copy_from_slice(head);
-                content.copy(at, data);
-                checksum::fill(frame);
+                let sum = content.copy(at, data);
+                checksum::fill_segment(frame, head.len(), sum);
                 link.address(frame, hop, now)
             });
             place.track.sent.1 = next;

@@ -1,39 +1,104 @@
 //! What a program has given to a connection to be sent: constant bytes where they lie, and bytes that were copied for it.
 
+use super::checksum::{self, Sum};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+
+/// Bytes of a constant whose sums are known at a time.
+const BLOCK: usize = 64;
+
+/// The sums that checksums are made of, of each 64 bytes of a constant: `N` is its length in bytes divided by 64, rounded down.
+/// Made when the program is built.
+pub const fn block_sums<const N: usize>(bytes: &[u8]) -> [u16; N] {
+    let mut sums = [0; N];
+    let mut block = 0;
+    while block < N {
+        let mut sum = 0;
+        let mut at = block * BLOCK;
+        while at < (block + 1) * BLOCK {
+            sum += u16::from_ne_bytes([bytes[at], bytes[at + 1]]) as u32;
+            at += 2;
+        }
+        sum = (sum >> 16) + (sum & 0xffff);
+        sum = (sum >> 16) + (sum & 0xffff);
+        sums[block] = (sum & 0xffff) as u16;
+        block += 1;
+    }
+    sums
+}
+
+/// A constant, with sums of its first blocks, so that they need not be added up for each segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Summed {
+    bytes: &'static [u8],
+    sums: &'static [u16],
+}
+
+impl Summed {
+    /// These bytes, of whose blocks nothing is known.
+    pub const fn none(bytes: &'static [u8]) -> Summed {
+        Summed { bytes, sums: &[] }
+    }
+
+    /// These bytes, which `sums` begins with the [`block_sums`] of: else, when the program is built, that is an error.
+    pub const fn new<const N: usize>(bytes: &'static [u8], sums: &'static [u16; N]) -> Summed {
+        let right: [u16; N] = block_sums(bytes);
+        let mut block = 0;
+        while block < N {
+            assert!(right[block] == sums[block], "these are the sums of other bytes");
+            block += 1;
+        }
+        Summed { bytes, sums }
+    }
+
+    /// The sum of the bytes from `start` up to `end`.
+    #[inline]
+    fn sum(&self, start: usize, end: usize) -> u16 {
+        let plain = |from: usize, to: usize| checksum::sum(self.bytes.get(from..to).unwrap_or(&[]));
+        let (first, last) = (start.div_ceil(BLOCK), end / BLOCK);
+        let Some(sums) = self.sums.get(first..last) else { return plain(start, end) };
+        let blocks = sums.iter().map(|&sum| u64::from(sum)).sum();
+        let sum = Sum::default().and(plain(start, first * BLOCK), first * BLOCK - start);
+        // As one piece of even length.
+        let sum = sum.and(checksum::folded(blocks), 0);
+        sum.and(plain(last * BLOCK, end), end - last * BLOCK).get()
+    }
+}
 
 /// Bytes of a constant that are sent from where they lie: those from `start` up to, but without, `end` of `piece` repeated without
 /// end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Repeated {
-    piece: &'static [u8],
+    piece: Summed,
     start: usize,
     end: usize,
 }
 
 impl Repeated {
     /// These bytes; none where `piece` is empty or `end` is not behind `start`.
-    pub fn new(piece: &'static [u8], start: usize, end: usize) -> Repeated {
-        Repeated { piece, start, end: if piece.is_empty() { start } else { end.max(start) } }
+    pub fn new(piece: Summed, start: usize, end: usize) -> Repeated {
+        Repeated { piece, start, end: if piece.bytes.is_empty() { start } else { end.max(start) } }
     }
 
     fn len(&self) -> usize {
         self.end - self.start
     }
 
-    /// Copies the bytes from `at` on, as many as fit into `to`.
-    fn copy(&self, at: usize, to: &mut [u8]) {
-        let mut from = (self.start + at) % self.piece.len().max(1);
-        let mut to = to;
+    /// Copies the bytes from `at` on, as many as fit into `to`. Their sum, behind `sum`.
+    #[inline]
+    fn copy(&self, at: usize, to: &mut [u8], sum: Sum) -> Sum {
+        let mut from = (self.start + at) % self.piece.bytes.len().max(1);
+        let (mut to, mut sum) = (to, sum);
         while !to.is_empty() {
-            let Some(bytes) = self.piece.get(from..).filter(|bytes| !bytes.is_empty()) else { return };
+            let Some(bytes) = self.piece.bytes.get(from..).filter(|bytes| !bytes.is_empty()) else { return sum };
             let len = bytes.len().min(to.len());
             let (part, rest) = to.split_at_mut(len);
             part.copy_from_slice(&bytes[..len]);
+            sum = sum.and(self.piece.sum(from, from + len), len);
             to = rest;
             from = 0;
         }
+        sum
     }
 }
 
@@ -55,13 +120,15 @@ impl Piece {
         }
     }
 
-    fn copy(&self, at: usize, to: &mut [u8]) {
+    #[inline]
+    fn copy(&self, at: usize, to: &mut [u8], sum: Sum) -> Sum {
         match self {
-            Piece::Constant(constant) => constant.copy(at, to),
+            Piece::Constant(constant) => constant.copy(at, to, sum),
             Piece::Own { bytes, start } => {
                 if let Some(bytes) = bytes.get(start + at..start + at + to.len()) {
                     to.copy_from_slice(bytes);
                 }
+                sum.and(checksum::sum(to), to.len())
             }
         }
     }
@@ -129,10 +196,10 @@ impl Content {
         }
     }
 
-    /// Fills `to` with the bytes from `at` on. There must be as many.
+    /// Fills `to` with the bytes from `at` on, of which there must be as many. Their sum.
     #[inline]
-    pub(super) fn copy(&self, at: usize, to: &mut [u8]) {
-        let (mut at, mut to) = (at, to);
+    pub(super) fn copy(&self, at: usize, to: &mut [u8]) -> u16 {
+        let (mut at, mut to, mut sum) = (at, to, Sum::default());
         for piece in &self.pieces {
             let len = piece.len();
             if at >= len {
@@ -140,12 +207,13 @@ impl Content {
                 continue;
             }
             let (part, rest) = to.split_at_mut(to.len().min(len - at));
-            piece.copy(at, part);
+            sum = piece.copy(at, part, sum);
             if rest.is_empty() {
-                return;
+                break;
             }
             (at, to) = (0, rest);
         }
+        sum.get()
     }
 
     /// Forgets everything, and gives its memory back.
@@ -160,21 +228,34 @@ mod tests {
     use proptest::prelude::*;
     use std::vec;
 
-    static PIECE: [u8; 7] = *b"abcdefg";
+    static BYTES: [u8; 300] = {
+        let mut bytes = [0; 300];
+        let mut i = 0;
+        while i < 300 {
+            bytes[i] = (i * i % 251) as u8;
+            i += 1;
+        }
+        bytes
+    };
+    static SUMS: [u16; 4] = block_sums(&BYTES);
 
     proptest! {
         /// Whatever is pushed and skipped, what is copied is what a plain queue would hold.
         #[test]
-        fn as_a_plain_queue(steps in prop::collection::vec((0u8..3, 0usize..40, 0usize..40), 1..40)) {
+        fn as_a_plain_queue(steps in prop::collection::vec((0u8..4, 0usize..400, 0usize..400), 1..40)) {
             let mut content = Content::default();
             let mut plain: Vec<u8> = Vec::new();
             for (number, (kind, a, b)) in steps.into_iter().enumerate() {
                 match kind {
                     0 => {
-                        content.push_constant(Repeated::new(&PIECE, a, a + b));
-                        plain.extend((a..a + b).map(|at| PIECE[at % 7]));
+                        content.push_constant(Repeated::new(Summed::new(&BYTES, &SUMS), a, a + b));
+                        plain.extend((a..a + b).map(|at| BYTES[at % 300]));
                     }
                     1 => {
+                        content.push_constant(Repeated::new(Summed::none(BYTES.split_at(7).0), a, a + b));
+                        plain.extend((a..a + b).map(|at| BYTES[at % 7]));
+                    }
+                    2 => {
                         let bytes = vec![u8::try_from(number).expect("few"); a];
                         content.push_copy(&bytes);
                         plain.extend(bytes);
@@ -187,8 +268,9 @@ mod tests {
                 prop_assert_eq!(content.len(), plain.len());
                 let start = b.min(plain.len());
                 let mut copied = vec![0; (plain.len() - start).min(a)];
-                content.copy(start, &mut copied);
+                let sum = content.copy(start, &mut copied);
                 prop_assert_eq!(&copied[..], &plain[start..start + copied.len()]);
+                prop_assert_eq!(sum % 0xffff, checksum::sum(&copied) % 0xffff);
             }
             content.skip(usize::MAX);
             prop_assert_eq!((content.len(), content.own(), content.pieces.len()), (0, 0, 0));
@@ -198,8 +280,8 @@ mod tests {
     #[test]
     fn nothing_is_nothing() {
         let mut content = Content::default();
-        content.push_constant(Repeated::new(&[], 3, 9));
-        content.push_constant(Repeated::new(&PIECE, 9, 3));
+        content.push_constant(Repeated::new(Summed::none(&[]), 3, 9));
+        content.push_constant(Repeated::new(Summed::none(&BYTES), 9, 3));
         content.push_copy(&[]);
         assert_eq!((content.len(), content.pieces.len()), (0, 0));
     }

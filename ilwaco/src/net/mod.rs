@@ -28,7 +28,7 @@ mod track;
 mod udp;
 
 pub use connection::{CONNECTION_BYTES, RECEIVE_BYTES, SEND_BYTES};
-pub use content::Repeated;
+pub use content::{Repeated, Summed, block_sums};
 pub use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 pub use device::{link_up, nic_counters};
 pub use listener::TcpListener;

@@ -212,13 +212,14 @@ fn report(entry: &Entry, kind: Kind, first: &[Figure], second: &[Figure]) -> Res
         let Target { target, best_other, .. } = aim;
         let Figure { metric, value, unit, .. } = figure;
         let mark = if aim.is_met_by(*value) { "" } else { "  MISSED" };
+        let target = if target.is_finite() { target.to_string() } else { "none".to_owned() };
         let digits = if ["ratio", "ms", "instructions/byte"].contains(unit) { 2 } else { 0 };
         println!(
             "{metric:<24} {value:>12.digits$} {:>12.digits$} {unit:<12} {target:>10}  {best_other}{mark}",
             again.value
         );
         println!("    {}", figure.conditions);
-        bars.push((figure.clone(), *target));
+        bars.push((figure.clone(), aim.target));
     }
     let name = if kind == Kind::Bochs {
         entry.name.to_owned()

@@ -30,11 +30,12 @@ pub fn svg(title: &str, figures: &[(Figure, f64)]) -> String {
             writeln!(svg, "<rect x=\"{LEFT}\" y=\"{}\" width=\"{length:.1}\" height=\"20\" fill=\"{colour}\"/>", y + 5);
         let _ = writeln!(
             svg,
-            "<text x=\"{:.1}\" y=\"{}\">{} {} (target {target})</text>",
+            "<text x=\"{:.1}\" y=\"{}\">{} {}{}</text>",
             LEFT + length + 6.0,
             y + 20,
             figure.value,
-            escape(figure.unit)
+            escape(figure.unit),
+            if target.is_finite() { format!(" (target {target})") } else { String::new() }
         );
     }
     let bottom = ROW * (figures.len() + 1);

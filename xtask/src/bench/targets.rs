@@ -4,7 +4,7 @@
 pub struct Target {
     /// The metric.
     pub metric: &'static str,
-    /// The value to reach.
+    /// The value to reach; infinite for what is only reported.
     pub target: f64,
     /// The best of others.
     pub best_other: &'static str,

@@ -44,7 +44,7 @@ fn serve(how: How, len: usize) {
         while let Ok(mut stream) = listener.accept().await {
             match how {
                 How::Constant => {
-                    stream.send(b"head", Repeated::new(&PIECE, 0, len)).await.expect("open");
+                    stream.send(b"head", Repeated::new(Summed::none(&PIECE), 0, len)).await.expect("open");
                     stream.write_all(b"tail").await.expect("open");
                     stream.sent(0).await.expect("open");
                 }
@@ -199,7 +199,7 @@ fn a_request_in_the_middle_is_heard_and_answered_behind() {
             let mut stream = listener.accept().await.expect("a network");
             let mut bytes = [0; 64];
             while let Ok(len @ 1..) = stream.read(&mut bytes).await {
-                stream.send(&bytes[..len], Repeated::new(&PIECE, 0, 5_000)).await.expect("open");
+                stream.send(&bytes[..len], Repeated::new(Summed::none(&PIECE), 0, 5_000)).await.expect("open");
             }
         })
         .expect("room");
@@ -234,7 +234,7 @@ fn a_reset_ends_it_and_who_waits_is_told() {
         let result = told.clone();
         spawn(async move {
             let mut stream = listener.accept().await.expect("a network");
-            stream.send(b"", Repeated::new(&PIECE, 0, 1 << 20)).await.expect("open");
+            stream.send(b"", Repeated::new(Summed::none(&PIECE), 0, 1 << 20)).await.expect("open");
             *result.borrow_mut() = Some(stream.sent(0).await);
         })
         .expect("room");
@@ -256,7 +256,7 @@ fn a_program_that_breaks_off_says_so_with_the_right_number() {
         let listener = TcpListener::bind(7).expect("free");
         spawn(async move {
             let mut stream = listener.accept().await.expect("a network");
-            stream.send(b"", Repeated::new(&PIECE, 0, 1 << 20)).await.expect("open");
+            stream.send(b"", Repeated::new(Summed::none(&PIECE), 0, 1 << 20)).await.expect("open");
             sleep(Duration::from_millis(20)).await;
             stream.abort();
         })
@@ -279,7 +279,7 @@ fn the_end_comes_behind_the_content() {
         let listener = TcpListener::bind(7).expect("free");
         spawn(async move {
             let mut stream = listener.accept().await.expect("a network");
-            stream.send(b"", Repeated::new(&PIECE, 0, 6_000)).await.expect("open");
+            stream.send(b"", Repeated::new(Summed::none(&PIECE), 0, 6_000)).await.expect("open");
             stream.finish();
             assert_eq!(stream.write_all(b"more").await, Err(Error::ConnectionReset));
         })
@@ -300,7 +300,7 @@ fn a_narrow_path_is_found_out_by_content_too() {
         let listener = TcpListener::bind(7).expect("free");
         spawn(async move {
             let mut stream = listener.accept().await.expect("a network");
-            stream.send(b"", Repeated::new(&PIECE, 0, 20_000)).await.expect("open");
+            stream.send(b"", Repeated::new(Summed::none(&PIECE), 0, 20_000)).await.expect("open");
             let _ = stream.sent(0).await;
         })
         .expect("room");
