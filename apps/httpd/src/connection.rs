@@ -31,7 +31,7 @@ pub const LINGER_SILENCE: Duration = Duration::from_secs(2);
 /// Bytes of a request's line and headers that every connection may hold; for more it needs leave.
 const SMALL_HEAD: usize = 2048;
 /// Bytes of a document up to which it is cheaper to copy it behind the head than to write twice, and kept there.
-const JOINED: usize = 512;
+const JOINED: usize = 2304;
 /// Requests of one connection that are answered before others get a turn.
 const TURN: u32 = 16;
 
@@ -294,6 +294,17 @@ impl Connection {
     ) -> Result<(), Fate> {
         if !answer.with_body {
             return self.write().await;
+        }
+        if self.output.len() + end - start <= SEND_BYTES {
+            // All of it leaves at once in any case.
+            self.write().await?;
+            let mut at = start;
+            while at < end {
+                let bytes = constant.bytes(at, end);
+                self.write_bytes(bytes).await?;
+                at += bytes.len();
+            }
+            return Ok(());
         }
         let sent = self.stream.send(&self.output, constant.repeated(start, end));
         match timeout(WRITE_TIMEOUT, sent).await {

@@ -196,9 +196,32 @@ impl Stack {
         Ok(Some(()))
     }
 
+    /// Gives a connection bytes to be sent: its socket, or what goes beside it. How many it takes. `None`: not before `waker` is woken.
+    #[inline]
+    pub(super) fn write(&mut self, index: usize, bytes: &[u8], waker: &Waker) -> Result<Option<usize>, Error> {
+        if (bytes.len() > SEND_BYTES || self.has_content(index))
+            && let taken @ (None | Some(1..)) = self.send_copy(index, bytes, waker)?
+        {
+            return Ok(taken);
+        }
+        let socket = self.attempt(index).ok_or(Error::NotConnected)?.socket();
+        match socket.send_slice(bytes) {
+            Ok(0) => {
+                socket.register_send_waker(waker);
+                Ok(None)
+            }
+            Ok(len) => {
+                self.touch(index);
+                Ok(Some(len))
+            }
+            Err(_) => Err(Error::ConnectionReset),
+        }
+    }
+
     /// Gives a connection bytes to be sent, of which it takes a copy. How many of them: none if it does not hold content, and its
     /// socket can have them. `None`: not before `waker` is woken.
-    pub(super) fn send_copy(&mut self, index: usize, bytes: &[u8], waker: &Waker) -> Result<Option<usize>, Error> {
+    #[cold]
+    fn send_copy(&mut self, index: usize, bytes: &[u8], waker: &Waker) -> Result<Option<usize>, Error> {
         let Some(place) = self.places.get_mut(index) else { return Err(Error::NotConnected) };
         let len = bytes.len().min(COPY);
         let has_room = super::places::carries_bytes(len);
@@ -248,7 +271,7 @@ impl Stack {
 
     /// True while a connection has content that has not arrived.
     #[inline]
-    pub(super) fn has_content(&self, index: usize) -> bool {
+    fn has_content(&self, index: usize) -> bool {
         self.places.get(index).is_some_and(Place::has_content)
     }
 

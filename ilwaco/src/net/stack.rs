@@ -252,9 +252,11 @@ impl Stack {
                 if self.places[index].has_content() && self.hear_content(index, segment) {
                     return self.device.skip();
                 }
-                self.touch(index);
                 self.take_segment(index, segment);
                 self.after_segment(index, segment);
+                if segment.span() != 0 || !self.is_at_rest(index) {
+                    self.touch(index);
+                }
             }
             Verdict::Drop => self.device.skip(),
             Verdict::Challenge => {
@@ -304,6 +306,21 @@ impl Stack {
             // The stack cannot have it: whatever the reason, the next frame's turn comes.
             self.device.skip();
         }
+    }
+
+    /// True when a connection that has heard nothing but an acknowledgement can have nothing to say to it, and nothing to wait for.
+    #[inline]
+    fn is_at_rest(&mut self, index: usize) -> bool {
+        let place = &mut self.places[index];
+        let Some(endpoint) = &mut place.endpoint else { return false };
+        let socket = endpoint.socket();
+        let rests = socket.state() == State::Established
+            && socket.send_queue() == 0
+            && place.track.received.is_some_and(|(acknowledged, received)| acknowledged == received);
+        if rests && !place.touched {
+            (place.due, place.socket_due) = (u64::MAX, u64::MAX);
+        }
+        rests
     }
 
     /// A connection has taken a segment.

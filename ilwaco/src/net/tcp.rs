@@ -145,21 +145,7 @@ impl TcpStream {
     pub async fn write_all(&mut self, bytes: &[u8]) -> Result<(), Error> {
         let mut rest = bytes;
         while !rest.is_empty() {
-            if rest.len() > super::SEND_BYTES || self.has_content() {
-                let len = poll_fn(|cx| ready(with(|stack| stack.send_copy(self.index, rest, cx.waker())))).await?;
-                if len > 0 {
-                    rest = &rest[len..];
-                    continue;
-                }
-            }
-            let len = poll_fn(|cx| {
-                self.poll(cx, true, |socket| match socket.send_slice(rest) {
-                    Ok(0) => Ok(None),
-                    Ok(len) => Ok(Some(len)),
-                    Err(_) => Err(Error::ConnectionReset),
-                })
-            })
-            .await?;
+            let len = poll_fn(|cx| ready(with(|stack| stack.write(self.index, rest, cx.waker())))).await?;
             rest = &rest[len..];
         }
         Ok(())
@@ -190,10 +176,6 @@ impl TcpStream {
     /// Bytes of what was sent by [`TcpStream::send`], and behind it, that have not arrived.
     pub fn unsent(&self) -> usize {
         with(|stack| Ok(stack.content_len(self.index))).unwrap_or(0)
-    }
-
-    fn has_content(&self) -> bool {
-        with(|stack| Ok(stack.has_content(self.index))).unwrap_or(false)
     }
 
     /// Lets `fill` write into free space of the connection, at least one byte of it, and sends as many bytes as `fill` says.
