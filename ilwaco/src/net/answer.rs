@@ -188,6 +188,23 @@ pub(super) fn port_unreachable(received: &[u8], frame: &mut [u8]) {
     checksum::fill(frame);
 }
 
+/// Bytes of the message that a packet's headers cannot be understood.
+pub(super) fn problem_len(received: &[u8]) -> Option<usize> {
+    unreachable_len(received).filter(|_| !is_v4(received))
+}
+
+/// Writes the message that an IPv6 packet's headers cannot be understood (RFC 4443 3.4). `pointer`: where in the packet.
+pub(super) fn problem(received: &[u8], frame: &mut [u8], code: u8, pointer: u32) {
+    let Some(quoted) = quoted(received) else { return };
+    let headers = headers(received, ICMPV6, 8 + quoted.len());
+    let at = headers.len;
+    frame[..at].copy_from_slice(headers.bytes());
+    frame[at..at + 4].copy_from_slice(&[4, code, 0, 0]);
+    frame[at + 4..at + 8].copy_from_slice(&pointer.to_be_bytes());
+    frame[at + 8..].copy_from_slice(quoted);
+    checksum::fill(frame);
+}
+
 /// The options of a segment in its frame.
 pub(super) fn options<'a>(frame: &'a [u8], segment: &Segment) -> Option<&'a [u8]> {
     let header_len = usize::from(frame.get(segment.start + 12)? >> 4) * 4;

@@ -106,6 +106,11 @@ pub(super) fn header_valid(header: &[u8]) -> bool {
     fold(add(0, header)) == 0xffff
 }
 
+/// The checksum of a header in which its place is zero, in the byte order of memory.
+pub(super) fn header(header: &[u8]) -> u16 {
+    !fold(add(0, header))
+}
+
 /// True when the checksum of a TCP, UDP or ICMPv6 segment is right.
 #[inline]
 pub(super) fn segment_valid(addresses: &[u8], protocol: u8, segment: &[u8]) -> bool {

@@ -1,7 +1,7 @@
 //! The virtual NIC as the stack's device. Frames are read in the ring where they lie, and written into it where they leave.
 
 use super::checksum;
-use super::frame::{ETHERNET_HEADER, IPV4, IPV6, be32};
+use super::frame::{ETHERNET_HEADER, IPV4, IPV6, IPV6_HEADER, be16, be32};
 use super::link::Link;
 use super::track::Track;
 use crate::platform::{kick, nic};
@@ -80,6 +80,23 @@ impl NicDevice {
     /// The next received frame, in the ring. The same one until it is taken or skipped.
     pub(super) fn peek(&mut self) -> Option<&[u8]> {
         view(&mut self.rx).map(|frame| &*frame)
+    }
+
+    /// Takes everything between the IPv6 header of the next received frame and its transport's out, whose first byte is at `start` in the
+    /// packet. False where there is no such frame.
+    pub(super) fn flatten(&mut self, protocol: u8, start: usize) -> bool {
+        let Some(packet) = view(&mut self.rx).and_then(|frame| frame.get_mut(ETHERNET_HEADER..)) else { return false };
+        let Some(len) = be16(packet, 4).and_then(|len| usize::from(len).checked_sub(start.checked_sub(IPV6_HEADER)?))
+        else {
+            return false;
+        };
+        if packet.len() < start + len {
+            return false;
+        }
+        packet.copy_within(start..start + len, IPV6_HEADER);
+        packet[4..6].copy_from_slice(&u16::try_from(len).unwrap_or(0).to_be_bytes());
+        packet[6] = protocol;
+        true
     }
 
     /// Drops the next received frame.

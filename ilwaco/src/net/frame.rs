@@ -12,6 +12,8 @@ pub(super) const ICMP: u8 = 1;
 pub(super) const TCP: u8 = 6;
 pub(super) const UDP: u8 = 17;
 pub(super) const ICMPV6: u8 = 58;
+/// Bytes of an IPv6 header.
+pub(super) const IPV6_HEADER: usize = 40;
 /// TCP's flags.
 pub(super) const FIN: u8 = 0x01;
 pub(super) const SYN: u8 = 0x02;
@@ -127,8 +129,11 @@ pub(super) enum Class {
     Datagram { port: u16, unicast: bool },
     /// An answer of a DHCP server.
     Dhcp,
-    /// Of no use here: not IP, damaged, cut short, a fragment (which this stack does not put together), for another host, or
-    /// from an address that no host has.
+    /// A piece of an IPv4 datagram, whose header is right.
+    Fragment,
+    /// An IPv6 packet for this VM with something else than a transport behind its header: see `extension.rs`.
+    Extended,
+    /// Of no use here: not IP, damaged, cut short, for another host, or from an address that no host has.
     Refuse,
 }
 
@@ -179,7 +184,7 @@ fn ipv4(frame: &[u8], own: &Own) -> Option<Class> {
     let header_len = usize::from(fixed[0] & 0x0f) * 4;
     let total = usize::from(be16(fixed, 2)?);
     let ttl = fixed[8];
-    if fixed[0] >> 4 != 4 || header_len < 20 || total < header_len || be16(fixed, 6)? & 0x3fff != 0 || ttl == 0 {
+    if fixed[0] >> 4 != 4 || header_len < 20 || total < header_len || ttl == 0 {
         return None;
     }
     let packet = packet.get(..total)?;
@@ -187,6 +192,9 @@ fn ipv4(frame: &[u8], own: &Own) -> Option<Class> {
     let (source, target) = (be32(fixed, 12)?, be32(fixed, 16)?);
     if !checksum::header_valid(header) || is_martian(source, own) {
         return None;
+    }
+    if be16(fixed, 6)? & 0x3fff != 0 {
+        return Some(Class::Fragment);
     }
     let for_us = target == own.v4 && own.v4 != 0 && source != 0 && frame[0] & 1 == 0;
     let start = ETHERNET_HEADER + header_len;
@@ -208,6 +216,9 @@ fn ipv6(frame: &[u8], own: &Own) -> Option<Class> {
         return None;
     }
     let for_us = target == own.v6 && remote != 0 && frame[0] & 1 == 0;
+    if for_us && !matches!(header[6], TCP | UDP | ICMPV6) {
+        return Some(Class::Extended);
+    }
     transport(frame, header[6], remote, &header[8..40], segment, ETHERNET_HEADER + 40, for_us)
 }
 
@@ -313,8 +324,13 @@ mod tests {
     fn what_is_refused() {
         assert_eq!(class(|f| f[30] ^= 1, false), Class::Refuse, "damaged header");
         assert_eq!(class(|f| f[50] ^= 1, false), Class::Refuse, "damaged segment");
-        assert_eq!(class(|f| f[20] = 0x20, true), Class::Refuse, "first fragment");
-        assert_eq!(class(|f| f[21] = 5, true), Class::Refuse, "later fragment");
+        assert_eq!(class(|f| f[20] = 0x20, true), Class::Fragment, "first fragment");
+        assert_eq!(class(|f| f[21] = 5, true), Class::Fragment, "later fragment");
+        assert_eq!(
+            class(|f| f[20..27].copy_from_slice(&[0x20, 0, 64, TCP, 0, 0, 127]), true),
+            Class::Refuse,
+            "martian"
+        );
         assert_eq!(class(|f| f.truncate(50), false), Class::Refuse, "cut short");
         assert_eq!(class(|f| f[14] = 0x4f, true), Class::Refuse, "header longer than the packet");
         assert_eq!(class(|f| f[14] = 0x41, true), Class::Refuse, "header shorter than a header");

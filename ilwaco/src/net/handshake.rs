@@ -119,12 +119,12 @@ impl Stack {
 }
 
 /// A device that tells a socket of one packet, and sees with which number the answer starts.
-struct Replay<'a> {
-    packet: Option<&'a [u8]>,
-    seq: Option<u32>,
+pub(super) struct Replay<'a> {
+    pub(super) packet: Option<&'a [u8]>,
+    pub(super) seq: Option<u32>,
 }
 
-struct ReplayRx<'a>(&'a [u8]);
+pub(super) struct ReplayRx<'a>(&'a [u8]);
 
 impl RxToken for ReplayRx<'_> {
     fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
@@ -132,7 +132,7 @@ impl RxToken for ReplayRx<'_> {
     }
 }
 
-struct ReplayTx<'a>(&'a mut Option<u32>);
+pub(super) struct ReplayTx<'a>(&'a mut Option<u32>);
 
 impl TxToken for ReplayTx<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {

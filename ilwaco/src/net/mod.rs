@@ -12,7 +12,9 @@ mod cookie;
 mod device;
 mod dhcp;
 mod ended;
+mod extension;
 mod flight;
+mod fragments;
 mod frame;
 mod handshake;
 mod link;
@@ -93,8 +95,10 @@ impl core::fmt::Display for Error {
 /// What the stack has counted since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NetCounters {
-    /// Frames that were of no use: damaged, cut short, fragments, not IP.
+    /// Frames that were of no use: damaged, cut short, pieces of what cannot be, not IP.
     pub refused_frames: u64,
+    /// Datagrams that arrived in pieces.
+    pub assembled_datagrams: u64,
     /// Times that a connection got no answer because there was no room, so that its peer tries again.
     pub refused_connections: u64,
     /// Segments that would have completed a handshake, but none that is known, or one that took too long.

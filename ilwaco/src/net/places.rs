@@ -419,6 +419,7 @@ impl Stack {
         self.link.shrink();
         self.paths.shrink(now);
         self.listeners.iter_mut().for_each(Listener::shrink);
-        self.ended.shrink(now)
+        let waits = !self.fragments.shrink(now);
+        self.ended.shrink(now) && !waits
     }
 }

@@ -10,7 +10,10 @@ use super::cookie::{Key, Offer};
 use super::device::{NicDevice, Wire, nic_page, set_listens};
 use super::dhcp::Dhcp;
 use super::ended::EndedTable;
-use super::frame::{Class, Flow, Own, Segment, classify};
+use super::extension::{self, Walk};
+use super::fragments::{Fragments, Piece};
+use super::frame::{Class, ETHERNET_HEADER, Flow, Own, Segment, classify};
+use super::handshake::Replay;
 use super::link::Link;
 use super::listener::Listener;
 use super::paths::{self, Paths, TooBig};
@@ -71,6 +74,7 @@ pub(crate) struct Stack {
     /// UDP sockets.
     pub(super) datagrams: SocketSet<'static>,
     pub(super) datagrams_due: u64,
+    pub(super) fragments: Fragments,
     pub(super) dhcp: Option<Box<Dhcp>>,
     /// How often the DHCP client was started.
     pub(super) dhcp_starts: u32,
@@ -120,6 +124,7 @@ impl Stack {
             listeners: Vec::new(),
             datagrams: SocketSet::new(Vec::new()),
             datagrams_due: u64::MAX,
+            fragments: Fragments::default(),
             dhcp: None,
             dhcp_starts: 0,
             errors: (0, 0),
@@ -148,6 +153,7 @@ impl Stack {
         self.paths = Paths::new(random);
         self.key = Key::new(id);
         self.errors = (0, 0);
+        self.fragments = Fragments::default();
         true
     }
 
@@ -226,6 +232,15 @@ impl Stack {
                     received = Received::Traffic;
                     self.dhcp_frame();
                     self.device.skip();
+                }
+                Class::Fragment => {
+                    received = Received::Traffic;
+                    self.fragment();
+                    self.device.skip();
+                }
+                Class::Extended => {
+                    received = Received::Traffic;
+                    self.extended();
                 }
                 Class::Refuse => {
                     received = received.max(Received::Noise);
@@ -352,13 +367,70 @@ impl Stack {
         }
     }
 
-    /// A datagram is next.
-    fn datagram(&mut self, port: u16, unicast: bool) {
-        let taken = self.datagrams.iter().any(|(_, socket)| match socket {
+    /// A piece of an IPv4 datagram is next.
+    fn fragment(&mut self) {
+        let Some(frame) = self.device.peek() else { return };
+        let whole = match self.fragments.take(frame, &self.link.own, self.now) {
+            Piece::Kept => return,
+            Piece::Refused => None,
+            Piece::Whole(whole) => Some(whole),
+        };
+        // Only datagrams are so large that somebody has to send them in pieces.
+        if let Some(whole) = whole
+            && let Class::Datagram { port, .. } = classify(&whole, &self.link.own)
+            && self.is_bound(port)
+        {
+            self.counters.assembled_datagrams += 1;
+            let mut replay = Replay { packet: whole.get(ETHERNET_HEADER..), seq: None };
+            self.iface.poll_ingress_single(stack_time(self.now), &mut replay, &mut self.datagrams);
+            self.datagrams_due = 0;
+            return;
+        }
+        self.counters.refused_frames += 1;
+    }
+
+    /// A packet with extension headers is next, or with something that nobody knows.
+    fn extended(&mut self) {
+        match self.device.peek().map(extension::walk) {
+            Some(Walk::Transport { protocol, start }) if self.device.flatten(protocol, start) => {
+                // The same frame comes next, without them.
+                return;
+            }
+            Some(Walk::Problem { code, pointer }) => {
+                if self.may_report()
+                    && let Some(len) = self.device.peek().and_then(answer::problem_len)
+                {
+                    self.device.answer(len, |received, frame| answer::problem(received, frame, code, pointer));
+                }
+            }
+            _ => {}
+        }
+        self.counters.refused_frames += 1;
+        self.device.skip();
+    }
+
+    /// Whether another error may be reported in this second. If so, it counts.
+    fn may_report(&mut self) -> bool {
+        let second = self.now / 1_000_000;
+        if self.errors.0 != second {
+            self.errors = (second, 0);
+        }
+        let may = self.errors.1 < ERRORS;
+        self.errors.1 += u32::from(may);
+        may
+    }
+
+    /// Whether a socket receives at a port.
+    fn is_bound(&self, port: u16) -> bool {
+        self.datagrams.iter().any(|(_, socket)| match socket {
             smoltcp::socket::Socket::Udp(socket) => socket.endpoint().port == port,
             _ => false,
-        });
-        if taken {
+        })
+    }
+
+    /// A datagram is next.
+    fn datagram(&mut self, port: u16, unicast: bool) {
+        if self.is_bound(port) {
             let time = stack_time(self.now);
             let mut wire =
                 Wire { nic: &mut self.device, link: &mut self.link, now: self.now, track: None, start: 0, mute: false };
@@ -370,15 +442,10 @@ impl Stack {
             self.datagrams_due = 0;
             return;
         }
-        let second = self.now / 1_000_000;
-        if self.errors.0 != second {
-            self.errors = (second, 0);
-        }
         if unicast
-            && self.errors.1 < ERRORS
+            && self.may_report()
             && let Some(len) = self.device.peek().and_then(answer::unreachable_len)
         {
-            self.errors.1 += 1;
             self.device.answer(len, answer::port_unreachable);
         }
         self.device.skip();

@@ -6,6 +6,7 @@ mod endings;
 mod handshakes;
 mod identities;
 mod links;
+mod pieces;
 
 use super::*;
 use crate::sim::{self, GUEST, PEER, Sim, World};
