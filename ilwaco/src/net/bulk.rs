@@ -355,6 +355,7 @@ impl Stack {
     }
 
     /// A segment for a connection with content has arrived and was found good. True when that is all that there was to it.
+    #[inline(never)]
     pub(super) fn hear_content(&mut self, index: usize, segment: &Segment) -> bool {
         let place = &mut self.places[index];
         let Some(bulk) = &mut place.bulk else { return false };
@@ -400,6 +401,7 @@ impl Stack {
     }
 
     /// Sends what can be sent of a connection's content. False when the ring is full.
+    #[inline(never)]
     pub(super) fn send_segments(&mut self, index: usize) -> bool {
         let place = &mut self.places[index];
         let is_over = place.endpoint.as_mut().is_none_or(|endpoint| endpoint.socket().state() == State::Closed);

@@ -12,25 +12,42 @@ fn add(sum: u64, bytes: &[u8]) -> u64 {
         let (sum, carry) = sum.overflowing_add(u64::from_ne_bytes(*bytes));
         sum + u64::from(carry)
     }
-    let (blocks, rest) = bytes.as_chunks::<64>();
-    let mut sum = sum;
-    for block in blocks {
+    /// Adds a block by a chain of additions with carry, which is one instruction for each word.
+    #[inline]
+    fn chain<const N: usize>(sum: u64, block: &[u8; N]) -> u64 {
         let (words, _) = block.as_chunks::<8>();
-        // A chain of additions with carry, which is one instruction for each word.
-        let mut carry = false;
+        let (mut sum, mut carry) = (sum, false);
         for bytes in words {
             (sum, carry) = sum.carrying_add(u64::from_ne_bytes(*bytes), carry);
         }
-        let (whole, carry) = sum.overflowing_add(u64::from(carry));
-        sum = whole + u64::from(carry);
+        let (sum, carry) = sum.overflowing_add(u64::from(carry));
+        sum + u64::from(carry)
+    }
+    let (blocks, rest) = bytes.as_chunks::<64>();
+    let mut sum = sum;
+    for block in blocks {
+        sum = chain(sum, block);
+    }
+    let mut rest = rest;
+    if let Some((block, behind)) = rest.split_first_chunk::<32>() {
+        sum = chain(sum, block);
+        rest = behind;
     }
     let (words, tail) = rest.as_chunks::<8>();
     for bytes in words {
         sum = word(sum, bytes);
     }
-    let mut last = [0; 8];
-    last[..tail.len()].copy_from_slice(tail);
-    word(sum, &last)
+    // What is left stands at an even place, and any of the four is as good as another.
+    let (half, tail) = tail.as_chunks::<4>();
+    if let [bytes] = half {
+        sum = word(sum, &u64::from(u32::from_ne_bytes(*bytes)).to_ne_bytes());
+    }
+    match *tail {
+        [a] => word(sum, &[a, 0, 0, 0, 0, 0, 0, 0]),
+        [a, b] => word(sum, &[a, b, 0, 0, 0, 0, 0, 0]),
+        [a, b, c] => word(sum, &[a, b, c, 0, 0, 0, 0, 0]),
+        _ => sum,
+    }
 }
 
 /// The sum in 16 bits, in the byte order of memory.

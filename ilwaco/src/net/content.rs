@@ -232,7 +232,7 @@ mod tests {
         let mut bytes = [0; 300];
         let mut i = 0;
         while i < 300 {
-            bytes[i] = (i * i % 251) as u8;
+            bytes[i] = (i * i % 251).to_le_bytes()[0];
             i += 1;
         }
         bytes

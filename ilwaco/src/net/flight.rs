@@ -296,7 +296,10 @@ impl Flight {
         let same_window = window == self.window;
         self.window = window;
         self.widest = self.widest.max(window);
-        let news = ranges.iter().fold(false, |news, &range| self.learn(range) || news);
+        let mut news = false;
+        for &range in ranges {
+            news |= self.learn(range);
+        }
         if fresh > 0 {
             self.progress(ack, fresh, outstanding, now);
         } else if outstanding > 0 && empty && (same_window || news) && window > 0 {

@@ -368,6 +368,7 @@ impl Stack {
     }
 
     /// A piece of an IPv4 datagram is next.
+    #[cold]
     fn fragment(&mut self) {
         let Some(frame) = self.device.peek() else { return };
         let whole = match self.fragments.take(frame, &self.link.own, self.now) {
@@ -390,6 +391,7 @@ impl Stack {
     }
 
     /// A packet with extension headers is next, or with something that nobody knows.
+    #[cold]
     fn extended(&mut self) {
         match self.device.peek().map(extension::walk) {
             Some(Walk::Transport { protocol, start }) if self.device.flatten(protocol, start) => {

@@ -10,6 +10,9 @@ const MS: u64 = 1000;
 /// One that wraps in the middle of every test.
 const START: u32 = u32::MAX - 40_000;
 
+/// When an acknowledgement arrives, of what, with which window, and with which ranges.
+type Answer = (u64, u32, u32, Vec<(u32, u32)>);
+
 /// The other end, and the way there and back.
 struct Path {
     /// One way, in microseconds.
@@ -18,7 +21,7 @@ struct Path {
     sent: u64,
     loses: Box<dyn FnMut(u64) -> bool>,
     to_peer: VecDeque<(u64, u32, u32)>,
-    to_us: VecDeque<(u64, u32, u32, Vec<(u32, u32)>)>,
+    to_us: VecDeque<Answer>,
     /// What has arrived, from `START` on.
     arrived: Vec<bool>,
     next: usize,

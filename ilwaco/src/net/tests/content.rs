@@ -18,7 +18,7 @@ static PIECE: [u8; 4099] = {
     let mut bytes = [0; 4099];
     let mut i = 0;
     while i < bytes.len() {
-        bytes[i] = ((i * i + i / 7) % 251) as u8;
+        bytes[i] = ((i * i + i / 7) % 251).to_le_bytes()[0];
         i += 1;
     }
     bytes
