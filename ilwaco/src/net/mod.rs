@@ -17,10 +17,12 @@ mod flight;
 mod fragments;
 mod frame;
 mod handshake;
+mod headers;
 mod link;
 mod listener;
 mod paths;
 mod places;
+mod receiving;
 mod sending;
 mod stack;
 mod tcp;
@@ -45,8 +47,8 @@ use config::Ipv4Config;
 use core::cell::RefCell;
 use core::future::poll_fn;
 use core::task::Poll;
+pub(crate) use receiving::Received;
 use smoltcp::wire::Ipv4Cidr;
-pub(crate) use stack::Received;
 use stack::Stack;
 
 global! {

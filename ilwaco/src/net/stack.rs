@@ -5,21 +5,18 @@
 //! that a thousand idle instructions are not spent on each packet. A connection's socket and buffers exist from the end of
 //! its handshake on; an idle VM has none. What smoltcp lacks lies around it: `docs/adr/0001-tcp.md` says what and why.
 
+use super::NetCounters;
 use super::connection::Endpoint;
-use super::cookie::{Key, Offer};
-use super::device::{NicDevice, Wire, nic_page, set_listens};
+use super::cookie::Key;
+use super::device::{NicDevice, nic_page, set_listens};
 use super::dhcp::Dhcp;
 use super::ended::EndedTable;
-use super::extension::{self, Walk};
-use super::fragments::{Fragments, Piece};
-use super::frame::{Class, ETHERNET_HEADER, Flow, Own, Segment, classify};
-use super::handshake::Replay;
+use super::fragments::Fragments;
+use super::frame::{Flow, Own};
 use super::link::Link;
 use super::listener::Listener;
-use super::paths::{self, Paths, TooBig};
+use super::paths::{self, Paths};
 use super::places::Place;
-use super::track::{Peer, Verdict};
-use super::{NetCounters, answer};
 use crate::time::Instant;
 use abi::nic::Listens;
 use alloc::boxed::Box;
@@ -28,25 +25,8 @@ use core::task::Waker;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use smoltcp::iface::{Interface, SocketSet};
-use smoltcp::socket::tcp::State;
 use smoltcp::time::Instant as StackTime;
 use smoltcp::wire::{IpCidr, Ipv4Cidr, Ipv6Address, Ipv6Cidr};
-
-/// Frames that are taken in before the tasks run.
-const RECEIVE_BATCH: usize = 64;
-/// Errors that are reported by ICMP in a second (RFC 1812 4.3.2.8, RFC 4443 2.4).
-const ERRORS: u32 = 100;
-
-/// What was received, by how much it matters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Received {
-    /// Nothing.
-    Nothing,
-    /// Only what every host on the wire hears: questions for addresses, frames of no use.
-    Noise,
-    /// Something for this VM.
-    Traffic,
-}
 
 /// The whole state of the network.
 pub(crate) struct Stack {
@@ -79,7 +59,7 @@ pub(crate) struct Stack {
     /// How often the DHCP client was started.
     pub(super) dhcp_starts: u32,
     /// The second in which errors were reported last, and how many.
-    errors: (u64, u32),
+    pub(super) errors: (u64, u32),
     /// Nothing can be sent before the demultiplexer takes frames out.
     pub(super) blocked: bool,
     pub(super) now: u64,
@@ -180,277 +160,6 @@ impl Stack {
         if let Some(waker) = self.up_waker.take() {
             waker.wake();
         }
-    }
-
-    /// Takes in received frames.
-    pub(super) fn receive(&mut self, now: Instant) -> Received {
-        self.now = now.as_nanos() / 1000;
-        self.blocked = false;
-        let mut any = false;
-        let mut received = Received::Nothing;
-        for _ in 0..RECEIVE_BATCH {
-            let Some(frame) = self.device.peek() else { break };
-            let class = classify(frame, &self.link.own);
-            if !self.device.can_send() {
-                // Every frame may have to be answered.
-                self.blocked = true;
-                break;
-            }
-            any = true;
-            match class {
-                Class::Tcp(segment) => {
-                    received = Received::Traffic;
-                    self.segment(&segment);
-                }
-                Class::Arp => {
-                    received = received.max(Received::Noise);
-                    self.link.arp(self.now, &mut self.device);
-                    self.dhcp_frame();
-                    self.device.skip();
-                }
-                Class::Icmpv6 { start, unicast } => {
-                    let noise = self.link.icmpv6(start, self.now, &mut self.device);
-                    received = received.max(if noise { Received::Noise } else { Received::Traffic });
-                    if !noise && unicast {
-                        self.message(start, 128);
-                    }
-                    self.device.skip();
-                }
-                Class::Icmp { start, unicast } => {
-                    received = Received::Traffic;
-                    // What was sent to all is not answered (RFC 1122 3.2.2.6).
-                    if unicast {
-                        self.message(start, 8);
-                    }
-                    self.device.skip();
-                }
-                Class::Datagram { port, unicast } => {
-                    received = Received::Traffic;
-                    self.datagram(port, unicast);
-                }
-                Class::Dhcp => {
-                    received = Received::Traffic;
-                    self.dhcp_frame();
-                    self.device.skip();
-                }
-                Class::Fragment => {
-                    received = Received::Traffic;
-                    self.fragment();
-                    self.device.skip();
-                }
-                Class::Extended => {
-                    received = Received::Traffic;
-                    self.extended();
-                }
-                Class::Refuse => {
-                    received = received.max(Received::Noise);
-                    self.counters.refused_frames += 1;
-                    self.device.skip();
-                }
-            }
-        }
-        if any {
-            self.device.release();
-        }
-        received
-    }
-
-    /// A TCP segment is next.
-    #[inline]
-    fn segment(&mut self, segment: &Segment) {
-        let Some(&index) = self.flows.get(&segment.flow) else { return self.stray(segment) };
-        if self.places[index].track.received.is_none() {
-            self.meet(index, segment);
-        }
-        match self.places[index].track.judge(segment, self.now) {
-            Verdict::Pass => {
-                if self.places[index].has_content() && self.hear_content(index, segment) {
-                    return self.device.skip();
-                }
-                self.take_segment(index, segment);
-                self.after_segment(index, segment);
-                if segment.span() != 0 || !self.is_at_rest(index) {
-                    self.touch(index);
-                }
-            }
-            Verdict::Drop => self.device.skip(),
-            Verdict::Challenge => {
-                let track = &self.places[index].track;
-                let (_, seq) = track.sent;
-                let ack = track.received.map_or(0, |(ack, _)| ack);
-                let control = answer::Control { seq, ack, flags: super::frame::ACK, window: track.window };
-                self.say(segment, control, None);
-            }
-        }
-    }
-
-    /// A segment is next for a connection that we have asked for: its peer may introduce itself.
-    #[cold]
-    fn meet(&mut self, index: usize, segment: &Segment) {
-        if segment.has(super::frame::SYN)
-            && let Some(options) = self.device.peek().and_then(|frame| answer::options(frame, segment))
-        {
-            let peer = Peer::offering(Offer::read(options), 0);
-            // The window of a SYN is not scaled (RFC 7323 2.2).
-            self.places[index].track.peer = Peer { window: segment.window.into(), ..peer };
-        }
-    }
-
-    /// Hands the segment that is next to a connection. Whoever calls this touches it.
-    #[inline]
-    pub(super) fn take_segment(&mut self, index: usize, segment: &Segment) {
-        let time = stack_time(self.now);
-        let place = &mut self.places[index];
-        let Some(endpoint) = &mut place.endpoint else { return self.device.skip() };
-        place.track.hop = Some(segment.hop);
-        let iface = match place.track.mtu {
-            paths::WIDE => &mut self.iface,
-            mtu => self.paths.interface(mtu, &self.iface, time),
-        };
-        let mut wire = Wire {
-            nic: &mut self.device,
-            link: &mut self.link,
-            now: self.now,
-            track: Some(&mut place.track),
-            start: segment.start,
-            mute: false,
-        };
-        if iface.poll_ingress_single(time, &mut wire, &mut endpoint.set)
-            == smoltcp::iface::PollIngressSingleResult::None
-        {
-            // The stack cannot have it: whatever the reason, the next frame's turn comes.
-            self.device.skip();
-        }
-    }
-
-    /// True when a connection that has heard nothing but an acknowledgement can have nothing to say to it, and nothing to wait for.
-    #[inline]
-    fn is_at_rest(&mut self, index: usize) -> bool {
-        let place = &mut self.places[index];
-        let Some(endpoint) = &mut place.endpoint else { return false };
-        let socket = endpoint.socket();
-        let rests = socket.state() == State::Established
-            && socket.send_queue() == 0
-            && place.track.received.is_some_and(|(acknowledged, received)| acknowledged == received);
-        if rests && !place.touched {
-            (place.due, place.socket_due) = (u64::MAX, u64::MAX);
-        }
-        rests
-    }
-
-    /// A connection has taken a segment.
-    #[inline]
-    fn after_segment(&mut self, index: usize, segment: &Segment) {
-        let Some(endpoint) = &mut self.places[index].endpoint else { return };
-        if !endpoint.is_live() {
-            endpoint.drain();
-        } else if segment.len == 0 && endpoint.socket().state() == State::Closed {
-            // The peer has reset it. Its stream says so; whoever comes from there now is somebody else.
-            self.unlist(index);
-        }
-    }
-
-    /// An ICMP or ICMPv6 message for this VM is next; `echo`: what a request for an echo starts with.
-    fn message(&mut self, start: usize, echo: u8) {
-        let Some(frame) = self.device.peek() else { return };
-        if frame.get(start) == Some(&echo) {
-            if let Some(len) = answer::echo_len(frame, start) {
-                self.device.answer(len, |received, frame| answer::echo(received, start, frame));
-            }
-        } else if let Some(message) = TooBig::read(frame, start, &self.link.own)
-            && let Some(&index) = self.flows.get(&message.flow)
-            && self.places[index].track.in_flight(message.seq)
-        {
-            let mtu = self.paths.learn(&message, self.now);
-            let track = &mut self.places[index].track;
-            track.mtu = track.mtu.min(mtu);
-        }
-    }
-
-    /// A piece of an IPv4 datagram is next.
-    #[cold]
-    fn fragment(&mut self) {
-        let Some(frame) = self.device.peek() else { return };
-        let whole = match self.fragments.take(frame, &self.link.own, self.now) {
-            Piece::Kept => return,
-            Piece::Refused => None,
-            Piece::Whole(whole) => Some(whole),
-        };
-        // Only datagrams are so large that somebody has to send them in pieces.
-        if let Some(whole) = whole
-            && let Class::Datagram { port, .. } = classify(&whole, &self.link.own)
-            && self.is_bound(port)
-        {
-            self.counters.assembled_datagrams += 1;
-            let mut replay = Replay { packet: whole.get(ETHERNET_HEADER..), seq: None };
-            self.iface.poll_ingress_single(stack_time(self.now), &mut replay, &mut self.datagrams);
-            self.datagrams_due = 0;
-            return;
-        }
-        self.counters.refused_frames += 1;
-    }
-
-    /// A packet with extension headers is next, or with something that nobody knows.
-    #[cold]
-    fn extended(&mut self) {
-        match self.device.peek().map(extension::walk) {
-            Some(Walk::Transport { protocol, start }) if self.device.flatten(protocol, start) => {
-                // The same frame comes next, without them.
-                return;
-            }
-            Some(Walk::Problem { code, pointer }) => {
-                if self.may_report()
-                    && let Some(len) = self.device.peek().and_then(answer::problem_len)
-                {
-                    self.device.answer(len, |received, frame| answer::problem(received, frame, code, pointer));
-                }
-            }
-            _ => {}
-        }
-        self.counters.refused_frames += 1;
-        self.device.skip();
-    }
-
-    /// Whether another error may be reported in this second. If so, it counts.
-    fn may_report(&mut self) -> bool {
-        let second = self.now / 1_000_000;
-        if self.errors.0 != second {
-            self.errors = (second, 0);
-        }
-        let may = self.errors.1 < ERRORS;
-        self.errors.1 += u32::from(may);
-        may
-    }
-
-    /// Whether a socket receives at a port.
-    fn is_bound(&self, port: u16) -> bool {
-        self.datagrams.iter().any(|(_, socket)| match socket {
-            smoltcp::socket::Socket::Udp(socket) => socket.endpoint().port == port,
-            _ => false,
-        })
-    }
-
-    /// A datagram is next.
-    fn datagram(&mut self, port: u16, unicast: bool) {
-        if self.is_bound(port) {
-            let time = stack_time(self.now);
-            let mut wire =
-                Wire { nic: &mut self.device, link: &mut self.link, now: self.now, track: None, start: 0, mute: false };
-            if self.iface.poll_ingress_single(time, &mut wire, &mut self.datagrams)
-                == smoltcp::iface::PollIngressSingleResult::None
-            {
-                self.device.skip();
-            }
-            self.datagrams_due = 0;
-            return;
-        }
-        if unicast
-            && self.may_report()
-            && let Some(len) = self.device.peek().and_then(answer::unreachable_len)
-        {
-            self.device.answer(len, answer::port_unreachable);
-        }
-        self.device.skip();
     }
 
     /// Throws away the datagrams that wait in either direction.
