@@ -101,6 +101,11 @@ impl Stack {
         if !self.start_content(index, waker)? {
             return Ok(None);
         }
+        let held = self.places.get(index).and_then(|place| place.bulk.as_ref()).map_or(0, |bulk| bulk.content.own());
+        if held > 0 && held + head.len() > MOST_COPIES {
+            self.wait_for_content(index, MOST_COPIES / 2 - 1, waker)?;
+            return Ok(None);
+        }
         self.push_content(index, |content| {
             content.push_copy(head);
             content.push_constant(body);

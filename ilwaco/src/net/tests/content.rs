@@ -226,6 +226,29 @@ fn a_request_in_the_middle_is_heard_and_answered_behind() {
 }
 
 #[test]
+fn heads_are_bounded_too() {
+    let mut sim = machine(ARGS);
+    block_on(async {
+        let listener = TcpListener::bind(7).expect("free");
+        let count = Rc::new(RefCell::new(0));
+        let sent = count.clone();
+        spawn(async move {
+            let mut stream = listener.accept().await.expect("a network");
+            for _ in 0..200 {
+                stream.send(&[7; 1_000], Repeated::new(Summed::none(&PIECE), 0, 10)).await.expect("open");
+                *sent.borrow_mut() += 1;
+            }
+        })
+        .expect("room");
+        let (mut host, frames) = open(&mut sim, 8).await;
+        assert_eq!(*count.borrow(), 65, "64 KiB of them");
+        let data = collect(&mut sim, &mut host, &frames, 100).await;
+        assert_eq!(data.iter().map(|heard| heard.data.len()).sum::<usize>(), 200 * 1_010);
+        assert_eq!(*count.borrow(), 200);
+    });
+}
+
+#[test]
 fn a_reset_ends_it_and_who_waits_is_told() {
     let mut sim = machine(ARGS);
     block_on(async {
