@@ -9,7 +9,7 @@ use proptest::prelude::*;
 const HZ: u64 = 1_000_000;
 
 fn watched<D: Discipline>(seats: usize) -> Watched<D> {
-    let bytes = TableBytes { per_slot: 0, per_seat: Watched::<D>::SEAT_BYTES };
+    let bytes = TableBytes { per_slot: 0, per_seat: Watched::<D>::SEAT_BYTES, ..TableBytes::NONE };
     let mut watched = Watched::new(&mut Tables::on_heap(bytes, 0, seats));
     watched.start(HZ);
     watched
