@@ -44,7 +44,7 @@ pub const TABLES_TYPE: u32 = 2;
 pub struct TablesNote {
     /// Bytes of `name`: 8.
     pub name_size: u32,
-    /// Bytes of `tables`: 8.
+    /// Bytes of `tables`: 12.
     pub desc_size: u32,
     /// [`TABLES_TYPE`].
     pub note_type: u32,
@@ -54,7 +54,7 @@ pub struct TablesNote {
     pub tables: TableBytes,
 }
 
-const _: () = assert!(core::mem::size_of::<TablesNote>() == 28);
+const _: () = assert!(core::mem::size_of::<TablesNote>() == 32);
 
 /// What a program's tables take.
 #[repr(C)]
@@ -64,11 +64,13 @@ pub struct TableBytes {
     pub per_slot: u32,
     /// Bytes for each of the machine's seats.
     pub per_seat: u32,
+    /// Bytes of kept memory for each seat, in addition to what the manifest gives.
+    pub keep_per_seat: u32,
 }
 
 impl TableBytes {
     /// For a program without such tables.
-    pub const NONE: TableBytes = TableBytes { per_slot: 0, per_seat: 0 };
+    pub const NONE: TableBytes = TableBytes { per_slot: 0, per_seat: 0, keep_per_seat: 0 };
 
     /// What both programs can work with.
     #[must_use]
@@ -76,6 +78,20 @@ impl TableBytes {
         TableBytes {
             per_slot: if self.per_slot > other.per_slot { self.per_slot } else { other.per_slot },
             per_seat: if self.per_seat > other.per_seat { self.per_seat } else { other.per_seat },
+            keep_per_seat: if self.keep_per_seat > other.keep_per_seat {
+                self.keep_per_seat
+            } else {
+                other.keep_per_seat
+            },
+        }
+    }
+
+    /// Bytes of kept memory on a machine of that size.
+    pub const fn keep(self, seats: usize) -> u64 {
+        // Widening only.
+        #[allow(clippy::cast_lossless)]
+        {
+            self.keep_per_seat as u64 * seats as u64
         }
     }
 
@@ -98,7 +114,7 @@ pub const TABLE_ALIGN: usize = 16;
 impl TablesNote {
     /// The note of a program with these tables.
     pub const fn new(tables: TableBytes) -> TablesNote {
-        TablesNote { name_size: 8, desc_size: 8, note_type: TABLES_TYPE, name: NOTE_NAME, tables }
+        TablesNote { name_size: 8, desc_size: 12, note_type: TABLES_TYPE, name: NOTE_NAME, tables }
     }
 }
 

@@ -9,7 +9,7 @@ use abi::vm::Seat;
 /// ```
 /// use abi::note::TableBytes;
 /// use abi::vm::Seat;
-/// let bytes = TableBytes { per_seat: component::Heap::<u64>::SEAT_BYTES, per_slot: 0 };
+/// let bytes = TableBytes { per_seat: component::Heap::<u64>::SEAT_BYTES, per_slot: 0, ..TableBytes::NONE };
 /// let mut heap = component::Heap::<u64>::new(&mut component::Tables::on_heap(bytes, 0, 8));
 /// heap.set(Seat::new(3), 70);
 /// heap.set(Seat::new(5), 60);
@@ -156,7 +156,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     fn heap(seats: usize) -> Heap<u128> {
-        let bytes = TableBytes { per_slot: 0, per_seat: Heap::<u128>::SEAT_BYTES };
+        let bytes = TableBytes { per_slot: 0, per_seat: Heap::<u128>::SEAT_BYTES, ..TableBytes::NONE };
         Heap::new(&mut Tables::on_heap(bytes, 0, seats))
     }
 

@@ -79,7 +79,7 @@ impl Tables {
 ///
 /// ```
 /// use abi::note::TableBytes;
-/// let bytes = TableBytes { per_seat: 8, per_slot: 0 };
+/// let bytes = TableBytes { per_seat: 8, per_slot: 0, ..TableBytes::NONE };
 /// let mut table = component::Tables::on_heap(bytes, 0, 4).per_seat::<u64>();
 /// assert_eq!((table.len(), table.capacity()), (0, 4));
 /// *table.reach(1).expect("below 4") = 7;
@@ -164,7 +164,7 @@ mod tests {
     use std::rc::Rc;
 
     fn tables(per_slot: u32, per_seat: u32) -> Tables {
-        Tables::on_heap(TableBytes { per_slot, per_seat }, 8, 4)
+        Tables::on_heap(TableBytes { per_slot, per_seat, ..TableBytes::NONE }, 8, 4)
     }
 
     #[test]

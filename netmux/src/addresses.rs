@@ -109,7 +109,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn table(seats: usize) -> Addresses {
-        let bytes = TableBytes { per_slot: 0, per_seat: Addresses::SEAT_BYTES };
+        let bytes = TableBytes { per_slot: 0, per_seat: Addresses::SEAT_BYTES, ..TableBytes::NONE };
         Addresses::new(&mut Tables::on_heap(bytes, 0, seats))
     }
 

@@ -6,7 +6,6 @@ use crate::test_frames::{self as frames, seat};
 use crate::test_machine::{Guest, Machine, address};
 use abi::nic::{Listens, NicPage};
 use core::mem::offset_of;
-use std::vec;
 use std::vec::Vec;
 use zerocopy::IntoBytes;
 

@@ -90,7 +90,7 @@ impl Leases {
         let stored = self.keep.store(&self.table[..kept]);
         if (kept < self.table.len() || !stored) && !core::mem::replace(&mut self.warned, true) {
             log::warn!(
-                "the leases of VMs in seats from {kept} on are lost when netmux is started anew; give it more `keep`"
+                "the leases of VMs in seats from {kept} on are lost when netmux is started anew: its note asks for too little kept memory"
             );
         }
     }
@@ -104,7 +104,7 @@ mod tests {
 
     /// Leases on a machine with five seats.
     fn leases(memory: SharedMemory) -> Leases {
-        let bytes = TableBytes { per_seat: Leases::SEAT_BYTES, per_slot: 0 };
+        let bytes = TableBytes { per_seat: Leases::SEAT_BYTES, per_slot: 0, ..TableBytes::NONE };
         Leases::new(memory, &mut Tables::on_heap(bytes, 0, 5))
     }
 
@@ -136,6 +136,26 @@ mod tests {
         let lease = Lease { slot: 0, generation: 1, ipv4: 1, reserved: 0 };
         assert!(Keep::new(memory, LAYOUT).store(&[lease; 6]));
         assert_eq!(leases(memory).get(VmId::new(0, 1), Seat::new(0)), 0);
+    }
+
+    #[test]
+    fn no_lease_is_lost_on_a_machine_with_all_seats() {
+        let seats = abi::limits::MAX_SEATS;
+        let asked = crate::tables::<crate::policy::RoundRobin>();
+        // As the core gives it: whole pages, and the one that the manifest gives for the headers.
+        let pages = usize::try_from(asked.keep(seats)).expect("small").div_ceil(4096) + 1;
+        let memory = memory(pages * 4096);
+        let on_all_seats = || {
+            let bytes = TableBytes { per_seat: Leases::SEAT_BYTES, ..TableBytes::NONE };
+            Leases::new(memory, &mut Tables::on_heap(bytes, 0, seats))
+        };
+        let last = Seat::new(u16::try_from(seats - 1).expect("16 bits"));
+        let mut first = on_all_seats();
+        first.set(VmId::new(7, 1), Seat::new(0), 5);
+        first.set(VmId::new(9, 1), last, 6);
+        first.save();
+        let next = on_all_seats();
+        assert_eq!((next.get(VmId::new(7, 1), Seat::new(0)), next.get(VmId::new(9, 1), last)), (5, 6));
     }
 
     #[test]

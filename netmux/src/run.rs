@@ -34,7 +34,12 @@ macro_rules! main {
 
 /// What the tables of a demultiplexer with this discipline take.
 pub const fn tables<D: Discipline>() -> TableBytes {
-    TableBytes { per_seat: Ports::TABLES.per_seat + Watched::<D>::SEAT_BYTES + Leases::SEAT_BYTES, ..Ports::TABLES }
+    TableBytes {
+        per_seat: Ports::TABLES.per_seat + Watched::<D>::SEAT_BYTES + Leases::SEAT_BYTES,
+        // Two copies.
+        keep_per_seat: 2 * Leases::SEAT_BYTES,
+        ..Ports::TABLES
+    }
 }
 
 /// The core, as the demultiplexer needs it.
@@ -119,11 +124,12 @@ pub fn run<D: Discipline>(component: &Component) -> ! {
 
 /// The memory for leases.
 fn kept_memory(component: &Component) -> SharedMemory {
-    let bytes = u64::from(component.info().vm_seats) * u64::from(Leases::SEAT_BYTES);
-    let enough = 2 * (KEEP_HEADER_BYTES + usize::try_from(bytes).unwrap_or(0));
+    // For the headers; the leases have as much as all seats take.
     match component.keep() {
         Some(memory) => memory,
-        None => panic!("no kept memory: give netmux {} pages of it (`keep`) in system.toml", pages(enough)),
+        None => {
+            panic!("no kept memory: give netmux {} pages of it (`keep`) in system.toml", pages(2 * KEEP_HEADER_BYTES))
+        }
     }
 }
 

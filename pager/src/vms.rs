@@ -98,7 +98,11 @@ mod tests {
     const SEAT: Seat = Seat::new(5);
 
     fn vms() -> Vms {
-        Vms::new(&mut Tables::on_heap(TableBytes { per_slot: 0, per_seat: Vms::SEAT_BYTES }, 0, 100))
+        Vms::new(&mut Tables::on_heap(
+            TableBytes { per_slot: 0, per_seat: Vms::SEAT_BYTES, ..TableBytes::NONE },
+            0,
+            100,
+        ))
     }
 
     #[test]

@@ -59,7 +59,8 @@ impl Gatekeeper {
     /// What it takes of the tables.
     // A few dozen.
     #[allow(clippy::cast_possible_truncation)]
-    pub const TABLES: TableBytes = TableBytes { per_slot: size_of::<Entry>() as u32 + Links::BYTES, per_seat: 0 };
+    pub const TABLES: TableBytes =
+        TableBytes { per_slot: size_of::<Entry>() as u32 + Links::BYTES, per_seat: 0, ..TableBytes::NONE };
 
     /// An empty queue on a machine without frames.
     pub fn new(tables: &mut Tables) -> Self {

@@ -224,7 +224,7 @@ mod tests {
         /// Two lists over one table behave as two deques.
         #[test]
         fn like_deques(steps in prop::collection::vec((step(), any::<bool>()), 0..200)) {
-            let mut tables = Tables::on_heap(TableBytes { per_slot: Links::BYTES, per_seat: 0 }, SLOTS as usize, 0);
+            let mut tables = Tables::on_heap(TableBytes { per_slot: Links::BYTES, per_seat: 0, ..TableBytes::NONE }, SLOTS as usize, 0);
             let mut links = Links::new(tables.per_slot());
             let mut lists = [List::new(), List::new()];
             let mut models = [VecDeque::new(), VecDeque::new()];

@@ -92,7 +92,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn tickets(seats: usize) -> Tickets {
-        let bytes = TableBytes { per_slot: 0, per_seat: Tickets::SEAT_BYTES };
+        let bytes = TableBytes { per_slot: 0, per_seat: Tickets::SEAT_BYTES, ..TableBytes::NONE };
         Tickets::new(&mut Tables::on_heap(bytes, 0, seats))
     }
 

@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn a_seat_has_one_vm_at_a_time() {
-        let bytes = TableBytes { per_slot: 0, per_seat: Vms::<u8>::SEAT_BYTES };
+        let bytes = TableBytes { per_slot: 0, per_seat: Vms::<u8>::SEAT_BYTES, ..TableBytes::NONE };
         let mut vms = Vms::<u8>::new(&mut Tables::on_heap(bytes, 0, 4));
         let first = vm(7, 1, 2);
         assert_eq!(vms.look(first), Ok((Known::Nobody, 0)));

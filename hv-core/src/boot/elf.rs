@@ -305,8 +305,8 @@ fn check_notes(mut notes: &[u8], kind: u32) -> Result<TableBytes, ElfError> {
         let (Some(name_bytes), Some(desc_bytes)) = (padded(name), padded(desc)) else { break };
         let Some(end) = name_bytes.checked_add(desc_bytes).and_then(|bytes| bytes.checked_add(12)) else { break };
         let Some(this) = notes.get(..end) else { break };
-        let ours = name == 8 && desc == 8 && this[12..20] == NOTE_NAME;
-        if ours && note_type == NOTE_TYPE && !found {
+        let ours = name == 8 && this.get(12..20) == Some(&NOTE_NAME[..]);
+        if ours && desc == 8 && note_type == NOTE_TYPE && !found {
             let (note, _) = Note::read_from_prefix(this).map_err(|_| ElfError::NoNote)?;
             if note.abi_version != abi::ABI_VERSION {
                 return Err(ElfError::WrongVersion(note.abi_version));
@@ -316,7 +316,7 @@ fn check_notes(mut notes: &[u8], kind: u32) -> Result<TableBytes, ElfError> {
             }
             found = true;
         }
-        if ours && note_type == TABLES_TYPE && tables.is_none() {
+        if ours && desc == 12 && note_type == TABLES_TYPE && tables.is_none() {
             tables = TablesNote::read_from_prefix(this).ok().map(|(note, _)| note.tables);
         }
         notes = &notes[end..];

@@ -195,11 +195,17 @@ pub fn load_all(
             info.dma_physical = first.as_u64();
             info.dma_bytes = memory.len() as u64;
         }
-        if entry.keep_pages != 0 {
-            give(layout::KEEP, entry.keep_pages.into(), u64::MAX, owner)?;
-            info.keep_pages = entry.keep_pages;
+        let asked = asked_for(&policies);
+        let keep_pages = u64::from(entry.keep_pages) + asked.keep(sources.vm_seats).div_ceil(PAGE_SIZE);
+        if keep_pages > (layout::KEEP_END - layout::KEEP) / PAGE_SIZE {
+            return Err(LoadError::NoMemory(entry.name));
         }
-        let tables_pages = table_bytes(sources, &policies).div_ceil(PAGE_SIZE);
+        if keep_pages != 0 {
+            give(layout::KEEP, keep_pages, u64::MAX, owner)?;
+            // Far below 2^32, as just seen.
+            info.keep_pages = u32::try_from(keep_pages).unwrap_or(0);
+        }
+        let tables_pages = asked.total(sources.vm_slots, sources.vm_seats).div_ceil(PAGE_SIZE);
         if tables_pages > (layout::TABLES_END - layout::TABLES) / PAGE_SIZE {
             return Err(LoadError::NoMemory(entry.name));
         }
@@ -285,10 +291,9 @@ fn find_policies(entry: &manifest::Component, choice: usize, sources: &Sources<'
     Policies::new(list, choice).ok_or(LoadError::NoModule(entry.policies[choice].module))
 }
 
-/// Bytes that the tables of a component take, whichever of its policies it runs.
-fn table_bytes(sources: &Sources<'_>, policies: &Policies) -> u64 {
-    let asked = policies.programs().map(|program| program.elf.tables);
-    asked.fold(TableBytes::NONE, TableBytes::max).total(sources.vm_slots, sources.vm_seats)
+/// What the tables of a component take, whichever of its policies it runs.
+fn asked_for(policies: &Policies) -> TableBytes {
+    policies.programs().map(|program| program.elf.tables).fold(TableBytes::NONE, TableBytes::max)
 }
 
 /// Give a component cleared memory at `at`, contiguous and below the physical address `below`. `None` when there is not as

@@ -84,7 +84,7 @@ mod tests {
     proptest! {
         #[test]
         fn like_a_deque_without_duplicates(steps in proptest::collection::vec((0..4_u8, 0..7_u16), 0..200)) {
-            let bytes = TableBytes { per_slot: 0, per_seat: Fifo::SEAT_BYTES };
+            let bytes = TableBytes { per_slot: 0, per_seat: Fifo::SEAT_BYTES, ..TableBytes::NONE };
             let mut queue = Fifo::new(&mut Tables::on_heap(bytes, 0, 6));
             let mut model = VecDeque::new();
             for (step, seat) in steps {

@@ -10,7 +10,7 @@ use std::vec::Vec;
 
 /// A discipline of a machine with so many seats, where nobody has anything to send.
 pub fn new<D: Discipline>(seats: usize) -> D {
-    D::new(&mut Tables::on_heap(TableBytes { per_slot: 0, per_seat: D::SEAT_BYTES }, 0, seats))
+    D::new(&mut Tables::on_heap(TableBytes { per_slot: 0, per_seat: D::SEAT_BYTES, ..TableBytes::NONE }, 0, seats))
 }
 
 /// Ticks in a second.

@@ -40,9 +40,12 @@ impl fmt::Display for Fault {
 #[derive(Clone, Copy, Debug)]
 struct Witness {
     seat: Seat,
-    /// Turns, and the time, when it was chosen.
+    /// Turns that there were when it was looked at last.
     turns: u64,
+    /// Since when it could have had its own.
     time: u64,
+    /// It has waited too long; others are given so many turns more.
+    late: bool,
 }
 
 /// A discipline, and what it was told.
@@ -182,7 +185,7 @@ impl<D: Discipline> Watched<D> {
         if at != turn.index() && self.waiting.get(at) == Some(&true) {
             // There is a seat for each entry.
             let seat = Seat::new(u16::try_from(at).unwrap_or(0));
-            self.witness = Some(Witness { seat, turns: self.turns, time: now });
+            self.witness = Some(Witness { seat, turns: self.turns, time: now, late: false });
         }
     }
 
@@ -191,18 +194,23 @@ impl<D: Discipline> Watched<D> {
     fn hear(&mut self, witness: Witness, now: u64, others: bool) {
         let most = self.waiting.len() as u64 * TURNS_PER_SEAT + TURNS_MORE;
         if !others || self.turns - witness.turns > most {
-            self.judge(witness, now);
+            self.judge(witness, now, others);
         }
     }
 
     #[cold]
-    fn judge(&mut self, witness: Witness, now: u64) {
-        let Witness { seat, time, .. } = witness;
+    fn judge(&mut self, witness: Witness, now: u64, others: bool) {
+        let Witness { seat, time, late, .. } = witness;
         let due = self.discipline.not_before(seat);
-        if due > time {
-            self.witness = Some(Witness { seat, turns: self.turns, time: due });
+        if due > time || due > now {
+            self.witness = Some(Witness { turns: self.turns, time: due, late: false, ..witness });
         } else if now > time.saturating_add(self.grace) {
-            self.blame(Fault::Starves(seat));
+            if late || !others {
+                self.blame(Fault::Starves(seat));
+            } else {
+                // Those turns may have been before its time.
+                self.witness = Some(Witness { turns: self.turns, late: true, ..witness });
+            }
         }
     }
 

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 const HZ: u64 = 1_000_000;
 
 fn watched<D: Discipline>(seats: usize) -> Watched<D> {
-    let bytes = TableBytes { per_slot: 0, per_seat: Watched::<D>::SEAT_BYTES };
+    let bytes = TableBytes { per_slot: 0, per_seat: Watched::<D>::SEAT_BYTES, ..TableBytes::NONE };
     let mut watched = Watched::new(&mut Tables::on_heap(bytes, 0, seats));
     watched.start(HZ);
     watched
@@ -97,7 +97,7 @@ fn who_leaves_one_out_is_found_out() {
     for seats in [&[3, 0, 1][..], &[3, 5], &[0, 1, 2, 3, 4, 5, 6, 7]] {
         let (fault, turns) = fault_of::<Bad<3, 0>>(seats, 10_000, 1000);
         assert_eq!(fault, Some(Fault::Starves(Seat::new(3))), "{seats:?}");
-        assert!((250..400).contains(&turns), "{turns}");
+        assert!((250..500).contains(&turns), "{turns}");
     }
     // However fast turns follow each other, nobody is blamed before it is time.
     let (fault, turns) = fault_of::<Bad<3, 0>>(&[3, 0, 1], HZ, 1);

@@ -151,7 +151,7 @@ const IMAGE: ImageId = ImageId::new(1);
 const PAGES: u32 = 256;
 
 fn policy() -> Box<Demand<DEFAULT_CLUSTER>> {
-    let bytes = TableBytes { per_slot: 0, per_seat: Demand::<DEFAULT_CLUSTER>::SEAT_BYTES };
+    let bytes = TableBytes { per_slot: 0, per_seat: Demand::<DEFAULT_CLUSTER>::SEAT_BYTES, ..TableBytes::NONE };
     Box::new(Demand::new(&mut Tables::on_heap(bytes, 0, SEATS)))
 }
 

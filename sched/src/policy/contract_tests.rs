@@ -54,7 +54,7 @@ fn seats_end_where_they_end<P: Policy>(policy: &mut P) {
 
 /// What it asks for is what it takes: with a byte less for each seat it cannot be made.
 fn it_asks_for_no_more_than_it_takes<P: Policy>(_: &mut P) {
-    let bytes = TableBytes { per_slot: 0, per_seat: P::SEAT_BYTES - 1 };
+    let bytes = TableBytes { per_slot: 0, per_seat: P::SEAT_BYTES - 1, ..TableBytes::NONE };
     assert!(std::panic::catch_unwind(|| _ = P::new(&mut Tables::on_heap(bytes, 0, SEATS))).is_err());
 }
 

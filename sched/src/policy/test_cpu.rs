@@ -17,7 +17,7 @@ pub const SEATS: usize = 1000;
 
 /// A policy that knows nobody.
 pub fn new<P: Policy>() -> P {
-    P::new(&mut Tables::on_heap(TableBytes { per_slot: 0, per_seat: P::SEAT_BYTES }, 0, SEATS))
+    P::new(&mut Tables::on_heap(TableBytes { per_slot: 0, per_seat: P::SEAT_BYTES, ..TableBytes::NONE }, 0, SEATS))
 }
 
 /// How a VM behaves.

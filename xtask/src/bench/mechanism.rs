@@ -28,7 +28,7 @@ const fn entry(name: &'static str, measures: &'static str, run: fn(&Bench) -> Re
 }
 
 /// How long a measurement may take on a loaded host.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(600);
 /// The same for ten thousand VMs.
 const CROWD_PATIENCE: Duration = Duration::from_secs(900);
 

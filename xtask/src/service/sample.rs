@@ -19,8 +19,8 @@ impl Sample {
             let mut drawn = vec![false; vms];
             let (mut state, mut left) = (seed, SIZE);
             while left > 0 {
-                // Fits; and of far fewer than 2^64 each is as likely.
-                let slot = (next(&mut state) % vms as u64) as usize;
+                // Below `vms`; and of far fewer than 2^64 each is as likely.
+                let slot = usize::try_from(next(&mut state) % vms as u64).unwrap_or(0);
                 left -= usize::from(!std::mem::replace(&mut drawn[slot], true));
             }
             drawn
