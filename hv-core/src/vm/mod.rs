@@ -15,6 +15,7 @@ mod memory;
 mod queues;
 mod registers;
 mod seats;
+mod seed;
 mod table;
 mod timers;
 #[allow(clippy::module_inception)]
@@ -30,6 +31,7 @@ pub use memory::{MapError, Memory};
 pub use queues::{EMPTY_LINK, Link, Queue, Queues};
 pub use registers::Registers;
 pub use seats::EMPTY_SEAT;
-pub use table::{EMPTY_RECORD, Record, Seed, Table};
+pub use seed::Seed;
+pub use table::{EMPTY_RECORD, Record, Table};
 pub use timers::{EMPTY_CELL, NEVER, TimerCell, Timers};
 pub use vm::{Hazard, Vm};
