@@ -27,7 +27,7 @@ pub use create::{CreateError, METADATA_FRAMES};
 pub use identity::IdentityError;
 pub use images::{Image, Images};
 pub use life::{Devices, End, Handling, PageFault, State};
-pub use memory::{MapError, Memory};
+pub use memory::{Memory, PageError};
 pub use queues::{EMPTY_LINK, Link, Queue, Queues};
 pub use registers::Registers;
 pub use seats::EMPTY_SEAT;
