@@ -1,7 +1,7 @@
 //! Page tables of four levels with pages of 4 KiB, for nested paging; what the bits of an entry mean is the backend's
 //! ([`EntryFormat`]).
 
-use crate::{Flush, Frames, MapError, Rights, Tables, Translation};
+use crate::{Flush, Frames, NestedMapError, Rights, Tables, Translation};
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -100,9 +100,14 @@ impl<E: EntryFormat> FourLevel<E> {
 
     /// The entry of the last level for `page`, with the tables on the way made where there are none. `frame` is only checked.
     #[inline]
-    fn slot<'f, F: Frames>(&mut self, frames: &'f mut F, page: u64, frame: u64) -> Result<&'f AtomicU64, MapError> {
+    fn slot<'f, F: Frames>(
+        &mut self,
+        frames: &'f mut F,
+        page: u64,
+        frame: u64,
+    ) -> Result<&'f AtomicU64, NestedMapError> {
         if page >= REACH || !page.is_multiple_of(PAGE) || frame & !FRAME != 0 {
-            return Err(MapError::BadAddress);
+            return Err(NestedMapError::BadAddress);
         }
         let region = page / (PAGE << 9);
         if self.last.0 == region {
@@ -116,7 +121,7 @@ impl<E: EntryFormat> FourLevel<E> {
                 entry & FRAME
             } else {
                 // A table that stays empty because the next one cannot be had is found again by the next attempt.
-                let new = frames.allocate().ok_or(MapError::NoFrame)?;
+                let new = frames.allocate().ok_or(NestedMapError::NoFrame)?;
                 self.pages += 1;
                 frames.table(table)[index(page, level)].store(new | E::TABLE, Ordering::Release);
                 new
@@ -153,7 +158,7 @@ impl<E: EntryFormat> Tables for FourLevel<E> {
         page: u64,
         frame: u64,
         rights: Rights,
-    ) -> Result<Flush, MapError> {
+    ) -> Result<Flush, NestedMapError> {
         let entry = self.slot(frames, page, frame)?;
         let new = Self::leaf(frame, rights);
         let old = entry.swap(new, Ordering::AcqRel);
@@ -176,7 +181,7 @@ impl<E: EntryFormat> Tables for FourLevel<E> {
         page: u64,
         frame: u64,
         rights: Rights,
-    ) -> Result<bool, MapError> {
+    ) -> Result<bool, NestedMapError> {
         let entry = self.slot(frames, page, frame)?;
         Ok(entry.compare_exchange(0, Self::leaf(frame, rights), Ordering::AcqRel, Ordering::Relaxed).is_ok())
     }

@@ -100,7 +100,7 @@ fn map<E: EntryFormat>(
     page: u64,
     frame: u64,
     rights: Rights,
-) -> Result<Flush, MapError> {
+) -> Result<Flush, NestedMapError> {
     // SAFETY: no guest runs here.
     unsafe { tables.map(memory, page, frame, rights) }
 }
@@ -173,7 +173,7 @@ fn bad_addresses_change_nothing<E: EntryFormat>() {
     let mut memory = Memory::new(100);
     let mut tables = FourLevel::<E>::new(&mut memory, true).expect("a frame");
     for (page, frame) in [(1, 0), (REACH, 0), (FRAME, 0), (0, 1), (0, 1 << 52)] {
-        assert_eq!(map(&mut tables, &mut memory, page, frame, Rights::ALL), Err(MapError::BadAddress));
+        assert_eq!(map(&mut tables, &mut memory, page, frame, Rights::ALL), Err(NestedMapError::BadAddress));
     }
     assert_eq!(tables.table_pages(), 1);
     assert_eq!(map(&mut tables, &mut memory, REACH - PAGE, FRAME, Rights::ALL), Ok(Flush::Unneeded));
@@ -184,7 +184,7 @@ fn running_out_of_frames_loses_none<E: EntryFormat>() {
     for limit in 1..4 {
         let mut memory = Memory::new(limit);
         let mut tables = FourLevel::<E>::new(&mut memory, true).expect("a frame");
-        assert_eq!(map(&mut tables, &mut memory, 0, 0x1000, Rights::ALL), Err(MapError::NoFrame));
+        assert_eq!(map(&mut tables, &mut memory, 0, 0x1000, Rights::ALL), Err(NestedMapError::NoFrame));
         assert_eq!(tables.walk(&memory, 0), None);
         assert_eq!(tables.table_pages() as usize, memory.in_use());
         memory.limit = 4;
@@ -205,7 +205,7 @@ fn the_first_address_out_of_reach_is_not_page_0<E: EntryFormat>() {
     assert_eq!(tables.walk(&memory, OUT), None);
     assert_eq!(tables.protect(&memory, OUT, Rights::READ), None);
     assert_eq!(tables.unmap(&memory, OUT), None);
-    assert_eq!(map(&mut tables, &mut memory, OUT, 0x2000, Rights::ALL), Err(MapError::BadAddress));
+    assert_eq!(map(&mut tables, &mut memory, OUT, 0x2000, Rights::ALL), Err(NestedMapError::BadAddress));
     let kept = tables.walk(&memory, 0).expect("still mapped");
     assert_eq!((kept.frame, kept.rights), (0x1000, Rights::ALL));
     let last = OUT - PAGE;
@@ -275,7 +275,7 @@ fn tables_are_a_map<E: EntryFormat>(steps: Vec<Step>, limit: usize) -> Result<()
                     prop_assert_eq!(flush == Flush::Needed, stale);
                 }
                 Err(error) => {
-                    prop_assert_eq!(error, MapError::NoFrame);
+                    prop_assert_eq!(error, NestedMapError::NoFrame);
                     prop_assert_eq!(memory.in_use(), limit);
                     prop_assert!(!model.contains_key(&page));
                 }

@@ -25,6 +25,6 @@ pub use cpu::Backend;
 pub use exit::Exit;
 pub use four_level::{EntryFormat, FourLevel};
 pub use position::{NotCanonical, filter_flags, is_canonical};
-pub use tables::{Flush, Frames, MapError, Rights, Tables, Translation};
+pub use tables::{Flush, Frames, NestedMapError, Rights, Tables, Translation};
 pub use tags::{Tag, Tags};
-pub use vcpu::{Corruption, GuestMemory, Registers, Vcpu, VcpuConfig};
+pub use vcpu::{Corruption, GeneralRegisters, GuestMemory, Vcpu, VcpuConfig};

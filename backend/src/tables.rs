@@ -32,7 +32,7 @@ pub enum Flush {
 
 /// Why a page could not be mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MapError {
+pub enum NestedMapError {
     /// There is no frame for a page table. Nothing has changed.
     NoFrame,
     /// An address is not a multiple of 4096, or beyond what the tables reach.
@@ -78,7 +78,7 @@ pub trait Tables: Sized {
         page: u64,
         frame: u64,
         rights: Rights,
-    ) -> Result<Flush, MapError>;
+    ) -> Result<Flush, NestedMapError>;
     /// As [`Tables::map`], unless something is mapped at `page`: then nothing changes, and the answer is false.
     ///
     /// # Safety
@@ -89,7 +89,7 @@ pub trait Tables: Sized {
         page: u64,
         frame: u64,
         rights: Rights,
-    ) -> Result<bool, MapError>;
+    ) -> Result<bool, NestedMapError>;
     /// Unmap the page at `page`. Returns what was mapped, with its accessed and dirty bits; if anything was, the tables
     /// have to be flushed ([`Flush::Needed`]).
     #[must_use]

@@ -8,7 +8,7 @@ use core::sync::atomic::AtomicU64;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[allow(missing_docs)] // The registers' names say it.
-pub struct Registers {
+pub struct GeneralRegisters {
     pub rax: u64,
     pub rbx: u64,
     pub rcx: u64,
@@ -87,7 +87,7 @@ pub trait Vcpu {
         config: &VcpuConfig<'_, <Self::Cpu as Backend>::Tables>,
     ) -> Result<(), <Self::Cpu as Backend>::Error>;
     /// The guest's general registers.
-    fn registers(&mut self) -> &mut Registers;
+    fn registers(&mut self) -> &mut GeneralRegisters;
     /// Enter, for at most `ticks` of the TSC where [`Backend::ENDS_QUANTUM`]; return why it came back. Interrupts are off.
     fn run(&mut self, cpu: &mut Self::Cpu, ticks: u64) -> Exit;
     /// What an [`Exit::Exception`] or [`Exit::Refused`] of [`Vcpu::run`] turns out to be when one looks at the instruction.

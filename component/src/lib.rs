@@ -6,6 +6,7 @@
 #[cfg(not(target_os = "none"))]
 extern crate alloc;
 
+mod complaints;
 mod component;
 mod heap;
 mod keep;
@@ -13,7 +14,6 @@ mod kicks;
 mod line;
 mod logger;
 mod mmio;
-mod rate_limit;
 mod rings;
 mod start;
 mod state;
@@ -22,12 +22,12 @@ mod tables;
 #[cfg(not(target_os = "none"))]
 pub mod test_log;
 
+pub use crate::complaints::Complaints;
 pub use crate::component::{Component, Dma, VmNic};
 pub use crate::heap::Heap;
 pub use crate::keep::{KEEP_HEADER_BYTES, Keep};
 pub use crate::logger::print;
 pub use crate::mmio::Mmio;
-pub use crate::rate_limit::RateLimit;
 pub use crate::rings::{Inbox, Outbox};
 pub use crate::start::EXIT_PANIC;
 #[doc(hidden)]

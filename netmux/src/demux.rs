@@ -19,7 +19,7 @@ use abi::nic::NicCounters;
 use abi::nic::Node;
 use abi::share::Share;
 use abi::vm::{Seat, VmId};
-use component::{RateLimit, VmNic};
+use component::{Complaints, VmNic};
 
 /// What the demultiplexer asks of the machine.
 pub trait Host {
@@ -101,7 +101,7 @@ pub struct Demux<C: Nic, H: Host, D: Discipline> {
     looks: Looks,
     totals: Totals,
     turn_ticks: u64,
-    limit: RateLimit,
+    limit: Complaints,
 }
 
 impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
@@ -131,8 +131,8 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
             looks: Looks::new(ticks_per_second),
             totals: Totals::default(),
             turn_ticks: (ticks_per_second / TURNS_PER_SECOND).max(1),
-            // What guests can provoke: ten lines at once, then one a second.
-            limit: RateLimit::new(10, ticks_per_second),
+            // What guests can provoke.
+            limit: Complaints::new(ticks_per_second),
         }
     }
 

@@ -16,7 +16,7 @@ use abi::note::TableBytes;
 use abi::service::Service;
 use abi::vm::VmId;
 use component::{
-    Component, Inbox, KEEP_HEADER_BYTES, Outbox, RateLimit, irq_ack, now, raise, ring_page, ring_return, wait,
+    Complaints, Component, Inbox, KEEP_HEADER_BYTES, Outbox, irq_ack, now, raise, ring_page, ring_return, wait,
 };
 use ring::SharedMemory;
 
@@ -176,7 +176,7 @@ fn serve<C: Nic, D: Discipline>(
     let tsc_hz = component.info().tsc_hz;
     let (mut events, mut commands) = component.service(Service::Net);
     let mut demux = Demux::new(nic, Core, ports, discipline, leases, tsc_hz);
-    let mut complaints = RateLimit::new(10, tsc_hz);
+    let mut complaints = Complaints::new(tsc_hz);
     answer(&mut commands, NetCommand::Node { node });
     let irq = device.map_or(0, |device| 1 << (bits::IRQ_SHIFT + device));
     let awake = events.doorbell | irq | bits::KICK;
@@ -224,7 +224,7 @@ fn listen<C: Nic, D: Discipline>(
     demux: &mut Demux<C, Core, D>,
     events: &mut Inbox,
     commands: &mut Outbox,
-    complaints: &mut RateLimit,
+    complaints: &mut Complaints,
 ) -> bool {
     events.drain(|message| match NetEvent::try_from(message) {
         Ok(NetEvent::Hello) => demux.forget_all(),

@@ -5,7 +5,7 @@ use abi::message::{BadMessage, Message};
 use abi::note::TableBytes;
 use abi::pager::{PagerCommand, PagerEvent, THEN_RESUME};
 use abi::service::Service;
-use component::{Component, Inbox, Outbox, RateLimit, now, wait};
+use component::{Complaints, Component, Inbox, Outbox, now, wait};
 
 /// Makes a program of a policy: `pager::main!(pager::policy::demand::Demand);` is all that stands in its file.
 #[macro_export]
@@ -32,8 +32,7 @@ pub const fn tables<P: Policy>() -> TableBytes {
 pub fn run<P: Policy>(component: &Component) -> ! {
     let mut policy = P::new(&mut component.tables());
     let (mut events, mut commands) = component.service(Service::Pager);
-    // Ten lines at once, then one a second.
-    let mut limit = RateLimit::new(10, component.info().tsc_hz);
+    let mut limit = Complaints::new(component.info().tsc_hz);
     log::info!("policy={} incarnation={}", P::NAME, component.info().incarnation);
     loop {
         let empty = serve(&mut policy, &mut events, &mut commands, &mut limit);
@@ -43,7 +42,7 @@ pub fn run<P: Policy>(component: &Component) -> ! {
 
 /// Answers what has come in. The core carries the answers out at the next wait.
 #[inline]
-fn serve<P: Policy>(policy: &mut P, events: &mut Inbox, commands: &mut Outbox, limit: &mut RateLimit) -> bool {
+fn serve<P: Policy>(policy: &mut P, events: &mut Inbox, commands: &mut Outbox, limit: &mut Complaints) -> bool {
     let empty = events.drain(|message| {
         let command = match PagerEvent::try_from(message).map(|event| policy.handle(event)) {
             Ok(Ok(Some(command))) => command,
@@ -64,7 +63,7 @@ fn serve<P: Policy>(policy: &mut P, events: &mut Inbox, commands: &mut Outbox, l
 
 #[cold]
 #[inline(never)]
-fn complain(result: Result<Result<Option<PagerCommand>, Oddity>, BadMessage>, limit: &mut RateLimit) {
+fn complain(result: Result<Result<Option<PagerCommand>, Oddity>, BadMessage>, limit: &mut Complaints) {
     let Some(suppressed) = limit.pass(now()) else { return };
     match result {
         Err(bad) => log::warn!("dropped a {bad}; {suppressed} such lines suppressed"),

@@ -33,7 +33,7 @@ impl Policy for Zeros {
 struct Stage {
     events: Inbox,
     commands: Outbox,
-    limit: RateLimit,
+    limit: Complaints,
     core_events: Producer<SharedMemory>,
     core_commands: Consumer<SharedMemory>,
     event_memory: SharedMemory,
@@ -51,7 +51,7 @@ impl Stage {
             events: Inbox { ring: Consumer::attach_contiguous(&event_memory, 32).expect("good"), doorbell: 1 },
             commands: Outbox { ring: Producer::attach_contiguous(&command_memory, 32).expect("good"), doorbell: 0 },
             // So slow a time that nothing is earned in a test.
-            limit: RateLimit::new(10, u64::MAX),
+            limit: Complaints::new(u64::MAX),
             core_events: Producer::attach_contiguous(&event_memory, 32).expect("good"),
             core_commands: Consumer::attach_contiguous(&command_memory, 32).expect("good"),
             event_memory,

@@ -5,7 +5,7 @@ use crate::policy::Policy;
 use abi::message::Message;
 use abi::sched::SchedEvent;
 use abi::service::Service;
-use component::{Component, Inbox, Outbox, RateLimit, now, wait};
+use component::{Complaints, Component, Inbox, Outbox, now, wait};
 use core::fmt::Display;
 
 /// Makes a program of a policy: `sched::main!(sched::policy::Stride);` is all that stands in its file.
@@ -49,13 +49,12 @@ struct Rings {
     events: Inbox,
     /// The ring is the plan: what the core has not taken is what is still ahead.
     plan: Outbox,
-    complaints: RateLimit,
+    complaints: Complaints,
 }
 
 impl Rings {
     fn new(events: Inbox, plan: Outbox, tsc_hz: u64) -> Self {
-        // Ten lines at once, then one a second.
-        Rings { events, plan, complaints: RateLimit::new(10, tsc_hz) }
+        Rings { events, plan, complaints: Complaints::new(tsc_hz) }
     }
 
     /// What rings when there is something to do.
@@ -89,7 +88,7 @@ impl Rings {
 
 #[cold]
 #[inline(never)]
-fn complain(what: &dyn Display, limit: &mut RateLimit) {
+fn complain(what: &dyn Display, limit: &mut Complaints) {
     let Some(suppressed) = limit.pass(now()) else { return };
     log::warn!("{what}; {suppressed} such lines suppressed");
 }

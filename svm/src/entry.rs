@@ -16,7 +16,7 @@ use core::mem::offset_of;
 
 /// Offsets from the end of the registers, where RSP is while a guest runs.
 const END: usize = offset_of!(SvmVcpu, host_rsp);
-const _: () = assert!(offset_of!(SvmVcpu, registers) == 0 && END == size_of::<backend::Registers>());
+const _: () = assert!(offset_of!(SvmVcpu, registers) == 0 && END == size_of::<backend::GeneralRegisters>());
 const RAX: usize = offset_of!(Vmcb, save) + offset_of!(Save, rax);
 const EXIT_CODE: usize = offset_of!(Vmcb, control) + offset_of!(Control, exit_code);
 

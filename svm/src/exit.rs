@@ -2,7 +2,7 @@
 
 use crate::vmcb::Control;
 use abi::guest::refused;
-use backend::{Access, Exit, Registers};
+use backend::{Access, Exit, GeneralRegisters};
 
 /// Exit codes (APM vol. 2, appendix C).
 #[allow(missing_docs)]
@@ -73,7 +73,7 @@ const KIND_SOFTWARE: u64 = 4;
 /// The exit that `control` describes. The flag says that RIP has to be moved behind the instruction, because a frame for
 /// this exception would have it there.
 #[inline]
-pub fn decode(control: &Control, registers: &Registers) -> (Exit, bool) {
+pub fn decode(control: &Control, registers: &GeneralRegisters) -> (Exit, bool) {
     let exit = match control.exit_code {
         code::NESTED_PAGE_FAULT => memory_fault(control.exit_info_1, control.exit_info_2),
         code::INTR => Exit::InterruptPending,
@@ -98,7 +98,7 @@ fn memory_fault(error: u64, address: u64) -> Exit {
 
 #[cold]
 #[inline(never)]
-fn decode_rare(control: &Control, registers: &Registers) -> (Exit, bool) {
+fn decode_rare(control: &Control, registers: &GeneralRegisters) -> (Exit, bool) {
     let detail = control.exit_info_1;
     let class = match control.exit_code {
         code::EXCEPTION..=code::LAST_EXCEPTION => return exception(control),

@@ -9,7 +9,10 @@ fn came(code: u64, info_1: u64, info_2: u64, event: u64) -> (Exit, bool) {
     vmcb.control.exit_info_1 = info_1;
     vmcb.control.exit_info_2 = info_2;
     vmcb.control.exit_interruption = event;
-    decode(&vmcb.control, &Registers { rax: u64::MAX << 32 | 7, rcx: u64::MAX << 32 | 0x1b, ..Registers::default() })
+    decode(
+        &vmcb.control,
+        &GeneralRegisters { rax: u64::MAX << 32 | 7, rcx: u64::MAX << 32 | 0x1b, ..GeneralRegisters::default() },
+    )
 }
 
 fn exception(vector: u8, error_code: u32, address: u64) -> Exit {

@@ -1,7 +1,7 @@
 //! What the bytes of an instruction mean, where the CPU's exit does not say it: the few that CPUs of different makers do
 //! different things with, and those whose length or operand is needed. Bytes come from a guest and may be anything.
 
-use backend::Registers;
+use backend::GeneralRegisters;
 
 /// The longest instruction.
 pub const MAX_BYTES: usize = 15;
@@ -82,7 +82,7 @@ pub fn decode(bytes: &[u8]) -> (Instruction, usize) {
 }
 
 /// The general register with this number; RSP, number 4, is not among them.
-pub fn general(registers: &Registers, number: u8, rsp: u64) -> u64 {
+pub fn general(registers: &GeneralRegisters, number: u8, rsp: u64) -> u64 {
     let r = registers;
     let all =
         [r.rax, r.rcx, r.rdx, r.rbx, rsp, r.rbp, r.rsi, r.rdi, r.r8, r.r9, r.r10, r.r11, r.r12, r.r13, r.r14, r.r15];
@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn registers_are_found_by_number() {
-        let registers = Registers {
+        let registers = GeneralRegisters {
             rax: 0,
             rcx: 1,
             rdx: 2,

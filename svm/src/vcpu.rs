@@ -11,7 +11,7 @@ use crate::{entry, linear};
 use abi::guest::refused;
 use backend::xstate::State;
 use backend::{
-    Corruption, Exit, GuestMemory, Interrupted, NotCanonical, Registers, Tag, Vcpu, VcpuConfig, filter_flags,
+    Corruption, Exit, GeneralRegisters, GuestMemory, Interrupted, NotCanonical, Tag, Vcpu, VcpuConfig, filter_flags,
     is_canonical,
 };
 use core::convert::Infallible;
@@ -24,7 +24,7 @@ pub const VCPU_BYTES: usize = 3328;
 #[repr(C, align(64))]
 pub struct SvmVcpu {
     /// The exit assembly pushes them, downwards from `host_rsp`. RAX is copied from and to the VMCB.
-    pub(crate) registers: Registers,
+    pub(crate) registers: GeneralRegisters,
     /// The core's RSP while the guest runs.
     pub(crate) host_rsp: u64,
     /// Null before `init`.
@@ -268,7 +268,7 @@ impl Vcpu for SvmVcpu {
     type Cpu = Svm;
 
     unsafe fn init(&mut self, cpu: &mut Svm, config: &VcpuConfig<'_, Npt>) -> Result<(), Infallible> {
-        self.registers = Registers { rdi: config.argument, ..Registers::default() };
+        self.registers = GeneralRegisters { rdi: config.argument, ..GeneralRegisters::default() };
         self.state.reset();
         self.code.clear();
         self.tag = Tag::NONE;
@@ -288,7 +288,7 @@ impl Vcpu for SvmVcpu {
     }
 
     #[inline]
-    fn registers(&mut self) -> &mut Registers {
+    fn registers(&mut self) -> &mut GeneralRegisters {
         &mut self.registers
     }
 

@@ -20,7 +20,7 @@ pub(crate) const FAILED: u64 = 1 << 32;
 
 /// Offsets from the end of the registers, where RSP is while a guest runs.
 const END: usize = offset_of!(VtxVcpu, host_rsp);
-const _: () = assert!(offset_of!(VtxVcpu, registers) == 0 && END == size_of::<backend::Registers>());
+const _: () = assert!(offset_of!(VtxVcpu, registers) == 0 && END == size_of::<backend::GeneralRegisters>());
 
 /// Where exits go: `HOST_RIP`.
 pub(crate) fn exit_address() -> u64 {

@@ -4,7 +4,7 @@ use crate::entry::FAILED;
 use crate::fields::{ReadOnly32, ReadOnly64, ReadOnlyNatural};
 use crate::vmcs::LoadedVmcs;
 use abi::guest::refused;
-use backend::{Access, Exit, Registers};
+use backend::{Access, Exit, GeneralRegisters};
 
 /// Basic exit reasons (SDM vol. 3, appendix C).
 #[allow(missing_docs)]
@@ -112,7 +112,7 @@ const fn wide(reason: u32) -> u64 {
 /// The exit whose reason is `raw`, what `enter` returned. The flag says that RIP has to be moved behind the instruction.
 /// The frequent ones come first.
 #[inline]
-pub fn decode(raw: u64, resume_error: u64, details: &impl Details, registers: &Registers) -> (Exit, bool) {
+pub fn decode(raw: u64, resume_error: u64, details: &impl Details, registers: &GeneralRegisters) -> (Exit, bool) {
     const EPT_VIOLATION: u64 = wide(reason::EPT_VIOLATION);
     const EXTERNAL_INTERRUPT: u64 = wide(reason::EXTERNAL_INTERRUPT);
     const PREEMPTION_TIMER: u64 = wide(reason::PREEMPTION_TIMER);
@@ -171,7 +171,7 @@ fn is_software_exception(information: u32) -> bool {
 
 #[cold]
 #[inline(never)]
-fn decode_rare(raw: u64, resume_error: u64, details: &impl Details, registers: &Registers) -> (Exit, bool) {
+fn decode_rare(raw: u64, resume_error: u64, details: &impl Details, registers: &GeneralRegisters) -> (Exit, bool) {
     if raw & FAILED != 0 {
         return (failed(raw, resume_error, details), false);
     }

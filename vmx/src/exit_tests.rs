@@ -37,7 +37,7 @@ impl Details for Said {
 }
 
 fn full(raw: u64, resume_error: u64, said: &Said) -> (Exit, bool) {
-    let registers = Registers { rax: 0xffff_ffff_8000_0001, rcx: 0x1_0000_0010, ..Registers::default() };
+    let registers = GeneralRegisters { rax: 0xffff_ffff_8000_0001, rcx: 0x1_0000_0010, ..GeneralRegisters::default() };
     decode(raw, resume_error, said, &registers)
 }
 

@@ -12,7 +12,7 @@ use crate::vtx::Vtx;
 use crate::xstate::State;
 use crate::{controls, entry, exit};
 use backend::{
-    Corruption, Exit, Interrupted, NotCanonical, Registers, Tag, Vcpu, VcpuConfig, filter_flags, is_canonical,
+    Corruption, Exit, GeneralRegisters, Interrupted, NotCanonical, Tag, Vcpu, VcpuConfig, filter_flags, is_canonical,
 };
 use core::ptr;
 
@@ -23,7 +23,7 @@ pub const VCPU_BYTES: usize = 3200;
 #[repr(C, align(64))]
 pub struct VtxVcpu {
     /// The exit assembly pushes them, downwards from `host_rsp`.
-    pub(crate) registers: Registers,
+    pub(crate) registers: GeneralRegisters,
     /// The core's RSP while the guest runs.
     pub(crate) host_rsp: u64,
     /// The guest's CR2 while it does not run.
@@ -231,7 +231,7 @@ impl Vcpu for VtxVcpu {
     unsafe fn init(&mut self, cpu: &mut Vtx, config: &VcpuConfig<'_, Ept>) -> Result<(), Error> {
         self.vmcs = 0;
         self.home = 0;
-        self.registers = Registers { rdi: config.argument, ..Registers::default() };
+        self.registers = GeneralRegisters { rdi: config.argument, ..GeneralRegisters::default() };
         self.cr2 = 0;
         self.resume_error = 0;
         self.tag = Tag::NONE;
@@ -252,7 +252,7 @@ impl Vcpu for VtxVcpu {
     }
 
     #[inline]
-    fn registers(&mut self) -> &mut Registers {
+    fn registers(&mut self) -> &mut GeneralRegisters {
         &mut self.registers
     }
 

@@ -2,7 +2,7 @@
 
 use super::{FakeBackend, FakeError, Step};
 use crate::{
-    Access, Corruption, Exit, FourLevel, Interrupted, NotCanonical, Registers, Vcpu, VcpuConfig, filter_flags,
+    Access, Corruption, Exit, FourLevel, GeneralRegisters, Interrupted, NotCanonical, Vcpu, VcpuConfig, filter_flags,
     is_canonical,
 };
 use abi::guest::hypercall;
@@ -30,7 +30,7 @@ pub struct FakeVcpu<const TIMER: bool> {
     root: u64,
     /// Physical address of the control structure.
     frame: u64,
-    registers: Registers,
+    registers: GeneralRegisters,
     at: Interrupted,
 }
 
@@ -125,13 +125,13 @@ impl<const TIMER: bool> Vcpu for FakeVcpu<TIMER> {
         self.slot = config.slot;
         self.root = config.tables.root();
         self.frame = config.frame;
-        self.registers = Registers { rdi: config.argument, ..Registers::default() };
+        self.registers = GeneralRegisters { rdi: config.argument, ..GeneralRegisters::default() };
         self.at = Interrupted { rip: config.entry, rsp: 0, rflags: filter_flags(0), rax: 0 };
         cpu.ram.write(self.frame, SET_UP ^ u64::from(self.slot));
         Ok(())
     }
 
-    fn registers(&mut self) -> &mut Registers {
+    fn registers(&mut self) -> &mut GeneralRegisters {
         &mut self.registers
     }
 

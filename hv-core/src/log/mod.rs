@@ -7,11 +7,10 @@
 pub mod capture;
 mod console;
 mod framebuffer;
-mod rate;
 
 pub use console::{Screen, flush, framebuffer, framebuffer_at, has_room, is_waiting, pump, set_buffered};
 pub use framebuffer::Mode;
-pub use rate::RateLimit;
+pub use rate_limit::RateLimit;
 
 use console::with_console;
 use core::fmt;

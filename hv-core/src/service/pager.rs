@@ -5,7 +5,7 @@ use crate::board::Board;
 use crate::component::EndpointId;
 use crate::kernel::{Cpu, Kernel};
 use crate::memory::Frames;
-use crate::vm::{End, Image, MapError, Memory, PageFault, Queue, State, Table, Vm};
+use crate::vm::{End, Image, Memory, PageError, PageFault, Queue, State, Table, Vm};
 use abi::end::EndReason;
 use abi::limits::MAX_SEGMENTS;
 use abi::message::{BadMessage, Message};
@@ -31,7 +31,7 @@ impl Source {
         frames: &mut Frames,
         page: u32,
         image: &Image,
-    ) -> Result<Flush, MapError> {
+    ) -> Result<Flush, PageError> {
         match self {
             Source::Zero => memory.map_zero(frames, page, image).map(|_| Flush::Unneeded),
             Source::Golden => memory.map_golden(frames, page, image).map(|()| Flush::Unneeded),
@@ -74,8 +74,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         match cpu.give_pages(vm, page, count, source) {
             Ok(()) if message.id == THEN_RESUME => cpu.resume(vm),
             Ok(()) => {}
-            Err((_, MapError::NoSuchPage)) => return Err(bad("a page that the VM or its image does not have")),
-            Err((page, MapError::NoFrame)) => {
+            Err((_, PageError::NoSuchPage)) => return Err(bad("a page that the VM or its image does not have")),
+            Err((page, PageError::NoFrame)) => {
                 let (seat, free) = (vm.seat, cpu.frames.free_frames());
                 cpu.tell(from, &PagerEvent::OutOfFrames { vm: id, seat, page, free }.into(), true);
             }
@@ -153,9 +153,9 @@ impl<B: Backend, H: Board> Cpu<B, H> {
 
     /// Give an admitted VM pages. The error names the page that it failed at; those before it stay.
     #[inline]
-    fn give_pages(&mut self, vm: &mut Vm<B>, first: u32, count: u32, source: Source) -> Result<(), (u32, MapError)> {
+    fn give_pages(&mut self, vm: &mut Vm<B>, first: u32, count: u32, source: Source) -> Result<(), (u32, PageError)> {
         let (Some(body), Some(image)) = (vm.life.body_mut(), self.images.get(vm.image)) else {
-            return Err((first, MapError::NoSuchPage));
+            return Err((first, PageError::NoSuchPage));
         };
         for page in first..first.saturating_add(count) {
             let flush = source.give(&mut body.memory, &mut self.frames, page, image).map_err(|error| (page, error))?;

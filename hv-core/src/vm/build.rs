@@ -2,7 +2,7 @@
 
 use super::args::Extra;
 use super::boot_args::{BootArgs, TooLong, compose};
-use super::{MapError, Memory, Registers, Vm};
+use super::{Memory, PageError, Registers, Vm};
 use crate::board::Board;
 use crate::kernel::Cpu;
 use crate::memory::{Frames, PhysAddr, core_memory};
@@ -66,10 +66,10 @@ impl BuildError {
         }
     }
 
-    fn at(part: Part) -> impl Fn(MapError) -> BuildError {
+    fn at(part: Part) -> impl Fn(PageError) -> BuildError {
         move |error| match error {
-            MapError::NoFrame => BuildError::NoFrame(part),
-            MapError::NoSuchPage => BuildError::NoPage(part),
+            PageError::NoFrame => BuildError::NoFrame(part),
+            PageError::NoSuchPage => BuildError::NoPage(part),
         }
     }
 }

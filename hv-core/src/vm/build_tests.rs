@@ -13,8 +13,8 @@ fn every_reason_for_which_a_vm_cannot_be_started_is_said_and_told_apart() {
         assert_eq!(no_frame.to_string(), format!("no frame is free for {text}"));
         assert_eq!(no_page.to_string(), format!("its memory has no room for {text}"));
         assert_eq!((no_frame.reason(), no_page.reason()), (EndReason::OutOfMemory, EndReason::BadImage));
-        assert_eq!(BuildError::at(part)(MapError::NoFrame), no_frame);
-        assert_eq!(BuildError::at(part)(MapError::NoSuchPage), no_page);
+        assert_eq!(BuildError::at(part)(PageError::NoFrame), no_frame);
+        assert_eq!(BuildError::at(part)(PageError::NoSuchPage), no_page);
     }
     let others = [
         (BuildError::NoImage, EndReason::BadImage, "its image is gone"),

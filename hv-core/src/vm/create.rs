@@ -2,7 +2,7 @@
 
 use super::args::Extra;
 use super::build::{BuildError, Part};
-use super::table::Seed;
+use super::seed::Seed;
 use super::{End, Memory, Queue, Registers, Table, Vm};
 use crate::board::Board;
 use crate::boot::options::Net;

@@ -53,7 +53,7 @@ unsafe impl<B: Backend> GuestMemory for View<'_, B> {
 
 /// Why a page could not be given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MapError {
+pub enum PageError {
     /// No frame is free.
     NoFrame,
     /// The page lies beyond the VM's memory or in a hole, or the image has nothing there.
@@ -136,14 +136,14 @@ impl<B: Backend> Memory<B> {
 
     /// Give `page` a zeroed frame of its own. Returns the frame, or `None` when a frame is there already.
     #[inline]
-    pub fn map_zero(&mut self, frames: &mut Frames, page: u32, image: &Image) -> Result<Option<PhysAddr>, MapError> {
+    pub fn map_zero(&mut self, frames: &mut Frames, page: u32, image: &Image) -> Result<Option<PhysAddr>, PageError> {
         // Two ways, so that on the frequent one the rights are a constant.
         if self.is_plain(page) { self.map_plain(frames, page) } else { self.map_zero_in_image(frames, page, image) }
     }
 
     /// As [`Memory::map_zero`], where the image has no say.
     #[inline]
-    pub fn map_plain(&mut self, frames: &mut Frames, page: u32) -> Result<Option<PhysAddr>, MapError> {
+    pub fn map_plain(&mut self, frames: &mut Frames, page: u32) -> Result<Option<PhysAddr>, PageError> {
         self.map_zero_with(frames, page, Rights::READ_WRITE)
     }
 
@@ -155,18 +155,18 @@ impl<B: Backend> Memory<B> {
         frames: &mut Frames,
         page: u32,
         image: &Image,
-    ) -> Result<Option<PhysAddr>, MapError> {
-        let rights = image.rights(page).ok_or(MapError::NoSuchPage)?;
+    ) -> Result<Option<PhysAddr>, PageError> {
+        let rights = image.rights(page).ok_or(PageError::NoSuchPage)?;
         self.map_zero_with(frames, page, rights)
     }
 
     #[inline(always)]
-    fn map_zero_with(&mut self, frames: &mut Frames, page: u32, rights: Rights) -> Result<Option<PhysAddr>, MapError> {
+    fn map_zero_with(&mut self, frames: &mut Frames, page: u32, rights: Rights) -> Result<Option<PhysAddr>, PageError> {
         if page >= self.pages {
-            return Err(MapError::NoSuchPage);
+            return Err(PageError::NoSuchPage);
         }
         let own = Owner::VmMemory(self.slot);
-        let frame = frames.alloc_zeroed(own, page).ok_or(MapError::NoFrame)?;
+        let frame = frames.alloc_zeroed(own, page).ok_or(PageError::NoFrame)?;
         match self.map_new(frames, page, frame, rights) {
             Ok(true) => {
                 self.own += 1;
@@ -180,29 +180,29 @@ impl<B: Backend> Memory<B> {
     }
 
     /// Map the golden frame of `image` at `page`, if the image has one there and nothing is mapped yet.
-    pub fn map_golden(&mut self, frames: &mut Frames, page: u32, image: &Image) -> Result<(), MapError> {
+    pub fn map_golden(&mut self, frames: &mut Frames, page: u32, image: &Image) -> Result<(), PageError> {
         if page >= self.pages {
-            return Err(MapError::NoSuchPage);
+            return Err(PageError::NoSuchPage);
         }
-        let golden = image.golden(page).ok_or(MapError::NoSuchPage)?;
-        let rights = Rights { write: false, ..image.rights(page).ok_or(MapError::NoSuchPage)? };
+        let golden = image.golden(page).ok_or(PageError::NoSuchPage)?;
+        let rights = Rights { write: false, ..image.rights(page).ok_or(PageError::NoSuchPage)? };
         self.shared += u32::from(self.map_new(frames, page, golden, rights)?);
         Ok(())
     }
 
     /// Give `page` a frame of its own with what the image has there, also where the golden frame is mapped now. Tells
     /// whether translations have to be flushed.
-    pub fn copy_golden(&mut self, frames: &mut Frames, page: u32, image: &Image) -> Result<Flush, MapError> {
+    pub fn copy_golden(&mut self, frames: &mut Frames, page: u32, image: &Image) -> Result<Flush, PageError> {
         if page >= self.pages {
-            return Err(MapError::NoSuchPage);
+            return Err(PageError::NoSuchPage);
         }
-        let golden = image.golden(page).ok_or(MapError::NoSuchPage)?;
-        let rights = image.rights(page).ok_or(MapError::NoSuchPage)?;
+        let golden = image.golden(page).ok_or(PageError::NoSuchPage)?;
+        let rights = image.rights(page).ok_or(PageError::NoSuchPage)?;
         let mapped = self.frame(frames, page);
         if mapped.is_some_and(|frame| frame != golden) {
             return Ok(Flush::Unneeded);
         }
-        let frame = frames.alloc(Owner::VmMemory(self.slot), page).ok_or(MapError::NoFrame)?;
+        let frame = frames.alloc(Owner::VmMemory(self.slot), page).ok_or(PageError::NoFrame)?;
         // SAFETY: the frame was just allocated, so it is only ours; golden frames are never written.
         unsafe { copy_frame(golden, frame) };
         let flush = self.map_own(frames, page, frame, rights)?;
@@ -244,7 +244,7 @@ impl<B: Backend> Memory<B> {
         self.tables.free(&mut TableFrames { frames, owner: Owner::VmTables(self.slot) });
     }
 
-    fn map_own(&mut self, frames: &mut Frames, page: u32, frame: PhysAddr, rights: Rights) -> Result<Flush, MapError> {
+    fn map_own(&mut self, frames: &mut Frames, page: u32, frame: PhysAddr, rights: Rights) -> Result<Flush, PageError> {
         let (own, owner) = (Owner::VmMemory(self.slot), Owner::VmTables(self.slot));
         let address = u64::from(page) << PAGE_SHIFT;
         // SAFETY: the frame belongs to this VM alone and stays so until `give_back` or `release`.
@@ -263,7 +263,7 @@ impl<B: Backend> Memory<B> {
 
     /// Map a frame that is this VM's own, or golden and then without the right to write, unless something is mapped there.
     #[inline]
-    fn map_new(&mut self, frames: &mut Frames, page: u32, frame: PhysAddr, rights: Rights) -> Result<bool, MapError> {
+    fn map_new(&mut self, frames: &mut Frames, page: u32, frame: PhysAddr, rights: Rights) -> Result<bool, PageError> {
         let owner = Owner::VmTables(self.slot);
         let address = u64::from(page) << PAGE_SHIFT;
         // SAFETY: a frame of its own belongs to this VM alone until `give_back` or `release`; golden frames are never written
@@ -275,14 +275,14 @@ impl<B: Backend> Memory<B> {
 
     /// Take note of a page that was mapped, and translate the backend's error.
     #[inline]
-    fn mapped<T>(&mut self, page: u32, result: Result<T, backend::MapError>) -> Result<T, MapError> {
+    fn mapped<T>(&mut self, page: u32, result: Result<T, backend::NestedMapError>) -> Result<T, PageError> {
         match result {
             Ok(result) => {
                 self.top = self.top.max(page + 1);
                 Ok(result)
             }
-            Err(backend::MapError::NoFrame) => Err(MapError::NoFrame),
-            Err(backend::MapError::BadAddress) => Err(MapError::NoSuchPage),
+            Err(backend::NestedMapError::NoFrame) => Err(PageError::NoFrame),
+            Err(backend::NestedMapError::BadAddress) => Err(PageError::NoSuchPage),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::args::{Arena, Args, Cell, Extra};
 use super::seats::Seats;
+use super::seed::Seed;
 use super::vm::Vm;
 use crate::memory::PhysAddr;
 use crate::memory::phys::index;
@@ -54,19 +55,6 @@ pub const EMPTY_RECORD: Record = Record {
     created_tsc: 0,
     early: 0,
 };
-
-/// What a VM is made from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Seed {
-    pub id: VmId,
-    pub image: ImageId,
-    /// IPv4 address that it may use, 0 when it asks DHCP.
-    pub ipv4: u32,
-    /// What policies are told that it gets.
-    pub share: Share,
-    /// TSC at which its creation began.
-    pub created_tsc: u64,
-}
 
 /// All slots. Owns the context frames of its VMs: nobody else makes a pointer to one.
 pub struct Table<B: Backend> {

@@ -1,7 +1,7 @@
 //! One virtual machine.
 
 use super::life::{Life, State};
-use super::table::Seed;
+use super::seed::Seed;
 use crate::component::EndpointId;
 use crate::memory::PhysAddr;
 use abi::share::Share;

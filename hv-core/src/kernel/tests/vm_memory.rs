@@ -4,7 +4,7 @@ use super::machine::{GUEST_PAGES, Machine};
 use crate::boot::elf_test::{GUEST_NOTE, file_with};
 use crate::boot::{Accept, Elf};
 use crate::memory::{CLASSES, Frames, Owner, OwnerClass, PhysAddr, core_memory};
-use crate::vm::{Image, MapError, Memory};
+use crate::vm::{Image, Memory, PageError};
 use abi::guest::IMAGE_BASE;
 use abi::limits::{Name, PAGE_SIZE};
 use abi::manifest;
@@ -108,15 +108,15 @@ impl Bench {
         &mut self.machine.kernel.cpu.frames
     }
 
-    fn zero(&mut self, page: u32) -> Result<Option<PhysAddr>, MapError> {
+    fn zero(&mut self, page: u32) -> Result<Option<PhysAddr>, PageError> {
         self.memory.map_zero(&mut self.machine.kernel.cpu.frames, page, &self.image)
     }
 
-    fn golden(&mut self, page: u32) -> Result<(), MapError> {
+    fn golden(&mut self, page: u32) -> Result<(), PageError> {
         self.memory.map_golden(&mut self.machine.kernel.cpu.frames, page, &self.image)
     }
 
-    fn copy(&mut self, page: u32) -> Result<Flush, MapError> {
+    fn copy(&mut self, page: u32) -> Result<Flush, PageError> {
         self.memory.copy_golden(&mut self.machine.kernel.cpu.frames, page, &self.image)
     }
 
@@ -206,10 +206,10 @@ fn no_page_is_given_beyond_the_memory() {
     // One page more than there is, of which the image has something.
     let mut bench = Bench::of(DATA);
     let before = bench.owned();
-    assert_eq!(bench.zero(DATA), Err(MapError::NoSuchPage));
-    assert_eq!(bench.golden(DATA), Err(MapError::NoSuchPage));
-    assert_eq!(bench.copy(DATA), Err(MapError::NoSuchPage));
-    assert_eq!(bench.zero(u32::MAX), Err(MapError::NoSuchPage));
+    assert_eq!(bench.zero(DATA), Err(PageError::NoSuchPage));
+    assert_eq!(bench.golden(DATA), Err(PageError::NoSuchPage));
+    assert_eq!(bench.copy(DATA), Err(PageError::NoSuchPage));
+    assert_eq!(bench.zero(u32::MAX), Err(PageError::NoSuchPage));
     assert_eq!((bench.owned(), bench.mapping(DATA)), (before, None));
     assert!(matches!(bench.zero(DATA - 1), Ok(Some(_))));
 }
@@ -248,7 +248,7 @@ fn nothing_is_mapped_at_address_0() {
     let mut bench = Bench::new();
     let before = bench.owned();
     assert_eq!((bench.zero(0), bench.golden(0), bench.copy(0)), {
-        let error = MapError::NoSuchPage;
+        let error = PageError::NoSuchPage;
         (Err(error), Err(error), Err(error))
     });
     assert_eq!((bench.owned(), bench.mapping(0)), (before, None));
@@ -272,8 +272,8 @@ fn a_page_of_the_image_is_shared_and_not_writable() {
 fn a_page_that_the_image_does_not_have_is_not_mapped_from_it() {
     let mut bench = Bench::new();
     for page in [TEXT - 1, BEYOND_FILE] {
-        assert_eq!(bench.golden(page), Err(MapError::NoSuchPage));
-        assert_eq!(bench.copy(page), Err(MapError::NoSuchPage));
+        assert_eq!(bench.golden(page), Err(PageError::NoSuchPage));
+        assert_eq!(bench.copy(page), Err(PageError::NoSuchPage));
         assert_eq!(bench.mapping(page), None);
     }
     assert_eq!(bench.owned(), ((0, 1), (0, 1, 0)));
@@ -342,18 +342,18 @@ fn without_a_frame_no_page_is_copied_and_the_images_stays() {
     let mut bench = Bench::new();
     bench.golden(DATA).expect("room");
     bench.machine.hoard(0);
-    assert_eq!(bench.copy(DATA), Err(MapError::NoFrame));
+    assert_eq!(bench.copy(DATA), Err(PageError::NoFrame));
     assert_eq!(bench.mapping(DATA), Some((bench.original(DATA), false)));
     assert_eq!(bench.owned(), ((0, 4), (0, 4, 1)));
 }
 
 /// With so few frames the page cannot be given, of which `own` are needed for the page itself: it is said, the page is not
 /// there, and no frame is lost but to the tables that were begun.
-fn runs_out(own: u64, give: impl Fn(&mut Bench) -> Result<(), MapError>) {
+fn runs_out(own: u64, give: impl Fn(&mut Bench) -> Result<(), PageError>) {
     for left in 0..own + 3 {
         let mut bench = Bench::new();
         bench.machine.hoard(left);
-        assert_eq!(give(&mut bench), Err(MapError::NoFrame), "{left} frames");
+        assert_eq!(give(&mut bench), Err(PageError::NoFrame), "{left} frames");
         let tables = 1 + left.saturating_sub(own);
         assert_eq!(bench.mapping(DATA), None);
         let counted = u32::try_from(tables).expect("few");
@@ -385,7 +385,7 @@ fn a_copy_that_cannot_be_mapped_leaves_no_frame_behind() {
 fn tables_that_were_begun_are_found_again() {
     let mut bench = Bench::new();
     let hoard = bench.machine.hoard(2);
-    assert_eq!(bench.zero(5), Err(MapError::NoFrame));
+    assert_eq!(bench.zero(5), Err(PageError::NoFrame));
     bench.machine.unhoard(hoard);
     assert!(matches!(bench.zero(5), Ok(Some(_))));
     assert_eq!(bench.owned(), ((1, 4), (1, 4, 0)));

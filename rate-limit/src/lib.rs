@@ -1,4 +1,6 @@
 //! Rate limit for lines that a guest or a peer can cause: one per call site, or per call site and key.
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
 
 /// A token bucket that is filled by the TSC. Twenty-four bytes, so a table of them per VM is affordable.
 #[derive(Clone, Copy, Debug)]

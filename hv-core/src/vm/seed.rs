@@ -1,0 +1,17 @@
+//! What a VM is made from.
+
+use abi::share::Share;
+use abi::vm::{ImageId, VmId};
+
+/// What a VM is made from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seed {
+    pub id: VmId,
+    pub image: ImageId,
+    /// IPv4 address that it may use, 0 when it asks DHCP.
+    pub ipv4: u32,
+    /// What policies are told that it gets.
+    pub share: Share,
+    /// TSC at which its creation began.
+    pub created_tsc: u64,
+}
