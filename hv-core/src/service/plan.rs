@@ -1,7 +1,6 @@
 //! The plan that the scheduler publishes, and the core's own order where the plan is late.
 
 use crate::board::Board;
-use crate::component::Endpoint;
 use crate::kernel::{Cpu, Kernel, Turn};
 use crate::vm::{Queue, State, Table, Vm};
 use abi::sched::{Room, SchedCommand, SchedEvent};
@@ -93,7 +92,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             if admitted == ADMIT_BATCH {
                 break;
             }
-            let Some(message) = cpu.endpoints.get_mut(plan).and_then(Endpoint::take) else { break };
+            let Some(endpoint) = cpu.endpoints.get_mut(plan) else { break };
+            let Some(message) = endpoint.take() else { break };
             match SchedCommand::try_from(&message) {
                 Ok(SchedCommand::Run { vm, quantum_ticks }) => {
                     let Some(named) = vms.by_id(vm) else { continue };
