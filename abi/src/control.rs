@@ -18,6 +18,9 @@ pub enum ControlRequest {
     Frames,
     /// State of the VM in a slot. Answered by `Vm`, or `Done` with [`status::NOT_FOUND`].
     Vm { slot: Slot },
+    /// State of the VM in this slot or in the next one where one lives. Answered by `Vm`, or by `Done`: with [`status::NOT_FOUND`]
+    /// when there is none, or with [`status::GO_ON`] and the slot to go on from, so that nobody looks at a million at once.
+    NextVm { slot: Slot },
     /// State of a component. Answered by `Component`, or `Done` with [`status::NOT_FOUND`].
     Component { index: u16 },
     /// Name of an image. Answered by `Image`, or `Done` with [`status::NOT_FOUND`].
@@ -89,6 +92,8 @@ pub mod status {
     pub const BAD_MODULE: u32 = 5;
     /// Another policy is just being replaced.
     pub const BUSY: u32 = 6;
+    /// There was nothing so far: ask again from `value` on.
+    pub const GO_ON: u32 = 7;
 }
 
 /// Values of [`ControlReply::Policy::state`].
@@ -131,6 +136,7 @@ const SHARE: u32 = 0x40b;
 const POLICY: u32 = 0x40c;
 const SWAP: u32 = 0x40d;
 const IDENTITY: u32 = 0x40e;
+const NEXT_VM: u32 = 0x40f;
 const R_DONE: u32 = 0x411;
 const R_FRAMES: u32 = 0x412;
 const R_VM: u32 = 0x413;
@@ -146,6 +152,7 @@ impl From<ControlRequest> for Message {
         match request {
             ControlRequest::Frames => Message::new(FRAMES, []),
             ControlRequest::Vm { slot } => Message::new(VM, [slot.number().into()]),
+            ControlRequest::NextVm { slot } => Message::new(NEXT_VM, [slot.number().into()]),
             ControlRequest::Component { index } => Message::new(COMPONENT, [index.into()]),
             ControlRequest::Image { image } => Message::new(IMAGE, [image.number().into()]),
             ControlRequest::Machine => Message::new(MACHINE, []),
@@ -176,6 +183,7 @@ impl TryFrom<&Message> for ControlRequest {
         Ok(match kind {
             FRAMES => ControlRequest::Frames,
             VM => ControlRequest::Vm { slot: Slot::new(low32(kind, a)?) },
+            NEXT_VM => ControlRequest::NextVm { slot: Slot::new(low32(kind, a)?) },
             COMPONENT => ControlRequest::Component { index: low16(kind, a)? },
             IMAGE => ControlRequest::Image { image: ImageId::new(low32(kind, a)?) },
             MACHINE => ControlRequest::Machine,

@@ -148,6 +148,7 @@ fn messages_survive_the_ring() {
         control::ControlRequest::Destroy { vm },
         control::ControlRequest::Kill { component: 3 },
         control::ControlRequest::Share { slot: vm.slot },
+        control::ControlRequest::NextVm { slot: vm.slot },
         control::ControlRequest::Policy { component: 3, policy: 2 },
         control::ControlRequest::Swap { component: 3, policy: 2 },
     ] {

@@ -8,9 +8,6 @@ use abi::message::Message;
 use abi::vm::{ImageId, Slot, VmId};
 use core::fmt::{Arguments, Display, Formatter};
 
-/// Requests that wait for their answers at the same time at most.
-pub const WINDOW: usize = 8;
-
 /// What a session needs from outside.
 pub trait Host {
     /// Puts a request into the ring to the core. False when there is no space.
@@ -24,8 +21,6 @@ pub trait Host {
 enum Step {
     /// The names of the images are being asked for: this one is next.
     Names(u32),
-    /// How many VMs there are is being asked for.
-    Count,
     /// The command's own list is being asked for: this entry is next.
     Walk(u32),
     /// The VM that is to be ended is being looked up.
@@ -54,16 +49,12 @@ pub struct Session {
     images: heapless::Vec<Name, MAX_IMAGES>,
     images_known: bool,
     job: Option<Job>,
-    pending: heapless::Vec<Pending, WINDOW>,
+    /// The request that waits for its answer.
+    pending: Option<Pending>,
     last_id: u32,
-    /// VMs that are still to be listed: there may be thousands of slots behind the last one.
-    unlisted: u64,
     /// Policies of the component that is to have another one, as far as they were told.
     known: heapless::Vec<Name, MAX_POLICIES>,
 }
-
-/// The owner whose owners are the VMs, in the answer to [`ControlRequest::Frames`].
-const VM_OWNER: &str = "vm-metadata";
 
 /// What became of an answer.
 enum Outcome {
@@ -83,9 +74,8 @@ impl Session {
             images: heapless::Vec::new(),
             images_known: false,
             job: None,
-            pending: heapless::Vec::new(),
+            pending: None,
             last_id: 0,
-            unlisted: u64::MAX,
             known: heapless::Vec::new(),
         }
     }
@@ -134,7 +124,6 @@ impl Session {
             }
             _ => first_step(command),
         };
-        self.unlisted = u64::MAX;
         self.known.clear();
         self.job = Some(Job { command, step });
         self.advance(host);
@@ -144,8 +133,7 @@ impl Session {
     pub fn reply(&mut self, message: &Message, host: &mut impl Host) {
         let Some(job) = self.job else { return };
         // An answer to a question that nobody asks any more.
-        let Some(at) = self.pending.iter().position(|pending| pending.id == message.id) else { return };
-        let request = self.pending[at].request;
+        let Some(Pending { request, .. }) = self.pending.filter(|pending| pending.id == message.id) else { return };
         let reply = match ControlReply::try_from(message) {
             Ok(reply) => reply,
             Err(bad) => {
@@ -162,7 +150,7 @@ impl Session {
             _ => true,
         };
         if answered {
-            self.pending.swap_remove(at);
+            self.pending = None;
         }
         match self.take(job, request, reply, host) {
             Outcome::More => self.advance(host),
@@ -185,16 +173,11 @@ impl Session {
                 if self.images.is_full() { self.names_known(job.command) } else { Outcome::More }
             }
             (Step::Names(_), _) if none_left => self.names_known(job.command),
-            (Step::Count, ControlReply::Frames { owner, owners, .. }) => {
-                if owner.as_str() == VM_OWNER {
-                    self.unlisted = owners;
-                }
-                Outcome::More
+            (Step::Walk(_), ControlReply::Vm { vm, .. }) => {
+                host.print(format_args!("{}", Report { reply, images: &self.images }));
+                self.walk_on(job, u64::from(vm.slot.number()) + 1, host)
             }
-            (Step::Count, ControlReply::Done { status: status::OK, .. }) => {
-                self.job = Some(Job { step: Step::Walk(0), ..job });
-                Outcome::More
-            }
+            (Step::Walk(_), ControlReply::Done { status: status::GO_ON, value }) => self.walk_on(job, value, host),
             (Step::Walk(_), ControlReply::Component { index, name, .. }) if matches!(job.command, Command::Kill(_)) => {
                 let Command::Kill(wanted) = job.command else { return Outcome::More };
                 if name == wanted { self.last(ControlRequest::Kill { component: index }, host) } else { Outcome::More }
@@ -220,7 +203,6 @@ impl Session {
             (Step::Walk(_), _) if none_left => self.end_of_list(job.command, host),
             (Step::Walk(_), ControlReply::Image { name, .. }) if name.is_empty() => Outcome::More,
             (Step::Walk(_), reply) => {
-                self.unlisted = self.unlisted.saturating_sub(1);
                 host.print(format_args!("{}", Report { reply, images: &self.images }));
                 Outcome::More
             }
@@ -284,6 +266,18 @@ impl Session {
         }
     }
 
+    /// The list of VMs goes on from this slot.
+    fn walk_on(&mut self, job: Job, from: u64, host: &mut impl Host) -> Outcome {
+        match (job.step, u32::try_from(from)) {
+            // Each answer leads on, or the list would never end.
+            (Step::Walk(asked), Ok(from)) if from >= asked && from < self.vm_slots => {
+                self.job = Some(Job { step: Step::Walk(from), ..job });
+                Outcome::More
+            }
+            _ => self.end_of_list(job.command, host),
+        }
+    }
+
     fn names_known(&mut self, command: Command) -> Outcome {
         self.images_known = true;
         self.job = Some(Job { command, step: first_step(command) });
@@ -293,8 +287,8 @@ impl Session {
     /// There are no more entries.
     fn end_of_list(&mut self, command: Command, host: &mut impl Host) -> Outcome {
         match command {
-            // Slots without a VM lie between the others, and numbers without a policy.
-            Command::Vms | Command::Policies | Command::Policy(..) => Outcome::More,
+            // There are numbers without a policy between the others.
+            Command::Policies | Command::Policy(..) => Outcome::More,
             Command::Kill(name) => {
                 host.print(format_args!("error kill: no component {name}; \"components\" lists them"));
                 Outcome::Failed
@@ -327,14 +321,14 @@ impl Session {
 
     /// Sends what can be sent now.
     fn advance(&mut self, host: &mut impl Host) {
-        // Bounded: each round sends a request, of which `WINDOW` can be pending, or ends.
+        // Bounded: each round sends a request, of which one can be pending, or ends.
         while let Some(Job { command, step }) = self.job {
             let (request, next) = match step {
                 Step::Names(index) => (ControlRequest::Image { image: ImageId::new(index) }, Step::Names(index + 1)),
                 Step::Walk(index) => {
                     let (request, end) = match command {
                         Command::Vms => {
-                            (ControlRequest::Vm { slot: Slot::new(index) }, Slot::new(self.vm_slots).index())
+                            (ControlRequest::NextVm { slot: Slot::new(index) }, Slot::new(self.vm_slots).index())
                         }
                         Command::Policies | Command::Policy(..) => {
                             let (component, policy) = policy_at(index);
@@ -346,33 +340,26 @@ impl Session {
                             MAX_COMPONENTS,
                         ),
                     };
-                    let listed = command == Command::Vms && self.unlisted == 0;
-                    if Slot::new(index).index() >= end || listed {
-                        if self.pending.is_empty() {
+                    if Slot::new(index).index() >= end {
+                        if self.pending.is_none() {
                             self.walked(command, host);
                         }
                         return;
                     }
                     (request, Step::Walk(index + 1))
                 }
-                Step::Count => (ControlRequest::Frames, Step::Count),
-                Step::Find | Step::Last if !self.pending.is_empty() => return,
+                Step::Find | Step::Last if self.pending.is_some() => return,
                 Step::Find | Step::Last => match self.only_request(command, host) {
                     Some(request) => (request, step),
                     None => return,
                 },
             };
-            // Only the VMs are asked for several at a time: there may be thousands, and no answer decides about the next.
-            let window = if command == Command::Vms && matches!(step, Step::Walk(_)) { WINDOW } else { 1 };
-            if self.pending.len() >= window {
+            if self.pending.is_some() {
                 return;
             }
             if !self.request(request, host) {
-                // What is pending brings the next chance; without that there is none.
-                if self.pending.is_empty() {
-                    print_full(command, host);
-                    self.finish();
-                }
+                print_full(command, host);
+                self.finish();
                 return;
             }
             if command == Command::PowerOff {
@@ -428,14 +415,13 @@ impl Session {
     }
 
     fn request(&mut self, request: ControlRequest, host: &mut impl Host) -> bool {
-        if self.pending.is_full() {
+        if self.pending.is_some() {
             return false;
         }
         self.last_id = self.last_id.wrapping_add(1).max(1);
         let sent = host.send(&Message { id: self.last_id, ..Message::from(request) });
         if sent {
-            // Not full, as looked at above.
-            let _ = self.pending.push(Pending { id: self.last_id, request });
+            self.pending = Some(Pending { id: self.last_id, request });
         }
         sent
     }
@@ -443,7 +429,7 @@ impl Session {
     /// The rings were reset: answers that were under way are lost. Asks again, but for what must not be done twice.
     pub fn reset(&mut self, host: &mut impl Host) {
         let Some(job) = self.job else { return };
-        for &Pending { id, request } in &self.pending {
+        if let Some(Pending { id, request }) = self.pending {
             let once = matches!(
                 request,
                 ControlRequest::Create { .. } | ControlRequest::Kill { .. } | ControlRequest::Swap { .. }
@@ -468,17 +454,19 @@ impl Session {
 
     fn finish(&mut self) {
         self.job = None;
-        self.pending.clear();
+        self.pending = None;
     }
 }
 
 /// Where a command starts when the names of the images are known or not needed.
 fn first_step(command: Command) -> Step {
     match command {
-        Command::Vms => Step::Count,
-        Command::Components | Command::Images | Command::Kill(_) | Command::Policies | Command::Policy(..) => {
-            Step::Walk(0)
-        }
+        Command::Vms
+        | Command::Components
+        | Command::Images
+        | Command::Kill(_)
+        | Command::Policies
+        | Command::Policy(..) => Step::Walk(0),
         Command::Destroy(_) | Command::Shutdown(_) | Command::Identity(..) => Step::Find,
         _ => Step::Last,
     }

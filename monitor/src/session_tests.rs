@@ -12,8 +12,6 @@ struct Core {
     requests: VecDeque<Message>,
     output: Vec<String>,
     vms: BTreeMap<u32, u32>,
-    /// How many VMs it says there are.
-    living: u64,
     asked: usize,
     full: bool,
     most_pending: usize,
@@ -47,10 +45,25 @@ fn name(text: &str) -> Name {
     Name::new(text).expect("short")
 }
 
+/// Slots that the core looks at for one request.
+const LOOK: u32 = 1024;
+
+fn described(vm: VmId) -> ControlReply {
+    ControlReply::Vm {
+        vm,
+        image: ImageId::new(0),
+        state: 3,
+        ran_ticks: 12_345,
+        memory: 12,
+        metadata: 2,
+        tables: 4,
+        shared: 30,
+    }
+}
+
 impl Core {
     fn with_vms(vms: &[u32]) -> Core {
-        let living = u64::try_from(vms.len()).expect("small");
-        Core { vms: vms.iter().map(|&index| (index, 1)).collect(), living, ..Core::default() }
+        Core { vms: vms.iter().map(|&index| (index, 1)).collect(), ..Core::default() }
     }
 
     fn answer(&mut self) -> Vec<Message> {
@@ -62,20 +75,19 @@ impl Core {
         let replies = match ControlRequest::try_from(&message).expect("the session makes sense") {
             ControlRequest::Frames => vec![
                 ControlReply::Frames { owner: name("free"), frames: 100, owners: 1 },
-                ControlReply::Frames { owner: name("vm-metadata"), frames: 24, owners: self.living },
+                ControlReply::Frames { owner: name("vm-metadata"), frames: 24, owners: self.vms.len() as u64 },
                 done(status::OK, 0),
             ],
+            ControlRequest::NextVm { slot } => {
+                let end = slot.number() + LOOK;
+                vec![match self.vms.range(slot.number()..end).next() {
+                    Some((&number, &generation)) => described(VmId::new(number, generation)),
+                    None if self.vms.range(end..).next().is_some() => done(status::GO_ON, end.into()),
+                    None => missing,
+                }]
+            }
             ControlRequest::Vm { slot } => vec![match self.vms.get(&slot.number()) {
-                Some(&generation) => ControlReply::Vm {
-                    vm: VmId { slot, generation },
-                    image: ImageId::new(0),
-                    state: 3,
-                    ran_ticks: 12_345,
-                    memory: 12,
-                    metadata: 2,
-                    tables: 4,
-                    shared: 30,
-                },
+                Some(&generation) => described(VmId { slot, generation }),
                 None => missing,
             }],
             ControlRequest::Component { index } => vec![match of(&COMPONENTS, index.into()) {
@@ -186,25 +198,41 @@ const VM_REST: &str =
     "image=httpd state=idle memory_frames=12 metadata_frames=2 table_frames=4 shared_frames=30 ran_ticks=12345";
 
 #[test]
-fn vms_are_listed_in_batches() {
+fn vms_are_listed() {
     let mut core = Core::with_vms(&[0, 3, 39]);
     let output = run(&mut Session::new(40), &mut core, "vms");
     let line = |index| format!("vm index={index} incarnation=1 {VM_REST}");
     assert_eq!(output, [line(0), line(3), line(39), "done vms".to_owned()]);
-    assert_eq!(core.most_pending, WINDOW);
+    assert_eq!(core.most_pending, 1);
     assert_eq!(fresh("vms", &[]), ["done vms"]);
 }
 
 #[test]
-fn slots_behind_the_last_vm_are_not_asked_for() {
-    let mut core = Core::with_vms(&[0, 3]);
-    let mut session = Session::new(8000);
-    assert_eq!(run(&mut session, &mut core, "vms").len(), 3);
-    assert!(core.asked < 30, "{}", core.asked);
-    // One of them ended after it was counted: then all slots are looked at.
-    core.living = 3;
-    assert_eq!(run(&mut session, &mut core, "vms").len(), 3);
-    assert!(core.asked > 8000);
+fn empty_slots_are_not_asked_for() {
+    let mut core = Core::with_vms(&[0, 3, 700_000]);
+    let mut session = Session::new(1 << 20);
+    assert_eq!(run(&mut session, &mut core, "vms").len(), 4);
+    let (names, gap) = (IMAGES.len() + 1, 700_000 / LOOK as usize);
+    assert!(core.asked <= names + 4 + gap, "{}", core.asked);
+}
+
+#[test]
+fn a_list_that_leads_nowhere_ends() {
+    for value in [0, 3, u64::from(u32::MAX), u64::MAX] {
+        let mut core = Core::with_vms(&[0]);
+        let mut session = Session::new(40);
+        session.line("vms", &mut core);
+        for _ in 0..4 {
+            core.answer().iter().for_each(|reply| session.reply(reply, &mut core));
+        }
+        let id = session.pending.map_or(0, |pending| pending.id);
+        let answer = ControlReply::Done { status: status::GO_ON, value };
+        session.reply(&Message { id, ..Message::from(answer) }, &mut core);
+        for _ in 0..4 {
+            core.answer().iter().for_each(|reply| session.reply(reply, &mut core));
+        }
+        assert!(!session.busy(), "{value}");
+    }
 }
 
 #[test]
@@ -424,7 +452,7 @@ proptest! {
                     session.reply(&Message { kind, id, words }, &mut core);
                 }
             }
-            prop_assert!(session.pending.len() <= WINDOW);
+            prop_assert!(core.requests.len() < 120);
         }
         for request in &core.requests {
             prop_assert!(ControlRequest::try_from(request).is_ok());

@@ -13,6 +13,9 @@ use abi::message::{BadMessage, Message};
 use abi::vm::{ImageId, Slot, VmId};
 use backend::Backend;
 
+/// Slots that one request looks at, at most.
+const LOOK: u32 = 1024;
+
 impl<B: Backend, H: Board> Kernel<B, H> {
     /// Serve one request of the controller at this endpoint, and answer it.
     ///
@@ -31,6 +34,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 return Ok(());
             }
             ControlRequest::Vm { slot } => self.describe_vm(slot).unwrap_or(done(status::NOT_FOUND, 0)),
+            ControlRequest::NextVm { slot } => self.describe_next_vm(slot),
             ControlRequest::Component { index } => {
                 self.cpu.describe_component(index).unwrap_or(done(status::NOT_FOUND, 0))
             }
@@ -108,6 +112,17 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         }
         let vm = self.vms.get(slot)?;
         Some(ControlReply::Share { vm: vm.id, share: vm.share })
+    }
+
+    /// The VM in this slot or the next one that lives.
+    pub fn describe_next_vm(&mut self, from: Slot) -> ControlReply {
+        let used = u32::try_from(self.vms.used()).unwrap_or(u32::MAX);
+        let end = from.number().saturating_add(LOOK).min(used);
+        match (from.number()..end).find_map(|number| self.describe_vm(Slot::new(number))) {
+            Some(vm) => vm,
+            None if end < used => done(status::GO_ON, end.into()),
+            None => done(status::NOT_FOUND, 0),
+        }
     }
 
     fn describe_vm(&mut self, slot: Slot) -> Option<ControlReply> {

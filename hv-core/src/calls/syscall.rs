@@ -1,13 +1,14 @@
 //! Running components and serving their system calls (`abi::component::syscall`).
 
 use crate::board::Board;
-use crate::component::{Component, Death, Endpoint, EndpointId, Run};
+use crate::component::{Component, Death, EndpointId, Run};
 use crate::kernel::{Cpu, Kernel};
 use crate::service::NoRingPage;
 use crate::trap::Trap;
 use abi::component::{ERROR_ARGUMENT, ERROR_AUTHORITY, ERROR_BUSY, ERROR_UNKNOWN, authority, syscall};
 use abi::guest::pending;
 use abi::limits::{LOG_LINE_BYTES, MAX_RINGS_PER_COMPONENT};
+use abi::message::{BadMessage, Message};
 use abi::service::Service;
 use abi::vm::VmId;
 use backend::Backend;
@@ -106,7 +107,9 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     /// Take commands, ring doorbells, then sleep unless there is something already.
     #[inline]
     fn wait(&mut self, rank: usize, mask: u64, deadline: u64, doorbells: u64) {
-        self.drain_all(rank);
+        if !self.cpu.components.list[rank].endpoints.is_empty() {
+            self.drain_all(rank);
+        }
         if doorbells != 0 {
             self.cpu.ring_doorbells(rank, doorbells);
         }
@@ -127,34 +130,40 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     }
 
     /// Look at all rings from a component, and go on telling it what it must know after its start: it has emptied its own.
-    #[inline]
+    #[inline(never)]
     fn drain_all(&mut self, rank: usize) {
-        // One service each, mostly.
-        for index in 0..self.cpu.components.list[rank].endpoints.len() {
-            let id = self.cpu.components.list[rank].endpoints[index];
-            self.drain(id);
-            if self.cpu.endpoints.get(id).is_some_and(|endpoint| endpoint.resync.is_some()) {
+        for id in self.cpu.components.list[rank].endpoints {
+            let Some(endpoint) = self.cpu.endpoints.get(id) else { continue };
+            let (service, resync) = (endpoint.service, endpoint.resync.is_some());
+            self.drain(id, service);
+            if resync {
                 self.resync(id);
             }
         }
     }
 
-    /// Carry out what a party has put into its ring to the core: at most one ring full.
+    /// Carry out what a party to a service has put into its ring to the core.
     #[inline]
-    fn drain(&mut self, from: EndpointId) {
-        let Some(service) = self.cpu.endpoints.get(from).map(|endpoint| endpoint.service) else { return };
-        if service == Service::Plan {
-            return self.advance_plan();
+    fn drain(&mut self, from: EndpointId, service: Service) {
+        match service {
+            Service::Pager => self.take_all(from, Self::pager_command),
+            Service::Net => self.take_all(from, Self::net_command),
+            Service::Control => self.take_all(from, Self::control_request),
+            Service::Plan => self.advance_plan(),
         }
+    }
+
+    /// Carry out at most one ring full.
+    #[inline(always)]
+    fn take_all(
+        &mut self,
+        from: EndpointId,
+        carry_out: impl Fn(&mut Self, EndpointId, &Message) -> Result<(), BadMessage>,
+    ) {
         for _ in 0..abi::ring::MAX_SLOTS {
-            let Some(message) = self.cpu.endpoints.get_mut(from).and_then(Endpoint::take) else { break };
-            let done = match service {
-                Service::Pager => self.pager_command(from, &message),
-                Service::Net => self.net_command(from, &message),
-                Service::Control => self.control_request(from, &message),
-                Service::Plan => Ok(()),
-            };
-            if let Err(error) = done {
+            let Some(endpoint) = self.cpu.endpoints.get_mut(from) else { return };
+            let Some(message) = endpoint.take() else { return endpoint.release() };
+            if let Err(error) = carry_out(self, from, &message) {
                 self.cpu.bad_message(from, &error);
             }
         }

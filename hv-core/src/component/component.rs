@@ -1,6 +1,6 @@
 //! One component.
 
-use super::endpoint::{EndpointId, Peer};
+use super::endpoint::{EndpointSet, Peer};
 use super::policies::Policies;
 use super::run::Run;
 use super::space::Space;
@@ -8,7 +8,6 @@ use crate::trap::UserContext;
 use abi::component::{ComponentInfo, layout};
 use abi::limits::{MAX_DEVICES_PER_COMPONENT, MAX_RINGS_PER_COMPONENT, PAGE_SIZE};
 use abi::manifest;
-use abi::service::Service;
 use ring::SharedMemory;
 
 /// A device of a component.
@@ -29,7 +28,7 @@ pub struct Component {
     /// See `entry`.
     pub number: usize,
     /// Its endpoints, one for each service that it is a party to.
-    pub endpoints: heapless::Vec<EndpointId, { Service::ALL.len() }>,
+    pub endpoints: EndpointSet,
     /// The notification bits of messages from the core.
     pub bells: u64,
     /// What its services allow it ([`abi::component::authority`]).
@@ -54,7 +53,7 @@ pub struct Component {
     pub peers: [Peer; MAX_RINGS_PER_COMPONENT],
     /// Its devices.
     pub devices: heapless::Vec<Device, MAX_DEVICES_PER_COMPONENT>,
-    /// The kick bits, for a party to [`Service::Net`].
+    /// The kick bits, for a party to the service `net`.
     pub kicks: Option<SharedMemory>,
     /// Registers while it does not run.
     pub context: UserContext,

@@ -141,11 +141,11 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     pub fn start(&mut self, rank: usize) {
         self.cpu.load(rank);
         self.cpu.swapped(rank);
-        let own = self.cpu.components.list[rank].endpoints.clone();
-        for &endpoint in &own {
+        let own = self.cpu.components.list[rank].endpoints;
+        for endpoint in own {
             self.hello(endpoint);
         }
-        for &endpoint in &own {
+        for endpoint in own {
             self.resync(endpoint);
         }
         // What the core did is nobody's time.

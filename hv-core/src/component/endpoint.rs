@@ -47,6 +47,43 @@ impl EndpointId {
     }
 }
 
+/// Some of all endpoints.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EndpointSet(u16);
+
+const _: () = assert!(MAX_ENDPOINTS <= u16::BITS as usize);
+
+impl EndpointSet {
+    pub const EMPTY: EndpointSet = EndpointSet(0);
+
+    #[inline]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    pub fn add(&mut self, id: EndpointId) {
+        if id.index() < MAX_ENDPOINTS {
+            self.0 |= 1 << id.index();
+        }
+    }
+}
+
+impl Iterator for EndpointSet {
+    type Item = EndpointId;
+
+    #[inline]
+    fn next(&mut self) -> Option<EndpointId> {
+        if self.0 == 0 {
+            return None;
+        }
+        // Fifteen at most.
+        #[allow(clippy::cast_possible_truncation)]
+        let first = EndpointId(self.0.trailing_zeros() as u8);
+        self.0 &= self.0 - 1;
+        Some(first)
+    }
+}
+
 /// Who is at the other end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Party {

@@ -2,7 +2,7 @@
 
 use super::component::{Component, Device};
 use super::components::Components;
-use super::endpoint::{Endpoint, Endpoints, Party, Peer};
+use super::endpoint::{Endpoint, EndpointSet, Endpoints, Party, Peer};
 use super::policies::{Policies, Policy, Program, Unfit};
 use super::run::Run;
 use super::space::Space;
@@ -161,7 +161,7 @@ pub fn load_all(
             let _ = own_rings.push(memory);
         }
         info.ring_count = count32(own_rings.len());
-        let mut own_endpoints = heapless::Vec::new();
+        let mut own_endpoints = EndpointSet::EMPTY;
         let (mut bells, mut authority) = (0, 0);
         for service in Service::ALL {
             let position = |producer: u32| {
@@ -177,7 +177,7 @@ pub fn load_all(
             let bit = Component::ring_bit(to);
             let endpoint = Endpoint::new(service, Party::Component(rank), bit, ring(to), ring(from));
             let endpoint = endpoint.ok_or(LoadError::NoPair(entry.name, service))?;
-            let _ = own_endpoints.push(loaded.endpoints.add(endpoint));
+            own_endpoints.add(loaded.endpoints.add(endpoint));
             bells |= bit;
             authority |= service.authority();
         }

@@ -6,8 +6,9 @@ use super::guest::{FIRST, call, field, keep, poke};
 use super::lines;
 use super::machine::{GUEST_PAGES, HZ, IMAGE_PAGE, Machine, REFUSED, WITH_NIC, WITHOUT_NIC};
 use super::roles::Role as FakeRole;
+use crate::kernel::{Kernel, Places};
 use crate::memory::{CLASSES, Owner, OwnerClass, PhysAddr};
-use crate::vm::State;
+use crate::vm::{Seed, State};
 use abi::control::{CREATE_ARGS_BYTES, ControlReply, ControlRequest, status, vm_state};
 use abi::guest::{BOOT_ARGS, REGISTER_PAGE, hypercall, pending};
 use abi::limits::{Name, PAGE_SIZE};
@@ -57,6 +58,43 @@ impl Machine<true> {
             ref other => panic!("{other:?}"),
         }
     }
+}
+
+#[test]
+fn the_next_vm_is_found_and_the_search_is_bounded() {
+    let mut machine = Machine::<true>::with_places(4096, Places { slots: 3000, seats: 8 });
+    let vms: Vec<_> = (0..2500)
+        .map(|_| {
+            let Kernel { vms, .. } = &mut machine.kernel;
+            let id = vms.next_id().expect("room");
+            let seed = Seed { id, image: WITHOUT_NIC, ipv4: 0, share: Share::DEFAULT, created_tsc: 0 };
+            assert!(vms.create(seed, &NO_ARGS));
+            id
+        })
+        .collect();
+    let ask = |machine: &mut Machine<true>, slot| machine.kernel.describe_next_vm(Slot::new(slot));
+    // Whoever waits counts.
+    for slot in [0, 1, 2499] {
+        let found = ask(&mut machine, slot);
+        assert!(matches!(found, ControlReply::Vm { vm, .. } if vm == vms[slot as usize]), "{found:?}");
+    }
+    for slot in [2500, 2999, 3000, u32::MAX] {
+        assert_eq!(ask(&mut machine, slot), done(status::NOT_FOUND, 0));
+    }
+    for vm in &vms[10..2490] {
+        machine.kernel.vms.remove(vm.slot);
+    }
+    assert_eq!(ask(&mut machine, 10), done(status::GO_ON, 10 + 1024));
+    assert_eq!(ask(&mut machine, 1034), done(status::GO_ON, 2058));
+    assert!(matches!(ask(&mut machine, 2058), ControlReply::Vm { vm, .. } if vm == vms[2490]));
+}
+
+#[test]
+fn the_list_of_vms_is_asked_for_by_one_that_lives_to_the_next() {
+    let mut machine = at_rest();
+    let next = |slot| ControlRequest::NextVm { slot: Slot::new(slot) };
+    assert!(matches!(machine.request(next(0))[..], [ControlReply::Vm { vm: FIRST, .. }]));
+    assert_eq!(machine.request(next(1)), [done(status::NOT_FOUND, 0)]);
 }
 
 fn at_rest() -> Machine<true> {
@@ -444,7 +482,7 @@ fn what_is_no_request_is_said_and_not_answered() {
     lines::listen();
     // An unknown kind; a slot and an image that have no 32 bits.
     for (kind, word, what) in [
-        (0x40f, 0, "unknown kind"),
+        (0x410, 0, "unknown kind"),
         (0x402, 1 << 32, "a 32-bit word has bits above 31 set"),
         (0x404, 1 << 32, "a 32-bit word has bits above 31 set"),
     ] {
