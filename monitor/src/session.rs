@@ -439,7 +439,7 @@ impl Session {
                 host.print(format_args!(
                     "error {word}: the core's answer was lost; see whether it was done, then try again"
                 ));
-                return self.finish();
+                self.finish();
             }
         }
     }
