@@ -129,7 +129,7 @@ mod tests {
         let (first, rest) = manifest::Component::read_from_prefix(rest).unwrap();
         assert_eq!(first.name.as_str(), "netmux");
         assert_eq!((first.pci_class, first.dma_pages, first.budget_us), (0x0200, 128, 50_000));
-        assert_eq!(first.keep_pages, 33);
+        assert_eq!(first.keep_pages, 1);
         let rest = &rest[3 * size_of::<manifest::Component>()..];
         let (ring, rest) = manifest::Ring::read_from_prefix(rest).unwrap();
         assert_eq!((ring.name.as_str(), ring.producer, ring.consumer), ("core-netmux", CORE, 0));
