@@ -195,8 +195,8 @@ pub struct History<const TIMER: bool> {
 
 impl<const TIMER: bool> History<TIMER> {
     pub fn new(ram_frames: usize, harsh: bool, twins: bool) -> Self {
-        // As many seats as VMs live at a time, or nobody would come to rest.
-        let places = Places { slots: ram_frames / 16, seats: (ram_frames / 16).min(64) };
+        // More seats than VMs live at a time, those that controllers have still to ask for included, or nobody would come to rest.
+        let places = Places { slots: ram_frames / 16, seats: (ram_frames / 16).min(2 * VMS) };
         let machine = match twins {
             true => Machine::with_twins(ram_frames, places),
             false => Machine::with_places(ram_frames, places),
