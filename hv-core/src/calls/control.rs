@@ -2,7 +2,7 @@
 //! has asked, and nobody else's.
 
 use crate::board::Board;
-use crate::component::{Death, EndpointId, Unfit};
+use crate::component::{Death, EndpointId, NoSwap, Unfit};
 use crate::kernel::{Cpu, Kernel};
 use crate::memory::{CLASSES, OwnerClass};
 use crate::vm::{CreateError, End, IdentityError, METADATA_FRAMES, Memory, Seed, State};
@@ -47,7 +47,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 match self.cpu.begin_swap(component.into(), policy.into(), id, from) {
                     // Answered when it is done.
                     Ok(()) => return Ok(()),
-                    Err(status) => done(status, 0),
+                    Err(why) => done(status_of_swap(why), 0),
                 }
             }
             ControlRequest::Kill { component } => {
@@ -236,6 +236,15 @@ impl<B: Backend, H: Board> Cpu<B, H> {
 
 const fn done(status: u32, value: u64) -> ControlReply {
     ControlReply::Done { status, value }
+}
+
+const fn status_of_swap(why: NoSwap) -> u32 {
+    match why {
+        NoSwap::NoPolicy => status::NOT_FOUND,
+        NoSwap::Unfit(Unfit::NoModule) => status::NO_MODULE,
+        NoSwap::Unfit(Unfit::BadModule(_)) => status::BAD_MODULE,
+        NoSwap::Busy => status::BUSY,
+    }
 }
 
 const fn status_of(why: CreateError) -> u32 {

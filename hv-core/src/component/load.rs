@@ -2,20 +2,21 @@
 
 use super::component::{Component, Device};
 use super::components::Components;
-use super::endpoint::{Endpoint, EndpointSet, Endpoints, Party, Peer};
+use super::devices::attach_devices;
+use super::endpoint::Endpoints;
 use super::policies::{Policies, Policy, Program, Unfit};
+use super::rings::Rings;
 use super::run::Run;
 use super::space::Space;
 use crate::board::Devices;
-use crate::board::pci::PciInfo;
 use crate::boot::elf::{Accept, Elf, ElfError};
 use crate::boot::manifest::Manifest;
 use crate::memory::phys::index as to_index;
 use crate::memory::{Frames, KernelSpace, MapError, Owner, PhysAddr, core_memory};
 use crate::trap::UserContext;
-use abi::component::{BARS, BarInfo, ComponentInfo, DeviceInfo, INFO_MAGIC, RingInfo, authority, bits, kicks, layout};
-use abi::limits::{MAX_COMPONENTS, MAX_DEVICES_PER_COMPONENT, MAX_RINGS, MAX_RINGS_PER_COMPONENT, Name, PAGE_SIZE};
-use abi::manifest::{self, NONE, Ring as RingEntry};
+use abi::component::{ComponentInfo, INFO_MAGIC, authority, bits, kicks, layout};
+use abi::limits::{Name, PAGE_SIZE};
+use abi::manifest::{self, NONE};
 use abi::note::{KIND_COMPONENT, TableBytes};
 use abi::service::Service;
 use core::fmt;
@@ -100,166 +101,137 @@ pub fn load_all(
     hardware: &mut impl Devices,
     loaded: &mut Loaded,
 ) -> Result<(), LoadError> {
-    let manifest = sources.manifest;
-    let mut order: heapless::Vec<usize, MAX_COMPONENTS> = (0..manifest.components.len()).collect();
-    order.sort_unstable_by_key(|&index| manifest.components[index].priority);
-    let rank_of = |index: u32| order.iter().position(|&at| u32::try_from(at) == Ok(index));
-
-    let mut rings: heapless::Vec<(SharedMemory, PhysAddr), MAX_RINGS> = heapless::Vec::new();
-    for ring in manifest.rings {
-        let bytes = abi::ring::ring_bytes(ring.slots);
-        let first = frames
-            .alloc_contiguous(bytes / PAGE_SIZE, 1, u64::MAX, Owner::Core)
-            .ok_or(LoadError::NoMemory(ring.name))?;
-        let memory = core_memory(first, bytes);
-        let _ = memory.clear(0, memory.len());
-        let _ = rings.push((memory, first));
-    }
-
-    for (rank, &index) in order.iter().enumerate() {
-        let entry = manifest.components[index];
-        let no_memory = |_: MapError| LoadError::NoMemory(entry.name);
-        let choice = sources.policies.get(index).copied().unwrap_or(0);
-        let policies = find_policies(&entry, choice, sources)?;
-        // There are at most MAX_COMPONENTS ranks.
-        let rank8 = u8::try_from(rank).unwrap_or(u8::MAX);
-        let pcid = sources.pcid.then_some(u16::from(rank8) + 1);
-        let owner = Owner::Component(rank8);
-        let mut space =
-            Space::new(frames, sources.kernel, owner, pcid, &policies, entry.stack_pages.into()).map_err(no_memory)?;
-        if let Some(program) = policies.program(policies.running()) {
-            space.show(frames, &program.elf).map_err(no_memory)?;
-        }
-
-        let info_frame = frames.alloc_zeroed(owner, 0).ok_or(LoadError::NoMemory(entry.name))?;
-        space.map(frames, layout::INFO, info_frame, Space::READ_ONLY).map_err(no_memory)?;
-
-        let mut info = ComponentInfo::new_zeroed();
-        let mut own_rings = heapless::Vec::new();
-        let mut peers = [Peer::default(); MAX_RINGS_PER_COMPONENT];
-        for (number, ring) in manifest.rings.iter().enumerate() {
-            let index = count32(index);
-            let producer = ring.producer == index;
-            if !producer && ring.consumer != index {
-                continue;
-            }
-            let position = own_rings.len();
-            let at = layout::RINGS + position as u64 * layout::RING_STRIDE;
-            let (memory, first) = rings[number];
-            space.map_range(frames, at, first, memory.len() as u64, Space::DATA).map_err(no_memory)?;
-            let other = if producer { ring.consumer } else { ring.producer };
-            if let Some(peer) = rank_of(other) {
-                let peer_index = count32(order[peer]);
-                let before = manifest.rings[..number]
-                    .iter()
-                    .filter(|ring| ring.producer == peer_index || ring.consumer == peer_index)
-                    .count();
-                peers[position] = Peer { rank: peer, bit: Component::ring_bit(before) };
-            }
-            let RingEntry { name, slots, service, .. } = *ring;
-            info.rings[position] = RingInfo { name, slots, producer: producer.into(), service, reserved: 0 };
-            let _ = own_rings.push(memory);
-        }
-        info.ring_count = count32(own_rings.len());
-        let mut own_endpoints = EndpointSet::EMPTY;
-        let (mut bells, mut authority) = (0, 0);
-        for service in Service::ALL {
-            let position = |producer: u32| {
-                let mut own = info.rings[..own_rings.len()].iter();
-                own.position(|ring| ring.service == service.raw() && ring.producer == producer)
-            };
-            let (to, from) = match (position(0), position(1)) {
-                (None, None) => continue,
-                (Some(to), Some(from)) => (to, from),
-                _ => return Err(LoadError::NoPair(entry.name, service)),
-            };
-            let ring = |at: usize| (&own_rings[at], info.rings[at].slots);
-            let bit = Component::ring_bit(to);
-            let endpoint = Endpoint::new(service, Party::Component(rank), bit, ring(to), ring(from));
-            let endpoint = endpoint.ok_or(LoadError::NoPair(entry.name, service))?;
-            own_endpoints.add(loaded.endpoints.add(endpoint));
-            bells |= bit;
-            authority |= service.authority();
-        }
-
-        let mut give = |at, pages: u64, below, owner| {
-            give_memory(&mut space, frames, at, pages * PAGE_SIZE, below, owner).ok_or(LoadError::NoMemory(entry.name))
-        };
-        let kicks = if authority & authority::VM_WINDOW != 0 {
-            Some(give(layout::KICKS, kicks::pages(sources.vm_seats), u64::MAX, owner)?.0)
-        } else {
-            None
-        };
-        if entry.dma_pages != 0 {
-            let (memory, first) = give(layout::DMA, entry.dma_pages.into(), DMA_LIMIT, Owner::Dma(rank8))?;
-            info.dma_physical = first.as_u64();
-            info.dma_bytes = memory.len() as u64;
-        }
-        let asked = asked_for(&policies);
-        let keep_pages = u64::from(entry.keep_pages) + asked.keep(sources.vm_seats).div_ceil(PAGE_SIZE);
-        if keep_pages > (layout::KEEP_END - layout::KEEP) / PAGE_SIZE {
-            return Err(LoadError::NoMemory(entry.name));
-        }
-        if keep_pages != 0 {
-            give(layout::KEEP, keep_pages, u64::MAX, owner)?;
-            // Far below 2^32, as just seen.
-            info.keep_pages = u32::try_from(keep_pages).unwrap_or(0);
-        }
-        let tables_pages = asked.total(sources.vm_slots, sources.vm_seats).div_ceil(PAGE_SIZE);
-        if tables_pages > (layout::TABLES_END - layout::TABLES) / PAGE_SIZE {
-            return Err(LoadError::NoMemory(entry.name));
-        }
-        if tables_pages != 0 {
-            give(layout::TABLES, tables_pages, u64::MAX, owner)?;
-            info.tables_bytes = tables_pages * PAGE_SIZE;
-        }
-        let mut devices = heapless::Vec::new();
-        if entry.pci_class != NONE {
-            attach_devices(&entry.name, entry.pci_class, &mut space, frames, hardware, &mut info, &mut devices)?;
-        }
-        if entry.port_irq != NONE {
-            // The ports' interrupt counts as the device after the others.
-            let gsi = hardware.route_isa(entry.port_irq);
-            let _ = devices.push(Device { pci: None, gsi, bit: bits::PORT_IRQ });
-        }
-        info.magic = INFO_MAGIC;
-        info.abi_version = abi::ABI_VERSION;
-        info.name = entry.name;
-        info.authority = authority;
-        info.vm_slots = count32(sources.vm_slots);
-        info.vm_seats = count32(sources.vm_seats);
-        info.tsc_hz = sources.tsc_hz;
-        let budget_ticks = sources.tsc_hz / 1_000_000 * u64::from(entry.budget_us);
-        let component = Component {
-            entry,
-            number: index,
-            endpoints: own_endpoints,
-            bells,
-            authority,
-            mapped: policies.running(),
-            policies,
-            successor: None,
-            trial_ends: u64::MAX,
-            space,
-            info,
-            info_page: core_memory(info_frame, PAGE_SIZE),
-            rings: own_rings,
-            peers,
-            devices,
-            kicks,
-            context: UserContext::default(),
-            run: Run::Stopped { start_at: 0 },
-            notified: 0,
-            incarnation: 0,
-            budget_ticks,
-            used_ticks: 0,
-            ran_ticks: 0,
-            started_at: 0,
-            quick_deaths: 0,
-        };
-        let _ = loaded.components.list.push(component);
+    let rings = Rings::new(&sources.manifest, frames)?;
+    for rank in 0..rings.components() {
+        load_one(rank, &rings, sources, frames, hardware, loaded)?;
     }
     Ok(())
+}
+
+/// Make the component of this rank.
+fn load_one(
+    rank: usize,
+    rings: &Rings,
+    sources: &Sources<'_>,
+    frames: &mut Frames,
+    hardware: &mut impl Devices,
+    loaded: &mut Loaded,
+) -> Result<(), LoadError> {
+    let index = rings.number(rank);
+    let entry = sources.manifest.components[index];
+    let no_memory = |_: MapError| LoadError::NoMemory(entry.name);
+    let choice = sources.policies.get(index).copied().unwrap_or(0);
+    let policies = find_policies(&entry, choice, sources)?;
+    // There are at most MAX_COMPONENTS ranks.
+    let rank8 = u8::try_from(rank).unwrap_or(u8::MAX);
+    let pcid = sources.pcid.then_some(u16::from(rank8) + 1);
+    let owner = Owner::Component(rank8);
+    let mut space =
+        Space::new(frames, sources.kernel, owner, pcid, &policies, entry.stack_pages.into()).map_err(no_memory)?;
+    if let Some(program) = policies.program(policies.running()) {
+        space.show(frames, &program.elf).map_err(no_memory)?;
+    }
+    let info_frame = frames.alloc_zeroed(owner, 0).ok_or(LoadError::NoMemory(entry.name))?;
+    space.map(frames, layout::INFO, info_frame, Space::READ_ONLY).map_err(no_memory)?;
+
+    let mut info = ComponentInfo::new_zeroed();
+    let connected = rings.connect(rank, &mut space, frames, &mut info).map_err(no_memory)?;
+    let joined = connected.join(&entry.name, rank, &info, &mut loaded.endpoints)?;
+    let kicks = give_regions(&entry, rank8, joined.authority, &policies, sources, &mut space, frames, &mut info)
+        .ok_or(LoadError::NoMemory(entry.name))?;
+    let mut devices = heapless::Vec::new();
+    if entry.pci_class != NONE {
+        attach_devices(&entry.name, entry.pci_class, &mut space, frames, hardware, &mut info, &mut devices)?;
+    }
+    if entry.port_irq != NONE {
+        // The ports' interrupt counts as the device after the others.
+        let gsi = hardware.route_isa(entry.port_irq);
+        let _ = devices.push(Device { pci: None, gsi, bit: bits::PORT_IRQ });
+    }
+    info.magic = INFO_MAGIC;
+    info.abi_version = abi::ABI_VERSION;
+    info.name = entry.name;
+    info.authority = joined.authority;
+    info.vm_slots = count32(sources.vm_slots);
+    info.vm_seats = count32(sources.vm_seats);
+    info.tsc_hz = sources.tsc_hz;
+    let budget_ticks = sources.tsc_hz / 1_000_000 * u64::from(entry.budget_us);
+    let component = Component {
+        entry,
+        number: index,
+        endpoints: joined.endpoints,
+        bells: joined.bells,
+        authority: joined.authority,
+        mapped: policies.running(),
+        policies,
+        successor: None,
+        trial_ends: u64::MAX,
+        space,
+        info,
+        info_page: core_memory(info_frame, PAGE_SIZE),
+        rings: connected.rings,
+        peers: connected.peers,
+        devices,
+        kicks,
+        context: UserContext::default(),
+        run: Run::Stopped { start_at: 0 },
+        notified: 0,
+        incarnation: 0,
+        budget_ticks,
+        used_ticks: 0,
+        ran_ticks: 0,
+        started_at: 0,
+        quick_deaths: 0,
+    };
+    let _ = loaded.components.list.push(component);
+    Ok(())
+}
+
+/// Give a component its memory beside its image: kick bits, which are returned, DMA memory, what is kept, and tables. `None`
+/// when there is not enough, or no room in its address space.
+// One place each: they have nothing in common that a type could stand for.
+#[allow(clippy::too_many_arguments)]
+fn give_regions(
+    entry: &manifest::Component,
+    rank: u8,
+    authority: u32,
+    policies: &Policies,
+    sources: &Sources<'_>,
+    space: &mut Space,
+    frames: &mut Frames,
+    info: &mut ComponentInfo,
+) -> Option<Option<SharedMemory>> {
+    let owner = Owner::Component(rank);
+    let mut give = |at, pages: u64, below, owner| give_memory(space, frames, at, pages * PAGE_SIZE, below, owner);
+    let kicks = if authority & authority::VM_WINDOW != 0 {
+        Some(give(layout::KICKS, kicks::pages(sources.vm_seats), u64::MAX, owner)?.0)
+    } else {
+        None
+    };
+    if entry.dma_pages != 0 {
+        let (memory, first) = give(layout::DMA, entry.dma_pages.into(), DMA_LIMIT, Owner::Dma(rank))?;
+        info.dma_physical = first.as_u64();
+        info.dma_bytes = memory.len() as u64;
+    }
+    let asked = asked_for(policies);
+    let keep_pages = u64::from(entry.keep_pages) + asked.keep(sources.vm_seats).div_ceil(PAGE_SIZE);
+    if keep_pages > (layout::KEEP_END - layout::KEEP) / PAGE_SIZE {
+        return None;
+    }
+    if keep_pages != 0 {
+        give(layout::KEEP, keep_pages, u64::MAX, owner)?;
+        // Far below 2^32, as just seen.
+        info.keep_pages = u32::try_from(keep_pages).unwrap_or(0);
+    }
+    let tables_pages = asked.total(sources.vm_slots, sources.vm_seats).div_ceil(PAGE_SIZE);
+    if tables_pages > (layout::TABLES_END - layout::TABLES) / PAGE_SIZE {
+        return None;
+    }
+    if tables_pages != 0 {
+        give(layout::TABLES, tables_pages, u64::MAX, owner)?;
+        info.tables_bytes = tables_pages * PAGE_SIZE;
+    }
+    Some(kicks)
 }
 
 /// The policies of a component. One that was not chosen and cannot run is said so, and the rest go on.
@@ -314,72 +286,8 @@ fn give_memory(
 }
 
 /// Counts of what a manifest names are small.
-fn count32(count: usize) -> u32 {
+pub(super) fn count32(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
-}
-
-/// Give a component the devices of its PCI class: registers mapped, interrupt routed (and masked for now).
-fn attach_devices(
-    component: &Name,
-    class: u32,
-    space: &mut Space,
-    frames: &mut Frames,
-    hardware: &mut impl Devices,
-    info: &mut ComponentInfo,
-    devices: &mut heapless::Vec<Device, MAX_DEVICES_PER_COMPONENT>,
-) -> Result<(), LoadError> {
-    let mut index = 0;
-    for pci in 0..hardware.pci_count() {
-        let Some(found) = hardware.pci_device(pci).filter(|found| found.class >> 8 == class) else { continue };
-        if index == MAX_DEVICES_PER_COMPONENT - 1 {
-            break;
-        }
-        let at = layout::MMIO + index as u64 * layout::MMIO_STRIDE;
-        let bars = map_bars(&found, at, space, frames).map_err(|_| LoadError::NoMemory(*component))?;
-        let gsi = hardware.route_pci(pci);
-        log::info!("{component}: PCI {}, {}", found.address, hardware.delivery(gsi));
-        // Once more, for its state now.
-        let config = hardware.pci_device(pci).map_or(found.config, |found| found.config);
-        info.devices[index] = DeviceInfo {
-            vendor: found.vendor,
-            device: found.device,
-            class: found.class,
-            address: found.address.0.into(),
-            reserved: 0,
-            bars,
-            config,
-        };
-        let _ = devices.push(Device { pci: Some(pci), gsi, bit: 1 << (bits::IRQ_SHIFT as usize + index) });
-        index += 1;
-    }
-    info.device_count = count32(index);
-    if index == 0 { Err(LoadError::NoDevice(*component, class)) } else { Ok(()) }
-}
-
-/// Map the memory regions of a device from `base` on, one behind the other. What shares a page with another device, or
-/// with the table of MSI-X, is left out; what is too large is cut off.
-fn map_bars(device: &PciInfo, base: u64, space: &mut Space, frames: &mut Frames) -> Result<[BarInfo; BARS], MapError> {
-    let mut bars = [BarInfo { offset: 0, bytes: 0 }; BARS];
-    let mut used = 0;
-    for bar in &device.bars {
-        let bytes = bar.bytes.min(layout::MMIO_STRIDE - PAGE_SIZE - used);
-        if bar.bytes < PAGE_SIZE || bytes == 0 {
-            continue;
-        }
-        let hole = device.msix.filter(|table| table.bar == bar.index).map(|table| table.pages());
-        let hole = hole.map_or(bytes..bytes, |pages| pages.start.min(bytes)..pages.end.min(bytes));
-        for part in [0..hole.start, hole.end..bytes] {
-            let (at, from) = (base + used + part.start, PhysAddr::new(bar.address + part.start));
-            space.map_range(frames, at, from, part.end - part.start, Space::DEVICE)?;
-        }
-        if let (Some(info), Ok(offset), Ok(mapped)) =
-            (bars.get_mut(usize::from(bar.index)), u32::try_from(used), u32::try_from(bytes))
-        {
-            *info = BarInfo { offset, bytes: mapped };
-        }
-        used += bytes;
-    }
-    Ok(bars)
 }
 
 impl Component {

@@ -4,9 +4,11 @@
 mod component;
 mod components;
 mod death;
+mod devices;
 mod endpoint;
 mod load;
 mod policies;
+mod rings;
 mod run;
 mod space;
 mod swap;
@@ -17,4 +19,4 @@ pub use endpoint::{Endpoint, EndpointId, Endpoints, MAX_ENDPOINTS, Party, Told};
 pub use load::{LoadError, Loaded, Sources, load_all};
 pub use policies::Unfit;
 pub use run::{Death, Run};
-pub use swap::Swap;
+pub use swap::{NoSwap, Swap};

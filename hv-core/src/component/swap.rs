@@ -11,7 +11,6 @@ use super::run::{Death, Run};
 use crate::board::Board;
 use crate::kernel::{Cpu, Kernel};
 use crate::vm::NEVER;
-use abi::control::status;
 use backend::Backend;
 
 /// Bytes of an image that are made ready at once, and milliseconds from one part to the next: VMs and components go on in
@@ -21,6 +20,17 @@ const PAUSE_MS: u64 = 1;
 
 /// Turns in a row that a scheduler on trial may leave to the core: two plans.
 const UNNAMED_MOST: u32 = 32;
+
+/// Why a policy is not replaced.
+#[derive(Clone, Copy, Debug)]
+pub enum NoSwap {
+    /// There is no such component, or it has no such policy.
+    NoPolicy,
+    /// The policy cannot run.
+    Unfit(Unfit),
+    /// Another one is just being replaced.
+    Busy,
+}
 
 /// A policy that is being replaced.
 #[derive(Clone, Copy, Debug)]
@@ -43,16 +53,15 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     /// it is done.
     ///
     /// # Errors
-    /// [`status`]: why not.
-    pub fn begin_swap(&mut self, rank: usize, policy: usize, id: u32, asker: EndpointId) -> Result<(), u32> {
-        let component = self.components.list.get(rank).ok_or(status::NOT_FOUND)?;
-        match component.policies.get(policy).ok_or(status::NOT_FOUND)?.program {
+    /// [`NoSwap`]; nothing has changed.
+    pub fn begin_swap(&mut self, rank: usize, policy: usize, id: u32, asker: EndpointId) -> Result<(), NoSwap> {
+        let component = self.components.list.get(rank).ok_or(NoSwap::NoPolicy)?;
+        match component.policies.get(policy).ok_or(NoSwap::NoPolicy)?.program {
             Ok(_) => {}
-            Err(Unfit::NoModule) => return Err(status::NO_MODULE),
-            Err(Unfit::BadModule(_)) => return Err(status::BAD_MODULE),
+            Err(unfit) => return Err(NoSwap::Unfit(unfit)),
         }
         if self.swap.is_some() {
-            return Err(status::BUSY);
+            return Err(NoSwap::Busy);
         }
         let now = self.board.now();
         let asker_start = self.start_of(asker);
