@@ -18,7 +18,7 @@ use ilwaco::time::{Duration, Instant, Sleep, sleep, timeout, timeout_by};
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection may stay open without a request.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long a client may take to accept [`PIECE`] bytes of a response.
+/// How long a client may take to accept `PIECE` bytes of a response.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 /// A piece of a response.
 const PIECE: usize = 2048;

@@ -129,7 +129,7 @@ struct Msrs;
 
 impl Registers for Msrs {
     fn read(&self, msr: u32) -> u64 {
-        // SAFETY: `bring_up` has found the architecture's registers and counted the banks, and no other is named here; reading
+        // SAFETY: `enable_machine_checks` was promised the architecture's registers and counted the banks, and no other is named here; reading
         // changes nothing.
         unsafe { x86::msr::rdmsr(msr) }
     }
@@ -159,7 +159,7 @@ fn read_banks(registers: &mut impl Registers, banks: u8, clear: bool) -> Errors 
     errors
 }
 
-/// Banks of this processor; none before [`bring_up`].
+/// Banks of this processor; none before [`enable_machine_checks`].
 static COUNT: AtomicU8 = AtomicU8::new(0);
 static AMD: AtomicBool = AtomicBool::new(false);
 /// Machine checks that were survived, outside of guests.
