@@ -717,7 +717,14 @@ check_refused:
     mov     rax, cr0
     xor     rax, 0x10000                    # WP
     require_refused CLASS_CONTROL, mov cr0, rax
-    require_refused CLASS_CONTROL, clts
+    check                                   # TS is clear, and CLTS changes nothing
+    mov     rax, cr0
+    test    al, 8
+    jnz     fail
+    clts
+    mov     rcx, cr0
+    cmp     rax, rcx
+    jne     fail
     require_refused CLASS_DESCRIPTOR, lidt [zeroed]
     require_refused CLASS_DEBUG, mov dr0, rax
     xor     ecx, ecx
