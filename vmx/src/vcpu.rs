@@ -310,7 +310,8 @@ impl Vcpu for VtxVcpu {
         if let Some(mut vmcs) = self.loaded(cpu) {
             match how {
                 Corruption::GuestState => vmcs.set(GuestNatural::Rflags, 0),
-                Corruption::Controls => vmcs.set(Control16::Vpid, 0),
+                // More than any processor has (SDM vol. 3, 27.2.1.1); nothing on the way to the entry writes it again.
+                Corruption::Controls => vmcs.set(Control32::Cr3TargetCount, u32::MAX),
                 Corruption::HostState => vmcs.set(Host16::TrSelector, 0),
             }
         }
