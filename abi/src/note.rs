@@ -13,6 +13,10 @@ pub const NOTE_TYPE: u32 = 1;
 pub const KIND_COMPONENT: u32 = 1;
 /// `kind` of a guest image.
 pub const KIND_GUEST: u32 = 2;
+/// `kind` of the core for VT-x.
+pub const KIND_CORE_VMX: u32 = 3;
+/// `kind` of the core for AMD SVM.
+pub const KIND_CORE_SVM: u32 = 4;
 
 /// The whole note as it lies in the image.
 #[repr(C)]

@@ -1,6 +1,8 @@
 //! The configuration space of a PCI function, as the core shows it to the component that drives the function. Section
 //! numbers are those of PCI Local Bus 3.0.
 
+use crate::limits::PAGE_SIZE;
+use core::ops::Range;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Bytes of configuration space that every function has.
@@ -56,6 +58,41 @@ impl Config {
     }
 }
 
+const MSIX_LAST: u16 = 0x7ff;
+
+/// Where the table of MSI-X lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MsixPlace {
+    /// The base address register.
+    pub bar: u8,
+    /// Offset in its region.
+    pub offset: u64,
+    /// Entries of 16 bytes.
+    pub entries: u16,
+}
+
+impl MsixPlace {
+    /// Where a device with this configuration has its table; `None` without one.
+    pub fn of(config: &Config) -> Option<MsixPlace> {
+        let at = config.capabilities(CAPABILITY_MSIX).next()?;
+        let table = config.word(at.wrapping_add(4));
+        let [low, ..] = table.to_le_bytes();
+        let entries = (config.half(at.wrapping_add(2)) & MSIX_LAST) + 1;
+        Some(MsixPlace { bar: low & 7, offset: u64::from(table & !7), entries })
+    }
+
+    /// Bytes of the table.
+    pub fn bytes(&self) -> u64 {
+        16 * u64::from(self.entries)
+    }
+
+    /// The whole pages of its region in which it lies.
+    pub fn pages(&self) -> Range<u64> {
+        let end = (self.offset + self.bytes()).next_multiple_of(PAGE_SIZE);
+        self.offset & !(PAGE_SIZE - 1)..end
+    }
+}
+
 const _: () = {
     assert!(core::mem::size_of::<Config>() == CONFIG_BYTES);
     assert!(HEADER as usize + 4 * MAX_CAPABILITIES as usize == CONFIG_BYTES);
@@ -95,5 +132,19 @@ mod tests {
     fn words_are_little_endian_and_wrap() {
         let config = config(&[(0, 1), (1, 2), (254, 3), (255, 4)]);
         assert_eq!((config.word(254), config.half(255)), (0x0201_0403, 0x0104));
+    }
+
+    #[test]
+    fn tables_of_msix() {
+        let mut config = Config([0; CONFIG_BYTES]);
+        assert_eq!(MsixPlace::of(&config), None);
+        config.0[0x06] = 0x10;
+        config.0[0x34] = 0x40;
+        // Three entries at 0x800 of region 1, enabled.
+        config.0[0x40..0x48].copy_from_slice(&[CAPABILITY_MSIX, 0, 2, 0x80, 0x01, 0x08, 0, 0]);
+        let place = MsixPlace { bar: 1, offset: 0x800, entries: 3 };
+        assert_eq!((MsixPlace::of(&config), place.bytes(), place.pages()), (Some(place), 48, 0..0x1000));
+        // It ends in the page after the one where it starts.
+        assert_eq!(MsixPlace { offset: 0x1ff0, entries: 2, ..place }.pages(), 0x1000..0x3000);
     }
 }

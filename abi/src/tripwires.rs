@@ -78,6 +78,23 @@ fn layouts() {
 }
 
 #[test]
+fn boot_record() {
+    use boot::*;
+    assert_eq!((MAGIC, VERSION), (0x0054_4f4f_4252_4b46, 1));
+    assert_eq!((DIRECT_MAP, CORE_BASE, CORE_ALIGN), (0xffff_8000_0000_0000, 0xffff_ffff_8000_0000, 0x20_0000));
+    assert_eq!((MMIO_WINDOW, MMIO_WINDOW_END), (0xffff_fe00_0000_0000, 0xffff_fe80_0000_0000));
+    assert_eq!([owner::FREE, owner::CORE, owner::MODULE, owner::LOADER, owner::GOLDEN], [0, 1, 2, 3, 4]);
+    assert_eq!([segment::WRITE, segment::EXECUTE, segment::HOLE], [1, 2, 4]);
+    assert_eq!([program::GOOD, program::NO_MODULE, program::REFUSED], [0, 1, 2]);
+    assert_eq!([backend::VMX, backend::SVM], [1, 2]);
+    assert_eq!([note::KIND_COMPONENT, note::KIND_GUEST, note::KIND_CORE_VMX, note::KIND_CORE_SVM], [1, 2, 3, 4]);
+    assert_eq!((size_of::<Segment>(), size_of::<Program>(), size_of::<Component>()), (40, 352, 1600));
+    assert_eq!((size_of::<PciDevice>(), size_of::<Screen>(), size_of::<Options>()), (176, 10_272, 176));
+    assert_eq!((offset_of!(BootRecord, root), offset_of!(BootRecord, ranges)), (56, 2464));
+    assert_eq!(size_of::<BootRecord>(), 48320);
+}
+
+#[test]
 fn messages_survive_the_ring() {
     use message::Message;
     let vm = vm::VmId::new(0x000f_0201, 0x8000_0007);

@@ -161,7 +161,7 @@ pub fn information() -> Vec<Vec<u8>> {
     vec![pc, uefi]
 }
 
-/// Calls of the frame table: [`hv_core::fuzzing::frames`] says what each pair of bytes means.
+/// Calls of the frame table: [`base::memory::frames_fuzz::frames`] says what each pair of bytes means.
 pub fn frame_calls() -> Vec<Vec<u8>> {
     let fill: Vec<u8> = (0..120_u8).flat_map(|i| [i % 2, i.wrapping_mul(37)]).collect();
     let mixed: Vec<u8> = (0..120_u8).flat_map(|i| [i % 5, i.wrapping_mul(91)]).collect();

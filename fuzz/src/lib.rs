@@ -26,11 +26,16 @@ pub struct Target {
 
 /// All targets.
 pub const TARGETS: [Target; 10] = [
-    Target { name: "manifest", run: hv_core::fuzzing::manifest, seeds: boot::manifests, smoke_runs: 20_000 },
-    Target { name: "elf", run: hv_core::fuzzing::elf, seeds: boot::programs, smoke_runs: 20_000 },
-    Target { name: "options", run: hv_core::fuzzing::options, seeds: boot::options, smoke_runs: 40_000 },
-    Target { name: "multiboot", run: hv_core::fuzzing::multiboot, seeds: boot::information, smoke_runs: 20_000 },
-    Target { name: "frame-table", run: hv_core::fuzzing::frames, seeds: boot::frame_calls, smoke_runs: 10_000 },
+    Target { name: "manifest", run: loader::fuzzing::manifest, seeds: boot::manifests, smoke_runs: 20_000 },
+    Target { name: "elf", run: loader::fuzzing::elf, seeds: boot::programs, smoke_runs: 20_000 },
+    Target { name: "options", run: loader::fuzzing::options, seeds: boot::options, smoke_runs: 40_000 },
+    Target { name: "multiboot", run: loader::fuzzing::multiboot, seeds: boot::information, smoke_runs: 20_000 },
+    Target {
+        name: "frame-table",
+        run: base::memory::frames_fuzz::frames,
+        seeds: boot::frame_calls,
+        smoke_runs: 10_000,
+    },
     Target { name: "peer", run: peer::run, seeds: peer::seeds, smoke_runs: 20_000 },
     Target { name: "frames", run: network::frames, seeds: network::frame_seeds, smoke_runs: 40_000 },
     Target { name: "dhcp", run: network::dhcp, seeds: network::dhcp_seeds, smoke_runs: 40_000 },

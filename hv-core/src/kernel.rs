@@ -15,7 +15,7 @@ mod parts;
 mod requests;
 mod start;
 #[cfg(test)]
-mod tests;
+pub mod tests;
 mod turn;
 
 pub use attention::Attention;

@@ -1,27 +1,20 @@
-//! The core of Foraker: boot, trap handling and per-VM metadata; the only program in VMX root mode, ring 0.
+//! The core of Foraker: trap handling and per-VM metadata; the only program in root mode, ring 0, that stays.
 //!
-//! A library, so that what is pure in it is tested on the host; `main.rs` ties it to the machine.
+//! A library, so that what is pure in it is tested on the host; `core-vmx` and `core-svm` make it the program for one kind of processor
+//! each. The loader has read and placed everything; what it found the core takes from one binary record, which it checks ([`boot`]).
 #![cfg_attr(not(test), no_std)]
-
-#[cfg(all(feature = "fuzzing", not(test)))]
-extern crate std;
 
 mod board;
 mod boot;
 mod calls;
 mod component;
 mod kernel;
-mod log;
-mod memory;
+mod program;
 mod service;
 mod trap;
 mod vm;
 
-/// What fuzzers feed: each takes any bytes.
-#[cfg(feature = "fuzzing")]
-pub mod fuzzing {
-    pub use crate::boot::fuzz::{elf, manifest, multiboot, options};
-    pub use crate::memory::frames_fuzz::frames;
-}
+pub(crate) use base::{log, memory};
 
-pub use boot::{CoreImage, panicked, start};
+pub use base::memory::CoreImage;
+pub use boot::{Virtualization, panicked, start};

@@ -2,6 +2,7 @@
 
 use crate::error::Error;
 use crate::intercepts::Intercepts;
+use crate::plan::Plan;
 use backend::xstate::{self, AREA_BYTES};
 use x86::msr;
 
@@ -62,33 +63,6 @@ pub struct Capabilities {
     pub xsave_ends: [u32; 8],
     /// VM_CR.
     pub vm_cr: u64,
-}
-
-/// Everything that is decided once for a CPU.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Plan {
-    /// What makes a guest exit.
-    pub intercepts: Intercepts,
-    /// Highest address space tag.
-    pub last_tag: u32,
-    /// Exits say where the next instruction is.
-    pub next_rip: bool,
-    /// The CPU may keep what did not change in the VMCB.
-    pub clean_bits: bool,
-    /// XCR0 while guests run.
-    pub xcr0: u64,
-    /// There is IA32_TSC_AUX, which guests can read by RDPID.
-    pub tsc_aux: bool,
-    /// XRSTOR leaves the x87's pointers to its last instruction and operand as they are where no exception is pending.
-    pub keeps_pointers: bool,
-    /// There is XSAVEOPT.
-    pub xsaveopt: bool,
-    /// The guests' CR0.
-    pub guest_cr0: u64,
-    /// The guests' CR4.
-    pub guest_cr4: u64,
-    /// The guests' EFER. SVME has to be set (APM vol. 2, 15.5.1); they cannot read it.
-    pub guest_efer: u64,
 }
 
 impl Capabilities {

@@ -18,14 +18,16 @@ pub mod instruction;
 pub mod intercepts;
 mod linear;
 pub mod npt;
+mod plan;
 mod svm;
 mod vcpu;
 pub mod vmcb;
 
 /// The traits that this crate implements.
 pub use ::backend;
-pub use capabilities::{Capabilities, Plan};
+pub use capabilities::Capabilities;
 pub use error::Error;
 pub use npt::Npt;
+pub use plan::Plan;
 pub use svm::{HOST_FRAMES, Svm};
 pub use vcpu::{SvmVcpu, VCPU_BYTES};

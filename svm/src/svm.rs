@@ -1,7 +1,8 @@
 //! SVM on one CPU: switched on, and whose state is in the registers.
 
-use crate::capabilities::{Plan, cr};
+use crate::capabilities::cr;
 use crate::npt::Npt;
+use crate::plan::Plan;
 use crate::vcpu::SvmVcpu;
 use backend::xstate::State;
 use backend::{Backend, Frames, Tags};

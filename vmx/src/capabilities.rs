@@ -2,6 +2,7 @@
 
 use crate::controls::{Controls, ENTRY, EXIT, PIN_BASED, PRIMARY, SECONDARY, primary, secondary};
 use crate::error::Error;
+use crate::plan::Plan;
 use backend::xstate::{self, AREA_BYTES};
 use x86::msr;
 
@@ -65,37 +66,6 @@ pub struct Capabilities {
     pub cr0_fixed: [u64; 2],
     /// IA32_VMX_CR4_FIXED0 and 1.
     pub cr4_fixed: [u64; 2],
-}
-
-/// Everything that is decided once for a CPU.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Plan {
-    /// The control words.
-    pub controls: Controls,
-    /// Revision identifier of VMCS regions.
-    pub revision: u32,
-    /// IA32_FEATURE_CONTROL is still open: this value has to be written.
-    pub feature_control: Option<u64>,
-    /// A unit of the preemption timer is 2^this ticks of the TSC.
-    pub timer_shift: u32,
-    /// EPT entries have accessed and dirty bits.
-    pub ept_accessed_dirty: bool,
-    /// Type of INVEPT to forget one VM's translations: 1 single-context, or 2 all contexts.
-    pub invept: u64,
-    /// XCR0 while guests run.
-    pub xcr0: u64,
-    /// There is XSAVEOPT.
-    pub xsaveopt: bool,
-    /// The guests' CR0.
-    pub guest_cr0: u64,
-    /// The guests' CR4; VMXE is hidden from them.
-    pub guest_cr4: u64,
-    /// The guests' EFER.
-    pub guest_efer: u64,
-    /// Bits that the core's CR0 has to have, and those that it may have.
-    pub host_cr0: [u64; 2],
-    /// The same for CR4.
-    pub host_cr4: [u64; 2],
 }
 
 impl Capabilities {

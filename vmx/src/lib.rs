@@ -13,6 +13,7 @@ mod error;
 pub mod exit;
 pub mod fields;
 mod host;
+mod plan;
 mod vcpu;
 mod vmcs;
 mod vtx;
@@ -20,8 +21,9 @@ mod xstate;
 
 /// The traits that this crate implements.
 pub use ::backend;
-pub use capabilities::{Capabilities, Plan};
+pub use capabilities::Capabilities;
 pub use ept::Ept;
 pub use error::Error;
+pub use plan::Plan;
 pub use vcpu::{VCPU_BYTES, VtxVcpu};
 pub use vtx::Vtx;

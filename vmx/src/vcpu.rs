@@ -204,7 +204,7 @@ impl VtxVcpu {
 
 /// What `fill` needs of a `Vtx` that the loaded VMCS borrows.
 struct CpuValues {
-    plan: crate::capabilities::Plan,
+    plan: crate::plan::Plan,
     host: crate::host::HostState,
 }
 

@@ -1,9 +1,10 @@
 //! VT-x on one CPU: switched on, and what is loaded.
 
-use crate::capabilities::{Plan, cr, fixed};
+use crate::capabilities::{cr, fixed};
 use crate::ept::{self, Ept};
 use crate::error::Error;
 use crate::host::HostState;
+use crate::plan::Plan;
 use crate::vcpu::VtxVcpu;
 use crate::vmcs::LoadedVmcs;
 use crate::xstate::State;

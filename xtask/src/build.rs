@@ -11,15 +11,18 @@ use std::process::Stdio;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Name of the core's program.
-pub const KERNEL: &str = "hv-core";
+/// Name of the program that GRUB starts.
+pub const LOADER: &str = "loader";
+/// Names of the core's programs: for VT-x, and for SVM.
+pub const CORES: [&str; 2] = ["core-vmx", "core-svm"];
 
 /// The programs with their symbols, by name.
 pub type Programs = BTreeMap<String, PathBuf>;
 
-/// Builds the core and every module that `system` names.
+/// Builds the loader, the cores and every module that `system` names.
 pub fn build(system: &System) -> Result<Programs> {
-    let mut names = vec![KERNEL.to_owned()];
+    let mut names = vec![LOADER.to_owned()];
+    names.extend(CORES.map(str::to_owned));
     names.extend(system.modules());
     build_bins(&names)
 }

@@ -1,6 +1,6 @@
-//! What GRUB loads: the core, the modules, the manifest and the menu, as an ISO or as a tree for the network.
+//! What GRUB loads: the loader, the cores and other modules, the manifest and the menu, as an ISO or as a tree for the network.
 
-use crate::build::{KERNEL, Programs};
+use crate::build::{CORES, LOADER, Programs};
 use crate::error::{Context, Result, fail};
 use crate::manifest::compile;
 use crate::manifest::model::{Preset, System};
@@ -31,8 +31,8 @@ pub enum Data {
 /// Everything that goes into an image. Tests change it before they make one.
 #[derive(Clone)]
 pub struct Contents {
-    /// The core.
-    pub kernel: Data,
+    /// The loader.
+    pub loader: Data,
     /// The boot modules by name, in order.
     pub modules: Vec<(String, Data)>,
     /// The entries of the menu.
@@ -49,11 +49,11 @@ impl Contents {
             None => Err(format!("the program `{name}` was not built")),
         };
         let mut modules = vec![("manifest".to_owned(), Data::Bytes(compile(system)))];
-        for name in system.modules() {
+        for name in CORES.map(str::to_owned).into_iter().chain(system.modules()) {
             let data = program(&name)?;
             modules.push((name, data));
         }
-        Ok(Contents { kernel: program(KERNEL)?, modules, menu: system.preset.clone(), timeout: 5 })
+        Ok(Contents { loader: program(LOADER)?, modules, menu: system.preset.clone(), timeout: 5 })
     }
 
     /// The same with one entry that boots at once with `options`.
@@ -66,7 +66,7 @@ impl Contents {
     fn stage(&self, boot: &Path) -> Result<()> {
         let grub = boot.join("grub");
         std::fs::create_dir_all(&grub).context(|| format!("cannot create {}", grub.display()))?;
-        place(&self.kernel, &boot.join(KERNEL))?;
+        place(&self.loader, &boot.join(LOADER))?;
         for (name, data) in &self.modules {
             place(data, &boot.join(name))?;
         }
@@ -85,7 +85,7 @@ impl Contents {
         for Preset { title, options } in &self.menu {
             // Writing to a string cannot fail.
             let _ = writeln!(text, "menuentry '{title}' {{");
-            let _ = writeln!(text, "  multiboot2 /boot/{KERNEL} {}", quote(options));
+            let _ = writeln!(text, "  multiboot2 /boot/{LOADER} {}", quote(options));
             text.push_str(TEXT);
             for (name, _) in &self.modules {
                 let _ = writeln!(text, "  module2 /boot/{name} {name}");
@@ -163,7 +163,7 @@ mod tests {
     fn the_menu_has_an_entry_for_each_preset() {
         let preset = |title: &str| Preset { title: title.to_owned(), options: "vms=a".to_owned() };
         let contents = Contents {
-            kernel: Data::Bytes(vec![]),
+            loader: Data::Bytes(vec![]),
             modules: vec![("manifest".to_owned(), Data::Bytes(vec![])), ("a".to_owned(), Data::Bytes(vec![]))],
             menu: vec![preset("one"), preset("two")],
             timeout: 5,
@@ -171,7 +171,7 @@ mod tests {
         let text = contents.grub_cfg();
         assert_eq!(text.matches("menuentry").count(), 2);
         assert!(text.contains(&format!(
-            "  multiboot2 /boot/hv-core vms=a\n{TEXT}  module2 /boot/manifest manifest\n  module2 /boot/a a\n}}"
+            "  multiboot2 /boot/loader vms=a\n{TEXT}  module2 /boot/manifest manifest\n  module2 /boot/a a\n}}"
         )));
         assert!(text.contains("terminal_output console serial"));
         let quick = contents.with_options("vms=b").grub_cfg();

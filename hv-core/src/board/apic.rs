@@ -1,7 +1,7 @@
 //! The local APIC (SDM vol. 3, chapter 11): x2APIC where there is one, else xAPIC; its timer takes TSC deadlines.
 
-use super::features::CpuFeatures;
 use super::vectors;
+use abi::boot::features;
 use core::ptr::NonNull;
 use x86::msr::{IA32_APIC_BASE, IA32_TSC_DEADLINE, rdmsr, wrmsr};
 
@@ -44,26 +44,22 @@ unsafe impl Send for LocalApic {}
 
 impl LocalApic {
     /// Switches the APIC of this CPU on: all sources masked but NMI (LINT1), the timer armed by [`LocalApic::timer_set`] only.
-    /// `map` maps the xAPIC registers and is asked only where there is no x2APIC. `None`: no usable APIC.
+    /// Without `registers` it runs in x2APIC mode. `of` is what the processor has ([`abi::boot::features`]).
     ///
     /// # Safety
-    /// Interrupts are off; `map` returns the registers, 4 KiB uncached, or `None`.
-    pub unsafe fn enable(features: &CpuFeatures, map: impl FnOnce() -> Option<NonNull<u8>>) -> Option<LocalApic> {
-        if !features.apic {
-            return None;
-        }
+    /// Interrupts are off; the processor has a local APIC, and x2APIC mode unless there are `registers`, which are its 4 KiB, uncached.
+    pub unsafe fn enable(of: u32, registers: Option<NonNull<u32>>) -> LocalApic {
         // SAFETY: the MSR exists where there is a local APIC.
-        let base = unsafe { rdmsr(IA32_APIC_BASE) };
-        let registers = if features.x2apic { None } else { Some(map()?.cast()) };
+        let base_msr = unsafe { rdmsr(IA32_APIC_BASE) };
         // Straight from "off" to x2APIC is not allowed (SDM 11.12.5), so first the one, then the other.
         // SAFETY: as above; interrupts are off.
         unsafe {
-            wrmsr(IA32_APIC_BASE, base | BASE_ENABLE);
+            wrmsr(IA32_APIC_BASE, base_msr | BASE_ENABLE);
             if registers.is_none() {
-                wrmsr(IA32_APIC_BASE, base | BASE_ENABLE | BASE_X2APIC);
+                wrmsr(IA32_APIC_BASE, base_msr | BASE_ENABLE | BASE_X2APIC);
             }
         }
-        let mut apic = LocalApic { registers, deadline: features.tsc_deadline, rate: 1 << 32 };
+        let mut apic = LocalApic { registers, deadline: of & features::TSC_DEADLINE != 0, rate: 1 << 32 };
         for source in [THERMAL, PERFORMANCE, LINT0] {
             apic.write(source, MASKED);
         }
@@ -77,7 +73,7 @@ impl LocalApic {
         // In xAPIC mode the register write must be through before the first deadline is (SDM 11.5.4.1).
         core::sync::atomic::fence(core::sync::atomic::Ordering::SeqCst);
         apic.timer_stop();
-        Some(apic)
+        apic
     }
 
     /// Measures the one-shot timer against the TSC, where deadlines are not supported. Takes 5 ms.
@@ -88,10 +84,10 @@ impl LocalApic {
         let span = (tsc_hz / 200).max(1);
         self.write(TIMER, MASKED);
         self.write(INITIAL_COUNT, u32::MAX);
-        let start = super::clock::tsc();
+        let start = base::tsc();
         let mut now = start;
         while now.wrapping_sub(start) < span {
-            now = super::clock::tsc();
+            now = base::tsc();
         }
         let ticks = u32::MAX - self.read(CURRENT_COUNT);
         self.write(INITIAL_COUNT, 0);
@@ -109,7 +105,7 @@ impl LocalApic {
             // SAFETY: the MSR exists, as CPUID said; it only arms this CPU's timer.
             unsafe { wrmsr(IA32_TSC_DEADLINE, deadline.max(1)) };
         } else {
-            let ticks = (u128::from(deadline.saturating_sub(super::clock::tsc())) * u128::from(self.rate)) >> 32;
+            let ticks = (u128::from(deadline.saturating_sub(base::tsc())) * u128::from(self.rate)) >> 32;
             // A deadline beyond the counter's range fires early; the core looks at the TSC and sets it again.
             self.write(INITIAL_COUNT, u32::try_from(ticks).unwrap_or(u32::MAX).max(1));
         }

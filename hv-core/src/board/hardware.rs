@@ -1,13 +1,14 @@
 //! The machine's own devices: timer, interrupt controllers, PCI.
 
-use super::acpi::AcpiInfo;
 use super::apic::LocalApic;
 use super::ioapic::{IoApics, isa_wire};
 use super::msi::Messages;
-use super::msix::MsixPlace;
-use super::pci::{Bar, PciDevices, PciInfo};
-use super::{Board, Devices, power, vectors};
+use super::pci::{PciDevice, PciInfo};
+use super::{Board, Devices, vectors};
 use crate::trap::{self, Errors, Make, Trap, UserContext};
+use abi::boot::{BARS, Bar, MAX_OVERRIDES, MAX_PCI_DEVICES, Override, SoftOff};
+use abi::pci::MsixPlace;
+use base::power;
 
 /// The core's devices.
 pub struct Hardware {
@@ -17,10 +18,12 @@ pub struct Hardware {
     pub io_apics: IoApics,
     /// Interrupts that come as messages.
     pub messages: Messages,
-    /// What ACPI says.
-    pub acpi: AcpiInfo,
+    /// ISA interrupts that are wired otherwise.
+    pub overrides: heapless::Vec<Override, MAX_OVERRIDES>,
+    /// How to power the machine off.
+    pub soft_off: Option<SoftOff>,
     /// Every PCI device.
-    pub pci: PciDevices,
+    pub pci: heapless::Vec<PciDevice, MAX_PCI_DEVICES>,
     /// For [`super::pci::PciDevice::wire`].
     pub pirq_base: Option<u32>,
     /// The CPU has RDRAND.
@@ -78,7 +81,7 @@ impl Board for Hardware {
     }
 
     fn set_bus_master(&mut self, device: usize, on: bool) {
-        if let Some(device) = self.pci.devices.get(device) {
+        if let Some(device) = self.pci.get(device) {
             // SAFETY: the device belongs to one component, whose DMA memory is its own for good; what a device writes
             // beyond that cannot be helped without an IOMMU (docs/safety.md).
             unsafe { device.enable(on) };
@@ -141,24 +144,24 @@ impl Board for Hardware {
     fn power_off(&mut self) {
         log::info!(target: "foraker", "powered off");
         crate::log::flush();
-        power::off(self.acpi.soft_off)
+        power::off(self.soft_off)
     }
 }
 
 impl Devices for Hardware {
     fn pci_count(&self) -> usize {
-        self.pci.devices.len()
+        self.pci.len()
     }
 
     fn pci_device(&self, index: usize) -> Option<PciInfo> {
-        let device = self.pci.devices.get(index)?;
-        let bars: heapless::Vec<Bar, 6> = device.bars.iter().filter(|bar| !bar.io).copied().collect();
-        let config = device.config();
+        let device = self.pci.get(index)?;
+        let bars: heapless::Vec<Bar, BARS> = device.found.bars().iter().filter(|bar| bar.io == 0).copied().collect();
+        let config = device.address().config();
         (!bars.is_empty()).then(|| PciInfo {
-            vendor: device.vendor,
-            device: device.device,
-            class: device.class,
-            address: device.address,
+            vendor: device.found.vendor,
+            device: device.found.device,
+            class: device.found.class,
+            address: device.address(),
             bars,
             msix: MsixPlace::of(&config),
             config,
@@ -166,16 +169,16 @@ impl Devices for Hardware {
     }
 
     fn route_pci(&mut self, index: usize) -> Option<u32> {
-        if let Some(number) = self.messages.route(self.pci.devices.get(index)?, self.apic.id()) {
+        if let Some(number) = self.messages.route(self.pci.get(index)?, self.apic.id()) {
             return Some(number);
         }
-        let wire = self.pci.devices.get(index)?.wire(&self.acpi, self.pirq_base)?;
+        let wire = self.pci.get(index)?.wire(&self.overrides, self.pirq_base)?;
         self.io_apics.route(wire, self.apic.id())?;
         Some(wire.gsi)
     }
 
     fn route_isa(&mut self, irq: u32) -> Option<u32> {
-        let wire = isa_wire(&self.acpi, u8::try_from(irq).ok()?);
+        let wire = isa_wire(&self.overrides, u8::try_from(irq).ok()?);
         self.io_apics.route(wire, self.apic.id())?;
         Some(wire.gsi)
     }

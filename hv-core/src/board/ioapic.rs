@@ -1,8 +1,7 @@
 //! The I/O APICs (Intel 82093AA), the wiring of interrupts to them, and the legacy controllers, which are masked for good.
 
-use super::acpi::AcpiInfo;
 use super::vectors;
-use crate::memory::PhysAddr;
+use abi::boot::{self, MAX_IO_APICS, Override};
 use core::ptr::NonNull;
 use x86::io::outb;
 
@@ -18,8 +17,8 @@ pub struct Wire {
 }
 
 /// The wire of an ISA interrupt (ACPI 6.5, section 5.2.12.5).
-pub fn isa_wire(acpi: &AcpiInfo, irq: u8) -> Wire {
-    let entry = acpi.overrides.iter().find(|entry| entry.irq == irq);
+pub fn isa_wire(overrides: &[Override], irq: u8) -> Wire {
+    let entry = overrides.iter().find(|entry| entry.irq == irq);
     entry.map_or(Wire { gsi: irq.into(), level: false, low: false }, |entry| Wire {
         gsi: entry.gsi,
         low: entry.flags & 3 == 3,
@@ -66,21 +65,23 @@ impl IoApic {
 /// All I/O APICs.
 #[derive(Debug)]
 pub struct IoApics {
-    controllers: heapless::Vec<IoApic, 4>,
+    controllers: heapless::Vec<IoApic, MAX_IO_APICS>,
 }
 
 // SAFETY: the registers are the machine's, not a thread's.
 unsafe impl Send for IoApics {}
 
 impl IoApics {
-    /// Masks every pin of every I/O APIC, and the legacy controllers. `map` maps 4 KiB of registers uncached.
-    /// `None` when there is no I/O APIC that can be reached.
-    pub fn init(acpi: &AcpiInfo, mut map: impl FnMut(PhysAddr) -> Option<NonNull<u8>>) -> Option<IoApics> {
+    /// Masks every pin of every I/O APIC, and the legacy controllers. `None` when there is no I/O APIC.
+    ///
+    /// # Safety
+    /// The registers of each are mapped where `list` says, 4 KiB uncached, as long as the core runs.
+    pub unsafe fn init(list: &[boot::IoApic]) -> Option<IoApics> {
         mask_legacy();
         let mut controllers = heapless::Vec::new();
-        for info in &acpi.io_apics {
-            let Some(registers) = map(info.address) else { continue };
-            let registers = registers.cast();
+        for info in list {
+            let registers = core::ptr::with_exposed_provenance_mut(crate::memory::phys::index(info.registers));
+            let Some(registers) = NonNull::new(registers) else { continue };
             let mut controller = IoApic { registers, gsi_base: info.gsi_base, pins: 0, low: [MASKED; MAX_PINS] };
             // Version register: bits 23..16 are the number of the last pin.
             let pins = (controller.read(1) >> 16 & 0xff) + 1;
@@ -164,17 +165,14 @@ fn mask_legacy() {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::board::acpi::Override;
 
     #[test]
     fn isa_wires() {
-        let mut acpi = AcpiInfo::default();
-        acpi.overrides.push(Override { irq: 0, gsi: 2, flags: 0 }).expect("room");
-        acpi.overrides.push(Override { irq: 9, gsi: 9, flags: 0b1101 }).expect("room");
-        acpi.overrides.push(Override { irq: 11, gsi: 20, flags: 0b1111 }).expect("room");
-        assert_eq!(isa_wire(&acpi, 0), Wire { gsi: 2, level: false, low: false });
-        assert_eq!(isa_wire(&acpi, 4), Wire { gsi: 4, level: false, low: false });
-        assert_eq!(isa_wire(&acpi, 9), Wire { gsi: 9, level: true, low: false });
-        assert_eq!(isa_wire(&acpi, 11), Wire { gsi: 20, level: true, low: true });
+        let of = |irq, gsi, flags| Override { irq, gsi, flags, reserved: 0 };
+        let overrides = [of(0, 2, 0), of(9, 9, 0b1101), of(11, 20, 0b1111)];
+        assert_eq!(isa_wire(&overrides, 0), Wire { gsi: 2, level: false, low: false });
+        assert_eq!(isa_wire(&overrides, 4), Wire { gsi: 4, level: false, low: false });
+        assert_eq!(isa_wire(&overrides, 9), Wire { gsi: 9, level: true, low: false });
+        assert_eq!(isa_wire(&overrides, 11), Wire { gsi: 20, level: true, low: true });
     }
 }

@@ -1,17 +1,14 @@
 //! The machine around the processor: features, ACPI, interrupt controllers, clocks, PCI, power.
 
-pub mod acpi;
 pub mod apic;
 #[allow(clippy::module_inception)]
 mod board;
-pub mod clock;
 pub mod features;
 mod hardware;
 pub mod ioapic;
 pub mod msi;
 mod msix;
 pub mod pci;
-pub mod power;
 mod time_base;
 
 pub use board::{Board, Devices};

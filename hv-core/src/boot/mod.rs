@@ -1,31 +1,15 @@
-//! From the boot loader to the run loop. Each step either gives the next what it needs, or ends the boot with a message
-//! that says what, why and what to do ([`failure`]).
+//! From the loader's record to the run loop. The record is checked before anything of it is used; a bad one is refused with a field and
+//! a value ([`check`]).
 
-pub mod elf;
+mod check;
 #[cfg(test)]
-pub mod elf_test;
-pub mod failure;
-pub mod fatal;
-#[cfg(feature = "fuzzing")]
-pub mod fuzz;
-mod information;
-mod layout;
-pub mod manifest;
-#[cfg(test)]
-mod manifest_test;
-pub mod modules;
+mod check_tests;
+mod fatal;
+mod frames;
 pub mod options;
-#[cfg(test)]
-mod options_test;
 mod start;
-mod virtualization;
 
-pub use elf::{Accept, Elf, ElfError};
-pub use failure::Failure;
-pub use fatal::{fatal, panicked};
-pub use layout::CoreImage;
-pub use manifest::Manifest;
-pub use modules::Modules;
-pub use options::Options;
-pub use start::{Boot, start};
-pub use virtualization::{Refusal, Virtualization};
+pub use check::Field;
+pub use fatal::{fatal, panicked, refuse};
+pub use frames::give_back;
+pub use start::{Boot, Virtualization, start};

@@ -1,244 +1,171 @@
-//! The order of the boot.
+//! From the record to the run loop.
 
-use super::failure::Failure;
-use super::fatal::{fatal, set_on_fatal};
-use super::information::{self, Information, Refused};
-use super::layout::CoreImage;
-use super::manifest::Manifest;
-use super::modules::Modules;
-use super::options::{Known, Options, SelfTest};
-use super::virtualization::Virtualization;
-use crate::board::acpi::AcpiInfo;
+use super::check::{self, Field, Given, Refused};
+use super::fatal::set_words;
+use super::options::{Options, SelfTest};
+use super::{fatal, frames, refuse};
+use crate::board::Hardware;
 use crate::board::apic::LocalApic;
-use crate::board::clock;
-use crate::board::features::{CpuFeatures, set_control_registers};
+use crate::board::features::set_control_registers;
 use crate::board::ioapic::IoApics;
-use crate::board::pci::{PciDevices, pirq_base};
-use crate::memory::map::{self, Areas};
-use crate::memory::paging::Piece;
-use crate::memory::phys::IMAGE_OFFSET;
-use crate::memory::{AddressSpace, Frames, KernelSpace, Owner};
+use crate::board::msi::Messages;
+use crate::board::pci::{PciDevice, pirq_base};
+use crate::memory::phys::index;
+use crate::memory::{AddressSpace, CoreImage, Frames, KernelSpace, Owner, PhysAddr, WxReport};
+use abi::boot::{BootRecord, DIRECT_MAP, failure, features};
 use abi::limits::PAGE_SIZE;
+use backend::Backend;
+use base::log::Glyphs;
+use core::fmt;
+use core::ptr::NonNull;
+use log::LevelFilter;
 
-/// RAM below which the core does not start.
-pub const MIN_MEMORY: u64 = 56 << 20;
+/// A way to run guests: what the program for one kind of processor brings to the core.
+pub trait Virtualization {
+    /// How guests run.
+    type Backend: Backend;
+    /// Why it cannot be switched on.
+    type Error: fmt::Display;
+    /// [`abi::boot::backend`].
+    const KIND: u32;
+    /// Frames that it takes for good.
+    const FRAMES: u64;
+    /// What they are, for who has none: "the VMXON region".
+    const FRAMES_ARE: &'static str;
 
-/// What the boot found out, for the run loop.
-pub struct Boot {
+    /// Switches it on, on this CPU. The frames start at the physical address `frame`.
+    ///
+    /// # Errors
+    /// The processor refuses, though boot found that it would not.
+    ///
+    /// # Safety
+    /// Ring 0, interrupts off, descriptor tables, GS and SYSCALL MSRs set; the record is of this CPU; the cleared frames at `memory`
+    /// are its own for good; the tables that `host_cr3` names map all of the core.
+    unsafe fn enable(
+        record: &BootRecord,
+        frame: u64,
+        memory: NonNull<u8>,
+        host_cr3: u64,
+    ) -> Result<Self::Backend, Self::Error>;
+}
+
+/// What the core goes on with.
+pub struct Boot<'r> {
+    /// The record, checked, in the loader's frames: until they are given back.
+    pub record: &'r BootRecord,
     /// Every frame and its owner.
     pub frames: Frames,
     /// The core's half of every address space.
     pub kernel: KernelSpace,
-    /// The boot modules; their frames belong to [`Owner::Module`].
-    pub modules: Modules,
-    /// The manifest, in the frames of its module.
-    pub manifest: Manifest<'static>,
-    /// The boot options.
-    pub options: Options,
-    /// The processor's features.
-    pub features: CpuFeatures,
-    /// How guests are run.
-    pub virtualization: Virtualization,
-    /// Interrupt wiring and timers.
-    pub acpi: AcpiInfo,
-    /// This CPU's local APIC, on.
-    pub apic: LocalApic,
-    /// The I/O APICs, all pins masked.
-    pub ioapics: IoApics,
-    /// The PCI devices.
-    pub pci: PciDevices,
-    /// For [`crate::board::pci::PciDevice::wire`].
-    pub pirq_base: Option<u32>,
-    /// Ticks of the TSC in a second.
-    pub tsc_hz: u64,
-    /// A TSC value, and
-    pub boot_tsc: u64,
-    /// the Unix time in nanoseconds at that moment; 0 when the real-time clock makes no sense.
-    pub boot_unix_ns: u64,
+    /// The core's own devices.
+    pub hardware: Hardware,
 }
 
-/// Where `main.rs` goes, on the early page tables: `magic` and `address` are what the boot loader left.
-pub fn start(magic: u32, address: u32, image: CoreImage) -> ! {
-    // SAFETY: these are what the boot loader left; the early page tables are loaded.
-    let opened = unsafe { information::open(magic, address) };
-    crate::log::init(opened.as_ref().map_or(crate::log::Screen::Text, information::screen));
-    let opened = or_fatal(opened);
-    set_on_fatal(Options::early_on_fatal(information::line(&opened).unwrap_or("")));
-    log::info!("Foraker {}, ABI {}", env!("CARGO_PKG_VERSION"), abi::ABI_VERSION);
-    let information = or_fatal(information::read(&opened, address));
+/// Where the entry goes, on the final page tables: `record` is what the loader left, `image` where the linker put the core.
+pub fn start<V: Virtualization>(record: u64, mut image: CoreImage) -> ! {
+    crate::log::init();
+    let record = open(record);
+    let at = (core::ptr::from_ref(record).addr() as u64).wrapping_sub(DIRECT_MAP);
+    let given = Given { backend: V::KIND, core_bytes: image.end - CoreImage::START, at };
+    if let Err(Refused { field, value }) = check::check(record, &given) {
+        refuse(field, value);
+    }
+    let options = &record.options;
+    set_words(&record.failures);
+    base::fatal::set_power_off(options.power_off != 0);
+    resume_log(record);
+    image.physical = record.core.start;
+    // SAFETY: the loader's tables are loaded, and were built for this core; nothing is mapped for users.
+    let (kernel, frames) = unsafe {
+        set_control_registers(record.features);
+        (KernelSpace::adopt(PhysAddr::new(record.root), image), frames::make(record))
+    };
+    let Some(mut frames) = frames else { refuse(Field::Count, record.range_count.into()) };
+    check_tables(&mut frames, &kernel, &image, options);
+    let hardware = open_hardware(record);
+    crate::kernel::run::<V>(Boot { record, frames, kernel, hardware })
+}
 
-    let (features, virtualization) = check_processor();
-    // The tables are read while everything below 4 GiB is mapped.
-    let Some((revision, root)) = information.rsdp else {
-        fatal(Failure::NoAcpi, format_args!("the boot loader found none"));
-    };
-    // SAFETY: the early page tables are loaded, and the root is what the boot loader found.
-    let acpi = match unsafe { AcpiInfo::read(revision, root) } {
-        Ok(acpi) => acpi,
-        Err(why) => fatal(Failure::NoAcpi, format_args!("{why}")),
-    };
-    let mut frames = make_frames(&information, &image);
-    let (manifest, options) = read_manifest(&information);
-    log::set_max_level(options.log);
-    set_on_fatal(options.on_fatal);
+/// The record at this address.
+fn open(at: u64) -> &'static BootRecord {
+    if at < DIRECT_MAP || !at.is_multiple_of(PAGE_SIZE) {
+        refuse(Field::Address, at);
+    }
+    let record: *const BootRecord = core::ptr::with_exposed_provenance(index(at));
+    // SAFETY: the loader's entry protocol: a record in the direct map, in memory that nobody writes until the core gives it back. Every
+    // byte pattern is one.
+    unsafe { &*record }
+}
 
-    let mut kernel = make_tables(&mut frames, image, &information.areas, &features);
-    let mut map = |at, bytes| kernel.map_mmio(&mut frames, at, bytes);
-    let hpet = |at| map(crate::memory::PhysAddr::new(at), 1024);
-    let Some(rate) = clock::calibrate(&acpi, hpet) else { fatal(Failure::NoTimer, format_args!("")) };
-    crate::log::set_tsc_hz(rate.hz);
-    let (boot_unix_ns, boot_tsc) = (clock::unix_ns(acpi.century), clock::tsc());
-    log::info!("TSC: {} Hz by the {}; Unix time {} s", rate.hz, rate.against, boot_unix_ns / 1_000_000_000);
-    if !features.invariant_tsc {
-        log::warn!("the TSC's rate may change when the processor saves power: times will be wrong then");
-    }
-    let registers = crate::memory::PhysAddr::new(acpi.local_apic);
-    // SAFETY: interrupts are off since the entry; the mapping is the one that the MADT names.
-    let Some(mut apic) = (unsafe { LocalApic::enable(&features, || map(registers, PAGE_SIZE)) }) else {
-        fatal(Failure::NoLocalApic, format_args!("its registers cannot be mapped"));
+fn resume_log(record: &BootRecord) {
+    crate::log::set_start_tsc(record.start_tsc);
+    crate::log::set_tsc_hz(record.tsc_hz);
+    log::set_max_level(match record.options.log {
+        0 => LevelFilter::Off,
+        1 => LevelFilter::Error,
+        2 => LevelFilter::Warn,
+        3 => LevelFilter::Info,
+        4 => LevelFilter::Debug,
+        _ => LevelFilter::Trace,
+    });
+    // SAFETY: the record was checked: as many bytes are there, in the core's own frames, and nobody writes them any more.
+    let glyphs: &'static Glyphs = unsafe { &*PhysAddr::new(record.glyphs.start).as_ptr() };
+    // SAFETY: the loader has mapped a framebuffer's pixels there for good, and does nothing any more.
+    unsafe { crate::log::resume_screen(&record.screen, glyphs) };
+}
+
+/// Timer, interrupt controllers, PCI.
+fn open_hardware(record: &BootRecord) -> Hardware {
+    let registers = NonNull::new(core::ptr::with_exposed_provenance_mut(index(record.local_apic)));
+    // SAFETY: interrupts are off since the entry; boot has found a local APIC, and mapped its registers where it has no x2APIC mode.
+    let mut apic = unsafe { LocalApic::enable(record.features, registers) };
+    apic.calibrate(record.tsc_hz);
+    // SAFETY: the loader has mapped the registers.
+    let Some(mut io_apics) = (unsafe { IoApics::init(record.io_apics()) }) else {
+        fatal(failure::NO_IO_APIC, format_args!(""));
     };
-    apic.calibrate(rate.hz);
-    let Some(mut ioapics) = IoApics::init(&acpi, |at| map(at, PAGE_SIZE)) else {
-        fatal(Failure::NoIoApic, format_args!("the MADT names none"));
-    };
-    let (processors, controllers) = (acpi.processors, acpi.io_apics.len());
-    log::info!("{processors} processors, 1 used; {}; {controllers} I/O APICs", apic.mode());
-    let mut pci = PciDevices::scan();
-    pci.map_tables(&mut map);
-    for device in &pci.devices {
-        let (vendor, id, class) = (device.vendor, device.device, device.class);
-        log::info!("PCI {}: {vendor:04x}:{id:04x} class {class:06x}", device.address);
-    }
-    if pci.dropped > 0 {
-        log::warn!("{} PCI devices are left out: there is room for {}", pci.dropped, pci.devices.len());
-    }
-    check_tables(&mut frames, &kernel, &options);
-    let pirq_base = pirq_base(&pci, ioapics.pins(16));
-    let modules = information.modules;
-    let tsc_hz = rate.hz;
-    crate::kernel::run(Boot {
-        frames,
-        kernel,
-        modules,
-        manifest,
-        options,
-        features,
-        virtualization,
-        acpi,
+    log::info!("{} processors, 1 used; {}; {} I/O APICs", record.processors, apic.mode(), record.io_apic_count);
+    let pirq_base = pirq_base(record.pci(), io_apics.pins(16));
+    Hardware {
         apic,
-        ioapics,
-        pci,
+        io_apics,
+        messages: Messages::default(),
+        overrides: record.overrides().iter().copied().collect(),
+        soft_off: Some(record.soft_off).filter(|soft_off| soft_off.port != 0),
+        // SAFETY: the loader has mapped the tables of MSI-X.
+        pci: record.pci().iter().map(|found| unsafe { PciDevice::new(found) }).collect(),
         pirq_base,
-        tsc_hz,
-        boot_tsc,
-        boot_unix_ns,
-    })
-}
-
-fn or_fatal<T>(result: Result<T, Refused>) -> T {
-    match result {
-        Ok(value) => value,
-        Err(refused) => fatal(refused.failure, format_args!("{refused}")),
+        rdrand: record.features & features::RDRAND != 0,
+        seed: record.clock_unix_ns,
     }
 }
 
-/// The features of a processor that has all that the core needs, and its way to run guests.
-fn check_processor() -> (CpuFeatures, Virtualization) {
-    let features = CpuFeatures::detect();
-    log::info!("processor: {}, {} bits of physical address", features.vendor(), features.physical_bits);
-    // This first: old processors lack other things as well, but this is what their owners look for.
-    // SAFETY: ring 0.
-    let virtualization = match unsafe { Virtualization::detect() } {
-        Ok(found) => found,
-        Err(refusal) => fatal(Failure::from(&refusal), format_args!("{refusal}")),
-    };
-    log::info!("virtualization: {}", virtualization.name());
-    if let Some(name) = features.missing() {
-        fatal(if features.apic { Failure::NoCpuFeature } else { Failure::NoLocalApic }, format_args!("{name}"));
-    }
-    (features, virtualization)
-}
-
-/// The frame table, with everything that is in use protected from the allocator.
-fn make_frames(information: &Information, image: &CoreImage) -> Frames {
-    let usable = information.areas.usable_bytes();
-    if usable < MIN_MEMORY {
-        fatal(Failure::LittleMemory, format_args!("{} MiB are usable", usable >> 20));
-    }
-    let mut in_use: heapless::Vec<(Piece, Owner), 60> = heapless::Vec::new();
-    let core = Piece { start: image.load_start, end: image.end - IMAGE_OFFSET };
-    let own = Piece { start: information.own.start, end: information.own.end };
-    let modules = information.modules.iter();
-    let modules = modules.map(|module| (Piece { start: module.start.as_u64(), end: module.end() }, Owner::Module));
-    in_use.extend([(core, Owner::Core), (own, Owner::Core)].into_iter().chain(modules));
-    // SAFETY: the map is the boot loader's, the early page tables are loaded, and besides the core, its information and
-    // its modules nothing is in use (multiboot2, section 3.3: the boot loader's own memory is free now).
-    let frames = unsafe { map::make_frames(&information.areas, &in_use) };
-    let Some(frames) = frames else { fatal(Failure::LittleMemory, format_args!("no room for the frame table")) };
-    log::info!("memory: {} MiB, {} MiB free", usable >> 20, (frames.free_frames() * PAGE_SIZE) >> 20);
-    frames
-}
-
-fn read_manifest(information: &Information) -> (Manifest<'static>, Options) {
-    let Some(module) = information.modules.get("manifest") else {
-        fatal(Failure::NoManifest, format_args!(""));
-    };
-    // SAFETY: the frames belong to the module, and nobody writes or frees those of the manifest.
-    let manifest = match Manifest::parse(unsafe { module.bytes() }) {
-        Ok(manifest) => manifest,
-        Err(error) => fatal(Failure::BadManifest, format_args!("{error}")),
-    };
-    let known = Known { components: manifest.components, rings: manifest.rings, images: manifest.images };
-    match Options::parse(manifest.defaults, information.line, known) {
-        Ok(options) => (manifest, options),
-        Err(error) => fatal(Failure::BadOptions, format_args!("{error}")),
-    }
-}
-
-/// Builds the final page tables and switches to them.
-fn make_tables(frames: &mut Frames, image: CoreImage, areas: &Areas, features: &CpuFeatures) -> KernelSpace {
-    let mut kernel = match KernelSpace::new(frames, image, &areas.direct_map(), features.huge_pages) {
-        Ok(kernel) => kernel,
-        Err(error) => fatal(Failure::PageTables, format_args!("{error}")),
-    };
-    let screen = crate::log::framebuffer();
-    let window = screen.and_then(|(at, bytes, _)| kernel.map_mmio(frames, at, bytes));
-    // The early page tables show the framebuffer where the final ones do not.
-    // SAFETY: nothing is mapped.
-    unsafe { crate::log::framebuffer_at(None) };
-    // SAFETY: code, data and stack lie in the image; the boot information, modules and the frame table are RAM that the
-    // direct map shows; the text screen lies below 1 MiB, which it shows as well. No user pages exist.
-    unsafe {
-        kernel.activate();
-        set_control_registers(features);
-    }
-    if let Some((_, _, (columns, rows))) = screen {
-        // SAFETY: the final tables, which every other space shares, map all of it there for good.
-        unsafe { crate::log::framebuffer_at(window) };
-        match window {
-            Some(_) => log::info!("screen: a framebuffer with room for {columns} x {rows} characters"),
-            None => log::warn!("the framebuffer cannot be mapped: the screen shows nothing from here on"),
+/// The core is where the tables say; W^X: walks them, and on request shows that the walk finds what it looks for.
+fn check_tables(frames: &mut Frames, kernel: &KernelSpace, image: &CoreImage, options: &Options) {
+    for at in [CoreImage::START, image.text_start, image.rodata_end] {
+        let there =
+            kernel.walk(at).is_some_and(|leaf| leaf.frame.as_u64() + (at - leaf.address) == image.physical_of(at));
+        if !there {
+            refuse(Field::Root, at);
         }
     }
-    kernel
-}
-
-/// W^X: walks the tables, and on request shows that the walk finds what it looks for.
-fn check_tables(frames: &mut Frames, kernel: &KernelSpace, options: &Options) {
+    if kernel.walk(image.stack_guard).is_some() {
+        refuse(Field::Root, image.stack_guard);
+    }
     let report = kernel.audit();
     log::info!("{report}");
     if !report.is_clean() {
-        fatal(Failure::SelfTest, format_args!("{report}"));
+        fatal(failure::SELF_TEST, format_args!("{report}"));
     }
-    if options.selftest == Some(SelfTest::Wx) {
+    if options.selftest() == Some(SelfTest::Wx) {
         match find_bad_page(frames, kernel) {
             Some(found) => log::info!("selftest wx: passed; with a bad page the audit says: {found}"),
-            None => fatal(Failure::SelfTest, format_args!("the W^X audit did not find a bad page")),
+            None => fatal(failure::SELF_TEST, format_args!("the W^X audit did not find a bad page")),
         }
     }
 }
 
-fn find_bad_page(frames: &mut Frames, kernel: &KernelSpace) -> Option<crate::memory::WxReport> {
+fn find_bad_page(frames: &mut Frames, kernel: &KernelSpace) -> Option<WxReport> {
     const AT: u64 = 0x40_0000;
     let mut scratch = AddressSpace::new(frames, kernel, Owner::Core)?;
     let frame = frames.alloc_zeroed(Owner::Core, 0)?;

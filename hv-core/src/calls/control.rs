@@ -181,7 +181,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             Ok(_) if index == policies.running() => policy_state::RUNS,
             Ok(_) => policy_state::READY,
             Err(Unfit::NoModule) => policy_state::MISSING,
-            Err(Unfit::BadModule(_)) => policy_state::REFUSED,
+            Err(Unfit::BadModule) => policy_state::REFUSED,
         };
         // No more than the manifest has room for.
         let count = u16::try_from(policies.len()).unwrap_or(u16::MAX);
@@ -242,7 +242,7 @@ const fn status_of_swap(why: NoSwap) -> u32 {
     match why {
         NoSwap::NoPolicy => status::NOT_FOUND,
         NoSwap::Unfit(Unfit::NoModule) => status::NO_MODULE,
-        NoSwap::Unfit(Unfit::BadModule(_)) => status::BAD_MODULE,
+        NoSwap::Unfit(Unfit::BadModule) => status::BAD_MODULE,
         NoSwap::Busy => status::BUSY,
     }
 }

@@ -2,8 +2,10 @@
 
 use super::endpoint::{EndpointSet, Peer};
 use super::policies::Policies;
+use super::program::Place;
 use super::run::Run;
 use super::space::Space;
+use crate::memory::core_memory;
 use crate::trap::UserContext;
 use abi::component::{ComponentInfo, layout};
 use abi::limits::{MAX_DEVICES_PER_COMPONENT, MAX_RINGS_PER_COMPONENT, PAGE_SIZE};
@@ -79,17 +81,17 @@ impl Component {
     /// The bytes at `address..address + len` of the component's own memory (image or stack), or `None` when they are not
     /// all its own. The address is an allegation.
     pub fn read(&self, address: u64, len: usize) -> Option<SharedMemory> {
-        let image_bytes = self.space.image_bytes();
         let stack_bytes = u64::from(self.entry.stack_pages) * PAGE_SIZE;
         let stack_low = layout::STACK_TOP - stack_bytes;
-        let offset = if (layout::IMAGE_BASE..layout::IMAGE_BASE + image_bytes).contains(&address) {
-            let offset = address - layout::IMAGE_BASE;
-            (offset + len as u64 <= image_bytes).then_some(offset)?
-        } else if (stack_low..layout::STACK_TOP).contains(&address) {
+        let offset = if (stack_low..layout::STACK_TOP).contains(&address) {
             let offset = address - stack_low;
-            (offset + len as u64 <= stack_bytes).then_some(image_bytes + offset)?
+            (offset + len as u64 <= stack_bytes).then_some(self.space.data_bytes() + offset)?
         } else {
-            return None;
+            let part = self.policies.program(self.mapped)?.part(address, len)?;
+            match part.place(address - part.address) {
+                Place::Block(offset) => offset,
+                Place::Module(at) => return Some(core_memory(at, len as u64)),
+            }
         };
         self.space.block().sub(usize::try_from(offset).ok()?, len)
     }

@@ -26,7 +26,7 @@ pub(super) fn attach_devices(
             break;
         }
         let at = layout::MMIO + index as u64 * layout::MMIO_STRIDE;
-        let bars = map_bars(&found, at, space, frames).map_err(|_| LoadError::NoMemory(*component))?;
+        let bars = map_bars(&found, at, space, frames).map_err(|_| LoadError::Memory(*component))?;
         let gsi = hardware.route_pci(pci);
         log::info!("{component}: PCI {}, {}", found.address, hardware.delivery(gsi));
         // Once more, for its state now.
@@ -44,7 +44,7 @@ pub(super) fn attach_devices(
         index += 1;
     }
     info.device_count = count32(index);
-    if index == 0 { Err(LoadError::NoDevice(*component, class)) } else { Ok(()) }
+    if index == 0 { Err(LoadError::Device(class)) } else { Ok(()) }
 }
 
 /// Map the memory regions of a device from `base` on, one behind the other. What shares a page with another device, or

@@ -1,25 +1,24 @@
-//! Making components of the manifest's entries at boot, and loading their images at every start.
+//! Making components of what boot has placed, and loading their images at every start.
 
 use super::component::{Component, Device};
 use super::components::Components;
 use super::devices::attach_devices;
 use super::endpoint::Endpoints;
-use super::policies::{Policies, Policy, Program, Unfit};
+use super::policies::{Policies, Policy, Unfit};
+use super::program::Program;
 use super::rings::Rings;
 use super::run::Run;
 use super::space::Space;
 use crate::board::Devices;
-use crate::boot::elf::{Accept, Elf, ElfError};
-use crate::boot::manifest::Manifest;
 use crate::memory::phys::index as to_index;
 use crate::memory::{Frames, KernelSpace, MapError, Owner, PhysAddr, core_memory};
 use crate::trap::UserContext;
+use abi::boot::{self, program};
 use abi::component::{ComponentInfo, INFO_MAGIC, authority, bits, kicks, layout};
 use abi::limits::{Name, PAGE_SIZE};
 use abi::manifest::{self, NONE};
-use abi::note::{KIND_COMPONENT, TableBytes};
+use abi::note::TableBytes;
 use abi::service::Service;
-use core::fmt;
 use ring::SharedMemory;
 use zerocopy::{FromZeros, IntoBytes};
 
@@ -29,42 +28,20 @@ const DMA_LIMIT: u64 = 1 << 32;
 /// Why a component cannot be made.
 #[derive(Clone, Copy, Debug)]
 pub enum LoadError {
-    /// The module that its policy names was not loaded.
-    NoModule(Name),
-    /// The module is refused.
-    BadModule(Name, ElfError),
-    /// The component that has this name drives devices of this PCI class, and there is none.
-    NoDevice(Name, u32),
-    /// There are not enough frames.
-    NoMemory(Name),
-    /// The rings of the component of this name for a service are no pair.
-    NoPair(Name, Service),
-}
-
-impl fmt::Display for LoadError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            LoadError::NoModule(module) => write!(f, "'{module}' is not among the boot modules"),
-            LoadError::BadModule(module, error) => write!(f, "'{module}': {error}"),
-            LoadError::NoDevice(component, class) => {
-                write!(f, "'{component}' drives devices of PCI class {:02x}:{:02x}", class >> 8, class & 0xff)
-            }
-            LoadError::NoMemory(component) => write!(f, "no memory for component '{component}'"),
-            LoadError::NoPair(component, service) => {
-                write!(f, "the rings of component '{component}' for the service '{}' are no pair", service.name())
-            }
-        }
-    }
+    /// There is no device of this PCI class, which a component drives.
+    Device(u32),
+    /// There are not enough frames for the component, or the ring, of this name.
+    Memory(Name),
+    /// The rings of a component for this service are no pair.
+    Pair(Service),
 }
 
 /// What the components are made from.
 pub struct Sources<'b> {
-    /// The manifest.
-    pub manifest: Manifest<'static>,
-    /// For each role the index of its policy.
-    pub policies: &'b [usize],
-    /// Finds a boot module by name.
-    pub module: &'b dyn Fn(&str) -> Option<&'static [u8]>,
+    /// The components, with the policies that can fill their roles.
+    pub components: &'b [boot::Component],
+    /// The rings.
+    pub rings: &'b [manifest::Ring],
     /// The core's half of every address space.
     pub kernel: &'b KernelSpace,
     /// Tag translations of address spaces.
@@ -101,7 +78,7 @@ pub fn load_all(
     hardware: &mut impl Devices,
     loaded: &mut Loaded,
 ) -> Result<(), LoadError> {
-    let rings = Rings::new(&sources.manifest, frames)?;
+    let rings = Rings::new(sources.components, sources.rings, frames)?;
     for rank in 0..rings.components() {
         load_one(rank, &rings, sources, frames, hardware, loaded)?;
     }
@@ -111,17 +88,16 @@ pub fn load_all(
 /// Make the component of this rank.
 fn load_one(
     rank: usize,
-    rings: &Rings,
+    rings: &Rings<'_>,
     sources: &Sources<'_>,
     frames: &mut Frames,
     hardware: &mut impl Devices,
     loaded: &mut Loaded,
 ) -> Result<(), LoadError> {
     let index = rings.number(rank);
-    let entry = sources.manifest.components[index];
-    let no_memory = |_: MapError| LoadError::NoMemory(entry.name);
-    let choice = sources.policies.get(index).copied().unwrap_or(0);
-    let policies = find_policies(&entry, choice, sources)?;
+    let entry = sources.components[index].entry;
+    let no_memory = |_: MapError| LoadError::Memory(entry.name);
+    let policies = find_policies(&sources.components[index]).ok_or(LoadError::Memory(entry.name))?;
     // There are at most MAX_COMPONENTS ranks.
     let rank8 = u8::try_from(rank).unwrap_or(u8::MAX);
     let pcid = sources.pcid.then_some(u16::from(rank8) + 1);
@@ -129,16 +105,16 @@ fn load_one(
     let mut space =
         Space::new(frames, sources.kernel, owner, pcid, &policies, entry.stack_pages.into()).map_err(no_memory)?;
     if let Some(program) = policies.program(policies.running()) {
-        space.show(frames, &program.elf).map_err(no_memory)?;
+        space.show(frames, program).map_err(no_memory)?;
     }
-    let info_frame = frames.alloc_zeroed(owner, 0).ok_or(LoadError::NoMemory(entry.name))?;
+    let info_frame = frames.alloc_zeroed(owner, 0).ok_or(LoadError::Memory(entry.name))?;
     space.map(frames, layout::INFO, info_frame, Space::READ_ONLY).map_err(no_memory)?;
 
     let mut info = ComponentInfo::new_zeroed();
     let connected = rings.connect(rank, &mut space, frames, &mut info).map_err(no_memory)?;
-    let joined = connected.join(&entry.name, rank, &info, &mut loaded.endpoints)?;
+    let joined = connected.join(rank, &info, &mut loaded.endpoints)?;
     let kicks = give_regions(&entry, rank8, joined.authority, &policies, sources, &mut space, frames, &mut info)
-        .ok_or(LoadError::NoMemory(entry.name))?;
+        .ok_or(LoadError::Memory(entry.name))?;
     let mut devices = heapless::Vec::new();
     if entry.pci_class != NONE {
         attach_devices(&entry.name, entry.pci_class, &mut space, frames, hardware, &mut info, &mut devices)?;
@@ -234,38 +210,24 @@ fn give_regions(
     Some(kicks)
 }
 
-/// The policies of a component. One that was not chosen and cannot run is said so, and the rest go on.
-fn find_policies(entry: &manifest::Component, choice: usize, sources: &Sources<'_>) -> Result<Policies, LoadError> {
-    let high = layout::IMAGE_BASE + u64::from(entry.memory_pages) * PAGE_SIZE;
-    let accept = Accept { low: layout::IMAGE_BASE, high, kind: KIND_COMPONENT };
-    let load = |module: &Name| {
-        let module = (sources.module)(module.as_str()).ok_or(Unfit::NoModule)?;
-        let elf = Elf::parse(module, accept).map_err(Unfit::BadModule)?;
-        Ok(Program { module, elf })
-    };
-    // The manifest was checked: there is one at least, and no more than fit.
-    let count = to_index(entry.policy_count.into()).clamp(1, entry.policies.len());
-    let choice = choice.min(count - 1);
-    let mut list = heapless::Vec::new();
-    for (index, policy) in entry.policies[..count].iter().enumerate() {
-        let program = load(&policy.module);
-        match program {
-            Err(Unfit::NoModule) if index == choice => return Err(LoadError::NoModule(policy.module)),
-            Err(Unfit::BadModule(error)) if index == choice => return Err(LoadError::BadModule(policy.module, error)),
-            Err(unfit) => {
-                let (name, module) = (policy.name, policy.module);
-                log::warn!("{}: policy {name} cannot be chosen: its module '{module}' {unfit}", entry.name);
-            }
-            Ok(_) => {}
-        }
-        let _ = list.push(Policy { name: policy.name, program });
-    }
-    Policies::new(list, choice).ok_or(LoadError::NoModule(entry.policies[choice].module))
+/// The policies of a component.
+fn find_policies(component: &boot::Component) -> Option<Policies> {
+    let entry = &component.entry;
+    let named = entry.policies.iter().zip(&component.programs).take(to_index(entry.policy_count.into()));
+    let list = named.map(|(policy, from)| {
+        let program = match from.state {
+            program::GOOD => Ok(Program::new(from)),
+            program::NO_MODULE => Err(Unfit::NoModule),
+            _ => Err(Unfit::BadModule),
+        };
+        Policy { name: policy.name, program }
+    });
+    Policies::new(list.collect(), to_index(component.chosen.into()))
 }
 
 /// What the tables of a component take, whichever of its policies it runs.
 fn asked_for(policies: &Policies) -> TableBytes {
-    policies.programs().map(|program| program.elf.tables).fold(TableBytes::NONE, TableBytes::max)
+    policies.programs().map(|program| program.tables).fold(TableBytes::NONE, TableBytes::max)
 }
 
 /// Give a component cleared memory at `at`, contiguous and below the physical address `below`. `None` when there is not as
@@ -291,7 +253,7 @@ pub(super) fn count32(count: usize) -> u32 {
 }
 
 impl Component {
-    /// Put the component into the state of a first start of the policy that is to run: memory from its module, registers,
+    /// Put the component into the state of a first start of the policy that is to run: what it writes as its module has it, registers,
     /// information page. Where its successor's image is ready, only that is shown.
     pub fn load(&mut self, frames: &mut Frames, vm_frames: u64, quantum_ticks: u64) {
         let ready = self.successor.take();
@@ -304,11 +266,11 @@ impl Component {
         };
         let ready = ready == Some(running) && self.space.spare().is_some();
         if ready || self.mapped != running {
-            self.space.hide(&mapped.elf);
+            self.space.hide(mapped);
             if ready {
                 self.space.change_blocks();
             }
-            if self.space.show(frames, &program.elf).is_err() {
+            if self.space.show(frames, program).is_err() {
                 log::error!(target: "core", "bug: no tables for policy {} of {}", self.policies.name(), self.entry.name);
             }
             self.mapped = running;
@@ -324,6 +286,6 @@ impl Component {
         if let Some(kicks) = &self.kicks {
             let _ = kicks.clear(0, kicks.len());
         }
-        self.context = UserContext::start(program.elf.entry, layout::STACK_TOP);
+        self.context = UserContext::start(program.entry, layout::STACK_TOP);
     }
 }

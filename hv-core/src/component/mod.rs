@@ -8,6 +8,7 @@ mod devices;
 mod endpoint;
 mod load;
 mod policies;
+mod program;
 mod rings;
 mod run;
 mod space;

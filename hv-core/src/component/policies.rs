@@ -5,67 +5,21 @@
 //! [`GOOD_MS`] without fault it is good, and before that any fault gives the role back to the last good one. One that is
 //! good and still dies [`IN_A_ROW`] times in a row, each time soon after its start, gives way to the good one before it.
 
-use crate::boot::elf::{Elf, ElfError};
-use crate::memory::phys::index;
-use abi::component::layout;
-use abi::limits::{MAX_POLICIES, Name, PAGE_SIZE};
-use core::fmt;
-use core::ops::Range;
-use ring::SharedMemory;
+use super::program::Program;
+use abi::limits::{MAX_POLICIES, Name};
 
 /// How long a policy runs without fault until it counts as good, in milliseconds.
 pub const GOOD_MS: u64 = 1000;
 /// Deaths in a row, each soon after a start, after which a good policy is good no more.
 const IN_A_ROW: u32 = 3;
 
-/// A policy's program, in a module that is kept.
-#[derive(Clone)]
-pub struct Program {
-    pub module: &'static [u8],
-    pub elf: Elf,
-}
-
-impl Program {
-    /// Pages from the lowest address to the end of its last segment.
-    pub fn pages(&self) -> u64 {
-        let end = self.elf.segments.iter().map(crate::boot::elf::Segment::end).max().unwrap_or(layout::IMAGE_BASE);
-        end.saturating_sub(layout::IMAGE_BASE) / PAGE_SIZE
-    }
-
-    /// Write these bytes of a block of image and stack as they are at a start: what the file has, and zeros. What is beyond
-    /// the block is left out.
-    pub fn lay(&self, block: &SharedMemory, bytes: Range<usize>) {
-        let bytes = bytes.start..bytes.end.min(block.len());
-        let _ = block.clear(bytes.start, bytes.len());
-        for segment in &self.elf.segments {
-            let first = index(segment.address - layout::IMAGE_BASE);
-            let from = bytes.start.max(first);
-            let to = bytes.end.min(first + index(segment.file_bytes));
-            // Offsets in the file were checked; a segment that has no byte here gives an empty range.
-            let at = index(segment.file_offset) + from.saturating_sub(first);
-            if let Some(content) = to.checked_sub(from).and_then(|len| self.module.get(at..at + len)) {
-                let _ = block.write(from, content);
-            }
-        }
-    }
-}
-
-/// Why a policy cannot run.
+/// Why a policy cannot run; the log of the boot says more.
 #[derive(Clone, Copy, Debug)]
 pub enum Unfit {
     /// Its module was not among the boot modules.
     NoModule,
     /// Its module was refused.
-    BadModule(ElfError),
-}
-
-impl fmt::Display for Unfit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Unfit::NoModule => f.write_str("is not among the boot modules"),
-            Unfit::BadModule(error) => write!(f, "is refused: {error}"),
-        }
-    }
+    BadModule,
 }
 
 /// A policy that can fill the role.

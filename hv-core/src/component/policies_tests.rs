@@ -1,22 +1,16 @@
 use super::*;
-use crate::boot::elf_test::file_with;
-use crate::boot::{Accept, Elf};
-use abi::note::{KIND_COMPONENT, Note};
+use crate::kernel::tests::placed::{self, DATA, Part, TEXT};
+use crate::vm::bench_test::Bench;
 use proptest::prelude::*;
+use ring::SharedMemory;
 
+/// A page and a half of text, a gap, data of which a part comes from the module; in memory that lives as long as the test.
 fn program() -> Program {
-    // A page and a half of text, a gap, data of which a part comes from the file.
-    let mut file = file_with(
-        0x40_0010,
-        &[(4, 4, 0x1f00, 0, 28, 28), (1, 5, 0x1000, 0x40_0000, 0x800, 0x1800), (1, 6, 0x2000, 0x40_3000, 0x10, 0x1004)],
-        Note::new(KIND_COMPONENT),
-    );
-    file.resize(0x3000, 0);
-    file[0x1000..0x1800].fill(7);
-    file[0x2000..0x2010].fill(9);
-    let accept = Accept { low: layout::IMAGE_BASE, high: layout::IMAGE_END, kind: KIND_COMPONENT };
-    let elf = Elf::parse(&file, accept).expect("good");
-    Program { module: file.leak(), elf }
+    let mut machine = Bench::new(16);
+    let parts: [Part<'_>; 2] = [(0x40_0000, TEXT, 2, &[7; 0x800]), (0x40_3000, DATA, 2, &[9; 0x10])];
+    let placed = placed::program(&mut machine.frames, 0x40_0010, &parts, None);
+    std::mem::forget(machine);
+    Program::new(&placed)
 }
 
 fn policies(count: usize) -> Policies {
@@ -25,9 +19,9 @@ fn policies(count: usize) -> Policies {
     Policies::new(list.collect(), 0).expect("it can run")
 }
 
-/// Seven pages: the image's five, and a stack of two.
+/// Four pages: two that the program writes, and a stack of two.
 fn block() -> SharedMemory {
-    SharedMemory::from_static(vec![u64::MAX; 7 * 512].leak())
+    SharedMemory::from_static(vec![u64::MAX; 4 * 512].leak())
 }
 
 fn bytes(block: &SharedMemory) -> Vec<u8> {
@@ -39,23 +33,22 @@ fn bytes(block: &SharedMemory) -> Vec<u8> {
 #[test]
 fn a_program_is_laid_out_as_its_segments_say() {
     let program = program();
-    assert_eq!(program.pages(), 5);
+    assert_eq!(program.data_pages(), 2);
     let block = block();
     program.lay(&block, 0..usize::MAX);
-    let mut expected = vec![0; 7 * 4096];
-    expected[..0x800].fill(7);
-    expected[0x3000..0x3010].fill(9);
+    let mut expected = vec![0; 4 * 4096];
+    expected[..0x10].fill(9);
     assert_eq!(bytes(&block), expected);
 }
 
 proptest! {
     /// However it is cut into parts, the result is the same, and no part touches another.
     #[test]
-    fn it_can_be_laid_out_in_parts(mut cuts in prop::collection::vec(0_usize..7 * 4096, 0..8)) {
+    fn it_can_be_laid_out_in_parts(mut cuts in prop::collection::vec(0_usize..4 * 4096, 0..8)) {
         let program = program();
         let (whole, parts) = (block(), block());
         program.lay(&whole, 0..usize::MAX);
-        cuts.extend([0, 7 * 4096]);
+        cuts.extend([0, 4 * 4096]);
         cuts.sort_unstable();
         for pair in cuts.windows(2) {
             let before = bytes(&parts);

@@ -1,20 +1,20 @@
 //! The rings between components, and with the core: made at boot, mapped at both ends.
 
-use super::component::Component;
+use super::component::Component as Made;
 use super::endpoint::{Endpoint, EndpointSet, Endpoints, Party, Peer};
 use super::load::{LoadError, count32};
 use super::space::Space;
-use crate::boot::manifest::Manifest;
 use crate::memory::{Frames, MapError, Owner, PhysAddr, core_memory};
+use abi::boot::Component;
 use abi::component::{ComponentInfo, RingInfo, layout};
-use abi::limits::{MAX_COMPONENTS, MAX_RINGS, MAX_RINGS_PER_COMPONENT, Name, PAGE_SIZE};
+use abi::limits::{MAX_COMPONENTS, MAX_RINGS, MAX_RINGS_PER_COMPONENT, PAGE_SIZE};
 use abi::manifest::Ring as RingEntry;
 use abi::service::Service;
 use ring::SharedMemory;
 
 /// All rings of the manifest, and the order of the components that they connect.
-pub(super) struct Rings {
-    entries: &'static [RingEntry],
+pub(super) struct Rings<'b> {
+    entries: &'b [RingEntry],
     memory: heapless::Vec<(SharedMemory, PhysAddr), MAX_RINGS>,
     /// The components' numbers in the manifest, by rank.
     order: heapless::Vec<usize, MAX_COMPONENTS>,
@@ -35,17 +35,21 @@ pub(super) struct Joined {
     pub(super) authority: u32,
 }
 
-impl Rings {
+impl<'b> Rings<'b> {
     /// Empty ones.
-    pub(super) fn new(manifest: &Manifest<'static>, frames: &mut Frames) -> Result<Rings, LoadError> {
-        let mut order: heapless::Vec<usize, MAX_COMPONENTS> = (0..manifest.components.len()).collect();
-        order.sort_unstable_by_key(|&index| manifest.components[index].priority);
-        let mut rings = Rings { entries: manifest.rings, memory: heapless::Vec::new(), order };
-        for ring in manifest.rings {
+    pub(super) fn new(
+        components: &[Component],
+        entries: &'b [RingEntry],
+        frames: &mut Frames,
+    ) -> Result<Rings<'b>, LoadError> {
+        let mut order: heapless::Vec<usize, MAX_COMPONENTS> = (0..components.len()).collect();
+        order.sort_unstable_by_key(|&index| components[index].entry.priority);
+        let mut rings = Rings { entries, memory: heapless::Vec::new(), order };
+        for ring in entries {
             let bytes = abi::ring::ring_bytes(ring.slots);
             let first = frames
                 .alloc_contiguous(bytes / PAGE_SIZE, 1, u64::MAX, Owner::Core)
-                .ok_or(LoadError::NoMemory(ring.name))?;
+                .ok_or(LoadError::Memory(ring.name))?;
             let memory = core_memory(first, bytes);
             let _ = memory.clear(0, memory.len());
             let _ = rings.memory.push((memory, first));
@@ -87,7 +91,7 @@ impl Rings {
             let other = if is_producer { ring.consumer } else { ring.producer };
             if let Some(rank) = self.order.iter().position(|&number| count32(number) == other) {
                 let before = self.of(other).take_while(|(at, _)| *at < place).count();
-                connected.peers[position] = Peer { rank, bit: Component::ring_bit(before) };
+                connected.peers[position] = Peer { rank, bit: Made::ring_bit(before) };
             }
             let RingEntry { name, slots, service, .. } = *ring;
             info.rings[position] = RingInfo { name, slots, producer: is_producer.into(), service, reserved: 0 };
@@ -102,7 +106,6 @@ impl Connected {
     /// Make the component of this rank a party to each service for which it has a pair of rings with the core.
     pub(super) fn join(
         &self,
-        name: &Name,
         rank: usize,
         info: &ComponentInfo,
         endpoints: &mut Endpoints,
@@ -116,12 +119,12 @@ impl Connected {
             let (to, from) = match (position(0), position(1)) {
                 (None, None) => continue,
                 (Some(to), Some(from)) => (to, from),
-                _ => return Err(LoadError::NoPair(*name, service)),
+                _ => return Err(LoadError::Pair(service)),
             };
             let ring = |at: usize| (&self.rings[at], info.rings[at].slots);
-            let bit = Component::ring_bit(to);
+            let bit = Made::ring_bit(to);
             let endpoint = Endpoint::new(service, Party::Component(rank), bit, ring(to), ring(from));
-            let endpoint = endpoint.ok_or(LoadError::NoPair(*name, service))?;
+            let endpoint = endpoint.ok_or(LoadError::Pair(service))?;
             joined.endpoints.add(endpoints.add(endpoint));
             joined.bells |= bit;
             joined.authority |= service.authority();

@@ -1,9 +1,9 @@
-//! A component's address space, and the memory behind it: a block of frames that is its own for good, so that a restart can
-//! fail for no lack of memory. One that has policies to choose from has a second block, in which the successor's image is
+//! A component's address space, and the memory behind it: a block of frames for what it writes, which is its own for good, so that a
+//! restart can fail for no lack of memory. Text and constants are mapped where boot has placed them. One that has policies to choose from has a second block, in which the successor's image is
 //! made ready while the other one still runs.
 
-use super::policies::{Policies, Program};
-use crate::boot::elf::Elf;
+use super::policies::Policies;
+use super::program::{Place, Program};
 use crate::memory::phys::index;
 use crate::memory::{AddressSpace, Frames, KernelSpace, MapError, MapFlags, Owner, PhysAddr, core_memory};
 use abi::component::layout;
@@ -24,12 +24,12 @@ pub struct Space {
     cr3_keep: u64,
     /// Translations that the CPU remembers may be out of date.
     stale: bool,
-    /// Image, then stack.
+    /// Segments that are written, then stack.
     block: Block,
     /// Another such block, for the successor.
     spare: Option<Block>,
-    /// Pages of the image in a block.
-    image_pages: u64,
+    /// Pages of a block that segments take.
+    data_pages: u64,
     stack_pages: u64,
 }
 
@@ -61,46 +61,48 @@ impl Space {
         policies: &Policies,
         stack_pages: u64,
     ) -> Result<Space, MapError> {
-        let image_pages = policies.programs().map(Program::pages).max().unwrap_or(0);
-        let block = Block::new(frames, image_pages + stack_pages, owner)?;
+        let data_pages = policies.programs().map(Program::data_pages).max().unwrap_or(0);
+        let block = Block::new(frames, data_pages + stack_pages, owner)?;
         let to_choose = policies.programs().count() > 1;
-        let spare = if to_choose { Some(Block::new(frames, image_pages + stack_pages, owner)?) } else { None };
+        let spare = if to_choose { Some(Block::new(frames, data_pages + stack_pages, owner)?) } else { None };
         let tables = AddressSpace::new(frames, kernel, owner).ok_or(MapError::NoFrames)?;
         let cr3 = tables.root().as_u64() | pcid.map_or(0, u64::from);
         let cr3_keep = if pcid.is_some() { cr3 | KEEP_TRANSLATIONS } else { cr3 };
-        let mut space = Space { tables, cr3, cr3_keep, stale: true, block, spare, image_pages, stack_pages };
+        let mut space = Space { tables, cr3, cr3_keep, stale: true, block, spare, data_pages, stack_pages };
         for program in policies.programs() {
-            space.show(frames, &program.elf)?;
-            space.hide(&program.elf);
+            space.show(frames, program)?;
+            space.hide(program);
         }
         Ok(space)
     }
 
-    /// Map the segments of `elf` and the stack.
+    /// Map the segments of a program and the stack.
     ///
     /// # Errors
     /// [`MapError`]; after [`Space::new`] none for a program that it was given.
-    pub fn show(&mut self, frames: &mut Frames, elf: &Elf) -> Result<(), MapError> {
+    pub fn show(&mut self, frames: &mut Frames, program: &Program) -> Result<(), MapError> {
         let first = self.block.first;
-        for segment in &elf.segments {
-            let flags = MapFlags { write: segment.write, execute: segment.execute, user: true, ..MapFlags::default() };
-            for page in 0..segment.pages() {
-                let at = segment.address + page * PAGE_SIZE;
-                self.map(frames, at, first.offset(at - layout::IMAGE_BASE), flags)?;
+        for part in &program.parts {
+            for page in 0..part.pages {
+                let frame = match part.place(page * PAGE_SIZE) {
+                    Place::Block(offset) => first.offset(offset),
+                    Place::Module(frame) => frame,
+                };
+                self.map(frames, part.address + page * PAGE_SIZE, frame, part.flags)?;
             }
         }
         for page in 0..self.stack_pages {
             let at = layout::STACK_TOP - (self.stack_pages - page) * PAGE_SIZE;
-            self.map(frames, at, first.offset((self.image_pages + page) * PAGE_SIZE), Self::DATA)?;
+            self.map(frames, at, first.offset((self.data_pages + page) * PAGE_SIZE), Self::DATA)?;
         }
         Ok(())
     }
 
-    /// Take the segments of `elf` and the stack out. The tables stay.
-    pub fn hide(&mut self, elf: &Elf) {
-        for segment in &elf.segments {
-            for page in 0..segment.pages() {
-                self.tables.unmap(segment.address + page * PAGE_SIZE);
+    /// Take the segments of a program and the stack out. The tables stay.
+    pub fn hide(&mut self, program: &Program) {
+        for part in &program.parts {
+            for page in 0..part.pages {
+                self.tables.unmap(part.address + page * PAGE_SIZE);
             }
         }
         for page in 1..=self.stack_pages {
@@ -151,7 +153,7 @@ impl Space {
         Ok(())
     }
 
-    /// The component's image and stack.
+    /// What the component writes of its image, and its stack.
     pub fn block(&self) -> &SharedMemory {
         &self.block.memory
     }
@@ -161,9 +163,9 @@ impl Space {
         self.spare.as_ref().map(|block| &block.memory)
     }
 
-    /// Bytes of a block that the image takes; the stack follows.
-    pub fn image_bytes(&self) -> u64 {
-        self.image_pages * PAGE_SIZE
+    /// Bytes of a block that segments take; the stack follows.
+    pub fn data_bytes(&self) -> u64 {
+        self.data_pages * PAGE_SIZE
     }
 
     /// The page tables, for the audit.

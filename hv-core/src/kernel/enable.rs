@@ -1,18 +1,16 @@
 //! This CPU: descriptor tables, and virtualization switched on.
 
-use crate::board::features::CpuFeatures;
-use crate::boot::{Failure, Refusal, fatal};
+use crate::boot::{Virtualization, fatal};
 use crate::memory::{Frames, Owner, PhysAddr, core_memory};
 use crate::trap::{self, CpuMemory, Make};
+use abi::boot::{BootRecord, failure, features};
 use abi::limits::PAGE_SIZE;
 use core::ptr::NonNull;
-use svm::Svm;
-use vmx::Vtx;
 
 /// Contiguous frames for this CPU, zeroed.
 fn frames_for(frames: &mut Frames, pages: u64, what: &str) -> PhysAddr {
     let Some(first) = frames.alloc_contiguous(pages, 1, u64::MAX, Owner::Core) else {
-        fatal(Failure::LittleMemory, format_args!("no room for {what}"));
+        fatal(failure::LITTLE_MEMORY, format_args!("no room for {what}"));
     };
     let memory = core_memory(first, pages * PAGE_SIZE);
     let _ = memory.clear(0, memory.len());
@@ -32,12 +30,12 @@ pub(super) fn bring_up_cpu(frames: &mut Frames) {
 
 /// Machine checks of this CPU, with those that it has from before the last reset said. After [`bring_up_cpu`], and before the
 /// CPU's state is written down for exits of guests.
-pub(super) fn machine_checks(features: &CpuFeatures) {
-    if !features.machine_checks {
+pub(super) fn machine_checks(of: u32) {
+    if of & features::MACHINE_CHECKS == 0 {
         log::warn!(target: "core", "the processor has no machine checks: hardware that fails is not noticed");
         return;
     }
-    let make = if matches!(features.vendor(), "AuthenticAMD" | "HygonGenuine") { Make::Amd } else { Make::Intel };
+    let make = if of & features::AMD_BANKS != 0 { Make::Amd } else { Make::Intel };
     // SAFETY: ring 0; the processor has them; `bring_up_cpu` has loaded the IDT.
     let left = unsafe { trap::enable_machine_checks(make) };
     for error in &left {
@@ -45,21 +43,13 @@ pub(super) fn machine_checks(features: &CpuFeatures) {
     }
 }
 
-/// Switch VT-x on, or say why it cannot be. After [`bring_up_cpu`].
-pub(super) fn vtx(plan: &vmx::Plan, frames: &mut Frames, host_cr3: u64) -> Vtx {
-    let frame = frames_for(frames, 1, "the VMXON region");
-    // SAFETY: ring 0, interrupts off; the plan is this CPU's; the frame was just allocated and is never freed; descriptor
-    // tables, GS and SYSCALL MSRs were set by `bring_up_cpu`, and the kernel's tables map all of the core.
-    match unsafe { Vtx::enable(plan, frame.as_u64(), mapped(frame), host_cr3) } {
-        Ok(vtx) => vtx,
-        Err(error) => fatal(Failure::from(&Refusal::Vtx(error)), format_args!("{error}")),
+/// Switch on what runs guests, or say why it cannot be. After [`bring_up_cpu`].
+pub(super) fn virtualization<V: Virtualization>(record: &BootRecord, frames: &mut Frames, host_cr3: u64) -> V::Backend {
+    let first = frames_for(frames, V::FRAMES, V::FRAMES_ARE);
+    // SAFETY: ring 0, interrupts off; the record is this CPU's; the frames were just allocated and cleared and are never freed;
+    // descriptor tables, GS and SYSCALL MSRs were set by `bring_up_cpu`, and the kernel's tables map all of the core.
+    match unsafe { V::enable(record, first.as_u64(), mapped(first), host_cr3) } {
+        Ok(backend) => backend,
+        Err(error) => fatal(failure::VMX_FEATURE, format_args!("{error}")),
     }
-}
-
-/// Switch SVM on. After [`bring_up_cpu`].
-pub(super) fn svm(plan: &svm::Plan, frames: &mut Frames) -> Svm {
-    let first = frames_for(frames, svm::HOST_FRAMES, "the permission maps of SVM");
-    // SAFETY: ring 0, interrupts off; the plan is this CPU's; the frames were just allocated and are never freed; descriptor
-    // tables, GS and SYSCALL MSRs were set by `bring_up_cpu`.
-    unsafe { Svm::enable(plan, first.as_u64(), mapped(first)) }
 }

@@ -5,7 +5,7 @@ use super::requests::Requests;
 use super::turn::Plan;
 use super::{Attention, HardwareErrors, Kernel};
 use crate::board::{Board, TimeBase};
-use crate::boot::Options;
+use crate::boot::options::Options;
 use crate::component::{EndpointId, Loaded};
 use crate::log::RateLimit;
 use crate::memory::{Frames, core_slice};
@@ -42,14 +42,14 @@ impl Places {
         let by_memory = |frames_each: u64, most: usize| {
             usize::try_from(free_frames / frames_each).map_or(most, |places| places.clamp(1, most))
         };
-        let asked = options.vms.iter().map(|request| request.count as usize).sum();
+        let asked = options.vms().iter().map(|request| request.count as usize).sum();
         let slots = match options.slots {
-            Some(slots) => slots as usize,
-            None => by_memory(FRAMES_PER_SLOT, MAX_SLOTS).max(asked),
+            0 => by_memory(FRAMES_PER_SLOT, MAX_SLOTS).max(asked),
+            slots => slots as usize,
         };
         let seats = match options.seats {
-            Some(seats) => seats as usize,
-            None => by_memory(FRAMES_PER_SEAT, MAX_SEATS),
+            0 => by_memory(FRAMES_PER_SEAT, MAX_SEATS),
+            seats => seats as usize,
         };
         Places { slots: slots.min(MAX_SLOTS), seats: seats.min(MAX_SEATS).min(slots) }
     }
@@ -94,7 +94,7 @@ pub struct Parts<B: Backend, H: Board> {
 
 impl<B: Backend, H: Board> Kernel<B, H> {
     /// A kernel without a VM, whose components have still to be started.
-    pub fn new(parts: Parts<B, H>, tables: Tables, options: Options) -> Self {
+    pub fn new(parts: Parts<B, H>, tables: Tables, options: &Options) -> Self {
         let Parts { backend, board, time, frames, loaded: Loaded { components, endpoints }, mut images } = parts;
         images.connect(|component, service| match components.list.iter().position(|one| component == one.number) {
             Some(rank) => endpoints.of(rank, service),
@@ -110,8 +110,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             board,
             time,
             frames,
-            net: options.net,
-            node: options.node,
+            net: options.net(),
+            node: options.node(),
             components,
             endpoints,
             images,
@@ -137,7 +137,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         Kernel {
             vms: Table::new(tables.contexts, tables.records, tables.args, tables.seats),
             cpu,
-            requests: Requests::new(options.vms),
+            requests: Requests::new(options.vms().iter().copied().collect()),
         }
     }
 
@@ -159,14 +159,17 @@ fn ticks(ns: u64, hz: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::{Places, ticks};
-    use crate::boot::Options;
-    use crate::boot::options::VmRequest;
+    use crate::boot::options::{Options, VmRequest};
 
     #[test]
     fn as_many_places_as_memory_is_good_for_unless_somebody_says_otherwise() {
-        let places = |slots, seats, vms: &[u32], frames| {
-            let vms = vms.iter().map(|&count| VmRequest { image: 0, count }).collect();
-            let Places { slots, seats } = Places::new(&Options { slots, seats, vms, ..Options::default() }, frames);
+        let places = |slots: Option<u32>, seats: Option<u32>, vms: &[u32], frames| {
+            let mut options = Options { slots: slots.unwrap_or(0), seats: seats.unwrap_or(0), ..Options::default() };
+            for (request, &count) in options.vms.iter_mut().zip(vms) {
+                *request = VmRequest { image: 0, count };
+                options.vm_count += 1;
+            }
+            let Places { slots, seats } = Places::new(&options, frames);
             (slots, seats)
         };
         assert_eq!(places(None, None, &[], 65_536), (8192, 4096));

@@ -38,8 +38,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             }
             request.count -= 1;
             let left = request.count;
-            // The manifest's images are fewer than 2^32.
-            let image = ImageId::new(u32::try_from(request.image).unwrap_or(u32::MAX));
+            let image = ImageId::new(request.image);
             if let Err(why) = self.create(image, &[0; abi::control::CREATE_ARGS_BYTES]) {
                 log::error!(target: "core", "{} VMs of image {image} are not created: {why}", left + 1);
                 self.requests.0.pop();

@@ -1,63 +1,41 @@
 //! From what boot found to a running machine.
 
 use super::{Kernel, Parts, Places, Tables, enable};
-use crate::board::msi::Messages;
-use crate::board::{Board, Hardware, TimeBase};
-use crate::boot::{Accept, Boot, Elf, ElfError, Failure, Manifest, Modules, Virtualization, fatal};
+use crate::board::{Board, TimeBase};
+use crate::boot::{Boot, Field, Virtualization, fatal, give_back, refuse};
 use crate::component::{LoadError, Loaded, Sources, load_all};
-use crate::memory::Frames;
+use crate::memory::OwnerClass;
 use crate::vm::{Image, Images};
-use abi::guest::IMAGE_BASE;
-use abi::manifest;
-use abi::note::KIND_GUEST;
-use abi::vm::{ImageId, Slot};
+use abi::boot::{BootRecord, SelfTest, failure, features};
+use abi::vm::Slot;
 use backend::{Backend, Corruption, Vcpu};
 
 /// Runs the machine that boot has prepared. Does not return.
-pub fn run(mut boot: Boot) -> ! {
+pub fn run<V: Virtualization>(mut boot: Boot<'_>) -> ! {
     enable::bring_up_cpu(&mut boot.frames);
-    enable::machine_checks(&boot.features);
-    match boot.virtualization {
-        Virtualization::Vtx(plan) => {
-            let vtx = enable::vtx(&plan, &mut boot.frames, boot.kernel.root().as_u64());
-            run_with(boot, vtx)
-        }
-        Virtualization::Svm(plan) => {
-            let svm = enable::svm(&plan, &mut boot.frames);
-            run_with(boot, svm)
-        }
-    }
+    enable::machine_checks(boot.record.features);
+    let backend = enable::virtualization::<V>(boot.record, &mut boot.frames, boot.kernel.root().as_u64());
+    run_with(boot, backend)
 }
 
-fn run_with<B: Backend>(boot: Boot, backend: B) -> ! {
-    let Boot { mut frames, kernel, modules, options, manifest, features, .. } = boot;
-    let mut hardware = Hardware {
-        apic: boot.apic,
-        io_apics: boot.ioapics,
-        messages: Messages::default(),
-        acpi: boot.acpi,
-        pci: boot.pci,
-        pirq_base: boot.pirq_base,
-        rdrand: features.rdrand,
-        seed: boot.boot_unix_ns,
-    };
-    let time = TimeBase::new(boot.tsc_hz, boot.boot_tsc, boot.boot_unix_ns);
-    let places = Places::new(&options, frames.free_frames());
+fn run_with<B: Backend>(boot: Boot<'_>, backend: B) -> ! {
+    let Boot { record, mut frames, kernel, mut hardware } = boot;
+    let options = record.options;
+    let time = TimeBase::new(record.tsc_hz, record.clock_tsc, record.clock_unix_ns);
+    // What the loader still holds is for VMs.
+    let places = Places::new(&options, frames.free_frames() + frames.count_of(OwnerClass::Loader));
     let Some(tables) = Tables::new(&mut frames, places) else {
         let Places { slots, seats } = places;
         fatal(
-            Failure::LittleMemory,
+            failure::LITTLE_MEMORY,
             format_args!("no room for {slots} slots and {seats} seats of VMs; ask for fewer (slots=, seats=)"),
         );
     };
-    // SAFETY: the frames of modules are never written and never freed.
-    let module = |name: &str| modules.get(name).map(|module| unsafe { module.bytes() });
     let sources = Sources {
-        manifest,
-        policies: &options.policies,
-        module: &module,
+        components: record.components(),
+        rings: record.rings(),
         kernel: &kernel,
-        pcid: features.pcid,
+        pcid: record.features & features::PCID != 0,
         vm_slots: places.slots,
         vm_seats: places.seats,
         tsc_hz: time.tsc_hz(),
@@ -70,15 +48,22 @@ fn run_with<B: Backend>(boot: Boot, backend: B) -> ! {
         let report = component.space.tables().audit();
         log::info!("{}: {report}", component.entry.name);
         if !report.is_clean() {
-            fatal(Failure::SelfTest, format_args!("the address space of {}: {report}", component.entry.name));
+            fatal(failure::SELF_TEST, format_args!("the address space of {}: {report}", component.entry.name));
         }
     }
-    let images = load_images(&manifest, &modules, &mut frames);
+    let images = load_images(record);
+    // Nothing of the record is used from here on: what boot took is for VMs, before the first of them runs.
+    let given_back = give_back(record, &mut frames);
+    let left = frames.count_of(OwnerClass::Loader);
+    if left != 0 {
+        fatal(failure::SELF_TEST, format_args!("boot code still owns {left} frames"));
+    }
+    log::info!("boot: {given_back} frames given back, {left} left");
     let parts = Parts { backend, board: hardware, time, frames, loaded, images };
-    let selftest = options.selftest;
-    let mut kernel = Kernel::new(parts, tables, options);
+    let selftest = options.selftest();
+    let mut kernel = Kernel::new(parts, tables, &options);
     kernel.start_components();
-    if selftest == Some(crate::boot::options::SelfTest::EntryFailure) {
+    if selftest == Some(SelfTest::EntryFailure) {
         kernel.create_requested();
         kernel.force_entry_failures();
     }
@@ -87,14 +72,18 @@ fn run_with<B: Backend>(boot: Boot, backend: B) -> ! {
 }
 
 fn fatal_load(error: &LoadError) -> ! {
-    let failure = match error {
-        LoadError::NoModule(_) => Failure::NoModule,
-        LoadError::BadModule(..) => Failure::BadModule,
-        LoadError::NoDevice(..) => Failure::NoDevice,
-        LoadError::NoMemory(_) => Failure::LittleMemory,
-        LoadError::NoPair(..) => Failure::BadManifest,
-    };
-    fatal(failure, format_args!("{error}"))
+    match error {
+        LoadError::Memory(name) => {
+            fatal(failure::LITTLE_MEMORY, format_args!("no memory for component '{name}'"));
+        }
+        LoadError::Device(class) => refuse(Field::Device, (*class).into()),
+        LoadError::Pair(service) => refuse(Field::Service, service.raw().into()),
+    }
+}
+
+/// The guest images; one that was refused has nothing.
+fn load_images(record: &BootRecord) -> Images {
+    Images::new(record.images().iter().map(|image| Image::new(image.entry, &image.program)).collect())
 }
 
 impl<B: Backend, H: Board> Kernel<B, H> {
@@ -109,49 +98,6 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 vm.vcpu.corrupt(&mut cpu.backend, way);
                 log::info!(target: "core", "selftest: {} is spoilt: {way:?}", vm.id);
             }
-        }
-    }
-}
-
-/// The guest images that the manifest names. One that is missing or refused is said so, and the rest go on.
-fn load_images(manifest: &Manifest<'_>, modules: &Modules, frames: &mut Frames) -> Images {
-    let mut list = heapless::Vec::new();
-    for (index, entry) in (0_u32..).zip(manifest.images) {
-        let image = load_image(entry, ImageId::new(index), modules, frames);
-        if let Err(why) = &image {
-            log::error!(
-                "image {}: {why}; its VMs cannot be created; rebuild it and add it to the boot entry",
-                entry.name
-            );
-        }
-        // The manifest has no more images than fit.
-        let _ = list.push(image.ok());
-    }
-    Images::new(list)
-}
-
-fn load_image(entry: &manifest::Image, id: ImageId, modules: &Modules, frames: &mut Frames) -> Result<Image, BadImage> {
-    let module = modules.get(entry.module.as_str()).ok_or(BadImage::NoModule)?;
-    let accept = Accept { low: IMAGE_BASE, high: entry.memory_bytes, kind: KIND_GUEST };
-    // SAFETY: the frames of modules are never written and never freed.
-    let elf = Elf::parse(unsafe { module.bytes() }, accept).map_err(BadImage::Elf)?;
-    Image::new(*entry, id, module.start, &elf, frames).ok_or(BadImage::NoMemory)
-}
-
-/// Why a guest image cannot be used.
-#[derive(Debug)]
-enum BadImage {
-    NoModule,
-    Elf(ElfError),
-    NoMemory,
-}
-
-impl core::fmt::Display for BadImage {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self {
-            BadImage::NoModule => f.write_str("its module was not loaded"),
-            BadImage::Elf(error) => write!(f, "its module is refused: {error}"),
-            BadImage::NoMemory => f.write_str("there is no memory for its golden frames"),
         }
     }
 }

@@ -17,6 +17,7 @@ mod hypercalls;
 mod interrupts;
 mod lines;
 mod machine;
+pub mod placed;
 mod plan;
 mod ring_pages;
 mod roles;

@@ -2,7 +2,7 @@
 
 use super::life::Life;
 use super::{Memory, Registers};
-use crate::memory::phys::tests::DIRECT_MAP;
+use crate::memory::phys::fake::DIRECT_MAP;
 use crate::memory::{Frames, frames::Entry};
 use backend::fake::{FakeBackend, Ram, Wires};
 use std::rc::Rc;

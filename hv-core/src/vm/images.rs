@@ -1,8 +1,8 @@
 //! Guest images: what a boot module holds, page by page, as golden frames that VMs share.
 
-use crate::boot::elf::Elf;
 use crate::component::EndpointId;
-use crate::memory::{Frames, Owner, PhysAddr, core_memory};
+use crate::memory::PhysAddr;
+use abi::boot::{self, program, segment};
 use abi::limits::{MAX_IMAGES, MAX_SEGMENTS, Name, PAGE_SHIFT, PAGE_SIZE};
 use abi::manifest;
 use abi::service::Service;
@@ -53,36 +53,28 @@ impl Segment {
 pub struct Images(heapless::Vec<Option<Image>, MAX_IMAGES>);
 
 impl Image {
-    /// The image in a module that starts at the frame-aligned `module` and was checked to be `elf`. Allocates a frame for
-    /// every page that the file fills only in part. `None` when there is none, or a segment reaches beyond 4 GiB pages.
-    pub fn new(entry: manifest::Image, id: ImageId, module: PhysAddr, elf: &Elf, frames: &mut Frames) -> Option<Self> {
+    /// The image that boot has placed and the record's check found good; `None` for one that was refused.
+    pub fn new(entry: manifest::Image, program: &boot::Program) -> Option<Self> {
+        if program.state != program::GOOD {
+            return None;
+        }
         let mut segments = heapless::Vec::new();
         let mut end = 0;
-        for segment in &elf.segments {
-            let file_pages = u32::try_from(segment.file_pages()).ok()?;
-            let golden = module.offset(segment.file_offset);
-            let rest = segment.file_bytes % PAGE_SIZE;
-            let tail = if rest == 0 {
-                None
-            } else {
-                let frame = frames.alloc_zeroed(Owner::Golden(id.number()), file_pages - 1)?;
-                let from = core_memory(golden.offset(segment.file_bytes - rest), rest);
-                from.copy_to(0, &core_memory(frame, PAGE_SIZE), 0, usize::try_from(rest).ok()?)?;
-                Some(frame)
-            };
+        for from in program.segments() {
+            let (write, execute) = (from.flags & segment::WRITE != 0, from.flags & segment::EXECUTE != 0);
             let segment = Segment {
-                first: u32::try_from(segment.address >> PAGE_SHIFT).ok()?,
-                pages: u32::try_from(segment.pages()).ok()?,
-                file_pages,
-                rights: (!segment.hole).then_some(Rights { write: segment.write, execute: segment.execute }),
-                golden,
-                tail,
+                first: u32::try_from(from.address >> PAGE_SHIFT).ok()?,
+                pages: from.pages,
+                file_pages: u32::try_from(from.bytes.div_ceil(PAGE_SIZE)).ok()?,
+                rights: (from.flags & segment::HOLE == 0).then_some(Rights { write, execute }),
+                golden: PhysAddr::new(from.pristine),
+                tail: (from.tail != 0).then_some(PhysAddr::new(from.tail)),
             };
             end = end.max(segment.first + segment.pages);
             segments.push(segment).ok()?;
         }
         let nobody = EndpointId::NONE;
-        Some(Image { entry, start: elf.entry, segments, end, net: nobody, pager: nobody })
+        Some(Image { entry, start: program.entry, segments, end, net: nobody, pager: nobody })
     }
 
     /// What the guest may do with a page; `None` in a hole. All memory that is in no segment can be written and not executed, but

@@ -2,7 +2,7 @@
 
 mod args;
 #[cfg(test)]
-mod bench_test;
+pub mod bench_test;
 mod boot_args;
 mod build;
 mod console;

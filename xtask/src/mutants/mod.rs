@@ -17,17 +17,13 @@ use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
 /// The files of a crate whose mutants count, where these are not all of them: globs below the crate's folder.
-const FILES: &[(&str, &[&str])] = &[(
-    "hv-core",
-    &[
-        "src/vm/life.rs",
-        "src/vm/memory.rs",
-        "src/component/death.rs",
-        "src/service/plan.rs",
-        "src/memory/frames.rs",
-        "src/kernel.rs",
-    ],
-)];
+const FILES: &[(&str, &[&str])] = &[
+    (
+        "hv-core",
+        &["src/vm/life.rs", "src/vm/memory.rs", "src/component/death.rs", "src/service/plan.rs", "src/kernel.rs"],
+    ),
+    ("base", &["src/memory/frames.rs"]),
+];
 
 /// Files whose mutants say nothing of tests, as globs.
 const LEFT_OUT: &[&str] = &[
@@ -36,8 +32,8 @@ const LEFT_OUT: &[&str] = &[
     // The machine of `hv-core`'s tests: no part of what runs, and the tests of its own package do not even build it.
     "backend/src/fake/**",
     // What fuzzers feed.
-    "hv-core/src/boot/fuzz.rs",
-    "hv-core/src/memory/frames_fuzz.rs",
+    "loader/src/fuzz.rs",
+    "base/src/memory/frames_fuzz.rs",
 ];
 
 /// How tests are built, for many short runs: what is built once is optimized well, what is built each time a little and without

@@ -6,7 +6,7 @@ mod unsafe_places;
 
 pub use lines::{Size, count};
 
-use crate::build::KERNEL;
+use crate::build::{CORES, LOADER};
 use crate::error::{Context, Result, fail};
 use crate::setup::{self, For};
 use crate::test::lab::{BOOT, Lab};
@@ -15,7 +15,8 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 
 /// The parts that run in VMX root mode, ring 0. `backend` is the trait between the first two, where it is a package.
-pub const PRIVILEGED: [&str; 7] = ["hv-core", "backend", "vmx", "svm", "ring", "rate-limit", "abi"];
+pub const PRIVILEGED: [&str; 10] =
+    ["core-vmx", "core-svm", "hv-core", "base", "backend", "vmx", "svm", "ring", "rate-limit", "abi"];
 /// VMs of the machine whose frames are shown.
 const VMS: usize = 8;
 
@@ -40,7 +41,7 @@ pub fn size(args: &Args) -> Result<ExitCode> {
     println!();
     let lab = Lab::new()?;
     println!("{:<14} {:>9} {:>9} {:>9}", "program", "text", "data", "bss");
-    for name in std::iter::once(KERNEL.to_owned()).chain(lab.system.modules()) {
+    for name in std::iter::once(LOADER.to_owned()).chain(CORES.map(str::to_owned)).chain(lab.system.modules()) {
         let [text, data, bss] = sections(lab.program(&name)?)?;
         println!("{name:<14} {text:>9} {data:>9} {bss:>9}");
     }

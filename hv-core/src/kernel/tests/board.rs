@@ -1,11 +1,13 @@
 //! The hardware of the fake machine: it notes what the core asks of it, and lets fake components run.
 
 use super::component::FakeComponent;
-use crate::board::pci::{Bar, PciAddress, PciInfo};
+use crate::board::pci::PciInfo;
 use crate::board::{Board, Devices, vectors};
 use crate::trap::{Errors, Make, Trap, UserContext};
+use abi::boot::Bar;
 use abi::pci::{CONFIG_BYTES, Config};
 use backend::fake::Wires;
+use base::pci::PciAddress;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -168,7 +170,7 @@ impl Devices for FakeBoard {
 
     fn pci_device(&self, index: usize) -> Option<PciInfo> {
         let mut bars = heapless::Vec::new();
-        bars.push(Bar { index: 0, io: false, address: 0xf000_0000, bytes: 0x2000 }).expect("room");
+        bars.push(Bar { index: 0, io: 0, address: 0xf000_0000, bytes: 0x2000, reserved: [0; 6] }).expect("room");
         (index == 0).then(|| PciInfo {
             vendor: 0x8086,
             device: 0x100e,

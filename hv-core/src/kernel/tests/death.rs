@@ -357,7 +357,7 @@ fn a_successor_starts_as_the_first_did() {
     let rank = machine.rank(Service::Plan);
     let component = &machine.kernel.cpu.components.list[rank];
     // Its data, its registers, what it was rung for.
-    let data = component.space.block().sub(0x1000, 0x3000).expect("its data");
+    let data = component.space.block().sub(0, 0x3000).expect("its data");
     data.write(0, &[7; 16]).expect("room");
     assert_eq!(component.info.incarnation, 1);
     machine.kernel.cpu.components.list[rank].notified = u64::MAX;
@@ -369,7 +369,7 @@ fn a_successor_starts_as_the_first_did() {
     let mut bytes = [1; 16];
     data.read(0, &mut bytes).expect("room");
     assert_eq!(&bytes, b"fake\0\0\0\0\0\0\0\0\0\0\0\0", "as in its module");
-    assert_eq!(component.context.rip, component.policies.program(0).expect("good").elf.entry);
+    assert_eq!(component.context.rip, component.policies.program(0).expect("good").entry);
     assert_eq!((component.info.incarnation, component.used_ticks), (2, 0));
     // It was told hello, and nothing else has happened.
     assert_eq!(component.notified, component.bells);

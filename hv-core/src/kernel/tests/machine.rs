@@ -2,23 +2,21 @@
 
 use super::board::{FakeBoard, Hardware};
 use super::component::FakeComponent;
+use super::placed::{DATA, HOLE as HOLES, Part, TEXT, program};
 use super::roles::{Monitor, Net, Pager, Role as FakeRole, Sched};
 use crate::board::TimeBase;
-use crate::boot::elf_test::{GUEST_NOTE, file_with};
-use crate::boot::options::Net as Addresses;
-use crate::boot::{Accept, CoreImage, Elf, Manifest, Options};
+use crate::boot::options::{Net as Addresses, Options};
 use crate::component::{EndpointId, Loaded, MAX_ENDPOINTS, Sources, load_all};
 use crate::kernel::{Kernel, Parts, Places, Tables};
-use crate::memory::paging::Piece;
-use crate::memory::phys::{self, IMAGE_OFFSET};
-use crate::memory::{Frames, KernelSpace, Owner, core_memory, frames};
+use crate::memory::phys;
+use crate::memory::tables::{DirectMap, Tables as PageTables};
+use crate::memory::{CoreImage, Frames, KernelSpace, Owner, frames};
 use crate::vm::{Image, Images, NEVER};
+use abi::boot;
 use abi::guest::IMAGE_BASE;
 use abi::limits::{MAX_POLICIES, Name, PAGE_SIZE};
 use abi::manifest::{self, CORE, NONE, Policy, Ring};
 use abi::message::{BadMessage, Message};
-use abi::nic::Node;
-use abi::note::{KIND_COMPONENT, KIND_GUEST, Note};
 use abi::service::Service;
 use abi::vm::{ImageId, Slot, VmId};
 use backend::fake::{FakeBackend, Ram, Step, Wires};
@@ -116,7 +114,7 @@ const PARTIES: [(&str, Service); 7] = [
     ("supervisor", Service::Control),
 ];
 
-fn manifest(parties: &[(&str, Service)]) -> Manifest<'static> {
+fn manifest(parties: &[(&str, Service)]) -> (Vec<manifest::Component>, Vec<Ring>) {
     let mut components: Vec<_> = parties.iter().zip(0..).map(|((role, _), priority)| entry(role, priority)).collect();
     for (component, (role, service)) in components.iter_mut().zip(parties) {
         match service {
@@ -142,25 +140,22 @@ fn manifest(parties: &[(&str, Service)]) -> Manifest<'static> {
         };
         [ring("to", CORE, index), ring("from", index, CORE)]
     });
-    Manifest { components: components.leak(), rings: rings.collect::<Vec<_>>().leak(), images: &[], defaults: "" }
+    (components, rings.collect())
 }
 
-/// The module of a policy: text, and data at different places.
-fn component_module(policy: &str) -> Option<&'static [u8]> {
-    let data = match policy {
+/// The program of a policy: text, and data at different places, which begins with the policy's name.
+fn policy(frames: &mut Frames, name: &str) -> boot::Program {
+    let data = match name {
         "fake" => 0x40_1000,
         "other" => 0x40_2000,
-        "refused" => return Some(&[0x7f; 64]),
-        _ => return None,
+        _ => {
+            let state = if name == "missing" { boot::program::NO_MODULE } else { boot::program::REFUSED };
+            return boot::Program { state, ..program(frames, 0, &[], None) };
+        }
     };
-    let mut file = file_with(
-        0x40_0010,
-        &[(4, 4, 0x1f00, 0, 28, 28), (1, 5, 0x1000, 0x40_0000, 0x800, 0x800), (1, 6, 0x2000, data, 0x10, 0x3000)],
-        Note::new(KIND_COMPONENT),
-    );
-    // Each has its name in its data.
-    file[0x2000..0x2000 + policy.len()].copy_from_slice(policy.as_bytes());
-    Some(file.leak())
+    let mut content = [0; 0x10];
+    content[..name.len()].copy_from_slice(name.as_bytes());
+    program(frames, 0x40_0010, &[(0x40_0000, TEXT, 1, &[0x90; 0x800]), (data, DATA, 3, &content)], None)
 }
 
 /// First page of the hole of an image, which has two.
@@ -168,22 +163,14 @@ pub const HOLE: u32 = IMAGE_PAGE + 26;
 
 /// An image whose segments are a page of text, data of four pages, of which a page and a half come from the file, and a hole.
 fn image(frames: &mut Frames, id: ImageId, rx_slots: u32, tx_slots: u32) -> Image {
-    let mut file = file_with(
-        IMAGE_BASE + 0x10,
-        &[
-            GUEST_NOTE,
-            (1, 5, 0x1000, IMAGE_BASE, 0x1000, 0x1000),
-            (1, 6, 0x2000, IMAGE_BASE + 0x1000, 0x1800, 0x4000),
-            (1, 0, 0x2000, IMAGE_BASE + 0x1_a000, 0, 0x2000),
-        ],
-        Note::new(KIND_GUEST),
-    );
-    file.resize(0x4000, 0);
-    file[0x2f00] = 0x5a;
-    let module = frames.alloc_contiguous(4, 1, u64::MAX, Owner::Module).expect("room");
-    core_memory(module, 4 * PAGE_SIZE).write(0, &file).expect("room");
-    let accept = Accept { low: IMAGE_BASE, high: u64::from(GUEST_PAGES) * PAGE_SIZE, kind: KIND_GUEST };
-    let elf = Elf::parse(&file, accept).expect("good");
+    let mut data = [0; 0x1800];
+    data[0xf00] = 0x5a;
+    let parts: [Part<'_>; 3] = [
+        (IMAGE_BASE, TEXT, 1, &[0; 0x1000]),
+        (IMAGE_BASE + 0x1000, DATA, 4, &data),
+        (IMAGE_BASE + 0x1_a000, HOLES, 2, &[]),
+    ];
+    let program = program(frames, IMAGE_BASE + 0x10, &parts, Some(id.number()));
     let args = [0; manifest::IMAGE_ARGS_BYTES];
     let memory_bytes = u64::from(GUEST_PAGES) * PAGE_SIZE;
     let entry = manifest::Image {
@@ -200,7 +187,7 @@ fn image(frames: &mut Frames, id: ImageId, rx_slots: u32, tx_slots: u32) -> Imag
         pager: manifest::ANY,
         reserved: 0,
     };
-    Image::new(entry, id, module, &elf, frames).expect("room")
+    Image::new(entry, &program).expect("good")
 }
 
 impl<const TIMER: bool> Machine<TIMER> {
@@ -228,21 +215,22 @@ impl<const TIMER: bool> Machine<TIMER> {
 
     fn with_parties(ram_frames: usize, places: Places, parties: &[(&str, Service)]) -> Self {
         let ram = Ram::new(ram_frames);
-        phys::tests::DIRECT_MAP.set(ram.base() as u64);
+        phys::fake::DIRECT_MAP.set(ram.base() as u64);
         let table = vec![frames::Entry::RESERVED; ram_frames].leak();
         let mut frames = Frames::new(table);
         assert!(frames.add_free(1, ram_frames as u64));
-        let at = |page: u64| IMAGE_OFFSET + page * PAGE_SIZE;
+        let at = |page: u64| CoreImage::START + page * PAGE_SIZE;
         let core = CoreImage {
-            load_start: 0,
+            physical: 0,
             text_start: at(0),
             text_end: at(1),
             rodata_end: at(2),
             stack_guard: at(3),
             end: at(5),
         };
-        let piece = Piece { start: 0, end: ram_frames as u64 * PAGE_SIZE };
-        let space = KernelSpace::new(&mut frames, core, &[piece], false).expect("room");
+        let tables = PageTables::new(&mut frames, DirectMap, Owner::Core).expect("room");
+        // SAFETY: it was just made, in the memory of the fake machine, and nobody else has it.
+        let space = unsafe { KernelSpace::adopt(tables.root(), core) };
         let wires = Rc::new(Wires::new(HZ, crate::board::vectors::TIMER));
         let hardware = Rc::new(RefCell::new(Hardware::default()));
         let mut board = FakeBoard { wires: wires.clone(), hardware: hardware.clone() };
@@ -251,10 +239,19 @@ impl<const TIMER: bool> Machine<TIMER> {
         let backend =
             FakeBackend::new(wires.clone(), ram.clone(), Box::new(move |slot| script.borrow_mut().next(slot)));
         let tables = Tables::new(&mut frames, places).expect("room");
+        let (entries, rings) = manifest(parties);
+        let components: Vec<boot::Component> = entries
+            .into_iter()
+            .map(|entry| boot::Component {
+                entry,
+                chosen: 0,
+                reserved: 0,
+                programs: POLICIES.map(|name| policy(&mut frames, name)),
+            })
+            .collect();
         let sources = Sources {
-            manifest: manifest(parties),
-            policies: &[0; 8],
-            module: &component_module,
+            components: &components,
+            rings: &rings,
             kernel: &space,
             pcid: true,
             vm_slots: places.slots,
@@ -286,7 +283,7 @@ impl<const TIMER: bool> Machine<TIMER> {
                 role,
                 ring(0),
                 ring(1),
-                component.policies.program(0).expect("good").elf.entry,
+                component.policies.program(0).expect("good").entry,
                 component.kicks,
             );
             fake.info = Some(component.info_page);
@@ -294,15 +291,11 @@ impl<const TIMER: bool> Machine<TIMER> {
             hardware.components.push(fake);
             hardware.roots.push(component.space.tables().root().as_u64());
         }
-        let options = Options {
-            net: Addresses::Static { address: 0x0a00_0210, prefix: 24, gateway: None },
-            quantum_ns: 20_000,
-            node: Some(Node::new(7)),
-            ..Options::default()
-        };
+        let mut options = Options { quantum_ns: 20_000, node: 7, ..Options::default() };
+        options.set_net(Addresses::Static { address: 0x0a00_0210, prefix: 24, gateway: None });
         let time = TimeBase::new(HZ, HZ, 0);
         let parts = Parts { backend, board, time, frames, loaded, images: Images::new(images) };
-        let mut kernel = Kernel::new(parts, tables, options);
+        let mut kernel = Kernel::new(parts, tables, &options);
         kernel.start_components();
         Machine { kernel, wires, hardware, guests, ended: BTreeSet::new(), _ram: ram }
     }

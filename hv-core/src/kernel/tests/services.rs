@@ -267,7 +267,7 @@ fn what_the_boot_options_ask_for_is_created() {
     let mut machine = Fake::new(8192);
     machine.guests.borrow_mut().hostile = 1;
     let list = [(WITHOUT_NIC, 40), (ImageId::new(7), 3), (WITH_NIC, 2)];
-    let list = list.map(|(image, count)| VmRequest { image: image.index(), count });
+    let list = list.map(|(image, count)| VmRequest { image: image.number(), count });
     machine.kernel.requests = Requests::new(list.into_iter().collect());
     machine.kernel.create_requested();
     assert_eq!(machine.vms().len(), 32);
@@ -329,7 +329,7 @@ fn the_boot_options_vms_wait_for_the_node() {
         machine.guests.borrow_mut().hostile = 1;
         machine.kernel.cpu.node = None;
         machine.kernel.cpu.await_node();
-        let list = [VmRequest { image: WITH_NIC.index(), count: 1 }];
+        let list = [VmRequest { image: WITH_NIC.number(), count: 1 }];
         machine.kernel.requests = Requests::new(list.into_iter().collect());
         let start = machine.wires.now();
         for _ in 0..5 {

@@ -134,7 +134,7 @@ fn the_successor_finds_its_own_program_and_nothing_of_the_others() {
     let mut machine = at_rest();
     let rank = machine.rank(Service::Plan);
     // The old one has used its memory.
-    machine.kernel.cpu.components.list[rank].space.block().write(0x1800, &[7; 64]).expect("room");
+    machine.kernel.cpu.components.list[rank].space.block().write(0x800, &[7; 64]).expect("room");
     for (policy, data, free) in
         [(OTHER, 0x40_2000, 0x40_1000), (FAKE, 0x40_1000, 0x40_4000), (OTHER, 0x40_2000, 0x40_1000)]
     {

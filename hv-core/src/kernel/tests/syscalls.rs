@@ -11,9 +11,9 @@ use abi::limits::{LOG_LINE_BYTES, PAGE_SIZE};
 use abi::service::Service;
 use abi::vm::VmId;
 
-/// Bytes of the image of each fake component.
-/// The monitor's program: text and data.
-const IMAGE_BYTES: u64 = 4 * PAGE_SIZE;
+/// Where the monitor's data lies, behind a page of text, and its bytes.
+const DATA: u64 = layout::IMAGE_BASE + PAGE_SIZE;
+const IMAGE_BYTES: u64 = 3 * PAGE_SIZE;
 const STACK_BYTES: u64 = 2 * PAGE_SIZE;
 /// A bit that no fake component waits for or is sent by others.
 const BIT: u64 = 1 << 60;
@@ -172,7 +172,7 @@ fn a_line_is_logged_at_its_level_with_the_components_name() {
     let mut machine = at_rest();
     for (level, text) in [(1, "ERROR"), (2, "WARN"), (3, "INFO"), (4, "DEBUG"), (5, "TRACE")] {
         lines::listen();
-        assert_eq!(machine.log(level, 0x100, b"all is well\x1b!", layout::IMAGE_BASE + 0x100, 13), 0);
+        assert_eq!(machine.log(level, 0x100, b"all is well\x1b!", DATA + 0x100, 13), 0);
         assert_eq!(lines::heard("component"), [format!("{text} component: monitor: all is well?!")]);
     }
 }
@@ -182,7 +182,7 @@ fn a_line_of_no_level_is_refused() {
     let mut machine = at_rest();
     lines::listen();
     for level in [0, 6, u64::MAX] {
-        assert_eq!(machine.log(level, 0, b"x", layout::IMAGE_BASE, 1), ERROR_ARGUMENT, "{level}");
+        assert_eq!(machine.log(level, 0, b"x", DATA, 1), ERROR_ARGUMENT, "{level}");
     }
     assert_eq!(lines::heard(""), [""; 0]);
 }
@@ -192,7 +192,7 @@ fn a_line_that_is_too_long_is_cut() {
     let mut machine = at_rest();
     lines::listen();
     for len in [LOG_LINE_BYTES as u64, LOG_LINE_BYTES as u64 + 1, u64::MAX] {
-        assert_eq!(machine.log(3, 0, &[b'x'; LOG_LINE_BYTES + 1], layout::IMAGE_BASE, len), 0);
+        assert_eq!(machine.log(3, 0, &[b'x'; LOG_LINE_BYTES + 1], DATA, len), 0);
         assert_eq!(lines::heard("monitor"), [format!("INFO component: monitor: {}", "x".repeat(LOG_LINE_BYTES))]);
     }
 }
@@ -201,9 +201,10 @@ fn a_line_that_is_too_long_is_cut() {
 fn a_line_must_lie_in_the_image_or_on_the_stack() {
     let mut machine = at_rest();
     lines::listen();
-    let (image, stack) = (layout::IMAGE_BASE, layout::STACK_TOP);
+    let (image, stack) = (DATA, layout::STACK_TOP);
     let bad = [
-        (image - 1, 1),
+        (layout::IMAGE_BASE - 1, 1),
+        (image - 1, 2),
         (image + IMAGE_BYTES - 1, 2),
         (image + IMAGE_BYTES, 0),
         (stack - STACK_BYTES - 1, 2),
@@ -217,6 +218,9 @@ fn a_line_must_lie_in_the_image_or_on_the_stack() {
         assert_eq!(machine.log(3, 0, b"", address, len), ERROR_ARGUMENT, "{address:#x}");
     }
     assert_eq!(lines::heard("monitor"), [""; 0]);
+    // Constants lie in the module, whose text this is.
+    assert_eq!(machine.log(3, 0, b"", layout::IMAGE_BASE + 0x7ff, 1), 0);
+    assert_eq!(lines::heard("monitor"), ["INFO component: monitor: ?"]);
     assert_eq!(machine.log(3, IMAGE_BYTES - 1, b"i", image + IMAGE_BYTES - 1, 1), 0);
     assert_eq!(machine.log(3, IMAGE_BYTES, b"s", stack - STACK_BYTES, 1), 0);
     assert_eq!(machine.log(3, IMAGE_BYTES + STACK_BYTES - 1, b"t", stack - 1, 1), 0);

@@ -1,14 +1,12 @@
 //! The memory of one VM, page by page, with frames that run out.
 
-use super::machine::{GUEST_PAGES, Machine};
-use crate::boot::elf_test::{GUEST_NOTE, file_with};
-use crate::boot::{Accept, Elf};
+use super::machine::Machine;
+use super::placed::{self, Part};
 use crate::memory::{CLASSES, Frames, Owner, OwnerClass, PhysAddr, core_memory};
 use crate::vm::{Image, Memory, PageError};
 use abi::guest::IMAGE_BASE;
 use abi::limits::{Name, PAGE_SIZE};
 use abi::manifest;
-use abi::note::{KIND_GUEST, Note};
 use backend::fake::FakeBackend;
 use backend::{Flush, Rights};
 
@@ -31,19 +29,10 @@ fn pattern(at: u64) -> u8 {
 
 /// An image like the machine's whose every byte can be told from its neighbours.
 pub fn image(frames: &mut Frames, memory_bytes: u64, slots: u32) -> Image {
-    let mut file = file_with(
-        IMAGE_BASE + 0x10,
-        &[GUEST_NOTE, (1, 5, 0x2000, IMAGE_BASE, 0x1000, 0x1000), (1, 6, 0x3000, IMAGE_BASE + 0x1000, 0x1800, 0x4000)],
-        Note::new(KIND_GUEST),
-    );
-    file.extend((file.len() as u64..0x5000).map(|_| 0xff));
-    for at in 0x2000..0x5000 {
-        file[usize::try_from(at).expect("small")] = pattern(at);
-    }
-    let module = frames.alloc_contiguous(5, 1, u64::MAX, Owner::Module).expect("room");
-    core_memory(module, 5 * PAGE_SIZE).write(0, &file).expect("room");
-    let accept = Accept { low: IMAGE_BASE, high: u64::from(GUEST_PAGES) * PAGE_SIZE, kind: KIND_GUEST };
-    let elf = Elf::parse(&file, accept).expect("good");
+    let content: Vec<u8> = (0x2000..0x4800).map(pattern).collect();
+    let (text, data) = content.split_at(0x1000);
+    let parts: [Part<'_>; 2] = [(IMAGE_BASE, placed::TEXT, 1, text), (IMAGE_BASE + 0x1000, placed::DATA, 4, data)];
+    let program = placed::program(frames, IMAGE_BASE + 0x10, &parts, Some(0));
     let name = Name::new("guest").expect("short");
     let args = [0; manifest::IMAGE_ARGS_BYTES];
     let entry = manifest::Image {
@@ -60,7 +49,7 @@ pub fn image(frames: &mut Frames, memory_bytes: u64, slots: u32) -> Image {
         pager: manifest::ANY,
         reserved: 0,
     };
-    Image::new(entry, abi::vm::ImageId::new(0), module, &elf, frames).expect("room")
+    Image::new(entry, &program).expect("good")
 }
 
 impl<const TIMER: bool> Machine<TIMER> {

@@ -4,6 +4,7 @@
 use super::elf::{self, Segment};
 use super::ensure;
 use crate::error::{Result, fail};
+use crate::machine::Kind;
 use crate::test::Case;
 use crate::test::lab::{BOOT, Lab};
 use zerocopy::IntoBytes;
@@ -41,6 +42,16 @@ pub const CASES: &[Case] = &[
         name: "fatal: missing module",
         asserts: "a component whose module is missing is refused and named",
         run: missing_module,
+    },
+    Case {
+        name: "fatal: missing core",
+        asserts: "a boot without the core for this processor is refused, and the core named",
+        run: missing_core,
+    },
+    Case {
+        name: "fatal: foreign core",
+        asserts: "the other processor's core in the place of this one's is refused",
+        run: foreign_core,
     },
     Case {
         name: "fatal: garbage module",
@@ -168,6 +179,25 @@ fn truncated_manifest(lab: &Lab) -> Result<()> {
 
 fn missing_module(lab: &Lab) -> Result<()> {
     says(&lab.boot("").without_module("sched-rr").fails_with("F017")?, &["sched-rr"])
+}
+
+/// The cores for this lab's processors and for the others.
+fn cores(lab: &Lab) -> [&'static str; 2] {
+    if lab.kind() == Kind::Bochs { ["core-vmx", "core-svm"] } else { ["core-svm", "core-vmx"] }
+}
+
+fn missing_core(lab: &Lab) -> Result<()> {
+    let [own, other] = cores(lab);
+    says(&lab.boot("").without_module(own).fails_with("F017")?, &[own])?;
+    // Nobody misses the other one.
+    let running = lab.boot("vms=httpd").without_module(other).start()?;
+    running.wait_for("httpd: serving", BOOT).map(|_| ())
+}
+
+fn foreign_core(lab: &Lab) -> Result<()> {
+    let [own, other] = cores(lab);
+    let module = lab.module(other)?;
+    says(&lab.boot("").module(own, module).fails_with("F018")?, &[own, "another kind"])
 }
 
 fn garbage_module(lab: &Lab) -> Result<()> {

@@ -1,0 +1,332 @@
+//! The outputs of the log: COM1 (115200 8N1), the screen (EGA text or a framebuffer), port 0xe9 (Bochs and QEMU's debug
+//! console).
+//!
+//! Interrupts are off in the core and one CPU runs, so the lock is only ever taken twice by a fault inside of a log call:
+//! then the line goes to the devices past the lock, rather than into a deadlock.
+
+use super::framebuffer::{Framebuffer, Glyphs, Mode};
+use crate::memory::PhysAddr;
+use abi::boot::{self, screen};
+use core::fmt;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicBool, Ordering};
+use heapless::Deque;
+use spin::Mutex;
+use x86::io::{inb, outb};
+
+const COM1: u16 = 0x3f8;
+const LINE_STATUS: u16 = COM1 + 5;
+const TRANSMITTER_EMPTY: u8 = 1 << 5;
+const ALL_SENT: u8 = 1 << 6;
+/// Bytes that the 16550's transmit queue takes when it is empty.
+const FIFO: usize = 16;
+/// Polls of the line status before the transmitter counts as missing or stuck.
+const PATIENCE: u32 = 1_000_000;
+const DEBUG_PORT: u16 = 0xe9;
+
+const SCREEN: PhysAddr = PhysAddr::new(0xb8000);
+const COLUMNS: usize = 80;
+const ROWS: usize = 25;
+const LIGHT_GREY: u16 = 0x0700;
+
+/// Characters that a call of [`pump`] draws into a framebuffer.
+const DRAWN_AT_ONCE: usize = 32;
+
+/// Bytes that wait for the serial line while the log is buffered.
+const BUFFER: usize = 64 * 1024;
+
+/// Something is in `waiting` of the console.
+static WAITING: AtomicBool = AtomicBool::new(false);
+
+static CONSOLE: Mutex<Console> = Mutex::new(Console {
+    serial: false,
+    debug_port: false,
+    screen: false,
+    column: 0,
+    framebuffer: Framebuffer::NONE,
+    buffered: false,
+    waiting: Deque::new(),
+});
+
+/// What the screen is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Screen {
+    /// There is none, or none that the core can use.
+    None,
+    /// EGA text.
+    Text,
+    /// Pixels.
+    Pixels(Mode),
+}
+
+/// State of the outputs.
+pub(super) struct Console {
+    serial: bool,
+    debug_port: bool,
+    screen: bool,
+    column: usize,
+    framebuffer: Framebuffer,
+    buffered: bool,
+    waiting: Deque<u8, BUFFER>,
+}
+
+fn read(port: u16) -> u8 {
+    // SAFETY: reading these ports (UART, debug port) changes no memory.
+    unsafe { inb(port) }
+}
+
+fn write(port: u16, value: u8) {
+    // SAFETY: writing these ports (UART, debug port) changes no memory.
+    unsafe { outb(port, value) }
+}
+
+/// Opens the serial line and port 0xe9. What another program has given to the serial line has left it.
+pub(super) fn open_lines() {
+    let mut console = CONSOLE.lock();
+    // No interrupts; divisor 1; 8N1; queues on and empty; DTR, RTS and OUT2.
+    for (register, value) in [(1, 0), (3, 0x80), (0, 1), (1, 0), (3, 0x03), (2, 0x07), (4, 0x0b)] {
+        write(COM1 + register, value);
+    }
+    // A port without a UART reads as all ones.
+    console.serial = read(LINE_STATUS) != 0xff;
+    console.debug_port = read(DEBUG_PORT) == 0xe9;
+}
+
+/// Opens the screen, dark. A framebuffer has still to be mapped ([`framebuffer_at`]).
+pub(super) fn open_screen(screen: Screen, glyphs: &'static Glyphs) {
+    let mut console = CONSOLE.lock();
+    console.screen = screen == Screen::Text;
+    match screen {
+        Screen::None => {}
+        Screen::Text => (0..ROWS).for_each(clear),
+        Screen::Pixels(mode) => console.framebuffer.open(mode, glyphs),
+    }
+}
+
+/// Writes down the screen and what it shows, for [`resume_screen`] of another program; `pixels` is where that one sees a framebuffer.
+pub fn save_screen(to: &mut boot::Screen, pixels: Option<NonNull<u8>>) {
+    let Some(console) = CONSOLE.try_lock() else { return };
+    to.kind = if console.screen { screen::TEXT } else { screen::NONE };
+    if let (Some(mode), Some(pixels)) = (console.framebuffer.mode(), pixels) {
+        (to.kind, to.pitch, to.width, to.height) = (screen::PIXELS, mode.pitch, mode.width, mode.height);
+        to.colors = mode.colors;
+        to.pixels = pixels.as_ptr().addr() as u64;
+        to.text = *console.framebuffer.shown();
+    }
+}
+
+/// Goes on with the screen as another program has left it.
+///
+/// # Safety
+/// A framebuffer's pixels are mapped for good where `from` says, and nobody else uses them.
+pub unsafe fn resume_screen(from: &boot::Screen, glyphs: &'static Glyphs) {
+    let Some(mut console) = CONSOLE.try_lock() else { return };
+    console.screen = from.kind == screen::TEXT;
+    console.column = COLUMNS;
+    if from.kind == screen::PIXELS {
+        let &boot::Screen { pitch, width, height, colors, .. } = from;
+        console.framebuffer.open(Mode { address: PhysAddr::new(0), pitch, width, height, colors }, glyphs);
+        console.framebuffer.resume(&from.text);
+        // SAFETY: upheld by the caller.
+        unsafe { console.framebuffer.map(crate::memory::phys::index(from.pixels)) };
+    }
+}
+
+/// The framebuffer that the log is shown on: its first byte, its bytes, and its characters in a row and rows.
+pub fn framebuffer() -> Option<(PhysAddr, u64, (usize, usize))> {
+    let console = CONSOLE.try_lock()?;
+    let mode = console.framebuffer.mode()?;
+    Some((mode.address, mode.bytes()?, console.framebuffer.size()))
+}
+
+/// The framebuffer is mapped at `at` from now on; without it there is no screen until the next call.
+///
+/// # Safety
+/// As many bytes as [`framebuffer`] says are mapped there and stay so until the next call; nobody else uses them.
+pub unsafe fn framebuffer_at(at: Option<NonNull<u8>>) {
+    if let Some(mut console) = CONSOLE.try_lock() {
+        // SAFETY: the caller's.
+        unsafe { console.framebuffer.map(at.map_or(0, |at| at.as_ptr().expose_provenance())) };
+        console.framebuffer.paint(usize::MAX);
+    }
+}
+
+/// Runs `f` with the console; past the lock when a fault in a log call has come here again.
+pub(super) fn with_console<R>(f: impl FnOnce(&mut dyn fmt::Write) -> R) -> R {
+    match CONSOLE.try_lock() {
+        Some(mut console) => f(&mut *console),
+        None => f(&mut Emergency),
+    }
+}
+
+/// Lines wait in memory until [`pump`] gives them to the outputs, rather than the core for the serial line or whoever said
+/// the line for the screen. Only when the memory for them is full the core waits.
+pub fn set_buffered(on: bool) {
+    if let Some(mut console) = CONSOLE.try_lock() {
+        console.buffered = on;
+    }
+}
+
+/// Gives the outputs what the serial line takes at once. Returns true while something still waits. The run loop calls it
+/// when nothing else is to be done, and from time to time when something always is.
+pub fn pump() -> bool {
+    let Some(mut console) = CONSOLE.try_lock() else { return false };
+    if !console.serial || !console.waiting.is_empty() && read(LINE_STATUS) & TRANSMITTER_EMPTY != 0 {
+        for _ in 0..FIFO {
+            let Some(byte) = console.waiting.pop_front() else { break };
+            console.copy(byte);
+            write(COM1, byte);
+        }
+    }
+    let waiting = console.framebuffer.paint(DRAWN_AT_ONCE) | !console.waiting.is_empty();
+    WAITING.store(waiting, Ordering::Relaxed);
+    waiting
+}
+
+/// Whether something waits for [`pump`].
+#[inline]
+pub fn is_waiting() -> bool {
+    WAITING.load(Ordering::Relaxed)
+}
+
+/// Whether there is room for many more lines. Lines that guests and components cause are left out or put off when there is
+/// none, rather than the core wait for the serial line.
+pub fn has_room() -> bool {
+    CONSOLE
+        .try_lock()
+        .is_none_or(|console| !console.buffered || !console.serial || console.waiting.len() < BUFFER / 4 * 3)
+}
+
+/// Waits until everything has left the serial line (or the line is found to be stuck).
+pub fn flush() {
+    if let Some(mut console) = CONSOLE.try_lock() {
+        while let Some(byte) = console.waiting.pop_front() {
+            console.out(byte);
+        }
+        console.framebuffer.paint(usize::MAX);
+        if console.serial {
+            await_status(ALL_SENT);
+        }
+    }
+}
+
+fn await_status(bits: u8) {
+    for _ in 0..PATIENCE {
+        if read(LINE_STATUS) & bits != 0 {
+            return;
+        }
+    }
+}
+
+fn send(byte: u8) {
+    await_status(TRANSMITTER_EMPTY);
+    write(COM1, byte);
+}
+
+impl Console {
+    fn byte(&mut self, byte: u8) {
+        if !self.buffered {
+            return self.out(byte);
+        }
+        if self.waiting.is_full()
+            && let Some(first) = self.waiting.pop_front()
+        {
+            self.out(first);
+        }
+        // There is room now.
+        let _ = self.waiting.push_back(byte);
+    }
+
+    /// To all outputs; waits for the serial line.
+    fn out(&mut self, byte: u8) {
+        self.copy(byte);
+        if self.serial {
+            send(byte);
+        }
+    }
+
+    /// To the outputs that take everything at once.
+    fn copy(&mut self, byte: u8) {
+        if self.debug_port {
+            write(DEBUG_PORT, byte);
+        }
+        // The serial line and port 0xe9 take UTF-8; the screens have other character sets.
+        let shown = match byte {
+            0..0x80 => byte,
+            0xc0.. => b'-',
+            _ => return,
+        };
+        if self.screen {
+            self.show(shown);
+        }
+        self.framebuffer.show(shown);
+    }
+
+    fn show(&mut self, byte: u8) {
+        match byte {
+            b'\n' => self.column = COLUMNS,
+            b'\r' => self.column = 0,
+            _ => {
+                if self.column >= COLUMNS {
+                    scroll();
+                    self.column = 0;
+                }
+                cell(ROWS - 1, self.column, byte);
+                self.column += 1;
+            }
+        }
+    }
+}
+
+impl fmt::Write for Console {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for byte in text.bytes() {
+            if byte == b'\n' {
+                self.byte(b'\r');
+            }
+            self.byte(byte);
+        }
+        if !self.buffered {
+            self.framebuffer.paint(usize::MAX);
+        }
+        WAITING.store(self.buffered, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+/// The way past the lock: serial line and debug port only.
+struct Emergency;
+
+impl fmt::Write for Emergency {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for byte in text.bytes() {
+            write(DEBUG_PORT, byte);
+            send(byte);
+        }
+        Ok(())
+    }
+}
+
+fn cell(row: usize, column: usize, byte: u8) {
+    if row < ROWS && column < COLUMNS {
+        let at = SCREEN.as_ptr::<u16>().wrapping_add(row * COLUMNS + column);
+        // SAFETY: inside the 80 x 25 cells of the text screen, which the direct map shows and only this file writes.
+        unsafe { at.write_volatile(LIGHT_GREY | u16::from(byte)) };
+    }
+}
+
+fn clear(row: usize) {
+    for column in 0..COLUMNS {
+        cell(row, column, b' ');
+    }
+}
+
+fn scroll() {
+    // Four cells at a time.
+    let (screen, row) = (SCREEN.as_ptr::<u64>(), COLUMNS / 4);
+    for at in row..ROWS * row {
+        // SAFETY: as in `cell`.
+        unsafe { screen.wrapping_add(at - row).write_volatile(screen.wrapping_add(at).read_volatile()) };
+    }
+    clear(ROWS - 1);
+}

@@ -1,0 +1,400 @@
+//! The frame table: who owns each frame of the machine, and the allocator that lives in it.
+//!
+//! Invariants:
+//! 1. Every frame of RAM has exactly one owner, written in its entry; what is no RAM, or is the firmware's, is `Reserved`.
+//! 2. A frame is given away only from `Free`, and returns there only through [`Frames::free`] by its owner's name: a wrong
+//!    name is a bug of the core, is logged, and leaves the frame where it is.
+//! 3. What the previous owner wrote is still in a frame that [`Frames::alloc`] returns. Whoever allocates fills the frame
+//!    completely ([`super::phys::zero_frame`], [`super::phys::copy_frame`]) before anybody but the core can see it.
+//! 4. A free frame is either on the free list or in the part of an extent that was never handed out.
+//!
+//! One entry is eight bytes: class in bits 0..8, id (of 24 bits at most) in bits 8..32, guest page (or link of the free list) in bits 32..64.
+//! Allocation and release are O(1) and touch one entry each.
+
+use super::phys::{PhysAddr, index, zero_frame};
+use abi::limits::PAGE_SIZE;
+
+macro_rules! owners {
+    ($($(#[$doc:meta])* $name:ident $(($id:ident: $ty:ty))?: $text:literal;)*) => {
+        /// Who owns a frame.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Owner { $($(#[$doc])* $name $(($ty))?),* }
+
+        /// An [`Owner`] without its index.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        #[repr(u8)]
+        pub enum OwnerClass { $($(#[$doc])* $name),* }
+
+        /// All classes, in the order of [`Frames::counts`].
+        pub const CLASSES: [OwnerClass; [$(OwnerClass::$name),*].len()] = [$(OwnerClass::$name),*];
+
+        impl OwnerClass {
+            /// What reports call it; fits an [`abi::limits::Name`].
+            pub const fn name(self) -> &'static str {
+                match self { $(OwnerClass::$name => $text),* }
+            }
+        }
+
+        impl Owner {
+            /// The owner without its index.
+            #[inline]
+            pub const fn class(self) -> OwnerClass {
+                match self { $(Owner::$name { .. } => OwnerClass::$name),* }
+            }
+
+            /// The lower half of an entry.
+            // Widening only; `From` is not const.
+            #[allow(clippy::cast_lossless)]
+            #[inline]
+            const fn tag(self) -> u32 {
+                let id = match self { $(Owner::$name $(($id))? => 0 $(+ $id as u32)?),* };
+                id << 8 | self.class() as u32
+            }
+
+            fn from_tag(tag: u32) -> Owner {
+                // The id was written by `tag`, so it fits again.
+                match CLASSES.get((tag & 0xff) as usize) {
+                    $(Some(OwnerClass::$name) => Owner::$name $((<$ty>::try_from(tag >> 8).unwrap_or(0)))?,)*
+                    None => Owner::Reserved,
+                }
+            }
+        }
+    };
+}
+
+owners! {
+    /// Nobody.
+    Free: "free";
+    /// The core: image, tables, page tables of its own half.
+    Core: "core";
+    /// A boot module that is kept (component images for restarts).
+    Module: "modules";
+    /// The loader, until the core has read what it left.
+    Loader: "loader";
+    /// The component of this index: image, stack, rings, page tables.
+    Component(id: u8): "components";
+    /// DMA memory of the component of this index.
+    Dma(id: u8): "dma";
+    /// Memory of the VM in this slot.
+    VmMemory(id: u32): "vm-memory";
+    /// Metadata of the VM in this slot (VMCS, context).
+    VmMeta(id: u32): "vm-metadata";
+    /// EPT tables of the VM in this slot.
+    VmTables(id: u32): "vm-tables";
+    /// Golden frame of the image of this index, mapped read-only only.
+    Golden(id: u32): "golden";
+    /// Hardware that failed: nobody gets it again.
+    Damaged: "damaged";
+    /// Not ours: firmware, devices, holes.
+    Reserved: "reserved";
+}
+
+/// One entry of the table. Opaque; all-zero bytes are a free frame that was never handed out.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Entry {
+    tag: u32,
+    /// Guest page, or on the free list the next frame's number.
+    page: u32,
+}
+
+impl Entry {
+    /// An entry that nobody gets frames from.
+    pub const RESERVED: Entry = Entry { tag: Owner::Reserved.tag(), page: 0 };
+}
+
+/// End of the free list.
+const END: u32 = u32::MAX;
+/// Separate pieces of free RAM that are known at most.
+pub const MAX_EXTENTS: usize = 64;
+
+/// Frames that can have failed while somebody owned them; a machine with more of them is beyond help.
+const MAX_FAILED: usize = 64;
+
+/// Frames `next..end` have never been handed out.
+#[derive(Clone, Copy, Debug)]
+struct Extent {
+    next: u32,
+    end: u32,
+}
+
+/// The frame table and its allocator.
+pub struct Frames {
+    table: &'static mut [Entry],
+    free: u32,
+    extents: heapless::Vec<Extent, MAX_EXTENTS>,
+    current: usize,
+    /// Frames that failed and that somebody still owns.
+    failed: heapless::Vec<u32, MAX_FAILED>,
+    counts: [u64; CLASSES.len()],
+}
+
+/// [`Frames::free`] named an owner that is not the frame's: a bug of the core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WrongOwner {
+    /// The frame.
+    pub frame: PhysAddr,
+    /// Whom the caller named.
+    pub expected: Owner,
+    /// Whose it is.
+    pub actual: Owner,
+}
+
+impl Frames {
+    /// Takes the table over: one entry for each frame from address 0. Every frame is `Reserved` until
+    /// [`Frames::add_free`] says otherwise.
+    pub fn new(table: &'static mut [Entry]) -> Frames {
+        table.fill(Entry::RESERVED);
+        let mut counts = [0; CLASSES.len()];
+        counts[OwnerClass::Reserved as usize] = table.len() as u64;
+        Frames { table, free: END, extents: heapless::Vec::new(), current: 0, failed: heapless::Vec::new(), counts }
+    }
+
+    /// Makes the reserved frames `first..end` free. At boot only, in ascending order. Returns false when there are more
+    /// pieces than [`MAX_EXTENTS`]: the frames stay reserved.
+    pub fn add_free(&mut self, first: u64, end: u64) -> bool {
+        let end = end.min(self.table.len() as u64);
+        let (Ok(next), Ok(last)) = (u32::try_from(first), u32::try_from(end)) else { return false };
+        if next >= last {
+            return true;
+        }
+        if self.extents.push(Extent { next, end: last }).is_err() {
+            return false;
+        }
+        for entry in &mut self.table[index(first)..index(end)] {
+            *entry = Entry { tag: Owner::Free.tag(), page: END };
+        }
+        self.count(OwnerClass::Reserved, OwnerClass::Free, end - first);
+        true
+    }
+
+    /// Names the owner of the frames `first..end` that are not free (image, modules). At boot only.
+    pub fn claim(&mut self, first: u64, end: u64, owner: Owner) {
+        let end = end.min(self.table.len() as u64);
+        for number in first..end {
+            let entry = &mut self.table[index(number)];
+            if entry.tag == Owner::Reserved.tag() {
+                *entry = Entry { tag: owner.tag(), page: 0 };
+                self.count(OwnerClass::Reserved, owner.class(), 1);
+            }
+        }
+    }
+
+    /// A free frame for `owner`, or `None` when there is none. `page` is noted with it (the guest page). The frame still
+    /// holds what its last owner wrote: see invariant 3.
+    #[inline]
+    pub fn alloc(&mut self, owner: Owner, page: u32) -> Option<PhysAddr> {
+        let number = loop {
+            let number = if self.free != END { self.free } else { self.fresh()? };
+            // Numbers on the list and in extents are within the table; a list that was overwritten ends here, not in a panic.
+            let entry = self.table.get_mut(number as usize)?;
+            if number == self.free {
+                self.free = entry.page;
+            }
+            // One that was free when it failed stays where it was until it would be given away.
+            if entry.tag == Owner::Free.tag() {
+                *entry = Entry { tag: owner.tag(), page };
+                break number;
+            }
+        };
+        self.count(OwnerClass::Free, owner.class(), 1);
+        #[cfg(any(test, feature = "fake"))]
+        super::phys::fake::check_poison(PhysAddr::from_frame(number.into()));
+        Some(PhysAddr::from_frame(number.into()))
+    }
+
+    /// As [`Frames::alloc`], filled with zeros. Zeroing is the larger part of the cost.
+    #[inline]
+    pub fn alloc_zeroed(&mut self, owner: Owner, page: u32) -> Option<PhysAddr> {
+        let frame = self.alloc(owner, page)?;
+        // SAFETY: the frame was free until now, so only this function knows it; the table covers RAM in the direct map only.
+        unsafe { zero_frame(frame) };
+        Some(frame)
+    }
+
+    /// Next frame that was never handed out.
+    fn fresh(&mut self) -> Option<u32> {
+        loop {
+            let extent = self.extents.get_mut(self.current)?;
+            if extent.next < extent.end {
+                extent.next += 1;
+                return Some(extent.next - 1);
+            }
+            self.current += 1;
+        }
+    }
+
+    /// `count` frames without a gap for `owner`, the first at a multiple of `align` frames (a power of two), all below
+    /// the address `limit`; from RAM that was never handed out, so at boot. Not zeroed. `None` when there is no such
+    /// piece.
+    pub fn alloc_contiguous(&mut self, count: u64, align: u64, limit: u64, owner: Owner) -> Option<PhysAddr> {
+        let count = u32::try_from(count).ok().filter(|&count| count > 0)?;
+        let align = u32::try_from(align).ok().filter(|align| align.is_power_of_two())?;
+        let limit = u32::try_from(limit / PAGE_SIZE).unwrap_or(u32::MAX);
+        // From the upper end of the highest piece that has room, so that single frames come from below.
+        let (found, first) = self.extents.iter().enumerate().rev().find_map(|(i, extent)| {
+            let first = extent.end.min(limit).checked_sub(count)? & !(align - 1);
+            (first >= extent.next).then_some((i, first))
+        })?;
+        // Memory that has failed since boot.
+        if self.table[first as usize..(first + count) as usize].iter().any(|entry| entry.tag != Owner::Free.tag()) {
+            return None;
+        }
+        let extent = &mut self.extents[found];
+        let (after, end) = (first + count, extent.end);
+        extent.end = first;
+        for number in first..after {
+            self.table[number as usize] = Entry { tag: owner.tag(), page: 0 };
+        }
+        self.count(OwnerClass::Free, owner.class(), count.into());
+        // What was cut off above goes to the free list.
+        for number in (after..end).rev() {
+            self.table[number as usize].page = self.free;
+            self.free = number;
+        }
+        Some(PhysAddr::from_frame(first.into()))
+    }
+
+    /// Returns a frame of `expected`. Anything else is a bug of the core: it is logged and nothing changes.
+    #[inline]
+    pub fn free(&mut self, frame: PhysAddr, expected: Owner) {
+        if let Err(error) = self.try_free(frame, expected) {
+            report(&error);
+        }
+    }
+
+    /// As [`Frames::free`], but the caller hears of a wrong name.
+    ///
+    /// # Errors
+    /// [`WrongOwner`]; nothing has changed.
+    #[inline]
+    pub fn try_free(&mut self, frame: PhysAddr, expected: Owner) -> Result<(), WrongOwner> {
+        // The table has fewer entries than a number can have.
+        let number = u32::try_from(frame.frame()).unwrap_or(END);
+        match self.table.get_mut(number as usize) {
+            Some(entry) if entry.tag == expected.tag() && expected != Owner::Free && frame.is_page_aligned() => {
+                if !self.failed.is_empty() && self.failed.contains(&number) {
+                    *entry = Entry { tag: Owner::Damaged.tag(), page: 0 };
+                    self.count(expected.class(), OwnerClass::Damaged, 1);
+                    self.failed.retain(|&failed| failed != number);
+                    return Ok(());
+                }
+                *entry = Entry { tag: Owner::Free.tag(), page: self.free };
+                self.free = number;
+                self.count(expected.class(), OwnerClass::Free, 1);
+                #[cfg(any(test, feature = "fake"))]
+                super::phys::fake::poison(frame);
+                Ok(())
+            }
+            other => {
+                let actual = other.map_or(Owner::Reserved, |entry| Owner::from_tag(entry.tag));
+                Err(WrongOwner { frame, expected, actual })
+            }
+        }
+    }
+
+    /// A frame has failed: it is given to nobody again. One that somebody owns stays theirs until they give it back. False
+    /// when there are too many of those to be known.
+    pub fn retire(&mut self, frame: PhysAddr) -> bool {
+        let number = u32::try_from(frame.frame()).unwrap_or(END);
+        match self.table.get_mut(number as usize) {
+            Some(entry) if entry.tag == Owner::Free.tag() => {
+                entry.tag = Owner::Damaged.tag();
+                self.count(OwnerClass::Free, OwnerClass::Damaged, 1);
+                true
+            }
+            Some(entry) if entry.tag != Owner::Damaged.tag() && !self.failed.contains(&number) => {
+                self.failed.push(number).is_ok()
+            }
+            _ => true,
+        }
+    }
+
+    #[inline]
+    fn count(&mut self, from: OwnerClass, to: OwnerClass, frames: u64) {
+        self.counts[from as usize] -= frames;
+        self.counts[to as usize] += frames;
+    }
+
+    /// Who owns the frame, and the page noted with it. What lies beyond the table is reserved.
+    pub fn owner_of(&self, frame: PhysAddr) -> (Owner, u32) {
+        self.table
+            .get(index(frame.frame()))
+            .map_or((Owner::Reserved, 0), |entry| (Owner::from_tag(entry.tag), entry.page))
+    }
+
+    /// Frames of each class, in the order of [`CLASSES`].
+    pub fn counts(&self) -> &[u64; CLASSES.len()] {
+        &self.counts
+    }
+
+    /// Frames of one class.
+    #[inline]
+    pub fn count_of(&self, class: OwnerClass) -> u64 {
+        self.counts[class as usize]
+    }
+
+    /// Free frames.
+    #[inline]
+    pub fn free_frames(&self) -> u64 {
+        self.count_of(OwnerClass::Free)
+    }
+
+    /// Frames that the table describes, reserved ones included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Where the table lies, in the direct map.
+    #[must_use]
+    pub fn place(&self) -> PhysAddr {
+        PhysAddr::of(self.table.as_ptr())
+    }
+
+    /// Whether it describes none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    /// Frames that lie one behind the other and have the same owner, from the frame `first` on: the owner, and the first frame behind
+    /// them. `None` beyond the table.
+    pub fn run(&self, first: u64) -> Option<(Owner, u64)> {
+        let rest = self.table.get(index(first)..)?;
+        let tag = rest.first()?.tag;
+        let frames = rest.iter().position(|entry| entry.tag != tag).unwrap_or(rest.len());
+        Some((Owner::from_tag(tag), first + frames as u64))
+    }
+
+    /// Changes the owner of the frames `first..end`, as far as they are `from`'s. At boot only; neither is [`Owner::Free`].
+    pub fn hand_over(&mut self, first: u64, end: u64, from: Owner, to: Owner) {
+        let end = end.min(self.table.len() as u64);
+        for number in first..end {
+            let entry = &mut self.table[index(number)];
+            if entry.tag == from.tag() && from != Owner::Free && to != Owner::Free {
+                entry.tag = to.tag();
+                self.count(from.class(), to.class(), 1);
+            }
+        }
+    }
+
+    /// Frees those of the frames `first..end` that are `owner`'s, and returns how many there were. At boot only.
+    pub fn free_range(&mut self, first: u64, end: u64, owner: Owner) -> u64 {
+        let before = self.free_frames();
+        // Downwards, so that the lowest is given away first.
+        for number in (first..end.min(self.table.len() as u64)).rev() {
+            let frame = PhysAddr::from_frame(number);
+            if self.owner_of(frame).0 == owner {
+                self.free(frame, owner);
+            }
+        }
+        self.free_frames() - before
+    }
+}
+
+#[cold]
+fn report(error: &WrongOwner) {
+    debug_assert!(false, "{error:?}");
+    log::error!(target: "frames", "bug: frame {} belongs to {:?}, not to {:?}; left as it is", error.frame, error.actual, error.expected);
+}

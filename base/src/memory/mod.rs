@@ -1,0 +1,21 @@
+//! Physical memory, who owns it, and page tables.
+
+mod core_image;
+mod core_memory;
+pub mod frames;
+#[cfg(feature = "fuzzing")]
+pub mod frames_fuzz;
+#[cfg(test)]
+mod frames_test;
+pub mod paging;
+#[cfg(test)]
+mod paging_test;
+pub mod phys;
+pub mod tables;
+
+pub use core_image::CoreImage;
+pub use core_memory::{core_memory, core_slice};
+pub use frames::{CLASSES, Frames, Owner, OwnerClass};
+pub use paging::{AddressSpace, KernelSpace, WxReport};
+pub use phys::{PhysAddr, copy_frame};
+pub use tables::{MapError, MapFlags};

@@ -1,0 +1,284 @@
+use super::check::{Field, Given, Refused, check};
+use abi::boot::{
+    self, BootRecord, CORE_ALIGN, Extent, MMIO_WINDOW, NONE, Options, Range, VmRequest, backend, features, owner,
+    program, screen, segment,
+};
+use abi::component::layout;
+use abi::guest::IMAGE_BASE;
+use abi::limits::{MAX_SEATS, MAX_SLOTS, Name, PAGE_SIZE};
+use abi::manifest::{ANY, CORE};
+use abi::service::Service;
+use zerocopy::{FromBytes, IntoBytes};
+
+const MIB: u64 = 1 << 20;
+const GIVEN: Given = Given { backend: backend::VMX, core_bytes: MIB, at: 8 * MIB };
+
+fn segment(address: u64, flags: u32, pages: u32, pristine: u64, bytes: u64, tail: u64) -> boot::Segment {
+    boot::Segment { address, pristine, bytes, tail, pages, flags }
+}
+
+/// A record of a small machine: 64 MiB, a component with two policies of which one cannot run, an image.
+fn good() -> &'static mut BootRecord {
+    let words = vec![0_u64; size_of::<BootRecord>() / 8].leak();
+    let record = BootRecord::mut_from_bytes(words.as_mut_bytes()).expect("the right size");
+    (record.magic, record.version, record.bytes) = (boot::MAGIC, boot::VERSION, BootRecord::BYTES);
+    (record.backend, record.features) = (backend::VMX, features::X2APIC | features::XSAVE);
+    let extent = |start, bytes| Extent { start, bytes };
+    record.own = extent(8 * MIB, MIB);
+    record.core = extent(2 * CORE_ALIGN, MIB);
+    record.root = 5 * MIB;
+    record.frame_table = extent(6 * MIB, 64 * MIB / PAGE_SIZE * 8);
+    record.glyphs = extent(5 * MIB + PAGE_SIZE, 4 * PAGE_SIZE);
+    record.tsc_hz = 1_000_000_000;
+    let ranges = [
+        (MIB, 2 * MIB, owner::MODULE, 0),
+        (2 * MIB, 4 * MIB, owner::FREE, 0),
+        (4 * MIB, 7 * MIB, owner::CORE, 0),
+        (7 * MIB, 7 * MIB + PAGE_SIZE, owner::GOLDEN, 0),
+        (8 * MIB, 9 * MIB, owner::LOADER, 0),
+        (16 * MIB, 64 * MIB, owner::FREE, 0),
+    ];
+    for (to, (start, end, owner, id)) in record.ranges.iter_mut().zip(ranges) {
+        *to = Range { start, end, owner, id };
+        record.range_count += 1;
+    }
+    record.free_frames = 50 * MIB / PAGE_SIZE;
+    record.io_apics[0] = boot::IoApic { registers: MMIO_WINDOW, gsi_base: 0, reserved: 0 };
+    record.io_apic_count = 1;
+    let bar = boot::Bar { address: 0xfeb0_0000, bytes: 0x2_0000, ..boot::Bar::default() };
+    record.pci[0] = boot::PciDevice { bar_count: 1, bars: [bar; 6], ..boot::PciDevice::default() };
+    record.pci_count = 1;
+    let name = Name::new("pager").expect("short");
+    let ring =
+        |producer, consumer| abi::manifest::Ring { name, producer, consumer, slots: 64, service: Service::Pager.raw() };
+    (record.rings[0], record.rings[1], record.ring_count) = (ring(CORE, 0), ring(0, CORE), 2);
+    let component = &mut record.components[0];
+    component.entry.policy_count = 2;
+    (component.entry.budget_us, component.entry.stack_pages, component.entry.memory_pages) = (1000, 2, 8);
+    (component.entry.pci_class, component.entry.port_irq) = (NONE, NONE);
+    let policy = &mut component.programs[0];
+    (policy.entry, policy.segment_count) = (layout::IMAGE_BASE + 16, 2);
+    policy.segments[0] = segment(layout::IMAGE_BASE, segment::EXECUTE, 2, MIB, 2 * PAGE_SIZE, 0);
+    policy.segments[1] = segment(layout::IMAGE_BASE + 2 * PAGE_SIZE, segment::WRITE, 3, MIB + 2 * PAGE_SIZE, 100, 0);
+    component.programs[1].state = program::REFUSED;
+    record.component_count = 1;
+    let image = &mut record.images[0];
+    image.entry.memory_bytes = 16 * MIB;
+    (image.entry.net, image.entry.pager) = (ANY, 0);
+    (image.entry.rate, image.entry.burst, image.entry.weight) =
+        (abi::share::UNLIMITED, abi::share::BURST, abi::share::WEIGHT);
+    let guest = &mut image.program;
+    (guest.entry, guest.segment_count) = (IMAGE_BASE, 3);
+    guest.segments[0] = segment(IMAGE_BASE, segment::EXECUTE, 1, MIB + 8 * PAGE_SIZE, PAGE_SIZE, 0);
+    guest.segments[1] = segment(IMAGE_BASE + PAGE_SIZE, segment::WRITE, 4, MIB + 9 * PAGE_SIZE, 5000, 7 * MIB);
+    guest.segments[2] = segment(IMAGE_BASE + 16 * PAGE_SIZE, segment::HOLE, 1, 0, 0, 0);
+    record.image_count = 1;
+    record.options = Options { vm_count: 1, ..Options::default() };
+    record.options.vms[0] = VmRequest { image: 0, count: 8 };
+    record
+}
+
+/// What a record is refused for after `lie` has changed it.
+#[track_caller]
+fn refused(lie: impl FnOnce(&mut BootRecord)) -> (Field, u64) {
+    let record = good();
+    lie(record);
+    let Err(Refused { field, value }) = check(record, &GIVEN) else { panic!("it is believed") };
+    (field, value)
+}
+
+#[test]
+fn a_good_record_is_believed() {
+    assert_eq!(check(good(), &GIVEN), Ok(()));
+    let record = good();
+    (record.features, record.local_apic) = (0, MMIO_WINDOW + 0x2000);
+    (record.screen.kind, record.screen.pitch, record.screen.height) = (screen::PIXELS, 4096, 768);
+    record.screen.pixels = MMIO_WINDOW + 0x10_0000;
+    (record.pci[0].msix_table, record.pci[0].msix_entries) = (MMIO_WINDOW + 0x4000, 3);
+    assert_eq!(check(record, &GIVEN), Ok(()));
+}
+
+#[test]
+fn another_makers_record_is_refused() {
+    assert_eq!(refused(|record| record.magic += 1), (Field::Magic, boot::MAGIC + 1));
+    assert_eq!(refused(|record| record.version = 77), (Field::Version, 77));
+    assert_eq!(refused(|record| record.bytes = 5), (Field::Bytes, 5));
+    assert_eq!(refused(|record| record.backend = backend::SVM), (Field::Backend, 2));
+    assert_eq!(refused(|record| record.features = 1 << 31), (Field::Features, 1 << 31));
+}
+
+#[test]
+fn counts_beyond_the_room_are_refused() {
+    let all: [fn(&mut BootRecord); 9] = [
+        |record| record.io_apic_count = 5,
+        |record| record.override_count = 17,
+        |record| record.pci_count = 33,
+        |record| record.range_count = 321,
+        |record| record.component_count = 9,
+        |record| record.ring_count = 25,
+        |record| record.image_count = 17,
+        |record| record.options.vm_count = u32::MAX,
+        |record| record.images[0].program.segment_count = 9,
+    ];
+    for lie in all {
+        assert_eq!(refused(lie).0, Field::Count);
+    }
+    assert_eq!(refused(|record| record.pci[0].bar_count = 7), (Field::Count, 7));
+}
+
+#[test]
+fn ranges_must_be_what_memory_can_be() {
+    assert_eq!(refused(|record| record.ranges[0].start += 8), (Field::RangeBounds, MIB + 8));
+    assert_eq!(refused(|record| record.ranges[0].end = MIB), (Field::RangeBounds, MIB));
+    assert_eq!(refused(|record| record.ranges[5].end = 64 * MIB + PAGE_SIZE), (Field::RangeBounds, 16 * MIB));
+    assert_eq!(refused(|record| record.ranges[1].start -= PAGE_SIZE), (Field::RangeOrder, 2 * MIB - PAGE_SIZE));
+    assert_eq!(refused(|record| record.ranges.swap(0, 1)), (Field::RangeOrder, MIB));
+    assert_eq!(refused(|record| record.ranges[0].owner = 5), (Field::RangeOwner, 5));
+    assert_eq!(refused(|record| record.ranges[0].id = 1), (Field::RangeOwner, 1 << 32 | u64::from(owner::MODULE)));
+    assert_eq!(refused(|record| record.ranges[3].id = 1).0, Field::RangeOwner);
+}
+
+#[test]
+fn totals_must_be_right() {
+    assert_eq!(refused(|record| record.free_frames += 1), (Field::FreeFrames, 50 * MIB / PAGE_SIZE + 1));
+    assert_eq!(refused(|record| record.ranges[5].owner = owner::CORE).0, Field::FreeFrames);
+}
+
+#[test]
+fn what_the_core_uses_is_the_cores() {
+    assert_eq!(refused(|record| record.own.start = 16 * MIB), (Field::Own, 16 * MIB));
+    assert_eq!(refused(|record| record.own.bytes = PAGE_SIZE).0, Field::Own);
+    assert_eq!(refused(|record| record.own.bytes = 2 * MIB).0, Field::Own);
+    assert_eq!(refused(|record| record.ranges[4].owner = owner::MODULE).0, Field::Own);
+    assert_eq!(refused(|record| record.core.start += PAGE_SIZE), (Field::Core, 2 * CORE_ALIGN + PAGE_SIZE));
+    assert_eq!(refused(|record| record.core.bytes -= PAGE_SIZE).0, Field::Core);
+    assert_eq!(refused(|record| record.core.start = 20 * MIB).0, Field::Core);
+    assert_eq!(refused(|record| record.root += 8), (Field::Root, 5 * MIB + 8));
+    assert_eq!(refused(|record| record.root = 16 * MIB), (Field::Root, 16 * MIB));
+    assert_eq!(refused(|record| record.frame_table.start = 16 * MIB), (Field::FrameTable, 16 * MIB));
+    assert_eq!(refused(|record| record.glyphs.bytes = PAGE_SIZE).0, Field::Glyphs);
+    assert_eq!(refused(|record| record.glyphs.start = MIB), (Field::Glyphs, MIB));
+    // Two things in one place.
+    assert_eq!(refused(|record| record.root = 6 * MIB).0, Field::Core);
+    assert_eq!(refused(|record| record.glyphs.start = record.core.start).0, Field::Core);
+}
+
+#[test]
+fn a_board_that_cannot_be_is_refused() {
+    assert_eq!(refused(|record| record.tsc_hz = 999), (Field::TscHz, 999));
+    assert_eq!(refused(|record| record.local_apic = MMIO_WINDOW), (Field::LocalApic, MMIO_WINDOW));
+    assert_eq!(refused(|record| record.features = 0), (Field::LocalApic, 0));
+    assert_eq!(refused(|record| record.io_apics[0].registers = 0xfec0_0000), (Field::IoApic, 0xfec0_0000));
+    assert_eq!(refused(|record| record.pci[0].msix_entries = 1), (Field::Msix, 0));
+    assert_eq!(refused(|record| record.pci[0].msix_table = 16 * MIB), (Field::Msix, 16 * MIB));
+    // Registers in memory would give whoever drives the device that memory.
+    assert_eq!(refused(|record| record.pci[0].bars[0].address = 4 * MIB), (Field::Bar, 4 * MIB));
+    assert_eq!(refused(|record| record.pci[0].bars[0].address = 0u64.wrapping_sub(0x1000)).0, Field::Bar);
+    assert_eq!(refused(|record| record.pci[0].bars[0].bytes = 0x1001).0, Field::Bar);
+    assert_eq!(refused(|record| record.screen.kind = 3), (Field::Screen, 3));
+    assert_eq!(refused(|record| record.screen.kind = screen::PIXELS).0, Field::Screen);
+}
+
+#[test]
+fn a_manifest_that_cannot_be_is_refused() {
+    assert_eq!(refused(|record| record.rings[0].slots = 63), (Field::Ring, 63));
+    assert_eq!(refused(|record| record.rings[0].consumer = 1).0, Field::Ring);
+    assert_eq!(refused(|record| record.rings[0].consumer = CORE).0, Field::Ring);
+    assert_eq!(refused(|record| record.rings[0].service = 99).0, Field::Ring);
+    assert_eq!(refused(|record| record.components[0].entry.stack_pages = 0), (Field::Component, 0));
+    assert_eq!(refused(|record| record.components[0].entry.dma_pages = u32::MAX), (Field::Component, 0));
+    assert_eq!(refused(|record| record.components[0].entry.budget_us = 0), (Field::Component, 0));
+    let twins = |record: &mut BootRecord| {
+        (record.components[1], record.component_count) = (record.components[0], 2);
+    };
+    assert_eq!(refused(twins), (Field::Component, 0));
+    assert_eq!(refused(|record| record.components[0].chosen = 1), (Field::Policy, 1));
+    assert_eq!(refused(|record| record.components[0].chosen = 7), (Field::Policy, 7));
+    assert_eq!(refused(|record| record.components[0].entry.policy_count = 5).0, Field::Policy);
+    assert_eq!(refused(|record| record.components[0].programs[1].state = 3), (Field::Policy, 3));
+    assert_eq!(refused(|record| record.images[0].entry.memory_bytes = 1), (Field::Image, 0));
+    assert_eq!(refused(|record| record.images[0].entry.rx_slots = 3), (Field::Image, 0));
+    assert_eq!(refused(|record| record.images[0].entry.net = 1), (Field::Image, 0));
+    assert_eq!(refused(|record| record.images[0].entry.weight = u16::MAX), (Field::Image, 0));
+}
+
+/// The same lie about a segment of the component and of the image.
+#[track_caller]
+fn refused_segment(number: usize, lie: impl Fn(&mut boot::Segment)) -> [Field; 2] {
+    let component = refused(|record| lie(&mut record.components[0].programs[0].segments[number])).0;
+    [component, refused(|record| lie(&mut record.images[0].program.segments[number])).0]
+}
+
+#[test]
+fn segments_must_lie_where_programs_may() {
+    let all: [fn(&mut boot::Segment); 3] =
+        [|part| part.address += 8, |part| part.address = 0, |part| part.address = u64::MAX - 4095];
+    for lie in all {
+        assert_eq!(refused_segment(0, lie), [Field::Segment; 2]);
+    }
+    assert_eq!(refused_segment(0, |part| part.pages = 0), [Field::Segment; 2]);
+    assert_eq!(refused_segment(1, |part| part.pages = 1 << 20), [Field::Segment; 2]);
+    assert_eq!(refused_segment(1, |part| part.address -= PAGE_SIZE), [Field::SegmentOverlap; 2]);
+    let entry = |record: &mut BootRecord| record.images[0].program.entry = IMAGE_BASE + PAGE_SIZE;
+    assert_eq!(refused(entry), (Field::Entry, IMAGE_BASE + PAGE_SIZE), "data");
+    assert_eq!(refused(|record| record.components[0].programs[0].entry = 0), (Field::Entry, 0));
+    assert_eq!(refused(|record| record.images[0].program.segment_count = 0).0, Field::Entry);
+}
+
+#[test]
+fn nothing_is_writable_and_executable() {
+    assert_eq!(refused_segment(0, |part| part.flags |= segment::WRITE), [Field::SegmentAccess; 2]);
+    assert_eq!(refused_segment(1, |part| part.flags |= segment::EXECUTE), [Field::SegmentAccess; 2]);
+    assert_eq!(refused_segment(1, |part| part.flags = 8), [Field::SegmentAccess; 2]);
+    // A hole is nothing else, is empty, and no component has one.
+    assert_eq!(refused_segment(1, |part| part.flags = segment::HOLE), [Field::SegmentAccess; 2]);
+    let hole = |record: &mut BootRecord| {
+        let part = &mut record.components[0].programs[0].segments[1];
+        (part.flags, part.bytes, part.pristine) = (segment::HOLE, 0, 0);
+    };
+    assert_eq!(refused(hole).0, Field::SegmentAccess);
+}
+
+#[test]
+fn programs_start_with_what_is_in_modules() {
+    // Free memory, the core's, the loader's, none at all, within a page.
+    for at in [2 * MIB, 5 * MIB, 8 * MIB, 1 << 50, MIB + 8] {
+        let fields = [0, 1].map(|number| refused_segment(number, |part| part.pristine = at));
+        assert_eq!(fields, [[Field::SegmentOwner; 2]; 2], "{at:#x}");
+    }
+    // Over the edge.
+    let text = |record: &mut BootRecord| record.components[0].programs[0].segments[0].pristine = 2 * MIB - PAGE_SIZE;
+    assert_eq!(refused(text).0, Field::SegmentOwner);
+}
+
+#[test]
+fn whole_pages_are_mapped_and_tails_are_golden() {
+    let text = |record: &mut BootRecord| record.components[0].programs[0].segments[0].bytes -= 1;
+    assert_eq!(refused(text).0, Field::SegmentOwner, "what lies behind the text would be seen");
+    assert_eq!(refused_segment(1, |part| part.bytes = 1 << 40), [Field::SegmentOwner; 2]);
+    let tail = |at: u64| move |record: &mut BootRecord| record.images[0].program.segments[1].tail = at;
+    for at in [0, 2 * MIB, 7 * MIB + 8, 7 * MIB + PAGE_SIZE] {
+        assert_eq!(refused(tail(at)).0, Field::SegmentOwner, "{at:#x}");
+    }
+    assert_eq!(refused(|record| record.images[0].program.segments[0].tail = 7 * MIB).0, Field::SegmentOwner);
+    assert_eq!(refused(|record| record.components[0].programs[0].segments[1].tail = 7 * MIB).0, Field::SegmentOwner);
+}
+
+#[test]
+fn options_beyond_their_limits_are_refused() {
+    let most = u32::try_from(MAX_SLOTS).expect("32 bits");
+    let all: [fn(&mut Options); 8] = [
+        |options| options.log = 6,
+        |options| options.power_off = 2,
+        |options| options.selftest = 3,
+        |options| options.prefix = 31,
+        |options| options.quantum_ns = 0,
+        |options| options.seats = u32::try_from(MAX_SEATS).unwrap_or(0) + 1,
+        |options| options.vms[0].image = 1,
+        |options| options.vms[0].count = u32::MAX,
+    ];
+    for lie in all {
+        assert_eq!(refused(|record| lie(&mut record.options)).0, Field::Options);
+    }
+    assert_eq!(refused(|record| record.options.slots = most + 1).0, Field::Options);
+}

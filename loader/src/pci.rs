@@ -1,0 +1,268 @@
+//! Looks for PCI functions, and how large their registers are (PCI Local Bus 3.0, section 6.2.5.1).
+
+use crate::memory::PhysAddr;
+use abi::boot::{Bar, MAX_PCI_DEVICES, PciDevice};
+use abi::pci::{CONFIG_BYTES, Config, MsixPlace};
+use base::pci::PciAddress;
+use core::ptr::NonNull;
+
+const COMMAND: u8 = 0x04;
+const COMMAND_IO: u32 = 1 << 0;
+const COMMAND_MEMORY: u32 = 1 << 1;
+
+/// How configuration registers are reached: ports on the machine, an array in host tests.
+pub trait ConfigSpace {
+    /// Reads a register.
+    fn read(&self, at: PciAddress, register: u8) -> u32;
+    /// Writes a register of the header. While a base address register is asked for its size, decoding is off.
+    fn write(&mut self, at: PciAddress, register: u8, value: u32);
+}
+
+/// The machine's own.
+pub struct Ports;
+
+impl ConfigSpace for Ports {
+    fn read(&self, at: PciAddress, register: u8) -> u32 {
+        at.read(register)
+    }
+
+    fn write(&mut self, at: PciAddress, register: u8, value: u32) {
+        // SAFETY: only [`read_bars`] writes, and it restores what it has changed while the device answered at no address.
+        unsafe { at.write(register, value) };
+    }
+}
+
+/// What a scan found.
+#[derive(Debug, Default)]
+pub struct PciDevices {
+    /// The devices, in the order of their addresses.
+    pub devices: heapless::Vec<PciDevice, MAX_PCI_DEVICES>,
+    /// Devices beyond [`MAX_PCI_DEVICES`].
+    pub dropped: usize,
+}
+
+impl PciDevices {
+    /// Looks at every function of every bus.
+    pub fn scan(space: &mut impl ConfigSpace) -> PciDevices {
+        let mut found = PciDevices::default();
+        for bus in 0..=255_u16 {
+            for device in 0..32 {
+                let first = PciAddress(bus << 8 | device << 3);
+                if space.read(first, 0) == u32::MAX {
+                    continue;
+                }
+                // Header type, bit 7: more than one function.
+                let functions = if space.read(first, 0x0c) >> 23 & 1 != 0 { 8 } else { 1 };
+                for function in 0..functions {
+                    let address = PciAddress(first.0 | function);
+                    if space.read(address, 0) != u32::MAX && found.devices.push(read_device(space, address)).is_err() {
+                        found.dropped += 1;
+                    }
+                }
+            }
+        }
+        found
+    }
+
+    /// Maps the tables of all devices with MSI-X. `map` maps registers uncached, for good.
+    pub fn map_tables(&mut self, space: &impl ConfigSpace, mut map: impl FnMut(PhysAddr, u64) -> Option<NonNull<u8>>) {
+        for device in &mut self.devices {
+            let Some(place) = MsixPlace::of(&config(space, PciAddress(device.address))) else { continue };
+            let region = device.bars().iter().find(|bar| bar.index == place.bar && bar.io == 0);
+            let fits = |bar: &&Bar| place.offset <= bar.bytes && place.bytes() <= bar.bytes - place.offset;
+            let Some(region) = region.filter(fits) else { continue };
+            if let Some(table) = map(PhysAddr::new(region.address + place.offset), place.bytes()) {
+                device.msix_table = table.as_ptr().addr() as u64;
+                device.msix_entries = place.entries.into();
+            }
+        }
+    }
+
+    /// Leaves out registers that lie where memory is, as firmware leaves them that has not placed a device: whoever drove it would be given
+    /// that memory. Returns how many there were.
+    pub fn leave_out(&mut self, is_memory: impl Fn(u64, u64) -> bool) -> usize {
+        let mut left_out = 0;
+        for device in &mut self.devices {
+            let mut kept = 0;
+            for at in 0..device.bars().len() {
+                let bar = device.bars[at];
+                let end = bar.address.checked_add(bar.bytes);
+                if bar.io == 0 && end.is_none_or(|end| is_memory(bar.address, end)) {
+                    left_out += 1;
+                } else {
+                    device.bars[kept] = bar;
+                    kept += 1;
+                }
+            }
+            device.bar_count = u32::try_from(kept).unwrap_or(0);
+        }
+        left_out
+    }
+
+    /// Whether there is a device of this class (class and subclass) whose registers lie in memory.
+    pub fn has_class(&self, class: u32) -> bool {
+        let in_memory = |device: &PciDevice| device.bars().iter().any(|bar| bar.io == 0);
+        self.devices.iter().any(|device| device.class >> 8 == class && in_memory(device))
+    }
+}
+
+/// A whole configuration space.
+fn config(space: &impl ConfigSpace, at: PciAddress) -> Config {
+    let mut bytes = [0; CONFIG_BYTES];
+    for (register, word) in (0_u8..=252).step_by(4).zip(bytes.chunks_mut(4)) {
+        word.copy_from_slice(&space.read(at, register).to_le_bytes());
+    }
+    Config(bytes)
+}
+
+fn read_device(space: &mut impl ConfigSpace, at: PciAddress) -> PciDevice {
+    let [vendor, device] = halves(space.read(at, 0));
+    let [line, pin, ..] = space.read(at, 0x3c).to_le_bytes();
+    let mut found = PciDevice {
+        address: at.0,
+        vendor,
+        device,
+        class: space.read(at, 0x08) >> 8,
+        interrupt_line: line,
+        interrupt_pin: if pin <= 4 { pin } else { 0 },
+        ..PciDevice::default()
+    };
+    // Header type 0 alone has six base address registers.
+    if space.read(at, 0x0c) >> 16 & 0x7f == 0 {
+        read_bars(space, at, &mut found);
+    }
+    found
+}
+
+fn read_bars(space: &mut impl ConfigSpace, at: PciAddress, found: &mut PciDevice) {
+    let command = space.read(at, COMMAND) & 0xffff;
+    // Decoding is off while the sizes are asked for, so the device answers at no wrong address, and the old state is restored.
+    // Upper half: status bits, cleared by ones only.
+    space.write(at, COMMAND, command & !(COMMAND_IO | COMMAND_MEMORY));
+    let mut index = 0;
+    let mut count = 0;
+    while index < 6 {
+        let register = 0x10 + 4 * index;
+        let old = space.read(at, register);
+        let (io, wide) = (old & 1 != 0, old & 7 == 4);
+        let size = ask_size(space, at, register, old);
+        let (mut address, mut mask) = if io {
+            (u64::from(old & !3), u64::from(size & !3 | 0xffff_0000))
+        } else {
+            (u64::from(old & !15), u64::from(size & !15))
+        };
+        if wide && !io && index < 5 {
+            let upper = space.read(at, register + 4);
+            address |= u64::from(upper) << 32;
+            mask |= u64::from(ask_size(space, at, register + 4, upper)) << 32;
+        } else {
+            mask |= 0xffff_ffff << 32;
+        }
+        let bytes = mask.wrapping_neg();
+        // An unset register, or one without writable bits, is none.
+        if address != 0 && size != 0 && bytes.is_power_of_two() {
+            // Six at most, as the loop.
+            if let Some(bar) = found.bars.get_mut(count) {
+                *bar = Bar { index, io: io.into(), address, bytes, reserved: [0; 6] };
+                count += 1;
+            }
+        }
+        index += if wide { 2 } else { 1 };
+    }
+    found.bar_count = u32::try_from(count).unwrap_or(0);
+    space.write(at, COMMAND, command);
+}
+
+fn ask_size(space: &mut impl ConfigSpace, at: PciAddress, register: u8, old: u32) -> u32 {
+    space.write(at, register, u32::MAX);
+    let size = space.read(at, register);
+    space.write(at, register, old);
+    size
+}
+
+fn halves(word: u32) -> [u16; 2] {
+    let [a, b, c, d] = word.to_le_bytes();
+    [u16::from_le_bytes([a, b]), u16::from_le_bytes([c, d])]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    /// Functions by address: their registers, and which bits of each can be written.
+    #[derive(Default)]
+    struct Bus(BTreeMap<u16, ([u32; 64], [u32; 64])>);
+
+    impl ConfigSpace for Bus {
+        fn read(&self, at: PciAddress, register: u8) -> u32 {
+            self.0.get(&at.0).map_or(u32::MAX, |(words, _)| words[usize::from(register / 4)])
+        }
+
+        fn write(&mut self, at: PciAddress, register: u8, value: u32) {
+            let decodes = self.read(at, COMMAND) & (COMMAND_IO | COMMAND_MEMORY) != 0;
+            assert!(register == COMMAND || !decodes, "a register is asked while the device answers at it");
+            if let Some((words, writable)) = self.0.get_mut(&at.0) {
+                let at = usize::from(register / 4);
+                words[at] = words[at] & !writable[at] | value & writable[at];
+            }
+        }
+    }
+
+    #[test]
+    fn functions_and_their_registers_are_found() {
+        let mut bus = Bus::default();
+        let mut nic = ([0; 64], [0; 64]);
+        nic.0[0] = 0x100e_8086;
+        nic.0[1] = 3;
+        nic.1[1] = 7;
+        nic.0[2] = 0x0200_0003;
+        // Memory of 128 KiB, ports of 64 bytes, memory of 16 KiB above 4 GiB.
+        (nic.0[4], nic.1[4]) = (0xfeb0_0000, 0xfffe_0000);
+        (nic.0[5], nic.1[5]) = (0xc001, 0xffc0);
+        (nic.0[6], nic.1[6]) = (0x0000_4004, 0xffff_c000);
+        (nic.0[7], nic.1[7]) = (0x38, 0xffff_ffff);
+        nic.0[15] = 0x0000_010b;
+        bus.0.insert(3 << 3, nic);
+        // A bridge with two functions, none of which has base addresses here.
+        let mut bridge = ([0; 64], [0; 64]);
+        bridge.0[0] = 0x7000_8086;
+        bridge.0[3] = 0x0081_0000;
+        (bridge.0[4], bridge.1[4]) = (0xfe00_0000, 0xff00_0000);
+        bus.0.insert(1 << 3, bridge);
+        bridge.0[15] = 0x0000_09ff;
+        bus.0.insert(1 << 3 | 1, bridge);
+        let before: Vec<_> = bus.0.values().map(|(words, _)| *words).collect();
+        let found = PciDevices::scan(&mut bus);
+        assert_eq!(before, bus.0.values().map(|(words, _)| *words).collect::<Vec<_>>(), "all is as it was");
+        let [first, second, nic] = &found.devices[..] else { panic!("{found:?}") };
+        assert_eq!([first.address, second.address, nic.address], [8, 9, 24]);
+        assert_eq!([first.bar_count, second.bar_count, nic.bar_count], [0, 0, 3]);
+        assert_eq!((first.interrupt_line, second.interrupt_line, second.interrupt_pin), (0, 0xff, 0));
+        assert_eq!((nic.vendor, nic.device, nic.class), (0x8086, 0x100e, 0x02_0000));
+        assert_eq!((nic.interrupt_line, nic.interrupt_pin), (11, 1));
+        let bar = |index, io, address, bytes| Bar { index, io, address, bytes, reserved: [0; 6] };
+        let bars = [bar(0, 0, 0xfeb0_0000, 0x2_0000), bar(1, 1, 0xc000, 64), bar(2, 0, 0x38_0000_4000, 0x4000)];
+        assert_eq!(nic.bars(), bars);
+        assert!(found.has_class(0x0200) && !found.has_class(0x0100));
+        // Registers in memory are nobody's; ports are no memory.
+        let mut found = found;
+        assert_eq!(found.leave_out(|start, end| start < 0xfec0_0000 && 0xfeb1_0000 < end), 1);
+        assert_eq!(found.devices[2].bars(), &bars[1..]);
+        assert_eq!(found.leave_out(|_, _| true), 1);
+        assert_eq!(found.devices[2].bars(), &bars[1..2]);
+        assert!(!found.has_class(0x0200), "without registers in memory");
+    }
+
+    #[test]
+    fn those_beyond_the_room_are_counted() {
+        let mut bus = Bus::default();
+        let mut device = ([0; 64], [0; 64]);
+        device.0[0] = 0x1234;
+        for number in 0..40 {
+            bus.0.insert(number << 3, device);
+        }
+        let found = PciDevices::scan(&mut bus);
+        assert_eq!((found.devices.len(), found.dropped), (MAX_PCI_DEVICES, 8));
+    }
+}
