@@ -22,6 +22,8 @@ pub const MAX_IMAGES: usize = 16;
 pub const MAX_SEGMENTS: usize = 8;
 /// Policies that one component role can be filled with.
 pub const MAX_POLICIES: usize = 4;
+/// Boot modules that are taken at most.
+pub const MAX_MODULES: usize = 48;
 /// Bytes in a name (component, ring, image, policy), padded with zeros.
 pub const NAME_BYTES: usize = 16;
 /// Bytes of one line given to the log by a component.

@@ -1,9 +1,11 @@
 //! The compiled manifest: what xtask makes of `system.toml` and the core reads as the boot module `manifest`.
 //!
-//! Layout: [`Header`], then the components, rings and images as arrays without gaps.
+//! Layout: [`Header`], then the components, rings, images and digests of modules as arrays without gaps.
 
 use crate::limits::{MAX_POLICIES, Name};
 use crate::share::Share;
+use core::hash::Hasher;
+use siphasher::sip128::{Hasher128, SipHasher24};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// [`Header::magic`].
@@ -18,6 +20,9 @@ pub const ANY: u16 = u16::MAX;
 pub const DEFAULTS_BYTES: usize = 256;
 /// Bytes of an image's boot arguments.
 pub const IMAGE_ARGS_BYTES: usize = 128;
+
+/// Bytes of a module's digest.
+pub const DIGEST_BYTES: usize = 16;
 
 /// Start of the manifest.
 #[repr(C)]
@@ -37,6 +42,10 @@ pub struct Header {
     pub rings: u32,
     /// Images behind the rings.
     pub images: u32,
+    /// Digests of modules behind the images.
+    pub modules: u32,
+    /// Must be zero.
+    pub reserved: u32,
     /// Boot options that hold unless the command line says otherwise, in the command line's syntax, zero-padded.
     pub defaults: [u8; DEFAULTS_BYTES],
 }
@@ -129,6 +138,18 @@ pub struct Image {
     pub reserved: u16,
 }
 
+/// What a boot module holds.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct ModuleDigest {
+    /// The module's name.
+    pub name: Name,
+    /// Its bytes.
+    pub bytes: u64,
+    /// [`digest`] of them.
+    pub digest: [u8; DIGEST_BYTES],
+}
+
 impl Image {
     /// The share of its VMs.
     #[must_use]
@@ -138,11 +159,20 @@ impl Image {
 }
 
 const _: () = {
-    assert!(core::mem::size_of::<Header>() == 32 + DEFAULTS_BYTES);
+    assert!(core::mem::size_of::<Header>() == 40 + DEFAULTS_BYTES);
+    assert!(core::mem::size_of::<ModuleDigest>() == 40);
     assert!(core::mem::size_of::<Component>() == 16 + 32 * MAX_POLICIES + 40);
     assert!(core::mem::size_of::<Ring>() == 32);
     assert!(core::mem::size_of::<Image>() == 192);
 };
+
+/// SipHash-2-4 of 128 bits over `bytes`, with a key of zeros: tells a module that was changed on its way, or is another build's. It is no
+/// signature: nobody signs the manifest either.
+pub fn digest(bytes: &[u8]) -> [u8; DIGEST_BYTES] {
+    let mut hasher = SipHasher24::new();
+    hasher.write(bytes);
+    hasher.finish128().as_bytes()
+}
 
 /// Adler-32 of `bytes` (RFC 1950, section 8.2): guards against a truncated or mixed-up module, not against an attacker.
 pub fn checksum(bytes: &[u8]) -> u32 {

@@ -106,6 +106,9 @@ failures! {
     /// The boot record cannot be written, or the core refuses it.
     BootRecord = 28: "the core cannot be told what boot has found",
         "make loader and core from the same sources: 'cargo xtask build-iso'; if they are, report it with this message and the lines above";
+    /// A module is not what the manifest says.
+    DamagedModule = 29: "a boot module was changed since the manifest was made",
+        "make the image anew with 'cargo xtask build-iso'; if that does not help, look at disk, network and memory of the machine";
 }
 
 /// Says what is wrong, why (`detail`, may be empty) and what to do, and ends the machine's work.

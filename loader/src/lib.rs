@@ -13,6 +13,7 @@ extern crate std;
 mod acpi;
 mod clock;
 mod core_place;
+mod digests;
 mod elf;
 #[cfg(test)]
 mod elf_test;

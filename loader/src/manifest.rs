@@ -2,10 +2,10 @@
 
 use abi::component::layout;
 use abi::limits::{
-    MAX_COMPONENTS, MAX_IMAGES, MAX_POLICIES, MAX_RINGS, MAX_RINGS_PER_COMPONENT, Name, PAGE_SIZE, VM_MEMORY_MAX,
-    VM_MEMORY_MIN,
+    MAX_COMPONENTS, MAX_IMAGES, MAX_MODULES, MAX_POLICIES, MAX_RINGS, MAX_RINGS_PER_COMPONENT, Name, PAGE_SIZE,
+    VM_MEMORY_MAX, VM_MEMORY_MIN,
 };
-use abi::manifest::{ANY, CORE, Component, Header, Image, MAGIC, NONE, Ring, checksum};
+use abi::manifest::{ANY, CORE, Component, Header, Image, MAGIC, ModuleDigest, NONE, Ring, checksum};
 use abi::service::Service;
 use core::fmt;
 use zerocopy::{FromBytes, Immutable, KnownLayout};
@@ -19,6 +19,8 @@ pub struct Manifest<'a> {
     pub rings: &'a [Ring],
     /// The guest images.
     pub images: &'a [Image],
+    /// What the modules hold.
+    pub modules: &'a [ModuleDigest],
     /// Default boot options, in the command line's syntax.
     pub defaults: &'a str,
 }
@@ -87,15 +89,20 @@ impl<'a> Manifest<'a> {
         let (components, body) = take::<Component>(body, header.components, MAX_COMPONENTS, "components")?;
         let (rings, body) = take::<Ring>(body, header.rings, MAX_RINGS, "rings")?;
         let (images, body) = take::<Image>(body, header.images, MAX_IMAGES, "images")?;
+        let (modules, body) = take::<ModuleDigest>(body, header.modules, MAX_MODULES, "modules")?;
         if !body.is_empty() {
             return Err(ManifestError::Truncated);
         }
         let defaults = padded_text(&header.defaults).ok_or(ManifestError::BadDefaults)?;
-        let manifest = Manifest { components, rings, images, defaults };
+        let manifest = Manifest { components, rings, images, modules, defaults };
         each("component", components, |i, c| manifest.check_component(i, c))?;
         each("ring", rings, |i, r| manifest.check_ring(i, r))?;
         each("component", components, |i, _| manifest.check_services(i))?;
         each("image", images, |i, image| manifest.check_image(i, image))?;
+        each("module", modules, |i, module| {
+            name(&module.name)?;
+            ensure(!modules[..i].iter().any(|other| other.name == module.name), "its name is taken")
+        })?;
         Ok(manifest)
     }
 

@@ -1,6 +1,8 @@
 use super::manifest::{Manifest, ManifestError, padded_text};
 use abi::limits::{MAX_POLICIES, Name};
-use abi::manifest::{ANY, CORE, Component, Header, IMAGE_ARGS_BYTES, Image, MAGIC, NONE, Policy, Ring, checksum};
+use abi::manifest::{
+    ANY, CORE, Component, Header, IMAGE_ARGS_BYTES, Image, MAGIC, ModuleDigest, NONE, Policy, Ring, checksum,
+};
 use abi::service::Service;
 use proptest::prelude::*;
 use zerocopy::IntoBytes;
@@ -59,6 +61,7 @@ struct Parts {
     components: Vec<Component>,
     rings: Vec<Ring>,
     images: Vec<Image>,
+    modules: Vec<ModuleDigest>,
 }
 
 fn good() -> Parts {
@@ -66,12 +69,16 @@ fn good() -> Parts {
         components: vec![component("sched", 2), component("pager", 1)],
         rings: vec![ring("core-sched", CORE, 0), ring("sched-core", 0, CORE), ring("a", 0, 1)],
         images: vec![image("httpd"), image("hostile")],
+        modules: ["httpd", "core-vmx"]
+            .map(|text| ModuleDigest { name: name(text), bytes: 9, digest: [7; 16] })
+            .to_vec(),
     }
 }
 
 /// The manifest, aligned as the boot loader aligns it.
 fn bytes(parts: &Parts) -> Vec<u64> {
-    let body = [parts.components.as_bytes(), parts.rings.as_bytes(), parts.images.as_bytes()].concat();
+    let body = [parts.components.as_bytes(), parts.rings.as_bytes(), parts.images.as_bytes(), parts.modules.as_bytes()]
+        .concat();
     let count = |n: usize| u32::try_from(n).expect("few");
     let mut defaults = [0; 256];
     defaults[..8].copy_from_slice(b"net=dhcp");
@@ -83,6 +90,8 @@ fn bytes(parts: &Parts) -> Vec<u64> {
         components: count(parts.components.len()),
         rings: count(parts.rings.len()),
         images: count(parts.images.len()),
+        modules: count(parts.modules.len()),
+        reserved: 0,
         defaults,
     };
     let mut words = vec![0; (size_of::<Header>() + body.len()).div_ceil(8) + 4];

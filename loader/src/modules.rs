@@ -2,8 +2,7 @@
 
 use crate::memory::PhysAddr;
 
-/// Modules that are taken at most.
-pub const MAX_MODULES: usize = 48;
+pub use abi::limits::MAX_MODULES;
 
 /// A boot module. Its frames belong to [`crate::memory::Owner::Module`] until they are given away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 //! Text and constants of a component are used where its module lies; what is behind them in their last page is cleared, or the
 //! segment is copied where that cannot be. A guest image's last page that the file fills only in part is a frame of its own.
 
+use crate::digests::Damage;
 use crate::elf::{Accept, Elf, ElfError, Segment};
 use crate::memory::{Frames, Owner, PhysAddr, core_memory};
 use crate::modules::Module;
@@ -22,6 +23,8 @@ pub enum BadProgram {
     NoModule,
     /// Its module is refused.
     Elf(ElfError),
+    /// Its module is not what the manifest says.
+    Damaged(Damage),
     /// There is no memory for the pages that it fills in part.
     NoMemory,
 }
@@ -31,6 +34,7 @@ impl fmt::Display for BadProgram {
         match self {
             BadProgram::NoModule => f.write_str("its module was not loaded"),
             BadProgram::Elf(error) => write!(f, "its module is refused: {error}"),
+            BadProgram::Damaged(damage) => write!(f, "its module is refused: {damage}"),
             BadProgram::NoMemory => f.write_str("there is no memory for its golden frames"),
         }
     }

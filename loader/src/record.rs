@@ -2,6 +2,7 @@
 
 use crate::acpi::AcpiInfo;
 use crate::clock::TscRate;
+use crate::digests;
 use crate::failure::{Failure, fatal};
 use crate::features::CpuFeatures;
 use crate::kernel_tables::KernelTables;
@@ -130,10 +131,12 @@ pub fn write_pci(record: &mut BootRecord, pci: &PciDevices) {
     }
 }
 
-/// A module's bytes.
-fn bytes(module: &Module) -> &'static [u8] {
+/// A module's bytes, if they are what the manifest says.
+fn bytes(manifest: &Manifest<'_>, module: &Module) -> Result<&'static [u8], BadProgram> {
     // SAFETY: the boot loader put it there, and its frames are given away by nobody before the loader is done.
-    unsafe { module.bytes() }
+    let file = unsafe { module.bytes() };
+    digests::check(manifest.modules, module, file).map_err(BadProgram::Damaged)?;
+    Ok(file)
 }
 
 /// Rings, components with their policies, and guest images, placed. A component that lacks its module or its device ends the boot; a
@@ -161,7 +164,7 @@ pub fn write_manifest(
             let name = policy.module;
             let module = modules.get(name.as_str()).ok_or(BadProgram::NoModule);
             let placed = module.and_then(|module| {
-                let program = programs::policy(frames, entry, module, bytes(module))?;
+                let program = programs::policy(frames, entry, module, bytes(manifest, module)?)?;
                 kept.keep(module);
                 Ok(program)
             });
@@ -172,6 +175,9 @@ pub fn write_manifest(
                 }
                 Err(BadProgram::Elf(error)) if index == choice => {
                     fatal(Failure::BadModule, format_args!("'{name}': {error}"));
+                }
+                Err(BadProgram::Damaged(damage)) if index == choice => {
+                    fatal(Failure::DamagedModule, format_args!("'{name}': {damage}"));
                 }
                 Err(BadProgram::NoMemory) => {
                     fatal(Failure::LittleMemory, format_args!("no memory for component '{}'", entry.name));
@@ -197,7 +203,7 @@ pub fn write_manifest(
         to.entry = *entry;
         let module = modules.get(entry.module.as_str()).ok_or(BadProgram::NoModule);
         let placed = module.and_then(|module| {
-            let program = programs::image(frames, entry, number, module, bytes(module))?;
+            let program = programs::image(frames, entry, number, module, bytes(manifest, module)?)?;
             kept.keep(module);
             Ok(program)
         });
@@ -237,6 +243,7 @@ impl core::fmt::Display for Unfit {
         match self.0 {
             BadProgram::NoModule => f.write_str("is not among the boot modules"),
             BadProgram::Elf(error) => write!(f, "is refused: {error}"),
+            BadProgram::Damaged(damage) => write!(f, "is refused: {damage}"),
             BadProgram::NoMemory => f.write_str("has no room"),
         }
     }

@@ -15,7 +15,7 @@ use crate::options::{Known, OnFatal, Options};
 use crate::pci::{PciDevices, Ports};
 use crate::record::{self, Kept};
 use crate::virtualization::Virtualization;
-use crate::{glyphs, ranges};
+use crate::{digests, glyphs, ranges};
 use abi::boot::{BootRecord, DIRECT_MAP};
 use abi::limits::PAGE_SIZE;
 use base::log::Screen;
@@ -54,7 +54,7 @@ pub fn start(magic: u32, address: u32, image: LoaderImage) -> ! {
     let (rate, tsc, unix_ns) = read_clocks(&acpi, &features);
 
     let record = record::make(&mut frames);
-    let core = place_core(&information, &virtualization, &mut frames);
+    let core = place_core(&information, &manifest, &virtualization, &mut frames);
     let mut tables = make_tables(&mut frames, &core, &information.areas, &features);
     record.core.start = core.start.as_u64();
     record.core.bytes = core.bytes;
@@ -175,13 +175,22 @@ fn read_clocks(acpi: &AcpiInfo, features: &CpuFeatures) -> (TscRate, u64, u64) {
 }
 
 /// The core that was built for this processor, in its place.
-fn place_core(information: &Information, virtualization: &Virtualization, frames: &mut Frames) -> CorePlace {
+fn place_core(
+    information: &Information,
+    manifest: &Manifest<'_>,
+    virtualization: &Virtualization,
+    frames: &mut Frames,
+) -> CorePlace {
     let (name, kind) = virtualization.core();
     let Some(module) = information.modules.get(name) else {
         fatal(Failure::NoModule, format_args!("'{name}', the core for this processor, is not among the boot modules"));
     };
     // SAFETY: the frames belong to the module, and nobody writes those of a core while the loader runs.
-    match CorePlace::new(frames, module, unsafe { module.bytes() }, kind) {
+    let file = unsafe { module.bytes() };
+    if let Err(damage) = digests::check(manifest.modules, module, file) {
+        fatal(Failure::DamagedModule, format_args!("'{name}': {damage}"));
+    }
+    match CorePlace::new(frames, module, file, kind) {
         Ok(core) => core,
         Err(NoCore::NoMemory) => fatal(Failure::LittleMemory, format_args!("no room for the core")),
         Err(why) => fatal(Failure::BadModule, format_args!("'{name}': {why}")),

@@ -2,9 +2,10 @@
 
 use crate::build::{CORES, LOADER, Programs};
 use crate::error::{Context, Result, fail};
-use crate::manifest::compile;
 use crate::manifest::model::{Preset, System};
+use crate::manifest::{compile, digest};
 use crate::workspace::{output, scratch};
+use abi::limits::Name;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -26,6 +27,8 @@ pub enum Data {
     Program(PathBuf),
     /// As it is.
     Bytes(Vec<u8>),
+    /// The manifest of this system, with digests of the other modules.
+    Manifest(Box<System>),
 }
 
 /// Everything that goes into an image. Tests change it before they make one.
@@ -39,6 +42,8 @@ pub struct Contents {
     pub menu: Vec<Preset>,
     /// Seconds that the menu waits.
     pub timeout: u32,
+    /// Modules in which one bit is changed behind the manifest's back: tests see to it that it is found.
+    pub damage: Vec<String>,
 }
 
 impl Contents {
@@ -48,12 +53,12 @@ impl Contents {
             Some(path) => Ok(Data::Program(path.clone())),
             None => Err(format!("the program `{name}` was not built")),
         };
-        let mut modules = vec![("manifest".to_owned(), Data::Bytes(compile(system)))];
+        let mut modules = vec![("manifest".to_owned(), Data::Manifest(Box::new(system.clone())))];
         for name in CORES.map(str::to_owned).into_iter().chain(system.modules()) {
             let data = program(&name)?;
             modules.push((name, data));
         }
-        Ok(Contents { loader: program(LOADER)?, modules, menu: system.preset.clone(), timeout: 5 })
+        Ok(Contents { loader: program(LOADER)?, modules, menu: system.preset.clone(), timeout: 5, damage: Vec::new() })
     }
 
     /// The same with one entry that boots at once with `options`.
@@ -67,8 +72,27 @@ impl Contents {
         let grub = boot.join("grub");
         std::fs::create_dir_all(&grub).context(|| format!("cannot create {}", grub.display()))?;
         place(&self.loader, &boot.join(LOADER))?;
+        let mut digests = Vec::new();
+        let is_manifest = |data: &Data| matches!(data, Data::Manifest(_));
+        for (name, data) in self.modules.iter().filter(|(_, data)| !is_manifest(data)) {
+            let path = boot.join(name);
+            place(data, &path)?;
+            let read = || std::fs::read(&path).context(|| format!("cannot read {}", path.display()));
+            // One whose name is none the manifest could not have, and the loader refuses it.
+            if Name::new(name).is_some() {
+                digests.push(digest(name, &read()?));
+            }
+            if self.damage.contains(name) {
+                let mut bytes = read()?;
+                let middle = bytes.len() / 2;
+                bytes[middle] ^= 0x10;
+                place(&Data::Bytes(bytes), &path)?;
+            }
+        }
         for (name, data) in &self.modules {
-            place(data, &boot.join(name))?;
+            if let Data::Manifest(system) = data {
+                place(&Data::Bytes(compile(system, &digests)), &boot.join(name))?;
+            }
         }
         let menu = grub.join("grub.cfg");
         std::fs::write(&menu, self.grub_cfg()).context(|| format!("cannot write {}", menu.display()))
@@ -128,6 +152,7 @@ impl Contents {
 fn place(data: &Data, path: &Path) -> Result<()> {
     match data {
         Data::Bytes(bytes) => std::fs::write(path, bytes).context(|| format!("cannot write {}", path.display())),
+        Data::Manifest(_) => fail!("a manifest is compiled when all else is in its place"),
         Data::Program(program) => output(Command::new("strip").arg("-o").arg(path).arg(program)).map(|_| ()),
     }
 }
@@ -167,6 +192,7 @@ mod tests {
             modules: vec![("manifest".to_owned(), Data::Bytes(vec![])), ("a".to_owned(), Data::Bytes(vec![]))],
             menu: vec![preset("one"), preset("two")],
             timeout: 5,
+            damage: Vec::new(),
         };
         let text = contents.grub_cfg();
         assert_eq!(text.matches("menuentry").count(), 2);

@@ -6,6 +6,7 @@
 //! operator's line with `monitor`. Each benchmark runs twice and fails when the figures do not repeat. Targets and the best
 //! figure of others are in [`targets`]; a metric must have an entry there.
 
+mod boot;
 mod crowd;
 mod echo;
 mod host_tests;
@@ -17,6 +18,7 @@ mod pair;
 mod plot;
 mod privileged_lines;
 mod record;
+mod resident;
 mod slirp;
 mod slots;
 mod swap;
@@ -142,6 +144,8 @@ fn all() -> Vec<Entry> {
         memory::ENTRY,
         slots::ENTRY,
         privileged_lines::ENTRY,
+        resident::ENTRY,
+        boot::ENTRY,
         host_tests::ENTRY,
     ]
 }

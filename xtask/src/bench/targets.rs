@@ -10,7 +10,7 @@ pub struct Target {
     pub best_other: &'static str,
 }
 
-const TARGETS: [Target; 25] = [
+const TARGETS: [Target; 31] = [
     Target { metric: "null_hypercall", target: 120.0, best_other: "NOVA 519, KVM 996" },
     Target { metric: "vm_switch", target: 350.0, best_other: "Linux process switch 1,870" },
     Target { metric: "component_message", target: 250.0, best_other: "NOVA call and reply 281" },
@@ -36,6 +36,13 @@ const TARGETS: [Target; 25] = [
     Target { metric: "slirp_burst_lost", target: 0.0, best_other: "" },
     Target { metric: "slirp_mb_s_ratio", target: 0.5, best_other: "" },
     Target { metric: "privileged_lines", target: 8_000.0, best_other: "NOVA 14,000" },
+    Target { metric: "resident_lines_vmx", target: 8_600.0, best_other: "NOVA 14,000" },
+    Target { metric: "resident_lines_svm", target: 8_600.0, best_other: "NOVA 14,000" },
+    // Reported: they say what the others cost.
+    Target { metric: "resident_text_bytes", target: f64::INFINITY, best_other: "" },
+    Target { metric: "loader_lines", target: f64::INFINITY, best_other: "" },
+    Target { metric: "boot_frames_left", target: 0.0, best_other: "" },
+    Target { metric: "boot_to_guests_ms", target: 200.0, best_other: "" },
     Target { metric: "host_tests_hv_core", target: 200.0, best_other: "" },
 ];
 

@@ -2,13 +2,14 @@
 
 use super::model::{Component, Image, Ring, System};
 use abi::limits::{MAX_POLICIES, Name, PAGE_SIZE};
-use abi::manifest::{self, ANY, CORE, DEFAULTS_BYTES, Header, IMAGE_ARGS_BYTES, NONE};
+use abi::manifest::{self, ANY, CORE, DEFAULTS_BYTES, Header, IMAGE_ARGS_BYTES, ModuleDigest, NONE};
 use abi::service::Service;
 use abi::share;
 use zerocopy::IntoBytes;
 
-/// Compiles `system`, which `check` has found good: a value that does not fit is a mistake there, not the user's.
-pub fn compile(system: &System) -> Vec<u8> {
+/// Compiles `system`, which `check` has found good: a value that does not fit is a mistake there, not the user's. `modules` are the boot
+/// modules as they will be loaded.
+pub fn compile(system: &System, modules: &[ModuleDigest]) -> Vec<u8> {
     let mut body = Vec::new();
     for entry in &system.component {
         body.extend_from_slice(component(entry).as_bytes());
@@ -19,6 +20,7 @@ pub fn compile(system: &System) -> Vec<u8> {
     for entry in &system.image {
         body.extend_from_slice(image(entry, system).as_bytes());
     }
+    body.extend_from_slice(modules.as_bytes());
     let header = Header {
         magic: manifest::MAGIC,
         abi_version: abi::ABI_VERSION,
@@ -27,11 +29,18 @@ pub fn compile(system: &System) -> Vec<u8> {
         components: number(system.component.len()),
         rings: number(system.ring.len()),
         images: number(system.image.len()),
+        modules: number(modules.len()),
+        reserved: 0,
         defaults: text::<DEFAULTS_BYTES>(&system.defaults),
     };
     let mut bytes = header.as_bytes().to_vec();
     bytes.extend_from_slice(&body);
     bytes
+}
+
+/// What the manifest says of a module.
+pub fn digest(module: &str, bytes: &[u8]) -> ModuleDigest {
+    ModuleDigest { name: name(module), bytes: number(bytes.len()), digest: manifest::digest(bytes) }
 }
 
 fn component(entry: &Component) -> manifest::Component {
@@ -121,7 +130,7 @@ mod tests {
     #[test]
     fn what_is_compiled_reads_back() {
         let system = load(&root().join("system.toml")).unwrap();
-        let bytes = compile(&system);
+        let bytes = compile(&system, &[digest("httpd", b"abc")]);
         let (header, rest) = Header::read_from_prefix(&bytes).unwrap();
         assert_eq!(header.bytes as usize, bytes.len());
         assert_eq!(header.checksum, manifest::checksum(rest));
@@ -138,5 +147,8 @@ mod tests {
         assert_eq!((image.name.as_str(), image.memory_bytes), ("httpd", 16 << 20));
         assert_eq!(image.share(), share::Share::DEFAULT);
         assert_eq!((image.net, image.pager), (ANY, ANY));
+        let (module, _) = manifest::ModuleDigest::read_from_suffix(&bytes).map(|(_, module)| (module, ())).unwrap();
+        assert_eq!((module.name.as_str(), module.bytes, header.modules), ("httpd", 3, 1));
+        assert_eq!(module.digest, manifest::digest(b"abc"));
     }
 }

@@ -11,7 +11,7 @@ use crate::error::{Context, Result, fail};
 use model::System;
 use std::path::Path;
 
-pub use compile::compile;
+pub use compile::{compile, digest};
 
 /// Reads and checks the manifest `path`.
 ///
@@ -48,7 +48,7 @@ mod tests {
     #[test]
     fn the_systems_own_manifest_is_good() {
         let system = load(&root().join("system.toml")).unwrap();
-        let bytes = compile(&system);
+        let bytes = compile(&system, &[]);
         assert_eq!(bytes.len() % 4, 0);
         assert_eq!(bytes[..8], abi::manifest::MAGIC.to_le_bytes());
     }

@@ -23,6 +23,22 @@ impl std::ops::AddAssign for Size {
     }
 }
 
+impl std::iter::Sum<Size> for Size {
+    fn sum<I: Iterator<Item = Size>>(sizes: I) -> Size {
+        sizes.fold(Size::default(), |mut sum, size| {
+            sum += size;
+            sum
+        })
+    }
+}
+
+/// The size of one file, Rust or assembly, its inline tests left out.
+pub fn count_file(path: &Path) -> Result<Size> {
+    let text = std::fs::read_to_string(path).context(|| format!("cannot read {}", path.display()))?;
+    let is_rust = path.extension().is_some_and(|extension| extension == "rs");
+    Ok(if is_rust { Source::read(&text).size() } else { assembly(&text) })
+}
+
 /// The size of the sources below `folder` (a package's `src`): Rust and assembly, test modules left out.
 pub fn count(folder: &Path) -> Result<Size> {
     let mut files = Vec::new();
@@ -151,6 +167,7 @@ impl Source {
     /// Blanks every item that is there in tests only: `#[cfg(test)]`, the fake CPU of `backend`, and what fuzzers feed.
     fn cut_tests(&mut self) {
         self.cut("#[cfg(test)]", |source| &source.bare);
+        self.cut("#[cfg(any(test, feature = \"fake\"))]", |source| &source.code);
         // What is between quotes stands in the code only.
         for feature in ["fake", "fuzzing"] {
             self.cut(&format!("#[cfg(feature = \"{feature}\")]"), |source| &source.code);

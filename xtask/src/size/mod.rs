@@ -4,13 +4,13 @@ mod lines;
 #[cfg(test)]
 mod unsafe_places;
 
-pub use lines::{Size, count};
+pub use lines::{Size, count, count_file};
 
 use crate::build::{CORES, LOADER};
 use crate::error::{Context, Result, fail};
 use crate::setup::{self, For};
 use crate::test::lab::{BOOT, Lab};
-use crate::workspace::{output, packages};
+use crate::workspace::{output, packages, root};
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
@@ -68,6 +68,28 @@ pub fn privileged() -> Result<Size> {
         total += count(&package.dir.join("src"))?;
     }
     Ok(total)
+}
+
+/// The size of everything of the workspace that a program is built from, by the list that cargo leaves beside it.
+pub fn linked(program: &Path) -> Result<Size> {
+    let list = program.with_extension("d");
+    let text = std::fs::read_to_string(&list).context(|| format!("cannot read {}", list.display()))?;
+    let files = text.split_once(": ").map(|(_, files)| files).unwrap_or_default();
+    let root = root();
+    let ours =
+        files.split_whitespace().map(Path::new).filter(|file| file.starts_with(&root) && !file.ends_with("build.rs"));
+    let sources = ours.filter(|file| file.extension().is_some_and(|extension| extension == "rs" || extension == "s"));
+    // What a build script includes is no part of the program.
+    let sources = sources.filter(|file| !file.ends_with("link.rs"));
+    sources.map(count_file).sum()
+}
+
+/// Bytes of a program's machine code.
+pub fn text_bytes(program: &Path) -> Result<u64> {
+    let text = output(Command::new("size").arg("-A").arg(program))?;
+    let row = text.lines().find_map(|line| line.strip_prefix(".text ")).unwrap_or_default();
+    let bytes = row.split_whitespace().next().unwrap_or_default();
+    bytes.parse().context(|| format!("`size` said {text}"))
 }
 
 /// Bytes of text, data and bss of a program.

@@ -74,7 +74,7 @@ impl Lab {
     pub fn module(&self, name: &str) -> Result<Vec<u8>> {
         match self.programs.get(name) {
             Some(path) => stripped(path),
-            None if name == "manifest" => Ok(compile(&self.system)),
+            None if name == "manifest" => Ok(compile(&self.system, &[])),
             None => fail!("there is no module `{name}`"),
         }
     }
@@ -195,6 +195,12 @@ impl Boot<'_> {
         self
     }
 
+    /// Changes a bit of the module `name` after the manifest was made.
+    pub fn damaged(mut self, name: &str) -> Self {
+        self.contents.damage.push(name.to_owned());
+        self
+    }
+
     /// Adds (or replaces) the module `name` by a program of the workspace that is not in `system.toml`.
     pub fn program(mut self, name: &str, path: PathBuf) -> Self {
         self.contents.modules.retain(|(module, _)| module != name);
@@ -205,8 +211,12 @@ impl Boot<'_> {
     /// Boots with another manifest than `system.toml`: `change` is given a copy to change. It is not checked.
     pub fn system(mut self, change: impl FnOnce(&mut System)) -> Self {
         change(self.system.to_mut());
-        let bytes = compile(&self.system);
-        self.module("manifest", bytes)
+        let manifest = Data::Manifest(Box::new(self.system.clone().into_owned()));
+        match self.contents.modules.iter_mut().find(|(module, _)| module == "manifest") {
+            Some((_, old)) => *old = manifest,
+            None => self.contents.modules.push(("manifest".to_owned(), manifest)),
+        }
+        self
     }
 
     /// Powers on.

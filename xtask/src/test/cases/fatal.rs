@@ -54,6 +54,11 @@ pub const CASES: &[Case] = &[
         run: foreign_core,
     },
     Case {
+        name: "fatal: damaged module",
+        asserts: "a flipped bit in the core, a component, a policy or an image is found, and the module named",
+        run: damaged_module,
+    },
+    Case {
         name: "fatal: garbage module",
         asserts: "a component that is no program is refused and named",
         run: garbage_module,
@@ -198,6 +203,19 @@ fn foreign_core(lab: &Lab) -> Result<()> {
     let [own, other] = cores(lab);
     let module = lab.module(other)?;
     says(&lab.boot("").module(own, module).fails_with("F018")?, &[own, "another kind"])
+}
+
+fn damaged_module(lab: &Lab) -> Result<()> {
+    let [core, _] = cores(lab);
+    for module in [core, "netmux"] {
+        says(&lab.boot("").damaged(module).fails_with("F029")?, &[module, "content"])?;
+    }
+    // What is not needed is refused, and the rest go on.
+    let running = lab.boot("vms=asm-guest,httpd").damaged("sched-stride").damaged("httpd").start()?;
+    running.wait_for("policy stride cannot be chosen: its module 'sched-stride' is refused: its content", BOOT)?;
+    running.wait_for("image httpd: its module is refused: its content", BOOT)?;
+    running.wait_for("checks passed", BOOT)?;
+    running.must_not_say(0, "FATAL")
 }
 
 fn garbage_module(lab: &Lab) -> Result<()> {
