@@ -1,7 +1,7 @@
 //! The message that a boot, or the core, ends with.
 
-use crate::log::raw_line;
-use crate::power;
+#[cfg(not(any(test, feature = "fake")))]
+use crate::{log::raw_line, power};
 use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -17,7 +17,16 @@ pub fn set_power_off(on: bool) {
 pub fn fatal(code: u32, cause: &str, detail: fmt::Arguments<'_>, remedy: &str) -> ! {
     let separator = if cause.is_empty() || detail.as_str() == Some("") { "" } else { ": " };
     let dash = if remedy.is_empty() { "" } else { " — " };
-    raw_line(format_args!("FATAL F{code:03}: {cause}{separator}{detail}{dash}{remedy}"));
+    // On the host the end of a machine is the end of its test.
+    #[cfg(any(test, feature = "fake"))]
+    panic!("FATAL F{code:03}: {cause}{separator}{detail}{dash}{remedy}");
+    #[cfg(not(any(test, feature = "fake")))]
+    end(format_args!("FATAL F{code:03}: {cause}{separator}{detail}{dash}{remedy}"))
+}
+
+#[cfg(not(any(test, feature = "fake")))]
+fn end(message: fmt::Arguments<'_>) -> ! {
+    raw_line(message);
     if POWER_OFF.load(Ordering::Relaxed) {
         power::off(None);
     }

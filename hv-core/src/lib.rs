@@ -16,5 +16,13 @@ mod vm;
 
 pub(crate) use base::{log, memory};
 
+/// Whether the core would believe a boot record.
+#[cfg(feature = "check")]
+pub use boot::check;
+
 pub use base::memory::CoreImage;
+#[cfg(feature = "svm")]
+pub use boot::start_svm;
+#[cfg(feature = "vmx")]
+pub use boot::start_vmx;
 pub use boot::{Virtualization, panicked, start};

@@ -1,10 +1,10 @@
 //! What makes a package the program of the core for one kind of processor.
 
-/// Makes the core's program with this [`crate::Virtualization`]: entry, note of this kind ([`abi::note`]), the linker script's symbols
+/// Makes the core's program that begins with this function (`start_vmx` or `start_svm`): entry, note of this kind ([`abi::note`]), the linker script's symbols
 /// and the panic handler.
 #[macro_export]
 macro_rules! main {
-    ($virtualization:ty, $kind:expr) => {
+    ($start:path, $kind:expr) => {
         use core::panic::PanicInfo;
         use $crate::CoreImage;
 
@@ -34,7 +34,7 @@ macro_rules! main {
                 stack_guard: (&raw const __stack_guard).addr() as u64,
                 end: (&raw const __end).addr() as u64,
             };
-            $crate::start::<$virtualization>(record, image)
+            $start(record, image)
         }
 
         #[panic_handler]

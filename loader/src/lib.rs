@@ -24,6 +24,8 @@ mod fuzz;
 mod glyphs;
 mod information;
 mod kernel_tables;
+#[cfg(test)]
+mod machines_test;
 mod manifest;
 #[cfg(test)]
 mod manifest_test;
@@ -33,6 +35,7 @@ mod options;
 #[cfg(test)]
 mod options_test;
 mod pci;
+mod prepare;
 mod programs;
 mod ranges;
 mod record;

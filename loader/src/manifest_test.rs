@@ -7,11 +7,11 @@ use abi::service::Service;
 use proptest::prelude::*;
 use zerocopy::IntoBytes;
 
-fn name(text: &str) -> Name {
+pub fn name(text: &str) -> Name {
     Name::new(text).expect("short")
 }
 
-fn component(role: &str, priority: u32) -> Component {
+pub fn component(role: &str, priority: u32) -> Component {
     let mut policies = [Policy { name: Name::EMPTY, module: Name::EMPTY }; MAX_POLICIES];
     policies[0] = Policy { name: name("plain"), module: name("plain-module") };
     policies[1] = Policy { name: name("fancy"), module: name("fancy-module") };
@@ -32,13 +32,13 @@ fn component(role: &str, priority: u32) -> Component {
     }
 }
 
-fn ring(text: &str, producer: u32, consumer: u32) -> Ring {
+pub fn ring(text: &str, producer: u32, consumer: u32) -> Ring {
     let with_core = producer == CORE || consumer == CORE;
     let service = if with_core { Service::Plan.raw() } else { Service::NONE };
     Ring { name: name(text), producer, consumer, slots: 64, service }
 }
 
-fn image(text: &str) -> Image {
+pub fn image(text: &str) -> Image {
     let args = [0; IMAGE_ARGS_BYTES];
     Image {
         name: name(text),

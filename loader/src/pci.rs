@@ -186,13 +186,13 @@ fn halves(word: u32) -> [u16; 2] {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
     use std::collections::BTreeMap;
 
     /// Functions by address: their registers, and which bits of each can be written.
     #[derive(Default)]
-    struct Bus(BTreeMap<u16, ([u32; 64], [u32; 64])>);
+    pub struct Bus(pub BTreeMap<u16, ([u32; 64], [u32; 64])>);
 
     impl ConfigSpace for Bus {
         fn read(&self, at: PciAddress, register: u8) -> u32 {

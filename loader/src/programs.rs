@@ -46,6 +46,21 @@ pub fn bad(why: BadProgram) -> Program {
     Program { state, ..Program::new_zeroed() }
 }
 
+/// What lies in modules behind segments, in their last pages: it is cleared when all modules have been read, since others may have the
+/// same module, and what is cleared is no segment's, but may be a header or a note.
+#[derive(Debug, Default)]
+pub struct Tails(heapless::Vec<(PhysAddr, u64), 128>);
+
+impl Tails {
+    /// Clears them. The modules' frames are whole pages, so nothing else lies there.
+    pub fn clear(self) {
+        for (at, bytes) in self.0 {
+            let memory = core_memory(at, bytes);
+            let _ = memory.clear(0, memory.len());
+        }
+    }
+}
+
 /// The policy of a component in a module whose bytes are `file`.
 ///
 /// # Errors
@@ -55,6 +70,7 @@ pub fn policy(
     entry: &manifest::Component,
     module: &Module,
     file: &[u8],
+    tails: &mut Tails,
 ) -> Result<Program, BadProgram> {
     let high = layout::IMAGE_BASE + u64::from(entry.memory_pages) * PAGE_SIZE;
     let elf = Elf::parse(file, Accept { low: layout::IMAGE_BASE, high, kind: KIND_COMPONENT });
@@ -69,11 +85,8 @@ pub fn policy(
         let shared = others
             .filter(|other| other.file_offset < page_end && part.file_offset < other.file_offset + other.file_bytes);
         let whole = part.pages() * PAGE_SIZE;
-        if part.pages() == part.file_pages() && shared.count() == 0 {
-            // What is cleared is no segment's, and the module's frames are whole pages.
-            let memory = core_memory(pristine, whole);
-            let used = crate::memory::phys::index(part.file_bytes);
-            let _ = memory.clear(used, memory.len() - used);
+        let rest = (pristine.offset(part.file_bytes), whole - part.file_bytes.min(whole));
+        if part.pages() == part.file_pages() && shared.count() == 0 && tails.0.push(rest).is_ok() {
             return Ok((pristine, whole, 0));
         }
         let copy = frames.alloc_contiguous(part.pages(), 1, crate::map::EARLY_END, Owner::Module);

@@ -2,7 +2,7 @@
 
 use crate::acpi::AcpiInfo;
 use crate::clock::TscRate;
-use crate::digests;
+use crate::digests::{self, Damage};
 use crate::failure::{Failure, fatal};
 use crate::features::CpuFeatures;
 use crate::kernel_tables::KernelTables;
@@ -12,11 +12,11 @@ use crate::memory::{Frames, Owner, PhysAddr};
 use crate::modules::{Module, Modules};
 use crate::options::Options;
 use crate::pci::PciDevices;
-use crate::programs::{self, BadProgram};
+use crate::programs::{self, BadProgram, Tails};
 use crate::virtualization::Virtualization;
 use abi::boot::{self, BootRecord, Extent, FailureWords, MAX_FAILURES, backend, failure};
-use abi::limits::PAGE_SIZE;
-use abi::manifest::NONE;
+use abi::limits::{MAX_MODULES, Name, PAGE_SIZE};
+use abi::manifest::{ModuleDigest, NONE};
 use base::log::Glyphs;
 use zerocopy::FromBytes;
 
@@ -131,12 +131,33 @@ pub fn write_pci(record: &mut BootRecord, pci: &PciDevices) {
     }
 }
 
-/// A module's bytes, if they are what the manifest says.
-fn bytes(manifest: &Manifest<'_>, module: &Module) -> Result<&'static [u8], BadProgram> {
-    // SAFETY: the boot loader put it there, and its frames are given away by nobody before the loader is done.
-    let file = unsafe { module.bytes() };
-    digests::check(manifest.modules, module, file).map_err(BadProgram::Damaged)?;
-    Ok(file)
+/// Modules with their bytes, each checked against its digest once: what is placed may clear what lies behind it.
+struct Checked<'m> {
+    digests: &'m [ModuleDigest],
+    modules: &'m Modules,
+    /// By the modules' first bytes.
+    seen: heapless::Vec<(u64, Result<(), Damage>), MAX_MODULES>,
+}
+
+impl<'m> Checked<'m> {
+    /// The module of this name, and its bytes, if they are what the manifest says.
+    fn get(&mut self, name: &Name) -> Result<(&'m Module, &'static [u8]), BadProgram> {
+        let module = self.modules.get(name.as_str()).ok_or(BadProgram::NoModule)?;
+        let start = module.start.as_u64();
+        // SAFETY: the boot loader put it there, and its frames are given away by nobody before the loader is done.
+        let file = unsafe { module.bytes() };
+        let verdict = match self.seen.iter().find(|(seen, _)| *seen == start) {
+            Some((_, verdict)) => *verdict,
+            None => {
+                let verdict = digests::check(self.digests, module, file);
+                // As many as there are modules.
+                let _ = self.seen.push((start, verdict));
+                verdict
+            }
+        };
+        verdict.map_err(BadProgram::Damaged)?;
+        Ok((module, file))
+    }
 }
 
 /// Rings, components with their policies, and guest images, placed. A component that lacks its module or its device ends the boot; a
@@ -150,6 +171,8 @@ pub fn write_manifest(
     frames: &mut Frames,
 ) -> Kept {
     let mut kept = Kept::default();
+    let mut tails = Tails::default();
+    let mut checked = Checked { digests: manifest.modules, modules, seen: heapless::Vec::new() };
     for (to, from) in record.rings.iter_mut().zip(manifest.rings) {
         *to = *from;
         record.ring_count += 1;
@@ -162,9 +185,8 @@ pub fn write_manifest(
         to.chosen = u32::try_from(choice).unwrap_or(0);
         for (index, (to, policy)) in to.programs.iter_mut().zip(&entry.policies[..count]).enumerate() {
             let name = policy.module;
-            let module = modules.get(name.as_str()).ok_or(BadProgram::NoModule);
-            let placed = module.and_then(|module| {
-                let program = programs::policy(frames, entry, module, bytes(manifest, module)?)?;
+            let placed = checked.get(&name).and_then(|(module, file)| {
+                let program = programs::policy(frames, entry, module, file, &mut tails)?;
                 kept.keep(module);
                 Ok(program)
             });
@@ -201,9 +223,8 @@ pub fn write_manifest(
     }
     for (number, (to, entry)) in (0..).zip(record.images.iter_mut().zip(manifest.images)) {
         to.entry = *entry;
-        let module = modules.get(entry.module.as_str()).ok_or(BadProgram::NoModule);
-        let placed = module.and_then(|module| {
-            let program = programs::image(frames, entry, number, module, bytes(manifest, module)?)?;
+        let placed = checked.get(&entry.module).and_then(|(module, file)| {
+            let program = programs::image(frames, entry, number, module, file)?;
             kept.keep(module);
             Ok(program)
         });
@@ -216,12 +237,13 @@ pub fn write_manifest(
         });
         record.image_count += 1;
     }
+    tails.clear();
     kept
 }
 
 /// Modules that stay, because programs lie in them.
 #[derive(Debug, Default)]
-pub struct Kept(heapless::Vec<u64, { crate::modules::MAX_MODULES }>);
+pub struct Kept(heapless::Vec<u64, MAX_MODULES>);
 
 impl Kept {
     fn keep(&mut self, module: &Module) {

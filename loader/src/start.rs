@@ -2,21 +2,19 @@
 
 use crate::acpi::AcpiInfo;
 use crate::clock::{self, TscRate};
-use crate::core_place::{CorePlace, NoCore};
 use crate::failure::{Failure, fatal};
 use crate::features::CpuFeatures;
+use crate::glyphs;
 use crate::information::{self, Information, Refused};
-use crate::kernel_tables::KernelTables;
 use crate::manifest::Manifest;
-use crate::map::{self, Areas, EARLY_END, Piece};
+use crate::map::{self, EARLY_END, Piece};
 use crate::memory::tables::Table;
 use crate::memory::{Frames, Owner, PhysAddr};
 use crate::options::{Known, OnFatal, Options};
-use crate::pci::{PciDevices, Ports};
-use crate::record::{self, Kept};
+use crate::pci::Ports;
+use crate::prepare::{Clock, Found, Processor, prepare};
 use crate::virtualization::Virtualization;
-use crate::{digests, glyphs, ranges};
-use abi::boot::{BootRecord, DIRECT_MAP};
+use abi::boot::DIRECT_MAP;
 use abi::limits::PAGE_SIZE;
 use base::log::Screen;
 
@@ -53,21 +51,13 @@ pub fn start(magic: u32, address: u32, image: LoaderImage) -> ! {
     set_on_fatal(options.on_fatal);
     let (rate, tsc, unix_ns) = read_clocks(&acpi, &features);
 
-    let record = record::make(&mut frames);
-    let core = place_core(&information, &manifest, &virtualization, &mut frames);
-    let mut tables = make_tables(&mut frames, &core, &information.areas, &features);
-    record.core.start = core.start.as_u64();
-    record.core.bytes = core.bytes;
-    record.root = tables.root().as_u64();
-    record.options = options.to_record();
-    record::write_processor(record, &features, &virtualization);
-    record::write_time(record, &rate, tsc, unix_ns);
-    record::write_acpi(record, &acpi, &features, &mut tables, &mut frames);
-    let pci = scan_pci(&information.areas, &mut tables, &mut frames);
-    record::write_pci(record, &pci);
-    record::write_glyphs(record, &mut frames);
-    let kept = record::write_manifest(record, &manifest, &options, &information.modules, &pci, &mut frames);
-    hand_over(record, information, &kept, frames, &mut tables, &core)
+    let found = Found { information: &information, manifest: &manifest, options: &options, acpi: &acpi };
+    let processor = Processor { features: &features, virtualization: &virtualization };
+    let prepared = prepare(&found, &processor, &Clock { rate, tsc, unix_ns }, &mut Ports, &mut frames);
+    base::log::flush();
+    base::log::save_screen(&mut prepared.record.screen, prepared.pixels);
+    // SAFETY: interrupts are off, and the loader does nothing any more.
+    unsafe { jump(prepared.entry, prepared.record.own.start, prepared.root) }
 }
 
 fn open_screen(screen: Screen) {
@@ -172,91 +162,6 @@ fn read_clocks(acpi: &AcpiInfo, features: &CpuFeatures) -> (TscRate, u64, u64) {
         log::warn!("the TSC's rate may change when the processor saves power: times will be wrong then");
     }
     (rate, tsc, unix_ns)
-}
-
-/// The core that was built for this processor, in its place.
-fn place_core(
-    information: &Information,
-    manifest: &Manifest<'_>,
-    virtualization: &Virtualization,
-    frames: &mut Frames,
-) -> CorePlace {
-    let (name, kind) = virtualization.core();
-    let Some(module) = information.modules.get(name) else {
-        fatal(Failure::NoModule, format_args!("'{name}', the core for this processor, is not among the boot modules"));
-    };
-    // SAFETY: the frames belong to the module, and nobody writes those of a core while the loader runs.
-    let file = unsafe { module.bytes() };
-    if let Err(damage) = digests::check(manifest.modules, module, file) {
-        fatal(Failure::DamagedModule, format_args!("'{name}': {damage}"));
-    }
-    match CorePlace::new(frames, module, file, kind) {
-        Ok(core) => core,
-        Err(NoCore::NoMemory) => fatal(Failure::LittleMemory, format_args!("no room for the core")),
-        Err(why) => fatal(Failure::BadModule, format_args!("'{name}': {why}")),
-    }
-}
-
-fn make_tables(frames: &mut Frames, core: &CorePlace, areas: &Areas, features: &CpuFeatures) -> KernelTables {
-    match KernelTables::new(frames, core, &areas.direct_map(), features.huge_pages) {
-        Ok(tables) => tables,
-        Err(error) => fatal(Failure::PageTables, format_args!("{error}")),
-    }
-}
-
-fn scan_pci(areas: &Areas, tables: &mut KernelTables, frames: &mut Frames) -> PciDevices {
-    let mut pci = PciDevices::scan(&mut Ports);
-    let left_out = pci.leave_out(|start, end| areas.have_memory(start, end));
-    if left_out > 0 {
-        log::warn!(
-            "{left_out} register blocks of PCI devices lie in memory and are not used: the firmware has not placed them"
-        );
-    }
-    pci.map_tables(&Ports, |at, bytes| tables.map_mmio(frames, at, bytes));
-    for device in &pci.devices {
-        let (vendor, id, class) = (device.vendor, device.device, device.class);
-        log::info!("PCI {}: {vendor:04x}:{id:04x} class {class:06x}", base::pci::PciAddress(device.address));
-    }
-    if pci.dropped > 0 {
-        log::warn!("{} PCI devices are left out: there is room for {}", pci.dropped, pci.devices.len());
-    }
-    pci
-}
-
-/// Gives what is not needed any more to the loader, whose frames the core frees; writes down who owns what, and what the screen shows;
-/// and goes over into the core.
-fn hand_over(
-    record: &mut BootRecord,
-    information: Information,
-    kept: &Kept,
-    mut frames: Frames,
-    tables: &mut KernelTables,
-    core: &CorePlace,
-) -> ! {
-    let screen = base::log::framebuffer();
-    let pixels = screen.and_then(|(at, bytes, _)| tables.map_mmio(&mut frames, at, bytes));
-    if let Some((_, _, (columns, rows))) = screen {
-        match pixels {
-            Some(_) => log::info!("screen: a framebuffer with room for {columns} x {rows} characters"),
-            None => log::warn!("the framebuffer cannot be mapped: the screen shows nothing from here on"),
-        }
-    }
-    for module in information.modules.iter().filter(|module| !kept.contains(module)) {
-        let (first, end) = (module.start.frame(), module.end() / PAGE_SIZE);
-        frames.hand_over(first, end, Owner::Module, Owner::Loader);
-    }
-    let table = frames.place();
-    record.frame_table.start = table.as_u64();
-    record.frame_table.bytes = (frames.len() * size_of::<crate::memory::frames::Entry>()) as u64;
-    record.free_frames = frames.free_frames();
-    record.range_count = match ranges::write(&frames, &mut record.ranges) {
-        Ok(count) => count,
-        Err(ranges::TooMany) => fatal(Failure::BootRecord, format_args!("memory is in too many pieces")),
-    };
-    base::log::flush();
-    base::log::save_screen(&mut record.screen, pixels);
-    // SAFETY: interrupts are off, and the loader does nothing any more.
-    unsafe { jump(core.elf.entry, record.own.start, tables.root()) }
 }
 
 /// Goes to the core's entry.

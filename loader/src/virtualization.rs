@@ -93,10 +93,10 @@ impl From<&Refusal> for Failure {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
 
-    fn svm_plan() -> svm::Plan {
+    pub fn svm_plan() -> svm::Plan {
         let capabilities = svm::Capabilities {
             features: 1 << 26,
             amd_features: 1 << 2,

@@ -22,9 +22,13 @@ pub type Programs = BTreeMap<String, PathBuf>;
 /// Builds the loader, the cores and every module that `system` names.
 pub fn build(system: &System) -> Result<Programs> {
     let mut names = vec![LOADER.to_owned()];
-    names.extend(CORES.map(str::to_owned));
     names.extend(system.modules());
-    build_bins(&names)
+    let mut programs = build_bins(&names)?;
+    // One after the other: together each would have the backend of both.
+    for core in CORES {
+        programs.extend(build_bins(&[core.to_owned()])?);
+    }
+    Ok(programs)
 }
 
 /// Builds the programs `names` for the bare machine, wherever in the workspace they are.

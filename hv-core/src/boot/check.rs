@@ -55,6 +55,7 @@ pub enum Field {
 
 /// A field that is wrong, and what it holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
 pub struct Refused {
     pub field: Field,
     pub value: u64,

@@ -1,15 +1,23 @@
 //! From the loader's record to the run loop. The record is checked before anything of it is used; a bad one is refused with a field and
 //! a value ([`check`]).
 
-mod check;
+pub mod check;
 #[cfg(test)]
 mod check_tests;
 mod fatal;
 mod frames;
 pub mod options;
 mod start;
+#[cfg(feature = "svm")]
+mod svm;
+#[cfg(feature = "vmx")]
+mod vmx;
 
 pub use check::Field;
 pub use fatal::{fatal, panicked, refuse};
 pub use frames::give_back;
 pub use start::{Boot, Virtualization, start};
+#[cfg(feature = "svm")]
+pub use svm::start_svm;
+#[cfg(feature = "vmx")]
+pub use vmx::start_vmx;

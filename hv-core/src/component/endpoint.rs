@@ -120,8 +120,8 @@ impl Endpoint {
     }
 
     /// Put a message into the ring to the party. After a restart of the party the first try only takes note of the new
-    /// epoch.
-    #[inline]
+    /// epoch. (Not inlined: whoever runs a VM needs the registers, and its exits are more frequent than messages.)
+    #[inline(never)]
     pub fn tell(&mut self, message: &Message) -> Told {
         match self.to.push(message) {
             Ok(()) => Told::Yes,

@@ -98,7 +98,8 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         self.tell_pager_of(vm, page);
     }
 
-    /// Tell a VM's pager what the VM waits for.
+    /// Tell a VM's pager what the VM waits for. (Not inlined, as [`crate::component::Endpoint::tell`].)
+    #[inline(never)]
     fn tell_pager_of(&mut self, vm: &Vm<B>, page: PageFault) {
         let PageFault { page, access, present } = page;
         let event = PagerEvent::Fault { vm: vm.id, seat: vm.seat, page, access, present };

@@ -167,8 +167,8 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         self.now_ready(vm);
     }
 
-    /// A VM can run: the scheduler is told.
-    #[inline]
+    /// A VM can run: the scheduler is told. (Not inlined, as [`crate::component::Endpoint::tell`].)
+    #[inline(never)]
     pub fn now_ready(&mut self, vm: &mut Vm<B>) {
         vm.burst_ticks = 0;
         let queue = if self.is_held(vm) { Queue::Held } else { Queue::Ready };
