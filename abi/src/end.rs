@@ -22,7 +22,8 @@ pub enum EndReason {
     EntryFailure = 8,
     /// An exit that the core does not know; the detail is the exit reason.
     UnknownExit = 9,
-    /// The pager refused it a page; the detail is the page.
+    /// It asked for more memory than was kept for it, and waited in vain for more to be free; or the pager refused it a page. The
+    /// detail is the page.
     OutOfMemory = 10,
     /// Its upcall or fault entry or stack lies outside its memory; the detail is the address.
     BadUpcall = 11,
@@ -40,6 +41,8 @@ pub enum EndReason {
     ExecutedData = 17,
     /// Memory of its own is damaged, or the processor lost its state; the detail is the physical address, or 0.
     HardwareError = 18,
+    /// It asked for more memory than it may hold; the detail is the page.
+    OverLimit = 19,
 }
 
 impl EndReason {
@@ -64,6 +67,7 @@ impl EndReason {
             16 => Self::WroteReadOnly,
             17 => Self::ExecutedData,
             18 => Self::HardwareError,
+            19 => Self::OverLimit,
             _ => return None,
         })
     }
@@ -89,6 +93,7 @@ impl EndReason {
             Self::WroteReadOnly => "write to code or constants",
             Self::ExecutedData => "execution of data",
             Self::HardwareError => "hardware error (its memory is damaged)",
+            Self::OverLimit => "over its memory limit",
         }
     }
 }

@@ -127,6 +127,25 @@ pub struct Image {
     pub pager: u16,
     /// Must be zero.
     pub reserved: u16,
+    /// Frames that are kept for each of its VMs: of memory, page tables and metadata.
+    pub reserve_frames: u32,
+    /// Frames that each of its VMs may hold.
+    pub limit_frames: u32,
+}
+
+/// Frames without which no VM starts: two of metadata, four nested page tables, its register page, two page tables of its own,
+/// and three of its NIC, which are its page and one of each ring.
+pub const RESERVE_LEAST: u32 = 12;
+/// Frames that are kept for a VM whose image does not say: what an idle web server holds, and two for its rings.
+pub const RESERVE_DEFAULT: u32 = 14;
+
+/// Frames that a VM with so many bytes of memory holds at most: all its pages, the nested page tables for them, and its metadata.
+#[must_use]
+pub const fn all_frames(memory_bytes: u64) -> u64 {
+    const ENTRIES: u64 = 512;
+    let pages = memory_bytes / crate::limits::PAGE_SIZE;
+    let leaves = pages.div_ceil(ENTRIES);
+    2 + 2 + leaves.div_ceil(ENTRIES) + leaves + pages
 }
 
 impl Image {
@@ -141,7 +160,7 @@ const _: () = {
     assert!(core::mem::size_of::<Header>() == 32 + DEFAULTS_BYTES);
     assert!(core::mem::size_of::<Component>() == 16 + 32 * MAX_POLICIES + 40);
     assert!(core::mem::size_of::<Ring>() == 32);
-    assert!(core::mem::size_of::<Image>() == 192);
+    assert!(core::mem::size_of::<Image>() == 200);
 };
 
 /// Adler-32 of `bytes` (RFC 1950, section 8.2): guards against a truncated or mixed-up module, not against an attacker.

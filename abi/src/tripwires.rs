@@ -14,7 +14,10 @@ fn version() {
 #[test]
 fn guest_numbers() {
     use guest::hypercall::*;
-    assert_eq!([NOP, IDLE, EXIT, KICK, ALARM, UPCALL_RETURN, FAULT_RETURN, GIVE_BACK], [0, 1, 2, 3, 4, 5, 6, 7]);
+    assert_eq!(
+        [NOP, IDLE, EXIT, KICK, ALARM, UPCALL_RETURN, FAULT_RETURN, GIVE_BACK, TAKE],
+        [0, 1, 2, 3, 4, 5, 6, 7, 8]
+    );
     use guest::pending::{ALARM as DUE, CONSOLE_INPUT, DISK, IDENTITY, NIC, SHUTDOWN};
     assert_eq!([DUE, NIC, SHUTDOWN, IDENTITY, CONSOLE_INPUT, DISK], [1, 2, 4, 8, 16, 32]);
     assert_eq!([guest::device::NIC, guest::device::CONSOLE, guest::device::DISK], [0, 1, 2]);
@@ -72,7 +75,7 @@ fn layouts() {
     assert_eq!(offset_of!(ring::RingHeader, epoch), 128);
     assert_eq!(size_of::<message::Message>(), 64);
     assert_eq!(size_of::<manifest::Component>(), 184);
-    assert_eq!(size_of::<manifest::Image>(), 192);
+    assert_eq!(size_of::<manifest::Image>(), 200);
     assert_eq!(nic::tx_slots_offset(256), 0x5000);
     assert_eq!((offset_of!(nic::NicPage, listens), size_of::<nic::Listens>()), (96, 48));
 }
@@ -116,6 +119,7 @@ fn messages_survive_the_ring() {
         sched::SchedEvent::Blocked { vm, seat, ran_ticks: 99, idle: true },
         sched::SchedEvent::Ended { vm, seat: None, room },
         sched::SchedEvent::Ended { vm, seat: Some(seat), room },
+        sched::SchedEvent::Room { room },
     ] {
         assert_eq!(sched::SchedEvent::try_from(&Message::from(event)), Ok(event));
     }

@@ -154,6 +154,12 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         if vm.life.is_ending() {
             return self.withholds(vm);
         }
+        if vm.life.shortage().is_some_and(|shortage| shortage.retry <= now) {
+            self.look_for_memory(vm, now);
+            if vm.life.is_ending() {
+                return;
+            }
+        }
         let due = vm.alarm <= now;
         if due {
             vm.alarm = u64::MAX;

@@ -194,6 +194,8 @@ impl<'a> Manifest<'a> {
         let server = |of: u16, service| of == ANY || self.is_party(of.into(), service);
         ensure(server(image.net, Service::Net), "it names a demultiplexer that is none")?;
         ensure(server(image.pager, Service::Pager), "it names a pager that is none")?;
+        ensure(image.reserve_frames >= abi::manifest::RESERVE_LEAST, "its VMs cannot start with their reserve")?;
+        ensure(image.reserve_frames <= image.limit_frames, "its reserve is beyond its limit")?;
         ensure(image.reserved == 0, "a reserved field is not zero")
     }
 }

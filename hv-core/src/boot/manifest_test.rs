@@ -51,6 +51,8 @@ fn image(text: &str) -> Image {
         net: ANY,
         pager: ANY,
         reserved: 0,
+        reserve_frames: abi::manifest::RESERVE_LEAST,
+        limit_frames: 300,
     }
 }
 

@@ -10,8 +10,8 @@ use abi::limits::PAGE_SHIFT;
 use abi::nic;
 use backend::{Backend, Flush, Vcpu};
 
-/// Pages that one `GIVE_BACK` may name, so that its work is bounded.
-const GIVE_BACK_MAX: u64 = 512;
+/// Pages that one `GIVE_BACK` or `TAKE` may name, so that its work is bounded.
+const PAGES_MAX: u64 = 512;
 
 /// Why a hypercall is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     pub(super) fn own_hypercall(&mut self, vm: &mut Vm<B>) -> bool {
         let result = match vm.vcpu.registers().rax {
             hypercall::NOP => u64::from(abi::ABI_VERSION),
-            hypercall::IDLE..=hypercall::GIVE_BACK => return false,
+            hypercall::IDLE..=hypercall::TAKE => return false,
             _ => Refusal::Unknown.raw(),
         };
         vm.vcpu.skip_instruction(&mut self.backend);
@@ -66,6 +66,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             }
             hypercall::FAULT_RETURN => Err(Refusal::State),
             hypercall::GIVE_BACK => self.give_back(vm, a, b),
+            hypercall::TAKE => self.take(vm, a, b),
             hypercall::EXIT => return self.end_for(vm, EndReason::Exited, a),
             _ => Err(Refusal::Unknown),
         };
@@ -107,6 +108,19 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         self.arm(due);
     }
 
+    /// Give a guest a frame for each of `count` pages from `first` on that has none. Returns how many there are, the first ones,
+    /// before the first that it cannot have now.
+    fn take(&mut self, vm: &mut Vm<B>, first: u64, count: u64) -> Result<u64, Refusal> {
+        let body = vm.life.body_mut().ok_or(Refusal::State)?;
+        let memory = &mut body.memory;
+        let end = first.checked_add(count).and_then(|end| u32::try_from(end).ok()).filter(|&end| end <= memory.pages());
+        let first = u32::try_from(first).ok().filter(|&first| memory.is_plain(first));
+        let (Some(first), Some(end), 0..=PAGES_MAX) = (first, end, count) else { return Err(Refusal::Argument) };
+        let there = (first..end).take_while(|&page| memory.map_plain(&mut self.frames, page).is_ok()).count();
+        body.registers.set_held(memory.reservation().held());
+        Ok(there as u64)
+    }
+
     /// Take `count` pages from `first` on back from a guest; not those that it shares with the core or the demultiplexer.
     /// Returns how many frames were freed.
     fn give_back(&mut self, vm: &mut Vm<B>, first: u64, count: u64) -> Result<u64, Refusal> {
@@ -115,7 +129,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         let memory = &mut body.memory;
         let fixed = (NIC_BASE >> PAGE_SHIFT) + nic::nic_pages(image.entry.rx_slots, image.entry.tx_slots);
         let end = first.saturating_add(count);
-        if count > GIVE_BACK_MAX || first < fixed || end > u64::from(memory.pages()) {
+        if count > PAGES_MAX || first < fixed || end > u64::from(memory.pages()) {
             return Err(Refusal::Argument);
         }
         let mut freed = 0;
@@ -133,7 +147,10 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         if flush == Flush::Needed {
             self.backend.flush(&mut vm.vcpu, memory.tables());
         }
-        body.registers.set_held(memory.own());
+        body.registers.set_held(memory.reservation().held());
+        if freed != 0 {
+            self.has_more_room();
+        }
         Ok(freed)
     }
 }

@@ -65,6 +65,8 @@ pub struct Cpu<B: Backend, H: Board> {
     pub loaded: Option<usize>,
     /// Frames that VMs can have: those that were free when everything else had been made.
     pub vm_frames: u64,
+    /// How long a VM waits for a frame beyond its reserve, in ticks.
+    pub memory_wait_ticks: u64,
     /// Limits what guests can make the core log.
     pub guest_log: RateLimit,
     /// Limits what components' bad messages can make the core log.

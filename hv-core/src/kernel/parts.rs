@@ -106,6 +106,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         let errors = HardwareErrors::new(board.has_error_banks());
         let mut cpu = Cpu {
             vm_frames: frames.free_frames(),
+            memory_wait_ticks: ticks(options.memory_wait_ns, tsc_hz),
             backend,
             board,
             time,

@@ -21,6 +21,7 @@ mod plan;
 mod ring_pages;
 mod roles;
 mod services;
+mod shortage;
 mod swap;
 mod syscalls;
 mod twins;

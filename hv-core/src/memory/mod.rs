@@ -11,6 +11,7 @@ pub mod paging;
 #[cfg(test)]
 mod paging_test;
 pub mod phys;
+mod reservation;
 pub mod tables;
 
 pub use core_memory::{core_memory, core_slice};
@@ -21,4 +22,5 @@ pub use map::LOW_MEMORY_END;
 pub use paging::Piece;
 pub use paging::{AddressSpace, KernelSpace, WxReport};
 pub use phys::{PhysAddr, copy_frame};
+pub use reservation::{Denied, Reservation};
 pub use tables::{MapError, MapFlags};

@@ -54,7 +54,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             // It lies below all images.
             None => body.memory.map_plain(&mut cpu.frames, page).ok().flatten().ok_or(NoRingPage::NoFrame)?,
         };
-        body.registers.set_held(body.memory.own());
+        body.registers.set_held(body.memory.reservation().held());
         let rank = cpu.endpoints.rank(of).ok_or(NoRingPage::NoSuchPage)?;
         let space = &mut cpu.components.list[rank].space;
         if space.map_nic(&mut cpu.frames, seat, index, frame) { Ok(()) } else { Err(NoRingPage::NoFrame) }
@@ -90,7 +90,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         if flush == Flush::Needed {
             cpu.backend.flush(&mut vm.vcpu, body.memory.tables());
         }
-        body.registers.set_held(body.memory.own());
+        body.registers.set_held(body.memory.reservation().held());
+        cpu.has_more_room();
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use super::boot_args::{BootArgs, TooLong, compose};
 use super::{Memory, PageError, Registers, Vm};
 use crate::board::Board;
 use crate::kernel::Cpu;
-use crate::memory::{Frames, PhysAddr, core_memory};
+use crate::memory::{Frames, PhysAddr, Reservation, core_memory};
 use abi::end::EndReason;
 use abi::guest::{CONSOLE_SLOTS, MAGIC, NIC_BASE, PAGE_TABLES, REGISTER_PAGE, RegisterPage};
 use abi::limits::{PAGE_SHIFT, PAGE_SIZE};
@@ -68,7 +68,7 @@ impl BuildError {
 
     fn at(part: Part) -> impl Fn(PageError) -> BuildError {
         move |error| match error {
-            PageError::NoFrame => BuildError::NoFrame(part),
+            PageError::NoFrame | PageError::Limit => BuildError::NoFrame(part),
             PageError::NoSuchPage => BuildError::NoPage(part),
         }
     }
@@ -99,10 +99,18 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     ///
     /// # Errors
     /// [`BuildError`]; what had been built is gone again.
-    pub fn build(&mut self, vm: &mut Vm<B>, extra: &Extra) -> Result<(Memory<B>, Registers), BuildError> {
-        let image = self.images.get(vm.image).ok_or(BuildError::NoImage)?;
+    pub fn build(
+        &mut self,
+        vm: &mut Vm<B>,
+        reservation: Reservation,
+        extra: &Extra,
+    ) -> Result<(Memory<B>, Registers), BuildError> {
+        let Some(image) = self.images.get(vm.image) else {
+            reservation.close(&mut self.frames);
+            return Err(BuildError::NoImage);
+        };
         let pages = u32::try_from(image.entry.memory_bytes >> PAGE_SHIFT).unwrap_or(u32::MAX);
-        let memory = Memory::new(&self.backend, &mut self.frames, vm.slot(), pages, image.end);
+        let memory = Memory::new(&self.backend, &mut self.frames, reservation, vm.slot(), pages, image.end);
         let mut memory = memory.ok_or(BuildError::NoFrame(Part::NestedTables))?;
         match self.fill(vm, extra, &mut memory) {
             Ok(registers) => Ok((memory, registers)),
@@ -134,7 +142,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         };
         let start = image.start;
         let registers = self.build_registers(vm, extra, register_page, nic_page)?;
-        registers.set_held(memory.own());
+        registers.set_held(memory.reservation().held());
         let frame_pointer = NonNull::new(vm.control_frame.as_ptr()).ok_or(BuildError::Processor)?;
         let config = VcpuConfig {
             frame: vm.control_frame.as_u64(),
@@ -174,7 +182,8 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         page.memory_bytes = image.entry.memory_bytes;
         page.tsc_hz = self.time.tsc_hz();
         page.ns_per_tick = self.time.ns_per_tick();
-        page.limit_frames = u32::try_from(image.entry.memory_bytes >> PAGE_SHIFT).unwrap_or(u32::MAX);
+        page.reserve_frames = image.entry.reserve_frames;
+        page.limit_frames = image.entry.limit_frames;
         page.clock_tsc = tsc;
         page.clock_unix_ns = self.time.unix_ns_at(tsc);
         page.generation_id = self.board.random();

@@ -7,7 +7,7 @@ use super::{End, Memory, Queue, Registers, Table, Vm};
 use crate::board::Board;
 use crate::boot::options::Net;
 use crate::kernel::{Cpu, Kernel};
-use crate::memory::Owner;
+use crate::memory::{Owner, Reservation};
 use abi::share::Share;
 use abi::vm::{ImageId, Slot, VmId};
 use backend::Backend;
@@ -15,11 +15,6 @@ use core::fmt;
 
 /// Frames for metadata: the backend's control structure and the context.
 pub const METADATA_FRAMES: u32 = 2;
-/// Frames that an admitted VM needs before it has touched anything, beside its NIC: metadata, register page, two page
-/// tables, four nested tables, and some for its first steps.
-const FIRST_FRAMES: u64 = 18;
-/// Frames of a NIC: its page, and one of each ring, on which a ring stays that is not busy.
-const NIC_FRAMES: u64 = 3;
 
 /// Why a VM is not created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,29 +83,34 @@ impl<B: Backend, H: Board> Kernel<B, H> {
 }
 
 impl<B: Backend, H: Board> Cpu<B, H> {
-    /// Frames that a VM of this image needs to start.
+    /// Frames that are kept for a VM of this image when it is admitted.
     pub fn frames_needed(&self, image: ImageId) -> u64 {
-        let has_nic =
-            self.images.get(image).is_some_and(|image| image.entry.rx_slots != 0 && image.entry.tx_slots != 0);
-        FIRST_FRAMES + if has_nic { NIC_FRAMES } else { 0 }
+        self.images.get(image).map_or(0, |image| image.entry.reserve_frames.into())
+    }
+
+    /// Keep a VM's reserve for it. `None` when there is not as much.
+    fn reserve(&mut self, image: ImageId) -> Option<Reservation> {
+        let entry = &self.images.get(image)?.entry;
+        Reservation::open(&mut self.frames, entry.reserve_frames, entry.limit_frames)
     }
 
     /// The gatekeeper admits a VM: give it its first pages and let it run. One that does not wait is left alone: the
     /// gatekeeper may not know yet.
     pub fn admit(&mut self, vms: &mut Table<B>, id: VmId) {
         let Some(seed) = vms.waiting(id) else { return };
-        if vms.seats().free() == 0 {
+        let reservation = if vms.seats().free() == 0 { None } else { self.reserve(seed.image) };
+        let Some(reservation) = reservation else {
             // The gatekeeper believed otherwise, or is not one that asks. The VM goes on waiting.
             return self.tell_arrived(vms, id, seed.image, false);
-        }
+        };
         let (early, extra) = vms.take_luggage(id.slot);
-        let Some(vm) = self.seat(vms, seed) else {
+        let Some((vm, reservation)) = self.seat(vms, seed, reservation) else {
             self.cannot_start(id, BuildError::NoFrame(Part::Metadata));
             self.end_waiting(vms, id, End::new(BuildError::NoFrame(Part::Metadata).reason(), 0));
             return;
         };
         self.queues.remove(Queue::Waiting, id.slot);
-        match self.build(vm, &extra) {
+        match self.build(vm, reservation, &extra) {
             Ok((memory, registers)) => {
                 registers.raise(early);
                 self.begin(vm, memory, registers);
@@ -122,24 +122,33 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         }
     }
 
-    /// Give a VM that waits the frames of its metadata. `None` when there are none.
-    pub fn seat<'t>(&mut self, vms: &'t mut Table<B>, seed: Seed) -> Option<&'t mut Vm<B>> {
+    /// Give a VM that waits the frames of its metadata, of those that are kept for it. `None`, and nothing is kept any more,
+    /// when there are none.
+    pub fn seat<'t>(
+        &mut self,
+        vms: &'t mut Table<B>,
+        seed: Seed,
+        mut reservation: Reservation,
+    ) -> Option<(&'t mut Vm<B>, Reservation)> {
         let owner = Owner::VmMeta(seed.id.slot.number());
-        let control = self.frames.alloc_zeroed(owner, 0)?;
-        let Some(context) = self.frames.alloc_zeroed(owner, 1) else {
-            self.frames.free(control, owner);
-            return None;
+        let mut frame = |page| reservation.alloc_zeroed(&mut self.frames, owner, page).ok();
+        let (control, context) = (frame(0), frame(1));
+        let vm = match (control, context) {
+            // SAFETY: the context frame was just allocated and zeroed for this VM; nothing points to it.
+            (Some(control), Some(context)) => unsafe { vms.admit(context, control, seed) },
+            _ => None,
         };
-        // SAFETY: the context frame was just allocated and zeroed for this VM; nothing points to it.
-        let Some(vm) = (unsafe { vms.admit(context, control, seed) }) else {
-            self.frames.free(control, owner);
-            self.frames.free(context, owner);
+        let Some(vm) = vm else {
+            for frame in [control, context].into_iter().flatten() {
+                reservation.free(&mut self.frames, frame, owner);
+            }
+            reservation.close(&mut self.frames);
             return None;
         };
         if let Some(image) = self.images.get(seed.image) {
             (vm.net, vm.pager) = (image.net, image.pager);
         }
-        Some(vm)
+        Some((vm, reservation))
     }
 
     #[cold]

@@ -38,6 +38,15 @@ pub struct PageFault {
     pub present: bool,
 }
 
+/// No frame was free for the page that a VM waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shortage {
+    /// TSC at which its pager is asked again.
+    pub retry: u64,
+    /// TSC at which it has waited long enough, and ends.
+    pub until: u64,
+}
+
 /// What a VM does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
@@ -106,7 +115,7 @@ pub struct Body<B: Backend> {
 enum Doing {
     Running,
     Idling { until: u64 },
-    Faulting(PageFault),
+    Faulting(PageFault, Option<Shortage>),
 }
 
 enum Stage<B: Backend> {
@@ -134,7 +143,7 @@ impl<B: Backend> Life<B> {
             Stage::New => State::New,
             Stage::Admitted(Doing::Running, _) => State::Ready,
             Stage::Admitted(Doing::Idling { until }, _) => State::Idle { until: *until },
-            Stage::Admitted(Doing::Faulting(page), _) => State::Fault(*page),
+            Stage::Admitted(Doing::Faulting(page, _), _) => State::Fault(*page),
             Stage::Ending(_) => State::Ending,
         }
     }
@@ -158,7 +167,7 @@ impl<B: Backend> Life<B> {
     #[inline]
     pub fn page_fault(&self) -> Option<PageFault> {
         match &self.0 {
-            Stage::Admitted(Doing::Faulting(page), _) => Some(*page),
+            Stage::Admitted(Doing::Faulting(page, _), _) => Some(*page),
             _ => None,
         }
     }
@@ -224,7 +233,24 @@ impl<B: Backend> Life<B> {
     pub fn fault(&mut self, page: PageFault) {
         debug_assert!(self.is_ready(), "faults while {:?}", self.state());
         if let Stage::Admitted(doing @ Doing::Running, _) = &mut self.0 {
-            *doing = Doing::Faulting(page);
+            *doing = Doing::Faulting(page, None);
+        }
+    }
+
+    /// No frame is free for the page that it waits for. A wait that goes on ends when it would have ended.
+    pub fn run_short(&mut self, shortage: Shortage) {
+        debug_assert!(self.page_fault().is_some(), "short of memory while {:?}", self.state());
+        if let Stage::Admitted(Doing::Faulting(_, waits), _) = &mut self.0 {
+            let until = waits.map_or(shortage.until, |waits| waits.until);
+            *waits = Some(Shortage { until, ..shortage });
+        }
+    }
+
+    /// What it waits for, where no frame was free for its page.
+    pub fn shortage(&self) -> Option<Shortage> {
+        match self.0 {
+            Stage::Admitted(Doing::Faulting(_, shortage), _) => shortage,
+            _ => None,
         }
     }
 

@@ -26,7 +26,7 @@ pub use console::Console;
 pub use create::{CreateError, METADATA_FRAMES};
 pub use identity::IdentityError;
 pub use images::{Image, Images};
-pub use life::{Devices, End, Handling, PageFault, State};
+pub use life::{Devices, End, Handling, PageFault, Shortage, State};
 pub use memory::{Memory, PageError};
 pub use queues::{EMPTY_LINK, Link, Queue, Queues};
 pub use registers::Registers;

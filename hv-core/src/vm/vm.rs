@@ -120,10 +120,11 @@ impl<B: Backend> Vm<B> {
         self.id.slot
     }
 
-    /// When the core must look at it next: its alarm or the end of its idle.
+    /// When the core must look at it next: its alarm, the end of its idle, or when it is short of memory.
     pub fn deadline(&self) -> u64 {
         match self.life.state() {
             State::Idle { until } => until.min(self.alarm),
+            State::Fault(_) => self.life.shortage().map_or(self.alarm, |shortage| shortage.retry.min(self.alarm)),
             _ => self.alarm,
         }
     }

@@ -90,6 +90,8 @@ fn image(entry: &Image, system: &System) -> manifest::Image {
         net: server(&entry.net),
         pager: server(&entry.pager),
         reserved: 0,
+        reserve_frames: number(entry.reserve_frames()),
+        limit_frames: number(entry.limit_frames()),
     }
 }
 

@@ -199,6 +199,8 @@ fn image(frames: &mut Frames, id: ImageId, rx_slots: u32, tx_slots: u32) -> Imag
         net: manifest::ANY,
         pager: manifest::ANY,
         reserved: 0,
+        reserve_frames: abi::manifest::RESERVE_LEAST,
+        limit_frames: 300,
     };
     Image::new(entry, id, module, &elf, frames).expect("room")
 }
