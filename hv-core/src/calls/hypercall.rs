@@ -116,7 +116,9 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         let end = first.checked_add(count).and_then(|end| u32::try_from(end).ok()).filter(|&end| end <= memory.pages());
         let first = u32::try_from(first).ok().filter(|&first| memory.is_plain(first));
         let (Some(first), Some(end), 0..=PAGES_MAX) = (first, end, count) else { return Err(Refusal::Argument) };
-        let there = (first..end).take_while(|&page| memory.map_plain(&mut self.frames, page).is_ok()).count();
+        let frames = &mut self.frames;
+        let mut has = |page| memory.frame(frames, page).is_some() || memory.map_plain(frames, page).is_ok();
+        let there = (first..end).take_while(|&page| has(page)).count();
         body.registers.set_held(memory.reservation().held());
         Ok(there as u64)
     }
