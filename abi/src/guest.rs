@@ -38,8 +38,8 @@ pub mod hypercall {
     /// Give the RSI pages from the page number RDI back; they read as at the VM's start when they are touched again.
     /// Returns how many frames were freed.
     pub const GIVE_BACK: u64 = 7;
-    /// Have a frame of its own for each of the RSI pages from the page number RDI on, all of which lie behind the image, without
-    /// waiting for one. Returns how many of them, the first ones, are there: fewer where no more memory can be had now.
+    /// Have a frame of its own for each of the RSI pages from the page number RDI on, which may be written and either hold zeros
+    /// at the start or were written, without waiting for one. Returns how many of them, the first ones, are there: fewer where no more memory can be had now.
     pub const TAKE: u64 = 8;
 }
 

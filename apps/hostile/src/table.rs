@@ -314,6 +314,7 @@ pub const CRIMES: &[Crime] = &[
     crime(Memory, "tables-in-a-loop", Nothing, "a page table that is its own next level"),
     crime(Memory, "stack-overflow", Guard, "it pushes until its stack is full"),
     crime(Memory, "memory-hog", Nothing, "it writes to every page that it has"),
+    crime(Memory, "memory-hoard", Nothing, "it takes every page that it can get, and keeps it"),
     crime(Memory, "fresh-memory", Nothing, "it looks whether its memory is zero after a VM that filled its own"),
     crime(Mistakes, "overflow-32k", Told(OVERFLOW), "32 KiB on a stack of as much"),
     crime(Mistakes, "overflow-64k", Told(OVERFLOW), "64 KiB on a stack of half as much"),

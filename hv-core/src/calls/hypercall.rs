@@ -111,13 +111,24 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     /// Give a guest a frame for each of `count` pages from `first` on that has none. Returns how many there are, the first ones,
     /// before the first that it cannot have now.
     fn take(&mut self, vm: &mut Vm<B>, first: u64, count: u64) -> Result<u64, Refusal> {
+        let image = self.images.get(vm.image).ok_or(Refusal::State)?;
         let body = vm.life.body_mut().ok_or(Refusal::State)?;
         let memory = &mut body.memory;
         let end = first.checked_add(count).and_then(|end| u32::try_from(end).ok()).filter(|&end| end <= memory.pages());
-        let first = u32::try_from(first).ok().filter(|&first| memory.is_plain(first));
-        let (Some(first), Some(end), 0..=PAGES_MAX) = (first, end, count) else { return Err(Refusal::Argument) };
+        let (Ok(first), Some(end), 0..=PAGES_MAX) = (u32::try_from(first), end, count) else {
+            return Err(Refusal::Argument);
+        };
         let frames = &mut self.frames;
-        let mut has = |page| memory.frame(frames, page).is_some() || memory.map_plain(frames, page).is_ok();
+        // What may not be written is never its own, and what comes from the image is shared until it is written.
+        let can_be_own = |page| match image.golden(page) {
+            _ if !image.rights(page).is_some_and(|rights| rights.write) => false,
+            Some(golden) => memory.frame(frames, page).is_some_and(|frame| frame != golden),
+            None => true,
+        };
+        if !(first..end).all(can_be_own) {
+            return Err(Refusal::Argument);
+        }
+        let mut has = |page| memory.frame(frames, page).is_some() || memory.map_zero(frames, page, image).is_ok();
         let there = (first..end).take_while(|&page| has(page)).count();
         body.registers.set_held(memory.reservation().held());
         Ok(there as u64)

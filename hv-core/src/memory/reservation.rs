@@ -40,6 +40,7 @@ impl Reservation {
     }
 
     /// Frames that are kept for it.
+    #[cfg(test)]
     pub fn reserve(&self) -> u32 {
         self.reserve
     }

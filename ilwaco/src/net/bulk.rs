@@ -141,7 +141,7 @@ impl Stack {
     fn send_copy(&mut self, index: usize, bytes: &[u8], waker: &Waker) -> Result<Option<usize>, Error> {
         let Some(place) = self.places.get_mut(index) else { return Err(Error::NotConnected) };
         let len = bytes.len().min(COPY);
-        let has_room = super::places::carries_bytes(len);
+        let has_room = super::places::secures_bytes(len);
         if !place.has_content() {
             if bytes.len() <= SEND_BYTES || !has_room {
                 return Ok(Some(0));

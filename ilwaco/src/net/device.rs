@@ -44,6 +44,17 @@ pub(super) fn nic_page() -> NicPage {
     NicPage::read_from_bytes(&bytes).unwrap_or_else(|_| unreachable!("the buffer has the page's size"))
 }
 
+/// Numbers of the guest's pages in which the transmit ring lies.
+#[cfg(target_os = "none")]
+pub(crate) fn transmit_pages() -> core::ops::Range<usize> {
+    let page = nic_page();
+    let number =
+        |pages: u64| usize::try_from(crate::registers::nic_page() / abi::limits::PAGE_SIZE + pages).unwrap_or(0);
+    let (first, end) =
+        (tx_slots_offset(page.rx_slots) / abi::limits::PAGE_SIZE, abi::nic::nic_pages(page.rx_slots, page.tx_slots));
+    number(first)..number(end)
+}
+
 /// Says what this VM listens to.
 pub(super) fn set_listens(listens: &Listens) {
     let at = offset_of!(NicPage, listens);

@@ -34,6 +34,8 @@ mod udp;
 pub use connection::{CONNECTION_BYTES, RECEIVE_BYTES, SEND_BYTES};
 pub use content::{Repeated, Summed, block_sums};
 pub use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+#[cfg(target_os = "none")]
+pub(crate) use device::transmit_pages;
 pub use device::{link_up, nic_counters};
 pub use listener::TcpListener;
 pub use places::{MAX_CLOSING, MAX_CONNECTIONS};

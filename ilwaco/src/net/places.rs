@@ -8,6 +8,7 @@ use super::listener::Listener;
 use super::stack::Stack;
 use super::track::Track;
 use super::{Error, paths};
+use crate::platform::secure_working_memory;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::net::IpAddr;
@@ -63,9 +64,14 @@ fn carries() -> bool {
 }
 
 /// True when the heap can carry so many bytes more.
-pub(super) fn carries_bytes(bytes: usize) -> bool {
+fn carries_bytes(bytes: usize) -> bool {
     let (used, total) = crate::heap_usage();
     total == 0 || total.saturating_sub(used) >= HEADROOM + bytes
+}
+
+/// True when so many bytes more are there: the heap can carry them, and the machine has the memory.
+pub(super) fn secures_bytes(bytes: usize) -> bool {
+    carries_bytes(bytes) && crate::heap::secure(bytes)
 }
 
 /// Whom a connection is with: an IPv4 address, a neighbour, or the network of an IPv6 address, since a host can have as many
@@ -288,12 +294,19 @@ impl Stack {
     /// Makes space for another socket. Those that are being closed have what others do not use, and [`MAX_CLOSING`] more; when
     /// there is no space even so, the oldest of them is broken off. False when there is none.
     fn make_space(&mut self) -> bool {
-        if (self.live + self.orphans >= self.most + MAX_CLOSING || !carries())
-            && let Some(oldest) = self.oldest_orphan()
-        {
+        if self.live + self.orphans < self.most + MAX_CLOSING && self.has_space() {
+            return true;
+        }
+        if let Some(oldest) = self.oldest_orphan() {
             self.recycle(oldest, Some(Ended::over(self.now)));
         }
-        !self.spare.is_empty() || carries()
+        self.has_space()
+    }
+
+    /// True when there is a socket that nobody uses, or memory for another one: of the heap's, and of the machine's.
+    fn has_space(&self) -> bool {
+        !self.spare.is_empty()
+            || (carries() && secure_working_memory() && crate::heap::secure(CONNECTION_BYTES + TASK_BYTES))
     }
 
     /// A connection that is to make room for one of `flow`: an idle one of the peer that has most, the one that has been silent

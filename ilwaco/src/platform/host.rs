@@ -33,6 +33,7 @@ thread_local! {
     static NIC: Cell<Option<SharedMemory>> = const { Cell::new(None) };
     static NOW: Cell<u64> = const { Cell::new(START_NS) };
     static HOOK: RefCell<Option<IdleHook>> = const { RefCell::new(None) };
+    static SHORT: Cell<bool> = const { Cell::new(false) };
     static KICKS: Cell<[u64; 2]> = const { Cell::new([0; 2]) };
     static CONSOLE: RefCell<String> = const { RefCell::new(String::new()) };
 }
@@ -61,6 +62,7 @@ impl Sim {
         HOOK.set(None);
         NOW.set(START_NS);
         KICKS.set([0; 2]);
+        SHORT.set(false);
         CONSOLE.set(String::new());
         let registers = memory(4096);
         let field = |offset: usize, value: u64| registers.write64(offset, value).expect("in the page");
@@ -160,6 +162,11 @@ impl Sim {
         raise(pending::IDENTITY);
     }
 
+    /// From now on the machine has no memory for the guest beyond what it holds, or has some again.
+    pub fn run_short(short: bool) {
+        SHORT.set(short);
+    }
+
     /// Asks the guest to end itself.
     pub fn ask_shutdown() {
         raise(pending::SHUTDOWN);
@@ -233,4 +240,13 @@ pub(crate) fn exit(code: u64) -> ! {
 
 pub(crate) fn return_memory() -> u64 {
     0
+}
+
+/// Whether the machine has memory beyond what the guest holds.
+pub(crate) fn has_memory() -> bool {
+    !SHORT.get()
+}
+
+pub(crate) fn secure_working_memory() -> bool {
+    has_memory()
 }

@@ -8,8 +8,10 @@ mod bare;
 mod host;
 
 #[cfg(target_os = "none")]
-pub(crate) use bare::{exit, idle, kick, nic, registers, return_memory, set_registers, tsc};
+pub(crate) use bare::{
+    exit, idle, kick, nic, registers, return_memory, secure_working_memory, set_registers, take, tsc,
+};
 #[cfg(not(target_os = "none"))]
 pub use host::{Sim, SimEvent};
 #[cfg(not(target_os = "none"))]
-pub(crate) use host::{exit, idle, kick, nic, registers, return_memory, tsc};
+pub(crate) use host::{exit, has_memory, idle, kick, nic, registers, return_memory, secure_working_memory, tsc};

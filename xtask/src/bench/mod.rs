@@ -8,6 +8,7 @@
 
 mod crowd;
 mod echo;
+mod hoarders;
 mod host_tests;
 mod http;
 mod mechanism;
@@ -140,6 +141,7 @@ fn all() -> Vec<Entry> {
         slirp::BURST,
         slirp::RATIO,
         memory::ENTRY,
+        hoarders::ENTRY,
         slots::ENTRY,
         privileged_lines::ENTRY,
         host_tests::ENTRY,

@@ -13,6 +13,7 @@ mod elf;
 mod fatal;
 mod frames;
 mod hardware;
+pub mod hoarders;
 mod hostile;
 mod identity;
 mod nic;
@@ -51,6 +52,7 @@ pub fn all(long: bool) -> Vec<Case> {
         hostile::CASES,
         uefi::CASES,
         hardware::CASES,
+        hoarders::CASES,
         command::CASES,
         takes_root,
     ]
