@@ -6,6 +6,7 @@
 //! operator's line with `monitor`. Each benchmark runs twice and fails when the figures do not repeat. Targets and the best
 //! figure of others are in [`targets`]; a metric must have an entry there.
 
+pub mod admission;
 mod crowd;
 mod echo;
 mod hoarders;
@@ -142,6 +143,7 @@ fn all() -> Vec<Entry> {
         slirp::RATIO,
         memory::ENTRY,
         hoarders::ENTRY,
+        admission::ENTRY,
         slots::ENTRY,
         privileged_lines::ENTRY,
         host_tests::ENTRY,

@@ -362,16 +362,16 @@ fn claim(image: &Image) -> Result<(), String> {
         if !bytes.is_multiple_of(PAGE_SIZE) || !(least..=most).contains(&(bytes / PAGE_SIZE)) {
             return Err(format!(
                 "{key} of {bytes} bytes: write whole {PAGE_SIZE}-byte pages, {}KiB, without which no VM starts, to {}KiB, which is all that one with such a memory can hold",
-                least * PAGE_SIZE >> 10,
-                most * PAGE_SIZE >> 10
+                (least * PAGE_SIZE) >> 10,
+                (most * PAGE_SIZE) >> 10
             ));
         }
     }
     if image.reserve_frames() > image.limit_frames() {
         return Err(format!(
             "a reserve of {}KiB is beyond the limit of {}KiB: raise `limit` or lower `reserve`",
-            image.reserve_frames() * PAGE_SIZE >> 10,
-            image.limit_frames() * PAGE_SIZE >> 10
+            (image.reserve_frames() * PAGE_SIZE) >> 10,
+            (image.limit_frames() * PAGE_SIZE) >> 10
         ));
     }
     Ok(())
