@@ -192,17 +192,18 @@ impl Frames {
     /// The frame still holds what its last owner wrote: see invariant 3.
     #[inline]
     pub fn alloc(&mut self, owner: Owner, page: u32) -> Option<PhysAddr> {
-        if self.unreserved() == 0 {
-            return None;
-        }
-        self.take(owner, page)
+        self.alloc_of(false, owner, page)
     }
 
-    /// As [`Frames::alloc`], of those that are kept for VMs.
+    /// As [`Frames::alloc`]; of those that are kept for VMs, where it was `promised`.
     #[inline]
-    pub(super) fn alloc_promised(&mut self, owner: Owner, page: u32) -> Option<PhysAddr> {
+    pub(super) fn alloc_of(&mut self, promised: bool, owner: Owner, page: u32) -> Option<PhysAddr> {
+        if !promised && self.free_frames() <= self.promised {
+            return None;
+        }
         let frame = self.take(owner, page)?;
-        self.promised = self.promised.saturating_sub(1);
+        // Whoever was promised a frame is counted there.
+        self.promised = self.promised.wrapping_sub(promised.into());
         Some(frame)
     }
 

@@ -54,14 +54,14 @@ impl Reservation {
     ///
     /// # Errors
     /// [`Denied`].
-    #[inline]
+    // On the path of a fault; a call costs as much again.
+    #[inline(always)]
     pub fn alloc(&mut self, frames: &mut Frames, owner: Owner, page: u32) -> Result<PhysAddr, Denied> {
         if self.held >= self.limit {
             return Err(Denied::Limit);
         }
         let within = self.held < self.reserve;
-        let frame = if within { frames.alloc_promised(owner, page) } else { frames.alloc(owner, page) };
-        let frame = frame.ok_or(Denied::Frames)?;
+        let frame = frames.alloc_of(within, owner, page).ok_or(Denied::Frames)?;
         self.held += 1;
         Ok(frame)
     }
@@ -70,7 +70,7 @@ impl Reservation {
     ///
     /// # Errors
     /// [`Denied`].
-    #[inline]
+    #[inline(always)]
     pub fn alloc_zeroed(&mut self, frames: &mut Frames, owner: Owner, page: u32) -> Result<PhysAddr, Denied> {
         let frame = self.alloc(frames, owner, page)?;
         // SAFETY: the frame was free until now, so only this function knows it; the table covers RAM in the direct map only.

@@ -108,6 +108,8 @@ pub struct Body<B: Backend> {
     pub console: Console,
     pub handling: Handling,
     shared: Devices,
+    /// When no frame was free for the page that it waits for, or last waited for.
+    shortage: Option<Shortage>,
 }
 
 /// What an admitted VM does.
@@ -115,7 +117,7 @@ pub struct Body<B: Backend> {
 enum Doing {
     Running,
     Idling { until: u64 },
-    Faulting(PageFault, Option<Shortage>),
+    Faulting(PageFault),
 }
 
 enum Stage<B: Backend> {
@@ -143,7 +145,7 @@ impl<B: Backend> Life<B> {
             Stage::New => State::New,
             Stage::Admitted(Doing::Running, _) => State::Ready,
             Stage::Admitted(Doing::Idling { until }, _) => State::Idle { until: *until },
-            Stage::Admitted(Doing::Faulting(page, _), _) => State::Fault(*page),
+            Stage::Admitted(Doing::Faulting(page), _) => State::Fault(*page),
             Stage::Ending(_) => State::Ending,
         }
     }
@@ -167,7 +169,7 @@ impl<B: Backend> Life<B> {
     #[inline]
     pub fn page_fault(&self) -> Option<PageFault> {
         match &self.0 {
-            Stage::Admitted(Doing::Faulting(page, _), _) => Some(*page),
+            Stage::Admitted(Doing::Faulting(page), _) => Some(*page),
             _ => None,
         }
     }
@@ -217,7 +219,7 @@ impl<B: Backend> Life<B> {
         if self.is_new() {
             let console = Console::new(registers.memory());
             let (handling, shared) = (Handling::Nothing, Devices::default());
-            self.0 = Stage::Admitted(Doing::Running, Body { memory, registers, console, handling, shared });
+            self.0 = Stage::Admitted(Doing::Running, Body { memory, registers, console, handling, shared, shortage: None });
         }
     }
 
@@ -232,24 +234,25 @@ impl<B: Backend> Life<B> {
     /// It waits for a page.
     pub fn fault(&mut self, page: PageFault) {
         debug_assert!(self.is_ready(), "faults while {:?}", self.state());
-        if let Stage::Admitted(doing @ Doing::Running, _) = &mut self.0 {
-            *doing = Doing::Faulting(page, None);
+        if let Stage::Admitted(doing @ Doing::Running, body) = &mut self.0 {
+            body.shortage = None;
+            *doing = Doing::Faulting(page);
         }
     }
 
     /// No frame is free for the page that it waits for. A wait that goes on ends when it would have ended.
     pub fn run_short(&mut self, shortage: Shortage) {
         debug_assert!(self.page_fault().is_some(), "short of memory while {:?}", self.state());
-        if let Stage::Admitted(Doing::Faulting(_, waits), _) = &mut self.0 {
-            let until = waits.map_or(shortage.until, |waits| waits.until);
-            *waits = Some(Shortage { until, ..shortage });
+        if let Stage::Admitted(Doing::Faulting(_), body) = &mut self.0 {
+            let until = body.shortage.map_or(shortage.until, |waits| waits.until);
+            body.shortage = Some(Shortage { until, ..shortage });
         }
     }
 
     /// What it waits for, where no frame was free for its page.
     pub fn shortage(&self) -> Option<Shortage> {
         match self.0 {
-            Stage::Admitted(Doing::Faulting(_, shortage), _) => shortage,
+            Stage::Admitted(Doing::Faulting(_), Body { shortage, .. }) => shortage,
             _ => None,
         }
     }

@@ -27,6 +27,8 @@ struct OldTables<'f> {
 
 // SAFETY: `allocate` hands out zeroed frames of RAM, which the direct map covers, to this VM's tables alone.
 unsafe impl backend::Frames for TableFrames<'_> {
+    // Rare: a table is for 512 pages.
+    #[inline(never)]
     fn allocate(&mut self) -> Option<u64> {
         self.reservation.alloc_zeroed(self.frames, self.owner, 0).ok().map(PhysAddr::as_u64)
     }

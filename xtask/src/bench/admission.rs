@@ -1,0 +1,74 @@
+//! Ten thousand web servers on one machine: until all of them are admitted.
+
+use super::mechanism::parse;
+use super::{Bench, Entry, Figure, Repeats};
+use crate::error::{Result, fail};
+use crate::machine::Kind;
+use crate::test::lab::{Lab, Running};
+use std::time::{Duration, Instant};
+
+pub const ENTRY: Entry = Entry {
+    name: "admit_10000",
+    measures: "machine time until 10,000 web servers are admitted, and how many of them the core had to admit by itself",
+    // The emulator's speed is the host's.
+    repeats: Repeats::Within(0.5),
+    run,
+};
+
+/// Web servers.
+pub const VMS: u64 = 10_000;
+/// Memory of the machine in MiB.
+const MEGS: u32 = 1024;
+/// How long it may take on a slow host.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+fn run(_: &Bench) -> Result<Vec<Figure>> {
+    let lab = Lab::with(Kind::Qemu)?;
+    let running = start(&lab, VMS, MEGS)?;
+    let ms = admitted(&running, VMS, PATIENCE)?;
+    let by_core = running.count_since(0, " is admitted by the core: ");
+    let killed = running.count_since(0, " is restarted");
+    running.power_off()?;
+    let conditions = format!("QEMU, {VMS} httpd, {MEGS} MiB");
+    // Small numbers.
+    #[allow(clippy::cast_precision_loss)]
+    let figure = |metric, value: u64, unit, more: &str| Figure {
+        metric,
+        value: value as f64,
+        unit,
+        conditions: format!("{conditions}{more}"),
+    };
+    Ok(vec![
+        figure("admit_10000_fallbacks", by_core as u64, "VMs", "; lines that say so, of which there are at most 20 a second"),
+        figure("admit_10000_ms", ms, "ms", "; machine time from power-on, GRUB included"),
+        figure("start_10000_kills", killed as u64, "components", ""),
+    ])
+}
+
+/// A machine that starts so many web servers, which nobody outside reaches.
+pub fn start(lab: &Lab, vms: u64, megs: u32) -> Result<Running> {
+    let boot = lab.boot(&format!("vms=httpd*{vms} net=10.0.0.16/16,gw=10.0.0.2")).megs(megs).system(|system| {
+        system.image.iter_mut().for_each(|image| image.ports.clear());
+    });
+    let running = boot.start()?;
+    running.wait_for_monitor()?;
+    Ok(running)
+}
+
+/// Waits until so many VMs are admitted. Milliseconds of the machine's time by then.
+pub fn admitted(running: &Running, vms: u64, patience: Duration) -> Result<u64> {
+    let end = Instant::now() + patience;
+    loop {
+        let frames = running.monitor("frames")?;
+        let metadata = frames.iter().find(|line| line.contains("owner=vm-metadata "));
+        let metadata = metadata.map_or(Ok(0), |line| parse(line, "frames"))?;
+        if metadata >= 2 * vms {
+            let machine = running.monitor("machine")?.join(" ");
+            return Ok(parse(&machine, "tsc")? * 1000 / parse(&machine, "tsc_hz")?.max(1));
+        }
+        if Instant::now() >= end {
+            fail!("{} of {vms} VMs are admitted after {} s", metadata / 2, patience.as_secs());
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
