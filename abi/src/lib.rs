@@ -5,6 +5,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod addresses;
 pub mod component;
 pub mod control;
 pub mod end;
@@ -17,6 +18,7 @@ pub mod nic;
 pub mod note;
 pub mod pager;
 pub mod pci;
+pub mod request_page;
 pub mod ring;
 pub mod sched;
 pub mod service;

@@ -47,7 +47,7 @@ const BURIAL_BATCH: usize = 32;
 pub struct Kernel<B: Backend, H: Board> {
     pub vms: Table<B>,
     pub cpu: Cpu<B, H>,
-    /// VMs that the boot options ask for and that have still to be created.
+    /// VMs that the boot options ask for and that have still to come to live.
     requests: Requests,
 }
 

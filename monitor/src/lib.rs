@@ -7,6 +7,7 @@
 mod address;
 mod arguments;
 pub mod command;
+mod composition;
 pub mod editor;
 mod report;
 pub mod session;

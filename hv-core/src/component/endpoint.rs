@@ -2,6 +2,7 @@
 
 use abi::limits::MAX_RINGS;
 use abi::message::Message;
+use abi::request_page::Piece;
 use abi::service::Service;
 use ring::{Consumer, Producer, PushError, RingError, SharedMemory};
 
@@ -24,6 +25,15 @@ pub enum Told {
     Yes,
     /// The party does not empty its ring, or wrote nonsense into it.
     Full,
+}
+
+/// Why nothing is copied from or to a request page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadPiece {
+    /// It does not lie in the page, or there is no page.
+    Outside,
+    /// It is longer than it may be.
+    TooLong,
 }
 
 /// An endpoint's place among all of them.
@@ -101,6 +111,8 @@ pub struct Endpoint {
     to: Producer<SharedMemory>,
     /// Party to core.
     from: Consumer<SharedMemory>,
+    /// The party's request page, where the service has one.
+    pub page: Option<SharedMemory>,
     /// Next seat that the party must be told of after a restart, for the plan the next slot; `None` when it knows all.
     pub resync: Option<u32>,
 }
@@ -116,7 +128,7 @@ impl Endpoint {
     ) -> Option<Self> {
         let to = Producer::attach_contiguous(to, to_slots).ok()?;
         let from = Consumer::attach_contiguous(from, from_slots).ok()?;
-        Some(Endpoint { service, party, bit, to, from, resync: None })
+        Some(Endpoint { service, party, bit, to, from, page: None, resync: None })
     }
 
     /// Put a message into the ring to the party. After a restart of the party the first try only takes note of the new
@@ -148,6 +160,29 @@ impl Endpoint {
     #[inline]
     pub fn release(&mut self) {
         self.from.release();
+    }
+
+    /// Copy what the party says lies in its request page, in place of what is in `into`. It may write there at any time, so the copy
+    /// is what counts.
+    ///
+    /// # Errors
+    /// [`BadPiece`].
+    pub fn copy_in<const N: usize>(&self, piece: Piece, into: &mut heapless::Vec<u8, N>) -> Result<(), BadPiece> {
+        into.clear();
+        let range = piece.range().ok_or(BadPiece::Outside)?;
+        let page = self.page.as_ref().ok_or(BadPiece::Outside)?;
+        into.resize(range.len(), 0).map_err(|_| BadPiece::TooLong)?;
+        page.read(range.start, into).ok_or(BadPiece::Outside)
+    }
+
+    /// Write bytes where the party wants them in its request page, as many as there is room for there.
+    ///
+    /// # Errors
+    /// [`BadPiece::Outside`].
+    pub fn copy_out(&self, bytes: &[u8], piece: Piece) -> Result<(), BadPiece> {
+        let range = piece.range().ok_or(BadPiece::Outside)?;
+        let page = self.page.as_ref().ok_or(BadPiece::Outside)?;
+        page.write(range.start, &bytes[..bytes.len().min(range.len())]).ok_or(BadPiece::Outside)
     }
 
     /// Messages that the party has not taken yet.

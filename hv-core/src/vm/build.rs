@@ -1,7 +1,5 @@
 //! What a VM gets at its admission: memory with its first pages, register page, NIC, processor.
 
-use super::args::Extra;
-use super::boot_args::{BootArgs, TooLong, compose};
 use super::{Memory, PageError, Registers, Vm};
 use crate::board::Board;
 use crate::kernel::Cpu;
@@ -50,8 +48,6 @@ pub enum BuildError {
     NoFrame(Part),
     /// The page lies beyond the VM's memory, or is there already: the image asks for too little memory.
     NoPage(Part),
-    /// The boot arguments do not fit.
-    ArgumentsTooLong,
     /// The processor refused what it was to start with; the log says why.
     Processor,
 }
@@ -62,7 +58,7 @@ impl BuildError {
         match self {
             BuildError::NoFrame(_) => EndReason::OutOfMemory,
             BuildError::Processor => EndReason::EntryFailure,
-            BuildError::NoImage | BuildError::NoPage(_) | BuildError::ArgumentsTooLong => EndReason::BadImage,
+            BuildError::NoImage | BuildError::NoPage(_) => EndReason::BadImage,
         }
     }
 
@@ -74,37 +70,28 @@ impl BuildError {
     }
 }
 
-impl From<TooLong> for BuildError {
-    fn from(_: TooLong) -> Self {
-        BuildError::ArgumentsTooLong
-    }
-}
-
 impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             BuildError::NoImage => f.write_str("its image is gone"),
             BuildError::NoFrame(part) => write!(f, "no frame is free for {}", part.text()),
             BuildError::NoPage(part) => write!(f, "its memory has no room for {}", part.text()),
-            BuildError::ArgumentsTooLong => {
-                write!(f, "its boot arguments are longer than {} bytes", abi::guest::BOOT_ARGS_MAX)
-            }
             BuildError::Processor => f.write_str("its processor cannot be set up"),
         }
     }
 }
 
 impl<B: Backend, H: Board> Cpu<B, H> {
-    /// Memory, register page, page tables, NIC pages and processor of a VM with these extra boot arguments. Returns the memory and the register page in it.
+    /// Memory, register page, page tables, NIC pages and processor of a VM with these boot arguments. Returns the memory and the register page in it.
     ///
     /// # Errors
     /// [`BuildError`]; what had been built is gone again.
-    pub fn build(&mut self, vm: &mut Vm<B>, extra: &Extra) -> Result<(Memory<B>, Registers), BuildError> {
+    pub fn build(&mut self, vm: &mut Vm<B>, args: &[u8]) -> Result<(Memory<B>, Registers), BuildError> {
         let image = self.images.get(vm.image).ok_or(BuildError::NoImage)?;
         let pages = u32::try_from(image.entry.memory_bytes >> PAGE_SHIFT).unwrap_or(u32::MAX);
         let memory = Memory::new(&self.backend, &mut self.frames, vm.slot(), pages, image.end);
         let mut memory = memory.ok_or(BuildError::NoFrame(Part::NestedTables))?;
-        match self.fill(vm, extra, &mut memory) {
+        match self.fill(vm, args, &mut memory) {
             Ok(registers) => Ok((memory, registers)),
             Err(why) => {
                 self.backend.flush(&mut vm.vcpu, memory.tables());
@@ -115,7 +102,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     }
 
     /// Put the first pages into a VM's memory, and set its processor up. Returns its register page.
-    fn fill(&mut self, vm: &mut Vm<B>, extra: &Extra, memory: &mut Memory<B>) -> Result<Registers, BuildError> {
+    fn fill(&mut self, vm: &mut Vm<B>, args: &[u8], memory: &mut Memory<B>) -> Result<Registers, BuildError> {
         let mac = nic::mac_of(self.node(), vm.slot());
         let Self { frames, images, .. } = self;
         let image = images.get(vm.image).ok_or(BuildError::NoImage)?;
@@ -133,7 +120,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             NIC_BASE
         };
         let start = image.start;
-        let registers = self.build_registers(vm, extra, register_page, nic_page)?;
+        let registers = self.build_registers(vm, args, register_page, nic_page)?;
         registers.set_held(memory.own());
         let frame_pointer = NonNull::new(vm.control_frame.as_ptr()).ok_or(BuildError::Processor)?;
         let config = VcpuConfig {
@@ -159,13 +146,11 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     fn build_registers(
         &mut self,
         vm: &Vm<B>,
-        extra: &Extra,
+        args: &[u8],
         frame: PhysAddr,
         nic_page: u64,
     ) -> Result<Registers, BuildError> {
         let image = self.images.get(vm.image).ok_or(BuildError::NoImage)?;
-        let mut boot_args = BootArgs::new();
-        compose(&mut boot_args, &image.entry.args, &self.net, vm.ipv4, extra)?;
         let tsc = vm.created_tsc;
         let mut page = RegisterPage::new_zeroed();
         page.magic = MAGIC;
@@ -179,12 +164,12 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         page.clock_unix_ns = self.time.unix_ns_at(tsc);
         page.generation_id = self.board.random();
         // At most BOOT_ARGS_MAX.
-        page.boot_args_len = u32::try_from(boot_args.len()).unwrap_or(0);
+        page.boot_args_len = u32::try_from(args.len()).unwrap_or(0);
         page.console_slots = CONSOLE_SLOTS;
         page.nic_page = nic_page;
         page.alarm = u64::MAX;
         let registers = Registers::new(frame).ok_or(BuildError::NoPage(Part::RegisterPage))?;
-        registers.initialise(&page, boot_args.as_bytes());
+        registers.initialise(&page, args);
         Ok(registers)
     }
 }

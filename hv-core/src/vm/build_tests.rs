@@ -18,7 +18,6 @@ fn every_reason_for_which_a_vm_cannot_be_started_is_said_and_told_apart() {
     }
     let others = [
         (BuildError::NoImage, EndReason::BadImage, "its image is gone"),
-        (BuildError::from(TooLong), EndReason::BadImage, "its boot arguments are longer than 1024 bytes"),
         (BuildError::Processor, EndReason::EntryFailure, "its processor cannot be set up"),
     ];
     for (error, reason, text) in others {

@@ -254,11 +254,11 @@ impl<const TIMER: bool> History<TIMER> {
             Event::Create(image) => {
                 let waiting = self.machine.kernel.vms.living() + 8;
                 if waiting < VMS {
-                    self.ask(ControlRequest::Create {
-                        image: *image,
-                        args: [0; abi::control::CREATE_ARGS_BYTES],
-                        share: abi::share::Share::UNSAID,
-                    });
+                    // Whatever lies in the page.
+                    let args =
+                        abi::request_page::Piece { offset: 4000, len: (waiting * 7 % 96).try_into().expect("few") };
+                    let share = abi::share::Share::UNSAID;
+                    self.ask(ControlRequest::Create { image: *image, slot: None, ipv4: 7, args, share });
                 }
             }
             Event::Destroy(number) => {
@@ -274,7 +274,8 @@ impl<const TIMER: bool> History<TIMER> {
             }
             Event::Identity(number) => {
                 if let Some(vm) = self.pick(*number) {
-                    let (ipv4, args) = (u32::from(*number & 1) * 0x0a00_0300, [0; abi::control::CREATE_ARGS_BYTES]);
+                    let ipv4 = u32::from(*number & 1) * 0x0a00_0300;
+                    let args = abi::request_page::Piece { offset: u16::from(*number) * 16, len: 32 };
                     self.ask(ControlRequest::Identity { vm, ipv4, args });
                 }
             }
