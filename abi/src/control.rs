@@ -1,4 +1,5 @@
-//! Messages between the core and whoever controls it: the monitor component now, the supervisor VM later.
+//! Messages between the core and whoever controls it: the monitor component, and VMs that have a control ring
+//! ([`crate::guest_control`]).
 
 // The sentence above each message explains its fields.
 #![allow(missing_docs)]

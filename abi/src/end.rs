@@ -40,6 +40,10 @@ pub enum EndReason {
     ExecutedData = 17,
     /// Memory of its own is damaged, or the processor lost its state; the detail is the physical address, or 0.
     HardwareError = 18,
+    /// Every control ring that there can be has another VM.
+    NoControl = 19,
+    /// It wrote into its control ring what cannot be.
+    BadControlRing = 20,
 }
 
 impl EndReason {
@@ -64,6 +68,8 @@ impl EndReason {
             16 => Self::WroteReadOnly,
             17 => Self::ExecutedData,
             18 => Self::HardwareError,
+            19 => Self::NoControl,
+            20 => Self::BadControlRing,
             _ => return None,
         })
     }
@@ -89,6 +95,8 @@ impl EndReason {
             Self::WroteReadOnly => "write to code or constants",
             Self::ExecutedData => "execution of data",
             Self::HardwareError => "hardware error (its memory is damaged)",
+            Self::NoControl => "no control ring left for it",
+            Self::BadControlRing => "nonsense in its control ring",
         }
     }
 }

@@ -10,6 +10,7 @@ pub mod component;
 pub mod control;
 pub mod end;
 pub mod guest;
+pub mod guest_control;
 pub mod limits;
 pub mod manifest;
 pub mod message;

@@ -125,11 +125,23 @@ pub struct Image {
     pub net: u16,
     /// Index of the component that serves the page faults of its VMs, or [`ANY`].
     pub pager: u16,
-    /// Must be zero.
-    pub reserved: u16,
+    /// [`image_flags`].
+    pub flags: u16,
+}
+
+/// Bits of [`Image::flags`]. All others must be zero.
+pub mod image_flags {
+    /// Its VMs control the machine: they have a control ring ([`crate::guest_control`]).
+    pub const CONTROL: u16 = 1 << 0;
 }
 
 impl Image {
+    /// Whether its VMs control the machine.
+    #[must_use]
+    pub const fn controls(&self) -> bool {
+        self.flags & image_flags::CONTROL != 0
+    }
+
     /// The share of its VMs.
     #[must_use]
     pub const fn share(&self) -> Share {

@@ -15,9 +15,12 @@ fn version() {
 fn guest_numbers() {
     use guest::hypercall::*;
     assert_eq!([NOP, IDLE, EXIT, KICK, ALARM, UPCALL_RETURN, FAULT_RETURN, GIVE_BACK], [0, 1, 2, 3, 4, 5, 6, 7]);
-    use guest::pending::{ALARM as DUE, CONSOLE_INPUT, DISK, IDENTITY, NIC, SHUTDOWN};
-    assert_eq!([DUE, NIC, SHUTDOWN, IDENTITY, CONSOLE_INPUT, DISK], [1, 2, 4, 8, 16, 32]);
-    assert_eq!([guest::device::NIC, guest::device::CONSOLE, guest::device::DISK], [0, 1, 2]);
+    use guest::pending::{ALARM as DUE, CONSOLE_INPUT, CONTROL, DISK, IDENTITY, NIC, SHUTDOWN};
+    assert_eq!([DUE, NIC, SHUTDOWN, IDENTITY, CONSOLE_INPUT, DISK, CONTROL], [1, 2, 4, 8, 16, 32, 64]);
+    assert_eq!([guest::device::NIC, guest::device::CONSOLE, guest::device::DISK, guest::device::CONTROL], [0, 1, 2, 3]);
+    use guest_control::*;
+    assert_eq!((CONTROL_PAGE, REQUEST_PAGE, ANSWERS, REQUESTS), (0x1_e000, 0x1_f000, 0, 2304));
+    assert_eq!((ANSWER_SLOTS, REQUEST_SLOTS, ROOM), (32, 16, 16));
     assert_eq!(
         [guest::REGISTER_PAGE, guest::PAGE_TABLES, guest::NIC_BASE, guest::IMAGE_BASE],
         [0x1000, 0x2000, 0x4000, 0x2_0000]

@@ -94,6 +94,9 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         if self.cpu.attention.take_timer() {
             self.expire();
         }
+        if self.cpu.attention.take_callers() {
+            self.serve_callers();
+        }
     }
 
     /// Deadlines that have come: wake components and VMs, and set the timer for the rest. At most a bounded number at a

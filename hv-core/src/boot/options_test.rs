@@ -45,7 +45,7 @@ fn image(text: &str) -> Image {
         weight: abi::share::WEIGHT,
         net: ANY,
         pager: ANY,
-        reserved: 0,
+        flags: 0,
     }
 }
 

@@ -19,7 +19,7 @@ fn image(args: &[u8]) -> Image {
         weight: 3,
         net: ANY,
         pager: ANY,
-        reserved: 0,
+        flags: 0,
     }
 }
 

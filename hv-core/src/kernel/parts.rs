@@ -6,7 +6,7 @@ use super::turn::Plan;
 use super::{Attention, HardwareErrors, Kernel};
 use crate::board::{Board, TimeBase};
 use crate::boot::{Options, vms};
-use crate::component::{EndpointId, Loaded};
+use crate::component::{EndpointId, EndpointSet, Loaded};
 use crate::log::RateLimit;
 use crate::memory::{Frames, core_slice};
 use crate::vm::{
@@ -133,6 +133,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             queues: Queues::new(tables.links),
             timers: Timers::new(tables.timers),
             plan: Plan::new(quantum_ticks, tsc_hz),
+            callers: EndpointSet::EMPTY,
+            answered: EndpointSet::EMPTY,
             admit_at: NEVER,
             swap: None,
             attention: Attention::default(),

@@ -1,4 +1,4 @@
-//! Requests of controllers (`abi::control`): the monitor component now, the supervisor VM later. Each hears the answers to what it
+//! Requests of controllers (`abi::control`): the monitor component, and VMs that control the machine. Each hears the answers to what it
 //! has asked, and nobody else's.
 
 use crate::board::Board;

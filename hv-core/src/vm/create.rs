@@ -19,6 +19,8 @@ pub const METADATA_FRAMES: u32 = 2;
 const FIRST_FRAMES: u64 = 18;
 /// Frames of a NIC: its page, and one of each ring, on which a ring stays that is not busy.
 const NIC_FRAMES: u64 = 3;
+/// Frames of a control ring, with its request page.
+const CONTROL_FRAMES: u64 = 2;
 
 /// What a VM is to be.
 #[derive(Clone, Copy, Debug)]
@@ -96,7 +98,8 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     pub fn frames_needed(&self, image: ImageId) -> u64 {
         let has_nic =
             self.images.get(image).is_some_and(|image| image.entry.rx_slots != 0 && image.entry.tx_slots != 0);
-        FIRST_FRAMES + if has_nic { NIC_FRAMES } else { 0 }
+        let controls = self.images.get(image).is_some_and(|image| image.entry.controls());
+        FIRST_FRAMES + if has_nic { NIC_FRAMES } else { 0 } + if controls { CONTROL_FRAMES } else { 0 }
     }
 
     /// The gatekeeper admits a VM: give it its first pages and let it run. One that does not wait is left alone: the

@@ -2,7 +2,7 @@
 
 use super::model::{Component, Image, Ring, System};
 use abi::limits::{MAX_POLICIES, Name, PAGE_SIZE};
-use abi::manifest::{self, ANY, CORE, DEFAULTS_BYTES, Header, IMAGE_ARGS_BYTES, NONE};
+use abi::manifest::{self, ANY, CORE, DEFAULTS_BYTES, Header, IMAGE_ARGS_BYTES, NONE, image_flags};
 use abi::service::Service;
 use abi::share;
 use zerocopy::IntoBytes;
@@ -89,7 +89,7 @@ fn image(entry: &Image, system: &System) -> manifest::Image {
         burst: entry.burst.map_or(share::BURST, |burst| number(burst.0)),
         net: server(&entry.net),
         pager: server(&entry.pager),
-        reserved: 0,
+        flags: if entry.control { image_flags::CONTROL } else { 0 },
     }
 }
 

@@ -120,6 +120,9 @@ pub struct Image {
     pub net: Option<String>,
     /// The component that serves its VMs' page faults, where there are several.
     pub pager: Option<String>,
+    /// Whether its VMs control the machine, as the operator does.
+    #[serde(default)]
+    pub control: bool,
     /// Boot arguments.
     #[serde(default)]
     pub args: String,

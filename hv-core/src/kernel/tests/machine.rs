@@ -200,7 +200,7 @@ fn image(frames: &mut Frames, id: ImageId, rx_slots: u32, tx_slots: u32) -> Imag
         weight: abi::share::WEIGHT,
         net: manifest::ANY,
         pager: manifest::ANY,
-        reserved: 0,
+        flags: 0,
     };
     Image::new(entry, id, module, &elf, frames).expect("room")
 }
@@ -418,11 +418,13 @@ impl<const TIMER: bool> Machine<TIMER> {
         endpoints.rank(endpoints.first(service)).expect("there is one")
     }
 
-    /// The endpoints of a service, the most important party's first.
+    /// The endpoints of a service whose parties are components, the most important one's first.
     pub fn parties(&self, service: Service) -> Vec<EndpointId> {
         let endpoints = &self.kernel.cpu.endpoints;
         let all = (0..MAX_ENDPOINTS).map(EndpointId::new);
-        all.filter(|&id| endpoints.get(id).is_some_and(|endpoint| endpoint.service == service)).collect()
+        all.filter(|&id| endpoints.rank(id).is_some())
+            .filter(|&id| endpoints.get(id).is_some_and(|endpoint| endpoint.service == service))
+            .collect()
     }
 
     /// The most important pager gives a command.

@@ -58,7 +58,7 @@ pub fn image(frames: &mut Frames, memory_bytes: u64, slots: u32) -> Image {
         weight: abi::share::WEIGHT,
         net: manifest::ANY,
         pager: manifest::ANY,
-        reserved: 0,
+        flags: 0,
     };
     Image::new(entry, abi::vm::ImageId::new(0), module, &elf, frames).expect("room")
 }
