@@ -6,10 +6,14 @@
 mod bare;
 #[cfg(not(target_os = "none"))]
 mod host;
+#[cfg(not(target_os = "none"))]
+mod host_control;
 
 #[cfg(target_os = "none")]
-pub(crate) use bare::{exit, idle, kick, nic, registers, return_memory, set_registers, tsc};
+pub(crate) use bare::{control, exit, idle, kick, nic, registers, return_memory, set_registers, tsc};
 #[cfg(not(target_os = "none"))]
 pub use host::{Sim, SimEvent};
 #[cfg(not(target_os = "none"))]
 pub(crate) use host::{exit, idle, kick, nic, registers, return_memory, tsc};
+#[cfg(not(target_os = "none"))]
+pub(crate) use host_control::control;

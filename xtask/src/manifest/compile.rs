@@ -139,4 +139,13 @@ mod tests {
         assert_eq!(image.share(), share::Share::DEFAULT);
         assert_eq!((image.net, image.pager), (ANY, ANY));
     }
+
+    #[test]
+    fn no_image_controls_the_machine_unless_it_says_so() {
+        let mut system = load(&root().join("system.toml")).unwrap();
+        let flags = |system: &System| system.image.iter().map(|one| image(one, system).flags).collect::<Vec<_>>();
+        assert!(flags(&system).iter().all(|&flags| flags == 0));
+        system.image[1].control = true;
+        assert_eq!(flags(&system)[..3], [0, image_flags::CONTROL, 0]);
+    }
 }
