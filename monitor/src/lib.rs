@@ -6,9 +6,11 @@
 
 mod address;
 mod arguments;
+mod assembly;
 pub mod command;
 mod composition;
 pub mod editor;
+mod refusal;
 mod report;
 pub mod session;
 mod share;

@@ -1,12 +1,12 @@
 //! The conversation with the core: one command at a time, as requests and their answers.
 
 use crate::command::{Command, HELP, Mistake};
-use crate::composition::{Composition, IMAGE_ARGS, Unfit, Who};
+use crate::composition::{Composition, IMAGE_ARGS, Who};
+use crate::refusal;
 use crate::report::Report;
 use abi::control::{ControlReply, ControlRequest, status};
 use abi::guest::BOOT_ARGS_MAX;
 use abi::limits::{MAX_COMPONENTS, MAX_IMAGES, MAX_POLICIES, Name};
-use abi::manifest::IMAGE_ARGS_BYTES;
 use abi::message::Message;
 use abi::request_page::Piece;
 use abi::vm::{ImageId, Slot, VmId};
@@ -58,7 +58,7 @@ struct Pending {
 pub struct Session {
     vm_slots: u32,
     /// Names of the images by index, once they were asked for.
-    images: heapless::Vec<Name, MAX_IMAGES>,
+    pub(crate) images: heapless::Vec<Name, MAX_IMAGES>,
     images_known: bool,
     job: Option<Job>,
     /// The request that waits for its answer.
@@ -67,14 +67,14 @@ pub struct Session {
     /// Policies of the component that is to have another one, as far as they were told.
     known: heapless::Vec<Name, MAX_POLICIES>,
     /// The VM that is to be created or to become somebody else.
-    composition: Composition,
+    pub(crate) composition: Composition,
 }
 
 /// How often a VM is put together anew because another one took its slot.
 const MOVED_MOST: u32 = 8;
 
 /// What became of an answer.
-enum Outcome {
+pub(crate) enum Outcome {
     /// The command goes on.
     More,
     /// It is done.
@@ -186,7 +186,6 @@ impl Session {
 
     /// What an answer means for the command.
     fn take(&mut self, job: Job, request: ControlRequest, reply: ControlReply, host: &mut impl Host) -> Outcome {
-        let word = job.command.word();
         let none_left = matches!(reply, ControlReply::Done { status: status::NOT_FOUND, .. });
         match (job.step, reply) {
             (Step::Names(_), ControlReply::Image { name, .. }) => {
@@ -269,40 +268,7 @@ impl Session {
                 self.last(ControlRequest::Share { slot: vm.slot }, host)
             }
             (_, ControlReply::Done { status, .. }) => {
-                match (status, job.command) {
-                    (status::NO_MODULE, Command::Policy(_, policy)) => host.print(format_args!(
-                        "error {word}: the module of {policy} was not loaded at boot; add it to the boot entry"
-                    )),
-                    (status::BAD_MODULE, Command::Policy(_, policy)) => host.print(format_args!(
-                        "error {word}: the module of {policy} was refused at boot, the log says why; rebuild it"
-                    )),
-                    (status::BUSY, Command::Policy(..)) => host
-                        .print(format_args!("error {word}: another policy is just being replaced; try again")),
-                    (
-                        status::NOT_FOUND,
-                        Command::Vm(n) | Command::Destroy(n) | Command::Shutdown(n) | Command::Identity(n, _),
-                    ) => {
-                        host.print(format_args!("error {word}: no VM in slot {n}; \"vms\" lists them"));
-                    }
-                    (status::NOT_FOUND, _) => {
-                        host.print(format_args!("error {word}: it is gone meanwhile; look again"));
-                    }
-                    (status::NO_SPACE, _) => host.print(format_args!(
-                        "error {word}: no free VM slot or not enough frames; destroy a VM first, \"frames\" shows what is free"
-                    )),
-                    (status::NOT_ADMITTED, _) => host.print(format_args!(
-                        "error {word}: it waits for admission, so it has not been anybody yet; try again when it runs"
-                    )),
-                    (status::NO_ARGUMENTS, _) => host.print(format_args!(
-                        "error {word}: no room for its boot arguments beside those of all VMs that wait for admission; wait until some are admitted"
-                    )),
-                    (status::MOVED, _) => host.print(format_args!(
-                        "error {word}: others come and go, and take its slot each time; try again"
-                    )),
-                    (status, _) => {
-                        host.print(format_args!("error {word}: the core refused {request:?} with status {status}"));
-                    }
-                }
+                refusal::say(job.command, request, status, host);
                 Outcome::Failed
             }
             (_, reply) => {
@@ -357,7 +323,7 @@ impl Session {
     }
 
     /// Sends the command's last request.
-    fn last(&mut self, request: ControlRequest, host: &mut impl Host) -> Outcome {
+    pub(crate) fn last(&mut self, request: ControlRequest, host: &mut impl Host) -> Outcome {
         let sent = self.request(request, host);
         if let Some(job) = &mut self.job {
             job.step = Step::Last;
@@ -463,41 +429,6 @@ impl Session {
         })
     }
 
-    /// The question for the network, before a VM is put together. `None` when there is no such image, and the command has ended.
-    fn network_request(&mut self, command: Command, host: &mut impl Host) -> Option<ControlRequest> {
-        if let Command::Create(image, share) = command {
-            let Some(index) = self.images.iter().position(|&name| name == image) else {
-                host.print(format_args!("error create: no image {image}; \"images\" lists them"));
-                self.finish();
-                return None;
-            };
-            self.composition.image = ImageId::new(u32::try_from(index).ok()?);
-            self.composition.who = Who::New(share);
-        }
-        Some(ControlRequest::Network)
-    }
-
-    /// Put the VM together from all that is known now, and ask the core for it.
-    fn compose(&mut self, command: Command, host: &mut impl Host) -> Outcome {
-        let mut of_image = [0; IMAGE_ARGS_BYTES];
-        host.read_page(IMAGE_ARGS, &mut of_image);
-        let word = command.word();
-        match self.composition.request(&of_image) {
-            Ok((request, at, bytes)) => {
-                host.write_page(at, bytes);
-                self.last(request, host)
-            }
-            Err(Unfit::TooLong(why)) => {
-                host.print(format_args!("error {word}: {why}"));
-                Outcome::Failed
-            }
-            Err(Unfit::AddressFromDhcp) => {
-                host.print(format_args!("error {word}: addresses come from DHCP on this machine; leave addr= out"));
-                Outcome::Failed
-            }
-        }
-    }
-
     fn request(&mut self, request: ControlRequest, host: &mut impl Host) -> bool {
         if self.pending.is_some() {
             return false;
@@ -536,7 +467,7 @@ impl Session {
         }
     }
 
-    fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         self.job = None;
         self.pending = None;
     }
