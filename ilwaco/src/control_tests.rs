@@ -29,9 +29,12 @@ fn described(number: u32) -> ControlReply {
     }
 }
 
+/// Slot, address and boot arguments of each VM that was created.
+type Created = Rc<RefCell<Vec<(Option<Slot>, u32, String)>>>;
+
 /// A core with the VMs 0 and 1500, two images, and a slot that others take so often. What was created.
-fn machine(mut thieves: u32) -> Rc<RefCell<Vec<(Option<Slot>, u32, String)>>> {
-    let created = Rc::new(RefCell::new(Vec::new()));
+fn machine(mut thieves: u32) -> Created {
+    let created = Created::default();
     let list = created.clone();
     let mut next = 7;
     Sim::control(move |request, page| match request {

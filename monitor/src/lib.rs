@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
-mod arguments;
+pub mod arguments;
 mod assembly;
 pub mod command;
 mod composition;
