@@ -41,8 +41,12 @@ pub enum EndReason {
     ExecutedData = 17,
     /// Memory of its own is damaged, or the processor lost its state; the detail is the physical address, or 0.
     HardwareError = 18,
+    /// Every control ring that there can be has another VM.
+    NoControl = 19,
+    /// It wrote into its control ring what cannot be.
+    BadControlRing = 20,
     /// It asked for more memory than it may hold; the detail is the page.
-    OverLimit = 19,
+    OverLimit = 21,
 }
 
 impl EndReason {
@@ -67,7 +71,9 @@ impl EndReason {
             16 => Self::WroteReadOnly,
             17 => Self::ExecutedData,
             18 => Self::HardwareError,
-            19 => Self::OverLimit,
+            19 => Self::NoControl,
+            20 => Self::BadControlRing,
+            21 => Self::OverLimit,
             _ => return None,
         })
     }
@@ -93,6 +99,8 @@ impl EndReason {
             Self::WroteReadOnly => "write to code or constants",
             Self::ExecutedData => "execution of data",
             Self::HardwareError => "hardware error (its memory is damaged)",
+            Self::NoControl => "no control ring left for it",
+            Self::BadControlRing => "nonsense in its control ring",
             Self::OverLimit => "over its memory limit",
         }
     }

@@ -5,10 +5,12 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod addresses;
 pub mod component;
 pub mod control;
 pub mod end;
 pub mod guest;
+pub mod guest_control;
 pub mod limits;
 pub mod manifest;
 pub mod message;
@@ -17,6 +19,7 @@ pub mod nic;
 pub mod note;
 pub mod pager;
 pub mod pci;
+pub mod request_page;
 pub mod ring;
 pub mod sched;
 pub mod service;

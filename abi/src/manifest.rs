@@ -125,8 +125,8 @@ pub struct Image {
     pub net: u16,
     /// Index of the component that serves the page faults of its VMs, or [`ANY`].
     pub pager: u16,
-    /// Must be zero.
-    pub reserved: u16,
+    /// [`image_flags`].
+    pub flags: u16,
     /// Frames that are kept for each of its VMs: of memory, page tables and metadata.
     pub reserve_frames: u32,
     /// Frames that each of its VMs may hold.
@@ -148,7 +148,19 @@ pub const fn all_frames(memory_bytes: u64) -> u64 {
     2 + 2 + leaves.div_ceil(ENTRIES) + leaves + pages
 }
 
+/// Bits of [`Image::flags`]. All others must be zero.
+pub mod image_flags {
+    /// Its VMs control the machine: they have a control ring ([`crate::guest_control`]).
+    pub const CONTROL: u16 = 1 << 0;
+}
+
 impl Image {
+    /// Whether its VMs control the machine.
+    #[must_use]
+    pub const fn controls(&self) -> bool {
+        self.flags & image_flags::CONTROL != 0
+    }
+
     /// The share of its VMs.
     #[must_use]
     pub const fn share(&self) -> Share {

@@ -47,7 +47,7 @@ const BURIAL_BATCH: usize = 32;
 pub struct Kernel<B: Backend, H: Board> {
     pub vms: Table<B>,
     pub cpu: Cpu<B, H>,
-    /// VMs that the boot options ask for and that have still to be created.
+    /// VMs that the boot options ask for and that have still to come to live.
     requests: Requests,
 }
 
@@ -93,6 +93,9 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         }
         if self.cpu.attention.take_timer() {
             self.expire();
+        }
+        if self.cpu.attention.take_callers() {
+            self.serve_callers();
         }
     }
 

@@ -18,7 +18,7 @@ impl Display for Report<'_> {
             ControlReply::Frames { owner, frames, owners } => {
                 write!(f, "frames owner={owner} frames={frames} owners={owners}")
             }
-            ControlReply::Vm { vm, image, state, ran_ticks, memory, metadata, tables, shared } => write!(
+            ControlReply::Vm { vm, image, state, ran_ticks, memory, metadata, tables, shared, ipv4: _ } => write!(
                 f,
                 "vm index={} incarnation={} image={} state={} memory_frames={memory} metadata_frames={metadata} \
                  table_frames={tables} shared_frames={shared} ran_ticks={ran_ticks}",
@@ -51,6 +51,7 @@ impl Display for Report<'_> {
                 }
                 write!(f, " burst={}", share.burst)
             }
+            ControlReply::Network { net, next } => write!(f, "network {net:?} next={next:?}"),
             ControlReply::Policy { component, name, state, .. } => {
                 write!(f, "policy component={component} name={name} state={}", policy_state_name(state))
             }

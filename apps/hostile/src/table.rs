@@ -387,6 +387,12 @@ pub const CRIMES: &[Crime] = &[
     crime(Rings, "console-noise", Nothing, "noise in the console ring"),
     crime(Rings, "console-endless-line", Nothing, "a line on the console that never ends"),
     crime(
+        Rings,
+        "control-ring",
+        Nothing,
+        "requests to switch the machine off and to end others, where only VMs that control the machine have a ring for them",
+    ),
+    crime(
         Frames,
         "own-frame",
         Nothing,

@@ -5,7 +5,7 @@ use abi::limits::{
     MAX_COMPONENTS, MAX_IMAGES, MAX_POLICIES, MAX_RINGS, MAX_RINGS_PER_COMPONENT, Name, PAGE_SIZE, VM_MEMORY_MAX,
     VM_MEMORY_MIN,
 };
-use abi::manifest::{ANY, CORE, Component, Header, Image, MAGIC, NONE, Ring, checksum};
+use abi::manifest::{ANY, CORE, Component, Header, Image, MAGIC, NONE, Ring, checksum, image_flags};
 use abi::service::Service;
 use core::fmt;
 use zerocopy::{FromBytes, Immutable, KnownLayout};
@@ -196,7 +196,7 @@ impl<'a> Manifest<'a> {
         ensure(server(image.pager, Service::Pager), "it names a pager that is none")?;
         ensure(image.reserve_frames >= abi::manifest::RESERVE_LEAST, "its VMs cannot start with their reserve")?;
         ensure(image.reserve_frames <= image.limit_frames, "its reserve is beyond its limit")?;
-        ensure(image.reserved == 0, "a reserved field is not zero")
+        ensure(image.flags & !image_flags::CONTROL == 0, "it has flags that this core does not know")
     }
 }
 

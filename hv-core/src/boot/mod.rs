@@ -19,6 +19,7 @@ pub mod options;
 mod options_test;
 mod start;
 mod virtualization;
+pub mod vms;
 
 pub use elf::{Accept, Elf, ElfError};
 pub use failure::Failure;

@@ -4,6 +4,7 @@
 //! says what is wrong, and what would be right.
 
 use super::manifest::is_party;
+pub use abi::addresses::Net;
 use abi::limits::{MAX_COMPONENTS, MAX_IMAGES, MAX_SEATS, MAX_SLOTS};
 use abi::manifest::{Component, Image, Ring};
 use abi::nic::Node;
@@ -38,22 +39,6 @@ pub struct VmRequest {
     pub image: usize,
     /// How many.
     pub count: u32,
-}
-
-/// How VMs come by their addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Net {
-    /// Each asks by DHCP.
-    Dhcp,
-    /// VM `i` gets `address + i`; numbers in host byte order.
-    Static {
-        /// Address of VM 0.
-        address: u32,
-        /// Bits of the network prefix.
-        prefix: u8,
-        /// The router.
-        gateway: Option<u32>,
-    },
 }
 
 /// What happens after a fatal message.

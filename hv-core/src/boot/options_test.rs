@@ -45,7 +45,7 @@ fn image(text: &str) -> Image {
         weight: abi::share::WEIGHT,
         net: ANY,
         pager: ANY,
-        reserved: 0,
+        flags: 0,
         reserve_frames: abi::manifest::RESERVE_LEAST,
         limit_frames: 300,
     }

@@ -2,10 +2,11 @@
 
 use super::Next;
 use crate::board::Board;
+use crate::component::EndpointId;
 use crate::kernel::Cpu;
 use crate::vm::{Handling, Hazard, Vm};
 use abi::end::EndReason;
-use abi::guest::{ERROR_ARGUMENT, ERROR_STATE, ERROR_UNKNOWN, NIC_BASE, device, hypercall};
+use abi::guest::{ERROR_ARGUMENT, ERROR_STATE, ERROR_UNKNOWN, IMAGE_BASE, NIC_BASE, device, hypercall};
 use abi::limits::PAGE_SHIFT;
 use abi::nic;
 use backend::{Backend, Flush, Vcpu};
@@ -88,6 +89,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     fn kick(&mut self, vm: &mut Vm<B>, of: u64) -> Result<u64, Refusal> {
         match of {
             device::NIC => self.kick_nic(vm),
+            device::CONTROL if vm.control != EndpointId::NONE => self.call_of(vm.control),
             device::CONSOLE => {
                 if let Some(body) = vm.life.body_mut() {
                     body.console.drain(vm.id, self.board.now(), self.time.tsc_hz());
@@ -140,7 +142,12 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         let image = self.images.get(vm.image).ok_or(Refusal::State)?;
         let body = vm.life.body_mut().ok_or(Refusal::State)?;
         let memory = &mut body.memory;
-        let fixed = (NIC_BASE >> PAGE_SHIFT) + nic::nic_pages(image.entry.rx_slots, image.entry.tx_slots);
+        let fixed = if vm.control == EndpointId::NONE {
+            (NIC_BASE >> PAGE_SHIFT) + nic::nic_pages(image.entry.rx_slots, image.entry.tx_slots)
+        } else {
+            // The core's ends of the control ring are in its frames.
+            IMAGE_BASE >> PAGE_SHIFT
+        };
         let end = first.saturating_add(count);
         if count > PAGES_MAX || first < fixed || end > u64::from(memory.pages()) {
             return Err(Refusal::Argument);

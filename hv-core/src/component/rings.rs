@@ -5,10 +5,12 @@ use super::endpoint::{Endpoint, EndpointSet, Endpoints, Party, Peer};
 use super::load::{LoadError, count32};
 use super::space::Space;
 use crate::boot::manifest::Manifest;
+use crate::memory::phys::index;
 use crate::memory::{Frames, MapError, Owner, PhysAddr, core_memory};
 use abi::component::{ComponentInfo, RingInfo, layout};
 use abi::limits::{MAX_COMPONENTS, MAX_RINGS, MAX_RINGS_PER_COMPONENT, Name, PAGE_SIZE};
-use abi::manifest::Ring as RingEntry;
+use abi::manifest::{CORE, Ring as RingEntry};
+use abi::request_page;
 use abi::service::Service;
 use ring::SharedMemory;
 
@@ -18,6 +20,11 @@ pub(super) struct Rings {
     memory: heapless::Vec<(SharedMemory, PhysAddr), MAX_RINGS>,
     /// The components' numbers in the manifest, by rank.
     order: heapless::Vec<usize, MAX_COMPONENTS>,
+}
+
+/// Whether requests of a controller come in a ring.
+const fn carries_requests(ring: &RingEntry) -> bool {
+    ring.consumer == CORE && ring.service == Service::Control.raw()
 }
 
 /// A component's ends.
@@ -42,7 +49,9 @@ impl Rings {
         order.sort_unstable_by_key(|&index| manifest.components[index].priority);
         let mut rings = Rings { entries: manifest.rings, memory: heapless::Vec::new(), order };
         for ring in manifest.rings {
-            let bytes = abi::ring::ring_bytes(ring.slots);
+            // The request page follows the ring that requests come in.
+            let page = if carries_requests(ring) { PAGE_SIZE } else { 0 };
+            let bytes = abi::ring::ring_bytes(ring.slots) + page;
             let first = frames
                 .alloc_contiguous(bytes / PAGE_SIZE, 1, u64::MAX, Owner::Core)
                 .ok_or(LoadError::NoMemory(ring.name))?;
@@ -121,7 +130,11 @@ impl Connected {
             let ring = |at: usize| (&self.rings[at], info.rings[at].slots);
             let bit = Component::ring_bit(to);
             let endpoint = Endpoint::new(service, Party::Component(rank), bit, ring(to), ring(from));
-            let endpoint = endpoint.ok_or(LoadError::NoPair(*name, service))?;
+            let mut endpoint = endpoint.ok_or(LoadError::NoPair(*name, service))?;
+            if service == Service::Control {
+                let behind = index(request_page::offset_behind(info.rings[from].slots));
+                endpoint.page = self.rings[from].sub(behind, request_page::BYTES);
+            }
             joined.endpoints.add(endpoints.add(endpoint));
             joined.bells |= bit;
             joined.authority |= service.authority();

@@ -5,7 +5,7 @@ use super::hardware_errors::HardwareErrors;
 use super::turn::Plan;
 use crate::board::{Board, TimeBase};
 use crate::boot::options::Net;
-use crate::component::{Components, Death, EndpointId, Endpoints, Party, Run, Swap, Told};
+use crate::component::{Components, Death, EndpointId, EndpointSet, Endpoints, Party, Run, Swap, Told};
 use crate::log::RateLimit;
 use crate::memory::Frames;
 use crate::vm::{Images, Queues, Timers};
@@ -51,6 +51,10 @@ pub struct Cpu<B: Backend, H: Board> {
     pub queues: Queues<'static>,
     pub timers: Timers<'static>,
     pub plan: Plan,
+    /// VMs that control the machine and have something to ask, and those that have been answered.
+    pub callers: EndpointSet,
+    /// See `callers`.
+    pub answered: EndpointSet,
     /// TSC at which the core itself looks after those that wait for admission.
     pub admit_at: u64,
     /// A policy that is being replaced.
@@ -114,7 +118,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     #[inline]
     pub fn tell(&mut self, to: EndpointId, message: &Message, now: bool) {
         let Some(endpoint) = self.endpoints.get_mut(to) else { return };
-        let Party::Component(rank) = endpoint.party;
+        let Party::Component(rank) = endpoint.party else { return self.answer_vm(to, message) };
         // What is told to one that is stopped is gone when its ring's epoch moves; its successor is told everything anew.
         match endpoint.tell(message) {
             Told::Yes if now || !endpoint.has_space() => {
@@ -128,8 +132,9 @@ impl<B: Backend, H: Board> Cpu<B, H> {
 
     /// Wake the party at this endpoint as if it had been told something.
     pub fn ring(&mut self, party: EndpointId) {
-        if let Some(endpoint) = self.endpoints.get(party) {
-            let Party::Component(rank) = endpoint.party;
+        if let Some(endpoint) = self.endpoints.get(party)
+            && let Party::Component(rank) = endpoint.party
+        {
             self.notify(rank, endpoint.bit);
         }
     }

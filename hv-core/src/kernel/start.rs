@@ -3,7 +3,7 @@
 use super::{Kernel, Parts, Places, Tables, enable};
 use crate::board::msi::Messages;
 use crate::board::{Board, Hardware, TimeBase};
-use crate::boot::{Accept, Boot, Elf, ElfError, Failure, Manifest, Modules, Virtualization, fatal};
+use crate::boot::{Accept, Boot, Elf, ElfError, Failure, Manifest, Modules, Virtualization, fatal, vms};
 use crate::component::{LoadError, Loaded, Sources, load_all};
 use crate::memory::Frames;
 use crate::vm::{Image, Images};
@@ -43,7 +43,8 @@ fn run_with<B: Backend>(boot: Boot, backend: B) -> ! {
     };
     let time = TimeBase::new(boot.tsc_hz, boot.boot_tsc, boot.boot_unix_ns);
     let places = Places::new(&options, frames.free_frames());
-    let Some(tables) = Tables::new(&mut frames, places) else {
+    let more_cells = vms::more_cells(&options.vms, manifest.images, &options.net);
+    let Some(mut tables) = Tables::new(&mut frames, places, more_cells) else {
         let Places { slots, seats } = places;
         fatal(
             Failure::LittleMemory,
@@ -74,6 +75,7 @@ fn run_with<B: Backend>(boot: Boot, backend: B) -> ! {
         }
     }
     let images = load_images(&manifest, &modules, &mut frames);
+    tables.write_vms(&options, &images);
     let parts = Parts { backend, board: hardware, time, frames, loaded, images };
     let selftest = options.selftest;
     let mut kernel = Kernel::new(parts, tables, options);

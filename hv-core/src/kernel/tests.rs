@@ -2,6 +2,7 @@
 
 mod audit;
 mod board;
+mod callers;
 mod component;
 mod control;
 mod creation;

@@ -1,20 +1,31 @@
 //! How VMs come into being: created, they wait; admitted, they get their memory and run.
 
-use super::args::Extra;
+use super::args::BootArgs;
 use super::build::{BuildError, Part};
 use super::seed::Seed;
 use super::{End, Memory, Queue, Registers, Table, Vm};
 use crate::board::Board;
-use crate::boot::options::Net;
 use crate::kernel::{Cpu, Kernel};
 use crate::memory::{Owner, Reservation};
+use abi::guest::BOOT_ARGS_MAX;
 use abi::share::Share;
 use abi::vm::{ImageId, Slot, VmId};
 use backend::Backend;
-use core::fmt;
 
 /// Frames for metadata: the backend's control structure and the context.
 pub const METADATA_FRAMES: u32 = 2;
+
+/// What a VM is to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Order {
+    pub image: ImageId,
+    /// Where its creator believes that it will be, if that matters.
+    pub slot: Option<Slot>,
+    /// IPv4 address that it may use, 0 when it asks DHCP.
+    pub ipv4: u32,
+    /// What this does not say is the image's.
+    pub share: Share,
+}
 
 /// Why a VM is not created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,62 +34,55 @@ pub enum CreateError {
     UnknownImage,
     /// All slots are taken.
     SlotsTaken,
+    /// Another slot than the creator believes is the next: this one.
+    Moved(Slot),
+    /// Its boot arguments are longer than any may be.
+    TooLong,
     /// There is no room for its boot arguments.
     ArgumentsTaken,
     /// A weight or a burst beyond its limits.
     BadShare,
 }
 
-impl fmt::Display for CreateError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            CreateError::UnknownImage => {
-                "there is no such image, or it was refused when it was loaded; look further up in the log"
-            }
-            CreateError::SlotsTaken => "every slot for VMs is taken; end some, or boot with more (slots=)",
-            CreateError::ArgumentsTaken => {
-                "too many VMs that wait have boot arguments of their own; end some, or wait until they are admitted"
-            }
-            CreateError::BadShare => "its weight or burst is beyond its limits; docs/policies.md has them",
-        })
-    }
-}
-
 impl<B: Backend, H: Board> Kernel<B, H> {
-    /// Make a VM of an image, with the image's share. It waits for the gatekeeper, and takes no frame meanwhile.
-    ///
-    /// # Errors
-    /// [`CreateError`]; nothing has changed.
-    pub fn create(&mut self, image: ImageId, extra: &Extra) -> Result<VmId, CreateError> {
-        self.create_with(image, extra, Share::UNSAID)
-    }
-
-    /// Make a VM of an image. What `share` does not say is the image's. It waits for the gatekeeper, and takes no frame
+    /// Make a VM with these boot arguments, which are all that it gets. It waits for the gatekeeper, and takes no frame
     /// meanwhile.
     ///
     /// # Errors
     /// [`CreateError`]; nothing has changed.
-    pub fn create_with(&mut self, image: ImageId, extra: &Extra, share: Share) -> Result<VmId, CreateError> {
+    pub fn create(&mut self, order: &Order, args: &[u8]) -> Result<VmId, CreateError> {
         let Self { vms, cpu, .. } = self;
         let created_tsc = cpu.board.now();
+        let &Order { image, slot, ipv4, share } = order;
         let Some(of_image) = cpu.images.get(image).map(|image| image.entry.share()) else {
             return Err(CreateError::UnknownImage);
         };
         if !share.is_valid() {
             return Err(CreateError::BadShare);
         }
+        if args.len() > BOOT_ARGS_MAX {
+            return Err(CreateError::TooLong);
+        }
         let share = share.or(of_image);
         let id = vms.next_id().ok_or(CreateError::SlotsTaken)?;
-        let seed = Seed { id, image, ipv4: ipv4_of(&cpu.net, id.slot), share, created_tsc };
-        if !vms.create(seed, extra) {
+        if slot.is_some_and(|slot| slot != id.slot) {
+            return Err(CreateError::Moved(id.slot));
+        }
+        if !vms.create(Seed { id, image, ipv4, share, created_tsc }, args) {
             return Err(CreateError::ArgumentsTaken);
         }
+        self.arrived(id, image);
+        Ok(id)
+    }
+
+    /// A VM has come to live, and waits for the gatekeeper.
+    pub fn arrived(&mut self, id: VmId, image: ImageId) {
+        let Self { vms, cpu, .. } = self;
         cpu.await_admission(id);
         cpu.tell_arrived(vms, id, image, true);
         if cpu.scheduler().is_none() {
             cpu.admit(vms, id);
         }
-        Ok(id)
     }
 }
 
@@ -103,14 +107,15 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             // The gatekeeper believed otherwise, or is not one that asks. The VM goes on waiting.
             return self.tell_arrived(vms, id, seed.image, false);
         };
-        let (early, extra) = vms.take_luggage(id.slot);
+        let mut args = BootArgs::new();
+        let early = vms.take_luggage(id.slot, &mut args);
         let Some((vm, reservation)) = self.seat(vms, seed, reservation) else {
             self.cannot_start(id, BuildError::NoFrame(Part::Metadata));
             self.end_waiting(vms, id, End::new(BuildError::NoFrame(Part::Metadata).reason(), 0));
             return;
         };
         self.queues.remove(Queue::Waiting, id.slot);
-        match self.build(vm, reservation, &extra) {
+        match self.build(vm, reservation, &args) {
             Ok((memory, registers)) => {
                 registers.raise(early);
                 self.begin(vm, memory, registers);
@@ -166,13 +171,5 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         self.attach(vm);
         self.now_ready(vm);
         self.mark = self.board.now();
-    }
-}
-
-/// The address of the VM in a slot, 0 when it asks DHCP.
-fn ipv4_of(net: &Net, slot: Slot) -> u32 {
-    match net {
-        Net::Static { address, .. } => address.wrapping_add(slot.number()),
-        Net::Dhcp => 0,
     }
 }

@@ -219,7 +219,8 @@ impl<B: Backend> Life<B> {
         if self.is_new() {
             let console = Console::new(registers.memory());
             let (handling, shared) = (Handling::Nothing, Devices::default());
-            self.0 = Stage::Admitted(Doing::Running, Body { memory, registers, console, handling, shared, shortage: None });
+            self.0 =
+                Stage::Admitted(Doing::Running, Body { memory, registers, console, handling, shared, shortage: None });
         }
     }
 

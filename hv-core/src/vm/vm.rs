@@ -79,6 +79,8 @@ pub struct Vm<B: Backend> {
     pub net: EndpointId,
     /// See `net`.
     pub pager: EndpointId,
+    /// Its own endpoint, if it controls the machine.
+    pub control: EndpointId,
 }
 
 impl<B: Backend> Vm<B> {
@@ -106,6 +108,7 @@ impl<B: Backend> Vm<B> {
             attached_to: 0,
             net: EndpointId::NONE,
             pager: EndpointId::NONE,
+            control: EndpointId::NONE,
             created_tsc: seed.created_tsc,
             ran_ticks: 0,
             burst_ticks: 0,

@@ -79,6 +79,12 @@ pub(crate) fn nic() -> SharedMemory {
     at(page, nic_pages(MAX_SLOTS_TOTAL / 2, MAX_SLOTS_TOTAL / 2) * PAGE_SIZE)
 }
 
+/// Control page and request page, where the VM has them.
+pub(crate) fn control() -> Option<SharedMemory> {
+    let page = usize::try_from(crate::registers::control_page()).ok().filter(|&page| page != 0)?;
+    Some(at(page, 2 * PAGE_SIZE))
+}
+
 #[inline]
 fn at(address: usize, bytes: u64) -> SharedMemory {
     let Ok(bytes) = usize::try_from(bytes) else { unreachable!() };

@@ -59,6 +59,8 @@ impl Sim {
         crate::task::forget_all();
         crate::net::forget_all();
         crate::time::forget_all();
+        crate::control::forget_all();
+        super::host_control::forget();
         HOOK.set(None);
         NOW.set(START_NS);
         KICKS.set([0; 2]);
@@ -173,7 +175,7 @@ impl Sim {
     }
 }
 
-fn raise(bits: u64) {
+pub(super) fn raise(bits: u64) {
     registers().fetch_or64(offset_of!(RegisterPage, pending), bits).expect("in the page");
 }
 
@@ -229,6 +231,7 @@ pub(crate) fn kick(device: u64) {
         *count += 1;
     }
     KICKS.set(kicks);
+    super::host_control::kicked(device);
     if device == abi::guest::device::CONSOLE {
         drain_console();
     }

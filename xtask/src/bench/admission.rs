@@ -39,7 +39,12 @@ fn run(_: &Bench) -> Result<Vec<Figure>> {
         conditions: format!("{conditions}{more}"),
     };
     Ok(vec![
-        figure("admit_10000_fallbacks", by_core as u64, "VMs", "; lines that say so, of which there are at most 20 a second"),
+        figure(
+            "admit_10000_fallbacks",
+            by_core as u64,
+            "VMs",
+            "; lines that say so, of which there are at most 20 a second",
+        ),
         figure("admit_10000_ms", ms, "ms", "; machine time from power-on, GRUB included"),
         figure("start_10000_kills", killed as u64, "components", ""),
     ])

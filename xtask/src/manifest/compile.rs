@@ -2,7 +2,7 @@
 
 use super::model::{Component, Image, Ring, System};
 use abi::limits::{MAX_POLICIES, Name, PAGE_SIZE};
-use abi::manifest::{self, ANY, CORE, DEFAULTS_BYTES, Header, IMAGE_ARGS_BYTES, NONE};
+use abi::manifest::{self, ANY, CORE, DEFAULTS_BYTES, Header, IMAGE_ARGS_BYTES, NONE, image_flags};
 use abi::service::Service;
 use abi::share;
 use zerocopy::IntoBytes;
@@ -89,7 +89,7 @@ fn image(entry: &Image, system: &System) -> manifest::Image {
         burst: entry.burst.map_or(share::BURST, |burst| number(burst.0)),
         net: server(&entry.net),
         pager: server(&entry.pager),
-        reserved: 0,
+        flags: if entry.control { image_flags::CONTROL } else { 0 },
         reserve_frames: number(entry.reserve_frames()),
         limit_frames: number(entry.limit_frames()),
     }
@@ -140,5 +140,14 @@ mod tests {
         assert_eq!((image.name.as_str(), image.memory_bytes), ("httpd", 16 << 20));
         assert_eq!(image.share(), share::Share::DEFAULT);
         assert_eq!((image.net, image.pager), (ANY, ANY));
+    }
+
+    #[test]
+    fn no_image_controls_the_machine_unless_it_says_so() {
+        let mut system = load(&root().join("system.toml")).unwrap();
+        let flags = |system: &System| system.image.iter().map(|one| image(one, system).flags).collect::<Vec<_>>();
+        assert!(flags(&system).iter().all(|&flags| flags == 0));
+        system.image[1].control = true;
+        assert_eq!(flags(&system)[..3], [0, image_flags::CONTROL, 0]);
     }
 }

@@ -122,6 +122,9 @@ pub struct Image {
     pub net: Option<String>,
     /// The component that serves its VMs' page faults, where there are several.
     pub pager: Option<String>,
+    /// Whether its VMs control the machine, as the operator does.
+    #[serde(default)]
+    pub control: bool,
     /// Boot arguments.
     #[serde(default)]
     pub args: String,
@@ -163,7 +166,9 @@ impl Ring {
 impl Image {
     /// Frames that are kept for each of its VMs.
     pub fn reserve_frames(&self) -> u64 {
-        self.reserve.as_ref().map_or(RESERVE_DEFAULT.into(), |reserve| reserve.0 / PAGE_SIZE)
+        // A control ring and its request page are there from the start.
+        let default = u64::from(RESERVE_DEFAULT) + if self.control { 2 } else { 0 };
+        self.reserve.as_ref().map_or(default, |reserve| reserve.0 / PAGE_SIZE)
     }
 
     /// Frames that each of its VMs may hold.

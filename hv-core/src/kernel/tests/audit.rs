@@ -1,7 +1,7 @@
 //! What must be true of the machine after every turn of the loop.
 
 use super::machine::Machine;
-use crate::component::{EndpointId, MAX_ENDPOINTS, Run};
+use crate::component::{EndpointId, MAX_ENDPOINTS, Party, Run};
 use crate::kernel::Kernel;
 use crate::memory::{CLASSES, Owner, OwnerClass, PhysAddr};
 use crate::vm::{Devices, METADATA_FRAMES, NEVER, Queue, State};
@@ -285,8 +285,25 @@ impl<const TIMER: bool> Machine<TIMER> {
     }
 
     /// Everything.
+    /// Each endpoint of a VM is that of one which lives, and which knows it; and no other VM says that it has one.
+    pub fn audit_callers(&mut self) {
+        let mut owned = BTreeSet::new();
+        for id in (0..MAX_ENDPOINTS).map(EndpointId::new) {
+            let Kernel { vms, cpu, .. } = &mut self.kernel;
+            let Some(Party::Vm(vm)) = cpu.endpoints.get(id).map(|endpoint| endpoint.party) else { continue };
+            let control = vms.by_id(vm).filter(|vm| !vm.life.is_ending()).map(|vm| vm.control);
+            assert_eq!(control, Some(id), "{vm} is gone, and its endpoint is not");
+            owned.insert(vm);
+        }
+        for id in self.vms() {
+            let control = self.kernel.vms.by_id(id).map_or(EndpointId::NONE, |vm| vm.control);
+            assert_eq!(control != EndpointId::NONE, owned.contains(&id), "{id} and its endpoint");
+        }
+    }
+
     pub fn audit(&mut self) {
         self.audit_lives();
+        self.audit_callers();
         self.audit_frames();
         self.audit_windows();
         self.audit_knowledge();

@@ -6,9 +6,8 @@ use crate::component::Death;
 use crate::kernel::Kernel;
 use crate::log::capture::{heard_of, listen};
 use crate::memory::{Owner, OwnerClass, Reservation, core_memory};
-use crate::vm::{CreateError, Devices, Images, METADATA_FRAMES, Queue, State};
+use crate::vm::{BootArgs, CreateError, Devices, Images, METADATA_FRAMES, Queue, State};
 use abi::component::layout;
-use abi::control::CREATE_ARGS_BYTES;
 use abi::end::EndReason;
 use abi::guest::{BOOT_ARGS, CONSOLE_SLOTS, Interrupted, MAGIC, NIC_BASE, PAGE_TABLES, REGISTER_PAGE, RegisterPage};
 use abi::limits::PAGE_SIZE;
@@ -19,7 +18,6 @@ use abi::vm::{ImageId, Slot, VmId};
 use core::mem::offset_of;
 use zerocopy::{FromBytes, IntoBytes};
 
-const NO_ARGS: [u8; CREATE_ARGS_BYTES] = [0; CREATE_ARGS_BYTES];
 const FIRST: VmId = VmId::new(0, 1);
 /// Frames that a VM with a NIC has when it has been admitted, beside its metadata.
 const ALL: u64 = 8;
@@ -29,13 +27,14 @@ const METADATA: u64 = METADATA_FRAMES as u64;
 /// Build what the VM in slot 0 gets at its admission. What went wrong: the reason for its end, and the text.
 fn build(machine: &mut Machine<true>) -> Result<(), (EndReason, String)> {
     let Kernel { vms, cpu, .. } = &mut machine.kernel;
-    let (_, extra) = vms.take_luggage(FIRST.slot);
+    let mut args = BootArgs::new();
+    vms.take_luggage(FIRST.slot, &mut args);
     let reservation = Reservation::open(&mut cpu.frames, 0, 300).expect("nothing is kept");
     let (vm, reservation) = match vms.waiting(FIRST) {
         Some(seed) => cpu.seat(vms, seed, reservation).expect("there are frames"),
         None => (vms.by_id(FIRST).expect("it was created"), reservation),
     };
-    cpu.build(vm, reservation, &extra)
+    cpu.build(vm, reservation, &args)
         .map(|(memory, registers)| vm.life.admit(memory, registers))
         .map_err(|why| (why.reason(), why.to_string()))
 }
@@ -67,14 +66,16 @@ fn only_image_with(machine: &mut Machine<true>, memory_pages: u64, slots: u32, r
 fn a_vm_that_is_created_waits_and_has_no_frame() {
     let mut machine = Machine::<true>::new(1024);
     let before = machine.frames_by_owner();
-    assert_eq!(machine.kernel.create(WITH_NIC, &[b'z'; CREATE_ARGS_BYTES]), Ok(FIRST));
+    assert_eq!(machine.create_with(WITH_NIC, b"last"), Ok(FIRST));
     assert!(machine.kernel.cpu.queues.contains(Queue::Waiting, FIRST.slot));
     let seed = machine.kernel.vms.waiting(FIRST).expect("it waits");
     assert_eq!((seed.id, seed.image, seed.ipv4), (FIRST, WITH_NIC, 0x0a00_0210));
     assert_eq!(machine.create(WITH_NIC), VmId::new(1, 1));
     assert_eq!(machine.kernel.vms.waiting_in(Slot::new(1)).map(|seed| seed.ipv4), Some(0x0a00_0211));
     assert_eq!(machine.frames_by_owner(), before);
-    assert_eq!(machine.kernel.vms.take_luggage(FIRST.slot), (0, [b'z'; CREATE_ARGS_BYTES]));
+    let mut args = BootArgs::new();
+    assert_eq!(machine.kernel.vms.take_luggage(FIRST.slot, &mut args), 0);
+    assert_eq!(&args, b"ip=10.0.2.16/24 last");
     machine.audit_lives();
     machine.audit_frames();
 }
@@ -84,10 +85,7 @@ fn a_vm_of_an_image_that_is_not_there_is_not_created() {
     let mut machine = Machine::<true>::new(1024);
     let before = machine.frames_by_owner();
     for image in [REFUSED, ImageId::new(3), ImageId::new(u32::MAX)] {
-        let error = machine.kernel.create(image, &NO_ARGS).expect_err("no such image");
-        assert_eq!(error, CreateError::UnknownImage);
-        let text = "there is no such image, or it was refused when it was loaded; look further up in the log";
-        assert_eq!(error.to_string(), text);
+        assert_eq!(machine.create_with(image, b""), Err(CreateError::UnknownImage));
     }
     assert_eq!((machine.frames_by_owner(), machine.kernel.vms.living()), (before, 0));
 }
@@ -100,9 +98,7 @@ fn no_vm_is_created_when_every_slot_is_taken() {
         machine.create(WITHOUT_NIC);
     }
     let before = machine.frames_by_owner();
-    let error = machine.kernel.create(WITHOUT_NIC, &NO_ARGS).expect_err("no slot");
-    assert_eq!(error, CreateError::SlotsTaken);
-    assert_eq!(error.to_string(), "every slot for VMs is taken; end some, or boot with more (slots=)");
+    assert_eq!(machine.create_with(WITHOUT_NIC, b""), Err(CreateError::SlotsTaken));
     assert_eq!((machine.frames_by_owner(), machine.kernel.vms.living()), (before, slots));
 }
 
@@ -281,10 +277,8 @@ fn page(machine: &mut Machine<true>, address: u64) -> Vec<u8> {
 fn fresh(slots: u32) -> Machine<true> {
     let mut machine = Machine::<true>::new(1024);
     only_image(&mut machine, GUEST_PAGES.into(), slots);
-    let mut args = NO_ARGS;
-    args[..7].copy_from_slice(b"mode=on");
     machine.wires.spend(HZ);
-    machine.kernel.create(WITH_NIC, &args).expect("room");
+    machine.create_with(WITH_NIC, b"mode=on").expect("room");
     assert_eq!(build(&mut machine), Ok(()));
     machine
 }
@@ -329,7 +323,7 @@ fn two_starts_have_two_generation_ids() {
         let seed = vms.waiting(id).expect("it waits");
         let reservation = Reservation::open(&mut cpu.frames, 12, 300).expect("room");
         let (vm, reservation) = cpu.seat(vms, seed, reservation).expect("room");
-        let (memory, registers) = cpu.build(vm, reservation, &NO_ARGS).expect("room");
+        let (memory, registers) = cpu.build(vm, reservation, b"").expect("room");
         let mut id = [0; 16];
         registers.memory().read(offset_of!(RegisterPage, generation_id), &mut id).expect("inside");
         vm.life.admit(memory, registers);

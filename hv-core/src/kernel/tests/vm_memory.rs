@@ -58,7 +58,7 @@ pub fn image(frames: &mut Frames, memory_bytes: u64, slots: u32) -> Image {
         weight: abi::share::WEIGHT,
         net: manifest::ANY,
         pager: manifest::ANY,
-        reserved: 0,
+        flags: 0,
         reserve_frames: abi::manifest::RESERVE_LEAST,
         limit_frames: 300,
     };

@@ -9,6 +9,7 @@ mod boot;
 mod browser;
 mod command;
 mod components;
+mod control;
 mod elf;
 mod fatal;
 mod frames;
@@ -49,6 +50,7 @@ pub fn all(long: bool) -> Vec<Case> {
         swap::CASES,
         if long { swap::LONG_CASES } else { &[] },
         components::CASES,
+        control::CASES,
         hostile::CASES,
         uefi::CASES,
         hardware::CASES,
