@@ -82,16 +82,25 @@ pub enum ControlReply {
     },
     /// How VMs come by their addresses, and the slot of the VM that is created next, if there is room for one.
     Network { net: Net, next: Option<Slot> },
-    /// What a VM was given of what VMs share.
-    Share { vm: VmId, share: Share },
+    /// What a VM was given of what VMs share; and the frames that are kept for it, that it may hold, and that it holds.
+    Share { vm: VmId, share: Share, reserve: u32, limit: u32, held: u32 },
     /// A policy of the component of this name, which has so many of them: [`policy_state`].
     Policy { component: Name, name: Name, policies: u16, state: u16 },
     /// State of a component: how often it was started, and the time it ran.
     Component { index: u16, name: Name, incarnation: u32, ran_ticks: u64 },
     /// An image's name and memory.
     Image { image: ImageId, name: Name, memory_bytes: u64 },
-    /// TSC now, ticks idle since boot, ticks per second, ticks in components, ticks in guests.
-    Machine { tsc: u64, idle_ticks: u64, tsc_hz: u64, component_ticks: u64, guest_ticks: u64 },
+    /// TSC now, ticks idle since boot, ticks per second, ticks in components, ticks in guests; ticks from the core's start to the last
+    /// admission of a VM, and VMs that the core had to admit by itself.
+    Machine {
+        tsc: u64,
+        idle_ticks: u64,
+        tsc_hz: u64,
+        component_ticks: u64,
+        guest_ticks: u64,
+        admitted_ticks: u64,
+        late: u64,
+    },
     /// Counters since boot: VM exits, hypercalls, external interrupts, system calls, faults to the pager, fallback dispatches;
     /// and the ticks from the last stop of the scheduler until a VM went on by its plan or its successor's, idle ones left out.
     Exits { exits: u64, hypercalls: u64, interrupts: u64, syscalls: u64, faults: u64, fallbacks: u64, gap_ticks: u64 },
@@ -311,13 +320,16 @@ impl From<ControlReply> for Message {
                 let [a, b] = bytes_to_words(name.0);
                 Message::new(R_IMAGE, [image.number().into(), a, b, memory_bytes])
             }
-            ControlReply::Machine { tsc, idle_ticks, tsc_hz, component_ticks, guest_ticks } => {
-                Message::new(R_MACHINE, [tsc, idle_ticks, tsc_hz, component_ticks, guest_ticks])
+            ControlReply::Machine { tsc, idle_ticks, tsc_hz, component_ticks, guest_ticks, admitted_ticks, late } => {
+                Message::new(R_MACHINE, [tsc, idle_ticks, tsc_hz, component_ticks, guest_ticks, admitted_ticks, late])
             }
             ControlReply::Exits { exits, hypercalls, interrupts, syscalls, faults, fallbacks, gap_ticks } => {
                 Message::new(R_EXITS, [exits, hypercalls, interrupts, syscalls, faults, fallbacks, gap_ticks])
             }
-            ControlReply::Share { vm, share } => Message::new(R_SHARE, [vm.raw(), share.weight.into(), share.limits()]),
+            ControlReply::Share { vm, share, reserve, limit, held } => {
+                let weight_and_held = halves(held, share.weight.into());
+                Message::new(R_SHARE, [vm.raw(), weight_and_held, share.limits(), halves(limit, reserve)])
+            }
             ControlReply::Policy { component, name, policies, state } => {
                 let ([a, b], [c, d]) = (bytes_to_words(component.0), bytes_to_words(name.0));
                 Message::new(R_POLICY, [a, b, c, d, policies.into(), state.into()])
@@ -367,7 +379,15 @@ impl TryFrom<&Message> for ControlReply {
                 name: Name(words_to_bytes([b, c])),
                 memory_bytes: d,
             },
-            R_MACHINE => ControlReply::Machine { tsc: a, idle_ticks: b, tsc_hz: c, component_ticks: d, guest_ticks: e },
+            R_MACHINE => ControlReply::Machine {
+                tsc: a,
+                idle_ticks: b,
+                tsc_hz: c,
+                component_ticks: d,
+                guest_ticks: e,
+                admitted_ticks: f,
+                late: g,
+            },
             R_EXITS => ControlReply::Exits {
                 exits: a,
                 hypercalls: b,
@@ -377,7 +397,11 @@ impl TryFrom<&Message> for ControlReply {
                 fallbacks: f,
                 gap_ticks: g,
             },
-            R_SHARE => ControlReply::Share { vm: VmId::from_raw(a), share: Share::from_limits(low16(kind, b)?, c) },
+            R_SHARE => {
+                let (held, weight) = split(b);
+                let ((limit, reserve), share) = (split(d), Share::from_limits(low16(kind, weight.into())?, c));
+                ControlReply::Share { vm: VmId::from_raw(a), share, reserve, limit, held }
+            }
             R_POLICY => ControlReply::Policy {
                 component: Name(words_to_bytes([a, b])),
                 name: Name(words_to_bytes([c, d])),

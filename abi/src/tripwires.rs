@@ -191,7 +191,7 @@ fn messages_survive_the_ring() {
             net: addresses::Net::Static { address: u32::MAX, prefix: 32, gateway: Some(u32::MAX) },
             next: None,
         },
-        control::ControlReply::Share { vm, share },
+        control::ControlReply::Share { vm, share, reserve: 24, limit: 4109, held: 12 },
         control::ControlReply::Policy {
             component: name,
             name: limits::Name::new("token-bucket").expect("short"),

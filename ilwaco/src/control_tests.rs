@@ -76,7 +76,15 @@ fn machine(mut thieves: u32) -> Created {
             vec![done(if vm.slot.number() == 7 { status::OK } else { status::NOT_FOUND }, 0)]
         }
         ControlRequest::Machine => vec![
-            ControlReply::Machine { tsc: 1, idle_ticks: 2, tsc_hz: 3, component_ticks: 4, guest_ticks: 5 },
+            ControlReply::Machine {
+                tsc: 1,
+                idle_ticks: 2,
+                tsc_hz: 3,
+                component_ticks: 4,
+                guest_ticks: 5,
+                admitted_ticks: 6,
+                late: 7,
+            },
             ControlReply::Exits {
                 exits: 1,
                 hypercalls: 2,

@@ -147,7 +147,15 @@ impl Core {
                 None => missing,
             }],
             ControlRequest::Machine => vec![
-                ControlReply::Machine { tsc: 1, idle_ticks: 2, tsc_hz: 3, component_ticks: 4, guest_ticks: 5 },
+                ControlReply::Machine {
+                    tsc: 1,
+                    idle_ticks: 2,
+                    tsc_hz: 3,
+                    component_ticks: 4,
+                    guest_ticks: 5,
+                    admitted_ticks: 6,
+                    late: 7,
+                },
                 ControlReply::Exits {
                     exits: 1,
                     hypercalls: 2,
@@ -161,7 +169,7 @@ impl Core {
             ControlRequest::Share { slot } => vec![match self.vms.get(&slot.number()) {
                 Some(&generation) => {
                     let share = Share { weight: 300, rate: abi::share::UNLIMITED, burst: 65_536 };
-                    ControlReply::Share { vm: VmId { slot, generation }, share }
+                    ControlReply::Share { vm: VmId { slot, generation }, share, reserve: 24, limit: 4109, held: 12 }
                 }
                 None => missing,
             }],

@@ -29,6 +29,10 @@ pub struct Counters {
     pub fallbacks: u64,
     /// Ticks from the last stop of the scheduler until a VM went on by its plan or its successor's, idle ones left out.
     pub gap_ticks: u64,
+    /// Ticks from the core's start to the last admission of a VM.
+    pub admitted_ticks: u64,
+    /// VMs that the core admitted because the scheduler had left them waiting.
+    pub late: u64,
     pub component_ticks: u64,
     pub guest_ticks: u64,
     pub idle_ticks: u64,

@@ -50,6 +50,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             if cpu.component_log.allow(now, cpu.time.tsc_hz()).is_some() {
                 log::warn!(target: "core", "{} is admitted by the core: the scheduler has left it waiting for {PATIENCE_MS} ms", seed.id);
             }
+            cpu.counters.late += 1;
             cpu.admit(vms, seed.id);
         }
         // More of them when components have had their turn.

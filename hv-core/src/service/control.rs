@@ -139,11 +139,14 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     }
 
     fn describe_share(&mut self, slot: Slot) -> Option<ControlReply> {
-        if let Some(Seed { id: vm, share, .. }) = self.vms.waiting_in(slot) {
-            return Some(ControlReply::Share { vm, share });
+        if let Some(Seed { id: vm, image, share, .. }) = self.vms.waiting_in(slot) {
+            let (reserve, limit) = self.cpu.claim_of(image);
+            return Some(ControlReply::Share { vm, share, reserve, limit, held: 0 });
         }
         let vm = self.vms.get(slot)?;
-        Some(ControlReply::Share { vm: vm.id, share: vm.share })
+        let (reserve, limit) = self.cpu.claim_of(vm.image);
+        let held = vm.life.memory().map_or(0, |memory| memory.reservation().held());
+        Some(ControlReply::Share { vm: vm.id, share: vm.share, reserve, limit, held })
     }
 
     /// The VM in this slot or the next one that lives.
@@ -255,6 +258,8 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             tsc_hz: self.time.tsc_hz(),
             component_ticks: c.component_ticks,
             guest_ticks: c.guest_ticks,
+            admitted_ticks: c.admitted_ticks,
+            late: c.late,
         };
         self.reply(to, id, machine);
         let exits = ControlReply::Exits {

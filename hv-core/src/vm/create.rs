@@ -89,13 +89,18 @@ impl<B: Backend, H: Board> Kernel<B, H> {
 impl<B: Backend, H: Board> Cpu<B, H> {
     /// Frames that are kept for a VM of this image when it is admitted.
     pub fn frames_needed(&self, image: ImageId) -> u64 {
-        self.images.get(image).map_or(0, |image| image.entry.reserve_frames.into())
+        self.claim_of(image).0.into()
+    }
+
+    /// Frames that are kept for each VM of this image, and that it may hold.
+    pub fn claim_of(&self, image: ImageId) -> (u32, u32) {
+        self.images.get(image).map_or((0, 0), |image| (image.entry.reserve_frames, image.entry.limit_frames))
     }
 
     /// Keep a VM's reserve for it. `None` when there is not as much.
     fn reserve(&mut self, image: ImageId) -> Option<Reservation> {
-        let entry = &self.images.get(image)?.entry;
-        Reservation::open(&mut self.frames, entry.reserve_frames, entry.limit_frames)
+        let (reserve, limit) = self.claim_of(image);
+        Reservation::open(&mut self.frames, reserve, limit)
     }
 
     /// The gatekeeper admits a VM: give it its first pages and let it run. One that does not wait is left alone: the
@@ -171,5 +176,6 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         self.attach(vm);
         self.now_ready(vm);
         self.mark = self.board.now();
+        self.counters.admitted_ticks = self.time.since_start(self.mark);
     }
 }

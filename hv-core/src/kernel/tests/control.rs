@@ -163,7 +163,8 @@ fn the_machine_tells_its_time_and_its_counters() {
     let (before, interrupts_before) = (machine.wires.now(), machine.kernel.cpu.counters.interrupts);
     let replies = machine.request(ControlRequest::Machine);
     let c = machine.kernel.cpu.counters;
-    let [ControlReply::Machine { tsc, idle_ticks, tsc_hz, component_ticks, guest_ticks }, exits] = replies[..] else {
+    let [ControlReply::Machine { tsc, idle_ticks, tsc_hz, component_ticks, guest_ticks, .. }, exits] = replies[..]
+    else {
         panic!("{replies:?}");
     };
     assert!((before..machine.wires.now()).contains(&tsc));
