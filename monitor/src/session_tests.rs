@@ -327,7 +327,7 @@ fn the_other_lists() {
     assert_eq!(
         fresh("machine", &[]),
         [
-            "machine tsc=1 tsc_hz=3 idle_ticks=2 component_ticks=4 guest_ticks=5",
+            "machine tsc=1 tsc_hz=3 idle_ticks=2 component_ticks=4 guest_ticks=5 admitted_ticks=6 late=7",
             "counters exits=1 hypercalls=2 interrupts=3 syscalls=4 faults=5 fallbacks=6 gap_ticks=7",
             "done machine"
         ]
@@ -336,7 +336,7 @@ fn the_other_lists() {
 
 #[test]
 fn one_vm() {
-    let share = "share index=3 incarnation=1 weight=300 rate=unlimited burst=65536";
+    let share = "share index=3 incarnation=1 weight=300 rate=unlimited burst=65536 reserve_frames=24 limit_frames=4109 held_frames=12";
     let vm = format!("vm index=3 incarnation=1 {VM_REST}");
     assert_eq!(fresh("vm 3", &[3]), [vm.as_str(), share, "done vm"]);
     assert_eq!(fresh("vm 4", &[3]), ["error vm: no VM in slot 4; \"vms\" lists them"]);
