@@ -259,14 +259,7 @@ impl Stack {
             return;
         }
         let later = stack_time(self.now + ACK_DELAY_US);
-        let mut wire = Wire {
-            nic: &mut self.device,
-            link: &mut self.link,
-            now: self.now,
-            track: Some(&mut place.track),
-            start: 0,
-            mute: true,
-        };
+        let mut wire = Wire::of(&mut self.device, &mut self.link, self.now, &mut place.track).mute();
         self.iface.poll_egress(later, &mut wire, &mut endpoint.set);
         place.socket_due = due(self.iface.poll_at(stack_time(self.now), &endpoint.set));
     }

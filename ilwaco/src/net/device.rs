@@ -227,15 +227,39 @@ fn lost<R>(len: usize, fill: impl FnOnce(&mut [u8]) -> (R, bool)) -> R {
 
 /// The NIC as a device for IP packets, for one connection or for none.
 pub(super) struct Wire<'a> {
-    pub(super) nic: &'a mut NicDevice,
-    pub(super) link: &'a mut Link,
+    nic: &'a mut NicDevice,
+    link: &'a mut Link,
     /// The present in microseconds.
-    pub(super) now: u64,
+    now: u64,
     /// What the connection is tracked by, and where the TCP header starts in the frame that it is to take.
-    pub(super) track: Option<&'a mut Track>,
-    pub(super) start: usize,
+    track: Option<&'a mut Track>,
+    start: usize,
     /// What is sent goes nowhere.
-    pub(super) mute: bool,
+    mute: bool,
+}
+
+impl<'a> Wire<'a> {
+    /// For what belongs to no connection.
+    pub(super) fn plain(nic: &'a mut NicDevice, link: &'a mut Link, now: u64) -> Wire<'a> {
+        Wire { nic, link, now, track: None, start: 0, mute: false }
+    }
+
+    /// For what a connection sends.
+    #[inline]
+    pub(super) fn of(nic: &'a mut NicDevice, link: &'a mut Link, now: u64, track: &'a mut Track) -> Wire<'a> {
+        Wire { nic, link, now, track: Some(track), start: 0, mute: false }
+    }
+
+    /// The same, of which nothing leaves.
+    pub(super) fn mute(self) -> Wire<'a> {
+        Wire { mute: true, ..self }
+    }
+
+    /// For a connection that takes the frame that is next, in which its segment starts at `start`.
+    #[inline]
+    pub(super) fn taking(self, start: usize) -> Wire<'a> {
+        Wire { start, ..self }
+    }
 }
 
 /// A received packet.

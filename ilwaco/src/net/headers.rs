@@ -1,6 +1,7 @@
 //! The headers of content's segments, and what the peer's options say of it.
 
 use super::frame::{ACK, ETHERNET_HEADER, IPV4, IPV6, Own, PSH, TCP, be32, unmapped};
+use super::options::options;
 use super::places::Place;
 use super::track::Track;
 
@@ -67,28 +68,15 @@ impl Headers {
 }
 
 /// The ranges that a segment says have arrived behind gaps (RFC 2018), and how many.
-pub(super) fn ranges(options: &[u8]) -> ([(u32, u32); MAX_RANGES], usize) {
+pub(super) fn ranges(bytes: &[u8]) -> ([(u32, u32); MAX_RANGES], usize) {
     let mut ranges = [(0, 0); MAX_RANGES];
     let mut count = 0;
-    let mut options = options;
-    while let Some((&kind, rest)) = options.split_first() {
-        match (kind, rest.first()) {
-            (0, _) => break,
-            (1, _) => options = rest,
-            (_, Some(&len @ 2..)) if usize::from(len) <= options.len() => {
-                let (option, next) = options.split_at(usize::from(len));
-                if kind == 5 {
-                    for (place, range) in ranges.iter_mut().zip(option[2..].chunks_exact(8)) {
-                        if let (Some(start), Some(end)) = (be32(range, 0), be32(range, 4)) {
-                            *place = (start, end);
-                            count += 1;
-                        }
-                    }
-                }
-                options = next;
-            }
-            _ => break,
+    let said = options(bytes).filter(|&(kind, _)| kind == 5).flat_map(|(_, value)| value.chunks_exact(8));
+    for (place, range) in ranges.iter_mut().zip(said) {
+        if let (Some(start), Some(end)) = (be32(range, 0), be32(range, 4)) {
+            *place = (start, end);
+            count += 1;
         }
     }
-    (ranges, count.min(MAX_RANGES))
+    (ranges, count)
 }

@@ -20,6 +20,7 @@ mod handshake;
 mod headers;
 mod link;
 mod listener;
+mod options;
 mod paths;
 mod places;
 mod receiving;

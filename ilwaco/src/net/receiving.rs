@@ -156,14 +156,7 @@ impl Stack {
             paths::WIDE => &mut self.iface,
             mtu => self.paths.interface(mtu, &self.iface, time),
         };
-        let mut wire = Wire {
-            nic: &mut self.device,
-            link: &mut self.link,
-            now: self.now,
-            track: Some(&mut place.track),
-            start: segment.start,
-            mute: false,
-        };
+        let mut wire = Wire::of(&mut self.device, &mut self.link, self.now, &mut place.track).taking(segment.start);
         if iface.poll_ingress_single(time, &mut wire, &mut endpoint.set) == PollIngressSingleResult::None {
             // The stack cannot have it: whatever the reason, the next frame's turn comes.
             self.device.skip();
@@ -281,8 +274,7 @@ impl Stack {
     fn datagram(&mut self, port: u16, unicast: bool) {
         if self.is_bound(port) {
             let time = stack_time(self.now);
-            let mut wire =
-                Wire { nic: &mut self.device, link: &mut self.link, now: self.now, track: None, start: 0, mute: false };
+            let mut wire = Wire::plain(&mut self.device, &mut self.link, self.now);
             if self.iface.poll_ingress_single(time, &mut wire, &mut self.datagrams) == PollIngressSingleResult::None {
                 self.device.skip();
             }

@@ -58,8 +58,7 @@ impl Stack {
                 self.blocked = true;
                 return;
             }
-            let mut wire =
-                Wire { nic: &mut self.device, link: &mut self.link, now: self.now, track: None, start: 0, mute: false };
+            let mut wire = Wire::plain(&mut self.device, &mut self.link, self.now);
             let sent = self.iface.poll_egress(now, &mut wire, &mut self.datagrams);
             self.datagrams_due = due(self.iface.poll_at(now, &self.datagrams));
             if self.datagrams_due > self.now {
@@ -111,14 +110,7 @@ impl Stack {
                 paths::WIDE => &mut self.iface,
                 mtu => self.paths.interface(mtu, &self.iface, now),
             };
-            let mut wire = Wire {
-                nic: &mut self.device,
-                link: &mut self.link,
-                now: self.now,
-                track: Some(&mut place.track),
-                start: 0,
-                mute: false,
-            };
+            let mut wire = Wire::of(&mut self.device, &mut self.link, self.now, &mut place.track);
             let sent = iface.poll_egress(now, &mut wire, &mut endpoint.set);
             place.due = due(iface.poll_at(now, &endpoint.set));
             if place.track.mtu != mtu {
