@@ -1,6 +1,6 @@
 //! The headers of content's segments, and what the peer's options say of it.
 
-use super::frame::{ACK, ETHERNET_HEADER, IPV4, IPV6, Own, PSH, TCP, be32, unmapped};
+use super::frame::{ACK, ETHERNET_HEADER, IPV4, IPV6, Own, TCP, be32, unmapped};
 use super::options::options;
 use super::places::Place;
 use super::track::Track;
@@ -54,15 +54,15 @@ impl Headers {
         }
     }
 
-    /// The headers of a segment with `len` bytes behind them.
+    /// The headers of a segment with `len` bytes behind them, which says `flags` beside that it acknowledges.
     #[inline]
-    pub(super) fn of(&mut self, seq: u32, len: usize, pushes: bool) -> &[u8] {
+    pub(super) fn of(&mut self, seq: u32, len: usize, flags: u8) -> &[u8] {
         let tcp = self.len - TCP_HEADER;
         let is_v4 = tcp == ETHERNET_HEADER + 20;
         let (at, total) = if is_v4 { (16, 20 + TCP_HEADER + len) } else { (18, TCP_HEADER + len) };
         self.bytes[at..at + 2].copy_from_slice(&u16::try_from(total).unwrap_or(u16::MAX).to_be_bytes());
         self.bytes[tcp + 4..tcp + 8].copy_from_slice(&seq.to_be_bytes());
-        self.bytes[tcp + 13] = if pushes { ACK | PSH } else { ACK };
+        self.bytes[tcp + 13] = ACK | flags;
         &self.bytes[..self.len]
     }
 }

@@ -45,6 +45,8 @@ pub(super) struct Place {
     owned: bool,
     /// Whoever has its stream waits for the peer to say something.
     pub(super) reading: bool,
+    /// Its program writes faster than its socket's buffer gets empty.
+    pub(super) crowded: bool,
     pub(super) track: Track,
     pub(super) endpoint: Option<Endpoint>,
     /// What is sent beside the socket, once there was such a thing.
@@ -128,6 +130,7 @@ impl Stack {
             polls: false,
             owned: false,
             reading: false,
+            crowded: false,
             track,
             endpoint: Some(endpoint),
             bulk: None,

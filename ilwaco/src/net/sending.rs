@@ -99,6 +99,9 @@ impl Stack {
             // The peer has everything and is told everything: there is nothing that the socket could send.
             return self.after_sending(index);
         }
+        if place.track.is_in_trouble(self.now) {
+            endpoint.control_congestion();
+        }
         for _ in 0..SEND_BATCH {
             if !self.device.can_send() {
                 self.blocked = true;

@@ -12,6 +12,9 @@ const PROBE_US: u64 = 50_000;
 const WINDOW: u32 = 65_536;
 /// Retransmissions of a large segment without an acknowledgement after which the path is believed not to carry it (RFC 8899).
 const LOST: u8 = 2;
+/// Acknowledgements of the same that mean a loss (RFC 5681 3.2), and the least that a socket waits for one, in microseconds.
+const DUPLICATES: u8 = 3;
+const LEAST_RTO: u64 = 1_000_000;
 /// Bytes of IP packets that such a path is believed to carry: first what IPv6 demands, then what RFC 791 does.
 const SMALLER: [u16; 2] = [1280, 576];
 
@@ -65,6 +68,8 @@ pub(super) struct Track {
     pub(super) hop: Option<Mac>,
     /// Bytes of IP packets that the path carries.
     pub(super) mtu: u16,
+    /// Acknowledgements of the same, one after the other, while something is on its way.
+    duplicates: u8,
     /// Retransmissions of large segments since the last progress.
     lost: u8,
     /// When the last challenge was sent, and when a probe was last answered.
@@ -86,6 +91,7 @@ impl Track {
             hold: None,
             hop: None,
             mtu,
+            duplicates: 0,
             lost: 0,
             challenged: None,
             probed: None,
@@ -137,7 +143,10 @@ impl Track {
             if fresh != 0 {
                 self.sent.0 = segment.ack;
                 self.lost = 0;
+                self.duplicates = 0;
                 self.heard = now;
+            } else if segment.len == 0 && una != next {
+                self.duplicates = self.duplicates.saturating_add(1);
             }
         }
         if segment.seq == end.wrapping_sub(1) && segment.len == 0 && !segment.has(FIN) && acknowledged == end {
@@ -202,6 +211,14 @@ impl Track {
             self.received = Some((ack, end));
             self.window = window;
         }
+    }
+
+    /// True when something is on its way and the socket may be about to send it again: somebody has heard of a gap three times, or
+    /// for as long as any timer lasts nothing was heard at all.
+    #[inline]
+    pub(super) fn is_in_trouble(&self, now: u64) -> bool {
+        let (una, next) = self.sent;
+        una != next && (self.duplicates >= DUPLICATES || now >= self.heard + LEAST_RTO)
     }
 
     /// A packet of this many bytes has to be sent again, for want of any acknowledgement.

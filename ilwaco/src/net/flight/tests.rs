@@ -166,6 +166,24 @@ fn many_losses_in_one_window() {
 }
 
 #[test]
+fn a_lost_tail_is_found_without_the_timer() {
+    // A hundred segments, of which the last few are lost. RFC 6298 alone waits a second.
+    for (lost, selective) in [(1, true), (1, false), (4, true)] {
+        let mut path = Path::new(20 * MS, 1 << 17, selective, move |number| (101 - lost..101).contains(&number));
+        let mut flight = flight();
+        let took = send(&mut flight, &mut path, 100 * MSS);
+        assert_eq!(path.timeouts, 0, "{lost}, {selective}");
+        assert_eq!(path.again, lost, "{lost}, {selective}: what was lost, and nothing else");
+        assert!(took < 600 * MS, "{lost}, {selective}: {took}");
+        assert!(flight.cwnd < 60 * MSS, "a loss that was mended is a loss");
+    }
+    // The probe is lost, too: then the timer, once.
+    let mut path = Path::new(20 * MS, 1 << 17, true, |number| (100..102).contains(&number));
+    let took = send(&mut flight(), &mut path, 100 * MSS);
+    assert!(path.timeouts == 1 && took > 1_000 * MS, "{took}");
+}
+
+#[test]
 fn a_silent_network_is_asked_less_and_less() {
     // The first ten arrive, then nothing: neither the twenty that follow, nor what is sent again three times.
     let mut path = Path::new(50 * MS, 1 << 16, true, |number| (11..34).contains(&number));
