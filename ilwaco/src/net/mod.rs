@@ -1,5 +1,6 @@
 //! The network: `TcpListener`, `TcpStream` and `UdpSocket` that read like those of `std::net`.
 
+mod alive;
 mod answer;
 mod bounded;
 mod bulk;

@@ -1,5 +1,6 @@
 //! Where connections are: which there are, which must make room for others, and how many there can be.
 
+use super::alive::KeepAlive;
 use super::bulk::Bulk;
 use super::connection::{CONNECTION_BYTES, Endpoint, Stage};
 use super::ended::{Ended, EndedTable};
@@ -49,6 +50,8 @@ pub(super) struct Place {
     pub(super) crowded: bool,
     pub(super) track: Track,
     pub(super) endpoint: Option<Endpoint>,
+    /// Whether its peer is asked if it is there.
+    pub(super) alive: Option<Box<KeepAlive>>,
     /// What is sent beside the socket, once there was such a thing.
     pub(super) bulk: Option<Box<Bulk>>,
 }
@@ -133,6 +136,7 @@ impl Stack {
             crowded: false,
             track,
             endpoint: Some(endpoint),
+            alive: None,
             bulk: None,
         };
         let index = match self.free.pop() {
@@ -381,6 +385,14 @@ impl Stack {
     /// As [`Stack::connection`], for who only looks.
     pub(super) fn look(&mut self, index: usize) -> Option<&mut Endpoint> {
         self.places.get_mut(index)?.endpoint.as_mut()
+    }
+
+    /// The peer of a connection is asked whether it is there when it has been silent for so many microseconds; `None` for never.
+    pub(super) fn set_keep_alive(&mut self, index: usize, idle: Option<u64>) {
+        if let Some(place) = self.places.get_mut(index) {
+            place.alive = idle.map(|idle| Box::new(KeepAlive::new(idle)));
+            self.touch(index);
+        }
     }
 
     /// Whoever has the stream of this place waits for the peer.

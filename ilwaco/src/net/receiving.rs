@@ -171,6 +171,7 @@ impl Stack {
         let socket = endpoint.socket();
         let rests = socket.state() == State::Established
             && socket.send_queue() == 0
+            && place.alive.is_none()
             && place.track.received.is_some_and(|(acknowledged, received)| acknowledged == received);
         if rests && !place.touched {
             (place.due, place.socket_due) = (u64::MAX, u64::MAX);

@@ -138,6 +138,11 @@ impl Stack {
 
     /// A connection has sent what it can just now.
     fn after_sending(&mut self, index: usize) {
+        if self.places[index].alive.is_some() {
+            let due = self.keep_alive(index);
+            let place = &mut self.places[index];
+            place.due = place.due.min(due);
+        }
         let place = &mut self.places[index];
         let Some(endpoint) = &mut place.endpoint else { return };
         let due = match endpoint.stage {

@@ -224,6 +224,18 @@ impl TcpStream {
         }
     }
 
+    /// Asks the peer whether it is still there when it has been silent for `idle`, at least a second; `None`, as at first: never. A peer
+    /// that leaves eight such questions unanswered, a quarter of `idle` apart (a second at least, 75 at most), is gone: the connection
+    /// breaks. Each wakes both ends, so an `idle` of minutes or hours is what is meant.
+    pub fn set_keep_alive(&self, idle: Option<Duration>) {
+        let idle = idle.map(|idle| u64::try_from(idle.as_micros()).unwrap_or(u64::MAX / 2));
+        // Without a network there is nobody to ask.
+        let _ = with(|stack| {
+            stack.set_keep_alive(self.index, idle);
+            Ok(())
+        });
+    }
+
     /// Closes the connection. The same as dropping it.
     pub fn close(self) {}
 

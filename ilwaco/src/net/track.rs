@@ -75,8 +75,9 @@ pub(super) struct Track {
     /// When the last challenge was sent, and when a probe was last answered.
     challenged: Option<u64>,
     probed: Option<u64>,
-    /// When the peer last made progress.
+    /// When the peer last made progress, and when anything was heard of it.
     pub(super) heard: u64,
+    pub(super) met: u64,
 }
 
 impl Track {
@@ -96,6 +97,7 @@ impl Track {
             challenged: None,
             probed: None,
             heard: now,
+            met: now,
         }
     }
 
@@ -137,6 +139,7 @@ impl Track {
         if next.wrapping_sub(segment.ack) > next.wrapping_sub(una).wrapping_add(WINDOW) {
             return self.challenge(now);
         }
+        self.met = now;
         let fresh = segment.ack.wrapping_sub(una);
         if fresh <= next.wrapping_sub(una) {
             self.peer.window = u32::from(segment.window) << self.peer.scale;
