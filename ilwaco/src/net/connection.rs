@@ -2,7 +2,7 @@
 
 use alloc::vec;
 use smoltcp::iface::{SocketHandle, SocketSet};
-use smoltcp::socket::tcp::{CongestionControl, Socket, SocketBuffer, State};
+use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 
 /// Bytes that a connection can have received and not yet read: a request with all its headers.
 pub const RECEIVE_BYTES: usize = 2048;
@@ -39,7 +39,6 @@ impl Endpoint {
         let mut socket = Socket::new(buffer(RECEIVE_BYTES), buffer(SEND_BYTES));
         // What is written in pieces leaves together anyway, when the task that writes awaits something.
         socket.set_nagle_enabled(false);
-        socket.set_congestion_control(CongestionControl::None);
         let mut set = SocketSet::new(vec::Vec::with_capacity(1));
         let handle = set.add(socket);
         Endpoint { set, handle, stage: Stage::Queued }
@@ -62,21 +61,10 @@ impl Endpoint {
         open && socket.recv_queue() == 0 && socket.send_queue() == 0
     }
 
-    /// Something may have been lost: from now on the socket has a congestion window (RFC 5681, Reno). Before, that could not be less than
-    /// the buffer, which is less than an initial window; the socket is told of the loss by its timer or the peer after this.
-    #[inline]
-    pub(super) fn control_congestion(&mut self) {
-        let socket = self.socket();
-        if socket.congestion_control() == CongestionControl::None {
-            socket.set_congestion_control(CongestionControl::Reno);
-        }
-    }
-
     /// Makes the socket ready for another connection, without a word to this one's peer.
     pub(super) fn reset(&mut self) {
         let socket = self.socket();
         socket.abort();
-        socket.set_congestion_control(CongestionControl::None);
         socket.set_ack_delay(Some(smoltcp::time::Duration::from_millis(10)));
         self.stage = Stage::Queued;
     }

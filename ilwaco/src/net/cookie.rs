@@ -78,6 +78,11 @@ impl Key {
         u32::try_from(SipHasher13::new_with_key(&self.0).hash(&input) & 0xffff_ff00).unwrap_or(0)
     }
 
+    /// The `number`th secret that is no cookie: their hashes are over more bytes.
+    pub(super) fn secret(&self, number: u64) -> u64 {
+        SipHasher13::new_with_key(&self.0).hash(&number.to_ne_bytes())
+    }
+
     /// The sequence number of the answer to a SYN with the number `peer_seq`.
     pub(super) fn cookie(&self, flow: Flow, peer_seq: u32, offer: Offer, now_us: u64) -> u32 {
         let slot = now_us / SLOT_US;

@@ -36,6 +36,8 @@ pub(super) struct Own {
     pub(super) mask: u32,
     /// The IPv6 link-local address.
     pub(super) v6: u128,
+    /// The IPv6 address that is good beyond the link; 0 for none.
+    pub(super) global: u128,
 }
 
 /// One end of a TCP connection as seen from the other: what names the connection here, since this VM has one address per
@@ -290,7 +292,7 @@ mod tests {
         frame
     }
 
-    const OWN: Own = Own { mac: [2; 6], v4: 0x0a00_0210, mask: 0xffff_ff00, v6: 0xfe80 << 112 | 2 };
+    const OWN: Own = Own { mac: [2; 6], v4: 0x0a00_0210, mask: 0xffff_ff00, v6: 0xfe80 << 112 | 2, global: 0 };
 
     fn classify(frame: &[u8]) -> Class {
         super::classify(frame, &OWN)

@@ -6,6 +6,7 @@ mod bounded;
 mod bulk;
 mod checksum;
 mod config;
+mod congestion;
 mod connection;
 mod content;
 mod cookie;
@@ -21,6 +22,7 @@ mod handshake;
 mod headers;
 mod link;
 mod listener;
+mod names;
 mod options;
 mod paths;
 mod places;
@@ -38,6 +40,7 @@ pub use content::{Repeated, Summed, block_sums};
 pub use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 pub use device::{link_up, nic_counters};
 pub use listener::TcpListener;
+pub use names::lookup;
 pub use places::{MAX_CLOSING, MAX_CONNECTIONS};
 pub use tcp::TcpStream;
 pub use udp::UdpSocket;
@@ -45,6 +48,7 @@ pub use udp::UdpSocket;
 use crate::args::Args;
 use crate::cell::global;
 use crate::time::Instant;
+use alloc::vec::Vec;
 use config::Ipv4Config;
 use core::cell::RefCell;
 use core::future::poll_fn;
@@ -78,6 +82,10 @@ pub enum Error {
     NotConnected,
     /// The peer did not answer in time.
     TimedOut,
+    /// Nobody is known who could be asked for a name.
+    NoNameServer,
+    /// There is no such name, or it has no address.
+    NoSuchName,
 }
 
 impl core::fmt::Display for Error {
@@ -92,6 +100,8 @@ impl core::fmt::Display for Error {
             Error::ConnectionReset => "the connection broke",
             Error::NotConnected => "there is no connection",
             Error::TimedOut => "the peer did not answer in time",
+            Error::NoNameServer => "no name server is known",
+            Error::NoSuchName => "no such name, or none with an address",
         })
     }
 }
@@ -155,7 +165,13 @@ fn configure(args: &Args) {
         }
         Err(error) => log::error!("{error}"),
     }
+    let servers = config::name_servers(args).unwrap_or_else(|error| {
+        log::error!("{error}");
+        Vec::new()
+    });
     let _ = with(|stack| {
+        stack.servers_given = !servers.is_empty();
+        stack.servers = servers;
         stack.say_listens();
         Ok(())
     });

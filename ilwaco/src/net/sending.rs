@@ -1,9 +1,13 @@
 //! What leaves: of the connections and sockets that have something to send, and what becomes of connections then.
 
+use super::answer::{self, Control};
 use super::connection::Stage;
 use super::device::Wire;
 use super::ended::Ended;
+use super::frame::{ACK, ETHERNET_HEADER};
+use super::handshake::Replay;
 use super::paths;
+use super::places::Place;
 use super::stack::{Stack, due, stack_time};
 use crate::time::Instant;
 use smoltcp::iface::PollResult;
@@ -90,6 +94,10 @@ impl Stack {
             }
         }
         let place = &mut self.places[index];
+        if place.socket_due <= self.now && place.track.times_out(self.now) {
+            self.narrow(index);
+        }
+        let place = &mut self.places[index];
         place.due = u64::MAX;
         let Some(endpoint) = &mut place.endpoint else { return };
         if !endpoint.is_live()
@@ -98,9 +106,6 @@ impl Stack {
         {
             // The peer has everything and is told everything: there is nothing that the socket could send.
             return self.after_sending(index);
-        }
-        if place.track.is_in_trouble(self.now) {
-            endpoint.control_congestion();
         }
         for _ in 0..SEND_BATCH {
             if !self.device.can_send() {
@@ -134,6 +139,18 @@ impl Stack {
             place.due = place.due.min(place.content_due());
         }
         self.after_sending(index);
+    }
+
+    /// A connection's socket is about to send everything again: it hears of the congestion window before.
+    #[cold]
+    fn narrow(&mut self, index: usize) {
+        let Some(Place { flow, track, endpoint: Some(endpoint), .. }) = self.places.get_mut(index) else { return };
+        let (Some((_, seq)), Some(limit)) = (track.received, track.congestion.limit(track.peer.scale)) else { return };
+        let (una, _) = track.sent;
+        let heard = Control { seq, ack: una.wrapping_sub(track.shift), flags: ACK, window: limit };
+        let told = answer::tell(*flow, &self.link.own, heard);
+        let mut replay = Replay { packet: told.bytes().get(ETHERNET_HEADER..), seq: None };
+        self.iface.poll_ingress_single(stack_time(self.now), &mut replay, &mut endpoint.set);
     }
 
     /// A connection has sent what it can just now.

@@ -21,6 +21,7 @@ use crate::time::Instant;
 use abi::nic::Listens;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::net::IpAddr;
 use core::task::Waker;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
@@ -64,6 +65,11 @@ pub(crate) struct Stack {
     pub(super) blocked: bool,
     pub(super) now: u64,
     pub(super) counters: NetCounters,
+    /// Who is asked for names, and whether the boot arguments say so.
+    pub(super) servers: Vec<IpAddr>,
+    pub(super) servers_given: bool,
+    /// Secrets that were drawn.
+    secrets: u64,
     /// Wakes who waits for an address.
     pub(super) up_waker: Option<Waker>,
     /// State of the generator for ephemeral ports.
@@ -111,6 +117,9 @@ impl Stack {
             blocked: false,
             now,
             counters: NetCounters::default(),
+            servers: Vec::new(),
+            servers_given: false,
+            secrets: 0,
             up_waker: None,
             random,
         })
@@ -194,6 +203,12 @@ impl Stack {
         set_listens(&listens);
     }
 
+    /// A number that nobody can tell who does not know the key, and no other one tells.
+    pub(super) fn secret(&mut self) -> u64 {
+        self.secrets += 1;
+        self.key.secret(self.secrets)
+    }
+
     /// The datagram sockets have something to do.
     pub(super) fn touch_datagrams(&mut self) {
         self.datagrams_due = 0;
@@ -233,7 +248,7 @@ impl Host {
         let random =
             id.iter().fold(u64::from(f) << 8 | u64::from(e), |sum, &byte| sum.rotate_left(7) ^ u64::from(byte));
         let v6 = link_local(mac);
-        Some(Host { own: Own { mac, v4: 0, mask: u32::MAX, v6: v6.to_bits() }, id, random })
+        Some(Host { own: Own { mac, v4: 0, mask: u32::MAX, v6: v6.to_bits(), global: 0 }, id, random })
     }
 }
 

@@ -1,6 +1,7 @@
 //! What is known of a connection beside its socket: sequence numbers as they are on the wire, and what they say about a
 //! segment before the socket sees it (RFC 5961).
 
+use super::congestion::Congestion;
 use super::cookie::Offer;
 use super::frame::{ACK, FIN, Mac, RST, SYN, Segment, TCP};
 
@@ -68,6 +69,10 @@ pub(super) struct Track {
     pub(super) hop: Option<Mac>,
     /// Bytes of IP packets that the path carries.
     pub(super) mtu: u16,
+    /// What the peer's window is lowered to when something was lost.
+    pub(super) congestion: Congestion,
+    /// Since when the first byte on its way has waited for an acknowledgement.
+    waits: u64,
     /// Acknowledgements of the same, one after the other, while something is on its way.
     duplicates: u8,
     /// Retransmissions of large segments since the last progress.
@@ -92,6 +97,8 @@ impl Track {
             hold: None,
             hop: None,
             mtu,
+            congestion: Congestion::NONE,
+            waits: now,
             duplicates: 0,
             lost: 0,
             challenged: None,
@@ -146,7 +153,7 @@ impl Track {
             if fresh != 0 {
                 self.sent.0 = segment.ack;
                 self.lost = 0;
-                self.duplicates = 0;
+                self.advance(fresh, next.wrapping_sub(una), now);
                 self.heard = now;
             } else if segment.len == 0 && una != next {
                 self.duplicates = self.duplicates.saturating_add(1);
@@ -167,6 +174,17 @@ impl Track {
         Verdict::Pass
     }
 
+    /// So many bytes of `flight` were acknowledged for the first time.
+    #[inline]
+    fn advance(&mut self, fresh: u32, flight: u32, now: u64) {
+        self.waits = now;
+        if core::mem::take(&mut self.duplicates) >= DUPLICATES {
+            self.congestion.mended(flight, self.peer.segment.into());
+        } else {
+            self.congestion.progress(fresh, self.peer.segment.into());
+        }
+    }
+
     fn challenge(&mut self, now: u64) -> Verdict {
         if self.challenged.is_some_and(|last| now < last + CHALLENGE_US) {
             return Verdict::Drop;
@@ -177,7 +195,7 @@ impl Track {
 
     /// Gives a packet that the socket has written the numbers of the wire, and remembers them.
     #[inline]
-    pub(super) fn shift_out(&mut self, packet: &mut [u8], is_v4: bool) {
+    pub(super) fn shift_out(&mut self, packet: &mut [u8], is_v4: bool, now: u64) {
         let (start, protocol) = if is_v4 { (20, packet.get(9)) } else { (40, packet.get(6)) };
         if protocol != Some(&TCP) {
             return;
@@ -201,6 +219,9 @@ impl Track {
         if self.received.is_none() && flags & SYN != 0 {
             self.sent = (seq, next);
         } else if next.wrapping_sub(self.sent.1) <= WINDOW {
+            if self.sent.0 == self.sent.1 {
+                self.waits = now;
+            }
             self.sent.1 = next;
         } else if seq == self.sent.0 && bytes > usize::from(SMALLER[1]) {
             // The first of what is on its way: once for each time that all of it is sent again.
@@ -216,12 +237,13 @@ impl Track {
         }
     }
 
-    /// True when something is on its way and the socket may be about to send it again: somebody has heard of a gap three times, or
-    /// for as long as any timer lasts nothing was heard at all.
+    /// The retransmission timer may be running out. True when the congestion window is another one then.
     #[inline]
-    pub(super) fn is_in_trouble(&self, now: u64) -> bool {
+    pub(super) fn times_out(&mut self, now: u64) -> bool {
         let (una, next) = self.sent;
-        una != next && (self.duplicates >= DUPLICATES || now >= self.heard + LEAST_RTO)
+        una != next
+            && now >= self.waits + LEAST_RTO
+            && self.congestion.timed_out(next.wrapping_sub(una), self.peer.segment.into())
     }
 
     /// A packet of this many bytes has to be sent again, for want of any acknowledgement.

@@ -54,8 +54,6 @@ pub struct Relay {
 pub fn socket() -> tcp::Socket<'static> {
     let buffer = || tcp::SocketBuffer::new(vec![0; BUFFER]);
     let mut socket = tcp::Socket::new(buffer(), buffer());
-    // Whatever the features of smoltcp are when others are built along: the wire is a pipe on this machine.
-    socket.set_congestion_control(tcp::CongestionControl::None);
     // What an end sends goes on at once; it decides what belongs together.
     socket.set_nagle_enabled(false);
     socket.set_ack_delay(None);
