@@ -110,7 +110,7 @@ pub(super) fn segment(heard: &Segment, own: &Own, control: Control, offer: Optio
         }
         None => {
             frame.push([0x86, 0xdd, 0x60, 0, 0, 0, 0, words * 4, TCP, 64]);
-            frame.push(own.v6.to_be_bytes());
+            frame.push(own.v6_for(heard.flow.remote).to_be_bytes());
             frame.push(heard.flow.remote.to_be_bytes());
             1440
         }
@@ -149,7 +149,7 @@ pub(super) fn tell(flow: Flow, own: &Own, control: Control) -> Short {
         None => {
             frame.push([0x86, 0xdd, 0x60, 0, 0, 0, 0, 20, TCP, 64]);
             frame.push(flow.remote.to_be_bytes());
-            frame.push(own.v6.to_be_bytes());
+            frame.push(own.v6_for(flow.remote).to_be_bytes());
         }
     }
     frame.push(flow.ports.to_be_bytes());
@@ -254,7 +254,7 @@ pub(super) fn retell(heard: &Segment, own: &Own, offer: super::cookie::Offer, ms
         None => {
             packet.push([0x60, 0, 0, 0, 0, 32, TCP, 64]);
             packet.push(heard.flow.remote.to_be_bytes());
-            packet.push(own.v6.to_be_bytes());
+            packet.push(own.v6_for(heard.flow.remote).to_be_bytes());
         }
     }
     packet.push(heard.flow.ports.to_be_bytes());

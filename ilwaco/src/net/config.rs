@@ -21,6 +21,7 @@ pub(crate) enum Ipv4Config {
 pub(crate) enum ConfigError {
     Address,
     Gateway,
+    Ipv6,
     NameServer,
 }
 
@@ -31,6 +32,7 @@ impl core::fmt::Display for ConfigError {
                 "boot argument ip: want ip=dhcp or ip=A.B.C.D/P with a host's address and P from 1 to 32"
             }
             ConfigError::Gateway => "boot argument gw: want gw=A.B.C.D",
+            ConfigError::Ipv6 => "boot argument ip6: want ip6=auto or ip6=link",
             ConfigError::NameServer => "boot argument dns: want dns=ADDRESS[,ADDRESS[,ADDRESS]]",
         })
     }
@@ -53,6 +55,15 @@ impl Ipv4Config {
         }
         let gateway = args.get("gw").map(str::parse).transpose().map_err(|_| ConfigError::Gateway)?;
         Ok(Ipv4Config::Static { address, prefix, gateway })
+    }
+}
+
+/// Reads `ip6=`: whether routers are asked for an IPv6 address that is good beyond the link.
+pub(crate) fn wants_ipv6(args: &Args) -> Result<bool, ConfigError> {
+    match args.get("ip6") {
+        None | Some("link") => Ok(false),
+        Some("auto") => Ok(true),
+        Some(_) => Err(ConfigError::Ipv6),
     }
 }
 
@@ -96,6 +107,13 @@ mod tests {
             assert_eq!(config(text), Err(ConfigError::Address), "{text}");
         }
         assert_eq!(config("ip=10.0.2.16/24 gw=me"), Err(ConfigError::Gateway));
+    }
+
+    #[test]
+    fn addresses_beyond_the_link() {
+        let wants = |text: &str| wants_ipv6(&Args::new(text));
+        assert_eq!((wants(""), wants("ip6=link"), wants("ip6=auto")), (Ok(false), Ok(false), Ok(true)));
+        assert_eq!(wants("ip6=2001:db8::1"), Err(ConfigError::Ipv6));
     }
 
     #[test]

@@ -31,7 +31,7 @@ impl Headers {
             None => {
                 headers.push(IPV6.to_be_bytes());
                 headers.push([0x60, 0, 0, 0, 0, 0, TCP, 64]);
-                headers.push(own.v6.to_be_bytes());
+                headers.push(own.v6_for(remote).to_be_bytes());
                 headers.push(remote.to_be_bytes());
             }
         }

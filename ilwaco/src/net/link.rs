@@ -31,6 +31,17 @@ const MAX_TRIES: u8 = 5;
 const DEFEND_US: u64 = 10_000_000;
 const ALL: Mac = [0xff; 6];
 const ALL_NODES: Ipv6Address = Ipv6Address::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+const ALL_ROUTERS: Ipv6Address = Ipv6Address::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
+/// Who hears of listeners (RFC 3810 5.2.14).
+const LISTENER_REPORTS: Ipv6Address = Ipv6Address::new(0xff02, 0, 0, 0, 0, 0, 0, 0x16);
+/// How often a group is reported when we begin to listen, and the time between (RFC 3810 9.1, 9.11), in microseconds.
+const REPORTS: u8 = 2;
+const REPORT_US: u64 = 1_000_000;
+/// Bytes of a query of version 2; one of version 1 is shorter, and not answered.
+const LISTENER_QUERY: usize = 28;
+/// What a report says of a group (RFC 3810 5.2.12): all are listened to, as ever, or from now on.
+const IS_EXCLUDE: u8 = 2;
+const CHANGE_TO_EXCLUDE: u8 = 4;
 
 struct Known {
     mac: Mac,
@@ -65,6 +76,11 @@ pub(super) struct Link {
     pub(super) own: Own,
     /// The IPv4 address of the router; 0 for none.
     pub(super) gateway: u32,
+    /// That for IPv6, and the prefix of neighbours that are not link-local; 0 for none.
+    pub(super) router: u128,
+    pub(super) prefix: u128,
+    /// When the groups that we listen to are reported, in microseconds, and how often after that.
+    report: (u64, u8),
     known: Bounded<u128, Known>,
     asking: Vec<Asking>,
     /// When the next question is due, in microseconds.
@@ -77,6 +93,9 @@ impl Link {
         Link {
             own,
             gateway: 0,
+            router: 0,
+            prefix: 0,
+            report: (u64::MAX, 0),
             known: Bounded::new(NEIGHBOURS, seed),
             asking: Vec::new(),
             due: u64::MAX,
@@ -110,7 +129,9 @@ impl Link {
                 let [.., a, b, c, d] = address.to_be_bytes();
                 Way::Mac([0x33, 0x33, a, b, c, d])
             }
-            None if address >> 118 == 0xfe80 >> 6 => Way::Neighbour(address),
+            None if is_link_local(address) => Way::Neighbour(address),
+            None if self.prefix != 0 && (address ^ self.prefix) >> 64 == 0 => Way::Neighbour(address),
+            None if self.own.global != 0 && self.router != 0 => Way::Neighbour(self.router),
             None => Way::None,
         }
     }
@@ -176,7 +197,7 @@ impl Link {
         if now < self.due {
             return self.due;
         }
-        self.due = u64::MAX;
+        self.due = self.report(now, nic);
         let mut index = 0;
         while let Some(asking) = self.asking.get_mut(index) {
             if asking.next <= now {
@@ -239,12 +260,63 @@ impl Link {
         match unmapped(address) {
             Some(v4) => send_arp(nic, &self.own, ArpOperation::Request, (ALL, ALL), v4),
             None => {
-                let target = Ipv6Address::from_bits(address);
-                let group = Ipv6Address::from_bits(0xff02 << 112 | 1 << 32 | 0xff << 24 | (address & 0xff_ffff));
-                let [.., a, b, c, d] = group.octets();
-                let solicit = NdiscRepr::NeighborSolicit { target_addr: target, lladdr: Some(self.own_link_address()) };
-                self.send_neighbour(nic, [0x33, 0x33, a, b, c, d], group, solicit);
+                let lladdr = Some(self.own_link_address());
+                let solicit = NdiscRepr::NeighborSolicit { target_addr: Ipv6Address::from_bits(address), lladdr };
+                let group = Ipv6Address::from_bits(solicited(address));
+                self.send_neighbour(nic, self.own.v6, group_mac(group), group, solicit);
             }
+        }
+    }
+
+    /// Asks whether somebody has this address, which is not ours yet (RFC 4862 5.4.2).
+    pub(super) fn probe(&self, address: u128, nic: &mut NicDevice) {
+        let group = Ipv6Address::from_bits(solicited(address));
+        let solicit = NdiscRepr::NeighborSolicit { target_addr: Ipv6Address::from_bits(address), lladdr: None };
+        self.send_neighbour(nic, 0, group_mac(group), group, solicit);
+    }
+
+    /// Asks for routers (RFC 4861 6.3.7).
+    pub(super) fn solicit_routers(&self, nic: &mut NicDevice) {
+        let solicit = NdiscRepr::RouterSolicit { lladdr: Some(self.own_link_address()) };
+        self.send_neighbour(nic, self.own.v6, group_mac(ALL_ROUTERS), ALL_ROUTERS, solicit);
+    }
+
+    /// Says to which groups we listen, now and once more (RFC 3810 6.1).
+    pub(super) fn report_groups(&mut self, now: u64) {
+        self.report = (now, REPORTS);
+        self.due = now;
+    }
+
+    /// Reports groups, if that is due. When it is next, in microseconds.
+    fn report(&mut self, now: u64, nic: &mut NicDevice) -> u64 {
+        let (at, left) = self.report;
+        if now >= at {
+            self.report = if left > 1 { (now + REPORT_US, left - 1) } else { (u64::MAX, 0) };
+            // The group of both of our addresses: they end alike. All others are none of ours, or need no word (RFC 3810 6).
+            let kind = if left > 0 { CHANGE_TO_EXCLUDE } else { IS_EXCLUDE };
+            nic.send(&listener_report(&self.own, kind));
+        }
+        self.report.0
+    }
+
+    /// A router asks who listens (RFC 3810 5.1): a word to that within the time that it gives, not all hosts' at once.
+    fn listener_query(&mut self, message: &[u8], source: Ipv6Address, now: u64) {
+        let (Some(code), Some(group)) = (frame::be16(message, 4), message.get(8..24)) else { return };
+        let own = solicited(self.own.v6).to_be_bytes();
+        if message.len() < LISTENER_QUERY || !is_link_local(source.to_bits()) || (group != own && group != [0; 16]) {
+            return;
+        }
+        let most = match u64::from(code) {
+            code @ ..0x8000 => code,
+            code => (code & 0xfff | 0x1000) << ((code >> 12 & 7) + 3),
+        };
+        // Hosts differ in the last bytes of their addresses. By the golden ratio, as much in the time.
+        let [.., c, d, e, f] = self.own.mac;
+        let place = u64::from(u32::from_be_bytes([c, d, e, f]).wrapping_mul(0x9e37_79b9));
+        let at = now + (most * 1000 * place >> 32);
+        if at < self.report.0 {
+            self.report = (at, 0);
+            self.due = self.due.min(at);
         }
     }
 
@@ -302,13 +374,20 @@ impl Link {
     pub(super) fn icmpv6(&mut self, start: usize, now: u64, nic: &mut NicDevice) -> bool {
         let Some(frame) = nic.peek() else { return true };
         let Some(message) = frame.get(start..) else { return true };
-        if !matches!(message.first(), Some(133..=137)) {
+        if !matches!(message.first(), Some(130 | 133..=137)) {
             return false;
         }
         let address = |at: usize| Some(Ipv6Address::from_octets(*frame.get(at..)?.first_chunk()?));
         let (Some(source), Some(target)) = (address(22), address(38)) else { return true };
         let mut sender = ALL;
         sender.copy_from_slice(&frame[6..12]);
+        if message[0] == 130 {
+            let mut query = [0; LISTENER_QUERY];
+            let len = message.len().min(query.len());
+            query[..len].copy_from_slice(&message[..len]);
+            self.listener_query(&query[..len], source, now);
+            return true;
+        }
         // From a neighbour, and no router between (RFC 4861 7.1).
         if frame[21] != 255 {
             return true;
@@ -319,7 +398,7 @@ impl Link {
         let mac = |lladdr: RawHardwareAddress| <Mac>::try_from(lladdr.as_bytes()).ok();
         match repr {
             Ok(Icmpv6Repr::Ndisc(NdiscRepr::NeighborSolicit { target_addr, lladdr }))
-                if target_addr.to_bits() == self.own.v6 =>
+                if self.own.is_v6(target_addr.to_bits()) =>
             {
                 let nobody = source.is_unspecified();
                 if !nobody && let Some(mac) = lladdr.and_then(mac) {
@@ -332,7 +411,7 @@ impl Link {
                 };
                 let lladdr = Some(self.own_link_address());
                 let advert = NdiscRepr::NeighborAdvert { flags, target_addr, lladdr };
-                self.send_neighbour(nic, to.1, to.0, advert);
+                self.send_neighbour(nic, target_addr.to_bits(), to.1, to.0, advert);
             }
             Ok(Icmpv6Repr::Ndisc(NdiscRepr::NeighborAdvert { target_addr, lladdr: Some(lladdr), .. })) => {
                 if let Some(mac) = mac(lladdr)
@@ -346,13 +425,13 @@ impl Link {
         true
     }
 
-    fn send_neighbour(&self, nic: &mut NicDevice, mac: Mac, target: Ipv6Address, repr: NdiscRepr<'_>) {
+    fn send_neighbour(&self, nic: &mut NicDevice, own: u128, mac: Mac, target: Ipv6Address, repr: NdiscRepr<'_>) {
         let repr = Icmpv6Repr::Ndisc(repr);
         let len = repr.buffer_len();
         let mut frame = [0; ETHERNET_HEADER + 40 + 32];
         let header = ETHERNET_HEADER + 40;
         let Some(message) = frame.get_mut(header..header + len) else { return };
-        let own = Ipv6Address::from_bits(self.own.v6);
+        let own = Ipv6Address::from_bits(own);
         repr.emit(&own, &target, &mut Icmpv6Packet::new_unchecked(message), &ChecksumCapabilities::ignored());
         frame[..6].copy_from_slice(&mac);
         frame[6..12].copy_from_slice(&self.own.mac);
@@ -378,6 +457,43 @@ impl Link {
         self.known.retain(|_, _| false);
         self.asking.shrink_to_fit();
     }
+}
+
+/// True for addresses of this link alone.
+pub(super) fn is_link_local(address: u128) -> bool {
+    address >> 118 == 0xfe80 >> 6
+}
+
+/// The group that an address's questions go to (RFC 4291 2.7.1).
+pub(super) const fn solicited(address: u128) -> u128 {
+    0xff02 << 112 | 1 << 32 | 0xff << 24 | (address & 0xff_ffff)
+}
+
+/// Where packets for a group go (RFC 2464 7).
+fn group_mac(group: Ipv6Address) -> Mac {
+    let [.., a, b, c, d] = group.octets();
+    [0x33, 0x33, a, b, c, d]
+}
+
+/// A frame that says what we have to do with the group of our addresses (RFC 3810 5.2).
+fn listener_report(own: &Own, kind: u8) -> [u8; ETHERNET_HEADER + 40 + 8 + 28] {
+    let mut frame = [0; ETHERNET_HEADER + 40 + 8 + 28];
+    frame[..6].copy_from_slice(&group_mac(LISTENER_REPORTS));
+    frame[6..12].copy_from_slice(&own.mac);
+    frame[12..14].copy_from_slice(&IPV6.to_be_bytes());
+    // One hop, and an alert for routers in front (RFC 2711).
+    frame[14..22].copy_from_slice(&[0x60, 0, 0, 0, 0, 36, 0, 1]);
+    frame[22..38].copy_from_slice(&own.v6.to_be_bytes());
+    frame[38..54].copy_from_slice(&LISTENER_REPORTS.octets());
+    frame[54..62].copy_from_slice(&[ICMPV6, 0, 5, 2, 0, 0, 1, 0]);
+    frame[62] = 143;
+    // One record.
+    frame[69] = 1;
+    frame[70] = kind;
+    frame[74..90].copy_from_slice(&solicited(own.v6).to_be_bytes());
+    let sum = checksum::segment(&frame[22..54], ICMPV6, &frame[62..]);
+    frame[64..66].copy_from_slice(&sum.to_ne_bytes());
+    frame
 }
 
 /// Sends an ARP packet to `to.0`, about the host with the hardware address `to.1` and this IPv4 address.

@@ -2,6 +2,7 @@
 
 mod alive;
 mod answer;
+mod autoconf;
 mod bounded;
 mod bulk;
 mod checksum;
@@ -169,7 +170,12 @@ fn configure(args: &Args) {
         log::error!("{error}");
         Vec::new()
     });
+    let wants_ipv6 = config::wants_ipv6(args).unwrap_or_else(|error| {
+        log::error!("{error}");
+        false
+    });
     let _ = with(|stack| {
+        stack.set_autoconf(wants_ipv6);
         stack.servers_given = !servers.is_empty();
         stack.servers = servers;
         stack.say_listens();
@@ -192,7 +198,14 @@ pub fn ipv4_addr() -> Option<Ipv4Addr> {
 
 /// The IPv6 link-local address of this VM.
 pub fn ipv6_addr() -> Option<Ipv6Addr> {
-    with(|stack| Ok(stack.iface.ipv6_addr())).ok()?
+    with(|stack| Ok(Ipv6Addr::from_bits(stack.link.own.v6))).ok()
+}
+
+/// The IPv6 address of this VM that is good beyond its link, while it has one: with the boot argument `ip6=auto`, where a router says
+/// how they begin.
+pub fn global_ipv6_addr() -> Option<Ipv6Addr> {
+    let address = with(|stack| Ok(stack.link.own.global)).ok()?;
+    (address != 0).then(|| Ipv6Addr::from_bits(address))
 }
 
 /// Waits until this VM has an IPv4 address, and returns it. One task at a time can wait.

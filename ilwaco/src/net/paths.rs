@@ -60,10 +60,10 @@ impl TooBig {
             if message[0] != 2 || quoted.first()? >> 4 != 6 || *quoted.get(6)? != TCP {
                 return None;
             }
-            if u128::from_be_bytes(*quoted.get(8..)?.first_chunk()?) != own.v6 {
+            let remote = u128::from_be_bytes(*quoted.get(24..)?.first_chunk()?);
+            if u128::from_be_bytes(*quoted.get(8..)?.first_chunk()?) != own.v6_for(remote) {
                 return None;
             }
-            let remote = u128::from_be_bytes(*quoted.get(24..)?.first_chunk()?);
             let size = be16(quoted, 4)?.checked_add(40)?;
             (remote, be32(message, 4)?, size, LEAST_V6, quoted.get(40..)?)
         };

@@ -58,6 +58,9 @@ impl Stack {
                     self.device.skip();
                 }
                 Class::Icmpv6 { start, unicast } => {
+                    if self.autoconf.is_some() {
+                        self.hear_autoconf(start);
+                    }
                     let noise = self.link.icmpv6(start, self.now, &mut self.device);
                     received = received.max(if noise { Received::Noise } else { Received::Traffic });
                     if !noise && unicast {
@@ -87,9 +90,9 @@ impl Stack {
                     self.fragment();
                     self.device.skip();
                 }
-                Class::Extended => {
-                    received = Received::Traffic;
-                    self.extended();
+                Class::Extended { unicast } => {
+                    received = received.max(if unicast { Received::Traffic } else { Received::Noise });
+                    self.extended(unicast);
                 }
                 Class::Refuse => {
                     received = received.max(Received::Noise);
@@ -233,14 +236,15 @@ impl Stack {
 
     /// A packet with extension headers is next, or with something that nobody knows.
     #[cold]
-    fn extended(&mut self) {
+    fn extended(&mut self, unicast: bool) {
         match self.device.peek().map(extension::walk) {
             Some(Walk::Transport { protocol, start }) if self.device.flatten(protocol, start) => {
                 // The same frame comes next, without them.
                 return;
             }
             Some(Walk::Problem { code, pointer }) => {
-                if self.may_report()
+                if unicast
+                    && self.may_report()
                     && let Some(len) = self.device.peek().and_then(answer::problem_len)
                 {
                     self.device.answer(len, |received, frame| answer::problem(received, frame, code, pointer));

@@ -43,7 +43,8 @@ impl Stack {
         } else {
             self.touched.drain(..done);
         }
-        let next = self.timers.min(self.datagrams_due).min(self.link.work(self.now, &mut self.device));
+        let next = self.work_autoconf().min(self.timers).min(self.datagrams_due);
+        let next = next.min(self.link.work(self.now, &mut self.device));
         let next = next.min(self.send_dhcp());
         self.device.flush();
         // Blocked, what is due waits for an interrupt instead of for the time; should the demultiplexer have been restarted and

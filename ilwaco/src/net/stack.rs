@@ -6,6 +6,7 @@
 //! its handshake on; an idle VM has none. What smoltcp lacks lies around it: `docs/adr/0001-tcp.md` says what and why.
 
 use super::NetCounters;
+use super::autoconf::Autoconf;
 use super::connection::Endpoint;
 use super::cookie::Key;
 use super::device::{NicDevice, nic_page, set_listens};
@@ -56,6 +57,8 @@ pub(crate) struct Stack {
     pub(super) datagrams: SocketSet<'static>,
     pub(super) datagrams_due: u64,
     pub(super) fragments: Fragments,
+    /// Where the boot arguments ask for an IPv6 address beyond the link-local one.
+    pub(super) autoconf: Option<Box<Autoconf>>,
     pub(super) dhcp: Option<Box<Dhcp>>,
     /// How often the DHCP client was started.
     pub(super) dhcp_starts: u32,
@@ -111,6 +114,7 @@ impl Stack {
             datagrams: SocketSet::new(Vec::new()),
             datagrams_due: u64::MAX,
             fragments: Fragments::default(),
+            autoconf: None,
             dhcp: None,
             dhcp_starts: 0,
             errors: (0, 0),
@@ -142,6 +146,7 @@ impl Stack {
         self.paths = Paths::new(random);
         self.key = Key::new(id);
         self.errors = (0, 0);
+        self.autoconf = None;
         self.fragments = Fragments::default();
         true
     }
@@ -152,7 +157,7 @@ impl Stack {
             iface.update_ip_addrs(|addresses| {
                 addresses.retain(|address| matches!(address, IpCidr::Ipv6(_)));
                 if let Some(address) = address {
-                    // One of two places is free: the other is the link-local address's.
+                    // One of three places is free: the others are those of the IPv6 addresses.
                     let _ = addresses.push(IpCidr::Ipv4(address));
                 }
             });
@@ -256,7 +261,7 @@ impl Host {
 fn interface(own: &Own, random: u64, now: u64) -> Interface {
     let mut iface = paths::interface(paths::WIDE, random, stack_time(now));
     iface.update_ip_addrs(|addresses| {
-        // The first of the two that fit.
+        // The first of the three that fit.
         let _ = addresses.push(IpCidr::Ipv6(Ipv6Cidr::new(Ipv6Address::from_bits(own.v6), 64)));
     });
     paths::set_routes(&mut iface);

@@ -8,6 +8,7 @@ mod identities;
 mod links;
 mod names;
 mod pieces;
+mod routers;
 
 use super::*;
 use crate::sim::{self, GUEST, PEER, Sim, World};
