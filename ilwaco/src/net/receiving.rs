@@ -4,7 +4,7 @@ use super::answer;
 use super::cookie::Offer;
 use super::device::Wire;
 use super::extension::{self, Walk};
-use super::fragments::Piece;
+use super::fragments::{Part, Piece, split};
 use super::frame::{Class, ETHERNET_HEADER, Segment, classify};
 use super::handshake::Replay;
 use super::paths::{self, TooBig};
@@ -87,7 +87,7 @@ impl Stack {
                 }
                 Class::Fragment => {
                     received = Received::Traffic;
-                    self.fragment();
+                    self.fragment(None);
                     self.device.skip();
                 }
                 Class::Extended { unicast } => {
@@ -211,27 +211,50 @@ impl Stack {
         }
     }
 
-    /// A piece of an IPv4 datagram is next.
+    /// A piece of a datagram is next. `v6`: where its fragment header is in an IPv6 packet.
     #[cold]
-    fn fragment(&mut self) {
+    fn fragment(&mut self, v6: Option<usize>) {
         let Some(frame) = self.device.peek() else { return };
-        let whole = match self.fragments.take(frame, &self.link.own, self.now) {
+        let part = match v6 {
+            None => Part::v4(frame, &self.link.own),
+            Some(at) => Part::v6(frame, at),
+        };
+        let whole = match self.fragments.take(part, self.now) {
             Piece::Kept => return,
             Piece::Refused => None,
             Piece::Whole(whole) => Some(whole),
         };
-        // Only datagrams are so large that somebody has to send them in pieces.
-        if let Some(whole) = whole
-            && let Class::Datagram { port, .. } = classify(&whole, &self.link.own)
-            && self.is_bound(port)
-        {
-            self.counters.assembled_datagrams += 1;
-            let mut replay = Replay { packet: whole.get(ETHERNET_HEADER..), seq: None };
-            self.iface.poll_ingress_single(stack_time(self.now), &mut replay, &mut self.datagrams);
-            self.datagrams_due = 0;
-            return;
+        // TCP does not send what has to be cut: we say how much fits, and ask routers not to cut.
+        let class = whole.as_ref().map(|whole| classify(whole, &self.link.own));
+        match (whole, class) {
+            (Some(whole), Some(Class::Datagram { port, .. })) if self.is_bound(port) => {
+                self.counters.assembled_datagrams += 1;
+                let mut replay = Replay { packet: whole.get(ETHERNET_HEADER..), seq: None };
+                self.iface.poll_ingress_single(stack_time(self.now), &mut replay, &mut self.datagrams);
+                self.datagrams_due = 0;
+            }
+            (Some(whole), Some(Class::Icmp { start, unicast: true })) if whole.get(start) == Some(&8) => {
+                self.echo_in_pieces(&whole, start);
+            }
+            (Some(whole), Some(Class::Icmpv6 { start, unicast: true })) if whole.get(start) == Some(&128) => {
+                self.echo_in_pieces(&whole, start);
+            }
+            _ => self.counters.refused_frames += 1,
         }
-        self.counters.refused_frames += 1;
+    }
+
+    /// Answers a request for an echo that came in pieces.
+    fn echo_in_pieces(&mut self, received: &[u8], start: usize) {
+        self.counters.assembled_datagrams += 1;
+        let Some(len) = answer::echo_len(received, start) else { return };
+        let mut frame = alloc::vec![0; len];
+        answer::echo(received, start, &mut frame);
+        // Whoever guesses it could mix his pieces with ours (RFC 7739).
+        let id = u32::try_from(self.secret() >> 32).unwrap_or(0);
+        // Those that find no room are lost, and the whole with them, as they may be anywhere.
+        split(&frame, id, |piece| {
+            self.device.send(piece);
+        });
     }
 
     /// A packet with extension headers is next, or with something that nobody knows.
@@ -241,6 +264,10 @@ impl Stack {
             Some(Walk::Transport { protocol, start }) if self.device.flatten(protocol, start) => {
                 // The same frame comes next, without them.
                 return;
+            }
+            Some(Walk::Fragment { start }) if unicast => {
+                self.fragment(Some(start));
+                return self.device.skip();
             }
             Some(Walk::Problem { code, pointer }) => {
                 if unicast
