@@ -299,14 +299,14 @@ impl Stack {
         }
     }
 
-    /// A message of neighbour discovery is next, and has come from a neighbour; `source`: from whom.
+    /// A message of ICMPv6 is next, which starts at `start`: perhaps a router's, or a word about our addresses.
     #[cold]
     pub(super) fn hear_autoconf(&mut self, start: usize) {
         let (Some(autoconf), Some(frame)) = (&mut self.autoconf, self.device.peek()) else { return };
         let address = |at: usize| frame.get(at..)?.first_chunk().map(|bytes| u128::from_be_bytes(*bytes));
-        let (Some(message), Some(source), Some(target)) = (frame.get(start..), address(22), address(start + 8)) else {
-            return;
-        };
+        let (Some(message), Some(source)) = (frame.get(start..), address(22)) else { return };
+        // What a neighbour's question or answer is about.
+        let target = address(start + 8).unwrap_or(0);
         // No router between, and not we ourselves.
         if frame[21] != 255 || frame[6..12] == self.link.own.mac {
             return;

@@ -94,7 +94,7 @@ impl<'a> Part<'a> {
     fn makes_sense(&self) -> bool {
         // All but the last are of eights.
         let len = self.payload.len();
-        len > 0 && (!self.more || len % 8 == 0) && self.start + len <= LARGEST
+        len > 0 && (!self.more || len.is_multiple_of(8)) && self.start + len <= LARGEST
     }
 }
 
@@ -249,7 +249,7 @@ pub(super) fn split(frame: &[u8], id: u32, mut send: impl FnMut(&[u8])) {
         if is_v4 {
             bytes.extend(piece);
             // Of the number, as much as IPv4 has room for.
-            set_header(&mut bytes[ETHERNET_HEADER..], (id & 0xffff) as u16, start / 8 | if more { MORE } else { 0 });
+            set_header(&mut bytes[ETHERNET_HEADER..], (id & 0xffff) as u16, (start / 8) | if more { MORE } else { 0 });
         } else {
             let protocol = core::mem::replace(&mut bytes[20], FRAGMENT);
             bytes.extend([protocol, 0]);

@@ -294,7 +294,9 @@ impl Link {
             self.report = if left > 1 { (now + REPORT_US, left - 1) } else { (u64::MAX, 0) };
             // The group of both of our addresses: they end alike. All others are none of ours, or need no word (RFC 3810 6).
             let kind = if left > 0 { CHANGE_TO_EXCLUDE } else { IS_EXCLUDE };
-            nic.send(&listener_report(&self.own, kind));
+            // Before anybody could say that our address is his, from none (RFC 3590).
+            let source = if left == REPORTS { 0 } else { self.own.v6 };
+            nic.send(&listener_report(&self.own, source, kind));
         }
         self.report.0
     }
@@ -313,7 +315,7 @@ impl Link {
         // Hosts differ in the last bytes of their addresses. By the golden ratio, as much in the time.
         let [.., c, d, e, f] = self.own.mac;
         let place = u64::from(u32::from_be_bytes([c, d, e, f]).wrapping_mul(0x9e37_79b9));
-        let at = now + (most * 1000 * place >> 32);
+        let at = now + ((most * 1000 * place) >> 32);
         if at < self.report.0 {
             self.report = (at, 0);
             self.due = self.due.min(at);
@@ -476,14 +478,14 @@ fn group_mac(group: Ipv6Address) -> Mac {
 }
 
 /// A frame that says what we have to do with the group of our addresses (RFC 3810 5.2).
-fn listener_report(own: &Own, kind: u8) -> [u8; ETHERNET_HEADER + 40 + 8 + 28] {
+fn listener_report(own: &Own, source: u128, kind: u8) -> [u8; ETHERNET_HEADER + 40 + 8 + 28] {
     let mut frame = [0; ETHERNET_HEADER + 40 + 8 + 28];
     frame[..6].copy_from_slice(&group_mac(LISTENER_REPORTS));
     frame[6..12].copy_from_slice(&own.mac);
     frame[12..14].copy_from_slice(&IPV6.to_be_bytes());
     // One hop, and an alert for routers in front (RFC 2711).
     frame[14..22].copy_from_slice(&[0x60, 0, 0, 0, 0, 36, 0, 1]);
-    frame[22..38].copy_from_slice(&own.v6.to_be_bytes());
+    frame[22..38].copy_from_slice(&source.to_be_bytes());
     frame[38..54].copy_from_slice(&LISTENER_REPORTS.octets());
     frame[54..62].copy_from_slice(&[ICMPV6, 0, 5, 2, 0, 0, 1, 0]);
     frame[62] = 143;

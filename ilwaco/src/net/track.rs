@@ -15,6 +15,9 @@ const WINDOW: u32 = 65_536;
 const LOST: u8 = 2;
 /// Acknowledgements of the same that mean a loss (RFC 5681 3.2), and the least that a socket waits for one, in microseconds.
 const DUPLICATES: u8 = 3;
+/// Segments that congestion windows are counted in, in bytes, whatever peers say of theirs.
+const LEAST_SEGMENT: u16 = 64;
+const MOST_SEGMENT: u16 = 1460;
 const LEAST_RTO: u64 = 1_000_000;
 /// Bytes of IP packets that such a path is believed to carry: first what IPv6 demands, then what RFC 791 does.
 const SMALLER: [u16; 2] = [1280, 576];
@@ -179,10 +182,16 @@ impl Track {
     fn advance(&mut self, fresh: u32, flight: u32, now: u64) {
         self.waits = now;
         if core::mem::take(&mut self.duplicates) >= DUPLICATES {
-            self.congestion.mended(flight, self.peer.segment.into());
+            self.congestion.mended(flight, self.segment());
         } else {
-            self.congestion.progress(fresh, self.peer.segment.into());
+            self.congestion.progress(fresh, self.segment());
         }
+    }
+
+    /// Bytes of a full segment, and no less than a path carries that is worth the name.
+    #[inline]
+    fn segment(&self) -> u32 {
+        self.peer.segment.clamp(LEAST_SEGMENT, MOST_SEGMENT).into()
     }
 
     fn challenge(&mut self, now: u64) -> Verdict {
@@ -242,8 +251,9 @@ impl Track {
     pub(super) fn times_out(&mut self, now: u64) -> bool {
         let (una, next) = self.sent;
         una != next
+            && self.hold.is_none()
             && now >= self.waits + LEAST_RTO
-            && self.congestion.timed_out(next.wrapping_sub(una), self.peer.segment.into())
+            && self.congestion.timed_out(next.wrapping_sub(una), self.segment())
     }
 
     /// A packet of this many bytes has to be sent again, for want of any acknowledgement.

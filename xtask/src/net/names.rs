@@ -14,7 +14,7 @@ const TIME_TO_LIVE: u32 = 60;
 const CLASS_IN: u16 = 1;
 const HEADER: usize = 12;
 /// The place of the question's name.
-const ASKED: [u8; 2] = [0xc0, HEADER as u8];
+const ASKED: [u8; 2] = [0xc0, 12];
 
 /// The answer to a query; none to what is no query.
 pub fn answer(message: &[u8]) -> Option<Vec<u8>> {

@@ -80,7 +80,12 @@ fn an_address_is_made_of_what_a_router_says() {
         let of = |kind: u8| said.iter().filter(|(.., message)| message[0] == kind).cloned().collect::<Vec<_>>();
         // Two reports of our one group, a question whether somebody has the address, one for routers.
         let reports = of(143);
-        assert_eq!((reports.len(), reports[0].0, reports[0].1, reports[0].2), (2, LOCAL, 0xff02 << 112 | 0x16, 1));
+        assert_eq!(
+            (reports.len(), reports[0].0, reports[1].0),
+            (2, 0, LOCAL),
+            "from nobody before it is known to be free"
+        );
+        assert_eq!((reports[0].1, reports[0].2), (0xff02 << 112 | 0x16, 1));
         assert_eq!((&reports[0].3[6..10], &reports[0].3[12..]), (&[0, 1, 4, 0][..], &SOLICITED.to_be_bytes()[..]));
         let probes = of(135);
         assert_eq!((probes.len(), probes[0].0, probes[0].1, probes[0].2), (1, 0, SOLICITED, 255));
@@ -184,6 +189,10 @@ fn adverts_that_no_router_can_have_sent_are_nothing() {
             checksum::fill(&mut frame);
             assert!(messages(&ask(&mut sim, &frame).await).is_empty());
         }
+        // One without an option is one.
+        let bare = [&[134, 0, 0, 0, 64, 0, 0, 9][..], &[0; 8]].concat();
+        ask(&mut sim, &to_all(ipv6(ROUTER_MAC, ROUTER, ALL_NODES, 255, ICMPV6, &bare))).await;
+        assert_eq!(with(|stack| Ok(stack.link.router)), Ok(ROUTER));
         assert_eq!(messages(&ask(&mut sim, &good).await).len(), 1);
     });
     // Who does not ask for an address makes none, and asks nobody.
