@@ -5,7 +5,6 @@
 //! `link.rs`.
 
 use super::frame::{be16, be32};
-use super::link::Link;
 use super::names::SERVERS;
 use super::stack::Stack;
 use alloc::boxed::Box;
@@ -269,7 +268,7 @@ impl Autoconf {
 impl Stack {
     /// Begins to ask for an IPv6 address, or stops it.
     pub(super) fn set_autoconf(&mut self, wanted: bool) {
-        self.autoconf = wanted.then(|| Box::new(Autoconf::new(self.link.own.v6, self.now)));
+        self.autoconf = wanted.then(|| Box::new(Autoconf::new(self.link.own.v6(), self.now)));
         if wanted {
             self.link.report_groups(self.now);
         }
@@ -318,9 +317,7 @@ impl Stack {
                 if let Some(mac) = advert.mac {
                     self.link.learn(source, mac, self.now, &mut self.device);
                 }
-                if !self.servers_given && !advert.servers.is_empty() {
-                    self.servers = advert.servers;
-                }
+                self.learn_name_servers(advert.servers);
                 if changed {
                     self.use_address();
                 }
@@ -349,7 +346,7 @@ impl Stack {
         if now.clone().any(|own| own == address) || (address == 0 && now.count() == 1) {
             return;
         }
-        let link_local = self.link.own.v6;
+        let link_local = self.link.own.v6();
         self.iface.update_ip_addrs(|addresses| {
             addresses.retain(|own| !matches!(own, IpCidr::Ipv6(own) if own.address().to_bits() != link_local));
             if address != 0 {
@@ -362,15 +359,6 @@ impl Stack {
             0 => log::warn!("IPv6: the address is lost"),
             _ => log::info!("IPv6: {}/64", Ipv6Addr::from_bits(address)),
         }
-    }
-}
-
-impl Link {
-    /// The IPv6 address that is good beyond the link, whether others of its prefix are neighbours, and the router; 0 for none.
-    fn set_ipv6(&mut self, address: u128, on_link: bool, router: u128) {
-        self.own.global = address;
-        self.prefix = if on_link { address >> 64 << 64 } else { 0 };
-        self.router = router;
     }
 }
 

@@ -124,9 +124,7 @@ async fn follow(handle: SocketHandle, start: u32) {
                 log::info!("DHCP: {address}");
                 set_ipv4(Some(address), gateway);
                 let _ = with(|stack| {
-                    if !stack.servers_given {
-                        stack.servers = servers;
-                    }
+                    stack.learn_name_servers(servers);
                     Ok(())
                 });
             }

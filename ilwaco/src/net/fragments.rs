@@ -268,7 +268,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const OWN: Own = Own { mac: [2; 6], v4: 0x0a00_0210, mask: 0xffff_ff00, v6: 0xfe80 << 112 | 2, global: 0 };
+    const OWN: Own = Own { mac: [2; 6], v4: 0x0a00_0210, mask: 0xffff_ff00, id: 2, net: 0 };
 
     fn piece(id: u16, start: usize, more: bool, payload: &[u8]) -> Vec<u8> {
         let mut bytes: Vec<u8> = [2; 12].into();

@@ -36,23 +36,35 @@ pub(super) struct Own {
     pub(super) v4: u32,
     /// Ones where addresses of the VM's own IPv4 network agree with its own.
     pub(super) mask: u32,
-    /// The IPv6 link-local address.
-    pub(super) v6: u128,
-    /// The IPv6 address that is good beyond the link; 0 for none.
-    pub(super) global: u128,
+    /// The interface identifier: the lower half of the IPv6 addresses.
+    pub(super) id: u64,
+    /// The upper half of the IPv6 address that is good beyond the link; 0 for none.
+    pub(super) net: u64,
 }
 
 impl Own {
+    /// The IPv6 link-local address.
+    #[inline]
+    pub(super) fn v6(&self) -> u128 {
+        0xfe80 << 112 | u128::from(self.id)
+    }
+
+    /// The IPv6 address that is good beyond the link; 0 for none.
+    #[inline]
+    pub(super) fn global(&self) -> u128 {
+        if self.net == 0 { 0 } else { u128::from(self.net) << 64 | u128::from(self.id) }
+    }
+
     /// True for one of the IPv6 addresses.
     #[inline]
     pub(super) fn is_v6(&self, address: u128) -> bool {
-        address == self.v6 || (address == self.global && address != 0)
+        address == self.v6() || (address == self.global() && address != 0)
     }
 
     /// The IPv6 address that a peer knows us by: the link-local one for those of the link, and where there is no other.
     #[inline]
     pub(super) fn v6_for(&self, peer: u128) -> u128 {
-        if self.global == 0 || super::link::is_link_local(peer) { self.v6 } else { self.global }
+        if self.net == 0 || super::link::is_link_local(peer) { self.v6() } else { self.global() }
     }
 }
 
@@ -237,7 +249,7 @@ fn ipv6(frame: &[u8], own: &Own) -> Option<Class> {
     let for_us = own.is_v6(target) && remote != 0 && frame[0] & 1 == 0;
     if !matches!(header[6], TCP | UDP | ICMPV6) {
         // Routers ask all listeners with an alert for routers in front.
-        let asks_all = header[6] == 0 && (target == ALL_NODES || target == super::link::solicited(own.v6));
+        let asks_all = header[6] == 0 && (target == ALL_NODES || target == super::link::solicited(own.v6()));
         return (for_us || asks_all).then_some(Class::Extended { unicast: for_us });
     }
     // A peer that calls us by the address that others know us by gets no connection: its answers would come from elsewhere.
@@ -313,7 +325,7 @@ mod tests {
         frame
     }
 
-    const OWN: Own = Own { mac: [2; 6], v4: 0x0a00_0210, mask: 0xffff_ff00, v6: 0xfe80 << 112 | 2, global: 0 };
+    const OWN: Own = Own { mac: [2; 6], v4: 0x0a00_0210, mask: 0xffff_ff00, id: 2, net: 0 };
 
     fn classify(frame: &[u8]) -> Class {
         super::classify(frame, &OWN)

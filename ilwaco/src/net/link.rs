@@ -71,17 +71,24 @@ enum Way {
     None,
 }
 
+/// What routers of IPv6 have said, and are told.
+struct Routers {
+    /// The way out; 0 for none.
+    router: u128,
+    /// Who has the same upper half of his address is a neighbour.
+    on_link: bool,
+    /// When the groups that we listen to are reported, in microseconds, and how often after that.
+    report: (u64, u8),
+}
+
 /// The link layer of this VM.
 pub(super) struct Link {
     pub(super) own: Own,
     /// The IPv4 address of the router; 0 for none.
     pub(super) gateway: u32,
-    /// That for IPv6, and the prefix of neighbours that are not link-local; 0 for none.
-    pub(super) router: u128,
-    pub(super) prefix: u128,
-    /// When the groups that we listen to are reported, in microseconds, and how often after that.
-    report: (u64, u8),
-    known: Bounded<u128, Known>,
+    /// What there is to routers of IPv6, once there is something.
+    routers: Option<Box<Routers>>,
+    known: Bounded<u128, Known, NEIGHBOURS>,
     asking: Vec<Asking>,
     /// When the next question is due, in microseconds.
     due: u64,
@@ -93,10 +100,8 @@ impl Link {
         Link {
             own,
             gateway: 0,
-            router: 0,
-            prefix: 0,
-            report: (u64::MAX, 0),
-            known: Bounded::new(NEIGHBOURS, seed),
+            routers: None,
+            known: Bounded::new(seed),
             asking: Vec::new(),
             due: u64::MAX,
             defended: None,
@@ -130,9 +135,12 @@ impl Link {
                 Way::Mac([0x33, 0x33, a, b, c, d])
             }
             None if is_link_local(address) => Way::Neighbour(address),
-            None if self.prefix != 0 && (address ^ self.prefix) >> 64 == 0 => Way::Neighbour(address),
-            None if self.own.global != 0 && self.router != 0 => Way::Neighbour(self.router),
-            None => Way::None,
+            None => match &self.routers {
+                _ if self.own.net == 0 => Way::None,
+                Some(routers) if routers.on_link && address >> 64 == self.own.net.into() => Way::Neighbour(address),
+                Some(routers) if routers.router != 0 => Way::Neighbour(routers.router),
+                _ => Way::None,
+            },
         }
     }
 
@@ -263,7 +271,7 @@ impl Link {
                 let lladdr = Some(self.own_link_address());
                 let solicit = NdiscRepr::NeighborSolicit { target_addr: Ipv6Address::from_bits(address), lladdr };
                 let group = Ipv6Address::from_bits(solicited(address));
-                self.send_neighbour(nic, self.own.v6, group_mac(group), group, solicit);
+                self.send_neighbour(nic, self.own.v6(), group_mac(group), group, solicit);
             }
         }
     }
@@ -278,33 +286,54 @@ impl Link {
     /// Asks for routers (RFC 4861 6.3.7).
     pub(super) fn solicit_routers(&self, nic: &mut NicDevice) {
         let solicit = NdiscRepr::RouterSolicit { lladdr: Some(self.own_link_address()) };
-        self.send_neighbour(nic, self.own.v6, group_mac(ALL_ROUTERS), ALL_ROUTERS, solicit);
+        self.send_neighbour(nic, self.own.v6(), group_mac(ALL_ROUTERS), ALL_ROUTERS, solicit);
+    }
+
+    fn routers(&mut self) -> &mut Routers {
+        let none = || Box::new(Routers { router: 0, on_link: false, report: (u64::MAX, 0) });
+        self.routers.get_or_insert_with(none)
+    }
+
+    /// The IPv6 address that is good beyond the link, whether others of its prefix are neighbours, and the router; 0 for none.
+    pub(super) fn set_ipv6(&mut self, address: u128, on_link: bool, router: u128) {
+        self.own.net = u64::try_from(address >> 64).unwrap_or(0);
+        if router != 0 || address != 0 || self.routers.is_some() {
+            let routers = self.routers();
+            (routers.router, routers.on_link) = (router, on_link);
+        }
+    }
+
+    /// The way out; 0 for none.
+    #[cfg(test)]
+    pub(super) fn router(&self) -> u128 {
+        self.routers.as_ref().map_or(0, |routers| routers.router)
     }
 
     /// Says to which groups we listen, now and once more (RFC 3810 6.1).
     pub(super) fn report_groups(&mut self, now: u64) {
-        self.report = (now, REPORTS);
+        self.routers().report = (now, REPORTS);
         self.due = now;
     }
 
     /// Reports groups, if that is due. When it is next, in microseconds.
     fn report(&mut self, now: u64, nic: &mut NicDevice) -> u64 {
-        let (at, left) = self.report;
+        let Some(routers) = &mut self.routers else { return u64::MAX };
+        let (at, left) = routers.report;
         if now >= at {
-            self.report = if left > 1 { (now + REPORT_US, left - 1) } else { (u64::MAX, 0) };
+            routers.report = if left > 1 { (now + REPORT_US, left - 1) } else { (u64::MAX, 0) };
             // The group of both of our addresses: they end alike. All others are none of ours, or need no word (RFC 3810 6).
             let kind = if left > 0 { CHANGE_TO_EXCLUDE } else { IS_EXCLUDE };
             // Before anybody could say that our address is his, from none (RFC 3590).
-            let source = if left == REPORTS { 0 } else { self.own.v6 };
+            let source = if left == REPORTS { 0 } else { self.own.v6() };
             nic.send(&listener_report(&self.own, source, kind));
         }
-        self.report.0
+        routers.report.0
     }
 
     /// A router asks who listens (RFC 3810 5.1): a word to that within the time that it gives, not all hosts' at once.
     fn listener_query(&mut self, message: &[u8], source: Ipv6Address, now: u64) {
         let (Some(code), Some(group)) = (frame::be16(message, 4), message.get(8..24)) else { return };
-        let own = solicited(self.own.v6).to_be_bytes();
+        let own = solicited(self.own.v6()).to_be_bytes();
         if message.len() < LISTENER_QUERY || !is_link_local(source.to_bits()) || (group != own && group != [0; 16]) {
             return;
         }
@@ -316,8 +345,9 @@ impl Link {
         let [.., c, d, e, f] = self.own.mac;
         let place = u64::from(u32::from_be_bytes([c, d, e, f]).wrapping_mul(0x9e37_79b9));
         let at = now + ((most * 1000 * place) >> 32);
-        if at < self.report.0 {
-            self.report = (at, 0);
+        let routers = self.routers();
+        if at < routers.report.0 {
+            routers.report = (at, 0);
             self.due = self.due.min(at);
         }
     }
@@ -458,6 +488,11 @@ impl Link {
     pub(super) fn shrink(&mut self) {
         self.known.retain(|_, _| false);
         self.asking.shrink_to_fit();
+        let says_nothing =
+            |routers: &Box<Routers>| routers.router == 0 && !routers.on_link && routers.report.0 == u64::MAX;
+        if self.routers.as_ref().is_some_and(says_nothing) {
+            self.routers = None;
+        }
     }
 }
 
@@ -492,7 +527,7 @@ fn listener_report(own: &Own, source: u128, kind: u8) -> [u8; ETHERNET_HEADER + 
     // One record.
     frame[69] = 1;
     frame[70] = kind;
-    frame[74..90].copy_from_slice(&solicited(own.v6).to_be_bytes());
+    frame[74..90].copy_from_slice(&solicited(own.v6()).to_be_bytes());
     let sum = checksum::segment(&frame[22..54], ICMPV6, &frame[62..]);
     frame[64..66].copy_from_slice(&sum.to_ne_bytes());
     frame

@@ -176,8 +176,7 @@ fn configure(args: &Args) {
     });
     let _ = with(|stack| {
         stack.set_autoconf(wants_ipv6);
-        stack.servers_given = !servers.is_empty();
-        stack.servers = servers;
+        stack.give_name_servers(servers);
         stack.say_listens();
         Ok(())
     });
@@ -198,13 +197,13 @@ pub fn ipv4_addr() -> Option<Ipv4Addr> {
 
 /// The IPv6 link-local address of this VM.
 pub fn ipv6_addr() -> Option<Ipv6Addr> {
-    with(|stack| Ok(Ipv6Addr::from_bits(stack.link.own.v6))).ok()
+    with(|stack| Ok(Ipv6Addr::from_bits(stack.link.own.v6()))).ok()
 }
 
 /// The IPv6 address of this VM that is good beyond its link, while it has one: with the boot argument `ip6=auto`, where a router says
 /// how they begin.
 pub fn global_ipv6_addr() -> Option<Ipv6Addr> {
-    let address = with(|stack| Ok(stack.link.own.global)).ok()?;
+    let address = with(|stack| Ok(stack.link.own.global())).ok()?;
     (address != 0).then(|| Ipv6Addr::from_bits(address))
 }
 

@@ -4,9 +4,11 @@
 //! told. What a server says is believed where it comes from the address and port that was asked, to a port and with a number that
 //! nobody else can know (RFC 5452), and repeats the question.
 
+use super::stack::Stack;
 use super::{Error, UdpSocket, with};
 use crate::net::TcpStream;
 use crate::time::{Duration, timeout};
+use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
@@ -31,6 +33,32 @@ const LARGEST: usize = 4096;
 const NAME: usize = 255;
 const LABEL: usize = 63;
 const PORT: u16 = 53;
+
+/// Who is asked.
+pub(super) struct Servers {
+    list: Vec<IpAddr>,
+    /// The boot arguments say so.
+    given: bool,
+}
+
+impl Stack {
+    /// These are asked, if there are any, whatever others say.
+    pub(super) fn give_name_servers(&mut self, list: Vec<IpAddr>) {
+        self.servers = (!list.is_empty()).then(|| Box::new(Servers { list, given: true }));
+    }
+
+    /// Somebody else says that these are to be asked.
+    pub(super) fn learn_name_servers(&mut self, list: Vec<IpAddr>) {
+        if !list.is_empty() && self.servers.as_ref().is_none_or(|servers| !servers.given) {
+            self.servers = Some(Box::new(Servers { list, given: false }));
+        }
+    }
+
+    /// Who is asked for names.
+    pub(super) fn name_servers(&self) -> &[IpAddr] {
+        self.servers.as_ref().map_or(&[], |servers| &servers.list)
+    }
+}
 
 /// A name in the form in which it is sent, with small letters.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -181,7 +209,7 @@ pub async fn lookup(host: &str) -> Result<Vec<IpAddr>, Error> {
     }
     let name = Name::new(host).ok_or(Error::InvalidInput)?;
     let (servers, has_v4, has_v6) =
-        with(|stack| Ok((stack.servers.clone(), stack.link.own.v4 != 0, stack.link.own.global != 0)))?;
+        with(|stack| Ok((stack.name_servers().to_vec(), stack.link.own.v4 != 0, stack.link.own.net != 0)))?;
     if servers.is_empty() {
         return Err(Error::NoNameServer);
     }

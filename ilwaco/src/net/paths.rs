@@ -109,14 +109,14 @@ pub(super) fn interface(mtu: u16, seed: u64, now: Instant) -> Interface {
 
 /// Paths that are narrower than the wire.
 pub(super) struct Paths {
-    known: Bounded<u128, Path>,
+    known: Bounded<u128, Path, PATHS>,
     /// One interface for each size in use: an interface has one size, and each connection may be served by another one.
     narrow: Vec<(u16, Box<Interface>)>,
 }
 
 impl Paths {
     pub(super) fn new(seed: u64) -> Paths {
-        Paths { known: Bounded::new(PATHS, seed), narrow: Vec::new() }
+        Paths { known: Bounded::new(seed), narrow: Vec::new() }
     }
 
     /// The size of packets to a peer.

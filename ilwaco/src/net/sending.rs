@@ -156,12 +156,12 @@ impl Stack {
 
     /// A connection has sent what it can just now.
     fn after_sending(&mut self, index: usize) {
-        if self.places[index].alive.is_some() {
+        let mut place = &mut self.places[index];
+        if place.alive.is_some() {
             let due = self.keep_alive(index);
-            let place = &mut self.places[index];
+            place = &mut self.places[index];
             place.due = place.due.min(due);
         }
-        let place = &mut self.places[index];
         let Some(endpoint) = &mut place.endpoint else { return };
         let due = match endpoint.stage {
             Stage::Owned | Stage::Queued => place.due,

@@ -16,13 +16,13 @@ use super::fragments::Fragments;
 use super::frame::{Flow, Own};
 use super::link::Link;
 use super::listener::Listener;
+use super::names::Servers;
 use super::paths::{self, Paths};
 use super::places::Place;
 use crate::time::Instant;
 use abi::nic::Listens;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::net::IpAddr;
 use core::task::Waker;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
@@ -68,11 +68,10 @@ pub(crate) struct Stack {
     pub(super) blocked: bool,
     pub(super) now: u64,
     pub(super) counters: NetCounters,
-    /// Who is asked for names, and whether the boot arguments say so.
-    pub(super) servers: Vec<IpAddr>,
-    pub(super) servers_given: bool,
+    /// Who is asked for names, once somebody is known.
+    pub(super) servers: Option<Box<Servers>>,
     /// Secrets that were drawn.
-    secrets: u64,
+    secrets: u32,
     /// Wakes who waits for an address.
     pub(super) up_waker: Option<Waker>,
     /// State of the generator for ephemeral ports.
@@ -121,8 +120,7 @@ impl Stack {
             blocked: false,
             now,
             counters: NetCounters::default(),
-            servers: Vec::new(),
-            servers_given: false,
+            servers: None,
             secrets: 0,
             up_waker: None,
             random,
@@ -210,8 +208,8 @@ impl Stack {
 
     /// A number that nobody can tell who does not know the key, and no other one tells.
     pub(super) fn secret(&mut self) -> u64 {
-        self.secrets += 1;
-        self.key.secret(self.secrets)
+        self.secrets = self.secrets.wrapping_add(1);
+        self.key.secret(self.secrets.into())
     }
 
     /// The datagram sockets have something to do.
@@ -252,8 +250,8 @@ impl Host {
         }
         let random =
             id.iter().fold(u64::from(f) << 8 | u64::from(e), |sum, &byte| sum.rotate_left(7) ^ u64::from(byte));
-        let v6 = link_local(mac);
-        Some(Host { own: Own { mac, v4: 0, mask: u32::MAX, v6: v6.to_bits(), global: 0 }, id, random })
+        let own = Own { mac, v4: 0, mask: u32::MAX, id: interface_id(mac), net: 0 };
+        Some(Host { own, id, random })
     }
 }
 
@@ -262,14 +260,13 @@ fn interface(own: &Own, random: u64, now: u64) -> Interface {
     let mut iface = paths::interface(paths::WIDE, random, stack_time(now));
     iface.update_ip_addrs(|addresses| {
         // The first of the three that fit.
-        let _ = addresses.push(IpCidr::Ipv6(Ipv6Cidr::new(Ipv6Address::from_bits(own.v6), 64)));
+        let _ = addresses.push(IpCidr::Ipv6(Ipv6Cidr::new(Ipv6Address::from_bits(own.v6()), 64)));
     });
     paths::set_routes(&mut iface);
     iface
 }
 
-/// The link-local address that is made from a MAC address (RFC 4291, appendix A).
-fn link_local(mac: [u8; 6]) -> Ipv6Address {
-    let [a, b, c, d, e, f] = mac.map(u16::from);
-    Ipv6Address::new(0xfe80, 0, 0, 0, (a ^ 2) << 8 | b, c << 8 | 0xff, 0xfe00 | d, e << 8 | f)
+/// The lower half of IPv6 addresses that is made from a MAC address (RFC 4291, appendix A).
+fn interface_id([a, b, c, d, e, f]: [u8; 6]) -> u64 {
+    u64::from_be_bytes([a ^ 2, b, c, 0xff, 0xfe, d, e, f])
 }

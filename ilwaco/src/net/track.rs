@@ -181,6 +181,13 @@ impl Track {
     #[inline]
     fn advance(&mut self, fresh: u32, flight: u32, now: u64) {
         self.waits = now;
+        if self.duplicates != 0 || self.congestion != Congestion::NONE {
+            self.mend(fresh, flight);
+        }
+    }
+
+    #[cold]
+    fn mend(&mut self, fresh: u32, flight: u32) {
         if core::mem::take(&mut self.duplicates) >= DUPLICATES {
             self.congestion.mended(flight, self.segment());
         } else {

@@ -100,7 +100,7 @@ fn an_address_is_made_of_what_a_router_says() {
         wait(&mut sim, 200).await;
         assert_eq!(global_ipv6_addr(), Some(Ipv6Addr::from_bits(GLOBAL)));
         assert_eq!((ipv6_addr(), ipv4_addr()), (Some(Ipv6Addr::from_bits(LOCAL)), None));
-        assert_eq!(with(|stack| Ok(stack.servers.len())), Ok(1), "and there is a name server");
+        assert_eq!(with(|stack| Ok(stack.name_servers().len())), Ok(1), "and there is a name server");
         // A neighbour asks for it.
         let solicit = neighbour(135, NEAR, GLOBAL);
         let answers = messages(&ask(&mut sim, &solicit).await);
@@ -192,7 +192,7 @@ fn adverts_that_no_router_can_have_sent_are_nothing() {
         // One without an option is one.
         let bare = [&[134, 0, 0, 0, 64, 0, 0, 9][..], &[0; 8]].concat();
         ask(&mut sim, &to_all(ipv6(ROUTER_MAC, ROUTER, ALL_NODES, 255, ICMPV6, &bare))).await;
-        assert_eq!(with(|stack| Ok(stack.link.router)), Ok(ROUTER));
+        assert_eq!(with(|stack| Ok(stack.link.router())), Ok(ROUTER));
         assert_eq!(messages(&ask(&mut sim, &good).await).len(), 1);
     });
     // Who does not ask for an address makes none, and asks nobody.
