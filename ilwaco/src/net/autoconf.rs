@@ -276,7 +276,6 @@ impl Stack {
     }
 
     /// Does what is due. When something is next, in microseconds.
-    #[inline]
     pub(super) fn work_autoconf(&mut self) -> u64 {
         if self.autoconf.as_ref().is_some_and(|autoconf| autoconf.due() <= self.now) {
             self.do_autoconf();

@@ -92,20 +92,13 @@ pub(super) struct Link {
     asking: Vec<Asking>,
     /// When the next question is due, in microseconds.
     due: u64,
-    defended: Option<u64>,
+    /// When our address may be defended again.
+    defend: u64,
 }
 
 impl Link {
     pub(super) fn new(own: Own, seed: u64) -> Link {
-        Link {
-            own,
-            gateway: 0,
-            routers: None,
-            known: Bounded::new(seed),
-            asking: Vec::new(),
-            due: u64::MAX,
-            defended: None,
-        }
+        Link { own, gateway: 0, routers: None, known: Bounded::new(seed), asking: Vec::new(), due: u64::MAX, defend: 0 }
     }
 
     /// True when packets can be sent to this address.
@@ -385,8 +378,8 @@ impl Link {
         }
         if source == own {
             // Somebody else has our address.
-            if self.defended.is_none_or(|last| now >= last + DEFEND_US) {
-                self.defended = Some(now);
+            if now >= self.defend {
+                self.defend = now + DEFEND_US;
                 log::warn!("{} is used by {} as well", Ipv4Address::from_bits(own), EthernetAddress(mac));
                 self.announce(nic);
             }

@@ -63,7 +63,7 @@ pub(crate) struct Stack {
     /// How often the DHCP client was started.
     pub(super) dhcp_starts: u32,
     /// The second in which errors were reported last, and how many.
-    pub(super) errors: (u64, u32),
+    pub(super) errors: (u32, u32),
     /// Nothing can be sent before the demultiplexer takes frames out.
     pub(super) blocked: bool,
     pub(super) now: u64,

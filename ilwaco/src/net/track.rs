@@ -253,14 +253,28 @@ impl Track {
         }
     }
 
-    /// The retransmission timer may be running out. True when the congestion window is another one then.
+    /// Bytes that are on their way.
     #[inline]
-    pub(super) fn times_out(&mut self, now: u64) -> bool {
+    pub(super) fn flight(&self) -> u32 {
         let (una, next) = self.sent;
-        una != next
-            && self.hold.is_none()
-            && now >= self.waits + LEAST_RTO
-            && self.congestion.timed_out(next.wrapping_sub(una), self.segment())
+        next.wrapping_sub(una)
+    }
+
+    /// The first moment at which the retransmission timer can run out, where something is on its way.
+    #[inline]
+    pub(super) fn least_timeout(&self) -> u64 {
+        if self.flight() == 0 { u64::MAX } else { self.waits + LEAST_RTO }
+    }
+
+    /// The retransmission timer runs out. True when the congestion window is another one by that.
+    pub(super) fn times_out(&mut self) -> bool {
+        self.hold.is_none() && self.congestion.timed_out(self.flight(), self.segment())
+    }
+
+    /// All that has arrived was acknowledged.
+    #[inline]
+    pub(super) fn owes_nothing(&self) -> bool {
+        self.received.is_some_and(|(acknowledged, received)| acknowledged == received)
     }
 
     /// A packet of this many bytes has to be sent again, for want of any acknowledgement.
