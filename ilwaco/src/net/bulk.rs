@@ -273,7 +273,7 @@ impl Stack {
     /// The content's segments say what the socket was about to acknowledge. The socket believes that it has done so.
     fn acknowledge_by_content(&mut self, index: usize) {
         let Some(place) = self.places.get_mut(index) else { return };
-        if place.track.received.is_some_and(|(acknowledged, received)| acknowledged != received) {
+        if !place.track.owes_nothing() {
             self.say_nothing(index);
         }
     }
@@ -338,7 +338,7 @@ impl Stack {
             && let Some(endpoint) = &mut place.endpoint
         {
             endpoint.socket().close();
-            if ended {
+            if ended && place.track.owes_nothing() {
                 self.say_nothing(index);
             }
         }

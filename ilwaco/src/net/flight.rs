@@ -13,6 +13,8 @@ const LEAST_RTO: u64 = 1_000_000;
 const MOST_RTO: u64 = 60_000_000;
 /// The longest that a peer waits with the acknowledgement of a single segment (RFC 8985 7.2), in microseconds.
 const MOST_ACK_DELAY: u64 = 200_000;
+/// The least that a lost tail is waited for, in microseconds: hosts have other things to do, too.
+const LEAST_PROBE: u64 = 10_000;
 /// Duplicates that mean a loss.
 const DUPLICATES: u32 = 3;
 /// Ranges that are remembered of what has arrived behind gaps. Those beyond are sent twice.
@@ -67,7 +69,7 @@ enum Tail {
     /// The last segment is to be sent again now.
     Due,
     /// It was, up to this number: where that has arrived and something before has not, that is lost.
-    Probed(u32),
+    Probed { end: u32, at: u64 },
 }
 
 #[derive(Debug)]
@@ -229,7 +231,7 @@ impl Flight {
         }
         if self.tail == Tail::Due {
             let len = self.at(self.next).min(self.mss);
-            self.tail = Tail::Probed(self.next);
+            self.tail = Tail::Probed { end: self.next, at: now };
             self.deadline = Some(now + self.trip.timeout);
             // RFC 8985 7.3: whatever the congestion window says, and once.
             return (len > 0).then(|| (self.next.wrapping_sub(len), len));
@@ -290,12 +292,12 @@ impl Flight {
         if self.next != self.end || self.tail != Tail::Quiet || self.next == self.una || self.window == 0 {
             return;
         }
-        let Some((smooth, _)) = self.trip.measured else { return };
+        let Some((smooth, vary)) = self.trip.measured else { return };
         if self.recovering || self.lost_to != self.una || self.duplicates > 0 || !self.sacked.is_empty() {
             return;
         }
         let delayed = if self.at(self.next) <= self.mss { MOST_ACK_DELAY } else { 0 };
-        let wait = 2 * smooth + delayed;
+        let wait = (2 * smooth).max(smooth + 4 * vary).max(LEAST_PROBE) + delayed;
         if wait < self.trip.timeout && self.deadline.is_none_or(|deadline| now + wait < deadline) {
             (self.deadline, self.tail) = (Some(now + wait), Tail::Armed);
         }
@@ -385,11 +387,12 @@ impl Flight {
             self.sacked.retain(|(start, _)| start.wrapping_sub(una) > fresh);
         }
         match self.tail {
-            Tail::Probed(end) if !behind(end) && end != ack => {}
-            Tail::Probed(_) => {
+            Tail::Probed { end, .. } if !behind(end) && end != ack => {}
+            Tail::Probed { at, .. } => {
                 self.tail = Tail::Quiet;
-                // What had been lost came with the probe, as far as can be told (RFC 8985 7.4).
-                if !self.recovering {
+                // What had been lost came with the probe (RFC 8985 7.4), unless the word is older than that.
+                let (smooth, _) = self.trip.measured.unwrap_or((0, 0));
+                if !self.recovering && now >= at + smooth / 2 {
                     self.ssthresh = (outstanding / 2).max(2 * self.mss);
                     self.cwnd = self.cwnd.min(self.ssthresh);
                 }
@@ -483,7 +486,7 @@ impl Flight {
                 break;
             }
         }
-        if let (Tail::Probed(end), Some(&(start, last))) = (self.tail, self.sacked.last())
+        if let (Tail::Probed { end, .. }, Some(&(start, last))) = (self.tail, self.sacked.last())
             && last == end
         {
             // It was sent two round trips after all others.

@@ -177,9 +177,24 @@ fn a_lost_tail_is_found_without_the_timer() {
         assert!(took < 600 * MS, "{lost}, {selective}: {took}");
         assert!(flight.cwnd < 60 * MSS, "a loss that was mended is a loss");
     }
+    // Acknowledgements that are late, and not lost, cost a probe and no window.
+    let mut flight = flight();
+    let mut path = Path::new(20 * MS, 1 << 17, true, |_| false);
+    send(&mut flight, &mut path, 20 * MSS);
+    let (una, _) = flight.sent();
+    flight.resume(una, 1 << 17, 1000 * MS);
+    let cwnd = flight.cwnd;
+    flight.set_len(3 * 1460);
+    while flight.segment(1000 * MS).is_some() {}
+    let due = flight.deadline();
+    assert!((1000 * MS + 80 * MS..1000 * MS + 300 * MS).contains(&due), "{due}");
+    assert_eq!((flight.expire(due), flight.segment(due)), (0, Some((una.wrapping_add(2 * MSS), MSS))));
+    assert_eq!(flight.segment(due), None, "once");
+    flight.heard(una.wrapping_add(3 * MSS), 1 << 17, &[], true, due + MS);
+    assert_eq!(flight.cwnd, cwnd);
     // The probe is lost, too: then the timer, once.
     let mut path = Path::new(20 * MS, 1 << 17, true, |number| (100..102).contains(&number));
-    let took = send(&mut flight(), &mut path, 100 * MSS);
+    let took = send(&mut self::flight(), &mut path, 100 * MSS);
     assert!(path.timeouts == 1 && took > 1_000 * MS, "{took}");
 }
 

@@ -15,6 +15,7 @@ mod frames;
 mod hardware;
 mod hostile;
 mod identity;
+mod ipv6;
 mod nic;
 mod policies;
 mod recovery;
@@ -44,6 +45,7 @@ pub fn all(long: bool) -> Vec<Case> {
         recovery::CASES,
         services::CASES,
         identity::CASES,
+        ipv6::CASES,
         policies::CASES,
         swap::CASES,
         if long { swap::LONG_CASES } else { &[] },
