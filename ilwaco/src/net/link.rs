@@ -481,9 +481,11 @@ impl Link {
     pub(super) fn shrink(&mut self) {
         self.known.retain(|_, _| false);
         self.asking.shrink_to_fit();
-        let says_nothing =
-            |routers: &Box<Routers>| routers.router == 0 && !routers.on_link && routers.report.0 == u64::MAX;
-        if self.routers.as_ref().is_some_and(says_nothing) {
+        let says_nothing = self
+            .routers
+            .as_ref()
+            .is_some_and(|routers| routers.router == 0 && !routers.on_link && routers.report.0 == u64::MAX);
+        if says_nothing {
             self.routers = None;
         }
     }

@@ -286,7 +286,7 @@ impl Stack {
     /// Whether another error may be reported in this second. If so, it counts.
     fn may_report(&mut self) -> bool {
         // Which of the last 2^32 seconds, is enough.
-        let second = u32::try_from(self.now / 1_000_000 & u64::from(u32::MAX)).unwrap_or(0);
+        let second = u32::try_from((self.now / 1_000_000) & u64::from(u32::MAX)).unwrap_or(0);
         if self.errors.0 != second {
             self.errors = (second, 0);
         }

@@ -47,8 +47,11 @@ fn asked(query: &[u8]) -> (Vec<u8>, u16) {
     (name.to_vec(), u16::from_be_bytes([rest[0], rest[1]]))
 }
 
-/// A world whose other host answers as `reply` says; and whom it has heard: port and number of each question.
-fn world(args: &str, mut reply: impl FnMut(&[u8]) -> Vec<Vec<u8>> + 'static) -> (World, Rc<RefCell<Vec<(u16, u16)>>>) {
+/// The port and the number of each question that was heard.
+type Heard = Rc<RefCell<Vec<(u16, u16)>>>;
+
+/// A world whose other host answers as `reply` says, and what it has heard.
+fn world(args: &str, mut reply: impl FnMut(&[u8]) -> Vec<Vec<u8>> + 'static) -> (World, Heard) {
     let mut world = World::new(args);
     let buffer = || udp::PacketBuffer::new(vec![udp::PacketMetadata::EMPTY; 8], vec![0; 8192]);
     let mut socket = udp::Socket::new(buffer(), buffer());
