@@ -28,6 +28,7 @@ mod options;
 mod paths;
 mod places;
 mod receiving;
+mod routers;
 mod sending;
 mod stack;
 mod tcp;
