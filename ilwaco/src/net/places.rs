@@ -1,5 +1,6 @@
 //! Where connections are: which there are, which must make room for others, and how many there can be.
 
+use super::alive::KeepAlive;
 use super::bulk::Bulk;
 use super::connection::{CONNECTION_BYTES, Endpoint, Stage};
 use super::ended::{Ended, EndedTable};
@@ -46,8 +47,12 @@ pub(super) struct Place {
     owned: bool,
     /// Whoever has its stream waits for the peer to say something.
     pub(super) reading: bool,
+    /// Its program writes faster than its socket's buffer gets empty.
+    pub(super) crowded: bool,
     pub(super) track: Track,
     pub(super) endpoint: Option<Endpoint>,
+    /// Whether its peer is asked if it is there.
+    pub(super) alive: Option<Box<KeepAlive>>,
     /// What is sent beside the socket, once there was such a thing.
     pub(super) bulk: Option<Box<Bulk>>,
 }
@@ -134,8 +139,10 @@ impl Stack {
             polls: false,
             owned: false,
             reading: false,
+            crowded: false,
             track,
             endpoint: Some(endpoint),
+            alive: None,
             bulk: None,
         };
         let index = match self.free.pop() {
@@ -391,6 +398,14 @@ impl Stack {
     /// As [`Stack::connection`], for who only looks.
     pub(super) fn look(&mut self, index: usize) -> Option<&mut Endpoint> {
         self.places.get_mut(index)?.endpoint.as_mut()
+    }
+
+    /// The peer of a connection is asked whether it is there when it has been silent for so many microseconds; `None` for never.
+    pub(super) fn set_keep_alive(&mut self, index: usize, idle: Option<u64>) {
+        if let Some(place) = self.places.get_mut(index) {
+            place.alive = idle.map(|idle| Box::new(KeepAlive::new(idle)));
+            self.touch(index);
+        }
     }
 
     /// Whoever has the stream of this place waits for the peer.

@@ -17,6 +17,7 @@ mod hardware;
 pub mod hoarders;
 mod hostile;
 mod identity;
+mod ipv6;
 mod nic;
 mod policies;
 mod recovery;
@@ -46,6 +47,7 @@ pub fn all(long: bool) -> Vec<Case> {
         recovery::CASES,
         services::CASES,
         identity::CASES,
+        ipv6::CASES,
         policies::CASES,
         swap::CASES,
         if long { swap::LONG_CASES } else { &[] },
