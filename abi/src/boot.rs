@@ -4,6 +4,7 @@
 //! core holds no parser. To the core the record is an allegation like any other: it is checked before it is used, and a bad one
 //! is refused with a field and a value. All addresses are physical unless they say otherwise; all ranges are whole pages.
 
+pub use crate::addresses::Net;
 use crate::limits::{MAX_COMPONENTS, MAX_IMAGES, MAX_POLICIES, MAX_RINGS, MAX_SEGMENTS};
 use crate::manifest;
 use crate::nic::Node;
@@ -315,22 +316,6 @@ pub struct Screen {
     pub text: [[u8; screen::COLUMNS]; screen::ROWS],
 }
 
-/// How VMs come by their addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Net {
-    /// Each asks by DHCP.
-    Dhcp,
-    /// VM `i` gets `address + i`; numbers in host byte order.
-    Static {
-        /// Address of VM 0.
-        address: u32,
-        /// Bits of the network prefix.
-        prefix: u8,
-        /// The router.
-        gateway: Option<u32>,
-    },
-}
-
 /// A check of the core by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SelfTest {
@@ -356,6 +341,8 @@ pub struct VmRequest {
 pub struct Options {
     /// `quantum=`
     pub quantum_ns: u64,
+    /// `memory-wait=`: how long a VM waits for memory beyond what is kept for it.
+    pub memory_wait_ns: u64,
     /// `slots=`: VMs that can live; 0: by memory.
     pub slots: u32,
     /// `seats=`: VMs that can be admitted; 0: by memory.
@@ -384,6 +371,7 @@ impl Default for Options {
     fn default() -> Self {
         Options {
             quantum_ns: 10_000_000,
+            memory_wait_ns: 1_000_000_000,
             slots: 0,
             seats: 0,
             node: NONE,
@@ -662,11 +650,11 @@ const _: () = {
     assert!(size_of::<Segment>() == 40 && offset_of!(Segment, flags) == 36);
     assert!(size_of::<Program>() == 32 + 40 * MAX_SEGMENTS && offset_of!(Program, segments) == 32);
     assert!(size_of::<Component>() == 192 + size_of::<Program>() * MAX_POLICIES);
-    assert!(size_of::<Image>() == 192 + size_of::<Program>());
+    assert!(size_of::<Image>() == size_of::<manifest::Image>() + size_of::<Program>());
     assert!(size_of::<IoApic>() == 16 && size_of::<Override>() == 8 && size_of::<Bar>() == 24);
     assert!(size_of::<PciDevice>() == 32 + 24 * BARS && offset_of!(PciDevice, bars) == 32);
     assert!(size_of::<Screen>() == 32 + screen::COLUMNS * screen::ROWS && offset_of!(Screen, pixels) == 16);
-    assert!(size_of::<Options>() == 48 + 8 * MAX_IMAGES && offset_of!(Options, vms) == 48);
+    assert!(size_of::<Options>() == 56 + 8 * MAX_IMAGES && offset_of!(Options, vms) == 56);
     assert!(size_of::<VmxPlan>() == 120 && offset_of!(VmxPlan, feature_control) == 24);
     assert!(size_of::<SvmPlan>() == 64 && offset_of!(SvmPlan, xcr0) == 32);
     assert!(size_of::<FailureWords>() == 288);

@@ -14,7 +14,8 @@ pub mod layout {
     pub const INFO: u64 = 0x1000_0000;
     /// First address above the stack, which grows down from here. Below it lies an unmapped page.
     pub const STACK_TOP: u64 = 0x1800_0000;
-    /// Ring `i` of the component is at `RINGS + i * RING_STRIDE`: header, then slots.
+    /// Ring `i` of the component is at `RINGS + i * RING_STRIDE`: header, then slots; then the request page, where requests go to the
+    /// core in it ([`crate::request_page`]).
     pub const RINGS: u64 = 0x2000_0000;
     /// See [`RINGS`].
     pub const RING_STRIDE: u64 = 0x8_0000;

@@ -1,15 +1,15 @@
-//! Messages between the core and whoever controls it: the monitor component now, the supervisor VM later.
+//! Messages between the core and whoever controls it: the monitor component, and VMs that have a control ring
+//! ([`crate::guest_control`]).
 
 // The sentence above each message explains its fields.
 #![allow(missing_docs)]
 
+use crate::addresses::Net;
 use crate::limits::Name;
 use crate::message::{BadMessage, Message, bytes_to_words, low16, low32, words_to_bytes};
+use crate::request_page::Piece;
 use crate::share::Share;
 use crate::vm::{ImageId, Slot, VmId};
-
-/// Bytes of extra boot arguments that a `Create` carries.
-pub const CREATE_ARGS_BYTES: usize = 40;
 
 /// Controller to core. The answer carries the request's id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,17 +37,25 @@ pub enum ControlRequest {
     /// Replace a component's policy while all goes on. Answered by `Done` when the other one has been started, or when it
     /// cannot be: [`status::NOT_FOUND`], [`status::NO_MODULE`], [`status::BAD_MODULE`], [`status::BUSY`].
     Swap { component: u16, policy: u16 },
-    /// Create a VM from an image, with extra boot arguments (zero-padded). What `share` does not say is the image's. Answered
-    /// by `Done` whose value is the raw id.
-    Create { image: ImageId, args: [u8; CREATE_ARGS_BYTES], share: Share },
+    /// Create a VM from an image, at this address (0: it asks DHCP), with these boot arguments, which are all that it gets: its
+    /// image's own and its address are among them if the creator says so. What `share` does not say is the image's. Who has
+    /// chosen by the slot says which it is to be; the slot that comes next is in [`ControlReply::Network`]. Answered by `Done`
+    /// whose value is the raw id; or whose status is [`status::MOVED`] and whose value is the slot that comes next instead,
+    /// [`status::TOO_LONG`] for more than [`crate::guest::BOOT_ARGS_MAX`] bytes of boot arguments, or [`status::NO_ARGUMENTS`].
+    Create { image: ImageId, slot: Option<Slot>, ipv4: u32, args: Piece, share: Share },
     /// End a VM. Answered by `Done`.
     Destroy { vm: VmId },
     /// Ask a VM to end itself ([`crate::guest::pending::SHUTDOWN`]). Answered by `Done`.
     Shutdown { vm: VmId },
-    /// Make a VM somebody else ([`crate::guest::pending::IDENTITY`]): it gets another generation id, the address `ipv4` (0: it
-    /// keeps its own), and these extra boot arguments (zero-padded) in place of those that it had. Answered by `Done`;
-    /// [`status::BAD_REQUEST`] for a VM that waits for admission, an address where they come from DHCP, or too many arguments.
-    Identity { vm: VmId, ipv4: u32, args: [u8; CREATE_ARGS_BYTES] },
+    /// Make a VM somebody else ([`crate::guest::pending::IDENTITY`]): it gets another generation id, the address `ipv4` (0: one
+    /// that DHCP gives), and these boot arguments in place of those that it had. Answered by `Done`;
+    /// [`status::NOT_ADMITTED`] for a VM that waits for admission, [`status::TOO_LONG`] as for `Create`.
+    Identity { vm: VmId, ipv4: u32, args: Piece },
+    /// How VMs come by their addresses, and which slot is the next. Answered by `Network`.
+    Network,
+    /// The boot arguments of an image, as its manifest has them: the core writes as many as there is room for. Answered by
+    /// `Done` whose value is how many bytes there are.
+    ImageArguments { image: ImageId, to: Piece },
     /// Power the machine off. No answer.
     PowerOff,
 }
@@ -59,18 +67,40 @@ pub enum ControlReply {
     Done { status: u32, value: u64 },
     /// Frames of one owner. For VMs all of them together; `owners` is how many there are.
     Frames { owner: Name, frames: u64, owners: u64 },
-    /// State of a VM: [`vm_state`], time it ran in ticks, frames of memory that are its own, of metadata, of EPT.
-    Vm { vm: VmId, image: ImageId, state: u16, ran_ticks: u64, memory: u32, metadata: u32, tables: u32, shared: u32 },
-    /// What a VM was given of what VMs share.
-    Share { vm: VmId, share: Share },
+    /// State of a VM: [`vm_state`], time it ran in ticks, frames of memory that are its own, of metadata, of EPT; and its address, 0
+    /// when it asks DHCP.
+    Vm {
+        vm: VmId,
+        image: ImageId,
+        state: u16,
+        ran_ticks: u64,
+        memory: u32,
+        metadata: u32,
+        tables: u32,
+        shared: u32,
+        ipv4: u32,
+    },
+    /// How VMs come by their addresses, and the slot of the VM that is created next, if there is room for one.
+    Network { net: Net, next: Option<Slot> },
+    /// What a VM was given of what VMs share; and the frames that are kept for it, that it may hold, and that it holds.
+    Share { vm: VmId, share: Share, reserve: u32, limit: u32, held: u32 },
     /// A policy of the component of this name, which has so many of them: [`policy_state`].
     Policy { component: Name, name: Name, policies: u16, state: u16 },
     /// State of a component: how often it was started, and the time it ran.
     Component { index: u16, name: Name, incarnation: u32, ran_ticks: u64 },
     /// An image's name and memory.
     Image { image: ImageId, name: Name, memory_bytes: u64 },
-    /// TSC now, ticks idle since boot, ticks per second, ticks in components, ticks in guests.
-    Machine { tsc: u64, idle_ticks: u64, tsc_hz: u64, component_ticks: u64, guest_ticks: u64 },
+    /// TSC now, ticks idle since boot, ticks per second, ticks in components, ticks in guests; ticks from the core's start to the last
+    /// admission of a VM, and VMs that the core had to admit by itself.
+    Machine {
+        tsc: u64,
+        idle_ticks: u64,
+        tsc_hz: u64,
+        component_ticks: u64,
+        guest_ticks: u64,
+        admitted_ticks: u64,
+        late: u64,
+    },
     /// Counters since boot: VM exits, hypercalls, external interrupts, system calls, faults to the pager, fallback dispatches;
     /// and the ticks from the last stop of the scheduler until a VM went on by its plan or its successor's, idle ones left out.
     Exits { exits: u64, hypercalls: u64, interrupts: u64, syscalls: u64, faults: u64, fallbacks: u64, gap_ticks: u64 },
@@ -94,6 +124,14 @@ pub mod status {
     pub const BUSY: u32 = 6;
     /// There was nothing so far: ask again from `value` on.
     pub const GO_ON: u32 = 7;
+    /// Another slot is the next one: `value`.
+    pub const MOVED: u32 = 8;
+    /// The boot arguments are longer than [`crate::guest::BOOT_ARGS_MAX`].
+    pub const TOO_LONG: u32 = 9;
+    /// The VM waits for admission: it has not been anybody yet.
+    pub const NOT_ADMITTED: u32 = 10;
+    /// There is no room for the boot arguments: too many VMs that wait have some.
+    pub const NO_ARGUMENTS: u32 = 11;
 }
 
 /// Values of [`ControlReply::Policy::state`].
@@ -137,6 +175,8 @@ const POLICY: u32 = 0x40c;
 const SWAP: u32 = 0x40d;
 const IDENTITY: u32 = 0x40e;
 const NEXT_VM: u32 = 0x40f;
+const NETWORK: u32 = 0x421;
+const IMAGE_ARGUMENTS: u32 = 0x422;
 const R_DONE: u32 = 0x411;
 const R_FRAMES: u32 = 0x412;
 const R_VM: u32 = 0x413;
@@ -146,6 +186,10 @@ const R_MACHINE: u32 = 0x416;
 const R_EXITS: u32 = 0x417;
 const R_SHARE: u32 = 0x418;
 const R_POLICY: u32 = 0x419;
+const R_NETWORK: u32 = 0x41a;
+
+/// Stands for no slot.
+const ANY_SLOT: u32 = u32::MAX;
 
 impl From<ControlRequest> for Message {
     fn from(request: ControlRequest) -> Message {
@@ -160,14 +204,18 @@ impl From<ControlRequest> for Message {
             ControlRequest::Kill { component } => Message::new(KILL, [component.into()]),
             ControlRequest::Policy { component, policy } => Message::new(POLICY, [component.into(), policy.into()]),
             ControlRequest::Swap { component, policy } => Message::new(SWAP, [component.into(), policy.into()]),
-            ControlRequest::Create { image, args, share } => {
+            ControlRequest::Create { image, slot, ipv4, args, share } => {
                 let first = u64::from(share.weight) << 32 | u64::from(image.number());
-                Message { kind: CREATE, id: 0, words: around_args(first, &args, share.limits()) }
+                Message::new(CREATE, [first, share.limits(), halves(raw_slot(slot), ipv4), args.raw().into()])
             }
             ControlRequest::Destroy { vm } => Message::new(DESTROY, [vm.raw()]),
             ControlRequest::Shutdown { vm } => Message::new(SHUTDOWN, [vm.raw()]),
             ControlRequest::Identity { vm, ipv4, args } => {
-                Message { kind: IDENTITY, id: 0, words: around_args(vm.raw(), &args, ipv4.into()) }
+                Message::new(IDENTITY, [vm.raw(), ipv4.into(), args.raw().into()])
+            }
+            ControlRequest::Network => Message::new(NETWORK, []),
+            ControlRequest::ImageArguments { image, to } => {
+                Message::new(IMAGE_ARGUMENTS, [image.number().into(), to.raw().into()])
             }
             ControlRequest::PowerOff => Message::new(POWER_OFF, []),
         }
@@ -192,16 +240,24 @@ impl TryFrom<&Message> for ControlRequest {
             POLICY => ControlRequest::Policy { component: low16(kind, a)?, policy: low16(kind, message.words[1])? },
             SWAP => ControlRequest::Swap { component: low16(kind, a)?, policy: low16(kind, message.words[1])? },
             CREATE => {
-                let share = Share::from_limits(low16(kind, a >> 32)?, message.words[6]);
+                let [_, limits, place, args, ..] = message.words;
+                let share = Share::from_limits(low16(kind, a >> 32)?, limits);
                 let image = ImageId::new(low32(kind, a & 0xffff_ffff)?);
-                ControlRequest::Create { image, args: args_within(message), share }
+                let (slot, ipv4) = split(place);
+                let args = Piece::from_raw(low32(kind, args)?);
+                ControlRequest::Create { image, slot: slot_of(slot), ipv4, args, share }
             }
             DESTROY => ControlRequest::Destroy { vm: VmId::from_raw(a) },
             SHUTDOWN => ControlRequest::Shutdown { vm: VmId::from_raw(a) },
             IDENTITY => ControlRequest::Identity {
                 vm: VmId::from_raw(a),
-                ipv4: low32(kind, message.words[6])?,
-                args: args_within(message),
+                ipv4: low32(kind, message.words[1])?,
+                args: Piece::from_raw(low32(kind, message.words[2])?),
+            },
+            NETWORK => ControlRequest::Network,
+            IMAGE_ARGUMENTS => ControlRequest::ImageArguments {
+                image: ImageId::new(low32(kind, a)?),
+                to: Piece::from_raw(low32(kind, message.words[1])?),
             },
             POWER_OFF => ControlRequest::PowerOff,
             _ => return Err(BadMessage::unknown(kind)),
@@ -209,23 +265,27 @@ impl TryFrom<&Message> for ControlRequest {
     }
 }
 
-/// Words of a request with boot arguments in its middle.
-fn around_args(first: u64, args: &[u8; CREATE_ARGS_BYTES], last: u64) -> [u64; 7] {
-    let mut words = [0; 7];
-    (words[0], words[6]) = (first, last);
-    for (word, bytes) in words[1..6].iter_mut().zip(args.chunks(8)) {
-        *word = bytes.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte));
+const fn raw_slot(slot: Option<Slot>) -> u32 {
+    match slot {
+        Some(slot) => slot.number(),
+        None => ANY_SLOT,
     }
-    words
 }
 
-/// The boot arguments in a request's middle.
-fn args_within(message: &Message) -> [u8; CREATE_ARGS_BYTES] {
-    let mut args = [0; CREATE_ARGS_BYTES];
-    for (bytes, word) in args.chunks_mut(8).zip(&message.words[1..6]) {
-        bytes.copy_from_slice(&word.to_le_bytes());
-    }
-    args
+const fn slot_of(raw: u32) -> Option<Slot> {
+    if raw == ANY_SLOT { None } else { Some(Slot::new(raw)) }
+}
+
+/// A word of these halves, the upper one first.
+fn halves(high: u32, low: u32) -> u64 {
+    u64::from(high) << 32 | u64::from(low)
+}
+
+/// The halves of a word, the upper one first.
+const fn split(word: u64) -> (u32, u32) {
+    // Both are meant to be cut out.
+    #[allow(clippy::cast_possible_truncation)]
+    ((word >> 32) as u32, word as u32)
 }
 
 impl From<ControlReply> for Message {
@@ -236,18 +296,22 @@ impl From<ControlReply> for Message {
                 let [a, b] = bytes_to_words(owner.0);
                 Message::new(R_FRAMES, [a, b, frames, owners])
             }
-            ControlReply::Vm { vm, image, state, ran_ticks, memory, metadata, tables, shared } => Message::new(
+            ControlReply::Vm { vm, image, state, ran_ticks, memory, metadata, tables, shared, ipv4 } => Message::new(
                 R_VM,
                 [
                     vm.raw(),
-                    u64::from(state) << 32 | u64::from(image.number()),
+                    halves(state.into(), image.number()),
                     ran_ticks,
-                    memory.into(),
-                    metadata.into(),
-                    tables.into(),
-                    shared.into(),
+                    halves(metadata, memory),
+                    halves(shared, tables),
+                    ipv4.into(),
                 ],
             ),
+            ControlReply::Network { net: Net::Dhcp, next } => Message::new(R_NETWORK, [raw_slot(next).into(), 0]),
+            ControlReply::Network { net: Net::Static { address, prefix, gateway }, next } => {
+                let how = 1 | u64::from(gateway.is_some()) << 1 | u64::from(prefix) << 8;
+                Message::new(R_NETWORK, [raw_slot(next).into(), how, address.into(), gateway.unwrap_or(0).into()])
+            }
             ControlReply::Component { index, name, incarnation, ran_ticks } => {
                 let [a, b] = bytes_to_words(name.0);
                 Message::new(R_COMPONENT, [index.into(), a, b, incarnation.into(), ran_ticks])
@@ -256,13 +320,16 @@ impl From<ControlReply> for Message {
                 let [a, b] = bytes_to_words(name.0);
                 Message::new(R_IMAGE, [image.number().into(), a, b, memory_bytes])
             }
-            ControlReply::Machine { tsc, idle_ticks, tsc_hz, component_ticks, guest_ticks } => {
-                Message::new(R_MACHINE, [tsc, idle_ticks, tsc_hz, component_ticks, guest_ticks])
+            ControlReply::Machine { tsc, idle_ticks, tsc_hz, component_ticks, guest_ticks, admitted_ticks, late } => {
+                Message::new(R_MACHINE, [tsc, idle_ticks, tsc_hz, component_ticks, guest_ticks, admitted_ticks, late])
             }
             ControlReply::Exits { exits, hypercalls, interrupts, syscalls, faults, fallbacks, gap_ticks } => {
                 Message::new(R_EXITS, [exits, hypercalls, interrupts, syscalls, faults, fallbacks, gap_ticks])
             }
-            ControlReply::Share { vm, share } => Message::new(R_SHARE, [vm.raw(), share.weight.into(), share.limits()]),
+            ControlReply::Share { vm, share, reserve, limit, held } => {
+                let weight_and_held = halves(held, share.weight.into());
+                Message::new(R_SHARE, [vm.raw(), weight_and_held, share.limits(), halves(limit, reserve)])
+            }
             ControlReply::Policy { component, name, policies, state } => {
                 let ([a, b], [c, d]) = (bytes_to_words(component.0), bytes_to_words(name.0));
                 Message::new(R_POLICY, [a, b, c, d, policies.into(), state.into()])
@@ -285,11 +352,22 @@ impl TryFrom<&Message> for ControlReply {
                 image: ImageId::new(low32(kind, b & 0xffff_ffff)?),
                 state: low16(kind, b >> 32)?,
                 ran_ticks: c,
-                memory: low32(kind, d)?,
-                metadata: low32(kind, e)?,
-                tables: low32(kind, f)?,
-                shared: low32(kind, g)?,
+                memory: split(d).1,
+                metadata: split(d).0,
+                tables: split(e).1,
+                shared: split(e).0,
+                ipv4: low32(kind, f)?,
             },
+            R_NETWORK => {
+                let how = low16(kind, b)?;
+                let net = if how & 1 == 0 {
+                    Net::Dhcp
+                } else {
+                    let gateway = if how & 2 == 0 { None } else { Some(low32(kind, d)?) };
+                    Net::Static { address: low32(kind, c)?, prefix: how.to_be_bytes()[0], gateway }
+                };
+                ControlReply::Network { net, next: slot_of(low32(kind, a)?) }
+            }
             R_COMPONENT => ControlReply::Component {
                 index: low16(kind, a)?,
                 name: Name(words_to_bytes([b, c])),
@@ -301,7 +379,15 @@ impl TryFrom<&Message> for ControlReply {
                 name: Name(words_to_bytes([b, c])),
                 memory_bytes: d,
             },
-            R_MACHINE => ControlReply::Machine { tsc: a, idle_ticks: b, tsc_hz: c, component_ticks: d, guest_ticks: e },
+            R_MACHINE => ControlReply::Machine {
+                tsc: a,
+                idle_ticks: b,
+                tsc_hz: c,
+                component_ticks: d,
+                guest_ticks: e,
+                admitted_ticks: f,
+                late: g,
+            },
             R_EXITS => ControlReply::Exits {
                 exits: a,
                 hypercalls: b,
@@ -311,7 +397,11 @@ impl TryFrom<&Message> for ControlReply {
                 fallbacks: f,
                 gap_ticks: g,
             },
-            R_SHARE => ControlReply::Share { vm: VmId::from_raw(a), share: Share::from_limits(low16(kind, b)?, c) },
+            R_SHARE => {
+                let (held, weight) = split(b);
+                let ((limit, reserve), share) = (split(d), Share::from_limits(low16(kind, weight.into())?, c));
+                ControlReply::Share { vm: VmId::from_raw(a), share, reserve, limit, held }
+            }
             R_POLICY => ControlReply::Policy {
                 component: Name(words_to_bytes([a, b])),
                 name: Name(words_to_bytes([c, d])),

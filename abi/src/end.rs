@@ -22,7 +22,8 @@ pub enum EndReason {
     EntryFailure = 8,
     /// An exit that the core does not know; the detail is the exit reason.
     UnknownExit = 9,
-    /// The pager refused it a page; the detail is the page.
+    /// It asked for more memory than was kept for it, and waited in vain for more to be free; or the pager refused it a page. The
+    /// detail is the page.
     OutOfMemory = 10,
     /// Its upcall or fault entry or stack lies outside its memory; the detail is the address.
     BadUpcall = 11,
@@ -40,6 +41,12 @@ pub enum EndReason {
     ExecutedData = 17,
     /// Memory of its own is damaged, or the processor lost its state; the detail is the physical address, or 0.
     HardwareError = 18,
+    /// Every control ring that there can be has another VM.
+    NoControl = 19,
+    /// It wrote into its control ring what cannot be.
+    BadControlRing = 20,
+    /// It asked for more memory than it may hold; the detail is the page.
+    OverLimit = 21,
 }
 
 impl EndReason {
@@ -64,6 +71,9 @@ impl EndReason {
             16 => Self::WroteReadOnly,
             17 => Self::ExecutedData,
             18 => Self::HardwareError,
+            19 => Self::NoControl,
+            20 => Self::BadControlRing,
+            21 => Self::OverLimit,
             _ => return None,
         })
     }
@@ -89,6 +99,9 @@ impl EndReason {
             Self::WroteReadOnly => "write to code or constants",
             Self::ExecutedData => "execution of data",
             Self::HardwareError => "hardware error (its memory is damaged)",
+            Self::NoControl => "no control ring left for it",
+            Self::BadControlRing => "nonsense in its control ring",
+            Self::OverLimit => "over its memory limit",
         }
     }
 }

@@ -38,6 +38,9 @@ pub mod hypercall {
     /// Give the RSI pages from the page number RDI back; they read as at the VM's start when they are touched again.
     /// Returns how many frames were freed.
     pub const GIVE_BACK: u64 = 7;
+    /// Have a frame of its own for each of the RSI pages from the page number RDI on, which may be written and either hold zeros
+    /// at the start or were written, without waiting for one. Returns how many of them, the first ones, are there: fewer where no more memory can be had now.
+    pub const TAKE: u64 = 8;
 }
 
 /// Results from here on are errors.
@@ -57,6 +60,8 @@ pub mod device {
     pub const CONSOLE: u64 = 1;
     /// Virtual disks. Reserved: there are none yet.
     pub const DISK: u64 = 2;
+    /// The control ring ([`crate::guest_control`]), where the VM has one.
+    pub const CONTROL: u64 = 3;
 }
 
 /// Bits of [`RegisterPage::pending`] and [`RegisterPage::enabled`].
@@ -75,6 +80,8 @@ pub mod pending {
     pub const CONSOLE_INPUT: u64 = 1 << 4;
     /// A virtual disk has something to say. Reserved: there is none yet.
     pub const DISK: u64 = 1 << 5;
+    /// The core has put answers into the control ring ([`crate::guest_control`]).
+    pub const CONTROL: u64 = 1 << 6;
 }
 
 /// RIP, RSP, RFLAGS and RAX as they were when an upcall or a fault handler was entered, and as they are loaded on return.
@@ -194,7 +201,8 @@ pub struct RegisterPage {
     pub console_slots: u32,
     /// Slots of the console's input ring, whose header would be at [`CONSOLE_INPUT_RING`]. Reserved: 0, there is none.
     pub console_input_slots: u32,
-    _reserved: u64,
+    /// Guest-physical address of the control page ([`crate::guest_control`]), 0 for a VM that does not control the machine.
+    pub control_page: u64,
     /// Written by the guest: address that an upcall enters, 0 for none.
     pub upcall_entry: u64,
     /// Written by the guest: RSP that an upcall starts with.
@@ -272,6 +280,7 @@ const _: () = {
     assert!(offset_of!(RegisterPage, disk_page) == 136);
     assert!(offset_of!(RegisterPage, console_slots) == 144);
     assert!(offset_of!(RegisterPage, console_input_slots) == 148);
+    assert!(offset_of!(RegisterPage, control_page) == 152);
     assert!(offset_of!(RegisterPage, upcall_entry) == 160);
     assert!(offset_of!(RegisterPage, fault_entry) == 176);
     assert!(offset_of!(RegisterPage, enabled) == 192);

@@ -5,11 +5,13 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod addresses;
 pub mod boot;
 pub mod component;
 pub mod control;
 pub mod end;
 pub mod guest;
+pub mod guest_control;
 pub mod limits;
 pub mod manifest;
 pub mod message;
@@ -18,6 +20,7 @@ pub mod nic;
 pub mod note;
 pub mod pager;
 pub mod pci;
+pub mod request_page;
 pub mod ring;
 pub mod sched;
 pub mod service;

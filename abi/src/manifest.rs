@@ -134,8 +134,33 @@ pub struct Image {
     pub net: u16,
     /// Index of the component that serves the page faults of its VMs, or [`ANY`].
     pub pager: u16,
-    /// Must be zero.
-    pub reserved: u16,
+    /// [`image_flags`].
+    pub flags: u16,
+    /// Frames that are kept for each of its VMs: of memory, page tables and metadata.
+    pub reserve_frames: u32,
+    /// Frames that each of its VMs may hold.
+    pub limit_frames: u32,
+}
+
+/// Frames without which no VM starts: two of metadata, four nested page tables, its register page, two page tables of its own,
+/// and three of its NIC, which are its page and one of each ring.
+pub const RESERVE_LEAST: u32 = 12;
+/// Frames that are kept for a VM whose image does not say: what an idle web server holds, and two for its rings.
+pub const RESERVE_DEFAULT: u32 = 14;
+
+/// Frames that a VM with so many bytes of memory holds at most: all its pages, the nested page tables for them, and its metadata.
+#[must_use]
+pub const fn all_frames(memory_bytes: u64) -> u64 {
+    const ENTRIES: u64 = 512;
+    let pages = memory_bytes / crate::limits::PAGE_SIZE;
+    let leaves = pages.div_ceil(ENTRIES);
+    2 + 2 + leaves.div_ceil(ENTRIES) + leaves + pages
+}
+
+/// Bits of [`Image::flags`]. All others must be zero.
+pub mod image_flags {
+    /// Its VMs control the machine: they have a control ring ([`crate::guest_control`]).
+    pub const CONTROL: u16 = 1 << 0;
 }
 
 /// What a boot module holds.
@@ -151,6 +176,12 @@ pub struct ModuleDigest {
 }
 
 impl Image {
+    /// Whether its VMs control the machine.
+    #[must_use]
+    pub const fn controls(&self) -> bool {
+        self.flags & image_flags::CONTROL != 0
+    }
+
     /// The share of its VMs.
     #[must_use]
     pub const fn share(&self) -> Share {
@@ -163,7 +194,7 @@ const _: () = {
     assert!(core::mem::size_of::<ModuleDigest>() == 40);
     assert!(core::mem::size_of::<Component>() == 16 + 32 * MAX_POLICIES + 40);
     assert!(core::mem::size_of::<Ring>() == 32);
-    assert!(core::mem::size_of::<Image>() == 192);
+    assert!(core::mem::size_of::<Image>() == 200);
 };
 
 /// SipHash-2-4 of 128 bits over `bytes`, with a key of zeros: tells a module that was changed on its way, or is another build's. It is no

@@ -11,7 +11,7 @@ use crate::vm::{Seat, VmId};
 pub enum SchedEvent {
     /// First message after every start of the scheduler: everything it knew is void. `room` can be given to VMs.
     Hello { quantum_ticks: u64, room: Room },
-    /// A VM asks to be admitted; it needs `frames` at the start. After a restart also for VMs still waiting.
+    /// A VM asks to be admitted; `frames` are kept for it then, and no others count. After a restart also for VMs still waiting.
     Arrived { vm: VmId, frames: u64, room: Room },
     /// An admitted VM can run: it has just been admitted, or something it waited for has happened. `weight` is that of its
     /// [`crate::share::Share`].
@@ -20,12 +20,14 @@ pub enum SchedEvent {
     Blocked { vm: VmId, seat: Seat, ran_ticks: u64, idle: bool },
     /// A VM is gone, and its `seat`, if it was admitted, is free; `room` can be given to VMs now.
     Ended { vm: VmId, seat: Option<Seat>, room: Room },
+    /// VMs wait for admission, and `room` can be given to VMs now: guests have given memory back, perhaps.
+    Room { room: Room },
 }
 
 /// What VMs that are admitted could have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Room {
-    /// Free frames.
+    /// Free frames that are kept for no VM.
     pub frames: u64,
     /// Free seats.
     pub seats: u32,
@@ -48,6 +50,7 @@ const ARRIVED: u32 = 0x202;
 const READY: u32 = 0x203;
 const BLOCKED: u32 = 0x204;
 const ENDED: u32 = 0x205;
+const ROOM: u32 = 0x206;
 const RUN: u32 = 0x211;
 const ADMIT: u32 = 0x212;
 const HOLD: u32 = 0x213;
@@ -74,6 +77,7 @@ impl From<SchedEvent> for Message {
                 let seat = seat.map_or(NO_SEAT, |seat| seat.number().into());
                 Message::new(ENDED, [vm.raw(), room.frames, room.seats.into(), seat])
             }
+            SchedEvent::Room { room } => Message::new(ROOM, [room.frames, room.seats.into()]),
         }
     }
 }
@@ -103,6 +107,7 @@ impl TryFrom<&Message> for SchedEvent {
                 let seat = if d == NO_SEAT { None } else { Some(Seat::new(low16(kind, d)?)) };
                 SchedEvent::Ended { vm: VmId::from_raw(a), seat, room: Room { frames: b, seats: low32(kind, c)? } }
             }
+            ROOM => SchedEvent::Room { room: Room { frames: a, seats: low32(kind, b)? } },
             _ => return Err(BadMessage::unknown(kind)),
         })
     }

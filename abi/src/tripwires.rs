@@ -14,10 +14,16 @@ fn version() {
 #[test]
 fn guest_numbers() {
     use guest::hypercall::*;
-    assert_eq!([NOP, IDLE, EXIT, KICK, ALARM, UPCALL_RETURN, FAULT_RETURN, GIVE_BACK], [0, 1, 2, 3, 4, 5, 6, 7]);
-    use guest::pending::{ALARM as DUE, CONSOLE_INPUT, DISK, IDENTITY, NIC, SHUTDOWN};
-    assert_eq!([DUE, NIC, SHUTDOWN, IDENTITY, CONSOLE_INPUT, DISK], [1, 2, 4, 8, 16, 32]);
-    assert_eq!([guest::device::NIC, guest::device::CONSOLE, guest::device::DISK], [0, 1, 2]);
+    assert_eq!(
+        [NOP, IDLE, EXIT, KICK, ALARM, UPCALL_RETURN, FAULT_RETURN, GIVE_BACK, TAKE],
+        [0, 1, 2, 3, 4, 5, 6, 7, 8]
+    );
+    use guest::pending::{ALARM as DUE, CONSOLE_INPUT, CONTROL, DISK, IDENTITY, NIC, SHUTDOWN};
+    assert_eq!([DUE, NIC, SHUTDOWN, IDENTITY, CONSOLE_INPUT, DISK, CONTROL], [1, 2, 4, 8, 16, 32, 64]);
+    assert_eq!([guest::device::NIC, guest::device::CONSOLE, guest::device::DISK, guest::device::CONTROL], [0, 1, 2, 3]);
+    use guest_control::*;
+    assert_eq!((CONTROL_PAGE, REQUEST_PAGE, ANSWERS, REQUESTS), (0x1_e000, 0x1_f000, 0, 2304));
+    assert_eq!((ANSWER_SLOTS, REQUEST_SLOTS, ROOM), (32, 16, 16));
     assert_eq!(
         [guest::REGISTER_PAGE, guest::PAGE_TABLES, guest::NIC_BASE, guest::IMAGE_BASE],
         [0x1000, 0x2000, 0x4000, 0x2_0000]
@@ -72,7 +78,7 @@ fn layouts() {
     assert_eq!(offset_of!(ring::RingHeader, epoch), 128);
     assert_eq!(size_of::<message::Message>(), 64);
     assert_eq!(size_of::<manifest::Component>(), 184);
-    assert_eq!(size_of::<manifest::Image>(), 192);
+    assert_eq!(size_of::<manifest::Image>(), 200);
     assert_eq!(nic::tx_slots_offset(256), 0x5000);
     assert_eq!((offset_of!(nic::NicPage, listens), size_of::<nic::Listens>()), (96, 48));
 }
@@ -133,6 +139,7 @@ fn messages_survive_the_ring() {
         sched::SchedEvent::Blocked { vm, seat, ran_ticks: 99, idle: true },
         sched::SchedEvent::Ended { vm, seat: None, room },
         sched::SchedEvent::Ended { vm, seat: Some(seat), room },
+        sched::SchedEvent::Room { room },
     ] {
         assert_eq!(sched::SchedEvent::try_from(&Message::from(event)), Ok(event));
     }
@@ -155,13 +162,19 @@ fn messages_survive_the_ring() {
     for command in [net::NetCommand::Detached { vm }, net::NetCommand::Refused { vm }, net::NetCommand::Node { node }] {
         assert_eq!(net::NetCommand::try_from(&Message::from(command)), Ok(command));
     }
-    let mut args = [0; control::CREATE_ARGS_BYTES];
-    args[..9].copy_from_slice(b"crime=all");
-    args[39] = 0xfe;
+    let args = request_page::Piece { offset: 0x0ffe, len: 0xfedc };
     for request in [
-        control::ControlRequest::Create { image: vm::ImageId::new(2), args, share },
-        control::ControlRequest::Create { image: vm::ImageId::new(u32::MAX), args, share: share::Share::UNSAID },
-        control::ControlRequest::Identity { vm, ipv4: 0x0a00_0263, args: [7; control::CREATE_ARGS_BYTES] },
+        control::ControlRequest::Create { image: vm::ImageId::new(2), slot: None, ipv4: u32::MAX, args, share },
+        control::ControlRequest::Create {
+            image: vm::ImageId::new(u32::MAX),
+            slot: Some(vm.slot),
+            ipv4: 0,
+            args,
+            share: share::Share::UNSAID,
+        },
+        control::ControlRequest::Identity { vm, ipv4: 0x0a00_0263, args },
+        control::ControlRequest::Network,
+        control::ControlRequest::ImageArguments { image: vm::ImageId::new(7), to: args },
         control::ControlRequest::Destroy { vm },
         control::ControlRequest::Kill { component: 3 },
         control::ControlRequest::Share { slot: vm.slot },
@@ -184,8 +197,18 @@ fn messages_survive_the_ring() {
             metadata: 5,
             tables: 6,
             shared: 7,
+            ipv4: 8,
         },
-        control::ControlReply::Share { vm, share },
+        control::ControlReply::Network { net: addresses::Net::Dhcp, next: None },
+        control::ControlReply::Network {
+            net: addresses::Net::Static { address: 0x0a00_0210, prefix: 24, gateway: None },
+            next: Some(vm.slot),
+        },
+        control::ControlReply::Network {
+            net: addresses::Net::Static { address: u32::MAX, prefix: 32, gateway: Some(u32::MAX) },
+            next: None,
+        },
+        control::ControlReply::Share { vm, share, reserve: 24, limit: 4109, held: 12 },
         control::ControlReply::Policy {
             component: name,
             name: limits::Name::new("token-bucket").expect("short"),
@@ -204,6 +227,54 @@ fn messages_survive_the_ring() {
     ] {
         assert_eq!(control::ControlReply::try_from(&Message::from(reply)), Ok(reply));
     }
+    // Their numbers are as good as promised: whoever controls a machine may have been built before.
+    use control::ControlRequest as Request;
+    let (slot, image, to) = (vm.slot, vm::ImageId::new(0), args);
+    assert_eq!(
+        [
+            Request::Frames,
+            Request::Vm { slot },
+            Request::Component { index: 0 },
+            Request::Image { image },
+            Request::Machine,
+            Request::Kill { component: 0 },
+            Request::Create { image, slot: None, ipv4: 0, args, share },
+            Request::Destroy { vm },
+            Request::Shutdown { vm },
+            Request::PowerOff,
+            Request::Share { slot },
+            Request::Policy { component: 0, policy: 0 },
+            Request::Swap { component: 0, policy: 0 },
+            Request::Identity { vm, ipv4: 0, args },
+            Request::NextVm { slot },
+            Request::Network,
+            Request::ImageArguments { image, to },
+        ]
+        .map(|request| Message::from(request).kind),
+        [
+            0x401, 0x402, 0x403, 0x404, 0x405, 0x406, 0x407, 0x408, 0x409, 0x40a, 0x40b, 0x40c, 0x40d, 0x40e, 0x40f,
+            0x421, 0x422
+        ]
+    );
+    use control::status::*;
+    assert_eq!(
+        [
+            OK,
+            NOT_FOUND,
+            NO_SPACE,
+            BAD_REQUEST,
+            NO_MODULE,
+            BAD_MODULE,
+            BUSY,
+            GO_ON,
+            MOVED,
+            TOO_LONG,
+            NOT_ADMITTED,
+            NO_ARGUMENTS
+        ],
+        [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]
+    );
+    assert_eq!((request_page::BYTES, request_page::offset_behind(64)), (4096, 8192));
     assert!(sched::SchedCommand::try_from(&Message::new(0x2ff, [])).is_err());
     assert!(pager::PagerCommand::try_from(&Message::new(0x111, [0, 1 << 32])).is_err());
     assert!(control::ControlRequest::try_from(&Message::new(0x40d, [0, 1 << 16])).is_err());

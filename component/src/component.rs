@@ -6,6 +6,7 @@ use crate::tables::Tables;
 use abi::component::{ComponentInfo, DeviceInfo, INFO_MAGIC, RingInfo, authority, kicks, layout};
 use abi::limits::PAGE_SIZE;
 use abi::nic::{MAX_SLOTS_TOTAL, RX_RING, RX_SLOTS, TX_RING, WINDOW_STRIDE, tx_slots_offset};
+use abi::request_page::{self, offset_behind};
 use abi::ring::{MAX_SLOTS, ring_bytes};
 use abi::service::Service;
 use abi::vm::Seat;
@@ -90,6 +91,24 @@ impl Component {
                 panic!("the manifest gives {me} no rings for the service {service}: add them to system.toml")
             }
         }
+    }
+
+    /// The page where what does not fit into a request to the core lies ([`abi::request_page`]).
+    ///
+    /// # Panics
+    ///
+    /// When the manifest makes this component no party to [`Service::Control`].
+    pub fn request_page(&self) -> SharedMemory {
+        let count = usize::try_from(self.info.ring_count).unwrap_or(usize::MAX);
+        let carries = |ring: &RingInfo| ring.service == Service::Control.raw() && ring.producer != 0;
+        let Some(index) = self.info.rings.iter().take(count).position(carries) else {
+            panic!("the manifest gives {} no ring for requests to the core: add it to system.toml", self.info.name)
+        };
+        let base = layout::RINGS + index as u64 * layout::RING_STRIDE + offset_behind(self.info.rings[index].slots);
+        let base = core::ptr::with_exposed_provenance_mut(address(base));
+        // SAFETY: the core maps a writable page there for the component's lifetime; no Rust reference points into it, for it is
+        // reached by this memory only.
+        unsafe { SharedMemory::new(base, request_page::BYTES) }
     }
 
     fn ring(&self, name: &str, producer: bool) -> (usize, &'static RingInfo) {

@@ -47,7 +47,7 @@ const BURIAL_BATCH: usize = 32;
 pub struct Kernel<B: Backend, H: Board> {
     pub vms: Table<B>,
     pub cpu: Cpu<B, H>,
-    /// VMs that the boot options ask for and that have still to be created.
+    /// VMs that the boot options ask for and that have still to come to live.
     requests: Requests,
 }
 
@@ -93,6 +93,9 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         }
         if self.cpu.attention.take_timer() {
             self.expire();
+        }
+        if self.cpu.attention.take_callers() {
+            self.serve_callers();
         }
     }
 
@@ -153,6 +156,12 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     fn deadline_of(&mut self, vm: &mut crate::vm::Vm<B>, now: u64) {
         if vm.life.is_ending() {
             return self.withholds(vm);
+        }
+        if vm.life.shortage().is_some_and(|shortage| shortage.retry <= now) {
+            self.look_for_memory(vm, now);
+            if vm.life.is_ending() {
+                return;
+            }
         }
         let due = vm.alarm <= now;
         if due {

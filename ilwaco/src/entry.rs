@@ -50,6 +50,11 @@ pub(crate) fn stack_bottom() -> usize {
     STACK.0.get().addr()
 }
 
+/// Address of the first byte above the stack.
+pub(crate) fn stack_top() -> usize {
+    stack_bottom() + STACK_BYTES
+}
+
 /// Where the core starts the guest: without a stack, with the address of the register page in RDI.
 #[unsafe(naked)]
 #[unsafe(no_mangle)]

@@ -27,6 +27,7 @@ pub mod args;
 mod cell;
 mod clock;
 pub mod console;
+pub mod control;
 #[cfg(target_os = "none")]
 #[allow(unsafe_code)]
 mod entry;

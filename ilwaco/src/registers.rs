@@ -75,6 +75,11 @@ pub(crate) fn nic_page() -> u64 {
     field!(read64, nic_page)
 }
 
+/// Address of the control page, 0 where this VM does not control the machine.
+pub(crate) fn control_page() -> u64 {
+    field!(read64, control_page)
+}
+
 /// Slots of the console ring.
 pub(crate) fn console_slots() -> u32 {
     field!(read32, console_slots)

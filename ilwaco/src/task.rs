@@ -5,7 +5,7 @@
 
 use crate::cell::global;
 use crate::time::Instant;
-use crate::{clock, identity, net, platform, registers, time};
+use crate::{clock, control, identity, net, platform, registers, time};
 use abi::guest::pending;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -203,7 +203,7 @@ pub fn block_on<F: Future>(main: F) -> F::Output {
     let flag = Arc::new(Flag(AtomicBool::new(true)));
     let waker = Waker::from(flag.clone());
     let mut cx = Context::from_waker(&waker);
-    registers::enable(pending::ALARM | pending::NIC | pending::SHUTDOWN);
+    registers::enable(pending::ALARM | pending::NIC | pending::SHUTDOWN | pending::CONTROL);
     let mut machine = Machine { quiet_since: clock::now_ns(), trimmed: false };
     loop {
         // Main is polled with the others, and first.
@@ -238,7 +238,11 @@ impl Machine {
     /// Takes in what has happened: interrupts, frames, timers.
     fn listen(&mut self) -> net::Received {
         identity::look();
-        if registers::take_pending() & pending::SHUTDOWN != 0 {
+        let pending = registers::take_pending();
+        if pending & pending::CONTROL != 0 {
+            control::answered();
+        }
+        if pending & pending::SHUTDOWN != 0 {
             SHUTDOWN.with(|shutdown| {
                 shutdown.asked.set(true);
                 if let Some(waker) = shutdown.waker.take() {

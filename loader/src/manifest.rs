@@ -5,7 +5,7 @@ use abi::limits::{
     MAX_COMPONENTS, MAX_IMAGES, MAX_MODULES, MAX_POLICIES, MAX_RINGS, MAX_RINGS_PER_COMPONENT, Name, PAGE_SIZE,
     VM_MEMORY_MAX, VM_MEMORY_MIN,
 };
-use abi::manifest::{ANY, CORE, Component, Header, Image, MAGIC, ModuleDigest, NONE, Ring, checksum};
+use abi::manifest::{ANY, CORE, Component, Header, Image, MAGIC, ModuleDigest, NONE, Ring, checksum, image_flags};
 use abi::service::Service;
 use core::fmt;
 use zerocopy::{FromBytes, Immutable, KnownLayout};
@@ -201,7 +201,9 @@ impl<'a> Manifest<'a> {
         let server = |of: u16, service| of == ANY || self.is_party(of.into(), service);
         ensure(server(image.net, Service::Net), "it names a demultiplexer that is none")?;
         ensure(server(image.pager, Service::Pager), "it names a pager that is none")?;
-        ensure(image.reserved == 0, "a reserved field is not zero")
+        ensure(image.reserve_frames >= abi::manifest::RESERVE_LEAST, "its VMs cannot start with their reserve")?;
+        ensure(image.reserve_frames <= image.limit_frames, "its reserve is beyond its limit")?;
+        ensure(image.flags & !image_flags::CONTROL == 0, "it has flags that this core does not know")
     }
 }
 

@@ -52,7 +52,9 @@ pub fn image(text: &str) -> Image {
         weight: abi::share::WEIGHT,
         net: ANY,
         pager: ANY,
-        reserved: 0,
+        flags: 0,
+        reserve_frames: abi::manifest::RESERVE_LEAST,
+        limit_frames: 300,
     }
 }
 
@@ -169,7 +171,7 @@ fn bad_entries() {
     ] {
         assert_eq!(why(spoil), "image 1: its weight, rate or burst is beyond its limits");
     }
-    assert_eq!(why(|p| p.images[1].reserved = 1), "image 1: a reserved field is not zero");
+    assert_eq!(why(|p| p.images[1].flags = 2), "image 1: it has flags that this core does not know");
     for number in [0, 2, ANY - 1] {
         assert_eq!(why(|p| p.images[1].net = number), "image 1: it names a demultiplexer that is none");
         assert_eq!(why(|p| p.images[1].pager = number), "image 1: it names a pager that is none");

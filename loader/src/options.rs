@@ -16,6 +16,10 @@ use log::LevelFilter;
 pub const QUANTUM_MIN_NS: u64 = 10_000;
 /// Longest quantum, in nanoseconds.
 pub const QUANTUM_MAX_NS: u64 = 1_000_000_000;
+/// Shortest and longest wait for memory, in nanoseconds.
+const MEMORY_WAIT_MIN_NS: u64 = 1_000_000;
+/// See `MEMORY_WAIT_MIN_NS`.
+const MEMORY_WAIT_MAX_NS: u64 = 60_000_000_000;
 
 /// What the manifest says there is.
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +54,8 @@ pub struct Options {
     pub node: Option<Node>,
     /// `quantum=`
     pub quantum_ns: u64,
+    /// `memory-wait=`: how long a VM waits for memory beyond what is kept for it, in nanoseconds.
+    pub memory_wait_ns: u64,
     /// `net=`
     pub net: Net,
     /// `log=`
@@ -70,6 +76,7 @@ impl Default for Options {
             seats: None,
             node: None,
             quantum_ns: 10_000_000,
+            memory_wait_ns: 1_000_000_000,
             net: Net::Dhcp,
             log: LevelFilter::Info,
             policies: [0; MAX_COMPONENTS],
@@ -114,12 +121,14 @@ pub enum Problem<'a> {
     BadForm(&'static str),
 }
 
-const FIXED_KEYS: [&str; 9] = ["vms", "slots", "seats", "node", "quantum", "net", "log", "on-fatal", "selftest"];
+const FIXED_KEYS: [&str; 10] =
+    ["vms", "slots", "seats", "node", "quantum", "memory-wait", "net", "log", "on-fatal", "selftest"];
 const NET_FORM: &str = "dhcp, or ADDRESS/PREFIX with an optional ',gw=ADDRESS', as in net=10.0.2.16/24,gw=10.0.2.2";
 const SLOTS_FORM: &str = "a number from 1 to 1048576 or a power of two, as in slots=4096 or slots=2^20";
 const SEATS_FORM: &str = "a number from 1 to 65535 or a power of two, as in seats=1000 or seats=2^12";
 const NODE_FORM: &str = "a number from 0 to 67108863, as in node=17";
 const QUANTUM_FORM: &str = "a time from 10us to 1s, as in quantum=10ms";
+const MEMORY_WAIT_FORM: &str = "a time from 1ms to 60s, as in memory-wait=1s";
 
 impl fmt::Display for OptionError<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -210,7 +219,14 @@ impl Options {
             "slots" => self.slots = Some(count(value, MAX_SLOTS).ok_or(Problem::BadForm(SLOTS_FORM))?),
             "seats" => self.seats = Some(count(value, MAX_SEATS).ok_or(Problem::BadForm(SEATS_FORM))?),
             "node" => self.node = Some(node(value).ok_or(Problem::BadForm(NODE_FORM))?),
-            "quantum" => self.quantum_ns = quantum(value).ok_or(Problem::BadForm(QUANTUM_FORM))?,
+            "quantum" => {
+                let ns = time(value).filter(|ns| (QUANTUM_MIN_NS..=QUANTUM_MAX_NS).contains(ns));
+                self.quantum_ns = ns.ok_or(Problem::BadForm(QUANTUM_FORM))?;
+            }
+            "memory-wait" => {
+                let ns = time(value).filter(|ns| (MEMORY_WAIT_MIN_NS..=MEMORY_WAIT_MAX_NS).contains(ns));
+                self.memory_wait_ns = ns.ok_or(Problem::BadForm(MEMORY_WAIT_FORM))?;
+            }
             "net" => match net(value) {
                 Some(net) => self.net = net,
                 None => self.take_net_policy(value, known)?,
@@ -251,6 +267,7 @@ impl Options {
     pub fn to_record(&self) -> boot::Options {
         let mut to = boot::Options {
             quantum_ns: self.quantum_ns,
+            memory_wait_ns: self.memory_wait_ns,
             slots: self.slots.unwrap_or(0),
             seats: self.seats.unwrap_or(0),
             node: self.node.map_or(boot::NONE, Node::number),
@@ -322,7 +339,8 @@ fn node(value: &str) -> Option<Node> {
     value.parse().ok().filter(|&number| Node::new(number).number() == number).map(Node::new)
 }
 
-fn quantum(value: &str) -> Option<u64> {
+/// A time in nanoseconds.
+fn time(value: &str) -> Option<u64> {
     let digits = value.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = value.split_at(digits);
     let scale = match unit {
@@ -331,8 +349,7 @@ fn quantum(value: &str) -> Option<u64> {
         "s" => 1_000_000_000,
         _ => return None,
     };
-    let ns = number.parse::<u64>().ok()?.checked_mul(scale)?;
-    (QUANTUM_MIN_NS..=QUANTUM_MAX_NS).contains(&ns).then_some(ns)
+    number.parse::<u64>().ok()?.checked_mul(scale)
 }
 
 fn net(value: &str) -> Option<Net> {

@@ -46,7 +46,9 @@ fn image(text: &str) -> Image {
         weight: abi::share::WEIGHT,
         net: ANY,
         pager: ANY,
-        reserved: 0,
+        flags: 0,
+        reserve_frames: abi::manifest::RESERVE_LEAST,
+        limit_frames: 300,
     }
 }
 
@@ -109,7 +111,7 @@ fn errors_are_sentences() {
     assert_eq!(error("verbose"), "'verbose' has no value; options are written key=value");
     assert_eq!(
         error("log=info color=red"),
-        "'color=red' is not a known option; known are vms, slots, seats, node, quantum, net, log, on-fatal, selftest, sched, pager"
+        "'color=red' is not a known option; known are vms, slots, seats, node, quantum, memory-wait, net, log, on-fatal, selftest, sched, pager"
     );
     assert_eq!(
         error("vms=httpd*2,foo"),

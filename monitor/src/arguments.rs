@@ -1,18 +1,16 @@
 //! Boot arguments, word by word.
 
 use crate::command::Mistake;
-use abi::control::CREATE_ARGS_BYTES;
+use abi::guest::BOOT_ARGS_MAX;
 
-/// Boot arguments as a request carries them: padded with zeros.
-pub struct Arguments {
-    bytes: [u8; CREATE_ARGS_BYTES],
-    len: usize,
-}
+/// The boot arguments that the operator gives to a VM.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Arguments(heapless::Vec<u8, BOOT_ARGS_MAX>);
 
 impl Arguments {
     /// None.
     pub const fn new() -> Self {
-        Arguments { bytes: [0; CREATE_ARGS_BYTES], len: 0 }
+        Arguments(heapless::Vec::new())
     }
 
     /// Appends a word with what stands between it and the next.
@@ -22,19 +20,34 @@ impl Arguments {
     /// [`Mistake::LongArguments`].
     pub fn push(&mut self, word: &str) -> Result<(), Mistake> {
         // A space may stand where nothing fits any more: perhaps nothing follows.
-        let word = if self.len + word.len() > self.bytes.len() { word.trim_end_matches(' ') } else { word };
-        let place = self.bytes.get_mut(self.len..self.len + word.len()).ok_or(Mistake::LongArguments)?;
-        place.copy_from_slice(word.as_bytes());
-        self.len += word.len();
-        Ok(())
+        let fits = self.0.len() + word.len() <= self.0.capacity();
+        let word = if fits { word } else { word.trim_end_matches(' ') };
+        self.0.extend_from_slice(word.as_bytes()).map_err(|_| Mistake::LongArguments)
+    }
+
+    /// None again.
+    pub fn clear(&mut self) {
+        self.0.clear();
     }
 
     /// All of them, without spaces at the end.
-    pub fn finish(mut self) -> [u8; CREATE_ARGS_BYTES] {
-        while self.len > 0 && self.bytes[self.len - 1] == b' ' {
-            self.len -= 1;
-            self.bytes[self.len] = 0;
-        }
-        self.bytes
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.trim_ascii_end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_as_fit_and_spaces_at_the_end_do_not_count() {
+        let mut args = Arguments::new();
+        args.push(&"x".repeat(BOOT_ARGS_MAX - 2)).expect("fits");
+        args.push("y  ").expect("a space fits, and no second one is needed");
+        assert_eq!(args.as_bytes().len(), BOOT_ARGS_MAX - 1);
+        args.push("zz").expect_err("one too many");
+        args.clear();
+        assert_eq!(args, Arguments::new());
     }
 }

@@ -1,7 +1,7 @@
 //! The commands and how they are written.
 
+use crate::arguments::Arguments;
 use crate::{address, share};
-use abi::control::CREATE_ARGS_BYTES;
 use abi::limits::Name;
 use abi::share::Share;
 use abi::vm::Slot;
@@ -29,15 +29,15 @@ pub enum Command {
     Policies,
     /// Replaces a component's policy: component, policy.
     Policy(Name, Name),
-    /// Creates a VM from an image, with extra boot arguments, zero-padded, and with what is said of its share.
-    Create(Name, [u8; CREATE_ARGS_BYTES], Share),
+    /// Creates a VM from an image, with extra boot arguments and with what is said of its share.
+    Create(Name, Share),
     /// Ends the VM in a slot.
     Destroy(Slot),
     /// Asks the VM in a slot to end itself.
     Shutdown(Slot),
-    /// Makes the VM in a slot somebody else: at this IPv4 address, 0 for the one that it has, with extra boot arguments,
-    /// zero-padded, in place of those that it had.
-    Identity(Slot, u32, [u8; CREATE_ARGS_BYTES]),
+    /// Makes the VM in a slot somebody else: at this IPv4 address, 0 for the one that it has, with extra boot arguments in place
+    /// of those that it had.
+    Identity(Slot, u32),
     /// Powers the machine off.
     PowerOff,
 }
@@ -84,7 +84,7 @@ pub enum Mistake {
         /// What it takes.
         takes: &'static str,
     },
-    /// More extra boot arguments than fit.
+    /// More extra boot arguments than any VM has room for.
     LongArguments,
     /// What is said of the VM's address is none.
     Address,
@@ -98,12 +98,12 @@ pub enum Mistake {
 }
 
 impl Command {
-    /// The command on a line of printable ASCII.
+    /// The command on a line of printable ASCII; extra boot arguments are put into `args`.
     ///
     /// # Errors
     ///
     /// What is wrong with it.
-    pub fn parse(line: &str) -> Result<Command, Mistake> {
+    pub fn parse(line: &str, args: &mut Arguments) -> Result<Command, Mistake> {
         let (word, rest) = split(line);
         let &(word, takes, _) = HELP.iter().find(|(known, ..)| *known == word).ok_or(Mistake::Unknown)?;
         let wrong = Mistake::Arguments { word, takes };
@@ -125,16 +125,14 @@ impl Command {
             "create" => {
                 let (image, extra) = split(rest);
                 let image = name(image).ok_or(wrong)?;
-                let (share, args) = share::split_off(extra)?;
-                Ok(Command::Create(image, args, share))
+                share::split_off(extra, args).map(|share| Command::Create(image, share))
             }
             "destroy" => slot().map(Command::Destroy),
             "shutdown" => slot().map(Command::Shutdown),
             "identity" => {
                 let (slot, rest) = split(rest);
                 let slot = slot.parse().map(Slot::new).map_err(|_| wrong)?;
-                let (ipv4, args) = address::split_off(rest)?;
-                Ok(Command::Identity(slot, ipv4, args))
+                address::split_off(rest, args).map(|ipv4| Command::Identity(slot, ipv4))
             }
             "poweroff" => none(Command::PowerOff),
             _ => none(Command::Help),
@@ -181,15 +179,13 @@ mod tests {
     #[test]
     fn each_command() {
         let name = |text| Name::new(text).expect("short");
-        let mut args = [0; CREATE_ARGS_BYTES];
-        args[..14].copy_from_slice(b"crime=all  x=1");
         for (line, command) in [
             ("help", Command::Help),
             ("  vms ", Command::Vms),
             ("vm 12", Command::Vm(Slot::new(12))),
-            ("identity 12", Command::Identity(Slot::new(12), 0, [0; CREATE_ARGS_BYTES])),
-            ("identity 3 addr=10.0.2.99", Command::Identity(Slot::new(3), 0x0a00_0263, [0; CREATE_ARGS_BYTES])),
-            ("identity 3 crime=all  x=1", Command::Identity(Slot::new(3), 0, args)),
+            ("identity 12", Command::Identity(Slot::new(12), 0)),
+            ("identity 3 addr=10.0.2.99", Command::Identity(Slot::new(3), 0x0a00_0263)),
+            ("identity 3 crime=all  x=1", Command::Identity(Slot::new(3), 0)),
             ("frames", Command::Frames),
             ("components", Command::Components),
             ("images", Command::Images),
@@ -197,13 +193,16 @@ mod tests {
             ("kill netmux", Command::Kill(name("netmux"))),
             ("policy", Command::Policies),
             ("policy  sched   stride ", Command::Policy(name("sched"), name("stride"))),
-            ("create httpd", Command::Create(name("httpd"), [0; CREATE_ARGS_BYTES], Share::UNSAID)),
-            ("create  hostile  crime=all  x=1 ", Command::Create(name("hostile"), args, Share::UNSAID)),
+            ("create httpd", Command::Create(name("httpd"), Share::UNSAID)),
+            ("create  hostile  crime=all  x=1 ", Command::Create(name("hostile"), Share::UNSAID)),
             ("destroy 0", Command::Destroy(Slot::new(0))),
             ("shutdown 1048575", Command::Shutdown(Slot::new(1_048_575))),
             ("poweroff", Command::PowerOff),
         ] {
-            assert_eq!(Command::parse(line), Ok(command), "{line}");
+            let mut args = Arguments::new();
+            assert_eq!(Command::parse(line, &mut args), Ok(command), "{line}");
+            let expected: &[u8] = if line.contains("x=1") { b"crime=all  x=1" } else { b"" };
+            assert_eq!(args.as_bytes(), expected, "{line}");
             assert_eq!(command.word(), line.trim().split(' ').next().expect("a word"));
         }
     }
@@ -212,18 +211,18 @@ mod tests {
     fn the_list_is_complete() {
         for (word, takes, _) in HELP {
             let line = format!("{word} {}", if takes.is_empty() || takes.starts_with('[') { "" } else { "1" });
-            assert_eq!(Command::parse(&line).expect(word).word(), word);
+            assert_eq!(parse(&line).expect(word).word(), word);
         }
     }
 
     #[test]
     fn mistakes() {
-        assert_eq!(Command::parse("reboot"), Err(Mistake::Unknown));
-        assert_eq!(Command::parse("VMS"), Err(Mistake::Unknown));
-        assert_eq!(Command::parse("vm"), Err(Mistake::Arguments { word: "vm", takes: "N" }));
+        assert_eq!(parse("reboot"), Err(Mistake::Unknown));
+        assert_eq!(parse("VMS"), Err(Mistake::Unknown));
+        assert_eq!(parse("vm"), Err(Mistake::Arguments { word: "vm", takes: "N" }));
         let takes = "[NAME POLICY]";
         for line in ["policy sched", "policy sched a b", "policy a-name-of-17-chars x"] {
-            assert_eq!(Command::parse(line), Err(Mistake::Arguments { word: "policy", takes }), "{line}");
+            assert_eq!(parse(line), Err(Mistake::Arguments { word: "policy", takes }), "{line}");
         }
         for line in [
             "identity",
@@ -239,23 +238,27 @@ mod tests {
             "create",
             "poweroff now",
         ] {
-            assert!(matches!(Command::parse(line), Err(Mistake::Arguments { .. })), "{line}");
+            assert!(matches!(parse(line), Err(Mistake::Arguments { .. })), "{line}");
         }
-        assert!(matches!(Command::parse("kill a-name-of-17-chars"), Err(Mistake::Arguments { .. })));
-        let long = format!("create httpd {}", "x".repeat(CREATE_ARGS_BYTES + 1));
-        assert_eq!(Command::parse(&long), Err(Mistake::LongArguments));
-        assert!(Command::parse(&long[..long.len() - 1]).is_ok());
+        assert!(matches!(parse("kill a-name-of-17-chars"), Err(Mistake::Arguments { .. })));
+        let long = format!("create httpd {}", "x".repeat(abi::guest::BOOT_ARGS_MAX + 1));
+        assert_eq!(parse(&long), Err(Mistake::LongArguments));
+        assert!(parse(&long[..long.len() - 1]).is_ok());
+    }
+
+    fn parse(line: &str) -> Result<Command, Mistake> {
+        Command::parse(line, &mut Arguments::new())
     }
 
     proptest! {
         #[test]
         fn any_line(line in "[ -~]{0,120}") {
-            let _ = Command::parse(&line);
+            let _ = parse(&line);
         }
 
         #[test]
         fn any_argument(word in 0..HELP.len(), rest in "[ -~]{0,100}") {
-            let _ = Command::parse(&format!("{} {rest}", HELP[word].0));
+            let _ = parse(&format!("{} {rest}", HELP[word].0));
         }
     }
 }

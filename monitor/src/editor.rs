@@ -1,7 +1,9 @@
 //! From received bytes to lines.
 
-/// Characters that a line may have.
-pub const LINE_MAX: usize = 120;
+use abi::guest::BOOT_ARGS_MAX;
+
+/// Characters that a line may have: all boot arguments that there can be, and a command before them.
+pub const LINE_MAX: usize = BOOT_ARGS_MAX + 120;
 
 /// A line being typed.
 #[derive(Debug, Default)]
@@ -12,6 +14,8 @@ pub struct Editor {
 
 /// What a byte has completed.
 #[derive(Clone, Debug, PartialEq, Eq)]
+// There is no heap here; it is moved once.
+#[allow(clippy::large_enum_variant)]
 pub enum Typed {
     /// A line that is not blank.
     Line(heapless::String<LINE_MAX>),

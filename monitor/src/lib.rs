@@ -5,9 +5,12 @@
 #![forbid(unsafe_code)]
 
 mod address;
-mod arguments;
+pub mod arguments;
+mod assembly;
 pub mod command;
+mod composition;
 pub mod editor;
+mod refusal;
 mod report;
 pub mod session;
 mod share;

@@ -18,7 +18,7 @@ impl Display for Report<'_> {
             ControlReply::Frames { owner, frames, owners } => {
                 write!(f, "frames owner={owner} frames={frames} owners={owners}")
             }
-            ControlReply::Vm { vm, image, state, ran_ticks, memory, metadata, tables, shared } => write!(
+            ControlReply::Vm { vm, image, state, ran_ticks, memory, metadata, tables, shared, ipv4: _ } => write!(
                 f,
                 "vm index={} incarnation={} image={} state={} memory_frames={memory} metadata_frames={metadata} \
                  table_frames={tables} shared_frames={shared} ran_ticks={ran_ticks}",
@@ -33,24 +33,27 @@ impl Display for Report<'_> {
             ControlReply::Image { image, name, memory_bytes } => {
                 write!(f, "image index={image} name={name} memory_bytes={memory_bytes}")
             }
-            ControlReply::Machine { tsc, idle_ticks, tsc_hz, component_ticks, guest_ticks } => write!(
-                f,
-                "machine tsc={tsc} tsc_hz={tsc_hz} idle_ticks={idle_ticks} component_ticks={component_ticks} \
-                 guest_ticks={guest_ticks}"
-            ),
+            ControlReply::Machine { tsc, idle_ticks, tsc_hz, component_ticks, guest_ticks, admitted_ticks, late } => {
+                write!(
+                    f,
+                    "machine tsc={tsc} tsc_hz={tsc_hz} idle_ticks={idle_ticks} component_ticks={component_ticks} \
+                 guest_ticks={guest_ticks} admitted_ticks={admitted_ticks} late={late}"
+                )
+            }
             ControlReply::Exits { exits, hypercalls, interrupts, syscalls, faults, fallbacks, gap_ticks } => write!(
                 f,
                 "counters exits={exits} hypercalls={hypercalls} interrupts={interrupts} syscalls={syscalls} \
                  faults={faults} fallbacks={fallbacks} gap_ticks={gap_ticks}"
             ),
-            ControlReply::Share { vm, share } => {
+            ControlReply::Share { vm, share, reserve, limit, held } => {
                 write!(f, "share index={} incarnation={} weight={} rate=", vm.slot, vm.generation, share.weight)?;
                 match share.rate {
                     UNLIMITED => f.write_str("unlimited")?,
                     rate => write!(f, "{rate}")?,
                 }
-                write!(f, " burst={}", share.burst)
+                write!(f, " burst={} reserve_frames={reserve} limit_frames={limit} held_frames={held}", share.burst)
             }
+            ControlReply::Network { net, next } => write!(f, "network {net:?} next={next:?}"),
             ControlReply::Policy { component, name, state, .. } => {
                 write!(f, "policy component={component} name={name} state={}", policy_state_name(state))
             }

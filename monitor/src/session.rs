@@ -1,10 +1,14 @@
 //! The conversation with the core: one command at a time, as requests and their answers.
 
 use crate::command::{Command, HELP, Mistake};
+use crate::composition::{Composition, IMAGE_ARGS, Who};
+use crate::refusal;
 use crate::report::Report;
-use abi::control::{CREATE_ARGS_BYTES, ControlReply, ControlRequest, status};
+use abi::control::{ControlReply, ControlRequest, status};
+use abi::guest::BOOT_ARGS_MAX;
 use abi::limits::{MAX_COMPONENTS, MAX_IMAGES, MAX_POLICIES, Name};
 use abi::message::Message;
+use abi::request_page::Piece;
 use abi::vm::{ImageId, Slot, VmId};
 use core::fmt::{Arguments, Display, Formatter};
 
@@ -12,6 +16,10 @@ use core::fmt::{Arguments, Display, Formatter};
 pub trait Host {
     /// Puts a request into the ring to the core. False when there is no space.
     fn send(&mut self, request: &Message) -> bool;
+    /// Writes what a request names into the request page.
+    fn write_page(&mut self, at: Piece, bytes: &[u8]);
+    /// Reads what the core has written there.
+    fn read_page(&mut self, at: Piece, bytes: &mut [u8]);
     /// Prints one line.
     fn print(&mut self, line: Arguments<'_>);
 }
@@ -23,8 +31,12 @@ enum Step {
     Names(u32),
     /// The command's own list is being asked for: this entry is next.
     Walk(u32),
-    /// The VM that is to be ended is being looked up.
+    /// The VM that is to be ended, or to become somebody else, is being looked up.
     Find,
+    /// How VMs come by their addresses is being asked for.
+    Network,
+    /// The boot arguments of the VM's image are.
+    ImageArguments,
     /// The last request has been sent.
     Last,
 }
@@ -46,7 +58,7 @@ struct Pending {
 pub struct Session {
     vm_slots: u32,
     /// Names of the images by index, once they were asked for.
-    images: heapless::Vec<Name, MAX_IMAGES>,
+    pub(crate) images: heapless::Vec<Name, MAX_IMAGES>,
     images_known: bool,
     job: Option<Job>,
     /// The request that waits for its answer.
@@ -54,10 +66,15 @@ pub struct Session {
     last_id: u32,
     /// Policies of the component that is to have another one, as far as they were told.
     known: heapless::Vec<Name, MAX_POLICIES>,
+    /// The VM that is to be created or to become somebody else.
+    pub(crate) composition: Composition,
 }
 
+/// How often a VM is put together anew because another one took its slot.
+const MOVED_MOST: u32 = 8;
+
 /// What became of an answer.
-enum Outcome {
+pub(crate) enum Outcome {
     /// The command goes on.
     More,
     /// It is done.
@@ -77,6 +94,7 @@ impl Session {
             pending: None,
             last_id: 0,
             known: heapless::Vec::new(),
+            composition: Composition::new(),
         }
     }
 
@@ -87,7 +105,7 @@ impl Session {
 
     /// Starts the command on `line`. Must not be called while [`Session::busy`].
     pub fn line(&mut self, line: &str, host: &mut impl Host) {
-        match Command::parse(line) {
+        match Command::parse(line, &mut self.composition.extra) {
             Ok(Command::Help) => {
                 print_help(host);
                 host.print(format_args!("done help"));
@@ -110,9 +128,12 @@ impl Session {
             Err(Mistake::Address) => {
                 host.print(format_args!("error identity: this is no host's address; write addr=A.B.C.D"));
             }
-            Err(Mistake::LongArguments) => host.print(format_args!(
-                "error create: the extra boot arguments are too long; write at most {CREATE_ARGS_BYTES} characters"
-            )),
+            Err(Mistake::LongArguments) => {
+                let word = line.trim_matches(' ').split(' ').next().unwrap_or("");
+                host.print(format_args!(
+                    "error {word}: the extra boot arguments are too long; write at most {BOOT_ARGS_MAX} characters"
+                ));
+            }
         }
     }
 
@@ -125,6 +146,7 @@ impl Session {
             _ => first_step(command),
         };
         self.known.clear();
+        self.composition.moved = 0;
         self.job = Some(Job { command, step });
         self.advance(host);
     }
@@ -164,7 +186,6 @@ impl Session {
 
     /// What an answer means for the command.
     fn take(&mut self, job: Job, request: ControlRequest, reply: ControlReply, host: &mut impl Host) -> Outcome {
-        let word = job.command.word();
         let none_left = matches!(reply, ControlReply::Done { status: status::NOT_FOUND, .. });
         match (job.step, reply) {
             (Step::Names(_), ControlReply::Image { name, .. }) => {
@@ -206,13 +227,34 @@ impl Session {
                 host.print(format_args!("{}", Report { reply, images: &self.images }));
                 Outcome::More
             }
-            (Step::Find, ControlReply::Vm { vm, .. }) => {
+            (Step::Find, ControlReply::Vm { vm, image, ipv4, .. }) => {
                 let request = match job.command {
                     Command::Shutdown(_) => ControlRequest::Shutdown { vm },
-                    Command::Identity(_, ipv4, args) => ControlRequest::Identity { vm, ipv4, args },
+                    Command::Identity(_, address) => {
+                        self.composition.who = Who::Other(vm, if address == 0 { ipv4 } else { address });
+                        self.composition.image = image;
+                        self.job = Some(Job { step: Step::Network, ..job });
+                        return Outcome::More;
+                    }
                     _ => ControlRequest::Destroy { vm },
                 };
                 self.last(request, host)
+            }
+            (Step::Network, ControlReply::Network { net, next }) => {
+                self.composition.net = net;
+                // Where none is free, the core says so when it is asked for the VM.
+                self.composition.slot = next.unwrap_or(Slot::new(0));
+                self.job = Some(Job { step: Step::ImageArguments, ..job });
+                Outcome::More
+            }
+            (Step::ImageArguments, ControlReply::Done { status: status::OK, .. }) => self.compose(job.command, host),
+            (Step::Last, ControlReply::Done { status: status::MOVED, value })
+                if self.composition.moved < MOVED_MOST =>
+            {
+                // Another one has come to live, or has ended, meanwhile.
+                self.composition.moved += 1;
+                self.composition.slot = Slot::new(u32::try_from(value).unwrap_or(0));
+                self.compose(job.command, host)
             }
             (Step::Last, ControlReply::Done { status: status::OK, value }) => {
                 if let Command::Create(image, ..) = job.command {
@@ -226,34 +268,7 @@ impl Session {
                 self.last(ControlRequest::Share { slot: vm.slot }, host)
             }
             (_, ControlReply::Done { status, .. }) => {
-                match (status, job.command) {
-                    (status::NO_MODULE, Command::Policy(_, policy)) => host.print(format_args!(
-                        "error {word}: the module of {policy} was not loaded at boot; add it to the boot entry"
-                    )),
-                    (status::BAD_MODULE, Command::Policy(_, policy)) => host.print(format_args!(
-                        "error {word}: the module of {policy} was refused at boot, the log says why; rebuild it"
-                    )),
-                    (status::BUSY, Command::Policy(..)) => host
-                        .print(format_args!("error {word}: another policy is just being replaced; try again")),
-                    (
-                        status::NOT_FOUND,
-                        Command::Vm(n) | Command::Destroy(n) | Command::Shutdown(n) | Command::Identity(n, ..),
-                    ) => {
-                        host.print(format_args!("error {word}: no VM in slot {n}; \"vms\" lists them"));
-                    }
-                    (status::NOT_FOUND, _) => {
-                        host.print(format_args!("error {word}: it is gone meanwhile; look again"));
-                    }
-                    (status::NO_SPACE, _) => host.print(format_args!(
-                        "error {word}: no free VM slot or not enough frames; destroy a VM first, \"frames\" shows what is free"
-                    )),
-                    (status::BAD_REQUEST, Command::Identity(..)) => host.print(format_args!(
-                        "error {word}: it waits for admission, or addresses come from DHCP, or its boot arguments get too long"
-                    )),
-                    (status, _) => {
-                        host.print(format_args!("error {word}: the core refused {request:?} with status {status}"));
-                    }
-                }
+                refusal::say(job.command, request, status, host);
                 Outcome::Failed
             }
             (_, reply) => {
@@ -308,7 +323,7 @@ impl Session {
     }
 
     /// Sends the command's last request.
-    fn last(&mut self, request: ControlRequest, host: &mut impl Host) -> Outcome {
+    pub(crate) fn last(&mut self, request: ControlRequest, host: &mut impl Host) -> Outcome {
         let sent = self.request(request, host);
         if let Some(job) = &mut self.job {
             job.step = Step::Last;
@@ -348,7 +363,14 @@ impl Session {
                     }
                     (request, Step::Walk(index + 1))
                 }
-                Step::Find | Step::Last if self.pending.is_some() => return,
+                Step::Find | Step::Network | Step::ImageArguments | Step::Last if self.pending.is_some() => return,
+                Step::Network => match self.network_request(command, host) {
+                    Some(request) => (request, step),
+                    None => return,
+                },
+                Step::ImageArguments => {
+                    (ControlRequest::ImageArguments { image: self.composition.image, to: IMAGE_ARGS }, step)
+                }
                 Step::Find | Step::Last => match self.only_request(command, host) {
                     Some(request) => (request, step),
                     None => return,
@@ -393,15 +415,8 @@ impl Session {
                 host.print(format_args!("done poweroff"));
                 ControlRequest::PowerOff
             }
-            Command::Create(image, args, share) => match self.images.iter().position(|&name| name == image) {
-                Some(index) => ControlRequest::Create { image: ImageId::new(u32::try_from(index).ok()?), args, share },
-                None => {
-                    host.print(format_args!("error create: no image {image}; \"images\" lists them"));
-                    self.finish();
-                    return None;
-                }
-            },
-            Command::Help
+            Command::Create(..)
+            | Command::Help
             | Command::Vms
             | Command::Components
             | Command::Images
@@ -452,7 +467,7 @@ impl Session {
         }
     }
 
-    fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         self.job = None;
         self.pending = None;
     }
@@ -468,6 +483,7 @@ fn first_step(command: Command) -> Step {
         | Command::Policies
         | Command::Policy(..) => Step::Walk(0),
         Command::Destroy(_) | Command::Shutdown(_) | Command::Identity(..) => Step::Find,
+        Command::Create(..) => Step::Network,
         _ => Step::Last,
     }
 }

@@ -1,13 +1,21 @@
 //! The session against a simulated core.
 
 use super::*;
+use abi::addresses::Net;
 use abi::share::Share;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, VecDeque};
 
 /// A core with a few VMs, images and components, and the console's output.
-#[derive(Default)]
 struct Core {
+    /// The request page.
+    page: [u8; abi::request_page::BYTES],
+    net: Net,
+    /// So often another one takes the slot that a VM was to have.
+    thieves: u32,
+    /// What it says to an identity.
+    identity_status: u32,
+    became: Vec<(VmId, u32, String)>,
     /// Requests that it has not answered yet.
     requests: VecDeque<Message>,
     output: Vec<String>,
@@ -23,7 +31,38 @@ struct Core {
     off: bool,
 }
 
+impl Default for Core {
+    fn default() -> Self {
+        Core {
+            page: [b'?'; abi::request_page::BYTES],
+            net: Net::Static { address: 0x0a00_0210, prefix: 24, gateway: None },
+            thieves: 0,
+            identity_status: status::OK,
+            became: Vec::new(),
+            requests: VecDeque::new(),
+            output: Vec::new(),
+            vms: BTreeMap::new(),
+            asked: 0,
+            full: false,
+            most_pending: 0,
+            killed: Vec::new(),
+            created: Vec::new(),
+            swapped: Vec::new(),
+            swap_status: status::OK,
+            off: false,
+        }
+    }
+}
+
 impl Host for Core {
+    fn write_page(&mut self, at: Piece, bytes: &[u8]) {
+        self.page[at.range().expect("in the page")].copy_from_slice(bytes);
+    }
+
+    fn read_page(&mut self, at: Piece, bytes: &mut [u8]) {
+        bytes.copy_from_slice(&self.page[at.range().expect("in the page")]);
+    }
+
     fn send(&mut self, request: &Message) -> bool {
         if !self.full {
             self.requests.push_back(*request);
@@ -58,12 +97,21 @@ fn described(vm: VmId) -> ControlReply {
         metadata: 2,
         tables: 4,
         shared: 30,
+        ipv4: 0x0a00_0263,
     }
 }
 
 impl Core {
     fn with_vms(vms: &[u32]) -> Core {
         Core { vms: vms.iter().map(|&index| (index, 1)).collect(), ..Core::default() }
+    }
+
+    fn text(&self, piece: Piece) -> String {
+        String::from_utf8(self.page[piece.range().expect("in the page")].to_vec()).expect("text")
+    }
+
+    fn next(&self) -> Option<u32> {
+        (0..4).find(|index| !self.vms.contains_key(index))
     }
 
     fn answer(&mut self) -> Vec<Message> {
@@ -99,7 +147,15 @@ impl Core {
                 None => missing,
             }],
             ControlRequest::Machine => vec![
-                ControlReply::Machine { tsc: 1, idle_ticks: 2, tsc_hz: 3, component_ticks: 4, guest_ticks: 5 },
+                ControlReply::Machine {
+                    tsc: 1,
+                    idle_ticks: 2,
+                    tsc_hz: 3,
+                    component_ticks: 4,
+                    guest_ticks: 5,
+                    admitted_ticks: 6,
+                    late: 7,
+                },
                 ControlReply::Exits {
                     exits: 1,
                     hypercalls: 2,
@@ -113,7 +169,7 @@ impl Core {
             ControlRequest::Share { slot } => vec![match self.vms.get(&slot.number()) {
                 Some(&generation) => {
                     let share = Share { weight: 300, rate: abi::share::UNLIMITED, burst: 65_536 };
-                    ControlReply::Share { vm: VmId { slot, generation }, share }
+                    ControlReply::Share { vm: VmId { slot, generation }, share, reserve: 24, limit: 4109, held: 12 }
                 }
                 None => missing,
             }],
@@ -137,11 +193,29 @@ impl Core {
                 self.killed.push(component);
                 vec![done(status::OK, 0)]
             }
-            ControlRequest::Create { image, args, share } => {
-                let text = args.iter().take_while(|&&byte| byte != 0).map(|&byte| char::from(byte)).collect();
-                self.created.push((image, text, share));
-                match (0..4).find(|index| !self.vms.contains_key(index)) {
+            ControlRequest::Network => {
+                vec![ControlReply::Network { net: self.net, next: self.next().map(Slot::new) }]
+            }
+            ControlRequest::ImageArguments { image, to } => {
+                let args: &[u8] = if image.index() == 0 { b"workers=2" } else { b"" };
+                let place = to.range().expect("in the page");
+                self.page[place.clone()].fill(0);
+                self.page[place][..args.len()].copy_from_slice(args);
+                vec![done(status::OK, args.len() as u64)]
+            }
+            ControlRequest::Create { image, slot, ipv4, args, share } => {
+                if self.thieves > 0 {
+                    self.thieves -= 1;
+                    let next = self.next().expect("free");
+                    self.vms.insert(next, 9);
+                }
+                match self.next() {
+                    Some(index) if slot.is_some_and(|slot| slot.number() != index) => {
+                        vec![done(status::MOVED, index.into())]
+                    }
                     Some(index) => {
+                        assert_eq!(ipv4, self.net.address_of(Slot::new(index)));
+                        self.created.push((image, self.text(args), share));
                         self.vms.insert(index, 5);
                         vec![done(status::OK, VmId::new(index, 5).raw())]
                     }
@@ -155,18 +229,10 @@ impl Core {
                 }
                 vec![done(if known { status::OK } else { status::NOT_FOUND }, 0)]
             }
-            ControlRequest::Identity { vm, ipv4, .. } => {
+            ControlRequest::Identity { vm, ipv4, args } => {
+                self.became.push((vm, ipv4, self.text(args)));
                 let known = self.vms.get(&vm.slot.number()) == Some(&vm.generation);
-                vec![done(
-                    if !known {
-                        status::NOT_FOUND
-                    } else if ipv4 == 1 {
-                        status::BAD_REQUEST
-                    } else {
-                        status::OK
-                    },
-                    0,
-                )]
+                vec![done(if known { self.identity_status } else { status::NOT_FOUND }, 0)]
             }
             ControlRequest::PowerOff => {
                 self.off = true;
@@ -261,7 +327,7 @@ fn the_other_lists() {
     assert_eq!(
         fresh("machine", &[]),
         [
-            "machine tsc=1 tsc_hz=3 idle_ticks=2 component_ticks=4 guest_ticks=5",
+            "machine tsc=1 tsc_hz=3 idle_ticks=2 component_ticks=4 guest_ticks=5 admitted_ticks=6 late=7",
             "counters exits=1 hypercalls=2 interrupts=3 syscalls=4 faults=5 fallbacks=6 gap_ticks=7",
             "done machine"
         ]
@@ -270,7 +336,7 @@ fn the_other_lists() {
 
 #[test]
 fn one_vm() {
-    let share = "share index=3 incarnation=1 weight=300 rate=unlimited burst=65536";
+    let share = "share index=3 incarnation=1 weight=300 rate=unlimited burst=65536 reserve_frames=24 limit_frames=4109 held_frames=12";
     let vm = format!("vm index=3 incarnation=1 {VM_REST}");
     assert_eq!(fresh("vm 3", &[3]), [vm.as_str(), share, "done vm"]);
     assert_eq!(fresh("vm 4", &[3]), ["error vm: no VM in slot 4; \"vms\" lists them"]);
@@ -336,10 +402,11 @@ fn vms_come_and_go() {
     let mut session = Session::new(4);
     let output = run(&mut session, &mut core, "create hostile crime=all n=1");
     assert_eq!(output, ["created index=1 incarnation=5 image=hostile", "done create"]);
-    assert_eq!(core.created, [(ImageId::new(1), "crime=all n=1".to_owned(), Share::UNSAID)]);
+    let args = "ip=10.0.2.17/24 crime=all n=1".to_owned();
+    assert_eq!(core.created, [(ImageId::new(1), args, Share::UNSAID)]);
     run(&mut session, &mut core, "create httpd weight=300 rate=1MiB");
     let share = Share { weight: 300, rate: 1 << 20, burst: 0 };
-    assert_eq!(core.created.pop(), Some((ImageId::new(0), String::new(), share)));
+    assert_eq!(core.created.pop(), Some((ImageId::new(0), "workers=2 ip=10.0.2.18/24".to_owned(), share)));
     core.vms.remove(&2);
     assert_eq!(
         run(&mut session, &mut core, "create httpd weight=0"),
@@ -347,9 +414,17 @@ fn vms_come_and_go() {
     );
     assert_eq!(run(&mut session, &mut core, "create nginx"), ["error create: no image nginx; \"images\" lists them"]);
     assert_eq!(run(&mut session, &mut core, "identity 1 addr=10.0.2.99 x=1"), ["done identity"]);
-    let refused =
-        "error identity: it waits for admission, or addresses come from DHCP, or its boot arguments get too long";
+    assert_eq!(run(&mut session, &mut core, "identity 1"), ["done identity"]);
+    let vm = VmId::new(1, 5);
+    let kept = |text: &str| (vm, 0x0a00_0263, text.to_owned());
+    assert_eq!(core.became, [kept("workers=2 ip=10.0.2.99/24 x=1"), kept("workers=2 ip=10.0.2.99/24")]);
+    core.identity_status = status::NOT_ADMITTED;
+    let refused = "error identity: it waits for admission, so it has not been anybody yet; try again when it runs";
     assert_eq!(run(&mut session, &mut core, "identity 1 addr=0.0.0.1"), [refused]);
+    core.net = Net::Dhcp;
+    let refused = "error identity: addresses come from DHCP on this machine; leave addr= out";
+    assert_eq!(run(&mut session, &mut core, "identity 1 addr=10.0.2.99"), [refused]);
+    core.net = Net::Static { address: 0x0a00_0210, prefix: 24, gateway: None };
     assert_eq!(run(&mut session, &mut core, "identity 9"), ["error identity: no VM in slot 9; \"vms\" lists them"]);
     let address = "error identity: this is no host's address; write addr=A.B.C.D";
     assert_eq!(run(&mut session, &mut core, "identity 1 addr=me"), [address]);
@@ -361,6 +436,50 @@ fn vms_come_and_go() {
     }
     let output = run(&mut session, &mut core, "create httpd");
     assert!(output[0].starts_with("error create: no free VM slot or not enough frames"), "{output:?}");
+}
+
+#[test]
+fn boot_arguments_may_be_long_and_what_is_too_long_is_said() {
+    let (mut core, mut session) = (Core::default(), Session::new(4));
+    // With the image's own, the address and the spaces between them.
+    let room = BOOT_ARGS_MAX - "workers=2 ip=10.0.2.16/24 ".len();
+    let long = "x".repeat(room);
+    let line = format!("create httpd {long}");
+    assert!(line.len() <= crate::editor::LINE_MAX);
+    assert_eq!(run(&mut session, &mut core, &line), ["created index=0 incarnation=5 image=httpd", "done create"]);
+    assert_eq!(core.created[0].1, format!("workers=2 ip=10.0.2.16/24 {long}"));
+    for line in [format!("create httpd {long}y"), format!("identity 0 {long}y")] {
+        let word = line.split(' ').next().expect("a word");
+        let said = format!(
+            "error {word}: the boot arguments, with those of the image and the address, take 1025 bytes of 1024; shorten them"
+        );
+        assert_eq!(run(&mut session, &mut core, &line), [said]);
+        let line = format!("{line}{}", "z".repeat(40));
+        let said = format!("error {word}: the extra boot arguments are too long; write at most 1024 characters");
+        assert_eq!(run(&mut session, &mut core, &line), [said]);
+    }
+    assert_eq!((core.created.len(), core.became.len()), (1, 0));
+}
+
+#[test]
+fn a_vm_whose_slot_is_taken_meanwhile_gets_the_address_of_the_next() {
+    let (mut core, mut session) = (Core { thieves: 2, ..Core::default() }, Session::new(4));
+    let output = run(&mut session, &mut core, "create hostile");
+    assert_eq!(output, ["created index=2 incarnation=5 image=hostile", "done create"]);
+    assert_eq!(core.created[0].1, "ip=10.0.2.18/24");
+    // It gives up when that does not end.
+    session.line("create hostile", &mut core);
+    while let Some(request) = core.requests.pop_front() {
+        let reply = match ControlRequest::try_from(&request).expect("good") {
+            ControlRequest::Network => ControlReply::Network { net: core.net, next: None },
+            ControlRequest::ImageArguments { .. } => ControlReply::Done { status: status::OK, value: 0 },
+            _ => ControlReply::Done { status: status::MOVED, value: 3 },
+        };
+        session.reply(&Message { id: request.id, ..Message::from(reply) }, &mut core);
+    }
+    assert!(!session.busy());
+    let said = "error create: others come and go, and take its slot each time; try again";
+    assert_eq!(core.output.last().map(String::as_str), Some(said));
 }
 
 #[test]
@@ -428,7 +547,7 @@ proptest! {
             Just("vms"), Just("vm 2"), Just("kill pager"), Just("create httpd x=1"), Just("destroy 1"), Just("frames"),
             Just("machine"), Just("images"), Just("components"), Just("shutdown 3"), Just("policy"), Just("policy sched stride"),
         ], 1..6),
-        answers in prop::collection::vec((0_u32..20, 0x410_u32..0x41b, any::<[u64; 7]>(), 0_u8..10), 0..120),
+        answers in prop::collection::vec((0_u32..20, 0x410_u32..0x41c, any::<[u64; 7]>(), 0_u8..10), 0..120),
     ) {
         let mut core = Core::with_vms(&[1, 2]);
         let mut session = Session::new(20);

@@ -2,7 +2,6 @@
 
 use crate::arguments::Arguments;
 use crate::command::Mistake;
-use abi::control::CREATE_ARGS_BYTES;
 use abi::share::{BURST_MIN, Share, UNLIMITED, WEIGHT_MAX};
 
 /// What each word takes, for messages.
@@ -11,15 +10,15 @@ const RATE: &str = "rate=N with N bytes a second (KiB, MiB, GiB may follow), fro
 const BURST: &str = "burst=N with N bytes (KiB, MiB, GiB may follow), from 1514, one frame, to 4 GiB";
 const _: () = assert!(WEIGHT_MAX == 10_000 && BURST_MIN == 1514);
 
-/// Takes the words for the share out of what stands behind the image's name; the rest is boot arguments, zero-padded. Of
-/// two words for the same the last counts.
+/// Takes the words for the share out of what stands behind the image's name; the rest is boot arguments, which are put into
+/// `args`. Of two words for the same the last counts.
 ///
 /// # Errors
 ///
 /// What is wrong with a word, or that the boot arguments do not fit.
-pub fn split_off(text: &str) -> Result<(Share, [u8; CREATE_ARGS_BYTES]), Mistake> {
+pub fn split_off(text: &str, args: &mut Arguments) -> Result<Share, Mistake> {
     let mut share = Share::UNSAID;
-    let mut args = Arguments::new();
+    args.clear();
     for piece in text.split_inclusive(' ') {
         let wrong = |word, takes| Mistake::Share { word, takes };
         match piece.trim_matches(' ').split_once('=') {
@@ -29,7 +28,7 @@ pub fn split_off(text: &str) -> Result<(Share, [u8; CREATE_ARGS_BYTES]), Mistake
             _ => args.push(piece)?,
         }
     }
-    Ok((share, args.finish()))
+    Ok(share)
 }
 
 fn weight(value: &str) -> Option<u16> {
@@ -63,10 +62,14 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn args(text: &str) -> [u8; CREATE_ARGS_BYTES] {
-        let mut args = [0; CREATE_ARGS_BYTES];
-        args[..text.len()].copy_from_slice(text.as_bytes());
-        args
+    fn split_off(text: &str) -> Result<(Share, String), Mistake> {
+        let mut args = Arguments::new();
+        let share = super::split_off(text, &mut args)?;
+        Ok((share, String::from_utf8(args.as_bytes().to_vec()).expect("text")))
+    }
+
+    fn args(text: &str) -> String {
+        text.to_owned()
     }
 
     #[test]
@@ -82,7 +85,7 @@ mod tests {
 
     #[test]
     fn only_boot_arguments_count_against_their_space() {
-        let long = "x".repeat(CREATE_ARGS_BYTES);
+        let long = "x".repeat(abi::guest::BOOT_ARGS_MAX);
         assert_eq!(split_off(&format!("{long} weight=7")).expect("fits").1, args(&long));
         assert_eq!(split_off(&format!("weight=7 {long}y")), Err(Mistake::LongArguments));
         assert_eq!(split_off(&format!("{long} y")), Err(Mistake::LongArguments));

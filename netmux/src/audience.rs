@@ -35,7 +35,7 @@ impl Topic {
                     _ => Topic::Other,
                 }
             }
-            IPV6 if frame.len() >= IPV6_END && head.ipv6_next() == ICMPV6 => Topic::Neighbours,
+            IPV6 if frame.len() >= IPV6_END && carries_icmpv6(frame, head.ipv6_next()) => Topic::Neighbours,
             _ => Topic::Other,
         }
     }
@@ -52,6 +52,13 @@ impl Topic {
             Topic::Other => false,
         }
     }
+}
+
+/// Whether an IPv6 packet carries ICMPv6, behind hop-by-hop options at most: routers that ask who listens to groups have an alert in
+/// front of that (RFC 3810, section 5).
+fn carries_icmpv6(frame: &(impl Frame + ?Sized), next: u8) -> bool {
+    let mut buffer = [0; IPV6_END + 1];
+    next == ICMPV6 || (next == 0 && frame.copy(&mut buffer).get(IPV6_END) == Some(&ICMPV6))
 }
 
 /// Words of the set of topics.
@@ -185,6 +192,9 @@ mod tests {
             (to_all(u32::MAX, 1, &datagram), Topic::Other),
             (fragment, Topic::Other),
             (frames::ipv6(HOST, Mac::BROADCAST, [0xfe; 16], 58, &[136; 24]), Topic::Neighbours),
+            (frames::ipv6(HOST, Mac::BROADCAST, [0xfe; 16], 0, &[58, 0, 5, 2, 0, 0, 1, 0, 130]), Topic::Neighbours),
+            (frames::ipv6(HOST, Mac::BROADCAST, [0xfe; 16], 0, &[17, 0, 5, 2, 0, 0, 1, 0, 130]), Topic::Other),
+            (frames::ipv6(HOST, Mac::BROADCAST, [0xfe; 16], 0, &[]), Topic::Other),
             (frames::ipv6(HOST, Mac::BROADCAST, [0xfe; 16], 17, &datagram), Topic::Other),
             (frames::ethernet(HOST, Mac::BROADCAST, 0x88cc, &[0; 46]), Topic::Other),
         ] {

@@ -15,17 +15,9 @@ pub struct Vm {
     pub pages: u32,
     /// Its image, below [`MAX_IMAGES`].
     pub image: u8,
-    refused: bool,
 }
 
 const _: () = assert!(MAX_IMAGES <= 256 && core::mem::size_of::<Vm>() == 16);
-
-impl Vm {
-    /// Whether it was refused a page: it gets no others.
-    pub fn refused(&self) -> bool {
-        self.refused
-    }
-}
 
 /// Pages that a VM has at most.
 const PAGES_MAX: u64 = VM_MEMORY_MAX / PAGE_SIZE;
@@ -61,7 +53,7 @@ impl Vms {
         if u64::from(pages) > PAGES_MAX {
             return Err(bad);
         }
-        *self.0.reach(seat.index()).ok_or(bad)? = Vm { id: vm, pages, image, refused: false };
+        *self.0.reach(seat.index()).ok_or(bad)? = Vm { id: vm, pages, image };
         Ok(())
     }
 
@@ -70,12 +62,6 @@ impl Vms {
         if let Some(entry) = self.get_mut(vm, seat) {
             entry.pages = 0;
         }
-    }
-
-    /// `vm` is refused a page. False when it is not alive.
-    pub fn refuse(&mut self, vm: VmId, seat: Seat) -> bool {
-        let entry = self.get_mut(vm, seat);
-        entry.map(|entry| entry.refused = true).is_some()
     }
 
     /// `vm`, when it is alive.
@@ -129,19 +115,6 @@ mod tests {
         assert!(others.into_iter().all(|(vm, seat)| vms.get(vm, seat).is_none()));
         vms.start(VM, SEAT, ImageId::new(1), 9).expect("good");
         assert!(vms.get(others[0].0, others[0].1).is_none(), "not found again by what comes after it");
-    }
-
-    #[test]
-    fn who_was_refused_stays_so_but_not_its_successor() {
-        let mut vms = vms();
-        assert!(!vms.refuse(VM, SEAT));
-        vms.start(VM, SEAT, ImageId::new(0), 9).expect("good");
-        assert!(!vms.get(VM, SEAT).expect("alive").refused());
-        assert!(vms.refuse(VM, SEAT) && !vms.refuse(VmId::new(8, 2), SEAT));
-        assert!(vms.get(VM, SEAT).expect("alive").refused());
-        let successor = VmId { generation: 3, ..VM };
-        vms.start(successor, SEAT, ImageId::new(0), 9).expect("good");
-        assert!(!vms.get(successor, SEAT).expect("alive").refused());
     }
 
     #[test]

@@ -1,7 +1,8 @@
-//! Admission: first come, first served, while a seat and enough frames are free. Nobody overtakes, so nobody waits for ever.
+//! Admission: first come, first served, while a seat is free and so are as many frames as are to be kept for the VM, its reserve.
+//! Nobody overtakes, so nobody waits for ever.
 //!
-//! The core's events tell how many frames and seats are free, as of the moment when they were written. A VM that was admitted since
-//! has not taken its frames and its seat yet by then; its first `Ready` is the sign that it has. So what VMs between
+//! The core's events tell how many frames, kept for no VM, and seats are free, as of the moment when they were written. A VM that was
+//! admitted since has not taken its reserve and its seat yet by then; its first `Ready` is the sign that it has. So what VMs between
 //! admission and that sign need counts as taken, too.
 
 use crate::Oddity;
@@ -10,9 +11,6 @@ use abi::note::TableBytes;
 use abi::sched::Room;
 use abi::vm::{Slot, VmId};
 use component::{Table, Tables};
-
-/// One part in this many of the frames is kept free for the admitted VMs to grow into.
-const RESERVE_PART: u64 = 64;
 
 /// Where a slot is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -157,10 +155,15 @@ impl Gatekeeper {
         self.forget(vm.slot);
     }
 
-    /// `vm` is gone, and `free` is free.
-    pub fn ended(&mut self, vm: VmId, free: Room) {
+    /// The core says what is free; VMs that it has sent back can be tried again.
+    pub fn has_room(&mut self, free: Room) {
         self.note_free(free);
         self.held = false;
+    }
+
+    /// `vm` is gone, and `free` is free.
+    pub fn ended(&mut self, vm: VmId, free: Room) {
+        self.has_room(free);
         if self.slots.get(vm.slot.index()).is_some_and(|slot| slot.generation == vm.generation) {
             self.forget(vm.slot);
         }
@@ -183,11 +186,8 @@ impl Gatekeeper {
         let index = self.waiting.first()?;
         let slot = &mut self.slots[index.index()];
         let frames = u64::from(slot.frames);
-        let reserve = self.capacity / RESERVE_PART;
-        // A VM so big that it could never leave the reserve untouched may use it.
-        let needed = if frames + reserve > self.capacity { frames } else { frames + reserve };
         let (free, promised) = (self.free, self.promised);
-        if self.held || needed > free.frames.saturating_sub(promised.frames) || free.seats <= promised.seats {
+        if self.held || frames > free.frames.saturating_sub(promised.frames) || free.seats <= promised.seats {
             return None;
         }
         slot.state = State::Admitted;

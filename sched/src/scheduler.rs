@@ -68,6 +68,10 @@ impl<P: Policy> Scheduler<P> {
                 self.blocked = true;
                 self.policy.blocked(Seated { id: vm, seat }, ran_ticks, idle)
             }
+            SchedEvent::Room { room } => {
+                self.gatekeeper.has_room(room);
+                Ok(())
+            }
             SchedEvent::Ended { vm, seat, room } => {
                 self.gatekeeper.ended(vm, room);
                 if let Some(seat) = seat {

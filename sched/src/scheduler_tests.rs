@@ -324,6 +324,7 @@ fn any_event() -> impl Strategy<Value = SchedEvent> {
         9 => (vm(), seat()).prop_map(|(vm, seat)| SchedEvent::Ready { vm, seat, weight: 100 }),
         9 => (vm(), seat(), any::<u64>(), any::<bool>()).prop_map(blocked),
         5 => (vm(), prop::option::of(seat()), room()).prop_map(|(vm, seat, room)| SchedEvent::Ended { vm, seat, room }),
+        1 => room().prop_map(|room| SchedEvent::Room { room }),
     ]
 }
 

@@ -23,6 +23,7 @@
 .set CLOCK_TSC,          80
 .set NIC_PAGE,           96
 .set CONSOLE_SLOTS,     144
+.set CONTROL_PAGE,      152
 .set UPCALL_ENTRY,      160
 .set UPCALL_STACK,      168
 .set FAULT_ENTRY,       176
@@ -467,6 +468,14 @@ check_hypercalls:
     check                                   # there is no device 99
     mov     eax, KICK
     mov     edi, 99
+    vmcall
+    cmp     rax, ERROR_ARGUMENT
+    jne     fail
+    check                                   # who does not control the machine has no control ring
+    cmp     qword ptr [r14 + CONTROL_PAGE], 0
+    jne     fail
+    mov     eax, KICK
+    mov     edi, 3
     vmcall
     cmp     rax, ERROR_ARGUMENT
     jne     fail

@@ -314,6 +314,7 @@ pub const CRIMES: &[Crime] = &[
     crime(Memory, "tables-in-a-loop", Nothing, "a page table that is its own next level"),
     crime(Memory, "stack-overflow", Guard, "it pushes until its stack is full"),
     crime(Memory, "memory-hog", Nothing, "it writes to every page that it has"),
+    crime(Memory, "memory-hoard", Nothing, "it takes every page that it can get, and keeps it"),
     crime(Memory, "fresh-memory", Nothing, "it looks whether its memory is zero after a VM that filled its own"),
     crime(Mistakes, "overflow-32k", Told(OVERFLOW), "32 KiB on a stack of as much"),
     crime(Mistakes, "overflow-64k", Told(OVERFLOW), "64 KiB on a stack of half as much"),
@@ -385,6 +386,12 @@ pub const CRIMES: &[Crime] = &[
     crime(Rings, "console-tail-ahead", Nothing, "a console ring whose tail is 2^31 ahead"),
     crime(Rings, "console-noise", Nothing, "noise in the console ring"),
     crime(Rings, "console-endless-line", Nothing, "a line on the console that never ends"),
+    crime(
+        Rings,
+        "control-ring",
+        Nothing,
+        "requests to switch the machine off and to end others, where only VMs that control the machine have a ring for them",
+    ),
     crime(
         Frames,
         "own-frame",

@@ -127,6 +127,8 @@ pub struct Frames {
     /// Frames that failed and that somebody still owns.
     failed: heapless::Vec<u32, MAX_FAILED>,
     counts: [u64; CLASSES.len()],
+    /// Free frames that are kept for VMs whose reserves lack them ([`super::Reservation`]).
+    promised: u64,
 }
 
 /// [`Frames::free`] named an owner that is not the frame's: a bug of the core.
@@ -147,7 +149,15 @@ impl Frames {
         table.fill(Entry::RESERVED);
         let mut counts = [0; CLASSES.len()];
         counts[OwnerClass::Reserved as usize] = table.len() as u64;
-        Frames { table, free: END, extents: heapless::Vec::new(), current: 0, failed: heapless::Vec::new(), counts }
+        Frames {
+            table,
+            free: END,
+            extents: heapless::Vec::new(),
+            current: 0,
+            failed: heapless::Vec::new(),
+            counts,
+            promised: 0,
+        }
     }
 
     /// Makes the reserved frames `first..end` free. At boot only, in ascending order. Returns false when there are more
@@ -180,10 +190,45 @@ impl Frames {
         }
     }
 
-    /// A free frame for `owner`, or `None` when there is none. `page` is noted with it (the guest page). The frame still
-    /// holds what its last owner wrote: see invariant 3.
+    /// A free frame for `owner`, or `None` when there is none that is not kept for a VM. `page` is noted with it (the guest page).
+    /// The frame still holds what its last owner wrote: see invariant 3.
     #[inline]
     pub fn alloc(&mut self, owner: Owner, page: u32) -> Option<PhysAddr> {
+        self.alloc_of(false, owner, page)
+    }
+
+    /// As [`Frames::alloc`]; of those that are kept for VMs, where it was `promised`.
+    #[inline]
+    pub(super) fn alloc_of(&mut self, promised: bool, owner: Owner, page: u32) -> Option<PhysAddr> {
+        if !promised && self.free_frames() <= self.promised {
+            return None;
+        }
+        let frame = self.take(owner, page)?;
+        // Whoever was promised a frame is counted there.
+        self.promised = self.promised.wrapping_sub(promised.into());
+        Some(frame)
+    }
+
+    /// Keep `count` frames for a VM. False, and nothing has changed, when there are not as many that are kept for nobody.
+    pub(super) fn promise(&mut self, count: u64) -> bool {
+        let fits = self.unreserved() >= count;
+        self.promised += if fits { count } else { 0 };
+        fits
+    }
+
+    /// One frame more is kept for a VM, which has just given it back.
+    #[inline]
+    pub(super) fn promise_again(&mut self) {
+        self.promised += 1;
+    }
+
+    /// `count` frames are no longer kept for a VM.
+    pub(super) fn forgive(&mut self, count: u64) {
+        self.promised = self.promised.saturating_sub(count);
+    }
+
+    #[inline]
+    fn take(&mut self, owner: Owner, page: u32) -> Option<PhysAddr> {
         let number = loop {
             let number = if self.free != END { self.free } else { self.fresh()? };
             // Numbers on the list and in extents are within the table; a list that was overwritten ends here, not in a panic.
@@ -338,6 +383,13 @@ impl Frames {
     #[inline]
     pub fn free_frames(&self) -> u64 {
         self.count_of(OwnerClass::Free)
+    }
+
+    /// Free frames that are not kept for any VM.
+    #[inline]
+    pub fn unreserved(&self) -> u64 {
+        // Fewer than are kept can be free only where memory has failed.
+        self.free_frames().saturating_sub(self.promised)
     }
 
     /// Frames that the table describes, reserved ones included.

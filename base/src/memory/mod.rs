@@ -11,6 +11,7 @@ pub mod paging;
 #[cfg(test)]
 mod paging_test;
 pub mod phys;
+mod reservation;
 pub mod tables;
 
 pub use core_image::CoreImage;
@@ -18,4 +19,5 @@ pub use core_memory::{core_memory, core_slice};
 pub use frames::{CLASSES, Frames, Owner, OwnerClass};
 pub use paging::{AddressSpace, KernelSpace, WxReport};
 pub use phys::{PhysAddr, copy_frame};
+pub use reservation::{Denied, Reservation};
 pub use tables::{MapError, MapFlags};

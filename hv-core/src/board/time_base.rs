@@ -23,6 +23,11 @@ impl TimeBase {
         self.tsc_hz
     }
 
+    /// Ticks from the start to this TSC.
+    pub fn since_start(&self, tsc: u64) -> u64 {
+        tsc.saturating_sub(self.started_tsc)
+    }
+
     /// Nanoseconds per tick, 32.32 fixed point.
     pub fn ns_per_tick(&self) -> u64 {
         self.ns_per_tick
@@ -50,6 +55,7 @@ mod tests {
         let base = TimeBase::new(2_000_000_000, 1000, 5_000);
         assert_eq!(base.ns_per_tick(), 1 << 31);
         assert_eq!(base.milliseconds(3), 6_000_000);
+        assert_eq!((base.since_start(1007), base.since_start(3)), (7, 0));
         assert_eq!(base.unix_ns_at(1000 + 200), 5_000 + 100);
         // Before the start counts as the start.
         assert_eq!(base.unix_ns_at(1), 5_000);

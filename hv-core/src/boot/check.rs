@@ -10,7 +10,7 @@ use abi::boot::{
 use abi::component::layout;
 use abi::guest;
 use abi::limits::{MAX_RINGS_PER_COMPONENT, MAX_SEATS, MAX_SLOTS, PAGE_SIZE, VM_MEMORY_MAX, VM_MEMORY_MIN};
-use abi::manifest::{ANY, CORE};
+use abi::manifest::{ANY, CORE, RESERVE_LEAST, image_flags};
 use abi::service::Service;
 
 /// Fields that can be wrong.
@@ -258,7 +258,10 @@ fn check_image(record: &BootRecord, number: u32, image: &abi::boot::Image) -> Ch
     let memory =
         (VM_MEMORY_MIN..=VM_MEMORY_MAX).contains(&entry.memory_bytes) && entry.memory_bytes.is_multiple_of(PAGE_SIZE);
     let served = [entry.net, entry.pager].iter().all(|&by| by == ANY || u32::from(by) < record.component_count);
-    ensure(nic && memory && served && entry.share().is_valid(), Field::Image, number)?;
+    let reserve = (RESERVE_LEAST..=entry.limit_frames).contains(&entry.reserve_frames);
+    let flags = entry.flags & !image_flags::CONTROL == 0;
+    let good = nic && memory && served && reserve && flags && entry.share().is_valid();
+    ensure(good, Field::Image, number)?;
     check_program(record, &image.program, guest::IMAGE_BASE, entry.memory_bytes, Some(number))
 }
 

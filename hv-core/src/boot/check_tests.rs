@@ -6,7 +6,7 @@ use abi::boot::{
 use abi::component::layout;
 use abi::guest::IMAGE_BASE;
 use abi::limits::{MAX_SEATS, MAX_SLOTS, Name, PAGE_SIZE};
-use abi::manifest::{ANY, CORE};
+use abi::manifest::{ANY, CORE, RESERVE_LEAST};
 use abi::service::Service;
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -64,6 +64,7 @@ fn good() -> &'static mut BootRecord {
     record.component_count = 1;
     let image = &mut record.images[0];
     image.entry.memory_bytes = 16 * MIB;
+    (image.entry.reserve_frames, image.entry.limit_frames) = (RESERVE_LEAST, 4096);
     (image.entry.net, image.entry.pager) = (ANY, 0);
     (image.entry.rate, image.entry.burst, image.entry.weight) =
         (abi::share::UNLIMITED, abi::share::BURST, abi::share::WEIGHT);

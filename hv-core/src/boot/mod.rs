@@ -10,6 +10,7 @@ pub mod options;
 mod start;
 #[cfg(feature = "svm")]
 mod svm;
+pub mod vms;
 #[cfg(feature = "vmx")]
 mod vmx;
 

@@ -2,16 +2,17 @@
 
 use super::Next;
 use crate::board::Board;
+use crate::component::EndpointId;
 use crate::kernel::Cpu;
 use crate::vm::{Handling, Hazard, Vm};
 use abi::end::EndReason;
-use abi::guest::{ERROR_ARGUMENT, ERROR_STATE, ERROR_UNKNOWN, NIC_BASE, device, hypercall};
+use abi::guest::{ERROR_ARGUMENT, ERROR_STATE, ERROR_UNKNOWN, IMAGE_BASE, NIC_BASE, device, hypercall};
 use abi::limits::PAGE_SHIFT;
 use abi::nic;
 use backend::{Backend, Flush, Vcpu};
 
-/// Pages that one `GIVE_BACK` may name, so that its work is bounded.
-const GIVE_BACK_MAX: u64 = 512;
+/// Pages that one `GIVE_BACK` or `TAKE` may name, so that its work is bounded.
+const PAGES_MAX: u64 = 512;
 
 /// Why a hypercall is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +38,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     pub(super) fn own_hypercall(&mut self, vm: &mut Vm<B>) -> bool {
         let result = match vm.vcpu.registers().rax {
             hypercall::NOP => u64::from(abi::ABI_VERSION),
-            hypercall::IDLE..=hypercall::GIVE_BACK => return false,
+            hypercall::IDLE..=hypercall::TAKE => return false,
             _ => Refusal::Unknown.raw(),
         };
         vm.vcpu.skip_instruction(&mut self.backend);
@@ -66,6 +67,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             }
             hypercall::FAULT_RETURN => Err(Refusal::State),
             hypercall::GIVE_BACK => self.give_back(vm, a, b),
+            hypercall::TAKE => self.take(vm, a, b),
             hypercall::EXIT => return self.end_for(vm, EndReason::Exited, a),
             _ => Err(Refusal::Unknown),
         };
@@ -87,6 +89,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     fn kick(&mut self, vm: &mut Vm<B>, of: u64) -> Result<u64, Refusal> {
         match of {
             device::NIC => self.kick_nic(vm),
+            device::CONTROL if vm.control != EndpointId::NONE => self.call_of(vm.control),
             device::CONSOLE => {
                 if let Some(body) = vm.life.body_mut() {
                     body.console.drain(vm.id, self.board.now(), self.time.tsc_hz());
@@ -107,15 +110,46 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         self.arm(due);
     }
 
+    /// Give a guest a frame for each of `count` pages from `first` on that has none. Returns how many there are, the first ones,
+    /// before the first that it cannot have now.
+    fn take(&mut self, vm: &mut Vm<B>, first: u64, count: u64) -> Result<u64, Refusal> {
+        let image = self.images.get(vm.image).ok_or(Refusal::State)?;
+        let body = vm.life.body_mut().ok_or(Refusal::State)?;
+        let memory = &mut body.memory;
+        let end = first.checked_add(count).and_then(|end| u32::try_from(end).ok()).filter(|&end| end <= memory.pages());
+        let (Ok(first), Some(end), 0..=PAGES_MAX) = (u32::try_from(first), end, count) else {
+            return Err(Refusal::Argument);
+        };
+        let frames = &mut self.frames;
+        // What may not be written is never its own, and what comes from the image is shared until it is written.
+        let can_be_own = |page| match image.golden(page) {
+            _ if !image.rights(page).is_some_and(|rights| rights.write) => false,
+            Some(golden) => memory.frame(frames, page).is_some_and(|frame| frame != golden),
+            None => true,
+        };
+        if !(first..end).all(can_be_own) {
+            return Err(Refusal::Argument);
+        }
+        let mut has = |page| memory.frame(frames, page).is_some() || memory.map_zero(frames, page, image).is_ok();
+        let there = (first..end).take_while(|&page| has(page)).count();
+        body.registers.set_held(memory.reservation().held());
+        Ok(there as u64)
+    }
+
     /// Take `count` pages from `first` on back from a guest; not those that it shares with the core or the demultiplexer.
     /// Returns how many frames were freed.
     fn give_back(&mut self, vm: &mut Vm<B>, first: u64, count: u64) -> Result<u64, Refusal> {
         let image = self.images.get(vm.image).ok_or(Refusal::State)?;
         let body = vm.life.body_mut().ok_or(Refusal::State)?;
         let memory = &mut body.memory;
-        let fixed = (NIC_BASE >> PAGE_SHIFT) + nic::nic_pages(image.entry.rx_slots, image.entry.tx_slots);
+        let fixed = if vm.control == EndpointId::NONE {
+            (NIC_BASE >> PAGE_SHIFT) + nic::nic_pages(image.entry.rx_slots, image.entry.tx_slots)
+        } else {
+            // The core's ends of the control ring are in its frames.
+            IMAGE_BASE >> PAGE_SHIFT
+        };
         let end = first.saturating_add(count);
-        if count > GIVE_BACK_MAX || first < fixed || end > u64::from(memory.pages()) {
+        if count > PAGES_MAX || first < fixed || end > u64::from(memory.pages()) {
             return Err(Refusal::Argument);
         }
         let mut freed = 0;
@@ -133,7 +167,10 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         if flush == Flush::Needed {
             self.backend.flush(&mut vm.vcpu, memory.tables());
         }
-        body.registers.set_held(memory.own());
+        body.registers.set_held(memory.reservation().held());
+        if freed != 0 {
+            self.has_more_room();
+        }
         Ok(freed)
     }
 }

@@ -1,7 +1,5 @@
-//! What others ask of the core: guests by exits and hypercalls, components by system calls, the controller by requests,
-//! devices by interrupts.
+//! What others ask of the core: guests by exits and hypercalls, components by system calls, devices by interrupts.
 
-mod control;
 mod deliver;
 mod exit;
 mod hypercall;

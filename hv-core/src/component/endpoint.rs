@@ -1,12 +1,17 @@
 //! Endpoints: the core's ends of the rings with the parties to its services.
 
+use abi::guest_control::MAX_CONTROL_VMS;
 use abi::limits::MAX_RINGS;
 use abi::message::Message;
+use abi::request_page::Piece;
 use abi::service::Service;
+use abi::vm::VmId;
 use ring::{Consumer, Producer, PushError, RingError, SharedMemory};
 
-/// Endpoints that there can be: each takes two rings.
-pub const MAX_ENDPOINTS: usize = MAX_RINGS / 2;
+/// Endpoints of components that there can be: each takes two rings.
+const MAX_FIXED: usize = MAX_RINGS / 2;
+/// Endpoints that there can be, with those of VMs.
+pub const MAX_ENDPOINTS: usize = MAX_FIXED + MAX_CONTROL_VMS;
 
 /// Who hears a doorbell.
 #[derive(Clone, Copy, Debug, Default)]
@@ -24,6 +29,15 @@ pub enum Told {
     Yes,
     /// The party does not empty its ring, or wrote nonsense into it.
     Full,
+}
+
+/// Why nothing is copied from or to a request page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadPiece {
+    /// It does not lie in the page, or there is no page.
+    Outside,
+    /// It is longer than it may be.
+    TooLong,
 }
 
 /// An endpoint's place among all of them.
@@ -68,6 +82,15 @@ impl EndpointSet {
     }
 }
 
+impl EndpointSet {
+    /// It is not among them any more.
+    pub fn remove(&mut self, id: EndpointId) {
+        if id.index() < MAX_ENDPOINTS {
+            self.0 &= !(1 << id.index());
+        }
+    }
+}
+
 impl Iterator for EndpointSet {
     type Item = EndpointId;
 
@@ -76,7 +99,7 @@ impl Iterator for EndpointSet {
         if self.0 == 0 {
             return None;
         }
-        // Fifteen at most.
+        // A bit of 16.
         #[allow(clippy::cast_possible_truncation)]
         let first = EndpointId(self.0.trailing_zeros() as u8);
         self.0 &= self.0 - 1;
@@ -89,6 +112,8 @@ impl Iterator for EndpointSet {
 pub enum Party {
     /// The component of this rank.
     Component(usize),
+    /// A VM that controls the machine.
+    Vm(VmId),
 }
 
 /// The core's ends of a pair of rings that is about one service, with one party to it.
@@ -101,6 +126,8 @@ pub struct Endpoint {
     to: Producer<SharedMemory>,
     /// Party to core.
     from: Consumer<SharedMemory>,
+    /// The party's request page, where the service has one.
+    pub page: Option<SharedMemory>,
     /// Next seat that the party must be told of after a restart, for the plan the next slot; `None` when it knows all.
     pub resync: Option<u32>,
 }
@@ -116,7 +143,7 @@ impl Endpoint {
     ) -> Option<Self> {
         let to = Producer::attach_contiguous(to, to_slots).ok()?;
         let from = Consumer::attach_contiguous(from, from_slots).ok()?;
-        Some(Endpoint { service, party, bit, to, from, resync: None })
+        Some(Endpoint { service, party, bit, to, from, page: None, resync: None })
     }
 
     /// Put a message into the ring to the party. After a restart of the party the first try only takes note of the new
@@ -144,10 +171,52 @@ impl Endpoint {
         }
     }
 
+    /// The next request of a party that nobody can be restarted for, when all its answers would find room.
+    ///
+    /// # Errors
+    /// Both ends of its rings, as it wrote them, cannot be.
+    pub fn take_if_room(&mut self, room: u32) -> Result<Option<Message>, RingError> {
+        // A reset that the party has made up: it has cost it what was in the ring.
+        let in_flight = match self.to.in_flight() {
+            Err(RingError::EpochChanged) => self.to.in_flight(),
+            other => other,
+        };
+        if self.to.capacity().saturating_sub(in_flight?) < room {
+            return Ok(None);
+        }
+        match self.from.take() {
+            Err(RingError::EpochChanged) => self.from.take(),
+            other => other,
+        }
+    }
+
     /// Give the slots of what was taken back.
     #[inline]
     pub fn release(&mut self) {
         self.from.release();
+    }
+
+    /// Copy what the party says lies in its request page, in place of what is in `into`. It may write there at any time, so the copy
+    /// is what counts.
+    ///
+    /// # Errors
+    /// [`BadPiece`].
+    pub fn copy_in<const N: usize>(&self, piece: Piece, into: &mut heapless::Vec<u8, N>) -> Result<(), BadPiece> {
+        into.clear();
+        let range = piece.range().ok_or(BadPiece::Outside)?;
+        let page = self.page.as_ref().ok_or(BadPiece::Outside)?;
+        into.resize(range.len(), 0).map_err(|_| BadPiece::TooLong)?;
+        page.read(range.start, into).ok_or(BadPiece::Outside)
+    }
+
+    /// Write bytes where the party wants them in its request page, as many as there is room for there.
+    ///
+    /// # Errors
+    /// [`BadPiece::Outside`].
+    pub fn copy_out(&self, bytes: &[u8], piece: Piece) -> Result<(), BadPiece> {
+        let range = piece.range().ok_or(BadPiece::Outside)?;
+        let page = self.page.as_ref().ok_or(BadPiece::Outside)?;
+        page.write(range.start, &bytes[..bytes.len().min(range.len())]).ok_or(BadPiece::Outside)
     }
 
     /// Messages that the party has not taken yet.
@@ -164,7 +233,9 @@ impl Endpoint {
 
 /// All endpoints.
 pub struct Endpoints {
-    list: heapless::Vec<Endpoint, MAX_ENDPOINTS>,
+    list: heapless::Vec<Endpoint, MAX_FIXED>,
+    /// Those of VMs.
+    guests: [Option<Endpoint>; MAX_CONTROL_VMS],
     /// The one of each service whose party is the most important, by [`Service::raw`].
     first: [EndpointId; Service::ALL.len() + 1],
 }
@@ -172,7 +243,11 @@ pub struct Endpoints {
 impl Endpoints {
     /// None yet.
     pub const fn new() -> Self {
-        Endpoints { list: heapless::Vec::new(), first: [EndpointId::NONE; Service::ALL.len() + 1] }
+        Endpoints {
+            list: heapless::Vec::new(),
+            guests: [const { None }; MAX_CONTROL_VMS],
+            first: [EndpointId::NONE; Service::ALL.len() + 1],
+        }
     }
 
     /// Add the endpoint of a party that is less important than all others. There is room for as many as there can be rings.
@@ -192,14 +267,46 @@ impl Endpoints {
         self.first[service as usize]
     }
 
+    /// Add the endpoint of a VM. `None` when as many VMs have one as can.
+    pub fn add_guest(&mut self, endpoint: Endpoint) -> Option<EndpointId> {
+        let free = self.guests.iter().position(Option::is_none)?;
+        self.guests[free] = Some(endpoint);
+        Some(EndpointId::new(MAX_FIXED + free))
+    }
+
+    /// Whether another VM could have an endpoint.
+    pub fn has_guest_room(&self) -> bool {
+        self.guests.iter().any(Option::is_none)
+    }
+
+    /// The endpoint of a VM is gone, with its rings.
+    pub fn remove_guest(&mut self, id: EndpointId) {
+        if let Some(guest) = id.index().checked_sub(MAX_FIXED).and_then(|index| self.guests.get_mut(index)) {
+            *guest = None;
+        }
+    }
+
     #[inline]
     pub fn get(&self, id: EndpointId) -> Option<&Endpoint> {
-        self.list.get(id.index())
+        match self.list.get(id.index()) {
+            Some(endpoint) => Some(endpoint),
+            None => self.guest(id),
+        }
     }
 
     #[inline]
     pub fn get_mut(&mut self, id: EndpointId) -> Option<&mut Endpoint> {
-        self.list.get_mut(id.index())
+        if id.index() < self.list.len() { self.list.get_mut(id.index()) } else { self.guest_mut(id) }
+    }
+
+    #[cold]
+    fn guest(&self, id: EndpointId) -> Option<&Endpoint> {
+        self.guests.get(id.index().checked_sub(MAX_FIXED)?)?.as_ref()
+    }
+
+    #[cold]
+    fn guest_mut(&mut self, id: EndpointId) -> Option<&mut Endpoint> {
+        self.guests.get_mut(id.index().checked_sub(MAX_FIXED)?)?.as_mut()
     }
 
     /// The endpoint of the component of this rank as a party to a service, [`EndpointId::NONE`] where it is none.
@@ -211,8 +318,9 @@ impl Endpoints {
     /// The rank of the component at the other end.
     #[inline]
     pub fn rank(&self, id: EndpointId) -> Option<usize> {
-        self.get(id).map(|endpoint| match endpoint.party {
-            Party::Component(rank) => rank,
-        })
+        match self.get(id)?.party {
+            Party::Component(rank) => Some(rank),
+            Party::Vm(_) => None,
+        }
     }
 }

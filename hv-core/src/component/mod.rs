@@ -16,7 +16,7 @@ mod swap;
 
 pub use component::Component;
 pub use components::Components;
-pub use endpoint::{Endpoint, EndpointId, Endpoints, MAX_ENDPOINTS, Party, Told};
+pub use endpoint::{BadPiece, Endpoint, EndpointId, EndpointSet, Endpoints, MAX_ENDPOINTS, Party, Told};
 pub use load::{LoadError, Loaded, Sources, load_all};
 pub use policies::Unfit;
 pub use run::{Death, Run};

@@ -4,11 +4,13 @@ use super::component::Component as Made;
 use super::endpoint::{Endpoint, EndpointSet, Endpoints, Party, Peer};
 use super::load::{LoadError, count32};
 use super::space::Space;
+use crate::memory::phys::index;
 use crate::memory::{Frames, MapError, Owner, PhysAddr, core_memory};
 use abi::boot::Component;
 use abi::component::{ComponentInfo, RingInfo, layout};
 use abi::limits::{MAX_COMPONENTS, MAX_RINGS, MAX_RINGS_PER_COMPONENT, PAGE_SIZE};
-use abi::manifest::Ring as RingEntry;
+use abi::manifest::{CORE, Ring as RingEntry};
+use abi::request_page;
 use abi::service::Service;
 use ring::SharedMemory;
 
@@ -18,6 +20,11 @@ pub(super) struct Rings<'b> {
     memory: heapless::Vec<(SharedMemory, PhysAddr), MAX_RINGS>,
     /// The components' numbers in the manifest, by rank.
     order: heapless::Vec<usize, MAX_COMPONENTS>,
+}
+
+/// Whether requests of a controller come in a ring.
+const fn carries_requests(ring: &RingEntry) -> bool {
+    ring.consumer == CORE && ring.service == Service::Control.raw()
 }
 
 /// A component's ends.
@@ -46,7 +53,9 @@ impl<'b> Rings<'b> {
         order.sort_unstable_by_key(|&index| components[index].entry.priority);
         let mut rings = Rings { entries, memory: heapless::Vec::new(), order };
         for ring in entries {
-            let bytes = abi::ring::ring_bytes(ring.slots);
+            // The request page follows the ring that requests come in.
+            let page = if carries_requests(ring) { PAGE_SIZE } else { 0 };
+            let bytes = abi::ring::ring_bytes(ring.slots) + page;
             let first = frames
                 .alloc_contiguous(bytes / PAGE_SIZE, 1, u64::MAX, Owner::Core)
                 .ok_or(LoadError::Memory(ring.name))?;
@@ -124,7 +133,11 @@ impl Connected {
             let ring = |at: usize| (&self.rings[at], info.rings[at].slots);
             let bit = Made::ring_bit(to);
             let endpoint = Endpoint::new(service, Party::Component(rank), bit, ring(to), ring(from));
-            let endpoint = endpoint.ok_or(LoadError::Pair(service))?;
+            let mut endpoint = endpoint.ok_or(LoadError::Pair(service))?;
+            if service == Service::Control {
+                let behind = index(request_page::offset_behind(info.rings[from].slots));
+                endpoint.page = self.rings[from].sub(behind, request_page::BYTES);
+            }
             joined.endpoints.add(endpoints.add(endpoint));
             joined.bells |= bit;
             joined.authority |= service.authority();

@@ -117,6 +117,13 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         }
     }
 
+    /// The party at this endpoint is gone for good, and whoever has the endpoint next has asked for nothing.
+    pub fn forget_asker(&mut self, gone: EndpointId) {
+        if let Some(swap) = self.swap.as_mut().filter(|swap| swap.asker == gone) {
+            swap.asker = EndpointId::NONE;
+        }
+    }
+
     /// How often the party to an endpoint has been started.
     fn start_of(&self, party: EndpointId) -> u32 {
         self.endpoints.rank(party).map_or(0, |rank| self.components.list[rank].incarnation)

@@ -12,7 +12,10 @@ const ENDED: u32 = 1 << 29;
 /// VMs are kept back whose scheduler is gone.
 const UNHELD: u32 = 1 << 28;
 
-const _: () = assert!(RANKS & (TIMER | COMPONENTS | ENDED | UNHELD) == 0);
+/// VMs that control the machine have asked something, or were answered.
+const CALLERS: u32 = 1 << 27;
+
+const _: () = assert!(RANKS & (TIMER | COMPONENTS | ENDED | UNHELD | CALLERS) == 0);
 
 /// Everything that has to be done before a VM is entered again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -92,6 +95,16 @@ impl Attention {
         self.take(UNHELD)
     }
 
+    /// VMs that control the machine have asked something, or were answered.
+    pub fn set_callers(&mut self) {
+        self.0 |= CALLERS;
+    }
+
+    /// Whether VMs that control the machine had asked something, or were answered. They are looked after now.
+    pub fn take_callers(&mut self) -> bool {
+        self.take(CALLERS)
+    }
+
     fn take(&mut self, bit: u32) -> bool {
         let was = self.0 & bit != 0;
         self.0 &= !bit;
@@ -131,6 +144,8 @@ mod tests {
         assert!(attention.needs_core() && attention.take_components() && !attention.take_components());
         attention.set_ended();
         assert!(attention.needs_core() && attention.take_ended() && !attention.take_ended());
+        attention.set_callers();
+        assert!(attention.needs_core() && attention.take_callers() && !attention.take_callers());
         assert!(attention.is_none());
     }
 }

@@ -5,7 +5,7 @@ use super::hardware_errors::HardwareErrors;
 use super::turn::Plan;
 use crate::board::{Board, TimeBase};
 use crate::boot::options::Net;
-use crate::component::{Components, Death, EndpointId, Endpoints, Party, Run, Swap, Told};
+use crate::component::{Components, Death, EndpointId, EndpointSet, Endpoints, Party, Run, Swap, Told};
 use crate::log::RateLimit;
 use crate::memory::Frames;
 use crate::vm::{Images, Queues, Timers};
@@ -29,6 +29,10 @@ pub struct Counters {
     pub fallbacks: u64,
     /// Ticks from the last stop of the scheduler until a VM went on by its plan or its successor's, idle ones left out.
     pub gap_ticks: u64,
+    /// Ticks from the core's start to the last admission of a VM.
+    pub admitted_ticks: u64,
+    /// VMs that the core admitted because the scheduler had left them waiting.
+    pub late: u64,
     pub component_ticks: u64,
     pub guest_ticks: u64,
     pub idle_ticks: u64,
@@ -51,6 +55,10 @@ pub struct Cpu<B: Backend, H: Board> {
     pub queues: Queues<'static>,
     pub timers: Timers<'static>,
     pub plan: Plan,
+    /// VMs that control the machine and have something to ask, and those that have been answered.
+    pub callers: EndpointSet,
+    /// See `callers`.
+    pub answered: EndpointSet,
     /// TSC at which the core itself looks after those that wait for admission.
     pub admit_at: u64,
     /// A policy that is being replaced.
@@ -65,6 +73,8 @@ pub struct Cpu<B: Backend, H: Board> {
     pub loaded: Option<usize>,
     /// Frames that VMs can have: those that were free when everything else had been made.
     pub vm_frames: u64,
+    /// How long a VM waits for a frame beyond its reserve, in ticks.
+    pub memory_wait_ticks: u64,
     /// Limits what guests can make the core log.
     pub guest_log: RateLimit,
     /// Limits what components' bad messages can make the core log.
@@ -112,7 +122,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     #[inline]
     pub fn tell(&mut self, to: EndpointId, message: &Message, now: bool) {
         let Some(endpoint) = self.endpoints.get_mut(to) else { return };
-        let Party::Component(rank) = endpoint.party;
+        let Party::Component(rank) = endpoint.party else { return self.answer_vm(to, message) };
         // What is told to one that is stopped is gone when its ring's epoch moves; its successor is told everything anew.
         match endpoint.tell(message) {
             Told::Yes if now || !endpoint.has_space() => {
@@ -126,8 +136,9 @@ impl<B: Backend, H: Board> Cpu<B, H> {
 
     /// Wake the party at this endpoint as if it had been told something.
     pub fn ring(&mut self, party: EndpointId) {
-        if let Some(endpoint) = self.endpoints.get(party) {
-            let Party::Component(rank) = endpoint.party;
+        if let Some(endpoint) = self.endpoints.get(party)
+            && let Party::Component(rank) = endpoint.party
+        {
             self.notify(rank, endpoint.bit);
         }
     }

@@ -6,15 +6,17 @@ use super::turn::Plan;
 use super::{Attention, HardwareErrors, Kernel};
 use crate::board::{Board, TimeBase};
 use crate::boot::options::Options;
-use crate::component::{EndpointId, Loaded};
+use crate::boot::vms;
+use crate::component::{EndpointId, EndpointSet, Loaded};
 use crate::log::RateLimit;
 use crate::memory::{Frames, core_slice};
 use crate::vm::{
     Cell, EMPTY_ARGS, EMPTY_CELL, EMPTY_LINK, EMPTY_RECORD, EMPTY_SEAT, Images, Link, NEVER, Queues, Record, Table,
-    TimerCell, Timers,
+    TimerCell, Timers, Written,
 };
 use abi::limits::{MAX_SEATS, MAX_SLOTS};
 use abi::service::Service;
+use abi::vm::ImageId;
 use backend::Backend;
 
 /// Frames per seat, unless the boot options say how many seats there are: a machine has as many as it could have VMs that are small and
@@ -22,6 +24,8 @@ use backend::Backend;
 const FRAMES_PER_SEAT: u64 = 16;
 /// Frames per VM slot: a VM that waits takes none.
 const FRAMES_PER_SLOT: u64 = 8;
+/// Cells for boot arguments beyond one for each slot: where there are few slots, some VMs may have long ones all the same.
+const MORE_CELLS: usize = 256;
 /// Lines a second, and at once, by which guests that end make themselves heard; and components with bad messages.
 const LOG_RATE: (u32, u32) = (20, 100);
 /// The same for hardware that fails.
@@ -63,20 +67,32 @@ pub struct Tables {
     links: &'static mut [Link],
     seats: &'static mut [u32],
     timers: &'static mut [TimerCell],
+    written: Written,
 }
 
 impl Tables {
-    /// Tables of this size. `None` when there is no room for them.
-    pub fn new(frames: &mut Frames, places: Places) -> Option<Self> {
+    /// Tables of this size, with so many cells for boot arguments more than slots. `None` when there is no room for them.
+    pub fn new(frames: &mut Frames, places: Places, more_cells: usize) -> Option<Self> {
         let Places { slots, seats } = places;
         Some(Tables {
             contexts: core_slice(frames, slots, 0)?,
             records: core_slice(frames, slots, EMPTY_RECORD)?,
-            args: core_slice(frames, slots, EMPTY_ARGS)?,
+            args: core_slice(frames, slots + MORE_CELLS + more_cells, EMPTY_ARGS)?,
             links: core_slice(frames, slots, EMPTY_LINK)?,
             seats: core_slice(frames, seats, EMPTY_SEAT)?,
             timers: core_slice(frames, seats, EMPTY_CELL)?,
+            written: Written::default(),
         })
+    }
+
+    /// Write the VMs that the boot options ask for into them. Those that there is no room for are said.
+    pub fn write_vms(&mut self, options: &Options, images: &Images) {
+        let image = |number: usize| {
+            let number = u32::try_from(number).ok()?;
+            images.get(ImageId::new(number)).map(|image| &image.entry)
+        };
+        let missing = |missing| log::error!(target: "core", "{missing}");
+        self.written = vms::write(options.vms(), &options.net(), image, self.records, self.args, missing);
     }
 }
 
@@ -106,6 +122,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         let errors = HardwareErrors::new(board.has_error_banks());
         let mut cpu = Cpu {
             vm_frames: frames.free_frames(),
+            memory_wait_ticks: ticks(options.memory_wait_ns, tsc_hz),
             backend,
             board,
             time,
@@ -118,6 +135,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             queues: Queues::new(tables.links),
             timers: Timers::new(tables.timers),
             plan: Plan::new(quantum_ticks, tsc_hz),
+            callers: EndpointSet::EMPTY,
+            answered: EndpointSet::EMPTY,
             admit_at: NEVER,
             swap: None,
             attention: Attention::default(),
@@ -135,9 +154,9 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             cpu.await_node();
         }
         Kernel {
-            vms: Table::new(tables.contexts, tables.records, tables.args, tables.seats),
+            vms: Table::new(tables.contexts, tables.records, tables.args, tables.seats, tables.written),
             cpu,
-            requests: Requests::new(options.vms().iter().copied().collect()),
+            requests: Requests::new(tables.written.slots),
         }
     }
 

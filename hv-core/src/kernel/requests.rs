@@ -1,47 +1,44 @@
-//! The VMs that the boot options ask for, created a few at a time: components are told of each, and must come to their turn
-//! before their rings are full.
+//! The VMs that the boot options ask for. Boot has written them into the first slots before the loop starts; here they come to
+//! live a few at a time: components are told of each, and must come to their turn before their rings are full.
 
 use super::Kernel;
 use crate::board::Board;
-use crate::boot::options::VmRequest;
-use abi::limits::MAX_IMAGES;
-use abi::vm::ImageId;
+use abi::vm::Slot;
 use backend::Backend;
 
-/// VMs that are created before components come to their turn.
+/// VMs that come to live before components come to their turn.
 const BATCH: usize = 32;
 
-/// What has still to be created; the last entry is the next.
-pub struct Requests(heapless::Vec<VmRequest, MAX_IMAGES>);
+/// Slots of VMs that have still to come to live.
+pub struct Requests {
+    next: u32,
+    end: u32,
+}
 
 impl Requests {
-    /// In the order of the boot options.
-    pub fn new(mut list: heapless::Vec<VmRequest, MAX_IMAGES>) -> Self {
-        list.reverse();
-        Requests(list)
+    /// Those from slot 0 on.
+    pub fn new(slots: u32) -> Self {
+        Requests { next: 0, end: slots }
     }
 
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.next == self.end
     }
 }
 
 impl<B: Backend, H: Board> Kernel<B, H> {
-    /// Create the next of the VMs that the boot options ask for.
+    /// The next of the VMs that the boot options ask for come to live.
     pub fn create_requested(&mut self) {
         for _ in 0..BATCH {
-            let Some(request) = self.requests.0.last_mut() else { return };
-            if request.count == 0 {
-                self.requests.0.pop();
-                continue;
+            if self.requests.is_empty() {
+                return;
             }
-            request.count -= 1;
-            let left = request.count;
-            let image = ImageId::new(request.image);
-            if let Err(why) = self.create(image, &[0; abi::control::CREATE_ARGS_BYTES]) {
-                log::error!(target: "core", "{} VMs of image {image} are not created: {why}", left + 1);
-                self.requests.0.pop();
+            let slot = Slot::new(self.requests.next);
+            self.requests.next += 1;
+            let created_tsc = self.cpu.board.now();
+            if let Some(seed) = self.vms.bring_to_life(slot, created_tsc) {
+                self.arrived(seed.id, seed.image);
             }
         }
     }

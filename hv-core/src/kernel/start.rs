@@ -2,7 +2,7 @@
 
 use super::{Kernel, Parts, Places, Tables, enable};
 use crate::board::{Board, TimeBase};
-use crate::boot::{Boot, Field, Virtualization, fatal, give_back, refuse};
+use crate::boot::{Boot, Field, Virtualization, fatal, give_back, refuse, vms};
 use crate::component::{LoadError, Loaded, Sources, load_all};
 use crate::memory::OwnerClass;
 use crate::vm::{Image, Images};
@@ -24,7 +24,9 @@ fn run_with<B: Backend>(boot: Boot<'_>, backend: B) -> ! {
     let time = TimeBase::new(record.tsc_hz, record.clock_tsc, record.clock_unix_ns);
     // What the loader still holds is for VMs.
     let places = Places::new(&options, frames.free_frames() + frames.count_of(OwnerClass::Loader));
-    let Some(tables) = Tables::new(&mut frames, places) else {
+    let entry = |number: usize| record.images().get(number).map(|image| &image.entry);
+    let more_cells = vms::more_cells(options.vms(), entry, &options.net());
+    let Some(mut tables) = Tables::new(&mut frames, places, more_cells) else {
         let Places { slots, seats } = places;
         fatal(
             failure::LITTLE_MEMORY,
@@ -52,6 +54,7 @@ fn run_with<B: Backend>(boot: Boot<'_>, backend: B) -> ! {
         }
     }
     let images = load_images(record);
+    tables.write_vms(&options, &images);
     // Nothing of the record is used from here on: what boot took is for VMs, before the first of them runs.
     let given_back = give_back(record, &mut frames);
     let left = frames.count_of(OwnerClass::Loader);

@@ -2,6 +2,7 @@
 
 mod audit;
 mod board;
+mod callers;
 mod component;
 mod control;
 mod creation;
@@ -22,6 +23,7 @@ mod plan;
 mod ring_pages;
 mod roles;
 mod services;
+mod shortage;
 mod swap;
 mod syscalls;
 mod twins;

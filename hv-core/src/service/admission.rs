@@ -7,15 +7,16 @@
 use crate::board::Board;
 use crate::kernel::{Cpu, Kernel};
 use crate::vm::{NEVER, Queue};
+use abi::sched::SchedEvent;
 use abi::vm::VmId;
 use backend::Backend;
 
 /// How long the gatekeeper may take, in milliseconds.
 const PATIENCE_MS: u64 = 1000;
+/// How soon the gatekeeper hears of frames that were given back, in milliseconds.
+const TELL_MS: u64 = 10;
 /// VMs that are admitted before components come to their turn.
 const BATCH: usize = 8;
-/// One part in this many of the frames is kept free for the admitted VMs to grow into, as the gatekeeper does.
-const RESERVE_PART: u64 = 64;
 
 impl<B: Backend, H: Board> Kernel<B, H> {
     /// Admit those that have waited too long; `admit_at` becomes the time of the next look.
@@ -27,6 +28,10 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             log::warn!(target: "core", "the network demultiplexer has not said which node this is: it is node {}; say node=NUMBER to choose", node.number());
         }
         let patience = cpu.time.milliseconds(PATIENCE_MS);
+        if !cpu.queues.is_empty(Queue::Waiting) {
+            let room = cpu.room(vms);
+            cpu.tell_scheduler(SchedEvent::Room { room }, true);
+        }
         for _ in 0..BATCH {
             let Some(seed) = cpu.queues.first(Queue::Waiting).and_then(|slot| vms.waiting_in(slot)) else {
                 cpu.admit_at = NEVER;
@@ -38,16 +43,14 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 return;
             }
             let planned = !cpu.queues.is_empty(Queue::Ready) && !cpu.plan.asked;
-            if planned
-                || vms.seats().free() == 0
-                || !has_room(cpu.frames_needed(seed.image), cpu.frames.free_frames(), cpu.vm_frames)
-            {
+            if planned || vms.seats().free() == 0 || cpu.frames.unreserved() < cpu.frames_needed(seed.image) {
                 cpu.admit_at = now.saturating_add(patience);
                 return;
             }
             if cpu.component_log.allow(now, cpu.time.tsc_hz()).is_some() {
                 log::warn!(target: "core", "{} is admitted by the core: the scheduler has left it waiting for {PATIENCE_MS} ms", seed.id);
             }
+            cpu.counters.late += 1;
             cpu.admit(vms, seed.id);
         }
         // More of them when components have had their turn.
@@ -64,6 +67,17 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         }
     }
 
+    /// Frames were given back: where VMs wait for admission, the gatekeeper is told soon. (Not at once: a guest could keep it busy.)
+    pub fn has_more_room(&mut self) {
+        if !self.queues.is_empty(Queue::Waiting) {
+            let soon = self.board.now().saturating_add(self.time.milliseconds(TELL_MS));
+            if soon < self.admit_at {
+                self.admit_at = soon;
+                self.arm(soon);
+            }
+        }
+    }
+
     /// A VM waits for admission from now on.
     pub fn await_admission(&mut self, id: VmId) {
         self.queues.push(Queue::Waiting, id.slot);
@@ -71,24 +85,5 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             self.admit_at = self.board.now().saturating_add(self.time.milliseconds(PATIENCE_MS));
             self.arm(self.admit_at);
         }
-    }
-}
-
-/// Whether a VM that needs this many frames would leave the reserve of the `all` frames for VMs free.
-fn has_room(needed: u64, free: u64, all: u64) -> bool {
-    free.checked_sub(needed).is_some_and(|left| left >= all / RESERVE_PART)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::has_room;
-
-    #[test]
-    fn the_reserve_stays_free() {
-        assert!(has_room(25, 125, 6400));
-        assert!(!has_room(26, 125, 6400));
-        assert!(!has_room(26, 25, 0));
-        assert!(has_room(25, 25, 63));
-        assert!(!has_room(u64::MAX, 25, u64::MAX));
     }
 }

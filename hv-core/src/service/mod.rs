@@ -1,6 +1,8 @@
-//! The services that components give, one file each: what the core tells them, and what it does on their word.
+//! The services between the core and its parties, one file each: what the core tells them, and what it does on their word.
 
 mod admission;
+mod callers;
+mod control;
 mod hold;
 mod net;
 mod pager;

@@ -52,9 +52,11 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         let frame = match body.memory.frame(&mut cpu.frames, page) {
             Some(frame) => frame,
             // It lies below all images.
+            // Of a reserve, only the first page: what comes for a VM must not take what it needs to answer.
+            None if index > 1 && cpu.frames.unreserved() == 0 => return Err(NoRingPage::NoFrame),
             None => body.memory.map_plain(&mut cpu.frames, page).ok().flatten().ok_or(NoRingPage::NoFrame)?,
         };
-        body.registers.set_held(body.memory.own());
+        body.registers.set_held(body.memory.reservation().held());
         let rank = cpu.endpoints.rank(of).ok_or(NoRingPage::NoSuchPage)?;
         let space = &mut cpu.components.list[rank].space;
         if space.map_nic(&mut cpu.frames, seat, index, frame) { Ok(()) } else { Err(NoRingPage::NoFrame) }
@@ -90,7 +92,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         if flush == Flush::Needed {
             cpu.backend.flush(&mut vm.vcpu, body.memory.tables());
         }
-        body.registers.set_held(body.memory.own());
+        body.registers.set_held(body.memory.reservation().held());
+        cpu.has_more_room();
         Ok(())
     }
 

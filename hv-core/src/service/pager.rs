@@ -5,7 +5,7 @@ use crate::board::Board;
 use crate::component::EndpointId;
 use crate::kernel::{Cpu, Kernel};
 use crate::memory::Frames;
-use crate::vm::{End, Image, Memory, PageError, PageFault, Queue, State, Table, Vm};
+use crate::vm::{End, Image, Memory, PageError, PageFault, Queue, Shortage, State, Table, Vm};
 use abi::end::EndReason;
 use abi::limits::MAX_SEGMENTS;
 use abi::message::{BadMessage, Message};
@@ -15,6 +15,8 @@ use backend::{Backend, Flush};
 
 /// Pages that one command may name, so that its work is bounded.
 const PAGES_MAX: u32 = 64;
+/// How often a VM that is short of memory is looked at, in milliseconds.
+const RETRY_MS: u64 = 10;
 
 /// Where a page's content comes from.
 #[derive(Clone, Copy)]
@@ -75,9 +77,11 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             Ok(()) if message.id == THEN_RESUME => cpu.resume(vm),
             Ok(()) => {}
             Err((_, PageError::NoSuchPage)) => return Err(bad("a page that the VM or its image does not have")),
+            Err((page, PageError::Limit)) => cpu.end(vm, End::new(EndReason::OverLimit, page.into())),
             Err((page, PageError::NoFrame)) => {
-                let (seat, free) = (vm.seat, cpu.frames.free_frames());
+                let (seat, free) = (vm.seat, cpu.frames.unreserved());
                 cpu.tell(from, &PagerEvent::OutOfFrames { vm: id, seat, page, free }.into(), true);
+                cpu.run_short(vm);
             }
         }
         Ok(())
@@ -108,7 +112,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
 
     /// First words to a pager: the machine's memory, and the segments of all images.
     pub(super) fn pager_hello(&mut self, to: EndpointId) {
-        let event = PagerEvent::Hello { frames: self.vm_frames, free: self.frames.free_frames() };
+        let event = PagerEvent::Hello { frames: self.vm_frames, free: self.frames.unreserved() };
         self.tell(to, &event.into(), true);
         for index in (0..).take(self.images.len()) {
             for segment in 0..MAX_SEGMENTS {
@@ -164,8 +168,38 @@ impl<B: Backend, H: Board> Cpu<B, H> {
                 self.backend.flush(&mut vm.vcpu, body.memory.tables());
             }
         }
-        body.registers.set_held(body.memory.own());
+        body.registers.set_held(body.memory.reservation().held());
         Ok(())
+    }
+
+    /// No frame is free for the page that a VM waits for: it waits on, until its time is over.
+    #[cold]
+    fn run_short(&mut self, vm: &mut Vm<B>) {
+        if vm.life.page_fault().is_none() {
+            // The pager gave what nobody had asked for.
+            return;
+        }
+        let now = self.board.now();
+        let retry = now.saturating_add(self.time.milliseconds(RETRY_MS));
+        let until = now.saturating_add(self.memory_wait_ticks);
+        vm.life.run_short(Shortage { retry, until });
+        let deadline = vm.deadline();
+        self.timers.set(vm.seat, deadline);
+        self.arm(deadline);
+    }
+
+    /// The time has come to look again at a VM that is short of memory.
+    #[cold]
+    pub fn look_for_memory(&mut self, vm: &mut Vm<B>, now: u64) {
+        let (Some(shortage), Some(fault)) = (vm.life.shortage(), vm.life.page_fault()) else { return };
+        if shortage.until <= now {
+            return self.end(vm, End::new(EndReason::OutOfMemory, fault.page.into()));
+        }
+        let retry = now.saturating_add(self.time.milliseconds(RETRY_MS)).min(shortage.until);
+        vm.life.run_short(Shortage { retry, ..shortage });
+        if self.frames.unreserved() > 0 {
+            self.tell_pager_of(vm, fault);
+        }
     }
 
     /// A VM's fault is served. It goes on with its turn when it still has it.

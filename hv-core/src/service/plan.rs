@@ -221,7 +221,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
 
     /// What VMs that are admitted could have.
     pub fn room(&self, vms: &Table<B>) -> Room {
-        Room { frames: self.frames.free_frames(), seats: vms.seats().free() }
+        Room { frames: self.frames.unreserved(), seats: vms.seats().free() }
     }
 
     /// A turn goes on that was begun before the scheduler was stopped.

@@ -1,9 +1,12 @@
-//! Extra boot arguments of VMs that wait: text in an arena of cells, which records point into.
+//! Boot arguments of VMs that wait: bytes in an arena of cells, which records point into. Nobody here reads them.
 
-use abi::control::CREATE_ARGS_BYTES;
+use abi::guest::BOOT_ARGS_MAX;
 
-/// Bytes of text in a cell; with the link it takes 64.
-const TEXT_BYTES: usize = 60;
+/// The boot arguments of a VM.
+pub type BootArgs = heapless::Vec<u8, BOOT_ARGS_MAX>;
+
+/// Bytes of arguments in a cell; with the link and their number it takes 64.
+const PIECE_BYTES: usize = 59;
 /// "No cell".
 const NONE: u32 = u32::MAX;
 
@@ -13,16 +16,25 @@ const NONE: u32 = u32::MAX;
 pub struct Cell {
     /// The next piece; of a free cell, the next free one.
     next: u32,
-    text: [u8; TEXT_BYTES],
+    /// Bytes of the piece that are used.
+    len: u8,
+    bytes: [u8; PIECE_BYTES],
 }
 
 /// What unused memory holds.
-pub const EMPTY_CELL: Cell = Cell { next: NONE, text: [0; TEXT_BYTES] };
+pub const EMPTY_CELL: Cell = Cell { next: NONE, len: 0, bytes: [0; PIECE_BYTES] };
 
 const _: () = assert!(size_of::<Cell>() == 64);
 
-/// Arguments as their creator gave them, padded with zeros.
-pub type Extra = [u8; CREATE_ARGS_BYTES];
+impl Cell {
+    fn new(piece: &[u8], next: u32) -> Self {
+        let mut bytes = [0; PIECE_BYTES];
+        bytes[..piece.len()].copy_from_slice(piece);
+        // Not more than a cell has.
+        let len = u8::try_from(piece.len()).unwrap_or(0);
+        Cell { next, len, bytes }
+    }
+}
 
 /// Where somebody's arguments are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +43,27 @@ pub struct Args(u32);
 impl Args {
     /// No arguments; they take no cell.
     pub const EMPTY: Args = Args(NONE);
+}
+
+/// How many cells so many bytes of arguments take.
+pub const fn cells_for(bytes: usize) -> usize {
+    bytes.div_ceil(PIECE_BYTES)
+}
+
+/// Write arguments into the cells from number `at` on, which nobody has used yet, and move `at` behind them. `None` when there
+/// are not enough cells; nothing has changed then.
+pub fn lay(cells: &mut [Cell], at: &mut u32, args: &[u8]) -> Option<Args> {
+    if args.is_empty() {
+        return Some(Args::EMPTY);
+    }
+    let first = *at;
+    let end = first.checked_add(u32::try_from(cells_for(args.len())).ok()?)?;
+    let free = cells.get_mut(first as usize..end as usize)?;
+    for ((cell, piece), next) in free.iter_mut().zip(args.chunks(PIECE_BYTES)).zip(first + 1..) {
+        *cell = Cell::new(piece, if next == end { NONE } else { next });
+    }
+    *at = end;
+    Some(Args(first))
 }
 
 /// All cells.
@@ -44,39 +77,38 @@ pub struct Arena {
 }
 
 impl Arena {
-    /// An arena without arguments.
-    pub fn new(cells: &'static mut [Cell]) -> Self {
-        Arena { cells, free: NONE, fresh: 0 }
+    /// An arena of these cells, of which the first `taken` hold arguments already.
+    pub fn new(cells: &'static mut [Cell], taken: u32) -> Self {
+        Arena { cells, free: NONE, fresh: taken }
     }
 
     /// Keep arguments. `None` when there are not enough cells; nothing has changed then.
-    pub fn store(&mut self, extra: &Extra) -> Option<Args> {
-        let len = extra.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+    pub fn store(&mut self, args: &[u8]) -> Option<Args> {
         let mut first = NONE;
         // From the last piece to the first, so that each knows the one behind it.
-        for piece in extra[..len].rchunks(TEXT_BYTES) {
+        let pieces = args.chunks(PIECE_BYTES);
+        for piece in pieces.rev() {
             let Some(at) = self.take() else {
                 self.free(Args(first));
                 return None;
             };
-            let mut text = [0; TEXT_BYTES];
-            text[..piece.len()].copy_from_slice(piece);
-            self.cells[at as usize] = Cell { next: first, text };
+            self.cells[at as usize] = Cell::new(piece, first);
             first = at;
         }
         Some(Args(first))
     }
 
-    /// The arguments that were stored.
-    pub fn read(&self, args: Args) -> Extra {
-        let mut extra = [0; CREATE_ARGS_BYTES];
+    /// Put the arguments that were stored into `into`, in place of what is there.
+    pub fn read(&self, args: Args, into: &mut BootArgs) {
+        into.clear();
         let mut at = args.0;
-        for piece in extra.chunks_mut(TEXT_BYTES) {
-            let Some(cell) = self.cells.get(at as usize) else { break };
-            piece.copy_from_slice(&cell.text[..piece.len()]);
+        while let Some(cell) = self.cells.get(at as usize) {
+            // No more were stored than there is room for, and no chain is longer than that.
+            if into.extend_from_slice(&cell.bytes[..usize::from(cell.len).min(PIECE_BYTES)]).is_err() {
+                break;
+            }
             at = cell.next;
         }
-        extra
     }
 
     /// Forget arguments.
@@ -108,41 +140,73 @@ mod tests {
     use proptest::prelude::*;
 
     fn arena(cells: usize) -> Arena {
-        Arena::new(vec![EMPTY_CELL; cells].leak())
+        Arena::new(vec![EMPTY_CELL; cells].leak(), 0)
+    }
+
+    fn read(arena: &Arena, args: Args) -> Vec<u8> {
+        let mut into = BootArgs::from_slice(b"what was there").expect("short");
+        arena.read(args, &mut into);
+        into.to_vec()
     }
 
     #[test]
     fn none_take_no_cell() {
         let mut arena = arena(0);
-        assert_eq!(arena.store(&[0; CREATE_ARGS_BYTES]), Some(Args::EMPTY));
-        assert_eq!(arena.read(Args::EMPTY), [0; CREATE_ARGS_BYTES]);
+        assert_eq!(arena.store(&[]), Some(Args::EMPTY));
+        assert!(read(&arena, Args::EMPTY).is_empty());
         arena.free(Args::EMPTY);
-        assert_eq!(arena.store(&[1; CREATE_ARGS_BYTES]), None);
+        assert_eq!(arena.store(&[1]), None);
+    }
+
+    #[test]
+    fn zeros_are_bytes_as_others() {
+        let mut arena = arena(3);
+        let args = arena.store(&[0; 2 * PIECE_BYTES + 1]).expect("room");
+        assert_eq!(read(&arena, args), [0; 2 * PIECE_BYTES + 1]);
+    }
+
+    #[test]
+    fn what_boot_has_laid_is_read_and_freed_as_what_was_stored() {
+        let cells = vec![EMPTY_CELL; 5].leak();
+        let mut at = 0;
+        let texts: [&[u8]; 3] = [&[b'a'; PIECE_BYTES + 1], b"", &[b'b'; 2 * PIECE_BYTES]];
+        let laid = texts.map(|text| lay(cells, &mut at, text).expect("room"));
+        assert_eq!(at, 4);
+        assert_eq!(lay(cells, &mut at, &[b'c'; PIECE_BYTES + 1]), None, "two cells");
+        assert_eq!(at, 4);
+        let mut arena = Arena::new(cells, at);
+        assert_eq!(laid.map(|args| read(&arena, args)), texts.map(<[u8]>::to_vec));
+        let more = arena.store(b"d").expect("the last one");
+        assert_eq!(arena.store(b"e"), None);
+        arena.free(laid[2]);
+        let again = arena.store(&[b'f'; 2 * PIECE_BYTES]).expect("two were given back");
+        assert_eq!(
+            [laid[0], more, again].map(|args| read(&arena, args)),
+            [vec![b'a'; PIECE_BYTES + 1], b"d".to_vec(), vec![b'f'; 2 * PIECE_BYTES]]
+        );
     }
 
     proptest! {
         #[test]
         fn what_was_stored_is_read_until_it_is_freed(
-            steps in prop::collection::vec((any::<u8>(), 0..=CREATE_ARGS_BYTES, any::<bool>()), 0..100)
+            steps in prop::collection::vec((any::<u8>(), 0..=BOOT_ARGS_MAX, any::<bool>()), 0..100)
         ) {
-            let mut arena = arena(8);
-            let mut kept: Vec<(Args, Extra)> = Vec::new();
+            let mut arena = arena(24);
+            let mut kept: Vec<(Args, Vec<u8>)> = Vec::new();
             for (byte, len, free) in steps {
                 if free && !kept.is_empty() {
                     let (args, _) = kept.swap_remove(usize::from(byte) % kept.len());
                     arena.free(args);
                     continue;
                 }
-                let mut extra = [0; CREATE_ARGS_BYTES];
-                extra[..len].fill(byte);
-                let in_cells = kept.iter().filter(|(args, _)| *args != Args::EMPTY).count();
-                let takes_one = extra.iter().any(|&byte| byte != 0);
-                match arena.store(&extra) {
-                    Some(args) => kept.push((args, extra)),
-                    None => prop_assert!(takes_one && in_cells == 8, "refused with {in_cells} of 8 cells taken"),
+                let text = vec![byte; len];
+                let taken: usize = kept.iter().map(|(_, text)| cells_for(text.len())).sum();
+                match arena.store(&text) {
+                    Some(args) => kept.push((args, text)),
+                    None => prop_assert!(taken + cells_for(len) > 24, "refused with {taken} of 24 cells taken"),
                 }
-                for (args, extra) in &kept {
-                    prop_assert_eq!(&arena.read(*args), extra);
+                for (args, text) in &kept {
+                    prop_assert_eq!(&read(&arena, *args), text);
                 }
             }
         }

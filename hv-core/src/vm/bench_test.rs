@@ -3,7 +3,7 @@
 use super::life::Life;
 use super::{Memory, Registers};
 use crate::memory::phys::fake::DIRECT_MAP;
-use crate::memory::{Frames, frames::Entry};
+use crate::memory::{Frames, Reservation, frames::Entry};
 use backend::fake::{FakeBackend, Ram, Wires};
 use std::rc::Rc;
 
@@ -29,7 +29,9 @@ impl Bench {
 
     /// Memory of the VM in slot 7, with a register page.
     pub fn memory(&mut self) -> (Memory<Fake>, Registers) {
-        let mut memory = Memory::new(&self.cpu, &mut self.frames, abi::vm::Slot::new(7), 64, 0).expect("room");
+        let reservation = Reservation::open(&mut self.frames, 0, u32::MAX).expect("nothing is kept");
+        let mut memory =
+            Memory::new(&self.cpu, &mut self.frames, reservation, abi::vm::Slot::new(7), 64, 0).expect("room");
         let page = memory.map_plain(&mut self.frames, 1).expect("room").expect("new");
         let registers = Registers::new(page).expect("a frame");
         (memory, registers)

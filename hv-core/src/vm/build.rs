@@ -1,15 +1,19 @@
 //! What a VM gets at its admission: memory with its first pages, register page, NIC, processor.
 
-use super::args::Extra;
-use super::boot_args::{BootArgs, TooLong, compose};
 use super::{Memory, PageError, Registers, Vm};
 use crate::board::Board;
+use crate::component::{Endpoint, EndpointId, Party};
 use crate::kernel::Cpu;
-use crate::memory::{Frames, PhysAddr, core_memory};
+use crate::memory::{Frames, PhysAddr, Reservation, core_memory};
 use abi::end::EndReason;
 use abi::guest::{CONSOLE_SLOTS, MAGIC, NIC_BASE, PAGE_TABLES, REGISTER_PAGE, RegisterPage};
+use abi::guest_control::{
+    self, ANSWER_SLOTS, ANSWERS, CONTROL_PAGE, MAX_CONTROL_VMS, REQUEST_PAGE, REQUEST_SLOTS, REQUESTS,
+};
 use abi::limits::{PAGE_SHIFT, PAGE_SIZE};
 use abi::nic::{self, NicPage};
+use abi::service::Service;
+use abi::vm::VmId;
 use backend::{Backend, Vcpu, VcpuConfig};
 use core::fmt;
 use core::ptr::NonNull;
@@ -27,6 +31,7 @@ pub enum Part {
     RegisterPage,
     PageTables,
     Nic,
+    Control,
 }
 
 impl Part {
@@ -37,6 +42,7 @@ impl Part {
             Part::RegisterPage => "its register page",
             Part::PageTables => "its first page tables",
             Part::Nic => "its NIC",
+            Part::Control => "its control ring",
         }
     }
 }
@@ -50,8 +56,8 @@ pub enum BuildError {
     NoFrame(Part),
     /// The page lies beyond the VM's memory, or is there already: the image asks for too little memory.
     NoPage(Part),
-    /// The boot arguments do not fit.
-    ArgumentsTooLong,
+    /// Every control ring that there can be has another VM.
+    NoControl,
     /// The processor refused what it was to start with; the log says why.
     Processor,
 }
@@ -62,21 +68,16 @@ impl BuildError {
         match self {
             BuildError::NoFrame(_) => EndReason::OutOfMemory,
             BuildError::Processor => EndReason::EntryFailure,
-            BuildError::NoImage | BuildError::NoPage(_) | BuildError::ArgumentsTooLong => EndReason::BadImage,
+            BuildError::NoControl => EndReason::NoControl,
+            BuildError::NoImage | BuildError::NoPage(_) => EndReason::BadImage,
         }
     }
 
     fn at(part: Part) -> impl Fn(PageError) -> BuildError {
         move |error| match error {
-            PageError::NoFrame => BuildError::NoFrame(part),
+            PageError::NoFrame | PageError::Limit => BuildError::NoFrame(part),
             PageError::NoSuchPage => BuildError::NoPage(part),
         }
-    }
-}
-
-impl From<TooLong> for BuildError {
-    fn from(_: TooLong) -> Self {
-        BuildError::ArgumentsTooLong
     }
 }
 
@@ -86,8 +87,8 @@ impl fmt::Display for BuildError {
             BuildError::NoImage => f.write_str("its image is gone"),
             BuildError::NoFrame(part) => write!(f, "no frame is free for {}", part.text()),
             BuildError::NoPage(part) => write!(f, "its memory has no room for {}", part.text()),
-            BuildError::ArgumentsTooLong => {
-                write!(f, "its boot arguments are longer than {} bytes", abi::guest::BOOT_ARGS_MAX)
+            BuildError::NoControl => {
+                write!(f, "{MAX_CONTROL_VMS} VMs that control the machine live already; end one of them")
             }
             BuildError::Processor => f.write_str("its processor cannot be set up"),
         }
@@ -95,18 +96,28 @@ impl fmt::Display for BuildError {
 }
 
 impl<B: Backend, H: Board> Cpu<B, H> {
-    /// Memory, register page, page tables, NIC pages and processor of a VM with these extra boot arguments. Returns the memory and the register page in it.
+    /// Memory, register page, page tables, NIC pages and processor of a VM with these boot arguments. Returns the memory and the register page in it.
     ///
     /// # Errors
     /// [`BuildError`]; what had been built is gone again.
-    pub fn build(&mut self, vm: &mut Vm<B>, extra: &Extra) -> Result<(Memory<B>, Registers), BuildError> {
-        let image = self.images.get(vm.image).ok_or(BuildError::NoImage)?;
+    pub fn build(
+        &mut self,
+        vm: &mut Vm<B>,
+        reservation: Reservation,
+        args: &[u8],
+    ) -> Result<(Memory<B>, Registers), BuildError> {
+        let Some(image) = self.images.get(vm.image) else {
+            reservation.close(&mut self.frames);
+            return Err(BuildError::NoImage);
+        };
         let pages = u32::try_from(image.entry.memory_bytes >> PAGE_SHIFT).unwrap_or(u32::MAX);
-        let memory = Memory::new(&self.backend, &mut self.frames, vm.slot(), pages, image.end);
+        let memory = Memory::new(&self.backend, &mut self.frames, reservation, vm.slot(), pages, image.end);
         let mut memory = memory.ok_or(BuildError::NoFrame(Part::NestedTables))?;
-        match self.fill(vm, extra, &mut memory) {
+        match self.fill(vm, args, &mut memory) {
             Ok(registers) => Ok((memory, registers)),
             Err(why) => {
+                // Before its rings' frames are somebody else's.
+                self.forget_caller(vm);
                 self.backend.flush(&mut vm.vcpu, memory.tables());
                 memory.release(&mut self.frames);
                 Err(why)
@@ -115,9 +126,9 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     }
 
     /// Put the first pages into a VM's memory, and set its processor up. Returns its register page.
-    fn fill(&mut self, vm: &mut Vm<B>, extra: &Extra, memory: &mut Memory<B>) -> Result<Registers, BuildError> {
+    fn fill(&mut self, vm: &mut Vm<B>, args: &[u8], memory: &mut Memory<B>) -> Result<Registers, BuildError> {
         let mac = nic::mac_of(self.node(), vm.slot());
-        let Self { frames, images, .. } = self;
+        let Self { frames, images, endpoints, .. } = self;
         let image = images.get(vm.image).ok_or(BuildError::NoImage)?;
         let register_page = new_page(memory, frames, REGISTER_PAGE, Part::RegisterPage)?;
         let pml4 = new_page(memory, frames, PAGE_TABLES, Part::PageTables)?;
@@ -133,8 +144,17 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             NIC_BASE
         };
         let start = image.start;
-        let registers = self.build_registers(vm, extra, register_page, nic_page)?;
-        registers.set_held(memory.own());
+        if image.entry.controls() {
+            if !endpoints.has_guest_room() {
+                return Err(BuildError::NoControl);
+            }
+            let ring = new_page(memory, frames, CONTROL_PAGE, Part::Control)?;
+            let page = new_page(memory, frames, REQUEST_PAGE, Part::Control)?;
+            let endpoint = control_endpoint(vm.id, ring, page).ok_or(BuildError::NoPage(Part::Control))?;
+            vm.control = endpoints.add_guest(endpoint).ok_or(BuildError::NoControl)?;
+        }
+        let registers = self.build_registers(vm, args, register_page, nic_page)?;
+        registers.set_held(memory.reservation().held());
         let frame_pointer = NonNull::new(vm.control_frame.as_ptr()).ok_or(BuildError::Processor)?;
         let config = VcpuConfig {
             frame: vm.control_frame.as_u64(),
@@ -159,13 +179,11 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     fn build_registers(
         &mut self,
         vm: &Vm<B>,
-        extra: &Extra,
+        args: &[u8],
         frame: PhysAddr,
         nic_page: u64,
     ) -> Result<Registers, BuildError> {
         let image = self.images.get(vm.image).ok_or(BuildError::NoImage)?;
-        let mut boot_args = BootArgs::new();
-        compose(&mut boot_args, &image.entry.args, &self.net, vm.ipv4, extra)?;
         let tsc = vm.created_tsc;
         let mut page = RegisterPage::new_zeroed();
         page.magic = MAGIC;
@@ -174,19 +192,33 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         page.memory_bytes = image.entry.memory_bytes;
         page.tsc_hz = self.time.tsc_hz();
         page.ns_per_tick = self.time.ns_per_tick();
-        page.limit_frames = u32::try_from(image.entry.memory_bytes >> PAGE_SHIFT).unwrap_or(u32::MAX);
+        page.reserve_frames = image.entry.reserve_frames;
+        page.limit_frames = image.entry.limit_frames;
         page.clock_tsc = tsc;
         page.clock_unix_ns = self.time.unix_ns_at(tsc);
         page.generation_id = self.board.random();
         // At most BOOT_ARGS_MAX.
-        page.boot_args_len = u32::try_from(boot_args.len()).unwrap_or(0);
+        page.boot_args_len = u32::try_from(args.len()).unwrap_or(0);
         page.console_slots = CONSOLE_SLOTS;
         page.nic_page = nic_page;
+        page.control_page = if vm.control == EndpointId::NONE { 0 } else { CONTROL_PAGE };
         page.alarm = u64::MAX;
         let registers = Registers::new(frame).ok_or(BuildError::NoPage(Part::RegisterPage))?;
-        registers.initialise(&page, boot_args.as_bytes());
+        registers.initialise(&page, args);
         Ok(registers)
     }
+}
+
+/// The core's end of the control rings of a VM, in the page `ring`, with the request page `page`. The frames are the VM's until it
+/// has ended, and the endpoint is removed before.
+fn control_endpoint(vm: VmId, ring: PhysAddr, page: PhysAddr) -> Option<Endpoint> {
+    let memory = core_memory(ring, PAGE_SIZE);
+    let answers = memory.sub(ANSWERS, guest_control::bytes(ANSWER_SLOTS))?;
+    let requests = memory.sub(REQUESTS, guest_control::bytes(REQUEST_SLOTS))?;
+    let (to, from) = ((&answers, ANSWER_SLOTS), (&requests, REQUEST_SLOTS));
+    let mut endpoint = Endpoint::new(Service::Control, Party::Vm(vm), 0, to, from)?;
+    endpoint.page = Some(core_memory(page, PAGE_SIZE));
+    Some(endpoint)
 }
 
 /// Give the page at the guest's `address`, which lies below all images, a frame of zeros.

@@ -7,6 +7,7 @@ fn every_reason_for_which_a_vm_cannot_be_started_is_said_and_told_apart() {
         (Part::RegisterPage, "its register page"),
         (Part::PageTables, "its first page tables"),
         (Part::Nic, "its NIC"),
+        (Part::Control, "its control ring"),
     ];
     for (part, text) in parts {
         let (no_frame, no_page) = (BuildError::NoFrame(part), BuildError::NoPage(part));
@@ -18,7 +19,7 @@ fn every_reason_for_which_a_vm_cannot_be_started_is_said_and_told_apart() {
     }
     let others = [
         (BuildError::NoImage, EndReason::BadImage, "its image is gone"),
-        (BuildError::from(TooLong), EndReason::BadImage, "its boot arguments are longer than 1024 bytes"),
+        (BuildError::NoControl, EndReason::NoControl, "4 VMs that control the machine live already; end one of them"),
         (BuildError::Processor, EndReason::EntryFailure, "its processor cannot be set up"),
     ];
     for (error, reason, text) in others {

@@ -1,25 +1,31 @@
 //! How VMs come into being: created, they wait; admitted, they get their memory and run.
 
-use super::args::Extra;
+use super::args::BootArgs;
 use super::build::{BuildError, Part};
 use super::seed::Seed;
 use super::{End, Memory, Queue, Registers, Table, Vm};
 use crate::board::Board;
-use crate::boot::options::Net;
 use crate::kernel::{Cpu, Kernel};
-use crate::memory::Owner;
+use crate::memory::{Owner, Reservation};
+use abi::guest::BOOT_ARGS_MAX;
 use abi::share::Share;
 use abi::vm::{ImageId, Slot, VmId};
 use backend::Backend;
-use core::fmt;
 
 /// Frames for metadata: the backend's control structure and the context.
 pub const METADATA_FRAMES: u32 = 2;
-/// Frames that an admitted VM needs before it has touched anything, beside its NIC: metadata, register page, two page
-/// tables, four nested tables, and some for its first steps.
-const FIRST_FRAMES: u64 = 18;
-/// Frames of a NIC: its page, and one of each ring, on which a ring stays that is not busy.
-const NIC_FRAMES: u64 = 3;
+
+/// What a VM is to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Order {
+    pub image: ImageId,
+    /// Where its creator believes that it will be, if that matters.
+    pub slot: Option<Slot>,
+    /// IPv4 address that it may use, 0 when it asks DHCP.
+    pub ipv4: u32,
+    /// What this does not say is the image's.
+    pub share: Share,
+}
 
 /// Why a VM is not created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,89 +34,93 @@ pub enum CreateError {
     UnknownImage,
     /// All slots are taken.
     SlotsTaken,
+    /// Another slot than the creator believes is the next: this one.
+    Moved(Slot),
+    /// Its boot arguments are longer than any may be.
+    TooLong,
     /// There is no room for its boot arguments.
     ArgumentsTaken,
     /// A weight or a burst beyond its limits.
     BadShare,
 }
 
-impl fmt::Display for CreateError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            CreateError::UnknownImage => {
-                "there is no such image, or it was refused when it was loaded; look further up in the log"
-            }
-            CreateError::SlotsTaken => "every slot for VMs is taken; end some, or boot with more (slots=)",
-            CreateError::ArgumentsTaken => {
-                "too many VMs that wait have boot arguments of their own; end some, or wait until they are admitted"
-            }
-            CreateError::BadShare => "its weight or burst is beyond its limits; docs/policies.md has them",
-        })
-    }
-}
-
 impl<B: Backend, H: Board> Kernel<B, H> {
-    /// Make a VM of an image, with the image's share. It waits for the gatekeeper, and takes no frame meanwhile.
-    ///
-    /// # Errors
-    /// [`CreateError`]; nothing has changed.
-    pub fn create(&mut self, image: ImageId, extra: &Extra) -> Result<VmId, CreateError> {
-        self.create_with(image, extra, Share::UNSAID)
-    }
-
-    /// Make a VM of an image. What `share` does not say is the image's. It waits for the gatekeeper, and takes no frame
+    /// Make a VM with these boot arguments, which are all that it gets. It waits for the gatekeeper, and takes no frame
     /// meanwhile.
     ///
     /// # Errors
     /// [`CreateError`]; nothing has changed.
-    pub fn create_with(&mut self, image: ImageId, extra: &Extra, share: Share) -> Result<VmId, CreateError> {
+    pub fn create(&mut self, order: &Order, args: &[u8]) -> Result<VmId, CreateError> {
         let Self { vms, cpu, .. } = self;
         let created_tsc = cpu.board.now();
+        let &Order { image, slot, ipv4, share } = order;
         let Some(of_image) = cpu.images.get(image).map(|image| image.entry.share()) else {
             return Err(CreateError::UnknownImage);
         };
         if !share.is_valid() {
             return Err(CreateError::BadShare);
         }
+        if args.len() > BOOT_ARGS_MAX {
+            return Err(CreateError::TooLong);
+        }
         let share = share.or(of_image);
         let id = vms.next_id().ok_or(CreateError::SlotsTaken)?;
-        let seed = Seed { id, image, ipv4: ipv4_of(&cpu.net, id.slot), share, created_tsc };
-        if !vms.create(seed, extra) {
+        if slot.is_some_and(|slot| slot != id.slot) {
+            return Err(CreateError::Moved(id.slot));
+        }
+        if !vms.create(Seed { id, image, ipv4, share, created_tsc }, args) {
             return Err(CreateError::ArgumentsTaken);
         }
+        self.arrived(id, image);
+        Ok(id)
+    }
+
+    /// A VM has come to live, and waits for the gatekeeper.
+    pub fn arrived(&mut self, id: VmId, image: ImageId) {
+        let Self { vms, cpu, .. } = self;
         cpu.await_admission(id);
         cpu.tell_arrived(vms, id, image, true);
         if cpu.scheduler().is_none() {
             cpu.admit(vms, id);
         }
-        Ok(id)
     }
 }
 
 impl<B: Backend, H: Board> Cpu<B, H> {
-    /// Frames that a VM of this image needs to start.
+    /// Frames that are kept for a VM of this image when it is admitted.
     pub fn frames_needed(&self, image: ImageId) -> u64 {
-        let has_nic =
-            self.images.get(image).is_some_and(|image| image.entry.rx_slots != 0 && image.entry.tx_slots != 0);
-        FIRST_FRAMES + if has_nic { NIC_FRAMES } else { 0 }
+        self.claim_of(image).0.into()
+    }
+
+    /// Frames that are kept for each VM of this image, and that it may hold.
+    pub fn claim_of(&self, image: ImageId) -> (u32, u32) {
+        self.images.get(image).map_or((0, 0), |image| (image.entry.reserve_frames, image.entry.limit_frames))
+    }
+
+    /// Keep a VM's reserve for it. `None` when there is not as much.
+    fn reserve(&mut self, image: ImageId) -> Option<Reservation> {
+        let (reserve, limit) = self.claim_of(image);
+        Reservation::open(&mut self.frames, reserve, limit)
     }
 
     /// The gatekeeper admits a VM: give it its first pages and let it run. One that does not wait is left alone: the
     /// gatekeeper may not know yet.
     pub fn admit(&mut self, vms: &mut Table<B>, id: VmId) {
         let Some(seed) = vms.waiting(id) else { return };
-        if vms.seats().free() == 0 {
+        let reservation = if vms.seats().free() == 0 { None } else { self.reserve(seed.image) };
+        let Some(reservation) = reservation else {
             // The gatekeeper believed otherwise, or is not one that asks. The VM goes on waiting.
             return self.tell_arrived(vms, id, seed.image, false);
-        }
-        let (early, extra) = vms.take_luggage(id.slot);
-        let Some(vm) = self.seat(vms, seed) else {
+        };
+        let mut args = BootArgs::new();
+        let early = vms.take_luggage(id.slot, &mut args);
+        let Some((vm, reservation)) = self.seat(vms, seed, reservation) else {
             self.cannot_start(id, BuildError::NoFrame(Part::Metadata));
             self.end_waiting(vms, id, End::new(BuildError::NoFrame(Part::Metadata).reason(), 0));
             return;
         };
         self.queues.remove(Queue::Waiting, id.slot);
-        match self.build(vm, &extra) {
+        match self.build(vm, reservation, &args) {
             Ok((memory, registers)) => {
                 registers.raise(early);
                 self.begin(vm, memory, registers);
@@ -122,24 +132,33 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         }
     }
 
-    /// Give a VM that waits the frames of its metadata. `None` when there are none.
-    pub fn seat<'t>(&mut self, vms: &'t mut Table<B>, seed: Seed) -> Option<&'t mut Vm<B>> {
+    /// Give a VM that waits the frames of its metadata, of those that are kept for it. `None`, and nothing is kept any more,
+    /// when there are none.
+    pub fn seat<'t>(
+        &mut self,
+        vms: &'t mut Table<B>,
+        seed: Seed,
+        mut reservation: Reservation,
+    ) -> Option<(&'t mut Vm<B>, Reservation)> {
         let owner = Owner::VmMeta(seed.id.slot.number());
-        let control = self.frames.alloc_zeroed(owner, 0)?;
-        let Some(context) = self.frames.alloc_zeroed(owner, 1) else {
-            self.frames.free(control, owner);
-            return None;
+        let mut frame = |page| reservation.alloc_zeroed(&mut self.frames, owner, page).ok();
+        let (control, context) = (frame(0), frame(1));
+        let vm = match (control, context) {
+            // SAFETY: the context frame was just allocated and zeroed for this VM; nothing points to it.
+            (Some(control), Some(context)) => unsafe { vms.admit(context, control, seed) },
+            _ => None,
         };
-        // SAFETY: the context frame was just allocated and zeroed for this VM; nothing points to it.
-        let Some(vm) = (unsafe { vms.admit(context, control, seed) }) else {
-            self.frames.free(control, owner);
-            self.frames.free(context, owner);
+        let Some(vm) = vm else {
+            for frame in [control, context].into_iter().flatten() {
+                reservation.free(&mut self.frames, frame, owner);
+            }
+            reservation.close(&mut self.frames);
             return None;
         };
         if let Some(image) = self.images.get(seed.image) {
             (vm.net, vm.pager) = (image.net, image.pager);
         }
-        Some(vm)
+        Some((vm, reservation))
     }
 
     #[cold]
@@ -157,13 +176,6 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         self.attach(vm);
         self.now_ready(vm);
         self.mark = self.board.now();
-    }
-}
-
-/// The address of the VM in a slot, 0 when it asks DHCP.
-fn ipv4_of(net: &Net, slot: Slot) -> u32 {
-    match net {
-        Net::Static { address, .. } => address.wrapping_add(slot.number()),
-        Net::Dhcp => 0,
+        self.counters.admitted_ticks = self.time.since_start(self.mark);
     }
 }

@@ -22,6 +22,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             vm.vcpu.release(&mut self.backend);
         }
         vm.life.end();
+        self.forget_caller(vm);
         self.say_end(vm.id, end, rip);
         self.queues.remove(Queue::Ready, vm.slot());
         self.queues.remove(Queue::Held, vm.slot());

@@ -1,14 +1,11 @@
 //! A VM becomes somebody else: with another generation id, another address if its creator says so, a clock that was looked at
 //! anew. It is told by an interrupt that it cannot mask.
 
-use super::args::Extra;
-use super::boot_args::{BootArgs, TooLong, compose};
 use super::registers::Identity;
 use crate::board::Board;
-use crate::boot::options::Net;
 use crate::kernel::Kernel;
 use crate::memory::core_memory;
-use abi::guest::{NIC_BASE, pending};
+use abi::guest::{BOOT_ARGS_MAX, NIC_BASE, pending};
 use abi::limits::{PAGE_SHIFT, PAGE_SIZE};
 use abi::nic;
 use abi::vm::VmId;
@@ -21,25 +18,17 @@ pub enum IdentityError {
     NoVm,
     /// It waits for admission: it has not been anybody yet.
     Waits,
-    /// It was given an address, and gets its own by DHCP.
-    AddressFromDhcp,
     /// Its boot arguments do not fit.
-    ArgumentsTooLong,
-}
-
-impl From<TooLong> for IdentityError {
-    fn from(_: TooLong) -> Self {
-        IdentityError::ArgumentsTooLong
-    }
+    TooLong,
 }
 
 impl<B: Backend, H: Board> Kernel<B, H> {
-    /// Make a VM somebody else, at the address `ipv4` (0: at the one that it has), with these extra boot arguments in place of
-    /// those that it had.
+    /// Make a VM somebody else, at the address `ipv4` (0: at one that DHCP gives), with these boot arguments in place of those
+    /// that it had.
     ///
     /// # Errors
     /// [`IdentityError`]; nothing has changed.
-    pub fn change_identity(&mut self, id: VmId, ipv4: u32, extra: &Extra) -> Result<(), IdentityError> {
+    pub fn change_identity(&mut self, id: VmId, ipv4: u32, args: &[u8]) -> Result<(), IdentityError> {
         let Self { vms, cpu, .. } = self;
         let mac = nic::mac_of(cpu.node(), id.slot);
         if vms.waiting(id).is_some() {
@@ -49,12 +38,9 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         let (Some(body), Some(image)) = (vm.life.body(), cpu.images.get(vm.image)) else {
             return Err(IdentityError::NoVm);
         };
-        if ipv4 != 0 && matches!(cpu.net, Net::Dhcp) {
-            return Err(IdentityError::AddressFromDhcp);
+        if args.len() > BOOT_ARGS_MAX {
+            return Err(IdentityError::TooLong);
         }
-        let ipv4 = if ipv4 == 0 { vm.ipv4 } else { ipv4 };
-        let mut boot_args = BootArgs::new();
-        compose(&mut boot_args, &image.entry.args, &cpu.net, ipv4, extra)?;
         let tsc = cpu.board.now();
         let identity = Identity {
             vm_id: id,
@@ -66,7 +52,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         };
         let page = u32::try_from(NIC_BASE >> PAGE_SHIFT).unwrap_or(u32::MAX);
         let nic = body.memory.frame(&mut cpu.frames, page);
-        body.registers.change(&identity, boot_args.as_bytes(), || {
+        body.registers.change(&identity, args, || {
             if let Some(nic) = nic.filter(|_| image.entry.rx_slots != 0 && image.entry.tx_slots != 0) {
                 // The first bytes of a page.
                 let _ = core_memory(nic, PAGE_SIZE).write(0, &mac);

@@ -125,6 +125,12 @@ impl Images {
         self.0.get(id.index())?.as_ref()
     }
 
+    /// The image of this name, to be changed.
+    #[cfg(test)]
+    pub fn get_mut(&mut self, id: ImageId) -> Option<&mut Image> {
+        self.0.get_mut(id.index())?.as_mut()
+    }
+
     /// How many the manifest names.
     pub fn len(&self) -> usize {
         self.0.len()

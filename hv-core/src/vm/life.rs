@@ -38,6 +38,15 @@ pub struct PageFault {
     pub present: bool,
 }
 
+/// No frame was free for the page that a VM waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shortage {
+    /// TSC at which its pager is asked again.
+    pub retry: u64,
+    /// TSC at which it has waited long enough, and ends.
+    pub until: u64,
+}
+
 /// What a VM does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
@@ -99,6 +108,8 @@ pub struct Body<B: Backend> {
     pub console: Console,
     pub handling: Handling,
     shared: Devices,
+    /// When no frame was free for the page that it waits for, or last waited for.
+    shortage: Option<Shortage>,
 }
 
 /// What an admitted VM does.
@@ -208,7 +219,8 @@ impl<B: Backend> Life<B> {
         if self.is_new() {
             let console = Console::new(registers.memory());
             let (handling, shared) = (Handling::Nothing, Devices::default());
-            self.0 = Stage::Admitted(Doing::Running, Body { memory, registers, console, handling, shared });
+            self.0 =
+                Stage::Admitted(Doing::Running, Body { memory, registers, console, handling, shared, shortage: None });
         }
     }
 
@@ -223,8 +235,26 @@ impl<B: Backend> Life<B> {
     /// It waits for a page.
     pub fn fault(&mut self, page: PageFault) {
         debug_assert!(self.is_ready(), "faults while {:?}", self.state());
-        if let Stage::Admitted(doing @ Doing::Running, _) = &mut self.0 {
+        if let Stage::Admitted(doing @ Doing::Running, body) = &mut self.0 {
+            body.shortage = None;
             *doing = Doing::Faulting(page);
+        }
+    }
+
+    /// No frame is free for the page that it waits for. A wait that goes on ends when it would have ended.
+    pub fn run_short(&mut self, shortage: Shortage) {
+        debug_assert!(self.page_fault().is_some(), "short of memory while {:?}", self.state());
+        if let Stage::Admitted(Doing::Faulting(_), body) = &mut self.0 {
+            let until = body.shortage.map_or(shortage.until, |waits| waits.until);
+            body.shortage = Some(Shortage { until, ..shortage });
+        }
+    }
+
+    /// What it waits for, where no frame was free for its page.
+    pub fn shortage(&self) -> Option<Shortage> {
+        match self.0 {
+            Stage::Admitted(Doing::Faulting(_), Body { shortage, .. }) => shortage,
+            _ => None,
         }
     }
 

@@ -5,7 +5,7 @@
 //! give it.
 
 use super::images::Image;
-use crate::memory::{Frames, Owner, PhysAddr, copy_frame};
+use crate::memory::{Denied, Frames, Owner, PhysAddr, Reservation, copy_frame};
 use abi::limits::PAGE_SHIFT;
 use abi::vm::Slot;
 use backend::{Backend, Flush, GuestMemory, Rights, Tables};
@@ -15,31 +15,61 @@ use core::sync::atomic::AtomicU64;
 /// Gives page-table frames of one VM to the backend.
 struct TableFrames<'f> {
     frames: &'f mut Frames,
+    reservation: &'f mut Reservation,
+    owner: Owner,
+}
+
+/// Lets the backend read one VM's page tables, and give their frames back when the VM is gone.
+struct OldTables<'f> {
+    frames: &'f mut Frames,
     owner: Owner,
 }
 
 // SAFETY: `allocate` hands out zeroed frames of RAM, which the direct map covers, to this VM's tables alone.
 unsafe impl backend::Frames for TableFrames<'_> {
+    // Rare: a table is for 512 pages.
+    #[inline(never)]
     fn allocate(&mut self) -> Option<u64> {
-        self.frames.alloc_zeroed(self.owner, 0).map(PhysAddr::as_u64)
+        self.reservation.alloc_zeroed(self.frames, self.owner, 0).ok().map(PhysAddr::as_u64)
     }
 
     fn free(&mut self, physical: u64) {
         // A wrong owner would be a bug of the core, which the frame table reports.
+        self.reservation.free(self.frames, PhysAddr::new(physical), self.owner);
+    }
+
+    fn table(&self, physical: u64) -> &[AtomicU64; 512] {
+        table_at(physical)
+    }
+}
+
+// SAFETY: it hands out nothing.
+unsafe impl backend::Frames for OldTables<'_> {
+    fn allocate(&mut self) -> Option<u64> {
+        None
+    }
+
+    fn free(&mut self, physical: u64) {
         self.frames.free(PhysAddr::new(physical), self.owner);
     }
 
     fn table(&self, physical: u64) -> &[AtomicU64; 512] {
-        // SAFETY: the address came from `allocate`; a page of 512 words is aligned for them, and nobody but the processor's
-        // walker (which AtomicU64 allows for) uses it.
-        unsafe { &*PhysAddr::new(physical).as_ptr() }
+        table_at(physical)
     }
+}
+
+/// The page table in a frame that `TableFrames` has allocated.
+#[inline]
+fn table_at<'t>(physical: u64) -> &'t [AtomicU64; 512] {
+    // SAFETY: the address came from `allocate`; a page of 512 words is aligned for them, and nobody but the processor's
+    // walker (which AtomicU64 allows for) uses it.
+    unsafe { &*PhysAddr::new(physical).as_ptr() }
 }
 
 /// One VM's memory as the VM sees it.
 pub struct View<'m, B: Backend> {
     memory: &'m Memory<B>,
-    frames: TableFrames<'m>,
+    frames: OldTables<'m>,
 }
 
 // SAFETY: a page that is mapped for a guest is RAM, which the direct map covers. Its frame is not given to anybody else
@@ -54,10 +84,21 @@ unsafe impl<B: Backend> GuestMemory for View<'_, B> {
 /// Why a page could not be given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PageError {
-    /// No frame is free.
+    /// The VM has its reserve, and no frame is free that is not kept for another one.
     NoFrame,
+    /// The VM holds as many frames as it may.
+    Limit,
     /// The page lies beyond the VM's memory or in a hole, or the image has nothing there.
     NoSuchPage,
+}
+
+impl From<Denied> for PageError {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Limit => PageError::Limit,
+            Denied::Frames => PageError::NoFrame,
+        }
+    }
 }
 
 /// One VM's memory.
@@ -75,15 +116,35 @@ pub struct Memory<B: Backend> {
     plain: u32,
     /// No page from here on is mapped.
     top: u32,
+    /// What it holds of the machine's frames, and may hold.
+    reservation: Reservation,
 }
 
 impl<B: Backend> Memory<B> {
     /// Memory of `pages` pages, none of which is there yet, of a VM of an image that ends at the page `plain`; `None` when there
-    /// is no frame for the tables.
-    pub fn new(cpu: &B, frames: &mut Frames, slot: Slot, pages: u32, plain: u32) -> Option<Self> {
+    /// is no frame for the tables. The reservation, in which the VM's metadata is counted already, ends with the memory.
+    pub fn new(
+        cpu: &B,
+        frames: &mut Frames,
+        mut reservation: Reservation,
+        slot: Slot,
+        pages: u32,
+        plain: u32,
+    ) -> Option<Self> {
         let slot = slot.number();
-        let tables = cpu.new_tables(&mut TableFrames { frames, owner: Owner::VmTables(slot) })?;
-        Some(Memory { tables, slot, pages, own: 0, shared: 0, plain, top: 0 })
+        let owner = Owner::VmTables(slot);
+        let tables = cpu.new_tables(&mut TableFrames { frames, reservation: &mut reservation, owner });
+        let Some(tables) = tables else {
+            reservation.close(frames);
+            return None;
+        };
+        Some(Memory { tables, slot, pages, own: 0, shared: 0, plain, top: 0, reservation })
+    }
+
+    /// Frames that the VM holds, is sure of, and may hold: its own, those of its page tables and of its metadata.
+    #[inline]
+    pub fn reservation(&self) -> &Reservation {
+        &self.reservation
     }
 
     /// The nested page tables.
@@ -103,12 +164,6 @@ impl<B: Backend> Memory<B> {
         page >= self.plain
     }
 
-    /// Frames of its own.
-    #[inline]
-    pub fn own(&self) -> u32 {
-        self.own
-    }
-
     /// Frames: its own, those of its tables, and golden ones that it shares.
     pub fn counts(&self) -> (u32, u32, u32) {
         (self.own, self.tables.table_pages(), self.shared)
@@ -116,13 +171,13 @@ impl<B: Backend> Memory<B> {
 
     /// What the guest sees at its addresses, to look at its instructions.
     pub fn view<'m>(&'m self, frames: &'m mut Frames) -> View<'m, B> {
-        View { memory: self, frames: TableFrames { frames, owner: Owner::VmTables(self.slot) } }
+        View { memory: self, frames: OldTables { frames, owner: Owner::VmTables(self.slot) } }
     }
 
     /// The frame at `page`.
     pub fn frame(&self, frames: &mut Frames, page: u32) -> Option<PhysAddr> {
         let owner = Owner::VmTables(self.slot);
-        let found = self.tables.walk(&TableFrames { frames, owner }, u64::from(page) << PAGE_SHIFT)?;
+        let found = self.tables.walk(&OldTables { frames, owner }, u64::from(page) << PAGE_SHIFT)?;
         Some(PhysAddr::new(found.frame))
     }
 
@@ -130,7 +185,7 @@ impl<B: Backend> Memory<B> {
     #[cfg(test)]
     pub fn mapping(&self, frames: &mut Frames, page: u32) -> Option<(PhysAddr, Rights)> {
         let owner = Owner::VmTables(self.slot);
-        let found = self.tables.walk(&TableFrames { frames, owner }, u64::from(page) << PAGE_SHIFT)?;
+        let found = self.tables.walk(&OldTables { frames, owner }, u64::from(page) << PAGE_SHIFT)?;
         Some((PhysAddr::new(found.frame), found.rights))
     }
 
@@ -166,14 +221,14 @@ impl<B: Backend> Memory<B> {
             return Err(PageError::NoSuchPage);
         }
         let own = Owner::VmMemory(self.slot);
-        let frame = frames.alloc_zeroed(own, page).ok_or(PageError::NoFrame)?;
+        let frame = self.reservation.alloc_zeroed(frames, own, page)?;
         match self.map_new(frames, page, frame, rights) {
             Ok(true) => {
                 self.own += 1;
                 Ok(Some(frame))
             }
             other => {
-                frames.free(frame, own);
+                self.reservation.free(frames, frame, own);
                 other.map(|_| None)
             }
         }
@@ -202,7 +257,7 @@ impl<B: Backend> Memory<B> {
         if mapped.is_some_and(|frame| frame != golden) {
             return Ok(Flush::Unneeded);
         }
-        let frame = frames.alloc(Owner::VmMemory(self.slot), page).ok_or(PageError::NoFrame)?;
+        let frame = self.reservation.alloc(frames, Owner::VmMemory(self.slot), page)?;
         // SAFETY: the frame was just allocated, so it is only ours; golden frames are never written.
         unsafe { copy_frame(golden, frame) };
         let flush = self.map_own(frames, page, frame, rights)?;
@@ -217,13 +272,13 @@ impl<B: Backend> Memory<B> {
     pub fn give_back(&mut self, frames: &mut Frames, page: u32) -> (bool, Flush) {
         let owner = Owner::VmTables(self.slot);
         let address = u64::from(page) << PAGE_SHIFT;
-        let Some(was) = self.tables.unmap(&TableFrames { frames, owner }, address) else {
+        let Some(was) = self.tables.unmap(&OldTables { frames, owner }, address) else {
             return (false, Flush::Unneeded);
         };
         let frame = PhysAddr::new(was.frame);
         if frames.owner_of(frame).0 == Owner::VmMemory(self.slot) {
             self.own -= 1;
-            frames.free(frame, Owner::VmMemory(self.slot));
+            self.reservation.free(frames, frame, Owner::VmMemory(self.slot));
             (true, Flush::Needed)
         } else {
             self.shared -= 1;
@@ -241,21 +296,25 @@ impl<B: Backend> Memory<B> {
                 frames.free(frame, own);
             }
         }
-        self.tables.free(&mut TableFrames { frames, owner: Owner::VmTables(self.slot) });
+        self.tables.free(&mut OldTables { frames, owner: Owner::VmTables(self.slot) });
+        self.reservation.close(frames);
     }
 
     fn map_own(&mut self, frames: &mut Frames, page: u32, frame: PhysAddr, rights: Rights) -> Result<Flush, PageError> {
         let (own, owner) = (Owner::VmMemory(self.slot), Owner::VmTables(self.slot));
         let address = u64::from(page) << PAGE_SHIFT;
         // SAFETY: the frame belongs to this VM alone and stays so until `give_back` or `release`.
-        let mapped = unsafe { self.tables.map(&mut TableFrames { frames, owner }, address, frame.as_u64(), rights) };
+        let mapped = unsafe {
+            let reservation = &mut self.reservation;
+            self.tables.map(&mut TableFrames { frames, reservation, owner }, address, frame.as_u64(), rights)
+        };
         match self.mapped(page, mapped) {
             Ok(flush) => {
                 self.own += 1;
                 Ok(flush)
             }
             Err(error) => {
-                frames.free(frame, own);
+                self.reservation.free(frames, frame, own);
                 Err(error)
             }
         }
@@ -268,8 +327,10 @@ impl<B: Backend> Memory<B> {
         let address = u64::from(page) << PAGE_SHIFT;
         // SAFETY: a frame of its own belongs to this VM alone until `give_back` or `release`; golden frames are never written
         // and never freed.
-        let mapped =
-            unsafe { self.tables.map_new(&mut TableFrames { frames, owner }, address, frame.as_u64(), rights) };
+        let mapped = unsafe {
+            let reservation = &mut self.reservation;
+            self.tables.map_new(&mut TableFrames { frames, reservation, owner }, address, frame.as_u64(), rights)
+        };
         self.mapped(page, mapped)
     }
 
@@ -280,6 +341,9 @@ impl<B: Backend> Memory<B> {
             Ok(result) => {
                 self.top = self.top.max(page + 1);
                 Ok(result)
+            }
+            Err(backend::NestedMapError::NoFrame) if self.reservation.held() >= self.reservation.limit() => {
+                Err(PageError::Limit)
             }
             Err(backend::NestedMapError::NoFrame) => Err(PageError::NoFrame),
             Err(backend::NestedMapError::BadAddress) => Err(PageError::NoSuchPage),

@@ -3,7 +3,6 @@
 mod args;
 #[cfg(test)]
 pub mod bench_test;
-mod boot_args;
 mod build;
 mod console;
 mod create;
@@ -21,17 +20,17 @@ mod timers;
 #[allow(clippy::module_inception)]
 mod vm;
 
-pub use args::{Cell, EMPTY_CELL as EMPTY_ARGS};
+pub use args::{BootArgs, Cell, EMPTY_CELL as EMPTY_ARGS, cells_for, lay};
 pub use console::Console;
-pub use create::{CreateError, METADATA_FRAMES};
+pub use create::{CreateError, METADATA_FRAMES, Order};
 pub use identity::IdentityError;
 pub use images::{Image, Images};
-pub use life::{Devices, End, Handling, PageFault, State};
+pub use life::{Devices, End, Handling, PageFault, Shortage, State};
 pub use memory::{Memory, PageError};
 pub use queues::{EMPTY_LINK, Link, Queue, Queues};
 pub use registers::Registers;
 pub use seats::EMPTY_SEAT;
 pub use seed::Seed;
-pub use table::{EMPTY_RECORD, Record, Table};
+pub use table::{EMPTY_RECORD, Record, Table, Written};
 pub use timers::{EMPTY_CELL, NEVER, TimerCell, Timers};
 pub use vm::{Hazard, Vm};

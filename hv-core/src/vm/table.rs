@@ -1,6 +1,6 @@
 //! The VMs by slot: a record for each, and for one that was admitted a seat, and its context in a frame of its own.
 
-use super::args::{Arena, Args, Cell, Extra};
+use super::args::{Arena, Args, BootArgs, Cell};
 use super::seats::Seats;
 use super::seed::Seed;
 use super::vm::Vm;
@@ -19,6 +19,8 @@ const NONE: u32 = u32::MAX;
 enum Place {
     /// There is none. The next free slot.
     Free(u32),
+    /// Boot has written what it is to be, and nobody has been told of it yet.
+    Written,
     /// It waits for the gatekeeper, and has nothing but its record.
     Waiting,
     /// It has a context.
@@ -56,6 +58,22 @@ pub const EMPTY_RECORD: Record = Record {
     early: 0,
 };
 
+impl Record {
+    /// A VM that boot asks for, of this image and share, at this address, with these arguments.
+    pub fn written(image: ImageId, share: Share, ipv4: u32, args: Args) -> Self {
+        Record { place: Place::Written, generation: 1, image, share, ipv4, args, ..EMPTY_RECORD }
+    }
+}
+
+/// What boot has written into the first slots and cells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Slots from 0 on that hold VMs which nobody has been told of yet.
+    pub slots: u32,
+    /// Cells from 0 on that hold their arguments.
+    pub cells: u32,
+}
+
 /// All slots. Owns the context frames of its VMs: nobody else makes a pointer to one.
 pub struct Table<B: Backend> {
     /// Frame numbers of the contexts of those that were admitted, 0 for the others. Apart from the records, because every exit,
@@ -73,23 +91,24 @@ pub struct Table<B: Backend> {
 }
 
 impl<B: Backend> Table<B> {
-    /// A table without a VM.
+    /// A table without a VM but for those that boot has written.
     ///
     /// # Panics
-    /// The tables differ in length.
+    /// The tables differ in length, or are shorter than what was written.
     pub fn new(
         contexts: &'static mut [u32],
         records: &'static mut [Record],
         cells: &'static mut [Cell],
         seats: &'static mut [u32],
+        written: Written,
     ) -> Self {
         assert_eq!(contexts.len(), records.len(), "a context and a record for each slot");
         contexts.fill(0);
         const { assert!(size_of::<Vm<B>>() <= index(abi::limits::PAGE_SIZE), "the context must fit into one frame") };
         const { assert!(align_of::<Vm<B>>() <= index(abi::limits::PAGE_SIZE)) };
-        records.fill(EMPTY_RECORD);
-        let (arena, seats) = (Arena::new(cells), Seats::new(seats));
-        Table { contexts, records, arena, seats, free: NONE, fresh: 0, living: 0, vms: PhantomData }
+        records[written.slots as usize..].fill(EMPTY_RECORD);
+        let (arena, seats) = (Arena::new(cells, written.cells), Seats::new(seats));
+        Table { contexts, records, arena, seats, free: NONE, fresh: written.slots, living: 0, vms: PhantomData }
     }
 
     /// How many slots there are from the first to the last that was ever used.
@@ -129,15 +148,24 @@ impl<B: Backend> Table<B> {
         Some(VmId::new(number, generation))
     }
 
+    /// The VM that boot has written into a slot begins to live, and waits for admission. `None` when there is none.
+    pub fn bring_to_life(&mut self, slot: Slot, created_tsc: u64) -> Option<Seed> {
+        let record = self.records.get_mut(slot.index()).filter(|record| matches!(record.place, Place::Written))?;
+        record.place = Place::Waiting;
+        record.created_tsc = created_tsc;
+        self.living += 1;
+        self.waiting_in(slot)
+    }
+
     /// A VM that waits for admission, under the next id ([`Table::next_id`]), which is `seed.id`. False when its arguments find no
     /// room, or the id is not the next.
     #[must_use]
-    pub fn create(&mut self, seed: Seed, extra: &Extra) -> bool {
+    pub fn create(&mut self, seed: Seed, args: &[u8]) -> bool {
         let Seed { id, image, ipv4, share, created_tsc } = seed;
         if self.next_id() != Some(id) {
             return false;
         }
-        let Some(args) = self.arena.store(extra) else { return false };
+        let Some(args) = self.arena.store(args) else { return false };
         let record = &mut self.records[id.slot.index()];
         match record.place {
             Place::Free(next) if self.free != NONE => self.free = next,
@@ -201,13 +229,14 @@ impl<B: Backend> Table<B> {
         waits
     }
 
-    /// What was made pending for the VM in a slot before its admission, and its extra boot arguments, which are kept no longer.
-    pub fn take_luggage(&mut self, slot: Slot) -> (u64, Extra) {
-        let Some(record) = self.records.get_mut(slot.index()) else { return (0, [0; _]) };
+    /// What was made pending for the VM in a slot before its admission; and its boot arguments, which are kept no longer, in `into`.
+    pub fn take_luggage(&mut self, slot: Slot, into: &mut BootArgs) -> u64 {
+        into.clear();
+        let Some(record) = self.records.get_mut(slot.index()) else { return 0 };
         let args = core::mem::replace(&mut record.args, Args::EMPTY);
-        let extra = self.arena.read(args);
+        self.arena.read(args, into);
         self.arena.free(args);
-        (core::mem::take(&mut record.early), extra)
+        core::mem::take(&mut record.early)
     }
 
     /// Give a VM that waits a seat and put it into its context. `None`, and nothing has changed, when there is none with the seed's
@@ -261,8 +290,8 @@ impl<B: Backend> Table<B> {
         let free = self.free;
         let record = self.records.get_mut(slot.index())?;
         let place = core::mem::replace(&mut record.place, Place::Free(free));
-        if let Place::Free(next) = place {
-            record.place = Place::Free(next);
+        if let Place::Free(_) | Place::Written = place {
+            record.place = place;
             return None;
         }
         let args = core::mem::replace(&mut record.args, Args::EMPTY);

@@ -3,9 +3,8 @@ use crate::memory::{Owner, frames::Frames};
 use crate::vm::args::EMPTY_CELL;
 use crate::vm::bench_test::{Bench, Fake};
 use crate::vm::seats::EMPTY_SEAT;
-use abi::control::CREATE_ARGS_BYTES;
 
-const EXTRA: Extra = [b'a'; CREATE_ARGS_BYTES];
+const ARGS: &[u8] = b"ip=dhcp a=b";
 const CONTROL: u64 = 77;
 
 fn table(slots: usize) -> Table<Fake> {
@@ -18,6 +17,7 @@ fn table_with_seats(slots: usize, seats: usize) -> Table<Fake> {
         vec![EMPTY_RECORD; slots].leak(),
         vec![EMPTY_CELL; slots].leak(),
         vec![EMPTY_SEAT; seats].leak(),
+        Written::default(),
     )
 }
 
@@ -28,6 +28,7 @@ fn table_with_cells(slots: usize, cells: usize) -> Table<Fake> {
         vec![before; slots].leak(),
         vec![EMPTY_CELL; cells].leak(),
         vec![EMPTY_SEAT; slots].leak(),
+        Written::default(),
     )
 }
 
@@ -38,7 +39,7 @@ fn seed(id: VmId) -> Seed {
 /// Create the next VM.
 fn create(table: &mut Table<Fake>) -> VmId {
     let id = table.next_id().expect("a free slot");
-    assert!(table.create(seed(id), &EXTRA));
+    assert!(table.create(seed(id), ARGS));
     id
 }
 
@@ -57,6 +58,12 @@ fn add(table: &mut Table<Fake>, frames: &mut Frames) -> VmId {
     let id = create(table);
     assert!(admit_in(table, frame(frames), id));
     id
+}
+
+fn luggage(table: &mut Table<Fake>, slot: Slot) -> (u64, Vec<u8>) {
+    let mut args = BootArgs::from_slice(b"what was there").expect("short");
+    let early = table.take_luggage(slot, &mut args);
+    (early, args.to_vec())
 }
 
 fn slot(number: u32) -> Slot {
@@ -119,9 +126,9 @@ fn what_comes_early_is_kept_for_the_admission() {
     let id = create(&mut table);
     assert!(table.raise_early(id, 1) && table.raise_early(id, 4));
     assert!(!table.raise_early(VmId { generation: 2, ..id }, 2) && !table.raise_early(VmId::new(1, 0), 2));
-    assert_eq!(table.take_luggage(id.slot), (5, EXTRA));
-    assert_eq!(table.take_luggage(id.slot), (0, [0; CREATE_ARGS_BYTES]));
-    assert_eq!(table.take_luggage(slot(2)), (0, [0; CREATE_ARGS_BYTES]));
+    assert_eq!(luggage(&mut table, id.slot), (5, ARGS.to_vec()));
+    assert_eq!(luggage(&mut table, id.slot), (0, vec![]));
+    assert_eq!(luggage(&mut table, slot(2)), (0, vec![]));
 }
 
 #[test]
@@ -158,7 +165,7 @@ fn slots_are_filled_in_order_until_none_is_free() {
     let ids: Vec<_> = (0..3).map(|_| create(&mut table)).collect();
     assert_eq!(ids, [VmId::new(0, 1), VmId::new(1, 1), VmId::new(2, 1)]);
     assert_eq!((table.next_id(), table.living()), (None, 3));
-    assert!(!table.create(seed(VmId::new(3, 1)), &EXTRA));
+    assert!(!table.create(seed(VmId::new(3, 1)), ARGS));
 }
 
 #[test]
@@ -186,9 +193,9 @@ fn a_vm_that_waits_leaves_its_slot_and_its_cells() {
     let mut table = table_with_cells(3, 1);
     let id = create(&mut table);
     let next = table.next_id().expect("a free slot");
-    assert!(!table.create(seed(next), &EXTRA), "no cell is free");
+    assert!(!table.create(seed(next), ARGS), "no cell is free");
     assert_eq!((table.living(), table.next_id()), (1, Some(next)));
-    assert!(table.create(seed(next), &[0; CREATE_ARGS_BYTES]), "none is needed");
+    assert!(table.create(seed(next), b""), "none is needed");
     assert_eq!(table.remove(id.slot), None);
     assert_eq!((table.living(), table.waiting(id), table.next_id()), (1, None, Some(VmId::new(0, 2))));
     create(&mut table);
@@ -198,7 +205,7 @@ fn a_vm_that_waits_leaves_its_slot_and_its_cells() {
 fn arguments_are_kept_until_the_admission_takes_them() {
     let (mut bench, mut table) = (Bench::new(16), table_with_cells(2, 1));
     let id = create(&mut table);
-    assert_eq!(table.take_luggage(id.slot), (0, EXTRA));
+    assert_eq!(luggage(&mut table, id.slot), (0, ARGS.to_vec()));
     assert!(admit_in(&mut table, frame(&mut bench.frames), id));
     create(&mut table);
 }
@@ -225,7 +232,7 @@ fn after_the_last_generation_of_a_slot_comes_one_that_is_not_zero() {
 #[test]
 fn only_the_next_id_is_created() {
     let mut table = table(2);
-    assert!(!table.create(seed(VmId::new(0, 2)), &EXTRA) && !table.create(seed(VmId::new(1, 1)), &EXTRA));
+    assert!(!table.create(seed(VmId::new(0, 2)), ARGS) && !table.create(seed(VmId::new(1, 1)), ARGS));
     assert_eq!((table.living(), table.slots().count()), (0, 0));
 }
 
@@ -253,4 +260,34 @@ fn a_frame_that_means_none_or_has_too_large_a_number_takes_no_vm() {
 #[test]
 fn a_table_without_slots_has_none_free() {
     assert_eq!(table(0).next_id(), None);
+}
+
+#[test]
+fn what_boot_has_written_comes_to_live_once_and_in_its_place() {
+    let mut records = vec![EMPTY_RECORD; 4];
+    let mut cells = vec![EMPTY_CELL; 4];
+    let mut at = 0;
+    for (record, text) in records.iter_mut().zip([&b"first"[..], &[b'x'; 100]]) {
+        let args = crate::vm::lay(&mut cells, &mut at, text).expect("room");
+        *record = Record::written(ImageId::new(3), abi::share::Share::DEFAULT, 0x0a00_0001, args);
+    }
+    let written = Written { slots: 2, cells: at };
+    let mut table: Table<Fake> =
+        Table::new(vec![0; 4].leak(), records.leak(), cells.leak(), vec![EMPTY_SEAT; 4].leak(), written);
+    // Nobody has been told of them: they are not there yet, and their slots are taken.
+    assert_eq!((table.living(), table.used(), table.next_id()), (0, 2, Some(VmId::new(2, 1))));
+    assert!(table.waiting_in(slot(0)).is_none() && table.remove(slot(0)).is_none());
+    assert!(!table.raise_early(VmId::new(0, 1), 1));
+    let later = create(&mut table);
+    assert_eq!(later, VmId::new(2, 1));
+    for (number, text) in [(0, &b"first"[..]), (1, &[b'x'; 100])] {
+        let id = VmId::new(number, 1);
+        assert_eq!(table.bring_to_life(slot(number), 12_345), Some(seed(id)));
+        assert_eq!(table.bring_to_life(slot(number), 1), None);
+        assert_eq!((table.waiting(id), luggage(&mut table, id.slot)), (Some(seed(id)), (0, text.to_vec())));
+    }
+    assert_eq!(table.living(), 3);
+    assert_eq!([slot(2), slot(3), slot(4)].map(|slot| table.bring_to_life(slot, 1)), [None; 3]);
+    table.remove(slot(0));
+    assert_eq!(table.next_id(), Some(VmId::new(0, 2)));
 }

@@ -79,6 +79,8 @@ pub struct Vm<B: Backend> {
     pub net: EndpointId,
     /// See `net`.
     pub pager: EndpointId,
+    /// Its own endpoint, if it controls the machine.
+    pub control: EndpointId,
 }
 
 impl<B: Backend> Vm<B> {
@@ -106,6 +108,7 @@ impl<B: Backend> Vm<B> {
             attached_to: 0,
             net: EndpointId::NONE,
             pager: EndpointId::NONE,
+            control: EndpointId::NONE,
             created_tsc: seed.created_tsc,
             ran_ticks: 0,
             burst_ticks: 0,
@@ -120,10 +123,11 @@ impl<B: Backend> Vm<B> {
         self.id.slot
     }
 
-    /// When the core must look at it next: its alarm or the end of its idle.
+    /// When the core must look at it next: its alarm, the end of its idle, or when it is short of memory.
     pub fn deadline(&self) -> u64 {
         match self.life.state() {
             State::Idle { until } => until.min(self.alarm),
+            State::Fault(_) => self.life.shortage().map_or(self.alarm, |shortage| shortage.retry.min(self.alarm)),
             _ => self.alarm,
         }
     }

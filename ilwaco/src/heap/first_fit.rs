@@ -15,7 +15,7 @@ use core::ptr::NonNull;
 /// Sizes and addresses are multiples of this.
 const UNIT: usize = 16;
 /// Bytes in a page.
-const PAGE: usize = 4096;
+pub(super) const PAGE: usize = 4096;
 
 /// The record at the start of a hole.
 struct Hole {
@@ -104,6 +104,23 @@ impl Heap {
             current = next;
         }
         core::ptr::null_mut()
+    }
+
+    /// The addresses that [`Heap::allocate`] would use for an allocation now, the record behind it included.
+    pub(crate) fn place_of(&self, layout: Layout) -> Option<Range<usize>> {
+        let (size, align) = rounded(layout)?;
+        let mut current = self.first;
+        while let Some(at) = current {
+            // SAFETY: `at` is in the list, so a record of ours lies there, and nobody else knows this memory.
+            let Hole { size: hole_size, next } = unsafe { at.read() };
+            let base = at.addr().get();
+            let start = base.next_multiple_of(align);
+            if hole_size.checked_sub(start - base).is_some_and(|left| left >= size) {
+                return Some(start..(start + size + UNIT).min(base + hole_size));
+            }
+            current = next;
+        }
+        None
     }
 
     /// As [`core::alloc::GlobalAlloc::dealloc`].
@@ -309,10 +326,13 @@ mod tests {
                     prop_assert_eq!(unsafe { heap.deallocate(at, layout) }, Err(NotAllocated));
                 } else {
                     let layout = Layout::from_size_align(size, 1 << align).expect("valid");
+                    let place = heap.place_of(layout);
                     let at = heap.allocate(layout);
+                    prop_assert_eq!(place.as_ref().map(|place| place.start), (!at.is_null()).then(|| at.addr()));
                     if at.is_null() {
                         continue;
                     }
+                    prop_assert!(place.is_some_and(|place| place.end >= at.addr() + size && place.end <= end));
                     prop_assert!(at.addr() >= base && at.addr() + size <= end);
                     prop_assert!(at.addr().is_multiple_of(1 << align));
                     for (other, layout, _) in &live {

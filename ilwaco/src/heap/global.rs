@@ -1,6 +1,6 @@
 //! The guest's one heap, behind `alloc`.
 
-use super::first_fit::Heap;
+use super::first_fit::{Heap, PAGE};
 use crate::cell::global;
 use core::alloc::{GlobalAlloc, Layout};
 use core::cell::RefCell;
@@ -48,6 +48,19 @@ fn broken_promise(start: *mut u8, layout: Layout) -> ! {
 pub(crate) unsafe fn init(start: *mut u8, size: usize) {
     // SAFETY: the caller keeps the same promise to us.
     HEAP.with(|heap| unsafe { heap.borrow_mut().init(start, size) });
+}
+
+/// Have the machine give memory for an allocation of so many bytes now, instead of when it is first touched, when there may be none.
+/// False when it has none to give, or the heap is full.
+pub(crate) fn secure(bytes: usize) -> bool {
+    let Ok(layout) = Layout::from_size_align(bytes, 16) else { return false };
+    HEAP.with(|heap| {
+        let heap = heap.borrow();
+        heap.place_of(layout).is_some_and(|range| {
+            let pages = range.start / PAGE..range.end.div_ceil(PAGE);
+            crate::platform::take(pages)
+        })
+    })
 }
 
 /// See [`Heap::take_free_pages`].

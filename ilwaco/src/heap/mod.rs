@@ -8,7 +8,7 @@ mod global;
 #[cfg(target_os = "none")]
 pub use global::heap_usage;
 #[cfg(target_os = "none")]
-pub(crate) use global::{free_pages, init};
+pub(crate) use global::{free_pages, init, secure};
 
 /// True for the words with which `alloc` gives up.
 #[cfg(any(target_os = "none", test))]
@@ -29,6 +29,12 @@ pub(crate) fn is_exhaustion(message: &impl core::fmt::Display) -> bool {
 
     let mut words = Words("memory allocation of ");
     core::fmt::write(&mut words, format_args!("{message}")).is_ok() && words.0.is_empty()
+}
+
+/// True when the machine has memory for so many bytes more.
+#[cfg(not(target_os = "none"))]
+pub(crate) fn secure(_: usize) -> bool {
+    crate::platform::has_memory()
 }
 
 /// Bytes of the heap that are allocated, and bytes that it can have. On the host nobody counts.

@@ -2,7 +2,7 @@
 //! left as the slot held it before, and what is quoted is quoted as it arrived.
 
 use super::checksum;
-use super::frame::{ACK, ETHERNET_HEADER, ICMP, ICMPV6, IPV4, Own, RST, SYN, Segment, TCP, be16};
+use super::frame::{ACK, ETHERNET_HEADER, Flow, ICMP, ICMPV6, IPV4, Own, RST, SYN, Segment, TCP, be16};
 
 /// The largest datagram that an error for IPv4 may be (RFC 1812 4.3.2.3).
 const ERROR_V4: usize = 576;
@@ -110,7 +110,7 @@ pub(super) fn segment(heard: &Segment, own: &Own, control: Control, offer: Optio
         }
         None => {
             frame.push([0x86, 0xdd, 0x60, 0, 0, 0, 0, words * 4, TCP, 64]);
-            frame.push(own.v6.to_be_bytes());
+            frame.push(own.v6_for(heard.flow.remote).to_be_bytes());
             frame.push(heard.flow.remote.to_be_bytes());
             1440
         }
@@ -133,6 +133,31 @@ pub(super) fn segment(heard: &Segment, own: &Own, control: Control, offer: Optio
     }
     let len = frame.len;
     checksum::fill(&mut frame.bytes[..len]);
+    frame
+}
+
+/// A segment without data that a peer might have sent, for a socket: a frame.
+pub(super) fn tell(flow: Flow, own: &Own, control: Control) -> Short {
+    let mut frame = Short::new();
+    frame.push([0; 12]);
+    match super::frame::unmapped(flow.remote) {
+        Some(remote) => {
+            frame.push([8, 0, 0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, TCP, 0, 0]);
+            frame.push(remote.to_be_bytes());
+            frame.push(own.v4.to_be_bytes());
+        }
+        None => {
+            frame.push([0x86, 0xdd, 0x60, 0, 0, 0, 0, 20, TCP, 64]);
+            frame.push(flow.remote.to_be_bytes());
+            frame.push(own.v6_for(flow.remote).to_be_bytes());
+        }
+    }
+    frame.push(flow.ports.to_be_bytes());
+    frame.push(control.seq.to_be_bytes());
+    frame.push(control.ack.to_be_bytes());
+    frame.push([5 << 4, control.flags]);
+    frame.push(control.window.to_be_bytes());
+    frame.push([0; 4]);
     frame
 }
 
@@ -229,7 +254,7 @@ pub(super) fn retell(heard: &Segment, own: &Own, offer: super::cookie::Offer, ms
         None => {
             packet.push([0x60, 0, 0, 0, 0, 32, TCP, 64]);
             packet.push(heard.flow.remote.to_be_bytes());
-            packet.push(own.v6.to_be_bytes());
+            packet.push(own.v6_for(heard.flow.remote).to_be_bytes());
         }
     }
     packet.push(heard.flow.ports.to_be_bytes());

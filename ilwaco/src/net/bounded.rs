@@ -8,9 +8,8 @@ use hashbrown::HashMap;
 /// Two generations of entries. New ones, and those that are used, are in the first; when that is full, the second is
 /// forgotten and the first takes its place. Every operation takes constant time, the exchange shared out over the
 /// insertions. An empty map has no memory on the heap, and an idle VM's is little more than a pointer.
-pub(super) struct Bounded<K, V> {
+pub(super) struct Bounded<K, V, const LIMIT: usize> {
     generations: Option<Box<Generations<K, V>>>,
-    limit: usize,
     seed: u64,
 }
 
@@ -19,10 +18,10 @@ struct Generations<K, V> {
     old: HashMap<K, V, FixedState>,
 }
 
-impl<K: Eq + Hash + Copy, V> Bounded<K, V> {
-    /// A map of at most twice `limit` entries. `seed` keeps others from choosing keys that collide.
-    pub(super) fn new(limit: usize, seed: u64) -> Self {
-        Bounded { generations: None, limit, seed }
+impl<K: Eq + Hash + Copy, V, const LIMIT: usize> Bounded<K, V, LIMIT> {
+    /// A map of at most twice `LIMIT` entries. `seed` keeps others from choosing keys that collide.
+    pub(super) fn new(seed: u64) -> Self {
+        Bounded { generations: None, seed }
     }
 
     /// Entries.
@@ -35,7 +34,7 @@ impl<K: Eq + Hash + Copy, V> Bounded<K, V> {
         let seed = self.seed;
         let map = || HashMap::with_hasher(FixedState::with_seed(seed));
         let maps = self.generations.get_or_insert_with(|| Box::new(Generations { young: map(), old: map() }));
-        if maps.young.len() >= self.limit {
+        if maps.young.len() >= LIMIT {
             core::mem::swap(&mut maps.young, &mut maps.old);
             maps.young.clear();
         }
@@ -78,7 +77,7 @@ mod tests {
 
     #[test]
     fn never_more_than_twice_the_limit_and_the_used_ones_stay() {
-        let mut map = Bounded::new(8, 1);
+        let mut map = Bounded::<_, _, 8>::new(1);
         map.insert(0, "kept");
         for key in 1..1000 {
             map.insert(key, "new");
@@ -94,7 +93,7 @@ mod tests {
 
     #[test]
     fn a_key_has_one_entry() {
-        let mut map = Bounded::new(2, 1);
+        let mut map = Bounded::<_, _, 2>::new(1);
         for value in 0..100 {
             map.insert(value % 3, value);
             assert_eq!(map.get_mut(&(value % 3)), Some(&mut { value }));

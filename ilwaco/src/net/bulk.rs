@@ -8,7 +8,7 @@ use super::connection::SEND_BYTES;
 use super::content::{Content, Repeated};
 use super::device::Wire;
 use super::flight::Flight;
-use super::frame::{ETHERNET_HEADER, RST, SYN, Segment, unmapped};
+use super::frame::{ETHERNET_HEADER, FIN, PSH, RST, SYN, Segment, unmapped};
 use super::headers::{Headers, MAX_RANGES, TCP_HEADER, ranges};
 use super::places::Place;
 use super::stack::{Stack, due, stack_time};
@@ -28,8 +28,9 @@ const ACK_DELAY_US: u64 = 20_000;
 pub(super) struct Bulk {
     content: Content,
     flight: Flight,
-    /// The program has said that nothing follows.
+    /// The program has said that nothing follows, and the peer was told so.
     closing: bool,
+    ended: bool,
     /// Who is woken when no more than so many bytes are left.
     waker: Option<(usize, Waker)>,
 }
@@ -39,6 +40,13 @@ impl Bulk {
         if let Some((_, waker)) = self.waker.take() {
             waker.wake();
         }
+    }
+
+    /// The end that is to be said when all content was sent before the program came to it.
+    fn end_alone(&self) -> Option<(u32, u32)> {
+        let (una, next) = self.flight.sent();
+        let all = usize::try_from(next.wrapping_sub(una)) == Ok(self.content.len());
+        (self.closing && !self.ended && all).then_some((next, 0))
     }
 
     fn has_progressed(&mut self) {
@@ -116,7 +124,7 @@ impl Stack {
     /// Gives a connection bytes to be sent: its socket, or what goes beside it. How many it takes. `None`: not before `waker` is woken.
     #[inline]
     pub(super) fn write(&mut self, index: usize, bytes: &[u8], waker: &Waker) -> Result<Option<usize>, Error> {
-        if (bytes.len() > SEND_BYTES || self.has_content(index))
+        if (bytes.len() > SEND_BYTES || self.overflows(index))
             && let taken @ (None | Some(1..)) = self.send_copy(index, bytes, waker)?
         {
             return Ok(taken);
@@ -125,6 +133,9 @@ impl Stack {
         match socket.send_slice(bytes) {
             Ok(0) => {
                 socket.register_send_waker(waker);
+                if let Some(place) = self.places.get_mut(index) {
+                    place.crowded = true;
+                }
                 Ok(None)
             }
             Ok(len) => {
@@ -141,9 +152,9 @@ impl Stack {
     fn send_copy(&mut self, index: usize, bytes: &[u8], waker: &Waker) -> Result<Option<usize>, Error> {
         let Some(place) = self.places.get_mut(index) else { return Err(Error::NotConnected) };
         let len = bytes.len().min(COPY);
-        let has_room = super::places::carries_bytes(len);
+        let has_room = super::places::secures_bytes(len);
         if !place.has_content() {
-            if bytes.len() <= SEND_BYTES || !has_room {
+            if (bytes.len() <= SEND_BYTES && !place.crowded) || !has_room {
                 return Ok(Some(0));
             }
             if !self.start_content(index, waker)? {
@@ -186,10 +197,10 @@ impl Stack {
         Ok(false)
     }
 
-    /// True while a connection has content that has not arrived.
+    /// True while what a connection is to send does not go into its socket.
     #[inline]
-    fn has_content(&self, index: usize) -> bool {
-        self.places.get(index).is_some_and(Place::has_content)
+    fn overflows(&self, index: usize) -> bool {
+        self.places.get(index).is_some_and(|place| place.crowded || place.has_content())
     }
 
     /// Bytes of a connection's content that have not arrived.
@@ -200,7 +211,11 @@ impl Stack {
 
     /// Nothing follows what the program has given a connection. False when there is no content that this has to wait for.
     pub(super) fn close_behind_content(&mut self, index: usize) -> bool {
-        self.places.get_mut(index).is_some_and(Place::close_behind_content)
+        let waits = self.places.get_mut(index).is_some_and(Place::close_behind_content);
+        if waits {
+            self.touch_content(index);
+        }
+        waits
     }
 
     fn push_content(&mut self, index: usize, push: impl FnOnce(&mut Content)) {
@@ -240,7 +255,13 @@ impl Stack {
         let window = place.track.peer.window;
         let bulk = place.bulk.get_or_insert_with(|| {
             let flight = Flight::new(start, mss, self.now);
-            alloc::boxed::Box::new(Bulk { content: Content::default(), flight, closing: false, waker: None })
+            alloc::boxed::Box::new(Bulk {
+                content: Content::default(),
+                flight,
+                closing: false,
+                ended: false,
+                waker: None,
+            })
         });
         bulk.flight.resume(start, window, self.now);
         place.track.sent = (start, start);
@@ -252,21 +273,20 @@ impl Stack {
     /// The content's segments say what the socket was about to acknowledge. The socket believes that it has done so.
     fn acknowledge_by_content(&mut self, index: usize) {
         let Some(place) = self.places.get_mut(index) else { return };
+        if !place.track.owes_nothing() {
+            self.say_nothing(index);
+        }
+    }
+
+    /// The socket believes that it has sent what it was about to send, which the content's segments say or have said.
+    fn say_nothing(&mut self, index: usize) {
+        let Some(place) = self.places.get_mut(index) else { return };
         let Some(endpoint) = &mut place.endpoint else { return };
-        if place.track.received.is_none_or(|(acknowledged, received)| acknowledged == received)
-            || !self.device.can_send()
-        {
+        if !self.device.can_send() {
             return;
         }
         let later = stack_time(self.now + ACK_DELAY_US);
-        let mut wire = Wire {
-            nic: &mut self.device,
-            link: &mut self.link,
-            now: self.now,
-            track: Some(&mut place.track),
-            start: 0,
-            mute: true,
-        };
+        let mut wire = Wire::of(&mut self.device, &mut self.link, self.now, &mut place.track).mute();
         self.iface.poll_egress(later, &mut wire, &mut endpoint.set);
         place.socket_due = due(self.iface.poll_at(stack_time(self.now), &endpoint.set));
     }
@@ -287,7 +307,10 @@ impl Stack {
             _ => ([(0, 0); MAX_RANGES], 0),
         };
         let window = place.track.peer.window;
-        let fresh = bulk.flight.heard(segment.ack, window, &said[..count], segment.span() == 0, self.now);
+        // An end has a number, too, of which the flight knows nothing.
+        let (_, next) = bulk.flight.sent();
+        let ack = if bulk.ended && segment.ack == next.wrapping_add(1) { next } else { segment.ack };
+        let fresh = bulk.flight.heard(ack, window, &said[..count], segment.span() == 0, self.now);
         if fresh > 0 {
             bulk.content.skip(usize::try_from(fresh).unwrap_or(0));
             bulk.flight.set_len(bulk.content.len());
@@ -309,10 +332,15 @@ impl Stack {
         place.track.shift = place.track.shift.wrapping_add(end.wrapping_sub(start));
         bulk.content.clear();
         bulk.wake();
+        place.crowded = false;
+        let ended = core::mem::take(&mut bulk.ended);
         if core::mem::take(&mut bulk.closing)
             && let Some(endpoint) = &mut place.endpoint
         {
             endpoint.socket().close();
+            if ended && place.track.owes_nothing() {
+                self.say_nothing(index);
+            }
         }
         self.touch(index);
     }
@@ -347,13 +375,20 @@ impl Stack {
             if !self.device.can_send() {
                 return false;
             }
-            let Some((seq, len)) = bulk.flight.segment(self.now) else { return true };
+            let Some((seq, len)) = bulk.flight.segment(self.now).or_else(|| bulk.end_alone()) else { return true };
             let (una, next) = bulk.flight.sent();
             let at = usize::try_from(seq.wrapping_sub(una)).unwrap_or(0);
             let len = usize::try_from(len).unwrap_or(0);
-            let Bulk { content, .. } = &**bulk;
-            let pushes = at + len == content.len();
-            let head = headers.of(seq, len, pushes);
+            let Bulk { content, closing, ended, .. } = &mut **bulk;
+            let flags = match at + len == content.len() {
+                true if *closing => {
+                    *ended = true;
+                    FIN | PSH
+                }
+                true => PSH,
+                false => 0,
+            };
+            let head = headers.of(seq, len, flags);
             let (link, hop, now) = (&mut self.link, place.track.hop, self.now);
             self.device.compose(head.len() + len, |frame| {
                 let (start, data) = frame.split_at_mut(head.len());
@@ -362,7 +397,7 @@ impl Stack {
                 checksum::fill_segment(frame, head.len(), sum);
                 link.address(frame, hop, now)
             });
-            place.track.sent.1 = next;
+            place.track.sent.1 = next.wrapping_add(u32::from(*ended));
         }
         // There may be more when others had their turn.
         self.touch_content(index);

@@ -128,6 +128,11 @@ pub(super) fn header(header: &[u8]) -> u16 {
     !fold(add(0, header))
 }
 
+/// The checksum of a segment in which its place is zero, in the byte order of memory.
+pub(super) fn segment(addresses: &[u8], protocol: u8, segment: &[u8]) -> u16 {
+    !fold(add(pseudo(addresses, protocol, segment.len()), segment))
+}
+
 /// True when the checksum of a TCP, UDP or ICMPv6 segment is right.
 #[inline]
 pub(super) fn segment_valid(addresses: &[u8], protocol: u8, segment: &[u8]) -> bool {

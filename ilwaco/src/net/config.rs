@@ -1,7 +1,9 @@
 //! The address of this VM: from its boot arguments.
 
+use super::names::SERVERS;
 use crate::args::Args;
-use core::net::Ipv4Addr;
+use alloc::vec::Vec;
+use core::net::{IpAddr, Ipv4Addr};
 
 /// How this VM comes by its IPv4 address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +21,8 @@ pub(crate) enum Ipv4Config {
 pub(crate) enum ConfigError {
     Address,
     Gateway,
+    Ipv6,
+    NameServer,
 }
 
 impl core::fmt::Display for ConfigError {
@@ -28,6 +32,8 @@ impl core::fmt::Display for ConfigError {
                 "boot argument ip: want ip=dhcp or ip=A.B.C.D/P with a host's address and P from 1 to 32"
             }
             ConfigError::Gateway => "boot argument gw: want gw=A.B.C.D",
+            ConfigError::Ipv6 => "boot argument ip6: want ip6=auto or ip6=link",
+            ConfigError::NameServer => "boot argument dns: want dns=ADDRESS[,ADDRESS[,ADDRESS]]",
         })
     }
 }
@@ -50,6 +56,22 @@ impl Ipv4Config {
         let gateway = args.get("gw").map(str::parse).transpose().map_err(|_| ConfigError::Gateway)?;
         Ok(Ipv4Config::Static { address, prefix, gateway })
     }
+}
+
+/// Reads `ip6=`: whether routers are asked for an IPv6 address that is good beyond the link.
+pub(crate) fn wants_ipv6(args: &Args) -> Result<bool, ConfigError> {
+    match args.get("ip6") {
+        None | Some("link") => Ok(false),
+        Some("auto") => Ok(true),
+        Some(_) => Err(ConfigError::Ipv6),
+    }
+}
+
+/// Reads `dns=`: the servers that are asked for names; none when it is not there.
+pub(crate) fn name_servers(args: &Args) -> Result<Vec<IpAddr>, ConfigError> {
+    let Some(text) = args.get("dns") else { return Ok(Vec::new()) };
+    let servers: Result<Vec<IpAddr>, _> = text.split(',').map(str::parse).collect();
+    servers.ok().filter(|servers| servers.len() <= SERVERS).ok_or(ConfigError::NameServer)
 }
 
 #[cfg(test)]
@@ -85,5 +107,23 @@ mod tests {
             assert_eq!(config(text), Err(ConfigError::Address), "{text}");
         }
         assert_eq!(config("ip=10.0.2.16/24 gw=me"), Err(ConfigError::Gateway));
+    }
+
+    #[test]
+    fn addresses_beyond_the_link() {
+        let wants = |text: &str| wants_ipv6(&Args::new(text));
+        assert_eq!((wants(""), wants("ip6=link"), wants("ip6=auto")), (Ok(false), Ok(false), Ok(true)));
+        assert_eq!(wants("ip6=2001:db8::1"), Err(ConfigError::Ipv6));
+    }
+
+    #[test]
+    fn servers() {
+        let servers = |text: &str| name_servers(&Args::new(text));
+        assert_eq!(servers("ip=dhcp"), Ok(Vec::new()));
+        let two = [IpAddr::from([10, 0, 2, 2]), "fe80::1".parse().expect("an address")];
+        assert_eq!(servers("dns=10.0.2.2,fe80::1"), Ok(two.into()));
+        for text in ["dns=", "dns=me", "dns=1.1.1.1,", "dns=1.1.1.1,2.2.2.2,3.3.3.3,4.4.4.4"] {
+            assert_eq!(servers(text), Err(ConfigError::NameServer), "{text}");
+        }
     }
 }

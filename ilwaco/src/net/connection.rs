@@ -1,5 +1,6 @@
 //! One TCP connection: its socket, its buffers, and who has it.
 
+use super::track::Track;
 use alloc::vec;
 use smoltcp::iface::{SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
@@ -52,6 +53,15 @@ impl Endpoint {
     /// True when the connection has a place among those that somebody uses.
     pub(super) fn is_live(&self) -> bool {
         !matches!(self.stage, Stage::Orphan { .. })
+    }
+
+    /// True when all that there is to send is on its way, and nothing else is to be done but to wait for the peer, or for the timer.
+    #[inline]
+    pub(super) fn only_waits(&mut self, track: &Track) -> bool {
+        let socket = self.socket();
+        socket.state() == State::Established
+            && track.owes_nothing()
+            && u32::try_from(socket.send_queue()) == Ok(track.flight())
     }
 
     /// True when nothing is on its way in either direction, and the peer may still ask for something.

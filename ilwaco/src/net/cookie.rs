@@ -8,6 +8,7 @@
 //! Sequence numbers of RFC 6528 come of themselves: nobody without the key can tell the next one.
 
 use super::frame::Flow;
+use super::options::options;
 use siphasher::sip::SipHasher13;
 
 /// How long a slot lasts.
@@ -31,24 +32,15 @@ pub(super) struct Offer {
 
 impl Offer {
     /// Reads the options of a SYN. What makes no sense counts as not there.
-    pub(super) fn read(mut options: &[u8]) -> Offer {
+    pub(super) fn read(bytes: &[u8]) -> Offer {
         let mut offer = Offer { segment: 536, scale: None, sack: false };
-        while let Some((&kind, rest)) = options.split_first() {
-            match (kind, rest.first()) {
-                (0, _) => break,
-                (1, _) => options = rest,
-                (_, Some(&len @ 2..)) if usize::from(len) <= options.len() => {
-                    let (option, next) = options.split_at(usize::from(len));
-                    match *option {
-                        [2, 4, high, low] => offer.segment = u16::from_be_bytes([high, low]),
-                        // RFC 7323 2.3: more than 14 counts as 14.
-                        [3, 3, scale] => offer.scale = Some(scale.min(14)),
-                        [4, 2] => offer.sack = true,
-                        _ => {}
-                    }
-                    options = next;
-                }
-                _ => break,
+        for (kind, value) in options(bytes) {
+            match (kind, value) {
+                (2, &[high, low]) => offer.segment = u16::from_be_bytes([high, low]),
+                // RFC 7323 2.3: more than 14 counts as 14.
+                (3, &[scale]) => offer.scale = Some(scale.min(14)),
+                (4, []) => offer.sack = true,
+                _ => {}
             }
         }
         offer
@@ -84,6 +76,11 @@ impl Key {
         input[20..24].copy_from_slice(&peer_seq.to_ne_bytes());
         input[24..].copy_from_slice(&(slot << 8 | u64::from(bits)).to_ne_bytes());
         u32::try_from(SipHasher13::new_with_key(&self.0).hash(&input) & 0xffff_ff00).unwrap_or(0)
+    }
+
+    /// The `number`th secret that is no cookie: their hashes are over more bytes.
+    pub(super) fn secret(&self, number: u64) -> u64 {
+        SipHasher13::new_with_key(&self.0).hash(&number.to_ne_bytes())
     }
 
     /// The sequence number of the answer to a SYN with the number `peer_seq`.

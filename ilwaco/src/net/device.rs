@@ -1,7 +1,7 @@
 //! The virtual NIC as the stack's device. Frames are read in the ring where they lie, and written into it where they leave.
 
 use super::checksum;
-use super::frame::{ETHERNET_HEADER, IPV4, IPV6, IPV6_HEADER, be16, be32};
+use super::frame::{ETHERNET_HEADER, IPV4, IPV6, IPV6_HEADER, be16};
 use super::link::Link;
 use super::track::Track;
 use crate::platform::{kick, nic};
@@ -42,6 +42,17 @@ pub(super) fn nic_page() -> NicPage {
     // The page is there wherever there is a NIC.
     let _ = nic().read(0, &mut bytes);
     NicPage::read_from_bytes(&bytes).unwrap_or_else(|_| unreachable!("the buffer has the page's size"))
+}
+
+/// Numbers of the guest's pages in which the transmit ring lies.
+#[cfg(target_os = "none")]
+pub(crate) fn transmit_pages() -> core::ops::Range<usize> {
+    let page = nic_page();
+    let number =
+        |pages: u64| usize::try_from(crate::registers::nic_page() / abi::limits::PAGE_SIZE + pages).unwrap_or(0);
+    let (first, end) =
+        (tx_slots_offset(page.rx_slots) / abi::limits::PAGE_SIZE, abi::nic::nic_pages(page.rx_slots, page.tx_slots));
+    number(first)..number(end)
 }
 
 /// Says what this VM listens to.
@@ -227,34 +238,74 @@ fn lost<R>(len: usize, fill: impl FnOnce(&mut [u8]) -> (R, bool)) -> R {
 
 /// The NIC as a device for IP packets, for one connection or for none.
 pub(super) struct Wire<'a> {
-    pub(super) nic: &'a mut NicDevice,
-    pub(super) link: &'a mut Link,
+    nic: &'a mut NicDevice,
+    link: &'a mut Link,
     /// The present in microseconds.
-    pub(super) now: u64,
+    now: u64,
     /// What the connection is tracked by, and where the TCP header starts in the frame that it is to take.
-    pub(super) track: Option<&'a mut Track>,
-    pub(super) start: usize,
+    track: Option<&'a mut Track>,
+    start: usize,
     /// What is sent goes nowhere.
-    pub(super) mute: bool,
+    mute: bool,
+}
+
+impl<'a> Wire<'a> {
+    /// For what belongs to no connection.
+    pub(super) fn plain(nic: &'a mut NicDevice, link: &'a mut Link, now: u64) -> Wire<'a> {
+        Wire { nic, link, now, track: None, start: 0, mute: false }
+    }
+
+    /// For what a connection sends.
+    #[inline]
+    pub(super) fn of(nic: &'a mut NicDevice, link: &'a mut Link, now: u64, track: &'a mut Track) -> Wire<'a> {
+        Wire { nic, link, now, track: Some(track), start: 0, mute: false }
+    }
+
+    /// The same, of which nothing leaves.
+    pub(super) fn mute(self) -> Wire<'a> {
+        Wire { mute: true, ..self }
+    }
+
+    /// For a connection that takes the frame that is next, in which its segment starts at `start`.
+    #[inline]
+    pub(super) fn taking(self, start: usize) -> Wire<'a> {
+        Wire { start, ..self }
+    }
 }
 
 /// A received packet.
 pub(super) struct WireRx<'a> {
     rx: &'a mut PacketConsumer<SharedMemory>,
-    /// What the socket's numbers are behind those on the wire, the last number that it knows of while there is content, and where
-    /// the TCP header starts.
-    shifted: Option<(u32, Option<u32>, usize)>,
+    /// What becomes of its numbers, for a connection.
+    shift: Option<ShiftIn>,
+}
+
+/// How a segment is changed for a socket.
+#[derive(Clone, Copy)]
+struct ShiftIn {
+    /// What the socket's numbers are behind those on the wire.
+    shift: u32,
+    /// The last number that it knows of while there is content.
+    hold: Option<u32>,
+    /// The most that it is told of the peer's window.
+    limit: Option<u16>,
+    /// Where the TCP header starts.
+    start: usize,
 }
 
 impl RxToken for WireRx<'_> {
     #[inline]
     fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
         let frame = view(self.rx).unwrap_or(&mut []);
-        if let Some((shift, hold, start)) = self.shifted
-            && let Some(field) = frame.get_mut(start + 8..start + 12)
-            && let Some(ack) = be32(field, 0)
+        if let Some(ShiftIn { shift, hold, limit, start }) = self.shift
+            && let Some(header) = frame.get_mut(start..).and_then(|segment| segment.first_chunk_mut::<20>())
         {
-            field.copy_from_slice(&hold.unwrap_or(ack).wrapping_sub(shift).to_be_bytes());
+            let ack = u32::from_be_bytes([header[8], header[9], header[10], header[11]]);
+            header[8..12].copy_from_slice(&hold.unwrap_or(ack).wrapping_sub(shift).to_be_bytes());
+            if let Some(limit) = limit {
+                let window = u16::from_be_bytes([header[14], header[15]]);
+                header[14..16].copy_from_slice(&window.min(limit).to_be_bytes());
+            }
         }
         let result = f(frame.get(ETHERNET_HEADER..).unwrap_or(&[]));
         // A reset ring is empty, and the frame is gone either way.
@@ -285,7 +336,7 @@ impl TxToken for WireTx<'_> {
             ethernet[12..14].copy_from_slice(&if is_v4 { IPV4 } else { IPV6 }.to_be_bytes());
             let mut hop = None;
             if let Some(track) = track {
-                track.shift_out(packet, is_v4);
+                track.shift_out(packet, is_v4, now);
                 hop = track.hop;
             }
             checksum::fill(buffer);
@@ -310,8 +361,13 @@ impl Device for Wire<'_> {
         // Only asked when there is a frame, and an answer fits.
         let NicDevice { rx, tx, staged } = &mut *self.nic;
         let track = self.track.as_deref_mut();
-        let shifted = track.as_ref().map(|track| (track.shift, track.hold, self.start));
-        Some((WireRx { rx, shifted }, WireTx { tx, staged, link: self.link, track, now: self.now, mute: self.mute }))
+        let shift = track.as_ref().map(|track| ShiftIn {
+            shift: track.shift,
+            hold: track.hold,
+            limit: track.congestion.limit(track.peer.scale),
+            start: self.start,
+        });
+        Some((WireRx { rx, shift }, WireTx { tx, staged, link: self.link, track, now: self.now, mute: self.mute }))
     }
 
     #[inline]

@@ -2,11 +2,13 @@
 
 use super::device::Frames;
 use super::frame::{ARP, be16};
+use super::names::SERVERS;
 use super::stack::{Stack, due, stack_time};
 use super::{Error, set_ipv4, with};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::future::poll_fn;
+use core::net::IpAddr;
 use core::task::{Poll, Waker};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::socket::dhcpv4::{Event, Socket};
@@ -81,7 +83,7 @@ pub(super) fn start() {
 
 /// What is new: an address, or the loss of one.
 enum News {
-    Lease { address: Ipv4Cidr, gateway: Option<core::net::Ipv4Addr> },
+    Lease { address: Ipv4Cidr, gateway: Option<core::net::Ipv4Addr>, servers: Vec<IpAddr> },
     Lost,
 }
 
@@ -96,7 +98,11 @@ async fn follow(handle: SocketHandle, start: u32) {
                 let Some(dhcp) = &mut stack.dhcp else { return Err(Error::NoNetwork) };
                 let socket = dhcp.set.get_mut::<Socket>(handle);
                 let news = socket.poll().map(|event| match event {
-                    Event::Configured(config) => News::Lease { address: config.address, gateway: config.router },
+                    Event::Configured(config) => News::Lease {
+                        address: config.address,
+                        gateway: config.router,
+                        servers: config.dns_servers.iter().take(SERVERS).map(|&server| server.into()).collect(),
+                    },
                     Event::Deconfigured => News::Lost,
                 });
                 if news.is_none() {
@@ -108,7 +114,7 @@ async fn follow(handle: SocketHandle, start: u32) {
             news.transpose().map_or(Poll::Pending, Poll::Ready)
         });
         match news.await {
-            Ok(News::Lease { address, gateway }) => {
+            Ok(News::Lease { address, gateway, servers }) => {
                 // A server's mistake must not end this VM.
                 let host = address.address();
                 if host.is_unspecified() || host.is_multicast() || host.is_broadcast() {
@@ -117,6 +123,10 @@ async fn follow(handle: SocketHandle, start: u32) {
                 }
                 log::info!("DHCP: {address}");
                 set_ipv4(Some(address), gateway);
+                let _ = with(|stack| {
+                    stack.learn_name_servers(servers);
+                    Ok(())
+                });
             }
             Ok(News::Lost) => {
                 log::warn!("DHCP: the address is lost");

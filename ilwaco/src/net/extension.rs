@@ -23,7 +23,9 @@ pub(super) enum Walk {
     Transport { protocol: u8, start: usize },
     /// To something that the sender is told of; `pointer`: where it is in the packet.
     Problem { code: u8, pointer: u32 },
-    /// Nowhere: a fragment, nothing, or nonsense.
+    /// To a piece of a packet, whose fragment header is at `start` in the packet.
+    Fragment { start: usize },
+    /// Nowhere: nothing, or nonsense.
     Nowhere,
 }
 
@@ -67,7 +69,7 @@ fn headers(packet: &[u8]) -> Option<Walk> {
             FRAGMENT => {
                 // A packet that is whole for all that it calls itself a fragment is whole (RFC 6946).
                 if be16(header, 2)? & 0xfff9 != 0 {
-                    return None;
+                    return Some(Walk::Fragment { start: at });
                 }
                 (named, at) = (at, at + 8);
             }
@@ -151,8 +153,6 @@ mod tests {
     fn what_leads_nowhere() {
         for frame in [
             packet(NOTHING, &[]),
-            packet(FRAGMENT, &[&[UDP, 0, 0, 1, 1, 2, 3, 4], UDP_HEADER]),
-            packet(FRAGMENT, &[&[UDP, 0, 0, 8, 1, 2, 3, 4], UDP_HEADER]),
             packet(HOP_BY_HOP, &[&[UDP, 9, 1, 4, 0, 0, 0, 0]]),
             packet(DESTINATION, &[&[UDP, 0, 1, 9, 0, 0, 0, 0], UDP_HEADER]),
             packet(DESTINATION, &[[DESTINATION, 0, 1, 4, 0, 0, 0, 0].repeat(9).as_slice()]),
@@ -160,6 +160,19 @@ mod tests {
         ] {
             assert_eq!(walk(&frame), Walk::Nowhere);
         }
+    }
+
+    #[test]
+    fn pieces_are_told_from_what_only_calls_itself_one() {
+        for (field, walked) in [
+            ([0, 1], Walk::Fragment { start: 40 }),
+            ([0, 8], Walk::Fragment { start: 40 }),
+            ([0, 6], Walk::Transport { protocol: UDP, start: 48 }),
+        ] {
+            assert_eq!(walk(&packet(FRAGMENT, &[&[UDP, 0], &field, &[1, 2, 3, 4], UDP_HEADER])), walked);
+        }
+        let behind = packet(DESTINATION, &[&[FRAGMENT, 0, 1, 4, 0, 0, 0, 0], &[UDP, 0, 0, 1, 1, 2, 3, 4], UDP_HEADER]);
+        assert_eq!(walk(&behind), Walk::Fragment { start: 48 });
     }
 
     proptest! {

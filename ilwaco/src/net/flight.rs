@@ -1,6 +1,6 @@
 //! What of a connection's bytes is on its way, and what may follow: congestion control (RFC 5681, NewReno), the initial window
 //! (RFC 6928), the retransmission timer (RFC 6298), recovery with and without selective acknowledgements (RFC 6675, RFC 6582),
-//! zero-window probes and silly windows (RFC 9293 3.8.6).
+//! probes for a lost tail (RFC 8985 7), zero-window probes and silly windows (RFC 9293 3.8.6).
 //!
 //! Only numbers: the bytes are in `content.rs`, frames are made in `bulk.rs`. Sequence numbers are those on the wire and are
 //! compared by how far they are behind the first byte that is not acknowledged.
@@ -11,6 +11,10 @@ use alloc::vec::Vec;
 const FIRST_RTO: u64 = 1_000_000;
 const LEAST_RTO: u64 = 1_000_000;
 const MOST_RTO: u64 = 60_000_000;
+/// The longest that a peer waits with the acknowledgement of a single segment (RFC 8985 7.2), in microseconds.
+const MOST_ACK_DELAY: u64 = 200_000;
+/// The least that a lost tail is waited for, in microseconds: hosts have other things to do, too.
+const LEAST_PROBE: u64 = 10_000;
 /// Duplicates that mean a loss.
 const DUPLICATES: u32 = 3;
 /// Ranges that are remembered of what has arrived behind gaps. Those beyond are sent twice.
@@ -54,6 +58,20 @@ impl RoundTrip {
     }
 }
 
+/// Whether the last segments have arrived is asked before the timer runs out, by sending the very last one once more: nothing
+/// that follows them would show a gap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tail {
+    /// The deadline is not one for this.
+    Quiet,
+    /// It is.
+    Armed,
+    /// The last segment is to be sent again now.
+    Due,
+    /// It was, up to this number: where that has arrived and something before has not, that is lost.
+    Probed { end: u32, at: u64 },
+}
+
 #[derive(Debug)]
 pub(super) struct Flight {
     /// The first byte that is not acknowledged, the first that was never sent, and the end of what there is to be sent.
@@ -84,6 +102,7 @@ pub(super) struct Flight {
     owed: bool,
     /// The peer's window is to be probed.
     probe: bool,
+    tail: Tail,
     trip: RoundTrip,
     /// When the timer runs out.
     deadline: Option<u64>,
@@ -113,6 +132,7 @@ impl Flight {
             limited: false,
             owed: false,
             probe: false,
+            tail: Tail::Quiet,
             trip: RoundTrip { measured: None, timeout: FIRST_RTO, timed: None },
             deadline: None,
             last_sent: now,
@@ -209,6 +229,13 @@ impl Flight {
             self.deadline = Some(now + self.trip.timeout);
             return Some((self.una, 1));
         }
+        if self.tail == Tail::Due {
+            let len = self.at(self.next).min(self.mss);
+            self.tail = Tail::Probed { end: self.next, at: now };
+            self.deadline = Some(now + self.trip.timeout);
+            // RFC 8985 7.3: whatever the congestion window says, and once.
+            return (len > 0).then(|| (self.next.wrapping_sub(len), len));
+        }
         let pipe = self.pipe();
         let mut room = self.cwnd.saturating_sub(pipe);
         if core::mem::take(&mut self.owed) || pipe == 0 {
@@ -251,7 +278,29 @@ impl Flight {
 
     fn left(&mut self, now: u64) {
         self.last_sent = now;
+        if self.tail == Tail::Armed {
+            // It counts from the last segment on.
+            (self.deadline, self.tail) = (None, Tail::Quiet);
+        }
         self.deadline.get_or_insert(now + self.trip.timeout);
+        self.arm(now);
+    }
+
+    /// Where all has been sent and nothing of it is known to be lost, the last segment is asked for after two round trips (RFC 8985 7.2).
+    #[inline]
+    fn arm(&mut self, now: u64) {
+        if self.next != self.end || self.tail != Tail::Quiet || self.next == self.una || self.window == 0 {
+            return;
+        }
+        let Some((smooth, vary)) = self.trip.measured else { return };
+        if self.recovering || self.lost_to != self.una || self.duplicates > 0 || !self.sacked.is_empty() {
+            return;
+        }
+        let delayed = if self.at(self.next) <= self.mss { MOST_ACK_DELAY } else { 0 };
+        let wait = (2 * smooth).max(smooth + 4 * vary).max(LEAST_PROBE) + delayed;
+        if wait < self.trip.timeout && self.deadline.is_none_or(|deadline| now + wait < deadline) {
+            (self.deadline, self.tail) = (Some(now + wait), Tail::Armed);
+        }
     }
 
     /// The timer has run out, if it has. The bytes that are lost, for all that can be told.
@@ -260,8 +309,12 @@ impl Flight {
             return 0;
         }
         self.deadline = None;
-        self.trip.back_off();
         self.trip.timed = None;
+        if core::mem::replace(&mut self.tail, Tail::Quiet) == Tail::Armed && self.next != self.una {
+            self.tail = Tail::Due;
+            return 0;
+        }
+        self.trip.back_off();
         let outstanding = self.at(self.next);
         if self.window == 0 || outstanding == 0 {
             self.probe = true;
@@ -333,6 +386,19 @@ impl Flight {
             let una = self.una;
             self.sacked.retain(|(start, _)| start.wrapping_sub(una) > fresh);
         }
+        match self.tail {
+            Tail::Probed { end, .. } if !behind(end) && end != ack => {}
+            Tail::Probed { at, .. } => {
+                self.tail = Tail::Quiet;
+                // What had been lost came with the probe (RFC 8985 7.4), unless the word is older than that.
+                let (smooth, _) = self.trip.measured.unwrap_or((0, 0));
+                if !self.recovering && now >= at + smooth / 2 {
+                    self.ssthresh = (outstanding / 2).max(2 * self.mss);
+                    self.cwnd = self.cwnd.min(self.ssthresh);
+                }
+            }
+            _ => self.tail = Tail::Quiet,
+        }
         self.una = ack;
         if let Some((end, at)) = self.trip.timed
             && ack.wrapping_sub(end) < 1 << 31
@@ -365,6 +431,7 @@ impl Flight {
             }
         }
         self.deadline = (self.next != self.una).then(|| now + self.trip.timeout);
+        self.arm(now);
     }
 
     fn grow(&mut self, fresh: u32) {
@@ -418,6 +485,12 @@ impl Flight {
                 lost_to = self.at(start);
                 break;
             }
+        }
+        if let (Tail::Probed { end, .. }, Some(&(start, last))) = (self.tail, self.sacked.last())
+            && last == end
+        {
+            // It was sent two round trips after all others.
+            lost_to = lost_to.max(self.at(start));
         }
         if !self.recovering && (self.duplicates >= DUPLICATES || lost_to > 0) && self.at(self.recover) == 0 {
             let outstanding = self.at(self.next);

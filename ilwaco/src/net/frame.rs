@@ -20,6 +20,8 @@ pub(super) const SYN: u8 = 0x02;
 pub(super) const RST: u8 = 0x04;
 pub(super) const PSH: u8 = 0x08;
 pub(super) const ACK: u8 = 0x10;
+/// The group of all hosts of the link.
+const ALL_NODES: u128 = 0xff02 << 112 | 1;
 /// Where DHCP's answers arrive.
 const DHCP_CLIENT: u16 = 68;
 
@@ -34,12 +36,40 @@ pub(super) struct Own {
     pub(super) v4: u32,
     /// Ones where addresses of the VM's own IPv4 network agree with its own.
     pub(super) mask: u32,
-    /// The IPv6 link-local address.
-    pub(super) v6: u128,
+    /// The interface identifier: the lower half of the IPv6 addresses.
+    pub(super) id: u64,
+    /// The upper half of the IPv6 address that is good beyond the link; 0 for none.
+    pub(super) net: u64,
 }
 
-/// One end of a TCP connection as seen from the other: what names the connection here, since this VM has one address per
-/// family.
+impl Own {
+    /// The IPv6 link-local address.
+    #[inline]
+    pub(super) fn v6(&self) -> u128 {
+        0xfe80 << 112 | u128::from(self.id)
+    }
+
+    /// The IPv6 address that is good beyond the link; 0 for none.
+    #[inline]
+    pub(super) fn global(&self) -> u128 {
+        if self.net == 0 { 0 } else { u128::from(self.net) << 64 | u128::from(self.id) }
+    }
+
+    /// True for one of the IPv6 addresses.
+    #[inline]
+    pub(super) fn is_v6(&self, address: u128) -> bool {
+        address == self.v6() || (address == self.global() && address != 0)
+    }
+
+    /// The IPv6 address that a peer knows us by: the link-local one for those of the link, and where there is no other.
+    #[inline]
+    pub(super) fn v6_for(&self, peer: u128) -> u128 {
+        if self.net == 0 || super::link::is_link_local(peer) { self.v6() } else { self.global() }
+    }
+}
+
+/// One end of a TCP connection as seen from the other: what names the connection here, since a peer knows this VM by one
+/// address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Flow {
     /// The peer's address; that of IPv4 in its mapped form.
@@ -131,8 +161,9 @@ pub(super) enum Class {
     Dhcp,
     /// A piece of an IPv4 datagram, whose header is right.
     Fragment,
-    /// An IPv6 packet for this VM with something else than a transport behind its header: see `extension.rs`.
-    Extended,
+    /// An IPv6 packet for this VM, or for all hosts of the link, with something else than a transport behind its header: see
+    /// `extension.rs`.
+    Extended { unicast: bool },
     /// Of no use here: not IP, damaged, cut short, for another host, or from an address that no host has.
     Refuse,
 }
@@ -212,13 +243,17 @@ fn ipv6(frame: &[u8], own: &Own) -> Option<Class> {
     let remote = u128::from_be_bytes(*header[8..].first_chunk()?);
     let target = u128::from_be_bytes(*header[24..].first_chunk()?);
     // From multicast, loopback, ourselves, or an IPv4 address in disguise; for loopback.
-    if header[8] == 0xff || remote == 1 || remote == own.v6 || remote >> 32 == 0xffff || target == 1 {
+    if header[8] == 0xff || remote == 1 || own.is_v6(remote) || remote >> 32 == 0xffff || target == 1 {
         return None;
     }
-    let for_us = target == own.v6 && remote != 0 && frame[0] & 1 == 0;
-    if for_us && !matches!(header[6], TCP | UDP | ICMPV6) {
-        return Some(Class::Extended);
+    let for_us = own.is_v6(target) && remote != 0 && frame[0] & 1 == 0;
+    if !matches!(header[6], TCP | UDP | ICMPV6) {
+        // Routers ask all listeners with an alert for routers in front.
+        let asks_all = header[6] == 0 && (target == ALL_NODES || target == super::link::solicited(own.v6()));
+        return (for_us || asks_all).then_some(Class::Extended { unicast: for_us });
     }
+    // A peer that calls us by the address that others know us by gets no connection: its answers would come from elsewhere.
+    let for_us = for_us && (header[6] != TCP || target == own.v6_for(remote));
     transport(frame, header[6], remote, &header[8..40], segment, ETHERNET_HEADER + 40, for_us)
 }
 
@@ -290,7 +325,7 @@ mod tests {
         frame
     }
 
-    const OWN: Own = Own { mac: [2; 6], v4: 0x0a00_0210, mask: 0xffff_ff00, v6: 0xfe80 << 112 | 2 };
+    const OWN: Own = Own { mac: [2; 6], v4: 0x0a00_0210, mask: 0xffff_ff00, id: 2, net: 0 };
 
     fn classify(frame: &[u8]) -> Class {
         super::classify(frame, &OWN)

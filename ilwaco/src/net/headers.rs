@@ -1,6 +1,7 @@
 //! The headers of content's segments, and what the peer's options say of it.
 
-use super::frame::{ACK, ETHERNET_HEADER, IPV4, IPV6, Own, PSH, TCP, be32, unmapped};
+use super::frame::{ACK, ETHERNET_HEADER, IPV4, IPV6, Own, TCP, be32, unmapped};
+use super::options::options;
 use super::places::Place;
 use super::track::Track;
 
@@ -30,7 +31,7 @@ impl Headers {
             None => {
                 headers.push(IPV6.to_be_bytes());
                 headers.push([0x60, 0, 0, 0, 0, 0, TCP, 64]);
-                headers.push(own.v6.to_be_bytes());
+                headers.push(own.v6_for(remote).to_be_bytes());
                 headers.push(remote.to_be_bytes());
             }
         }
@@ -53,42 +54,29 @@ impl Headers {
         }
     }
 
-    /// The headers of a segment with `len` bytes behind them.
+    /// The headers of a segment with `len` bytes behind them, which says `flags` beside that it acknowledges.
     #[inline]
-    pub(super) fn of(&mut self, seq: u32, len: usize, pushes: bool) -> &[u8] {
+    pub(super) fn of(&mut self, seq: u32, len: usize, flags: u8) -> &[u8] {
         let tcp = self.len - TCP_HEADER;
         let is_v4 = tcp == ETHERNET_HEADER + 20;
         let (at, total) = if is_v4 { (16, 20 + TCP_HEADER + len) } else { (18, TCP_HEADER + len) };
         self.bytes[at..at + 2].copy_from_slice(&u16::try_from(total).unwrap_or(u16::MAX).to_be_bytes());
         self.bytes[tcp + 4..tcp + 8].copy_from_slice(&seq.to_be_bytes());
-        self.bytes[tcp + 13] = if pushes { ACK | PSH } else { ACK };
+        self.bytes[tcp + 13] = ACK | flags;
         &self.bytes[..self.len]
     }
 }
 
 /// The ranges that a segment says have arrived behind gaps (RFC 2018), and how many.
-pub(super) fn ranges(options: &[u8]) -> ([(u32, u32); MAX_RANGES], usize) {
+pub(super) fn ranges(bytes: &[u8]) -> ([(u32, u32); MAX_RANGES], usize) {
     let mut ranges = [(0, 0); MAX_RANGES];
     let mut count = 0;
-    let mut options = options;
-    while let Some((&kind, rest)) = options.split_first() {
-        match (kind, rest.first()) {
-            (0, _) => break,
-            (1, _) => options = rest,
-            (_, Some(&len @ 2..)) if usize::from(len) <= options.len() => {
-                let (option, next) = options.split_at(usize::from(len));
-                if kind == 5 {
-                    for (place, range) in ranges.iter_mut().zip(option[2..].chunks_exact(8)) {
-                        if let (Some(start), Some(end)) = (be32(range, 0), be32(range, 4)) {
-                            *place = (start, end);
-                            count += 1;
-                        }
-                    }
-                }
-                options = next;
-            }
-            _ => break,
+    let said = options(bytes).filter(|&(kind, _)| kind == 5).flat_map(|(_, value)| value.chunks_exact(8));
+    for (place, range) in ranges.iter_mut().zip(said) {
+        if let (Some(start), Some(end)) = (be32(range, 0), be32(range, 4)) {
+            *place = (start, end);
+            count += 1;
         }
     }
-    (ranges, count.min(MAX_RANGES))
+    (ranges, count)
 }

@@ -6,6 +6,7 @@
 use super::bounded::Bounded;
 use super::device::NicDevice;
 use super::frame::{ETHERNET_HEADER, ICMPV6, IPV4, IPV6, Mac, Own, be32, mapped, unmapped};
+use super::routers::{LISTENER_QUERY, Routers};
 use super::{checksum, frame};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -65,23 +66,19 @@ pub(super) struct Link {
     pub(super) own: Own,
     /// The IPv4 address of the router; 0 for none.
     pub(super) gateway: u32,
-    known: Bounded<u128, Known>,
+    /// What there is to routers of IPv6, once there is something.
+    pub(super) routers: Option<Box<Routers>>,
+    known: Bounded<u128, Known, NEIGHBOURS>,
     asking: Vec<Asking>,
     /// When the next question is due, in microseconds.
-    due: u64,
-    defended: Option<u64>,
+    pub(super) due: u64,
+    /// When our address may be defended again.
+    defend: u64,
 }
 
 impl Link {
     pub(super) fn new(own: Own, seed: u64) -> Link {
-        Link {
-            own,
-            gateway: 0,
-            known: Bounded::new(NEIGHBOURS, seed),
-            asking: Vec::new(),
-            due: u64::MAX,
-            defended: None,
-        }
+        Link { own, gateway: 0, routers: None, known: Bounded::new(seed), asking: Vec::new(), due: u64::MAX, defend: 0 }
     }
 
     /// True when packets can be sent to this address.
@@ -110,8 +107,8 @@ impl Link {
                 let [.., a, b, c, d] = address.to_be_bytes();
                 Way::Mac([0x33, 0x33, a, b, c, d])
             }
-            None if address >> 118 == 0xfe80 >> 6 => Way::Neighbour(address),
-            None => Way::None,
+            None if is_link_local(address) => Way::Neighbour(address),
+            None => self.way_beyond(address).map_or(Way::None, Way::Neighbour),
         }
     }
 
@@ -176,7 +173,7 @@ impl Link {
         if now < self.due {
             return self.due;
         }
-        self.due = u64::MAX;
+        self.due = self.report(now, nic);
         let mut index = 0;
         while let Some(asking) = self.asking.get_mut(index) {
             if asking.next <= now {
@@ -239,16 +236,22 @@ impl Link {
         match unmapped(address) {
             Some(v4) => send_arp(nic, &self.own, ArpOperation::Request, (ALL, ALL), v4),
             None => {
-                let target = Ipv6Address::from_bits(address);
-                let group = Ipv6Address::from_bits(0xff02 << 112 | 1 << 32 | 0xff << 24 | (address & 0xff_ffff));
-                let [.., a, b, c, d] = group.octets();
-                let solicit = NdiscRepr::NeighborSolicit { target_addr: target, lladdr: Some(self.own_link_address()) };
-                self.send_neighbour(nic, [0x33, 0x33, a, b, c, d], group, solicit);
+                let lladdr = Some(self.own_link_address());
+                let solicit = NdiscRepr::NeighborSolicit { target_addr: Ipv6Address::from_bits(address), lladdr };
+                let group = Ipv6Address::from_bits(solicited(address));
+                self.send_neighbour(nic, self.own.v6(), group_mac(group), group, solicit);
             }
         }
     }
 
-    fn own_link_address(&self) -> RawHardwareAddress {
+    /// Asks whether somebody has this address, which is not ours yet (RFC 4862 5.4.2).
+    pub(super) fn probe(&self, address: u128, nic: &mut NicDevice) {
+        let group = Ipv6Address::from_bits(solicited(address));
+        let solicit = NdiscRepr::NeighborSolicit { target_addr: Ipv6Address::from_bits(address), lladdr: None };
+        self.send_neighbour(nic, 0, group_mac(group), group, solicit);
+    }
+
+    pub(super) fn own_link_address(&self) -> RawHardwareAddress {
         RawHardwareAddress::from_bytes(&self.own.mac)
     }
 
@@ -281,8 +284,8 @@ impl Link {
         }
         if source == own {
             // Somebody else has our address.
-            if self.defended.is_none_or(|last| now >= last + DEFEND_US) {
-                self.defended = Some(now);
+            if now >= self.defend {
+                self.defend = now + DEFEND_US;
                 log::warn!("{} is used by {} as well", Ipv4Address::from_bits(own), EthernetAddress(mac));
                 self.announce(nic);
             }
@@ -302,13 +305,20 @@ impl Link {
     pub(super) fn icmpv6(&mut self, start: usize, now: u64, nic: &mut NicDevice) -> bool {
         let Some(frame) = nic.peek() else { return true };
         let Some(message) = frame.get(start..) else { return true };
-        if !matches!(message.first(), Some(133..=137)) {
+        if !matches!(message.first(), Some(130 | 133..=137)) {
             return false;
         }
         let address = |at: usize| Some(Ipv6Address::from_octets(*frame.get(at..)?.first_chunk()?));
         let (Some(source), Some(target)) = (address(22), address(38)) else { return true };
         let mut sender = ALL;
         sender.copy_from_slice(&frame[6..12]);
+        if message[0] == 130 {
+            let mut query = [0; LISTENER_QUERY];
+            let len = message.len().min(query.len());
+            query[..len].copy_from_slice(&message[..len]);
+            self.listener_query(&query[..len], source, now);
+            return true;
+        }
         // From a neighbour, and no router between (RFC 4861 7.1).
         if frame[21] != 255 {
             return true;
@@ -319,7 +329,7 @@ impl Link {
         let mac = |lladdr: RawHardwareAddress| <Mac>::try_from(lladdr.as_bytes()).ok();
         match repr {
             Ok(Icmpv6Repr::Ndisc(NdiscRepr::NeighborSolicit { target_addr, lladdr }))
-                if target_addr.to_bits() == self.own.v6 =>
+                if self.own.is_v6(target_addr.to_bits()) =>
             {
                 let nobody = source.is_unspecified();
                 if !nobody && let Some(mac) = lladdr.and_then(mac) {
@@ -332,7 +342,7 @@ impl Link {
                 };
                 let lladdr = Some(self.own_link_address());
                 let advert = NdiscRepr::NeighborAdvert { flags, target_addr, lladdr };
-                self.send_neighbour(nic, to.1, to.0, advert);
+                self.send_neighbour(nic, target_addr.to_bits(), to.1, to.0, advert);
             }
             Ok(Icmpv6Repr::Ndisc(NdiscRepr::NeighborAdvert { target_addr, lladdr: Some(lladdr), .. })) => {
                 if let Some(mac) = mac(lladdr)
@@ -346,13 +356,20 @@ impl Link {
         true
     }
 
-    fn send_neighbour(&self, nic: &mut NicDevice, mac: Mac, target: Ipv6Address, repr: NdiscRepr<'_>) {
+    pub(super) fn send_neighbour(
+        &self,
+        nic: &mut NicDevice,
+        own: u128,
+        mac: Mac,
+        target: Ipv6Address,
+        repr: NdiscRepr<'_>,
+    ) {
         let repr = Icmpv6Repr::Ndisc(repr);
         let len = repr.buffer_len();
         let mut frame = [0; ETHERNET_HEADER + 40 + 32];
         let header = ETHERNET_HEADER + 40;
         let Some(message) = frame.get_mut(header..header + len) else { return };
-        let own = Ipv6Address::from_bits(self.own.v6);
+        let own = Ipv6Address::from_bits(own);
         repr.emit(&own, &target, &mut Icmpv6Packet::new_unchecked(message), &ChecksumCapabilities::ignored());
         frame[..6].copy_from_slice(&mac);
         frame[6..12].copy_from_slice(&self.own.mac);
@@ -377,7 +394,24 @@ impl Link {
     pub(super) fn shrink(&mut self) {
         self.known.retain(|_, _| false);
         self.asking.shrink_to_fit();
+        self.shrink_routers();
     }
+}
+
+/// True for addresses of this link alone.
+pub(super) fn is_link_local(address: u128) -> bool {
+    address >> 118 == 0xfe80 >> 6
+}
+
+/// The group that an address's questions go to (RFC 4291 2.7.1).
+pub(super) const fn solicited(address: u128) -> u128 {
+    0xff02 << 112 | 1 << 32 | 0xff << 24 | (address & 0xff_ffff)
+}
+
+/// Where packets for a group go (RFC 2464 7).
+pub(super) fn group_mac(group: Ipv6Address) -> Mac {
+    let [.., a, b, c, d] = group.octets();
+    [0x33, 0x33, a, b, c, d]
 }
 
 /// Sends an ARP packet to `to.0`, about the host with the hardware address `to.1` and this IPv4 address.

@@ -1,10 +1,13 @@
 //! The network: `TcpListener`, `TcpStream` and `UdpSocket` that read like those of `std::net`.
 
+mod alive;
 mod answer;
+mod autoconf;
 mod bounded;
 mod bulk;
 mod checksum;
 mod config;
+mod congestion;
 mod connection;
 mod content;
 mod cookie;
@@ -20,9 +23,12 @@ mod handshake;
 mod headers;
 mod link;
 mod listener;
+mod names;
+mod options;
 mod paths;
 mod places;
 mod receiving;
+mod routers;
 mod sending;
 mod stack;
 mod tcp;
@@ -34,8 +40,11 @@ mod udp;
 pub use connection::{CONNECTION_BYTES, RECEIVE_BYTES, SEND_BYTES};
 pub use content::{Repeated, Summed, block_sums};
 pub use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+#[cfg(target_os = "none")]
+pub(crate) use device::transmit_pages;
 pub use device::{link_up, nic_counters};
 pub use listener::TcpListener;
+pub use names::lookup;
 pub use places::{MAX_CLOSING, MAX_CONNECTIONS};
 pub use tcp::TcpStream;
 pub use udp::UdpSocket;
@@ -43,6 +52,7 @@ pub use udp::UdpSocket;
 use crate::args::Args;
 use crate::cell::global;
 use crate::time::Instant;
+use alloc::vec::Vec;
 use config::Ipv4Config;
 use core::cell::RefCell;
 use core::future::poll_fn;
@@ -76,6 +86,10 @@ pub enum Error {
     NotConnected,
     /// The peer did not answer in time.
     TimedOut,
+    /// Nobody is known who could be asked for a name.
+    NoNameServer,
+    /// There is no such name, or it has no address.
+    NoSuchName,
 }
 
 impl core::fmt::Display for Error {
@@ -90,6 +104,8 @@ impl core::fmt::Display for Error {
             Error::ConnectionReset => "the connection broke",
             Error::NotConnected => "there is no connection",
             Error::TimedOut => "the peer did not answer in time",
+            Error::NoNameServer => "no name server is known",
+            Error::NoSuchName => "no such name, or none with an address",
         })
     }
 }
@@ -153,7 +169,17 @@ fn configure(args: &Args) {
         }
         Err(error) => log::error!("{error}"),
     }
+    let servers = config::name_servers(args).unwrap_or_else(|error| {
+        log::error!("{error}");
+        Vec::new()
+    });
+    let wants_ipv6 = config::wants_ipv6(args).unwrap_or_else(|error| {
+        log::error!("{error}");
+        false
+    });
     let _ = with(|stack| {
+        stack.set_autoconf(wants_ipv6);
+        stack.give_name_servers(servers);
         stack.say_listens();
         Ok(())
     });
@@ -174,7 +200,14 @@ pub fn ipv4_addr() -> Option<Ipv4Addr> {
 
 /// The IPv6 link-local address of this VM.
 pub fn ipv6_addr() -> Option<Ipv6Addr> {
-    with(|stack| Ok(stack.iface.ipv6_addr())).ok()?
+    with(|stack| Ok(Ipv6Addr::from_bits(stack.link.own.v6()))).ok()
+}
+
+/// The IPv6 address of this VM that is good beyond its link, while it has one: with the boot argument `ip6=auto`, where a router says
+/// how they begin.
+pub fn global_ipv6_addr() -> Option<Ipv6Addr> {
+    let address = with(|stack| Ok(stack.link.own.global())).ok()?;
+    (address != 0).then(|| Ipv6Addr::from_bits(address))
 }
 
 /// Waits until this VM has an IPv4 address, and returns it. One task at a time can wait.

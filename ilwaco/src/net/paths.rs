@@ -60,10 +60,10 @@ impl TooBig {
             if message[0] != 2 || quoted.first()? >> 4 != 6 || *quoted.get(6)? != TCP {
                 return None;
             }
-            if u128::from_be_bytes(*quoted.get(8..)?.first_chunk()?) != own.v6 {
+            let remote = u128::from_be_bytes(*quoted.get(24..)?.first_chunk()?);
+            if u128::from_be_bytes(*quoted.get(8..)?.first_chunk()?) != own.v6_for(remote) {
                 return None;
             }
-            let remote = u128::from_be_bytes(*quoted.get(24..)?.first_chunk()?);
             let size = be16(quoted, 4)?.checked_add(40)?;
             (remote, be32(message, 4)?, size, LEAST_V6, quoted.get(40..)?)
         };
@@ -109,14 +109,14 @@ pub(super) fn interface(mtu: u16, seed: u64, now: Instant) -> Interface {
 
 /// Paths that are narrower than the wire.
 pub(super) struct Paths {
-    known: Bounded<u128, Path>,
+    known: Bounded<u128, Path, PATHS>,
     /// One interface for each size in use: an interface has one size, and each connection may be served by another one.
     narrow: Vec<(u16, Box<Interface>)>,
 }
 
 impl Paths {
     pub(super) fn new(seed: u64) -> Paths {
-        Paths { known: Bounded::new(PATHS, seed), narrow: Vec::new() }
+        Paths { known: Bounded::new(seed), narrow: Vec::new() }
     }
 
     /// The size of packets to a peer.

@@ -1,5 +1,6 @@
 //! Where connections are: which there are, which must make room for others, and how many there can be.
 
+use super::alive::KeepAlive;
 use super::bulk::Bulk;
 use super::connection::{CONNECTION_BYTES, Endpoint, Stage};
 use super::ended::{Ended, EndedTable};
@@ -8,6 +9,7 @@ use super::listener::Listener;
 use super::stack::Stack;
 use super::track::Track;
 use super::{Error, paths};
+use crate::platform::secure_working_memory;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::net::IpAddr;
@@ -45,8 +47,12 @@ pub(super) struct Place {
     owned: bool,
     /// Whoever has its stream waits for the peer to say something.
     pub(super) reading: bool,
+    /// Its program writes faster than its socket's buffer gets empty.
+    pub(super) crowded: bool,
     pub(super) track: Track,
     pub(super) endpoint: Option<Endpoint>,
+    /// Whether its peer is asked if it is there.
+    pub(super) alive: Option<Box<KeepAlive>>,
     /// What is sent beside the socket, once there was such a thing.
     pub(super) bulk: Option<Box<Bulk>>,
 }
@@ -63,9 +69,14 @@ fn carries() -> bool {
 }
 
 /// True when the heap can carry so many bytes more.
-pub(super) fn carries_bytes(bytes: usize) -> bool {
+fn carries_bytes(bytes: usize) -> bool {
     let (used, total) = crate::heap_usage();
     total == 0 || total.saturating_sub(used) >= HEADROOM + bytes
+}
+
+/// True when so many bytes more are there: the heap can carry them, and the machine has the memory.
+pub(super) fn secures_bytes(bytes: usize) -> bool {
+    carries_bytes(bytes) && crate::heap::secure(bytes)
 }
 
 /// Whom a connection is with: an IPv4 address, a neighbour, or the network of an IPv6 address, since a host can have as many
@@ -128,8 +139,10 @@ impl Stack {
             polls: false,
             owned: false,
             reading: false,
+            crowded: false,
             track,
             endpoint: Some(endpoint),
+            alive: None,
             bulk: None,
         };
         let index = match self.free.pop() {
@@ -288,12 +301,19 @@ impl Stack {
     /// Makes space for another socket. Those that are being closed have what others do not use, and [`MAX_CLOSING`] more; when
     /// there is no space even so, the oldest of them is broken off. False when there is none.
     fn make_space(&mut self) -> bool {
-        if (self.live + self.orphans >= self.most + MAX_CLOSING || !carries())
-            && let Some(oldest) = self.oldest_orphan()
-        {
+        if self.live + self.orphans < self.most + MAX_CLOSING && self.has_space() {
+            return true;
+        }
+        if let Some(oldest) = self.oldest_orphan() {
             self.recycle(oldest, Some(Ended::over(self.now)));
         }
-        !self.spare.is_empty() || carries()
+        self.has_space()
+    }
+
+    /// True when there is a socket that nobody uses, or memory for another one: of the heap's, and of the machine's.
+    fn has_space(&self) -> bool {
+        !self.spare.is_empty()
+            || (carries() && secure_working_memory() && crate::heap::secure(CONNECTION_BYTES + TASK_BYTES))
     }
 
     /// A connection that is to make room for one of `flow`: an idle one of the peer that has most, the one that has been silent
@@ -378,6 +398,14 @@ impl Stack {
     /// As [`Stack::connection`], for who only looks.
     pub(super) fn look(&mut self, index: usize) -> Option<&mut Endpoint> {
         self.places.get_mut(index)?.endpoint.as_mut()
+    }
+
+    /// The peer of a connection is asked whether it is there when it has been silent for so many microseconds; `None` for never.
+    pub(super) fn set_keep_alive(&mut self, index: usize, idle: Option<u64>) {
+        if let Some(place) = self.places.get_mut(index) {
+            place.alive = idle.map(|idle| Box::new(KeepAlive::new(idle)));
+            self.touch(index);
+        }
     }
 
     /// Whoever has the stream of this place waits for the peer.

@@ -4,7 +4,7 @@ use super::answer;
 use super::cookie::Offer;
 use super::device::Wire;
 use super::extension::{self, Walk};
-use super::fragments::Piece;
+use super::fragments::{Part, Piece, split};
 use super::frame::{Class, ETHERNET_HEADER, Segment, classify};
 use super::handshake::Replay;
 use super::paths::{self, TooBig};
@@ -58,6 +58,9 @@ impl Stack {
                     self.device.skip();
                 }
                 Class::Icmpv6 { start, unicast } => {
+                    if self.autoconf.is_some() {
+                        self.hear_autoconf(start);
+                    }
                     let noise = self.link.icmpv6(start, self.now, &mut self.device);
                     received = received.max(if noise { Received::Noise } else { Received::Traffic });
                     if !noise && unicast {
@@ -84,12 +87,12 @@ impl Stack {
                 }
                 Class::Fragment => {
                     received = Received::Traffic;
-                    self.fragment();
+                    self.fragment(None);
                     self.device.skip();
                 }
-                Class::Extended => {
-                    received = Received::Traffic;
-                    self.extended();
+                Class::Extended { unicast } => {
+                    received = received.max(if unicast { Received::Traffic } else { Received::Noise });
+                    self.extended(unicast);
                 }
                 Class::Refuse => {
                     received = received.max(Received::Noise);
@@ -156,14 +159,7 @@ impl Stack {
             paths::WIDE => &mut self.iface,
             mtu => self.paths.interface(mtu, &self.iface, time),
         };
-        let mut wire = Wire {
-            nic: &mut self.device,
-            link: &mut self.link,
-            now: self.now,
-            track: Some(&mut place.track),
-            start: segment.start,
-            mute: false,
-        };
+        let mut wire = Wire::of(&mut self.device, &mut self.link, self.now, &mut place.track).taking(segment.start);
         if iface.poll_ingress_single(time, &mut wire, &mut endpoint.set) == PollIngressSingleResult::None {
             // The stack cannot have it: whatever the reason, the next frame's turn comes.
             self.device.skip();
@@ -178,6 +174,7 @@ impl Stack {
         let socket = endpoint.socket();
         let rests = socket.state() == State::Established
             && socket.send_queue() == 0
+            && place.alive.is_none()
             && place.track.received.is_some_and(|(acknowledged, received)| acknowledged == received);
         if rests && !place.touched {
             (place.due, place.socket_due) = (u64::MAX, u64::MAX);
@@ -214,39 +211,67 @@ impl Stack {
         }
     }
 
-    /// A piece of an IPv4 datagram is next.
+    /// A piece of a datagram is next. `v6`: where its fragment header is in an IPv6 packet.
     #[cold]
-    fn fragment(&mut self) {
+    fn fragment(&mut self, v6: Option<usize>) {
         let Some(frame) = self.device.peek() else { return };
-        let whole = match self.fragments.take(frame, &self.link.own, self.now) {
+        let part = match v6 {
+            None => Part::v4(frame, &self.link.own),
+            Some(at) => Part::v6(frame, at),
+        };
+        let whole = match self.fragments.take(part, self.now) {
             Piece::Kept => return,
             Piece::Refused => None,
             Piece::Whole(whole) => Some(whole),
         };
-        // Only datagrams are so large that somebody has to send them in pieces.
-        if let Some(whole) = whole
-            && let Class::Datagram { port, .. } = classify(&whole, &self.link.own)
-            && self.is_bound(port)
-        {
-            self.counters.assembled_datagrams += 1;
-            let mut replay = Replay { packet: whole.get(ETHERNET_HEADER..), seq: None };
-            self.iface.poll_ingress_single(stack_time(self.now), &mut replay, &mut self.datagrams);
-            self.datagrams_due = 0;
-            return;
+        // TCP does not send what has to be cut: we say how much fits, and ask routers not to cut.
+        let class = whole.as_ref().map(|whole| classify(whole, &self.link.own));
+        match (whole, class) {
+            (Some(whole), Some(Class::Datagram { port, .. })) if self.is_bound(port) => {
+                self.counters.assembled_datagrams += 1;
+                let mut replay = Replay { packet: whole.get(ETHERNET_HEADER..), seq: None };
+                self.iface.poll_ingress_single(stack_time(self.now), &mut replay, &mut self.datagrams);
+                self.datagrams_due = 0;
+            }
+            (Some(whole), Some(Class::Icmp { start, unicast: true })) if whole.get(start) == Some(&8) => {
+                self.echo_in_pieces(&whole, start);
+            }
+            (Some(whole), Some(Class::Icmpv6 { start, unicast: true })) if whole.get(start) == Some(&128) => {
+                self.echo_in_pieces(&whole, start);
+            }
+            _ => self.counters.refused_frames += 1,
         }
-        self.counters.refused_frames += 1;
+    }
+
+    /// Answers a request for an echo that came in pieces.
+    fn echo_in_pieces(&mut self, received: &[u8], start: usize) {
+        self.counters.assembled_datagrams += 1;
+        let Some(len) = answer::echo_len(received, start) else { return };
+        let mut frame = alloc::vec![0; len];
+        answer::echo(received, start, &mut frame);
+        // Whoever guesses it could mix his pieces with ours (RFC 7739).
+        let id = u32::try_from(self.secret() >> 32).unwrap_or(0);
+        // Those that find no room are lost, and the whole with them, as they may be anywhere.
+        split(&frame, id, |piece| {
+            self.device.send(piece);
+        });
     }
 
     /// A packet with extension headers is next, or with something that nobody knows.
     #[cold]
-    fn extended(&mut self) {
+    fn extended(&mut self, unicast: bool) {
         match self.device.peek().map(extension::walk) {
             Some(Walk::Transport { protocol, start }) if self.device.flatten(protocol, start) => {
                 // The same frame comes next, without them.
                 return;
             }
+            Some(Walk::Fragment { start }) if unicast => {
+                self.fragment(Some(start));
+                return self.device.skip();
+            }
             Some(Walk::Problem { code, pointer }) => {
-                if self.may_report()
+                if unicast
+                    && self.may_report()
                     && let Some(len) = self.device.peek().and_then(answer::problem_len)
                 {
                     self.device.answer(len, |received, frame| answer::problem(received, frame, code, pointer));
@@ -260,7 +285,8 @@ impl Stack {
 
     /// Whether another error may be reported in this second. If so, it counts.
     fn may_report(&mut self) -> bool {
-        let second = self.now / 1_000_000;
+        // Which of the last 2^32 seconds, is enough.
+        let second = u32::try_from((self.now / 1_000_000) & u64::from(u32::MAX)).unwrap_or(0);
         if self.errors.0 != second {
             self.errors = (second, 0);
         }
@@ -281,8 +307,7 @@ impl Stack {
     fn datagram(&mut self, port: u16, unicast: bool) {
         if self.is_bound(port) {
             let time = stack_time(self.now);
-            let mut wire =
-                Wire { nic: &mut self.device, link: &mut self.link, now: self.now, track: None, start: 0, mute: false };
+            let mut wire = Wire::plain(&mut self.device, &mut self.link, self.now);
             if self.iface.poll_ingress_single(time, &mut wire, &mut self.datagrams) == PollIngressSingleResult::None {
                 self.device.skip();
             }

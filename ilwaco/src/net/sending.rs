@@ -1,9 +1,13 @@
 //! What leaves: of the connections and sockets that have something to send, and what becomes of connections then.
 
+use super::answer::{self, Control};
 use super::connection::Stage;
 use super::device::Wire;
 use super::ended::Ended;
+use super::frame::{ACK, ETHERNET_HEADER};
+use super::handshake::Replay;
 use super::paths;
+use super::places::Place;
 use super::stack::{Stack, due, stack_time};
 use crate::time::Instant;
 use smoltcp::iface::PollResult;
@@ -39,8 +43,11 @@ impl Stack {
         } else {
             self.touched.drain(..done);
         }
-        let next = self.timers.min(self.datagrams_due).min(self.link.work(self.now, &mut self.device));
-        let next = next.min(self.send_dhcp());
+        let mut next = self.timers.min(self.datagrams_due);
+        if self.dhcp.is_some() || self.autoconf.is_some() {
+            next = next.min(self.send_dhcp()).min(self.work_autoconf());
+        }
+        let next = next.min(self.link.work(self.now, &mut self.device));
         self.device.flush();
         // Blocked, what is due waits for an interrupt instead of for the time; should the demultiplexer have been restarted and
         // not know that, for a while.
@@ -58,8 +65,7 @@ impl Stack {
                 self.blocked = true;
                 return;
             }
-            let mut wire =
-                Wire { nic: &mut self.device, link: &mut self.link, now: self.now, track: None, start: 0, mute: false };
+            let mut wire = Wire::plain(&mut self.device, &mut self.link, self.now);
             let sent = self.iface.poll_egress(now, &mut wire, &mut self.datagrams);
             self.datagrams_due = due(self.iface.poll_at(now, &self.datagrams));
             if self.datagrams_due > self.now {
@@ -91,12 +97,13 @@ impl Stack {
             }
         }
         let place = &mut self.places[index];
+        if place.track.least_timeout() <= self.now {
+            self.narrow(index);
+        }
+        let place = &mut self.places[index];
         place.due = u64::MAX;
         let Some(endpoint) = &mut place.endpoint else { return };
-        if !endpoint.is_live()
-            && endpoint.socket().state() == State::FinWait2
-            && place.track.received.is_some_and(|(acknowledged, received)| acknowledged == received)
-        {
+        if !endpoint.is_live() && endpoint.socket().state() == State::FinWait2 && place.track.owes_nothing() {
             // The peer has everything and is told everything: there is nothing that the socket could send.
             return self.after_sending(index);
         }
@@ -111,15 +118,14 @@ impl Stack {
                 paths::WIDE => &mut self.iface,
                 mtu => self.paths.interface(mtu, &self.iface, now),
             };
-            let mut wire = Wire {
-                nic: &mut self.device,
-                link: &mut self.link,
-                now: self.now,
-                track: Some(&mut place.track),
-                start: 0,
-                mute: false,
-            };
+            let mut wire = Wire::of(&mut self.device, &mut self.link, self.now, &mut place.track);
             let sent = iface.poll_egress(now, &mut wire, &mut endpoint.set);
+            let earliest = place.track.least_timeout();
+            if earliest > self.now && endpoint.only_waits(&place.track) {
+                // Not exactly, which is dear to find out, and mostly for nothing.
+                place.due = earliest;
+                break;
+            }
             place.due = due(iface.poll_at(now, &endpoint.set));
             if place.track.mtu != mtu {
                 // Large packets get lost on the way.
@@ -141,9 +147,30 @@ impl Stack {
         self.after_sending(index);
     }
 
+    /// A connection's socket may be about to send everything again: it hears of the congestion window before.
+    #[cold]
+    fn narrow(&mut self, index: usize) {
+        let Some(Place { flow, track, endpoint: Some(endpoint), .. }) = self.places.get_mut(index) else { return };
+        let time = stack_time(self.now);
+        if due(self.iface.poll_at(time, &endpoint.set)) > self.now || !track.times_out() {
+            return;
+        }
+        let (Some((_, seq)), Some(limit)) = (track.received, track.congestion.limit(track.peer.scale)) else { return };
+        let (una, _) = track.sent;
+        let heard = Control { seq, ack: una.wrapping_sub(track.shift), flags: ACK, window: limit };
+        let told = answer::tell(*flow, &self.link.own, heard);
+        let mut replay = Replay { packet: told.bytes().get(ETHERNET_HEADER..), seq: None };
+        self.iface.poll_ingress_single(time, &mut replay, &mut endpoint.set);
+    }
+
     /// A connection has sent what it can just now.
     fn after_sending(&mut self, index: usize) {
-        let place = &mut self.places[index];
+        let mut place = &mut self.places[index];
+        if place.alive.is_some() {
+            let due = self.keep_alive(index);
+            place = &mut self.places[index];
+            place.due = place.due.min(due);
+        }
         let Some(endpoint) = &mut place.endpoint else { return };
         let due = match endpoint.stage {
             Stage::Owned | Stage::Queued => place.due,

@@ -6,6 +6,7 @@
 //! its handshake on; an idle VM has none. What smoltcp lacks lies around it: `docs/adr/0001-tcp.md` says what and why.
 
 use super::NetCounters;
+use super::autoconf::Autoconf;
 use super::connection::Endpoint;
 use super::cookie::Key;
 use super::device::{NicDevice, nic_page, set_listens};
@@ -15,6 +16,7 @@ use super::fragments::Fragments;
 use super::frame::{Flow, Own};
 use super::link::Link;
 use super::listener::Listener;
+use super::names::Servers;
 use super::paths::{self, Paths};
 use super::places::Place;
 use crate::time::Instant;
@@ -55,15 +57,21 @@ pub(crate) struct Stack {
     pub(super) datagrams: SocketSet<'static>,
     pub(super) datagrams_due: u64,
     pub(super) fragments: Fragments,
+    /// Where the boot arguments ask for an IPv6 address beyond the link-local one.
+    pub(super) autoconf: Option<Box<Autoconf>>,
     pub(super) dhcp: Option<Box<Dhcp>>,
     /// How often the DHCP client was started.
     pub(super) dhcp_starts: u32,
     /// The second in which errors were reported last, and how many.
-    pub(super) errors: (u64, u32),
+    pub(super) errors: (u32, u32),
     /// Nothing can be sent before the demultiplexer takes frames out.
     pub(super) blocked: bool,
     pub(super) now: u64,
     pub(super) counters: NetCounters,
+    /// Who is asked for names, once somebody is known.
+    pub(super) servers: Option<Box<Servers>>,
+    /// Secrets that were drawn.
+    secrets: u32,
     /// Wakes who waits for an address.
     pub(super) up_waker: Option<Waker>,
     /// State of the generator for ephemeral ports.
@@ -105,12 +113,15 @@ impl Stack {
             datagrams: SocketSet::new(Vec::new()),
             datagrams_due: u64::MAX,
             fragments: Fragments::default(),
+            autoconf: None,
             dhcp: None,
             dhcp_starts: 0,
             errors: (0, 0),
             blocked: false,
             now,
             counters: NetCounters::default(),
+            servers: None,
+            secrets: 0,
             up_waker: None,
             random,
         })
@@ -133,6 +144,7 @@ impl Stack {
         self.paths = Paths::new(random);
         self.key = Key::new(id);
         self.errors = (0, 0);
+        self.autoconf = None;
         self.fragments = Fragments::default();
         true
     }
@@ -143,7 +155,7 @@ impl Stack {
             iface.update_ip_addrs(|addresses| {
                 addresses.retain(|address| matches!(address, IpCidr::Ipv6(_)));
                 if let Some(address) = address {
-                    // One of two places is free: the other is the link-local address's.
+                    // One of three places is free: the others are those of the IPv6 addresses.
                     let _ = addresses.push(IpCidr::Ipv4(address));
                 }
             });
@@ -194,6 +206,12 @@ impl Stack {
         set_listens(&listens);
     }
 
+    /// A number that nobody can tell who does not know the key, and no other one tells.
+    pub(super) fn secret(&mut self) -> u64 {
+        self.secrets = self.secrets.wrapping_add(1);
+        self.key.secret(self.secrets.into())
+    }
+
     /// The datagram sockets have something to do.
     pub(super) fn touch_datagrams(&mut self) {
         self.datagrams_due = 0;
@@ -232,8 +250,8 @@ impl Host {
         }
         let random =
             id.iter().fold(u64::from(f) << 8 | u64::from(e), |sum, &byte| sum.rotate_left(7) ^ u64::from(byte));
-        let v6 = link_local(mac);
-        Some(Host { own: Own { mac, v4: 0, mask: u32::MAX, v6: v6.to_bits() }, id, random })
+        let own = Own { mac, v4: 0, mask: u32::MAX, id: interface_id(mac), net: 0 };
+        Some(Host { own, id, random })
     }
 }
 
@@ -241,15 +259,14 @@ impl Host {
 fn interface(own: &Own, random: u64, now: u64) -> Interface {
     let mut iface = paths::interface(paths::WIDE, random, stack_time(now));
     iface.update_ip_addrs(|addresses| {
-        // The first of the two that fit.
-        let _ = addresses.push(IpCidr::Ipv6(Ipv6Cidr::new(Ipv6Address::from_bits(own.v6), 64)));
+        // The first of the three that fit.
+        let _ = addresses.push(IpCidr::Ipv6(Ipv6Cidr::new(Ipv6Address::from_bits(own.v6()), 64)));
     });
     paths::set_routes(&mut iface);
     iface
 }
 
-/// The link-local address that is made from a MAC address (RFC 4291, appendix A).
-fn link_local(mac: [u8; 6]) -> Ipv6Address {
-    let [a, b, c, d, e, f] = mac.map(u16::from);
-    Ipv6Address::new(0xfe80, 0, 0, 0, (a ^ 2) << 8 | b, c << 8 | 0xff, 0xfe00 | d, e << 8 | f)
+/// The lower half of IPv6 addresses that is made from a MAC address (RFC 4291, appendix A).
+fn interface_id([a, b, c, d, e, f]: [u8; 6]) -> u64 {
+    u64::from_be_bytes([a ^ 2, b, c, 0xff, 0xfe, d, e, f])
 }

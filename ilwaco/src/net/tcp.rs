@@ -44,6 +44,21 @@ impl TcpStream {
         }
     }
 
+    /// Connects to a host by its name, or by an address that is written out: to the first of its addresses that takes the connection.
+    ///
+    /// # Errors
+    /// Those of [`lookup`](super::lookup), and that of the last address.
+    pub async fn connect_to(host: &str, port: u16) -> Result<TcpStream, Error> {
+        let mut failure = Error::NoSuchName;
+        for address in super::lookup(host).await? {
+            match TcpStream::connect(SocketAddr::new(address, port)).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    }
+
     fn poll_connected(&self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.poll(cx, true, |socket| match socket.state() {
             State::SynSent | State::SynReceived => Ok(None),
@@ -222,6 +237,18 @@ impl TcpStream {
         if waits != Ok(true) {
             self.change(Socket::close);
         }
+    }
+
+    /// Asks the peer whether it is still there when it has been silent for `idle`, at least a second; `None`, as at first: never. A peer
+    /// that leaves eight such questions unanswered, a quarter of `idle` apart (a second at least, 75 at most), is gone: the connection
+    /// breaks. Each wakes both ends, so an `idle` of minutes or hours is what is meant.
+    pub fn set_keep_alive(&self, idle: Option<Duration>) {
+        let idle = idle.map(|idle| u64::try_from(idle.as_micros()).unwrap_or(u64::MAX / 2));
+        // Without a network there is nobody to ask.
+        let _ = with(|stack| {
+            stack.set_keep_alive(self.index, idle);
+            Ok(())
+        });
     }
 
     /// Closes the connection. The same as dropping it.

@@ -6,7 +6,9 @@ mod endings;
 mod handshakes;
 mod identities;
 mod links;
+mod names;
 mod pieces;
+mod routers;
 
 use super::*;
 use crate::sim::{self, GUEST, PEER, Sim, World};
@@ -299,6 +301,7 @@ fn an_address_from_dhcp() {
             requested_ip: None,
             client_identifier: None,
             parameter_request_list: None,
+            dns_servers: Some([Ipv4Address::from(PEER)].into_iter().collect()),
             ..request
         };
         let mut reply = vec![0; answer.buffer_len()];
@@ -310,6 +313,8 @@ fn an_address_from_dhcp() {
         assert_eq!(ipv4_addr(), None);
         let address = timeout(Duration::from_secs(30), up()).await.expect("in time");
         assert_eq!(address, Ok(Ipv4Addr::from(GUEST)));
+        crate::task::yield_now().await;
+        assert_eq!(with(|stack| Ok(stack.name_servers().to_vec())), Ok(vec![IpAddr::from(PEER)]));
     });
 }
 

@@ -1,6 +1,7 @@
 //! What is known of a connection beside its socket: sequence numbers as they are on the wire, and what they say about a
 //! segment before the socket sees it (RFC 5961).
 
+use super::congestion::Congestion;
 use super::cookie::Offer;
 use super::frame::{ACK, FIN, Mac, RST, SYN, Segment, TCP};
 
@@ -12,6 +13,12 @@ const PROBE_US: u64 = 50_000;
 const WINDOW: u32 = 65_536;
 /// Retransmissions of a large segment without an acknowledgement after which the path is believed not to carry it (RFC 8899).
 const LOST: u8 = 2;
+/// Acknowledgements of the same that mean a loss (RFC 5681 3.2), and the least that a socket waits for one, in microseconds.
+const DUPLICATES: u8 = 3;
+/// Segments that congestion windows are counted in, in bytes, whatever peers say of theirs.
+const LEAST_SEGMENT: u16 = 64;
+const MOST_SEGMENT: u16 = 1460;
+const LEAST_RTO: u64 = 1_000_000;
 /// Bytes of IP packets that such a path is believed to carry: first what IPv6 demands, then what RFC 791 does.
 const SMALLER: [u16; 2] = [1280, 576];
 
@@ -65,13 +72,20 @@ pub(super) struct Track {
     pub(super) hop: Option<Mac>,
     /// Bytes of IP packets that the path carries.
     pub(super) mtu: u16,
+    /// What the peer's window is lowered to when something was lost.
+    pub(super) congestion: Congestion,
+    /// Since when the first byte on its way has waited for an acknowledgement.
+    waits: u64,
+    /// Acknowledgements of the same, one after the other, while something is on its way.
+    duplicates: u8,
     /// Retransmissions of large segments since the last progress.
     lost: u8,
     /// When the last challenge was sent, and when a probe was last answered.
     challenged: Option<u64>,
     probed: Option<u64>,
-    /// When the peer last made progress.
+    /// When the peer last made progress, and when anything was heard of it.
     pub(super) heard: u64,
+    pub(super) met: u64,
 }
 
 impl Track {
@@ -86,10 +100,14 @@ impl Track {
             hold: None,
             hop: None,
             mtu,
+            congestion: Congestion::NONE,
+            waits: now,
+            duplicates: 0,
             lost: 0,
             challenged: None,
             probed: None,
             heard: now,
+            met: now,
         }
     }
 
@@ -131,13 +149,17 @@ impl Track {
         if next.wrapping_sub(segment.ack) > next.wrapping_sub(una).wrapping_add(WINDOW) {
             return self.challenge(now);
         }
+        self.met = now;
         let fresh = segment.ack.wrapping_sub(una);
         if fresh <= next.wrapping_sub(una) {
             self.peer.window = u32::from(segment.window) << self.peer.scale;
             if fresh != 0 {
                 self.sent.0 = segment.ack;
                 self.lost = 0;
+                self.advance(fresh, next.wrapping_sub(una), now);
                 self.heard = now;
+            } else if segment.len == 0 && una != next {
+                self.duplicates = self.duplicates.saturating_add(1);
             }
         }
         if segment.seq == end.wrapping_sub(1) && segment.len == 0 && !segment.has(FIN) && acknowledged == end {
@@ -155,6 +177,30 @@ impl Track {
         Verdict::Pass
     }
 
+    /// So many bytes of `flight` were acknowledged for the first time.
+    #[inline]
+    fn advance(&mut self, fresh: u32, flight: u32, now: u64) {
+        self.waits = now;
+        if self.duplicates != 0 || self.congestion != Congestion::NONE {
+            self.mend(fresh, flight);
+        }
+    }
+
+    #[cold]
+    fn mend(&mut self, fresh: u32, flight: u32) {
+        if core::mem::take(&mut self.duplicates) >= DUPLICATES {
+            self.congestion.mended(flight, self.segment());
+        } else {
+            self.congestion.progress(fresh, self.segment());
+        }
+    }
+
+    /// Bytes of a full segment, and no less than a path carries that is worth the name.
+    #[inline]
+    fn segment(&self) -> u32 {
+        self.peer.segment.clamp(LEAST_SEGMENT, MOST_SEGMENT).into()
+    }
+
     fn challenge(&mut self, now: u64) -> Verdict {
         if self.challenged.is_some_and(|last| now < last + CHALLENGE_US) {
             return Verdict::Drop;
@@ -165,7 +211,7 @@ impl Track {
 
     /// Gives a packet that the socket has written the numbers of the wire, and remembers them.
     #[inline]
-    pub(super) fn shift_out(&mut self, packet: &mut [u8], is_v4: bool) {
+    pub(super) fn shift_out(&mut self, packet: &mut [u8], is_v4: bool, now: u64) {
         let (start, protocol) = if is_v4 { (20, packet.get(9)) } else { (40, packet.get(6)) };
         if protocol != Some(&TCP) {
             return;
@@ -189,6 +235,9 @@ impl Track {
         if self.received.is_none() && flags & SYN != 0 {
             self.sent = (seq, next);
         } else if next.wrapping_sub(self.sent.1) <= WINDOW {
+            if self.sent.0 == self.sent.1 {
+                self.waits = now;
+            }
             self.sent.1 = next;
         } else if seq == self.sent.0 && bytes > usize::from(SMALLER[1]) {
             // The first of what is on its way: once for each time that all of it is sent again.
@@ -202,6 +251,30 @@ impl Track {
             self.received = Some((ack, end));
             self.window = window;
         }
+    }
+
+    /// Bytes that are on their way.
+    #[inline]
+    pub(super) fn flight(&self) -> u32 {
+        let (una, next) = self.sent;
+        next.wrapping_sub(una)
+    }
+
+    /// The first moment at which the retransmission timer can run out, where something is on its way.
+    #[inline]
+    pub(super) fn least_timeout(&self) -> u64 {
+        if self.flight() == 0 { u64::MAX } else { self.waits + LEAST_RTO }
+    }
+
+    /// The retransmission timer runs out. True when the congestion window is another one by that.
+    pub(super) fn times_out(&mut self) -> bool {
+        self.hold.is_none() && self.congestion.timed_out(self.flight(), self.segment())
+    }
+
+    /// All that has arrived was acknowledged.
+    #[inline]
+    pub(super) fn owes_nothing(&self) -> bool {
+        self.received.is_some_and(|(acknowledged, received)| acknowledged == received)
     }
 
     /// A packet of this many bytes has to be sent again, for want of any acknowledgement.

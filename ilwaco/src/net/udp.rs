@@ -70,9 +70,10 @@ impl UdpSocket {
     /// Sends a datagram; waits while the buffer is full.
     ///
     /// # Errors
-    /// [`Error::InvalidInput`] when it never fits, [`Error::Unreachable`] when the address cannot be sent to.
+    /// [`Error::InvalidInput`] when it does not fit into a packet of the wire (1,472 bytes, 1,452 with IPv6): nothing is sent in pieces; [`Error::Unreachable`] when the address cannot be sent to.
     pub async fn send_to(&self, bytes: &[u8], to: SocketAddr) -> Result<(), Error> {
-        if bytes.len() > BYTES {
+        let headers = if to.is_ipv4() { 20 + 8 } else { 40 + 8 };
+        if bytes.len() > usize::from(super::paths::WIDE) - headers {
             return Err(Error::InvalidInput);
         }
         poll_fn(|cx| {

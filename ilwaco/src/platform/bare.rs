@@ -79,6 +79,12 @@ pub(crate) fn nic() -> SharedMemory {
     at(page, nic_pages(MAX_SLOTS_TOTAL / 2, MAX_SLOTS_TOTAL / 2) * PAGE_SIZE)
 }
 
+/// Control page and request page, where the VM has them.
+pub(crate) fn control() -> Option<SharedMemory> {
+    let page = usize::try_from(crate::registers::control_page()).ok().filter(|&page| page != 0)?;
+    Some(at(page, 2 * PAGE_SIZE))
+}
+
 #[inline]
 fn at(address: usize, bytes: u64) -> SharedMemory {
     let Ok(bytes) = usize::try_from(bytes) else { unreachable!() };
@@ -86,6 +92,29 @@ fn at(address: usize, bytes: u64) -> SharedMemory {
     // object lies.
     unsafe { SharedMemory::new(core::ptr::with_exposed_provenance_mut(address), bytes) }
 }
+
+/// Has the machine give memory to these pages now, instead of when they are first touched. False when it has not as much.
+pub(crate) fn take(pages: Range<usize>) -> bool {
+    let (Ok(first), Ok(count)) = (u64::try_from(pages.start), u64::try_from(pages.len())) else { return false };
+    // What is behind a call's most is taken when it is touched.
+    let count = count.min(TAKE_MOST);
+    call(hypercall::TAKE, first, count) == count
+}
+
+/// Pages that one `TAKE` may name.
+const TAKE_MOST: u64 = 512;
+
+/// Has the machine give memory to what a server needs beside its connections, and idle VMs give back: the stack, as deep as it
+/// usually is, and the NIC's transmit ring. False when it has not as much.
+pub(crate) fn secure_working_memory() -> bool {
+    let page = usize::try_from(PAGE_SIZE).unwrap_or(4096);
+    let end = crate::entry::stack_top() / page;
+    let stack = end.saturating_sub(STACK_PAGES)..end;
+    take(stack) && take(crate::net::transmit_pages())
+}
+
+/// Pages of stack that requests need, from its upper end.
+const STACK_PAGES: usize = 3;
 
 /// Gives back what the heap and the stack do not use just now. Returns the frames that were freed.
 pub(crate) fn return_memory() -> u64 {

@@ -33,6 +33,7 @@ thread_local! {
     static NIC: Cell<Option<SharedMemory>> = const { Cell::new(None) };
     static NOW: Cell<u64> = const { Cell::new(START_NS) };
     static HOOK: RefCell<Option<IdleHook>> = const { RefCell::new(None) };
+    static SHORT: Cell<bool> = const { Cell::new(false) };
     static KICKS: Cell<[u64; 2]> = const { Cell::new([0; 2]) };
     static CONSOLE: RefCell<String> = const { RefCell::new(String::new()) };
 }
@@ -58,9 +59,12 @@ impl Sim {
         crate::task::forget_all();
         crate::net::forget_all();
         crate::time::forget_all();
+        crate::control::forget_all();
+        super::host_control::forget();
         HOOK.set(None);
         NOW.set(START_NS);
         KICKS.set([0; 2]);
+        SHORT.set(false);
         CONSOLE.set(String::new());
         let registers = memory(4096);
         let field = |offset: usize, value: u64| registers.write64(offset, value).expect("in the page");
@@ -160,13 +164,18 @@ impl Sim {
         raise(pending::IDENTITY);
     }
 
+    /// From now on the machine has no memory for the guest beyond what it holds, or has some again.
+    pub fn run_short(short: bool) {
+        SHORT.set(short);
+    }
+
     /// Asks the guest to end itself.
     pub fn ask_shutdown() {
         raise(pending::SHUTDOWN);
     }
 }
 
-fn raise(bits: u64) {
+pub(super) fn raise(bits: u64) {
     registers().fetch_or64(offset_of!(RegisterPage, pending), bits).expect("in the page");
 }
 
@@ -222,6 +231,7 @@ pub(crate) fn kick(device: u64) {
         *count += 1;
     }
     KICKS.set(kicks);
+    super::host_control::kicked(device);
     if device == abi::guest::device::CONSOLE {
         drain_console();
     }
@@ -233,4 +243,13 @@ pub(crate) fn exit(code: u64) -> ! {
 
 pub(crate) fn return_memory() -> u64 {
     0
+}
+
+/// Whether the machine has memory beyond what the guest holds.
+pub(crate) fn has_memory() -> bool {
+    !SHORT.get()
+}
+
+pub(crate) fn secure_working_memory() -> bool {
+    has_memory()
 }

@@ -6,10 +6,16 @@
 mod bare;
 #[cfg(not(target_os = "none"))]
 mod host;
+#[cfg(not(target_os = "none"))]
+mod host_control;
 
 #[cfg(target_os = "none")]
-pub(crate) use bare::{exit, idle, kick, nic, registers, return_memory, set_registers, tsc};
+pub(crate) use bare::{
+    control, exit, idle, kick, nic, registers, return_memory, secure_working_memory, set_registers, take, tsc,
+};
 #[cfg(not(target_os = "none"))]
 pub use host::{Sim, SimEvent};
 #[cfg(not(target_os = "none"))]
-pub(crate) use host::{exit, idle, kick, nic, registers, return_memory, tsc};
+pub(crate) use host::{exit, has_memory, idle, kick, nic, registers, return_memory, secure_working_memory, tsc};
+#[cfg(not(target_os = "none"))]
+pub(crate) use host_control::control;

@@ -5,8 +5,9 @@
 
 use component::abi::component::bits::PORT_IRQ;
 use component::abi::message::Message;
+use component::abi::request_page::Piece;
 use component::abi::service::Service;
-use component::ring::RingError;
+use component::ring::{RingError, SharedMemory};
 use component::{Component, Inbox, Once, Outbox, irq_ack, now, port_in, port_out, wait};
 use core::fmt::Arguments;
 use monitor::editor::{Editor, LINE_MAX, Typed};
@@ -44,6 +45,7 @@ static TYPED: Once<heapless::Deque<u8, BURST>> = Once::new(heapless::Deque::new(
 /// COM1, the ring to the core, and the log.
 struct Console {
     requests: Outbox,
+    page: SharedMemory,
     typed: &'static mut heapless::Deque<u8, BURST>,
     tsc_hz: u64,
     /// The ports' interrupt, by its device number.
@@ -55,6 +57,15 @@ struct Console {
 impl Host for Console {
     fn send(&mut self, request: &Message) -> bool {
         self.requests.send(request)
+    }
+
+    fn write_page(&mut self, at: Piece, bytes: &[u8]) {
+        // The page is as long as any piece of it reaches.
+        let _ = self.page.write(at.offset.into(), bytes);
+    }
+
+    fn read_page(&mut self, at: Piece, bytes: &mut [u8]) {
+        let _ = self.page.read(at.offset.into(), bytes);
     }
 
     fn print(&mut self, line: Arguments<'_>) {
@@ -136,6 +147,7 @@ fn main(component: Component) -> ! {
     let (mut replies, requests) = component.service(Service::Control);
     let mut console = Console {
         requests,
+        page: component.request_page(),
         typed: TYPED.take().expect("taken once"),
         tsc_hz: info.tsc_hz,
         interrupt: info.device_count,

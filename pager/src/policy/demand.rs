@@ -26,7 +26,7 @@ impl<const CLUSTER: u32> Demand<CLUSTER> {
     #[inline]
     fn fault(&self, vm: VmId, seat: Seat, page: u32, access: Access, present: bool) -> Result<PagerCommand, Oddity> {
         let Some(known) = self.vms.get(vm, seat) else { return Err(Oddity::UnknownVm(vm)) };
-        if page >= known.pages || known.refused() {
+        if page >= known.pages {
             return Ok(PagerCommand::Refuse { vm, page });
         }
         Ok(match (self.images.file_segment(known.image, page), access) {
@@ -69,14 +69,9 @@ impl<const CLUSTER: u32> Policy for Demand<CLUSTER> {
             }
             PagerEvent::VmStarted { vm, seat, image, pages } => self.vms.start(vm, seat, image, pages)?,
             PagerEvent::VmEnded { vm, seat } => self.vms.end(vm, seat),
-            PagerEvent::OutOfFrames { vm, seat, page, .. } => {
-                // Nothing is ever taken from another VM: the one that asks for more than there is has to go. The `Resume`
-                // behind the command that failed may have been carried out already; then the VM faults again, and the
-                // refusal finds it waiting.
-                if self.vms.refuse(vm, seat) {
-                    return Ok(Some(PagerCommand::Refuse { vm, page }));
-                }
-            }
+            // Nothing is ever taken from another VM. The one that asks for more than there is waits, and the core tells of its fault
+            // again when there is more, or ends it when that takes too long.
+            PagerEvent::OutOfFrames { .. } => {}
         }
         Ok(None)
     }

@@ -113,7 +113,7 @@ impl Core {
         }
     }
 
-    /// Lets a guest touch a page; the events go to the policy until the access succeeds or the VM is refused.
+    /// Lets a guest touch a page; the events go to the policy until the access succeeds, or the VM waits or is refused.
     fn touch(&mut self, policy: &mut Demand<DEFAULT_CLUSTER>, vm: VmId, page: u32, access: Access) -> bool {
         for _ in 0..3 {
             if self.allowed(vm, page, access) {
@@ -127,10 +127,15 @@ impl Core {
                 result.expect("the core makes sense");
                 event = None;
                 for command in commands {
-                    event = event.or(self.command(command));
+                    event = self.command(command);
+                    if event.is_some() {
+                        // The VM goes on only when all was given.
+                        break;
+                    }
                 }
             }
-            if self.guests[&vm].refused {
+            let guest = &self.guests[&vm];
+            if guest.refused || (!guest.resumed && self.free == 0) {
                 return false;
             }
             assert!(self.guests[&vm].resumed, "a VM that is not refused goes on");
@@ -220,13 +225,15 @@ fn each_kind_of_page() {
 }
 
 #[test]
-fn whoever_asks_for_more_than_there_is_has_to_go() {
+fn whoever_asks_for_more_than_there_is_waits() {
     let (mut policy, mut core) = started(usual(), 2);
     assert!(core.touch(&mut policy, VM, 0x40, Access::Write));
     assert!(core.touch(&mut policy, VM, 0x38, Access::Write));
     assert!(core.touch(&mut policy, VM, 0x39, Access::Read));
-    assert!(!core.touch(&mut policy, VM, 0x41, Access::Write));
-    assert!(core.guests[&VM].refused);
+    assert!(!core.touch(&mut policy, VM, 0x41, Access::Write), "there is none");
+    assert!(!core.guests[&VM].refused, "it waits");
+    core.free = 1;
+    assert!(core.touch(&mut policy, VM, 0x41, Access::Write), "told again, the policy asks again");
 }
 
 #[test]
@@ -327,7 +334,7 @@ proptest! {
         }
     }
 
-    /// With too few frames VMs are refused, and the policy neither panics nor lets one fault for ever.
+    /// With too few frames VMs wait, and the policy neither panics nor lets one fault for ever.
     #[test]
     fn frames_run_out(layouts in layouts(), free in 0_u64..20, touches in prop::collection::vec((0..PAGES, access()), 1..60)) {
         let (mut policy, mut core) = started(layouts, free);

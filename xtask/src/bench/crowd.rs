@@ -2,13 +2,13 @@
 
 use super::http::inside;
 use super::{Bench, Entry, Figure, Repeats};
-use crate::error::Result;
+use crate::error::{Result, fail};
 use crate::http::Connection;
 use crate::machine::tap;
 use crate::test::lab::{BOOT, Lab};
 use std::net::SocketAddr;
 use std::sync::Barrier;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub const ENTRY: Entry = Entry {
     name: "connect_burst_lost",
@@ -42,18 +42,29 @@ fn burst(lab: &Lab) -> Result<f64> {
     Ok(f64::from(lost))
 }
 
-/// How many of the crowd get no answer.
+/// How many of the crowd get no answer. Why, and after how long, is said of each.
 fn lost(server: SocketAddr) -> Result<u32> {
     let start = Barrier::new(CONNECTIONS);
-    let answered = || -> Result<bool> {
-        start.wait();
+    let asked = || -> Result<()> {
         let answer = Connection::open(server, PATIENCE)?.request("GET", "/100b")?;
-        Ok(answer.status == 200 && answer.body.len() == 100)
+        if answer.status != 200 || answer.body.len() != 100 {
+            fail!("status {} and {} bytes", answer.status, answer.body.len());
+        }
+        Ok(())
+    };
+    let answered = || {
+        start.wait();
+        let since = Instant::now();
+        let result = asked();
+        if let Err(error) = &result {
+            eprintln!("a connection is lost after {} s: {error}", since.elapsed().as_secs());
+        }
+        result.is_ok()
     };
     std::thread::scope(|scope| {
         let mut clients = Vec::new();
         for _ in 0..CONNECTIONS {
-            match std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, || answered().unwrap_or(false)) {
+            match std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, answered) {
                 Ok(client) => clients.push(client),
                 // The others would wait for it for ever.
                 Err(error) => {

@@ -6,9 +6,11 @@
 //! operator's line with `monitor`. Each benchmark runs twice and fails when the figures do not repeat. Targets and the best
 //! figure of others are in [`targets`]; a metric must have an entry there.
 
+pub mod admission;
 mod boot;
 mod crowd;
 mod echo;
+mod hoarders;
 mod host_tests;
 mod http;
 mod mechanism;
@@ -142,6 +144,8 @@ fn all() -> Vec<Entry> {
         slirp::BURST,
         slirp::RATIO,
         memory::ENTRY,
+        hoarders::ENTRY,
+        admission::ENTRY,
         slots::ENTRY,
         privileged_lines::ENTRY,
         resident::ENTRY,

@@ -7,7 +7,7 @@ use abi::limits::{
     MAX_COMPONENTS, MAX_IMAGES, MAX_POLICIES, MAX_RINGS, MAX_RINGS_PER_COMPONENT, NAME_BYTES, PAGE_SIZE, VM_MEMORY_MAX,
     VM_MEMORY_MIN,
 };
-use abi::manifest::{DEFAULTS_BYTES, IMAGE_ARGS_BYTES};
+use abi::manifest::{DEFAULTS_BYTES, IMAGE_ARGS_BYTES, RESERVE_LEAST, all_frames};
 use abi::service::Service;
 use abi::share::{BURST_MIN, UNLIMITED, WEIGHT, WEIGHT_MAX};
 use std::collections::BTreeMap;
@@ -349,9 +349,32 @@ fn image_alone(image: &Image) -> Result<(), String> {
             return Err(format!("rx-slots and tx-slots make {} together: at most {max}", rx.saturating_add(tx)));
         }
     }
+    claim(image)?;
     share(image)?;
     printable("args", &image.args, IMAGE_ARGS_BYTES)?;
     service::check(image)
+}
+
+fn claim(image: &Image) -> Result<(), String> {
+    let (least, most) = (u64::from(RESERVE_LEAST), all_frames(image.memory.0));
+    for (key, bytes) in [("reserve", &image.reserve), ("limit", &image.limit)] {
+        let Some(bytes) = bytes.as_ref().map(|bytes| bytes.0) else { continue };
+        if !bytes.is_multiple_of(PAGE_SIZE) || !(least..=most).contains(&(bytes / PAGE_SIZE)) {
+            return Err(format!(
+                "{key} of {bytes} bytes: write whole {PAGE_SIZE}-byte pages, {}KiB, without which no VM starts, to {}KiB, which is all that one with such a memory can hold",
+                (least * PAGE_SIZE) >> 10,
+                (most * PAGE_SIZE) >> 10
+            ));
+        }
+    }
+    if image.reserve_frames() > image.limit_frames() {
+        return Err(format!(
+            "a reserve of {}KiB is beyond the limit of {}KiB: raise `limit` or lower `reserve`",
+            (image.reserve_frames() * PAGE_SIZE) >> 10,
+            (image.limit_frames() * PAGE_SIZE) >> 10
+        ));
+    }
+    Ok(())
 }
 
 fn share(image: &Image) -> Result<(), String> {

@@ -2,7 +2,7 @@
 
 use super::model::{Component, Image, Ring, System};
 use abi::limits::{MAX_POLICIES, Name, PAGE_SIZE};
-use abi::manifest::{self, ANY, CORE, DEFAULTS_BYTES, Header, IMAGE_ARGS_BYTES, ModuleDigest, NONE};
+use abi::manifest::{self, ANY, CORE, DEFAULTS_BYTES, Header, IMAGE_ARGS_BYTES, ModuleDigest, NONE, image_flags};
 use abi::service::Service;
 use abi::share;
 use zerocopy::IntoBytes;
@@ -98,7 +98,9 @@ fn image(entry: &Image, system: &System) -> manifest::Image {
         burst: entry.burst.map_or(share::BURST, |burst| number(burst.0)),
         net: server(&entry.net),
         pager: server(&entry.pager),
-        reserved: 0,
+        flags: if entry.control { image_flags::CONTROL } else { 0 },
+        reserve_frames: number(entry.reserve_frames()),
+        limit_frames: number(entry.limit_frames()),
     }
 }
 
@@ -150,5 +152,14 @@ mod tests {
         let (module, _) = manifest::ModuleDigest::read_from_suffix(&bytes).map(|(_, module)| (module, ())).unwrap();
         assert_eq!((module.name.as_str(), module.bytes, header.modules), ("httpd", 3, 1));
         assert_eq!(module.digest, manifest::digest(b"abc"));
+    }
+
+    #[test]
+    fn no_image_controls_the_machine_unless_it_says_so() {
+        let mut system = load(&root().join("system.toml")).unwrap();
+        let flags = |system: &System| system.image.iter().map(|one| image(one, system).flags).collect::<Vec<_>>();
+        assert!(flags(&system).iter().all(|&flags| flags == 0));
+        system.image[1].control = true;
+        assert_eq!(flags(&system)[..3], [0, image_flags::CONTROL, 0]);
     }
 }

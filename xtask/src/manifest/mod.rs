@@ -12,6 +12,7 @@ use model::System;
 use std::path::Path;
 
 pub use compile::{compile, digest};
+pub use units::Bytes;
 
 /// Reads and checks the manifest `path`.
 ///

@@ -2,6 +2,8 @@
 
 pub use super::service::{Port, Protocol, Ready};
 pub use super::units::{Bytes, Micros, PciClass};
+use abi::limits::PAGE_SIZE;
+use abi::manifest::{RESERVE_DEFAULT, all_frames};
 use abi::service::Service;
 use serde::Deserialize;
 
@@ -120,9 +122,16 @@ pub struct Image {
     pub net: Option<String>,
     /// The component that serves its VMs' page faults, where there are several.
     pub pager: Option<String>,
+    /// Whether its VMs control the machine, as the operator does.
+    #[serde(default)]
+    pub control: bool,
     /// Boot arguments.
     #[serde(default)]
     pub args: String,
+    /// Memory that is kept for each of its VMs, page tables and metadata counted; [`RESERVE_DEFAULT`] when missing.
+    pub reserve: Option<Bytes>,
+    /// Memory that each of its VMs may hold, counted in the same way; all of its own when missing.
+    pub limit: Option<Bytes>,
     /// Weight of its VMs, against others'.
     pub weight: Option<u32>,
     /// Bytes in a second that each of its VMs may send; as much as it can when missing.
@@ -155,6 +164,18 @@ impl Ring {
 }
 
 impl Image {
+    /// Frames that are kept for each of its VMs.
+    pub fn reserve_frames(&self) -> u64 {
+        // A control ring and its request page are there from the start.
+        let default = u64::from(RESERVE_DEFAULT) + if self.control { 2 } else { 0 };
+        self.reserve.as_ref().map_or(default, |reserve| reserve.0 / PAGE_SIZE)
+    }
+
+    /// Frames that each of its VMs may hold.
+    pub fn limit_frames(&self) -> u64 {
+        self.limit.as_ref().map_or(all_frames(self.memory.0), |limit| limit.0 / PAGE_SIZE)
+    }
+
     /// The boot module.
     pub fn module(&self) -> &str {
         self.module.as_deref().unwrap_or(&self.name)

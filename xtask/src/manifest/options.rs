@@ -8,7 +8,7 @@ use abi::service::Service;
 /// Log levels that `log=` takes.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 /// Options that are no component role.
-const KEYS: [&str; 6] = ["vms", "quantum", "net", "log", "on-fatal", "selftest"];
+const KEYS: [&str; 7] = ["vms", "quantum", "memory-wait", "net", "log", "on-fatal", "selftest"];
 /// What the core does when it cannot go on.
 const ON_FATAL: [&str; 2] = ["halt", "poweroff"];
 /// Mistakes that the core makes on purpose, to see that it finds them.
@@ -94,6 +94,11 @@ fn check_one(key: &str, value: &str, system: &System) -> Result<(), String> {
             }
             Ok(())
         }
+        "memory-wait" => match micros(value) {
+            Ok(1_000..=60_000_000) => Ok(()),
+            Ok(_) => Err(format!("`memory-wait={value}` is out of range: write 1ms to 60s")),
+            Err(error) => Err(format!("`memory-wait=`: {error}")),
+        },
         "quantum" => match micros(value) {
             Ok(10..=1_000_000) => Ok(()),
             Ok(_) => Err(format!("`quantum={value}` is out of range: write 10us to 1s")),

@@ -17,7 +17,7 @@ pub fn serve(prefix: u8) -> Result<()> {
     std::thread::spawn(move || {
         let mut message = [0; 2048];
         while let Ok((len, _)) = socket.recv_from(&mut message) {
-            if let Some(reply) = answer(&message[..len], prefix) {
+            if let Some(reply) = answer(&message[..len], prefix, None) {
                 // A reply that is lost is asked for again.
                 let _ = socket.send_to(&reply, (Ipv4Addr::BROADCAST, 68));
             }
@@ -26,8 +26,9 @@ pub fn serve(prefix: u8) -> Result<()> {
     Ok(())
 }
 
-/// The answer to a client's message, if it gets one. The network's addresses share their first `prefix` bits.
-pub fn answer(message: &[u8], prefix: u8) -> Option<Vec<u8>> {
+/// The answer to a client's message, if it gets one. The network's addresses share their first `prefix` bits; `names`: who answers
+/// questions for names there.
+pub fn answer(message: &[u8], prefix: u8, names: Option<Ipv4Addr>) -> Option<Vec<u8>> {
     let packet = DhcpPacket::new_checked(message).ok()?;
     let request = DhcpRepr::parse(&packet).ok()?;
     let address = address_of(request.client_hardware_address, prefix)?;
@@ -57,7 +58,7 @@ pub fn answer(message: &[u8], prefix: u8) -> Option<Vec<u8>> {
         client_identifier: None,
         server_identifier: Some(HOST),
         parameter_request_list: None,
-        dns_servers: None,
+        dns_servers: names.filter(|_| given).map(|server| [server].into_iter().collect()),
         max_size: None,
         lease_duration: given.then_some(LEASE_SECONDS),
         renew_duration: None,
@@ -117,10 +118,12 @@ mod tests {
     }
 
     fn answered(message: &[u8]) -> Option<(DhcpMessageType, Ipv4Addr)> {
-        let bytes = answer(message, 24)?;
+        let bytes = answer(message, 24, Some(HOST))?;
         let packet = DhcpPacket::new_checked(&bytes[..]).unwrap();
         let repr = DhcpRepr::parse(&packet).unwrap();
         assert_eq!(repr.transaction_id, 77);
+        let servers = repr.dns_servers.map(|servers| servers.iter().copied().collect::<Vec<_>>());
+        assert_eq!(servers, (repr.message_type != DhcpMessageType::Nak).then(|| vec![HOST]));
         Some((repr.message_type, repr.your_ip))
     }
 
@@ -149,6 +152,6 @@ mod tests {
         assert_eq!(answered(&message(DhcpMessageType::Discover, [0, 0x1b, 0x21, 1, 2, 3], None)), None);
         assert_eq!(answered(&message(DhcpMessageType::Discover, vm_mac(250), None)), None);
         assert_eq!(answered(&message(DhcpMessageType::Release, vm_mac(1), None)), None);
-        assert!(answer(&[1, 2, 3], 24).is_none());
+        assert!(answer(&[1, 2, 3], 24, None).is_none());
     }
 }

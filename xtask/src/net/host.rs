@@ -1,4 +1,4 @@
-//! The host behind the switch: answers ARP, ping and DHCP, and carries TCP connections between the loopback interface and the
+//! The host behind the switch: answers ARP, ping, DHCP and questions for names, and carries TCP connections between the loopback interface and the
 //! machine in both directions, and datagrams to the machine and back.
 
 use super::capacity::PATIENCE;
@@ -8,7 +8,7 @@ use super::outbound::Opening;
 use super::relay::{self, Progress, Relay};
 use super::switch::Switch;
 use super::wire::Wire;
-use super::{HOST, HOST_MAC, PREFIX, Watcher, dhcp};
+use super::{HOST, HOST_MAC, PREFIX, Watcher, dhcp, names};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Registry, Token};
 use smoltcp::iface::{Config, Interface, PollIngressSingleResult, PollResult, SocketHandle, SocketSet};
@@ -29,8 +29,8 @@ const CLIENT_PATIENCE: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_secs(10);
 /// Frames that are taken from the machine before everybody else's turn.
 const BATCH: usize = 64;
-/// Bytes of datagrams for the DHCP server that wait.
-const DHCP_BYTES: usize = 64 * 1024;
+/// Bytes of datagrams for each of the servers here that wait.
+const SERVER_BYTES: usize = 64 * 1024;
 /// Time between two looks while something waits whose end nothing announces.
 const TICK: Duration = Duration::from_millis(10);
 /// Time until the machine is offered a frame again that it had no room for.
@@ -49,6 +49,7 @@ pub struct Host {
     interface: Interface,
     sockets: SocketSet<'static>,
     dhcp: SocketHandle,
+    names: SocketHandle,
     ports: Vec<Port>,
     datagrams: Datagrams,
     /// Connections by number; a later one has a higher number.
@@ -103,10 +104,13 @@ impl Host {
             let _ = addresses.push(IpCidr::new(HOST.into(), PREFIX));
         });
         let mut sockets = SocketSet::new(Vec::new());
-        let buffer = || udp::PacketBuffer::new(vec![udp::PacketMetadata::EMPTY; 64], vec![0; DHCP_BYTES]);
-        let mut socket = udp::Socket::new(buffer(), buffer());
-        socket.bind(67).expect("a fresh socket binds to any port");
-        let dhcp = sockets.add(socket);
+        let mut serve = |port: u16| {
+            let buffer = || udp::PacketBuffer::new(vec![udp::PacketMetadata::EMPTY; 64], vec![0; SERVER_BYTES]);
+            let mut socket = udp::Socket::new(buffer(), buffer());
+            socket.bind(port).expect("a fresh socket binds to any port");
+            sockets.add(socket)
+        };
+        let (dhcp, names) = (serve(67), serve(names::PORT));
         for (port, number) in ports.iter_mut().zip(LISTENERS..) {
             registry.register(port.listener(), Token(number), Interest::READABLE)?;
         }
@@ -119,6 +123,7 @@ impl Host {
             interface,
             sockets,
             dhcp,
+            names,
             ports,
             datagrams,
             links: BTreeMap::new(),
@@ -165,6 +170,7 @@ impl Host {
         }
         self.send();
         self.serve_dhcp();
+        self.serve_names();
         self.welcome();
         self.pump();
         if self.wire.has_room() {
@@ -235,9 +241,20 @@ impl Host {
         let socket = self.sockets.get_mut::<udp::Socket>(self.dhcp);
         // Bounded by the socket's buffer, which only `take_in` fills.
         while let Ok((message, _)) = socket.recv() {
-            if let Some(reply) = dhcp::answer(message, PREFIX) {
+            if let Some(reply) = dhcp::answer(message, PREFIX, Some(HOST)) {
                 // A reply that finds no space is lost, and the client asks again.
                 let _ = socket.send_slice(&reply, IpEndpoint::new(Ipv4Addr::BROADCAST.into(), 68));
+            }
+        }
+    }
+
+    fn serve_names(&mut self) {
+        let socket = self.sockets.get_mut::<udp::Socket>(self.names);
+        // Bounded as above.
+        while let Ok((message, from)) = socket.recv() {
+            if let Some(reply) = names::answer(message) {
+                // One that finds no space is asked for again.
+                let _ = socket.send_slice(&reply, from);
             }
         }
     }

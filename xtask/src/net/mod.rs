@@ -1,4 +1,4 @@
-//! The user-mode network between a machine and the host: no privileges, forwarded TCP and UDP ports of the VMs, DHCP, and
+//! The user-mode network between a machine and the host: no privileges, forwarded TCP and UDP ports of the VMs, DHCP, names, and
 //! the host's loopback interface behind the gateway's address.
 //!
 //! Bochs' own slirp takes five forwarded ports at most and stalls with many connections. So the machine's NIC is plugged
@@ -12,6 +12,7 @@ mod datagrams;
 pub mod dhcp;
 mod host;
 mod inbound;
+mod names;
 mod outbound;
 mod relay;
 mod switch;
@@ -29,7 +30,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The host's address in the machine's network: gateway and DHCP server.
+/// The host's address in the machine's network: gateway, DHCP server and name server.
 pub const HOST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
 /// Bits of the network's prefix.
 pub const PREFIX: u8 = 24;

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 mod datagrams;
 mod guest;
+mod names;
 
 type Stage = guest::Stage<Option<Vec<u8>>>;
 

@@ -15,8 +15,8 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 
 /// The parts that run in VMX root mode, ring 0. `backend` is the trait between the first two, where it is a package.
-pub const PRIVILEGED: [&str; 10] =
-    ["core-vmx", "core-svm", "hv-core", "base", "backend", "vmx", "svm", "ring", "rate-limit", "abi"];
+pub const PRIVILEGED: [&str; 11] =
+    ["core-vmx", "core-svm", "hv-core", "base", "backend", "vmx", "svm", "ring", "rate-limit", "boot-args", "abi"];
 /// VMs of the machine whose frames are shown.
 const VMS: usize = 8;
 

@@ -7,7 +7,6 @@
 
 mod controller;
 
-use component::abi::control::CREATE_ARGS_BYTES;
 use component::{Component, wait};
 use controller::Controller;
 
@@ -37,8 +36,7 @@ fn main(component: Component) -> ! {
 }
 
 fn stay(controller: &mut Controller, count: usize) {
-    let mut args = [0; CREATE_ARGS_BYTES];
-    args[..STAYING.len()].copy_from_slice(STAYING);
+    let args = controller.lay(&[STAYING]);
     for _ in 0..count {
         controller.create(args, STAYS_PER_SECOND);
     }

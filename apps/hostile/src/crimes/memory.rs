@@ -2,7 +2,8 @@
 
 use super::{Deed, Escape, acts, nothing};
 use crate::catch::{Act, Caught, attempt};
-use crate::machine::{PAGE, memory_bytes, offset, peek64, poke64, scratch};
+use crate::machine::{PAGE, hypercall, memory_bytes, offset, peek64, poke64, scratch};
+use abi::guest::hypercall::TAKE;
 use abi::guest::{FAULT_ADDRESS, NIC_BASE, PAGE_TABLES};
 use core::arch::naked_asm;
 
@@ -64,6 +65,7 @@ pub fn deed(name: &str) -> Option<Deed> {
         "tables-in-a-loop" => Deed::Check(tables_in_a_loop),
         "stack-overflow" => at(push_forever, nothing),
         "memory-hog" => Deed::Check(memory_hog),
+        "memory-hoard" => Deed::Check(memory_hoard),
         "fresh-memory" => Deed::Check(fresh_memory),
         _ => return None,
     })
@@ -195,6 +197,22 @@ fn memory_hog() -> Result<(), Escape> {
             address,
         )?;
         address += PAGE;
+    }
+    Ok(())
+}
+
+fn memory_hoard() -> Result<(), Escape> {
+    /// Pages that one `TAKE` may name.
+    const MOST: u64 = 512;
+    let (mut page, end) = (FREE_FROM / PAGE, memory_bytes() / PAGE);
+    while page < end {
+        let count = MOST.min(end - page);
+        let there = hypercall(TAKE, page, count);
+        Escape::unless(there <= count, "TAKE has given more than was asked for", there)?;
+        if there < count {
+            break;
+        }
+        page += count;
     }
     Ok(())
 }

@@ -5,12 +5,18 @@ use crate::machine::{
     Noise, PAGE, hypercall, offset, peek16, peek32, peek64, poke16, poke64, scratch, set32, set64, tsc, yield_turn,
 };
 use crate::register;
-use abi::guest::{CONSOLE_RING, CONSOLE_SLOTS, NIC_BASE, REGISTER_PAGE, device, hypercall as number};
+use abi::control::ControlRequest;
+use abi::guest::{
+    CONSOLE_RING, CONSOLE_SLOTS, ERROR_ARGUMENT, NIC_BASE, REGISTER_PAGE, RegisterPage, device, hypercall as number,
+};
+use abi::guest_control::{CONTROL_PAGE, REQUESTS};
+use abi::message::Message;
 use abi::nic::{NicPage, RX_RING, TX_RING, tx_slots_offset};
 use abi::ring::{
     CONSUMER_WAITS, HEAD, HEADER_BYTES, IndexWord, PACKET_FRAME, PACKET_HEADER_BYTES, PRODUCER_WAITS, SLOT_BYTES, TAIL,
     WRAP, WRAP_VALID, packet_slots,
 };
+use abi::vm::VmId;
 use core::mem::offset_of;
 
 /// How the crime of this name is committed.
@@ -31,6 +37,7 @@ pub fn deed(name: &str) -> Option<Deed> {
         "console-tail-ahead" => console_ahead,
         "console-noise" => console_noise,
         "console-endless-line" => console_endless,
+        "control-ring" => control_ring,
         _ => return None,
     }))
 }
@@ -457,4 +464,25 @@ pub(super) fn counter(at: usize) -> u64 {
 /// True when the link is up.
 pub(super) fn link_up() -> bool {
     peek16(NIC_BASE + offset(offset_of!(NicPage, link_up))) != 0
+}
+
+/// Forges what a VM that controls the machine would have in its memory, and rings.
+fn control_ring() -> Result<(), Escape> {
+    let page = peek64(REGISTER_PAGE + offset(offset_of!(RegisterPage, control_page)));
+    Escape::unless(page == 0, "it is said to have a control page; that is at", page)?;
+    let ring = CONTROL_PAGE + offset(REQUESTS);
+    let requests = (0..8).map(|slot| ControlRequest::Destroy { vm: VmId::new(slot, 1) });
+    for (slot, request) in (0_u64..).zip(requests.chain([ControlRequest::PowerOff])) {
+        let message = Message::from(request);
+        let at = ring + offset(HEADER_BYTES) + slot * offset(SLOT_BYTES);
+        set64(at, u64::from(message.kind) | (slot + 1) << 32);
+        set64(at + 8, message.words[0]);
+    }
+    set64(ring + offset(TAIL), 9);
+    let result = hypercall(number::KICK, device::CONTROL, 0);
+    Escape::unless(result == ERROR_ARGUMENT, "the core looks at a control ring; KICK returned", result)?;
+    for _ in 0..3 {
+        yield_turn();
+    }
+    Ok(())
 }

@@ -1,7 +1,7 @@
 //! What must be true of the machine after every turn of the loop.
 
 use super::machine::Machine;
-use crate::component::{EndpointId, MAX_ENDPOINTS, Run};
+use crate::component::{EndpointId, MAX_ENDPOINTS, Party, Run};
 use crate::kernel::Kernel;
 use crate::memory::{CLASSES, Owner, OwnerClass, PhysAddr};
 use crate::vm::{Devices, METADATA_FRAMES, NEVER, Queue, State};
@@ -127,6 +127,7 @@ impl<const TIMER: bool> Machine<TIMER> {
             let counted = by_owner.get(&class).copied().unwrap_or(0);
             assert_eq!(self.kernel.cpu.frames.count_of(class), counted, "{class:?}");
         }
+        let mut lacking = 0;
         for slot in self.kernel.vms.slots() {
             let Kernel { vms, cpu, .. } = &mut self.kernel;
             let [memory, metadata, tables] = of_slot.remove(&slot).unwrap_or_default();
@@ -142,6 +143,10 @@ impl<const TIMER: bool> Machine<TIMER> {
             };
             let (own, table_pages, shared) = mem.counts();
             assert_eq!([own, table_pages], [memory, tables], "{}", vm.id);
+            let reservation = mem.reservation();
+            assert_eq!(reservation.held(), memory + tables + metadata, "{}", vm.id);
+            assert!(reservation.held() <= reservation.limit(), "{}", vm.id);
+            lacking += u64::from(reservation.reserve().saturating_sub(reservation.held()));
             let (mut found_own, mut found_shared) = (BTreeSet::new(), 0);
             for page in 0..mem.pages() {
                 let Some((frame, rights)) = mem.mapping(&mut cpu.frames, page) else { continue };
@@ -166,6 +171,10 @@ impl<const TIMER: bool> Machine<TIMER> {
             }
             assert_eq!((found_own.len(), found_shared), (own as usize, shared), "{}", vm.id);
         }
+        // What every VM lacks of its reserve is free, whatever the others hold.
+        let frames = &self.kernel.cpu.frames;
+        assert!(frames.free_frames() >= lacking || frames.count_of(OwnerClass::Damaged) > 0);
+        assert_eq!(frames.unreserved(), frames.free_frames().saturating_sub(lacking));
         assert!(of_slot.is_empty(), "frames of slots that do not exist: {of_slot:?}");
     }
 
@@ -276,8 +285,25 @@ impl<const TIMER: bool> Machine<TIMER> {
     }
 
     /// Everything.
+    /// Each endpoint of a VM is that of one which lives, and which knows it; and no other VM says that it has one.
+    pub fn audit_callers(&mut self) {
+        let mut owned = BTreeSet::new();
+        for id in (0..MAX_ENDPOINTS).map(EndpointId::new) {
+            let Kernel { vms, cpu, .. } = &mut self.kernel;
+            let Some(Party::Vm(vm)) = cpu.endpoints.get(id).map(|endpoint| endpoint.party) else { continue };
+            let control = vms.by_id(vm).filter(|vm| !vm.life.is_ending()).map(|vm| vm.control);
+            assert_eq!(control, Some(id), "{vm} is gone, and its endpoint is not");
+            owned.insert(vm);
+        }
+        for id in self.vms() {
+            let control = self.kernel.vms.by_id(id).map_or(EndpointId::NONE, |vm| vm.control);
+            assert_eq!(control != EndpointId::NONE, owned.contains(&id), "{id} and its endpoint");
+        }
+    }
+
     pub fn audit(&mut self) {
         self.audit_lives();
+        self.audit_callers();
         self.audit_frames();
         self.audit_windows();
         self.audit_knowledge();

@@ -9,16 +9,20 @@ use super::roles::Role as FakeRole;
 use crate::kernel::{Kernel, Places};
 use crate::memory::{CLASSES, Owner, OwnerClass, PhysAddr};
 use crate::vm::{Seed, State};
-use abi::control::{CREATE_ARGS_BYTES, ControlReply, ControlRequest, status, vm_state};
+use abi::control::{ControlReply, ControlRequest, status, vm_state};
 use abi::guest::{BOOT_ARGS, REGISTER_PAGE, hypercall, pending};
 use abi::limits::{Name, PAGE_SIZE};
 use abi::pager::Access;
+use abi::request_page::Piece;
 use abi::service::Service;
 use abi::share::Share;
 use abi::vm::{ImageId, Slot, VmId};
 use backend::fake::Step;
 
-const NO_ARGS: [u8; CREATE_ARGS_BYTES] = [0; CREATE_ARGS_BYTES];
+/// A request for a VM without arguments, in whatever slot is next.
+fn create(image: ImageId) -> ControlRequest {
+    ControlRequest::Create { image, slot: None, ipv4: 0, args: Piece::EMPTY, share: Share::UNSAID }
+}
 
 impl Machine<true> {
     /// The operator asks this, and the machine comes to rest: what the operator was answered.
@@ -68,7 +72,7 @@ fn the_next_vm_is_found_and_the_search_is_bounded() {
             let Kernel { vms, .. } = &mut machine.kernel;
             let id = vms.next_id().expect("room");
             let seed = Seed { id, image: WITHOUT_NIC, ipv4: 0, share: Share::DEFAULT, created_tsc: 0 };
-            assert!(vms.create(seed, &NO_ARGS));
+            assert!(vms.create(seed, b""));
             id
         })
         .collect();
@@ -143,7 +147,7 @@ fn frames_are_told_by_owner_and_none_is_left_out() {
 #[test]
 fn the_owners_of_frames_of_vms_are_as_many_as_live() {
     let mut machine = at_rest();
-    machine.request(ControlRequest::Create { image: WITHOUT_NIC, args: NO_ARGS, share: Share::UNSAID });
+    machine.request(create(WITHOUT_NIC));
     let of = |class: OwnerClass| name(class.name());
     let vms = [OwnerClass::VmMemory, OwnerClass::VmMeta, OwnerClass::VmTables].map(of);
     for reply in machine.request(ControlRequest::Frames) {
@@ -159,7 +163,8 @@ fn the_machine_tells_its_time_and_its_counters() {
     let (before, interrupts_before) = (machine.wires.now(), machine.kernel.cpu.counters.interrupts);
     let replies = machine.request(ControlRequest::Machine);
     let c = machine.kernel.cpu.counters;
-    let [ControlReply::Machine { tsc, idle_ticks, tsc_hz, component_ticks, guest_ticks }, exits] = replies[..] else {
+    let [ControlReply::Machine { tsc, idle_ticks, tsc_hz, component_ticks, guest_ticks, .. }, exits] = replies[..]
+    else {
         panic!("{replies:?}");
     };
     assert!((before..machine.wires.now()).contains(&tsc));
@@ -214,8 +219,9 @@ fn a_vm_that_waits_for_admission_has_its_metadata_only() {
         FakeRole::Monitor(monitor) => monitor.replies.clone(),
         _ => panic!("not the monitor"),
     };
-    let (image, state) = (WITH_NIC, vm_state::WAITING);
-    let expected = ControlReply::Vm { vm, image, state, ran_ticks: 0, memory: 0, metadata: 0, tables: 0, shared: 0 };
+    let (image, state, ipv4) = (WITH_NIC, vm_state::WAITING, 0x0a00_0211);
+    let expected =
+        ControlReply::Vm { vm, image, state, ran_ticks: 0, memory: 0, metadata: 0, tables: 0, shared: 0, ipv4 };
     assert_eq!(told, [expected]);
 }
 
@@ -232,8 +238,9 @@ fn what_does_not_exist_is_not_found() {
         ControlRequest::Image { image: ImageId::new(u32::MAX) },
         ControlRequest::Kill { component: 4 },
         ControlRequest::Kill { component: u16::MAX },
-        ControlRequest::Create { image: ImageId::new(3), args: NO_ARGS, share: Share::UNSAID },
-        ControlRequest::Create { image: REFUSED, args: NO_ARGS, share: Share::UNSAID },
+        create(ImageId::new(3)),
+        create(REFUSED),
+        ControlRequest::ImageArguments { image: REFUSED, to: Piece::EMPTY },
         ControlRequest::Destroy { vm: gone },
         ControlRequest::Shutdown { vm: gone },
     ];
@@ -297,11 +304,12 @@ fn the_controller_may_kill_itself_and_asks_on_afterwards() {
 #[test]
 fn a_vm_that_is_created_has_the_name_it_is_answered_with_and_its_arguments() {
     let mut machine = at_rest();
-    let mut args = NO_ARGS;
-    args[..3].copy_from_slice(b"a=b");
     let vm = VmId::new(1, 1);
-    let reply = machine.request(ControlRequest::Create { image: WITHOUT_NIC, args, share: Share::UNSAID });
+    let args = machine.lay(b"ip=10.0.2.17/24 a=b");
+    let (slot, ipv4, share) = (Some(vm.slot), 0x0a00_0211, Share::UNSAID);
+    let reply = machine.request(ControlRequest::Create { image: WITHOUT_NIC, slot, ipv4, args, share });
     assert_eq!(reply, [done(status::OK, vm.raw())]);
+    assert_eq!(machine.kernel.vms.by_id(vm).expect("it lives").ipv4, ipv4);
     assert_eq!(machine.state(vm), Some(State::Idle { until: u64::MAX }));
     let text = b"ip=10.0.2.17/24 a=b";
     let mut bytes: Vec<u8> =
@@ -316,13 +324,14 @@ fn a_vm_that_is_created_has_the_name_it_is_answered_with_and_its_arguments() {
 fn a_vm_has_the_share_of_its_image_but_for_what_its_creator_says() {
     let mut machine = at_rest();
     let said = Share { weight: 300, rate: 5000, burst: 0 };
-    let reply = machine.request(ControlRequest::Create { image: WITH_NIC, args: NO_ARGS, share: said });
+    let ordered = |share| ControlRequest::Create { image: WITH_NIC, slot: None, ipv4: 0, args: Piece::EMPTY, share };
+    let reply = machine.request(ordered(said));
     let vm = VmId::new(1, 1);
     assert_eq!(reply, [done(status::OK, vm.raw())]);
     let shares = [FIRST, vm].map(|vm| machine.kernel.vms.by_id(vm).expect("lives").share);
     assert_eq!(shares, [Share::DEFAULT, Share { burst: Share::DEFAULT.burst, ..said }]);
     let bad = Share { weight: abi::share::WEIGHT_MAX + 1, ..Share::UNSAID };
-    let reply = machine.request(ControlRequest::Create { image: WITH_NIC, args: NO_ARGS, share: bad });
+    let reply = machine.request(ordered(bad));
     assert_eq!(reply, [done(status::BAD_REQUEST, 0)]);
 }
 
@@ -344,7 +353,7 @@ fn a_vm_that_waits_is_destroyed_by_its_name() {
 fn a_vm_is_not_created_when_no_room_is_left_for_its_arguments() {
     let mut machine = Machine::<true>::new(700);
     machine.settle(1000);
-    let args = [b'a'; CREATE_ARGS_BYTES];
+    let args = machine.lay(b"a");
     // There is a cell for each slot, so only a table with fewer cells can run out of them.
     let capacity = machine.kernel.vms.capacity();
     machine.kernel.vms = crate::vm::Table::new(
@@ -352,10 +361,12 @@ fn a_vm_is_not_created_when_no_room_is_left_for_its_arguments() {
         vec![crate::vm::EMPTY_RECORD; capacity].leak(),
         &mut [],
         vec![crate::vm::EMPTY_SEAT; capacity].leak(),
+        crate::vm::Written::default(),
     );
-    let refused = machine.request(ControlRequest::Create { image: WITHOUT_NIC, args, share: Share::UNSAID });
-    assert_eq!(refused, [done(status::NO_SPACE, 0)]);
-    let made = machine.request(ControlRequest::Create { image: WITHOUT_NIC, args: NO_ARGS, share: Share::UNSAID });
+    let (slot, ipv4, share) = (None, 0, Share::UNSAID);
+    let refused = machine.request(ControlRequest::Create { image: WITHOUT_NIC, slot, ipv4, args, share });
+    assert_eq!(refused, [done(status::NO_ARGUMENTS, 0)]);
+    let made = machine.request(create(WITHOUT_NIC));
     assert_eq!(made, [done(status::OK, VmId::new(0, 1).raw())]);
 }
 
@@ -365,7 +376,7 @@ fn a_vm_is_not_created_without_a_slot() {
     machine.settle(1000);
     let slots = machine.kernel.vms.capacity();
     assert!((2..64).contains(&slots), "{slots}");
-    let create = ControlRequest::Create { image: WITHOUT_NIC, args: NO_ARGS, share: Share::UNSAID };
+    let create = create(WITHOUT_NIC);
     for index in 0..slots as u64 {
         assert_eq!(machine.request(create), [done(status::OK, 1 << 32 | index)]);
     }
@@ -412,8 +423,7 @@ fn a_vm_becomes_somebody_else_and_cannot_but_hear_of_it() {
     let before = identity(&mut machine, vm);
     assert_eq!((before.2.as_str(), before.3), ("ip=10.0.2.16/24", 0));
     machine.wires.spend(HZ);
-    let mut args = NO_ARGS;
-    args[..3].copy_from_slice(b"a=b");
+    let args = machine.lay(b"ip=10.0.2.99/24 a=b");
     let ipv4 = 0x0a00_0263;
     assert_eq!(machine.request(ControlRequest::Identity { vm, ipv4, args }), [done(status::OK, 0)]);
     machine.settle(1000);
@@ -436,15 +446,83 @@ fn who_cannot_become_somebody_else_stays_who_it_is() {
     machine.finish();
     machine.settle(1000);
     let before = identity(&mut machine, vm);
-    let ask =
-        |machine: &mut Machine<true>, vm, ipv4| machine.request(ControlRequest::Identity { vm, ipv4, args: NO_ARGS });
-    assert_eq!(ask(&mut machine, VmId::new(0, 2), 0), [done(status::NOT_FOUND, 0)]);
-    machine.kernel.cpu.net = crate::boot::options::Net::Dhcp;
-    assert_eq!(ask(&mut machine, vm, 7), [done(status::BAD_REQUEST, 0)]);
+    let ask = |machine: &mut Machine<true>, vm, args| machine.request(ControlRequest::Identity { vm, ipv4: 7, args });
+    let short = machine.lay(b"ip=dhcp");
+    assert_eq!(ask(&mut machine, VmId::new(0, 2), short), [done(status::NOT_FOUND, 0)]);
+    for (piece, refusal) in BAD_PIECES {
+        assert_eq!(ask(&mut machine, vm, piece), [done(refusal, 0)], "{piece:?}");
+    }
     assert_eq!(identity(&mut machine, vm), before);
     machine.guests.borrow_mut().steps.push_back(poke(field!(pending), 0));
-    assert_eq!(ask(&mut machine, vm, 0), [done(status::OK, 0)]);
+    assert_eq!(ask(&mut machine, vm, short), [done(status::OK, 0)]);
     assert_eq!(identity(&mut machine, vm).2, "ip=dhcp");
+}
+
+/// Pieces of a request page that are none, or hold more than any boot arguments, and what is said of each.
+const BAD_PIECES: [(Piece, u32); 5] = [
+    (Piece { offset: 0, len: 1025 }, status::TOO_LONG),
+    (Piece { offset: 0, len: 4096 }, status::TOO_LONG),
+    (Piece { offset: 3073, len: 1024 }, status::BAD_REQUEST),
+    (Piece { offset: 1, len: u16::MAX }, status::BAD_REQUEST),
+    (Piece { offset: u16::MAX, len: 0 }, status::BAD_REQUEST),
+];
+
+#[test]
+fn arguments_beyond_the_page_or_the_limit_are_refused_and_the_longest_arrive_whole() {
+    let mut machine = at_rest();
+    let order = |args| ControlRequest::Create { image: WITHOUT_NIC, slot: None, ipv4: 0, args, share: Share::UNSAID };
+    for (piece, refusal) in BAD_PIECES {
+        assert_eq!(machine.request(order(piece)), [done(refusal, 0)], "{piece:?}");
+    }
+    // Bytes of all kinds, which the core does not read.
+    let longest: Vec<u8> = (0..1024_u32).map(|i| i.to_le_bytes()[0] ^ 0x55).collect();
+    let args = machine.lay(&longest);
+    let vm = VmId::new(1, 1);
+    assert_eq!(machine.request(order(args)), [done(status::OK, vm.raw())]);
+    let found: Vec<u8> =
+        (0..128).flat_map(|i| machine.word(vm, REGISTER_PAGE + BOOT_ARGS + 8 * i).to_le_bytes()).collect();
+    // That a guest of the tests keeps its results there is seen, too.
+    assert_eq!(found[64..], longest[64..]);
+    assert_eq!(machine.word(vm, field!(held_frames)) >> 32, 1024);
+}
+
+#[test]
+fn who_chose_by_a_slot_that_is_not_the_next_is_told_which_is() {
+    let mut machine = at_rest();
+    let net = machine.kernel.cpu.net;
+    let next = Slot::new(1);
+    assert_eq!(machine.request(ControlRequest::Network), [ControlReply::Network { net, next: Some(next) }]);
+    let order = |slot| {
+        let (args, share) = (Piece::EMPTY, Share::UNSAID);
+        ControlRequest::Create { image: WITHOUT_NIC, slot, ipv4: 0, args, share }
+    };
+    for slot in [0, 2, u32::MAX - 1] {
+        assert_eq!(machine.request(order(Some(Slot::new(slot)))), [done(status::MOVED, 1)], "{slot}");
+    }
+    assert_eq!(machine.vms(), [FIRST]);
+    assert_eq!(machine.request(order(Some(next))), [done(status::OK, VmId::new(1, 1).raw())]);
+}
+
+#[test]
+fn the_arguments_of_an_image_are_written_where_the_controller_wants_them_and_nowhere_else() {
+    let mut machine = at_rest();
+    let Some(image) = machine.kernel.cpu.images.get_mut(WITH_NIC) else { panic!("it is there") };
+    image.entry.args[..9].copy_from_slice(b"workers=2");
+    machine.lay(&[b'.'; 20]);
+    let read = |machine: &Machine<true>| {
+        let ring = machine.kernel.cpu.components.list[machine.rank(Service::Control)].rings[1];
+        let mut bytes = [0; 20];
+        ring.read(8192 + 77, &mut bytes).expect("inside");
+        String::from_utf8(bytes.to_vec()).expect("text")
+    };
+    for (len, expected) in [(0, "...................."), (4, ".work..............."), (1000, ".workers=2..........")] {
+        let to = Piece { offset: 78, len };
+        let reply = machine.request(ControlRequest::ImageArguments { image: WITH_NIC, to });
+        assert_eq!((&reply[..], read(&machine).as_str()), (&[done(status::OK, 9)][..], expected));
+    }
+    let reply =
+        machine.request(ControlRequest::ImageArguments { image: WITH_NIC, to: Piece { offset: 4000, len: 97 } });
+    assert_eq!(reply, [done(status::BAD_REQUEST, 0)]);
 }
 
 #[test]

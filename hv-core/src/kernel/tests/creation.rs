@@ -5,20 +5,19 @@ use super::vm_memory;
 use crate::component::Death;
 use crate::kernel::Kernel;
 use crate::log::capture::{heard_of, listen};
-use crate::memory::{Owner, OwnerClass, core_memory};
-use crate::vm::{CreateError, Devices, Images, METADATA_FRAMES, Queue, State};
+use crate::memory::{Owner, OwnerClass, Reservation, core_memory};
+use crate::vm::{BootArgs, CreateError, Devices, Images, METADATA_FRAMES, Queue, State};
 use abi::component::layout;
-use abi::control::CREATE_ARGS_BYTES;
 use abi::end::EndReason;
 use abi::guest::{BOOT_ARGS, CONSOLE_SLOTS, Interrupted, MAGIC, NIC_BASE, PAGE_TABLES, REGISTER_PAGE, RegisterPage};
 use abi::limits::PAGE_SIZE;
+use abi::manifest::RESERVE_LEAST;
 use abi::nic::{self, NicPage};
 use abi::service::Service;
 use abi::vm::{ImageId, Slot, VmId};
 use core::mem::offset_of;
 use zerocopy::{FromBytes, IntoBytes};
 
-const NO_ARGS: [u8; CREATE_ARGS_BYTES] = [0; CREATE_ARGS_BYTES];
 const FIRST: VmId = VmId::new(0, 1);
 /// Frames that a VM with a NIC has when it has been admitted, beside its metadata.
 const ALL: u64 = 8;
@@ -28,13 +27,14 @@ const METADATA: u64 = METADATA_FRAMES as u64;
 /// Build what the VM in slot 0 gets at its admission. What went wrong: the reason for its end, and the text.
 fn build(machine: &mut Machine<true>) -> Result<(), (EndReason, String)> {
     let Kernel { vms, cpu, .. } = &mut machine.kernel;
-    let (_, extra) = vms.take_luggage(FIRST.slot);
-    let vm = match vms.waiting(FIRST) {
-        Some(seed) => cpu.seat(vms, seed),
-        None => vms.by_id(FIRST),
+    let mut args = BootArgs::new();
+    vms.take_luggage(FIRST.slot, &mut args);
+    let reservation = Reservation::open(&mut cpu.frames, 0, 300).expect("nothing is kept");
+    let (vm, reservation) = match vms.waiting(FIRST) {
+        Some(seed) => cpu.seat(vms, seed, reservation).expect("there are frames"),
+        None => (vms.by_id(FIRST).expect("it was created"), reservation),
     };
-    let vm = vm.expect("it was created");
-    cpu.build(vm, &extra)
+    cpu.build(vm, reservation, &args)
         .map(|(memory, registers)| vm.life.admit(memory, registers))
         .map_err(|why| (why.reason(), why.to_string()))
 }
@@ -43,12 +43,20 @@ fn build(machine: &mut Machine<true>) -> Result<(), (EndReason, String)> {
 fn seat(machine: &mut Machine<true>) {
     let Kernel { vms, cpu, .. } = &mut machine.kernel;
     let seed = vms.waiting(FIRST).expect("it waits");
-    assert!(cpu.seat(vms, seed).is_some());
+    let reservation = Reservation::open(&mut cpu.frames, 0, 300).expect("nothing is kept");
+    let (_, reservation) = cpu.seat(vms, seed, reservation).expect("there are frames");
+    reservation.close(&mut cpu.frames);
 }
 
 /// The machine's only image of VMs is this from now on.
 fn only_image(machine: &mut Machine<true>, memory_pages: u64, slots: u32) {
-    let image = vm_memory::image(&mut machine.kernel.cpu.frames, memory_pages * PAGE_SIZE, slots);
+    only_image_with(machine, memory_pages, slots, RESERVE_LEAST);
+}
+
+/// The same, and so many frames are kept for each of its VMs.
+fn only_image_with(machine: &mut Machine<true>, memory_pages: u64, slots: u32, reserve_frames: u32) {
+    let mut image = vm_memory::image(&mut machine.kernel.cpu.frames, memory_pages * PAGE_SIZE, slots);
+    image.entry.reserve_frames = reserve_frames;
     let mut list = heapless::Vec::new();
     assert!(list.push(Some(image)).is_ok());
     machine.kernel.cpu.images = Images::new(list);
@@ -58,14 +66,16 @@ fn only_image(machine: &mut Machine<true>, memory_pages: u64, slots: u32) {
 fn a_vm_that_is_created_waits_and_has_no_frame() {
     let mut machine = Machine::<true>::new(1024);
     let before = machine.frames_by_owner();
-    assert_eq!(machine.kernel.create(WITH_NIC, &[b'z'; CREATE_ARGS_BYTES]), Ok(FIRST));
+    assert_eq!(machine.create_with(WITH_NIC, b"last"), Ok(FIRST));
     assert!(machine.kernel.cpu.queues.contains(Queue::Waiting, FIRST.slot));
     let seed = machine.kernel.vms.waiting(FIRST).expect("it waits");
     assert_eq!((seed.id, seed.image, seed.ipv4), (FIRST, WITH_NIC, 0x0a00_0210));
     assert_eq!(machine.create(WITH_NIC), VmId::new(1, 1));
     assert_eq!(machine.kernel.vms.waiting_in(Slot::new(1)).map(|seed| seed.ipv4), Some(0x0a00_0211));
     assert_eq!(machine.frames_by_owner(), before);
-    assert_eq!(machine.kernel.vms.take_luggage(FIRST.slot), (0, [b'z'; CREATE_ARGS_BYTES]));
+    let mut args = BootArgs::new();
+    assert_eq!(machine.kernel.vms.take_luggage(FIRST.slot, &mut args), 0);
+    assert_eq!(&args, b"ip=10.0.2.16/24 last");
     machine.audit_lives();
     machine.audit_frames();
 }
@@ -75,10 +85,7 @@ fn a_vm_of_an_image_that_is_not_there_is_not_created() {
     let mut machine = Machine::<true>::new(1024);
     let before = machine.frames_by_owner();
     for image in [REFUSED, ImageId::new(3), ImageId::new(u32::MAX)] {
-        let error = machine.kernel.create(image, &NO_ARGS).expect_err("no such image");
-        assert_eq!(error, CreateError::UnknownImage);
-        let text = "there is no such image, or it was refused when it was loaded; look further up in the log";
-        assert_eq!(error.to_string(), text);
+        assert_eq!(machine.create_with(image, b""), Err(CreateError::UnknownImage));
     }
     assert_eq!((machine.frames_by_owner(), machine.kernel.vms.living()), (before, 0));
 }
@@ -91,9 +98,7 @@ fn no_vm_is_created_when_every_slot_is_taken() {
         machine.create(WITHOUT_NIC);
     }
     let before = machine.frames_by_owner();
-    let error = machine.kernel.create(WITHOUT_NIC, &NO_ARGS).expect_err("no slot");
-    assert_eq!(error, CreateError::SlotsTaken);
-    assert_eq!(error.to_string(), "every slot for VMs is taken; end some, or boot with more (slots=)");
+    assert_eq!(machine.create_with(WITHOUT_NIC, b""), Err(CreateError::SlotsTaken));
     assert_eq!((machine.frames_by_owner(), machine.kernel.vms.living()), (before, slots));
 }
 
@@ -101,7 +106,8 @@ fn no_vm_is_created_when_every_slot_is_taken() {
 fn a_vm_that_finds_no_frames_for_its_metadata_ends_and_nothing_has_changed() {
     for left in 0..2 {
         let mut machine = Machine::<true>::new(1024);
-        machine.create(WITHOUT_NIC);
+        only_image_with(&mut machine, 256, 0, 0);
+        machine.create(ImageId::new(0));
         machine.hoard(left);
         let before = machine.frames_by_owner();
         listen();
@@ -151,8 +157,9 @@ fn whatever_a_vm_has_got_when_frames_run_out_is_free_again() {
 fn a_vm_that_finds_no_frames_at_its_admission_ends_and_is_gone() {
     for left in 0..METADATA + ALL {
         let mut machine = Machine::<true>::new(1024);
+        only_image_with(&mut machine, 256, 32, 0);
         let free = machine.kernel.cpu.frames.free_frames();
-        machine.create(WITH_NIC);
+        machine.create(ImageId::new(0));
         let hoard = machine.hoard(left);
         listen();
         machine.admit(FIRST);
@@ -166,6 +173,28 @@ fn a_vm_that_finds_no_frames_at_its_admission_ends_and_is_gone() {
         machine.settle(1000);
         assert_eq!((machine.vms(), machine.kernel.cpu.frames.free_frames()), (vec![], free));
     }
+}
+
+#[test]
+fn a_vm_for_which_its_reserve_is_not_free_goes_on_waiting() {
+    let mut machine = Machine::<true>::new(1024);
+    machine.create(WITH_NIC);
+    let hoard = machine.hoard(u64::from(RESERVE_LEAST) - 1);
+    let before = machine.frames_by_owner();
+    listen();
+    machine.admit(FIRST);
+    assert_eq!(heard_of("vm0.1"), [""; 0], "nothing is wrong with it");
+    assert_eq!((machine.frames_by_owner(), machine.kernel.vms.waiting(FIRST).is_some()), (before, true));
+    machine.unhoard(hoard);
+    machine.admit(FIRST);
+    assert!(machine.kernel.vms.by_id(FIRST).is_some_and(|vm| vm.life.is_ready()));
+    let frames = &machine.kernel.cpu.frames;
+    assert_eq!(
+        frames.free_frames() - frames.unreserved(),
+        u64::from(RESERVE_LEAST) - METADATA - ALL,
+        "what it lacks is kept"
+    );
+    machine.audit_frames();
 }
 
 #[test]
@@ -248,10 +277,8 @@ fn page(machine: &mut Machine<true>, address: u64) -> Vec<u8> {
 fn fresh(slots: u32) -> Machine<true> {
     let mut machine = Machine::<true>::new(1024);
     only_image(&mut machine, GUEST_PAGES.into(), slots);
-    let mut args = NO_ARGS;
-    args[..7].copy_from_slice(b"mode=on");
     machine.wires.spend(HZ);
-    machine.kernel.create(WITH_NIC, &args).expect("room");
+    machine.create_with(WITH_NIC, b"mode=on").expect("room");
     assert_eq!(build(&mut machine), Ok(()));
     machine
 }
@@ -264,10 +291,8 @@ fn a_guest_finds_every_register_as_it_is_promised() {
     let bytes = page(&mut machine, REGISTER_PAGE);
     let (found, _) = RegisterPage::read_from_prefix(&bytes).expect("a page");
     assert_eq!(found.sequence, 0);
-    let held = machine.kernel.vms.get(Slot::new(0)).expect("it lives").life.memory().expect("it is admitted").own();
-    assert_eq!((found.reserve_frames, found.limit_frames, found.held_frames), (0, 256, held));
-    // Register page, two page tables, the NIC page.
-    assert_eq!(held, 4);
+    // Register page, two page tables, the NIC page; four nested page tables; and metadata.
+    assert_eq!((found.reserve_frames, found.limit_frames, found.held_frames), (RESERVE_LEAST, 300, 10));
     assert_eq!((found.disk_page, found.console_input_slots), (0, 0));
     assert_eq!((found.magic, found.abi_version, found.vm_id), (MAGIC, abi::ABI_VERSION, FIRST.raw()));
     assert_eq!((found.memory_bytes, found.tsc_hz, found.ns_per_tick), (256 * 4096, HZ, 1 << 32));
@@ -296,8 +321,9 @@ fn two_starts_have_two_generation_ids() {
         let id = machine.create(WITHOUT_NIC);
         let Kernel { vms, cpu, .. } = &mut machine.kernel;
         let seed = vms.waiting(id).expect("it waits");
-        let vm = cpu.seat(vms, seed).expect("room");
-        let (memory, registers) = cpu.build(vm, &NO_ARGS).expect("room");
+        let reservation = Reservation::open(&mut cpu.frames, 12, 300).expect("room");
+        let (vm, reservation) = cpu.seat(vms, seed, reservation).expect("room");
+        let (memory, registers) = cpu.build(vm, reservation, b"").expect("room");
         let mut id = [0; 16];
         registers.memory().read(offset_of!(RegisterPage, generation_id), &mut id).expect("inside");
         vm.life.admit(memory, registers);
@@ -360,7 +386,7 @@ fn a_vm_whose_nic_finds_no_frame_for_the_windows_tables_runs_without_it() {
     for left in 0..3 {
         let mut machine = Machine::<true>::new(1024);
         machine.create(WITH_NIC);
-        let hoard = machine.hoard(METADATA + ALL + left);
+        let hoard = machine.hoard(u64::from(RESERVE_LEAST) + left);
         listen();
         let Kernel { vms, cpu, .. } = &mut machine.kernel;
         cpu.admit(vms, FIRST);

@@ -6,13 +6,15 @@ use super::board::{NIC_GSI, SERIAL_GSI, vector};
 use super::component::{Due, Misdeed};
 use super::machine::{ELSEWHERE, GUEST_PAGES, IMAGE_PAGE, Machine, REFUSED, WITH_NIC, WITHOUT_NIC};
 use super::roles::Role as FakeRole;
-use crate::component::Death;
+use crate::component::{Death, EndpointId, MAX_ENDPOINTS, Party};
 use crate::kernel::Places;
-use crate::memory::{Owner, PhysAddr};
+use crate::memory::{Owner, PhysAddr, core_memory};
 use crate::vm::State;
 use abi::control::ControlRequest;
 use abi::guest::{REGISTER_PAGE, hypercall, pending};
+use abi::guest_control::{ANSWERS, CONTROL_PAGE, REQUEST_SLOTS, REQUESTS};
 use abi::pager::Access;
+use abi::ring::{HEAD, HEADER_BYTES, SLOT_BYTES, TAIL};
 use abi::service::Service;
 use abi::vm::{ImageId, Slot, VmId};
 use backend::fake::Step;
@@ -53,6 +55,9 @@ pub enum Event {
     Flaw(u8, Due),
     /// The scheduler keeps a VM back.
     Hold(u8),
+    /// Of the VMs that control the machine the one of this number writes a message into its ring, and this word as an index of it,
+    /// and rings.
+    Call(u8, u32, [u64; 4], Option<(bool, u64)>),
     /// The NIC interrupts.
     Nic,
     /// So many ticks pass.
@@ -128,6 +133,11 @@ fn kind() -> impl Strategy<Value = u32> {
     prop_oneof![0x101_u32..0x118, 0x201_u32..0x214, 0x301_u32..0x313, 0x401_u32..0x418, any::<u32>()]
 }
 
+/// Whether it is the index of the requests, and what stands there instead; mostly nothing does.
+fn lie() -> impl Strategy<Value = Option<(bool, u64)>> {
+    prop_oneof![6 => Just(None), 1 => (any::<bool>(), word()).prop_map(Some)]
+}
+
 /// Everything that a component can do wrong. Without lies: only what ends with its death.
 fn misdeed(lies: bool) -> BoxedStrategy<Misdeed> {
     let deaths = prop_oneof![3 => Just(Misdeed::Fault), 1 => Just(Misdeed::Exit), 1 => Just(Misdeed::Spin), 1 => Just(Misdeed::Sleep)];
@@ -167,6 +177,8 @@ pub fn event(lies: bool) -> impl Strategy<Value = Event> {
         2 => (0_u8..8, 0_u8..5).prop_map(|(rank, policy)| Event::Swap(rank, policy)),
         1 => (rank(), due(lies)).prop_map(|(rank, due)| Event::Flaw(rank, due)),
         2 => any::<u8>().prop_map(Event::Hold),
+        4 => (any::<u8>(), prop_oneof![3 => 0x401_u32..0x423, 1 => kind()], [word(), word(), word(), word()], lie())
+            .prop_map(|(number, kind, words, lie)| Event::Call(number, kind, words, lie)),
         3 => Just(Event::Nic),
         2 => (1_u32..2_000_000).prop_map(Event::Time),
         1 => (0_u32..1_500_000_000).prop_map(Event::Time),
@@ -201,6 +213,12 @@ impl<const TIMER: bool> History<TIMER> {
             true => Machine::with_twins(ram_frames, places),
             false => Machine::with_places(ram_frames, places),
         };
+        let mut machine = machine;
+        if harsh {
+            // Who controls the machine may do anything to anybody.
+            let image = machine.kernel.cpu.images.get_mut(WITHOUT_NIC).expect("it is there");
+            image.entry.flags = abi::manifest::image_flags::CONTROL;
+        }
         {
             let mut guests = machine.guests.borrow_mut();
             guests.hostile = HOSTILE;
@@ -234,6 +252,40 @@ impl<const TIMER: bool> History<TIMER> {
         }
     }
 
+    /// A VM that controls the machine asks something, or lies.
+    fn call(&mut self, number: u8, kind: u32, words: [u64; 4], lie: Option<(bool, u64)>) {
+        let crate::kernel::Kernel { vms, cpu, .. } = &mut self.machine.kernel;
+        let callers: Vec<_> = (0..MAX_ENDPOINTS)
+            .map(EndpointId::new)
+            .filter_map(|id| match cpu.endpoints.get(id)?.party {
+                Party::Vm(vm) => Some((id, vm)),
+                Party::Component(_) => None,
+            })
+            .collect();
+        let Some(&(id, vm)) = callers.get(usize::from(number) % callers.len().max(1)) else { return };
+        let memory = vms.by_id(vm).and_then(|vm| vm.life.memory()).expect("it lives");
+        let page = u32::try_from(CONTROL_PAGE / abi::limits::PAGE_SIZE).expect("small");
+        let ring = core_memory(memory.frame(&mut cpu.frames, page).expect("it is there"), abi::limits::PAGE_SIZE);
+        let tail = ring.load64(REQUESTS + TAIL).expect("in the page");
+        let slot =
+            REQUESTS + HEADER_BYTES + usize::try_from(tail % u64::from(REQUEST_SLOTS)).expect("few") * SLOT_BYTES;
+        for (at, word) in (8..).step_by(8).zip(words) {
+            ring.store64(slot + at, word).expect("in the page");
+        }
+        ring.store64(slot, u64::from(kind) | 1 << 32).expect("in the page");
+        ring.store64(REQUESTS + TAIL, tail.wrapping_add(1)).expect("in the page");
+        // It takes all answers that there are.
+        let answered = ring.load64(ANSWERS + TAIL).expect("in the page");
+        ring.store64(ANSWERS + HEAD, answered).expect("in the page");
+        match lie {
+            Some((true, word)) => ring.store64(REQUESTS + TAIL, word).expect("in the page"),
+            Some((false, word)) => ring.store64(ANSWERS + HEAD, word).expect("in the page"),
+            None => {}
+        }
+        cpu.call_of(id);
+        self.machine.hardware.borrow_mut().asleep = false;
+    }
+
     fn interrupt(&mut self, gsi: u32) {
         let masked = self.machine.hardware.borrow().masked.contains(&gsi);
         if !masked {
@@ -254,11 +306,11 @@ impl<const TIMER: bool> History<TIMER> {
             Event::Create(image) => {
                 let waiting = self.machine.kernel.vms.living() + 8;
                 if waiting < VMS {
-                    self.ask(ControlRequest::Create {
-                        image: *image,
-                        args: [0; abi::control::CREATE_ARGS_BYTES],
-                        share: abi::share::Share::UNSAID,
-                    });
+                    // Whatever lies in the page.
+                    let args =
+                        abi::request_page::Piece { offset: 4000, len: (waiting * 7 % 96).try_into().expect("few") };
+                    let share = abi::share::Share::UNSAID;
+                    self.ask(ControlRequest::Create { image: *image, slot: None, ipv4: 7, args, share });
                 }
             }
             Event::Destroy(number) => {
@@ -274,7 +326,8 @@ impl<const TIMER: bool> History<TIMER> {
             }
             Event::Identity(number) => {
                 if let Some(vm) = self.pick(*number) {
-                    let (ipv4, args) = (u32::from(*number & 1) * 0x0a00_0300, [0; abi::control::CREATE_ARGS_BYTES]);
+                    let ipv4 = u32::from(*number & 1) * 0x0a00_0300;
+                    let args = abi::request_page::Piece { offset: u16::from(*number) * 16, len: 32 };
                     self.ask(ControlRequest::Identity { vm, ipv4, args });
                 }
             }
@@ -310,6 +363,7 @@ impl<const TIMER: bool> History<TIMER> {
                     sched.hold = Some(*number);
                 }
             }
+            Event::Call(number, kind, words, lie) => self.call(*number, *kind, *words, *lie),
             Event::Nic => self.interrupt(NIC_GSI),
             Event::Time(ticks) => self.machine.wires.spend((*ticks).into()),
             Event::Squeeze(count) => {

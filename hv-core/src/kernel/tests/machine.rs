@@ -5,19 +5,21 @@ use super::component::FakeComponent;
 use super::placed::{DATA, HOLE as HOLES, Part, TEXT, program};
 use super::roles::{Monitor, Net, Pager, Role as FakeRole, Sched};
 use crate::board::TimeBase;
-use crate::boot::options::{Net as Addresses, Options};
+use crate::boot::options::{Net as Addresses, Options, VmRequest};
 use crate::component::{EndpointId, Loaded, MAX_ENDPOINTS, Sources, load_all};
 use crate::kernel::{Kernel, Parts, Places, Tables};
 use crate::memory::phys;
 use crate::memory::tables::{DirectMap, Tables as PageTables};
 use crate::memory::{CoreImage, Frames, KernelSpace, Owner, frames};
-use crate::vm::{Image, Images, NEVER};
+use crate::vm::{BootArgs, CreateError, Image, Images, NEVER, Order};
 use abi::boot;
 use abi::guest::IMAGE_BASE;
 use abi::limits::{MAX_POLICIES, Name, PAGE_SIZE};
 use abi::manifest::{self, CORE, NONE, Policy, Ring};
 use abi::message::{BadMessage, Message};
+use abi::request_page::Piece as PagePiece;
 use abi::service::Service;
+use abi::share::Share;
 use abi::vm::{ImageId, Slot, VmId};
 use backend::fake::{FakeBackend, Ram, Step, Wires};
 use std::cell::RefCell;
@@ -185,7 +187,9 @@ fn image(frames: &mut Frames, id: ImageId, rx_slots: u32, tx_slots: u32) -> Imag
         weight: abi::share::WEIGHT,
         net: manifest::ANY,
         pager: manifest::ANY,
-        reserved: 0,
+        flags: 0,
+        reserve_frames: abi::manifest::RESERVE_LEAST,
+        limit_frames: 300,
     };
     Image::new(entry, &program).expect("good")
 }
@@ -198,22 +202,29 @@ impl<const TIMER: bool> Machine<TIMER> {
 
     /// The same, for so many VMs.
     pub fn with_places(ram_frames: usize, places: Places) -> Self {
-        Self::with_parties(ram_frames, places, &PARTIES[..4])
+        Self::with_parties(ram_frames, places, &PARTIES[..4], &[])
     }
 
     /// The same, with two demultiplexers, pagers and controllers, and an image whose VMs the second ones serve.
     pub fn with_twins(ram_frames: usize, places: Places) -> Self {
-        Self::with_parties(ram_frames, places, &PARTIES)
+        Self::with_parties(ram_frames, places, &PARTIES, &[])
     }
 
     /// The same, with a demultiplexer, a pager and a controller, and nobody who plans.
     pub fn without_scheduler(ram_frames: usize) -> Self {
         let parties = PARTIES[..4].iter().copied().filter(|(_, service)| *service != Service::Plan);
         let places = Places { slots: ram_frames / 16, seats: ram_frames / 16 };
-        Self::with_parties(ram_frames, places, &parties.collect::<Vec<_>>())
+        Self::with_parties(ram_frames, places, &parties.collect::<Vec<_>>(), &[])
     }
 
-    fn with_parties(ram_frames: usize, places: Places, parties: &[(&str, Service)]) -> Self {
+    /// A machine whose boot options ask for these VMs.
+    pub fn with_vms(ram_frames: usize, vms: &[(ImageId, u32)]) -> Self {
+        let places = Places { slots: ram_frames / 16, seats: ram_frames / 16 };
+        let vms: Vec<_> = vms.iter().map(|&(image, count)| VmRequest { image: image.number(), count }).collect();
+        Self::with_parties(ram_frames, places, &PARTIES[..4], &vms)
+    }
+
+    fn with_parties(ram_frames: usize, places: Places, parties: &[(&str, Service)], vms: &[VmRequest]) -> Self {
         let ram = Ram::new(ram_frames);
         phys::fake::DIRECT_MAP.set(ram.base() as u64);
         let table = vec![frames::Entry::RESERVED; ram_frames].leak();
@@ -238,7 +249,7 @@ impl<const TIMER: bool> Machine<TIMER> {
         let script = guests.clone();
         let backend =
             FakeBackend::new(wires.clone(), ram.clone(), Box::new(move |slot| script.borrow_mut().next(slot)));
-        let tables = Tables::new(&mut frames, places).expect("room");
+        let mut tables = Tables::new(&mut frames, places, 0).expect("room");
         let (entries, rings) = manifest(parties);
         let components: Vec<boot::Component> = entries
             .into_iter()
@@ -293,8 +304,14 @@ impl<const TIMER: bool> Machine<TIMER> {
         }
         let mut options = Options { quantum_ns: 20_000, node: 7, ..Options::default() };
         options.set_net(Addresses::Static { address: 0x0a00_0210, prefix: 24, gateway: None });
+        for (to, from) in options.vms.iter_mut().zip(vms) {
+            *to = *from;
+            options.vm_count += 1;
+        }
+        let images = Images::new(images);
+        tables.write_vms(&options, &images);
         let time = TimeBase::new(HZ, HZ, 0);
-        let parts = Parts { backend, board, time, frames, loaded, images: Images::new(images) };
+        let parts = Parts { backend, board, time, frames, loaded, images };
         let mut kernel = Kernel::new(parts, tables, &options);
         kernel.start_components();
         Machine { kernel, wires, hardware, guests, ended: BTreeSet::new(), _ram: ram }
@@ -302,7 +319,41 @@ impl<const TIMER: bool> Machine<TIMER> {
 
     /// Create a VM as an operator would.
     pub fn create(&mut self, image: ImageId) -> VmId {
-        self.kernel.create(image, &[0; abi::control::CREATE_ARGS_BYTES]).expect("room")
+        self.create_with(image, b"").expect("room")
+    }
+
+    /// The same, with these extra boot arguments.
+    ///
+    /// # Errors
+    /// What the core says.
+    pub fn create_with(&mut self, image: ImageId, extra: &[u8]) -> Result<VmId, CreateError> {
+        let slot = self.kernel.vms.next_id().map(|id| id.slot);
+        let ipv4 = slot.map_or(0, |slot| self.kernel.cpu.net.address_of(slot));
+        let order = Order { image, slot, ipv4, share: Share::UNSAID };
+        self.kernel.create(&order, &self.arguments(image, ipv4, extra))
+    }
+
+    /// The boot arguments of a VM, as an operator puts them together.
+    pub fn arguments(&self, image: ImageId, ipv4: u32, extra: &[u8]) -> BootArgs {
+        let mut args = BootArgs::new();
+        let of_image = self.kernel.cpu.images.get(image).map_or(&b""[..], |image| &image.entry.args);
+        boot_args::compose(&mut args, of_image, &self.kernel.cpu.net, ipv4, extra).expect("short");
+        args
+    }
+
+    /// Where these bytes lie in the request page of the most important controller.
+    pub fn lay(&self, bytes: &[u8]) -> PagePiece {
+        let piece = PagePiece { offset: 77, len: bytes.len().try_into().expect("short") };
+        let from = self.kernel.cpu.endpoints.first(Service::Control);
+        let page = self.kernel.cpu.endpoints.get(from).and_then(|endpoint| endpoint.page).expect("it has one");
+        page.write(77, bytes).expect("short");
+        // The party has it where it was promised.
+        let behind = usize::try_from(abi::request_page::offset_behind(RING_SLOTS)).expect("small");
+        let ring = self.kernel.cpu.components.list[self.rank(Service::Control)].rings[1];
+        let mut seen = vec![0; bytes.len()];
+        ring.read(behind + 77, &mut seen).expect("the page follows the ring");
+        assert_eq!(seen, bytes);
+        piece
     }
 
     /// A turn of the loop.
@@ -365,11 +416,13 @@ impl<const TIMER: bool> Machine<TIMER> {
         endpoints.rank(endpoints.first(service)).expect("there is one")
     }
 
-    /// The endpoints of a service, the most important party's first.
+    /// The endpoints of a service whose parties are components, the most important one's first.
     pub fn parties(&self, service: Service) -> Vec<EndpointId> {
         let endpoints = &self.kernel.cpu.endpoints;
         let all = (0..MAX_ENDPOINTS).map(EndpointId::new);
-        all.filter(|&id| endpoints.get(id).is_some_and(|endpoint| endpoint.service == service)).collect()
+        all.filter(|&id| endpoints.rank(id).is_some())
+            .filter(|&id| endpoints.get(id).is_some_and(|endpoint| endpoint.service == service))
+            .collect()
     }
 
     /// The most important pager gives a command.

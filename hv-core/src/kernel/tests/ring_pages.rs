@@ -117,6 +117,10 @@ fn pages_that_a_vm_does_not_have_are_refused() {
 #[test]
 fn without_a_frame_a_page_is_refused_for_now() {
     let (mut machine, vm) = idle();
+    let heap = [60, 61, 62].map(|page| Step::Poke { address: page * PAGE_SIZE, value: 1 });
+    machine.go_on(&heap);
+    machine.settle(1000);
+    // The guest has its reserve.
     let hoard = machine.hoard(0);
     assert_eq!(machine.ring_page(vm, 1), ERROR_BUSY);
     machine.audit();

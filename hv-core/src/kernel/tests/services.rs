@@ -2,13 +2,13 @@
 
 use super::machine::{GUEST_PAGES, HZ, IMAGE_PAGE, Machine, WITH_NIC, WITHOUT_NIC};
 use super::roles::Role as FakeRole;
-use crate::boot::options::VmRequest;
 use crate::component::{Death, Run};
-use crate::kernel::{Places, Requests};
+use crate::kernel::Places;
 use crate::log::capture::{heard_of, listen};
 use crate::memory::Owner;
 use crate::vm::{Devices, End, PageFault, Queue, State};
 use abi::end::EndReason;
+use abi::guest::{BOOT_ARGS, REGISTER_PAGE};
 use abi::message::Message;
 use abi::net::NetCommand;
 use abi::pager::{Access, PagerCommand, PagerEvent, THEN_RESUME};
@@ -207,10 +207,9 @@ fn nobody_is_admitted_late_where_there_is_no_room() {
     }
     let vm = machine.create(WITH_NIC);
     let needed = machine.kernel.cpu.frames_needed(WITH_NIC);
-    assert_eq!(needed, 18 + 3);
-    let reserve = machine.kernel.cpu.vm_frames / 64;
+    assert_eq!(needed, u64::from(abi::manifest::RESERVE_LEAST));
     let mut taken = Vec::new();
-    while machine.kernel.cpu.frames.free_frames() >= needed + reserve {
+    while machine.kernel.cpu.frames.free_frames() >= needed {
         taken.extend(machine.kernel.cpu.frames.alloc(Owner::Core, 0));
     }
     let now = machine.wires.now() + 2 * HZ;
@@ -264,19 +263,31 @@ fn a_successor_is_told_of_more_vms_than_its_ring_holds() {
 
 #[test]
 fn what_the_boot_options_ask_for_is_created() {
-    let mut machine = Fake::new(8192);
+    listen();
+    let mut machine = Fake::with_vms(8192, &[(WITHOUT_NIC, 40), (ImageId::new(7), 3), (WITH_NIC, 2)]);
+    let refused =
+        "core: 3 VMs of image 7 are not created: the image was refused when it was loaded; look further up in the log";
+    assert_eq!(heard_of("not created"), [refused]);
     machine.guests.borrow_mut().hostile = 1;
-    let list = [(WITHOUT_NIC, 40), (ImageId::new(7), 3), (WITH_NIC, 2)];
-    let list = list.map(|(image, count)| VmRequest { image: image.number(), count });
-    machine.kernel.requests = Requests::new(list.into_iter().collect());
+    assert_eq!(machine.vms(), [], "nobody has been told of one");
     machine.kernel.create_requested();
     assert_eq!(machine.vms().len(), 32);
+    // One that is created meanwhile comes behind all of them.
+    let later = machine.create(WITHOUT_NIC);
+    assert_eq!(later, VmId::new(42, 1));
+    assert!(machine.kernel.destroy(later));
     machine.settle(8000);
     // There is no image 7.
     let images: Vec<_> = machine.vms().iter().map(|&id| machine.kernel.vms.by_id(id).map(|vm| vm.image)).collect();
     assert_eq!(images.iter().filter(|&&image| image == Some(WITHOUT_NIC)).count(), 40);
     assert_eq!(images.iter().filter(|&&image| image == Some(WITH_NIC)).count(), 2);
     assert_eq!(images.len(), 42);
+    for (slot, args) in [(0, "ip=10.0.2.16/24"), (41, "ip=10.0.2.57/24")] {
+        let vm = VmId::new(slot, 1);
+        let bytes: Vec<u8> =
+            (0..2).flat_map(|i| machine.word(vm, REGISTER_PAGE + BOOT_ARGS + 8 * i).to_le_bytes()).collect();
+        assert_eq!(String::from_utf8_lossy(&bytes[..15]), args);
+    }
     machine.audit();
 }
 
@@ -325,12 +336,10 @@ fn what_the_demultiplexer_cannot_serve_ends() {
 #[test]
 fn the_boot_options_vms_wait_for_the_node() {
     for says in [true, false] {
-        let mut machine = Fake::new(1024);
+        let mut machine = Fake::with_vms(1024, &[(WITH_NIC, 1)]);
         machine.guests.borrow_mut().hostile = 1;
         machine.kernel.cpu.node = None;
         machine.kernel.cpu.await_node();
-        let list = [VmRequest { image: WITH_NIC.number(), count: 1 }];
-        machine.kernel.requests = Requests::new(list.into_iter().collect());
         let start = machine.wires.now();
         for _ in 0..5 {
             machine.step();

@@ -2,7 +2,7 @@
 
 use super::machine::Machine;
 use super::placed::{self, Part};
-use crate::memory::{CLASSES, Frames, Owner, OwnerClass, PhysAddr, core_memory};
+use crate::memory::{CLASSES, Frames, Owner, OwnerClass, PhysAddr, Reservation, core_memory};
 use crate::vm::{Image, Memory, PageError};
 use abi::guest::IMAGE_BASE;
 use abi::limits::{Name, PAGE_SIZE};
@@ -47,7 +47,9 @@ pub fn image(frames: &mut Frames, memory_bytes: u64, slots: u32) -> Image {
         weight: abi::share::WEIGHT,
         net: manifest::ANY,
         pager: manifest::ANY,
-        reserved: 0,
+        flags: 0,
+        reserve_frames: abi::manifest::RESERVE_LEAST,
+        limit_frames: 300,
     };
     Image::new(entry, &program).expect("good")
 }
@@ -89,7 +91,8 @@ impl Bench {
         let mut machine = Machine::new(1024);
         let cpu = &mut machine.kernel.cpu;
         let image = image(&mut cpu.frames, 0, 0);
-        let memory = Memory::new(&cpu.backend, &mut cpu.frames, SLOT, pages, image.end).expect("room");
+        let reservation = Reservation::open(&mut cpu.frames, 0, u32::MAX).expect("nothing is kept");
+        let memory = Memory::new(&cpu.backend, &mut cpu.frames, reservation, SLOT, pages, image.end).expect("room");
         Bench { machine, memory, image }
     }
 
@@ -155,7 +158,8 @@ fn memory_is_not_made_without_a_frame_for_its_table() {
     let mut machine = Machine::<true>::new(1024);
     let hoard = machine.hoard(0);
     let cpu = &mut machine.kernel.cpu;
-    assert!(Memory::new(&cpu.backend, &mut cpu.frames, SLOT, PAGES, 0).is_none());
+    let reservation = Reservation::open(&mut cpu.frames, 0, u32::MAX).expect("nothing is kept");
+    assert!(Memory::new(&cpu.backend, &mut cpu.frames, reservation, SLOT, PAGES, 0).is_none());
     machine.unhoard(hoard);
     assert_eq!(machine.kernel.cpu.frames.count_of(OwnerClass::VmTables), 0);
 }

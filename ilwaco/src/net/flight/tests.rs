@@ -166,6 +166,39 @@ fn many_losses_in_one_window() {
 }
 
 #[test]
+fn a_lost_tail_is_found_without_the_timer() {
+    // A hundred segments, of which the last few are lost. RFC 6298 alone waits a second.
+    for (lost, selective) in [(1, true), (1, false), (4, true)] {
+        let mut path = Path::new(20 * MS, 1 << 17, selective, move |number| (101 - lost..101).contains(&number));
+        let mut flight = flight();
+        let took = send(&mut flight, &mut path, 100 * MSS);
+        assert_eq!(path.timeouts, 0, "{lost}, {selective}");
+        assert_eq!(path.again, lost, "{lost}, {selective}: what was lost, and nothing else");
+        assert!(took < 600 * MS, "{lost}, {selective}: {took}");
+        assert!(flight.cwnd < 60 * MSS, "a loss that was mended is a loss");
+    }
+    // Acknowledgements that are late, and not lost, cost a probe and no window.
+    let mut flight = flight();
+    let mut path = Path::new(20 * MS, 1 << 17, true, |_| false);
+    send(&mut flight, &mut path, 20 * MSS);
+    let (una, _) = flight.sent();
+    flight.resume(una, 1 << 17, 1000 * MS);
+    let cwnd = flight.cwnd;
+    flight.set_len(3 * 1460);
+    while flight.segment(1000 * MS).is_some() {}
+    let due = flight.deadline();
+    assert!((1000 * MS + 80 * MS..1000 * MS + 300 * MS).contains(&due), "{due}");
+    assert_eq!((flight.expire(due), flight.segment(due)), (0, Some((una.wrapping_add(2 * MSS), MSS))));
+    assert_eq!(flight.segment(due), None, "once");
+    flight.heard(una.wrapping_add(3 * MSS), 1 << 17, &[], true, due + MS);
+    assert_eq!(flight.cwnd, cwnd);
+    // The probe is lost, too: then the timer, once.
+    let mut path = Path::new(20 * MS, 1 << 17, true, |number| (100..102).contains(&number));
+    let took = send(&mut self::flight(), &mut path, 100 * MSS);
+    assert!(path.timeouts == 1 && took > 1_000 * MS, "{took}");
+}
+
+#[test]
 fn a_silent_network_is_asked_less_and_less() {
     // The first ten arrive, then nothing: neither the twenty that follow, nor what is sent again three times.
     let mut path = Path::new(50 * MS, 1 << 16, true, |number| (11..34).contains(&number));

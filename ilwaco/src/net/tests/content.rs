@@ -35,6 +35,8 @@ enum How {
     Constant,
     /// As bytes of the program's.
     Copied,
+    /// The same, by and by.
+    Pieces,
 }
 
 /// Serves a document to whoever connects, and closes.
@@ -49,6 +51,11 @@ fn serve(how: How, len: usize) {
                     stream.sent(0).await.expect("open");
                 }
                 How::Copied => stream.write_all(&document(len)).await.expect("open"),
+                How::Pieces => {
+                    for piece in document(len).chunks(999) {
+                        stream.write_all(piece).await.expect("open");
+                    }
+                }
             }
         }
     })
@@ -100,7 +107,7 @@ fn fetch(mut world: World, buffer: usize, how: How, len: usize) -> (Vec<u8>, u64
 fn expected(how: How, len: usize) -> Vec<u8> {
     match how {
         How::Constant => [b"head".to_vec(), document(len), b"tail".to_vec()].concat(),
-        How::Copied => document(len),
+        How::Copied | How::Pieces => document(len),
     }
 }
 
@@ -312,7 +319,103 @@ fn the_end_comes_behind_the_content() {
         let data: Vec<u8> = all.iter().flat_map(|heard| heard.data.clone()).collect();
         assert!(data == document(6_000));
         let ends: Vec<_> = all.iter().filter(|heard| heard.flags & FIN != 0).collect();
-        assert!(!ends.is_empty() && ends.iter().all(|heard| heard.seq.wrapping_add(1) == host.ack), "{ends:?}");
+        assert_eq!(ends.len(), 1, "with the last bytes, once");
+        assert!(!ends[0].data.is_empty() && ends[0].flags & PSH != 0, "{ends:?}");
+        // And when the peer ends, too, nothing is left.
+        ask(&mut sim, &host.next(FIN | ACK, &[])).await;
+        assert_eq!(connections(), (0, 0));
+    });
+}
+
+#[test]
+fn an_end_that_is_lost_or_comes_late_is_said_again() {
+    for late in [false, true] {
+        let mut sim = machine(ARGS);
+        block_on(async {
+            let listener = TcpListener::bind(7).expect("free");
+            spawn(async move {
+                let mut stream = listener.accept().await.expect("a network");
+                stream.send(b"", Repeated::new(Summed::none(&PIECE), 0, 6_000)).await.expect("open");
+                if late {
+                    // All of it has left.
+                    sleep(Duration::from_micros(500)).await;
+                }
+            })
+            .expect("room");
+            let (mut host, mut frames) = open(&mut sim, 5).await;
+            sleep(Duration::from_millis(5)).await;
+            frames.extend(turn(&mut sim).await);
+            let flags = |frames: &[Vec<u8>]| frames.iter().map(|frame| frame[47] & FIN).collect::<Vec<_>>();
+            let last = frames.len() - 1;
+            assert_eq!(flags(&frames[last..]), [FIN]);
+            assert_eq!(frames[last].len() == 54, late, "an end that comes late has a segment of its own");
+            host.listen(&frames[..last]);
+            ask(&mut sim, &host.segment(ACK, &[], &[])).await;
+            let mut again = Vec::new();
+            for _ in 0..60 {
+                sleep(Duration::from_millis(50)).await;
+                again.extend(turn(&mut sim).await);
+                if !again.is_empty() {
+                    break;
+                }
+            }
+            assert_eq!(flags(&again), [FIN], "{late}");
+            let heard = host.listen(&again);
+            assert_eq!(heard.len(), 1, "{heard:?}");
+            ask(&mut sim, &host.next(FIN | ACK, &[])).await;
+            assert_eq!(connections(), (0, 0));
+        });
+    }
+}
+
+#[test]
+fn small_pieces_are_in_flight_as_far_as_the_peer_takes_them() {
+    let len = 1_000_000;
+    let mut world = World::new(ARGS);
+    world.round_trip(100_000_000);
+    let (bytes, ms) = fetch(world, 256 << 10, How::Pieces, len);
+    assert!(bytes == document(len));
+    // 64 KiB each 100 ms; a socket's buffer each 100 ms would be 11.4 s.
+    assert!(ms < 3_000, "{ms} ms");
+}
+
+#[test]
+fn what_a_socket_sends_again_obeys_a_congestion_window() {
+    let mut sim = machine(ARGS);
+    block_on(async {
+        let listener = TcpListener::bind(7).expect("free");
+        spawn(async move {
+            let mut stream = listener.accept().await.expect("a network");
+            for _ in 0..2 {
+                stream.write_all(&document(8_000)).await.expect("open");
+                stream.flush().await.expect("open");
+            }
+            let _ = stream.read(&mut [0]).await;
+        })
+        .expect("room");
+        let (mut host, frames) = open(&mut sim, 7).await;
+        assert_eq!(frames.len(), 6, "all at once, as it is less than an initial window");
+        // Nothing of it arrives.
+        let mut flights = Vec::new();
+        let mut data = Vec::new();
+        let mut frames = Vec::new();
+        for _ in 0..400 {
+            let fresh: Vec<u8> = host.listen(&frames).into_iter().flat_map(|heard| heard.data).collect();
+            if fresh.is_empty() {
+                sleep(Duration::from_millis(50)).await;
+                frames = turn(&mut sim).await;
+                continue;
+            }
+            flights.push(fresh.len());
+            data.extend(fresh);
+            if data.len() >= 8_000 {
+                break;
+            }
+            frames = ask(&mut sim, &host.segment(ACK, &[], &[])).await;
+        }
+        assert!(data == document(8_000));
+        assert!(flights[0] <= 1_460, "a loss window is one segment: {flights:?}");
+        assert!(flights[1] <= 2 * 1_460, "and doubles at most: {flights:?}");
     });
 }
 

@@ -2,11 +2,13 @@
 
 use super::super::frame::{ACK, FIN, RST, SYN};
 use super::super::*;
-use super::crafted::{Heard, Host, ask, machine, turn};
+use super::crafted::{Heard, Host, ask, heard, machine, turn};
 use super::serve_echo;
 use crate::sim::Sim;
 use crate::task::{block_on, spawn};
 use crate::time::{Duration, sleep};
+use std::cell::Cell;
+use std::rc::Rc;
 use std::vec;
 use std::vec::Vec;
 
@@ -331,5 +333,42 @@ fn a_burst_that_ends_at_once_is_delivered_to_the_last_byte() {
             }
         }
         assert!(answered.iter().all(|&answered| answered));
+    });
+}
+
+#[test]
+fn a_silent_peer_is_asked_within_a_second_of_what_was_set() {
+    let mut sim = machine(ARGS);
+    block_on(async {
+        let listener = TcpListener::bind(7).expect("free");
+        let ended = Rc::new(Cell::new(None));
+        let end = ended.clone();
+        spawn(async move {
+            let mut stream = listener.accept().await.expect("a network");
+            stream.set_keep_alive(Some(Duration::from_secs(20)));
+            end.set(Some(stream.read(&mut [0]).await));
+        })
+        .expect("room");
+        let mut host = Host::new(1, 7);
+        host.connect(&mut sim).await;
+        let mut probes = Vec::new();
+        let start = Sim::now();
+        for _ in 0..1_000 {
+            sleep(Duration::from_millis(100)).await;
+            for heard in turn(&mut sim).await.iter().filter_map(|frame| heard(frame)) {
+                if heard.flags & RST != 0 {
+                    assert_eq!(heard.seq, host.ack, "one that the peer believes");
+                    continue;
+                }
+                assert_eq!((heard.flags, heard.seq.wrapping_add(1), heard.ack), (ACK, host.ack, host.seq));
+                probes.push((Sim::now() - start) / 1_000_000_000);
+                if probes.len() < 3 {
+                    // It is.
+                    assert!(ask(&mut sim, &host.segment(ACK, &[], &[])).await.is_empty());
+                }
+            }
+        }
+        assert_eq!(probes, [20, 40, 60, 65, 70, 75, 80, 85, 90, 95]);
+        assert_eq!(ended.get(), Some(Err(Error::ConnectionReset)));
     });
 }

@@ -69,6 +69,89 @@ fn datagrams_in_pieces_are_put_together() {
     });
 }
 
+/// Whole frames as they come in pieces.
+fn cut(frame: &[u8], id: u32) -> Vec<Vec<u8>> {
+    let mut pieces = Vec::new();
+    fragments::split(frame, id, |piece| pieces.push(piece.to_vec()));
+    assert!(pieces.len() > 1);
+    pieces
+}
+
+/// Delivers all of these, and returns what is said to the last one.
+async fn ask_all(sim: &mut crate::sim::Sim, frames: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let (last, others) = frames.split_last().expect("some");
+    for frame in others {
+        assert!(ask(sim, frame).await.is_empty());
+    }
+    ask(sim, last).await
+}
+
+fn data(len: usize) -> Vec<u8> {
+    (0..len).map(|at| u8::try_from(at * 7 % 251).expect("a byte")).collect()
+}
+
+#[test]
+fn datagrams_over_ipv6_are_put_together() {
+    let mut sim = machine(ARGS);
+    block_on(async {
+        let socket = UdpSocket::bind(53).expect("free");
+        let data = data(3_500);
+        let mut datagram = [40_000u16.to_be_bytes(), 53u16.to_be_bytes(), 3_508u16.to_be_bytes(), [0, 0]].concat();
+        datagram.extend(&data);
+        let whole = ipv6(MAC, PEER_V6, GUEST_V6, 64, UDP, &datagram);
+        let mut frames = cut(&whole, 1);
+        assert!(ask_all(&mut sim, &frames).await.is_empty());
+        let mut bytes = [0; 4096];
+        let (len, from) =
+            timeout(Duration::from_secs(1), socket.recv_from(&mut bytes)).await.expect("there").expect("a network");
+        assert_eq!((&bytes[..len], from.port()), (&data[..], 40_000));
+        assert_eq!((net_counters().assembled_datagrams, net_counters().refused_frames), (1, 0));
+        // One that overlaps another: none of them counts, and none of those that follow.
+        let mut overlaps = cut(&whole, 2);
+        overlaps[1][57] -= 8;
+        frames = overlaps;
+        frames.extend(cut(&whole, 2));
+        assert!(ask_all(&mut sim, &frames).await.is_empty());
+        assert!(timeout(Duration::from_secs(1), socket.recv_from(&mut bytes)).await.is_err());
+        assert_eq!(net_counters().assembled_datagrams, 1);
+        // What the wire does not carry in one piece is not sent.
+        let large = [0; 1_453];
+        assert_eq!(socket.send_to(&large, from).await, Err(Error::InvalidInput));
+        assert_eq!(socket.send_to(&large[1..], from).await, Ok(()));
+    });
+}
+
+#[test]
+fn large_echoes_come_back_in_pieces() {
+    let mut sim = machine(ARGS);
+    block_on(async {
+        // What is sent to a neighbour that is not known yet waits; answers to echoes go back where they came from.
+        let message = |kind| [&[kind, 0, 0, 0, 0, 7, 0, 9], &data(3_992)[..]].concat();
+        for (request, reply, from) in [
+            (ipv4(MAC, PEER, GUEST, 1, &message(8)), ipv4(MAC, PEER, GUEST, 1, &message(0)), 34),
+            (
+                ipv6(MAC, PEER_V6, GUEST_V6, 64, ICMPV6, &message(128)),
+                ipv6(MAC, GUEST_V6, PEER_V6, 64, ICMPV6, &message(129)),
+                54,
+            ),
+        ] {
+            let frames = ask_all(&mut sim, &cut(&request, 7)).await;
+            assert_eq!(frames.len(), 3);
+            assert!(frames.iter().all(|frame| frame.len() <= 1514 && frame[..6] == MAC));
+            let head = if from == 34 { 34 } else { 62 };
+            let bytes: Vec<u8> = frames.iter().flat_map(|frame| frame[head..].to_vec()).collect();
+            assert_eq!(bytes, reply[from..], "the same, with its checksum");
+        }
+        assert_eq!((net_counters().assembled_datagrams, net_counters().refused_frames), (2, 0));
+        // TCP in pieces is counted, and no more.
+        let segment =
+            [&[0x12, 0x34, 0, 7, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 0x20, 0, 0, 0, 0, 0], &data(2_000)[..]].concat();
+        serve_echo(7);
+        assert!(ask_all(&mut sim, &cut(&ipv4(MAC, PEER, GUEST, TCP, &segment), 8)).await.is_empty());
+        assert_eq!((connections(), net_counters().refused_frames), ((0, 0), 1));
+    });
+}
+
 #[test]
 fn halves_are_given_back_when_they_are_late() {
     let mut sim = machine(ARGS);

@@ -16,6 +16,11 @@ use std::time::{Duration, Instant};
 
 pub const CASES: &[Case] = &[
     Case { name: "apps: ask", asserts: "a VM fetches documents from a web server in another VM over TCP", run: ask },
+    Case {
+        name: "apps: ask by name",
+        asserts: "a VM asks the server that DHCP or its arguments name for another VM's address",
+        run: ask_by_name,
+    },
     Case { name: "apps: udp-echo", asserts: "a VM sends datagrams back as they were", run: udp_echo },
     Case { name: "apps: ready", asserts: "VMs are ready by every kind of sign, and not before", run: ready },
     Case {
@@ -31,6 +36,24 @@ fn ask(lab: &Lab) -> Result<()> {
     ensure(lines.len() == 3, || format!("{lines:?}"))?;
     running.must_not_say(0, "ERROR")?;
     running.power_off()
+}
+
+fn ask_by_name(lab: &Lab) -> Result<()> {
+    // A second server is asked where the first one, which does not exist, says nothing.
+    for (arguments, net) in [("dns=10.0.2.99,10.0.2.2", ""), ("", " net=dhcp")] {
+        let running = lab
+            .boot(&format!("vms=httpd,ask{net}"))
+            .system(move |system| {
+                for image in system.image.iter_mut().filter(|image| image.name == "ask") {
+                    image.args = format!("server=vm1.foraker.internal:80 {arguments}");
+                }
+            })
+            .start()?;
+        running.wait_for_lines(3, "ask: vm1.foraker.internal:80/100b: 200, 100 bytes", BOOT)?;
+        running.must_not_say(0, "ERROR")?;
+        running.power_off()?;
+    }
+    Ok(())
 }
 
 fn udp_echo(lab: &Lab) -> Result<()> {

@@ -9,12 +9,15 @@ mod boot;
 mod browser;
 mod command;
 mod components;
+mod control;
 mod elf;
 mod fatal;
 mod frames;
 mod hardware;
+pub mod hoarders;
 mod hostile;
 mod identity;
+mod ipv6;
 mod nic;
 mod policies;
 mod recovery;
@@ -44,13 +47,16 @@ pub fn all(long: bool) -> Vec<Case> {
         recovery::CASES,
         services::CASES,
         identity::CASES,
+        ipv6::CASES,
         policies::CASES,
         swap::CASES,
         if long { swap::LONG_CASES } else { &[] },
         components::CASES,
+        control::CASES,
         hostile::CASES,
         uefi::CASES,
         hardware::CASES,
+        hoarders::CASES,
         command::CASES,
         takes_root,
     ]

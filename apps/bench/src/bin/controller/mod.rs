@@ -1,11 +1,13 @@
 //! What asks the core for VMs in the monitor's place. They run the guest `bench`.
 
 use bench::hex;
-use component::abi::control::{CREATE_ARGS_BYTES, ControlRequest};
+use component::abi::control::ControlRequest;
 use component::abi::message::Message;
+use component::abi::request_page::Piece;
 use component::abi::service::Service;
 use component::abi::share::Share;
 use component::abi::vm::ImageId;
+use component::ring::SharedMemory;
 use component::{Component, Inbox, Outbox, now, wait};
 
 /// Between the decision and the request: time enough to write the boot arguments.
@@ -21,6 +23,7 @@ const MEASURED: &[u8] = b"bench=vm_create t0=";
 pub struct Controller {
     requests: Outbox,
     replies: Inbox,
+    page: SharedMemory,
     tsc_hz: u64,
 }
 
@@ -30,25 +33,34 @@ impl Controller {
         let tsc_hz = component.info().tsc_hz;
         let (replies, requests) = component.service(Service::Control);
         wait(0, now() + tsc_hz / 2, 0);
-        Controller { requests, replies, tsc_hz }
+        Controller { requests, replies, page: component.request_page(), tsc_hz }
     }
 
     /// Creates `count` VMs, one after the other, that say how long their creation took, and end.
     pub fn measure(&mut self, count: usize) {
         for _ in 0..count {
             let asked = now() + LEAD_TICKS;
-            let mut args = [0; CREATE_ARGS_BYTES];
-            let time = hex(asked);
-            args[..MEASURED.len()].copy_from_slice(MEASURED);
-            args[MEASURED.len()..MEASURED.len() + time.len()].copy_from_slice(&time);
+            let args = self.lay(&[MEASURED, &hex(asked)]);
             while now() < asked {}
             self.create(args, ENDS_PER_SECOND);
         }
     }
 
+    /// Puts boot arguments into the request page.
+    pub fn lay(&self, texts: &[&[u8]]) -> Piece {
+        let mut end = 0;
+        for text in texts {
+            // A few dozen bytes of a page.
+            let _ = self.page.write(end, text);
+            end += text.len();
+        }
+        Piece { offset: 0, len: u16::try_from(end).unwrap_or(0) }
+    }
+
     /// Creates a VM, and leaves a part of a second to it.
-    pub fn create(&mut self, args: [u8; CREATE_ARGS_BYTES], per_second: u64) {
-        let request = Message::from(ControlRequest::Create { image: IMAGE, args, share: Share::UNSAID });
+    pub fn create(&mut self, args: Piece, per_second: u64) {
+        let (slot, ipv4, share) = (None, 0, Share::UNSAID);
+        let request = Message::from(ControlRequest::Create { image: IMAGE, slot, ipv4, args, share });
         if self.requests.ring.push(&request).is_err() {
             component::log::error!("bench: the ring to the core does not take a request");
         }

@@ -1,15 +1,16 @@
-//! Requests of controllers (`abi::control`): the monitor component now, the supervisor VM later. Each hears the answers to what it
+//! Requests of controllers (`abi::control`): the monitor component, and VMs that control the machine. Each hears the answers to what it
 //! has asked, and nobody else's.
 
 use crate::board::Board;
-use crate::component::{Death, EndpointId, NoSwap, Unfit};
+use crate::component::{BadPiece, Death, EndpointId, NoSwap, Unfit};
 use crate::kernel::{Cpu, Kernel};
 use crate::memory::{CLASSES, OwnerClass};
-use crate::vm::{CreateError, End, IdentityError, METADATA_FRAMES, Memory, Seed, State};
+use crate::vm::{BootArgs, CreateError, End, IdentityError, METADATA_FRAMES, Memory, Order, Seed, State};
 use abi::control::{ControlReply, ControlRequest, policy_state, status, vm_state};
 use abi::end::EndReason;
 use abi::limits::Name;
 use abi::message::{BadMessage, Message};
+use abi::request_page::Piece;
 use abi::vm::{ImageId, Slot, VmId};
 use backend::Backend;
 
@@ -21,7 +22,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     ///
     /// # Errors
     /// What is no request.
-    pub(super) fn control_request(&mut self, from: EndpointId, message: &Message) -> Result<(), BadMessage> {
+    pub fn control_request(&mut self, from: EndpointId, message: &Message) -> Result<(), BadMessage> {
         let id = message.id;
         let found = |found: bool| done(if found { status::OK } else { status::NOT_FOUND }, 0);
         let last = match ControlRequest::try_from(message)? {
@@ -59,17 +60,16 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 }
                 return Ok(());
             }
-            ControlRequest::Create { image, args, share } => match self.create_with(image, &args, share) {
-                Ok(vm) => done(status::OK, vm.raw()),
-                Err(why) => done(status_of(why), 0),
-            },
+            ControlRequest::Create { image, slot, ipv4, args, share } => {
+                self.create_for(from, &Order { image, slot, ipv4, share }, args)
+            }
             ControlRequest::Destroy { vm } => found(self.destroy(vm)),
             ControlRequest::Shutdown { vm } => found(self.raise(vm, abi::guest::pending::SHUTDOWN)),
-            ControlRequest::Identity { vm, ipv4, args } => match self.change_identity(vm, ipv4, &args) {
-                Ok(()) => done(status::OK, 0),
-                Err(IdentityError::NoVm) => done(status::NOT_FOUND, 0),
-                Err(_) => done(status::BAD_REQUEST, 0),
-            },
+            ControlRequest::Identity { vm, ipv4, args } => self.change_identity_for(from, vm, ipv4, args),
+            ControlRequest::Network => {
+                ControlReply::Network { net: self.cpu.net, next: self.vms.next_id().map(|id| id.slot) }
+            }
+            ControlRequest::ImageArguments { image, to } => self.cpu.image_arguments(from, image, to),
             ControlRequest::PowerOff => {
                 self.cpu.board.power_off();
                 done(status::OK, 0)
@@ -77,6 +77,38 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         };
         self.cpu.reply(from, id, last);
         Ok(())
+    }
+
+    /// Create a VM whose boot arguments lie in the request page of this endpoint.
+    fn create_for(&mut self, from: EndpointId, order: &Order, args: Piece) -> ControlReply {
+        let mut copy = BootArgs::new();
+        if let Err(status) = self.cpu.copy_in(from, args, &mut copy) {
+            return done(status, 0);
+        }
+        match self.create(order, &copy) {
+            Ok(vm) => done(status::OK, vm.raw()),
+            Err(CreateError::UnknownImage) => done(status::NOT_FOUND, 0),
+            Err(CreateError::SlotsTaken) => done(status::NO_SPACE, 0),
+            Err(CreateError::Moved(next)) => done(status::MOVED, next.number().into()),
+            Err(CreateError::TooLong) => done(status::TOO_LONG, 0),
+            Err(CreateError::ArgumentsTaken) => done(status::NO_ARGUMENTS, 0),
+            Err(CreateError::BadShare) => done(status::BAD_REQUEST, 0),
+        }
+    }
+
+    /// Make a VM somebody else, with boot arguments that lie in the request page of this endpoint.
+    fn change_identity_for(&mut self, from: EndpointId, vm: VmId, ipv4: u32, args: Piece) -> ControlReply {
+        let mut copy = BootArgs::new();
+        if let Err(status) = self.cpu.copy_in(from, args, &mut copy) {
+            return done(status, 0);
+        }
+        let status = match self.change_identity(vm, ipv4, &copy) {
+            Ok(()) => status::OK,
+            Err(IdentityError::NoVm) => status::NOT_FOUND,
+            Err(IdentityError::Waits) => status::NOT_ADMITTED,
+            Err(IdentityError::TooLong) => status::TOO_LONG,
+        };
+        done(status, 0)
     }
 
     /// End a VM, whether it was admitted or not. False when there is none of this name.
@@ -107,11 +139,14 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     }
 
     fn describe_share(&mut self, slot: Slot) -> Option<ControlReply> {
-        if let Some(Seed { id: vm, share, .. }) = self.vms.waiting_in(slot) {
-            return Some(ControlReply::Share { vm, share });
+        if let Some(Seed { id: vm, image, share, .. }) = self.vms.waiting_in(slot) {
+            let (reserve, limit) = self.cpu.claim_of(image);
+            return Some(ControlReply::Share { vm, share, reserve, limit, held: 0 });
         }
         let vm = self.vms.get(slot)?;
-        Some(ControlReply::Share { vm: vm.id, share: vm.share })
+        let (reserve, limit) = self.cpu.claim_of(vm.image);
+        let held = vm.life.memory().map_or(0, |memory| memory.reservation().held());
+        Some(ControlReply::Share { vm: vm.id, share: vm.share, reserve, limit, held })
     }
 
     /// The VM in this slot or the next one that lives.
@@ -126,7 +161,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     }
 
     fn describe_vm(&mut self, slot: Slot) -> Option<ControlReply> {
-        if let Some(Seed { id: vm, image, .. }) = self.vms.waiting_in(slot) {
+        if let Some(Seed { id: vm, image, ipv4, .. }) = self.vms.waiting_in(slot) {
             let state = vm_state::WAITING;
             return Some(ControlReply::Vm {
                 vm,
@@ -137,6 +172,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 metadata: 0,
                 tables: 0,
                 shared: 0,
+                ipv4,
             });
         }
         let vm = self.vms.get(slot)?;
@@ -157,6 +193,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             metadata: METADATA_FRAMES,
             tables,
             shared,
+            ipv4: vm.ipv4,
         })
     }
 }
@@ -170,6 +207,31 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     /// The request `id` of this controller is done.
     pub fn reply_done(&mut self, to: EndpointId, id: u32) {
         self.reply(to, id, done(status::OK, 0));
+    }
+
+    /// Copy what the party at this endpoint has in its request page.
+    ///
+    /// # Errors
+    /// The status of the answer.
+    fn copy_in(&self, from: EndpointId, piece: Piece, into: &mut BootArgs) -> Result<(), u32> {
+        let endpoint = self.endpoints.get(from).ok_or(status::BAD_REQUEST)?;
+        endpoint.copy_in(piece, into).map_err(|why| match why {
+            BadPiece::Outside => status::BAD_REQUEST,
+            BadPiece::TooLong => status::TOO_LONG,
+        })
+    }
+
+    /// Write the boot arguments of an image into the request page of the party at this endpoint.
+    fn image_arguments(&self, of: EndpointId, image: ImageId, to: Piece) -> ControlReply {
+        let (Some(endpoint), Some(image)) = (self.endpoints.get(of), self.images.get(image)) else {
+            return done(status::NOT_FOUND, 0);
+        };
+        let args = &image.entry.args;
+        let len = args.iter().position(|&byte| byte == 0).unwrap_or(args.len());
+        match endpoint.copy_out(&args[..len], to) {
+            Ok(()) => done(status::OK, len as u64),
+            Err(_) => done(status::BAD_REQUEST, 0),
+        }
     }
 
     fn describe_policy(&self, component: u16, policy: u16) -> Option<ControlReply> {
@@ -196,6 +258,8 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             tsc_hz: self.time.tsc_hz(),
             component_ticks: c.component_ticks,
             guest_ticks: c.guest_ticks,
+            admitted_ticks: c.admitted_ticks,
+            late: c.late,
         };
         self.reply(to, id, machine);
         let exits = ControlReply::Exits {
@@ -244,13 +308,5 @@ const fn status_of_swap(why: NoSwap) -> u32 {
         NoSwap::Unfit(Unfit::NoModule) => status::NO_MODULE,
         NoSwap::Unfit(Unfit::BadModule) => status::BAD_MODULE,
         NoSwap::Busy => status::BUSY,
-    }
-}
-
-const fn status_of(why: CreateError) -> u32 {
-    match why {
-        CreateError::UnknownImage => status::NOT_FOUND,
-        CreateError::SlotsTaken | CreateError::ArgumentsTaken => status::NO_SPACE,
-        CreateError::BadShare => status::BAD_REQUEST,
     }
 }

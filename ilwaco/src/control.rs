@@ -1,0 +1,345 @@
+//! Controlling the machine: for guests whose image has `control = true` in `system.toml`. Requests and answers are those of
+//! `docs/messages.md`; the core serves them one after the other, in its own time.
+//!
+//! ```no_run
+//! # async fn example() -> Option<()> {
+//! use ilwaco::control::{Control, Share};
+//!
+//! let mut control = Control::open()?;
+//! let image = control.image("httpd").await.ok()?;
+//! let vm = control.create(image, b"", Share::UNSAID).await.ok()?;
+//! control.destroy(vm).await.ok()?;
+//! # Some(())
+//! # }
+//! ```
+
+use crate::cell::global;
+use crate::{platform, registers};
+use abi::addresses::Net;
+use abi::control::status;
+use abi::guest::device;
+use abi::guest_control::{ANSWER_SLOTS, ANSWERS, REQUEST_SLOTS, REQUESTS, bytes};
+use abi::limits::Name;
+use abi::manifest::IMAGE_ARGS_BYTES;
+use abi::message::Message;
+use abi::request_page::{BYTES, Piece};
+use alloc::vec::Vec;
+use boot_args::{BootArgs, TooLong, compose};
+use core::cell::Cell;
+use core::fmt;
+use core::future::poll_fn;
+use core::task::{Poll, Waker};
+use ring::{Consumer, Producer, PushError, RingError, SharedMemory};
+
+pub use abi::control::vm_state::IDLE;
+pub use abi::control::{ControlReply, ControlRequest};
+pub use abi::share::Share;
+pub use abi::vm::{ImageId, Slot, VmId};
+
+/// How often a VM is put together anew because another one took its slot.
+const MOVED_MOST: u32 = 8;
+/// Where an image's boot arguments are put in the request page.
+// Small numbers.
+#[allow(clippy::cast_possible_truncation)]
+const IMAGE_ARGS: Piece = Piece { offset: 0, len: IMAGE_ARGS_BYTES as u16 };
+/// Where a VM's are.
+const VM_ARGS: u16 = 1024;
+
+/// Why something was not done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// The core says no: one of `abi::control::status`.
+    Refused(u32),
+    /// The boot arguments do not fit.
+    TooLong(TooLong),
+    /// The ring takes no request: the answers to many are still in it.
+    Full,
+    /// The core says what does not belong here: it was built from other sources.
+    Answer,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Refused(status::NOT_FOUND) => f.write_str("there is no such VM, component or image"),
+            Error::Refused(status::NO_SPACE) => f.write_str("no slot for a VM is free; end one first"),
+            Error::Refused(status::MOVED) => f.write_str("others come and go, and take its slot each time; try again"),
+            Error::Refused(status) => write!(f, "the core refuses it with status {status}"),
+            Error::TooLong(why) => write!(f, "{why}"),
+            Error::Full => f.write_str("the control ring is full; take the answers first"),
+            Error::Answer => f.write_str("the core's answer is no answer; build both from one source"),
+        }
+    }
+}
+
+/// Who waits for an answer, and whether the core has said meanwhile that there are some.
+struct Doorbell {
+    rung: Cell<bool>,
+    waker: Cell<Option<Waker>>,
+    opened: Cell<bool>,
+}
+
+global! {
+    static DOORBELL: Doorbell = Doorbell { rung: Cell::new(false), waker: Cell::new(None), opened: Cell::new(false) };
+}
+
+/// The core has put answers into the ring.
+pub(crate) fn answered() {
+    DOORBELL.with(|bell| {
+        bell.rung.set(true);
+        if let Some(waker) = bell.waker.take() {
+            waker.wake();
+        }
+    });
+}
+
+/// As if the program started anew.
+#[cfg(not(target_os = "none"))]
+pub(crate) fn forget_all() {
+    DOORBELL.with(|bell| {
+        bell.rung.set(false);
+        bell.waker.take();
+        bell.opened.set(false);
+    });
+}
+
+/// A VM as the core describes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VmState {
+    /// Its name.
+    pub vm: VmId,
+    /// Its image.
+    pub image: ImageId,
+    /// One of `abi::control::vm_state`.
+    pub state: u16,
+    /// Frames of memory that are its own.
+    pub memory: u32,
+    /// Its address, 0 where DHCP gives it one.
+    pub ipv4: u32,
+}
+
+/// A component as the core describes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ComponentState {
+    /// Its place.
+    pub index: u16,
+    /// Its name.
+    pub name: Name,
+    /// How often it was started.
+    pub incarnation: u32,
+}
+
+/// This guest's end of the control ring.
+pub struct Control {
+    requests: Producer<SharedMemory>,
+    answers: Consumer<SharedMemory>,
+    page: SharedMemory,
+    last: u32,
+}
+
+impl Control {
+    /// The control ring; `None` where this VM has none, or the second time.
+    pub fn open() -> Option<Control> {
+        if registers::control_page() == 0 || DOORBELL.with(|bell| bell.opened.replace(true)) {
+            return None;
+        }
+        let memory = platform::control()?;
+        let part = |at, slots| memory.sub(at, bytes(slots));
+        Some(Control {
+            requests: Producer::attach_contiguous(&part(REQUESTS, REQUEST_SLOTS)?, REQUEST_SLOTS).ok()?,
+            answers: Consumer::attach_contiguous(&part(ANSWERS, ANSWER_SLOTS)?, ANSWER_SLOTS).ok()?,
+            page: memory.sub(BYTES, BYTES)?,
+            last: 0,
+        })
+    }
+
+    /// Writes what a request names into the request page. `None` when it does not fit behind `offset`.
+    pub fn write(&self, offset: u16, bytes: &[u8]) -> Option<Piece> {
+        let piece = Piece { offset, len: u16::try_from(bytes.len()).ok()? };
+        self.page.write(piece.range()?.start, bytes)?;
+        Some(piece)
+    }
+
+    /// Reads what the core has written into the request page.
+    pub fn read(&self, piece: Piece) -> Option<Vec<u8>> {
+        let range = piece.range()?;
+        let mut bytes = alloc::vec![0; range.len()];
+        self.page.read(range.start, &mut bytes)?;
+        Some(bytes)
+    }
+
+    /// Asks, and gives each answer but the last to `each`. The last one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Full`] or [`Error::Answer`]. That the core refuses something is an answer.
+    pub async fn ask(
+        &mut self,
+        request: ControlRequest,
+        mut each: impl FnMut(ControlReply),
+    ) -> Result<ControlReply, Error> {
+        self.last = self.last.wrapping_add(1).max(1);
+        let (id, message) = (self.last, Message { id: self.last, ..request.into() });
+        let pushed = match self.requests.push(&message) {
+            Err(PushError::EpochChanged) => self.requests.push(&message),
+            other => other,
+        };
+        pushed.map_err(|_| Error::Full)?;
+        platform::kick(device::CONTROL);
+        loop {
+            let answer = self.next().await;
+            // That to a question which somebody has given up waiting for.
+            if answer.id != id {
+                continue;
+            }
+            let reply = ControlReply::try_from(&answer).map_err(|_| Error::Answer)?;
+            let more = match request {
+                ControlRequest::Frames => !matches!(reply, ControlReply::Done { .. }),
+                ControlRequest::Machine => matches!(reply, ControlReply::Machine { .. }),
+                _ => false,
+            };
+            if !more {
+                return Ok(reply);
+            }
+            each(reply);
+        }
+    }
+
+    /// The next answer.
+    async fn next(&mut self) -> Message {
+        loop {
+            match self.answers.pop() {
+                Ok(Some(message)) => return message,
+                Err(RingError::EpochChanged) => continue,
+                Ok(None) | Err(RingError::Corrupt) => {}
+            }
+            poll_fn(|cx| {
+                DOORBELL.with(|bell| {
+                    if bell.rung.replace(false) {
+                        return Poll::Ready(());
+                    }
+                    bell.waker.set(Some(cx.waker().clone()));
+                    Poll::Pending
+                })
+            })
+            .await;
+        }
+    }
+
+    /// Asks what is answered by `Done`, with its value.
+    async fn done(&mut self, request: ControlRequest) -> Result<u64, Error> {
+        match self.ask(request, drop).await? {
+            ControlReply::Done { status: status::OK, value } => Ok(value),
+            ControlReply::Done { status, .. } => Err(Error::Refused(status)),
+            _ => Err(Error::Answer),
+        }
+    }
+
+    /// All VMs that live, admitted or not.
+    ///
+    /// # Errors
+    ///
+    /// As [`Control::ask`].
+    pub async fn vms(&mut self) -> Result<Vec<VmState>, Error> {
+        let mut found = Vec::new();
+        let mut from = 0;
+        loop {
+            let next = match self.ask(ControlRequest::NextVm { slot: Slot::new(from) }, drop).await? {
+                ControlReply::Vm { vm, image, state, memory, ipv4, .. } => {
+                    found.push(VmState { vm, image, state, memory, ipv4 });
+                    vm.slot.number().saturating_add(1)
+                }
+                ControlReply::Done { status: status::GO_ON, value } => u32::try_from(value).unwrap_or(0),
+                ControlReply::Done { status: status::NOT_FOUND, .. } => return Ok(found),
+                _ => return Err(Error::Answer),
+            };
+            // Each answer leads on, or the list would never end.
+            if next <= from {
+                return Err(Error::Answer);
+            }
+            from = next;
+        }
+    }
+
+    /// All components.
+    ///
+    /// # Errors
+    ///
+    /// As [`Control::ask`].
+    pub async fn components(&mut self) -> Result<Vec<ComponentState>, Error> {
+        let mut found = Vec::new();
+        for index in 0.. {
+            match self.ask(ControlRequest::Component { index }, drop).await? {
+                ControlReply::Component { index, name, incarnation, .. } => {
+                    found.push(ComponentState { index, name, incarnation });
+                }
+                ControlReply::Done { .. } => break,
+                _ => return Err(Error::Answer),
+            }
+        }
+        Ok(found)
+    }
+
+    /// The image of this name.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] when there is none; as [`Control::ask`].
+    pub async fn image(&mut self, name: &str) -> Result<ImageId, Error> {
+        for number in 0.. {
+            match self.ask(ControlRequest::Image { image: ImageId::new(number) }, drop).await? {
+                ControlReply::Image { image, name: found, .. } if found.as_str() == name => return Ok(image),
+                ControlReply::Image { .. } => {}
+                ControlReply::Done { status, .. } => return Err(Error::Refused(status)),
+                _ => return Err(Error::Answer),
+            }
+        }
+        Err(Error::Refused(status::NOT_FOUND))
+    }
+
+    /// Creates a VM of an image, with its own boot arguments, the address that it has by its slot, and `extra` behind them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`].
+    pub async fn create(&mut self, image: ImageId, extra: &[u8], share: Share) -> Result<VmId, Error> {
+        let ControlReply::Network { net, next } = self.ask(ControlRequest::Network, drop).await? else {
+            return Err(Error::Answer);
+        };
+        self.done(ControlRequest::ImageArguments { image, to: IMAGE_ARGS }).await?;
+        let mut of_image = self.read(IMAGE_ARGS).unwrap_or_default();
+        of_image.truncate(boot_args::text(&of_image).len());
+        let mut slot = next.unwrap_or(Slot::new(0));
+        for _ in 0..MOVED_MOST {
+            let ipv4 = net.address_of(slot);
+            let mut text = BootArgs::new();
+            compose(&mut text, &of_image, &net, ipv4, extra).map_err(Error::TooLong)?;
+            let args = self.write(VM_ARGS, &text).ok_or(Error::Answer)?;
+            // With DHCP any slot will do.
+            let wanted = matches!(net, Net::Static { .. }).then_some(slot);
+            match self.ask(ControlRequest::Create { image, slot: wanted, ipv4, args, share }, drop).await? {
+                ControlReply::Done { status: status::OK, value } => return Ok(VmId::from_raw(value)),
+                // Another one has come to live, or has ended, meanwhile.
+                ControlReply::Done { status: status::MOVED, value } => {
+                    slot = Slot::new(u32::try_from(value).map_err(|_| Error::Answer)?);
+                }
+                ControlReply::Done { status, .. } => return Err(Error::Refused(status)),
+                _ => return Err(Error::Answer),
+            }
+        }
+        Err(Error::Refused(status::MOVED))
+    }
+
+    /// Ends a VM.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] when there is none of this name; as [`Control::ask`].
+    pub async fn destroy(&mut self, vm: VmId) -> Result<(), Error> {
+        self.done(ControlRequest::Destroy { vm }).await.map(|_| ())
+    }
+}
+
+#[cfg(test)]
+#[path = "control_tests.rs"]
+mod tests;

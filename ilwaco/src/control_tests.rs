@@ -1,0 +1,160 @@
+use super::*;
+use crate::platform::Sim;
+use crate::task::block_on;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::string::{String, ToString};
+use std::vec;
+use std::vec::Vec;
+
+fn done(status: u32, value: u64) -> ControlReply {
+    ControlReply::Done { status, value }
+}
+
+fn name(text: &str) -> Name {
+    Name::new(text).expect("short")
+}
+
+fn described(number: u32) -> ControlReply {
+    ControlReply::Vm {
+        vm: VmId::new(number, 1),
+        image: ImageId::new(1),
+        state: 3,
+        ran_ticks: 0,
+        memory: 12,
+        metadata: 2,
+        tables: 4,
+        shared: 30,
+        ipv4: 0x0a00_0210 + number,
+    }
+}
+
+/// Slot, address and boot arguments of each VM that was created.
+type Created = Rc<RefCell<Vec<(Option<Slot>, u32, String)>>>;
+
+/// A core with the VMs 0 and 1500, two images, and a slot that others take so often. What was created.
+fn machine(mut thieves: u32) -> Created {
+    let created = Created::default();
+    let list = created.clone();
+    let mut next = 7;
+    Sim::control(move |request, page| match request {
+        ControlRequest::NextVm { slot } => vec![match slot.number() {
+            0 => described(0),
+            1..1000 => done(status::GO_ON, 1000),
+            1000..=1500 => described(1500),
+            _ => done(status::NOT_FOUND, 0),
+        }],
+        ControlRequest::Component { index } => vec![match index {
+            0 => ControlReply::Component { index, name: name("netmux"), incarnation: 2, ran_ticks: 1 },
+            _ => done(status::NOT_FOUND, 0),
+        }],
+        ControlRequest::Image { image } => vec![match image.number() {
+            0 => ControlReply::Image { image, name: name("httpd"), memory_bytes: 1 },
+            1 => ControlReply::Image { image, name: name("ask"), memory_bytes: 1 },
+            _ => done(status::NOT_FOUND, 0),
+        }],
+        ControlRequest::Network => {
+            let net = Net::Static { address: 0x0a00_0210, prefix: 24, gateway: None };
+            vec![ControlReply::Network { net, next: Some(Slot::new(next)) }]
+        }
+        ControlRequest::ImageArguments { to, .. } => {
+            page.write(to.range().expect("in the page").start, b"workers=2\0").expect("in the page");
+            vec![done(status::OK, 9)]
+        }
+        ControlRequest::Create { slot, ipv4, args, .. } => {
+            if thieves > 0 {
+                thieves -= 1;
+                next += 1;
+                return vec![done(status::MOVED, next.into())];
+            }
+            let mut text = vec![0; usize::from(args.len)];
+            page.read(args.range().expect("in the page").start, &mut text).expect("in the page");
+            list.borrow_mut().push((slot, ipv4, String::from_utf8(text).expect("text")));
+            vec![done(status::OK, VmId::new(next, 1).raw())]
+        }
+        ControlRequest::Destroy { vm } => {
+            vec![done(if vm.slot.number() == 7 { status::OK } else { status::NOT_FOUND }, 0)]
+        }
+        ControlRequest::Machine => vec![
+            ControlReply::Machine {
+                tsc: 1,
+                idle_ticks: 2,
+                tsc_hz: 3,
+                component_ticks: 4,
+                guest_ticks: 5,
+                admitted_ticks: 6,
+                late: 7,
+            },
+            ControlReply::Exits {
+                exits: 1,
+                hypercalls: 2,
+                interrupts: 3,
+                syscalls: 4,
+                faults: 5,
+                fallbacks: 6,
+                gap_ticks: 7,
+            },
+        ],
+        _ => vec![done(status::BAD_REQUEST, 0)],
+    });
+    created
+}
+
+#[test]
+fn a_vm_without_a_control_ring_has_none_and_nobody_has_two() {
+    let _sim = Sim::new("");
+    assert!(Control::open().is_none());
+    let _sim = Sim::new("");
+    machine(0);
+    let control = Control::open();
+    assert!(control.is_some() && Control::open().is_none());
+}
+
+#[test]
+fn vms_components_and_images_are_found() {
+    let _sim = Sim::new("");
+    machine(0);
+    block_on(async {
+        let mut control = Control::open().expect("there is one");
+        let vms = control.vms().await.expect("answers");
+        assert_eq!(vms.iter().map(|vm| vm.vm.slot.number()).collect::<Vec<_>>(), [0, 1500]);
+        assert_eq!((vms[1].ipv4, vms[1].memory, vms[1].state), (0x0a00_07ec, 12, 3));
+        let components = control.components().await.expect("answers");
+        let netmux = ComponentState { index: 0, name: name("netmux"), incarnation: 2 };
+        assert_eq!(components, [netmux]);
+        assert_eq!(control.image("ask").await, Ok(ImageId::new(1)));
+        let none = control.image("nginx").await.expect_err("there is none");
+        assert_eq!(none, Error::Refused(status::NOT_FOUND));
+        assert_eq!(none.to_string(), "there is no such VM, component or image");
+        // One question may have several answers.
+        let mut first = Vec::new();
+        let last = control.ask(ControlRequest::Machine, |reply| first.push(reply)).await;
+        assert!(matches!((&first[..], last), ([ControlReply::Machine { .. }], Ok(ControlReply::Exits { .. }))));
+    });
+}
+
+#[test]
+fn a_vm_is_put_together_as_the_operator_would_and_destroyed() {
+    for (thieves, slot) in [(0, 7), (3, 10)] {
+        let _sim = Sim::new("");
+        let created = machine(thieves);
+        block_on(async {
+            let mut control = Control::open().expect("there is one");
+            let vm = control.create(ImageId::new(0), b"a=b", Share::UNSAID).await;
+            assert_eq!(vm, Ok(VmId::new(slot, 1)));
+            let text = std::format!("workers=2 ip=10.0.2.{}/24 a=b", 16 + slot);
+            assert_eq!(*created.borrow(), [(Some(Slot::new(slot)), 0x0a00_0210 + slot, text)]);
+            assert_eq!(control.destroy(VmId::new(7, 1)).await, Ok(()));
+            assert_eq!(control.destroy(VmId::new(8, 1)).await, Err(Error::Refused(status::NOT_FOUND)));
+            let long = control.create(ImageId::new(0), &[b'x'; 1000], Share::UNSAID).await;
+            assert_eq!(long, Err(Error::TooLong(TooLong { bytes: 1026 })));
+        });
+    }
+    let _sim = Sim::new("");
+    machine(u32::MAX);
+    block_on(async {
+        let mut control = Control::open().expect("there is one");
+        let moved = control.create(ImageId::new(0), b"", Share::UNSAID).await;
+        assert_eq!(moved, Err(Error::Refused(status::MOVED)));
+    });
+}

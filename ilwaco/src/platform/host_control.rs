@@ -1,0 +1,70 @@
+//! The core's end of the control ring of the simulated machine.
+
+use super::host::{Sim, raise, registers};
+use abi::control::{ControlReply, ControlRequest};
+use abi::guest::{RegisterPage, device, pending};
+use abi::guest_control::{ANSWER_SLOTS, ANSWERS, CONTROL_PAGE, REQUEST_SLOTS, REQUESTS, bytes};
+use abi::message::Message;
+use abi::request_page::BYTES;
+use core::mem::offset_of;
+use ring::{Consumer, Producer, SharedMemory};
+use std::boxed::Box;
+use std::cell::RefCell;
+use std::thread_local;
+use std::vec;
+use std::vec::Vec;
+
+type Answers = Box<dyn FnMut(ControlRequest, &SharedMemory) -> Vec<ControlReply>>;
+
+struct Core {
+    memory: SharedMemory,
+    requests: Consumer<SharedMemory>,
+    answers: Producer<SharedMemory>,
+    answer: Answers,
+}
+
+thread_local! {
+    static CORE: RefCell<Option<Core>> = const { RefCell::new(None) };
+}
+
+impl Sim {
+    /// From now on the guest controls the machine: `answer` is given each request, and the request page.
+    pub fn control(answer: impl FnMut(ControlRequest, &SharedMemory) -> Vec<ControlReply> + 'static) {
+        let memory = SharedMemory::from_static(vec![0_u64; 2 * BYTES / 8].leak());
+        let part = |at, slots| memory.sub(at, bytes(slots)).expect("in the page");
+        registers().write64(offset_of!(RegisterPage, control_page), CONTROL_PAGE).expect("in the page");
+        let core = Core {
+            memory,
+            requests: Consumer::attach_contiguous(&part(REQUESTS, REQUEST_SLOTS), REQUEST_SLOTS).expect("a ring"),
+            answers: Producer::attach_contiguous(&part(ANSWERS, ANSWER_SLOTS), ANSWER_SLOTS).expect("a ring"),
+            answer: Box::new(answer),
+        };
+        CORE.set(Some(core));
+    }
+}
+
+/// As if there were no control ring.
+pub(super) fn forget() {
+    CORE.set(None);
+}
+
+/// Control page and request page, where the guest has them.
+pub(crate) fn control() -> Option<SharedMemory> {
+    CORE.with_borrow(|core| core.as_ref().map(|core| core.memory))
+}
+
+/// The guest tells the server of a device to look at its rings.
+pub(super) fn kicked(of: u64) {
+    CORE.with_borrow_mut(|core| {
+        let Some(Core { memory, requests, answers, answer }) = core.as_mut().filter(|_| of == device::CONTROL) else {
+            return;
+        };
+        let page = memory.sub(BYTES, BYTES).expect("two pages");
+        while let Some(message) = requests.pop().expect("an honest guest") {
+            for reply in answer(ControlRequest::try_from(&message).expect("an honest guest"), &page) {
+                answers.push(&Message { id: message.id, ..reply.into() }).expect("room");
+            }
+            raise(pending::CONTROL);
+        }
+    });
+}

@@ -1,0 +1,44 @@
+//! What the operator is told when the core refuses something.
+
+use crate::command::Command;
+use crate::session::Host;
+use abi::control::{ControlRequest, status};
+
+/// Prints why `request`, which `command` needs, was answered with this status, and what to do.
+pub(crate) fn say(command: Command, request: ControlRequest, status: u32, host: &mut impl Host) {
+    let word = command.word();
+    match (status, command) {
+        (status::NO_MODULE, Command::Policy(_, policy)) => host.print(format_args!(
+            "error {word}: the module of {policy} was not loaded at boot; add it to the boot entry"
+        )),
+        (status::BAD_MODULE, Command::Policy(_, policy)) => host.print(format_args!(
+            "error {word}: the module of {policy} was refused at boot, the log says why; rebuild it"
+        )),
+        (status::BUSY, Command::Policy(..)) => host
+            .print(format_args!("error {word}: another policy is just being replaced; try again")),
+        (
+            status::NOT_FOUND,
+            Command::Vm(n) | Command::Destroy(n) | Command::Shutdown(n) | Command::Identity(n, _),
+        ) => {
+            host.print(format_args!("error {word}: no VM in slot {n}; \"vms\" lists them"));
+        }
+        (status::NOT_FOUND, _) => {
+            host.print(format_args!("error {word}: it is gone meanwhile; look again"));
+        }
+        (status::NO_SPACE, _) => host.print(format_args!(
+            "error {word}: no free VM slot or not enough frames; destroy a VM first, \"frames\" shows what is free"
+        )),
+        (status::NOT_ADMITTED, _) => host.print(format_args!(
+            "error {word}: it waits for admission, so it has not been anybody yet; try again when it runs"
+        )),
+        (status::NO_ARGUMENTS, _) => host.print(format_args!(
+            "error {word}: no room for its boot arguments beside those of all VMs that wait for admission; wait until some are admitted"
+        )),
+        (status::MOVED, _) => host.print(format_args!(
+            "error {word}: others come and go, and take its slot each time; try again"
+        )),
+        (status, _) => {
+            host.print(format_args!("error {word}: the core refused {request:?} with status {status}"));
+        }
+    }
+}
