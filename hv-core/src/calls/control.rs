@@ -59,6 +59,12 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 }
                 return Ok(());
             }
+            // Others are told of these, and one of them is behind with its ring: later.
+            ControlRequest::Create { .. } | ControlRequest::Destroy { .. } | ControlRequest::Identity { .. }
+                if !self.cpu.all_have_room() =>
+            {
+                done(status::BUSY, 0)
+            }
             ControlRequest::Create { image, args, share } => match self.create_with(image, &args, share) {
                 Ok(vm) => done(status::OK, vm.raw()),
                 Err(why) => done(status_of(why), 0),

@@ -30,6 +30,7 @@ pub(super) struct Connected {
 pub(super) struct Joined {
     pub(super) endpoints: EndpointSet,
     /// Its notification bits for messages from the core.
+    #[cfg(test)]
     pub(super) bells: u64,
     /// [`abi::component::authority`].
     pub(super) authority: u32,
@@ -107,7 +108,12 @@ impl Connected {
         info: &ComponentInfo,
         endpoints: &mut Endpoints,
     ) -> Result<Joined, LoadError> {
-        let mut joined = Joined { endpoints: EndpointSet::EMPTY, bells: 0, authority: 0 };
+        let mut joined = Joined {
+            endpoints: EndpointSet::EMPTY,
+            #[cfg(test)]
+            bells: 0,
+            authority: 0,
+        };
         for service in Service::ALL {
             let position = |producer: u32| {
                 let mut own = info.rings[..self.rings.len()].iter();
@@ -123,7 +129,10 @@ impl Connected {
             let endpoint = Endpoint::new(service, Party::Component(rank), bit, ring(to), ring(from));
             let endpoint = endpoint.ok_or(LoadError::NoPair(*name, service))?;
             joined.endpoints.add(endpoints.add(endpoint));
-            joined.bells |= bit;
+            #[cfg(test)]
+            {
+                joined.bells |= bit;
+            }
             joined.authority |= service.authority();
         }
         Ok(joined)

@@ -3,10 +3,10 @@
 use super::cpu::{Counters, Cpu};
 use super::requests::Requests;
 use super::turn::Plan;
-use super::{Attention, HardwareErrors, Kernel};
+use super::{Attention, HardwareErrors, Kernel, PERIOD_MS, Steady};
 use crate::board::{Board, TimeBase};
 use crate::boot::Options;
-use crate::component::{EndpointId, Loaded};
+use crate::component::{Backlog, BacklogLink, EMPTY_BACKLOG, EndpointId, Loaded};
 use crate::log::RateLimit;
 use crate::memory::{Frames, core_slice};
 use crate::vm::{
@@ -63,6 +63,7 @@ pub struct Tables {
     links: &'static mut [Link],
     seats: &'static mut [u32],
     timers: &'static mut [TimerCell],
+    backlog: &'static mut [BacklogLink],
 }
 
 impl Tables {
@@ -76,6 +77,7 @@ impl Tables {
             links: core_slice(frames, slots, EMPTY_LINK)?,
             seats: core_slice(frames, seats, EMPTY_SEAT)?,
             timers: core_slice(frames, seats, EMPTY_CELL)?,
+            backlog: core_slice(frames, seats, EMPTY_BACKLOG)?,
         })
     }
 }
@@ -120,6 +122,11 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             plan: Plan::new(quantum_ticks, tsc_hz),
             admit_at: NEVER,
             swap: None,
+            backlog: Backlog::new(tables.backlog),
+            steady: Steady::new(mark, time.milliseconds(PERIOD_MS)),
+            look_at: mark,
+            ran_at_look: 0,
+            node_due: 0,
             attention: Attention::default(),
             counters: Counters::default(),
             armed: NEVER,

@@ -5,6 +5,7 @@ use super::Kernel;
 use crate::board::Board;
 use crate::boot::options::VmRequest;
 use abi::limits::MAX_IMAGES;
+use abi::service::Service;
 use abi::vm::ImageId;
 use backend::Backend;
 
@@ -28,6 +29,11 @@ impl Requests {
 }
 
 impl<B: Backend, H: Board> Kernel<B, H> {
+    /// Whether more of them can be created now: it is known which node this is, and the scheduler can be told.
+    pub fn may_create(&mut self) -> bool {
+        self.cpu.node.is_some() && self.cpu.has_room(self.cpu.endpoints.first(Service::Plan))
+    }
+
     /// Create the next of the VMs that the boot options ask for.
     pub fn create_requested(&mut self) {
         for _ in 0..BATCH {
@@ -35,6 +41,9 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             if request.count == 0 {
                 self.requests.0.pop();
                 continue;
+            }
+            if !self.cpu.has_room(self.cpu.endpoints.first(Service::Plan)) {
+                return;
             }
             request.count -= 1;
             let left = request.count;

@@ -3,7 +3,7 @@
 //! Host tests of each package, lints, the ring under loom, on request host tests under Miri, and machine tests ([`cases`]),
 //! which boot images of their own through the [`lab`].
 
-mod cases;
+pub mod cases;
 mod host;
 pub mod lab;
 

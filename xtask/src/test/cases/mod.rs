@@ -9,6 +9,7 @@ mod boot;
 mod browser;
 mod command;
 mod components;
+pub mod culprits;
 mod elf;
 mod fatal;
 mod frames;
@@ -48,6 +49,7 @@ pub fn all(long: bool) -> Vec<Case> {
         swap::CASES,
         if long { swap::LONG_CASES } else { &[] },
         components::CASES,
+        culprits::CASES,
         hostile::CASES,
         uefi::CASES,
         hardware::CASES,
