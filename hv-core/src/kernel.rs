@@ -71,14 +71,15 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             // Whoever runs, the serial line gets what it takes: sixteen bytes at 11,520 a second.
             self.cpu.arm(self.cpu.mark.saturating_add(serial_interval(self.cpu.time.tsc_hz())));
         }
-        if let Some(rank) = self.cpu.attention.most_important() {
+        // One place where components run, so that this is not a call.
+        let rank = match self.cpu.attention.most_important() {
+            None if !self.cpu.components.shares.is_empty() => self.shared_turn(),
+            rank => rank,
+        };
+        if let Some(rank) = rank {
             self.run_component(rank);
         } else if !self.requests.is_empty() && self.may_create() {
             self.create_requested();
-        } else if !self.cpu.components.shares.is_empty()
-            && let Some(rank) = self.shared_turn()
-        {
-            self.run_component(rank);
         } else if let Some(turn) = self.next_turn() {
             self.run_vm(turn);
         } else if !self.cpu.attention.is_none() {

@@ -25,7 +25,7 @@ fn main(component: Component) -> ! {
         "sleeps" => loop {
             wait(0, u64::MAX, 0);
         },
-        "waits-for-the-past" => loop {
+        "past-waits" => loop {
             // Whatever rings, time has always come already.
             wait(events.doorbell, now(), 0);
         },

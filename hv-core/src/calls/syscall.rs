@@ -111,26 +111,19 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         if doorbells != 0 {
             self.cpu.ring_doorbells(rank, doorbells);
         }
-        if !matches!(self.cpu.components.list[rank].run, Run::Ready) {
+        let component = &mut self.cpu.components.list[rank];
+        if !matches!(component.run, Run::Ready) {
             // It was condemned for what it had sent.
             return;
         }
-        if deadline != u64::MAX && deadline <= self.cpu.board.now() {
-            return self.cpu.wait_for_the_past(rank, mask);
+        if deadline != u64::MAX || component.live.used_ticks != 0 {
+            return self.cpu.wait_until(rank, mask, deadline);
         }
-        if self.cpu.components.list[rank].live.used_ticks != 0 {
-            self.cpu.rested(rank);
-        }
-        let component = &mut self.cpu.components.list[rank];
         if component.notified & mask != 0 {
             component.end_wait(mask);
         } else {
             component.run = Run::Waiting { mask, deadline };
             self.cpu.attention.clear_runnable(rank);
-            if deadline != u64::MAX {
-                self.cpu.components.next_deadline = self.cpu.components.next_deadline.min(deadline);
-                self.cpu.arm(deadline);
-            }
         }
     }
 
@@ -245,6 +238,27 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         trap
     }
 
+    /// A wait with a deadline, or after a turn that was charged for.
+    #[inline(never)]
+    fn wait_until(&mut self, rank: usize, mask: u64, deadline: u64) {
+        if deadline != u64::MAX && deadline <= self.board.now() {
+            return self.wait_for_the_past(rank, mask);
+        }
+        if self.components.list[rank].live.used_ticks != 0 {
+            self.rested(rank);
+        }
+        let component = &mut self.components.list[rank];
+        if component.notified & mask != 0 {
+            return component.end_wait(mask);
+        }
+        component.run = Run::Waiting { mask, deadline };
+        self.attention.clear_runnable(rank);
+        if deadline != u64::MAX {
+            self.components.next_deadline = self.components.next_deadline.min(deadline);
+            self.arm(deadline);
+        }
+    }
+
     /// Ring the doorbells of the rings whose bits are set.
     #[inline]
     fn ring_doorbells(&mut self, rank: usize, doorbells: u64) {
@@ -298,6 +312,7 @@ impl Component {
 impl<B: Backend, H: Board> Cpu<B, H> {
     /// Print a line for a component. Whoever has the serial line's ports speaks for the operator, and may say all that the line takes;
     /// the others' lines are limited, and leave room for his.
+    #[inline(never)]
     fn log_line(&mut self, rank: usize, level: u64, address: u64, len: u64) -> Result<u64, Refusal> {
         let level = match level {
             1 => log::Level::Error,

@@ -14,6 +14,7 @@ use backend::Backend;
 impl<B: Backend, H: Board> Kernel<B, H> {
     /// A timer interrupt has found a component running.
     #[cold]
+    #[inline(never)]
     pub fn charge(&mut self, rank: usize) {
         let Self { vms, cpu, .. } = self;
         let (now, quantum_ticks) = (cpu.mark, cpu.plan.quantum_ticks());

@@ -143,6 +143,10 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         if component.trial_ends > now || !matches!(component.run, Run::Ready | Run::Waiting { .. }) {
             return;
         }
+        // One that is in the middle of a long turn has still to show that it waits again.
+        if component.live.used_ticks != 0 {
+            return;
+        }
         component.trial_ends = NEVER;
         if component.live.is_owing() || plans_nothing {
             self.condemn(rank, Death::Stalled);

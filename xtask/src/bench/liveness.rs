@@ -50,7 +50,7 @@ fn noticed(bench: &Bench) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for (metric, deed, found_out) in [
         ("sleeper_noticed_ms", "sleeps", "component sched killed: it sleeps"),
-        ("spinner_noticed_ms", "waits-for-the-past", "waited only for what is past"),
+        ("spinner_noticed_ms", "past-waits", "waited only for what is past"),
     ] {
         let boot = bench.lab()?.boot(&format!("vms=bench*{LOAD}")).deterministic().system(|system| {
             for image in system.image.iter_mut().filter(|image| image.name == "bench") {
