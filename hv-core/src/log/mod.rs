@@ -8,7 +8,9 @@ pub mod capture;
 mod console;
 mod framebuffer;
 
-pub use console::{Screen, flush, framebuffer, framebuffer_at, has_room, is_waiting, pump, set_buffered};
+pub use console::{
+    Screen, flush, framebuffer, framebuffer_at, has_room, has_room_for_components, is_waiting, pump, set_buffered,
+};
 pub use framebuffer::Mode;
 pub use rate_limit::RateLimit;
 
