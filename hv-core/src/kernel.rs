@@ -14,6 +14,7 @@ mod hardware_errors;
 mod parts;
 mod requests;
 mod start;
+mod steady;
 #[cfg(test)]
 pub mod tests;
 mod turn;
@@ -23,10 +24,11 @@ pub use cpu::Cpu;
 pub use hardware_errors::HardwareErrors;
 pub use parts::{Parts, Places, Tables};
 pub use start::run;
+pub use steady::{PERIOD_MS, Steady};
 pub use turn::Turn;
 
 use crate::board::Board;
-use crate::vm::{Hazard, Queue, State, Table};
+use crate::vm::{Hazard, NEVER, Queue, State, Table};
 use abi::guest::pending;
 use backend::Backend;
 use requests::Requests;
@@ -69,13 +71,21 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             // Whoever runs, the serial line gets what it takes: sixteen bytes at 11,520 a second.
             self.cpu.arm(self.cpu.mark.saturating_add(serial_interval(self.cpu.time.tsc_hz())));
         }
-        if let Some(rank) = self.cpu.attention.most_important() {
+        // One place where components run, so that this is not a call.
+        let rank = match self.cpu.attention.most_important() {
+            None if !self.cpu.components.shares.is_empty() => self.shared_turn(),
+            rank => rank,
+        };
+        if let Some(rank) = rank {
             self.run_component(rank);
-        } else if !self.requests.is_empty() && self.cpu.node.is_some() {
+        } else if !self.requests.is_empty() && self.may_create() {
             self.create_requested();
         } else if let Some(turn) = self.next_turn() {
             self.run_vm(turn);
-        } else if self.cpu.attention.is_none() {
+        } else if !self.cpu.attention.is_none() {
+        } else if !self.cpu.components.shares.is_empty() {
+            self.cpu.components.shares.pass();
+        } else {
             self.idle();
         }
     }
@@ -118,6 +128,10 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         if self.cpu.swap_at() <= now {
             self.cpu.go_on_swapping(now);
         }
+        if self.cpu.look_at <= now {
+            let Self { vms, cpu, .. } = self;
+            cpu.look_after_components(vms, now);
+        }
         self.look_for_errors(now);
         self.cpu.say_nmis(now);
         self.cpu.arm(self.cpu.next_deadline());
@@ -126,6 +140,13 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     /// Free what VMs had that have ended, and tell components of it.
     fn bury(&mut self) {
         for _ in 0..BURIAL_BATCH {
+            if self.cpu.queues.is_empty(Queue::Ended) {
+                return;
+            }
+            // They go on when those who hear of it have emptied their rings.
+            if !self.cpu.all_have_room() {
+                return;
+            }
             let Some(slot) = self.cpu.queues.pop(Queue::Ended) else { return };
             self.reclaim(slot);
         }
@@ -142,6 +163,11 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         let vector = cpu.board.idle();
         cpu.mark = cpu.board.now();
         cpu.counters.idle_ticks += cpu.mark - before;
+        if cpu.look_at == NEVER {
+            cpu.look_at = cpu.mark.saturating_add(cpu.steady.period_ticks());
+            // Whoever runs next sets the timer for it.
+            cpu.components.next_deadline = cpu.components.next_deadline.min(cpu.look_at);
+        }
         match vector {
             Some(vector) => cpu.interrupt(vector),
             // What cannot be held back, perhaps.
@@ -152,10 +178,10 @@ impl<B: Backend, H: Board> Kernel<B, H> {
 }
 
 impl<B: Backend, H: Board> Cpu<B, H> {
-    /// The alarm or the idle timeout of a VM has come, or the time by which the demultiplexer must have let go of it.
+    /// The alarm or the idle timeout of a VM has come.
     fn deadline_of(&mut self, vm: &mut crate::vm::Vm<B>, now: u64) {
         if vm.life.is_ending() {
-            return self.withholds(vm);
+            return;
         }
         if vm.life.shortage().is_some_and(|shortage| shortage.retry <= now) {
             self.look_for_memory(vm, now);

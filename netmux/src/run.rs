@@ -179,7 +179,9 @@ fn serve<C: Nic, D: Discipline>(
     let mut complaints = Complaints::new(tsc_hz);
     answer(&mut commands, NetCommand::Node { node });
     let irq = device.map_or(0, |device| 1 << (bits::IRQ_SHIFT + device));
-    let awake = events.doorbell | irq | bits::KICK;
+    // Those of devices that nobody drives are taken note of once, and stay masked.
+    let devices = (0_u32..).zip(component.devices()).fold(0, |all, (index, _)| all | 1 << (bits::IRQ_SHIFT + index));
+    let awake = events.doorbell | irq | devices | bits::KICK;
     // An interrupt that came to the predecessor was perhaps never acknowledged.
     let mut unacknowledged = irq != 0;
     let mut news = !0;

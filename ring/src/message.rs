@@ -71,6 +71,18 @@ impl<M: Memory> Producer<M> {
         self.end.capacity()
     }
 
+    /// What the consumer's end says of itself: the index up to which it has given slots back, and messages that it has not
+    /// given back yet.
+    ///
+    /// # Errors
+    /// [`RingError`].
+    #[inline]
+    pub fn progress(&mut self) -> Result<(u32, u32), RingError> {
+        self.end.check_epoch()?;
+        let used = self.end.used()?;
+        Ok((self.end.tail.wrapping_sub(used), used))
+    }
+
     /// Messages that the consumer has not released yet, the staged ones included.
     pub fn in_flight(&mut self) -> Result<u32, RingError> {
         self.end.check_epoch()?;

@@ -64,6 +64,7 @@
 .set UPCALL_RETURN,       5
 .set FAULT_RETURN,        6
 .set GIVE_BACK,           7
+.set TAKE,                8
 .set ERROR_UNKNOWN,      -1
 .set ERROR_ARGUMENT,     -2
 .set ERROR_STATE,        -3
@@ -330,16 +331,18 @@ check_registers:
     jnz     fail
     mov     eax, [r14 + LIMIT_FRAMES]
     shl     rax, 12
-    cmp     rax, [r14 + MEMORY_BYTES]
-    jne     fail
+    cmp     rax, [r14 + MEMORY_BYTES]       # of its image nothing is said: page tables and metadata come on top
+    jb      fail
     mov     eax, [r14 + HELD_FRAMES]
-    cmp     eax, 3                          # register page and page tables
-    jbe     fail
+    cmp     eax, 9                          # metadata, nested page tables, register page and page tables
+    jb      fail
     cmp     eax, [r14 + LIMIT_FRAMES]
     ja      fail
     mov     ecx, [r14 + RESERVE_FRAMES]
     cmp     ecx, [r14 + LIMIT_FRAMES]
     ja      fail
+    cmp     ecx, 12                         # without these no VM starts
+    jb      fail
     check                                   # a second has 10^9 nanoseconds, to a part in 256
     mov     rax, [r14 + TSC_HZ]
     mul     qword ptr [r14 + NS_PER_TICK]         # 32.32 fixed point
@@ -417,6 +420,40 @@ check_memory:
     shr     rdi, 12
     mov     esi, 1
     mov     eax, GIVE_BACK
+    vmcall
+    cmp     rax, ERROR_ARGUMENT
+    jne     fail
+    check                                   # pages can be taken before they are touched; one of these two is there
+    mov     r12d, [r14 + HELD_FRAMES]
+    mov     rdi, [r14 + MEMORY_BYTES]
+    shr     rdi, 12
+    sub     rdi, 2
+    mov     esi, 2
+    mov     eax, TAKE
+    vmcall
+    cmp     rax, 2
+    jne     fail
+    inc     r12d
+    cmp     [r14 + HELD_FRAMES], r12d
+    jne     fail
+    check                                   # not those beyond the memory, nor the hole at 0, nor code
+    mov     rdi, [r14 + MEMORY_BYTES]
+    shr     rdi, 12
+    mov     esi, 1
+    mov     eax, TAKE
+    vmcall
+    cmp     rax, ERROR_ARGUMENT
+    jne     fail
+    xor     edi, edi
+    mov     esi, 1
+    mov     eax, TAKE
+    vmcall
+    cmp     rax, ERROR_ARGUMENT
+    jne     fail
+    lea     rdi, [check_hypercalls]
+    shr     rdi, 12
+    mov     esi, 1
+    mov     eax, TAKE
     vmcall
     cmp     rax, ERROR_ARGUMENT
     jne     fail

@@ -30,6 +30,11 @@ impl Wires {
         self.now.set(self.now.get() + ticks);
     }
 
+    /// Time passes until the timer fires, so many ticks at most.
+    pub fn spend_undisturbed(&self, most: u64) {
+        self.spend(most.min(self.timer.get().saturating_sub(self.now.get())));
+    }
+
     /// The timer fires at the TSC `deadline`.
     pub fn set_timer(&self, deadline: u64) {
         self.timer.set(deadline);

@@ -192,9 +192,16 @@ pub fn is_waiting() -> bool {
 /// Whether there is room for many more lines. Lines that guests and components cause are left out or put off when there is
 /// none, rather than the core wait for the serial line.
 pub fn has_room() -> bool {
-    CONSOLE
-        .try_lock()
-        .is_none_or(|console| !console.buffered || !console.serial || console.waiting.len() < BUFFER / 4 * 3)
+    has_less_than(BUFFER / 4 * 3)
+}
+
+/// Whether there is room for lines of components, of which so many wait at most that those of the operator come soon.
+pub fn has_room_for_components() -> bool {
+    has_less_than(BUFFER / 8)
+}
+
+fn has_less_than(bytes: usize) -> bool {
+    CONSOLE.try_lock().is_none_or(|console| !console.buffered || !console.serial || console.waiting.len() < bytes)
 }
 
 /// Waits until everything has left the serial line (or the line is found to be stuck).

@@ -9,7 +9,8 @@ mod console;
 mod framebuffer;
 
 pub use console::{
-    Screen, flush, framebuffer, framebuffer_at, has_room, is_waiting, pump, resume_screen, save_screen, set_buffered,
+    Screen, flush, framebuffer, framebuffer_at, has_room, has_room_for_components, is_waiting, pump, resume_screen,
+    save_screen, set_buffered,
 };
 pub use framebuffer::{Glyphs, Mode};
 pub use rate_limit::RateLimit;

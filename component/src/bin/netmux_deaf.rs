@@ -3,11 +3,15 @@
 #![no_main]
 #![deny(unsafe_code)]
 
+use component::abi::component::bits;
 use component::abi::net::NetEvent;
 use component::abi::service::Service;
 use component::{Component, wait};
 
 component::main!(main);
+
+/// Interrupts of all devices.
+const IRQS: u64 = 0xffff << bits::IRQ_SHIFT;
 
 fn main(component: Component) -> ! {
     let (mut events, _) = component.service(Service::Net);
@@ -18,6 +22,6 @@ fn main(component: Component) -> ! {
                 component::log::info!("{vm} is asked for, but stays here");
             }
         });
-        wait(events.doorbell, if empty { u64::MAX } else { 0 }, 0);
+        wait(events.doorbell | bits::KICK | IRQS, if empty { u64::MAX } else { 0 }, 0);
     }
 }

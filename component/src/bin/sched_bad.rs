@@ -22,6 +22,18 @@ fn main(component: Component) -> ! {
         },
         "raves" => raves(&mut events, &mut plan),
         "dreams" => dreams(&mut events, &mut plan),
+        "sleeps" => loop {
+            wait(0, u64::MAX, 0);
+        },
+        "past-waits" => loop {
+            // Whatever rings, time has always come already.
+            wait(events.doorbell, now(), 0);
+        },
+        "floods" => floods(&mut events),
+        // It hears that there are messages, and leaves them.
+        "ignores" => loop {
+            wait(events.doorbell, u64::MAX, 0);
+        },
         // Gives a few good turns first, which take its life.
         "tires" => tires(&mut events, &mut plan),
         _ => stalls(&mut events),
@@ -33,6 +45,21 @@ fn stalls(events: &mut Inbox) -> ! {
     loop {
         let empty = events.drain(|_| {});
         wait(events.doorbell, if empty { u64::MAX } else { 0 }, 0);
+    }
+}
+
+/// Talks.
+fn floods(events: &mut Inbox) -> ! {
+    let mut line = 0_u64;
+    loop {
+        events.drain(|_| {});
+        for _ in 0..100 {
+            line += 1;
+            component::log::warn!(
+                "line {line} of very many, none of which says anything that anybody would want to know"
+            );
+        }
+        wait(events.doorbell, now().saturating_add(100_000), 0);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Running components and serving their system calls (`abi::component::syscall`).
 
-use crate::board::Board;
+use crate::board::{Board, vectors};
 use crate::component::{Component, Death, EndpointId, Run};
 use crate::kernel::{Cpu, Kernel};
 use crate::service::NoRingPage;
@@ -56,10 +56,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             Trap::Syscall => self.syscall(rank),
             Trap::Interrupt(vector) => {
                 self.cpu.interrupt(vector);
-                let component = &self.cpu.components.list[rank];
-                let used = component.used_ticks;
-                if used > component.budget_ticks {
-                    self.cpu.condemn(rank, Death::Overrun(used));
+                if vector == vectors::TIMER {
+                    self.charge(rank);
                 }
             }
             Trap::Exception(vector, error, cr2) => self.cpu.condemn(rank, Death::Fault { vector, error, cr2 }),
@@ -75,7 +73,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         let result = match number {
             syscall::WAIT => return self.wait(rank, a, b, c),
             syscall::NOTIFY => {
-                self.drain_all(rank);
+                self.drain_all(rank, None);
                 self.cpu.ring_doorbells(rank, a);
                 Ok(0)
             }
@@ -91,7 +89,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 ring_result(self.take_ring_pages(self.cpu.endpoints.of(rank, Service::Net), VmId::from_raw(a), b))
             }
             syscall::NOP => Ok(u64::from(abi::ABI_VERSION)),
-            syscall::LOG => component.log_line(a, b, c),
+            syscall::LOG => self.cpu.log_line(rank, a, b, c),
             syscall::IRQ_ACK => match usize::try_from(a) {
                 Ok(device) if self.cpu.acknowledge(rank, device) => Ok(0),
                 _ => Err(Refusal::Argument),
@@ -108,7 +106,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     #[inline]
     fn wait(&mut self, rank: usize, mask: u64, deadline: u64, doorbells: u64) {
         if !self.cpu.components.list[rank].endpoints.is_empty() {
-            self.drain_all(rank);
+            self.drain_all(rank, Some(mask));
         }
         if doorbells != 0 {
             self.cpu.ring_doorbells(rank, doorbells);
@@ -118,24 +116,28 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             // It was condemned for what it had sent.
             return;
         }
+        if deadline != u64::MAX || component.live.used_ticks != 0 {
+            return self.cpu.wait_until(rank, mask, deadline);
+        }
         if component.notified & mask != 0 {
             component.end_wait(mask);
         } else {
             component.run = Run::Waiting { mask, deadline };
             self.cpu.attention.clear_runnable(rank);
         }
-        if deadline != u64::MAX {
-            self.cpu.set_deadline(rank, deadline);
-        }
     }
 
-    /// Look at all rings from a component, and go on telling it what it must know after its start: it has emptied its own.
+    /// Look at all rings from a component, and go on telling it what it has still to know: it has emptied its own. The mask is that
+    /// of its wait, if it waits.
     #[inline(never)]
-    fn drain_all(&mut self, rank: usize) {
+    fn drain_all(&mut self, rank: usize, mask: Option<u64>) {
         for id in self.cpu.components.list[rank].endpoints {
             let Some(endpoint) = self.cpu.endpoints.get(id) else { continue };
-            let (service, resync) = (endpoint.service, endpoint.resync.is_some());
+            let (service, resync, owes) = (endpoint.service, endpoint.resync.is_some(), endpoint.owes);
             self.drain(id, service);
+            if owes {
+                self.tell_owed(id, mask);
+            }
             if resync {
                 self.resync(id);
             }
@@ -148,8 +150,21 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         match service {
             Service::Pager => self.take_all(from, Self::pager_command),
             Service::Net => self.take_all(from, Self::net_command),
-            Service::Control => self.take_all(from, Self::control_request),
+            Service::Control => self.take_requests(from),
             Service::Plan => self.advance_plan(),
+        }
+    }
+
+    /// Serve a controller as long as there is space for its answers; what it has asked beyond waits until it has taken those.
+    fn take_requests(&mut self, from: EndpointId) {
+        for _ in 0..abi::ring::MAX_SLOTS {
+            let Some(endpoint) = self.cpu.endpoints.get_mut(from) else { return };
+            let message = if endpoint.has_space() { endpoint.take() } else { None };
+            endpoint.release();
+            let Some(message) = message else { return };
+            if let Err(error) = self.control_request(from, &message) {
+                self.cpu.bad_message(from, &error);
+            }
         }
     }
 
@@ -205,8 +220,8 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             unsafe { self.board.load_space(component.space.take_cr3()) };
             self.loaded = Some(rank);
         }
-        // Only when nothing is due earlier: a timer that is set once per budget is nearly free, one set per entry is not.
-        let limit = self.mark.saturating_add(component.budget_ticks.saturating_sub(component.used_ticks));
+        // Only when nothing is due earlier: a timer that is set once per period is nearly free, one set per entry is not.
+        let limit = self.mark.saturating_add(component.live.tick_ticks.saturating_sub(component.live.fresh_ticks));
         if limit < self.armed {
             self.armed = limit;
             self.board.set_timer(limit);
@@ -218,19 +233,27 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         let ran = now - self.mark;
         self.mark = now;
         component.ran_ticks += ran;
-        component.used_ticks += ran;
+        component.live.fresh_ticks += ran;
         self.counters.component_ticks += ran;
         trap
     }
 
-    /// A component that waits wants to go on at the TSC `deadline`.
-    fn set_deadline(&mut self, rank: usize, deadline: u64) {
-        if !matches!(self.components.list[rank].run, Run::Waiting { .. }) {
-            return;
+    /// A wait with a deadline, or after a turn that was charged for.
+    #[inline(never)]
+    fn wait_until(&mut self, rank: usize, mask: u64, deadline: u64) {
+        if deadline != u64::MAX && deadline <= self.board.now() {
+            return self.wait_for_the_past(rank, mask);
         }
-        if deadline <= self.board.now() {
-            self.attention.set_runnable(rank);
-        } else {
+        if self.components.list[rank].live.used_ticks != 0 {
+            self.rested(rank);
+        }
+        let component = &mut self.components.list[rank];
+        if component.notified & mask != 0 {
+            return component.end_wait(mask);
+        }
+        component.run = Run::Waiting { mask, deadline };
+        self.attention.clear_runnable(rank);
+        if deadline != u64::MAX {
             self.components.next_deadline = self.components.next_deadline.min(deadline);
             self.arm(deadline);
         }
@@ -272,12 +295,25 @@ impl Component {
         let bits = self.notified & mask;
         self.notified &= !bits;
         self.context.rax = bits;
-        self.used_ticks = 0;
+        self.live.taken |= bits;
+        self.live.fresh_ticks = 0;
         self.run = Run::Ready;
     }
 
-    /// Print a line for it.
-    fn log_line(&self, level: u64, address: u64, len: u64) -> Result<u64, Refusal> {
+    /// A line for the log that lies in its memory.
+    fn line<'l>(&self, line: &'l mut [u8; LOG_LINE_BYTES], address: u64, len: u64) -> Result<&'l str, Refusal> {
+        let len = usize::try_from(len).unwrap_or(usize::MAX).min(LOG_LINE_BYTES);
+        let memory = self.read(address, len).ok_or(Refusal::Argument)?;
+        memory.read(0, &mut line[..len]).ok_or(Refusal::Argument)?;
+        Ok(printable(&mut line[..len]))
+    }
+}
+
+impl<B: Backend, H: Board> Cpu<B, H> {
+    /// Print a line for a component. Whoever has the serial line's ports speaks for the operator, and may say all that the line takes;
+    /// the others' lines are limited, and leave room for his.
+    #[inline(never)]
+    fn log_line(&mut self, rank: usize, level: u64, address: u64, len: u64) -> Result<u64, Refusal> {
         let level = match level {
             1 => log::Level::Error,
             2 => log::Level::Warn,
@@ -286,15 +322,27 @@ impl Component {
             5 => log::Level::Trace,
             _ => return Err(Refusal::Argument),
         };
-        if !crate::log::has_room() {
-            return Err(Refusal::Busy);
-        }
-        let len = usize::try_from(len).unwrap_or(usize::MAX).min(LOG_LINE_BYTES);
+        let component = &mut self.components.list[rank];
         let mut line = [0; LOG_LINE_BYTES];
-        let memory = self.read(address, len).ok_or(Refusal::Argument)?;
-        memory.read(0, &mut line[..len]).ok_or(Refusal::Argument)?;
-        let text = printable(&mut line[..len]);
-        log::log!(target: "component", level, "{}: {text}", self.entry.name);
+        let text = component.line(&mut line, address, len)?;
+        let name = component.entry.name;
+        if component.entry.port_count != 0 {
+            if !crate::log::has_room() {
+                return Err(Refusal::Busy);
+            }
+        } else if level <= log::max_level() {
+            if !crate::log::has_room_for_components() {
+                return Err(Refusal::Busy);
+            }
+            let (now, hz) = (self.board.now(), self.time.tsc_hz());
+            if component.live.log.allow(now, hz).is_none() {
+                if component.live.floods.allow(now, hz).is_some() {
+                    log::warn!(target: "core", "component {name} floods the log: its lines are limited");
+                }
+                return Err(Refusal::Busy);
+            }
+        }
+        log::log!(target: "component", level, "{name}: {text}");
         Ok(0)
     }
 }

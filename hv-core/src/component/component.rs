@@ -1,6 +1,7 @@
 //! One component.
 
 use super::endpoint::{EndpointSet, Peer};
+use super::liveness::Liveness;
 use super::policies::Policies;
 use super::program::Place;
 use super::run::Run;
@@ -32,6 +33,7 @@ pub struct Component {
     /// Its endpoints, one for each service that it is a party to.
     pub endpoints: EndpointSet,
     /// The notification bits of messages from the core.
+    #[cfg(test)]
     pub bells: u64,
     /// What its services allow it ([`abi::component::authority`]).
     pub authority: u32,
@@ -41,7 +43,7 @@ pub struct Component {
     pub mapped: usize,
     /// The policy that is started next, whose pristine image lies in the space's other block.
     pub successor: Option<usize>,
-    /// TSC at which the policy that runs has shown that it is good; `u64::MAX` for one that need not.
+    /// Steady time at which the policy that runs has shown that it is good; `u64::MAX` for one that need not.
     pub trial_ends: u64,
     /// What it is told about itself, and the page where.
     pub info: ComponentInfo,
@@ -65,13 +67,13 @@ pub struct Component {
     pub notified: u64,
     /// How often it was started.
     pub incarnation: u32,
-    /// Ticks that it may run between two waits.
-    pub budget_ticks: u64,
-    /// Ticks that it ran since its last wait.
-    pub used_ticks: u64,
+    /// Whether it makes progress.
+    pub live: Liveness,
+    /// Notification bits that it has to take in time: kicks, interrupts, and doorbells of the rings that it consumes.
+    pub watched: u64,
     /// Ticks that it ran since boot.
     pub ran_ticks: u64,
-    /// TSC of its last start, and starts in quick succession.
+    /// TSC of its last start, and deaths in quick succession that were its own fault.
     pub started_at: u64,
     /// See `started_at`.
     pub quick_deaths: u32,

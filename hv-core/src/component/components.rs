@@ -2,6 +2,7 @@
 
 use super::component::Component;
 use super::run::Run;
+use super::shares::Shares;
 use crate::kernel::Attention;
 use abi::component::kicks;
 use abi::limits::MAX_COMPONENTS;
@@ -12,12 +13,14 @@ pub struct Components {
     pub list: heapless::Vec<Component, MAX_COMPONENTS>,
     /// No component waits for a deadline before this one. It may be too early, never too late.
     pub next_deadline: u64,
+    /// Those that are over their budgets.
+    pub shares: Shares,
 }
 
 impl Components {
     /// None yet.
     pub const fn new() -> Self {
-        Components { list: heapless::Vec::new(), next_deadline: u64::MAX }
+        Components { list: heapless::Vec::new(), next_deadline: u64::MAX, shares: Shares::new() }
     }
 
     /// Set notification bits of a component. True when it waits for one of them, and so can run.
@@ -33,11 +36,6 @@ impl Components {
     pub fn expire(&mut self, now: u64, attention: &mut Attention) {
         self.next_deadline = u64::MAX;
         for (rank, component) in self.list.iter().enumerate() {
-            if component.trial_ends <= now {
-                attention.set_components();
-            } else {
-                self.next_deadline = self.next_deadline.min(component.trial_ends);
-            }
             match component.run {
                 Run::Waiting { deadline, .. } if deadline <= now => attention.set_runnable(rank),
                 Run::Stopped { start_at } if start_at <= now => attention.set_components(),

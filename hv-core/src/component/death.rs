@@ -6,15 +6,34 @@
 use super::{Component, Death, Run};
 use crate::board::Board;
 use crate::kernel::{Cpu, Kernel};
-use crate::vm::NEVER;
+use crate::vm::{NEVER, Queue};
 use abi::message::BadMessage;
 use abi::service::Service;
 use backend::Backend;
 
 /// A component that dies within this many milliseconds of its start dies quickly.
 const QUICK_MS: u64 = 1000;
-/// Quick deaths in a row that are answered by a start at once; after that a start waits for a second.
-const QUICK_DEATHS: u32 = 5;
+/// Quick deaths in a row that are answered by a start at once. After that a start waits, twice as long each time, up to
+/// [`DELAY_MOST_MS`].
+///
+/// A start at once is the best answer to a fault that does not come again, and to one that comes again it is a small cost: a
+/// millisecond or so for the image. A delay helps nobody but those who go on meanwhile, against a component that does nothing but die. So it
+/// begins with what a start costs, which leaves them half of the CPU, and ends where starts take some hundredth of it and their
+/// lines leave room on the serial line: to wait longer gains nothing, and is an outage if the next start would have been a good one.
+/// Who is killed by request, or swapped, is not to blame, and its successor starts at once.
+const QUICK_DEATHS: u32 = 3;
+/// See [`QUICK_DEATHS`].
+const DELAY_FIRST_MS: u64 = 2;
+/// See [`QUICK_DEATHS`].
+const DELAY_MOST_MS: u64 = 128;
+
+/// How long the start after so many quick deaths in a row waits, in milliseconds.
+fn delay_ms(quick_deaths: u32) -> u64 {
+    match quick_deaths.checked_sub(QUICK_DEATHS + 1) {
+        None => 0,
+        Some(doublings) => (DELAY_FIRST_MS << doublings.min(16)).min(DELAY_MOST_MS),
+    }
+}
 
 impl Component {
     /// Say why it is stopped.
@@ -33,6 +52,19 @@ impl Component {
                 "component {name} killed: it ran {} us without waiting, its budget is {} us (rip {:#x})",
                 ticks / (tsc_hz / 1_000_000).max(1),
                 self.entry.budget_us,
+                context.rip
+            ),
+            Death::Spins(ticks) => log::error!(
+                target: "core",
+                "component {name} killed: it ran {} us and waited only for what is past, its budget is {} us (rip {:#x})",
+                ticks / (tsc_hz / 1_000_000).max(1),
+                self.entry.budget_us,
+                context.rip
+            ),
+            Death::Sleeps => log::error!(
+                target: "core",
+                "component {name} killed: it sleeps and does not take what it was rung for (bits {:#x}, rip {:#x})",
+                self.notified,
                 context.rip
             ),
             Death::RingFull => {
@@ -79,7 +111,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         for rank in 0..self.cpu.components.list.len() {
             if self.cpu.components.list[rank].trial_ends != NEVER {
                 let now = self.cpu.board.now();
-                self.cpu.judge(rank, now);
+                self.cpu.judge(rank, self.cpu.steady.at(now));
             }
             if let Run::Condemned(why) = self.cpu.components.list[rank].run {
                 self.stop(rank, why);
@@ -105,21 +137,22 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         component.obituary(why, hz);
         let quick = now.saturating_sub(component.started_at) < cpu.time.milliseconds(QUICK_MS);
         component.trial_ends = NEVER;
-        match why {
-            Death::Swapped => component.quick_deaths = 0,
-            _ => component.quick_deaths = if quick { component.quick_deaths + 1 } else { 0 },
-        }
+        component.quick_deaths = if quick && why.is_fault() { component.quick_deaths.saturating_add(1) } else { 0 };
         component.give_way(why, quick);
         // A successor is not to blame for how often this one has died.
-        let waits = component.quick_deaths > QUICK_DEATHS && component.successor.is_none();
-        let delay = if waits { hz } else { 0 };
+        let delay_ms = if component.successor.is_none() { delay_ms(component.quick_deaths) } else { 0 };
+        let delay = cpu.time.milliseconds(delay_ms);
         let start_at = now.saturating_add(delay);
         component.run = Run::Stopped { start_at };
         component.notified = 0;
         if delay != 0 {
-            log::warn!(target: "core", "component {} dies again and again: next start in a second", component.entry.name);
+            log::warn!(target: "core", "component {} dies again and again: next start in {delay_ms} ms", component.entry.name);
             cpu.components.next_deadline = cpu.components.next_deadline.min(start_at);
             cpu.arm(start_at);
+        }
+        // What waited for space in its rings goes on without it.
+        if !cpu.queues.is_empty(Queue::Ended) {
+            cpu.attention.set_ended();
         }
         let component = &cpu.components.list[rank];
         // Whatever its devices do, they must not do it to memory that its successor uses for something else.
@@ -172,7 +205,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         component.load(&mut self.frames, self.vm_frames, quantum_ticks);
         component.started_at = self.board.now();
         component.notified = 0;
-        component.used_ticks = 0;
+        component.live.restart();
         component.run = Run::Ready;
         self.attention.set_runnable(rank);
         if component.incarnation > 1 {

@@ -13,6 +13,9 @@ const MAX_FIXED: usize = MAX_RINGS / 2;
 /// Endpoints that there can be, with those of VMs.
 pub const MAX_ENDPOINTS: usize = MAX_FIXED + MAX_CONTROL_VMS;
 
+/// Messages that a party is told of one event, and some more.
+const ROOM: u32 = 4;
+
 /// Who hears a doorbell.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Peer {
@@ -38,6 +41,17 @@ pub enum BadPiece {
     Outside,
     /// It is longer than it may be.
     TooLong,
+}
+
+/// What became of a party since its ring filled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Full {
+    /// It is not full.
+    No,
+    /// It has not waited for messages since, and could run so many ticks before.
+    Since(u64),
+    /// It has waited for messages, and was told at once that there are some.
+    Woken(u64),
 }
 
 /// An endpoint's place among all of them.
@@ -130,6 +144,14 @@ pub struct Endpoint {
     pub page: Option<SharedMemory>,
     /// Next seat that the party must be told of after a restart, for the plan the next slot; `None` when it knows all.
     pub resync: Option<u32>,
+    /// Something is kept for the party until its ring has space: what it has to be told of seats, or others that wait for it.
+    pub owes: bool,
+    /// See [`Full`].
+    pub full: Full,
+    /// Where the party was in its ring at the last look: messages that it had given back, and whether some were left.
+    seen: (u32, bool),
+    /// The VM that has ended and that the party has had to let go of longest, and steady time since which that is so.
+    pub leaving: Option<(VmId, u64)>,
 }
 
 impl Endpoint {
@@ -143,7 +165,19 @@ impl Endpoint {
     ) -> Option<Self> {
         let to = Producer::attach_contiguous(to, to_slots).ok()?;
         let from = Consumer::attach_contiguous(from, from_slots).ok()?;
-        Some(Endpoint { service, party, bit, to, from, page: None, resync: None })
+        Some(Endpoint {
+            service,
+            party,
+            bit,
+            to,
+            from,
+            page: None,
+            resync: None,
+            owes: false,
+            full: Full::No,
+            seen: (0, false),
+            leaving: None,
+        })
     }
 
     /// Put a message into the ring to the party. After a restart of the party the first try only takes note of the new
@@ -223,6 +257,40 @@ impl Endpoint {
     #[cfg(test)]
     pub fn in_flight(&mut self) -> u32 {
         self.to.in_flight().expect("a ring")
+    }
+
+    /// A look at whether the party takes its messages. True when it has taken none since the last look, and there were some then.
+    pub fn is_stuck(&mut self) -> bool {
+        // One that writes nonsense takes nothing. In a new epoch both ends begin anew.
+        let seen = match self.to.progress() {
+            Ok((head, used)) => (head, used != 0),
+            Err(RingError::Corrupt) => (self.seen.0, true),
+            Err(RingError::EpochChanged) => (0, false),
+        };
+        core::mem::replace(&mut self.seen, seen) == seen && seen.1
+    }
+
+    /// Whether there were some at the last look.
+    pub const fn has_messages(&self) -> bool {
+        self.seen.1
+    }
+
+    /// True when there is no space in the ring to the party for more than what may come at once, or it wrote nonsense into it.
+    pub fn is_full(&mut self) -> bool {
+        match self.to.in_flight() {
+            Ok(used) => used + ROOM > self.to.capacity(),
+            Err(error) => error == RingError::Corrupt,
+        }
+    }
+
+    /// The party begins anew, and its ring is empty.
+    pub fn restart(&mut self) {
+        (self.owes, self.full, self.seen, self.leaving) = (false, Full::No, (0, false), None);
+    }
+
+    /// True when there is space for some messages more.
+    pub fn has_room(&mut self) -> bool {
+        self.to.in_flight().is_ok_and(|used| used + ROOM <= self.to.capacity())
     }
 
     /// True when the ring to the party is less than half full, so that it can be told more of what is not urgent.

@@ -4,6 +4,7 @@ use super::component::{Component, Device};
 use super::components::Components;
 use super::devices::attach_devices;
 use super::endpoint::Endpoints;
+use super::liveness::Liveness;
 use super::policies::{Policies, Policy, Unfit};
 use super::program::Program;
 use super::rings::Rings;
@@ -132,10 +133,14 @@ fn load_one(
     info.vm_seats = count32(sources.vm_seats);
     info.tsc_hz = sources.tsc_hz;
     let budget_ticks = sources.tsc_hz / 1_000_000 * u64::from(entry.budget_us);
+    let inbound = info.rings[..connected.rings.len()].iter().zip(0_u32..);
+    let doorbells = inbound.filter(|(ring, _)| ring.producer == 0).fold(0, |bits, (_, index)| bits | 1 << index);
+    let of_devices = devices.iter().fold(0, |bits, device: &Device| bits | device.bit);
     let component = Component {
         entry,
         number: index,
         endpoints: joined.endpoints,
+        #[cfg(test)]
         bells: joined.bells,
         authority: joined.authority,
         mapped: policies.running(),
@@ -153,8 +158,8 @@ fn load_one(
         run: Run::Stopped { start_at: 0 },
         notified: 0,
         incarnation: 0,
-        budget_ticks,
-        used_ticks: 0,
+        live: Liveness::new(budget_ticks, sources.tsc_hz),
+        watched: doorbells | of_devices | bits::KICK,
         ran_ticks: 0,
         started_at: 0,
         quick_deaths: 0,

@@ -1,22 +1,27 @@
 //! The deprivileged components: their memory, their run state, and what each was given by the manifest.
 
+mod backlog;
 #[allow(clippy::module_inception)]
 mod component;
 mod components;
 mod death;
 mod devices;
 mod endpoint;
+mod liveness;
 mod load;
 mod policies;
 mod program;
+mod progress;
 mod rings;
 mod run;
+mod shares;
 mod space;
 mod swap;
 
+pub use backlog::{Backlog, BacklogLink, EMPTY_BACKLOG};
 pub use component::Component;
 pub use components::Components;
-pub use endpoint::{BadPiece, Endpoint, EndpointId, EndpointSet, Endpoints, MAX_ENDPOINTS, Party, Told};
+pub use endpoint::{BadPiece, Endpoint, EndpointId, EndpointSet, Endpoints, Full, MAX_ENDPOINTS, Party, Told};
 pub use load::{LoadError, Loaded, Sources, load_all};
 pub use policies::Unfit;
 pub use run::{Death, Run};

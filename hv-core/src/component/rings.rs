@@ -37,6 +37,7 @@ pub(super) struct Connected {
 pub(super) struct Joined {
     pub(super) endpoints: EndpointSet,
     /// Its notification bits for messages from the core.
+    #[cfg(test)]
     pub(super) bells: u64,
     /// [`abi::component::authority`].
     pub(super) authority: u32,
@@ -119,7 +120,12 @@ impl Connected {
         info: &ComponentInfo,
         endpoints: &mut Endpoints,
     ) -> Result<Joined, LoadError> {
-        let mut joined = Joined { endpoints: EndpointSet::EMPTY, bells: 0, authority: 0 };
+        let mut joined = Joined {
+            endpoints: EndpointSet::EMPTY,
+            #[cfg(test)]
+            bells: 0,
+            authority: 0,
+        };
         for service in Service::ALL {
             let position = |producer: u32| {
                 let mut own = info.rings[..self.rings.len()].iter();
@@ -139,7 +145,10 @@ impl Connected {
                 endpoint.page = self.rings[from].sub(behind, request_page::BYTES);
             }
             joined.endpoints.add(endpoints.add(endpoint));
-            joined.bells |= bit;
+            #[cfg(test)]
+            {
+                joined.bells |= bit;
+            }
             joined.authority |= service.authority();
         }
         Ok(joined)

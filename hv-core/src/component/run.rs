@@ -30,8 +30,12 @@ pub enum Death {
     Fault { vector: u8, error: u64, cr2: u64 },
     /// It called exit with this code (a panic, too, ends so).
     Exit(u64),
-    /// It ran longer than its budget between two waits: ticks.
+    /// It does not wait: ticks that it ran.
     Overrun(u64),
+    /// It waits only for what is past: ticks that it ran.
+    Spins(u64),
+    /// It sleeps on what it was rung for.
+    Sleeps,
     /// It does not empty the ring from the core.
     RingFull,
     /// It does not let go of the NIC of this VM, which has ended.

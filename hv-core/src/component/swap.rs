@@ -4,7 +4,6 @@
 //! condemned, and its successor is started as after a death, only that nothing has to be cleared or copied. It is on trial
 //! ([`super::policies::Policies`]): one that dies, sends nonsense or stalls gives its place back.
 
-use super::component::Component;
 use super::endpoint::EndpointId;
 use super::policies::{GOOD_MS, Unfit};
 use super::run::{Death, Run};
@@ -134,10 +133,8 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         let component = &mut self.components.list[rank];
         component.trial_ends = NEVER;
         if component.policies.on_trial() {
-            let ends = component.started_at.saturating_add(self.time.milliseconds(GOOD_MS));
-            component.trial_ends = ends;
-            self.components.next_deadline = self.components.next_deadline.min(ends);
-            self.arm(ends);
+            // Looks after components go on until it is over.
+            component.trial_ends = self.steady.at(component.started_at).saturating_add(self.time.milliseconds(GOOD_MS));
         }
     }
 
@@ -146,15 +143,19 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         self.components.list.get(rank).is_some_and(|component| component.policies.on_trial())
     }
 
-    /// The trial of a policy is over, if it is time: it is good, unless it stalls.
+    /// The trial of a policy is over, if it is time, which is steady: it is good, unless it stalls.
     pub fn judge(&mut self, rank: usize, now: u64) {
         let plans_nothing = self.scheduler() == Some(rank) && self.plans_nothing();
         let component = &mut self.components.list[rank];
         if component.trial_ends > now || !matches!(component.run, Run::Ready | Run::Waiting { .. }) {
             return;
         }
+        // One that is in the middle of a long turn has still to show that it waits again.
+        if component.live.used_ticks != 0 {
+            return;
+        }
         component.trial_ends = NEVER;
-        if component.sleeps_on(now) || plans_nothing {
+        if component.live.is_owing() || plans_nothing {
             self.condemn(rank, Death::Stalled);
         } else {
             component.policies.prove();
@@ -165,19 +166,6 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     /// Whether somebody could run and the scheduler has planned nothing since its start.
     fn plans_nothing(&self) -> bool {
         !self.plan.came && (self.plan.unnamed > 0 || self.plan.held)
-    }
-}
-
-impl Component {
-    /// Whether it was rung for what the core has told it, and does not want to hear of it for as long as a trial lasts.
-    fn sleeps_on(&self, now: u64) -> bool {
-        match self.run {
-            Run::Waiting { mask, deadline } => {
-                let age = now.saturating_sub(self.started_at);
-                self.notified & self.bells & !mask != 0 && deadline > now.saturating_add(age)
-            }
-            _ => false,
-        }
     }
 }
 

@@ -41,6 +41,11 @@ impl Attention {
         (ranks != 0).then_some(ranks.trailing_zeros() as usize)
     }
 
+    /// Whether the component of this rank can run.
+    pub fn is_runnable(self, rank: usize) -> bool {
+        rank < abi::limits::MAX_COMPONENTS && self.0 >> rank & 1 != 0
+    }
+
     /// The component of this rank can run.
     #[inline]
     pub fn set_runnable(&mut self, rank: usize) {

@@ -2,15 +2,20 @@
 
 use super::attention::Attention;
 use super::hardware_errors::HardwareErrors;
+use super::steady::Steady;
 use super::turn::Plan;
 use crate::board::{Board, TimeBase};
 use crate::boot::options::Net;
-use crate::component::{Components, Death, EndpointId, EndpointSet, Endpoints, Party, Run, Swap, Told};
+use crate::component::{
+    Backlog, Components, Death, EndpointId, EndpointSet, Endpoints, Full, MAX_ENDPOINTS, Party, Run, Swap, Told,
+};
 use crate::log::RateLimit;
 use crate::memory::Frames;
 use crate::vm::{Images, Queues, Timers};
 use abi::message::{BadMessage, Message};
 use abi::nic::Node;
+use abi::service::Service;
+use abi::vm::Seat;
 use backend::Backend;
 
 /// What is counted from boot on, for the monitor and for measurements.
@@ -63,6 +68,16 @@ pub struct Cpu<B: Backend, H: Board> {
     pub admit_at: u64,
     /// A policy that is being replaced.
     pub swap: Option<Swap>,
+    /// What parties to services have still to be told of seats.
+    pub backlog: Backlog<'static>,
+    /// What patience is measured by.
+    pub steady: Steady,
+    /// TSC of the next look after components; `u64::MAX` while all sleep and nobody owes anything.
+    pub look_at: u64,
+    /// Ticks that components and guests had run at the last look.
+    pub ran_at_look: u64,
+    /// Steady time by which the network demultiplexer has to say which node this is.
+    pub node_due: u64,
     pub attention: Attention,
     pub counters: Counters,
     /// TSC for which the timer is set; it may be early, never late.
@@ -105,7 +120,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     /// When the next deadline comes.
     #[inline]
     pub fn next_deadline(&self) -> u64 {
-        let own = self.admit_at.min(self.swap_at()).min(self.errors.look_at);
+        let own = self.admit_at.min(self.swap_at()).min(self.errors.look_at).min(self.look_at);
         self.timers.next().min(self.components.next_deadline).min(own)
     }
 
@@ -117,8 +132,9 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         }
     }
 
-    /// Put a message into the ring to the party at this endpoint, and wake it when it should act `now`. A component that does
-    /// not empty its ring is condemned: it runs before any VM, so a full ring means that it has stopped doing its work.
+    /// Put a message into the ring to the party at this endpoint, and wake it when it should act `now`. For what whoever says it has
+    /// made sure of space for ([`Cpu::has_room`], or the party has just been started): a ring that is full all the same has an end
+    /// that lies, and its party is condemned. What cannot be held back goes through [`Cpu::tell_of`].
     #[inline]
     pub fn tell(&mut self, to: EndpointId, message: &Message, now: bool) {
         let Some(endpoint) = self.endpoints.get_mut(to) else { return };
@@ -132,6 +148,80 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             Told::Yes => {}
             Told::Full => self.condemn(rank, Death::RingFull),
         }
+    }
+
+    /// Tell the party at this endpoint what has become of the VM in a seat, which the scheduler `thought` able to run before. Where
+    /// that does not fit, it is told later what holds then ([`crate::kernel::Kernel::tell_owed`]).
+    #[inline]
+    pub fn tell_of(&mut self, to: EndpointId, seat: Seat, thought: bool, message: &Message, now: bool) {
+        let Some(endpoint) = self.endpoints.get_mut(to) else { return };
+        // VMs hear of no seats.
+        let Party::Component(rank) = endpoint.party else { return };
+        if !endpoint.owes {
+            match endpoint.tell(message) {
+                Told::Yes if now || !endpoint.has_space() => {
+                    let bit = endpoint.bit;
+                    return self.notify(rank, bit);
+                }
+                Told::Yes => return,
+                Told::Full => {}
+            }
+        }
+        self.owe(to, seat, thought);
+    }
+
+    /// Keep in mind that a party has to be told of a seat.
+    #[cold]
+    #[inline(never)]
+    fn owe(&mut self, to: EndpointId, seat: Seat, thought: bool) {
+        let Some(endpoint) = self.endpoints.get_mut(to) else { return };
+        // VMs hear of no seats.
+        let Party::Component(rank) = endpoint.party else { return };
+        let component = &self.components.list[rank];
+        // The successor of one that is stopped is told everything anew.
+        if !matches!(component.run, Run::Ready | Run::Waiting { .. }) {
+            return;
+        }
+        endpoint.owes = true;
+        if endpoint.full == Full::No && endpoint.is_full() {
+            endpoint.full = Full::Since(component.live.charged_ticks);
+        }
+        let (service, bit) = (endpoint.service, endpoint.bit);
+        if self.backlog.push(to, service, seat)
+            && service == Service::Plan
+            && let Some(ready) = self.backlog.thought_ready(seat)
+        {
+            *ready = thought;
+        }
+        self.notify(rank, bit);
+    }
+
+    /// Whether there is space for some messages to the party at this endpoint, who hears at once that there is none. Where
+    /// there is none, what is to be told waits where it is, and goes on when the party has emptied its ring. One that does not live is
+    /// told everything when it starts.
+    pub fn has_room(&mut self, to: EndpointId) -> bool {
+        let Some(endpoint) = self.endpoints.get_mut(to) else { return true };
+        // A VM that controls the machine is asked for room before its request is served.
+        let Party::Component(rank) = endpoint.party else { return true };
+        let component = &self.components.list[rank];
+        if endpoint.has_room() || !matches!(component.run, Run::Ready | Run::Waiting { .. }) {
+            return true;
+        }
+        endpoint.owes = true;
+        if endpoint.full == Full::No && endpoint.is_full() {
+            endpoint.full = Full::Since(component.live.charged_ticks);
+        }
+        let bit = endpoint.bit;
+        self.notify(rank, bit);
+        false
+    }
+
+    /// Whether there is space to tell all who hear of VMs that come and go.
+    pub fn all_have_room(&mut self) -> bool {
+        (0..MAX_ENDPOINTS).map(EndpointId::new).all(|id| {
+            let hears = self.endpoints.get(id).is_some_and(|endpoint| endpoint.service != Service::Control);
+            !hears || self.has_room(id)
+        })
     }
 
     /// Wake the party at this endpoint as if it had been told something.
@@ -151,6 +241,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         if matches!(component.run, Run::Ready | Run::Waiting { .. }) {
             component.run = Run::Condemned(why);
             self.attention.clear_runnable(rank);
+            self.components.shares.promote(rank);
             self.attention.set_components();
         }
     }

@@ -3,11 +3,11 @@
 use super::cpu::{Counters, Cpu};
 use super::requests::Requests;
 use super::turn::Plan;
-use super::{Attention, HardwareErrors, Kernel};
+use super::{Attention, HardwareErrors, Kernel, PERIOD_MS, Steady};
 use crate::board::{Board, TimeBase};
 use crate::boot::options::Options;
 use crate::boot::vms;
-use crate::component::{EndpointId, EndpointSet, Loaded};
+use crate::component::{Backlog, BacklogLink, EMPTY_BACKLOG, EndpointId, EndpointSet, Loaded};
 use crate::log::RateLimit;
 use crate::memory::{Frames, core_slice};
 use crate::vm::{
@@ -68,6 +68,7 @@ pub struct Tables {
     seats: &'static mut [u32],
     timers: &'static mut [TimerCell],
     written: Written,
+    backlog: &'static mut [BacklogLink],
 }
 
 impl Tables {
@@ -82,6 +83,7 @@ impl Tables {
             seats: core_slice(frames, seats, EMPTY_SEAT)?,
             timers: core_slice(frames, seats, EMPTY_CELL)?,
             written: Written::default(),
+            backlog: core_slice(frames, seats, EMPTY_BACKLOG)?,
         })
     }
 
@@ -139,6 +141,11 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             answered: EndpointSet::EMPTY,
             admit_at: NEVER,
             swap: None,
+            backlog: Backlog::new(tables.backlog),
+            steady: Steady::new(mark, time.milliseconds(PERIOD_MS)),
+            look_at: mark,
+            ran_at_look: 0,
+            node_due: 0,
             attention: Attention::default(),
             counters: Counters::default(),
             armed: NEVER,

@@ -3,6 +3,7 @@
 
 use super::Kernel;
 use crate::board::Board;
+use abi::service::Service;
 use abi::vm::Slot;
 use backend::Backend;
 
@@ -28,10 +29,18 @@ impl Requests {
 }
 
 impl<B: Backend, H: Board> Kernel<B, H> {
+    /// Whether more of them can come to live now: it is known which node this is, and the scheduler can be told.
+    pub fn may_create(&mut self) -> bool {
+        self.cpu.node.is_some() && self.cpu.has_room(self.cpu.endpoints.first(Service::Plan))
+    }
+
     /// The next of the VMs that the boot options ask for come to live.
     pub fn create_requested(&mut self) {
         for _ in 0..BATCH {
             if self.requests.is_empty() {
+                return;
+            }
+            if !self.cpu.has_room(self.cpu.endpoints.first(Service::Plan)) {
                 return;
             }
             let slot = Slot::new(self.requests.next);

@@ -17,6 +17,7 @@ mod hold;
 mod hypercalls;
 mod interrupts;
 mod lines;
+mod liveness;
 mod machine;
 pub mod placed;
 mod plan;

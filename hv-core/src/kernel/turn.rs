@@ -22,6 +22,8 @@ pub struct Plan {
     pub turn: Option<Turn>,
     /// The next entry that can run: VM and quantum in ticks.
     pub next: Option<(VmId, u64)>,
+    /// The next entry admits this VM, and those who hear of it have no space in their rings yet.
+    pub admit: Option<VmId>,
     /// The plan is empty, and the scheduler was asked for more.
     pub asked: bool,
     /// It is news when the scheduler plans: it is its first turn, or the core has chosen some in between.
@@ -51,6 +53,7 @@ impl Plan {
         Plan {
             turn: None,
             next: None,
+            admit: None,
             asked: false,
             news: true,
             unnamed: 0,
@@ -72,6 +75,7 @@ impl Plan {
     /// The scheduler is gone, and with it what it had planned. Its successor is asked by its start.
     pub fn forget(&mut self, now: u64) {
         self.next = None;
+        self.admit = None;
         self.asked = true;
         self.news = true;
         self.planned = self.unnamed == 0;

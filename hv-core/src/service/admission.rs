@@ -8,6 +8,7 @@ use crate::board::Board;
 use crate::kernel::{Cpu, Kernel};
 use crate::vm::{NEVER, Queue};
 use abi::sched::SchedEvent;
+use abi::service::Service;
 use abi::vm::VmId;
 use backend::Backend;
 
@@ -15,6 +16,8 @@ use backend::Backend;
 const PATIENCE_MS: u64 = 1000;
 /// How soon the gatekeeper hears of frames that were given back, in milliseconds.
 const TELL_MS: u64 = 10;
+/// Milliseconds from one look to the next while those who hear of it have no space in their rings.
+const PAUSE_MS: u64 = 1;
 /// VMs that are admitted before components come to their turn.
 const BATCH: usize = 8;
 
@@ -24,11 +27,16 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     pub fn admit_late(&mut self, now: u64) {
         let Self { vms, cpu, .. } = self;
         if cpu.node.is_none() {
+            let left = cpu.node_due.saturating_sub(cpu.steady.at(now));
+            if left > 0 {
+                cpu.admit_at = now.saturating_add(left);
+                return;
+            }
             let node = cpu.node();
             log::warn!(target: "core", "the network demultiplexer has not said which node this is: it is node {}; say node=NUMBER to choose", node.number());
         }
         let patience = cpu.time.milliseconds(PATIENCE_MS);
-        if !cpu.queues.is_empty(Queue::Waiting) {
+        if !cpu.queues.is_empty(Queue::Waiting) && cpu.has_room(cpu.endpoints.first(Service::Plan)) {
             let room = cpu.room(vms);
             cpu.tell_scheduler(SchedEvent::Room { room }, true);
         }
@@ -47,6 +55,10 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 cpu.admit_at = now.saturating_add(patience);
                 return;
             }
+            if !cpu.all_have_room() {
+                cpu.admit_at = now.saturating_add(cpu.time.milliseconds(PAUSE_MS));
+                return;
+            }
             if cpu.component_log.allow(now, cpu.time.tsc_hz()).is_some() {
                 log::warn!(target: "core", "{} is admitted by the core: the scheduler has left it waiting for {PATIENCE_MS} ms", seed.id);
             }
@@ -63,7 +75,10 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     /// started its NIC; but that must not be for ever.
     pub fn await_node(&mut self) {
         if self.node.is_none() {
-            self.admit_at = self.board.now().saturating_add(self.time.milliseconds(PATIENCE_MS));
+            let (now, patience) = (self.board.now(), self.time.milliseconds(PATIENCE_MS));
+            self.admit_at = now.saturating_add(patience);
+            // No time that was stolen counts.
+            self.node_due = self.steady.at(now).saturating_add(patience);
         }
     }
 

@@ -60,6 +60,12 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 }
                 return Ok(());
             }
+            // Others are told of these, and one of them is behind with its ring: later.
+            ControlRequest::Create { .. } | ControlRequest::Destroy { .. } | ControlRequest::Identity { .. }
+                if !self.cpu.all_have_room() =>
+            {
+                done(status::BUSY, 0)
+            }
             ControlRequest::Create { image, slot, ipv4, args, share } => {
                 self.create_for(from, &Order { image, slot, ipv4, share }, args)
             }

@@ -6,7 +6,7 @@
 use crate::board::Board;
 use crate::component::{Death, EndpointId, Run};
 use crate::kernel::{Cpu, Kernel};
-use crate::vm::{Devices, End, Queue, Vm};
+use crate::vm::{Devices, End, NEVER, Queue, Vm};
 use abi::component::bits;
 use abi::end::EndReason;
 use abi::guest::NIC_BASE;
@@ -29,8 +29,6 @@ pub enum NoRingPage {
     InUse,
 }
 
-/// How long the demultiplexer may take to let go of a VM that has ended, in milliseconds.
-const DETACH_MS: u64 = 1000;
 /// VMs that have ended that are taken from it, when it is gone, before others come to their turn.
 const BATCH: usize = 64;
 
@@ -192,21 +190,26 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     }
 
     /// A VM that shares its NIC pages has ended: its demultiplexer has to let go of them. Where that does not live, nobody has.
-    pub fn begin_detach(&mut self, vm: &mut Vm<B>, now: u64) {
+    pub fn begin_detach(&mut self, vm: &mut Vm<B>) {
         if self.net_start(vm.net).is_none() {
             return self.detach(vm);
         }
         self.queues.push(Queue::Leaving(vm.net), vm.slot());
-        let due = now.saturating_add(self.time.milliseconds(DETACH_MS));
-        self.timers.set(vm.seat, due);
-        self.arm(due);
-        self.tell(vm.net, &NetEvent::Detach { vm: vm.id, seat: vm.seat }.into(), true);
+        self.timers.set(vm.seat, NEVER);
+        self.tell_of(vm.net, vm.seat, false, &NetEvent::Detach { vm: vm.id, seat: vm.seat }.into(), true);
     }
 
-    /// The time has come by which a VM's demultiplexer must have let go of it.
-    pub fn withholds(&mut self, vm: &Vm<B>) {
-        if let Some(rank) = self.endpoints.rank(vm.net).filter(|_| vm.life.shared().contains(Devices::NIC)) {
-            self.condemn(rank, Death::Withholds(vm.id));
+    /// The time has come by which the demultiplexer at this endpoint must have let go of a VM.
+    pub fn withholds(&mut self, of: EndpointId, vm: VmId) {
+        if let Some(rank) = self.endpoints.rank(of) {
+            self.condemn(rank, Death::Withholds(vm));
+        }
+    }
+
+    /// What the demultiplexer has still to be told of a VM.
+    pub(super) fn tell_owed_net(&mut self, vm: &Vm<B>) {
+        if vm.life.is_ending() && vm.life.shared().contains(Devices::NIC) {
+            self.tell(vm.net, &NetEvent::Detach { vm: vm.id, seat: vm.seat }.into(), true);
         }
     }
 
@@ -225,6 +228,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             && let Some(rank) = self.endpoints.rank(vm.net)
         {
             self.components.kick(rank, vm.seat);
+            self.components.list[rank].live.kicked = Some((vm.id, self.mark));
             self.notify(rank, bits::KICK);
         }
     }

@@ -80,7 +80,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             Err((page, PageError::Limit)) => cpu.end(vm, End::new(EndReason::OverLimit, page.into())),
             Err((page, PageError::NoFrame)) => {
                 let (seat, free) = (vm.seat, cpu.frames.unreserved());
-                cpu.tell(from, &PagerEvent::OutOfFrames { vm: id, seat, page, free }.into(), true);
+                // Where that does not fit, the fault itself is told again.
+                cpu.tell_of(from, seat, false, &PagerEvent::OutOfFrames { vm: id, seat, page, free }.into(), true);
                 cpu.run_short(vm);
             }
         }
@@ -107,7 +108,14 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     fn tell_pager_of(&mut self, vm: &Vm<B>, page: PageFault) {
         let PageFault { page, access, present } = page;
         let event = PagerEvent::Fault { vm: vm.id, seat: vm.seat, page, access, present };
-        self.tell(vm.pager, &event.into(), true);
+        self.tell_of(vm.pager, vm.seat, false, &event.into(), true);
+    }
+
+    /// What a pager has still to be told of a VM.
+    pub(super) fn tell_owed_pager(&mut self, vm: &Vm<B>) {
+        if let State::Fault(page) = vm.life.state() {
+            self.tell_pager_of(vm, page);
+        }
     }
 
     /// First words to a pager: the machine's memory, and the segments of all images.

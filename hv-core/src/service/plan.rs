@@ -92,7 +92,10 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         }
         cpu.plan.next = None;
         let Some(endpoint) = cpu.endpoints.get_mut(plan) else { return };
-        let command = next_command(endpoint);
+        let command = match cpu.plan.admit.take() {
+            None => next_command(endpoint),
+            Some(vm) => Some(Ok(SchedCommand::Admit { vm })),
+        };
         // Nearly always: a turn of a VM that can run.
         if let Some(Ok(SchedCommand::Run { vm, quantum_ticks })) = command
             && vms.by_id(vm).is_some_and(|named| named.held_by == 0 && named.life.is_ready())
@@ -123,6 +126,11 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                     }
                 }
                 Ok(SchedCommand::Admit { vm }) => {
+                    if !cpu.all_have_room() {
+                        // Others are told of it. It waits until they have emptied their rings.
+                        cpu.plan.admit = Some(vm);
+                        break;
+                    }
                     cpu.let_wait(vms, vm);
                     cpu.admit(vms, vm);
                     admitted += 1;
@@ -152,7 +160,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         cpu.queues.rotate(Queue::Ready, slot);
         let vm = vms.get(slot)?.id;
         let turn = cpu.plan.turn_of(vm, cpu.mark, cpu.plan.quantum_ticks());
-        if let Some(rank) = cpu.scheduler() {
+        // It is not to blame while what it has planned is held up.
+        if let Some(rank) = cpu.scheduler().filter(|_| cpu.plan.admit.is_none()) {
             self.note_unnamed(rank);
         }
         Some(turn)
@@ -170,17 +179,37 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     /// A VM can run: the scheduler is told. (Not inlined, as [`crate::component::Endpoint::tell`].)
     #[inline(never)]
     pub fn now_ready(&mut self, vm: &mut Vm<B>) {
-        vm.burst_ticks = 0;
         let queue = if self.is_held(vm) { Queue::Held } else { Queue::Ready };
         self.queues.push(queue, vm.slot());
-        self.tell_scheduler(SchedEvent::Ready { vm: vm.id, seat: vm.seat, weight: vm.share.weight }, true);
+        let event = SchedEvent::Ready { vm: vm.id, seat: vm.seat, weight: vm.share.weight };
+        self.tell_of(self.endpoints.first(Service::Plan), vm.seat, false, &event.into(), true);
     }
 
     /// A VM cannot run for now: the scheduler is told.
     #[inline]
     pub fn blocked(&mut self, vm: &mut Vm<B>, idle: bool) {
         self.queues.remove(Queue::Ready, vm.slot());
-        self.tell_scheduler(SchedEvent::Blocked { vm: vm.id, seat: vm.seat, ran_ticks: vm.burst_ticks, idle }, false);
+        let ran_ticks = core::mem::take(&mut vm.burst_ticks);
+        let event = SchedEvent::Blocked { vm: vm.id, seat: vm.seat, ran_ticks, idle };
+        self.tell_of(self.endpoints.first(Service::Plan), vm.seat, true, &event.into(), false);
+    }
+
+    /// What the scheduler has still to be told of a VM. What it ran before it was blocked and ready again is not billed: the
+    /// machine is overloaded, and that is little.
+    pub(super) fn tell_owed_plan(&mut self, vm: &Vm<B>) {
+        let thought = self.backlog.thought_ready(vm.seat).is_some_and(core::mem::take);
+        let ready = self.queues.contains(Queue::Ready, vm.slot()) || self.queues.contains(Queue::Held, vm.slot());
+        match (thought, ready) {
+            (false, true) => {
+                self.tell_scheduler(SchedEvent::Ready { vm: vm.id, seat: vm.seat, weight: vm.share.weight }, true);
+            }
+            (true, false) if !vm.life.is_ending() => {
+                let idle = vm.life.is_idle();
+                let event = SchedEvent::Blocked { vm: vm.id, seat: vm.seat, ran_ticks: vm.burst_ticks, idle };
+                self.tell_scheduler(event, true);
+            }
+            _ => {}
+        }
     }
 
     /// Rank of the component that plans.

@@ -2,9 +2,9 @@
 //! ring has room.
 
 use crate::board::Board;
-use crate::component::EndpointId;
+use crate::component::{Death, Endpoint, EndpointId, Full, Party};
 use crate::kernel::{Cpu, Kernel};
-use crate::vm::{State, Vm};
+use crate::vm::{Queue, State, Vm};
 use abi::service::Service;
 use abi::vm::{Seat, Slot};
 use backend::Backend;
@@ -19,11 +19,64 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         let Some(endpoint) = cpu.endpoints.get_mut(to) else { return };
         let service = endpoint.service;
         endpoint.resync = (service != Service::Control).then_some(0);
+        endpoint.restart();
+        cpu.backlog.clear(to, service);
         match service {
             Service::Net => cpu.net_hello(to),
             Service::Pager => cpu.pager_hello(to),
             Service::Plan => cpu.plan_hello(cpu.room(vms)),
             Service::Control => {}
+        }
+    }
+
+    /// Go on telling a party what did not fit into its ring, when it waits or rings others: with the mask of its wait, if it waits. One
+    /// that leaves the ring full although it has waited for messages is condemned.
+    #[cold]
+    #[inline(never)]
+    pub fn tell_owed(&mut self, to: EndpointId, mask: Option<u64>) {
+        let Self { vms, cpu, .. } = self;
+        let Some(endpoint) = cpu.endpoints.get_mut(to) else { return };
+        let Party::Component(rank) = endpoint.party else { return };
+        if endpoint.is_full() {
+            match (endpoint.full, mask) {
+                (Full::Woken(_), Some(_)) => cpu.condemn(rank, Death::RingFull),
+                (Full::Since(at), Some(mask)) if mask & endpoint.bit != 0 => {
+                    endpoint.full = Full::Woken(at);
+                    // It goes on at once, and knows.
+                    let bit = endpoint.bit;
+                    cpu.notify(rank, bit);
+                }
+                _ => {}
+            }
+            return;
+        }
+        endpoint.full = Full::No;
+        let service = endpoint.service;
+        for _ in 0..LOOK {
+            if !cpu.endpoints.get_mut(to).is_some_and(Endpoint::has_space) {
+                return;
+            }
+            let Some(seat) = cpu.backlog.pop(to, service) else { return self.has_told(to) };
+            // Nothing is owed any more where the seat is free, or another's.
+            let Some(vm) = vms.in_seat(seat) else { continue };
+            match service {
+                Service::Net if vm.net == to => cpu.tell_owed_net(vm),
+                Service::Pager if vm.pager == to => cpu.tell_owed_pager(vm),
+                Service::Plan => cpu.tell_owed_plan(vm),
+                Service::Net | Service::Pager | Service::Control => {}
+            }
+        }
+        // Perhaps it was told nothing, and must come back all the same.
+        cpu.ring(to);
+    }
+
+    /// A party was told all: what has waited for space in its ring goes on.
+    fn has_told(&mut self, to: EndpointId) {
+        if let Some(endpoint) = self.cpu.endpoints.get_mut(to) {
+            endpoint.owes = false;
+        }
+        if !self.cpu.queues.is_empty(Queue::Ended) {
+            self.cpu.attention.set_ended();
         }
     }
 

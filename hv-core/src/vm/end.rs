@@ -28,7 +28,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         self.queues.remove(Queue::Held, vm.slot());
         self.plan.give_up(vm.id);
         if vm.life.shared().contains(Devices::NIC) {
-            self.begin_detach(vm, now);
+            self.begin_detach(vm);
         } else {
             self.await_burial(vm);
         }

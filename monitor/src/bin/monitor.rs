@@ -32,12 +32,14 @@ mod com1 {
 const BURST: usize = 256;
 /// Lines that wait while a command runs.
 const BACKLOG: usize = 8;
-/// Seconds after which an answer of the core, or room in the log, is given up.
+/// Seconds after which an answer of the core is given up.
 const PATIENCE: u64 = 5;
 /// Lines that are printed before others have their turn: on a slow machine a list of a dozen takes longer than the monitor may run.
 const LINES_IN_A_ROW: u32 = 8;
-/// Times a second that room in the log is looked for.
+/// Times a second that room in the log is looked for, and how often in vain until what else there is to do goes on without: half a
+/// second, since the core gives a component a whole one to take what it was rung for.
 const LOOKS: u64 = 200;
+const LOOKS_MOST: u32 = 100;
 
 /// What was typed and not looked at yet.
 static TYPED: Once<heapless::Deque<u8, BURST>> = Once::new(heapless::Deque::new());
@@ -50,6 +52,8 @@ struct Console {
     tsc_hz: u64,
     /// The ports' interrupt, by its device number.
     interrupt: u32,
+    /// Looks for room in the log that are left.
+    looks: u32,
     /// Lines that were printed since others had their turn.
     in_a_row: u32,
 }
@@ -75,8 +79,8 @@ impl Host for Console {
             let bits = wait(PORT_IRQ, now().saturating_add(self.tsc_hz / LOOKS), 0);
             self.receive(bits);
         }
-        let give_up = now().saturating_add(self.tsc_hz.saturating_mul(PATIENCE));
-        while component::print(log::Level::Info, line) == Err(component::Error::Busy) && now() < give_up {
+        while component::print(log::Level::Info, line) == Err(component::Error::Busy) && self.looks > 0 {
+            self.looks -= 1;
             // The serial line is slower than we are. What is typed meanwhile must not be lost.
             let bits = wait(PORT_IRQ, now().saturating_add(self.tsc_hz / LOOKS), 0);
             self.receive(bits);
@@ -151,6 +155,7 @@ fn main(component: Component) -> ! {
         typed: TYPED.take().expect("taken once"),
         tsc_hz: info.tsc_hz,
         interrupt: info.device_count,
+        looks: LOOKS_MOST,
         in_a_row: 0,
     };
     let mut session = Session::new(info.vm_slots);
@@ -173,7 +178,7 @@ fn main(component: Component) -> ! {
             (false, false) => u64::MAX,
         };
         let bits = wait(replies.doorbell | PORT_IRQ, until, 0);
-        console.in_a_row = 0;
+        (console.in_a_row, console.looks) = (0, LOOKS_MOST);
         console.receive(bits);
         if answers(&mut replies, &mut session, &mut console) {
             deadline = now().saturating_add(patience);

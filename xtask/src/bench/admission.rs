@@ -26,7 +26,6 @@ fn run(_: &Bench) -> Result<Vec<Figure>> {
     let lab = Lab::with(Kind::Qemu)?;
     let running = start(&lab, VMS, MEGS)?;
     let Admitted { ms, late } = admitted(&running, VMS, PATIENCE)?;
-    let killed = running.count_since(0, " is restarted");
     running.power_off()?;
     let conditions = format!("QEMU, {VMS} httpd, {MEGS} MiB");
     // Small numbers.
@@ -40,7 +39,6 @@ fn run(_: &Bench) -> Result<Vec<Figure>> {
     Ok(vec![
         figure("admit_10000_fallbacks", late, "VMs", ""),
         figure("admit_10000_ms", ms, "ms", "; machine time from the core's start"),
-        figure("start_10000_kills", killed as u64, "components", ""),
     ])
 }
 

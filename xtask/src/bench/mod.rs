@@ -13,6 +13,7 @@ mod echo;
 mod hoarders;
 mod host_tests;
 mod http;
+mod liveness;
 mod mechanism;
 mod memory;
 mod packet;
@@ -131,6 +132,9 @@ fn all() -> Vec<Entry> {
         mechanism::VM_CREATE_10000,
         mechanism::VM_SWITCH_100,
         swap::ENTRY,
+        liveness::NOTICED,
+        liveness::STOLEN,
+        liveness::START,
         packet::ENTRY,
         http::KEEP_ALIVE,
         http::CLOSE,

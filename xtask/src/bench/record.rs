@@ -80,13 +80,17 @@ mod tests {
     fn the_manual_shows_what_was_measured() {
         let (records, rows) = (read().expect("figures"), rows());
         for (metric, shown, target) in &rows {
-            let recorded = records.get(metric).unwrap_or_else(|| panic!("docs/figures.json has no {metric}"));
-            let (value, half) = number(shown);
-            assert!(
-                (value - recorded.value).abs() <= half,
-                "{metric}: shown is {shown}, measured was {}",
-                recorded.value
-            );
+            match records.get(metric) {
+                Some(recorded) => {
+                    let (value, half) = number(shown);
+                    assert!(
+                        (value - recorded.value).abs() <= half,
+                        "{metric}: shown is {shown}, measured was {}",
+                        recorded.value
+                    );
+                }
+                None => assert_eq!(shown, "not measured yet", "docs/figures.json has no {metric}"),
+            }
             let aim = targets::of(metric).unwrap_or_else(|| panic!("{metric} has no target"));
             // One that is only reported has none.
             let is_shown = match aim.target {

@@ -84,11 +84,14 @@ impl<const TIMER: bool> Machine<TIMER> {
                     );
                     if vm.life.shared().contains(Devices::NIC) {
                         let net = cpu.endpoints.rank(vm.net).map(|rank| cpu.components.list[rank].run);
-                        let asked_for = deadline != NEVER || matches!(net, Some(Run::Condemned(_)));
+                        let asked_for = listed(Queue::Leaving(vm.net)) || matches!(net, Some(Run::Condemned(_)));
                         assert!(asked_for, "{id} has ended and nobody asks for its NIC");
                     } else {
                         assert!(listed(Queue::Ended), "{id} has ended and is not buried");
-                        assert!(cpu.attention.clone().take_ended(), "{id} is to be buried and nobody does it");
+                        let waits = (0..MAX_ENDPOINTS)
+                            .any(|id| cpu.endpoints.get(EndpointId::new(id)).is_some_and(|endpoint| endpoint.owes));
+                        let soon = cpu.attention.clone().take_ended() || waits;
+                        assert!(soon, "{id} is to be buried and nobody does it");
                     }
                 }
             }
@@ -213,7 +216,8 @@ impl<const TIMER: bool> Machine<TIMER> {
         let informed = |machine: &mut Self, party| {
             let cpu = &machine.kernel.cpu;
             let rank = cpu.endpoints.rank(party).expect("a component");
-            let knows_all = cpu.endpoints.get(party).is_some_and(|endpoint| endpoint.resync.is_none());
+            let knows_all =
+                cpu.endpoints.get(party).is_some_and(|endpoint| endpoint.resync.is_none() && !endpoint.owes);
             let at_rest = matches!(cpu.components.list[rank].run, Run::Waiting { .. }) && knows_all;
             at_rest && machine.hardware.borrow_mut().components[rank].is_informed()
         };

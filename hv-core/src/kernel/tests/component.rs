@@ -20,6 +20,12 @@ pub enum Misdeed {
     Spin,
     /// It waits for nothing, and never looks at its rings again.
     Sleep,
+    /// It waits for everything, and never looks at its rings again.
+    Ignore,
+    /// It waits only for what is past.
+    SpinPast,
+    /// It says so many lines between two waits, and does nothing else.
+    Flood(u8),
     /// It writes this into its ring instead of an answer, and goes on.
     Lie(u32, [u64; 3]),
     /// It spoils the words of its rings' headers, and goes on.
@@ -49,6 +55,8 @@ pub struct FakeComponent {
     /// Its information page, from which it learns its policy; and what the policy of this name always does.
     pub info: Option<SharedMemory>,
     pub flaw: Option<(&'static str, Due)>,
+    /// Lines that it has said since it waited.
+    said: u32,
     /// What it does for good, once it has begun to.
     stuck: Option<Misdeed>,
     /// Messages that did not fit.
@@ -79,6 +87,7 @@ impl FakeComponent {
             due: None,
             info: None,
             flaw: None,
+            said: 0,
             stuck: None,
             unsent: VecDeque::new(),
             calls: VecDeque::new(),
@@ -187,8 +196,23 @@ impl FakeComponent {
             Misdeed::Exit => return call(context, [syscall::EXIT, 3, 0, 0]),
             Misdeed::Spin => {
                 // Until the timer interrupts it.
-                wires.spend(1_000_000);
+                wires.spend_undisturbed(1_000_000);
                 return wires.take().map_or_else(|| call(context, [syscall::NOP, 0, 0, 0]), Trap::Interrupt);
+            }
+            Misdeed::SpinPast => {
+                wires.spend_undisturbed(2_000);
+                let interrupt = wires.take().map(Trap::Interrupt);
+                let until = wires.now();
+                return interrupt.unwrap_or_else(|| call(context, [syscall::WAIT, u64::MAX, until, 0]));
+            }
+            Misdeed::Ignore => return call(context, [syscall::WAIT, u64::MAX, u64::MAX, 0]),
+            Misdeed::Flood(lines) => {
+                wires.spend_undisturbed(2_000);
+                self.said = (self.said + 1) % (u32::from(lines) + 1);
+                if self.said == 0 {
+                    return call(context, [syscall::WAIT, 0, wires.now() + 100_000, 0]);
+                }
+                return call(context, [syscall::LOG, 3, abi::component::layout::IMAGE_BASE, 10]);
             }
             Misdeed::Sleep => return call(context, [syscall::WAIT, 0, u64::MAX, 0]),
             Misdeed::Lie(kind, [a, b, c]) => {

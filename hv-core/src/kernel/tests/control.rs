@@ -192,7 +192,9 @@ fn a_vm_is_told_with_its_state_and_its_frames() {
     let pager = machine.rank(Service::Pager);
     machine.hardware.borrow_mut().components[pager].due = Some(Due { after: 0, what: Misdeed::Sleep });
     machine.go_on(&[touch(IMAGE_PAGE + 2, Access::Write)]);
-    machine.settle(1000);
+    for _ in 0..10 {
+        machine.step();
+    }
     assert_eq!(machine.described(), (vm_state::FAULT, [4, 2, 4, 1]));
 }
 

@@ -37,7 +37,7 @@ impl Fake {
     fn dies_until_it_waits(&mut self, service: Service) -> u32 {
         let rank = self.rank(service);
         for deaths in 1..20 {
-            self.kernel.cpu.condemn(rank, Death::Killed);
+            self.kernel.cpu.condemn(rank, Death::Exit(1));
             self.kernel.carry_out();
             if matches!(self.run_of(service), Run::Stopped { .. }) {
                 return deaths;
@@ -48,7 +48,7 @@ impl Fake {
 
     /// Turns of the loop until a component is condemned: for what.
     fn condemned(&mut self, service: Service) -> Death {
-        for _ in 0..2000 {
+        for _ in 0..200_000 {
             if let Run::Condemned(why) = self.run_of(service) {
                 return why;
             }
@@ -126,12 +126,12 @@ fn to_give_up_condemns() {
 }
 
 #[test]
-fn to_run_beyond_the_budget_condemns() {
+fn to_run_for_a_second_condemns() {
     let mut machine = at_rest();
     machine.goes_wrong(Service::Plan, Misdeed::Spin);
     let Death::Overrun(ticks) = machine.condemned(Service::Plan) else { panic!("another reason") };
-    // A millisecond is its budget; each turn of the spin takes as much.
-    assert!((HZ / 1000..HZ / 200).contains(&ticks), "{ticks}");
+    // It is not for that that it dies, but for a second of it.
+    assert!((HZ - HZ / 100..HZ + HZ / 10).contains(&ticks), "{ticks}");
 }
 
 #[test]
@@ -161,7 +161,8 @@ fn to_withhold_an_ended_vm_condemns_after_a_second() {
     cpu.end(vms.by_id(vm).expect("it lives"), end);
     assert_eq!(machine.condemned(Service::Net), Death::Withholds(vm));
     let waited = machine.wires.now() - before;
-    assert!((HZ..HZ + HZ / 100).contains(&waited), "{waited}");
+    // From one look to another.
+    assert!((HZ..HZ + HZ / 5).contains(&waited), "{waited}");
     machine.hardware.borrow_mut().asleep = false;
     machine.settle(1000);
     assert_eq!(machine.vms(), []);
@@ -169,48 +170,81 @@ fn to_withhold_an_ended_vm_condemns_after_a_second() {
 }
 
 #[test]
-fn a_sixth_quick_death_costs_a_second() {
+fn a_fourth_quick_death_costs_two_milliseconds() {
     let mut machine = at_rest();
-    // The machine has come to rest after more than a second, so the first death is none of the quick ones.
-    assert_eq!(machine.dies_until_it_waits(Service::Pager), 1 + 6);
-    assert_eq!(machine.starts(Service::Pager), 7);
+    machine.wires.spend(HZ);
+    // The machine has rested for more than a second, so the first death is none of the quick ones.
+    assert_eq!(machine.dies_until_it_waits(Service::Pager), 1 + 4);
+    assert_eq!(machine.starts(Service::Pager), 5);
     let Run::Stopped { start_at } = machine.run_of(Service::Pager) else { panic!("it runs") };
     let wait = start_at - machine.wires.now();
-    assert!((HZ - 100..=HZ).contains(&wait), "{wait}");
+    assert!((HZ / 500 - 100..=HZ / 500).contains(&wait), "{wait}");
     // The timer wakes the machine for it.
     machine.hardware.borrow_mut().asleep = false;
     machine.settle(2000);
-    assert_eq!(machine.starts(Service::Pager), 8);
+    assert_eq!(machine.starts(Service::Pager), 6);
     assert!(machine.wires.now() >= start_at);
     machine.audit();
+}
+
+#[test]
+fn who_dies_again_and_again_waits_longer_each_time_and_never_long() {
+    let mut machine = at_rest();
+    let rank = machine.rank(Service::Pager);
+    machine.kernel.cpu.components.list[rank].quick_deaths = 3;
+    let mut waits = Vec::new();
+    for _ in 0..9 {
+        machine.kernel.cpu.components.list[rank].started_at = machine.wires.now();
+        machine.kernel.cpu.condemn(rank, Death::Exit(1));
+        machine.kernel.carry_out();
+        let Run::Stopped { start_at } = machine.run_of(Service::Pager) else { panic!("it runs") };
+        let now = machine.wires.now();
+        waits.push((start_at - now).div_ceil(HZ / 1000));
+        machine.wires.spend(start_at - now);
+        machine.kernel.carry_out();
+        assert_eq!(machine.run_of(Service::Pager), Run::Ready);
+    }
+    assert_eq!(waits, [2, 4, 8, 16, 32, 64, 128, 128, 128]);
+}
+
+#[test]
+fn who_is_killed_by_request_starts_at_once_however_often() {
+    let mut machine = at_rest();
+    let rank = machine.rank(Service::Pager);
+    for _ in 0..100 {
+        machine.kernel.cpu.condemn(rank, Death::Killed);
+        machine.kernel.carry_out();
+        assert_eq!(machine.run_of(Service::Pager), Run::Ready);
+    }
 }
 
 #[test]
 fn a_long_life_forgives_quick_deaths() {
     let mut machine = at_rest();
     let rank = machine.rank(Service::Pager);
-    for quick in 0..=5 {
-        machine.kernel.cpu.condemn(rank, Death::Killed);
+    machine.wires.spend(HZ);
+    for quick in 0..=3 {
+        machine.kernel.cpu.condemn(rank, Death::Exit(1));
         machine.kernel.carry_out();
         assert_eq!(machine.kernel.cpu.components.list[rank].quick_deaths, quick);
     }
     machine.wires.spend(HZ);
-    machine.kernel.cpu.condemn(rank, Death::Killed);
+    machine.kernel.cpu.condemn(rank, Death::Exit(1));
     machine.kernel.carry_out();
     assert_eq!(machine.kernel.cpu.components.list[rank].quick_deaths, 0);
-    assert_eq!(machine.starts(Service::Pager), 8);
+    assert_eq!(machine.starts(Service::Pager), 6);
 }
 
 #[test]
 fn a_life_of_a_second_is_long() {
     let mut machine = at_rest();
     let rank = machine.rank(Service::Pager);
-    for (age, quick) in [(HZ - 1, 4), (HZ, 0)] {
+    for (age, quick) in [(HZ - 1, 3), (HZ, 0)] {
         // To stop it reads the time once, which takes a tick.
         let now = machine.wires.now() + 1;
         machine.kernel.cpu.components.list[rank].started_at = now - age;
-        machine.kernel.cpu.components.list[rank].quick_deaths = 3;
-        machine.kernel.cpu.condemn(rank, Death::Killed);
+        machine.kernel.cpu.components.list[rank].quick_deaths = 2;
+        machine.kernel.cpu.condemn(rank, Death::Exit(1));
         machine.kernel.carry_out();
         assert_eq!(machine.kernel.cpu.components.list[rank].quick_deaths, quick);
     }
@@ -308,9 +342,8 @@ fn those_that_the_demultiplexer_had_to_let_go_of_are_taken_from_it_in_portions()
     machine.kernel.cpu.condemn(rank, Death::Killed);
     let _ = machine.kernel.cpu.attention.take_components();
     machine.kernel.carry_out();
-    // Its ring had room for 64 messages; the one that found none was its end, and nobody waits for one that is condemned. Its successor does
-    // not start before all are taken from it.
-    assert_eq!(machine.queued(Queue::Leaving(net(&machine))).len(), 65 - 64);
+    // Its ring had room for 64 messages, and the others were kept. Its successor does not start before all are taken from it.
+    assert_eq!(machine.queued(Queue::Leaving(net(&machine))).len(), 100 - 64);
     assert!(matches!(machine.run_of(Service::Net), Run::Stopped { .. }));
     assert!(machine.kernel.cpu.attention.take_components());
     machine.kernel.carry_out();
@@ -361,7 +394,7 @@ fn a_successor_starts_as_the_first_did() {
     data.write(0, &[7; 16]).expect("room");
     assert_eq!(component.info.incarnation, 1);
     machine.kernel.cpu.components.list[rank].notified = u64::MAX;
-    machine.kernel.cpu.components.list[rank].used_ticks = 5;
+    machine.kernel.cpu.components.list[rank].live.used_ticks = 5;
     machine.kernel.cpu.loaded = Some(rank);
     machine.kernel.cpu.condemn(rank, Death::Killed);
     machine.kernel.carry_out();
@@ -370,7 +403,7 @@ fn a_successor_starts_as_the_first_did() {
     data.read(0, &mut bytes).expect("room");
     assert_eq!(&bytes, b"fake\0\0\0\0\0\0\0\0\0\0\0\0", "as in its module");
     assert_eq!(component.context.rip, component.policies.program(0).expect("good").entry);
-    assert_eq!((component.info.incarnation, component.used_ticks), (2, 0));
+    assert_eq!((component.info.incarnation, component.live.used_ticks), (2, 0));
     // It was told hello, and nothing else has happened.
     assert_eq!(component.notified, component.bells);
     assert_eq!(component.notified & bits::KICK, 0);

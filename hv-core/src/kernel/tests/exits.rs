@@ -71,7 +71,9 @@ fn a_page_that_is_not_there_is_waited_for() {
     machine.without_pager();
     let page = IMAGE_PAGE + 10;
     machine.go_on(&[Step::Touch { page, access: Access::Write }, keep(0)]);
-    machine.settle(1000);
+    for _ in 0..10 {
+        machine.step();
+    }
     machine.audit();
     let fault = PageFault { page, access: Access::Write, present: false };
     assert_eq!(machine.state(FIRST), Some(State::Fault(fault)));
@@ -85,7 +87,9 @@ fn a_page_that_may_not_be_written_is_waited_for_as_one_that_is_there() {
     let (mut machine, vm) = Machine::<true>::with_guest(WITHOUT_NIC, &[touch(Access::Read)]);
     machine.without_pager();
     machine.go_on(&[touch(Access::Write)]);
-    machine.settle(1000);
+    for _ in 0..10 {
+        machine.step();
+    }
     let fault = PageFault { page, access: Access::Write, present: true };
     assert_eq!(machine.state(vm), Some(State::Fault(fault)));
 }

@@ -177,7 +177,7 @@ fn the_banks_are_looked_at_every_five_seconds() {
     let now = machine.wires.now();
     let next = machine.kernel.cpu.errors.look_at;
     assert!((now + 4 * super::machine::HZ..now + 6 * super::machine::HZ).contains(&next), "{now} {next}");
-    assert_eq!(machine.kernel.cpu.next_deadline(), next);
+    assert!(machine.kernel.cpu.next_deadline() <= next);
     let frame = machine.first_of(Owner::Free);
     machine.note(MENDED, frame);
     lines::listen();

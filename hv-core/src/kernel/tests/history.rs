@@ -140,7 +140,7 @@ fn lie() -> impl Strategy<Value = Option<(bool, u64)>> {
 
 /// Everything that a component can do wrong. Without lies: only what ends with its death.
 fn misdeed(lies: bool) -> BoxedStrategy<Misdeed> {
-    let deaths = prop_oneof![3 => Just(Misdeed::Fault), 1 => Just(Misdeed::Exit), 1 => Just(Misdeed::Spin), 1 => Just(Misdeed::Sleep)];
+    let deaths = prop_oneof![3 => Just(Misdeed::Fault), 1 => Just(Misdeed::Exit), 1 => Just(Misdeed::Spin), 1 => Just(Misdeed::SpinPast), 1 => Just(Misdeed::Sleep), 1 => Just(Misdeed::Ignore)];
     if !lies {
         return deaths.boxed();
     }
@@ -528,7 +528,8 @@ const FEW: usize = 900;
 
 /// A history is long: fewer of them than of other cases, unless the environment says how many.
 fn config() -> ProptestConfig {
-    let mut config = ProptestConfig { max_shrink_iters: 500, ..ProptestConfig::default() };
+    let mut config = ProptestConfig::default();
+    config.max_shrink_iters = config.max_shrink_iters.min(500);
     if std::env::var_os("PROPTEST_CASES").is_none() {
         config.cases = 24;
     }

@@ -169,10 +169,10 @@ fn a_component_that_dies_has_its_devices_quiet_until_its_successor_starts() {
     let mut machine = at_rest();
     let rank = machine.rank(Service::Net);
     assert!(machine.comes(vector(NIC_GSI)));
-    // Many quick deaths: the next start waits for a second.
+    // Many quick deaths: the next start waits.
     machine.kernel.cpu.components.list[rank].quick_deaths = 5;
     machine.kernel.cpu.components.list[rank].started_at = machine.wires.now();
-    machine.kernel.cpu.condemn(rank, crate::component::Death::Killed);
+    machine.kernel.cpu.condemn(rank, crate::component::Death::Exit(1));
     machine.kernel.carry_out();
     assert_eq!(machine.masked(), [NIC_GSI]);
     assert_eq!(machine.hardware.borrow().bus_masters.len(), 0);

@@ -6,12 +6,12 @@ use super::placed::{DATA, HOLE as HOLES, Part, TEXT, program};
 use super::roles::{Monitor, Net, Pager, Role as FakeRole, Sched};
 use crate::board::TimeBase;
 use crate::boot::options::{Net as Addresses, Options, VmRequest};
-use crate::component::{EndpointId, Loaded, MAX_ENDPOINTS, Sources, load_all};
+use crate::component::{EndpointId, Loaded, MAX_ENDPOINTS, Run, Sources, load_all};
 use crate::kernel::{Kernel, Parts, Places, Tables};
 use crate::memory::phys;
 use crate::memory::tables::{DirectMap, Tables as PageTables};
 use crate::memory::{CoreImage, Frames, KernelSpace, Owner, frames};
-use crate::vm::{BootArgs, CreateError, Image, Images, NEVER, Order};
+use crate::vm::{BootArgs, CreateError, Image, Images, NEVER, Order, Queue};
 use abi::boot;
 use abi::guest::IMAGE_BASE;
 use abi::limits::{MAX_POLICIES, Name, PAGE_SIZE};
@@ -26,6 +26,8 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
+/// What a fake may take from one trap to the next beyond its turn, in ticks.
+const SHARE_SLACK: u64 = 100_000;
 /// Ticks of the fake TSC in a second.
 pub const HZ: u64 = 1_000_000_000;
 /// Slots of each ring between the core and a component.
@@ -67,6 +69,17 @@ impl Guests {
     }
 }
 
+/// What those that share the CPU have had: the demoted component and its ticks then, those of guests, and how much of it was
+/// without the other side.
+#[derive(Clone)]
+struct SharedSince {
+    demoted: Vec<usize>,
+    own: u64,
+    guests: u64,
+    alone_own: u64,
+    alone_guests: u64,
+}
+
 /// The machine.
 pub struct Machine<const TIMER: bool> {
     pub kernel: Kernel<FakeBackend<TIMER>, FakeBoard>,
@@ -75,6 +88,8 @@ pub struct Machine<const TIMER: bool> {
     pub guests: Rc<RefCell<Guests>>,
     /// VMs that were seen to have ended, since somebody last looked.
     pub ended: BTreeSet<VmId>,
+    /// Since when components and VMs share the CPU: ticks of those components and of guests, since the others had their turn.
+    shared: Option<SharedSince>,
     /// Keeps the memory.
     _ram: Ram,
 }
@@ -314,7 +329,7 @@ impl<const TIMER: bool> Machine<TIMER> {
         let parts = Parts { backend, board, time, frames, loaded, images };
         let mut kernel = Kernel::new(parts, tables, &options);
         kernel.start_components();
-        Machine { kernel, wires, hardware, guests, ended: BTreeSet::new(), _ram: ram }
+        Machine { kernel, wires, hardware, guests, ended: BTreeSet::new(), shared: None, _ram: ram }
     }
 
     /// Create a VM as an operator would.
@@ -366,11 +381,52 @@ impl<const TIMER: bool> Machine<TIMER> {
         for _ in 0..4 {
             self.kernel.step();
             self.note_ended();
+            self.audit_shares();
             if progress(self) != before {
                 return;
             }
         }
         panic!("the loop spins without progress: {:?}", self.kernel.cpu.attention);
+    }
+
+    /// While components that are over their budgets and VMs could all run, neither has the CPU for much longer than a quantum
+    /// without the other.
+    fn audit_shares(&mut self) {
+        let cpu = &self.kernel.cpu;
+        let demoted: Vec<_> =
+            (0..cpu.components.list.len()).filter(|&rank| cpu.components.shares.contains(rank)).collect();
+        for &rank in &demoted {
+            let run = cpu.components.list[rank].run;
+            assert!(run == Run::Ready, "{rank} is demoted and cannot run: {run:?}");
+            assert!(!cpu.attention.is_runnable(rank), "{rank} is demoted and comes before VMs");
+        }
+        let Kernel { vms, cpu, .. } = &mut self.kernel;
+        let ready = !demoted.is_empty()
+            && vms.slots().any(|slot| {
+                cpu.queues.contains(Queue::Ready, slot) && vms.get(slot).is_some_and(|vm| vm.life.is_ready())
+            });
+        if !ready {
+            self.shared = None;
+            return;
+        }
+        let own = demoted.iter().map(|&rank| cpu.components.list[rank].ran_ticks).sum();
+        let guests = cpu.counters.guest_ticks;
+        // Whoever has just been demoted or promoted changes the sum.
+        let Some(before) = self.shared.take().filter(|before| before.demoted == demoted) else {
+            self.shared = Some(SharedSince { demoted, own, guests, alone_own: 0, alone_guests: 0 });
+            return;
+        };
+        let (more_own, more_guests) = (own - before.own, guests - before.guests);
+        let alone_own = if more_guests > 0 { 0 } else { before.alone_own + more_own };
+        let alone_guests = if more_own > 0 { 0 } else { before.alone_guests + more_guests };
+        // A turn ends at the next trap. Whatever that took, or was stolen in it: the next turn is the other side's.
+        let most = 2 * cpu.plan.quantum_ticks() + SHARE_SLACK;
+        assert!(alone_own <= before.alone_own || before.alone_own < most, "VMs are starved for {alone_own} ticks");
+        assert!(
+            alone_guests <= before.alone_guests || before.alone_guests < most,
+            "a demoted component is starved for {alone_guests} ticks"
+        );
+        self.shared = Some(SharedSince { demoted, own, guests, alone_own, alone_guests });
     }
 
     fn note_ended(&mut self) {

@@ -130,7 +130,8 @@ fn who_has_as_much_as_it_may_ends_for_that() {
     machine.settle(4000);
     let said = heard_of("vm0.1");
     assert!(said[0].starts_with("core: vm0.1 ended: over its memory limit (detail 0x"), "{said:?}");
-    machine.audit();
+    machine.audit_lives();
+    machine.audit_frames();
 }
 
 #[test]

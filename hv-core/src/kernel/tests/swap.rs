@@ -271,7 +271,7 @@ fn one_that_waits_for_its_start_is_replaced_at_once() {
     let mut machine = at_rest();
     let rank = machine.rank(Service::Pager);
     while !matches!(machine.kernel.cpu.components.list[rank].run, Run::Stopped { .. }) {
-        machine.kernel.cpu.condemn(rank, Death::Killed);
+        machine.kernel.cpu.condemn(rank, Death::Exit(1));
         machine.kernel.carry_out();
     }
     let before = machine.wires.now();
@@ -320,13 +320,14 @@ fn who_has_run_for_a_second_is_good() {
     machine.swap(Service::Pager, OTHER);
     let started = machine.kernel.cpu.components.list[rank].started_at;
     let on_trial = |machine: &Fake| machine.kernel.cpu.on_trial(rank);
-    assert_eq!(machine.kernel.cpu.components.list[rank].trial_ends, started + HZ);
+    let left = machine.kernel.cpu.components.list[rank].trial_ends - machine.kernel.cpu.steady.at(started);
+    assert_eq!(left, HZ);
     // The machine sleeps until the trial is over.
     while on_trial(&machine) {
         assert!(!machine.is_asleep());
         machine.step();
     }
-    assert!((started + HZ..started + HZ + HZ / 100).contains(&machine.wires.now()));
+    assert!((started + HZ..started + HZ + HZ / 5).contains(&machine.wires.now()));
     assert_eq!(machine.policy(Service::Pager), "other");
     // One death does not cost it its place now.
     machine.kernel.cpu.condemn(rank, Death::RingFull);
@@ -382,7 +383,8 @@ fn nonsense(vm: VmId) -> Vec<(Service, Misdeed, Option<&'static str>)> {
         for (misdeed, said) in [
             (Misdeed::Fault, "killed: fault 14"),
             (Misdeed::Exit, "ended itself with code 3"),
-            (Misdeed::Spin, "killed: it ran "),
+            // The core has to choose who runs, when a scheduler is over its budget.
+            (Misdeed::Spin, if service == Service::Plan { "killed: on trial it did not" } else { "killed: it ran " }),
             (Misdeed::Sleep, "killed: on trial it did not do its work"),
             // Of no kind, and of the other direction.
             (Misdeed::Lie(0, [u64::MAX; 3]), "killed: on trial it sent a message of kind 0x0: unknown kind"),

@@ -114,7 +114,7 @@ fn died(running: &Running, start: u32, says: &str, expected: Expect) -> Result<(
             ["registers ", "rax: ", "rip: ", "rsp: "].into_iter().try_for_each(said)
         }
         Expect::Overrun => {
-            said("killed: it ran 10")?;
+            said("killed: it ran ")?;
             said(" us without waiting, its budget is 100000 us (rip 0x")
         }
         Expect::Exit(code) => said(&format!("ended itself with code {code}: its last lines say why")),

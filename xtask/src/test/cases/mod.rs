@@ -10,6 +10,7 @@ mod browser;
 mod command;
 mod components;
 mod control;
+pub mod culprits;
 mod elf;
 mod fatal;
 mod frames;
@@ -53,6 +54,7 @@ pub fn all(long: bool) -> Vec<Case> {
         if long { swap::LONG_CASES } else { &[] },
         components::CASES,
         control::CASES,
+        culprits::CASES,
         hostile::CASES,
         uefi::CASES,
         hardware::CASES,

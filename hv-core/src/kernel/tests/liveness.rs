@@ -1,0 +1,332 @@
+//! Components that make no progress, under load: what they take from others, how soon they are found out, and that nobody is blamed
+//! for time that was stolen.
+
+use super::component::{Due, Misdeed};
+use super::lines;
+use super::machine::{HZ, Machine, RING_SLOTS, WITH_NIC, WITHOUT_NIC};
+use super::roles::Role as FakeRole;
+use crate::component::{Death, Run};
+use abi::control::{ControlReply, ControlRequest, status};
+use abi::guest::{device, hypercall};
+use abi::service::Service;
+use abi::vm::VmId;
+use backend::fake::Step;
+
+type Fake = Machine<true>;
+
+const MS: u64 = HZ / 1000;
+/// Patience, a look that it begins at, and one that it ends at.
+const NOTICED: u64 = HZ + HZ / 2;
+
+impl Fake {
+    fn goes_on(&mut self, service: Service, what: Misdeed) -> usize {
+        let rank = self.rank(service);
+        self.hardware.borrow_mut().components[rank].due = Some(Due { after: 0, what });
+        let endpoint = self.kernel.cpu.endpoints.first(service);
+        self.kernel.cpu.ring(endpoint);
+        rank
+    }
+
+    fn run_at(&self, rank: usize) -> Run {
+        self.kernel.cpu.components.list[rank].run
+    }
+
+    /// Until the component of this rank is condemned: for what, and after how long.
+    fn until_condemned(&mut self, rank: usize) -> (Death, u64) {
+        let before = self.wires.now();
+        while self.wires.now() - before < 3 * HZ {
+            self.kernel.step();
+            if let Run::Condemned(why) = self.run_at(rank) {
+                return (why, self.wires.now() - before);
+            }
+        }
+        panic!("it is never found out: {:?}", self.run_at(rank));
+    }
+
+    /// How long a request of the operator takes to be answered, and with what.
+    fn asked(&mut self, request: ControlRequest) -> (Option<ControlReply>, u64) {
+        let rank = self.rank(Service::Control);
+        if let FakeRole::Monitor(monitor) = &mut self.hardware.borrow_mut().components[rank].role {
+            monitor.replies.clear();
+            monitor.requests.push_back(request);
+        }
+        self.wires.raise(super::board::vector(super::board::SERIAL_GSI));
+        let before = self.wires.now();
+        while self.wires.now() - before < HZ {
+            self.kernel.step();
+            if let FakeRole::Monitor(monitor) = &mut self.hardware.borrow_mut().components[rank].role
+                && let Some(reply) = monitor.replies.pop()
+            {
+                return (Some(reply), self.wires.now() - before);
+            }
+        }
+        (None, self.wires.now() - before)
+    }
+}
+
+/// A machine whose VMs compute and kick their NICs for ever.
+fn under_load(count: usize) -> (Fake, Vec<VmId>) {
+    let mut machine = Fake::new(4096);
+    let mut turn = 0_u64;
+    machine.guests.borrow_mut().calm = Some(Box::new(move |_| {
+        turn += 1;
+        Some(match turn % 4 {
+            0 => Step::Hypercall { number: hypercall::KICK, a: device::NIC, b: 0 },
+            _ => Step::Compute(5_000),
+        })
+    }));
+    let vms = (0..count).map(|_| machine.create(WITH_NIC)).collect();
+    for _ in 0..400 * count {
+        machine.step();
+    }
+    (machine, vms)
+}
+
+#[test]
+fn each_culprit_is_noticed_within_a_second_and_a_half_under_load() {
+    for service in [Service::Net, Service::Pager, Service::Plan, Service::Control] {
+        for what in [Misdeed::Spin, Misdeed::SpinPast, Misdeed::Sleep, Misdeed::Ignore] {
+            if service == Service::Control && matches!(what, Misdeed::Sleep | Misdeed::Ignore) {
+                // Nobody rings it.
+                continue;
+            }
+            let (mut machine, vms) = under_load(4);
+            let rank = machine.goes_on(service, what);
+            if service != Service::Control {
+                // It is told of somebody.
+                machine.create(WITH_NIC);
+            }
+            let before: u64 = machine.guests.borrow().asked.values().sum();
+            let (why, after) = machine.until_condemned(rank);
+            let right = match what {
+                Misdeed::Spin => matches!(why, Death::Overrun(_)),
+                Misdeed::SpinPast => matches!(why, Death::Spins(_)),
+                _ => matches!(why, Death::Sleeps),
+            };
+            assert!(right, "{service:?} {what:?}: {why:?}");
+            assert!((HZ / 2..NOTICED).contains(&after), "{service:?} {what:?}: {after}");
+            // Half of the time and more was the VMs'.
+            let turns = machine.guests.borrow().asked.values().sum::<u64>() - before;
+            assert!(turns * 5_000 > HZ / 3, "{service:?} {what:?}: {turns}");
+            for _ in 0..2000 {
+                machine.step();
+            }
+            assert!(vms.iter().all(|vm| machine.vms().contains(vm)));
+            assert_eq!(machine.kernel.cpu.components.list[rank].incarnation, 2);
+            machine.audit();
+        }
+    }
+}
+
+#[test]
+fn the_operator_can_kill_while_any_culprit_rages() {
+    for service in [Service::Net, Service::Pager, Service::Plan] {
+        for what in [Misdeed::Spin, Misdeed::SpinPast, Misdeed::Sleep, Misdeed::Ignore, Misdeed::Flood(50)] {
+            let (mut machine, _) = under_load(4);
+            let rank = machine.goes_on(service, what);
+            for _ in 0..200 {
+                machine.step();
+            }
+            let component = u16::try_from(rank).expect("few");
+            let (reply, after) = machine.asked(ControlRequest::Kill { component });
+            let done = ControlReply::Done { status: status::OK, value: 0 };
+            assert_eq!(reply, Some(done), "{service:?} {what:?}");
+            assert!(after < 20 * MS, "{service:?} {what:?}: {after}");
+            assert_eq!(machine.kernel.cpu.components.list[rank].incarnation, 2, "{service:?} {what:?}");
+        }
+    }
+}
+
+#[test]
+fn who_is_over_its_budget_has_the_cpu_in_turn_with_vms() {
+    let (mut machine, _) = under_load(2);
+    let rank = machine.goes_on(Service::Plan, Misdeed::Spin);
+    while !machine.kernel.cpu.components.shares.contains(rank) {
+        machine.step();
+    }
+    assert_eq!(machine.run_at(rank), Run::Ready);
+    let ran =
+        |machine: &Fake| (machine.kernel.cpu.components.list[rank].ran_ticks, machine.kernel.cpu.counters.guest_ticks);
+    let before = ran(&machine);
+    let end = machine.wires.now() + HZ / 10;
+    while machine.wires.now() < end {
+        machine.step();
+    }
+    let after = ran(&machine);
+    let (own, guests) = (after.0 - before.0, after.1 - before.1);
+    assert!(own.abs_diff(guests) < HZ / 50, "{own} and {guests}");
+}
+
+#[test]
+fn who_waits_again_in_time_is_as_before() {
+    let (mut machine, _) = under_load(2);
+    let rank = machine.rank(Service::Plan);
+    machine.kernel.cpu.components.list[rank].live.fresh_ticks = 0;
+    // It has run beyond its budget, and then does its work.
+    machine.kernel.cpu.mark = machine.wires.now();
+    for _ in 0..2 {
+        machine.kernel.cpu.components.list[rank].run = Run::Ready;
+        machine.kernel.cpu.components.list[rank].live.fresh_ticks = MS;
+        machine.kernel.charge(rank);
+    }
+    assert!(machine.kernel.cpu.components.shares.contains(rank));
+    for _ in 0..2000 {
+        machine.step();
+    }
+    assert!(machine.kernel.cpu.components.shares.is_empty());
+    assert_eq!(machine.kernel.cpu.components.list[rank].live.used_ticks, 0);
+    assert_eq!(machine.kernel.cpu.components.list[rank].incarnation, 1);
+    machine.audit();
+}
+
+#[test]
+fn stolen_time_kills_nobody() {
+    let (mut machine, vms) = under_load(4);
+    for _ in 0..1000 {
+        // Half a second at a time, whoever runs.
+        machine.wires.spend(HZ / 2);
+        for _ in 0..7 {
+            machine.step();
+        }
+    }
+    for component in &machine.kernel.cpu.components.list {
+        assert_eq!(component.incarnation, 1, "{}", component.entry.name);
+    }
+    assert!(vms.iter().all(|vm| machine.vms().contains(vm)));
+    machine.audit();
+}
+
+#[test]
+fn a_jump_costs_a_component_one_period() {
+    let (mut machine, _) = under_load(1);
+    let rank = machine.rank(Service::Plan);
+    let tick = machine.kernel.cpu.components.list[rank].live.tick_ticks;
+    machine.kernel.cpu.components.list[rank].run = Run::Ready;
+    machine.kernel.cpu.components.list[rank].live.fresh_ticks = HZ / 2;
+    machine.kernel.cpu.mark = machine.wires.now();
+    machine.kernel.charge(rank);
+    assert_eq!(machine.kernel.cpu.components.list[rank].live.used_ticks, tick);
+}
+
+#[test]
+fn a_vm_whose_kicks_bring_a_turn_over_its_budget_pays_for_it() {
+    let (mut machine, vms) = under_load(2);
+    let rank = machine.rank(Service::Net);
+    let ran = |machine: &mut Fake, vm| machine.kernel.vms.by_id(vm).expect("it lives").ran_ticks;
+    let before = [ran(&mut machine, vms[0]), ran(&mut machine, vms[1])];
+    let now = machine.wires.now();
+    machine.kernel.cpu.mark = now;
+    let component = &mut machine.kernel.cpu.components.list[rank];
+    component.run = Run::Ready;
+    component.live.rest();
+    component.live.kicked = Some((vms[1], now));
+    for _ in 0..3 {
+        machine.kernel.cpu.components.list[rank].live.fresh_ticks = MS;
+        machine.kernel.charge(rank);
+    }
+    // Nothing for the first, which was within the budget; with the second the whole turn.
+    let after = [ran(&mut machine, vms[0]), ran(&mut machine, vms[1])];
+    assert_eq!((after[0] - before[0], after[1] - before[1]), (0, 3 * MS));
+    // A kick of long ago has nothing to do with it.
+    let component = &mut machine.kernel.cpu.components.list[rank];
+    component.live.rest();
+    component.live.kicked = Some((vms[0], now - HZ));
+    for _ in 0..3 {
+        machine.kernel.cpu.components.list[rank].live.fresh_ticks = MS;
+        machine.kernel.charge(rank);
+    }
+    assert_eq!(ran(&mut machine, vms[0]), after[0]);
+}
+
+#[test]
+fn lines_of_a_component_are_limited_and_that_is_said() {
+    let (mut machine, _) = under_load(2);
+    lines::listen();
+    machine.goes_on(Service::Pager, Misdeed::Flood(20));
+    let end = machine.wires.now() + HZ;
+    while machine.wires.now() < end {
+        machine.step();
+    }
+    let all = lines::heard("");
+    let warned = lines::count(&all, "WARN core: component pager floods the log: its lines are limited");
+    assert!((1..=2).contains(&warned), "{warned}");
+    // A hundred, ten a second, and the first of the second life if it had one.
+    let said = lines::count(&all, "component: pager: ");
+    assert!((100..=112).contains(&said), "{said}");
+}
+
+#[test]
+fn a_ring_that_is_full_is_emptied_by_one_that_is_late() {
+    let mut machine = Fake::new(8192);
+    machine.settle(1000);
+    // All of them end at once while the demultiplexer sleeps, as it does while its NIC starts.
+    let vms: Vec<VmId> = (0..RING_SLOTS + 30)
+        .map(|_| {
+            let vm = machine.create(WITH_NIC);
+            machine.hardware.borrow_mut().asleep = false;
+            machine.settle(1000);
+            vm
+        })
+        .collect();
+    let rank = machine.rank(Service::Net);
+    for vm in vms {
+        let crate::kernel::Kernel { vms, cpu, .. } = &mut machine.kernel;
+        cpu.end(vms.by_id(vm).expect("it lives"), crate::vm::End::new(abi::end::EndReason::Destroyed, 0));
+    }
+    machine.hardware.borrow_mut().asleep = false;
+    machine.settle(4000);
+    assert_eq!(machine.kernel.cpu.components.list[rank].incarnation, 1, "nobody is blamed");
+    assert!(machine.vms().is_empty(), "and nothing is lost");
+    machine.audit();
+}
+
+#[test]
+fn who_leaves_a_ring_full_although_it_has_waited_dies_at_once() {
+    let mut machine = Fake::new(8192);
+    machine.guests.borrow_mut().hostile = 1;
+    machine.settle(1000);
+    for _ in 0..RING_SLOTS + 8 {
+        machine.create(WITH_NIC);
+        machine.hardware.borrow_mut().asleep = false;
+        machine.settle(1000);
+    }
+    let rank = machine.goes_on(Service::Net, Misdeed::Ignore);
+    for vm in machine.vms() {
+        let crate::kernel::Kernel { vms, cpu, .. } = &mut machine.kernel;
+        cpu.end(vms.by_id(vm).expect("it lives"), crate::vm::End::new(abi::end::EndReason::Destroyed, 0));
+    }
+    machine.hardware.borrow_mut().asleep = false;
+    let (why, after) = machine.until_condemned(rank);
+    assert_eq!(why, Death::RingFull);
+    assert!(after < MS, "{after}");
+    machine.settle(4000);
+    assert!(machine.vms().is_empty());
+    machine.audit();
+}
+
+#[test]
+fn a_scheduler_that_is_behind_with_its_ring_hears_of_everybody_in_the_end() {
+    let mut machine = Fake::new(8192);
+    machine.guests.borrow_mut().hostile = 1;
+    let vms: Vec<VmId> = (0..RING_SLOTS + 40)
+        .map(|_| {
+            let vm = machine.create(WITHOUT_NIC);
+            machine.hardware.borrow_mut().asleep = false;
+            machine.settle(1000);
+            vm
+        })
+        .collect();
+    // More of them are woken at once than its ring has slots.
+    for &vm in &vms {
+        let crate::kernel::Kernel { vms, cpu, .. } = &mut machine.kernel;
+        cpu.wake(vms.by_id(vm).expect("it lives"));
+    }
+    machine.hardware.borrow_mut().asleep = false;
+    let before = machine.guests.borrow().asked.clone();
+    machine.settle(4000);
+    machine.audit();
+    let rank = machine.rank(Service::Plan);
+    assert_eq!(machine.kernel.cpu.components.list[rank].incarnation, 1);
+    let guests = machine.guests.borrow();
+    assert!(vms.iter().all(|vm| guests.asked[&vm.slot.number()] > before[&vm.slot.number()]), "each has run");
+}
