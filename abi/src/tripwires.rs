@@ -95,9 +95,9 @@ fn boot_record() {
     assert_eq!([backend::VMX, backend::SVM], [1, 2]);
     assert_eq!([note::KIND_COMPONENT, note::KIND_GUEST, note::KIND_CORE_VMX, note::KIND_CORE_SVM], [1, 2, 3, 4]);
     assert_eq!((size_of::<Segment>(), size_of::<Program>(), size_of::<Component>()), (40, 352, 1600));
-    assert_eq!((size_of::<PciDevice>(), size_of::<Screen>(), size_of::<Options>()), (176, 10_272, 176));
-    assert_eq!((offset_of!(BootRecord, root), offset_of!(BootRecord, ranges)), (56, 2464));
-    assert_eq!(size_of::<BootRecord>(), 48320);
+    assert_eq!((size_of::<PciDevice>(), size_of::<Screen>(), size_of::<Options>()), (176, 10_272, 184));
+    assert_eq!((offset_of!(BootRecord, root), offset_of!(BootRecord, ranges)), (56, 2472));
+    assert_eq!(size_of::<BootRecord>(), 48456);
 }
 
 #[test]
