@@ -19,7 +19,7 @@ use abi::limits::PAGE_SIZE;
 use base::log::Screen;
 
 /// RAM below which the core does not start.
-const MIN_MEMORY: u64 = 56 << 20;
+const MIN_MEMORY: u64 = 40 << 20;
 /// The entry of the topmost table through which the core's image is seen.
 const CORE_ENTRY: usize = 511;
 

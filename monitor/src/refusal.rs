@@ -37,6 +37,9 @@ pub(crate) fn say(command: Command, request: ControlRequest, status: u32, host: 
         (status::MOVED, _) => host.print(format_args!(
             "error {word}: others come and go, and take its slot each time; try again"
         )),
+        (status::BUSY, _) => host.print(format_args!(
+            "error {word}: a component has still to hear of VMs that came and went before; try again in a moment"
+        )),
         (status, _) => {
             host.print(format_args!("error {word}: the core refused {request:?} with status {status}"));
         }

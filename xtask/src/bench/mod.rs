@@ -6,8 +6,9 @@
 //! operator's line with `monitor`. Each benchmark runs twice and fails when the figures do not repeat. Targets and the best
 //! figure of others are in [`targets`]; a metric must have an entry there.
 
-pub mod admission;
+mod admission;
 mod boot;
+mod components;
 mod crowd;
 mod echo;
 mod hoarders;
@@ -151,6 +152,7 @@ fn all() -> Vec<Entry> {
         hoarders::ENTRY,
         admission::ENTRY,
         slots::ENTRY,
+        components::ENTRY,
         privileged_lines::ENTRY,
         resident::ENTRY,
         boot::ENTRY,

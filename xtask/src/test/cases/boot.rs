@@ -24,6 +24,7 @@ pub const CASES: &[Case] = &[
     },
     Case { name: "boot: menu", asserts: "the image of build-iso boots its first preset from GRUB's menu", run: menu },
     Case { name: "boot: power off", asserts: "the operator can power the machine off", run: power_off },
+    Case { name: "boot: 48 MiB", asserts: "eight web servers serve on a machine of 48 MiB", run: small },
     Case {
         name: "boot: repeatable",
         asserts: "two boots whose clock counts instructions say the same",
@@ -42,6 +43,13 @@ fn boot(lab: &Lab) -> Result<()> {
     running.must_not_say(0, "ERROR")?;
     running.must_not_say(0, "FATAL")?;
     given_back(&running, &serving)
+}
+
+fn small(lab: &Lab) -> Result<()> {
+    let mut running = lab.boot("vms=httpd*8").megs(48).start()?;
+    running.wait_for_services(BOOT)?;
+    running.must_not_say(0, "ERROR")?;
+    running.power_off()
 }
 
 /// What boot took is for VMs, before the first of them runs: no frame is left with the loader, and some were.

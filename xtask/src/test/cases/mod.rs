@@ -10,6 +10,7 @@ mod browser;
 mod command;
 mod components;
 mod control;
+pub mod crowd;
 pub mod culprits;
 mod elf;
 mod fatal;
@@ -59,6 +60,7 @@ pub fn all(long: bool) -> Vec<Case> {
         uefi::CASES,
         hardware::CASES,
         hoarders::CASES,
+        crowd::CASES,
         command::CASES,
         takes_root,
     ]
