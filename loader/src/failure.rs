@@ -33,7 +33,7 @@ failures! {
         "use GRUB 2.06 or later";
     /// Not enough memory.
     LittleMemory = 4: "there is too little memory",
-        "give the machine 64 MiB or more, or ask for fewer VMs";
+        "give the machine 48 MiB or more, or ask for fewer VMs";
     /// No ACPI tables.
     NoAcpi = 5: "there are no usable ACPI tables",
         "switch ACPI on in the firmware, or in the emulator";
