@@ -1,7 +1,7 @@
 //! The core of Foraker: trap handling and per-VM metadata; the only program in root mode, ring 0, that stays.
 //!
 //! A library, so that what is pure in it is tested on the host; `core-vmx` and `core-svm` make it the program for one kind of processor
-//! each. The loader has read and placed everything; what it found the core takes from one binary record, which it checks ([`boot`]).
+//! each. The loader has read and placed everything; what it found the core takes from one binary record, which it checks (`boot/check.rs`).
 #![cfg_attr(not(test), no_std)]
 
 mod board;

@@ -2,7 +2,7 @@
 //! PCI, clocks), checks the processor and picks the core for it, places everything, builds the page tables of the core's half, writes
 //! one [`abi::boot::BootRecord`], and jumps into the core, which gives its frames to VMs before the first of them runs.
 //!
-//! Each step either gives the next what it needs, or ends the boot with a message that says what, why and what to do ([`failure`]).
+//! Each step either gives the next what it needs, or ends the boot with a message that says what, why and what to do (`failure.rs`).
 //!
 //! A library, so that what is pure in it is tested on the host; `main.rs` ties it to the machine.
 #![cfg_attr(not(test), no_std)]

@@ -2,7 +2,7 @@
 //!
 //! Time is stolen: a busy host, system management, a suspended laptop. So a *budget* counts timer interrupts that found the component
 //! running, each worth a period at most, and *patience* is measured by [`crate::kernel::Steady`]. Over its budget a component is
-//! demoted ([`super::Shares`]): it has the CPU in turn with VMs until it waits. It dies when it makes no progress for its patience: it does not
+//! demoted ([`super::shares`]): it has the CPU in turn with VMs until it waits. It dies when it makes no progress for its patience: it does not
 //! wait, waits only for what is past, or sleeps on what it was rung for.
 
 use crate::log::RateLimit;
