@@ -78,7 +78,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         };
         if let Some(rank) = rank {
             self.run_component(rank);
-        } else if !self.requests.is_empty() && self.may_create() {
+        } else if self.may_create() {
             self.create_requested();
         } else if let Some(turn) = self.next_turn() {
             self.run_vm(turn);

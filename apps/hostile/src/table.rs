@@ -336,6 +336,12 @@ pub const CRIMES: &[Crime] = &[
         Nothing,
         "GIVE_BACK of register page, page tables, NIC, and of pages beyond the memory",
     ),
+    crime(
+        Hypercalls,
+        "take-refused",
+        Nothing,
+        "TAKE of the hole at 0, of its own code, beyond the memory, of 2^64 pages",
+    ),
     crime(Hypercalls, "give-back-code", Nothing, "GIVE_BACK of its own code, constants and heap"),
     crime(Hypercalls, "give-back-stack", Nothing, "GIVE_BACK of the page that its stack pointer is in"),
     crime(Hypercalls, "give-back-all", EXITED, "GIVE_BACK of everything that can be given back, its code included"),

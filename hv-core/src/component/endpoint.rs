@@ -290,12 +290,21 @@ impl Endpoint {
 
     /// True when there is space for some messages more.
     pub fn has_room(&mut self) -> bool {
-        self.to.in_flight().is_ok_and(|used| used + ROOM <= self.to.capacity())
+        self.used().is_some_and(|used| used + ROOM <= self.to.capacity())
     }
 
     /// True when the ring to the party is less than half full, so that it can be told more of what is not urgent.
     pub fn has_space(&mut self) -> bool {
-        self.to.in_flight().is_ok_and(|used| used * 2 < self.to.capacity())
+        self.used().is_some_and(|used| used * 2 < self.to.capacity())
+    }
+
+    /// Messages to the party that it has not taken; `None` where it wrote nonsense into the ring.
+    fn used(&mut self) -> Option<u32> {
+        match self.to.in_flight() {
+            // A restart of the party has emptied it, which is noted now.
+            Err(RingError::EpochChanged) => self.to.in_flight().ok(),
+            used => used.ok(),
+        }
     }
 }
 

@@ -62,8 +62,10 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     #[cold]
     #[inline(never)]
     pub fn shared_turn(&mut self) -> Option<usize> {
+        // VMs that have still to come to live are served in their turn as well.
+        let come = self.may_create();
         let cpu = &mut self.cpu;
-        let vms = !cpu.queues.is_empty(Queue::Ready);
+        let vms = come || !cpu.queues.is_empty(Queue::Ready);
         let Components { list, shares, .. } = &mut cpu.components;
         let guest_ticks = cpu.counters.guest_ticks;
         let ran = |rank: Option<usize>| rank.map_or(guest_ticks, |rank| list[rank].ran_ticks);

@@ -29,9 +29,11 @@ impl Requests {
 }
 
 impl<B: Backend, H: Board> Kernel<B, H> {
-    /// Whether more of them can come to live now: it is known which node this is, and the scheduler can be told.
+    /// Whether there are some, and they can come to live now: it is known which node this is, and the scheduler can be told.
     pub fn may_create(&mut self) -> bool {
-        self.cpu.node.is_some() && self.cpu.has_room(self.cpu.endpoints.first(Service::Plan))
+        !self.requests.is_empty()
+            && self.cpu.node.is_some()
+            && self.cpu.has_room(self.cpu.endpoints.first(Service::Plan))
     }
 
     /// The next of the VMs that the boot options ask for come to live.

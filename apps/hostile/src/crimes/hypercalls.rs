@@ -40,6 +40,7 @@ pub fn deed(name: &str) -> Option<Deed> {
         "give-back-stack" => Deed::Check(give_back_stack),
         "give-back-huge" => Deed::Check(give_back_huge),
         "give-back-all" => return act(name).map(|act| Deed::Act(act, memory_bytes)),
+        "take-refused" => Deed::Check(take_refused),
         "registers" => Deed::Check(registers),
         "alarm-past" => Deed::Check(alarm_past),
         "alarm-sweep" => Deed::Check(alarm_sweep),
@@ -56,12 +57,12 @@ fn unknown() -> Result<(), Escape> {
         let answer = hypercall(number, number, !number);
         Escape::unless(answer == ERROR_UNKNOWN, "a number that is no hypercall was not answered with an error", number)
     };
-    (number::GIVE_BACK + 1..5_000).try_for_each(ask)?;
+    (number::TAKE + 1..5_000).try_for_each(ask)?;
     for bit in 4..64 {
         ask(1 << bit)?;
         ask(((1 << bit) - 1) | 1 << 63)?;
         // The low half looks like a hypercall.
-        (0..8).filter(|_| bit >= 32).try_for_each(|low| ask(1 << bit | low))?;
+        (0..=number::TAKE).filter(|_| bit >= 32).try_for_each(|low| ask(1 << bit | low))?;
     }
     let mut noise = Noise::new(1);
     (0..5_000).try_for_each(|_| ask(noise.word() | 1 << 40))?;
@@ -89,6 +90,25 @@ fn give_back_refused() -> Result<(), Escape> {
         Escape::unless(give_back(page, 1) >= ERROR_MIN, "a page was given back that cannot be", page)?;
     }
     Escape::unless(peek64(register!(magic)) == abi::guest::MAGIC, "the register page is gone", peek64(register!(magic)))
+}
+
+fn take_refused() -> Result<(), Escape> {
+    let pages = memory_bytes() / PAGE;
+    let code = take_refused as *const () as u64 / PAGE;
+    for (first, count) in [
+        (0, 1),
+        (code, 1),
+        (pages, 1),
+        (pages - 1, 2),
+        (pages - 1, u64::MAX),
+        (u64::MAX, 1),
+        (0, u64::MAX),
+        (code, 0x1000),
+    ] {
+        let answer = hypercall(number::TAKE, first, count);
+        Escape::unless(answer >= ERROR_MIN, "a page was taken that cannot be", first)?;
+    }
+    Ok(())
 }
 
 fn give_back_huge() -> Result<(), Escape> {

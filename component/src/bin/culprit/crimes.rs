@@ -10,8 +10,8 @@ use core::arch::asm;
 
 /// Between the rings and the kick bitmap nothing is mapped.
 pub const UNMAPPED: u64 = 0x2800_0000;
-/// In the core's half: its text, which `linker.ld` puts 2 GiB below the end and a megabyte up.
-pub const CORE: u64 = 0xffff_ffff_8011_0000;
+/// In the core's half: its text, which begins 2 GiB below the end.
+pub const CORE: u64 = 0xffff_ffff_8000_1000;
 /// Not canonical.
 const NOWHERE: u64 = 0x8000_0000_0000_0000;
 

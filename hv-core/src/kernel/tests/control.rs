@@ -6,6 +6,7 @@ use super::guest::{FIRST, call, field, keep, poke};
 use super::lines;
 use super::machine::{GUEST_PAGES, HZ, IMAGE_PAGE, Machine, REFUSED, WITH_NIC, WITHOUT_NIC};
 use super::roles::Role as FakeRole;
+use crate::component::Death;
 use crate::kernel::{Kernel, Places};
 use crate::memory::{CLASSES, Owner, OwnerClass, PhysAddr};
 use crate::vm::{Seed, State};
@@ -576,4 +577,19 @@ fn what_is_no_request_is_said_and_not_answered() {
     }
     assert_eq!(machine.ids(), [0; 0]);
     assert_eq!(machine.vms(), [FIRST]);
+}
+
+#[test]
+fn who_was_restarted_has_space_for_its_first_answer() {
+    let mut machine = Machine::<true>::new(1024);
+    machine.settle(1000);
+    machine.kernel.cpu.condemn(machine.rank(Service::Control), Death::Killed);
+    machine.settle_again();
+    let id = machine.kernel.cpu.endpoints.first(Service::Control);
+    let endpoint = machine.kernel.cpu.endpoints.get_mut(id).expect("a controller");
+    assert!(endpoint.has_space(), "nothing has been told to it");
+    machine.kernel.cpu.condemn(machine.rank(Service::Control), Death::Killed);
+    machine.settle_again();
+    let endpoint = machine.kernel.cpu.endpoints.get_mut(id).expect("a controller");
+    assert!(endpoint.has_room());
 }
