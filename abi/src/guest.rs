@@ -39,9 +39,12 @@ pub mod hypercall {
     /// Returns how many frames were freed.
     pub const GIVE_BACK: u64 = 7;
     /// Have a frame of its own for each of the RSI pages from the page number RDI on, which may be written and either hold zeros
-    /// at the start or were written, without waiting for one. Returns how many of them, the first ones, are there: fewer where no more memory can be had now.
+    /// at the start or were written, without waiting for one; at most [`super::TAKE_MAX`] pages. Returns how many of them, the first ones, are there: fewer where no more memory can be had now.
     pub const TAKE: u64 = 8;
 }
+
+/// Pages that one [`hypercall::TAKE`] may name.
+pub const TAKE_MAX: u64 = 64;
 
 /// Results from here on are errors.
 pub const ERROR_MIN: u64 = u64::MAX - 15;

@@ -18,6 +18,7 @@ fn guest_numbers() {
         [NOP, IDLE, EXIT, KICK, ALARM, UPCALL_RETURN, FAULT_RETURN, GIVE_BACK, TAKE],
         [0, 1, 2, 3, 4, 5, 6, 7, 8]
     );
+    assert_eq!(guest::TAKE_MAX, 64);
     use guest::pending::{ALARM as DUE, CONSOLE_INPUT, CONTROL, DISK, IDENTITY, NIC, SHUTDOWN};
     assert_eq!([DUE, NIC, SHUTDOWN, IDENTITY, CONSOLE_INPUT, DISK, CONTROL], [1, 2, 4, 8, 16, 32, 64]);
     assert_eq!([guest::device::NIC, guest::device::CONSOLE, guest::device::DISK, guest::device::CONTROL], [0, 1, 2, 3]);

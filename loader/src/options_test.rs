@@ -1,7 +1,8 @@
+use super::manifest_test::image;
 use super::options::{Known, OnFatal, Options};
 use abi::boot::{self, Net, SelfTest, VmRequest};
 use abi::limits::{MAX_POLICIES, Name};
-use abi::manifest::{ANY, CORE, Component, IMAGE_ARGS_BYTES, Image, NONE, Policy, Ring};
+use abi::manifest::{CORE, Component, NONE, Policy, Ring};
 use abi::service::Service;
 use log::LevelFilter;
 use proptest::prelude::*;
@@ -29,26 +30,6 @@ fn component(role: &str, names: &[&str]) -> Component {
         port_count: 0,
         port_irq: NONE,
         keep_pages: 0,
-    }
-}
-
-fn image(text: &str) -> Image {
-    let args = [0; IMAGE_ARGS_BYTES];
-    Image {
-        name: name(text),
-        module: name(text),
-        memory_bytes: 1 << 20,
-        rx_slots: 0,
-        tx_slots: 0,
-        args,
-        rate: abi::share::UNLIMITED,
-        burst: abi::share::BURST,
-        weight: abi::share::WEIGHT,
-        net: ANY,
-        pager: ANY,
-        flags: 0,
-        reserve_frames: abi::manifest::RESERVE_LEAST,
-        limit_frames: 300,
     }
 }
 

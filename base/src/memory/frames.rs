@@ -204,8 +204,7 @@ impl Frames {
             return None;
         }
         let frame = self.take(owner, page)?;
-        // Whoever was promised a frame is counted there.
-        self.promised = self.promised.wrapping_sub(promised.into());
+        self.promised = self.promised.saturating_sub(promised.into());
         Some(frame)
     }
 

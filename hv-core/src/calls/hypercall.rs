@@ -11,8 +11,10 @@ use abi::limits::PAGE_SHIFT;
 use abi::nic;
 use backend::{Backend, Flush, Vcpu};
 
-/// Pages that one `GIVE_BACK` or `TAKE` may name, so that its work is bounded.
-const PAGES_MAX: u64 = 512;
+/// Pages that one `GIVE_BACK` may name, so that its work is bounded.
+const GIVE_BACK_MAX: u64 = 512;
+/// The same for `TAKE`, for which pages are cleared.
+const TAKE_MAX: u64 = abi::guest::TAKE_MAX;
 
 /// Why a hypercall is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,7 +119,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         let body = vm.life.body_mut().ok_or(Refusal::State)?;
         let memory = &mut body.memory;
         let end = first.checked_add(count).and_then(|end| u32::try_from(end).ok()).filter(|&end| end <= memory.pages());
-        let (Ok(first), Some(end), 0..=PAGES_MAX) = (u32::try_from(first), end, count) else {
+        let (Ok(first), Some(end), 0..=TAKE_MAX) = (u32::try_from(first), end, count) else {
             return Err(Refusal::Argument);
         };
         let frames = &mut self.frames;
@@ -149,7 +151,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             IMAGE_BASE >> PAGE_SHIFT
         };
         let end = first.saturating_add(count);
-        if count > PAGES_MAX || first < fixed || end > u64::from(memory.pages()) {
+        if count > GIVE_BACK_MAX || first < fixed || end > u64::from(memory.pages()) {
             return Err(Refusal::Argument);
         }
         let mut freed = 0;

@@ -189,7 +189,8 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         }
         let now = self.board.now();
         let retry = now.saturating_add(self.time.milliseconds(RETRY_MS));
-        let until = now.saturating_add(self.memory_wait_ticks);
+        // Stolen time is not waited: there was nobody who could have given memory back.
+        let until = self.steady.look(now).saturating_add(self.memory_wait_ticks);
         vm.life.run_short(Shortage { retry, until });
         let deadline = vm.deadline();
         self.timers.set(vm.seat, deadline);
@@ -200,10 +201,10 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     #[cold]
     pub fn look_for_memory(&mut self, vm: &mut Vm<B>, now: u64) {
         let (Some(shortage), Some(fault)) = (vm.life.shortage(), vm.life.page_fault()) else { return };
-        if shortage.until <= now {
+        if shortage.until <= self.steady.look(now) {
             return self.end(vm, End::new(EndReason::OutOfMemory, fault.page.into()));
         }
-        let retry = now.saturating_add(self.time.milliseconds(RETRY_MS)).min(shortage.until);
+        let retry = now.saturating_add(self.time.milliseconds(RETRY_MS));
         vm.life.run_short(Shortage { retry, ..shortage });
         if self.frames.unreserved() > 0 {
             self.tell_pager_of(vm, fault);

@@ -43,7 +43,7 @@ pub struct PageFault {
 pub struct Shortage {
     /// TSC at which its pager is asked again.
     pub retry: u64,
-    /// TSC at which it has waited long enough, and ends.
+    /// Steady time ([`crate::kernel::Steady`]) at which it has waited long enough, and ends.
     pub until: u64,
 }
 

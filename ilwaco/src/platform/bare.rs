@@ -1,7 +1,7 @@
 //! The real machine: hypercalls and fixed addresses.
 
 use crate::cell::global;
-use abi::guest::hypercall;
+use abi::guest::{TAKE_MAX, hypercall};
 use abi::limits::PAGE_SIZE;
 use abi::nic::{MAX_SLOTS_TOTAL, nic_pages};
 use core::arch::asm;
@@ -96,13 +96,17 @@ fn at(address: usize, bytes: u64) -> SharedMemory {
 /// Has the machine give memory to these pages now, instead of when they are first touched. False when it has not as much.
 pub(crate) fn take(pages: Range<usize>) -> bool {
     let (Ok(first), Ok(count)) = (u64::try_from(pages.start), u64::try_from(pages.len())) else { return false };
-    // What is behind a call's most is taken when it is touched.
-    let count = count.min(TAKE_MOST);
-    call(hypercall::TAKE, first, count) == count
+    let end = first.saturating_add(count);
+    let mut next = first;
+    while next < end {
+        let some = TAKE_MAX.min(end - next);
+        if call(hypercall::TAKE, next, some) != some {
+            return false;
+        }
+        next += some;
+    }
+    true
 }
-
-/// Pages that one `TAKE` may name.
-const TAKE_MOST: u64 = 512;
 
 /// Has the machine give memory to what a server needs beside its connections, and idle VMs give back: the stack, as deep as it
 /// usually is, and the NIC's transmit ring. False when it has not as much.

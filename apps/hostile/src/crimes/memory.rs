@@ -4,7 +4,7 @@ use super::{Deed, Escape, acts, nothing};
 use crate::catch::{Act, Caught, attempt};
 use crate::machine::{PAGE, hypercall, memory_bytes, offset, peek64, poke64, scratch};
 use abi::guest::hypercall::TAKE;
-use abi::guest::{FAULT_ADDRESS, NIC_BASE, PAGE_TABLES};
+use abi::guest::{FAULT_ADDRESS, NIC_BASE, PAGE_TABLES, TAKE_MAX};
 use core::arch::naked_asm;
 
 acts! {
@@ -202,11 +202,9 @@ fn memory_hog() -> Result<(), Escape> {
 }
 
 fn memory_hoard() -> Result<(), Escape> {
-    /// Pages that one `TAKE` may name.
-    const MOST: u64 = 512;
     let (mut page, end) = (FREE_FROM / PAGE, memory_bytes() / PAGE);
     while page < end {
-        let count = MOST.min(end - page);
+        let count = TAKE_MAX.min(end - page);
         let there = hypercall(TAKE, page, count);
         Escape::unless(there <= count, "TAKE has given more than was asked for", there)?;
         if there < count {

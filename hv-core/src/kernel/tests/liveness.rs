@@ -119,6 +119,19 @@ fn each_culprit_is_noticed_within_a_second_and_a_half_under_load() {
 }
 
 #[test]
+fn vms_that_are_asked_for_come_to_live_beside_a_culprit() {
+    for what in [Misdeed::Spin, Misdeed::SpinPast] {
+        let mut machine = Fake::with_vms(2048, &[(WITH_NIC, 3)]);
+        machine.goes_on(Service::Plan, what);
+        let end = machine.wires.now() + HZ / 2;
+        while machine.wires.now() < end && machine.kernel.vms.living() < 3 {
+            machine.step();
+        }
+        assert_eq!(machine.kernel.vms.living(), 3, "{what:?}");
+    }
+}
+
+#[test]
 fn the_operator_can_kill_while_any_culprit_rages() {
     for service in [Service::Net, Service::Pager, Service::Plan] {
         for what in [Misdeed::Spin, Misdeed::SpinPast, Misdeed::Sleep, Misdeed::Ignore, Misdeed::Flood(50)] {

@@ -82,6 +82,17 @@ fn who_is_short_of_memory_waits_a_second_and_ends() {
 }
 
 #[test]
+fn stolen_time_is_not_waited_for_memory() {
+    let (mut machine, vm, _hoard) = full(&[touch(PATIENT)]);
+    pass(&mut machine, HZ / 2);
+    machine.wires.spend(20 * HZ);
+    pass(&mut machine, HZ / 10);
+    assert!(matches!(machine.state(vm), Some(State::Fault(_))), "a jump is worth a tenth of a second");
+    pass(&mut machine, HZ / 2);
+    assert_eq!(machine.state(vm), None);
+}
+
+#[test]
 fn who_is_short_of_memory_goes_on_when_there_is_some() {
     let (mut machine, vm, hoard) = full(&[touch(PATIENT)]);
     pass(&mut machine, HZ / 2);
@@ -159,7 +170,7 @@ fn who_asks_before_it_touches_never_ends() {
 
 #[test]
 fn only_pages_that_are_zero_and_writable_can_be_taken() {
-    let bad = [(IMAGE_PAGE, 1), (0, 1), (255, 2), (u32::MAX, 1), (100, 513), (100, u64::MAX)];
+    let bad = [(IMAGE_PAGE, 1), (0, 1), (255, 2), (u32::MAX, 1), (100, 65), (100, u64::MAX)];
     for (first, count) in bad {
         let steps = [take(first, count), Step::Store { address: 60 * 4096 }];
         let (mut machine, vm) = Fake::with_guest(WITHOUT_NIC, &steps);
