@@ -154,9 +154,9 @@ impl Liveness {
         self.kicked.filter(|&(_, at)| at.saturating_add(quantum_ticks) >= self.began).map(|(vm, _)| vm)
     }
 
-    /// Whether it has not taken something from one look to the next.
-    pub const fn is_owing(&self) -> bool {
-        self.owing_since.is_some()
+    /// Ticks of steady time for which it has not taken something, at the last look, which was at `now`; `None` when it owes nothing.
+    pub fn owed_ticks(&self, now: u64) -> Option<u64> {
+        self.owing_since.map(|since| now.saturating_sub(since))
     }
 
     /// Whether it has something to take, or has not taken something.

@@ -150,12 +150,15 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         if component.trial_ends > now || !matches!(component.run, Run::Ready | Run::Waiting { .. }) {
             return;
         }
-        // One that is in the middle of a long turn has still to show that it waits again.
-        if component.live.used_ticks != 0 {
+        // One that is in the middle of a long turn has still to show that it waits again, and one that was just late to take something
+        // that it does take: the time between two looks may have been stolen from it.
+        let owed_ticks = component.live.owed_ticks(now);
+        let stalls = owed_ticks.is_some_and(|ticks| ticks >= self.time.milliseconds(GOOD_MS / 2));
+        if component.live.used_ticks != 0 || owed_ticks.is_some() && !stalls {
             return;
         }
         component.trial_ends = NEVER;
-        if component.live.is_owing() || plans_nothing {
+        if stalls || plans_nothing {
             self.condemn(rank, Death::Stalled);
         } else {
             component.policies.prove();

@@ -336,6 +336,37 @@ fn who_has_run_for_a_second_is_good() {
     assert_eq!((machine.policy(Service::Pager).as_str(), machine.start_of(Service::Pager)), ("other", 3));
 }
 
+/// A component on trial that leaves a bit at the looks before the end of its trial, `looks` of them, and runs in between; and the steady
+/// time at which that ends.
+fn late(looks: u64) -> (Fake, usize, u64) {
+    let mut machine = at_rest();
+    let rank = machine.rank(Service::Pager);
+    machine.swap(Service::Pager, OTHER);
+    let component = &mut machine.kernel.cpu.components.list[rank];
+    let ends = component.trial_ends;
+    for look in 0..looks {
+        component.live.look(ends - (looks - 1 - look) * HZ / 10, 1, false, look + 1, true);
+    }
+    machine.kernel.cpu.judge(rank, ends);
+    (machine, rank, ends)
+}
+
+#[test]
+fn who_is_late_when_its_trial_ends_has_still_to_show() {
+    let (mut machine, rank, ends) = late(2);
+    let run = |machine: &Fake| machine.kernel.cpu.components.list[rank].run;
+    assert!(machine.kernel.cpu.on_trial(rank) && !matches!(run(&machine), Run::Condemned(_)));
+    // It has taken the bit.
+    machine.kernel.cpu.components.list[rank].live.look(ends + HZ / 10, 0, false, 3, true);
+    machine.kernel.cpu.judge(rank, ends + HZ / 10);
+    assert!(!machine.kernel.cpu.on_trial(rank) && !matches!(run(&machine), Run::Condemned(_)));
+    // One that was late for half of its trial stalls.
+    let (machine, rank, _) = late(6);
+    assert!(machine.kernel.cpu.on_trial(rank));
+    let (machine, rank) = (late(7).0, rank);
+    assert_eq!(machine.kernel.cpu.components.list[rank].run, Run::Condemned(Death::Stalled));
+}
+
 #[test]
 fn a_good_one_that_dies_again_and_again_gives_way() {
     let mut machine = at_rest();
