@@ -21,6 +21,7 @@ mod run;
 mod service;
 mod setup;
 mod size;
+mod stack;
 mod test;
 mod workspace;
 

@@ -24,6 +24,7 @@ mod nic;
 mod policies;
 mod recovery;
 mod services;
+mod stacks;
 mod swap;
 mod uefi;
 mod web;
@@ -38,6 +39,7 @@ use crate::workspace::has_program;
 pub fn all(long: bool) -> Vec<Case> {
     let takes_root = if is_root().unwrap_or(false) { command::ROOT_CASES } else { &[] };
     [
+        stacks::CASES,
         boot::CASES,
         fatal::CASES,
         asm_guest::CASES,
@@ -84,7 +86,7 @@ pub fn runs_on(case: &Case, kind: Kind) -> bool {
 
 /// Whether a case chooses its machine by itself, or tests `run`, so that once is enough.
 pub fn runs_once(case: &Case) -> bool {
-    ["qemu: ", "nic: ", "run: "].iter().any(|group| case.name.starts_with(group))
+    ["qemu: ", "nic: ", "run: ", "stacks: "].iter().any(|group| case.name.starts_with(group))
 }
 
 /// A line for each reason why tests are left out, with their names.
