@@ -20,6 +20,7 @@ pub mod nic;
 pub mod note;
 pub mod pager;
 pub mod pci;
+pub mod record;
 pub mod request_page;
 pub mod ring;
 pub mod sched;

@@ -87,7 +87,7 @@ fn layouts() {
 #[test]
 fn boot_record() {
     use boot::*;
-    assert_eq!((MAGIC, VERSION), (0x0054_4f4f_4252_4b46, 1));
+    assert_eq!((MAGIC, VERSION), (0x0054_4f4f_4252_4b46, 2));
     assert_eq!((DIRECT_MAP, CORE_BASE, CORE_ALIGN), (0xffff_8000_0000_0000, 0xffff_ffff_8000_0000, 0x20_0000));
     assert_eq!((MMIO_WINDOW, MMIO_WINDOW_END), (0xffff_fe00_0000_0000, 0xffff_fe80_0000_0000));
     assert_eq!([owner::FREE, owner::CORE, owner::MODULE, owner::LOADER, owner::GOLDEN], [0, 1, 2, 3, 4]);
@@ -96,9 +96,20 @@ fn boot_record() {
     assert_eq!([backend::VMX, backend::SVM], [1, 2]);
     assert_eq!([note::KIND_COMPONENT, note::KIND_GUEST, note::KIND_CORE_VMX, note::KIND_CORE_SVM], [1, 2, 3, 4]);
     assert_eq!((size_of::<Segment>(), size_of::<Program>(), size_of::<Component>()), (40, 352, 1600));
-    assert_eq!((size_of::<PciDevice>(), size_of::<Screen>(), size_of::<Options>()), (176, 10_272, 184));
-    assert_eq!((offset_of!(BootRecord, root), offset_of!(BootRecord, ranges)), (56, 2472));
-    assert_eq!(size_of::<BootRecord>(), 48456);
+    assert_eq!((size_of::<PciDevice>(), size_of::<Screen>(), size_of::<Options>()), (176, 10_272, 48));
+    assert_eq!((size_of::<Vms>(), offset_of!(Vms, written), offset_of!(BootRecord, vms)), (48, 40, 608));
+    assert_eq!((offset_of!(BootRecord, root), offset_of!(BootRecord, ranges)), (56, 2384));
+    assert_eq!(size_of::<BootRecord>(), 48368);
+}
+
+#[test]
+fn records_of_vms() {
+    use record::*;
+    assert_eq!([place::FREE, place::WRITTEN, place::WAITING, place::ADMITTED], [0, 1, 2, 3]);
+    assert_eq!((size_of::<Record>(), offset_of!(Record, share), offset_of!(Record, args)), (56, 24, 36));
+    assert_eq!((size_of::<Cell>(), PIECE_BYTES, offset_of!(Cell, bytes)), (64, 59, 5));
+    assert_eq!((Args::EMPTY.first(), Args::at(7).first()), (0xffff_ffff, 7));
+    assert_eq!([0, 1, 59, 60, 1024].map(cells_for), [0, 1, 1, 2, 18]);
 }
 
 #[test]

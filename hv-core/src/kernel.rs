@@ -22,7 +22,7 @@ mod turn;
 pub use attention::Attention;
 pub use cpu::Cpu;
 pub use hardware_errors::HardwareErrors;
-pub use parts::{Parts, Places, Tables};
+pub use parts::{Parts, Tables};
 pub use start::run;
 pub use steady::{PERIOD_MS, Steady};
 pub use turn::Turn;

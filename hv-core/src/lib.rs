@@ -18,7 +18,7 @@ pub(crate) use base::{log, memory};
 
 /// Whether the core would believe a boot record.
 #[cfg(feature = "check")]
-pub use boot::check;
+pub use boot::{check, vms::check as check_vms};
 
 pub use base::memory::CoreImage;
 #[cfg(feature = "svm")]

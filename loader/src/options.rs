@@ -4,7 +4,7 @@
 //! says what is wrong, and what would be right.
 
 use super::manifest::is_party;
-use abi::boot::{self, Net, SelfTest, VmRequest};
+use abi::boot::{self, Net, SelfTest};
 use abi::limits::{MAX_COMPONENTS, MAX_IMAGES, MAX_SEATS, MAX_SLOTS};
 use abi::manifest::{Component, Image, Ring};
 use abi::nic::Node;
@@ -39,6 +39,15 @@ pub enum OnFatal {
     Halt,
     /// The machine is powered off (for tests).
     PowerOff,
+}
+
+/// VMs of one image to be created at boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VmRequest {
+    /// The image's number.
+    pub image: u32,
+    /// How many.
+    pub count: u32,
 }
 
 /// All options.
@@ -268,8 +277,6 @@ impl Options {
         let mut to = boot::Options {
             quantum_ns: self.quantum_ns,
             memory_wait_ns: self.memory_wait_ns,
-            slots: self.slots.unwrap_or(0),
-            seats: self.seats.unwrap_or(0),
             node: self.node.map_or(boot::NONE, Node::number),
             log: match self.log {
                 LevelFilter::Off => 0,
@@ -288,11 +295,6 @@ impl Options {
             ..boot::Options::default()
         };
         to.set_net(self.net);
-        for (to, from) in to.vms.iter_mut().zip(&self.vms) {
-            *to = *from;
-        }
-        // As many as fit into both.
-        to.vm_count = u32::try_from(self.vms.len()).unwrap_or(0);
         to
     }
 

@@ -1,6 +1,6 @@
 use super::manifest_test::image;
-use super::options::{Known, OnFatal, Options};
-use abi::boot::{self, Net, SelfTest, VmRequest};
+use super::options::{Known, OnFatal, Options, VmRequest};
+use abi::boot::{self, Net, SelfTest};
 use abi::limits::{MAX_POLICIES, Name};
 use abi::manifest::{CORE, Component, NONE, Policy, Ring};
 use abi::service::Service;
@@ -183,20 +183,17 @@ fn the_record_says_the_same() {
     let known = Known { components: &[], rings: &[], images: &[] };
     let record = |line: &'static str| Options::parse("", line, known).expect("good").to_record();
     assert_eq!(record(""), boot::Options::default());
-    let said = record(
-        "slots=7 seats=5 node=9 quantum=2ms log=trace on-fatal=poweroff selftest=entry-failure net=10.0.2.16/24,gw=10.0.2.2",
-    );
-    assert_eq!((said.slots, said.seats, said.node, said.quantum_ns), (7, 5, 9, 2_000_000));
+    let said =
+        record("node=9 quantum=2ms log=trace on-fatal=poweroff selftest=entry-failure net=10.0.2.16/24,gw=10.0.2.2");
+    assert_eq!((said.node, said.quantum_ns), (9, 2_000_000));
     assert_eq!((said.log, said.power_off, said.selftest()), (5, 1, Some(SelfTest::EntryFailure)));
     let net = Net::Static { address: 0x0a00_0210, prefix: 24, gateway: Some(0x0a00_0202) };
-    assert_eq!((said.net(), said.vms()), (net, &[][..]));
+    assert_eq!(said.net(), net);
     assert_eq!(
         ["off", "error", "warn", "info", "debug"]
             .map(|log| { Options { log: log.parse().expect("a level"), ..Options::default() }.to_record().log }),
         [0, 1, 2, 3, 4]
     );
-    let mut options = Options::default();
-    options.vms.push(VmRequest { image: 3, count: 70 }).expect("room");
-    assert_eq!(options.to_record().vms(), [VmRequest { image: 3, count: 70 }]);
+    let options = Options::default();
     assert_eq!((options.to_record().node(), options.to_record().net()), (None, Net::Dhcp));
 }

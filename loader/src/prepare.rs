@@ -10,11 +10,12 @@ use crate::information::Information;
 use crate::kernel_tables::KernelTables;
 use crate::manifest::Manifest;
 use crate::map::Areas;
-use crate::memory::{Frames, Owner, PhysAddr};
+use crate::memory::{Frames, Owner, OwnerClass, PhysAddr};
 use crate::options::Options;
 use crate::pci::{ConfigSpace, PciDevices};
 use crate::record::{self, Kept};
 use crate::virtualization::Virtualization;
+use crate::vms::{self, Places};
 use crate::{digests, ranges};
 use abi::boot::BootRecord;
 use abi::limits::PAGE_SIZE;
@@ -77,7 +78,9 @@ pub fn prepare(
     record::write_glyphs(record, frames);
     let kept = record::write_manifest(record, manifest, options, &information.modules, &pci, frames);
     let pixels = map_screen(&mut tables, frames);
-    write_owners(record, information, &kept, frames);
+    leave_modules(information, &kept, frames);
+    place_vms(record, options, frames);
+    write_owners(record, frames);
     Prepared { record, entry: core.elf.entry, root: tables.root(), pixels }
 }
 
@@ -141,13 +144,26 @@ fn map_screen(tables: &mut KernelTables, frames: &mut Frames) -> Option<NonNull<
     pixels
 }
 
-/// Gives the modules that are not needed any more to the loader, whose frames the core frees, and writes down who owns what. Nothing is
-/// allocated after this.
-fn write_owners(record: &mut BootRecord, information: &Information, kept: &Kept, frames: &mut Frames) {
+/// Gives the modules that are not needed any more to the loader, whose frames the core frees.
+fn leave_modules(information: &Information, kept: &Kept, frames: &mut Frames) {
     for module in information.modules.iter().filter(|module| !kept.contains(module)) {
         let (first, end) = (module.start.frame(), module.end() / PAGE_SIZE);
         frames.hand_over(first, end, Owner::Module, Owner::Loader);
     }
+}
+
+/// Room for VMs, and the VMs of `vms=`.
+fn place_vms(record: &mut BootRecord, options: &Options, frames: &mut Frames) {
+    // What the loader still holds is for VMs.
+    let places = Places::new(options, frames.free_frames() + frames.count_of(OwnerClass::Loader));
+    let missing = |missing| log::error!(target: "core", "{missing}");
+    if let Err(no_room) = vms::place(record, options, places, frames, missing) {
+        fatal(Failure::LittleMemory, format_args!("{no_room}"));
+    }
+}
+
+/// Writes down who owns what. Nothing is allocated after this.
+fn write_owners(record: &mut BootRecord, frames: &mut Frames) {
     record.frame_table.start = frames.place().as_u64();
     record.frame_table.bytes = (frames.len() * size_of::<crate::memory::frames::Entry>()) as u64;
     record.free_frames = frames.free_frames();

@@ -5,12 +5,13 @@ use crate::memory::frames::Entry;
 use abi::boot::screen::{self, Glyph};
 use abi::boot::{
     BootRecord, CORE_ALIGN, Component, DIRECT_MAP_BYTES, Extent, MAGIC, MMIO_WINDOW, MMIO_WINDOW_END, NONE, Program,
-    Range, VERSION, features, owner, program, segment,
+    Range, VERSION, Vms, features, owner, program, segment,
 };
 use abi::component::layout;
 use abi::guest;
 use abi::limits::{MAX_RINGS_PER_COMPONENT, MAX_SEATS, MAX_SLOTS, PAGE_SIZE, VM_MEMORY_MAX, VM_MEMORY_MIN};
 use abi::manifest::{ANY, CORE, RESERVE_LEAST, image_flags};
+use abi::record::{self, Cell, Record};
 use abi::service::Service;
 
 /// Fields that can be wrong.
@@ -49,6 +50,12 @@ pub enum Field {
     Image,
     Screen,
     Options,
+    VmCounts,
+    VmRecords,
+    VmCells,
+    VmRecord,
+    VmImage,
+    VmArgs,
     Device,
     Service,
 }
@@ -61,9 +68,10 @@ pub struct Refused {
     pub value: u64,
 }
 
-type Checked = Result<(), Refused>;
+/// Nothing wrong, or the first field that is.
+pub type Checked = Result<(), Refused>;
 
-fn ensure(good: bool, field: Field, value: impl Into<u64>) -> Checked {
+pub(super) fn ensure(good: bool, field: Field, value: impl Into<u64>) -> Checked {
     if good { Ok(()) } else { Err(Refused { field, value: value.into() }) }
 }
 
@@ -112,7 +120,6 @@ fn check_counts(record: &BootRecord) -> Checked {
         (record.component_count, record.components.len()),
         (record.ring_count, record.rings.len()),
         (record.image_count, record.images.len()),
-        (record.options.vm_count, record.options.vms.len()),
     ] {
         ensure(count as usize <= most, Field::Count, count)?;
     }
@@ -164,13 +171,29 @@ fn check_places(record: &BootRecord, given: &Given) -> Checked {
     let Extent { start, bytes } = record.glyphs;
     let holds_all = bytes >= (screen::GLYPHS * size_of::<Glyph>()) as u64;
     ensure(holds_all && own(record.glyphs, owner::CORE), Field::Glyphs, start)?;
-    let places =
-        [record.own, record.core, record.frame_table, record.glyphs, Extent { start: record.root, bytes: PAGE_SIZE }];
+    check_vms(record, own)?;
+    let root = Extent { start: record.root, bytes: PAGE_SIZE };
+    let (vms, cells) = (record.vms.records, record.vms.cells);
+    let places = [record.own, record.core, record.frame_table, record.glyphs, root, vms, cells];
     for (i, one) in places.iter().enumerate() {
         let meets = |other: &&Extent| one.start < other.start + other.bytes && other.start < one.start + one.bytes;
         ensure(!places[..i].iter().any(|other| meets(&other)), Field::Core, one.start)?;
     }
     Ok(())
+}
+
+/// The tables of VMs by what the record says of them.
+fn check_vms(record: &BootRecord, own: impl Fn(Extent, u32) -> bool) -> Checked {
+    let Vms { records, cells, slots, seats, written, written_cells } = record.vms;
+    let counts =
+        (1..=MAX_SLOTS).contains(&(slots as usize)) && (1..=MAX_SEATS.min(slots as usize)).contains(&(seats as usize));
+    ensure(counts, Field::VmCounts, u64::from(seats) << 32 | u64::from(slots))?;
+    ensure(written <= slots, Field::VmCounts, written)?;
+    let room = u64::from(slots) * size_of::<Record>() as u64;
+    ensure(records.bytes >= room && own(records, owner::CORE), Field::VmRecords, records.start)?;
+    let count = cells.bytes / size_of::<Cell>() as u64;
+    let enough = (slots.max(written_cells).into()..u64::from(record::NONE)).contains(&count);
+    ensure(enough && own(cells, owner::CORE), Field::VmCells, cells.start)
 }
 
 /// Whether device registers are mapped there.
@@ -309,9 +332,6 @@ fn check_program(record: &BootRecord, program: &Program, low: u64, high: u64, im
 fn check_options(record: &BootRecord) -> Checked {
     let options = &record.options;
     let known = options.log <= 5 && options.power_off <= 1 && options.selftest <= 2 && options.prefix <= 30;
-    let places = options.slots as usize <= MAX_SLOTS && options.seats as usize <= MAX_SEATS;
     let quantum = (1..=1_000_000_000_000).contains(&options.quantum_ns);
-    let vms = options.vms().iter().all(|request| request.image < record.image_count);
-    let total: u64 = options.vms().iter().map(|request| u64::from(request.count)).sum();
-    ensure(known && places && quantum && vms && total <= MAX_SLOTS as u64, Field::Options, total)
+    ensure(known && quantum, Field::Options, options.quantum_ns)
 }

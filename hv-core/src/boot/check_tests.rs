@@ -1,7 +1,7 @@
 use super::check::{Field, Given, Refused, check};
 use abi::boot::{
-    self, BootRecord, CORE_ALIGN, Extent, MMIO_WINDOW, NONE, Options, Range, VmRequest, backend, features, owner,
-    program, screen, segment,
+    self, BootRecord, CORE_ALIGN, Extent, MMIO_WINDOW, NONE, Options, Range, Vms, backend, features, owner, program,
+    screen, segment,
 };
 use abi::component::layout;
 use abi::guest::IMAGE_BASE;
@@ -18,7 +18,7 @@ fn segment(address: u64, flags: u32, pages: u32, pristine: u64, bytes: u64, tail
 }
 
 /// A record of a small machine: 64 MiB, a component with two policies of which one cannot run, an image.
-fn good() -> &'static mut BootRecord {
+pub fn good() -> &'static mut BootRecord {
     let words = vec![0_u64; size_of::<BootRecord>() / 8].leak();
     let record = BootRecord::mut_from_bytes(words.as_mut_bytes()).expect("the right size");
     (record.magic, record.version, record.bytes) = (boot::MAGIC, boot::VERSION, BootRecord::BYTES);
@@ -74,8 +74,10 @@ fn good() -> &'static mut BootRecord {
     guest.segments[1] = segment(IMAGE_BASE + PAGE_SIZE, segment::WRITE, 4, MIB + 9 * PAGE_SIZE, 5000, 7 * MIB);
     guest.segments[2] = segment(IMAGE_BASE + 16 * PAGE_SIZE, segment::HOLE, 1, 0, 0, 0);
     record.image_count = 1;
-    record.options = Options { vm_count: 1, ..Options::default() };
-    record.options.vms[0] = VmRequest { image: 0, count: 8 };
+    record.options = Options::default();
+    let (records, cells) =
+        (extent(5 * MIB + 8 * PAGE_SIZE, 2 * PAGE_SIZE), extent(5 * MIB + 16 * PAGE_SIZE, 3 * PAGE_SIZE));
+    record.vms = Vms { records, cells, slots: 100, seats: 40, written: 0, written_cells: 0 };
     record
 }
 
@@ -110,7 +112,7 @@ fn another_makers_record_is_refused() {
 
 #[test]
 fn counts_beyond_the_room_are_refused() {
-    let all: [fn(&mut BootRecord); 9] = [
+    let all: [fn(&mut BootRecord); 8] = [
         |record| record.io_apic_count = 5,
         |record| record.override_count = 17,
         |record| record.pci_count = 33,
@@ -118,7 +120,6 @@ fn counts_beyond_the_room_are_refused() {
         |record| record.component_count = 9,
         |record| record.ring_count = 25,
         |record| record.image_count = 17,
-        |record| record.options.vm_count = u32::MAX,
         |record| record.images[0].program.segment_count = 9,
     ];
     for lie in all {
@@ -267,19 +268,45 @@ fn whole_pages_are_mapped_and_tails_are_golden() {
 
 #[test]
 fn options_beyond_their_limits_are_refused() {
-    let most = u32::try_from(MAX_SLOTS).expect("32 bits");
-    let all: [fn(&mut Options); 8] = [
+    let all: [fn(&mut Options); 5] = [
         |options| options.log = 6,
         |options| options.power_off = 2,
         |options| options.selftest = 3,
         |options| options.prefix = 31,
         |options| options.quantum_ns = 0,
-        |options| options.seats = u32::try_from(MAX_SEATS).unwrap_or(0) + 1,
-        |options| options.vms[0].image = 1,
-        |options| options.vms[0].count = u32::MAX,
     ];
     for lie in all {
         assert_eq!(refused(|record| lie(&mut record.options)).0, Field::Options);
     }
-    assert_eq!(refused(|record| record.options.slots = most + 1).0, Field::Options);
+}
+
+#[test]
+fn tables_of_vms_that_cannot_be_are_refused() {
+    let most = u32::try_from(MAX_SLOTS).expect("32 bits");
+    let all: [fn(&mut Vms); 5] = [
+        |vms| vms.slots = 0,
+        |vms| vms.seats = 0,
+        |vms| vms.seats = 101,
+        |vms| vms.written = 101,
+        |vms| vms.slots = u32::MAX,
+    ];
+    for lie in all {
+        assert_eq!(refused(|record| lie(&mut record.vms)).0, Field::VmCounts);
+    }
+    assert_eq!(refused(|record| record.vms.slots = most + 1), (Field::VmCounts, 40 << 32 | u64::from(most + 1)));
+    let seats = |record: &mut BootRecord| {
+        (record.vms.slots, record.vms.seats) = (most, u32::try_from(MAX_SEATS).expect("32 bits") + 1);
+    };
+    assert_eq!(refused(seats).0, Field::VmCounts);
+    // 147 cells are not enough for 150 slots, nor 8192 bytes for the records of as many.
+    assert_eq!(refused(|record| record.vms.slots = 150), (Field::VmRecords, 5 * MIB + 8 * PAGE_SIZE));
+    assert_eq!(refused(|record| record.vms.records.bytes = PAGE_SIZE).0, Field::VmRecords);
+    assert_eq!(refused(|record| record.vms.records.start += 8).0, Field::VmRecords);
+    assert_eq!(refused(|record| record.vms.records.start = 16 * MIB), (Field::VmRecords, 16 * MIB));
+    assert_eq!(refused(|record| record.vms.cells.bytes = PAGE_SIZE).0, Field::VmCells);
+    assert_eq!(refused(|record| record.vms.written_cells = 193), (Field::VmCells, 5 * MIB + 16 * PAGE_SIZE));
+    assert_eq!(refused(|record| record.vms.cells.start = 2 * MIB), (Field::VmCells, 2 * MIB));
+    // Two things in one place.
+    assert_eq!(refused(|record| record.vms.cells.start = record.vms.records.start).0, Field::Core);
+    assert_eq!(refused(|record| record.vms.records.start = record.core.start).0, Field::Core);
 }

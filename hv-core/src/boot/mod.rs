@@ -20,5 +20,6 @@ pub use frames::give_back;
 pub use start::{Boot, Virtualization, start};
 #[cfg(feature = "svm")]
 pub use svm::start_svm;
+pub use vms::VmTables;
 #[cfg(feature = "vmx")]
 pub use vmx::start_vmx;

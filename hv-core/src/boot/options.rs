@@ -1,3 +1,3 @@
 //! The boot options that the core acts on.
 
-pub use abi::boot::{Net, Options, SelfTest, VmRequest};
+pub use abi::boot::{Net, Options, SelfTest};

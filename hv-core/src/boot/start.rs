@@ -3,6 +3,7 @@
 use super::check::{self, Field, Given, Refused};
 use super::fatal::set_words;
 use super::options::{Options, SelfTest};
+use super::vms::{self, VmTables};
 use super::{fatal, frames, refuse};
 use crate::board::Hardware;
 use crate::board::apic::LocalApic;
@@ -59,6 +60,8 @@ pub struct Boot<'r> {
     pub kernel: KernelSpace,
     /// The core's own devices.
     pub hardware: Hardware,
+    /// Room for VMs, and those that live from the start.
+    pub vms: VmTables,
 }
 
 /// Where the entry goes, on the final page tables: `record` is what the loader left, `image` where the linker put the core.
@@ -67,23 +70,29 @@ pub fn start<V: Virtualization>(record: u64, mut image: CoreImage) -> ! {
     let record = open(record);
     let at = (core::ptr::from_ref(record).addr() as u64).wrapping_sub(DIRECT_MAP);
     let given = Given { backend: V::KIND, core_bytes: image.end - CoreImage::START, at };
-    if let Err(Refused { field, value }) = check::check(record, &given) {
-        refuse(field, value);
-    }
+    or_refuse(check::check(record, &given));
     let options = &record.options;
     set_words(&record.failures);
     base::fatal::set_power_off(options.power_off != 0);
     resume_log(record);
     image.physical = record.core.start;
-    // SAFETY: the loader's tables are loaded, and were built for this core; nothing is mapped for users.
-    let (kernel, frames) = unsafe {
+    // SAFETY: the loader's tables are loaded, were built for this core, and show all RAM; nothing is mapped for users. The record was
+    // checked: what it names is the core's, and each thing has a place of its own.
+    let (kernel, frames, vms) = unsafe {
         set_control_registers(record.features);
-        (KernelSpace::adopt(PhysAddr::new(record.root), image), frames::make(record))
+        (KernelSpace::adopt(PhysAddr::new(record.root), image), frames::make(record), vms::take(record))
     };
     let Some(mut frames) = frames else { refuse(Field::Count, record.range_count.into()) };
+    or_refuse(vms::check(record, vms.records, vms.cells));
     check_tables(&mut frames, &kernel, &image, options);
     let hardware = open_hardware(record);
-    crate::kernel::run::<V>(Boot { record, frames, kernel, hardware })
+    crate::kernel::run::<V>(Boot { record, frames, kernel, hardware, vms })
+}
+
+fn or_refuse(checked: check::Checked) {
+    if let Err(Refused { field, value }) = checked {
+        refuse(field, value);
+    }
 }
 
 /// The record at this address.

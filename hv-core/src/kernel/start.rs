@@ -1,8 +1,8 @@
 //! From what boot found to a running machine.
 
-use super::{Kernel, Parts, Places, Tables, enable};
+use super::{Kernel, Parts, Tables, enable};
 use crate::board::{Board, TimeBase};
-use crate::boot::{Boot, Field, Virtualization, fatal, give_back, refuse, vms};
+use crate::boot::{Boot, Field, Virtualization, fatal, give_back, refuse};
 use crate::component::{LoadError, Loaded, Sources, load_all};
 use crate::memory::OwnerClass;
 use crate::vm::{Image, Images};
@@ -19,15 +19,11 @@ pub fn run<V: Virtualization>(mut boot: Boot<'_>) -> ! {
 }
 
 fn run_with<B: Backend>(boot: Boot<'_>, backend: B) -> ! {
-    let Boot { record, mut frames, kernel, mut hardware } = boot;
+    let Boot { record, mut frames, kernel, mut hardware, vms } = boot;
     let options = record.options;
     let time = TimeBase::new(record.tsc_hz, record.clock_tsc, record.clock_unix_ns);
-    // What the loader still holds is for VMs.
-    let places = Places::new(&options, frames.free_frames() + frames.count_of(OwnerClass::Loader));
-    let entry = |number: usize| record.images().get(number).map(|image| &image.entry);
-    let more_cells = vms::more_cells(options.vms(), entry, &options.net());
-    let Some(mut tables) = Tables::new(&mut frames, places, more_cells) else {
-        let Places { slots, seats } = places;
+    let (slots, seats) = (vms.records.len(), vms.seats);
+    let Some(tables) = Tables::new(&mut frames, vms) else {
         fatal(
             failure::LITTLE_MEMORY,
             format_args!("no room for {slots} slots and {seats} seats of VMs; ask for fewer (slots=, seats=)"),
@@ -38,8 +34,8 @@ fn run_with<B: Backend>(boot: Boot<'_>, backend: B) -> ! {
         rings: record.rings(),
         kernel: &kernel,
         pcid: record.features & features::PCID != 0,
-        vm_slots: places.slots,
-        vm_seats: places.seats,
+        vm_slots: slots,
+        vm_seats: seats,
         tsc_hz: time.tsc_hz(),
     };
     let mut loaded = Loaded::new();
@@ -54,7 +50,6 @@ fn run_with<B: Backend>(boot: Boot<'_>, backend: B) -> ! {
         }
     }
     let images = load_images(record);
-    tables.write_vms(&options, &images);
     // Nothing of the record is used from here on: what boot took is for VMs, before the first of them runs.
     let given_back = give_back(record, &mut frames);
     let left = frames.count_of(OwnerClass::Loader);

@@ -1,8 +1,8 @@
 use super::*;
 use crate::memory::{Owner, frames::Frames};
-use crate::vm::args::EMPTY_CELL;
 use crate::vm::bench_test::{Bench, Fake};
 use crate::vm::seats::EMPTY_SEAT;
+use abi::vm::ImageId;
 
 const ARGS: &[u8] = b"ip=dhcp a=b";
 const CONTROL: u64 = 77;
@@ -14,19 +14,19 @@ fn table(slots: usize) -> Table<Fake> {
 fn table_with_seats(slots: usize, seats: usize) -> Table<Fake> {
     Table::new(
         vec![0; slots].leak(),
-        vec![EMPTY_RECORD; slots].leak(),
-        vec![EMPTY_CELL; slots].leak(),
+        vec![Record::EMPTY; slots].leak(),
+        vec![Cell::EMPTY; slots].leak(),
         vec![EMPTY_SEAT; seats].leak(),
         Written::default(),
     )
 }
 
 fn table_with_cells(slots: usize, cells: usize) -> Table<Fake> {
-    let before = Record { place: Place::Admitted, generation: 9, ..EMPTY_RECORD };
+    let before = Record { place: place::ADMITTED, generation: 9, ..Record::EMPTY };
     Table::new(
         vec![5; slots].leak(),
         vec![before; slots].leak(),
-        vec![EMPTY_CELL; cells].leak(),
+        vec![Cell::EMPTY; cells].leak(),
         vec![EMPTY_SEAT; slots].leak(),
         Written::default(),
     )
@@ -264,14 +264,13 @@ fn a_table_without_slots_has_none_free() {
 
 #[test]
 fn what_boot_has_written_comes_to_live_once_and_in_its_place() {
-    let mut records = vec![EMPTY_RECORD; 4];
-    let mut cells = vec![EMPTY_CELL; 4];
-    let mut at = 0;
-    for (record, text) in records.iter_mut().zip([&b"first"[..], &[b'x'; 100]]) {
-        let args = crate::vm::lay(&mut cells, &mut at, text).expect("room");
-        *record = Record::written(ImageId::new(3), abi::share::Share::DEFAULT, 0x0a00_0001, args);
+    let mut records = vec![Record::EMPTY; 4];
+    let pieces: [(&[u8], u32); 4] = [(b"first", NONE), (&[b'x'; 59], 2), (&[b'x'; 41], NONE), (b"", NONE)];
+    let cells = pieces.map(|(piece, next)| Cell::new(piece, next)).to_vec();
+    for (record, first) in records.iter_mut().zip([0, 1]) {
+        *record = Record::written(ImageId::new(3), abi::share::Share::DEFAULT, 0x0a00_0001, Args::at(first));
     }
-    let written = Written { slots: 2, cells: at };
+    let written = Written { slots: 2, cells: 3 };
     let mut table: Table<Fake> =
         Table::new(vec![0; 4].leak(), records.leak(), cells.leak(), vec![EMPTY_SEAT; 4].leak(), written);
     // Nobody has been told of them: they are not there yet, and their slots are taken.

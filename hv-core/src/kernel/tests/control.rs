@@ -4,9 +4,9 @@ use super::board::{SERIAL_GSI, vector};
 use super::component::{Due, Misdeed};
 use super::guest::{FIRST, call, field, keep, poke};
 use super::lines;
-use super::machine::{GUEST_PAGES, HZ, IMAGE_PAGE, Machine, REFUSED, WITH_NIC, WITHOUT_NIC};
+use super::machine::{GUEST_PAGES, HZ, IMAGE_PAGE, Machine, Places, REFUSED, WITH_NIC, WITHOUT_NIC};
 use super::roles::Role as FakeRole;
-use crate::kernel::{Kernel, Places};
+use crate::kernel::Kernel;
 use crate::memory::{CLASSES, Owner, OwnerClass, PhysAddr};
 use crate::vm::{Seed, State};
 use abi::control::{ControlReply, ControlRequest, status, vm_state};
@@ -360,7 +360,7 @@ fn a_vm_is_not_created_when_no_room_is_left_for_its_arguments() {
     let capacity = machine.kernel.vms.capacity();
     machine.kernel.vms = crate::vm::Table::new(
         vec![0; capacity].leak(),
-        vec![crate::vm::EMPTY_RECORD; capacity].leak(),
+        vec![abi::record::Record::EMPTY; capacity].leak(),
         &mut [],
         vec![crate::vm::EMPTY_SEAT; capacity].leak(),
         crate::vm::Written::default(),

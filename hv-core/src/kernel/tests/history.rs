@@ -4,10 +4,9 @@
 
 use super::board::{NIC_GSI, SERIAL_GSI, vector};
 use super::component::{Due, Misdeed};
-use super::machine::{ELSEWHERE, GUEST_PAGES, IMAGE_PAGE, Machine, REFUSED, WITH_NIC, WITHOUT_NIC};
+use super::machine::{ELSEWHERE, GUEST_PAGES, IMAGE_PAGE, Machine, Places, REFUSED, WITH_NIC, WITHOUT_NIC};
 use super::roles::Role as FakeRole;
 use crate::component::{Death, EndpointId, MAX_ENDPOINTS, Party};
-use crate::kernel::Places;
 use crate::memory::{Owner, PhysAddr, core_memory};
 use crate::vm::State;
 use abi::control::ControlRequest;
