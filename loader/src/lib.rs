@@ -41,6 +41,7 @@ mod ranges;
 mod record;
 mod start;
 mod virtualization;
+mod vm_list;
 mod vms;
 
 pub(crate) use base::memory;

@@ -259,7 +259,8 @@ fn boot(machine: &Machine) -> Option<Booted> {
     let mut options = Options { slots: machine.slots, ..Options::default() };
     let requests = [0, 1, 0].into_iter().zip(machine.vms).map(|(image, count)| VmRequest { image, count });
     options.vms.extend(requests.filter(|request| request.count > 0));
-    let found = Found { information: &information, manifest: &manifest, options: &options, acpi: &machine.acpi };
+    let vms = (&options).into();
+    let found = Found { information: &information, manifest: &manifest, options: &options, acpi: &machine.acpi, vms };
     let virtualization = Virtualization::Svm(svm_plan());
     let processor = Processor { features: &machine.features, virtualization: &virtualization };
     let rate = TscRate { hz: 2_000_000_000, against: "nothing" };

@@ -141,10 +141,16 @@ const MEMORY_WAIT_FORM: &str = "a time from 1ms to 60s, as in memory-wait=1s";
 
 impl fmt::Display for OptionError<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let word = Shown(self.word);
-        let images = || self.known.images.iter().map(|image| image.name.as_str());
-        let roles = || self.known.components.iter().map(|component| component.name.as_str());
-        match self.problem {
+        self.problem.explain(Shown(self.word), self.known, f)
+    }
+}
+
+impl Problem<'_> {
+    /// A sentence about this problem of `word`.
+    pub(crate) fn explain(&self, word: Shown<'_>, known: Known<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let images = || known.images.iter().map(|image| image.name.as_str());
+        let roles = || known.components.iter().map(|component| component.name.as_str());
+        match *self {
             Problem::NoValue => write!(f, "'{word}' has no value; options are written key=value"),
             Problem::UnknownKey => {
                 write!(f, "'{word}' is not a known option; known are ")?;
@@ -160,18 +166,20 @@ impl fmt::Display for OptionError<'_> {
             }
             Problem::UnknownPolicy(role) => {
                 write!(f, "'{word}' names a policy that is not in the manifest; known policies are ")?;
-                let component = self.known.components.get(role);
+                let component = known.components.get(role);
                 list(f, component.into_iter().flat_map(policies))
             }
             Problem::UnknownNet(role) => {
                 write!(f, "'{word}' is not understood; write {NET_FORM}, or one of the policies ")?;
-                list(f, self.known.components.get(role).into_iter().flat_map(policies))
+                list(f, known.components.get(role).into_iter().flat_map(policies))
             }
             Problem::BadCount(count) => {
                 write!(f, "'{word}' asks for '{}' VMs; write a number from 1 to {MAX_SLOTS}", Shown(count))
             }
             Problem::TooManyVms => write!(f, "'{word}' asks for more than {MAX_SLOTS} VMs"),
-            Problem::TooManyEntries => write!(f, "'{word}' has more than {MAX_IMAGES} entries"),
+            Problem::TooManyEntries => {
+                write!(f, "'{word}' has more than {MAX_IMAGES} entries; write them to a boot module 'vms', one a line")
+            }
             Problem::NotOneOf(values) => write!(f, "'{word}' has an unknown value; known are {values}"),
             Problem::BadForm(form) => write!(f, "'{word}' is not understood; write {form}"),
         }
@@ -179,7 +187,7 @@ impl fmt::Display for OptionError<'_> {
 }
 
 /// Text from outside: shortened, and without what could confuse a terminal.
-struct Shown<'a>(&'a str);
+pub(crate) struct Shown<'a>(pub &'a str);
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -316,16 +324,21 @@ fn vms<'a>(value: &'a str, known: Known<'a>) -> Result<heapless::Vec<VmRequest, 
     let mut requests = heapless::Vec::new();
     let mut total = 0_u32;
     for entry in value.split(',').filter(|entry| !entry.is_empty()) {
-        let (name, count) = entry.split_once('*').unwrap_or((entry, "1"));
-        let image = known.images.iter().position(|image| image.name.as_str() == name);
-        let image = image.ok_or(Problem::UnknownImage(name))?;
-        // As many as the manifest has.
-        let image = u32::try_from(image).unwrap_or(u32::MAX);
-        let number = count.parse::<u32>().ok().filter(|&number| number > 0).ok_or(Problem::BadCount(count))?;
-        total = total.checked_add(number).filter(|&n| n as usize <= MAX_SLOTS).ok_or(Problem::TooManyVms)?;
-        requests.push(VmRequest { image, count: number }).map_err(|_| Problem::TooManyEntries)?;
+        let request = request(entry, known)?;
+        total = total.checked_add(request.count).filter(|&n| n as usize <= MAX_SLOTS).ok_or(Problem::TooManyVms)?;
+        requests.push(request).map_err(|_| Problem::TooManyEntries)?;
     }
     Ok(requests)
+}
+
+/// `NAME` or `NAME*COUNT`.
+pub(crate) fn request<'a>(entry: &'a str, known: Known<'_>) -> Result<VmRequest, Problem<'a>> {
+    let (name, count) = entry.split_once('*').unwrap_or((entry, "1"));
+    let image = known.images.iter().position(|image| image.name.as_str() == name);
+    let image = image.ok_or(Problem::UnknownImage(name))?;
+    let number = count.parse::<u32>().ok().filter(|&number| number > 0).ok_or(Problem::BadCount(count))?;
+    // As many images as the manifest has.
+    Ok(VmRequest { image: u32::try_from(image).unwrap_or(u32::MAX), count: number })
 }
 
 /// `N` or `2^K`, from 1 to `most`.

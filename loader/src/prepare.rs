@@ -10,12 +10,13 @@ use crate::information::Information;
 use crate::kernel_tables::KernelTables;
 use crate::manifest::Manifest;
 use crate::map::Areas;
-use crate::memory::{Frames, Owner, OwnerClass, PhysAddr};
+use crate::memory::{Frames, Owner, PhysAddr};
 use crate::options::Options;
 use crate::pci::{ConfigSpace, PciDevices};
 use crate::record::{self, Kept};
 use crate::virtualization::Virtualization;
-use crate::vms::{self, Places};
+use crate::vm_list::VmList;
+use crate::vms;
 use crate::{digests, ranges};
 use abi::boot::BootRecord;
 use abi::limits::PAGE_SIZE;
@@ -27,6 +28,8 @@ pub struct Found<'f> {
     pub manifest: &'f Manifest<'f>,
     pub options: &'f Options,
     pub acpi: &'f AcpiInfo,
+    /// The VMs that it starts with.
+    pub vms: VmList<'f>,
 }
 
 /// What the processor has, and what was decided about it.
@@ -61,7 +64,7 @@ pub fn prepare(
     pci_space: &mut impl ConfigSpace,
     frames: &mut Frames,
 ) -> Prepared {
-    let Found { information, manifest, options, acpi } = *found;
+    let Found { information, manifest, options, acpi, vms } = *found;
     let Processor { features, virtualization } = *processor;
     let record = record::make(frames);
     let core = place_core(information, manifest, virtualization, frames);
@@ -79,7 +82,7 @@ pub fn prepare(
     let kept = record::write_manifest(record, manifest, options, &information.modules, &pci, frames);
     let pixels = map_screen(&mut tables, frames);
     leave_modules(information, &kept, frames);
-    place_vms(record, options, frames);
+    place_vms(record, options, vms, frames);
     write_owners(record, frames);
     Prepared { record, entry: core.elf.entry, root: tables.root(), pixels }
 }
@@ -152,12 +155,10 @@ fn leave_modules(information: &Information, kept: &Kept, frames: &mut Frames) {
     }
 }
 
-/// Room for VMs, and the VMs of `vms=`.
-fn place_vms(record: &mut BootRecord, options: &Options, frames: &mut Frames) {
-    // What the loader still holds is for VMs.
-    let places = Places::new(options, frames.free_frames() + frames.count_of(OwnerClass::Loader));
+/// Room for VMs, and those that the machine starts with.
+fn place_vms(record: &mut BootRecord, options: &Options, list: VmList<'_>, frames: &mut Frames) {
     let missing = |missing| log::error!(target: "core", "{missing}");
-    if let Err(no_room) = vms::place(record, options, places, frames, missing) {
+    if let Err(no_room) = vms::place(record, options, list, frames, missing) {
         fatal(Failure::LittleMemory, format_args!("{no_room}"));
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::acpi::AcpiInfo;
 use crate::clock::{self, TscRate};
+use crate::digests::{self, Damage};
 use crate::failure::{Failure, fatal};
 use crate::features::CpuFeatures;
 use crate::glyphs;
@@ -14,6 +15,7 @@ use crate::options::{Known, OnFatal, Options};
 use crate::pci::Ports;
 use crate::prepare::{Clock, Found, Processor, prepare};
 use crate::virtualization::Virtualization;
+use crate::vm_list::{self, VmList};
 use abi::boot::DIRECT_MAP;
 use abi::limits::PAGE_SIZE;
 use base::log::Screen;
@@ -51,7 +53,8 @@ pub fn start(magic: u32, address: u32, image: LoaderImage) -> ! {
     set_on_fatal(options.on_fatal);
     let (rate, tsc, unix_ns) = read_clocks(&acpi, &features);
 
-    let found = Found { information: &information, manifest: &manifest, options: &options, acpi: &acpi };
+    let vms = read_vms(&information, &manifest, &options);
+    let found = Found { information: &information, manifest: &manifest, options: &options, acpi: &acpi, vms };
     let processor = Processor { features: &features, virtualization: &virtualization };
     let prepared = prepare(&found, &processor, &Clock { rate, tsc, unix_ns }, &mut Ports, &mut frames);
     base::log::flush();
@@ -140,9 +143,32 @@ fn read_manifest(information: &Information) -> (Manifest<'static>, Options) {
         Ok(manifest) => manifest,
         Err(error) => fatal(Failure::BadManifest, format_args!("{error}")),
     };
-    let known = Known { components: manifest.components, rings: manifest.rings, images: manifest.images };
-    match Options::parse(manifest.defaults, information.line, known) {
+    match Options::parse(manifest.defaults, information.line, known(&manifest)) {
         Ok(options) => (manifest, options),
+        Err(error) => fatal(Failure::BadOptions, format_args!("{error}")),
+    }
+}
+
+fn known<'m>(manifest: &Manifest<'m>) -> Known<'m> {
+    Known { components: manifest.components, rings: manifest.rings, images: manifest.images }
+}
+
+/// The VMs that the machine starts with.
+fn read_vms<'o>(information: &Information, manifest: &Manifest<'o>, options: &'o Options) -> VmList<'o> {
+    let Some(module) = information.modules.get(vm_list::MODULE) else { return options.into() };
+    if !VmList::is_in_module(information.line) {
+        log::info!("the module '{}' is not read: the command line says vms=", vm_list::MODULE);
+        return options.into();
+    }
+    // SAFETY: the frames belong to the module, and nobody writes them while the loader runs.
+    let file = unsafe { module.bytes() };
+    // One that was written by hand has no digest, and needs none: all of it is judged.
+    match digests::check(manifest.modules, module, file) {
+        Ok(()) | Err(Damage::Unknown) => {}
+        Err(damage) => fatal(Failure::DamagedModule, format_args!("'{}': {damage}", vm_list::MODULE)),
+    }
+    match VmList::read(file, known(manifest)) {
+        Ok(list) => list,
         Err(error) => fatal(Failure::BadOptions, format_args!("{error}")),
     }
 }

@@ -1,8 +1,9 @@
 //! Room for VMs, and those of `vms=`: what each is to be is written into the records and cells that the core goes on with.
 
 use crate::map::EARLY_END;
-use crate::memory::{Frames, Owner, PhysAddr, core_slice_below};
+use crate::memory::{Frames, Owner, OwnerClass, PhysAddr, core_slice_below};
 use crate::options::{Options, VmRequest};
+use crate::vm_list::VmList;
 use abi::addresses::Net;
 use abi::boot::{BootRecord, Extent, Vms, program};
 use abi::limits::{MAX_SEATS, MAX_SLOTS, PAGE_SIZE};
@@ -31,12 +32,12 @@ pub struct Places {
 
 impl Places {
     /// What the options ask for; where they say nothing, as many as the free frames are good for, and as many slots as VMs are asked for.
-    pub fn new(options: &Options, free_frames: u64) -> Self {
+    pub fn new(options: &Options, asked: usize, free_frames: u64) -> Self {
         let by_memory = |frames_each: u64, most: usize| {
             usize::try_from(free_frames / frames_each).map_or(most, |places| places.clamp(1, most))
         };
         let slots = match options.slots {
-            None => by_memory(FRAMES_PER_SLOT, MAX_SLOTS).max(asked(options)),
+            None => by_memory(FRAMES_PER_SLOT, MAX_SLOTS).max(asked),
             Some(slots) => slots as usize,
         };
         let seats = match options.seats {
@@ -46,17 +47,12 @@ impl Places {
         Places { slots: slots.min(MAX_SLOTS), seats: seats.min(MAX_SEATS).min(slots) }
     }
 
-    /// Half as many slots, unless the options ask for more.
-    fn halved(self, options: &Options) -> Option<Self> {
-        let slots = (self.slots / 2).max(asked(options)).max(1);
+    /// Half as many slots, unless more are asked for.
+    fn halved(self, options: &Options, asked: usize) -> Option<Self> {
+        let slots = (self.slots / 2).max(asked).max(1);
         let fewer = options.slots.is_none() && slots < self.slots;
         fewer.then_some(Places { slots, seats: self.seats.min(slots) })
     }
-}
-
-/// VMs that the options ask for.
-fn asked(options: &Options) -> usize {
-    options.vms.iter().map(|request| request.count as usize).sum()
 }
 
 /// Why VMs are not created.
@@ -115,7 +111,7 @@ impl fmt::Display for NoRoom {
     }
 }
 
-/// Places the tables of as many VMs, writes those that the options ask for into them, and says in the record where they are. What
+/// Places the tables of as many VMs, writes those of the list into them, and says in the record where they are. What
 /// cannot be written is given to `missing`.
 ///
 /// # Errors
@@ -123,7 +119,7 @@ impl fmt::Display for NoRoom {
 pub fn place(
     record: &mut BootRecord,
     options: &Options,
-    places: Places,
+    list: VmList<'_>,
     frames: &mut Frames,
     missing: impl FnMut(Missing),
 ) -> Result<(), NoRoom> {
@@ -132,15 +128,17 @@ pub fn place(
         let image = images.get(number as usize).filter(|image| image.program.state == program::GOOD);
         image.map(|image| &image.entry)
     };
-    let requests = options.vms.iter().copied();
+    // What the loader still holds is for VMs.
+    let (requests, asked) = (list.requests(), list.count());
+    let free_frames = frames.free_frames() + frames.count_of(OwnerClass::Loader);
+    let mut places = Places::new(options, asked, free_frames);
     let more = MORE_CELLS + more_cells(requests.clone(), image, &options.net);
-    let mut places = places;
     let (records, cells) = loop {
         if let Some(tables) = tables(frames, places.slots, places.slots + more) {
             break tables;
         }
         // The more memory, the more slots; but the loader sees what is below 4 GiB only.
-        places = places.halved(options).ok_or(NoRoom(places))?;
+        places = places.halved(options, asked).ok_or(NoRoom(places))?;
     };
     let written = write(requests, &options.net, image, records, cells, missing);
     record.vms = Vms {

@@ -91,9 +91,9 @@ fn arguments_are_laid_in_as_many_cells_as_they_take() {
 #[test]
 fn as_many_places_as_memory_is_good_for_unless_somebody_says_otherwise() {
     let places = |slots: Option<u32>, seats: Option<u32>, vms: &[u32], frames| {
-        let mut options = Options { slots, seats, ..Options::default() };
-        options.vms.extend(vms.iter().map(|&count| request(0, count)));
-        let Places { slots, seats } = Places::new(&options, frames);
+        let options = Options { slots, seats, ..Options::default() };
+        let asked = vms.iter().sum::<u32>() as usize;
+        let Places { slots, seats } = Places::new(&options, asked, frames);
         (slots, seats)
     };
     assert_eq!(places(None, None, &[], 65_536), (8192, 4096));
@@ -103,4 +103,10 @@ fn as_many_places_as_memory_is_good_for_unless_somebody_says_otherwise() {
     assert_eq!(places(Some(1 << 20), Some(9), &[], 65_536), (1 << 20, 9));
     assert_eq!(places(Some(100), None, &[], 65_536), (100, 100), "who is admitted lives");
     assert_eq!(places(Some(100), Some(200), &[500], 65_536), (100, 100), "what is said counts");
+    let options = Options::default();
+    let places = Places { slots: 1000, seats: 900 };
+    assert_eq!(places.halved(&options, 7), Some(Places { slots: 500, seats: 500 }));
+    assert_eq!(places.halved(&options, 600), Some(Places { slots: 600, seats: 600 }));
+    assert_eq!(places.halved(&options, 1000), None, "all are asked for");
+    assert_eq!(places.halved(&Options { slots: Some(1000), ..options }, 7), None);
 }

@@ -17,7 +17,7 @@ const MAX_STACK_PAGES: u64 = 256;
 /// Longest budget in microseconds. Until it has run out, a component that hangs stops everything below it.
 const MAX_BUDGET_US: u64 = 1_000_000;
 /// Names that mean something else already.
-const RESERVED: [&str; 5] = ["core", "manifest", "loader", "core-vmx", "core-svm"];
+const RESERVED: [&str; 6] = ["core", "manifest", "loader", "core-vmx", "core-svm", "vms"];
 
 /// Everything that is wrong with `system`, a sentence each. Empty when it is good.
 pub fn check(system: &System) -> Vec<String> {

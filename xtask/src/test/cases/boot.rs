@@ -22,6 +22,11 @@ pub const CASES: &[Case] = &[
         asserts: "VMs whose entry fails end, the next one runs, and the core goes on",
         run: entry_failure,
     },
+    Case {
+        name: "boot: module of VMs",
+        asserts: "more VMs than a line names come from a module, in its order, and a line of it that is wrong is named",
+        run: module_of_vms,
+    },
     Case { name: "boot: menu", asserts: "the image of build-iso boots its first preset from GRUB's menu", run: menu },
     Case { name: "boot: power off", asserts: "the operator can power the machine off", run: power_off },
     Case { name: "boot: 48 MiB", asserts: "eight web servers serve on a machine of 48 MiB", run: small },
@@ -92,6 +97,22 @@ fn entry_failure(lab: &Lab) -> Result<()> {
     ensure(line.contains("vm3.1"), || format!("the fourth VM did not run: {line}"))?;
     running.must_not_say(0, "FATAL")?;
     running.power_off()
+}
+
+fn module_of_vms(lab: &Lab) -> Result<()> {
+    // More entries than there can be images.
+    let mut running = lab.boot(&format!("vms={}", ["httpd,udp-echo"; 10].join(","))).start()?;
+    // The last web server is created together with the VM behind it.
+    running.wait_for_services(BOOT)?;
+    let vms = running.monitor("vms")?;
+    for (slot, image) in [(0, "httpd"), (1, "udp-echo"), (18, "httpd"), (19, "udp-echo")] {
+        let vm = format!("vm index={slot} incarnation=1 image={image} ");
+        ensure(vms.iter().any(|line| line.contains(&vm)), || format!("no `{vm}` in {}", vms.join("\n")))?;
+    }
+    running.must_not_say(0, "ERROR")?;
+    running.power_off()?;
+    let wrong = lab.boot("log=info").module("vms", b"httpd # fine\nhtpd*3\n".to_vec()).fails_with("F019")?;
+    ensure(wrong.contains("module 'vms', line 2: 'htpd*3' names the image 'htpd'"), || wrong.clone())
 }
 
 fn menu(lab: &Lab) -> Result<()> {
