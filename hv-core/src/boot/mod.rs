@@ -6,6 +6,7 @@ pub mod check;
 mod check_tests;
 mod fatal;
 mod frames;
+mod handover;
 pub mod options;
 mod start;
 #[cfg(feature = "svm")]
@@ -17,7 +18,8 @@ mod vmx;
 pub use check::Field;
 pub use fatal::{fatal, panicked, refuse};
 pub use frames::give_back;
-pub use start::{Boot, Virtualization, start};
+pub use handover::{Boot, Virtualization};
+pub use start::start;
 #[cfg(feature = "svm")]
 pub use svm::start_svm;
 pub use vms::VmTables;

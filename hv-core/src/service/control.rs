@@ -88,8 +88,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     /// Create a VM whose boot arguments lie in the request page of this endpoint.
     fn create_for(&mut self, from: EndpointId, order: &Order, args: Piece) -> ControlReply {
         let mut copy = BootArgs::new();
-        if let Err(status) = self.cpu.copy_in(from, args, &mut copy) {
-            return done(status, 0);
+        if let Err(why) = self.cpu.copy_in(from, args, &mut copy) {
+            return done(status_of_piece(why), 0);
         }
         match self.create(order, &copy) {
             Ok(vm) => done(status::OK, vm.raw()),
@@ -105,8 +105,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     /// Make a VM somebody else, with boot arguments that lie in the request page of this endpoint.
     fn change_identity_for(&mut self, from: EndpointId, vm: VmId, ipv4: u32, args: Piece) -> ControlReply {
         let mut copy = BootArgs::new();
-        if let Err(status) = self.cpu.copy_in(from, args, &mut copy) {
-            return done(status, 0);
+        if let Err(why) = self.cpu.copy_in(from, args, &mut copy) {
+            return done(status_of_piece(why), 0);
         }
         let status = match self.change_identity(vm, ipv4, &copy) {
             Ok(()) => status::OK,
@@ -218,13 +218,9 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     /// Copy what the party at this endpoint has in its request page.
     ///
     /// # Errors
-    /// The status of the answer.
-    fn copy_in(&self, from: EndpointId, piece: Piece, into: &mut BootArgs) -> Result<(), u32> {
-        let endpoint = self.endpoints.get(from).ok_or(status::BAD_REQUEST)?;
-        endpoint.copy_in(piece, into).map_err(|why| match why {
-            BadPiece::Outside => status::BAD_REQUEST,
-            BadPiece::TooLong => status::TOO_LONG,
-        })
+    /// [`BadPiece`].
+    fn copy_in(&self, from: EndpointId, piece: Piece, into: &mut BootArgs) -> Result<(), BadPiece> {
+        self.endpoints.get(from).ok_or(BadPiece::Outside)?.copy_in(piece, into)
     }
 
     /// Write the boot arguments of an image into the request page of the party at this endpoint.
@@ -314,5 +310,12 @@ const fn status_of_swap(why: NoSwap) -> u32 {
         NoSwap::Unfit(Unfit::NoModule) => status::NO_MODULE,
         NoSwap::Unfit(Unfit::BadModule) => status::BAD_MODULE,
         NoSwap::Busy => status::BUSY,
+    }
+}
+
+const fn status_of_piece(why: BadPiece) -> u32 {
+    match why {
+        BadPiece::Outside => status::BAD_REQUEST,
+        BadPiece::TooLong => status::TOO_LONG,
     }
 }
