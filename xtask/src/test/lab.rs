@@ -29,6 +29,8 @@ const ANSWER: Duration = Duration::from_secs(20);
 pub struct Lab {
     /// `system.toml`.
     pub system: System,
+    /// The seed of tests that draw what they do; `None`: another one each time.
+    pub seed: Option<u64>,
     /// What runs the machines.
     kind: Kind,
     programs: Programs,
@@ -46,7 +48,7 @@ impl Lab {
         let system = manifest::load(&root().join("system.toml"))?;
         let programs = build(&system)?;
         let contents = Contents::new(&system, &programs)?;
-        Ok(Lab { system, kind, programs, contents })
+        Ok(Lab { system, seed: None, kind, programs, contents })
     }
 
     /// What runs the machines.
@@ -335,6 +337,16 @@ impl Running {
             Some(line) => fail!("the machine said: {line}"),
             None => Ok(()),
         }
+    }
+
+    /// What the machine has said after `mark`.
+    pub fn said_since(&self, mark: usize) -> Vec<String> {
+        self.machine.log().since(mark)
+    }
+
+    /// Whether the machine may still say something.
+    pub fn is_on(&self) -> bool {
+        !self.machine.log().is_closed()
     }
 
     /// How many lines after `mark` contain `text`.

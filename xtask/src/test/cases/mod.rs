@@ -16,6 +16,7 @@ mod elf;
 mod fatal;
 mod frames;
 mod hardware;
+mod guest_fuzz;
 pub mod hoarders;
 mod hostile;
 mod identity;
@@ -59,6 +60,8 @@ pub fn all(long: bool) -> Vec<Case> {
         control::CASES,
         culprits::CASES,
         hostile::CASES,
+        guest_fuzz::CASES,
+        if long { guest_fuzz::LONG_CASES } else { &[] },
         uefi::CASES,
         hardware::CASES,
         hoarders::CASES,
