@@ -24,6 +24,7 @@ mod nic;
 mod policies;
 mod recovery;
 mod services;
+mod state;
 mod swap;
 mod uefi;
 mod web;
@@ -48,6 +49,7 @@ pub fn all(long: bool) -> Vec<Case> {
         frames::CASES,
         recovery::CASES,
         services::CASES,
+        state::CASES,
         identity::CASES,
         ipv6::CASES,
         policies::CASES,
