@@ -51,6 +51,13 @@ pub enum ControlRequest {
     /// that DHCP gives), and these boot arguments in place of those that it had. Answered by `Done`;
     /// [`status::NOT_ADMITTED`] for a VM that waits for admission, [`status::TOO_LONG`] as for `Create`.
     Identity { vm: VmId, ipv4: u32, args: Piece },
+    /// The state of the processor of an admitted VM, outside its memory ([`crate::vcpu::VcpuState`]): the core writes it into the request
+    /// page. Of a VM that idles, RAX is what its idle returns when nothing is pending. Answered by `Done` whose value is how many
+    /// bytes there are; [`status::NOT_ADMITTED`], or [`status::TOO_LONG`] where there is no room for as many.
+    ReadState { vm: VmId, to: Piece },
+    /// Let a VM go on from a state of its processor, in its own memory; one that idles is woken. Answered by `Done`;
+    /// [`status::BAD_REQUEST`] for what is no state or none that this processor can have, [`status::BUSY`] for a VM that waits for a page.
+    WriteState { vm: VmId, from: Piece },
     /// How VMs come by their addresses, and which slot is the next. Answered by `Network`.
     Network,
     /// The boot arguments of an image, as its manifest has them: the core writes as many as there is room for. Answered by
@@ -177,6 +184,8 @@ const IDENTITY: u32 = 0x40e;
 const NEXT_VM: u32 = 0x40f;
 const NETWORK: u32 = 0x421;
 const IMAGE_ARGUMENTS: u32 = 0x422;
+const READ_STATE: u32 = 0x423;
+const WRITE_STATE: u32 = 0x424;
 const R_DONE: u32 = 0x411;
 const R_FRAMES: u32 = 0x412;
 const R_VM: u32 = 0x413;
@@ -213,6 +222,8 @@ impl From<ControlRequest> for Message {
             ControlRequest::Identity { vm, ipv4, args } => {
                 Message::new(IDENTITY, [vm.raw(), ipv4.into(), args.raw().into()])
             }
+            ControlRequest::ReadState { vm, to } => Message::new(READ_STATE, [vm.raw(), to.raw().into()]),
+            ControlRequest::WriteState { vm, from } => Message::new(WRITE_STATE, [vm.raw(), from.raw().into()]),
             ControlRequest::Network => Message::new(NETWORK, []),
             ControlRequest::ImageArguments { image, to } => {
                 Message::new(IMAGE_ARGUMENTS, [image.number().into(), to.raw().into()])
@@ -253,6 +264,13 @@ impl TryFrom<&Message> for ControlRequest {
                 vm: VmId::from_raw(a),
                 ipv4: low32(kind, message.words[1])?,
                 args: Piece::from_raw(low32(kind, message.words[2])?),
+            },
+            READ_STATE => {
+                ControlRequest::ReadState { vm: VmId::from_raw(a), to: Piece::from_raw(low32(kind, message.words[1])?) }
+            }
+            WRITE_STATE => ControlRequest::WriteState {
+                vm: VmId::from_raw(a),
+                from: Piece::from_raw(low32(kind, message.words[1])?),
             },
             NETWORK => ControlRequest::Network,
             IMAGE_ARGUMENTS => ControlRequest::ImageArguments {

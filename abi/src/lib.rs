@@ -28,6 +28,7 @@ pub mod service;
 pub mod share;
 #[cfg(test)]
 mod tripwires;
+pub mod vcpu;
 pub mod vm;
 
 /// Version of everything in this crate. A component or guest that was built against another one is refused at boot.

@@ -85,6 +85,24 @@ fn layouts() {
 }
 
 #[test]
+fn processor_states() {
+    use vcpu::*;
+    assert_eq!((MAGIC, VERSION, MXCSR_INITIAL), (0x0055_5043_5652_4b46, 1, 0x1f80));
+    assert_eq!(
+        Level::ALL.map(|level| (level.raw(), level.name(), level.bytes())),
+        [(0, "base", 576), (1, "avx", 832), (2, "avx512", 2432)]
+    );
+    assert_eq!(offset_of!(VcpuState, general) + offset_of!(General, rsp), 72);
+    assert_eq!((offset_of!(VcpuState, rip), offset_of!(VcpuState, rflags)), (144, 152));
+    assert_eq!((offset_of!(VcpuState, cr2), offset_of!(VcpuState, cr3)), (160, 168));
+    assert_eq!((offset_of!(VcpuState, fs_base), offset_of!(VcpuState, tsc)), (176, 200));
+    assert_eq!((offset_of!(VcpuState, x87), offset_of!(VcpuState, mxcsr)), (208, 312));
+    assert_eq!((offset_of!(VcpuState, xmm), offset_of!(VcpuState, ymm_high)), (320, 576));
+    assert_eq!((offset_of!(VcpuState, opmask), offset_of!(VcpuState, zmm_high)), (832, 896));
+    assert_eq!((offset_of!(VcpuState, zmm), size_of::<VcpuState>()), (1408, 2432));
+}
+
+#[test]
 fn boot_record() {
     use boot::*;
     assert_eq!((MAGIC, VERSION), (0x0054_4f4f_4252_4b46, 2));
@@ -187,6 +205,8 @@ fn messages_survive_the_ring() {
         control::ControlRequest::Identity { vm, ipv4: 0x0a00_0263, args },
         control::ControlRequest::Network,
         control::ControlRequest::ImageArguments { image: vm::ImageId::new(7), to: args },
+        control::ControlRequest::ReadState { vm, to: args },
+        control::ControlRequest::WriteState { vm, from: args },
         control::ControlRequest::Destroy { vm },
         control::ControlRequest::Kill { component: 3 },
         control::ControlRequest::Share { slot: vm.slot },
@@ -261,11 +281,13 @@ fn messages_survive_the_ring() {
             Request::NextVm { slot },
             Request::Network,
             Request::ImageArguments { image, to },
+            Request::ReadState { vm, to },
+            Request::WriteState { vm, from: to },
         ]
         .map(|request| Message::from(request).kind),
         [
             0x401, 0x402, 0x403, 0x404, 0x405, 0x406, 0x407, 0x408, 0x409, 0x40a, 0x40b, 0x40c, 0x40d, 0x40e, 0x40f,
-            0x421, 0x422
+            0x421, 0x422, 0x423, 0x424
         ]
     );
     use control::status::*;

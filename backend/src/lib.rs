@@ -13,6 +13,7 @@ mod exit;
 #[cfg(feature = "fake")]
 pub mod fake;
 mod four_level;
+mod portable;
 mod position;
 mod tables;
 mod tags;
@@ -21,9 +22,11 @@ pub mod xstate;
 
 pub use abi::guest::Interrupted;
 pub use abi::pager::Access;
+pub use abi::vcpu::{BadState, VcpuState};
 pub use cpu::Backend;
 pub use exit::Exit;
 pub use four_level::{EntryFormat, FourLevel};
+pub use portable::Layout;
 pub use position::{NotCanonical, filter_flags, is_canonical};
 pub use tables::{Flush, Frames, NestedMapError, Rights, Tables, Translation};
 pub use tags::{Tag, Tags};

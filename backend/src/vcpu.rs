@@ -1,6 +1,7 @@
 //! A guest's processor as the core sees it.
 
 use crate::{Backend, Exit, Interrupted, NotCanonical};
+use abi::vcpu::{BadState, General, VcpuState};
 use core::ptr::NonNull;
 use core::sync::atomic::AtomicU64;
 
@@ -24,6 +25,21 @@ pub struct GeneralRegisters {
     pub r13: u64,
     pub r14: u64,
     pub r15: u64,
+}
+
+impl GeneralRegisters {
+    /// As a [`VcpuState`] has them.
+    pub fn export(&self, rsp: u64) -> General {
+        let &GeneralRegisters { rax, rbx, rcx, rdx, rsi, rdi, rbp, r8, r9, r10, r11, r12, r13, r14, r15 } = self;
+        General { rax, rbx, rcx, rdx, rsi, rdi, rbp, rsp, r8, r9, r10, r11, r12, r13, r14, r15 }
+    }
+}
+
+impl From<&General> for GeneralRegisters {
+    fn from(general: &General) -> GeneralRegisters {
+        let &General { rax, rbx, rcx, rdx, rsi, rdi, rbp, rsp: _, r8, r9, r10, r11, r12, r13, r14, r15 } = general;
+        GeneralRegisters { rax, rbx, rcx, rdx, rsi, rdi, rbp, r8, r9, r10, r11, r12, r13, r14, r15 }
+    }
 }
 
 /// What a guest's processor starts with.
@@ -107,6 +123,14 @@ pub trait Vcpu {
     fn set_position(&mut self, cpu: &mut Self::Cpu, position: &Interrupted) -> Result<(), NotCanonical>;
     /// Let the guest go on behind the instruction that made it exit.
     fn skip_instruction(&mut self, cpu: &mut Self::Cpu);
+    /// Put all that the guest's processor holds into `to`. `tsc` is the TSC now, the core's.
+    fn export(&mut self, cpu: &mut Self::Cpu, tsc: u64, to: &mut VcpuState);
+    /// Let the guest go on from a state, which anybody may have written; its TSC goes on as it did.
+    ///
+    /// # Errors
+    /// [`BadState`]; nothing has changed. What a processor finds out only when it enters the guest, as a CR3 beyond its physical addresses,
+    /// is a failure of that entry.
+    fn import(&mut self, cpu: &mut Self::Cpu, from: &VcpuState) -> Result<(), BadState>;
     /// Make the next entry fail. For tests.
     fn corrupt(&mut self, cpu: &mut Self::Cpu, how: Corruption);
     /// The guest does not run again: the CPU forgets it, and no longer uses its frames.

@@ -38,12 +38,18 @@ pub enum Command {
     /// Makes the VM in a slot somebody else: at this IPv4 address, 0 for the one that it has, with extra boot arguments in place
     /// of those that it had.
     Identity(Slot, u32),
+    /// Shows the state of the processor of the VM in a slot.
+    State(Slot),
+    /// Takes bytes of such a state, which the arguments spell, at this place.
+    Load(u16),
+    /// Lets the VM in a slot go on from the state that was taken.
+    Restore(Slot),
     /// Powers the machine off.
     PowerOff,
 }
 
 /// Word, arguments and explanation of each command.
-pub const HELP: [(&str, &str, &str); 14] = [
+pub const HELP: [(&str, &str, &str); 17] = [
     ("help", "", "lists the commands"),
     ("vms", "", "lists the VMs"),
     ("vm", "N", "shows the VM in slot N and its share"),
@@ -69,6 +75,9 @@ pub const HELP: [(&str, &str, &str); 14] = [
         "N [ARGS]",
         "makes the VM in slot N somebody else, with these extra boot arguments; addr=A.B.C.D among them is its address",
     ),
+    ("state", "N", "shows the state of the processor of the VM in slot N, in the layout that any machine takes"),
+    ("load", "AT HEX", "takes these bytes of such a state at this place, the first ones first"),
+    ("restore", "N", "lets the VM in slot N go on from the state that was taken, in its own memory"),
     ("poweroff", "", "powers the machine off"),
 ];
 
@@ -134,6 +143,14 @@ impl Command {
                 let slot = slot.parse().map(Slot::new).map_err(|_| wrong)?;
                 address::split_off(rest, args).map(|ipv4| Command::Identity(slot, ipv4))
             }
+            "state" => slot().map(Command::State),
+            "load" => {
+                let (at, hex) = split(rest);
+                args.clear();
+                args.push(hex)?;
+                at.parse().map(Command::Load).map_err(|_| wrong)
+            }
+            "restore" => slot().map(Command::Restore),
             "poweroff" => none(Command::PowerOff),
             _ => none(Command::Help),
         }
@@ -155,6 +172,9 @@ impl Command {
             Command::Destroy(_) => "destroy",
             Command::Shutdown(_) => "shutdown",
             Command::Identity(..) => "identity",
+            Command::State(_) => "state",
+            Command::Load(_) => "load",
+            Command::Restore(_) => "restore",
             Command::PowerOff => "poweroff",
         }
     }
@@ -197,11 +217,18 @@ mod tests {
             ("create  hostile  crime=all  x=1 ", Command::Create(name("hostile"), Share::UNSAID)),
             ("destroy 0", Command::Destroy(Slot::new(0))),
             ("shutdown 1048575", Command::Shutdown(Slot::new(1_048_575))),
+            ("state 3", Command::State(Slot::new(3))),
+            ("load 512 x=1", Command::Load(512)),
+            ("restore 4", Command::Restore(Slot::new(4))),
             ("poweroff", Command::PowerOff),
         ] {
             let mut args = Arguments::new();
             assert_eq!(Command::parse(line, &mut args), Ok(command), "{line}");
-            let expected: &[u8] = if line.contains("x=1") { b"crime=all  x=1" } else { b"" };
+            let expected: &[u8] = match line {
+                "load 512 x=1" => b"x=1",
+                _ if line.contains("x=1") => b"crime=all  x=1",
+                _ => b"",
+            };
             assert_eq!(args.as_bytes(), expected, "{line}");
             assert_eq!(command.word(), line.trim().split(' ').next().expect("a word"));
         }
@@ -237,6 +264,11 @@ mod tests {
             "kill a b",
             "create",
             "poweroff now",
+            "state",
+            "load",
+            "load x 00",
+            "load 65536 00",
+            "restore x",
         ] {
             assert!(matches!(parse(line), Err(Mistake::Arguments { .. })), "{line}");
         }

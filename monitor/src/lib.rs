@@ -10,6 +10,7 @@ mod assembly;
 pub mod command;
 mod composition;
 pub mod editor;
+mod processor;
 mod refusal;
 mod report;
 pub mod session;

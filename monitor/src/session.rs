@@ -2,6 +2,7 @@
 
 use crate::command::{Command, HELP, Mistake};
 use crate::composition::{Composition, IMAGE_ARGS, Who};
+use crate::processor;
 use crate::refusal;
 use crate::report::Report;
 use abi::control::{ControlReply, ControlRequest, status};
@@ -66,6 +67,8 @@ pub struct Session {
     last_id: u32,
     /// Policies of the component that is to have another one, as far as they were told.
     known: heapless::Vec<Name, MAX_POLICIES>,
+    /// Where the state of a processor is that was taken, as far as it was.
+    loaded: Piece,
     /// The VM that is to be created or to become somebody else.
     pub(crate) composition: Composition,
 }
@@ -94,6 +97,7 @@ impl Session {
             pending: None,
             last_id: 0,
             known: heapless::Vec::new(),
+            loaded: processor::NONE,
             composition: Composition::new(),
         }
     }
@@ -110,6 +114,13 @@ impl Session {
                 print_help(host);
                 host.print(format_args!("done help"));
             }
+            Ok(Command::Load(at)) => match processor::load(self.loaded, at, self.composition.extra.as_bytes(), host) {
+                Ok(loaded) => {
+                    self.loaded = loaded;
+                    host.print(format_args!("done load"));
+                }
+                Err(why) => host.print(format_args!("error load: {why}")),
+            },
             Ok(command) => self.start(command, host),
             Err(Mistake::Unknown) => {
                 print_help(host);
@@ -229,6 +240,8 @@ impl Session {
             }
             (Step::Find, ControlReply::Vm { vm, image, ipv4, .. }) => {
                 let request = match job.command {
+                    Command::State(_) => ControlRequest::ReadState { vm, to: processor::ALL },
+                    Command::Restore(_) => ControlRequest::WriteState { vm, from: self.loaded },
                     Command::Shutdown(_) => ControlRequest::Shutdown { vm },
                     Command::Identity(_, address) => {
                         self.composition.who = Who::Other(vm, if address == 0 { ipv4 } else { address });
@@ -257,6 +270,9 @@ impl Session {
                 self.compose(job.command, host)
             }
             (Step::Last, ControlReply::Done { status: status::OK, value }) => {
+                if let Command::State(slot) = job.command {
+                    processor::show(slot, value, host);
+                }
                 if let Command::Create(image, ..) = job.command {
                     let VmId { slot, generation } = VmId::from_raw(value);
                     host.print(format_args!("created index={slot} incarnation={generation} image={image}"));
@@ -407,9 +423,12 @@ impl Session {
         Some(match command {
             Command::Frames => ControlRequest::Frames,
             Command::Machine => ControlRequest::Machine,
-            Command::Vm(slot) | Command::Destroy(slot) | Command::Shutdown(slot) | Command::Identity(slot, ..) => {
-                ControlRequest::Vm { slot }
-            }
+            Command::Vm(slot)
+            | Command::Destroy(slot)
+            | Command::Shutdown(slot)
+            | Command::Identity(slot, ..)
+            | Command::State(slot)
+            | Command::Restore(slot) => ControlRequest::Vm { slot },
             Command::PowerOff => {
                 // There is no answer: this is the last chance to say something.
                 host.print(format_args!("done poweroff"));
@@ -421,6 +440,7 @@ impl Session {
             | Command::Components
             | Command::Images
             | Command::Kill(_)
+            | Command::Load(_)
             | Command::Policies
             | Command::Policy(..) => {
                 self.finish();
@@ -482,7 +502,11 @@ fn first_step(command: Command) -> Step {
         | Command::Kill(_)
         | Command::Policies
         | Command::Policy(..) => Step::Walk(0),
-        Command::Destroy(_) | Command::Shutdown(_) | Command::Identity(..) => Step::Find,
+        Command::Destroy(_)
+        | Command::Shutdown(_)
+        | Command::Identity(..)
+        | Command::State(_)
+        | Command::Restore(_) => Step::Find,
         Command::Create(..) => Step::Network,
         _ => Step::Last,
     }

@@ -26,6 +26,9 @@ struct Core {
     killed: Vec<u16>,
     created: Vec<(ImageId, String, Share)>,
     swapped: Vec<(u16, u16)>,
+    /// What processors were to go on from, and what it says to that.
+    restored: Vec<(VmId, Vec<u8>)>,
+    state_status: u32,
     /// What it says to a swap.
     swap_status: u32,
     off: bool,
@@ -48,6 +51,8 @@ impl Default for Core {
             killed: Vec::new(),
             created: Vec::new(),
             swapped: Vec::new(),
+            restored: Vec::new(),
+            state_status: status::OK,
             swap_status: status::OK,
             off: false,
         }
@@ -202,6 +207,19 @@ impl Core {
                 self.page[place.clone()].fill(0);
                 self.page[place][..args.len()].copy_from_slice(args);
                 vec![done(status::OK, args.len() as u64)]
+            }
+            ControlRequest::ReadState { vm, to } => {
+                assert_eq!(self.vms.get(&vm.slot.number()), Some(&vm.generation));
+                let place = to.range().expect("in the page");
+                assert_eq!(place.len(), 2432);
+                for (byte, at) in self.page[place].iter_mut().zip(0_u8..100) {
+                    *byte = at;
+                }
+                vec![done(status::OK, 100)]
+            }
+            ControlRequest::WriteState { vm, from } => {
+                self.restored.push((vm, self.page[from.range().expect("in the page")].to_vec()));
+                vec![done(self.state_status, 0)]
             }
             ControlRequest::Create { image, slot, ipv4, args, share } => {
                 if self.thieves > 0 {
@@ -439,6 +457,49 @@ fn vms_come_and_go() {
 }
 
 #[test]
+fn the_state_of_a_processor_is_shown_and_taken_in_pieces() {
+    let mut core = Core::with_vms(&[2]);
+    let mut session = Session::new(4);
+    let hex = |range: std::ops::Range<u8>| range.map(|byte| format!("{byte:02x}")).collect::<String>();
+    let (first, rest) = (hex(0..64), hex(64..100));
+    let shown = [format!("state index=2 at=0 bytes={first}"), format!("state index=2 at=64 bytes={rest}")];
+    let output = run(&mut session, &mut core, "state 2");
+    assert_eq!(output, [&shown[0], &shown[1], "done state"]);
+    let refused = "error state: no VM in slot 1; \"vms\" lists them";
+    assert_eq!(run(&mut session, &mut core, "state 1"), [refused]);
+    for (line, said) in [
+        ("load 1 00", "error load: the bytes from 0 on come next; or begin again with 0"),
+        ("load 0 0", "error load: these are no bytes; write two hexadecimal digits for each"),
+        ("load 0", "error load: these are no bytes; write two hexadecimal digits for each"),
+        ("load 0 0g", "error load: these are no bytes; write two hexadecimal digits for each"),
+        ("load 0 00fF", "done load"),
+        ("load 3 00", "error load: the bytes from 2 on come next; or begin again with 0"),
+        ("load 0 1020", "done load"),
+        ("load 2 3f", "done load"),
+        ("restore 2", "done restore"),
+        ("restore 1", "error restore: no VM in slot 1; \"vms\" lists them"),
+    ] {
+        assert_eq!(run(&mut session, &mut core, line), [said], "{line}");
+    }
+    assert_eq!(core.restored, [(VmId::new(2, 1), vec![0x10, 0x20, 0x3f])]);
+    for at in [0, 500, 1000, 1500, 2000] {
+        run(&mut session, &mut core, &format!("load {at} {}", "55".repeat(500)));
+    }
+    let said = "error load: no state is that long; it has at most 2432 bytes";
+    assert_eq!(run(&mut session, &mut core, &format!("load 2000 {}", "55".repeat(433))), [said]);
+    for (status, said) in [
+        (status::BUSY, "error restore: it waits for a page; try again in a moment"),
+        (
+            status::BAD_REQUEST,
+            "error restore: what was loaded is no state, or one that this processor cannot have; load all that \"state\" showed, from 0 on",
+        ),
+    ] {
+        core.state_status = status;
+        assert_eq!(run(&mut session, &mut core, "restore 2"), [said]);
+    }
+}
+
+#[test]
 fn boot_arguments_may_be_long_and_what_is_too_long_is_said() {
     let (mut core, mut session) = (Core::default(), Session::new(4));
     // With the image's own, the address and the spaces between them.
@@ -486,7 +547,10 @@ fn a_vm_whose_slot_is_taken_meanwhile_gets_the_address_of_the_next() {
 fn help_and_mistakes() {
     let help = fresh("help", &[]);
     assert_eq!(help.len(), HELP.len() + 1);
-    assert_eq!((help[2].as_str(), help[14].as_str()), ("help vm N: shows the VM in slot N and its share", "done help"));
+    assert_eq!(
+        (help[2].as_str(), help[HELP.len()].as_str()),
+        ("help vm N: shows the VM in slot N and its share", "done help")
+    );
     let unknown = fresh(" reboot now", &[]);
     assert_eq!(unknown[..HELP.len()], help[..HELP.len()]);
     assert_eq!(unknown[HELP.len()], "error reboot: no such command; the list above has them all");

@@ -139,6 +139,20 @@ impl Svm {
         self.owner = state;
     }
 
+    /// Have `state` in memory as well, if it is in the registers.
+    pub(crate) fn save(&mut self, state: *mut State) {
+        if self.owner != state {
+            return;
+        }
+        // SAFETY: as in `own`.
+        unsafe {
+            asm!("clts", options(nomem, nostack));
+            set_xcr0(self.plan.xcr0);
+            State::save(state, self.plan.xsaveopt);
+            asm!("mov cr0, {}", in(reg) self.cr0, options(nostack));
+        }
+    }
+
     /// The state in the registers is not to be saved to `state` any more.
     pub(crate) fn disown(&mut self, state: *mut State) {
         if self.owner == state {

@@ -11,8 +11,8 @@ use crate::{entry, linear};
 use abi::guest::refused;
 use backend::xstate::State;
 use backend::{
-    Corruption, Exit, GeneralRegisters, GuestMemory, Interrupted, NotCanonical, Tag, Vcpu, VcpuConfig, filter_flags,
-    is_canonical,
+    BadState, Corruption, Exit, GeneralRegisters, GuestMemory, Interrupted, Layout, NotCanonical, Tag, Vcpu,
+    VcpuConfig, VcpuState, filter_flags, is_canonical,
 };
 use core::convert::Infallible;
 use core::ptr;
@@ -366,6 +366,42 @@ impl Vcpu for SvmVcpu {
         if let Some(vmcb) = self.vmcb() {
             skip_to(vmcb, next);
         }
+    }
+
+    fn export(&mut self, cpu: &mut Svm, tsc: u64, to: &mut VcpuState) {
+        cpu.save(&raw mut self.state);
+        *to = VcpuState::INITIAL;
+        let layout = Layout::detect(cpu.plan.xcr0);
+        self.state.export(&layout, to);
+        let registers = self.registers;
+        let Some(Vmcb { control, save }) = self.vmcb() else { return };
+        to.general = registers.export(save.rsp);
+        to.rip = save.rip;
+        to.rflags = filter_flags(save.rflags);
+        (to.cr2, to.cr3) = (save.cr2, save.cr3);
+        (to.fs_base, to.gs_base, to.kernel_gs_base) = (save.fs.base, save.gs.base, save.kernel_gs_base);
+        to.tsc = tsc.wrapping_add(control.tsc_offset);
+    }
+
+    fn import(&mut self, cpu: &mut Svm, from: &VcpuState) -> Result<(), BadState> {
+        let layout = Layout::detect(cpu.plan.xcr0);
+        layout.check(from)?;
+        // It is loaded at the next entry, and the translations of another CR3 are forgotten.
+        cpu.disown(&raw mut self.state);
+        self.forget();
+        self.state.import(&layout, from);
+        self.registers = GeneralRegisters::from(&from.general);
+        self.next = from.rip;
+        self.changed = true;
+        if let Some(Vmcb { control, save }) = self.vmcb() {
+            save.rsp = from.general.rsp;
+            save.rip = from.rip;
+            save.rflags = from.rflags;
+            (save.cr2, save.cr3) = (from.cr2, from.cr3);
+            (save.fs.base, save.gs.base, save.kernel_gs_base) = (from.fs_base, from.gs_base, from.kernel_gs_base);
+            control.interrupt_shadow = 0;
+        }
+        Ok(())
     }
 
     fn corrupt(&mut self, cpu: &mut Svm, how: Corruption) {

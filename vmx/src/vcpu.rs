@@ -12,7 +12,8 @@ use crate::vtx::Vtx;
 use crate::xstate::State;
 use crate::{controls, entry, exit};
 use backend::{
-    Corruption, Exit, GeneralRegisters, Interrupted, NotCanonical, Tag, Vcpu, VcpuConfig, filter_flags, is_canonical,
+    BadState, Corruption, Exit, GeneralRegisters, Interrupted, Layout, NotCanonical, Tag, Vcpu, VcpuConfig, VcpuState,
+    filter_flags, is_canonical,
 };
 use core::ptr;
 
@@ -304,6 +305,46 @@ impl Vcpu for VtxVcpu {
         if let Some(vmcs) = self.loaded(cpu) {
             skip(vmcs);
         }
+    }
+
+    fn export(&mut self, cpu: &mut Vtx, tsc: u64, to: &mut VcpuState) {
+        cpu.save(&raw mut self.state);
+        *to = VcpuState::INITIAL;
+        let layout = Layout::detect(cpu.plan.xcr0);
+        self.state.export(&layout, to);
+        to.cr2 = self.cr2;
+        let Some(vmcs) = self.loaded(cpu) else { return };
+        to.general = self.registers.export(vmcs.get(GuestNatural::Rsp));
+        to.rip = vmcs.get(GuestNatural::Rip);
+        to.rflags = filter_flags(vmcs.get(GuestNatural::Rflags));
+        to.cr3 = vmcs.get(GuestNatural::Cr3);
+        to.fs_base = vmcs.get(GuestNatural::FsBase);
+        to.gs_base = vmcs.get(GuestNatural::GsBase);
+        to.tsc = tsc.wrapping_add(vmcs.get(Control64::TscOffset));
+    }
+
+    fn import(&mut self, cpu: &mut Vtx, from: &VcpuState) -> Result<(), BadState> {
+        let layout = Layout::detect(cpu.plan.xcr0);
+        layout.check(from)?;
+        // It is loaded at the next entry, and the translations of another CR3 are forgotten.
+        cpu.disown(&raw mut self.state);
+        cpu.active = 0;
+        self.tag = Tag::NONE;
+        self.state.import(&layout, from);
+        self.registers = GeneralRegisters::from(&from.general);
+        self.cr2 = from.cr2;
+        if let Some(mut vmcs) = self.loaded(cpu) {
+            vmcs.set(GuestNatural::Rsp, from.general.rsp);
+            vmcs.set(GuestNatural::Rip, from.rip);
+            vmcs.set(GuestNatural::Rflags, from.rflags);
+            vmcs.set(GuestNatural::Cr3, from.cr3);
+            vmcs.set(GuestNatural::FsBase, from.fs_base);
+            vmcs.set(GuestNatural::GsBase, from.gs_base);
+            // As in `set_position`.
+            vmcs.set(Guest32::Interruptibility, 0);
+            vmcs.set(GuestNatural::PendingDebug, 0);
+        }
+        Ok(())
     }
 
     fn corrupt(&mut self, cpu: &mut Vtx, how: Corruption) {

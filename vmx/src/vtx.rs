@@ -180,6 +180,21 @@ impl Vtx {
         self.owner = state;
     }
 
+    /// Have `state` in memory as well, if it is in the registers.
+    pub(crate) fn save(&mut self, state: *mut State) {
+        if self.owner != state {
+            return;
+        }
+        let cr0 = crate::host::cr0();
+        // SAFETY: `enable` has set CR0, CR4 and XCR0; the owner is valid until it is disowned. CR0 is as before at the end: a component
+        // that touches the registers, in which a guest's state is, gets a #NM.
+        unsafe {
+            asm!("clts", options(nomem, nostack));
+            State::save(state, self.plan.xsaveopt);
+            asm!("mov cr0, {}", in(reg) cr0, options(nostack));
+        }
+    }
+
     /// The state in the registers is not to be saved to `state` any more.
     pub(crate) fn disown(&mut self, state: *mut State) {
         if self.owner == state {

@@ -2,8 +2,8 @@
 
 use super::{FakeBackend, FakeError, Step};
 use crate::{
-    Access, Corruption, Exit, FourLevel, GeneralRegisters, Interrupted, NotCanonical, Vcpu, VcpuConfig, filter_flags,
-    is_canonical,
+    Access, BadState, Corruption, Exit, FourLevel, GeneralRegisters, Interrupted, Layout, NotCanonical, Vcpu,
+    VcpuConfig, VcpuState, filter_flags, is_canonical,
 };
 use abi::guest::hypercall;
 
@@ -11,6 +11,8 @@ use abi::guest::hypercall;
 const SET_UP: u64 = u64::from_le_bytes(*b"set up!!");
 /// What a processor that was released holds.
 const RELEASED: u64 = u64::from_le_bytes(*b"released");
+/// Vector registers in which it keeps what it does next.
+const RETRY: usize = 14;
 /// Ticks of one entry and exit.
 const ENTRY_TICKS: u64 = 50;
 
@@ -30,6 +32,7 @@ pub struct FakeVcpu<const TIMER: bool> {
     root: u64,
     /// Physical address of the control structure.
     frame: u64,
+    tsc_offset: u64,
     registers: GeneralRegisters,
     at: Interrupted,
 }
@@ -125,6 +128,7 @@ impl<const TIMER: bool> Vcpu for FakeVcpu<TIMER> {
         self.slot = config.slot;
         self.root = config.tables.root();
         self.frame = config.frame;
+        self.tsc_offset = config.tsc_offset;
         self.registers = GeneralRegisters { rdi: config.argument, ..GeneralRegisters::default() };
         self.at = Interrupted { rip: config.entry, rsp: 0, rflags: filter_flags(0), rax: 0 };
         cpu.ram.write(self.frame, SET_UP ^ u64::from(self.slot));
@@ -185,6 +189,29 @@ impl<const TIMER: bool> Vcpu for FakeVcpu<TIMER> {
     fn skip_instruction(&mut self, cpu: &mut Self::Cpu) {
         self.check(cpu);
         self.at.rip = self.at.rip.wrapping_add(3);
+    }
+
+    fn export(&mut self, cpu: &mut Self::Cpu, tsc: u64, to: &mut VcpuState) {
+        self.check(cpu);
+        let general = self.registers.export(self.at.rsp);
+        *to = VcpuState { general, rip: self.at.rip, rflags: self.at.rflags, ..VcpuState::INITIAL };
+        to.tsc = tsc.wrapping_add(self.tsc_offset);
+        // A real one tries the access again because it is at the instruction.
+        to.xmm[RETRY] = [u64::from(self.retry) | u64::from(self.retry_pokes) << 8, self.retry_address];
+        to.xmm[RETRY + 1][0] = self.retry_value;
+    }
+
+    fn import(&mut self, cpu: &mut Self::Cpu, from: &VcpuState) -> Result<(), BadState> {
+        self.check(cpu);
+        // Without AVX.
+        Layout::gather(0x3, |_, _| [0; 4]).check(from)?;
+        self.registers = GeneralRegisters::from(&from.general);
+        self.at = Interrupted { rip: from.rip, rsp: from.general.rsp, rflags: from.rflags, rax: from.general.rax };
+        let [how, address] = from.xmm[RETRY];
+        self.retry = u8::try_from(how & 0xff).unwrap_or(0);
+        (self.retry_pokes, self.retry_address) = (how >> 8 & 1 != 0, address);
+        self.retry_value = from.xmm[RETRY + 1][0];
+        Ok(())
     }
 
     fn corrupt(&mut self, _: &mut Self::Cpu, _: Corruption) {

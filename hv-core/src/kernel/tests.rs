@@ -25,6 +25,7 @@ mod ring_pages;
 mod roles;
 mod services;
 mod shortage;
+mod state;
 mod swap;
 mod syscalls;
 mod twins;

@@ -5,12 +5,13 @@ use crate::board::Board;
 use crate::component::{BadPiece, Death, EndpointId, NoSwap, Unfit};
 use crate::kernel::{Cpu, Kernel};
 use crate::memory::{CLASSES, OwnerClass};
-use crate::vm::{BootArgs, CreateError, End, IdentityError, METADATA_FRAMES, Memory, Order, Seed, State};
+use crate::vm::{BootArgs, CreateError, End, IdentityError, METADATA_FRAMES, Memory, Order, Seed, State, StateError};
 use abi::control::{ControlReply, ControlRequest, policy_state, status, vm_state};
 use abi::end::EndReason;
 use abi::limits::Name;
 use abi::message::{BadMessage, Message};
 use abi::request_page::Piece;
+use abi::vcpu::VcpuState;
 use abi::vm::{ImageId, Slot, VmId};
 use backend::Backend;
 
@@ -72,6 +73,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             ControlRequest::Destroy { vm } => found(self.destroy(vm)),
             ControlRequest::Shutdown { vm } => found(self.raise(vm, abi::guest::pending::SHUTDOWN)),
             ControlRequest::Identity { vm, ipv4, args } => self.change_identity_for(from, vm, ipv4, args),
+            ControlRequest::ReadState { vm, to } => self.read_state_for(from, vm, to),
+            ControlRequest::WriteState { vm, from: state } => self.write_state_for(from, vm, state),
             ControlRequest::Network => {
                 ControlReply::Network { net: self.cpu.net, next: self.vms.next_id().map(|id| id.slot) }
             }
@@ -115,6 +118,35 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             Err(IdentityError::TooLong) => status::TOO_LONG,
         };
         done(status, 0)
+    }
+
+    /// Put the state of a VM's processor into the request page of this endpoint.
+    fn read_state_for(&mut self, from: EndpointId, vm: VmId, to: Piece) -> ControlReply {
+        let state = match self.read_state(vm) {
+            Ok(state) => state,
+            Err(why) => return done(status_of_state(why), 0),
+        };
+        let bytes = state.to_bytes();
+        let Some(endpoint) = self.cpu.endpoints.get(from).filter(|_| usize::from(to.len) >= bytes.len()) else {
+            return done(status::TOO_LONG, 0);
+        };
+        match endpoint.copy_out(bytes, to) {
+            Ok(()) => done(status::OK, bytes.len() as u64),
+            Err(_) => done(status::BAD_REQUEST, 0),
+        }
+    }
+
+    /// Let a VM go on from the state of a processor that lies in the request page of this endpoint.
+    fn write_state_for(&mut self, from: EndpointId, vm: VmId, piece: Piece) -> ControlReply {
+        let mut copy = heapless::Vec::<u8, { size_of::<VcpuState>() }>::new();
+        let copied = self.cpu.endpoints.get(from).map(|endpoint| endpoint.copy_in(piece, &mut copy));
+        if copied != Some(Ok(())) {
+            return done(status::BAD_REQUEST, 0);
+        }
+        match VcpuState::from_bytes(&copy).map_err(StateError::Bad).and_then(|state| self.write_state(vm, &state)) {
+            Ok(()) => done(status::OK, 0),
+            Err(why) => done(status_of_state(why), 0),
+        }
     }
 
     /// End a VM, whether it was admitted or not. False when there is none of this name.
@@ -302,6 +334,15 @@ impl<B: Backend, H: Board> Cpu<B, H> {
 
 const fn done(status: u32, value: u64) -> ControlReply {
     ControlReply::Done { status, value }
+}
+
+const fn status_of_state(why: StateError) -> u32 {
+    match why {
+        StateError::NoVm => status::NOT_FOUND,
+        StateError::Waits => status::NOT_ADMITTED,
+        StateError::Busy => status::BUSY,
+        StateError::Bad(_) => status::BAD_REQUEST,
+    }
 }
 
 const fn status_of_swap(why: NoSwap) -> u32 {

@@ -15,6 +15,7 @@ mod queues;
 mod registers;
 mod seats;
 mod seed;
+mod state;
 mod table;
 mod timers;
 #[allow(clippy::module_inception)]
@@ -31,6 +32,7 @@ pub use queues::{EMPTY_LINK, Link, Queue, Queues};
 pub use registers::Registers;
 pub use seats::EMPTY_SEAT;
 pub use seed::Seed;
+pub use state::StateError;
 pub use table::{Table, Written};
 pub use timers::{EMPTY_CELL, NEVER, TimerCell, Timers};
 pub use vm::{Hazard, Vm};

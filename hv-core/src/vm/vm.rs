@@ -33,6 +33,11 @@ impl Hazard {
         self.0 &= !hazard.0;
     }
 
+    /// Whether `hazard` is set.
+    pub fn contains(self, hazard: Hazard) -> bool {
+        self.0 & hazard.0 != 0
+    }
+
     /// Whether `hazard` was set. It is not any more.
     #[inline]
     #[must_use]
@@ -145,6 +150,7 @@ mod tests {
         hazard.set(Hazard::IDLE_RESULT);
         assert!(hazard.take(Hazard::PENDING) && !hazard.take(Hazard::PENDING));
         assert_eq!(hazard, Hazard::IDLE_RESULT);
+        assert!(hazard.contains(Hazard::IDLE_RESULT) && !hazard.contains(Hazard::PENDING));
         hazard.set(Hazard::IDLE_RESULT);
         hazard.clear(Hazard::PENDING);
         assert!(!hazard.is_none());

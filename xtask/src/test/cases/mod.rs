@@ -26,6 +26,7 @@ mod policies;
 mod recovery;
 mod services;
 mod stacks;
+mod state;
 mod swap;
 mod uefi;
 mod web;
@@ -51,6 +52,7 @@ pub fn all(long: bool) -> Vec<Case> {
         frames::CASES,
         recovery::CASES,
         services::CASES,
+        state::CASES,
         identity::CASES,
         ipv6::CASES,
         policies::CASES,
