@@ -107,6 +107,8 @@ pub trait Vcpu {
     fn set_position(&mut self, cpu: &mut Self::Cpu, position: &Interrupted) -> Result<(), NotCanonical>;
     /// Let the guest go on behind the instruction that made it exit.
     fn skip_instruction(&mut self, cpu: &mut Self::Cpu);
+    /// Bus locks that the guest has taken since its start, where the CPU says so: accesses that keep all other CPUs and devices from memory for a while.
+    fn bus_locks(&self) -> u32;
     /// Make the next entry fail. For tests.
     fn corrupt(&mut self, cpu: &mut Self::Cpu, how: Corruption);
     /// The guest does not run again: the CPU forgets it, and no longer uses its frames.

@@ -22,6 +22,8 @@ fn image(args: &[u8]) -> Image {
         flags: 0,
         reserve_frames: abi::manifest::RESERVE_LEAST,
         limit_frames: 300,
+        tenant: 0,
+        reserved: 0,
     }
 }
 

@@ -7,6 +7,7 @@ use super::vm::Vm;
 use crate::memory::PhysAddr;
 use crate::memory::phys::index;
 use abi::share::Share;
+use abi::tenant::Tenant;
 use abi::vm::{ImageId, Seat, Slot, VmId};
 use backend::Backend;
 use core::marker::PhantomData;
@@ -35,6 +36,7 @@ pub struct Record {
     image: ImageId,
     ipv4: u32,
     share: Share,
+    tenant: Tenant,
     /// The start of the scheduler that keeps it back while it waits, 0 for none.
     held_by: u32,
     args: Args,
@@ -52,6 +54,7 @@ pub const EMPTY_RECORD: Record = Record {
     image: ImageId::new(0),
     ipv4: 0,
     share: Share::UNSAID,
+    tenant: Tenant::UNSAID,
     held_by: 0,
     args: Args::EMPTY,
     created_tsc: 0,
@@ -161,7 +164,7 @@ impl<B: Backend> Table<B> {
     /// room, or the id is not the next.
     #[must_use]
     pub fn create(&mut self, seed: Seed, args: &[u8]) -> bool {
-        let Seed { id, image, ipv4, share, created_tsc } = seed;
+        let Seed { id, image, ipv4, share, tenant, created_tsc } = seed;
         if self.next_id() != Some(id) {
             return false;
         }
@@ -177,6 +180,7 @@ impl<B: Backend> Table<B> {
             image,
             ipv4,
             share,
+            tenant,
             held_by: 0,
             args,
             created_tsc,
@@ -192,11 +196,12 @@ impl<B: Backend> Table<B> {
 
     /// The VM in a slot, if it waits for admission.
     pub fn waiting_in(&self, slot: Slot) -> Option<Seed> {
-        let &Record { place: Place::Waiting, generation, image, ipv4, share, created_tsc, .. } = self.record(slot)?
+        let &Record { place: Place::Waiting, generation, image, ipv4, share, tenant, created_tsc, .. } =
+            self.record(slot)?
         else {
             return None;
         };
-        Some(Seed { id: VmId { slot, generation }, image, ipv4, share, created_tsc })
+        Some(Seed { id: VmId { slot, generation }, image, ipv4, share, tenant, created_tsc })
     }
 
     /// The VM with this id, if it waits for admission.

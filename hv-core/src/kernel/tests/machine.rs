@@ -12,6 +12,7 @@ use crate::memory::phys;
 use crate::memory::tables::{DirectMap, Tables as PageTables};
 use crate::memory::{CoreImage, Frames, KernelSpace, Owner, frames};
 use crate::vm::{BootArgs, CreateError, Image, Images, NEVER, Order, Queue};
+use abi::barriers::BarrierPlan;
 use abi::boot;
 use abi::guest::IMAGE_BASE;
 use abi::limits::{MAX_POLICIES, Name, PAGE_SIZE};
@@ -20,6 +21,7 @@ use abi::message::{BadMessage, Message};
 use abi::request_page::Piece as PagePiece;
 use abi::service::Service;
 use abi::share::Share;
+use abi::tenant::Tenant;
 use abi::vm::{ImageId, Slot, VmId};
 use backend::fake::{FakeBackend, Ram, Step, Wires};
 use std::cell::RefCell;
@@ -205,6 +207,8 @@ fn image(frames: &mut Frames, id: ImageId, rx_slots: u32, tx_slots: u32) -> Imag
         flags: 0,
         reserve_frames: abi::manifest::RESERVE_LEAST,
         limit_frames: 300,
+        tenant: 0,
+        reserved: 0,
     };
     Image::new(entry, &program).expect("good")
 }
@@ -240,6 +244,23 @@ impl<const TIMER: bool> Machine<TIMER> {
     }
 
     fn with_parties(ram_frames: usize, places: Places, parties: &[(&str, Service)], vms: &[VmRequest]) -> Self {
+        Self::with_plan(ram_frames, places, parties, vms, BarrierPlan::default())
+    }
+
+    /// A machine whose processor needs these barriers; without anybody who plans, if so said.
+    pub fn with_barriers(barriers: BarrierPlan, scheduler: bool) -> Self {
+        let places = Places { slots: 64, seats: 64 };
+        let parties = PARTIES[..4].iter().copied().filter(|(_, service)| scheduler || *service != Service::Plan);
+        Self::with_plan(4096, places, &parties.collect::<Vec<_>>(), &[], barriers)
+    }
+
+    fn with_plan(
+        ram_frames: usize,
+        places: Places,
+        parties: &[(&str, Service)],
+        vms: &[VmRequest],
+        barriers: BarrierPlan,
+    ) -> Self {
         let ram = Ram::new(ram_frames);
         phys::fake::DIRECT_MAP.set(ram.base() as u64);
         let table = vec![frames::Entry::RESERVED; ram_frames].leak();
@@ -326,7 +347,7 @@ impl<const TIMER: bool> Machine<TIMER> {
         let images = Images::new(images);
         tables.write_vms(&options, &images);
         let time = TimeBase::new(HZ, HZ, 0);
-        let parts = Parts { backend, board, time, frames, loaded, images };
+        let parts = Parts { backend, board, time, frames, loaded, images, barriers };
         let mut kernel = Kernel::new(parts, tables, &options);
         kernel.start_components();
         Machine { kernel, wires, hardware, guests, ended: BTreeSet::new(), shared: None, _ram: ram }
@@ -342,9 +363,17 @@ impl<const TIMER: bool> Machine<TIMER> {
     /// # Errors
     /// What the core says.
     pub fn create_with(&mut self, image: ImageId, extra: &[u8]) -> Result<VmId, CreateError> {
+        self.create_for(Tenant::UNSAID, image, extra)
+    }
+
+    /// The same, for a tenant.
+    ///
+    /// # Errors
+    /// What the core says.
+    pub fn create_for(&mut self, tenant: Tenant, image: ImageId, extra: &[u8]) -> Result<VmId, CreateError> {
         let slot = self.kernel.vms.next_id().map(|id| id.slot);
         let ipv4 = slot.map_or(0, |slot| self.kernel.cpu.net.address_of(slot));
-        let order = Order { image, slot, ipv4, share: Share::UNSAID };
+        let order = Order { image, slot, ipv4, share: Share::UNSAID, tenant };
         self.kernel.create(&order, &self.arguments(image, ipv4, extra))
     }
 
