@@ -5,6 +5,7 @@
 //! is refused with a field and a value. All addresses are physical unless they say otherwise; all ranges are whole pages.
 
 pub use crate::addresses::Net;
+use crate::barriers::BarrierPlan;
 use crate::limits::{MAX_COMPONENTS, MAX_IMAGES, MAX_POLICIES, MAX_RINGS, MAX_SEGMENTS};
 use crate::manifest;
 use crate::nic::Node;
@@ -448,6 +449,8 @@ pub struct VmxPlan {
     pub guest_efer: u64,
     pub host_cr0: [u64; 2],
     pub host_cr4: [u64; 2],
+    /// 1 where the preemption timer counts at another rate than `timer_shift` says.
+    pub timer_wrong: u64,
 }
 
 /// What was decided about SVM: `svm::Plan` in binary.
@@ -559,6 +562,7 @@ pub struct BootRecord {
     pub overrides: [Override; MAX_OVERRIDES],
     pub vmx: VmxPlan,
     pub svm: SvmPlan,
+    pub barriers: BarrierPlan,
     pub options: Options,
     pub vms: Vms,
     pub failures: [FailureWords; MAX_FAILURES],
@@ -650,7 +654,7 @@ const _: () = {
     assert!(size_of::<Screen>() == 32 + screen::COLUMNS * screen::ROWS && offset_of!(Screen, pixels) == 16);
     assert!(size_of::<Options>() == 48 && offset_of!(Options, address) == 32);
     assert!(size_of::<Vms>() == 48 && offset_of!(Vms, slots) == 32);
-    assert!(size_of::<VmxPlan>() == 120 && offset_of!(VmxPlan, feature_control) == 24);
+    assert!(size_of::<VmxPlan>() == 128 && offset_of!(VmxPlan, feature_control) == 24);
     assert!(size_of::<SvmPlan>() == 64 && offset_of!(SvmPlan, xcr0) == 32);
     assert!(size_of::<FailureWords>() == 288);
     assert!(offset_of!(BootRecord, own) == 24 && offset_of!(BootRecord, core) == 40);

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod addresses;
+pub mod barriers;
 pub mod boot;
 pub mod component;
 pub mod control;
@@ -26,6 +27,7 @@ pub mod ring;
 pub mod sched;
 pub mod service;
 pub mod share;
+pub mod tenant;
 #[cfg(test)]
 mod tripwires;
 pub mod vcpu;

@@ -42,6 +42,10 @@ pub struct Record {
     pub share: Share,
     /// Its boot arguments, until it is admitted.
     pub args: Args,
+    /// Whose it is ([`crate::tenant::Tenant::raw`]), 0 where its creator did not say.
+    pub tenant: u32,
+    /// 0.
+    pub reserved: u32,
     /// TSC at which its creation began.
     pub created_tsc: u64,
     /// What was made pending before its admission, when it had no register page yet.
@@ -59,6 +63,8 @@ impl Record {
         held_by: 0,
         share: Share::UNSAID,
         args: Args::EMPTY,
+        tenant: 0,
+        reserved: 0,
         created_tsc: 0,
         early: 0,
     };
@@ -132,11 +138,13 @@ pub const fn cells_for(bytes: usize) -> usize {
 const _: () = {
     use core::mem::{align_of, offset_of, size_of};
     assert!(size_of::<Record>() <= 128, "what a slot may cost in the core");
-    assert!(size_of::<Record>() == 56 && align_of::<Record>() == 8);
+    assert!(size_of::<Record>() == 64 && align_of::<Record>() == 8);
     assert!(offset_of!(Record, place) == 0 && offset_of!(Record, next) == 4 && offset_of!(Record, generation) == 8);
     assert!(offset_of!(Record, image) == 12 && offset_of!(Record, ipv4) == 16 && offset_of!(Record, held_by) == 20);
     assert!(offset_of!(Record, share) == 24 && offset_of!(Record, args) == 36);
-    assert!(offset_of!(Record, created_tsc) == 40 && offset_of!(Record, early) == 48);
+    assert!(
+        offset_of!(Record, tenant) == 40 && offset_of!(Record, created_tsc) == 48 && offset_of!(Record, early) == 56
+    );
     assert!(size_of::<Share>() == 12 && offset_of!(Share, rate) == 4 && offset_of!(Share, burst) == 8);
     assert!(size_of::<Cell>() == 64 && offset_of!(Cell, len) == 4 && offset_of!(Cell, bytes) == 5);
 };

@@ -8,6 +8,7 @@
 #[cfg(feature = "fake")]
 extern crate alloc;
 
+pub mod barriers;
 mod cpu;
 mod exit;
 #[cfg(feature = "fake")]
@@ -20,6 +21,7 @@ mod tags;
 mod vcpu;
 pub mod xstate;
 
+pub use abi::barriers::Barriers;
 pub use abi::guest::Interrupted;
 pub use abi::pager::Access;
 pub use abi::vcpu::{BadState, VcpuState};

@@ -131,6 +131,8 @@ pub trait Vcpu {
     /// [`BadState`]; nothing has changed. What a processor finds out only when it enters the guest, as a CR3 beyond its physical addresses,
     /// is a failure of that entry.
     fn import(&mut self, cpu: &mut Self::Cpu, from: &VcpuState) -> Result<(), BadState>;
+    /// Bus locks that the guest has taken since its start, where the CPU says so: accesses that keep all other CPUs and devices from memory for a while.
+    fn bus_locks(&self) -> u32;
     /// Make the next entry fail. For tests.
     fn corrupt(&mut self, cpu: &mut Self::Cpu, how: Corruption);
     /// The guest does not run again: the CPU forgets it, and no longer uses its frames.

@@ -11,6 +11,7 @@
 extern crate std;
 
 mod acpi;
+mod barriers;
 mod clock;
 mod core_place;
 mod digests;

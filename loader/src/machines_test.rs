@@ -2,6 +2,7 @@
 //! what it writes.
 
 use super::acpi::{AcpiInfo, IoApicInfo};
+use super::barriers::{Identity, Make, Mode, plan};
 use super::clock::TscRate;
 use super::features::CpuFeatures;
 use super::information::Information;
@@ -17,6 +18,7 @@ use super::options::{Options, VmRequest};
 use super::pci::tests::Bus;
 use super::prepare::{Clock, Found, Prepared, Processor, prepare};
 use super::virtualization::{Virtualization, tests::svm_plan};
+use abi::barriers::BarrierPlan;
 use abi::boot::{BootRecord, CORE_BASE, Extent, Override, backend, owner};
 use abi::component::layout;
 use abi::limits::PAGE_SIZE;
@@ -214,6 +216,18 @@ fn parts() -> (Vec<Component>, Vec<Ring>, Vec<Image>) {
     (vec![netmux, pager], rings, vec![image("httpd"), image("missing")])
 }
 
+/// What is done on a processor that needs and has a good deal.
+fn barriers() -> BarrierPlan {
+    let zen3 = Identity {
+        make: Make::Amd,
+        family: 0x19,
+        amd_extensions: 1 << 12,
+        amd_more: [1 << 5, 0],
+        ..Identity::default()
+    };
+    plan(&zen3, Mode::Auto)
+}
+
 /// Boots a machine as far as the loader's last step. `None` where there is no room for what GRUB loads.
 #[allow(clippy::too_many_lines)] // One after the other, as a boot goes.
 fn boot(machine: &Machine) -> Option<Booted> {
@@ -262,7 +276,7 @@ fn boot(machine: &Machine) -> Option<Booted> {
     let vms = (&options).into();
     let found = Found { information: &information, manifest: &manifest, options: &options, acpi: &machine.acpi, vms };
     let virtualization = Virtualization::Svm(svm_plan());
-    let processor = Processor { features: &machine.features, virtualization: &virtualization };
+    let processor = Processor { features: &machine.features, virtualization: &virtualization, barriers: barriers() };
     let rate = TscRate { hz: 2_000_000_000, against: "nothing" };
     let clock = Clock { rate, tsc: 5, unix_ns: 7 };
     let prepared = prepare(&found, &processor, &clock, &mut machine.bus(), &mut frames);
@@ -311,6 +325,8 @@ fn judge(machine: &Machine) -> Result<bool, TestCaseError> {
     let given = Given { backend: backend::SVM, core_bytes: 0x34_3000, at: record.own.start };
     prop_assert_eq!(check(record, &given), Ok(()));
     check_written(machine, record)?;
+    prop_assert_eq!(record.barriers, barriers());
+    prop_assert!(!record.barriers.is_none());
     prop_assert_eq!(record.pci().len(), machine.functions);
     prop_assert_eq!(record.io_apics().len(), machine.acpi.io_apics.len());
     // Every usable page above the low memory is somebody's, and no other page is.

@@ -4,6 +4,7 @@
 //! says what is wrong, and what would be right.
 
 use super::manifest::is_party;
+use crate::barriers::Mode;
 use abi::boot::{self, Net, SelfTest};
 use abi::limits::{MAX_COMPONENTS, MAX_IMAGES, MAX_SEATS, MAX_SLOTS};
 use abi::manifest::{Component, Image, Ring};
@@ -75,6 +76,8 @@ pub struct Options {
     pub on_fatal: OnFatal,
     /// `selftest=`
     pub selftest: Option<SelfTest>,
+    /// `barriers=`
+    pub barriers: Mode,
 }
 
 impl Default for Options {
@@ -91,6 +94,7 @@ impl Default for Options {
             policies: [0; MAX_COMPONENTS],
             on_fatal: OnFatal::Halt,
             selftest: None,
+            barriers: Mode::Auto,
         }
     }
 }
@@ -130,8 +134,8 @@ pub enum Problem<'a> {
     BadForm(&'static str),
 }
 
-const FIXED_KEYS: [&str; 10] =
-    ["vms", "slots", "seats", "node", "quantum", "memory-wait", "net", "log", "on-fatal", "selftest"];
+const FIXED_KEYS: [&str; 11] =
+    ["vms", "slots", "seats", "node", "quantum", "memory-wait", "net", "log", "on-fatal", "selftest", "barriers"];
 const NET_FORM: &str = "dhcp, or ADDRESS/PREFIX with an optional ',gw=ADDRESS', as in net=10.0.2.16/24,gw=10.0.2.2";
 const SLOTS_FORM: &str = "a number from 1 to 1048576 or a power of two, as in slots=4096 or slots=2^20";
 const SEATS_FORM: &str = "a number from 1 to 65535 or a power of two, as in seats=1000 or seats=2^12";
@@ -265,6 +269,14 @@ impl Options {
                     "wx" => Some(SelfTest::Wx),
                     "entry-failure" => Some(SelfTest::EntryFailure),
                     _ => return Err(Problem::NotOneOf("none, wx, entry-failure")),
+                }
+            }
+            "barriers" => {
+                self.barriers = match value {
+                    "auto" => Mode::Auto,
+                    "off" => Mode::Off,
+                    "strict" => Mode::Strict,
+                    _ => return Err(Problem::NotOneOf("auto, off, strict")),
                 }
             }
             _ => {

@@ -1,3 +1,4 @@
+use super::barriers::Mode;
 use super::manifest_test::image;
 use super::options::{Known, OnFatal, Options, VmRequest};
 use abi::boot::{self, Net, SelfTest};
@@ -63,6 +64,10 @@ fn defaults_then_command_line() {
     assert_eq!(options.log, LevelFilter::Debug);
     assert_eq!(options.policies[..3], [1, 0, 0]);
     assert_eq!((options.on_fatal, options.selftest), (OnFatal::PowerOff, Some(SelfTest::Wx)));
+    assert_eq!(options.barriers, Mode::Auto, "nobody has said otherwise");
+    for (word, mode) in [("auto", Mode::Auto), ("off", Mode::Off), ("strict", Mode::Strict)] {
+        assert_eq!(parse("barriers=strict", &format!("barriers={word}")).barriers, mode);
+    }
     assert!(parse("vms=httpd", "vms=").vms.is_empty());
     assert_eq!(parse("", "net=10.0.0.1/8").net, Net::Static { address: 0x0a00_0001, prefix: 8, gateway: None });
     assert_eq!(parse("", "vms=httpd*1048576").vms[0].count, 1_048_576);
@@ -92,7 +97,7 @@ fn errors_are_sentences() {
     assert_eq!(error("verbose"), "'verbose' has no value; options are written key=value");
     assert_eq!(
         error("log=info color=red"),
-        "'color=red' is not a known option; known are vms, slots, seats, node, quantum, memory-wait, net, log, on-fatal, selftest, sched, pager"
+        "'color=red' is not a known option; known are vms, slots, seats, node, quantum, memory-wait, net, log, on-fatal, selftest, barriers, sched, pager"
     );
     assert_eq!(
         error("vms=httpd*2,foo"),
@@ -113,6 +118,7 @@ fn errors_are_sentences() {
     assert!(error(&many).ends_with("... has more than 16 entries") || error(&many).contains("more than 16 entries"));
     assert_eq!(error("log=loud"), "'log=loud' has an unknown value; known are off, error, warn, info, debug, trace");
     assert_eq!(error("on-fatal=cry"), "'on-fatal=cry' has an unknown value; known are halt, poweroff");
+    assert_eq!(error("barriers=on"), "'barriers=on' has an unknown value; known are auto, off, strict");
     assert_eq!(error("selftest=all"), "'selftest=all' has an unknown value; known are none, wx, entry-failure");
     for bad in ["quantum=", "quantum=10", "quantum=10m", "quantum=9us", "quantum=2s", "quantum=99999999999999999999s"] {
         assert!(error(bad).ends_with("is not understood; write a time from 10us to 1s, as in quantum=10ms"), "{bad}");

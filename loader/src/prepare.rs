@@ -18,6 +18,7 @@ use crate::virtualization::Virtualization;
 use crate::vm_list::VmList;
 use crate::vms;
 use crate::{digests, ranges};
+use abi::barriers::BarrierPlan;
 use abi::boot::BootRecord;
 use abi::limits::PAGE_SIZE;
 use core::ptr::NonNull;
@@ -36,6 +37,7 @@ pub struct Found<'f> {
 pub struct Processor<'f> {
     pub features: &'f CpuFeatures,
     pub virtualization: &'f Virtualization,
+    pub barriers: BarrierPlan,
 }
 
 /// The rate of the TSC, one of its values, and the Unix time in nanoseconds then.
@@ -65,7 +67,7 @@ pub fn prepare(
     frames: &mut Frames,
 ) -> Prepared {
     let Found { information, manifest, options, acpi, vms } = *found;
-    let Processor { features, virtualization } = *processor;
+    let Processor { features, virtualization, barriers } = *processor;
     let record = record::make(frames);
     let core = place_core(information, manifest, virtualization, frames);
     let mut tables = make_tables(frames, &core, &information.areas, features);
@@ -74,6 +76,7 @@ pub fn prepare(
     record.root = tables.root().as_u64();
     record.options = options.to_record();
     record::write_processor(record, features, virtualization);
+    record.barriers = barriers;
     record::write_time(record, &clock.rate, clock.tsc, clock.unix_ns);
     record::write_acpi(record, acpi, features, &mut tables, frames);
     let pci = scan_pci(&information.areas, pci_space, &mut tables, frames);

@@ -1,6 +1,7 @@
 //! The order of the boot.
 
 use crate::acpi::AcpiInfo;
+use crate::barriers::{self, Identity, Lines};
 use crate::clock::{self, TscRate};
 use crate::digests::{self, Damage};
 use crate::failure::{Failure, fatal};
@@ -16,6 +17,7 @@ use crate::pci::Ports;
 use crate::prepare::{Clock, Found, Processor, prepare};
 use crate::virtualization::Virtualization;
 use crate::vm_list::{self, VmList};
+use abi::barriers::BarrierPlan;
 use abi::boot::DIRECT_MAP;
 use abi::limits::PAGE_SIZE;
 use base::log::Screen;
@@ -51,11 +53,12 @@ pub fn start(magic: u32, address: u32, image: LoaderImage) -> ! {
     let (manifest, options) = read_manifest(&information);
     log::set_max_level(options.log);
     set_on_fatal(options.on_fatal);
+    let barriers = plan_barriers(&options);
     let (rate, tsc, unix_ns) = read_clocks(&acpi, &features);
 
     let vms = read_vms(&information, &manifest, &options);
     let found = Found { information: &information, manifest: &manifest, options: &options, acpi: &acpi, vms };
-    let processor = Processor { features: &features, virtualization: &virtualization };
+    let processor = Processor { features: &features, virtualization: &virtualization, barriers };
     let prepared = prepare(&found, &processor, &Clock { rate, tsc, unix_ns }, &mut Ports, &mut frames);
     base::log::flush();
     base::log::save_screen(&mut prepared.record.screen, prepared.pixels);
@@ -101,6 +104,16 @@ fn check_processor() -> (CpuFeatures, Virtualization) {
         fatal(if features.apic { Failure::NoCpuFeature } else { Failure::NoLocalApic }, format_args!("{name}"));
     }
     (features, virtualization)
+}
+
+/// What is done against side channels of this processor.
+fn plan_barriers(options: &Options) -> BarrierPlan {
+    // SAFETY: ring 0.
+    let plan = barriers::plan(&unsafe { Identity::read() }, options.barriers);
+    let lines = Lines(plan);
+    log::info!("{}", lines.exposed());
+    log::info!("{}", lines.done());
+    plan
 }
 
 fn read_acpi(information: &Information) -> AcpiInfo {

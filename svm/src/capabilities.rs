@@ -151,7 +151,7 @@ impl Capabilities {
         }
         let extension = |bit: u32| self.amd_extensions >> bit & 1 == 1;
         Ok(Plan {
-            intercepts: Intercepts::new(extension(4), self.extended_features >> 10 & 1 == 1, extension(8)),
+            intercepts: Intercepts::new(extension(4), self.extended_features >> 10 & 1 == 1, extension(8), has(29)),
             last_tag: self.tags - 1,
             tsc_aux: self.amd_features_more >> 27 & 1 == 1 || self.more_features >> 22 & 1 == 1,
             // RstrFpErrPtrs (APM vol. 3, CPUID Fn8000_0008): families 15h and 16h do not have it.
@@ -264,6 +264,8 @@ mod tests {
         );
         let plan = found.plan().expect("everything is there");
         assert_eq!(plan.last_tag, 0x7fff);
-        assert_eq!(plan.intercepts, Intercepts::new(true, true, true));
+        assert_eq!(plan.intercepts, Intercepts::new(true, true, true, false));
+        let locks = Capabilities { svm_features: 1 | 1 << 29, ..epyc() }.plan().expect("good enough").intercepts;
+        assert_eq!(locks, Intercepts::new(false, false, false, true));
     }
 }

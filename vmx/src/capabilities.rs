@@ -3,6 +3,7 @@
 use crate::controls::{Controls, ENTRY, EXIT, PIN_BASED, PRIMARY, SECONDARY, primary, secondary};
 use crate::error::Error;
 use crate::plan::Plan;
+use crate::timer::counts_wrongly;
 use backend::xstate::{self, AREA_BYTES};
 use x86::msr;
 
@@ -32,6 +33,8 @@ const FEATURE_CONTROL_VMX: u64 = 1 << 2;
 /// CPUID leaves and MSRs, as they were read. 0 where the CPU does not have them.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Capabilities {
+    /// CPUID.1:EAX: family, model, stepping.
+    pub signature: u32,
     /// CPUID.1:ECX.
     pub features: u32,
     /// CPUID.7.0:EBX.
@@ -86,7 +89,7 @@ impl Capabilities {
     pub fn gather(cpuid: impl Fn(u32, u32) -> [u32; 4], rdmsr: impl Fn(u32) -> u64) -> Capabilities {
         let mut found = Capabilities::default();
         let top = cpuid(0, 0)[0];
-        found.features = cpuid(1, 0)[2];
+        [found.signature, _, found.features, _] = cpuid(1, 0);
         if cpuid(0x8000_0000, 0)[0] >= 0x8000_0001 {
             found.amd_features = cpuid(0x8000_0001, 0)[3];
         }
@@ -183,6 +186,7 @@ impl Capabilities {
             revision: u32::try_from(self.basic & 0x7fff_ffff).unwrap_or(0),
             feature_control: (!locked).then_some(self.feature_control | FEATURE_CONTROL_LOCK | FEATURE_CONTROL_VMX),
             timer_shift: u32::try_from(self.misc & 0x1f).unwrap_or(0),
+            timer_wrong: counts_wrongly(self.signature),
             ept_accessed_dirty: ept(21),
             invept: if ept(25) { 1 } else { 2 },
             xcr0,

@@ -8,6 +8,7 @@ use std::string::ToString;
 /// A Skylake server's values.
 fn skylake() -> Capabilities {
     Capabilities {
+        signature: 0x5_0654,
         features: 1 << 5 | 1 << 26,
         extended_features: 1,
         amd_features: 1 << 20,
@@ -48,6 +49,8 @@ fn skylake_is_good_enough() {
 
 #[test]
 fn an_open_feature_control_is_to_be_closed_with_vmx_on() {
+    assert!(!skylake().plan().expect("good enough").timer_wrong);
+    assert!(Capabilities { signature: 0x1_06a5, ..skylake() }.plan().expect("good enough").timer_wrong);
     let plan = Capabilities { feature_control: 0, ..skylake() }.plan().expect("good enough");
     assert_eq!(plan.feature_control, Some(5));
 }

@@ -173,6 +173,7 @@ pub mod secondary {
     pub const ENCLS: u32 = 1 << 15;
     pub const XSAVES: u32 = 1 << 20;
     pub const ENCLV: u32 = 1 << 28;
+    pub const BUS_LOCK: u32 = 1 << 30;
 }
 
 /// Nested paging, and more that exits. What is not enabled here (RDTSCP, INVPCID, VMFUNC, XSAVES, user wait, ...) raises
@@ -184,7 +185,7 @@ pub static SECONDARY: Word = Word {
         | secondary::VPID
         | secondary::WBINVD
         | secondary::UNRESTRICTED_GUEST,
-    optional: secondary::ENCLS | secondary::ENCLV,
+    optional: secondary::ENCLS | secondary::ENCLV | secondary::BUS_LOCK,
     reserved_1: 0,
     names: &[
         (secondary::EPT, "EPT"),
@@ -198,6 +199,7 @@ pub static SECONDARY: Word = Word {
         (secondary::ENCLS, "ENCLS exiting"),
         (secondary::XSAVES, "XSAVES"),
         (secondary::ENCLV, "ENCLV exiting"),
+        (secondary::BUS_LOCK, "bus-lock detection"),
     ],
 };
 

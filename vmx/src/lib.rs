@@ -14,6 +14,7 @@ pub mod exit;
 pub mod fields;
 mod host;
 mod plan;
+mod timer;
 mod vcpu;
 mod vmcs;
 mod vtx;

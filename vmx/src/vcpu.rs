@@ -12,8 +12,8 @@ use crate::vtx::Vtx;
 use crate::xstate::State;
 use crate::{controls, entry, exit};
 use backend::{
-    BadState, Corruption, Exit, GeneralRegisters, Interrupted, Layout, NotCanonical, Tag, Vcpu, VcpuConfig, VcpuState,
-    filter_flags, is_canonical,
+    BadState, Barriers, Corruption, Exit, GeneralRegisters, Interrupted, Layout, NotCanonical, Tag, Vcpu, VcpuConfig,
+    VcpuState, filter_flags, is_canonical,
 };
 use core::ptr;
 
@@ -31,6 +31,10 @@ pub struct VtxVcpu {
     pub(crate) cr2: u64,
     /// VM-instruction error of the last VMRESUME that failed.
     pub(crate) resume_error: u64,
+    /// What comes with every exit, where it goes to `exit_guest_with_barriers`.
+    pub(crate) at_exit: u32,
+    /// Bus locks that the guest has taken.
+    bus_locks: u32,
     /// Physical address of the VMCS, 0 before `init`.
     vmcs: u64,
     /// Where `init` found this value to lie: the VMCS says that exits push to there.
@@ -73,6 +77,7 @@ impl VtxVcpu {
         }
         // SAFETY: `init`'s contract keeps this value in place until `release` disowns the state.
         unsafe { cpu.own(&raw mut self.state) };
+        cpu.carry_out();
         cpu.active = self.home;
         true
     }
@@ -93,6 +98,10 @@ impl VtxVcpu {
     /// Not inlined, so that a hypercall has a short way from the exit to its handler.
     #[inline(never)]
     fn other_exit(&mut self, vmcs: LoadedVmcs<'_>, raw: u64) -> Exit {
+        let (raw, locked) = exit::bus_lock(raw);
+        if locked {
+            self.bus_locks = self.bus_locks.saturating_add(1);
+        }
         let (exit, behind) = exit::decode(raw, self.resume_error, &vmcs, &self.registers);
         if behind {
             skip(vmcs);
@@ -199,7 +208,7 @@ impl VtxVcpu {
             )?;
         }
         let stack = u64::try_from((&raw const self.host_rsp).addr()).unwrap_or(0);
-        cpu.host.write(vmcs, entry::exit_address(), stack)
+        cpu.host.write(vmcs, entry::exit_address(cpu.exit), stack)
     }
 }
 
@@ -207,6 +216,7 @@ impl VtxVcpu {
 struct CpuValues {
     plan: crate::plan::Plan,
     host: crate::host::HostState,
+    exit: Barriers,
 }
 
 fn write_all<F: Writable + crate::fields::Field>(
@@ -235,10 +245,12 @@ impl Vcpu for VtxVcpu {
         self.registers = GeneralRegisters { rdi: config.argument, ..GeneralRegisters::default() };
         self.cr2 = 0;
         self.resume_error = 0;
+        self.at_exit = cpu.exit.raw();
+        self.bus_locks = 0;
         self.tag = Tag::NONE;
         self.state.reset();
         cpu.forget(ept::pointer(config.tables));
-        let values = CpuValues { plan: cpu.plan, host: cpu.host };
+        let values = CpuValues { plan: cpu.plan, host: cpu.host, exit: cpu.exit };
         // SAFETY: the frame is ours by this function's contract.
         let filled = unsafe { cpu.prepare(config.frame, config.frame_pointer) }
             .and_then(|mut vmcs| self.fill(&mut vmcs, &values, config));
@@ -345,6 +357,10 @@ impl Vcpu for VtxVcpu {
             vmcs.set(GuestNatural::PendingDebug, 0);
         }
         Ok(())
+    }
+
+    fn bus_locks(&self) -> u32 {
+        self.bus_locks
     }
 
     fn corrupt(&mut self, cpu: &mut Vtx, how: Corruption) {

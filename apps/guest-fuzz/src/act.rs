@@ -325,7 +325,15 @@ fn tables(noise: &mut Noise, places: &Places) -> Act {
         let target = match noise.below(8) {
             0..4 => table(noise),
             4 => places.scratch + (noise.word() % places.scratch_bytes & !0xfff),
-            5 => noise.pick(&[0, REGISTER_PAGE, NIC_BASE, NIC_BASE + 4096, places.corpus, places.root, places.memory_bytes]),
+            5 => noise.pick(&[
+                0,
+                REGISTER_PAGE,
+                NIC_BASE,
+                NIC_BASE + 4096,
+                places.corpus,
+                places.root,
+                places.memory_bytes,
+            ]),
             6 => 1 << (12 + noise.below(40)),
             _ => noise.word() & 0x000f_ffff_ffff_f000,
         };

@@ -88,30 +88,30 @@ const SYSTEM: &[&[u8]] = &[
     &[0xe6],                   // OUT
     &[0xec],
     &[0xee],
-    &[0xf3, 0x6c],             // REP INS
-    &[0xf3, 0x6e],             // REP OUTS
-    &[0xcd],                   // INT n
-    &[0xcf],                   // IRET
-    &[0x48, 0xcf],             // IRETQ
-    &[0xcb],                   // RETF
-    &[0xf1],                   // INT1
-    &[0xf4],                   // HLT
-    &[0xfa],                   // CLI
-    &[0xfb],                   // STI
-    &[0x9d],                   // POPF
-    &[0x9c],                   // PUSHF
-    &[0x8e],                   // MOV to a segment register
-    &[0x0f, 0xb2],             // LSS
-    &[0x0f, 0xb4],             // LFS
-    &[0x0f, 0xa1],             // POP FS
-    &[0x0f, 0x18],             // prefetches
-    &[0x0f, 0x0d],             //
-    &[0xf3, 0xaa],             // REP STOS
-    &[0xf3, 0xa4],             // REP MOVS
-    &[0xf3, 0xa6],             // REP CMPS
-    &[0xf0],                   // LOCK
-    &[0xc7, 0xf8],             // XBEGIN
-    &[0x0f, 0x01, 0xd5],       // XEND
+    &[0xf3, 0x6c],       // REP INS
+    &[0xf3, 0x6e],       // REP OUTS
+    &[0xcd],             // INT n
+    &[0xcf],             // IRET
+    &[0x48, 0xcf],       // IRETQ
+    &[0xcb],             // RETF
+    &[0xf1],             // INT1
+    &[0xf4],             // HLT
+    &[0xfa],             // CLI
+    &[0xfb],             // STI
+    &[0x9d],             // POPF
+    &[0x9c],             // PUSHF
+    &[0x8e],             // MOV to a segment register
+    &[0x0f, 0xb2],       // LSS
+    &[0x0f, 0xb4],       // LFS
+    &[0x0f, 0xa1],       // POP FS
+    &[0x0f, 0x18],       // prefetches
+    &[0x0f, 0x0d],       //
+    &[0xf3, 0xaa],       // REP STOS
+    &[0xf3, 0xa4],       // REP MOVS
+    &[0xf3, 0xa6],       // REP CMPS
+    &[0xf0],             // LOCK
+    &[0xc7, 0xf8],       // XBEGIN
+    &[0x0f, 0x01, 0xd5], // XEND
 ];
 
 const PREFIXES: [u8; 11] = [0x66, 0x67, 0xf2, 0xf3, 0xf0, 0x2e, 0x36, 0x3e, 0x26, 0x64, 0x65];

@@ -2,6 +2,7 @@
 //! here a field and a value will do.
 
 use crate::memory::frames::Entry;
+use abi::barriers::BarrierPlan;
 use abi::boot::screen::{self, Glyph};
 use abi::boot::{
     BootRecord, CORE_ALIGN, Component, DIRECT_MAP_BYTES, Extent, MAGIC, MMIO_WINDOW, MMIO_WINDOW_END, NONE, Program,
@@ -13,6 +14,7 @@ use abi::limits::{MAX_RINGS_PER_COMPONENT, MAX_SEATS, MAX_SLOTS, PAGE_SIZE, VM_M
 use abi::manifest::{ANY, CORE, RESERVE_LEAST, image_flags};
 use abi::record::{self, Cell, Record};
 use abi::service::Service;
+use abi::tenant::Tenant;
 
 /// Fields that can be wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +60,7 @@ pub enum Field {
     VmArgs,
     Device,
     Service,
+    Barriers,
 }
 
 /// A field that is wrong, and what it holds.
@@ -96,6 +99,7 @@ pub fn check(record: &BootRecord, given: &Given) -> Checked {
     ensure(record.bytes == BootRecord::BYTES, Field::Bytes, record.bytes)?;
     ensure(record.backend == given.backend, Field::Backend, record.backend)?;
     ensure(record.features & !features::ALL == 0, Field::Features, record.features)?;
+    check_barriers(&record.barriers)?;
     check_counts(record)?;
     let frames = record.frame_table.bytes / size_of::<Entry>() as u64;
     check_ranges(record, frames)?;
@@ -109,6 +113,13 @@ pub fn check(record: &BootRecord, given: &Given) -> Checked {
         check_image(record, number, image)?;
     }
     check_options(record)
+}
+
+/// Sets that a loader can have made: what is no barrier, or none of its place, would be an MSR that the processor does not have.
+fn check_barriers(plan: &BarrierPlan) -> Checked {
+    let sets = [plan.exit, plan.tenant, plan.entry, plan.component];
+    let value = sets.into_iter().fold(u64::from(plan.mode), |all, set| all << 8 | u64::from(set.raw() & 0xff));
+    ensure(plan.is_valid(), Field::Barriers, value)
 }
 
 fn check_counts(record: &BootRecord) -> Checked {
@@ -283,7 +294,8 @@ fn check_image(record: &BootRecord, number: u32, image: &abi::boot::Image) -> Ch
     let served = [entry.net, entry.pager].iter().all(|&by| by == ANY || u32::from(by) < record.component_count);
     let reserve = (RESERVE_LEAST..=entry.limit_frames).contains(&entry.reserve_frames);
     let flags = entry.flags & !image_flags::CONTROL == 0;
-    let good = nic && memory && served && reserve && flags && entry.share().is_valid();
+    let tenant = Tenant::from_raw(entry.tenant).is_some() && entry.reserved == 0;
+    let good = nic && memory && served && reserve && flags && tenant && entry.share().is_valid();
     ensure(good, Field::Image, number)?;
     check_program(record, &image.program, guest::IMAGE_BASE, entry.memory_bytes, Some(number))
 }

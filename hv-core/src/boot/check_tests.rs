@@ -1,4 +1,5 @@
 use super::check::{Field, Given, Refused, check};
+use abi::barriers::{BarrierPlan, Barriers, Exposures};
 use abi::boot::{
     self, BootRecord, CORE_ALIGN, Extent, MMIO_WINDOW, MMIO_WINDOW_END, NONE, Options, Range, Vms, backend, features,
     owner, program, screen, segment,
@@ -173,6 +174,36 @@ fn another_makers_record_is_refused() {
     assert_eq!(refused(|record| record.bytes = 5), (Field::Bytes, 5));
     assert_eq!(refused(|record| record.backend = backend::SVM), (Field::Backend, 2));
     assert_eq!(refused(|record| record.features = 1 << 31), (Field::Features, 1 << 31));
+}
+
+#[test]
+fn barriers_are_those_that_a_loader_can_have_made() {
+    let record = good();
+    record.barriers = BarrierPlan { exit: Barriers::IBPB, tenant: Barriers::L1D, ..BarrierPlan::default() };
+    assert_eq!(check(record, &GIVEN), Ok(()));
+    let all: [(fn(&mut BarrierPlan), u64); 5] = [
+        (|plan| plan.mode = 3, 3 << 32),
+        (|plan| plan.exit = Barriers::VERW, 32 << 24),
+        (|plan| plan.component = Barriers::from_raw(1 << 7), 128),
+        (|plan| plan.open = Exposures::L1TF, 0),
+        (|plan| plan.setup = u32::MAX, 0),
+    ];
+    for (lie, value) in all {
+        assert_eq!(refused(|record| lie(&mut record.barriers)), (Field::Barriers, value));
+    }
+}
+
+#[test]
+fn a_tenant_has_a_name() {
+    for lie in [
+        |record: &mut BootRecord| record.images[0].entry.tenant = 38,
+        |record: &mut BootRecord| record.images[0].entry.reserved = 1,
+    ] {
+        assert_eq!(refused(lie), (Field::Image, 0));
+    }
+    let record = good();
+    record.images[0].entry.tenant = abi::tenant::Tenant::new("blue").expect("a name").raw();
+    assert_eq!(check(record, &GIVEN), Ok(()));
 }
 
 #[test]

@@ -53,7 +53,7 @@ fn good_ones_are_believed() {
 
 #[test]
 fn a_record_that_boot_does_not_write_is_refused() {
-    let all: [fn(&mut Record); 9] = [
+    let all: [fn(&mut Record); 11] = [
         |vm| vm.place = place::FREE,
         |vm| vm.place = place::WAITING,
         |vm| vm.place = 77,
@@ -62,6 +62,8 @@ fn a_record_that_boot_does_not_write_is_refused() {
         |vm| vm.held_by = 1,
         |vm| vm.share.weight = u16::MAX,
         |vm| vm.created_tsc = 1,
+        |vm| vm.tenant = 1,
+        |vm| vm.reserved = 1,
         |vm| vm.early = 1 << 63,
     ];
     for lie in all {

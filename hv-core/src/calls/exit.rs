@@ -2,7 +2,7 @@
 
 use super::Next;
 use crate::board::Board;
-use crate::kernel::{Cpu, Kernel, Turn};
+use crate::kernel::{Cpu, Domain, Kernel, Turn};
 use crate::vm::{End, Hazard, PageFault, Vm};
 use abi::end::EndReason;
 use abi::guest::{FAULT_ADDRESS, FAULT_GUARD, FAULT_NULL, FAULT_REFUSED, FAULT_RIGHTS, access};
@@ -16,10 +16,13 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         let Some(vm) = vms.by_id(turn.vm) else { return };
         cpu.plan.turn = Some(turn);
         let mut deadline = cpu.timers.next().min(cpu.components.next_deadline);
-        if !B::ENDS_QUANTUM {
+        if !cpu.backend.ends_quantum() {
             deadline = deadline.min(turn.until);
         }
         cpu.arm(deadline);
+        if cpu.crossings.is_on() {
+            vm.hazard.set(Hazard::CROSSING);
+        }
         let start = cpu.mark;
         cpu.enter_until(vm, turn.until);
         // An exit loads the core's own address space.
@@ -44,6 +47,9 @@ impl<B: Backend, H: Board> Cpu<B, H> {
                 if !self.attention.is_none() {
                     return;
                 }
+                if vm.hazard.contains(Hazard::CROSSING) {
+                    self.cross_to(vm);
+                }
                 if let Err(end) = self.deliver(vm) {
                     return self.end(vm, end);
                 }
@@ -62,6 +68,19 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             if now >= until {
                 return;
             }
+        }
+    }
+
+    /// A VM is about to be entered for the first time in its turn, or again where every entry is a crossing.
+    #[cold]
+    #[inline(never)]
+    fn cross_to(&mut self, vm: &mut Vm<B>) {
+        if !self.crossings.is_strict() {
+            vm.hazard.clear(Hazard::CROSSING);
+        }
+        let barriers = self.crossings.before_guest(Domain::of(vm.tenant, vm.id));
+        if !barriers.is_none() {
+            self.backend.before_entry(barriers);
         }
     }
 

@@ -3,7 +3,7 @@
 use super::cpu::{Counters, Cpu};
 use super::requests::Requests;
 use super::turn::Plan;
-use super::{Attention, HardwareErrors, Kernel, PERIOD_MS, Steady};
+use super::{Attention, Crossings, HardwareErrors, Kernel, PERIOD_MS, Steady};
 use crate::board::{Board, TimeBase};
 use crate::boot::VmTables;
 use crate::boot::options::Options;
@@ -11,6 +11,7 @@ use crate::component::{Backlog, BacklogLink, EMPTY_BACKLOG, EndpointId, Endpoint
 use crate::log::RateLimit;
 use crate::memory::{Frames, core_slice};
 use crate::vm::{EMPTY_CELL, EMPTY_LINK, EMPTY_SEAT, Images, Link, NEVER, Queues, Table, TimerCell, Timers};
+use abi::barriers::BarrierPlan;
 use abi::service::Service;
 use backend::Backend;
 
@@ -54,12 +55,16 @@ pub struct Parts<B: Backend, H: Board> {
     /// All components, and the ends of the rings with them.
     pub loaded: Loaded,
     pub images: Images,
+    /// What is done against side channels.
+    pub barriers: BarrierPlan,
 }
 
 impl<B: Backend, H: Board> Kernel<B, H> {
     /// A kernel without a VM, whose components have still to be started.
     pub fn new(parts: Parts<B, H>, tables: Tables, options: &Options) -> Self {
-        let Parts { backend, board, time, frames, loaded: Loaded { components, endpoints }, mut images } = parts;
+        let Parts { mut backend, board, time, frames, loaded, mut images, barriers } = parts;
+        let Loaded { components, endpoints } = loaded;
+        backend.at_exits(barriers.exit);
         images.connect(|component, service| match components.list.iter().position(|one| component == one.number) {
             Some(rank) => endpoints.of(rank, service),
             None => endpoints.first(service),
@@ -92,6 +97,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             look_at: mark,
             ran_at_look: 0,
             node_due: 0,
+            crossings: Crossings::new(barriers),
             attention: Attention::default(),
             counters: Counters::default(),
             armed: NEVER,

@@ -14,13 +14,14 @@ use backend::{Backend, Corruption, Vcpu};
 pub fn run<V: Virtualization>(mut boot: Boot<'_>) -> ! {
     enable::bring_up_cpu(&mut boot.frames);
     enable::machine_checks(boot.record.features);
+    enable::barriers(&boot.record.barriers);
     let backend = enable::virtualization::<V>(boot.record, &mut boot.frames, boot.kernel.root().as_u64());
     run_with(boot, backend)
 }
 
 fn run_with<B: Backend>(boot: Boot<'_>, backend: B) -> ! {
     let Boot { record, mut frames, kernel, mut hardware, vms } = boot;
-    let options = record.options;
+    let (options, barriers) = (record.options, record.barriers);
     let time = TimeBase::new(record.tsc_hz, record.clock_tsc, record.clock_unix_ns);
     let (slots, seats) = (vms.records.len(), vms.seats);
     let Some(tables) = Tables::new(&mut frames, vms) else {
@@ -57,7 +58,7 @@ fn run_with<B: Backend>(boot: Boot<'_>, backend: B) -> ! {
         fatal(failure::SELF_TEST, format_args!("boot code still owns {left} frames"));
     }
     log::info!("boot: {given_back} frames given back, {left} left");
-    let parts = Parts { backend, board: hardware, time, frames, loaded, images };
+    let parts = Parts { backend, board: hardware, time, frames, loaded, images, barriers };
     let selftest = options.selftest();
     let mut kernel = Kernel::new(parts, tables, &options);
     kernel.start_components();

@@ -11,9 +11,10 @@ use abi::end::EndReason;
 use abi::limits::Name;
 use abi::message::{BadMessage, Message};
 use abi::request_page::Piece;
+use abi::tenant::Tenant;
 use abi::vcpu::VcpuState;
 use abi::vm::{ImageId, Slot, VmId};
-use backend::Backend;
+use backend::{Backend, Vcpu};
 
 /// Slots that one request looks at, at most.
 const LOOK: u32 = 1024;
@@ -35,6 +36,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 self.cpu.reply_machine(from, id);
                 return Ok(());
             }
+            ControlRequest::Barriers => ControlReply::Barriers(*self.cpu.crossings.plan()),
             ControlRequest::Vm { slot } => self.describe_vm(slot).unwrap_or(done(status::NOT_FOUND, 0)),
             ControlRequest::NextVm { slot } => self.describe_next_vm(slot),
             ControlRequest::Component { index } => {
@@ -67,8 +69,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             {
                 done(status::BUSY, 0)
             }
-            ControlRequest::Create { image, slot, ipv4, args, share } => {
-                self.create_for(from, &Order { image, slot, ipv4, share }, args)
+            ControlRequest::Create { image, slot, ipv4, args, share, tenant } => {
+                self.create_for(from, &Order { image, slot, ipv4, share, tenant }, args)
             }
             ControlRequest::Destroy { vm } => found(self.destroy(vm)),
             ControlRequest::Shutdown { vm } => found(self.raise(vm, abi::guest::pending::SHUTDOWN)),
@@ -177,14 +179,15 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     }
 
     fn describe_share(&mut self, slot: Slot) -> Option<ControlReply> {
-        if let Some(Seed { id: vm, image, share, .. }) = self.vms.waiting_in(slot) {
+        if let Some(Seed { id: vm, image, share, tenant, .. }) = self.vms.waiting_in(slot) {
             let (reserve, limit) = self.cpu.claim_of(image);
-            return Some(ControlReply::Share { vm, share, reserve, limit, held: 0 });
+            let of_image = self.cpu.images.get(image).map_or(Tenant::UNSAID, |image| image.entry.tenant());
+            return Some(ControlReply::Share { vm, share, reserve, limit, held: 0, tenant: tenant.or(of_image) });
         }
         let vm = self.vms.get(slot)?;
         let (reserve, limit) = self.cpu.claim_of(vm.image);
         let held = vm.life.memory().map_or(0, |memory| memory.reservation().held());
-        Some(ControlReply::Share { vm: vm.id, share: vm.share, reserve, limit, held })
+        Some(ControlReply::Share { vm: vm.id, share: vm.share, reserve, limit, held, tenant: vm.tenant })
     }
 
     /// The VM in this slot or the next one that lives.
@@ -211,6 +214,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 tables: 0,
                 shared: 0,
                 ipv4,
+                bus_locks: 0,
             });
         }
         let vm = self.vms.get(slot)?;
@@ -232,6 +236,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             tables,
             shared,
             ipv4: vm.ipv4,
+            bus_locks: vm.vcpu.bus_locks(),
         })
     }
 }

@@ -7,6 +7,7 @@ use super::vm::Vm;
 use crate::memory::PhysAddr;
 use crate::memory::phys::index;
 use abi::record::{Args, Cell, NONE, Record, place};
+use abi::tenant::Tenant;
 use abi::vm::{Seat, Slot, VmId};
 use backend::Backend;
 use core::marker::PhantomData;
@@ -107,7 +108,7 @@ impl<B: Backend> Table<B> {
     /// room, or the id is not the next.
     #[must_use]
     pub fn create(&mut self, seed: Seed, args: &[u8]) -> bool {
-        let Seed { id, image, ipv4, share, created_tsc } = seed;
+        let Seed { id, image, ipv4, share, tenant, created_tsc } = seed;
         if self.next_id() != Some(id) {
             return false;
         }
@@ -118,7 +119,8 @@ impl<B: Backend> Table<B> {
             _ => self.free = record.next,
         }
         let (place, generation) = (place::WAITING, id.generation);
-        *record = Record { place, generation, image, ipv4, share, args, created_tsc, ..Record::EMPTY };
+        let tenant = tenant.raw();
+        *record = Record { place, generation, image, ipv4, share, tenant, args, created_tsc, ..Record::EMPTY };
         self.living += 1;
         true
     }
@@ -129,11 +131,13 @@ impl<B: Backend> Table<B> {
 
     /// The VM in a slot, if it waits for admission.
     pub fn waiting_in(&self, slot: Slot) -> Option<Seed> {
-        let &Record { place: place::WAITING, generation, image, ipv4, share, created_tsc, .. } = self.record(slot)?
+        let &Record { place: place::WAITING, generation, image, ipv4, share, tenant, created_tsc, .. } =
+            self.record(slot)?
         else {
             return None;
         };
-        Some(Seed { id: VmId { slot, generation }, image, ipv4, share, created_tsc })
+        let tenant = Tenant::from_raw(tenant).unwrap_or_default();
+        Some(Seed { id: VmId { slot, generation }, image, ipv4, share, tenant, created_tsc })
     }
 
     /// The VM with this id, if it waits for admission.

@@ -33,7 +33,14 @@ fn table_with_cells(slots: usize, cells: usize) -> Table<Fake> {
 }
 
 fn seed(id: VmId) -> Seed {
-    Seed { id, image: ImageId::new(3), ipv4: 0x0a00_0001, share: abi::share::Share::DEFAULT, created_tsc: 12_345 }
+    Seed {
+        id,
+        image: ImageId::new(3),
+        ipv4: 0x0a00_0001,
+        share: abi::share::Share::DEFAULT,
+        tenant: abi::tenant::Tenant::UNSAID,
+        created_tsc: 12_345,
+    }
 }
 
 /// Create the next VM.

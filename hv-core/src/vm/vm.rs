@@ -5,6 +5,7 @@ use super::seed::Seed;
 use crate::component::EndpointId;
 use crate::memory::PhysAddr;
 use abi::share::Share;
+use abi::tenant::Tenant;
 use abi::vm::{ImageId, Seat, Slot, VmId};
 use backend::Backend;
 
@@ -17,10 +18,17 @@ impl Hazard {
     pub const PENDING: Hazard = Hazard(1);
     /// The result of an idle has to be put into RAX.
     pub const IDLE_RESULT: Hazard = Hazard(2);
+    /// Somebody else may have been on the CPU.
+    pub const CROSSING: Hazard = Hazard(4);
 
     #[inline]
     pub fn is_none(self) -> bool {
         self.0 == 0
+    }
+
+    #[inline]
+    pub fn contains(self, hazard: Hazard) -> bool {
+        self.0 & hazard.0 != 0
     }
 
     #[inline]
@@ -31,11 +39,6 @@ impl Hazard {
     #[inline]
     pub fn clear(&mut self, hazard: Hazard) {
         self.0 &= !hazard.0;
-    }
-
-    /// Whether `hazard` is set.
-    pub fn contains(self, hazard: Hazard) -> bool {
-        self.0 & hazard.0 != 0
     }
 
     /// Whether `hazard` was set. It is not any more.
@@ -76,6 +79,8 @@ pub struct Vm<B: Backend> {
     pub ipv4: u32,
     /// What policies are told that it gets.
     pub share: Share,
+    /// Whose it is.
+    pub tenant: Tenant,
     /// The start of the scheduler that keeps it back, 0 for none.
     pub held_by: u32,
     /// The start of its network demultiplexer that has been told of its NIC, 0 for none.
@@ -119,6 +124,7 @@ impl<B: Backend> Vm<B> {
             burst_ticks: 0,
             ipv4: seed.ipv4,
             share: seed.share,
+            tenant: seed.tenant,
         }
     }
 
@@ -153,7 +159,7 @@ mod tests {
         assert!(hazard.contains(Hazard::IDLE_RESULT) && !hazard.contains(Hazard::PENDING));
         hazard.set(Hazard::IDLE_RESULT);
         hazard.clear(Hazard::PENDING);
-        assert!(!hazard.is_none());
+        assert!(!hazard.is_none() && hazard.contains(Hazard::IDLE_RESULT) && !hazard.contains(Hazard::CROSSING));
         hazard.clear(Hazard::IDLE_RESULT);
         assert!(hazard.is_none());
     }

@@ -5,6 +5,7 @@ use abi::limits::{MAX_POLICIES, Name, PAGE_SIZE};
 use abi::manifest::{self, ANY, CORE, DEFAULTS_BYTES, Header, IMAGE_ARGS_BYTES, ModuleDigest, NONE, image_flags};
 use abi::service::Service;
 use abi::share;
+use abi::tenant::Tenant;
 use zerocopy::IntoBytes;
 
 /// Compiles `system`, which `check` has found good: a value that does not fit is a mistake there, not the user's. `modules` are the boot
@@ -101,6 +102,8 @@ fn image(entry: &Image, system: &System) -> manifest::Image {
         flags: if entry.control { image_flags::CONTROL } else { 0 },
         reserve_frames: number(entry.reserve_frames()),
         limit_frames: number(entry.limit_frames()),
+        tenant: entry.tenant.as_deref().and_then(Tenant::new).unwrap_or_default().raw(),
+        reserved: 0,
     }
 }
 

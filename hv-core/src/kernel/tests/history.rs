@@ -15,6 +15,7 @@ use abi::guest_control::{ANSWERS, CONTROL_PAGE, REQUEST_SLOTS, REQUESTS};
 use abi::pager::Access;
 use abi::ring::{HEAD, HEADER_BYTES, SLOT_BYTES, TAIL};
 use abi::service::Service;
+use abi::tenant::Tenant;
 use abi::vm::{ImageId, Slot, VmId};
 use backend::fake::Step;
 use core::mem::offset_of;
@@ -319,7 +320,14 @@ impl<const TIMER: bool> History<TIMER> {
                     let args =
                         abi::request_page::Piece { offset: 4000, len: (living * 7 % 96).try_into().expect("few") };
                     let share = abi::share::Share::UNSAID;
-                    self.ask(ControlRequest::Create { image: *image, slot: None, ipv4: 7, args, share });
+                    self.ask(ControlRequest::Create {
+                        image: *image,
+                        slot: None,
+                        ipv4: 7,
+                        args,
+                        share,
+                        tenant: Tenant::UNSAID,
+                    });
                 }
             }
             Event::Destroy(number) => {

@@ -13,6 +13,7 @@ use crate::memory::phys;
 use crate::memory::tables::{DirectMap, Tables as PageTables};
 use crate::memory::{CoreImage, Frames, KernelSpace, Owner, core_slice, frames};
 use crate::vm::{BootArgs, CreateError, Image, Images, NEVER, Order, Queue, Written};
+use abi::barriers::BarrierPlan;
 use abi::boot;
 use abi::guest::IMAGE_BASE;
 use abi::limits::{MAX_POLICIES, Name, PAGE_SIZE};
@@ -22,6 +23,7 @@ use abi::record::{Args, Cell, NONE as NO_CELL, PIECE_BYTES, Record, cells_for};
 use abi::request_page::Piece as PagePiece;
 use abi::service::Service;
 use abi::share::Share;
+use abi::tenant::Tenant;
 use abi::vm::{ImageId, Slot, VmId};
 use backend::fake::{FakeBackend, Ram, Step, Wires};
 use std::cell::RefCell;
@@ -207,6 +209,8 @@ fn image(frames: &mut Frames, id: ImageId, rx_slots: u32, tx_slots: u32) -> Imag
         flags: 0,
         reserve_frames: abi::manifest::RESERVE_LEAST,
         limit_frames: 300,
+        tenant: 0,
+        reserved: 0,
     };
     Image::new(entry, &program).expect("good")
 }
@@ -273,6 +277,23 @@ impl<const TIMER: bool> Machine<TIMER> {
     }
 
     fn with_parties(ram_frames: usize, places: Places, parties: &[(&str, Service)], vms: &[(ImageId, u32)]) -> Self {
+        Self::with_plan(ram_frames, places, parties, vms, BarrierPlan::default())
+    }
+
+    /// A machine whose processor needs these barriers; without anybody who plans, if so said.
+    pub fn with_barriers(barriers: BarrierPlan, scheduler: bool) -> Self {
+        let places = Places { slots: 64, seats: 64 };
+        let parties = PARTIES[..4].iter().copied().filter(|(_, service)| scheduler || *service != Service::Plan);
+        Self::with_plan(4096, places, &parties.collect::<Vec<_>>(), &[], barriers)
+    }
+
+    fn with_plan(
+        ram_frames: usize,
+        places: Places,
+        parties: &[(&str, Service)],
+        vms: &[(ImageId, u32)],
+        barriers: BarrierPlan,
+    ) -> Self {
         let ram = Ram::new(ram_frames);
         phys::fake::DIRECT_MAP.set(ram.base() as u64);
         let table = vec![frames::Entry::RESERVED; ram_frames].leak();
@@ -361,7 +382,7 @@ impl<const TIMER: bool> Machine<TIMER> {
         write_vms(&mut vm_tables, vms, &images, &options.net());
         let tables = Tables::new(&mut frames, vm_tables).expect("room");
         let time = TimeBase::new(HZ, HZ, 0);
-        let parts = Parts { backend, board, time, frames, loaded, images };
+        let parts = Parts { backend, board, time, frames, loaded, images, barriers };
         let mut kernel = Kernel::new(parts, tables, &options);
         kernel.start_components();
         Machine { kernel, wires, hardware, guests, ended: BTreeSet::new(), shared: None, _ram: ram }
@@ -377,9 +398,17 @@ impl<const TIMER: bool> Machine<TIMER> {
     /// # Errors
     /// What the core says.
     pub fn create_with(&mut self, image: ImageId, extra: &[u8]) -> Result<VmId, CreateError> {
+        self.create_for(Tenant::UNSAID, image, extra)
+    }
+
+    /// The same, for a tenant.
+    ///
+    /// # Errors
+    /// What the core says.
+    pub fn create_for(&mut self, tenant: Tenant, image: ImageId, extra: &[u8]) -> Result<VmId, CreateError> {
         let slot = self.kernel.vms.next_id().map(|id| id.slot);
         let ipv4 = slot.map_or(0, |slot| self.kernel.cpu.net.address_of(slot));
-        let order = Order { image, slot, ipv4, share: Share::UNSAID };
+        let order = Order { image, slot, ipv4, share: Share::UNSAID, tenant };
         self.kernel.create(&order, &self.arguments(image, ipv4, extra))
     }
 

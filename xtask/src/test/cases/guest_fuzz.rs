@@ -67,11 +67,16 @@ fn fuzz(lab: &Lab, steps: u64) -> Result<()> {
                 note(lab, seed, &format!("{said}; the emulator ended: {what}"))?;
                 println!("       the emulator ended by itself, which says nothing of Foraker: {what} ({said})");
                 aborts += 1;
-                ensure(aborts < ABORTS, || format!("the emulator has ended {aborts} times, the last time: {what}. {said}"))?;
+                ensure(aborts < ABORTS, || {
+                    format!("the emulator has ended {aborts} times, the last time: {what}. {said}")
+                })?;
             }
             Err(Trouble::Foraker(error)) => {
                 note(lab, seed, &format!("{said}; failed: {error}"))?;
-                fail!("{error}\n{said}\nagain: cargo xtask test --machine {} --seed {seed} 'fuzz: from inside'", lab.kind().name().to_lowercase());
+                fail!(
+                    "{error}\n{said}\nagain: cargo xtask test --machine {} --seed {seed} 'fuzz: from inside'",
+                    lab.kind().name().to_lowercase()
+                );
             }
         }
         seed = seed.wrapping_add(1);
@@ -183,6 +188,7 @@ impl<'a> Rampage<'a> {
             args: String::new(),
             reserve: None,
             limit: None,
+            tenant: None,
             weight: None,
             rate: None,
             burst: None,
@@ -216,7 +222,9 @@ impl<'a> Rampage<'a> {
             result
         })?;
         let (lost, answered) = (lost.into_inner(), answered.into_inner());
-        ensure(lost == 0 && answered > 0, || format!("the servers have not answered {lost} of {} requests", lost + answered))?;
+        ensure(lost == 0 && answered > 0, || {
+            format!("the servers have not answered {lost} of {} requests", lost + answered)
+        })?;
         running.must_not_say(0, "FATAL")?;
         running.must_not_say(0, "panic")?;
         running.must_not_say(0, " killed: ")?;
@@ -306,7 +314,9 @@ impl<'a> Rampage<'a> {
 /// Frames of the machine, and of those how many are VMs'.
 fn frames_of_all(running: &Running) -> Result<(u64, u64)> {
     let lines = running.monitor("frames")?;
-    let sum = |of: &dyn Fn(&str) -> bool| lines.iter().filter(|line| of(line)).filter_map(|line| number(line, "frames")).sum();
+    let sum = |of: &dyn Fn(&str) -> bool| {
+        lines.iter().filter(|line| of(line)).filter_map(|line| number(line, "frames")).sum()
+    };
     Ok((sum(&|_| true), sum(&|line| line.contains("owner=vm-"))))
 }
 

@@ -21,13 +21,13 @@ mod world;
 #[cfg(target_os = "none")]
 mod guest {
     use super::console::{argument, say};
-    use super::machine::{STACK_BYTES, STACK, exit};
+    use super::machine::{STACK, STACK_BYTES, exit};
     use super::step::Steps;
     use abi::note::{KIND_GUEST, Note};
     use core::arch::naked_asm;
+    use guest_fuzz::Noise;
     use guest_fuzz::act::{Act, CLASSES};
     use guest_fuzz::counts::Counts;
-    use guest_fuzz::Noise;
 
     #[unsafe(link_section = ".note.foraker")]
     #[used]

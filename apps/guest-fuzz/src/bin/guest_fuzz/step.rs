@@ -80,7 +80,9 @@ impl Steps {
         }
         self.prepare();
         match *act {
-            Act::Execute { offset, registers, flags } => self.enter(&registers, flags, self.places.corpus + u64::from(offset)),
+            Act::Execute { offset, registers, flags } => {
+                self.enter(&registers, flags, self.places.corpus + u64::from(offset))
+            }
             Act::Call(call) => self.call(call),
             Act::Registers(stores, trigger) => {
                 self.write(&stores);
