@@ -19,7 +19,8 @@ pub fn avoided(emulator: Emulator, bytes: &[u8]) -> Option<&'static str> {
     const PERMUTE: &str = "VPERMILPS without the prefix 66 calls a null pointer (decode-new.c.inc does not ask for it)";
     const INSERT: &str = "VPINSRW with VEX and without the prefix 66, or of 256 bits, fails an assertion (gen_pinsr)";
     const ROUND: &str = "VROUNDSS and VROUNDSD of 256 bits fail an assertion (gen_VROUNDSS, gen_VROUNDSD)";
-    const BIT: &str = "BTS, BTR and BTC of a register with LOCK use an address that was never computed (tcg fatal error)";
+    const BIT: &str =
+        "BTS, BTR and BTC of a register with LOCK use an address that was never computed (tcg fatal error)";
     match *bytes {
         [0x0f, 0x38, 0x0c, ..] => Some(PERMUTE),
         [0xc5, vex, 0xc4, ..] if is_not_of_128_with_66(vex) => Some(INSERT),

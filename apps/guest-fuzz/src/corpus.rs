@@ -88,30 +88,30 @@ const SYSTEM: &[&[u8]] = &[
     &[0xe6],                   // OUT
     &[0xec],
     &[0xee],
-    &[0xf3, 0x6c],             // REP INS
-    &[0xf3, 0x6e],             // REP OUTS
-    &[0xcd],                   // INT n
-    &[0xcf],                   // IRET
-    &[0x48, 0xcf],             // IRETQ
-    &[0xcb],                   // RETF
-    &[0xf1],                   // INT1
-    &[0xf4],                   // HLT
-    &[0xfa],                   // CLI
-    &[0xfb],                   // STI
-    &[0x9d],                   // POPF
-    &[0x9c],                   // PUSHF
-    &[0x8e],                   // MOV to a segment register
-    &[0x0f, 0xb2],             // LSS
-    &[0x0f, 0xb4],             // LFS
-    &[0x0f, 0xa1],             // POP FS
-    &[0x0f, 0x18],             // prefetches
-    &[0x0f, 0x0d],             //
-    &[0xf3, 0xaa],             // REP STOS
-    &[0xf3, 0xa4],             // REP MOVS
-    &[0xf3, 0xa6],             // REP CMPS
-    &[0xf0],                   // LOCK
-    &[0xc7, 0xf8],             // XBEGIN
-    &[0x0f, 0x01, 0xd5],       // XEND
+    &[0xf3, 0x6c],       // REP INS
+    &[0xf3, 0x6e],       // REP OUTS
+    &[0xcd],             // INT n
+    &[0xcf],             // IRET
+    &[0x48, 0xcf],       // IRETQ
+    &[0xcb],             // RETF
+    &[0xf1],             // INT1
+    &[0xf4],             // HLT
+    &[0xfa],             // CLI
+    &[0xfb],             // STI
+    &[0x9d],             // POPF
+    &[0x9c],             // PUSHF
+    &[0x8e],             // MOV to a segment register
+    &[0x0f, 0xb2],       // LSS
+    &[0x0f, 0xb4],       // LFS
+    &[0x0f, 0xa1],       // POP FS
+    &[0x0f, 0x18],       // prefetches
+    &[0x0f, 0x0d],       //
+    &[0xf3, 0xaa],       // REP STOS
+    &[0xf3, 0xa4],       // REP MOVS
+    &[0xf3, 0xa6],       // REP CMPS
+    &[0xf0],             // LOCK
+    &[0xc7, 0xf8],       // XBEGIN
+    &[0x0f, 0x01, 0xd5], // XEND
 ];
 
 const PREFIXES: [u8; 11] = [0x66, 0x67, 0xf2, 0xf3, 0xf0, 0x2e, 0x36, 0x3e, 0x26, 0x64, 0x65];
@@ -156,14 +156,14 @@ pub fn instruction(noise: &mut Noise, slot: &mut [u8; SLOT_BYTES]) -> Form {
                 code.put(0x8f);
                 // A map below 8 would be POP.
                 let map = noise.pick(&[8, 9, 10]);
-                code.put(noise.byte() & 0xe0 | map);
+                code.put((noise.byte() & 0xe0) | map);
                 code.put(noise.byte());
                 code.put(noise.byte());
             }
             _ => {
                 code.put(0xc4);
                 let map = if noise.one_in(8) { noise.byte() & 0x1f } else { noise.pick(&[1, 2, 3]) };
-                code.put(noise.byte() & 0xe0 | map);
+                code.put((noise.byte() & 0xe0) | map);
                 code.put(noise.byte());
                 code.put(noise.byte());
             }
@@ -210,7 +210,7 @@ impl Code<'_> {
             (0..=noise.below(3)).for_each(|_| self.put(noise.pick(&PREFIXES)));
         }
         if noise.one_in(2) {
-            self.put(0x40 | noise.byte() & 0x0f);
+            self.put(0x40 | (noise.byte() & 0x0f));
         }
     }
 }

@@ -1,7 +1,9 @@
 //! The console, whatever the steps have done to its ring; and the boot arguments.
 
 use crate::machine::{hypercall, load, store};
-use abi::guest::{BOOT_ARGS, CONSOLE_RING, CONSOLE_SLOTS, CONSOLE_TEXT_BYTES, REGISTER_PAGE, device, hypercall as number};
+use abi::guest::{
+    BOOT_ARGS, CONSOLE_RING, CONSOLE_SLOTS, CONSOLE_TEXT_BYTES, REGISTER_PAGE, device, hypercall as number,
+};
 use abi::ring::HEADER_BYTES;
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicU32, Ordering};

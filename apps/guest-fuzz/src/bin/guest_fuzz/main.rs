@@ -21,13 +21,13 @@ mod world;
 #[cfg(target_os = "none")]
 mod guest {
     use super::console::{argument, say};
-    use super::machine::{STACK_BYTES, STACK, exit};
+    use super::machine::{STACK, STACK_BYTES, exit};
     use super::step::Steps;
     use abi::note::{KIND_GUEST, Note};
     use core::arch::naked_asm;
+    use guest_fuzz::Noise;
     use guest_fuzz::act::{Act, CLASSES};
     use guest_fuzz::counts::Counts;
-    use guest_fuzz::Noise;
 
     #[unsafe(link_section = ".note.foraker")]
     #[used]
@@ -72,7 +72,7 @@ mod guest {
             if let Some(index) = CLASSES.iter().position(|(class, _)| *class == act.class()) {
                 counts.0[index] += 1;
             }
-            if (step + 1) % SAID_EVERY == 0 || step + 1 == steps {
+            if (step + 1).is_multiple_of(SAID_EVERY) || step + 1 == steps {
                 let (faults, alarms) = (world.faults, world.alarms);
                 say(format_args!("guest-fuzz: seed={seed} {counts} faults={faults} alarms={alarms}"));
             }
