@@ -38,6 +38,7 @@ pub struct Record {
     /// The start of the scheduler that keeps it back while it waits, 0 for none.
     held_by: u32,
     args: Args,
+    stolen_ms: u32,
     created_tsc: u64,
     /// What was made pending before its admission, when it had no register page yet.
     early: u64,
@@ -54,6 +55,7 @@ pub const EMPTY_RECORD: Record = Record {
     share: Share::UNSAID,
     held_by: 0,
     args: Args::EMPTY,
+    stolen_ms: 0,
     created_tsc: 0,
     early: 0,
 };
@@ -149,10 +151,10 @@ impl<B: Backend> Table<B> {
     }
 
     /// The VM that boot has written into a slot begins to live, and waits for admission. `None` when there is none.
-    pub fn bring_to_life(&mut self, slot: Slot, created_tsc: u64) -> Option<Seed> {
+    pub fn bring_to_life(&mut self, slot: Slot, created_tsc: u64, stolen_ms: u32) -> Option<Seed> {
         let record = self.records.get_mut(slot.index()).filter(|record| matches!(record.place, Place::Written))?;
         record.place = Place::Waiting;
-        record.created_tsc = created_tsc;
+        (record.created_tsc, record.stolen_ms) = (created_tsc, stolen_ms);
         self.living += 1;
         self.waiting_in(slot)
     }
@@ -161,7 +163,7 @@ impl<B: Backend> Table<B> {
     /// room, or the id is not the next.
     #[must_use]
     pub fn create(&mut self, seed: Seed, args: &[u8]) -> bool {
-        let Seed { id, image, ipv4, share, created_tsc } = seed;
+        let Seed { id, image, ipv4, share, created_tsc, stolen_ms } = seed;
         if self.next_id() != Some(id) {
             return false;
         }
@@ -179,6 +181,7 @@ impl<B: Backend> Table<B> {
             share,
             held_by: 0,
             args,
+            stolen_ms,
             created_tsc,
             early: 0,
         };
@@ -192,11 +195,12 @@ impl<B: Backend> Table<B> {
 
     /// The VM in a slot, if it waits for admission.
     pub fn waiting_in(&self, slot: Slot) -> Option<Seed> {
-        let &Record { place: Place::Waiting, generation, image, ipv4, share, created_tsc, .. } = self.record(slot)?
+        let &Record { place: Place::Waiting, generation, image, ipv4, share, created_tsc, stolen_ms, .. } =
+            self.record(slot)?
         else {
             return None;
         };
-        Some(Seed { id: VmId { slot, generation }, image, ipv4, share, created_tsc })
+        Some(Seed { id: VmId { slot, generation }, image, ipv4, share, created_tsc, stolen_ms })
     }
 
     /// The VM with this id, if it waits for admission.
