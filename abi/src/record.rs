@@ -44,8 +44,8 @@ pub struct Record {
     pub args: Args,
     /// Whose it is ([`crate::tenant::Tenant::raw`]), 0 where its creator did not say.
     pub tenant: u32,
-    /// 0.
-    pub reserved: u32,
+    /// How far the TSC was ahead of the core's steady time then, in milliseconds.
+    pub stolen_ms: u32,
     /// TSC at which its creation began.
     pub created_tsc: u64,
     /// What was made pending before its admission, when it had no register page yet.
@@ -64,7 +64,7 @@ impl Record {
         share: Share::UNSAID,
         args: Args::EMPTY,
         tenant: 0,
-        reserved: 0,
+        stolen_ms: 0,
         created_tsc: 0,
         early: 0,
     };

@@ -8,7 +8,7 @@ use core::mem::offset_of;
 /// General registers but RSP, then RSP.
 pub const REGISTERS: usize = 16;
 /// Pages of page tables that random page tables are made of.
-pub const TABLES: usize = 8;
+pub const TABLES: u32 = 8;
 /// Entries of the first level that lead to them: 1 to this.
 pub const ROOTS: u16 = 7;
 /// Stores of a step at most.
@@ -183,10 +183,10 @@ fn execute(noise: &mut Noise, places: &Places) -> Act {
         registers[1] &= 0xff;
     }
     if !noise.one_in(4) {
-        registers[REGISTERS - 1] = places.scratch + (noise.word() % places.scratch_bytes & !7);
+        registers[REGISTERS - 1] = places.scratch + ((noise.word() % places.scratch_bytes) & !7);
     }
     // CF, PF, AF, ZF, SF, DF, OF, AC, ID.
-    Act::Execute { offset: slot * 16 + into, registers, flags: noise.word() & 0x24_0cd5 | 2 }
+    Act::Execute { offset: slot * 16 + into, registers, flags: (noise.word() & 0x24_0cd5) | 2 }
 }
 
 /// Ticks of the time-stamp counter that a step may sleep.
@@ -287,7 +287,8 @@ fn rings(noise: &mut Noise, places: &Places) -> Act {
             // Indices and flags; small ones, and of an epoch that there may be.
             0..3 => {
                 let field = noise.pick(&[0_u64, 0, 8, 16, 64, 72, 128]);
-                let value = if noise.one_in(3) { noise.word() } else { noise.word() % 512 | (noise.word() % 3) << 32 };
+                let value =
+                    if noise.one_in(3) { noise.word() } else { (noise.word() % 512) | ((noise.word() % 3) << 32) };
                 Store { address: header + field, value, bytes: noise.pick(&[4, 8]) }
             }
             3 => store(header + noise.word() % 256, word(noise, places), noise),
@@ -296,11 +297,11 @@ fn rings(noise: &mut Noise, places: &Places) -> Act {
                 let length = noise.word() % 1600;
                 let slots_of = if noise.one_in(4) { noise.word() & 0xffff } else { (8 + length).div_ceil(64) };
                 let kind = noise.pick(&[1_u64, 1, 2, 0, 0xffff]);
-                let value = length | kind << 16 | slots_of << 32;
-                Store { address: slots + (noise.word() % bytes & !63), value, bytes: 8 }
+                let value = length | (kind << 16) | (slots_of << 32);
+                Store { address: slots + ((noise.word() % bytes) & !63), value, bytes: 8 }
             }
             // From and to other VMs: MAC addresses, types.
-            6 => store(slots + (noise.word() % bytes & !63) + 8 + noise.word() % 48, noise.word(), noise),
+            6 => store(slots + ((noise.word() % bytes) & !63) + 8 + noise.word() % 48, noise.word(), noise),
             _ => store(slots + noise.word() % bytes, word(noise, places), noise),
         };
     }
@@ -315,16 +316,16 @@ const INDICES: [u64; 4] = [0, 1, 2, 511];
 fn table_address(noise: &mut Noise) -> u64 {
     let root = 1 + u64::from(noise.below(u32::from(ROOTS)));
     let [a, b, c] = [noise.pick(&INDICES), noise.pick(&INDICES), noise.pick(&INDICES)];
-    root << 39 | a << 30 | b << 21 | c << 12 | noise.word() & 0xfff
+    (root << 39) | (a << 30) | (b << 21) | (c << 12) | (noise.word() & 0xfff)
 }
 
 fn tables(noise: &mut Noise, places: &Places) -> Act {
     let mut stores = [Store::default(); STORES];
     for place in &mut stores[..] {
-        let table = |noise: &mut Noise| places.tables + (u64::from(noise.below(TABLES as u32)) << 12);
+        let table = |noise: &mut Noise| places.tables + (u64::from(noise.below(TABLES)) << 12);
         let target = match noise.below(8) {
             0..4 => table(noise),
-            4 => places.scratch + (noise.word() % places.scratch_bytes & !0xfff),
+            4 => places.scratch + ((noise.word() % places.scratch_bytes) & !0xfff),
             5 => noise.pick(&[
                 0,
                 REGISTER_PAGE,
@@ -411,7 +412,7 @@ mod tests {
             let (stores, pages) = match Act::draw(&mut noise, &PLACES) {
                 Act::Registers(stores, _) => (stores, REGISTER_PAGE..REGISTER_PAGE + 4096 + 32),
                 Act::Rings(stores, _) => (stores, REGISTER_PAGE..NIC_BASE + 10 * 4096),
-                Act::Tables(stores, ..) => (stores, PLACES.tables..PLACES.tables + 4096 * TABLES as u64),
+                Act::Tables(stores, ..) => (stores, PLACES.tables..PLACES.tables + 4096 * u64::from(TABLES)),
                 _ => continue,
             };
             for store in stores {

@@ -156,14 +156,14 @@ pub fn instruction(noise: &mut Noise, slot: &mut [u8; SLOT_BYTES]) -> Form {
                 code.put(0x8f);
                 // A map below 8 would be POP.
                 let map = noise.pick(&[8, 9, 10]);
-                code.put(noise.byte() & 0xe0 | map);
+                code.put((noise.byte() & 0xe0) | map);
                 code.put(noise.byte());
                 code.put(noise.byte());
             }
             _ => {
                 code.put(0xc4);
                 let map = if noise.one_in(8) { noise.byte() & 0x1f } else { noise.pick(&[1, 2, 3]) };
-                code.put(noise.byte() & 0xe0 | map);
+                code.put((noise.byte() & 0xe0) | map);
                 code.put(noise.byte());
                 code.put(noise.byte());
             }
@@ -210,7 +210,7 @@ impl Code<'_> {
             (0..=noise.below(3)).for_each(|_| self.put(noise.pick(&PREFIXES)));
         }
         if noise.one_in(2) {
-            self.put(0x40 | noise.byte() & 0x0f);
+            self.put(0x40 | (noise.byte() & 0x0f));
         }
     }
 }

@@ -4,7 +4,7 @@
 //! [`MARK`] marks, before it boots. [`act`] draws what it does, one [`act::Act`] a step, and [`counts::Counts`] counts them. Both give the same
 //! for the same seed, on the host as in the guest; the program (`src/bin/guest_fuzz`) only carries it out.
 #![no_std]
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod act;
 pub mod avoided;

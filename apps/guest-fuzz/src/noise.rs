@@ -14,14 +14,14 @@ impl Noise {
     /// The next number.
     pub fn word(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
     }
 
     /// A number below `end`, which is not 0; nearly all alike.
     pub fn below(&mut self, end: u32) -> u32 {
-        let high = (self.word() >> 32) * u64::from(end) >> 32;
+        let high = ((self.word() >> 32) * u64::from(end)) >> 32;
         // Below `end`, so it fits.
         u32::try_from(high).unwrap_or(0)
     }

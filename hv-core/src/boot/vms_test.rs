@@ -63,7 +63,7 @@ fn a_record_that_boot_does_not_write_is_refused() {
         |vm| vm.share.weight = u16::MAX,
         |vm| vm.created_tsc = 1,
         |vm| vm.tenant = 1,
-        |vm| vm.reserved = 1,
+        |vm| vm.stolen_ms = 1,
         |vm| vm.early = 1 << 63,
     ];
     for lie in all {

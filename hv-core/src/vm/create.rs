@@ -56,6 +56,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     pub fn create(&mut self, order: &Order, args: &[u8]) -> Result<VmId, CreateError> {
         let Self { vms, cpu, .. } = self;
         let created_tsc = cpu.board.now();
+        let stolen_ms = cpu.stolen_ms(created_tsc);
         let &Order { image, slot, ipv4, share, tenant } = order;
         let Some(of_image) = cpu.images.get(image).map(|image| image.entry.share()) else {
             return Err(CreateError::UnknownImage);
@@ -71,7 +72,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         if slot.is_some_and(|slot| slot != id.slot) {
             return Err(CreateError::Moved(id.slot));
         }
-        if !vms.create(Seed { id, image, ipv4, share, tenant, created_tsc }, args) {
+        if !vms.create(Seed { id, image, ipv4, share, tenant, created_tsc, stolen_ms }, args) {
             return Err(CreateError::ArgumentsTaken);
         }
         self.arrived(id, image);

@@ -17,4 +17,6 @@ pub struct Seed {
     pub tenant: Tenant,
     /// TSC at which its creation began.
     pub created_tsc: u64,
+    /// Milliseconds that had been stolen by then ([`crate::kernel::Steady::stolen`]), modulo 2^32.
+    pub stolen_ms: u32,
 }

@@ -96,10 +96,10 @@ impl<B: Backend> Table<B> {
     }
 
     /// The VM that boot has written into a slot begins to live, and waits for admission. `None` when there is none.
-    pub fn bring_to_life(&mut self, slot: Slot, created_tsc: u64) -> Option<Seed> {
+    pub fn bring_to_life(&mut self, slot: Slot, created_tsc: u64, stolen_ms: u32) -> Option<Seed> {
         let record = self.records.get_mut(slot.index()).filter(|record| record.place == place::WRITTEN)?;
         record.place = place::WAITING;
-        record.created_tsc = created_tsc;
+        (record.created_tsc, record.stolen_ms) = (created_tsc, stolen_ms);
         self.living += 1;
         self.waiting_in(slot)
     }
@@ -108,7 +108,7 @@ impl<B: Backend> Table<B> {
     /// room, or the id is not the next.
     #[must_use]
     pub fn create(&mut self, seed: Seed, args: &[u8]) -> bool {
-        let Seed { id, image, ipv4, share, tenant, created_tsc } = seed;
+        let Seed { id, image, ipv4, share, tenant, created_tsc, stolen_ms } = seed;
         if self.next_id() != Some(id) {
             return false;
         }
@@ -120,7 +120,8 @@ impl<B: Backend> Table<B> {
         }
         let (place, generation) = (place::WAITING, id.generation);
         let tenant = tenant.raw();
-        *record = Record { place, generation, image, ipv4, share, tenant, args, created_tsc, ..Record::EMPTY };
+        *record =
+            Record { place, generation, image, ipv4, share, tenant, args, created_tsc, stolen_ms, ..Record::EMPTY };
         self.living += 1;
         true
     }
@@ -131,13 +132,13 @@ impl<B: Backend> Table<B> {
 
     /// The VM in a slot, if it waits for admission.
     pub fn waiting_in(&self, slot: Slot) -> Option<Seed> {
-        let &Record { place: place::WAITING, generation, image, ipv4, share, tenant, created_tsc, .. } =
+        let &Record { place: place::WAITING, generation, image, ipv4, share, tenant, created_tsc, stolen_ms, .. } =
             self.record(slot)?
         else {
             return None;
         };
         let tenant = Tenant::from_raw(tenant).unwrap_or_default();
-        Some(Seed { id: VmId { slot, generation }, image, ipv4, share, tenant, created_tsc })
+        Some(Seed { id: VmId { slot, generation }, image, ipv4, share, tenant, created_tsc, stolen_ms })
     }
 
     /// The VM with this id, if it waits for admission.

@@ -40,6 +40,7 @@ fn seed(id: VmId) -> Seed {
         share: abi::share::Share::DEFAULT,
         tenant: abi::tenant::Tenant::UNSAID,
         created_tsc: 12_345,
+        stolen_ms: 7,
     }
 }
 
@@ -288,12 +289,12 @@ fn what_boot_has_written_comes_to_live_once_and_in_its_place() {
     assert_eq!(later, VmId::new(2, 1));
     for (number, text) in [(0, &b"first"[..]), (1, &[b'x'; 100])] {
         let id = VmId::new(number, 1);
-        assert_eq!(table.bring_to_life(slot(number), 12_345), Some(seed(id)));
-        assert_eq!(table.bring_to_life(slot(number), 1), None);
+        assert_eq!(table.bring_to_life(slot(number), 12_345, 7), Some(seed(id)));
+        assert_eq!(table.bring_to_life(slot(number), 1, 0), None);
         assert_eq!((table.waiting(id), luggage(&mut table, id.slot)), (Some(seed(id)), (0, text.to_vec())));
     }
     assert_eq!(table.living(), 3);
-    assert_eq!([slot(2), slot(3), slot(4)].map(|slot| table.bring_to_life(slot, 1)), [None; 3]);
+    assert_eq!([slot(2), slot(3), slot(4)].map(|slot| table.bring_to_life(slot, 1, 0)), [None; 3]);
     table.remove(slot(0));
     assert_eq!(table.next_id(), Some(VmId::new(0, 2)));
 }

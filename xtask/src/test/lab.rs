@@ -31,6 +31,8 @@ pub struct Lab {
     pub system: System,
     /// The seed of tests that draw what they do; `None`: another one each time.
     pub seed: Option<u64>,
+    /// The step from which on guests that fuzz say what they do.
+    pub trace: Option<u64>,
     /// What runs the machines.
     kind: Kind,
     programs: Programs,
@@ -48,7 +50,7 @@ impl Lab {
         let system = manifest::load(&root().join("system.toml"))?;
         let programs = build(&system)?;
         let contents = Contents::new(&system, &programs)?;
-        Ok(Lab { system, seed: None, kind, programs, contents })
+        Ok(Lab { system, seed: None, trace: None, kind, programs, contents })
     }
 
     /// What runs the machines.

@@ -32,6 +32,9 @@ pub struct Args {
     /// The seed of tests that draw what they do, as they print it [default: another one each time]
     #[arg(long, value_name = "NUMBER")]
     seed: Option<u64>,
+    /// Have guests that fuzz say their steps from this one on
+    #[arg(long, value_name = "STEP")]
+    trace: Option<u64>,
     /// What runs the machine tests [default: Bochs with VT-x, then QEMU with SVM]
     #[arg(long, value_name = "KIND")]
     machine: Option<Kind>,
@@ -128,7 +131,7 @@ pub fn test(args: &Args) -> Result<ExitCode> {
         let started = Instant::now();
         match Lab::with(kind) {
             Ok(mut lab) => {
-                lab.seed = args.seed;
+                (lab.seed, lab.trace) = (args.seed, args.trace);
                 run_cases(&lab, kind, &cases, &count);
             }
             Err(error) => {

@@ -73,8 +73,15 @@ fn the_next_vm_is_found_and_the_search_is_bounded() {
         .map(|_| {
             let Kernel { vms, .. } = &mut machine.kernel;
             let id = vms.next_id().expect("room");
-            let seed =
-                Seed { id, image: WITHOUT_NIC, ipv4: 0, share: Share::DEFAULT, tenant: Tenant::UNSAID, created_tsc: 0 };
+            let seed = Seed {
+                id,
+                image: WITHOUT_NIC,
+                ipv4: 0,
+                share: Share::DEFAULT,
+                tenant: Tenant::UNSAID,
+                created_tsc: 0,
+                stolen_ms: 0,
+            };
             assert!(vms.create(seed, b""));
             id
         })

@@ -58,7 +58,8 @@ fn who_has_no_processor_has_no_state() {
             ipv4: 0,
             share: Share::DEFAULT,
             tenant: abi::tenant::Tenant::UNSAID,
-            created_tsc: 0
+            created_tsc: 0,
+            stolen_ms: 0
         },
         b""
     ));

@@ -72,7 +72,7 @@ mod guest {
             if let Some(index) = CLASSES.iter().position(|(class, _)| *class == act.class()) {
                 counts.0[index] += 1;
             }
-            if (step + 1) % SAID_EVERY == 0 || step + 1 == steps {
+            if (step + 1).is_multiple_of(SAID_EVERY) || step + 1 == steps {
                 let (faults, alarms) = (world.faults, world.alarms);
                 say(format_args!("guest-fuzz: seed={seed} {counts} faults={faults} alarms={alarms}"));
             }

@@ -75,7 +75,7 @@ impl Steps {
     /// Takes a step.
     pub fn take(&mut self, act: &Act) {
         self.taken += 1;
-        if self.taken % MENDED_EVERY == 0 {
+        if self.taken.is_multiple_of(MENDED_EVERY) {
             world::mend(&self.places);
         }
         self.prepare();
@@ -127,7 +127,7 @@ impl Steps {
         }
         let now = tsc();
         // Never, past, or too late: what the page says may be a step's, so it is only believed when it is near.
-        if load(register!(alarm)).wrapping_sub(now) > self.patience || self.taken % 64 == 0 {
+        if load(register!(alarm)).wrapping_sub(now) > self.patience || self.taken.is_multiple_of(64) {
             hypercall(number::ALARM, now + self.patience);
         }
     }

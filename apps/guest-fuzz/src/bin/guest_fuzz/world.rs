@@ -16,7 +16,7 @@ const WRITABLE: u64 = 2;
 const LARGE: u64 = 0x80;
 
 static SCRATCH: Pages<SCRATCH_PAGES> = Pages::new();
-static RANDOM: Pages<TABLES> = Pages::new();
+static RANDOM: Pages<{ TABLES as usize }> = Pages::new();
 /// Four levels, the first one first.
 static LEVELS: Pages<4> = Pages::new();
 
@@ -58,7 +58,7 @@ pub fn mend(places: &Places) {
         REGISTER_PAGE..REGISTER_PAGE + page,
         NIC_BASE..NIC_BASE + 9 * page,
         places.scratch..places.scratch + places.scratch_bytes,
-        places.tables..places.tables + TABLES as u64 * page,
+        places.tables..places.tables + u64::from(TABLES) * page,
     ];
     for number in 0..512 {
         let address = number * page;
@@ -66,6 +66,6 @@ pub fn mend(places: &Places) {
         entry(level(3), number, address | PRESENT | writable);
     }
     for root in 1..=u64::from(ROOTS) {
-        entry(level(0), root, (places.tables + root % TABLES as u64 * page) | PRESENT | WRITABLE);
+        entry(level(0), root, (places.tables + root % u64::from(TABLES) * page) | PRESENT | WRITABLE);
     }
 }
