@@ -8,6 +8,8 @@
 #[cfg(feature = "fake")]
 extern crate alloc;
 
+#[cfg(any(feature = "selftest", feature = "fake"))]
+mod corruption;
 mod cpu;
 mod exit;
 #[cfg(feature = "fake")]
@@ -21,10 +23,12 @@ pub mod xstate;
 
 pub use abi::guest::Interrupted;
 pub use abi::pager::Access;
+#[cfg(any(feature = "selftest", feature = "fake"))]
+pub use corruption::{Corrupt, Corruption};
 pub use cpu::Backend;
 pub use exit::Exit;
 pub use four_level::{EntryFormat, FourLevel};
 pub use position::{NotCanonical, filter_flags, is_canonical};
 pub use tables::{Flush, Frames, NestedMapError, Rights, Tables, Translation};
 pub use tags::{Tag, Tags};
-pub use vcpu::{Corruption, GeneralRegisters, GuestMemory, Vcpu, VcpuConfig};
+pub use vcpu::{GeneralRegisters, GuestMemory, Vcpu, VcpuConfig};

@@ -47,17 +47,6 @@ pub struct VcpuConfig<'a, T> {
     pub tsc_offset: u64,
 }
 
-/// Ways to spoil a guest so that the next entry fails, for the tests of that path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Corruption {
-    /// The guest's state is invalid.
-    GuestState,
-    /// The controls contradict each other.
-    Controls,
-    /// What the CPU needs of the host's is invalid.
-    HostState,
-}
-
 /// A guest's memory, for a backend that has to look at an instruction because the CPU does not say enough.
 ///
 /// # Safety
@@ -107,8 +96,6 @@ pub trait Vcpu {
     fn set_position(&mut self, cpu: &mut Self::Cpu, position: &Interrupted) -> Result<(), NotCanonical>;
     /// Let the guest go on behind the instruction that made it exit.
     fn skip_instruction(&mut self, cpu: &mut Self::Cpu);
-    /// Make the next entry fail. For tests.
-    fn corrupt(&mut self, cpu: &mut Self::Cpu, how: Corruption);
     /// The guest does not run again: the CPU forgets it, and no longer uses its frames.
     fn release(&mut self, cpu: &mut Self::Cpu);
 }

@@ -2,8 +2,8 @@
 
 use super::{FakeBackend, FakeError, Step};
 use crate::{
-    Access, Corruption, Exit, FourLevel, GeneralRegisters, Interrupted, NotCanonical, Vcpu, VcpuConfig, filter_flags,
-    is_canonical,
+    Access, Corrupt, Corruption, Exit, FourLevel, GeneralRegisters, Interrupted, NotCanonical, Vcpu, VcpuConfig,
+    filter_flags, is_canonical,
 };
 use abi::guest::hypercall;
 
@@ -108,6 +108,12 @@ impl<const TIMER: bool> FakeVcpu<TIMER> {
     }
 }
 
+impl<const TIMER: bool> Corrupt for FakeVcpu<TIMER> {
+    fn corrupt(&mut self, _: &mut Self::Cpu, _: Corruption) {
+        self.spoilt = true;
+    }
+}
+
 impl<const TIMER: bool> Vcpu for FakeVcpu<TIMER> {
     type Cpu = FakeBackend<TIMER>;
 
@@ -185,10 +191,6 @@ impl<const TIMER: bool> Vcpu for FakeVcpu<TIMER> {
     fn skip_instruction(&mut self, cpu: &mut Self::Cpu) {
         self.check(cpu);
         self.at.rip = self.at.rip.wrapping_add(3);
-    }
-
-    fn corrupt(&mut self, _: &mut Self::Cpu, _: Corruption) {
-        self.spoilt = true;
     }
 
     fn release(&mut self, cpu: &mut Self::Cpu) {

@@ -7,6 +7,8 @@ mod check_tests;
 mod fatal;
 mod frames;
 pub mod options;
+#[cfg(feature = "selftest")]
+pub mod selftest;
 mod start;
 #[cfg(feature = "svm")]
 mod svm;
@@ -17,9 +19,17 @@ mod vmx;
 pub use check::Field;
 pub use fatal::{fatal, panicked, refuse};
 pub use frames::give_back;
+#[cfg(feature = "selftest")]
+pub use selftest::Spoil;
 pub use start::{Boot, Virtualization, start};
 #[cfg(feature = "svm")]
 pub use svm::start_svm;
 pub use vms::VmTables;
 #[cfg(feature = "vmx")]
 pub use vmx::start_vmx;
+
+/// Nothing can be spoilt but in the test image.
+#[cfg(not(feature = "selftest"))]
+pub trait Spoil {}
+#[cfg(not(feature = "selftest"))]
+impl<V> Spoil for V {}

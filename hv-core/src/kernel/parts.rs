@@ -57,7 +57,9 @@ pub struct Parts<B: Backend, H: Board> {
 }
 
 impl<B: Backend, H: Board> Kernel<B, H> {
-    /// A kernel without a VM, whose components have still to be started.
+    /// A kernel without a VM, whose components have still to be started. A large value: made where its only caller has the room for it, since
+    /// one copy more would not fit on the core's stack.
+    #[inline(always)]
     pub fn new(parts: Parts<B, H>, tables: Tables, options: &Options) -> Self {
         let Parts { backend, board, time, frames, loaded: Loaded { components, endpoints }, mut images } = parts;
         images.connect(|component, service| match components.list.iter().position(|one| component == one.number) {
