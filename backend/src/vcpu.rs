@@ -63,17 +63,6 @@ pub struct VcpuConfig<'a, T> {
     pub tsc_offset: u64,
 }
 
-/// Ways to spoil a guest so that the next entry fails, for the tests of that path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Corruption {
-    /// The guest's state is invalid.
-    GuestState,
-    /// The controls contradict each other.
-    Controls,
-    /// What the CPU needs of the host's is invalid.
-    HostState,
-}
-
 /// A guest's memory, for a backend that has to look at an instruction because the CPU does not say enough.
 ///
 /// # Safety
@@ -133,8 +122,6 @@ pub trait Vcpu {
     fn import(&mut self, cpu: &mut Self::Cpu, from: &VcpuState) -> Result<(), BadState>;
     /// Bus locks that the guest has taken since its start, where the CPU says so: accesses that keep all other CPUs and devices from memory for a while.
     fn bus_locks(&self) -> u32;
-    /// Make the next entry fail. For tests.
-    fn corrupt(&mut self, cpu: &mut Self::Cpu, how: Corruption);
     /// The guest does not run again: the CPU forgets it, and no longer uses its frames.
     fn release(&mut self, cpu: &mut Self::Cpu);
 }

@@ -20,6 +20,9 @@ pub(crate) use base::{log, memory};
 #[cfg(feature = "check")]
 pub use boot::{check, vms::check as check_vms};
 
+/// What the core's note says beside its kind: whether it can make mistakes on purpose.
+pub const HOOKS: u32 = if cfg!(feature = "selftest") { abi::note::WITH_SELFTEST } else { 0 };
+
 pub use base::memory::CoreImage;
 #[cfg(feature = "svm")]
 pub use boot::start_svm;

@@ -140,13 +140,13 @@ impl Failure {
     }
 }
 
-impl From<&vmx::Error> for Failure {
-    fn from(error: &vmx::Error) -> Failure {
+impl From<&vmx::Unfit> for Failure {
+    fn from(error: &vmx::Unfit) -> Failure {
         match error {
-            vmx::Error::NoVmx => Failure::NoVirtualization,
-            vmx::Error::LockedByFirmware(_) => Failure::VmxLocked,
-            vmx::Error::NoEpt(_) => Failure::NoEpt,
-            vmx::Error::NoUnrestrictedGuest(_) => Failure::NoUnrestrictedGuest,
+            vmx::Unfit::NoVmx => Failure::NoVirtualization,
+            vmx::Unfit::LockedByFirmware(_) => Failure::VmxLocked,
+            vmx::Unfit::NoEpt(_) => Failure::NoEpt,
+            vmx::Unfit::NoUnrestrictedGuest(_) => Failure::NoUnrestrictedGuest,
             _ => Failure::VmxFeature,
         }
     }

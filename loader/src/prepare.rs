@@ -70,6 +70,14 @@ pub fn prepare(
     let Processor { features, virtualization, barriers } = *processor;
     let record = record::make(frames);
     let core = place_core(information, manifest, virtualization, frames);
+    if options.selftest.is_some() && !core.selftest {
+        fatal(
+            Failure::BadOptions,
+            format_args!(
+                "'selftest=' is for the test image, which 'cargo xtask test' makes: this core has no hooks for it"
+            ),
+        );
+    }
     let mut tables = make_tables(frames, &core, &information.areas, features);
     record.core.start = core.start.as_u64();
     record.core.bytes = core.bytes;

@@ -1,5 +1,7 @@
 //! What makes a guest exit: everything but what is listed as free, with the reason.
 
+use crate::plan::Intercepts;
+
 /// Bits of the third intercept word (APM vol. 2, table B-1, offset 00Ch).
 #[allow(missing_docs)]
 pub mod third {
@@ -82,28 +84,6 @@ pub mod fifth {
     pub const MCOMMIT: u32 = 1 << 3;
     /// The bus lock threshold (APM vol. 2, 15.14.5).
     pub const BUS_LOCK: u32 = 1 << 5;
-}
-
-/// The intercept words, as they lie in the VMCB.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Intercepts {
-    /// Reads of CR0 to CR15.
-    pub cr_reads: u16,
-    /// Writes of CR0 to CR15.
-    pub cr_writes: u16,
-    /// Reads of DR0 to DR15.
-    pub dr_reads: u16,
-    /// Writes of DR0 to DR15.
-    pub dr_writes: u16,
-    /// Exceptions 0 to 31.
-    pub exceptions: u32,
-    /// See [`third`].
-    pub third: u32,
-    /// See [`fourth`].
-    pub fourth: u32,
-    /// See [`fifth`].
-    pub fifth: u32,
 }
 
 /// `bit`, if there is such an instruction.

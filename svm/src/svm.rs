@@ -1,6 +1,6 @@
 //! SVM on one CPU: switched on, and whose state is in the registers.
 
-use crate::capabilities::cr;
+use crate::cr;
 use crate::npt::Npt;
 use crate::plan::Plan;
 use crate::vcpu::SvmVcpu;

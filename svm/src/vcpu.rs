@@ -1,7 +1,7 @@
 //! A guest's processor on SVM.
 
-use crate::capabilities::cr;
 use crate::code::Code;
+use crate::cr;
 use crate::exit::{self, code};
 use crate::instruction::{self, Instruction};
 use crate::npt::Npt;
@@ -11,11 +11,15 @@ use crate::{entry, linear};
 use abi::guest::refused;
 use backend::xstate::State;
 use backend::{
-    BadState, Corruption, Exit, GeneralRegisters, GuestMemory, Interrupted, Layout, NotCanonical, Tag, Vcpu,
-    VcpuConfig, VcpuState, filter_flags, is_canonical,
+    BadState, Exit, GeneralRegisters, GuestMemory, Interrupted, Layout, NotCanonical, Tag, Vcpu, VcpuConfig, VcpuState,
+    filter_flags, is_canonical,
 };
 use core::convert::Infallible;
 use core::ptr;
+
+#[cfg(feature = "selftest")]
+#[path = "corruption.rs"]
+mod corruption;
 
 /// Bytes that the core has for an [`SvmVcpu`].
 pub const VCPU_BYTES: usize = 3328;
@@ -447,21 +451,6 @@ impl Vcpu for SvmVcpu {
 
     fn bus_locks(&self) -> u32 {
         self.bus_locks
-    }
-
-    fn corrupt(&mut self, cpu: &mut Svm, how: Corruption) {
-        if let Some(vmcb) = self.vmcb() {
-            match how {
-                // NW without CD (APM vol. 2, 15.5.1).
-                Corruption::GuestState => vmcb.save.cr0 |= cr::CR0_NW,
-                // VMRUN has to be intercepted.
-                Corruption::Controls => vmcb.control.intercepts.fourth = 0,
-                // The host's part is the permission maps: one beyond any physical memory.
-                Corruption::HostState => vmcb.control.msr_map = 0x000f_ffff_ffff_f000,
-            }
-            self.changed = true;
-            cpu.active = 0;
-        }
     }
 
     fn release(&mut self, cpu: &mut Svm) {

@@ -1,6 +1,6 @@
 //! The VMCB: what the CPU and the core tell each other about one guest (APM vol. 2, appendix B).
 
-use crate::intercepts::Intercepts;
+use crate::plan::Intercepts;
 use core::mem::offset_of;
 
 /// A segment register.

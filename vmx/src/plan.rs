@@ -1,7 +1,22 @@
 //! What was decided about the CPU, once: by who boots, for the core.
 
-use crate::controls::Controls;
 use abi::boot::VmxPlan;
+
+/// The values of the five words for one CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Controls {
+    pub pin_based: u32,
+    pub primary: u32,
+    pub secondary: u32,
+    pub exit: u32,
+    pub entry: u32,
+}
+
+/// Bit of the secondary controls: ENCLS exits where its bitmap says.
+pub const ENCLS: u32 = 1 << 15;
+/// The same for ENCLV.
+pub const ENCLV: u32 = 1 << 28;
 
 /// Everything that is decided once for a CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,33 +49,6 @@ pub struct Plan {
     pub host_cr0: [u64; 2],
     /// The same for CR4.
     pub host_cr4: [u64; 2],
-}
-
-impl From<&Plan> for VmxPlan {
-    fn from(plan: &Plan) -> VmxPlan {
-        let Controls { pin_based, primary, secondary, exit, entry } = plan.controls;
-        VmxPlan {
-            pin_based,
-            primary,
-            secondary,
-            exit,
-            entry,
-            revision: plan.revision,
-            // The value that is written has the lock bit, so it is never 0.
-            feature_control: plan.feature_control.unwrap_or(0),
-            timer_shift: plan.timer_shift,
-            timer_wrong: plan.timer_wrong.into(),
-            ept_accessed_dirty: plan.ept_accessed_dirty.into(),
-            invept: plan.invept,
-            xcr0: plan.xcr0,
-            xsaveopt: plan.xsaveopt.into(),
-            guest_cr0: plan.guest_cr0,
-            guest_cr4: plan.guest_cr4,
-            guest_efer: plan.guest_efer,
-            host_cr0: plan.host_cr0,
-            host_cr4: plan.host_cr4,
-        }
-    }
 }
 
 impl From<&VmxPlan> for Plan {

@@ -1,21 +1,26 @@
 //! A guest's processor on VT-x.
 
-use crate::capabilities::cr;
+use crate::cr;
 use crate::ept::{self, Ept};
 use crate::error::Error;
+use crate::fields::Writable;
 use crate::fields::{
     Control16, Control32, Control64, ControlNatural, Guest16, Guest32, Guest64, GuestNatural, ReadOnly32,
 };
-use crate::fields::{Host16, Writable};
+use crate::plan::{ENCLS, ENCLV};
 use crate::vmcs::LoadedVmcs;
 use crate::vtx::Vtx;
 use crate::xstate::State;
-use crate::{controls, entry, exit};
+use crate::{entry, exit};
 use backend::{
-    BadState, Barriers, Corruption, Exit, GeneralRegisters, Interrupted, Layout, NotCanonical, Tag, Vcpu, VcpuConfig,
-    VcpuState, filter_flags, is_canonical,
+    BadState, Barriers, Exit, GeneralRegisters, Interrupted, Layout, NotCanonical, Tag, Vcpu, VcpuConfig, VcpuState,
+    filter_flags, is_canonical,
 };
 use core::ptr;
+
+#[cfg(feature = "selftest")]
+#[path = "corruption.rs"]
+mod corruption;
 
 /// Bytes that the core has for a [`VtxVcpu`].
 pub const VCPU_BYTES: usize = 3200;
@@ -136,9 +141,7 @@ impl VtxVcpu {
         )?;
         vmcs.write(Control64::TscOffset, config.tsc_offset)?;
         vmcs.write(Control64::EptPointer, ept::pointer(config.tables))?;
-        for (bit, field) in
-            [(controls::secondary::ENCLS, Control64::EnclsBitmap), (controls::secondary::ENCLV, Control64::EnclvBitmap)]
-        {
+        for (bit, field) in [(ENCLS, Control64::EnclsBitmap), (ENCLV, Control64::EnclvBitmap)] {
             if plan.controls.secondary & bit != 0 {
                 vmcs.write(field, u64::MAX)?;
             }
@@ -361,17 +364,6 @@ impl Vcpu for VtxVcpu {
 
     fn bus_locks(&self) -> u32 {
         self.bus_locks
-    }
-
-    fn corrupt(&mut self, cpu: &mut Vtx, how: Corruption) {
-        if let Some(mut vmcs) = self.loaded(cpu) {
-            match how {
-                Corruption::GuestState => vmcs.set(GuestNatural::Rflags, 0),
-                // More than any processor has (SDM vol. 3, 27.2.1.1); nothing on the way to the entry writes it again.
-                Corruption::Controls => vmcs.set(Control32::Cr3TargetCount, u32::MAX),
-                Corruption::HostState => vmcs.set(Host16::TrSelector, 0),
-            }
-        }
     }
 
     fn release(&mut self, cpu: &mut Vtx) {

@@ -1,6 +1,6 @@
 //! VT-x on one CPU: switched on, and what is loaded.
 
-use crate::capabilities::{cr, fixed};
+use crate::cr::{self, fixed};
 use crate::ept::{self, Ept};
 use crate::error::Error;
 use crate::host::HostState;

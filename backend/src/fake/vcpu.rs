@@ -2,7 +2,7 @@
 
 use super::{Asked, FakeBackend, FakeError, Step};
 use crate::{
-    Access, Backend, BadState, Barriers, Corruption, Exit, FourLevel, GeneralRegisters, Interrupted, Layout,
+    Access, Backend, BadState, Barriers, Corrupt, Corruption, Exit, FourLevel, GeneralRegisters, Interrupted, Layout,
     NotCanonical, Vcpu, VcpuConfig, VcpuState, filter_flags, is_canonical,
 };
 use abi::guest::hypercall;
@@ -146,6 +146,12 @@ impl<const TIMER: bool> FakeVcpu<TIMER> {
     }
 }
 
+impl<const TIMER: bool> Corrupt for FakeVcpu<TIMER> {
+    fn corrupt(&mut self, _: &mut Self::Cpu, _: Corruption) {
+        self.spoilt = true;
+    }
+}
+
 impl<const TIMER: bool> Vcpu for FakeVcpu<TIMER> {
     type Cpu = FakeBackend<TIMER>;
 
@@ -230,10 +236,6 @@ impl<const TIMER: bool> Vcpu for FakeVcpu<TIMER> {
 
     fn bus_locks(&self) -> u32 {
         self.bus_locks
-    }
-
-    fn corrupt(&mut self, _: &mut Self::Cpu, _: Corruption) {
-        self.spoilt = true;
     }
 
     fn release(&mut self, cpu: &mut Self::Cpu) {

@@ -52,6 +52,7 @@ pub enum Field {
     Image,
     Screen,
     Options,
+    SelfTest,
     VmCounts,
     VmRecords,
     VmCells,
@@ -343,7 +344,9 @@ fn check_program(record: &BootRecord, program: &Program, low: u64, high: u64, im
 
 fn check_options(record: &BootRecord) -> Checked {
     let options = &record.options;
-    let known = options.log <= 5 && options.power_off <= 1 && options.selftest <= 2 && options.prefix <= 30;
+    let hooks = cfg!(feature = "selftest") && options.selftest <= 2;
+    ensure(options.selftest == 0 || hooks, Field::SelfTest, options.selftest)?;
+    let known = options.log <= 5 && options.power_off <= 1 && options.prefix <= 30;
     let quantum = (1..=1_000_000_000_000).contains(&options.quantum_ns);
     ensure(known && quantum, Field::Options, options.quantum_ns)
 }

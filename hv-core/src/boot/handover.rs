@@ -1,5 +1,6 @@
 //! What the kernel is handed over: by boot, what it found; by the program for one kind of processor, a way to run guests.
 
+use super::Spoil;
 use super::vms::VmTables;
 use crate::board::Hardware;
 use crate::memory::{Frames, KernelSpace};
@@ -11,7 +12,7 @@ use core::ptr::NonNull;
 /// A way to run guests: what the program for one kind of processor brings to the core.
 pub trait Virtualization {
     /// How guests run.
-    type Backend: Backend;
+    type Backend: Backend<Vcpu: Spoil>;
     /// Why it cannot be switched on.
     type Error: fmt::Display;
     /// [`abi::boot::backend`].

@@ -3,7 +3,6 @@
 use super::check::{self, Field, Given, Refused};
 use super::fatal::set_words;
 use super::handover::{Boot, Virtualization};
-use super::options::{Options, SelfTest};
 use super::vms;
 use super::{fatal, frames, refuse};
 use crate::board::Hardware;
@@ -13,7 +12,7 @@ use crate::board::ioapic::IoApics;
 use crate::board::msi::Messages;
 use crate::board::pci::{PciDevice, pirq_base};
 use crate::memory::phys::index;
-use crate::memory::{AddressSpace, CoreImage, Frames, KernelSpace, Owner, PhysAddr, WxReport};
+use crate::memory::{CoreImage, KernelSpace, PhysAddr};
 use abi::boot::{BootRecord, DIRECT_MAP, failure, features};
 use abi::limits::PAGE_SIZE;
 use base::log::Glyphs;
@@ -38,9 +37,12 @@ pub fn start<V: Virtualization>(record: u64, mut image: CoreImage) -> ! {
         set_control_registers(record.features);
         (KernelSpace::adopt(PhysAddr::new(record.root), image), frames::make(record), vms::take(record))
     };
+    #[cfg_attr(not(feature = "selftest"), allow(unused_mut))]
     let Some(mut frames) = frames else { refuse(Field::Count, record.range_count.into()) };
     or_refuse(vms::check(record, vms.records, vms.cells));
-    check_tables(&mut frames, &kernel, &image, options);
+    check_tables(&kernel, &image);
+    #[cfg(feature = "selftest")]
+    super::selftest::wx(&mut frames, &kernel, &record.options);
     let hardware = open_hardware(record);
     crate::kernel::run::<V>(Boot { record, frames, kernel, hardware, vms })
 }
@@ -105,8 +107,8 @@ fn open_hardware(record: &BootRecord) -> Hardware {
     }
 }
 
-/// The core is where the tables say; W^X: walks them, and on request shows that the walk finds what it looks for.
-fn check_tables(frames: &mut Frames, kernel: &KernelSpace, image: &CoreImage, options: &Options) {
+/// The core is where the tables say; W^X: walks them.
+fn check_tables(kernel: &KernelSpace, image: &CoreImage) {
     for at in [CoreImage::START, image.text_start, image.rodata_end] {
         let there =
             kernel.walk(at).is_some_and(|leaf| leaf.frame.as_u64() + (at - leaf.address) == image.physical_of(at));
@@ -122,23 +124,4 @@ fn check_tables(frames: &mut Frames, kernel: &KernelSpace, image: &CoreImage, op
     if !report.is_clean() {
         fatal(failure::SELF_TEST, format_args!("{report}"));
     }
-    if options.selftest() == Some(SelfTest::Wx) {
-        match find_bad_page(frames, kernel) {
-            Some(found) => log::info!("selftest wx: passed; with a bad page the audit says: {found}"),
-            None => fatal(failure::SELF_TEST, format_args!("the W^X audit did not find a bad page")),
-        }
-    }
-}
-
-fn find_bad_page(frames: &mut Frames, kernel: &KernelSpace) -> Option<WxReport> {
-    const AT: u64 = 0x40_0000;
-    let mut scratch = AddressSpace::new(frames, kernel, Owner::Core)?;
-    let frame = frames.alloc_zeroed(Owner::Core, 0)?;
-    let mapped = scratch.map_bad_for_selftest(frames, AT, frame);
-    let report = scratch.audit();
-    scratch.destroy(frames);
-    // Allocated above by this name, so it cannot be refused.
-    frames.free(frame, Owner::Core);
-    let found = mapped.is_ok() && report.writable_executable == 1 && report.first_bad == Some(AT);
-    found.then_some(report)
 }

@@ -60,7 +60,9 @@ pub struct Parts<B: Backend, H: Board> {
 }
 
 impl<B: Backend, H: Board> Kernel<B, H> {
-    /// A kernel without a VM, whose components have still to be started.
+    /// A kernel without a VM, whose components have still to be started. A large value: made where its only caller has the room for it, since
+    /// one copy more would not fit on the core's stack.
+    #[inline(always)]
     pub fn new(parts: Parts<B, H>, tables: Tables, options: &Options) -> Self {
         let Parts { mut backend, board, time, frames, loaded, mut images, barriers } = parts;
         let Loaded { components, endpoints } = loaded;

@@ -1,14 +1,15 @@
 //! From what boot found to a running machine.
 
 use super::{Kernel, Parts, Tables, enable};
-use crate::board::{Board, TimeBase};
-use crate::boot::{Boot, Field, Virtualization, fatal, give_back, refuse};
+use crate::board::TimeBase;
+#[cfg(feature = "selftest")]
+use crate::boot::selftest;
+use crate::boot::{Boot, Field, Spoil, Virtualization, fatal, give_back, refuse};
 use crate::component::{LoadError, Loaded, Sources, load_all};
 use crate::memory::OwnerClass;
 use crate::vm::{Image, Images};
-use abi::boot::{BootRecord, SelfTest, failure, features};
-use abi::vm::Slot;
-use backend::{Backend, Corruption, Vcpu};
+use abi::boot::{BootRecord, failure, features};
+use backend::Backend;
 
 /// Runs the machine that boot has prepared. Does not return.
 pub fn run<V: Virtualization>(mut boot: Boot<'_>) -> ! {
@@ -19,7 +20,7 @@ pub fn run<V: Virtualization>(mut boot: Boot<'_>) -> ! {
     run_with(boot, backend)
 }
 
-fn run_with<B: Backend>(boot: Boot<'_>, backend: B) -> ! {
+fn run_with<B: Backend<Vcpu: Spoil>>(boot: Boot<'_>, backend: B) -> ! {
     let Boot { record, mut frames, kernel, mut hardware, vms } = boot;
     let (options, barriers) = (record.options, record.barriers);
     let time = TimeBase::new(record.tsc_hz, record.clock_tsc, record.clock_unix_ns);
@@ -59,13 +60,10 @@ fn run_with<B: Backend>(boot: Boot<'_>, backend: B) -> ! {
     }
     log::info!("boot: {given_back} frames given back, {left} left");
     let parts = Parts { backend, board: hardware, time, frames, loaded, images, barriers };
-    let selftest = options.selftest();
     let mut kernel = Kernel::new(parts, tables, &options);
     kernel.start_components();
-    if selftest == Some(SelfTest::EntryFailure) {
-        kernel.create_requested();
-        kernel.force_entry_failures();
-    }
+    #[cfg(feature = "selftest")]
+    selftest::entry_failures(&mut kernel, &options);
     crate::log::set_buffered(true);
     kernel.run()
 }
@@ -83,20 +81,4 @@ fn fatal_load(error: &LoadError) -> ! {
 /// The guest images; one that was refused has nothing.
 fn load_images(record: &BootRecord) -> Images {
     Images::new(record.images().iter().map(|image| Image::new(image.entry, &image.program)).collect())
-}
-
-impl<B: Backend, H: Board> Kernel<B, H> {
-    /// Spoil the first VMs, one in each way, so that the next entry of each fails: the entry path's own test.
-    fn force_entry_failures(&mut self) {
-        let ways = [Corruption::GuestState, Corruption::Controls, Corruption::HostState];
-        let Self { vms, cpu, .. } = self;
-        for (slot, way) in (0_u32..).zip(ways) {
-            let Some(seed) = vms.waiting_in(Slot::new(slot)) else { break };
-            cpu.admit(vms, seed.id);
-            if let Some(vm) = vms.by_id(seed.id).filter(|vm| vm.life.is_ready()) {
-                vm.vcpu.corrupt(&mut cpu.backend, way);
-                log::info!(target: "core", "selftest: {} is spoilt: {way:?}", vm.id);
-            }
-        }
-    }
 }

@@ -4,7 +4,7 @@
 //! [`start`](Boot::start) gives a [`Running`] machine to talk to, its [`fails_with`](Boot::fails_with) expects that the boot ends
 //! in a fatal message. Machines that a test forgets are killed when they go out of scope.
 
-use crate::build::{Programs, build};
+use crate::build::{Programs, build, build_test_cores};
 use crate::error::{Context, Result, fail};
 use crate::http;
 use crate::image::{Contents, Data, stripped};
@@ -197,6 +197,14 @@ impl Boot<'_> {
             None => self.contents.modules.push((name.to_owned(), data)),
         }
         self
+    }
+
+    /// Boots the test image: its cores have hooks to make mistakes on purpose.
+    pub fn test_image(mut self) -> Result<Self> {
+        for (name, path) in build_test_cores()? {
+            self = self.program(&name, path);
+        }
+        Ok(self)
     }
 
     /// Changes a bit of the module `name` after the manifest was made.

@@ -16,7 +16,7 @@ use abi::pager::{Access, PagerCommand};
 use abi::service::Service;
 use abi::vm::VmId;
 use backend::fake::Step;
-use backend::{Corruption, Vcpu};
+use backend::{Corrupt, Corruption};
 
 /// The fault handler of the guests of these tests.
 const HANDLER: u64 = 0x7000;

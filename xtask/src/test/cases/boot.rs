@@ -23,6 +23,11 @@ pub const CASES: &[Case] = &[
         run: entry_failure,
     },
     Case {
+        name: "boot: no hooks",
+        asserts: "the core that users get refuses to make mistakes on purpose, and says where to find one that does",
+        run: no_hooks,
+    },
+    Case {
         name: "boot: module of VMs",
         asserts: "more VMs than a line names come from a module, in its order, and a line of it that is wrong is named",
         run: module_of_vms,
@@ -74,15 +79,28 @@ fn given_back(running: &Running, serving: &str) -> Result<()> {
 }
 
 fn wx(lab: &Lab) -> Result<()> {
-    let running = lab.boot("vms=httpd selftest=wx").start()?;
+    let running = lab.boot("vms=httpd selftest=wx").test_image()?.start()?;
     let line = running.wait_for("selftest wx: ", BOOT)?;
     ensure(line.contains("selftest wx: passed; with a bad page the audit says: W^X: 1 of "), || {
         format!("it said: {line}")
     })
 }
 
+/// The core that users get has no hooks, and says so.
+fn no_hooks(lab: &Lab) -> Result<()> {
+    for mistake in ["wx", "entry-failure"] {
+        let line = lab.boot(&format!("selftest={mistake}")).fails_with("F019")?;
+        ensure(line.contains("'selftest=' is for the test image") && line.contains("this core has no hooks"), || {
+            line.clone()
+        })?;
+    }
+    let running = lab.boot("vms=httpd selftest=none").start()?;
+    running.wait_for("httpd: serving", BOOT)?;
+    running.power_off()
+}
+
 fn entry_failure(lab: &Lab) -> Result<()> {
-    let running = lab.boot("vms=asm-guest*4 selftest=entry-failure").start()?;
+    let running = lab.boot("vms=asm-guest*4 selftest=entry-failure").test_image()?.start()?;
     // Three ways to fail: the guest state is refused (exit reason with bit 31), and VMLAUNCH itself fails for its controls
     // (error 7) or its host state (error 8).
     // SVM has one number for all (VMEXIT_INVALID; APM vol. 2, appendix C).
