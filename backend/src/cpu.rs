@@ -24,6 +24,8 @@ pub trait Backend: Sized {
     /// Carry these out at every exit from now on, before the core's first return or indirect branch. Before any guest is made: of
     /// [`Barriers::AT_EXIT`], and of those that the processor has.
     fn at_exits(&mut self, barriers: Barriers);
+    /// Carry these out at every entry from now on, as [`Backend::before_entry`] does at one. Before any guest is made.
+    fn at_entries(&mut self, barriers: Barriers);
     /// Carry these out at the next entry, behind everything that concerns another guest or the core: of [`Barriers::AT_ENTRY`], and of those that
     /// the processor has.
     fn before_entry(&mut self, barriers: Barriers);

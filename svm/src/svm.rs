@@ -41,6 +41,10 @@ pub struct Svm {
     pub(crate) exit: Barriers,
     /// What comes with the next entry. While there is any, `active` is 0.
     pending: Barriers,
+    /// What comes with every entry. While there is any, `active` stays 0.
+    entry: Barriers,
+    /// There is any of these three.
+    pub(crate) is_guarded: bool,
     pub(crate) plan: Plan,
     /// The core's CR0, with TS set.
     cr0: u64,
@@ -90,6 +94,8 @@ impl Svm {
             tags: Tags::new(plan.last_tag),
             exit: Barriers::NONE,
             pending: Barriers::NONE,
+            entry: Barriers::NONE,
+            is_guarded: false,
             plan: *plan,
             cr0,
             frames: frame,
@@ -159,13 +165,16 @@ impl Svm {
         }
     }
 
-    /// Carry out what comes with this entry. Behind [`Svm::own`], which handles another guest's registers.
-    #[inline]
+    /// Carry out what comes with this entry of the guest that may be `active` now. Behind [`Svm::own`], which handles another guest's registers.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn carry_out(&mut self) {
-        if !self.pending.is_none() {
-            // SAFETY: this value is the proof of ring 0; whoever asked for them knows that the processor has them (`Backend::before_entry`).
-            unsafe { barriers::execute(self.pending) };
-            self.pending = Barriers::NONE;
+        // SAFETY: this value is the proof of ring 0; whoever asked for them knows that the processor has them (`Backend::before_entry`).
+        unsafe { barriers::execute(self.pending) };
+        self.pending = self.entry;
+        self.is_guarded = !self.entry.is_none() || !self.exit.is_none();
+        if self.is_guarded {
+            self.active = 0;
         }
     }
 
@@ -192,11 +201,18 @@ impl Backend for Svm {
 
     fn at_exits(&mut self, barriers: Barriers) {
         self.exit = barriers;
+        self.is_guarded |= !barriers.is_none();
         self.active = 0;
+    }
+
+    fn at_entries(&mut self, barriers: Barriers) {
+        self.entry = barriers;
+        self.before_entry(barriers);
     }
 
     fn before_entry(&mut self, barriers: Barriers) {
         self.pending = self.pending.with(barriers);
+        self.is_guarded |= !barriers.is_none();
         self.active = 0;
     }
 

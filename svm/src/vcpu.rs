@@ -115,8 +115,10 @@ impl SvmVcpu {
         control.tag = tag;
         control.tlb_control = if flush { tlb::FLUSH_ALL } else { tlb::KEEP };
         control.clean = if settled { clean } else { 0 };
-        cpu.active = if settled && cpu.exit.is_none() { address } else { 0 };
-        cpu.carry_out();
+        cpu.active = if settled { address } else { 0 };
+        if cpu.is_guarded {
+            cpu.carry_out();
+        }
         true
     }
 

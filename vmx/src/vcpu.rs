@@ -82,8 +82,10 @@ impl VtxVcpu {
         }
         // SAFETY: `init`'s contract keeps this value in place until `release` disowns the state.
         unsafe { cpu.own(&raw mut self.state) };
-        cpu.carry_out();
         cpu.active = self.home;
+        if !cpu.pending.is_none() {
+            cpu.carry_out();
+        }
         true
     }
 

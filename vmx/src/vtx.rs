@@ -32,7 +32,9 @@ pub struct Vtx {
     /// What comes with every exit.
     pub(crate) exit: Barriers,
     /// What comes with the next entry. While there is any, `active` is 0.
-    pending: Barriers,
+    pub(crate) pending: Barriers,
+    /// What comes with every entry. While there is any, `active` stays 0.
+    entry: Barriers,
     pub(crate) plan: Plan,
     pub(crate) host: HostState,
     not_send: PhantomData<*const ()>,
@@ -83,6 +85,7 @@ impl Vtx {
             timer_shift: plan.timer_shift,
             exit: Barriers::NONE,
             pending: Barriers::NONE,
+            entry: Barriers::NONE,
             plan: *plan,
             // SAFETY: ring 0, and the GDT that is loaded is valid.
             host: unsafe { HostState::read(cr0, host_cr3, cr4) },
@@ -201,13 +204,15 @@ impl Vtx {
         }
     }
 
-    /// Carry out what comes with this entry. Behind [`Vtx::own`], which handles another guest's registers.
-    #[inline]
+    /// Carry out what comes with this entry of the guest that is `active` now. Behind [`Vtx::own`], which handles another guest's registers.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn carry_out(&mut self) {
-        if !self.pending.is_none() {
-            // SAFETY: VMX root operation is ring 0; whoever asked for them knows that the processor has them (`Backend::before_entry`).
-            unsafe { barriers::execute(self.pending) };
-            self.pending = Barriers::NONE;
+        // SAFETY: VMX root operation is ring 0; whoever asked for them knows that the processor has them (`Backend::before_entry`).
+        unsafe { barriers::execute(self.pending) };
+        self.pending = self.entry;
+        if !self.entry.is_none() {
+            self.active = 0;
         }
     }
 
@@ -245,6 +250,11 @@ impl Backend for Vtx {
 
     fn at_exits(&mut self, barriers: Barriers) {
         self.exit = barriers;
+    }
+
+    fn at_entries(&mut self, barriers: Barriers) {
+        self.entry = barriers;
+        self.before_entry(barriers);
     }
 
     fn before_entry(&mut self, barriers: Barriers) {

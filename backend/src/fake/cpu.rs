@@ -43,6 +43,8 @@ pub struct FakeBackend<const TIMER: bool> {
     pub asked: Option<Rc<RefCell<Vec<Asked>>>>,
     /// What comes with the next entry.
     pub(super) pending: Barriers,
+    /// What comes with each entry.
+    pub(super) entry: Barriers,
     /// What comes with each exit.
     pub(super) exit: Barriers,
 }
@@ -60,6 +62,7 @@ impl<const TIMER: bool> FakeBackend<TIMER> {
             slow_timer: false,
             asked: None,
             pending: Barriers::NONE,
+            entry: Barriers::NONE,
             exit: Barriers::NONE,
         }
     }
@@ -130,6 +133,10 @@ impl<const TIMER: bool> Backend for FakeBackend<TIMER> {
 
     fn at_exits(&mut self, barriers: Barriers) {
         self.exit = barriers;
+    }
+
+    fn at_entries(&mut self, barriers: Barriers) {
+        self.entry = barriers;
     }
 
     fn before_entry(&mut self, barriers: Barriers) {

@@ -183,7 +183,7 @@ impl<const TIMER: bool> Vcpu for FakeVcpu<TIMER> {
     fn run(&mut self, cpu: &mut Self::Cpu, ticks: u64) -> Exit {
         self.check(cpu);
         cpu.entries += 1;
-        let before = core::mem::replace(&mut cpu.pending, Barriers::NONE);
+        let before = core::mem::replace(&mut cpu.pending, Barriers::NONE).with(cpu.entry);
         cpu.note(Asked::Entry(self.slot, before));
         let exit = self.go(cpu, ticks);
         cpu.note(Asked::Exit(self.slot, cpu.exit));

@@ -16,13 +16,14 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         let Some(vm) = vms.by_id(turn.vm) else { return };
         cpu.plan.turn = Some(turn);
         let mut deadline = cpu.timers.next().min(cpu.components.next_deadline);
-        if !cpu.backend.ends_quantum() {
+        if !B::ENDS_QUANTUM {
             deadline = deadline.min(turn.until);
         }
-        cpu.arm(deadline);
-        if cpu.crossings.is_on() {
-            vm.hazard.set(Hazard::CROSSING);
+        // One branch for what few processors need.
+        if cpu.crossings.are_looked_at() {
+            deadline = deadline.min(cpu.cross_to(vm, turn.until));
         }
+        cpu.arm(deadline);
         let start = cpu.mark;
         cpu.enter_until(vm, turn.until);
         // An exit loads the core's own address space.
@@ -47,9 +48,6 @@ impl<B: Backend, H: Board> Cpu<B, H> {
                 if !self.attention.is_none() {
                     return;
                 }
-                if vm.hazard.contains(Hazard::CROSSING) {
-                    self.cross_to(vm);
-                }
                 if let Err(end) = self.deliver(vm) {
                     return self.end(vm, end);
                 }
@@ -71,17 +69,18 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         }
     }
 
-    /// A VM is about to be entered for the first time in its turn, or again where every entry is a crossing.
+    /// A VM begins a turn that ends at `until`: barriers come before its first entry, if whoever was on the CPU last is not one that it may
+    /// follow; and the timer ends the turn where the CPU's own cannot be relied on. When the timer has to fire, if it does.
     #[cold]
     #[inline(never)]
-    fn cross_to(&mut self, vm: &mut Vm<B>) {
-        if !self.crossings.is_strict() {
-            vm.hazard.clear(Hazard::CROSSING);
+    fn cross_to(&mut self, vm: &mut Vm<B>, until: u64) -> u64 {
+        if self.crossings.is_on() {
+            let barriers = self.crossings.before_guest(Domain::of(vm.tenant, vm.id));
+            if !barriers.is_none() {
+                self.backend.before_entry(barriers);
+            }
         }
-        let barriers = self.crossings.before_guest(Domain::of(vm.tenant, vm.id));
-        if !barriers.is_none() {
-            self.backend.before_entry(barriers);
-        }
+        if self.backend.ends_quantum() { u64::MAX } else { until }
     }
 
     /// Serve an exit.

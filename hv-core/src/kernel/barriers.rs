@@ -28,6 +28,8 @@ pub struct Crossings {
     plan: BarrierPlan,
     /// Any crossing takes something.
     on: bool,
+    /// A turn begins with a look here: there are crossings, or the CPU does not end turns by itself as it should.
+    looked_at: bool,
     /// Whose guest was entered last.
     last: Option<Domain>,
     /// Something else than guests of `last` has run since.
@@ -37,9 +39,22 @@ pub struct Crossings {
 }
 
 impl Crossings {
-    /// Nobody was there.
-    pub fn new(plan: BarrierPlan) -> Self {
-        Crossings { plan, on: !plan.is_none(), last: None, others: true, guest_since: false }
+    /// Nobody was there. `late` where the CPU does not end turns by itself as it should.
+    pub fn new(plan: BarrierPlan, late: bool) -> Self {
+        let on = !plan.is_none();
+        Crossings { plan, on, looked_at: on || late, last: None, others: true, guest_since: false }
+    }
+
+    /// Whether a turn begins with a look here.
+    #[inline]
+    pub fn are_looked_at(&self) -> bool {
+        self.looked_at
+    }
+
+    /// What comes before every entry, also that behind an exit which concerned the guest alone.
+    pub fn at_entries(&self) -> Barriers {
+        let plan = &self.plan;
+        plan.tenant.with(plan.entry).when(plan.mode == mode::STRICT)
     }
 
     /// Whether anything is to be done anywhere.
@@ -53,11 +68,6 @@ impl Crossings {
         &self.plan
     }
 
-    /// Whether every entry is a crossing, also that behind an exit which concerned the guest alone.
-    pub fn is_strict(&self) -> bool {
-        self.plan.mode == mode::STRICT
-    }
-
     /// The core has done something that is not for the guest that ran last.
     #[inline]
     pub fn others_ran(&mut self) {
@@ -68,8 +78,7 @@ impl Crossings {
     pub fn before_guest(&mut self, domain: Domain) -> Barriers {
         let same = self.last == Some(domain);
         let plan = &self.plan;
-        let barriers =
-            if !same || self.is_strict() { plan.tenant.with(plan.entry) } else { plan.entry.when(self.others) };
+        let barriers = if !same { plan.tenant.with(plan.entry) } else { plan.entry.when(self.others) };
         (self.last, self.others, self.guest_since) = (Some(domain), false, true);
         barriers
     }
@@ -77,7 +86,8 @@ impl Crossings {
     /// A component is about to go on that is not the one which went on last, or a guest has run since: what has to come before.
     pub fn before_component(&mut self) -> Barriers {
         self.others = true;
-        let crossing = core::mem::replace(&mut self.guest_since, false) || self.is_strict();
+        let strict = self.plan.mode == mode::STRICT;
+        let crossing = core::mem::replace(&mut self.guest_since, false) || strict;
         self.plan.component.when(crossing)
     }
 }
@@ -92,7 +102,7 @@ mod tests {
 
     fn crossings(mode: u32) -> Crossings {
         let plan = BarrierPlan { mode, tenant: TENANT, entry: ENTRY, component: COMPONENT, ..BarrierPlan::default() };
-        Crossings::new(plan)
+        Crossings::new(plan, false)
     }
 
     fn vm(slot: u32) -> Domain {
@@ -111,7 +121,7 @@ mod tests {
     #[test]
     fn nothing_between_the_same_and_everything_between_others() {
         let mut crossings = crossings(mode::AUTO);
-        assert!(crossings.is_on() && !crossings.is_strict());
+        assert!(crossings.is_on() && crossings.are_looked_at() && crossings.at_entries().is_none());
         assert_eq!(crossings.before_guest(vm(1)), TENANT.with(ENTRY), "who knows what was there before");
         assert_eq!(crossings.before_guest(vm(1)), Barriers::NONE);
         assert_eq!(crossings.before_guest(vm(2)), TENANT.with(ENTRY));
@@ -128,9 +138,7 @@ mod tests {
     #[test]
     fn every_crossing_counts_where_it_is_strict() {
         let mut crossings = crossings(mode::STRICT);
-        for _ in 0..3 {
-            assert_eq!(crossings.before_guest(vm(1)), TENANT.with(ENTRY));
-        }
+        assert_eq!(crossings.at_entries(), TENANT.with(ENTRY));
         for _ in 0..3 {
             assert_eq!(crossings.before_component(), COMPONENT);
         }
@@ -138,8 +146,11 @@ mod tests {
 
     #[test]
     fn it_is_off_where_no_crossing_takes_anything() {
-        assert!(!Crossings::new(BarrierPlan::default()).is_on());
+        let off = Crossings::new(BarrierPlan::default(), false);
+        assert!(!off.is_on() && !off.are_looked_at());
+        let late = Crossings::new(BarrierPlan::default(), true);
+        assert!(!late.is_on() && late.are_looked_at(), "the timer is");
         let exit = BarrierPlan { exit: Barriers::RSB, ..BarrierPlan::default() };
-        assert_eq!(Crossings::new(exit).plan(), &exit);
+        assert_eq!(Crossings::new(exit, false).plan(), &exit);
     }
 }

@@ -66,7 +66,9 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     pub fn new(parts: Parts<B, H>, tables: Tables, options: &Options) -> Self {
         let Parts { mut backend, board, time, frames, loaded, mut images, barriers } = parts;
         let Loaded { components, endpoints } = loaded;
+        let crossings = Crossings::new(barriers, B::ENDS_QUANTUM && !backend.ends_quantum());
         backend.at_exits(barriers.exit);
+        backend.at_entries(crossings.at_entries());
         images.connect(|component, service| match components.list.iter().position(|one| component == one.number) {
             Some(rank) => endpoints.of(rank, service),
             None => endpoints.first(service),
@@ -99,7 +101,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             look_at: mark,
             ran_at_look: 0,
             node_due: 0,
-            crossings: Crossings::new(barriers),
+            crossings,
             attention: Attention::default(),
             counters: Counters::default(),
             armed: NEVER,

@@ -18,17 +18,10 @@ impl Hazard {
     pub const PENDING: Hazard = Hazard(1);
     /// The result of an idle has to be put into RAX.
     pub const IDLE_RESULT: Hazard = Hazard(2);
-    /// Somebody else may have been on the CPU.
-    pub const CROSSING: Hazard = Hazard(4);
 
     #[inline]
     pub fn is_none(self) -> bool {
         self.0 == 0
-    }
-
-    #[inline]
-    pub fn contains(self, hazard: Hazard) -> bool {
-        self.0 & hazard.0 != 0
     }
 
     #[inline]
@@ -159,7 +152,7 @@ mod tests {
         assert!(hazard.contains(Hazard::IDLE_RESULT) && !hazard.contains(Hazard::PENDING));
         hazard.set(Hazard::IDLE_RESULT);
         hazard.clear(Hazard::PENDING);
-        assert!(!hazard.is_none() && hazard.contains(Hazard::IDLE_RESULT) && !hazard.contains(Hazard::CROSSING));
+        assert!(!hazard.is_none());
         hazard.clear(Hazard::IDLE_RESULT);
         assert!(hazard.is_none());
     }

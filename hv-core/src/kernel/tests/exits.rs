@@ -5,8 +5,10 @@ use super::component::{Due, Misdeed};
 use super::guest::{CALL, FAULT_RETURN, FAULT_VECTOR, FIRST, START, call, faults_at, field, keep, obituary, poke};
 use super::lines;
 use super::machine::{GUEST_PAGES, HOLE, IMAGE_PAGE, Machine, WITHOUT_NIC};
+use crate::kernel::Crossings;
 use crate::kernel::cpu::Counters;
 use crate::vm::{PageFault, State};
+use abi::barriers::BarrierPlan;
 use abi::control::{ControlReply, ControlRequest};
 use abi::guest::{
     FAULT_ADDRESS, FAULT_GUARD, FAULT_NULL, FAULT_REFUSED, FAULT_RIGHTS, Interrupted, hypercall, pending, refused,
@@ -403,6 +405,7 @@ fn a_bus_lock_is_counted_to_its_vm() {
 fn a_quantum_ends_though_the_processors_own_timer_is_wrong() {
     let mut machine = Machine::<true>::without_scheduler(4096);
     machine.kernel.cpu.backend.slow_timer = true;
+    machine.kernel.cpu.crossings = Crossings::new(BarrierPlan::default(), true);
     machine.guests.borrow_mut().calm = Some(Box::new(|_| Some(Step::Compute(1_000))));
     let vms = [machine.create(WITHOUT_NIC), machine.create(WITHOUT_NIC)];
     for _ in 0..200 {

@@ -33,6 +33,11 @@ pub const CASES: &[Case] = &[
         run: module_of_vms,
     },
     Case { name: "boot: menu", asserts: "the image of build-iso boots its first preset from GRUB's menu", run: menu },
+    Case {
+        name: "boot: barriers",
+        asserts: "with every barrier that the processor has at every crossing web servers serve, two of one tenant among them, and the operator is told",
+        run: barriers,
+    },
     Case { name: "boot: power off", asserts: "the operator can power the machine off", run: power_off },
     Case { name: "boot: 48 MiB", asserts: "eight web servers serve on a machine of 48 MiB", run: small },
     Case {
@@ -131,6 +136,25 @@ fn module_of_vms(lab: &Lab) -> Result<()> {
     running.power_off()?;
     let wrong = lab.boot("log=info").module("vms", b"httpd # fine\nhtpd*3\n".to_vec()).fails_with("F019")?;
     ensure(wrong.contains("module 'vms', line 2: 'htpd*3' names the image 'htpd'"), || wrong.clone())
+}
+
+/// The guarded exits and entries work, and say what they are. (That they help, no emulator can show.)
+fn barriers(lab: &Lab) -> Result<()> {
+    let mut running = lab.boot("vms=httpd*2 barriers=strict").start()?;
+    let exposed = running.wait_for("side channels: exposed to spectre-v1,spectre-v2", BOOT)?;
+    ensure(exposed.contains("; open: spectre-v1,"), || format!("it said: {exposed}"))?;
+    let line = running.wait_for("barriers strict: ", BOOT)?;
+    ensure(line.contains("at exits rsb") && line.contains("between tenants rsb"), || format!("it said: {line}"))?;
+    running.wait_for_services(BOOT)?;
+    running.monitor("create httpd tenant=blue")?;
+    let shown = running.monitor("vm 2")?;
+    ensure(shown.iter().any(|line| line.ends_with(" tenant=blue")), || format!("vm 2: {shown:?}"))?;
+    let told = running.monitor("machine")?;
+    let told = told.into_iter().find(|line| line.starts_with("barriers mode=strict")).unwrap_or_default();
+    ensure(told.contains(" exit=rsb") && told.contains(" component=rsb"), || format!("machine: {told}"))?;
+    running.must_not_say(0, "ERROR")?;
+    running.must_not_say(0, "FATAL")?;
+    running.power_off()
 }
 
 fn menu(lab: &Lab) -> Result<()> {
