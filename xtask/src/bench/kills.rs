@@ -5,6 +5,7 @@ use crate::error::{Result, fail};
 use crate::http;
 use crate::machine::{Kind, Nic};
 use crate::test::lab::{BOOT, Running};
+use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,8 +19,10 @@ pub const ENTRY: Entry = Entry {
     run,
 };
 
-/// Web servers, each with one client that asks without pause, one connection a request.
+/// Web servers, and the time from one client of a server to the next. Clients come whether others are answered or not: if they waited for
+/// each other, the gap would be the time after which they send again what was lost.
 const VMS: usize = 4;
+const EVERY: Duration = Duration::from_millis(20);
 /// Kills of each component alone, and as many of all at once.
 const KILLS: usize = 25;
 const KILLS_LONG: usize = 1000;
@@ -55,8 +58,9 @@ fn run(bench: &Bench) -> Result<Vec<Figure>> {
         fail!("no request was answered");
     }
     let conditions = format!(
-        "{}, virtio-net, {VMS} VMs of httpd with a client each, one connection a request; {kills} kills of each of {}, and {kills} of all at once, {} ms apart",
+        "{}, virtio-net, {VMS} VMs of httpd, a client for each every {} ms; {kills} kills of each of {}, and {kills} of all at once, {} ms apart",
         bench.kind.name(),
+        EVERY.as_millis(),
         COMPONENTS.join(", "),
         PAUSE.as_millis()
     );
@@ -81,18 +85,8 @@ fn under_load(running: &Running, kills: usize) -> Result<Noticed> {
             let (over, noticed) = (&over, &noticed);
             scope.spawn(move || {
                 while !over.load(Ordering::Relaxed) {
-                    let asked = Instant::now();
-                    let good = http::get(server, "/100b", PATIENCE).is_ok_and(|answer| answer.status == 200);
-                    let now = Instant::now();
-                    let mut noticed = noticed.lock().unwrap_or_else(PoisonError::into_inner);
-                    noticed.wait = noticed.wait.max(now - asked);
-                    if good {
-                        noticed.answered += 1;
-                        noticed.gap = noticed.gap.max(now.saturating_duration_since(noticed.last));
-                        noticed.last = noticed.last.max(now);
-                    } else {
-                        noticed.lost += 1;
-                    }
+                    scope.spawn(move || ask(server, noticed));
+                    std::thread::sleep(EVERY);
                 }
             });
         }
@@ -101,6 +95,22 @@ fn under_load(running: &Running, kills: usize) -> Result<Noticed> {
         result
     })?;
     Ok(noticed.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// One client.
+fn ask(server: SocketAddr, noticed: &Mutex<Noticed>) {
+    let asked = Instant::now();
+    let good = http::get(server, "/100b", PATIENCE).is_ok_and(|answer| answer.status == 200);
+    let now = Instant::now();
+    let mut noticed = noticed.lock().unwrap_or_else(PoisonError::into_inner);
+    noticed.wait = noticed.wait.max(now - asked);
+    if good {
+        noticed.answered += 1;
+        noticed.gap = noticed.gap.max(now.saturating_duration_since(noticed.last));
+        noticed.last = noticed.last.max(now);
+    } else {
+        noticed.lost += 1;
+    }
 }
 
 /// Each component alone, then all at once, so many times.

@@ -6,8 +6,7 @@
 //! and pages that nothing lies in; so what it does to its own VM it does to what the core and others read, and the guest goes on.
 //! A fault ends the step, and so does the alarm when it finds one running. What the steps get through all the same ends the VM; whoever looks
 //! on from outside starts another one with the next seed.
-#![no_std]
-#![cfg_attr(target_os = "none", no_main)]
+#![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
 mod console;
@@ -87,4 +86,6 @@ mod guest {
 }
 
 #[cfg(not(target_os = "none"))]
-fn main() {}
+fn main() {
+    panic!("this program is a guest: build it for x86_64-unknown-none and boot it in Foraker");
+}
