@@ -24,6 +24,11 @@ impl Hazard {
         self.0 == 0
     }
 
+    /// Whether `hazard` is set.
+    pub fn contains(self, hazard: Hazard) -> bool {
+        self.0 & hazard.0 != 0
+    }
+
     #[inline]
     pub fn set(&mut self, hazard: Hazard) {
         self.0 |= hazard.0;
