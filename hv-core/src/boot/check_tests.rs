@@ -17,7 +17,11 @@ const GIVEN: Given = Given { backend: backend::VMX, core_bytes: MIB, at: 8 * MIB
 const STACK_PAGES: u32 = pages(layout::STACK_TOP - layout::INFO) - 2;
 
 const fn pages(bytes: u64) -> u32 {
-    (bytes / PAGE_SIZE) as u32
+    assert!(bytes >> 44 == 0);
+    // As just seen.
+    #[allow(clippy::cast_possible_truncation)]
+    let pages = (bytes / PAGE_SIZE) as u32;
+    pages
 }
 
 const fn range(start: u64, end: u64, owner: u32) -> Range {
