@@ -437,6 +437,22 @@ fn whole_pages_are_mapped_and_tails_are_golden() {
     assert_eq!(refused(|record| record.components[0].programs[0].segments[1].tail = 7 * MIB).0, Field::SegmentOwner);
 }
 
+/// A golden frame is of one image, and no other image's VMs see it.
+#[test]
+fn a_tail_is_in_a_golden_frame_of_its_own_image() {
+    let with_tail = |at: u64| {
+        let record = good();
+        (record.images[1], record.image_count) = (record.images[0], 2);
+        record.images[1].program.segments[1].tail = at;
+        record.ranges.copy_within(4..6, 5);
+        record.ranges[4] = Range { id: 1, ..range(7 * MIB + PAGE_SIZE, 7 * MIB + 2 * PAGE_SIZE, owner::GOLDEN) };
+        record.range_count = 7;
+        check(record, &GIVEN)
+    };
+    assert_eq!(with_tail(7 * MIB + PAGE_SIZE), Ok(()));
+    assert_eq!(with_tail(7 * MIB).map_err(|refused| refused.field), Err(Field::SegmentOwner));
+}
+
 #[test]
 fn options_beyond_their_limits_are_refused() {
     let all: [fn(&mut Options); 4] = [
