@@ -14,7 +14,7 @@ use abi::limits::PAGE_SIZE;
 use abi::pager::{Access, PagerCommand};
 use abi::service::Service;
 use backend::fake::Step;
-use backend::{Corrupt, Corruption, Vcpu};
+use backend::{Corrupt, Corruption};
 
 /// The fault handler of the guests of these tests.
 const HANDLER: u64 = 0x7000;
