@@ -32,7 +32,12 @@ impl Arena {
                 self.free(Args::at(first));
                 return None;
             };
-            self.cells[at as usize] = Cell::new(piece, first);
+            let cell = &mut self.cells[at as usize];
+            // What lies behind the piece is not read, so it is not filled.
+            cell.bytes[..piece.len()].copy_from_slice(piece);
+            // A piece is not longer than a cell.
+            cell.len = u8::try_from(piece.len()).unwrap_or(0);
+            cell.next = first;
             first = at;
         }
         Some(Args::at(first))
