@@ -242,7 +242,7 @@ mod tests {
             "  multiboot2 /boot/loader vms=a\n{TEXT}  module2 /boot/manifest manifest\n  module2 /boot/a a\n}}"
         )));
         assert!(text.contains("terminal_output console serial"));
-        let list = vec!["a*2,b"; 9].join(",");
+        let list = ["a*2,b"; 9].join(",");
         let long = contents.with_options(&format!("vms=c log=info vms={list} net=dhcp"));
         assert!(long.grub_cfg().contains("loader log=info net=dhcp\n"), "{}", long.grub_cfg());
         assert!(long.grub_cfg().contains("  module2 /boot/a a\n  module2 /boot/vms-0 vms\n}"), "{}", long.grub_cfg());

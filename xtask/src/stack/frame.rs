@@ -5,7 +5,11 @@ use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Functions of assembly alone that have a size all the same: they go to a guest, with its registers, and come back.
-const SWITCH: [&str; 2] = ["enter_guest", "exit_guest"];
+const SWITCH: [&str; 4] = ["enter_guest", "exit_guest", "enter_guest_with_barriers", "exit_guest_with_barriers"];
+
+/// Bytes of the return addresses with which a loop fills the processor's return stack buffer: calls of the next instruction but one, 32 of them,
+/// which are taken off the stack all at once behind the loop (`backend::barriers`).
+const FILLING: i64 = 32 * 8;
 
 /// Whom a call goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +44,8 @@ struct State {
     frame: Option<i64>,
     /// Where a probing loop ends (R11 of LLVM's inline stack probes).
     probe: Option<i64>,
+    /// What was taken before a loop of [`FILLING`].
+    filling: Option<i64>,
 }
 
 /// The walk over one function.
@@ -56,7 +62,7 @@ struct Walk<'p> {
 /// Walks over a function. Calls go on behind only where the callee is one of `returning`.
 pub fn walk(program: &Program, symbol: &Symbol, returning: &BTreeSet<u64>) -> Frame {
     let code = program.code(symbol.start, symbol.end).unwrap_or_default();
-    let start = State { depth: 0, frame: None, probe: None };
+    let start = State { depth: 0, frame: None, probe: None, filling: None };
     let mut walk = Walk {
         program,
         symbol,
@@ -129,6 +135,10 @@ impl Walk<'_> {
                     state.depth = probe;
                     return Ok(true);
                 }
+                if let Some(before) = state.filling.take() {
+                    state.depth = before + FILLING;
+                    return Ok(true);
+                }
                 self.jump(target, *state)?;
                 Ok(true)
             }
@@ -138,6 +148,9 @@ impl Walk<'_> {
             FlowControl::Call if i.mnemonic() != Mnemonic::Call => Ok(true),
             FlowControl::Call => {
                 let callee = i.near_branch_target();
+                if callee > self.symbol.start && callee < self.symbol.end {
+                    return self.call_inside(callee, state);
+                }
                 Ok(self.call(state, Callee::Known(callee)))
             }
             FlowControl::IndirectCall => {
@@ -151,7 +164,7 @@ impl Walk<'_> {
             }
             FlowControl::Return => {
                 // Returns from a trap and to ring 3 leave a stack that the processor or another one made.
-                if matches!(i.mnemonic(), Mnemonic::Ret) && state.depth != 0 {
+                if matches!(i.mnemonic(), Mnemonic::Ret) && state.depth != 0 && !self.switches() {
                     return Err((i.ip(), format!("it returns with {} bytes taken", state.depth)));
                 }
                 self.frame.returns = true;
@@ -160,6 +173,23 @@ impl Walk<'_> {
             FlowControl::Interrupt => Ok(true),
             FlowControl::Exception | FlowControl::XbeginXabortXend => Ok(false),
         }
+    }
+
+    /// A call that is there for the processor's predictions.
+    fn call_inside(&mut self, target: u64, state: &mut State) -> Result<bool, Odd> {
+        if self.switches() {
+            self.frame.own = self.frame.own.max(u64::try_from(state.depth + FILLING).unwrap_or(0));
+            self.jump(target, *state)?;
+            return Ok(true);
+        }
+        state.filling.get_or_insert(state.depth);
+        state.depth += 8;
+        self.jump(target, *state)?;
+        Ok(false)
+    }
+
+    fn switches(&self) -> bool {
+        SWITCH.iter().any(|name| self.symbol.name.ends_with(name))
     }
 
     /// Whether what is behind the call is reached.
@@ -307,15 +337,14 @@ impl Walk<'_> {
         let decoder = Decoder::with_ip(64, self.code, self.symbol.start, DecoderOptions::NONE);
         let padding = |i: &Instruction| matches!(i.mnemonic(), Mnemonic::Nop | Mnemonic::Int3 | Mnemonic::Ud2);
         let unseen = decoder.into_iter().find(|i| !self.seen.contains_key(&i.ip()) && !padding(i));
-        let switches = SWITCH.iter().any(|name| self.symbol.name.ends_with(name));
-        if let Some(i) = unseen.filter(|_| self.symbol.sized && !switches) {
+        if let Some(i) = unseen.filter(|_| self.symbol.sized && !self.switches()) {
             self.frame.odd.push(format!("{} at {:#x}: no path leads there", self.symbol.name, i.ip()));
         }
     }
 
     /// The path goes on on another stack, as assembly alone does: to a guest, to ring 3, and back into whoever entered them.
     fn switch(&mut self, i: &Instruction) -> Result<bool, Odd> {
-        if self.symbol.sized && !SWITCH.iter().any(|name| self.symbol.name.ends_with(name)) {
+        if self.symbol.sized && !self.switches() {
             return Err((i.ip(), "RSP becomes what is not known".into()));
         }
         self.frame.returns = true;

@@ -114,6 +114,34 @@ fn frames_that_are_aligned_count_as_the_most_that_they_can_be() {
 }
 
 #[test]
+fn what_fills_the_return_stack_buffer_is_on_the_stack_for_a_while() {
+    let fill = |taken_back: i32| {
+        program(&[("f", &move |a| {
+            let mut again = a.create_label();
+            asm(a.push(rbx));
+            asm(a.mov(eax, 16));
+            asm(a.set_label(&mut again));
+            for _ in 0..2 {
+                let mut behind = a.create_label();
+                asm(a.call(behind));
+                asm(a.int3());
+                asm(a.set_label(&mut behind));
+                asm(a.nop());
+            }
+            asm(a.dec(eax));
+            asm(a.jne(again));
+            asm(a.add(rsp, taken_back));
+            asm(a.pop(rbx));
+            asm(a.ret());
+        })])
+    };
+    let of = |program: &Program| walk(program, program.functions.values().next().expect("one"), &BTreeSet::new());
+    let frame = of(&fill(0x100));
+    assert!(frame.odd.is_empty() && frame.calls.is_empty() && frame.own == 8 + 0x100, "{frame:?}");
+    assert!(of(&fill(0xf8)).odd[0].contains("it returns with 8 bytes taken"));
+}
+
+#[test]
 fn a_frame_that_only_run_time_knows_is_refused() {
     let program = program(&[("f", &|a| {
         asm(a.sub(rsp, rdi));
