@@ -6,6 +6,58 @@
 use core::fmt;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+/// What sets of bits have in common.
+macro_rules! set {
+    ($name:ident) => {
+        impl $name {
+            /// The bits.
+            #[must_use]
+            pub const fn raw(self) -> u32 {
+                self.0
+            }
+
+            /// What `raw` gave, or what somebody says it did.
+            #[must_use]
+            pub const fn from_raw(raw: u32) -> $name {
+                $name(raw)
+            }
+
+            /// Whether there is none.
+            #[must_use]
+            pub const fn is_none(self) -> bool {
+                self.0 == 0
+            }
+
+            /// Both.
+            #[must_use]
+            pub const fn with(self, other: $name) -> $name {
+                $name(self.0 | other.0)
+            }
+
+            /// These where `condition` holds, else none.
+            #[must_use]
+            pub const fn when(self, condition: bool) -> $name {
+                if condition { self } else { $name::NONE }
+            }
+
+            /// Those that are not in `other`.
+            #[must_use]
+            pub const fn without(self, other: $name) -> $name {
+                $name(self.0 & !other.0)
+            }
+
+            /// Whether all of `other` are in it.
+            #[must_use]
+            pub const fn contains(self, other: $name) -> bool {
+                self.0 & other.0 == other.0
+            }
+        }
+    };
+}
+
+set!(Barriers);
+set!(Exposures);
+
 /// A set of barriers.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -21,7 +73,7 @@ impl Barriers {
     /// Indirect branches of the core are not predicted by what is less privileged: `IA32_SPEC_CTRL.IBRS` is written, as processors
     /// without the enhanced kind need it after each exit.
     pub const IBRS: Barriers = Barriers(1 << 2);
-    /// The branch history is the core's own: some dozen taken branches.
+    /// The branch history is the core's own: more taken branches than it holds.
     pub const BHB: Barriers = Barriers(1 << 3);
     /// One call is made before the first return, which must not be predicted by the entry that a guest has left (post-barrier RSB).
     pub const CALL: Barriers = Barriers(1 << 4);
@@ -37,48 +89,6 @@ impl Barriers {
     pub const AT_ENTRY: Barriers = Barriers(0b110_0011);
     /// Those that a component can have before it goes on.
     pub const AT_COMPONENT: Barriers = Barriers(0b000_0011);
-
-    /// The bits.
-    #[must_use]
-    pub const fn raw(self) -> u32 {
-        self.0
-    }
-
-    /// What [`Barriers::raw`] gave, or what somebody says it did.
-    #[must_use]
-    pub const fn from_raw(raw: u32) -> Barriers {
-        Barriers(raw)
-    }
-
-    /// Whether there is none.
-    #[must_use]
-    pub const fn is_none(self) -> bool {
-        self.0 == 0
-    }
-
-    /// Both.
-    #[must_use]
-    pub const fn with(self, other: Barriers) -> Barriers {
-        Barriers(self.0 | other.0)
-    }
-
-    /// These where `condition` holds, else none.
-    #[must_use]
-    pub const fn when(self, condition: bool) -> Barriers {
-        if condition { self } else { Barriers::NONE }
-    }
-
-    /// Those that are not in `other`.
-    #[must_use]
-    pub const fn without(self, other: Barriers) -> Barriers {
-        Barriers(self.0 & !other.0)
-    }
-
-    /// Whether all of `other` are in it.
-    #[must_use]
-    pub const fn contains(self, other: Barriers) -> bool {
-        self.0 & other.0 == other.0
-    }
 }
 
 /// Each barrier's name, from bit 0 on.
@@ -117,48 +127,6 @@ impl Exposures {
     pub const GDS: Exposures = Exposures(1 << 15);
     pub const VMSCAPE: Exposures = Exposures(1 << 16);
     pub const ALL: Exposures = Exposures((1 << 17) - 1);
-
-    /// The bits.
-    #[must_use]
-    pub const fn raw(self) -> u32 {
-        self.0
-    }
-
-    /// What [`Exposures::raw`] gave, or what somebody says it did.
-    #[must_use]
-    pub const fn from_raw(raw: u32) -> Exposures {
-        Exposures(raw)
-    }
-
-    /// Whether there is none.
-    #[must_use]
-    pub const fn is_none(self) -> bool {
-        self.0 == 0
-    }
-
-    /// Both.
-    #[must_use]
-    pub const fn with(self, other: Exposures) -> Exposures {
-        Exposures(self.0 | other.0)
-    }
-
-    /// These where `condition` holds, else none.
-    #[must_use]
-    pub const fn when(self, condition: bool) -> Exposures {
-        if condition { self } else { Exposures::NONE }
-    }
-
-    /// Those that are not in `other`.
-    #[must_use]
-    pub const fn without(self, other: Exposures) -> Exposures {
-        Exposures(self.0 & !other.0)
-    }
-
-    /// Whether all of `other` are in it.
-    #[must_use]
-    pub const fn contains(self, other: Exposures) -> bool {
-        self.0 & other.0 == other.0
-    }
 }
 
 /// Each exposure's name, from bit 0 on, as Linux has it.

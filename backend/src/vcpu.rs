@@ -27,6 +27,52 @@ pub struct GeneralRegisters {
     pub r15: u64,
 }
 
+/// Assembly that takes a guest's registers from RBX on out of [`GeneralRegisters`], in which RSP points to RBX.
+#[macro_export]
+macro_rules! pop_registers {
+    () => {
+        concat!(
+            "pop rbx\n",
+            "pop rcx\n",
+            "pop rdx\n",
+            "pop rsi\n",
+            "pop rdi\n",
+            "pop rbp\n",
+            "pop r8\n",
+            "pop r9\n",
+            "pop r10\n",
+            "pop r11\n",
+            "pop r12\n",
+            "pop r13\n",
+            "pop r14\n",
+            "pop r15\n",
+        )
+    };
+}
+
+/// Assembly that puts a guest's registers from R15 down to RBX into [`GeneralRegisters`], to the end of which RSP points.
+#[macro_export]
+macro_rules! push_registers {
+    () => {
+        concat!(
+            "push r15\n",
+            "push r14\n",
+            "push r13\n",
+            "push r12\n",
+            "push r11\n",
+            "push r10\n",
+            "push r9\n",
+            "push r8\n",
+            "push rbp\n",
+            "push rdi\n",
+            "push rsi\n",
+            "push rdx\n",
+            "push rcx\n",
+            "push rbx\n",
+        )
+    };
+}
+
 impl GeneralRegisters {
     /// As a [`VcpuState`] has them.
     pub fn export(&self, rsp: u64) -> General {

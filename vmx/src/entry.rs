@@ -14,7 +14,7 @@
 
 use crate::fields::ReadOnly32;
 use crate::vcpu::VtxVcpu;
-use backend::{Barriers, barriers_at_exit};
+use backend::{Barriers, barriers_at_exit, pop_registers, push_registers};
 use core::arch::{asm, naked_asm};
 use core::mem::offset_of;
 
@@ -82,20 +82,7 @@ unsafe extern "sysv64" fn enter_guest() {
         "2:",
         "mov rsp, rdi",
         "pop rax",
-        "pop rbx",
-        "pop rcx",
-        "pop rdx",
-        "pop rsi",
-        "pop rdi",
-        "pop rbp",
-        "pop r8",
-        "pop r9",
-        "pop r10",
-        "pop r11",
-        "pop r12",
-        "pop r13",
-        "pop r14",
-        "pop r15",
+        pop_registers!(),
         "vmresume",
         // Not entered: the guest was not launched yet, or the VMCS is bad. VMLAUNCH then fails as well, and would hide why:
         // remember what VMRESUME said. RAX gets back what the guest has there.
@@ -122,67 +109,37 @@ unsafe extern "sysv64" fn enter_guest() {
     )
 }
 
+/// The way back from a guest, until all that it had in registers is stored, with RSP at RAX; what comes behind that, and its operands.
+macro_rules! way_back {
+    ([$($behind:expr),* $(,)?] $($operands:tt)*) => {
+        naked_asm!(
+            push_registers!(),
+            "push rax",
+            "mov rax, cr2",
+            "mov [rsp + {cr2}], rax",
+            $($behind,)*
+            "mov eax, {exit_reason}",
+            "vmread rax, rax",
+            "ret",
+            host_rsp = const offset_of!(VtxVcpu, host_rsp),
+            cr2 = const offset_of!(VtxVcpu, cr2),
+            exit_reason = const ReadOnly32::ExitReason as u32,
+            $($operands)*
+        )
+    };
+}
+
 /// The CPU comes here on every exit, with RSP at the end of the registers of the `VtxVcpu` that was entered.
 #[unsafe(naked)]
 unsafe extern "sysv64" fn exit_guest() {
-    naked_asm!(
-        "push r15",
-        "push r14",
-        "push r13",
-        "push r12",
-        "push r11",
-        "push r10",
-        "push r9",
-        "push r8",
-        "push rbp",
-        "push rdi",
-        "push rsi",
-        "push rdx",
-        "push rcx",
-        "push rbx",
-        "push rax",
-        "mov rax, cr2",
-        "mov [rsp + {cr2}], rax",
-        "mov rsp, [rsp + {host_rsp}]",
-        "mov eax, {exit_reason}",
-        "vmread rax, rax",
-        "ret",
-        host_rsp = const offset_of!(VtxVcpu, host_rsp),
-        cr2 = const offset_of!(VtxVcpu, cr2),
-        exit_reason = const ReadOnly32::ExitReason as u32,
-    )
+    way_back!(["mov rsp, [rsp + {host_rsp}]"])
 }
 
 /// As [`exit_guest`], with the barriers of `VtxVcpu::at_exit` before the first return.
 #[unsafe(naked)]
 unsafe extern "sysv64" fn exit_guest_with_barriers() {
-    naked_asm!(
-        "push r15",
-        "push r14",
-        "push r13",
-        "push r12",
-        "push r11",
-        "push r10",
-        "push r9",
-        "push r8",
-        "push rbp",
-        "push rdi",
-        "push rsi",
-        "push rdx",
-        "push rcx",
-        "push rbx",
-        "push rax",
-        "mov rax, cr2",
-        "mov [rsp + {cr2}], rax",
-        "mov r8d, [rsp + {at_exit}]",
-        "mov rsp, [rsp + {host_rsp}]",
-        barriers_at_exit!(),
-        "mov eax, {exit_reason}",
-        "vmread rax, rax",
-        "ret",
-        host_rsp = const offset_of!(VtxVcpu, host_rsp),
-        cr2 = const offset_of!(VtxVcpu, cr2),
+    way_back!(
+        ["mov r8d, [rsp + {at_exit}]", "mov rsp, [rsp + {host_rsp}]", barriers_at_exit!()]
         at_exit = const offset_of!(VtxVcpu, at_exit),
-        exit_reason = const ReadOnly32::ExitReason as u32,
     )
 }
