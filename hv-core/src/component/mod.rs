@@ -13,6 +13,7 @@ mod load_error;
 mod policies;
 mod program;
 mod progress;
+mod replacement;
 mod rings;
 mod run;
 mod shares;
@@ -26,5 +27,5 @@ pub use endpoint::{BadPiece, Endpoint, EndpointId, EndpointSet, Endpoints, Full,
 pub use load::{Sources, load_all};
 pub use load_error::LoadError;
 pub use policies::Unfit;
+pub use replacement::{NoSwap, Swap};
 pub use run::{Death, Run};
-pub use swap::{NoSwap, Swap};

@@ -1,7 +1,6 @@
 //! What a kernel is put together from, at boot and in tests.
 
 use super::cpu::{Counters, Cpu};
-use super::requests::Requests;
 use super::turn::Plan;
 use super::{Attention, Crossings, HardwareErrors, Kernel, PERIOD_MS, Steady};
 use crate::board::{Board, TimeBase};
@@ -10,7 +9,7 @@ use crate::boot::options::Options;
 use crate::component::{Backlog, BacklogLink, Components, EMPTY_BACKLOG, EndpointId, EndpointSet, Endpoints};
 use crate::log::RateLimit;
 use crate::memory::{Frames, core_slice};
-use crate::vm::{EMPTY_CELL, EMPTY_LINK, EMPTY_SEAT, Images, Link, NEVER, Queues, Table, TimerCell, Timers};
+use crate::vm::{EMPTY_CELL, EMPTY_LINK, EMPTY_SEAT, Images, Link, NEVER, Queues, Requested, Table, TimerCell, Timers};
 use abi::barriers::BarrierPlan;
 use abi::service::Service;
 use backend::Backend;
@@ -109,7 +108,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         Kernel {
             vms: Table::new(tables.contexts, records, cells, tables.seats, written),
             cpu,
-            requests: Requests::new(written.slots),
+            requested: Requested::new(written.slots),
         }
     }
 
