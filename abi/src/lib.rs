@@ -9,6 +9,7 @@ pub mod addresses;
 pub mod boot;
 pub mod component;
 pub mod control;
+pub mod disk;
 pub mod end;
 pub mod guest;
 pub mod guest_control;

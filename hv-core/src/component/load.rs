@@ -2,7 +2,7 @@
 
 use super::component::{Component, Device};
 use super::components::Components;
-use super::devices::attach_devices;
+use super::devices::{PortRanges, attach_devices};
 use super::endpoint::Endpoints;
 use super::liveness::Liveness;
 use super::policies::{Policies, Policy, Unfit};
@@ -117,8 +117,18 @@ fn load_one(
     let kicks = give_regions(&entry, rank8, joined.authority, &policies, sources, &mut space, frames, &mut info)
         .ok_or(LoadError::Memory(entry.name))?;
     let mut devices = heapless::Vec::new();
+    let mut ports = PortRanges::new();
     if entry.pci_class != NONE {
-        attach_devices(&entry.name, entry.pci_class, &mut space, frames, hardware, &mut info, &mut devices)?;
+        attach_devices(
+            &entry.name,
+            entry.pci_class,
+            &mut space,
+            frames,
+            hardware,
+            &mut info,
+            &mut devices,
+            &mut ports,
+        )?;
     }
     if entry.port_irq != NONE {
         // The ports' interrupt counts as the device after the others.
@@ -153,6 +163,7 @@ fn load_one(
         rings: connected.rings,
         peers: connected.peers,
         devices,
+        ports,
         kicks,
         context: UserContext::default(),
         run: Run::Stopped { start_at: 0 },

@@ -2,7 +2,9 @@
 
 use super::model::{Component, Image, Ring, System};
 use abi::limits::{MAX_POLICIES, Name, PAGE_SIZE};
-use abi::manifest::{self, ANY, CORE, DEFAULTS_BYTES, Header, IMAGE_ARGS_BYTES, ModuleDigest, NONE, image_flags};
+use abi::manifest::{
+    self, ANY, CORE, DEFAULTS_BYTES, Header, IMAGE_ARGS_BYTES, ModuleDigest, NONE, component_flags, image_flags,
+};
 use abi::service::Service;
 use abi::share;
 use zerocopy::IntoBytes;
@@ -64,6 +66,8 @@ fn component(entry: &Component) -> manifest::Component {
         port_count: ports.map_or(0, |ports| number(ports.count)),
         port_irq: ports.and_then(|ports| ports.irq).unwrap_or(NONE),
         keep_pages: number(entry.keep.map_or(0, |keep| keep.0) / PAGE_SIZE),
+        flags: if entry.optional { component_flags::OPTIONAL } else { 0 },
+        reserved: 0,
     }
 }
 

@@ -117,6 +117,8 @@ fn entry(role: &str, priority: u32) -> manifest::Component {
         port_count: 0,
         port_irq: NONE,
         keep_pages: 0,
+        flags: 0,
+        reserved: 0,
     }
 }
 
@@ -269,9 +271,9 @@ impl<const TIMER: bool> Machine<TIMER> {
         let components: Vec<boot::Component> = entries
             .into_iter()
             .map(|entry| boot::Component {
+                reserved: 0,
                 entry,
                 chosen: 0,
-                reserved: 0,
                 programs: POLICIES.map(|name| policy(&mut frames, name)),
             })
             .collect();
