@@ -3,6 +3,7 @@
 //! The core and the components use none of it, so it is exchanged only when another guest runs (eagerly then: there is
 //! no #NM to wait for).
 
+use abi::vcpu::MXCSR_INITIAL;
 use core::arch::asm;
 
 /// Bytes of an XSAVE area in the standard format with everything up to AVX-512 (SDM vol. 1, 13.4 and 13.5).
@@ -17,8 +18,6 @@ const AVX512: u64 = 0xe0;
 const MXCSR: usize = 24;
 /// Offset of the header in the area.
 const HEADER: usize = 512;
-/// MXCSR after reset: all exceptions masked.
-const MXCSR_INITIAL: u32 = 0x1f80;
 
 /// The largest XCR0 whose state fits into `bytes`, of what the CPU `offers`. `ends` is where each bit's state ends.
 /// `None` when there is not even x87 and SSE.
@@ -30,7 +29,7 @@ pub fn choose(offers: u64, ends: &[u32; 8], bytes: u32) -> Option<u64> {
 
 /// Such state in memory. All zeros is a valid value; [`State::reset`] before it is loaded.
 #[repr(C, align(64))]
-pub struct State([u8; AREA_BYTES as usize]);
+pub struct State(pub(crate) [u8; AREA_BYTES as usize]);
 
 impl State {
     /// What a guest starts with.
@@ -77,9 +76,9 @@ impl State {
     /// Load the registers.
     ///
     /// # Safety
-    /// Ring 0; CR4.OSXSAVE is set, CR0.TS and CR0.EM are not; the state was made by `reset` or `save`.
+    /// Ring 0; CR4.OSXSAVE is set, CR0.TS and CR0.EM are not; the state was made by `reset`, `save` or `import`.
     pub unsafe fn load(&self) {
-        // SAFETY: the area is well formed because only `reset` and XSAVE write it.
+        // SAFETY: the area is well formed because only `reset`, XSAVE and `import` write it, of which the last takes what `Layout::check` has passed.
         unsafe {
             asm!("xrstor64 [{0}]", in(reg) &raw const self.0,
                 in("eax") u32::MAX, in("edx") u32::MAX, options(nostack, readonly, preserves_flags));

@@ -199,4 +199,4 @@ impl Scrub {
     }
 }
 
-const _: () = assert!(DEPTH < CHECKS_PER_BLOCK as usize);
+const _: () = assert!((DEPTH as u64) < CHECKS_PER_BLOCK);

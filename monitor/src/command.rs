@@ -4,6 +4,7 @@ use crate::arguments::Arguments;
 use crate::{address, share};
 use abi::limits::Name;
 use abi::share::Share;
+use abi::tenant::Tenant;
 use abi::vm::Slot;
 
 /// A command.
@@ -33,8 +34,8 @@ pub enum Command {
     Policies,
     /// Replaces a component's policy: component, policy.
     Policy(Name, Name),
-    /// Creates a VM from an image, with extra boot arguments and with what is said of its share.
-    Create(Name, Share),
+    /// Creates a VM from an image, with extra boot arguments, with what is said of its share, and of whose it is.
+    Create(Name, Share, Tenant),
     /// Ends the VM in a slot.
     Destroy(Slot),
     /// Asks the VM in a slot to end itself.
@@ -42,19 +43,25 @@ pub enum Command {
     /// Makes the VM in a slot somebody else: at this IPv4 address, 0 for the one that it has, with extra boot arguments in place
     /// of those that it had.
     Identity(Slot, u32),
+    /// Shows the state of the processor of the VM in a slot.
+    State(Slot),
+    /// Takes bytes of such a state, which the arguments spell, at this place.
+    Load(u16),
+    /// Lets the VM in a slot go on from the state that was taken.
+    Restore(Slot),
     /// Powers the machine off.
     PowerOff,
 }
 
 /// Word, arguments and explanation of each command.
-pub const HELP: [(&str, &str, &str); 16] = [
+pub const HELP: [(&str, &str, &str); 19] = [
     ("help", "", "lists the commands"),
     ("vms", "", "lists the VMs"),
     ("vm", "N", "shows the VM in slot N and its share"),
     ("frames", "", "shows whose the machine's frames are"),
     ("components", "", "lists the components"),
     ("images", "", "lists the images that VMs can be created from"),
-    ("machine", "", "shows time and counters"),
+    ("machine", "", "shows time, counters, and what is done against side channels"),
     ("disks", "", "lists disks, sets of disks, and what is on the one in use"),
     ("scrub", "NAME", "reads all of a virtual disk and says which blocks are not what was written"),
     ("kill", "NAME", "kills a component, which is restarted from its module"),
@@ -66,7 +73,7 @@ pub const HELP: [(&str, &str, &str); 16] = [
     (
         "create",
         "IMAGE [ARGS]",
-        "creates a VM with extra boot arguments; weight=N, rate=N and burst=N among them set its share instead",
+        "creates a VM with extra boot arguments; weight=N, rate=N, burst=N and tenant=NAME among them set its share and whose it is instead",
     ),
     ("destroy", "N", "ends the VM in slot N"),
     ("shutdown", "N", "asks the VM in slot N to end itself"),
@@ -75,6 +82,9 @@ pub const HELP: [(&str, &str, &str); 16] = [
         "N [ARGS]",
         "makes the VM in slot N somebody else, with these extra boot arguments; addr=A.B.C.D among them is its address",
     ),
+    ("state", "N", "shows the state of the processor of the VM in slot N, in the layout that any machine takes"),
+    ("load", "AT HEX", "takes these bytes of such a state at this place, the first ones first"),
+    ("restore", "N", "lets the VM in slot N go on from the state that was taken, in its own memory"),
     ("poweroff", "", "powers the machine off"),
 ];
 
@@ -133,7 +143,7 @@ impl Command {
             "create" => {
                 let (image, extra) = split(rest);
                 let image = name(image).ok_or(wrong)?;
-                share::split_off(extra, args).map(|share| Command::Create(image, share))
+                share::split_off(extra, args).map(|(share, tenant)| Command::Create(image, share, tenant))
             }
             "destroy" => slot().map(Command::Destroy),
             "shutdown" => slot().map(Command::Shutdown),
@@ -142,6 +152,14 @@ impl Command {
                 let slot = slot.parse().map(Slot::new).map_err(|_| wrong)?;
                 address::split_off(rest, args).map(|ipv4| Command::Identity(slot, ipv4))
             }
+            "state" => slot().map(Command::State),
+            "load" => {
+                let (at, hex) = split(rest);
+                args.clear();
+                args.push(hex)?;
+                at.parse().map(Command::Load).map_err(|_| wrong)
+            }
+            "restore" => slot().map(Command::Restore),
             "poweroff" => none(Command::PowerOff),
             _ => none(Command::Help),
         }
@@ -165,6 +183,9 @@ impl Command {
             Command::Destroy(_) => "destroy",
             Command::Shutdown(_) => "shutdown",
             Command::Identity(..) => "identity",
+            Command::State(_) => "state",
+            Command::Load(_) => "load",
+            Command::Restore(_) => "restore",
             Command::PowerOff => "poweroff",
         }
     }
@@ -205,15 +226,22 @@ mod tests {
             ("kill netmux", Command::Kill(name("netmux"))),
             ("policy", Command::Policies),
             ("policy  sched   stride ", Command::Policy(name("sched"), name("stride"))),
-            ("create httpd", Command::Create(name("httpd"), Share::UNSAID)),
-            ("create  hostile  crime=all  x=1 ", Command::Create(name("hostile"), Share::UNSAID)),
+            ("create httpd", Command::Create(name("httpd"), Share::UNSAID, Tenant::UNSAID)),
+            ("create  hostile  crime=all  x=1 ", Command::Create(name("hostile"), Share::UNSAID, Tenant::UNSAID)),
             ("destroy 0", Command::Destroy(Slot::new(0))),
             ("shutdown 1048575", Command::Shutdown(Slot::new(1_048_575))),
+            ("state 3", Command::State(Slot::new(3))),
+            ("load 512 x=1", Command::Load(512)),
+            ("restore 4", Command::Restore(Slot::new(4))),
             ("poweroff", Command::PowerOff),
         ] {
             let mut args = Arguments::new();
             assert_eq!(Command::parse(line, &mut args), Ok(command), "{line}");
-            let expected: &[u8] = if line.contains("x=1") { b"crime=all  x=1" } else { b"" };
+            let expected: &[u8] = match line {
+                "load 512 x=1" => b"x=1",
+                _ if line.contains("x=1") => b"crime=all  x=1",
+                _ => b"",
+            };
             assert_eq!(args.as_bytes(), expected, "{line}");
             assert_eq!(command.word(), line.trim().split(' ').next().expect("a word"));
         }
@@ -251,6 +279,11 @@ mod tests {
             "scrub",
             "create",
             "poweroff now",
+            "state",
+            "load",
+            "load x 00",
+            "load 65536 00",
+            "restore x",
         ] {
             assert!(matches!(parse(line), Err(Mistake::Arguments { .. })), "{line}");
         }

@@ -11,6 +11,7 @@ pub mod command;
 mod composition;
 mod disks;
 pub mod editor;
+mod processor;
 mod refusal;
 mod report;
 pub mod session;

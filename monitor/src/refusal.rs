@@ -18,10 +18,21 @@ pub(crate) fn say(command: Command, request: ControlRequest, status: u32, host: 
             .print(format_args!("error {word}: another policy is just being replaced; try again")),
         (
             status::NOT_FOUND,
-            Command::Vm(n) | Command::Destroy(n) | Command::Shutdown(n) | Command::Identity(n, _),
+            Command::Vm(n)
+            | Command::Destroy(n)
+            | Command::Shutdown(n)
+            | Command::Identity(n, _)
+            | Command::State(n)
+            | Command::Restore(n),
         ) => {
             host.print(format_args!("error {word}: no VM in slot {n}; \"vms\" lists them"));
         }
+        (status::BUSY, Command::Restore(_)) => host.print(format_args!(
+            "error {word}: it waits for a page; try again in a moment"
+        )),
+        (status::BAD_REQUEST, Command::Restore(_)) => host.print(format_args!(
+            "error {word}: what was loaded is no state, or one that this processor cannot have; load all that \"state\" showed, from 0 on"
+        )),
         (status::NOT_FOUND, _) => {
             host.print(format_args!("error {word}: it is gone meanwhile; look again"));
         }

@@ -3,6 +3,7 @@
 use crate::command::{Command, HELP, Mistake};
 use crate::composition::{Composition, IMAGE_ARGS, Who};
 use crate::disks::Walk;
+use crate::processor;
 use crate::refusal;
 use crate::report::Report;
 use abi::control::{ControlReply, ControlRequest, status};
@@ -82,6 +83,8 @@ pub struct Session {
     pub(crate) last_id: u32,
     /// Policies of the component that is to have another one, as far as they were told.
     known: heapless::Vec<Name, MAX_POLICIES>,
+    /// Where the state of a processor is that was taken, as far as it was.
+    loaded: Piece,
     /// The VM that is to be created or to become somebody else.
     pub(crate) composition: Composition,
 }
@@ -110,6 +113,7 @@ impl Session {
             pending: None,
             last_id: 0,
             known: heapless::Vec::new(),
+            loaded: processor::NONE,
             composition: Composition::new(),
         }
     }
@@ -127,6 +131,13 @@ impl Session {
                 host.print(format_args!("done help"));
             }
             Ok(command @ (Command::Disks | Command::Scrub(_))) => self.ask_disks(command, Walk::FIRST, host),
+            Ok(Command::Load(at)) => match processor::load(self.loaded, at, self.composition.extra.as_bytes(), host) {
+                Ok(loaded) => {
+                    self.loaded = loaded;
+                    host.print(format_args!("done load"));
+                }
+                Err(why) => host.print(format_args!("error load: {why}")),
+            },
             Ok(command) => self.start(command, host),
             Err(Mistake::Unknown) => {
                 print_help(host);
@@ -246,6 +257,8 @@ impl Session {
             }
             (Step::Find, ControlReply::Vm { vm, image, ipv4, .. }) => {
                 let request = match job.command {
+                    Command::State(_) => ControlRequest::ReadState { vm, to: processor::ALL },
+                    Command::Restore(_) => ControlRequest::WriteState { vm, from: self.loaded },
                     Command::Shutdown(_) => ControlRequest::Shutdown { vm },
                     Command::Identity(_, address) => {
                         self.composition.who = Who::Other(vm, if address == 0 { ipv4 } else { address });
@@ -274,6 +287,9 @@ impl Session {
                 self.compose(job.command, host)
             }
             (Step::Last, ControlReply::Done { status: status::OK, value }) => {
+                if let Command::State(slot) = job.command {
+                    processor::show(slot, value, host);
+                }
                 if let Command::Create(image, ..) = job.command {
                     let VmId { slot, generation } = VmId::from_raw(value);
                     host.print(format_args!("created index={slot} incarnation={generation} image={image}"));
@@ -291,7 +307,12 @@ impl Session {
             (_, reply) => {
                 host.print(format_args!("{}", Report { reply, images: &self.images }));
                 match reply {
-                    ControlReply::Share { .. } | ControlReply::Exits { .. } => Outcome::Done,
+                    ControlReply::Exits { .. } if job.command == Command::Machine => {
+                        self.last(ControlRequest::Barriers, host)
+                    }
+                    ControlReply::Share { .. } | ControlReply::Exits { .. } | ControlReply::Barriers(_) => {
+                        Outcome::Done
+                    }
                     _ => Outcome::More,
                 }
             }
@@ -425,9 +446,12 @@ impl Session {
         Some(match command {
             Command::Frames => ControlRequest::Frames,
             Command::Machine => ControlRequest::Machine,
-            Command::Vm(slot) | Command::Destroy(slot) | Command::Shutdown(slot) | Command::Identity(slot, ..) => {
-                ControlRequest::Vm { slot }
-            }
+            Command::Vm(slot)
+            | Command::Destroy(slot)
+            | Command::Shutdown(slot)
+            | Command::Identity(slot, ..)
+            | Command::State(slot)
+            | Command::Restore(slot) => ControlRequest::Vm { slot },
             Command::PowerOff => {
                 // There is no answer: this is the last chance to say something.
                 host.print(format_args!("done poweroff"));
@@ -441,6 +465,7 @@ impl Session {
             | Command::Disks
             | Command::Scrub(_)
             | Command::Kill(_)
+            | Command::Load(_)
             | Command::Policies
             | Command::Policy(..) => {
                 self.finish();
@@ -503,7 +528,11 @@ fn first_step(command: Command) -> Step {
         | Command::Kill(_)
         | Command::Policies
         | Command::Policy(..) => Step::Walk(0),
-        Command::Destroy(_) | Command::Shutdown(_) | Command::Identity(..) => Step::Find,
+        Command::Destroy(_)
+        | Command::Shutdown(_)
+        | Command::Identity(..)
+        | Command::State(_)
+        | Command::Restore(_) => Step::Find,
         Command::Create(..) => Step::Network,
         _ => Step::Last,
     }

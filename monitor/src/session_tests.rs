@@ -2,7 +2,9 @@
 
 use super::*;
 use abi::addresses::Net;
+use abi::barriers::{BarrierPlan, Barriers, Exposures};
 use abi::share::Share;
+use abi::tenant::Tenant;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -25,7 +27,11 @@ struct Core {
     most_pending: usize,
     killed: Vec<u16>,
     created: Vec<(ImageId, String, Share)>,
+    tenants: Vec<Tenant>,
     swapped: Vec<(u16, u16)>,
+    /// What processors were to go on from, and what it says to that.
+    restored: Vec<(VmId, Vec<u8>)>,
+    state_status: u32,
     /// What it says to a swap.
     swap_status: u32,
     off: bool,
@@ -47,7 +53,10 @@ impl Default for Core {
             most_pending: 0,
             killed: Vec::new(),
             created: Vec::new(),
+            tenants: Vec::new(),
             swapped: Vec::new(),
+            restored: Vec::new(),
+            state_status: status::OK,
             swap_status: status::OK,
             off: false,
         }
@@ -102,6 +111,7 @@ fn described(vm: VmId) -> ControlReply {
         tables: 4,
         shared: 30,
         ipv4: 0x0a00_0263,
+        bus_locks: 6,
     }
 }
 
@@ -170,10 +180,28 @@ impl Core {
                     gap_ticks: 7,
                 },
             ],
+            ControlRequest::Barriers => vec![ControlReply::Barriers(BarrierPlan {
+                mode: 2,
+                setup: 1,
+                exposed: Exposures::L1TF.with(Exposures::SSB),
+                open: Exposures::SSB,
+                exit: Barriers::CALL,
+                tenant: Barriers::IBPB.with(Barriers::RSB),
+                entry: Barriers::L1D,
+                component: Barriers::NONE,
+            })],
             ControlRequest::Share { slot } => vec![match self.vms.get(&slot.number()) {
                 Some(&generation) => {
                     let share = Share { weight: 300, rate: abi::share::UNLIMITED, burst: 65_536 };
-                    ControlReply::Share { vm: VmId { slot, generation }, share, reserve: 24, limit: 4109, held: 12 }
+                    let tenant = Tenant::new(if slot.number() == 9 { "blue" } else { "" }).unwrap_or_default();
+                    ControlReply::Share {
+                        vm: VmId { slot, generation },
+                        share,
+                        reserve: 24,
+                        limit: 4109,
+                        held: 12,
+                        tenant,
+                    }
                 }
                 None => missing,
             }],
@@ -207,7 +235,20 @@ impl Core {
                 self.page[place][..args.len()].copy_from_slice(args);
                 vec![done(status::OK, args.len() as u64)]
             }
-            ControlRequest::Create { image, slot, ipv4, args, share } => {
+            ControlRequest::ReadState { vm, to } => {
+                assert_eq!(self.vms.get(&vm.slot.number()), Some(&vm.generation));
+                let place = to.range().expect("in the page");
+                assert_eq!(place.len(), 2432);
+                for (byte, at) in self.page[place].iter_mut().zip(0_u8..100) {
+                    *byte = at;
+                }
+                vec![done(status::OK, 100)]
+            }
+            ControlRequest::WriteState { vm, from } => {
+                self.restored.push((vm, self.page[from.range().expect("in the page")].to_vec()));
+                vec![done(self.state_status, 0)]
+            }
+            ControlRequest::Create { image, slot, ipv4, args, share, tenant } => {
                 if self.thieves > 0 {
                     self.thieves -= 1;
                     let next = self.next().expect("free");
@@ -220,6 +261,7 @@ impl Core {
                     Some(index) => {
                         assert_eq!(ipv4, self.net.address_of(Slot::new(index)));
                         self.created.push((image, self.text(args), share));
+                        self.tenants.push(tenant);
                         self.vms.insert(index, 5);
                         vec![done(status::OK, VmId::new(index, 5).raw())]
                     }
@@ -264,8 +306,7 @@ fn fresh(line: &str, vms: &[u32]) -> Vec<String> {
     run(&mut Session::new(40), &mut Core::with_vms(vms), line)
 }
 
-const VM_REST: &str =
-    "image=httpd state=idle memory_frames=12 metadata_frames=2 table_frames=4 shared_frames=30 ran_ticks=12345";
+const VM_REST: &str = "image=httpd state=idle memory_frames=12 metadata_frames=2 table_frames=4 shared_frames=30 ran_ticks=12345 bus_locks=6";
 
 #[test]
 fn vms_are_listed() {
@@ -333,6 +374,7 @@ fn the_other_lists() {
         [
             "machine tsc=1 tsc_hz=3 idle_ticks=2 component_ticks=4 guest_ticks=5 admitted_ticks=6 late=7",
             "counters exits=1 hypercalls=2 interrupts=3 syscalls=4 faults=5 fallbacks=6 gap_ticks=7",
+            "barriers mode=strict exposed=ssb,l1tf open=ssb always=eibrs exit=call tenant=ibpb,rsb entry=l1d component=none",
             "done machine"
         ]
     );
@@ -343,6 +385,7 @@ fn one_vm() {
     let share = "share index=3 incarnation=1 weight=300 rate=unlimited burst=65536 reserve_frames=24 limit_frames=4109 held_frames=12";
     let vm = format!("vm index=3 incarnation=1 {VM_REST}");
     assert_eq!(fresh("vm 3", &[3]), [vm.as_str(), share, "done vm"]);
+    assert!(fresh("vm 9", &[9])[1].ends_with(" held_frames=12 tenant=blue"));
     assert_eq!(fresh("vm 4", &[3]), ["error vm: no VM in slot 4; \"vms\" lists them"]);
 }
 
@@ -443,6 +486,49 @@ fn vms_come_and_go() {
 }
 
 #[test]
+fn the_state_of_a_processor_is_shown_and_taken_in_pieces() {
+    let mut core = Core::with_vms(&[2]);
+    let mut session = Session::new(4);
+    let hex = |range: std::ops::Range<u8>| range.map(|byte| format!("{byte:02x}")).collect::<String>();
+    let (first, rest) = (hex(0..64), hex(64..100));
+    let shown = [format!("state index=2 at=0 bytes={first}"), format!("state index=2 at=64 bytes={rest}")];
+    let output = run(&mut session, &mut core, "state 2");
+    assert_eq!(output, [&shown[0], &shown[1], "done state"]);
+    let refused = "error state: no VM in slot 1; \"vms\" lists them";
+    assert_eq!(run(&mut session, &mut core, "state 1"), [refused]);
+    for (line, said) in [
+        ("load 1 00", "error load: the bytes from 0 on come next; or begin again with 0"),
+        ("load 0 0", "error load: these are no bytes; write two hexadecimal digits for each"),
+        ("load 0", "error load: these are no bytes; write two hexadecimal digits for each"),
+        ("load 0 0g", "error load: these are no bytes; write two hexadecimal digits for each"),
+        ("load 0 00fF", "done load"),
+        ("load 3 00", "error load: the bytes from 2 on come next; or begin again with 0"),
+        ("load 0 1020", "done load"),
+        ("load 2 3f", "done load"),
+        ("restore 2", "done restore"),
+        ("restore 1", "error restore: no VM in slot 1; \"vms\" lists them"),
+    ] {
+        assert_eq!(run(&mut session, &mut core, line), [said], "{line}");
+    }
+    assert_eq!(core.restored, [(VmId::new(2, 1), vec![0x10, 0x20, 0x3f])]);
+    for at in [0, 500, 1000, 1500, 2000] {
+        run(&mut session, &mut core, &format!("load {at} {}", "55".repeat(500)));
+    }
+    let said = "error load: no state is that long; it has at most 2432 bytes";
+    assert_eq!(run(&mut session, &mut core, &format!("load 2000 {}", "55".repeat(433))), [said]);
+    for (status, said) in [
+        (status::BUSY, "error restore: it waits for a page; try again in a moment"),
+        (
+            status::BAD_REQUEST,
+            "error restore: what was loaded is no state, or one that this processor cannot have; load all that \"state\" showed, from 0 on",
+        ),
+    ] {
+        core.state_status = status;
+        assert_eq!(run(&mut session, &mut core, "restore 2"), [said]);
+    }
+}
+
+#[test]
 fn boot_arguments_may_be_long_and_what_is_too_long_is_said() {
     let (mut core, mut session) = (Core::default(), Session::new(4));
     // With the image's own, the address and the spaces between them.
@@ -490,7 +576,10 @@ fn a_vm_whose_slot_is_taken_meanwhile_gets_the_address_of_the_next() {
 fn help_and_mistakes() {
     let help = fresh("help", &[]);
     assert_eq!(help.len(), HELP.len() + 1);
-    assert_eq!((help[2].as_str(), help[14].as_str()), ("help vm N: shows the VM in slot N and its share", "done help"));
+    assert_eq!(
+        (help[2].as_str(), help[HELP.len()].as_str()),
+        ("help vm N: shows the VM in slot N and its share", "done help")
+    );
     let unknown = fresh(" reboot now", &[]);
     assert_eq!(unknown[..HELP.len()], help[..HELP.len()]);
     assert_eq!(unknown[HELP.len()], "error reboot: no such command; the list above has them all");

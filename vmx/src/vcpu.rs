@@ -1,20 +1,26 @@
 //! A guest's processor on VT-x.
 
-use crate::capabilities::cr;
+use crate::cr;
 use crate::ept::{self, Ept};
 use crate::error::Error;
+use crate::fields::Writable;
 use crate::fields::{
     Control16, Control32, Control64, ControlNatural, Guest16, Guest32, Guest64, GuestNatural, ReadOnly32,
 };
-use crate::fields::{Host16, Writable};
+use crate::plan::{ENCLS, ENCLV};
 use crate::vmcs::LoadedVmcs;
 use crate::vtx::Vtx;
 use crate::xstate::State;
-use crate::{controls, entry, exit};
+use crate::{entry, exit};
 use backend::{
-    Corruption, Exit, GeneralRegisters, Interrupted, NotCanonical, Tag, Vcpu, VcpuConfig, filter_flags, is_canonical,
+    BadState, Barriers, Exit, GeneralRegisters, Interrupted, Layout, NotCanonical, Tag, Vcpu, VcpuConfig, VcpuState,
+    filter_flags, is_canonical,
 };
 use core::ptr;
+
+#[cfg(feature = "selftest")]
+#[path = "corruption.rs"]
+mod corruption;
 
 /// Bytes that the core has for a [`VtxVcpu`].
 pub const VCPU_BYTES: usize = 3200;
@@ -30,6 +36,10 @@ pub struct VtxVcpu {
     pub(crate) cr2: u64,
     /// VM-instruction error of the last VMRESUME that failed.
     pub(crate) resume_error: u64,
+    /// What comes with every exit, where it goes to `exit_guest_with_barriers`.
+    pub(crate) at_exit: u32,
+    /// Bus locks that the guest has taken.
+    bus_locks: u32,
     /// Physical address of the VMCS, 0 before `init`.
     vmcs: u64,
     /// Where `init` found this value to lie: the VMCS says that exits push to there.
@@ -73,6 +83,9 @@ impl VtxVcpu {
         // SAFETY: `init`'s contract keeps this value in place until `release` disowns the state.
         unsafe { cpu.own(&raw mut self.state) };
         cpu.active = self.home;
+        if !cpu.pending.is_none() {
+            cpu.carry_out();
+        }
         true
     }
 
@@ -92,6 +105,10 @@ impl VtxVcpu {
     /// Not inlined, so that a hypercall has a short way from the exit to its handler.
     #[inline(never)]
     fn other_exit(&mut self, vmcs: LoadedVmcs<'_>, raw: u64) -> Exit {
+        let (raw, locked) = exit::bus_lock(raw);
+        if locked {
+            self.bus_locks = self.bus_locks.saturating_add(1);
+        }
         let (exit, behind) = exit::decode(raw, self.resume_error, &vmcs, &self.registers);
         if behind {
             skip(vmcs);
@@ -126,9 +143,7 @@ impl VtxVcpu {
         )?;
         vmcs.write(Control64::TscOffset, config.tsc_offset)?;
         vmcs.write(Control64::EptPointer, ept::pointer(config.tables))?;
-        for (bit, field) in
-            [(controls::secondary::ENCLS, Control64::EnclsBitmap), (controls::secondary::ENCLV, Control64::EnclvBitmap)]
-        {
+        for (bit, field) in [(ENCLS, Control64::EnclsBitmap), (ENCLV, Control64::EnclvBitmap)] {
             if plan.controls.secondary & bit != 0 {
                 vmcs.write(field, u64::MAX)?;
             }
@@ -198,7 +213,7 @@ impl VtxVcpu {
             )?;
         }
         let stack = u64::try_from((&raw const self.host_rsp).addr()).unwrap_or(0);
-        cpu.host.write(vmcs, entry::exit_address(), stack)
+        cpu.host.write(vmcs, entry::exit_address(cpu.exit), stack)
     }
 }
 
@@ -206,6 +221,7 @@ impl VtxVcpu {
 struct CpuValues {
     plan: crate::plan::Plan,
     host: crate::host::HostState,
+    exit: Barriers,
 }
 
 fn write_all<F: Writable + crate::fields::Field>(
@@ -234,10 +250,12 @@ impl Vcpu for VtxVcpu {
         self.registers = GeneralRegisters { rdi: config.argument, ..GeneralRegisters::default() };
         self.cr2 = 0;
         self.resume_error = 0;
+        self.at_exit = cpu.exit.raw();
+        self.bus_locks = 0;
         self.tag = Tag::NONE;
         self.state.reset();
         cpu.forget(ept::pointer(config.tables));
-        let values = CpuValues { plan: cpu.plan, host: cpu.host };
+        let values = CpuValues { plan: cpu.plan, host: cpu.host, exit: cpu.exit };
         // SAFETY: the frame is ours by this function's contract.
         let filled = unsafe { cpu.prepare(config.frame, config.frame_pointer) }
             .and_then(|mut vmcs| self.fill(&mut vmcs, &values, config));
@@ -306,15 +324,48 @@ impl Vcpu for VtxVcpu {
         }
     }
 
-    fn corrupt(&mut self, cpu: &mut Vtx, how: Corruption) {
+    fn export(&mut self, cpu: &mut Vtx, tsc: u64, to: &mut VcpuState) {
+        cpu.save(&raw mut self.state);
+        *to = VcpuState::INITIAL;
+        let layout = Layout::detect(cpu.plan.xcr0);
+        self.state.export(&layout, to);
+        to.cr2 = self.cr2;
+        let Some(vmcs) = self.loaded(cpu) else { return };
+        to.general = self.registers.export(vmcs.get(GuestNatural::Rsp));
+        to.rip = vmcs.get(GuestNatural::Rip);
+        to.rflags = filter_flags(vmcs.get(GuestNatural::Rflags));
+        to.cr3 = vmcs.get(GuestNatural::Cr3);
+        to.fs_base = vmcs.get(GuestNatural::FsBase);
+        to.gs_base = vmcs.get(GuestNatural::GsBase);
+        to.tsc = tsc.wrapping_add(vmcs.get(Control64::TscOffset));
+    }
+
+    fn import(&mut self, cpu: &mut Vtx, from: &VcpuState) -> Result<(), BadState> {
+        let layout = Layout::detect(cpu.plan.xcr0);
+        layout.check(from)?;
+        // It is loaded at the next entry, and the translations of another CR3 are forgotten.
+        cpu.disown(&raw mut self.state);
+        cpu.active = 0;
+        self.tag = Tag::NONE;
+        self.state.import(&layout, from);
+        self.registers = GeneralRegisters::from(&from.general);
+        self.cr2 = from.cr2;
         if let Some(mut vmcs) = self.loaded(cpu) {
-            match how {
-                Corruption::GuestState => vmcs.set(GuestNatural::Rflags, 0),
-                // More than any processor has (SDM vol. 3, 27.2.1.1); nothing on the way to the entry writes it again.
-                Corruption::Controls => vmcs.set(Control32::Cr3TargetCount, u32::MAX),
-                Corruption::HostState => vmcs.set(Host16::TrSelector, 0),
-            }
+            vmcs.set(GuestNatural::Rsp, from.general.rsp);
+            vmcs.set(GuestNatural::Rip, from.rip);
+            vmcs.set(GuestNatural::Rflags, from.rflags);
+            vmcs.set(GuestNatural::Cr3, from.cr3);
+            vmcs.set(GuestNatural::FsBase, from.fs_base);
+            vmcs.set(GuestNatural::GsBase, from.gs_base);
+            // As in `set_position`.
+            vmcs.set(Guest32::Interruptibility, 0);
+            vmcs.set(GuestNatural::PendingDebug, 0);
         }
+        Ok(())
+    }
+
+    fn bus_locks(&self) -> u32 {
+        self.bus_locks
     }
 
     fn release(&mut self, cpu: &mut Vtx) {

@@ -3,6 +3,7 @@
 //! IA32_KERNEL_GS_BASE is in this set because no control makes SWAPGS exit: a guest can write it. Root mode must not
 //! believe what it finds there.
 
+use backend::{Layout, VcpuState};
 use x86::msr;
 
 /// Such state in memory. All zeros is a valid value; [`State::reset`] before it is loaded.
@@ -17,6 +18,18 @@ impl State {
     pub fn reset(&mut self) {
         self.area.reset();
         self.kernel_gs_base = 0;
+    }
+
+    /// Put what is saved here into a [`VcpuState`].
+    pub fn export(&self, layout: &Layout, to: &mut VcpuState) {
+        self.area.export(layout, to);
+        to.kernel_gs_base = self.kernel_gs_base;
+    }
+
+    /// Have [`State::load`] load a state that passed [`Layout::check`].
+    pub fn import(&mut self, layout: &Layout, from: &VcpuState) {
+        self.area.import(layout, from);
+        self.kernel_gs_base = from.kernel_gs_base;
     }
 
     /// Save the registers to `this`.
@@ -36,7 +49,7 @@ impl State {
     /// # Safety
     /// As [`backend::xstate::State::load`].
     pub unsafe fn load(&self) {
-        // SAFETY: the caller's. The base is canonical because it comes from RDMSR or is 0.
+        // SAFETY: the caller's. The base is canonical because it comes from RDMSR, was checked, or is 0.
         unsafe {
             self.area.load();
             msr::wrmsr(msr::IA32_KERNEL_GSBASE, self.kernel_gs_base);

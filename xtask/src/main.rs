@@ -22,6 +22,7 @@ mod run;
 mod service;
 mod setup;
 mod size;
+mod stack;
 mod test;
 mod workspace;
 

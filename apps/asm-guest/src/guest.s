@@ -183,6 +183,9 @@ line all,     "asm-guest: all "
 line passed,  " checks passed"
 line check_,  "asm-guest: check "
 line failed,  " failed"
+line holds,   "asm-guest: holds"
+line awaits,  "asm-guest: awaits"
+line goes_on, "asm-guest: goes on from a state, all as it was"
 line strange, "asm-guest: a fault that nobody expected, vector "
 
 # An ARP probe for 192.0.2.1, which is nobody's address: sender address 0.0.0.0, as everyone may ask. The two sender MACs
@@ -225,6 +228,13 @@ fault_address:  .skip 8
 want_vector:    .skip 4
 want_error:     .skip 4
 fault_count:    .skip 4
+go:             .skip 4         # 1: whoever holds goes on
+    .p2align 6
+known_fx:       .skip 512       # what FXSAVE stores of the known state
+found_fx:       .skip 512
+known_ymm:      .skip 512
+found_ymm:      .skip 512
+found_general:  .skip 16        # RSP, RFLAGS
     .p2align 3
 digits:         .skip 24
 
@@ -244,6 +254,7 @@ _start:
     mov     [r14 + FAULT_STACK], rax
 
     call    greet
+    call    hold_or_await
     call    check_registers
     call    check_memory
     call    check_hypercalls
@@ -294,6 +305,239 @@ greet:
     jbe     say_line
     mov     ecx, 180
     jmp     say_line
+
+# ---- On another machine ------------------------------------------------------------------------------------------------
+
+# With `state=hold` among the boot arguments, put something known into every register and hold; with `state=await`, wait for the
+# operator to let us go on from the state of one that holds, on whatever machine, and see whether all is as that one has left it. Nothing
+# of our memory comes along: only what lies there differs in both, by which the one leaves the loop in which the other stays.
+hold_or_await:
+    mov     ecx, [r14 + BOOT_ARGS_LEN]
+    lea     rsi, [r14 + BOOT_ARGS]
+1:  cmp     ecx, 8
+    jb      9f
+    movabs  rax, 0x6f683d6574617473             # "state=ho"
+    cmp     [rsi], rax
+    je      hold
+    movabs  rax, 0x77613d6574617473             # "state=aw"
+    cmp     [rsi], rax
+    je      await
+    inc     rsi
+    dec     ecx
+    jmp     1b
+9:  ret
+
+await:
+    call    put_vectors
+    fxsave64 [known_fx]
+    call    store_ymm
+    lea     rsi, [found_ymm]
+    lea     rdi, [known_ymm]
+    mov     ecx, 64
+    rep     movsq
+    say     awaits
+    # Something else.
+    fninit
+    mov     dword ptr [digits], 0x1f80
+    ldmxcsr [digits]
+.irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+    pxor    xmm\n, xmm\n
+.endr
+    mov     dword ptr [go], 1
+2:  mov     eax, IDLE
+    mov     rdi, -1
+    vmcall
+    jmp     2b
+
+hold:
+    say     holds
+    call    put_vectors
+    # Known to whoever goes on: 1, FS and GS have bases; 2, there is AVX.
+    call    features
+    mov     r12d, eax
+    test    r12d, 1
+    jz      1f
+    movabs  rax, 0x00001111f5f5f5f5
+    wrfsbase rax
+    movabs  rax, 0x0000222265656565
+    wrgsbase rax
+    swapgs
+    movabs  rax, 0x0000333378787878
+    wrgsbase rax
+    swapgs
+1:  movabs  rax, 0x0000444422222222
+    mov     cr2, rax
+    movabs  rbx, 0x02025a5a5a5a0202
+    movabs  rdx, 0x03035a5a5a5a0303
+    movabs  rsi, 0x04045a5a5a5a0404
+    movabs  rdi, 0x05055a5a5a5a0505
+    movabs  rbp, 0x06065a5a5a5a0606
+    movabs  r8, 0x08085a5a5a5a0808
+    movabs  r9, 0x09095a5a5a5a0909
+    movabs  r10, 0x10105a5a5a5a1010
+    movabs  r11, 0x11115a5a5a5a1111
+    movabs  r13, 0x13135a5a5a5a1313
+    movabs  r14, 0x14145a5a5a5a1414
+    movabs  r15, 0x15155a5a5a5a1515
+    push    0x8d7                               # CF, PF, AF, ZF, SF, OF
+    popfq
+    # RDI is a time that never comes. No flag is changed here.
+2:  mov     eax, IDLE
+    vmcall
+    mov     ecx, [go]
+    jrcxz   2b
+
+    mov     [found_general], rsp
+    lea     rsp, [stack]
+    pushfq
+    pop     qword ptr [found_general + 8]
+    # Nothing was pending.
+    test    rax, rax
+    jnz     changed
+    movabs  rcx, 0x02025a5a5a5a0202
+    cmp     rbx, rcx
+    jne     changed
+    movabs  rcx, 0x03035a5a5a5a0303
+    cmp     rdx, rcx
+    jne     changed
+    movabs  rcx, 0x04045a5a5a5a0404
+    cmp     rsi, rcx
+    jne     changed
+    movabs  rcx, 0x05055a5a5a5a0505
+    cmp     rdi, rcx
+    jne     changed
+    movabs  rcx, 0x06065a5a5a5a0606
+    cmp     rbp, rcx
+    jne     changed
+    movabs  rcx, 0x08085a5a5a5a0808
+    cmp     r8, rcx
+    jne     changed
+    movabs  rcx, 0x09095a5a5a5a0909
+    cmp     r9, rcx
+    jne     changed
+    movabs  rcx, 0x10105a5a5a5a1010
+    cmp     r10, rcx
+    jne     changed
+    movabs  rcx, 0x11115a5a5a5a1111
+    cmp     r11, rcx
+    jne     changed
+    movabs  rcx, 0x13135a5a5a5a1313
+    cmp     r13, rcx
+    jne     changed
+    movabs  rcx, 0x14145a5a5a5a1414
+    cmp     r14, rcx
+    jne     changed
+    movabs  rcx, 0x15155a5a5a5a1515
+    cmp     r15, rcx
+    jne     changed
+    # The address of this function's return lies on the stack of both.
+    lea     rcx, [stack - 8]
+    cmp     [found_general], rcx
+    jne     changed
+    mov     rcx, [found_general + 8]
+    and     ecx, 0x8d5
+    cmp     ecx, 0x8d5
+    jne     changed
+    mov     rax, cr2
+    movabs  rcx, 0x0000444422222222
+    cmp     rax, rcx
+    jne     changed
+    call    features
+    and     r12d, eax
+    test    r12d, 1
+    jz      1f
+    rdfsbase rax
+    movabs  rcx, 0x00001111f5f5f5f5
+    cmp     rax, rcx
+    jne     changed
+    rdgsbase rax
+    movabs  rcx, 0x0000222265656565
+    cmp     rax, rcx
+    jne     changed
+    swapgs
+    rdgsbase rax
+    movabs  rcx, 0x0000333378787878
+    cmp     rax, rcx
+    jne     changed
+1:  fxsave64 [found_fx]
+    # Where the last instruction was not every x87 knows, and which bits MXCSR has is the processor's.
+    xor     eax, eax
+    mov     [found_fx + 6], ax
+    mov     [known_fx + 6], ax
+    mov     [found_fx + 8], rax
+    mov     [known_fx + 8], rax
+    mov     [found_fx + 16], rax
+    mov     [known_fx + 16], rax
+    mov     [found_fx + 28], eax
+    mov     [known_fx + 28], eax
+    lea     rsi, [known_fx]
+    lea     rdi, [found_fx]
+    mov     ecx, 52                             # the rest is anybody's
+    repe    cmpsq
+    jne     changed
+    test    r12d, 2
+    jz      1f
+    call    store_ymm
+    lea     rsi, [known_ymm]
+    lea     rdi, [found_ymm]
+    mov     ecx, 64
+    repe    cmpsq
+    jne     changed
+1:  mov     r14d, 0x1000                        # the register page
+    say     goes_on
+    mov     eax, EXIT
+    mov     edi, 43
+    vmcall
+
+changed:
+    mov     r14d, 0x1000
+    mov     r15d, 43
+    jmp     fail
+
+# EAX: bit 0, RDFSBASE and its kin exist; bit 1, AVX does. Overwrites RCX and RDX.
+features:
+    xor     ecx, ecx
+    xgetbv
+    shr     eax, 1
+    and     eax, 2
+    mov     rcx, cr4
+    shr     ecx, 16
+    and     ecx, 1
+    or      eax, ecx
+    ret
+
+# Something known in x87, MXCSR and the vectors. Overwrites RAX, RCX and RDX.
+put_vectors:
+    fninit
+    fldpi
+    fldl2e
+    fld1
+    mov     dword ptr [digits], 0x27f
+    fldcw   [digits]
+    mov     dword ptr [digits], 0xdfa0
+    ldmxcsr [digits]
+.irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+    movabs  rax, 0x0001000300050007 * (\n + 1)
+    movq    xmm\n, rax
+    pshufd  xmm\n, xmm\n, 0x14
+.endr
+    call    features
+    test    eax, 2
+    jz      1f
+.irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+    vinsertf128 ymm\n, ymm\n, xmm\n, 1
+.endr
+1:  ret
+
+# All YMM registers to `found_ymm`, where there are some. Overwrites RAX, RCX and RDX.
+store_ymm:
+    call    features
+    test    eax, 2
+    jz      1f
+.irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+    vmovups [found_ymm + 32 * \n], ymm\n
+.endr
+1:  ret
 
 # ---- Checks ------------------------------------------------------------------------------------------------------------
 

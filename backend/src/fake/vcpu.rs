@@ -1,9 +1,9 @@
 //! A scripted guest's processor.
 
-use super::{FakeBackend, FakeError, Step};
+use super::{Asked, FakeBackend, FakeError, Step};
 use crate::{
-    Access, Corruption, Exit, FourLevel, GeneralRegisters, Interrupted, NotCanonical, Vcpu, VcpuConfig, filter_flags,
-    is_canonical,
+    Access, Backend, BadState, Barriers, Corrupt, Corruption, Exit, FourLevel, GeneralRegisters, Interrupted, Layout,
+    NotCanonical, Vcpu, VcpuConfig, VcpuState, filter_flags, is_canonical,
 };
 use abi::guest::hypercall;
 
@@ -11,6 +11,8 @@ use abi::guest::hypercall;
 const SET_UP: u64 = u64::from_le_bytes(*b"set up!!");
 /// What a processor that was released holds.
 const RELEASED: u64 = u64::from_le_bytes(*b"released");
+/// Vector registers in which it keeps what it does next.
+const RETRY: usize = 14;
 /// Ticks of one entry and exit.
 const ENTRY_TICKS: u64 = 50;
 
@@ -27,9 +29,11 @@ pub struct FakeVcpu<const TIMER: bool> {
     /// What the access writes, where it is more than a touch.
     retry_value: u64,
     retry_pokes: bool,
+    bus_locks: u32,
     root: u64,
     /// Physical address of the control structure.
     frame: u64,
+    tsc_offset: u64,
     registers: GeneralRegisters,
     at: Interrupted,
 }
@@ -103,8 +107,48 @@ impl<const TIMER: bool> FakeVcpu<TIMER> {
             Step::Nmi => return Some(Exit::Nmi),
             Step::MachineCheck => return Some(Exit::MachineCheck),
             Step::Served => return Some(Exit::Served),
+            Step::BusLock => {
+                self.bus_locks += 1;
+                return Some(Exit::Served);
+            }
         }
         None
+    }
+
+    /// Run until the next exit.
+    fn go(&mut self, cpu: &mut FakeBackend<TIMER>, ticks: u64) -> Exit {
+        let start = cpu.wires.now();
+        cpu.wires.spend(ENTRY_TICKS);
+        if self.spoilt {
+            return Exit::EntryFailure { error: 8, detail: 0 };
+        }
+        loop {
+            if cpu.wires.is_waiting() {
+                if !TIMER {
+                    return Exit::InterruptPending;
+                }
+                if let Some(vector) = cpu.wires.take() {
+                    return Exit::Interrupt { vector };
+                }
+            }
+            if cpu.ends_quantum() && cpu.wires.now() - start >= ticks {
+                return Exit::QuantumEnd;
+            }
+            if let Err(exit) = self.access(cpu) {
+                return exit;
+            }
+            let step = (cpu.script)(self.slot);
+            let step = step.unwrap_or(Step::Hypercall { number: hypercall::IDLE, a: u64::MAX, b: 0 });
+            if let Some(exit) = self.perform(cpu, step) {
+                return exit;
+            }
+        }
+    }
+}
+
+impl<const TIMER: bool> Corrupt for FakeVcpu<TIMER> {
+    fn corrupt(&mut self, _: &mut Self::Cpu, _: Corruption) {
+        self.spoilt = true;
     }
 }
 
@@ -125,6 +169,7 @@ impl<const TIMER: bool> Vcpu for FakeVcpu<TIMER> {
         self.slot = config.slot;
         self.root = config.tables.root();
         self.frame = config.frame;
+        self.tsc_offset = config.tsc_offset;
         self.registers = GeneralRegisters { rdi: config.argument, ..GeneralRegisters::default() };
         self.at = Interrupted { rip: config.entry, rsp: 0, rflags: filter_flags(0), rax: 0 };
         cpu.ram.write(self.frame, SET_UP ^ u64::from(self.slot));
@@ -138,32 +183,11 @@ impl<const TIMER: bool> Vcpu for FakeVcpu<TIMER> {
     fn run(&mut self, cpu: &mut Self::Cpu, ticks: u64) -> Exit {
         self.check(cpu);
         cpu.entries += 1;
-        let start = cpu.wires.now();
-        cpu.wires.spend(ENTRY_TICKS);
-        if self.spoilt {
-            return Exit::EntryFailure { error: 8, detail: 0 };
-        }
-        loop {
-            if cpu.wires.is_waiting() {
-                if !TIMER {
-                    return Exit::InterruptPending;
-                }
-                if let Some(vector) = cpu.wires.take() {
-                    return Exit::Interrupt { vector };
-                }
-            }
-            if TIMER && cpu.wires.now() - start >= ticks {
-                return Exit::QuantumEnd;
-            }
-            if let Err(exit) = self.access(cpu) {
-                return exit;
-            }
-            let step = (cpu.script)(self.slot);
-            let step = step.unwrap_or(Step::Hypercall { number: hypercall::IDLE, a: u64::MAX, b: 0 });
-            if let Some(exit) = self.perform(cpu, step) {
-                return exit;
-            }
-        }
+        let before = core::mem::replace(&mut cpu.pending, Barriers::NONE).with(cpu.entry);
+        cpu.note(Asked::Entry(self.slot, before));
+        let exit = self.go(cpu, ticks);
+        cpu.note(Asked::Exit(self.slot, cpu.exit));
+        exit
     }
 
     fn position(&self, cpu: &mut Self::Cpu) -> Interrupted {
@@ -187,8 +211,31 @@ impl<const TIMER: bool> Vcpu for FakeVcpu<TIMER> {
         self.at.rip = self.at.rip.wrapping_add(3);
     }
 
-    fn corrupt(&mut self, _: &mut Self::Cpu, _: Corruption) {
-        self.spoilt = true;
+    fn export(&mut self, cpu: &mut Self::Cpu, tsc: u64, to: &mut VcpuState) {
+        self.check(cpu);
+        let general = self.registers.export(self.at.rsp);
+        *to = VcpuState { general, rip: self.at.rip, rflags: self.at.rflags, ..VcpuState::INITIAL };
+        to.tsc = tsc.wrapping_add(self.tsc_offset);
+        // A real one tries the access again because it is at the instruction.
+        to.xmm[RETRY] = [u64::from(self.retry) | u64::from(self.retry_pokes) << 8, self.retry_address];
+        to.xmm[RETRY + 1][0] = self.retry_value;
+    }
+
+    fn import(&mut self, cpu: &mut Self::Cpu, from: &VcpuState) -> Result<(), BadState> {
+        self.check(cpu);
+        // Without AVX.
+        Layout::gather(0x3, |_, _| [0; 4]).check(from)?;
+        self.registers = GeneralRegisters::from(&from.general);
+        self.at = Interrupted { rip: from.rip, rsp: from.general.rsp, rflags: from.rflags, rax: from.general.rax };
+        let [how, address] = from.xmm[RETRY];
+        self.retry = u8::try_from(how & 0xff).unwrap_or(0);
+        (self.retry_pokes, self.retry_address) = (how >> 8 & 1 != 0, address);
+        self.retry_value = from.xmm[RETRY + 1][0];
+        Ok(())
+    }
+
+    fn bus_locks(&self) -> u32 {
+        self.bus_locks
     }
 
     fn release(&mut self, cpu: &mut Self::Cpu) {

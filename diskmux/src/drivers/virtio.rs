@@ -322,7 +322,7 @@ fn wide(offset: usize) -> u64 {
 
 const _: () = {
     assert!(3 * DEPTH <= COUNT);
-    assert!(AVAILABLE >= 16 * COUNT as usize && USED >= AVAILABLE + 6 + 2 * COUNT as usize && USED % 4 == 0);
+    assert!(AVAILABLE >= 16 * COUNT as usize && USED >= AVAILABLE + 6 + 2 * COUNT as usize && USED.is_multiple_of(4));
     assert!(HEADERS >= USED + 6 + 8 * COUNT as usize && STATUSES >= HEADERS + 16 * DEPTH as usize);
     assert!(OWN_BYTES >= STATUSES + 16 * DEPTH as usize);
 };

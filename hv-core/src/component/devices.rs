@@ -1,7 +1,8 @@
 //! The devices of components: registers mapped, interrupts routed.
 
 use super::component::Device;
-use super::load::{LoadError, count32};
+use super::load_error::LoadError;
+use super::rings::count32;
 use super::space::Space;
 use crate::board::Devices;
 use crate::board::pci::PciInfo;
@@ -9,6 +10,14 @@ use crate::memory::{Frames, MapError, PhysAddr};
 use abi::component::{BARS, BarInfo, ComponentInfo, DeviceInfo, bits, layout};
 use abi::limits::{MAX_DEVICES_PER_COMPONENT, Name, PAGE_SIZE};
 use abi::pci::{CLASS_IDE, is_of_class};
+
+/// What a component drives.
+#[derive(Default)]
+pub(super) struct Attached {
+    pub devices: heapless::Vec<Device, MAX_DEVICES_PER_COMPONENT>,
+    /// Ports that these answer at.
+    pub ports: PortRanges,
+}
 
 /// Give a component the devices of its PCI class: registers mapped, interrupt routed (and masked for now).
 pub(super) fn attach_devices(
@@ -18,9 +27,8 @@ pub(super) fn attach_devices(
     frames: &mut Frames,
     hardware: &mut impl Devices,
     info: &mut ComponentInfo,
-    devices: &mut heapless::Vec<Device, MAX_DEVICES_PER_COMPONENT>,
-    ports: &mut PortRanges,
-) -> Result<(), LoadError> {
+) -> Result<Attached, LoadError> {
+    let mut attached = Attached::default();
     let mut index = 0;
     for pci in 0..hardware.pci_count() {
         let Some(found) = hardware.pci_device(pci).filter(|found| is_of_class(found.class, class)) else { continue };
@@ -29,7 +37,7 @@ pub(super) fn attach_devices(
         }
         let at = layout::MMIO + index as u64 * layout::MMIO_STRIDE;
         let bars = map_bars(&found, at, space, frames).map_err(|_| LoadError::Memory(*component))?;
-        give_ports(&found, ports);
+        give_ports(&found, &mut attached.ports);
         let gsi = hardware.route_pci(pci);
         log::info!("{component}: PCI {}, {}", found.address, hardware.delivery(gsi));
         // Once more, for its state now.
@@ -43,11 +51,11 @@ pub(super) fn attach_devices(
             bars,
             config,
         };
-        let _ = devices.push(Device { pci: Some(pci), gsi, bit: 1 << (bits::IRQ_SHIFT as usize + index) });
+        let _ = attached.devices.push(Device { pci: Some(pci), gsi, bit: 1 << (bits::IRQ_SHIFT as usize + index) });
         index += 1;
     }
     info.device_count = count32(index);
-    if index == 0 { Err(LoadError::Device(class)) } else { Ok(()) }
+    if index == 0 { Err(LoadError::Device(class)) } else { Ok(attached) }
 }
 
 /// Ports that a component's devices answer at: the first, and how many.

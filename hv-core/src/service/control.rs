@@ -5,14 +5,16 @@ use crate::board::Board;
 use crate::component::{BadPiece, Death, EndpointId, NoSwap, Unfit};
 use crate::kernel::{Cpu, Kernel};
 use crate::memory::{CLASSES, OwnerClass};
-use crate::vm::{BootArgs, CreateError, End, IdentityError, METADATA_FRAMES, Memory, Order, Seed, State};
+use crate::vm::{BootArgs, CreateError, End, IdentityError, METADATA_FRAMES, Memory, Order, Seed, State, StateError};
 use abi::control::{ControlReply, ControlRequest, policy_state, status, vm_state};
 use abi::end::EndReason;
 use abi::limits::Name;
 use abi::message::{BadMessage, Message};
 use abi::request_page::Piece;
+use abi::tenant::Tenant;
+use abi::vcpu::VcpuState;
 use abi::vm::{ImageId, Slot, VmId};
-use backend::Backend;
+use backend::{Backend, Vcpu};
 
 /// Slots that one request looks at, at most.
 const LOOK: u32 = 1024;
@@ -34,6 +36,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 self.cpu.reply_machine(from, id);
                 return Ok(());
             }
+            ControlRequest::Barriers => ControlReply::Barriers(*self.cpu.crossings.plan()),
             ControlRequest::Vm { slot } => self.describe_vm(slot).unwrap_or(done(status::NOT_FOUND, 0)),
             ControlRequest::NextVm { slot } => self.describe_next_vm(slot),
             ControlRequest::Component { index } => {
@@ -66,12 +69,14 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             {
                 done(status::BUSY, 0)
             }
-            ControlRequest::Create { image, slot, ipv4, args, share } => {
-                self.create_for(from, &Order { image, slot, ipv4, share }, args)
+            ControlRequest::Create { image, slot, ipv4, args, share, tenant } => {
+                self.create_for(from, &Order { image, slot, ipv4, share, tenant }, args)
             }
             ControlRequest::Destroy { vm } => found(self.destroy(vm)),
             ControlRequest::Shutdown { vm } => found(self.raise(vm, abi::guest::pending::SHUTDOWN)),
             ControlRequest::Identity { vm, ipv4, args } => self.change_identity_for(from, vm, ipv4, args),
+            ControlRequest::ReadState { vm, to } => self.read_state_for(from, vm, to),
+            ControlRequest::WriteState { vm, from: state } => self.write_state_for(from, vm, state),
             ControlRequest::Network => {
                 ControlReply::Network { net: self.cpu.net, next: self.vms.next_id().map(|id| id.slot) }
             }
@@ -88,8 +93,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     /// Create a VM whose boot arguments lie in the request page of this endpoint.
     fn create_for(&mut self, from: EndpointId, order: &Order, args: Piece) -> ControlReply {
         let mut copy = BootArgs::new();
-        if let Err(status) = self.cpu.copy_in(from, args, &mut copy) {
-            return done(status, 0);
+        if let Err(why) = self.cpu.copy_in(from, args, &mut copy) {
+            return done(status_of_piece(why), 0);
         }
         match self.create(order, &copy) {
             Ok(vm) => done(status::OK, vm.raw()),
@@ -105,8 +110,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     /// Make a VM somebody else, with boot arguments that lie in the request page of this endpoint.
     fn change_identity_for(&mut self, from: EndpointId, vm: VmId, ipv4: u32, args: Piece) -> ControlReply {
         let mut copy = BootArgs::new();
-        if let Err(status) = self.cpu.copy_in(from, args, &mut copy) {
-            return done(status, 0);
+        if let Err(why) = self.cpu.copy_in(from, args, &mut copy) {
+            return done(status_of_piece(why), 0);
         }
         let status = match self.change_identity(vm, ipv4, &copy) {
             Ok(()) => status::OK,
@@ -115,6 +120,35 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             Err(IdentityError::TooLong) => status::TOO_LONG,
         };
         done(status, 0)
+    }
+
+    /// Put the state of a VM's processor into the request page of this endpoint.
+    fn read_state_for(&mut self, from: EndpointId, vm: VmId, to: Piece) -> ControlReply {
+        let state = match self.read_state(vm) {
+            Ok(state) => state,
+            Err(why) => return done(status_of_state(why), 0),
+        };
+        let bytes = state.to_bytes();
+        let Some(endpoint) = self.cpu.endpoints.get(from).filter(|_| usize::from(to.len) >= bytes.len()) else {
+            return done(status::TOO_LONG, 0);
+        };
+        match endpoint.copy_out(bytes, to) {
+            Ok(()) => done(status::OK, bytes.len() as u64),
+            Err(_) => done(status::BAD_REQUEST, 0),
+        }
+    }
+
+    /// Let a VM go on from the state of a processor that lies in the request page of this endpoint.
+    fn write_state_for(&mut self, from: EndpointId, vm: VmId, piece: Piece) -> ControlReply {
+        let mut copy = heapless::Vec::<u8, { size_of::<VcpuState>() }>::new();
+        let copied = self.cpu.endpoints.get(from).map(|endpoint| endpoint.copy_in(piece, &mut copy));
+        if copied != Some(Ok(())) {
+            return done(status::BAD_REQUEST, 0);
+        }
+        match VcpuState::from_bytes(&copy).map_err(StateError::Bad).and_then(|state| self.write_state(vm, &state)) {
+            Ok(()) => done(status::OK, 0),
+            Err(why) => done(status_of_state(why), 0),
+        }
     }
 
     /// End a VM, whether it was admitted or not. False when there is none of this name.
@@ -145,14 +179,15 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     }
 
     fn describe_share(&mut self, slot: Slot) -> Option<ControlReply> {
-        if let Some(Seed { id: vm, image, share, .. }) = self.vms.waiting_in(slot) {
+        if let Some(Seed { id: vm, image, share, tenant, .. }) = self.vms.waiting_in(slot) {
             let (reserve, limit) = self.cpu.claim_of(image);
-            return Some(ControlReply::Share { vm, share, reserve, limit, held: 0 });
+            let of_image = self.cpu.images.get(image).map_or(Tenant::UNSAID, |image| image.entry.tenant());
+            return Some(ControlReply::Share { vm, share, reserve, limit, held: 0, tenant: tenant.or(of_image) });
         }
         let vm = self.vms.get(slot)?;
         let (reserve, limit) = self.cpu.claim_of(vm.image);
         let held = vm.life.memory().map_or(0, |memory| memory.reservation().held());
-        Some(ControlReply::Share { vm: vm.id, share: vm.share, reserve, limit, held })
+        Some(ControlReply::Share { vm: vm.id, share: vm.share, reserve, limit, held, tenant: vm.tenant })
     }
 
     /// The VM in this slot or the next one that lives.
@@ -179,6 +214,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 tables: 0,
                 shared: 0,
                 ipv4,
+                bus_locks: 0,
             });
         }
         let vm = self.vms.get(slot)?;
@@ -200,6 +236,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             tables,
             shared,
             ipv4: vm.ipv4,
+            bus_locks: vm.vcpu.bus_locks(),
         })
     }
 }
@@ -218,13 +255,9 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     /// Copy what the party at this endpoint has in its request page.
     ///
     /// # Errors
-    /// The status of the answer.
-    fn copy_in(&self, from: EndpointId, piece: Piece, into: &mut BootArgs) -> Result<(), u32> {
-        let endpoint = self.endpoints.get(from).ok_or(status::BAD_REQUEST)?;
-        endpoint.copy_in(piece, into).map_err(|why| match why {
-            BadPiece::Outside => status::BAD_REQUEST,
-            BadPiece::TooLong => status::TOO_LONG,
-        })
+    /// [`BadPiece`].
+    fn copy_in(&self, from: EndpointId, piece: Piece, into: &mut BootArgs) -> Result<(), BadPiece> {
+        self.endpoints.get(from).ok_or(BadPiece::Outside)?.copy_in(piece, into)
     }
 
     /// Write the boot arguments of an image into the request page of the party at this endpoint.
@@ -308,11 +341,27 @@ const fn done(status: u32, value: u64) -> ControlReply {
     ControlReply::Done { status, value }
 }
 
+const fn status_of_state(why: StateError) -> u32 {
+    match why {
+        StateError::NoVm => status::NOT_FOUND,
+        StateError::Waits => status::NOT_ADMITTED,
+        StateError::Busy => status::BUSY,
+        StateError::Bad(_) => status::BAD_REQUEST,
+    }
+}
+
 const fn status_of_swap(why: NoSwap) -> u32 {
     match why {
         NoSwap::NoPolicy => status::NOT_FOUND,
         NoSwap::Unfit(Unfit::NoModule) => status::NO_MODULE,
         NoSwap::Unfit(Unfit::BadModule) => status::BAD_MODULE,
         NoSwap::Busy => status::BUSY,
+    }
+}
+
+const fn status_of_piece(why: BadPiece) -> u32 {
+    match why {
+        BadPiece::Outside => status::BAD_REQUEST,
+        BadPiece::TooLong => status::TOO_LONG,
     }
 }
