@@ -23,7 +23,7 @@ pub use backlog::{Backlog, BacklogLink, EMPTY_BACKLOG};
 pub use component::Component;
 pub use components::Components;
 pub use endpoint::{BadPiece, Endpoint, EndpointId, EndpointSet, Endpoints, Full, MAX_ENDPOINTS, Party, Told};
-pub use load::{Loaded, Sources, load_all};
+pub use load::{Sources, load_all};
 pub use load_error::LoadError;
 pub use policies::Unfit;
 pub use run::{Death, Run};

@@ -7,12 +7,12 @@ use super::roles::{Monitor, Net, Pager, Role as FakeRole, Sched};
 use crate::board::TimeBase;
 use crate::boot::VmTables;
 use crate::boot::options::{Net as Addresses, Options};
-use crate::component::{EndpointId, Loaded, MAX_ENDPOINTS, Run, Sources, load_all};
-use crate::kernel::{Kernel, Parts, Tables};
+use crate::component::{EndpointId, MAX_ENDPOINTS, Run, Sources, load_all};
+use crate::kernel::{Cpu, Kernel, Parts, Tables};
 use crate::memory::phys;
 use crate::memory::tables::{DirectMap, Tables as PageTables};
 use crate::memory::{CoreImage, Frames, KernelSpace, Owner, core_slice, frames};
-use crate::vm::{BootArgs, CreateError, Image, Images, NEVER, Order, Queue, Written};
+use crate::vm::{BootArgs, CreateError, Image, NEVER, Order, Queue, Written};
 use abi::barriers::BarrierPlan;
 use abi::boot;
 use abi::guest::IMAGE_BASE;
@@ -228,10 +228,10 @@ pub struct Places {
 const MORE_CELLS: usize = 256;
 
 /// Write VMs as the loader does: those of images that are there, as long as there is room.
-fn write_vms(tables: &mut VmTables, vms: &[(ImageId, u32)], images: &Images, net: &Addresses) {
+fn write_vms(tables: &mut VmTables, vms: &[(ImageId, u32)], images: &[Option<Image>], net: &Addresses) {
     let VmTables { records, cells, written, .. } = tables;
     for &(id, count) in vms {
-        let Some(image) = images.get(id) else { continue };
+        let Some(Some(image)) = images.get(id.index()) else { continue };
         for _ in 0..count {
             let Some(record) = records.get_mut(written.slots as usize) else { return };
             let ipv4 = net.address_of(Slot::new(written.slots));
@@ -315,7 +315,7 @@ impl<const TIMER: bool> Machine<TIMER> {
         let space = unsafe { KernelSpace::adopt(tables.root(), core) };
         let wires = Rc::new(Wires::new(HZ, crate::board::vectors::TIMER));
         let hardware = Rc::new(RefCell::new(Hardware::default()));
-        let mut board = FakeBoard { wires: wires.clone(), hardware: hardware.clone() };
+        let board = FakeBoard { wires: wires.clone(), hardware: hardware.clone() };
         let guests = Rc::new(RefCell::new(Guests::default()));
         let script = guests.clone();
         let backend =
@@ -345,16 +345,26 @@ impl<const TIMER: bool> Machine<TIMER> {
             vm_seats: places.seats,
             tsc_hz: HZ,
         };
-        let mut loaded = Loaded::new();
-        load_all(&sources, &mut frames, &mut board, &mut loaded).expect("room");
-        let mut images: heapless::Vec<_, _> = heapless::Vec::new();
-        images.extend([Some(image(&mut frames, WITH_NIC, 32, 32)), Some(image(&mut frames, WITHOUT_NIC, 0, 0)), None]);
+        let mut images = vec![
+            Some(image(&mut frames, WITH_NIC, 32, 32)),
+            Some(image(&mut frames, WITHOUT_NIC, 0, 0)),
+            None,
+        ];
         if parties.len() == PARTIES.len() {
             let mut elsewhere = image(&mut frames, ELSEWHERE, 32, 32);
             (elsewhere.entry.net, elsewhere.entry.pager) = (4, 5);
-            let _ = images.push(Some(elsewhere));
+            images.push(Some(elsewhere));
         }
-        for (component, (_, service)) in loaded.components.list.iter().zip(parties) {
+        let mut options = Options { quantum_ns: 20_000, node: 7, ..Options::default() };
+        options.set_net(Addresses::Static { address: 0x0a00_0210, prefix: 24, gateway: None });
+        write_vms(&mut vm_tables, vms, &images, &options.net());
+        let tables = Tables::new(&mut frames, vm_tables).expect("room");
+        let parts = Parts { backend, board, time: TimeBase::new(HZ, HZ, 0), frames, barriers };
+        let mut kernel = Kernel::new(parts, tables, &options);
+        let Cpu { frames, board, components, endpoints, images: made, .. } = &mut kernel.cpu;
+        load_all(&sources, frames, board, components, endpoints).expect("room");
+        images.into_iter().for_each(|image| made.add(image));
+        for (component, (_, service)) in components.list.iter().zip(parties) {
             let role = match service {
                 Service::Net => FakeRole::Net(Net::default()),
                 Service::Pager => FakeRole::Pager(Pager::default()),
@@ -378,14 +388,6 @@ impl<const TIMER: bool> Machine<TIMER> {
             hardware.components.push(fake);
             hardware.roots.push(component.space.tables().root().as_u64());
         }
-        let mut options = Options { quantum_ns: 20_000, node: 7, ..Options::default() };
-        options.set_net(Addresses::Static { address: 0x0a00_0210, prefix: 24, gateway: None });
-        let images = Images::new(images);
-        write_vms(&mut vm_tables, vms, &images, &options.net());
-        let tables = Tables::new(&mut frames, vm_tables).expect("room");
-        let time = TimeBase::new(HZ, HZ, 0);
-        let parts = Parts { backend, board, time, frames, loaded, images, barriers };
-        let mut kernel = Kernel::new(parts, tables, &options);
         kernel.start_components();
         Machine { kernel, wires, hardware, guests, ended: BTreeSet::new(), shared: None, _ram: ram }
     }
