@@ -12,6 +12,7 @@ pub mod drivers;
 mod run;
 mod scrub;
 mod sets;
+mod store;
 #[cfg(test)]
 mod test_machine;
 
@@ -20,3 +21,4 @@ pub use disks::{Disks, Failed, Host};
 pub use run::run;
 pub use scrub::Scrub;
 pub use sets::Sets;
+pub use store::{Ask, BYTES as STORE_BYTES, Outcome, Refused, Store};

@@ -135,6 +135,16 @@ impl Sets {
         self.used.as_ref()?.disks.get(usize::from(member)).copied()
     }
 
+    /// Members of the set in use; 0 where none is.
+    pub fn members(&self) -> u16 {
+        self.used.as_ref().and_then(|used| u16::try_from(used.disks.len()).ok()).unwrap_or(0)
+    }
+
+    /// Whether the set in use takes writes.
+    pub fn is_writable(&self) -> bool {
+        self.used.as_ref().is_some_and(|used| !used.read_only)
+    }
+
     /// How the set in use deals its blocks out.
     pub fn stripes(&self) -> Option<Stripes> {
         Some(self.used.as_ref()?.stripes)

@@ -26,11 +26,53 @@ pub struct Platter {
     /// It answers no more.
     pub silent: bool,
     pub flushes: usize,
+    /// What it was given and has not done.
+    waiting: VecDeque<(u16, Request)>,
+    /// What is there whatever happens to the power.
+    durable: BTreeMap<u64, Box<Block>>,
+    /// What was written since, in order.
+    unflushed: Vec<(u64, Box<Block>)>,
 }
 
 impl Platter {
     pub fn read(&self, at: u64) -> Block {
         self.held.get(&at).map_or_else(zeroed, |block| **block)
+    }
+
+    /// What it holds is durable.
+    pub fn settle(&mut self) {
+        self.unflushed.clear();
+        self.durable = self.held.clone();
+    }
+
+    fn write(&mut self, block: u64, data: Block) {
+        self.held.insert(block, Box::new(data));
+        self.written.push(block);
+        self.unflushed.push((block, Box::new(data)));
+    }
+
+    fn flush(&mut self) {
+        self.flushes += 1;
+        self.durable.extend(self.unflushed.drain(..));
+    }
+
+    /// Whoever gave it requests is gone. It does some of them all the same.
+    pub fn abandon(&mut self, memory: SharedMemory, mut some: impl FnMut() -> bool) {
+        for (_, Request { op, block, buffer, .. }) in std::mem::take(&mut self.waiting) {
+            let mut data = zeroed();
+            memory.read(buffer, &mut data).expect("a buffer");
+            if op == Op::Write && some() {
+                self.write(block, data);
+            }
+        }
+    }
+
+    /// The power fails: of what is not durable some is there.
+    pub fn cut(&mut self, mut some: impl FnMut() -> bool) {
+        self.waiting.clear();
+        let left = std::mem::take(&mut self.unflushed);
+        self.durable.extend(left.into_iter().filter(|_| some()));
+        self.held = self.durable.clone();
     }
 }
 
@@ -41,7 +83,6 @@ pub struct Fake {
     platter: Shared,
     geometry: [Geometry; 1],
     memory: SharedMemory,
-    waiting: VecDeque<(u16, Request)>,
     pub depth: usize,
 }
 
@@ -56,9 +97,10 @@ impl Controller for Fake {
 
     fn start(&mut self, tag: u16, request: Request) -> bool {
         assert!(request.disk == 0 && (request.op == Op::Flush || request.block < self.geometry[0].blocks));
-        let room = self.waiting.len() < self.depth;
+        let mut platter = self.platter.borrow_mut();
+        let room = platter.waiting.len() < self.depth;
         if room {
-            self.waiting.push_front((tag, request));
+            platter.waiting.push_front((tag, request));
         }
         room
     }
@@ -68,17 +110,16 @@ impl Controller for Fake {
         if platter.silent {
             return None;
         }
-        let (tag, Request { op, block, buffer, .. }) = self.waiting.pop_front()?;
+        let (tag, Request { op, block, buffer, .. }) = platter.waiting.pop_front()?;
         let good = !platter.bad.contains(&block) || op == Op::Flush;
         match op {
             Op::Read if good => self.memory.write(buffer, &platter.read(block)).expect("a buffer"),
             Op::Write if good => {
                 let mut data = zeroed();
                 self.memory.read(buffer, &mut data).expect("a buffer");
-                platter.held.insert(block, Box::new(data));
-                platter.written.push(block);
+                platter.write(block, data);
             }
-            Op::Flush => platter.flushes += 1,
+            Op::Flush => platter.flush(),
             _ => {}
         }
         Some(Done { tag, good })
@@ -116,19 +157,22 @@ impl Host for Clock {
 /// Where a scrub has its buffers in the memory of [`connect`].
 pub const BUFFERS: usize = BLOCK_BYTES;
 
+/// DMA memory with room for a scrub and a store.
+pub fn dma() -> SharedMemory {
+    let words = (BUFFERS + crate::scrub::BYTES.max(crate::STORE_BYTES)) / 8;
+    SharedMemory::from_static(Box::leak(vec![0_u64; words].into_boxed_slice()))
+}
+
 /// The disks behind these platters.
 pub fn connect(platters: &[Shared]) -> Disks<Fake, Clock> {
-    let words = (BUFFERS + crate::scrub::BYTES) / 8;
-    let memory = SharedMemory::from_static(Box::leak(vec![0_u64; words].into_boxed_slice()));
+    connect_to(platters, dma())
+}
+
+/// The disks behind these platters, with this DMA memory.
+pub fn connect_to(platters: &[Shared], memory: SharedMemory) -> Disks<Fake, Clock> {
     let fake = |platter: &Shared| {
         let Platter { blocks, read_only, .. } = *platter.borrow();
-        Fake {
-            platter: platter.clone(),
-            geometry: [Geometry { blocks, read_only }],
-            memory,
-            waiting: VecDeque::new(),
-            depth: 4,
-        }
+        Fake { platter: platter.clone(), geometry: [Geometry { blocks, read_only }], memory, depth: 4 }
     };
     Disks::new(platters.iter().map(fake).collect(), memory, 0, Clock::default())
 }
@@ -156,12 +200,23 @@ pub fn place(stripes: &Stripes, at: u64) -> (usize, u64) {
     (piece.member.into(), piece.block)
 }
 
-/// A set with this id of `count` disks, with swap regions and the virtual disk `web`.
+/// A set with this id of `count` disks, with swap regions and the virtual disk `web`, which is never written.
 pub fn set(id: u8, count: u16) -> (Vec<Shared>, Stripes, Entry) {
+    make(id, count, true)
+}
+
+/// A set of `count` disks with the virtual disk `web`, which may be written.
+pub fn writable(count: u16) -> (Vec<Shared>, Stripes, Entry) {
+    let made = make(1, count, false);
+    made.0.iter().for_each(|platter| platter.borrow_mut().settle());
+    made
+}
+
+fn make(id: u8, count: u16, read_only: bool) -> (Vec<Shared>, Stripes, Entry) {
     let blocks = 1000;
     let layout = Layout::plan(blocks, 4, 1).expect("large enough");
     let stripes = Stripes::new(count, 4, layout.data_start, layout.data_blocks).expect("good");
-    let web = Entry { kind: Kind::Disk { read_only: true }, id: 1, name: name("web"), first: 16, blocks: WEB };
+    let web = Entry { kind: Kind::Disk { read_only }, id: 1, name: name("web"), first: 16, blocks: WEB };
     let swap = Entry { kind: Kind::Swap { region: 4 }, id: 0, name: name("swap"), first: 0, blocks: 16 };
     let platters: Vec<Shared> = (0..count).map(|_| blank(blocks)).collect();
     let write = |at: u64, block: &Block| {

@@ -345,11 +345,8 @@ impl<const TIMER: bool> Machine<TIMER> {
             vm_seats: places.seats,
             tsc_hz: HZ,
         };
-        let mut images = vec![
-            Some(image(&mut frames, WITH_NIC, 32, 32)),
-            Some(image(&mut frames, WITHOUT_NIC, 0, 0)),
-            None,
-        ];
+        let mut images =
+            vec![Some(image(&mut frames, WITH_NIC, 32, 32)), Some(image(&mut frames, WITHOUT_NIC, 0, 0)), None];
         if parties.len() == PARTIES.len() {
             let mut elsewhere = image(&mut frames, ELSEWHERE, 32, 32);
             (elsewhere.entry.net, elsewhere.entry.pager) = (4, 5);
