@@ -2,7 +2,7 @@
 
 use super::component::{Component, Device};
 use super::components::Components;
-use super::devices::attach_devices;
+use super::devices::{Attached, attach_devices};
 use super::endpoint::Endpoints;
 use super::liveness::Liveness;
 use super::load_error::LoadError;
@@ -94,10 +94,10 @@ fn load_one(
     let joined = connected.join(rank, &info, endpoints)?;
     let kicks = give_regions(&entry, rank8, joined.authority, &policies, sources, &mut space, frames, &mut info)
         .ok_or(LoadError::Memory(entry.name))?;
-    let mut devices = heapless::Vec::new();
-    if entry.pci_class != NONE {
-        attach_devices(&entry.name, entry.pci_class, &mut space, frames, hardware, &mut info, &mut devices)?;
-    }
+    let Attached { mut devices, ports } = match entry.pci_class {
+        NONE => Attached::default(),
+        class => attach_devices(&entry.name, class, &mut space, frames, hardware, &mut info)?,
+    };
     if entry.port_irq != NONE {
         // The ports' interrupt counts as the device after the others.
         let gsi = hardware.route_isa(entry.port_irq);
@@ -131,6 +131,7 @@ fn load_one(
         rings: connected.rings,
         peers: connected.peers,
         devices,
+        ports,
         kicks,
         context: UserContext::default(),
         run: Run::Stopped { start_at: 0 },

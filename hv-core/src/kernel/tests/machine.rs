@@ -121,6 +121,8 @@ fn entry(role: &str, priority: u32) -> manifest::Component {
         port_count: 0,
         port_irq: NONE,
         keep_pages: 0,
+        flags: 0,
+        reserved: 0,
     }
 }
 
@@ -328,9 +330,9 @@ impl<const TIMER: bool> Machine<TIMER> {
         let components: Vec<boot::Component> = entries
             .into_iter()
             .map(|entry| boot::Component {
+                reserved: 0,
                 entry,
                 chosen: 0,
-                reserved: 0,
                 programs: POLICIES.map(|name| policy(&mut frames, name)),
             })
             .collect();
@@ -343,11 +345,8 @@ impl<const TIMER: bool> Machine<TIMER> {
             vm_seats: places.seats,
             tsc_hz: HZ,
         };
-        let mut images = vec![
-            Some(image(&mut frames, WITH_NIC, 32, 32)),
-            Some(image(&mut frames, WITHOUT_NIC, 0, 0)),
-            None,
-        ];
+        let mut images =
+            vec![Some(image(&mut frames, WITH_NIC, 32, 32)), Some(image(&mut frames, WITHOUT_NIC, 0, 0)), None];
         if parties.len() == PARTIES.len() {
             let mut elsewhere = image(&mut frames, ELSEWHERE, 32, 32);
             (elsewhere.entry.net, elsewhere.entry.pager) = (4, 5);
