@@ -4,12 +4,13 @@
 //! had one of its turns, whatever the plan named in between and whatever goes wrong. A scheduler that does its work names everybody
 //! once in a round of plans ([`super::roles`]); what it learnt late stands in the next round, so two rounds bound the planned turns.
 
-use super::machine::Machine;
-use super::roles::PLAN_DEPTH;
+use super::machine::{Machine, WITHOUT_NIC};
+use super::roles::{PLAN_DEPTH, Role as FakeRole};
 use crate::component::Run;
 use crate::vm::Queue;
 use abi::service::Service;
 use abi::vm::{Slot, VmId};
+use backend::fake::Step;
 use std::collections::BTreeMap;
 
 /// A VM that can run and does not.
@@ -117,4 +118,54 @@ impl<const TIMER: bool> Machine<TIMER> {
         let vms = &mut self.kernel.vms;
         slots.iter().filter_map(|&slot| vms.get(slot).filter(|vm| vm.life.is_ready()).map(|vm| vm.id)).collect()
     }
+}
+
+/// A machine of three VMs that compute for ever, which is looked at while `meddle` has its way after each step.
+fn computing(lazy: bool, mut meddle: impl FnMut(&mut Machine<true>, &[VmId])) {
+    let mut machine = Machine::<true>::new(4096);
+    machine.guests.borrow_mut().calm = Some(Box::new(|_| Some(Step::Compute(5_000))));
+    let vms: Vec<_> = (0..3).map(|_| machine.create(WITHOUT_NIC)).collect();
+    for _ in 0..300 {
+        machine.step();
+    }
+    let rank = machine.rank(Service::Plan);
+    if let FakeRole::Sched(sched) = &mut machine.hardware.borrow_mut().components[rank].role {
+        sched.lazy = lazy;
+    }
+    let mut readiness = Readiness::default();
+    for _ in 0..2000 {
+        machine.step();
+        readiness.look(&mut machine, true);
+        meddle(&mut machine, &vms);
+    }
+    assert_eq!(machine.guests.borrow().asked.len(), 3);
+}
+
+#[test]
+fn all_is_well_by_the_plan_and_by_the_cores_own_order() {
+    computing(false, |_, _| ());
+    computing(true, |_, _| ());
+}
+
+#[test]
+#[should_panic(expected = "and the core has passed it over")]
+fn an_order_that_puts_somebody_last_again_and_again_is_noticed() {
+    computing(true, |machine, vms| machine.kernel.cpu.queues.rotate(Queue::Ready, vms[1].slot));
+}
+
+#[test]
+#[should_panic(expected = "others were planned")]
+fn a_plan_that_never_names_somebody_is_noticed() {
+    computing(false, |machine, vms| {
+        let rank = machine.rank(Service::Plan);
+        if let FakeRole::Sched(sched) = &mut machine.hardware.borrow_mut().components[rank].role {
+            sched.ready.retain(|vm| *vm != vms[1]);
+        }
+    });
+}
+
+#[test]
+#[should_panic(expected = "could run")]
+fn a_machine_that_sleeps_while_somebody_can_run_is_noticed() {
+    computing(true, |machine, _| machine.hardware.borrow_mut().asleep = true);
 }
