@@ -7,7 +7,7 @@ use super::roles::{Monitor, Net, Pager, Role as FakeRole, Sched};
 use crate::board::TimeBase;
 use crate::boot::VmTables;
 use crate::boot::options::{Net as Addresses, Options};
-use crate::component::{EndpointId, MAX_ENDPOINTS, Run, Sources, load_all};
+use crate::component::{Component, EndpointId, MAX_ENDPOINTS, Run, Sources, load_all};
 use crate::kernel::{Cpu, Kernel, Parts, Tables};
 use crate::memory::phys;
 use crate::memory::tables::{DirectMap, Tables as PageTables};
@@ -249,6 +249,41 @@ fn write_vms(tables: &mut VmTables, vms: &[(ImageId, u32)], images: &[Option<Ima
     }
 }
 
+/// The core's address space, of a core that is nowhere.
+fn kernel_space(frames: &mut Frames) -> KernelSpace {
+    let at = |page: u64| CoreImage::START + page * PAGE_SIZE;
+    let core = CoreImage {
+        physical: 0,
+        text_start: at(0),
+        text_end: at(1),
+        rodata_end: at(2),
+        stack_guard: at(3),
+        end: at(5),
+    };
+    let tables = PageTables::new(frames, DirectMap, Owner::Core).expect("room");
+    // SAFETY: it was just made, in the memory of the fake machine, and nobody else has it.
+    unsafe { KernelSpace::adopt(tables.root(), core) }
+}
+
+/// What plays a component that is a party to this service.
+fn fake(component: &Component, service: Service) -> FakeComponent {
+    let role = match service {
+        Service::Net => FakeRole::Net(Net::default()),
+        Service::Pager => FakeRole::Pager(Pager::default()),
+        Service::Plan => FakeRole::Sched(Sched::default()),
+        Service::Control => {
+            // Each has ids of its own.
+            let before = if component.entry.port_count == 0 { 1 << 20 } else { 0 };
+            FakeRole::Monitor(Monitor { asked: before, before, ..Monitor::default() })
+        }
+    };
+    let ring = |index: usize| (component.rings[index], RING_SLOTS, 1 << index);
+    let entry = component.policies.program(0).expect("good").entry;
+    let mut fake = FakeComponent::new(role, ring(0), ring(1), entry, component.kicks);
+    fake.info = Some(component.info_page);
+    fake
+}
+
 impl<const TIMER: bool> Machine<TIMER> {
     /// A machine with so many frames, whose components have been started and have not run yet.
     pub fn new(ram_frames: usize) -> Self {
@@ -301,18 +336,7 @@ impl<const TIMER: bool> Machine<TIMER> {
         let table = vec![frames::Entry::RESERVED; ram_frames].leak();
         let mut frames = Frames::new(table);
         assert!(frames.add_free(1, ram_frames as u64));
-        let at = |page: u64| CoreImage::START + page * PAGE_SIZE;
-        let core = CoreImage {
-            physical: 0,
-            text_start: at(0),
-            text_end: at(1),
-            rodata_end: at(2),
-            stack_guard: at(3),
-            end: at(5),
-        };
-        let tables = PageTables::new(&mut frames, DirectMap, Owner::Core).expect("room");
-        // SAFETY: it was just made, in the memory of the fake machine, and nobody else has it.
-        let space = unsafe { KernelSpace::adopt(tables.root(), core) };
+        let space = kernel_space(&mut frames);
         let wires = Rc::new(Wires::new(HZ, crate::board::vectors::TIMER));
         let hardware = Rc::new(RefCell::new(Hardware::default()));
         let board = FakeBoard { wires: wires.clone(), hardware: hardware.clone() };
@@ -362,27 +386,8 @@ impl<const TIMER: bool> Machine<TIMER> {
         load_all(&sources, frames, board, components, endpoints).expect("room");
         images.into_iter().for_each(|image| made.add(image));
         for (component, (_, service)) in components.list.iter().zip(parties) {
-            let role = match service {
-                Service::Net => FakeRole::Net(Net::default()),
-                Service::Pager => FakeRole::Pager(Pager::default()),
-                Service::Plan => FakeRole::Sched(Sched::default()),
-                Service::Control => {
-                    // Each has ids of its own.
-                    let before = if component.entry.port_count == 0 { 1 << 20 } else { 0 };
-                    FakeRole::Monitor(Monitor { asked: before, before, ..Monitor::default() })
-                }
-            };
-            let ring = |index: usize| (component.rings[index], RING_SLOTS, 1 << index);
-            let mut fake = FakeComponent::new(
-                role,
-                ring(0),
-                ring(1),
-                component.policies.program(0).expect("good").entry,
-                component.kicks,
-            );
-            fake.info = Some(component.info_page);
             let mut hardware = hardware.borrow_mut();
-            hardware.components.push(fake);
+            hardware.components.push(fake(component, *service));
             hardware.roots.push(component.space.tables().root().as_u64());
         }
         kernel.start_components();
