@@ -25,6 +25,8 @@ pub struct Platter {
     pub bad: Vec<u64>,
     /// It answers no more.
     pub silent: bool,
+    /// It takes more requests at a time than anybody has.
+    pub deep: bool,
     pub flushes: usize,
     /// What it was given and has not done.
     waiting: VecDeque<(u16, Request)>,
@@ -98,7 +100,7 @@ impl Controller for Fake {
     fn start(&mut self, tag: u16, request: Request) -> bool {
         assert!(request.disk == 0 && (request.op == Op::Flush || request.block < self.geometry[0].blocks));
         let mut platter = self.platter.borrow_mut();
-        let room = platter.waiting.len() < self.depth;
+        let room = platter.deep || platter.waiting.len() < self.depth;
         if room {
             platter.waiting.push_front((tag, request));
         }

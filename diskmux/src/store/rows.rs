@@ -55,7 +55,8 @@ impl<const N: usize> Rows<N> {
             let row = &self.rows[*place];
             !row.gone && row.state != State::Coming && !is_used(*place)
         };
-        let place = (0..N).filter(free).min_by_key(|&place| self.rows[place].used)?;
+        let place =
+            (0..N).filter(free).min_by_key(|&place| (self.rows[place].state == State::Read, self.rows[place].used))?;
         self.rows[place] = Row { at, state: State::Coming, used: self.clock, gone: false };
         Some((place, true))
     }
@@ -108,5 +109,41 @@ impl<const N: usize> Rows<N> {
     /// The check at this byte of it is this one from now on.
     pub fn set(&mut self, row: usize, byte: usize, check: Check, memory: SharedMemory) {
         let _ = memory.write(self.buffer(row) + byte, &check.to_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_one_that_was_asked_for_longest_ago_makes_room_if_nobody_uses_it() {
+        let mut rows = Rows::<3>::new(0);
+        assert_eq!([10, 11, 12].map(|at| rows.find(at, |_| false)), [(0, true), (1, true), (2, true)].map(Some));
+        assert_eq!(rows.find(13, |_| false), None, "all are being read");
+        (0..3).for_each(|row| rows.came(row, true));
+        assert_eq!(rows.find(10, |_| false), Some((0, false)));
+        assert_eq!(rows.find(13, |row| row == 1), Some((2, true)));
+        assert_eq!((rows.at(2), rows.state(2), rows.state(1)), (13, State::Coming, State::Read));
+        // One that could not be read, or written, is read anew.
+        rows.came(2, false);
+        rows.forget(1);
+        assert_eq!((rows.state(2), rows.state(1)), (State::Lost, State::Stale));
+        assert_eq!(rows.find(13, |row| row == 1), Some((2, true)));
+        assert_eq!(rows.find(11, |_| false), Some((1, true)));
+    }
+
+    #[test]
+    fn memory_that_a_disk_may_still_write_to_is_not_used_again() {
+        let mut rows = Rows::<2>::new(0);
+        assert_eq!([10, 11].map(|at| rows.find(at, |_| false)), [Some((0, true)), Some((1, true))]);
+        rows.lose(0);
+        rows.came(0, true);
+        rows.came(1, true);
+        assert_eq!((rows.state(0), rows.are_gone()), (State::Lost, false));
+        assert_eq!(rows.find(10, |_| false), Some((1, true)));
+        assert_eq!(rows.find(12, |_| false), None);
+        rows.lose(1);
+        assert!(rows.are_gone());
     }
 }

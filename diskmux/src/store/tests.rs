@@ -217,6 +217,25 @@ fn who_waits_for_a_disk_that_falls_silent_is_told_and_others_go_on() {
     assert_eq!(machine.one(Ask::Flush, None), Err(Outcome::Failed), "nobody knows what it has kept");
 }
 
+#[test]
+fn memory_that_a_silent_disk_has_is_never_used_again() {
+    let mut machine = Machine::new(1);
+    assert_eq!(machine.one(Ask::Read(77), None), Ok(Some(77)));
+    (machine.platters[0].borrow_mut().silent, machine.platters[0].borrow_mut().deep) = (true, true);
+    for token in 0..16 {
+        machine.ask(token, Ask::Read(77), None).expect("taken");
+    }
+    machine.finish();
+    assert!(machine.ended.len() == 16 && machine.ended.iter().all(|ended| ended.1 == Outcome::Failed));
+    assert_eq!(machine.ask(16, Ask::Read(77), None), Err(Refused::Gone));
+    // Its successor has all of it: the controller was reset.
+    machine.platters[0].borrow_mut().silent = false;
+    machine.platters[0].borrow_mut().abandon(machine.memory, || false);
+    machine.restart();
+    machine.ended.clear();
+    assert_eq!(machine.one(Ask::Read(77), None), Ok(Some(77)));
+}
+
 /// Blocks of the random histories: some that were never written, and some on either side of the end of a block of checks.
 const BLOCKS: [u64; 10] = [0, 1, 3, 5, 509, 510, 511, 512, 513, WEB - 1];
 
