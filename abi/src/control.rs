@@ -135,10 +135,12 @@ pub mod status {
     pub const MOVED: u32 = 8;
     /// The boot arguments are longer than [`crate::guest::BOOT_ARGS_MAX`].
     pub const TOO_LONG: u32 = 9;
-    /// The VM waits for admission: it has not been anybody yet.
+    /// The VM waits for admission, or for the first packet for it: it has not been anybody yet.
     pub const NOT_ADMITTED: u32 = 10;
     /// There is no room for the boot arguments: too many VMs that wait have some.
     pub const NO_ARGUMENTS: u32 = 11;
+    /// VMs of the image start with the first packet for them, and this one has no address.
+    pub const NO_ADDRESS: u32 = 12;
 }
 
 /// Values of [`ControlReply::Policy::state`].
@@ -165,6 +167,8 @@ pub mod vm_state {
     pub const FAULT: u16 = 4;
     /// Is being taken apart.
     pub const ENDING: u16 = 5;
+    /// Is out: it starts with the first packet for it.
+    pub const OUT: u16 = 6;
 }
 
 const FRAMES: u32 = 0x401;

@@ -174,6 +174,8 @@ fn messages_survive_the_ring() {
         net::NetEvent::Hello,
         net::NetEvent::Attach { vm, seat, node, ipv4: 1, rx_slots: 2, tx_slots: 3, share },
         net::NetEvent::Address { vm, seat, ipv4: 0x0a00_0263 },
+        net::NetEvent::Out { vm, node, ipv4: 0x0a00_0263 },
+        net::NetEvent::Gone { vm },
         net::NetEvent::Detach { vm, seat },
     ] {
         assert_eq!(net::NetEvent::try_from(&Message::from(event)), Ok(event));
@@ -293,9 +295,10 @@ fn messages_survive_the_ring() {
             MOVED,
             TOO_LONG,
             NOT_ADMITTED,
-            NO_ARGUMENTS
+            NO_ARGUMENTS,
+            NO_ADDRESS
         ],
-        [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]
+        [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]
     );
     assert_eq!((request_page::BYTES, request_page::offset_behind(64)), (4096, 8192));
     assert!(sched::SchedCommand::try_from(&Message::new(0x2ff, [])).is_err());

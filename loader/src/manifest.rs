@@ -203,7 +203,9 @@ impl<'a> Manifest<'a> {
         ensure(server(image.pager, Service::Pager), "it names a pager that is none")?;
         ensure(image.reserve_frames >= abi::manifest::RESERVE_LEAST, "its VMs cannot start with their reserve")?;
         ensure(image.reserve_frames <= image.limit_frames, "its reserve is beyond its limit")?;
-        ensure(image.flags & !image_flags::CONTROL == 0, "it has flags that this core does not know")
+        ensure(image.flags & !image_flags::ALL == 0, "it has flags that this core does not know")?;
+        let lazy = !image.starts_lazily() || image.can_start_lazily();
+        ensure(lazy, "its VMs start with the first packet, and get none or control the machine")
     }
 }
 

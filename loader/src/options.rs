@@ -5,8 +5,8 @@
 
 use super::manifest::is_party;
 use abi::boot::{self, Net, SelfTest, VmRequest};
-use abi::limits::{MAX_COMPONENTS, MAX_IMAGES, MAX_SEATS, MAX_SLOTS};
-use abi::manifest::{Component, Image, Ring};
+use abi::limits::{MAX_COMPONENTS, MAX_IMAGES, MAX_SEATS, MAX_SLOTS, Name};
+use abi::manifest::{Component, Image, Ring, image_flags};
 use abi::nic::Node;
 use abi::service::Service;
 use core::fmt;
@@ -64,8 +64,15 @@ pub struct Options {
     pub policies: [usize; MAX_COMPONENTS],
     /// `on-fatal=`
     pub on_fatal: OnFatal,
+    /// `start=`: VMs start with the first packet for them (true) or at once, whatever their images say.
+    pub lazy: Option<bool>,
     /// `selftest=`
     pub selftest: Option<SelfTest>,
+}
+
+/// The flags of an image with `start=`, which concerns only those whose VMs can start with the first packet.
+pub fn flags_of(image: &Image, lazy: bool) -> u16 {
+    if lazy && image.can_start_lazily() { image.flags | image_flags::LAZY } else { image.flags & !image_flags::LAZY }
 }
 
 impl Default for Options {
@@ -81,6 +88,7 @@ impl Default for Options {
             log: LevelFilter::Info,
             policies: [0; MAX_COMPONENTS],
             on_fatal: OnFatal::Halt,
+            lazy: None,
             selftest: None,
         }
     }
@@ -117,12 +125,14 @@ pub enum Problem<'a> {
     TooManyEntries,
     /// The value is not one of these.
     NotOneOf(&'static str),
+    /// VMs of this image start with the first packet for them, and nobody knows where to send it.
+    NoAddress(Name),
     /// The value is not of this form.
     BadForm(&'static str),
 }
 
-const FIXED_KEYS: [&str; 10] =
-    ["vms", "slots", "seats", "node", "quantum", "memory-wait", "net", "log", "on-fatal", "selftest"];
+const FIXED_KEYS: [&str; 11] =
+    ["vms", "slots", "seats", "node", "quantum", "memory-wait", "net", "log", "on-fatal", "selftest", "start"];
 const NET_FORM: &str = "dhcp, or ADDRESS/PREFIX with an optional ',gw=ADDRESS', as in net=10.0.2.16/24,gw=10.0.2.2";
 const SLOTS_FORM: &str = "a number from 1 to 1048576 or a power of two, as in slots=4096 or slots=2^20";
 const SEATS_FORM: &str = "a number from 1 to 65535 or a power of two, as in seats=1000 or seats=2^12";
@@ -164,6 +174,11 @@ impl fmt::Display for OptionError<'_> {
             Problem::TooManyVms => write!(f, "'{word}' asks for more than {MAX_SLOTS} VMs"),
             Problem::TooManyEntries => write!(f, "'{word}' has more than {MAX_IMAGES} entries"),
             Problem::NotOneOf(values) => write!(f, "'{word}' has an unknown value; known are {values}"),
+            Problem::NoAddress(image) => write!(
+                f,
+                "'{word}' gives VMs of the image {image} their addresses when they run, but they start with the first packet; \
+                 write net=ADDRESS/PREFIX, or start=now"
+            ),
             Problem::BadForm(form) => write!(f, "'{word}' is not understood; write {form}"),
         }
     }
@@ -203,6 +218,15 @@ impl Options {
         for word in defaults.split_ascii_whitespace().chain(line.split_ascii_whitespace()) {
             options.take(word, known).map_err(|problem| OptionError { word, problem, known })?;
         }
+        let lazy =
+            |image: &Image| options.lazy.map_or(image.flags, |lazy| flags_of(image, lazy)) & image_flags::LAZY != 0;
+        let asked = options.vms.iter().filter_map(|request| known.images.get(request.image as usize));
+        if options.net == Net::Dhcp
+            && let Some(image) = asked.into_iter().find(|image| lazy(image))
+        {
+            let (word, problem) = ("net=dhcp", Problem::NoAddress(image.name));
+            return Err(OptionError { word, problem, known });
+        }
         Ok(options)
     }
 
@@ -240,6 +264,13 @@ impl Options {
                     "halt" => OnFatal::Halt,
                     "poweroff" => OnFatal::PowerOff,
                     _ => return Err(Problem::NotOneOf("halt, poweroff")),
+                }
+            }
+            "start" => {
+                self.lazy = match value {
+                    "lazy" => Some(true),
+                    "now" => Some(false),
+                    _ => return Err(Problem::NotOneOf("lazy, now")),
                 }
             }
             "selftest" => {

@@ -1,8 +1,8 @@
 use super::manifest_test::image;
-use super::options::{Known, OnFatal, Options};
+use super::options::{Known, OnFatal, Options, flags_of};
 use abi::boot::{self, Net, SelfTest, VmRequest};
 use abi::limits::{MAX_POLICIES, Name};
-use abi::manifest::{CORE, Component, NONE, Policy, Ring};
+use abi::manifest::{CORE, Component, Image, NONE, Policy, Ring, image_flags};
 use abi::service::Service;
 use log::LevelFilter;
 use proptest::prelude::*;
@@ -46,6 +46,34 @@ fn parse(defaults: &str, line: &str) -> Options {
 
 fn error(line: &str) -> String {
     known(|known| Options::parse("", line, known).expect_err("must be refused").to_string())
+}
+
+#[test]
+fn vms_that_start_with_the_first_packet_need_an_address() {
+    assert_eq!(parse("", "").lazy, None);
+    assert_eq!(parse("net=10.0.2.16/24", "vms=httpd start=lazy").lazy, Some(true));
+    assert_eq!(parse("start=lazy", "vms=httpd start=now net=dhcp").lazy, Some(false));
+    assert_eq!(parse("start=lazy", "net=dhcp").lazy, Some(true), "nobody has to be reached");
+    let said = error("vms=httpd start=lazy net=dhcp");
+    assert!(said.starts_with("'net=dhcp' gives VMs of the image httpd their addresses when they run"), "{said}");
+    assert!(said.ends_with("write net=ADDRESS/PREFIX, or start=now"), "{said}");
+    assert!(error("start=soon").contains("known are lazy, now"));
+}
+
+#[test]
+fn only_images_whose_vms_can_be_reached_start_lazily() {
+    let with = |rx_slots, flags| Image { rx_slots, tx_slots: rx_slots, flags, ..image("httpd") };
+    let (lazy, control) = (image_flags::LAZY, image_flags::CONTROL);
+    for (image, wanted, flags) in [
+        (with(256, 0), true, lazy),
+        (with(256, lazy), true, lazy),
+        (with(256, lazy), false, 0),
+        (with(0, 0), true, 0),
+        (with(256, control), true, control),
+        (with(256, control), false, control),
+    ] {
+        assert_eq!(flags_of(&image, wanted), flags);
+    }
 }
 
 #[test]

@@ -73,6 +73,7 @@ fn policy_state_name(state: u16) -> &'static str {
 
 fn state_name(state: u16) -> &'static str {
     match state {
+        vm_state::OUT => "out",
         vm_state::WAITING => "waiting",
         vm_state::READY => "ready",
         vm_state::IDLE => "idle",

@@ -437,7 +437,8 @@ fn vms_come_and_go() {
     let kept = |text: &str| (vm, 0x0a00_0263, text.to_owned());
     assert_eq!(core.became, [kept("workers=2 ip=10.0.2.99/24 x=1"), kept("workers=2 ip=10.0.2.99/24")]);
     core.identity_status = status::NOT_ADMITTED;
-    let refused = "error identity: it waits for admission, so it has not been anybody yet; try again when it runs";
+    let refused =
+        "error identity: it is out or waits for admission, so it has not been anybody yet; try again when it runs";
     assert_eq!(run(&mut session, &mut core, "identity 1 addr=0.0.0.1"), [refused]);
     core.net = Net::Dhcp;
     let refused = "error identity: addresses come from DHCP on this machine; leave addr= out";

@@ -62,6 +62,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 return Ok(());
             }
             // Others are told of these, and one of them is behind with its ring: later.
+            ControlRequest::Shutdown { vm } if !self.can_come_in(vm) => done(status::BUSY, 0),
             ControlRequest::Create { .. } | ControlRequest::Destroy { .. } | ControlRequest::Identity { .. }
                 if !self.cpu.all_have_room() =>
             {
@@ -101,6 +102,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             Err(CreateError::Moved(next)) => done(status::MOVED, next.number().into()),
             Err(CreateError::TooLong) => done(status::TOO_LONG, 0),
             Err(CreateError::ArgumentsTaken) => done(status::NO_ARGUMENTS, 0),
+            Err(CreateError::NoAddress) => done(status::NO_ADDRESS, 0),
             Err(CreateError::BadShare) => done(status::BAD_REQUEST, 0),
         }
     }
@@ -157,6 +159,10 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             cpu.end_waiting(vms, id, end);
             return true;
         }
+        if let Some(seed) = vms.out(id) {
+            cpu.end_out(vms, &seed, end);
+            return true;
+        }
         let vm = vms.by_id(id);
         vm.map(|vm| cpu.end(vm, end)).is_some()
     }
@@ -176,8 +182,13 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         }
     }
 
+    /// The VM in a slot that has nothing but its record.
+    fn absent(&self, slot: Slot) -> Option<Seed> {
+        self.vms.waiting_in(slot).or_else(|| self.vms.out_in(slot))
+    }
+
     fn describe_share(&mut self, slot: Slot) -> Option<ControlReply> {
-        if let Some(Seed { id: vm, image, share, .. }) = self.vms.waiting_in(slot) {
+        if let Some(Seed { id: vm, image, share, .. }) = self.absent(slot) {
             let (reserve, limit) = self.cpu.claim_of(image);
             return Some(ControlReply::Share { vm, share, reserve, limit, held: 0 });
         }
@@ -199,8 +210,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     }
 
     fn describe_vm(&mut self, slot: Slot) -> Option<ControlReply> {
-        if let Some(Seed { id: vm, image, ipv4, .. }) = self.vms.waiting_in(slot) {
-            let state = vm_state::WAITING;
+        if let Some(Seed { id: vm, image, ipv4, .. }) = self.absent(slot) {
+            let state = if self.vms.out_in(slot).is_some() { vm_state::OUT } else { vm_state::WAITING };
             return Some(ControlReply::Vm {
                 vm,
                 image,

@@ -5,6 +5,7 @@ mod callers;
 mod control;
 mod hold;
 mod net;
+mod out;
 mod pager;
 mod plan;
 mod resync;

@@ -42,6 +42,8 @@ pub enum CreateError {
     ArgumentsTaken,
     /// A weight or a burst beyond its limits.
     BadShare,
+    /// It would start with the first packet for it, and has no address.
+    NoAddress,
 }
 
 impl<B: Backend, H: Board> Kernel<B, H> {
@@ -54,9 +56,13 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         let Self { vms, cpu, .. } = self;
         let created_tsc = cpu.board.now();
         let &Order { image, slot, ipv4, share } = order;
-        let Some(of_image) = cpu.images.get(image).map(|image| image.entry.share()) else {
+        let Some(entry) = cpu.images.get(image).map(|image| &image.entry) else {
             return Err(CreateError::UnknownImage);
         };
+        let of_image = entry.share();
+        if entry.starts_lazily() && ipv4 == 0 {
+            return Err(CreateError::NoAddress);
+        }
         if !share.is_valid() {
             return Err(CreateError::BadShare);
         }
@@ -68,15 +74,26 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         if slot.is_some_and(|slot| slot != id.slot) {
             return Err(CreateError::Moved(id.slot));
         }
-        if !vms.create(Seed { id, image, ipv4, share, created_tsc }, args) {
+        let seed = Seed { id, image, ipv4, share, created_tsc };
+        if !vms.create(seed, args) {
             return Err(CreateError::ArgumentsTaken);
         }
-        self.arrived(id, image);
+        self.arrived(&seed);
         Ok(id)
     }
 
-    /// A VM has come to live, and waits for the gatekeeper.
-    pub fn arrived(&mut self, id: VmId, image: ImageId) {
+    /// A VM has come to live. It waits for the gatekeeper, or is out until somebody asks for it.
+    pub fn arrived(&mut self, seed: &Seed) {
+        if self.cpu.starts_lazily(seed) {
+            self.vms.put_out(seed.id);
+            self.cpu.tell_out(seed);
+        } else {
+            self.want_in(seed.id, seed.image);
+        }
+    }
+
+    /// A VM waits for the gatekeeper from now on.
+    pub fn want_in(&mut self, id: VmId, image: ImageId) {
         let Self { vms, cpu, .. } = self;
         cpu.await_admission(id);
         cpu.tell_arrived(vms, id, image, true);

@@ -38,13 +38,17 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     pub fn end_waiting(&mut self, vms: &mut Table<B>, id: VmId, end: End) {
         self.queues.remove(Queue::Waiting, id.slot);
         self.queues.remove(Queue::Held, id.slot);
+        let seed = vms.waiting(id);
         let _ = vms.remove(id.slot);
         self.say_end(id, end, 0);
+        if let Some(seed) = seed {
+            self.tell_gone(&seed);
+        }
         let room = self.room(vms);
         self.tell_scheduler(SchedEvent::Ended { vm: id, seat: None, room }, true);
     }
 
-    fn say_end(&mut self, id: VmId, End { reason, detail }: End, rip: u64) {
+    pub fn say_end(&mut self, id: VmId, End { reason, detail }: End, rip: u64) {
         if let Some(left_out) = self.guest_log.allow(self.board.now(), self.time.tsc_hz())
             && crate::log::has_room()
         {

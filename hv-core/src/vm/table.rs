@@ -21,6 +21,8 @@ enum Place {
     Free(u32),
     /// Boot has written what it is to be, and nobody has been told of it yet.
     Written,
+    /// It is out, and has nothing but its record: nobody has asked for it yet.
+    Out,
     /// It waits for the gatekeeper, and has nothing but its record.
     Waiting,
     /// It has a context.
@@ -190,13 +192,44 @@ impl<B: Backend> Table<B> {
         self.records.get(slot.index())
     }
 
+    /// What the VM of a record is made from.
+    fn seed(slot: Slot, record: &Record) -> Seed {
+        let &Record { generation, image, ipv4, share, created_tsc, .. } = record;
+        Seed { id: VmId { slot, generation }, image, ipv4, share, created_tsc }
+    }
+
     /// The VM in a slot, if it waits for admission.
     pub fn waiting_in(&self, slot: Slot) -> Option<Seed> {
-        let &Record { place: Place::Waiting, generation, image, ipv4, share, created_tsc, .. } = self.record(slot)?
-        else {
-            return None;
-        };
-        Some(Seed { id: VmId { slot, generation }, image, ipv4, share, created_tsc })
+        let record = self.record(slot)?;
+        matches!(record.place, Place::Waiting).then(|| Self::seed(slot, record))
+    }
+
+    /// The VM in a slot, if it is out.
+    pub fn out_in(&self, slot: Slot) -> Option<Seed> {
+        let record = self.record(slot)?;
+        matches!(record.place, Place::Out).then(|| Self::seed(slot, record))
+    }
+
+    /// The VM with this id, if it is out.
+    pub fn out(&self, id: VmId) -> Option<Seed> {
+        self.out_in(id.slot).filter(|seed| seed.id == id)
+    }
+
+    /// A VM that waits for admission and is in no queue is out from now on.
+    pub fn put_out(&mut self, id: VmId) {
+        let waits = self.waiting(id).is_some();
+        if let Some(record) = self.records.get_mut(id.slot.index()).filter(|_| waits) {
+            record.place = Place::Out;
+        }
+    }
+
+    /// A VM that is out waits for admission from now on. `None` when there is none with this id.
+    pub fn come_in(&mut self, id: VmId, now: u64) -> Option<Seed> {
+        self.out(id)?;
+        let record = self.records.get_mut(id.slot.index())?;
+        // It begins now: how long it waits is counted from here.
+        (record.place, record.created_tsc) = (Place::Waiting, now);
+        self.waiting_in(id.slot)
     }
 
     /// The VM with this id, if it waits for admission.

@@ -1,6 +1,6 @@
 //! The rules for `system.toml` that its syntax alone does not enforce. `docs/boot.md` explains them.
 
-use super::model::{Component, Image, Ring, System};
+use super::model::{Component, Image, Ring, Start, System};
 use super::{options, service};
 use abi::component::layout;
 use abi::limits::{
@@ -331,6 +331,12 @@ fn image_alone(image: &Image) -> Result<(), String> {
     if (rx == 0) != (tx == 0) {
         return Err(format!(
             "rx-slots = {rx} and tx-slots = {tx}: a NIC has both rings; for a VM without a NIC both are 0"
+        ));
+    }
+    if image.start == Start::Lazy && (rx == 0 || image.control) {
+        let why = if rx == 0 { "has no NIC" } else { "controls the machine" };
+        return Err(format!(
+            "start = \"lazy\", but a VM of it {why}, so no packet would ever start it: leave start out"
         ));
     }
     if rx != 0 {

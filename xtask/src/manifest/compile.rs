@@ -1,6 +1,6 @@
 //! The binary manifest (`abi::manifest`) of a checked system.
 
-use super::model::{Component, Image, Ring, System};
+use super::model::{Component, Image, Ring, Start, System};
 use abi::limits::{MAX_POLICIES, Name, PAGE_SIZE};
 use abi::manifest::{self, ANY, CORE, DEFAULTS_BYTES, Header, IMAGE_ARGS_BYTES, ModuleDigest, NONE, image_flags};
 use abi::service::Service;
@@ -98,7 +98,10 @@ fn image(entry: &Image, system: &System) -> manifest::Image {
         burst: entry.burst.map_or(share::BURST, |burst| number(burst.0)),
         net: server(&entry.net),
         pager: server(&entry.pager),
-        flags: if entry.control { image_flags::CONTROL } else { 0 },
+        flags: {
+            let control = if entry.control { image_flags::CONTROL } else { 0 };
+            control | if entry.start == Start::Lazy { image_flags::LAZY } else { 0 }
+        },
         reserve_frames: number(entry.reserve_frames()),
         limit_frames: number(entry.limit_frames()),
     }

@@ -219,6 +219,10 @@ impl<const TIMER: bool> History<TIMER> {
             let image = machine.kernel.cpu.images.get_mut(WITHOUT_NIC).expect("it is there");
             image.entry.flags = abi::manifest::image_flags::CONTROL;
         }
+        // The first packet starts them.
+        if let Some(image) = machine.kernel.cpu.images.get_mut(ELSEWHERE) {
+            image.entry.flags = abi::manifest::image_flags::LAZY;
+        }
         {
             let mut guests = machine.guests.borrow_mut();
             guests.hostile = HOSTILE;
