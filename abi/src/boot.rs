@@ -5,6 +5,7 @@
 //! is refused with a field and a value. All addresses are physical unless they say otherwise; all ranges are whole pages.
 
 pub use crate::addresses::Net;
+use crate::barriers::BarrierPlan;
 use crate::limits::{MAX_COMPONENTS, MAX_IMAGES, MAX_POLICIES, MAX_RINGS, MAX_SEGMENTS};
 use crate::manifest;
 use crate::nic::Node;
@@ -14,7 +15,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// [`BootRecord::magic`].
 pub const MAGIC: u64 = u64::from_le_bytes(*b"FKRBOOT\0");
 /// [`BootRecord::version`]: loader and core are made together, so another one is refused.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Value of a `u32` field that means "none".
 pub const NONE: u32 = u32::MAX;
 
@@ -325,14 +326,22 @@ pub enum SelfTest {
     EntryFailure,
 }
 
-/// VMs of one image to be created at boot.
+/// Room for VMs, and those that live from the start.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-pub struct VmRequest {
-    /// The image's number.
-    pub image: u32,
-    /// How many.
-    pub count: u32,
+pub struct Vms {
+    /// The core's table of [`crate::record::Record`]s, one for each slot.
+    pub records: Extent,
+    /// The core's table of [`crate::record::Cell`]s, one for each slot at least.
+    pub cells: Extent,
+    /// VMs that can live.
+    pub slots: u32,
+    /// VMs that can be admitted; not more than slots.
+    pub seats: u32,
+    /// Slots from 0 on in which the loader has written VMs; the other records say nothing.
+    pub written: u32,
+    /// Cells from 0 on that hold their boot arguments: one VM's behind the other's, without a gap. The other cells say nothing.
+    pub written_cells: u32,
 }
 
 /// The boot options that the core acts on.
@@ -343,10 +352,6 @@ pub struct Options {
     pub quantum_ns: u64,
     /// `memory-wait=`: how long a VM waits for memory beyond what is kept for it.
     pub memory_wait_ns: u64,
-    /// `slots=`: VMs that can live; 0: by memory.
-    pub slots: u32,
-    /// `seats=`: VMs that can be admitted; 0: by memory.
-    pub seats: u32,
     /// `node=`: what tells its VMs from those of others on the same LAN; [`NONE`]: by the NIC.
     pub node: u32,
     /// `log=`: 0 for off, 1 for errors, up to 5 for traces.
@@ -361,10 +366,8 @@ pub struct Options {
     pub prefix: u32,
     /// The router; 0: none.
     pub gateway: u32,
-    /// VMs that are created at boot: how many entries of `vms`.
-    pub vm_count: u32,
-    /// `vms=`
-    pub vms: [VmRequest; MAX_IMAGES],
+    /// Must be zero.
+    pub reserved: u32,
 }
 
 impl Default for Options {
@@ -372,8 +375,6 @@ impl Default for Options {
         Options {
             quantum_ns: 10_000_000,
             memory_wait_ns: 1_000_000_000,
-            slots: 0,
-            seats: 0,
             node: NONE,
             log: 3,
             power_off: 0,
@@ -381,8 +382,7 @@ impl Default for Options {
             address: 0,
             prefix: 0,
             gateway: 0,
-            vm_count: 0,
-            vms: [VmRequest { image: 0, count: 0 }; MAX_IMAGES],
+            reserved: 0,
         }
     }
 }
@@ -419,12 +419,6 @@ impl Options {
             _ => None,
         }
     }
-
-    /// VMs that are created at boot.
-    pub fn vms(&self) -> &[VmRequest] {
-        let count = usize::try_from(self.vm_count).unwrap_or(0);
-        self.vms.get(..count).unwrap_or(&[])
-    }
 }
 
 /// What was decided about VT-x: `vmx::Plan` in binary.
@@ -455,6 +449,8 @@ pub struct VmxPlan {
     pub guest_efer: u64,
     pub host_cr0: [u64; 2],
     pub host_cr4: [u64; 2],
+    /// 1 where the preemption timer counts at another rate than `timer_shift` says.
+    pub timer_wrong: u64,
 }
 
 /// What was decided about SVM: `svm::Plan` in binary.
@@ -566,7 +562,9 @@ pub struct BootRecord {
     pub overrides: [Override; MAX_OVERRIDES],
     pub vmx: VmxPlan,
     pub svm: SvmPlan,
+    pub barriers: BarrierPlan,
     pub options: Options,
+    pub vms: Vms,
     pub failures: [FailureWords; MAX_FAILURES],
     /// In ascending order, without overlaps.
     pub ranges: [Range; MAX_RANGES],
@@ -654,8 +652,9 @@ const _: () = {
     assert!(size_of::<IoApic>() == 16 && size_of::<Override>() == 8 && size_of::<Bar>() == 24);
     assert!(size_of::<PciDevice>() == 32 + 24 * BARS && offset_of!(PciDevice, bars) == 32);
     assert!(size_of::<Screen>() == 32 + screen::COLUMNS * screen::ROWS && offset_of!(Screen, pixels) == 16);
-    assert!(size_of::<Options>() == 56 + 8 * MAX_IMAGES && offset_of!(Options, vms) == 56);
-    assert!(size_of::<VmxPlan>() == 120 && offset_of!(VmxPlan, feature_control) == 24);
+    assert!(size_of::<Options>() == 48 && offset_of!(Options, address) == 32);
+    assert!(size_of::<Vms>() == 48 && offset_of!(Vms, slots) == 32);
+    assert!(size_of::<VmxPlan>() == 128 && offset_of!(VmxPlan, feature_control) == 24);
     assert!(size_of::<SvmPlan>() == 64 && offset_of!(SvmPlan, xcr0) == 32);
     assert!(size_of::<FailureWords>() == 288);
     assert!(offset_of!(BootRecord, own) == 24 && offset_of!(BootRecord, core) == 40);

@@ -5,10 +5,12 @@
 #![allow(missing_docs)]
 
 use crate::addresses::Net;
+use crate::barriers::{BarrierPlan, Barriers, Exposures};
 use crate::limits::Name;
 use crate::message::{BadMessage, Message, bytes_to_words, low16, low32, words_to_bytes};
 use crate::request_page::Piece;
 use crate::share::Share;
+use crate::tenant::Tenant;
 use crate::vm::{ImageId, Slot, VmId};
 
 /// Controller to core. The answer carries the request's id.
@@ -27,6 +29,8 @@ pub enum ControlRequest {
     Image { image: ImageId },
     /// Time and counters of the machine. Answered by `Machine`, then `Exits`.
     Machine,
+    /// What the processor is exposed to, and what is done about it. Answered by `Barriers`.
+    Barriers,
     /// What was given to the VM in a slot of what VMs share. Answered by `Share`, or `Done` with [`status::NOT_FOUND`].
     Share { slot: Slot },
     /// Kill a component; it is restarted from its module. Answered by `Done`.
@@ -38,11 +42,11 @@ pub enum ControlRequest {
     /// cannot be: [`status::NOT_FOUND`], [`status::NO_MODULE`], [`status::BAD_MODULE`], [`status::BUSY`].
     Swap { component: u16, policy: u16 },
     /// Create a VM from an image, at this address (0: it asks DHCP), with these boot arguments, which are all that it gets: its
-    /// image's own and its address are among them if the creator says so. What `share` does not say is the image's. Who has
+    /// image's own and its address are among them if the creator says so. What `share` and `tenant` do not say is the image's. Who has
     /// chosen by the slot says which it is to be; the slot that comes next is in [`ControlReply::Network`]. Answered by `Done`
     /// whose value is the raw id; or whose status is [`status::MOVED`] and whose value is the slot that comes next instead,
     /// [`status::TOO_LONG`] for more than [`crate::guest::BOOT_ARGS_MAX`] bytes of boot arguments, or [`status::NO_ARGUMENTS`].
-    Create { image: ImageId, slot: Option<Slot>, ipv4: u32, args: Piece, share: Share },
+    Create { image: ImageId, slot: Option<Slot>, ipv4: u32, args: Piece, share: Share, tenant: Tenant },
     /// End a VM. Answered by `Done`.
     Destroy { vm: VmId },
     /// Ask a VM to end itself ([`crate::guest::pending::SHUTDOWN`]). Answered by `Done`.
@@ -74,8 +78,8 @@ pub enum ControlReply {
     Done { status: u32, value: u64 },
     /// Frames of one owner. For VMs all of them together; `owners` is how many there are.
     Frames { owner: Name, frames: u64, owners: u64 },
-    /// State of a VM: [`vm_state`], time it ran in ticks, frames of memory that are its own, of metadata, of EPT; and its address, 0
-    /// when it asks DHCP.
+    /// State of a VM: [`vm_state`], time it ran in ticks, frames of memory that are its own, of metadata, of EPT; its address, 0
+    /// when it asks DHCP; and the bus locks that it has taken, where the processor counts them.
     Vm {
         vm: VmId,
         image: ImageId,
@@ -86,11 +90,14 @@ pub enum ControlReply {
         tables: u32,
         shared: u32,
         ipv4: u32,
+        bus_locks: u32,
     },
     /// How VMs come by their addresses, and the slot of the VM that is created next, if there is room for one.
     Network { net: Net, next: Option<Slot> },
-    /// What a VM was given of what VMs share; and the frames that are kept for it, that it may hold, and that it holds.
-    Share { vm: VmId, share: Share, reserve: u32, limit: u32, held: u32 },
+    /// What a VM was given of what VMs share; the frames that are kept for it, that it may hold, and that it holds; and whose it is.
+    Share { vm: VmId, share: Share, reserve: u32, limit: u32, held: u32, tenant: Tenant },
+    /// What the processor is exposed to, and what is done about it.
+    Barriers(BarrierPlan),
     /// A policy of the component of this name, which has so many of them: [`policy_state`].
     Policy { component: Name, name: Name, policies: u16, state: u16 },
     /// State of a component: how often it was started, and the time it ran.
@@ -190,6 +197,7 @@ const NETWORK: u32 = 0x421;
 const IMAGE_ARGUMENTS: u32 = 0x422;
 const READ_STATE: u32 = 0x423;
 const WRITE_STATE: u32 = 0x424;
+const BARRIERS: u32 = 0x425;
 const R_DONE: u32 = 0x411;
 const R_FRAMES: u32 = 0x412;
 const R_VM: u32 = 0x413;
@@ -200,6 +208,7 @@ const R_EXITS: u32 = 0x417;
 const R_SHARE: u32 = 0x418;
 const R_POLICY: u32 = 0x419;
 const R_NETWORK: u32 = 0x41a;
+const R_BARRIERS: u32 = 0x41b;
 
 /// Stands for no slot.
 const ANY_SLOT: u32 = u32::MAX;
@@ -213,13 +222,15 @@ impl From<ControlRequest> for Message {
             ControlRequest::Component { index } => Message::new(COMPONENT, [index.into()]),
             ControlRequest::Image { image } => Message::new(IMAGE, [image.number().into()]),
             ControlRequest::Machine => Message::new(MACHINE, []),
+            ControlRequest::Barriers => Message::new(BARRIERS, []),
             ControlRequest::Share { slot } => Message::new(SHARE, [slot.number().into()]),
             ControlRequest::Kill { component } => Message::new(KILL, [component.into()]),
             ControlRequest::Policy { component, policy } => Message::new(POLICY, [component.into(), policy.into()]),
             ControlRequest::Swap { component, policy } => Message::new(SWAP, [component.into(), policy.into()]),
-            ControlRequest::Create { image, slot, ipv4, args, share } => {
+            ControlRequest::Create { image, slot, ipv4, args, share, tenant } => {
                 let first = u64::from(share.weight) << 32 | u64::from(image.number());
-                Message::new(CREATE, [first, share.limits(), halves(raw_slot(slot), ipv4), args.raw().into()])
+                let (place, tenant) = (halves(raw_slot(slot), ipv4), tenant.raw().into());
+                Message::new(CREATE, [first, share.limits(), place, args.raw().into(), tenant])
             }
             ControlRequest::Destroy { vm } => Message::new(DESTROY, [vm.raw()]),
             ControlRequest::Shutdown { vm } => Message::new(SHUTDOWN, [vm.raw()]),
@@ -250,17 +261,19 @@ impl TryFrom<&Message> for ControlRequest {
             COMPONENT => ControlRequest::Component { index: low16(kind, a)? },
             IMAGE => ControlRequest::Image { image: ImageId::new(low32(kind, a)?) },
             MACHINE => ControlRequest::Machine,
+            BARRIERS => ControlRequest::Barriers,
             SHARE => ControlRequest::Share { slot: Slot::new(low32(kind, a)?) },
             KILL => ControlRequest::Kill { component: low16(kind, a)? },
             POLICY => ControlRequest::Policy { component: low16(kind, a)?, policy: low16(kind, message.words[1])? },
             SWAP => ControlRequest::Swap { component: low16(kind, a)?, policy: low16(kind, message.words[1])? },
             CREATE => {
-                let [_, limits, place, args, ..] = message.words;
+                let [_, limits, place, args, tenant, ..] = message.words;
                 let share = Share::from_limits(low16(kind, a >> 32)?, limits);
                 let image = ImageId::new(low32(kind, a & 0xffff_ffff)?);
                 let (slot, ipv4) = split(place);
                 let args = Piece::from_raw(low32(kind, args)?);
-                ControlRequest::Create { image, slot: slot_of(slot), ipv4, args, share }
+                let tenant = tenant_of(kind, tenant)?;
+                ControlRequest::Create { image, slot: slot_of(slot), ipv4, args, share, tenant }
             }
             DESTROY => ControlRequest::Destroy { vm: VmId::from_raw(a) },
             SHUTDOWN => ControlRequest::Shutdown { vm: VmId::from_raw(a) },
@@ -298,6 +311,11 @@ const fn slot_of(raw: u32) -> Option<Slot> {
     if raw == ANY_SLOT { None } else { Some(Slot::new(raw)) }
 }
 
+/// The tenant that a word names.
+fn tenant_of(kind: u32, word: u64) -> Result<Tenant, BadMessage> {
+    Tenant::from_raw(low32(kind, word)?).ok_or(BadMessage { kind, what: "no tenant's name" })
+}
+
 /// A word of these halves, the upper one first.
 fn halves(high: u32, low: u32) -> u64 {
     u64::from(high) << 32 | u64::from(low)
@@ -318,17 +336,19 @@ impl From<ControlReply> for Message {
                 let [a, b] = bytes_to_words(owner.0);
                 Message::new(R_FRAMES, [a, b, frames, owners])
             }
-            ControlReply::Vm { vm, image, state, ran_ticks, memory, metadata, tables, shared, ipv4 } => Message::new(
-                R_VM,
-                [
-                    vm.raw(),
-                    halves(state.into(), image.number()),
-                    ran_ticks,
-                    halves(metadata, memory),
-                    halves(shared, tables),
-                    ipv4.into(),
-                ],
-            ),
+            ControlReply::Vm { vm, image, state, ran_ticks, memory, metadata, tables, shared, ipv4, bus_locks } => {
+                Message::new(
+                    R_VM,
+                    [
+                        vm.raw(),
+                        halves(state.into(), image.number()),
+                        ran_ticks,
+                        halves(metadata, memory),
+                        halves(shared, tables),
+                        halves(bus_locks, ipv4),
+                    ],
+                )
+            }
             ControlReply::Network { net: Net::Dhcp, next } => Message::new(R_NETWORK, [raw_slot(next).into(), 0]),
             ControlReply::Network { net: Net::Static { address, prefix, gateway }, next } => {
                 let how = 1 | u64::from(gateway.is_some()) << 1 | u64::from(prefix) << 8;
@@ -348,10 +368,20 @@ impl From<ControlReply> for Message {
             ControlReply::Exits { exits, hypercalls, interrupts, syscalls, faults, fallbacks, gap_ticks } => {
                 Message::new(R_EXITS, [exits, hypercalls, interrupts, syscalls, faults, fallbacks, gap_ticks])
             }
-            ControlReply::Share { vm, share, reserve, limit, held } => {
+            ControlReply::Share { vm, share, reserve, limit, held, tenant } => {
                 let weight_and_held = halves(held, share.weight.into());
-                Message::new(R_SHARE, [vm.raw(), weight_and_held, share.limits(), halves(limit, reserve)])
+                let (frames, tenant) = (halves(limit, reserve), tenant.raw().into());
+                Message::new(R_SHARE, [vm.raw(), weight_and_held, share.limits(), frames, tenant])
             }
+            ControlReply::Barriers(plan) => Message::new(
+                R_BARRIERS,
+                [
+                    halves(plan.setup, plan.mode),
+                    halves(plan.open.raw(), plan.exposed.raw()),
+                    halves(plan.tenant.raw(), plan.exit.raw()),
+                    halves(plan.component.raw(), plan.entry.raw()),
+                ],
+            ),
             ControlReply::Policy { component, name, policies, state } => {
                 let ([a, b], [c, d]) = (bytes_to_words(component.0), bytes_to_words(name.0));
                 Message::new(R_POLICY, [a, b, c, d, policies.into(), state.into()])
@@ -378,7 +408,8 @@ impl TryFrom<&Message> for ControlReply {
                 metadata: split(d).0,
                 tables: split(e).1,
                 shared: split(e).0,
-                ipv4: low32(kind, f)?,
+                ipv4: split(f).1,
+                bus_locks: split(f).0,
             },
             R_NETWORK => {
                 let how = low16(kind, b)?;
@@ -422,7 +453,23 @@ impl TryFrom<&Message> for ControlReply {
             R_SHARE => {
                 let (held, weight) = split(b);
                 let ((limit, reserve), share) = (split(d), Share::from_limits(low16(kind, weight.into())?, c));
-                ControlReply::Share { vm: VmId::from_raw(a), share, reserve, limit, held }
+                let tenant = tenant_of(kind, e)?;
+                ControlReply::Share { vm: VmId::from_raw(a), share, reserve, limit, held, tenant }
+            }
+            R_BARRIERS => {
+                let (setup, mode) = split(a);
+                let (open, exposed) = split(b);
+                let ((tenant, exit), (component, entry)) = (split(c), split(d));
+                ControlReply::Barriers(BarrierPlan {
+                    mode,
+                    setup,
+                    exposed: Exposures::from_raw(exposed),
+                    open: Exposures::from_raw(open),
+                    exit: Barriers::from_raw(exit),
+                    tenant: Barriers::from_raw(tenant),
+                    entry: Barriers::from_raw(entry),
+                    component: Barriers::from_raw(component),
+                })
             }
             R_POLICY => ControlReply::Policy {
                 component: Name(words_to_bytes([a, b])),

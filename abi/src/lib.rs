@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod addresses;
+pub mod barriers;
 pub mod boot;
 pub mod component;
 pub mod control;
@@ -20,11 +21,13 @@ pub mod nic;
 pub mod note;
 pub mod pager;
 pub mod pci;
+pub mod record;
 pub mod request_page;
 pub mod ring;
 pub mod sched;
 pub mod service;
 pub mod share;
+pub mod tenant;
 #[cfg(test)]
 mod tripwires;
 pub mod vcpu;

@@ -4,6 +4,7 @@
 
 use crate::limits::{MAX_POLICIES, Name};
 use crate::share::Share;
+use crate::tenant::Tenant;
 use core::hash::Hasher;
 use siphasher::sip128::{Hasher128, SipHasher24};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -140,6 +141,10 @@ pub struct Image {
     pub reserve_frames: u32,
     /// Frames that each of its VMs may hold.
     pub limit_frames: u32,
+    /// Whose its VMs are: [`Tenant::raw`].
+    pub tenant: u32,
+    /// Must be zero.
+    pub reserved: u32,
 }
 
 /// Frames without which no VM starts: two of metadata, four nested page tables, its register page, two page tables of its own,
@@ -198,6 +203,12 @@ impl Image {
         self.rx_slots != 0 && self.tx_slots != 0 && !self.controls()
     }
 
+    /// Whose its VMs are. What is no name's number is nobody's.
+    #[must_use]
+    pub fn tenant(&self) -> Tenant {
+        Tenant::from_raw(self.tenant).unwrap_or_default()
+    }
+
     /// The share of its VMs.
     #[must_use]
     pub const fn share(&self) -> Share {
@@ -210,7 +221,7 @@ const _: () = {
     assert!(core::mem::size_of::<ModuleDigest>() == 40);
     assert!(core::mem::size_of::<Component>() == 16 + 32 * MAX_POLICIES + 40);
     assert!(core::mem::size_of::<Ring>() == 32);
-    assert!(core::mem::size_of::<Image>() == 200);
+    assert!(core::mem::size_of::<Image>() == 208);
 };
 
 /// SipHash-2-4 of 128 bits over `bytes`, with a key of zeros: tells a module that was changed on its way, or is another build's. It is no

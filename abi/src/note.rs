@@ -17,6 +17,8 @@ pub const KIND_GUEST: u32 = 2;
 pub const KIND_CORE_VMX: u32 = 3;
 /// `kind` of the core for AMD SVM.
 pub const KIND_CORE_SVM: u32 = 4;
+/// Beside the `kind` of a core: it has the hooks of `selftest=`, which no core but that of the test image has.
+pub const WITH_SELFTEST: u32 = 1 << 8;
 
 /// The whole note as it lies in the image.
 #[repr(C)]

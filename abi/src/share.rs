@@ -1,6 +1,8 @@
 //! What a VM gets of what it shares with others, as its image or its creator says it: an allegation to policies, which may
 //! honour it or not.
 
+use zerocopy::{FromBytes, Immutable, KnownLayout};
+
 /// Weight of a VM when nobody says another one.
 pub const WEIGHT: u16 = 100;
 /// The largest weight.
@@ -13,7 +15,8 @@ pub const BURST: u32 = 64 << 10;
 pub const BURST_MIN: u32 = 1514;
 
 /// The share of one VM. 0 in a field means that it was not said.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, Immutable, KnownLayout)]
 pub struct Share {
     /// Weight against the other VMs, 1 to [`WEIGHT_MAX`]: twice the weight is twice the share.
     pub weight: u16,

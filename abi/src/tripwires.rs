@@ -79,7 +79,7 @@ fn layouts() {
     assert_eq!(offset_of!(ring::RingHeader, epoch), 128);
     assert_eq!(size_of::<message::Message>(), 64);
     assert_eq!(size_of::<manifest::Component>(), 184);
-    assert_eq!(size_of::<manifest::Image>(), 200);
+    assert_eq!(size_of::<manifest::Image>(), 208);
     assert_eq!(nic::tx_slots_offset(256), 0x5000);
     assert_eq!((offset_of!(nic::NicPage, listens), size_of::<nic::Listens>()), (96, 48));
 }
@@ -105,7 +105,7 @@ fn processor_states() {
 #[test]
 fn boot_record() {
     use boot::*;
-    assert_eq!((MAGIC, VERSION), (0x0054_4f4f_4252_4b46, 1));
+    assert_eq!((MAGIC, VERSION), (0x0054_4f4f_4252_4b46, 2));
     assert_eq!((DIRECT_MAP, CORE_BASE, CORE_ALIGN), (0xffff_8000_0000_0000, 0xffff_ffff_8000_0000, 0x20_0000));
     assert_eq!((MMIO_WINDOW, MMIO_WINDOW_END), (0xffff_fe00_0000_0000, 0xffff_fe80_0000_0000));
     assert_eq!([owner::FREE, owner::CORE, owner::MODULE, owner::LOADER, owner::GOLDEN], [0, 1, 2, 3, 4]);
@@ -113,10 +113,22 @@ fn boot_record() {
     assert_eq!([program::GOOD, program::NO_MODULE, program::REFUSED], [0, 1, 2]);
     assert_eq!([backend::VMX, backend::SVM], [1, 2]);
     assert_eq!([note::KIND_COMPONENT, note::KIND_GUEST, note::KIND_CORE_VMX, note::KIND_CORE_SVM], [1, 2, 3, 4]);
+    assert_eq!(note::WITH_SELFTEST, 256);
     assert_eq!((size_of::<Segment>(), size_of::<Program>(), size_of::<Component>()), (40, 352, 1600));
-    assert_eq!((size_of::<PciDevice>(), size_of::<Screen>(), size_of::<Options>()), (176, 10_272, 184));
-    assert_eq!((offset_of!(BootRecord, root), offset_of!(BootRecord, ranges)), (56, 2472));
-    assert_eq!(size_of::<BootRecord>(), 48456);
+    assert_eq!((size_of::<PciDevice>(), size_of::<Screen>(), size_of::<Options>()), (176, 10_272, 48));
+    assert_eq!((size_of::<Vms>(), offset_of!(Vms, written), offset_of!(BootRecord, vms)), (48, 40, 648));
+    assert_eq!((offset_of!(BootRecord, root), offset_of!(BootRecord, ranges)), (56, 2424));
+    assert_eq!(size_of::<BootRecord>(), 48536);
+}
+
+#[test]
+fn records_of_vms() {
+    use record::*;
+    assert_eq!([place::FREE, place::WRITTEN, place::WAITING, place::ADMITTED], [0, 1, 2, 3]);
+    assert_eq!((size_of::<Record>(), offset_of!(Record, share), offset_of!(Record, args)), (64, 24, 36));
+    assert_eq!((size_of::<Cell>(), PIECE_BYTES, offset_of!(Cell, bytes)), (64, 59, 5));
+    assert_eq!((Args::EMPTY.first(), Args::at(7).first()), (0xffff_ffff, 7));
+    assert_eq!([0, 1, 59, 60, 1024].map(cells_for), [0, 1, 1, 2, 18]);
 }
 
 #[test]
@@ -184,15 +196,18 @@ fn messages_survive_the_ring() {
         assert_eq!(net::NetCommand::try_from(&Message::from(command)), Ok(command));
     }
     let args = request_page::Piece { offset: 0x0ffe, len: 0xfedc };
+    let tenant = tenant::Tenant::new("------").expect("a name");
     for request in [
-        control::ControlRequest::Create { image: vm::ImageId::new(2), slot: None, ipv4: u32::MAX, args, share },
+        control::ControlRequest::Create { image: vm::ImageId::new(2), slot: None, ipv4: u32::MAX, args, share, tenant },
         control::ControlRequest::Create {
             image: vm::ImageId::new(u32::MAX),
             slot: Some(vm.slot),
             ipv4: 0,
             args,
             share: share::Share::UNSAID,
+            tenant: tenant::Tenant::UNSAID,
         },
+        control::ControlRequest::Barriers,
         control::ControlRequest::Identity { vm, ipv4: 0x0a00_0263, args },
         control::ControlRequest::Network,
         control::ControlRequest::ImageArguments { image: vm::ImageId::new(7), to: args },
@@ -221,6 +236,7 @@ fn messages_survive_the_ring() {
             tables: 6,
             shared: 7,
             ipv4: 8,
+            bus_locks: 9,
         },
         control::ControlReply::Network { net: addresses::Net::Dhcp, next: None },
         control::ControlReply::Network {
@@ -231,7 +247,17 @@ fn messages_survive_the_ring() {
             net: addresses::Net::Static { address: u32::MAX, prefix: 32, gateway: Some(u32::MAX) },
             next: None,
         },
-        control::ControlReply::Share { vm, share, reserve: 24, limit: 4109, held: 12 },
+        control::ControlReply::Share { vm, share, reserve: 24, limit: 4109, held: 12, tenant },
+        control::ControlReply::Barriers(barriers::BarrierPlan {
+            mode: 1,
+            setup: 2,
+            exposed: barriers::Exposures::from_raw(3),
+            open: barriers::Exposures::from_raw(4),
+            exit: barriers::Barriers::from_raw(5),
+            tenant: barriers::Barriers::from_raw(6),
+            entry: barriers::Barriers::from_raw(7),
+            component: barriers::Barriers::from_raw(8),
+        }),
         control::ControlReply::Policy {
             component: name,
             name: limits::Name::new("token-bucket").expect("short"),
@@ -261,7 +287,7 @@ fn messages_survive_the_ring() {
             Request::Image { image },
             Request::Machine,
             Request::Kill { component: 0 },
-            Request::Create { image, slot: None, ipv4: 0, args, share },
+            Request::Create { image, slot: None, ipv4: 0, args, share, tenant },
             Request::Destroy { vm },
             Request::Shutdown { vm },
             Request::PowerOff,
@@ -274,11 +300,12 @@ fn messages_survive_the_ring() {
             Request::ImageArguments { image, to },
             Request::ReadState { vm, to },
             Request::WriteState { vm, from: to },
+            Request::Barriers,
         ]
         .map(|request| Message::from(request).kind),
         [
             0x401, 0x402, 0x403, 0x404, 0x405, 0x406, 0x407, 0x408, 0x409, 0x40a, 0x40b, 0x40c, 0x40d, 0x40e, 0x40f,
-            0x421, 0x422, 0x423, 0x424
+            0x421, 0x422, 0x423, 0x424, 0x425
         ]
     );
     use control::status::*;

@@ -1,6 +1,7 @@
 //! How VMs and images are named outside themselves.
 
 use core::fmt;
+use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 /// A place for a VM, below the machine's number of slots ([`crate::limits::MAX_SLOTS`] at most).
 #[repr(transparent)]
@@ -105,7 +106,7 @@ impl fmt::Debug for VmId {
 
 /// What VMs are created from: an image, by its place in the manifest.
 #[repr(transparent)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, FromBytes, Immutable, KnownLayout)]
 pub struct ImageId(u32);
 
 impl ImageId {

@@ -8,6 +8,9 @@
 #[cfg(feature = "fake")]
 extern crate alloc;
 
+pub mod barriers;
+#[cfg(any(feature = "selftest", feature = "fake"))]
+mod corruption;
 mod cpu;
 mod exit;
 #[cfg(feature = "fake")]
@@ -20,9 +23,12 @@ mod tags;
 mod vcpu;
 pub mod xstate;
 
+pub use abi::barriers::Barriers;
 pub use abi::guest::Interrupted;
 pub use abi::pager::Access;
 pub use abi::vcpu::{BadState, VcpuState};
+#[cfg(any(feature = "selftest", feature = "fake"))]
+pub use corruption::{Corrupt, Corruption};
 pub use cpu::Backend;
 pub use exit::Exit;
 pub use four_level::{EntryFormat, FourLevel};
@@ -30,4 +36,4 @@ pub use portable::Layout;
 pub use position::{NotCanonical, filter_flags, is_canonical};
 pub use tables::{Flush, Frames, NestedMapError, Rights, Tables, Translation};
 pub use tags::{Tag, Tags};
-pub use vcpu::{Corruption, GeneralRegisters, GuestMemory, Vcpu, VcpuConfig};
+pub use vcpu::{GeneralRegisters, GuestMemory, Vcpu, VcpuConfig};

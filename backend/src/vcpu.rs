@@ -27,6 +27,52 @@ pub struct GeneralRegisters {
     pub r15: u64,
 }
 
+/// Assembly that takes a guest's registers from RBX on out of [`GeneralRegisters`], in which RSP points to RBX.
+#[macro_export]
+macro_rules! pop_registers {
+    () => {
+        concat!(
+            "pop rbx\n",
+            "pop rcx\n",
+            "pop rdx\n",
+            "pop rsi\n",
+            "pop rdi\n",
+            "pop rbp\n",
+            "pop r8\n",
+            "pop r9\n",
+            "pop r10\n",
+            "pop r11\n",
+            "pop r12\n",
+            "pop r13\n",
+            "pop r14\n",
+            "pop r15\n",
+        )
+    };
+}
+
+/// Assembly that puts a guest's registers from R15 down to RBX into [`GeneralRegisters`], to the end of which RSP points.
+#[macro_export]
+macro_rules! push_registers {
+    () => {
+        concat!(
+            "push r15\n",
+            "push r14\n",
+            "push r13\n",
+            "push r12\n",
+            "push r11\n",
+            "push r10\n",
+            "push r9\n",
+            "push r8\n",
+            "push rbp\n",
+            "push rdi\n",
+            "push rsi\n",
+            "push rdx\n",
+            "push rcx\n",
+            "push rbx\n",
+        )
+    };
+}
+
 impl GeneralRegisters {
     /// As a [`VcpuState`] has them.
     pub fn export(&self, rsp: u64) -> General {
@@ -61,17 +107,6 @@ pub struct VcpuConfig<'a, T> {
     pub argument: u64,
     /// Guest's TSC = TSC + this (modulo 2^64).
     pub tsc_offset: u64,
-}
-
-/// Ways to spoil a guest so that the next entry fails, for the tests of that path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Corruption {
-    /// The guest's state is invalid.
-    GuestState,
-    /// The controls contradict each other.
-    Controls,
-    /// What the CPU needs of the host's is invalid.
-    HostState,
 }
 
 /// A guest's memory, for a backend that has to look at an instruction because the CPU does not say enough.
@@ -131,8 +166,8 @@ pub trait Vcpu {
     /// [`BadState`]; nothing has changed. What a processor finds out only when it enters the guest, as a CR3 beyond its physical addresses,
     /// is a failure of that entry.
     fn import(&mut self, cpu: &mut Self::Cpu, from: &VcpuState) -> Result<(), BadState>;
-    /// Make the next entry fail. For tests.
-    fn corrupt(&mut self, cpu: &mut Self::Cpu, how: Corruption);
+    /// Bus locks that the guest has taken since its start, where the CPU says so: accesses that keep all other CPUs and devices from memory for a while.
+    fn bus_locks(&self) -> u32;
     /// The guest does not run again: the CPU forgets it, and no longer uses its frames.
     fn release(&mut self, cpu: &mut Self::Cpu);
 }

@@ -18,29 +18,26 @@ use abi::vm::Seat;
 /// ```
 #[derive(Debug)]
 pub struct Heap<K: 'static> {
-    seats: Table<Entry<K>>,
+    // Two tables, since a large key would leave a hole beside each place.
+    keys: Table<K>,
+    /// Of each seat: where in `order` it is, plus 1, as there are at most 65,535; 0 when it is not in.
+    places: Table<u16>,
     /// Seats, each behind its parent.
     order: Table<Seat>,
     len: usize,
 }
 
-/// What is known of a seat.
-#[derive(Clone, Copy, Debug, Default)]
-struct Entry<K> {
-    key: K,
-    /// Where in `order` it is, plus 1; 0 when it is not in.
-    place: u32,
-}
+const _: () = assert!(abi::limits::MAX_SEATS <= u16::MAX as usize);
 
 impl<K: Copy + Ord + Default> Heap<K> {
     /// What a heap takes of [`abi::note::TableBytes::per_seat`].
     // A few dozen.
     #[allow(clippy::cast_possible_truncation)]
-    pub const SEAT_BYTES: u32 = (size_of::<Entry<K>>() + size_of::<Seat>()) as u32;
+    pub const SEAT_BYTES: u32 = (size_of::<K>() + size_of::<u16>() + size_of::<Seat>()) as u32;
 
     /// The empty heap.
     pub fn new(tables: &mut Tables) -> Self {
-        Heap { seats: tables.per_seat(), order: tables.per_seat(), len: 0 }
+        Heap { keys: tables.per_seat(), places: tables.per_seat(), order: tables.per_seat(), len: 0 }
     }
 
     /// How many seats are in it.
@@ -56,18 +53,19 @@ impl<K: Copy + Ord + Default> Heap<K> {
     /// Whether `seat` is in it.
     #[inline]
     pub fn contains(&self, seat: Seat) -> bool {
-        self.seats.get(seat.index()).is_some_and(|entry| entry.place != 0)
+        self.places.get(seat.index()).is_some_and(|&place| place != 0)
     }
 
     /// The key of `seat`; `None` when it is not in.
     #[inline]
     pub fn get(&self, seat: Seat) -> Option<K> {
-        self.seats.get(seat.index()).filter(|entry| entry.place != 0).map(|entry| entry.key)
+        self.contains(seat).then(|| self.keys[seat.index()])
     }
 
     /// Takes all seats out.
     pub fn clear(&mut self) {
-        self.seats.clear();
+        self.keys.clear();
+        self.places.clear();
         self.len = 0;
     }
 
@@ -75,23 +73,25 @@ impl<K: Copy + Ord + Default> Heap<K> {
     #[inline]
     pub fn first(&self) -> Option<(Seat, K)> {
         let seat = *self.order.get(..self.len)?.first()?;
-        Some((seat, self.seats[seat.index()].key))
+        Some((seat, self.keys[seat.index()]))
     }
 
     /// Puts `seat` in, or gives it another key. Nothing happens when there is no such seat.
     #[inline]
     pub fn set(&mut self, seat: Seat, key: K) {
         let len = self.len;
-        let Some(entry) = self.seats.reach(seat.index()) else { return };
-        entry.key = key;
-        let at = match entry.place {
+        let (Some(old), Some(&mut place)) = (self.keys.reach(seat.index()), self.places.reach(seat.index())) else {
+            return;
+        };
+        *old = key;
+        let at = match place {
             0 => {
                 self.order.reach(len);
                 self.len += 1;
                 self.put(len, seat);
                 len
             }
-            place => place as usize - 1,
+            place => usize::from(place) - 1,
         };
         self.settle(at);
     }
@@ -99,9 +99,9 @@ impl<K: Copy + Ord + Default> Heap<K> {
     /// Takes `seat` out and returns its key; `None` when it is not in.
     #[inline]
     pub fn remove(&mut self, seat: Seat) -> Option<K> {
-        let entry = self.seats.get_mut(seat.index())?;
-        let key = entry.key;
-        let at = core::mem::take(&mut entry.place).checked_sub(1)? as usize;
+        let place = self.places.get_mut(seat.index())?;
+        let at = usize::from(core::mem::take(place).checked_sub(1)?);
+        let key = self.keys[seat.index()];
         self.len -= 1;
         if at < self.len {
             let last = self.order[self.len];
@@ -114,17 +114,17 @@ impl<K: Copy + Ord + Default> Heap<K> {
     fn put(&mut self, at: usize, seat: Seat) {
         self.order[at] = seat;
         // At most as many as there are seats.
-        self.seats[seat.index()].place = u32::try_from(at + 1).unwrap_or(0);
+        self.places[seat.index()] = u16::try_from(at + 1).unwrap_or(0);
     }
 
     fn key(&self, at: usize) -> K {
-        self.seats[self.order[at].index()].key
+        self.keys[self.order[at].index()]
     }
 
     /// Moves the seat at `at` up or down to where its key belongs.
     fn settle(&mut self, mut at: usize) {
         let seat = self.order[at];
-        let key = self.seats[seat.index()].key;
+        let key = self.keys[seat.index()];
         while at > 0 && key < self.key((at - 1) / 2) {
             self.put(at, self.order[(at - 1) / 2]);
             at = (at - 1) / 2;

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod boot;
+mod disks;
 mod http;
 pub mod mutate;
 mod network;
@@ -25,7 +26,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     Target { name: "manifest", run: loader::fuzzing::manifest, seeds: boot::manifests, smoke_runs: 20_000 },
     Target { name: "elf", run: loader::fuzzing::elf, seeds: boot::programs, smoke_runs: 20_000 },
     Target { name: "options", run: loader::fuzzing::options, seeds: boot::options, smoke_runs: 40_000 },
@@ -41,6 +42,7 @@ pub const TARGETS: [Target; 10] = [
     Target { name: "dhcp", run: network::dhcp, seeds: network::dhcp_seeds, smoke_runs: 40_000 },
     Target { name: "http", run: http::run, seeds: http::seeds, smoke_runs: 20_000 },
     Target { name: "operator", run: operator::run, seeds: operator::seeds, smoke_runs: 40_000 },
+    Target { name: "disks", run: disks::run, seeds: disks::seeds, smoke_runs: 8_000 },
 ];
 
 /// The target of this name.

@@ -67,4 +67,5 @@ targets! {
     dhcp: "dhcp"
     http: "http"
     operator: "operator"
+    disks: "disks"
 }

@@ -8,6 +8,7 @@
 //! were condemned are stopped and started here, and VMs that have ended are buried here.
 
 mod attention;
+mod barriers;
 mod cpu;
 mod enable;
 mod hardware_errors;
@@ -20,9 +21,10 @@ pub mod tests;
 mod turn;
 
 pub use attention::Attention;
+pub use barriers::{Crossings, Domain};
 pub use cpu::Cpu;
 pub use hardware_errors::HardwareErrors;
-pub use parts::{Parts, Places, Tables};
+pub use parts::{Parts, Tables};
 pub use start::run;
 pub use steady::{PERIOD_MS, Steady};
 pub use turn::Turn;
@@ -79,6 +81,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         if let Some(rank) = rank {
             self.run_component(rank);
         } else if self.may_create() {
+            self.cpu.crossings.others_ran();
             self.create_requested();
         } else if let Some(turn) = self.next_turn() {
             self.run_vm(turn);
@@ -92,6 +95,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
 
     /// What only the loop may do.
     fn attend(&mut self) {
+        self.cpu.crossings.others_ran();
         if self.cpu.attention.take_ended() {
             self.bury();
         }

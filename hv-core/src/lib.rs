@@ -18,7 +18,10 @@ pub(crate) use base::{log, memory};
 
 /// Whether the core would believe a boot record.
 #[cfg(feature = "check")]
-pub use boot::check;
+pub use boot::{check, vms::check as check_vms};
+
+/// What the core's note says beside its kind: whether it can make mistakes on purpose.
+pub const HOOKS: u32 = if cfg!(feature = "selftest") { abi::note::WITH_SELFTEST } else { 0 };
 
 pub use base::memory::CoreImage;
 #[cfg(feature = "svm")]

@@ -13,7 +13,7 @@ macro_rules! main {
         // SAFETY: the section holds notes only, and this is a whole one.
         #[unsafe(link_section = ".note.foraker")]
         #[used]
-        static NOTE: abi::note::Note = abi::note::Note::new($kind);
+        static NOTE: abi::note::Note = abi::note::Note::new($kind | $crate::HOOKS);
 
         unsafe extern "C" {
             static __text_start: u8;

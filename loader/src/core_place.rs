@@ -6,6 +6,7 @@ use crate::memory::{Frames, Owner, PhysAddr, core_memory};
 use crate::modules::Module;
 use abi::boot::{CORE_ALIGN, CORE_BASE, CORE_BYTES_MAX};
 use abi::limits::PAGE_SIZE;
+use abi::note::WITH_SELFTEST;
 use core::fmt;
 
 /// A core that lies in its place.
@@ -17,6 +18,8 @@ pub struct CorePlace {
     pub bytes: u64,
     /// What it is made of.
     pub elf: Elf,
+    /// It can make mistakes on purpose (`selftest=`).
+    pub selftest: bool,
 }
 
 /// Why a module is no core that can run.
@@ -46,8 +49,12 @@ impl CorePlace {
     /// # Errors
     /// [`NoCore`].
     pub fn new(frames: &mut Frames, module: &Module, file: &[u8], kind: u32) -> Result<CorePlace, NoCore> {
-        let accept = Accept { low: CORE_BASE, high: CORE_BASE + CORE_BYTES_MAX, kind };
-        let elf = Elf::parse(file, accept).map_err(NoCore::Bad)?;
+        let parse = |kind| Elf::parse(file, Accept { low: CORE_BASE, high: CORE_BASE + CORE_BYTES_MAX, kind });
+        let (elf, selftest) = match parse(kind) {
+            Err(ElfError::WrongKind) => (parse(kind | WITH_SELFTEST), true),
+            elf => (elf, false),
+        };
+        let elf = elf.map_err(NoCore::Bad)?;
         // What is constant is one piece, and lies first: the direct map shows it read-only.
         let writable = elf.segments.iter().position(|segment| segment.write || segment.hole);
         let (constant, rest) = elf.segments.split_at(writable.unwrap_or(elf.segments.len()));
@@ -60,7 +67,7 @@ impl CorePlace {
         let start = frames
             .alloc_contiguous(bytes / PAGE_SIZE, CORE_ALIGN / PAGE_SIZE, EARLY_END, Owner::Core)
             .ok_or(NoCore::NoMemory)?;
-        let place = CorePlace { start, bytes, elf };
+        let place = CorePlace { start, bytes, elf, selftest };
         let memory = core_memory(start, bytes);
         let _ = memory.clear(0, memory.len());
         for segment in &place.elf.segments {

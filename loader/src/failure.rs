@@ -78,7 +78,7 @@ failures! {
         "rebuild it from the same sources as the core: 'cargo xtask build-iso'";
     /// The command line, or the manifest's default options, are refused.
     BadOptions = 19: "the boot options are wrong",
-        "correct the options of GRUB's menu entry (press 'e' there)";
+        "correct the options of GRUB's menu entry (press 'e' there), or the module that is named";
     /// Too many modules, or two of the same name, or modules that overlap.
     Modules = 20: "the boot modules make no sense",
         "give each module a name of its own, as the first word of its 'module2' line";
@@ -140,13 +140,13 @@ impl Failure {
     }
 }
 
-impl From<&vmx::Error> for Failure {
-    fn from(error: &vmx::Error) -> Failure {
+impl From<&vmx::Unfit> for Failure {
+    fn from(error: &vmx::Unfit) -> Failure {
         match error {
-            vmx::Error::NoVmx => Failure::NoVirtualization,
-            vmx::Error::LockedByFirmware(_) => Failure::VmxLocked,
-            vmx::Error::NoEpt(_) => Failure::NoEpt,
-            vmx::Error::NoUnrestrictedGuest(_) => Failure::NoUnrestrictedGuest,
+            vmx::Unfit::NoVmx => Failure::NoVirtualization,
+            vmx::Unfit::LockedByFirmware(_) => Failure::VmxLocked,
+            vmx::Unfit::NoEpt(_) => Failure::NoEpt,
+            vmx::Unfit::NoUnrestrictedGuest(_) => Failure::NoUnrestrictedGuest,
             _ => Failure::VmxFeature,
         }
     }

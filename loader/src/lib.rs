@@ -11,6 +11,7 @@
 extern crate std;
 
 mod acpi;
+mod barriers;
 mod clock;
 mod core_place;
 mod digests;
@@ -41,6 +42,8 @@ mod ranges;
 mod record;
 mod start;
 mod virtualization;
+mod vm_list;
+mod vms;
 
 pub(crate) use base::memory;
 

@@ -2,6 +2,7 @@
 //! what it writes.
 
 use super::acpi::{AcpiInfo, IoApicInfo};
+use super::barriers::{Identity, Make, Mode, plan};
 use super::clock::TscRate;
 use super::features::CpuFeatures;
 use super::information::Information;
@@ -13,18 +14,23 @@ use super::memory::phys::fake::DIRECT_MAP;
 use super::memory::tables::{DirectMap, Tables};
 use super::memory::{Frames, Owner, PhysAddr, core_memory};
 use super::modules::{Module, Modules};
-use super::options::Options;
+use super::options::{Options, VmRequest};
 use super::pci::tests::Bus;
 use super::prepare::{Clock, Found, Prepared, Processor, prepare};
 use super::virtualization::{Virtualization, tests::svm_plan};
-use abi::boot::{CORE_BASE, Override, backend, owner};
+use abi::barriers::BarrierPlan;
+use abi::boot::{BootRecord, CORE_BASE, Extent, Override, backend, owner};
 use abi::component::layout;
 use abi::limits::PAGE_SIZE;
 use abi::manifest::{CORE, Component, Image, ModuleDigest, NONE, Ring, digest};
 use abi::note::{KIND_COMPONENT, KIND_CORE_SVM, KIND_GUEST, Note};
+use abi::record::{Args, Cell, Record};
 use abi::service::Service;
-use hv_core::check::{Given, check};
+use abi::vm::ImageId;
+use hv_core::check::{Field, Given, check};
+use hv_core::check_vms;
 use proptest::prelude::*;
+use zerocopy::FromBytes;
 
 const MIB: u64 = 1 << 20;
 /// Memory that the fake machines have at most, but for what the loader never touches.
@@ -49,6 +55,9 @@ struct Machine {
     /// Where the boot loader has put its information, and the modules from there on with so many pages between them.
     at: u64,
     gap: u64,
+    /// Options: slots, and VMs of the image that is there, of the one that is missing, and again of the first one.
+    slots: Option<u32>,
+    vms: [u32; 3],
 }
 
 fn number(text: &str) -> u64 {
@@ -207,6 +216,18 @@ fn parts() -> (Vec<Component>, Vec<Ring>, Vec<Image>) {
     (vec![netmux, pager], rings, vec![image("httpd"), image("missing")])
 }
 
+/// What is done on a processor that needs and has a good deal.
+fn barriers() -> BarrierPlan {
+    let zen3 = Identity {
+        make: Make::Amd,
+        family: 0x19,
+        amd_extensions: 1 << 12,
+        amd_more: [1 << 5, 0],
+        ..Identity::default()
+    };
+    plan(&zen3, Mode::Auto)
+}
+
 /// Boots a machine as far as the loader's last step. `None` where there is no room for what GRUB loads.
 #[allow(clippy::too_many_lines)] // One after the other, as a boot goes.
 fn boot(machine: &Machine) -> Option<Booted> {
@@ -249,14 +270,51 @@ fn boot(machine: &Machine) -> Option<Booted> {
     let manifest =
         Manifest { components: &components, rings: &rings, images: &images, modules: &digests, defaults: "" };
     let information = Information { line: "", modules: all, areas, rsdp: None, own };
-    let options = Options::default();
-    let found = Found { information: &information, manifest: &manifest, options: &options, acpi: &machine.acpi };
+    let mut options = Options { slots: machine.slots, ..Options::default() };
+    let requests = [0, 1, 0].into_iter().zip(machine.vms).map(|(image, count)| VmRequest { image, count });
+    options.vms.extend(requests.filter(|request| request.count > 0));
+    let vms = (&options).into();
+    let found = Found { information: &information, manifest: &manifest, options: &options, acpi: &machine.acpi, vms };
     let virtualization = Virtualization::Svm(svm_plan());
-    let processor = Processor { features: &machine.features, virtualization: &virtualization };
+    let processor = Processor { features: &machine.features, virtualization: &virtualization, barriers: barriers() };
     let rate = TscRate { hz: 2_000_000_000, against: "nothing" };
     let clock = Clock { rate, tsc: 5, unix_ns: 7 };
     let prepared = prepare(&found, &processor, &clock, &mut machine.bus(), &mut frames);
     Some((prepared, frames, information.areas, loaded))
+}
+
+/// A table that the record names.
+fn table<T: FromBytes + Copy>(place: Extent) -> Vec<T> {
+    let mut bytes = vec![0; usize::try_from(place.bytes).expect("small")];
+    core_memory(PhysAddr::new(place.start), place.bytes).read(0, &mut bytes).expect("in memory");
+    bytes.chunks_exact(size_of::<T>()).map(|one| T::read_from_bytes(one).expect("as long")).collect()
+}
+
+/// Whether the core believes the VMs that are written; they are those that were asked for; and it believes no other than these.
+fn check_written(machine: &Machine, record: &BootRecord) -> Result<(), TestCaseError> {
+    let (records, cells): (Vec<Record>, Vec<Cell>) = (table(record.vms.records), table(record.vms.cells));
+    prop_assert_eq!(check_vms(record, &records, &cells), Ok(()));
+    let slots = record.vms.slots;
+    prop_assert_eq!(machine.slots.unwrap_or(slots), slots);
+    let [first, _, again] = machine.vms;
+    let written = (first + again).min(slots);
+    prop_assert_eq!((record.vms.written, record.vms.written_cells), (written, written), "a short address each");
+    for slot in 0..written {
+        let cell = &cells[slot as usize];
+        prop_assert_eq!(&cell.bytes[..usize::from(cell.len)], b"ip=dhcp");
+    }
+    let Some(last) = written.checked_sub(1) else { return Ok(()) };
+    // One cell for two VMs, an image that was refused, a VM that somebody knows of.
+    let lies: [fn(&mut Record); 3] = [|vm| vm.args = Args::at(0), |vm| vm.image = ImageId::new(1), |vm| vm.place = 2];
+    for (lie, field) in
+        lies.into_iter().zip([Field::VmArgs, Field::VmImage, Field::VmRecord]).skip(usize::from(last == 0))
+    {
+        let mut records = records.clone();
+        lie(&mut records[last as usize]);
+        let refused = check_vms(record, &records, &cells);
+        prop_assert_eq!(refused.map_err(|refused| refused.field), Err(field));
+    }
+    Ok(())
 }
 
 /// Whether the core believes the record, and the record is right.
@@ -266,6 +324,9 @@ fn judge(machine: &Machine) -> Result<bool, TestCaseError> {
     let record = &*prepared.record;
     let given = Given { backend: backend::SVM, core_bytes: 0x34_3000, at: record.own.start };
     prop_assert_eq!(check(record, &given), Ok(()));
+    check_written(machine, record)?;
+    prop_assert_eq!(record.barriers, barriers());
+    prop_assert!(!record.barriers.is_none());
     prop_assert_eq!(record.pci().len(), machine.functions);
     prop_assert_eq!(record.io_apics().len(), machine.acpi.io_apics.len());
     // Every usable page above the low memory is somebody's, and no other page is.
@@ -354,10 +415,18 @@ fn any_machine() -> impl Strategy<Value = Machine> {
         (0_u64..RAM, 1_u64..3 * MIB, kind).prop_map(|(start, bytes, kind)| Area { start, end: start + bytes, kind });
     let board = (any::<[bool; 4]>(), 1_usize..5, 1_u16..32, any::<bool>());
     let place = (0_u64..RAM / PAGE_SIZE, 0_u64..40);
-    (64_u64..RAM / MIB, prop::collection::vec(hole, 0..8), board, place, any::<bool>()).prop_map(
-        |(megs, holes, ([x2apic, tsc_deadline, pcid, huge_pages], io_apics, nic, above), (at, gap), low)| {
+    let vms = (prop::option::of(1_u32..600), [0_u32..300, 0_u32..300, 0_u32..300], any::<bool>());
+    (64_u64..RAM / MIB, prop::collection::vec(hole, 0..8), board, place, vms).prop_map(
+        |(
+            megs,
+            holes,
+            ([x2apic, tsc_deadline, pcid, huge_pages], io_apics, nic, above),
+            (at, gap),
+            (slots, vms, low),
+        )| {
             let usable = |start, end| Area { start, end, kind: Kind::Usable };
-            let mut machine = Machine { at: at * PAGE_SIZE, gap, functions: 1, ..Machine::default() };
+            let at = at * PAGE_SIZE;
+            let mut machine = Machine { at, gap, functions: 1, slots, vms, ..Machine::default() };
             machine.areas.push(usable(if low { 0 } else { MIB }, megs * MIB + 0x800));
             // Holes only: what is usable beyond the memory of the fake machine is not there.
             machine.areas.extend(holes.into_iter().filter(|area| area.kind != Kind::Usable));

@@ -7,6 +7,7 @@ use abi::limits::{
 };
 use abi::manifest::{ANY, CORE, Component, Header, Image, MAGIC, ModuleDigest, NONE, Ring, checksum, image_flags};
 use abi::service::Service;
+use abi::tenant::Tenant;
 use core::fmt;
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
@@ -203,6 +204,7 @@ impl<'a> Manifest<'a> {
         ensure(server(image.pager, Service::Pager), "it names a pager that is none")?;
         ensure(image.reserve_frames >= abi::manifest::RESERVE_LEAST, "its VMs cannot start with their reserve")?;
         ensure(image.reserve_frames <= image.limit_frames, "its reserve is beyond its limit")?;
+        ensure(Tenant::from_raw(image.tenant).is_some() && image.reserved == 0, "its tenant has no name")?;
         ensure(image.flags & !image_flags::ALL == 0, "it has flags that this core does not know")?;
         let lazy = !image.starts_lazily() || image.can_start_lazily();
         ensure(lazy, "its VMs start with the first packet, and get none or control the machine")

@@ -55,6 +55,8 @@ pub fn image(text: &str) -> Image {
         flags: 0,
         reserve_frames: abi::manifest::RESERVE_LEAST,
         limit_frames: 300,
+        tenant: 0,
+        reserved: 0,
     }
 }
 
@@ -170,6 +172,9 @@ fn bad_entries() {
         |p: &mut Parts| p.images[1].burst = abi::share::BURST_MIN - 1,
     ] {
         assert_eq!(why(spoil), "image 1: its weight, rate or burst is beyond its limits");
+    }
+    for lie in [|p: &mut Parts| p.images[1].tenant = 38, |p: &mut Parts| p.images[1].reserved = 1] {
+        assert_eq!(why(lie), "image 1: its tenant has no name");
     }
     assert_eq!(why(|p| p.images[1].flags = 4), "image 1: it has flags that this core does not know");
     let why_lazy = "image 1: its VMs start with the first packet, and get none or control the machine";

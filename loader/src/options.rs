@@ -4,8 +4,9 @@
 //! says what is wrong, and what would be right.
 
 use super::manifest::is_party;
-use abi::boot::{self, Net, SelfTest, VmRequest};
-use abi::limits::{MAX_COMPONENTS, MAX_IMAGES, MAX_SEATS, MAX_SLOTS, Name};
+use crate::barriers::Mode;
+use abi::boot::{self, Net, SelfTest};
+use abi::limits::{MAX_COMPONENTS, MAX_IMAGES, MAX_SEATS, MAX_SLOTS};
 use abi::manifest::{Component, Image, Ring, image_flags};
 use abi::nic::Node;
 use abi::service::Service;
@@ -41,6 +42,15 @@ pub enum OnFatal {
     PowerOff,
 }
 
+/// VMs of one image to be created at boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VmRequest {
+    /// The image's number.
+    pub image: u32,
+    /// How many.
+    pub count: u32,
+}
+
 /// All options.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -68,11 +78,8 @@ pub struct Options {
     pub lazy: Option<bool>,
     /// `selftest=`
     pub selftest: Option<SelfTest>,
-}
-
-/// The flags of an image with `start=`, which concerns only those whose VMs can start with the first packet.
-pub fn flags_of(image: &Image, lazy: bool) -> u16 {
-    if lazy && image.can_start_lazily() { image.flags | image_flags::LAZY } else { image.flags & !image_flags::LAZY }
+    /// `barriers=`
+    pub barriers: Mode,
 }
 
 impl Default for Options {
@@ -90,6 +97,7 @@ impl Default for Options {
             on_fatal: OnFatal::Halt,
             lazy: None,
             selftest: None,
+            barriers: Mode::Auto,
         }
     }
 }
@@ -125,14 +133,24 @@ pub enum Problem<'a> {
     TooManyEntries,
     /// The value is not one of these.
     NotOneOf(&'static str),
-    /// VMs of this image start with the first packet for them, and nobody knows where to send it.
-    NoAddress(Name),
     /// The value is not of this form.
     BadForm(&'static str),
 }
 
-const FIXED_KEYS: [&str; 11] =
-    ["vms", "slots", "seats", "node", "quantum", "memory-wait", "net", "log", "on-fatal", "selftest", "start"];
+const FIXED_KEYS: [&str; 12] = [
+    "vms",
+    "slots",
+    "seats",
+    "node",
+    "quantum",
+    "memory-wait",
+    "net",
+    "log",
+    "on-fatal",
+    "selftest",
+    "start",
+    "barriers",
+];
 const NET_FORM: &str = "dhcp, or ADDRESS/PREFIX with an optional ',gw=ADDRESS', as in net=10.0.2.16/24,gw=10.0.2.2";
 const SLOTS_FORM: &str = "a number from 1 to 1048576 or a power of two, as in slots=4096 or slots=2^20";
 const SEATS_FORM: &str = "a number from 1 to 65535 or a power of two, as in seats=1000 or seats=2^12";
@@ -142,10 +160,16 @@ const MEMORY_WAIT_FORM: &str = "a time from 1ms to 60s, as in memory-wait=1s";
 
 impl fmt::Display for OptionError<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let word = Shown(self.word);
-        let images = || self.known.images.iter().map(|image| image.name.as_str());
-        let roles = || self.known.components.iter().map(|component| component.name.as_str());
-        match self.problem {
+        self.problem.explain(Shown(self.word), self.known, f)
+    }
+}
+
+impl Problem<'_> {
+    /// A sentence about this problem of `word`.
+    pub(crate) fn explain(&self, word: Shown<'_>, known: Known<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let images = || known.images.iter().map(|image| image.name.as_str());
+        let roles = || known.components.iter().map(|component| component.name.as_str());
+        match *self {
             Problem::NoValue => write!(f, "'{word}' has no value; options are written key=value"),
             Problem::UnknownKey => {
                 write!(f, "'{word}' is not a known option; known are ")?;
@@ -161,31 +185,28 @@ impl fmt::Display for OptionError<'_> {
             }
             Problem::UnknownPolicy(role) => {
                 write!(f, "'{word}' names a policy that is not in the manifest; known policies are ")?;
-                let component = self.known.components.get(role);
+                let component = known.components.get(role);
                 list(f, component.into_iter().flat_map(policies))
             }
             Problem::UnknownNet(role) => {
                 write!(f, "'{word}' is not understood; write {NET_FORM}, or one of the policies ")?;
-                list(f, self.known.components.get(role).into_iter().flat_map(policies))
+                list(f, known.components.get(role).into_iter().flat_map(policies))
             }
             Problem::BadCount(count) => {
                 write!(f, "'{word}' asks for '{}' VMs; write a number from 1 to {MAX_SLOTS}", Shown(count))
             }
             Problem::TooManyVms => write!(f, "'{word}' asks for more than {MAX_SLOTS} VMs"),
-            Problem::TooManyEntries => write!(f, "'{word}' has more than {MAX_IMAGES} entries"),
+            Problem::TooManyEntries => {
+                write!(f, "'{word}' has more than {MAX_IMAGES} entries; write them to a boot module 'vms', one a line")
+            }
             Problem::NotOneOf(values) => write!(f, "'{word}' has an unknown value; known are {values}"),
-            Problem::NoAddress(image) => write!(
-                f,
-                "'{word}' gives VMs of the image {image} their addresses when they run, but they start with the first packet; \
-                 write net=ADDRESS/PREFIX, or start=now"
-            ),
             Problem::BadForm(form) => write!(f, "'{word}' is not understood; write {form}"),
         }
     }
 }
 
 /// Text from outside: shortened, and without what could confuse a terminal.
-struct Shown<'a>(&'a str);
+pub(crate) struct Shown<'a>(pub &'a str);
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -217,15 +238,6 @@ impl Options {
         let mut options = Options::default();
         for word in defaults.split_ascii_whitespace().chain(line.split_ascii_whitespace()) {
             options.take(word, known).map_err(|problem| OptionError { word, problem, known })?;
-        }
-        let lazy =
-            |image: &Image| options.lazy.map_or(image.flags, |lazy| flags_of(image, lazy)) & image_flags::LAZY != 0;
-        let asked = options.vms.iter().filter_map(|request| known.images.get(request.image as usize));
-        if options.net == Net::Dhcp
-            && let Some(image) = asked.into_iter().find(|image| lazy(image))
-        {
-            let (word, problem) = ("net=dhcp", Problem::NoAddress(image.name));
-            return Err(OptionError { word, problem, known });
         }
         Ok(options)
     }
@@ -281,6 +293,14 @@ impl Options {
                     _ => return Err(Problem::NotOneOf("none, wx, entry-failure")),
                 }
             }
+            "barriers" => {
+                self.barriers = match value {
+                    "auto" => Mode::Auto,
+                    "off" => Mode::Off,
+                    "strict" => Mode::Strict,
+                    _ => return Err(Problem::NotOneOf("auto, off, strict")),
+                }
+            }
             _ => {
                 let role = known.components.iter().position(|component| component.name.as_str() == key);
                 let role = role.ok_or(Problem::UnknownKey)?;
@@ -294,13 +314,20 @@ impl Options {
 }
 
 impl Options {
+    /// The flags of an image. `start=` concerns only those whose VMs can start with the first packet.
+    pub fn flags_of(&self, image: &Image) -> u16 {
+        match self.lazy {
+            None => image.flags,
+            Some(true) if image.can_start_lazily() => image.flags | image_flags::LAZY,
+            Some(_) => image.flags & !image_flags::LAZY,
+        }
+    }
+
     /// What the core has to know, in binary. The policies are chosen where the components are placed.
     pub fn to_record(&self) -> boot::Options {
         let mut to = boot::Options {
             quantum_ns: self.quantum_ns,
             memory_wait_ns: self.memory_wait_ns,
-            slots: self.slots.unwrap_or(0),
-            seats: self.seats.unwrap_or(0),
             node: self.node.map_or(boot::NONE, Node::number),
             log: match self.log {
                 LevelFilter::Off => 0,
@@ -319,11 +346,6 @@ impl Options {
             ..boot::Options::default()
         };
         to.set_net(self.net);
-        for (to, from) in to.vms.iter_mut().zip(&self.vms) {
-            *to = *from;
-        }
-        // As many as fit into both.
-        to.vm_count = u32::try_from(self.vms.len()).unwrap_or(0);
         to
     }
 
@@ -345,16 +367,21 @@ fn vms<'a>(value: &'a str, known: Known<'a>) -> Result<heapless::Vec<VmRequest, 
     let mut requests = heapless::Vec::new();
     let mut total = 0_u32;
     for entry in value.split(',').filter(|entry| !entry.is_empty()) {
-        let (name, count) = entry.split_once('*').unwrap_or((entry, "1"));
-        let image = known.images.iter().position(|image| image.name.as_str() == name);
-        let image = image.ok_or(Problem::UnknownImage(name))?;
-        // As many as the manifest has.
-        let image = u32::try_from(image).unwrap_or(u32::MAX);
-        let number = count.parse::<u32>().ok().filter(|&number| number > 0).ok_or(Problem::BadCount(count))?;
-        total = total.checked_add(number).filter(|&n| n as usize <= MAX_SLOTS).ok_or(Problem::TooManyVms)?;
-        requests.push(VmRequest { image, count: number }).map_err(|_| Problem::TooManyEntries)?;
+        let request = request(entry, known)?;
+        total = total.checked_add(request.count).filter(|&n| n as usize <= MAX_SLOTS).ok_or(Problem::TooManyVms)?;
+        requests.push(request).map_err(|_| Problem::TooManyEntries)?;
     }
     Ok(requests)
+}
+
+/// `NAME` or `NAME*COUNT`.
+pub(crate) fn request<'a>(entry: &'a str, known: Known<'_>) -> Result<VmRequest, Problem<'a>> {
+    let (name, count) = entry.split_once('*').unwrap_or((entry, "1"));
+    let image = known.images.iter().position(|image| image.name.as_str() == name);
+    let image = image.ok_or(Problem::UnknownImage(name))?;
+    let number = count.parse::<u32>().ok().filter(|&number| number > 0).ok_or(Problem::BadCount(count))?;
+    // As many images as the manifest has.
+    Ok(VmRequest { image: u32::try_from(image).unwrap_or(u32::MAX), count: number })
 }
 
 /// `N` or `2^K`, from 1 to `most`.

@@ -1,6 +1,7 @@
+use super::barriers::Mode;
 use super::manifest_test::image;
-use super::options::{Known, OnFatal, Options, flags_of};
-use abi::boot::{self, Net, SelfTest, VmRequest};
+use super::options::{Known, OnFatal, Options, VmRequest};
+use abi::boot::{self, Net, SelfTest};
 use abi::limits::{MAX_POLICIES, Name};
 use abi::manifest::{CORE, Component, Image, NONE, Policy, Ring, image_flags};
 use abi::service::Service;
@@ -49,14 +50,10 @@ fn error(line: &str) -> String {
 }
 
 #[test]
-fn vms_that_start_with_the_first_packet_need_an_address() {
+fn vms_start_lazily_or_at_once() {
     assert_eq!(parse("", "").lazy, None);
     assert_eq!(parse("net=10.0.2.16/24", "vms=httpd start=lazy").lazy, Some(true));
     assert_eq!(parse("start=lazy", "vms=httpd start=now net=dhcp").lazy, Some(false));
-    assert_eq!(parse("start=lazy", "net=dhcp").lazy, Some(true), "nobody has to be reached");
-    let said = error("vms=httpd start=lazy net=dhcp");
-    assert!(said.starts_with("'net=dhcp' gives VMs of the image httpd their addresses when they run"), "{said}");
-    assert!(said.ends_with("write net=ADDRESS/PREFIX, or start=now"), "{said}");
     assert!(error("start=soon").contains("known are lazy, now"));
 }
 
@@ -72,7 +69,8 @@ fn only_images_whose_vms_can_be_reached_start_lazily() {
         (with(256, control), true, control),
         (with(256, control), false, control),
     ] {
-        assert_eq!(flags_of(&image, wanted), flags);
+        assert_eq!(Options { lazy: Some(wanted), ..Options::default() }.flags_of(&image), flags);
+        assert_eq!(Options::default().flags_of(&image), image.flags);
     }
 }
 
@@ -91,6 +89,10 @@ fn defaults_then_command_line() {
     assert_eq!(options.log, LevelFilter::Debug);
     assert_eq!(options.policies[..3], [1, 0, 0]);
     assert_eq!((options.on_fatal, options.selftest), (OnFatal::PowerOff, Some(SelfTest::Wx)));
+    assert_eq!(options.barriers, Mode::Auto, "nobody has said otherwise");
+    for (word, mode) in [("auto", Mode::Auto), ("off", Mode::Off), ("strict", Mode::Strict)] {
+        assert_eq!(parse("barriers=strict", &format!("barriers={word}")).barriers, mode);
+    }
     assert!(parse("vms=httpd", "vms=").vms.is_empty());
     assert_eq!(parse("", "net=10.0.0.1/8").net, Net::Static { address: 0x0a00_0001, prefix: 8, gateway: None });
     assert_eq!(parse("", "vms=httpd*1048576").vms[0].count, 1_048_576);
@@ -120,7 +122,7 @@ fn errors_are_sentences() {
     assert_eq!(error("verbose"), "'verbose' has no value; options are written key=value");
     assert_eq!(
         error("log=info color=red"),
-        "'color=red' is not a known option; known are vms, slots, seats, node, quantum, memory-wait, net, log, on-fatal, selftest, sched, pager"
+        "'color=red' is not a known option; known are vms, slots, seats, node, quantum, memory-wait, net, log, on-fatal, selftest, start, barriers, sched, pager"
     );
     assert_eq!(
         error("vms=httpd*2,foo"),
@@ -141,6 +143,7 @@ fn errors_are_sentences() {
     assert!(error(&many).ends_with("... has more than 16 entries") || error(&many).contains("more than 16 entries"));
     assert_eq!(error("log=loud"), "'log=loud' has an unknown value; known are off, error, warn, info, debug, trace");
     assert_eq!(error("on-fatal=cry"), "'on-fatal=cry' has an unknown value; known are halt, poweroff");
+    assert_eq!(error("barriers=on"), "'barriers=on' has an unknown value; known are auto, off, strict");
     assert_eq!(error("selftest=all"), "'selftest=all' has an unknown value; known are none, wx, entry-failure");
     for bad in ["quantum=", "quantum=10", "quantum=10m", "quantum=9us", "quantum=2s", "quantum=99999999999999999999s"] {
         assert!(error(bad).ends_with("is not understood; write a time from 10us to 1s, as in quantum=10ms"), "{bad}");
@@ -211,20 +214,17 @@ fn the_record_says_the_same() {
     let known = Known { components: &[], rings: &[], images: &[] };
     let record = |line: &'static str| Options::parse("", line, known).expect("good").to_record();
     assert_eq!(record(""), boot::Options::default());
-    let said = record(
-        "slots=7 seats=5 node=9 quantum=2ms log=trace on-fatal=poweroff selftest=entry-failure net=10.0.2.16/24,gw=10.0.2.2",
-    );
-    assert_eq!((said.slots, said.seats, said.node, said.quantum_ns), (7, 5, 9, 2_000_000));
+    let said =
+        record("node=9 quantum=2ms log=trace on-fatal=poweroff selftest=entry-failure net=10.0.2.16/24,gw=10.0.2.2");
+    assert_eq!((said.node, said.quantum_ns), (9, 2_000_000));
     assert_eq!((said.log, said.power_off, said.selftest()), (5, 1, Some(SelfTest::EntryFailure)));
     let net = Net::Static { address: 0x0a00_0210, prefix: 24, gateway: Some(0x0a00_0202) };
-    assert_eq!((said.net(), said.vms()), (net, &[][..]));
+    assert_eq!(said.net(), net);
     assert_eq!(
         ["off", "error", "warn", "info", "debug"]
             .map(|log| { Options { log: log.parse().expect("a level"), ..Options::default() }.to_record().log }),
         [0, 1, 2, 3, 4]
     );
-    let mut options = Options::default();
-    options.vms.push(VmRequest { image: 3, count: 70 }).expect("room");
-    assert_eq!(options.to_record().vms(), [VmRequest { image: 3, count: 70 }]);
+    let options = Options::default();
     assert_eq!((options.to_record().node(), options.to_record().net()), (None, Net::Dhcp));
 }

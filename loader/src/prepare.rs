@@ -15,7 +15,10 @@ use crate::options::Options;
 use crate::pci::{ConfigSpace, PciDevices};
 use crate::record::{self, Kept};
 use crate::virtualization::Virtualization;
+use crate::vm_list::VmList;
+use crate::vms;
 use crate::{digests, ranges};
+use abi::barriers::BarrierPlan;
 use abi::boot::BootRecord;
 use abi::limits::PAGE_SIZE;
 use core::ptr::NonNull;
@@ -26,12 +29,15 @@ pub struct Found<'f> {
     pub manifest: &'f Manifest<'f>,
     pub options: &'f Options,
     pub acpi: &'f AcpiInfo,
+    /// The VMs that it starts with.
+    pub vms: VmList<'f>,
 }
 
 /// What the processor has, and what was decided about it.
 pub struct Processor<'f> {
     pub features: &'f CpuFeatures,
     pub virtualization: &'f Virtualization,
+    pub barriers: BarrierPlan,
 }
 
 /// The rate of the TSC, one of its values, and the Unix time in nanoseconds then.
@@ -60,16 +66,25 @@ pub fn prepare(
     pci_space: &mut impl ConfigSpace,
     frames: &mut Frames,
 ) -> Prepared {
-    let Found { information, manifest, options, acpi } = *found;
-    let Processor { features, virtualization } = *processor;
+    let Found { information, manifest, options, acpi, vms } = *found;
+    let Processor { features, virtualization, barriers } = *processor;
     let record = record::make(frames);
     let core = place_core(information, manifest, virtualization, frames);
+    if options.selftest.is_some() && !core.selftest {
+        fatal(
+            Failure::BadOptions,
+            format_args!(
+                "'selftest=' is for the test image, which 'cargo xtask test' makes: this core has no hooks for it"
+            ),
+        );
+    }
     let mut tables = make_tables(frames, &core, &information.areas, features);
     record.core.start = core.start.as_u64();
     record.core.bytes = core.bytes;
     record.root = tables.root().as_u64();
     record.options = options.to_record();
     record::write_processor(record, features, virtualization);
+    record.barriers = barriers;
     record::write_time(record, &clock.rate, clock.tsc, clock.unix_ns);
     record::write_acpi(record, acpi, features, &mut tables, frames);
     let pci = scan_pci(&information.areas, pci_space, &mut tables, frames);
@@ -77,7 +92,9 @@ pub fn prepare(
     record::write_glyphs(record, frames);
     let kept = record::write_manifest(record, manifest, options, &information.modules, &pci, frames);
     let pixels = map_screen(&mut tables, frames);
-    write_owners(record, information, &kept, frames);
+    leave_modules(information, &kept, frames);
+    place_vms(record, options, vms, frames);
+    write_owners(record, frames);
     Prepared { record, entry: core.elf.entry, root: tables.root(), pixels }
 }
 
@@ -141,13 +158,24 @@ fn map_screen(tables: &mut KernelTables, frames: &mut Frames) -> Option<NonNull<
     pixels
 }
 
-/// Gives the modules that are not needed any more to the loader, whose frames the core frees, and writes down who owns what. Nothing is
-/// allocated after this.
-fn write_owners(record: &mut BootRecord, information: &Information, kept: &Kept, frames: &mut Frames) {
+/// Gives the modules that are not needed any more to the loader, whose frames the core frees.
+fn leave_modules(information: &Information, kept: &Kept, frames: &mut Frames) {
     for module in information.modules.iter().filter(|module| !kept.contains(module)) {
         let (first, end) = (module.start.frame(), module.end() / PAGE_SIZE);
         frames.hand_over(first, end, Owner::Module, Owner::Loader);
     }
+}
+
+/// Room for VMs, and those that the machine starts with.
+fn place_vms(record: &mut BootRecord, options: &Options, list: VmList<'_>, frames: &mut Frames) {
+    let missing = |missing| log::error!(target: "core", "{missing}");
+    if let Err(no_room) = vms::place(record, options, list, frames, missing) {
+        fatal(Failure::LittleMemory, format_args!("{no_room}"));
+    }
+}
+
+/// Writes down who owns what. Nothing is allocated after this.
+fn write_owners(record: &mut BootRecord, frames: &mut Frames) {
     record.frame_table.start = frames.place().as_u64();
     record.frame_table.bytes = (frames.len() * size_of::<crate::memory::frames::Entry>()) as u64;
     record.free_frames = frames.free_frames();

@@ -10,7 +10,7 @@ use crate::manifest::Manifest;
 use crate::map::EARLY_END;
 use crate::memory::{Frames, Owner, PhysAddr};
 use crate::modules::{Module, Modules};
-use crate::options::{Options, flags_of};
+use crate::options::Options;
 use crate::pci::PciDevices;
 use crate::programs::{self, BadProgram, Tails};
 use crate::virtualization::Virtualization;
@@ -223,7 +223,7 @@ pub fn write_manifest(
     }
     for (number, (to, entry)) in (0..).zip(record.images.iter_mut().zip(manifest.images)) {
         to.entry = *entry;
-        to.entry.flags = options.lazy.map_or(entry.flags, |lazy| flags_of(entry, lazy));
+        to.entry.flags = options.flags_of(entry);
         let placed = checked.get(&entry.module).and_then(|(module, file)| {
             let program = programs::image(frames, entry, number, module, file)?;
             kept.keep(module);

@@ -1,7 +1,9 @@
 //! The order of the boot.
 
 use crate::acpi::AcpiInfo;
+use crate::barriers::{self, Identity, Lines};
 use crate::clock::{self, TscRate};
+use crate::digests::{self, Damage};
 use crate::failure::{Failure, fatal};
 use crate::features::CpuFeatures;
 use crate::glyphs;
@@ -14,6 +16,8 @@ use crate::options::{Known, OnFatal, Options};
 use crate::pci::Ports;
 use crate::prepare::{Clock, Found, Processor, prepare};
 use crate::virtualization::Virtualization;
+use crate::vm_list::{self, VmList};
+use abi::barriers::BarrierPlan;
 use abi::boot::DIRECT_MAP;
 use abi::limits::PAGE_SIZE;
 use base::log::Screen;
@@ -49,10 +53,12 @@ pub fn start(magic: u32, address: u32, image: LoaderImage) -> ! {
     let (manifest, options) = read_manifest(&information);
     log::set_max_level(options.log);
     set_on_fatal(options.on_fatal);
+    let barriers = plan_barriers(&options);
     let (rate, tsc, unix_ns) = read_clocks(&acpi, &features);
 
-    let found = Found { information: &information, manifest: &manifest, options: &options, acpi: &acpi };
-    let processor = Processor { features: &features, virtualization: &virtualization };
+    let vms = read_vms(&information, &manifest, &options);
+    let found = Found { information: &information, manifest: &manifest, options: &options, acpi: &acpi, vms };
+    let processor = Processor { features: &features, virtualization: &virtualization, barriers };
     let prepared = prepare(&found, &processor, &Clock { rate, tsc, unix_ns }, &mut Ports, &mut frames);
     base::log::flush();
     base::log::save_screen(&mut prepared.record.screen, prepared.pixels);
@@ -100,6 +106,16 @@ fn check_processor() -> (CpuFeatures, Virtualization) {
     (features, virtualization)
 }
 
+/// What is done against side channels of this processor.
+fn plan_barriers(options: &Options) -> BarrierPlan {
+    // SAFETY: ring 0.
+    let plan = barriers::plan(&unsafe { Identity::read() }, options.barriers);
+    let lines = Lines(plan);
+    log::info!("{}", lines.exposed());
+    log::info!("{}", lines.done());
+    plan
+}
+
 fn read_acpi(information: &Information) -> AcpiInfo {
     let Some((revision, root)) = information.rsdp else {
         fatal(Failure::NoAcpi, format_args!("the boot loader found none"));
@@ -140,9 +156,40 @@ fn read_manifest(information: &Information) -> (Manifest<'static>, Options) {
         Ok(manifest) => manifest,
         Err(error) => fatal(Failure::BadManifest, format_args!("{error}")),
     };
-    let known = Known { components: manifest.components, rings: manifest.rings, images: manifest.images };
-    match Options::parse(manifest.defaults, information.line, known) {
+    match Options::parse(manifest.defaults, information.line, known(&manifest)) {
         Ok(options) => (manifest, options),
+        Err(error) => fatal(Failure::BadOptions, format_args!("{error}")),
+    }
+}
+
+fn known<'m>(manifest: &Manifest<'m>) -> Known<'m> {
+    Known { components: manifest.components, rings: manifest.rings, images: manifest.images }
+}
+
+/// The VMs that the machine starts with.
+fn read_vms<'o>(information: &Information, manifest: &Manifest<'o>, options: &'o Options) -> VmList<'o> {
+    let list = find_vms(information, manifest, options);
+    if let Err(error) = list.check_reachable(options, manifest.images) {
+        fatal(Failure::BadOptions, format_args!("{error}"));
+    }
+    list
+}
+
+fn find_vms<'o>(information: &Information, manifest: &Manifest<'o>, options: &'o Options) -> VmList<'o> {
+    let Some(module) = information.modules.get(vm_list::MODULE) else { return options.into() };
+    if !VmList::is_in_module(information.line) {
+        log::info!("the module '{}' is not read: the command line says vms=", vm_list::MODULE);
+        return options.into();
+    }
+    // SAFETY: the frames belong to the module, and nobody writes them while the loader runs.
+    let file = unsafe { module.bytes() };
+    // One that was written by hand has no digest, and needs none: all of it is judged.
+    match digests::check(manifest.modules, module, file) {
+        Ok(()) | Err(Damage::Unknown) => {}
+        Err(damage) => fatal(Failure::DamagedModule, format_args!("'{}': {damage}", vm_list::MODULE)),
+    }
+    match VmList::read(file, known(manifest)) {
+        Ok(list) => list,
         Err(error) => fatal(Failure::BadOptions, format_args!("{error}")),
     }
 }

@@ -19,7 +19,7 @@ pub enum Refusal {
     /// There is neither.
     Neither,
     /// What is there lacks something.
-    Vtx(vmx::Error),
+    Vtx(vmx::Unfit),
     /// What is there lacks something.
     Svm(svm::Error),
 }
@@ -40,14 +40,14 @@ impl Virtualization {
     /// Choose between what is there. VT-x where both are, which no CPU has offered yet. Where neither will do, the answer
     /// is about the one that the CPU has.
     fn choose(
-        vtx: Result<vmx::Plan, vmx::Error>,
+        vtx: Result<vmx::Plan, vmx::Unfit>,
         svm: Result<svm::Plan, svm::Error>,
     ) -> Result<Virtualization, Refusal> {
         match (vtx, svm) {
             (Ok(plan), _) => Ok(Virtualization::Vtx(plan)),
             (_, Ok(plan)) => Ok(Virtualization::Svm(plan)),
-            (Err(vmx::Error::NoVmx), Err(svm::Error::NoSvm)) => Err(Refusal::Neither),
-            (Err(vmx::Error::NoVmx), Err(error)) => Err(Refusal::Svm(error)),
+            (Err(vmx::Unfit::NoVmx), Err(svm::Error::NoSvm)) => Err(Refusal::Neither),
+            (Err(vmx::Unfit::NoVmx), Err(error)) => Err(Refusal::Svm(error)),
             (Err(error), _) => Err(Refusal::Vtx(error)),
         }
     }
@@ -111,9 +111,9 @@ pub mod tests {
 
     #[test]
     fn svm_is_used_where_it_is() {
-        let chosen = Virtualization::choose(Err(vmx::Error::NoVmx), Ok(svm_plan()));
+        let chosen = Virtualization::choose(Err(vmx::Unfit::NoVmx), Ok(svm_plan()));
         assert_eq!(chosen, Ok(Virtualization::Svm(svm_plan())));
-        let chosen = Virtualization::choose(Err(vmx::Error::LockedByFirmware(1)), Ok(svm_plan()));
+        let chosen = Virtualization::choose(Err(vmx::Unfit::LockedByFirmware(1)), Ok(svm_plan()));
         assert_eq!(chosen, Ok(Virtualization::Svm(svm_plan())), "the one that works");
     }
 
@@ -124,11 +124,11 @@ pub mod tests {
             Failure::from(&refusal).code()
         };
         use svm::Error::{DisabledByFirmware, FewTags, NoFeature, NoNestedPaging, NoSvm};
-        use vmx::Error::{LockedByFirmware, NoVmx};
+        use vmx::Unfit::{LockedByFirmware, NoVmx};
         assert_eq!(code(NoVmx, NoSvm), 10);
         assert_eq!(code(LockedByFirmware(1), NoSvm), 11);
         assert_eq!(code(LockedByFirmware(1), DisabledByFirmware(0x10)), 11);
-        assert_eq!(code(vmx::Error::NoFeature("x"), NoSvm), 14);
+        assert_eq!(code(vmx::Unfit::NoFeature("x"), NoSvm), 14);
         assert_eq!(code(NoVmx, DisabledByFirmware(0x10)), 25);
         assert_eq!(code(NoVmx, NoNestedPaging), 26);
         assert_eq!(code(NoVmx, FewTags(1)), 27);

@@ -4,6 +4,7 @@ use crate::arguments::Arguments;
 use crate::{address, share};
 use abi::limits::Name;
 use abi::share::Share;
+use abi::tenant::Tenant;
 use abi::vm::Slot;
 
 /// A command.
@@ -29,8 +30,8 @@ pub enum Command {
     Policies,
     /// Replaces a component's policy: component, policy.
     Policy(Name, Name),
-    /// Creates a VM from an image, with extra boot arguments and with what is said of its share.
-    Create(Name, Share),
+    /// Creates a VM from an image, with extra boot arguments, with what is said of its share, and of whose it is.
+    Create(Name, Share, Tenant),
     /// Ends the VM in a slot.
     Destroy(Slot),
     /// Asks the VM in a slot to end itself.
@@ -56,7 +57,7 @@ pub const HELP: [(&str, &str, &str); 17] = [
     ("frames", "", "shows whose the machine's frames are"),
     ("components", "", "lists the components"),
     ("images", "", "lists the images that VMs can be created from"),
-    ("machine", "", "shows time and counters"),
+    ("machine", "", "shows time, counters, and what is done against side channels"),
     ("kill", "NAME", "kills a component, which is restarted from its module"),
     (
         "policy",
@@ -66,7 +67,7 @@ pub const HELP: [(&str, &str, &str); 17] = [
     (
         "create",
         "IMAGE [ARGS]",
-        "creates a VM with extra boot arguments; weight=N, rate=N and burst=N among them set its share instead",
+        "creates a VM with extra boot arguments; weight=N, rate=N, burst=N and tenant=NAME among them set its share and whose it is instead",
     ),
     ("destroy", "N", "ends the VM in slot N"),
     ("shutdown", "N", "asks the VM in slot N to end itself"),
@@ -134,7 +135,7 @@ impl Command {
             "create" => {
                 let (image, extra) = split(rest);
                 let image = name(image).ok_or(wrong)?;
-                share::split_off(extra, args).map(|share| Command::Create(image, share))
+                share::split_off(extra, args).map(|(share, tenant)| Command::Create(image, share, tenant))
             }
             "destroy" => slot().map(Command::Destroy),
             "shutdown" => slot().map(Command::Shutdown),
@@ -213,8 +214,8 @@ mod tests {
             ("kill netmux", Command::Kill(name("netmux"))),
             ("policy", Command::Policies),
             ("policy  sched   stride ", Command::Policy(name("sched"), name("stride"))),
-            ("create httpd", Command::Create(name("httpd"), Share::UNSAID)),
-            ("create  hostile  crime=all  x=1 ", Command::Create(name("hostile"), Share::UNSAID)),
+            ("create httpd", Command::Create(name("httpd"), Share::UNSAID, Tenant::UNSAID)),
+            ("create  hostile  crime=all  x=1 ", Command::Create(name("hostile"), Share::UNSAID, Tenant::UNSAID)),
             ("destroy 0", Command::Destroy(Slot::new(0))),
             ("shutdown 1048575", Command::Shutdown(Slot::new(1_048_575))),
             ("state 3", Command::State(Slot::new(3))),

@@ -1,5 +1,6 @@
 //! How the core's answers are shown: one line of `key=value` each.
 
+use abi::barriers::Setup;
 use abi::control::{ControlReply, policy_state, vm_state};
 use abi::limits::Name;
 use abi::share::UNLIMITED;
@@ -18,15 +19,17 @@ impl Display for Report<'_> {
             ControlReply::Frames { owner, frames, owners } => {
                 write!(f, "frames owner={owner} frames={frames} owners={owners}")
             }
-            ControlReply::Vm { vm, image, state, ran_ticks, memory, metadata, tables, shared, ipv4: _ } => write!(
-                f,
-                "vm index={} incarnation={} image={} state={} memory_frames={memory} metadata_frames={metadata} \
-                 table_frames={tables} shared_frames={shared} ran_ticks={ran_ticks}",
-                vm.slot,
-                vm.generation,
-                self.images.get(image.index()).map_or("?", Name::as_str),
-                state_name(state),
-            ),
+            ControlReply::Vm { vm, image, state, ran_ticks, memory, metadata, tables, shared, ipv4: _, bus_locks } => {
+                write!(
+                    f,
+                    "vm index={} incarnation={} image={} state={} memory_frames={memory} metadata_frames={metadata} \
+                 table_frames={tables} shared_frames={shared} ran_ticks={ran_ticks} bus_locks={bus_locks}",
+                    vm.slot,
+                    vm.generation,
+                    self.images.get(image.index()).map_or("?", Name::as_str),
+                    state_name(state),
+                )
+            }
             ControlReply::Component { index, name, incarnation, ran_ticks } => {
                 write!(f, "component index={index} name={name} incarnation={incarnation} ran_ticks={ran_ticks}")
             }
@@ -45,14 +48,27 @@ impl Display for Report<'_> {
                 "counters exits={exits} hypercalls={hypercalls} interrupts={interrupts} syscalls={syscalls} \
                  faults={faults} fallbacks={fallbacks} gap_ticks={gap_ticks}"
             ),
-            ControlReply::Share { vm, share, reserve, limit, held } => {
+            ControlReply::Share { vm, share, reserve, limit, held, tenant } => {
                 write!(f, "share index={} incarnation={} weight={} rate=", vm.slot, vm.generation, share.weight)?;
                 match share.rate {
                     UNLIMITED => f.write_str("unlimited")?,
                     rate => write!(f, "{rate}")?,
                 }
-                write!(f, " burst={} reserve_frames={reserve} limit_frames={limit} held_frames={held}", share.burst)
+                write!(f, " burst={} reserve_frames={reserve} limit_frames={limit} held_frames={held}", share.burst)?;
+                if tenant.is_unsaid() { Ok(()) } else { write!(f, " tenant={tenant}") }
             }
+            ControlReply::Barriers(plan) => write!(
+                f,
+                "barriers mode={} exposed={} open={} always={} exit={} tenant={} entry={} component={}",
+                plan.mode_name(),
+                plan.exposed,
+                plan.open,
+                Setup(plan.setup),
+                plan.exit,
+                plan.tenant,
+                plan.entry,
+                plan.component
+            ),
             ControlReply::Network { net, next } => write!(f, "network {net:?} next={next:?}"),
             ControlReply::Policy { component, name, state, .. } => {
                 write!(f, "policy component={component} name={name} state={}", policy_state_name(state))

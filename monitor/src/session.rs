@@ -290,7 +290,12 @@ impl Session {
             (_, reply) => {
                 host.print(format_args!("{}", Report { reply, images: &self.images }));
                 match reply {
-                    ControlReply::Share { .. } | ControlReply::Exits { .. } => Outcome::Done,
+                    ControlReply::Exits { .. } if job.command == Command::Machine => {
+                        self.last(ControlRequest::Barriers, host)
+                    }
+                    ControlReply::Share { .. } | ControlReply::Exits { .. } | ControlReply::Barriers(_) => {
+                        Outcome::Done
+                    }
                     _ => Outcome::More,
                 }
             }

@@ -2,7 +2,9 @@
 
 use super::*;
 use abi::addresses::Net;
+use abi::barriers::{BarrierPlan, Barriers, Exposures};
 use abi::share::Share;
+use abi::tenant::Tenant;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -25,6 +27,7 @@ struct Core {
     most_pending: usize,
     killed: Vec<u16>,
     created: Vec<(ImageId, String, Share)>,
+    tenants: Vec<Tenant>,
     swapped: Vec<(u16, u16)>,
     /// What processors were to go on from, and what it says to that.
     restored: Vec<(VmId, Vec<u8>)>,
@@ -50,6 +53,7 @@ impl Default for Core {
             most_pending: 0,
             killed: Vec::new(),
             created: Vec::new(),
+            tenants: Vec::new(),
             swapped: Vec::new(),
             restored: Vec::new(),
             state_status: status::OK,
@@ -103,6 +107,7 @@ fn described(vm: VmId) -> ControlReply {
         tables: 4,
         shared: 30,
         ipv4: 0x0a00_0263,
+        bus_locks: 6,
     }
 }
 
@@ -171,10 +176,28 @@ impl Core {
                     gap_ticks: 7,
                 },
             ],
+            ControlRequest::Barriers => vec![ControlReply::Barriers(BarrierPlan {
+                mode: 2,
+                setup: 1,
+                exposed: Exposures::L1TF.with(Exposures::SSB),
+                open: Exposures::SSB,
+                exit: Barriers::CALL,
+                tenant: Barriers::IBPB.with(Barriers::RSB),
+                entry: Barriers::L1D,
+                component: Barriers::NONE,
+            })],
             ControlRequest::Share { slot } => vec![match self.vms.get(&slot.number()) {
                 Some(&generation) => {
                     let share = Share { weight: 300, rate: abi::share::UNLIMITED, burst: 65_536 };
-                    ControlReply::Share { vm: VmId { slot, generation }, share, reserve: 24, limit: 4109, held: 12 }
+                    let tenant = Tenant::new(if slot.number() == 9 { "blue" } else { "" }).unwrap_or_default();
+                    ControlReply::Share {
+                        vm: VmId { slot, generation },
+                        share,
+                        reserve: 24,
+                        limit: 4109,
+                        held: 12,
+                        tenant,
+                    }
                 }
                 None => missing,
             }],
@@ -221,7 +244,7 @@ impl Core {
                 self.restored.push((vm, self.page[from.range().expect("in the page")].to_vec()));
                 vec![done(self.state_status, 0)]
             }
-            ControlRequest::Create { image, slot, ipv4, args, share } => {
+            ControlRequest::Create { image, slot, ipv4, args, share, tenant } => {
                 if self.thieves > 0 {
                     self.thieves -= 1;
                     let next = self.next().expect("free");
@@ -234,6 +257,7 @@ impl Core {
                     Some(index) => {
                         assert_eq!(ipv4, self.net.address_of(Slot::new(index)));
                         self.created.push((image, self.text(args), share));
+                        self.tenants.push(tenant);
                         self.vms.insert(index, 5);
                         vec![done(status::OK, VmId::new(index, 5).raw())]
                     }
@@ -278,8 +302,7 @@ fn fresh(line: &str, vms: &[u32]) -> Vec<String> {
     run(&mut Session::new(40), &mut Core::with_vms(vms), line)
 }
 
-const VM_REST: &str =
-    "image=httpd state=idle memory_frames=12 metadata_frames=2 table_frames=4 shared_frames=30 ran_ticks=12345";
+const VM_REST: &str = "image=httpd state=idle memory_frames=12 metadata_frames=2 table_frames=4 shared_frames=30 ran_ticks=12345 bus_locks=6";
 
 #[test]
 fn vms_are_listed() {
@@ -347,6 +370,7 @@ fn the_other_lists() {
         [
             "machine tsc=1 tsc_hz=3 idle_ticks=2 component_ticks=4 guest_ticks=5 admitted_ticks=6 late=7",
             "counters exits=1 hypercalls=2 interrupts=3 syscalls=4 faults=5 fallbacks=6 gap_ticks=7",
+            "barriers mode=strict exposed=ssb,l1tf open=ssb always=eibrs exit=call tenant=ibpb,rsb entry=l1d component=none",
             "done machine"
         ]
     );
@@ -357,6 +381,7 @@ fn one_vm() {
     let share = "share index=3 incarnation=1 weight=300 rate=unlimited burst=65536 reserve_frames=24 limit_frames=4109 held_frames=12";
     let vm = format!("vm index=3 incarnation=1 {VM_REST}");
     assert_eq!(fresh("vm 3", &[3]), [vm.as_str(), share, "done vm"]);
+    assert!(fresh("vm 9", &[9])[1].ends_with(" held_frames=12 tenant=blue"));
     assert_eq!(fresh("vm 4", &[3]), ["error vm: no VM in slot 4; \"vms\" lists them"]);
 }
 

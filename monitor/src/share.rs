@@ -1,23 +1,27 @@
-//! The words of `create` that say what the VM gets of what it shares with others: `weight=`, `rate=`, `burst=`.
+//! The words of `create` that say what the VM gets of what it shares with others, and whose it is: `weight=`, `rate=`, `burst=`, `tenant=`.
 
 use crate::arguments::Arguments;
 use crate::command::Mistake;
 use abi::share::{BURST_MIN, Share, UNLIMITED, WEIGHT_MAX};
+use abi::tenant::{NAME_MAX, Tenant};
 
 /// What each word takes, for messages.
 const WEIGHT: &str = "weight=N with N from 1 to 10000";
 const RATE: &str = "rate=N with N bytes a second (KiB, MiB, GiB may follow), from 1 to 4 GiB, or rate=unlimited";
 const BURST: &str = "burst=N with N bytes (KiB, MiB, GiB may follow), from 1514, one frame, to 4 GiB";
+const TENANT: &str = "tenant=NAME with 1 to 6 small letters, digits or dashes";
+const _: () = assert!(NAME_MAX == 6);
 const _: () = assert!(WEIGHT_MAX == 10_000 && BURST_MIN == 1514);
 
-/// Takes the words for the share out of what stands behind the image's name; the rest is boot arguments, which are put into
+/// Takes the words for the share and the tenant out of what stands behind the image's name; the rest is boot arguments, which are put into
 /// `args`. Of two words for the same the last counts.
 ///
 /// # Errors
 ///
 /// What is wrong with a word, or that the boot arguments do not fit.
-pub fn split_off(text: &str, args: &mut Arguments) -> Result<Share, Mistake> {
+pub fn split_off(text: &str, args: &mut Arguments) -> Result<(Share, Tenant), Mistake> {
     let mut share = Share::UNSAID;
+    let mut tenant = Tenant::UNSAID;
     args.clear();
     for piece in text.split_inclusive(' ') {
         let wrong = |word, takes| Mistake::Share { word, takes };
@@ -25,10 +29,11 @@ pub fn split_off(text: &str, args: &mut Arguments) -> Result<Share, Mistake> {
             Some(("weight", value)) => share.weight = weight(value).ok_or(wrong("weight", WEIGHT))?,
             Some(("rate", value)) => share.rate = rate(value).ok_or(wrong("rate", RATE))?,
             Some(("burst", value)) => share.burst = burst(value).ok_or(wrong("burst", BURST))?,
+            Some(("tenant", value)) => tenant = Tenant::new(value).ok_or(wrong("tenant", TENANT))?,
             _ => args.push(piece)?,
         }
     }
-    Ok(share)
+    Ok((share, tenant))
 }
 
 fn weight(value: &str) -> Option<u16> {
@@ -64,7 +69,7 @@ mod tests {
 
     fn split_off(text: &str) -> Result<(Share, String), Mistake> {
         let mut args = Arguments::new();
-        let share = super::split_off(text, &mut args)?;
+        let (share, _) = super::split_off(text, &mut args)?;
         Ok((share, String::from_utf8(args.as_bytes().to_vec()).expect("text")))
     }
 
@@ -81,6 +86,17 @@ mod tests {
         assert_eq!(split_off("rate=unlimited"), Ok((Share { rate: UNLIMITED, ..Share::UNSAID }, args(""))));
         assert_eq!(split_off("weight=1 weight=2").expect("good").0.weight, 2);
         assert_eq!(split_off("overweight=0 rates=x"), Ok((Share::UNSAID, args("overweight=0 rates=x"))));
+    }
+
+    #[test]
+    fn a_tenant_is_no_boot_argument_either() {
+        let mut args = Arguments::new();
+        let blue = Tenant::new("blue").expect("a name");
+        assert_eq!(super::split_off("x=1 tenant=red tenant=blue", &mut args), Ok((Share::UNSAID, blue)));
+        assert_eq!(args.as_bytes(), b"x=1");
+        for text in ["tenant=", "tenant=Blue", "tenant=sevenxx"] {
+            assert_eq!(split_off(text), Err(Mistake::Share { word: "tenant", takes: TENANT }), "{text}");
+        }
     }
 
     #[test]

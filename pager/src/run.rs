@@ -21,7 +21,7 @@ macro_rules! main {
 
 /// What the tables of a policy take.
 pub const fn tables<P: Policy>() -> TableBytes {
-    TableBytes { per_slot: 0, per_seat: P::SEAT_BYTES, ..TableBytes::NONE }
+    TableBytes { per_seat: P::SEAT_BYTES, ..TableBytes::NONE }
 }
 
 /// Serves the core with the policy `P`, for ever.

@@ -87,26 +87,6 @@ impl<M: Memory> ProducerEnd<M> {
         ProducerEnd { header, capacity, epoch, tail, head: tail.wrapping_sub(capacity), wrap: None, waiting: false }
     }
 
-    /// As [`ProducerEnd::attach`], for a ring that may have been wrapped.
-    pub(crate) fn attach_wrapping(header: M::Header, capacity: u32) -> Self {
-        let mut end: Self = ProducerEnd::attach(header, capacity);
-        let word = end.header.load64::<WRAP>();
-        end.wrap = wrap_in(end.epoch, capacity, word).filter(|wrap| end.tail.wrapping_sub(*wrap) <= capacity);
-        if end.wrap.is_none() && word != 0 {
-            end.header.store64::<WRAP>(0);
-        }
-        end
-    }
-
-    /// Goes on at slot 0 in the next round. The ring must be empty, with nothing staged, and not be there already.
-    pub(crate) fn wrap(&mut self) {
-        let to = (self.tail | (self.capacity - 1)).wrapping_add(1);
-        self.header.store64::<WRAP>(IndexWord { epoch: self.epoch, index: to | WRAP_VALID }.pack());
-        self.wrap = Some(to);
-        self.tail = to;
-        self.head = to;
-    }
-
     #[inline]
     pub(crate) fn capacity(&self) -> u32 {
         self.capacity
@@ -176,11 +156,6 @@ impl<M: Memory> ProducerEnd<M> {
         Some(used)
     }
 
-    /// Slots that are free by the last look.
-    pub(crate) fn free(&self) -> u32 {
-        self.capacity - self.tail.wrapping_sub(self.head)
-    }
-
     #[inline]
     pub(crate) fn publish(&mut self) {
         self.header.store64::<TAIL>(IndexWord { epoch: self.epoch, index: self.tail }.pack());
@@ -213,6 +188,11 @@ impl<M: Memory> ProducerEnd<M> {
         }
     }
 }
+
+/// What only rings of packets need.
+#[cfg(feature = "packet")]
+#[path = "wrap.rs"]
+mod wrap;
 
 /// Private state of a consumer; with `WRAPS` of one whose producer may go on at slot 0 when the ring is empty.
 pub(crate) struct ConsumerEnd<M: Memory, const WRAPS: bool> {
@@ -265,18 +245,6 @@ impl<M: Memory, const WRAPS: bool> ConsumerEnd<M, WRAPS> {
     pub(crate) fn filled(&mut self) -> Result<u32, RingError> {
         let filled = self.tail.wrapping_sub(self.head);
         if filled != 0 { Ok(filled) } else { self.look() }
-    }
-
-    /// Filled slots from `head` on by the last look.
-    #[inline]
-    pub(crate) fn known(&self) -> u32 {
-        self.tail.wrapping_sub(self.head)
-    }
-
-    /// As if the last look had shown so many filled slots from `head` on, no more than it has.
-    #[inline]
-    pub(crate) fn know(&mut self, filled: u32) {
-        self.tail = self.head.wrapping_add(filled);
     }
 
     /// Filled slots from `head` on, after a look at the producer's index.

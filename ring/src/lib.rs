@@ -71,11 +71,14 @@ mod error;
 #[allow(unsafe_code)]
 mod mem;
 mod message;
+#[cfg(feature = "packet")]
 mod packet;
+#[cfg(feature = "packet")]
 mod pages;
 
 pub use end::{reset, reset_to};
 pub use error::{AttachError, PeekError, PushError, ReserveError, RingError};
 pub use mem::{ByteMemory, HeaderWords, Memory, SharedHeader, SharedMemory, SharedSlots, SlotArray, SlotWords};
 pub use message::{Consumer, Producer};
+#[cfg(feature = "packet")]
 pub use packet::{PacketConsumer, PacketProducer, Record, Reservation};

@@ -56,6 +56,33 @@ fn an_end_looks_at_its_peers_index_only_when_it_has_to() {
     assert_eq!(consumer.pop(), Err(RingError::Corrupt));
 }
 
+/// How far the consumer is, as its producer sees it: by index, so that a look later shows whether it went on meanwhile.
+#[test]
+fn a_producer_sees_how_far_its_consumer_is() {
+    let ring = ring_memory(4);
+    let (mut producer, mut consumer) = ends(&ring, 4);
+    assert_eq!(producer.progress(), Ok((0, 0)));
+    for n in 0..3 {
+        producer.push(&message(n)).unwrap();
+    }
+    assert_eq!(producer.progress(), Ok((0, 3)));
+    // What is taken counts when its slot is given back.
+    assert_eq!((consumer.take(), producer.progress()), (Ok(Some(message(0))), Ok((0, 3))));
+    consumer.release();
+    assert_eq!(producer.progress(), Ok((1, 2)));
+    assert_eq!(consumer.pop(), Ok(Some(message(1))));
+    assert_eq!(consumer.pop(), Ok(Some(message(2))));
+    assert_eq!(producer.progress(), Ok((3, 0)));
+    // As many again, and the index goes on.
+    for n in 3..6 {
+        producer.push(&message(n)).unwrap();
+        assert_eq!(consumer.pop(), Ok(Some(message(n))));
+    }
+    assert_eq!(producer.progress(), Ok((6, 0)));
+    ring.store64(HEAD, 0x7777).unwrap();
+    assert_eq!(producer.progress(), Err(RingError::Corrupt));
+}
+
 #[test]
 fn a_ring_of_one_slot_works() {
     let ring = ring_memory(1);

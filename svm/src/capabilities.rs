@@ -1,37 +1,11 @@
 //! What the CPU offers, and what Foraker makes of it: reading is one step, judging (pure, tested on the host) another.
 
+use crate::cr::{self, VM_CR};
 use crate::error::Error;
-use crate::intercepts::Intercepts;
-use crate::plan::Plan;
+use crate::plan::{Intercepts, Plan};
 use backend::xstate::{self, AREA_BYTES};
 use x86::msr;
 
-/// Bits of CR0, CR4 and EFER (APM vol. 2, 3.1).
-#[allow(missing_docs)]
-pub mod cr {
-    pub const CR0_PE: u64 = 1 << 0;
-    pub const CR0_MP: u64 = 1 << 1;
-    pub const CR0_EM: u64 = 1 << 2;
-    pub const CR0_TS: u64 = 1 << 3;
-    pub const CR0_ET: u64 = 1 << 4;
-    pub const CR0_NE: u64 = 1 << 5;
-    pub const CR0_WP: u64 = 1 << 16;
-    pub const CR0_NW: u64 = 1 << 29;
-    pub const CR0_PG: u64 = 1 << 31;
-    pub const CR4_PAE: u64 = 1 << 5;
-    pub const CR4_MCE: u64 = 1 << 6;
-    pub const CR4_OSFXSR: u64 = 1 << 9;
-    pub const CR4_OSXMMEXCPT: u64 = 1 << 10;
-    pub const CR4_FSGSBASE: u64 = 1 << 16;
-    pub const CR4_OSXSAVE: u64 = 1 << 18;
-    pub const EFER_LME: u64 = 1 << 8;
-    pub const EFER_LMA: u64 = 1 << 10;
-    pub const EFER_NXE: u64 = 1 << 11;
-    pub const EFER_SVME: u64 = 1 << 12;
-}
-
-/// VM_CR (APM vol. 2, 15.30.1).
-pub(crate) const VM_CR: u32 = 0xc001_0114;
 const VM_CR_SVMDIS: u64 = 1 << 4;
 
 /// CPUID leaves and MSRs, as they were read. 0 where the CPU does not have them.
@@ -151,7 +125,7 @@ impl Capabilities {
         }
         let extension = |bit: u32| self.amd_extensions >> bit & 1 == 1;
         Ok(Plan {
-            intercepts: Intercepts::new(extension(4), self.extended_features >> 10 & 1 == 1, extension(8)),
+            intercepts: Intercepts::new(extension(4), self.extended_features >> 10 & 1 == 1, extension(8), has(29)),
             last_tag: self.tags - 1,
             tsc_aux: self.amd_features_more >> 27 & 1 == 1 || self.more_features >> 22 & 1 == 1,
             // RstrFpErrPtrs (APM vol. 3, CPUID Fn8000_0008): families 15h and 16h do not have it.
@@ -264,6 +238,8 @@ mod tests {
         );
         let plan = found.plan().expect("everything is there");
         assert_eq!(plan.last_tag, 0x7fff);
-        assert_eq!(plan.intercepts, Intercepts::new(true, true, true));
+        assert_eq!(plan.intercepts, Intercepts::new(true, true, true, false));
+        let locks = Capabilities { svm_features: 1 | 1 << 29, ..epyc() }.plan().expect("good enough").intercepts;
+        assert_eq!(locks, Intercepts::new(false, false, false, true));
     }
 }

@@ -45,6 +45,7 @@ pub mod code {
     pub const RDPRU: u64 = 0x8e;
     pub const INVPCID: u64 = 0xa2;
     pub const MCOMMIT: u64 = 0xa3;
+    pub const BUS_LOCK: u64 = 0xa5;
     pub const NESTED_PAGE_FAULT: u64 = 0x400;
     pub const INVALID: u64 = u64::MAX;
     /// What emulated CPUs make of [`INVALID`].
@@ -103,6 +104,8 @@ fn decode_rare(control: &Control, registers: &GeneralRegisters) -> (Exit, bool) 
     let class = match control.exit_code {
         code::EXCEPTION..=code::LAST_EXCEPTION => return exception(control),
         code::NMI => return (Exit::Nmi, false),
+        // The backend has counted it, and lets it pass.
+        code::BUS_LOCK => return (Exit::Served, false),
         code::SHUTDOWN => return (Exit::TripleFault, false),
         code::INVALID | code::INVALID_32 => return (Exit::EntryFailure { error: ERROR_INVALID, detail }, false),
         code::ICEBP => return (Exit::Exception { vector: DEBUG, error_code: 0, address: 0 }, true),

@@ -45,6 +45,11 @@ fn instructions_that_there_are_not_raise_invalid_opcode() {
 }
 
 #[test]
+fn a_bus_lock_is_the_backends_affair() {
+    assert_eq!(came(0xa5, 0, 0, 0), (Exit::Served, false));
+}
+
+#[test]
 fn exceptions_have_error_codes_where_they_have_them() {
     assert_eq!(came(0x40, 9, 9, 0), (exception(0, 0, 0), false));
     assert_eq!(came(0x46, 9, 9, 0), (exception(6, 0, 0), false));

@@ -31,6 +31,11 @@ pub enum Instruction {
     },
     /// CLTS.
     ClearTaskSwitched,
+    /// LMSW from a general register.
+    LoadMachineStatus {
+        /// Its number.
+        general: u8,
+    },
     /// Something else.
     Other,
 }
@@ -66,6 +71,9 @@ pub fn decode(bytes: &[u8]) -> (Instruction, usize) {
         // INVEPT, INVVPID.
         [0x0f, 0x38, 0x80 | 0x81, modrm, ..] if has(0x66) && memory(modrm) => (Instruction::Vtx, 4),
         [0x0f, 0x06, ..] => (Instruction::ClearTaskSwitched, 2),
+        [0x0f, 0x01, modrm, ..] if !memory(modrm) && modrm >> 3 & 7 == 6 => {
+            (Instruction::LoadMachineStatus { general: modrm & 7 | (rex & 1) << 3 }, 3)
+        }
         [0x0f, 0x34 | 0x35, ..] => (Instruction::Sysenter, 2),
         // The upper two bits of ModRM are ignored.
         [0x0f, 0x22, modrm, ..] => {
@@ -127,6 +135,16 @@ mod tests {
     fn clts() {
         assert_eq!(decode(&[0x0f, 0x06]), (Instruction::ClearTaskSwitched, 2));
         assert_eq!(decode(&[0x48, 0x0f, 0x06, 0xc3]), (Instruction::ClearTaskSwitched, 3));
+    }
+
+    #[test]
+    fn lmsw() {
+        let from = |general| Instruction::LoadMachineStatus { general };
+        assert_eq!(decode(&[0x0f, 0x01, 0xf0]), (from(0), 3)); // lmsw ax
+        assert_eq!(decode(&[0x41, 0x0f, 0x01, 0xf7]), (from(15), 4)); // lmsw r15w
+        assert_eq!(decode(&[0x0f, 0x01, 0x30]), (Instruction::Other, 0), "from memory");
+        assert_eq!(decode(&[0x0f, 0x01, 0xe0]), (Instruction::Other, 0), "smsw eax");
+        assert_eq!(decode(&[0x0f, 0x01, 0xf8]), (Instruction::Other, 0), "swapgs");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What makes a guest exit: everything but what is listed as free, with the reason.
 
+use crate::plan::Intercepts;
+
 /// Bits of the third intercept word (APM vol. 2, table B-1, offset 00Ch).
 #[allow(missing_docs)]
 pub mod third {
@@ -80,28 +82,8 @@ pub mod fourth {
 pub mod fifth {
     pub const INVPCID: u32 = 1 << 2;
     pub const MCOMMIT: u32 = 1 << 3;
-}
-
-/// The intercept words, as they lie in the VMCB.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Intercepts {
-    /// Reads of CR0 to CR15.
-    pub cr_reads: u16,
-    /// Writes of CR0 to CR15.
-    pub cr_writes: u16,
-    /// Reads of DR0 to DR15.
-    pub dr_reads: u16,
-    /// Writes of DR0 to DR15.
-    pub dr_writes: u16,
-    /// Exceptions 0 to 31.
-    pub exceptions: u32,
-    /// See [`third`].
-    pub third: u32,
-    /// See [`fourth`].
-    pub fourth: u32,
-    /// See [`fifth`].
-    pub fifth: u32,
+    /// The bus lock threshold (APM vol. 2, 15.14.5).
+    pub const BUS_LOCK: u32 = 1 << 5;
 }
 
 /// `bit`, if there is such an instruction.
@@ -110,8 +92,8 @@ const fn when(has: bool, bit: u32) -> u32 {
 }
 
 impl Intercepts {
-    /// For a CPU that has RDPRU, INVPCID, MCOMMIT or not: their bits do not exist otherwise.
-    pub const fn new(rdpru: bool, invpcid: bool, mcommit: bool) -> Intercepts {
+    /// For a CPU that has RDPRU, INVPCID, MCOMMIT and a bus lock threshold or not: their bits do not exist otherwise.
+    pub const fn new(rdpru: bool, invpcid: bool, mcommit: bool, bus_lock: bool) -> Intercepts {
         Intercepts {
             // CR0, CR2, CR3 and CR4 hold what the guest may know; CR8 is the task priority, which it does not have.
             cr_reads: !(1 << 0 | 1 << 2 | 1 << 3 | 1 << 4),
@@ -136,7 +118,7 @@ impl Intercepts {
                 | fourth::MWAIT
                 | fourth::XSETBV
                 | when(rdpru, fourth::RDPRU),
-            fifth: when(invpcid, fifth::INVPCID) | when(mcommit, fifth::MCOMMIT),
+            fifth: when(invpcid, fifth::INVPCID) | when(mcommit, fifth::MCOMMIT) | when(bus_lock, fifth::BUS_LOCK),
         }
     }
 }
@@ -147,7 +129,7 @@ mod tests {
 
     #[test]
     fn only_what_is_listed_is_free() {
-        let all = Intercepts::new(true, true, true);
+        let all = Intercepts::new(true, true, true, true);
         assert_eq!(all.third, 0xbd44_bfc3);
         for (bit, why) in FREE {
             assert_eq!(all.third & bit, 0);
@@ -155,10 +137,10 @@ mod tests {
         }
         assert_eq!(FREE.iter().map(|(bit, _)| bit.count_ones()).sum::<u32>(), 32 - all.third.count_ones());
         assert_eq!(all.fourth, 0x6fff);
-        assert_eq!(all.fifth, 0xc);
+        assert_eq!(all.fifth, 0x2c);
         assert_eq!(all.exceptions, 0xffff_fffb);
         assert_eq!((all.cr_reads, all.cr_writes), (0xffe2, 0xfff3));
-        let least = Intercepts::new(false, false, false);
+        let least = Intercepts::new(false, false, false, false);
         assert_eq!((least.fourth, least.fifth), (0x2fff, 0), "bits that do not exist stay clear");
     }
 }

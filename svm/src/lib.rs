@@ -9,25 +9,33 @@
 //! tested on the host.
 #![no_std]
 
+#[cfg(any(test, feature = "detect"))]
 pub mod capabilities;
 mod code;
+pub mod cr;
 mod entry;
+#[cfg(any(test, feature = "detect"))]
 mod error;
 pub mod exit;
 pub mod instruction;
+#[cfg(any(test, feature = "detect"))]
 pub mod intercepts;
 mod linear;
 pub mod npt;
 mod plan;
+#[cfg(any(test, feature = "detect"))]
+mod record;
 mod svm;
 mod vcpu;
 pub mod vmcb;
 
 /// The traits that this crate implements.
 pub use ::backend;
+#[cfg(any(test, feature = "detect"))]
 pub use capabilities::Capabilities;
+#[cfg(any(test, feature = "detect"))]
 pub use error::Error;
 pub use npt::Npt;
-pub use plan::Plan;
+pub use plan::{Intercepts, Plan};
 pub use svm::{HOST_FRAMES, Svm};
 pub use vcpu::{SvmVcpu, VCPU_BYTES};

@@ -1,7 +1,28 @@
 //! What was decided about the CPU, once: by who boots, for the core.
 
-use crate::intercepts::Intercepts;
 use abi::boot::{SvmPlan, svm_plan};
+
+/// The intercept words, as they lie in the VMCB.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Intercepts {
+    /// Reads of CR0 to CR15.
+    pub cr_reads: u16,
+    /// Writes of CR0 to CR15.
+    pub cr_writes: u16,
+    /// Reads of DR0 to DR15.
+    pub dr_reads: u16,
+    /// Writes of DR0 to DR15.
+    pub dr_writes: u16,
+    /// Exceptions 0 to 31.
+    pub exceptions: u32,
+    /// See `intercepts::third`; the loader fills the words in.
+    pub third: u32,
+    /// See `intercepts::fourth`.
+    pub fourth: u32,
+    /// See `intercepts::fifth`.
+    pub fifth: u32,
+}
 
 /// Everything that is decided once for a CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,30 +49,6 @@ pub struct Plan {
     pub guest_cr4: u64,
     /// The guests' EFER. SVME has to be set (APM vol. 2, 15.5.1); they cannot read it.
     pub guest_efer: u64,
-}
-
-impl From<&Plan> for SvmPlan {
-    fn from(plan: &Plan) -> SvmPlan {
-        let flags = [
-            (plan.next_rip, svm_plan::NEXT_RIP),
-            (plan.clean_bits, svm_plan::CLEAN_BITS),
-            (plan.tsc_aux, svm_plan::TSC_AUX),
-            (plan.keeps_pointers, svm_plan::KEEPS_POINTERS),
-            (plan.xsaveopt, svm_plan::XSAVEOPT),
-        ];
-        let pair = |low: u16, high: u16| u32::from(low) | u32::from(high) << 16;
-        let of = &plan.intercepts;
-        let (cr, dr) = (pair(of.cr_reads, of.cr_writes), pair(of.dr_reads, of.dr_writes));
-        SvmPlan {
-            intercepts: [cr, dr, of.exceptions, of.third, of.fourth, of.fifth],
-            last_tag: plan.last_tag,
-            flags: flags.into_iter().filter(|(on, _)| *on).fold(0, |bits, (_, bit)| bits | bit),
-            xcr0: plan.xcr0,
-            guest_cr0: plan.guest_cr0,
-            guest_cr4: plan.guest_cr4,
-            guest_efer: plan.guest_efer,
-        }
-    }
 }
 
 impl From<&SvmPlan> for Plan {

@@ -1,11 +1,11 @@
 //! SVM on one CPU: switched on, and whose state is in the registers.
 
-use crate::capabilities::cr;
+use crate::cr;
 use crate::npt::Npt;
 use crate::plan::Plan;
 use crate::vcpu::SvmVcpu;
 use backend::xstate::State;
-use backend::{Backend, Frames, Tags};
+use backend::{Backend, Barriers, Frames, Tags, barriers};
 use core::arch::asm;
 use core::convert::Infallible;
 use core::marker::PhantomData;
@@ -37,6 +37,14 @@ pub struct Svm {
     /// Whose x87 to AVX-512 state is in the registers.
     owner: *mut State,
     pub(crate) tags: Tags,
+    /// What comes with every exit. While there is any, `active` stays 0.
+    pub(crate) exit: Barriers,
+    /// What comes with the next entry. While there is any, `active` is 0.
+    pending: Barriers,
+    /// What comes with every entry. While there is any, `active` stays 0.
+    entry: Barriers,
+    /// There is any of these three.
+    pub(crate) is_guarded: bool,
     pub(crate) plan: Plan,
     /// The core's CR0, with TS set.
     cr0: u64,
@@ -84,6 +92,10 @@ impl Svm {
             active: 0,
             owner: ptr::null_mut(),
             tags: Tags::new(plan.last_tag),
+            exit: Barriers::NONE,
+            pending: Barriers::NONE,
+            entry: Barriers::NONE,
+            is_guarded: false,
             plan: *plan,
             cr0,
             frames: frame,
@@ -153,6 +165,19 @@ impl Svm {
         }
     }
 
+    /// Carry out what comes with this entry of the guest that may be `active` now. Behind [`Svm::own`], which handles another guest's registers.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn carry_out(&mut self) {
+        // SAFETY: this value is the proof of ring 0; whoever asked for them knows that the processor has them (`Backend::before_entry`).
+        unsafe { barriers::execute(self.pending) };
+        self.pending = self.entry;
+        self.is_guarded = !self.entry.is_none() || !self.exit.is_none();
+        if self.is_guarded {
+            self.active = 0;
+        }
+    }
+
     /// The state in the registers is not to be saved to `state` any more.
     pub(crate) fn disown(&mut self, state: *mut State) {
         if self.owner == state {
@@ -172,6 +197,28 @@ impl Backend for Svm {
     fn new_tables<F: Frames>(&self, frames: &mut F) -> Option<Npt> {
         // The CPU always keeps accessed and dirty bits.
         Npt::new(frames, true)
+    }
+
+    fn at_exits(&mut self, barriers: Barriers) {
+        self.exit = barriers;
+        self.is_guarded |= !barriers.is_none();
+        self.active = 0;
+    }
+
+    fn at_entries(&mut self, barriers: Barriers) {
+        self.entry = barriers;
+        self.before_entry(barriers);
+    }
+
+    fn before_entry(&mut self, barriers: Barriers) {
+        self.pending = self.pending.with(barriers);
+        self.is_guarded |= !barriers.is_none();
+        self.active = 0;
+    }
+
+    fn now(&mut self, barriers: Barriers) {
+        // SAFETY: as in `carry_out`.
+        unsafe { barriers::execute(barriers) };
     }
 
     #[inline]

@@ -1,7 +1,7 @@
 //! A guest's processor on SVM.
 
-use crate::capabilities::cr;
 use crate::code::Code;
+use crate::cr;
 use crate::exit::{self, code};
 use crate::instruction::{self, Instruction};
 use crate::npt::Npt;
@@ -11,11 +11,15 @@ use crate::{entry, linear};
 use abi::guest::refused;
 use backend::xstate::State;
 use backend::{
-    BadState, Corruption, Exit, GeneralRegisters, GuestMemory, Interrupted, Layout, NotCanonical, Tag, Vcpu,
-    VcpuConfig, VcpuState, filter_flags, is_canonical,
+    BadState, Exit, GeneralRegisters, GuestMemory, Interrupted, Layout, NotCanonical, Tag, Vcpu, VcpuConfig, VcpuState,
+    filter_flags, is_canonical,
 };
 use core::convert::Infallible;
 use core::ptr;
+
+#[cfg(feature = "selftest")]
+#[path = "corruption.rs"]
+mod corruption;
 
 /// Bytes that the core has for an [`SvmVcpu`].
 pub const VCPU_BYTES: usize = 3328;
@@ -33,10 +37,14 @@ pub struct SvmVcpu {
     pub(crate) vmcb_physical: u64,
     /// Physical address of the VMCB that holds the core's state.
     pub(crate) host_vmcb: u64,
+    /// What comes with every exit of `entry::enter_with_barriers`.
+    pub(crate) at_exit: u32,
     /// Where `init` found this value to lie: exits push to there.
     home: usize,
     /// RIP behind the instruction that exited, where `skip_instruction` may be asked for.
     next: u64,
+    /// Bus locks that the guest has taken.
+    bus_locks: u32,
     /// Something in the VMCB has changed that the CPU may have kept.
     changed: bool,
     /// By which the CPU knows its translations.
@@ -47,8 +55,9 @@ pub struct SvmVcpu {
 
 const _: () = assert!(size_of::<SvmVcpu>() <= VCPU_BYTES);
 
-/// The PAT after reset (APM vol. 2, 7.8.2).
-const PAT: u64 = 0x0007_0406_0007_0406;
+/// Write-back whatever a guest's page tables say (APM vol. 2, 7.8.2): under nested paging the stricter of the guest's type and the nested tables'
+/// counts (15.25.8), and nobody else may find a shared or golden frame uncached.
+const PAT: u64 = 0x0606_0606_0606_0606;
 /// Vectors.
 const DEBUG: u8 = 1;
 const BREAKPOINT: u8 = 3;
@@ -107,11 +116,48 @@ impl SvmVcpu {
         control.tlb_control = if flush { tlb::FLUSH_ALL } else { tlb::KEEP };
         control.clean = if settled { clean } else { 0 };
         cpu.active = if settled { address } else { 0 };
+        if cpu.is_guarded {
+            cpu.carry_out();
+        }
         true
+    }
+
+    /// What the exit is.
+    #[inline(always)]
+    fn serve(&mut self, cpu: &mut Svm, raw: u64) -> Exit {
+        if raw == code::INVALID_OPCODE {
+            // SAFETY: not null, for it has just been used. `init` has cleared `code`, and an instruction was at RIP.
+            let (rip, is_vmcall) = unsafe {
+                let save = &(*self.vmcb).save;
+                (save.rip, self.code.is_vmcall(save.rip, save.cr3))
+            };
+            if is_vmcall {
+                self.next = rip.wrapping_add(VMCALL_BYTES);
+                return Exit::Hypercall;
+            }
+        }
+        self.other_exit(cpu, raw)
+    }
+
+    /// Enter where every exit comes with barriers. Only behind [`SvmVcpu::activate`].
+    #[cold]
+    #[inline(never)]
+    fn run_with_barriers(&mut self, cpu: &mut Svm) -> Exit {
+        // SAFETY: as in `run`.
+        let raw = unsafe { entry::enter_with_barriers(self) };
+        self.serve(cpu, raw)
     }
 
     #[inline(never)]
     fn other_exit(&mut self, cpu: &mut Svm, raw: u64) -> Exit {
+        if raw == code::BUS_LOCK {
+            self.bus_locks = self.bus_locks.saturating_add(1);
+            // The next one, which is this one again, may pass.
+            (self.changed, cpu.active) = (true, 0);
+            if let Some(vmcb) = self.vmcb() {
+                vmcb.control.bus_locks = 1;
+            }
+        }
         let registers = self.registers;
         let Some(vmcb) = self.vmcb() else { return NO_VMCB };
         if (raw == code::INVALID || raw == code::INVALID_32) && vmcb.control.tlb_control != tlb::KEEP {
@@ -188,6 +234,10 @@ impl SvmVcpu {
                 (control == 0 && value == save.cr0) || (control == 4 && value == save.cr4)
             }
             Instruction::ClearTaskSwitched => save.cr0 & cr::CR0_TS == 0,
+            // It has PE, MP, EM and TS, and PE is set and stays so.
+            Instruction::LoadMachineStatus { general } => {
+                (instruction::general(&registers, general, save.rsp) ^ save.cr0) & 0b1110 == 0
+            }
             _ => false,
         };
         if changes_nothing {
@@ -276,7 +326,9 @@ impl Vcpu for SvmVcpu {
         self.vmcb = config.frame_pointer.as_ptr().cast();
         self.vmcb_physical = config.frame;
         self.host_vmcb = cpu.host_vmcb();
+        self.at_exit = cpu.exit.raw();
         self.next = config.entry;
+        self.bus_locks = 0;
         self.changed = true;
         // SAFETY: the frame is ours by this function's contract, and as large and aligned as a VMCB; zeros are valid.
         unsafe { self.vmcb.write_bytes(0, 1) };
@@ -294,24 +346,19 @@ impl Vcpu for SvmVcpu {
 
     #[inline]
     fn run(&mut self, cpu: &mut Svm, _ticks: u64) -> Exit {
-        if cpu.active != self.address() && !self.activate(cpu) {
-            return NO_VMCB;
+        if cpu.active != self.address() {
+            if !self.activate(cpu) {
+                return NO_VMCB;
+            }
+            // So an exit without any costs nothing, not even a look.
+            if self.at_exit != 0 {
+                return self.run_with_barriers(cpu);
+            }
         }
         // SAFETY: this value lies where it lay at `init`, which made the VMCB for it, and its state is in the registers:
         // `active` and `activate` say so.
         let raw = unsafe { entry::enter(self) };
-        if raw == code::INVALID_OPCODE {
-            // SAFETY: not null, for it has just been used. `init` has cleared `code`, and an instruction was at RIP.
-            let (rip, is_vmcall) = unsafe {
-                let save = &(*self.vmcb).save;
-                (save.rip, self.code.is_vmcall(save.rip, save.cr3))
-            };
-            if is_vmcall {
-                self.next = rip.wrapping_add(VMCALL_BYTES);
-                return Exit::Hypercall;
-            }
-        }
-        self.other_exit(cpu, raw)
+        self.serve(cpu, raw)
     }
 
     fn interpret(&mut self, _cpu: &mut Svm, exit: Exit, memory: &impl GuestMemory) -> Exit {
@@ -404,19 +451,8 @@ impl Vcpu for SvmVcpu {
         Ok(())
     }
 
-    fn corrupt(&mut self, cpu: &mut Svm, how: Corruption) {
-        if let Some(vmcb) = self.vmcb() {
-            match how {
-                // NW without CD (APM vol. 2, 15.5.1).
-                Corruption::GuestState => vmcb.save.cr0 |= cr::CR0_NW,
-                // VMRUN has to be intercepted.
-                Corruption::Controls => vmcb.control.intercepts.fourth = 0,
-                // The host's part is the permission maps: one beyond any physical memory.
-                Corruption::HostState => vmcb.control.msr_map = 0x000f_ffff_ffff_f000,
-            }
-            self.changed = true;
-            cpu.active = 0;
-        }
+    fn bus_locks(&self) -> u32 {
+        self.bus_locks
     }
 
     fn release(&mut self, cpu: &mut Svm) {
@@ -425,5 +461,18 @@ impl Vcpu for SvmVcpu {
         self.vmcb = ptr::null_mut();
         self.vmcb_physical = 0;
         self.home = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::PAT;
+
+    #[test]
+    fn a_guests_page_tables_can_ask_for_nothing_but_write_back() {
+        // PAT, PCD and PWT of an entry choose a byte (APM vol. 2, 7.8.1); 6 is write-back.
+        for choice in 0..8 {
+            assert_eq!(PAT >> (8 * choice) & 0xff, 6, "{choice}");
+        }
     }
 }

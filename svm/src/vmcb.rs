@@ -1,6 +1,6 @@
 //! The VMCB: what the CPU and the core tell each other about one guest (APM vol. 2, appendix B).
 
-use crate::intercepts::Intercepts;
+use crate::plan::Intercepts;
 use core::mem::offset_of;
 
 /// A segment register.
@@ -62,7 +62,10 @@ pub struct Control {
     reserved_0c4: u32,
     /// RIP of the next instruction, where the CPU saves it and there is one; else 0.
     pub next_rip: u64,
-    reserved_0d0: [u64; 102],
+    reserved_0d0: [u64; 10],
+    /// Bus locks that the guest may take until the next one exits (bits 15..0).
+    pub bus_locks: u64,
+    reserved_128: [u64; 91],
 }
 
 /// Values of [`Control::tlb_control`].
@@ -151,6 +154,7 @@ const _: () = {
     assert!(offset_of!(Intercepts, third) == 0xc);
     assert!(offset_of!(Intercepts, fourth) == 0x10);
     assert!(offset_of!(Intercepts, fifth) == 0x14);
+    assert!(offset_of!(Control, bus_locks) == 0x120 && size_of::<Control>() == 0x400);
     assert!(offset_of!(Control, pause_filter) == 0x3c);
     assert!(offset_of!(Control, io_map) == 0x40);
     assert!(offset_of!(Control, msr_map) == 0x48);

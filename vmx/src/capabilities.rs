@@ -1,30 +1,12 @@
 //! What the CPU offers, and what Foraker makes of it: reading is one step, judging (pure, tested on the host) another.
 
-use crate::controls::{Controls, ENTRY, EXIT, PIN_BASED, PRIMARY, SECONDARY, primary, secondary};
-use crate::error::Error;
-use crate::plan::Plan;
+use crate::controls::{ENTRY, EXIT, PIN_BASED, PRIMARY, SECONDARY, primary, secondary};
+use crate::cr::{self, fixed};
+use crate::plan::{Controls, Plan};
+use crate::timer::counts_wrongly;
+use crate::unfit::Unfit;
 use backend::xstate::{self, AREA_BYTES};
 use x86::msr;
-
-/// Bits of CR0 and CR4 (SDM vol. 3, 2.5).
-#[allow(missing_docs)]
-pub mod cr {
-    pub const CR0_PE: u64 = 1 << 0;
-    pub const CR0_MP: u64 = 1 << 1;
-    pub const CR0_EM: u64 = 1 << 2;
-    pub const CR0_TS: u64 = 1 << 3;
-    pub const CR0_ET: u64 = 1 << 4;
-    pub const CR0_NE: u64 = 1 << 5;
-    pub const CR0_WP: u64 = 1 << 16;
-    pub const CR0_PG: u64 = 1 << 31;
-    pub const CR4_PAE: u64 = 1 << 5;
-    pub const CR4_MCE: u64 = 1 << 6;
-    pub const CR4_OSFXSR: u64 = 1 << 9;
-    pub const CR4_OSXMMEXCPT: u64 = 1 << 10;
-    pub const CR4_VMXE: u64 = 1 << 13;
-    pub const CR4_FSGSBASE: u64 = 1 << 16;
-    pub const CR4_OSXSAVE: u64 = 1 << 18;
-}
 
 const FEATURE_CONTROL_LOCK: u64 = 1 << 0;
 const FEATURE_CONTROL_VMX: u64 = 1 << 2;
@@ -32,6 +14,8 @@ const FEATURE_CONTROL_VMX: u64 = 1 << 2;
 /// CPUID leaves and MSRs, as they were read. 0 where the CPU does not have them.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Capabilities {
+    /// CPUID.1:EAX: family, model, stepping.
+    pub signature: u32,
     /// CPUID.1:ECX.
     pub features: u32,
     /// CPUID.7.0:EBX.
@@ -86,7 +70,7 @@ impl Capabilities {
     pub fn gather(cpuid: impl Fn(u32, u32) -> [u32; 4], rdmsr: impl Fn(u32) -> u64) -> Capabilities {
         let mut found = Capabilities::default();
         let top = cpuid(0, 0)[0];
-        found.features = cpuid(1, 0)[2];
+        [found.signature, _, found.features, _] = cpuid(1, 0);
         if cpuid(0x8000_0000, 0)[0] >= 0x8000_0001 {
             found.amd_features = cpuid(0x8000_0001, 0)[3];
         }
@@ -131,13 +115,13 @@ impl Capabilities {
     ///
     /// # Errors
     /// The first thing that Foraker needs and that this CPU does not have.
-    pub fn plan(&self) -> Result<Plan, Error> {
+    pub fn plan(&self) -> Result<Plan, Unfit> {
         if self.features & 1 << 5 == 0 {
-            return Err(Error::NoVmx);
+            return Err(Unfit::NoVmx);
         }
         let locked = self.feature_control & FEATURE_CONTROL_LOCK != 0;
         if locked && self.feature_control & FEATURE_CONTROL_VMX == 0 {
-            return Err(Error::LockedByFirmware(self.feature_control));
+            return Err(Unfit::LockedByFirmware(self.feature_control));
         }
         // First the word that has what users know by name: EPT and unrestricted guest.
         let secondary = SECONDARY.fit(self.secondary)?;
@@ -157,15 +141,15 @@ impl Capabilities {
             (ept(32) && ept(42), "INVVPID of all contexts"),
         ] {
             if !present {
-                return Err(Error::EptLacks { what, msr: self.ept_vpid });
+                return Err(Unfit::EptLacks { what, msr: self.ept_vpid });
             }
         }
         if self.amd_features & 1 << 20 == 0 {
-            return Err(Error::NoFeature("no-execute pages (CPUID.80000001h:EDX bit 20)"));
+            return Err(Unfit::NoFeature("no-execute pages (CPUID.80000001h:EDX bit 20)"));
         }
         let xcr0 = xstate::choose(self.xcr0, &self.xsave_ends, AREA_BYTES);
         let Some(xcr0) = xcr0.filter(|_| self.features & 1 << 26 != 0) else {
-            return Err(Error::NoFeature("XSAVE (CPUID.1:ECX bit 26)"));
+            return Err(Unfit::NoFeature("XSAVE (CPUID.1:ECX bit 26)"));
         };
 
         let guest_cr0 = cr::CR0_PE | cr::CR0_MP | cr::CR0_ET | cr::CR0_NE | cr::CR0_WP | cr::CR0_PG;
@@ -183,6 +167,7 @@ impl Capabilities {
             revision: u32::try_from(self.basic & 0x7fff_ffff).unwrap_or(0),
             feature_control: (!locked).then_some(self.feature_control | FEATURE_CONTROL_LOCK | FEATURE_CONTROL_VMX),
             timer_shift: u32::try_from(self.misc & 0x1f).unwrap_or(0),
+            timer_wrong: counts_wrongly(self.signature),
             ept_accessed_dirty: ept(21),
             invept: if ept(25) { 1 } else { 2 },
             xcr0,
@@ -195,12 +180,6 @@ impl Capabilities {
             host_cr4: self.cr4_fixed,
         })
     }
-}
-
-/// Check a control register against its fixed bits (SDM vol. 3, A.7 and A.8): 1 where `must` is 1, 0 where `may` is 0.
-pub fn fixed(register: &'static str, value: u64, [must, may]: [u64; 2]) -> Result<(), Error> {
-    let bits = must & !value | value & !may;
-    if bits == 0 { Ok(()) } else { Err(Error::FixedBits { register, bits }) }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::string::ToString;
 /// A Skylake server's values.
 fn skylake() -> Capabilities {
     Capabilities {
+        signature: 0x5_0654,
         features: 1 << 5 | 1 << 26,
         extended_features: 1,
         amd_features: 1 << 20,
@@ -48,6 +49,8 @@ fn skylake_is_good_enough() {
 
 #[test]
 fn an_open_feature_control_is_to_be_closed_with_vmx_on() {
+    assert!(!skylake().plan().expect("good enough").timer_wrong);
+    assert!(Capabilities { signature: 0x1_06a5, ..skylake() }.plan().expect("good enough").timer_wrong);
     let plan = Capabilities { feature_control: 0, ..skylake() }.plan().expect("good enough");
     assert_eq!(plan.feature_control, Some(5));
 }
@@ -58,24 +61,24 @@ fn what_is_missing_has_an_error_of_its_own() {
     let s = skylake();
     let error = |capabilities: Capabilities| capabilities.plan().expect_err("deprived");
 
-    assert_eq!(error(Capabilities { features: 1 << 26, ..s }), Error::NoVmx);
+    assert_eq!(error(Capabilities { features: 1 << 26, ..s }), Unfit::NoVmx);
     let locked = error(Capabilities { feature_control: 1, ..s });
-    assert_eq!(locked, Error::LockedByFirmware(1));
+    assert_eq!(locked, Unfit::LockedByFirmware(1));
     assert_eq!(locked.to_string(), "VT-x is locked off by the firmware (IA32_FEATURE_CONTROL = 0x1)");
 
     let e = error(Capabilities { secondary: without(s.secondary, secondary::EPT), ..s });
-    assert!(matches!(e, Error::NoEpt(_)));
+    assert!(matches!(e, Unfit::NoEpt(_)));
     assert_eq!(e.to_string(), "VT-x secondary controls: the CPU lacks EPT (bit 1)");
     let e = error(Capabilities { secondary: without(s.secondary, secondary::UNRESTRICTED_GUEST), ..s });
-    assert!(matches!(e, Error::NoUnrestrictedGuest(_)));
+    assert!(matches!(e, Unfit::NoUnrestrictedGuest(_)));
     assert_eq!(e.to_string(), "VT-x secondary controls: the CPU lacks unrestricted guest (bit 7)");
     let e = error(Capabilities { secondary: without(s.secondary, secondary::VPID), ..s });
-    assert!(matches!(e, Error::NoVpid(_)));
+    assert!(matches!(e, Unfit::NoVpid(_)));
     let e = error(Capabilities { pin_based: without(s.pin_based, pin::PREEMPTION_TIMER), ..s });
-    assert!(matches!(e, Error::NoPreemptionTimer(_)));
+    assert!(matches!(e, Unfit::NoPreemptionTimer(_)));
     assert_eq!(e.to_string(), "VT-x pin-based controls: the CPU lacks VMX-preemption timer (bit 6)");
     let e = error(Capabilities { primary: without(s.primary, primary::MOV_DR | primary::SECONDARY), ..s });
-    assert!(matches!(e, Error::Controls(_)));
+    assert!(matches!(e, Unfit::Controls(_)));
     assert_eq!(
         e.to_string(),
         "VT-x primary controls: the CPU lacks MOV-DR exiting (bit 23), secondary controls (bit 31)"
@@ -90,15 +93,15 @@ fn what_is_missing_has_an_error_of_its_own() {
         (1 << 42, "INVVPID of all contexts"),
     ] {
         match error(Capabilities { ept_vpid: s.ept_vpid & !bits, ..s }) {
-            Error::EptLacks { what, .. } => assert_eq!(what, lacking),
+            Unfit::EptLacks { what, .. } => assert_eq!(what, lacking),
             other => panic!("{other}"),
         }
     }
-    assert!(matches!(error(Capabilities { features: 1 << 5, ..s }), Error::NoFeature(_)));
-    assert!(matches!(error(Capabilities { amd_features: 0, ..s }), Error::NoFeature(_)));
+    assert!(matches!(error(Capabilities { features: 1 << 5, ..s }), Unfit::NoFeature(_)));
+    assert!(matches!(error(Capabilities { amd_features: 0, ..s }), Unfit::NoFeature(_)));
     let e = error(Capabilities { cr4_fixed: [0x2000, 0x27ff], ..s });
-    assert_eq!(e, Error::FixedBits { register: "guest CR4", bits: 1 << 16 | 1 << 18 });
-    for e in [locked, e, Error::NoVmx] {
+    assert_eq!(e, Unfit::Fixed(crate::Error::FixedBits { register: "guest CR4", bits: 1 << 16 | 1 << 18 }));
+    for e in [locked, e, Unfit::NoVmx] {
         assert!(!e.remedy().is_empty());
     }
 }

@@ -162,6 +162,7 @@ pub static PRIMARY: Word = Word {
 /// Bits of the secondary processor-based controls (SDM vol. 3, table 25-7).
 #[allow(missing_docs)]
 pub mod secondary {
+    pub use crate::plan::{ENCLS, ENCLV};
     pub const EPT: u32 = 1 << 1;
     pub const DESCRIPTOR_TABLES: u32 = 1 << 2;
     pub const RDTSCP: u32 = 1 << 3;
@@ -170,9 +171,8 @@ pub mod secondary {
     pub const UNRESTRICTED_GUEST: u32 = 1 << 7;
     pub const INVPCID: u32 = 1 << 12;
     pub const VMFUNC: u32 = 1 << 13;
-    pub const ENCLS: u32 = 1 << 15;
     pub const XSAVES: u32 = 1 << 20;
-    pub const ENCLV: u32 = 1 << 28;
+    pub const BUS_LOCK: u32 = 1 << 30;
 }
 
 /// Nested paging, and more that exits. What is not enabled here (RDTSCP, INVPCID, VMFUNC, XSAVES, user wait, ...) raises
@@ -184,7 +184,7 @@ pub static SECONDARY: Word = Word {
         | secondary::VPID
         | secondary::WBINVD
         | secondary::UNRESTRICTED_GUEST,
-    optional: secondary::ENCLS | secondary::ENCLV,
+    optional: secondary::ENCLS | secondary::ENCLV | secondary::BUS_LOCK,
     reserved_1: 0,
     names: &[
         (secondary::EPT, "EPT"),
@@ -198,6 +198,7 @@ pub static SECONDARY: Word = Word {
         (secondary::ENCLS, "ENCLS exiting"),
         (secondary::XSAVES, "XSAVES"),
         (secondary::ENCLV, "ENCLV exiting"),
+        (secondary::BUS_LOCK, "bus-lock detection"),
     ],
 };
 
@@ -249,17 +250,6 @@ pub static ENTRY: Word = Word {
         (entry::LOAD_EFER, "load IA32_EFER"),
     ],
 };
-
-/// The values of the five words for one CPU.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub struct Controls {
-    pub pin_based: u32,
-    pub primary: u32,
-    pub secondary: u32,
-    pub exit: u32,
-    pub entry: u32,
-}
 
 #[cfg(test)]
 mod tests {

@@ -6,12 +6,15 @@
 //!   Nothing is taken from them then. RSP is still the core's: the CPU loads the guest's RSP only in an entry that
 //!   succeeds, and `HOST_RSP`, on an exit. On both ways back it points to the end of `VtxVcpu::registers`.
 //! - Whether the instruction failed is taken from the flags before anything changes them.
+//! - No branch of the core is predicted by what a guest has left: where the processor asks for it, an exit goes through the barriers before the
+//!   first `ret` (`backend::barriers`).
 //! - [`enter`] names every register as clobbered; RBX and RBP, which Rust does not let us name, it saves itself.
 //! - No interrupt can come while RSP points into the `VtxVcpu` (interrupts are off), and NMI and machine check have stacks
 //!   of their own.
 
 use crate::fields::ReadOnly32;
 use crate::vcpu::VtxVcpu;
+use backend::{Barriers, barriers_at_exit, pop_registers, push_registers};
 use core::arch::{asm, naked_asm};
 use core::mem::offset_of;
 
@@ -22,9 +25,10 @@ pub(crate) const FAILED: u64 = 1 << 32;
 const END: usize = offset_of!(VtxVcpu, host_rsp);
 const _: () = assert!(offset_of!(VtxVcpu, registers) == 0 && END == size_of::<backend::GeneralRegisters>());
 
-/// Where exits go: `HOST_RIP`.
-pub(crate) fn exit_address() -> u64 {
-    u64::try_from((exit_guest as unsafe extern "sysv64" fn() as *const ()).addr()).unwrap_or(0)
+/// Where exits go that these barriers come with: `HOST_RIP`. So one without costs nothing, not even a look.
+pub(crate) fn exit_address(barriers: Barriers) -> u64 {
+    let to: unsafe extern "sysv64" fn() = if barriers.is_none() { exit_guest } else { exit_guest_with_barriers };
+    u64::try_from((to as *const ()).addr()).unwrap_or(0)
 }
 
 /// Take the NMI that has just ended a guest's turn. The exit has blocked all others until the next IRET (SDM vol. 3, 28.3.3.4),
@@ -78,20 +82,7 @@ unsafe extern "sysv64" fn enter_guest() {
         "2:",
         "mov rsp, rdi",
         "pop rax",
-        "pop rbx",
-        "pop rcx",
-        "pop rdx",
-        "pop rsi",
-        "pop rdi",
-        "pop rbp",
-        "pop r8",
-        "pop r9",
-        "pop r10",
-        "pop r11",
-        "pop r12",
-        "pop r13",
-        "pop r14",
-        "pop r15",
+        pop_registers!(),
         "vmresume",
         // Not entered: the guest was not launched yet, or the VMCS is bad. VMLAUNCH then fails as well, and would hide why:
         // remember what VMRESUME said. RAX gets back what the guest has there.
@@ -118,33 +109,37 @@ unsafe extern "sysv64" fn enter_guest() {
     )
 }
 
+/// The way back from a guest, until all that it had in registers is stored, with RSP at RAX; what comes behind that, and its operands.
+macro_rules! way_back {
+    ([$($behind:expr),* $(,)?] $($operands:tt)*) => {
+        naked_asm!(
+            push_registers!(),
+            "push rax",
+            "mov rax, cr2",
+            "mov [rsp + {cr2}], rax",
+            $($behind,)*
+            "mov eax, {exit_reason}",
+            "vmread rax, rax",
+            "ret",
+            host_rsp = const offset_of!(VtxVcpu, host_rsp),
+            cr2 = const offset_of!(VtxVcpu, cr2),
+            exit_reason = const ReadOnly32::ExitReason as u32,
+            $($operands)*
+        )
+    };
+}
+
 /// The CPU comes here on every exit, with RSP at the end of the registers of the `VtxVcpu` that was entered.
 #[unsafe(naked)]
 unsafe extern "sysv64" fn exit_guest() {
-    naked_asm!(
-        "push r15",
-        "push r14",
-        "push r13",
-        "push r12",
-        "push r11",
-        "push r10",
-        "push r9",
-        "push r8",
-        "push rbp",
-        "push rdi",
-        "push rsi",
-        "push rdx",
-        "push rcx",
-        "push rbx",
-        "push rax",
-        "mov rax, cr2",
-        "mov [rsp + {cr2}], rax",
-        "mov rsp, [rsp + {host_rsp}]",
-        "mov eax, {exit_reason}",
-        "vmread rax, rax",
-        "ret",
-        host_rsp = const offset_of!(VtxVcpu, host_rsp),
-        cr2 = const offset_of!(VtxVcpu, cr2),
-        exit_reason = const ReadOnly32::ExitReason as u32,
+    way_back!(["mov rsp, [rsp + {host_rsp}]"])
+}
+
+/// As [`exit_guest`], with the barriers of `VtxVcpu::at_exit` before the first return.
+#[unsafe(naked)]
+unsafe extern "sysv64" fn exit_guest_with_barriers() {
+    way_back!(
+        ["mov r8d, [rsp + {at_exit}]", "mov rsp, [rsp + {host_rsp}]", barriers_at_exit!()]
+        at_exit = const offset_of!(VtxVcpu, at_exit),
     )
 }

@@ -43,12 +43,15 @@ pub mod reason {
     pub const VMFUNC: u32 = 59;
     pub const ENCLS: u32 = 60;
     pub const ENCLV: u32 = 70;
+    pub const BUS_LOCK: u32 = 74;
     pub const SEAMCALL: u32 = 76;
     pub const TDCALL: u32 = 77;
 }
 
 /// Bit of the exit reason: the entry failed after the CPU had begun to load the guest's state.
 const ENTRY_FAILED: u32 = 1 << 31;
+/// Bit of the exit reason: the guest took a bus lock just before (SDM vol. 3, 25.9.1).
+const TOOK_BUS_LOCK: u64 = 1 << 26;
 /// VM-instruction errors (SDM vol. 3, 31.4) that only mean that the other of VMRESUME and VMLAUNCH was right.
 const LAUNCH_OF_LAUNCHED: u32 = 4;
 const RESUME_OF_CLEAR: u32 = 5;
@@ -107,6 +110,14 @@ const fn wide(reason: u32) -> u64 {
     {
         reason as u64
     }
+}
+
+/// The reason without the bit that says that the guest took a bus lock, and whether it did: beside another exit, or as the only reason.
+#[inline]
+pub fn bus_lock(raw: u64) -> (u64, bool) {
+    const BUS_LOCK: u64 = wide(reason::BUS_LOCK);
+    let rest = raw & !TOOK_BUS_LOCK;
+    (rest, rest != raw || rest == BUS_LOCK)
 }
 
 /// The exit whose reason is `raw`, what `enter` returned. The flag says that RIP has to be moved behind the instruction.
@@ -190,6 +201,8 @@ fn decode_rare(raw: u64, resume_error: u64, details: &impl Details, registers: &
     }
     let class = match basic {
         reason::TRIPLE_FAULT => return (Exit::TripleFault, false),
+        // It has been taken and counted; RIP is behind the instruction.
+        reason::BUS_LOCK => return (Exit::Served, false),
         reason::CPUID => return (Exit::Refused { class: refused::CPUID, detail: registers.rax & 0xffff_ffff }, false),
         reason::RDMSR | reason::WRMSR => {
             return (Exit::Refused { class: refused::MSR, detail: registers.rcx & 0xffff_ffff }, false);

@@ -55,6 +55,19 @@ fn hot_exits() {
 }
 
 #[test]
+fn a_bus_lock_comes_alone_or_beside_another_reason() {
+    assert_eq!(bus_lock(u64::from(reason::BUS_LOCK)), (74, true));
+    assert_eq!(bus_lock(1 << 26 | 74), (74, true));
+    assert_eq!(exit(74, Said::default()), Exit::Served);
+    for other in [reason::VMCALL, reason::HLT, reason::EXTERNAL_INTERRUPT, reason::EPT_VIOLATION] {
+        let other = u64::from(other);
+        assert_eq!((bus_lock(other), bus_lock(1 << 26 | other)), ((other, false), (other, true)));
+    }
+    let failed = u64::from(ENTRY_FAILED | reason::INVALID_GUEST_STATE);
+    assert_eq!((bus_lock(failed), bus_lock(FAILED)), ((failed, false), (FAILED, false)));
+}
+
+#[test]
 fn memory_faults() {
     for (qualification, access, present) in [
         (0x181, Access::Read, false),
@@ -142,7 +155,7 @@ fn every_reason_has_an_answer() {
     for reason in 0..=0xffff {
         let answer = exit(reason, Said { interruption: 0x8000_0306, qualification: 5, ..Said::default() });
         assert!(!matches!(answer, Exit::EntryFailure { .. }));
-        if matches!(reason, 3..=9 | 14 | 16 | 33..=35 | 37 | 38 | 41..=45 | 49 | 51 | 56..=58 | 61..=69 | 71..=75 | 78..)
+        if matches!(reason, 3..=9 | 14 | 16 | 33..=35 | 37 | 38 | 41..=45 | 49 | 51 | 56..=58 | 61..=69 | 71..=73 | 75 | 78..)
         {
             assert_eq!(answer, Exit::Unknown { reason, detail: 5 });
         } else {

@@ -1,6 +1,6 @@
 //! What the CPU gets back on every exit: the core's own registers.
 
-use crate::capabilities::cr;
+use crate::cr;
 use crate::error::Error;
 use crate::fields::{Host16, Host32, Host64, HostNatural};
 use crate::vmcs::LoadedVmcs;

@@ -5,8 +5,11 @@
 //! tables, decoding exits) is tested on the host.
 #![no_std]
 
+#[cfg(any(test, feature = "detect"))]
 pub mod capabilities;
+#[cfg(any(test, feature = "detect"))]
 pub mod controls;
+pub mod cr;
 mod entry;
 pub mod ept;
 mod error;
@@ -14,6 +17,12 @@ pub mod exit;
 pub mod fields;
 mod host;
 mod plan;
+#[cfg(any(test, feature = "detect"))]
+mod record;
+#[cfg(any(test, feature = "detect"))]
+mod timer;
+#[cfg(any(test, feature = "detect"))]
+mod unfit;
 mod vcpu;
 mod vmcs;
 mod vtx;
@@ -21,9 +30,12 @@ mod xstate;
 
 /// The traits that this crate implements.
 pub use ::backend;
+#[cfg(any(test, feature = "detect"))]
 pub use capabilities::Capabilities;
 pub use ept::Ept;
 pub use error::Error;
-pub use plan::Plan;
+pub use plan::{Controls, Plan};
+#[cfg(any(test, feature = "detect"))]
+pub use unfit::Unfit;
 pub use vcpu::{VCPU_BYTES, VtxVcpu};
 pub use vtx::Vtx;

@@ -1,21 +1,26 @@
 //! A guest's processor on VT-x.
 
-use crate::capabilities::cr;
+use crate::cr;
 use crate::ept::{self, Ept};
 use crate::error::Error;
+use crate::fields::Writable;
 use crate::fields::{
     Control16, Control32, Control64, ControlNatural, Guest16, Guest32, Guest64, GuestNatural, ReadOnly32,
 };
-use crate::fields::{Host16, Writable};
+use crate::plan::{ENCLS, ENCLV};
 use crate::vmcs::LoadedVmcs;
 use crate::vtx::Vtx;
 use crate::xstate::State;
-use crate::{controls, entry, exit};
+use crate::{entry, exit};
 use backend::{
-    BadState, Corruption, Exit, GeneralRegisters, Interrupted, Layout, NotCanonical, Tag, Vcpu, VcpuConfig, VcpuState,
+    BadState, Barriers, Exit, GeneralRegisters, Interrupted, Layout, NotCanonical, Tag, Vcpu, VcpuConfig, VcpuState,
     filter_flags, is_canonical,
 };
 use core::ptr;
+
+#[cfg(feature = "selftest")]
+#[path = "corruption.rs"]
+mod corruption;
 
 /// Bytes that the core has for a [`VtxVcpu`].
 pub const VCPU_BYTES: usize = 3200;
@@ -31,6 +36,10 @@ pub struct VtxVcpu {
     pub(crate) cr2: u64,
     /// VM-instruction error of the last VMRESUME that failed.
     pub(crate) resume_error: u64,
+    /// What comes with every exit, where it goes to `exit_guest_with_barriers`.
+    pub(crate) at_exit: u32,
+    /// Bus locks that the guest has taken.
+    bus_locks: u32,
     /// Physical address of the VMCS, 0 before `init`.
     vmcs: u64,
     /// Where `init` found this value to lie: the VMCS says that exits push to there.
@@ -74,6 +83,9 @@ impl VtxVcpu {
         // SAFETY: `init`'s contract keeps this value in place until `release` disowns the state.
         unsafe { cpu.own(&raw mut self.state) };
         cpu.active = self.home;
+        if !cpu.pending.is_none() {
+            cpu.carry_out();
+        }
         true
     }
 
@@ -93,6 +105,10 @@ impl VtxVcpu {
     /// Not inlined, so that a hypercall has a short way from the exit to its handler.
     #[inline(never)]
     fn other_exit(&mut self, vmcs: LoadedVmcs<'_>, raw: u64) -> Exit {
+        let (raw, locked) = exit::bus_lock(raw);
+        if locked {
+            self.bus_locks = self.bus_locks.saturating_add(1);
+        }
         let (exit, behind) = exit::decode(raw, self.resume_error, &vmcs, &self.registers);
         if behind {
             skip(vmcs);
@@ -127,9 +143,7 @@ impl VtxVcpu {
         )?;
         vmcs.write(Control64::TscOffset, config.tsc_offset)?;
         vmcs.write(Control64::EptPointer, ept::pointer(config.tables))?;
-        for (bit, field) in
-            [(controls::secondary::ENCLS, Control64::EnclsBitmap), (controls::secondary::ENCLV, Control64::EnclvBitmap)]
-        {
+        for (bit, field) in [(ENCLS, Control64::EnclsBitmap), (ENCLV, Control64::EnclvBitmap)] {
             if plan.controls.secondary & bit != 0 {
                 vmcs.write(field, u64::MAX)?;
             }
@@ -199,7 +213,7 @@ impl VtxVcpu {
             )?;
         }
         let stack = u64::try_from((&raw const self.host_rsp).addr()).unwrap_or(0);
-        cpu.host.write(vmcs, entry::exit_address(), stack)
+        cpu.host.write(vmcs, entry::exit_address(cpu.exit), stack)
     }
 }
 
@@ -207,6 +221,7 @@ impl VtxVcpu {
 struct CpuValues {
     plan: crate::plan::Plan,
     host: crate::host::HostState,
+    exit: Barriers,
 }
 
 fn write_all<F: Writable + crate::fields::Field>(
@@ -235,10 +250,12 @@ impl Vcpu for VtxVcpu {
         self.registers = GeneralRegisters { rdi: config.argument, ..GeneralRegisters::default() };
         self.cr2 = 0;
         self.resume_error = 0;
+        self.at_exit = cpu.exit.raw();
+        self.bus_locks = 0;
         self.tag = Tag::NONE;
         self.state.reset();
         cpu.forget(ept::pointer(config.tables));
-        let values = CpuValues { plan: cpu.plan, host: cpu.host };
+        let values = CpuValues { plan: cpu.plan, host: cpu.host, exit: cpu.exit };
         // SAFETY: the frame is ours by this function's contract.
         let filled = unsafe { cpu.prepare(config.frame, config.frame_pointer) }
             .and_then(|mut vmcs| self.fill(&mut vmcs, &values, config));
@@ -347,15 +364,8 @@ impl Vcpu for VtxVcpu {
         Ok(())
     }
 
-    fn corrupt(&mut self, cpu: &mut Vtx, how: Corruption) {
-        if let Some(mut vmcs) = self.loaded(cpu) {
-            match how {
-                Corruption::GuestState => vmcs.set(GuestNatural::Rflags, 0),
-                // More than any processor has (SDM vol. 3, 27.2.1.1); nothing on the way to the entry writes it again.
-                Corruption::Controls => vmcs.set(Control32::Cr3TargetCount, u32::MAX),
-                Corruption::HostState => vmcs.set(Host16::TrSelector, 0),
-            }
-        }
+    fn bus_locks(&self) -> u32 {
+        self.bus_locks
     }
 
     fn release(&mut self, cpu: &mut Vtx) {

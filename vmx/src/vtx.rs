@@ -1,6 +1,6 @@
 //! VT-x on one CPU: switched on, and what is loaded.
 
-use crate::capabilities::{cr, fixed};
+use crate::cr::{self, fixed};
 use crate::ept::{self, Ept};
 use crate::error::Error;
 use crate::host::HostState;
@@ -8,7 +8,7 @@ use crate::plan::Plan;
 use crate::vcpu::VtxVcpu;
 use crate::vmcs::LoadedVmcs;
 use crate::xstate::State;
-use backend::{Backend, Frames, Tags};
+use backend::{Backend, Barriers, Frames, Tags, barriers};
 use core::arch::asm;
 use core::marker::PhantomData;
 use core::ptr::{self, NonNull};
@@ -29,6 +29,12 @@ pub struct Vtx {
     /// Tags of guests' translations: VPIDs.
     pub(crate) tags: Tags,
     pub(crate) timer_shift: u32,
+    /// What comes with every exit.
+    pub(crate) exit: Barriers,
+    /// What comes with the next entry. While there is any, `active` is 0.
+    pub(crate) pending: Barriers,
+    /// What comes with every entry. While there is any, `active` stays 0.
+    entry: Barriers,
     pub(crate) plan: Plan,
     pub(crate) host: HostState,
     not_send: PhantomData<*const ()>,
@@ -77,6 +83,9 @@ impl Vtx {
             owner: ptr::null_mut(),
             tags: Tags::new(u16::MAX.into()),
             timer_shift: plan.timer_shift,
+            exit: Barriers::NONE,
+            pending: Barriers::NONE,
+            entry: Barriers::NONE,
             plan: *plan,
             // SAFETY: ring 0, and the GDT that is loaded is valid.
             host: unsafe { HostState::read(cr0, host_cr3, cr4) },
@@ -195,6 +204,18 @@ impl Vtx {
         }
     }
 
+    /// Carry out what comes with this entry of the guest that is `active` now. Behind [`Vtx::own`], which handles another guest's registers.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn carry_out(&mut self) {
+        // SAFETY: VMX root operation is ring 0; whoever asked for them knows that the processor has them (`Backend::before_entry`).
+        unsafe { barriers::execute(self.pending) };
+        self.pending = self.entry;
+        if !self.entry.is_none() {
+            self.active = 0;
+        }
+    }
+
     /// The state in the registers is not to be saved to `state` any more.
     pub(crate) fn disown(&mut self, state: *mut State) {
         if self.owner == state {
@@ -225,6 +246,30 @@ impl Backend for Vtx {
 
     fn new_tables<F: Frames>(&self, frames: &mut F) -> Option<Ept> {
         Ept::new(frames, self.plan.ept_accessed_dirty)
+    }
+
+    fn at_exits(&mut self, barriers: Barriers) {
+        self.exit = barriers;
+    }
+
+    fn at_entries(&mut self, barriers: Barriers) {
+        self.entry = barriers;
+        self.before_entry(barriers);
+    }
+
+    fn before_entry(&mut self, barriers: Barriers) {
+        self.pending = self.pending.with(barriers);
+        self.active = 0;
+    }
+
+    fn now(&mut self, barriers: Barriers) {
+        // SAFETY: as in `carry_out`.
+        unsafe { barriers::execute(barriers) };
+    }
+
+    #[inline]
+    fn ends_quantum(&self) -> bool {
+        !self.plan.timer_wrong
     }
 
     #[inline]

@@ -2,7 +2,7 @@
 
 use crate::error::{Context, Result, fail};
 use crate::manifest::model::System;
-use crate::workspace::{BARE, cargo, output, packages, show};
+use crate::workspace::{BARE, cargo, out, output, packages, show};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -31,11 +31,33 @@ pub fn build(system: &System) -> Result<Programs> {
     Ok(programs)
 }
 
+/// Builds the cores of the test image, once in a process: with hooks to make mistakes on purpose, which no other image's cores have. They
+/// have a folder of their own, so that nobody takes them for the others.
+pub fn build_test_cores() -> Result<Programs> {
+    static BUILT: Mutex<Option<Programs>> = Mutex::new(None);
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(programs) = &*built {
+        return Ok(programs.clone());
+    }
+    let folder = out("test-image")?.display().to_string();
+    let mut programs = Programs::new();
+    for core in CORES {
+        programs.extend(build_with(&[core.to_owned()], &["--features", "selftest", "--target-dir", &folder])?);
+    }
+    *built = Some(programs.clone());
+    Ok(programs)
+}
+
 /// Builds the programs `names` for the bare machine, wherever in the workspace they are.
 pub fn build_bins(names: &[String]) -> Result<Programs> {
+    build_with(names, &[])
+}
+
+fn build_with(names: &[String], more: &[&str]) -> Result<Programs> {
     let packages = packages()?;
     let mut command = cargo();
     command.args(["build", "--release", "--target", BARE, "--message-format", "json-render-diagnostics"]);
+    command.args(more);
     for name in names {
         let Some(package) = packages.values().find(|package| package.bins.contains(name)) else {
             let known: Vec<&str> = packages.values().flat_map(|package| &package.bins).map(String::as_str).collect();

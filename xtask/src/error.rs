@@ -45,6 +45,13 @@ impl<T, E: fmt::Display> Context<T> for std::result::Result<T, E> {
     }
 }
 
+impl<T> Context<T> for Option<T> {
+    /// The error becomes "`what`".
+    fn context(self, what: impl FnOnce() -> String) -> Result<T> {
+        self.ok_or_else(|| Error(what()))
+    }
+}
+
 /// Returns from the function with an error made like `format!`.
 macro_rules! fail {
     ($($arg:tt)*) => {

@@ -5,7 +5,7 @@ use crate::error::{Context, Result, fail};
 use crate::manifest::model::{Preset, System};
 use crate::manifest::{compile, digest};
 use crate::workspace::{output, scratch};
-use abi::limits::Name;
+use abi::limits::{MAX_IMAGES, Name};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -19,6 +19,11 @@ const PIXELS: &str = "if [ \"$grub_platform\" = efi ]; then insmod all_video; fi
 /// What an entry does with a BIOS behind the command `multiboot2`, which has asked for pixels since the core can use them:
 /// asks for text. GRUB 2.06 crashes in Bochs when it sets another mode there, and text is faster.
 const TEXT: &str = "  if [ \"$grub_platform\" = pc ]; then set gfxpayload=text; fi\n";
+
+/// The module that holds the VMs of an entry whose options say too many for a line.
+const VMS: &str = "vms";
+/// Characters of boot options in an entry: a line that can still be read and edited in GRUB's menu.
+const LINE_MAX: usize = 1024;
 
 /// A file in the image.
 #[derive(Clone)]
@@ -89,6 +94,14 @@ impl Contents {
                 place(&Data::Bytes(bytes), &path)?;
             }
         }
+        let lists: Vec<_> = self.menu.iter().map(|preset| Entry::new(preset).vms).collect();
+        for (number, list) in lists.iter().enumerate().filter_map(|(number, list)| Some((number, list.as_ref()?))) {
+            place(&Data::Bytes(list.clone().into_bytes()), &boot.join(format!("{VMS}-{number}")))?;
+        }
+        // There is one digest for a name; where entries have lists of their own, the loader judges what it reads.
+        if let [list] = &lists.iter().flatten().collect::<Vec<_>>()[..] {
+            digests.push(digest(VMS, list.as_bytes()));
+        }
         for (name, data) in &self.modules {
             if let Data::Manifest(system) = data {
                 place(&Data::Bytes(compile(system, &digests)), &boot.join(name))?;
@@ -106,13 +119,17 @@ impl Contents {
                 "serial --unit=0 --speed=115200\nterminal_input console serial\nterminal_output console serial\n",
             );
         }
-        for Preset { title, options } in &self.menu {
+        for (number, preset) in self.menu.iter().enumerate() {
+            let (title, Entry { options, vms }) = (&preset.title, Entry::new(preset));
             // Writing to a string cannot fail.
             let _ = writeln!(text, "menuentry '{title}' {{");
-            let _ = writeln!(text, "  multiboot2 /boot/{LOADER} {}", quote(options));
+            let _ = writeln!(text, "  multiboot2 /boot/{LOADER} {}", quote(&options));
             text.push_str(TEXT);
             for (name, _) in &self.modules {
                 let _ = writeln!(text, "  module2 /boot/{name} {name}");
+            }
+            if vms.is_some() {
+                let _ = writeln!(text, "  module2 /boot/{VMS}-{number} {VMS}");
             }
             text.push_str("}\n");
         }
@@ -146,6 +163,31 @@ impl Contents {
             fail!("grub-mknetdir made no {boot_file} in {}", path.display());
         }
         Ok(boot_file.to_owned())
+    }
+}
+
+/// The options of an entry of the menu, as GRUB is given them.
+struct Entry {
+    options: String,
+    /// What was taken out of them: the content of the module [`VMS`].
+    vms: Option<String>,
+}
+
+impl Entry {
+    /// Where the line is too long, or names VMs in more entries than the loader takes from a line, they go into a module.
+    fn new(preset: &Preset) -> Entry {
+        let words: Vec<&str> = preset.options.split_whitespace().collect();
+        let Some(last) = words.iter().rposition(|word| word.starts_with("vms=")) else {
+            return Entry { options: preset.options.clone(), vms: None };
+        };
+        let list: Vec<&str> = words[last]["vms=".len()..].split(',').filter(|entry| !entry.is_empty()).collect();
+        if preset.options.len() <= LINE_MAX && list.len() <= MAX_IMAGES {
+            return Entry { options: preset.options.clone(), vms: None };
+        }
+        let mut text = format!("# The VMs of the entry '{}': IMAGE or IMAGE*COUNT, one a line.\n", preset.title);
+        list.iter().for_each(|entry| text.extend([entry, "\n"]));
+        let rest: Vec<&str> = words.into_iter().filter(|word| !word.starts_with("vms=")).collect();
+        Entry { options: rest.join(" "), vms: Some(text) }
     }
 }
 
@@ -200,6 +242,15 @@ mod tests {
             "  multiboot2 /boot/loader vms=a\n{TEXT}  module2 /boot/manifest manifest\n  module2 /boot/a a\n}}"
         )));
         assert!(text.contains("terminal_output console serial"));
+        let list = ["a*2,b"; 9].join(",");
+        let long = contents.with_options(&format!("vms=c log=info vms={list} net=dhcp"));
+        assert!(long.grub_cfg().contains("loader log=info net=dhcp\n"), "{}", long.grub_cfg());
+        assert!(long.grub_cfg().contains("  module2 /boot/a a\n  module2 /boot/vms-0 vms\n}"), "{}", long.grub_cfg());
+        let entry = Entry::new(&long.menu[0]).vms.expect("more than 16 entries");
+        assert_eq!(entry.lines().skip(1).collect::<Vec<_>>(), ["a*2", "b"].repeat(9));
+        assert!(Entry::new(&contents.with_options(&format!("vms={}", vec!["a"; 16].join(","))).menu[0]).vms.is_none());
+        let wide = format!("vms=a log={}", "x".repeat(1024));
+        assert_eq!(Entry::new(&contents.with_options(&wide).menu[0]).vms.map(|text| text.lines().count()), Some(2));
         let quick = contents.with_options("vms=b").grub_cfg();
         assert!(quick.contains("timeout=0") && !quick.contains("serial") && quick.contains("vms=b"));
     }

@@ -8,6 +8,7 @@ mod build_iso;
 mod decisions;
 #[cfg(test)]
 mod dependencies;
+mod disk;
 mod error;
 mod fuzz;
 mod http;
@@ -21,6 +22,7 @@ mod run;
 mod service;
 mod setup;
 mod size;
+mod stack;
 mod test;
 mod workspace;
 
@@ -53,6 +55,10 @@ enum Verb {
     BuildIso(build_iso::Args),
     /// Make the tree for booting over the network
     Pxe(pxe::Args),
+    /// Make a set of disks, as image files or on block devices
+    Mkdisk(disk::mkdisk::Args),
+    /// Say what disks are and whether what is on them is what was written; writes nothing
+    Fsck(disk::fsck::Args),
     /// Print lines and bytes of each part, unsafe blocks, frames in use
     Size(size::Args),
 }
@@ -70,6 +76,8 @@ fn main() -> ExitCode {
         Verb::Bench(args) => bench::bench(&args),
         Verb::BuildIso(args) => build_iso::build_iso(&args),
         Verb::Pxe(args) => pxe::pxe(&args),
+        Verb::Mkdisk(args) => disk::mkdisk::mkdisk(&args),
+        Verb::Fsck(args) => disk::fsck::fsck(&args),
         Verb::Size(args) => size::size(&args),
     };
     result.unwrap_or_else(|error| {

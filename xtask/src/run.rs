@@ -62,9 +62,9 @@ pub struct Args {
     /// The network [default: slirp up to 64 VMs, tap beyond]
     #[arg(long, value_name = "KIND")]
     net: Option<NetKind>,
-    /// What connects it to the network
-    #[arg(long, value_name = "NIC", default_value = "e1000")]
-    nic: Nic,
+    /// What connects it to the network [default: virtio, on Bochs e1000]
+    #[arg(long, value_name = "NIC")]
+    nic: Option<Nic>,
     /// What draws the random sample of more than 1,000 VMs that has to answer [default: another number each time]
     #[arg(long, value_name = "NUMBER")]
     seed: Option<u64>,
@@ -108,7 +108,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
 
     let mut config = Config::new(iso);
     config.kind = args.machine.unwrap_or_else(Kind::fastest);
-    config.nic = args.nic.qemu();
+    config.nic = args.nic.unwrap_or_else(|| Nic::best(config.kind)).qemu();
     config.megs = args.memory.unwrap_or_else(|| default_memory(vms.len()));
     config.echo = Some("  | ".to_owned());
     config.window = !args.headless && has_window();
@@ -156,7 +156,7 @@ fn refuse_what_is_not_there_yet(args: &Args) -> Result<()> {
     if let Some(refusal) = args.machine.and_then(Kind::refusal) {
         fail!("--machine: {refusal}");
     }
-    if args.nic != Nic::E1000 && args.machine.unwrap_or_else(Kind::fastest) == Kind::Bochs {
+    if args.nic == Some(Nic::Virtio) && args.machine.unwrap_or_else(Kind::fastest) == Kind::Bochs {
         fail!("--nic: Bochs has no such NIC: use --machine qemu or --nic e1000");
     }
     if args.cpus != 1 {

@@ -253,7 +253,7 @@ pub const CRIMES: &[Crime] = &[
         Instructions,
         "permitted",
         Nothing,
-        "SMSW, XGETBV, INVLPG, MOV to CR2, CLI, STI, PAUSE, LAR and others that are a guest's own business",
+        "SMSW, LMSW of what is there, XGETBV, INVLPG, MOV to CR2, CLI, STI, PAUSE, LAR and others that are a guest's own business",
     ),
     crime(Instructions, "hlt", Nothing, "HLT: idle until the alarm"),
     crime(Exceptions, "ud2", Exception(INVALID_OPCODE), "UD2"),

@@ -1,10 +1,12 @@
 //! The fake CPU.
 
-use super::{FakeFormat, FakeVcpu, Ram, Step, Wires};
-use crate::{Access, Backend, EntryFormat, FourLevel, Frames, Translation};
+use super::{Asked, FakeFormat, FakeVcpu, Ram, Step, Wires};
+use crate::{Access, Backend, Barriers, EntryFormat, FourLevel, Frames, Translation};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::rc::Rc;
+use alloc::vec::Vec;
+use core::cell::RefCell;
 
 /// Address bits of an entry.
 const FRAME: u64 = 0x000f_ffff_ffff_f000;
@@ -35,12 +37,41 @@ pub struct FakeBackend<const TIMER: bool> {
     pub refuse: u32,
     /// Entries into guests.
     pub entries: u64,
+    /// The CPU's own timer does not end quanta as it says.
+    pub slow_timer: bool,
+    /// Every crossing, if somebody looks.
+    pub asked: Option<Rc<RefCell<Vec<Asked>>>>,
+    /// What comes with the next entry.
+    pub(super) pending: Barriers,
+    /// What comes with each entry.
+    pub(super) entry: Barriers,
+    /// What comes with each exit.
+    pub(super) exit: Barriers,
 }
 
 impl<const TIMER: bool> FakeBackend<TIMER> {
     /// A CPU over this memory.
     pub fn new(wires: Rc<Wires>, ram: Ram, script: Box<dyn FnMut(u32) -> Option<Step>>) -> Self {
-        FakeBackend { wires, ram, script, remembered: BTreeMap::new(), refuse: 0, entries: 0 }
+        FakeBackend {
+            wires,
+            ram,
+            script,
+            remembered: BTreeMap::new(),
+            refuse: 0,
+            entries: 0,
+            slow_timer: false,
+            asked: None,
+            pending: Barriers::NONE,
+            entry: Barriers::NONE,
+            exit: Barriers::NONE,
+        }
+    }
+
+    /// Write down a crossing.
+    pub(super) fn note(&mut self, what: Asked) {
+        if let Some(asked) = &self.asked {
+            asked.borrow_mut().push(what);
+        }
     }
 
     /// What the tables at `root` say of a guest-physical address.
@@ -94,6 +125,26 @@ impl<const TIMER: bool> Backend for FakeBackend<TIMER> {
 
     fn new_tables<F: Frames>(&self, frames: &mut F) -> Option<Self::Tables> {
         FourLevel::new(frames, true)
+    }
+
+    fn ends_quantum(&self) -> bool {
+        TIMER && !self.slow_timer
+    }
+
+    fn at_exits(&mut self, barriers: Barriers) {
+        self.exit = barriers;
+    }
+
+    fn at_entries(&mut self, barriers: Barriers) {
+        self.entry = barriers;
+    }
+
+    fn before_entry(&mut self, barriers: Barriers) {
+        self.pending = self.pending.with(barriers);
+    }
+
+    fn now(&mut self, barriers: Barriers) {
+        self.note(Asked::Now(barriers));
     }
 
     fn flush(&mut self, _: &mut Self::Vcpu, tables: &Self::Tables) {

@@ -59,4 +59,6 @@ pub enum Step {
     MachineCheck,
     /// The backend serves an exit by itself.
     Served,
+    /// It takes a bus lock.
+    BusLock,
 }

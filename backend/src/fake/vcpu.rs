@@ -1,9 +1,9 @@
 //! A scripted guest's processor.
 
-use super::{FakeBackend, FakeError, Step};
+use super::{Asked, FakeBackend, FakeError, Step};
 use crate::{
-    Access, BadState, Corruption, Exit, FourLevel, GeneralRegisters, Interrupted, Layout, NotCanonical, Vcpu,
-    VcpuConfig, VcpuState, filter_flags, is_canonical,
+    Access, Backend, BadState, Barriers, Corrupt, Corruption, Exit, FourLevel, GeneralRegisters, Interrupted, Layout,
+    NotCanonical, Vcpu, VcpuConfig, VcpuState, filter_flags, is_canonical,
 };
 use abi::guest::hypercall;
 
@@ -29,6 +29,7 @@ pub struct FakeVcpu<const TIMER: bool> {
     /// What the access writes, where it is more than a touch.
     retry_value: u64,
     retry_pokes: bool,
+    bus_locks: u32,
     root: u64,
     /// Physical address of the control structure.
     frame: u64,
@@ -106,8 +107,48 @@ impl<const TIMER: bool> FakeVcpu<TIMER> {
             Step::Nmi => return Some(Exit::Nmi),
             Step::MachineCheck => return Some(Exit::MachineCheck),
             Step::Served => return Some(Exit::Served),
+            Step::BusLock => {
+                self.bus_locks += 1;
+                return Some(Exit::Served);
+            }
         }
         None
+    }
+
+    /// Run until the next exit.
+    fn go(&mut self, cpu: &mut FakeBackend<TIMER>, ticks: u64) -> Exit {
+        let start = cpu.wires.now();
+        cpu.wires.spend(ENTRY_TICKS);
+        if self.spoilt {
+            return Exit::EntryFailure { error: 8, detail: 0 };
+        }
+        loop {
+            if cpu.wires.is_waiting() {
+                if !TIMER {
+                    return Exit::InterruptPending;
+                }
+                if let Some(vector) = cpu.wires.take() {
+                    return Exit::Interrupt { vector };
+                }
+            }
+            if cpu.ends_quantum() && cpu.wires.now() - start >= ticks {
+                return Exit::QuantumEnd;
+            }
+            if let Err(exit) = self.access(cpu) {
+                return exit;
+            }
+            let step = (cpu.script)(self.slot);
+            let step = step.unwrap_or(Step::Hypercall { number: hypercall::IDLE, a: u64::MAX, b: 0 });
+            if let Some(exit) = self.perform(cpu, step) {
+                return exit;
+            }
+        }
+    }
+}
+
+impl<const TIMER: bool> Corrupt for FakeVcpu<TIMER> {
+    fn corrupt(&mut self, _: &mut Self::Cpu, _: Corruption) {
+        self.spoilt = true;
     }
 }
 
@@ -142,32 +183,11 @@ impl<const TIMER: bool> Vcpu for FakeVcpu<TIMER> {
     fn run(&mut self, cpu: &mut Self::Cpu, ticks: u64) -> Exit {
         self.check(cpu);
         cpu.entries += 1;
-        let start = cpu.wires.now();
-        cpu.wires.spend(ENTRY_TICKS);
-        if self.spoilt {
-            return Exit::EntryFailure { error: 8, detail: 0 };
-        }
-        loop {
-            if cpu.wires.is_waiting() {
-                if !TIMER {
-                    return Exit::InterruptPending;
-                }
-                if let Some(vector) = cpu.wires.take() {
-                    return Exit::Interrupt { vector };
-                }
-            }
-            if TIMER && cpu.wires.now() - start >= ticks {
-                return Exit::QuantumEnd;
-            }
-            if let Err(exit) = self.access(cpu) {
-                return exit;
-            }
-            let step = (cpu.script)(self.slot);
-            let step = step.unwrap_or(Step::Hypercall { number: hypercall::IDLE, a: u64::MAX, b: 0 });
-            if let Some(exit) = self.perform(cpu, step) {
-                return exit;
-            }
-        }
+        let before = core::mem::replace(&mut cpu.pending, Barriers::NONE).with(cpu.entry);
+        cpu.note(Asked::Entry(self.slot, before));
+        let exit = self.go(cpu, ticks);
+        cpu.note(Asked::Exit(self.slot, cpu.exit));
+        exit
     }
 
     fn position(&self, cpu: &mut Self::Cpu) -> Interrupted {
@@ -214,8 +234,8 @@ impl<const TIMER: bool> Vcpu for FakeVcpu<TIMER> {
         Ok(())
     }
 
-    fn corrupt(&mut self, _: &mut Self::Cpu, _: Corruption) {
-        self.spoilt = true;
+    fn bus_locks(&self) -> u32 {
+        self.bus_locks
     }
 
     fn release(&mut self, cpu: &mut Self::Cpu) {

@@ -19,8 +19,13 @@ pub fn core_memory(first: PhysAddr, bytes: u64) -> SharedMemory {
 
 /// A table of the core's own, for good: `count` copies of `value`. `None` when there is no room.
 pub fn core_slice<T: Copy>(frames: &mut Frames, count: usize, value: T) -> Option<&'static mut [T]> {
+    core_slice_below(frames, u64::MAX, count, value)
+}
+
+/// The same, below a physical address.
+pub fn core_slice_below<T: Copy>(frames: &mut Frames, limit: u64, count: usize, value: T) -> Option<&'static mut [T]> {
     let pages = ((count * size_of::<T>()) as u64).div_ceil(PAGE_SIZE).max(1);
-    let first: *mut T = frames.alloc_contiguous(pages, 1, u64::MAX, Owner::Core)?.as_ptr();
+    let first: *mut T = frames.alloc_contiguous(pages, 1, limit, Owner::Core)?.as_ptr();
     for index in 0..count {
         // SAFETY: inside the frames that were just allocated for good, which a page's alignment suits.
         unsafe { first.add(index).write(value) };

@@ -115,10 +115,12 @@ impl AddressSpace {
         audit(&self.tables)
     }
 
-    /// Maps one page writable and executable, past the check: `selftest=wx` shows with it that the audit finds such a page.
+    /// Maps one page writable and executable, past the check: `selftest=wx` shows with it that the audit finds such a page. In the test
+    /// image only.
     ///
     /// # Errors
     /// [`MapError`].
+    #[cfg(any(test, feature = "selftest"))]
     pub fn map_bad_for_selftest(&mut self, frames: &mut Frames, at: u64, frame: PhysAddr) -> Result<(), MapError> {
         let flags = MapFlags { write: true, execute: true, user: true, ..MapFlags::default() };
         self.tables.map_unchecked(frames, at, frame, Size::Small, flags)

@@ -139,6 +139,15 @@ mod tests {
         assert_eq!(frames.unreserved(), 2);
     }
 
+    #[test]
+    fn no_more_is_kept_for_a_vm_than_it_may_hold() {
+        let mut frames = table(10);
+        let vm = Reservation::open(&mut frames, 8, 3).expect("room");
+        assert_eq!((vm.reserve(), vm.limit(), frames.unreserved()), (3, 3, 7));
+        vm.close(&mut frames);
+        assert_eq!(frames.unreserved(), 10);
+    }
+
     proptest! {
         /// Whatever is taken, given back, admitted and ended in whatever order: a frame within a reserve is there, and no sum is wrong.
         #[test]

@@ -2,16 +2,19 @@
 //! here a field and a value will do.
 
 use crate::memory::frames::Entry;
+use abi::barriers::BarrierPlan;
 use abi::boot::screen::{self, Glyph};
 use abi::boot::{
     BootRecord, CORE_ALIGN, Component, DIRECT_MAP_BYTES, Extent, MAGIC, MMIO_WINDOW, MMIO_WINDOW_END, NONE, Program,
-    Range, VERSION, features, owner, program, segment,
+    Range, VERSION, Vms, features, owner, program, segment,
 };
 use abi::component::layout;
 use abi::guest;
 use abi::limits::{MAX_RINGS_PER_COMPONENT, MAX_SEATS, MAX_SLOTS, PAGE_SIZE, VM_MEMORY_MAX, VM_MEMORY_MIN};
 use abi::manifest::{ANY, CORE, RESERVE_LEAST, image_flags};
+use abi::record::{self, Cell, Record};
 use abi::service::Service;
+use abi::tenant::Tenant;
 
 /// Fields that can be wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,8 +52,16 @@ pub enum Field {
     Image,
     Screen,
     Options,
+    SelfTest,
+    VmCounts,
+    VmRecords,
+    VmCells,
+    VmRecord,
+    VmImage,
+    VmArgs,
     Device,
     Service,
+    Barriers,
 }
 
 /// A field that is wrong, and what it holds.
@@ -61,9 +72,10 @@ pub struct Refused {
     pub value: u64,
 }
 
-type Checked = Result<(), Refused>;
+/// Nothing wrong, or the first field that is.
+pub type Checked = Result<(), Refused>;
 
-fn ensure(good: bool, field: Field, value: impl Into<u64>) -> Checked {
+pub(super) fn ensure(good: bool, field: Field, value: impl Into<u64>) -> Checked {
     if good { Ok(()) } else { Err(Refused { field, value: value.into() }) }
 }
 
@@ -88,6 +100,7 @@ pub fn check(record: &BootRecord, given: &Given) -> Checked {
     ensure(record.bytes == BootRecord::BYTES, Field::Bytes, record.bytes)?;
     ensure(record.backend == given.backend, Field::Backend, record.backend)?;
     ensure(record.features & !features::ALL == 0, Field::Features, record.features)?;
+    check_barriers(&record.barriers)?;
     check_counts(record)?;
     let frames = record.frame_table.bytes / size_of::<Entry>() as u64;
     check_ranges(record, frames)?;
@@ -103,6 +116,13 @@ pub fn check(record: &BootRecord, given: &Given) -> Checked {
     check_options(record)
 }
 
+/// Sets that a loader can have made: what is no barrier, or none of its place, would be an MSR that the processor does not have.
+fn check_barriers(plan: &BarrierPlan) -> Checked {
+    let sets = [plan.exit, plan.tenant, plan.entry, plan.component];
+    let value = sets.into_iter().fold(u64::from(plan.mode), |all, set| all << 8 | u64::from(set.raw() & 0xff));
+    ensure(plan.is_valid(), Field::Barriers, value)
+}
+
 fn check_counts(record: &BootRecord) -> Checked {
     for (count, most) in [
         (record.io_apic_count, record.io_apics.len()),
@@ -112,7 +132,6 @@ fn check_counts(record: &BootRecord) -> Checked {
         (record.component_count, record.components.len()),
         (record.ring_count, record.rings.len()),
         (record.image_count, record.images.len()),
-        (record.options.vm_count, record.options.vms.len()),
     ] {
         ensure(count as usize <= most, Field::Count, count)?;
     }
@@ -164,13 +183,29 @@ fn check_places(record: &BootRecord, given: &Given) -> Checked {
     let Extent { start, bytes } = record.glyphs;
     let holds_all = bytes >= (screen::GLYPHS * size_of::<Glyph>()) as u64;
     ensure(holds_all && own(record.glyphs, owner::CORE), Field::Glyphs, start)?;
-    let places =
-        [record.own, record.core, record.frame_table, record.glyphs, Extent { start: record.root, bytes: PAGE_SIZE }];
+    check_vms(record, own)?;
+    let root = Extent { start: record.root, bytes: PAGE_SIZE };
+    let (vms, cells) = (record.vms.records, record.vms.cells);
+    let places = [record.own, record.core, record.frame_table, record.glyphs, root, vms, cells];
     for (i, one) in places.iter().enumerate() {
         let meets = |other: &&Extent| one.start < other.start + other.bytes && other.start < one.start + one.bytes;
         ensure(!places[..i].iter().any(|other| meets(&other)), Field::Core, one.start)?;
     }
     Ok(())
+}
+
+/// The tables of VMs by what the record says of them.
+fn check_vms(record: &BootRecord, own: impl Fn(Extent, u32) -> bool) -> Checked {
+    let Vms { records, cells, slots, seats, written, written_cells } = record.vms;
+    let counts =
+        (1..=MAX_SLOTS).contains(&(slots as usize)) && (1..=MAX_SEATS.min(slots as usize)).contains(&(seats as usize));
+    ensure(counts, Field::VmCounts, u64::from(seats) << 32 | u64::from(slots))?;
+    ensure(written <= slots, Field::VmCounts, written)?;
+    let room = u64::from(slots) * size_of::<Record>() as u64;
+    ensure(records.bytes >= room && own(records, owner::CORE), Field::VmRecords, records.start)?;
+    let count = cells.bytes / size_of::<Cell>() as u64;
+    let enough = (slots.max(written_cells).into()..u64::from(record::NONE)).contains(&count);
+    ensure(enough && own(cells, owner::CORE), Field::VmCells, cells.start)
 }
 
 /// Whether device registers are mapped there.
@@ -260,7 +295,8 @@ fn check_image(record: &BootRecord, number: u32, image: &abi::boot::Image) -> Ch
     let served = [entry.net, entry.pager].iter().all(|&by| by == ANY || u32::from(by) < record.component_count);
     let reserve = (RESERVE_LEAST..=entry.limit_frames).contains(&entry.reserve_frames);
     let flags = entry.flags & !image_flags::ALL == 0 && (!entry.starts_lazily() || entry.can_start_lazily());
-    let good = nic && memory && served && reserve && flags && entry.share().is_valid();
+    let tenant = Tenant::from_raw(entry.tenant).is_some() && entry.reserved == 0;
+    let good = nic && memory && served && reserve && flags && tenant && entry.share().is_valid();
     ensure(good, Field::Image, number)?;
     check_program(record, &image.program, guest::IMAGE_BASE, entry.memory_bytes, Some(number))
 }
@@ -308,10 +344,9 @@ fn check_program(record: &BootRecord, program: &Program, low: u64, high: u64, im
 
 fn check_options(record: &BootRecord) -> Checked {
     let options = &record.options;
-    let known = options.log <= 5 && options.power_off <= 1 && options.selftest <= 2 && options.prefix <= 30;
-    let places = options.slots as usize <= MAX_SLOTS && options.seats as usize <= MAX_SEATS;
+    let hooks = cfg!(feature = "selftest") && options.selftest <= 2;
+    ensure(options.selftest == 0 || hooks, Field::SelfTest, options.selftest)?;
+    let known = options.log <= 5 && options.power_off <= 1 && options.prefix <= 30;
     let quantum = (1..=1_000_000_000_000).contains(&options.quantum_ns);
-    let vms = options.vms().iter().all(|request| request.image < record.image_count);
-    let total: u64 = options.vms().iter().map(|request| u64::from(request.count)).sum();
-    ensure(known && places && quantum && vms && total <= MAX_SLOTS as u64, Field::Options, total)
+    ensure(known && quantum, Field::Options, options.quantum_ns)
 }

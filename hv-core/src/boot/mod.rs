@@ -6,7 +6,10 @@ pub mod check;
 mod check_tests;
 mod fatal;
 mod frames;
+mod handover;
 pub mod options;
+#[cfg(feature = "selftest")]
+pub mod selftest;
 mod start;
 #[cfg(feature = "svm")]
 mod svm;
@@ -17,8 +20,18 @@ mod vmx;
 pub use check::Field;
 pub use fatal::{fatal, panicked, refuse};
 pub use frames::give_back;
-pub use start::{Boot, Virtualization, start};
+pub use handover::{Boot, Virtualization};
+#[cfg(feature = "selftest")]
+pub use selftest::Spoil;
+pub use start::start;
 #[cfg(feature = "svm")]
 pub use svm::start_svm;
+pub use vms::VmTables;
 #[cfg(feature = "vmx")]
 pub use vmx::start_vmx;
+
+/// Nothing can be spoilt but in the test image.
+#[cfg(not(feature = "selftest"))]
+pub trait Spoil {}
+#[cfg(not(feature = "selftest"))]
+impl<V> Spoil for V {}

@@ -1,3 +1,5 @@
 //! The boot options that the core acts on.
 
-pub use abi::boot::{Net, Options, SelfTest, VmRequest};
+#[cfg(feature = "selftest")]
+pub use abi::boot::SelfTest;
+pub use abi::boot::{Net, Options};

@@ -2,7 +2,8 @@
 
 use super::check::{self, Field, Given, Refused};
 use super::fatal::set_words;
-use super::options::{Options, SelfTest};
+use super::handover::{Boot, Virtualization};
+use super::vms;
 use super::{fatal, frames, refuse};
 use crate::board::Hardware;
 use crate::board::apic::LocalApic;
@@ -11,55 +12,12 @@ use crate::board::ioapic::IoApics;
 use crate::board::msi::Messages;
 use crate::board::pci::{PciDevice, pirq_base};
 use crate::memory::phys::index;
-use crate::memory::{AddressSpace, CoreImage, Frames, KernelSpace, Owner, PhysAddr, WxReport};
+use crate::memory::{CoreImage, KernelSpace, PhysAddr};
 use abi::boot::{BootRecord, DIRECT_MAP, failure, features};
 use abi::limits::PAGE_SIZE;
-use backend::Backend;
 use base::log::Glyphs;
-use core::fmt;
 use core::ptr::NonNull;
 use log::LevelFilter;
-
-/// A way to run guests: what the program for one kind of processor brings to the core.
-pub trait Virtualization {
-    /// How guests run.
-    type Backend: Backend;
-    /// Why it cannot be switched on.
-    type Error: fmt::Display;
-    /// [`abi::boot::backend`].
-    const KIND: u32;
-    /// Frames that it takes for good.
-    const FRAMES: u64;
-    /// What they are, for who has none: "the VMXON region".
-    const FRAMES_ARE: &'static str;
-
-    /// Switches it on, on this CPU. The frames start at the physical address `frame`.
-    ///
-    /// # Errors
-    /// The processor refuses, though boot found that it would not.
-    ///
-    /// # Safety
-    /// Ring 0, interrupts off, descriptor tables, GS and SYSCALL MSRs set; the record is of this CPU; the cleared frames at `memory`
-    /// are its own for good; the tables that `host_cr3` names map all of the core.
-    unsafe fn enable(
-        record: &BootRecord,
-        frame: u64,
-        memory: NonNull<u8>,
-        host_cr3: u64,
-    ) -> Result<Self::Backend, Self::Error>;
-}
-
-/// What the core goes on with.
-pub struct Boot<'r> {
-    /// The record, checked, in the loader's frames: until they are given back.
-    pub record: &'r BootRecord,
-    /// Every frame and its owner.
-    pub frames: Frames,
-    /// The core's half of every address space.
-    pub kernel: KernelSpace,
-    /// The core's own devices.
-    pub hardware: Hardware,
-}
 
 /// Where the entry goes, on the final page tables: `record` is what the loader left, `image` where the linker put the core.
 pub fn start<V: Virtualization>(record: u64, mut image: CoreImage) -> ! {
@@ -67,23 +25,32 @@ pub fn start<V: Virtualization>(record: u64, mut image: CoreImage) -> ! {
     let record = open(record);
     let at = (core::ptr::from_ref(record).addr() as u64).wrapping_sub(DIRECT_MAP);
     let given = Given { backend: V::KIND, core_bytes: image.end - CoreImage::START, at };
-    if let Err(Refused { field, value }) = check::check(record, &given) {
-        refuse(field, value);
-    }
+    or_refuse(check::check(record, &given));
     let options = &record.options;
     set_words(&record.failures);
     base::fatal::set_power_off(options.power_off != 0);
     resume_log(record);
     image.physical = record.core.start;
-    // SAFETY: the loader's tables are loaded, and were built for this core; nothing is mapped for users.
-    let (kernel, frames) = unsafe {
+    // SAFETY: the loader's tables are loaded, were built for this core, and show all RAM; nothing is mapped for users. The record was
+    // checked: what it names is the core's, and each thing has a place of its own.
+    let (kernel, frames, vms) = unsafe {
         set_control_registers(record.features);
-        (KernelSpace::adopt(PhysAddr::new(record.root), image), frames::make(record))
+        (KernelSpace::adopt(PhysAddr::new(record.root), image), frames::make(record), vms::take(record))
     };
+    #[cfg_attr(not(feature = "selftest"), allow(unused_mut))]
     let Some(mut frames) = frames else { refuse(Field::Count, record.range_count.into()) };
-    check_tables(&mut frames, &kernel, &image, options);
+    or_refuse(vms::check(record, vms.records, vms.cells));
+    check_tables(&kernel, &image);
+    #[cfg(feature = "selftest")]
+    super::selftest::wx(&mut frames, &kernel, &record.options);
     let hardware = open_hardware(record);
-    crate::kernel::run::<V>(Boot { record, frames, kernel, hardware })
+    crate::kernel::run::<V>(Boot { record, frames, kernel, hardware, vms })
+}
+
+fn or_refuse(checked: check::Checked) {
+    if let Err(Refused { field, value }) = checked {
+        refuse(field, value);
+    }
 }
 
 /// The record at this address.
@@ -140,8 +107,8 @@ fn open_hardware(record: &BootRecord) -> Hardware {
     }
 }
 
-/// The core is where the tables say; W^X: walks them, and on request shows that the walk finds what it looks for.
-fn check_tables(frames: &mut Frames, kernel: &KernelSpace, image: &CoreImage, options: &Options) {
+/// The core is where the tables say; W^X: walks them.
+fn check_tables(kernel: &KernelSpace, image: &CoreImage) {
     for at in [CoreImage::START, image.text_start, image.rodata_end] {
         let there =
             kernel.walk(at).is_some_and(|leaf| leaf.frame.as_u64() + (at - leaf.address) == image.physical_of(at));
@@ -157,23 +124,4 @@ fn check_tables(frames: &mut Frames, kernel: &KernelSpace, image: &CoreImage, op
     if !report.is_clean() {
         fatal(failure::SELF_TEST, format_args!("{report}"));
     }
-    if options.selftest() == Some(SelfTest::Wx) {
-        match find_bad_page(frames, kernel) {
-            Some(found) => log::info!("selftest wx: passed; with a bad page the audit says: {found}"),
-            None => fatal(failure::SELF_TEST, format_args!("the W^X audit did not find a bad page")),
-        }
-    }
-}
-
-fn find_bad_page(frames: &mut Frames, kernel: &KernelSpace) -> Option<WxReport> {
-    const AT: u64 = 0x40_0000;
-    let mut scratch = AddressSpace::new(frames, kernel, Owner::Core)?;
-    let frame = frames.alloc_zeroed(Owner::Core, 0)?;
-    let mapped = scratch.map_bad_for_selftest(frames, AT, frame);
-    let report = scratch.audit();
-    scratch.destroy(frames);
-    // Allocated above by this name, so it cannot be refused.
-    frames.free(frame, Owner::Core);
-    let found = mapped.is_ok() && report.writable_executable == 1 && report.first_bad == Some(AT);
-    found.then_some(report)
 }

@@ -1,132 +1,89 @@
-//! The VMs of `vms=`: what each is to be is written into the records and cells in place, before anybody runs. Nothing here
-//! knows of the kernel, which finds them there.
+//! The tables of VMs as the loader leaves them: room for all records and boot arguments, and in the first of them the VMs of `vms=`.
+//! The kernel finds them there when the check has found them good.
 
-use crate::boot::options::VmRequest;
-use crate::vm::{Cell, Record, Written, cells_for, lay};
-use abi::addresses::Net;
-use abi::manifest::Image;
-use abi::vm::{ImageId, Slot};
-use boot_args::{BootArgs, TooLong, compose};
-use core::fmt;
+use super::check::{Checked, Field, ensure};
+use crate::memory::PhysAddr;
+use crate::memory::phys::index;
+use crate::vm::Written;
+use abi::boot::{BootRecord, Extent, Vms, program};
+use abi::guest::BOOT_ARGS_MAX;
+use abi::record::{Cell, NONE, PIECE_BYTES, Record};
+use zerocopy::FromBytes;
 
-/// Why VMs are not created.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NotWritten {
-    /// The image was refused.
-    UnknownImage,
-    /// All slots are taken.
-    SlotsTaken,
-    /// There is no room for their boot arguments.
-    CellsTaken,
-    /// Their boot arguments do not fit.
-    TooLong(TooLong),
+/// The tables of VMs.
+pub struct VmTables {
+    /// One for each slot.
+    pub records: &'static mut [Record],
+    /// Their boot arguments, in pieces.
+    pub cells: &'static mut [Cell],
+    /// How many of both are written.
+    pub written: Written,
+    /// VMs that can be admitted at the same time.
+    pub seats: usize,
 }
 
-impl fmt::Display for NotWritten {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            NotWritten::UnknownImage => {
-                f.write_str("the image was refused when it was loaded; look further up in the log")
-            }
-            NotWritten::SlotsTaken => {
-                f.write_str("every slot for VMs is taken; ask for fewer, or boot with more (slots=)")
-            }
-            NotWritten::CellsTaken => f.write_str("there is no room for their boot arguments; ask for fewer"),
-            NotWritten::TooLong(error) => write!(f, "{error}"),
-        }
+/// The tables where the record says that they are.
+///
+/// # Safety
+/// The record was checked, the direct map shows both places, and nobody else uses them for good.
+pub unsafe fn take(record: &BootRecord) -> VmTables {
+    let Vms { records, cells, slots, seats, written, written_cells } = record.vms;
+    VmTables {
+        // SAFETY: by this function's contract, as for the cells; the check has found room for as many.
+        records: unsafe { table(records, slots as usize) },
+        // SAFETY: as many as its place holds.
+        cells: unsafe { table(cells, index(cells.bytes) / size_of::<Cell>()) },
+        written: Written { slots: written, cells: written_cells },
+        seats: seats as usize,
     }
 }
 
-/// VMs of one image that are not created.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Missing {
-    /// How many.
-    pub count: u32,
-    /// The image's place in the manifest.
-    pub image: u32,
-    pub why: NotWritten,
+/// # Safety
+/// The direct map shows the place, which is page-aligned and holds as many, and nobody else uses it for good.
+unsafe fn table<T: FromBytes>(place: Extent, count: usize) -> &'static mut [T] {
+    // SAFETY: by this function's contract; every byte pattern is a `T`, and a page's alignment suits it.
+    unsafe { core::slice::from_raw_parts_mut(PhysAddr::new(place.start).as_ptr(), count) }
 }
 
-impl fmt::Display for Missing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Missing { count, image, why } = self;
-        write!(f, "{count} VMs of image {image} are not created: {why}")
-    }
-}
-
-/// How many cells the arguments of all these VMs take beyond one each, at most.
-pub fn more_cells<'i>(requests: &[VmRequest], image: impl Fn(usize) -> Option<&'i Image>, net: &Net) -> usize {
-    // The longest address of all.
-    let longest = |image: &Image| {
-        let mut args = BootArgs::new();
-        match compose(&mut args, &image.args, net, u32::MAX, &[]) {
-            Ok(()) => cells_for(args.len()),
-            Err(_) => 0,
-        }
-    };
-    let more = |request: &VmRequest| {
-        let each = image(request.image as usize).map_or(0, longest).saturating_sub(1);
-        each.saturating_mul(request.count as usize)
-    };
-    requests.iter().map(more).sum()
-}
-
-/// Write the VMs of `requests`, in their order, into the first records, and their arguments into the first cells. `image` gives
-/// those of the manifest's images that were not refused. What cannot be written is given to `missing`.
-pub fn write<'i>(
-    requests: &[VmRequest],
-    net: &Net,
-    image: impl Fn(usize) -> Option<&'i Image>,
-    records: &mut [Record],
-    cells: &mut [Cell],
-    mut missing: impl FnMut(Missing),
-) -> Written {
-    let mut written = Written::default();
-    let mut args = BootArgs::new();
-    for request in requests {
-        let mut left = request.count;
-        let result = match image(request.image as usize) {
-            Some(image) => {
-                let mut place = Place { records: &mut *records, cells: &mut *cells, written: &mut written };
-                place.write_all(&mut left, request.image, image, net, &mut args)
-            }
-            None => Err(NotWritten::UnknownImage),
-        };
-        if let Err(why) = result {
-            missing(Missing { count: left, image: request.image, why });
+/// Whether the VMs that are written can be believed: of images that can run, in a state in which nobody has seen them, each with
+/// arguments that end, are not too long, and are nobody else's. At boot only: it looks at each of them.
+///
+/// # Errors
+/// The first field that is wrong. For a record, the value is its slot; for arguments, the cell.
+pub fn check(record: &BootRecord, records: &[Record], cells: &[Cell]) -> Checked {
+    let Vms { written, written_cells, .. } = record.vms;
+    let cells = cells.get(..written_cells as usize).unwrap_or(&[]);
+    let mut next = 0;
+    for (slot, vm) in (0..written).zip(records) {
+        let &Record { generation, image, share, args, .. } = vm;
+        // What is not looked at below is as nobody has touched it.
+        let fresh = generation != 0 && *vm == Record { generation, ..Record::written(image, share, vm.ipv4, args) };
+        ensure(fresh && share.is_valid(), Field::VmRecord, slot)?;
+        let of = record.images().get(image.index()).filter(|image| image.program.state == program::GOOD);
+        ensure(of.is_some(), Field::VmImage, image.number())?;
+        // One that starts with the first packet for it can be sent one.
+        ensure(vm.ipv4 != 0 || !of.is_some_and(|image| image.entry.starts_lazily()), Field::VmRecord, slot)?;
+        if args.first() != NONE {
+            ensure(args.first() == next, Field::VmArgs, args.first())?;
+            next = check_args(cells, next)?;
         }
     }
-    written
+    ensure(next == written_cells, Field::VmArgs, next)
 }
 
-struct Place<'a> {
-    records: &'a mut [Record],
-    cells: &'a mut [Cell],
-    written: &'a mut Written,
-}
-
-impl Place<'_> {
-    /// Write `left` VMs of an image, and count them down.
-    fn write_all(
-        &mut self,
-        left: &mut u32,
-        number: u32,
-        image: &Image,
-        net: &Net,
-        args: &mut BootArgs,
-    ) -> Result<(), NotWritten> {
-        let id = ImageId::new(number);
-        while *left > 0 {
-            let slot = Slot::new(self.written.slots);
-            let record = self.records.get_mut(slot.index()).ok_or(NotWritten::SlotsTaken)?;
-            let ipv4 = net.address_of(slot);
-            compose(args, &image.args, net, ipv4, &[]).map_err(NotWritten::TooLong)?;
-            let args = lay(self.cells, &mut self.written.cells, args).ok_or(NotWritten::CellsTaken)?;
-            *record = Record::written(id, image.share(), ipv4, args);
-            self.written.slots += 1;
-            *left -= 1;
+/// Whether somebody's arguments begin in a cell, fill the cells behind it and end. The cell behind them.
+fn check_args(cells: &[Cell], first: u32) -> Result<u32, super::check::Refused> {
+    let (mut at, mut bytes) = (first, 0);
+    loop {
+        let cell = cells.get(at as usize);
+        let &Cell { next, len, .. } = cell.unwrap_or(&Cell::EMPTY);
+        bytes += usize::from(len);
+        ensure((1..=PIECE_BYTES).contains(&len.into()) && bytes <= BOOT_ARGS_MAX, Field::VmArgs, at)?;
+        at += 1;
+        if next == NONE {
+            return Ok(at);
         }
-        Ok(())
+        ensure(next == at, Field::VmArgs, next)?;
     }
 }
 

@@ -1,74 +1,116 @@
-use super::*;
-use crate::vm::{EMPTY_ARGS, EMPTY_RECORD};
-use abi::limits::Name;
-use abi::manifest::{ANY, IMAGE_ARGS_BYTES};
+use super::check;
+use crate::boot::check::{Field, Refused};
+use crate::boot::check_tests::good;
+use abi::boot::{BootRecord, program};
+use abi::guest::BOOT_ARGS_MAX;
+use abi::manifest::image_flags;
+use abi::record::{Args, Cell, NONE, PIECE_BYTES, Record, place};
+use abi::share::Share;
+use abi::vm::ImageId;
 
-fn image(args: &[u8]) -> Image {
-    let mut all = [0; IMAGE_ARGS_BYTES];
-    all[..args.len()].copy_from_slice(args);
-    let name = Name::new("guest").expect("short");
-    Image {
-        name,
-        module: name,
-        memory_bytes: 1 << 20,
-        rx_slots: 0,
-        tx_slots: 0,
-        args: all,
-        rate: 1,
-        burst: 2,
-        weight: 3,
-        net: ANY,
-        pager: ANY,
-        flags: 0,
-        reserve_frames: abi::manifest::RESERVE_LEAST,
-        limit_frames: 300,
+/// What the loader leaves: three VMs, of which the second has no arguments, and the others those of two cells and one.
+struct Written {
+    record: &'static mut BootRecord,
+    records: Vec<Record>,
+    cells: Vec<Cell>,
+}
+
+fn written() -> Written {
+    let record = good();
+    (record.vms.written, record.vms.written_cells) = (3, 3);
+    let vm = |args| Record::written(ImageId::new(0), Share::DEFAULT, 0x0a00_0210, args);
+    // What is behind says nothing.
+    let noise = Record { place: place::ADMITTED, image: ImageId::new(99), ..Record::EMPTY };
+    let records = vec![vm(Args::at(0)), vm(Args::EMPTY), vm(Args::at(2)), noise];
+    let cells = [(&[b'a'; PIECE_BYTES][..], 1), (b"b", NONE), (b"c", NONE), (b"", 0)];
+    Written { record, records, cells: cells.map(|(piece, next)| Cell::new(piece, next)).to_vec() }
+}
+
+#[track_caller]
+fn refused(lie: impl FnOnce(&mut Written)) -> (Field, u64) {
+    let mut left = written();
+    lie(&mut left);
+    let Err(Refused { field, value }) = check(left.record, &left.records, &left.cells) else {
+        panic!("they are believed")
+    };
+    (field, value)
+}
+
+#[test]
+fn good_ones_are_believed() {
+    let Written { record, records, cells } = written();
+    assert_eq!(check(record, &records, &cells), Ok(()));
+    (record.vms.written, record.vms.written_cells) = (0, 0);
+    assert_eq!(check(record, &records, &cells), Ok(()));
+    let whole = BOOT_ARGS_MAX.div_ceil(PIECE_BYTES);
+    let mut long: Vec<_> = (1..).take(whole).map(|next| Cell::new(&[b'x'; PIECE_BYTES], next)).collect();
+    long[whole - 1] = Cell::new(&[b'x'; BOOT_ARGS_MAX % PIECE_BYTES], NONE);
+    (record.vms.written, record.vms.written_cells) = (1, u32::try_from(whole).expect("few"));
+    assert_eq!(check(record, &records, &long), Ok(()));
+    long[whole - 1] = Cell::new(&[b'x'; BOOT_ARGS_MAX % PIECE_BYTES + 1], NONE);
+    let refused = Refused { field: Field::VmArgs, value: whole as u64 - 1 };
+    assert_eq!(check(record, &records, &long), Err(refused), "a byte more than a VM may have");
+}
+
+#[test]
+fn a_record_that_boot_does_not_write_is_refused() {
+    let all: [fn(&mut Record); 11] = [
+        |vm| vm.place = place::FREE,
+        |vm| vm.place = place::WAITING,
+        |vm| vm.place = 77,
+        |vm| vm.next = 0,
+        |vm| vm.generation = 0,
+        |vm| vm.held_by = 1,
+        |vm| vm.share.weight = u16::MAX,
+        |vm| vm.created_tsc = 1,
+        |vm| vm.tenant = 1,
+        |vm| vm.stolen_ms = 1,
+        |vm| vm.early = 1 << 63,
+    ];
+    for lie in all {
+        for slot in [0, 1, 2] {
+            assert_eq!(refused(|left| lie(&mut left.records[slot])), (Field::VmRecord, slot as u64));
+        }
     }
 }
 
-const NET: Net = Net::Static { address: 0x0a00_0210, prefix: 24, gateway: None };
-
-/// What is written and what is missing with so many records and cells, of images of which one was refused.
-fn written(requests: &[VmRequest], records: usize, cells: usize) -> (Written, Vec<Missing>) {
-    let images = [Some(image(b"")), None, Some(image(&[b'x'; IMAGE_ARGS_BYTES]))];
-    let mut missing = Vec::new();
-    let found = write(
-        requests,
-        &NET,
-        |number| images.get(number)?.as_ref(),
-        &mut vec![EMPTY_RECORD; records],
-        &mut vec![EMPTY_ARGS; cells],
-        |why| missing.push(why),
-    );
-    (found, missing)
+#[test]
+fn one_that_nobody_could_send_its_first_packet_is_refused() {
+    let lie = |flags, ipv4| {
+        move |left: &mut Written| {
+            left.record.images[0].entry.flags = flags;
+            left.records[1].ipv4 = ipv4;
+        }
+    };
+    assert_eq!(refused(lie(image_flags::LAZY, 0)), (Field::VmRecord, 1));
+    for (flags, ipv4) in [(image_flags::LAZY, 1), (0, 0)] {
+        let mut left = written();
+        lie(flags, ipv4)(&mut left);
+        assert_eq!(check(left.record, &left.records, &left.cells), Ok(()));
+    }
 }
 
 #[test]
-fn all_that_are_asked_for_are_written() {
-    let requests = [VmRequest { image: 0, count: 3 }, VmRequest { image: 2, count: 2 }];
-    // The address, and 128 bytes before it: three cells.
-    assert_eq!(written(&requests, 5, 9), (Written { slots: 5, cells: 9 }, vec![]));
-    let images = [image(b""), image(b""), image(&[b'x'; IMAGE_ARGS_BYTES])];
-    assert_eq!(more_cells(&requests, |number| images.get(number), &NET), 4);
-    assert_eq!(more_cells(&requests, |number| images[..1].get(number), &Net::Dhcp), 0);
+fn an_image_that_cannot_run_is_refused() {
+    assert_eq!(refused(|left| left.records[1].image = ImageId::new(1)), (Field::VmImage, 1));
+    assert_eq!(refused(|left| left.records[2].image = ImageId::new(u32::MAX)).0, Field::VmImage);
+    assert_eq!(refused(|left| left.record.images[0].program.state = program::REFUSED), (Field::VmImage, 0));
 }
 
 #[test]
-fn what_cannot_be_written_is_said_and_the_others_are() {
-    let requests =
-        [VmRequest { image: 0, count: 1 }, VmRequest { image: 1, count: 7 }, VmRequest { image: 2, count: 2 }];
-    let (found, missing) = written(&requests, 2, 9);
-    assert_eq!(found, Written { slots: 2, cells: 4 });
-    assert_eq!(
-        missing,
-        [
-            Missing { count: 7, image: 1, why: NotWritten::UnknownImage },
-            Missing { count: 1, image: 2, why: NotWritten::SlotsTaken }
-        ]
-    );
-    let said =
-        "1 VMs of image 2 are not created: every slot for VMs is taken; ask for fewer, or boot with more (slots=)";
-    assert_eq!(missing[1].to_string(), said);
-    let (found, missing) = written(&requests, 9, 6);
-    assert_eq!(found, Written { slots: 2, cells: 4 });
-    assert_eq!(missing[1], Missing { count: 1, image: 2, why: NotWritten::CellsTaken });
+fn arguments_that_are_not_ones_own_or_do_not_end_are_refused() {
+    // Somebody else's, out of order, beyond what is written.
+    assert_eq!(refused(|left| left.records[2].args = Args::at(0)), (Field::VmArgs, 0));
+    assert_eq!(refused(|left| left.records[0].args = Args::at(2)), (Field::VmArgs, 2));
+    assert_eq!(refused(|left| left.records[1].args = Args::at(3)), (Field::VmArgs, 3));
+    assert_eq!(refused(|left| left.records[2].args = Args::EMPTY), (Field::VmArgs, 2));
+    // In a circle, into somebody else's, past the end.
+    assert_eq!(refused(|left| left.cells[1].next = 0), (Field::VmArgs, 0));
+    assert_eq!(refused(|left| left.cells[0].next = 2), (Field::VmArgs, 2));
+    assert_eq!(refused(|left| left.cells[1].next = 2), (Field::VmArgs, 2));
+    assert_eq!(refused(|left| left.cells[2].next = 3), (Field::VmArgs, 3));
+    assert_eq!(refused(|left| left.record.vms.written_cells = 2), (Field::VmArgs, 2));
+    assert_eq!(refused(|left| left.record.vms.written_cells = 4), (Field::VmArgs, 3));
+    assert_eq!(refused(|left| left.cells[1].len = 0), (Field::VmArgs, 1));
+    assert_eq!(refused(|left| left.cells[0].len = 60), (Field::VmArgs, 0));
 }

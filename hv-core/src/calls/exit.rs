@@ -2,7 +2,7 @@
 
 use super::Next;
 use crate::board::Board;
-use crate::kernel::{Cpu, Kernel, Turn};
+use crate::kernel::{Cpu, Domain, Kernel, Turn};
 use crate::vm::{End, Hazard, PageFault, Vm};
 use abi::end::EndReason;
 use abi::guest::{FAULT_ADDRESS, FAULT_GUARD, FAULT_NULL, FAULT_REFUSED, FAULT_RIGHTS, access};
@@ -18,6 +18,10 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         let mut deadline = cpu.timers.next().min(cpu.components.next_deadline);
         if !B::ENDS_QUANTUM {
             deadline = deadline.min(turn.until);
+        }
+        // One branch for what few processors need.
+        if cpu.crossings.are_looked_at() {
+            deadline = deadline.min(cpu.cross_to(vm, turn.until));
         }
         cpu.arm(deadline);
         let start = cpu.mark;
@@ -63,6 +67,20 @@ impl<B: Backend, H: Board> Cpu<B, H> {
                 return;
             }
         }
+    }
+
+    /// A VM begins a turn that ends at `until`: barriers come before its first entry, if whoever was on the CPU last is not one that it may
+    /// follow; and the timer ends the turn where the CPU's own cannot be relied on. When the timer has to fire, if it does.
+    #[cold]
+    #[inline(never)]
+    fn cross_to(&mut self, vm: &mut Vm<B>, until: u64) -> u64 {
+        if self.crossings.is_on() {
+            let barriers = self.crossings.before_guest(Domain::of(vm.tenant, vm.id));
+            if !barriers.is_none() {
+                self.backend.before_entry(barriers);
+            }
+        }
+        if self.backend.ends_quantum() { u64::MAX } else { until }
     }
 
     /// Serve an exit.

@@ -236,6 +236,12 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             // SAFETY: a component's tables share the core's half with every other space and are never freed.
             unsafe { self.board.load_space(component.space.take_cr3()) };
             self.loaded = Some(rank);
+            if self.crossings.is_on() {
+                let barriers = self.crossings.before_component();
+                if !barriers.is_none() {
+                    self.backend.now(barriers);
+                }
+            }
         }
         // Only when nothing is due earlier: a timer that is set once per period is nearly free, one set per entry is not.
         let limit = self.mark.saturating_add(component.live.tick_ticks.saturating_sub(component.live.fresh_ticks));

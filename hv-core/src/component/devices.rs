@@ -1,7 +1,8 @@
 //! The devices of components: registers mapped, interrupts routed.
 
 use super::component::Device;
-use super::load::{LoadError, count32};
+use super::load_error::LoadError;
+use super::rings::count32;
 use super::space::Space;
 use crate::board::Devices;
 use crate::board::pci::PciInfo;

@@ -41,6 +41,7 @@ fn who_does_not_wait_dies_when_patience_is_over_and_it_has_had_its_part() {
     let dead = |liveness: &mut Liveness, steady| fresh(liveness, 10 * MS).charge(0, steady).1 == Verdict::Dead;
     while !dead(&mut liveness, steady) {
         steady += 20 * MS;
+        assert!(steady < 10 * HZ, "it lives on");
     }
     assert_eq!((steady, liveness.used_ticks), (77 * MS - 10 * MS + 1010 * MS, 510 * MS));
     // One that has had hardly any is spared.
@@ -50,14 +51,22 @@ fn who_does_not_wait_dies_when_patience_is_over_and_it_has_had_its_part() {
 }
 
 #[test]
+fn patience_ends_with_its_last_tick() {
+    let mut liveness = Liveness::new(50 * MS, HZ);
+    let mut dead = |turn: u64| fresh(&mut liveness, 10 * MS).charge(0, turn * 10 * MS).1 == Verdict::Dead;
+    assert!((1..100).all(|turn| !dead(turn)));
+    assert!(dead(100), "a second after it began");
+}
+
+#[test]
 fn who_sleeps_on_a_bit_dies_after_a_second() {
     let mut liveness = Liveness::new(50 * MS, HZ);
-    let looks = (0..).map(|look| look * 100 * MS);
-    let death = looks.clone().find(|&now| liveness.look(now, 4, false, 0, false));
+    let looks = || (0_u64..100).map(|look| look * 100 * MS);
+    let death = looks().find(|&now| liveness.look(now, 4, false, 0, false));
     // At the second look it is seen to be left.
     assert_eq!(death, Some(1100 * MS));
     let mut liveness = Liveness::new(50 * MS, HZ);
-    let death = looks.clone().take(100).find(|&now| {
+    let death = looks().find(|&now| {
         // Set again by now, but taken in between.
         liveness.taken |= if now % (900 * MS) == 0 { 4 } else { 0 };
         liveness.look(now, 4, false, 0, false)
@@ -65,7 +74,7 @@ fn who_sleeps_on_a_bit_dies_after_a_second() {
     assert_eq!(death, None);
     assert!(liveness.owes());
     // Another bit each time.
-    assert_eq!(looks.take(100).find(|&now| liveness.look(now, 1 << (now / (100 * MS) % 2), false, 0, false)), None);
+    assert_eq!(looks().find(|&now| liveness.look(now, 1 << (now / (100 * MS) % 2), false, 0, false)), None);
 }
 
 #[test]

@@ -5,9 +5,10 @@ use super::components::Components;
 use super::devices::attach_devices;
 use super::endpoint::Endpoints;
 use super::liveness::Liveness;
+use super::load_error::LoadError;
 use super::policies::{Policies, Policy, Unfit};
 use super::program::Program;
-use super::rings::Rings;
+use super::rings::{Rings, count32};
 use super::run::Run;
 use super::space::Space;
 use crate::board::Devices;
@@ -16,26 +17,14 @@ use crate::memory::{Frames, KernelSpace, MapError, Owner, PhysAddr, core_memory}
 use crate::trap::UserContext;
 use abi::boot::{self, program};
 use abi::component::{ComponentInfo, INFO_MAGIC, authority, bits, kicks, layout};
-use abi::limits::{Name, PAGE_SIZE};
+use abi::limits::PAGE_SIZE;
 use abi::manifest::{self, NONE};
 use abi::note::TableBytes;
-use abi::service::Service;
 use ring::SharedMemory;
 use zerocopy::{FromZeros, IntoBytes};
 
 /// Devices must reach DMA memory with 32-bit addresses.
 const DMA_LIMIT: u64 = 1 << 32;
-
-/// Why a component cannot be made.
-#[derive(Clone, Copy, Debug)]
-pub enum LoadError {
-    /// There is no device of this PCI class, which a component drives.
-    Device(u32),
-    /// There are not enough frames for the component, or the ring, of this name.
-    Memory(Name),
-    /// The rings of a component for this service are no pair.
-    Pair(Service),
-}
 
 /// What the components are made from.
 pub struct Sources<'b> {
@@ -250,11 +239,6 @@ fn give_memory(
     let _ = memory.clear(0, memory.len());
     space.map_range(frames, at, first, bytes, Space::DATA).ok()?;
     Some((memory, first))
-}
-
-/// Counts of what a manifest names are small.
-pub(super) fn count32(count: usize) -> u32 {
-    u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 impl Component {

@@ -2,7 +2,7 @@
 
 use super::component::Component as Made;
 use super::endpoint::{Endpoint, EndpointSet, Endpoints, Party, Peer};
-use super::load::{LoadError, count32};
+use super::load_error::LoadError;
 use super::space::Space;
 use crate::memory::phys::index;
 use crate::memory::{Frames, MapError, Owner, PhysAddr, core_memory};
@@ -41,6 +41,11 @@ pub(super) struct Joined {
     pub(super) bells: u64,
     /// [`abi::component::authority`].
     pub(super) authority: u32,
+}
+
+/// Counts of what a manifest names are small.
+pub(super) fn count32(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 impl<'b> Rings<'b> {

@@ -124,6 +124,14 @@ mod tests {
     }
 
     #[test]
+    fn vms_that_cannot_run_any_more_give_their_turn_up() {
+        let mut shares = Shares::new();
+        shares.demote(2);
+        assert_eq!(next(&mut shares, 0, true), (None, 10));
+        assert_eq!(next(&mut shares, 3, false), (Some(2), 13));
+    }
+
+    #[test]
     fn who_waits_gives_its_turn_up() {
         let mut shares = Shares::new();
         shares.demote(2);

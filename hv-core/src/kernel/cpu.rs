@@ -1,6 +1,7 @@
 //! What one CPU owns beside its VMs, and how its parts are told of each other.
 
 use super::attention::Attention;
+use super::barriers::Crossings;
 use super::hardware_errors::HardwareErrors;
 use super::steady::Steady;
 use super::turn::Plan;
@@ -78,6 +79,8 @@ pub struct Cpu<B: Backend, H: Board> {
     pub ran_at_look: u64,
     /// Steady time by which the network demultiplexer has to say which node this is.
     pub node_due: u64,
+    /// Who was on this CPU last.
+    pub crossings: Crossings,
     pub attention: Attention,
     pub counters: Counters,
     /// TSC for which the timer is set; it may be early, never late.

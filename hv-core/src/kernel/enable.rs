@@ -3,6 +3,7 @@
 use crate::boot::{Virtualization, fatal};
 use crate::memory::{Frames, Owner, PhysAddr, core_memory};
 use crate::trap::{self, CpuMemory, Make};
+use abi::barriers::BarrierPlan;
 use abi::boot::{BootRecord, failure, features};
 use abi::limits::PAGE_SIZE;
 use core::ptr::NonNull;
@@ -41,6 +42,12 @@ pub(super) fn machine_checks(of: u32) {
     for error in &left {
         log::warn!(target: "core", "a hardware error from before the start: {error}; look at the firmware's event log");
     }
+}
+
+/// Switch on what stays on against side channels. Before the CPU's state is written down for exits of guests.
+pub(super) fn barriers(plan: &BarrierPlan) {
+    // SAFETY: ring 0; the plan is this processor's: the loader has found that it has what is asked for.
+    unsafe { backend::barriers::set_up(plan.setup) };
 }
 
 /// Switch on what runs guests, or say why it cannot be. After [`bring_up_cpu`].

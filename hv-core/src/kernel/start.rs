@@ -1,33 +1,31 @@
 //! From what boot found to a running machine.
 
-use super::{Kernel, Parts, Places, Tables, enable};
-use crate::board::{Board, TimeBase};
-use crate::boot::{Boot, Field, Virtualization, fatal, give_back, refuse, vms};
+use super::{Kernel, Parts, Tables, enable};
+use crate::board::TimeBase;
+#[cfg(feature = "selftest")]
+use crate::boot::selftest;
+use crate::boot::{Boot, Field, Spoil, Virtualization, fatal, give_back, refuse};
 use crate::component::{LoadError, Loaded, Sources, load_all};
 use crate::memory::OwnerClass;
 use crate::vm::{Image, Images};
-use abi::boot::{BootRecord, SelfTest, failure, features};
-use abi::vm::Slot;
-use backend::{Backend, Corruption, Vcpu};
+use abi::boot::{BootRecord, failure, features};
+use backend::Backend;
 
 /// Runs the machine that boot has prepared. Does not return.
 pub fn run<V: Virtualization>(mut boot: Boot<'_>) -> ! {
     enable::bring_up_cpu(&mut boot.frames);
     enable::machine_checks(boot.record.features);
+    enable::barriers(&boot.record.barriers);
     let backend = enable::virtualization::<V>(boot.record, &mut boot.frames, boot.kernel.root().as_u64());
     run_with(boot, backend)
 }
 
-fn run_with<B: Backend>(boot: Boot<'_>, backend: B) -> ! {
-    let Boot { record, mut frames, kernel, mut hardware } = boot;
-    let options = record.options;
+fn run_with<B: Backend<Vcpu: Spoil>>(boot: Boot<'_>, backend: B) -> ! {
+    let Boot { record, mut frames, kernel, mut hardware, vms } = boot;
+    let (options, barriers) = (record.options, record.barriers);
     let time = TimeBase::new(record.tsc_hz, record.clock_tsc, record.clock_unix_ns);
-    // What the loader still holds is for VMs.
-    let places = Places::new(&options, frames.free_frames() + frames.count_of(OwnerClass::Loader));
-    let entry = |number: usize| record.images().get(number).map(|image| &image.entry);
-    let more_cells = vms::more_cells(options.vms(), entry, &options.net());
-    let Some(mut tables) = Tables::new(&mut frames, places, more_cells) else {
-        let Places { slots, seats } = places;
+    let (slots, seats) = (vms.records.len(), vms.seats);
+    let Some(tables) = Tables::new(&mut frames, vms) else {
         fatal(
             failure::LITTLE_MEMORY,
             format_args!("no room for {slots} slots and {seats} seats of VMs; ask for fewer (slots=, seats=)"),
@@ -38,8 +36,8 @@ fn run_with<B: Backend>(boot: Boot<'_>, backend: B) -> ! {
         rings: record.rings(),
         kernel: &kernel,
         pcid: record.features & features::PCID != 0,
-        vm_slots: places.slots,
-        vm_seats: places.seats,
+        vm_slots: slots,
+        vm_seats: seats,
         tsc_hz: time.tsc_hz(),
     };
     let mut loaded = Loaded::new();
@@ -54,7 +52,6 @@ fn run_with<B: Backend>(boot: Boot<'_>, backend: B) -> ! {
         }
     }
     let images = load_images(record);
-    tables.write_vms(&options, &images);
     // Nothing of the record is used from here on: what boot took is for VMs, before the first of them runs.
     let given_back = give_back(record, &mut frames);
     let left = frames.count_of(OwnerClass::Loader);
@@ -62,14 +59,11 @@ fn run_with<B: Backend>(boot: Boot<'_>, backend: B) -> ! {
         fatal(failure::SELF_TEST, format_args!("boot code still owns {left} frames"));
     }
     log::info!("boot: {given_back} frames given back, {left} left");
-    let parts = Parts { backend, board: hardware, time, frames, loaded, images };
-    let selftest = options.selftest();
+    let parts = Parts { backend, board: hardware, time, frames, loaded, images, barriers };
     let mut kernel = Kernel::new(parts, tables, &options);
     kernel.start_components();
-    if selftest == Some(SelfTest::EntryFailure) {
-        kernel.create_requested();
-        kernel.force_entry_failures();
-    }
+    #[cfg(feature = "selftest")]
+    selftest::entry_failures(&mut kernel, &options);
     crate::log::set_buffered(true);
     kernel.run()
 }
@@ -87,20 +81,4 @@ fn fatal_load(error: &LoadError) -> ! {
 /// The guest images; one that was refused has nothing.
 fn load_images(record: &BootRecord) -> Images {
     Images::new(record.images().iter().map(|image| Image::new(image.entry, &image.program)).collect())
-}
-
-impl<B: Backend, H: Board> Kernel<B, H> {
-    /// Spoil the first VMs, one in each way, so that the next entry of each fails: the entry path's own test.
-    fn force_entry_failures(&mut self) {
-        let ways = [Corruption::GuestState, Corruption::Controls, Corruption::HostState];
-        let Self { vms, cpu, .. } = self;
-        for (slot, way) in (0_u32..).zip(ways) {
-            let Some(seed) = vms.waiting_in(Slot::new(slot)) else { break };
-            cpu.admit(vms, seed.id);
-            if let Some(vm) = vms.by_id(seed.id).filter(|vm| vm.life.is_ready()) {
-                vm.vcpu.corrupt(&mut cpu.backend, way);
-                log::info!(target: "core", "selftest: {} is spoilt: {way:?}", vm.id);
-            }
-        }
-    }
 }

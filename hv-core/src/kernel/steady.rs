@@ -34,6 +34,12 @@ impl Steady {
         self.ticks
     }
 
+    /// Ticks that were stolen until the TSC `now`, over what they were at another time.
+    #[inline]
+    pub const fn stolen(&self, now: u64) -> u64 {
+        now.saturating_sub(self.at(now))
+    }
+
     /// Ticks of a period.
     #[inline]
     pub const fn period_ticks(&self) -> u64 {
@@ -53,6 +59,16 @@ mod tests {
         assert_eq!((steady.at(1_061), steady.at(7_000)), (61, 160));
         assert_eq!(steady.look(7_000), 160);
         assert_eq!(steady.at(7_010), 170);
+    }
+
+    #[test]
+    fn what_was_stolen_is_the_rest() {
+        let mut steady = Steady::new(1_000, 100);
+        let before = steady.stolen(1_090);
+        steady.look(1_090);
+        assert_eq!((steady.stolen(1_190) - before, steady.stolen(1_290) - before), (0, 100));
+        steady.look(9_000);
+        assert_eq!(steady.stolen(9_050) - before, 9_000 - 1_190);
     }
 
     #[test]

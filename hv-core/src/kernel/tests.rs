@@ -6,6 +6,7 @@ mod callers;
 mod component;
 mod control;
 mod creation;
+mod crossings;
 mod death;
 mod deliver;
 mod ending;

@@ -1,12 +1,12 @@
 //! Admission without a scheduler: a VM that the gatekeeper leaves waiting although there is room for it is admitted by the
 //! core, first come, first served.
 //!
-//! The gatekeeper decides as long as it lives. It counts as dead for a VM that has waited [`PATIENCE_MS`] when enough frames
-//! are free that nobody need wait, and the plan, which is its other work, does not come either (or nobody needs one).
+//! The gatekeeper decides as long as it lives. It counts as dead for a VM that has waited [`PATIENCE_MS`], stolen time not counted
+//! ([`crate::kernel::Steady`]), when enough frames are free that nobody need wait, and the plan, which is its other work, does not come either (or nobody needs one).
 
 use crate::board::Board;
 use crate::kernel::{Cpu, Kernel};
-use crate::vm::{NEVER, Queue};
+use crate::vm::{NEVER, Queue, Seed};
 use abi::sched::SchedEvent;
 use abi::service::Service;
 use abi::vm::VmId;
@@ -36,6 +36,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             log::warn!(target: "core", "the network demultiplexer has not said which node this is: it is node {}; say node=NUMBER to choose", node.number());
         }
         let patience = cpu.time.milliseconds(PATIENCE_MS);
+        cpu.steady.look(now);
         if !cpu.queues.is_empty(Queue::Waiting) && cpu.has_room(cpu.endpoints.first(Service::Plan)) {
             let room = cpu.room(vms);
             cpu.tell_scheduler(SchedEvent::Room { room }, true);
@@ -45,9 +46,10 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 cpu.admit_at = NEVER;
                 return;
             };
-            let due = seed.created_tsc.saturating_add(patience);
-            if due > now {
-                cpu.admit_at = due;
+            let left = patience.saturating_sub(cpu.has_waited(&seed, now));
+            if left > 0 {
+                // A longer break than a period would count as one; this look may come late.
+                cpu.admit_at = now.saturating_add(left.min(cpu.steady.period_ticks() / 2));
                 return;
             }
             let planned = !cpu.queues.is_empty(Queue::Ready) && !cpu.plan.asked;
@@ -93,11 +95,24 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         }
     }
 
+    /// Milliseconds that were stolen until the TSC `now`, modulo 2^32.
+    pub fn stolen_ms(&self, now: u64) -> u32 {
+        let ms = self.steady.stolen(now) / self.time.milliseconds(1).max(1);
+        // Cut on purpose: only differences are looked at.
+        u32::try_from(ms & u64::from(u32::MAX)).unwrap_or(0)
+    }
+
+    /// Ticks for which a VM has waited for admission at the TSC `now`, without those that were stolen.
+    fn has_waited(&self, seed: &Seed, now: u64) -> u64 {
+        let stolen = self.stolen_ms(now).wrapping_sub(seed.stolen_ms);
+        now.saturating_sub(seed.created_tsc).saturating_sub(self.time.milliseconds(u64::from(stolen)))
+    }
+
     /// A VM waits for admission from now on.
     pub fn await_admission(&mut self, id: VmId) {
         self.queues.push(Queue::Waiting, id.slot);
         if self.admit_at == NEVER {
-            self.admit_at = self.board.now().saturating_add(self.time.milliseconds(PATIENCE_MS));
+            self.admit_at = self.board.now().saturating_add(self.steady.period_ticks() / 2);
             self.arm(self.admit_at);
         }
     }

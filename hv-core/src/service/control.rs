@@ -11,9 +11,10 @@ use abi::end::EndReason;
 use abi::limits::Name;
 use abi::message::{BadMessage, Message};
 use abi::request_page::Piece;
+use abi::tenant::Tenant;
 use abi::vcpu::VcpuState;
 use abi::vm::{ImageId, Slot, VmId};
-use backend::Backend;
+use backend::{Backend, Vcpu};
 
 /// Slots that one request looks at, at most.
 const LOOK: u32 = 1024;
@@ -35,6 +36,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 self.cpu.reply_machine(from, id);
                 return Ok(());
             }
+            ControlRequest::Barriers => ControlReply::Barriers(*self.cpu.crossings.plan()),
             ControlRequest::Vm { slot } => self.describe_vm(slot).unwrap_or(done(status::NOT_FOUND, 0)),
             ControlRequest::NextVm { slot } => self.describe_next_vm(slot),
             ControlRequest::Component { index } => {
@@ -68,8 +70,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             {
                 done(status::BUSY, 0)
             }
-            ControlRequest::Create { image, slot, ipv4, args, share } => {
-                self.create_for(from, &Order { image, slot, ipv4, share }, args)
+            ControlRequest::Create { image, slot, ipv4, args, share, tenant } => {
+                self.create_for(from, &Order { image, slot, ipv4, share, tenant }, args)
             }
             ControlRequest::Destroy { vm } => found(self.destroy(vm)),
             ControlRequest::Shutdown { vm } => found(self.raise(vm, abi::guest::pending::SHUTDOWN)),
@@ -92,8 +94,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     /// Create a VM whose boot arguments lie in the request page of this endpoint.
     fn create_for(&mut self, from: EndpointId, order: &Order, args: Piece) -> ControlReply {
         let mut copy = BootArgs::new();
-        if let Err(status) = self.cpu.copy_in(from, args, &mut copy) {
-            return done(status, 0);
+        if let Err(why) = self.cpu.copy_in(from, args, &mut copy) {
+            return done(status_of_piece(why), 0);
         }
         match self.create(order, &copy) {
             Ok(vm) => done(status::OK, vm.raw()),
@@ -110,8 +112,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     /// Make a VM somebody else, with boot arguments that lie in the request page of this endpoint.
     fn change_identity_for(&mut self, from: EndpointId, vm: VmId, ipv4: u32, args: Piece) -> ControlReply {
         let mut copy = BootArgs::new();
-        if let Err(status) = self.cpu.copy_in(from, args, &mut copy) {
-            return done(status, 0);
+        if let Err(why) = self.cpu.copy_in(from, args, &mut copy) {
+            return done(status_of_piece(why), 0);
         }
         let status = match self.change_identity(vm, ipv4, &copy) {
             Ok(()) => status::OK,
@@ -188,14 +190,15 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     }
 
     fn describe_share(&mut self, slot: Slot) -> Option<ControlReply> {
-        if let Some(Seed { id: vm, image, share, .. }) = self.absent(slot) {
+        if let Some(Seed { id: vm, image, share, tenant, .. }) = self.absent(slot) {
             let (reserve, limit) = self.cpu.claim_of(image);
-            return Some(ControlReply::Share { vm, share, reserve, limit, held: 0 });
+            let of_image = self.cpu.images.get(image).map_or(Tenant::UNSAID, |image| image.entry.tenant());
+            return Some(ControlReply::Share { vm, share, reserve, limit, held: 0, tenant: tenant.or(of_image) });
         }
         let vm = self.vms.get(slot)?;
         let (reserve, limit) = self.cpu.claim_of(vm.image);
         let held = vm.life.memory().map_or(0, |memory| memory.reservation().held());
-        Some(ControlReply::Share { vm: vm.id, share: vm.share, reserve, limit, held })
+        Some(ControlReply::Share { vm: vm.id, share: vm.share, reserve, limit, held, tenant: vm.tenant })
     }
 
     /// The VM in this slot or the next one that lives.
@@ -222,6 +225,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 tables: 0,
                 shared: 0,
                 ipv4,
+                bus_locks: 0,
             });
         }
         let vm = self.vms.get(slot)?;
@@ -243,6 +247,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             tables,
             shared,
             ipv4: vm.ipv4,
+            bus_locks: vm.vcpu.bus_locks(),
         })
     }
 }
@@ -261,13 +266,9 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     /// Copy what the party at this endpoint has in its request page.
     ///
     /// # Errors
-    /// The status of the answer.
-    fn copy_in(&self, from: EndpointId, piece: Piece, into: &mut BootArgs) -> Result<(), u32> {
-        let endpoint = self.endpoints.get(from).ok_or(status::BAD_REQUEST)?;
-        endpoint.copy_in(piece, into).map_err(|why| match why {
-            BadPiece::Outside => status::BAD_REQUEST,
-            BadPiece::TooLong => status::TOO_LONG,
-        })
+    /// [`BadPiece`].
+    fn copy_in(&self, from: EndpointId, piece: Piece, into: &mut BootArgs) -> Result<(), BadPiece> {
+        self.endpoints.get(from).ok_or(BadPiece::Outside)?.copy_in(piece, into)
     }
 
     /// Write the boot arguments of an image into the request page of the party at this endpoint.
@@ -366,5 +367,12 @@ const fn status_of_swap(why: NoSwap) -> u32 {
         NoSwap::Unfit(Unfit::NoModule) => status::NO_MODULE,
         NoSwap::Unfit(Unfit::BadModule) => status::BAD_MODULE,
         NoSwap::Busy => status::BUSY,
+    }
+}
+
+const fn status_of_piece(why: BadPiece) -> u32 {
+    match why {
+        BadPiece::Outside => status::BAD_REQUEST,
+        BadPiece::TooLong => status::TOO_LONG,
     }
 }

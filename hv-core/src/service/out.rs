@@ -21,7 +21,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     #[inline(never)]
     pub fn bring_in(&mut self, id: VmId, bits: u64) -> bool {
         let now = self.cpu.board.now();
-        let Some(seed) = self.vms.come_in(id, now) else { return false };
+        let stolen_ms = self.cpu.stolen_ms(now);
+        let Some(seed) = self.vms.come_in(id, now, stolen_ms) else { return false };
         let _ = self.vms.raise_early(id, bits);
         self.want_in(id, seed.image);
         true

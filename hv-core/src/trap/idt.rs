@@ -38,7 +38,7 @@ pub(super) fn fill(idt: &mut Idt) {
 
 /// What the stub pushed for an exception at CPL 0, or a machine check.
 #[repr(C)]
-pub struct CoreFrame {
+struct CoreFrame {
     /// r15, r14, …, rax.
     registers: [u64; 15],
     vector: u64,
@@ -52,7 +52,7 @@ pub struct CoreFrame {
 
 impl CoreFrame {
     /// A CPU that was about to halt does not: what has just come could have been what it was to wait for.
-    pub(super) fn wake(&mut self) {
+    fn wake(&mut self) {
         if self.rip == trap_halt as *const () as u64 {
             self.rip += 1;
         }
@@ -68,6 +68,12 @@ extern "C" fn core_exception(frame: &CoreFrame) -> ! {
         "exception {} (error {:#x}) in the core at {:#x}, rsp {:#x}, rflags {:#x}, cr2 {:#x}, r15..rax {:x?}",
         frame.vector, frame.error, frame.rip, frame.rsp, frame.rflags, cr2, frame.registers
     );
+}
+
+/// A machine check in the core or in a component.
+extern "C" fn machine_check(frame: &mut CoreFrame) {
+    super::machine_check::survive();
+    frame.wake();
 }
 
 unsafe extern "C" {
@@ -233,6 +239,6 @@ core::arch::global_asm!(
     ctx_rsp = const CTX_RSP,
     ctx_cr2 = const CTX_CR2,
     core_exception = sym core_exception,
-    machine_check = sym super::machine_check::machine_check,
+    machine_check = sym machine_check,
     nmi_count = sym super::layout::NMI_COUNT,
 );

@@ -5,7 +5,6 @@
 //! component, only an error that they did not run into is survived; the loop finds it in its bank. Where it interrupts a
 //! guest, the backend says so and the loop looks.
 
-use super::idt::CoreFrame;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
@@ -218,8 +217,8 @@ pub fn take_errors() -> (Errors, bool) {
     (errors, word == 0 || word & RIP_VALID != 0)
 }
 
-/// A machine check in the core or in a component. Returns where the loop can deal with it.
-pub(super) extern "C" fn machine_check(frame: &mut CoreFrame) {
+/// There was a machine check in the core or in a component. Returns where the loop can deal with it.
+pub(super) fn survive() {
     let registers = &mut Msrs;
     let word = registers.read(MCG_STATUS);
     // They stay for the loop.
@@ -234,7 +233,6 @@ pub(super) extern "C" fn machine_check(frame: &mut CoreFrame) {
     }
     SURVIVED.fetch_add(1, Ordering::Relaxed);
     registers.write(MCG_STATUS, 0);
-    frame.wake();
 }
 
 /// What to do about an error that could not be corrected.

@@ -7,8 +7,11 @@ use core::sync::atomic::Ordering;
 
 /// Bytes of the stack on which a trap from ring 3 lands; the stub leaves it at once.
 const TRAP_STACK: usize = 512;
-/// Bytes of each stack for NMI, double fault and machine check.
-const IST_STACK: usize = 4096;
+/// Bytes of each stack for NMI, double fault and machine check: each may end in a fatal message. `cargo xtask size` says what they take.
+const IST_STACK: usize = 16 << 10;
+
+// Says it to the check of stacks: the symbol takes no memory.
+core::arch::global_asm!(".global trap_exception_stack_bytes", ".set trap_exception_stack_bytes, {}", const IST_STACK);
 
 /// The memory that one CPU's tables and stacks take; zeroed, page-aligned, never freed.
 #[repr(C, align(4096))]

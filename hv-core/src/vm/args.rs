@@ -1,70 +1,10 @@
 //! Boot arguments of VMs that wait: bytes in an arena of cells, which records point into. Nobody here reads them.
 
 use abi::guest::BOOT_ARGS_MAX;
+use abi::record::{Args, Cell, NONE, PIECE_BYTES};
 
 /// The boot arguments of a VM.
 pub type BootArgs = heapless::Vec<u8, BOOT_ARGS_MAX>;
-
-/// Bytes of arguments in a cell; with the link and their number it takes 64.
-const PIECE_BYTES: usize = 59;
-/// "No cell".
-const NONE: u32 = u32::MAX;
-
-/// A piece of somebody's arguments.
-#[derive(Clone, Copy, Debug)]
-#[repr(C)]
-pub struct Cell {
-    /// The next piece; of a free cell, the next free one.
-    next: u32,
-    /// Bytes of the piece that are used.
-    len: u8,
-    bytes: [u8; PIECE_BYTES],
-}
-
-/// What unused memory holds.
-pub const EMPTY_CELL: Cell = Cell { next: NONE, len: 0, bytes: [0; PIECE_BYTES] };
-
-const _: () = assert!(size_of::<Cell>() == 64);
-
-impl Cell {
-    fn new(piece: &[u8], next: u32) -> Self {
-        let mut bytes = [0; PIECE_BYTES];
-        bytes[..piece.len()].copy_from_slice(piece);
-        // Not more than a cell has.
-        let len = u8::try_from(piece.len()).unwrap_or(0);
-        Cell { next, len, bytes }
-    }
-}
-
-/// Where somebody's arguments are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Args(u32);
-
-impl Args {
-    /// No arguments; they take no cell.
-    pub const EMPTY: Args = Args(NONE);
-}
-
-/// How many cells so many bytes of arguments take.
-pub const fn cells_for(bytes: usize) -> usize {
-    bytes.div_ceil(PIECE_BYTES)
-}
-
-/// Write arguments into the cells from number `at` on, which nobody has used yet, and move `at` behind them. `None` when there
-/// are not enough cells; nothing has changed then.
-pub fn lay(cells: &mut [Cell], at: &mut u32, args: &[u8]) -> Option<Args> {
-    if args.is_empty() {
-        return Some(Args::EMPTY);
-    }
-    let first = *at;
-    let end = first.checked_add(u32::try_from(cells_for(args.len())).ok()?)?;
-    let free = cells.get_mut(first as usize..end as usize)?;
-    for ((cell, piece), next) in free.iter_mut().zip(args.chunks(PIECE_BYTES)).zip(first + 1..) {
-        *cell = Cell::new(piece, if next == end { NONE } else { next });
-    }
-    *at = end;
-    Some(Args(first))
-}
 
 /// All cells.
 #[derive(Debug)]
@@ -89,19 +29,24 @@ impl Arena {
         let pieces = args.chunks(PIECE_BYTES);
         for piece in pieces.rev() {
             let Some(at) = self.take() else {
-                self.free(Args(first));
+                self.free(Args::at(first));
                 return None;
             };
-            self.cells[at as usize] = Cell::new(piece, first);
+            let cell = &mut self.cells[at as usize];
+            // What lies behind the piece is not read, so it is not filled.
+            cell.bytes[..piece.len()].copy_from_slice(piece);
+            // A piece is not longer than a cell.
+            cell.len = u8::try_from(piece.len()).unwrap_or(0);
+            cell.next = first;
             first = at;
         }
-        Some(Args(first))
+        Some(Args::at(first))
     }
 
     /// Put the arguments that were stored into `into`, in place of what is there.
     pub fn read(&self, args: Args, into: &mut BootArgs) {
         into.clear();
-        let mut at = args.0;
+        let mut at = args.first();
         while let Some(cell) = self.cells.get(at as usize) {
             // No more were stored than there is room for, and no chain is longer than that.
             if into.extend_from_slice(&cell.bytes[..usize::from(cell.len).min(PIECE_BYTES)]).is_err() {
@@ -113,7 +58,7 @@ impl Arena {
 
     /// Forget arguments.
     pub fn free(&mut self, args: Args) {
-        let mut at = args.0;
+        let mut at = args.first();
         while let Some(cell) = self.cells.get_mut(at as usize) {
             let next = core::mem::replace(&mut cell.next, self.free);
             self.free = at;
@@ -137,10 +82,11 @@ impl Arena {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use abi::record::cells_for;
     use proptest::prelude::*;
 
     fn arena(cells: usize) -> Arena {
-        Arena::new(vec![EMPTY_CELL; cells].leak(), 0)
+        Arena::new(vec![Cell::EMPTY; cells].leak(), 0)
     }
 
     fn read(arena: &Arena, args: Args) -> Vec<u8> {
@@ -167,22 +113,22 @@ mod tests {
 
     #[test]
     fn what_boot_has_laid_is_read_and_freed_as_what_was_stored() {
-        let cells = vec![EMPTY_CELL; 5].leak();
-        let mut at = 0;
-        let texts: [&[u8]; 3] = [&[b'a'; PIECE_BYTES + 1], b"", &[b'b'; 2 * PIECE_BYTES]];
-        let laid = texts.map(|text| lay(cells, &mut at, text).expect("room"));
-        assert_eq!(at, 4);
-        assert_eq!(lay(cells, &mut at, &[b'c'; PIECE_BYTES + 1]), None, "two cells");
-        assert_eq!(at, 4);
-        let mut arena = Arena::new(cells, at);
-        assert_eq!(laid.map(|args| read(&arena, args)), texts.map(<[u8]>::to_vec));
+        let (a, b) = ([b'a'; PIECE_BYTES], [b'b'; PIECE_BYTES]);
+        let (cells, texts) = (vec![Cell::EMPTY; 5].leak(), [[&a[..], b"a"].concat(), b"".to_vec(), [b, b].concat()]);
+        let pieces: [(&[u8], u32); 4] = [(&a, 1), (b"a", NONE), (&b, 3), (&b, NONE)];
+        for (cell, (piece, next)) in cells.iter_mut().zip(pieces) {
+            *cell = Cell::new(piece, next);
+        }
+        let laid = [Args::at(0), Args::EMPTY, Args::at(2)];
+        let mut arena = Arena::new(cells, 4);
+        assert_eq!(laid.map(|args| read(&arena, args)), texts);
         let more = arena.store(b"d").expect("the last one");
         assert_eq!(arena.store(b"e"), None);
         arena.free(laid[2]);
         let again = arena.store(&[b'f'; 2 * PIECE_BYTES]).expect("two were given back");
         assert_eq!(
             [laid[0], more, again].map(|args| read(&arena, args)),
-            [vec![b'a'; PIECE_BYTES + 1], b"d".to_vec(), vec![b'f'; 2 * PIECE_BYTES]]
+            [texts[0].clone(), b"d".to_vec(), vec![b'f'; 2 * PIECE_BYTES]]
         );
     }
 

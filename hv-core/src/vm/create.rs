@@ -9,6 +9,7 @@ use crate::kernel::{Cpu, Kernel};
 use crate::memory::{Owner, Reservation};
 use abi::guest::BOOT_ARGS_MAX;
 use abi::share::Share;
+use abi::tenant::Tenant;
 use abi::vm::{ImageId, Slot, VmId};
 use backend::Backend;
 
@@ -25,6 +26,8 @@ pub struct Order {
     pub ipv4: u32,
     /// What this does not say is the image's.
     pub share: Share,
+    /// Whose it is; when this does not say, the image's.
+    pub tenant: Tenant,
 }
 
 /// Why a VM is not created.
@@ -55,7 +58,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     pub fn create(&mut self, order: &Order, args: &[u8]) -> Result<VmId, CreateError> {
         let Self { vms, cpu, .. } = self;
         let created_tsc = cpu.board.now();
-        let &Order { image, slot, ipv4, share } = order;
+        let stolen_ms = cpu.stolen_ms(created_tsc);
+        let &Order { image, slot, ipv4, share, tenant } = order;
         let Some(entry) = cpu.images.get(image).map(|image| &image.entry) else {
             return Err(CreateError::UnknownImage);
         };
@@ -74,7 +78,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         if slot.is_some_and(|slot| slot != id.slot) {
             return Err(CreateError::Moved(id.slot));
         }
-        let seed = Seed { id, image, ipv4, share, created_tsc };
+        let seed = Seed { id, image, ipv4, share, tenant, created_tsc, stolen_ms };
         if !vms.create(seed, args) {
             return Err(CreateError::ArgumentsTaken);
         }
@@ -174,6 +178,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         };
         if let Some(image) = self.images.get(seed.image) {
             (vm.net, vm.pager) = (image.net, image.pager);
+            vm.tenant = vm.tenant.or(image.entry.tenant());
         }
         Some((vm, reservation))
     }

@@ -21,7 +21,7 @@ mod timers;
 #[allow(clippy::module_inception)]
 mod vm;
 
-pub use args::{BootArgs, Cell, EMPTY_CELL as EMPTY_ARGS, cells_for, lay};
+pub use args::BootArgs;
 pub use console::Console;
 pub use create::{CreateError, METADATA_FRAMES, Order};
 pub use identity::IdentityError;
@@ -33,6 +33,6 @@ pub use registers::Registers;
 pub use seats::EMPTY_SEAT;
 pub use seed::Seed;
 pub use state::StateError;
-pub use table::{EMPTY_RECORD, Record, Table, Written};
+pub use table::{Table, Written};
 pub use timers::{EMPTY_CELL, NEVER, TimerCell, Timers};
 pub use vm::{Hazard, Vm};

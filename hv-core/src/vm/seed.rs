@@ -1,6 +1,7 @@
 //! What a VM is made from.
 
 use abi::share::Share;
+use abi::tenant::Tenant;
 use abi::vm::{ImageId, VmId};
 
 /// What a VM is made from.
@@ -12,6 +13,10 @@ pub struct Seed {
     pub ipv4: u32,
     /// What policies are told that it gets.
     pub share: Share,
+    /// Whose it is; what this does not say is the image's.
+    pub tenant: Tenant,
     /// TSC at which its creation began.
     pub created_tsc: u64,
+    /// Milliseconds that had been stolen by then ([`crate::kernel::Steady::stolen`]), modulo 2^32.
+    pub stolen_ms: u32,
 }

@@ -1,71 +1,16 @@
 //! The VMs by slot: a record for each, and for one that was admitted a seat, and its context in a frame of its own.
 
-use super::args::{Arena, Args, BootArgs, Cell};
+use super::args::{Arena, BootArgs};
 use super::seats::Seats;
 use super::seed::Seed;
 use super::vm::Vm;
 use crate::memory::PhysAddr;
 use crate::memory::phys::index;
-use abi::share::Share;
-use abi::vm::{ImageId, Seat, Slot, VmId};
+use abi::record::{Args, Cell, NONE, Record, place};
+use abi::tenant::Tenant;
+use abi::vm::{Seat, Slot, VmId};
 use backend::Backend;
 use core::marker::PhantomData;
-
-/// "No slot".
-const NONE: u32 = u32::MAX;
-
-/// Where the VM of a slot is.
-#[derive(Clone, Copy, Debug)]
-enum Place {
-    /// There is none. The next free slot.
-    Free(u32),
-    /// Boot has written what it is to be, and nobody has been told of it yet.
-    Written,
-    /// It is out, and has nothing but its record: nobody has asked for it yet.
-    Out,
-    /// It waits for the gatekeeper, and has nothing but its record.
-    Waiting,
-    /// It has a context.
-    Admitted,
-}
-
-/// What the core knows of a VM from its creation to its end, whether it was admitted or not.
-#[derive(Clone, Copy, Debug)]
-pub struct Record {
-    place: Place,
-    generation: u32,
-    image: ImageId,
-    ipv4: u32,
-    share: Share,
-    /// The start of the scheduler that keeps it back while it waits, 0 for none.
-    held_by: u32,
-    args: Args,
-    created_tsc: u64,
-    /// What was made pending before its admission, when it had no register page yet.
-    early: u64,
-}
-
-const _: () = assert!(size_of::<Record>() <= 64);
-
-/// What unused memory holds.
-pub const EMPTY_RECORD: Record = Record {
-    place: Place::Free(NONE),
-    generation: 0,
-    image: ImageId::new(0),
-    ipv4: 0,
-    share: Share::UNSAID,
-    held_by: 0,
-    args: Args::EMPTY,
-    created_tsc: 0,
-    early: 0,
-};
-
-impl Record {
-    /// A VM that boot asks for, of this image and share, at this address, with these arguments.
-    pub fn written(image: ImageId, share: Share, ipv4: u32, args: Args) -> Self {
-        Record { place: Place::Written, generation: 1, image, share, ipv4, args, ..EMPTY_RECORD }
-    }
-}
 
 /// What boot has written into the first slots and cells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -108,7 +53,7 @@ impl<B: Backend> Table<B> {
         contexts.fill(0);
         const { assert!(size_of::<Vm<B>>() <= index(abi::limits::PAGE_SIZE), "the context must fit into one frame") };
         const { assert!(align_of::<Vm<B>>() <= index(abi::limits::PAGE_SIZE)) };
-        records[written.slots as usize..].fill(EMPTY_RECORD);
+        records[written.slots as usize..].fill(Record::EMPTY);
         let (arena, seats) = (Arena::new(cells, written.cells), Seats::new(seats));
         Table { contexts, records, arena, seats, free: NONE, fresh: written.slots, living: 0, vms: PhantomData }
     }
@@ -151,10 +96,10 @@ impl<B: Backend> Table<B> {
     }
 
     /// The VM that boot has written into a slot begins to live, and waits for admission. `None` when there is none.
-    pub fn bring_to_life(&mut self, slot: Slot, created_tsc: u64) -> Option<Seed> {
-        let record = self.records.get_mut(slot.index()).filter(|record| matches!(record.place, Place::Written))?;
-        record.place = Place::Waiting;
-        record.created_tsc = created_tsc;
+    pub fn bring_to_life(&mut self, slot: Slot, created_tsc: u64, stolen_ms: u32) -> Option<Seed> {
+        let record = self.records.get_mut(slot.index()).filter(|record| record.place == place::WRITTEN)?;
+        record.place = place::WAITING;
+        (record.created_tsc, record.stolen_ms) = (created_tsc, stolen_ms);
         self.living += 1;
         self.waiting_in(slot)
     }
@@ -163,27 +108,20 @@ impl<B: Backend> Table<B> {
     /// room, or the id is not the next.
     #[must_use]
     pub fn create(&mut self, seed: Seed, args: &[u8]) -> bool {
-        let Seed { id, image, ipv4, share, created_tsc } = seed;
+        let Seed { id, image, ipv4, share, tenant, created_tsc, stolen_ms } = seed;
         if self.next_id() != Some(id) {
             return false;
         }
         let Some(args) = self.arena.store(args) else { return false };
         let record = &mut self.records[id.slot.index()];
-        match record.place {
-            Place::Free(next) if self.free != NONE => self.free = next,
-            _ => self.fresh += 1,
+        match self.free {
+            NONE => self.fresh += 1,
+            _ => self.free = record.next,
         }
-        *record = Record {
-            place: Place::Waiting,
-            generation: id.generation,
-            image,
-            ipv4,
-            share,
-            held_by: 0,
-            args,
-            created_tsc,
-            early: 0,
-        };
+        let (place, generation) = (place::WAITING, id.generation);
+        let tenant = tenant.raw();
+        *record =
+            Record { place, generation, image, ipv4, share, tenant, args, created_tsc, stolen_ms, ..Record::EMPTY };
         self.living += 1;
         true
     }
@@ -194,20 +132,21 @@ impl<B: Backend> Table<B> {
 
     /// What the VM of a record is made from.
     fn seed(slot: Slot, record: &Record) -> Seed {
-        let &Record { generation, image, ipv4, share, created_tsc, .. } = record;
-        Seed { id: VmId { slot, generation }, image, ipv4, share, created_tsc }
+        let &Record { generation, image, ipv4, share, tenant, created_tsc, stolen_ms, .. } = record;
+        let tenant = Tenant::from_raw(tenant).unwrap_or_default();
+        Seed { id: VmId { slot, generation }, image, ipv4, share, tenant, created_tsc, stolen_ms }
     }
 
     /// The VM in a slot, if it waits for admission.
     pub fn waiting_in(&self, slot: Slot) -> Option<Seed> {
         let record = self.record(slot)?;
-        matches!(record.place, Place::Waiting).then(|| Self::seed(slot, record))
+        (record.place == place::WAITING).then(|| Self::seed(slot, record))
     }
 
     /// The VM in a slot, if it is out.
     pub fn out_in(&self, slot: Slot) -> Option<Seed> {
         let record = self.record(slot)?;
-        matches!(record.place, Place::Out).then(|| Self::seed(slot, record))
+        (record.place == place::OUT).then(|| Self::seed(slot, record))
     }
 
     /// The VM with this id, if it is out.
@@ -219,16 +158,17 @@ impl<B: Backend> Table<B> {
     pub fn put_out(&mut self, id: VmId) {
         let waits = self.waiting(id).is_some();
         if let Some(record) = self.records.get_mut(id.slot.index()).filter(|_| waits) {
-            record.place = Place::Out;
+            record.place = place::OUT;
         }
     }
 
     /// A VM that is out waits for admission from now on. `None` when there is none with this id.
-    pub fn come_in(&mut self, id: VmId, now: u64) -> Option<Seed> {
+    pub fn come_in(&mut self, id: VmId, now: u64, stolen_ms: u32) -> Option<Seed> {
         self.out(id)?;
         let record = self.records.get_mut(id.slot.index())?;
         // It begins now: how long it waits is counted from here.
-        (record.place, record.created_tsc) = (Place::Waiting, now);
+        record.place = place::WAITING;
+        (record.created_tsc, record.stolen_ms) = (now, stolen_ms);
         self.waiting_in(id.slot)
     }
 
@@ -281,7 +221,7 @@ impl<B: Backend> Table<B> {
         self.waiting(seed.id)?;
         let number = u32::try_from(frame.frame()).ok().filter(|&number| number != 0)?;
         let seat = self.seats.take(seed.id.slot)?;
-        self.records[seed.id.slot.index()].place = Place::Admitted;
+        self.records[seed.id.slot.index()].place = place::ADMITTED;
         self.contexts[seed.id.slot.index()] = number;
         let place: *mut Vm<B> = frame.as_ptr();
         // SAFETY: by this function's contract the frame is this table's alone, and it is large and aligned enough (checked
@@ -322,11 +262,10 @@ impl<B: Backend> Table<B> {
         }
         let free = self.free;
         let record = self.records.get_mut(slot.index())?;
-        let place = core::mem::replace(&mut record.place, Place::Free(free));
-        if let Place::Free(_) | Place::Written = place {
-            record.place = place;
+        if !matches!(record.place, place::OUT | place::WAITING | place::ADMITTED) {
             return None;
         }
+        (record.place, record.next) = (place::FREE, free);
         let args = core::mem::replace(&mut record.args, Args::EMPTY);
         self.arena.free(args);
         self.free = slot.number();

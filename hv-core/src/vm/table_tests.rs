@@ -1,8 +1,8 @@
 use super::*;
 use crate::memory::{Owner, frames::Frames};
-use crate::vm::args::EMPTY_CELL;
 use crate::vm::bench_test::{Bench, Fake};
 use crate::vm::seats::EMPTY_SEAT;
+use abi::vm::ImageId;
 
 const ARGS: &[u8] = b"ip=dhcp a=b";
 const CONTROL: u64 = 77;
@@ -14,26 +14,34 @@ fn table(slots: usize) -> Table<Fake> {
 fn table_with_seats(slots: usize, seats: usize) -> Table<Fake> {
     Table::new(
         vec![0; slots].leak(),
-        vec![EMPTY_RECORD; slots].leak(),
-        vec![EMPTY_CELL; slots].leak(),
+        vec![Record::EMPTY; slots].leak(),
+        vec![Cell::EMPTY; slots].leak(),
         vec![EMPTY_SEAT; seats].leak(),
         Written::default(),
     )
 }
 
 fn table_with_cells(slots: usize, cells: usize) -> Table<Fake> {
-    let before = Record { place: Place::Admitted, generation: 9, ..EMPTY_RECORD };
+    let before = Record { place: place::ADMITTED, generation: 9, ..Record::EMPTY };
     Table::new(
         vec![5; slots].leak(),
         vec![before; slots].leak(),
-        vec![EMPTY_CELL; cells].leak(),
+        vec![Cell::EMPTY; cells].leak(),
         vec![EMPTY_SEAT; slots].leak(),
         Written::default(),
     )
 }
 
 fn seed(id: VmId) -> Seed {
-    Seed { id, image: ImageId::new(3), ipv4: 0x0a00_0001, share: abi::share::Share::DEFAULT, created_tsc: 12_345 }
+    Seed {
+        id,
+        image: ImageId::new(3),
+        ipv4: 0x0a00_0001,
+        share: abi::share::Share::DEFAULT,
+        tenant: abi::tenant::Tenant::UNSAID,
+        created_tsc: 12_345,
+        stolen_ms: 7,
+    }
 }
 
 /// Create the next VM.
@@ -264,14 +272,13 @@ fn a_table_without_slots_has_none_free() {
 
 #[test]
 fn what_boot_has_written_comes_to_live_once_and_in_its_place() {
-    let mut records = vec![EMPTY_RECORD; 4];
-    let mut cells = vec![EMPTY_CELL; 4];
-    let mut at = 0;
-    for (record, text) in records.iter_mut().zip([&b"first"[..], &[b'x'; 100]]) {
-        let args = crate::vm::lay(&mut cells, &mut at, text).expect("room");
-        *record = Record::written(ImageId::new(3), abi::share::Share::DEFAULT, 0x0a00_0001, args);
+    let mut records = vec![Record::EMPTY; 4];
+    let pieces: [(&[u8], u32); 4] = [(b"first", NONE), (&[b'x'; 59], 2), (&[b'x'; 41], NONE), (b"", NONE)];
+    let cells = pieces.map(|(piece, next)| Cell::new(piece, next)).to_vec();
+    for (record, first) in records.iter_mut().zip([0, 1]) {
+        *record = Record::written(ImageId::new(3), abi::share::Share::DEFAULT, 0x0a00_0001, Args::at(first));
     }
-    let written = Written { slots: 2, cells: at };
+    let written = Written { slots: 2, cells: 3 };
     let mut table: Table<Fake> =
         Table::new(vec![0; 4].leak(), records.leak(), cells.leak(), vec![EMPTY_SEAT; 4].leak(), written);
     // Nobody has been told of them: they are not there yet, and their slots are taken.
@@ -282,12 +289,12 @@ fn what_boot_has_written_comes_to_live_once_and_in_its_place() {
     assert_eq!(later, VmId::new(2, 1));
     for (number, text) in [(0, &b"first"[..]), (1, &[b'x'; 100])] {
         let id = VmId::new(number, 1);
-        assert_eq!(table.bring_to_life(slot(number), 12_345), Some(seed(id)));
-        assert_eq!(table.bring_to_life(slot(number), 1), None);
+        assert_eq!(table.bring_to_life(slot(number), 12_345, 7), Some(seed(id)));
+        assert_eq!(table.bring_to_life(slot(number), 1, 0), None);
         assert_eq!((table.waiting(id), luggage(&mut table, id.slot)), (Some(seed(id)), (0, text.to_vec())));
     }
     assert_eq!(table.living(), 3);
-    assert_eq!([slot(2), slot(3), slot(4)].map(|slot| table.bring_to_life(slot, 1)), [None; 3]);
+    assert_eq!([slot(2), slot(3), slot(4)].map(|slot| table.bring_to_life(slot, 1, 0)), [None; 3]);
     table.remove(slot(0));
     assert_eq!(table.next_id(), Some(VmId::new(0, 2)));
 }

@@ -5,6 +5,7 @@ use super::seed::Seed;
 use crate::component::EndpointId;
 use crate::memory::PhysAddr;
 use abi::share::Share;
+use abi::tenant::Tenant;
 use abi::vm::{ImageId, Seat, Slot, VmId};
 use backend::Backend;
 
@@ -23,6 +24,11 @@ impl Hazard {
         self.0 == 0
     }
 
+    /// Whether `hazard` is set.
+    pub fn contains(self, hazard: Hazard) -> bool {
+        self.0 & hazard.0 != 0
+    }
+
     #[inline]
     pub fn set(&mut self, hazard: Hazard) {
         self.0 |= hazard.0;
@@ -31,11 +37,6 @@ impl Hazard {
     #[inline]
     pub fn clear(&mut self, hazard: Hazard) {
         self.0 &= !hazard.0;
-    }
-
-    /// Whether `hazard` is set.
-    pub fn contains(self, hazard: Hazard) -> bool {
-        self.0 & hazard.0 != 0
     }
 
     /// Whether `hazard` was set. It is not any more.
@@ -76,6 +77,8 @@ pub struct Vm<B: Backend> {
     pub ipv4: u32,
     /// What policies are told that it gets.
     pub share: Share,
+    /// Whose it is.
+    pub tenant: Tenant,
     /// The start of the scheduler that keeps it back, 0 for none.
     pub held_by: u32,
     /// The start of its network demultiplexer that has been told of its NIC, 0 for none.
@@ -119,6 +122,7 @@ impl<B: Backend> Vm<B> {
             burst_ticks: 0,
             ipv4: seed.ipv4,
             share: seed.share,
+            tenant: seed.tenant,
         }
     }
 

@@ -14,6 +14,7 @@ mod echo;
 mod hoarders;
 mod host_tests;
 mod http;
+mod kills;
 mod liveness;
 mod mechanism;
 mod memory;
@@ -51,6 +52,9 @@ pub struct Args {
     /// What runs the machine
     #[arg(long, value_name = "KIND", default_value = "bochs")]
     machine: Kind,
+    /// Do as much as the targets are about, where that takes an hour: a thousand kills of each component
+    #[arg(long)]
+    long: bool,
 }
 
 /// A measured value.
@@ -91,6 +95,8 @@ pub struct Entry {
 pub struct Bench {
     /// What runs the machines.
     kind: Kind,
+    /// See [`Args::long`].
+    long: bool,
     lab: OnceCell<Lab>,
 }
 
@@ -136,6 +142,7 @@ fn all() -> Vec<Entry> {
         liveness::NOTICED,
         liveness::STOLEN,
         liveness::START,
+        kills::ENTRY,
         packet::ENTRY,
         http::KEEP_ALIVE,
         http::CLOSE,
@@ -174,7 +181,7 @@ pub fn bench(args: &Args) -> Result<ExitCode> {
     if let Some(refusal) = args.machine.refusal() {
         fail!("--machine: {refusal}");
     }
-    let bench = Bench { kind: args.machine, lab: OnceCell::new() };
+    let bench = Bench { kind: args.machine, long: args.long, lab: OnceCell::new() };
     let wanted = known.iter().filter(|entry| args.names.is_empty() || args.names.iter().any(|name| name == entry.name));
     println!("{:<24} {:>12} {:>12} {:<12} {:>10}  best other", "metric", "value", "again", "unit", "target");
     let mut failures = Vec::new();

@@ -105,6 +105,14 @@ pub enum Nic {
 }
 
 impl Nic {
+    /// The one that serves best on such a machine. QEMU's e1000 takes no frame for a second after each start of its driver.
+    pub fn best(kind: Kind) -> Nic {
+        match kind {
+            Kind::Bochs => Nic::E1000,
+            Kind::Qemu | Kind::Kvm => Nic::Virtio,
+        }
+    }
+
     /// QEMU's name of it.
     pub fn qemu(self) -> &'static str {
         match self {

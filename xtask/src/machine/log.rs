@@ -89,6 +89,11 @@ impl Log {
         self.lock().lines.len()
     }
 
+    /// Whether there will be no more lines: the machine has gone.
+    pub fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
     /// A copy of the lines from the mark `from`.
     pub fn since(&self, from: usize) -> Vec<String> {
         self.lock().lines.get(from..).unwrap_or_default().to_vec()
@@ -137,6 +142,7 @@ mod tests {
         assert_eq!(found, Ok(1));
         assert_eq!(log.wait(2, Duration::from_secs(5), |lines| lines.first().cloned()), Ok("thr".to_owned()));
         assert_eq!(log.wait(0, Duration::from_secs(5), |_| None::<()>), Err(Missed::Closed));
+        assert!(log.is_closed());
         assert_eq!(log.tail(1), "    thr\n");
     }
 }

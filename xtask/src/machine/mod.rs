@@ -180,6 +180,29 @@ impl Machine {
             || self.exit.and_then(|status| status.code()) == Some(qemu::POWERED_OFF)
     }
 
+    /// Why the emulator has ended by itself: a signal, as an assertion of its own raises, or a panic of its own, and the last that it said.
+    /// `None` while it runs, and when it ended as the machine asked it to, or was killed by us.
+    pub fn gave_up(&mut self) -> Option<String> {
+        if !self.has_ended() || self.powered_off() {
+            return None;
+        }
+        let said = |name: &str| {
+            let bytes = std::fs::read(self.dir.join(name)).unwrap_or_default();
+            String::from_utf8_lossy(&bytes).into_owned()
+        };
+        let signal = self.exit.and_then(|status| std::os::unix::process::ExitStatusExt::signal(&status));
+        let said = said(self.kind.log());
+        let panic = said.lines().rfind(|line| line.contains(">>PANIC<<"));
+        match (signal, panic) {
+            (Some(signal), _) => {
+                let last = said.lines().rfind(|line| !line.is_empty()).unwrap_or("it said nothing");
+                Some(format!("{} ended by signal {signal}: {last}", self.kind.name()))
+            }
+            (None, Some(line)) => Some(format!("{}: {}", self.kind.name(), line.trim())),
+            (None, None) => None,
+        }
+    }
+
     /// Waits until the machine ends. Returns whether it did within `timeout`.
     pub fn wait_for_end(&mut self, timeout: Duration) -> bool {
         let end = Instant::now() + timeout;

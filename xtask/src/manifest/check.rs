@@ -10,6 +10,7 @@ use abi::limits::{
 use abi::manifest::{DEFAULTS_BYTES, IMAGE_ARGS_BYTES, RESERVE_LEAST, all_frames};
 use abi::service::Service;
 use abi::share::{BURST_MIN, UNLIMITED, WEIGHT, WEIGHT_MAX};
+use abi::tenant::{NAME_MAX, Tenant};
 use std::collections::BTreeMap;
 
 /// Pages of stack that a component may have at most.
@@ -17,7 +18,7 @@ const MAX_STACK_PAGES: u64 = 256;
 /// Longest budget in microseconds. Until it has run out, a component that hangs stops everything below it.
 const MAX_BUDGET_US: u64 = 1_000_000;
 /// Names that mean something else already.
-const RESERVED: [&str; 5] = ["core", "manifest", "loader", "core-vmx", "core-svm"];
+const RESERVED: [&str; 6] = ["core", "manifest", "loader", "core-vmx", "core-svm", "vms"];
 
 /// Everything that is wrong with `system`, a sentence each. Empty when it is good.
 pub fn check(system: &System) -> Vec<String> {
@@ -356,6 +357,7 @@ fn image_alone(image: &Image) -> Result<(), String> {
         }
     }
     claim(image)?;
+    tenant(image)?;
     share(image)?;
     printable("args", &image.args, IMAGE_ARGS_BYTES)?;
     service::check(image)
@@ -381,6 +383,15 @@ fn claim(image: &Image) -> Result<(), String> {
         ));
     }
     Ok(())
+}
+
+fn tenant(image: &Image) -> Result<(), String> {
+    match &image.tenant {
+        Some(name) if Tenant::new(name).is_none() => Err(format!(
+            "tenant = {name:?}: write 1 to {NAME_MAX} small letters, digits or dashes, or leave it out for VMs each of which is its own tenant"
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn share(image: &Image) -> Result<(), String> {

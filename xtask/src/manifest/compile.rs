@@ -5,6 +5,7 @@ use abi::limits::{MAX_POLICIES, Name, PAGE_SIZE};
 use abi::manifest::{self, ANY, CORE, DEFAULTS_BYTES, Header, IMAGE_ARGS_BYTES, ModuleDigest, NONE, image_flags};
 use abi::service::Service;
 use abi::share;
+use abi::tenant::Tenant;
 use zerocopy::IntoBytes;
 
 /// Compiles `system`, which `check` has found good: a value that does not fit is a mistake there, not the user's. `modules` are the boot
@@ -104,6 +105,8 @@ fn image(entry: &Image, system: &System) -> manifest::Image {
         },
         reserve_frames: number(entry.reserve_frames()),
         limit_frames: number(entry.limit_frames()),
+        tenant: entry.tenant.as_deref().and_then(Tenant::new).unwrap_or_default().raw(),
+        reserved: 0,
     }
 }
 
@@ -142,7 +145,7 @@ mod tests {
         assert_eq!((header.components, header.rings), (4, 8));
         let (first, rest) = manifest::Component::read_from_prefix(rest).unwrap();
         assert_eq!(first.name.as_str(), "netmux");
-        assert_eq!((first.pci_class, first.dma_pages, first.budget_us), (0x0200, 128, 50_000));
+        assert_eq!((first.pci_class, first.dma_pages, first.budget_us), (0x0200, 98, 50_000));
         assert_eq!(first.keep_pages, 1);
         let rest = &rest[3 * size_of::<manifest::Component>()..];
         let (ring, rest) = manifest::Ring::read_from_prefix(rest).unwrap();

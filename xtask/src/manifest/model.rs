@@ -135,6 +135,8 @@ pub struct Image {
     pub reserve: Option<Bytes>,
     /// Memory that each of its VMs may hold, counted in the same way; all of its own when missing.
     pub limit: Option<Bytes>,
+    /// Whose its VMs are; each its own when missing. There are no barriers between VMs of one tenant.
+    pub tenant: Option<String>,
     /// Weight of its VMs, against others'.
     pub weight: Option<u32>,
     /// Bytes in a second that each of its VMs may send; as much as it can when missing.

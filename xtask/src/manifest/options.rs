@@ -8,11 +8,14 @@ use abi::service::Service;
 /// Log levels that `log=` takes.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 /// Options that are no component role.
-const KEYS: [&str; 7] = ["vms", "quantum", "memory-wait", "net", "log", "on-fatal", "selftest"];
+const KEYS: [&str; 8] = ["vms", "quantum", "memory-wait", "net", "log", "on-fatal", "selftest", "barriers"];
 /// What the core does when it cannot go on.
 const ON_FATAL: [&str; 2] = ["halt", "poweroff"];
 /// Mistakes that the core makes on purpose, to see that it finds them.
 const SELF_TESTS: [&str; 3] = ["none", "wx", "entry-failure"];
+
+/// What is done against side channels.
+const BARRIERS: [&str; 3] = ["auto", "off", "strict"];
 
 /// The last value that `options` gives to `key`: later options override earlier ones.
 pub fn value<'a>(options: &'a str, key: &str) -> Option<&'a str> {
@@ -116,6 +119,7 @@ fn check_one(key: &str, value: &str, system: &System) -> Result<(), String> {
         "log" => one_of(key, value, &LEVELS),
         "on-fatal" => one_of(key, value, &ON_FATAL),
         "selftest" => one_of(key, value, &SELF_TESTS),
+        "barriers" => one_of(key, value, &BARRIERS),
         role => {
             let Some(component) = system.component.iter().find(|component| component.name == role) else {
                 let roles = system.component.iter().map(|component| component.name.as_str());

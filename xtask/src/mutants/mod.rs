@@ -20,9 +20,32 @@ use std::process::{Command, ExitCode, Stdio};
 const FILES: &[(&str, &[&str])] = &[
     (
         "hv-core",
-        &["src/vm/life.rs", "src/vm/memory.rs", "src/component/death.rs", "src/service/plan.rs", "src/kernel.rs"],
+        &[
+            // A VM's life and memory.
+            "src/vm/life.rs",
+            "src/vm/memory.rs",
+            // A component's work and death.
+            "src/component/backlog.rs",
+            "src/component/death.rs",
+            "src/component/liveness.rs",
+            "src/component/progress.rs",
+            "src/component/shares.rs",
+            // Dispatch.
+            "src/kernel.rs",
+            "src/kernel/attention.rs",
+            "src/kernel/requests.rs",
+            "src/kernel/steady.rs",
+            "src/kernel/turn.rs",
+            "src/service/plan.rs",
+            // What controllers ask.
+            "src/service/callers.rs",
+            "src/service/control.rs",
+            // What the loader says.
+            "src/boot/check.rs",
+        ],
     ),
-    ("base", &["src/memory/frames.rs"]),
+    // Frames, their owners, and what is kept for whom: of the core's memory, what the loader uses as well.
+    ("base", &["src/memory/frames.rs", "src/memory/reservation.rs"]),
 ];
 
 /// Files whose mutants say nothing of tests, as globs.
@@ -46,7 +69,7 @@ pub struct Args {
     #[arg(required = true, value_name = "CRATE")]
     crates: Vec<String>,
     /// Only files that match, by a path from the root of the repository or a file name [default: the whole crate; of
-    /// hv-core, the files for life, death, dispatch and memory]
+    /// hv-core and base, the files that the rest depends on]
     #[arg(long, value_name = "GLOB")]
     file: Vec<String>,
     /// Build and test so many mutants at the same time

@@ -9,6 +9,7 @@ pub use lines::{Size, count, count_file};
 use crate::build::{CORES, LOADER};
 use crate::error::{Context, Result, fail};
 use crate::setup::{self, For};
+use crate::stack::stacks;
 use crate::test::lab::{BOOT, Lab};
 use crate::workspace::{output, packages, root};
 use std::path::Path;
@@ -44,6 +45,13 @@ pub fn size(args: &Args) -> Result<ExitCode> {
     for name in std::iter::once(LOADER.to_owned()).chain(CORES.map(str::to_owned)).chain(lab.system.modules()) {
         let [text, data, bss] = sections(lab.program(&name)?)?;
         println!("{name:<14} {text:>9} {data:>9} {bss:>9}");
+    }
+    println!("\n{:<14} {:<15} {:>9} {:>9}", "program", "stack of", "bytes", "used most");
+    let components = lab.system.component.iter().flat_map(|component| component.programs()).map(|policy| policy.module);
+    for name in [LOADER].into_iter().chain(CORES).map(str::to_owned).chain(components) {
+        for stack in stacks(&lab.system, &name, lab.program(&name)?)? {
+            println!("{:<14} {:<15} {:>9} {:>9}", stack.program, stack.of, stack.bytes, stack.used);
+        }
     }
     if !args.no_boot {
         println!("\nframes in use with {VMS} web servers:");

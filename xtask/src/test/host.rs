@@ -68,6 +68,18 @@ pub fn suites(long: bool) -> Result<Vec<Suite>> {
     add("lint: rustfmt".into(), false, Under::Stable, &["fmt", "--all", "--check"]);
     let deny = ["--", "-D", "warnings"];
     let clippy = ["clippy", "--quiet", "--workspace", "--lib", "--tests"];
+    // The hooks of the test image are in none of the others.
+    let hooks = [
+        "clippy",
+        "--quiet",
+        "--package",
+        "core-vmx",
+        "--package",
+        "core-svm",
+        "--features",
+        "core-vmx/selftest,core-svm/selftest",
+    ];
+    add("lint: clippy, test image".into(), false, Under::Stable, &[&hooks[..], &deny].concat());
     add("lint: clippy, host".into(), false, Under::Stable, &[&clippy[..], &deny].concat());
     let clippy = ["clippy", "--quiet", "--package", "xtask", "--package", "at-once"];
     add("lint: clippy, xtask".into(), false, Under::Stable, &[&clippy[..], &deny].concat());

@@ -4,7 +4,7 @@
 //! [`start`](Boot::start) gives a [`Running`] machine to talk to, its [`fails_with`](Boot::fails_with) expects that the boot ends
 //! in a fatal message. Machines that a test forgets are killed when they go out of scope.
 
-use crate::build::{Programs, build};
+use crate::build::{Programs, build, build_test_cores};
 use crate::error::{Context, Result, fail};
 use crate::http;
 use crate::image::{Contents, Data, stripped};
@@ -29,6 +29,10 @@ const ANSWER: Duration = Duration::from_secs(20);
 pub struct Lab {
     /// `system.toml`.
     pub system: System,
+    /// The seed of tests that draw what they do; `None`: another one each time.
+    pub seed: Option<u64>,
+    /// The step from which on guests that fuzz say what they do.
+    pub trace: Option<u64>,
     /// What runs the machines.
     kind: Kind,
     programs: Programs,
@@ -46,7 +50,7 @@ impl Lab {
         let system = manifest::load(&root().join("system.toml"))?;
         let programs = build(&system)?;
         let contents = Contents::new(&system, &programs)?;
-        Ok(Lab { system, kind, programs, contents })
+        Ok(Lab { system, seed: None, trace: None, kind, programs, contents })
     }
 
     /// What runs the machines.
@@ -195,6 +199,14 @@ impl Boot<'_> {
         self
     }
 
+    /// Boots the test image: its cores have hooks to make mistakes on purpose.
+    pub fn test_image(mut self) -> Result<Self> {
+        for (name, path) in build_test_cores()? {
+            self = self.program(&name, path);
+        }
+        Ok(self)
+    }
+
     /// Changes a bit of the module `name` after the manifest was made.
     pub fn damaged(mut self, name: &str) -> Self {
         self.contents.damage.push(name.to_owned());
@@ -335,6 +347,16 @@ impl Running {
             Some(line) => fail!("the machine said: {line}"),
             None => Ok(()),
         }
+    }
+
+    /// What the machine has said after `mark`.
+    pub fn said_since(&self, mark: usize) -> Vec<String> {
+        self.machine.log().since(mark)
+    }
+
+    /// Whether the machine may still say something.
+    pub fn is_on(&self) -> bool {
+        !self.machine.log().is_closed()
     }
 
     /// How many lines after `mark` contain `text`.

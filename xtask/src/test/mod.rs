@@ -29,6 +29,12 @@ pub struct Args {
     /// Also run what takes minutes: a thousand swaps, host tests under Miri (nightly Rust; installed when it is missing)
     #[arg(long)]
     long: bool,
+    /// The seed of tests that draw what they do, as they print it [default: another one each time]
+    #[arg(long, value_name = "NUMBER")]
+    seed: Option<u64>,
+    /// Have guests that fuzz say their steps from this one on
+    #[arg(long, value_name = "STEP")]
+    trace: Option<u64>,
     /// What runs the machine tests [default: Bochs with VT-x, then QEMU with SVM]
     #[arg(long, value_name = "KIND")]
     machine: Option<Kind>,
@@ -124,7 +130,10 @@ pub fn test(args: &Args) -> Result<ExitCode> {
         }
         let started = Instant::now();
         match Lab::with(kind) {
-            Ok(lab) => run_cases(&lab, kind, &cases, &count),
+            Ok(mut lab) => {
+                (lab.seed, lab.trace) = (args.seed, args.trace);
+                run_cases(&lab, kind, &cases, &count);
+            }
             Err(error) => {
                 count.add("machine: building the image", started, Err(error));
                 count.failed.fetch_add(cases.len() - 1, Ordering::Relaxed);

@@ -167,6 +167,7 @@ fn swap_gs() -> Result<(), Escape> {
 unsafe extern "sysv64" fn own_business(_: u64) {
     naked_asm!(
         "smsw eax",
+        "lmsw ax",
         "mov rax, cr0",
         "mov cr0, rax",
         "mov rax, cr4",

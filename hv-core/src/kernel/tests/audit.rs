@@ -106,8 +106,13 @@ impl<const TIMER: bool> Machine<TIMER> {
                 assert!(deadline <= due, "{id} has an alarm at {due} and is woken at {deadline}");
             }
         }
-        let seats = self.kernel.vms.seats();
         assert_eq!(living, self.kernel.vms.living());
+        self.audit_seats(seated);
+    }
+
+    /// As many seats are taken as VMs have one, and an empty one is empty.
+    fn audit_seats(&self, seated: usize) {
+        let seats = self.kernel.vms.seats();
         let all = (0..seats.used()).map(|seat| Seat::new(u16::try_from(seat).expect("few")));
         assert_eq!(all.clone().filter(|&seat| seats.slot(seat).is_some()).count(), seated, "somebody has two seats");
         for seat in all.filter(|&seat| seats.slot(seat).is_none()) {
@@ -302,7 +307,6 @@ impl<const TIMER: bool> Machine<TIMER> {
         }
     }
 
-    /// Everything.
     /// Each endpoint of a VM is that of one which lives, and which knows it; and no other VM says that it has one.
     pub fn audit_callers(&mut self) {
         let mut owned = BTreeSet::new();
@@ -319,6 +323,7 @@ impl<const TIMER: bool> Machine<TIMER> {
         }
     }
 
+    /// Everything.
     pub fn audit(&mut self) {
         self.audit_lives();
         self.audit_callers();

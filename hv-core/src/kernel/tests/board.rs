@@ -6,7 +6,7 @@ use crate::board::{Board, Devices, vectors};
 use crate::trap::{Errors, Make, Trap, UserContext};
 use abi::boot::Bar;
 use abi::pci::{CONFIG_BYTES, Config};
-use backend::fake::Wires;
+use backend::fake::{Asked, Wires};
 use base::pci::PciAddress;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -48,6 +48,8 @@ pub struct Hardware {
     /// The CPU slept, and nothing will ever wake it.
     pub asleep: bool,
     random: u64,
+    /// Where crossings are written down, if somebody looks.
+    pub crossings: Option<Rc<RefCell<Vec<Asked>>>>,
 }
 
 pub struct FakeBoard {
@@ -150,6 +152,9 @@ impl Board for FakeBoard {
         hardware.progress += 1;
         let loaded = hardware.loaded.expect("an address space is loaded");
         let rank = hardware.roots.iter().position(|&root| root == loaded).expect("a component's address space");
+        if let Some(crossings) = &hardware.crossings {
+            crossings.borrow_mut().push(Asked::Component(rank));
+        }
         self.wires.spend(TURN_TICKS);
         if let Some(vector) = self.wires.take() {
             hardware.in_service += 1;

@@ -21,6 +21,7 @@ use abi::request_page::Piece;
 use abi::ring::{HEAD, TAIL};
 use abi::service::Service;
 use abi::share::Share;
+use abi::tenant::Tenant;
 use abi::vm::{ImageId, Slot, VmId};
 use backend::fake::Step;
 use ring::{Consumer, Producer, SharedMemory};
@@ -150,7 +151,8 @@ fn it_creates_a_vm_with_arguments_from_its_page_and_destroys_it() {
     let args = Piece { offset: 4000, len: 28 };
     let (slot, ipv4, share) = (Some(Slot::new(1)), 0x0a00_0211, Share::UNSAID);
     let vm = VmId::new(1, 1);
-    let answer = caller.ask(&mut machine, ControlRequest::Create { image: WITH_NIC, slot, ipv4, args, share });
+    let answer = caller
+        .ask(&mut machine, ControlRequest::Create { image: WITH_NIC, slot, ipv4, args, share, tenant: Tenant::UNSAID });
     assert_eq!(answer, [done(status::OK, vm.raw())]);
     let found: Vec<u8> =
         (0..4).flat_map(|i| machine.word(vm, REGISTER_PAGE + BOOT_ARGS + 8 * i).to_le_bytes()).collect();
@@ -230,7 +232,8 @@ fn what_is_no_request_is_answered_so_and_the_next_one_is_served() {
     for (offset, len) in [(4000, 97), (u16::MAX, 1), (0, 4096)] {
         let args = Piece { offset, len };
         let (image, slot, ipv4, share) = (WITHOUT_NIC, None, 0, Share::UNSAID);
-        let answer = caller.ask(&mut machine, ControlRequest::Create { image, slot, ipv4, args, share });
+        let answer =
+            caller.ask(&mut machine, ControlRequest::Create { image, slot, ipv4, args, share, tenant: Tenant::UNSAID });
         let status = if len == 4096 { status::TOO_LONG } else { status::BAD_REQUEST };
         assert_eq!(answer, [done(status, 0)]);
     }

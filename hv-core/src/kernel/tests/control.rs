@@ -4,9 +4,9 @@ use super::board::{SERIAL_GSI, vector};
 use super::component::{Due, Misdeed};
 use super::guest::{FIRST, call, field, keep, poke};
 use super::lines;
-use super::machine::{GUEST_PAGES, HZ, IMAGE_PAGE, Machine, REFUSED, WITH_NIC, WITHOUT_NIC};
+use super::machine::{GUEST_PAGES, HZ, IMAGE_PAGE, Machine, Places, REFUSED, WITH_NIC, WITHOUT_NIC};
 use super::roles::Role as FakeRole;
-use crate::kernel::{Kernel, Places};
+use crate::kernel::Kernel;
 use crate::memory::{CLASSES, Owner, OwnerClass, PhysAddr};
 use crate::vm::{Seed, State};
 use abi::control::{ControlReply, ControlRequest, status, vm_state};
@@ -16,17 +16,19 @@ use abi::pager::Access;
 use abi::request_page::Piece;
 use abi::service::Service;
 use abi::share::Share;
+use abi::tenant::Tenant;
 use abi::vm::{ImageId, Slot, VmId};
 use backend::fake::Step;
 
 /// A request for a VM without arguments, in whatever slot is next.
 fn create(image: ImageId) -> ControlRequest {
-    ControlRequest::Create { image, slot: None, ipv4: 0, args: Piece::EMPTY, share: Share::UNSAID }
+    let tenant = Tenant::UNSAID;
+    ControlRequest::Create { image, slot: None, ipv4: 0, args: Piece::EMPTY, share: Share::UNSAID, tenant }
 }
 
 impl Machine<true> {
     /// The operator asks this, and the machine comes to rest: what the operator was answered.
-    fn request(&mut self, request: ControlRequest) -> Vec<ControlReply> {
+    pub(super) fn request(&mut self, request: ControlRequest) -> Vec<ControlReply> {
         let rank = self.rank(Service::Control);
         match &mut self.hardware.borrow_mut().components[rank].role {
             FakeRole::Monitor(monitor) => {
@@ -71,7 +73,15 @@ fn the_next_vm_is_found_and_the_search_is_bounded() {
         .map(|_| {
             let Kernel { vms, .. } = &mut machine.kernel;
             let id = vms.next_id().expect("room");
-            let seed = Seed { id, image: WITHOUT_NIC, ipv4: 0, share: Share::DEFAULT, created_tsc: 0 };
+            let seed = Seed {
+                id,
+                image: WITHOUT_NIC,
+                ipv4: 0,
+                share: Share::DEFAULT,
+                tenant: Tenant::UNSAID,
+                created_tsc: 0,
+                stolen_ms: 0,
+            };
             assert!(vms.create(seed, b""));
             id
         })
@@ -222,8 +232,18 @@ fn a_vm_that_waits_for_admission_has_its_metadata_only() {
         _ => panic!("not the monitor"),
     };
     let (image, state, ipv4) = (WITH_NIC, vm_state::WAITING, 0x0a00_0211);
-    let expected =
-        ControlReply::Vm { vm, image, state, ran_ticks: 0, memory: 0, metadata: 0, tables: 0, shared: 0, ipv4 };
+    let expected = ControlReply::Vm {
+        vm,
+        image,
+        state,
+        ran_ticks: 0,
+        memory: 0,
+        metadata: 0,
+        tables: 0,
+        shared: 0,
+        ipv4,
+        bus_locks: 0,
+    };
     assert_eq!(told, [expected]);
 }
 
@@ -309,7 +329,8 @@ fn a_vm_that_is_created_has_the_name_it_is_answered_with_and_its_arguments() {
     let vm = VmId::new(1, 1);
     let args = machine.lay(b"ip=10.0.2.17/24 a=b");
     let (slot, ipv4, share) = (Some(vm.slot), 0x0a00_0211, Share::UNSAID);
-    let reply = machine.request(ControlRequest::Create { image: WITHOUT_NIC, slot, ipv4, args, share });
+    let reply =
+        machine.request(ControlRequest::Create { image: WITHOUT_NIC, slot, ipv4, args, share, tenant: Tenant::UNSAID });
     assert_eq!(reply, [done(status::OK, vm.raw())]);
     assert_eq!(machine.kernel.vms.by_id(vm).expect("it lives").ipv4, ipv4);
     assert_eq!(machine.state(vm), Some(State::Idle { until: u64::MAX }));
@@ -326,7 +347,14 @@ fn a_vm_that_is_created_has_the_name_it_is_answered_with_and_its_arguments() {
 fn a_vm_has_the_share_of_its_image_but_for_what_its_creator_says() {
     let mut machine = at_rest();
     let said = Share { weight: 300, rate: 5000, burst: 0 };
-    let ordered = |share| ControlRequest::Create { image: WITH_NIC, slot: None, ipv4: 0, args: Piece::EMPTY, share };
+    let ordered = |share| ControlRequest::Create {
+        image: WITH_NIC,
+        slot: None,
+        ipv4: 0,
+        args: Piece::EMPTY,
+        share,
+        tenant: Tenant::UNSAID,
+    };
     let reply = machine.request(ordered(said));
     let vm = VmId::new(1, 1);
     assert_eq!(reply, [done(status::OK, vm.raw())]);
@@ -360,13 +388,14 @@ fn a_vm_is_not_created_when_no_room_is_left_for_its_arguments() {
     let capacity = machine.kernel.vms.capacity();
     machine.kernel.vms = crate::vm::Table::new(
         vec![0; capacity].leak(),
-        vec![crate::vm::EMPTY_RECORD; capacity].leak(),
+        vec![abi::record::Record::EMPTY; capacity].leak(),
         &mut [],
         vec![crate::vm::EMPTY_SEAT; capacity].leak(),
         crate::vm::Written::default(),
     );
     let (slot, ipv4, share) = (None, 0, Share::UNSAID);
-    let refused = machine.request(ControlRequest::Create { image: WITHOUT_NIC, slot, ipv4, args, share });
+    let refused =
+        machine.request(ControlRequest::Create { image: WITHOUT_NIC, slot, ipv4, args, share, tenant: Tenant::UNSAID });
     assert_eq!(refused, [done(status::NO_ARGUMENTS, 0)]);
     let made = machine.request(create(WITHOUT_NIC));
     assert_eq!(made, [done(status::OK, VmId::new(0, 1).raw())]);
@@ -472,7 +501,14 @@ const BAD_PIECES: [(Piece, u32); 5] = [
 #[test]
 fn arguments_beyond_the_page_or_the_limit_are_refused_and_the_longest_arrive_whole() {
     let mut machine = at_rest();
-    let order = |args| ControlRequest::Create { image: WITHOUT_NIC, slot: None, ipv4: 0, args, share: Share::UNSAID };
+    let order = |args| ControlRequest::Create {
+        image: WITHOUT_NIC,
+        slot: None,
+        ipv4: 0,
+        args,
+        share: Share::UNSAID,
+        tenant: Tenant::UNSAID,
+    };
     for (piece, refusal) in BAD_PIECES {
         assert_eq!(machine.request(order(piece)), [done(refusal, 0)], "{piece:?}");
     }
@@ -496,7 +532,7 @@ fn who_chose_by_a_slot_that_is_not_the_next_is_told_which_is() {
     assert_eq!(machine.request(ControlRequest::Network), [ControlReply::Network { net, next: Some(next) }]);
     let order = |slot| {
         let (args, share) = (Piece::EMPTY, Share::UNSAID);
-        ControlRequest::Create { image: WITHOUT_NIC, slot, ipv4: 0, args, share }
+        ControlRequest::Create { image: WITHOUT_NIC, slot, ipv4: 0, args, share, tenant: Tenant::UNSAID }
     };
     for slot in [0, 2, u32::MAX - 1] {
         assert_eq!(machine.request(order(Some(Slot::new(slot)))), [done(status::MOVED, 1)], "{slot}");

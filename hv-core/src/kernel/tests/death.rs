@@ -150,6 +150,34 @@ fn a_full_ring_condemns() {
 }
 
 #[test]
+fn what_waited_for_space_in_a_ring_goes_on_when_its_owner_is_stopped() {
+    let mut machine = at_rest();
+    let vm = machine.create(WITHOUT_NIC);
+    machine.hardware.borrow_mut().asleep = false;
+    machine.settle(1000);
+    let plan = machine.kernel.cpu.endpoints.first(Service::Plan);
+    while machine.kernel.cpu.has_room(plan) {
+        machine.create(WITHOUT_NIC);
+    }
+    let crate::kernel::Kernel { vms, cpu, .. } = &mut machine.kernel;
+    cpu.end(vms.by_id(vm).expect("it lives"), crate::vm::End::new(abi::end::EndReason::Destroyed, 0));
+    assert!(machine.kernel.cpu.attention.take_ended());
+    machine.kernel.bury();
+    assert!(machine.vms().contains(&vm) && !machine.kernel.cpu.attention.take_ended());
+    // Its successor is not started at once.
+    let rank = machine.rank(Service::Plan);
+    let now = machine.wires.now();
+    let component = &mut machine.kernel.cpu.components.list[rank];
+    (component.started_at, component.quick_deaths) = (now, 10);
+    machine.kernel.cpu.condemn(rank, Death::Exit(1));
+    machine.kernel.carry_out();
+    assert!(matches!(machine.run_of(Service::Plan), Run::Stopped { .. }));
+    assert!(machine.kernel.cpu.attention.take_ended());
+    machine.kernel.bury();
+    assert!(!machine.vms().contains(&vm));
+}
+
+#[test]
 fn to_withhold_an_ended_vm_condemns_after_a_second() {
     let mut machine = at_rest();
     let vm = machine.vms()[0];

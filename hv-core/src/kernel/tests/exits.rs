@@ -5,16 +5,20 @@ use super::component::{Due, Misdeed};
 use super::guest::{CALL, FAULT_RETURN, FAULT_VECTOR, FIRST, START, call, faults_at, field, keep, obituary, poke};
 use super::lines;
 use super::machine::{GUEST_PAGES, HOLE, IMAGE_PAGE, Machine, WITHOUT_NIC};
+use crate::kernel::Crossings;
 use crate::kernel::cpu::Counters;
 use crate::vm::{PageFault, State};
+use abi::barriers::BarrierPlan;
+use abi::control::{ControlReply, ControlRequest};
 use abi::guest::{
     FAULT_ADDRESS, FAULT_GUARD, FAULT_NULL, FAULT_REFUSED, FAULT_RIGHTS, Interrupted, hypercall, pending, refused,
 };
 use abi::limits::PAGE_SIZE;
 use abi::pager::{Access, PagerCommand};
 use abi::service::Service;
+use abi::vm::VmId;
 use backend::fake::Step;
-use backend::{Corruption, Vcpu};
+use backend::{Corrupt, Corruption};
 
 /// The fault handler of the guests of these tests.
 const HANDLER: u64 = 0x7000;
@@ -381,4 +385,33 @@ fn guests_that_compute_share_the_cpu_where_the_processor_counts() {
 #[test]
 fn guests_that_compute_share_the_cpu_where_the_timer_counts() {
     shared::<false>();
+}
+
+#[test]
+fn a_bus_lock_is_counted_to_its_vm() {
+    let mut machine = at_rest::<true>();
+    let other = machine.create(WITHOUT_NIC);
+    machine.finish();
+    machine.go_on(&[Step::BusLock, call(hypercall::NOP, 0), Step::BusLock]);
+    machine.finish();
+    let mut locks_of = |vm: VmId| match machine.request(ControlRequest::Vm { slot: vm.slot })[..] {
+        [ControlReply::Vm { bus_locks, .. }] => bus_locks,
+        _ => panic!("no answer"),
+    };
+    assert_eq!((locks_of(FIRST), locks_of(other)), (2, 0));
+}
+
+#[test]
+fn a_quantum_ends_though_the_processors_own_timer_is_wrong() {
+    let mut machine = Machine::<true>::without_scheduler(4096);
+    machine.kernel.cpu.backend.slow_timer = true;
+    machine.kernel.cpu.crossings = Crossings::new(BarrierPlan::default(), true);
+    machine.guests.borrow_mut().calm = Some(Box::new(|_| Some(Step::Compute(1_000))));
+    let vms = [machine.create(WITHOUT_NIC), machine.create(WITHOUT_NIC)];
+    for _ in 0..200 {
+        machine.step();
+    }
+    let ran = vms.map(|vm| machine.guests.borrow().asked.get(&vm.slot.number()).copied().unwrap_or(0));
+    // A quantum is twenty steps.
+    assert!(ran.iter().all(|&ran| ran > 100), "{ran:?}");
 }

@@ -4,10 +4,9 @@
 
 use super::board::{NIC_GSI, SERIAL_GSI, vector};
 use super::component::{Due, Misdeed};
-use super::machine::{ELSEWHERE, GUEST_PAGES, IMAGE_PAGE, Machine, REFUSED, WITH_NIC, WITHOUT_NIC};
+use super::machine::{ELSEWHERE, GUEST_PAGES, IMAGE_PAGE, Machine, Places, REFUSED, WITH_NIC, WITHOUT_NIC};
 use super::roles::Role as FakeRole;
 use crate::component::{Death, EndpointId, MAX_ENDPOINTS, Party};
-use crate::kernel::Places;
 use crate::memory::{Owner, PhysAddr, core_memory};
 use crate::vm::State;
 use abi::control::ControlRequest;
@@ -16,6 +15,7 @@ use abi::guest_control::{ANSWERS, CONTROL_PAGE, REQUEST_SLOTS, REQUESTS};
 use abi::pager::Access;
 use abi::ring::{HEAD, HEADER_BYTES, SLOT_BYTES, TAIL};
 use abi::service::Service;
+use abi::tenant::Tenant;
 use abi::vm::{ImageId, Slot, VmId};
 use backend::fake::Step;
 use core::mem::offset_of;
@@ -303,18 +303,35 @@ impl<const TIMER: bool> History<TIMER> {
         (!vms.is_empty()).then(|| vms[usize::from(number) % vms.len()])
     }
 
-    pub fn happen(&mut self, event: &Event) {
+    /// As many VMs as may live at once.
+    fn fill(&mut self) {
+        for number in 0..4 * VMS {
+            if self.machine.kernel.vms.living() >= VMS {
+                return;
+            }
+            self.happen(&Event::Create([WITH_NIC, ELSEWHERE, WITHOUT_NIC][number % 3]));
+        }
+        panic!("{} VMs live", self.machine.kernel.vms.living());
+    }
+
+    /// An operator does something about a VM, or asks.
+    fn operate(&mut self, event: &Event) {
         match event {
-            Event::Turns(count) => self.turns(usize::from(*count)),
-            Event::Guest(step) => self.machine.guests.borrow_mut().steps.push_back(*step),
             Event::Create(image) => {
-                let waiting = self.machine.kernel.vms.living() + 8;
-                if waiting < VMS {
+                let living = self.machine.kernel.vms.living();
+                if living < VMS {
                     // Whatever lies in the page.
                     let args =
-                        abi::request_page::Piece { offset: 4000, len: (waiting * 7 % 96).try_into().expect("few") };
+                        abi::request_page::Piece { offset: 4000, len: (living * 7 % 96).try_into().expect("few") };
                     let share = abi::share::Share::UNSAID;
-                    self.ask(ControlRequest::Create { image: *image, slot: None, ipv4: 7, args, share });
+                    self.ask(ControlRequest::Create {
+                        image: *image,
+                        slot: None,
+                        ipv4: 7,
+                        args,
+                        share,
+                        tenant: Tenant::UNSAID,
+                    });
                 }
             }
             Event::Destroy(number) => {
@@ -346,6 +363,17 @@ impl<const TIMER: bool> History<TIMER> {
                     5 => ControlRequest::Policy { component: index % 5, policy: index / 5 },
                     _ => ControlRequest::Machine,
                 });
+            }
+            _ => unreachable!("nothing that operators do"),
+        }
+    }
+
+    pub fn happen(&mut self, event: &Event) {
+        match event {
+            Event::Turns(count) => self.turns(usize::from(*count)),
+            Event::Guest(step) => self.machine.guests.borrow_mut().steps.push_back(*step),
+            Event::Create(_) | Event::Destroy(_) | Event::Shutdown(_) | Event::Identity(_) | Event::Ask(_) => {
+                self.operate(event);
             }
             Event::Kill(rank) => self.ask(ControlRequest::Kill { component: (*rank).into() }),
             Event::Wrong(rank, due) => {
@@ -515,8 +543,11 @@ fn at_rest() -> Box<dyn FnMut(u32) -> Option<Step>> {
     })
 }
 
-fn lived<const TIMER: bool>(events: &[Event], ram_frames: usize, harsh: bool, twins: bool) {
+fn lived<const TIMER: bool>(events: &[Event], ram_frames: usize, harsh: bool, twins: bool, full: bool) {
     let mut history = History::<TIMER>::new(ram_frames, harsh, twins);
+    if full {
+        history.fill();
+    }
     for (number, event) in events.iter().enumerate() {
         history.happen(event);
         if number % 16 == 0 {
@@ -540,6 +571,11 @@ fn config() -> ProptestConfig {
     config
 }
 
+/// Whether a history begins with as many VMs as may live at once, for all of which there is memory: these take the most time.
+fn full() -> impl Strategy<Value = bool> {
+    prop::bool::weighted(0.25)
+}
+
 fn no_squeeze(event: &Event) -> bool {
     !matches!(event, Event::Squeeze(_))
 }
@@ -549,23 +585,23 @@ proptest! {
 
     /// Components die at any message; memory is plenty: whoever did no wrong lives to the end.
     #[test]
-    fn nobody_is_lost_when_components_die(events in prop::collection::vec(event(false).prop_filter("plenty", no_squeeze), 1000..1200), twins: bool) {
-        lived::<true>(&events, PLENTY, false, twins);
+    fn nobody_is_lost_when_components_die(events in prop::collection::vec(event(false).prop_filter("plenty", no_squeeze), 1000..1200), twins: bool, full in full()) {
+        lived::<true>(&events, PLENTY, false, twins, full);
     }
 
     #[test]
-    fn nobody_is_lost_without_a_quantum_timer(events in prop::collection::vec(event(false).prop_filter("plenty", no_squeeze), 1000..1200), twins: bool) {
-        lived::<false>(&events, PLENTY, false, twins);
+    fn nobody_is_lost_without_a_quantum_timer(events in prop::collection::vec(event(false).prop_filter("plenty", no_squeeze), 1000..1200), twins: bool, full in full()) {
+        lived::<false>(&events, PLENTY, false, twins, full);
     }
 
-    /// Components lie, memory is short, processors are refused.
+    /// Components lie, memory is short or VMs are many, processors are refused.
     #[test]
-    fn nothing_breaks_when_all_goes_wrong(events in prop::collection::vec(event(true), 1000..1200), twins: bool) {
-        lived::<true>(&events, FEW, true, twins);
+    fn nothing_breaks_when_all_goes_wrong(events in prop::collection::vec(event(true), 1000..1200), twins: bool, full in full()) {
+        lived::<true>(&events, if full { PLENTY } else { FEW }, true, twins, full);
     }
 
     #[test]
-    fn nothing_breaks_without_a_quantum_timer(events in prop::collection::vec(event(true), 1000..1200), twins: bool) {
-        lived::<false>(&events, FEW, true, twins);
+    fn nothing_breaks_without_a_quantum_timer(events in prop::collection::vec(event(true), 1000..1200), twins: bool, full in full()) {
+        lived::<false>(&events, if full { PLENTY } else { FEW }, true, twins, full);
     }
 }

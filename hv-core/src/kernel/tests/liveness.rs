@@ -11,6 +11,7 @@ use abi::guest::{device, hypercall};
 use abi::service::Service;
 use abi::vm::VmId;
 use backend::fake::Step;
+use std::collections::BTreeSet;
 
 type Fake = Machine<true>;
 
@@ -317,8 +318,8 @@ fn who_leaves_a_ring_full_although_it_has_waited_dies_at_once() {
     machine.audit();
 }
 
-#[test]
-fn a_scheduler_that_is_behind_with_its_ring_hears_of_everybody_in_the_end() {
+/// More idle VMs than the scheduler's ring has slots.
+fn crowd() -> (Fake, Vec<VmId>) {
     let mut machine = Fake::new(8192);
     machine.guests.borrow_mut().hostile = 1;
     let vms: Vec<VmId> = (0..RING_SLOTS + 40)
@@ -329,6 +330,12 @@ fn a_scheduler_that_is_behind_with_its_ring_hears_of_everybody_in_the_end() {
             vm
         })
         .collect();
+    (machine, vms)
+}
+
+#[test]
+fn a_scheduler_that_is_behind_with_its_ring_hears_of_everybody_in_the_end() {
+    let (mut machine, vms) = crowd();
     // More of them are woken at once than its ring has slots.
     for &vm in &vms {
         let crate::kernel::Kernel { vms, cpu, .. } = &mut machine.kernel;
@@ -342,4 +349,32 @@ fn a_scheduler_that_is_behind_with_its_ring_hears_of_everybody_in_the_end() {
     assert_eq!(machine.kernel.cpu.components.list[rank].incarnation, 1);
     let guests = machine.guests.borrow();
     assert!(vms.iter().all(|vm| guests.asked[&vm.slot.number()] > before[&vm.slot.number()]), "each has run");
+}
+
+#[test]
+fn a_scheduler_that_is_behind_hears_who_can_run_and_who_cannot() {
+    let (mut machine, vms) = crowd();
+    let rank = machine.rank(Service::Plan);
+    // Components come first, so no VM runs before the scheduler has heard of all.
+    let known = |machine: &mut Fake| {
+        for _ in 0..2000 {
+            if machine.kernel.cpu.attention.most_important().is_some() {
+                machine.kernel.step();
+            }
+        }
+        machine.hardware.borrow().components[rank].sched().ready.iter().copied().collect::<BTreeSet<VmId>>()
+    };
+    for &vm in &vms {
+        let crate::kernel::Kernel { vms, cpu, .. } = &mut machine.kernel;
+        cpu.wake(vms.by_id(vm).expect("it lives"));
+    }
+    assert_eq!(known(&mut machine), vms.iter().copied().collect());
+    for &vm in &vms {
+        let crate::kernel::Kernel { vms, cpu, .. } = &mut machine.kernel;
+        let vm = vms.by_id(vm).expect("it lives");
+        vm.life.idle(u64::MAX);
+        cpu.blocked(vm, true);
+    }
+    assert_eq!(known(&mut machine), BTreeSet::new());
+    machine.audit();
 }

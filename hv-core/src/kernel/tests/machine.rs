@@ -5,21 +5,25 @@ use super::component::FakeComponent;
 use super::placed::{DATA, HOLE as HOLES, Part, TEXT, program};
 use super::roles::{Monitor, Net, Pager, Role as FakeRole, Sched};
 use crate::board::TimeBase;
-use crate::boot::options::{Net as Addresses, Options, VmRequest};
+use crate::boot::VmTables;
+use crate::boot::options::{Net as Addresses, Options};
 use crate::component::{EndpointId, Loaded, MAX_ENDPOINTS, Run, Sources, load_all};
-use crate::kernel::{Kernel, Parts, Places, Tables};
+use crate::kernel::{Kernel, Parts, Tables};
 use crate::memory::phys;
 use crate::memory::tables::{DirectMap, Tables as PageTables};
-use crate::memory::{CoreImage, Frames, KernelSpace, Owner, frames};
-use crate::vm::{BootArgs, CreateError, Image, Images, NEVER, Order, Queue};
+use crate::memory::{CoreImage, Frames, KernelSpace, Owner, core_slice, frames};
+use crate::vm::{BootArgs, CreateError, Image, Images, NEVER, Order, Queue, Written};
+use abi::barriers::BarrierPlan;
 use abi::boot;
 use abi::guest::IMAGE_BASE;
 use abi::limits::{MAX_POLICIES, Name, PAGE_SIZE};
 use abi::manifest::{self, CORE, NONE, Policy, Ring};
 use abi::message::{BadMessage, Message};
+use abi::record::{Args, Cell, NONE as NO_CELL, PIECE_BYTES, Record, cells_for};
 use abi::request_page::Piece as PagePiece;
 use abi::service::Service;
 use abi::share::Share;
+use abi::tenant::Tenant;
 use abi::vm::{ImageId, Slot, VmId};
 use backend::fake::{FakeBackend, Ram, Step, Wires};
 use std::cell::RefCell;
@@ -205,8 +209,42 @@ fn image(frames: &mut Frames, id: ImageId, rx_slots: u32, tx_slots: u32) -> Imag
         flags: 0,
         reserve_frames: abi::manifest::RESERVE_LEAST,
         limit_frames: 300,
+        tenant: 0,
+        reserved: 0,
     };
     Image::new(entry, &program).expect("good")
+}
+
+/// How many VMs a machine has room for.
+#[derive(Clone, Copy, Debug)]
+pub struct Places {
+    pub slots: usize,
+    pub seats: usize,
+}
+
+/// Cells for boot arguments beyond one for each slot.
+const MORE_CELLS: usize = 256;
+
+/// Write VMs as the loader does: those of images that are there, as long as there is room.
+fn write_vms(tables: &mut VmTables, vms: &[(ImageId, u32)], images: &Images, net: &Addresses) {
+    let VmTables { records, cells, written, .. } = tables;
+    for &(id, count) in vms {
+        let Some(image) = images.get(id) else { continue };
+        for _ in 0..count {
+            let Some(record) = records.get_mut(written.slots as usize) else { return };
+            let ipv4 = net.address_of(Slot::new(written.slots));
+            let mut args = BootArgs::new();
+            boot_args::compose(&mut args, &image.entry.args, net, ipv4, b"").expect("short");
+            let (first, count) = (written.cells, cells_for(args.len()));
+            for (piece, number) in args.chunks(PIECE_BYTES).zip(1..) {
+                let next = if number == count { NO_CELL } else { written.cells + 1 };
+                cells[written.cells as usize] = Cell::new(piece, next);
+                written.cells += 1;
+            }
+            *record = Record::written(id, image.entry.share(), ipv4, Args::at(first));
+            written.slots += 1;
+        }
+    }
 }
 
 impl<const TIMER: bool> Machine<TIMER> {
@@ -235,11 +273,27 @@ impl<const TIMER: bool> Machine<TIMER> {
     /// A machine whose boot options ask for these VMs.
     pub fn with_vms(ram_frames: usize, vms: &[(ImageId, u32)]) -> Self {
         let places = Places { slots: ram_frames / 16, seats: ram_frames / 16 };
-        let vms: Vec<_> = vms.iter().map(|&(image, count)| VmRequest { image: image.number(), count }).collect();
-        Self::with_parties(ram_frames, places, &PARTIES[..4], &vms)
+        Self::with_parties(ram_frames, places, &PARTIES[..4], vms)
     }
 
-    fn with_parties(ram_frames: usize, places: Places, parties: &[(&str, Service)], vms: &[VmRequest]) -> Self {
+    fn with_parties(ram_frames: usize, places: Places, parties: &[(&str, Service)], vms: &[(ImageId, u32)]) -> Self {
+        Self::with_plan(ram_frames, places, parties, vms, BarrierPlan::default())
+    }
+
+    /// A machine whose processor needs these barriers; without anybody who plans, if so said.
+    pub fn with_barriers(barriers: BarrierPlan, scheduler: bool) -> Self {
+        let places = Places { slots: 64, seats: 64 };
+        let parties = PARTIES[..4].iter().copied().filter(|(_, service)| scheduler || *service != Service::Plan);
+        Self::with_plan(4096, places, &parties.collect::<Vec<_>>(), &[], barriers)
+    }
+
+    fn with_plan(
+        ram_frames: usize,
+        places: Places,
+        parties: &[(&str, Service)],
+        vms: &[(ImageId, u32)],
+        barriers: BarrierPlan,
+    ) -> Self {
         let ram = Ram::new(ram_frames);
         phys::fake::DIRECT_MAP.set(ram.base() as u64);
         let table = vec![frames::Entry::RESERVED; ram_frames].leak();
@@ -264,7 +318,12 @@ impl<const TIMER: bool> Machine<TIMER> {
         let script = guests.clone();
         let backend =
             FakeBackend::new(wires.clone(), ram.clone(), Box::new(move |slot| script.borrow_mut().next(slot)));
-        let mut tables = Tables::new(&mut frames, places, 0).expect("room");
+        let mut vm_tables = VmTables {
+            records: core_slice(&mut frames, places.slots, Record::EMPTY).expect("room"),
+            cells: core_slice(&mut frames, places.slots + MORE_CELLS, Cell::EMPTY).expect("room"),
+            written: Written::default(),
+            seats: places.seats,
+        };
         let (entries, rings) = manifest(parties);
         let components: Vec<boot::Component> = entries
             .into_iter()
@@ -319,14 +378,11 @@ impl<const TIMER: bool> Machine<TIMER> {
         }
         let mut options = Options { quantum_ns: 20_000, node: 7, ..Options::default() };
         options.set_net(Addresses::Static { address: 0x0a00_0210, prefix: 24, gateway: None });
-        for (to, from) in options.vms.iter_mut().zip(vms) {
-            *to = *from;
-            options.vm_count += 1;
-        }
         let images = Images::new(images);
-        tables.write_vms(&options, &images);
+        write_vms(&mut vm_tables, vms, &images, &options.net());
+        let tables = Tables::new(&mut frames, vm_tables).expect("room");
         let time = TimeBase::new(HZ, HZ, 0);
-        let parts = Parts { backend, board, time, frames, loaded, images };
+        let parts = Parts { backend, board, time, frames, loaded, images, barriers };
         let mut kernel = Kernel::new(parts, tables, &options);
         kernel.start_components();
         Machine { kernel, wires, hardware, guests, ended: BTreeSet::new(), shared: None, _ram: ram }
@@ -342,9 +398,17 @@ impl<const TIMER: bool> Machine<TIMER> {
     /// # Errors
     /// What the core says.
     pub fn create_with(&mut self, image: ImageId, extra: &[u8]) -> Result<VmId, CreateError> {
+        self.create_for(Tenant::UNSAID, image, extra)
+    }
+
+    /// The same, for a tenant.
+    ///
+    /// # Errors
+    /// What the core says.
+    pub fn create_for(&mut self, tenant: Tenant, image: ImageId, extra: &[u8]) -> Result<VmId, CreateError> {
         let slot = self.kernel.vms.next_id().map(|id| id.slot);
         let ipv4 = slot.map_or(0, |slot| self.kernel.cpu.net.address_of(slot));
-        let order = Order { image, slot, ipv4, share: Share::UNSAID };
+        let order = Order { image, slot, ipv4, share: Share::UNSAID, tenant };
         self.kernel.create(&order, &self.arguments(image, ipv4, extra))
     }
 

@@ -1,15 +1,15 @@
 //! VMs that are out: a record until somebody asks for them.
 
 use super::board::{NIC_GSI, vector};
-use super::machine::{HZ, Machine, WITH_NIC};
+use super::machine::{HZ, Machine, Places, WITH_NIC};
 use crate::component::Death;
-use crate::kernel::Places;
 use crate::vm::{CreateError, Order, State, StateError};
 use abi::control::{ControlReply, vm_state};
 use abi::guest::pending;
 use abi::manifest::image_flags;
 use abi::service::Service;
 use abi::share::Share;
+use abi::tenant::Tenant;
 use abi::vm::{Slot, VmId};
 use proptest::prelude::*;
 
@@ -76,7 +76,7 @@ fn what_is_raised_for_it_brings_it_in_and_is_pending_then() {
 #[test]
 fn one_without_an_address_is_refused() {
     let (mut machine, _) = machine(2048, PLACES, 0);
-    let order = Order { image: WITH_NIC, slot: None, ipv4: 0, share: Share::UNSAID };
+    let order = Order { image: WITH_NIC, slot: None, ipv4: 0, share: Share::UNSAID, tenant: Tenant::UNSAID };
     assert_eq!(machine.kernel.create(&order, b""), Err(CreateError::NoAddress));
     assert!(machine.vms().is_empty());
 }

@@ -51,7 +51,18 @@ fn who_has_no_processor_has_no_state() {
     let mut machine = at_rest::<true>();
     let vms = &mut machine.kernel.vms;
     let id = vms.next_id().expect("room");
-    assert!(vms.create(Seed { id, image: WITHOUT_NIC, ipv4: 0, share: Share::DEFAULT, created_tsc: 0 }, b""));
+    assert!(vms.create(
+        Seed {
+            id,
+            image: WITHOUT_NIC,
+            ipv4: 0,
+            share: Share::DEFAULT,
+            tenant: abi::tenant::Tenant::UNSAID,
+            created_tsc: 0,
+            stolen_ms: 0
+        },
+        b""
+    ));
     for (vm, why) in [(id, StateError::Waits), (VmId::new(0, 2), StateError::NoVm), (VmId::new(7, 1), StateError::NoVm)]
     {
         assert_eq!(machine.kernel.read_state(vm), Err(why));

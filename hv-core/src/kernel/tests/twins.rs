@@ -1,10 +1,9 @@
 //! Two parties to a service: each has its own VMs, and hears the answers to what it has asked itself.
 
 use super::component::{Due, Misdeed};
-use super::machine::{ELSEWHERE, Machine, WITH_NIC};
+use super::machine::{ELSEWHERE, Machine, Places, WITH_NIC};
 use super::roles::Role as FakeRole;
 use crate::component::{Death, EndpointId, Run};
-use crate::kernel::Places;
 use crate::vm::{Devices, Queue, State};
 use abi::component::{ERROR_ARGUMENT, syscall};
 use abi::control::{ControlReply, ControlRequest, status};

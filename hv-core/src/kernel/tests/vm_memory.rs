@@ -50,6 +50,8 @@ pub fn image(frames: &mut Frames, memory_bytes: u64, slots: u32) -> Image {
         flags: 0,
         reserve_frames: abi::manifest::RESERVE_LEAST,
         limit_frames: 300,
+        tenant: 0,
+        reserved: 0,
     };
     Image::new(entry, &program).expect("good")
 }

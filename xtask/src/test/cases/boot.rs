@@ -22,7 +22,22 @@ pub const CASES: &[Case] = &[
         asserts: "VMs whose entry fails end, the next one runs, and the core goes on",
         run: entry_failure,
     },
+    Case {
+        name: "boot: no hooks",
+        asserts: "the core that users get refuses to make mistakes on purpose, and says where to find one that does",
+        run: no_hooks,
+    },
+    Case {
+        name: "boot: module of VMs",
+        asserts: "more VMs than a line names come from a module, in its order, and a line of it that is wrong is named",
+        run: module_of_vms,
+    },
     Case { name: "boot: menu", asserts: "the image of build-iso boots its first preset from GRUB's menu", run: menu },
+    Case {
+        name: "boot: barriers",
+        asserts: "with every barrier that the processor has at every crossing web servers serve, two of one tenant among them, and the operator is told",
+        run: barriers,
+    },
     Case { name: "boot: power off", asserts: "the operator can power the machine off", run: power_off },
     Case { name: "boot: 48 MiB", asserts: "eight web servers serve on a machine of 48 MiB", run: small },
     Case {
@@ -69,15 +84,28 @@ fn given_back(running: &Running, serving: &str) -> Result<()> {
 }
 
 fn wx(lab: &Lab) -> Result<()> {
-    let running = lab.boot("vms=httpd selftest=wx").start()?;
+    let running = lab.boot("vms=httpd selftest=wx").test_image()?.start()?;
     let line = running.wait_for("selftest wx: ", BOOT)?;
     ensure(line.contains("selftest wx: passed; with a bad page the audit says: W^X: 1 of "), || {
         format!("it said: {line}")
     })
 }
 
+/// The core that users get has no hooks, and says so.
+fn no_hooks(lab: &Lab) -> Result<()> {
+    for mistake in ["wx", "entry-failure"] {
+        let line = lab.boot(&format!("selftest={mistake}")).fails_with("F019")?;
+        ensure(line.contains("'selftest=' is for the test image") && line.contains("this core has no hooks"), || {
+            line.clone()
+        })?;
+    }
+    let running = lab.boot("vms=httpd selftest=none").start()?;
+    running.wait_for("httpd: serving", BOOT)?;
+    running.power_off()
+}
+
 fn entry_failure(lab: &Lab) -> Result<()> {
-    let running = lab.boot("vms=asm-guest*4 selftest=entry-failure").start()?;
+    let running = lab.boot("vms=asm-guest*4 selftest=entry-failure").test_image()?.start()?;
     // Three ways to fail: the guest state is refused (exit reason with bit 31), and VMLAUNCH itself fails for its controls
     // (error 7) or its host state (error 8).
     // SVM has one number for all (VMEXIT_INVALID; APM vol. 2, appendix C).
@@ -90,6 +118,41 @@ fn entry_failure(lab: &Lab) -> Result<()> {
     }
     let line = running.wait_for("checks passed", BOOT)?;
     ensure(line.contains("vm3.1"), || format!("the fourth VM did not run: {line}"))?;
+    running.must_not_say(0, "FATAL")?;
+    running.power_off()
+}
+
+fn module_of_vms(lab: &Lab) -> Result<()> {
+    // More entries than there can be images.
+    let mut running = lab.boot(&format!("vms={}", ["httpd,udp-echo"; 10].join(","))).start()?;
+    // The last web server is created together with the VM behind it.
+    running.wait_for_services(BOOT)?;
+    let vms = running.monitor("vms")?;
+    for (slot, image) in [(0, "httpd"), (1, "udp-echo"), (18, "httpd"), (19, "udp-echo")] {
+        let vm = format!("vm index={slot} incarnation=1 image={image} ");
+        ensure(vms.iter().any(|line| line.contains(&vm)), || format!("no `{vm}` in {}", vms.join("\n")))?;
+    }
+    running.must_not_say(0, "ERROR")?;
+    running.power_off()?;
+    let wrong = lab.boot("log=info").module("vms", b"httpd # fine\nhtpd*3\n".to_vec()).fails_with("F019")?;
+    ensure(wrong.contains("module 'vms', line 2: 'htpd*3' names the image 'htpd'"), || wrong.clone())
+}
+
+/// The guarded exits and entries work, and say what they are. (That they help, no emulator can show.)
+fn barriers(lab: &Lab) -> Result<()> {
+    let mut running = lab.boot("vms=httpd*2 barriers=strict").start()?;
+    let exposed = running.wait_for("side channels: exposed to spectre-v1,spectre-v2", BOOT)?;
+    ensure(exposed.contains("; open: spectre-v1,"), || format!("it said: {exposed}"))?;
+    let line = running.wait_for("barriers strict: ", BOOT)?;
+    ensure(line.contains("at exits rsb") && line.contains("between tenants rsb"), || format!("it said: {line}"))?;
+    running.wait_for_services(BOOT)?;
+    running.monitor("create httpd tenant=blue")?;
+    let shown = running.monitor("vm 2")?;
+    ensure(shown.iter().any(|line| line.ends_with(" tenant=blue")), || format!("vm 2: {shown:?}"))?;
+    let told = running.monitor("machine")?;
+    let told = told.into_iter().find(|line| line.starts_with("barriers mode=strict")).unwrap_or_default();
+    ensure(told.contains(" exit=rsb") && told.contains(" component=rsb"), || format!("machine: {told}"))?;
+    running.must_not_say(0, "ERROR")?;
     running.must_not_say(0, "FATAL")?;
     running.power_off()
 }

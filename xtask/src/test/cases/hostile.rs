@@ -226,7 +226,7 @@ fn served(lab: &Lab) -> Result<()> {
 
 /// The core spoils the state of the first three VMs (`selftest=entry-failure`).
 fn corrupt_state(lab: &Lab) -> Result<()> {
-    let running = lab.boot("vms=httpd*3 selftest=entry-failure").start()?;
+    let running = lab.boot("vms=httpd*3 selftest=entry-failure").test_image()?.start()?;
     running.wait_for_lines(3, &format!("ended: {}", EndReason::EntryFailure.text()), BOOT)?;
     running.wait_for_monitor()?;
     let suspect = Suspect::create(&running, "crime=ud2")?;

@@ -15,6 +15,7 @@ pub mod culprits;
 mod elf;
 mod fatal;
 mod frames;
+mod guest_fuzz;
 mod hardware;
 pub mod hoarders;
 mod hostile;
@@ -25,6 +26,7 @@ mod nic;
 mod policies;
 mod recovery;
 mod services;
+mod stacks;
 mod state;
 mod swap;
 mod uefi;
@@ -40,6 +42,7 @@ use crate::workspace::has_program;
 pub fn all(long: bool) -> Vec<Case> {
     let takes_root = if is_root().unwrap_or(false) { command::ROOT_CASES } else { &[] };
     [
+        stacks::CASES,
         boot::CASES,
         fatal::CASES,
         asm_guest::CASES,
@@ -60,6 +63,8 @@ pub fn all(long: bool) -> Vec<Case> {
         control::CASES,
         culprits::CASES,
         hostile::CASES,
+        guest_fuzz::CASES,
+        if long { guest_fuzz::LONG_CASES } else { &[] },
         uefi::CASES,
         hardware::CASES,
         hoarders::CASES,
@@ -88,7 +93,7 @@ pub fn runs_on(case: &Case, kind: Kind) -> bool {
 
 /// Whether a case chooses its machine by itself, or tests `run`, so that once is enough.
 pub fn runs_once(case: &Case) -> bool {
-    ["qemu: ", "nic: ", "run: "].iter().any(|group| case.name.starts_with(group))
+    ["qemu: ", "nic: ", "run: ", "stacks: "].iter().any(|group| case.name.starts_with(group))
 }
 
 /// A line for each reason why tests are left out, with their names.

@@ -6,6 +6,7 @@ use component::abi::message::Message;
 use component::abi::request_page::Piece;
 use component::abi::service::Service;
 use component::abi::share::Share;
+use component::abi::tenant::Tenant;
 use component::abi::vm::ImageId;
 use component::ring::SharedMemory;
 use component::{Component, Inbox, Outbox, now, wait};
@@ -59,8 +60,8 @@ impl Controller {
 
     /// Creates a VM, and leaves a part of a second to it.
     pub fn create(&mut self, args: Piece, per_second: u64) {
-        let (slot, ipv4, share) = (None, 0, Share::UNSAID);
-        let request = Message::from(ControlRequest::Create { image: IMAGE, slot, ipv4, args, share });
+        let (slot, ipv4, share, tenant) = (None, 0, Share::UNSAID, Tenant::UNSAID);
+        let request = Message::from(ControlRequest::Create { image: IMAGE, slot, ipv4, args, share, tenant });
         if self.requests.ring.push(&request).is_err() {
             component::log::error!("bench: the ring to the core does not take a request");
         }

@@ -1,0 +1,280 @@
+//! The directory of a set: its swap regions and virtual disks. Every member has a copy of it.
+
+use crate::block::checksum;
+use crate::checks::check_blocks;
+use crate::stripe::Stripes;
+use core::fmt;
+use zerocopy::little_endian::{U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+/// Bytes of an entry.
+const ENTRY_BYTES: usize = 64;
+/// Entries in a block of the directory.
+pub const ENTRIES_PER_BLOCK: u64 = 64;
+/// Entries of a directory at most.
+pub const MAX_ENTRIES: usize = 1024;
+
+/// The name of an entry or of a set: as many characters as a name has everywhere.
+#[derive(
+    Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
+)]
+#[repr(transparent)]
+pub struct EntryName(pub [u8; 16]);
+
+impl EntryName {
+    /// `text` as a name: 1 to 16 characters out of `a-z A-Z 0-9 - _ .`. Else `None`.
+    #[must_use]
+    pub fn new(text: &str) -> Option<EntryName> {
+        let mut name = EntryName([0; 16]);
+        name.0.get_mut(..text.len())?.copy_from_slice(text.as_bytes());
+        name.is_good().then_some(name)
+    }
+
+    /// Whether it is one that [`EntryName::new`] makes.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        let length = self.0.iter().position(|&byte| byte == 0).unwrap_or(self.0.len());
+        let (text, padding) = self.0.split_at(length);
+        let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.".contains(byte);
+        length > 0 && text.iter().all(allowed) && padding.iter().all(|&byte| byte == 0)
+    }
+
+    /// It as text; `?` when it is no good name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        let length = self.0.iter().position(|&byte| byte == 0).unwrap_or(self.0.len());
+        core::str::from_utf8(&self.0[..length]).ok().filter(|_| self.is_good()).unwrap_or("?")
+    }
+}
+
+impl fmt::Display for EntryName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl fmt::Debug for EntryName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.as_str())
+    }
+}
+
+/// What an entry is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Swap regions, one behind the other, each of so many blocks.
+    Swap {
+        /// Blocks of a region.
+        region: u64,
+    },
+    /// A virtual disk: checks, then its blocks.
+    Disk {
+        /// It is never written.
+        read_only: bool,
+    },
+}
+
+/// An entry as it lies on the disk.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+pub struct EntryRaw {
+    /// 1 swap regions, 2 a virtual disk.
+    pub kind: U32,
+    /// Names the entry for ever: none that is removed gives its id to another.
+    pub id: U32,
+    /// Its name, ASCII, padded with zeros; no two have the same.
+    pub name: EntryName,
+    /// First block that it takes, of the set's.
+    pub first: U64,
+    /// Blocks that it takes.
+    pub extent: U64,
+    /// Blocks that can be used of them: of all swap regions, or of the virtual disk.
+    pub blocks: U64,
+    /// Blocks of one swap region; 0 for a virtual disk.
+    pub region: U64,
+    /// Bit 0: never written.
+    pub flags: U32,
+    /// Must be zero.
+    pub reserved: U32,
+}
+
+const READ_ONLY: u32 = 1;
+
+/// An entry that makes sense by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// What it is for.
+    pub kind: Kind,
+    /// Names it for ever.
+    pub id: u32,
+    /// Its name.
+    pub name: EntryName,
+    /// First block that it takes, of the set's.
+    pub first: u64,
+    /// Blocks that can be used.
+    pub blocks: u64,
+}
+
+impl Entry {
+    /// Blocks that it takes: for a virtual disk its checks, too.
+    #[must_use]
+    pub fn extent(&self) -> u64 {
+        match self.kind {
+            Kind::Swap { .. } => self.blocks,
+            Kind::Disk { .. } => self.blocks.saturating_add(check_blocks(self.blocks)),
+        }
+    }
+
+    /// First block behind it.
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        self.first.saturating_add(self.extent())
+    }
+
+    /// Where the set has block `block` of a virtual disk; `None` for one that there is not, and for swap regions.
+    #[must_use]
+    pub fn data(&self, block: u64) -> Option<u64> {
+        let is_disk = matches!(self.kind, Kind::Disk { .. });
+        (is_disk && block < self.blocks).then(|| self.first + check_blocks(self.blocks) + block)
+    }
+
+    /// Where the set has swap region `number`, from 0, and how many blocks it has; `None` where there is none.
+    #[must_use]
+    pub fn swap_region(&self, number: u64) -> Option<(u64, u64)> {
+        let Kind::Swap { region } = self.kind else { return None };
+        let end = number.checked_add(1)?.checked_mul(region)?;
+        (end <= self.blocks).then(|| (self.first + (end - region), region))
+    }
+
+    /// It as it lies on the disk.
+    #[must_use]
+    pub fn encode(&self) -> EntryRaw {
+        let (kind, region, flags) = match self.kind {
+            Kind::Swap { region } => (1, region, 0),
+            Kind::Disk { read_only } => (2, 0, if read_only { READ_ONLY } else { 0 }),
+        };
+        EntryRaw {
+            kind: kind.into(),
+            id: self.id.into(),
+            name: self.name,
+            first: self.first.into(),
+            extent: self.extent().into(),
+            blocks: self.blocks.into(),
+            region: region.into(),
+            flags: flags.into(),
+            reserved: 0.into(),
+        }
+    }
+
+    /// # Errors
+    /// The first field that makes no sense.
+    fn decode(raw: &EntryRaw) -> Result<Entry, &'static str> {
+        let ensure = |good: bool, field| if good { Ok(()) } else { Err(field) };
+        let (region, flags, blocks) = (raw.region.get(), raw.flags.get(), raw.blocks.get());
+        let kind = match raw.kind.get() {
+            1 => {
+                ensure(region > 0 && blocks.is_multiple_of(region), "region")?;
+                ensure(flags == 0, "flags")?;
+                Kind::Swap { region }
+            }
+            2 => {
+                ensure(region == 0, "region")?;
+                ensure(flags & !READ_ONLY == 0, "flags")?;
+                Kind::Disk { read_only: flags & READ_ONLY != 0 }
+            }
+            _ => return Err("kind"),
+        };
+        let entry = Entry { kind, id: raw.id.get(), name: raw.name, first: raw.first.get(), blocks };
+        ensure(entry.name.is_good(), "name")?;
+        ensure(entry.blocks > 0, "blocks")?;
+        ensure(raw.reserved.get() == 0, "reserved")?;
+        ensure(raw.extent.get() == entry.extent() && entry.first.checked_add(entry.extent()).is_some(), "extent")?;
+        Ok(entry)
+    }
+}
+
+/// What is wrong with a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It is not as long as the superblock says.
+    Length,
+    /// Its checksum is not the one in the superblock.
+    Checksum,
+    /// A field of this entry makes no sense.
+    Entry(usize, &'static str),
+    /// This entry does not begin at a stripe unit, reaches beyond the set's end, or begins before the end of the one before.
+    Place(usize),
+    /// Two have the same name, or the same id, or one has an id that is yet to be given: this one is the second.
+    Twice(usize),
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::Length => f.write_str("the directory is not as long as the superblock says"),
+            Fault::Checksum => f.write_str("the directory's checksum is wrong: it was torn or has rotted"),
+            Fault::Entry(entry, field) => write!(f, "field {field} of the directory's entry {entry} makes no sense"),
+            Fault::Place(entry) => write!(f, "the directory's entry {entry} lies where it cannot"),
+            Fault::Twice(entry) => write!(f, "the directory's entry {entry} has the name or id of another"),
+        }
+    }
+}
+
+/// The checksum of a directory of these bytes.
+#[must_use]
+pub fn directory_checksum(entries: &[u8]) -> u32 {
+    checksum(&[entries])
+}
+
+/// Writes `entries` to `to`, one behind the other, and zeros behind them. Returns the bytes of the entries; `None` when there is no room.
+pub fn pack<'a>(entries: impl IntoIterator<Item = &'a Entry>, to: &mut [u8]) -> Option<usize> {
+    let mut end = 0;
+    for entry in entries {
+        let room = to.get_mut(end..end + ENTRY_BYTES)?;
+        room.copy_from_slice(entry.encode().as_bytes());
+        end += ENTRY_BYTES;
+    }
+    to[end..].fill(0);
+    Some(end)
+}
+
+/// The entries in `bytes`, which begin with a directory, checked against the superblock's number of entries, checksum and next id, each
+/// by itself, and against each other: they lie in order, in whole stripe units, apart and within the set, and names and ids are unique.
+///
+/// # Errors
+/// What is wrong first.
+pub fn checked(
+    bytes: &[u8],
+    superblock: &crate::Superblock,
+    stripes: &Stripes,
+) -> Result<impl Iterator<Item = Entry> + Clone, Fault> {
+    let count = usize::try_from(superblock.entries).ok().filter(|&count| count <= MAX_ENTRIES).ok_or(Fault::Length)?;
+    let bytes = bytes.get(..count * ENTRY_BYTES).ok_or(Fault::Length)?;
+    if directory_checksum(bytes) != superblock.directory_checksum {
+        return Err(Fault::Checksum);
+    }
+    let raw = <[EntryRaw]>::ref_from_bytes(bytes).map_err(|_| Fault::Length)?;
+    let mut end = 0;
+    for (at, one) in raw.iter().enumerate() {
+        let entry = Entry::decode(one).map_err(|field| Fault::Entry(at, field))?;
+        if entry.first < end || !entry.first.is_multiple_of(stripes.unit()) || entry.end() > stripes.blocks() {
+            return Err(Fault::Place(at));
+        }
+        end = entry.end();
+        // At most a thousand entries: half a million comparisons, once.
+        if entry.id >= superblock.next_id || raw[..at].iter().any(|other| other.name == one.name || other.id == one.id)
+        {
+            return Err(Fault::Twice(at));
+        }
+    }
+    Ok(raw.iter().filter_map(|one| Entry::decode(one).ok()))
+}
+
+const _: () = {
+    assert!(size_of::<EntryRaw>() == ENTRY_BYTES);
+    assert!(ENTRY_BYTES * 64 == crate::BLOCK_BYTES && ENTRIES_PER_BLOCK == 64);
+};
+
+#[cfg(test)]
+#[path = "directory_tests.rs"]
+mod tests;
