@@ -335,10 +335,12 @@ fn image_alone(image: &Image) -> Result<(), String> {
         ));
     }
     if image.start == Start::Lazy && (rx == 0 || image.control) {
-        let why = if rx == 0 { "has no NIC" } else { "controls the machine" };
-        return Err(format!(
-            "start = \"lazy\", but a VM of it {why}, so no packet would ever start it: leave start out"
-        ));
+        let why = if rx == 0 {
+            "has no NIC, so no packet would ever start it"
+        } else {
+            "controls the machine, and acts unasked"
+        };
+        return Err(format!("start = \"lazy\", but a VM of it {why}: leave start out"));
     }
     if rx != 0 {
         for (key, slots) in [("rx-slots", rx), ("tx-slots", tx)] {
