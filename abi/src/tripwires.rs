@@ -208,6 +208,7 @@ fn messages_survive_the_ring() {
             tenant: tenant::Tenant::UNSAID,
         },
         control::ControlRequest::Barriers,
+        control::ControlRequest::Wakes,
         control::ControlRequest::Identity { vm, ipv4: 0x0a00_0263, args },
         control::ControlRequest::Network,
         control::ControlRequest::ImageArguments { image: vm::ImageId::new(7), to: args },
@@ -258,6 +259,15 @@ fn messages_survive_the_ring() {
             entry: barriers::Barriers::from_raw(7),
             component: barriers::Barriers::from_raw(8),
         }),
+        control::ControlReply::Wakes {
+            living: 1,
+            admitted: 2,
+            out: 3,
+            waiting: 4,
+            woken: 5,
+            p50_ticks: 6,
+            p99_ticks: 7,
+        },
         control::ControlReply::Policy {
             component: name,
             name: limits::Name::new("token-bucket").expect("short"),
@@ -301,11 +311,12 @@ fn messages_survive_the_ring() {
             Request::ReadState { vm, to },
             Request::WriteState { vm, from: to },
             Request::Barriers,
+            Request::Wakes,
         ]
         .map(|request| Message::from(request).kind),
         [
             0x401, 0x402, 0x403, 0x404, 0x405, 0x406, 0x407, 0x408, 0x409, 0x40a, 0x40b, 0x40c, 0x40d, 0x40e, 0x40f,
-            0x421, 0x422, 0x423, 0x424, 0x425
+            0x421, 0x422, 0x423, 0x424, 0x425, 0x426
         ]
     );
     use control::status::*;

@@ -24,6 +24,8 @@ pub enum Command {
     Images,
     /// Shows time and counters.
     Machine,
+    /// Shows how many VMs are in, out and on their way.
+    Wakes,
     /// Kills a component.
     Kill(Name),
     /// Lists the policies that can fill the components' roles.
@@ -50,7 +52,7 @@ pub enum Command {
 }
 
 /// Word, arguments and explanation of each command.
-pub const HELP: [(&str, &str, &str); 17] = [
+pub const HELP: [(&str, &str, &str); 18] = [
     ("help", "", "lists the commands"),
     ("vms", "", "lists the VMs"),
     ("vm", "N", "shows the VM in slot N and its share"),
@@ -58,6 +60,7 @@ pub const HELP: [(&str, &str, &str); 17] = [
     ("components", "", "lists the components"),
     ("images", "", "lists the images that VMs can be created from"),
     ("machine", "", "shows time, counters, and what is done against side channels"),
+    ("wakes", "", "shows how many VMs are in, out and on their way, and how long those that were called have waited"),
     ("kill", "NAME", "kills a component, which is restarted from its module"),
     (
         "policy",
@@ -126,6 +129,7 @@ impl Command {
             "components" => none(Command::Components),
             "images" => none(Command::Images),
             "machine" => none(Command::Machine),
+            "wakes" => none(Command::Wakes),
             "kill" => name(rest).map(Command::Kill).ok_or(wrong),
             "policy" if rest.is_empty() => Ok(Command::Policies),
             "policy" => {
@@ -167,6 +171,7 @@ impl Command {
             Command::Components => "components",
             Command::Images => "images",
             Command::Machine => "machine",
+            Command::Wakes => "wakes",
             Command::Kill(_) => "kill",
             Command::Policies | Command::Policy(..) => "policy",
             Command::Create(..) => "create",

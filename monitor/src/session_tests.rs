@@ -179,6 +179,15 @@ impl Core {
                     gap_ticks: 7,
                 },
             ],
+            ControlRequest::Wakes => vec![ControlReply::Wakes {
+                living: 5000,
+                admitted: 17,
+                out: 4980,
+                waiting: 3,
+                woken: 20,
+                p50_ticks: 1279,
+                p99_ticks: 5119,
+            }],
             ControlRequest::Barriers => vec![ControlReply::Barriers(BarrierPlan {
                 mode: 2,
                 setup: 1,
@@ -377,6 +386,10 @@ fn the_other_lists() {
             "barriers mode=strict exposed=ssb,l1tf open=ssb always=eibrs exit=call tenant=ibpb,rsb entry=l1d component=none",
             "done machine"
         ]
+    );
+    assert_eq!(
+        fresh("wakes", &[]),
+        ["wakes living=5000 in=17 out=4980 waiting=3 woken=20 p50_ticks=1279 p99_ticks=5119", "done wakes"]
     );
 }
 

@@ -10,6 +10,7 @@ use crate::boot::options::Options;
 use crate::component::{Backlog, BacklogLink, EMPTY_BACKLOG, EndpointId, EndpointSet, Loaded};
 use crate::log::RateLimit;
 use crate::memory::{Frames, core_slice};
+use crate::service::Wakes;
 use crate::vm::{EMPTY_CELL, EMPTY_LINK, EMPTY_SEAT, Images, Link, NEVER, Queues, Table, TimerCell, Timers};
 use abi::barriers::BarrierPlan;
 use abi::service::Service;
@@ -104,6 +105,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             crossings,
             attention: Attention::default(),
             counters: Counters::default(),
+            wakes: Wakes::NONE,
             armed: NEVER,
             mark,
             loaded: None,

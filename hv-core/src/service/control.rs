@@ -37,6 +37,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 return Ok(());
             }
             ControlRequest::Barriers => ControlReply::Barriers(*self.cpu.crossings.plan()),
+            ControlRequest::Wakes => self.describe_wakes(),
             ControlRequest::Vm { slot } => self.describe_vm(slot).unwrap_or(done(status::NOT_FOUND, 0)),
             ControlRequest::NextVm { slot } => self.describe_next_vm(slot),
             ControlRequest::Component { index } => {
@@ -187,6 +188,24 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     /// The VM in a slot that has nothing but its record.
     fn absent(&self, slot: Slot) -> Option<Seed> {
         self.vms.waiting_in(slot).or_else(|| self.vms.out_in(slot))
+    }
+
+    /// How many VMs are in, out and on their way.
+    pub fn describe_wakes(&self) -> ControlReply {
+        let (living, out) = (self.vms.living(), self.vms.out_count());
+        let admitted = self.vms.seats().taken();
+        // No more than slots.
+        let small = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let wakes = &self.cpu.wakes;
+        ControlReply::Wakes {
+            living: small(living),
+            admitted: small(admitted),
+            out: small(out),
+            waiting: small(living.saturating_sub(admitted + out)),
+            woken: wakes.woken(),
+            p50_ticks: wakes.percentile(50),
+            p99_ticks: wakes.percentile(99),
+        }
     }
 
     fn describe_share(&mut self, slot: Slot) -> Option<ControlReply> {

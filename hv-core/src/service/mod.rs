@@ -9,5 +9,7 @@ mod out;
 mod pager;
 mod plan;
 mod resync;
+mod wakes;
 
 pub use net::NoRingPage;
+pub use wakes::Wakes;

@@ -145,6 +145,10 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             Ok((memory, registers)) => {
                 registers.raise(early);
                 self.begin(vm, memory, registers);
+                if self.starts_lazily(&seed) {
+                    // Nobody else knows when it was called.
+                    self.wakes.count(self.mark.saturating_sub(seed.created_tsc));
+                }
             }
             Err(why) => {
                 self.cannot_start(id, why);

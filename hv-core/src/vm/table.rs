@@ -34,6 +34,8 @@ pub struct Table<B: Backend> {
     /// No slot from here on was ever used.
     fresh: u32,
     living: usize,
+    /// VMs that are out.
+    out: usize,
     vms: PhantomData<Vm<B>>,
 }
 
@@ -55,7 +57,7 @@ impl<B: Backend> Table<B> {
         const { assert!(align_of::<Vm<B>>() <= index(abi::limits::PAGE_SIZE)) };
         records[written.slots as usize..].fill(Record::EMPTY);
         let (arena, seats) = (Arena::new(cells, written.cells), Seats::new(seats));
-        Table { contexts, records, arena, seats, free: NONE, fresh: written.slots, living: 0, vms: PhantomData }
+        Table { contexts, records, arena, seats, free: NONE, fresh: written.slots, living: 0, out: 0, vms: PhantomData }
     }
 
     /// How many slots there are from the first to the last that was ever used.
@@ -83,6 +85,11 @@ impl<B: Backend> Table<B> {
     /// VMs that live, admitted or not.
     pub fn living(&self) -> usize {
         self.living
+    }
+
+    /// Those of them that are out.
+    pub fn out_count(&self) -> usize {
+        self.out
     }
 
     /// The id of the VM that is created next; `None` when every slot is taken.
@@ -159,6 +166,7 @@ impl<B: Backend> Table<B> {
         let waits = self.waiting(id).is_some();
         if let Some(record) = self.records.get_mut(id.slot.index()).filter(|_| waits) {
             record.place = place::OUT;
+            self.out += 1;
         }
     }
 
@@ -166,6 +174,7 @@ impl<B: Backend> Table<B> {
     pub fn come_in(&mut self, id: VmId, now: u64, stolen_ms: u32) -> Option<Seed> {
         self.out(id)?;
         let record = self.records.get_mut(id.slot.index())?;
+        self.out -= 1;
         // It begins now: how long it waits is counted from here.
         record.place = place::WAITING;
         (record.created_tsc, record.stolen_ms) = (now, stolen_ms);
@@ -265,6 +274,7 @@ impl<B: Backend> Table<B> {
         if !matches!(record.place, place::OUT | place::WAITING | place::ADMITTED) {
             return None;
         }
+        self.out -= usize::from(record.place == place::OUT);
         (record.place, record.next) = (place::FREE, free);
         let args = core::mem::replace(&mut record.args, Args::EMPTY);
         self.arena.free(args);

@@ -29,7 +29,7 @@ impl<const TIMER: bool> Machine<TIMER> {
     /// No VM is lost or forgotten: each is where its state says, so something will move it on.
     pub fn audit_lives(&mut self) {
         let waiting_at = self.kernel.cpu.admit_at;
-        let mut living = 0;
+        let (mut living, mut out) = (0, 0);
         let mut seated = 0;
         for slot in self.kernel.vms.slots() {
             let Kernel { vms, cpu, .. } = &mut self.kernel;
@@ -45,6 +45,7 @@ impl<const TIMER: bool> Machine<TIMER> {
             }
             if let Some(seed) = vms.out_in(slot) {
                 living += 1;
+                out += 1;
                 let queues = [Queue::Ready, Queue::Waiting, Queue::Held, Queue::Ended];
                 assert!(!queues.into_iter().chain(leaving()).any(listed), "{} is out and in a queue", seed.id);
                 continue;
@@ -106,7 +107,7 @@ impl<const TIMER: bool> Machine<TIMER> {
                 assert!(deadline <= due, "{id} has an alarm at {due} and is woken at {deadline}");
             }
         }
-        assert_eq!(living, self.kernel.vms.living());
+        assert_eq!((living, out), (self.kernel.vms.living(), self.kernel.vms.out_count()));
         self.audit_seats(seated);
     }
 

@@ -74,6 +74,30 @@ fn what_is_raised_for_it_brings_it_in_and_is_pending_then() {
 }
 
 #[test]
+fn those_that_are_in_out_and_waiting_are_counted() {
+    let (mut machine, vms) = machine(2048, Places { slots: 64, seats: 2 }, 6);
+    let wakes = |machine: &Machine<true>| match machine.kernel.describe_wakes() {
+        ControlReply::Wakes { living, admitted, out, waiting, woken, p50_ticks, p99_ticks } => {
+            ([living, admitted, out, waiting], woken, p50_ticks, p99_ticks)
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(wakes(&machine), ([6, 0, 6, 0], 0, 0, 0));
+    for &vm in &vms[..3] {
+        assert!(machine.kernel.raise(vm, pending::NIC));
+    }
+    machine.rouse();
+    for _ in 0..2000 {
+        machine.step();
+    }
+    let (counts, woken, half, most) = wakes(&machine);
+    assert_eq!((counts, woken), ([6, 2, 3, 1], 2), "two seats");
+    assert!(half > 0 && half <= most, "{half} and {most}");
+    assert!(machine.kernel.destroy(vms[2]) && machine.kernel.destroy(vms[5]));
+    assert_eq!(wakes(&machine).0, [4, 2, 2, 0]);
+}
+
+#[test]
 fn one_without_an_address_is_refused() {
     let (mut machine, _) = machine(2048, PLACES, 0);
     let order = Order { image: WITH_NIC, slot: None, ipv4: 0, share: Share::UNSAID, tenant: Tenant::UNSAID };

@@ -33,6 +33,13 @@ fn frames_of_vms(running: &Running) -> Result<u64> {
     Ok(lines.iter().filter(|line| line.contains("owner=vm-")).filter_map(|line| number(line, "frames")).sum())
 }
 
+fn wakes(running: &Running, what: &str) -> Result<u64> {
+    match running.monitor("wakes")?.first().and_then(|line| number(line, what)) {
+        Some(value) => Ok(value),
+        None => fail!("`wakes` does not say {what}"),
+    }
+}
+
 fn get(running: &Running, vm: usize) -> Result<()> {
     let answer = http::get(running.services()[vm], "/100b", ANSWER)?;
     ensure(answer.status == 200, || format!("VM {vm} answers {}", answer.status))
@@ -47,6 +54,7 @@ fn lazy(_: &Lab) -> Result<()> {
         ensure(Instant::now() < end, || "not all VMs are there".into())?;
     }
     ensure(frames_of_vms(&running)? == 0, || "VMs that are out have frames".into())?;
+    ensure(wakes(&running, "woken")? == 0, || "somebody was woken".into())?;
     // One, some at once, and one after each death.
     get(&running, 3)?;
     ensure(count(&running, "out")? == VMS - 1, || "not one VM has come in".into())?;
@@ -70,6 +78,12 @@ fn lazy(_: &Lab) -> Result<()> {
     }
     let left = count(&running, "out")?;
     ensure(left == VMS - 22, || format!("{left} VMs are out"))?;
+    ensure(wakes(&running, "out")? == left as u64, || "`wakes` counts others".into())?;
+    ensure(wakes(&running, "waiting")? == 0, || "somebody waits".into())?;
+    // 3, 4 to 19, 20, 21, 22 and 38.
+    ensure(wakes(&running, "woken")? == 21, || "`wakes` has not counted all".into())?;
+    let (half, most) = (wakes(&running, "p50_ticks")?, wakes(&running, "p99_ticks")?);
+    ensure(half > 0 && half <= most, || format!("half waited {half} ticks and 99 of 100 {most}"))?;
     running.must_not_say(0, "ERROR")?;
     running.power_off()
 }
