@@ -7,7 +7,7 @@ use crate::kernel::{Cpu, Kernel};
 use crate::vm::{End, Seed, Table};
 use abi::net::NetEvent;
 use abi::service::Service;
-use abi::vm::{Slot, VmId};
+use abi::vm::{ImageId, Slot, VmId};
 use backend::Backend;
 
 impl<B: Backend, H: Board> Kernel<B, H> {
@@ -42,12 +42,11 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         self.tell(net, &event.into(), true);
     }
 
-    /// Tell the demultiplexer that a VM of which it knows as of one that is out does not come in any more.
-    pub fn tell_gone(&mut self, seed: &Seed) {
-        if self.starts_lazily(seed)
-            && let Some(net) = self.images.get(seed.image).map(|image| image.net)
-        {
-            self.tell(net, &NetEvent::Gone { vm: seed.id }.into(), true);
+    /// Tell the demultiplexer that a VM of this image, of which it knows as of one that is out, does not come in any more.
+    pub fn tell_gone(&mut self, vm: VmId, image: ImageId) {
+        let lazy = self.images.get(image).filter(|image| image.entry.starts_lazily());
+        if let Some(net) = lazy.map(|image| image.net) {
+            self.tell(net, &NetEvent::Gone { vm }.into(), true);
         }
     }
 
@@ -64,6 +63,6 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     pub fn end_out(&mut self, vms: &mut Table<B>, seed: &Seed, end: End) {
         let _ = vms.remove(seed.id.slot);
         self.say_end(seed.id, end, 0);
-        self.tell_gone(seed);
+        self.tell_gone(seed.id, seed.image);
     }
 }

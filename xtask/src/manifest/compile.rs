@@ -145,7 +145,7 @@ mod tests {
         assert_eq!((header.components, header.rings), (4, 8));
         let (first, rest) = manifest::Component::read_from_prefix(rest).unwrap();
         assert_eq!(first.name.as_str(), "netmux");
-        assert_eq!((first.pci_class, first.dma_pages, first.budget_us), (0x0200, 98, 50_000));
+        assert_eq!((first.pci_class, first.dma_pages, first.budget_us), (0x0200, 123, 50_000));
         assert_eq!(first.keep_pages, 1);
         let rest = &rest[3 * size_of::<manifest::Component>()..];
         let (ring, rest) = manifest::Ring::read_from_prefix(rest).unwrap();

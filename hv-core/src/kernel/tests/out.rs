@@ -98,6 +98,17 @@ fn those_that_are_in_out_and_waiting_are_counted() {
 }
 
 #[test]
+fn one_that_is_called_and_cannot_be_built_is_gone_for_its_demultiplexer() {
+    let (mut machine, vms) = machine(2048, PLACES, 2);
+    machine.kernel.cpu.backend.refuse = 1;
+    assert!(machine.kernel.raise(vms[0], pending::NIC));
+    machine.rouse();
+    machine.settle(20_000);
+    machine.audit();
+    assert_eq!((machine.vms(), known_out(&machine)), (vec![vms[1]], vec![vms[1]]));
+}
+
+#[test]
 fn one_without_an_address_is_refused() {
     let (mut machine, _) = machine(2048, PLACES, 0);
     let order = Order { image: WITH_NIC, slot: None, ipv4: 0, share: Share::UNSAID, tenant: Tenant::UNSAID };
