@@ -83,7 +83,7 @@ mod tests {
             let mut wakes = Wakes::NONE;
             waits.iter().for_each(|&ticks| wakes.count(ticks));
             waits.sort_unstable();
-            let rank = (waits.len() * of_hundred as usize).div_ceil(100);
+            let rank = (waits.len() * usize::try_from(of_hundred).expect("few")).div_ceil(100);
             let (exact, told) = (waits[rank - 1], wakes.percentile(of_hundred));
             prop_assert!(told >= exact && told <= exact + exact / 4, "{told} for {exact}");
         }
