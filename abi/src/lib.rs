@@ -10,6 +10,7 @@ pub mod barriers;
 pub mod boot;
 pub mod component;
 pub mod control;
+pub mod disk;
 pub mod end;
 pub mod guest;
 pub mod guest_control;

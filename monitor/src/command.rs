@@ -26,6 +26,10 @@ pub enum Command {
     Machine,
     /// Shows how many VMs are in, out and on their way.
     Wakes,
+    /// Lists disks, sets of disks, and what is on them.
+    Disks,
+    /// Reads all of a virtual disk and judges it.
+    Scrub(Name),
     /// Kills a component.
     Kill(Name),
     /// Lists the policies that can fill the components' roles.
@@ -52,7 +56,7 @@ pub enum Command {
 }
 
 /// Word, arguments and explanation of each command.
-pub const HELP: [(&str, &str, &str); 18] = [
+pub const HELP: [(&str, &str, &str); 20] = [
     ("help", "", "lists the commands"),
     ("vms", "", "lists the VMs"),
     ("vm", "N", "shows the VM in slot N and its share"),
@@ -61,6 +65,8 @@ pub const HELP: [(&str, &str, &str); 18] = [
     ("images", "", "lists the images that VMs can be created from"),
     ("machine", "", "shows time, counters, and what is done against side channels"),
     ("wakes", "", "shows how many VMs are in, out and on their way, and how long those that were called have waited"),
+    ("disks", "", "lists disks, sets of disks, and what is on the one in use"),
+    ("scrub", "NAME", "reads all of a virtual disk and says which blocks are not what was written"),
     ("kill", "NAME", "kills a component, which is restarted from its module"),
     (
         "policy",
@@ -130,6 +136,8 @@ impl Command {
             "images" => none(Command::Images),
             "machine" => none(Command::Machine),
             "wakes" => none(Command::Wakes),
+            "disks" => none(Command::Disks),
+            "scrub" => name(rest).map(Command::Scrub).ok_or(wrong),
             "kill" => name(rest).map(Command::Kill).ok_or(wrong),
             "policy" if rest.is_empty() => Ok(Command::Policies),
             "policy" => {
@@ -172,6 +180,8 @@ impl Command {
             Command::Images => "images",
             Command::Machine => "machine",
             Command::Wakes => "wakes",
+            Command::Disks => "disks",
+            Command::Scrub(_) => "scrub",
             Command::Kill(_) => "kill",
             Command::Policies | Command::Policy(..) => "policy",
             Command::Create(..) => "create",
@@ -216,6 +226,8 @@ mod tests {
             ("components", Command::Components),
             ("images", Command::Images),
             ("machine", Command::Machine),
+            ("disks", Command::Disks),
+            ("scrub web", Command::Scrub(name("web"))),
             ("kill netmux", Command::Kill(name("netmux"))),
             ("policy", Command::Policies),
             ("policy  sched   stride ", Command::Policy(name("sched"), name("stride"))),
@@ -268,6 +280,8 @@ mod tests {
             "destroy",
             "kill",
             "kill a b",
+            "disks 1",
+            "scrub",
             "create",
             "poweroff now",
             "state",

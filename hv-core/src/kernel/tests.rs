@@ -23,6 +23,7 @@ mod machine;
 mod out;
 pub mod placed;
 mod plan;
+mod readiness;
 mod ring_pages;
 mod roles;
 mod services;
