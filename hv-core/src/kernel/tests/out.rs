@@ -193,7 +193,7 @@ proptest! {
             match what {
                 0..4 => _ = machine.kernel.can_come_in(vm) && machine.kernel.raise(vm, pending::NIC),
                 4 if machine.kernel.cpu.all_have_room() => {
-                    machine.kernel.destroy(vm);
+                    let _ = machine.kernel.destroy(vm);
                     if let Ok(next) = machine.create_with(WITH_NIC, b"") {
                         vms[which] = next;
                     }
