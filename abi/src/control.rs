@@ -31,6 +31,8 @@ pub enum ControlRequest {
     Machine,
     /// What the processor is exposed to, and what is done about it. Answered by `Barriers`.
     Barriers,
+    /// How many VMs are in, out and on their way, and how long those that were called have waited. Answered by `Wakes`.
+    Wakes,
     /// What was given to the VM in a slot of what VMs share. Answered by `Share`, or `Done` with [`status::NOT_FOUND`].
     Share { slot: Slot },
     /// Kill a component; it is restarted from its module. Answered by `Done`.
@@ -98,6 +100,9 @@ pub enum ControlReply {
     Share { vm: VmId, share: Share, reserve: u32, limit: u32, held: u32, tenant: Tenant },
     /// What the processor is exposed to, and what is done about it.
     Barriers(BarrierPlan),
+    /// VMs that live; of them those that were admitted, that are out, and that wait for admission; VMs that were called from being out
+    /// and came in, and how long half of these have waited for that, and 99 of 100, in ticks, at most a quarter more than it was.
+    Wakes { living: u32, admitted: u32, out: u32, waiting: u32, woken: u64, p50_ticks: u64, p99_ticks: u64 },
     /// A policy of the component of this name, which has so many of them: [`policy_state`].
     Policy { component: Name, name: Name, policies: u16, state: u16 },
     /// State of a component: how often it was started, and the time it ran.
@@ -142,10 +147,12 @@ pub mod status {
     pub const MOVED: u32 = 8;
     /// The boot arguments are longer than [`crate::guest::BOOT_ARGS_MAX`].
     pub const TOO_LONG: u32 = 9;
-    /// The VM waits for admission: it has not been anybody yet.
+    /// The VM waits for admission, or for the first packet for it: it has not been anybody yet.
     pub const NOT_ADMITTED: u32 = 10;
     /// There is no room for the boot arguments: too many VMs that wait have some.
     pub const NO_ARGUMENTS: u32 = 11;
+    /// VMs of the image start with the first packet for them, and this one has no address.
+    pub const NO_ADDRESS: u32 = 12;
 }
 
 /// Values of [`ControlReply::Policy::state`].
@@ -172,6 +179,8 @@ pub mod vm_state {
     pub const FAULT: u16 = 4;
     /// Is being taken apart.
     pub const ENDING: u16 = 5;
+    /// Is out: it starts with the first packet for it.
+    pub const OUT: u16 = 6;
 }
 
 const FRAMES: u32 = 0x401;
@@ -194,6 +203,7 @@ const IMAGE_ARGUMENTS: u32 = 0x422;
 const READ_STATE: u32 = 0x423;
 const WRITE_STATE: u32 = 0x424;
 const BARRIERS: u32 = 0x425;
+const WAKES: u32 = 0x426;
 const R_DONE: u32 = 0x411;
 const R_FRAMES: u32 = 0x412;
 const R_VM: u32 = 0x413;
@@ -205,6 +215,7 @@ const R_SHARE: u32 = 0x418;
 const R_POLICY: u32 = 0x419;
 const R_NETWORK: u32 = 0x41a;
 const R_BARRIERS: u32 = 0x41b;
+const R_WAKES: u32 = 0x41c;
 
 /// Stands for no slot.
 const ANY_SLOT: u32 = u32::MAX;
@@ -219,6 +230,7 @@ impl From<ControlRequest> for Message {
             ControlRequest::Image { image } => Message::new(IMAGE, [image.number().into()]),
             ControlRequest::Machine => Message::new(MACHINE, []),
             ControlRequest::Barriers => Message::new(BARRIERS, []),
+            ControlRequest::Wakes => Message::new(WAKES, []),
             ControlRequest::Share { slot } => Message::new(SHARE, [slot.number().into()]),
             ControlRequest::Kill { component } => Message::new(KILL, [component.into()]),
             ControlRequest::Policy { component, policy } => Message::new(POLICY, [component.into(), policy.into()]),
@@ -258,6 +270,7 @@ impl TryFrom<&Message> for ControlRequest {
             IMAGE => ControlRequest::Image { image: ImageId::new(low32(kind, a)?) },
             MACHINE => ControlRequest::Machine,
             BARRIERS => ControlRequest::Barriers,
+            WAKES => ControlRequest::Wakes,
             SHARE => ControlRequest::Share { slot: Slot::new(low32(kind, a)?) },
             KILL => ControlRequest::Kill { component: low16(kind, a)? },
             POLICY => ControlRequest::Policy { component: low16(kind, a)?, policy: low16(kind, message.words[1])? },
@@ -378,6 +391,9 @@ impl From<ControlReply> for Message {
                     halves(plan.component.raw(), plan.entry.raw()),
                 ],
             ),
+            ControlReply::Wakes { living, admitted, out, waiting, woken, p50_ticks, p99_ticks } => {
+                Message::new(R_WAKES, [halves(admitted, living), halves(waiting, out), woken, p50_ticks, p99_ticks])
+            }
             ControlReply::Policy { component, name, policies, state } => {
                 let ([a, b], [c, d]) = (bytes_to_words(component.0), bytes_to_words(name.0));
                 Message::new(R_POLICY, [a, b, c, d, policies.into(), state.into()])
@@ -466,6 +482,10 @@ impl TryFrom<&Message> for ControlReply {
                     entry: Barriers::from_raw(entry),
                     component: Barriers::from_raw(component),
                 })
+            }
+            R_WAKES => {
+                let ((admitted, living), (waiting, out)) = (split(a), split(b));
+                ControlReply::Wakes { living, admitted, out, waiting, woken: c, p50_ticks: d, p99_ticks: e }
             }
             R_POLICY => ControlReply::Policy {
                 component: Name(words_to_bytes([a, b])),

@@ -176,6 +176,10 @@ pub const fn all_frames(memory_bytes: u64) -> u64 {
 pub mod image_flags {
     /// Its VMs control the machine: they have a control ring ([`crate::guest_control`]).
     pub const CONTROL: u16 = 1 << 0;
+    /// Its VMs start with the first packet for them, and are a record until then. Only for a VM with a NIC that does not control the machine.
+    pub const LAZY: u16 = 1 << 1;
+    /// All of them.
+    pub const ALL: u16 = CONTROL | LAZY;
 }
 
 /// What a boot module holds.
@@ -195,6 +199,18 @@ impl Image {
     #[must_use]
     pub const fn controls(&self) -> bool {
         self.flags & image_flags::CONTROL != 0
+    }
+
+    /// Whether its VMs start with the first packet for them.
+    #[must_use]
+    pub const fn starts_lazily(&self) -> bool {
+        self.flags & image_flags::LAZY != 0
+    }
+
+    /// Whether its VMs could: somebody can send them a packet, and nobody waits for what they do by themselves.
+    #[must_use]
+    pub const fn can_start_lazily(&self) -> bool {
+        self.rx_slots != 0 && self.tx_slots != 0 && !self.controls()
     }
 
     /// Whose its VMs are. What is no name's number is nobody's.

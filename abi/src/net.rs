@@ -19,6 +19,11 @@ pub enum NetEvent {
     Attach { vm: VmId, seat: Seat, node: Node, ipv4: u32, rx_slots: u32, tx_slots: u32, share: Share },
     /// The attached `vm` has another address from now on, and no other; 0: it asks DHCP for one.
     Address { vm: VmId, seat: Seat, ipv4: u32 },
+    /// `vm` is out: it has neither memory nor seat, and no NIC. The demultiplexer answers for it at the address `ipv4`, which is never 0, and
+    /// raises [`crate::guest::pending::NIC`] for it when a packet comes that it should see; `Attach` follows when it has come in. `node` is as in `Attach`.
+    Out { vm: VmId, node: Node, ipv4: u32 },
+    /// `vm`, which was out, is gone and does not come in.
+    Gone { vm: VmId },
     /// `vm` is gone. Its pages stay mapped until the demultiplexer has answered `Detached`.
     Detach { vm: VmId, seat: Seat },
 }
@@ -38,6 +43,8 @@ const HELLO: u32 = 0x301;
 const ATTACH: u32 = 0x302;
 const DETACH: u32 = 0x303;
 const ADDRESS: u32 = 0x304;
+const OUT: u32 = 0x305;
+const GONE: u32 = 0x306;
 const DETACHED: u32 = 0x311;
 const REFUSED: u32 = 0x312;
 const NODE: u32 = 0x313;
@@ -54,6 +61,8 @@ impl From<NetEvent> for Message {
             NetEvent::Address { vm, seat, ipv4 } => {
                 Message::new(ADDRESS, [vm.raw(), seat.number().into(), ipv4.into()])
             }
+            NetEvent::Out { vm, node, ipv4 } => Message::new(OUT, [vm.raw(), ipv4.into(), node.number().into()]),
+            NetEvent::Gone { vm } => Message::new(GONE, [vm.raw()]),
             NetEvent::Detach { vm, seat } => Message::new(DETACH, [vm.raw(), seat.number().into()]),
         }
     }
@@ -79,6 +88,8 @@ impl TryFrom<&Message> for NetEvent {
             ADDRESS => {
                 NetEvent::Address { vm: VmId::from_raw(a), seat: Seat::new(low16(kind, b)?), ipv4: low32(kind, c)? }
             }
+            OUT => NetEvent::Out { vm: VmId::from_raw(a), node: Node::new(low32(kind, c)?), ipv4: low32(kind, b)? },
+            GONE => NetEvent::Gone { vm: VmId::from_raw(a) },
             DETACH => NetEvent::Detach { vm: VmId::from_raw(a), seat: Seat::new(low16(kind, b)?) },
             _ => return Err(BadMessage::unknown(kind)),
         })

@@ -20,6 +20,8 @@ pub mod place {
     pub const WAITING: u32 = 2;
     /// It has a context.
     pub const ADMITTED: u32 = 3;
+    /// It is out, and has nothing but its record: nobody has asked for it yet.
+    pub const OUT: u32 = 4;
 }
 
 /// What the core knows of a VM from its creation to its end, whether it was admitted or not.

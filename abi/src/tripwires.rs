@@ -187,6 +187,8 @@ fn messages_survive_the_ring() {
         net::NetEvent::Hello,
         net::NetEvent::Attach { vm, seat, node, ipv4: 1, rx_slots: 2, tx_slots: 3, share },
         net::NetEvent::Address { vm, seat, ipv4: 0x0a00_0263 },
+        net::NetEvent::Out { vm, node, ipv4: 0x0a00_0263 },
+        net::NetEvent::Gone { vm },
         net::NetEvent::Detach { vm, seat },
     ] {
         assert_eq!(net::NetEvent::try_from(&Message::from(event)), Ok(event));
@@ -207,6 +209,7 @@ fn messages_survive_the_ring() {
             tenant: tenant::Tenant::UNSAID,
         },
         control::ControlRequest::Barriers,
+        control::ControlRequest::Wakes,
         control::ControlRequest::Identity { vm, ipv4: 0x0a00_0263, args },
         control::ControlRequest::Network,
         control::ControlRequest::ImageArguments { image: vm::ImageId::new(7), to: args },
@@ -257,6 +260,15 @@ fn messages_survive_the_ring() {
             entry: barriers::Barriers::from_raw(7),
             component: barriers::Barriers::from_raw(8),
         }),
+        control::ControlReply::Wakes {
+            living: 1,
+            admitted: 2,
+            out: 3,
+            waiting: 4,
+            woken: 5,
+            p50_ticks: 6,
+            p99_ticks: 7,
+        },
         control::ControlReply::Policy {
             component: name,
             name: limits::Name::new("token-bucket").expect("short"),
@@ -300,11 +312,12 @@ fn messages_survive_the_ring() {
             Request::ReadState { vm, to },
             Request::WriteState { vm, from: to },
             Request::Barriers,
+            Request::Wakes,
         ]
         .map(|request| Message::from(request).kind),
         [
             0x401, 0x402, 0x403, 0x404, 0x405, 0x406, 0x407, 0x408, 0x409, 0x40a, 0x40b, 0x40c, 0x40d, 0x40e, 0x40f,
-            0x421, 0x422, 0x423, 0x424, 0x425
+            0x421, 0x422, 0x423, 0x424, 0x425, 0x426
         ]
     );
     use control::status::*;
@@ -321,9 +334,10 @@ fn messages_survive_the_ring() {
             MOVED,
             TOO_LONG,
             NOT_ADMITTED,
-            NO_ARGUMENTS
+            NO_ARGUMENTS,
+            NO_ADDRESS
         ],
-        [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]
+        [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]
     );
     assert_eq!((request_page::BYTES, request_page::offset_behind(64)), (4096, 8192));
     assert!(sched::SchedCommand::try_from(&Message::new(0x2ff, [])).is_err());

@@ -24,6 +24,8 @@ pub enum Command {
     Images,
     /// Shows time and counters.
     Machine,
+    /// Shows how many VMs are in, out and on their way.
+    Wakes,
     /// Lists disks, sets of disks, and what is on them.
     Disks,
     /// Reads all of a virtual disk and judges it.
@@ -54,7 +56,7 @@ pub enum Command {
 }
 
 /// Word, arguments and explanation of each command.
-pub const HELP: [(&str, &str, &str); 19] = [
+pub const HELP: [(&str, &str, &str); 20] = [
     ("help", "", "lists the commands"),
     ("vms", "", "lists the VMs"),
     ("vm", "N", "shows the VM in slot N and its share"),
@@ -62,6 +64,7 @@ pub const HELP: [(&str, &str, &str); 19] = [
     ("components", "", "lists the components"),
     ("images", "", "lists the images that VMs can be created from"),
     ("machine", "", "shows time, counters, and what is done against side channels"),
+    ("wakes", "", "shows how many VMs are in, out and on their way, and how long those that were called have waited"),
     ("disks", "", "lists disks, sets of disks, and what is on the one in use"),
     ("scrub", "NAME", "reads all of a virtual disk and says which blocks are not what was written"),
     ("kill", "NAME", "kills a component, which is restarted from its module"),
@@ -132,6 +135,7 @@ impl Command {
             "components" => none(Command::Components),
             "images" => none(Command::Images),
             "machine" => none(Command::Machine),
+            "wakes" => none(Command::Wakes),
             "disks" => none(Command::Disks),
             "scrub" => name(rest).map(Command::Scrub).ok_or(wrong),
             "kill" => name(rest).map(Command::Kill).ok_or(wrong),
@@ -175,6 +179,7 @@ impl Command {
             Command::Components => "components",
             Command::Images => "images",
             Command::Machine => "machine",
+            Command::Wakes => "wakes",
             Command::Disks => "disks",
             Command::Scrub(_) => "scrub",
             Command::Kill(_) => "kill",

@@ -40,10 +40,13 @@ pub(crate) fn say(command: Command, request: ControlRequest, status: u32, host: 
             "error {word}: no free VM slot or not enough frames; destroy a VM first, \"frames\" shows what is free"
         )),
         (status::NOT_ADMITTED, _) => host.print(format_args!(
-            "error {word}: it waits for admission, so it has not been anybody yet; try again when it runs"
+            "error {word}: it is out or waits for admission, so it has not been anybody yet; try again when it runs"
         )),
         (status::NO_ARGUMENTS, _) => host.print(format_args!(
             "error {word}: no room for its boot arguments beside those of all VMs that wait for admission; wait until some are admitted"
+        )),
+        (status::NO_ADDRESS, _) => host.print(format_args!(
+            "error {word}: VMs of this image start with the first packet, and this one has no address; boot with net=ADDRESS/PREFIX or start=now"
         )),
         (status::MOVED, _) => host.print(format_args!(
             "error {word}: others come and go, and take its slot each time; try again"

@@ -69,6 +69,11 @@ impl Display for Report<'_> {
                 plan.entry,
                 plan.component
             ),
+            ControlReply::Wakes { living, admitted, out, waiting, woken, p50_ticks, p99_ticks } => write!(
+                f,
+                "wakes living={living} in={admitted} out={out} waiting={waiting} woken={woken} p50_ticks={p50_ticks} \
+                 p99_ticks={p99_ticks}"
+            ),
             ControlReply::Network { net, next } => write!(f, "network {net:?} next={next:?}"),
             ControlReply::Policy { component, name, state, .. } => {
                 write!(f, "policy component={component} name={name} state={}", policy_state_name(state))
@@ -89,6 +94,7 @@ fn policy_state_name(state: u16) -> &'static str {
 
 fn state_name(state: u16) -> &'static str {
     match state {
+        vm_state::OUT => "out",
         vm_state::WAITING => "waiting",
         vm_state::READY => "ready",
         vm_state::IDLE => "idle",

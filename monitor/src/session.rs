@@ -310,9 +310,10 @@ impl Session {
                     ControlReply::Exits { .. } if job.command == Command::Machine => {
                         self.last(ControlRequest::Barriers, host)
                     }
-                    ControlReply::Share { .. } | ControlReply::Exits { .. } | ControlReply::Barriers(_) => {
-                        Outcome::Done
-                    }
+                    ControlReply::Share { .. }
+                    | ControlReply::Exits { .. }
+                    | ControlReply::Barriers(_)
+                    | ControlReply::Wakes { .. } => Outcome::Done,
                     _ => Outcome::More,
                 }
             }
@@ -446,6 +447,7 @@ impl Session {
         Some(match command {
             Command::Frames => ControlRequest::Frames,
             Command::Machine => ControlRequest::Machine,
+            Command::Wakes => ControlRequest::Wakes,
             Command::Vm(slot)
             | Command::Destroy(slot)
             | Command::Shutdown(slot)

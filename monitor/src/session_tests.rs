@@ -34,6 +34,8 @@ struct Core {
     state_status: u32,
     /// What it says to a swap.
     swap_status: u32,
+    /// What it says to a creation, if it refuses it.
+    create_status: u32,
     off: bool,
 }
 
@@ -58,6 +60,7 @@ impl Default for Core {
             restored: Vec::new(),
             state_status: status::OK,
             swap_status: status::OK,
+            create_status: status::OK,
             off: false,
         }
     }
@@ -180,6 +183,15 @@ impl Core {
                     gap_ticks: 7,
                 },
             ],
+            ControlRequest::Wakes => vec![ControlReply::Wakes {
+                living: 5000,
+                admitted: 17,
+                out: 4980,
+                waiting: 3,
+                woken: 20,
+                p50_ticks: 1279,
+                p99_ticks: 5119,
+            }],
             ControlRequest::Barriers => vec![ControlReply::Barriers(BarrierPlan {
                 mode: 2,
                 setup: 1,
@@ -255,6 +267,7 @@ impl Core {
                     self.vms.insert(next, 9);
                 }
                 match self.next() {
+                    _ if self.create_status != status::OK => vec![done(self.create_status, 0)],
                     Some(index) if slot.is_some_and(|slot| slot.number() != index) => {
                         vec![done(status::MOVED, index.into())]
                     }
@@ -378,6 +391,10 @@ fn the_other_lists() {
             "done machine"
         ]
     );
+    assert_eq!(
+        fresh("wakes", &[]),
+        ["wakes living=5000 in=17 out=4980 waiting=3 woken=20 p50_ticks=1279 p99_ticks=5119", "done wakes"]
+    );
 }
 
 #[test]
@@ -466,7 +483,8 @@ fn vms_come_and_go() {
     let kept = |text: &str| (vm, 0x0a00_0263, text.to_owned());
     assert_eq!(core.became, [kept("workers=2 ip=10.0.2.99/24 x=1"), kept("workers=2 ip=10.0.2.99/24")]);
     core.identity_status = status::NOT_ADMITTED;
-    let refused = "error identity: it waits for admission, so it has not been anybody yet; try again when it runs";
+    let refused =
+        "error identity: it is out or waits for admission, so it has not been anybody yet; try again when it runs";
     assert_eq!(run(&mut session, &mut core, "identity 1 addr=0.0.0.1"), [refused]);
     core.net = Net::Dhcp;
     let refused = "error identity: addresses come from DHCP on this machine; leave addr= out";
@@ -570,6 +588,19 @@ fn a_vm_whose_slot_is_taken_meanwhile_gets_the_address_of_the_next() {
     assert!(!session.busy());
     let said = "error create: others come and go, and take its slot each time; try again";
     assert_eq!(core.output.last().map(String::as_str), Some(said));
+}
+
+#[test]
+fn one_that_nobody_could_wake_is_not_created() {
+    let (mut core, mut session) = (Core { create_status: status::NO_ADDRESS, ..Core::default() }, Session::new(4));
+    core.net = Net::Dhcp;
+    let said = "error create: VMs of this image start with the first packet, and this one has no address; boot with net=ADDRESS/PREFIX or start=now";
+    // What the core's ABI calls 12.
+    assert_eq!((status::NO_ADDRESS, run(&mut session, &mut core, "create httpd")), (12, vec![said.to_owned()]));
+    assert!(core.created.is_empty() && core.vms.is_empty());
+    core.create_status = status::OK;
+    core.net = Net::Static { address: 0x0a00_0210, prefix: 24, gateway: None };
+    assert_eq!(run(&mut session, &mut core, "create httpd").last().map(String::as_str), Some("done create"));
 }
 
 #[test]

@@ -37,6 +37,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 return Ok(());
             }
             ControlRequest::Barriers => ControlReply::Barriers(*self.cpu.crossings.plan()),
+            ControlRequest::Wakes => self.describe_wakes(),
             ControlRequest::Vm { slot } => self.describe_vm(slot).unwrap_or(done(status::NOT_FOUND, 0)),
             ControlRequest::NextVm { slot } => self.describe_next_vm(slot),
             ControlRequest::Component { index } => {
@@ -64,6 +65,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 return Ok(());
             }
             // Others are told of these, and one of them is behind with its ring: later.
+            ControlRequest::Shutdown { vm } if !self.can_come_in(vm) => done(status::BUSY, 0),
             ControlRequest::Create { .. } | ControlRequest::Destroy { .. } | ControlRequest::Identity { .. }
                 if !self.cpu.all_have_room() =>
             {
@@ -103,6 +105,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             Err(CreateError::Moved(next)) => done(status::MOVED, next.number().into()),
             Err(CreateError::TooLong) => done(status::TOO_LONG, 0),
             Err(CreateError::ArgumentsTaken) => done(status::NO_ARGUMENTS, 0),
+            Err(CreateError::NoAddress) => done(status::NO_ADDRESS, 0),
             Err(CreateError::BadShare) => done(status::BAD_REQUEST, 0),
         }
     }
@@ -160,6 +163,10 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             cpu.end_waiting(vms, id, end);
             return true;
         }
+        if let Some(seed) = vms.out(id) {
+            cpu.end_out(vms, &seed, end);
+            return true;
+        }
         let vm = vms.by_id(id);
         vm.map(|vm| cpu.end(vm, end)).is_some()
     }
@@ -179,8 +186,31 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         }
     }
 
+    /// The VM in a slot that has nothing but its record.
+    fn absent(&self, slot: Slot) -> Option<Seed> {
+        self.vms.waiting_in(slot).or_else(|| self.vms.out_in(slot))
+    }
+
+    /// How many VMs are in, out and on their way.
+    pub fn describe_wakes(&self) -> ControlReply {
+        let (living, out) = (self.vms.living(), self.vms.out_count());
+        let admitted = self.vms.seats().taken();
+        // No more than slots.
+        let small = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let wakes = &self.cpu.wakes;
+        ControlReply::Wakes {
+            living: small(living),
+            admitted: small(admitted),
+            out: small(out),
+            waiting: small(living.saturating_sub(admitted + out)),
+            woken: wakes.woken(),
+            p50_ticks: wakes.percentile(50),
+            p99_ticks: wakes.percentile(99),
+        }
+    }
+
     fn describe_share(&mut self, slot: Slot) -> Option<ControlReply> {
-        if let Some(Seed { id: vm, image, share, tenant, .. }) = self.vms.waiting_in(slot) {
+        if let Some(Seed { id: vm, image, share, tenant, .. }) = self.absent(slot) {
             let (reserve, limit) = self.cpu.claim_of(image);
             let of_image = self.cpu.images.get(image).map_or(Tenant::UNSAID, |image| image.entry.tenant());
             return Some(ControlReply::Share { vm, share, reserve, limit, held: 0, tenant: tenant.or(of_image) });
@@ -203,8 +233,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     }
 
     fn describe_vm(&mut self, slot: Slot) -> Option<ControlReply> {
-        if let Some(Seed { id: vm, image, ipv4, .. }) = self.vms.waiting_in(slot) {
-            let state = vm_state::WAITING;
+        if let Some(Seed { id: vm, image, ipv4, .. }) = self.absent(slot) {
+            let state = if self.vms.out_in(slot).is_some() { vm_state::OUT } else { vm_state::WAITING };
             return Some(ControlReply::Vm {
                 vm,
                 image,

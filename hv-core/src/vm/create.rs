@@ -45,6 +45,8 @@ pub enum CreateError {
     ArgumentsTaken,
     /// A weight or a burst beyond its limits.
     BadShare,
+    /// It would start with the first packet for it, and has no address.
+    NoAddress,
 }
 
 impl<B: Backend, H: Board> Kernel<B, H> {
@@ -58,9 +60,13 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         let created_tsc = cpu.board.now();
         let stolen_ms = cpu.stolen_ms(created_tsc);
         let &Order { image, slot, ipv4, share, tenant } = order;
-        let Some(of_image) = cpu.images.get(image).map(|image| image.entry.share()) else {
+        let Some(entry) = cpu.images.get(image).map(|image| &image.entry) else {
             return Err(CreateError::UnknownImage);
         };
+        let of_image = entry.share();
+        if entry.starts_lazily() && ipv4 == 0 {
+            return Err(CreateError::NoAddress);
+        }
         if !share.is_valid() {
             return Err(CreateError::BadShare);
         }
@@ -72,15 +78,26 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         if slot.is_some_and(|slot| slot != id.slot) {
             return Err(CreateError::Moved(id.slot));
         }
-        if !vms.create(Seed { id, image, ipv4, share, tenant, created_tsc, stolen_ms }, args) {
+        let seed = Seed { id, image, ipv4, share, tenant, created_tsc, stolen_ms };
+        if !vms.create(seed, args) {
             return Err(CreateError::ArgumentsTaken);
         }
-        self.arrived(id, image);
+        self.arrived(&seed);
         Ok(id)
     }
 
-    /// A VM has come to live, and waits for the gatekeeper.
-    pub fn arrived(&mut self, id: VmId, image: ImageId) {
+    /// A VM has come to live. It waits for the gatekeeper, or is out until somebody asks for it.
+    pub fn arrived(&mut self, seed: &Seed) {
+        if self.cpu.starts_lazily(seed) {
+            self.vms.put_out(seed.id);
+            self.cpu.tell_out(seed);
+        } else {
+            self.want_in(seed.id, seed.image);
+        }
+    }
+
+    /// A VM waits for the gatekeeper from now on.
+    pub fn want_in(&mut self, id: VmId, image: ImageId) {
         let Self { vms, cpu, .. } = self;
         cpu.await_admission(id);
         cpu.tell_arrived(vms, id, image, true);
@@ -128,6 +145,10 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             Ok((memory, registers)) => {
                 registers.raise(early);
                 self.begin(vm, memory, registers);
+                if self.starts_lazily(&seed) {
+                    // Nobody else knows when it was called.
+                    self.wakes.count(self.mark.saturating_sub(seed.created_tsc));
+                }
             }
             Err(why) => {
                 self.cannot_start(id, why);

@@ -222,6 +222,10 @@ impl<const TIMER: bool> History<TIMER> {
             let image = machine.kernel.cpu.images.get_mut(WITHOUT_NIC).expect("it is there");
             image.entry.flags = abi::manifest::image_flags::CONTROL;
         }
+        // The first packet starts them.
+        if let Some(image) = machine.kernel.cpu.images.get_mut(ELSEWHERE) {
+            image.entry.flags = abi::manifest::image_flags::LAZY;
+        }
         {
             let mut guests = machine.guests.borrow_mut();
             guests.hostile = HOSTILE;
@@ -482,16 +486,31 @@ impl<const TIMER: bool> History<TIMER> {
         self.machine.audit();
         let vms = self.machine.vms();
         for &id in &vms {
+            // Nobody has asked for it.
+            if self.machine.kernel.vms.out(id).is_some() {
+                continue;
+            }
             let state = self.machine.kernel.vms.by_id(id).map(|vm| vm.life.state());
             assert!(matches!(state, Some(State::Idle { .. })), "{id} is still {state:?} when all is done");
         }
         self.wakes_everybody(&vms);
     }
 
-    /// Whoever idles runs when something happens that it wants.
+    /// Whoever idles, or is out, runs when something happens that it wants.
     fn wakes_everybody(&mut self, vms: &[VmId]) {
         let before = self.machine.guests.borrow().asked.clone();
         for &id in vms {
+            if self.machine.kernel.vms.out(id).is_some() {
+                for _ in 0..REST {
+                    if self.machine.kernel.can_come_in(id) {
+                        break;
+                    }
+                    self.machine.rouse();
+                    self.machine.step();
+                }
+                assert!(self.machine.kernel.raise(id, pending::NIC), "{id} is out and cannot be called");
+                continue;
+            }
             let crate::kernel::Kernel { vms, cpu, .. } = &mut self.machine.kernel;
             let vm = vms.by_id(id).expect("it lives");
             if let Some(body) = vm.life.body() {

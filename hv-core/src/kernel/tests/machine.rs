@@ -567,7 +567,11 @@ impl<const TIMER: bool> Machine<TIMER> {
     pub fn vms(&mut self) -> Vec<VmId> {
         let vms = &mut self.kernel.vms;
         let slots = vms.slots();
-        slots.filter_map(|slot| vms.get(slot).map(|vm| vm.id).or_else(|| Some(vms.waiting_in(slot)?.id))).collect()
+        slots
+            .filter_map(|slot| {
+                vms.get(slot).map(|vm| vm.id).or_else(|| Some(vms.waiting_in(slot).or_else(|| vms.out_in(slot))?.id))
+            })
+            .collect()
     }
 
     /// The deadline of the VM in a slot, [`NEVER`] when it has none.
