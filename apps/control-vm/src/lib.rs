@@ -69,7 +69,7 @@ async fn create(control: &mut Control, image: ImageId, pad: usize) -> Result<VmI
     if let [a, b, ..] = &mut extra[..] {
         (*a, *b) = (b'p', b'=');
     }
-    control.create(image, &extra, Share::UNSAID, Tenant::UNSAID).await
+    control.create(image, &extra, Share::UNSAID, Claim::UNSAID, Tenant::UNSAID).await
 }
 
 /// The VM as it is when it has run so far that it idles.

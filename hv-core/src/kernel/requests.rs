@@ -49,7 +49,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             self.requests.next += 1;
             let created_tsc = self.cpu.board.now();
             if let Some(seed) = self.vms.bring_to_life(slot, created_tsc, self.cpu.stolen_ms(created_tsc)) {
-                self.arrived(seed.id, seed.image);
+                self.arrived(seed.id, seed.claim.reserve);
             }
         }
     }

@@ -7,6 +7,7 @@ use super::{End, Memory, Queue, Registers, Table, Vm};
 use crate::board::Board;
 use crate::kernel::{Cpu, Kernel};
 use crate::memory::{Owner, Reservation};
+use abi::claim::Claim;
 use abi::guest::BOOT_ARGS_MAX;
 use abi::share::Share;
 use abi::tenant::Tenant;
@@ -26,6 +27,8 @@ pub struct Order {
     pub ipv4: u32,
     /// What this does not say is the image's.
     pub share: Share,
+    /// What this does not say is the image's.
+    pub claim: Claim,
     /// Whose it is; when this does not say, the image's.
     pub tenant: Tenant,
 }
@@ -45,6 +48,8 @@ pub enum CreateError {
     ArgumentsTaken,
     /// A weight or a burst beyond its limits.
     BadShare,
+    /// Frames with which it could not start, or a reserve beyond its limit.
+    BadClaim,
 }
 
 impl<B: Backend, H: Board> Kernel<B, H> {
@@ -57,33 +62,39 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         let Self { vms, cpu, .. } = self;
         let created_tsc = cpu.board.now();
         let stolen_ms = cpu.stolen_ms(created_tsc);
-        let &Order { image, slot, ipv4, share, tenant } = order;
-        let Some(of_image) = cpu.images.get(image).map(|image| image.entry.share()) else {
+        let &Order { image, slot, ipv4, share, claim, tenant } = order;
+        let Some(of_image) = cpu.images.get(image).map(|image| &image.entry) else {
             return Err(CreateError::UnknownImage);
         };
         if !share.is_valid() {
             return Err(CreateError::BadShare);
         }
+        // The image's own was checked at boot.
+        let said = claim != Claim::UNSAID;
+        let claim = claim.or(of_image.claim());
+        if said && !claim.is_valid() {
+            return Err(CreateError::BadClaim);
+        }
         if args.len() > BOOT_ARGS_MAX {
             return Err(CreateError::TooLong);
         }
-        let share = share.or(of_image);
+        let share = share.or(of_image.share());
         let id = vms.next_id().ok_or(CreateError::SlotsTaken)?;
         if slot.is_some_and(|slot| slot != id.slot) {
             return Err(CreateError::Moved(id.slot));
         }
-        if !vms.create(Seed { id, image, ipv4, share, tenant, created_tsc, stolen_ms }, args) {
+        if !vms.create(Seed { id, image, ipv4, share, claim, tenant, created_tsc, stolen_ms }, args) {
             return Err(CreateError::ArgumentsTaken);
         }
-        self.arrived(id, image);
+        self.arrived(id, claim.reserve);
         Ok(id)
     }
 
-    /// A VM has come to live, and waits for the gatekeeper.
-    pub fn arrived(&mut self, id: VmId, image: ImageId) {
+    /// A VM has come to live, for which so many frames are to be kept, and waits for the gatekeeper.
+    pub fn arrived(&mut self, id: VmId, reserve: u32) {
         let Self { vms, cpu, .. } = self;
         cpu.await_admission(id);
-        cpu.tell_arrived(vms, id, image, true);
+        cpu.tell_arrived(vms, id, reserve, true);
         if cpu.scheduler().is_none() {
             cpu.admit(vms, id);
         }
@@ -91,30 +102,16 @@ impl<B: Backend, H: Board> Kernel<B, H> {
 }
 
 impl<B: Backend, H: Board> Cpu<B, H> {
-    /// Frames that are kept for a VM of this image when it is admitted.
-    pub fn frames_needed(&self, image: ImageId) -> u64 {
-        self.claim_of(image).0.into()
-    }
-
-    /// Frames that are kept for each VM of this image, and that it may hold.
-    pub fn claim_of(&self, image: ImageId) -> (u32, u32) {
-        self.images.get(image).map_or((0, 0), |image| (image.entry.reserve_frames, image.entry.limit_frames))
-    }
-
-    /// Keep a VM's reserve for it. `None` when there is not as much.
-    fn reserve(&mut self, image: ImageId) -> Option<Reservation> {
-        let (reserve, limit) = self.claim_of(image);
-        Reservation::open(&mut self.frames, reserve, limit)
-    }
-
     /// The gatekeeper admits a VM: give it its first pages and let it run. One that does not wait is left alone: the
     /// gatekeeper may not know yet.
     pub fn admit(&mut self, vms: &mut Table<B>, id: VmId) {
         let Some(seed) = vms.waiting(id) else { return };
-        let reservation = if vms.seats().free() == 0 { None } else { self.reserve(seed.image) };
+        let Claim { reserve, limit } = seed.claim;
+        let has_seat = vms.seats().free() > 0;
+        let reservation = if has_seat { Reservation::open(&mut self.frames, reserve, limit) } else { None };
         let Some(reservation) = reservation else {
             // The gatekeeper believed otherwise, or is not one that asks. The VM goes on waiting.
-            return self.tell_arrived(vms, id, seed.image, false);
+            return self.tell_arrived(vms, id, reserve, false);
         };
         let mut args = BootArgs::new();
         let early = vms.take_luggage(id.slot, &mut args);

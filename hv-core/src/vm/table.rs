@@ -108,7 +108,7 @@ impl<B: Backend> Table<B> {
     /// room, or the id is not the next.
     #[must_use]
     pub fn create(&mut self, seed: Seed, args: &[u8]) -> bool {
-        let Seed { id, image, ipv4, share, tenant, created_tsc, stolen_ms } = seed;
+        let Seed { id, image, ipv4, share, claim, tenant, created_tsc, stolen_ms } = seed;
         if self.next_id() != Some(id) {
             return false;
         }
@@ -120,8 +120,19 @@ impl<B: Backend> Table<B> {
         }
         let (place, generation) = (place::WAITING, id.generation);
         let tenant = tenant.raw();
-        *record =
-            Record { place, generation, image, ipv4, share, tenant, args, created_tsc, stolen_ms, ..Record::EMPTY };
+        *record = Record {
+            place,
+            generation,
+            image,
+            ipv4,
+            share,
+            claim,
+            tenant,
+            args,
+            created_tsc,
+            stolen_ms,
+            ..Record::EMPTY
+        };
         self.living += 1;
         true
     }
@@ -132,13 +143,23 @@ impl<B: Backend> Table<B> {
 
     /// The VM in a slot, if it waits for admission.
     pub fn waiting_in(&self, slot: Slot) -> Option<Seed> {
-        let &Record { place: place::WAITING, generation, image, ipv4, share, tenant, created_tsc, stolen_ms, .. } =
-            self.record(slot)?
+        let &Record {
+            place: place::WAITING,
+            generation,
+            image,
+            ipv4,
+            share,
+            claim,
+            tenant,
+            created_tsc,
+            stolen_ms,
+            ..
+        } = self.record(slot)?
         else {
             return None;
         };
         let tenant = Tenant::from_raw(tenant).unwrap_or_default();
-        Some(Seed { id: VmId { slot, generation }, image, ipv4, share, tenant, created_tsc, stolen_ms })
+        Some(Seed { id: VmId { slot, generation }, image, ipv4, share, claim, tenant, created_tsc, stolen_ms })
     }
 
     /// The VM with this id, if it waits for admission.
