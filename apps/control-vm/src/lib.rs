@@ -9,7 +9,7 @@ extern crate alloc;
 
 use alloc::vec;
 use ilwaco::args::Args;
-use ilwaco::control::{Control, Error, ImageId, Share, Tenant, VmId, VmState};
+use ilwaco::control::{Claim, Control, Error, ImageId, Share, Tenant, VmId, VmState};
 use ilwaco::println;
 use ilwaco::time::{Duration, sleep};
 
