@@ -27,6 +27,7 @@ fn described(number: u32) -> ControlReply {
         shared: 30,
         ipv4: 0x0a00_0210 + number,
         bus_locks: 0,
+        claim: Claim::UNSAID,
     }
 }
 
