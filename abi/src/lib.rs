@@ -11,6 +11,7 @@ pub mod boot;
 pub mod claim;
 pub mod component;
 pub mod control;
+pub mod disk;
 pub mod end;
 pub mod guest;
 pub mod guest_control;

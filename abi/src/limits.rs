@@ -15,7 +15,7 @@ pub const MAX_RINGS: usize = 24;
 /// Rings that one component can be an end of.
 pub const MAX_RINGS_PER_COMPONENT: usize = 8;
 /// Devices that one component can drive.
-pub const MAX_DEVICES_PER_COMPONENT: usize = 4;
+pub const MAX_DEVICES_PER_COMPONENT: usize = 5;
 /// Guest images in one manifest.
 pub const MAX_IMAGES: usize = 16;
 /// Loadable segments that an ELF image may have.

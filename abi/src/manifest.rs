@@ -82,7 +82,7 @@ pub struct Component {
     pub memory_pages: u32,
     /// Pages of DMA memory.
     pub dma_pages: u32,
-    /// PCI class of the devices that it drives, 0x0000ccss, or [`NONE`].
+    /// PCI class of the devices that it drives, 0x0000ccss ([`crate::pci::is_of_class`]), or [`NONE`].
     pub pci_class: u32,
     /// First port that it may use, and
     pub port_first: u16,
@@ -92,6 +92,16 @@ pub struct Component {
     pub port_irq: u32,
     /// Pages that outlive a restart ([`crate::component::layout::KEEP`]).
     pub keep_pages: u32,
+    /// [`component_flags`].
+    pub flags: u32,
+    /// Must be zero.
+    pub reserved: u32,
+}
+
+/// Bits of [`Component::flags`]. All others must be zero.
+pub mod component_flags {
+    /// Where the machine has no device for it, it is left out, and its rings with it; else the boot ends.
+    pub const OPTIONAL: u32 = 1 << 0;
 }
 
 /// One ring.
@@ -210,7 +220,7 @@ impl Image {
 const _: () = {
     assert!(core::mem::size_of::<Header>() == 40 + DEFAULTS_BYTES);
     assert!(core::mem::size_of::<ModuleDigest>() == 40);
-    assert!(core::mem::size_of::<Component>() == 16 + 32 * MAX_POLICIES + 40);
+    assert!(core::mem::size_of::<Component>() == 16 + 32 * MAX_POLICIES + 48);
     assert!(core::mem::size_of::<Ring>() == 32);
     assert!(core::mem::size_of::<Image>() == 208);
 };

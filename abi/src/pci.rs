@@ -16,6 +16,16 @@ pub const CAPABILITY_MSIX: u8 = 0x11;
 /// Message control of MSI-X (section 6.8.2.3), in the upper half of the capability's first word: on.
 pub const MSIX_ENABLE: u16 = 1 << 15;
 
+/// Stands for every subclass in the class that a component drives.
+pub const ANY_SUBCLASS: u32 = 0xff;
+/// Class and subclass of IDE controllers, whose registers are ports.
+pub const CLASS_IDE: u32 = 0x0101;
+
+/// Whether a function with these class, subclass and programming interface (0x00ccsspp) is one of those that `wanted` (0x0000ccss) means.
+pub const fn is_of_class(class: u32, wanted: u32) -> bool {
+    class >> 8 == wanted || wanted & 0xff == ANY_SUBCLASS && class >> 16 == wanted >> 8
+}
+
 const STATUS: u8 = 0x06;
 const STATUS_CAPABILITIES: u16 = 1 << 4;
 const CAPABILITIES: u8 = 0x34;
@@ -126,6 +136,12 @@ mod tests {
         assert_eq!(circle.capabilities(CAPABILITY_VENDOR).count(), usize::from(MAX_CAPABILITIES));
         let header = config(&[(0x06, 0x10), (0x34, 0x3c), (0x3c, 9)]);
         assert_eq!(header.capabilities(CAPABILITY_VENDOR).count(), 0);
+    }
+
+    #[test]
+    fn a_class_may_mean_every_subclass() {
+        assert!(is_of_class(0x01_0180, 0x0101) && !is_of_class(0x01_0180, 0x0100) && !is_of_class(0x02_0180, 0x0101));
+        assert!(is_of_class(0x01_0180, 0x01ff) && is_of_class(0x01_0802, 0x01ff) && !is_of_class(0x02_0000, 0x01ff));
     }
 
     #[test]

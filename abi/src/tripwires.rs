@@ -49,7 +49,7 @@ fn shares() {
 fn component_numbers() {
     use component::syscall::*;
     assert_eq!([NOP, WAIT, NOTIFY, LOG, IRQ_ACK, RAISE, PORT_IN, PORT_OUT, EXIT], [0, 1, 2, 3, 4, 5, 6, 7, 8]);
-    assert_eq!(size_of::<component::ComponentInfo>(), 1656);
+    assert_eq!(size_of::<component::ComponentInfo>(), 1976);
     assert_eq!((offset_of!(component::RingInfo, service), size_of::<component::RingInfo>()), (24, 32));
     assert_eq!(size_of::<component::DeviceInfo>(), 320);
 }
@@ -78,7 +78,8 @@ fn layouts() {
     assert_eq!(offset_of!(ring::RingHeader, head), 64);
     assert_eq!(offset_of!(ring::RingHeader, epoch), 128);
     assert_eq!(size_of::<message::Message>(), 64);
-    assert_eq!(size_of::<manifest::Component>(), 184);
+    assert_eq!(size_of::<manifest::Component>(), 192);
+    assert_eq!((offset_of!(manifest::Component, flags), manifest::component_flags::OPTIONAL), (184, 1));
     assert_eq!(size_of::<manifest::Image>(), 208);
     assert_eq!(nic::tx_slots_offset(256), 0x5000);
     assert_eq!((offset_of!(nic::NicPage, listens), size_of::<nic::Listens>()), (96, 48));
@@ -114,11 +115,11 @@ fn boot_record() {
     assert_eq!([backend::VMX, backend::SVM], [1, 2]);
     assert_eq!([note::KIND_COMPONENT, note::KIND_GUEST, note::KIND_CORE_VMX, note::KIND_CORE_SVM], [1, 2, 3, 4]);
     assert_eq!(note::WITH_SELFTEST, 256);
-    assert_eq!((size_of::<Segment>(), size_of::<Program>(), size_of::<Component>()), (40, 352, 1600));
+    assert_eq!((size_of::<Segment>(), size_of::<Program>(), size_of::<Component>()), (40, 352, 1608));
     assert_eq!((size_of::<PciDevice>(), size_of::<Screen>(), size_of::<Options>()), (176, 10_272, 48));
     assert_eq!((size_of::<Vms>(), offset_of!(Vms, written), offset_of!(BootRecord, vms)), (48, 40, 648));
     assert_eq!((offset_of!(BootRecord, root), offset_of!(BootRecord, ranges)), (56, 2424));
-    assert_eq!(size_of::<BootRecord>(), 48536);
+    assert_eq!(size_of::<BootRecord>(), 48600);
 }
 
 #[test]

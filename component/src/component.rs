@@ -48,6 +48,16 @@ impl Component {
         self.info
     }
 
+    /// As [`Component::inbox`]; `None` where there is no such ring, as when its other end was left out.
+    pub fn find_inbox(&self, name: &str) -> Option<Inbox> {
+        self.find_ring(name, false).map(|_| self.inbox(name))
+    }
+
+    /// As [`Component::outbox`]; `None` where there is no such ring.
+    pub fn find_outbox(&self, name: &str) -> Option<Outbox> {
+        self.find_ring(name, true).map(|_| self.outbox(name))
+    }
+
     /// The ring called `name`, which this component consumes.
     ///
     /// # Panics
@@ -111,10 +121,14 @@ impl Component {
         unsafe { SharedMemory::new(base, request_page::BYTES) }
     }
 
-    fn ring(&self, name: &str, producer: bool) -> (usize, &'static RingInfo) {
+    fn find_ring(&self, name: &str, producer: bool) -> Option<(usize, &'static RingInfo)> {
         let count = usize::try_from(self.info.ring_count).unwrap_or(usize::MAX);
         let mut rings = self.info.rings.iter().take(count).enumerate();
-        match rings.find(|(_, ring)| ring.name.as_str() == name && (ring.producer != 0) == producer) {
+        rings.find(|(_, ring)| ring.name.as_str() == name && (ring.producer != 0) == producer)
+    }
+
+    fn ring(&self, name: &str, producer: bool) -> (usize, &'static RingInfo) {
+        match self.find_ring(name, producer) {
             Some(found) => found,
             None => {
                 let (end, me) = (if producer { "produce" } else { "consume" }, self.info.name);

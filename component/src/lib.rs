@@ -21,6 +21,7 @@ mod syscall;
 mod tables;
 #[cfg(not(target_os = "none"))]
 pub mod test_log;
+pub mod virtio;
 
 pub use crate::complaints::Complaints;
 pub use crate::component::{Component, Dma, VmNic};

@@ -66,6 +66,30 @@ impl Check {
         (self != Check::UNWRITTEN).then(|| Check::new(now, sum(disk, block, data)))
     }
 
+    /// As [`Check::before_writing`], for data of which [`Check::of`] is this one.
+    #[must_use]
+    pub fn then(self, after: Check) -> Option<Check> {
+        (self != Check::UNWRITTEN).then(|| Check::new(self.sums()[1], after.sums()[1]))
+    }
+
+    /// Whether it allows one content only: else what the block holds has to be looked at before it is written, since only one of the two
+    /// checksums can be kept.
+    #[must_use]
+    pub fn is_certain(self) -> bool {
+        let [old, new] = self.sums();
+        self == Check::UNWRITTEN || old == new
+    }
+
+    /// It without the checksum that is not that of `data`, which the block holds; `None` when neither is.
+    #[must_use]
+    pub fn certain(self, disk: u32, block: u64, data: &Block) -> Option<Check> {
+        match self.judge(disk, block, data) {
+            Checked::Good => Some(Check::of(disk, block, data)),
+            Checked::Zeros => Some(self),
+            Checked::Bad => None,
+        }
+    }
+
     /// Of these checksums, the old one first.
     fn new(old: u32, new: u32) -> Check {
         Check(u64::from(old) | u64::from(new) << 32)
@@ -155,6 +179,12 @@ mod tests {
             [Checked::Bad, Checked::Good, Checked::Good]
         );
         assert_eq!(Check::UNWRITTEN.before_writing(1, 0, &filled(2)), None);
+        let (old, new) = (Check::of(1, 0, &filled(1)), Check::of(1, 0, &filled(2)));
+        assert_eq!((old.then(new), Check::UNWRITTEN.then(new)), (Some(writing), None));
+        // What it holds decides which of the two it is.
+        assert_eq!([old, writing, Check::UNWRITTEN].map(Check::is_certain), [true, false, true]);
+        assert_eq!([1, 2, 3].map(|byte| writing.certain(1, 0, &filled(byte))), [Some(old), Some(new), None]);
+        assert_eq!(Check::UNWRITTEN.certain(1, 0, &filled(9)), Some(Check::UNWRITTEN));
     }
 
     #[test]

@@ -270,6 +270,14 @@ pub fn checked(
     Ok(raw.iter().filter_map(|one| Entry::decode(one).ok()))
 }
 
+/// The entry of this number in a directory that was [`checked`] before. `None` beyond the bytes, and for one that makes no sense.
+#[must_use]
+pub fn entry_at(bytes: &[u8], index: usize) -> Option<Entry> {
+    let start = index.checked_mul(ENTRY_BYTES)?;
+    let raw = EntryRaw::read_from_bytes(bytes.get(start..start.checked_add(ENTRY_BYTES)?)?).ok()?;
+    Entry::decode(&raw).ok()
+}
+
 const _: () = {
     assert!(size_of::<EntryRaw>() == ENTRY_BYTES);
     assert!(ENTRY_BYTES * 64 == crate::BLOCK_BYTES && ENTRIES_PER_BLOCK == 64);

@@ -40,6 +40,9 @@ fn read(bytes: &[u8], superblock: &Superblock) -> Result<Vec<Entry>, Fault> {
 fn what_was_written_is_read() {
     let (bytes, superblock) = packed(&entries());
     assert_eq!(read(&bytes, &superblock), Ok(entries().to_vec()));
+    let each: Vec<Option<Entry>> = (0..4).map(|index| entry_at(&bytes, index)).collect();
+    assert_eq!(each, [Some(entries()[0]), Some(entries()[1]), Some(entries()[2]), None]);
+    assert_eq!((entry_at(&bytes, 64), entry_at(&bytes, usize::MAX)), (None, None));
     let (bytes, superblock) = packed(&[]);
     assert_eq!(read(&bytes, &superblock), Ok(vec![]));
     assert_eq!(read(&[0; 63], &Superblock { entries: 1, ..superblock }), Err(Fault::Length));

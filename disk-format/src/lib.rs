@@ -20,7 +20,8 @@ pub use crate::block::{BLOCK_BYTES, Block, checksum, is_blank, zeroed};
 pub use crate::change::{Change, STEPS, Step};
 pub use crate::checks::{CHECKS_PER_BLOCK, Check, Checked, check_blocks, place_of_check};
 pub use crate::directory::{
-    ENTRIES_PER_BLOCK, Entry, EntryName, EntryRaw, Fault, Kind, MAX_ENTRIES, checked, directory_checksum, pack,
+    ENTRIES_PER_BLOCK, Entry, EntryName, EntryRaw, Fault, Kind, MAX_ENTRIES, checked, directory_checksum, entry_at,
+    pack,
 };
 pub use crate::layout::{Layout, MEMBER_BLOCKS_MIN, Place};
 pub use crate::look::{Member, Seen, look};

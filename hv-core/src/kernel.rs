@@ -11,6 +11,7 @@ mod attention;
 mod barriers;
 mod cpu;
 mod enable;
+mod errors;
 mod hardware_errors;
 mod parts;
 mod requests;
@@ -23,17 +24,16 @@ mod turn;
 pub use attention::Attention;
 pub use barriers::{Crossings, Domain};
 pub use cpu::Cpu;
-pub use hardware_errors::HardwareErrors;
+pub use errors::HardwareErrors;
 pub use parts::{Parts, Tables};
 pub use start::run;
 pub use steady::{PERIOD_MS, Steady};
 pub use turn::Turn;
 
 use crate::board::Board;
-use crate::vm::{Hazard, NEVER, Queue, State, Table};
+use crate::vm::{Hazard, NEVER, Queue, Requested, State, Table};
 use abi::guest::pending;
 use backend::Backend;
-use requests::Requests;
 
 /// Looks a second at the serial line while something waits for it.
 const SERIAL_RATE: u64 = 700;
@@ -52,7 +52,7 @@ pub struct Kernel<B: Backend, H: Board> {
     pub vms: Table<B>,
     pub cpu: Cpu<B, H>,
     /// VMs that the boot options ask for and that have still to come to live.
-    requests: Requests,
+    requested: Requested,
 }
 
 impl<B: Backend, H: Board> Kernel<B, H> {

@@ -5,7 +5,9 @@ use abi::limits::{
     MAX_COMPONENTS, MAX_IMAGES, MAX_MODULES, MAX_POLICIES, MAX_RINGS, MAX_RINGS_PER_COMPONENT, Name, PAGE_SIZE,
     VM_MEMORY_MAX, VM_MEMORY_MIN,
 };
-use abi::manifest::{ANY, CORE, Component, Header, Image, MAGIC, ModuleDigest, NONE, Ring, checksum, image_flags};
+use abi::manifest::{
+    ANY, CORE, Component, Header, Image, MAGIC, ModuleDigest, NONE, Ring, checksum, component_flags, image_flags,
+};
 use abi::service::Service;
 use abi::tenant::Tenant;
 use core::fmt;
@@ -131,6 +133,7 @@ impl<'a> Manifest<'a> {
         let keep = u64::from(component.keep_pages) * PAGE_SIZE;
         ensure(keep <= layout::KEEP_END - layout::KEEP, "its kept memory is too large")?;
         ensure(component.pci_class == NONE || component.pci_class <= 0xffff, "its PCI class is not a class")?;
+        ensure(component.flags & !component_flags::OPTIONAL == 0, "it has flags that nobody knows")?;
         let ports_end = u32::from(component.port_first) + u32::from(component.port_count);
         ensure(ports_end <= 0x1_0000, "its ports are out of range")?;
         ensure(component.port_irq == NONE || component.port_irq < 16, "its port interrupt is not an ISA interrupt")?;

@@ -29,6 +29,8 @@ pub fn component(role: &str, priority: u32) -> Component {
         port_count: 0,
         port_irq: NONE,
         keep_pages: 0,
+        flags: 0,
+        reserved: 0,
     }
 }
 

@@ -31,6 +31,8 @@ fn component(role: &str, names: &[&str]) -> Component {
         port_count: 0,
         port_irq: NONE,
         keep_pages: 0,
+        flags: 0,
+        reserved: 0,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::memory::PhysAddr;
 use abi::boot::{Bar, MAX_PCI_DEVICES, PciDevice};
-use abi::pci::{CONFIG_BYTES, Config, MsixPlace};
+use abi::pci::{CLASS_IDE, CONFIG_BYTES, Config, MsixPlace, is_of_class};
 use base::pci::PciAddress;
 use core::ptr::NonNull;
 
@@ -16,7 +16,12 @@ pub trait ConfigSpace {
     fn read(&self, at: PciAddress, register: u8) -> u32;
     /// Writes a register of the header. While a base address register is asked for its size, decoding is off.
     fn write(&mut self, at: PciAddress, register: u8, value: u32);
+    /// Hard disks that a BIOS has found; 0 where there was no BIOS.
+    fn bios_disks(&self) -> u8;
 }
+
+/// Where a BIOS keeps the number of hard disks that it has found (its data area at 0x400, offset 0x75).
+const BIOS_DISKS: u64 = 0x475;
 
 /// The machine's own.
 pub struct Ports;
@@ -30,6 +35,12 @@ impl ConfigSpace for Ports {
         // SAFETY: only [`read_bars`] writes, and it restores what it has changed while the device answered at no address.
         unsafe { at.write(register, value) };
     }
+
+    fn bios_disks(&self) -> u8 {
+        let at = PhysAddr::new(BIOS_DISKS).as_ptr::<u8>();
+        // SAFETY: the early page tables show the first megabyte; any byte is a number.
+        unsafe { at.read_volatile() }
+    }
 }
 
 /// What a scan found.
@@ -39,12 +50,14 @@ pub struct PciDevices {
     pub devices: heapless::Vec<PciDevice, MAX_PCI_DEVICES>,
     /// Devices beyond [`MAX_PCI_DEVICES`].
     pub dropped: usize,
+    /// An IDE controller may have disks: nearly every machine has one, and most have nothing on it but a CD-ROM drive.
+    pub ide: bool,
 }
 
 impl PciDevices {
     /// Looks at every function of every bus.
     pub fn scan(space: &mut impl ConfigSpace) -> PciDevices {
-        let mut found = PciDevices::default();
+        let mut found = PciDevices { ide: space.bios_disks() != 0, ..PciDevices::default() };
         for bus in 0..=255_u16 {
             for device in 0..32 {
                 let first = PciAddress(bus << 8 | device << 3);
@@ -99,10 +112,14 @@ impl PciDevices {
         left_out
     }
 
-    /// Whether there is a device of this class (class and subclass) whose registers lie in memory.
+    /// Whether there is a device of this class ([`is_of_class`]) whose registers can be reached: they lie in memory, or are the ports of
+    /// an IDE controller that can be a bus master and that may have disks.
     pub fn has_class(&self, class: u32) -> bool {
-        let in_memory = |device: &PciDevice| device.bars().iter().any(|bar| bar.io == 0);
-        self.devices.iter().any(|device| device.class >> 8 == class && in_memory(device))
+        let reachable = |device: &&PciDevice| {
+            let is_ide = device.class >> 8 == CLASS_IDE;
+            device.bars().iter().any(|bar| if bar.io == 0 { true } else { is_ide && self.ide && bar.index == 4 })
+        };
+        self.devices.iter().filter(reachable).any(|device| is_of_class(device.class, class))
     }
 }
 
@@ -207,6 +224,10 @@ pub mod tests {
                 words[at] = words[at] & !writable[at] | value & writable[at];
             }
         }
+
+        fn bios_disks(&self) -> u8 {
+            0
+        }
     }
 
     #[test]
@@ -244,7 +265,23 @@ pub mod tests {
         let bar = |index, io, address, bytes| Bar { index, io, address, bytes, reserved: [0; 6] };
         let bars = [bar(0, 0, 0xfeb0_0000, 0x2_0000), bar(1, 1, 0xc000, 64), bar(2, 0, 0x38_0000_4000, 0x4000)];
         assert_eq!(nic.bars(), bars);
-        assert!(found.has_class(0x0200) && !found.has_class(0x0100));
+        assert!(found.has_class(0x0200) && found.has_class(0x02ff) && !found.has_class(0x0100) && !found.ide);
+        // An IDE controller's are ports.
+        let with = |index, ide| PciDevices {
+            ide,
+            devices: [PciDevice {
+                class: 0x01_0180,
+                bar_count: 1,
+                bars: [bar(index, 1, 0xc040, 16); 6],
+                ..PciDevice::default()
+            }]
+            .into_iter()
+            .collect(),
+            dropped: 0,
+        };
+        assert!(
+            with(4, true).has_class(0x01ff) && !with(4, false).has_class(0x01ff) && !with(0, true).has_class(0x01ff)
+        );
         // Registers in memory are nobody's; ports are no memory.
         let mut found = found;
         assert_eq!(found.leave_out(|start, end| start < 0xfec0_0000 && 0xfeb1_0000 < end), 1);

@@ -23,6 +23,10 @@ pub enum Command {
     Images,
     /// Shows time and counters.
     Machine,
+    /// Lists disks, sets of disks, and what is on them.
+    Disks,
+    /// Reads all of a virtual disk and judges it.
+    Scrub(Name),
     /// Kills a component.
     Kill(Name),
     /// Lists the policies that can fill the components' roles.
@@ -49,7 +53,7 @@ pub enum Command {
 }
 
 /// Word, arguments and explanation of each command.
-pub const HELP: [(&str, &str, &str); 17] = [
+pub const HELP: [(&str, &str, &str); 19] = [
     ("help", "", "lists the commands"),
     ("vms", "", "lists the VMs"),
     ("vm", "N", "shows the VM in slot N and its share"),
@@ -57,6 +61,8 @@ pub const HELP: [(&str, &str, &str); 17] = [
     ("components", "", "lists the components"),
     ("images", "", "lists the images that VMs can be created from"),
     ("machine", "", "shows time, counters, and what is done against side channels"),
+    ("disks", "", "lists disks, sets of disks, and what is on the one in use"),
+    ("scrub", "NAME", "reads all of a virtual disk and says which blocks are not what was written"),
     ("kill", "NAME", "kills a component, which is restarted from its module"),
     (
         "policy",
@@ -125,6 +131,8 @@ impl Command {
             "components" => none(Command::Components),
             "images" => none(Command::Images),
             "machine" => none(Command::Machine),
+            "disks" => none(Command::Disks),
+            "scrub" => name(rest).map(Command::Scrub).ok_or(wrong),
             "kill" => name(rest).map(Command::Kill).ok_or(wrong),
             "policy" if rest.is_empty() => Ok(Command::Policies),
             "policy" => {
@@ -166,6 +174,8 @@ impl Command {
             Command::Components => "components",
             Command::Images => "images",
             Command::Machine => "machine",
+            Command::Disks => "disks",
+            Command::Scrub(_) => "scrub",
             Command::Kill(_) => "kill",
             Command::Policies | Command::Policy(..) => "policy",
             Command::Create(..) => "create",
@@ -210,6 +220,8 @@ mod tests {
             ("components", Command::Components),
             ("images", Command::Images),
             ("machine", Command::Machine),
+            ("disks", Command::Disks),
+            ("scrub web", Command::Scrub(name("web"))),
             ("kill netmux", Command::Kill(name("netmux"))),
             ("policy", Command::Policies),
             ("policy  sched   stride ", Command::Policy(name("sched"), name("stride"))),
@@ -262,6 +274,8 @@ mod tests {
             "destroy",
             "kill",
             "kill a b",
+            "disks 1",
+            "scrub",
             "create",
             "poweroff now",
             "state",

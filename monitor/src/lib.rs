@@ -9,6 +9,7 @@ pub mod arguments;
 mod assembly;
 pub mod command;
 mod composition;
+mod disks;
 pub mod editor;
 mod processor;
 mod refusal;

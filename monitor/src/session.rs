@@ -2,6 +2,7 @@
 
 use crate::command::{Command, HELP, Mistake};
 use crate::composition::{Composition, IMAGE_ARGS, Who};
+use crate::disks::Walk;
 use crate::processor;
 use crate::refusal;
 use crate::report::Report;
@@ -21,13 +22,26 @@ pub trait Host {
     fn write_page(&mut self, at: Piece, bytes: &[u8]);
     /// Reads what the core has written there.
     fn read_page(&mut self, at: Piece, bytes: &mut [u8]);
+    /// Puts a question into the ring to the disk component.
+    fn ask_disks(&mut self, request: &Message) -> Asked;
     /// Prints one line.
     fn print(&mut self, line: Arguments<'_>);
 }
 
+/// What became of a question to the disk component.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// It will answer.
+    Sent,
+    /// The ring is full.
+    Full,
+    /// There is no such component.
+    Nobody,
+}
+
 /// How far the command has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
+pub(crate) enum Step {
     /// The names of the images are being asked for: this one is next.
     Names(u32),
     /// The command's own list is being asked for: this entry is next.
@@ -38,14 +52,16 @@ enum Step {
     Network,
     /// The boot arguments of the VM's image are.
     ImageArguments,
+    /// The disk component is being asked.
+    Disks(Walk),
     /// The last request has been sent.
     Last,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Job {
-    command: Command,
-    step: Step,
+pub(crate) struct Job {
+    pub(crate) command: Command,
+    pub(crate) step: Step,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -61,10 +77,10 @@ pub struct Session {
     /// Names of the images by index, once they were asked for.
     pub(crate) images: heapless::Vec<Name, MAX_IMAGES>,
     images_known: bool,
-    job: Option<Job>,
+    pub(crate) job: Option<Job>,
     /// The request that waits for its answer.
     pending: Option<Pending>,
-    last_id: u32,
+    pub(crate) last_id: u32,
     /// Policies of the component that is to have another one, as far as they were told.
     known: heapless::Vec<Name, MAX_POLICIES>,
     /// Where the state of a processor is that was taken, as far as it was.
@@ -114,6 +130,7 @@ impl Session {
                 print_help(host);
                 host.print(format_args!("done help"));
             }
+            Ok(command @ (Command::Disks | Command::Scrub(_))) => self.ask_disks(command, Walk::FIRST, host),
             Ok(Command::Load(at)) => match processor::load(self.loaded, at, self.composition.extra.as_bytes(), host) {
                 Ok(loaded) => {
                     self.loaded = loaded;
@@ -360,6 +377,7 @@ impl Session {
         // Bounded: each round sends a request, of which one can be pending, or ends.
         while let Some(Job { command, step }) = self.job {
             let (request, next) = match step {
+                Step::Disks(_) => return,
                 Step::Names(index) => (ControlRequest::Image { image: ImageId::new(index) }, Step::Names(index + 1)),
                 Step::Walk(index) => {
                     let (request, end) = match command {
@@ -444,6 +462,8 @@ impl Session {
             | Command::Vms
             | Command::Components
             | Command::Images
+            | Command::Disks
+            | Command::Scrub(_)
             | Command::Kill(_)
             | Command::Load(_)
             | Command::Policies
@@ -487,7 +507,8 @@ impl Session {
     /// The core has not answered for too long.
     pub fn expired(&mut self, host: &mut impl Host) {
         if let Some(job) = self.job {
-            host.print(format_args!("error {}: the core does not answer; try again", job.command.word()));
+            let who = if let Step::Disks(_) = job.step { "disk component" } else { "core" };
+            host.print(format_args!("error {}: the {who} does not answer; try again", job.command.word()));
             self.finish();
         }
     }

@@ -100,7 +100,7 @@ pub fn run<D: Discipline>(component: &Component) -> ! {
                 }
             }
             Some(name) => {
-                let structures = Structures::find(config, region);
+                let structures = Structures::find(config, region).ok_or(virtio::StartError::NotModern);
                 let started = structures
                     .and_then(|structures| VirtioNet::start(structures, buffers, dma.physical, sleep(info.tsc_hz)));
                 match started {

@@ -58,7 +58,7 @@ impl Gatekeeper {
     // A few dozen.
     #[allow(clippy::cast_possible_truncation)]
     pub const TABLES: TableBytes =
-        TableBytes { per_slot: size_of::<Entry>() as u32 + Links::BYTES, per_seat: 0, ..TableBytes::NONE };
+        TableBytes { per_slot: size_of::<Entry>() as u32 + Links::BYTES, ..TableBytes::NONE };
 
     /// An empty queue on a machine without frames.
     pub fn new(tables: &mut Tables) -> Self {

@@ -22,7 +22,7 @@ use core::ptr;
 mod corruption;
 
 /// Bytes that the core has for an [`SvmVcpu`].
-pub const VCPU_BYTES: usize = 3328;
+pub const VCPU_BYTES: usize = 3712;
 
 /// What the core keeps of a guest's processor beside the VMCB. It is entered where it lies: see [`Vcpu::init`].
 #[repr(C, align(64))]

@@ -1,9 +1,10 @@
 //! `run`: build, boot, serve.
 
 use crate::build::build;
+use crate::disk;
 use crate::error::{Context, Result, fail};
 use crate::image::Contents;
-use crate::machine::{Config, Kind, Machine, Net, Nic, run_dir, tap};
+use crate::machine::{Config, DiskKind, Kind, Machine, Net, Nic, run_dir, tap};
 use crate::manifest::model::{Protocol, System};
 use crate::manifest::{self, options};
 use crate::net;
@@ -44,9 +45,12 @@ pub struct Args {
     /// Processors of the machine
     #[arg(long, value_name = "N", default_value_t = 1)]
     cpus: u32,
-    /// Disks of the machine
+    /// Disks of the machine: a set in target/disks, which is kept for the next run
     #[arg(long, value_name = "N", default_value_t = 0)]
-    disks: u32,
+    disks: usize,
+    /// What connects them to it [default: virtio, Bochs: ide]
+    #[arg(long, value_name = "KIND")]
+    disk: Option<DiskKind>,
     /// Boot options, in addition to the others
     #[arg(long, value_name = "ARGS", default_value = "")]
     boot: String,
@@ -109,6 +113,8 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let mut config = Config::new(iso);
     config.kind = args.machine.unwrap_or_else(Kind::fastest);
     config.nic = args.nic.unwrap_or_else(|| Nic::best(config.kind)).qemu();
+    config.disk_kind = disk_kind(&args);
+    config.disks = disk::kept(args.disks)?;
     config.megs = args.memory.unwrap_or_else(|| default_memory(vms.len()));
     config.echo = Some("  | ".to_owned());
     config.window = !args.headless && has_window();
@@ -162,13 +168,23 @@ fn refuse_what_is_not_there_yet(args: &Args) -> Result<()> {
     if args.cpus != 1 {
         fail!("--cpus {}: the core runs on one processor so far: use --cpus 1", args.cpus);
     }
-    if args.disks != 0 {
-        fail!("--disks {}: there is no disk component so far: use --disks 0", args.disks);
+    let kind = disk_kind(args);
+    if kind == DiskKind::Virtio && args.machine.unwrap_or_else(Kind::fastest) == Kind::Bochs {
+        fail!("--disk: Bochs has no such disks: use --machine qemu or --disk ide");
+    }
+    if args.disks > kind.most() {
+        fail!("--disks {}: the machine has room for {} of this kind", args.disks, kind.most());
     }
     if args.headless && args.exec.is_none() && args.for_seconds.is_none() {
         eprintln!("serving until Ctrl-C");
     }
     Ok(())
+}
+
+/// What connects disks.
+fn disk_kind(args: &Args) -> DiskKind {
+    let bochs = args.machine.unwrap_or_else(Kind::fastest) == Kind::Bochs;
+    args.disk.unwrap_or(if bochs { DiskKind::Ide } else { DiskKind::Virtio })
 }
 
 /// The boot options that the arguments ask for.

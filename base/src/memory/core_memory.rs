@@ -3,6 +3,7 @@
 use super::frames::{Frames, Owner};
 use super::phys::PhysAddr;
 use abi::limits::PAGE_SIZE;
+use core::mem::MaybeUninit;
 use ring::SharedMemory;
 
 /// The `bytes` from `first` on as memory that others (components, guests, devices) may write at any time.
@@ -32,4 +33,13 @@ pub fn core_slice_below<T: Copy>(frames: &mut Frames, limit: u64, count: usize, 
     }
     // SAFETY: all `count` elements were written, and nobody else knows the frames.
     Some(unsafe { core::slice::from_raw_parts_mut(first, count) })
+}
+
+/// Room for one value of the core's own, for good, so that a large one is made where it stays. `None` when there is none.
+pub fn core_room<T>(frames: &mut Frames) -> Option<&'static mut MaybeUninit<T>> {
+    const { assert!(align_of::<T>() as u64 <= PAGE_SIZE, "a page's alignment suits it") };
+    let pages = (size_of::<T>() as u64).div_ceil(PAGE_SIZE).max(1);
+    let room: *mut MaybeUninit<T> = frames.alloc_contiguous(pages, 1, u64::MAX, Owner::Core)?.as_ptr();
+    // SAFETY: as many bytes as it has were just allocated for good, aligned, and nobody else knows them; what is in them does not matter.
+    Some(unsafe { &mut *room })
 }

@@ -162,6 +162,7 @@ impl Frames {
 
     /// Makes the reserved frames `first..end` free. At boot only, in ascending order. Returns false when there are more
     /// pieces than [`MAX_EXTENTS`]: the frames stay reserved.
+    #[must_use]
     pub fn add_free(&mut self, first: u64, end: u64) -> bool {
         let end = end.min(self.table.len() as u64);
         let (Ok(next), Ok(last)) = (u32::try_from(first), u32::try_from(end)) else { return false };
@@ -209,6 +210,7 @@ impl Frames {
     }
 
     /// Keep `count` frames for a VM. False, and nothing has changed, when there are not as many that are kept for nobody.
+    #[must_use]
     pub(super) fn promise(&mut self, count: u64) -> bool {
         let fits = self.unreserved() >= count;
         self.promised += if fits { count } else { 0 };
@@ -339,6 +341,7 @@ impl Frames {
 
     /// A frame has failed: it is given to nobody again. One that somebody owns stays theirs until they give it back. False
     /// when there are too many of those to be known.
+    #[must_use]
     pub fn retire(&mut self, frame: PhysAddr) -> bool {
         let number = u32::try_from(frame.frame()).unwrap_or(END);
         match self.table.get_mut(number as usize) {

@@ -71,6 +71,21 @@ pub fn frames(data: &[u8]) -> bool {
         assert_eq!(frames.free_frames(), free);
         assert_eq!(frames.counts().iter().sum::<u64>(), COUNT);
     }
+    agree(&frames, &owned);
+    // All that is free can be had, each frame once.
+    while let Some(frame) = frames.alloc(Owner::Core, 0) {
+        note(&mut owned, frame, (Owner::Core, 0), &pieces);
+        free -= 1;
+    }
+    assert_eq!(free, 0);
+    drop(frames);
+    // SAFETY: nobody refers to it any more.
+    drop(unsafe { Box::from_raw(memory) });
+    returned
+}
+
+/// The table says of each frame what is known of it, and counts right.
+fn agree(frames: &Frames, owned: &BTreeMap<u64, (Owner, u32)>) {
     let mut counts = BTreeMap::new();
     for number in 0..COUNT {
         let (owner, page) = frames.owner_of(PhysAddr::from_frame(number));
@@ -85,16 +100,6 @@ pub fn frames(data: &[u8]) -> bool {
     for class in CLASSES {
         assert_eq!(frames.count_of(class), counts.get(&class).copied().unwrap_or(0), "{class:?}");
     }
-    // All that is free can be had, each frame once.
-    while let Some(frame) = frames.alloc(Owner::Core, 0) {
-        note(&mut owned, frame, (Owner::Core, 0), &pieces);
-        free -= 1;
-    }
-    assert_eq!(free, 0);
-    drop(frames);
-    // SAFETY: nobody refers to it any more.
-    drop(unsafe { Box::from_raw(memory) });
-    returned
 }
 
 fn owner(number: u8) -> Owner {

@@ -15,7 +15,7 @@ mod reservation;
 pub mod tables;
 
 pub use core_image::CoreImage;
-pub use core_memory::{core_memory, core_slice, core_slice_below};
+pub use core_memory::{core_memory, core_room, core_slice, core_slice_below};
 pub use frames::{CLASSES, Frames, Owner, OwnerClass};
 pub use paging::{AddressSpace, KernelSpace, WxReport};
 pub use phys::{PhysAddr, copy_frame};

@@ -7,7 +7,7 @@ use super::pci::{PciDevice, PciInfo};
 use super::{Board, Devices, vectors};
 use crate::trap::{self, Errors, Make, Trap, UserContext};
 use abi::boot::{BARS, Bar, MAX_OVERRIDES, MAX_PCI_DEVICES, Override, SoftOff};
-use abi::pci::MsixPlace;
+use abi::pci::{CLASS_IDE, MsixPlace};
 use base::power;
 
 /// The core's devices.
@@ -155,14 +155,18 @@ impl Devices for Hardware {
 
     fn pci_device(&self, index: usize) -> Option<PciInfo> {
         let device = self.pci.get(index)?;
-        let bars: heapless::Vec<Bar, BARS> = device.found.bars().iter().filter(|bar| bar.io == 0).copied().collect();
+        let regions = |io| device.found.bars().iter().filter(move |bar| (bar.io != 0) == io).copied();
+        let bars: heapless::Vec<Bar, BARS> = regions(false).collect();
+        let ports: heapless::Vec<Bar, BARS> = regions(true).collect();
+        let is_ide = device.found.class >> 8 == CLASS_IDE;
         let config = device.address().config();
-        (!bars.is_empty()).then(|| PciInfo {
+        (!bars.is_empty() || is_ide && !ports.is_empty()).then(|| PciInfo {
             vendor: device.found.vendor,
             device: device.found.device,
             class: device.found.class,
             address: device.address(),
             bars,
+            ports,
             msix: MsixPlace::of(&config),
             config,
         })

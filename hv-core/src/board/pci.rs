@@ -32,6 +32,8 @@ pub struct PciInfo {
     pub address: PciAddress,
     /// Its memory regions.
     pub bars: heapless::Vec<Bar, BARS>,
+    /// Its ports.
+    pub ports: heapless::Vec<Bar, BARS>,
     /// The table of MSI-X, which is the core's.
     pub msix: Option<MsixPlace>,
     /// Its configuration space.

@@ -12,7 +12,7 @@ use core::ptr::NonNull;
 /// A way to run guests: what the program for one kind of processor brings to the core.
 pub trait Virtualization {
     /// How guests run.
-    type Backend: Backend<Vcpu: Spoil>;
+    type Backend: Backend<Vcpu: Spoil> + 'static;
     /// Why it cannot be switched on.
     type Error: fmt::Display;
     /// [`abi::boot::backend`].

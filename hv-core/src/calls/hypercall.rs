@@ -37,6 +37,7 @@ impl Refusal {
 impl<B: Backend, H: Board> Cpu<B, H> {
     /// Serve a hypercall that needs nothing but the VM itself. False when it is another one.
     #[inline]
+    #[must_use]
     pub(super) fn own_hypercall(&mut self, vm: &mut Vm<B>) -> bool {
         let result = match vm.vcpu.registers().rax {
             hypercall::NOP => u64::from(abi::ABI_VERSION),

@@ -48,6 +48,7 @@ impl<'m> Backlog<'m> {
     }
 
     /// The party at this endpoint has still to be told of a seat. True when that is new.
+    #[must_use]
     pub fn push(&mut self, of: EndpointId, service: Service, seat: Seat) -> bool {
         let (Some(service), Some(ends)) = (place(service), self.ends.get_mut(of.index())) else { return false };
         let number = seat.number();

@@ -1,5 +1,6 @@
 //! One component.
 
+use super::devices::PortRanges;
 use super::endpoint::{EndpointSet, Peer};
 use super::liveness::Liveness;
 use super::policies::Policies;
@@ -57,6 +58,8 @@ pub struct Component {
     pub peers: [Peer; MAX_RINGS_PER_COMPONENT],
     /// Its devices.
     pub devices: heapless::Vec<Device, MAX_DEVICES_PER_COMPONENT>,
+    /// Ports of its devices.
+    pub ports: PortRanges,
     /// The kick bits, for a party to the service `net`.
     pub kicks: Option<SharedMemory>,
     /// Registers while it does not run.

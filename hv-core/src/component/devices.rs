@@ -9,6 +9,15 @@ use crate::board::pci::PciInfo;
 use crate::memory::{Frames, MapError, PhysAddr};
 use abi::component::{BARS, BarInfo, ComponentInfo, DeviceInfo, bits, layout};
 use abi::limits::{MAX_DEVICES_PER_COMPONENT, Name, PAGE_SIZE};
+use abi::pci::{CLASS_IDE, is_of_class};
+
+/// What a component drives.
+#[derive(Default)]
+pub(super) struct Attached {
+    pub devices: heapless::Vec<Device, MAX_DEVICES_PER_COMPONENT>,
+    /// Ports that these answer at.
+    pub ports: PortRanges,
+}
 
 /// Give a component the devices of its PCI class: registers mapped, interrupt routed (and masked for now).
 pub(super) fn attach_devices(
@@ -18,16 +27,17 @@ pub(super) fn attach_devices(
     frames: &mut Frames,
     hardware: &mut impl Devices,
     info: &mut ComponentInfo,
-    devices: &mut heapless::Vec<Device, MAX_DEVICES_PER_COMPONENT>,
-) -> Result<(), LoadError> {
+) -> Result<Attached, LoadError> {
+    let mut attached = Attached::default();
     let mut index = 0;
     for pci in 0..hardware.pci_count() {
-        let Some(found) = hardware.pci_device(pci).filter(|found| found.class >> 8 == class) else { continue };
+        let Some(found) = hardware.pci_device(pci).filter(|found| is_of_class(found.class, class)) else { continue };
         if index == MAX_DEVICES_PER_COMPONENT - 1 {
             break;
         }
         let at = layout::MMIO + index as u64 * layout::MMIO_STRIDE;
         let bars = map_bars(&found, at, space, frames).map_err(|_| LoadError::Memory(*component))?;
+        give_ports(&found, &mut attached.ports);
         let gsi = hardware.route_pci(pci);
         log::info!("{component}: PCI {}, {}", found.address, hardware.delivery(gsi));
         // Once more, for its state now.
@@ -41,11 +51,41 @@ pub(super) fn attach_devices(
             bars,
             config,
         };
-        let _ = devices.push(Device { pci: Some(pci), gsi, bit: 1 << (bits::IRQ_SHIFT as usize + index) });
+        let _ = attached.devices.push(Device { pci: Some(pci), gsi, bit: 1 << (bits::IRQ_SHIFT as usize + index) });
         index += 1;
     }
     info.device_count = count32(index);
-    if index == 0 { Err(LoadError::Device(class)) } else { Ok(()) }
+    if index == 0 { Err(LoadError::Device(class)) } else { Ok(attached) }
+}
+
+/// Ports that a component's devices answer at: the first, and how many.
+pub type PortRanges = heapless::Vec<(u16, u16), 16>;
+
+/// Below this are the ports of the machine itself, whatever a base address register says.
+const DEVICE_PORTS: u64 = 0x1000;
+
+/// Give a component the ports of an IDE controller: those of its base address registers, and, for a channel that is not in native mode, the ones
+/// that it has since the PC/AT ("PCI IDE Controller Specification" 1.0, section 2). All other devices that are driven have their
+/// registers in memory.
+fn give_ports(device: &PciInfo, ports: &mut PortRanges) {
+    const CHANNELS: [(u32, [(u16, u16); 2]); 2] =
+        [(1 << 0, [(0x1f0, 8), (0x3f6, 1)]), (1 << 2, [(0x170, 8), (0x376, 1)])];
+    if device.class >> 8 != CLASS_IDE {
+        return;
+    }
+    for bar in device.ports.iter().filter(|bar| bar.address >= DEVICE_PORTS && bar.bytes <= 256) {
+        if let (Ok(first), Ok(count)) = (u16::try_from(bar.address), u16::try_from(bar.bytes)) {
+            // Without room the driver is refused the port, and says so.
+            let _ = ports.push((first, count));
+        }
+    }
+    for (native, legacy) in CHANNELS {
+        if device.class & native == 0 {
+            legacy.into_iter().for_each(|range| {
+                let _ = ports.push(range);
+            });
+        }
+    }
 }
 
 /// Map the memory regions of a device from `base` on, one behind the other. What shares a page with another device, or
@@ -72,4 +112,41 @@ fn map_bars(device: &PciInfo, base: u64, space: &mut Space, frames: &mut Frames)
         used += bytes;
     }
     Ok(bars)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use abi::boot::Bar;
+    use abi::pci::{CONFIG_BYTES, Config};
+    use base::pci::PciAddress;
+
+    fn ports(class: u32, bars: &[(u64, u64)]) -> Vec<(u16, u16)> {
+        let bar = |&(address, bytes): &(u64, u64)| Bar { index: 4, io: 1, address, bytes, reserved: [0; 6] };
+        let device = PciInfo {
+            vendor: 0x8086,
+            device: 0x7010,
+            class,
+            address: PciAddress(9),
+            bars: heapless::Vec::new(),
+            ports: bars.iter().map(bar).collect(),
+            msix: None,
+            config: Config([0; CONFIG_BYTES]),
+        };
+        let mut ports = PortRanges::new();
+        give_ports(&device, &mut ports);
+        ports.to_vec()
+    }
+
+    #[test]
+    fn only_ide_controllers_have_ports_and_none_of_the_machine() {
+        let legacy = [(0x1f0, 8), (0x3f6, 1), (0x170, 8), (0x376, 1)];
+        assert_eq!(ports(0x01_0180, &[(0xc040, 16)])[..], [&[(0xc040, 16)][..], &legacy].concat());
+        // A channel in native mode has its own.
+        assert_eq!(ports(0x01_0181, &[])[..], legacy[2..]);
+        assert_eq!(ports(0x01_0185, &[(0xc000, 8), (0xc010, 4)]), [(0xc000, 8), (0xc010, 4)]);
+        // What a base address register says of the machine's ports, or beyond all of them, is not believed.
+        assert_eq!(ports(0x01_0185, &[(0xcf8, 8), (0x20, 2), (0x1_0000, 8), (0x2000, 0x1000)]), []);
+        assert_eq!([ports(0x01_0000, &[(0xc000, 64)]), ports(0x02_0000, &[(0xc000, 64)])], [vec![], vec![]]);
+    }
 }

@@ -26,6 +26,7 @@ pub struct Peer {
 }
 
 /// What became of a message to a party.
+#[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Told {
     /// It is in the ring.

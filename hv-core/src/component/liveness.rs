@@ -134,6 +134,7 @@ impl Liveness {
     /// A look at what it was rung for and what it has taken, at the steady time `now`: `watched` of its `notified` bits are to be taken,
     /// `stuck` says that it has left messages where they were, and `ran_ticks` how long it ran since boot. With `can_run` it would go on
     /// if others let it. True when it has slept on something for its patience.
+    #[must_use]
     pub fn look(&mut self, now: u64, watched: u64, stuck: bool, ran_ticks: u64, can_run: bool) -> bool {
         let left = core::mem::replace(&mut self.left, watched);
         let slept_on = left & watched & !core::mem::take(&mut self.taken) != 0 || stuck;

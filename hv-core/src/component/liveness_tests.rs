@@ -97,7 +97,7 @@ fn who_leaves_messages_dies_unless_it_had_no_chance() {
 fn a_successor_begins_anew_but_for_its_lines() {
     let mut liveness = Liveness::new(50 * MS, HZ);
     (liveness.used_ticks, liveness.taken, liveness.past_waits) = (7, 7, 7);
-    liveness.look(0, 4, true, 1, false);
+    let _ = liveness.look(0, 4, true, 1, false);
     assert_eq!(liveness.log.allow(HZ, HZ), Some(0));
     liveness.restart();
     assert!(!liveness.owes());

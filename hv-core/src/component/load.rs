@@ -2,7 +2,7 @@
 
 use super::component::{Component, Device};
 use super::components::Components;
-use super::devices::attach_devices;
+use super::devices::{Attached, attach_devices};
 use super::endpoint::Endpoints;
 use super::liveness::Liveness;
 use super::load_error::LoadError;
@@ -44,20 +44,7 @@ pub struct Sources<'b> {
     pub tsc_hz: u64,
 }
 
-/// All components, and the core's ends of the rings with them.
-pub struct Loaded {
-    pub components: Components,
-    pub endpoints: Endpoints,
-}
-
-impl Loaded {
-    /// None yet.
-    pub const fn new() -> Self {
-        Loaded { components: Components::new(), endpoints: Endpoints::new() }
-    }
-}
-
-/// Make all components, in `loaded`, which is empty: to return them would copy them, which takes more stack than there is. None
+/// Make all components and the core's ends of the rings with them, in place: both are empty, and too large to be passed round. None
 /// has been started yet.
 ///
 /// # Errors
@@ -66,11 +53,12 @@ pub fn load_all(
     sources: &Sources<'_>,
     frames: &mut Frames,
     hardware: &mut impl Devices,
-    loaded: &mut Loaded,
+    components: &mut Components,
+    endpoints: &mut Endpoints,
 ) -> Result<(), LoadError> {
     let rings = Rings::new(sources.components, sources.rings, frames)?;
     for rank in 0..rings.components() {
-        load_one(rank, &rings, sources, frames, hardware, loaded)?;
+        load_one(rank, &rings, sources, frames, hardware, components, endpoints)?;
     }
     Ok(())
 }
@@ -82,7 +70,8 @@ fn load_one(
     sources: &Sources<'_>,
     frames: &mut Frames,
     hardware: &mut impl Devices,
-    loaded: &mut Loaded,
+    components: &mut Components,
+    endpoints: &mut Endpoints,
 ) -> Result<(), LoadError> {
     let index = rings.number(rank);
     let entry = sources.components[index].entry;
@@ -102,13 +91,13 @@ fn load_one(
 
     let mut info = ComponentInfo::new_zeroed();
     let connected = rings.connect(rank, &mut space, frames, &mut info).map_err(no_memory)?;
-    let joined = connected.join(rank, &info, &mut loaded.endpoints)?;
+    let joined = connected.join(rank, &info, endpoints)?;
     let kicks = give_regions(&entry, rank8, joined.authority, &policies, sources, &mut space, frames, &mut info)
         .ok_or(LoadError::Memory(entry.name))?;
-    let mut devices = heapless::Vec::new();
-    if entry.pci_class != NONE {
-        attach_devices(&entry.name, entry.pci_class, &mut space, frames, hardware, &mut info, &mut devices)?;
-    }
+    let Attached { mut devices, ports } = match entry.pci_class {
+        NONE => Attached::default(),
+        class => attach_devices(&entry.name, class, &mut space, frames, hardware, &mut info)?,
+    };
     if entry.port_irq != NONE {
         // The ports' interrupt counts as the device after the others.
         let gsi = hardware.route_isa(entry.port_irq);
@@ -142,6 +131,7 @@ fn load_one(
         rings: connected.rings,
         peers: connected.peers,
         devices,
+        ports,
         kicks,
         context: UserContext::default(),
         run: Run::Stopped { start_at: 0 },
@@ -153,7 +143,7 @@ fn load_one(
         started_at: 0,
         quick_deaths: 0,
     };
-    let _ = loaded.components.list.push(component);
+    let _ = components.list.push(component);
     Ok(())
 }
 

@@ -189,6 +189,7 @@ impl Space {
     }
 
     /// Map page `page` of the NIC of the VM in `seat` into the window. False when there is no frame for a table.
+    #[must_use]
     pub fn map_nic(&mut self, frames: &mut Frames, seat: Seat, page: u64, frame: PhysAddr) -> bool {
         let at = window(seat, page);
         match self.map(frames, at, frame, Self::DATA) {

@@ -5,7 +5,8 @@
 //! ([`super::policies::Policies`]): one that dies, sends nonsense or stalls gives its place back.
 
 use super::endpoint::EndpointId;
-use super::policies::{GOOD_MS, Unfit};
+use super::policies::GOOD_MS;
+use super::replacement::{NoSwap, Swap};
 use super::run::{Death, Run};
 use crate::board::Board;
 use crate::kernel::{Cpu, Kernel};
@@ -19,33 +20,6 @@ const PAUSE_MS: u64 = 1;
 
 /// Turns in a row that a scheduler on trial may leave to the core: two plans.
 const UNNAMED_MOST: u32 = 32;
-
-/// Why a policy is not replaced.
-#[derive(Clone, Copy, Debug)]
-pub enum NoSwap {
-    /// There is no such component, or it has no such policy.
-    NoPolicy,
-    /// The policy cannot run.
-    Unfit(Unfit),
-    /// Another one is just being replaced.
-    Busy,
-}
-
-/// A policy that is being replaced.
-#[derive(Clone, Copy, Debug)]
-pub struct Swap {
-    /// The component's rank, and the number of the policy that will run.
-    rank: usize,
-    policy: usize,
-    /// Bytes of the image that are ready.
-    ready: usize,
-    /// TSC at which the next part is made ready; [`NEVER`] when the image is ready and the successor is about to start.
-    pub next_at: u64,
-    /// The request that is answered when it is done, the controller that it came from, and which start of that.
-    id: u32,
-    asker: EndpointId,
-    asker_start: u32,
-}
 
 impl<B: Backend, H: Board> Cpu<B, H> {
     /// Begin to replace the policy of the component of this rank. The request `id` of the controller `asker` is answered when

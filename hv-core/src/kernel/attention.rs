@@ -66,6 +66,7 @@ impl Attention {
     }
 
     /// Whether deadlines had to be looked at. They have not any more.
+    #[must_use]
     pub fn take_timer(&mut self) -> bool {
         self.take(TIMER)
     }
@@ -76,6 +77,7 @@ impl Attention {
     }
 
     /// Whether a component had to be stopped or started. None has any more.
+    #[must_use]
     pub fn take_components(&mut self) -> bool {
         self.take(COMPONENTS)
     }
@@ -86,6 +88,7 @@ impl Attention {
     }
 
     /// Whether frames of VMs that have ended waited to be freed. They do not any more.
+    #[must_use]
     pub fn take_ended(&mut self) -> bool {
         self.take(ENDED)
     }
@@ -96,6 +99,7 @@ impl Attention {
     }
 
     /// Whether nobody stood for holds that were given before. They are to be let go now.
+    #[must_use]
     pub fn take_unheld(&mut self) -> bool {
         self.take(UNHELD)
     }
@@ -106,6 +110,7 @@ impl Attention {
     }
 
     /// Whether VMs that control the machine had asked something, or were answered. They are looked after now.
+    #[must_use]
     pub fn take_callers(&mut self) -> bool {
         self.take(CALLERS)
     }

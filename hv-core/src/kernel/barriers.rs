@@ -75,6 +75,7 @@ impl Crossings {
     }
 
     /// A guest is about to be entered: what has to come before.
+    #[must_use]
     pub fn before_guest(&mut self, domain: Domain) -> Barriers {
         let same = self.last == Some(domain);
         let plan = &self.plan;
@@ -84,6 +85,7 @@ impl Crossings {
     }
 
     /// A component is about to go on that is not the one which went on last, or a guest has run since: what has to come before.
+    #[must_use]
     pub fn before_component(&mut self) -> Barriers {
         self.others = true;
         let strict = self.plan.mode == mode::STRICT;

@@ -2,7 +2,7 @@
 
 use super::attention::Attention;
 use super::barriers::Crossings;
-use super::hardware_errors::HardwareErrors;
+use super::errors::HardwareErrors;
 use super::steady::Steady;
 use super::turn::Plan;
 use crate::board::{Board, TimeBase};

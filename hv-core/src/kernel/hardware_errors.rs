@@ -15,26 +15,6 @@ use backend::Backend;
 /// How often the banks are looked at for errors that raise no machine check, in milliseconds.
 const INTERVAL_MS: u64 = 5000;
 
-/// What the core knows of hardware errors.
-#[derive(Clone, Copy, Debug)]
-pub struct HardwareErrors {
-    /// TSC of the next look at the banks; [`NEVER`] where there are none.
-    pub look_at: u64,
-    /// The VM that a machine check interrupted, until the banks have been looked at.
-    pub interrupted: Option<VmId>,
-    /// Machine checks outside of guests that are known.
-    survived: u64,
-    /// Errors that the hardware corrected, since boot.
-    corrected: u64,
-}
-
-impl HardwareErrors {
-    /// A look is due at once, if there is anything to look at.
-    pub fn new(banks: bool) -> Self {
-        HardwareErrors { look_at: if banks { 0 } else { NEVER }, interrupted: None, survived: 0, corrected: 0 }
-    }
-}
-
 impl<B: Backend, H: Board> Kernel<B, H> {
     /// Look at the banks when it is time, or there was a machine check.
     pub(super) fn look_for_errors(&mut self, now: u64) {

@@ -1,16 +1,15 @@
 //! What a kernel is put together from, at boot and in tests.
 
 use super::cpu::{Counters, Cpu};
-use super::requests::Requests;
 use super::turn::Plan;
 use super::{Attention, Crossings, HardwareErrors, Kernel, PERIOD_MS, Steady};
 use crate::board::{Board, TimeBase};
 use crate::boot::VmTables;
 use crate::boot::options::Options;
-use crate::component::{Backlog, BacklogLink, EMPTY_BACKLOG, EndpointId, EndpointSet, Loaded};
+use crate::component::{Backlog, BacklogLink, Components, EMPTY_BACKLOG, EndpointId, EndpointSet, Endpoints};
 use crate::log::RateLimit;
 use crate::memory::{Frames, core_slice};
-use crate::vm::{EMPTY_CELL, EMPTY_LINK, EMPTY_SEAT, Images, Link, NEVER, Queues, Table, TimerCell, Timers};
+use crate::vm::{EMPTY_CELL, EMPTY_LINK, EMPTY_SEAT, Images, Link, NEVER, Queues, Requested, Table, TimerCell, Timers};
 use abi::barriers::BarrierPlan;
 use abi::service::Service;
 use backend::Backend;
@@ -50,35 +49,27 @@ pub struct Parts<B: Backend, H: Board> {
     pub backend: B,
     pub board: H,
     pub time: TimeBase,
-    /// Those that are free are for VMs.
+    /// Those that are free are for VMs, when everything else has been made.
     pub frames: Frames,
-    /// All components, and the ends of the rings with them.
-    pub loaded: Loaded,
-    pub images: Images,
     /// What is done against side channels.
     pub barriers: BarrierPlan,
 }
 
 impl<B: Backend, H: Board> Kernel<B, H> {
-    /// A kernel without a VM, whose components have still to be started. A large value: made where its only caller has the room for it, since
-    /// one copy more would not fit on the core's stack.
+    /// A kernel without a VM, a component or an image: those are made in it, since it is a large value. Made where its only caller has
+    /// the room for it.
     #[inline(always)]
     pub fn new(parts: Parts<B, H>, tables: Tables, options: &Options) -> Self {
-        let Parts { mut backend, board, time, frames, loaded, mut images, barriers } = parts;
-        let Loaded { components, endpoints } = loaded;
+        let Parts { mut backend, board, time, frames, barriers } = parts;
         let crossings = Crossings::new(barriers, B::ENDS_QUANTUM && !backend.ends_quantum());
         backend.at_exits(barriers.exit);
         backend.at_entries(crossings.at_entries());
-        images.connect(|component, service| match components.list.iter().position(|one| component == one.number) {
-            Some(rank) => endpoints.of(rank, service),
-            None => endpoints.first(service),
-        });
         let tsc_hz = time.tsc_hz();
         let quantum_ticks = ticks(options.quantum_ns, tsc_hz);
         let mark = board.now();
         let errors = HardwareErrors::new(board.has_error_banks());
-        let mut cpu = Cpu {
-            vm_frames: frames.free_frames(),
+        let cpu = Cpu {
+            vm_frames: 0,
             memory_wait_ticks: ticks(options.memory_wait_ns, tsc_hz),
             backend,
             board,
@@ -86,9 +77,9 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             frames,
             net: options.net(),
             node: options.node(),
-            components,
-            endpoints,
-            images,
+            components: Components::new(),
+            endpoints: Endpoints::new(),
+            images: Images::new(),
             queues: Queues::new(tables.links),
             timers: Timers::new(tables.timers),
             plan: Plan::new(quantum_ticks, tsc_hz),
@@ -113,19 +104,25 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             errors,
             hardware_log: RateLimit::new(HARDWARE_LOG_RATE.0, HARDWARE_LOG_RATE.1),
         };
-        if cpu.endpoints.first(Service::Net) != EndpointId::NONE {
-            cpu.await_node();
-        }
         let VmTables { records, cells, written, .. } = tables.vms;
         Kernel {
             vms: Table::new(tables.contexts, records, cells, tables.seats, written),
             cpu,
-            requests: Requests::new(written.slots),
+            requested: Requested::new(written.slots),
         }
     }
 
-    /// Start all components, the most important first.
+    /// All components and images have been made, and nothing else takes frames for good: start the components, the most important first.
     pub fn start_components(&mut self) {
+        let Cpu { components, endpoints, images, .. } = &mut self.cpu;
+        images.connect(|component, service| match components.list.iter().position(|one| component == one.number) {
+            Some(rank) => endpoints.of(rank, service),
+            None => endpoints.first(service),
+        });
+        self.cpu.vm_frames = self.cpu.frames.free_frames();
+        if self.cpu.endpoints.first(Service::Net) != EndpointId::NONE {
+            self.cpu.await_node();
+        }
         for rank in 0..self.cpu.components.list.len() {
             self.start(rank);
             let component = &self.cpu.components.list[rank];

@@ -4,34 +4,15 @@
 use super::Kernel;
 use crate::board::Board;
 use abi::service::Service;
-use abi::vm::Slot;
 use backend::Backend;
 
 /// VMs that come to live before components come to their turn.
 const BATCH: usize = 32;
 
-/// Slots of VMs that have still to come to live.
-pub struct Requests {
-    next: u32,
-    end: u32,
-}
-
-impl Requests {
-    /// Those from slot 0 on.
-    pub fn new(slots: u32) -> Self {
-        Requests { next: 0, end: slots }
-    }
-
-    #[inline]
-    pub fn is_empty(&self) -> bool {
-        self.next == self.end
-    }
-}
-
 impl<B: Backend, H: Board> Kernel<B, H> {
     /// Whether there are some, and they can come to live now: it is known which node this is, and the scheduler can be told.
     pub fn may_create(&mut self) -> bool {
-        !self.requests.is_empty()
+        !self.requested.is_empty()
             && self.cpu.node.is_some()
             && self.cpu.has_room(self.cpu.endpoints.first(Service::Plan))
     }
@@ -39,14 +20,10 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     /// The next of the VMs that the boot options ask for come to live.
     pub fn create_requested(&mut self) {
         for _ in 0..BATCH {
-            if self.requests.is_empty() {
-                return;
-            }
             if !self.cpu.has_room(self.cpu.endpoints.first(Service::Plan)) {
                 return;
             }
-            let slot = Slot::new(self.requests.next);
-            self.requests.next += 1;
+            let Some(slot) = self.requested.take() else { return };
             let created_tsc = self.cpu.board.now();
             if let Some(seed) = self.vms.bring_to_life(slot, created_tsc, self.cpu.stolen_ms(created_tsc)) {
                 self.arrived(seed.id, seed.claim.reserve);

@@ -1,13 +1,13 @@
 //! From what boot found to a running machine.
 
-use super::{Kernel, Parts, Tables, enable};
-use crate::board::TimeBase;
+use super::{Cpu, Kernel, Parts, Tables, enable};
+use crate::board::{Hardware, TimeBase};
 #[cfg(feature = "selftest")]
 use crate::boot::selftest;
-use crate::boot::{Boot, Field, Spoil, Virtualization, fatal, give_back, refuse};
-use crate::component::{LoadError, Loaded, Sources, load_all};
-use crate::memory::OwnerClass;
-use crate::vm::{Image, Images};
+use crate::boot::{Boot, Field, Spoil, Virtualization, VmTables, fatal, give_back, refuse};
+use crate::component::{LoadError, Sources, load_all};
+use crate::memory::{Frames, KernelSpace, OwnerClass, core_room};
+use crate::vm::Image;
 use abi::boot::{BootRecord, failure, features};
 use backend::Backend;
 
@@ -20,52 +20,73 @@ pub fn run<V: Virtualization>(mut boot: Boot<'_>) -> ! {
     run_with(boot, backend)
 }
 
-fn run_with<B: Backend<Vcpu: Spoil>>(boot: Boot<'_>, backend: B) -> ! {
-    let Boot { record, mut frames, kernel, mut hardware, vms } = boot;
-    let (options, barriers) = (record.options, record.barriers);
-    let time = TimeBase::new(record.tsc_hz, record.clock_tsc, record.clock_unix_ns);
+fn run_with<B: Backend<Vcpu: Spoil> + 'static>(boot: Boot<'_>, backend: B) -> ! {
+    let (record, space) = (boot.record, boot.kernel);
+    let kernel = make(boot.frames, boot.hardware, boot.vms, record, backend);
+    load(kernel, record, &space);
+    // Nothing of the record is used from here on: what boot took is for VMs, before the first of them runs.
+    #[cfg(feature = "selftest")]
+    let options = record.options;
+    let frames = &mut kernel.cpu.frames;
+    let given_back = give_back(record, frames);
+    let left = frames.count_of(OwnerClass::Loader);
+    if left != 0 {
+        fatal(failure::SELF_TEST, format_args!("boot code still owns {left} frames"));
+    }
+    log::info!("boot: {given_back} frames given back, {left} left");
+    kernel.start_components();
+    #[cfg(feature = "selftest")]
+    selftest::entry_failures(kernel, &options);
+    crate::log::set_buffered(true);
+    kernel.run()
+}
+
+/// The kernel, in the place where it stays. Its size is on the stack here, and so nowhere else.
+#[inline(never)]
+fn make<B: Backend + 'static>(
+    mut frames: Frames,
+    board: Hardware,
+    vms: VmTables,
+    record: &BootRecord,
+    backend: B,
+) -> &'static mut Kernel<B, Hardware> {
     let (slots, seats) = (vms.records.len(), vms.seats);
-    let Some(tables) = Tables::new(&mut frames, vms) else {
+    let (Some(room), Some(tables)) = (core_room(&mut frames), Tables::new(&mut frames, vms)) else {
         fatal(
             failure::LITTLE_MEMORY,
             format_args!("no room for {slots} slots and {seats} seats of VMs; ask for fewer (slots=, seats=)"),
         );
     };
+    let time = TimeBase::new(record.tsc_hz, record.clock_tsc, record.clock_unix_ns);
+    let parts = Parts { backend, board, time, frames, barriers: record.barriers };
+    room.write(Kernel::new(parts, tables, &record.options))
+}
+
+/// Makes the components and images that the record names.
+fn load<B: Backend>(kernel: &mut Kernel<B, Hardware>, record: &BootRecord, space: &KernelSpace) {
     let sources = Sources {
         components: record.components(),
         rings: record.rings(),
-        kernel: &kernel,
+        kernel: space,
         pcid: record.features & features::PCID != 0,
-        vm_slots: slots,
-        vm_seats: seats,
-        tsc_hz: time.tsc_hz(),
+        vm_slots: record.vms.slots as usize,
+        vm_seats: record.vms.seats as usize,
+        tsc_hz: record.tsc_hz,
     };
-    let mut loaded = Loaded::new();
-    if let Err(error) = load_all(&sources, &mut frames, &mut hardware, &mut loaded) {
+    let Cpu { frames, board, components, endpoints, images, .. } = &mut kernel.cpu;
+    if let Err(error) = load_all(&sources, frames, board, components, endpoints) {
         fatal_load(&error);
     }
-    for component in &loaded.components.list {
+    for component in &components.list {
         let report = component.space.tables().audit();
         log::info!("{}: {report}", component.entry.name);
         if !report.is_clean() {
             fatal(failure::SELF_TEST, format_args!("the address space of {}: {report}", component.entry.name));
         }
     }
-    let images = load_images(record);
-    // Nothing of the record is used from here on: what boot took is for VMs, before the first of them runs.
-    let given_back = give_back(record, &mut frames);
-    let left = frames.count_of(OwnerClass::Loader);
-    if left != 0 {
-        fatal(failure::SELF_TEST, format_args!("boot code still owns {left} frames"));
+    for image in record.images() {
+        images.add(Image::new(image.entry, &image.program));
     }
-    log::info!("boot: {given_back} frames given back, {left} left");
-    let parts = Parts { backend, board: hardware, time, frames, loaded, images, barriers };
-    let mut kernel = Kernel::new(parts, tables, &options);
-    kernel.start_components();
-    #[cfg(feature = "selftest")]
-    selftest::entry_failures(&mut kernel, &options);
-    crate::log::set_buffered(true);
-    kernel.run()
 }
 
 fn fatal_load(error: &LoadError) -> ! {
@@ -76,9 +97,4 @@ fn fatal_load(error: &LoadError) -> ! {
         LoadError::Device(class) => refuse(Field::Device, (*class).into()),
         LoadError::Pair(service) => refuse(Field::Service, service.raw().into()),
     }
-}
-
-/// The guest images; one that was refused has nothing.
-fn load_images(record: &BootRecord) -> Images {
-    Images::new(record.images().iter().map(|image| Image::new(image.entry, &image.program)).collect())
 }

@@ -22,6 +22,7 @@ mod liveness;
 mod machine;
 pub mod placed;
 mod plan;
+mod readiness;
 mod ring_pages;
 mod roles;
 mod services;

@@ -154,6 +154,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     }
 
     /// End a VM, whether it was admitted or not. False when there is none of this name.
+    #[must_use]
     pub fn destroy(&mut self, id: VmId) -> bool {
         let Self { vms, cpu, .. } = self;
         let end = End::new(EndReason::Destroyed, 0);

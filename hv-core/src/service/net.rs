@@ -189,9 +189,15 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         matches!(component.run, Run::Ready | Run::Waiting { .. }).then_some(component.incarnation)
     }
 
-    /// A VM that shares its NIC pages has ended: its demultiplexer has to let go of them. Where that does not live, nobody has.
+    /// Whether the demultiplexer that lives has been told of a VM: that one has a NIC, and it is not the predecessor's alone.
+    fn knows(&self, vm: &Vm<B>) -> bool {
+        vm.life.shared().contains(Devices::NIC) && self.net_start(vm.net) == Some(vm.attached_to)
+    }
+
+    /// A VM that shares its NIC pages has ended: its demultiplexer has to let go of them. Where that does not live, or has not been
+    /// told of the VM since its start, nobody has.
     pub fn begin_detach(&mut self, vm: &mut Vm<B>) {
-        if self.net_start(vm.net).is_none() {
+        if !self.knows(vm) {
             return self.detach(vm);
         }
         self.queues.push(Queue::Leaving(vm.net), vm.slot());
@@ -213,9 +219,9 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         }
     }
 
-    /// An attached VM has another address.
+    /// A VM has another address. Whoever has still to be told of the VM is told of this one then.
     pub fn tell_address(&mut self, vm: &Vm<B>) {
-        if vm.life.shared().contains(Devices::NIC) {
+        if self.knows(vm) {
             let event = NetEvent::Address { vm: vm.id, seat: vm.seat, ipv4: vm.ipv4 };
             self.tell(vm.net, &event.into(), true);
         }

@@ -196,7 +196,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
 
     /// What the scheduler has still to be told of a VM. What it ran before it was blocked and ready again is not billed: the
     /// machine is overloaded, and that is little.
-    pub(super) fn tell_owed_plan(&mut self, vm: &Vm<B>) {
+    pub fn tell_owed_plan(&mut self, vm: &Vm<B>) {
         let thought = self.backlog.thought_ready(vm.seat).is_some_and(core::mem::take);
         let ready = self.queues.contains(Queue::Ready, vm.slot()) || self.queues.contains(Queue::Held, vm.slot());
         match (thought, ready) {

@@ -105,9 +105,14 @@ impl Image {
 }
 
 impl Images {
-    /// The images in the manifest's order.
-    pub fn new(list: heapless::Vec<Option<Image>, MAX_IMAGES>) -> Self {
-        Images(list)
+    /// None yet.
+    pub const fn new() -> Self {
+        Images(heapless::Vec::new())
+    }
+
+    /// Add the next one in the manifest's order; one that was refused has nothing. There is room for as many as a manifest names.
+    pub fn add(&mut self, image: Option<Image>) {
+        let _ = self.0.push(image);
     }
 
     /// Find who serves the VMs of each image: `find` is given the number of a component, or one that none has ([`manifest::ANY`]),

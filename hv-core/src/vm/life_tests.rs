@@ -124,6 +124,23 @@ fn a_vm_whose_page_has_come_can_run() {
 }
 
 #[test]
+fn a_wait_for_memory_that_goes_on_ends_when_it_would_have_ended() {
+    let mut bench = Bench::new(64);
+    let mut life = life(&mut bench, At::Fault);
+    assert_eq!(life.shortage(), None);
+    life.run_short(Shortage { retry: 1, until: 100 });
+    life.run_short(Shortage { retry: 5, until: 900 });
+    assert_eq!(life.shortage(), Some(Shortage { retry: 5, until: 100 }));
+    // The wait for another page is another one.
+    life.wake();
+    assert_eq!(life.shortage(), None);
+    life.fault(PAGE);
+    assert_eq!(life.shortage(), None);
+    life.run_short(Shortage { retry: 6, until: 900 });
+    assert_eq!(life.shortage(), Some(Shortage { retry: 6, until: 900 }));
+}
+
+#[test]
 fn a_vm_ends_from_every_state_and_keeps_its_memory_until_it_is_buried() {
     let mut bench = Bench::new(128);
     for (at, has) in [(At::New, 0), (At::Ready, 1), (At::Idle, 1), (At::Fault, 1)] {

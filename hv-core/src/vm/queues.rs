@@ -106,6 +106,13 @@ impl<'m> Queues<'m> {
         (first != NONE).then_some(Slot::new(first))
     }
 
+    /// All slots of `queue`, the one that has been in it longest first.
+    #[cfg(test)]
+    pub fn all(&self, queue: Queue) -> impl Iterator<Item = Slot> {
+        let next = |slot: &Slot| self.links.get(slot.index()).map(|link| link.next).filter(|&next| next != NONE);
+        core::iter::successors(self.first(queue), move |slot| next(slot).map(Slot::new))
+    }
+
     /// Append `slot`, unless it is in a queue already or beyond the table.
     #[inline]
     pub fn push(&mut self, queue: Queue, slot: Slot) {
@@ -210,6 +217,7 @@ mod tests {
                 for (queue, model) in ALL.into_iter().zip(&model) {
                     prop_assert_eq!(queues.first(queue), model.front().copied());
                     prop_assert_eq!(queues.is_empty(queue), model.is_empty());
+                    prop_assert!(queues.all(queue).eq(model.iter().copied()));
                     for slot in (0..SLOTS + 2).map(Slot::new) {
                         prop_assert_eq!(queues.contains(queue, slot), model.contains(&slot));
                     }

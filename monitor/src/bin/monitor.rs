@@ -8,10 +8,10 @@ use component::abi::message::Message;
 use component::abi::request_page::Piece;
 use component::abi::service::Service;
 use component::ring::{RingError, SharedMemory};
-use component::{Component, Inbox, Once, Outbox, irq_ack, now, port_in, port_out, wait};
+use component::{Component, Inbox, Once, Outbox, irq_ack, notify, now, port_in, port_out, wait};
 use core::fmt::Arguments;
 use monitor::editor::{Editor, LINE_MAX, Typed};
-use monitor::session::{Host, Session};
+use monitor::session::{Asked, Host, Session};
 
 component::main!(main);
 
@@ -47,6 +47,8 @@ static TYPED: Once<heapless::Deque<u8, BURST>> = Once::new(heapless::Deque::new(
 /// COM1, the ring to the core, and the log.
 struct Console {
     requests: Outbox,
+    /// To the disk component, where there is one.
+    disks: Option<Outbox>,
     page: SharedMemory,
     typed: &'static mut heapless::Deque<u8, BURST>,
     tsc_hz: u64,
@@ -61,6 +63,15 @@ struct Console {
 impl Host for Console {
     fn send(&mut self, request: &Message) -> bool {
         self.requests.send(request)
+    }
+
+    fn ask_disks(&mut self, request: &Message) -> Asked {
+        let Some(disks) = &mut self.disks else { return Asked::Nobody };
+        if !disks.send(request) {
+            return Asked::Full;
+        }
+        notify(disks.doorbell);
+        Asked::Sent
     }
 
     fn write_page(&mut self, at: Piece, bytes: &[u8]) {
@@ -149,8 +160,10 @@ fn main(component: Component) -> ! {
     let info = component.info();
     let backlog = BACKLOG_MEMORY.take().expect("taken once");
     let (mut replies, requests) = component.service(Service::Control);
+    let (mut disk_answers, disks) = (component.find_inbox("diskmux-monitor"), component.find_outbox("monitor-diskmux"));
     let mut console = Console {
         requests,
+        disks,
         page: component.request_page(),
         typed: TYPED.take().expect("taken once"),
         tsc_hz: info.tsc_hz,
@@ -164,6 +177,7 @@ fn main(component: Component) -> ! {
     console.print(format_args!("ready incarnation={}", info.incarnation));
     let patience = info.tsc_hz.saturating_mul(PATIENCE);
     let mut deadline = u64::MAX;
+    let disk_bell = disk_answers.as_ref().map_or(0, |answers| answers.doorbell);
     loop {
         let more = console.edit(&mut editor, backlog);
         while !session.busy()
@@ -174,18 +188,48 @@ fn main(component: Component) -> ! {
         }
         let until = match (more, session.busy()) {
             (true, _) => 0,
+            // The disk component itself gives up what takes too long.
+            (false, true) if session.waits_for_scrub() => u64::MAX,
             (false, true) => deadline,
             (false, false) => u64::MAX,
         };
-        let bits = wait(replies.doorbell | PORT_IRQ, until, 0);
+        let bits = wait(replies.doorbell | disk_bell | PORT_IRQ, until, 0);
         (console.in_a_row, console.looks) = (0, LOOKS_MOST);
         console.receive(bits);
-        if answers(&mut replies, &mut session, &mut console) {
+        let mut answered = answers(&mut replies, &mut session, &mut console);
+        if let Some(from) = &mut disk_answers {
+            answered |= disk_news(from, &mut session, &mut console);
+        }
+        if answered {
             deadline = now().saturating_add(patience);
-        } else if session.busy() && now() >= deadline {
+        } else if session.busy() && !session.waits_for_scrub() && now() >= deadline {
             session.expired(&mut console);
         }
     }
+}
+
+/// Gives the disk component's answers to the session. True when there were any.
+fn disk_news(from: &mut Inbox, session: &mut Session, console: &mut Console) -> bool {
+    let mut any = false;
+    // One is asked for at a time: more than fit were never asked for.
+    for _ in 0..from.ring.capacity() {
+        match from.ring.pop() {
+            Ok(Some(message)) => {
+                any = true;
+                session.disk_reply(&message, console);
+            }
+            Ok(None) => break,
+            Err(RingError::EpochChanged) => {
+                any = true;
+                session.disks_reset(console);
+            }
+            Err(RingError::Corrupt) => {
+                // A reset meanwhile is found at the next look.
+                let _ = from.ring.skip_all();
+            }
+        }
+    }
+    any
 }
 
 /// Gives the core's answers to the session. True when there were any.

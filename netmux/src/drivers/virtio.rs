@@ -7,10 +7,9 @@
 //! and lends buffers to the device by `unsafe` functions; netmux has no unsafe code. Its buffers are also the caller's, one
 //! call a frame, while the demultiplexer handles frames where the NIC has put them.
 
-mod pci;
 mod queue;
 
-pub use pci::{Registers, Structures};
+pub use component::virtio::{Registers, Structures};
 
 use super::{Faults, Known, Nic, Received};
 use crate::frame::Mac;

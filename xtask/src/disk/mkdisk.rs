@@ -8,6 +8,7 @@ use disk_format::{
     BLOCK_BYTES, Block, CHECKS_PER_BLOCK, Change, Check, ENTRIES_PER_BLOCK, Entry, EntryName, Kind, Layout,
     MAX_MEMBERS, Place, SetId, State, Superblock, check_blocks, directory_checksum, is_blank, pack, zeroed,
 };
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -79,6 +80,22 @@ fn empty(text: &str) -> Result<Wanted, String> {
 fn image(text: &str) -> Result<Wanted, String> {
     let (first, second) = text.split_once('=').ok_or("write NAME=FILE, as in web=tree.img")?;
     Ok(Wanted { name: name(first)?, holds: Holds::File(second.into()) })
+}
+
+/// `mkdisk` as one types it.
+#[derive(clap::Parser)]
+#[command(no_binary_name = true)]
+struct Line {
+    #[command(flatten)]
+    args: Args,
+}
+
+impl Args {
+    /// The arguments in these words.
+    pub fn parse<W: Into<OsString> + Clone>(words: impl IntoIterator<Item = W>) -> Result<Args> {
+        let line = <Line as clap::Parser>::try_parse_from(words).context(|| "mkdisk".into())?;
+        Ok(line.args)
+    }
 }
 
 pub fn mkdisk(args: &Args) -> Result<ExitCode> {

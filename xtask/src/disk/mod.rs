@@ -1,8 +1,11 @@
 //! `mkdisk` and `fsck`: the disks of a set as files or block devices of the host.
 
 pub mod fsck;
+mod kept;
 pub mod mkdisk;
 mod opened;
 mod set;
+pub use kept::kept;
+
 #[cfg(test)]
 mod tests;

@@ -2,23 +2,14 @@ use super::fsck::check;
 use super::mkdisk::{Args, make};
 use super::opened::Disk;
 use crate::workspace::{Temporary, scratch};
-use clap::Parser;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-/// `mkdisk` as one types it.
-#[derive(Parser)]
-struct Line {
-    #[command(flatten)]
-    args: Args,
-}
-
 fn mkdisk(dir: &Path, line: &str) -> Result<String, String> {
     let dir = dir.display().to_string();
-    let words = ["mkdisk".to_owned()].into_iter().chain(line.split_whitespace().map(|word| word.replace("DIR", &dir)));
-    let line = Line::try_parse_from(words).map_err(|error| error.to_string())?;
-    make(&line.args).map_err(|error| error.to_string())
+    let words = line.split_whitespace().map(|word| word.replace("DIR", &dir));
+    Args::parse(words).and_then(|args| make(&args)).map_err(|error| error.to_string())
 }
 
 /// What fsck says of the disks: its faults, and everything.

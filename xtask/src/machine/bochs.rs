@@ -58,6 +58,13 @@ fn bochsrc(config: &Config, com1: u16) -> String {
     line(format_args!("romimage: file=/usr/share/bochs/BIOS-bochs-latest, options=fastboot"));
     line(format_args!("vgaromimage: file=/usr/share/bochs/VGABIOS-lgpl-latest"));
     line(format_args!("ata0-master: type=cdrom, path=\"{}\", status=inserted", config.iso.display()));
+    let places = ["ata0-slave", "ata1-master", "ata1-slave"];
+    if config.disks.len() > 1 {
+        line(format_args!("ata1: enabled=1, ioaddr1=0x170, ioaddr2=0x370, irq=15"));
+    }
+    for (place, disk) in places.iter().zip(&config.disks) {
+        line(format_args!("{place}: type=disk, mode=flat, path=\"{}\", cylinders=0", disk.display()));
+    }
     line(format_args!("boot: cdrom"));
     line(format_args!("com1: enabled=1, mode=socket-client, dev=127.0.0.1:{com1}"));
     line(format_args!("port_e9_hack: enabled=1"));
@@ -95,6 +102,10 @@ mod tests {
         let mut config = Config::new("/tmp/x.iso".into());
         assert!(bochsrc(&config, 7).contains("dev=127.0.0.1:7\n"));
         assert!(!bochsrc(&config, 7).contains("e1000"));
+        assert!(!bochsrc(&config, 7).contains("type=disk"));
+        config.disks = ["/a", "/b"].map(Into::into).to_vec();
+        let rc = bochsrc(&config, 7);
+        assert!(rc.contains("ata0-slave: type=disk, mode=flat, path=\"/a\"") && rc.contains("ata1-master: type=disk"));
         config.net = Net::Tap("tap0".to_owned());
         config.clock = Clock::Instructions;
         let rc = bochsrc(&config, 7);

@@ -122,6 +122,26 @@ impl Nic {
     }
 }
 
+/// What connects disks to a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DiskKind {
+    /// virtio-blk over PCI (QEMU only)
+    Virtio,
+    /// The PIIX's IDE controller: three disks at most, beside the CD-ROM drive
+    Ide,
+}
+
+impl DiskKind {
+    /// Disks that the machine can have of this kind.
+    pub fn most(self) -> usize {
+        match self {
+            // One of the component's devices is the IDE controller, which every machine has.
+            DiskKind::Virtio => 3,
+            DiskKind::Ide => 3,
+        }
+    }
+}
+
 /// A port of a guest that the host can reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Forward {
@@ -156,6 +176,10 @@ pub struct Config {
     pub net: Net,
     /// What connects it to the network, as QEMU names it, with further options. Bochs has the 82540EM only.
     pub nic: &'static str,
+    /// Images of its disks, and what connects these. Bochs has IDE only.
+    pub disks: Vec<PathBuf>,
+    /// See `disks`.
+    pub disk_kind: DiskKind,
     /// What to write before each line of the log that is shown on standard error; `None` shows nothing.
     pub echo: Option<String>,
     /// Show the screen in a window, where there is one.
@@ -176,6 +200,8 @@ impl Config {
             clock: Clock::WithTheWorld,
             net: Net::None,
             nic: Nic::E1000.qemu(),
+            disks: Vec::new(),
+            disk_kind: DiskKind::Ide,
             echo: None,
             window: false,
         }

@@ -1,6 +1,6 @@
 //! QEMU's command line: with TCG it emulates AMD SVM, with KVM it passes the host's virtualization on.
 
-use super::config::{Clock, Config, Kind, Net};
+use super::config::{Clock, Config, DiskKind, Kind, Net};
 use super::{NET_LINK, NIC_MAC, spawn};
 use crate::error::Result;
 use std::path::Path;
@@ -52,6 +52,18 @@ fn arguments(config: &Config, com1: u16, control: u16) -> Vec<String> {
     } else {
         add(&["-display", "none", "-vga", "std"])
     }
+    // Bus and unit of the IDE controller, beside the CD-ROM drive.
+    let places = [(0, 0), (0, 1), (1, 1)];
+    for (number, disk) in config.disks.iter().enumerate() {
+        // Flushes reach the host's disk only when they are asked for: whoever reads the image sees what the machine wrote all the same.
+        let path = disk.display().to_string().replace(',', ",,");
+        add(&["-drive", &format!("if=none,id=disk{number},format=raw,file={path},cache=writeback")]);
+        let device = match (config.disk_kind, places.get(number)) {
+            (DiskKind::Ide, Some((bus, unit))) => format!("ide-hd,drive=disk{number},bus=ide.{bus},unit={unit}"),
+            _ => format!("virtio-blk-pci,drive=disk{number}"),
+        };
+        add(&["-device", &device]);
+    }
     let network = match &config.net {
         Net::None => None,
         Net::User(_) => Some(format!(
@@ -81,6 +93,17 @@ mod tests {
         let line = arguments(&config, 7, 8).join(" ");
         assert!(line.contains("ifname=tap0") && line.contains("-icount shift=0"));
         assert!(line.contains("-device e1000,"));
+        assert!(!line.contains("-drive"));
+        config.disks = ["/a", "/b"].map(Into::into).to_vec();
+        assert!(
+            arguments(&config, 7, 8)
+                .join(" ")
+                .contains("file=/b,cache=writeback -device ide-hd,drive=disk1,bus=ide.0,unit=1")
+        );
+        config.disk_kind = DiskKind::Virtio;
+        assert!(
+            arguments(&config, 7, 8).join(" ").contains("file=/a,cache=writeback -device virtio-blk-pci,drive=disk0")
+        );
         config.nic = "virtio-net-pci";
         assert!(arguments(&config, 7, 8).join(" ").contains("-device virtio-net-pci,netdev=nic,"));
         assert!(!line.contains("-bios"));

@@ -149,6 +149,9 @@ fn component_alone(component: &Component) -> Result<(), String> {
             return Err("it has DMA memory but no device that could use it: give `pci-class`, or remove `dma`".into());
         }
     }
+    if component.optional && component.pci_class.is_none() {
+        return Err("it is optional, but drives no device without which it could be left out: give `pci-class`, or remove `optional`".into());
+    }
     if let Some(ports) = &component.ports {
         if ports.count == 0 || ports.first.saturating_add(ports.count) > 0x1_0000 {
             return Err(format!(
@@ -185,8 +188,8 @@ fn components_together(system: &System, errors: &mut Vec<String>) {
                     component.priority
                 ));
             }
-            if component.pci_class.is_some() && component.pci_class == earlier.pci_class {
-                let class = component.pci_class.map(|class| class.to_string()).unwrap_or_default();
+            let classes = component.pci_class.zip(earlier.pci_class);
+            if let Some((class, _)) = classes.filter(|(class, other)| class.overlaps(*other)) {
                 errors.push(format!(
                     "components `{other}` and `{name}` both claim the PCI class {class}: a device has one driver"
                 ));

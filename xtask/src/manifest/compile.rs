@@ -2,7 +2,9 @@
 
 use super::model::{Component, Image, Ring, System};
 use abi::limits::{MAX_POLICIES, Name, PAGE_SIZE};
-use abi::manifest::{self, ANY, CORE, DEFAULTS_BYTES, Header, IMAGE_ARGS_BYTES, ModuleDigest, NONE, image_flags};
+use abi::manifest::{
+    self, ANY, CORE, DEFAULTS_BYTES, Header, IMAGE_ARGS_BYTES, ModuleDigest, NONE, component_flags, image_flags,
+};
 use abi::service::Service;
 use abi::share;
 use abi::tenant::Tenant;
@@ -65,6 +67,8 @@ fn component(entry: &Component) -> manifest::Component {
         port_count: ports.map_or(0, |ports| number(ports.count)),
         port_irq: ports.and_then(|ports| ports.irq).unwrap_or(NONE),
         keep_pages: number(entry.keep.map_or(0, |keep| keep.0) / PAGE_SIZE),
+        flags: if entry.optional { component_flags::OPTIONAL } else { 0 },
+        reserved: 0,
     }
 }
 
@@ -139,16 +143,20 @@ mod tests {
         let (header, rest) = Header::read_from_prefix(&bytes).unwrap();
         assert_eq!(header.bytes as usize, bytes.len());
         assert_eq!(header.checksum, manifest::checksum(rest));
-        assert_eq!((header.components, header.rings), (4, 8));
+        assert_eq!((header.components, header.rings), (5, 10));
         let (first, rest) = manifest::Component::read_from_prefix(rest).unwrap();
         assert_eq!(first.name.as_str(), "netmux");
         assert_eq!((first.pci_class, first.dma_pages, first.budget_us), (0x0200, 98, 50_000));
         assert_eq!(first.keep_pages, 1);
-        let rest = &rest[3 * size_of::<manifest::Component>()..];
+        assert_eq!(first.flags, 0);
+        let (second, _) = manifest::Component::read_from_prefix(rest).unwrap();
+        assert_eq!(second.name.as_str(), "diskmux");
+        assert_eq!((second.pci_class, second.flags), (0x01ff, manifest::component_flags::OPTIONAL));
+        let rest = &rest[4 * size_of::<manifest::Component>()..];
         let (ring, rest) = manifest::Ring::read_from_prefix(rest).unwrap();
         assert_eq!((ring.name.as_str(), ring.producer, ring.consumer), ("core-netmux", CORE, 0));
         assert_eq!(ring.service, Service::Net.raw());
-        let (image, _) = manifest::Image::read_from_prefix(&rest[7 * size_of::<manifest::Ring>()..]).unwrap();
+        let (image, _) = manifest::Image::read_from_prefix(&rest[9 * size_of::<manifest::Ring>()..]).unwrap();
         assert_eq!((image.name.as_str(), image.memory_bytes), ("httpd", 16 << 20));
         assert_eq!(image.share(), share::Share::DEFAULT);
         assert_eq!((image.net, image.pager), (ANY, ANY));

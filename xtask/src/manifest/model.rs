@@ -62,6 +62,9 @@ pub struct Component {
     pub dma: Option<Bytes>,
     /// Devices that it drives.
     pub pci_class: Option<PciClass>,
+    /// It is left out where there is no such device.
+    #[serde(default)]
+    pub optional: bool,
     /// I/O ports that it may use.
     pub ports: Option<Ports>,
 }

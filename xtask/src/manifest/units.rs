@@ -1,5 +1,6 @@
 //! Values with a unit, as they stand in the manifest: `16MiB`, `20ms`, `02:00`.
 
+use abi::pci::{ANY_SUBCLASS, is_of_class};
 use serde::Deserialize;
 
 /// A number of bytes: `512KiB`, `16MiB`, `1GiB`.
@@ -59,7 +60,7 @@ pub fn micros(text: &str) -> Result<u64, String> {
     }
 }
 
-/// A PCI class and subclass: `02:00`.
+/// A PCI class and subclass: `02:00`, or every subclass: `01:*`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct PciClass(pub u32);
@@ -69,15 +70,26 @@ impl TryFrom<String> for PciClass {
 
     fn try_from(text: String) -> Result<Self, String> {
         let hex = |part: &str| if part.len() == 2 { u32::from_str_radix(part, 16).ok() } else { None };
-        match text.split_once(':').map(|(class, sub)| (hex(class), hex(sub))) {
+        let sub = |part: &str| if part == "*" { Some(ANY_SUBCLASS) } else { hex(part) };
+        match text.split_once(':').map(|(class, rest)| (hex(class), sub(rest))) {
             Some((Some(class), Some(sub))) => Ok(PciClass(class << 8 | sub)),
             _ => Err(format!("\"{text}\" is no PCI class: write class and subclass in hexadecimal, as in \"02:00\"")),
         }
     }
 }
 
+impl PciClass {
+    /// Whether there can be a device of both.
+    pub fn overlaps(self, other: PciClass) -> bool {
+        is_of_class(self.0 << 8, other.0) || is_of_class(other.0 << 8, self.0)
+    }
+}
+
 impl std::fmt::Display for PciClass {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:02x}:{:02x}", self.0 >> 8, self.0 & 0xff)
+        match self.0 & 0xff {
+            ANY_SUBCLASS => write!(f, "{:02x}:*", self.0 >> 8),
+            sub => write!(f, "{:02x}:{sub:02x}", self.0 >> 8),
+        }
     }
 }

@@ -34,6 +34,7 @@ const FILES: &[(&str, &[&str])] = &[
             "src/kernel.rs",
             "src/kernel/attention.rs",
             "src/kernel/requests.rs",
+            "src/vm/requested.rs",
             "src/kernel/steady.rs",
             "src/kernel/turn.rs",
             "src/service/plan.rs",

@@ -8,7 +8,7 @@ use crate::build::{Programs, build, build_test_cores};
 use crate::error::{Context, Result, fail};
 use crate::http;
 use crate::image::{Contents, Data, stripped};
-use crate::machine::{Clock, Config, Kind, Machine, Missed, Net, run_dir};
+use crate::machine::{Clock, Config, DiskKind, Kind, Machine, Missed, Net, run_dir};
 use crate::manifest::model::System;
 use crate::manifest::{self, compile};
 use crate::net::UserNet;
@@ -160,6 +160,12 @@ impl Boot<'_> {
     pub fn qemu_with(mut self, nic: &'static str) -> Self {
         self.config.kind = Kind::Qemu;
         self.config.nic = nic;
+        self
+    }
+
+    /// Disks with these images, connected in this way. Bochs has IDE only.
+    pub fn disks(mut self, kind: DiskKind, images: &[PathBuf]) -> Self {
+        (self.config.disk_kind, self.config.disks) = (kind, images.to_vec());
         self
     }
 

@@ -182,6 +182,7 @@ impl Devices for FakeBoard {
             class: 0x02_0000,
             address: PciAddress(0x18),
             bars,
+            ports: heapless::Vec::new(),
             msix: None,
             config: Config([0; CONFIG_BYTES]),
         })

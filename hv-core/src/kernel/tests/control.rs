@@ -19,6 +19,7 @@ use abi::request_page::Piece;
 use abi::service::Service;
 use abi::share::Share;
 use abi::tenant::Tenant;
+use abi::vcpu::VcpuState;
 use abi::vm::{ImageId, Slot, VmId};
 use backend::fake::Step;
 
@@ -71,6 +72,27 @@ impl Machine<true> {
             ref other => panic!("{other:?}"),
         }
     }
+}
+
+#[test]
+fn why_there_is_no_state_of_a_processor_is_said() {
+    let (mut machine, _) = Machine::<true>::with_guest(WITHOUT_NIC, &[]);
+    let piece = Piece { offset: 0, len: u16::try_from(size_of::<VcpuState>()).expect("small") };
+    let done = |status| vec![ControlReply::Done { status, value: 0 }];
+    let nobody = VmId::new(7, 1);
+    assert_eq!(machine.request(ControlRequest::ReadState { vm: nobody, to: piece }), done(status::NOT_FOUND));
+    let state = machine.lay(VcpuState::INITIAL.to_bytes());
+    assert_eq!(machine.request(ControlRequest::WriteState { vm: nobody, from: state }), done(status::NOT_FOUND));
+    let bad = VcpuState { rip: 1 << 47, ..VcpuState::INITIAL };
+    let bad = machine.lay(bad.to_bytes());
+    assert_eq!(machine.request(ControlRequest::WriteState { vm: FIRST, from: bad }), done(status::BAD_REQUEST));
+    // One that the scheduler has not admitted yet.
+    let rank = machine.rank(Service::Plan);
+    if let FakeRole::Sched(sched) = &mut machine.hardware.borrow_mut().components[rank].role {
+        sched.lazy = true;
+    }
+    let waits = machine.create(WITHOUT_NIC);
+    assert_eq!(machine.request(ControlRequest::ReadState { vm: waits, to: piece }), done(status::NOT_ADMITTED));
 }
 
 #[test]

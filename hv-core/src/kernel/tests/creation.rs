@@ -57,9 +57,8 @@ fn only_image(machine: &mut Machine<true>, memory_pages: u64, slots: u32) {
 fn only_image_with(machine: &mut Machine<true>, memory_pages: u64, slots: u32, reserve_frames: u32) {
     let mut image = vm_memory::image(&mut machine.kernel.cpu.frames, memory_pages * PAGE_SIZE, slots);
     image.entry.reserve_frames = reserve_frames;
-    let mut list = heapless::Vec::new();
-    assert!(list.push(Some(image)).is_ok());
-    machine.kernel.cpu.images = Images::new(list);
+    machine.kernel.cpu.images = Images::new();
+    machine.kernel.cpu.images.add(Some(image));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Which barriers come between whom: what the fake CPU was asked for, held against a table of all crossings.
 
 use super::machine::{Machine, WITH_NIC, WITHOUT_NIC};
-use crate::kernel::requests::Requests;
+use crate::vm::Requested;
 use abi::barriers::{BarrierPlan, Barriers, Exposures, mode, setup};
 use abi::control::{ControlReply, ControlRequest};
 use abi::guest::hypercall;
@@ -216,7 +216,7 @@ fn what_the_core_does_for_others_is_a_crossing() {
 
 #[test]
 fn what_the_core_makes_of_the_boot_options_is_a_crossing() {
-    let entries = alone(|machine, _| machine.kernel.requests = Requests::new(1));
+    let entries = alone(|machine, _| machine.kernel.requested = Requested::new(1));
     assert_eq!(entries, [Asked::Entry(0, ENTRY)]);
 }
 

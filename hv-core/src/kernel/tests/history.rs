@@ -5,6 +5,7 @@
 use super::board::{NIC_GSI, SERIAL_GSI, vector};
 use super::component::{Due, Misdeed};
 use super::machine::{ELSEWHERE, GUEST_PAGES, IMAGE_PAGE, Machine, Places, REFUSED, WITH_NIC, WITHOUT_NIC};
+use super::readiness::Readiness;
 use super::roles::Role as FakeRole;
 use crate::component::{Death, EndpointId, MAX_ENDPOINTS, Party};
 use crate::memory::{Owner, PhysAddr, core_memory};
@@ -217,6 +218,8 @@ pub struct History<const TIMER: bool> {
     pub harsh: bool,
     /// Requests of controllers.
     asked: usize,
+    /// Who is ready, and how many have had their turn meanwhile.
+    readiness: Readiness,
 }
 
 impl<const TIMER: bool> History<TIMER> {
@@ -246,6 +249,7 @@ impl<const TIMER: bool> History<TIMER> {
             waited: BTreeSet::new(),
             harsh,
             asked: 0,
+            readiness: Readiness::default(),
         }
     }
 
@@ -428,9 +432,15 @@ impl<const TIMER: bool> History<TIMER> {
         self.turns(2);
     }
 
+    fn step(&mut self) {
+        self.machine.step();
+        // A scheduler that lies may name whom it likes.
+        self.readiness.look(&mut self.machine, !self.harsh);
+    }
+
     fn turns(&mut self, count: usize) {
         for _ in 0..count {
-            self.machine.step();
+            self.step();
             self.machine.audit_lives();
             self.machine.audit_knowledge();
             self.note_lives();
@@ -478,7 +488,7 @@ impl<const TIMER: bool> History<TIMER> {
         }
         self.machine.hardware.borrow_mut().asleep = false;
         for _ in 0..REST {
-            self.machine.step();
+            self.step();
             self.note_lives();
             if self.machine.is_asleep() {
                 break;

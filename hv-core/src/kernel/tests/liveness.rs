@@ -5,9 +5,10 @@ use super::component::{Due, Misdeed};
 use super::lines;
 use super::machine::{HZ, Machine, RING_SLOTS, WITH_NIC, WITHOUT_NIC};
 use super::roles::Role as FakeRole;
-use crate::component::{Death, Run};
+use crate::component::{Death, Full, Run, Told};
 use abi::control::{ControlReply, ControlRequest, status};
 use abi::guest::{device, hypercall};
+use abi::net::NetEvent;
 use abi::service::Service;
 use abi::vm::VmId;
 use backend::fake::Step;
@@ -315,6 +316,74 @@ fn who_leaves_a_ring_full_although_it_has_waited_dies_at_once() {
     assert!(after < MS, "{after}");
     machine.settle(4000);
     assert!(machine.vms().is_empty());
+    machine.audit();
+}
+
+#[test]
+fn a_ring_that_has_filled_may_stay_full_for_a_whole_budget_of_work() {
+    const WORTH: u64 = 10;
+    let mut machine = Fake::new(2048);
+    machine.settle(1000);
+    let (rank, id) = (machine.rank(Service::Net), machine.kernel.cpu.endpoints.first(Service::Net));
+    let crate::kernel::Kernel { cpu, .. } = &mut machine.kernel;
+    let endpoint = cpu.endpoints.get_mut(id).expect("there is one");
+    while endpoint.tell(&NetEvent::Hello.into()) == Told::Yes {}
+    let component = &mut cpu.components.list[rank];
+    component.run = Run::Ready;
+    // It is over its budget, and has done all of it but a little since the ring filled.
+    let live = &mut component.live;
+    (live.used_ticks, live.charged_ticks, live.fresh_ticks) = (live.budget_ticks, 3 * live.budget_ticks, WORTH);
+    endpoint.full = Full::Since(live.charged_ticks + WORTH - live.budget_ticks);
+    machine.kernel.charge(rank);
+    assert_eq!(machine.run_at(rank), Run::Ready);
+    machine.kernel.cpu.components.list[rank].live.fresh_ticks = 1;
+    machine.kernel.charge(rank);
+    assert_eq!(machine.run_at(rank), Run::Condemned(Death::RingFull));
+}
+
+#[test]
+fn who_waits_for_what_is_past_takes_the_bits_that_it_asks_for_and_no_others() {
+    let mut machine = Fake::new(2048);
+    machine.settle(1000);
+    let rank = machine.rank(Service::Net);
+    let component = &mut machine.kernel.cpu.components.list[rank];
+    (component.notified, component.live.taken, component.live.past_waits) = (0b1110, 0b0001, 0);
+    machine.kernel.cpu.wait_for_the_past(rank, 0b0111);
+    let component = &machine.kernel.cpu.components.list[rank];
+    assert_eq!((component.context.rax, component.notified), (0b0110, 0b1000));
+    assert_eq!((component.live.taken, component.live.past_waits), (0b0111, 1));
+}
+
+#[test]
+fn a_demultiplexer_hears_nothing_more_of_a_vm_that_it_has_not_been_told_of() {
+    let mut machine = Fake::new(8192);
+    machine.guests.borrow_mut().hostile = 1;
+    // They take longer to be told of than its ring has slots.
+    for _ in 0..RING_SLOTS + 8 {
+        machine.create(WITH_NIC);
+        machine.hardware.borrow_mut().asleep = false;
+        machine.settle(1000);
+    }
+    let (rank, id) = (machine.rank(Service::Net), machine.kernel.cpu.endpoints.first(Service::Net));
+    machine.kernel.cpu.condemn(rank, Death::Killed);
+    machine.hardware.borrow_mut().asleep = false;
+    let is_told = |machine: &mut Fake| machine.kernel.cpu.endpoints.get_mut(id).expect("there is one").resync.is_none();
+    for _ in 0..100_000 {
+        if !is_told(&mut machine) {
+            break;
+        }
+        machine.kernel.step();
+    }
+    assert!(!is_told(&mut machine), "it has been started, and has still to hear of them");
+    // The fake would complain of news of a VM that it does not know.
+    let all = machine.vms();
+    let (other, last) = (all[all.len() - 2], all[all.len() - 1]);
+    let crate::kernel::Kernel { vms, cpu, .. } = &mut machine.kernel;
+    cpu.tell_address(vms.by_id(other).expect("it lives"));
+    cpu.end(vms.by_id(last).expect("it lives"), crate::vm::End::new(abi::end::EndReason::Destroyed, 0));
+    machine.settle(8000);
+    assert!(!machine.vms().contains(&last) && machine.vms().contains(&other));
+    assert_eq!(machine.kernel.cpu.components.list[rank].incarnation, 2, "nobody is blamed");
     machine.audit();
 }
 

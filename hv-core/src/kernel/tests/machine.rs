@@ -7,12 +7,12 @@ use super::roles::{Monitor, Net, Pager, Role as FakeRole, Sched};
 use crate::board::TimeBase;
 use crate::boot::VmTables;
 use crate::boot::options::{Net as Addresses, Options};
-use crate::component::{EndpointId, Loaded, MAX_ENDPOINTS, Run, Sources, load_all};
-use crate::kernel::{Kernel, Parts, Tables};
+use crate::component::{Component, EndpointId, MAX_ENDPOINTS, Run, Sources, load_all};
+use crate::kernel::{Cpu, Kernel, Parts, Tables};
 use crate::memory::phys;
 use crate::memory::tables::{DirectMap, Tables as PageTables};
 use crate::memory::{CoreImage, Frames, KernelSpace, Owner, core_slice, frames};
-use crate::vm::{BootArgs, CreateError, Image, Images, NEVER, Order, Queue, Written};
+use crate::vm::{BootArgs, CreateError, Image, NEVER, Order, Queue, Written};
 use abi::barriers::BarrierPlan;
 use abi::boot;
 use abi::claim::Claim;
@@ -122,6 +122,8 @@ fn entry(role: &str, priority: u32) -> manifest::Component {
         port_count: 0,
         port_irq: NONE,
         keep_pages: 0,
+        flags: 0,
+        reserved: 0,
     }
 }
 
@@ -227,10 +229,10 @@ pub struct Places {
 const MORE_CELLS: usize = 256;
 
 /// Write VMs as the loader does: those of images that are there, as long as there is room.
-fn write_vms(tables: &mut VmTables, vms: &[(ImageId, u32)], images: &Images, net: &Addresses) {
+fn write_vms(tables: &mut VmTables, vms: &[(ImageId, u32)], images: &[Option<Image>], net: &Addresses) {
     let VmTables { records, cells, written, .. } = tables;
     for &(id, count) in vms {
-        let Some(image) = images.get(id) else { continue };
+        let Some(Some(image)) = images.get(id.index()) else { continue };
         for _ in 0..count {
             let Some(record) = records.get_mut(written.slots as usize) else { return };
             let ipv4 = net.address_of(Slot::new(written.slots));
@@ -246,6 +248,41 @@ fn write_vms(tables: &mut VmTables, vms: &[(ImageId, u32)], images: &Images, net
             written.slots += 1;
         }
     }
+}
+
+/// The core's address space, of a core that is nowhere.
+fn kernel_space(frames: &mut Frames) -> KernelSpace {
+    let at = |page: u64| CoreImage::START + page * PAGE_SIZE;
+    let core = CoreImage {
+        physical: 0,
+        text_start: at(0),
+        text_end: at(1),
+        rodata_end: at(2),
+        stack_guard: at(3),
+        end: at(5),
+    };
+    let tables = PageTables::new(frames, DirectMap, Owner::Core).expect("room");
+    // SAFETY: it was just made, in the memory of the fake machine, and nobody else has it.
+    unsafe { KernelSpace::adopt(tables.root(), core) }
+}
+
+/// What plays a component that is a party to this service.
+fn fake(component: &Component, service: Service) -> FakeComponent {
+    let role = match service {
+        Service::Net => FakeRole::Net(Net::default()),
+        Service::Pager => FakeRole::Pager(Pager::default()),
+        Service::Plan => FakeRole::Sched(Sched::default()),
+        Service::Control => {
+            // Each has ids of its own.
+            let before = if component.entry.port_count == 0 { 1 << 20 } else { 0 };
+            FakeRole::Monitor(Monitor { asked: before, before, ..Monitor::default() })
+        }
+    };
+    let ring = |index: usize| (component.rings[index], RING_SLOTS, 1 << index);
+    let entry = component.policies.program(0).expect("good").entry;
+    let mut fake = FakeComponent::new(role, ring(0), ring(1), entry, component.kicks);
+    fake.info = Some(component.info_page);
+    fake
 }
 
 impl<const TIMER: bool> Machine<TIMER> {
@@ -300,21 +337,10 @@ impl<const TIMER: bool> Machine<TIMER> {
         let table = vec![frames::Entry::RESERVED; ram_frames].leak();
         let mut frames = Frames::new(table);
         assert!(frames.add_free(1, ram_frames as u64));
-        let at = |page: u64| CoreImage::START + page * PAGE_SIZE;
-        let core = CoreImage {
-            physical: 0,
-            text_start: at(0),
-            text_end: at(1),
-            rodata_end: at(2),
-            stack_guard: at(3),
-            end: at(5),
-        };
-        let tables = PageTables::new(&mut frames, DirectMap, Owner::Core).expect("room");
-        // SAFETY: it was just made, in the memory of the fake machine, and nobody else has it.
-        let space = unsafe { KernelSpace::adopt(tables.root(), core) };
+        let space = kernel_space(&mut frames);
         let wires = Rc::new(Wires::new(HZ, crate::board::vectors::TIMER));
         let hardware = Rc::new(RefCell::new(Hardware::default()));
-        let mut board = FakeBoard { wires: wires.clone(), hardware: hardware.clone() };
+        let board = FakeBoard { wires: wires.clone(), hardware: hardware.clone() };
         let guests = Rc::new(RefCell::new(Guests::default()));
         let script = guests.clone();
         let backend =
@@ -329,9 +355,9 @@ impl<const TIMER: bool> Machine<TIMER> {
         let components: Vec<boot::Component> = entries
             .into_iter()
             .map(|entry| boot::Component {
+                reserved: 0,
                 entry,
                 chosen: 0,
-                reserved: 0,
                 programs: POLICIES.map(|name| policy(&mut frames, name)),
             })
             .collect();
@@ -344,47 +370,27 @@ impl<const TIMER: bool> Machine<TIMER> {
             vm_seats: places.seats,
             tsc_hz: HZ,
         };
-        let mut loaded = Loaded::new();
-        load_all(&sources, &mut frames, &mut board, &mut loaded).expect("room");
-        let mut images: heapless::Vec<_, _> = heapless::Vec::new();
-        images.extend([Some(image(&mut frames, WITH_NIC, 32, 32)), Some(image(&mut frames, WITHOUT_NIC, 0, 0)), None]);
+        let mut images =
+            vec![Some(image(&mut frames, WITH_NIC, 32, 32)), Some(image(&mut frames, WITHOUT_NIC, 0, 0)), None];
         if parties.len() == PARTIES.len() {
             let mut elsewhere = image(&mut frames, ELSEWHERE, 32, 32);
             (elsewhere.entry.net, elsewhere.entry.pager) = (4, 5);
-            let _ = images.push(Some(elsewhere));
-        }
-        for (component, (_, service)) in loaded.components.list.iter().zip(parties) {
-            let role = match service {
-                Service::Net => FakeRole::Net(Net::default()),
-                Service::Pager => FakeRole::Pager(Pager::default()),
-                Service::Plan => FakeRole::Sched(Sched::default()),
-                Service::Control => {
-                    // Each has ids of its own.
-                    let before = if component.entry.port_count == 0 { 1 << 20 } else { 0 };
-                    FakeRole::Monitor(Monitor { asked: before, before, ..Monitor::default() })
-                }
-            };
-            let ring = |index: usize| (component.rings[index], RING_SLOTS, 1 << index);
-            let mut fake = FakeComponent::new(
-                role,
-                ring(0),
-                ring(1),
-                component.policies.program(0).expect("good").entry,
-                component.kicks,
-            );
-            fake.info = Some(component.info_page);
-            let mut hardware = hardware.borrow_mut();
-            hardware.components.push(fake);
-            hardware.roots.push(component.space.tables().root().as_u64());
+            images.push(Some(elsewhere));
         }
         let mut options = Options { quantum_ns: 20_000, node: 7, ..Options::default() };
         options.set_net(Addresses::Static { address: 0x0a00_0210, prefix: 24, gateway: None });
-        let images = Images::new(images);
         write_vms(&mut vm_tables, vms, &images, &options.net());
         let tables = Tables::new(&mut frames, vm_tables).expect("room");
-        let time = TimeBase::new(HZ, HZ, 0);
-        let parts = Parts { backend, board, time, frames, loaded, images, barriers };
+        let parts = Parts { backend, board, time: TimeBase::new(HZ, HZ, 0), frames, barriers };
         let mut kernel = Kernel::new(parts, tables, &options);
+        let Cpu { frames, board, components, endpoints, images: made, .. } = &mut kernel.cpu;
+        load_all(&sources, frames, board, components, endpoints).expect("room");
+        images.into_iter().for_each(|image| made.add(image));
+        for (component, (_, service)) in components.list.iter().zip(parties) {
+            let mut hardware = hardware.borrow_mut();
+            hardware.components.push(fake(component, *service));
+            hardware.roots.push(component.space.tables().root().as_u64());
+        }
         kernel.start_components();
         Machine { kernel, wires, hardware, guests, ended: BTreeSet::new(), shared: None, _ram: ram }
     }

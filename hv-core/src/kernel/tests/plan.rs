@@ -3,9 +3,12 @@
 use super::component::{Due, Misdeed};
 use super::machine::{HZ, IMAGE_PAGE, Machine, WITHOUT_NIC};
 use super::roles::{PLAN_DEPTH, Role as FakeRole};
+use crate::component::Endpoint;
 use crate::kernel::{Kernel, Turn};
+use crate::memory::{Owner, core_memory};
 use crate::vm::{PageFault, Queue, State};
 use abi::guest::hypercall;
+use abi::limits::PAGE_SIZE;
 use abi::message::Message;
 use abi::pager::Access;
 use abi::sched::SchedCommand;
@@ -220,6 +223,57 @@ fn a_wait_for_a_page_that_the_scheduler_does_not_count_on_is_not_told() {
     let before = machine.told(Service::Plan);
     assert!(machine.kernel.next_turn().is_none());
     assert_eq!(machine.told(Service::Plan), before);
+}
+
+/// How many messages the scheduler gets of a VM that it thinks able to run, which is owed to it, once this has happened to the VM.
+fn owed(happens: impl FnOnce(&mut crate::vm::Vm<backend::fake::FakeBackend<true>>)) -> u32 {
+    let (mut machine, vms) = idle(1);
+    let before = machine.told(Service::Plan);
+    let Kernel { vms: table, cpu, .. } = &mut machine.kernel;
+    let vm = table.by_id(vms[0]).expect("it lives");
+    assert!(cpu.backlog.push(cpu.endpoints.first(Service::Plan), Service::Plan, vm.seat));
+    *cpu.backlog.thought_ready(vm.seat).expect("it has a seat") = true;
+    happens(vm);
+    cpu.tell_owed_plan(vm);
+    machine.told(Service::Plan) - before
+}
+
+#[test]
+fn the_scheduler_hears_at_last_that_a_vm_cannot_run_but_not_of_one_that_ends() {
+    assert_eq!(owed(|_| ()), 1);
+    // It is told of the end by itself.
+    assert_eq!(owed(|vm| vm.life.end()), 0);
+}
+
+#[test]
+fn a_long_plan_of_vms_that_cannot_run_is_gone_through_in_portions() {
+    const SLOTS: u32 = 512;
+    const PORTION: u32 = 256;
+    let (mut machine, vms) = idle(1);
+    // A plan of another ring, which is as long as the real one.
+    let cpu = &mut machine.kernel.cpu;
+    let mut ring = |slots: u32| {
+        let pages = u64::from(slots) / 64 + 1;
+        let first = cpu.frames.alloc_contiguous(pages, 1, u64::MAX, Owner::Core).expect("room");
+        let memory = core_memory(first, pages * PAGE_SIZE);
+        memory.write(0, &vec![0; memory.len()]).expect("all of it");
+        memory
+    };
+    let (told, plan) = (ring(64), ring(SLOTS));
+    let id = cpu.endpoints.first(Service::Plan);
+    let endpoint = cpu.endpoints.get_mut(id).expect("there is one");
+    *endpoint = Endpoint::new(Service::Plan, endpoint.party, endpoint.bit, (&told, 64), (&plan, SLOTS)).expect("rings");
+    let mut scheduler = ring::Producer::attach_contiguous(&plan, SLOTS).expect("a ring");
+    let gone = VmId { generation: 99, ..vms[0] };
+    for _ in 0..PORTION + 40 {
+        scheduler.push(&Fake::runs(gone, 20_000)).expect("room");
+    }
+    scheduler.push(&Fake::runs(vms[0], 20_000)).expect("room");
+    wake(&mut machine, vms[0]);
+    machine.kernel.advance_plan();
+    assert_eq!((machine.kernel.cpu.plan.next, scheduler.in_flight()), (None, Ok(41)));
+    machine.kernel.advance_plan();
+    assert_eq!((machine.kernel.cpu.plan.next, scheduler.in_flight()), (Some((vms[0], 20_000)), Ok(0)));
 }
 
 #[test]

@@ -334,7 +334,7 @@ fn a_vm_that_finds_no_seat_waits_until_one_is_free() {
     machine.kernel.admit_late(now);
     assert_eq!(waiting(&machine), [false, false, true, true]);
     machine.audit_lives();
-    machine.kernel.destroy(vms[0]);
+    assert!(machine.kernel.destroy(vms[0]));
     for _ in 0..2000 {
         machine.step();
     }

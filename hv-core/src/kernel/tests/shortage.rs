@@ -47,9 +47,8 @@ fn with_limit(limit_frames: u32) -> (Fake, VmId) {
     machine.guests.borrow_mut().hostile = 1;
     let mut image = vm_memory::image(&mut machine.kernel.cpu.frames, 256 * 4096, 0);
     image.entry.limit_frames = limit_frames;
-    let mut list = heapless::Vec::new();
-    assert!(list.push(Some(image)).is_ok());
-    machine.kernel.cpu.images = Images::new(list);
+    machine.kernel.cpu.images = Images::new();
+    machine.kernel.cpu.images.add(Some(image));
     machine.kernel.cpu.images.connect(|_, service| machine.kernel.cpu.endpoints.first(service));
     let vm = machine.create(ImageId::new(0));
     machine.settle(4000);

@@ -345,7 +345,7 @@ fn late(looks: u64) -> (Fake, usize, u64) {
     let component = &mut machine.kernel.cpu.components.list[rank];
     let ends = component.trial_ends;
     for look in 0..looks {
-        component.live.look(ends - (looks - 1 - look) * HZ / 10, 1, false, look + 1, true);
+        let _ = component.live.look(ends - (looks - 1 - look) * HZ / 10, 1, false, look + 1, true);
     }
     machine.kernel.cpu.judge(rank, ends);
     (machine, rank, ends)
@@ -357,7 +357,7 @@ fn who_is_late_when_its_trial_ends_has_still_to_show() {
     let run = |machine: &Fake| machine.kernel.cpu.components.list[rank].run;
     assert!(machine.kernel.cpu.on_trial(rank) && !matches!(run(&machine), Run::Condemned(_)));
     // It has taken the bit.
-    machine.kernel.cpu.components.list[rank].live.look(ends + HZ / 10, 0, false, 3, true);
+    let _ = machine.kernel.cpu.components.list[rank].live.look(ends + HZ / 10, 0, false, 3, true);
     machine.kernel.cpu.judge(rank, ends + HZ / 10);
     assert!(!machine.kernel.cpu.on_trial(rank) && !matches!(run(&machine), Run::Condemned(_)));
     // One that was late for half of its trial stalls.

@@ -90,10 +90,15 @@ impl Bench {
     }
 
     fn of(pages: u32) -> Self {
+        Self::within(pages, u32::MAX)
+    }
+
+    /// The same, which may hold so many frames.
+    fn within(pages: u32, limit: u32) -> Self {
         let mut machine = Machine::new(1024);
         let cpu = &mut machine.kernel.cpu;
         let image = image(&mut cpu.frames, 0, 0);
-        let reservation = Reservation::open(&mut cpu.frames, 0, u32::MAX).expect("nothing is kept");
+        let reservation = Reservation::open(&mut cpu.frames, 0, limit).expect("nothing is kept");
         let memory = Memory::new(&cpu.backend, &mut cpu.frames, reservation, SLOT, pages, image.end).expect("room");
         Bench { machine, memory, image }
     }
@@ -374,6 +379,20 @@ fn a_shared_page_that_cannot_be_mapped_is_not_counted() {
 #[test]
 fn a_copy_that_cannot_be_mapped_leaves_no_frame_behind() {
     runs_out(1, |bench| bench.copy(DATA).map(|_| ()));
+}
+
+#[test]
+fn who_may_hold_no_more_is_told_so_and_not_that_no_frame_is_free() {
+    // A page of its own needs a frame and three tables below the first one; one of the image's needs the tables.
+    for limit in 1..5 {
+        assert_eq!(Bench::within(PAGES, limit).zero(5), Err(PageError::Limit), "{limit} frames");
+        assert_eq!(Bench::within(PAGES, limit).copy(DATA), Err(PageError::Limit), "{limit} frames");
+    }
+    for limit in 1..4 {
+        assert_eq!(Bench::within(PAGES, limit).golden(DATA), Err(PageError::Limit), "{limit} frames");
+    }
+    assert!(matches!(Bench::within(PAGES, 5).zero(5), Ok(Some(_))));
+    assert_eq!(Bench::within(PAGES, 4).golden(DATA), Ok(()));
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! and [`Queue::give`] passes that descriptor to the device again. A queue for transmission starts with all its descriptors
 //! in the used ring, as if the device had sent them.
 
-use super::pci::Registers;
+use super::Registers;
 use ring::SharedMemory;
 
 /// Bytes of a descriptor, and of a buffer.

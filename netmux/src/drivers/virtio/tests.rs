@@ -298,7 +298,7 @@ fn config(msix: bool) -> Config {
 }
 
 fn structures(handle: &Handle, config: &Config) -> Result<Structures<Handle>, StartError> {
-    Structures::find(config, |bar| (bar == 4).then(|| handle.clone()))
+    Structures::find(config, |bar| (bar == 4).then(|| handle.clone())).ok_or(StartError::NotModern)
 }
 
 fn try_start(handle: &Handle) -> Result<VirtioNet<Handle>, StartError> {

@@ -13,6 +13,7 @@ use crate::error::{Context, Result, fail};
 use crate::workspace::{Package, cargo, out, output, root};
 use serde::Deserialize;
 use std::collections::BTreeSet;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -65,7 +66,9 @@ pub fn run(package: &Package, globs: &[String], jobs: usize) -> Result<Tried> {
     }
     let limit = PATIENCE.max(began.elapsed() * 5);
     println!("{}: {} of {} mutants in one program", package.name, program.built_in.len(), listed.len());
-    let verdicts = try_all(&program, &folder, jobs, limit)?;
+    let log = out(&format!("mutants/{}", package.name))?.join("at-once.log");
+    println!("{}: how each went is written into {}", package.name, log.display());
+    let verdicts = try_all(&program, &folder, jobs, limit, &mut Log::new(&log, &listed)?)?;
     let count = |verdict| verdicts.iter().filter(|(_, found)| *found == verdict).count();
     let outcomes = Outcomes {
         caught: count(Verdict::Caught),
@@ -157,19 +160,65 @@ fn compile(tree: &Tree, package: &Package) -> Result<errors::Built> {
 }
 
 /// How each mutant went.
-fn try_all(program: &Program, folder: &Path, jobs: usize, limit: Duration) -> Result<Vec<(usize, Verdict)>> {
+fn try_all(
+    program: &Program,
+    folder: &Path,
+    jobs: usize,
+    limit: Duration,
+    log: &mut Log,
+) -> Result<Vec<(usize, Verdict)>> {
     let numbers: Vec<usize> = program.built_in.iter().copied().collect();
     let next = AtomicUsize::new(0);
-    let verdicts = Mutex::new(Vec::new());
+    let found = Mutex::new((Vec::new(), log));
     std::thread::scope(|scope| {
         for _ in 0..jobs.max(1) {
             scope.spawn(|| {
                 while let Some(&number) = numbers.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let verdict = trial::run(&program.tests, folder, number, limit).map(|verdict| (number, verdict));
-                    verdicts.lock().unwrap_or_else(PoisonError::into_inner).push(verdict);
+                    let verdict = trial::run(&program.tests, folder, number, limit);
+                    let (verdicts, log) = &mut *found.lock().unwrap_or_else(PoisonError::into_inner);
+                    let verdict = verdict.and_then(|verdict| log.write(number, verdict).map(|()| (number, verdict)));
+                    verdicts.push(verdict);
                 }
             });
         }
     });
-    verdicts.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter().collect()
+    found.into_inner().unwrap_or_else(PoisonError::into_inner).0.into_iter().collect()
+}
+
+/// How each mutant went, a line each as soon as it is known: what a run that is stopped has found is not lost.
+struct Log<'a> {
+    path: &'a Path,
+    file: std::fs::File,
+    listed: &'a [Listed],
+}
+
+impl<'a> Log<'a> {
+    fn new(path: &'a Path, listed: &'a [Listed]) -> Result<Log<'a>> {
+        let file = std::fs::File::create(path).context(|| format!("cannot write {}", path.display()))?;
+        Ok(Log { path, file, listed })
+    }
+
+    /// Says how mutant `number`, counted from 1, went.
+    fn write(&mut self, number: usize, verdict: Verdict) -> Result<()> {
+        let name = number.checked_sub(1).and_then(|at| self.listed.get(at)).map_or("?", |mutant| &mutant.name);
+        writeln!(self.file, "{verdict:?} {name}").context(|| format!("cannot write {}", self.path.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_has_a_line_for_each_as_soon_as_it_is_known() {
+        let path = out("mutants").unwrap().join("log-of-the-test");
+        let listed: Vec<Listed> =
+            serde_json::from_str(r#"[{"name": "a", "file": "f"}, {"name": "b", "file": "f"}]"#).unwrap();
+        let mut log = Log::new(&path, &listed).unwrap();
+        log.write(2, Verdict::Survived).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "Survived b\n");
+        log.write(1, Verdict::Caught).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "Survived b\nCaught a\n");
+        std::fs::remove_file(&path).unwrap();
+    }
 }

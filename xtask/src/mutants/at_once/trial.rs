@@ -11,6 +11,12 @@ use std::time::{Duration, Instant};
 /// The variable that says which mutant a program is.
 pub const VARIABLE: &str = "FORAKER_MUTANT";
 
+/// The clock ticks of `/proc` in a second, the same on every x86-64.
+const TICKS: u64 = 100;
+
+/// Longer than any test: what can still be added to now.
+const FOREVER: Duration = Duration::from_secs(1 << 30);
+
 /// How tests went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -22,7 +28,10 @@ pub enum Verdict {
     Survived,
 }
 
-/// Runs the test `programs` in `folder` as mutant `number`, each for no longer than `limit`, until a test fails.
+/// How much longer than their limit of processor time tests may last: the host is busy with others, or the tests wait for nothing.
+const WALL: u32 = 10;
+
+/// Runs the test `programs` in `folder` as mutant `number`, each for no more than `limit` of processor time, until a test fails.
 pub fn run(programs: &[PathBuf], folder: &Path, number: usize, limit: Duration) -> Result<Verdict> {
     for program in programs {
         let mut command = Command::new(program);
@@ -40,7 +49,7 @@ pub fn run(programs: &[PathBuf], folder: &Path, number: usize, limit: Duration) 
 fn watch(command: &mut Command, limit: Duration) -> Result<Verdict> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let why = format!("cannot run `{}`", show(command));
-    let end = Instant::now() + limit;
+    let end = Instant::now() + limit.saturating_mul(WALL).min(FOREVER);
     let mut child = command.spawn().context(|| why.clone())?;
     let output = child.stdout.take().ok_or_else(|| why.clone())?;
     let failed = AtomicBool::new(false);
@@ -58,7 +67,7 @@ fn watch(command: &mut Command, limit: Duration) -> Result<Verdict> {
             if let Some(status) = child.try_wait().context(|| why.clone())? {
                 break if status.success() { Verdict::Survived } else { Verdict::Caught };
             }
-            if Instant::now() > end {
+            if Instant::now() > end || processor_time(child.id()) > limit {
                 break Verdict::Timeout;
             }
             std::thread::sleep(Duration::from_millis(5));
@@ -66,6 +75,21 @@ fn watch(command: &mut Command, limit: Duration) -> Result<Verdict> {
         stop(&mut child);
         Ok(verdict)
     })
+}
+
+/// How long the process `id` has computed, with all its threads: a busy host must not make mutants look caught. Zero when it has
+/// ended.
+fn processor_time(id: u32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    in_stat(&stat).unwrap_or_default()
+}
+
+/// The time in user and system mode that `/proc/ID/stat` gives, fields 14 and 15 of proc(5). The second field may hold blanks.
+fn in_stat(stat: &str) -> Option<Duration> {
+    let behind_name = stat.rsplit_once(')')?.1;
+    let mut times = behind_name.split_whitespace().skip(11).map(str::parse::<u64>);
+    let ticks = times.next()?.ok()? + times.next()?.ok()?;
+    Some(Duration::from_millis(ticks * 1000 / TICKS))
 }
 
 fn is_failure(line: &str) -> bool {
@@ -96,7 +120,17 @@ mod tests {
         let began = Instant::now();
         assert_eq!(verdict("echo 'test a - should panic ... FAILED'; exec sleep 50", 60_000), Verdict::Caught);
         assert_eq!(verdict("exec sleep 50", 50), Verdict::Timeout);
+        assert_eq!(verdict("while :; do :; done", 200), Verdict::Timeout);
         assert!(began.elapsed() < Duration::from_secs(40), "they are not waited for");
+    }
+
+    #[test]
+    fn what_a_process_computed_is_in_its_stat() {
+        let stat = "7 (a b) c) S 1 2 3 4 5 6 7 8 9 10 150 50 0 0 20 0 1";
+        assert_eq!(in_stat(stat), Some(Duration::from_secs(2)));
+        assert_eq!(in_stat("7 (a) S 1"), None);
+        let own = std::fs::read_to_string("/proc/self/stat").unwrap();
+        assert!(in_stat(&own).is_some());
     }
 
     #[test]

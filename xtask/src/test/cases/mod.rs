@@ -12,6 +12,7 @@ mod components;
 mod control;
 pub mod crowd;
 pub mod culprits;
+mod disks;
 mod elf;
 mod fatal;
 mod frames;
@@ -60,6 +61,7 @@ pub fn all(long: bool) -> Vec<Case> {
         if long { swap::LONG_CASES } else { &[] },
         components::CASES,
         control::CASES,
+        disks::CASES,
         culprits::CASES,
         hostile::CASES,
         guest_fuzz::CASES,

@@ -1,6 +1,7 @@
-//! How a virtio device shows itself on PCI: vendor capabilities say in which region which structure lies (section 4.1.4).
+//! How a virtio device shows itself on PCI: vendor capabilities say in which region which structure lies (section 4.1.4 of "Virtual I/O
+//! Device (VIRTIO) Version 1.2", OASIS).
 
-use super::StartError;
+use crate::Mmio;
 use abi::pci::{CAPABILITY_MSIX, CAPABILITY_VENDOR, Config, MSIX_ENABLE};
 
 /// Kinds of structures (section 4.1.4).
@@ -27,30 +28,30 @@ pub trait Registers: Sized {
     fn part(&self, offset: usize, bytes: usize) -> Option<Self>;
 }
 
-impl Registers for component::Mmio {
+impl Registers for Mmio {
     fn read8(&self, offset: usize) -> u8 {
-        component::Mmio::read8(self, offset)
+        Mmio::read8(self, offset)
     }
 
     fn read16(&self, offset: usize) -> u16 {
-        component::Mmio::read16(self, offset)
+        Mmio::read16(self, offset)
     }
 
     fn read32(&self, offset: usize) -> u32 {
-        component::Mmio::read32(self, offset)
+        Mmio::read32(self, offset)
     }
 
     fn write8(&mut self, offset: usize, value: u8) {
-        component::Mmio::write8(self, offset, value);
+        Mmio::write8(self, offset, value);
     }
 
     #[inline]
     fn write16(&mut self, offset: usize, value: u16) {
-        component::Mmio::write16(self, offset, value);
+        Mmio::write16(self, offset, value);
     }
 
     fn write32(&mut self, offset: usize, value: u32) {
-        component::Mmio::write32(self, offset, value);
+        Mmio::write32(self, offset, value);
     }
 
     fn part(&self, offset: usize, bytes: usize) -> Option<Self> {
@@ -78,11 +79,8 @@ pub struct Structures<R> {
 
 impl<R: Registers> Structures<R> {
     /// Finds the structures of the device with this configuration space. `region` gives the region of a base address
-    /// register, where it is mapped.
-    ///
-    /// # Errors
-    /// [`StartError::NotModern`] when one of them is missing: the device speaks virtio 0.9 only.
-    pub fn find(config: &Config, region: impl Fn(usize) -> Option<R>) -> Result<Self, StartError> {
+    /// register, where it is mapped. `None` when one of them is missing: the device speaks virtio 0.9 only.
+    pub fn find(config: &Config, region: impl Fn(usize) -> Option<R>) -> Option<Self> {
         // The first of a kind that we can use (section 4.1.4.1).
         let find = |kind: u8, least: usize| {
             config.capabilities(CAPABILITY_VENDOR).filter(|&at| config.byte(at.wrapping_add(3)) == kind).find_map(
@@ -95,14 +93,13 @@ impl<R: Registers> Structures<R> {
                 },
             )
         };
-        let missing = StartError::NotModern;
-        let (common, ..) = find(COMMON, 0x38).ok_or(missing)?;
-        let (notify, notify_at, notify_bytes) = find(NOTIFY, 2).ok_or(missing)?;
-        let (isr, ..) = find(ISR, 1).ok_or(missing)?;
-        let (device, ..) = find(DEVICE, 8).ok_or(missing)?;
-        let multiplier = usize::try_from(config.word(notify_at.wrapping_add(16))).map_err(|_| missing)?;
+        let (common, ..) = find(COMMON, 0x38)?;
+        let (notify, notify_at, notify_bytes) = find(NOTIFY, 2)?;
+        let (isr, ..) = find(ISR, 1)?;
+        let (device, ..) = find(DEVICE, 8)?;
+        let multiplier = usize::try_from(config.word(notify_at.wrapping_add(16))).ok()?;
         let mut tables = config.capabilities(CAPABILITY_MSIX);
         let msix = tables.next().is_some_and(|at| config.half(at.wrapping_add(2)) & MSIX_ENABLE != 0);
-        Ok(Structures { common, notify, multiplier, notify_bytes, isr, device, msix })
+        Some(Structures { common, notify, multiplier, notify_bytes, isr, device, msix })
     }
 }

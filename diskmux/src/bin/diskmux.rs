@@ -1,0 +1,10 @@
+//! The disk striper.
+#![no_std]
+#![no_main]
+#![deny(unsafe_code)]
+
+diskmux::component::main!(main);
+
+fn main(component: diskmux::component::Component) -> ! {
+    diskmux::run(&component)
+}

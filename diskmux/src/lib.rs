@@ -1,0 +1,24 @@
+//! The disk striper: drives disks, recognises which of them are members of a set, and opens the set.
+//!
+//! `docs/disks.md` explains the whole, docs/disk-format.md what is on a disk. A disk that is not a member of the set in use is never written.
+#![no_std]
+#![forbid(unsafe_code)]
+
+#[cfg(test)]
+extern crate std;
+
+mod disks;
+pub mod drivers;
+mod run;
+mod scrub;
+mod sets;
+mod store;
+#[cfg(test)]
+mod test_machine;
+
+pub use component;
+pub use disks::{Disks, Failed, Host};
+pub use run::run;
+pub use scrub::Scrub;
+pub use sets::Sets;
+pub use store::{Ask, BYTES as STORE_BYTES, Outcome, Refused, Store};

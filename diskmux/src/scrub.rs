@@ -1,0 +1,202 @@
+//! Reading a virtual disk from one end to the other, and judging each block by its check.
+
+use crate::disks::{Disks, Host};
+use crate::drivers::{Controller, Op};
+use crate::sets::Sets;
+use abi::disk::DiskReply;
+use disk_format::{
+    BLOCK_BYTES, Block, CHECKS_PER_BLOCK, Check, Checked, Entry, Kind, check_blocks, place_of_check, zeroed,
+};
+
+/// Blocks that are read at the same time.
+pub const DEPTH: usize = 16;
+/// DMA memory that it needs.
+pub const BYTES: usize = DEPTH * BLOCK_BYTES;
+/// How long a disk may take for a block, in seconds.
+const PATIENCE: u64 = 10;
+
+/// A block that is being read.
+#[derive(Clone, Copy)]
+struct Reading {
+    block: u64,
+    disk: usize,
+    tag: u16,
+}
+
+/// One scrub.
+pub struct Scrub {
+    index: u16,
+    entry: Entry,
+    /// Where in the DMA memory its buffers lie.
+    buffers: usize,
+    /// The block that is started next.
+    next: u64,
+    /// The block of checks that is at hand: its number, and what it holds; `None` where it could not be read.
+    row: u64,
+    checks: Option<Block>,
+    reading: [Option<Reading>; DEPTH],
+    last_tag: u16,
+    empty: u64,
+    good: u64,
+    bad: u64,
+    first_bad: u64,
+    /// Bit `i`: disk `i` has let a request expire, and is not asked again: it may never have room for another one.
+    dead: u32,
+    /// When the last block ended.
+    progress: u64,
+}
+
+/// The number that stands for the block of checks among those that are read.
+const CHECKS: u64 = u64::MAX;
+
+impl Scrub {
+    /// A scrub of this entry of the directory, which is a virtual disk; its buffers lie from `buffers` on. `None` when it is none.
+    pub fn new(index: u16, sets: &Sets, buffers: usize, now: u64) -> Option<Scrub> {
+        let entry = sets.entry(index).filter(|entry| matches!(entry.kind, Kind::Disk { .. }))?;
+        Some(Scrub {
+            index,
+            entry,
+            buffers,
+            next: 0,
+            row: u64::MAX,
+            checks: None,
+            reading: [None; DEPTH],
+            last_tag: 0,
+            empty: 0,
+            good: 0,
+            bad: 0,
+            first_bad: u64::MAX,
+            dead: 0,
+            progress: now,
+        })
+    }
+
+    /// Takes what has ended and starts what there is room for. The answer, when all is done.
+    pub fn step<C: Controller, H: Host>(&mut self, sets: &Sets, disks: &mut Disks<C, H>) -> Option<DiskReply> {
+        let now = disks.host().now();
+        while let Some((tag, good)) = disks.done() {
+            self.take(tag, good, disks);
+            self.progress = now;
+        }
+        if self.is_busy() && now.saturating_sub(self.progress) > PATIENCE.saturating_mul(disks.host().hz()) {
+            // Whatever comes later is for nobody.
+            for reading in core::mem::take(&mut self.reading).into_iter().flatten() {
+                disks.failed(reading.disk);
+                self.dead |= 1 << reading.disk;
+                self.ended(reading.block, None);
+            }
+            self.progress = now;
+        }
+        while self.start_next(sets, disks) {}
+        let done = self.next >= self.entry.blocks && !self.is_busy();
+        let &mut Scrub { index, empty, good, bad, first_bad, .. } = self;
+        done.then_some(DiskReply::Scrubbed { index, empty, good, bad, first_bad })
+    }
+
+    fn is_busy(&self) -> bool {
+        self.reading.iter().any(Option::is_some)
+    }
+
+    /// Starts the next block, or counts it. False when there is none now.
+    fn start_next<C: Controller, H: Host>(&mut self, sets: &Sets, disks: &mut Disks<C, H>) -> bool {
+        if self.next >= self.entry.blocks {
+            return false;
+        }
+        let (row, byte) = place_of_check(self.next);
+        if row != self.row {
+            // All of one block of checks first: then there is one at a time.
+            if self.is_busy() || row >= check_blocks(self.entry.blocks) {
+                return false;
+            }
+            return match self.read(CHECKS, self.entry.first + row, sets, disks) {
+                Some(started) => {
+                    (self.row, self.checks) = if started { (row, None) } else { (self.row, None) };
+                    // Its end has to be seen before the blocks are.
+                    false
+                }
+                None => {
+                    (self.row, self.checks) = (row, None);
+                    true
+                }
+            };
+        }
+        if self.reading.iter().flatten().any(|reading| reading.block == CHECKS) {
+            return false;
+        }
+        let Some(checks) = &self.checks else {
+            // Nobody knows what is good without its checks.
+            self.ended(self.next, None);
+            self.next += 1;
+            return true;
+        };
+        let block = self.next;
+        if Check::in_block(checks, byte) == Check::UNWRITTEN {
+            self.empty += 1;
+            self.next += 1;
+            return true;
+        }
+        let Some(at) = self.entry.data(block) else { return false };
+        match self.read(block, at, sets, disks) {
+            Some(started) => {
+                self.next += u64::from(started);
+                started
+            }
+            None => {
+                self.ended(block, None);
+                self.next += 1;
+                true
+            }
+        }
+    }
+
+    /// Starts reading block `at` of the set. Whether there was room; `None` when it cannot be read.
+    fn read<C: Controller, H: Host>(
+        &mut self,
+        block: u64,
+        at: u64,
+        sets: &Sets,
+        disks: &mut Disks<C, H>,
+    ) -> Option<bool> {
+        let Some(place) = self.reading.iter().position(Option::is_none) else { return Some(false) };
+        let piece = sets.stripes()?.pieces(at, 1).next()?;
+        let disk = sets.disk_of(piece.member).filter(|disk| self.dead >> disk & 1 == 0)?;
+        self.last_tag = (self.last_tag + 1) % (1 << 15);
+        let tag = self.last_tag;
+        let started = disks.start(tag, disk, Op::Read, piece.block, self.buffers + place * BLOCK_BYTES).ok()?;
+        if started {
+            self.reading[place] = Some(Reading { block, disk, tag });
+        }
+        Some(started)
+    }
+
+    /// A request has ended.
+    fn take<C: Controller, H: Host>(&mut self, tag: u16, good: bool, disks: &mut Disks<C, H>) {
+        let its = |reading: &Option<Reading>| reading.is_some_and(|reading| reading.tag == tag);
+        let Some(place) = self.reading.iter().position(its) else { return };
+        let Some(reading) = self.reading[place].take() else { return };
+        if !good {
+            disks.failed(reading.disk);
+        }
+        let mut data = zeroed();
+        let copied = disks.memory().read(self.buffers + place * BLOCK_BYTES, &mut data);
+        self.ended(reading.block, copied.filter(|()| good).map(|()| data));
+    }
+
+    /// A block was read, or could not be.
+    fn ended(&mut self, block: u64, data: Option<Block>) {
+        if block == CHECKS {
+            self.checks = data;
+            return;
+        }
+        let check = self.checks.as_ref().map(|checks| Check::in_block(checks, place_of_check(block).1));
+        let judged = check.zip(data).map(|(check, data)| check.judge(self.entry.id, block, &data));
+        if judged == Some(Checked::Good) {
+            self.good += 1;
+        } else {
+            self.bad += 1;
+            self.first_bad = self.first_bad.min(block);
+        }
+    }
+}
+
+const _: () = assert!((DEPTH as u64) < CHECKS_PER_BLOCK);

@@ -1,0 +1,157 @@
+//! The batch: writes that go to the disks together, in an order of which every part can be the last one.
+
+use super::job::{Ask, Job, Outcome, Stage};
+use super::moves::{Move, Target};
+use super::{JOBS, ROWS, Store};
+use crate::disks::{Disks, Host};
+use crate::drivers::{Controller, Op};
+use crate::sets::Sets;
+
+/// Where the batch is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    None,
+    Settle,
+    First,
+    Middle,
+    Second,
+}
+
+impl Store {
+    /// Takes the batch as far as it goes. Whether it has gone on.
+    pub(super) fn advance<C: Controller, H: Host>(&mut self, sets: &Sets, disks: &mut Disks<C, H>) -> bool {
+        let is_its = |one: &Move| match one.target {
+            Target::Flush => true,
+            Target::Job(_) | Target::Row(_) => one.op == Op::Write,
+            Target::Look(_) => false,
+        };
+        if self.moves.iter().any(is_its) {
+            return false;
+        }
+        match self.step {
+            Step::None => {
+                let ready = |job: &&mut Job| job.stage == Stage::Ready;
+                let mut any = false;
+                for job in self.jobs.iter_mut().flatten().filter(ready) {
+                    job.stage = Stage::Batched { fresh: false, failed: false };
+                    any = true;
+                }
+                if !any {
+                    return false;
+                }
+                self.step = Step::Settle;
+                self.flush(sets);
+            }
+            Step::Settle => self.settled(sets, disks),
+            Step::First => {
+                self.step = Step::Middle;
+                self.flush(sets);
+            }
+            Step::Middle => self.second(sets, disks),
+            Step::Second => self.close(disks),
+        }
+        true
+    }
+
+    /// Flushes what is not durable.
+    fn flush(&mut self, sets: &Sets) {
+        self.unflushed = false;
+        for member in 0..sets.members() {
+            let Some(disk) = sets.disk_of(member).filter(|disk| self.dirty >> disk & 1 != 0) else { continue };
+            let (target, op) = (Target::Flush, Op::Flush);
+            let _ = self.moves.push(Move { target, op, disk, block: 0, buffer: 0, tag: None, since: 0, tries: 0 });
+        }
+    }
+
+    /// Places of the requests of the batch that have not failed.
+    fn batch(&self) -> impl Iterator<Item = usize> + use<> {
+        let in_it = |job: &Job| matches!(job.stage, Stage::Batched { failed: false, .. });
+        let mut places = 0_u32;
+        for (place, job) in self.jobs.iter().enumerate() {
+            places |= u32::from(job.as_ref().is_some_and(in_it)) << place;
+        }
+        (0..JOBS).filter(move |place| places >> place & 1 != 0)
+    }
+
+    /// All requests of the batch end in this way.
+    fn end_batch(&mut self, outcome: Outcome) {
+        for job in self.jobs.iter_mut().flatten() {
+            if matches!(job.stage, Stage::Batched { .. }) {
+                job.stage = Stage::Ended(outcome);
+            }
+        }
+        self.step = Step::None;
+    }
+
+    /// What was written before is durable: flushes end, and the first writes begin.
+    fn settled<C: Controller, H: Host>(&mut self, sets: &Sets, disks: &mut Disks<C, H>) {
+        if self.unflushed {
+            return self.end_batch(Outcome::Failed);
+        }
+        let mut rows = 0_u32;
+        for place in self.batch() {
+            let Some(Job { ask, entry, after, check, .. }) = self.jobs[place] else { continue };
+            let (Some(block), Some((row, byte))) = (ask.block(), check) else {
+                self.end(place, Outcome::Done);
+                continue;
+            };
+            let before = self.rows.check(row, byte, disks.memory());
+            if matches!(ask, Ask::Discard(_)) {
+                continue;
+            }
+            match before.then(after) {
+                Some(both) => {
+                    self.rows.set(row, byte, both, disks.memory());
+                    rows |= 1 << row;
+                }
+                None => {
+                    self.set(place, Stage::Batched { fresh: true, failed: false });
+                    self.push(Target::Job(place), Op::Write, entry.data(block), self.buffer(place), sets);
+                }
+            }
+        }
+        self.write_rows(rows, sets);
+        self.step = Step::First;
+    }
+
+    fn write_rows(&mut self, rows: u32, sets: &Sets) {
+        for row in (0..ROWS).filter(|row| rows >> row & 1 != 0) {
+            self.push(Target::Row(row), Op::Write, Some(self.rows.at(row)), self.rows.buffer(row), sets);
+        }
+    }
+
+    /// What had to be durable first is: the others are written.
+    fn second<C: Controller, H: Host>(&mut self, sets: &Sets, disks: &mut Disks<C, H>) {
+        if self.unflushed {
+            return self.end_batch(Outcome::Failed);
+        }
+        let mut rows = 0_u32;
+        for place in self.batch() {
+            let Some(Job { ask, entry, after, check: Some((row, byte)), stage: Stage::Batched { fresh, .. }, .. }) =
+                self.jobs[place]
+            else {
+                continue;
+            };
+            if fresh || matches!(ask, Ask::Discard(_)) {
+                self.rows.set(row, byte, after, disks.memory());
+                rows |= 1 << row;
+            } else {
+                let at = ask.block().and_then(|block| entry.data(block));
+                self.push(Target::Job(place), Op::Write, at, self.buffer(place), sets);
+            }
+        }
+        self.write_rows(rows, sets);
+        self.step = Step::Second;
+    }
+
+    /// All was written. From the next batch's first step on it is durable, so that from now on checks may count on it.
+    fn close<C: Controller, H: Host>(&mut self, disks: &mut Disks<C, H>) {
+        for place in self.batch() {
+            if let Some(Job { after, check: Some((row, byte)), .. }) = self.jobs[place] {
+                self.rows.set(row, byte, after, disks.memory());
+            }
+            self.end(place, Outcome::Done);
+        }
+        self.end_batch(Outcome::Failed);
+    }
+}

@@ -1,0 +1,267 @@
+//! Disks in memory behind a controller that does what it is told, for tests.
+
+use crate::disks::{Disks, Host};
+use crate::drivers::{Controller, Done, Geometry, Op, Request};
+use disk_format::{
+    BLOCK_BYTES, Block, Change, Check, Entry, EntryName, Kind, Layout, SetId, State, Stripes, Superblock, check_blocks,
+    directory_checksum, pack, place_of_check, zeroed,
+};
+use ring::SharedMemory;
+use std::boxed::Box;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use std::vec;
+use std::vec::Vec;
+
+/// What a disk holds, and what was done to it.
+#[derive(Default)]
+pub struct Platter {
+    pub blocks: u64,
+    pub read_only: bool,
+    pub held: BTreeMap<u64, Box<Block>>,
+    pub written: Vec<u64>,
+    /// Blocks that cannot be read or written.
+    pub bad: Vec<u64>,
+    /// It answers no more.
+    pub silent: bool,
+    /// It takes more requests at a time than anybody has.
+    pub deep: bool,
+    pub flushes: usize,
+    /// What it was given and has not done.
+    waiting: VecDeque<(u16, Request)>,
+    /// What is there whatever happens to the power.
+    durable: BTreeMap<u64, Box<Block>>,
+    /// What was written since, in order.
+    unflushed: Vec<(u64, Box<Block>)>,
+}
+
+impl Platter {
+    pub fn read(&self, at: u64) -> Block {
+        self.held.get(&at).map_or_else(zeroed, |block| **block)
+    }
+
+    /// What it holds is durable.
+    pub fn settle(&mut self) {
+        self.unflushed.clear();
+        self.durable = self.held.clone();
+    }
+
+    fn write(&mut self, block: u64, data: Block) {
+        self.held.insert(block, Box::new(data));
+        self.written.push(block);
+        self.unflushed.push((block, Box::new(data)));
+    }
+
+    fn flush(&mut self) {
+        self.flushes += 1;
+        self.durable.extend(self.unflushed.drain(..));
+    }
+
+    /// Whoever gave it requests is gone. It does some of them all the same.
+    pub fn abandon(&mut self, memory: SharedMemory, mut some: impl FnMut() -> bool) {
+        for (_, Request { op, block, buffer, .. }) in std::mem::take(&mut self.waiting) {
+            let mut data = zeroed();
+            memory.read(buffer, &mut data).expect("a buffer");
+            if op == Op::Write && some() {
+                self.write(block, data);
+            }
+        }
+    }
+
+    /// The power fails: of what is not durable some is there.
+    pub fn cut(&mut self, mut some: impl FnMut() -> bool) {
+        self.waiting.clear();
+        let left = std::mem::take(&mut self.unflushed);
+        self.durable.extend(left.into_iter().filter(|_| some()));
+        self.held = self.durable.clone();
+    }
+}
+
+pub type Shared = Rc<RefCell<Platter>>;
+
+/// A controller with one disk that ends its requests in the opposite order, four at a time.
+pub struct Fake {
+    platter: Shared,
+    geometry: [Geometry; 1],
+    memory: SharedMemory,
+    pub depth: usize,
+}
+
+impl Controller for Fake {
+    fn driver(&self) -> u16 {
+        abi::disk::driver::VIRTIO
+    }
+
+    fn disks(&self) -> &[Geometry] {
+        &self.geometry
+    }
+
+    fn start(&mut self, tag: u16, request: Request) -> bool {
+        assert!(request.disk == 0 && (request.op == Op::Flush || request.block < self.geometry[0].blocks));
+        let mut platter = self.platter.borrow_mut();
+        let room = platter.deep || platter.waiting.len() < self.depth;
+        if room {
+            platter.waiting.push_front((tag, request));
+        }
+        room
+    }
+
+    fn done(&mut self) -> Option<Done> {
+        let mut platter = self.platter.borrow_mut();
+        if platter.silent {
+            return None;
+        }
+        let (tag, Request { op, block, buffer, .. }) = platter.waiting.pop_front()?;
+        let good = !platter.bad.contains(&block) || op == Op::Flush;
+        match op {
+            Op::Read if good => self.memory.write(buffer, &platter.read(block)).expect("a buffer"),
+            Op::Write if good => {
+                let mut data = zeroed();
+                self.memory.read(buffer, &mut data).expect("a buffer");
+                platter.write(block, data);
+            }
+            Op::Flush => platter.flush(),
+            _ => {}
+        }
+        Some(Done { tag, good })
+    }
+
+    fn interrupt(&mut self) {}
+
+    fn is_polled(&self) -> bool {
+        false
+    }
+}
+
+/// A clock that goes on when somebody sleeps.
+#[derive(Default)]
+pub struct Clock(pub u64);
+
+impl Host for Clock {
+    fn now(&mut self) -> u64 {
+        self.0 += 1;
+        self.0
+    }
+
+    fn hz(&self) -> u64 {
+        1_000_000
+    }
+
+    fn sleep(&mut self, until: u64) -> u32 {
+        self.0 = self.0.max(until);
+        0
+    }
+
+    fn acknowledge(&mut self, _: u32) {}
+}
+
+/// Where a scrub has its buffers in the memory of [`connect`].
+pub const BUFFERS: usize = BLOCK_BYTES;
+
+/// DMA memory with room for a scrub and a store.
+pub fn dma() -> SharedMemory {
+    let words = (BUFFERS + crate::scrub::BYTES.max(crate::STORE_BYTES)) / 8;
+    SharedMemory::from_static(Box::leak(vec![0_u64; words].into_boxed_slice()))
+}
+
+/// The disks behind these platters.
+pub fn connect(platters: &[Shared]) -> Disks<Fake, Clock> {
+    connect_to(platters, dma())
+}
+
+/// The disks behind these platters, with this DMA memory.
+pub fn connect_to(platters: &[Shared], memory: SharedMemory) -> Disks<Fake, Clock> {
+    let fake = |platter: &Shared| {
+        let Platter { blocks, read_only, .. } = *platter.borrow();
+        Fake { platter: platter.clone(), geometry: [Geometry { blocks, read_only }], memory, depth: 4 }
+    };
+    Disks::new(platters.iter().map(fake).collect(), memory, 0, Clock::default())
+}
+
+/// A blank disk.
+pub fn blank(blocks: u64) -> Shared {
+    Rc::new(RefCell::new(Platter { blocks, ..Platter::default() }))
+}
+
+/// Blocks of the virtual disk `web` of [`set`].
+pub const WEB: u64 = 700;
+
+fn name(text: &str) -> EntryName {
+    EntryName::new(text).expect("good")
+}
+
+/// What block `i` of `web` holds; every fifth was never written.
+pub fn content(i: u64) -> Option<Block> {
+    (!i.is_multiple_of(5)).then(|| [u8::try_from(i % 251).expect("small"); BLOCK_BYTES])
+}
+
+/// Where the set has block `at`: member and block there.
+pub fn place(stripes: &Stripes, at: u64) -> (usize, u64) {
+    let piece = stripes.pieces(at, 1).next().expect("inside");
+    (piece.member.into(), piece.block)
+}
+
+/// A set with this id of `count` disks, with swap regions and the virtual disk `web`, which is never written.
+pub fn set(id: u8, count: u16) -> (Vec<Shared>, Stripes, Entry) {
+    make(id, count, true)
+}
+
+/// A set of `count` disks with the virtual disk `web`, which may be written.
+pub fn writable(count: u16) -> (Vec<Shared>, Stripes, Entry) {
+    let made = make(1, count, false);
+    made.0.iter().for_each(|platter| platter.borrow_mut().settle());
+    made
+}
+
+fn make(id: u8, count: u16, read_only: bool) -> (Vec<Shared>, Stripes, Entry) {
+    let blocks = 1000;
+    let layout = Layout::plan(blocks, 4, 1).expect("large enough");
+    let stripes = Stripes::new(count, 4, layout.data_start, layout.data_blocks).expect("good");
+    let web = Entry { kind: Kind::Disk { read_only }, id: 1, name: name("web"), first: 16, blocks: WEB };
+    let swap = Entry { kind: Kind::Swap { region: 4 }, id: 0, name: name("swap"), first: 0, blocks: 16 };
+    let platters: Vec<Shared> = (0..count).map(|_| blank(blocks)).collect();
+    let write = |at: u64, block: &Block| {
+        let (member, at) = place(&stripes, at);
+        platters[member].borrow_mut().held.insert(at, Box::new(*block));
+    };
+    let mut checks = vec![zeroed(); usize::try_from(check_blocks(WEB)).expect("few")];
+    for i in 0..WEB {
+        let check = content(i).map_or(Check::UNWRITTEN, |block| {
+            write(web.data(i).expect("inside"), &block);
+            Check::of(web.id, i, &block)
+        });
+        let (row, byte) = place_of_check(i);
+        checks[usize::try_from(row).expect("few")][byte..byte + 8].copy_from_slice(&check.to_bytes());
+    }
+    checks.iter().zip(web.first..).for_each(|(row, at)| write(at, row));
+    let mut directory = vec![0; BLOCK_BYTES];
+    let used = pack([&swap, &web], &mut directory).expect("room");
+    let member = |member| Superblock {
+        set: SetId::random([id; 16]),
+        name: name("lab"),
+        generation: 1,
+        state: State::Proposed,
+        member,
+        members: count,
+        stripe_unit: 4,
+        member_blocks: blocks,
+        directory_start: layout.directory_start,
+        data_start: layout.data_start,
+        data_blocks: layout.data_blocks,
+        directory_blocks: 1,
+        entries: 2,
+        directory_checksum: 0,
+        next_id: 2,
+        created: 1,
+    };
+    let members: Vec<Superblock> = (0..count).map(member).collect();
+    let write = |member: u16, at, block: &Block| {
+        platters[usize::from(member)].borrow_mut().held.insert(at, Box::new(*block));
+        Ok::<(), ()>(())
+    };
+    Change::first(2, directory_checksum(&directory[..used]), 2)
+        .carry_out(&members, &directory, write, || Ok(()))
+        .expect("no errors");
+    (platters, stripes, web)
+}
