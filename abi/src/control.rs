@@ -6,6 +6,7 @@
 
 use crate::addresses::Net;
 use crate::barriers::{BarrierPlan, Barriers, Exposures};
+use crate::claim::Claim;
 use crate::limits::Name;
 use crate::message::{BadMessage, Message, bytes_to_words, low16, low32, words_to_bytes};
 use crate::request_page::Piece;
@@ -44,11 +45,12 @@ pub enum ControlRequest {
     /// cannot be: [`status::NOT_FOUND`], [`status::NO_MODULE`], [`status::BAD_MODULE`], [`status::BUSY`].
     Swap { component: u16, policy: u16 },
     /// Create a VM from an image, at this address (0: it asks DHCP), with these boot arguments, which are all that it gets: its
-    /// image's own and its address are among them if the creator says so. What `share` and `tenant` do not say is the image's. Who has
+    /// image's own and its address are among them if the creator says so. What `share`, `claim` and `tenant` do not say is the image's. Who has
     /// chosen by the slot says which it is to be; the slot that comes next is in [`ControlReply::Network`]. Answered by `Done`
     /// whose value is the raw id; or whose status is [`status::MOVED`] and whose value is the slot that comes next instead,
-    /// [`status::TOO_LONG`] for more than [`crate::guest::BOOT_ARGS_MAX`] bytes of boot arguments, or [`status::NO_ARGUMENTS`].
-    Create { image: ImageId, slot: Option<Slot>, ipv4: u32, args: Piece, share: Share, tenant: Tenant },
+    /// [`status::TOO_LONG`] for more than [`crate::guest::BOOT_ARGS_MAX`] bytes of boot arguments, [`status::NO_ARGUMENTS`], or
+    /// [`status::BAD_CLAIM`].
+    Create { image: ImageId, slot: Option<Slot>, ipv4: u32, args: Piece, share: Share, claim: Claim, tenant: Tenant },
     /// End a VM. Answered by `Done`.
     Destroy { vm: VmId },
     /// Ask a VM to end itself ([`crate::guest::pending::SHUTDOWN`]). Answered by `Done`.
@@ -78,10 +80,12 @@ pub enum ControlRequest {
 pub enum ControlReply {
     /// A request is done, or failed: [`status`]. `value` depends on the request.
     Done { status: u32, value: u64 },
-    /// Frames of one owner. For VMs all of them together; `owners` is how many there are.
-    Frames { owner: Name, frames: u64, owners: u64 },
+    /// Frames of one owner. For VMs all of them together; `owners` is how many there are. Of those that are free, `kept` are kept for
+    /// VMs that do not hold their reserves.
+    Frames { owner: Name, frames: u64, owners: u64, kept: u64 },
     /// State of a VM: [`vm_state`], time it ran in ticks, frames of memory that are its own, of metadata, of EPT; its address, 0
-    /// when it asks DHCP; and the bus locks that it has taken, where the processor counts them.
+    /// when it asks DHCP; the bus locks that it has taken, where the processor counts them; and the frames that are kept for it, and that
+    /// it may hold. What it holds is `memory`, `metadata` and `tables`.
     Vm {
         vm: VmId,
         image: ImageId,
@@ -93,6 +97,7 @@ pub enum ControlReply {
         shared: u32,
         ipv4: u32,
         bus_locks: u32,
+        claim: Claim,
     },
     /// How VMs come by their addresses, and the slot of the VM that is created next, if there is room for one.
     Network { net: Net, next: Option<Slot> },
@@ -153,6 +158,8 @@ pub mod status {
     pub const NO_ARGUMENTS: u32 = 11;
     /// VMs of the image start with the first packet for them, and this one has no address.
     pub const NO_ADDRESS: u32 = 12;
+    /// The VM could not start with its reserve, or that is beyond its limit.
+    pub const BAD_CLAIM: u32 = 13;
 }
 
 /// Values of [`ControlReply::Policy::state`].
@@ -235,10 +242,10 @@ impl From<ControlRequest> for Message {
             ControlRequest::Kill { component } => Message::new(KILL, [component.into()]),
             ControlRequest::Policy { component, policy } => Message::new(POLICY, [component.into(), policy.into()]),
             ControlRequest::Swap { component, policy } => Message::new(SWAP, [component.into(), policy.into()]),
-            ControlRequest::Create { image, slot, ipv4, args, share, tenant } => {
+            ControlRequest::Create { image, slot, ipv4, args, share, claim, tenant } => {
                 let first = u64::from(share.weight) << 32 | u64::from(image.number());
                 let (place, tenant) = (halves(raw_slot(slot), ipv4), tenant.raw().into());
-                Message::new(CREATE, [first, share.limits(), place, args.raw().into(), tenant])
+                Message::new(CREATE, [first, share.limits(), place, args.raw().into(), tenant, raw_claim(claim)])
             }
             ControlRequest::Destroy { vm } => Message::new(DESTROY, [vm.raw()]),
             ControlRequest::Shutdown { vm } => Message::new(SHUTDOWN, [vm.raw()]),
@@ -276,13 +283,14 @@ impl TryFrom<&Message> for ControlRequest {
             POLICY => ControlRequest::Policy { component: low16(kind, a)?, policy: low16(kind, message.words[1])? },
             SWAP => ControlRequest::Swap { component: low16(kind, a)?, policy: low16(kind, message.words[1])? },
             CREATE => {
-                let [_, limits, place, args, tenant, ..] = message.words;
+                let [_, limits, place, args, tenant, claim, _] = message.words;
                 let share = Share::from_limits(low16(kind, a >> 32)?, limits);
                 let image = ImageId::new(low32(kind, a & 0xffff_ffff)?);
                 let (slot, ipv4) = split(place);
                 let args = Piece::from_raw(low32(kind, args)?);
                 let tenant = tenant_of(kind, tenant)?;
-                ControlRequest::Create { image, slot: slot_of(slot), ipv4, args, share, tenant }
+                let claim = claim_of(claim);
+                ControlRequest::Create { image, slot: slot_of(slot), ipv4, args, share, claim, tenant }
             }
             DESTROY => ControlRequest::Destroy { vm: VmId::from_raw(a) },
             SHUTDOWN => ControlRequest::Shutdown { vm: VmId::from_raw(a) },
@@ -325,6 +333,17 @@ fn tenant_of(kind: u32, word: u64) -> Result<Tenant, BadMessage> {
     Tenant::from_raw(low32(kind, word)?).ok_or(BadMessage { kind, what: "no tenant's name" })
 }
 
+/// A claim as one word: limit in bits 63..32, reserve in bits 31..0.
+fn raw_claim(claim: Claim) -> u64 {
+    halves(claim.limit, claim.reserve)
+}
+
+/// The inverse of [`raw_claim`].
+const fn claim_of(word: u64) -> Claim {
+    let (limit, reserve) = split(word);
+    Claim { reserve, limit }
+}
+
 /// A word of these halves, the upper one first.
 fn halves(high: u32, low: u32) -> u64 {
     u64::from(high) << 32 | u64::from(low)
@@ -341,23 +360,34 @@ impl From<ControlReply> for Message {
     fn from(reply: ControlReply) -> Message {
         match reply {
             ControlReply::Done { status, value } => Message::new(R_DONE, [status.into(), value]),
-            ControlReply::Frames { owner, frames, owners } => {
+            ControlReply::Frames { owner, frames, owners, kept } => {
                 let [a, b] = bytes_to_words(owner.0);
-                Message::new(R_FRAMES, [a, b, frames, owners])
+                Message::new(R_FRAMES, [a, b, frames, owners, kept])
             }
-            ControlReply::Vm { vm, image, state, ran_ticks, memory, metadata, tables, shared, ipv4, bus_locks } => {
-                Message::new(
-                    R_VM,
-                    [
-                        vm.raw(),
-                        halves(state.into(), image.number()),
-                        ran_ticks,
-                        halves(metadata, memory),
-                        halves(shared, tables),
-                        halves(bus_locks, ipv4),
-                    ],
-                )
-            }
+            ControlReply::Vm {
+                vm,
+                image,
+                state,
+                ran_ticks,
+                memory,
+                metadata,
+                tables,
+                shared,
+                ipv4,
+                bus_locks,
+                claim,
+            } => Message::new(
+                R_VM,
+                [
+                    vm.raw(),
+                    halves(state.into(), image.number()),
+                    ran_ticks,
+                    halves(metadata, memory),
+                    halves(shared, tables),
+                    halves(bus_locks, ipv4),
+                    raw_claim(claim),
+                ],
+            ),
             ControlReply::Network { net: Net::Dhcp, next } => Message::new(R_NETWORK, [raw_slot(next).into(), 0]),
             ControlReply::Network { net: Net::Static { address, prefix, gateway }, next } => {
                 let how = 1 | u64::from(gateway.is_some()) << 1 | u64::from(prefix) << 8;
@@ -410,7 +440,7 @@ impl TryFrom<&Message> for ControlReply {
         let [a, b, c, d, e, f, g] = message.words;
         Ok(match kind {
             R_DONE => ControlReply::Done { status: low32(kind, a)?, value: b },
-            R_FRAMES => ControlReply::Frames { owner: Name(words_to_bytes([a, b])), frames: c, owners: d },
+            R_FRAMES => ControlReply::Frames { owner: Name(words_to_bytes([a, b])), frames: c, owners: d, kept: e },
             R_VM => ControlReply::Vm {
                 vm: VmId::from_raw(a),
                 image: ImageId::new(low32(kind, b & 0xffff_ffff)?),
@@ -422,6 +452,7 @@ impl TryFrom<&Message> for ControlReply {
                 shared: split(e).0,
                 ipv4: split(f).1,
                 bus_locks: split(f).0,
+                claim: claim_of(g),
             },
             R_NETWORK => {
                 let how = low16(kind, b)?;

@@ -2,6 +2,7 @@
 //!
 //! Layout: [`Header`], then the components, rings, images and digests of modules as arrays without gaps.
 
+use crate::claim::Claim;
 use crate::limits::{MAX_POLICIES, Name};
 use crate::share::Share;
 use crate::tenant::Tenant;
@@ -217,6 +218,12 @@ impl Image {
     #[must_use]
     pub fn tenant(&self) -> Tenant {
         Tenant::from_raw(self.tenant).unwrap_or_default()
+    }
+
+    /// What its VMs may claim of the machine's memory.
+    #[must_use]
+    pub const fn claim(&self) -> Claim {
+        Claim { reserve: self.reserve_frames, limit: self.limit_frames }
     }
 
     /// The share of its VMs.

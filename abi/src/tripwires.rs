@@ -126,7 +126,7 @@ fn boot_record() {
 fn records_of_vms() {
     use record::*;
     assert_eq!([place::FREE, place::WRITTEN, place::WAITING, place::ADMITTED], [0, 1, 2, 3]);
-    assert_eq!((size_of::<Record>(), offset_of!(Record, share), offset_of!(Record, args)), (64, 24, 36));
+    assert_eq!((size_of::<Record>(), offset_of!(Record, share), offset_of!(Record, args)), (72, 24, 44));
     assert_eq!((size_of::<Cell>(), PIECE_BYTES, offset_of!(Cell, bytes)), (64, 59, 5));
     assert_eq!((Args::EMPTY.first(), Args::at(7).first()), (0xffff_ffff, 7));
     assert_eq!([0, 1, 59, 60, 1024].map(cells_for), [0, 1, 1, 2, 18]);
@@ -198,14 +198,24 @@ fn messages_survive_the_ring() {
     }
     let args = request_page::Piece { offset: 0x0ffe, len: 0xfedc };
     let tenant = tenant::Tenant::new("------").expect("a name");
+    let claim = claim::Claim { reserve: 0x8765_4321, limit: u32::MAX };
     for request in [
-        control::ControlRequest::Create { image: vm::ImageId::new(2), slot: None, ipv4: u32::MAX, args, share, tenant },
+        control::ControlRequest::Create {
+            image: vm::ImageId::new(2),
+            slot: None,
+            ipv4: u32::MAX,
+            args,
+            share,
+            claim,
+            tenant,
+        },
         control::ControlRequest::Create {
             image: vm::ImageId::new(u32::MAX),
             slot: Some(vm.slot),
             ipv4: 0,
             args,
             share: share::Share::UNSAID,
+            claim: claim::Claim::UNSAID,
             tenant: tenant::Tenant::UNSAID,
         },
         control::ControlRequest::Barriers,
@@ -226,7 +236,7 @@ fn messages_survive_the_ring() {
     }
     let name = limits::Name::new("netmux").expect("short");
     for reply in [
-        control::ControlReply::Frames { owner: name, frames: 5, owners: 6 },
+        control::ControlReply::Frames { owner: name, frames: 5, owners: 6, kept: 7 },
         control::ControlReply::Component { index: 1, name, incarnation: 2, ran_ticks: 3 },
         control::ControlReply::Vm {
             vm,
@@ -239,6 +249,7 @@ fn messages_survive_the_ring() {
             shared: 7,
             ipv4: 8,
             bus_locks: 9,
+            claim,
         },
         control::ControlReply::Network { net: addresses::Net::Dhcp, next: None },
         control::ControlReply::Network {
@@ -298,7 +309,7 @@ fn messages_survive_the_ring() {
             Request::Image { image },
             Request::Machine,
             Request::Kill { component: 0 },
-            Request::Create { image, slot: None, ipv4: 0, args, share, tenant },
+            Request::Create { image, slot: None, ipv4: 0, args, share, claim, tenant },
             Request::Destroy { vm },
             Request::Shutdown { vm },
             Request::PowerOff,

@@ -1,10 +1,9 @@
 //! The commands and how they are written.
 
 use crate::arguments::Arguments;
-use crate::{address, share};
+use crate::terms::Terms;
+use crate::{address, terms};
 use abi::limits::Name;
-use abi::share::Share;
-use abi::tenant::Tenant;
 use abi::vm::Slot;
 
 /// A command.
@@ -36,8 +35,8 @@ pub enum Command {
     Policies,
     /// Replaces a component's policy: component, policy.
     Policy(Name, Name),
-    /// Creates a VM from an image, with extra boot arguments, with what is said of its share, and of whose it is.
-    Create(Name, Share, Tenant),
+    /// Creates a VM from an image, with extra boot arguments, on these terms.
+    Create(Name, Terms),
     /// Ends the VM in a slot.
     Destroy(Slot),
     /// Asks the VM in a slot to end itself.
@@ -76,7 +75,7 @@ pub const HELP: [(&str, &str, &str); 20] = [
     (
         "create",
         "IMAGE [ARGS]",
-        "creates a VM with extra boot arguments; weight=N, rate=N, burst=N and tenant=NAME among them set its share and whose it is instead",
+        "creates a VM with extra boot arguments; weight=N, rate=N, burst=N, reserve=N, limit=N and tenant=NAME among them are its terms instead",
     ),
     ("destroy", "N", "ends the VM in slot N"),
     ("shutdown", "N", "asks the VM in slot N to end itself"),
@@ -107,8 +106,8 @@ pub enum Mistake {
     LongArguments,
     /// What is said of the VM's address is none.
     Address,
-    /// A word about the VM's share whose value makes no sense.
-    Share {
+    /// A word about the VM's terms whose value makes no sense.
+    Terms {
         /// The word in front of the `=`.
         word: &'static str,
         /// What can be written.
@@ -147,7 +146,7 @@ impl Command {
             "create" => {
                 let (image, extra) = split(rest);
                 let image = name(image).ok_or(wrong)?;
-                share::split_off(extra, args).map(|(share, tenant)| Command::Create(image, share, tenant))
+                terms::split_off(extra, args).map(|terms| Command::Create(image, terms))
             }
             "destroy" => slot().map(Command::Destroy),
             "shutdown" => slot().map(Command::Shutdown),
@@ -231,8 +230,8 @@ mod tests {
             ("kill netmux", Command::Kill(name("netmux"))),
             ("policy", Command::Policies),
             ("policy  sched   stride ", Command::Policy(name("sched"), name("stride"))),
-            ("create httpd", Command::Create(name("httpd"), Share::UNSAID, Tenant::UNSAID)),
-            ("create  hostile  crime=all  x=1 ", Command::Create(name("hostile"), Share::UNSAID, Tenant::UNSAID)),
+            ("create httpd", Command::Create(name("httpd"), Terms::UNSAID)),
+            ("create  hostile  crime=all  x=1 ", Command::Create(name("hostile"), Terms::UNSAID)),
             ("destroy 0", Command::Destroy(Slot::new(0))),
             ("shutdown 1048575", Command::Shutdown(Slot::new(1_048_575))),
             ("state 3", Command::State(Slot::new(3))),

@@ -33,6 +33,9 @@ pub(crate) fn say(command: Command, request: ControlRequest, status: u32, host: 
         (status::BAD_REQUEST, Command::Restore(_)) => host.print(format_args!(
             "error {word}: what was loaded is no state, or one that this processor cannot have; load all that \"state\" showed, from 0 on"
         )),
+        (status::BAD_CLAIM, _) => host.print(format_args!(
+            "error {word}: its reserve is beyond its limit, of which one is the image's; say both, as in reserve=96KiB limit=1MiB"
+        )),
         (status::NOT_FOUND, _) => {
             host.print(format_args!("error {word}: it is gone meanwhile; look again"));
         }

@@ -16,18 +16,34 @@ impl Display for Report<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         match self.reply {
             ControlReply::Done { status, value } => write!(f, "status={status} value={value}"),
-            ControlReply::Frames { owner, frames, owners } => {
-                write!(f, "frames owner={owner} frames={frames} owners={owners}")
+            ControlReply::Frames { owner, frames, owners, kept } => {
+                write!(f, "frames owner={owner} frames={frames} owners={owners} kept={kept}")
             }
-            ControlReply::Vm { vm, image, state, ran_ticks, memory, metadata, tables, shared, ipv4: _, bus_locks } => {
+            ControlReply::Vm {
+                vm,
+                image,
+                state,
+                ran_ticks,
+                memory,
+                metadata,
+                tables,
+                shared,
+                ipv4: _,
+                bus_locks,
+                claim,
+            } => {
                 write!(
                     f,
                     "vm index={} incarnation={} image={} state={} memory_frames={memory} metadata_frames={metadata} \
-                 table_frames={tables} shared_frames={shared} ran_ticks={ran_ticks} bus_locks={bus_locks}",
+                 table_frames={tables} shared_frames={shared} ran_ticks={ran_ticks} bus_locks={bus_locks} \
+                 reserve_frames={} limit_frames={} held_frames={}",
                     vm.slot,
                     vm.generation,
                     self.images.get(image.index()).map_or("?", Name::as_str),
                     state_name(state),
+                    claim.reserve,
+                    claim.limit,
+                    memory.saturating_add(metadata).saturating_add(tables),
                 )
             }
             ControlReply::Component { index, name, incarnation, ran_ticks } => {

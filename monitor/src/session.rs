@@ -150,7 +150,7 @@ impl Session {
             Err(Mistake::Arguments { word, takes }) => {
                 host.print(format_args!("error {word}: wrong arguments; write \"{word} {takes}\""));
             }
-            Err(Mistake::Share { word, takes }) => {
+            Err(Mistake::Terms { word, takes }) => {
                 host.print(format_args!("error create: this is no {word}; write {takes}"));
             }
             Err(Mistake::Address) => {

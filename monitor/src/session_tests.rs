@@ -3,6 +3,7 @@
 use super::*;
 use abi::addresses::Net;
 use abi::barriers::{BarrierPlan, Barriers, Exposures};
+use abi::claim::Claim;
 use abi::share::Share;
 use abi::tenant::Tenant;
 use proptest::prelude::*;
@@ -28,6 +29,7 @@ struct Core {
     killed: Vec<u16>,
     created: Vec<(ImageId, String, Share)>,
     tenants: Vec<Tenant>,
+    claims: Vec<Claim>,
     swapped: Vec<(u16, u16)>,
     /// What processors were to go on from, and what it says to that.
     restored: Vec<(VmId, Vec<u8>)>,
@@ -56,6 +58,7 @@ impl Default for Core {
             killed: Vec::new(),
             created: Vec::new(),
             tenants: Vec::new(),
+            claims: Vec::new(),
             swapped: Vec::new(),
             restored: Vec::new(),
             state_status: status::OK,
@@ -100,6 +103,9 @@ fn name(text: &str) -> Name {
     Name::new(text).expect("short")
 }
 
+/// A claim that the core refuses.
+const HOPELESS: Claim = Claim { reserve: 0, limit: 16 };
+
 /// Slots that the core looks at for one request.
 const LOOK: u32 = 1024;
 
@@ -115,6 +121,7 @@ fn described(vm: VmId) -> ControlReply {
         shared: 30,
         ipv4: 0x0a00_0263,
         bus_locks: 6,
+        claim: Claim { reserve: 24, limit: 4109 },
     }
 }
 
@@ -139,8 +146,8 @@ impl Core {
         let of = |names: &[&str], index: usize| names.get(index).map(|text| name(text));
         let replies = match ControlRequest::try_from(&message).expect("the session makes sense") {
             ControlRequest::Frames => vec![
-                ControlReply::Frames { owner: name("free"), frames: 100, owners: 1 },
-                ControlReply::Frames { owner: name("vm-metadata"), frames: 24, owners: self.vms.len() as u64 },
+                ControlReply::Frames { owner: name("free"), frames: 100, owners: 1, kept: 77 },
+                ControlReply::Frames { owner: name("vm-metadata"), frames: 24, owners: self.vms.len() as u64, kept: 0 },
                 done(status::OK, 0),
             ],
             ControlRequest::NextVm { slot } => {
@@ -260,7 +267,8 @@ impl Core {
                 self.restored.push((vm, self.page[from.range().expect("in the page")].to_vec()));
                 vec![done(self.state_status, 0)]
             }
-            ControlRequest::Create { image, slot, ipv4, args, share, tenant } => {
+            ControlRequest::Create { claim, .. } if claim == HOPELESS => vec![done(status::BAD_CLAIM, 0)],
+            ControlRequest::Create { image, slot, ipv4, args, share, claim, tenant } => {
                 if self.thieves > 0 {
                     self.thieves -= 1;
                     let next = self.next().expect("free");
@@ -275,6 +283,7 @@ impl Core {
                         assert_eq!(ipv4, self.net.address_of(Slot::new(index)));
                         self.created.push((image, self.text(args), share));
                         self.tenants.push(tenant);
+                        self.claims.push(claim);
                         self.vms.insert(index, 5);
                         vec![done(status::OK, VmId::new(index, 5).raw())]
                     }
@@ -319,7 +328,7 @@ fn fresh(line: &str, vms: &[u32]) -> Vec<String> {
     run(&mut Session::new(40), &mut Core::with_vms(vms), line)
 }
 
-const VM_REST: &str = "image=httpd state=idle memory_frames=12 metadata_frames=2 table_frames=4 shared_frames=30 ran_ticks=12345 bus_locks=6";
+const VM_REST: &str = "image=httpd state=idle memory_frames=12 metadata_frames=2 table_frames=4 shared_frames=30 ran_ticks=12345 bus_locks=6 reserve_frames=24 limit_frames=4109 held_frames=18";
 
 #[test]
 fn vms_are_listed() {
@@ -380,7 +389,11 @@ fn the_other_lists() {
     );
     assert_eq!(
         fresh("frames", &[]),
-        ["frames owner=free frames=100 owners=1", "frames owner=vm-metadata frames=24 owners=0", "done frames"]
+        [
+            "frames owner=free frames=100 owners=1 kept=77",
+            "frames owner=vm-metadata frames=24 owners=0 kept=0",
+            "done frames"
+        ]
     );
     assert_eq!(
         fresh("machine", &[]),
@@ -476,6 +489,14 @@ fn vms_come_and_go() {
         run(&mut session, &mut core, "create httpd weight=0"),
         ["error create: this is no weight; write weight=N with N from 1 to 10000"]
     );
+    let refused = "error create: this is no reserve; write reserve=N with N bytes (KiB, MiB, GiB may follow), whole pages of 4 KiB, from 48 KiB";
+    assert_eq!(run(&mut session, &mut core, "create httpd reserve=40KiB"), [refused]);
+    let refused = "error create: its reserve is beyond its limit, of which one is the image's; say both, as in reserve=96KiB limit=1MiB";
+    assert_eq!(run(&mut session, &mut core, "create httpd limit=64KiB"), [refused]);
+    run(&mut session, &mut core, "create httpd reserve=56KiB x=1 limit=1MiB");
+    assert_eq!(core.claims.pop(), Some(Claim { reserve: 14, limit: 256 }));
+    assert_eq!(core.created.pop().map(|(_, args, _)| args), Some("workers=2 ip=10.0.2.18/24 x=1".to_owned()));
+    core.vms.remove(&2);
     assert_eq!(run(&mut session, &mut core, "create nginx"), ["error create: no image nginx; \"images\" lists them"]);
     assert_eq!(run(&mut session, &mut core, "identity 1 addr=10.0.2.99 x=1"), ["done identity"]);
     assert_eq!(run(&mut session, &mut core, "identity 1"), ["done identity"]);

@@ -2,6 +2,7 @@ use super::check;
 use crate::boot::check::{Field, Refused};
 use crate::boot::check_tests::good;
 use abi::boot::{BootRecord, program};
+use abi::claim::Claim;
 use abi::guest::BOOT_ARGS_MAX;
 use abi::manifest::image_flags;
 use abi::record::{Args, Cell, NONE, PIECE_BYTES, Record, place};
@@ -15,10 +16,12 @@ struct Written {
     cells: Vec<Cell>,
 }
 
+const CLAIM: Claim = Claim { reserve: 14, limit: 300 };
+
 fn written() -> Written {
     let record = good();
     (record.vms.written, record.vms.written_cells) = (3, 3);
-    let vm = |args| Record::written(ImageId::new(0), Share::DEFAULT, 0x0a00_0210, args);
+    let vm = |args| Record::written(ImageId::new(0), Share::DEFAULT, CLAIM, 0x0a00_0210, args);
     // What is behind says nothing.
     let noise = Record { place: place::ADMITTED, image: ImageId::new(99), ..Record::EMPTY };
     let records = vec![vm(Args::at(0)), vm(Args::EMPTY), vm(Args::at(2)), noise];

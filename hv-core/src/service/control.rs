@@ -4,8 +4,9 @@
 use crate::board::Board;
 use crate::component::{BadPiece, Death, EndpointId, NoSwap, Unfit};
 use crate::kernel::{Cpu, Kernel};
-use crate::memory::{CLASSES, OwnerClass};
+use crate::memory::{CLASSES, OwnerClass, Reservation};
 use crate::vm::{BootArgs, CreateError, End, IdentityError, METADATA_FRAMES, Memory, Order, Seed, State, StateError};
+use abi::claim::Claim;
 use abi::control::{ControlReply, ControlRequest, policy_state, status, vm_state};
 use abi::end::EndReason;
 use abi::limits::Name;
@@ -71,8 +72,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             {
                 done(status::BUSY, 0)
             }
-            ControlRequest::Create { image, slot, ipv4, args, share, tenant } => {
-                self.create_for(from, &Order { image, slot, ipv4, share, tenant }, args)
+            ControlRequest::Create { image, slot, ipv4, args, share, claim, tenant } => {
+                self.create_for(from, &Order { image, slot, ipv4, share, claim, tenant }, args)
             }
             ControlRequest::Destroy { vm } => found(self.destroy(vm)),
             ControlRequest::Shutdown { vm } => found(self.raise(vm, abi::guest::pending::SHUTDOWN)),
@@ -107,6 +108,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             Err(CreateError::ArgumentsTaken) => done(status::NO_ARGUMENTS, 0),
             Err(CreateError::NoAddress) => done(status::NO_ADDRESS, 0),
             Err(CreateError::BadShare) => done(status::BAD_REQUEST, 0),
+            Err(CreateError::BadClaim) => done(status::BAD_CLAIM, 0),
         }
     }
 
@@ -182,7 +184,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 _ => 1,
             };
             let owner = Name::new(class.name()).unwrap_or(Name::EMPTY);
-            cpu.reply(to, id, ControlReply::Frames { owner, frames, owners });
+            let kept = if class == OwnerClass::Free { frames - cpu.frames.unreserved() } else { 0 };
+            cpu.reply(to, id, ControlReply::Frames { owner, frames, owners, kept });
         }
     }
 
@@ -210,14 +213,14 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     }
 
     fn describe_share(&mut self, slot: Slot) -> Option<ControlReply> {
-        if let Some(Seed { id: vm, image, share, tenant, .. }) = self.absent(slot) {
-            let (reserve, limit) = self.cpu.claim_of(image);
+        if let Some(Seed { id: vm, image, share, claim: Claim { reserve, limit }, tenant, .. }) = self.absent(slot) {
             let of_image = self.cpu.images.get(image).map_or(Tenant::UNSAID, |image| image.entry.tenant());
             return Some(ControlReply::Share { vm, share, reserve, limit, held: 0, tenant: tenant.or(of_image) });
         }
         let vm = self.vms.get(slot)?;
-        let (reserve, limit) = self.cpu.claim_of(vm.image);
-        let held = vm.life.memory().map_or(0, |memory| memory.reservation().held());
+        let reservation = vm.life.memory().map(Memory::reservation);
+        let held = reservation.map_or(0, Reservation::held);
+        let Claim { reserve, limit } = reservation.map_or(Claim::UNSAID, Reservation::claim);
         Some(ControlReply::Share { vm: vm.id, share: vm.share, reserve, limit, held, tenant: vm.tenant })
     }
 
@@ -233,7 +236,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     }
 
     fn describe_vm(&mut self, slot: Slot) -> Option<ControlReply> {
-        if let Some(Seed { id: vm, image, ipv4, .. }) = self.absent(slot) {
+        if let Some(Seed { id: vm, image, ipv4, claim, .. }) = self.absent(slot) {
             let state = if self.vms.out_in(slot).is_some() { vm_state::OUT } else { vm_state::WAITING };
             return Some(ControlReply::Vm {
                 vm,
@@ -246,6 +249,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 shared: 0,
                 ipv4,
                 bus_locks: 0,
+                claim,
             });
         }
         let vm = self.vms.get(slot)?;
@@ -268,6 +272,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             shared,
             ipv4: vm.ipv4,
             bus_locks: vm.vcpu.bus_locks(),
+            claim: vm.life.memory().map_or(Claim::UNSAID, |memory| memory.reservation().claim()),
         })
     }
 }

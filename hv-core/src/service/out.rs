@@ -24,7 +24,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         let stolen_ms = self.cpu.stolen_ms(now);
         let Some(seed) = self.vms.come_in(id, now, stolen_ms) else { return false };
         let _ = self.vms.raise_early(id, bits);
-        self.want_in(id, seed.image);
+        self.want_in(id, seed.claim.reserve);
         true
     }
 }

@@ -115,7 +115,7 @@ impl<B: Backend> Table<B> {
     /// room, or the id is not the next.
     #[must_use]
     pub fn create(&mut self, seed: Seed, args: &[u8]) -> bool {
-        let Seed { id, image, ipv4, share, tenant, created_tsc, stolen_ms } = seed;
+        let Seed { id, image, ipv4, share, claim, tenant, created_tsc, stolen_ms } = seed;
         if self.next_id() != Some(id) {
             return false;
         }
@@ -127,8 +127,19 @@ impl<B: Backend> Table<B> {
         }
         let (place, generation) = (place::WAITING, id.generation);
         let tenant = tenant.raw();
-        *record =
-            Record { place, generation, image, ipv4, share, tenant, args, created_tsc, stolen_ms, ..Record::EMPTY };
+        *record = Record {
+            place,
+            generation,
+            image,
+            ipv4,
+            share,
+            claim,
+            tenant,
+            args,
+            created_tsc,
+            stolen_ms,
+            ..Record::EMPTY
+        };
         self.living += 1;
         true
     }
@@ -139,9 +150,9 @@ impl<B: Backend> Table<B> {
 
     /// What the VM of a record is made from.
     fn seed(slot: Slot, record: &Record) -> Seed {
-        let &Record { generation, image, ipv4, share, tenant, created_tsc, stolen_ms, .. } = record;
+        let &Record { generation, image, ipv4, share, claim, tenant, created_tsc, stolen_ms, .. } = record;
         let tenant = Tenant::from_raw(tenant).unwrap_or_default();
-        Seed { id: VmId { slot, generation }, image, ipv4, share, tenant, created_tsc, stolen_ms }
+        Seed { id: VmId { slot, generation }, image, ipv4, share, claim, tenant, created_tsc, stolen_ms }
     }
 
     /// The VM in a slot, if it waits for admission.

@@ -4,6 +4,7 @@ use super::board::{NIC_GSI, vector};
 use super::machine::{HZ, Machine, Places, WITH_NIC};
 use crate::component::Death;
 use crate::vm::{CreateError, Order, State, StateError};
+use abi::claim::Claim;
 use abi::control::{ControlReply, vm_state};
 use abi::guest::pending;
 use abi::manifest::image_flags;
@@ -111,7 +112,14 @@ fn one_that_is_called_and_cannot_be_built_is_gone_for_its_demultiplexer() {
 #[test]
 fn one_without_an_address_is_refused() {
     let (mut machine, _) = machine(2048, PLACES, 0);
-    let order = Order { image: WITH_NIC, slot: None, ipv4: 0, share: Share::UNSAID, tenant: Tenant::UNSAID };
+    let order = Order {
+        image: WITH_NIC,
+        slot: None,
+        ipv4: 0,
+        share: Share::UNSAID,
+        claim: Claim::UNSAID,
+        tenant: Tenant::UNSAID,
+    };
     assert_eq!(machine.kernel.create(&order, b""), Err(CreateError::NoAddress));
     assert!(machine.vms().is_empty());
 }
