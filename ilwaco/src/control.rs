@@ -3,7 +3,7 @@
 //!
 //! ```no_run
 //! # async fn example() -> Option<()> {
-//! use ilwaco::control::{Control, Share, Tenant};
+//! use ilwaco::control::{Claim, Control, Share, Tenant};
 //!
 //! let mut control = Control::open()?;
 //! let image = control.image("httpd").await.ok()?;
