@@ -247,16 +247,18 @@ fn messages_survive_the_ring() {
             next: None,
         },
         control::ControlReply::Share { vm, share, reserve: 24, limit: 4109, held: 12, tenant },
-        control::ControlReply::Barriers(barriers::BarrierPlan {
-            mode: 1,
-            setup: 2,
-            exposed: barriers::Exposures::from_raw(3),
-            open: barriers::Exposures::from_raw(4),
-            exit: barriers::Barriers::from_raw(5),
-            tenant: barriers::Barriers::from_raw(6),
-            entry: barriers::Barriers::from_raw(7),
-            component: barriers::Barriers::from_raw(8),
-        }),
+        control::ControlReply::Barriers {
+            plan: barriers::BarrierPlan {
+                mode: 1,
+                setup: 2,
+                exposed: barriers::Exposures::from_raw(3),
+                open: barriers::Exposures::from_raw(4),
+                exit: barriers::Barriers::from_raw(5),
+                tenant: barriers::Barriers::from_raw(6),
+                entry: barriers::Barriers::from_raw(7),
+                component: barriers::Barriers::from_raw(8),
+            },
+        },
         control::ControlReply::Policy {
             component: name,
             name: limits::Name::new("token-bucket").expect("short"),

@@ -310,7 +310,7 @@ impl Session {
                     ControlReply::Exits { .. } if job.command == Command::Machine => {
                         self.last(ControlRequest::Barriers, host)
                     }
-                    ControlReply::Share { .. } | ControlReply::Exits { .. } | ControlReply::Barriers(_) => {
+                    ControlReply::Share { .. } | ControlReply::Exits { .. } | ControlReply::Barriers { .. } => {
                         Outcome::Done
                     }
                     _ => Outcome::More,
