@@ -6,6 +6,7 @@
 
 use crate::addresses::Net;
 use crate::barriers::{BarrierPlan, Barriers, Exposures};
+use crate::claim::Claim;
 use crate::limits::Name;
 use crate::message::{BadMessage, Word, Words, messages};
 use crate::request_page::Piece;
@@ -31,6 +32,8 @@ messages! {
         0x405 Machine,
         /// What the processor is exposed to, and what is done about it. Answered by `Barriers`.
         0x425 Barriers,
+        /// How many VMs are in, out and on their way, and how long those that were called have waited. Answered by `Wakes`.
+        0x426 Wakes,
         /// What was given to the VM in a slot of what VMs share. Answered by `Share`, or `Done` with [`status::NOT_FOUND`].
         0x40b Share { slot: Slot },
         /// Kill a component; it is restarted from its module. Answered by `Done`.
@@ -42,11 +45,12 @@ messages! {
         /// cannot be: [`status::NOT_FOUND`], [`status::NO_MODULE`], [`status::BAD_MODULE`], [`status::BUSY`].
         0x40d Swap { component: u16, policy: u16 },
         /// Create a VM from an image, at this address (0: it asks DHCP), with these boot arguments, which are all that it gets: its
-        /// image's own and its address are among them if the creator says so. What `share` and `tenant` do not say is the image's. Who has
+        /// image's own and its address are among them if the creator says so. What `share`, `claim` and `tenant` do not say is the image's. Who has
         /// chosen by the slot says which it is to be; the slot that comes next is in [`ControlReply::Network`]. Answered by `Done`
         /// whose value is the raw id; or whose status is [`status::MOVED`] and whose value is the slot that comes next instead,
-        /// [`status::TOO_LONG`] for more than [`crate::guest::BOOT_ARGS_MAX`] bytes of boot arguments, or [`status::NO_ARGUMENTS`].
-        0x407 Create { image: ImageId, share: Share, slot: Option<Slot> | ipv4: u32, args: Piece, tenant: Tenant },
+        /// [`status::TOO_LONG`] for more than [`crate::guest::BOOT_ARGS_MAX`] bytes of boot arguments, [`status::NO_ARGUMENTS`], or
+        /// [`status::BAD_CLAIM`].
+        0x407 Create { image: ImageId, share: Share, slot: Option<Slot> | ipv4: u32, args: Piece, tenant: Tenant, claim: Claim },
         /// End a VM. Answered by `Done`.
         0x408 Destroy { vm: VmId },
         /// Ask a VM to end itself ([`crate::guest::pending::SHUTDOWN`]). Answered by `Done`.
@@ -77,10 +81,12 @@ messages! {
     ControlReply {
         /// A request is done, or failed: [`status`]. `value` depends on the request.
         0x411 Done { status: u32, value: u64 },
-        /// Frames of one owner. For VMs all of them together; `owners` is how many there are.
-        0x412 Frames { owner: Name, frames: u64, owners: u64 },
+        /// Frames of one owner. For VMs all of them together; `owners` is how many there are. Of those that are free, `kept` are kept for
+        /// VMs that do not hold their reserves.
+        0x412 Frames { owner: Name, frames: u64, owners: u64, kept: u64 },
         /// State of a VM: [`vm_state`], time it ran in ticks, frames of memory that are its own, of metadata, of EPT; its address, 0
-        /// when it asks DHCP; and the bus locks that it has taken, where the processor counts them.
+        /// when it asks DHCP; the bus locks that it has taken, where the processor counts them; and the frames that are kept for it, and that
+        /// it may hold. What it holds is `memory`, `metadata` and `tables`.
         0x413 Vm {
             vm: VmId,
             state: u16 | image: ImageId,
@@ -88,6 +94,7 @@ messages! {
             metadata: u32 | memory: u32,
             shared: u32 | tables: u32,
             bus_locks: u32 | ipv4: u32,
+            claim: Claim,
         },
         /// How VMs come by their addresses, and the slot of the VM that is created next, if there is room for one.
         0x41a Network { next: Option<Slot>, net: Net },
@@ -95,6 +102,9 @@ messages! {
         0x418 Share { vm: VmId, share: Share, limit: u32 | reserve: u32, held: u32, tenant: Tenant },
         /// What the processor is exposed to, and what is done about it.
         0x41b Barriers { plan: BarrierPlan },
+        /// VMs that live; of them those that were admitted, that are out, and that wait for admission; VMs that were called from being out
+        /// and came in, and how long half of these have waited for that, and 99 of 100, in ticks, at most a quarter more than it was.
+        0x41c Wakes { admitted: u32 | living: u32, waiting: u32 | out: u32, woken: u64, p50_ticks: u64, p99_ticks: u64 },
         /// A policy of the component of this name, which has so many of them: [`policy_state`].
         0x419 Policy { component: Name, name: Name, policies: u16, state: u16 },
         /// State of a component: how often it was started, and the time it ran.
@@ -140,10 +150,14 @@ pub mod status {
     pub const MOVED: u32 = 8;
     /// The boot arguments are longer than [`crate::guest::BOOT_ARGS_MAX`].
     pub const TOO_LONG: u32 = 9;
-    /// The VM waits for admission: it has not been anybody yet.
+    /// The VM waits for admission, or for the first packet for it: it has not been anybody yet.
     pub const NOT_ADMITTED: u32 = 10;
     /// There is no room for the boot arguments: too many VMs that wait have some.
     pub const NO_ARGUMENTS: u32 = 11;
+    /// VMs of the image start with the first packet for them, and this one has no address.
+    pub const NO_ADDRESS: u32 = 12;
+    /// The VM could not start with its reserve, or that is beyond its limit.
+    pub const BAD_CLAIM: u32 = 13;
 }
 
 /// Values of [`ControlReply::Policy::state`].
@@ -170,6 +184,8 @@ pub mod vm_state {
     pub const FAULT: u16 = 4;
     /// Is being taken apart.
     pub const ENDING: u16 = 5;
+    /// Is out: it starts with the first packet for it.
+    pub const OUT: u16 = 6;
 }
 
 impl Words for Net {

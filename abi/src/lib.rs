@@ -8,6 +8,7 @@
 pub mod addresses;
 pub mod barriers;
 pub mod boot;
+pub mod claim;
 pub mod component;
 pub mod control;
 pub mod disk;

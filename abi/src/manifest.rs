@@ -2,6 +2,7 @@
 //!
 //! Layout: [`Header`], then the components, rings, images and digests of modules as arrays without gaps.
 
+use crate::claim::Claim;
 use crate::limits::{MAX_POLICIES, Name};
 use crate::share::Share;
 use crate::tenant::Tenant;
@@ -176,6 +177,10 @@ pub const fn all_frames(memory_bytes: u64) -> u64 {
 pub mod image_flags {
     /// Its VMs control the machine: they have a control ring ([`crate::guest_control`]).
     pub const CONTROL: u16 = 1 << 0;
+    /// Its VMs start with the first packet for them, and are a record until then. Only for a VM with a NIC that does not control the machine.
+    pub const LAZY: u16 = 1 << 1;
+    /// All of them.
+    pub const ALL: u16 = CONTROL | LAZY;
 }
 
 /// What a boot module holds.
@@ -197,10 +202,28 @@ impl Image {
         self.flags & image_flags::CONTROL != 0
     }
 
+    /// Whether its VMs start with the first packet for them.
+    #[must_use]
+    pub const fn starts_lazily(&self) -> bool {
+        self.flags & image_flags::LAZY != 0
+    }
+
+    /// Whether its VMs could: somebody can send them a packet, and nobody waits for what they do by themselves.
+    #[must_use]
+    pub const fn can_start_lazily(&self) -> bool {
+        self.rx_slots != 0 && self.tx_slots != 0 && !self.controls()
+    }
+
     /// Whose its VMs are. What is no name's number is nobody's.
     #[must_use]
     pub fn tenant(&self) -> Tenant {
         Tenant::from_raw(self.tenant).unwrap_or_default()
+    }
+
+    /// What its VMs may claim of the machine's memory.
+    #[must_use]
+    pub const fn claim(&self) -> Claim {
+        Claim { reserve: self.reserve_frames, limit: self.limit_frames }
     }
 
     /// The share of its VMs.

@@ -1,5 +1,6 @@
 //! The 64-byte message that fills one slot of a ring.
 
+use crate::claim::Claim;
 use crate::limits::Name;
 use crate::nic::Node;
 use crate::request_page::Piece;
@@ -156,6 +157,12 @@ word!(Option<Slot>, |slot| slot.map_or(u32::MAX.into(), |slot| slot.to_word()), 
 word!(Piece, |piece| piece.raw().into(), |kind, word| low32(kind, word).map(Piece::from_raw));
 word!(Tenant, |tenant| tenant.raw().into(), |kind, word| Tenant::from_raw(low32(kind, word)?)
     .ok_or(BadMessage { kind, what: "no tenant's name" }));
+
+// The limit stands above the reserve.
+word!(Claim, |claim| claim.limit.to_word() << 32 | claim.reserve.to_word(), |kind, word| Ok(Claim {
+    reserve: low32(kind, word & 0xffff_ffff)?,
+    limit: low32(kind, word >> 32)?,
+}));
 
 impl Words for Name {
     #[inline(always)]

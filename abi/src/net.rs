@@ -19,6 +19,11 @@ messages! {
         0x302 Attach { vm: VmId, ipv4: u32, rx_slots: u32, tx_slots: u32, share: Share, node: Node | seat: Seat },
         /// The attached `vm` has another address from now on, and no other; 0: it asks DHCP for one.
         0x304 Address { vm: VmId, seat: Seat, ipv4: u32 },
+        /// `vm` is out: it has neither memory nor seat, and no NIC. The demultiplexer answers for it at the address `ipv4`, which is never 0, and
+        /// raises [`crate::guest::pending::NIC`] for it when a packet comes that it should see; `Attach` follows when it has come in. `node` is as in `Attach`.
+        0x305 Out { vm: VmId, ipv4: u32, node: Node },
+        /// `vm`, which was out, is gone and does not come in.
+        0x306 Gone { vm: VmId },
         /// `vm` is gone. Its pages stay mapped until the demultiplexer has answered `Detached`.
         0x303 Detach { vm: VmId, seat: Seat },
     }

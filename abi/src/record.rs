@@ -3,6 +3,7 @@
 //! Both tables are placed by the loader, which writes the VMs of `vms=` into the first records and cells, in the form that the core goes
 //! on with. To the core what is written there is an allegation: it is checked before anybody is told of these VMs.
 
+use crate::claim::Claim;
 use crate::share::Share;
 use crate::vm::ImageId;
 use zerocopy::{FromBytes, Immutable, KnownLayout};
@@ -20,6 +21,8 @@ pub mod place {
     pub const WAITING: u32 = 2;
     /// It has a context.
     pub const ADMITTED: u32 = 3;
+    /// It is out, and has nothing but its record: nobody has asked for it yet.
+    pub const OUT: u32 = 4;
 }
 
 /// What the core knows of a VM from its creation to its end, whether it was admitted or not.
@@ -40,6 +43,8 @@ pub struct Record {
     pub held_by: u32,
     /// What policies are told that it gets.
     pub share: Share,
+    /// What it may claim of the machine's memory.
+    pub claim: Claim,
     /// Its boot arguments, until it is admitted.
     pub args: Args,
     /// Whose it is ([`crate::tenant::Tenant::raw`]), 0 where its creator did not say.
@@ -62,6 +67,7 @@ impl Record {
         ipv4: 0,
         held_by: 0,
         share: Share::UNSAID,
+        claim: Claim::UNSAID,
         args: Args::EMPTY,
         tenant: 0,
         stolen_ms: 0,
@@ -69,10 +75,10 @@ impl Record {
         early: 0,
     };
 
-    /// The first VM of its slot, which boot asks for: of this image and share, at this address, with these arguments.
+    /// The first VM of its slot, which boot asks for: of this image, with this share and claim, at this address, with these arguments.
     #[must_use]
-    pub const fn written(image: ImageId, share: Share, ipv4: u32, args: Args) -> Self {
-        Record { place: place::WRITTEN, generation: 1, image, ipv4, share, args, ..Record::EMPTY }
+    pub const fn written(image: ImageId, share: Share, claim: Claim, ipv4: u32, args: Args) -> Self {
+        Record { place: place::WRITTEN, generation: 1, image, ipv4, share, claim, args, ..Record::EMPTY }
     }
 }
 
@@ -138,13 +144,13 @@ pub const fn cells_for(bytes: usize) -> usize {
 const _: () = {
     use core::mem::{align_of, offset_of, size_of};
     assert!(size_of::<Record>() <= 128, "what a slot may cost in the core");
-    assert!(size_of::<Record>() == 64 && align_of::<Record>() == 8);
+    assert!(size_of::<Record>() == 72 && align_of::<Record>() == 8);
     assert!(offset_of!(Record, place) == 0 && offset_of!(Record, next) == 4 && offset_of!(Record, generation) == 8);
     assert!(offset_of!(Record, image) == 12 && offset_of!(Record, ipv4) == 16 && offset_of!(Record, held_by) == 20);
-    assert!(offset_of!(Record, share) == 24 && offset_of!(Record, args) == 36);
-    assert!(
-        offset_of!(Record, tenant) == 40 && offset_of!(Record, created_tsc) == 48 && offset_of!(Record, early) == 56
-    );
+    assert!(offset_of!(Record, share) == 24 && offset_of!(Record, claim) == 36);
+    assert!(offset_of!(Record, args) == 44 && offset_of!(Record, tenant) == 48 && offset_of!(Record, stolen_ms) == 52);
+    assert!(offset_of!(Record, created_tsc) == 56 && offset_of!(Record, early) == 64);
+    assert!(size_of::<Claim>() == 8 && offset_of!(Claim, limit) == 4);
     assert!(size_of::<Share>() == 12 && offset_of!(Share, rate) == 4 && offset_of!(Share, burst) == 8);
     assert!(size_of::<Cell>() == 64 && offset_of!(Cell, len) == 4 && offset_of!(Cell, bytes) == 5);
 };

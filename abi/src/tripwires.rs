@@ -126,7 +126,7 @@ fn boot_record() {
 fn records_of_vms() {
     use record::*;
     assert_eq!([place::FREE, place::WRITTEN, place::WAITING, place::ADMITTED], [0, 1, 2, 3]);
-    assert_eq!((size_of::<Record>(), offset_of!(Record, share), offset_of!(Record, args)), (64, 24, 36));
+    assert_eq!((size_of::<Record>(), offset_of!(Record, share), offset_of!(Record, args)), (72, 24, 44));
     assert_eq!((size_of::<Cell>(), PIECE_BYTES, offset_of!(Cell, bytes)), (64, 59, 5));
     assert_eq!((Args::EMPTY.first(), Args::at(7).first()), (0xffff_ffff, 7));
     assert_eq!([0, 1, 59, 60, 1024].map(cells_for), [0, 1, 1, 2, 18]);
@@ -187,6 +187,8 @@ fn messages_survive_the_ring() {
         net::NetEvent::Hello,
         net::NetEvent::Attach { vm, seat, node, ipv4: 1, rx_slots: 2, tx_slots: 3, share },
         net::NetEvent::Address { vm, seat, ipv4: 0x0a00_0263 },
+        net::NetEvent::Out { vm, node, ipv4: 0x0a00_0263 },
+        net::NetEvent::Gone { vm },
         net::NetEvent::Detach { vm, seat },
     ] {
         assert_eq!(net::NetEvent::try_from(&Message::from(event)), Ok(event));
@@ -196,17 +198,28 @@ fn messages_survive_the_ring() {
     }
     let args = request_page::Piece { offset: 0x0ffe, len: 0xfedc };
     let tenant = tenant::Tenant::new("------").expect("a name");
+    let claim = claim::Claim { reserve: 0x8765_4321, limit: u32::MAX };
     for request in [
-        control::ControlRequest::Create { image: vm::ImageId::new(2), slot: None, ipv4: u32::MAX, args, share, tenant },
+        control::ControlRequest::Create {
+            image: vm::ImageId::new(2),
+            slot: None,
+            ipv4: u32::MAX,
+            args,
+            share,
+            claim,
+            tenant,
+        },
         control::ControlRequest::Create {
             image: vm::ImageId::new(u32::MAX),
             slot: Some(vm.slot),
             ipv4: 0,
             args,
             share: share::Share::UNSAID,
+            claim: claim::Claim::UNSAID,
             tenant: tenant::Tenant::UNSAID,
         },
         control::ControlRequest::Barriers,
+        control::ControlRequest::Wakes,
         control::ControlRequest::Identity { vm, ipv4: 0x0a00_0263, args },
         control::ControlRequest::Network,
         control::ControlRequest::ImageArguments { image: vm::ImageId::new(7), to: args },
@@ -223,7 +236,7 @@ fn messages_survive_the_ring() {
     }
     let name = limits::Name::new("netmux").expect("short");
     for reply in [
-        control::ControlReply::Frames { owner: name, frames: 5, owners: 6 },
+        control::ControlReply::Frames { owner: name, frames: 5, owners: 6, kept: 7 },
         control::ControlReply::Component { index: 1, name, incarnation: 2, ran_ticks: 3 },
         control::ControlReply::Vm {
             vm,
@@ -236,6 +249,7 @@ fn messages_survive_the_ring() {
             shared: 7,
             ipv4: 8,
             bus_locks: 9,
+            claim,
         },
         control::ControlReply::Network { net: addresses::Net::Dhcp, next: None },
         control::ControlReply::Network {
@@ -258,6 +272,15 @@ fn messages_survive_the_ring() {
                 entry: barriers::Barriers::from_raw(7),
                 component: barriers::Barriers::from_raw(8),
             },
+        },
+        control::ControlReply::Wakes {
+            living: 1,
+            admitted: 2,
+            out: 3,
+            waiting: 4,
+            woken: 5,
+            p50_ticks: 6,
+            p99_ticks: 7,
         },
         control::ControlReply::Policy {
             component: name,
@@ -288,7 +311,7 @@ fn messages_survive_the_ring() {
             Request::Image { image },
             Request::Machine,
             Request::Kill { component: 0 },
-            Request::Create { image, slot: None, ipv4: 0, args, share, tenant },
+            Request::Create { image, slot: None, ipv4: 0, args, share, claim, tenant },
             Request::Destroy { vm },
             Request::Shutdown { vm },
             Request::PowerOff,
@@ -302,11 +325,12 @@ fn messages_survive_the_ring() {
             Request::ReadState { vm, to },
             Request::WriteState { vm, from: to },
             Request::Barriers,
+            Request::Wakes,
         ]
         .map(|request| Message::from(request).kind),
         [
             0x401, 0x402, 0x403, 0x404, 0x405, 0x406, 0x407, 0x408, 0x409, 0x40a, 0x40b, 0x40c, 0x40d, 0x40e, 0x40f,
-            0x421, 0x422, 0x423, 0x424, 0x425
+            0x421, 0x422, 0x423, 0x424, 0x425, 0x426
         ]
     );
     use control::status::*;
@@ -323,9 +347,11 @@ fn messages_survive_the_ring() {
             MOVED,
             TOO_LONG,
             NOT_ADMITTED,
-            NO_ARGUMENTS
+            NO_ARGUMENTS,
+            NO_ADDRESS,
+            BAD_CLAIM
         ],
-        [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]
+        [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]
     );
     assert_eq!((request_page::BYTES, request_page::offset_behind(64)), (4096, 8192));
     assert!(sched::SchedCommand::try_from(&Message::new(0x2ff, [])).is_err());

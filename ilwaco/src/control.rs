@@ -7,7 +7,7 @@
 //!
 //! let mut control = Control::open()?;
 //! let image = control.image("httpd").await.ok()?;
-//! let vm = control.create(image, b"", Share::UNSAID, Tenant::UNSAID).await.ok()?;
+//! let vm = control.create(image, b"", Share::UNSAID, Claim::UNSAID, Tenant::UNSAID).await.ok()?;
 //! control.destroy(vm).await.ok()?;
 //! # Some(())
 //! # }
@@ -31,6 +31,7 @@ use core::future::poll_fn;
 use core::task::{Poll, Waker};
 use ring::{Consumer, Producer, PushError, RingError, SharedMemory};
 
+pub use abi::claim::Claim;
 pub use abi::control::vm_state::IDLE;
 pub use abi::control::{ControlReply, ControlRequest};
 pub use abi::share::Share;
@@ -298,13 +299,20 @@ impl Control {
         Err(Error::Refused(status::NOT_FOUND))
     }
 
-    /// Creates a VM of an image, with its own boot arguments, the address that it has by its slot, and `extra` behind them. What `share` and `tenant`
-    /// do not say is the image's.
+    /// Creates a VM of an image, with its own boot arguments, the address that it has by its slot, and `extra` behind them. What `share`, `claim` and
+    /// `tenant` do not say is the image's.
     ///
     /// # Errors
     ///
     /// [`Error`].
-    pub async fn create(&mut self, image: ImageId, extra: &[u8], share: Share, tenant: Tenant) -> Result<VmId, Error> {
+    pub async fn create(
+        &mut self,
+        image: ImageId,
+        extra: &[u8],
+        share: Share,
+        claim: Claim,
+        tenant: Tenant,
+    ) -> Result<VmId, Error> {
         let ControlReply::Network { net, next } = self.ask(ControlRequest::Network, drop).await? else {
             return Err(Error::Answer);
         };
@@ -319,7 +327,10 @@ impl Control {
             let args = self.write(VM_ARGS, &text).ok_or(Error::Answer)?;
             // With DHCP any slot will do.
             let wanted = matches!(net, Net::Static { .. }).then_some(slot);
-            match self.ask(ControlRequest::Create { image, slot: wanted, ipv4, args, share, tenant }, drop).await? {
+            match self
+                .ask(ControlRequest::Create { image, slot: wanted, ipv4, args, share, claim, tenant }, drop)
+                .await?
+            {
                 ControlReply::Done { status: status::OK, value } => return Ok(VmId::from_raw(value)),
                 // Another one has come to live, or has ended, meanwhile.
                 ControlReply::Done { status: status::MOVED, value } => {

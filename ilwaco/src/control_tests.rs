@@ -27,6 +27,7 @@ fn described(number: u32) -> ControlReply {
         shared: 30,
         ipv4: 0x0a00_0210 + number,
         bus_locks: 0,
+        claim: Claim::UNSAID,
     }
 }
 
@@ -141,13 +142,14 @@ fn a_vm_is_put_together_as_the_operator_would_and_destroyed() {
         let created = machine(thieves);
         block_on(async {
             let mut control = Control::open().expect("there is one");
-            let vm = control.create(ImageId::new(0), b"a=b", Share::UNSAID, Tenant::UNSAID).await;
+            let vm = control.create(ImageId::new(0), b"a=b", Share::UNSAID, Claim::UNSAID, Tenant::UNSAID).await;
             assert_eq!(vm, Ok(VmId::new(slot, 1)));
             let text = std::format!("workers=2 ip=10.0.2.{}/24 a=b", 16 + slot);
             assert_eq!(*created.borrow(), [(Some(Slot::new(slot)), 0x0a00_0210 + slot, text)]);
             assert_eq!(control.destroy(VmId::new(7, 1)).await, Ok(()));
             assert_eq!(control.destroy(VmId::new(8, 1)).await, Err(Error::Refused(status::NOT_FOUND)));
-            let long = control.create(ImageId::new(0), &[b'x'; 1000], Share::UNSAID, Tenant::UNSAID).await;
+            let long =
+                control.create(ImageId::new(0), &[b'x'; 1000], Share::UNSAID, Claim::UNSAID, Tenant::UNSAID).await;
             assert_eq!(long, Err(Error::TooLong(TooLong { bytes: 1026 })));
         });
     }
@@ -155,7 +157,7 @@ fn a_vm_is_put_together_as_the_operator_would_and_destroyed() {
     machine(u32::MAX);
     block_on(async {
         let mut control = Control::open().expect("there is one");
-        let moved = control.create(ImageId::new(0), b"", Share::UNSAID, Tenant::UNSAID).await;
+        let moved = control.create(ImageId::new(0), b"", Share::UNSAID, Claim::UNSAID, Tenant::UNSAID).await;
         assert_eq!(moved, Err(Error::Refused(status::MOVED)));
     });
 }

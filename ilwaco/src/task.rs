@@ -22,6 +22,9 @@ pub const MAX_TASKS: usize = 64 * WORDS;
 /// More than there can be connections.
 const WORDS: usize = 18;
 
+/// Rounds at most in which the program runs before it hears what arrived before its start.
+const FIRST_ROUNDS: usize = 16;
+
 /// How long nothing may have happened before memory is given back.
 const QUIET_NS: u64 = 300_000_000;
 
@@ -205,6 +208,19 @@ pub fn block_on<F: Future>(main: F) -> F::Output {
     let mut cx = Context::from_waker(&waker);
     registers::enable(pending::ALARM | pending::NIC | pending::SHUTDOWN | pending::CONTROL);
     let mut machine = Machine { quiet_since: clock::now_ns(), trimmed: false };
+    // A VM may have been started by a packet, which would be refused now: nobody listens yet. Until all tasks have come to where they wait, or
+    // one of them does not end to run.
+    for _ in 0..FIRST_ROUNDS {
+        if flag.0.swap(false, Ordering::Relaxed)
+            && let Poll::Ready(output) = main.as_mut().poll(&mut cx)
+        {
+            net::flush();
+            return output;
+        }
+        if !EXECUTOR.with(Executor::run_ready) && !flag.0.load(Ordering::Relaxed) {
+            break;
+        }
+    }
     loop {
         // Main is polled with the others, and first.
         let received = machine.listen();

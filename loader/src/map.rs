@@ -169,8 +169,8 @@ pub unsafe fn make_frames(areas: &Areas, in_use: &[(Piece, Owner)]) -> Option<Fr
     };
     let mut frames = Frames::new(table_entries);
     for piece in areas.free_pieces(&used) {
-        // As many pieces as extents at most.
-        frames.add_free(piece.start / PAGE_SIZE, piece.end / PAGE_SIZE);
+        // As many pieces as extents at most; what would be beyond stays reserved.
+        let _ = frames.add_free(piece.start / PAGE_SIZE, piece.end / PAGE_SIZE);
     }
     frames.claim(table.start / PAGE_SIZE, table.end / PAGE_SIZE, Owner::Core);
     for (piece, owner) in in_use {

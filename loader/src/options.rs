@@ -7,7 +7,7 @@ use super::manifest::is_party;
 use crate::barriers::Mode;
 use abi::boot::{self, Net, SelfTest};
 use abi::limits::{MAX_COMPONENTS, MAX_IMAGES, MAX_SEATS, MAX_SLOTS};
-use abi::manifest::{Component, Image, Ring};
+use abi::manifest::{Component, Image, Ring, image_flags};
 use abi::nic::Node;
 use abi::service::Service;
 use core::fmt;
@@ -74,6 +74,8 @@ pub struct Options {
     pub policies: [usize; MAX_COMPONENTS],
     /// `on-fatal=`
     pub on_fatal: OnFatal,
+    /// `start=`: VMs start with the first packet for them (true) or at once, whatever their images say.
+    pub lazy: Option<bool>,
     /// `selftest=`
     pub selftest: Option<SelfTest>,
     /// `barriers=`
@@ -93,6 +95,7 @@ impl Default for Options {
             log: LevelFilter::Info,
             policies: [0; MAX_COMPONENTS],
             on_fatal: OnFatal::Halt,
+            lazy: None,
             selftest: None,
             barriers: Mode::Auto,
         }
@@ -134,8 +137,20 @@ pub enum Problem<'a> {
     BadForm(&'static str),
 }
 
-const FIXED_KEYS: [&str; 11] =
-    ["vms", "slots", "seats", "node", "quantum", "memory-wait", "net", "log", "on-fatal", "selftest", "barriers"];
+const FIXED_KEYS: [&str; 12] = [
+    "vms",
+    "slots",
+    "seats",
+    "node",
+    "quantum",
+    "memory-wait",
+    "net",
+    "log",
+    "on-fatal",
+    "selftest",
+    "start",
+    "barriers",
+];
 const NET_FORM: &str = "dhcp, or ADDRESS/PREFIX with an optional ',gw=ADDRESS', as in net=10.0.2.16/24,gw=10.0.2.2";
 const SLOTS_FORM: &str = "a number from 1 to 1048576 or a power of two, as in slots=4096 or slots=2^20";
 const SEATS_FORM: &str = "a number from 1 to 65535 or a power of two, as in seats=1000 or seats=2^12";
@@ -263,6 +278,13 @@ impl Options {
                     _ => return Err(Problem::NotOneOf("halt, poweroff")),
                 }
             }
+            "start" => {
+                self.lazy = match value {
+                    "lazy" => Some(true),
+                    "now" => Some(false),
+                    _ => return Err(Problem::NotOneOf("lazy, now")),
+                }
+            }
             "selftest" => {
                 self.selftest = match value {
                     "none" => None,
@@ -292,6 +314,15 @@ impl Options {
 }
 
 impl Options {
+    /// The flags of an image. `start=` concerns only those whose VMs can start with the first packet.
+    pub fn flags_of(&self, image: &Image) -> u16 {
+        match self.lazy {
+            None => image.flags,
+            Some(true) if image.can_start_lazily() => image.flags | image_flags::LAZY,
+            Some(_) => image.flags & !image_flags::LAZY,
+        }
+    }
+
     /// What the core has to know, in binary. The policies are chosen where the components are placed.
     pub fn to_record(&self) -> boot::Options {
         let mut to = boot::Options {

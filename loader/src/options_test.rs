@@ -3,7 +3,7 @@ use super::manifest_test::image;
 use super::options::{Known, OnFatal, Options, VmRequest};
 use abi::boot::{self, Net, SelfTest};
 use abi::limits::{MAX_POLICIES, Name};
-use abi::manifest::{CORE, Component, NONE, Policy, Ring};
+use abi::manifest::{CORE, Component, Image, NONE, Policy, Ring, image_flags};
 use abi::service::Service;
 use log::LevelFilter;
 use proptest::prelude::*;
@@ -49,6 +49,31 @@ fn parse(defaults: &str, line: &str) -> Options {
 
 fn error(line: &str) -> String {
     known(|known| Options::parse("", line, known).expect_err("must be refused").to_string())
+}
+
+#[test]
+fn vms_start_lazily_or_at_once() {
+    assert_eq!(parse("", "").lazy, None);
+    assert_eq!(parse("net=10.0.2.16/24", "vms=httpd start=lazy").lazy, Some(true));
+    assert_eq!(parse("start=lazy", "vms=httpd start=now net=dhcp").lazy, Some(false));
+    assert!(error("start=soon").contains("known are lazy, now"));
+}
+
+#[test]
+fn only_images_whose_vms_can_be_reached_start_lazily() {
+    let with = |rx_slots, flags| Image { rx_slots, tx_slots: rx_slots, flags, ..image("httpd") };
+    let (lazy, control) = (image_flags::LAZY, image_flags::CONTROL);
+    for (image, wanted, flags) in [
+        (with(256, 0), true, lazy),
+        (with(256, lazy), true, lazy),
+        (with(256, lazy), false, 0),
+        (with(0, 0), true, 0),
+        (with(256, control), true, control),
+        (with(256, control), false, control),
+    ] {
+        assert_eq!(Options { lazy: Some(wanted), ..Options::default() }.flags_of(&image), flags);
+        assert_eq!(Options::default().flags_of(&image), image.flags);
+    }
 }
 
 #[test]
@@ -99,7 +124,7 @@ fn errors_are_sentences() {
     assert_eq!(error("verbose"), "'verbose' has no value; options are written key=value");
     assert_eq!(
         error("log=info color=red"),
-        "'color=red' is not a known option; known are vms, slots, seats, node, quantum, memory-wait, net, log, on-fatal, selftest, barriers, sched, pager"
+        "'color=red' is not a known option; known are vms, slots, seats, node, quantum, memory-wait, net, log, on-fatal, selftest, start, barriers, sched, pager"
     );
     assert_eq!(
         error("vms=httpd*2,foo"),

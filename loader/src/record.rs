@@ -226,6 +226,7 @@ pub fn write_manifest(
     }
     for (number, (to, entry)) in (0..).zip(record.images.iter_mut().zip(manifest.images)) {
         to.entry = manifest::Image { net: present.number(entry.net), pager: present.number(entry.pager), ..*entry };
+        to.entry.flags = options.flags_of(entry);
         let placed = checked.get(&entry.module).and_then(|(module, file)| {
             let program = programs::image(frames, entry, number, module, file)?;
             kept.keep(module);

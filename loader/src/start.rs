@@ -168,6 +168,14 @@ fn known<'m>(manifest: &Manifest<'m>) -> Known<'m> {
 
 /// The VMs that the machine starts with.
 fn read_vms<'o>(information: &Information, manifest: &Manifest<'o>, options: &'o Options) -> VmList<'o> {
+    let list = find_vms(information, manifest, options);
+    if let Err(error) = list.check_reachable(options, manifest.images) {
+        fatal(Failure::BadOptions, format_args!("{error}"));
+    }
+    list
+}
+
+fn find_vms<'o>(information: &Information, manifest: &Manifest<'o>, options: &'o Options) -> VmList<'o> {
     let Some(module) = information.modules.get(vm_list::MODULE) else { return options.into() };
     if !VmList::is_in_module(information.line) {
         log::info!("the module '{}' is not read: the command line says vms=", vm_list::MODULE);

@@ -4,7 +4,9 @@
 //! manifest's defaults, and `vms=` on the command line for the module.
 
 use crate::options::{Known, Options, Problem, Shown, VmRequest, request};
-use abi::limits::MAX_SLOTS;
+use abi::addresses::Net;
+use abi::limits::{MAX_SLOTS, Name};
+use abi::manifest::{Image, image_flags};
 use core::fmt;
 
 /// The module's name.
@@ -45,6 +47,21 @@ impl fmt::Display for ListError<'_> {
     }
 }
 
+/// VMs of this image start with the first packet for them, and nobody could know where to send it. `Display` is a sentence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unreachable(Name);
+
+impl fmt::Display for Unreachable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Unreachable(image) = self;
+        write!(
+            f,
+            "'net=dhcp' gives VMs of the image {image} their addresses when they run, but they start with the first packet; \
+             write net=ADDRESS/PREFIX, or start=now"
+        )
+    }
+}
+
 impl<'a> VmList<'a> {
     /// The list in the module whose bytes are `file`.
     ///
@@ -79,6 +96,19 @@ impl<'a> VmList<'a> {
         };
         let in_module = text.lines().map(entry).filter_map(move |entry| request(entry, known?).ok());
         list.iter().copied().chain(in_module)
+    }
+
+    /// Whether VMs that start with the first packet for them can be reached.
+    ///
+    /// # Errors
+    /// The first image whose cannot.
+    pub fn check_reachable(self, options: &Options, images: &[Image]) -> Result<(), Unreachable> {
+        let mut asked = self.requests().filter_map(|request| images.get(request.image as usize));
+        let lazy = asked.find(|image| options.flags_of(image) & image_flags::LAZY != 0);
+        match lazy.filter(|_| options.net == Net::Dhcp) {
+            Some(image) => Err(Unreachable(image.name)),
+            None => Ok(()),
+        }
     }
 
     /// How many VMs that are.
@@ -148,6 +178,33 @@ mod tests {
             "module 'vms', line 2: with this entry there are more than 1048576 VMs; ask for fewer"
         );
         assert!(error("\u{1b}[2J".as_bytes()).starts_with("module 'vms', line 1: '?[2J' names"));
+    }
+
+    #[test]
+    fn vms_that_start_with_the_first_packet_need_an_address() {
+        let [httpd, hostile] = images();
+        let lazy = Image { flags: image_flags::LAZY, ..image("dns") };
+        let images = [httpd, hostile, lazy];
+        let known = Known { components: &[], rings: &[], images: &images };
+        let check = |line: &str, module: Option<&str>| {
+            let options = Options::parse("", line, known).expect("good options");
+            let list = match module {
+                Some(text) => VmList::read(text.as_bytes(), known).expect("a good list"),
+                None => VmList::from(&options),
+            };
+            list.check_reachable(&options, &images).map_err(|error| error.to_string())
+        };
+        let said = |image: &str| {
+            let what = "their addresses when they run, but they start with the first packet";
+            Err(format!("'net=dhcp' gives VMs of the image {image} {what}; write net=ADDRESS/PREFIX, or start=now"))
+        };
+        assert_eq!(check("vms=httpd start=lazy net=dhcp", None), said("httpd"));
+        assert_eq!(check("vms=httpd,dns", None), said("dns"), "the image says so, and net=dhcp is what nothing means");
+        assert_eq!(check("start=lazy", Some("hostile\nhttpd*2")), said("hostile"));
+        assert_eq!(check("vms=dns", Some("httpd")), Ok(()), "the module stands for vms=");
+        assert_eq!(check("vms=httpd,dns start=now", None), Ok(()));
+        assert_eq!(check("vms=httpd,dns start=lazy net=10.0.2.16/24", None), Ok(()));
+        assert_eq!(check("start=lazy", None), Ok(()), "nobody has to be reached");
     }
 
     #[test]

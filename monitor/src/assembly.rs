@@ -10,14 +10,14 @@ use abi::vm::ImageId;
 impl Session {
     /// The question for the network, before a VM is put together. `None` when there is no such image, and the command has ended.
     pub(crate) fn network_request(&mut self, command: Command, host: &mut impl Host) -> Option<ControlRequest> {
-        if let Command::Create(image, share, tenant) = command {
+        if let Command::Create(image, terms) = command {
             let Some(index) = self.images.iter().position(|&name| name == image) else {
                 host.print(format_args!("error create: no image {image}; \"images\" lists them"));
                 self.finish();
                 return None;
             };
             self.composition.image = ImageId::new(u32::try_from(index).ok()?);
-            self.composition.who = Who::New(share, tenant);
+            self.composition.who = Who::New(terms);
         }
         Some(ControlRequest::Network)
     }

@@ -1,10 +1,9 @@
 //! The commands and how they are written.
 
 use crate::arguments::Arguments;
-use crate::{address, share};
+use crate::terms::Terms;
+use crate::{address, terms};
 use abi::limits::Name;
-use abi::share::Share;
-use abi::tenant::Tenant;
 use abi::vm::Slot;
 
 /// A command.
@@ -24,6 +23,8 @@ pub enum Command {
     Images,
     /// Shows time and counters.
     Machine,
+    /// Shows how many VMs are in, out and on their way.
+    Wakes,
     /// Lists disks, sets of disks, and what is on them.
     Disks,
     /// Reads all of a virtual disk and judges it.
@@ -34,8 +35,8 @@ pub enum Command {
     Policies,
     /// Replaces a component's policy: component, policy.
     Policy(Name, Name),
-    /// Creates a VM from an image, with extra boot arguments, with what is said of its share, and of whose it is.
-    Create(Name, Share, Tenant),
+    /// Creates a VM from an image, with extra boot arguments, on these terms.
+    Create(Name, Terms),
     /// Ends the VM in a slot.
     Destroy(Slot),
     /// Asks the VM in a slot to end itself.
@@ -54,7 +55,7 @@ pub enum Command {
 }
 
 /// Word, arguments and explanation of each command.
-pub const HELP: [(&str, &str, &str); 19] = [
+pub const HELP: [(&str, &str, &str); 20] = [
     ("help", "", "lists the commands"),
     ("vms", "", "lists the VMs"),
     ("vm", "N", "shows the VM in slot N and its share"),
@@ -62,6 +63,7 @@ pub const HELP: [(&str, &str, &str); 19] = [
     ("components", "", "lists the components"),
     ("images", "", "lists the images that VMs can be created from"),
     ("machine", "", "shows time, counters, and what is done against side channels"),
+    ("wakes", "", "shows how many VMs are in, out and on their way, and how long those that were called have waited"),
     ("disks", "", "lists disks, sets of disks, and what is on the one in use"),
     ("scrub", "NAME", "reads all of a virtual disk and says which blocks are not what was written"),
     ("kill", "NAME", "kills a component, which is restarted from its module"),
@@ -73,7 +75,7 @@ pub const HELP: [(&str, &str, &str); 19] = [
     (
         "create",
         "IMAGE [ARGS]",
-        "creates a VM with extra boot arguments; weight=N, rate=N, burst=N and tenant=NAME among them set its share and whose it is instead",
+        "creates a VM with extra boot arguments; weight=N, rate=N, burst=N, reserve=N, limit=N and tenant=NAME among them are its terms instead",
     ),
     ("destroy", "N", "ends the VM in slot N"),
     ("shutdown", "N", "asks the VM in slot N to end itself"),
@@ -104,8 +106,8 @@ pub enum Mistake {
     LongArguments,
     /// What is said of the VM's address is none.
     Address,
-    /// A word about the VM's share whose value makes no sense.
-    Share {
+    /// A word about the VM's terms whose value makes no sense.
+    Terms {
         /// The word in front of the `=`.
         word: &'static str,
         /// What can be written.
@@ -132,6 +134,7 @@ impl Command {
             "components" => none(Command::Components),
             "images" => none(Command::Images),
             "machine" => none(Command::Machine),
+            "wakes" => none(Command::Wakes),
             "disks" => none(Command::Disks),
             "scrub" => name(rest).map(Command::Scrub).ok_or(wrong),
             "kill" => name(rest).map(Command::Kill).ok_or(wrong),
@@ -143,7 +146,7 @@ impl Command {
             "create" => {
                 let (image, extra) = split(rest);
                 let image = name(image).ok_or(wrong)?;
-                share::split_off(extra, args).map(|(share, tenant)| Command::Create(image, share, tenant))
+                terms::split_off(extra, args).map(|terms| Command::Create(image, terms))
             }
             "destroy" => slot().map(Command::Destroy),
             "shutdown" => slot().map(Command::Shutdown),
@@ -175,6 +178,7 @@ impl Command {
             Command::Components => "components",
             Command::Images => "images",
             Command::Machine => "machine",
+            Command::Wakes => "wakes",
             Command::Disks => "disks",
             Command::Scrub(_) => "scrub",
             Command::Kill(_) => "kill",
@@ -226,8 +230,8 @@ mod tests {
             ("kill netmux", Command::Kill(name("netmux"))),
             ("policy", Command::Policies),
             ("policy  sched   stride ", Command::Policy(name("sched"), name("stride"))),
-            ("create httpd", Command::Create(name("httpd"), Share::UNSAID, Tenant::UNSAID)),
-            ("create  hostile  crime=all  x=1 ", Command::Create(name("hostile"), Share::UNSAID, Tenant::UNSAID)),
+            ("create httpd", Command::Create(name("httpd"), Terms::UNSAID)),
+            ("create  hostile  crime=all  x=1 ", Command::Create(name("hostile"), Terms::UNSAID)),
             ("destroy 0", Command::Destroy(Slot::new(0))),
             ("shutdown 1048575", Command::Shutdown(Slot::new(1_048_575))),
             ("state 3", Command::State(Slot::new(3))),

@@ -1,12 +1,11 @@
 //! What a VM is to be, from the operator's words, its image's boot arguments and the network, as they become known.
 
 use crate::arguments::Arguments;
+use crate::terms::Terms;
 use abi::addresses::Net;
 use abi::control::ControlRequest;
 use abi::manifest::IMAGE_ARGS_BYTES;
 use abi::request_page::Piece;
-use abi::share::Share;
-use abi::tenant::Tenant;
 use abi::vm::{ImageId, Slot, VmId};
 use boot_args::{BootArgs, TooLong, compose};
 
@@ -21,7 +20,7 @@ const VM_ARGS_OFFSET: u16 = 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Who {
     /// One that is to be created.
-    New(Share, Tenant),
+    New(Terms),
     /// One that becomes somebody else, and its address.
     Other(VmId, u32),
 }
@@ -53,7 +52,7 @@ impl Composition {
     /// Nothing is known yet.
     pub const fn new() -> Self {
         Composition {
-            who: Who::New(Share::UNSAID, Tenant::UNSAID),
+            who: Who::New(Terms::UNSAID),
             image: ImageId::new(0),
             net: Net::Dhcp,
             slot: Slot::new(0),
@@ -72,16 +71,16 @@ impl Composition {
         let ipv4 = match (self.who, self.net) {
             (Who::Other(_, address), Net::Dhcp) if address != 0 => return Err(Unfit::AddressFromDhcp),
             (Who::Other(_, address), _) => address,
-            (Who::New(..), net) => net.address_of(self.slot),
+            (Who::New(_), net) => net.address_of(self.slot),
         };
         compose(&mut self.args, of_image, &self.net, ipv4, self.extra.as_bytes()).map_err(Unfit::TooLong)?;
         let len = u16::try_from(self.args.len()).unwrap_or(u16::MAX);
         let args = Piece { offset: VM_ARGS_OFFSET, len };
         let request = match self.who {
-            Who::New(share, tenant) => {
+            Who::New(Terms { share, claim, tenant }) => {
                 // With DHCP any slot will do.
                 let slot = matches!(self.net, Net::Static { .. }).then_some(self.slot);
-                ControlRequest::Create { image: self.image, slot, ipv4, args, share, tenant }
+                ControlRequest::Create { image: self.image, slot, ipv4, args, share, claim, tenant }
             }
             Who::Other(vm, _) => ControlRequest::Identity { vm, ipv4, args },
         };
@@ -101,14 +100,17 @@ mod tests {
         vm.extra.push("a=b").expect("short");
         let (request, piece, bytes) = vm.request(b"n=1").expect("fits");
         assert_eq!((piece.offset, bytes), (1024, &b"n=1 ip=10.0.2.19/24 a=b"[..]));
-        let (image, share, tenant) = (ImageId::new(0), Share::UNSAID, Tenant::UNSAID);
+        let (image, Terms { share, claim, tenant }) = (ImageId::new(0), Terms::UNSAID);
         let slot = Some(Slot::new(3));
-        assert_eq!(request, ControlRequest::Create { image, slot, ipv4: 0x0a00_0213, args: piece, share, tenant });
+        assert_eq!(
+            request,
+            ControlRequest::Create { image, slot, ipv4: 0x0a00_0213, args: piece, share, claim, tenant }
+        );
         vm.net = Net::Dhcp;
         let (request, args, bytes) = vm.request(b"").expect("fits");
         assert_eq!(
             (request, bytes),
-            (ControlRequest::Create { image, slot: None, ipv4: 0, args, share, tenant }, &b"ip=dhcp a=b"[..])
+            (ControlRequest::Create { image, slot: None, ipv4: 0, args, share, claim, tenant }, &b"ip=dhcp a=b"[..])
         );
     }
 

@@ -15,4 +15,4 @@ mod processor;
 mod refusal;
 mod report;
 pub mod session;
-mod share;
+mod terms;

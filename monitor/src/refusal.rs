@@ -33,6 +33,9 @@ pub(crate) fn say(command: Command, request: ControlRequest, status: u32, host: 
         (status::BAD_REQUEST, Command::Restore(_)) => host.print(format_args!(
             "error {word}: what was loaded is no state, or one that this processor cannot have; load all that \"state\" showed, from 0 on"
         )),
+        (status::BAD_CLAIM, _) => host.print(format_args!(
+            "error {word}: its reserve is beyond its limit, of which one is the image's; say both, as in reserve=96KiB limit=1MiB"
+        )),
         (status::NOT_FOUND, _) => {
             host.print(format_args!("error {word}: it is gone meanwhile; look again"));
         }
@@ -40,10 +43,13 @@ pub(crate) fn say(command: Command, request: ControlRequest, status: u32, host: 
             "error {word}: no free VM slot or not enough frames; destroy a VM first, \"frames\" shows what is free"
         )),
         (status::NOT_ADMITTED, _) => host.print(format_args!(
-            "error {word}: it waits for admission, so it has not been anybody yet; try again when it runs"
+            "error {word}: it is out or waits for admission, so it has not been anybody yet; try again when it runs"
         )),
         (status::NO_ARGUMENTS, _) => host.print(format_args!(
             "error {word}: no room for its boot arguments beside those of all VMs that wait for admission; wait until some are admitted"
+        )),
+        (status::NO_ADDRESS, _) => host.print(format_args!(
+            "error {word}: VMs of this image start with the first packet, and this one has no address; boot with net=ADDRESS/PREFIX or start=now"
         )),
         (status::MOVED, _) => host.print(format_args!(
             "error {word}: others come and go, and take its slot each time; try again"

@@ -16,18 +16,34 @@ impl Display for Report<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         match self.reply {
             ControlReply::Done { status, value } => write!(f, "status={status} value={value}"),
-            ControlReply::Frames { owner, frames, owners } => {
-                write!(f, "frames owner={owner} frames={frames} owners={owners}")
+            ControlReply::Frames { owner, frames, owners, kept } => {
+                write!(f, "frames owner={owner} frames={frames} owners={owners} kept={kept}")
             }
-            ControlReply::Vm { vm, image, state, ran_ticks, memory, metadata, tables, shared, ipv4: _, bus_locks } => {
+            ControlReply::Vm {
+                vm,
+                image,
+                state,
+                ran_ticks,
+                memory,
+                metadata,
+                tables,
+                shared,
+                ipv4: _,
+                bus_locks,
+                claim,
+            } => {
                 write!(
                     f,
                     "vm index={} incarnation={} image={} state={} memory_frames={memory} metadata_frames={metadata} \
-                 table_frames={tables} shared_frames={shared} ran_ticks={ran_ticks} bus_locks={bus_locks}",
+                 table_frames={tables} shared_frames={shared} ran_ticks={ran_ticks} bus_locks={bus_locks} \
+                 reserve_frames={} limit_frames={} held_frames={}",
                     vm.slot,
                     vm.generation,
                     self.images.get(image.index()).map_or("?", Name::as_str),
                     state_name(state),
+                    claim.reserve,
+                    claim.limit,
+                    memory.saturating_add(metadata).saturating_add(tables),
                 )
             }
             ControlReply::Component { index, name, incarnation, ran_ticks } => {
@@ -69,6 +85,11 @@ impl Display for Report<'_> {
                 plan.entry,
                 plan.component
             ),
+            ControlReply::Wakes { living, admitted, out, waiting, woken, p50_ticks, p99_ticks } => write!(
+                f,
+                "wakes living={living} in={admitted} out={out} waiting={waiting} woken={woken} p50_ticks={p50_ticks} \
+                 p99_ticks={p99_ticks}"
+            ),
             ControlReply::Network { net, next } => write!(f, "network {net:?} next={next:?}"),
             ControlReply::Policy { component, name, state, .. } => {
                 write!(f, "policy component={component} name={name} state={}", policy_state_name(state))
@@ -89,6 +110,7 @@ fn policy_state_name(state: u16) -> &'static str {
 
 fn state_name(state: u16) -> &'static str {
     match state {
+        vm_state::OUT => "out",
         vm_state::WAITING => "waiting",
         vm_state::READY => "ready",
         vm_state::IDLE => "idle",

@@ -150,7 +150,7 @@ impl Session {
             Err(Mistake::Arguments { word, takes }) => {
                 host.print(format_args!("error {word}: wrong arguments; write \"{word} {takes}\""));
             }
-            Err(Mistake::Share { word, takes }) => {
+            Err(Mistake::Terms { word, takes }) => {
                 host.print(format_args!("error create: this is no {word}; write {takes}"));
             }
             Err(Mistake::Address) => {
@@ -310,9 +310,10 @@ impl Session {
                     ControlReply::Exits { .. } if job.command == Command::Machine => {
                         self.last(ControlRequest::Barriers, host)
                     }
-                    ControlReply::Share { .. } | ControlReply::Exits { .. } | ControlReply::Barriers { .. } => {
-                        Outcome::Done
-                    }
+                    ControlReply::Share { .. }
+                    | ControlReply::Exits { .. }
+                    | ControlReply::Barriers { .. }
+                    | ControlReply::Wakes { .. } => Outcome::Done,
                     _ => Outcome::More,
                 }
             }
@@ -446,6 +447,7 @@ impl Session {
         Some(match command {
             Command::Frames => ControlRequest::Frames,
             Command::Machine => ControlRequest::Machine,
+            Command::Wakes => ControlRequest::Wakes,
             Command::Vm(slot)
             | Command::Destroy(slot)
             | Command::Shutdown(slot)

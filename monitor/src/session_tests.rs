@@ -3,6 +3,7 @@
 use super::*;
 use abi::addresses::Net;
 use abi::barriers::{BarrierPlan, Barriers, Exposures};
+use abi::claim::Claim;
 use abi::share::Share;
 use abi::tenant::Tenant;
 use proptest::prelude::*;
@@ -28,12 +29,15 @@ struct Core {
     killed: Vec<u16>,
     created: Vec<(ImageId, String, Share)>,
     tenants: Vec<Tenant>,
+    claims: Vec<Claim>,
     swapped: Vec<(u16, u16)>,
     /// What processors were to go on from, and what it says to that.
     restored: Vec<(VmId, Vec<u8>)>,
     state_status: u32,
     /// What it says to a swap.
     swap_status: u32,
+    /// What it says to a creation, if it refuses it.
+    create_status: u32,
     off: bool,
 }
 
@@ -54,10 +58,12 @@ impl Default for Core {
             killed: Vec::new(),
             created: Vec::new(),
             tenants: Vec::new(),
+            claims: Vec::new(),
             swapped: Vec::new(),
             restored: Vec::new(),
             state_status: status::OK,
             swap_status: status::OK,
+            create_status: status::OK,
             off: false,
         }
     }
@@ -97,6 +103,9 @@ fn name(text: &str) -> Name {
     Name::new(text).expect("short")
 }
 
+/// A claim that the core refuses.
+const HOPELESS: Claim = Claim { reserve: 0, limit: 16 };
+
 /// Slots that the core looks at for one request.
 const LOOK: u32 = 1024;
 
@@ -112,6 +121,7 @@ fn described(vm: VmId) -> ControlReply {
         shared: 30,
         ipv4: 0x0a00_0263,
         bus_locks: 6,
+        claim: Claim { reserve: 24, limit: 4109 },
     }
 }
 
@@ -136,8 +146,8 @@ impl Core {
         let of = |names: &[&str], index: usize| names.get(index).map(|text| name(text));
         let replies = match ControlRequest::try_from(&message).expect("the session makes sense") {
             ControlRequest::Frames => vec![
-                ControlReply::Frames { owner: name("free"), frames: 100, owners: 1 },
-                ControlReply::Frames { owner: name("vm-metadata"), frames: 24, owners: self.vms.len() as u64 },
+                ControlReply::Frames { owner: name("free"), frames: 100, owners: 1, kept: 77 },
+                ControlReply::Frames { owner: name("vm-metadata"), frames: 24, owners: self.vms.len() as u64, kept: 0 },
                 done(status::OK, 0),
             ],
             ControlRequest::NextVm { slot } => {
@@ -180,6 +190,15 @@ impl Core {
                     gap_ticks: 7,
                 },
             ],
+            ControlRequest::Wakes => vec![ControlReply::Wakes {
+                living: 5000,
+                admitted: 17,
+                out: 4980,
+                waiting: 3,
+                woken: 20,
+                p50_ticks: 1279,
+                p99_ticks: 5119,
+            }],
             ControlRequest::Barriers => vec![ControlReply::Barriers {
                 plan: BarrierPlan {
                     mode: 2,
@@ -250,13 +269,15 @@ impl Core {
                 self.restored.push((vm, self.page[from.range().expect("in the page")].to_vec()));
                 vec![done(self.state_status, 0)]
             }
-            ControlRequest::Create { image, slot, ipv4, args, share, tenant } => {
+            ControlRequest::Create { claim, .. } if claim == HOPELESS => vec![done(status::BAD_CLAIM, 0)],
+            ControlRequest::Create { image, slot, ipv4, args, share, claim, tenant } => {
                 if self.thieves > 0 {
                     self.thieves -= 1;
                     let next = self.next().expect("free");
                     self.vms.insert(next, 9);
                 }
                 match self.next() {
+                    _ if self.create_status != status::OK => vec![done(self.create_status, 0)],
                     Some(index) if slot.is_some_and(|slot| slot.number() != index) => {
                         vec![done(status::MOVED, index.into())]
                     }
@@ -264,6 +285,7 @@ impl Core {
                         assert_eq!(ipv4, self.net.address_of(Slot::new(index)));
                         self.created.push((image, self.text(args), share));
                         self.tenants.push(tenant);
+                        self.claims.push(claim);
                         self.vms.insert(index, 5);
                         vec![done(status::OK, VmId::new(index, 5).raw())]
                     }
@@ -308,7 +330,7 @@ fn fresh(line: &str, vms: &[u32]) -> Vec<String> {
     run(&mut Session::new(40), &mut Core::with_vms(vms), line)
 }
 
-const VM_REST: &str = "image=httpd state=idle memory_frames=12 metadata_frames=2 table_frames=4 shared_frames=30 ran_ticks=12345 bus_locks=6";
+const VM_REST: &str = "image=httpd state=idle memory_frames=12 metadata_frames=2 table_frames=4 shared_frames=30 ran_ticks=12345 bus_locks=6 reserve_frames=24 limit_frames=4109 held_frames=18";
 
 #[test]
 fn vms_are_listed() {
@@ -369,7 +391,11 @@ fn the_other_lists() {
     );
     assert_eq!(
         fresh("frames", &[]),
-        ["frames owner=free frames=100 owners=1", "frames owner=vm-metadata frames=24 owners=0", "done frames"]
+        [
+            "frames owner=free frames=100 owners=1 kept=77",
+            "frames owner=vm-metadata frames=24 owners=0 kept=0",
+            "done frames"
+        ]
     );
     assert_eq!(
         fresh("machine", &[]),
@@ -379,6 +405,10 @@ fn the_other_lists() {
             "barriers mode=strict exposed=ssb,l1tf open=ssb always=eibrs exit=call tenant=ibpb,rsb entry=l1d component=none",
             "done machine"
         ]
+    );
+    assert_eq!(
+        fresh("wakes", &[]),
+        ["wakes living=5000 in=17 out=4980 waiting=3 woken=20 p50_ticks=1279 p99_ticks=5119", "done wakes"]
     );
 }
 
@@ -461,6 +491,14 @@ fn vms_come_and_go() {
         run(&mut session, &mut core, "create httpd weight=0"),
         ["error create: this is no weight; write weight=N with N from 1 to 10000"]
     );
+    let refused = "error create: this is no reserve; write reserve=N with N bytes (KiB, MiB, GiB may follow), whole pages of 4 KiB, from 48 KiB";
+    assert_eq!(run(&mut session, &mut core, "create httpd reserve=40KiB"), [refused]);
+    let refused = "error create: its reserve is beyond its limit, of which one is the image's; say both, as in reserve=96KiB limit=1MiB";
+    assert_eq!(run(&mut session, &mut core, "create httpd limit=64KiB"), [refused]);
+    run(&mut session, &mut core, "create httpd reserve=56KiB x=1 limit=1MiB");
+    assert_eq!(core.claims.pop(), Some(Claim { reserve: 14, limit: 256 }));
+    assert_eq!(core.created.pop().map(|(_, args, _)| args), Some("workers=2 ip=10.0.2.18/24 x=1".to_owned()));
+    core.vms.remove(&2);
     assert_eq!(run(&mut session, &mut core, "create nginx"), ["error create: no image nginx; \"images\" lists them"]);
     assert_eq!(run(&mut session, &mut core, "identity 1 addr=10.0.2.99 x=1"), ["done identity"]);
     assert_eq!(run(&mut session, &mut core, "identity 1"), ["done identity"]);
@@ -468,7 +506,8 @@ fn vms_come_and_go() {
     let kept = |text: &str| (vm, 0x0a00_0263, text.to_owned());
     assert_eq!(core.became, [kept("workers=2 ip=10.0.2.99/24 x=1"), kept("workers=2 ip=10.0.2.99/24")]);
     core.identity_status = status::NOT_ADMITTED;
-    let refused = "error identity: it waits for admission, so it has not been anybody yet; try again when it runs";
+    let refused =
+        "error identity: it is out or waits for admission, so it has not been anybody yet; try again when it runs";
     assert_eq!(run(&mut session, &mut core, "identity 1 addr=0.0.0.1"), [refused]);
     core.net = Net::Dhcp;
     let refused = "error identity: addresses come from DHCP on this machine; leave addr= out";
@@ -572,6 +611,19 @@ fn a_vm_whose_slot_is_taken_meanwhile_gets_the_address_of_the_next() {
     assert!(!session.busy());
     let said = "error create: others come and go, and take its slot each time; try again";
     assert_eq!(core.output.last().map(String::as_str), Some(said));
+}
+
+#[test]
+fn one_that_nobody_could_wake_is_not_created() {
+    let (mut core, mut session) = (Core { create_status: status::NO_ADDRESS, ..Core::default() }, Session::new(4));
+    core.net = Net::Dhcp;
+    let said = "error create: VMs of this image start with the first packet, and this one has no address; boot with net=ADDRESS/PREFIX or start=now";
+    // What the core's ABI calls 12.
+    assert_eq!((status::NO_ADDRESS, run(&mut session, &mut core, "create httpd")), (12, vec![said.to_owned()]));
+    assert!(core.created.is_empty() && core.vms.is_empty());
+    core.create_status = status::OK;
+    core.net = Net::Static { address: 0x0a00_0210, prefix: 24, gateway: None };
+    assert_eq!(run(&mut session, &mut core, "create httpd").last().map(String::as_str), Some("done create"));
 }
 
 #[test]

@@ -1,12 +1,15 @@
 //! The work itself: frames from the NIC to the VMs, from the VMs to the NIC, and from VM to VM.
 
+mod absent;
 mod pages;
 mod transmit;
 
+pub use self::absent::Called;
 use self::pages::Looks;
 use self::transmit::{Left, Serving};
 use crate::audience::{Audience, Survey, Topic};
 use crate::directory::Directory as _;
+use crate::doors::Doors;
 use crate::drivers::Nic;
 use crate::egress::Cause;
 use crate::frame::{DmaFrame, Frame as _, Ipv4};
@@ -25,6 +28,8 @@ use component::{Complaints, VmNic};
 pub trait Host {
     /// Makes [`abi::guest::pending::NIC`] pending for a VM.
     fn raise(&mut self, vm: VmId);
+    /// Has a VM come in that is out.
+    fn call(&mut self, vm: VmId) -> Called;
     /// The time in ticks.
     fn now(&mut self) -> u64;
     /// Asks for page `page` of an attached VM's NIC. False when it cannot be had.
@@ -99,6 +104,7 @@ pub struct Demux<C: Nic, H: Host, D: Discipline> {
     audience: Audience,
     /// When ports are looked at that have ring pages.
     looks: Looks,
+    doors: Doors,
     totals: Totals,
     turn_ticks: u64,
     limit: Complaints,
@@ -113,6 +119,7 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
         ports: Ports,
         mut discipline: Watched<D>,
         leases: Leases,
+        doors: Doors,
         ticks_per_second: u64,
     ) -> Self {
         discipline.start(ticks_per_second);
@@ -129,6 +136,7 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
             rx_left: false,
             audience: Audience::new(ticks_per_second),
             looks: Looks::new(ticks_per_second),
+            doors,
             totals: Totals::default(),
             turn_ticks: (ticks_per_second / TURNS_PER_SECOND).max(1),
             // What guests can provoke.
@@ -167,6 +175,7 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
         self.tx_flood = None;
         self.audience.forget();
         self.ports.clear();
+        self.totals.absent_dropped += self.doors.clear();
     }
 
     /// A VM is there. False when the machine has no such seat or slot.
@@ -184,6 +193,9 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
         self.discipline.attach(seat, share, now);
         // It may have put frames into its ring before it was attached.
         self.discipline.enqueue(seat);
+        if !self.doors.is_empty() {
+            self.give_held(id, seat);
+        }
         true
     }
 
@@ -245,6 +257,9 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
         if start >= self.looks.due() {
             self.return_pages(start);
         }
+        if start >= self.doors.due() {
+            self.expire_held(start);
+        }
         // Receiving may not take the time of sending.
         self.rx_left = self.receive(start.saturating_add(self.turn_ticks / 2));
         let tx_left = self.transmit(start.saturating_add(self.turn_ticks));
@@ -301,6 +316,7 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
     fn distribute(&mut self, frame: DmaFrame) {
         match ingress::route(&frame, &self.ports) {
             Receivers::One(seat) => _ = self.deliver(seat, &frame),
+            Receivers::Nobody if !self.doors.is_empty() && self.for_absent(&frame, None) => {}
             Receivers::Nobody => self.totals.to_nobody += 1,
             Receivers::Learnt(seat, ipv4) => {
                 self.learn(seat, ipv4);
@@ -489,3 +505,7 @@ mod pages_tests;
 #[cfg(test)]
 #[path = "demux_audience_tests.rs"]
 mod audience_tests;
+
+#[cfg(test)]
+#[path = "demux_absent_tests.rs"]
+mod absent_tests;

@@ -35,8 +35,8 @@ fn given(machine: &Machine, guest: &Guest) -> u32 {
 /// Some time passes in which nothing happens.
 fn rest(machine: &mut Machine, ticks: u64) {
     let until = machine.clock.get() + ticks;
-    while machine.demux.pages_due() <= until {
-        machine.clock.set(machine.clock.get().max(machine.demux.pages_due()));
+    while machine.demux.due() <= until {
+        machine.clock.set(machine.clock.get().max(machine.demux.due()));
         machine.settle();
     }
     machine.clock.set(until);
@@ -50,7 +50,7 @@ fn one() -> (Machine, Guest) {
 #[test]
 fn a_ring_has_a_page_from_its_first_frame_on_until_it_is_left_alone() {
     let (mut machine, mut guest) = one();
-    assert_eq!((given(&machine, &guest), machine.demux.pages_due()), (0, u64::MAX));
+    assert_eq!((given(&machine, &guest), machine.demux.due()), (0, u64::MAX));
     machine.arrive(&inbound(1, 60));
     machine.settle();
     // Receive slots from page 1 on, transmit slots from page 5 on.
@@ -64,7 +64,7 @@ fn a_ring_has_a_page_from_its_first_frame_on_until_it_is_left_alone() {
     assert_eq!(given(&machine, &guest), 1 << 1);
     assert_eq!(guest.receive(), [inbound(1, 60)]);
     rest(&mut machine, SECOND);
-    assert_eq!((given(&machine, &guest), machine.demux.pages_due()), (0, u64::MAX));
+    assert_eq!((given(&machine, &guest), machine.demux.due()), (0, u64::MAX));
     // With all of the transmit ring, of which the guest may have taken more than it has used.
     assert_eq!(machine.core.borrow().returned, 1 << 1 | 0b1111 << 5);
     machine.arrive(&inbound(1, 1514));
@@ -117,7 +117,7 @@ fn pages_stay_while_their_vm_does_not_idle() {
     assert_eq!(guest.receive().len(), 1);
     rest(&mut machine, 5 * SECOND);
     assert_eq!(given(&machine, &guest), 1 << 1);
-    assert!(machine.demux.pages_due() <= machine.clock.get() + SECOND / 2, "it is asked again");
+    assert!(machine.demux.due() <= machine.clock.get() + SECOND / 2, "it is asked again");
     machine.core.borrow_mut().busy.clear();
     rest(&mut machine, SECOND);
     assert_eq!(given(&machine, &guest), 0);
@@ -191,7 +191,7 @@ fn whoever_comes_after_a_vm_in_its_slot_has_pages_of_its_own() {
         rest(&mut machine, 2 * SECOND);
         assert_eq!(given(&machine, &next), 0);
     }
-    assert_eq!((guest.receive().len(), machine.demux.pages_due()), (1, u64::MAX));
+    assert_eq!((guest.receive().len(), machine.demux.due()), (1, u64::MAX));
 }
 
 #[test]

@@ -318,6 +318,22 @@ impl Ports {
         plainly.then_some((seat, port))
     }
 
+    /// What the MACs of the machine's VMs have in common.
+    pub(crate) fn set_node(&mut self, node: Node) {
+        self.node = node;
+        self.first = Mac::of(node, Slot::new(0));
+    }
+
+    /// The MAC of the VM in a slot.
+    pub(crate) fn mac_of(&self, slot: Slot) -> Mac {
+        Mac::of(self.node, slot)
+    }
+
+    /// The slot whose VM has this MAC, if it is one of the machine's.
+    pub(crate) fn slot_of(&self, mac: Mac) -> Option<Slot> {
+        mac.slot_behind(self.first)
+    }
+
     /// First seat from which on none is in use.
     pub fn end(&self) -> u16 {
         self.end
@@ -358,8 +374,7 @@ impl Ports {
         port.store_all(link_up);
         *place = Some(port);
         *of_slot = seat.number() + 1;
-        self.node = node;
-        self.first = Mac::of(node, Slot::new(0));
+        self.set_node(node);
         self.end = self.end.max(seat.number() + 1);
         self.addresses.set(seat, 0);
         true

@@ -1,12 +1,13 @@
 //! What the programs of all policies have in common: the NIC's start, then rings, registers and system calls around a [`Demux`].
 
+use crate::doors;
 use crate::drivers::e1000::{self, E1000};
 use crate::drivers::none::NoNic;
 use crate::drivers::virtio::{self, Structures, VirtioNet};
 use crate::drivers::{Known, KnownList, Nic, known};
 use crate::frame::Mac;
 use crate::policy::{Discipline, Watched};
-use crate::{Demux, Host, Leases, Newcomer, Pace, Ports};
+use crate::{Called, Demux, Doors, Host, Leases, Newcomer, Pace, Ports};
 use abi::component::{DeviceInfo, bits};
 use abi::guest::pending;
 use abi::message::Message;
@@ -16,7 +17,7 @@ use abi::note::TableBytes;
 use abi::service::Service;
 use abi::vm::VmId;
 use component::{
-    Complaints, Component, Inbox, KEEP_HEADER_BYTES, Outbox, irq_ack, now, raise, ring_page, ring_return, wait,
+    Complaints, Component, Error, Inbox, KEEP_HEADER_BYTES, Outbox, irq_ack, now, raise, ring_page, ring_return, wait,
 };
 use ring::SharedMemory;
 
@@ -35,10 +36,10 @@ macro_rules! main {
 /// What the tables of a demultiplexer with this discipline take.
 pub const fn tables<D: Discipline>() -> TableBytes {
     TableBytes {
+        per_slot: Ports::TABLES.per_slot + Doors::TABLES.per_slot,
         per_seat: Ports::TABLES.per_seat + Watched::<D>::SEAT_BYTES + Leases::SEAT_BYTES,
         // Two copies.
         keep_per_seat: 2 * Leases::SEAT_BYTES,
-        ..Ports::TABLES
     }
 }
 
@@ -50,6 +51,14 @@ impl Host for Core {
     fn raise(&mut self, vm: VmId) {
         // A VM that has ended meanwhile misses nothing.
         let _ = raise(vm, pending::NIC);
+    }
+
+    fn call(&mut self, vm: VmId) -> Called {
+        match raise(vm, pending::NIC) {
+            Ok(()) => Called::Yes,
+            Err(Error::Busy) => Called::Busy,
+            Err(_) => Called::Gone,
+        }
     }
 
     #[inline]
@@ -78,7 +87,8 @@ pub fn run<D: Discipline>(component: &Component) -> ! {
     let mut tables = component.tables();
     let (ports, discipline) = (Ports::new(&mut tables), Watched::<D>::new(&mut tables));
     let Some(dma) = component.dma() else { too_little_memory() };
-    let buffers = dma.memory;
+    let (buffers, places) = divide(dma.memory);
+    let doors = Doors::new(&mut tables, places, info.tsc_hz);
     let leases = Leases::new(kept_memory(component), &mut tables);
     for (index, device) in (0_u32..).zip(component.devices()) {
         let Ok(at) = usize::try_from(index) else { continue };
@@ -94,7 +104,7 @@ pub fn run<D: Discipline>(component: &Component) -> ! {
                     Ok(nic) => {
                         let (rx, tx) = nic.descriptors();
                         introduce(name, nic.mac(), nic.link_up(), rx, tx);
-                        serve(component, nic, ports, discipline, leases, Some(index))
+                        serve(component, nic, ports, discipline, (leases, doors), Some(index))
                     }
                     Err(error) => log::error!("{}: {error}", name.name),
                 }
@@ -107,7 +117,7 @@ pub fn run<D: Discipline>(component: &Component) -> ! {
                     Ok(nic) => {
                         let (rx, tx) = nic.descriptors();
                         introduce(name, nic.mac(), nic.link_up(), rx.into(), tx.into());
-                        serve(component, nic, ports, discipline, leases, Some(index))
+                        serve(component, nic, ports, discipline, (leases, doors), Some(index))
                     }
                     Err(error) => log::error!("{}: {error}", name.name),
                 }
@@ -117,8 +127,18 @@ pub fn run<D: Discipline>(component: &Component) -> ! {
     }
     log::warn!("no NIC: VMs reach each other and nobody else; drivers exist for {KnownList}");
     match NoNic::new(buffers) {
-        Some(nic) => serve(component, nic, ports, discipline, leases, None),
+        Some(nic) => serve(component, nic, ports, discipline, (leases, doors), None),
         None => too_little_memory(),
+    }
+}
+
+/// The DMA memory for the NIC, and behind it that for packets for VMs that are out, where there is enough for both.
+fn divide(memory: SharedMemory) -> (SharedMemory, Option<SharedMemory>) {
+    let least = e1000::DMA_BYTES_MIN.max(virtio::DMA_BYTES_MIN);
+    let for_nic = memory.len().saturating_sub(doors::BYTES.next_multiple_of(4096));
+    match (memory.sub(0, for_nic), memory.sub(for_nic, doors::BYTES)) {
+        (Some(nic), Some(places)) if for_nic >= least => (nic, Some(places)),
+        _ => (memory, None),
     }
 }
 
@@ -169,13 +189,13 @@ fn serve<C: Nic, D: Discipline>(
     nic: C,
     ports: Ports,
     discipline: Watched<D>,
-    leases: Leases,
+    (leases, doors): (Leases, Doors),
     device: Option<u32>,
 ) -> ! {
     let node = Node::of_nic(nic.mac().bytes());
     let tsc_hz = component.info().tsc_hz;
     let (mut events, mut commands) = component.service(Service::Net);
-    let mut demux = Demux::new(nic, Core, ports, discipline, leases, tsc_hz);
+    let mut demux = Demux::new(nic, Core, ports, discipline, leases, doors, tsc_hz);
     let mut complaints = Complaints::new(tsc_hz);
     answer(&mut commands, NetCommand::Node { node });
     let irq = device.map_or(0, |device| 1 << (bits::IRQ_SHIFT + device));
@@ -208,8 +228,8 @@ fn serve<C: Nic, D: Discipline>(
         }
         news = match pace {
             _ if !all_read => wait(awake, 0, 0) | events.doorbell,
-            Pace::Idle => wait(awake, demux.pages_due(), 0),
-            Pace::Until(time) => wait(awake, time.min(demux.pages_due()), 0),
+            Pace::Idle => wait(awake, demux.due(), 0),
+            Pace::Until(time) => wait(awake, time.min(demux.due()), 0),
             Pace::Rest(ticks) => {
                 // Only lifecycle messages end a rest early: the core waits for their answer. What else has happened
                 // meanwhile is looked at afterwards, or under lasting load nobody's kick would ever be heard.
@@ -238,6 +258,12 @@ fn listen<C: Nic, D: Discipline>(
             }
         }
         Ok(NetEvent::Address { vm, seat, ipv4 }) => demux.address(vm, seat, ipv4),
+        Ok(NetEvent::Out { vm, node, ipv4 }) => {
+            if !demux.put_out(vm, node, ipv4) {
+                log::error!("{vm} is out and in no slot of this machine");
+            }
+        }
+        Ok(NetEvent::Gone { vm }) => demux.forget_absent(vm),
         Ok(NetEvent::Detach { vm, seat }) => {
             if let Some(counters) = demux.detach(vm, seat) {
                 log::debug!("{vm} detached: {counters:?}; all VMs: {}", demux.totals());

@@ -1,6 +1,7 @@
 //! A machine for tests: memory, a NIC without registers, guests, and a core that notes what it is told.
 
-use crate::demux::{Demux, Host, Newcomer};
+use crate::demux::{Called, Demux, Host, Newcomer};
+use crate::doors::{self, Doors};
 use crate::drivers::{Faults, Nic, Received};
 use crate::frame::Mac;
 use crate::leases::Leases;
@@ -158,6 +159,9 @@ pub struct FakeCore {
     pub busy: Vec<VmId>,
     /// Pages that were returned last.
     pub returned: u32,
+    /// VMs that were called in, and what is answered.
+    pub called: Vec<VmId>,
+    pub calls: Called,
 }
 
 impl FakeCore {
@@ -197,6 +201,12 @@ pub struct FakeHost {
 }
 
 impl Host for FakeHost {
+    fn call(&mut self, vm: VmId) -> Called {
+        let mut core = self.core.borrow_mut();
+        core.called.push(vm);
+        core.calls
+    }
+
     fn raise(&mut self, vm: VmId) {
         self.raised.borrow_mut().push(vm);
     }
@@ -363,7 +373,9 @@ impl<D: Discipline> Machine<D> {
         let mut tables = tables::<D>(SLOTS);
         let (ports, discipline) = (Ports::new(&mut tables), Watched::<D>::new(&mut tables));
         let leases = Leases::new(leases, &mut tables);
-        Machine { demux: Demux::new(nic, host, ports, discipline, leases, ticks_per_second), wire, raised, clock, core }
+        let doors = Doors::new(&mut tables, Some(memory(doors::BYTES)), ticks_per_second);
+        let demux = Demux::new(nic, host, ports, discipline, leases, doors, ticks_per_second);
+        Machine { demux, wire, raised, clock, core }
     }
 
     pub fn arrive(&self, frame: &[u8]) {

@@ -15,14 +15,27 @@ pub struct Totals {
     pub switched: u64,
     /// Taken from VMs and refused ([`crate::egress::Cause`]).
     pub refused: u64,
+    /// For VMs that are out: questions that were answered for them,
+    pub absent_answered: u64,
+    /// frames that they need not see,
+    pub absent_ignored: u64,
+    /// frames that called one in,
+    pub absent_called: u64,
+    /// frames that were held until it came,
+    pub absent_delivered: u64,
+    /// and frames that were dropped: for want of a place, or because it did not come in time.
+    pub absent_dropped: u64,
     /// Rings whose indices or records made no sense.
     pub corrupt: u64,
 }
 
 impl core::fmt::Display for Totals {
     fn fmt(&self, out: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        let Totals { received, to_nobody, to_all, sent, switched, refused, corrupt } = self;
+        let Totals { received, to_nobody, to_all, sent, switched, refused, corrupt, .. } = self;
         write!(out, "received={received} to-nobody={to_nobody} to-all={to_all} ")?;
-        write!(out, "sent={sent} switched={switched} refused={refused} corrupt={corrupt}")
+        write!(out, "sent={sent} switched={switched} refused={refused} corrupt={corrupt} ")?;
+        let Totals { absent_answered, absent_ignored, absent_called, absent_delivered, absent_dropped, .. } = self;
+        write!(out, "absent: answered={absent_answered} ignored={absent_ignored} called={absent_called} ")?;
+        write!(out, "delivered={absent_delivered} dropped={absent_dropped}")
     }
 }

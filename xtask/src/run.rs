@@ -203,8 +203,9 @@ fn boot_options(args: &Args, system: &System) -> Result<String> {
         };
         options.push(format!("vms={image}*{count}"));
         if count > 200 && options::address(&args.boot, system).is_none() {
-            // More than a /24 has room for.
-            options.push("net=10.0.2.16/16,gw=10.0.2.2".to_owned());
+            // More than a /24 has room for, and those that a /16 has not.
+            let prefix = if count > 60_000 { 8 } else { net::TAP_PREFIX };
+            options.push(format!("net={}/{prefix},gw={}", net::FIRST_VM, net::HOST));
         }
     }
     if !args.boot.is_empty() {

@@ -1,6 +1,8 @@
 use super::frames::{CLASSES, Entry, Frames, Owner, OwnerClass, WrongOwner};
 use super::phys::PhysAddr;
+use super::phys::fake::DIRECT_MAP;
 use abi::limits::PAGE_SIZE;
+use core::sync::atomic::{AtomicU64, Ordering};
 use proptest::prelude::*;
 use std::collections::HashMap;
 
@@ -284,4 +286,43 @@ fn runs_are_found_and_change_hands() {
     assert_eq!(frames.free_range(0, 99, Owner::Loader), 2);
     assert_eq!((frames.count_of(OwnerClass::Loader), frames.free_frames()), (0, 6));
     assert_eq!(addresses(&mut frames, Owner::Core)[..3], [3, 4, 8], "the lowest first");
+}
+
+#[test]
+fn an_extent_that_ends_with_the_table_is_followed_by_the_next() {
+    let mut frames = frames(20, &[(16, 20), (2, 5)]);
+    assert_eq!(addresses(&mut frames, Owner::Core), [16, 17, 18, 19, 2, 3, 4]);
+}
+
+#[test]
+fn a_frame_that_fails_again_and_again_is_known_once() {
+    let mut frames = frames(16, &[(4, 8)]);
+    let owned = frames.alloc(Owner::VmMemory(1), 0).expect("free");
+    // More often than there is room for frames that somebody owns.
+    for _ in 0..1000 {
+        assert!(frames.retire(owned) && frames.retire(PhysAddr::from_frame(7)));
+    }
+    assert_eq!((frames.count_of(OwnerClass::Damaged), frames.free_frames()), (1, 2));
+    assert_eq!(frames.try_free(owned, Owner::VmMemory(1)), Ok(()));
+    assert_eq!((frames.count_of(OwnerClass::Damaged), frames.free_frames()), (2, 2));
+}
+
+#[test]
+fn a_table_of_nothing_is_empty() {
+    assert!(frames(0, &[]).is_empty());
+    assert!(!frames(1, &[]).is_empty());
+}
+
+#[test]
+fn a_zeroed_frame_holds_zeros_whatever_it_held() {
+    let words: &'static [AtomicU64] = Box::leak((0..4 * 512).map(|_| AtomicU64::new(0)).collect());
+    let lead = words.as_ptr().align_offset(4096);
+    DIRECT_MAP.set(u64::try_from(words[lead..].as_ptr().expose_provenance()).expect("64 bits"));
+    let mut frames = frames(3, &[(1, 2)]);
+    let used = frames.alloc(Owner::Core, 0).expect("free");
+    frames.free(used, Owner::Core);
+    let word = |at: usize| words[lead + 512 + at].load(Ordering::Relaxed);
+    assert_ne!(word(0), 0, "what is free is spoilt");
+    assert_eq!(frames.alloc_zeroed(Owner::Core, 0), Some(used));
+    assert!((0..512).all(|at| word(at) == 0));
 }

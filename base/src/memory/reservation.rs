@@ -6,6 +6,7 @@
 
 use super::frames::{Frames, Owner};
 use super::phys::{PhysAddr, zero_frame};
+use abi::claim::Claim;
 
 /// One VM's claim on the machine's frames: those of its memory, its nested page tables and its metadata.
 #[derive(Debug)]
@@ -37,6 +38,11 @@ impl Reservation {
     #[inline]
     pub fn held(&self) -> u32 {
         self.held
+    }
+
+    /// Frames that are kept for it, and that it may hold.
+    pub fn claim(&self) -> Claim {
+        Claim { reserve: self.reserve, limit: self.limit }
     }
 
     /// Frames that are kept for it.

@@ -294,7 +294,7 @@ fn check_image(record: &BootRecord, number: u32, image: &abi::boot::Image) -> Ch
         (VM_MEMORY_MIN..=VM_MEMORY_MAX).contains(&entry.memory_bytes) && entry.memory_bytes.is_multiple_of(PAGE_SIZE);
     let served = [entry.net, entry.pager].iter().all(|&by| by == ANY || u32::from(by) < record.component_count);
     let reserve = (RESERVE_LEAST..=entry.limit_frames).contains(&entry.reserve_frames);
-    let flags = entry.flags & !image_flags::CONTROL == 0;
+    let flags = entry.flags & !image_flags::ALL == 0 && (!entry.starts_lazily() || entry.can_start_lazily());
     let tenant = Tenant::from_raw(entry.tenant).is_some() && entry.reserved == 0;
     let good = nic && memory && served && reserve && flags && tenant && entry.share().is_valid();
     ensure(good, Field::Image, number)?;

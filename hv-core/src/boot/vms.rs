@@ -55,12 +55,15 @@ pub fn check(record: &BootRecord, records: &[Record], cells: &[Cell]) -> Checked
     let cells = cells.get(..written_cells as usize).unwrap_or(&[]);
     let mut next = 0;
     for (slot, vm) in (0..written).zip(records) {
-        let &Record { generation, image, share, args, .. } = vm;
+        let &Record { generation, image, share, claim, args, .. } = vm;
         // What is not looked at below is as nobody has touched it.
-        let fresh = generation != 0 && *vm == Record { generation, ..Record::written(image, share, vm.ipv4, args) };
-        ensure(fresh && share.is_valid(), Field::VmRecord, slot)?;
-        let runs = record.images().get(image.index()).is_some_and(|image| image.program.state == program::GOOD);
-        ensure(runs, Field::VmImage, image.number())?;
+        let fresh =
+            generation != 0 && *vm == Record { generation, ..Record::written(image, share, claim, vm.ipv4, args) };
+        ensure(fresh && share.is_valid() && claim.is_valid(), Field::VmRecord, slot)?;
+        let of = record.images().get(image.index()).filter(|image| image.program.state == program::GOOD);
+        ensure(of.is_some(), Field::VmImage, image.number())?;
+        // One that starts with the first packet for it can be sent one.
+        ensure(vm.ipv4 != 0 || !of.is_some_and(|image| image.entry.starts_lazily()), Field::VmRecord, slot)?;
         if args.first() != NONE {
             ensure(args.first() == next, Field::VmArgs, args.first())?;
             next = check_args(cells, next)?;

@@ -2,7 +2,9 @@ use super::check;
 use crate::boot::check::{Field, Refused};
 use crate::boot::check_tests::good;
 use abi::boot::{BootRecord, program};
+use abi::claim::Claim;
 use abi::guest::BOOT_ARGS_MAX;
+use abi::manifest::image_flags;
 use abi::record::{Args, Cell, NONE, PIECE_BYTES, Record, place};
 use abi::share::Share;
 use abi::vm::ImageId;
@@ -14,10 +16,12 @@ struct Written {
     cells: Vec<Cell>,
 }
 
+const CLAIM: Claim = Claim { reserve: 14, limit: 300 };
+
 fn written() -> Written {
     let record = good();
     (record.vms.written, record.vms.written_cells) = (3, 3);
-    let vm = |args| Record::written(ImageId::new(0), Share::DEFAULT, 0x0a00_0210, args);
+    let vm = |args| Record::written(ImageId::new(0), Share::DEFAULT, CLAIM, 0x0a00_0210, args);
     // What is behind says nothing.
     let noise = Record { place: place::ADMITTED, image: ImageId::new(99), ..Record::EMPTY };
     let records = vec![vm(Args::at(0)), vm(Args::EMPTY), vm(Args::at(2)), noise];
@@ -70,6 +74,22 @@ fn a_record_that_boot_does_not_write_is_refused() {
         for slot in [0, 1, 2] {
             assert_eq!(refused(|left| lie(&mut left.records[slot])), (Field::VmRecord, slot as u64));
         }
+    }
+}
+
+#[test]
+fn one_that_nobody_could_send_its_first_packet_is_refused() {
+    let lie = |flags, ipv4| {
+        move |left: &mut Written| {
+            left.record.images[0].entry.flags = flags;
+            left.records[1].ipv4 = ipv4;
+        }
+    };
+    assert_eq!(refused(lie(image_flags::LAZY, 0)), (Field::VmRecord, 1));
+    for (flags, ipv4) in [(image_flags::LAZY, 1), (0, 0)] {
+        let mut left = written();
+        lie(flags, ipv4)(&mut left);
+        assert_eq!(check(left.record, &left.records, &left.cells), Ok(()));
     }
 }
 

@@ -189,7 +189,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         }
     }
 
-    /// Make interrupts pending for a VM, whether it was admitted or not. False when there is none of this name.
+    /// Make interrupts pending for a VM, whether it was admitted or not; one that is out comes in for it
+    /// ([`Kernel::can_come_in`] has said that it can). False when there is none of this name.
     #[inline]
     pub fn raise(&mut self, id: VmId, bits: u64) -> bool {
         let Self { vms, cpu, .. } = self;
@@ -198,17 +199,33 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 cpu.raise(vm, bits);
                 true
             }
-            None => vms.raise_early(id, bits),
+            None => vms.raise_early(id, bits) || self.bring_in(id, bits),
         }
     }
 
     /// Make a VM's interrupts pending for a component.
     #[inline]
     fn raise_by_component(&mut self, vm: u64, bits: u64) -> Result<u64, Refusal> {
-        if bits & !(pending::NIC | pending::SHUTDOWN) != 0 || !self.raise(VmId::from_raw(vm), bits) {
+        let vm = VmId::from_raw(vm);
+        if bits & !(pending::NIC | pending::SHUTDOWN) != 0 {
             return Err(Refusal::Argument);
         }
-        Ok(0)
+        let Self { vms, cpu, .. } = self;
+        if let Some(vm) = vms.by_id(vm) {
+            cpu.raise(vm, bits);
+            return Ok(0);
+        }
+        self.raise_for_absent(vm, bits)
+    }
+
+    /// The same for a VM that is not in.
+    #[cold]
+    #[inline(never)]
+    fn raise_for_absent(&mut self, vm: VmId, bits: u64) -> Result<u64, Refusal> {
+        if !self.can_come_in(vm) {
+            return Err(Refusal::Busy);
+        }
+        if self.raise(vm, bits) { Ok(0) } else { Err(Refusal::Argument) }
     }
 }
 

@@ -12,6 +12,7 @@ use crate::component::{
 };
 use crate::log::{RateLimit, say};
 use crate::memory::Frames;
+use crate::service::Wakes;
 use crate::vm::{Images, Queues, Timers};
 use abi::log::Record;
 use abi::message::{BadMessage, Message};
@@ -84,6 +85,8 @@ pub struct Cpu<B: Backend, H: Board> {
     pub crossings: Crossings,
     pub attention: Attention,
     pub counters: Counters,
+    /// How long VMs that were called have waited.
+    pub wakes: Wakes,
     /// TSC for which the timer is set; it may be early, never late.
     pub armed: u64,
     /// TSC at which whoever runs, or the core on its behalf, began: the last change between components, VMs and idling.

@@ -9,6 +9,7 @@ use crate::boot::options::Options;
 use crate::component::{Backlog, BacklogLink, Components, EMPTY_BACKLOG, EndpointId, EndpointSet, Endpoints};
 use crate::log::{RateLimit, say};
 use crate::memory::{Frames, core_slice};
+use crate::service::Wakes;
 use crate::vm::{EMPTY_CELL, EMPTY_LINK, EMPTY_SEAT, Images, Link, NEVER, Queues, Requested, Table, TimerCell, Timers};
 use abi::barriers::BarrierPlan;
 use abi::log::Record;
@@ -96,6 +97,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             crossings,
             attention: Attention::default(),
             counters: Counters::default(),
+            wakes: Wakes::NONE,
             armed: NEVER,
             mark,
             loaded: None,

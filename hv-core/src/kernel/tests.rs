@@ -20,6 +20,7 @@ mod interrupts;
 mod lines;
 mod liveness;
 mod machine;
+mod out;
 pub mod placed;
 mod plan;
 mod readiness;

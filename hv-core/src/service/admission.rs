@@ -55,7 +55,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 return;
             }
             let planned = !cpu.queues.is_empty(Queue::Ready) && !cpu.plan.asked;
-            if planned || vms.seats().free() == 0 || cpu.frames.unreserved() < cpu.frames_needed(seed.image) {
+            if planned || vms.seats().free() == 0 || cpu.frames.unreserved() < u64::from(seed.claim.reserve) {
                 cpu.admit_at = now.saturating_add(patience);
                 return;
             }

@@ -4,8 +4,9 @@
 use crate::board::Board;
 use crate::component::{BadPiece, Death, EndpointId, NoSwap, Unfit};
 use crate::kernel::{Cpu, Kernel};
-use crate::memory::{CLASSES, OwnerClass};
+use crate::memory::{CLASSES, OwnerClass, Reservation};
 use crate::vm::{BootArgs, CreateError, End, IdentityError, METADATA_FRAMES, Memory, Order, Seed, State, StateError};
+use abi::claim::Claim;
 use abi::control::{ControlReply, ControlRequest, policy_state, status, vm_state};
 use abi::end::EndReason;
 use abi::limits::Name;
@@ -37,6 +38,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 return Ok(());
             }
             ControlRequest::Barriers => ControlReply::Barriers { plan: *self.cpu.crossings.plan() },
+            ControlRequest::Wakes => self.describe_wakes(),
             ControlRequest::Vm { slot } => self.describe_vm(slot).unwrap_or(done(status::NOT_FOUND, 0)),
             ControlRequest::NextVm { slot } => self.describe_next_vm(slot),
             ControlRequest::Component { index } => {
@@ -64,13 +66,14 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 return Ok(());
             }
             // Others are told of these, and one of them is behind with its ring: later.
+            ControlRequest::Shutdown { vm } if !self.can_come_in(vm) => done(status::BUSY, 0),
             ControlRequest::Create { .. } | ControlRequest::Destroy { .. } | ControlRequest::Identity { .. }
                 if !self.cpu.all_have_room() =>
             {
                 done(status::BUSY, 0)
             }
-            ControlRequest::Create { image, slot, ipv4, args, share, tenant } => {
-                self.create_for(from, &Order { image, slot, ipv4, share, tenant }, args)
+            ControlRequest::Create { image, slot, ipv4, args, share, claim, tenant } => {
+                self.create_for(from, &Order { image, slot, ipv4, share, claim, tenant }, args)
             }
             ControlRequest::Destroy { vm } => found(self.destroy(vm)),
             ControlRequest::Shutdown { vm } => found(self.raise(vm, abi::guest::pending::SHUTDOWN)),
@@ -103,7 +106,9 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             Err(CreateError::Moved(next)) => done(status::MOVED, next.number().into()),
             Err(CreateError::TooLong) => done(status::TOO_LONG, 0),
             Err(CreateError::ArgumentsTaken) => done(status::NO_ARGUMENTS, 0),
+            Err(CreateError::NoAddress) => done(status::NO_ADDRESS, 0),
             Err(CreateError::BadShare) => done(status::BAD_REQUEST, 0),
+            Err(CreateError::BadClaim) => done(status::BAD_CLAIM, 0),
         }
     }
 
@@ -160,6 +165,10 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             cpu.end_waiting(vms, id, end);
             return true;
         }
+        if let Some(seed) = vms.out(id) {
+            cpu.end_out(vms, &seed, end);
+            return true;
+        }
         let vm = vms.by_id(id);
         vm.map(|vm| cpu.end(vm, end)).is_some()
     }
@@ -175,19 +184,43 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 _ => 1,
             };
             let owner = Name::new(class.name()).unwrap_or(Name::EMPTY);
-            cpu.reply(to, id, ControlReply::Frames { owner, frames, owners });
+            let kept = if class == OwnerClass::Free { frames - cpu.frames.unreserved() } else { 0 };
+            cpu.reply(to, id, ControlReply::Frames { owner, frames, owners, kept });
+        }
+    }
+
+    /// The VM in a slot that has nothing but its record.
+    fn absent(&self, slot: Slot) -> Option<Seed> {
+        self.vms.waiting_in(slot).or_else(|| self.vms.out_in(slot))
+    }
+
+    /// How many VMs are in, out and on their way.
+    pub fn describe_wakes(&self) -> ControlReply {
+        let (living, out) = (self.vms.living(), self.vms.out_count());
+        let admitted = self.vms.seats().taken();
+        // No more than slots.
+        let small = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let wakes = &self.cpu.wakes;
+        ControlReply::Wakes {
+            living: small(living),
+            admitted: small(admitted),
+            out: small(out),
+            waiting: small(living.saturating_sub(admitted + out)),
+            woken: wakes.woken(),
+            p50_ticks: wakes.percentile(50),
+            p99_ticks: wakes.percentile(99),
         }
     }
 
     fn describe_share(&mut self, slot: Slot) -> Option<ControlReply> {
-        if let Some(Seed { id: vm, image, share, tenant, .. }) = self.vms.waiting_in(slot) {
-            let (reserve, limit) = self.cpu.claim_of(image);
+        if let Some(Seed { id: vm, image, share, claim: Claim { reserve, limit }, tenant, .. }) = self.absent(slot) {
             let of_image = self.cpu.images.get(image).map_or(Tenant::UNSAID, |image| image.entry.tenant());
             return Some(ControlReply::Share { vm, share, reserve, limit, held: 0, tenant: tenant.or(of_image) });
         }
         let vm = self.vms.get(slot)?;
-        let (reserve, limit) = self.cpu.claim_of(vm.image);
-        let held = vm.life.memory().map_or(0, |memory| memory.reservation().held());
+        let reservation = vm.life.memory().map(Memory::reservation);
+        let held = reservation.map_or(0, Reservation::held);
+        let Claim { reserve, limit } = reservation.map_or(Claim::UNSAID, Reservation::claim);
         Some(ControlReply::Share { vm: vm.id, share: vm.share, reserve, limit, held, tenant: vm.tenant })
     }
 
@@ -203,8 +236,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     }
 
     fn describe_vm(&mut self, slot: Slot) -> Option<ControlReply> {
-        if let Some(Seed { id: vm, image, ipv4, .. }) = self.vms.waiting_in(slot) {
-            let state = vm_state::WAITING;
+        if let Some(Seed { id: vm, image, ipv4, claim, .. }) = self.absent(slot) {
+            let state = if self.vms.out_in(slot).is_some() { vm_state::OUT } else { vm_state::WAITING };
             return Some(ControlReply::Vm {
                 vm,
                 image,
@@ -216,6 +249,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 shared: 0,
                 ipv4,
                 bus_locks: 0,
+                claim,
             });
         }
         let vm = self.vms.get(slot)?;
@@ -238,6 +272,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             shared,
             ipv4: vm.ipv4,
             bus_locks: vm.vcpu.bus_locks(),
+            claim: vm.life.memory().map_or(Claim::UNSAID, |memory| memory.reservation().claim()),
         })
     }
 }

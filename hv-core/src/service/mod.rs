@@ -5,8 +5,11 @@ mod callers;
 mod control;
 mod hold;
 mod net;
+mod out;
 mod pager;
 mod plan;
 mod resync;
+mod wakes;
 
 pub use net::NoRingPage;
+pub use wakes::Wakes;

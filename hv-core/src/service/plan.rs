@@ -7,7 +7,7 @@ use crate::vm::{Queue, State, Table, Vm};
 use abi::message::BadMessage;
 use abi::sched::{Room, SchedCommand, SchedEvent};
 use abi::service::Service;
-use abi::vm::{ImageId, Slot, VmId};
+use abi::vm::{Slot, VmId};
 use backend::Backend;
 
 /// Plan entries looked at for one turn at most; the rest of a plan of VMs that cannot run waits for the next.
@@ -223,9 +223,9 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         self.tell_scheduler(SchedEvent::Hello { quantum_ticks: self.plan.quantum_ticks(), room }, true);
     }
 
-    /// A VM waits for admission.
-    pub fn tell_arrived(&mut self, vms: &Table<B>, vm: VmId, image: ImageId, now: bool) {
-        let event = SchedEvent::Arrived { vm, frames: self.frames_needed(image), room: self.room(vms) };
+    /// A VM waits for admission, for which so many frames are to be kept.
+    pub fn tell_arrived(&mut self, vms: &Table<B>, vm: VmId, reserve: u32, now: bool) {
+        let event = SchedEvent::Arrived { vm, frames: reserve.into(), room: self.room(vms) };
         self.tell_scheduler(event, now);
     }
 
@@ -234,7 +234,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     pub(super) fn tell_scheduler_of(&mut self, vms: &mut Table<B>, slot: Slot) {
         let Some(vm) = vms.get(slot) else {
             if let Some(seed) = vms.waiting_in(slot) {
-                self.tell_arrived(vms, seed.id, seed.image, true);
+                self.tell_arrived(vms, seed.id, seed.claim.reserve, true);
             }
             return;
         };

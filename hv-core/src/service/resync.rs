@@ -85,8 +85,13 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         let Self { vms, cpu, .. } = self;
         let Some(endpoint) = cpu.endpoints.get_mut(to) else { return };
         let (service, Some(from)) = (endpoint.service, endpoint.resync.take()) else { return };
-        // The scheduler knows of VMs that wait, too.
-        let end = if service == Service::Plan { vms.used() } else { vms.seats().used() };
+        // The scheduler knows of VMs that wait, too; a demultiplexer of those that are out, behind those that are in.
+        let seats = vms.seats().used();
+        let end = match service {
+            Service::Plan => vms.used(),
+            Service::Net if cpu.images.has_lazy() => seats + vms.used(),
+            Service::Net | Service::Pager | Service::Control => seats,
+        };
         for (looked, number) in (from..).take_while(|&number| (number as usize) < end).enumerate() {
             let Some(endpoint) = cpu.endpoints.get_mut(to) else { return };
             if !endpoint.has_space() {
@@ -98,8 +103,11 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 // Perhaps it was told nothing, and must come back all the same.
                 return cpu.ring(to);
             }
+            let behind = (number as usize).checked_sub(seats).and_then(|slot| u32::try_from(slot).ok());
             if service == Service::Plan {
                 cpu.tell_scheduler_of(vms, Slot::new(number));
+            } else if let Some(slot) = behind {
+                cpu.tell_net_of(to, vms, Slot::new(slot));
             } else if let Some(vm) = u16::try_from(number).ok().and_then(|seat| vms.in_seat(Seat::new(seat))) {
                 cpu.tell_all_of(to, service, vm);
             }

@@ -5,6 +5,7 @@ use crate::board::Board;
 use crate::component::{Endpoint, EndpointId, Party};
 use crate::kernel::Cpu;
 use crate::memory::{Frames, PhysAddr, Reservation, core_memory};
+use abi::claim::Claim;
 use abi::guest::{CONSOLE_SLOTS, MAGIC, NIC_BASE, PAGE_TABLES, REGISTER_PAGE, RegisterPage};
 use abi::guest_control::{self, ANSWER_SLOTS, ANSWERS, CONTROL_PAGE, REQUEST_PAGE, REQUEST_SLOTS, REQUESTS};
 use abi::limits::{PAGE_SHIFT, PAGE_SIZE};
@@ -85,7 +86,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             let endpoint = control_endpoint(vm.id, ring, page).ok_or(BuildError::NoPage(Part::Control))?;
             vm.control = endpoints.add_guest(endpoint).ok_or(BuildError::NoControl)?;
         }
-        let registers = self.build_registers(vm, args, register_page, nic_page)?;
+        let registers = self.build_registers(vm, memory.reservation().claim(), args, register_page, nic_page)?;
         registers.set_held(memory.reservation().held());
         let frame_pointer =
             NonNull::new(vm.control_frame.as_ptr()).ok_or(BuildError::Processor(ProcessorError::Unknown))?;
@@ -109,6 +110,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     fn build_registers(
         &mut self,
         vm: &Vm<B>,
+        claim: Claim,
         args: &[u8],
         frame: PhysAddr,
         nic_page: u64,
@@ -122,8 +124,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         page.memory_bytes = image.entry.memory_bytes;
         page.tsc_hz = self.time.tsc_hz();
         page.ns_per_tick = self.time.ns_per_tick();
-        page.reserve_frames = image.entry.reserve_frames;
-        page.limit_frames = image.entry.limit_frames;
+        (page.reserve_frames, page.limit_frames) = (claim.reserve, claim.limit);
         page.clock_tsc = tsc;
         page.clock_unix_ns = self.time.unix_ns_at(tsc);
         page.generation_id = self.board.random();

@@ -8,6 +8,7 @@ use crate::board::Board;
 use crate::kernel::{Cpu, Kernel};
 use crate::log::say;
 use crate::memory::{Owner, Reservation};
+use abi::claim::Claim;
 use abi::guest::BOOT_ARGS_MAX;
 use abi::log::{BuildError, Part, Record};
 use abi::share::Share;
@@ -28,6 +29,8 @@ pub struct Order {
     pub ipv4: u32,
     /// What this does not say is the image's.
     pub share: Share,
+    /// What this does not say is the image's.
+    pub claim: Claim,
     /// Whose it is; when this does not say, the image's.
     pub tenant: Tenant,
 }
@@ -47,6 +50,10 @@ pub enum CreateError {
     ArgumentsTaken,
     /// A weight or a burst beyond its limits.
     BadShare,
+    /// It would start with the first packet for it, and has no address.
+    NoAddress,
+    /// Frames with which it could not start, or a reserve beyond its limit.
+    BadClaim,
 }
 
 impl<B: Backend, H: Board> Kernel<B, H> {
@@ -59,33 +66,53 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         let Self { vms, cpu, .. } = self;
         let created_tsc = cpu.board.now();
         let stolen_ms = cpu.stolen_ms(created_tsc);
-        let &Order { image, slot, ipv4, share, tenant } = order;
-        let Some(of_image) = cpu.images.get(image).map(|image| image.entry.share()) else {
+        let &Order { image, slot, ipv4, share, claim, tenant } = order;
+        let Some(of_image) = cpu.images.get(image).map(|image| &image.entry) else {
             return Err(CreateError::UnknownImage);
         };
+        if of_image.starts_lazily() && ipv4 == 0 {
+            return Err(CreateError::NoAddress);
+        }
         if !share.is_valid() {
             return Err(CreateError::BadShare);
+        }
+        // The image's own was checked at boot.
+        let said = claim != Claim::UNSAID;
+        let claim = claim.or(of_image.claim());
+        if said && !claim.is_valid() {
+            return Err(CreateError::BadClaim);
         }
         if args.len() > BOOT_ARGS_MAX {
             return Err(CreateError::TooLong);
         }
-        let share = share.or(of_image);
+        let share = share.or(of_image.share());
         let id = vms.next_id().ok_or(CreateError::SlotsTaken)?;
         if slot.is_some_and(|slot| slot != id.slot) {
             return Err(CreateError::Moved(id.slot));
         }
-        if !vms.create(Seed { id, image, ipv4, share, tenant, created_tsc, stolen_ms }, args) {
+        let seed = Seed { id, image, ipv4, share, claim, tenant, created_tsc, stolen_ms };
+        if !vms.create(seed, args) {
             return Err(CreateError::ArgumentsTaken);
         }
-        self.arrived(id, image);
+        self.arrived(&seed);
         Ok(id)
     }
 
-    /// A VM has come to live, and waits for the gatekeeper.
-    pub fn arrived(&mut self, id: VmId, image: ImageId) {
+    /// A VM has come to live. It waits for the gatekeeper, or is out until somebody asks for it.
+    pub fn arrived(&mut self, seed: &Seed) {
+        if self.cpu.starts_lazily(seed) {
+            self.vms.put_out(seed.id);
+            self.cpu.tell_out(seed);
+        } else {
+            self.want_in(seed.id, seed.claim.reserve);
+        }
+    }
+
+    /// A VM, for which so many frames are to be kept, waits for the gatekeeper from now on.
+    pub fn want_in(&mut self, id: VmId, reserve: u32) {
         let Self { vms, cpu, .. } = self;
         cpu.await_admission(id);
-        cpu.tell_arrived(vms, id, image, true);
+        cpu.tell_arrived(vms, id, reserve, true);
         if cpu.scheduler().is_none() {
             cpu.admit(vms, id);
         }
@@ -93,30 +120,16 @@ impl<B: Backend, H: Board> Kernel<B, H> {
 }
 
 impl<B: Backend, H: Board> Cpu<B, H> {
-    /// Frames that are kept for a VM of this image when it is admitted.
-    pub fn frames_needed(&self, image: ImageId) -> u64 {
-        self.claim_of(image).0.into()
-    }
-
-    /// Frames that are kept for each VM of this image, and that it may hold.
-    pub fn claim_of(&self, image: ImageId) -> (u32, u32) {
-        self.images.get(image).map_or((0, 0), |image| (image.entry.reserve_frames, image.entry.limit_frames))
-    }
-
-    /// Keep a VM's reserve for it. `None` when there is not as much.
-    fn reserve(&mut self, image: ImageId) -> Option<Reservation> {
-        let (reserve, limit) = self.claim_of(image);
-        Reservation::open(&mut self.frames, reserve, limit)
-    }
-
     /// The gatekeeper admits a VM: give it its first pages and let it run. One that does not wait is left alone: the
     /// gatekeeper may not know yet.
     pub fn admit(&mut self, vms: &mut Table<B>, id: VmId) {
         let Some(seed) = vms.waiting(id) else { return };
-        let reservation = if vms.seats().free() == 0 { None } else { self.reserve(seed.image) };
+        let Claim { reserve, limit } = seed.claim;
+        let has_seat = vms.seats().free() > 0;
+        let reservation = if has_seat { Reservation::open(&mut self.frames, reserve, limit) } else { None };
         let Some(reservation) = reservation else {
             // The gatekeeper believed otherwise, or is not one that asks. The VM goes on waiting.
-            return self.tell_arrived(vms, id, seed.image, false);
+            return self.tell_arrived(vms, id, reserve, false);
         };
         let mut args = BootArgs::new();
         let early = vms.take_luggage(id.slot, &mut args);
@@ -130,6 +143,10 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             Ok((memory, registers)) => {
                 registers.raise(early);
                 self.begin(vm, memory, registers);
+                if self.starts_lazily(&seed) {
+                    // Nobody else knows when it was called.
+                    self.wakes.count(self.mark.saturating_sub(seed.created_tsc));
+                }
             }
             Err(why) => {
                 self.cannot_start(id, why);

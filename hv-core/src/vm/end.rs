@@ -40,13 +40,17 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     pub fn end_waiting(&mut self, vms: &mut Table<B>, id: VmId, end: End) {
         self.queues.remove(Queue::Waiting, id.slot);
         self.queues.remove(Queue::Held, id.slot);
+        let seed = vms.waiting(id);
         let _ = vms.remove(id.slot);
         self.say_end(id, end, 0);
+        if let Some(seed) = seed {
+            self.tell_gone(seed.id, seed.image);
+        }
         let room = self.room(vms);
         self.tell_scheduler(SchedEvent::Ended { vm: id, seat: None, room }, true);
     }
 
-    fn say_end(&mut self, id: VmId, End { reason, detail }: End, rip: u64) {
+    pub fn say_end(&mut self, id: VmId, End { reason, detail }: End, rip: u64) {
         if let Some(left_out) = self.guest_log.allow(self.board.now(), self.time.tsc_hz())
             && crate::log::has_room()
         {
@@ -68,6 +72,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         let Self { vms, cpu, .. } = self;
         let Some(vm) = vms.get(slot) else { return };
         let (id, seat, control, pager) = (vm.id, vm.seat, vm.control_frame, vm.pager);
+        // One that could not be built, or has had no NIC.
+        let still_out = (vm.attached_to == 0).then_some(vm.image);
         if let Some(body) = vm.life.take_remains() {
             cpu.backend.flush(&mut vm.vcpu, body.memory.tables());
             body.memory.release(&mut cpu.frames);
@@ -78,6 +84,9 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             cpu.frames.free(context, owner);
         }
         cpu.detach_pager(pager, id, seat);
+        if let Some(image) = still_out {
+            cpu.tell_gone(id, image);
+        }
         let room = cpu.room(vms);
         cpu.tell_scheduler(SchedEvent::Ended { vm: id, seat: Some(seat), room }, true);
         cpu.mark = cpu.board.now();

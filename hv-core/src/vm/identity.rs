@@ -31,7 +31,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     pub fn change_identity(&mut self, id: VmId, ipv4: u32, args: &[u8]) -> Result<(), IdentityError> {
         let Self { vms, cpu, .. } = self;
         let mac = nic::mac_of(cpu.node(), id.slot);
-        if vms.waiting(id).is_some() {
+        if vms.waiting(id).is_some() || vms.out(id).is_some() {
             return Err(IdentityError::Waits);
         }
         let vm = vms.by_id(id).ok_or(IdentityError::NoVm)?;

@@ -136,6 +136,11 @@ impl Images {
         self.0.get_mut(id.index())?.as_mut()
     }
 
+    /// Whether VMs of any of them start with the first packet for them.
+    pub fn has_lazy(&self) -> bool {
+        self.0.iter().flatten().any(|image| image.entry.starts_lazily())
+    }
+
     /// How many the manifest names.
     pub fn len(&self) -> usize {
         self.0.len()

@@ -41,6 +41,11 @@ impl Seats {
         u32::try_from(self.cells.len() - self.taken).unwrap_or(0)
     }
 
+    /// How many are taken.
+    pub fn taken(&self) -> usize {
+        self.taken
+    }
+
     /// How many there are from the first to the last that was ever taken.
     #[inline]
     pub fn used(&self) -> usize {

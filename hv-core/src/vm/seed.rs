@@ -1,5 +1,6 @@
 //! What a VM is made from.
 
+use abi::claim::Claim;
 use abi::share::Share;
 use abi::tenant::Tenant;
 use abi::vm::{ImageId, VmId};
@@ -13,6 +14,8 @@ pub struct Seed {
     pub ipv4: u32,
     /// What policies are told that it gets.
     pub share: Share,
+    /// What it may claim of the machine's memory.
+    pub claim: Claim,
     /// Whose it is; what this does not say is the image's.
     pub tenant: Tenant,
     /// TSC at which its creation began.

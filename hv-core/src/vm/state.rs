@@ -28,7 +28,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     /// [`StateError::NoVm`] or [`StateError::Waits`].
     pub fn read_state(&mut self, id: VmId) -> Result<VcpuState, StateError> {
         let Self { vms, cpu, .. } = self;
-        if vms.waiting(id).is_some() {
+        if vms.waiting(id).is_some() || vms.out(id).is_some() {
             return Err(StateError::Waits);
         }
         // One that has ended has no processor any more.
@@ -47,7 +47,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     /// [`StateError`]; nothing has changed.
     pub fn write_state(&mut self, id: VmId, state: &VcpuState) -> Result<(), StateError> {
         let Self { vms, cpu, .. } = self;
-        if vms.waiting(id).is_some() {
+        if vms.waiting(id).is_some() || vms.out(id).is_some() {
             return Err(StateError::Waits);
         }
         let vm = vms.by_id(id).ok_or(StateError::NoVm)?;

@@ -34,6 +34,8 @@ pub struct Table<B: Backend> {
     /// No slot from here on was ever used.
     fresh: u32,
     living: usize,
+    /// VMs that are out.
+    out: usize,
     vms: PhantomData<Vm<B>>,
 }
 
@@ -55,7 +57,7 @@ impl<B: Backend> Table<B> {
         const { assert!(align_of::<Vm<B>>() <= index(abi::limits::PAGE_SIZE)) };
         records[written.slots as usize..].fill(Record::EMPTY);
         let (arena, seats) = (Arena::new(cells, written.cells), Seats::new(seats));
-        Table { contexts, records, arena, seats, free: NONE, fresh: written.slots, living: 0, vms: PhantomData }
+        Table { contexts, records, arena, seats, free: NONE, fresh: written.slots, living: 0, out: 0, vms: PhantomData }
     }
 
     /// How many slots there are from the first to the last that was ever used.
@@ -85,6 +87,11 @@ impl<B: Backend> Table<B> {
         self.living
     }
 
+    /// Those of them that are out.
+    pub fn out_count(&self) -> usize {
+        self.out
+    }
+
     /// The id of the VM that is created next; `None` when every slot is taken.
     pub fn next_id(&self) -> Option<VmId> {
         let number = if self.free == NONE { self.fresh } else { self.free };
@@ -108,7 +115,7 @@ impl<B: Backend> Table<B> {
     /// room, or the id is not the next.
     #[must_use]
     pub fn create(&mut self, seed: Seed, args: &[u8]) -> bool {
-        let Seed { id, image, ipv4, share, tenant, created_tsc, stolen_ms } = seed;
+        let Seed { id, image, ipv4, share, claim, tenant, created_tsc, stolen_ms } = seed;
         if self.next_id() != Some(id) {
             return false;
         }
@@ -120,8 +127,19 @@ impl<B: Backend> Table<B> {
         }
         let (place, generation) = (place::WAITING, id.generation);
         let tenant = tenant.raw();
-        *record =
-            Record { place, generation, image, ipv4, share, tenant, args, created_tsc, stolen_ms, ..Record::EMPTY };
+        *record = Record {
+            place,
+            generation,
+            image,
+            ipv4,
+            share,
+            claim,
+            tenant,
+            args,
+            created_tsc,
+            stolen_ms,
+            ..Record::EMPTY
+        };
         self.living += 1;
         true
     }
@@ -130,15 +148,48 @@ impl<B: Backend> Table<B> {
         self.records.get(slot.index())
     }
 
+    /// What the VM of a record is made from.
+    fn seed(slot: Slot, record: &Record) -> Seed {
+        let &Record { generation, image, ipv4, share, claim, tenant, created_tsc, stolen_ms, .. } = record;
+        let tenant = Tenant::from_raw(tenant).unwrap_or_default();
+        Seed { id: VmId { slot, generation }, image, ipv4, share, claim, tenant, created_tsc, stolen_ms }
+    }
+
     /// The VM in a slot, if it waits for admission.
     pub fn waiting_in(&self, slot: Slot) -> Option<Seed> {
-        let &Record { place: place::WAITING, generation, image, ipv4, share, tenant, created_tsc, stolen_ms, .. } =
-            self.record(slot)?
-        else {
-            return None;
-        };
-        let tenant = Tenant::from_raw(tenant).unwrap_or_default();
-        Some(Seed { id: VmId { slot, generation }, image, ipv4, share, tenant, created_tsc, stolen_ms })
+        let record = self.record(slot)?;
+        (record.place == place::WAITING).then(|| Self::seed(slot, record))
+    }
+
+    /// The VM in a slot, if it is out.
+    pub fn out_in(&self, slot: Slot) -> Option<Seed> {
+        let record = self.record(slot)?;
+        (record.place == place::OUT).then(|| Self::seed(slot, record))
+    }
+
+    /// The VM with this id, if it is out.
+    pub fn out(&self, id: VmId) -> Option<Seed> {
+        self.out_in(id.slot).filter(|seed| seed.id == id)
+    }
+
+    /// A VM that waits for admission and is in no queue is out from now on.
+    pub fn put_out(&mut self, id: VmId) {
+        let waits = self.waiting(id).is_some();
+        if let Some(record) = self.records.get_mut(id.slot.index()).filter(|_| waits) {
+            record.place = place::OUT;
+            self.out += 1;
+        }
+    }
+
+    /// A VM that is out waits for admission from now on. `None` when there is none with this id.
+    pub fn come_in(&mut self, id: VmId, now: u64, stolen_ms: u32) -> Option<Seed> {
+        self.out(id)?;
+        let record = self.records.get_mut(id.slot.index())?;
+        self.out -= 1;
+        // It begins now: how long it waits is counted from here.
+        record.place = place::WAITING;
+        (record.created_tsc, record.stolen_ms) = (now, stolen_ms);
+        self.waiting_in(id.slot)
     }
 
     /// The VM with this id, if it waits for admission.
@@ -231,9 +282,10 @@ impl<B: Backend> Table<B> {
         }
         let free = self.free;
         let record = self.records.get_mut(slot.index())?;
-        if !matches!(record.place, place::WAITING | place::ADMITTED) {
+        if !matches!(record.place, place::OUT | place::WAITING | place::ADMITTED) {
             return None;
         }
+        self.out -= usize::from(record.place == place::OUT);
         (record.place, record.next) = (place::FREE, free);
         let args = core::mem::replace(&mut record.args, Args::EMPTY);
         self.arena.free(args);

@@ -42,10 +42,10 @@ impl Looks {
 }
 
 impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
-    /// When to take a turn for the sake of ring pages, if nothing happens before; [`u64::MAX`] for never.
+    /// When to take a turn for the sake of ring pages, or of packets that are held, if nothing happens before; [`u64::MAX`] for never.
     #[inline]
-    pub fn pages_due(&self) -> u64 {
-        self.looks.due()
+    pub fn due(&self) -> u64 {
+        self.looks.due().min(self.doors.due())
     }
 
     /// Has the core give a port a page of a ring. False when it cannot be had.

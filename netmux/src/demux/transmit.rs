@@ -40,7 +40,7 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
                 if self.tx_flood.is_some() {
                     return Left::Work;
                 }
-                self.put_out(flood.frame.len);
+                self.put_out_on_wire(flood.frame.len);
             }
             let seat = match self.next_sender() {
                 Ok(seat) => seat,
@@ -155,14 +155,15 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
         let Some(port) = self.ports.get_mut(seat) else { return };
         let sender = Sender { seat, mac: port.mac, ipv4: port.ipv4 };
         let sent = match egress::check(&frame, sender, &self.ports) {
-            Ok(Route::Outside) => self.put_out(frame.len),
+            Ok(Route::Outside) if !self.doors.is_empty() && self.for_absent(&frame, Some(seat)) => true,
+            Ok(Route::Outside) => self.put_out_on_wire(frame.len),
             Ok(Route::Inside(to)) => {
                 self.totals.switched += 1;
                 self.deliver(to, &frame)
             }
             Ok(Route::Both(to)) => {
                 self.totals.switched += 1;
-                self.deliver(to, &frame) | self.put_out(frame.len)
+                self.deliver(to, &frame) | self.put_out_on_wire(frame.len)
             }
             Ok(Route::Everybody) => {
                 self.tx_flood = self.begin_flood(frame, Some(seat));
@@ -170,7 +171,7 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
                     self.totals.switched += 1;
                     true
                 } else {
-                    self.put_out(frame.len)
+                    self.put_out_on_wire(frame.len)
                 }
             }
             Err(cause) => {
@@ -186,7 +187,7 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
     /// Gives the transmit buffer to the NIC. False when the link is down: a NIC without link keeps its buffers, and the
     /// frames between VMs would wait behind those.
     #[inline]
-    fn put_out(&mut self, len: usize) -> bool {
+    pub(super) fn put_out_on_wire(&mut self, len: usize) -> bool {
         let up = self.nic.link_up();
         if up {
             self.nic.send(len);

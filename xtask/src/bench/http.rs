@@ -141,10 +141,11 @@ pub fn inside<V: Display + FromStr>(
     bench.lab()?;
     let namespace = Namespace::create()?;
     let kind = bench.kind.name().to_lowercase();
-    let output = namespace
-        .xtask(&["bench", metric, "--machine", &kind])?
-        .output()
-        .context(|| "cannot start xtask inside".into())?;
+    let mut arguments = vec!["bench", metric, "--machine", &kind];
+    if bench.long {
+        arguments.push("--long");
+    }
+    let output = namespace.xtask(&arguments)?.output().context(|| "cannot start xtask inside".into())?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     match text.lines().find_map(|line| line.strip_prefix(VALUE)?.parse().ok()) {
         Some(value) => Ok(value),

@@ -23,6 +23,7 @@ mod pair;
 mod plot;
 mod privileged_lines;
 mod record;
+mod registered;
 mod resident;
 mod slirp;
 mod slots;
@@ -159,6 +160,7 @@ fn all() -> Vec<Entry> {
         hoarders::ENTRY,
         admission::ENTRY,
         slots::ENTRY,
+        registered::ENTRY,
         components::ENTRY,
         privileged_lines::ENTRY,
         resident::ENTRY,

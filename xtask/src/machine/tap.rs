@@ -12,8 +12,8 @@ use std::process::{Command, ExitStatus};
 const INSIDE: &str = "FORAKER_NETNS";
 /// The tap device in the namespace.
 pub const DEVICE: &str = "tap0";
-/// The host's address on the tap.
-const HOST: &str = "10.0.2.2/16";
+/// The host's address on the tap, in a network with room for as many VMs as there can be. They may be told of a smaller one.
+const HOST: &str = "10.0.2.2/8";
 
 /// True inside the namespace.
 pub fn is_inside() -> bool {

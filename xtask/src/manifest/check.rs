@@ -1,6 +1,6 @@
 //! The rules for `system.toml` that its syntax alone does not enforce. `docs/boot.md` explains them.
 
-use super::model::{Component, Image, Ring, System};
+use super::model::{Component, Image, Ring, Start, System};
 use super::{options, service};
 use abi::component::layout;
 use abi::limits::{
@@ -336,6 +336,14 @@ fn image_alone(image: &Image) -> Result<(), String> {
         return Err(format!(
             "rx-slots = {rx} and tx-slots = {tx}: a NIC has both rings; for a VM without a NIC both are 0"
         ));
+    }
+    if image.start == Start::Lazy && (rx == 0 || image.control) {
+        let why = if rx == 0 {
+            "has no NIC, so no packet would ever start it"
+        } else {
+            "controls the machine, and acts unasked"
+        };
+        return Err(format!("start = \"lazy\", but a VM of it {why}: leave start out"));
     }
     if rx != 0 {
         for (key, slots) in [("rx-slots", rx), ("tx-slots", tx)] {

@@ -1,6 +1,6 @@
 //! The binary manifest (`abi::manifest`) of a checked system.
 
-use super::model::{Component, Image, Ring, System};
+use super::model::{Component, Image, Ring, Start, System};
 use abi::limits::{MAX_POLICIES, Name, PAGE_SIZE};
 use abi::manifest::{
     self, ANY, CORE, DEFAULTS_BYTES, Header, IMAGE_ARGS_BYTES, ModuleDigest, NONE, component_flags, image_flags,
@@ -103,7 +103,10 @@ fn image(entry: &Image, system: &System) -> manifest::Image {
         burst: entry.burst.map_or(share::BURST, |burst| number(burst.0)),
         net: server(&entry.net),
         pager: server(&entry.pager),
-        flags: if entry.control { image_flags::CONTROL } else { 0 },
+        flags: {
+            let control = if entry.control { image_flags::CONTROL } else { 0 };
+            control | if entry.start == Start::Lazy { image_flags::LAZY } else { 0 }
+        },
         reserve_frames: number(entry.reserve_frames()),
         limit_frames: number(entry.limit_frames()),
         tenant: entry.tenant.as_deref().and_then(Tenant::new).unwrap_or_default().raw(),
@@ -146,7 +149,7 @@ mod tests {
         assert_eq!((header.components, header.rings), (5, 10));
         let (first, rest) = manifest::Component::read_from_prefix(rest).unwrap();
         assert_eq!(first.name.as_str(), "netmux");
-        assert_eq!((first.pci_class, first.dma_pages, first.budget_us), (0x0200, 98, 50_000));
+        assert_eq!((first.pci_class, first.dma_pages, first.budget_us), (0x0200, 123, 50_000));
         assert_eq!(first.keep_pages, 1);
         assert_eq!(first.flags, 0);
         let (second, _) = manifest::Component::read_from_prefix(rest).unwrap();

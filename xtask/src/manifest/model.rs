@@ -128,6 +128,9 @@ pub struct Image {
     /// Whether its VMs control the machine, as the operator does.
     #[serde(default)]
     pub control: bool,
+    /// When its VMs start: `now`, or `lazy`, with the first packet for them; `now` when missing.
+    #[serde(default)]
+    pub start: Start,
     /// Boot arguments.
     #[serde(default)]
     pub args: String,
@@ -148,6 +151,17 @@ pub struct Image {
     pub ports: Vec<Port>,
     /// When a VM of it is ready; as soon as it runs, when missing. For `xtask`, too.
     pub ready: Option<Ready>,
+}
+
+/// When VMs of an image start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Start {
+    /// When they are created.
+    #[default]
+    Now,
+    /// With the first packet for them.
+    Lazy,
 }
 
 impl Component {

@@ -2,18 +2,34 @@
 
 use super::model::System;
 use super::units::micros;
-use abi::limits::MAX_SLOTS;
+use abi::limits::{MAX_SEATS, MAX_SLOTS};
+use abi::nic::Node;
 use abi::service::Service;
 
 /// Log levels that `log=` takes.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 /// Options that are no component role.
-const KEYS: [&str; 8] = ["vms", "quantum", "memory-wait", "net", "log", "on-fatal", "selftest", "barriers"];
+const KEYS: [&str; 12] = [
+    "vms",
+    "slots",
+    "seats",
+    "node",
+    "quantum",
+    "memory-wait",
+    "net",
+    "log",
+    "on-fatal",
+    "selftest",
+    "start",
+    "barriers",
+];
 /// What the core does when it cannot go on.
 const ON_FATAL: [&str; 2] = ["halt", "poweroff"];
 /// Mistakes that the core makes on purpose, to see that it finds them.
 const SELF_TESTS: [&str; 3] = ["none", "wx", "entry-failure"];
 
+/// When VMs start.
+const STARTS: [&str; 2] = ["lazy", "now"];
 /// What is done against side channels.
 const BARRIERS: [&str; 3] = ["auto", "off", "strict"];
 
@@ -97,6 +113,12 @@ fn check_one(key: &str, value: &str, system: &System) -> Result<(), String> {
             }
             Ok(())
         }
+        "slots" => places(key, value, MAX_SLOTS),
+        "seats" => places(key, value, MAX_SEATS),
+        "node" => match value.parse::<u32>() {
+            Ok(number) if Node::new(number).number() == number => Ok(()),
+            _ => Err(format!("`node={value}` is no node: write a number from 0 to {}", Node::new(u32::MAX).number())),
+        },
         "memory-wait" => match micros(value) {
             Ok(1_000..=60_000_000) => Ok(()),
             Ok(_) => Err(format!("`memory-wait={value}` is out of range: write 1ms to 60s")),
@@ -119,6 +141,7 @@ fn check_one(key: &str, value: &str, system: &System) -> Result<(), String> {
         "log" => one_of(key, value, &LEVELS),
         "on-fatal" => one_of(key, value, &ON_FATAL),
         "selftest" => one_of(key, value, &SELF_TESTS),
+        "start" => one_of(key, value, &STARTS),
         "barriers" => one_of(key, value, &BARRIERS),
         role => {
             let Some(component) = system.component.iter().find(|component| component.name == role) else {
@@ -140,6 +163,18 @@ fn check_one(key: &str, value: &str, system: &System) -> Result<(), String> {
 fn net_policies(system: &System) -> Vec<String> {
     let parties = system.parties(Service::Net);
     parties.first().into_iter().flat_map(|component| &component.policies).map(|policy| policy.name.clone()).collect()
+}
+
+/// `N` or `2^K`, from 1 to `most`.
+fn places(key: &str, value: &str, most: usize) -> Result<(), String> {
+    let number = match value.strip_prefix("2^") {
+        Some(exponent) => exponent.parse().ok().and_then(|exponent| 1_usize.checked_shl(exponent)),
+        None => value.parse().ok(),
+    };
+    match number {
+        Some(number) if (1..=most).contains(&number) => Ok(()),
+        _ => Err(format!("`{key}={value}` is out of range: write 1 to {most} or a power of two, as in `{key}=2^12`")),
+    }
 }
 
 fn one_of(key: &str, value: &str, known: &[&str]) -> Result<(), String> {

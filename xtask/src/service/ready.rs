@@ -245,7 +245,9 @@ impl<'a> Watch<'a> {
             known.in_list = false;
             if runs {
                 let since = *known.runs_since.get_or_insert(now);
-                known.ready |= (vm.ready.is_none() || is_believed(vm, self.sample)) && now - since >= RUNS;
+                // One that is out does nothing until somebody asks it.
+                let settled = now - since >= RUNS || known.state.as_deref() == Some("out");
+                known.ready |= (vm.ready.is_none() || is_believed(vm, self.sample)) && settled;
             } else if known.runs_since.is_some() && known.end.is_none() {
                 known.end = Some("the log does not say why".to_owned());
             }

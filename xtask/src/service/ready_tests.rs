@@ -144,6 +144,21 @@ fn without_a_sign_a_vm_is_ready_when_it_has_run_for_a_while() {
 }
 
 #[test]
+fn who_is_out_is_ready_when_nobody_has_to_ask() {
+    let vms = vms("httpd*1200");
+    let sample = Sample::draw(vms.len(), 3);
+    let mut watch = Watch::new(&vms, &sample, false);
+    let now = Instant::now();
+    let states: Vec<_> = (0..vms.len()).map(|slot| (slot, "out")).collect();
+    list(&mut watch, &states, now);
+    assert!(!watch.is_ready() && !watch.wants_list(), "the sample is asked all the same");
+    let asked: Vec<usize> = (0..vms.len()).filter(|&slot| watch.wants_probe(slot)).collect();
+    assert_eq!(asked.len(), 200);
+    asked.iter().for_each(|&slot| watch.probed(slot, Ok(())));
+    assert!(watch.is_ready());
+}
+
+#[test]
 fn who_waits_for_memory_is_told_from_who_was_not_created() {
     let vms = vms("bench*3");
     let mut watch = watch(&vms);

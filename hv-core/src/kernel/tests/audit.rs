@@ -4,7 +4,7 @@ use super::machine::Machine;
 use crate::component::{EndpointId, MAX_ENDPOINTS, Party, Run};
 use crate::kernel::Kernel;
 use crate::memory::{CLASSES, Owner, OwnerClass, PhysAddr};
-use crate::vm::{Devices, METADATA_FRAMES, NEVER, Queue, State};
+use crate::vm::{Devices, METADATA_FRAMES, NEVER, Queue, Seed, State};
 use abi::component::layout;
 use abi::limits::PAGE_SIZE;
 use abi::nic;
@@ -29,7 +29,7 @@ impl<const TIMER: bool> Machine<TIMER> {
     /// No VM is lost or forgotten: each is where its state says, so something will move it on.
     pub fn audit_lives(&mut self) {
         let waiting_at = self.kernel.cpu.admit_at;
-        let mut living = 0;
+        let (mut living, mut out) = (0, 0);
         let mut seated = 0;
         for slot in self.kernel.vms.slots() {
             let Kernel { vms, cpu, .. } = &mut self.kernel;
@@ -41,6 +41,13 @@ impl<const TIMER: bool> Machine<TIMER> {
                 assert!(!held || vms.held_by(slot) != 0, "{} is held and nobody holds it", seed.id);
                 assert!(!listed(Queue::Ready) && !listed(Queue::Ended), "{} waits and is in another queue", seed.id);
                 assert!(held || waiting_at != NEVER, "{} waits for admission and the core never looks", seed.id);
+                continue;
+            }
+            if let Some(seed) = vms.out_in(slot) {
+                living += 1;
+                out += 1;
+                let queues = [Queue::Ready, Queue::Waiting, Queue::Held, Queue::Ended];
+                assert!(!queues.into_iter().chain(leaving()).any(listed), "{} is out and in a queue", seed.id);
                 continue;
             }
             let Some(vm) = vms.get(slot) else {
@@ -100,7 +107,7 @@ impl<const TIMER: bool> Machine<TIMER> {
                 assert!(deadline <= due, "{id} has an alarm at {due} and is woken at {deadline}");
             }
         }
-        assert_eq!(living, self.kernel.vms.living());
+        assert_eq!((living, out), (self.kernel.vms.living(), self.kernel.vms.out_count()));
         self.audit_seats(seated);
     }
 
@@ -250,6 +257,8 @@ impl<const TIMER: bool> Machine<TIMER> {
                 attached.insert(id, (vm.seat, vm.net));
             }
         }
+        // One whose NIC could not be attached stays out for its demultiplexer.
+        let admitted_or_ending = |id: &VmId| ending.contains(id) || admitted.iter().any(|(other, _)| other == id);
         let slots = |ids: &mut dyn Iterator<Item = VmId>| -> BTreeSet<Slot> { ids.map(|id| id.slot).collect() };
         let plan = self.kernel.cpu.endpoints.first(Service::Plan);
         if informed(self, plan) {
@@ -290,6 +299,12 @@ impl<const TIMER: bool> Machine<TIMER> {
             let net = hardware.components[rank].net();
             let its = attached.iter().filter(|(_, (_, net))| *net == party).map(|(id, (seat, _))| (*id, *seat));
             assert_eq!(net.attached, its.collect(), "who is attached");
+            let known: BTreeSet<VmId> = net.out.iter().copied().filter(|id| !admitted_or_ending(id)).collect();
+            let Kernel { vms, cpu, .. } = &self.kernel;
+            let absent = vms.slots().filter_map(|slot| vms.out_in(slot).or_else(|| vms.waiting_in(slot)));
+            let its = |seed: &Seed| cpu.images.get(seed.image).is_some_and(|image| image.net == party);
+            let absent = absent.filter(|seed| cpu.starts_lazily(seed) && its(seed)).map(|seed| seed.id);
+            assert_eq!(known, absent.collect(), "who is out");
         }
     }
 

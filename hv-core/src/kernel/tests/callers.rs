@@ -9,6 +9,7 @@ use crate::component::{EndpointId, Party};
 use crate::kernel::Kernel;
 use crate::memory::core_memory;
 use crate::vm::State;
+use abi::claim::Claim;
 use abi::control::{ControlReply, ControlRequest, status};
 use abi::guest::{BOOT_ARGS, ERROR_ARGUMENT, IMAGE_BASE, REGISTER_PAGE, device, hypercall, pending};
 use abi::guest_control::{
@@ -151,8 +152,18 @@ fn it_creates_a_vm_with_arguments_from_its_page_and_destroys_it() {
     let args = Piece { offset: 4000, len: 28 };
     let (slot, ipv4, share) = (Some(Slot::new(1)), 0x0a00_0211, Share::UNSAID);
     let vm = VmId::new(1, 1);
-    let answer = caller
-        .ask(&mut machine, ControlRequest::Create { image: WITH_NIC, slot, ipv4, args, share, tenant: Tenant::UNSAID });
+    let answer = caller.ask(
+        &mut machine,
+        ControlRequest::Create {
+            image: WITH_NIC,
+            slot,
+            ipv4,
+            args,
+            share,
+            claim: Claim::UNSAID,
+            tenant: Tenant::UNSAID,
+        },
+    );
     assert_eq!(answer, [done(status::OK, vm.raw())]);
     let found: Vec<u8> =
         (0..4).flat_map(|i| machine.word(vm, REGISTER_PAGE + BOOT_ARGS + 8 * i).to_le_bytes()).collect();
@@ -232,8 +243,10 @@ fn what_is_no_request_is_answered_so_and_the_next_one_is_served() {
     for (offset, len) in [(4000, 97), (u16::MAX, 1), (0, 4096)] {
         let args = Piece { offset, len };
         let (image, slot, ipv4, share) = (WITHOUT_NIC, None, 0, Share::UNSAID);
-        let answer =
-            caller.ask(&mut machine, ControlRequest::Create { image, slot, ipv4, args, share, tenant: Tenant::UNSAID });
+        let answer = caller.ask(
+            &mut machine,
+            ControlRequest::Create { image, slot, ipv4, args, share, claim: Claim::UNSAID, tenant: Tenant::UNSAID },
+        );
         let status = if len == 4096 { status::TOO_LONG } else { status::BAD_REQUEST };
         assert_eq!(answer, [done(status, 0)]);
     }

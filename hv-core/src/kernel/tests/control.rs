@@ -9,9 +9,11 @@ use super::roles::Role as FakeRole;
 use crate::kernel::Kernel;
 use crate::memory::{CLASSES, Owner, OwnerClass, PhysAddr};
 use crate::vm::{Seed, State};
+use abi::claim::Claim;
 use abi::control::{ControlReply, ControlRequest, status, vm_state};
 use abi::guest::{BOOT_ARGS, REGISTER_PAGE, hypercall, pending};
 use abi::limits::{Name, PAGE_SIZE};
+use abi::manifest::RESERVE_LEAST;
 use abi::pager::Access;
 use abi::request_page::Piece;
 use abi::service::Service;
@@ -23,8 +25,13 @@ use backend::fake::Step;
 
 /// A request for a VM without arguments, in whatever slot is next.
 fn create(image: ImageId) -> ControlRequest {
-    let tenant = Tenant::UNSAID;
-    ControlRequest::Create { image, slot: None, ipv4: 0, args: Piece::EMPTY, share: Share::UNSAID, tenant }
+    create_on(image, Claim::UNSAID)
+}
+
+/// The same with this claim on memory.
+fn create_on(image: ImageId, claim: Claim) -> ControlRequest {
+    let (args, share, tenant) = (Piece::EMPTY, Share::UNSAID, Tenant::UNSAID);
+    ControlRequest::Create { image, slot: None, ipv4: 0, args, share, claim, tenant }
 }
 
 impl Machine<true> {
@@ -100,6 +107,7 @@ fn the_next_vm_is_found_and_the_search_is_bounded() {
                 image: WITHOUT_NIC,
                 ipv4: 0,
                 share: Share::DEFAULT,
+                claim: Claim::UNSAID,
                 tenant: Tenant::UNSAID,
                 created_tsc: 0,
                 stolen_ms: 0,
@@ -164,12 +172,19 @@ fn frames_are_told_by_owner_and_none_is_left_out() {
         counted[CLASSES.iter().position(|&other| other == class).expect("one of them")] += 1;
     }
     assert_eq!(counted.iter().sum::<u64>(), 2048);
+    let lacks = {
+        let vm = machine.kernel.vms.by_id(FIRST).expect("it lives");
+        let reservation = vm.life.memory().expect("it is admitted").reservation();
+        reservation.reserve() - reservation.held()
+    };
+    assert!(lacks > 0);
     let mut expected: Vec<_> = CLASSES
         .into_iter()
         .zip(counted)
         .map(|(class, frames)| {
             let owners = if class == OwnerClass::Component { 4 } else { 1 };
-            ControlReply::Frames { owner: name(class.name()), frames, owners }
+            let kept = if class == OwnerClass::Free { u64::from(lacks) } else { 0 };
+            ControlReply::Frames { owner: name(class.name()), frames, owners, kept }
         })
         .collect();
     expected.push(done(status::OK, 0));
@@ -265,6 +280,7 @@ fn a_vm_that_waits_for_admission_has_its_metadata_only() {
         shared: 0,
         ipv4,
         bus_locks: 0,
+        claim: Claim { reserve: RESERVE_LEAST, limit: 300 },
     };
     assert_eq!(told, [expected]);
 }
@@ -351,8 +367,15 @@ fn a_vm_that_is_created_has_the_name_it_is_answered_with_and_its_arguments() {
     let vm = VmId::new(1, 1);
     let args = machine.lay(b"ip=10.0.2.17/24 a=b");
     let (slot, ipv4, share) = (Some(vm.slot), 0x0a00_0211, Share::UNSAID);
-    let reply =
-        machine.request(ControlRequest::Create { image: WITHOUT_NIC, slot, ipv4, args, share, tenant: Tenant::UNSAID });
+    let reply = machine.request(ControlRequest::Create {
+        image: WITHOUT_NIC,
+        slot,
+        ipv4,
+        args,
+        share,
+        claim: Claim::UNSAID,
+        tenant: Tenant::UNSAID,
+    });
     assert_eq!(reply, [done(status::OK, vm.raw())]);
     assert_eq!(machine.kernel.vms.by_id(vm).expect("it lives").ipv4, ipv4);
     assert_eq!(machine.state(vm), Some(State::Idle { until: u64::MAX }));
@@ -375,6 +398,7 @@ fn a_vm_has_the_share_of_its_image_but_for_what_its_creator_says() {
         ipv4: 0,
         args: Piece::EMPTY,
         share,
+        claim: Claim::UNSAID,
         tenant: Tenant::UNSAID,
     };
     let reply = machine.request(ordered(said));
@@ -416,8 +440,15 @@ fn a_vm_is_not_created_when_no_room_is_left_for_its_arguments() {
         crate::vm::Written::default(),
     );
     let (slot, ipv4, share) = (None, 0, Share::UNSAID);
-    let refused =
-        machine.request(ControlRequest::Create { image: WITHOUT_NIC, slot, ipv4, args, share, tenant: Tenant::UNSAID });
+    let refused = machine.request(ControlRequest::Create {
+        image: WITHOUT_NIC,
+        slot,
+        ipv4,
+        args,
+        share,
+        claim: Claim::UNSAID,
+        tenant: Tenant::UNSAID,
+    });
     assert_eq!(refused, [done(status::NO_ARGUMENTS, 0)]);
     let made = machine.request(create(WITHOUT_NIC));
     assert_eq!(made, [done(status::OK, VmId::new(0, 1).raw())]);
@@ -521,6 +552,73 @@ const BAD_PIECES: [(Piece, u32); 5] = [
 ];
 
 #[test]
+fn a_vm_has_the_claim_of_its_image_but_for_what_its_creator_says() {
+    let mut machine = at_rest();
+    let of_image = Claim { reserve: RESERVE_LEAST, limit: 300 };
+    for (slot, said) in (1..).zip([
+        Claim::UNSAID,
+        Claim { reserve: 20, limit: 0 },
+        Claim { reserve: 0, limit: 100 },
+        Claim { reserve: 30, limit: 30 },
+    ]) {
+        let unreserved = machine.kernel.cpu.frames.unreserved();
+        let vm = VmId::new(slot, 1);
+        assert_eq!(machine.request(create_on(WITHOUT_NIC, said)), [done(status::OK, vm.raw())]);
+        let claim = said.or(of_image);
+        let seen = machine.word(vm, field!(reserve_frames));
+        assert_eq!(seen, u64::from(claim.limit) << 32 | u64::from(claim.reserve), "both words as the guest sees them");
+        match &machine.request(ControlRequest::Share { slot: vm.slot })[..] {
+            [ControlReply::Share { reserve, limit, held, .. }] => {
+                assert_eq!((*reserve, *limit), (claim.reserve, claim.limit));
+                assert!(*held < claim.reserve);
+            }
+            other => panic!("{other:?}"),
+        }
+        match &machine.request(ControlRequest::Vm { slot: vm.slot })[..] {
+            [ControlReply::Vm { claim: told, .. }] => assert_eq!(*told, claim),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(
+            unreserved - machine.kernel.cpu.frames.unreserved(),
+            claim.reserve.into(),
+            "kept from its admission on"
+        );
+        machine.audit_lives();
+    }
+}
+
+#[test]
+fn a_claim_with_which_a_vm_cannot_start_is_refused() {
+    let mut machine = at_rest();
+    for (reserve, limit) in [(RESERVE_LEAST - 1, 0), (301, 0), (0, RESERVE_LEAST - 1), (40, 39), (1, 1)] {
+        let reply = machine.request(create_on(WITHOUT_NIC, Claim { reserve, limit }));
+        assert_eq!(reply, [done(status::BAD_CLAIM, 0)], "{reserve} {limit}");
+    }
+    assert_eq!(machine.kernel.vms.living(), 1);
+}
+
+#[test]
+fn a_claim_beyond_what_there_is_waits_and_is_told_of() {
+    let mut machine = at_rest();
+    let claim = Claim { reserve: 1 << 20, limit: u32::MAX };
+    let vm = machine.create_on(claim, Tenant::UNSAID, WITHOUT_NIC, b"").expect("room");
+    let modest = machine.create(WITHOUT_NIC);
+    for _ in 0..4000 {
+        machine.step();
+    }
+    assert_eq!(machine.kernel.vms.waiting(vm).map(|seed| seed.claim), Some(claim));
+    let told = machine.kernel.describe_next_vm(vm.slot);
+    assert!(
+        matches!(told, ControlReply::Vm { state: vm_state::WAITING, claim: found, .. } if found == claim),
+        "{told:?}"
+    );
+    let told = machine.kernel.describe_next_vm(modest.slot);
+    let of_image = Claim { reserve: RESERVE_LEAST, limit: 300 };
+    assert!(matches!(told, ControlReply::Vm { claim: found, .. } if found == of_image), "{told:?}");
+    machine.audit_lives();
+}
+
+#[test]
 fn arguments_beyond_the_page_or_the_limit_are_refused_and_the_longest_arrive_whole() {
     let mut machine = at_rest();
     let order = |args| ControlRequest::Create {
@@ -529,6 +627,7 @@ fn arguments_beyond_the_page_or_the_limit_are_refused_and_the_longest_arrive_who
         ipv4: 0,
         args,
         share: Share::UNSAID,
+        claim: Claim::UNSAID,
         tenant: Tenant::UNSAID,
     };
     for (piece, refusal) in BAD_PIECES {
@@ -554,7 +653,15 @@ fn who_chose_by_a_slot_that_is_not_the_next_is_told_which_is() {
     assert_eq!(machine.request(ControlRequest::Network), [ControlReply::Network { net, next: Some(next) }]);
     let order = |slot| {
         let (args, share) = (Piece::EMPTY, Share::UNSAID);
-        ControlRequest::Create { image: WITHOUT_NIC, slot, ipv4: 0, args, share, tenant: Tenant::UNSAID }
+        ControlRequest::Create {
+            image: WITHOUT_NIC,
+            slot,
+            ipv4: 0,
+            args,
+            share,
+            claim: Claim::UNSAID,
+            tenant: Tenant::UNSAID,
+        }
     };
     for slot in [0, 2, u32::MAX - 1] {
         assert_eq!(machine.request(order(Some(Slot::new(slot)))), [done(status::MOVED, 1)], "{slot}");

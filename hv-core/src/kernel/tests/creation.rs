@@ -289,8 +289,8 @@ fn a_guest_finds_every_register_as_it_is_promised() {
     let bytes = page(&mut machine, REGISTER_PAGE);
     let (found, _) = RegisterPage::read_from_prefix(&bytes).expect("a page");
     assert_eq!(found.sequence, 0);
-    // Register page, two page tables, the NIC page; four nested page tables; and metadata.
-    assert_eq!((found.reserve_frames, found.limit_frames, found.held_frames), (RESERVE_LEAST, 300, 10));
+    // Nothing was kept for it; register page, two page tables, the NIC page; four nested page tables; and metadata.
+    assert_eq!((found.reserve_frames, found.limit_frames, found.held_frames), (0, 300, 10));
     assert_eq!((found.disk_page, found.console_input_slots), (0, 0));
     assert_eq!((found.magic, found.abi_version, found.vm_id), (MAGIC, abi::ABI_VERSION, FIRST.raw()));
     assert_eq!((found.memory_bytes, found.tsc_hz, found.ns_per_tick), (256 * 4096, HZ, 1 << 32));

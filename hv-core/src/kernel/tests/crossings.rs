@@ -226,7 +226,15 @@ fn an_image_says_whose_its_vms_are_unless_the_creator_does() {
     let [blue, red] = ["blue", "red"].map(|name| Tenant::new(name).expect("a name"));
     machine.kernel.cpu.images.get_mut(WITHOUT_NIC).expect("it is there").entry.tenant = blue.raw();
     let (share, args) = (Share::UNSAID, Piece::EMPTY);
-    let order = |image, tenant| ControlRequest::Create { image, slot: None, ipv4: 0, args, share, tenant };
+    let order = |image, tenant| ControlRequest::Create {
+        image,
+        slot: None,
+        ipv4: 0,
+        args,
+        share,
+        claim: abi::claim::Claim::UNSAID,
+        tenant,
+    };
     for (image, said, is) in [
         (WITHOUT_NIC, Tenant::UNSAID, blue),
         (WITHOUT_NIC, red, red),

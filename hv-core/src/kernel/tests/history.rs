@@ -10,6 +10,7 @@ use super::roles::Role as FakeRole;
 use crate::component::{Death, EndpointId, MAX_ENDPOINTS, Party};
 use crate::memory::{Owner, PhysAddr, core_memory};
 use crate::vm::State;
+use abi::claim::Claim;
 use abi::control::ControlRequest;
 use abi::guest::{REGISTER_PAGE, hypercall, pending};
 use abi::guest_control::{ANSWERS, CONTROL_PAGE, REQUEST_SLOTS, REQUESTS};
@@ -36,8 +37,8 @@ pub enum Event {
     Turns(u8),
     /// A hostile guest will do this.
     Guest(Step),
-    /// A VM is created from an image.
-    Create(ImageId),
+    /// A VM is created from an image, with this claim on memory.
+    Create(ImageId, Claim),
     /// The VM of this number among the living is destroyed.
     Destroy(u8),
     /// The same for the wish that it may end itself.
@@ -163,12 +164,25 @@ fn rank() -> impl Strategy<Value = u8> {
     prop_oneof![2 => 0_u8..4, 1 => 4_u8..7]
 }
 
+/// What a creator says of a VM's memory: mostly nothing, sometimes what is refused. Nobody says less than its guest takes while it does no
+/// wrong, and all of them together not more than there is, or one would wait for ever and the machine never rest.
+fn claim() -> impl Strategy<Value = Claim> {
+    prop_oneof![
+        6 => Just(Claim::UNSAID),
+        2 => (12_u32..20).prop_map(|reserve| Claim { reserve, limit: 0 }),
+        1 => (100_u32..300).prop_map(|limit| Claim { reserve: 0, limit }),
+        1 => (0_u32..20, 100_u32..400).prop_map(|(reserve, limit)| Claim { reserve, limit }),
+        1 => (301_u32..400).prop_map(|reserve| Claim { reserve, limit: 0 }),
+    ]
+}
+
 /// Events, with lies of components or without.
 pub fn event(lies: bool) -> impl Strategy<Value = Event> {
     prop_oneof![
         8 => (1_u8..12).prop_map(Event::Turns),
         10 => step().prop_map(Event::Guest),
-        4 => prop_oneof![4 => Just(WITH_NIC), 3 => Just(ELSEWHERE), 2 => Just(WITHOUT_NIC), 1 => Just(REFUSED)].prop_map(Event::Create),
+        4 => prop_oneof![4 => Just(WITH_NIC), 3 => Just(ELSEWHERE), 2 => Just(WITHOUT_NIC), 1 => Just(REFUSED)]
+            .prop_flat_map(|image| claim().prop_map(move |claim| Event::Create(image, claim))),
         2 => any::<u8>().prop_map(Event::Destroy),
         1 => any::<u8>().prop_map(Event::Shutdown),
         1 => any::<u8>().prop_map(Event::Identity),
@@ -221,6 +235,10 @@ impl<const TIMER: bool> History<TIMER> {
             // Who controls the machine may do anything to anybody.
             let image = machine.kernel.cpu.images.get_mut(WITHOUT_NIC).expect("it is there");
             image.entry.flags = abi::manifest::image_flags::CONTROL;
+        }
+        // The first packet starts them.
+        if let Some(image) = machine.kernel.cpu.images.get_mut(ELSEWHERE) {
+            image.entry.flags = abi::manifest::image_flags::LAZY;
         }
         {
             let mut guests = machine.guests.borrow_mut();
@@ -309,7 +327,7 @@ impl<const TIMER: bool> History<TIMER> {
             if self.machine.kernel.vms.living() >= VMS {
                 return;
             }
-            self.happen(&Event::Create([WITH_NIC, ELSEWHERE, WITHOUT_NIC][number % 3]));
+            self.happen(&Event::Create([WITH_NIC, ELSEWHERE, WITHOUT_NIC][number % 3], Claim::UNSAID));
         }
         panic!("{} VMs live", self.machine.kernel.vms.living());
     }
@@ -317,7 +335,7 @@ impl<const TIMER: bool> History<TIMER> {
     /// An operator does something about a VM, or asks.
     fn operate(&mut self, event: &Event) {
         match event {
-            Event::Create(image) => {
+            Event::Create(image, claim) => {
                 let living = self.machine.kernel.vms.living();
                 if living < VMS {
                     // Whatever lies in the page.
@@ -330,6 +348,8 @@ impl<const TIMER: bool> History<TIMER> {
                         ipv4: 7,
                         args,
                         share,
+                        // Where memory is short, larger reserves would keep some waiting for ever.
+                        claim: if self.harsh { Claim { reserve: 0, ..*claim } } else { *claim },
                         tenant: Tenant::UNSAID,
                     });
                 }
@@ -372,7 +392,7 @@ impl<const TIMER: bool> History<TIMER> {
         match event {
             Event::Turns(count) => self.turns(usize::from(*count)),
             Event::Guest(step) => self.machine.guests.borrow_mut().steps.push_back(*step),
-            Event::Create(_) | Event::Destroy(_) | Event::Shutdown(_) | Event::Identity(_) | Event::Ask(_) => {
+            Event::Create(..) | Event::Destroy(_) | Event::Shutdown(_) | Event::Identity(_) | Event::Ask(_) => {
                 self.operate(event);
             }
             Event::Kill(rank) => self.ask(ControlRequest::Kill { component: (*rank).into() }),
@@ -482,16 +502,31 @@ impl<const TIMER: bool> History<TIMER> {
         self.machine.audit();
         let vms = self.machine.vms();
         for &id in &vms {
+            // Nobody has asked for it.
+            if self.machine.kernel.vms.out(id).is_some() {
+                continue;
+            }
             let state = self.machine.kernel.vms.by_id(id).map(|vm| vm.life.state());
             assert!(matches!(state, Some(State::Idle { .. })), "{id} is still {state:?} when all is done");
         }
         self.wakes_everybody(&vms);
     }
 
-    /// Whoever idles runs when something happens that it wants.
+    /// Whoever idles, or is out, runs when something happens that it wants.
     fn wakes_everybody(&mut self, vms: &[VmId]) {
         let before = self.machine.guests.borrow().asked.clone();
         for &id in vms {
+            if self.machine.kernel.vms.out(id).is_some() {
+                for _ in 0..REST {
+                    if self.machine.kernel.can_come_in(id) {
+                        break;
+                    }
+                    self.machine.rouse();
+                    self.machine.step();
+                }
+                assert!(self.machine.kernel.raise(id, pending::NIC), "{id} is out and cannot be called");
+                continue;
+            }
             let crate::kernel::Kernel { vms, cpu, .. } = &mut self.machine.kernel;
             let vm = vms.by_id(id).expect("it lives");
             if let Some(body) = vm.life.body() {

@@ -15,6 +15,7 @@ use crate::memory::{CoreImage, Frames, KernelSpace, Owner, core_slice, frames};
 use crate::vm::{BootArgs, CreateError, Image, NEVER, Order, Queue, Written};
 use abi::barriers::BarrierPlan;
 use abi::boot;
+use abi::claim::Claim;
 use abi::guest::IMAGE_BASE;
 use abi::limits::{MAX_POLICIES, Name, PAGE_SIZE};
 use abi::manifest::{self, CORE, NONE, Policy, Ring};
@@ -243,7 +244,7 @@ fn write_vms(tables: &mut VmTables, vms: &[(ImageId, u32)], images: &[Option<Ima
                 cells[written.cells as usize] = Cell::new(piece, next);
                 written.cells += 1;
             }
-            *record = Record::written(id, image.entry.share(), ipv4, Args::at(first));
+            *record = Record::written(id, image.entry.share(), image.entry.claim(), ipv4, Args::at(first));
             written.slots += 1;
         }
     }
@@ -404,7 +405,7 @@ impl<const TIMER: bool> Machine<TIMER> {
     /// # Errors
     /// What the core says.
     pub fn create_with(&mut self, image: ImageId, extra: &[u8]) -> Result<VmId, CreateError> {
-        self.create_for(Tenant::UNSAID, image, extra)
+        self.create_on(Claim::UNSAID, Tenant::UNSAID, image, extra)
     }
 
     /// The same, for a tenant.
@@ -412,9 +413,20 @@ impl<const TIMER: bool> Machine<TIMER> {
     /// # Errors
     /// What the core says.
     pub fn create_for(&mut self, tenant: Tenant, image: ImageId, extra: &[u8]) -> Result<VmId, CreateError> {
+        self.create_on(Claim::UNSAID, tenant, image, extra)
+    }
+
+    /// The same for this tenant, with this claim on memory.
+    pub fn create_on(
+        &mut self,
+        claim: Claim,
+        tenant: Tenant,
+        image: ImageId,
+        extra: &[u8],
+    ) -> Result<VmId, CreateError> {
         let slot = self.kernel.vms.next_id().map(|id| id.slot);
         let ipv4 = slot.map_or(0, |slot| self.kernel.cpu.net.address_of(slot));
-        let order = Order { image, slot, ipv4, share: Share::UNSAID, tenant };
+        let order = Order { image, slot, ipv4, share: Share::UNSAID, claim, tenant };
         self.kernel.create(&order, &self.arguments(image, ipv4, extra))
     }
 
@@ -567,7 +579,11 @@ impl<const TIMER: bool> Machine<TIMER> {
     pub fn vms(&mut self) -> Vec<VmId> {
         let vms = &mut self.kernel.vms;
         let slots = vms.slots();
-        slots.filter_map(|slot| vms.get(slot).map(|vm| vm.id).or_else(|| Some(vms.waiting_in(slot)?.id))).collect()
+        slots
+            .filter_map(|slot| {
+                vms.get(slot).map(|vm| vm.id).or_else(|| Some(vms.waiting_in(slot).or_else(|| vms.out_in(slot))?.id))
+            })
+            .collect()
     }
 
     /// The deadline of the VM in a slot, [`NEVER`] when it has none.

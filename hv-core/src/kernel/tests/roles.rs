@@ -9,7 +9,7 @@ use abi::pager::{Access, PagerCommand, PagerEvent, THEN_RESUME};
 use abi::sched::{Room, SchedCommand, SchedEvent};
 use abi::vm::{ImageId, Seat, VmId};
 use ring::SharedMemory;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Entries of the plan that are ahead of the core at most.
 pub const PLAN_DEPTH: usize = 16;
@@ -29,6 +29,8 @@ pub enum Role {
 #[derive(Default)]
 pub struct Net {
     pub attached: BTreeMap<VmId, Seat>,
+    /// VMs that are out.
+    pub out: BTreeSet<VmId>,
     /// Whoever is woken next at an interrupt.
     turn: usize,
 }
@@ -133,8 +135,17 @@ impl Role {
 impl Net {
     fn told(&mut self, event: NetEvent, answers: &mut VecDeque<Message>) {
         match event {
-            NetEvent::Hello => self.attached.clear(),
+            NetEvent::Hello => {
+                self.attached.clear();
+                self.out.clear();
+            }
+            NetEvent::Out { vm, ipv4, .. } => {
+                assert!(ipv4 != 0 && !self.attached.contains_key(&vm), "{vm} is out");
+                self.out.insert(vm);
+            }
+            NetEvent::Gone { vm } => _ = self.out.remove(&vm),
             NetEvent::Attach { vm, seat, .. } => {
+                self.out.remove(&vm);
                 assert_eq!(self.attached.insert(vm, seat), None, "{vm} is attached twice");
             }
             NetEvent::Address { vm, seat, .. } => {
@@ -155,6 +166,11 @@ impl Net {
             let (page, other) = if (self.turn / WAKES + i).is_multiple_of(2) { (1, 2) } else { (2, 1) };
             calls.push_back([syscall::RING_PAGE, vm.raw(), page, 0]);
             calls.push_back([syscall::RING_RETURN, vm.raw(), 1 << other, 0]);
+            calls.push_back([syscall::RAISE, vm.raw(), pending::NIC, 0]);
+        }
+        // And one for somebody who is out, as long as he does not come.
+        let door = (self.turn / WAKES).checked_rem(self.out.len());
+        if let Some(vm) = door.and_then(|door| self.out.iter().nth(door)) {
             calls.push_back([syscall::RAISE, vm.raw(), pending::NIC, 0]);
         }
         self.turn += WAKES;

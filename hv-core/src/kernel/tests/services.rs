@@ -238,7 +238,7 @@ fn nobody_is_admitted_late_where_there_is_no_room() {
         sched.lazy = true;
     }
     let vm = machine.create(WITH_NIC);
-    let needed = machine.kernel.cpu.frames_needed(WITH_NIC);
+    let needed = machine.kernel.cpu.images.get(WITH_NIC).map_or(0, |image| image.entry.reserve_frames.into());
     assert_eq!(needed, u64::from(abi::manifest::RESERVE_LEAST));
     let mut taken = Vec::new();
     while machine.kernel.cpu.frames.free_frames() >= needed {

@@ -57,6 +57,7 @@ fn who_has_no_processor_has_no_state() {
             image: WITHOUT_NIC,
             ipv4: 0,
             share: Share::DEFAULT,
+            claim: abi::claim::Claim { reserve: 0, limit: 300 },
             tenant: abi::tenant::Tenant::UNSAID,
             created_tsc: 0,
             stolen_ms: 0

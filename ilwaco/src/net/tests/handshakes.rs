@@ -4,7 +4,7 @@ use super::super::frame::{ACK, RST, SYN};
 use super::super::*;
 use super::crafted::{Host, ask, machine, turn};
 use super::serve_echo;
-use crate::task::block_on;
+use crate::task::{block_on, spawn, yield_now};
 use crate::time::{Duration, sleep};
 use std::vec::Vec;
 
@@ -33,6 +33,49 @@ fn a_thousand_connections_at_once_none_is_lost() {
         }
     });
     assert_eq!(net_counters(), NetCounters::default());
+}
+
+#[test]
+fn a_client_whose_packet_has_started_the_vm_is_not_refused() {
+    let mut sim = machine(ARGS);
+    let mut host = Host::new(1, 7);
+    // It lies in the ring before the program's first instruction.
+    assert!(sim.deliver(&host.next(SYN, &[])));
+    block_on(async {
+        // Servers begin with other things than their socket.
+        let server = async {
+            yield_now().await;
+            serve_echo(7);
+        };
+        spawn(server).expect("room");
+        let frames = turn(&mut sim).await;
+        let heard: Vec<_> = host.listen(&frames).iter().map(|heard| heard.flags).collect();
+        assert_eq!(heard, [SYN | ACK]);
+        let ack = host.next(ACK, &[]);
+        assert!(host.listen(&ask(&mut sim, &ack).await).is_empty());
+        assert!(host.say(&mut sim, b"hello").await.iter().any(|heard| heard.data == b"hello"));
+    });
+}
+
+#[test]
+fn one_that_never_awaits_does_not_keep_the_network_out() {
+    let mut sim = machine(ARGS);
+    let mut host = Host::new(1, 7);
+    assert!(sim.deliver(&host.next(SYN, &[])));
+    block_on(async {
+        serve_echo(7);
+        spawn(async {
+            loop {
+                yield_now().await;
+            }
+        })
+        .expect("room");
+        for _ in 0..100 {
+            yield_now().await;
+        }
+        let frames: Vec<_> = core::iter::from_fn(|| sim.collect()).collect();
+        assert_eq!(host.listen(&frames).len(), 1);
+    });
 }
 
 #[test]

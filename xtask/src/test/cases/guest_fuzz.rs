@@ -10,7 +10,7 @@ use crate::http;
 use crate::image::stripped;
 use crate::machine::Kind;
 use crate::manifest::Bytes;
-use crate::manifest::model::Image;
+use crate::manifest::model::{Image, Start};
 use crate::test::Case;
 use crate::test::lab::{BOOT, Boot, Lab, Running, number};
 use crate::workspace::out;
@@ -196,6 +196,7 @@ impl<'a> Rampage<'a> {
             net: None,
             pager: None,
             control: false,
+            start: Start::Now,
             args: String::new(),
             reserve: None,
             limit: None,

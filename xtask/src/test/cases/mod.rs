@@ -22,6 +22,7 @@ pub mod hoarders;
 mod hostile;
 mod identity;
 mod ipv6;
+mod lazy;
 mod nic;
 mod policies;
 mod recovery;
@@ -69,6 +70,7 @@ pub fn all(long: bool) -> Vec<Case> {
         uefi::CASES,
         hardware::CASES,
         hoarders::CASES,
+        lazy::CASES,
         crowd::CASES,
         command::CASES,
         takes_root,

@@ -1,6 +1,7 @@
 //! What asks the core for VMs in the monitor's place. They run the guest `bench`.
 
 use bench::hex;
+use component::abi::claim::Claim;
 use component::abi::control::ControlRequest;
 use component::abi::message::Message;
 use component::abi::request_page::Piece;
@@ -60,8 +61,8 @@ impl Controller {
 
     /// Creates a VM, and leaves a part of a second to it.
     pub fn create(&mut self, args: Piece, per_second: u64) {
-        let (slot, ipv4, share, tenant) = (None, 0, Share::UNSAID, Tenant::UNSAID);
-        let request = Message::from(ControlRequest::Create { image: IMAGE, slot, ipv4, args, share, tenant });
+        let (slot, ipv4, share, claim, tenant) = (None, 0, Share::UNSAID, Claim::UNSAID, Tenant::UNSAID);
+        let request = Message::from(ControlRequest::Create { image: IMAGE, slot, ipv4, args, share, claim, tenant });
         if self.requests.ring.push(&request).is_err() {
             component::log::error!("bench: the ring to the core does not take a request");
         }

@@ -1,7 +1,11 @@
-//! The words of `create` that say what the VM gets of what it shares with others, and whose it is: `weight=`, `rate=`, `burst=`, `tenant=`.
+//! The words of `create` that say what the VM gets of what it shares with others, what memory it may claim, and whose it is: `weight=`, `rate=`,
+//! `burst=`, `reserve=`, `limit=`, `tenant=`.
 
 use crate::arguments::Arguments;
 use crate::command::Mistake;
+use abi::claim::Claim;
+use abi::limits::PAGE_SIZE;
+use abi::manifest::RESERVE_LEAST;
 use abi::share::{BURST_MIN, Share, UNLIMITED, WEIGHT_MAX};
 use abi::tenant::{NAME_MAX, Tenant};
 
@@ -9,31 +13,51 @@ use abi::tenant::{NAME_MAX, Tenant};
 const WEIGHT: &str = "weight=N with N from 1 to 10000";
 const RATE: &str = "rate=N with N bytes a second (KiB, MiB, GiB may follow), from 1 to 4 GiB, or rate=unlimited";
 const BURST: &str = "burst=N with N bytes (KiB, MiB, GiB may follow), from 1514, one frame, to 4 GiB";
+const RESERVE: &str = "reserve=N with N bytes (KiB, MiB, GiB may follow), whole pages of 4 KiB, from 48 KiB";
+const LIMIT: &str = "limit=N with N bytes (KiB, MiB, GiB may follow), whole pages of 4 KiB, from 48 KiB";
 const TENANT: &str = "tenant=NAME with 1 to 6 small letters, digits or dashes";
-const _: () = assert!(NAME_MAX == 6);
+const _: () = assert!(NAME_MAX == 6 && RESERVE_LEAST as u64 * PAGE_SIZE == 48 << 10);
 const _: () = assert!(WEIGHT_MAX == 10_000 && BURST_MIN == 1514);
 
-/// Takes the words for the share and the tenant out of what stands behind the image's name; the rest is boot arguments, which are put into
+/// On which terms a VM is created. What is not said is the image's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// What it gets of what VMs share.
+    pub share: Share,
+    /// What it may claim of the machine's memory.
+    pub claim: Claim,
+    /// Whose it is.
+    pub tenant: Tenant,
+}
+
+impl Terms {
+    /// Nothing was said.
+    pub const UNSAID: Terms = Terms { share: Share::UNSAID, claim: Claim::UNSAID, tenant: Tenant::UNSAID };
+}
+
+/// Takes the words for the terms out of what stands behind the image's name; the rest is boot arguments, which are put into
 /// `args`. Of two words for the same the last counts.
 ///
 /// # Errors
 ///
 /// What is wrong with a word, or that the boot arguments do not fit.
-pub fn split_off(text: &str, args: &mut Arguments) -> Result<(Share, Tenant), Mistake> {
-    let mut share = Share::UNSAID;
-    let mut tenant = Tenant::UNSAID;
+pub fn split_off(text: &str, args: &mut Arguments) -> Result<Terms, Mistake> {
+    let mut terms = Terms::UNSAID;
+    let Terms { share, claim, tenant } = &mut terms;
     args.clear();
     for piece in text.split_inclusive(' ') {
-        let wrong = |word, takes| Mistake::Share { word, takes };
+        let wrong = |word, takes| Mistake::Terms { word, takes };
         match piece.trim_matches(' ').split_once('=') {
             Some(("weight", value)) => share.weight = weight(value).ok_or(wrong("weight", WEIGHT))?,
             Some(("rate", value)) => share.rate = rate(value).ok_or(wrong("rate", RATE))?,
             Some(("burst", value)) => share.burst = burst(value).ok_or(wrong("burst", BURST))?,
-            Some(("tenant", value)) => tenant = Tenant::new(value).ok_or(wrong("tenant", TENANT))?,
+            Some(("reserve", value)) => claim.reserve = frames(value).ok_or(wrong("reserve", RESERVE))?,
+            Some(("limit", value)) => claim.limit = frames(value).ok_or(wrong("limit", LIMIT))?,
+            Some(("tenant", value)) => *tenant = Tenant::new(value).ok_or(wrong("tenant", TENANT))?,
             _ => args.push(piece)?,
         }
     }
-    Ok((share, tenant))
+    Ok(terms)
 }
 
 fn weight(value: &str) -> Option<u16> {
@@ -48,8 +72,19 @@ fn burst(value: &str) -> Option<u32> {
     bytes(value).filter(|&burst| burst >= BURST_MIN)
 }
 
+/// A number of bytes that is one of whole frames, as many as any VM needs.
+fn frames(value: &str) -> Option<u32> {
+    let bytes = long(value).filter(|bytes| bytes.is_multiple_of(PAGE_SIZE))?;
+    u32::try_from(bytes / PAGE_SIZE).ok().filter(|&frames| frames >= RESERVE_LEAST)
+}
+
 /// A number of bytes; 4 GiB is the largest that a message carries, one less.
 fn bytes(value: &str) -> Option<u32> {
+    u32::try_from(long(value)?).ok()
+}
+
+/// A number of bytes.
+fn long(value: &str) -> Option<u64> {
     let digits = value.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = value.split_at(digits);
     let shift = match unit {
@@ -59,7 +94,7 @@ fn bytes(value: &str) -> Option<u32> {
         "GiB" => 30,
         _ => return None,
     };
-    u32::try_from(number.parse::<u64>().ok()?.checked_mul(1 << shift)?).ok()
+    number.parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
 #[cfg(test)]
@@ -69,7 +104,7 @@ mod tests {
 
     fn split_off(text: &str) -> Result<(Share, String), Mistake> {
         let mut args = Arguments::new();
-        let (share, _) = super::split_off(text, &mut args)?;
+        let Terms { share, .. } = super::split_off(text, &mut args)?;
         Ok((share, String::from_utf8(args.as_bytes().to_vec()).expect("text")))
     }
 
@@ -92,10 +127,13 @@ mod tests {
     fn a_tenant_is_no_boot_argument_either() {
         let mut args = Arguments::new();
         let blue = Tenant::new("blue").expect("a name");
-        assert_eq!(super::split_off("x=1 tenant=red tenant=blue", &mut args), Ok((Share::UNSAID, blue)));
+        assert_eq!(
+            super::split_off("x=1 tenant=red tenant=blue", &mut args),
+            Ok(Terms { tenant: blue, ..Terms::UNSAID })
+        );
         assert_eq!(args.as_bytes(), b"x=1");
         for text in ["tenant=", "tenant=Blue", "tenant=sevenxx"] {
-            assert_eq!(split_off(text), Err(Mistake::Share { word: "tenant", takes: TENANT }), "{text}");
+            assert_eq!(split_off(text), Err(Mistake::Terms { word: "tenant", takes: TENANT }), "{text}");
         }
     }
 
@@ -105,6 +143,20 @@ mod tests {
         assert_eq!(split_off(&format!("{long} weight=7")).expect("fits").1, args(&long));
         assert_eq!(split_off(&format!("weight=7 {long}y")), Err(Mistake::LongArguments));
         assert_eq!(split_off(&format!("{long} y")), Err(Mistake::LongArguments));
+    }
+
+    #[test]
+    fn words_for_the_memory_are_no_boot_arguments() {
+        let claim = |text| {
+            let mut args = Arguments::new();
+            let terms = super::split_off(text, &mut args).expect("good");
+            (terms.claim, args)
+        };
+        assert_eq!(claim("reserve=48KiB").0, Claim { reserve: 12, limit: 0 });
+        assert_eq!(claim("limit=16383GiB").0, Claim { reserve: 0, limit: 16_383 << 18 });
+        let (found, args) = claim("reserve=98304 x=1 limit=1MiB");
+        assert_eq!((found, args.as_bytes()), (Claim { reserve: 24, limit: 256 }, &b"x=1"[..]));
+        assert_eq!(claim("reserves=1 limited").0, Claim::UNSAID);
     }
 
     #[test]
@@ -120,9 +172,17 @@ mod tests {
             ("rate=99999999999999999999", "rate"),
             ("burst=1513", "burst"),
             ("burst=unlimited", "burst"),
+            ("reserve=0", "reserve"),
+            ("reserve=44KiB", "reserve"),
+            ("reserve=50000", "reserve"),
+            ("reserve=x", "reserve"),
+            ("limit=44KiB", "limit"),
+            ("limit=16384GiB", "limit"),
+            ("limit=17179869184GiB", "limit"),
+            ("limit=unlimited", "limit"),
         ] {
             match split_off(text) {
-                Err(Mistake::Share { word, .. }) => assert_eq!(word, name, "{text}"),
+                Err(Mistake::Terms { word, .. }) => assert_eq!(word, name, "{text}"),
                 other => panic!("{text}: {other:?}"),
             }
         }

@@ -1,0 +1,68 @@
+//! VMs that are out: a record each, which takes no frame and no seat. The network demultiplexer answers for one, and what is raised for it
+//! brings it in, by way of the gatekeeper as any other.
+
+use crate::board::Board;
+use crate::component::EndpointId;
+use crate::kernel::{Cpu, Kernel};
+use crate::vm::{End, Seed, Table};
+use abi::net::NetEvent;
+use abi::service::Service;
+use abi::vm::{ImageId, Slot, VmId};
+use backend::Backend;
+
+impl<B: Backend, H: Board> Kernel<B, H> {
+    /// Whether a VM that is out could be told to those who have to know of it, if it is one.
+    pub fn can_come_in(&mut self, id: VmId) -> bool {
+        self.vms.out(id).is_none() || self.cpu.has_room(self.cpu.endpoints.first(Service::Plan))
+    }
+
+    /// Bring a VM in that is out, with these bits pending. False when there is none of this name.
+    #[cold]
+    #[inline(never)]
+    pub fn bring_in(&mut self, id: VmId, bits: u64) -> bool {
+        let now = self.cpu.board.now();
+        let stolen_ms = self.cpu.stolen_ms(now);
+        let Some(seed) = self.vms.come_in(id, now, stolen_ms) else { return false };
+        let _ = self.vms.raise_early(id, bits);
+        self.want_in(id, seed.claim.reserve);
+        true
+    }
+}
+
+impl<B: Backend, H: Board> Cpu<B, H> {
+    /// Whether a VM that has just been created is out until somebody asks for it.
+    pub fn starts_lazily(&self, seed: &Seed) -> bool {
+        seed.ipv4 != 0 && self.images.get(seed.image).is_some_and(|image| image.entry.starts_lazily())
+    }
+
+    /// Tell the demultiplexer of a VM that is out.
+    pub fn tell_out(&mut self, seed: &Seed) {
+        let Some(net) = self.images.get(seed.image).map(|image| image.net) else { return };
+        let event = NetEvent::Out { vm: seed.id, node: self.node(), ipv4: seed.ipv4 };
+        self.tell(net, &event.into(), true);
+    }
+
+    /// Tell the demultiplexer that a VM of this image, of which it knows as of one that is out, does not come in any more.
+    pub fn tell_gone(&mut self, vm: VmId, image: ImageId) {
+        let lazy = self.images.get(image).filter(|image| image.entry.starts_lazily());
+        if let Some(net) = lazy.map(|image| image.net) {
+            self.tell(net, &NetEvent::Gone { vm }.into(), true);
+        }
+    }
+
+    /// What this demultiplexer must know of a slot whose VM is out, or was and has not come in yet.
+    pub(super) fn tell_net_of(&mut self, of: EndpointId, vms: &Table<B>, slot: Slot) {
+        let Some(seed) = vms.out_in(slot).or_else(|| vms.waiting_in(slot)) else { return };
+        let its = self.images.get(seed.image).is_some_and(|image| image.net == of);
+        if its && self.starts_lazily(&seed) {
+            self.tell_out(&seed);
+        }
+    }
+
+    /// End a VM that is out: it was a record, and is gone. The scheduler has never heard of it.
+    pub fn end_out(&mut self, vms: &mut Table<B>, seed: &Seed, end: End) {
+        let _ = vms.remove(seed.id.slot);
+        self.say_end(seed.id, end, 0);
+        self.tell_gone(seed.id, seed.image);
+    }
+}

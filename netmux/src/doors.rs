@@ -1,0 +1,249 @@
+//! VMs that are out: who they are, at which address, and the first packets for those that have been called, until they are attached.
+//!
+//! Bounded, whoever knocks where: a VM is called when the first of its packets has found a place, so no more calls are under way than there
+//! are places; it gets more places only while half of them are free, and not more than its share; and a packet that nobody
+//! has taken for a while is dropped. What finds no place is counted, and its sender tries again.
+
+use abi::nic::MAX_FRAME;
+use abi::note::TableBytes;
+use abi::vm::{Slot, VmId};
+use component::{Table, Tables};
+use ring::SharedMemory;
+
+/// Packets that are held at most, and of them for one VM.
+pub const PLACES: usize = 64;
+const SHARE: usize = 4;
+/// Bytes of a place: a multiple of 8.
+const PLACE_BYTES: usize = (MAX_FRAME + 7) & !7;
+/// Bytes of memory for all places, and for a frame that is put together here.
+pub const BYTES: usize = (PLACES + 1) * PLACE_BYTES;
+/// A packet is held that long, in seconds: longer than a client waits until it tries again (RFC 6298).
+const HOLD_SECONDS: u64 = 2;
+
+const _: () = assert!(PLACES <= u64::BITS as usize);
+
+/// A VM that is out.
+#[derive(Clone, Copy, Debug, Default)]
+struct Door {
+    /// 0 where there is none.
+    generation: u32,
+    ipv4: u32,
+    /// The slot behind this one in its chain, plus 1; 0 for none.
+    next: u32,
+}
+
+/// A packet that is held.
+#[derive(Clone, Copy, Debug)]
+pub struct Held {
+    /// Whose it is.
+    pub vm: VmId,
+    /// Where it lies in [`Doors::memory`],
+    pub offset: usize,
+    /// and its bytes.
+    pub len: usize,
+    /// When it is dropped, in ticks.
+    until: u64,
+}
+
+/// All of them.
+pub struct Doors {
+    slots: Table<Door>,
+    /// First slot of each chain, by the last bits of the address, plus 1; 0 for none.
+    heads: Table<u32>,
+    /// The number of chains, less 1.
+    mask: usize,
+    count: u32,
+    memory: Option<SharedMemory>,
+    /// In the order in which they came.
+    held: heapless::Deque<Held, PLACES>,
+    /// Bit `i`: place `i` is taken.
+    taken: u64,
+    hold_ticks: u64,
+}
+
+impl Doors {
+    /// What they take of the tables.
+    // A few dozen.
+    #[allow(clippy::cast_possible_truncation)]
+    pub const TABLES: TableBytes =
+        TableBytes { per_slot: (size_of::<Door>() + size_of::<u32>()) as u32, per_seat: 0, ..TableBytes::NONE };
+
+    /// Nobody is out. Without `BYTES` of memory no packet is held.
+    pub fn new(tables: &mut Tables, memory: Option<SharedMemory>, ticks_per_second: u64) -> Self {
+        let mut heads: Table<u32> = tables.per_slot();
+        let chains: usize = heads.capacity().checked_ilog2().map_or(0, |log2| 1 << log2);
+        heads.reach(chains.saturating_sub(1));
+        Doors {
+            slots: tables.per_slot(),
+            heads,
+            mask: chains.saturating_sub(1),
+            count: 0,
+            memory: memory.filter(|memory| memory.len() >= BYTES),
+            held: heapless::Deque::new(),
+            taken: 0,
+            hold_ticks: ticks_per_second.saturating_mul(HOLD_SECONDS),
+        }
+    }
+
+    /// Nobody is.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    fn chain(&self, ipv4: u32) -> usize {
+        usize::try_from(ipv4).unwrap_or(0) & self.mask
+    }
+
+    /// A VM is out, at this address. False when the machine has no such slot.
+    pub fn put(&mut self, vm: VmId, ipv4: u32) -> bool {
+        if self.slots.get(vm.slot.index()).is_some_and(|door| door.generation != 0) {
+            if self.at(vm.slot) == Some((vm, ipv4)) {
+                return true;
+            }
+            self.remove_slot(vm.slot);
+        }
+        let Some(door) = self.slots.reach(vm.slot.index()) else { return false };
+        *door = Door { generation: vm.generation, ipv4, next: 0 };
+        let chain = self.chain(ipv4);
+        let Some(head) = self.heads.get_mut(chain) else { return false };
+        self.slots[vm.slot.index()].next = core::mem::replace(head, vm.slot.number() + 1);
+        self.count += 1;
+        true
+    }
+
+    /// It is not out any more, or gone. What is held for it is dropped; how many packets that is.
+    pub fn remove(&mut self, vm: VmId) -> u64 {
+        if self.at(vm.slot).is_some_and(|(other, _)| other == vm) {
+            self.remove_slot(vm.slot);
+        }
+        let mut dropped = 0;
+        while self.take(vm).is_some() {
+            dropped += 1;
+        }
+        dropped
+    }
+
+    fn remove_slot(&mut self, slot: Slot) {
+        let Door { ipv4, next, .. } = core::mem::take(&mut self.slots[slot.index()]);
+        self.count -= 1;
+        let chain = self.chain(ipv4);
+        let me = slot.number() + 1;
+        let mut at = self.heads[chain];
+        if at == me {
+            self.heads[chain] = next;
+            return;
+        }
+        // Bounded: no slot is in a chain twice. Addresses are mostly consecutive, which spreads them.
+        while let Some(before) = at.checked_sub(1) {
+            let before = &mut self.slots[Slot::new(before).index()];
+            at = before.next;
+            if at == me {
+                before.next = next;
+                return;
+            }
+        }
+    }
+
+    /// The VM that is out of a slot, and its address.
+    pub fn at(&self, slot: Slot) -> Option<(VmId, u32)> {
+        let door = self.slots.get(slot.index()).filter(|door| door.generation != 0)?;
+        Some((VmId { slot, generation: door.generation }, door.ipv4))
+    }
+
+    /// The slot of the VM that is out and has this address.
+    pub fn owner(&self, ipv4: u32) -> Option<Slot> {
+        let mut at = *self.heads.get(self.chain(ipv4))?;
+        while let Some(number) = at.checked_sub(1) {
+            let slot = Slot::new(number);
+            let door = self.slots.get(slot.index())?;
+            if door.ipv4 == ipv4 {
+                return Some(slot);
+            }
+            at = door.next;
+        }
+        None
+    }
+
+    /// A place for a packet of this VM, which has so many already. `None`: there is none for it.
+    pub fn place(&mut self, vm: VmId, len: usize, now: u64) -> Option<(Held, usize)> {
+        self.memory?;
+        let has = self.held.iter().filter(|held| held.vm == vm).count();
+        let plenty = self.held.len() < PLACES / 2;
+        if len > PLACE_BYTES || self.held.is_full() || (has != 0 && (!plenty || has >= SHARE)) {
+            return None;
+        }
+        // One is free, as not all are held.
+        let place = (!self.taken).trailing_zeros() as usize;
+        let held = Held { vm, offset: place * PLACE_BYTES, len, until: now.saturating_add(self.hold_ticks) };
+        Some((held, has))
+    }
+
+    /// The packet lies in its place.
+    pub fn hold(&mut self, held: Held) {
+        if self.held.push_back(held).is_ok() {
+            self.taken |= 1 << (held.offset / PLACE_BYTES);
+        }
+    }
+
+    /// The oldest packet of a VM, which is held no longer. It lies where it lay until the next call.
+    pub fn take(&mut self, vm: VmId) -> Option<Held> {
+        let mut found = None;
+        // Once around: the others stay in their order.
+        for _ in 0..self.held.len() {
+            let Some(held) = self.held.pop_front() else { break };
+            if found.is_none() && held.vm == vm {
+                found = Some(held);
+                self.taken &= !(1 << (held.offset / PLACE_BYTES));
+            } else {
+                let _ = self.held.push_back(held);
+            }
+        }
+        found
+    }
+
+    /// When the oldest packet is dropped; [`u64::MAX`] for never.
+    #[inline]
+    pub fn due(&self) -> u64 {
+        self.held.front().map_or(u64::MAX, |held| held.until)
+    }
+
+    /// Drops those that have been held for too long. How many.
+    pub fn expire(&mut self, now: u64) -> u64 {
+        let mut dropped = 0;
+        while self.due() <= now
+            && let Some(held) = self.held.pop_front()
+        {
+            self.taken &= !(1 << (held.offset / PLACE_BYTES));
+            dropped += 1;
+        }
+        dropped
+    }
+
+    /// Packets that are held.
+    pub fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    /// The memory in which packets are held, and where in it a frame can be put together.
+    pub fn memory(&self) -> Option<(SharedMemory, usize)> {
+        Some((self.memory?, PLACES * PLACE_BYTES))
+    }
+
+    /// Nobody is out, and nothing is held. How many packets were.
+    pub fn clear(&mut self) -> u64 {
+        for slot in 0..u32::try_from(self.slots.len()).unwrap_or(0) {
+            if self.slots[Slot::new(slot).index()].generation != 0 {
+                self.remove_slot(Slot::new(slot));
+            }
+        }
+        let dropped = self.held.len() as u64;
+        self.held.clear();
+        self.taken = 0;
+        dropped
+    }
+}
+
+#[cfg(test)]
+#[path = "doors_tests.rs"]
+mod tests;
