@@ -16,6 +16,7 @@ pub mod end;
 pub mod guest;
 pub mod guest_control;
 pub mod limits;
+pub mod log;
 pub mod manifest;
 pub mod message;
 pub mod net;

@@ -1,6 +1,13 @@
 //! The 64-byte message that fills one slot of a ring.
 
+use crate::claim::Claim;
+use crate::limits::Name;
+use crate::nic::Node;
+use crate::request_page::Piece;
 use crate::ring::SLOT_BYTES;
+use crate::share::Share;
+use crate::tenant::Tenant;
+use crate::vm::{ImageId, Seat, Slot, VmId};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// One slot. What `kind` and `words` mean is defined per ring: [`crate::pager`], [`crate::sched`], [`crate::net`],
@@ -54,7 +61,7 @@ impl BadMessage {
 }
 
 /// Low 32 bits of a message word that is defined to hold a 32-bit number.
-pub(crate) fn low32(kind: u32, word: u64) -> Result<u32, BadMessage> {
+fn low32(kind: u32, word: u64) -> Result<u32, BadMessage> {
     u32::try_from(word).map_err(|_| BadMessage { kind, what: "a 32-bit word has bits above 31 set" })
 }
 
@@ -77,3 +84,193 @@ pub(crate) fn words_to_bytes(words: [u64; 2]) -> [u8; 16] {
     bytes[8..].copy_from_slice(&words[1].to_le_bytes());
     bytes
 }
+
+/// What stands in one or more words of a message.
+pub(crate) trait Words: Sized {
+    /// Writes it into the words from `at` on, which becomes the first behind it.
+    fn put(self, words: &mut [u64; 7], at: &mut usize);
+
+    /// Reads what [`Words::put`] has written.
+    ///
+    /// # Errors
+    /// It is out of range.
+    fn take(kind: u32, words: &[u64; 7], at: &mut usize) -> Result<Self, BadMessage>;
+}
+
+/// What stands in one word, or in a half of one.
+pub(crate) trait Word: Sized {
+    fn to_word(self) -> u64;
+    fn from_word(kind: u32, word: u64) -> Result<Self, BadMessage>;
+}
+
+impl<T: Word> Words for T {
+    #[inline(always)]
+    fn put(self, words: &mut [u64; 7], at: &mut usize) {
+        words[*at] = self.to_word();
+        *at += 1;
+    }
+
+    #[inline(always)]
+    fn take(kind: u32, words: &[u64; 7], at: &mut usize) -> Result<Self, BadMessage> {
+        *at += 1;
+        Self::from_word(kind, words[*at - 1])
+    }
+}
+
+/// `$type` is a word: how it becomes one, and how one becomes it.
+macro_rules! word {
+    ($type:ty, |$value:ident| $to:expr, |$kind:ident, $word:ident| $from:expr) => {
+        impl $crate::message::Word for $type {
+            #[inline(always)]
+            fn to_word(self) -> u64 {
+                let $value = self;
+                $to
+            }
+
+            #[inline(always)]
+            fn from_word($kind: u32, $word: u64) -> Result<Self, $crate::message::BadMessage> {
+                $from
+            }
+        }
+    };
+}
+pub(crate) use word;
+
+word!(u64, |value| value, |_kind, word| Ok(word));
+word!(u32, |value| value.into(), |kind, word| low32(kind, word));
+word!(u16, |value| value.into(), |kind, word| low16(kind, word));
+word!(bool, |value| value.into(), |_kind, word| Ok(word != 0));
+word!(VmId, |vm| vm.raw(), |_kind, word| Ok(VmId::from_raw(word)));
+word!(Seat, |seat| seat.number().into(), |kind, word| low16(kind, word).map(Seat::new));
+word!(ImageId, |image| image.number().into(), |kind, word| low32(kind, word).map(ImageId::new));
+word!(Node, |node| node.number().into(), |kind, word| low32(kind, word).map(Node::new));
+// One that is not there is all ones.
+word!(Option<Seat>, |seat| seat.map_or(u64::MAX, |seat| seat.to_word()), |kind, word| if word == u64::MAX {
+    Ok(None)
+} else {
+    Seat::from_word(kind, word).map(Some)
+});
+
+word!(Slot, |slot| slot.number().into(), |kind, word| low32(kind, word).map(Slot::new));
+word!(Option<Slot>, |slot| slot.map_or(u32::MAX.into(), |slot| slot.to_word()), |kind, word| low32(kind, word)
+    .map(|raw| (raw != u32::MAX).then(|| Slot::new(raw))));
+word!(Piece, |piece| piece.raw().into(), |kind, word| low32(kind, word).map(Piece::from_raw));
+word!(Tenant, |tenant| tenant.raw().into(), |kind, word| Tenant::from_raw(low32(kind, word)?)
+    .ok_or(BadMessage { kind, what: "no tenant's name" }));
+
+// The limit stands above the reserve.
+word!(Claim, |claim| claim.limit.to_word() << 32 | claim.reserve.to_word(), |kind, word| Ok(Claim {
+    reserve: low32(kind, word & 0xffff_ffff)?,
+    limit: low32(kind, word >> 32)?,
+}));
+
+impl Words for Name {
+    #[inline(always)]
+    fn put(self, words: &mut [u64; 7], at: &mut usize) {
+        let [low, high] = bytes_to_words(self.0);
+        low.put(words, at);
+        high.put(words, at);
+    }
+
+    #[inline(always)]
+    fn take(kind: u32, words: &[u64; 7], at: &mut usize) -> Result<Self, BadMessage> {
+        Ok(Name(words_to_bytes([Words::take(kind, words, at)?, Words::take(kind, words, at)?])))
+    }
+}
+
+impl Words for Share {
+    #[inline(always)]
+    fn put(self, words: &mut [u64; 7], at: &mut usize) {
+        self.weight.put(words, at);
+        self.limits().put(words, at);
+    }
+
+    #[inline(always)]
+    fn take(kind: u32, words: &[u64; 7], at: &mut usize) -> Result<Self, BadMessage> {
+        Ok(Share::from_limits(Words::take(kind, words, at)?, Words::take(kind, words, at)?))
+    }
+}
+
+/// Messages of one direction of a ring: each with its number and what stands in its words, one after the other. `high | low` are the halves of a
+/// word. Makes the type and the ways to [`Message`] and back, the checks included.
+macro_rules! messages {
+    (
+        $(#[$doc:meta])*
+        $enum:ident {
+            $($(#[$about:meta])* $kind:literal $name:ident $({ $($field:ident: $type:ty $(| $low:ident: $low_type:ty)?),* $(,)? })?,)*
+        }
+    ) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $enum {
+            $($(#[$about])* $name $({ $($field: $type, $($low: $low_type,)?)* })?,)*
+        }
+
+        impl From<$enum> for $crate::message::Message {
+            #[inline]
+            fn from(message: $enum) -> $crate::message::Message {
+                #[allow(unused_imports)]
+                use $crate::message::{Word, Words};
+                let mut words = [0; 7];
+                let mut _at = 0;
+                let kind = match message {
+                    $($enum::$name $({ $($field, $($low,)?)* })? => {
+                        $($(
+                            $crate::message::put_word!(words, _at, $field $(, $low)?);
+                        )*)?
+                        $kind
+                    })*
+                };
+                $crate::message::Message { kind, id: 0, words }
+            }
+        }
+
+        impl TryFrom<&$crate::message::Message> for $enum {
+            type Error = $crate::message::BadMessage;
+
+            #[inline]
+            fn try_from(message: &$crate::message::Message) -> Result<Self, $crate::message::BadMessage> {
+                #[allow(unused_imports)]
+                use $crate::message::{Word, Words};
+                let (kind, words) = (message.kind, &message.words);
+                let mut _at = 0;
+                match kind {
+                    $($kind => {
+                        $($(
+                            $crate::message::take_word!(kind, words, _at, $field: $type $(, $low: $low_type)?);
+                        )*)?
+                        Ok($enum::$name $({ $($field, $($low,)?)* })?)
+                    })*
+                    _ => Err($crate::message::BadMessage::unknown(kind)),
+                }
+            }
+        }
+    };
+}
+pub(crate) use messages;
+
+/// A field of [`messages`], or two that share a word, into the words.
+macro_rules! put_word {
+    ($words:ident, $at:ident, $field:ident) => {
+        $field.put(&mut $words, &mut $at)
+    };
+    ($words:ident, $at:ident, $high:ident, $low:ident) => {
+        ($high.to_word() << 32 | $low.to_word()).put(&mut $words, &mut $at)
+    };
+}
+pub(crate) use put_word;
+
+/// The inverse of [`put_word`].
+macro_rules! take_word {
+    ($kind:ident, $words:ident, $at:ident, $field:ident: $type:ty) => {
+        let $field = <$type as Words>::take($kind, $words, &mut $at)?;
+    };
+    ($kind:ident, $words:ident, $at:ident, $high:ident: $high_type:ty, $low:ident: $low_type:ty) => {
+        let word = <u64 as Words>::take($kind, $words, &mut $at)?;
+        let ($high, $low) = (
+            <$high_type as Word>::from_word($kind, word >> 32)?,
+            <$low_type as Word>::from_word($kind, word & 0xffff_ffff)?,
+        );
+    };
+}
+pub(crate) use take_word;

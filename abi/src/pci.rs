@@ -38,6 +38,16 @@ const MAX_CAPABILITIES: u8 = 48;
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Config(pub [u8; CONFIG_BYTES]);
 
+/// Bus, device and function: bits 15..8, 7..3, 2..0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Address(pub u16);
+
+impl core::fmt::Display for Address {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "{:02x}:{:02x}.{}", self.0 >> 8, self.0 >> 3 & 31, self.0 & 7)
+    }
+}
+
 impl Config {
     /// The byte at this offset.
     pub const fn byte(&self, at: u8) -> u8 {

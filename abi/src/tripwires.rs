@@ -261,16 +261,18 @@ fn messages_survive_the_ring() {
             next: None,
         },
         control::ControlReply::Share { vm, share, reserve: 24, limit: 4109, held: 12, tenant },
-        control::ControlReply::Barriers(barriers::BarrierPlan {
-            mode: 1,
-            setup: 2,
-            exposed: barriers::Exposures::from_raw(3),
-            open: barriers::Exposures::from_raw(4),
-            exit: barriers::Barriers::from_raw(5),
-            tenant: barriers::Barriers::from_raw(6),
-            entry: barriers::Barriers::from_raw(7),
-            component: barriers::Barriers::from_raw(8),
-        }),
+        control::ControlReply::Barriers {
+            plan: barriers::BarrierPlan {
+                mode: 1,
+                setup: 2,
+                exposed: barriers::Exposures::from_raw(3),
+                open: barriers::Exposures::from_raw(4),
+                exit: barriers::Barriers::from_raw(5),
+                tenant: barriers::Barriers::from_raw(6),
+                entry: barriers::Barriers::from_raw(7),
+                component: barriers::Barriers::from_raw(8),
+            },
+        },
         control::ControlReply::Wakes {
             living: 1,
             admitted: 2,
@@ -346,9 +348,10 @@ fn messages_survive_the_ring() {
             TOO_LONG,
             NOT_ADMITTED,
             NO_ARGUMENTS,
-            NO_ADDRESS
+            NO_ADDRESS,
+            BAD_CLAIM
         ],
-        [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]
+        [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]
     );
     assert_eq!((request_page::BYTES, request_page::offset_behind(64)), (4096, 8192));
     assert!(sched::SchedCommand::try_from(&Message::new(0x2ff, [])).is_err());

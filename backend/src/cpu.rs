@@ -9,7 +9,7 @@ pub trait Backend: Sized {
     /// Its nested page tables.
     type Tables: Tables;
     /// Why the CPU refused a guest's processor.
-    type Error: core::fmt::Display;
+    type Error: Into<abi::log::ProcessorError>;
     /// [`Vcpu::run`] ends by itself when its ticks are over. Otherwise a timer interrupt has to end it.
     const ENDS_QUANTUM: bool;
 

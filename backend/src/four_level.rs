@@ -236,5 +236,8 @@ fn free_below<E: EntryFormat, F: Frames>(frames: &mut F, table: u64, level: u32,
 }
 
 #[cfg(test)]
+#[path = "four_level_all_tests.rs"]
+mod all_tests;
+#[cfg(test)]
 #[path = "four_level_tests.rs"]
 mod tests;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::vec::Vec;
 
 /// A machine's memory, for tables only. Frames start at a high address, so that truncated ones are noticed.
-struct Memory {
+pub(super) struct Memory {
     tables: Vec<Option<Box<[AtomicU64; 512]>>>,
     free: Vec<usize>,
     limit: usize,
@@ -18,7 +18,7 @@ struct Memory {
 const BASE: u64 = 0x000a_bcde_0000_0000;
 
 impl Memory {
-    fn new(limit: usize) -> Memory {
+    pub(super) fn new(limit: usize) -> Memory {
         Memory { tables: Vec::new(), free: Vec::new(), limit, looks: Cell::new(0) }
     }
 
@@ -27,7 +27,7 @@ impl Memory {
         usize::try_from((physical - BASE) / PAGE).expect("a frame of ours")
     }
 
-    fn in_use(&self) -> usize {
+    pub(super) fn in_use(&self) -> usize {
         self.tables.iter().flatten().count()
     }
 }
@@ -60,7 +60,7 @@ unsafe impl Frames for Memory {
 
 /// A bit that allows execution.
 #[derive(Debug)]
-struct Allows;
+pub(super) struct Allows;
 impl EntryFormat for Allows {
     const PRESENT: u64 = 7;
     const TABLE: u64 = 7;

@@ -1,6 +1,6 @@
 //! The configuration space of PCI functions, by configuration mechanism 1 (PCI Local Bus 3.0, section 3.2.2.3.2).
 
-use abi::pci::{CONFIG_BYTES, Config};
+use abi::pci::{Address, CONFIG_BYTES, Config};
 use core::fmt;
 use x86::io::{inl, outl};
 
@@ -56,6 +56,6 @@ impl PciAddress {
 
 impl fmt::Display for PciAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:02x}:{:02x}.{}", self.0 >> 8, self.device(), self.0 & 7)
+        Address(self.0).fmt(f)
     }
 }

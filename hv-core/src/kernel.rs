@@ -35,9 +35,9 @@ use crate::vm::{Hazard, NEVER, Queue, Requested, State, Table};
 use abi::guest::pending;
 use backend::Backend;
 
-/// Looks a second at the serial line while something waits for it.
+/// Polls of the serial line per second while something waits for it.
 const SERIAL_RATE: u64 = 700;
-/// Ticks between two looks at the serial line.
+/// Ticks between two of them.
 const fn serial_interval(tsc_hz: u64) -> u64 {
     tsc_hz / SERIAL_RATE
 }

@@ -33,7 +33,7 @@ impl Virtualization {
     /// # Safety
     /// Ring 0.
     pub unsafe fn detect() -> Result<Virtualization, Refusal> {
-        // SAFETY: the caller's.
+        // SAFETY: upheld by the caller.
         unsafe { Self::choose(vmx::Capabilities::read().plan(), svm::Capabilities::read().plan()) }
     }
 

@@ -73,7 +73,7 @@ impl Display for Report<'_> {
                 write!(f, " burst={} reserve_frames={reserve} limit_frames={limit} held_frames={held}", share.burst)?;
                 if tenant.is_unsaid() { Ok(()) } else { write!(f, " tenant={tenant}") }
             }
-            ControlReply::Barriers(plan) => write!(
+            ControlReply::Barriers { plan } => write!(
                 f,
                 "barriers mode={} exposed={} open={} always={} exit={} tenant={} entry={} component={}",
                 plan.mode_name(),

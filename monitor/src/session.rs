@@ -312,7 +312,7 @@ impl Session {
                     }
                     ControlReply::Share { .. }
                     | ControlReply::Exits { .. }
-                    | ControlReply::Barriers(_)
+                    | ControlReply::Barriers { .. }
                     | ControlReply::Wakes { .. } => Outcome::Done,
                     _ => Outcome::More,
                 }

@@ -199,16 +199,18 @@ impl Core {
                 p50_ticks: 1279,
                 p99_ticks: 5119,
             }],
-            ControlRequest::Barriers => vec![ControlReply::Barriers(BarrierPlan {
-                mode: 2,
-                setup: 1,
-                exposed: Exposures::L1TF.with(Exposures::SSB),
-                open: Exposures::SSB,
-                exit: Barriers::CALL,
-                tenant: Barriers::IBPB.with(Barriers::RSB),
-                entry: Barriers::L1D,
-                component: Barriers::NONE,
-            })],
+            ControlRequest::Barriers => vec![ControlReply::Barriers {
+                plan: BarrierPlan {
+                    mode: 2,
+                    setup: 1,
+                    exposed: Exposures::L1TF.with(Exposures::SSB),
+                    open: Exposures::SSB,
+                    exit: Barriers::CALL,
+                    tenant: Barriers::IBPB.with(Barriers::RSB),
+                    entry: Barriers::L1D,
+                    component: Barriers::NONE,
+                },
+            }],
             ControlRequest::Share { slot } => vec![match self.vms.get(&slot.number()) {
                 Some(&generation) => {
                     let share = Share { weight: 300, rate: abi::share::UNLIMITED, burst: 65_536 };

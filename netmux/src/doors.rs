@@ -68,7 +68,7 @@ impl Doors {
     pub const TABLES: TableBytes =
         TableBytes { per_slot: (size_of::<Door>() + size_of::<u32>()) as u32, per_seat: 0, ..TableBytes::NONE };
 
-    /// Nobody is out. Without memory for all places no packet is held.
+    /// Nobody is out. Without `BYTES` of memory no packet is held.
     pub fn new(tables: &mut Tables, memory: Option<SharedMemory>, ticks_per_second: u64) -> Self {
         let mut heads: Table<u32> = tables.per_slot();
         let chains: usize = heads.capacity().checked_ilog2().map_or(0, |log2| 1 << log2);

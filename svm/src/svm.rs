@@ -234,7 +234,7 @@ impl Backend for Svm {
 /// Ring 0, CR4.OSXSAVE is set, and the CPU offers `value`.
 unsafe fn set_xcr0(value: u64) {
     let (now_low, now_high): (u32, u32);
-    // SAFETY: the caller's.
+    // SAFETY: upheld by the caller.
     unsafe {
         asm!("xgetbv", in("ecx") 0, out("eax") now_low, out("edx") now_high, options(nomem, nostack, preserves_flags));
         if (now_low, now_high) != (low(value), low(value >> 32)) {

@@ -1,5 +1,7 @@
 //! Why this CPU refuses what is asked of it, or one guest.
 
+use abi::limits::Name;
+use abi::log::ProcessorError;
 use core::fmt;
 
 /// See the variants; [`fmt::Display`] says what is wrong.
@@ -43,3 +45,15 @@ impl fmt::Display for Error {
 }
 
 impl core::error::Error for Error {}
+
+impl From<Error> for ProcessorError {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::FixedBits { bits, .. } => ProcessorError::FixedBits(bits),
+            Error::Field { encoding, error } => ProcessorError::Field { encoding, error },
+            Error::Instruction { name, error } => {
+                ProcessorError::Instruction { name: Name::new(name).unwrap_or(Name::EMPTY), error }
+            }
+        }
+    }
+}

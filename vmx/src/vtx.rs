@@ -150,7 +150,7 @@ impl Vtx {
     /// # Safety
     /// The frame at `physical`, mapped at `pointer`, is nobody else's until `clear`.
     pub(crate) unsafe fn prepare(&mut self, physical: u64, pointer: NonNull<u8>) -> Result<LoadedVmcs<'_>, Error> {
-        // SAFETY: the caller's.
+        // SAFETY: upheld by the caller.
         unsafe { format_region(pointer, self.plan.revision) };
         self.clear(physical)?;
         self.load(physical)

@@ -15,6 +15,8 @@ mod http;
 mod image;
 mod machine;
 mod manifest;
+#[cfg(test)]
+mod messages;
 mod mutants;
 mod net;
 mod pxe;

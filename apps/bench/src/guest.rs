@@ -37,7 +37,7 @@ pub fn tsc() -> u64 {
 /// No Rust object lies there.
 #[inline(always)]
 pub unsafe fn touch(address: u64) {
-    // SAFETY: the caller's.
+    // SAFETY: upheld by the caller.
     unsafe { asm!("mov byte ptr [{}], 1", in(reg) address, options(nostack, preserves_flags)) };
 }
 

@@ -44,7 +44,7 @@ macro_rules! access {
         /// # Safety
         /// No Rust object is there but those that only this function and its counterpart use.
         pub unsafe fn $poke(address: u64, value: $type) {
-            // SAFETY: the caller's.
+            // SAFETY: upheld by the caller.
             unsafe { asm!($write, in($class) value, in(reg) address, options(nostack, preserves_flags)) };
         }
     };

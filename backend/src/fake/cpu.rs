@@ -2,6 +2,7 @@
 
 use super::{Asked, FakeFormat, FakeVcpu, Ram, Step, Wires};
 use crate::{Access, Backend, Barriers, EntryFormat, FourLevel, Frames, Translation};
+use abi::log::ProcessorError;
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::rc::Rc;
@@ -15,9 +16,9 @@ const FRAME: u64 = 0x000f_ffff_ffff_f000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FakeError;
 
-impl core::fmt::Display for FakeError {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str("the test wants it so")
+impl From<FakeError> for ProcessorError {
+    fn from(_: FakeError) -> Self {
+        ProcessorError::Unknown
     }
 }
 

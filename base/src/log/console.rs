@@ -5,8 +5,10 @@
 //! then the line goes to the devices past the lock, rather than into a deadlock.
 
 use super::framebuffer::{Framebuffer, Glyphs, Mode};
+use super::serial::{Line, Serial, Uart};
 use crate::memory::PhysAddr;
 use abi::boot::{self, screen};
+use abi::log::Record;
 use core::fmt;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -16,12 +18,8 @@ use x86::io::{inb, outb};
 
 const COM1: u16 = 0x3f8;
 const LINE_STATUS: u16 = COM1 + 5;
-const TRANSMITTER_EMPTY: u8 = 1 << 5;
-const ALL_SENT: u8 = 1 << 6;
 /// Bytes that the 16550's transmit queue takes when it is empty.
 const FIFO: usize = 16;
-/// Polls of the line status before the transmitter counts as missing or stuck.
-const PATIENCE: u32 = 1_000_000;
 const DEBUG_PORT: u16 = 0xe9;
 
 const SCREEN: PhysAddr = PhysAddr::new(0xb8000);
@@ -39,7 +37,7 @@ const BUFFER: usize = 64 * 1024;
 static WAITING: AtomicBool = AtomicBool::new(false);
 
 static CONSOLE: Mutex<Console> = Mutex::new(Console {
-    serial: false,
+    serial: Serial::new(Com1),
     debug_port: false,
     screen: false,
     column: 0,
@@ -61,7 +59,7 @@ pub enum Screen {
 
 /// State of the outputs.
 pub(super) struct Console {
-    serial: bool,
+    serial: Serial<Com1>,
     debug_port: bool,
     screen: bool,
     column: usize,
@@ -87,8 +85,7 @@ pub(super) fn open_lines() {
     for (register, value) in [(1, 0), (3, 0x80), (0, 1), (1, 0), (3, 0x03), (2, 0x07), (4, 0x0b)] {
         write(COM1 + register, value);
     }
-    // A port without a UART reads as all ones.
-    console.serial = read(LINE_STATUS) != 0xff;
+    console.serial.open();
     console.debug_port = read(DEBUG_PORT) == 0xe9;
 }
 
@@ -145,7 +142,7 @@ pub fn framebuffer() -> Option<(PhysAddr, u64, (usize, usize))> {
 /// As many bytes as [`framebuffer`] says are mapped there and stay so until the next call; nobody else uses them.
 pub unsafe fn framebuffer_at(at: Option<NonNull<u8>>) {
     if let Some(mut console) = CONSOLE.try_lock() {
-        // SAFETY: the caller's.
+        // SAFETY: upheld by the caller.
         unsafe { console.framebuffer.map(at.map_or(0, |at| at.as_ptr().expose_provenance())) };
         console.framebuffer.paint(usize::MAX);
     }
@@ -155,7 +152,11 @@ pub unsafe fn framebuffer_at(at: Option<NonNull<u8>>) {
 pub(super) fn with_console<R>(f: impl FnOnce(&mut dyn fmt::Write) -> R) -> R {
     match CONSOLE.try_lock() {
         Some(mut console) => f(&mut *console),
-        None => f(&mut Emergency),
+        None => {
+            let mut serial = Serial::new(Com1);
+            serial.open();
+            f(&mut Emergency(serial))
+        }
     }
 }
 
@@ -167,20 +168,30 @@ pub fn set_buffered(on: bool) {
     }
 }
 
-/// Gives the outputs what the serial line takes at once. Returns true while something still waits. The run loop calls it
-/// when nothing else is to be done, and from time to time when something always is.
+/// Gives the outputs what the serial line takes at once; one that takes nothing for a second is gone on without. Returns true while
+/// something still waits. The run loop calls it when nothing else is to be done, and from time to time when something always is.
 pub fn pump() -> bool {
     let Some(mut console) = CONSOLE.try_lock() else { return false };
-    if !console.serial || !console.waiting.is_empty() && read(LINE_STATUS) & TRANSMITTER_EMPTY != 0 {
+    let nothing = console.waiting.is_empty();
+    let line = if nothing { Line::Busy } else { console.serial.look(crate::tsc(), super::tsc_hz()) };
+    if line != Line::Busy {
         for _ in 0..FIFO {
             let Some(byte) = console.waiting.pop_front() else { break };
             console.copy(byte);
-            write(COM1, byte);
+            if line == Line::Ready { console.serial.put(byte) } else { console.serial.miss(byte) }
         }
+    }
+    if line == Line::Ready && console.waiting.is_empty() {
+        console.serial.renew();
     }
     let waiting = console.framebuffer.paint(DRAWN_AT_ONCE) | !console.waiting.is_empty();
     WAITING.store(waiting, Ordering::Relaxed);
-    waiting
+    let lost = console.serial.take_lost();
+    drop(console);
+    if lost != 0 {
+        super::say(Record::SerialLost { lines: lost });
+    }
+    waiting || lost != 0
 }
 
 /// Whether something waits for [`pump`].
@@ -201,33 +212,34 @@ pub fn has_room_for_components() -> bool {
 }
 
 fn has_less_than(bytes: usize) -> bool {
-    CONSOLE.try_lock().is_none_or(|console| !console.buffered || !console.serial || console.waiting.len() < bytes)
+    CONSOLE
+        .try_lock()
+        .is_none_or(|console| !console.buffered || !console.serial.is_present() || console.waiting.len() < bytes)
 }
 
-/// Waits until everything has left the serial line (or the line is found to be stuck).
+/// Waits until everything has left the serial line, or that is found to be stuck.
 pub fn flush() {
     if let Some(mut console) = CONSOLE.try_lock() {
+        console.serial.renew();
         while let Some(byte) = console.waiting.pop_front() {
             console.out(byte);
         }
         console.framebuffer.paint(usize::MAX);
-        if console.serial {
-            await_status(ALL_SENT);
-        }
+        console.serial.drain();
     }
 }
 
-fn await_status(bits: u8) {
-    for _ in 0..PATIENCE {
-        if read(LINE_STATUS) & bits != 0 {
-            return;
-        }
-    }
-}
+/// COM1.
+struct Com1;
 
-fn send(byte: u8) {
-    await_status(TRANSMITTER_EMPTY);
-    write(COM1, byte);
+impl Uart for Com1 {
+    fn status(&mut self) -> u8 {
+        read(LINE_STATUS)
+    }
+
+    fn put(&mut self, byte: u8) {
+        write(COM1, byte);
+    }
 }
 
 impl Console {
@@ -244,12 +256,10 @@ impl Console {
         let _ = self.waiting.push_back(byte);
     }
 
-    /// To all outputs; waits for the serial line.
+    /// To all outputs; waits for the serial line, as long as that may be waited for.
     fn out(&mut self, byte: u8) {
         self.copy(byte);
-        if self.serial {
-            send(byte);
-        }
+        self.serial.send(byte);
     }
 
     /// To the outputs that take everything at once.
@@ -302,13 +312,13 @@ impl fmt::Write for Console {
 }
 
 /// The way past the lock: serial line and debug port only.
-struct Emergency;
+struct Emergency(Serial<Com1>);
 
 impl fmt::Write for Emergency {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for byte in text.bytes() {
             write(DEBUG_PORT, byte);
-            send(byte);
+            self.0.send(byte);
         }
         Ok(())
     }

@@ -7,6 +7,7 @@
 pub mod capture;
 mod console;
 mod framebuffer;
+mod serial;
 
 pub use console::{
     Screen, flush, framebuffer, framebuffer_at, has_room, has_room_for_components, is_waiting, pump, resume_screen,
@@ -15,10 +16,11 @@ pub use console::{
 pub use framebuffer::{Glyphs, Mode};
 pub use rate_limit::RateLimit;
 
+use abi::log::{Level, Record};
 use console::with_console;
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
-use log::{LevelFilter, Log, Metadata, Record};
+use log::{LevelFilter, Log, Metadata};
 
 /// TSC at the start of boot, and ticks per second; 0 until the TSC is calibrated.
 static START_TSC: AtomicU64 = AtomicU64::new(0);
@@ -56,6 +58,11 @@ pub fn set_tsc_hz(hz: u64) {
     TSC_HZ.store(hz, Ordering::Relaxed);
 }
 
+/// Ticks of the TSC in a second; 0 while nobody knows.
+fn tsc_hz() -> u64 {
+    TSC_HZ.load(Ordering::Relaxed)
+}
+
 /// A line without time and level, on all outputs, at once; also when the log itself is broken.
 pub fn raw_line(text: fmt::Arguments<'_>) {
     with_console(|console| {
@@ -65,14 +72,27 @@ pub fn raw_line(text: fmt::Arguments<'_>) {
     flush();
 }
 
+/// Says what the core has to say.
+#[cold]
+#[inline(never)]
+pub fn say(record: Record) {
+    let level = match record.level() {
+        Level::Error => log::Level::Error,
+        Level::Warn => log::Level::Warn,
+        Level::Info => log::Level::Info,
+        Level::Debug => log::Level::Debug,
+    };
+    log::log!(target: record.target(), level, "{record}");
+}
+
 impl Log for Logger {
     fn enabled(&self, _: &Metadata<'_>) -> bool {
         true
     }
 
-    fn log(&self, record: &Record<'_>) {
+    fn log(&self, record: &log::Record<'_>) {
         let ticks = crate::tsc().wrapping_sub(START_TSC.load(Ordering::Relaxed));
-        let (seconds, micros) = split_time(ticks, TSC_HZ.load(Ordering::Relaxed));
+        let (seconds, micros) = split_time(ticks, tsc_hz());
         let target = record.target();
         // Whoever boots speaks for the core.
         let ours = ["hv_core", "loader", "base"].iter().any(|name| target.starts_with(name));

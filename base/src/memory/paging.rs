@@ -11,6 +11,7 @@ use super::frames::{Frames, Owner};
 use super::phys::{self, PhysAddr};
 use super::tables::{DirectMap, Leaf, MapError, MapFlags, Size, TableMemory, Tables};
 use abi::limits::PAGE_SIZE;
+use abi::log::WxReport;
 
 /// First topmost entry of the shared half.
 const UPPER_HALF: usize = 256;
@@ -124,39 +125,6 @@ impl AddressSpace {
     pub fn map_bad_for_selftest(&mut self, frames: &mut Frames, at: u64, frame: PhysAddr) -> Result<(), MapError> {
         let flags = MapFlags { write: true, execute: true, user: true, ..MapFlags::default() };
         self.tables.map_unchecked(frames, at, frame, Size::Small, flags)
-    }
-}
-
-/// What an audit found.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct WxReport {
-    /// Leaves that were looked at.
-    pub leaves: u64,
-    /// Leaves that are writable and executable.
-    pub writable_executable: u64,
-    /// Pages of the core's text and constants that another address makes writable.
-    pub writable_aliases: u64,
-    /// Leaves that are executable.
-    pub executable: u64,
-    /// Address of the first bad one.
-    pub first_bad: Option<u64>,
-}
-
-impl WxReport {
-    /// True when nothing bad was found.
-    pub fn is_clean(&self) -> bool {
-        self.first_bad.is_none() && self.writable_executable == 0 && self.writable_aliases == 0
-    }
-}
-
-impl core::fmt::Display for WxReport {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        let (bad, leaves) = (self.writable_executable, self.leaves);
-        write!(f, "W^X: {bad} of {leaves} leaf mappings are writable and executable")?;
-        if self.writable_aliases > 0 {
-            write!(f, ", {} pages of text or constants have a writable alias", self.writable_aliases)?;
-        }
-        self.first_bad.map_or(Ok(()), |at| write!(f, ", the first at {at:#x}"))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::vectors;
 use abi::boot::features;
+use abi::log::Timer;
 use core::ptr::NonNull;
 use x86::msr::{IA32_APIC_BASE, IA32_TSC_DEADLINE, rdmsr, wrmsr};
 
@@ -135,13 +136,8 @@ impl LocalApic {
     }
 
     /// For the log.
-    pub fn mode(&self) -> &'static str {
-        match (self.registers.is_some(), self.deadline) {
-            (false, true) => "x2APIC, TSC deadline timer",
-            (false, false) => "x2APIC, one-shot timer",
-            (true, true) => "xAPIC, TSC deadline timer",
-            (true, false) => "xAPIC, one-shot timer",
-        }
+    pub fn timer(&self) -> Timer {
+        Timer { x2apic: self.registers.is_none(), deadline: self.deadline }
     }
 
     #[inline]

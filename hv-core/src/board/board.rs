@@ -2,6 +2,7 @@
 
 use super::pci::PciInfo;
 use crate::trap::{Errors, Make, Trap, UserContext};
+use abi::log::Delivery;
 
 /// What the loop asks of the hardware of its CPU. Interrupts are off, but inside of [`Board::idle`], [`Board::take_interrupt`]
 /// and [`Board::enter`].
@@ -62,5 +63,5 @@ pub trait Devices {
     /// Route an ISA interrupt; masked until it is asked for.
     fn route_isa(&mut self, irq: u32) -> Option<u32>;
     /// How an interrupt comes, by the number that it was routed with: for the log.
-    fn delivery(&self, gsi: Option<u32>) -> &'static str;
+    fn delivery(&self, gsi: Option<u32>) -> Delivery;
 }

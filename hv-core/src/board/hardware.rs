@@ -5,8 +5,10 @@ use super::ioapic::{IoApics, isa_wire};
 use super::msi::Messages;
 use super::pci::{PciDevice, PciInfo};
 use super::{Board, Devices, vectors};
+use crate::log::say;
 use crate::trap::{self, Errors, Make, Trap, UserContext};
 use abi::boot::{BARS, Bar, MAX_OVERRIDES, MAX_PCI_DEVICES, Override, SoftOff};
+use abi::log::{Delivery, Record};
 use abi::pci::{CLASS_IDE, MsixPlace};
 use base::power;
 
@@ -142,7 +144,7 @@ impl Board for Hardware {
     }
 
     fn power_off(&mut self) {
-        log::info!(target: "foraker", "powered off");
+        say(Record::PoweredOff);
         crate::log::flush();
         power::off(self.soft_off)
     }
@@ -187,12 +189,12 @@ impl Devices for Hardware {
         Some(wire.gsi)
     }
 
-    fn delivery(&self, gsi: Option<u32>) -> &'static str {
+    fn delivery(&self, gsi: Option<u32>) -> Delivery {
         match gsi {
-            None => "no interrupt",
-            Some(gsi) if !is_message(gsi) => "INTx",
-            Some(gsi) if self.messages.can_mask(gsi) => "MSI-X",
-            Some(_) => "MSI",
+            None => Delivery::None,
+            Some(gsi) if !is_message(gsi) => Delivery::Intx,
+            Some(gsi) if self.messages.can_mask(gsi) => Delivery::MsiX,
+            Some(_) => Delivery::Msi,
         }
     }
 }

@@ -5,8 +5,9 @@ use super::fatal;
 use super::options::{Options, SelfTest};
 use crate::board::Board;
 use crate::kernel::Kernel;
-use crate::memory::{AddressSpace, Frames, KernelSpace, Owner, WxReport};
+use crate::memory::{AddressSpace, Frames, KernelSpace, Owner};
 use abi::boot::failure;
+use abi::log::WxReport;
 use abi::vm::Slot;
 use backend::{Backend, Corruption};
 

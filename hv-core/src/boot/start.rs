@@ -11,10 +11,12 @@ use crate::board::features::set_control_registers;
 use crate::board::ioapic::IoApics;
 use crate::board::msi::Messages;
 use crate::board::pci::{PciDevice, pirq_base};
+use crate::log::say;
 use crate::memory::phys::index;
 use crate::memory::{CoreImage, KernelSpace, PhysAddr};
 use abi::boot::{BootRecord, DIRECT_MAP, failure, features};
 use abi::limits::PAGE_SIZE;
+use abi::log::Record;
 use base::log::Glyphs;
 use core::ptr::NonNull;
 use log::LevelFilter;
@@ -91,7 +93,7 @@ fn open_hardware(record: &BootRecord) -> Hardware {
     let Some(mut io_apics) = (unsafe { IoApics::init(record.io_apics()) }) else {
         fatal(failure::NO_IO_APIC, format_args!(""));
     };
-    log::info!("{} processors, 1 used; {}; {} I/O APICs", record.processors, apic.mode(), record.io_apic_count);
+    say(Record::Processors { processors: record.processors, timer: apic.timer(), io_apics: record.io_apic_count });
     let pirq_base = pirq_base(record.pci(), io_apics.pins(16));
     Hardware {
         apic,
@@ -120,7 +122,7 @@ fn check_tables(kernel: &KernelSpace, image: &CoreImage) {
         refuse(Field::Root, image.stack_guard);
     }
     let report = kernel.audit();
-    log::info!("{report}");
+    say(Record::CoreAudit { found: report });
     if !report.is_clean() {
         fatal(failure::SELF_TEST, format_args!("{report}"));
     }

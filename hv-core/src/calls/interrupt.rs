@@ -2,6 +2,8 @@
 
 use crate::board::{Board, vectors};
 use crate::kernel::Cpu;
+use crate::log::say;
+use abi::log::Record;
 use backend::Backend;
 
 impl<B: Backend, H: Board> Cpu<B, H> {
@@ -23,7 +25,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
                 self.board.end_of_interrupt();
             }
             vectors::ERROR => {
-                log::warn!(target: "core", "the local APIC reports an error");
+                say(Record::ApicError);
                 self.board.end_of_interrupt();
             }
             // Spurious ones, of the APIC and of the legacy controllers, must not be acknowledged (SDM vol. 3, section 11.9).

@@ -3,11 +3,13 @@
 use crate::board::{Board, vectors};
 use crate::component::{Component, Death, EndpointId, Run};
 use crate::kernel::{Cpu, Kernel};
+use crate::log::say;
 use crate::service::NoRingPage;
 use crate::trap::Trap;
 use abi::component::{ERROR_ARGUMENT, ERROR_AUTHORITY, ERROR_BUSY, ERROR_UNKNOWN, authority, syscall};
 use abi::guest::pending;
 use abi::limits::{LOG_LINE_BYTES, MAX_RINGS_PER_COMPONENT};
+use abi::log::Record;
 use abi::message::{BadMessage, Message};
 use abi::service::Service;
 use abi::vm::VmId;
@@ -364,7 +366,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             let (now, hz) = (self.board.now(), self.time.tsc_hz());
             if component.live.log.allow(now, hz).is_none() {
                 if component.live.floods.allow(now, hz).is_some() {
-                    log::warn!(target: "core", "component {name} floods the log: its lines are limited");
+                    say(Record::Floods { name });
                 }
                 return Err(Refusal::Busy);
             }

@@ -6,8 +6,9 @@
 use super::{Component, Death, Run};
 use crate::board::Board;
 use crate::kernel::{Cpu, Kernel};
+use crate::log::say;
 use crate::vm::{NEVER, Queue};
-use abi::message::BadMessage;
+use abi::log::Record;
 use abi::service::Service;
 use backend::Backend;
 
@@ -38,69 +39,35 @@ fn delay_ms(quick_deaths: u32) -> u64 {
 impl Component {
     /// Say why it is stopped.
     fn obituary(&self, why: Death, tsc_hz: u64) {
-        let (name, context) = (self.entry.name, &self.context);
-        match why {
-            Death::Fault { vector, error, cr2 } => log::error!(
-                target: "core",
-                "component {name} killed: fault {vector} (error {error:#x}, address {cr2:#x}), registers {context:x?}"
-            ),
-            Death::Exit(code) => {
-                log::error!(target: "core", "component {name} ended itself with code {code}: its last lines say why");
+        let (name, rip, budget_us) = (self.entry.name, self.context.rip, self.entry.budget_us);
+        let us = |ticks: u64| ticks / (tsc_hz / 1_000_000).max(1);
+        say(match why {
+            Death::Fault { vector, error, cr2: address } => {
+                Record::Faulted { name, vector, error, address, registers: self.context.said() }
             }
-            Death::Overrun(ticks) => log::error!(
-                target: "core",
-                "component {name} killed: it ran {} us without waiting, its budget is {} us (rip {:#x})",
-                ticks / (tsc_hz / 1_000_000).max(1),
-                self.entry.budget_us,
-                context.rip
-            ),
-            Death::Spins(ticks) => log::error!(
-                target: "core",
-                "component {name} killed: it ran {} us and waited only for what is past, its budget is {} us (rip {:#x})",
-                ticks / (tsc_hz / 1_000_000).max(1),
-                self.entry.budget_us,
-                context.rip
-            ),
-            Death::Sleeps => log::error!(
-                target: "core",
-                "component {name} killed: it sleeps and does not take what it was rung for (bits {:#x}, rip {:#x})",
-                self.notified,
-                context.rip
-            ),
-            Death::RingFull => {
-                log::error!(target: "core", "component {name} killed: it does not empty its ring from the core (rip {:#x})", context.rip);
-            }
-            Death::Withholds(vm) => {
-                log::error!(target: "core", "component {name} killed: it does not let go of {vm}, which has ended (rip {:#x})", context.rip);
-            }
-            Death::Nonsense { kind, what } => {
-                let bad = BadMessage { kind, what };
-                log::error!(target: "core", "component {name} killed: on trial it sent a {bad}");
-            }
-            Death::Stalled => {
-                log::error!(target: "core", "component {name} killed: on trial it did not do its work (rip {:#x})", context.rip);
-            }
+            Death::Exit(code) => Record::Exited { name, code },
+            Death::Overrun(ticks) => Record::Overran { name, ran_us: us(ticks), budget_us, rip },
+            Death::Spins(ticks) => Record::Spun { name, ran_us: us(ticks), budget_us, rip },
+            Death::Sleeps => Record::Slept { name, bits: self.notified, rip },
+            Death::RingFull => Record::LeftRingFull { name, rip },
+            Death::Withholds(vm) => Record::Withheld { name, vm, rip },
+            Death::Nonsense(bad) => Record::Nonsense { name, bad },
+            Death::Stalled => Record::Stalled { name, rip },
             // Said when its successor starts.
-            Death::Swapped => {}
-            Death::Killed => {
-                log::warn!(target: "core", "component {name} (start {}) killed by request", self.incarnation);
-            }
-        }
+            Death::Swapped => return,
+            Death::Killed => Record::Killed { name, start: self.incarnation },
+        });
     }
 
     /// Where its policy is no good, the last good one takes its place.
     fn give_way(&mut self, why: Death, quick: bool) {
-        let was = self.policies.name();
+        let policy = self.policies.name();
         // Whatever is to blame, its place is taken already.
         if !why.is_fault() || self.successor.is_some() || !self.policies.fall(quick) {
             return;
         }
         self.quick_deaths = 0;
-        let (name, good) = (self.entry.name, self.policies.name());
-        log::warn!(
-            target: "core",
-            "component {name}: policy {was} is given up, and {good} takes its place, the last good one"
-        );
+        say(Record::GivenUp { name: self.entry.name, policy, good: self.policies.name() });
     }
 }
 
@@ -146,7 +113,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         component.run = Run::Stopped { start_at };
         component.notified = 0;
         if delay != 0 {
-            log::warn!(target: "core", "component {} dies again and again: next start in {delay_ms} ms", component.entry.name);
+            say(Record::StartDelayed { name: component.entry.name, delay_ms });
             cpu.components.next_deadline = cpu.components.next_deadline.min(start_at);
             cpu.arm(start_at);
         }
@@ -199,7 +166,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         let epoch = u32::from_le_bytes([a, b, c, d]);
         for ring in &component.rings {
             if ring::reset_to(ring, epoch).is_err() {
-                log::error!(target: "core", "bug: a ring of {} cannot be reset", component.entry.name);
+                say(Record::NoReset { name: component.entry.name });
             }
         }
         component.load(&mut self.frames, self.vm_frames, quantum_ticks);
@@ -209,9 +176,12 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         component.run = Run::Ready;
         self.attention.set_runnable(rank);
         if component.incarnation > 1 {
-            let (name, policy, incarnation) = (component.entry.name, component.policies.name(), component.incarnation);
-            let how = if by_wish { "goes on" } else { "restarted" };
-            log::info!(target: "core", "component {name} {how} with policy {policy} (start {incarnation})");
+            let (name, policy, start) = (component.entry.name, component.policies.name(), component.incarnation);
+            say(if by_wish {
+                Record::GoesOn { name, policy, start }
+            } else {
+                Record::Restarted { name, policy, start }
+            });
         }
         for device in &component.devices {
             if let Some(pci) = device.pci {

@@ -6,10 +6,12 @@ use super::rings::count32;
 use super::space::Space;
 use crate::board::Devices;
 use crate::board::pci::PciInfo;
+use crate::log::say;
 use crate::memory::{Frames, MapError, PhysAddr};
 use abi::component::{BARS, BarInfo, ComponentInfo, DeviceInfo, bits, layout};
 use abi::limits::{MAX_DEVICES_PER_COMPONENT, Name, PAGE_SIZE};
-use abi::pci::{CLASS_IDE, is_of_class};
+use abi::log::Record;
+use abi::pci::{Address, CLASS_IDE, is_of_class};
 
 /// What a component drives.
 #[derive(Default)]
@@ -39,7 +41,7 @@ pub(super) fn attach_devices(
         let bars = map_bars(&found, at, space, frames).map_err(|_| LoadError::Memory(*component))?;
         give_ports(&found, &mut attached.ports);
         let gsi = hardware.route_pci(pci);
-        log::info!("{component}: PCI {}, {}", found.address, hardware.delivery(gsi));
+        say(Record::Device { name: *component, address: Address(found.address.0), delivery: hardware.delivery(gsi) });
         // Once more, for its state now.
         let config = hardware.pci_device(pci).map_or(found.config, |found| found.config);
         info.devices[index] = DeviceInfo {

@@ -12,12 +12,14 @@ use super::rings::{Rings, count32};
 use super::run::Run;
 use super::space::Space;
 use crate::board::Devices;
+use crate::log::say;
 use crate::memory::phys::index as to_index;
 use crate::memory::{Frames, KernelSpace, MapError, Owner, PhysAddr, core_memory};
 use crate::trap::UserContext;
 use abi::boot::{self, program};
 use abi::component::{ComponentInfo, INFO_MAGIC, authority, bits, kicks, layout};
 use abi::limits::PAGE_SIZE;
+use abi::log::Record;
 use abi::manifest::{self, NONE};
 use abi::note::TableBytes;
 use ring::SharedMemory;
@@ -250,7 +252,7 @@ impl Component {
                 self.space.change_blocks();
             }
             if self.space.show(frames, program).is_err() {
-                log::error!(target: "core", "bug: no tables for policy {} of {}", self.policies.name(), self.entry.name);
+                say(Record::NoTables { name: self.entry.name, policy: self.policies.name() });
             }
             self.mapped = running;
         }

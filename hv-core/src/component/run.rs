@@ -1,5 +1,6 @@
 //! Whether a component can run, and why it is stopped.
 
+use abi::message::BadMessage;
 use abi::vm::VmId;
 
 /// Whether a component can run.
@@ -41,7 +42,7 @@ pub enum Death {
     /// It does not let go of the NIC of this VM, which has ended.
     Withholds(VmId),
     /// It is on trial, and sent what is no message of its ring.
-    Nonsense { kind: u32, what: &'static str },
+    Nonsense(BadMessage),
     /// It is on trial, and does not do its work.
     Stalled,
     /// The controller asked for it.

@@ -10,7 +10,9 @@ use super::replacement::{NoSwap, Swap};
 use super::run::{Death, Run};
 use crate::board::Board;
 use crate::kernel::{Cpu, Kernel};
+use crate::log::say;
 use crate::vm::NEVER;
+use abi::log::Record;
 use backend::Backend;
 
 /// Bytes of an image that are made ready at once, and milliseconds from one part to the next: VMs and components go on in
@@ -136,7 +138,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             self.condemn(rank, Death::Stalled);
         } else {
             component.policies.prove();
-            log::debug!(target: "core", "component {}: policy {} is good", component.entry.name, component.policies.name());
+            say(Record::Proved { name: component.entry.name, policy: component.policies.name() });
         }
     }
 

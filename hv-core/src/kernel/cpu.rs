@@ -10,10 +10,11 @@ use crate::boot::options::Net;
 use crate::component::{
     Backlog, Components, Death, EndpointId, EndpointSet, Endpoints, Full, MAX_ENDPOINTS, Party, Run, Swap, Told,
 };
-use crate::log::RateLimit;
+use crate::log::{RateLimit, say};
 use crate::memory::Frames;
 use crate::service::Wakes;
 use crate::vm::{Images, Queues, Timers};
+use abi::log::Record;
 use abi::message::{BadMessage, Message};
 use abi::nic::Node;
 use abi::service::Service;
@@ -258,11 +259,10 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         let Some(rank) = self.endpoints.rank(from) else { return };
         let name = self.components.list[rank].entry.name;
         if self.component_log.allow(self.board.now(), self.time.tsc_hz()).is_some() {
-            log::warn!(target: "core", "{name} sent a {error}; ignored");
+            say(Record::SentNonsense { name, bad: *error });
         }
         if self.on_trial(rank) {
-            let BadMessage { kind, what } = *error;
-            self.condemn(rank, Death::Nonsense { kind, what });
+            self.condemn(rank, Death::Nonsense(*error));
         }
     }
 }

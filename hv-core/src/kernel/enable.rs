@@ -1,11 +1,13 @@
 //! This CPU: descriptor tables, and virtualization switched on.
 
 use crate::boot::{Virtualization, fatal};
+use crate::log::say;
 use crate::memory::{Frames, Owner, PhysAddr, core_memory};
 use crate::trap::{self, CpuMemory, Make};
 use abi::barriers::BarrierPlan;
 use abi::boot::{BootRecord, failure, features};
 use abi::limits::PAGE_SIZE;
+use abi::log::Record;
 use core::ptr::NonNull;
 
 /// Contiguous frames for this CPU, zeroed.
@@ -33,14 +35,14 @@ pub(super) fn bring_up_cpu(frames: &mut Frames) {
 /// CPU's state is written down for exits of guests.
 pub(super) fn machine_checks(of: u32) {
     if of & features::MACHINE_CHECKS == 0 {
-        log::warn!(target: "core", "the processor has no machine checks: hardware that fails is not noticed");
+        say(Record::NoMachineChecks);
         return;
     }
     let make = if of & features::AMD_BANKS != 0 { Make::Amd } else { Make::Intel };
     // SAFETY: ring 0; the processor has them; `bring_up_cpu` has loaded the IDT.
     let left = unsafe { trap::enable_machine_checks(make) };
     for error in &left {
-        log::warn!(target: "core", "a hardware error from before the start: {error}; look at the firmware's event log");
+        say(Record::EarlierError { error: error.said() });
     }
 }
 

@@ -5,10 +5,12 @@
 
 use super::{Cpu, Kernel};
 use crate::board::Board;
+use crate::log::say;
 use crate::memory::{Owner, PhysAddr};
 use crate::trap::{ADVICE, HardwareError, Severity};
 use crate::vm::{End, NEVER};
 use abi::end::EndReason;
+use abi::log::Record;
 use abi::vm::{Slot, VmId};
 use backend::Backend;
 
@@ -33,7 +35,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             match error.severity(self.cpu.board.make()) {
                 Severity::Corrected => self.cpu.corrected(error, now),
                 Severity::Unused | Severity::Used => self.lose(error),
-                Severity::Fatal => panic!("machine check: {error}; {ADVICE}"),
+                Severity::Fatal => panic!("machine check: {}; {ADVICE}", error.said()),
             }
         }
         if let Some(id) = interrupted.filter(|_| !goes_on) {
@@ -46,22 +48,21 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         // Errors without a frame are fatal.
         let frame = PhysAddr::from_frame(error.frame(self.cpu.board.make()).unwrap_or(u64::MAX));
         let (owner, _) = self.cpu.frames.owner_of(frame);
+        let said = error.said();
         match owner {
-            Owner::Free | Owner::Damaged => {
-                log::error!(target: "core", "hardware error in memory that nobody uses: {error}")
-            }
+            Owner::Free | Owner::Damaged => say(Record::ErrorInFreeMemory { error: said }),
             Owner::VmMemory(slot) => {
                 let slot = Slot::new(slot);
                 let id = self.vms.get(slot).map(|vm| vm.id);
-                log::error!(target: "core", "hardware error in the memory of the VM in slot {}: {error}", slot.number());
+                say(Record::ErrorInVm { slot, error: said });
                 if let Some(id) = id {
                     self.end_broken(id, error.address);
                 }
             }
-            _ => panic!("machine check: {error}, in memory of {}; {ADVICE}", owner.class().name()),
+            _ => panic!("machine check: {said}, in memory of {}; {ADVICE}", owner.class().name()),
         }
         if !self.cpu.frames.retire(frame) {
-            panic!("machine check: {error}, and too many frames are damaged; {ADVICE}");
+            panic!("machine check: {said}, and too many frames are damaged; {ADVICE}");
         }
     }
 
@@ -77,8 +78,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     fn corrected(&mut self, error: &HardwareError, now: u64) {
         self.errors.corrected += 1;
         if self.hardware_log.allow(now, self.time.tsc_hz()).is_some() {
-            let count = self.errors.corrected;
-            log::warn!(target: "core", "the hardware has corrected an error ({error}); {count} since boot: when there are many, what they name is about to fail");
+            say(Record::CorrectedError { error: error.said(), count: self.errors.corrected });
         }
     }
 
@@ -92,7 +92,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         let nmis = self.board.nmi_count();
         if self.nmis != nmis && self.hardware_log.allow(now, self.time.tsc_hz()).is_some() {
             self.nmis = nmis;
-            log::warn!(target: "core", "{nmis} non-maskable interrupts since boot: the firmware or a device reports a hardware error; look at its event log");
+            say(Record::Nmis { count: nmis });
         }
     }
 }

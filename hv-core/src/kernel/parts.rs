@@ -7,11 +7,12 @@ use crate::board::{Board, TimeBase};
 use crate::boot::VmTables;
 use crate::boot::options::Options;
 use crate::component::{Backlog, BacklogLink, Components, EMPTY_BACKLOG, EndpointId, EndpointSet, Endpoints};
-use crate::log::RateLimit;
+use crate::log::{RateLimit, say};
 use crate::memory::{Frames, core_slice};
 use crate::service::Wakes;
 use crate::vm::{EMPTY_CELL, EMPTY_LINK, EMPTY_SEAT, Images, Link, NEVER, Queues, Requested, Table, TimerCell, Timers};
 use abi::barriers::BarrierPlan;
+use abi::log::Record;
 use abi::service::Service;
 use backend::Backend;
 
@@ -128,7 +129,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         for rank in 0..self.cpu.components.list.len() {
             self.start(rank);
             let component = &self.cpu.components.list[rank];
-            log::info!(target: "core", "component {} started with policy {}", component.entry.name, component.policies.name());
+            say(Record::Started { name: component.entry.name, policy: component.policies.name() });
         }
     }
 }

@@ -6,9 +6,11 @@ use crate::board::{Hardware, TimeBase};
 use crate::boot::selftest;
 use crate::boot::{Boot, Field, Spoil, Virtualization, VmTables, fatal, give_back, refuse};
 use crate::component::{LoadError, Sources, load_all};
+use crate::log::say;
 use crate::memory::{Frames, KernelSpace, OwnerClass, core_room};
 use crate::vm::Image;
 use abi::boot::{BootRecord, failure, features};
+use abi::log::Record;
 use backend::Backend;
 
 /// Runs the machine that boot has prepared. Does not return.
@@ -33,7 +35,7 @@ fn run_with<B: Backend<Vcpu: Spoil> + 'static>(boot: Boot<'_>, backend: B) -> ! 
     if left != 0 {
         fatal(failure::SELF_TEST, format_args!("boot code still owns {left} frames"));
     }
-    log::info!("boot: {given_back} frames given back, {left} left");
+    say(Record::BootEnded { given_back, left });
     kernel.start_components();
     #[cfg(feature = "selftest")]
     selftest::entry_failures(kernel, &options);
@@ -79,7 +81,7 @@ fn load<B: Backend>(kernel: &mut Kernel<B, Hardware>, record: &BootRecord, space
     }
     for component in &components.list {
         let report = component.space.tables().audit();
-        log::info!("{}: {report}", component.entry.name);
+        say(Record::ComponentAudit { name: component.entry.name, found: report });
         if !report.is_clean() {
             fatal(failure::SELF_TEST, format_args!("the address space of {}: {report}", component.entry.name));
         }

@@ -6,7 +6,9 @@
 
 use crate::board::Board;
 use crate::kernel::{Cpu, Kernel};
+use crate::log::say;
 use crate::vm::{NEVER, Queue, Seed};
+use abi::log::Record;
 use abi::sched::SchedEvent;
 use abi::service::Service;
 use abi::vm::VmId;
@@ -33,7 +35,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 return;
             }
             let node = cpu.node();
-            log::warn!(target: "core", "the network demultiplexer has not said which node this is: it is node {}; say node=NUMBER to choose", node.number());
+            say(Record::NodeChosen { node: node.number() });
         }
         let patience = cpu.time.milliseconds(PATIENCE_MS);
         cpu.steady.look(now);
@@ -62,7 +64,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 return;
             }
             if cpu.component_log.allow(now, cpu.time.tsc_hz()).is_some() {
-                log::warn!(target: "core", "{} is admitted by the core: the scheduler has left it waiting for {PATIENCE_MS} ms", seed.id);
+                say(Record::AdmittedLate { vm: seed.id, waited_ms: PATIENCE_MS });
             }
             cpu.counters.late += 1;
             cpu.admit(vms, seed.id);

@@ -37,7 +37,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 self.cpu.reply_machine(from, id);
                 return Ok(());
             }
-            ControlRequest::Barriers => ControlReply::Barriers(*self.cpu.crossings.plan()),
+            ControlRequest::Barriers => ControlReply::Barriers { plan: *self.cpu.crossings.plan() },
             ControlRequest::Wakes => self.describe_wakes(),
             ControlRequest::Vm { slot } => self.describe_vm(slot).unwrap_or(done(status::NOT_FOUND, 0)),
             ControlRequest::NextVm { slot } => self.describe_next_vm(slot),

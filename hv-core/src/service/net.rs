@@ -6,11 +6,13 @@
 use crate::board::Board;
 use crate::component::{Death, EndpointId, Run};
 use crate::kernel::{Cpu, Kernel};
+use crate::log::say;
 use crate::vm::{Devices, End, NEVER, Queue, Vm};
 use abi::component::bits;
 use abi::end::EndReason;
 use abi::guest::NIC_BASE;
 use abi::limits::PAGE_SHIFT;
+use abi::log::Record;
 use abi::message::{BadMessage, Message};
 use abi::net::{NetCommand, NetEvent};
 use abi::nic;
@@ -167,7 +169,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         }
         if !mapped {
             vm.life.unshare(Devices::NIC);
-            log::error!(target: "core", "{}: no frame for the demultiplexer's window; the VM runs without a NIC", vm.id);
+            say(Record::NoWindow { vm: vm.id });
             return;
         }
         vm.life.share(Devices::NIC);

@@ -1,6 +1,7 @@
 //! What the assembly of this module knows by offset: the words that it reaches through GS, and a component's registers.
 
 use super::descriptors::{GDT_ENTRIES, TaskState};
+use abi::log::Registers;
 use core::mem::offset_of;
 use core::sync::atomic::AtomicU64;
 
@@ -57,6 +58,14 @@ pub struct UserContext {
     pub(super) vector: u64,
     pub(super) error: u64,
     pub(super) cr2: u64,
+}
+
+impl UserContext {
+    /// For the log.
+    pub fn said(&self) -> Registers {
+        let &UserContext { rax, rbx, rcx, rdx, rsi, rdi, rbp, r8_to_r15, rip, rflags, rsp, .. } = self;
+        Registers { rax, rbx, rcx, rdx, rsi, rdi, rbp, r8_to_r15, rip, rflags, rsp }
+    }
 }
 
 pub(super) const CTX_RIP: usize = offset_of!(UserContext, rip);

@@ -5,7 +5,7 @@
 //! component, only an error that they did not run into is survived; the loop finds it in its bank. Where it interrupts a
 //! guest, the backend says so and the loop looks.
 
-use core::fmt;
+use abi::log;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 /// IA32_MCG_CAP: banks in bits 7..0, bit 8: IA32_MCG_CTL exists.
@@ -87,6 +87,12 @@ impl HardwareError {
         }
     }
 
+    /// For the log.
+    pub fn said(&self) -> log::HardwareError {
+        let address = (self.status & status::ADDRESS_VALID != 0).then_some(self.address);
+        log::HardwareError { bank: self.bank, status: self.status, address }
+    }
+
     /// The frame that it lies in; `None` where it names none, or more than one.
     pub fn frame(&self, make: Make) -> Option<u64> {
         const PAGE_SHIFT: u64 = 12;
@@ -101,16 +107,6 @@ impl HardwareError {
             }
         }
         Some(self.address >> PAGE_SHIFT)
-    }
-}
-
-impl fmt::Display for HardwareError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "bank {}, status {:#x}", self.bank, self.status)?;
-        if self.status & status::ADDRESS_VALID != 0 {
-            write!(f, ", address {:#x}", self.address)?;
-        }
-        Ok(())
     }
 }
 
@@ -226,7 +222,7 @@ pub(super) fn survive() {
     let make = make();
     let worst = errors.iter().find(|error| matches!(error.severity(make), Severity::Used | Severity::Fatal));
     if let Some(error) = worst {
-        panic!("machine check: {error}; {ADVICE}");
+        panic!("machine check: {}; {ADVICE}", error.said());
     }
     if word & RIP_VALID == 0 {
         panic!("machine check: the processor has lost its place (IA32_MCG_STATUS {word:#x}); {ADVICE}");
@@ -311,7 +307,7 @@ mod tests {
 
     #[test]
     fn its_words() {
-        assert_eq!(error(UC | PLACE, 0).to_string(), "bank 3, status 0xac00000000000000, address 0x1234");
-        assert_eq!(error(UC, 0).to_string(), "bank 3, status 0xa000000000000000");
+        assert_eq!(error(UC | PLACE, 0).said().to_string(), "bank 3, status 0xac00000000000000, address 0x1234");
+        assert_eq!(error(UC, 0).said().to_string(), "bank 3, status 0xa000000000000000");
     }
 }

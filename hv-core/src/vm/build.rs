@@ -6,17 +6,14 @@ use crate::component::{Endpoint, EndpointId, Party};
 use crate::kernel::Cpu;
 use crate::memory::{Frames, PhysAddr, Reservation, core_memory};
 use abi::claim::Claim;
-use abi::end::EndReason;
 use abi::guest::{CONSOLE_SLOTS, MAGIC, NIC_BASE, PAGE_TABLES, REGISTER_PAGE, RegisterPage};
-use abi::guest_control::{
-    self, ANSWER_SLOTS, ANSWERS, CONTROL_PAGE, MAX_CONTROL_VMS, REQUEST_PAGE, REQUEST_SLOTS, REQUESTS,
-};
+use abi::guest_control::{self, ANSWER_SLOTS, ANSWERS, CONTROL_PAGE, REQUEST_PAGE, REQUEST_SLOTS, REQUESTS};
 use abi::limits::{PAGE_SHIFT, PAGE_SIZE};
+use abi::log::{BuildError, Part, ProcessorError};
 use abi::nic::{self, NicPage};
 use abi::service::Service;
 use abi::vm::VmId;
 use backend::{Backend, Vcpu, VcpuConfig};
-use core::fmt;
 use core::ptr::NonNull;
 use zerocopy::{FromZeros, IntoBytes};
 
@@ -24,75 +21,10 @@ use zerocopy::{FromZeros, IntoBytes};
 const TABLE_ENTRY: u64 = 0x3;
 const HUGE_ENTRY: u64 = 0x83;
 
-/// What was being built.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
-    Metadata,
-    NestedTables,
-    RegisterPage,
-    PageTables,
-    Nic,
-    Control,
-}
-
-impl Part {
-    const fn text(self) -> &'static str {
-        match self {
-            Part::Metadata => "its metadata",
-            Part::NestedTables => "its nested page tables",
-            Part::RegisterPage => "its register page",
-            Part::PageTables => "its first page tables",
-            Part::Nic => "its NIC",
-            Part::Control => "its control ring",
-        }
-    }
-}
-
-/// Why a VM cannot be started.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BuildError {
-    /// Its image is gone. (Images are never removed, so this would be a bug.)
-    NoImage,
-    /// No frame was free.
-    NoFrame(Part),
-    /// The page lies beyond the VM's memory, or is there already: the image asks for too little memory.
-    NoPage(Part),
-    /// Every control ring that there can be has another VM.
-    NoControl,
-    /// The processor refused what it was to start with; the log says why.
-    Processor,
-}
-
-impl BuildError {
-    /// The reason for which the VM ends.
-    pub const fn reason(self) -> EndReason {
-        match self {
-            BuildError::NoFrame(_) => EndReason::OutOfMemory,
-            BuildError::Processor => EndReason::EntryFailure,
-            BuildError::NoControl => EndReason::NoControl,
-            BuildError::NoImage | BuildError::NoPage(_) => EndReason::BadImage,
-        }
-    }
-
-    fn at(part: Part) -> impl Fn(PageError) -> BuildError {
-        move |error| match error {
-            PageError::NoFrame | PageError::Limit => BuildError::NoFrame(part),
-            PageError::NoSuchPage => BuildError::NoPage(part),
-        }
-    }
-}
-
-impl fmt::Display for BuildError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            BuildError::NoImage => f.write_str("its image is gone"),
-            BuildError::NoFrame(part) => write!(f, "no frame is free for {}", part.text()),
-            BuildError::NoPage(part) => write!(f, "its memory has no room for {}", part.text()),
-            BuildError::NoControl => {
-                write!(f, "{MAX_CONTROL_VMS} VMs that control the machine live already; end one of them")
-            }
-            BuildError::Processor => f.write_str("its processor cannot be set up"),
-        }
+fn at(part: Part) -> impl Fn(PageError) -> BuildError {
+    move |error| match error {
+        PageError::NoFrame | PageError::Limit => BuildError::NoFrame(part),
+        PageError::NoSuchPage => BuildError::NoPage(part),
     }
 }
 
@@ -156,7 +88,8 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         }
         let registers = self.build_registers(vm, memory.reservation().claim(), args, register_page, nic_page)?;
         registers.set_held(memory.reservation().held());
-        let frame_pointer = NonNull::new(vm.control_frame.as_ptr()).ok_or(BuildError::Processor)?;
+        let frame_pointer =
+            NonNull::new(vm.control_frame.as_ptr()).ok_or(BuildError::Processor(ProcessorError::Unknown))?;
         let config = VcpuConfig {
             frame: vm.control_frame.as_u64(),
             frame_pointer,
@@ -169,10 +102,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         };
         // SAFETY: the processor lies in the VM's context frame and the structure in its control frame; both stay the VM's
         // own until `reclaim`, which is after `release`. The tables live as long.
-        if let Err(error) = unsafe { vm.vcpu.init(&mut self.backend, &config) } {
-            log::error!(target: "core", "{}: its processor cannot be set up: {error}", vm.id);
-            return Err(BuildError::Processor);
-        }
+        unsafe { vm.vcpu.init(&mut self.backend, &config) }.map_err(|error| BuildError::Processor(error.into()))?;
         Ok(registers)
     }
 
@@ -230,7 +160,7 @@ fn new_page<B: Backend>(
     part: Part,
 ) -> Result<PhysAddr, BuildError> {
     let page = u32::try_from(address >> PAGE_SHIFT).map_err(|_| BuildError::NoPage(part))?;
-    memory.map_plain(frames, page).map_err(BuildError::at(part))?.ok_or(BuildError::NoPage(part))
+    memory.map_plain(frames, page).map_err(at(part))?.ok_or(BuildError::NoPage(part))
 }
 
 /// The first page of a NIC, with its registers. Those of its rings come when somebody stores there.

@@ -1,8 +1,9 @@
 //! The console of a VM: short lines that the guest puts into a ring of its register page and the core copies to the log.
 
-use crate::log::{RateLimit, has_room};
+use crate::log::{RateLimit, has_room, say};
 use crate::memory::phys::index;
 use abi::guest::{CONSOLE_RING, CONSOLE_SLOTS, CONSOLE_TEXT_BYTES, ConsoleSlot};
+use abi::log::Record;
 use abi::ring::HEADER_BYTES;
 use abi::vm::VmId;
 use ring::{Consumer, SharedMemory};
@@ -67,7 +68,7 @@ impl Console {
 
 fn print(vm: VmId, line: &[u8], left_out: u32) {
     if left_out != 0 {
-        log::warn!(target: "guest", "{vm}: {left_out} lines left out: it writes too many");
+        say(Record::LinesLeftOut { vm, lines: left_out });
     }
     log::info!(target: "guest", "{vm}: {}", core::str::from_utf8(line).unwrap_or("?"));
 }

@@ -1,14 +1,16 @@
 //! How VMs come into being: created, they wait; admitted, they get their memory and run.
 
 use super::args::BootArgs;
-use super::build::{BuildError, Part};
+
 use super::seed::Seed;
 use super::{End, Memory, Queue, Registers, Table, Vm};
 use crate::board::Board;
 use crate::kernel::{Cpu, Kernel};
+use crate::log::say;
 use crate::memory::{Owner, Reservation};
 use abi::claim::Claim;
 use abi::guest::BOOT_ARGS_MAX;
+use abi::log::{BuildError, Part, Record};
 use abi::share::Share;
 use abi::tenant::Tenant;
 use abi::vm::{ImageId, Slot, VmId};
@@ -186,7 +188,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     #[cold]
     fn cannot_start(&mut self, id: VmId, why: BuildError) {
         if self.guest_log.allow(self.board.now(), self.time.tsc_hz()).is_some() {
-            log::error!(target: "core", "{id} cannot be started: {why}");
+            say(Record::NotStarted { vm: id, why });
         }
     }
 

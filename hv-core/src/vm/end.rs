@@ -3,7 +3,9 @@
 use super::{Devices, End, Queue, Table, Vm};
 use crate::board::Board;
 use crate::kernel::{Cpu, Kernel};
+use crate::log::say;
 use crate::memory::Owner;
+use abi::log::Record;
 use abi::sched::SchedEvent;
 use abi::vm::{Slot, VmId};
 use backend::{Backend, Vcpu};
@@ -52,8 +54,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         if let Some(left_out) = self.guest_log.allow(self.board.now(), self.time.tsc_hz())
             && crate::log::has_room()
         {
-            let reason = reason.text();
-            log::info!(target: "core", "{id} ended: {reason} (detail {detail:#x}, rip {rip:#x}; {left_out} such lines left out)");
+            say(Record::Ended { vm: id, reason, detail, rip, left_out });
         }
     }
 

@@ -5,6 +5,7 @@ use crate::board::pci::PciInfo;
 use crate::board::{Board, Devices, vectors};
 use crate::trap::{Errors, Make, Trap, UserContext};
 use abi::boot::Bar;
+use abi::log::Delivery;
 use abi::pci::{CONFIG_BYTES, Config};
 use backend::fake::{Asked, Wires};
 use base::pci::PciAddress;
@@ -198,8 +199,8 @@ impl Devices for FakeBoard {
         Some(SERIAL_GSI)
     }
 
-    fn delivery(&self, _: Option<u32>) -> &'static str {
-        "a wire"
+    fn delivery(&self, _: Option<u32>) -> Delivery {
+        Delivery::Intx
     }
 }
 

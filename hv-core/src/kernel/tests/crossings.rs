@@ -258,5 +258,5 @@ fn an_image_says_whose_its_vms_are_unless_the_creator_does() {
 #[test]
 fn whoever_asks_is_told_what_was_decided() {
     let (mut machine, _) = watched::<true>(plan(mode::AUTO), true);
-    assert_eq!(machine.request(ControlRequest::Barriers), [ControlReply::Barriers(plan(mode::AUTO))]);
+    assert_eq!(machine.request(ControlRequest::Barriers), [ControlReply::Barriers { plan: plan(mode::AUTO) }]);
 }
