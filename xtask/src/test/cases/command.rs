@@ -236,7 +236,7 @@ fn refusals(_: &Lab) -> Result<()> {
     let refused: [(&[&str], &str); 8] = [
         (&["--machine", "vmware"], "possible values: bochs, qemu, kvm"),
         (&["--cpus", "2"], "one processor"),
-        (&["--disks", "1"], "no disk component"),
+        (&["--disks", "99"], "the machine has room for"),
         (&["--vms", "0"], "at least 1"),
         (&["--image", "nobody"], "known are httpd"),
         (&["--boot", "vms=httpd,nobody"], "unknown image `nobody`: known are httpd"),
