@@ -48,8 +48,8 @@ messages! {
         /// image's own and its address are among them if the creator says so. What `share`, `claim` and `tenant` do not say is the image's. Who has
         /// chosen by the slot says which it is to be; the slot that comes next is in [`ControlReply::Network`]. Answered by `Done`
         /// whose value is the raw id; or whose status is [`status::MOVED`] and whose value is the slot that comes next instead,
-        /// [`status::TOO_LONG`] for more than [`crate::guest::BOOT_ARGS_MAX`] bytes of boot arguments, [`status::NO_ARGUMENTS`], or
-        /// [`status::BAD_CLAIM`].
+        /// [`status::TOO_LONG`] for more than [`crate::guest::BOOT_ARGS_MAX`] bytes of boot arguments, [`status::NO_ARGUMENTS`],
+        /// [`status::NO_ADDRESS`] or [`status::BAD_CLAIM`].
         0x407 Create { image: ImageId, share: Share, slot: Option<Slot> | ipv4: u32, args: Piece, tenant: Tenant, claim: Claim },
         /// End a VM. Answered by `Done`.
         0x408 Destroy { vm: VmId },

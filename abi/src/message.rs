@@ -66,23 +66,8 @@ fn low32(kind: u32, word: u64) -> Result<u32, BadMessage> {
 }
 
 /// As [`low32`], for 16 bits.
-pub(crate) fn low16(kind: u32, word: u64) -> Result<u16, BadMessage> {
+fn low16(kind: u32, word: u64) -> Result<u16, BadMessage> {
     u16::try_from(word).map_err(|_| BadMessage { kind, what: "a 16-bit word has bits above 15 set" })
-}
-
-/// Up to 16 bytes as two words, as names and short texts travel.
-pub(crate) fn bytes_to_words(bytes: [u8; 16]) -> [u64; 2] {
-    let (low, high) = bytes.split_at(8);
-    let word = |half: &[u8]| half.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte));
-    [word(low), word(high)]
-}
-
-/// The inverse of [`bytes_to_words`].
-pub(crate) fn words_to_bytes(words: [u64; 2]) -> [u8; 16] {
-    let mut bytes = [0; 16];
-    bytes[..8].copy_from_slice(&words[0].to_le_bytes());
-    bytes[8..].copy_from_slice(&words[1].to_le_bytes());
-    bytes
 }
 
 /// What stands in one or more words of a message.
@@ -164,17 +149,34 @@ word!(Claim, |claim| claim.limit.to_word() << 32 | claim.reserve.to_word(), |kin
     limit: low32(kind, word >> 32)?,
 }));
 
-impl Words for Name {
+impl Words for [u8; 16] {
     #[inline(always)]
     fn put(self, words: &mut [u64; 7], at: &mut usize) {
-        let [low, high] = bytes_to_words(self.0);
-        low.put(words, at);
-        high.put(words, at);
+        for half in self.as_chunks::<8>().0 {
+            u64::from_le_bytes(*half).put(words, at);
+        }
     }
 
     #[inline(always)]
     fn take(kind: u32, words: &[u64; 7], at: &mut usize) -> Result<Self, BadMessage> {
-        Ok(Name(words_to_bytes([Words::take(kind, words, at)?, Words::take(kind, words, at)?])))
+        let halves: [u64; 2] = [Words::take(kind, words, at)?, Words::take(kind, words, at)?];
+        let mut bytes = [0; 16];
+        for (half, word) in bytes.as_chunks_mut().0.iter_mut().zip(halves) {
+            *half = word.to_le_bytes();
+        }
+        Ok(bytes)
+    }
+}
+
+impl Words for Name {
+    #[inline(always)]
+    fn put(self, words: &mut [u64; 7], at: &mut usize) {
+        self.0.put(words, at);
+    }
+
+    #[inline(always)]
+    fn take(kind: u32, words: &[u64; 7], at: &mut usize) -> Result<Self, BadMessage> {
+        Words::take(kind, words, at).map(Name)
     }
 }
 
@@ -192,18 +194,18 @@ impl Words for Share {
 }
 
 /// Messages of one direction of a ring: each with its number and what stands in its words, one after the other. `high | low` are the halves of a
-/// word. Makes the type and the ways to [`Message`] and back, the checks included.
+/// word; three or four are quarters of it. Makes the type and the ways to [`Message`] and back, the checks included.
 macro_rules! messages {
     (
         $(#[$doc:meta])*
         $enum:ident {
-            $($(#[$about:meta])* $kind:literal $name:ident $({ $($field:ident: $type:ty $(| $low:ident: $low_type:ty)?),* $(,)? })?,)*
+            $($(#[$about:meta])* $kind:literal $name:ident $({ $($field:ident: $type:ty $(| $low:ident: $low_type:ty)*),* $(,)? })?,)*
         }
     ) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum $enum {
-            $($(#[$about])* $name $({ $($field: $type, $($low: $low_type,)?)* })?,)*
+            $($(#[$about])* $name $({ $($field: $type, $($low: $low_type,)*)* })?,)*
         }
 
         impl From<$enum> for $crate::message::Message {
@@ -214,9 +216,9 @@ macro_rules! messages {
                 let mut words = [0; 7];
                 let mut _at = 0;
                 let kind = match message {
-                    $($enum::$name $({ $($field, $($low,)?)* })? => {
+                    $($enum::$name $({ $($field, $($low,)*)* })? => {
                         $($(
-                            $crate::message::put_word!(words, _at, $field $(, $low)?);
+                            $crate::message::put_word!(words, _at, $field $(, $low)*);
                         )*)?
                         $kind
                     })*
@@ -237,9 +239,9 @@ macro_rules! messages {
                 match kind {
                     $($kind => {
                         $($(
-                            $crate::message::take_word!(kind, words, _at, $field: $type $(, $low: $low_type)?);
+                            $crate::message::take_word!(kind, words, _at, $field: $type $(, $low: $low_type)*);
                         )*)?
-                        Ok($enum::$name $({ $($field, $($low,)?)* })?)
+                        Ok($enum::$name $({ $($field, $($low,)*)* })?)
                     })*
                     _ => Err($crate::message::BadMessage::unknown(kind)),
                 }
@@ -249,13 +251,16 @@ macro_rules! messages {
 }
 pub(crate) use messages;
 
-/// A field of [`messages`], or two that share a word, into the words.
+/// A field of [`messages`], or those that share a word, into the words.
 macro_rules! put_word {
     ($words:ident, $at:ident, $field:ident) => {
         $field.put(&mut $words, &mut $at)
     };
     ($words:ident, $at:ident, $high:ident, $low:ident) => {
         ($high.to_word() << 32 | $low.to_word()).put(&mut $words, &mut $at)
+    };
+    ($words:ident, $at:ident, $($quarter:ident),*) => {
+        [$($quarter.to_word()),*].into_iter().fold(0, |word, quarter| word << 16 | quarter).put(&mut $words, &mut $at)
     };
 }
 pub(crate) use put_word;
@@ -270,6 +275,23 @@ macro_rules! take_word {
         let ($high, $low) = (
             <$high_type as Word>::from_word($kind, word >> 32)?,
             <$low_type as Word>::from_word($kind, word & 0xffff_ffff)?,
+        );
+    };
+    ($kind:ident, $words:ident, $at:ident, $a:ident: $a_type:ty, $b:ident: $b_type:ty, $c:ident: $c_type:ty) => {
+        let word = <u64 as Words>::take($kind, $words, &mut $at)?;
+        let ($a, $b, $c) = (
+            <$a_type as Word>::from_word($kind, word >> 32)?,
+            <$b_type as Word>::from_word($kind, word >> 16 & 0xffff)?,
+            <$c_type as Word>::from_word($kind, word & 0xffff)?,
+        );
+    };
+    ($kind:ident, $words:ident, $at:ident, $a:ident: $a_type:ty, $b:ident: $b_type:ty, $c:ident: $c_type:ty, $d:ident: $d_type:ty) => {
+        let word = <u64 as Words>::take($kind, $words, &mut $at)?;
+        let ($a, $b, $c, $d) = (
+            <$a_type as Word>::from_word($kind, word >> 48)?,
+            <$b_type as Word>::from_word($kind, word >> 32 & 0xffff)?,
+            <$c_type as Word>::from_word($kind, word >> 16 & 0xffff)?,
+            <$d_type as Word>::from_word($kind, word & 0xffff)?,
         );
     };
 }

@@ -1,5 +1,9 @@
-//! How a virtio device shows itself on PCI: vendor capabilities say in which region which structure lies (section 4.1.4 of "Virtual I/O
-//! Device (VIRTIO) Version 1.2", OASIS).
+//! How a virtio device shows itself on PCI and is started: vendor capabilities say in which region which structure lies (section 4.1.4 of
+//! "Virtual I/O Device (VIRTIO) Version 1.2", OASIS, as all sections here).
+
+mod start;
+
+pub use self::start::{F_VERSION_1, StartError, reg, status};
 
 use crate::Mmio;
 use abi::pci::{CAPABILITY_MSIX, CAPABILITY_VENDOR, Config, MSIX_ENABLE};

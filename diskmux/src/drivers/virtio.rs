@@ -7,7 +7,7 @@
 //! to the device by `unsafe` functions; components have no unsafe code.
 
 use super::{Controller, Done, Geometry, Op, Request};
-use component::virtio::{Registers, Structures};
+use component::virtio::{Registers, StartError, Structures};
 use ring::SharedMemory;
 
 /// What this driver drives: PCI vendor, and the device with and without virtio 0.9.
@@ -15,37 +15,12 @@ pub const VENDOR: u16 = 0x1af4;
 /// See [`VENDOR`].
 pub const DEVICES: [u16; 2] = [0x1042, 0x1001];
 
-/// Registers of the common configuration (section 4.1.4.3).
-mod reg {
-    pub const DEVICE_FEATURE_SELECT: usize = 0x00;
-    pub const DEVICE_FEATURE: usize = 0x04;
-    pub const DRIVER_FEATURE_SELECT: usize = 0x08;
-    pub const DRIVER_FEATURE: usize = 0x0c;
-    pub const CONFIG_MSIX_VECTOR: usize = 0x10;
-    pub const DEVICE_STATUS: usize = 0x14;
-    pub const QUEUE_SELECT: usize = 0x16;
-    pub const QUEUE_SIZE: usize = 0x18;
-    pub const QUEUE_MSIX_VECTOR: usize = 0x1a;
-    pub const QUEUE_ENABLE: usize = 0x1c;
-    pub const QUEUE_NOTIFY_OFF: usize = 0x1e;
-    /// Descriptors; the rings follow, 64 bits each.
-    pub const QUEUE_DESC: usize = 0x20;
-}
-
-/// Device status (section 2.1).
-const ACKNOWLEDGE: u8 = 1;
-const DRIVER: u8 = 2;
-const DRIVER_OK: u8 = 4;
-const FEATURES_OK: u8 = 8;
-const FAILED: u8 = 128;
-
-/// Features (sections 5.2.3 and 6): the disk takes no writes; it has a cache and can flush it; virtio 1.
+/// Features (section 5.2.3): the disk takes no writes; it has a cache and can flush it.
 const F_RO: u64 = 1 << 5;
 const F_FLUSH: u64 = 1 << 9;
-const F_VERSION_1: u64 = 1 << 32;
 
-/// The message that the core has set up.
-const MESSAGE: u16 = 0;
+/// The queue (section 5.2.2).
+const QUEUE: u16 = 0;
 
 /// Kinds of requests (section 5.2.6).
 const KIND_READ: u32 = 0;
@@ -76,27 +51,6 @@ pub const OWN_BYTES: usize = 4096;
 /// Bytes of a block, and sectors in it: virtio counts in sectors of 512 bytes, whatever the disk has.
 const BLOCK: u32 = 4096;
 const SECTORS: u64 = 8;
-
-/// Why the driver cannot start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StartError {
-    /// The device does not end its reset.
-    Reset,
-    /// The device does not agree on virtio 1 without further features; these it offers.
-    Features(u64),
-    /// Its queue is too small, or it takes no message for it.
-    Queue,
-}
-
-impl core::fmt::Display for StartError {
-    fn fmt(&self, out: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self {
-            StartError::Reset => out.write_str("it does not end its reset"),
-            StartError::Features(offered) => write!(out, "it does not agree on virtio 1; it offers {offered:#x}"),
-            StartError::Queue => out.write_str("its queue is too small or takes no message"),
-        }
-    }
-}
 
 /// The disk.
 pub struct VirtioBlk<R> {
@@ -129,71 +83,32 @@ impl<R: Registers> VirtioBlk<R> {
         memory: SharedMemory,
         physical: u64,
         own: usize,
-        mut sleep: impl FnMut(u32),
+        sleep: impl FnMut(u32),
     ) -> Result<Self, StartError> {
-        let common = &mut structures.common;
-        common.write8(reg::DEVICE_STATUS, 0);
-        // A device may take its time (section 2.4.2).
-        for _ in 0..1000 {
-            if common.read8(reg::DEVICE_STATUS) == 0 {
-                break;
-            }
-            sleep(100);
-        }
-        if common.read8(reg::DEVICE_STATUS) != 0 {
-            return Err(StartError::Reset);
-        }
-        common.write8(reg::DEVICE_STATUS, ACKNOWLEDGE);
-        common.write8(reg::DEVICE_STATUS, ACKNOWLEDGE | DRIVER);
-        let features = agree(common).inspect_err(|_| common.write8(reg::DEVICE_STATUS, FAILED))?;
+        let features = structures.begin(F_RO | F_FLUSH, sleep)?;
         let _ = memory.clear(own, OWN_BYTES);
         let capacity = u64::from(structures.device.read32(0)) | u64::from(structures.device.read32(4)) << 32;
         let geometry = [Geometry { blocks: capacity / SECTORS, read_only: features & F_RO != 0 }];
         let can_flush = features & F_FLUSH != 0;
-        let mut disk = VirtioBlk {
+        if structures.queue_size(QUEUE) < COUNT {
+            return Err(StartError::Queue(QUEUE));
+        }
+        let places = [DESCRIPTORS, AVAILABLE, USED].map(|place| physical + wide(own + place));
+        let notify = structures.set_up_queue(QUEUE, COUNT, places)?;
+        structures.run();
+        Ok(VirtioBlk {
             structures,
             memory,
             physical,
             own,
             geometry,
             can_flush,
-            notify: 0,
+            notify,
             tags: [None; DEPTH as usize],
             flushed: None,
             given: 0,
             taken: 0,
-        };
-        disk.set_up()?;
-        Ok(disk)
-    }
-
-    fn set_up(&mut self) -> Result<(), StartError> {
-        let Structures { common, multiplier, notify_bytes, msix, .. } = &mut self.structures;
-        if *msix {
-            common.write16(reg::CONFIG_MSIX_VECTOR, MESSAGE);
-        }
-        common.write16(reg::QUEUE_SELECT, 0);
-        if common.read16(reg::QUEUE_SIZE) < COUNT {
-            return Err(StartError::Queue);
-        }
-        common.write16(reg::QUEUE_SIZE, COUNT);
-        for (place, register) in [DESCRIPTORS, AVAILABLE, USED].into_iter().zip((reg::QUEUE_DESC..).step_by(8)) {
-            let [low, high] = halves(self.physical + wide(self.own + place));
-            common.write32(register, low);
-            common.write32(register + 4, high);
-        }
-        if *msix {
-            common.write16(reg::QUEUE_MSIX_VECTOR, MESSAGE);
-            if common.read16(reg::QUEUE_MSIX_VECTOR) != MESSAGE {
-                return Err(StartError::Queue);
-            }
-        }
-        let at = usize::from(common.read16(reg::QUEUE_NOTIFY_OFF)).checked_mul(*multiplier);
-        let fits = |at: &usize| at.is_multiple_of(2) && *at <= notify_bytes.saturating_sub(2);
-        self.notify = at.filter(fits).ok_or(StartError::Queue)?;
-        common.write16(reg::QUEUE_ENABLE, 1);
-        common.write8(reg::DEVICE_STATUS, ACKNOWLEDGE | DRIVER | FEATURES_OK | DRIVER_OK);
-        Ok(())
+        })
     }
 
     /// Writes a descriptor. All offsets lie within the driver's page.
@@ -250,7 +165,7 @@ impl<R: Registers> Controller for VirtioBlk<R> {
         // Flags are zero: interrupts are wanted. The device sees the index after everything before.
         let _ = self.memory.store32(self.own + AVAILABLE, u32::from(self.given) << 16);
         core::sync::atomic::fence(core::sync::atomic::Ordering::SeqCst);
-        self.structures.notify.write16(self.notify, 0);
+        self.structures.notify.write16(self.notify, QUEUE);
         true
     }
 
@@ -289,30 +204,6 @@ impl<R: Registers> Controller for VirtioBlk<R> {
     fn is_polled(&self) -> bool {
         false
     }
-}
-
-/// Agrees with the device on features. Returns those.
-fn agree(common: &mut impl Registers) -> Result<u64, StartError> {
-    let mut offered = 0;
-    for half in [1, 0] {
-        common.write32(reg::DEVICE_FEATURE_SELECT, half);
-        offered = offered << 32 | u64::from(common.read32(reg::DEVICE_FEATURE));
-    }
-    let features = offered & (F_RO | F_FLUSH | F_VERSION_1);
-    let [low, high] = halves(features);
-    for (half, bits) in [(0, low), (1, high)] {
-        common.write32(reg::DRIVER_FEATURE_SELECT, half);
-        common.write32(reg::DRIVER_FEATURE, bits);
-    }
-    common.write8(reg::DEVICE_STATUS, ACKNOWLEDGE | DRIVER | FEATURES_OK);
-    let agreed = common.read8(reg::DEVICE_STATUS) & FEATURES_OK != 0 && features & F_VERSION_1 != 0;
-    if agreed { Ok(features) } else { Err(StartError::Features(offered)) }
-}
-
-/// The lower and the upper half.
-fn halves(word: u64) -> [u32; 2] {
-    let [a, b, c, d, e, f, g, h] = word.to_le_bytes();
-    [u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h])]
 }
 
 /// An offset as a 64-bit number.

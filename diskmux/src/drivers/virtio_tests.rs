@@ -1,12 +1,20 @@
 use super::*;
+use component::virtio::{F_VERSION_1, reg};
 use std::boxed::Box;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::vec;
 use std::vec::Vec;
 
+/// The message that the core has set up.
+const MESSAGE: u16 = 0;
 const PHYSICAL: u64 = 0x20_0000;
 const OWN: usize = 4096;
+
+/// The lower and the upper half.
+fn halves(word: u64) -> [u32; 2] {
+    [word & 0xffff_ffff, word >> 32].map(|half| u32::try_from(half).expect("32 bits"))
+}
 
 /// A device: its registers, and the sectors of its disk.
 struct Fake {

@@ -3,6 +3,8 @@
 use super::*;
 use crate::test_machine::memory;
 use abi::pci::{CONFIG_BYTES, Config};
+use component::virtio::status::{DRIVER_OK, FAILED, FEATURES_OK};
+use component::virtio::{F_VERSION_1, reg};
 use proptest::prelude::*;
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -10,6 +12,8 @@ use std::rc::Rc;
 use std::vec;
 use std::vec::Vec;
 
+/// The message that the core has set up.
+const MESSAGE: u16 = 0;
 const PHYSICAL: u64 = 0x1_2340_0000;
 const NIC_MAC: [u8; 6] = [0x52, 0x54, 0, 0x12, 0x34, 0x56];
 /// Offsets of the structures in region 4, as QEMU has them.
@@ -346,7 +350,9 @@ fn starts_with_what_the_memory_allows() {
 
 #[test]
 fn starts_with_what_the_device_allows() {
-    for (most, expected) in [(128, Ok((128, 64))), (64, Ok((64, 32))), (16, Err(StartError::Queue(RX)))] {
+    for (most, expected) in
+        [(128, Ok((128, 64))), (64, Ok((64, 32))), (16, Err(StartError::Device(virtio::StartError::Queue(RX))))]
+    {
         let handle = model(DMA_BYTES);
         handle.0.borrow_mut().largest_queue = most;
         assert_eq!(try_start(&handle).map(|nic| nic.descriptors()), expected);
@@ -357,11 +363,11 @@ fn starts_with_what_the_device_allows() {
 fn devices_that_do_not_agree_are_told() {
     let old = model(DMA_BYTES);
     old.0.borrow_mut().offered = F_MAC;
-    assert_eq!(try_start(&old).err(), Some(StartError::Features(F_MAC)));
+    assert_eq!(try_start(&old).err(), Some(StartError::Device(virtio::StartError::Features(F_MAC))));
     assert_eq!(old.0.borrow().status, FAILED);
     let stuck = model(DMA_BYTES);
     stuck.0.borrow_mut().stuck = true;
-    assert_eq!(try_start(&stuck).err(), Some(StartError::Reset));
+    assert_eq!(try_start(&stuck).err(), Some(StartError::Device(virtio::StartError::Reset)));
 }
 
 #[test]
