@@ -22,6 +22,7 @@ pub mod message;
 pub mod net;
 pub mod nic;
 pub mod note;
+pub mod options;
 pub mod pager;
 pub mod pci;
 pub mod record;

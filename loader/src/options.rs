@@ -9,6 +9,7 @@ use abi::boot::{self, Net, SelfTest};
 use abi::limits::{MAX_COMPONENTS, MAX_IMAGES, MAX_SEATS, MAX_SLOTS};
 use abi::manifest::{Component, Image, Ring, image_flags};
 use abi::nic::Node;
+use abi::options::KEYS;
 use abi::service::Service;
 use core::fmt;
 use log::LevelFilter;
@@ -137,20 +138,6 @@ pub enum Problem<'a> {
     BadForm(&'static str),
 }
 
-const FIXED_KEYS: [&str; 12] = [
-    "vms",
-    "slots",
-    "seats",
-    "node",
-    "quantum",
-    "memory-wait",
-    "net",
-    "log",
-    "on-fatal",
-    "selftest",
-    "start",
-    "barriers",
-];
 const NET_FORM: &str = "dhcp, or ADDRESS/PREFIX with an optional ',gw=ADDRESS', as in net=10.0.2.16/24,gw=10.0.2.2";
 const SLOTS_FORM: &str = "a number from 1 to 1048576 or a power of two, as in slots=4096 or slots=2^20";
 const SEATS_FORM: &str = "a number from 1 to 65535 or a power of two, as in seats=1000 or seats=2^12";
@@ -173,7 +160,7 @@ impl Problem<'_> {
             Problem::NoValue => write!(f, "'{word}' has no value; options are written key=value"),
             Problem::UnknownKey => {
                 write!(f, "'{word}' is not a known option; known are ")?;
-                list(f, FIXED_KEYS.into_iter().chain(roles()))
+                list(f, KEYS.into_iter().chain(roles()))
             }
             Problem::UnknownImage(name) => {
                 write!(

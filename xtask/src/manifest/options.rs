@@ -4,25 +4,11 @@ use super::model::System;
 use super::units::micros;
 use abi::limits::{MAX_SEATS, MAX_SLOTS};
 use abi::nic::Node;
+use abi::options::KEYS;
 use abi::service::Service;
 
 /// Log levels that `log=` takes.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
-/// Options that are no component role.
-const KEYS: [&str; 12] = [
-    "vms",
-    "slots",
-    "seats",
-    "node",
-    "quantum",
-    "memory-wait",
-    "net",
-    "log",
-    "on-fatal",
-    "selftest",
-    "start",
-    "barriers",
-];
 /// What the core does when it cannot go on.
 const ON_FATAL: [&str; 2] = ["halt", "poweroff"];
 /// Mistakes that the core makes on purpose, to see that it finds them.

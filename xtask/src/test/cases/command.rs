@@ -7,6 +7,7 @@ use crate::test::lab::Lab;
 use clap::ValueEnum;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Output, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 pub const CASES: &[Case] = &[
@@ -56,6 +57,8 @@ pub const ROOT_CASES: &[Case] = &[
 
 /// Nobody runs a command for so long.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// No run takes longer than that, however busy the host is.
+const LIMIT: Duration = Duration::from_secs(900);
 
 /// This very program, asked to `run` with `arguments`.
 fn xtask(arguments: &[&str]) -> Result<Command> {
@@ -65,8 +68,23 @@ fn xtask(arguments: &[&str]) -> Result<Command> {
     Ok(command)
 }
 
+/// What it says until it ends. One that does not end is interrupted after [`LIMIT`], so that the case fails and not the whole run of tests.
 fn output(arguments: &[&str]) -> Result<Output> {
-    xtask(arguments)?.output().context(|| "cannot start xtask".into())
+    let cannot = || "cannot start xtask".into();
+    let child = xtask(arguments)?.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().context(cannot)?;
+    let id = child.id();
+    let (ended, end) = mpsc::channel::<()>();
+    let watch =
+        std::thread::spawn(move || end.recv_timeout(LIMIT) == Err(RecvTimeoutError::Timeout) && send_interrupt(id));
+    let output = child.wait_with_output().context(cannot);
+    drop(ended);
+    ensure(!watch.join().unwrap_or(false), || format!("{arguments:?} did not end in {} s", LIMIT.as_secs()))?;
+    output
+}
+
+/// Ends a run as Ctrl-C does. Whether it could be.
+fn send_interrupt(id: u32) -> bool {
+    Command::new("bash").args(["-c", &format!("kill -INT {id}")]).status().is_ok_and(|status| status.success())
 }
 
 /// The same on the kind of machine that is tested, not on the fastest that there is.
@@ -215,7 +233,7 @@ fn interrupt(_: &Lab) -> Result<()> {
     let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
     let serves = lines.map_while(std::result::Result::ok).any(|line| line.contains("http://"));
     let id = child.id();
-    let sent = Command::new("bash").args(["-c", &format!("kill -INT {id}")]).status();
+    let sent = send_interrupt(id);
     let end = Instant::now() + PATIENCE;
     let status = loop {
         match child.try_wait() {
@@ -228,7 +246,7 @@ fn interrupt(_: &Lab) -> Result<()> {
             _ => std::thread::sleep(Duration::from_millis(50)),
         }
     };
-    ensure(serves && sent.is_ok_and(|sent| sent.success()), || "it printed no URL".into())?;
+    ensure(serves && sent, || "it printed no URL".into())?;
     ensure(status.success(), || format!("it ended with {status}"))
 }
 

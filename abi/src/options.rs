@@ -1,0 +1,17 @@
+//! Boot options on the loader's command line.
+
+/// The keys of options that are not the role of a component (whose value is a policy).
+pub const KEYS: [&str; 12] = [
+    "vms",
+    "slots",
+    "seats",
+    "node",
+    "quantum",
+    "memory-wait",
+    "net",
+    "log",
+    "on-fatal",
+    "selftest",
+    "start",
+    "barriers",
+];

@@ -1,0 +1,307 @@
+//! A simulated core for tests of the session.
+
+use super::*;
+
+/// A core with a few VMs, images and components, and the console's output.
+pub(super) struct Core {
+    /// The request page.
+    pub(super) page: [u8; abi::request_page::BYTES],
+    pub(super) net: Net,
+    /// So often another one takes the slot that a VM was to have.
+    pub(super) thieves: u32,
+    /// What it says to an identity.
+    pub(super) identity_status: u32,
+    pub(super) became: Vec<(VmId, u32, String)>,
+    /// Requests that it has not answered yet.
+    pub(super) requests: VecDeque<Message>,
+    pub(super) output: Vec<String>,
+    pub(super) vms: BTreeMap<u32, u32>,
+    pub(super) asked: usize,
+    pub(super) full: bool,
+    pub(super) most_pending: usize,
+    pub(super) killed: Vec<u16>,
+    pub(super) created: Vec<(ImageId, String, Share)>,
+    pub(super) tenants: Vec<Tenant>,
+    pub(super) claims: Vec<Claim>,
+    pub(super) swapped: Vec<(u16, u16)>,
+    /// What processors were to go on from, and what it says to that.
+    pub(super) restored: Vec<(VmId, Vec<u8>)>,
+    pub(super) state_status: u32,
+    /// What it says to a swap.
+    pub(super) swap_status: u32,
+    /// What it says to a creation, if it refuses it.
+    pub(super) create_status: u32,
+    pub(super) off: bool,
+}
+
+impl Default for Core {
+    fn default() -> Self {
+        Core {
+            page: [b'?'; abi::request_page::BYTES],
+            net: Net::Static { address: 0x0a00_0210, prefix: 24, gateway: None },
+            thieves: 0,
+            identity_status: status::OK,
+            became: Vec::new(),
+            requests: VecDeque::new(),
+            output: Vec::new(),
+            vms: BTreeMap::new(),
+            asked: 0,
+            full: false,
+            most_pending: 0,
+            killed: Vec::new(),
+            created: Vec::new(),
+            tenants: Vec::new(),
+            claims: Vec::new(),
+            swapped: Vec::new(),
+            restored: Vec::new(),
+            state_status: status::OK,
+            swap_status: status::OK,
+            create_status: status::OK,
+            off: false,
+        }
+    }
+}
+
+impl Host for Core {
+    fn write_page(&mut self, at: Piece, bytes: &[u8]) {
+        self.page[at.range().expect("in the page")].copy_from_slice(bytes);
+    }
+
+    fn read_page(&mut self, at: Piece, bytes: &mut [u8]) {
+        bytes.copy_from_slice(&self.page[at.range().expect("in the page")]);
+    }
+
+    fn send(&mut self, request: &Message) -> bool {
+        if !self.full {
+            self.requests.push_back(*request);
+            self.most_pending = self.most_pending.max(self.requests.len());
+        }
+        !self.full
+    }
+
+    fn ask_disks(&mut self, _: &Message) -> Asked {
+        Asked::Nobody
+    }
+
+    fn print(&mut self, line: Arguments<'_>) {
+        self.output.push(line.to_string());
+    }
+}
+
+pub(super) const IMAGES: [&str; 2] = ["httpd", "hostile"];
+pub(super) const COMPONENTS: [&str; 3] = ["netmux", "pager", "sched"];
+pub(super) const POLICIES: [&[&str]; 3] = [&["round-robin", "drr"], &["demand"], &["lottery", "stride", "fair", "bad"]];
+
+pub(super) fn name(text: &str) -> Name {
+    Name::new(text).expect("short")
+}
+
+/// A claim that the core refuses.
+pub(super) const HOPELESS: Claim = Claim { reserve: 0, limit: 16 };
+
+/// Slots that the core looks at for one request.
+pub(super) const LOOK: u32 = 1024;
+
+pub(super) fn described(vm: VmId) -> ControlReply {
+    ControlReply::Vm {
+        vm,
+        image: ImageId::new(0),
+        state: 3,
+        ran_ticks: 12_345,
+        memory: 12,
+        metadata: 2,
+        tables: 4,
+        shared: 30,
+        ipv4: 0x0a00_0263,
+        bus_locks: 6,
+        claim: Claim { reserve: 24, limit: 4109 },
+    }
+}
+
+impl Core {
+    pub(super) fn with_vms(vms: &[u32]) -> Core {
+        Core { vms: vms.iter().map(|&index| (index, 1)).collect(), ..Core::default() }
+    }
+
+    pub(super) fn text(&self, piece: Piece) -> String {
+        String::from_utf8(self.page[piece.range().expect("in the page")].to_vec()).expect("text")
+    }
+
+    pub(super) fn next(&self) -> Option<u32> {
+        (0..4).find(|index| !self.vms.contains_key(index))
+    }
+
+    pub(super) fn answer(&mut self) -> Vec<Message> {
+        let Some(message) = self.requests.pop_front() else { return Vec::new() };
+        self.asked += 1;
+        let done = |status, value| ControlReply::Done { status, value };
+        let missing = done(status::NOT_FOUND, 0);
+        let of = |names: &[&str], index: usize| names.get(index).map(|text| name(text));
+        let replies = match ControlRequest::try_from(&message).expect("the session makes sense") {
+            ControlRequest::Frames => vec![
+                ControlReply::Frames { owner: name("free"), frames: 100, owners: 1, kept: 77 },
+                ControlReply::Frames { owner: name("vm-metadata"), frames: 24, owners: self.vms.len() as u64, kept: 0 },
+                done(status::OK, 0),
+            ],
+            ControlRequest::NextVm { slot } => {
+                let end = slot.number() + LOOK;
+                vec![match self.vms.range(slot.number()..end).next() {
+                    Some((&number, &generation)) => described(VmId::new(number, generation)),
+                    None if self.vms.range(end..).next().is_some() => done(status::GO_ON, end.into()),
+                    None => missing,
+                }]
+            }
+            ControlRequest::Vm { slot } => vec![match self.vms.get(&slot.number()) {
+                Some(&generation) => described(VmId { slot, generation }),
+                None => missing,
+            }],
+            ControlRequest::Component { index } => vec![match of(&COMPONENTS, index.into()) {
+                Some(name) => ControlReply::Component { index, name, incarnation: 1, ran_ticks: 7 },
+                None => missing,
+            }],
+            ControlRequest::Image { image } => vec![match of(&IMAGES, image.index()) {
+                Some(name) => ControlReply::Image { image, name, memory_bytes: 1 << 24 },
+                None => missing,
+            }],
+            ControlRequest::Machine => vec![
+                ControlReply::Machine {
+                    tsc: 1,
+                    idle_ticks: 2,
+                    tsc_hz: 3,
+                    component_ticks: 4,
+                    guest_ticks: 5,
+                    admitted_ticks: 6,
+                    late: 7,
+                },
+                ControlReply::Exits {
+                    exits: 1,
+                    hypercalls: 2,
+                    interrupts: 3,
+                    syscalls: 4,
+                    faults: 5,
+                    fallbacks: 6,
+                    gap_ticks: 7,
+                },
+            ],
+            ControlRequest::Wakes => vec![ControlReply::Wakes {
+                living: 5000,
+                admitted: 17,
+                out: 4980,
+                waiting: 3,
+                woken: 20,
+                p50_ticks: 1279,
+                p99_ticks: 5119,
+            }],
+            ControlRequest::Barriers => vec![ControlReply::Barriers {
+                plan: BarrierPlan {
+                    mode: 2,
+                    setup: 1,
+                    exposed: Exposures::L1TF.with(Exposures::SSB),
+                    open: Exposures::SSB,
+                    exit: Barriers::CALL,
+                    tenant: Barriers::IBPB.with(Barriers::RSB),
+                    entry: Barriers::L1D,
+                    component: Barriers::NONE,
+                },
+            }],
+            ControlRequest::Share { slot } => vec![match self.vms.get(&slot.number()) {
+                Some(&generation) => {
+                    let share = Share { weight: 300, rate: abi::share::UNLIMITED, burst: 65_536 };
+                    let tenant = Tenant::new(if slot.number() == 9 { "blue" } else { "" }).unwrap_or_default();
+                    ControlReply::Share {
+                        vm: VmId { slot, generation },
+                        share,
+                        reserve: 24,
+                        limit: 4109,
+                        held: 12,
+                        tenant,
+                    }
+                }
+                None => missing,
+            }],
+            ControlRequest::Policy { component, policy } => {
+                let policies = POLICIES.get(usize::from(component)).copied().unwrap_or_default();
+                vec![match of(policies, policy.into()) {
+                    Some(name_of) => ControlReply::Policy {
+                        component: name(COMPONENTS[usize::from(component)]),
+                        name: name_of,
+                        policies: u16::try_from(policies.len()).expect("few"),
+                        state: policy + 1,
+                    },
+                    None => missing,
+                }]
+            }
+            ControlRequest::Swap { component, policy } => {
+                self.swapped.push((component, policy));
+                vec![done(self.swap_status, 0)]
+            }
+            ControlRequest::Kill { component } => {
+                self.killed.push(component);
+                vec![done(status::OK, 0)]
+            }
+            ControlRequest::Network => {
+                vec![ControlReply::Network { net: self.net, next: self.next().map(Slot::new) }]
+            }
+            ControlRequest::ImageArguments { image, to } => {
+                let args: &[u8] = if image.index() == 0 { b"workers=2" } else { b"" };
+                let place = to.range().expect("in the page");
+                self.page[place.clone()].fill(0);
+                self.page[place][..args.len()].copy_from_slice(args);
+                vec![done(status::OK, args.len() as u64)]
+            }
+            ControlRequest::ReadState { vm, to } => {
+                assert_eq!(self.vms.get(&vm.slot.number()), Some(&vm.generation));
+                let place = to.range().expect("in the page");
+                assert_eq!(place.len(), 2432);
+                for (byte, at) in self.page[place].iter_mut().zip(0_u8..100) {
+                    *byte = at;
+                }
+                vec![done(status::OK, 100)]
+            }
+            ControlRequest::WriteState { vm, from } => {
+                self.restored.push((vm, self.page[from.range().expect("in the page")].to_vec()));
+                vec![done(self.state_status, 0)]
+            }
+            ControlRequest::Create { claim, .. } if claim == HOPELESS => vec![done(status::BAD_CLAIM, 0)],
+            ControlRequest::Create { image, slot, ipv4, args, share, claim, tenant } => {
+                if self.thieves > 0 {
+                    self.thieves -= 1;
+                    let next = self.next().expect("free");
+                    self.vms.insert(next, 9);
+                }
+                match self.next() {
+                    _ if self.create_status != status::OK => vec![done(self.create_status, 0)],
+                    Some(index) if slot.is_some_and(|slot| slot.number() != index) => {
+                        vec![done(status::MOVED, index.into())]
+                    }
+                    Some(index) => {
+                        assert_eq!(ipv4, self.net.address_of(Slot::new(index)));
+                        self.created.push((image, self.text(args), share));
+                        self.tenants.push(tenant);
+                        self.claims.push(claim);
+                        self.vms.insert(index, 5);
+                        vec![done(status::OK, VmId::new(index, 5).raw())]
+                    }
+                    None => vec![done(status::NO_SPACE, 0)],
+                }
+            }
+            ControlRequest::Destroy { vm } | ControlRequest::Shutdown { vm } => {
+                let known = self.vms.get(&vm.slot.number()) == Some(&vm.generation);
+                if known {
+                    self.vms.remove(&vm.slot.number());
+                }
+                vec![done(if known { status::OK } else { status::NOT_FOUND }, 0)]
+            }
+            ControlRequest::Identity { vm, ipv4, args } => {
+                self.became.push((vm, ipv4, self.text(args)));
+                let known = self.vms.get(&vm.slot.number()) == Some(&vm.generation);
+                vec![done(if known { self.identity_status } else { status::NOT_FOUND }, 0)]
+            }
+            ControlRequest::PowerOff => {
+                self.off = true;
+                vec![]
+            }
+        };
+        replies.into_iter().map(|reply| Message { id: message.id, ..Message::from(reply) }).collect()
+    }
+}
