@@ -9,7 +9,13 @@ pub const MAX_CONTROLLERS: usize = 4;
 /// Disks at most.
 pub const MAX_DISKS: usize = 16;
 /// How long a disk may take for a request, in seconds.
-const PATIENCE: u64 = 10;
+pub const PATIENCE: u64 = 10;
+/// Blocks of memory for requests that are waited for on the spot: one, and one more for each disk that falls silent meanwhile.
+const WAITED_BLOCKS: usize = 4;
+/// Bytes of them.
+pub const WAITED_BYTES: usize = WAITED_BLOCKS * BLOCK_BYTES;
+/// Buffers that can be lost to disks that have fallen silent.
+const MAX_LOST: usize = 64;
 /// Tags of requests that are waited for on the spot.
 const WAITED: u16 = 1 << 15;
 
@@ -32,7 +38,7 @@ pub enum Failed {
     Nonsense,
     /// The disk says that it could not.
     Error,
-    /// The disk has said nothing for ten seconds.
+    /// The disk has said nothing for ten seconds, now or before: it is not asked again.
     TimeOut,
 }
 
@@ -54,15 +60,21 @@ pub struct Disks<C, H> {
     controllers: heapless::Vec<C, MAX_CONTROLLERS>,
     list: heapless::Vec<Disk, MAX_DISKS>,
     memory: SharedMemory,
-    /// Where the block lies that is waited for on the spot.
-    buffer: usize,
+    /// Where [`WAITED_BYTES`] lie for requests that are waited for on the spot.
+    buffers: usize,
     host: H,
     last_tag: u16,
+    /// As many requests were given tags by [`Disks::next_tag`].
+    tagged: u16,
+    /// Bit `i`: disk `i` has let a request expire, and is not asked again: it may never have room for another one.
+    silent: u32,
+    /// Memory that such a disk may still read and write.
+    lost: heapless::Vec<usize, MAX_LOST>,
 }
 
 impl<C: Controller, H: Host> Disks<C, H> {
-    /// The disks of these controllers, in order. The block from `buffer` on in the DMA memory is theirs.
-    pub fn new(controllers: heapless::Vec<C, MAX_CONTROLLERS>, memory: SharedMemory, buffer: usize, host: H) -> Self {
+    /// The disks of these controllers, in order. The [`WAITED_BYTES`] from `buffers` on in the DMA memory are theirs.
+    pub fn new(controllers: heapless::Vec<C, MAX_CONTROLLERS>, memory: SharedMemory, buffers: usize, host: H) -> Self {
         let mut list = heapless::Vec::new();
         for (number, controller) in controllers.iter().enumerate() {
             for (disk, &geometry) in controller.disks().iter().enumerate() {
@@ -70,7 +82,17 @@ impl<C: Controller, H: Host> Disks<C, H> {
                 let _ = list.push(Disk { place: (number, disk), geometry, requests: 0, errors: 0 });
             }
         }
-        Disks { controllers, list, memory, buffer, host, last_tag: 0 }
+        Disks {
+            controllers,
+            list,
+            memory,
+            buffers,
+            host,
+            last_tag: 0,
+            tagged: 0,
+            silent: 0,
+            lost: heapless::Vec::new(),
+        }
     }
 
     /// The disks by their numbers.
@@ -102,8 +124,11 @@ impl<C: Controller, H: Host> Disks<C, H> {
     /// Starts a request. False when the disk has no room for it now; an error when it never will.
     ///
     /// # Errors
-    /// [`Failed::Nonsense`].
+    /// [`Failed::Nonsense`]; [`Failed::TimeOut`] for a disk that has [expired](Disks::expire).
     pub fn start(&mut self, tag: u16, disk: usize, op: Op, block: u64, buffer: usize) -> Result<bool, Failed> {
+        if self.silent >> disk & 1 != 0 {
+            return Err(Failed::TimeOut);
+        }
         let disk = self.list.get_mut(disk).ok_or(Failed::Nonsense)?;
         let Geometry { blocks, read_only } = disk.geometry;
         if op != Op::Flush && block >= blocks || op == Op::Write && read_only {
@@ -116,11 +141,33 @@ impl<C: Controller, H: Host> Disks<C, H> {
         Ok(started)
     }
 
+    /// A tag for a request that somebody does not wait for on the spot: another one each time, so that an answer that comes late is for nobody.
+    pub fn next_tag(&mut self) -> u16 {
+        self.tagged = (self.tagged + 1) % WAITED;
+        self.tagged
+    }
+
     /// Notes that a request to this disk has failed.
     pub fn failed(&mut self, disk: usize) {
         if let Some(disk) = self.list.get_mut(disk) {
             disk.errors += 1;
         }
+    }
+
+    /// A disk has let a request with this buffer expire: it is not asked again, and the buffer is not used again, since the disk may end the request
+    /// at any time.
+    pub fn expire(&mut self, disk: usize, buffer: usize) {
+        self.failed(disk);
+        self.silent |= 1 << disk;
+        // Without room for one more nothing is started any more.
+        if self.lost.push(buffer).is_err() {
+            self.silent = u32::MAX;
+        }
+    }
+
+    /// Whether a disk that has expired may still read and write this buffer.
+    pub fn is_lost(&self, buffer: usize) -> bool {
+        self.lost.contains(&buffer)
     }
 
     /// A request that has ended: its tag, and whether it was done.
@@ -141,8 +188,14 @@ impl<C: Controller, H: Host> Disks<C, H> {
         }
     }
 
+    /// The buffer of the next request that is waited for.
+    fn buffer(&self) -> Result<usize, Failed> {
+        let mut all = (0..WAITED_BLOCKS).map(|block| self.buffers + block * BLOCK_BYTES);
+        all.find(|&buffer| !self.is_lost(buffer)).ok_or(Failed::TimeOut)
+    }
+
     /// Does one request and waits for its end. Nothing else may be under way.
-    fn wait_for(&mut self, disk: usize, op: Op, block: u64) -> Result<(), Failed> {
+    fn wait_for(&mut self, disk: usize, op: Op, block: u64, buffer: usize) -> Result<(), Failed> {
         // Another tag each time: an answer that comes too late is for nobody.
         self.last_tag = self.last_tag.wrapping_add(1) | WAITED;
         let tag = self.last_tag;
@@ -152,7 +205,7 @@ impl<C: Controller, H: Host> Disks<C, H> {
         let mut started = false;
         loop {
             if !started {
-                started = self.start(tag, disk, op, block, self.buffer)?;
+                started = self.start(tag, disk, op, block, buffer)?;
             }
             while let Some((ended, good)) = self.done() {
                 if ended == tag {
@@ -161,6 +214,7 @@ impl<C: Controller, H: Host> Disks<C, H> {
             }
             let now = self.host.now();
             if now >= give_up {
+                self.expire(disk, buffer);
                 return Err(Failed::TimeOut);
             }
             let until = if started && !self.is_polled() { give_up } else { now.saturating_add(nap) };
@@ -169,9 +223,9 @@ impl<C: Controller, H: Host> Disks<C, H> {
         }
     }
 
-    fn counted(&mut self, disk: usize, op: Op, block: u64) -> Result<(), Failed> {
-        let result = self.wait_for(disk, op, block);
-        if result.is_err() {
+    fn counted(&mut self, disk: usize, op: Op, block: u64, buffer: usize) -> Result<(), Failed> {
+        let result = self.wait_for(disk, op, block, buffer);
+        if result.is_err_and(|failed| failed != Failed::TimeOut) {
             self.failed(disk);
         }
         result
@@ -182,8 +236,9 @@ impl<C: Controller, H: Host> Disks<C, H> {
     /// # Errors
     /// When it was not read.
     pub fn read(&mut self, disk: usize, block: u64, to: &mut Block) -> Result<(), Failed> {
-        self.counted(disk, Op::Read, block)?;
-        self.memory.read(self.buffer, to).ok_or(Failed::Nonsense)
+        let buffer = self.buffer()?;
+        self.counted(disk, Op::Read, block, buffer)?;
+        self.memory.read(buffer, to).ok_or(Failed::Nonsense)
     }
 
     /// Writes a block, and waits until the disk has it. It is durable after [`Disks::flush`].
@@ -191,8 +246,9 @@ impl<C: Controller, H: Host> Disks<C, H> {
     /// # Errors
     /// When it was not written.
     pub fn write(&mut self, disk: usize, block: u64, from: &Block) -> Result<(), Failed> {
-        self.memory.write(self.buffer, from).ok_or(Failed::Nonsense)?;
-        self.counted(disk, Op::Write, block)
+        let buffer = self.buffer()?;
+        self.memory.write(buffer, from).ok_or(Failed::Nonsense)?;
+        self.counted(disk, Op::Write, block, buffer)
     }
 
     /// Makes durable what was written to a disk.
@@ -200,8 +256,9 @@ impl<C: Controller, H: Host> Disks<C, H> {
     /// # Errors
     /// When nobody knows whether it is.
     pub fn flush(&mut self, disk: usize) -> Result<(), Failed> {
-        self.counted(disk, Op::Flush, 0)
+        let buffer = self.buffer()?;
+        self.counted(disk, Op::Flush, 0, buffer)
     }
 }
 
-const _: () = assert!(BLOCK_BYTES == 4096);
+const _: () = assert!(BLOCK_BYTES == 4096 && MAX_DISKS <= 32);

@@ -1,6 +1,6 @@
 //! The component: its controllers, its rings, its loop.
 
-use crate::disks::{Disks, Host, MAX_CONTROLLERS};
+use crate::disks::{Disks, Host, MAX_CONTROLLERS, WAITED_BYTES};
 use crate::drivers::ide::{Ide, Ports};
 use crate::drivers::virtio::{self, VirtioBlk};
 use crate::drivers::{Controller, Done, Geometry, Request, ide};
@@ -12,12 +12,11 @@ use abi::message::Message;
 use abi::pci::CLASS_IDE;
 use component::virtio::Structures;
 use component::{Complaints, Component, Mmio, Once, irq_ack, now, port_in, port_out, wait};
-use disk_format::BLOCK_BYTES;
 
 /// What each controller's driver has of the DMA memory.
 const OWN_BYTES: usize = 4096;
-/// DMA memory that is needed: the drivers' own, a block that is waited for, and those of a scrub.
-const DMA_BYTES: usize = MAX_CONTROLLERS * OWN_BYTES + BLOCK_BYTES + scrub::BYTES;
+/// DMA memory that is needed: the drivers' own, the blocks that are waited for, and those of a scrub.
+const DMA_BYTES: usize = MAX_CONTROLLERS * OWN_BYTES + WAITED_BYTES + scrub::BYTES;
 /// How often a second polled controllers are asked while something is under way.
 const ASKS: u64 = 10_000;
 
@@ -184,8 +183,9 @@ pub fn run(component: &Component) -> ! {
             let _ = core.devices.push(index);
         }
     }
-    let (sync, scrubs) = (MAX_CONTROLLERS * OWN_BYTES, MAX_CONTROLLERS * OWN_BYTES + BLOCK_BYTES);
-    let mut disks = Disks::new(controllers, dma.memory, sync, core);
+    let waited = MAX_CONTROLLERS * OWN_BYTES;
+    let scrubs = waited + WAITED_BYTES;
+    let mut disks = Disks::new(controllers, dma.memory, waited, core);
     log::info!("incarnation={} disks={}", info.incarnation, disks.list().len());
     let Some(directory) = DIRECTORY.take() else { panic!("the directory was taken") };
     let mut sets = Sets::new(directory);

@@ -1,6 +1,6 @@
 //! Reading a virtual disk from one end to the other, and judging each block by its check.
 
-use crate::disks::{Disks, Host};
+use crate::disks::{Disks, Host, PATIENCE};
 use crate::drivers::{Controller, Op};
 use crate::sets::Sets;
 use abi::disk::DiskReply;
@@ -12,8 +12,6 @@ use disk_format::{
 pub const DEPTH: usize = 16;
 /// DMA memory that it needs.
 pub const BYTES: usize = DEPTH * BLOCK_BYTES;
-/// How long a disk may take for a block, in seconds.
-const PATIENCE: u64 = 10;
 
 /// A block that is being read.
 #[derive(Clone, Copy)]
@@ -35,13 +33,10 @@ pub struct Scrub {
     row: u64,
     checks: Option<Block>,
     reading: [Option<Reading>; DEPTH],
-    last_tag: u16,
     empty: u64,
     good: u64,
     bad: u64,
     first_bad: u64,
-    /// Bit `i`: disk `i` has let a request expire, and is not asked again: it may never have room for another one.
-    dead: u32,
     /// When the last block ended.
     progress: u64,
 }
@@ -61,12 +56,10 @@ impl Scrub {
             row: u64::MAX,
             checks: None,
             reading: [None; DEPTH],
-            last_tag: 0,
             empty: 0,
             good: 0,
             bad: 0,
             first_bad: u64::MAX,
-            dead: 0,
             progress: now,
         })
     }
@@ -80,9 +73,9 @@ impl Scrub {
         }
         if self.is_busy() && now.saturating_sub(self.progress) > PATIENCE.saturating_mul(disks.host().hz()) {
             // Whatever comes later is for nobody.
-            for reading in core::mem::take(&mut self.reading).into_iter().flatten() {
-                disks.failed(reading.disk);
-                self.dead |= 1 << reading.disk;
+            for (place, reading) in core::mem::take(&mut self.reading).into_iter().enumerate() {
+                let Some(reading) = reading else { continue };
+                disks.expire(reading.disk, self.buffer(place));
                 self.ended(reading.block, None);
             }
             self.progress = now;
@@ -91,6 +84,10 @@ impl Scrub {
         let done = self.next >= self.entry.blocks && !self.is_busy();
         let &mut Scrub { index, empty, good, bad, first_bad, .. } = self;
         done.then_some(DiskReply::Scrubbed { index, empty, good, bad, first_bad })
+    }
+
+    fn buffer(&self, place: usize) -> usize {
+        self.buffers + place * BLOCK_BYTES
     }
 
     fn is_busy(&self) -> bool {
@@ -157,12 +154,15 @@ impl Scrub {
         sets: &Sets,
         disks: &mut Disks<C, H>,
     ) -> Option<bool> {
-        let Some(place) = self.reading.iter().position(Option::is_none) else { return Some(false) };
+        let places = self.reading.iter().enumerate().filter(|(_, reading)| reading.is_none());
+        let Some(place) = places.map(|(place, _)| place).find(|&place| !disks.is_lost(self.buffer(place))) else {
+            // With all of them lost there is nothing to wait for.
+            return self.is_busy().then_some(false);
+        };
         let piece = sets.stripes()?.pieces(at, 1).next()?;
-        let disk = sets.disk_of(piece.member).filter(|disk| self.dead >> disk & 1 == 0)?;
-        self.last_tag = (self.last_tag + 1) % (1 << 15);
-        let tag = self.last_tag;
-        let started = disks.start(tag, disk, Op::Read, piece.block, self.buffers + place * BLOCK_BYTES).ok()?;
+        let disk = sets.disk_of(piece.member)?;
+        let tag = disks.next_tag();
+        let started = disks.start(tag, disk, Op::Read, piece.block, self.buffer(place)).ok()?;
         if started {
             self.reading[place] = Some(Reading { block, disk, tag });
         }
@@ -178,7 +178,7 @@ impl Scrub {
             disks.failed(reading.disk);
         }
         let mut data = zeroed();
-        let copied = disks.memory().read(self.buffers + place * BLOCK_BYTES, &mut data);
+        let copied = disks.memory().read(self.buffer(place), &mut data);
         self.ended(reading.block, copied.filter(|()| good).map(|()| data));
     }
 

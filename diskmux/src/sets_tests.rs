@@ -1,5 +1,6 @@
 use super::*;
 use crate::Scrub;
+use crate::disks::Failed;
 use crate::test_machine::{BUFFERS, Clock, Fake, Shared, WEB, blank, connect, content, place, set};
 use disk_format::{Check, place_of_check};
 use std::boxed::Box;
@@ -116,10 +117,32 @@ fn a_disk_that_fails_or_falls_silent_does_no_harm() {
     assert_eq!(state(&find(&platters).1, 0), Some(set_state::USED));
     platters[1].borrow_mut().silent = true;
     let (disks, sets) = find(&platters);
-    let DiskReply::Disk { state: disk_state::UNREADABLE, errors: 5, .. } = sets.disk(1, &disks) else {
+    let DiskReply::Disk { state: disk_state::UNREADABLE, errors: 1, .. } = sets.disk(1, &disks) else {
         panic!("{:?}", sets.disk(1, &disks))
     };
     assert_eq!(state(&sets, 0), Some(set_state::BROKEN));
+}
+
+#[test]
+fn memory_that_a_silent_disk_may_still_write_is_used_for_no_other() {
+    let platters = [blank(100), blank(100)];
+    let mut disks = connect(&platters);
+    platters[0].borrow_mut().held.insert(5, Box::new([7; BLOCK_BYTES]));
+    platters[0].borrow_mut().silent = true;
+    assert_eq!(disks.read(0, 5, &mut [0; BLOCK_BYTES]), Err(Failed::TimeOut));
+    // What was asked of it comes late: just while another disk is written, and read.
+    platters[0].borrow_mut().silent = false;
+    assert_eq!(disks.write(1, 6, &[9; BLOCK_BYTES]), Ok(()));
+    assert!(platters[1].borrow().read(6) == [9; BLOCK_BYTES], "the late block is on the other disk");
+    assert_eq!(disks.read(0, 5, &mut [0; BLOCK_BYTES]), Err(Failed::TimeOut), "it is not asked again");
+    // The next scrub does not ask it either, and finds the same.
+    let (platters, ..) = set(1, 3);
+    let (mut disks, sets) = find(&platters);
+    platters[0].borrow_mut().silent = true;
+    let first = scrub(&mut disks, &sets);
+    platters[0].borrow_mut().silent = false;
+    assert_eq!(scrub(&mut disks, &sets), first);
+    assert!((0..crate::scrub::DEPTH).any(|place| disks.is_lost(BUFFERS + place * BLOCK_BYTES)));
 }
 
 fn scrub(disks: &mut Disks<Fake, Clock>, sets: &Sets) -> DiskReply {

@@ -1,6 +1,6 @@
 //! Disks in memory behind a controller that does what it is told, for tests.
 
-use crate::disks::{Disks, Host};
+use crate::disks::{Disks, Host, WAITED_BYTES};
 use crate::drivers::{Controller, Done, Geometry, Op, Request};
 use disk_format::{
     BLOCK_BYTES, Block, Change, Check, Entry, EntryName, Kind, Layout, SetId, State, Stripes, Superblock, check_blocks,
@@ -157,7 +157,7 @@ impl Host for Clock {
 }
 
 /// Where a scrub has its buffers in the memory of [`connect`].
-pub const BUFFERS: usize = BLOCK_BYTES;
+pub const BUFFERS: usize = WAITED_BYTES;
 
 /// DMA memory with room for a scrub and a store.
 pub fn dma() -> SharedMemory {
