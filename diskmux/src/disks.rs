@@ -73,7 +73,7 @@ pub struct Disks<C, H> {
 }
 
 impl<C: Controller, H: Host> Disks<C, H> {
-    /// The disks of these controllers, in order. The [`WAITED_BYTES`] from `buffers` on in the DMA memory are theirs.
+    /// The disks of these controllers, in order. The `WAITED_BYTES` from `buffers` on in the DMA memory are theirs.
     pub fn new(controllers: heapless::Vec<C, MAX_CONTROLLERS>, memory: SharedMemory, buffers: usize, host: H) -> Self {
         let mut list = heapless::Vec::new();
         for (number, controller) in controllers.iter().enumerate() {
