@@ -15,12 +15,12 @@ const EFER: u32 = 0xc000_0080;
 /// As Linux has it (`MSR_ZEN4_BP_CFG`).
 const BP_CFG: u32 = 0xc001_102e;
 /// Bits of IA32_SPEC_CTRL.
-const SPEC_CTRL_IBRS: u64 = 1 << 0;
-const SPEC_CTRL_BHI_DIS_S: u64 = 1 << 10;
+const SPEC_CTRL_IBRS: u64 = 1;
+const SPEC_CTRL_BHI_DIS_S: u64 = 0x400;
 /// Bit of EFER (APM vol. 2, 3.1.7).
-const EFER_AIBRSE: u64 = 1 << 21;
+const EFER_AIBRSE: u64 = 0x20_0000;
 /// Bit of BP_CFG.
-const BP_SPEC_REDUCE: u64 = 1 << 4;
+const BP_SPEC_REDUCE: u64 = 0x10;
 
 /// The barriers of a guest's exit, for assembly that has not returned yet: on the core's stack, with the set in R8D. Changes RAX, RCX, RDX
 /// and flags, uses 256 bytes of stack, and makes no return and no indirect branch.

@@ -14,10 +14,7 @@ pub trait Backend: Sized {
     const ENDS_QUANTUM: bool;
 
     /// Whether [`Backend::ENDS_QUANTUM`] can be relied on: a CPU's own timer may count at another rate than it says.
-    #[inline]
-    fn ends_quantum(&self) -> bool {
-        Self::ENDS_QUANTUM
-    }
+    fn ends_quantum(&self) -> bool;
 
     /// Empty tables, or `None` when there is no frame for the root.
     fn new_tables<F: Frames>(&self, frames: &mut F) -> Option<Self::Tables>;

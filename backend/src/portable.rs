@@ -7,8 +7,8 @@ use crate::xstate::{AREA_BYTES, State};
 use crate::{filter_flags, is_canonical};
 use abi::vcpu::{BadState, Level, MAGIC, MXCSR_INITIAL, VERSION, VcpuState, X87};
 
-/// Bits of XCR0 and of the header.
-const X87_BIT: u32 = 0;
+/// Mask of x87 in the header, and bits of the others there and in XCR0.
+const X87_MASK: u64 = 1;
 const SSE_BIT: u32 = 1;
 const AVX_BIT: u32 = 2;
 const OPMASK_BIT: u32 = 5;
@@ -21,7 +21,7 @@ const MXCSR: usize = 24;
 const HEADER: usize = 512;
 /// Bits of MXCSR that every 64-bit processor has, and the one that AMD's have where CPUID says so (APM vol. 1, 4.2.2).
 const MXCSR_BITS: u32 = 0xffff;
-const MXCSR_MISALIGNED: u32 = 1 << 17;
+const MXCSR_BITS_MISALIGNED: u32 = 0x2_ffff;
 
 /// Where a processor keeps each component, and what its MXCSR has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +51,7 @@ impl Layout {
             }
         }
         let misaligned = cpuid(0x8000_0000, 0)[0] > 0x8000_0000 && cpuid(0x8000_0001, 0)[2] >> 7 & 1 != 0;
-        Layout { xcr0, offsets, mxcsr_bits: MXCSR_BITS | if misaligned { MXCSR_MISALIGNED } else { 0 } }
+        Layout { xcr0, offsets, mxcsr_bits: if misaligned { MXCSR_BITS_MISALIGNED } else { MXCSR_BITS } }
     }
 
     /// The highest level that the processor has.
@@ -139,7 +139,7 @@ impl State {
             if (saved & layout.xcr0) >> bit & 1 != 0 { offset } else { AREA_BYTES as usize }
         };
         to.x87 = X87::INITIAL;
-        if saved >> X87_BIT & 1 != 0 {
+        if saved & X87_MASK != 0 {
             to.x87 = X87 {
                 control: u16::from_le_bytes(bytes(area, 0)),
                 status: u16::from_le_bytes(bytes(area, 2)),
@@ -167,7 +167,7 @@ impl State {
         let X87 { control, status, opcode, tags, reserved: _, instruction, operand, registers } = from.x87;
         let mut saved = 0_u64;
         if from.x87 != X87::INITIAL {
-            saved |= 1 << X87_BIT;
+            saved |= X87_MASK;
             put(area, 0, &control.to_le_bytes());
             put(area, 2, &status.to_le_bytes());
             put(area, 4, &[tags]);

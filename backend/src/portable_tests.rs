@@ -155,3 +155,28 @@ fn what_no_guest_has_is_refused() {
     let amd = self::layout(0x7, AMD, true);
     assert_eq!(amd.check(&VcpuState { mxcsr: 0x2_1f80, ..VcpuState::INITIAL }), Ok(()));
 }
+
+#[test]
+fn nothing_is_asked_of_a_processor_that_it_does_not_have() {
+    let ask = |leaf: u32, sub: u32| match leaf {
+        0x8000_0000 => [0x8000_0000, 0, 0, 0],
+        _ => panic!("leaf {leaf:#x}, {sub}"),
+    };
+    let old = Layout::gather(0x3, ask);
+    assert_eq!(old, layout(0x3, INTEL, false), "components that are not in XCR0 have no place");
+    let misaligned = VcpuState { mxcsr: 0x2_1f80, ..VcpuState::INITIAL };
+    assert_eq!(old.check(&misaligned), Err(BadState::Mxcsr(0x2_0000)));
+}
+
+#[test]
+fn sse_is_there_when_its_registers_or_mxcsr_are_not_initial() {
+    let saved = |state: &VcpuState| {
+        let mut area = filled(0xcc);
+        area.import(&layout(0x3, INTEL, false), state);
+        area.0[HEADER]
+    };
+    let mut vectors = VcpuState::INITIAL;
+    vectors.xmm[3][1] = 1;
+    let control = VcpuState { mxcsr: 0x9fc0, ..VcpuState::INITIAL };
+    assert_eq!([VcpuState::INITIAL, vectors, control].map(|state| saved(&state)), [0, 2, 2]);
+}

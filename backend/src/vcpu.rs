@@ -171,3 +171,35 @@ pub trait Vcpu {
     /// The guest does not run again: the CPU forgets it, and no longer uses its frames.
     fn release(&mut self, cpu: &mut Self::Cpu);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_register_keeps_its_name() {
+        let registers = GeneralRegisters {
+            rax: 1,
+            rbx: 2,
+            rcx: 3,
+            rdx: 4,
+            rsi: 5,
+            rdi: 6,
+            rbp: 7,
+            r8: 8,
+            r9: 9,
+            r10: 10,
+            r11: 11,
+            r12: 12,
+            r13: 13,
+            r14: 14,
+            r15: 15,
+        };
+        let general = registers.export(16);
+        let low = [general.rax, general.rbx, general.rcx, general.rdx, general.rsi, general.rdi, general.rbp];
+        let high =
+            [general.r8, general.r9, general.r10, general.r11, general.r12, general.r13, general.r14, general.r15];
+        assert_eq!((low, high, general.rsp), ([1, 2, 3, 4, 5, 6, 7], [8, 9, 10, 11, 12, 13, 14, 15], 16));
+        assert_eq!(GeneralRegisters::from(&general), registers);
+    }
+}

@@ -100,10 +100,13 @@ pub fn run<D: Discipline>(component: &Component) -> ! {
                     log::error!("{}: its registers are not mapped; check its PCI region 0", name.name);
                     continue;
                 };
-                match E1000::start(registers, buffers, dma.physical, sleep(info.tsc_hz)) {
+                match E1000::start(registers, buffers, dma.physical, info.incarnation, sleep(info.tsc_hz)) {
                     Ok(nic) => {
                         let (rx, tx) = nic.descriptors();
                         introduce(name, nic.mac(), nic.link_up(), rx, tx);
+                        if nic.goes_on() {
+                            log::info!("goes on with the rings that its predecessor has left in the NIC");
+                        }
                         serve(component, nic, ports, discipline, (leases, doors), Some(index))
                     }
                     Err(error) => log::error!("{}: {error}", name.name),

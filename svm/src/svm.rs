@@ -194,6 +194,11 @@ impl Backend for Svm {
     type Error = Infallible;
     const ENDS_QUANTUM: bool = false;
 
+    #[inline]
+    fn ends_quantum(&self) -> bool {
+        false
+    }
+
     fn new_tables<F: Frames>(&self, frames: &mut F) -> Option<Npt> {
         // The CPU always keeps accessed and dirty bits.
         Npt::new(frames, true)

@@ -312,6 +312,12 @@ pub const CRIMES: &[Crime] = &[
     crime(Memory, "cr3-beyond", NESTED, "page tables beyond the memory: its fault handler cannot be reached either"),
     crime(Memory, "no-page-tables", NESTED, "page tables of zeros: its fault handler cannot be reached either"),
     crime(Memory, "tables-in-a-loop", Nothing, "a page table that is its own next level"),
+    crime(
+        Memory,
+        "vmcall-remapped",
+        Nothing,
+        "a hypercall where the guest's page tables put another instruction, and back",
+    ),
     crime(Memory, "stack-overflow", Guard, "it pushes until its stack is full"),
     crime(Memory, "memory-hog", Nothing, "it writes to every page that it has"),
     crime(Memory, "memory-hoard", Nothing, "it takes every page that it can get, and keeps it"),

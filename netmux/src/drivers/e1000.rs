@@ -3,6 +3,8 @@
 //! Sections and tables are those of Intel's "PCI/PCI-X Family of Gigabit Ethernet Controllers Software Developer's Manual"
 //! (317453). Nothing is offloaded: guests compute their own checksums.
 
+mod predecessor;
+
 use super::{Faults, Known, Nic, Received};
 use crate::frame::Mac;
 use abi::nic::{MAX_FRAME, MIN_FRAME};
@@ -93,6 +95,9 @@ const TX_REPORT: u64 = 1 << 27;
 const TX_DONE: u64 = 1 << 32;
 /// The NIC reports every so many descriptors, not each: a power of two below the ring's size by a factor of 2 at least.
 const REPORT_EVERY: usize = 8;
+
+/// The NIC is reset at every so many starts, however it was left: one that hangs has perhaps brought its drivers down.
+const RESET_EVERY: u32 = 4;
 
 /// Bytes of a descriptor, and of a buffer.
 const DESCRIPTOR: usize = 16;
@@ -195,31 +200,32 @@ pub struct E1000<R> {
     tx_oldest: usize,
     /// Filled descriptors that the NIC does not know of.
     tx_filled: usize,
+    goes_on: bool,
 }
 
 impl<R: Registers> E1000<R> {
-    /// Stops the NIC, whatever a former driver left it doing, resets it, and starts it. `physical` is the address at which
-    /// the NIC finds `memory`; `sleep` sleeps that many microseconds at least.
+    /// Starts the NIC, as the `incarnation`th driver since boot. Where the one before has left it as this one would set it up, it goes on with its rings;
+    /// else the NIC is stopped, whatever it was doing, and reset. `physical` is the address at which the NIC finds `memory`; `sleep` sleeps that many
+    /// microseconds at least.
     ///
     /// # Errors
     ///
     /// When the memory does not suffice or the NIC does not answer.
     pub fn start(
-        mut registers: R,
+        registers: R,
         memory: SharedMemory,
         physical: u64,
+        incarnation: u32,
         mut sleep: impl FnMut(u32),
     ) -> Result<Self, StartError> {
         let (rx, tx) = layout(&memory, physical)?;
         if registers.read(reg::STATUS) == u32::MAX {
             return Err(StartError::Absent);
         }
-        reset(&mut registers, &mut sleep);
-        let mac = read_mac(&mut registers, &mut sleep);
         let mut nic = E1000 {
             registers,
             memory,
-            mac,
+            mac: Mac::new([0; 6]),
             link_up: false,
             faults: Faults::default(),
             rx_skipping: false,
@@ -231,9 +237,22 @@ impl<R: Registers> E1000<R> {
             tx_next: 0,
             tx_oldest: 0,
             tx_filled: 0,
+            goes_on: false,
         };
+        let is_trusted = incarnation > 1 && !incarnation.is_multiple_of(RESET_EVERY);
+        if is_trusted && nic.take_over(physical, &mut sleep) {
+            nic.goes_on = true;
+            return Ok(nic);
+        }
+        reset(&mut nic.registers, &mut sleep);
+        nic.mac = read_mac(&mut nic.registers, &mut sleep);
         nic.set_up(physical);
         Ok(nic)
+    }
+
+    /// Whether it uses the rings that its predecessor has left.
+    pub fn goes_on(&self) -> bool {
+        self.goes_on
     }
 
     /// Receive and transmit descriptors.

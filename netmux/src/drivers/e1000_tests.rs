@@ -23,6 +23,7 @@ struct Model {
     wire_blocked: bool,
     has_eeprom: bool,
     tail_writes: usize,
+    resets: usize,
 }
 
 impl Model {
@@ -118,7 +119,10 @@ impl Registers for Handle {
             reg::IMS => model.mask |= value,
             reg::IMC => model.mask &= !value,
             // As Bochs does it: the bit goes, and nothing else happens.
-            reg::CTRL => _ = model.registers.insert(reg::CTRL, value & !CTRL_RST),
+            reg::CTRL => {
+                model.resets += usize::from(value & CTRL_RST != 0);
+                model.registers.insert(reg::CTRL, value & !CTRL_RST);
+            }
             reg::TDT | reg::TCTL => {
                 model.tail_writes += usize::from(offset == reg::TDT);
                 model.registers.insert(offset, value);
@@ -140,12 +144,17 @@ fn model(bytes: usize) -> Handle {
         wire_blocked: false,
         has_eeprom: true,
         tail_writes: 0,
+        resets: 0,
     })))
 }
 
 fn start(handle: &Handle) -> E1000<Handle> {
+    start_as(1, handle)
+}
+
+fn start_as(incarnation: u32, handle: &Handle) -> E1000<Handle> {
     let memory = handle.0.borrow().memory;
-    E1000::start(handle.clone(), memory, PHYSICAL, |_| {}).expect("starts")
+    E1000::start(handle.clone(), memory, PHYSICAL, incarnation, |_| {}).expect("starts")
 }
 
 fn take(nic: &mut E1000<Handle>) -> Option<Vec<u8>> {
@@ -178,7 +187,7 @@ fn starts_with_what_the_memory_allows() {
     }
     let small = model(DMA_BYTES_MIN - 16);
     let memory = small.0.borrow().memory;
-    assert_eq!(E1000::start(small, memory, PHYSICAL, |_| {}).err(), Some(StartError::Memory));
+    assert_eq!(E1000::start(small, memory, PHYSICAL, 1, |_| {}).err(), Some(StartError::Memory));
 }
 
 #[test]
@@ -186,7 +195,7 @@ fn a_device_that_is_not_there_is_told() {
     let handle = model(DMA_BYTES_MIN);
     handle.0.borrow_mut().registers.insert(reg::STATUS, u32::MAX);
     let memory = handle.0.borrow().memory;
-    assert_eq!(E1000::start(handle, memory, PHYSICAL, |_| {}).err(), Some(StartError::Absent));
+    assert_eq!(E1000::start(handle, memory, PHYSICAL, 1, |_| {}).err(), Some(StartError::Absent));
 }
 
 #[test]
@@ -329,7 +338,7 @@ fn a_successor_starts_from_whatever_state_is_left() {
     first.interrupt_on_space();
     drop(first);
 
-    let mut second = start(&handle);
+    let mut second = start_as(2, &handle);
     handle.0.borrow_mut().wire_blocked = false;
     assert_eq!(handle.0.borrow().mask, INTERRUPTS);
     assert_eq!(take(&mut second), None);
@@ -343,10 +352,83 @@ fn a_successor_starts_from_whatever_state_is_left() {
     assert_eq!(take(&mut second), Some(frame(2)));
 }
 
+#[test]
+fn a_successor_resets_nothing_and_loses_nothing() {
+    let handle = model(DMA_BYTES_MIN);
+    let mut first = start(&handle);
+    for number in 0..40 {
+        assert!(handle.0.borrow_mut().arrive(&frame(number), 0));
+        assert_eq!(take(&mut first), Some(frame(number)));
+    }
+    // Two are released and not told, and three were never looked at.
+    first.flush();
+    for number in 40..45 {
+        assert!(handle.0.borrow_mut().arrive(&frame(number), 0));
+    }
+    take(&mut first);
+    take(&mut first);
+    assert!(put(&mut first, &frame(1)));
+    first.flush();
+    first.interrupt_on_space();
+    drop(first);
+
+    handle.0.borrow_mut().resets = 0;
+    let mut second = start_as(2, &handle);
+    assert_eq!((handle.0.borrow().resets, handle.0.borrow().mask), (0, INTERRUPTS));
+    assert_eq!((second.mac(), second.link_up()), (Mac::new(NIC_MAC), true));
+    for number in 42..45 {
+        assert_eq!(take(&mut second), Some(frame(number)));
+    }
+    assert_eq!(take(&mut second), None);
+    for number in 0..200 {
+        assert!(handle.0.borrow_mut().arrive(&frame(number), 0));
+        assert_eq!(take(&mut second), Some(frame(number)));
+        assert!(put(&mut second, &frame(number)));
+        second.flush();
+    }
+    let sent: Vec<_> = core::iter::once(frame(1)).chain((0..200).map(frame)).collect();
+    assert_eq!(handle.0.borrow().sent, sent);
+    drop(second);
+    start_as(3, &handle);
+    assert_eq!(handle.0.borrow().resets, 0);
+    start_as(4, &handle);
+    assert_eq!(handle.0.borrow().resets, 1, "one that hangs comes back");
+}
+
+#[test]
+fn what_is_not_as_it_was_left_is_reset() {
+    type Spoil = fn(&mut Model);
+    let spoils: [Spoil; 10] = [
+        |model| _ = model.registers.insert(reg::RCTL, RCTL | 1 << 5),
+        |model| _ = model.registers.insert(reg::TCTL, 0),
+        |model| _ = model.registers.insert(reg::RAH0, 0),
+        |model| _ = model.registers.insert(reg::RDBAL, 0x10),
+        |model| _ = model.registers.insert(reg::TDLEN, 128),
+        |model| _ = model.registers.insert(reg::RDT, 1 << 20),
+        |model| _ = model.registers.insert(reg::RDH, u32::MAX),
+        // A descriptor of the NIC's leads elsewhere.
+        |model| model.memory.write64(5 * DESCRIPTOR, 0).expect("inside"),
+        // One before the head has no frame, one behind it has one.
+        |model| model.memory.write64(DESCRIPTOR + 8, 0).expect("inside"),
+        |model| model.memory.write64(20 * DESCRIPTOR + 8, RX_DONE).expect("inside"),
+    ];
+    for (number, spoil) in spoils.into_iter().enumerate() {
+        let handle = model(DMA_BYTES_MIN);
+        drop(start(&handle));
+        (0..3).for_each(|number| assert!(handle.0.borrow_mut().arrive(&frame(number), 0)));
+        handle.0.borrow_mut().resets = 0;
+        spoil(&mut handle.0.borrow_mut());
+        let mut second = start_as(2, &handle);
+        assert_eq!(handle.0.borrow().resets, 1, "{number}");
+        assert!(handle.0.borrow_mut().arrive(&frame(2), 0));
+        assert_eq!(take(&mut second), Some(frame(2)), "{number}");
+    }
+}
+
 proptest! {
     /// Any interleaving of arrival, handling, sending and flushing keeps order and loses nothing that was accepted.
     #[test]
-    fn behaves_like_two_queues(steps in proptest::collection::vec(0..6_u8, 0..400)) {
+    fn behaves_like_two_queues(steps in proptest::collection::vec(0..7_u8, 0..400)) {
         let handle = model(DMA_BYTES_MIN);
         let mut nic = start(&handle);
         let mut arriving = VecDeque::new();
@@ -365,6 +447,12 @@ proptest! {
                     }
                 }
                 4 => nic.flush(),
+                // What was not flushed is nobody's; the driver behind it goes on with the rest.
+                5 if !handle.0.borrow().wire_blocked => {
+                    nic.flush();
+                    drop(nic);
+                    nic = start_as(2, &handle);
+                }
                 _ => {
                     let mut model = handle.0.borrow_mut();
                     model.wire_blocked = !model.wire_blocked;

@@ -105,7 +105,7 @@ pub enum Nic {
 }
 
 impl Nic {
-    /// The one that serves best on such a machine. QEMU's e1000 takes no frame for a second after each start of its driver.
+    /// The one that serves best on such a machine. QEMU's e1000 takes no frame for a second after each reset.
     pub fn best(kind: Kind) -> Nic {
         match kind {
             Kind::Bochs => Nic::E1000,

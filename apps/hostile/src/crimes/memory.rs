@@ -5,7 +5,7 @@ use crate::catch::{Act, Caught, attempt};
 use crate::machine::{PAGE, hypercall, memory_bytes, offset, peek64, poke64, scratch};
 use abi::guest::hypercall::TAKE;
 use abi::guest::{FAULT_ADDRESS, NIC_BASE, PAGE_TABLES, TAKE_MAX};
-use core::arch::naked_asm;
+use core::arch::{global_asm, naked_asm};
 
 acts! {
     "read" => read: "mov rax, [rdi]";
@@ -14,6 +14,32 @@ acts! {
     "push" => push: "mov rcx, rsp", "mov rsp, rdi", "push rax", "mov rsp, rcx";
     "push-forever" => push_forever: "2: push rax", "jmp 2b";
     "load-cr3" => load_cr3: "mov cr3, rdi";
+    "call" => call: "call rdi";
+    "invalidate" => invalidate: "invlpg [rdi]";
+    "reload" => reload: "mov rax, cr3", "mov cr3, rax";
+}
+
+// Two pages of code that differ in one instruction: the hypercall that does nothing, and what is none.
+global_asm!(
+    ".pushsection .text.hostile_pages, \"ax\", @progbits",
+    ".balign 4096",
+    ".globl hostile_page_with_vmcall",
+    "hostile_page_with_vmcall: xor eax, eax",
+    "vmcall",
+    "ret",
+    ".balign 4096",
+    ".globl hostile_page_with_ud2",
+    "hostile_page_with_ud2: xor eax, eax",
+    "ud2",
+    "nop",
+    "ret",
+    ".balign 4096",
+    ".popsection",
+);
+
+unsafe extern "sysv64" {
+    fn hostile_page_with_vmcall();
+    fn hostile_page_with_ud2();
 }
 
 /// What is neither an address of 48 bits nor one of 57.
@@ -25,6 +51,8 @@ const GUARD_BELOW: u64 = 48 << 10;
 /// Present and writable; and a leaf of 1 GiB.
 const TABLE: u64 = 0x3;
 const HUGE: u64 = 0x83;
+/// #UD.
+const INVALID_OPCODE: u32 = 6;
 
 fn beyond() -> u64 {
     memory_bytes() + 0x1000
@@ -61,6 +89,7 @@ pub fn deed(name: &str) -> Option<Deed> {
         "reserved-bits" => Deed::Fault(reserved_bits),
         "cr3-reserved" => at(load_cr3, || PAGE_TABLES | 1 << 60),
         "cr3-beyond" => at(load_cr3, beyond),
+        "vmcall-remapped" => Deed::Check(vmcall_remapped),
         "no-page-tables" => at(load_cr3, no_page_tables),
         "tables-in-a-loop" => Deed::Check(tables_in_a_loop),
         "stack-overflow" => at(push_forever, nothing),
@@ -146,6 +175,39 @@ fn tables_in_a_loop() -> Result<(), Escape> {
         Ok(None) => Ok(()),
         Ok(Some(caught)) | Err(caught) => Escape::because("a fault", caught.vector.into()),
     }
+}
+
+/// An address where a hypercall is, then none, then one again, by the guest's page tables.
+fn vmcall_remapped() -> Result<(), Escape> {
+    const AT: u64 = 1 << 39;
+    /// Table, PDPT, PD and PT of [`AT`] in scratch pages.
+    const PDPT: usize = 2;
+    const PD: usize = 3;
+    const PT: usize = 4;
+    own_tables();
+    for (page, next) in [(PDPT, PD), (PD, PT)] {
+        put(page, 0, scratch(next) | TABLE);
+    }
+    put(0, 1, scratch(PDPT) | TABLE);
+    let page = |code: unsafe extern "sysv64" fn()| offset(code as *const () as usize);
+    let (with, without) = (page(hostile_page_with_vmcall), page(hostile_page_with_ud2));
+    let result = under_own_tables(|| {
+        for flush in [invalidate, reload] {
+            // Often enough that whoever remembers places remembers this one.
+            for (code, times) in [(with, 3), (without, 2), (with, 3)] {
+                put(PT, 0, code | TABLE);
+                attempt(flush, AT);
+                for _ in 0..times {
+                    let vector = attempt(call, AT).map(|caught| caught.vector);
+                    let expected = (code == without).then_some(INVALID_OPCODE);
+                    let found = vector.map_or(0, u64::from);
+                    Escape::unless(vector == expected, "a page of code was taken for another: vector", found)?;
+                }
+            }
+        }
+        Ok(())
+    });
+    result.unwrap_or_else(|caught| Escape::because("MOV to CR3 faulted", caught.vector.into()))
 }
 
 fn no_page_tables() -> u64 {

@@ -1,6 +1,6 @@
 //! Runs test programs as one mutant.
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Result, fail};
 use crate::workspace::show;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -31,10 +31,23 @@ pub enum Verdict {
 /// How much longer than their limit of processor time tests may last: the host is busy with others, or the tests wait for nothing.
 const WALL: u32 = 10;
 
+/// Address space that tests have: a mutant that takes memory without end must not take the host's. Tests without a mutant use a tenth.
+pub const MEMORY: u64 = 4 << 30;
+
+/// `program`, with so many bytes of address space.
+pub fn limited(program: &Path, bytes: u64) -> Command {
+    let mut command = Command::new("prlimit");
+    command.arg(format!("--as={bytes}")).arg("--").arg(program);
+    command
+}
+
 /// Runs the test `programs` in `folder` as mutant `number`, each for no more than `limit` of processor time, until a test fails.
 pub fn run(programs: &[PathBuf], folder: &Path, number: usize, limit: Duration) -> Result<Verdict> {
     for program in programs {
-        let mut command = Command::new(program);
+        if !program.is_file() {
+            fail!("there is no test program {}", program.display());
+        }
+        let mut command = limited(program, MEMORY);
         command.current_dir(folder).env(VARIABLE, number.to_string()).env("RUST_BACKTRACE", "0");
         command.env("PROPTEST_MAX_SHRINK_ITERS", "0").env("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "1");
         let verdict = watch(&mut command, limit)?;
@@ -131,6 +144,12 @@ mod tests {
         assert_eq!(in_stat("7 (a) S 1"), None);
         let own = std::fs::read_to_string("/proc/self/stat").unwrap();
         assert!(in_stat(&own).is_some());
+    }
+
+    #[test]
+    fn who_takes_memory_without_end_is_caught() {
+        let mut command = limited(Path::new("/usr/bin/tail"), 64 << 20);
+        assert_eq!(watch(command.arg("/dev/zero"), Duration::from_secs(600)).unwrap(), Verdict::Caught);
     }
 
     #[test]

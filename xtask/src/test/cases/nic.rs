@@ -1,7 +1,7 @@
-//! NICs that Bochs does not have, on QEMU: virtio-net with each kind of interrupt, and one without a driver.
+//! NICs on QEMU: virtio-net with each kind of interrupt, an e1000 whose driver dies, and one without a driver.
 
 use super::ensure;
-use super::recovery::{killed_under_load, servers};
+use super::recovery::{kill_each, killed_under_load, servers, under_load as loaded};
 use crate::error::Result;
 use crate::test::Case;
 use crate::test::lab::{BOOT, Lab};
@@ -22,6 +22,11 @@ pub const CASES: &[Case] = &[
         name: "nic: virtio under load",
         asserts: "netmux is killed while it drives a busy virtio-net: no VM is lost, requests succeed again",
         run: under_load,
+    },
+    Case {
+        name: "nic: e1000 under load",
+        asserts: "a netmux behind one that was killed goes on with the rings in the NIC, every fourth resets it, and requests succeed again",
+        run: e1000,
     },
     Case {
         name: "nic: unknown",
@@ -67,6 +72,18 @@ fn answers_and_recovers(lab: &Lab, nic: &'static str, way: &str, driver: &str) -
 
 fn under_load(lab: &Lab) -> Result<()> {
     killed_under_load(servers(lab).qemu_with("virtio-net-pci"), &["netmux"; 5])
+}
+
+fn e1000(lab: &Lab) -> Result<()> {
+    let mut running = servers(lab).qemu_with("e1000").start()?;
+    running.wait_for_services(BOOT)?;
+    running.wait_for_monitor()?;
+    loaded(&running, |served| kill_each(&running, &["netmux"; 4], served))?;
+    running.must_not_say(0, "ended:")?;
+    // The incarnations 2, 3 and 5.
+    let goes_on = running.count_since(0, "goes on with the rings that its predecessor has left in the NIC");
+    ensure(goes_on == 3, || format!("{goes_on} of four successors went on with the rings in the NIC"))?;
+    running.power_off()
 }
 
 fn transfer(running: &crate::test::lab::Running) -> Result<()> {

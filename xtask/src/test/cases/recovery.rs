@@ -102,7 +102,7 @@ pub(super) fn under_load(running: &Running, f: impl FnOnce(&[AtomicUsize]) -> Re
     })
 }
 
-fn kill_each(running: &Running, victims: &[&str], served: &[AtomicUsize]) -> Result<()> {
+pub(super) fn kill_each(running: &Running, victims: &[&str], served: &[AtomicUsize]) -> Result<()> {
     for victim in victims {
         more_requests(served).context(|| format!("before {victim} was killed"))?;
         let mark = running.mark();
