@@ -87,7 +87,7 @@ pub struct Bundle {
     pub checksum: u64,
     /// Where it begins, in units of [`UNIT_BYTES`] from the beginning of the pool.
     pub place: u32,
-    /// What it takes of the pool: so many bytes lie there.
+    /// What it takes of the pool, not necessarily in one piece.
     pub bytes: u32,
     /// Pages in it, of which its sheet is a list: those that were not left out, because they are zero.
     pub pages: u32,
@@ -104,12 +104,13 @@ impl Bundle {
         self.counter == 0
     }
 
-    /// Whether it lies in a pool of so many bytes, has something in it, and fits into a window.
+    /// Whether it can be in a pool of so many bytes, has something in it, and fits into a window.
     pub const fn fits(&self, pool_bytes: u64) -> bool {
         // Widening only.
         #[allow(clippy::cast_lossless)]
-        let end = self.place as u64 * UNIT_BYTES as u64 + self.bytes as u64;
-        self.counter != 0 && self.bytes != 0 && end <= pool_bytes && self.pages as usize <= WINDOW_PAGES
+        let (begins, bytes) = (self.place as u64 * UNIT_BYTES as u64, self.bytes as u64);
+        let lies_there = begins < pool_bytes && 1 <= bytes && bytes <= pool_bytes;
+        self.counter != 0 && lies_there && self.pages as usize <= WINDOW_PAGES
     }
 }
 

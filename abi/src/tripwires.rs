@@ -130,7 +130,8 @@ fn windows_of_vms_that_go_out() {
     use component::layout::*;
     assert_eq!((IDLES, SWAP_SHEETS, SWAP_WINDOW, POOL), (0xf000_0000, 0xf800_0000, 0x3_0000_0000, 0x10_0000_0000));
     let whole = Bundle { counter: 1, place: 1, bytes: 64, pages: 512, ..Bundle::NONE };
-    assert!(whole.fits(128) && !whole.fits(127) && !Bundle { counter: 0, ..whole }.fits(128));
+    assert!(whole.fits(65) && !whole.fits(64) && !Bundle { counter: 0, ..whole }.fits(128));
+    assert!(!Bundle { bytes: 129, ..whole }.fits(128));
     assert!(!Bundle { bytes: 0, ..whole }.fits(128) && !Bundle { pages: 513, ..whole }.fits(128));
 }
 
