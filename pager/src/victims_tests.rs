@@ -194,13 +194,16 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// Why, in which idle, until when.
+type Refusal = (Stays, u64, u64);
+
 /// The core's side: who is in, whether it was asked, whether it can never go.
 struct Core<O> {
     victims: Victims<O>,
     words: Words,
     now: u64,
-    /// By seat; how it was refused last: in which idle, until when.
-    seats: Vec<Option<(bool, Option<(Stays, u64, u64)>)>>,
+    /// By seat: whether it was asked, and how it was refused last.
+    seats: Vec<Option<(bool, Option<Refusal>)>>,
 }
 
 impl<O: Order> Core<O> {
@@ -291,7 +294,7 @@ fn nobody_waits_for_ever<O: Order>(steps: Vec<Step>) {
         core.come(seat);
     }
     let can = |core: &Core<O>| {
-        let never = |refused: &Option<(Stays, u64, u64)>| matches!(refused, Some((Stays::Never, ..)));
+        let never = |refused: &Option<Refusal>| matches!(refused, Some((Stays::Never, ..)));
         core.seats
             .iter()
             .zip(&core.words.0)
