@@ -31,6 +31,7 @@ pub mod ring;
 pub mod sched;
 pub mod service;
 pub mod share;
+pub mod swap;
 pub mod tenant;
 #[cfg(test)]
 mod tripwires;
