@@ -57,6 +57,8 @@ pub mod driver {
     pub const VIRTIO: u16 = 1;
     /// IDE with bus-master DMA.
     pub const IDE: u16 = 2;
+    /// AHCI.
+    pub const AHCI: u16 = 3;
 }
 
 /// Values of [`DiskReply::Disk::state`].

@@ -7,6 +7,7 @@
 #[cfg(test)]
 extern crate std;
 
+mod controllers;
 mod disks;
 pub mod drivers;
 mod run;

@@ -1,92 +1,22 @@
-//! The component: its controllers, its rings, its loop.
+//! The component: its rings, its loop.
 
+use crate::controllers::{self, Any};
 use crate::disks::{Disks, Host, MAX_CONTROLLERS, WAITED_BYTES};
-use crate::drivers::ide::{Ide, Ports};
-use crate::drivers::virtio::{self, VirtioBlk};
-use crate::drivers::{Controller, Done, Geometry, Request, ide};
+use crate::drivers::Room;
 use crate::scrub::{self, Scrub};
 use crate::sets::{DIRECTORY_BYTES, Sets};
-use abi::component::{DeviceInfo, bits};
+use abi::component::bits;
 use abi::disk::{DiskReply, DiskRequest};
 use abi::message::Message;
-use abi::pci::CLASS_IDE;
-use component::virtio::Structures;
-use component::{Complaints, Component, Mmio, Once, irq_ack, now, port_in, port_out, wait};
+use component::{Complaints, Component, Once, irq_ack, now, wait};
 
-/// What each controller's driver has of the DMA memory.
-const OWN_BYTES: usize = 4096;
 /// DMA memory that is needed: the drivers' own, the blocks that are waited for, and those of a scrub.
-const DMA_BYTES: usize = MAX_CONTROLLERS * OWN_BYTES + WAITED_BYTES + scrub::BYTES;
+const DMA_BYTES: usize = controllers::BYTES + WAITED_BYTES + scrub::BYTES;
 /// How often a second polled controllers are asked while something is under way.
 const ASKS: u64 = 10_000;
 
 /// The directory of the set in use.
 static DIRECTORY: Once<[u8; DIRECTORY_BYTES]> = Once::new([0; DIRECTORY_BYTES]);
-
-/// The controllers that there are drivers for.
-enum Any {
-    Virtio(VirtioBlk<Mmio>),
-    Ide(Ide<OwnPorts>),
-}
-
-/// Calls the same method of whichever it is.
-macro_rules! each {
-    ($self:ident, $inner:ident => $call:expr) => {
-        match $self {
-            Any::Virtio($inner) => $call,
-            Any::Ide($inner) => $call,
-        }
-    };
-}
-
-impl Controller for Any {
-    fn driver(&self) -> u16 {
-        each!(self, inner => inner.driver())
-    }
-
-    fn disks(&self) -> &[Geometry] {
-        each!(self, inner => inner.disks())
-    }
-
-    fn start(&mut self, tag: u16, request: Request) -> bool {
-        each!(self, inner => Controller::start(inner, tag, request))
-    }
-
-    fn done(&mut self) -> Option<Done> {
-        each!(self, inner => inner.done())
-    }
-
-    fn interrupt(&mut self) {
-        each!(self, inner => inner.interrupt());
-    }
-
-    fn is_polled(&self) -> bool {
-        each!(self, inner => inner.is_polled())
-    }
-}
-
-/// The component's ports, by way of the core.
-struct OwnPorts;
-
-impl Ports for OwnPorts {
-    fn read8(&mut self, port: u16) -> u8 {
-        port_in(port, 1).map_or(0xff, |value| value.to_le_bytes()[0])
-    }
-
-    fn read16(&mut self, port: u16) -> u16 {
-        let [low, high, ..] = port_in(port, 2).unwrap_or(0xffff).to_le_bytes();
-        u16::from_le_bytes([low, high])
-    }
-
-    fn write8(&mut self, port: u16, value: u8) {
-        // Without the port, what is read there is all ones, and there is no drive.
-        let _ = port_out(port, 1, value.into());
-    }
-
-    fn write32(&mut self, port: u16, value: u32) {
-        let _ = port_out(port, 4, value);
-    }
-}
 
 /// The core, as the disks need it.
 struct Core {
@@ -130,16 +60,6 @@ impl Host for Core {
     }
 }
 
-/// A function that sleeps for microseconds.
-fn sleep(hz: u64) -> impl FnMut(u32) {
-    move |microseconds| {
-        let until = now().saturating_add((u64::from(microseconds).saturating_mul(hz) / 1_000_000).max(1));
-        while now() < until {
-            wait(0, until, 0);
-        }
-    }
-}
-
 /// Finds disks and sets, opens the set, and answers questions about them, for ever.
 ///
 /// # Panics
@@ -148,42 +68,10 @@ pub fn run(component: &Component) -> ! {
     let info = component.info();
     let dma = component.dma().filter(|dma| dma.memory.len() >= DMA_BYTES);
     let Some(dma) = dma else { panic!("too little DMA memory: give diskmux {DMA_BYTES} bytes in system.toml") };
-    let mut controllers = heapless::Vec::new();
-    let mut core = Core { hz: info.tsc_hz, devices: heapless::Vec::new() };
-    for (index, device) in (0_u32..).zip(component.devices()) {
-        let own = controllers.len() * OWN_BYTES;
-        let DeviceInfo { vendor, device: id, class, config, .. } = device;
-        let Ok(at) = usize::try_from(index) else { continue };
-        let started = if *vendor == virtio::VENDOR && virtio::DEVICES.contains(id) {
-            let Some(structures) = Structures::find(config, |bar| component.mmio(at, bar)) else {
-                log::error!("virtio-blk: it does not speak virtio 1: let QEMU not disable its modern form");
-                continue;
-            };
-            match VirtioBlk::start(structures, dma.memory, dma.physical, own, sleep(info.tsc_hz)) {
-                Ok(disk) => Any::Virtio(disk),
-                Err(error) => {
-                    log::error!("virtio-blk: {error}");
-                    continue;
-                }
-            }
-        } else if class >> 8 == CLASS_IDE {
-            match Ide::start(config, OwnPorts, dma.memory, dma.physical, own, sleep(info.tsc_hz)) {
-                Some(controller) => Any::Ide(controller),
-                None => {
-                    log::warn!("IDE controller {vendor:04x}:{id:04x} is no bus master and is not used");
-                    continue;
-                }
-            }
-        } else {
-            log::warn!("disk controller {vendor:04x}:{id:04x}, class {class:06x}, has no driver here");
-            continue;
-        };
-        // As many as devices at most.
-        if controllers.push(started).is_ok() {
-            let _ = core.devices.push(index);
-        }
-    }
-    let waited = MAX_CONTROLLERS * OWN_BYTES;
+    let room = Room::new(dma.memory, dma.physical, controllers::BYTES);
+    let (controllers, devices) = controllers::start(component, room);
+    let core = Core { hz: info.tsc_hz, devices };
+    let waited = controllers::BYTES;
     let scrubs = waited + WAITED_BYTES;
     let mut disks = Disks::new(controllers, dma.memory, waited, core);
     log::info!("incarnation={} disks={}", info.incarnation, disks.list().len());
@@ -195,7 +83,7 @@ pub fn run(component: &Component) -> ! {
     serve(component, &mut disks, &sets, scrubs)
 }
 
-fn serve(component: &Component, disks: &mut Disks<Any, Core>, sets: &Sets, scrubs: usize) -> ! {
+fn serve(component: &Component, disks: &mut Disks<&'static mut Any, Core>, sets: &Sets, scrubs: usize) -> ! {
     let hz = component.info().tsc_hz;
     let (mut questions, mut answers) = (component.inbox("monitor-diskmux"), component.outbox("diskmux-monitor"));
     let mut complaints = Complaints::new(hz);
@@ -247,5 +135,3 @@ fn serve(component: &Component, disks: &mut Disks<Any, Core>, sets: &Sets, scrub
         disks.interrupts(came);
     }
 }
-
-const _: () = assert!(virtio::OWN_BYTES <= OWN_BYTES && ide::OWN_BYTES <= OWN_BYTES);

@@ -141,6 +141,7 @@ impl Display for Line {
                 let by = match by {
                     driver::VIRTIO => "virtio-blk",
                     driver::IDE => "ide",
+                    driver::AHCI => "ahci",
                     _ => "?",
                 };
                 write!(f, "disk index={index} driver={by} state={} blocks={blocks}", state_name(state))?;

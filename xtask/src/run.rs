@@ -169,7 +169,7 @@ fn refuse_what_is_not_there_yet(args: &Args) -> Result<()> {
         fail!("--cpus {}: the core runs on one processor so far: use --cpus 1", args.cpus);
     }
     let kind = disk_kind(args);
-    if kind == DiskKind::Virtio && args.machine.unwrap_or_else(Kind::fastest) == Kind::Bochs {
+    if !kind.is_for(args.machine.unwrap_or_else(Kind::fastest)) {
         fail!("--disk: Bochs has no such disks: use --machine qemu or --disk ide");
     }
     if args.disks > kind.most() {

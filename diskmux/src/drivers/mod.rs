@@ -1,7 +1,74 @@
 //! Disk drivers behind one trait: one file a driver.
 
+pub mod ahci;
 pub mod ide;
 pub mod virtio;
+
+use ring::SharedMemory;
+
+/// Access to registers in memory, 32 bits each.
+pub trait Registers {
+    /// Reads the register at the byte `offset`, which is one of [`Registers::bytes`].
+    fn read(&self, offset: usize) -> u32;
+    /// Writes it.
+    fn write(&mut self, offset: usize, value: u32);
+    /// Bytes of registers.
+    fn bytes(&self) -> usize;
+}
+
+impl Registers for component::Mmio {
+    #[inline]
+    fn read(&self, offset: usize) -> u32 {
+        self.read32(offset)
+    }
+
+    #[inline]
+    fn write(&mut self, offset: usize, value: u32) {
+        self.write32(offset, value);
+    }
+
+    fn bytes(&self) -> usize {
+        component::Mmio::bytes(self)
+    }
+}
+
+/// A clock to sleep by.
+pub trait Sleep {
+    /// Sleeps that many microseconds at least.
+    fn sleep(&mut self, microseconds: u32);
+}
+
+/// The DMA memory, and what of it drivers have for themselves.
+#[derive(Debug)]
+pub struct Room {
+    /// All of it, buffers included.
+    pub memory: SharedMemory,
+    /// The address at which devices find it.
+    pub physical: u64,
+    next: usize,
+    end: usize,
+}
+
+impl Room {
+    /// The first `bytes` of the memory are for drivers.
+    pub fn new(memory: SharedMemory, physical: u64, bytes: usize) -> Room {
+        Room { memory, physical, next: 0, end: bytes.min(memory.len()) }
+    }
+
+    /// Zeroed memory for a driver that begins at a multiple of `align`, a power of two up to a page; `None` when too little is left.
+    pub fn take(&mut self, bytes: usize, align: usize) -> Option<usize> {
+        let at = self.next.checked_next_multiple_of(align)?;
+        let end = at.checked_add(bytes).filter(|&end| end <= self.end)?;
+        self.memory.clear(at, bytes)?;
+        self.next = end;
+        Some(at)
+    }
+
+    /// The address of the memory's end.
+    pub fn end(&self) -> u64 {
+        self.physical.saturating_add(self.memory.len() as u64)
+    }
+}
 
 /// What a disk is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,4 +126,30 @@ pub trait Controller {
     fn interrupt(&mut self);
     /// It raises no interrupts: [`Controller::done`] is to be asked from time to time while there are requests.
     fn is_polled(&self) -> bool;
+}
+
+impl<C: Controller> Controller for &mut C {
+    fn driver(&self) -> u16 {
+        (**self).driver()
+    }
+
+    fn disks(&self) -> &[Geometry] {
+        (**self).disks()
+    }
+
+    fn start(&mut self, tag: u16, request: Request) -> bool {
+        (**self).start(tag, request)
+    }
+
+    fn done(&mut self) -> Option<Done> {
+        (**self).done()
+    }
+
+    fn interrupt(&mut self) {
+        (**self).interrupt();
+    }
+
+    fn is_polled(&self) -> bool {
+        (**self).is_polled()
+    }
 }

@@ -127,6 +127,8 @@ impl Nic {
 pub enum DiskKind {
     /// virtio-blk over PCI (QEMU only)
     Virtio,
+    /// SATA behind an AHCI controller, the ICH9's (QEMU only)
+    Ahci,
     /// The PIIX's IDE controller: three disks at most, beside the CD-ROM drive
     Ide,
 }
@@ -138,7 +140,13 @@ impl DiskKind {
             // One of the component's devices is the IDE controller, which every machine has.
             DiskKind::Virtio => 3,
             DiskKind::Ide => 3,
+            DiskKind::Ahci => 6,
         }
+    }
+
+    /// Whether such a machine can have it.
+    pub fn is_for(self, kind: Kind) -> bool {
+        kind != Kind::Bochs || self == DiskKind::Ide
     }
 }
 

@@ -52,6 +52,9 @@ fn arguments(config: &Config, com1: u16, control: u16) -> Vec<String> {
     } else {
         add(&["-display", "none", "-vga", "std"])
     }
+    if config.disk_kind == DiskKind::Ahci && !config.disks.is_empty() {
+        add(&["-device", "ich9-ahci,id=sata"]);
+    }
     // Bus and unit of the IDE controller, beside the CD-ROM drive.
     let places = [(0, 0), (0, 1), (1, 1)];
     for (number, disk) in config.disks.iter().enumerate() {
@@ -60,6 +63,7 @@ fn arguments(config: &Config, com1: u16, control: u16) -> Vec<String> {
         add(&["-drive", &format!("if=none,id=disk{number},format=raw,file={path},cache=writeback")]);
         let device = match (config.disk_kind, places.get(number)) {
             (DiskKind::Ide, Some((bus, unit))) => format!("ide-hd,drive=disk{number},bus=ide.{bus},unit={unit}"),
+            (DiskKind::Ahci, _) => format!("ide-hd,drive=disk{number},bus=sata.{number}"),
             _ => format!("virtio-blk-pci,drive=disk{number}"),
         };
         add(&["-device", &device]);
@@ -104,6 +108,9 @@ mod tests {
         assert!(
             arguments(&config, 7, 8).join(" ").contains("file=/a,cache=writeback -device virtio-blk-pci,drive=disk0")
         );
+        config.disk_kind = DiskKind::Ahci;
+        let line = arguments(&config, 7, 8).join(" ");
+        assert!(line.contains("-device ich9-ahci,id=sata ") && line.contains("-device ide-hd,drive=disk1,bus=sata.1"));
         config.nic = "virtio-net-pci";
         assert!(arguments(&config, 7, 8).join(" ").contains("-device virtio-net-pci,netdev=nic,"));
         assert!(!line.contains("-bios"));

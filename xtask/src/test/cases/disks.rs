@@ -19,15 +19,31 @@ pub const CASES: &[Case] = &[
         run: ide,
     },
     Case { name: "qemu: disks: virtio-blk", asserts: "the same with virtio-blk", run: virtio },
+    Case { name: "qemu: disks: AHCI", asserts: "the same with SATA disks behind an AHCI controller", run: ahci },
+    Case {
+        name: "qemu: disks: AHCI: restart",
+        asserts: "on SATA disks, too, diskmux that is killed opens the set again",
+        run: |_| restart(&Lab::with(Kind::Qemu)?, DiskKind::Ahci),
+    },
+    Case {
+        name: "qemu: disks: AHCI: a bad sector",
+        asserts: "of many reads at the same time only that of the bad sector fails, and the disk goes on",
+        run: |_| bad_sector(DiskKind::Ahci),
+    },
+    Case {
+        name: "qemu: disks: AHCI: a member is missing",
+        asserts: "the set is not opened, and the operator is told which member is missing",
+        run: |_| missing(&Lab::with(Kind::Qemu)?, DiskKind::Ahci),
+    },
     Case {
         name: "disks: restart",
         asserts: "diskmux that is killed opens the set again, with the next generation",
-        run: restart,
+        run: |lab| restart(lab, DiskKind::Ide),
     },
     Case {
         name: "disks: a member is missing",
         asserts: "the set is not opened, and the operator is told which member is missing",
-        run: missing,
+        run: |lab| missing(lab, DiskKind::Ide),
     },
     Case {
         name: "disks: none",
@@ -39,6 +55,10 @@ pub const CASES: &[Case] = &[
 const SOON: Duration = Duration::from_secs(60);
 /// Blocks of the virtual disk, every fourth of which is zeros.
 const BLOCKS: u64 = 1100;
+/// One of them, and its block on the second member. The virtual disk begins at block 256 of the set, with three blocks of checks; units of 16 blocks. So it is
+/// block 760 of the set: unit 47, on the second member, in its row 23, block 8; data begins at block 16.
+const CHOSEN: u64 = 501;
+const PLACE: u64 = 16 + 23 * 16 + 8;
 
 /// Images of two members and of a disk that is not ours, which comes first.
 struct Images {
@@ -119,6 +139,10 @@ fn virtio(_: &Lab) -> Result<()> {
     all(&Lab::with(Kind::Qemu)?, DiskKind::Virtio, "virtio-blk")
 }
 
+fn ahci(_: &Lab) -> Result<()> {
+    all(&Lab::with(Kind::Qemu)?, DiskKind::Ahci, "ahci")
+}
+
 fn all(lab: &Lab, kind: DiskKind, driver: &str) -> Result<()> {
     let images = Images::make()?;
     let running = start(lab, kind, &images.all())?;
@@ -147,22 +171,20 @@ fn all(lab: &Lab, kind: DiskKind, driver: &str) -> Result<()> {
         "the foreign disk was written".to_owned()
     })?;
 
-    // The virtual disk begins at block 256 of the set, with three blocks of checks; units of 16 blocks. Its block 501 is block 760 of the set: unit 47,
-    // on the second member, in its row 23, block 8; data begins at block 16.
-    flip(&images.members[1], (16 + 23 * 16 + 8) * 4096 + 5)?;
+    flip(&images.members[1], PLACE * 4096 + 5)?;
     let running = start(lab, kind, &images.all())?;
     let lines = running.monitor("scrub web")?;
     is(&lines, "scrubbed name=web ", "bad", 1)?;
-    is(&lines, "scrubbed name=web ", "first_bad", 501)?;
+    is(&lines, "scrubbed name=web ", "first_bad", CHOSEN)?;
     running.power_off()?;
     let report = images.fsck()?;
     let found = report.text.contains("FAULT  web: block 501: it is not what was written");
     ensure(report.faults == 1 && found, || report.text)
 }
 
-fn restart(lab: &Lab) -> Result<()> {
+fn restart(lab: &Lab, kind: DiskKind) -> Result<()> {
     let images = Images::make()?;
-    let running = start(lab, DiskKind::Ide, &images.members)?;
+    let running = start(lab, kind, &images.members)?;
     running.wait_for("diskmux: set foraker: 2 members", SOON)?;
     for generation in [3, 4] {
         let mark = running.mark();
@@ -177,10 +199,32 @@ fn restart(lab: &Lab) -> Result<()> {
     ensure(report.faults == 0 && report.text.contains("generation 4\n"), || report.text)
 }
 
-fn missing(lab: &Lab) -> Result<()> {
+/// QEMU refuses to read one sector.
+fn bad_sector(kind: DiskKind) -> Result<()> {
+    let images = Images::make()?;
+    let rules = images.members[0].with_file_name("rules");
+    let text = format!("[inject-error]\nevent = \"read_aio\"\nerrno = \"5\"\nsector = \"{}\"\n", PLACE * 8 + 3);
+    fs::write(&rules, text).context(|| "cannot write the rules".into())?;
+    let [first, second] = &images.members;
+    let second = PathBuf::from(format!("blkdebug:{}:{}", rules.display(), second.display()));
+    let running = start(&Lab::with(Kind::Qemu)?, kind, &[first.clone(), second])?;
+    running.wait_for("diskmux: set foraker: 2 members", SOON)?;
+    let lines = running.monitor("scrub web")?;
+    is(&lines, "scrubbed name=web ", "bad", 1)?;
+    is(&lines, "scrubbed name=web ", "first_bad", CHOSEN)?;
+    is(&lines, "scrubbed name=web ", "good", BLOCKS - BLOCKS / 4 - 1)?;
+    let lines = running.monitor("disks")?;
+    is(&lines, "disk index=0 ", "errors", 0)?;
+    is(&lines, "disk index=1 ", "errors", 1)?;
+    running.power_off()?;
+    let report = images.fsck()?;
+    ensure(report.faults == 0, || report.text)
+}
+
+fn missing(lab: &Lab, kind: DiskKind) -> Result<()> {
     let images = Images::make()?;
     let before = fs::read(&images.members[1]).context(|| "cannot read the image".into())?;
-    let running = start(lab, DiskKind::Ide, &images.members[1..])?;
+    let running = start(lab, kind, &images.members[1..])?;
     running.wait_for("diskmux: set foraker: member 0 is missing", SOON)?;
     let lines = running.monitor("disks")?;
     line(&lines, " members=2 state=broken ")?;
