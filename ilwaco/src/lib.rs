@@ -28,6 +28,7 @@ mod cell;
 mod clock;
 pub mod console;
 pub mod control;
+pub mod disk;
 #[cfg(target_os = "none")]
 #[allow(unsafe_code)]
 mod entry;
