@@ -38,6 +38,8 @@ pub(crate) struct Superblock {
     pub descriptor_bytes: usize,
     /// The block that has the first of the descriptors.
     descriptors: u64,
+    /// The first half of its UUID.
+    pub id: u64,
 }
 
 impl Superblock {
@@ -86,6 +88,8 @@ impl Superblock {
             inode_bytes,
             descriptor_bytes,
             descriptors: u64::from(u32_at(bytes, 0x14)) + 1,
+            // As it is written.
+            id: joined(u32_at(bytes, 0x68).swap_bytes(), u32_at(bytes, 0x6c).swap_bytes()),
         })
     }
 

@@ -50,6 +50,11 @@ impl<B: Blocks> Tree<B> {
         Ok(Tree { disk, cache: Cache::new(CACHE_BLOCKS), superblock })
     }
 
+    /// What tells it from other trees: the first half of the file system's UUID.
+    pub fn id(&self) -> u64 {
+        self.superblock.id
+    }
+
     /// Gives the memory of the cache back, as who has not been asked for a while should.
     pub fn forget(&self) {
         self.cache.clear();
