@@ -25,6 +25,12 @@ fn guest_numbers() {
     use guest_control::*;
     assert_eq!((CONTROL_PAGE, REQUEST_PAGE, ANSWERS, REQUESTS), (0x1_e000, 0x1_f000, 0, 2304));
     assert_eq!((ANSWER_SLOTS, REQUEST_SLOTS, ROOM), (32, 16, 16));
+    assert_eq!((guest_disk::DISK_BASE, guest_disk::SLOTS, guest_disk::PAGES), (0x1_4000, 8, 9));
+    assert_eq!((guest_disk::REQUESTS, guest_disk::REQUEST_SLOTS), (256, 16));
+    assert_eq!((guest_disk::COMPLETIONS, guest_disk::COMPLETION_SLOTS), (1536, 16));
+    assert_eq!((guest_disk::state::COMING, guest_disk::state::READY, guest_disk::flags::READ_ONLY), (0, 1, 1));
+    use guest_disk::status::{BAD_REQUEST, CORRUPT, DONE, FAILED, OUT_OF_RANGE, READ_ONLY, ZEROS};
+    assert_eq!([DONE, ZEROS, CORRUPT, FAILED, OUT_OF_RANGE, READ_ONLY, BAD_REQUEST], [0, 1, 2, 3, 4, 5, 6]);
     assert_eq!(
         [guest::REGISTER_PAGE, guest::PAGE_TABLES, guest::NIC_BASE, guest::IMAGE_BASE],
         [0x1000, 0x2000, 0x4000, 0x2_0000]
@@ -238,6 +244,18 @@ fn messages_survive_the_ring() {
     ] {
         assert_eq!(swap::SwapCommand::try_from(&Message::from(command)), Ok(command));
     }
+    use guest_disk::{DiskCompletion, DiskOrder};
+    for (order, kind) in [
+        (DiskOrder::Read { block: u64::MAX, slot: 0xfffe }, 0x601),
+        (DiskOrder::Write { block: 7, slot: 7 }, 0x602),
+        (DiskOrder::Flush, 0x603),
+        (DiskOrder::Discard { block: 1 << 40 }, 0x604),
+    ] {
+        let message = Message::from(order);
+        assert_eq!((DiskOrder::try_from(&message), message.kind), (Ok(order), kind));
+    }
+    let ended = DiskCompletion::Ended { status: 6 };
+    assert_eq!((DiskCompletion::try_from(&Message::from(ended)), Message::from(ended).kind), (Ok(ended), 0x611));
     let args = request_page::Piece { offset: 0x0ffe, len: 0xfedc };
     let tenant = tenant::Tenant::new("------").expect("a name");
     let claim = claim::Claim { reserve: 0x8765_4321, limit: u32::MAX };
