@@ -49,6 +49,8 @@ pub enum EndReason {
     OverLimit = 21,
     /// What came back of its memory from the pool is not what went there; the detail is the page, or 0.
     Damaged = 22,
+    /// It does not get its virtual disk; the detail is why ([`crate::disk_service::no_disk`]).
+    NoDisk = 23,
 }
 
 impl EndReason {
@@ -77,6 +79,7 @@ impl EndReason {
             20 => Self::BadControlRing,
             21 => Self::OverLimit,
             22 => Self::Damaged,
+            23 => Self::NoDisk,
             _ => return None,
         })
     }
@@ -106,6 +109,7 @@ impl EndReason {
             Self::BadControlRing => "nonsense in its control ring",
             Self::OverLimit => "over its memory limit",
             Self::Damaged => "its memory came back damaged",
+            Self::NoDisk => "without its virtual disk",
         }
     }
 }

@@ -16,11 +16,15 @@ pub enum Service {
     Control = 4,
     /// The party keeps the memory of VMs that are out ([`crate::swap`]): it sees the frames of those that go out and come in. There is one.
     Swap = 5,
+    /// The party serves virtual disks ([`crate::disk_service`]): it shares the disk pages of its VMs, hears their kicks and makes their interrupts
+    /// pending.
+    Disk = 6,
 }
 
 impl Service {
     /// All of them.
-    pub const ALL: [Service; 5] = [Service::Net, Service::Pager, Service::Plan, Service::Control, Service::Swap];
+    pub const ALL: [Service; 6] =
+        [Service::Net, Service::Pager, Service::Plan, Service::Control, Service::Swap, Service::Disk];
 
     /// The number that stands for no service: a ring that the core is no end of.
     pub const NONE: u32 = 0;
@@ -38,6 +42,7 @@ impl Service {
             3 => Service::Plan,
             4 => Service::Control,
             5 => Service::Swap,
+            6 => Service::Disk,
             _ => return None,
         })
     }
@@ -50,6 +55,7 @@ impl Service {
             Service::Plan => "plan",
             Service::Control => "control",
             Service::Swap => "swap",
+            Service::Disk => "disk",
         }
     }
 
@@ -57,7 +63,7 @@ impl Service {
     pub const fn authority(self) -> u32 {
         use crate::component::authority;
         match self {
-            Service::Net => authority::RAISE | authority::VM_WINDOW,
+            Service::Net | Service::Disk => authority::RAISE | authority::VM_WINDOW,
             Service::Pager => authority::IDLES,
             Service::Swap => authority::SWAP_WINDOW,
             Service::Plan | Service::Control => 0,
@@ -66,6 +72,6 @@ impl Service {
 
     /// Whether there may be more than one party to it.
     pub const fn is_shared(self) -> bool {
-        !matches!(self, Service::Plan | Service::Swap)
+        !matches!(self, Service::Plan | Service::Swap | Service::Disk)
     }
 }

@@ -23,6 +23,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         cpu.backlog.clear(to, service);
         match service {
             Service::Net => cpu.net_hello(to),
+            Service::Disk => cpu.disk_hello(to),
             Service::Pager => cpu.pager_hello(to),
             Service::Plan => cpu.plan_hello(cpu.room(vms)),
             Service::Swap => cpu.swap_hello(to),
@@ -64,7 +65,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 Service::Net if vm.net == to => cpu.tell_owed_net(vm),
                 Service::Pager if vm.pager == to => cpu.tell_owed_pager(vm),
                 Service::Plan => cpu.tell_owed_plan(vm),
-                Service::Net | Service::Pager | Service::Control | Service::Swap => {}
+                Service::Disk if vm.disk == to => cpu.tell_owed_disk(vm),
+                Service::Net | Service::Pager | Service::Control | Service::Swap | Service::Disk => {}
             }
         }
         // Perhaps it was told nothing, and must come back all the same.
@@ -91,7 +93,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         let end = match service {
             Service::Plan => vms.used(),
             Service::Net if cpu.images.has_lazy() => seats + vms.used(),
-            Service::Net | Service::Pager | Service::Control | Service::Swap => seats,
+            Service::Net | Service::Pager | Service::Control | Service::Swap | Service::Disk => seats,
         };
         for (looked, number) in (from..).take_while(|&number| (number as usize) < end).enumerate() {
             let Some(endpoint) = cpu.endpoints.get_mut(to) else { return };
@@ -113,6 +115,9 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 cpu.tell_all_of(to, service, vm);
             }
         }
+        if service == Service::Disk {
+            cpu.disk_told(to);
+        }
     }
 }
 
@@ -125,7 +130,8 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         match service {
             Service::Net if vm.net == to => self.attach(vm),
             Service::Pager if vm.pager == to => self.tell_pager_all_of(vm),
-            Service::Net | Service::Pager | Service::Plan | Service::Control | Service::Swap => {}
+            Service::Disk if vm.disk == to => self.attach_disk(vm),
+            Service::Net | Service::Pager | Service::Plan | Service::Control | Service::Swap | Service::Disk => {}
         }
     }
 }

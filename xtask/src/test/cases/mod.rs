@@ -16,6 +16,7 @@ mod disks;
 mod elf;
 mod fatal;
 mod frames;
+mod guest_disks;
 mod guest_fuzz;
 mod hardware;
 pub mod hoarders;
@@ -63,6 +64,7 @@ pub fn all(long: bool) -> Vec<Case> {
         components::CASES,
         control::CASES,
         disks::CASES,
+        guest_disks::CASES,
         culprits::CASES,
         hostile::CASES,
         guest_fuzz::CASES,
