@@ -4,7 +4,7 @@
 //! commands it was: the port is reset, and those that had not ended are given again, one after the other and not queued, so that the one that
 //! cannot be done fails and the others do not.
 
-use super::super::{Done, Geometry, Op, Registers, Request, Sleep};
+use super::super::{Done, Geometry, Op, Registers, Request, Sleep, halves};
 use super::{ANSWER_LOOKS, DEPTH, Hba, READY_LOOKS, reg as hba_reg};
 use core::sync::atomic::{Ordering, fence};
 
@@ -461,12 +461,6 @@ impl Identity {
         let can = self.word(76) & 1 << 8 != 0 && self.word(76) != u16::MAX;
         if can { usize::from(self.word(75) & 31) + 1 } else { 0 }
     }
-}
-
-/// The lower and the upper half.
-fn halves(word: u64) -> [u32; 2] {
-    let [a, b, c, d, e, f, g, h] = word.to_le_bytes();
-    [u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h])]
 }
 
 const _: () = {
