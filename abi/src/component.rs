@@ -38,6 +38,15 @@ pub mod layout {
     /// The NIC pages of the VM in seat `i` at `VM_WINDOW + i * crate::nic::WINDOW_STRIDE`, while the VM is attached; of the pages
     /// behind the first those that the component has asked for ([`super::syscall::RING_PAGE`]).
     pub const VM_WINDOW: u64 = 0x1_0000_0000;
+    /// How long VMs have idled ([`super::idles`]), read-only.
+    pub const IDLES: u64 = 0xf000_0000;
+    /// The [`crate::swap::Sheet`] of window `i` at `SWAP_SHEETS + i * crate::swap::SHEET_STRIDE`.
+    pub const SWAP_SHEETS: u64 = 0xf800_0000;
+    /// The frames of window `i` at `SWAP_WINDOW + i * crate::swap::WINDOW_BYTES`.
+    pub const SWAP_WINDOW: u64 = 0x3_0000_0000;
+    /// The pool: memory for the bundles of VMs that are out, [`super::ComponentInfo::pool_bytes`] of it, zero at boot, which the core then neither
+    /// clears nor reads.
+    pub const POOL: u64 = 0x10_0000_0000;
 }
 
 /// Who has kicked its NIC: bits by seat, and above them bits that say where bits are set, so that nobody looks for them.
@@ -69,6 +78,34 @@ pub mod kicks {
         assert!(MIDDLE + MAX_SEATS.div_ceil(64).div_ceil(64) * 8 <= SEATS);
     };
 }
+
+/// Since when VMs idle: a 64-bit word for each seat, which the core alone writes. It is the TSC at which the VM began to idle, and 0 while it does
+/// anything else or nobody has the seat. So whoever has looked before sees by another word that the VM has done something since.
+pub mod idles {
+    use crate::limits::{MAX_SEATS, PAGE_SIZE};
+
+    /// Pages that the words take on a machine with that many seats.
+    pub const fn pages(seats: usize) -> u64 {
+        // Widening only.
+        #[allow(clippy::cast_lossless)]
+        {
+            (8 * seats as u64).div_ceil(PAGE_SIZE)
+        }
+    }
+
+    const _: () = assert!(super::layout::IDLES + pages(MAX_SEATS) * PAGE_SIZE <= super::layout::SWAP_SHEETS);
+}
+
+const _: () = {
+    use crate::swap::{SHEET_STRIDE, WINDOW_BYTES, WINDOWS};
+    assert!(layout::SWAP_SHEETS + WINDOWS as u64 * SHEET_STRIDE <= layout::VM_WINDOW);
+    assert!(
+        layout::VM_WINDOW + crate::limits::MAX_SEATS as u64 * crate::nic::WINDOW_STRIDE <= layout::SWAP_WINDOW
+            && layout::SWAP_WINDOW + WINDOWS as u64 * WINDOW_BYTES <= layout::POOL
+    );
+    // The leaf table of a window is its own.
+    assert!(layout::SWAP_WINDOW.is_multiple_of(WINDOW_BYTES) && WINDOW_BYTES == 0x20_0000);
+};
 
 /// System calls: `syscall` with the number in RAX and arguments in RDI, RSI, RDX. The result comes back in RAX. RCX and
 /// R11 are overwritten, every other register is preserved. A result of [`ERROR_MIN`] or more is an error.
@@ -119,6 +156,10 @@ pub mod authority {
     pub const RAISE: u32 = 1 << 0;
     /// Shares the NIC pages of admitted VMs and receives their kicks.
     pub const VM_WINDOW: u32 = 1 << 1;
+    /// Sees how long VMs have idled.
+    pub const IDLES: u32 = 1 << 2;
+    /// Sees VMs that go out and come in through windows, and has the pool.
+    pub const SWAP_WINDOW: u32 = 1 << 3;
 }
 
 /// Results from here on are errors.
@@ -223,6 +264,8 @@ pub struct ComponentInfo {
     pub keep_pages: u32,
     /// Bytes of memory at [`layout::TABLES`].
     pub tables_bytes: u64,
+    /// Bytes of memory at [`layout::POOL`].
+    pub pool_bytes: u64,
     /// The rings.
     pub rings: [RingInfo; MAX_RINGS_PER_COMPONENT],
     /// The devices.
@@ -236,5 +279,5 @@ const _: () = {
     assert!(core::mem::offset_of!(DeviceInfo, bars) == 16);
     assert!(core::mem::offset_of!(DeviceInfo, config) == 64);
     assert!(core::mem::size_of::<ComponentInfo>() as u64 <= PAGE_SIZE);
-    assert!(core::mem::offset_of!(ComponentInfo, rings) == 120);
+    assert!(core::mem::offset_of!(ComponentInfo, rings) == 128);
 };

@@ -19,6 +19,8 @@ messages! {
     ControlRequest {
         /// Which frames belong to whom. Answered by one `Frames` per owner, then `Done`.
         0x401 Frames,
+        /// Whose the frame is that a physical address lies in. Answered by `Frame`, or `Done` with [`status::NOT_FOUND`] where no memory is known.
+        0x428 Frame { address: u64 },
         /// State of the VM in a slot. Answered by `Vm`, or `Done` with [`status::NOT_FOUND`].
         0x402 Vm { slot: Slot },
         /// State of the VM in this slot or in the next one where one lives. Answered by `Vm`, or by `Done`: with [`status::NOT_FOUND`]
@@ -84,6 +86,9 @@ messages! {
         /// Frames of one owner. For VMs all of them together; `owners` is how many there are. Of those that are free, `kept` are kept for
         /// VMs that do not hold their reserves.
         0x412 Frames { owner: Name, frames: u64, owners: u64, kept: u64 },
+        /// The owner of the frame at a physical address: which kind, which one of it (a VM's slot, a place in the list of components or
+        /// images), and the guest's page, of a VM's memory, page tables and images.
+        0x41e Frame { address: u64, owner: Name, page: u32 | id: u32 },
         /// State of a VM: [`vm_state`], time it ran in ticks, frames of memory that are its own, of metadata, of EPT; its address, 0
         /// when it asks DHCP; the bus locks that it has taken, where the processor counts them; and the frames that are kept for it, and that
         /// it may hold. What it holds is `memory`, `metadata` and `tables`.

@@ -61,7 +61,7 @@ pub mod device {
     pub const NIC: u64 = 0;
     /// The console ring.
     pub const CONSOLE: u64 = 1;
-    /// Virtual disks. Reserved: there are none yet.
+    /// The virtual disk ([`crate::guest_disk`]), where the VM has one.
     pub const DISK: u64 = 2;
     /// The control ring ([`crate::guest_control`]), where the VM has one.
     pub const CONTROL: u64 = 3;
@@ -81,7 +81,7 @@ pub mod pending {
     pub const IDENTITY: u64 = 1 << 3;
     /// There is something in the console's input ring. Reserved: there is none yet.
     pub const CONSOLE_INPUT: u64 = 1 << 4;
-    /// A virtual disk has something to say. Reserved: there is none yet.
+    /// The virtual disk is there, or has completed requests ([`crate::guest_disk`]).
     pub const DISK: u64 = 1 << 5;
     /// The core has put answers into the control ring ([`crate::guest_control`]).
     pub const CONTROL: u64 = 1 << 6;
@@ -198,7 +198,7 @@ pub struct RegisterPage {
     /// Guest-physical address of the NIC page ([`crate::nic::NicPage`]), 0 without a NIC.
     pub nic_page: u64,
     _reserved_nic: [u64; 4],
-    /// Guest-physical address of the virtual disks' page. Reserved: 0.
+    /// Guest-physical address of the disk page ([`crate::guest_disk::DiskPage`]), 0 without a virtual disk.
     pub disk_page: u64,
     /// Slots of the console ring, whose header is at [`CONSOLE_RING`].
     pub console_slots: u32,

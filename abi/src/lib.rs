@@ -15,6 +15,7 @@ pub mod disk;
 pub mod end;
 pub mod guest;
 pub mod guest_control;
+pub mod guest_disk;
 pub mod limits;
 pub mod log;
 pub mod manifest;
@@ -31,6 +32,7 @@ pub mod ring;
 pub mod sched;
 pub mod service;
 pub mod share;
+pub mod swap;
 pub mod tenant;
 #[cfg(test)]
 mod tripwires;

@@ -21,11 +21,16 @@ messages! {
         0x304 Address { vm: VmId, seat: Seat, ipv4: u32 },
         /// `vm` is out: it has neither memory nor seat, and no NIC. The demultiplexer answers for it at the address `ipv4`, which is never 0, and
         /// raises [`crate::guest::pending::NIC`] for it when a packet comes that it should see; `Attach` follows when it has come in. `node` is as in `Attach`.
-        0x305 Out { vm: VmId, ipv4: u32, node: Node },
+        /// One that `ran` may have connections, so every packet for it is one that it should see; the others have none.
+        0x305 Out { vm: VmId, ipv4: u32, node: Node, ran: bool },
         /// `vm`, which was out, is gone and does not come in.
         0x306 Gone { vm: VmId },
-        /// `vm` is gone. Its pages stay mapped until the demultiplexer has answered `Detached`.
+        /// `vm` is gone, whether it is attached or was to leave. Its pages stay mapped until the demultiplexer has answered `Detached`.
         0x303 Detach { vm: VmId, seat: Seat },
+        /// `vm`, which is attached, is to go out. Where nothing lies in its rings and nothing of what it has sent is still to be sent, the demultiplexer
+        /// answers `Detached`, and the VM is out for it from then on, as after `Out` with `ran`: `Attach` or `Gone` follow. Else it answers `Stays`,
+        /// and goes on.
+        0x307 Leave { vm: VmId, seat: Seat },
     }
 }
 
@@ -38,5 +43,7 @@ messages! {
         0x312 Refused { vm: VmId },
         /// It has started its NIC, if there is one, and the machine could be this node. Once in each start; the first word counts.
         0x313 Node { node: Node },
+        /// `vm` cannot leave: something lies in its rings. It is attached as before.
+        0x314 Stays { vm: VmId },
     }
 }

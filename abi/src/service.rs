@@ -1,7 +1,7 @@
 //! The services between the core and its parties.
 
 /// What a pair of rings between the core and a party is about. A party has an endpoint of its own for each service; two may be
-/// parties to one service, but for the plan.
+/// parties to one service, but for the plan and swap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Service {
@@ -14,11 +14,13 @@ pub enum Service {
     Plan = 3,
     /// The core does what the party asks for ([`crate::control`]).
     Control = 4,
+    /// The party keeps the memory of VMs that are out ([`crate::swap`]): it sees the frames of those that go out and come in. There is one.
+    Swap = 5,
 }
 
 impl Service {
     /// All of them.
-    pub const ALL: [Service; 4] = [Service::Net, Service::Pager, Service::Plan, Service::Control];
+    pub const ALL: [Service; 5] = [Service::Net, Service::Pager, Service::Plan, Service::Control, Service::Swap];
 
     /// The number that stands for no service: a ring that the core is no end of.
     pub const NONE: u32 = 0;
@@ -35,6 +37,7 @@ impl Service {
             2 => Service::Pager,
             3 => Service::Plan,
             4 => Service::Control,
+            5 => Service::Swap,
             _ => return None,
         })
     }
@@ -46,19 +49,23 @@ impl Service {
             Service::Pager => "pager",
             Service::Plan => "plan",
             Service::Control => "control",
+            Service::Swap => "swap",
         }
     }
 
     /// What it allows its party ([`crate::component::authority`]).
     pub const fn authority(self) -> u32 {
+        use crate::component::authority;
         match self {
-            Service::Net => crate::component::authority::RAISE | crate::component::authority::VM_WINDOW,
-            Service::Pager | Service::Plan | Service::Control => 0,
+            Service::Net => authority::RAISE | authority::VM_WINDOW,
+            Service::Pager => authority::IDLES,
+            Service::Swap => authority::SWAP_WINDOW,
+            Service::Plan | Service::Control => 0,
         }
     }
 
     /// Whether there may be more than one party to it.
     pub const fn is_shared(self) -> bool {
-        !matches!(self, Service::Plan)
+        !matches!(self, Service::Plan | Service::Swap)
     }
 }

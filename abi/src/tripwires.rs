@@ -25,6 +25,12 @@ fn guest_numbers() {
     use guest_control::*;
     assert_eq!((CONTROL_PAGE, REQUEST_PAGE, ANSWERS, REQUESTS), (0x1_e000, 0x1_f000, 0, 2304));
     assert_eq!((ANSWER_SLOTS, REQUEST_SLOTS, ROOM), (32, 16, 16));
+    assert_eq!((guest_disk::DISK_BASE, guest_disk::SLOTS, guest_disk::PAGES), (0x1_4000, 8, 9));
+    assert_eq!((guest_disk::REQUESTS, guest_disk::REQUEST_SLOTS), (256, 16));
+    assert_eq!((guest_disk::COMPLETIONS, guest_disk::COMPLETION_SLOTS), (1536, 16));
+    assert_eq!((guest_disk::state::COMING, guest_disk::state::READY, guest_disk::flags::READ_ONLY), (0, 1, 1));
+    use guest_disk::status::{BAD_REQUEST, CORRUPT, DONE, FAILED, OUT_OF_RANGE, READ_ONLY, ZEROS};
+    assert_eq!([DONE, ZEROS, CORRUPT, FAILED, OUT_OF_RANGE, READ_ONLY, BAD_REQUEST], [0, 1, 2, 3, 4, 5, 6]);
     assert_eq!(
         [guest::REGISTER_PAGE, guest::PAGE_TABLES, guest::NIC_BASE, guest::IMAGE_BASE],
         [0x1000, 0x2000, 0x4000, 0x2_0000]
@@ -49,7 +55,7 @@ fn shares() {
 fn component_numbers() {
     use component::syscall::*;
     assert_eq!([NOP, WAIT, NOTIFY, LOG, IRQ_ACK, RAISE, PORT_IN, PORT_OUT, EXIT], [0, 1, 2, 3, 4, 5, 6, 7, 8]);
-    assert_eq!(size_of::<component::ComponentInfo>(), 1976);
+    assert_eq!(size_of::<component::ComponentInfo>(), 1984);
     assert_eq!((offset_of!(component::RingInfo, service), size_of::<component::RingInfo>()), (24, 32));
     assert_eq!(size_of::<component::DeviceInfo>(), 320);
 }
@@ -59,14 +65,14 @@ fn services() {
     use service::Service;
     assert_eq!(
         Service::ALL.map(|service| (service.raw(), service.name())),
-        [(1, "net"), (2, "pager"), (3, "plan"), (4, "control")]
+        [(1, "net"), (2, "pager"), (3, "plan"), (4, "control"), (5, "swap")]
     );
     for service in Service::ALL {
         assert_eq!(Service::from_raw(service.raw()), Some(service));
     }
-    assert_eq!([0, 5, u32::MAX].map(Service::from_raw), [None; 3]);
-    assert_eq!(Service::ALL.map(Service::authority), [3, 0, 0, 0]);
-    assert_eq!(Service::ALL.map(Service::is_shared), [true, true, false, true]);
+    assert_eq!([0, 6, u32::MAX].map(Service::from_raw), [None; 3]);
+    assert_eq!(Service::ALL.map(Service::authority), [3, 4, 0, 0, 8]);
+    assert_eq!(Service::ALL.map(Service::is_shared), [true, true, false, true, false]);
     assert_eq!((component::authority::RAISE, component::authority::VM_WINDOW), (1, 2));
 }
 
@@ -123,6 +129,19 @@ fn boot_record() {
 }
 
 #[test]
+fn windows_of_vms_that_go_out() {
+    use swap::*;
+    assert_eq!((WINDOWS, WINDOW_PAGES, WINDOW_BYTES, SHEET_STRIDE, UNIT_BYTES), (8, 512, 0x20_0000, 0x2000, 64));
+    assert_eq!((size_of::<Sheet>(), KEPT_OFFSET, offset_of!(Kept, state)), (4504, 2048, 24));
+    use component::layout::*;
+    assert_eq!((IDLES, SWAP_SHEETS, SWAP_WINDOW, POOL), (0xf000_0000, 0xf800_0000, 0x3_0000_0000, 0x10_0000_0000));
+    let whole = Bundle { counter: 1, place: 1, bytes: 64, pages: 512, ..Bundle::NONE };
+    assert!(whole.fits(65) && !whole.fits(64) && !Bundle { counter: 0, ..whole }.fits(128));
+    assert!(!Bundle { bytes: 129, ..whole }.fits(128));
+    assert!(!Bundle { bytes: 0, ..whole }.fits(128) && !Bundle { pages: 513, ..whole }.fits(128));
+}
+
+#[test]
 fn records_of_vms() {
     use record::*;
     assert_eq!([place::FREE, place::WRITTEN, place::WAITING, place::ADMITTED], [0, 1, 2, 3]);
@@ -148,10 +167,13 @@ fn messages_survive_the_ring() {
             file_pages: 4,
             writable: true,
         },
-        pager::PagerEvent::VmStarted { vm, seat, image: vm::ImageId::new(0x1_0003), pages: 4096 },
+        pager::PagerEvent::VmStarted { vm, seat, image: vm::ImageId::new(0x1_0003), pages: 4096, reserve: 24 },
         pager::PagerEvent::VmEnded { vm, seat },
         pager::PagerEvent::Fault { vm, seat, page: 77, access: pager::Access::Write, present: true },
         pager::PagerEvent::OutOfFrames { vm, seat, page: 77, free: 0 },
+        pager::PagerEvent::Room { frames: 0x1_2345_6789, seats: 65_535 },
+        pager::PagerEvent::Stays { vm, seat, why: pager::Stays::Busy },
+        pager::PagerEvent::Stays { vm, seat, why: pager::Stays::Full },
     ] {
         assert_eq!(pager::PagerEvent::try_from(&Message::from(event)), Ok(event));
     }
@@ -161,6 +183,7 @@ fn messages_survive_the_ring() {
         pager::PagerCommand::CopyImage { vm, page: 5 },
         pager::PagerCommand::Resume { vm },
         pager::PagerCommand::Refuse { vm, page: 5 },
+        pager::PagerCommand::Out { vm },
     ] {
         assert_eq!(pager::PagerCommand::try_from(&Message::from(command)), Ok(command));
     }
@@ -187,15 +210,52 @@ fn messages_survive_the_ring() {
         net::NetEvent::Hello,
         net::NetEvent::Attach { vm, seat, node, ipv4: 1, rx_slots: 2, tx_slots: 3, share },
         net::NetEvent::Address { vm, seat, ipv4: 0x0a00_0263 },
-        net::NetEvent::Out { vm, node, ipv4: 0x0a00_0263 },
+        net::NetEvent::Out { vm, node, ipv4: 0x0a00_0263, ran: true },
+        net::NetEvent::Leave { vm, seat },
         net::NetEvent::Gone { vm },
         net::NetEvent::Detach { vm, seat },
     ] {
         assert_eq!(net::NetEvent::try_from(&Message::from(event)), Ok(event));
     }
-    for command in [net::NetCommand::Detached { vm }, net::NetCommand::Refused { vm }, net::NetCommand::Node { node }] {
+    for command in [
+        net::NetCommand::Detached { vm },
+        net::NetCommand::Refused { vm },
+        net::NetCommand::Node { node },
+        net::NetCommand::Stays { vm },
+    ] {
         assert_eq!(net::NetCommand::try_from(&Message::from(command)), Ok(command));
     }
+    let bundle =
+        swap::Bundle { counter: 1 << 40, checksum: !0, place: u32::MAX, bytes: 0x8000_0001, pages: 512, reserved: 0 };
+    for event in [
+        swap::SwapEvent::Hello,
+        swap::SwapEvent::Holds { vm, bundle },
+        swap::SwapEvent::Store { vm, counter: 1 << 40, pages: 77, window: 7, spare: true },
+        swap::SwapEvent::Load { vm, bundle, window: 7 },
+        swap::SwapEvent::Forget { vm, bundle },
+    ] {
+        assert_eq!(swap::SwapEvent::try_from(&Message::from(event)), Ok(event));
+    }
+    for command in [
+        swap::SwapCommand::Stored { vm, bundle },
+        swap::SwapCommand::Refused { vm, counter: 3 },
+        swap::SwapCommand::Loaded { vm, counter: 4 },
+        swap::SwapCommand::Damaged { vm, counter: 5 },
+    ] {
+        assert_eq!(swap::SwapCommand::try_from(&Message::from(command)), Ok(command));
+    }
+    use guest_disk::{DiskCompletion, DiskOrder};
+    for (order, kind) in [
+        (DiskOrder::Read { block: u64::MAX, slot: 0xfffe }, 0x601),
+        (DiskOrder::Write { block: 7, slot: 7 }, 0x602),
+        (DiskOrder::Flush, 0x603),
+        (DiskOrder::Discard { block: 1 << 40 }, 0x604),
+    ] {
+        let message = Message::from(order);
+        assert_eq!((DiskOrder::try_from(&message), message.kind), (Ok(order), kind));
+    }
+    let ended = DiskCompletion::Ended { status: 6 };
+    assert_eq!((DiskCompletion::try_from(&Message::from(ended)), Message::from(ended).kind), (Ok(ended), 0x611));
     let args = request_page::Piece { offset: 0x0ffe, len: 0xfedc };
     let tenant = tenant::Tenant::new("------").expect("a name");
     let claim = claim::Claim { reserve: 0x8765_4321, limit: u32::MAX };

@@ -9,6 +9,7 @@ use abi::nic::{MAX_SLOTS_TOTAL, RX_RING, RX_SLOTS, TX_RING, WINDOW_STRIDE, tx_sl
 use abi::request_page::{self, offset_behind};
 use abi::ring::{MAX_SLOTS, ring_bytes};
 use abi::service::Service;
+use abi::swap::{SHEET_STRIDE, WINDOW_BYTES, WINDOWS};
 use abi::vm::Seat;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -196,6 +197,42 @@ impl Component {
         Tables::new(memory, count(self.info.vm_slots), count(self.info.vm_seats))
     }
 
+    /// Since when VMs idle. Nobody does, without the authority for it.
+    pub fn idle_times(&self) -> IdleTimes {
+        let seats = usize::try_from(self.info.vm_seats).unwrap_or(0);
+        let bytes = if self.info.authority & authority::IDLES == 0 { 0 } else { 8 * seats };
+        let base = core::ptr::with_exposed_provenance_mut(address(layout::IDLES));
+        // SAFETY: the core maps that much memory there, which can be read, for the component's lifetime; only `IdleTimes` reaches it, which stores nothing.
+        IdleTimes(unsafe { SharedMemory::new(base, bytes) })
+    }
+
+    /// The pool for VMs that are out: memory that outlives a restart. `None` when there is none.
+    pub fn pool(&self) -> Option<SharedMemory> {
+        let allowed = self.info.authority & authority::SWAP_WINDOW != 0;
+        let bytes = usize::try_from(self.info.pool_bytes).ok().filter(|&bytes| allowed && bytes > 0)?;
+        let base = core::ptr::with_exposed_provenance_mut(address(layout::POOL));
+        // SAFETY: the core maps that much writable memory there for the component's lifetime; this is the only way to it,
+        // so no Rust reference points into it.
+        Some(unsafe { SharedMemory::new(base, bytes) })
+    }
+
+    /// The window of this number; `None` without the authority for it, and beyond [`WINDOWS`]. Its pages are there while the core shows a VM in it
+    /// ([`abi::swap::SwapEvent`]), and can be written while that comes in: touching them at another time is a fault.
+    pub fn swap_window(&self, window: usize) -> Option<SwapWindow> {
+        if self.info.authority & authority::SWAP_WINDOW == 0 || window >= WINDOWS {
+            return None;
+        }
+        let sheet = address(layout::SWAP_SHEETS) + window * address(SHEET_STRIDE);
+        let pages = address(layout::SWAP_WINDOW) + window * address(WINDOW_BYTES);
+        let [sheet, pages] = [sheet, pages].map(core::ptr::with_exposed_provenance_mut);
+        // SAFETY: the core maps the sheets for the component's lifetime, writable; there is no other way to them.
+        let sheet = unsafe { SharedMemory::new(sheet, address(SHEET_STRIDE)) };
+        // SAFETY: the core maps the frames of a VM there while it is shown, and nothing else; touching them at another time ends the component. There is no
+        // other way to them, so no Rust reference points into them.
+        let pages = unsafe { SharedMemory::new(pages, address(WINDOW_BYTES)) };
+        Some(SwapWindow { sheet, pages })
+    }
+
     /// The NIC of the VM in `seat` with these rings, while that VM is attached ([`abi::net::NetEvent`]). After the
     /// component has answered that it is detached, touching the NIC is a fault, or reaches the seat's next VM.
     ///
@@ -243,6 +280,27 @@ impl Component {
         let word = unsafe { AtomicU64::from_ptr(word) };
         word.swap(0, Ordering::AcqRel)
     }
+}
+
+/// Since when VMs idle ([`abi::component::idles`]).
+#[derive(Clone, Copy, Debug)]
+pub struct IdleTimes(SharedMemory);
+
+impl IdleTimes {
+    /// The TSC at which the VM in this seat has begun to idle; 0 while it does anything else, and where nobody is.
+    #[inline]
+    pub fn since(&self, seat: Seat) -> u64 {
+        self.0.load64(8 * seat.index()).unwrap_or(0)
+    }
+}
+
+/// A VM that goes out or comes in.
+#[derive(Clone, Copy, Debug)]
+pub struct SwapWindow {
+    /// The [`abi::swap::Sheet`].
+    pub sheet: SharedMemory,
+    /// Its pages, one behind the other.
+    pub pages: SharedMemory,
 }
 
 /// Memory for devices, physically contiguous.

@@ -14,6 +14,7 @@ mod kicks;
 mod line;
 mod logger;
 mod mmio;
+pub mod queue;
 mod rings;
 mod start;
 mod state;
@@ -24,7 +25,7 @@ pub mod test_log;
 pub mod virtio;
 
 pub use crate::complaints::Complaints;
-pub use crate::component::{Component, Dma, VmNic};
+pub use crate::component::{Component, Dma, IdleTimes, SwapWindow, VmNic};
 pub use crate::heap::Heap;
 pub use crate::keep::{KEEP_HEADER_BYTES, Keep};
 pub use crate::logger::print;

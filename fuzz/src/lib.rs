@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod boot;
+mod bundle;
 mod disks;
 mod http;
 pub mod mutate;
@@ -26,7 +27,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     Target { name: "manifest", run: loader::fuzzing::manifest, seeds: boot::manifests, smoke_runs: 20_000 },
     Target { name: "elf", run: loader::fuzzing::elf, seeds: boot::programs, smoke_runs: 20_000 },
     Target { name: "options", run: loader::fuzzing::options, seeds: boot::options, smoke_runs: 40_000 },
@@ -43,6 +44,7 @@ pub const TARGETS: [Target; 11] = [
     Target { name: "http", run: http::run, seeds: http::seeds, smoke_runs: 20_000 },
     Target { name: "operator", run: operator::run, seeds: operator::seeds, smoke_runs: 40_000 },
     Target { name: "disks", run: disks::run, seeds: disks::seeds, smoke_runs: 8_000 },
+    Target { name: "bundle", run: bundle::run, seeds: bundle::seeds, smoke_runs: 8_000 },
 ];
 
 /// The target of this name.

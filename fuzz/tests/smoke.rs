@@ -68,4 +68,5 @@ targets! {
     http: "http"
     operator: "operator"
     disks: "disks"
+    bundle: "bundle"
 }

@@ -28,6 +28,7 @@ mod cell;
 mod clock;
 pub mod console;
 pub mod control;
+pub mod disk;
 #[cfg(target_os = "none")]
 #[allow(unsafe_code)]
 mod entry;
@@ -49,6 +50,12 @@ mod wheel;
 
 pub use heap::heap_usage;
 pub use registers::{generation_id, memory_bytes, tsc_hz, vm_id};
+
+/// True when the VM can have so many bytes more of memory, and leave enough for its connections. What is there then may be gone after the next
+/// await.
+pub fn has_memory_for(bytes: usize) -> bool {
+    net::secures_bytes(bytes)
+}
 
 /// Ends this VM with a code.
 pub fn exit(code: u64) -> ! {

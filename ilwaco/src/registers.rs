@@ -80,6 +80,11 @@ pub(crate) fn control_page() -> u64 {
     field!(read64, control_page)
 }
 
+/// Address of the disk page, 0 without a virtual disk.
+pub(crate) fn disk_page() -> u64 {
+    field!(read64, disk_page)
+}
+
 /// Slots of the console ring.
 pub(crate) fn console_slots() -> u32 {
     field!(read32, console_slots)
@@ -104,6 +109,11 @@ pub(crate) fn take_pending() -> u64 {
         0 => 0,
         _ => registers().fetch_and64(offset_of!(RegisterPage, pending), IDENTITY).unwrap_or(0),
     }
+}
+
+/// Takes these pending bits.
+pub(crate) fn take(bits: u64) {
+    let _ = registers().fetch_and64(offset_of!(RegisterPage, pending), !bits);
 }
 
 /// True once when the identity has changed.

@@ -5,7 +5,7 @@
 
 use crate::cell::global;
 use crate::time::Instant;
-use crate::{clock, control, identity, net, platform, registers, time};
+use crate::{clock, control, disk, identity, net, platform, registers, time};
 use abi::guest::pending;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -206,7 +206,8 @@ pub fn block_on<F: Future>(main: F) -> F::Output {
     let flag = Arc::new(Flag(AtomicBool::new(true)));
     let waker = Waker::from(flag.clone());
     let mut cx = Context::from_waker(&waker);
-    registers::enable(pending::ALARM | pending::NIC | pending::SHUTDOWN | pending::CONTROL);
+    disk::await_ready();
+    registers::enable(pending::ALARM | pending::NIC | pending::SHUTDOWN | pending::CONTROL | pending::DISK);
     let mut machine = Machine { quiet_since: clock::now_ns(), trimmed: false };
     // A VM may have been started by a packet, which would be refused now: nobody listens yet. Until all tasks have come to where they wait, or
     // one of them does not end to run.
@@ -234,6 +235,7 @@ pub fn block_on<F: Future>(main: F) -> F::Output {
             }
         }
         ran |= EXECUTOR.with(Executor::run_ready);
+        disk::send();
         let next = net::send(Instant::now());
         let more = flag.0.load(Ordering::Relaxed) || EXECUTOR.with(Executor::is_ready);
         if !more {
@@ -266,6 +268,7 @@ impl Machine {
                 }
             });
         }
+        disk::receive();
         let now = Instant::now();
         time::fire(now);
         net::receive(now)
@@ -287,9 +290,10 @@ impl Machine {
         if !self.trimmed {
             deadline = deadline.min(self.quiet_since + QUIET_NS);
         }
-        if net::prepare_idle() {
+        if disk::prepare_idle() && net::prepare_idle() {
             platform::idle(clock::deadline_ticks(deadline));
         }
+        disk::awake();
         net::awake();
     }
 }

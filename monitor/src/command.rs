@@ -17,6 +17,8 @@ pub enum Command {
     Vm(Slot),
     /// Shows whose the frames are.
     Frames,
+    /// Shows whose the frame at a physical address is.
+    Frame(u64),
     /// Lists the components.
     Components,
     /// Lists the images.
@@ -59,7 +61,7 @@ pub const HELP: [(&str, &str, &str); 20] = [
     ("help", "", "lists the commands"),
     ("vms", "", "lists the VMs"),
     ("vm", "N", "shows the VM in slot N and its share"),
-    ("frames", "", "shows whose the machine's frames are"),
+    ("frames", "[ADDRESS]", "shows whose the machine's frames are; with a physical address, whose the frame there is"),
     ("components", "", "lists the components"),
     ("images", "", "lists the images that VMs can be created from"),
     ("machine", "", "shows time, counters, and what is done against side channels"),
@@ -130,7 +132,8 @@ impl Command {
         match word {
             "vms" => none(Command::Vms),
             "vm" => slot().map(Command::Vm),
-            "frames" => none(Command::Frames),
+            "frames" if rest.is_empty() => Ok(Command::Frames),
+            "frames" => number(rest).map(Command::Frame).ok_or(wrong),
             "components" => none(Command::Components),
             "images" => none(Command::Images),
             "machine" => none(Command::Machine),
@@ -174,7 +177,7 @@ impl Command {
             Command::Help => "help",
             Command::Vms => "vms",
             Command::Vm(_) => "vm",
-            Command::Frames => "frames",
+            Command::Frames | Command::Frame(_) => "frames",
             Command::Components => "components",
             Command::Images => "images",
             Command::Machine => "machine",
@@ -201,6 +204,14 @@ fn split(text: &str) -> (&str, &str) {
     text.split_once(' ').map_or((text, ""), |(word, rest)| (word, rest.trim_matches(' ')))
 }
 
+/// A number, decimal or, behind `0x`, hexadecimal.
+fn number(text: &str) -> Option<u64> {
+    match text.strip_prefix("0x") {
+        Some(hex) => u64::from_str_radix(hex, 16).ok(),
+        None => text.parse().ok(),
+    }
+}
+
 /// A name that is not empty.
 fn name(text: &str) -> Option<Name> {
     Name::new(text).filter(|name| !name.is_empty())
@@ -222,6 +233,8 @@ mod tests {
             ("identity 3 addr=10.0.2.99", Command::Identity(Slot::new(3), 0x0a00_0263)),
             ("identity 3 crime=all  x=1", Command::Identity(Slot::new(3), 0)),
             ("frames", Command::Frames),
+            ("frames 0x123000 ", Command::Frame(0x12_3000)),
+            ("frames 4096", Command::Frame(4096)),
             ("components", Command::Components),
             ("images", Command::Images),
             ("machine", Command::Machine),

@@ -27,6 +27,9 @@ pub(crate) fn say(command: Command, request: ControlRequest, status: u32, host: 
         ) => {
             host.print(format_args!("error {word}: no VM in slot {n}; \"vms\" lists them"));
         }
+        (status::NOT_FOUND, Command::Frame(address)) => host.print(format_args!(
+            "error {word}: no memory is known at {address:#x}; \"frames\" shows whose all frames are"
+        )),
         (status::BUSY, Command::Restore(_)) => host.print(format_args!(
             "error {word}: it waits for a page; try again in a moment"
         )),

@@ -19,6 +19,9 @@ impl Display for Report<'_> {
             ControlReply::Frames { owner, frames, owners, kept } => {
                 write!(f, "frames owner={owner} frames={frames} owners={owners} kept={kept}")
             }
+            ControlReply::Frame { address, owner, page, id } => {
+                write!(f, "frame address={address:#x} owner={owner} index={id} page={page:#x}")
+            }
             ControlReply::Vm {
                 vm,
                 image,

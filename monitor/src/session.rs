@@ -311,6 +311,7 @@ impl Session {
                         self.last(ControlRequest::Barriers, host)
                     }
                     ControlReply::Share { .. }
+                    | ControlReply::Frame { .. }
                     | ControlReply::Exits { .. }
                     | ControlReply::Barriers { .. }
                     | ControlReply::Wakes { .. } => Outcome::Done,
@@ -446,6 +447,7 @@ impl Session {
     fn only_request(&mut self, command: Command, host: &mut impl Host) -> Option<ControlRequest> {
         Some(match command {
             Command::Frames => ControlRequest::Frames,
+            Command::Frame(address) => ControlRequest::Frame { address },
             Command::Machine => ControlRequest::Machine,
             Command::Wakes => ControlRequest::Wakes,
             Command::Vm(slot)

@@ -143,6 +143,10 @@ impl Core {
                 ControlReply::Frames { owner: name("vm-metadata"), frames: 24, owners: self.vms.len() as u64, kept: 0 },
                 done(status::OK, 0),
             ],
+            ControlRequest::Frame { address: address @ ..0x1000_0000 } => {
+                vec![ControlReply::Frame { address, owner: name("vm-memory"), page: 0x20, id: 3 }]
+            }
+            ControlRequest::Frame { .. } => vec![missing],
             ControlRequest::NextVm { slot } => {
                 let end = slot.number() + LOOK;
                 vec![match self.vms.range(slot.number()..end).next() {

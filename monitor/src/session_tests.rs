@@ -98,6 +98,14 @@ fn the_other_lists() {
         ]
     );
     assert_eq!(
+        fresh("frames 0x123456", &[]),
+        ["frame address=0x123456 owner=vm-memory index=3 page=0x20", "done frames"]
+    );
+    assert_eq!(
+        fresh("frames 0x10000000", &[]),
+        ["error frames: no memory is known at 0x10000000; \"frames\" shows whose all frames are"]
+    );
+    assert_eq!(
         fresh("machine", &[]),
         [
             "machine tsc=1 tsc_hz=3 idle_ticks=2 component_ticks=4 guest_ticks=5 admitted_ticks=6 late=7",

@@ -1,6 +1,7 @@
 //! A policy behind the pager's rings.
 
 use super::*;
+use crate::order::{Fifo, Lru, Nobody, Sieve};
 use crate::policy::demand::{DEFAULT_CLUSTER, Demand};
 use abi::pager::Access;
 use abi::vm::{Seat, VmId};
@@ -29,11 +30,27 @@ impl Policy for Zeros {
     }
 }
 
+/// Nobody idles.
+struct Busy;
+
+impl Idles for Busy {
+    fn since(&self, _: Seat) -> u64 {
+        0
+    }
+}
+
+fn pager() -> Pager<Zeros, Nobody, Busy> {
+    let mut tables = Tables::on_heap(tables::<Zeros, Nobody>(), 0, 16);
+    let victims = Victims::new(&mut tables, 1_000_000);
+    // So slow a time that nothing is earned in a test.
+    Pager { policy: Zeros::new(&mut tables), victims, idles: Busy, limit: Complaints::new(u64::MAX) }
+}
+
 /// The rings' ends of the pager and of the core.
 struct Stage {
     events: Inbox,
     commands: Outbox,
-    limit: Complaints,
+    pager: Pager<Zeros, Nobody, Busy>,
     core_events: Producer<SharedMemory>,
     core_commands: Consumer<SharedMemory>,
     event_memory: SharedMemory,
@@ -50,8 +67,7 @@ impl Stage {
         Stage {
             events: Inbox { ring: Consumer::attach_contiguous(&event_memory, 32).expect("good"), doorbell: 1 },
             commands: Outbox { ring: Producer::attach_contiguous(&command_memory, 32).expect("good"), doorbell: 0 },
-            // So slow a time that nothing is earned in a test.
-            limit: Complaints::new(u64::MAX),
+            pager: pager(),
             core_events: Producer::attach_contiguous(&event_memory, 32).expect("good"),
             core_commands: Consumer::attach_contiguous(&command_memory, 32).expect("good"),
             event_memory,
@@ -63,7 +79,7 @@ impl Stage {
     }
 
     fn serve(&mut self) -> bool {
-        serve(&mut Zeros, &mut self.events, &mut self.commands, &mut self.limit)
+        self.pager.serve(&mut self.events, &mut self.commands)
     }
 
     /// The commands that the core sees, each with its id.
@@ -86,11 +102,17 @@ fn fault(slot: u16, present: bool) -> PagerEvent {
 
 #[test]
 fn the_note_asks_for_what_the_policy_takes() {
-    let bytes = tables::<Demand>();
-    assert_eq!((bytes.per_slot, bytes.per_seat), (0, Demand::<DEFAULT_CLUSTER>::SEAT_BYTES));
-    assert_ne!(bytes.per_seat, 0);
-    // It fits.
-    Demand::<DEFAULT_CLUSTER>::new(&mut Tables::on_heap(bytes, 0, 100));
+    fn fits<O: Order>() {
+        let bytes = tables::<Demand, O>();
+        assert!(bytes.per_slot == 0 && bytes.per_seat > Demand::<DEFAULT_CLUSTER>::SEAT_BYTES);
+        let mut tables = Tables::on_heap(bytes, 0, 100);
+        Demand::<DEFAULT_CLUSTER>::new(&mut tables);
+        Victims::<O>::new(&mut tables, 1);
+    }
+    fits::<Nobody>();
+    fits::<Fifo>();
+    fits::<Lru>();
+    fits::<Sieve>();
 }
 
 #[test]

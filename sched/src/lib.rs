@@ -9,7 +9,6 @@ struct Manual;
 pub mod gatekeeper;
 mod oddity;
 pub mod policy;
-pub mod queue;
 mod random;
 mod run;
 mod scheduler;
@@ -17,6 +16,7 @@ mod tickets;
 pub mod vms;
 
 pub use component;
+pub use component::queue;
 pub use oddity::Oddity;
 pub use run::run;
 pub use scheduler::{PLAN_DEPTH, Scheduler};

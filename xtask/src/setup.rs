@@ -24,6 +24,7 @@ const TO_RUN: &[Needed] = &[
     Needed { package: "mtools", brings: "mformat" },
     Needed { package: "binutils", brings: "strip" },
     Needed { package: "curl", brings: "curl" },
+    Needed { package: "e2fsprogs", brings: "mke2fs" },
 ];
 
 /// What the machine tests, the benchmarks and `--net tap` need beyond that.

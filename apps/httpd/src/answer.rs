@@ -12,6 +12,8 @@ pub enum What {
     Whole(Document),
     /// The bytes of a document from the first number up to, but without, the second.
     Part(&'static Constant, usize, usize),
+    /// What the tree has, which the connection holds.
+    Found,
     /// The client has this document.
     NotModified(&'static Constant),
     /// The document has no such part.

@@ -1,12 +1,16 @@
 //! One connection: requests in, answers out, with a limit for everything that a client can make large or slow.
 
+mod download;
+
 use crate::answer::{Answer, What};
 use crate::chunked::{Chunked, Fault};
 use crate::document::{Constant, Document};
+use crate::entry::Found;
 use crate::page;
 use crate::request::{self, Body, MAX_BODY, MAX_HEAD, Refusal};
 use crate::response::{self, After, Code, OK, content_type};
 use crate::site::{Large, Site};
+use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use ilwaco::net::{Error, SEND_BYTES, TcpStream};
@@ -59,6 +63,8 @@ pub struct Connection {
     output: Vec<u8>,
     /// The output is a whole answer with this document, of this second: it can be sent again.
     held: Option<(&'static Constant, u64, After)>,
+    /// What the tree has for the request that is being answered.
+    found: Option<Box<Found>>,
     /// Leave to hold more than [`SMALL_HEAD`] bytes.
     large: Option<Large>,
     /// For how long a client's next bytes are waited for.
@@ -74,6 +80,7 @@ impl Connection {
             input: Vec::new(),
             output: Vec::new(),
             held: None,
+            found: None,
             large: None,
             patience: sleep(Duration::ZERO),
         };
@@ -123,7 +130,18 @@ impl Connection {
         loop {
             if is_worth_parsing(&self.input, searched, parsed) {
                 match request::parse(&self.input) {
-                    Ok(Some(request)) => return Ok(Ok(Answer::to(&request, &self.input))),
+                    Ok(Some(request)) => {
+                        let mut answer = Answer::to(&request, &self.input);
+                        if let Some(files) = &self.site.files {
+                            // In memory of its own, so that a connection of a VM without a disk is not larger for it.
+                            match Box::pin(files.answer(&request, &self.input)).await {
+                                Ok(None) => {}
+                                Ok(found) => (self.found, answer.what) = (found, Ok(What::Found)),
+                                Err(code) => answer.what = Err(code),
+                            }
+                        }
+                        return Ok(Ok(answer));
+                    }
                     Ok(None) => parsed = self.input.len(),
                     Err(Refusal::LaterMinor) => {
                         request::take_for_1_1(&mut self.input);
@@ -269,6 +287,10 @@ impl Connection {
                 response::part(&mut self.output, constant, start, end, after, &self.site.moment());
                 self.send_constant(answer, constant, start, end).await
             }
+            Ok(What::Found) => match self.found.take() {
+                Some(found) => Box::pin(self.send_found(answer, &found)).await,
+                None => Err(Fate::Abort),
+            },
             Ok(What::NotModified(constant)) => {
                 response::not_modified(&mut self.output, constant, after, &self.site.moment());
                 self.write().await

@@ -1,7 +1,8 @@
 //! A small HTTP/1.1 server (RFC 9110, RFC 9112) on Ilwaco.
 //!
 //! What a client sends is judged in [`request`], [`condition`] and [`chunked`], what it gets is chosen in [`answer`] and written in
-//! [`response`]; all are pure and tested on the host. [`connection`] ties them to a stream, [`server`] accepts them.
+//! [`response`]; all are pure and tested on the host. [`connection`] ties them to a stream, [`server`] accepts them. [`files`] are those of the
+//! VM's disk, where it has one.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -15,7 +16,11 @@ pub mod condition;
 pub mod connection;
 pub mod date;
 pub mod document;
+pub mod entry;
+pub mod files;
+pub mod kind;
 pub mod page;
+pub mod path;
 pub mod request;
 pub mod response;
 pub mod server;

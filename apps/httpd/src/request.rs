@@ -236,6 +236,16 @@ pub fn conditions(bytes: &[u8]) -> Conditions<'_> {
     }
 }
 
+/// What stands behind the path in the target of a request that [`parse`] has found good, with its question mark; mostly nothing.
+#[cold]
+pub fn query(bytes: &[u8]) -> &str {
+    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let mut parsed = httparse::Request::new(&mut headers);
+    // What comes behind the target does not matter.
+    let _ = parsed.parse(&bytes[..bytes.len().min(MAX_HEAD)]);
+    parsed.path.and_then(|target| target.find('?').map(|at| &target[at..])).unwrap_or("")
+}
+
 fn is(header: &httparse::Header, name: &str) -> bool {
     header.name.eq_ignore_ascii_case(name)
 }

@@ -13,6 +13,8 @@ pub struct Code(pub &'static str);
 pub const OK: Code = Code("200 OK");
 /// A part of the document follows.
 pub const PARTIAL_CONTENT: Code = Code("206 Partial Content");
+/// The document is at another place.
+pub const MOVED_PERMANENTLY: Code = Code("301 Moved Permanently");
 /// The client has the document already.
 pub const NOT_MODIFIED: Code = Code("304 Not Modified");
 /// See [`Refusal::BadRequest`].
@@ -35,6 +37,8 @@ pub const RANGE_NOT_SATISFIABLE: Code = Code("416 Range Not Satisfiable");
 pub const EXPECTATION_FAILED: Code = Code("417 Expectation Failed");
 /// See [`Refusal::HeadersTooLarge`].
 pub const HEADERS_TOO_LARGE: Code = Code("431 Request Header Fields Too Large");
+/// The disk, or what is on it, is not as it should be.
+pub const INTERNAL_ERROR: Code = Code("500 Internal Server Error");
 /// The server does not know what to do.
 pub const NOT_IMPLEMENTED: Code = Code("501 Not Implemented");
 /// There is no memory to read so large a request now.
@@ -196,11 +200,27 @@ pub fn not_modified(to: &mut Vec<u8>, document: &Constant, after: After, moment:
 /// Appends a whole response that says what is wrong. `with_body`: false after a `HEAD`.
 pub fn error(to: &mut Vec<u8>, code: Code, after: After, with_body: bool, moment: &Moment) {
     let further = if code == METHOD_NOT_ALLOWED { "\r\nAllow: GET, HEAD" } else { "" };
+    said(to, code, further, after, with_body, moment);
+}
+
+/// Appends a whole response that says no more than its code. `further` as in [`head`], `with_body` as in [`error`].
+pub fn said(to: &mut Vec<u8>, code: Code, further: &str, after: After, with_body: bool, moment: &Moment) {
     head(to, code, content_type::TEXT, further, code.0.len() + 1, after, moment);
     if with_body {
         to.extend_from_slice(code.0.as_bytes());
         to.push(b'\n');
     }
+}
+
+/// Appends a whole response without a body. `further` as in [`head`]; `len`: what it says of a body's length.
+pub fn bare(to: &mut Vec<u8>, code: Code, further: &str, len: Option<usize>, after: After, moment: &Moment) {
+    start(to, code, moment);
+    to.extend_from_slice(further.as_bytes());
+    if let Some(len) = len {
+        to.extend_from_slice(b"\r\nContent-Length: ");
+        decimal(to, len);
+    }
+    end(to, after);
 }
 
 /// Appends a whole response that says: this document has no such part.

@@ -1,6 +1,7 @@
 //! The server: a task for each connection.
 
 use crate::connection::Connection;
+use crate::files::Files;
 use crate::site::Site;
 use alloc::rc::Rc;
 use ilwaco::net::{Error, TcpListener};
@@ -27,8 +28,9 @@ pub async fn serve() -> u64 {
             return 1;
         }
     };
+    let site = Site::new(Files::attached().await);
     ilwaco::println!("httpd: serving http://{address}/ (vm {vm})");
-    match race(shutdown_requested(), accept(&listener, &Site::new())).await {
+    match race(shutdown_requested(), accept(&listener, &site)).await {
         Either::Left(()) => {
             ilwaco::println!("httpd: asked to end");
             0

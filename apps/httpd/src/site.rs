@@ -2,6 +2,7 @@
 
 use crate::date;
 use crate::document::CHANGED;
+use crate::files::Files;
 use crate::page;
 use crate::response::Moment;
 use crate::status::StatusPage;
@@ -25,6 +26,8 @@ pub struct Site {
     /// The second for which `moment` holds.
     second: Cell<u64>,
     moment: RefCell<Moment>,
+    /// Those of the VM's disk, where it has one. What they lack is looked for among the server's own documents.
+    pub files: Option<Rc<Files>>,
 }
 
 /// Leave to hold a large head, for as long as it lives.
@@ -38,7 +41,7 @@ impl Drop for Large {
 
 impl Site {
     /// One that has served nobody.
-    pub fn new() -> Rc<Site> {
+    pub fn new(files: Option<Rc<Files>>) -> Rc<Site> {
         Rc::new(Site {
             started: Instant::from_nanos(0),
             requests: Cell::new(0),
@@ -47,6 +50,7 @@ impl Site {
             large: Cell::new(0),
             second: Cell::new(u64::MAX),
             moment: RefCell::new(Moment::new(&date::format(0), false)),
+            files,
         })
     }
 

@@ -1,5 +1,7 @@
 //! Where a request goes: hosts and paths (RFC 9110, section 4; RFC 3986).
 
+use alloc::vec::Vec;
+
 /// Bytes of the longest path that names a document, at least.
 const LONGEST: usize = 32;
 
@@ -134,6 +136,25 @@ pub fn decode(path: &str) -> Result<Decoded, Malformed> {
         decoded.len = 0;
     }
     Ok(decoded)
+}
+
+/// Appends a name without its percent-encodings.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_onto(name: &str, to: &mut Vec<u8>) -> Result<(), Malformed> {
+    let mut rest = name.as_bytes();
+    while let [byte, tail @ ..] = rest {
+        rest = tail;
+        let mut byte = *byte;
+        if byte == b'%' {
+            let [high, low, tail @ ..] = tail else { return Err(Malformed) };
+            byte = digit(*high)? << 4 | digit(*low)?;
+            rest = tail;
+        }
+        to.push(byte);
+    }
+    Ok(())
 }
 
 fn digit(byte: u8) -> Result<u8, Malformed> {

@@ -42,6 +42,12 @@ macro_rules! owners {
                 match self { $(Owner::$name { .. } => OwnerClass::$name),* }
             }
 
+            /// Which one of its class: a slot, a place in the list of components or of images. 0 where there is one only.
+            #[inline]
+            pub const fn id(self) -> u32 {
+                self.tag() >> 8
+            }
+
             /// The lower half of an entry.
             // Widening only; `From` is not const.
             #[allow(clippy::cast_lossless)]

@@ -53,7 +53,7 @@ fn nonsense(vm: VmId) -> [Message; 20] {
         // Of no kind, or of the other direction.
         Message::new(0, [u64::MAX; 7]),
         Message::new(u32::MAX, [u64::MAX; 7]),
-        PagerEvent::VmStarted { vm, seat: Seat::new(0), image: ImageId::new(0), pages: PAGES }.into(),
+        PagerEvent::VmStarted { vm, seat: Seat::new(0), image: ImageId::new(0), pages: PAGES, reserve: 14 }.into(),
         // With words that are none.
         Message { words: [u64::MAX; 7], ..PagerCommand::MapZero { vm, page: 0, count: 1 }.into() },
         // VMs that there are not.

@@ -16,7 +16,7 @@ const fn place(service: Service) -> Option<usize> {
         Service::Net => Some(0),
         Service::Pager => Some(1),
         Service::Plan => Some(2),
-        Service::Control => None,
+        Service::Control | Service::Swap => None,
     }
 }
 

@@ -82,7 +82,7 @@ impl Shares {
 
     /// The next of those that are demoted.
     const fn after(&self, last: usize) -> usize {
-        let above = self.demoted & (u32::MAX << last) & !(1 << last);
+        let above = self.demoted >> last >> 1 << last << 1;
         (if above == 0 { self.demoted } else { above }).trailing_zeros() as usize
     }
 }

@@ -43,7 +43,8 @@ impl Attention {
 
     /// Whether the component of this rank can run.
     pub fn is_runnable(self, rank: usize) -> bool {
-        rank < abi::limits::MAX_COMPONENTS && self.0 >> rank & 1 != 0
+        let bit = u32::try_from(rank).ok().and_then(|rank| 1_u32.checked_shl(rank));
+        bit.is_some_and(|bit| self.0 & RANKS & bit != 0)
     }
 
     /// The component of this rank can run.
@@ -137,6 +138,7 @@ mod tests {
         assert_eq!(attention.most_important(), Some(2));
         attention.clear_runnable(2);
         assert_eq!(attention.most_important(), Some(7));
+        assert_eq!((0..80).filter(|&rank| attention.is_runnable(rank)).collect::<Vec<_>>(), [7]);
         attention.clear_runnable(7);
         assert!(attention.is_none());
     }
@@ -147,6 +149,7 @@ mod tests {
         attention.set_timer();
         attention.set_unheld();
         assert!(attention.needs_core() && attention.most_important().is_none());
+        assert!(!(0..80).any(|rank| attention.is_runnable(rank)));
         assert!(attention.take_unheld() && !attention.take_unheld());
         assert!(!attention.take_components() && !attention.take_ended());
         assert!(attention.take_timer() && !attention.take_timer());

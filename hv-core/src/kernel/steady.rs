@@ -22,13 +22,12 @@ impl Steady {
 
     /// What it shows at the TSC `now`, in ticks.
     #[inline]
-    pub const fn at(&self, now: u64) -> u64 {
-        let since = now.saturating_sub(self.looked_at);
-        self.ticks.saturating_add(if since < self.period_ticks { since } else { self.period_ticks })
+    pub fn at(&self, now: u64) -> u64 {
+        self.ticks.saturating_add(now.saturating_sub(self.looked_at).min(self.period_ticks))
     }
 
     /// The core looks at it at the TSC `now`. What it shows then.
-    pub const fn look(&mut self, now: u64) -> u64 {
+    pub fn look(&mut self, now: u64) -> u64 {
         self.ticks = self.at(now);
         self.looked_at = now;
         self.ticks
@@ -36,7 +35,7 @@ impl Steady {
 
     /// Ticks that were stolen until the TSC `now`, over what they were at another time.
     #[inline]
-    pub const fn stolen(&self, now: u64) -> u64 {
+    pub fn stolen(&self, now: u64) -> u64 {
         now.saturating_sub(self.at(now))
     }
 

@@ -129,3 +129,31 @@ impl Plan {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_is_lost_from_the_stop_of_its_scheduler_until_one_plans_again() {
+        let mut plan = Plan::new(10_000, 1_000_000_000);
+        assert!(!plan.is_lost());
+        plan.forget(700);
+        assert!(plan.is_lost());
+        assert_eq!(plan.come(1_000), Some(300));
+        assert!(!plan.is_lost());
+        assert_eq!((plan.come(1_100), plan.go_on(1_100)), (None, None));
+    }
+
+    #[test]
+    fn a_turn_that_was_planned_before_the_stop_goes_on_as_planned() {
+        let mut plan = Plan::new(10_000, 1_000_000_000);
+        plan.come(100);
+        plan.forget(700);
+        assert_eq!((plan.go_on(900), plan.is_lost()), (Some(200), false));
+        // One that the core chose says nothing of the plan.
+        plan.choose();
+        plan.forget(1_000);
+        assert_eq!((plan.go_on(1_200), plan.is_lost()), (None, true));
+    }
+}

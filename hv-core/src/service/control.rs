@@ -4,12 +4,12 @@
 use crate::board::Board;
 use crate::component::{BadPiece, Death, EndpointId, NoSwap, Unfit};
 use crate::kernel::{Cpu, Kernel};
-use crate::memory::{CLASSES, OwnerClass, Reservation};
+use crate::memory::{CLASSES, OwnerClass, PhysAddr, Reservation};
 use crate::vm::{BootArgs, CreateError, End, IdentityError, METADATA_FRAMES, Memory, Order, Seed, State, StateError};
 use abi::claim::Claim;
 use abi::control::{ControlReply, ControlRequest, policy_state, status, vm_state};
 use abi::end::EndReason;
-use abi::limits::Name;
+use abi::limits::{Name, PAGE_SHIFT};
 use abi::message::{BadMessage, Message};
 use abi::request_page::Piece;
 use abi::tenant::Tenant;
@@ -38,6 +38,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 return Ok(());
             }
             ControlRequest::Barriers => ControlReply::Barriers { plan: *self.cpu.crossings.plan() },
+            ControlRequest::Frame { address } => self.cpu.describe_frame(address),
             ControlRequest::Wakes => self.describe_wakes(),
             ControlRequest::Vm { slot } => self.describe_vm(slot).unwrap_or(done(status::NOT_FOUND, 0)),
             ControlRequest::NextVm { slot } => self.describe_next_vm(slot),
@@ -307,6 +308,16 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             Ok(()) => done(status::OK, len as u64),
             Err(_) => done(status::BAD_REQUEST, 0),
         }
+    }
+
+    fn describe_frame(&self, address: u64) -> ControlReply {
+        let number = address >> PAGE_SHIFT;
+        if number >= self.frames.len() as u64 {
+            return done(status::NOT_FOUND, 0);
+        }
+        let (owner, page) = self.frames.owner_of(PhysAddr::new(number << PAGE_SHIFT));
+        let name = Name::new(owner.class().name()).unwrap_or(Name::EMPTY);
+        ControlReply::Frame { address, owner: name, page, id: owner.id() }
     }
 
     fn describe_policy(&self, component: u16, policy: u16) -> Option<ControlReply> {

@@ -9,6 +9,7 @@ mod out;
 mod pager;
 mod plan;
 mod resync;
+mod swap;
 mod wakes;
 
 pub use net::NoRingPage;

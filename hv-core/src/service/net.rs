@@ -120,7 +120,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             NetCommand::Node { node } if from == cpu.endpoints.first(Service::Net) => {
                 cpu.node.get_or_insert(node);
             }
-            NetCommand::Node { .. } => {}
+            // Nobody was asked to leave.
+            NetCommand::Node { .. } | NetCommand::Stays { .. } => {}
         }
         Ok(())
     }

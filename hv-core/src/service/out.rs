@@ -38,7 +38,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     /// Tell the demultiplexer of a VM that is out.
     pub fn tell_out(&mut self, seed: &Seed) {
         let Some(net) = self.images.get(seed.image).map(|image| image.net) else { return };
-        let event = NetEvent::Out { vm: seed.id, node: self.node(), ipv4: seed.ipv4 };
+        let event = NetEvent::Out { vm: seed.id, node: self.node(), ipv4: seed.ipv4, ran: false };
         self.tell(net, &event.into(), true);
     }
 

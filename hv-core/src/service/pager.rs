@@ -9,7 +9,7 @@ use crate::vm::{End, Image, Memory, PageError, PageFault, Queue, Shortage, State
 use abi::end::EndReason;
 use abi::limits::MAX_SEGMENTS;
 use abi::message::{BadMessage, Message};
-use abi::pager::{PagerCommand, PagerEvent, THEN_RESUME};
+use abi::pager::{PagerCommand, PagerEvent, Stays, THEN_RESUME};
 use abi::vm::{ImageId, Seat, VmId};
 use backend::{Backend, Flush};
 
@@ -64,6 +64,12 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             PagerCommand::Refuse { vm, page } => {
                 if let Some(vm) = admitted(vms, vm, from) {
                     cpu.end(vm, End::new(EndReason::OutOfMemory, page.into()));
+                }
+                return Ok(());
+            }
+            PagerCommand::Out { vm } => {
+                if let Some(vm) = admitted(vms, vm, from) {
+                    cpu.stays(vm, Stays::NoSwap);
                 }
                 return Ok(());
             }
@@ -146,8 +152,9 @@ impl<B: Backend, H: Board> Cpu<B, H> {
 
     /// A VM is admitted: its pager is told, and acts when the VM waits for a page, or at once where it has to know `now`.
     pub fn attach_pager(&mut self, vm: &Vm<B>, now: bool) {
-        let pages = vm.life.memory().map_or(0, Memory::pages);
-        let event = PagerEvent::VmStarted { vm: vm.id, seat: vm.seat, image: vm.image, pages };
+        let (pages, reserve) =
+            vm.life.memory().map_or((0, 0), |memory| (memory.pages(), memory.reservation().claim().reserve));
+        let event = PagerEvent::VmStarted { vm: vm.id, seat: vm.seat, image: vm.image, pages, reserve };
         self.tell(vm.pager, &event.into(), now);
     }
 
@@ -162,6 +169,12 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     /// A VM is gone, and so is its seat.
     pub fn detach_pager(&mut self, pager: EndpointId, vm: VmId, seat: Seat) {
         self.tell(pager, &PagerEvent::VmEnded { vm, seat }.into(), false);
+    }
+
+    /// A VM stays that its pager had chosen to go out.
+    pub fn stays(&mut self, vm: &Vm<B>, why: Stays) {
+        let event = PagerEvent::Stays { vm: vm.id, seat: vm.seat, why };
+        self.tell(vm.pager, &event.into(), true);
     }
 
     /// Give an admitted VM pages. The error names the page that it failed at; those before it stay.

@@ -45,6 +45,7 @@ pub(crate) use device::transmit_pages;
 pub use device::{link_up, nic_counters};
 pub use listener::TcpListener;
 pub use names::lookup;
+pub(crate) use places::secures_bytes;
 pub use places::{MAX_CLOSING, MAX_CONNECTIONS};
 pub use tcp::TcpStream;
 pub use udp::UdpSocket;

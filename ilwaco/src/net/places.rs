@@ -75,7 +75,7 @@ fn carries_bytes(bytes: usize) -> bool {
 }
 
 /// True when so many bytes more are there: the heap can carry them, and the machine has the memory.
-pub(super) fn secures_bytes(bytes: usize) -> bool {
+pub(crate) fn secures_bytes(bytes: usize) -> bool {
     carries_bytes(bytes) && crate::heap::secure(bytes)
 }
 

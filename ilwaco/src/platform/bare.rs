@@ -85,6 +85,12 @@ pub(crate) fn control() -> Option<SharedMemory> {
     Some(at(page, 2 * PAGE_SIZE))
 }
 
+/// Disk page and block slots, where the VM has a virtual disk.
+pub(crate) fn disk() -> Option<SharedMemory> {
+    let page = usize::try_from(crate::registers::disk_page()).ok().filter(|&page| page != 0)?;
+    Some(at(page, abi::guest_disk::PAGES * PAGE_SIZE))
+}
+
 #[inline]
 fn at(address: usize, bytes: u64) -> SharedMemory {
     let Ok(bytes) = usize::try_from(bytes) else { unreachable!() };

@@ -60,7 +60,9 @@ impl Sim {
         crate::net::forget_all();
         crate::time::forget_all();
         crate::control::forget_all();
+        crate::disk::forget_all();
         super::host_control::forget();
+        super::host_disk::forget();
         HOOK.set(None);
         NOW.set(START_NS);
         KICKS.set([0; 2]);
@@ -232,6 +234,7 @@ pub(crate) fn kick(device: u64) {
     }
     KICKS.set(kicks);
     super::host_control::kicked(device);
+    super::host_disk::kicked(device);
     if device == abi::guest::device::CONSOLE {
         drain_console();
     }

@@ -8,10 +8,12 @@ mod bare;
 mod host;
 #[cfg(not(target_os = "none"))]
 mod host_control;
+#[cfg(not(target_os = "none"))]
+mod host_disk;
 
 #[cfg(target_os = "none")]
 pub(crate) use bare::{
-    control, exit, idle, kick, nic, registers, return_memory, secure_working_memory, set_registers, take, tsc,
+    control, disk, exit, idle, kick, nic, registers, return_memory, secure_working_memory, set_registers, take, tsc,
 };
 #[cfg(not(target_os = "none"))]
 pub use host::{Sim, SimEvent};
@@ -19,3 +21,5 @@ pub use host::{Sim, SimEvent};
 pub(crate) use host::{exit, has_memory, idle, kick, nic, registers, return_memory, secure_working_memory, tsc};
 #[cfg(not(target_os = "none"))]
 pub(crate) use host_control::control;
+#[cfg(not(target_os = "none"))]
+pub(crate) use host_disk::disk;

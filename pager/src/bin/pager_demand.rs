@@ -1,6 +1,6 @@
-//! The pager with the policy `demand`.
+//! The pager with the policy `demand`: nobody goes out.
 #![no_std]
 #![no_main]
 #![deny(unsafe_code)]
 
-pager::main!(pager::policy::demand::Demand);
+pager::main!(pager::policy::demand::Demand, pager::order::Nobody);

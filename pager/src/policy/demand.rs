@@ -67,11 +67,13 @@ impl<const CLUSTER: u32> Policy for Demand<CLUSTER> {
                 let segment = Segment::new(first_page, pages, file_pages, writable).ok_or(Oddity::BadSegment(image))?;
                 self.images.add(image, segment)?;
             }
-            PagerEvent::VmStarted { vm, seat, image, pages } => self.vms.start(vm, seat, image, pages)?,
+            PagerEvent::VmStarted { vm, seat, image, pages, .. } => self.vms.start(vm, seat, image, pages)?,
             PagerEvent::VmEnded { vm, seat } => self.vms.end(vm, seat),
             // Nothing is ever taken from another VM. The one that asks for more than there is waits, and the core tells of its fault
             // again when there is more, or ends it when that takes too long.
             PagerEvent::OutOfFrames { .. } => {}
+            // It chooses nobody, so nobody goes out.
+            PagerEvent::Room { .. } | PagerEvent::Stays { .. } => {}
         }
         Ok(None)
     }

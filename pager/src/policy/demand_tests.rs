@@ -57,7 +57,8 @@ impl Core {
             | PagerCommand::MapImage { vm, .. }
             | PagerCommand::CopyImage { vm, .. }
             | PagerCommand::Resume { vm }
-            | PagerCommand::Refuse { vm, .. } => vm,
+            | PagerCommand::Refuse { vm, .. }
+            | PagerCommand::Out { vm } => vm,
         };
         let image = self.guests.get(&vm).expect("commands name living VMs").image;
         let mut golden = Vec::new();
@@ -101,6 +102,7 @@ impl Core {
             PagerCommand::Resume { .. } => guest.resumed = true,
             // Nobody is ended who does not wait for a page.
             PagerCommand::Refuse { .. } => guest.refused |= !guest.resumed,
+            PagerCommand::Out { .. } => panic!("{command:?}"),
         }
         None
     }
@@ -174,7 +176,7 @@ fn started(layouts: Vec<Layout>, free: u64) -> (Box<Demand<DEFAULT_CLUSTER>>, Co
         };
         tell(event);
     }
-    tell(PagerEvent::VmStarted { vm: VM, seat: SEAT, image: IMAGE, pages: PAGES });
+    tell(PagerEvent::VmStarted { vm: VM, seat: SEAT, image: IMAGE, pages: PAGES, reserve: 14 });
     let guest = Guest { image: IMAGE, pages: PAGES, memory: BTreeMap::new(), refused: false, resumed: false };
     (policy, Core { images: [(IMAGE, layouts)].into(), guests: [(VM, guest)].into(), free })
 }
@@ -260,7 +262,7 @@ fn a_restart_forgets_everything() {
         PagerEvent::Fault { vm: VM, seat: SEAT, page: 0x20, access: Access::Read, present: false },
     );
     assert_eq!((commands, result), (vec![], Err(Oddity::UnknownVm(VM))));
-    let started = PagerEvent::VmStarted { vm: VM, seat: SEAT, image: IMAGE, pages: PAGES };
+    let started = PagerEvent::VmStarted { vm: VM, seat: SEAT, image: IMAGE, pages: PAGES, reserve: 14 };
     assert_eq!(answers(&mut policy, started), (vec![], Ok(())));
     // Its image has no segments any more.
     assert_eq!(
@@ -306,7 +308,7 @@ fn any_event() -> impl Strategy<Value = PagerEvent> {
             |(image, first_page, pages, file_pages, writable)| PagerEvent::Segment { image, first_page, pages, file_pages, writable }
         ),
         4 => (vm(), seat(), image(), number())
-            .prop_map(|(vm, seat, image, pages)| PagerEvent::VmStarted { vm, seat, image, pages }),
+            .prop_map(|(vm, seat, image, pages)| PagerEvent::VmStarted { vm, seat, image, pages, reserve: 14 }),
         1 => (vm(), seat()).prop_map(|(vm, seat)| PagerEvent::VmEnded { vm, seat }),
         8 => (vm(), seat(), number(), access(), any::<bool>())
             .prop_map(|(vm, seat, page, access, present)| PagerEvent::Fault { vm, seat, page, access, present }),
@@ -354,7 +356,7 @@ proptest! {
         for event in events {
             let (commands, result) = answers(&mut policy, event);
             prop_assert!(commands.len() <= 2);
-            if let (PagerEvent::VmStarted { vm, seat, image, pages }, Ok(())) = (event, result) {
+            if let (PagerEvent::VmStarted { vm, seat, image, pages, .. }, Ok(())) = (event, result) {
                 prop_assert!(seat.index() < SEATS && image.index() < MAX_IMAGES);
                 // A VM that is told of in several seats: any of them will do.
                 sizes.entry(vm).and_modify(|known: &mut u32| *known = pages.max(*known)).or_insert(pages);
@@ -366,7 +368,7 @@ proptest! {
                         prop_assert!(count > 0 && end.is_some_and(|end| end <= sizes[&vm]));
                     }
                     PagerCommand::CopyImage { vm, page } => prop_assert!(page < sizes[&vm]),
-                    PagerCommand::Resume { .. } | PagerCommand::Refuse { .. } => {}
+                    PagerCommand::Resume { .. } | PagerCommand::Refuse { .. } | PagerCommand::Out { .. } => {}
                 }
             }
         }

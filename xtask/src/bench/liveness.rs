@@ -2,6 +2,7 @@
 
 use super::{Bench, Entry, Figure, Repeats};
 use crate::error::{Context, Result, fail};
+use crate::test::cases::crowd::crowd;
 use crate::test::cases::culprits;
 use crate::test::lab::{BOOT, Lab, number};
 use std::process::{Child, Command, Stdio};
@@ -135,8 +136,7 @@ fn robbed(lab: &Lab, machine: usize) -> Result<u32> {
 
 fn start(bench: &Bench) -> Result<Vec<Figure>> {
     let inside = bench.inside()?;
-    let boot = bench.lab()?.boot(&format!("vms=httpd*{MANY}")).megs(MEMORY).deterministic();
-    let running = boot.start()?;
+    let running = crowd(bench.lab()?, MANY, MEMORY).start()?;
     running.wait_for_monitor()?;
     let end = Instant::now() + PATIENCE;
     // Until no more of them come in.

@@ -4,6 +4,7 @@ use super::opened::{Disk, bytes_of, show};
 use super::set::SetData;
 use crate::error::{Context, Result, fail};
 use crate::manifest::model::Bytes;
+use crate::workspace::{Temporary, scratch};
 use disk_format::{
     BLOCK_BYTES, Block, CHECKS_PER_BLOCK, Change, Check, ENTRIES_PER_BLOCK, Entry, EntryName, Kind, Layout,
     MAX_MEMBERS, Place, SetId, State, Superblock, check_blocks, directory_checksum, is_blank, pack, zeroed,
@@ -46,6 +47,9 @@ pub struct Args {
     /// A virtual disk that is never written, with what is in a file
     #[arg(long, value_name = "NAME=FILE", value_parser = image)]
     image: Vec<Wanted>,
+    /// A virtual disk that is never written, with the files of a folder, as guests that serve files want it
+    #[arg(long, value_name = "NAME=DIR", value_parser = files)]
+    files: Vec<Wanted>,
     /// Write over whatever is on the disks
     #[arg(long)]
     force: bool,
@@ -62,6 +66,8 @@ pub struct Wanted {
 enum Holds {
     Zeros(u64),
     File(PathBuf),
+    /// The files of a folder, of which an image is made.
+    Folder(PathBuf),
 }
 
 fn size(text: &str) -> Result<Bytes, String> {
@@ -80,6 +86,11 @@ fn empty(text: &str) -> Result<Wanted, String> {
 fn image(text: &str) -> Result<Wanted, String> {
     let (first, second) = text.split_once('=').ok_or("write NAME=FILE, as in web=tree.img")?;
     Ok(Wanted { name: name(first)?, holds: Holds::File(second.into()) })
+}
+
+fn files(text: &str) -> Result<Wanted, String> {
+    let (first, second) = text.split_once('=').ok_or("write NAME=DIR, as in files=./public")?;
+    Ok(Wanted { name: name(first)?, holds: Holds::Folder(second.into()) })
 }
 
 /// `mkdisk` as one types it.
@@ -112,6 +123,7 @@ pub fn make(args: &Args) -> Result<String> {
     let unit = blocks(args.stripe, "--stripe")?;
     let Some(unit) = u32::try_from(unit).ok().filter(|&unit| unit > 0) else { fail!("--stripe: give 4KiB at least") };
     let disks = open(args)?;
+    let (wanted, _images) = wanted(args)?;
     // Before anything is made: a set that cannot be leaves nothing behind.
     let smallest = disks.iter().map(Member::blocks).min().unwrap_or(0);
     let Some(layout) = Layout::plan(smallest, unit, DIRECTORY_BLOCKS).filter(|layout| layout.fits(smallest)) else {
@@ -136,7 +148,7 @@ pub fn make(args: &Args) -> Result<String> {
         created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs()),
     };
     let stripes = superblock.stripes().context(|| "this set cannot be".into())?;
-    let entries = plan(args, stripes.unit(), stripes.blocks())?;
+    let entries = plan(args, &wanted, stripes.unit(), stripes.blocks())?;
     let mut directory = vec![0; usize::try_from(bytes_of(DIRECTORY_BLOCKS.into())).unwrap_or(0)];
     let used =
         pack(entries.iter().map(|(entry, _)| entry), &mut directory).context(|| "too many virtual disks".into())?;
@@ -233,8 +245,25 @@ fn forget(disks: &[Disk]) -> Result<()> {
     Ok(())
 }
 
+/// All virtual disks that are wanted, with an image of each folder; these go with what is returned beside them.
+fn wanted(args: &Args) -> Result<(Vec<Wanted>, Option<Temporary>)> {
+    let mut all: Vec<Wanted> = args.image.iter().chain(&args.files).chain(&args.disk).cloned().collect();
+    if args.files.is_empty() {
+        return Ok((all, None));
+    }
+    let dir = scratch("trees")?;
+    for Wanted { name, holds } in &mut all {
+        if let Holds::Folder(folder) = holds {
+            let image = dir.path().join(name.to_string());
+            super::tree::make(folder, &image)?;
+            *holds = Holds::File(image);
+        }
+    }
+    Ok((all, Some(dir)))
+}
+
 /// What lies where in the set.
-fn plan(args: &Args, unit: u64, room: u64) -> Result<Vec<(Entry, Holds)>> {
+fn plan(args: &Args, disks: &[Wanted], unit: u64, room: u64) -> Result<Vec<(Entry, Holds)>> {
     let mut wanted = Vec::new();
     if let Some(swap) = args.swap {
         let region = blocks(args.swap_region, "--swap-region")?;
@@ -245,10 +274,10 @@ fn plan(args: &Args, unit: u64, room: u64) -> Result<Vec<(Entry, Holds)>> {
         }
         wanted.push((name("swap")?, Kind::Swap { region }, all, Holds::Zeros(0)));
     }
-    for Wanted { name, holds } in args.image.iter().chain(&args.disk) {
+    for Wanted { name, holds } in disks {
         let (bytes, read_only) = match holds {
             Holds::Zeros(bytes) => (*bytes, false),
-            Holds::File(path) => (file_bytes(path)?, true),
+            Holds::File(path) | Holds::Folder(path) => (file_bytes(path)?, true),
         };
         if bytes == 0 {
             fail!("{name}: a virtual disk cannot be empty");
@@ -294,7 +323,9 @@ fn fill(data: &SetData, entry: &Entry, holds: &Holds) -> Result<()> {
     }
     let mut source = match holds {
         Holds::Zeros(_) => None,
-        Holds::File(path) => Some(File::open(path).context(|| format!("cannot open {}", path.display()))?),
+        Holds::File(path) | Holds::Folder(path) => {
+            Some(File::open(path).context(|| format!("cannot open {}", path.display()))?)
+        }
     };
     for row in 0..check_blocks(entry.blocks) {
         let mut checks = [Check::UNWRITTEN.to_bytes(); BLOCK_BYTES / size_of::<Check>()];

@@ -5,6 +5,7 @@ mod kept;
 pub mod mkdisk;
 mod opened;
 mod set;
+mod tree;
 pub use kept::kept;
 
 #[cfg(test)]

@@ -195,3 +195,17 @@ fn the_manuals_example_works() {
     let (faults, text) = fsck(&disks);
     assert!(faults.is_empty() && text.contains("web: virtual disk of 1 MiB, never written"), "{text}");
 }
+
+#[test]
+fn a_folder_becomes_a_disk_of_its_files() {
+    let dir = scratch("folder").unwrap();
+    fs::create_dir(dir.path().join("public")).unwrap();
+    fs::write(dir.path().join("public/index.html"), "<h1>a folder</h1>").unwrap();
+    mkdisk(dir.path(), "DIR/a DIR/b --size 4MiB --stripe 16KiB --files web=DIR/public").unwrap();
+    let (faults, text) = fsck(&["a", "b"].map(|name| dir.path().join(name)));
+    assert!(faults.is_empty() && text.contains("web: virtual disk of "), "{text}");
+    let bytes: Vec<u8> = ["a", "b"].iter().flat_map(|name| fs::read(dir.path().join(name)).unwrap()).collect();
+    assert!(bytes.windows(17).any(|part| part == b"<h1>a folder</h1>"));
+    let error = mkdisk(dir.path(), "DIR/c --files web=DIR/missing").unwrap_err();
+    assert!(error.contains("is no folder") && !dir.path().join("c").exists(), "{error}");
+}

@@ -194,6 +194,23 @@ fn frames_are_told_by_owner_and_none_is_left_out() {
 }
 
 #[test]
+fn each_frame_has_the_owner_that_its_entry_says() {
+    let mut machine = at_rest();
+    let end = machine.kernel.cpu.frames.len() as u64;
+    for number in (0..end).step_by(7).chain([end - 1]) {
+        let (owner, page) = machine.kernel.cpu.frames.owner_of(PhysAddr::from_frame(number));
+        // Somewhere in the frame.
+        let address = number * PAGE_SIZE + number % PAGE_SIZE;
+        let of = name(owner.class().name());
+        let expected = ControlReply::Frame { address, owner: of, page, id: owner.id() };
+        assert_eq!(machine.request(ControlRequest::Frame { address }), [expected]);
+    }
+    for address in [end * PAGE_SIZE, u64::MAX] {
+        assert_eq!(machine.request(ControlRequest::Frame { address }), [done(status::NOT_FOUND, 0)]);
+    }
+}
+
+#[test]
 fn the_owners_of_frames_of_vms_are_as_many_as_live() {
     let mut machine = at_rest();
     machine.request(create(WITHOUT_NIC));

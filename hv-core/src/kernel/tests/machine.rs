@@ -154,7 +154,7 @@ fn manifest(parties: &[(&str, Service)]) -> (Vec<manifest::Component>, Vec<Ring>
                     (component.port_first, component.port_count, component.port_irq) = (0x3f8, 8, 4);
                 }
             }
-            Service::Pager | Service::Plan => {}
+            Service::Pager | Service::Plan | Service::Swap => {}
         }
     }
     let rings = parties.iter().zip(0..).flat_map(|((role, service), index)| {
@@ -272,6 +272,7 @@ fn fake(component: &Component, service: Service) -> FakeComponent {
         Service::Net => FakeRole::Net(Net::default()),
         Service::Pager => FakeRole::Pager(Pager::default()),
         Service::Plan => FakeRole::Sched(Sched::default()),
+        Service::Swap => unreachable!("there is none"),
         Service::Control => {
             // Each has ids of its own.
             let before = if component.entry.port_count == 0 { 1 << 20 } else { 0 };

@@ -143,6 +143,7 @@ impl Net {
                 assert!(ipv4 != 0 && !self.attached.contains_key(&vm), "{vm} is out");
                 self.out.insert(vm);
             }
+            NetEvent::Leave { vm, .. } => answers.push_back(NetCommand::Stays { vm }.into()),
             NetEvent::Gone { vm } => _ = self.out.remove(&vm),
             NetEvent::Attach { vm, seat, .. } => {
                 self.out.remove(&vm);
@@ -220,6 +221,7 @@ impl Pager {
             }
             // The others may wait.
             PagerEvent::OutOfFrames { .. } => {}
+            PagerEvent::Room { .. } | PagerEvent::Stays { .. } => {}
         }
     }
 

@@ -1,17 +1,19 @@
 //! Guests that take all the memory that they can get, and keep it.
 
 use super::ensure;
+use crate::build::LOADER;
 use crate::error::{Context, Result, fail};
 use crate::http;
 use crate::machine::Kind;
 use crate::manifest::Bytes;
 use crate::test::Case;
 use crate::test::lab::{BOOT, Lab, Running, number};
+use object::{Object as _, ObjectSegment as _};
 use std::time::Duration;
 
 pub const CASES: &[Case] = &[Case {
     name: "qemu: hoarders",
-    asserts: "servers beside guests that hold all memory beyond reserves answer every request, one with too small a reserve refuses, and nobody ends; the operator sees reserve, limit and held of each",
+    asserts: "servers beside guests that hold all memory beyond reserves answer every request, one with too small a reserve refuses, and nobody ends; the operator sees reserve, limit and held of each; where the loader was are VMs",
     run: hoarders,
 }];
 
@@ -76,9 +78,30 @@ pub fn lost(running: &Running, each: usize) -> usize {
     })
 }
 
+/// The frames that the loader was loaded into are VMs' now, or are kept for VMs: there is no memory left that is for nobody.
+fn loader_is_gone(lab: &Lab, running: &Running) -> Result<()> {
+    let program = lab.program(LOADER)?;
+    let what = || format!("cannot read {}", program.display());
+    let file = std::fs::read(program).context(what)?;
+    let elf = object::File::parse(&*file).context(what)?;
+    let (mut vms, mut free) = (0, 0);
+    for segment in elf.segments() {
+        for address in (segment.address()..segment.address() + segment.size()).step_by(4096) {
+            let lines = running.monitor(&format!("frames {address:#x}"))?;
+            match lines.iter().find_map(|line| line.split_once(" owner=")) {
+                Some((_, owner)) if owner.starts_with("vm-") => vms += 1,
+                Some((_, owner)) if owner.starts_with("free ") => free += 1,
+                _ => fail!("where the loader was: {}", lines.join("\n")),
+            }
+        }
+    }
+    ensure(vms > 50 && free < vms / 10, || format!("of the loader's frames {vms} are VMs' and {free} are free"))
+}
+
 fn hoarders(_: &Lab) -> Result<()> {
     let lab = Lab::with(Kind::Qemu)?;
     let running = full_machine(&lab)?;
+    loader_is_gone(&lab, &running)?;
     let lost = lost(&running, 50);
     ensure(lost == 0, || format!("{lost} of {} requests are not answered", 50 * VICTIMS))?;
     let mark = running.mark();

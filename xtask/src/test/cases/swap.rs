@@ -298,10 +298,14 @@ fn refused(lab: &Lab) -> Result<()> {
         line("netmux", "round-robin", "runs"),
         line("netmux", "drr", "ready"),
         line("netmux", "token-bucket", "ready"),
-        line("pager", "demand", "runs"),
+        line("pager", "vm-sieve", "runs"),
+        line("pager", "vm-lru", "ready"),
+        line("pager", "vm-fifo", "ready"),
+        line("pager", "demand", "ready"),
         line("sched", "round-robin", "runs"),
         line("sched", "stride", "missing"),
         line("sched", "lottery", "refused"),
+        line("swap", "swap", "runs"),
         line("monitor", "monitor", "runs"),
     ];
     ensure(list == expected, || format!("\"policy\" says {list:?}"))?;
@@ -309,7 +313,7 @@ fn refused(lab: &Lab) -> Result<()> {
         ("policy sched stride", "the module of stride was not loaded at boot; add it to the boot entry"),
         ("policy sched lottery", "the module of lottery was refused at boot, the log says why; rebuild it"),
         ("policy sched drr", "sched has no policy drr; it has round-robin, stride, lottery"),
-        ("policy pager clock", "pager has no policies to choose from, only demand"),
+        ("policy pager clock", "pager has no policy clock; it has vm-sieve, vm-lru, vm-fifo, demand"),
         ("policy disk stride", "no component disk; \"policy\" lists them"),
     ] {
         match running.monitor(command) {

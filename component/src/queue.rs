@@ -1,7 +1,7 @@
 //! First-in-first-out lists of slots or seats, linked through tables: every operation takes the same short time.
 
+use crate::tables::Table;
 use abi::vm::{Seat, Slot};
-use component::Table;
 use core::marker::PhantomData;
 
 /// What lists are made of.
@@ -193,8 +193,8 @@ impl<P: Place> List<P> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tables::Tables;
     use abi::note::TableBytes;
-    use component::Tables;
     use proptest::prelude::*;
     use std::collections::VecDeque;
 

@@ -1,0 +1,10 @@
+//! The component that holds VMs that are out.
+#![no_std]
+#![no_main]
+#![deny(unsafe_code)]
+
+component::main!(main);
+
+fn main(component: component::Component) -> ! {
+    swap::run(&component)
+}

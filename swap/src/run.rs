@@ -1,0 +1,180 @@
+//! The component: rings, windows, log and system calls around a [`Pool`].
+
+use crate::bundle::{Entering, LINE, Leaving, PAGE, Work};
+use crate::pool::Pool;
+use abi::message::{BadMessage, Message};
+use abi::service::Service;
+use abi::swap::{Bundle, KEPT_OFFSET, SHEET_STRIDE, SwapCommand, SwapEvent, WINDOW_PAGES};
+use abi::vm::VmId;
+use component::{Complaints, Component, Inbox, Once, Outbox, SwapWindow, now, wait};
+
+static WORK: Once<Work> = Once::new(Work::new());
+
+/// Bytes of a sheet behind the list of pages: more than [`abi::swap::Kept`] takes, and a page at most.
+// Two pages less two thousand bytes.
+#[allow(clippy::cast_possible_truncation)]
+const KEPT_BYTES: usize = {
+    let behind = SHEET_STRIDE as usize - KEPT_OFFSET;
+    if behind < PAGE { behind } else { PAGE }
+};
+
+const _: () = assert!(KEPT_BYTES.is_multiple_of(LINE) && size_of::<abi::swap::Kept>() <= KEPT_BYTES);
+
+/// A VM in a window, as the pool puts it away and gives it back.
+struct Shown(SwapWindow);
+
+/// An index of a window's pages as a byte of the window.
+fn byte(index: u32, unit: usize) -> usize {
+    // Components run on 64-bit machines, and what is too large is refused by the memory.
+    usize::try_from(index).unwrap_or(usize::MAX).saturating_mul(unit)
+}
+
+impl Shown {
+    /// Takes what was kept of another VM off the sheet.
+    fn clear(&mut self) {
+        let _ = self.0.sheet.clear(KEPT_OFFSET, KEPT_BYTES);
+    }
+}
+
+impl Leaving for Shown {
+    fn number(&self, index: u32) -> u32 {
+        self.0.sheet.read32(byte(index, 4)).unwrap_or(0)
+    }
+
+    fn page(&self, index: u32, to: &mut [u8; PAGE]) {
+        // Never beyond the window: the number of pages was looked at.
+        let _ = self.0.pages.read(byte(index, PAGE), to);
+    }
+
+    fn kept(&self, to: &mut [u8; PAGE]) {
+        let _ = self.0.sheet.read(KEPT_OFFSET, &mut to[..KEPT_BYTES]);
+    }
+}
+
+impl Entering for Shown {
+    fn number(&mut self, index: u32, number: u32) {
+        let _ = self.0.sheet.write32(byte(index, 4), number);
+    }
+
+    fn line(&mut self, index: u32, line: usize, bytes: &[u8; LINE]) {
+        let _ = self.0.pages.write(byte(index, PAGE).saturating_add(line * LINE), bytes);
+    }
+
+    fn kept(&mut self, line: usize, bytes: &[u8; LINE]) {
+        if line * LINE < KEPT_BYTES {
+            let _ = self.0.sheet.write(KEPT_OFFSET + line * LINE, bytes);
+        }
+    }
+}
+
+/// What the component is.
+struct Swap<W> {
+    /// `None` where the machine has given it no memory.
+    pool: Option<Pool>,
+    work: &'static mut Work,
+    /// The windows, by number.
+    windows: W,
+    complaints: Complaints,
+}
+
+/// Holds VMs for the core, for ever.
+///
+/// # Panics
+/// When the manifest gives the component no rings for the service `swap`.
+pub fn run(component: &Component) -> ! {
+    let info = component.info();
+    let Some(work) = WORK.take() else { panic!("the memory to work in was taken") };
+    let pool = component.pool().and_then(Pool::new);
+    let (mut events, mut commands) = component.service(Service::Swap);
+    log::info!("incarnation={} pool_bytes={}", info.incarnation, pool.as_ref().map_or(0, |pool| pool.room().0));
+    let windows = |window: u32| component.swap_window(usize::try_from(window).ok()?).map(Shown);
+    let mut swap = Swap { pool, work, windows, complaints: Complaints::new(info.tsc_hz) };
+    loop {
+        let empty = swap.serve(&mut events, &mut commands);
+        wait(events.doorbell, if empty { u64::MAX } else { 0 }, 0);
+    }
+}
+
+impl<W: Fn(u32) -> Option<Shown>> Swap<W> {
+    /// Answers what has come in. The core hears of it at the next wait.
+    fn serve(&mut self, events: &mut Inbox, commands: &mut Outbox) -> bool {
+        let empty = events.drain(|message| {
+            let command = match SwapEvent::try_from(message) {
+                Ok(event) => self.handle(event),
+                Err(bad) => return self.drop_bad(bad),
+            };
+            if let Some(command) = command
+                && !commands.stage(&Message::from(command))
+                && let Some(suppressed) = self.complaints.pass(now())
+            {
+                log::error!("swap-core takes no answers; {suppressed} such lines suppressed");
+            }
+        });
+        commands.publish();
+        empty
+    }
+
+    /// The answer to an event, where there is one.
+    fn handle(&mut self, event: SwapEvent) -> Option<SwapCommand> {
+        match event {
+            SwapEvent::Hello => {
+                self.pool.as_mut()?.clear();
+                None
+            }
+            SwapEvent::Holds { vm, bundle } => {
+                let held = self.pool.as_mut()?.holds(&bundle);
+                if let Err(damage) = held
+                    && let Some(suppressed) = self.complaints.pass(now())
+                {
+                    log::warn!("what is held of {vm} is damaged: {damage}; {suppressed} such lines suppressed");
+                }
+                None
+            }
+            SwapEvent::Store { vm, counter, pages, window, spare } => {
+                let stored = self.store(vm, counter, pages, window, spare);
+                Some(stored.map_or(SwapCommand::Refused { vm, counter }, |bundle| SwapCommand::Stored { vm, bundle }))
+            }
+            SwapEvent::Load { vm, bundle, window } => Some(self.load(vm, &bundle, window)),
+            SwapEvent::Forget { bundle, .. } => {
+                // One that is not there any more, or is damaged, is no use to anybody either.
+                self.pool.as_mut()?.forget(&bundle);
+                None
+            }
+        }
+    }
+
+    /// Puts a VM away; `None` where there is no room for it, or no such window.
+    fn store(&mut self, vm: VmId, counter: u64, pages: u32, window: u32, spare: bool) -> Option<Bundle> {
+        let shown = (self.windows)(window).filter(|_| byte(pages, 1) <= WINDOW_PAGES)?;
+        self.pool.as_mut()?.store(self.work, vm, counter, &shown, pages, spare).ok()
+    }
+
+    /// Gives a VM back.
+    fn load(&mut self, vm: VmId, bundle: &Bundle, window: u32) -> SwapCommand {
+        let shown = (self.windows)(window).filter(|_| byte(bundle.pages, 1) <= WINDOW_PAGES);
+        let (Some(mut shown), Some(pool)) = (shown, &mut self.pool) else {
+            return SwapCommand::Damaged { vm, counter: bundle.counter };
+        };
+        shown.clear();
+        match pool.load(self.work, vm, bundle, &mut shown) {
+            Ok(()) => SwapCommand::Loaded { vm, counter: bundle.counter },
+            Err(damage) => {
+                if let Some(suppressed) = self.complaints.pass(now()) {
+                    log::error!("what was held of {vm} is lost: {damage}; {suppressed} such lines suppressed");
+                }
+                SwapCommand::Damaged { vm, counter: bundle.counter }
+            }
+        }
+    }
+
+    #[cold]
+    fn drop_bad(&mut self, bad: BadMessage) {
+        if let Some(suppressed) = self.complaints.pass(now()) {
+            log::warn!("dropped a {bad}; {suppressed} such lines suppressed");
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "run_tests.rs"]
+mod tests;
