@@ -335,7 +335,8 @@ impl<R: Registers> Controller for Nvme<R> {
         let free = ALL & !(self.issued | self.good | self.bad);
         let found = self.namespaces.get(disk).copied().zip(self.geometry.get(disk));
         let Some((Namespace { id, shift }, geometry)) = found else { return false };
-        let Some(place) = (0..DEPTH).nth(free.trailing_zeros() as usize) else { return false };
+        let place = usize::try_from(free.trailing_zeros()).ok().filter(|&place| place < DEPTH);
+        let Some(place) = place else { return false };
         if op != Op::Flush && block >= geometry.blocks {
             return false;
         }

@@ -111,7 +111,7 @@ impl Model {
     fn rung(&mut self, doorbell: usize, value: u32) {
         let number = doorbell / 2;
         assert!(value < 32 && self.queues[number].completions != 0);
-        if doorbell % 2 != 0 {
+        if !doorbell.is_multiple_of(2) {
             self.queues[number].acknowledged = value;
             return;
         }
