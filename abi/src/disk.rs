@@ -59,6 +59,8 @@ pub mod driver {
     pub const IDE: u16 = 2;
     /// AHCI.
     pub const AHCI: u16 = 3;
+    /// NVMe.
+    pub const NVME: u16 = 4;
 }
 
 /// Values of [`DiskReply::Disk::state`].

@@ -22,6 +22,8 @@ pub const ANY_SUBCLASS: u32 = 0xff;
 pub const CLASS_IDE: u32 = 0x0101;
 /// Class, subclass and programming interface of AHCI controllers.
 pub const CLASS_AHCI: u32 = 0x01_0601;
+/// Likewise, of NVMe controllers.
+pub const CLASS_NVME: u32 = 0x01_0802;
 
 /// Whether a function with these class, subclass and programming interface (0x00ccsspp) is one of those that `wanted` (0x0000ccss) means.
 pub const fn is_of_class(class: u32, wanted: u32) -> bool {

@@ -3,10 +3,11 @@
 use crate::disks::{MAX_CONTROLLERS, MAX_DISKS};
 use crate::drivers::ahci::{self, Ahci};
 use crate::drivers::ide::{self, Ide, Ports};
+use crate::drivers::nvme::{self, Nvme};
 use crate::drivers::virtio::{self, VirtioBlk};
 use crate::drivers::{Controller, Done, Geometry, Request, Room, Sleep};
 use abi::component::DeviceInfo;
-use abi::pci::{CLASS_AHCI, CLASS_IDE};
+use abi::pci::{CLASS_AHCI, CLASS_IDE, CLASS_NVME};
 use component::virtio::Structures;
 use component::{Component, Mmio, Once, now, port_in, port_out, wait};
 
@@ -21,6 +22,8 @@ static CONTROLLERS: Once<[Option<Any>; MAX_CONTROLLERS]> = Once::new([const { No
 pub enum Any {
     /// AHCI.
     Ahci(Ahci<Mmio, Clock>),
+    /// NVMe.
+    Nvme(Nvme<Mmio>),
     /// virtio-blk.
     Virtio(VirtioBlk<Mmio>),
     /// IDE.
@@ -32,6 +35,7 @@ macro_rules! each {
     ($self:ident, $inner:ident => $call:expr) => {
         match $self {
             Any::Ahci($inner) => $call,
+            Any::Nvme($inner) => $call,
             Any::Virtio($inner) => $call,
             Any::Ide($inner) => $call,
         }
@@ -164,6 +168,10 @@ fn start_one(component: &Component, index: u32, device: &DeviceInfo, room: &mut 
         CLASS_AHCI => {
             let registers = region(ahci::BAR).ok_or(Refusal::Failed(NO_REGISTERS))?;
             Ahci::start(registers, room, clock).map(Any::Ahci).map_err(Refusal::Failed)
+        }
+        CLASS_NVME => {
+            let registers = region(nvme::BAR).ok_or(Refusal::Failed(NO_REGISTERS))?;
+            Nvme::start(registers, config, room, &mut clock).map(Any::Nvme).map_err(Refusal::Failed)
         }
         _ => Err(Refusal::Unknown),
     }

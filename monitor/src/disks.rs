@@ -142,6 +142,7 @@ impl Display for Line {
                     driver::VIRTIO => "virtio-blk",
                     driver::IDE => "ide",
                     driver::AHCI => "ahci",
+                    driver::NVME => "nvme",
                     _ => "?",
                 };
                 write!(f, "disk index={index} driver={by} state={} blocks={blocks}", state_name(state))?;

@@ -3,6 +3,7 @@
 //! Sections are those of "Serial ATA AHCI 1.3.1 Specification" (Intel). Commands are those of "ATA8-ACS" (T13/1699-D). What is no ATA disk, as a CD-ROM
 //! drive or a port multiplier, is left alone.
 
+mod identity;
 mod port;
 
 pub use self::port::OWN_BYTES;

@@ -37,6 +37,8 @@ struct Device {
     stuck: bool,
     /// Its disk is gone.
     gone: bool,
+    /// A queued command went wrong: the disk does nothing before it is reset.
+    halted: bool,
 }
 
 struct Model {
@@ -117,7 +119,7 @@ impl Device {
         let registers = BTreeMap::new();
         let sectors = vec![[0; 512]; 805];
         let given = Vec::new();
-        Device { at, registers, sectors, given, slow: false, bad: None, stuck: false, gone: false }
+        Device { at, registers, sectors, given, slow: false, bad: None, stuck: false, gone: false, halted: false }
     }
 
     fn get(&self, register: usize) -> u32 {
@@ -135,6 +137,7 @@ impl Device {
 
     /// As after a reset of the link: the disk says what it is as soon as its frames are taken.
     fn reset_disk(&mut self) {
+        self.halted = false;
         self.set(0x20, 0x7f);
         self.set(0x34, 0);
         self.set(0x38, 0);
@@ -184,6 +187,7 @@ impl Device {
             0x34 => self.set(0x34, self.get(0x34) | value),
             0x38 => {
                 assert_eq!(self.get(0x18) & 0x11, 0x11, "a command for a port that takes none");
+                assert!(!self.halted, "a command for a disk that has to be reset");
                 self.set(0x38, self.get(0x38) | value);
                 self.fetch(memory, value.trailing_zeros());
             }
@@ -237,6 +241,7 @@ impl Device {
         let touches = count > 0 && self.bad.is_some_and(|bad| (sector..sector + usize::from(count)).contains(&bad));
         if touches {
             // The slots keep their bits.
+            self.halted = queued;
             self.set(0x20, 0x41);
             self.set(0x10, self.get(0x10) | 1 << 30);
             return;

@@ -2,6 +2,7 @@
 
 pub mod ahci;
 pub mod ide;
+pub mod nvme;
 pub mod virtio;
 
 use ring::SharedMemory;
@@ -68,6 +69,12 @@ impl Room {
     pub fn end(&self) -> u64 {
         self.physical.saturating_add(self.memory.len() as u64)
     }
+}
+
+/// The lower and the upper half.
+fn halves(word: u64) -> [u32; 2] {
+    let [a, b, c, d, e, f, g, h] = word.to_le_bytes();
+    [u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h])]
 }
 
 /// What a disk is to do.

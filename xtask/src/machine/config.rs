@@ -129,6 +129,8 @@ pub enum DiskKind {
     Virtio,
     /// SATA behind an AHCI controller, the ICH9's (QEMU only)
     Ahci,
+    /// NVMe, each disk with its own controller (QEMU only)
+    Nvme,
     /// The PIIX's IDE controller: three disks at most, beside the CD-ROM drive
     Ide,
 }
@@ -138,7 +140,7 @@ impl DiskKind {
     pub fn most(self) -> usize {
         match self {
             // One of the component's devices is the IDE controller, which every machine has.
-            DiskKind::Virtio => 3,
+            DiskKind::Virtio | DiskKind::Nvme => 3,
             DiskKind::Ide => 3,
             DiskKind::Ahci => 6,
         }

@@ -64,6 +64,7 @@ fn arguments(config: &Config, com1: u16, control: u16) -> Vec<String> {
         let device = match (config.disk_kind, places.get(number)) {
             (DiskKind::Ide, Some((bus, unit))) => format!("ide-hd,drive=disk{number},bus=ide.{bus},unit={unit}"),
             (DiskKind::Ahci, _) => format!("ide-hd,drive=disk{number},bus=sata.{number}"),
+            (DiskKind::Nvme, _) => format!("nvme,drive=disk{number},serial=disk{number}"),
             _ => format!("virtio-blk-pci,drive=disk{number}"),
         };
         add(&["-device", &device]);
@@ -111,6 +112,8 @@ mod tests {
         config.disk_kind = DiskKind::Ahci;
         let line = arguments(&config, 7, 8).join(" ");
         assert!(line.contains("-device ich9-ahci,id=sata ") && line.contains("-device ide-hd,drive=disk1,bus=sata.1"));
+        config.disk_kind = DiskKind::Nvme;
+        assert!(arguments(&config, 7, 8).join(" ").contains("-device nvme,drive=disk1,serial=disk1"));
         config.nic = "virtio-net-pci";
         assert!(arguments(&config, 7, 8).join(" ").contains("-device virtio-net-pci,netdev=nic,"));
         assert!(!line.contains("-bios"));

@@ -36,6 +36,25 @@ pub const CASES: &[Case] = &[
         run: |_| missing(&Lab::with(Kind::Qemu)?, DiskKind::Ahci),
     },
     Case {
+        name: "qemu: disks: NVMe",
+        asserts: "the same with NVMe, and diskmux that is killed opens the set again",
+        run: |_| {
+            let lab = Lab::with(Kind::Qemu)?;
+            all(&lab, DiskKind::Nvme, "nvme")?;
+            restart(&lab, DiskKind::Nvme)
+        },
+    },
+    Case {
+        name: "qemu: disks: NVMe: a bad sector",
+        asserts: "of many reads at the same time only that of the bad sector fails, and the disk goes on",
+        run: |_| bad_sector(DiskKind::Nvme),
+    },
+    Case {
+        name: "qemu: disks: NVMe: a member is missing",
+        asserts: "the set is not opened, and the operator is told which member is missing",
+        run: |_| missing(&Lab::with(Kind::Qemu)?, DiskKind::Nvme),
+    },
+    Case {
         name: "disks: restart",
         asserts: "diskmux that is killed opens the set again, with the next generation",
         run: |lab| restart(lab, DiskKind::Ide),
