@@ -18,6 +18,8 @@ pub enum Line<'a> {
     Listed(usize, &'a str),
     /// The monitor has listed all VMs.
     AllListed,
+    /// The monitor counts VMs: so many live, and of these so many wait for admission.
+    Counted(usize, usize),
     /// The core cannot go on.
     Fatal,
 }
@@ -73,8 +75,11 @@ fn monitor(said: &str) -> Option<Line<'_>> {
     if said.starts_with("ready ") {
         return Some(Line::MonitorReady);
     }
-    let words = said.strip_prefix("vm ")?;
-    let value = |key: &str| words.split(' ').find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
+    let value = |key: &str| said.split(' ').find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
+    if said.starts_with("wakes ") {
+        return Some(Line::Counted(value("living")?.parse().ok()?, value("waiting")?.parse().ok()?));
+    }
+    said.strip_prefix("vm ")?;
     (value("incarnation")? == "1").then_some(())?;
     Some(Line::Listed(value("index")?.parse().ok()?, value("state")?))
 }

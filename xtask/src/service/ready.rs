@@ -78,8 +78,8 @@ pub fn wait(
             fail!("{}\n{}", watch.complaint(), end_of_log(machine));
         }
         let now = Instant::now();
-        if watch.ready() > ready {
-            (ready, progress) = (watch.ready(), now);
+        if watch.progress() > ready {
+            (ready, progress) = (watch.progress(), now);
         }
         if now - start >= limit || now - progress >= STALLED {
             // Whoever is not listed was not created, or has ended.
@@ -97,10 +97,12 @@ pub fn wait(
         if watch.is_ready() {
             return Ok(Outcome::Ready);
         }
-        if asked.is_none_or(|asked| now - asked >= ASK_AGAIN) && watch.wants_list() {
+        if asked.is_none_or(|asked| now - asked >= ASK_AGAIN)
+            && let Some(question) = watch.question()
+        {
             asked = Some(now);
             // When typing fails the machine has gone, which the next round sees.
-            let _ = machine.send("vms");
+            let _ = machine.send(question);
         }
         next = 0;
         std::thread::sleep(PAUSE);
@@ -161,6 +163,8 @@ struct Watch<'a> {
     missing: Vec<(usize, String)>,
     /// The monitor takes commands. What is typed earlier gets lost in part.
     monitor: bool,
+    /// VMs that have been admitted at least, by what the monitor has counted.
+    admitted: usize,
     /// The monitor has listed all VMs.
     listed: bool,
     /// The core cannot go on.
@@ -197,6 +201,7 @@ impl<'a> Watch<'a> {
             refused: Vec::new(),
             missing: Vec::new(),
             monitor: false,
+            admitted: 0,
             listed: false,
             stopped: false,
         }
@@ -231,8 +236,19 @@ impl<'a> Watch<'a> {
             }
             Some(Line::MonitorReady) => self.monitor = true,
             Some(Line::AllListed) => self.end_list(now),
+            Some(Line::Counted(living, waiting)) => self.count(living, waiting),
             Some(Line::Fatal) => self.stopped = true,
             None => {}
+        }
+    }
+
+    /// So many VMs live, and of these so many wait for admission. When none does, all have been in: those that are believed are ready.
+    fn count(&mut self, living: usize, waiting: usize) {
+        self.admitted = self.admitted.max(living.saturating_sub(waiting));
+        if living >= self.vms.len() && waiting == 0 {
+            for (vm, known) in self.vms.iter().zip(&mut self.known) {
+                known.ready |= is_believed(vm, self.sample);
+            }
         }
     }
 
@@ -240,15 +256,18 @@ impl<'a> Watch<'a> {
     fn end_list(&mut self, now: Instant) {
         self.listed = true;
         for (vm, known) in self.vms.iter().zip(&mut self.known) {
-            let runs =
-                known.in_list && known.state.as_deref().is_some_and(|state| state != "waiting" && state != "ending");
+            let state = known.state.as_deref().filter(|_| known.in_list);
+            let runs = state.is_some_and(|state| state != "waiting" && state != "ending");
+            // One that was out waits again when it is to come in.
+            let waits = state == Some("waiting");
             known.in_list = false;
             if runs {
                 let since = *known.runs_since.get_or_insert(now);
                 // One that is out does nothing until somebody asks it.
-                let settled = now - since >= RUNS || known.state.as_deref() == Some("out");
+                let settled =
+                    now - since >= RUNS || known.state.as_deref().is_some_and(|state| state.starts_with("out"));
                 known.ready |= (vm.ready.is_none() || is_believed(vm, self.sample)) && settled;
-            } else if known.runs_since.is_some() && known.end.is_none() {
+            } else if known.runs_since.is_some() && known.end.is_none() && !waits {
                 known.end = Some("the log does not say why".to_owned());
             }
         }
@@ -270,9 +289,16 @@ impl<'a> Watch<'a> {
         self.monitor && (self.vms.is_empty() || self.vms.iter().zip(&self.known).any(unsure))
     }
 
-    /// How many are ready.
-    fn ready(&self) -> usize {
-        self.known.iter().filter(|known| known.ready).count()
+    /// What the monitor is to be asked for, where something is to be learnt by that: a list of very many VMs takes minutes, and a count tells as much of those
+    /// that are believed.
+    fn question(&self) -> Option<&'static str> {
+        let all_answer = self.vms.iter().all(answers);
+        self.wants_list().then_some(if self.sample.size().is_some() && all_answer { "wakes" } else { "vms" })
+    }
+
+    /// Grows as long as VMs become ready, or are admitted.
+    fn progress(&self) -> usize {
+        self.known.iter().filter(|known| known.ready).count() + self.admitted
     }
 
     fn is_ready(&self) -> bool {

@@ -239,6 +239,41 @@ fn of_very_many_a_sample_has_to_answer_and_the_others_are_believed() {
 }
 
 #[test]
+fn of_very_many_the_others_are_counted() {
+    let vms = vms("httpd*1200");
+    let sample = Sample::draw(vms.len(), 3);
+    let mut watch = Watch::new(&vms, &sample, false);
+    let now = Instant::now();
+    (0..vms.len()).filter(|&slot| sample.has(slot)).for_each(|slot| watch.probed(slot, Ok(())));
+    assert_eq!(watch.question(), None, "the monitor does not listen yet");
+    hear(&mut watch, &["component: monitor: ready incarnation=1"], now);
+    assert_eq!(watch.question(), Some("wakes"));
+    let counts =
+        |living, waiting| format!("component: monitor: wakes living={living} in=90 out=0 waiting={waiting} woken=0");
+    let mut progress = watch.progress();
+    for (living, waiting) in [(1200, 700), (1200, 1), (1199, 0)] {
+        hear(&mut watch, &[&counts(living, waiting)], now);
+        assert!(!watch.is_ready() && watch.progress() >= progress);
+        progress = watch.progress();
+    }
+    hear(&mut watch, &[&counts(1200, 0)], now);
+    assert!(watch.is_ready() && watch.question().is_none());
+}
+
+#[test]
+fn one_that_was_out_and_waits_again_is_not_gone() {
+    let vms = vms("bench");
+    let sample = Sample::all();
+    let mut watch = Watch::new(&vms, &sample, false);
+    let start = Instant::now();
+    list(&mut watch, &[(0, "out-memory")], start);
+    list(&mut watch, &[(0, "waiting")], start);
+    assert!(!watch.is_bad());
+    list(&mut watch, &[], start);
+    assert!(watch.is_bad());
+}
+
+#[test]
 fn one_of_the_sample_that_does_not_answer_is_waited_for() {
     let vms = vms("httpd*1001");
     let sample = Sample::draw(vms.len(), 9);
