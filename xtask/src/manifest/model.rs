@@ -140,6 +140,8 @@ pub struct Image {
     pub limit: Option<Bytes>,
     /// Whose its VMs are; each its own when missing. There are no barriers between VMs of one tenant.
     pub tenant: Option<String>,
+    /// The virtual disk that its VMs have: `NAME` for one VM that writes, `NAME:ro` for any number that read; none when missing.
+    pub disk: Option<String>,
     /// Weight of its VMs, against others'.
     pub weight: Option<u32>,
     /// Bytes in a second that each of its VMs may send; as much as it can when missing.

@@ -206,6 +206,7 @@ impl<'a> Rampage<'a> {
             burst: None,
             ports: Vec::new(),
             ready: None,
+            disk: None,
         };
         let boot = self.lab.boot(&format!("vms=httpd*{SERVERS}")).module(IMAGE, bytes);
         Ok(boot.system(|system| system.image.push(image)))

@@ -15,6 +15,7 @@ pub mod culprits;
 mod disks;
 mod elf;
 mod fatal;
+mod files;
 mod frames;
 mod guest_fuzz;
 mod hardware;
@@ -63,6 +64,7 @@ pub fn all(long: bool) -> Vec<Case> {
         components::CASES,
         control::CASES,
         disks::CASES,
+        files::CASES,
         culprits::CASES,
         hostile::CASES,
         guest_fuzz::CASES,
