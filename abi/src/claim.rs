@@ -1,6 +1,8 @@
 //! What a VM may claim of the machine's memory, as its image or its creator says it. Unlike a [`crate::share::Share`] it is no word to
 //! policies: the core keeps it.
 
+use crate::attachment::Attachment;
+use crate::guest_disk;
 use crate::manifest::RESERVE_LEAST;
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
@@ -27,6 +29,14 @@ impl Claim {
         }
     }
 
+    /// This claim, and what a virtual disk takes beside it, if there is one: its pages exist from the VM's start on.
+    #[must_use]
+    pub fn with_disk(self, disk: Attachment) -> Claim {
+        // A handful.
+        let pages = if disk.is_none() { 0 } else { u32::try_from(guest_disk::PAGES).unwrap_or(0) };
+        Claim { reserve: self.reserve.saturating_add(pages), limit: self.limit.saturating_add(pages) }
+    }
+
     /// Whether a VM can start with it, and its reserve is within its limit.
     #[must_use]
     pub const fn is_valid(self) -> bool {
@@ -45,6 +55,13 @@ mod tests {
         assert_eq!(Claim { reserve: 20, limit: 0 }.or(image), Claim { reserve: 20, limit: 300 });
         assert_eq!(Claim { reserve: 0, limit: 20 }.or(image), Claim { reserve: 14, limit: 20 });
         assert_eq!(image.or(Claim { reserve: 99, limit: 99 }), image);
+    }
+
+    #[test]
+    fn a_disk_comes_on_top() {
+        let (claim, web) = (Claim { reserve: 14, limit: u32::MAX - 2 }, Attachment::parse("web").expect("a name"));
+        assert_eq!(claim.with_disk(Attachment::NONE), claim);
+        assert_eq!(claim.with_disk(web), Claim { reserve: 23, limit: u32::MAX });
     }
 
     #[test]

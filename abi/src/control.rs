@@ -45,12 +45,20 @@ messages! {
         /// cannot be: [`status::NOT_FOUND`], [`status::NO_MODULE`], [`status::BAD_MODULE`], [`status::BUSY`].
         0x40d Swap { component: u16, policy: u16 },
         /// Create a VM from an image, at this address (0: it asks DHCP), with these boot arguments, which are all that it gets: its
-        /// image's own and its address are among them if the creator says so. What `share`, `claim` and `tenant` do not say is the image's. Who has
+        /// image's own and its address are among them if the creator says so. What `share`, `claim` and `tenant` do not say is the image's. `disk` names
+        /// a [`crate::attachment::Attachment`] in the request page, or is empty: the image's. Who has
         /// chosen by the slot says which it is to be; the slot that comes next is in [`ControlReply::Network`]. Answered by `Done`
         /// whose value is the raw id; or whose status is [`status::MOVED`] and whose value is the slot that comes next instead,
         /// [`status::TOO_LONG`] for more than [`crate::guest::BOOT_ARGS_MAX`] bytes of boot arguments, [`status::NO_ARGUMENTS`],
         /// [`status::NO_ADDRESS`] or [`status::BAD_CLAIM`].
-        0x407 Create { image: ImageId, share: Share, slot: Option<Slot> | ipv4: u32, args: Piece, tenant: Tenant, claim: Claim },
+        0x407 Create {
+            image: ImageId,
+            share: Share,
+            slot: Option<Slot> | ipv4: u32,
+            args: Piece,
+            disk: Piece | tenant: Tenant,
+            claim: Claim,
+        },
         /// End a VM. Answered by `Done`.
         0x408 Destroy { vm: VmId },
         /// Ask a VM to end itself ([`crate::guest::pending::SHUTDOWN`]). Answered by `Done`.
@@ -71,6 +79,8 @@ messages! {
         /// The boot arguments of an image, as its manifest has them: the core writes as many as there is room for. Answered by
         /// `Done` whose value is how many bytes there are.
         0x422 ImageArguments { image: ImageId, to: Piece },
+        /// The virtual disk of the VM in a slot. Answered by `DiskOf`, or `Done` with [`status::NOT_FOUND`].
+        0x427 DiskOf { slot: Slot },
         /// Power the machine off. No answer.
         0x40a PowerOff,
     }
@@ -100,6 +110,8 @@ messages! {
         0x41a Network { next: Option<Slot>, net: Net },
         /// What a VM was given of what VMs share; the frames that are kept for it, that it may hold, and that it holds; and whose it is.
         0x418 Share { vm: VmId, share: Share, limit: u32 | reserve: u32, held: u32, tenant: Tenant },
+        /// The virtual disk that a VM was created with ([`crate::attachment`]), an empty name for none; and whether somebody serves it.
+        0x41d DiskOf { vm: VmId, disk: Name, mode: u32, attached: bool },
         /// What the processor is exposed to, and what is done about it.
         0x41b Barriers { plan: BarrierPlan },
         /// VMs that live; of them those that were admitted, that are out, and that wait for admission; VMs that were called from being out

@@ -47,6 +47,8 @@ pub enum EndReason {
     BadControlRing = 20,
     /// It asked for more memory than it may hold; the detail is the page.
     OverLimit = 21,
+    /// It does not get its virtual disk; the detail is why ([`crate::disk_service::no_disk`]).
+    NoDisk = 22,
 }
 
 impl EndReason {
@@ -74,6 +76,7 @@ impl EndReason {
             19 => Self::NoControl,
             20 => Self::BadControlRing,
             21 => Self::OverLimit,
+            22 => Self::NoDisk,
             _ => return None,
         })
     }
@@ -102,6 +105,7 @@ impl EndReason {
             Self::NoControl => "no control ring left for it",
             Self::BadControlRing => "nonsense in its control ring",
             Self::OverLimit => "over its memory limit",
+            Self::NoDisk => "without its virtual disk",
         }
     }
 }

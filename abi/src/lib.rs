@@ -6,12 +6,14 @@
 #![forbid(unsafe_code)]
 
 pub mod addresses;
+pub mod attachment;
 pub mod barriers;
 pub mod boot;
 pub mod claim;
 pub mod component;
 pub mod control;
 pub mod disk;
+pub mod disk_service;
 pub mod end;
 pub mod guest;
 pub mod guest_control;

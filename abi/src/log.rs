@@ -247,6 +247,7 @@ pub enum Part {
     PageTables,
     Nic,
     Control,
+    Disk,
 }
 
 impl fmt::Display for Part {
@@ -258,6 +259,7 @@ impl fmt::Display for Part {
             Part::PageTables => "its first page tables",
             Part::Nic => "its NIC",
             Part::Control => "its control ring",
+            Part::Disk => "its virtual disk",
         })
     }
 }

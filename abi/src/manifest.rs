@@ -2,6 +2,7 @@
 //!
 //! Layout: [`Header`], then the components, rings, images and digests of modules as arrays without gaps.
 
+use crate::attachment::Attachment;
 use crate::claim::Claim;
 use crate::limits::{MAX_POLICIES, Name};
 use crate::share::Share;
@@ -156,6 +157,10 @@ pub struct Image {
     pub tenant: u32,
     /// Must be zero.
     pub reserved: u32,
+    /// The virtual disk that its VMs have.
+    pub disk: Attachment,
+    /// Must be zero.
+    pub reserved2: u32,
 }
 
 /// Frames without which no VM starts: two of metadata, four nested page tables, its register page, two page tables of its own,
@@ -238,7 +243,7 @@ const _: () = {
     assert!(core::mem::size_of::<ModuleDigest>() == 40);
     assert!(core::mem::size_of::<Component>() == 16 + 32 * MAX_POLICIES + 48);
     assert!(core::mem::size_of::<Ring>() == 32);
-    assert!(core::mem::size_of::<Image>() == 208);
+    assert!(core::mem::size_of::<Image>() == 232);
 };
 
 /// SipHash-2-4 of 128 bits over `bytes`, with a key of zeros: tells a module that was changed on its way, or is another build's. It is no

@@ -3,6 +3,7 @@
 //! Both tables are placed by the loader, which writes the VMs of `vms=` into the first records and cells, in the form that the core goes
 //! on with. To the core what is written there is an allegation: it is checked before anybody is told of these VMs.
 
+use crate::attachment::Attachment;
 use crate::claim::Claim;
 use crate::share::Share;
 use crate::vm::ImageId;
@@ -55,6 +56,10 @@ pub struct Record {
     pub created_tsc: u64,
     /// What was made pending before its admission, when it had no register page yet.
     pub early: u64,
+    /// The virtual disk that it has.
+    pub disk: Attachment,
+    /// Must be zero.
+    pub reserved: u32,
 }
 
 impl Record {
@@ -73,12 +78,14 @@ impl Record {
         stolen_ms: 0,
         created_tsc: 0,
         early: 0,
+        disk: Attachment::NONE,
+        reserved: 0,
     };
 
-    /// The first VM of its slot, which boot asks for: of this image, with this share and claim, at this address, with these arguments.
+    /// The first VM of its slot, which boot asks for: of this image, with this share, claim and disk, at this address, with these arguments.
     #[must_use]
-    pub const fn written(image: ImageId, share: Share, claim: Claim, ipv4: u32, args: Args) -> Self {
-        Record { place: place::WRITTEN, generation: 1, image, ipv4, share, claim, args, ..Record::EMPTY }
+    pub const fn written(image: ImageId, share: Share, claim: Claim, disk: Attachment, ipv4: u32, args: Args) -> Self {
+        Record { place: place::WRITTEN, generation: 1, image, ipv4, share, claim, args, disk, ..Record::EMPTY }
     }
 }
 
@@ -144,12 +151,13 @@ pub const fn cells_for(bytes: usize) -> usize {
 const _: () = {
     use core::mem::{align_of, offset_of, size_of};
     assert!(size_of::<Record>() <= 128, "what a slot may cost in the core");
-    assert!(size_of::<Record>() == 72 && align_of::<Record>() == 8);
+    assert!(size_of::<Record>() == 96 && align_of::<Record>() == 8);
     assert!(offset_of!(Record, place) == 0 && offset_of!(Record, next) == 4 && offset_of!(Record, generation) == 8);
     assert!(offset_of!(Record, image) == 12 && offset_of!(Record, ipv4) == 16 && offset_of!(Record, held_by) == 20);
     assert!(offset_of!(Record, share) == 24 && offset_of!(Record, claim) == 36);
     assert!(offset_of!(Record, args) == 44 && offset_of!(Record, tenant) == 48 && offset_of!(Record, stolen_ms) == 52);
     assert!(offset_of!(Record, created_tsc) == 56 && offset_of!(Record, early) == 64);
+    assert!(offset_of!(Record, disk) == 72 && offset_of!(Record, reserved) == 92);
     assert!(size_of::<Claim>() == 8 && offset_of!(Claim, limit) == 4);
     assert!(size_of::<Share>() == 12 && offset_of!(Share, rate) == 4 && offset_of!(Share, burst) == 8);
     assert!(size_of::<Cell>() == 64 && offset_of!(Cell, len) == 4 && offset_of!(Cell, bytes) == 5);

@@ -14,11 +14,14 @@ pub enum Service {
     Plan = 3,
     /// The core does what the party asks for ([`crate::control`]).
     Control = 4,
+    /// The party serves virtual disks ([`crate::disk_service`]): it shares the disk pages of its VMs, hears their kicks and makes their interrupts
+    /// pending.
+    Disk = 5,
 }
 
 impl Service {
     /// All of them.
-    pub const ALL: [Service; 4] = [Service::Net, Service::Pager, Service::Plan, Service::Control];
+    pub const ALL: [Service; 5] = [Service::Net, Service::Pager, Service::Plan, Service::Control, Service::Disk];
 
     /// The number that stands for no service: a ring that the core is no end of.
     pub const NONE: u32 = 0;
@@ -35,6 +38,7 @@ impl Service {
             2 => Service::Pager,
             3 => Service::Plan,
             4 => Service::Control,
+            5 => Service::Disk,
             _ => return None,
         })
     }
@@ -46,19 +50,20 @@ impl Service {
             Service::Pager => "pager",
             Service::Plan => "plan",
             Service::Control => "control",
+            Service::Disk => "disk",
         }
     }
 
     /// What it allows its party ([`crate::component::authority`]).
     pub const fn authority(self) -> u32 {
         match self {
-            Service::Net => crate::component::authority::RAISE | crate::component::authority::VM_WINDOW,
+            Service::Net | Service::Disk => crate::component::authority::RAISE | crate::component::authority::VM_WINDOW,
             Service::Pager | Service::Plan | Service::Control => 0,
         }
     }
 
     /// Whether there may be more than one party to it.
     pub const fn is_shared(self) -> bool {
-        !matches!(self, Service::Plan)
+        !matches!(self, Service::Plan | Service::Disk)
     }
 }

@@ -65,14 +65,14 @@ fn services() {
     use service::Service;
     assert_eq!(
         Service::ALL.map(|service| (service.raw(), service.name())),
-        [(1, "net"), (2, "pager"), (3, "plan"), (4, "control")]
+        [(1, "net"), (2, "pager"), (3, "plan"), (4, "control"), (5, "disk")]
     );
     for service in Service::ALL {
         assert_eq!(Service::from_raw(service.raw()), Some(service));
     }
-    assert_eq!([0, 5, u32::MAX].map(Service::from_raw), [None; 3]);
-    assert_eq!(Service::ALL.map(Service::authority), [3, 0, 0, 0]);
-    assert_eq!(Service::ALL.map(Service::is_shared), [true, true, false, true]);
+    assert_eq!([0, 6, u32::MAX].map(Service::from_raw), [None; 3]);
+    assert_eq!(Service::ALL.map(Service::authority), [3, 0, 0, 0, 3]);
+    assert_eq!(Service::ALL.map(Service::is_shared), [true, true, false, true, false]);
     assert_eq!((component::authority::RAISE, component::authority::VM_WINDOW), (1, 2));
 }
 
@@ -86,7 +86,7 @@ fn layouts() {
     assert_eq!(size_of::<message::Message>(), 64);
     assert_eq!(size_of::<manifest::Component>(), 192);
     assert_eq!((offset_of!(manifest::Component, flags), manifest::component_flags::OPTIONAL), (184, 1));
-    assert_eq!(size_of::<manifest::Image>(), 208);
+    assert_eq!(size_of::<manifest::Image>(), 232);
     assert_eq!(nic::tx_slots_offset(256), 0x5000);
     assert_eq!((offset_of!(nic::NicPage, listens), size_of::<nic::Listens>()), (96, 48));
 }
@@ -132,7 +132,7 @@ fn boot_record() {
 fn records_of_vms() {
     use record::*;
     assert_eq!([place::FREE, place::WRITTEN, place::WAITING, place::ADMITTED], [0, 1, 2, 3]);
-    assert_eq!((size_of::<Record>(), offset_of!(Record, share), offset_of!(Record, args)), (72, 24, 44));
+    assert_eq!((size_of::<Record>(), offset_of!(Record, share), offset_of!(Record, args)), (96, 24, 44));
     assert_eq!((size_of::<Cell>(), PIECE_BYTES, offset_of!(Cell, bytes)), (64, 59, 5));
     assert_eq!((Args::EMPTY.first(), Args::at(7).first()), (0xffff_ffff, 7));
     assert_eq!([0, 1, 59, 60, 1024].map(cells_for), [0, 1, 1, 2, 18]);
@@ -226,6 +226,7 @@ fn messages_survive_the_ring() {
             share,
             claim,
             tenant,
+            disk: args,
         },
         control::ControlRequest::Create {
             image: vm::ImageId::new(u32::MAX),
@@ -235,6 +236,7 @@ fn messages_survive_the_ring() {
             share: share::Share::UNSAID,
             claim: claim::Claim::UNSAID,
             tenant: tenant::Tenant::UNSAID,
+            disk: args,
         },
         control::ControlRequest::Barriers,
         control::ControlRequest::Wakes,
@@ -329,7 +331,7 @@ fn messages_survive_the_ring() {
             Request::Image { image },
             Request::Machine,
             Request::Kill { component: 0 },
-            Request::Create { image, slot: None, ipv4: 0, args, share, claim, tenant },
+            Request::Create { image, slot: None, ipv4: 0, args, share, claim, tenant, disk: args },
             Request::Destroy { vm },
             Request::Shutdown { vm },
             Request::PowerOff,

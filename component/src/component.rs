@@ -4,6 +4,7 @@ use crate::mmio::Mmio;
 use crate::rings::{Inbox, Outbox};
 use crate::tables::Tables;
 use abi::component::{ComponentInfo, DeviceInfo, INFO_MAGIC, RingInfo, authority, kicks, layout};
+use abi::guest_disk;
 use abi::limits::PAGE_SIZE;
 use abi::nic::{MAX_SLOTS_TOTAL, RX_RING, RX_SLOTS, TX_RING, WINDOW_STRIDE, tx_slots_offset};
 use abi::request_page::{self, offset_behind};
@@ -223,6 +224,24 @@ impl Component {
         Some(VmNic { page: window.sub(0, address(PAGE_SIZE))?, rx, tx })
     }
 
+    /// The virtual disk of the VM in `seat`, while that VM is attached ([`abi::disk_service::DiskEvent`]). After the component has answered that it is
+    /// detached, touching the disk is a fault, or reaches the seat's next VM.
+    ///
+    /// `None` when it is no party to [`Service::Disk`], and for a seat that the machine does not have.
+    pub fn vm_disk(&self, seat: Seat) -> Option<VmDisk> {
+        let count = usize::try_from(self.info.ring_count).unwrap_or(usize::MAX);
+        let serves = self.info.rings.iter().take(count).any(|ring| ring.service == Service::Disk.raw());
+        if !serves || u32::from(seat.number()) >= self.info.vm_seats {
+            return None;
+        }
+        let base = address(layout::VM_WINDOW) + seat.index() * address(WINDOW_STRIDE);
+        let bytes = address(guest_disk::PAGES * PAGE_SIZE);
+        // SAFETY: the core maps the disk page and the block slots of an attached VM there, and nothing else, and unmaps them only when it is told
+        // that nobody touches them any more. There is no other way to them, so no Rust reference points into them.
+        let window = unsafe { SharedMemory::new(core::ptr::with_exposed_provenance_mut(base), bytes) };
+        VmDisk::over(&window)
+    }
+
     /// Names to `kicked` each seat whose VM has kicked its NIC since the last time. Nobody without the authority for the VM window.
     #[inline]
     pub fn take_kicks(&self, kicked: impl FnMut(Seat)) {
@@ -262,6 +281,34 @@ pub struct VmNic {
     pub rx: PacketProducer<SharedMemory>,
     /// Frames from the VM.
     pub tx: PacketConsumer<SharedMemory>,
+}
+
+/// A VM's virtual disk as its server sees it.
+pub struct VmDisk {
+    /// The disk page ([`abi::guest_disk::DiskPage`]), the rings included.
+    pub page: SharedMemory,
+    /// Requests of the VM.
+    pub requests: Consumer<SharedMemory>,
+    /// Their completions.
+    pub completions: Producer<SharedMemory>,
+    /// The block slots, one behind the other.
+    pub slots: SharedMemory,
+}
+
+impl VmDisk {
+    /// The virtual disk whose pages are these. `None` when they are too few.
+    pub fn over(pages: &SharedMemory) -> Option<VmDisk> {
+        use guest_disk::{BLOCK_BYTES, COMPLETION_SLOTS, COMPLETIONS, REQUEST_SLOTS, REQUESTS, SLOTS, ring_bytes};
+        let page = pages.sub(0, BLOCK_BYTES)?;
+        let requests = page.sub(REQUESTS, ring_bytes(REQUEST_SLOTS))?;
+        let completions = page.sub(COMPLETIONS, ring_bytes(COMPLETION_SLOTS))?;
+        Some(VmDisk {
+            requests: Consumer::attach_contiguous(&requests, REQUEST_SLOTS).ok()?,
+            completions: Producer::attach_contiguous(&completions, COMPLETION_SLOTS).ok()?,
+            slots: pages.sub(BLOCK_BYTES, usize::from(SLOTS) * BLOCK_BYTES)?,
+            page,
+        })
+    }
 }
 
 /// The memory of ring `index` with `slots` slots.

@@ -24,7 +24,7 @@ pub mod test_log;
 pub mod virtio;
 
 pub use crate::complaints::Complaints;
-pub use crate::component::{Component, Dma, VmNic};
+pub use crate::component::{Component, Dma, VmDisk, VmNic};
 pub use crate::heap::Heap;
 pub use crate::keep::{KEEP_HEADER_BYTES, Keep};
 pub use crate::logger::print;

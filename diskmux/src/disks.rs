@@ -1,6 +1,7 @@
 //! All disks of all controllers, by one number each.
 
 use crate::drivers::{Controller, Geometry, Op, Request};
+use crate::store::TAGS;
 use disk_format::{BLOCK_BYTES, Block};
 use ring::SharedMemory;
 
@@ -141,9 +142,10 @@ impl<C: Controller, H: Host> Disks<C, H> {
         Ok(started)
     }
 
-    /// A tag for a request that somebody does not wait for on the spot: another one each time, so that an answer that comes late is for nobody.
+    /// A tag, below those of the store, for a request that somebody does not wait for on the spot: another one each time, so that an answer that
+    /// comes late is for nobody.
     pub fn next_tag(&mut self) -> u16 {
-        self.tagged = (self.tagged + 1) % WAITED;
+        self.tagged = (self.tagged + 1) % TAGS;
         self.tagged
     }
 

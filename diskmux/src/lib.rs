@@ -9,15 +9,21 @@ extern crate std;
 
 mod disks;
 pub mod drivers;
+mod guest;
+mod guests;
 mod run;
 mod scrub;
+mod service;
 mod sets;
 mod store;
 #[cfg(test)]
 mod test_machine;
+mod turns;
+mod uses;
 
 pub use component;
 pub use disks::{Disks, Failed, Host};
+pub use guests::TABLES;
 pub use run::run;
 pub use scrub::Scrub;
 pub use sets::Sets;

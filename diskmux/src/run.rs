@@ -4,24 +4,35 @@ use crate::disks::{Disks, Host, MAX_CONTROLLERS, WAITED_BYTES};
 use crate::drivers::ide::{Ide, Ports};
 use crate::drivers::virtio::{self, VirtioBlk};
 use crate::drivers::{Controller, Done, Geometry, Request, ide};
-use crate::scrub::{self, Scrub};
+use crate::guests::{self, Guests};
+use crate::scrub;
+use crate::service::Service;
 use crate::sets::{DIRECTORY_BYTES, Sets};
+use crate::store::{self, Store};
+use crate::uses::{MAX_ENTRIES, Uses};
 use abi::component::{DeviceInfo, bits};
 use abi::disk::{DiskReply, DiskRequest};
-use abi::message::Message;
+use abi::disk_service::{DiskCommand, DiskEvent};
+use abi::guest::pending;
+use abi::message::{BadMessage, Message};
 use abi::pci::CLASS_IDE;
+use abi::vm::{Seat, VmId};
 use component::virtio::Structures;
-use component::{Complaints, Component, Mmio, Once, irq_ack, now, port_in, port_out, wait};
+use component::{
+    Complaints, Component, Inbox, Mmio, Once, Outbox, VmDisk, irq_ack, now, port_in, port_out, raise, wait,
+};
 
 /// What each controller's driver has of the DMA memory.
 const OWN_BYTES: usize = 4096;
-/// DMA memory that is needed: the drivers' own, the blocks that are waited for, and those of a scrub.
-const DMA_BYTES: usize = MAX_CONTROLLERS * OWN_BYTES + WAITED_BYTES + scrub::BYTES;
+/// DMA memory that is needed: the drivers' own, the blocks that are waited for, and those of a scrub and of the store.
+const DMA_BYTES: usize = MAX_CONTROLLERS * OWN_BYTES + WAITED_BYTES + scrub::BYTES + store::BYTES;
 /// How often a second polled controllers are asked while something is under way.
 const ASKS: u64 = 10_000;
 
 /// The directory of the set in use.
 static DIRECTORY: Once<[u8; DIRECTORY_BYTES]> = Once::new([0; DIRECTORY_BYTES]);
+/// How many VMs have each virtual disk.
+static USES: Once<[u16; MAX_ENTRIES]> = Once::new([0; MAX_ENTRIES]);
 
 /// The controllers that there are drivers for.
 enum Any {
@@ -192,55 +203,105 @@ pub fn run(component: &Component) -> ! {
     // What came to the predecessor was perhaps never acknowledged.
     disks.interrupts(!0);
     sets.find(&mut disks);
-    serve(component, &mut disks, &sets, scrubs)
+    let Some(uses) = USES.take() else { panic!("the uses of disks were taken") };
+    let (from_core, to_core) = component.service(abi::service::Service::Disk);
+    let guests = Guests::new(&mut component.tables(), Uses::new(uses));
+    let desk = Desk {
+        service: Service::new(sets, Store::new(scrubs + scrub::BYTES), guests, scrubs),
+        vms: Vms { component, to_core },
+        complaints: Complaints::new(info.tsc_hz),
+    };
+    serve(component, &mut disks, desk, from_core)
 }
 
-fn serve(component: &Component, disks: &mut Disks<Any, Core>, sets: &Sets, scrubs: usize) -> ! {
+/// The core and the VMs, as guests are served by way of them.
+struct Vms<'c> {
+    component: &'c Component,
+    to_core: Outbox,
+}
+
+impl guests::Machine for Vms<'_> {
+    fn disk(&mut self, seat: Seat) -> Option<VmDisk> {
+        self.component.vm_disk(seat)
+    }
+
+    fn raise(&mut self, vm: VmId) {
+        // It fails for a VM that has ended.
+        let _ = raise(vm, pending::DISK);
+    }
+
+    fn tell(&mut self, command: DiskCommand) {
+        // The core empties a full ring at once, so none is owed.
+        let _ = self.to_core.send(&command.into());
+    }
+}
+
+/// What the component does for the core and the monitor.
+struct Desk<'c> {
+    service: Service,
+    vms: Vms<'c>,
+    complaints: Complaints,
+}
+
+impl Desk<'_> {
+    /// Answers a question of the monitor; `None` when it is answered later, or never.
+    fn answer(&mut self, message: &Message, disks: &Disks<Any, Core>) -> Option<DiskReply> {
+        let sets = &self.service.sets;
+        Some(match DiskRequest::try_from(message) {
+            Ok(DiskRequest::Disk { index }) => sets.disk(index, disks),
+            Ok(DiskRequest::Set { index }) => sets.set(index),
+            Ok(DiskRequest::Problem { set, index }) => sets.problem(set, index),
+            Ok(DiskRequest::Entry { index }) => sets.entry_reply(index),
+            Ok(DiskRequest::Scrub { index }) if self.service.begin_scrub(message.id, index, now()) => return None,
+            Ok(DiskRequest::Scrub { .. }) => DiskReply::None,
+            Err(bad) => {
+                self.complain(&bad);
+                return None;
+            }
+        })
+    }
+
+    fn complain(&mut self, bad: &BadMessage) {
+        if let Some(suppressed) = self.complaints.pass(now()) {
+            log::warn!("dropped a {bad}; {suppressed} such lines suppressed");
+        }
+    }
+
+    /// The core has said something.
+    fn hear(&mut self, message: &Message) {
+        match DiskEvent::try_from(message) {
+            Ok(event) => self.service.guests.hear(event, &self.service.sets, &mut self.vms),
+            Err(bad) => self.complain(&bad),
+        }
+    }
+}
+
+fn serve(component: &Component, disks: &mut Disks<Any, Core>, mut desk: Desk<'_>, mut from_core: Inbox) -> ! {
     let hz = component.info().tsc_hz;
     let (mut questions, mut answers) = (component.inbox("monitor-diskmux"), component.outbox("diskmux-monitor"));
-    let mut complaints = Complaints::new(hz);
-    let mut scrub: Option<(u32, Scrub)> = None;
-    let awake = questions.doorbell | disks.host().mask();
+    let awake = questions.doorbell | from_core.doorbell | bits::KICK | disks.host().mask();
     loop {
         let mut bell = 0;
-        let all_read = questions.drain(|message| {
-            let reply = match DiskRequest::try_from(message) {
-                Ok(DiskRequest::Disk { index }) => sets.disk(index, disks),
-                Ok(DiskRequest::Set { index }) => sets.set(index),
-                Ok(DiskRequest::Problem { set, index }) => sets.problem(set, index),
-                Ok(DiskRequest::Entry { index }) => sets.entry_reply(index),
-                Ok(DiskRequest::Scrub { index }) => match Scrub::new(index, sets, scrubs, now()) {
-                    // One at a time: whoever asked for the one before does not wait any more.
-                    Some(new) if scrub.is_none() => {
-                        scrub = Some((message.id, new));
-                        return;
-                    }
-                    _ => DiskReply::None,
-                },
-                Err(bad) => {
-                    if let Some(suppressed) = complaints.pass(now()) {
-                        log::warn!("dropped a {bad}; {suppressed} such lines suppressed");
-                    }
-                    return;
-                }
-            };
-            // Who asks without reading gets no answer.
-            let _ = answers.send(&Message { id: message.id, ..Message::from(reply) });
-            bell = answers.doorbell;
+        let mut all_read = questions.drain(|message| {
+            if let Some(reply) = desk.answer(message, disks) {
+                // Who asks without reading gets no answer.
+                let _ = answers.send(&Message { id: message.id, ..Message::from(reply) });
+                bell = answers.doorbell;
+            }
         });
-        if let Some((id, current)) = &mut scrub
-            && let Some(reply) = current.step(sets, disks)
-        {
-            let _ = answers.send(&Message { id: *id, ..Message::from(reply) });
+        all_read &= from_core.drain(|message| desk.hear(message));
+        component.take_kicks(|seat| desk.service.guests.kicked(seat));
+        let (more, scrubbed) = desk.service.step(disks, &mut desk.vms);
+        if let Some(reply) = scrubbed {
+            let _ = answers.send(&reply);
             bell = answers.doorbell;
-            scrub = None;
         }
-        let until = match (&scrub, all_read) {
+        let until = match (desk.service.is_busy(), all_read && !more) {
             (_, false) => 0,
-            (Some(_), true) if disks.is_polled() => now().saturating_add(hz / ASKS),
+            (true, true) if disks.is_polled() => now().saturating_add(hz / ASKS),
             // For the look at the time that a disk takes.
-            (Some(_), true) => now().saturating_add(hz),
-            (None, true) => u64::MAX,
+            (true, true) => now().saturating_add(hz),
+            (false, true) => u64::MAX,
         };
         let news = wait(awake, until, bell);
         let came = disks.host().controllers(news);

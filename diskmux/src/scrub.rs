@@ -3,6 +3,7 @@
 use crate::disks::{Disks, Host, PATIENCE};
 use crate::drivers::{Controller, Op};
 use crate::sets::Sets;
+use crate::store::Outcome;
 use abi::disk::DiskReply;
 use disk_format::{
     BLOCK_BYTES, Block, CHECKS_PER_BLOCK, Check, Checked, Entry, Kind, check_blocks, place_of_check, zeroed,
@@ -39,6 +40,10 @@ pub struct Scrub {
     first_bad: u64,
     /// When the last block ended.
     progress: u64,
+    /// A block that seems bad. Somebody may have written it since its check was read, so the store is asked, which knows.
+    doubt: Option<u64>,
+    /// Further ones.
+    doubts: heapless::Vec<u64, DEPTH>,
 }
 
 /// The number that stands for the block of checks among those that are read.
@@ -61,16 +66,14 @@ impl Scrub {
             bad: 0,
             first_bad: u64::MAX,
             progress: now,
+            doubt: None,
+            doubts: heapless::Vec::new(),
         })
     }
 
-    /// Takes what has ended and starts what there is room for. The answer, when all is done.
+    /// Starts what there is room for. The answer, when all is done.
     pub fn step<C: Controller, H: Host>(&mut self, sets: &Sets, disks: &mut Disks<C, H>) -> Option<DiskReply> {
         let now = disks.host().now();
-        while let Some((tag, good)) = disks.done() {
-            self.take(tag, good, disks);
-            self.progress = now;
-        }
         if self.is_busy() && now.saturating_sub(self.progress) > PATIENCE.saturating_mul(disks.host().hz()) {
             // Whatever comes later is for nobody.
             for (place, reading) in core::mem::take(&mut self.reading).into_iter().enumerate() {
@@ -81,7 +84,7 @@ impl Scrub {
             self.progress = now;
         }
         while self.start_next(sets, disks) {}
-        let done = self.next >= self.entry.blocks && !self.is_busy();
+        let done = self.next >= self.entry.blocks && !self.is_busy() && self.doubts.is_empty() && self.doubt.is_none();
         let &mut Scrub { index, empty, good, bad, first_bad, .. } = self;
         done.then_some(DiskReply::Scrubbed { index, empty, good, bad, first_bad })
     }
@@ -94,9 +97,37 @@ impl Scrub {
         self.reading.iter().any(Option::is_some)
     }
 
+    /// A block that the store is to be asked for, and its virtual disk; once.
+    pub fn doubt(&mut self) -> Option<(Entry, u64)> {
+        if self.doubt.is_some() {
+            return None;
+        }
+        self.doubt = self.doubts.pop();
+        Some((self.entry, self.doubt?))
+    }
+
+    /// The store has no room for the question now.
+    pub fn doubt_later(&mut self) {
+        self.doubts.extend(self.doubt.take());
+    }
+
+    /// What the store says of the block.
+    pub fn resolve(&mut self, outcome: Outcome) {
+        let Some(block) = self.doubt.take() else { return };
+        match outcome {
+            Outcome::Data(_) | Outcome::Done => self.good += 1,
+            Outcome::Zeros => self.empty += 1,
+            Outcome::Corrupt | Outcome::Failed => {
+                self.bad += 1;
+                self.first_bad = self.first_bad.min(block);
+            }
+        }
+    }
+
     /// Starts the next block, or counts it. False when there is none now.
     fn start_next<C: Controller, H: Host>(&mut self, sets: &Sets, disks: &mut Disks<C, H>) -> bool {
-        if self.next >= self.entry.blocks {
+        // There must be room for the doubts about all that are being read.
+        if self.next >= self.entry.blocks || !self.doubts.is_empty() {
             return false;
         }
         let (row, byte) = place_of_check(self.next);
@@ -169,11 +200,12 @@ impl Scrub {
         Some(started)
     }
 
-    /// A request has ended.
-    fn take<C: Controller, H: Host>(&mut self, tag: u16, good: bool, disks: &mut Disks<C, H>) {
+    /// A request to a disk has ended. Those of others are left alone.
+    pub fn take<C: Controller, H: Host>(&mut self, tag: u16, good: bool, disks: &mut Disks<C, H>) {
         let its = |reading: &Option<Reading>| reading.is_some_and(|reading| reading.tag == tag);
         let Some(place) = self.reading.iter().position(its) else { return };
         let Some(reading) = self.reading[place].take() else { return };
+        self.progress = disks.host().now();
         if !good {
             disks.failed(reading.disk);
         }
@@ -190,11 +222,13 @@ impl Scrub {
         }
         let check = self.checks.as_ref().map(|checks| Check::in_block(checks, place_of_check(block).1));
         let judged = check.zip(data).map(|(check, data)| check.judge(self.entry.id, block, &data));
-        if judged == Some(Checked::Good) {
-            self.good += 1;
-        } else {
-            self.bad += 1;
-            self.first_bad = self.first_bad.min(block);
+        match judged {
+            Some(Checked::Good) => self.good += 1,
+            Some(Checked::Bad | Checked::Zeros) if self.doubts.push(block).is_ok() => {}
+            _ => {
+                self.bad += 1;
+                self.first_bad = self.first_bad.min(block);
+            }
         }
     }
 }

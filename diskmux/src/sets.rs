@@ -157,6 +157,16 @@ impl Sets {
         entry_at(&self.directory[..], index)
     }
 
+    /// The place in the directory of the virtual disk of this name, in the set in use.
+    pub fn disk_called(&self, name: Name) -> Option<u16> {
+        let entries = self.used.as_ref()?.entries;
+        let is_it = |index: &u16| {
+            let entry = self.entry(*index);
+            entry.is_some_and(|entry| entry.name.0 == name.0 && matches!(entry.kind, Kind::Disk { .. }))
+        };
+        (0..u16::try_from(entries).ok()?).find(is_it)
+    }
+
     /// What a disk is.
     pub fn disk<C: Controller, H: Host>(&self, index: u16, disks: &Disks<C, H>) -> DiskReply {
         let number = usize::from(index);

@@ -1,6 +1,7 @@
 use super::*;
 use crate::Scrub;
 use crate::disks::Failed;
+use crate::store::{Ask, Store};
 use crate::test_machine::{BUFFERS, Clock, Fake, Shared, WEB, blank, connect, content, place, set};
 use disk_format::{Check, place_of_check};
 use std::boxed::Box;
@@ -147,7 +148,19 @@ fn memory_that_a_silent_disk_may_still_write_is_used_for_no_other() {
 
 fn scrub(disks: &mut Disks<Fake, Clock>, sets: &Sets) -> DiskReply {
     let mut scrub = Scrub::new(1, sets, BUFFERS, 0).expect("a virtual disk");
+    let mut store = Store::new(BUFFERS + crate::scrub::BYTES);
     for _ in 0..10_000 {
+        while let Some((tag, good)) = disks.done() {
+            if !store.ended(tag, good, disks) {
+                scrub.take(tag, good, disks);
+            }
+        }
+        if let Some((entry, block)) = scrub.doubt()
+            && store.ask((0, entry, Ask::Read(block)), None, sets, disks).is_err()
+        {
+            scrub.doubt_later();
+        }
+        store.step(sets, disks, |_, outcome| scrub.resolve(outcome));
         if let Some(reply) = scrub.step(sets, disks) {
             return reply;
         }

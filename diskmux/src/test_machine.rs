@@ -161,7 +161,7 @@ pub const BUFFERS: usize = WAITED_BYTES;
 
 /// DMA memory with room for a scrub and a store.
 pub fn dma() -> SharedMemory {
-    let words = (BUFFERS + crate::scrub::BYTES.max(crate::STORE_BYTES)) / 8;
+    let words = (BUFFERS + crate::scrub::BYTES + crate::STORE_BYTES) / 8;
     SharedMemory::from_static(Box::leak(vec![0_u64; words].into_boxed_slice()))
 }
 

@@ -328,7 +328,19 @@ impl Control {
             // With DHCP any slot will do.
             let wanted = matches!(net, Net::Static { .. }).then_some(slot);
             match self
-                .ask(ControlRequest::Create { image, slot: wanted, ipv4, args, share, claim, tenant }, drop)
+                .ask(
+                    ControlRequest::Create {
+                        image,
+                        slot: wanted,
+                        ipv4,
+                        args,
+                        share,
+                        claim,
+                        tenant,
+                        disk: Piece::EMPTY,
+                    },
+                    drop,
+                )
                 .await?
             {
                 ControlReply::Done { status: status::OK, value } => return Ok(VmId::from_raw(value)),

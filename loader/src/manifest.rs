@@ -208,6 +208,7 @@ impl<'a> Manifest<'a> {
         ensure(image.reserve_frames >= abi::manifest::RESERVE_LEAST, "its VMs cannot start with their reserve")?;
         ensure(image.reserve_frames <= image.limit_frames, "its reserve is beyond its limit")?;
         ensure(Tenant::from_raw(image.tenant).is_some() && image.reserved == 0, "its tenant has no name")?;
+        ensure(image.disk.is_valid() && image.reserved2 == 0, "its virtual disk has no name")?;
         ensure(image.flags & !image_flags::ALL == 0, "it has flags that this core does not know")?;
         let lazy = !image.starts_lazily() || image.can_start_lazily();
         ensure(lazy, "its VMs start with the first packet, and get none or control the machine")

@@ -59,6 +59,8 @@ pub fn image(text: &str) -> Image {
         limit_frames: 300,
         tenant: 0,
         reserved: 0,
+        disk: abi::attachment::Attachment::NONE,
+        reserved2: 0,
     }
 }
 

@@ -249,7 +249,8 @@ impl Place<'_> {
             let ipv4 = net.address_of(slot);
             compose(args, &image.args, net, ipv4, &[]).map_err(NotWritten::TooLong)?;
             let args = lay(self.cells, &mut self.written.cells, args).ok_or(NotWritten::CellsTaken)?;
-            *record = Record::written(id, image.share(), image.claim(), ipv4, args);
+            let claim = image.claim().with_disk(image.disk);
+            *record = Record::written(id, image.share(), claim, image.disk, ipv4, args);
             self.written.slots += 1;
             *left -= 1;
         }

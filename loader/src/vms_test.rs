@@ -68,7 +68,8 @@ fn a_record_says_what_its_vm_is_to_be() {
     let (mut records, mut cells) = (vec![Record::EMPTY; 3], vec![Cell::EMPTY; 3]);
     let nobody = |_| panic!("all are written");
     write([request(0, 2)].into_iter(), &NET, |_| Some(&guest), &mut records, &mut cells, nobody);
-    let expected = |ipv4, cell| Record::written(ImageId::new(0), guest.share(), guest.claim(), ipv4, Args::at(cell));
+    let expected =
+        |ipv4, cell| Record::written(ImageId::new(0), guest.share(), guest.claim(), guest.disk, ipv4, Args::at(cell));
     assert_eq!(records, [expected(0x0a00_0210, 0), expected(0x0a00_0211, 1), Record::EMPTY]);
     let piece = |text: &[u8]| Cell::new(text, NONE);
     assert_eq!(cells, [piece(b"a=b ip=10.0.2.16/24"), piece(b"a=b ip=10.0.2.17/24"), Cell::EMPTY]);

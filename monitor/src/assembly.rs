@@ -1,7 +1,7 @@
 //! The steps of `create` and `identity` in which a VM is put together ([`crate::composition`]).
 
 use crate::command::Command;
-use crate::composition::{IMAGE_ARGS, Unfit, Who};
+use crate::composition::{IMAGE_ARGS, Unfit, VM_DISK, Who};
 use crate::session::{Host, Outcome, Session};
 use abi::control::ControlRequest;
 use abi::manifest::IMAGE_ARGS_BYTES;
@@ -27,6 +27,9 @@ impl Session {
         let mut of_image = [0; IMAGE_ARGS_BYTES];
         host.read_page(IMAGE_ARGS, &mut of_image);
         let word = command.word();
+        if let Who::New(terms) = self.composition.who {
+            host.write_page(VM_DISK, &terms.disk.to_bytes());
+        }
         match self.composition.request(&of_image) {
             Ok((request, at, bytes)) => {
                 host.write_page(at, bytes);

@@ -75,7 +75,7 @@ pub const HELP: [(&str, &str, &str); 20] = [
     (
         "create",
         "IMAGE [ARGS]",
-        "creates a VM with extra boot arguments; weight=N, rate=N, burst=N, reserve=N, limit=N and tenant=NAME among them are its terms instead",
+        "creates a VM with extra boot arguments; weight=N, rate=N, burst=N, reserve=N, limit=N, tenant=NAME and disk=NAME[:ro] among them are its terms instead",
     ),
     ("destroy", "N", "ends the VM in slot N"),
     ("shutdown", "N", "asks the VM in slot N to end itself"),

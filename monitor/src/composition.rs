@@ -16,6 +16,11 @@ pub const IMAGE_ARGS: Piece = Piece { offset: 0, len: IMAGE_ARGS_BYTES as u16 };
 /// Where the VM's are.
 const VM_ARGS_OFFSET: u16 = 1024;
 
+/// Where its virtual disk is named.
+// Small numbers.
+#[allow(clippy::cast_possible_truncation)]
+pub const VM_DISK: Piece = Piece { offset: 512, len: abi::attachment::BYTES as u16 };
+
 /// Who the VM is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Who {
@@ -77,10 +82,11 @@ impl Composition {
         let len = u16::try_from(self.args.len()).unwrap_or(u16::MAX);
         let args = Piece { offset: VM_ARGS_OFFSET, len };
         let request = match self.who {
-            Who::New(Terms { share, claim, tenant }) => {
+            Who::New(Terms { share, claim, tenant, disk }) => {
                 // With DHCP any slot will do.
                 let slot = matches!(self.net, Net::Static { .. }).then_some(self.slot);
-                ControlRequest::Create { image: self.image, slot, ipv4, args, share, claim, tenant }
+                let disk = if disk.is_none() { Piece::EMPTY } else { VM_DISK };
+                ControlRequest::Create { image: self.image, slot, ipv4, args, share, claim, tenant, disk }
             }
             Who::Other(vm, _) => ControlRequest::Identity { vm, ipv4, args },
         };
@@ -100,17 +106,21 @@ mod tests {
         vm.extra.push("a=b").expect("short");
         let (request, piece, bytes) = vm.request(b"n=1").expect("fits");
         assert_eq!((piece.offset, bytes), (1024, &b"n=1 ip=10.0.2.19/24 a=b"[..]));
-        let (image, Terms { share, claim, tenant }) = (ImageId::new(0), Terms::UNSAID);
+        let (image, Terms { share, claim, tenant, .. }) = (ImageId::new(0), Terms::UNSAID);
+        let disk = Piece::EMPTY;
         let slot = Some(Slot::new(3));
         assert_eq!(
             request,
-            ControlRequest::Create { image, slot, ipv4: 0x0a00_0213, args: piece, share, claim, tenant }
+            ControlRequest::Create { image, slot, ipv4: 0x0a00_0213, args: piece, share, claim, tenant, disk }
         );
         vm.net = Net::Dhcp;
         let (request, args, bytes) = vm.request(b"").expect("fits");
         assert_eq!(
             (request, bytes),
-            (ControlRequest::Create { image, slot: None, ipv4: 0, args, share, claim, tenant }, &b"ip=dhcp a=b"[..])
+            (
+                ControlRequest::Create { image, slot: None, ipv4: 0, args, share, claim, tenant, disk },
+                &b"ip=dhcp a=b"[..]
+            )
         );
     }
 

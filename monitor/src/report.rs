@@ -73,6 +73,11 @@ impl Display for Report<'_> {
                 write!(f, " burst={} reserve_frames={reserve} limit_frames={limit} held_frames={held}", share.burst)?;
                 if tenant.is_unsaid() { Ok(()) } else { write!(f, " tenant={tenant}") }
             }
+            ControlReply::DiskOf { vm, disk, mode, attached } => {
+                let how = if mode == abi::attachment::mode::READ_ONLY { "ro" } else { "rw" };
+                let state = if attached { "attached" } else { "waiting" };
+                write!(f, "disk index={} incarnation={} name={disk} mode={how} state={state}", vm.slot, vm.generation)
+            }
             ControlReply::Barriers { plan } => write!(
                 f,
                 "barriers mode={} exposed={} open={} always={} exit={} tenant={} entry={} component={}",

@@ -304,16 +304,22 @@ impl Session {
                 refusal::say(job.command, request, status, host);
                 Outcome::Failed
             }
+            (Step::Last, ControlReply::DiskOf { disk, .. }) => {
+                if !disk.is_empty() {
+                    host.print(format_args!("{}", Report { reply, images: &self.images }));
+                }
+                Outcome::Done
+            }
             (_, reply) => {
                 host.print(format_args!("{}", Report { reply, images: &self.images }));
                 match reply {
                     ControlReply::Exits { .. } if job.command == Command::Machine => {
                         self.last(ControlRequest::Barriers, host)
                     }
-                    ControlReply::Share { .. }
-                    | ControlReply::Exits { .. }
-                    | ControlReply::Barriers { .. }
-                    | ControlReply::Wakes { .. } => Outcome::Done,
+                    ControlReply::Share { vm, .. } => self.last(ControlRequest::DiskOf { slot: vm.slot }, host),
+                    ControlReply::Exits { .. } | ControlReply::Barriers { .. } | ControlReply::Wakes { .. } => {
+                        Outcome::Done
+                    }
                     _ => Outcome::More,
                 }
             }

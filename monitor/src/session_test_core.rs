@@ -219,6 +219,19 @@ impl Core {
                 }
                 None => missing,
             }],
+            ControlRequest::DiskOf { slot } => vec![match self.vms.get(&slot.number()) {
+                Some(&generation) => {
+                    let vm = VmId { slot, generation };
+                    let disk = if slot.number() == 9 { "web" } else { "" };
+                    ControlReply::DiskOf {
+                        vm,
+                        disk: Name::new(disk).unwrap_or(Name::EMPTY),
+                        mode: abi::attachment::mode::READ_ONLY,
+                        attached: true,
+                    }
+                }
+                None => missing,
+            }],
             ControlRequest::Policy { component, policy } => {
                 let policies = POLICIES.get(usize::from(component)).copied().unwrap_or_default();
                 vec![match of(policies, policy.into()) {
@@ -263,7 +276,7 @@ impl Core {
                 vec![done(self.state_status, 0)]
             }
             ControlRequest::Create { claim, .. } if claim == HOPELESS => vec![done(status::BAD_CLAIM, 0)],
-            ControlRequest::Create { image, slot, ipv4, args, share, claim, tenant } => {
+            ControlRequest::Create { image, slot, ipv4, args, share, claim, tenant, .. } => {
                 if self.thieves > 0 {
                     self.thieves -= 1;
                     let next = self.next().expect("free");

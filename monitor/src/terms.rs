@@ -1,8 +1,9 @@
-//! The words of `create` that say what the VM gets of what it shares with others, what memory it may claim, and whose it is: `weight=`, `rate=`,
-//! `burst=`, `reserve=`, `limit=`, `tenant=`.
+//! The words of `create` that say what the VM gets of what it shares with others, what memory it may claim, whose it is, and which virtual disk it
+//! has: `weight=`, `rate=`, `burst=`, `reserve=`, `limit=`, `tenant=`, `disk=`.
 
 use crate::arguments::Arguments;
 use crate::command::Mistake;
+use abi::attachment::Attachment;
 use abi::claim::Claim;
 use abi::limits::PAGE_SIZE;
 use abi::manifest::RESERVE_LEAST;
@@ -16,6 +17,7 @@ const BURST: &str = "burst=N with N bytes (KiB, MiB, GiB may follow), from 1514,
 const RESERVE: &str = "reserve=N with N bytes (KiB, MiB, GiB may follow), whole pages of 4 KiB, from 48 KiB";
 const LIMIT: &str = "limit=N with N bytes (KiB, MiB, GiB may follow), whole pages of 4 KiB, from 48 KiB";
 const TENANT: &str = "tenant=NAME with 1 to 6 small letters, digits or dashes";
+const DISK: &str = "disk=NAME for a virtual disk that the VM writes, or disk=NAME:ro for one that it reads, with NAME as 'disks' shows it";
 const _: () = assert!(NAME_MAX == 6 && RESERVE_LEAST as u64 * PAGE_SIZE == 48 << 10);
 const _: () = assert!(WEIGHT_MAX == 10_000 && BURST_MIN == 1514);
 
@@ -28,11 +30,14 @@ pub struct Terms {
     pub claim: Claim,
     /// Whose it is.
     pub tenant: Tenant,
+    /// The virtual disk that it has.
+    pub disk: Attachment,
 }
 
 impl Terms {
     /// Nothing was said.
-    pub const UNSAID: Terms = Terms { share: Share::UNSAID, claim: Claim::UNSAID, tenant: Tenant::UNSAID };
+    pub const UNSAID: Terms =
+        Terms { share: Share::UNSAID, claim: Claim::UNSAID, tenant: Tenant::UNSAID, disk: Attachment::NONE };
 }
 
 /// Takes the words for the terms out of what stands behind the image's name; the rest is boot arguments, which are put into
@@ -43,7 +48,7 @@ impl Terms {
 /// What is wrong with a word, or that the boot arguments do not fit.
 pub fn split_off(text: &str, args: &mut Arguments) -> Result<Terms, Mistake> {
     let mut terms = Terms::UNSAID;
-    let Terms { share, claim, tenant } = &mut terms;
+    let Terms { share, claim, tenant, disk } = &mut terms;
     args.clear();
     for piece in text.split_inclusive(' ') {
         let wrong = |word, takes| Mistake::Terms { word, takes };
@@ -54,6 +59,7 @@ pub fn split_off(text: &str, args: &mut Arguments) -> Result<Terms, Mistake> {
             Some(("reserve", value)) => claim.reserve = frames(value).ok_or(wrong("reserve", RESERVE))?,
             Some(("limit", value)) => claim.limit = frames(value).ok_or(wrong("limit", LIMIT))?,
             Some(("tenant", value)) => *tenant = Tenant::new(value).ok_or(wrong("tenant", TENANT))?,
+            Some(("disk", value)) => *disk = Attachment::parse(value).ok_or(wrong("disk", DISK))?,
             _ => args.push(piece)?,
         }
     }
@@ -121,6 +127,17 @@ mod tests {
         assert_eq!(split_off("rate=unlimited"), Ok((Share { rate: UNLIMITED, ..Share::UNSAID }, args(""))));
         assert_eq!(split_off("weight=1 weight=2").expect("good").0.weight, 2);
         assert_eq!(split_off("overweight=0 rates=x"), Ok((Share::UNSAID, args("overweight=0 rates=x"))));
+    }
+
+    #[test]
+    fn a_disk_is_no_boot_argument_either() {
+        let mut args = Arguments::new();
+        let web = Attachment::parse("web:ro").expect("one");
+        assert_eq!(super::split_off("x=1 disk=web:ro", &mut args), Ok(Terms { disk: web, ..Terms::UNSAID }));
+        assert_eq!(args.as_bytes(), b"x=1");
+        for text in ["disk=", "disk=a/b", "disk=web:rw", "disk=seventeen-letters"] {
+            assert_eq!(split_off(text), Err(Mistake::Terms { word: "disk", takes: DISK }), "{text}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use crate::workspace::root;
 use std::collections::BTreeSet;
 
 /// The files whose messages are made by the macro.
-const SERVICES: [&str; 6] = ["control", "disk", "guest_disk", "net", "pager", "sched"];
+const SERVICES: [&str; 7] = ["control", "disk", "disk_service", "guest_disk", "net", "pager", "sched"];
 
 /// Number and name of each message in a source file.
 fn in_source(text: &str) -> BTreeSet<(String, String)> {

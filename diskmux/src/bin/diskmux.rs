@@ -3,7 +3,7 @@
 #![no_main]
 #![deny(unsafe_code)]
 
-diskmux::component::main!(main);
+diskmux::component::main!(main, diskmux::TABLES);
 
 fn main(component: diskmux::component::Component) -> ! {
     diskmux::run(&component)

@@ -83,6 +83,12 @@ impl Store {
         self.jobs.iter().all(Option::is_none)
     }
 
+    /// Whether it takes a request now, or never will again, which it then says to each.
+    pub fn has_room(&self) -> bool {
+        let all = (1 << JOBS) - 1;
+        (0..JOBS).any(|place| self.jobs[place].is_none() && self.lost >> place & 1 == 0) || self.lost & all == all
+    }
+
     /// Takes a request to this virtual disk, whose end is told with `token`; `data` is what a write writes.
     ///
     /// # Errors

@@ -123,7 +123,8 @@ impl Store {
         }
     }
 
-    /// A request to a disk has ended for good.
+    /// A request to a disk has ended for good. (Its blocks are not to lie on the stack of whoever does the next step.)
+    #[inline(never)]
     fn moved<C: Controller, H: Host>(&mut self, one: &Move, good: bool, disks: &mut Disks<C, H>) {
         match one.target {
             Target::Flush if good => self.dirty &= !bit(one.disk),
@@ -156,6 +157,7 @@ impl Store {
     }
 
     /// The block of a request was read or written, or could not be.
+    #[inline(never)]
     fn job_moved<C: Controller, H: Host>(&mut self, place: usize, one: &Move, good: bool, disks: &mut Disks<C, H>) {
         let Some(job) = &mut self.jobs[place] else { return };
         if let Stage::Batched { failed, .. } = &mut job.stage {

@@ -295,8 +295,9 @@ fn check_image(record: &BootRecord, number: u32, image: &abi::boot::Image) -> Ch
     let served = [entry.net, entry.pager].iter().all(|&by| by == ANY || u32::from(by) < record.component_count);
     let reserve = (RESERVE_LEAST..=entry.limit_frames).contains(&entry.reserve_frames);
     let flags = entry.flags & !image_flags::ALL == 0 && (!entry.starts_lazily() || entry.can_start_lazily());
-    let tenant = Tenant::from_raw(entry.tenant).is_some() && entry.reserved == 0;
-    let good = nic && memory && served && reserve && flags && tenant && entry.share().is_valid();
+    let tenant = Tenant::from_raw(entry.tenant).is_some() && entry.reserved == 0 && entry.reserved2 == 0;
+    let disk = entry.disk.is_valid();
+    let good = nic && memory && served && reserve && flags && tenant && disk && entry.share().is_valid();
     ensure(good, Field::Image, number)?;
     check_program(record, &image.program, guest::IMAGE_BASE, entry.memory_bytes, Some(number))
 }

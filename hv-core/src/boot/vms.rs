@@ -55,11 +55,11 @@ pub fn check(record: &BootRecord, records: &[Record], cells: &[Cell]) -> Checked
     let cells = cells.get(..written_cells as usize).unwrap_or(&[]);
     let mut next = 0;
     for (slot, vm) in (0..written).zip(records) {
-        let &Record { generation, image, share, claim, args, .. } = vm;
+        let &Record { generation, image, share, claim, disk, args, .. } = vm;
         // What is not looked at below is as nobody has touched it.
-        let fresh =
-            generation != 0 && *vm == Record { generation, ..Record::written(image, share, claim, vm.ipv4, args) };
-        ensure(fresh && share.is_valid() && claim.is_valid(), Field::VmRecord, slot)?;
+        let fresh = generation != 0
+            && *vm == Record { generation, ..Record::written(image, share, claim, disk, vm.ipv4, args) };
+        ensure(fresh && share.is_valid() && claim.is_valid() && disk.is_valid(), Field::VmRecord, slot)?;
         let of = record.images().get(image.index()).filter(|image| image.program.state == program::GOOD);
         ensure(of.is_some(), Field::VmImage, image.number())?;
         // One that starts with the first packet for it can be sent one.

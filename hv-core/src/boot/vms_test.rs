@@ -21,7 +21,9 @@ const CLAIM: Claim = Claim { reserve: 14, limit: 300 };
 fn written() -> Written {
     let record = good();
     (record.vms.written, record.vms.written_cells) = (3, 3);
-    let vm = |args| Record::written(ImageId::new(0), Share::DEFAULT, CLAIM, 0x0a00_0210, args);
+    let vm = |args| {
+        Record::written(ImageId::new(0), Share::DEFAULT, CLAIM, abi::attachment::Attachment::NONE, 0x0a00_0210, args)
+    };
     // What is behind says nothing.
     let noise = Record { place: place::ADMITTED, image: ImageId::new(99), ..Record::EMPTY };
     let records = vec![vm(Args::at(0)), vm(Args::EMPTY), vm(Args::at(2)), noise];

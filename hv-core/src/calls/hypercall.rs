@@ -92,6 +92,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     fn kick(&mut self, vm: &mut Vm<B>, of: u64) -> Result<u64, Refusal> {
         match of {
             device::NIC => self.kick_nic(vm),
+            device::DISK if !vm.attachment.is_none() => self.kick_disk(vm),
             device::CONTROL if vm.control != EndpointId::NONE => self.call_of(vm.control),
             device::CONSOLE => {
                 if let Some(body) = vm.life.body_mut() {
@@ -145,10 +146,10 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         let image = self.images.get(vm.image).ok_or(Refusal::State)?;
         let body = vm.life.body_mut().ok_or(Refusal::State)?;
         let memory = &mut body.memory;
-        let fixed = if vm.control == EndpointId::NONE {
+        let fixed = if vm.control == EndpointId::NONE && vm.attachment.is_none() {
             (NIC_BASE >> PAGE_SHIFT) + nic::nic_pages(image.entry.rx_slots, image.entry.tx_slots)
         } else {
-            // The core's ends of the control ring are in its frames.
+            // The core's ends of the control ring are in its frames, or the striper shares them.
             IMAGE_BASE >> PAGE_SHIFT
         };
         let end = first.saturating_add(count);

@@ -80,6 +80,10 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 Ok(0)
             }
             syscall::RAISE if component.authority & authority::RAISE == 0 => Err(Refusal::Authority),
+            syscall::RAISE if b == pending::DISK => {
+                let disk = self.cpu.endpoints.of(rank, Service::Disk);
+                if self.raise_disk(disk, VmId::from_raw(a)) { Ok(0) } else { Err(Refusal::Argument) }
+            }
             syscall::RAISE => self.raise_by_component(a, b),
             syscall::RING_PAGE | syscall::RING_RETURN if component.authority & authority::VM_WINDOW == 0 => {
                 Err(Refusal::Authority)
@@ -152,6 +156,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         match service {
             Service::Pager => self.take_all(from, Self::pager_command),
             Service::Net => self.take_all(from, Self::net_command),
+            Service::Disk => self.take_all(from, Self::disk_command),
             Service::Control => self.take_requests(from),
             Service::Plan => self.advance_plan(),
         }

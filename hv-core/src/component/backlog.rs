@@ -8,14 +8,15 @@ use abi::vm::Seat;
 
 /// No seat: there are fewer.
 const NONE: u16 = u16::MAX;
-/// Services that keep something for later: network, pager, plan.
-const SERVICES: usize = 3;
+/// Services that keep something for later: network, pager, plan, disk.
+const SERVICES: usize = 4;
 
 const fn place(service: Service) -> Option<usize> {
     match service {
         Service::Net => Some(0),
         Service::Pager => Some(1),
         Service::Plan => Some(2),
+        Service::Disk => Some(3),
         Service::Control => None,
     }
 }

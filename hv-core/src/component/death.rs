@@ -85,8 +85,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             }
             let component = &self.cpu.components.list[rank];
             let Run::Stopped { start_at } = component.run else { continue };
-            let net = self.cpu.endpoints.of(rank, Service::Net);
-            if !self.forget_net(net) {
+            let served = [Service::Net, Service::Disk].map(|service| self.cpu.endpoints.of(rank, service));
+            if !served.into_iter().all(|endpoint| self.forget_server(endpoint)) {
                 // Others have their turn first.
                 self.cpu.attention.set_components();
             } else if start_at <= self.cpu.board.now() {

@@ -2,7 +2,7 @@
 //! ([`super::liveness`] says when). Nothing here is on the path of a component that waits in time.
 
 use super::components::Components;
-use super::endpoint::{EndpointId, Full, MAX_ENDPOINTS};
+use super::endpoint::{Endpoint, EndpointId, Full, MAX_ENDPOINTS};
 use super::liveness::Verdict;
 use super::run::{Death, Run};
 use crate::board::Board;
@@ -138,10 +138,11 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         self.look_at = if goes_on { now.saturating_add(self.steady.period_ticks()) } else { NEVER };
     }
 
-    /// Whether the demultiplexer at an endpoint has to let go of some VM. One that does not within its time is condemned.
+    /// Whether the demultiplexer or striper at an endpoint has to let go of some VM. One that does not within its time is condemned.
     fn look_at_leaving(&mut self, vms: &mut Table<B>, id: EndpointId, steady: u64) -> bool {
         let first = self.queues.first(Queue::Leaving(id)).and_then(|slot| vms.get(slot)).map(|vm| vm.id);
-        let Some(endpoint) = self.endpoints.get_mut(id).filter(|endpoint| endpoint.service == Service::Net) else {
+        let is_server = |endpoint: &&mut Endpoint| matches!(endpoint.service, Service::Net | Service::Disk);
+        let Some(endpoint) = self.endpoints.get_mut(id).filter(is_server) else {
             return false;
         };
         let since = match (first, endpoint.leaving) {

@@ -188,22 +188,22 @@ impl Space {
         cr3
     }
 
-    /// Map page `page` of the NIC of the VM in `seat` into the window. False when there is no frame for a table.
+    /// Map page `page` of the device of the VM in `seat` that the component serves into the window. False when there is no frame for a table.
     #[must_use]
-    pub fn map_nic(&mut self, frames: &mut Frames, seat: Seat, page: u64, frame: PhysAddr) -> bool {
+    pub fn map_window(&mut self, frames: &mut Frames, seat: Seat, page: u64, frame: PhysAddr) -> bool {
         let at = window(seat, page);
         match self.map(frames, at, frame, Self::DATA) {
             Ok(()) => true,
             Err(MapError::Occupied) => {
-                self.unmap_nic(seat, page);
+                self.unmap_window(seat, page);
                 self.map(frames, at, frame, Self::DATA).is_ok()
             }
             Err(_) => false,
         }
     }
 
-    /// Take page `page` of the NIC of the VM in `seat` out of the window.
-    pub fn unmap_nic(&mut self, seat: Seat, page: u64) {
+    /// Take page `page` of the device of the VM in `seat` out of the window.
+    pub fn unmap_window(&mut self, seat: Seat, page: u64) {
         if self.tables.unmap(window(seat, page)).is_some() {
             self.stale = true;
         }

@@ -9,6 +9,7 @@ mod creation;
 mod crossings;
 mod death;
 mod deliver;
+mod disks;
 mod ending;
 mod exits;
 mod guest;

@@ -5,7 +5,10 @@ use crate::board::Board;
 use crate::component::{BadPiece, Death, EndpointId, NoSwap, Unfit};
 use crate::kernel::{Cpu, Kernel};
 use crate::memory::{CLASSES, OwnerClass, Reservation};
-use crate::vm::{BootArgs, CreateError, End, IdentityError, METADATA_FRAMES, Memory, Order, Seed, State, StateError};
+use crate::vm::{
+    BootArgs, CreateError, Devices, End, IdentityError, METADATA_FRAMES, Memory, Order, Seed, State, StateError,
+};
+use abi::attachment::Attachment;
 use abi::claim::Claim;
 use abi::control::{ControlReply, ControlRequest, policy_state, status, vm_state};
 use abi::end::EndReason;
@@ -16,6 +19,7 @@ use abi::tenant::Tenant;
 use abi::vcpu::VcpuState;
 use abi::vm::{ImageId, Slot, VmId};
 use backend::{Backend, Vcpu};
+use zerocopy::FromBytes;
 
 /// Slots that one request looks at, at most.
 const LOOK: u32 = 1024;
@@ -45,6 +49,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 self.cpu.describe_component(index).unwrap_or(done(status::NOT_FOUND, 0))
             }
             ControlRequest::Image { image } => self.cpu.describe_image(image).unwrap_or(done(status::NOT_FOUND, 0)),
+            ControlRequest::DiskOf { slot } => self.describe_disk(slot).unwrap_or(done(status::NOT_FOUND, 0)),
             ControlRequest::Share { slot } => self.describe_share(slot).unwrap_or(done(status::NOT_FOUND, 0)),
             ControlRequest::Policy { component, policy } => {
                 self.cpu.describe_policy(component, policy).unwrap_or(done(status::NOT_FOUND, 0))
@@ -72,8 +77,11 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             {
                 done(status::BUSY, 0)
             }
-            ControlRequest::Create { image, slot, ipv4, args, share, claim, tenant } => {
-                self.create_for(from, &Order { image, slot, ipv4, share, claim, tenant }, args)
+            ControlRequest::Create { image, slot, ipv4, args, share, claim, tenant, disk } => {
+                match self.cpu.attachment_in(from, disk) {
+                    Some(disk) => self.create_for(from, &Order { image, slot, ipv4, share, claim, tenant, disk }, args),
+                    None => done(status::BAD_REQUEST, 0),
+                }
             }
             ControlRequest::Destroy { vm } => found(self.destroy(vm)),
             ControlRequest::Shutdown { vm } => found(self.raise(vm, abi::guest::pending::SHUTDOWN)),
@@ -212,6 +220,18 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         }
     }
 
+    /// The virtual disk of the VM in a slot.
+    fn describe_disk(&mut self, slot: Slot) -> Option<ControlReply> {
+        let (vm, Attachment { disk, mode }, attached) = match self.absent(slot) {
+            Some(seed) => (seed.id, seed.disk, false),
+            None => {
+                let vm = self.vms.get(slot)?;
+                (vm.id, vm.attachment, vm.life.shared().contains(Devices::DISK))
+            }
+        };
+        Some(ControlReply::DiskOf { vm, disk, mode, attached })
+    }
+
     fn describe_share(&mut self, slot: Slot) -> Option<ControlReply> {
         if let Some(Seed { id: vm, image, share, claim: Claim { reserve, limit }, tenant, .. }) = self.absent(slot) {
             let of_image = self.cpu.images.get(image).map_or(Tenant::UNSAID, |image| image.entry.tenant());
@@ -286,6 +306,16 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     /// The request `id` of this controller is done.
     pub fn reply_done(&mut self, to: EndpointId, id: u32) {
         self.reply(to, id, done(status::OK, 0));
+    }
+
+    /// The attachment that the party at this endpoint has in its request page; that to no disk for an empty piece. `None` for what is none.
+    fn attachment_in(&self, from: EndpointId, piece: Piece) -> Option<Attachment> {
+        if piece.len == 0 {
+            return Some(Attachment::NONE);
+        }
+        let mut copy = heapless::Vec::<u8, { abi::attachment::BYTES }>::new();
+        self.endpoints.get(from)?.copy_in(piece, &mut copy).ok()?;
+        Attachment::read_from_bytes(&copy).ok().filter(Attachment::is_valid)
     }
 
     /// Copy what the party at this endpoint has in its request page.

@@ -3,6 +3,7 @@
 mod admission;
 mod callers;
 mod control;
+mod disk;
 mod hold;
 mod net;
 mod out;

@@ -59,7 +59,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         body.registers.set_held(body.memory.reservation().held());
         let rank = cpu.endpoints.rank(of).ok_or(NoRingPage::NoSuchPage)?;
         let space = &mut cpu.components.list[rank].space;
-        if space.map_nic(&mut cpu.frames, seat, index, frame) { Ok(()) } else { Err(NoRingPage::NoFrame) }
+        if space.map_window(&mut cpu.frames, seat, index, frame) { Ok(()) } else { Err(NoRingPage::NoFrame) }
     }
 
     /// Free the pages of a VM's rings whose bits are set in `pages` (bit `i`: page `i` of the NIC), for its demultiplexer at the
@@ -83,7 +83,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         let space = &mut cpu.components.list[rank].space;
         let mut flush = Flush::Unneeded;
         for index in (1..end).filter(|index| pages >> index & 1 != 0) {
-            space.unmap_nic(seat, index);
+            space.unmap_window(seat, index);
             if body.memory.give_back(&mut cpu.frames, guest_page(index)).1 == Flush::Needed {
                 flush = Flush::Needed;
             }
@@ -125,16 +125,17 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         Ok(())
     }
 
-    /// The demultiplexer at this endpoint is gone: VMs that have ended need not wait for it. A few at a time; true when none is
+    /// The demultiplexer or striper at this endpoint is gone: VMs that have ended need not wait for it. A few at a time; true when none is
     /// left. (What it shares with VMs that live stays where it is: its successor has the same window, and is told of each.)
     #[must_use]
-    pub fn forget_net(&mut self, gone: EndpointId) -> bool {
+    pub fn forget_server(&mut self, gone: EndpointId) -> bool {
         let Self { vms, cpu, .. } = self;
         let leaving = Queue::Leaving(gone);
         for _ in 0..BATCH {
             let Some(slot) = cpu.queues.first(leaving) else { return true };
             match vms.get(slot) {
-                Some(vm) => cpu.detach(vm),
+                Some(vm) if vm.life.shared().contains(Devices::NIC) && vm.net == gone => cpu.detach(vm),
+                Some(vm) => cpu.detach_disk(vm),
                 None => cpu.queues.remove(leaving, slot),
             }
         }
@@ -152,7 +153,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     pub fn attach(&mut self, vm: &mut Vm<B>) {
         let Some(image) = self.images.get(vm.image) else { return };
         let (rx_slots, tx_slots) = (image.entry.rx_slots, image.entry.tx_slots);
-        let Some(start) = self.net_start(vm.net) else { return };
+        let Some(start) = self.living_start(vm.net) else { return };
         let Some(rank) = self.endpoints.rank(vm.net) else { return };
         let space = &mut self.components.list[rank].space;
         if rx_slots == 0 || tx_slots == 0 || vm.attached_to == start {
@@ -162,10 +163,10 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         let mapped = body
             .memory
             .frame(&mut self.frames, guest_page(0))
-            .is_some_and(|frame| space.map_nic(&mut self.frames, vm.seat, 0, frame));
+            .is_some_and(|frame| space.map_window(&mut self.frames, vm.seat, 0, frame));
         // From an earlier start there may be pages that this one has not asked for, and the first one.
         for index in u64::from(mapped)..nic::nic_pages(rx_slots, tx_slots) {
-            space.unmap_nic(vm.seat, index);
+            space.unmap_window(vm.seat, index);
         }
         if !mapped {
             vm.life.unshare(Devices::NIC);
@@ -185,15 +186,15 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         self.images.get(vm.image).map_or(0, |image| nic::nic_pages(image.entry.rx_slots, image.entry.tx_slots))
     }
 
-    /// Which start of the demultiplexer at this endpoint is the one that lives.
-    fn net_start(&self, of: EndpointId) -> Option<u32> {
+    /// Which start of the component at this endpoint is the one that lives.
+    pub(super) fn living_start(&self, of: EndpointId) -> Option<u32> {
         let component = &self.components.list[self.endpoints.rank(of)?];
         matches!(component.run, Run::Ready | Run::Waiting { .. }).then_some(component.incarnation)
     }
 
     /// Whether the demultiplexer that lives has been told of a VM: that one has a NIC, and it is not the predecessor's alone.
     fn knows(&self, vm: &Vm<B>) -> bool {
-        vm.life.shared().contains(Devices::NIC) && self.net_start(vm.net) == Some(vm.attached_to)
+        vm.life.shared().contains(Devices::NIC) && self.living_start(vm.net) == Some(vm.attached_to)
     }
 
     /// A VM that shares its NIC pages has ended: its demultiplexer has to let go of them. Where that does not live, or has not been
@@ -249,13 +250,13 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         let end = self.nic_pages(vm);
         if let Some(rank) = self.endpoints.rank(vm.net) {
             for index in 0..end {
-                self.components.list[rank].space.unmap_nic(vm.seat, index);
+                self.components.list[rank].space.unmap_window(vm.seat, index);
             }
         }
         vm.life.unshare(Devices::NIC);
         if vm.life.is_ending() {
             self.queues.remove(Queue::Leaving(vm.net), vm.slot());
-            self.await_burial(vm);
+            self.let_go_of(vm);
         }
     }
 }

@@ -23,6 +23,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         cpu.backlog.clear(to, service);
         match service {
             Service::Net => cpu.net_hello(to),
+            Service::Disk => cpu.disk_hello(to),
             Service::Pager => cpu.pager_hello(to),
             Service::Plan => cpu.plan_hello(cpu.room(vms)),
             Service::Control => {}
@@ -63,7 +64,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 Service::Net if vm.net == to => cpu.tell_owed_net(vm),
                 Service::Pager if vm.pager == to => cpu.tell_owed_pager(vm),
                 Service::Plan => cpu.tell_owed_plan(vm),
-                Service::Net | Service::Pager | Service::Control => {}
+                Service::Disk if vm.disk == to => cpu.tell_owed_disk(vm),
+                Service::Net | Service::Pager | Service::Control | Service::Disk => {}
             }
         }
         // Perhaps it was told nothing, and must come back all the same.
@@ -90,7 +92,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         let end = match service {
             Service::Plan => vms.used(),
             Service::Net if cpu.images.has_lazy() => seats + vms.used(),
-            Service::Net | Service::Pager | Service::Control => seats,
+            Service::Net | Service::Pager | Service::Control | Service::Disk => seats,
         };
         for (looked, number) in (from..).take_while(|&number| (number as usize) < end).enumerate() {
             let Some(endpoint) = cpu.endpoints.get_mut(to) else { return };
@@ -112,6 +114,9 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 cpu.tell_all_of(to, service, vm);
             }
         }
+        if service == Service::Disk {
+            cpu.disk_told(to);
+        }
     }
 }
 
@@ -124,7 +129,8 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         match service {
             Service::Net if vm.net == to => self.attach(vm),
             Service::Pager if vm.pager == to => self.tell_pager_all_of(vm),
-            Service::Net | Service::Pager | Service::Plan | Service::Control => {}
+            Service::Disk if vm.disk == to => self.attach_disk(vm),
+            Service::Net | Service::Pager | Service::Plan | Service::Control | Service::Disk => {}
         }
     }
 }

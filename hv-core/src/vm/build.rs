@@ -8,6 +8,7 @@ use crate::memory::{Frames, PhysAddr, Reservation, core_memory};
 use abi::claim::Claim;
 use abi::guest::{CONSOLE_SLOTS, MAGIC, NIC_BASE, PAGE_TABLES, REGISTER_PAGE, RegisterPage};
 use abi::guest_control::{self, ANSWER_SLOTS, ANSWERS, CONTROL_PAGE, REQUEST_PAGE, REQUEST_SLOTS, REQUESTS};
+use abi::guest_disk::{DISK_BASE, PAGES};
 use abi::limits::{PAGE_SHIFT, PAGE_SIZE};
 use abi::log::{BuildError, Part, ProcessorError};
 use abi::nic::{self, NicPage};
@@ -76,6 +77,11 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             build_nic(memory, frames, mac, rx_slots, tx_slots)?;
             NIC_BASE
         };
+        if !vm.attachment.is_none() {
+            for page in 0..PAGES {
+                new_page(memory, frames, DISK_BASE + page * PAGE_SIZE, Part::Disk)?;
+            }
+        }
         let start = image.start;
         if image.entry.controls() {
             if !endpoints.has_guest_room() {
@@ -132,6 +138,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         page.boot_args_len = u32::try_from(args.len()).unwrap_or(0);
         page.console_slots = CONSOLE_SLOTS;
         page.nic_page = nic_page;
+        page.disk_page = if vm.attachment.is_none() { 0 } else { DISK_BASE };
         page.control_page = if vm.control == EndpointId::NONE { 0 } else { CONTROL_PAGE };
         page.alarm = u64::MAX;
         let registers = Registers::new(frame).ok_or(BuildError::NoPage(Part::RegisterPage))?;

@@ -10,6 +10,7 @@ fn every_reason_for_which_a_vm_cannot_be_started_is_said_and_told_apart() {
         (Part::PageTables, "its first page tables"),
         (Part::Nic, "its NIC"),
         (Part::Control, "its control ring"),
+        (Part::Disk, "its virtual disk"),
     ];
     for (part, text) in parts {
         let (no_frame, no_page) = (BuildError::NoFrame(part), BuildError::NoPage(part));

@@ -8,9 +8,11 @@ use crate::board::Board;
 use crate::kernel::{Cpu, Kernel};
 use crate::log::say;
 use crate::memory::{Owner, Reservation};
+use abi::attachment::Attachment;
 use abi::claim::Claim;
 use abi::guest::BOOT_ARGS_MAX;
 use abi::log::{BuildError, Part, Record};
+use abi::service::Service;
 use abi::share::Share;
 use abi::tenant::Tenant;
 use abi::vm::{ImageId, Slot, VmId};
@@ -33,6 +35,8 @@ pub struct Order {
     pub claim: Claim,
     /// Whose it is; when this does not say, the image's.
     pub tenant: Tenant,
+    /// The virtual disk that it has; when this is none, the image's.
+    pub disk: Attachment,
 }
 
 /// Why a VM is not created.
@@ -66,7 +70,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         let Self { vms, cpu, .. } = self;
         let created_tsc = cpu.board.now();
         let stolen_ms = cpu.stolen_ms(created_tsc);
-        let &Order { image, slot, ipv4, share, claim, tenant } = order;
+        let &Order { image, slot, ipv4, share, claim, tenant, disk } = order;
         let Some(of_image) = cpu.images.get(image).map(|image| &image.entry) else {
             return Err(CreateError::UnknownImage);
         };
@@ -86,11 +90,13 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             return Err(CreateError::TooLong);
         }
         let share = share.or(of_image.share());
+        let disk = disk.or(of_image.disk);
+        let claim = claim.with_disk(disk);
         let id = vms.next_id().ok_or(CreateError::SlotsTaken)?;
         if slot.is_some_and(|slot| slot != id.slot) {
             return Err(CreateError::Moved(id.slot));
         }
-        let seed = Seed { id, image, ipv4, share, claim, tenant, created_tsc, stolen_ms };
+        let seed = Seed { id, image, ipv4, share, claim, tenant, disk, created_tsc, stolen_ms };
         if !vms.create(seed, args) {
             return Err(CreateError::ArgumentsTaken);
         }
@@ -182,6 +188,9 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             (vm.net, vm.pager) = (image.net, image.pager);
             vm.tenant = vm.tenant.or(image.entry.tenant());
         }
+        if !vm.attachment.is_none() {
+            vm.disk = self.endpoints.first(Service::Disk);
+        }
         Some((vm, reservation))
     }
 
@@ -199,6 +208,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         self.attach_pager(vm, false);
         self.attach(vm);
         self.now_ready(vm);
+        self.attach_disk(vm);
         self.mark = self.board.now();
         self.counters.admitted_ticks = self.time.since_start(self.mark);
     }

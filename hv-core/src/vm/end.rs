@@ -29,8 +29,16 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         self.queues.remove(Queue::Ready, vm.slot());
         self.queues.remove(Queue::Held, vm.slot());
         self.plan.give_up(vm.id);
-        if vm.life.shared().contains(Devices::NIC) {
+        self.let_go_of(vm);
+    }
+
+    /// A VM has ended: those who share its pages let go of them, one after the other; then the loop frees them.
+    pub fn let_go_of(&mut self, vm: &mut Vm<B>) {
+        let shared = vm.life.shared();
+        if shared.contains(Devices::NIC) {
             self.begin_detach(vm);
+        } else if shared.contains(Devices::DISK) {
+            self.begin_detach_disk(vm);
         } else {
             self.await_burial(vm);
         }

@@ -72,6 +72,8 @@ pub struct Devices(u8);
 impl Devices {
     /// The virtual NIC, which the network demultiplexer serves.
     pub const NIC: Devices = Devices(1);
+    /// The virtual disk, which the disk striper serves.
+    pub const DISK: Devices = Devices(2);
 
     pub const fn is_empty(self) -> bool {
         self.0 == 0

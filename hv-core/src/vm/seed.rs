@@ -1,5 +1,6 @@
 //! What a VM is made from.
 
+use abi::attachment::Attachment;
 use abi::claim::Claim;
 use abi::share::Share;
 use abi::tenant::Tenant;
@@ -18,6 +19,8 @@ pub struct Seed {
     pub claim: Claim,
     /// Whose it is; what this does not say is the image's.
     pub tenant: Tenant,
+    /// The virtual disk that it has.
+    pub disk: Attachment,
     /// TSC at which its creation began.
     pub created_tsc: u64,
     /// Milliseconds that had been stolen by then ([`crate::kernel::Steady::stolen`]), modulo 2^32.

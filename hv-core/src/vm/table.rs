@@ -115,7 +115,7 @@ impl<B: Backend> Table<B> {
     /// room, or the id is not the next.
     #[must_use]
     pub fn create(&mut self, seed: Seed, args: &[u8]) -> bool {
-        let Seed { id, image, ipv4, share, claim, tenant, created_tsc, stolen_ms } = seed;
+        let Seed { id, image, ipv4, share, claim, tenant, disk, created_tsc, stolen_ms } = seed;
         if self.next_id() != Some(id) {
             return false;
         }
@@ -138,6 +138,7 @@ impl<B: Backend> Table<B> {
             args,
             created_tsc,
             stolen_ms,
+            disk,
             ..Record::EMPTY
         };
         self.living += 1;
@@ -150,9 +151,9 @@ impl<B: Backend> Table<B> {
 
     /// What the VM of a record is made from.
     fn seed(slot: Slot, record: &Record) -> Seed {
-        let &Record { generation, image, ipv4, share, claim, tenant, created_tsc, stolen_ms, .. } = record;
+        let &Record { generation, image, ipv4, share, claim, tenant, disk, created_tsc, stolen_ms, .. } = record;
         let tenant = Tenant::from_raw(tenant).unwrap_or_default();
-        Seed { id: VmId { slot, generation }, image, ipv4, share, claim, tenant, created_tsc, stolen_ms }
+        Seed { id: VmId { slot, generation }, image, ipv4, share, claim, tenant, disk, created_tsc, stolen_ms }
     }
 
     /// The VM in a slot, if it waits for admission.

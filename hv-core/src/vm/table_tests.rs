@@ -42,6 +42,7 @@ fn seed(id: VmId) -> Seed {
         share: abi::share::Share::DEFAULT,
         claim: CLAIM,
         tenant: abi::tenant::Tenant::UNSAID,
+        disk: abi::attachment::Attachment::NONE,
         created_tsc: 12_345,
         stolen_ms: 7,
     }
@@ -279,7 +280,14 @@ fn what_boot_has_written_comes_to_live_once_and_in_its_place() {
     let pieces: [(&[u8], u32); 4] = [(b"first", NONE), (&[b'x'; 59], 2), (&[b'x'; 41], NONE), (b"", NONE)];
     let cells = pieces.map(|(piece, next)| Cell::new(piece, next)).to_vec();
     for (record, first) in records.iter_mut().zip([0, 1]) {
-        *record = Record::written(ImageId::new(3), abi::share::Share::DEFAULT, CLAIM, 0x0a00_0001, Args::at(first));
+        *record = Record::written(
+            ImageId::new(3),
+            abi::share::Share::DEFAULT,
+            CLAIM,
+            abi::attachment::Attachment::NONE,
+            0x0a00_0001,
+            Args::at(first),
+        );
     }
     let written = Written { slots: 2, cells: 3 };
     let mut table: Table<Fake> =

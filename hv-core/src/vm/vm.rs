@@ -4,6 +4,7 @@ use super::life::{Life, State};
 use super::seed::Seed;
 use crate::component::EndpointId;
 use crate::memory::PhysAddr;
+use abi::attachment::Attachment;
 use abi::share::Share;
 use abi::tenant::Tenant;
 use abi::vm::{ImageId, Seat, Slot, VmId};
@@ -87,6 +88,12 @@ pub struct Vm<B: Backend> {
     pub net: EndpointId,
     /// See `net`.
     pub pager: EndpointId,
+    /// The virtual disk that it has, who serves it, and the start of that one that has been told of it, 0 for none.
+    pub attachment: Attachment,
+    /// See `attachment`.
+    pub disk: EndpointId,
+    /// See `attachment`.
+    pub disk_start: u32,
     /// Its own endpoint, if it controls the machine.
     pub control: EndpointId,
 }
@@ -117,6 +124,9 @@ impl<B: Backend> Vm<B> {
             net: EndpointId::NONE,
             pager: EndpointId::NONE,
             control: EndpointId::NONE,
+            attachment: seed.disk,
+            disk: EndpointId::NONE,
+            disk_start: 0,
             created_tsc: seed.created_tsc,
             ran_ticks: 0,
             burst_ticks: 0,

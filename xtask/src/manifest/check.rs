@@ -2,6 +2,7 @@
 
 use super::model::{Component, Image, Ring, Start, System};
 use super::{options, service};
+use abi::attachment::Attachment;
 use abi::component::layout;
 use abi::limits::{
     MAX_COMPONENTS, MAX_IMAGES, MAX_POLICIES, MAX_RINGS, MAX_RINGS_PER_COMPONENT, NAME_BYTES, PAGE_SIZE, VM_MEMORY_MAX,
@@ -363,6 +364,7 @@ fn image_alone(image: &Image) -> Result<(), String> {
     }
     claim(image)?;
     tenant(image)?;
+    disk(image)?;
     share(image)?;
     printable("args", &image.args, IMAGE_ARGS_BYTES)?;
     service::check(image)
@@ -394,6 +396,15 @@ fn tenant(image: &Image) -> Result<(), String> {
     match &image.tenant {
         Some(name) if Tenant::new(name).is_none() => Err(format!(
             "tenant = {name:?}: write 1 to {NAME_MAX} small letters, digits or dashes, or leave it out for VMs each of which is its own tenant"
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn disk(image: &Image) -> Result<(), String> {
+    match &image.disk {
+        Some(text) if Attachment::parse(text).is_none() => Err(format!(
+            "disk = {text:?}: write the name of a virtual disk (1 to {NAME_BYTES} letters, digits, dashes, underscores or dots), with :ro behind it where its VMs only read, as in \"web:ro\""
         )),
         _ => Ok(()),
     }

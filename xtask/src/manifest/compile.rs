@@ -1,6 +1,7 @@
 //! The binary manifest (`abi::manifest`) of a checked system.
 
 use super::model::{Component, Image, Ring, Start, System};
+use abi::attachment::Attachment;
 use abi::limits::{MAX_POLICIES, Name, PAGE_SIZE};
 use abi::manifest::{
     self, ANY, CORE, DEFAULTS_BYTES, Header, IMAGE_ARGS_BYTES, ModuleDigest, NONE, component_flags, image_flags,
@@ -111,6 +112,8 @@ fn image(entry: &Image, system: &System) -> manifest::Image {
         limit_frames: number(entry.limit_frames()),
         tenant: entry.tenant.as_deref().and_then(Tenant::new).unwrap_or_default().raw(),
         reserved: 0,
+        disk: entry.disk.as_deref().and_then(Attachment::parse).unwrap_or(Attachment::NONE),
+        reserved2: 0,
     }
 }
 

@@ -60,9 +60,14 @@ impl<const TIMER: bool> Machine<TIMER> {
             let (id, seat, state) = (vm.id, vm.seat, vm.life.state());
             assert_eq!((id.slot, vms.seats().slot(seat)), (slot, Some(slot)));
             let Some(vm) = vms.get(slot) else { unreachable!("it was there") };
-            let leaves = state == State::Ending && vm.life.shared().contains(Devices::NIC);
+            let server = match vm.life.shared() {
+                shared if shared.contains(Devices::NIC) => Some(vm.net),
+                shared if shared.contains(Devices::DISK) => Some(vm.disk),
+                _ => None,
+            };
+            let leaves = state == State::Ending;
             for queue in leaving() {
-                let expected = leaves && queue == Queue::Leaving(vm.net);
+                let expected = leaves && server.map(Queue::Leaving) == Some(queue);
                 assert_eq!(listed(queue), expected, "{id} in the queue {queue:?}");
             }
             let deadline = cpu.timers.deadline_of(seat);
@@ -89,10 +94,10 @@ impl<const TIMER: bool> Machine<TIMER> {
                         !listed(Queue::Ready) && !listed(Queue::Waiting) && !listed(Queue::Held) && !on_turn,
                         "{id} has ended and is planned for"
                     );
-                    if vm.life.shared().contains(Devices::NIC) {
-                        let net = cpu.endpoints.rank(vm.net).map(|rank| cpu.components.list[rank].run);
-                        let asked_for = listed(Queue::Leaving(vm.net)) || matches!(net, Some(Run::Condemned(_)));
-                        assert!(asked_for, "{id} has ended and nobody asks for its NIC");
+                    if let Some(server) = server {
+                        let run = cpu.endpoints.rank(server).map(|rank| cpu.components.list[rank].run);
+                        let asked_for = listed(Queue::Leaving(server)) || matches!(run, Some(Run::Condemned(_)));
+                        assert!(asked_for, "{id} has ended and nobody asks for its pages");
                     } else {
                         assert!(listed(Queue::Ended), "{id} has ended and is not buried");
                         let waits = (0..MAX_ENDPOINTS)

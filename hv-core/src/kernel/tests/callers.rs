@@ -162,6 +162,7 @@ fn it_creates_a_vm_with_arguments_from_its_page_and_destroys_it() {
             share,
             claim: Claim::UNSAID,
             tenant: Tenant::UNSAID,
+            disk: abi::request_page::Piece::EMPTY,
         },
     );
     assert_eq!(answer, [done(status::OK, vm.raw())]);
@@ -245,7 +246,16 @@ fn what_is_no_request_is_answered_so_and_the_next_one_is_served() {
         let (image, slot, ipv4, share) = (WITHOUT_NIC, None, 0, Share::UNSAID);
         let answer = caller.ask(
             &mut machine,
-            ControlRequest::Create { image, slot, ipv4, args, share, claim: Claim::UNSAID, tenant: Tenant::UNSAID },
+            ControlRequest::Create {
+                image,
+                slot,
+                ipv4,
+                args,
+                share,
+                claim: Claim::UNSAID,
+                tenant: Tenant::UNSAID,
+                disk: abi::request_page::Piece::EMPTY,
+            },
         );
         let status = if len == 4096 { status::TOO_LONG } else { status::BAD_REQUEST };
         assert_eq!(answer, [done(status, 0)]);

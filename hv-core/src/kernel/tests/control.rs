@@ -33,7 +33,16 @@ fn create(image: ImageId) -> ControlRequest {
 /// The same with this claim on memory.
 fn create_on(image: ImageId, claim: Claim) -> ControlRequest {
     let (args, share, tenant) = (Piece::EMPTY, Share::UNSAID, Tenant::UNSAID);
-    ControlRequest::Create { image, slot: None, ipv4: 0, args, share, claim, tenant }
+    ControlRequest::Create {
+        image,
+        slot: None,
+        ipv4: 0,
+        args,
+        share,
+        claim,
+        tenant,
+        disk: abi::request_page::Piece::EMPTY,
+    }
 }
 
 impl Machine<true> {
@@ -111,6 +120,7 @@ fn the_next_vm_is_found_and_the_search_is_bounded() {
                 share: Share::DEFAULT,
                 claim: Claim::UNSAID,
                 tenant: Tenant::UNSAID,
+                disk: abi::attachment::Attachment::NONE,
                 created_tsc: 0,
                 stolen_ms: 0,
             };

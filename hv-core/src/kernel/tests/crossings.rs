@@ -234,6 +234,7 @@ fn an_image_says_whose_its_vms_are_unless_the_creator_does() {
         share,
         claim: abi::claim::Claim::UNSAID,
         tenant,
+        disk: abi::request_page::Piece::EMPTY,
     };
     for (image, said, is) in [
         (WITHOUT_NIC, Tenant::UNSAID, blue),

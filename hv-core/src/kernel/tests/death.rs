@@ -47,7 +47,7 @@ impl Fake {
     }
 
     /// Turns of the loop until a component is condemned: for what.
-    fn condemned(&mut self, service: Service) -> Death {
+    pub fn condemned(&mut self, service: Service) -> Death {
         for _ in 0..200_000 {
             if let Run::Condemned(why) = self.run_of(service) {
                 return why;

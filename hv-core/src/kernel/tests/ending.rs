@@ -21,7 +21,7 @@ const DESTROYED: End = End::new(EndReason::Destroyed, 5);
 
 impl<const TIMER: bool> Machine<TIMER> {
     /// End a VM as from outside.
-    fn end(&mut self, id: VmId) {
+    pub fn end(&mut self, id: VmId) {
         let Kernel { vms, cpu, .. } = &mut self.kernel;
         match vms.by_id(id) {
             Some(vm) => cpu.end(vm, DESTROYED),

@@ -351,6 +351,7 @@ impl<const TIMER: bool> History<TIMER> {
                         // Where memory is short, larger reserves would keep some waiting for ever.
                         claim: if self.harsh { Claim { reserve: 0, ..*claim } } else { *claim },
                         tenant: Tenant::UNSAID,
+                        disk: abi::request_page::Piece::EMPTY,
                     });
                 }
             }

@@ -3,7 +3,7 @@
 use super::board::{FakeBoard, Hardware};
 use super::component::FakeComponent;
 use super::placed::{DATA, HOLE as HOLES, Part, TEXT, program};
-use super::roles::{Monitor, Net, Pager, Role as FakeRole, Sched};
+use super::roles::{Disk, Monitor, Net, Pager, Role as FakeRole, Sched};
 use crate::board::TimeBase;
 use crate::boot::VmTables;
 use crate::boot::options::{Net as Addresses, Options};
@@ -13,6 +13,7 @@ use crate::memory::phys;
 use crate::memory::tables::{DirectMap, Tables as PageTables};
 use crate::memory::{CoreImage, Frames, KernelSpace, Owner, core_slice, frames};
 use crate::vm::{BootArgs, CreateError, Image, NEVER, Order, Queue, Written};
+use abi::attachment::Attachment;
 use abi::barriers::BarrierPlan;
 use abi::boot;
 use abi::claim::Claim;
@@ -93,6 +94,8 @@ pub struct Machine<const TIMER: bool> {
     pub guests: Rc<RefCell<Guests>>,
     /// VMs that were seen to have ended, since somebody last looked.
     pub ended: BTreeSet<VmId>,
+    /// The virtual disk of the VM that is created next.
+    pub next_disk: Attachment,
     /// Since when components and VMs share the CPU: ticks of those components and of guests, since the others had their turn.
     shared: Option<SharedSince>,
     /// Keeps the memory.
@@ -154,7 +157,7 @@ fn manifest(parties: &[(&str, Service)]) -> (Vec<manifest::Component>, Vec<Ring>
                     (component.port_first, component.port_count, component.port_irq) = (0x3f8, 8, 4);
                 }
             }
-            Service::Pager | Service::Plan => {}
+            Service::Pager | Service::Plan | Service::Disk => {}
         }
     }
     let rings = parties.iter().zip(0..).flat_map(|((role, service), index)| {
@@ -214,6 +217,8 @@ fn image(frames: &mut Frames, id: ImageId, rx_slots: u32, tx_slots: u32) -> Imag
         limit_frames: 300,
         tenant: 0,
         reserved: 0,
+        disk: abi::attachment::Attachment::NONE,
+        reserved2: 0,
     };
     Image::new(entry, &program).expect("good")
 }
@@ -244,7 +249,8 @@ fn write_vms(tables: &mut VmTables, vms: &[(ImageId, u32)], images: &[Option<Ima
                 cells[written.cells as usize] = Cell::new(piece, next);
                 written.cells += 1;
             }
-            *record = Record::written(id, image.entry.share(), image.entry.claim(), ipv4, Args::at(first));
+            *record =
+                Record::written(id, image.entry.share(), image.entry.claim(), image.entry.disk, ipv4, Args::at(first));
             written.slots += 1;
         }
     }
@@ -270,6 +276,7 @@ fn kernel_space(frames: &mut Frames) -> KernelSpace {
 fn fake(component: &Component, service: Service) -> FakeComponent {
     let role = match service {
         Service::Net => FakeRole::Net(Net::default()),
+        Service::Disk => FakeRole::Disk(Disk::default()),
         Service::Pager => FakeRole::Pager(Pager::default()),
         Service::Plan => FakeRole::Sched(Sched::default()),
         Service::Control => {
@@ -299,6 +306,13 @@ impl<const TIMER: bool> Machine<TIMER> {
     /// The same, with two demultiplexers, pagers and controllers, and an image whose VMs the second ones serve.
     pub fn with_twins(ram_frames: usize, places: Places) -> Self {
         Self::with_parties(ram_frames, places, &PARTIES, &[])
+    }
+
+    /// The same, with somebody who serves disks, and an image whose VMs have the virtual disk `web` for reading.
+    pub fn with_disks(ram_frames: usize) -> Self {
+        let places = Places { slots: ram_frames / 16, seats: ram_frames / 16 };
+        let parties: Vec<_> = PARTIES[..4].iter().copied().chain([("diskmux", Service::Disk)]).collect();
+        Self::with_parties(ram_frames, places, &parties, &[])
     }
 
     /// The same, with a demultiplexer, a pager and a controller, and nobody who plans.
@@ -392,7 +406,8 @@ impl<const TIMER: bool> Machine<TIMER> {
             hardware.roots.push(component.space.tables().root().as_u64());
         }
         kernel.start_components();
-        Machine { kernel, wires, hardware, guests, ended: BTreeSet::new(), shared: None, _ram: ram }
+        let next_disk = Attachment::NONE;
+        Machine { kernel, wires, hardware, guests, ended: BTreeSet::new(), shared: None, next_disk, _ram: ram }
     }
 
     /// Create a VM as an operator would.
@@ -426,7 +441,8 @@ impl<const TIMER: bool> Machine<TIMER> {
     ) -> Result<VmId, CreateError> {
         let slot = self.kernel.vms.next_id().map(|id| id.slot);
         let ipv4 = slot.map_or(0, |slot| self.kernel.cpu.net.address_of(slot));
-        let order = Order { image, slot, ipv4, share: Share::UNSAID, claim, tenant };
+        let disk = core::mem::replace(&mut self.next_disk, Attachment::NONE);
+        let order = Order { image, slot, ipv4, share: Share::UNSAID, claim, tenant, disk };
         self.kernel.create(&order, &self.arguments(image, ipv4, extra))
     }
 

@@ -119,6 +119,7 @@ fn one_without_an_address_is_refused() {
         share: Share::UNSAID,
         claim: Claim::UNSAID,
         tenant: Tenant::UNSAID,
+        disk: abi::attachment::Attachment::NONE,
     };
     assert_eq!(machine.kernel.create(&order, b""), Err(CreateError::NoAddress));
     assert!(machine.vms().is_empty());

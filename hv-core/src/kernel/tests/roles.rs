@@ -1,7 +1,9 @@
 //! What fake components know and answer, by role.
 
+use abi::attachment::Attachment;
 use abi::component::{ERROR_MIN, bits, kicks, syscall};
 use abi::control::{ControlReply, ControlRequest};
+use abi::disk_service::{DiskCommand, DiskEvent, no_disk};
 use abi::guest::pending;
 use abi::message::Message;
 use abi::net::{NetCommand, NetEvent};
@@ -23,6 +25,7 @@ pub enum Role {
     Pager(Pager),
     Sched(Sched),
     Monitor(Monitor),
+    Disk(Disk),
 }
 
 /// The demultiplexer: who is attached.
@@ -33,6 +36,16 @@ pub struct Net {
     pub out: BTreeSet<VmId>,
     /// Whoever is woken next at an interrupt.
     turn: usize,
+}
+
+/// The striper: who is attached, with what.
+#[derive(Default)]
+pub struct Disk {
+    pub attached: BTreeMap<VmId, (Seat, Attachment, bool)>,
+    /// It has been told of all that were there before.
+    pub told: bool,
+    /// It lets go of nobody.
+    pub withholds: bool,
 }
 
 /// The pager: the images' segments, and the VMs.
@@ -77,6 +90,7 @@ impl Role {
     pub fn forget(&mut self) {
         match self {
             Role::Net(net) => *net = Net::default(),
+            Role::Disk(disk) => *disk = Disk { withholds: disk.withholds, ..Disk::default() },
             Role::Pager(pager) => *pager = Pager { surprises: pager.surprises, ..Pager::default() },
             Role::Sched(sched) => *sched = Sched { lazy: sched.lazy, ..Sched::default() },
             // The operator is outside of the machine.
@@ -107,6 +121,7 @@ impl Role {
     pub fn told(&mut self, message: &Message, answers: &mut VecDeque<Message>) {
         match self {
             Role::Net(net) => net.told(NetEvent::try_from(message).expect("the core speaks well"), answers),
+            Role::Disk(disk) => disk.told(DiskEvent::try_from(message).expect("the core speaks well"), answers),
             Role::Pager(pager) => pager.told(PagerEvent::try_from(message).expect("the core speaks well"), answers),
             Role::Sched(sched) => sched.told(SchedEvent::try_from(message).expect("the core speaks well")),
             Role::Monitor(monitor) => {
@@ -127,7 +142,30 @@ impl Role {
                 monitor.asked += 1;
                 Message { id: monitor.asked, ..Message::from(request) }
             })),
-            Role::Net(_) | Role::Pager(_) => {}
+            Role::Net(_) | Role::Pager(_) | Role::Disk(_) => {}
+        }
+    }
+}
+
+impl Disk {
+    fn told(&mut self, event: DiskEvent, answers: &mut VecDeque<Message>) {
+        match event {
+            DiskEvent::Hello => assert!(self.attached.is_empty() && !self.told, "greeted in the middle"),
+            DiskEvent::Told => assert!(!core::mem::replace(&mut self.told, true), "once"),
+            DiskEvent::Attach { disk, vm, .. } if disk.as_str() == "missing" => {
+                answers.push_back(DiskCommand::Refused { vm, why: no_disk::NO_SUCH_DISK }.into());
+            }
+            DiskEvent::Attach { vm, seat, disk, mode, again, .. } => {
+                let attachment = Attachment { disk, mode };
+                assert_eq!(self.attached.insert(vm, (seat, attachment, again)), None, "{vm} is attached twice");
+            }
+            DiskEvent::Detach { vm, seat } => {
+                let found = self.attached.remove(&vm).map(|(seat, ..)| seat);
+                assert_eq!(found, Some(seat), "{vm} is detached that was not attached");
+                if !self.withholds {
+                    answers.push_back(DiskCommand::Detached { vm }.into());
+                }
+            }
         }
     }
 }

@@ -59,6 +59,7 @@ fn who_has_no_processor_has_no_state() {
             share: Share::DEFAULT,
             claim: abi::claim::Claim { reserve: 0, limit: 300 },
             tenant: abi::tenant::Tenant::UNSAID,
+            disk: abi::attachment::Attachment::NONE,
             created_tsc: 0,
             stolen_ms: 0
         },

@@ -52,6 +52,8 @@ pub fn image(frames: &mut Frames, memory_bytes: u64, slots: u32) -> Image {
         limit_frames: 300,
         tenant: 0,
         reserved: 0,
+        disk: abi::attachment::Attachment::NONE,
+        reserved2: 0,
     };
     Image::new(entry, &program).expect("good")
 }

@@ -17,6 +17,7 @@ mod elf;
 mod fatal;
 mod files;
 mod frames;
+mod guest_disks;
 mod guest_fuzz;
 mod hardware;
 pub mod hoarders;
@@ -64,6 +65,7 @@ pub fn all(long: bool) -> Vec<Case> {
         components::CASES,
         control::CASES,
         disks::CASES,
+        guest_disks::CASES,
         files::CASES,
         culprits::CASES,
         hostile::CASES,

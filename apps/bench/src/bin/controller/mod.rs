@@ -62,7 +62,16 @@ impl Controller {
     /// Creates a VM, and leaves a part of a second to it.
     pub fn create(&mut self, args: Piece, per_second: u64) {
         let (slot, ipv4, share, claim, tenant) = (None, 0, Share::UNSAID, Claim::UNSAID, Tenant::UNSAID);
-        let request = Message::from(ControlRequest::Create { image: IMAGE, slot, ipv4, args, share, claim, tenant });
+        let request = Message::from(ControlRequest::Create {
+            image: IMAGE,
+            slot,
+            ipv4,
+            args,
+            share,
+            claim,
+            tenant,
+            disk: abi::request_page::Piece::EMPTY,
+        });
         if self.requests.ring.push(&request).is_err() {
             component::log::error!("bench: the ring to the core does not take a request");
         }

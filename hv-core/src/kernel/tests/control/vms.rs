@@ -16,6 +16,7 @@ fn a_vm_that_is_created_has_the_name_it_is_answered_with_and_its_arguments() {
         share,
         claim: Claim::UNSAID,
         tenant: Tenant::UNSAID,
+        disk: abi::request_page::Piece::EMPTY,
     });
     assert_eq!(reply, [done(status::OK, vm.raw())]);
     assert_eq!(machine.kernel.vms.by_id(vm).expect("it lives").ipv4, ipv4);
@@ -41,6 +42,7 @@ fn a_vm_has_the_share_of_its_image_but_for_what_its_creator_says() {
         share,
         claim: Claim::UNSAID,
         tenant: Tenant::UNSAID,
+        disk: abi::request_page::Piece::EMPTY,
     };
     let reply = machine.request(ordered(said));
     let vm = VmId::new(1, 1);
@@ -89,6 +91,7 @@ fn a_vm_is_not_created_when_no_room_is_left_for_its_arguments() {
         share,
         claim: Claim::UNSAID,
         tenant: Tenant::UNSAID,
+        disk: abi::request_page::Piece::EMPTY,
     });
     assert_eq!(refused, [done(status::NO_ARGUMENTS, 0)]);
     let made = machine.request(create(WITHOUT_NIC));
@@ -270,6 +273,7 @@ fn arguments_beyond_the_page_or_the_limit_are_refused_and_the_longest_arrive_who
         share: Share::UNSAID,
         claim: Claim::UNSAID,
         tenant: Tenant::UNSAID,
+        disk: abi::request_page::Piece::EMPTY,
     };
     for (piece, refusal) in BAD_PIECES {
         assert_eq!(machine.request(order(piece)), [done(refusal, 0)], "{piece:?}");
@@ -302,6 +306,7 @@ fn who_chose_by_a_slot_that_is_not_the_next_is_told_which_is() {
             share,
             claim: Claim::UNSAID,
             tenant: Tenant::UNSAID,
+            disk: abi::request_page::Piece::EMPTY,
         }
     };
     for slot in [0, 2, u32::MAX - 1] {

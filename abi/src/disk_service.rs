@@ -1,0 +1,66 @@
+//! Messages between the core and the disk striper about the virtual disks of VMs ([`crate::guest_disk`]).
+
+// The sentence above each message explains its fields.
+#![allow(missing_docs)]
+
+use crate::limits::Name;
+use crate::message::messages;
+use crate::vm::{Seat, VmId};
+
+messages! {
+    /// Core to striper.
+    DiskEvent {
+        /// First message after every start of the striper: everything it knew is void.
+        0x701 Hello,
+        /// The disk page and the block slots of `vm` are mapped in the window, in the place of its `seat`, for the virtual disk `disk`
+        /// ([`crate::attachment::mode`]). `again`: an earlier start of the striper has served it; the rings are empty, and the guest gives again what was
+        /// not answered. `weight` is its share against other VMs.
+        0x702 Attach { vm: VmId, seat: Seat, disk: Name, mode: u32, again: bool, weight: u16 },
+        /// All VMs that an earlier start has served have been told of.
+        0x704 Told,
+        /// `vm` is gone. Its pages stay mapped until the striper has answered `Detached`.
+        0x703 Detach { vm: VmId, seat: Seat },
+    }
+}
+
+messages! {
+    /// Striper to core.
+    DiskCommand {
+        /// The striper will not touch the pages of `vm` any more.
+        0x711 Detached { vm: VmId },
+        /// It does not serve `vm` ([`no_disk`]), and does not touch its pages.
+        0x712 Refused { vm: VmId, why: u16 },
+    }
+}
+
+/// Why a VM does not get its disk: the detail of [`crate::end::EndReason::NoDisk`].
+pub mod no_disk {
+    /// Nobody serves disks: no disks were found at boot.
+    pub const NO_STRIPER: u16 = 1;
+    /// No set of disks is in use.
+    pub const NO_SET: u16 = 2;
+    /// The set in use has no virtual disk of this name.
+    pub const NO_SUCH_DISK: u16 = 3;
+    /// Another VM has it for writing, or others have it while this one is to write.
+    pub const IN_USE: u16 = 4;
+    /// It is never written, or the set takes no writes, and the VM is to write.
+    pub const READ_ONLY: u16 = 5;
+    /// The striper has no room for it.
+    pub const NO_ROOM: u16 = 6;
+    /// The core has no frame for the window, or the VM's pages are not there.
+    pub const NO_WINDOW: u16 = 7;
+
+    /// What the log and the monitor say.
+    pub const fn text(why: u64) -> &'static str {
+        match why {
+            1 => "no disks were found at boot; see 'disks'",
+            2 => "no set of disks is in use; see 'disks'",
+            3 => "the set has no virtual disk of that name; see 'disks'",
+            4 => "another VM has it; end that one, or attach it to both with :ro",
+            5 => "it can only be read; attach it with :ro",
+            6 => "too many VMs have disks; end some",
+            7 => "no memory is left for its window; end some VMs",
+            _ => "for no known reason",
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! The VMs that have virtual disks: attached, served in turns, detached.
+
+use crate::disks::{Disks, Host};
+use crate::drivers::Controller;
+use crate::guest::{Guest, Next};
+use crate::sets::Sets;
+use crate::store::{Ask, JOBS, Outcome, Refused, Store};
+use crate::turns::{self, Turns};
+use crate::uses::Uses;
+use abi::attachment::mode;
+use abi::disk_service::{DiskCommand, DiskEvent, no_disk};
+use abi::guest_disk::{DiskOrder, status};
+use abi::limits::Name;
+use abi::message::Message;
+use abi::note::TableBytes;
+use abi::vm::{Seat, VmId};
+use component::{Table, Tables, VmDisk};
+use disk_format::Kind;
+use ring::SharedMemory;
+
+/// Requests that are taken before others come to their turn, so that nobody's nonsense holds them up.
+const BATCH: usize = 64;
+/// VMs that hear of completions at the end of a step: no more than requests end in it.
+const BELLS: usize = BATCH + JOBS;
+
+/// What is needed of the machine.
+pub trait Machine {
+    /// The pages of the VM in a seat.
+    fn disk(&mut self, seat: Seat) -> Option<VmDisk>;
+    /// The VM is to look at its disk.
+    fn raise(&mut self, vm: VmId);
+    /// Tells the core.
+    fn tell(&mut self, command: DiskCommand);
+}
+
+/// A seat.
+#[derive(Default)]
+enum Place {
+    #[default]
+    Free,
+    /// Its VM is attached when all are known that had disks before.
+    Waits {
+        vm: VmId,
+        disk: Name,
+        mode: u32,
+        weight: u16,
+    },
+    Attached(Guest),
+}
+
+/// Bytes that a seat takes in all tables.
+// No more than some hundred.
+#[allow(clippy::cast_possible_truncation)]
+pub const TABLES: TableBytes =
+    TableBytes { per_seat: size_of::<Place>() as u32 + turns::BYTES_PER_SEAT, ..TableBytes::NONE };
+
+/// A request that the store has.
+#[derive(Clone, Copy)]
+struct Flight {
+    seat: Seat,
+    vm: VmId,
+    id: u32,
+    /// Where what is read is to be put.
+    slot: Option<u16>,
+}
+
+/// All of them.
+pub struct Guests {
+    places: Table<Place>,
+    turns: Turns,
+    uses: Uses,
+    flights: [Option<Flight>; JOBS],
+    bells: heapless::Vec<Seat, BELLS>,
+    /// All VMs are known that a predecessor has served.
+    told: bool,
+}
+
+impl Guests {
+    /// Nobody yet.
+    pub fn new(tables: &mut Tables, uses: Uses) -> Self {
+        Guests {
+            places: tables.per_seat(),
+            turns: Turns::new(tables),
+            uses,
+            flights: [None; JOBS],
+            bells: heapless::Vec::new(),
+            told: false,
+        }
+    }
+
+    /// The core says something.
+    pub fn hear(&mut self, event: DiskEvent, sets: &Sets, machine: &mut impl Machine) {
+        match event {
+            DiskEvent::Hello => {}
+            DiskEvent::Attach { vm, seat, disk, mode, again, weight } => {
+                self.release(seat);
+                if again || self.told {
+                    self.attach((vm, seat), (disk, mode), weight, again, sets, machine);
+                } else if let Some(place) = self.places.reach(seat.index()) {
+                    *place = Place::Waits { vm, disk, mode, weight };
+                }
+            }
+            DiskEvent::Told => {
+                self.told = true;
+                // Once in a start.
+                for number in 0..self.places.len() {
+                    let Some(&Place::Waits { vm, disk, mode, weight }) = self.places.get(number) else { continue };
+                    let Ok(seat) = u16::try_from(number).map(Seat::new) else { continue };
+                    self.release(seat);
+                    self.attach((vm, seat), (disk, mode), weight, false, sets, machine);
+                }
+            }
+            DiskEvent::Detach { vm, seat } => {
+                self.release(seat);
+                machine.tell(DiskCommand::Detached { vm });
+            }
+        }
+    }
+
+    /// Whoever had a seat has it no more.
+    fn release(&mut self, seat: Seat) {
+        let Some(place) = self.places.get_mut(seat.index()) else { return };
+        if let Place::Attached(Guest { entry: Some(entry), .. }) = core::mem::take(place) {
+            self.uses.give_back(entry);
+        }
+    }
+
+    /// Gives a VM its disk, or says why not. One that has had it before keeps what there is of it.
+    fn attach(
+        &mut self,
+        (vm, seat): (VmId, Seat),
+        (name, mode): (Name, u32),
+        weight: u16,
+        again: bool,
+        sets: &Sets,
+        machine: &mut impl Machine,
+    ) {
+        let to_write = mode == mode::READ_WRITE;
+        let found = self.find(name, to_write, sets);
+        if let Err(why) = found {
+            log::warn!("{vm}: disk {name}: {}", no_disk::text(why.into()));
+        }
+        let entry = match found {
+            Ok(entry) => Some(entry),
+            Err(_) if again => None,
+            Err(why) => return machine.tell(DiskCommand::Refused { vm, why }),
+        };
+        let place = self.places.reach(seat.index());
+        let Some((place, disk)) = place.zip(machine.disk(seat)) else {
+            if let Some(entry) = entry {
+                self.uses.give_back(entry);
+            }
+            return machine.tell(DiskCommand::Refused { vm, why: no_disk::NO_ROOM });
+        };
+        let guest = Guest::new(vm, weight, entry, !to_write, disk);
+        if let Some(entry) = entry.and_then(|entry| sets.entry(entry)) {
+            guest.announce(name, entry.blocks);
+        }
+        *place = Place::Attached(guest);
+        self.turns.push(seat);
+        machine.raise(vm);
+    }
+
+    /// Takes a virtual disk for a VM: its place in the directory.
+    fn find(&mut self, name: Name, to_write: bool, sets: &Sets) -> Result<u16, u16> {
+        if sets.members() == 0 {
+            return Err(no_disk::NO_SET);
+        }
+        let entry = sets.disk_called(name).ok_or(no_disk::NO_SUCH_DISK)?;
+        let never_written = sets.entry(entry).is_none_or(|entry| entry.kind == Kind::Disk { read_only: true });
+        if to_write && (never_written || !sets.is_writable()) {
+            return Err(no_disk::READ_ONLY);
+        }
+        if self.uses.take(entry, to_write) { Ok(entry) } else { Err(no_disk::IN_USE) }
+    }
+
+    /// The VM in a seat has kicked its disk.
+    pub fn kicked(&mut self, seat: Seat) {
+        self.turns.push(seat);
+    }
+
+    /// Gives the store what VMs ask for, in turns, as long as it has room. True when there is perhaps more to take at once.
+    pub fn serve<C: Controller, H: Host>(&mut self, store: &mut Store, sets: &Sets, disks: &Disks<C, H>) -> bool {
+        for _ in 0..BATCH {
+            let Some(flight) = self.flights.iter().position(Option::is_none) else { return false };
+            let Some(seat) = self.turns.first() else { return false };
+            if !store.has_room() {
+                return false;
+            }
+            let Some(Place::Attached(guest)) = self.places.get_mut(seat.index()) else {
+                self.turns.leave();
+                continue;
+            };
+            let request = match guest.next() {
+                Next::Request(request) => request,
+                Next::Nothing => {
+                    self.turns.leave();
+                    continue;
+                }
+                Next::Again => {
+                    // One that lies does not keep its turn.
+                    self.turns.spend(0);
+                    continue;
+                }
+            };
+            let (vm, weight) = (guest.vm, guest.weight);
+            match begin(guest, &request, flight, store, sets, disks) {
+                Ok(slot) => self.flights[flight] = Some(Flight { seat, vm, id: request.id, slot }),
+                Err(status) => {
+                    let _ = guest.complete(request.id, status);
+                    self.ring(seat);
+                }
+            }
+            self.turns.spend(weight);
+        }
+        true
+    }
+
+    /// A request that the store had has ended. `memory`: where what was read lies.
+    pub fn ended(&mut self, token: u64, outcome: Outcome, memory: &SharedMemory) {
+        let flight = usize::try_from(token).ok().and_then(|token| self.flights.get_mut(token)?.take());
+        let Some(Flight { seat, vm, id, slot }) = flight else { return };
+        let Some(Place::Attached(guest)) = self.places.get_mut(seat.index()) else { return };
+        // It has ended meanwhile, and another one has its seat.
+        if guest.vm != vm {
+            return;
+        }
+        let status = match (outcome, slot) {
+            (Outcome::Done, _) => status::DONE,
+            (Outcome::Zeros, _) => status::ZEROS,
+            (Outcome::Data(at), Some(slot)) if guest.fill(slot, memory, at).is_some() => status::DONE,
+            (Outcome::Corrupt, _) => status::CORRUPT,
+            (Outcome::Failed | Outcome::Data(_), _) => status::FAILED,
+        };
+        if guest.complete(id, status) {
+            self.turns.push(seat);
+        }
+        self.ring(seat);
+    }
+
+    /// The VM in a seat has completions.
+    fn ring(&mut self, seat: Seat) {
+        if !self.bells.contains(&seat) {
+            // As many as can end.
+            let _ = self.bells.push(seat);
+        }
+    }
+
+    /// Says to the VMs that have completions, and listen, that they have some.
+    pub fn ring_all(&mut self, machine: &mut impl Machine) {
+        for seat in core::mem::take(&mut self.bells) {
+            if let Some(Place::Attached(guest)) = self.places.get(seat.index())
+                && guest.listens()
+            {
+                machine.raise(guest.vm);
+            }
+        }
+    }
+}
+
+/// Gives a request to the store, with this token. (Its block is not to lie on the stack of whoever does the next step.) The slot that what is read belongs into.
+///
+/// # Errors
+/// The status with which it has ended at once.
+#[inline(never)]
+fn begin<C: Controller, H: Host>(
+    guest: &Guest,
+    request: &Message,
+    token: usize,
+    store: &mut Store,
+    sets: &Sets,
+    disks: &Disks<C, H>,
+) -> Result<Option<u16>, u16> {
+    let entry = guest.entry.and_then(|entry| sets.entry(entry)).ok_or(status::FAILED)?;
+    let (ask, slot, data) = match guest.order(request, entry.blocks)? {
+        DiskOrder::Read { block, slot } => (Ask::Read(block), Some(slot), None),
+        DiskOrder::Write { block, slot } => (Ask::Write(block), None, guest.block_in(slot)),
+        DiskOrder::Flush => (Ask::Flush, None, None),
+        DiskOrder::Discard { block } => (Ask::Discard(block), None, None),
+    };
+    match store.ask((token as u64, entry, ask), data.as_ref(), sets, disks) {
+        Ok(()) => Ok(slot),
+        Err(Refused::Nonsense) => Err(status::READ_ONLY),
+        Err(Refused::Full | Refused::Gone) => Err(status::FAILED),
+    }
+}
+
+#[cfg(test)]
+#[path = "guests_tests.rs"]
+mod tests;

@@ -1,0 +1,432 @@
+use super::*;
+use crate::service::Service;
+use crate::sets::DIRECTORY_BYTES;
+use crate::test_machine::{BUFFERS, Clock, Fake, Shared, WEB, connect_to, content, dma, set, writable};
+use crate::uses::MAX_ENTRIES;
+use abi::guest_disk::{
+    BLOCK_BYTES, COMPLETION_SLOTS, COMPLETIONS, DiskCompletion, DiskPage, PAGES, REQUEST_SLOTS, REQUESTS, flags,
+    ring_bytes, state,
+};
+use core::mem::offset_of;
+use ring::{Consumer, Producer, RingError};
+use std::boxed::Box;
+use std::vec;
+use std::vec::Vec;
+
+const SEATS: usize = 4;
+
+/// The VMs' memory, and what they and the core hear.
+struct Vms {
+    pages: [SharedMemory; SEATS],
+    raised: Vec<VmId>,
+    commands: Vec<DiskCommand>,
+}
+
+impl Machine for Vms {
+    fn disk(&mut self, seat: Seat) -> Option<VmDisk> {
+        VmDisk::over(self.pages.get(seat.index())?)
+    }
+
+    fn raise(&mut self, vm: VmId) {
+        self.raised.push(vm);
+    }
+
+    fn tell(&mut self, command: DiskCommand) {
+        self.commands.push(command);
+    }
+}
+
+/// A VM's own ends.
+struct Own {
+    pages: SharedMemory,
+    requests: Producer<SharedMemory>,
+    completions: Consumer<SharedMemory>,
+}
+
+impl Own {
+    fn ask(&mut self, id: u32, order: DiskOrder) {
+        let message = Message { id, ..order.into() };
+        self.requests.push(&message).expect("room");
+    }
+
+    fn put(&self, slot: usize, byte: u8) {
+        self.pages.write((1 + slot) * BLOCK_BYTES, &[byte; BLOCK_BYTES]).expect("a slot");
+    }
+
+    fn holds(&self, slot: usize) -> u8 {
+        let mut block = [0; BLOCK_BYTES];
+        self.pages.read((1 + slot) * BLOCK_BYTES, &mut block).expect("a slot");
+        assert!(block.iter().all(|&byte| byte == block[0]), "a block of two");
+        block[0]
+    }
+
+    /// What was completed: ids, and how.
+    fn ended(&mut self) -> Vec<(u32, u16)> {
+        let mut ended = Vec::new();
+        while let Some(message) = self.completions.pop().expect("an honest striper") {
+            let Ok(DiskCompletion::Ended { status }) = DiskCompletion::try_from(&message) else {
+                panic!("no completion")
+            };
+            ended.push((message.id, status));
+        }
+        ended.sort_unstable();
+        ended
+    }
+}
+
+/// The component over a set, and VMs.
+struct Lab {
+    platters: Vec<Shared>,
+    memory: SharedMemory,
+    disks: Disks<Fake, Clock>,
+    service: Service,
+    vms: Vms,
+}
+
+fn start(platters: &[Shared], memory: SharedMemory) -> (Disks<Fake, Clock>, Service) {
+    let mut disks = connect_to(platters, memory);
+    let mut sets = Sets::new(Box::leak(Box::new([0; DIRECTORY_BYTES])));
+    sets.find(&mut disks);
+    let uses = Uses::new(Box::leak(Box::new([0; MAX_ENTRIES])));
+    let guests = Guests::new(&mut Tables::on_heap(TABLES, 0, SEATS), uses);
+    (disks, Service::new(sets, Store::new(BUFFERS + crate::scrub::BYTES), guests, BUFFERS))
+}
+
+fn vm(seat: u16) -> VmId {
+    VmId::new(u32::from(seat) + 100, 1)
+}
+
+impl Lab {
+    fn over(platters: Vec<Shared>) -> Lab {
+        let memory = dma();
+        let (disks, service) = start(&platters, memory);
+        let page = || SharedMemory::from_static(vec![0_u64; usize::try_from(PAGES).expect("few") * 512].leak());
+        let vms = Vms { pages: [(); SEATS].map(|()| page()), raised: Vec::new(), commands: Vec::new() };
+        Lab { platters, memory, disks, service, vms }
+    }
+
+    /// One that has told of all VMs.
+    fn new() -> Lab {
+        let mut lab = Lab::over(writable(2).0);
+        lab.hear(DiskEvent::Hello);
+        lab.hear(DiskEvent::Told);
+        lab
+    }
+
+    fn hear(&mut self, event: DiskEvent) {
+        self.service.guests.hear(event, &self.service.sets, &mut self.vms);
+    }
+
+    fn attach(&mut self, seat: u16, disk: &str, mode: u32, again: bool) {
+        let disk = Name::new(disk).expect("short");
+        self.hear(DiskEvent::Attach { vm: vm(seat), seat: Seat::new(seat), disk, mode, again, weight: 100 });
+    }
+
+    /// The ends of the VM in a seat, which has just been attached.
+    fn own(&self, seat: u16) -> Own {
+        let pages = self.vms.pages[usize::from(seat)];
+        let ring = |at, slots| pages.sub(at, ring_bytes(slots)).expect("in the page");
+        Own {
+            pages,
+            requests: Producer::attach_contiguous(&ring(REQUESTS, REQUEST_SLOTS), REQUEST_SLOTS).expect("a ring"),
+            completions: Consumer::attach_contiguous(&ring(COMPLETIONS, COMPLETION_SLOTS), COMPLETION_SLOTS)
+                .expect("a ring"),
+        }
+    }
+
+    fn state(&self, seat: usize) -> u32 {
+        self.vms.pages[seat].load32(offset_of!(DiskPage, state)).expect("in the page")
+    }
+
+    fn kick(&mut self, seat: u16) {
+        self.service.guests.kicked(Seat::new(seat));
+    }
+
+    /// Until nothing happens any more. Scrubs that were done.
+    fn settle(&mut self) -> Vec<Message> {
+        let mut scrubs = Vec::new();
+        for _ in 0..20_000 {
+            let (more, scrubbed) = self.service.step(&mut self.disks, &mut self.vms);
+            scrubs.extend(scrubbed);
+            if !more && !self.service.is_busy() {
+                return scrubs;
+            }
+            let until = self.disks.host().0 + 10_000;
+            self.disks.host().sleep(until);
+        }
+        panic!("it does not end")
+    }
+
+    /// The component dies, and the core tells its successor of this VM, whose rings begin anew.
+    fn restart(&mut self, seat: u16, mode: u32) {
+        self.platters.iter().for_each(|platter| platter.borrow_mut().abandon(self.memory, || true));
+        (self.disks, self.service) = start(&self.platters, self.memory);
+        for at in [REQUESTS, COMPLETIONS] {
+            let ring = self.vms.pages[usize::from(seat)].sub(at, ring_bytes(0)).expect("in the page");
+            ring::reset(&ring).expect("a ring");
+        }
+        self.hear(DiskEvent::Hello);
+        self.attach(seat, "web", mode, true);
+        self.hear(DiskEvent::Told);
+    }
+}
+
+#[test]
+fn what_a_vm_writes_it_reads_and_what_it_may_not_it_is_told() {
+    let mut lab = Lab::new();
+    lab.attach(1, "web", mode::READ_WRITE, false);
+    assert_eq!((lab.state(1), &lab.vms.raised[..], lab.vms.commands.len()), (state::READY, &[vm(1)][..], 0));
+    let page = lab.vms.pages[1];
+    assert_eq!(page.read64(offset_of!(DiskPage, blocks)), Some(WEB));
+    assert_eq!(page.read32(offset_of!(DiskPage, flags)), Some(0));
+    let mut own = lab.own(1);
+    own.put(3, 0xaa);
+    own.ask(1, DiskOrder::Write { block: 10, slot: 3 });
+    own.ask(2, DiskOrder::Read { block: 10, slot: 4 });
+    own.ask(3, DiskOrder::Read { block: 11, slot: 5 });
+    own.ask(4, DiskOrder::Read { block: 15, slot: 6 });
+    own.ask(5, DiskOrder::Flush);
+    own.ask(6, DiskOrder::Read { block: WEB, slot: 0 });
+    own.ask(7, DiskOrder::Read { block: 1, slot: 8 });
+    own.ask(8, DiskOrder::Discard { block: u64::MAX });
+    own.requests.push(&Message { id: 9, ..Message::new(0x6ff, []) }).expect("room");
+    own.put(6, 0x77);
+    lab.kick(1);
+    lab.settle();
+    let done = status::DONE;
+    let bad = status::BAD_REQUEST;
+    let outside = status::OUT_OF_RANGE;
+    let all = [
+        (1, done),
+        (2, done),
+        (3, done),
+        (4, status::ZEROS),
+        (5, done),
+        (6, outside),
+        (7, bad),
+        (8, outside),
+        (9, bad),
+    ];
+    assert_eq!(own.ended(), all);
+    let old = content(11).expect("written")[0];
+    assert_eq!([4, 5, 6].map(|slot| own.holds(slot)), [0xaa, old, 0x77]);
+    // It had not said that it waits; now it does.
+    assert_eq!(lab.vms.raised.len(), 1);
+    own.ask(10, DiskOrder::Discard { block: 10 });
+    own.ask(11, DiskOrder::Read { block: 10, slot: 4 });
+    assert!(own.completions.prepare_wait() && own.requests.consumer_waits());
+    lab.kick(1);
+    lab.settle();
+    assert_eq!((own.ended(), lab.vms.raised.len() > 1), (vec![(10, done), (11, status::ZEROS)], true));
+}
+
+#[test]
+fn a_disk_is_one_writers_or_many_readers() {
+    let refused = |lab: &mut Lab| match lab.vms.commands.pop() {
+        Some(DiskCommand::Refused { why, .. }) => Some(why),
+        Some(DiskCommand::Detached { .. }) => Some(0),
+        None => None,
+    };
+    let mut lab = Lab::new();
+    lab.attach(0, "web", mode::READ_ONLY, false);
+    lab.attach(1, "web", mode::READ_ONLY, false);
+    assert_eq!((refused(&mut lab), lab.state(0), lab.state(1)), (None, state::READY, state::READY));
+    assert_eq!(lab.vms.pages[0].read32(offset_of!(DiskPage, flags)), Some(flags::READ_ONLY));
+    lab.attach(2, "web", mode::READ_WRITE, false);
+    assert_eq!((refused(&mut lab), lab.state(2)), (Some(no_disk::IN_USE), state::COMING));
+    for name in ["swap", "nothing"] {
+        lab.attach(2, name, mode::READ_ONLY, false);
+        assert_eq!(refused(&mut lab), Some(no_disk::NO_SUCH_DISK), "{name}");
+    }
+    let mut own = lab.own(0);
+    own.ask(1, DiskOrder::Write { block: 1, slot: 0 });
+    own.ask(2, DiskOrder::Discard { block: 1 });
+    own.ask(3, DiskOrder::Flush);
+    lab.kick(0);
+    lab.settle();
+    assert_eq!(own.ended(), [(1, status::READ_ONLY), (2, status::READ_ONLY), (3, status::DONE)]);
+    for seat in [0, 1] {
+        lab.hear(DiskEvent::Detach { vm: vm(seat), seat: Seat::new(seat) });
+        assert_eq!(refused(&mut lab), Some(0));
+    }
+    lab.attach(2, "web", mode::READ_WRITE, false);
+    assert_eq!((refused(&mut lab), lab.state(2)), (None, state::READY));
+    // One that is never written, and no set at all.
+    let mut lab = Lab::over(set(1, 2).0);
+    lab.hear(DiskEvent::Told);
+    lab.attach(0, "web", mode::READ_WRITE, false);
+    assert_eq!(refused(&mut lab), Some(no_disk::READ_ONLY));
+    let mut lab = Lab::over(writable(2).0.split_off(1));
+    lab.hear(DiskEvent::Told);
+    lab.attach(0, "web", mode::READ_ONLY, false);
+    assert_eq!(refused(&mut lab), Some(no_disk::NO_SET));
+}
+
+#[test]
+fn whoever_had_a_disk_before_a_restart_comes_before_others() {
+    let mut lab = Lab::over(writable(2).0);
+    lab.hear(DiskEvent::Hello);
+    lab.attach(0, "web", mode::READ_WRITE, false);
+    assert_eq!((lab.state(0), lab.vms.commands.len()), (state::COMING, 0));
+    lab.attach(3, "web", mode::READ_WRITE, true);
+    lab.hear(DiskEvent::Told);
+    assert_eq!((lab.state(0), lab.state(3)), (state::COMING, state::READY));
+    assert_eq!(lab.vms.commands, [DiskCommand::Refused { vm: vm(0), why: no_disk::IN_USE }]);
+    // One whose disk is not there any more goes on, and its requests fail.
+    let mut lab = Lab::over(writable(2).0.split_off(1));
+    lab.attach(1, "web", mode::READ_WRITE, true);
+    assert!(lab.vms.commands.is_empty() && lab.vms.raised == [vm(1)]);
+    let mut own = lab.own(1);
+    own.ask(1, DiskOrder::Read { block: 0, slot: 0 });
+    own.ask(2, DiskOrder::Flush);
+    lab.kick(1);
+    lab.settle();
+    assert_eq!(own.ended(), [(1, status::FAILED), (2, status::FAILED)]);
+}
+
+#[test]
+fn what_a_vm_that_has_ended_asked_for_is_nothing_to_the_next_in_its_seat() {
+    let mut lab = Lab::new();
+    lab.attach(1, "web", mode::READ_WRITE, false);
+    let mut own = lab.own(1);
+    own.put(0, 0x11);
+    own.ask(1, DiskOrder::Write { block: 10, slot: 0 });
+    own.ask(2, DiskOrder::Read { block: 11, slot: 1 });
+    lab.kick(1);
+    let _ = lab.service.step(&mut lab.disks, &mut lab.vms);
+    lab.hear(DiskEvent::Detach { vm: vm(1), seat: Seat::new(1) });
+    assert_eq!(lab.vms.commands, [DiskCommand::Detached { vm: vm(1) }]);
+    // Another VM's memory is in its place.
+    let pages = SharedMemory::from_static(vec![0_u64; usize::try_from(PAGES).expect("few") * 512].leak());
+    lab.vms.pages[1] = pages;
+    let event = DiskEvent::Attach {
+        vm: VmId::new(5, 9),
+        seat: Seat::new(1),
+        disk: Name::new("web").expect("short"),
+        mode: mode::READ_WRITE,
+        again: false,
+        weight: 100,
+    };
+    lab.hear(event);
+    lab.settle();
+    let mut next = lab.own(1);
+    assert_eq!((next.ended(), next.holds(1), own.ended()), (vec![], 0, vec![]));
+    // It was written all the same: it had been taken.
+    next.ask(7, DiskOrder::Read { block: 10, slot: 1 });
+    lab.kick(1);
+    lab.settle();
+    assert_eq!((next.ended(), next.holds(1)), (vec![(7, status::DONE)], 0x11));
+}
+
+#[test]
+fn a_vm_that_lies_harms_itself() {
+    let mut lab = Lab::new();
+    lab.attach(0, "web", mode::READ_WRITE, false);
+    lab.attach(1, "web", mode::READ_ONLY, false);
+    lab.vms.commands.clear();
+    let mut own = lab.own(0);
+    let page = lab.vms.pages[0];
+    // More requests than slots; a completion ring that was never read that far; an epoch of its own.
+    for (at, word) in [(REQUESTS, 0x7777_u64), (COMPLETIONS + 64, 0x9999), (REQUESTS, u64::MAX), (COMPLETIONS + 128, 3)]
+    {
+        page.store64(at, word).expect("in the page");
+        lab.kick(0);
+        lab.settle();
+    }
+    // Nothing but noise, where it may write.
+    let mut noise = 0x1234_5678_9abc_def1_u64;
+    for round in 0..300 {
+        for _ in 0..64 {
+            noise ^= noise << 13;
+            noise ^= noise >> 7;
+            noise ^= noise << 17;
+            let at = usize::try_from(noise % 384).expect("small") * 8 + 256;
+            page.store64(at, noise).expect("in the page");
+        }
+        lab.kick(round % 2);
+        lab.settle();
+    }
+    // Completions that nobody takes: no more than there is room for.
+    lab.hear(DiskEvent::Detach { vm: vm(0), seat: Seat::new(0) });
+    page.clear(0, BLOCK_BYTES).expect("a page");
+    lab.attach(0, "web", mode::READ_WRITE, false);
+    own = Own { requests: lab.own(0).requests, ..own };
+    for id in 0..40 {
+        while own.requests.push(&Message { id, ..DiskOrder::Flush.into() }).is_err() {
+            lab.kick(0);
+            lab.settle();
+            if id >= 32 {
+                break;
+            }
+        }
+    }
+    let mut completions = lab.own(0).completions;
+    assert_eq!(completions.available(), Ok(COMPLETION_SLOTS));
+    let mut taken = 0;
+    // It takes them, finds that the striper waits for room, and kicks.
+    for _ in 0..10 {
+        while let Some(message) = completions.pop().expect("honest") {
+            assert_eq!(message.id, taken);
+            taken += 1;
+        }
+        if completions.producer_waits() {
+            lab.kick(0);
+        }
+        lab.settle();
+    }
+    assert_eq!(taken, 32);
+}
+
+#[test]
+fn a_restart_loses_no_request() {
+    let mut lab = Lab::new();
+    lab.attach(2, "web", mode::READ_WRITE, false);
+    let mut own = lab.own(2);
+    for round in 0..20_u8 {
+        own.put(0, round + 1);
+        let orders = [
+            (1, DiskOrder::Write { block: 20, slot: 0 }),
+            (2, DiskOrder::Flush),
+            (3, DiskOrder::Read { block: 20, slot: 1 }),
+        ];
+        orders.iter().for_each(|&(id, order)| own.ask(id, order));
+        lab.kick(2);
+        // Some way, another one each time.
+        for _ in 0..round % 7 {
+            let _ = lab.service.step(&mut lab.disks, &mut lab.vms);
+        }
+        lab.restart(2, mode::READ_WRITE);
+        assert_eq!(own.requests.check_epoch(), Err(RingError::EpochChanged));
+        assert_eq!(own.completions.check_epoch(), Err(RingError::EpochChanged));
+        orders.iter().for_each(|&(id, order)| own.ask(id, order));
+        lab.kick(2);
+        lab.settle();
+        assert_eq!(own.ended(), [(1, status::DONE), (2, status::DONE), (3, status::DONE)]);
+        assert_eq!(own.holds(1), round + 1);
+    }
+}
+
+#[test]
+fn a_scrub_believes_what_is_written_meanwhile() {
+    use abi::disk::DiskReply;
+    let mut lab = Lab::new();
+    lab.attach(1, "web", mode::READ_WRITE, false);
+    let mut own = lab.own(1);
+    assert!(
+        lab.service.begin_scrub(9, 1, 0) && !lab.service.begin_scrub(10, 1, 0) && !lab.service.begin_scrub(11, 0, 0)
+    );
+    let mut scrubs = Vec::new();
+    for number in 0..400_u32 {
+        own.put(0, 0x33);
+        own.ask(number, DiskOrder::Write { block: u64::from(number * 7 % 700), slot: 0 });
+        lab.kick(1);
+        while own.ended().is_empty() {
+            scrubs.extend(lab.service.step(&mut lab.disks, &mut lab.vms).1);
+            let until = lab.disks.host().0 + 10_000;
+            lab.disks.host().sleep(until);
+        }
+    }
+    scrubs.extend(lab.settle());
+    let replies: Vec<_> = scrubs.iter().map(|message| (message.id, DiskReply::try_from(message))).collect();
+    let [(9, Ok(DiskReply::Scrubbed { bad: 0, .. }))] = replies[..] else { panic!("{replies:?}") };
+}

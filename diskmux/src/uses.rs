@@ -1,0 +1,55 @@
+//! Which virtual disk is whose: one VM's that writes, or any number of VMs' that read.
+
+/// Entries of a directory at most.
+pub const MAX_ENTRIES: usize = 1024;
+/// In the place of a number of readers: one VM writes.
+const WRITTEN: u16 = u16::MAX;
+
+/// By entry of the directory, how many VMs have the virtual disk.
+pub struct Uses(&'static mut [u16; MAX_ENTRIES]);
+
+impl Uses {
+    /// Nobody has any. `counts` is where that is kept.
+    pub fn new(counts: &'static mut [u16; MAX_ENTRIES]) -> Self {
+        counts.fill(0);
+        Uses(counts)
+    }
+
+    /// One VM more has a disk. False when it cannot be, as others have it.
+    #[must_use]
+    pub fn take(&mut self, entry: u16, to_write: bool) -> bool {
+        let Some(count) = self.0.get_mut(usize::from(entry)) else { return false };
+        *count = match *count {
+            0 if to_write => WRITTEN,
+            readers if !to_write && readers < WRITTEN - 1 => readers + 1,
+            _ => return false,
+        };
+        true
+    }
+
+    /// A VM that had a disk has it no more.
+    pub fn give_back(&mut self, entry: u16) {
+        if let Some(count) = self.0.get_mut(usize::from(entry)) {
+            *count = if *count == WRITTEN { 0 } else { count.saturating_sub(1) };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::boxed::Box;
+
+    #[test]
+    fn one_writes_or_many_read() {
+        let mut uses = Uses::new(Box::leak(Box::new([9; MAX_ENTRIES])));
+        assert!(uses.take(3, true) && !uses.take(3, true) && !uses.take(3, false));
+        assert!(uses.take(4, false) && uses.take(4, false) && !uses.take(4, true));
+        uses.give_back(3);
+        uses.give_back(4);
+        assert!(uses.take(3, false) && !uses.take(4, true));
+        uses.give_back(4);
+        assert!(uses.take(4, true));
+        assert!(!uses.take(1024, false));
+    }
+}

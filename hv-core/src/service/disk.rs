@@ -1,0 +1,158 @@
+//! Virtual disks: the striper's share of VMs that have one, which is the disk page and the block slots behind it, in its window while a VM is
+//! attached. Which disk it is, and who may have it, is the striper's business; the core keeps the name, and ends a VM whose disk is refused.
+
+use crate::board::Board;
+use crate::component::EndpointId;
+use crate::kernel::{Cpu, Kernel};
+use crate::memory::{PhysAddr, core_memory};
+use crate::vm::{Devices, End, NEVER, Queue, Vm};
+use abi::attachment::Attachment;
+use abi::component::bits;
+use abi::disk_service::{DiskCommand, DiskEvent, no_disk};
+use abi::end::EndReason;
+use abi::guest::pending;
+use abi::guest_disk::{COMPLETION_SLOTS, COMPLETIONS, DISK_BASE, PAGES, REQUEST_SLOTS, REQUESTS, ring_bytes};
+use abi::limits::{PAGE_SHIFT, PAGE_SIZE};
+use abi::message::{BadMessage, Message};
+use abi::vm::VmId;
+use backend::Backend;
+
+impl<B: Backend, H: Board> Kernel<B, H> {
+    /// Carry out a command of the striper at this endpoint.
+    ///
+    /// # Errors
+    /// What is no command.
+    pub fn disk_command(&mut self, from: EndpointId, message: &Message) -> Result<(), BadMessage> {
+        let Self { vms, cpu, .. } = self;
+        let is_its = |vm: &&mut Vm<B>| vm.disk == from && vm.life.shared().contains(Devices::DISK);
+        match DiskCommand::try_from(message)? {
+            DiskCommand::Detached { vm } => {
+                // What it says of one that it has not been asked about is not heard.
+                if let Some(vm) = vms.by_id(vm).filter(is_its)
+                    && cpu.queues.contains(Queue::Leaving(from), vm.slot())
+                {
+                    cpu.detach_disk(vm);
+                }
+            }
+            DiskCommand::Refused { vm, why } => {
+                if let Some(vm) = vms.by_id(vm).filter(is_its) {
+                    cpu.detach_disk(vm);
+                    cpu.end(vm, End::new(EndReason::NoDisk, why.into()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Make [`pending::DISK`] pending for a VM whose disk the striper at this endpoint serves. False for another one.
+    #[must_use]
+    pub fn raise_disk(&mut self, from: EndpointId, vm: VmId) -> bool {
+        let Self { vms, cpu, .. } = self;
+        let is_its = |vm: &&mut Vm<B>| vm.disk == from && vm.life.shared().contains(Devices::DISK);
+        vms.by_id(vm).filter(is_its).map(|vm| cpu.raise(vm, pending::DISK)).is_some()
+    }
+}
+
+impl<B: Backend, H: Board> Cpu<B, H> {
+    /// First words to the striper.
+    pub(super) fn disk_hello(&mut self, to: EndpointId) {
+        self.tell(to, &DiskEvent::Hello.into(), true);
+    }
+
+    /// The striper has been told of all VMs that have a disk.
+    pub(super) fn disk_told(&mut self, to: EndpointId) {
+        self.tell(to, &DiskEvent::Told.into(), true);
+    }
+
+    /// Share the disk pages of an admitted VM with the striper, and tell that, if the VM has a disk. Where the striper does not live, its successor
+    /// is told; where there is none, the VM ends.
+    pub fn attach_disk(&mut self, vm: &mut Vm<B>) {
+        if vm.attachment.is_none() {
+            return;
+        }
+        let Some(rank) = self.endpoints.rank(vm.disk) else {
+            return self.end(vm, End::new(EndReason::NoDisk, no_disk::NO_STRIPER.into()));
+        };
+        let Some(start) = self.living_start(vm.disk).filter(|&start| start != vm.disk_start) else { return };
+        let Some(body) = vm.life.body() else { return };
+        let mut first = None;
+        let mapped = (0..PAGES).all(|index| {
+            let Some(frame) = body.memory.frame(&mut self.frames, guest_page(index)) else { return false };
+            first = first.or(Some(frame));
+            self.components.list[rank].space.map_window(&mut self.frames, vm.seat, index, frame)
+        });
+        let again = vm.disk_start != 0;
+        let fresh = !again || first.is_some_and(|page| self.reset_disk_rings(page));
+        vm.life.share(Devices::DISK);
+        if !mapped || !fresh {
+            self.detach_disk(vm);
+            return self.end(vm, End::new(EndReason::NoDisk, no_disk::NO_WINDOW.into()));
+        }
+        vm.disk_start = start;
+        let Attachment { disk, mode } = vm.attachment;
+        let event = DiskEvent::Attach { vm: vm.id, seat: vm.seat, disk, mode, again, weight: vm.share.weight };
+        self.tell(vm.disk, &event.into(), true);
+    }
+
+    /// The rings in this disk page begin anew: what is in them was for the striper's predecessor, or from it. The guest finds out by the epoch.
+    fn reset_disk_rings(&mut self, page: PhysAddr) -> bool {
+        let [a, b, c, d, ..] = self.board.random();
+        let epoch = u32::from_le_bytes([a, b, c, d]);
+        let memory = core_memory(page, PAGE_SIZE);
+        let rings = [(REQUESTS, REQUEST_SLOTS), (COMPLETIONS, COMPLETION_SLOTS)];
+        rings.into_iter().all(|(at, slots)| {
+            memory.sub(at, ring_bytes(slots)).is_some_and(|ring| ring::reset_to(&ring, epoch).is_ok())
+        })
+    }
+
+    /// A VM that shares its disk pages has ended: the striper has to let go of them. Where it does not live, or has not been told of the VM since its
+    /// start, nobody has.
+    pub fn begin_detach_disk(&mut self, vm: &mut Vm<B>) {
+        if self.living_start(vm.disk) != Some(vm.disk_start) {
+            return self.detach_disk(vm);
+        }
+        self.queues.push(Queue::Leaving(vm.disk), vm.slot());
+        self.timers.set(vm.seat, NEVER);
+        self.tell_of(vm.disk, vm.seat, false, &DiskEvent::Detach { vm: vm.id, seat: vm.seat }.into(), true);
+    }
+
+    /// What the striper has still to be told of a VM.
+    pub(super) fn tell_owed_disk(&mut self, vm: &Vm<B>) {
+        if self.queues.contains(Queue::Leaving(vm.disk), vm.slot()) {
+            self.tell(vm.disk, &DiskEvent::Detach { vm: vm.id, seat: vm.seat }.into(), true);
+        }
+    }
+
+    /// A guest has kicked its disk.
+    pub fn kick_disk(&mut self, vm: &Vm<B>) {
+        if vm.life.shared().contains(Devices::DISK)
+            && let Some(rank) = self.endpoints.rank(vm.disk)
+        {
+            self.components.kick(rank, vm.seat);
+            self.components.list[rank].live.kicked = Some((vm.id, self.mark));
+            self.notify(rank, bits::KICK);
+        }
+    }
+
+    /// Unmap a VM's disk pages from the striper, if it shares them. One that has ended can be buried then.
+    pub(super) fn detach_disk(&mut self, vm: &mut Vm<B>) {
+        if !vm.life.shared().contains(Devices::DISK) {
+            return;
+        }
+        if let Some(rank) = self.endpoints.rank(vm.disk) {
+            for index in 0..PAGES {
+                self.components.list[rank].space.unmap_window(vm.seat, index);
+            }
+        }
+        vm.life.unshare(Devices::DISK);
+        if vm.life.is_ending() {
+            self.queues.remove(Queue::Leaving(vm.disk), vm.slot());
+            self.let_go_of(vm);
+        }
+    }
+}
+
+/// The guest's page that holds page `index` of its virtual disk.
+fn guest_page(index: u64) -> u32 {
+    u32::try_from((DISK_BASE >> PAGE_SHIFT) + index).unwrap_or(u32::MAX)
+}
