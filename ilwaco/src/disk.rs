@@ -28,6 +28,7 @@ use abi::guest_disk::{
     ring_bytes, state, status,
 };
 use abi::message::Message;
+use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::RefCell;
@@ -112,7 +113,8 @@ struct Rings {
 }
 
 global! {
-    static RINGS: RefCell<Option<Rings>> = RefCell::new(None);
+    // Beside the program's other data it would be in every VM's memory, also without a disk.
+    static RINGS: RefCell<Option<Box<Rings>>> = RefCell::new(None);
 }
 
 impl Rings {
@@ -218,7 +220,7 @@ impl Disk {
         RINGS.with(|rings| {
             let mut rings = rings.borrow_mut();
             if rings.is_none() {
-                *rings = Rings::new(&memory);
+                *rings = Rings::new(&memory).map(Box::new);
             }
             rings.as_ref().map(drop)
         })?;
@@ -352,7 +354,7 @@ impl Drop for InFlight {
 
 /// What `with` makes of the rings; `None` where there is no disk, or nobody has asked for it.
 fn with_rings<R>(with: impl FnOnce(&mut Rings) -> R) -> Option<R> {
-    RINGS.with(|rings| rings.borrow_mut().as_mut().map(with))
+    RINGS.with(|rings| rings.borrow_mut().as_deref_mut().map(with))
 }
 
 /// Takes in what the machine has completed.

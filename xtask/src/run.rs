@@ -14,7 +14,7 @@ use crate::workspace::root;
 use clap::ValueEnum;
 use std::fmt::Write;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -48,7 +48,10 @@ pub struct Args {
     /// Disks of the machine: a set in target/disks, which is kept for the next run
     #[arg(long, value_name = "N", default_value_t = 0)]
     disks: usize,
-    /// What connects them to it [default: virtio, Bochs: ide]
+    /// Let the VMs read the files of a folder, from a virtual disk that they share: web servers serve them. Without --disks on one disk
+    #[arg(long, value_name = "DIR")]
+    files: Option<PathBuf>,
+    /// What connects disks to the machine [default: virtio, Bochs: ide]
     #[arg(long, value_name = "KIND")]
     disk: Option<DiskKind>,
     /// Boot options, in addition to the others
@@ -86,9 +89,15 @@ enum NetKind {
     Tap,
 }
 
-pub fn run(args: Args) -> Result<ExitCode> {
+pub fn run(mut args: Args) -> Result<ExitCode> {
+    if args.files.is_some() {
+        args.disks = args.disks.max(1);
+    }
     refuse_what_is_not_there_yet(&args)?;
-    let system = manifest::load(&root().join("system.toml"))?;
+    let mut system = manifest::load(&root().join("system.toml"))?;
+    if args.files.is_some() {
+        attach(&mut system, args.image.as_deref().unwrap_or("httpd"));
+    }
     let options = boot_options(&args, &system)?;
     let all = format!("{} {options}", system.defaults);
     let mut vms = service::plan(&system, &all)?;
@@ -114,7 +123,10 @@ pub fn run(args: Args) -> Result<ExitCode> {
     config.kind = args.machine.unwrap_or_else(Kind::fastest);
     config.nic = args.nic.unwrap_or_else(|| Nic::best(config.kind)).qemu();
     config.disk_kind = disk_kind(&args);
-    config.disks = disk::kept(args.disks)?;
+    config.disks = match &args.files {
+        Some(folder) => disk::with_files(args.disks, folder, &dir)?,
+        None => disk::kept(args.disks)?,
+    };
     config.megs = args.memory.unwrap_or_else(|| default_memory(vms.len()));
     config.echo = Some("  | ".to_owned());
     config.window = !args.headless && has_window();
@@ -175,10 +187,20 @@ fn refuse_what_is_not_there_yet(args: &Args) -> Result<()> {
     if args.disks > kind.most() {
         fail!("--disks {}: the machine has room for {} of this kind", args.disks, kind.most());
     }
+    if let Some(folder) = args.files.as_deref().filter(|folder| !folder.is_dir()) {
+        fail!("--files {}: there is no such folder: give one with the files to serve", folder.display());
+    }
     if args.headless && args.exec.is_none() && args.for_seconds.is_none() {
         eprintln!("serving until Ctrl-C");
     }
     Ok(())
+}
+
+/// Gives the VMs of an image the disk with the files.
+fn attach(system: &mut System, image: &str) {
+    for image in system.image.iter_mut().filter(|known| known.name == image) {
+        image.disk = Some(format!("{}:ro", disk::FILES));
+    }
 }
 
 /// What connects disks.

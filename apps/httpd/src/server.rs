@@ -3,6 +3,7 @@
 use crate::connection::Connection;
 use crate::files::Files;
 use crate::site::Site;
+use alloc::boxed::Box;
 use alloc::rc::Rc;
 use ilwaco::net::{Error, TcpListener};
 use ilwaco::task::{Either, race, shutdown_requested, spawn};
@@ -28,7 +29,8 @@ pub async fn serve() -> u64 {
             return 1;
         }
     };
-    let site = Site::new(Files::attached().await);
+    // In memory of its own, which is free again behind it.
+    let site = Site::new(Box::pin(Files::attached()).await);
     ilwaco::println!("httpd: serving http://{address}/ (vm {vm})");
     match race(shutdown_requested(), accept(&listener, &site)).await {
         Either::Left(()) => {

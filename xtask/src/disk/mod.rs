@@ -5,8 +5,8 @@ mod kept;
 pub mod mkdisk;
 mod opened;
 mod set;
-mod tree;
-pub use kept::kept;
+pub mod tree;
+pub use kept::{FILES, kept, with_files};
 
 #[cfg(test)]
 mod tests;

@@ -15,6 +15,7 @@ pub mod culprits;
 mod disks;
 mod elf;
 mod fatal;
+mod files;
 mod frames;
 mod guest_disks;
 mod guest_fuzz;
@@ -65,6 +66,7 @@ pub fn all(long: bool) -> Vec<Case> {
         control::CASES,
         disks::CASES,
         guest_disks::CASES,
+        files::CASES,
         culprits::CASES,
         hostile::CASES,
         guest_fuzz::CASES,
