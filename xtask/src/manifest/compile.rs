@@ -149,7 +149,7 @@ mod tests {
         let (header, rest) = Header::read_from_prefix(&bytes).unwrap();
         assert_eq!(header.bytes as usize, bytes.len());
         assert_eq!(header.checksum, manifest::checksum(rest));
-        assert_eq!((header.components, header.rings), (5, 10));
+        assert_eq!((header.components, header.rings), (5, 12));
         let (first, rest) = manifest::Component::read_from_prefix(rest).unwrap();
         assert_eq!(first.name.as_str(), "netmux");
         assert_eq!((first.pci_class, first.dma_pages, first.budget_us), (0x0200, 123, 50_000));
@@ -162,7 +162,7 @@ mod tests {
         let (ring, rest) = manifest::Ring::read_from_prefix(rest).unwrap();
         assert_eq!((ring.name.as_str(), ring.producer, ring.consumer), ("core-netmux", CORE, 0));
         assert_eq!(ring.service, Service::Net.raw());
-        let (image, _) = manifest::Image::read_from_prefix(&rest[9 * size_of::<manifest::Ring>()..]).unwrap();
+        let (image, _) = manifest::Image::read_from_prefix(&rest[11 * size_of::<manifest::Ring>()..]).unwrap();
         assert_eq!((image.name.as_str(), image.memory_bytes), ("httpd", 16 << 20));
         assert_eq!(image.share(), share::Share::DEFAULT);
         assert_eq!((image.net, image.pager), (ANY, ANY));
