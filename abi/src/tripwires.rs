@@ -125,7 +125,7 @@ fn boot_record() {
     assert_eq!((size_of::<PciDevice>(), size_of::<Screen>(), size_of::<Options>()), (176, 10_272, 48));
     assert_eq!((size_of::<Vms>(), offset_of!(Vms, written), offset_of!(BootRecord, vms)), (48, 40, 648));
     assert_eq!((offset_of!(BootRecord, root), offset_of!(BootRecord, ranges)), (56, 2424));
-    assert_eq!(size_of::<BootRecord>(), 48600);
+    assert_eq!(size_of::<BootRecord>(), 48984);
 }
 
 #[test]

@@ -149,7 +149,7 @@ mod tests {
         let (header, rest) = Header::read_from_prefix(&bytes).unwrap();
         assert_eq!(header.bytes as usize, bytes.len());
         assert_eq!(header.checksum, manifest::checksum(rest));
-        assert_eq!((header.components, header.rings), (6, 12));
+        assert_eq!((header.components, header.rings), (6, 14));
         let (first, rest) = manifest::Component::read_from_prefix(rest).unwrap();
         assert_eq!(first.name.as_str(), "netmux");
         assert_eq!((first.pci_class, first.dma_pages, first.budget_us), (0x0200, 123, 50_000));
