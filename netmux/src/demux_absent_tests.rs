@@ -19,7 +19,7 @@ fn vm(slot: u16) -> VmId {
 fn machine(out: &[u16]) -> (Machine, Guest) {
     let (mut machine, mut guests) = Machine::with_guests(&[1]);
     for &slot in out {
-        assert!(machine.demux.put_out(vm(slot), NODE, address(slot)));
+        assert!(machine.demux.put_out(vm(slot), NODE, address(slot), false));
     }
     (machine, guests.remove(0))
 }
@@ -139,6 +139,57 @@ fn what_waits_too_long_is_dropped_and_the_next_packet_calls_again() {
     machine.arrive(&datagram(5, 2));
     machine.settle();
     assert_eq!(machine.core.borrow().called, [vm(5); 2]);
+}
+
+#[test]
+fn who_leaves_is_out_and_everything_for_it_calls_it() {
+    let (mut machine, mut guest) = machine(&[]);
+    let seat = guest.seat();
+    let to_guest = |flags| {
+        frames::ipv4(HOST, Mac::of_slot(1), HOST_IPV4, address(1), 6, &{
+            let mut segment = vec![0; 20];
+            segment[13] = flags;
+            segment
+        })
+    };
+    // With something in its receive ring, and then in its transmit ring, it stays.
+    machine.arrive(&to_guest(0x10));
+    machine.settle();
+    assert!(!machine.demux.leave(vm(1), seat));
+    assert_eq!(guest.receive().len(), 1);
+    guest.send(&frames::ipv4(Mac::of_slot(1), HOST, address(1), HOST_IPV4, 17, &frames::udp((7, 5000), &[1; 9])));
+    assert!(!machine.demux.leave(vm(1), seat));
+    machine.demux.kick(seat);
+    machine.settle();
+    assert_eq!(machine.sent().len(), 1, "it is attached as before");
+    // So does another one than is in that seat.
+    assert!(!machine.demux.leave(vm(2), seat));
+    assert!(machine.demux.leave(vm(1), seat));
+    assert_eq!(machine.core.borrow().given.get(&vm(1)), Some(&0), "its ring pages are given back");
+    assert!(!machine.demux.leave(vm(1), seat), "it is not attached any more");
+    machine.arrive(&frames::arp(HOST, Mac::BROADCAST, 1, (HOST, HOST_IPV4), address(1)));
+    machine.settle();
+    assert_eq!((machine.sent().len(), machine.core.borrow().called.len()), (1, 0), "questions are answered for it");
+    // A segment of a connection that it has.
+    machine.arrive(&to_guest(0x18));
+    machine.settle();
+    assert_eq!(machine.core.borrow().called, [vm(1)]);
+    assert!(machine.demux.attach(guest.newcomer(address(1), Share::DEFAULT), guest.nic()));
+    machine.settle();
+    assert_eq!(guest.receive(), [to_guest(0x18)], "through the rings that it has had");
+    guest.send(&frames::ipv4(Mac::of_slot(1), HOST, address(1), HOST_IPV4, 17, &frames::udp((7, 5000), &[2; 9])));
+    machine.demux.kick(seat);
+    machine.settle();
+    assert_eq!(machine.sent().len(), 1);
+}
+
+#[test]
+fn who_gets_its_address_from_dhcp_does_not_leave() {
+    let mut machine = Machine::new(1_000_000);
+    let guest = Guest::new(1, 256, 256);
+    assert!(machine.demux.attach(guest.newcomer(0, Share::DEFAULT), guest.nic()));
+    machine.settle();
+    assert!(!machine.demux.leave(vm(1), guest.seat()));
 }
 
 #[test]

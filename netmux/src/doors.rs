@@ -30,6 +30,8 @@ struct Door {
     ipv4: u32,
     /// The slot behind this one in its chain, plus 1; 0 for none.
     next: u32,
+    /// It has run, so it may have connections.
+    ran: bool,
 }
 
 /// A packet that is held.
@@ -95,16 +97,17 @@ impl Doors {
         usize::try_from(ipv4).unwrap_or(0) & self.mask
     }
 
-    /// A VM is out, at this address. False when the machine has no such slot.
-    pub fn put(&mut self, vm: VmId, ipv4: u32) -> bool {
+    /// A VM is out, at this address; it has `ran` before, or never. False when the machine has no such slot.
+    pub fn put(&mut self, vm: VmId, ipv4: u32, ran: bool) -> bool {
         if self.slots.get(vm.slot.index()).is_some_and(|door| door.generation != 0) {
             if self.at(vm.slot) == Some((vm, ipv4)) {
+                self.slots[vm.slot.index()].ran = ran;
                 return true;
             }
             self.remove_slot(vm.slot);
         }
         let Some(door) = self.slots.reach(vm.slot.index()) else { return false };
-        *door = Door { generation: vm.generation, ipv4, next: 0 };
+        *door = Door { generation: vm.generation, ipv4, next: 0, ran };
         let chain = self.chain(ipv4);
         let Some(head) = self.heads.get_mut(chain) else { return false };
         self.slots[vm.slot.index()].next = core::mem::replace(head, vm.slot.number() + 1);
@@ -149,6 +152,11 @@ impl Doors {
     pub fn at(&self, slot: Slot) -> Option<(VmId, u32)> {
         let door = self.slots.get(slot.index()).filter(|door| door.generation != 0)?;
         Some((VmId { slot, generation: door.generation }, door.ipv4))
+    }
+
+    /// Whether the VM that is out of a slot has run.
+    pub fn has_run(&self, slot: Slot) -> bool {
+        self.slots.get(slot.index()).is_some_and(|door| door.ran)
     }
 
     /// The slot of the VM that is out and has this address.

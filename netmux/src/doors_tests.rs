@@ -51,7 +51,7 @@ fn what_is_held_too_long_is_dropped() {
 fn without_memory_nothing_is_held_and_questions_are_answered_all_the_same() {
     let mut doors = Doors::new(&mut Tables::on_heap(Doors::TABLES, 4, 0), Some(memory(BYTES - 16)), 1000);
     let vm = VmId::new(1, 1);
-    assert!(doors.put(vm, 7) && doors.place(vm, 60, 0).is_none());
+    assert!(doors.put(vm, 7, false) && doors.place(vm, 60, 0).is_none());
     assert_eq!((doors.owner(7), doors.at(vm.slot)), (Some(vm.slot), Some((vm, 7))));
 }
 
@@ -69,7 +69,7 @@ proptest! {
                     if model.values().any(|&(other, address)| address == ipv4 && other.slot != vm.slot) {
                         continue;
                     }
-                    prop_assert_eq!(doors.put(vm, ipv4), slot < 7);
+                    prop_assert_eq!(doors.put(vm, ipv4, ipv4 % 2 == 0), slot < 7);
                     if slot < 7 {
                         model.insert(slot, (vm, ipv4));
                     }
@@ -97,6 +97,8 @@ proptest! {
             prop_assert_eq!(doors.taken.count_ones() as usize, held.len());
             for slot in 0..8 {
                 prop_assert_eq!(doors.at(Slot::new(slot)), model.get(&slot).copied());
+                let ran = model.get(&slot).is_some_and(|&(_, ipv4)| ipv4 % 2 == 0);
+                prop_assert_eq!(doors.has_run(Slot::new(slot)), ran);
             }
             for ipv4 in 1..12 {
                 let owner = model.values().find(|&&(_, address)| address == ipv4).map(|&(vm, _)| vm.slot);

@@ -181,6 +181,17 @@ impl Port {
         rx << 1 | tx << (1 + self.rx_pages())
     }
 
+    /// Whether nothing lies in its rings. One that makes no sense is not empty.
+    pub(crate) fn is_empty(&mut self) -> bool {
+        self.nic.rx.in_flight() == Ok(0) && self.nic.tx.available() == Ok(0)
+    }
+
+    /// All pages that its rings may have (bit `i`: page `i` of the NIC).
+    pub(crate) fn ring_pages(&self) -> u32 {
+        let tx = (1 << self.nic.tx.capacity().div_ceil(PAGE_SLOTS)) - 1;
+        self.nic.rx.pages() << 1 | tx << (1 + self.rx_pages())
+    }
+
     /// These pages of the NIC are the demultiplexer's no longer.
     pub(crate) fn take_pages(&mut self, pages: u32) {
         let rx_pages = self.rx_pages();

@@ -261,18 +261,22 @@ fn listen<C: Nic, D: Discipline>(
             }
         }
         Ok(NetEvent::Address { vm, seat, ipv4 }) => demux.address(vm, seat, ipv4),
-        Ok(NetEvent::Out { vm, node, ipv4, ran: _ }) => {
-            if !demux.put_out(vm, node, ipv4) {
+        Ok(NetEvent::Out { vm, node, ipv4, ran }) => {
+            if !demux.put_out(vm, node, ipv4, ran) {
                 log::error!("{vm} is out and in no slot of this machine");
             }
         }
-        // Nobody is asked yet.
-        Ok(NetEvent::Leave { vm, .. }) => answer(commands, NetCommand::Stays { vm }),
+        Ok(NetEvent::Leave { vm, seat }) => {
+            let left = demux.leave(vm, seat);
+            answer(commands, if left { NetCommand::Detached { vm } } else { NetCommand::Stays { vm } });
+        }
         Ok(NetEvent::Gone { vm }) => demux.forget_absent(vm),
         Ok(NetEvent::Detach { vm, seat }) => {
             if let Some(counters) = demux.detach(vm, seat) {
                 log::debug!("{vm} detached: {counters:?}; all VMs: {}", demux.totals());
             }
+            // It may have left just now.
+            demux.forget_absent(vm);
             answer(commands, NetCommand::Detached { vm });
         }
         Err(bad) => {

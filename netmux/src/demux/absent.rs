@@ -23,9 +23,29 @@ pub enum Called {
 
 impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
     /// A VM is out, at this address. False when the machine has no such slot.
-    pub fn put_out(&mut self, vm: VmId, node: Node, ipv4: u32) -> bool {
+    pub fn put_out(&mut self, vm: VmId, node: Node, ipv4: u32, ran: bool) -> bool {
         self.ports.set_node(node);
-        self.doors.put(vm, ipv4)
+        self.doors.put(vm, ipv4, ran)
+    }
+
+    /// An attached VM is to go out. True: it is detached, and out from now on. False, and it is attached as before: something lies in its rings or is still
+    /// on its way from it, or it has no address of its own by which it could be called.
+    pub fn leave(&mut self, vm: VmId, seat: Seat) -> bool {
+        // What was done for guests since the last turn is shown first.
+        self.settle();
+        let Some(port) = self.ports.get_mut(seat).filter(|port| port.id == vm) else { return false };
+        let ipv4 = port.ipv4;
+        let sends = self.tx_flood.is_some_and(|flood| flood.from == Some(seat));
+        if ipv4 == 0 || port.learns || sends || !port.is_empty() {
+            return false;
+        }
+        // They need not be kept while it is out. Where they cannot go now, they go along.
+        let pages = port.ring_pages();
+        if pages != 0 && self.host.return_pages(vm, pages) {
+            port.take_pages(pages);
+        }
+        self.detach(vm, seat);
+        self.doors.put(vm, ipv4, true)
     }
 
     /// A VM that was out is gone.
@@ -78,7 +98,8 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
         }
         let Some((vm, ipv4)) = self.ports.slot_of(to).and_then(|slot| self.doors.at(slot)) else { return false };
         let is_its = head.ethertype() != IPV4 || head.ipv4_destination() == ipv4;
-        if is_its && begins(frame, &head) {
+        // What has run has connections, perhaps; what never has been is in none.
+        if is_its && (self.doors.has_run(vm.slot) || begins(frame, &head)) {
             self.knock(vm, frame);
         } else {
             self.totals.absent_ignored += 1;
