@@ -320,7 +320,9 @@ impl Session {
                     ControlReply::Frame { .. }
                     | ControlReply::Exits { .. }
                     | ControlReply::Barriers { .. }
-                    | ControlReply::Wakes { .. } => Outcome::Done,
+                    | ControlReply::Pool { .. } => Outcome::Done,
+                    // What lies in the pool belongs to it.
+                    ControlReply::Wakes { .. } => self.last(ControlRequest::Pool, host),
                     _ => Outcome::More,
                 }
             }
