@@ -90,7 +90,7 @@ pub fn good() -> &'static mut BootRecord {
     record.image_count = 1;
     record.options = Options::default();
     let (records, cells) =
-        (extent(5 * MIB + 8 * PAGE_SIZE, 3 * PAGE_SIZE), extent(5 * MIB + 16 * PAGE_SIZE, 3 * PAGE_SIZE));
+        (extent(5 * MIB + 8 * PAGE_SIZE, 4 * PAGE_SIZE), extent(5 * MIB + 16 * PAGE_SIZE, 3 * PAGE_SIZE));
     record.vms = Vms { records, cells, slots: 100, seats: 40, written: 0, written_cells: 0 };
     record
 }

@@ -32,12 +32,13 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                     && cpu.queues.contains(Queue::Leaving(from), vm.slot())
                 {
                     cpu.detach_disk(vm);
+                    cpu.let_go_of(vm);
                 }
             }
             DiskCommand::Refused { vm, why } => {
                 if let Some(vm) = vms.by_id(vm).filter(is_its) {
                     cpu.detach_disk(vm);
-                    cpu.end(vm, End::new(EndReason::NoDisk, why.into()));
+                    cpu.end_or_let_go(vm, End::new(EndReason::NoDisk, why.into()));
                 }
             }
         }
@@ -106,14 +107,17 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     }
 
     /// A VM that shares its disk pages has ended: the striper has to let go of them. Where it does not live, or has not been told of the VM since its
-    /// start, nobody has.
-    pub fn begin_detach_disk(&mut self, vm: &mut Vm<B>) {
+    /// start, nobody has, and false is the answer.
+    #[must_use]
+    pub fn begin_detach_disk(&mut self, vm: &mut Vm<B>) -> bool {
         if self.living_start(vm.disk) != Some(vm.disk_start) {
-            return self.detach_disk(vm);
+            self.detach_disk(vm);
+            return false;
         }
         self.queues.push(Queue::Leaving(vm.disk), vm.slot());
         self.timers.set(vm.seat, NEVER);
         self.tell_of(vm.disk, vm.seat, false, &DiskEvent::Detach { vm: vm.id, seat: vm.seat }.into(), true);
+        true
     }
 
     /// What the striper has still to be told of a VM.
@@ -134,7 +138,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         }
     }
 
-    /// Unmap a VM's disk pages from the striper, if it shares them. One that has ended can be buried then.
+    /// Unmap a VM's disk pages from the striper, if it shares them.
     pub(super) fn detach_disk(&mut self, vm: &mut Vm<B>) {
         if !vm.life.shared().contains(Devices::DISK) {
             return;
@@ -147,7 +151,6 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         vm.life.unshare(Devices::DISK);
         if vm.life.is_ending() {
             self.queues.remove(Queue::Leaving(vm.disk), vm.slot());
-            self.let_go_of(vm);
         }
     }
 }

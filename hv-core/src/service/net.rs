@@ -114,6 +114,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                         // It is to be told of the VM anew when that comes in, or stays.
                         vm.attached_to = 0;
                         self.net_let_go(id);
+                    } else {
+                        cpu.let_go_of(vm);
                     }
                 }
             }
@@ -127,7 +129,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 let is_its = |vm: &&mut Vm<B>| vm.net == from && vm.life.shared().contains(Devices::NIC);
                 if let Some(vm) = vms.by_id(vm).filter(is_its) {
                     cpu.detach(vm);
-                    cpu.end(vm, End::new(EndReason::NoNetwork, 0));
+                    cpu.end_or_let_go(vm, End::new(EndReason::NoNetwork, 0));
                 }
             }
             // The most important one has the NIC that names the machine.
@@ -154,8 +156,15 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         for _ in 0..BATCH {
             let Some(slot) = cpu.queues.first(leaving) else { return true };
             match vms.get(slot) {
-                Some(vm) if vm.life.shared().contains(Devices::NIC) && vm.net == gone => cpu.detach(vm),
-                Some(vm) => cpu.detach_disk(vm),
+                Some(vm) => {
+                    let has_nic = vm.life.shared().contains(Devices::NIC) && vm.net == gone;
+                    if has_nic {
+                        cpu.detach(vm)
+                    } else {
+                        cpu.detach_disk(vm)
+                    }
+                    cpu.let_go_of(vm);
+                }
                 None => cpu.queues.remove(leaving, slot),
             }
         }
@@ -218,14 +227,17 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     }
 
     /// A VM that shares its NIC pages has ended: its demultiplexer has to let go of them. Where that does not live, or has not been
-    /// told of the VM since its start, nobody has.
-    pub fn begin_detach(&mut self, vm: &mut Vm<B>) {
+    /// told of the VM since its start, nobody has, and false is the answer.
+    #[must_use]
+    pub fn begin_detach(&mut self, vm: &mut Vm<B>) -> bool {
         if !self.knows(vm) {
-            return self.detach(vm);
+            self.detach(vm);
+            return false;
         }
         self.queues.push(Queue::Leaving(vm.net), vm.slot());
         self.timers.set(vm.seat, NEVER);
         self.tell_of(vm.net, vm.seat, false, &NetEvent::Detach { vm: vm.id, seat: vm.seat }.into(), true);
+        true
     }
 
     /// The time has come by which the demultiplexer at this endpoint must have let go of a VM.
@@ -277,7 +289,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         }
     }
 
-    /// Unmap a VM's NIC pages from its demultiplexer, if it shares them. One that has ended can be buried then.
+    /// Unmap a VM's NIC pages from its demultiplexer, if it shares them.
     fn detach(&mut self, vm: &mut Vm<B>) {
         if !vm.life.shared().contains(Devices::NIC) {
             return;
@@ -291,7 +303,6 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         vm.life.unshare(Devices::NIC);
         if vm.life.is_ending() {
             self.queues.remove(Queue::Leaving(vm.net), vm.slot());
-            self.let_go_of(vm);
         }
     }
 }

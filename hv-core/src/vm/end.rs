@@ -37,14 +37,20 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         self.let_go_of(vm);
     }
 
+    /// End a VM of which one of those who shared its pages has just let go; where it has ended already, the others let go.
+    pub fn end_or_let_go(&mut self, vm: &mut Vm<B>, end: End) {
+        if vm.life.is_ending() { self.let_go_of(vm) } else { self.end(vm, end) }
+    }
+
     /// A VM has ended: those who share its pages let go of them, one after the other; then the loop frees them.
     pub fn let_go_of(&mut self, vm: &mut Vm<B>) {
-        let shared = vm.life.shared();
-        if shared.contains(Devices::NIC) {
-            self.begin_detach(vm);
-        } else if shared.contains(Devices::DISK) {
-            self.begin_detach_disk(vm);
-        } else if shared.is_empty() {
+        if vm.life.shared().contains(Devices::NIC) && self.begin_detach(vm) {
+            return;
+        }
+        if vm.life.shared().contains(Devices::DISK) && self.begin_detach_disk(vm) {
+            return;
+        }
+        if vm.life.shared().is_empty() {
             self.await_burial(vm);
         } else {
             // When swap has said that it sees it no more.
