@@ -157,7 +157,7 @@ fn bad_entries() {
     assert_eq!(why(|p| p.rings[1].slots = 8192), "ring 1: its slots are not a power of two up to 4096");
     let unknown = "ring 1: it is about a service that this core does not know";
     assert_eq!(why(|p| p.rings[1].service = 0), unknown);
-    assert_eq!(why(|p| p.rings[1].service = 6), unknown);
+    assert_eq!(why(|p| p.rings[1].service = 7), unknown);
     assert_eq!(why(|p| p.rings[2].service = 1), "ring 2: it is about a service, and the core is not its end");
     assert_eq!(why(|p| p.rings[1].service = 1), "component 0: a service takes a pair of rings");
     let again = |p: &mut Parts| p.rings.push(Ring { name: name("again"), ..p.rings[1] });

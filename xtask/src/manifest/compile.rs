@@ -162,7 +162,7 @@ mod tests {
         let (ring, rest) = manifest::Ring::read_from_prefix(rest).unwrap();
         assert_eq!((ring.name.as_str(), ring.producer, ring.consumer), ("core-netmux", CORE, 0));
         assert_eq!(ring.service, Service::Net.raw());
-        let (image, _) = manifest::Image::read_from_prefix(&rest[11 * size_of::<manifest::Ring>()..]).unwrap();
+        let (image, _) = manifest::Image::read_from_prefix(&rest[13 * size_of::<manifest::Ring>()..]).unwrap();
         assert_eq!((image.name.as_str(), image.memory_bytes), ("httpd", 16 << 20));
         assert_eq!(image.share(), share::Share::DEFAULT);
         assert_eq!((image.net, image.pager), (ANY, ANY));
