@@ -458,6 +458,7 @@ impl Session {
             Command::Frame(address) => ControlRequest::Frame { address },
             Command::Machine => ControlRequest::Machine,
             Command::Wakes => ControlRequest::Wakes,
+            Command::Swap => ControlRequest::Pool,
             Command::Vm(slot)
             | Command::Destroy(slot)
             | Command::Shutdown(slot)

@@ -122,6 +122,8 @@ fn the_other_lists() {
             "done wakes"
         ]
     );
+    assert_eq!(fresh("swap", &[]).last().map(String::as_str), Some("done swap"));
+    assert_eq!(fresh("swap", &[])[0], "pool bytes=4096 used=64 vms=2 gone_out=9 come_in=7 refused=1 damaged=0");
 }
 
 #[test]
