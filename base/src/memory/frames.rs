@@ -383,6 +383,12 @@ impl Frames {
             .map_or((Owner::Reserved, 0), |entry| (Owner::from_tag(entry.tag), entry.page))
     }
 
+    /// Whether the frame belongs to `owner`.
+    #[inline]
+    pub fn belongs_to(&self, frame: PhysAddr, owner: Owner) -> bool {
+        self.table.get(index(frame.frame())).is_some_and(|entry| entry.tag == owner.tag())
+    }
+
     /// Frames of each class, in the order of [`CLASSES`].
     pub fn counts(&self) -> &[u64; CLASSES.len()] {
         &self.counts

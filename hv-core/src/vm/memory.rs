@@ -185,7 +185,7 @@ impl<B: Backend> Memory<B> {
     /// The frame at `page`, if it is its own.
     pub fn own_frame(&self, frames: &mut Frames, page: u32) -> Option<PhysAddr> {
         let frame = self.frame(frames, page)?;
-        (frames.owner_of(frame).0 == Owner::VmMemory(self.slot)).then_some(frame)
+        frames.belongs_to(frame, Owner::VmMemory(self.slot)).then_some(frame)
     }
 
     /// A cleared frame of its own, which is no page yet.
@@ -340,7 +340,7 @@ impl<B: Backend> Memory<B> {
             return (false, Flush::Unneeded);
         };
         let frame = PhysAddr::new(was.frame);
-        if frames.owner_of(frame).0 == Owner::VmMemory(self.slot) {
+        if frames.belongs_to(frame, Owner::VmMemory(self.slot)) {
             self.own -= 1;
             self.reservation.free(frames, frame, Owner::VmMemory(self.slot));
             (true, Flush::Needed)
