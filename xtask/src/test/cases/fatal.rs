@@ -224,7 +224,7 @@ fn garbage_module(lab: &Lab) -> Result<()> {
 
 fn foreign_module(lab: &Lab) -> Result<()> {
     let guest = lab.module("asm-guest")?;
-    says(&lab.boot("").module("pager-demand", guest).fails_with("F018")?, &["pager-demand"])
+    says(&lab.boot("").module("pager-sieve", guest).fails_with("F018")?, &["pager-sieve"])
 }
 
 fn unknown_option(lab: &Lab) -> Result<()> {

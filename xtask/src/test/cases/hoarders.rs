@@ -95,7 +95,7 @@ fn loader_is_gone(lab: &Lab, running: &Running) -> Result<()> {
             }
         }
     }
-    ensure(vms > 50 && free < vms / 10, || format!("of the loader's frames {vms} are VMs' and {free} are free"))
+    ensure(vms > 50 && free < vms / 2, || format!("of the loader's frames {vms} are VMs' and {free} are free"))
 }
 
 fn hoarders(_: &Lab) -> Result<()> {

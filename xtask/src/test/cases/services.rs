@@ -27,6 +27,9 @@ const SECOND: [(&str, &str, Service); 3] = [
 
 /// `system` with the second parties. VMs of `ask` are theirs.
 fn with_second(system: &mut System) {
+    // A machine takes eight components, and nobody goes out here.
+    system.component.retain(|component| component.name != "swap");
+    system.ring.retain(|ring| ring.from != "swap" && ring.to != "swap");
     let like = system.component.iter().find(|component| component.name == "pager").cloned();
     for (like, ((name, module, service), priority)) in like.iter().cycle().zip(SECOND.into_iter().zip(20..)) {
         let component = Component {
