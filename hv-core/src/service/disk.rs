@@ -7,7 +7,6 @@ use crate::kernel::{Cpu, Kernel};
 use crate::memory::{PhysAddr, core_memory};
 use crate::vm::{Devices, End, NEVER, Queue, Vm};
 use abi::attachment::Attachment;
-use abi::component::bits;
 use abi::disk_service::{DiskCommand, DiskEvent, no_disk};
 use abi::end::EndReason;
 use abi::guest::pending;
@@ -129,12 +128,8 @@ impl<B: Backend, H: Board> Cpu<B, H> {
 
     /// A guest has kicked its disk.
     pub fn kick_disk(&mut self, vm: &Vm<B>) {
-        if vm.life.shared().contains(Devices::DISK)
-            && let Some(rank) = self.endpoints.rank(vm.disk)
-        {
-            self.components.kick(rank, vm.seat);
-            self.components.list[rank].live.kicked = Some((vm.id, self.mark));
-            self.notify(rank, bits::KICK);
+        if vm.life.shared().contains(Devices::DISK) {
+            self.kick_server(vm.disk, vm);
         }
     }
 

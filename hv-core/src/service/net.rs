@@ -247,9 +247,15 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     /// A guest has kicked its NIC.
     #[inline]
     pub fn kick_nic(&mut self, vm: &Vm<B>) {
-        if vm.life.shared().contains(Devices::NIC)
-            && let Some(rank) = self.endpoints.rank(vm.net)
-        {
+        if vm.life.shared().contains(Devices::NIC) {
+            self.kick_server(vm.net, vm);
+        }
+    }
+
+    /// A guest has kicked a device that whoever is at this endpoint serves.
+    #[inline]
+    pub(super) fn kick_server(&mut self, server: EndpointId, vm: &Vm<B>) {
+        if let Some(rank) = self.endpoints.rank(server) {
             self.components.kick(rank, vm.seat);
             self.components.list[rank].live.kicked = Some((vm.id, self.mark));
             self.notify(rank, bits::KICK);
