@@ -15,7 +15,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// [`BootRecord::magic`].
 pub const MAGIC: u64 = u64::from_le_bytes(*b"FKRBOOT\0");
 /// [`BootRecord::version`]: loader and core are made together, so another one is refused.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// Value of a `u32` field that means "none".
 pub const NONE: u32 = u32::MAX;
 
@@ -344,6 +344,9 @@ pub struct Vms {
     pub written_cells: u32,
 }
 
+/// [`Options::pool_bytes`] where nobody has said it: a third of memory where VMs that boot asks for do not all fit, else nothing.
+pub const POOL_UNSAID: u64 = u64::MAX;
+
 /// The boot options that the core acts on.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -352,6 +355,10 @@ pub struct Options {
     pub quantum_ns: u64,
     /// `memory-wait=`: how long a VM waits for memory beyond what is kept for it.
     pub memory_wait_ns: u64,
+    /// `residence=`: how long a VM is in before it may go out again.
+    pub residence_ns: u64,
+    /// `pool=`: bytes for VMs that are out, whole pages; [`POOL_UNSAID`]: the core decides.
+    pub pool_bytes: u64,
     /// `node=`: what tells its VMs from those of others on the same LAN; [`NONE`]: by the NIC.
     pub node: u32,
     /// `log=`: 0 for off, 1 for errors, up to 5 for traces.
@@ -375,6 +382,8 @@ impl Default for Options {
         Options {
             quantum_ns: 10_000_000,
             memory_wait_ns: 1_000_000_000,
+            residence_ns: 100_000_000,
+            pool_bytes: POOL_UNSAID,
             node: NONE,
             log: 3,
             power_off: 0,
@@ -652,7 +661,7 @@ const _: () = {
     assert!(size_of::<IoApic>() == 16 && size_of::<Override>() == 8 && size_of::<Bar>() == 24);
     assert!(size_of::<PciDevice>() == 32 + 24 * BARS && offset_of!(PciDevice, bars) == 32);
     assert!(size_of::<Screen>() == 32 + screen::COLUMNS * screen::ROWS && offset_of!(Screen, pixels) == 16);
-    assert!(size_of::<Options>() == 48 && offset_of!(Options, address) == 32);
+    assert!(size_of::<Options>() == 64 && offset_of!(Options, address) == 48);
     assert!(size_of::<Vms>() == 48 && offset_of!(Vms, slots) == 32);
     assert!(size_of::<VmxPlan>() == 128 && offset_of!(VmxPlan, feature_control) == 24);
     assert!(size_of::<SvmPlan>() == 64 && offset_of!(SvmPlan, xcr0) == 32);

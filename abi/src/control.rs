@@ -83,6 +83,8 @@ messages! {
         0x422 ImageArguments { image: ImageId, to: Piece },
         /// The virtual disk of the VM in a slot. Answered by `DiskOf`, or `Done` with [`status::NOT_FOUND`].
         0x429 DiskOf { slot: Slot },
+        /// What lies in the pool of VMs that are out. Answered by `Pool`.
+        0x427 Pool,
         /// Power the machine off. No answer.
         0x40a PowerOff,
     }
@@ -122,6 +124,9 @@ messages! {
         /// VMs that live; of them those that were admitted, that are out, and that wait for admission; VMs that were called from being out
         /// and came in, and how long half of these have waited for that, and 99 of 100, in ticks, at most a quarter more than it was.
         0x41c Wakes { admitted: u32 | living: u32, waiting: u32 | out: u32, woken: u64, p50_ticks: u64, p99_ticks: u64 },
+        /// Bytes of the pool, and those that are taken by VMs that are out, of which there are so many; VMs that went out since boot, that came in
+        /// again, for whom there was no room, and that ended because what came back was damaged.
+        0x41d Pool { pool_bytes: u64, bytes: u64, damaged: u32 | vms: u32, stored: u64, loaded: u64, refused: u64 },
         /// A policy of the component of this name, which has so many of them: [`policy_state`].
         0x419 Policy { component: Name, name: Name, policies: u16, state: u16 },
         /// State of a component: how often it was started, and the time it ran.
@@ -203,6 +208,12 @@ pub mod vm_state {
     pub const ENDING: u16 = 5;
     /// Is out: it starts with the first packet for it.
     pub const OUT: u16 = 6;
+    /// Is on its way out.
+    pub const LEAVING: u16 = 7;
+    /// Is on its way in.
+    pub const COMING: u16 = 8;
+    /// Is out, and its memory lies in the pool.
+    pub const POOLED: u16 = 9;
 }
 
 impl Words for Net {

@@ -1,13 +1,15 @@
 //! Boot options on the loader's command line.
 
 /// The keys of options that are not the role of a component (whose value is a policy).
-pub const KEYS: [&str; 12] = [
+pub const KEYS: [&str; 14] = [
     "vms",
     "slots",
     "seats",
     "node",
     "quantum",
     "memory-wait",
+    "residence",
+    "pool",
     "net",
     "log",
     "on-fatal",

@@ -6,6 +6,7 @@
 use crate::attachment::Attachment;
 use crate::claim::Claim;
 use crate::share::Share;
+use crate::swap::Bundle;
 use crate::vm::ImageId;
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
@@ -22,7 +23,7 @@ pub mod place {
     pub const WAITING: u32 = 2;
     /// It has a context.
     pub const ADMITTED: u32 = 3;
-    /// It is out, and has nothing but its record: nobody has asked for it yet.
+    /// It is out, and has nothing but its record, and where it has run its bundle in the pool: nobody has asked for it yet.
     pub const OUT: u32 = 4;
 }
 
@@ -58,8 +59,12 @@ pub struct Record {
     pub early: u64,
     /// The virtual disk that it has.
     pub disk: Attachment,
-    /// Must be zero.
-    pub reserved: u32,
+    /// Frames that it held when it went out: as many are enough for it to come in. 0 when it has not.
+    pub frames: u32,
+    /// What of it lies in the pool, from when it has gone out until it has come in.
+    pub bundle: Bundle,
+    /// Ticks that it had run when it went out.
+    pub ran_ticks: u64,
 }
 
 impl Record {
@@ -79,7 +84,9 @@ impl Record {
         created_tsc: 0,
         early: 0,
         disk: Attachment::NONE,
-        reserved: 0,
+        frames: 0,
+        bundle: Bundle::NONE,
+        ran_ticks: 0,
     };
 
     /// The first VM of its slot, which boot asks for: of this image, with this share, claim and disk, at this address, with these arguments.
@@ -150,14 +157,15 @@ pub const fn cells_for(bytes: usize) -> usize {
 
 const _: () = {
     use core::mem::{align_of, offset_of, size_of};
-    assert!(size_of::<Record>() <= 128, "what a slot may cost in the core");
-    assert!(size_of::<Record>() == 96 && align_of::<Record>() == 8);
+    assert!(size_of::<Record>() <= 136, "what a slot may cost in the core");
+    assert!(size_of::<Record>() == 136 && align_of::<Record>() == 8);
     assert!(offset_of!(Record, place) == 0 && offset_of!(Record, next) == 4 && offset_of!(Record, generation) == 8);
     assert!(offset_of!(Record, image) == 12 && offset_of!(Record, ipv4) == 16 && offset_of!(Record, held_by) == 20);
     assert!(offset_of!(Record, share) == 24 && offset_of!(Record, claim) == 36);
     assert!(offset_of!(Record, args) == 44 && offset_of!(Record, tenant) == 48 && offset_of!(Record, stolen_ms) == 52);
     assert!(offset_of!(Record, created_tsc) == 56 && offset_of!(Record, early) == 64);
-    assert!(offset_of!(Record, disk) == 72 && offset_of!(Record, reserved) == 92);
+    assert!(offset_of!(Record, disk) == 72 && offset_of!(Record, frames) == 92);
+    assert!(offset_of!(Record, bundle) == 96 && offset_of!(Record, ran_ticks) == 128);
     assert!(size_of::<Claim>() == 8 && offset_of!(Claim, limit) == 4);
     assert!(size_of::<Share>() == 12 && offset_of!(Share, rate) == 4 && offset_of!(Share, burst) == 8);
     assert!(size_of::<Cell>() == 64 && offset_of!(Cell, len) == 4 && offset_of!(Cell, bytes) == 5);

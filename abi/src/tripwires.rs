@@ -112,7 +112,7 @@ fn processor_states() {
 #[test]
 fn boot_record() {
     use boot::*;
-    assert_eq!((MAGIC, VERSION), (0x0054_4f4f_4252_4b46, 2));
+    assert_eq!((MAGIC, VERSION), (0x0054_4f4f_4252_4b46, 3));
     assert_eq!((DIRECT_MAP, CORE_BASE, CORE_ALIGN), (0xffff_8000_0000_0000, 0xffff_ffff_8000_0000, 0x20_0000));
     assert_eq!((MMIO_WINDOW, MMIO_WINDOW_END), (0xffff_fe00_0000_0000, 0xffff_fe80_0000_0000));
     assert_eq!([owner::FREE, owner::CORE, owner::MODULE, owner::LOADER, owner::GOLDEN], [0, 1, 2, 3, 4]);
@@ -122,10 +122,10 @@ fn boot_record() {
     assert_eq!([note::KIND_COMPONENT, note::KIND_GUEST, note::KIND_CORE_VMX, note::KIND_CORE_SVM], [1, 2, 3, 4]);
     assert_eq!(note::WITH_SELFTEST, 256);
     assert_eq!((size_of::<Segment>(), size_of::<Program>(), size_of::<Component>()), (40, 352, 1608));
-    assert_eq!((size_of::<PciDevice>(), size_of::<Screen>(), size_of::<Options>()), (176, 10_272, 48));
-    assert_eq!((size_of::<Vms>(), offset_of!(Vms, written), offset_of!(BootRecord, vms)), (48, 40, 648));
-    assert_eq!((offset_of!(BootRecord, root), offset_of!(BootRecord, ranges)), (56, 2424));
-    assert_eq!(size_of::<BootRecord>(), 48984);
+    assert_eq!((size_of::<PciDevice>(), size_of::<Screen>(), size_of::<Options>()), (176, 10_272, 64));
+    assert_eq!((size_of::<Vms>(), offset_of!(Vms, written), offset_of!(BootRecord, vms)), (48, 40, 664));
+    assert_eq!((offset_of!(BootRecord, root), offset_of!(BootRecord, ranges)), (56, 2440));
+    assert_eq!(size_of::<BootRecord>(), 49000);
 }
 
 #[test]
@@ -145,7 +145,7 @@ fn windows_of_vms_that_go_out() {
 fn records_of_vms() {
     use record::*;
     assert_eq!([place::FREE, place::WRITTEN, place::WAITING, place::ADMITTED], [0, 1, 2, 3]);
-    assert_eq!((size_of::<Record>(), offset_of!(Record, share), offset_of!(Record, args)), (96, 24, 44));
+    assert_eq!((size_of::<Record>(), offset_of!(Record, share), offset_of!(Record, args)), (136, 24, 44));
     assert_eq!((size_of::<Cell>(), PIECE_BYTES, offset_of!(Cell, bytes)), (64, 59, 5));
     assert_eq!((Args::EMPTY.first(), Args::at(7).first()), (0xffff_ffff, 7));
     assert_eq!([0, 1, 59, 60, 1024].map(cells_for), [0, 1, 1, 2, 18]);
@@ -282,6 +282,7 @@ fn messages_survive_the_ring() {
         },
         control::ControlRequest::Barriers,
         control::ControlRequest::Wakes,
+        control::ControlRequest::Pool,
         control::ControlRequest::Identity { vm, ipv4: 0x0a00_0263, args },
         control::ControlRequest::Network,
         control::ControlRequest::ImageArguments { image: vm::ImageId::new(7), to: args },
@@ -344,6 +345,15 @@ fn messages_survive_the_ring() {
             p50_ticks: 6,
             p99_ticks: 7,
         },
+        control::ControlReply::Pool {
+            pool_bytes: 1 << 34,
+            bytes: 2,
+            vms: 3,
+            damaged: 4,
+            stored: 5,
+            loaded: 6,
+            refused: 7,
+        },
         control::ControlReply::Policy {
             component: name,
             name: limits::Name::new("token-bucket").expect("short"),
@@ -388,11 +398,12 @@ fn messages_survive_the_ring() {
             Request::WriteState { vm, from: to },
             Request::Barriers,
             Request::Wakes,
+            Request::Pool,
         ]
         .map(|request| Message::from(request).kind),
         [
             0x401, 0x402, 0x403, 0x404, 0x405, 0x406, 0x407, 0x408, 0x409, 0x40a, 0x40b, 0x40c, 0x40d, 0x40e, 0x40f,
-            0x421, 0x422, 0x423, 0x424, 0x425, 0x426
+            0x421, 0x422, 0x423, 0x424, 0x425, 0x426, 0x427
         ]
     );
     use control::status::*;

@@ -111,6 +111,9 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         if self.cpu.attention.take_callers() {
             self.serve_callers();
         }
+        if self.cpu.attention.take_swap() {
+            self.serve_swap();
+        }
     }
 
     /// Deadlines that have come: wake components and VMs, and set the timer for the rest. At most a bounded number at a
@@ -126,8 +129,14 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 cpu.deadline_of(vm, now);
             }
         }
+        if self.cpu.absent_timers.next() <= now {
+            self.wake_absent(now);
+        }
         if self.cpu.admit_at <= now {
             self.admit_late(now);
+        }
+        if self.cpu.room_at <= now {
+            self.ask_for_room(now);
         }
         if self.cpu.swap_at() <= now {
             self.cpu.go_on_swapping(now);

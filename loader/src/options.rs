@@ -67,6 +67,10 @@ pub struct Options {
     pub quantum_ns: u64,
     /// `memory-wait=`: how long a VM waits for memory beyond what is kept for it, in nanoseconds.
     pub memory_wait_ns: u64,
+    /// `residence=`: how long a VM is in before it may go out again, in nanoseconds.
+    pub residence_ns: u64,
+    /// `pool=`: bytes of memory for VMs that are out; the core decides when nothing is said.
+    pub pool_bytes: Option<u64>,
     /// `net=`
     pub net: Net,
     /// `log=`
@@ -92,6 +96,8 @@ impl Default for Options {
             node: None,
             quantum_ns: 10_000_000,
             memory_wait_ns: 1_000_000_000,
+            residence_ns: 100_000_000,
+            pool_bytes: None,
             net: Net::Dhcp,
             log: LevelFilter::Info,
             policies: [0; MAX_COMPONENTS],
@@ -143,6 +149,8 @@ const SLOTS_FORM: &str = "a number from 1 to 1048576 or a power of two, as in sl
 const SEATS_FORM: &str = "a number from 1 to 65535 or a power of two, as in seats=1000 or seats=2^12";
 const NODE_FORM: &str = "a number from 0 to 67108863, as in node=17";
 const QUANTUM_FORM: &str = "a time from 10us to 1s, as in quantum=10ms";
+const RESIDENCE_FORM: &str = "a time from 1ms to 60s, as in residence=100ms";
+const POOL_FORM: &str = "0, or a number of KiB, MiB or GiB, up to 1024GiB, as in pool=64MiB";
 const MEMORY_WAIT_FORM: &str = "a time from 1ms to 60s, as in memory-wait=1s";
 
 impl fmt::Display for OptionError<'_> {
@@ -250,6 +258,11 @@ impl Options {
                 let ns = time(value).filter(|ns| (MEMORY_WAIT_MIN_NS..=MEMORY_WAIT_MAX_NS).contains(ns));
                 self.memory_wait_ns = ns.ok_or(Problem::BadForm(MEMORY_WAIT_FORM))?;
             }
+            "residence" => {
+                let ns = time(value).filter(|ns| (MEMORY_WAIT_MIN_NS..=MEMORY_WAIT_MAX_NS).contains(ns));
+                self.residence_ns = ns.ok_or(Problem::BadForm(RESIDENCE_FORM))?;
+            }
+            "pool" => self.pool_bytes = Some(bytes(value).ok_or(Problem::BadForm(POOL_FORM))?),
             "net" => match net(value) {
                 Some(net) => self.net = net,
                 None => self.take_net_policy(value, known)?,
@@ -315,6 +328,8 @@ impl Options {
         let mut to = boot::Options {
             quantum_ns: self.quantum_ns,
             memory_wait_ns: self.memory_wait_ns,
+            residence_ns: self.residence_ns,
+            pool_bytes: self.pool_bytes.unwrap_or(boot::POOL_UNSAID),
             node: self.node.map_or(boot::NONE, Node::number),
             log: match self.log {
                 LevelFilter::Off => 0,
@@ -395,6 +410,23 @@ fn time(value: &str) -> Option<u64> {
         _ => return None,
     };
     number.parse::<u64>().ok()?.checked_mul(scale)
+}
+
+/// A size in bytes, whole pages: more no machine has that this is for.
+fn bytes(value: &str) -> Option<u64> {
+    if value == "0" {
+        return Some(0);
+    }
+    let digits = value.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = value.split_at(digits);
+    let scale = match unit {
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return None,
+    };
+    let bytes = number.parse::<u64>().ok()?.checked_mul(scale).filter(|&bytes| bytes <= 1 << 40)?;
+    Some(bytes.next_multiple_of(abi::limits::PAGE_SIZE))
 }
 
 fn net(value: &str) -> Option<Net> {

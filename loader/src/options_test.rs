@@ -120,11 +120,20 @@ fn net_means_addresses_or_a_policy() {
 }
 
 #[test]
+fn a_pool_is_whole_pages() {
+    let pool = |line| parse("", line).pool_bytes;
+    assert_eq!((pool("log=info"), pool("pool=0"), pool("pool=3KiB")), (None, Some(0), Some(4096)));
+    assert_eq!((pool("pool=64MiB"), pool("pool=1GiB")), (Some(64 << 20), Some(1 << 30)));
+    let record = parse("", "residence=2s").to_record();
+    assert_eq!((record.residence_ns, record.pool_bytes), (2_000_000_000, abi::boot::POOL_UNSAID));
+}
+
+#[test]
 fn errors_are_sentences() {
     assert_eq!(error("verbose"), "'verbose' has no value; options are written key=value");
     assert_eq!(
         error("log=info color=red"),
-        "'color=red' is not a known option; known are vms, slots, seats, node, quantum, memory-wait, net, log, on-fatal, selftest, start, barriers, sched, pager"
+        "'color=red' is not a known option; known are vms, slots, seats, node, quantum, memory-wait, residence, pool, net, log, on-fatal, selftest, start, barriers, sched, pager"
     );
     assert_eq!(
         error("vms=httpd*2,foo"),
@@ -149,6 +158,12 @@ fn errors_are_sentences() {
     assert_eq!(error("selftest=all"), "'selftest=all' has an unknown value; known are none, wx, entry-failure");
     for bad in ["quantum=", "quantum=10", "quantum=10m", "quantum=9us", "quantum=2s", "quantum=99999999999999999999s"] {
         assert!(error(bad).ends_with("is not understood; write a time from 10us to 1s, as in quantum=10ms"), "{bad}");
+    }
+    for bad in ["residence=", "residence=100", "residence=999us", "residence=61s"] {
+        assert!(error(bad).ends_with("write a time from 1ms to 60s, as in residence=100ms"), "{bad}");
+    }
+    for bad in ["pool=", "pool=64", "pool=64M", "pool=-1MiB", "pool=1025GiB", "pool=99999999999999999999GiB"] {
+        assert!(error(bad).ends_with("up to 1024GiB, as in pool=64MiB"), "{bad}");
     }
     for bad in
         ["net=", "net=10.0.0.1", "net=10.0.0.1/0", "net=10.0.0.1/31", "net=10.0.0.256/24", "net=10.0.0.1/24,10.0.0.2"]

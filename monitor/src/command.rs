@@ -27,6 +27,8 @@ pub enum Command {
     Machine,
     /// Shows how many VMs are in, out and on their way.
     Wakes,
+    /// Shows what lies in the pool of VMs that are out.
+    Swap,
     /// Lists disks, sets of disks, and what is on them.
     Disks,
     /// Reads all of a virtual disk and judges it.
@@ -57,7 +59,7 @@ pub enum Command {
 }
 
 /// Word, arguments and explanation of each command.
-pub const HELP: [(&str, &str, &str); 20] = [
+pub const HELP: [(&str, &str, &str); 21] = [
     ("help", "", "lists the commands"),
     ("vms", "", "lists the VMs"),
     ("vm", "N", "shows the VM in slot N and its share"),
@@ -66,6 +68,7 @@ pub const HELP: [(&str, &str, &str); 20] = [
     ("images", "", "lists the images that VMs can be created from"),
     ("machine", "", "shows time, counters, and what is done against side channels"),
     ("wakes", "", "shows how many VMs are in, out and on their way, and how long those that were called have waited"),
+    ("swap", "", "shows how many VMs lie in the pool of those that are out, and what they take of it"),
     ("disks", "", "lists disks, sets of disks, and what is on the one in use"),
     ("scrub", "NAME", "reads all of a virtual disk and says which blocks are not what was written"),
     ("kill", "NAME", "kills a component, which is restarted from its module"),
@@ -138,6 +141,7 @@ impl Command {
             "images" => none(Command::Images),
             "machine" => none(Command::Machine),
             "wakes" => none(Command::Wakes),
+            "swap" => none(Command::Swap),
             "disks" => none(Command::Disks),
             "scrub" => name(rest).map(Command::Scrub).ok_or(wrong),
             "kill" => name(rest).map(Command::Kill).ok_or(wrong),
@@ -182,6 +186,7 @@ impl Command {
             Command::Images => "images",
             Command::Machine => "machine",
             Command::Wakes => "wakes",
+            Command::Swap => "swap",
             Command::Disks => "disks",
             Command::Scrub(_) => "scrub",
             Command::Kill(_) => "kill",
@@ -238,6 +243,8 @@ mod tests {
             ("components", Command::Components),
             ("images", Command::Images),
             ("machine", Command::Machine),
+            ("wakes", Command::Wakes),
+            ("swap", Command::Swap),
             ("disks", Command::Disks),
             ("scrub web", Command::Scrub(name("web"))),
             ("kill netmux", Command::Kill(name("netmux"))),

@@ -98,6 +98,10 @@ impl Display for Report<'_> {
                 "wakes living={living} in={admitted} out={out} waiting={waiting} woken={woken} p50_ticks={p50_ticks} \
                  p99_ticks={p99_ticks}"
             ),
+            ControlReply::Pool { pool_bytes, bytes, vms, damaged, stored, loaded, refused } => write!(
+                f,
+                "pool bytes={pool_bytes} used={bytes} vms={vms} gone_out={stored} come_in={loaded} refused={refused} damaged={damaged}"
+            ),
             ControlReply::Network { net, next } => write!(f, "network {net:?} next={next:?}"),
             ControlReply::Policy { component, name, state, .. } => {
                 write!(f, "policy component={component} name={name} state={}", policy_state_name(state))
@@ -119,6 +123,9 @@ fn policy_state_name(state: u16) -> &'static str {
 fn state_name(state: u16) -> &'static str {
     match state {
         vm_state::OUT => "out",
+        vm_state::LEAVING => "leaving",
+        vm_state::COMING => "coming",
+        vm_state::POOLED => "out-memory",
         vm_state::WAITING => "waiting",
         vm_state::READY => "ready",
         vm_state::IDLE => "idle",

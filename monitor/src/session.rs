@@ -320,7 +320,9 @@ impl Session {
                     ControlReply::Frame { .. }
                     | ControlReply::Exits { .. }
                     | ControlReply::Barriers { .. }
-                    | ControlReply::Wakes { .. } => Outcome::Done,
+                    | ControlReply::Pool { .. } => Outcome::Done,
+                    // What lies in the pool belongs to it.
+                    ControlReply::Wakes { .. } => self.last(ControlRequest::Pool, host),
                     _ => Outcome::More,
                 }
             }
@@ -456,6 +458,7 @@ impl Session {
             Command::Frame(address) => ControlRequest::Frame { address },
             Command::Machine => ControlRequest::Machine,
             Command::Wakes => ControlRequest::Wakes,
+            Command::Swap => ControlRequest::Pool,
             Command::Vm(slot)
             | Command::Destroy(slot)
             | Command::Shutdown(slot)

@@ -196,6 +196,15 @@ impl Core {
                 p50_ticks: 1279,
                 p99_ticks: 5119,
             }],
+            ControlRequest::Pool => vec![ControlReply::Pool {
+                pool_bytes: 4096,
+                bytes: 64,
+                vms: 2,
+                damaged: 0,
+                stored: 9,
+                loaded: 7,
+                refused: 1,
+            }],
             ControlRequest::Barriers => vec![ControlReply::Barriers {
                 plan: BarrierPlan {
                     mode: 2,

@@ -345,6 +345,13 @@ impl Frames {
         }
     }
 
+    /// Another page is noted with a frame that somebody owns.
+    pub fn note(&mut self, frame: PhysAddr, page: u32) {
+        if let Some(entry) = self.table.get_mut(index(frame.frame())).filter(|entry| entry.tag != Owner::Free.tag()) {
+            entry.page = page;
+        }
+    }
+
     /// A frame has failed: it is given to nobody again. One that somebody owns stays theirs until they give it back. False
     /// when there are too many of those to be known.
     #[must_use]
@@ -374,6 +381,12 @@ impl Frames {
         self.table
             .get(index(frame.frame()))
             .map_or((Owner::Reserved, 0), |entry| (Owner::from_tag(entry.tag), entry.page))
+    }
+
+    /// Whether the frame belongs to `owner`.
+    #[inline]
+    pub fn belongs_to(&self, frame: PhysAddr, owner: Owner) -> bool {
+        self.table.get(index(frame.frame())).is_some_and(|entry| entry.tag == owner.tag())
     }
 
     /// Frames of each class, in the order of [`CLASSES`].

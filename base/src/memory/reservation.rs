@@ -94,6 +94,14 @@ impl Reservation {
         }
     }
 
+    /// No more than `reserve` frames are kept for the VM from now on.
+    pub fn lower(&mut self, frames: &mut Frames, reserve: u32) {
+        let reserve = reserve.min(self.reserve);
+        let lacked = self.reserve.saturating_sub(self.held);
+        frames.forgive((lacked - reserve.saturating_sub(self.held)).into());
+        self.reserve = reserve;
+    }
+
     /// Nothing is kept for the VM any more; what it holds it gives back by [`Frames::free`].
     pub fn close(self, frames: &mut Frames) {
         frames.forgive(self.reserve.saturating_sub(self.held).into());
@@ -152,6 +160,23 @@ mod tests {
         assert_eq!((vm.reserve(), vm.limit(), frames.unreserved()), (3, 3, 7));
         vm.close(&mut frames);
         assert_eq!(frames.unreserved(), 10);
+    }
+
+    #[test]
+    fn a_reserve_that_is_lowered_keeps_what_is_left_of_it() {
+        let mut frames = table(10);
+        let mut vm = Reservation::open(&mut frames, 8, 9).expect("room");
+        for page in 0..3 {
+            vm.alloc(&mut frames, MINE, page).expect("kept");
+        }
+        vm.lower(&mut frames, 9);
+        assert_eq!((vm.reserve(), frames.unreserved()), (8, 2), "never raised");
+        vm.lower(&mut frames, 5);
+        assert_eq!((vm.reserve(), frames.unreserved()), (5, 5));
+        vm.lower(&mut frames, 2);
+        assert_eq!((vm.reserve(), frames.unreserved()), (2, 7), "it holds more than that");
+        vm.close(&mut frames);
+        assert_eq!(frames.unreserved(), 7);
     }
 
     proptest! {

@@ -90,7 +90,7 @@ pub fn good() -> &'static mut BootRecord {
     record.image_count = 1;
     record.options = Options::default();
     let (records, cells) =
-        (extent(5 * MIB + 8 * PAGE_SIZE, 3 * PAGE_SIZE), extent(5 * MIB + 16 * PAGE_SIZE, 3 * PAGE_SIZE));
+        (extent(5 * MIB + 8 * PAGE_SIZE, 4 * PAGE_SIZE), extent(5 * MIB + 16 * PAGE_SIZE, 3 * PAGE_SIZE));
     record.vms = Vms { records, cells, slots: 100, seats: 40, written: 0, written_cells: 0 };
     record
 }
@@ -487,7 +487,7 @@ fn tables_of_vms_that_cannot_be_are_refused() {
         (record.vms.slots, record.vms.seats) = (most, u32::try_from(MAX_SEATS).expect("32 bits") + 1);
     };
     assert_eq!(refused(seats).0, Field::VmCounts);
-    // 147 cells are not enough for 150 slots, nor 8192 bytes for the records of as many.
+    // 147 cells are not enough for 150 slots, nor 12,288 bytes for the records of as many.
     assert_eq!(refused(|record| record.vms.slots = 150), (Field::VmRecords, 5 * MIB + 8 * PAGE_SIZE));
     assert_eq!(refused(|record| record.vms.records.bytes = PAGE_SIZE).0, Field::VmRecords);
     assert_eq!(refused(|record| record.vms.records.start += 8).0, Field::VmRecords);

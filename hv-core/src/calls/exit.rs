@@ -202,6 +202,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             return Next::Leave;
         }
         vm.life.idle(until);
+        self.components.note_idle(vm.seat, self.mark);
         self.timers.set(vm.seat, vm.deadline());
         self.blocked(vm, true);
         Next::Leave
@@ -210,7 +211,11 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     /// Make interrupts pending for a VM; it wakes when it wants one of them.
     #[inline]
     pub fn raise(&mut self, vm: &mut Vm<B>, bits: u64) {
-        let Some(body) = vm.life.body() else { return };
+        let Some(body) = vm.life.body() else {
+            // It comes in: it finds them then.
+            vm.early |= bits;
+            return;
+        };
         body.registers.raise(bits);
         let wanted = body.registers.wanted() != 0;
         vm.hazard.set(Hazard::PENDING);

@@ -159,7 +159,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             Service::Disk => self.take_all(from, Self::disk_command),
             Service::Control => self.take_requests(from),
             Service::Plan => self.advance_plan(),
-            Service::Swap => self.take_all(from, Self::swap_command),
+            // The loop does, which can wait for space in others' rings.
+            Service::Swap => self.cpu.attention.set_swap(),
         }
     }
 

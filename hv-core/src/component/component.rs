@@ -62,6 +62,8 @@ pub struct Component {
     pub ports: PortRanges,
     /// The kick bits, for a party to the service `net`.
     pub kicks: Option<SharedMemory>,
+    /// The sheets of its windows, for the party to the service `swap`.
+    pub sheets: Option<SharedMemory>,
     /// Registers while it does not run.
     pub context: UserContext,
     /// Whether it can run.

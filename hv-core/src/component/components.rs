@@ -4,9 +4,17 @@ use super::component::Component;
 use super::run::Run;
 use super::shares::Shares;
 use crate::kernel::Attention;
+use crate::memory::PhysAddr;
 use abi::component::kicks;
 use abi::limits::MAX_COMPONENTS;
 use abi::vm::Seat;
+use ring::SharedMemory;
+
+/// Since when VMs idle ([`abi::component::idles`]), as pagers see it.
+pub struct Idles {
+    pub first: PhysAddr,
+    pub memory: SharedMemory,
+}
 
 /// All components, the most important first: a component's index here is its rank.
 pub struct Components {
@@ -15,12 +23,14 @@ pub struct Components {
     pub next_deadline: u64,
     /// Those that are over their budgets.
     pub shares: Shares,
+    /// Where there is a pager.
+    pub idles: Option<Idles>,
 }
 
 impl Components {
     /// None yet.
     pub const fn new() -> Self {
-        Components { list: heapless::Vec::new(), next_deadline: u64::MAX, shares: Shares::new() }
+        Components { list: heapless::Vec::new(), next_deadline: u64::MAX, shares: Shares::new(), idles: None }
     }
 
     /// Set notification bits of a component. True when it waits for one of them, and so can run.
@@ -44,6 +54,15 @@ impl Components {
                 }
                 Run::Ready | Run::Condemned(_) => {}
             }
+        }
+    }
+
+    /// The VM in a seat idles since the TSC `since`, which is not 0, or does something else: 0.
+    #[inline]
+    pub fn note_idle(&self, seat: Seat, since: u64) {
+        if let Some(idles) = &self.idles {
+            // There is a word for each seat.
+            let _ = idles.memory.store64(seat.index() * 8, since);
         }
     }
 

@@ -3,7 +3,7 @@
 //! Whatever finds a component guilty condemns it ([`crate::kernel::Cpu::condemn`]); the loop alone comes here, stops it and
 //! starts its successor. Whoever it is, no VM is lost: VMs that wait for it are told to its successor.
 
-use super::{Component, Death, Run};
+use super::{Component, Death, EndpointId, Run};
 use crate::board::Board;
 use crate::kernel::{Cpu, Kernel};
 use crate::log::say;
@@ -131,9 +131,13 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 cpu.board.set_bus_master(pci, false);
             }
         }
+        cpu.attention.set_swap();
         if cpu.scheduler() == Some(rank) {
             cpu.plan.forget(now.saturating_sub(cpu.counters.idle_ticks));
             cpu.attention.set_unheld();
+        }
+        if cpu.endpoints.of(rank, Service::Swap) != EndpointId::NONE {
+            self.forget_swap();
         }
     }
 

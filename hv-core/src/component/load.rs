@@ -1,7 +1,7 @@
 //! Making components of what boot has placed, and loading their images at every start.
 
 use super::component::{Component, Device};
-use super::components::Components;
+use super::components::{Components, Idles};
 use super::devices::{Attached, attach_devices};
 use super::endpoint::Endpoints;
 use super::liveness::Liveness;
@@ -17,11 +17,12 @@ use crate::memory::phys::index as to_index;
 use crate::memory::{Frames, KernelSpace, MapError, Owner, PhysAddr, core_memory};
 use crate::trap::UserContext;
 use abi::boot::{self, program};
-use abi::component::{ComponentInfo, INFO_MAGIC, authority, bits, kicks, layout};
+use abi::component::{ComponentInfo, INFO_MAGIC, authority, bits, idles, kicks, layout};
 use abi::limits::PAGE_SIZE;
 use abi::log::Record;
 use abi::manifest::{self, NONE};
 use abi::note::TableBytes;
+use abi::swap::{SHEET_STRIDE, WINDOW_BYTES, WINDOWS};
 use ring::SharedMemory;
 use zerocopy::{FromZeros, IntoBytes};
 
@@ -44,6 +45,8 @@ pub struct Sources<'b> {
     pub vm_seats: usize,
     /// Ticks of the TSC in a second.
     pub tsc_hz: u64,
+    /// Bytes of the pool for VMs that are out, whole pages.
+    pub pool_bytes: u64,
 }
 
 /// Make all components and the core's ends of the rings with them, in place: both are empty, and too large to be passed round. None
@@ -96,6 +99,10 @@ fn load_one(
     let joined = connected.join(rank, &info, endpoints)?;
     let kicks = give_regions(&entry, rank8, joined.authority, &policies, sources, &mut space, frames, &mut info)
         .ok_or(LoadError::Memory(entry.name))?;
+    show_idles(joined.authority, sources, &mut space, frames, &mut components.idles)
+        .ok_or(LoadError::Memory(entry.name))?;
+    let sheets = give_windows(rank8, joined.authority, sources, &mut space, frames, &mut info)
+        .ok_or(LoadError::Memory(entry.name))?;
     let Attached { mut devices, ports } = match entry.pci_class {
         NONE => Attached::default(),
         class => attach_devices(&entry.name, class, &mut space, frames, hardware, &mut info)?,
@@ -135,6 +142,7 @@ fn load_one(
         devices,
         ports,
         kicks,
+        sheets,
         context: UserContext::default(),
         run: Run::Stopped { start_at: 0 },
         notified: 0,
@@ -194,6 +202,56 @@ fn give_regions(
         info.tables_bytes = tables_pages * PAGE_SIZE;
     }
     Some(kicks)
+}
+
+/// Show a component since when VMs idle, if its services say so: the same pages to all.
+fn show_idles(
+    authority: u32,
+    sources: &Sources<'_>,
+    space: &mut Space,
+    frames: &mut Frames,
+    idles: &mut Option<Idles>,
+) -> Option<()> {
+    if authority & authority::IDLES == 0 {
+        return Some(());
+    }
+    let bytes = idles::pages(sources.vm_seats) * PAGE_SIZE;
+    if idles.is_none() {
+        let first = frames.alloc_contiguous(bytes / PAGE_SIZE, 1, u64::MAX, Owner::Core)?;
+        let memory = core_memory(first, bytes);
+        let _ = memory.clear(0, memory.len());
+        *idles = Some(Idles { first, memory });
+    }
+    space.map_range(frames, layout::IDLES, idles.as_ref()?.first, bytes, Space::READ_ONLY).ok()
+}
+
+/// Give a component that keeps the memory of VMs that are out its pool, and windows in which nothing is yet. Returns their sheets, if it is one.
+fn give_windows(
+    rank: u8,
+    authority: u32,
+    sources: &Sources<'_>,
+    space: &mut Space,
+    frames: &mut Frames,
+    info: &mut ComponentInfo,
+) -> Option<Option<SharedMemory>> {
+    if authority & authority::SWAP_WINDOW == 0 {
+        return Some(None);
+    }
+    let owner = Owner::Component(rank);
+    let bytes = WINDOWS as u64 * SHEET_STRIDE;
+    let (sheets, first) = give_memory(space, frames, layout::SWAP_SHEETS, bytes, u64::MAX, owner)?;
+    // Something is mapped in each window once, so that there are tables for it for good.
+    for at in (0..WINDOWS as u64).map(|window| layout::SWAP_WINDOW + window * WINDOW_BYTES) {
+        space.map(frames, at, first, Space::READ_ONLY).ok()?;
+        space.unmap(at);
+    }
+    // It need not be in one piece, and pieces of that size are rare.
+    for at in (0..sources.pool_bytes).step_by(to_index(PAGE_SIZE)) {
+        let frame = frames.alloc_zeroed(owner, 0)?;
+        space.map(frames, layout::POOL + at, frame, Space::DATA).ok()?;
+    }
+    info.pool_bytes = sources.pool_bytes;
+    Some(Some(sheets))
 }
 
 /// The policies of a component.

@@ -107,6 +107,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         for id in (0..MAX_ENDPOINTS).map(EndpointId::new) {
             goes_on |= self.look_at_leaving(vms, id, steady);
         }
+        goes_on |= self.look_at_windows(vms, steady, self.time.milliseconds(super::liveness::PATIENCE_MS));
         for rank in 0..self.components.list.len() {
             let can_run = self.attention.is_runnable(rank) || self.components.shares.contains(rank);
             let component = &mut self.components.list[rank];

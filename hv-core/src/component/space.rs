@@ -9,6 +9,7 @@ use crate::memory::{AddressSpace, Frames, KernelSpace, MapError, MapFlags, Owner
 use abi::component::layout;
 use abi::limits::PAGE_SIZE;
 use abi::nic::WINDOW_STRIDE;
+use abi::swap::WINDOW_BYTES;
 use abi::vm::Seat;
 use ring::SharedMemory;
 
@@ -188,6 +189,33 @@ impl Space {
         cr3
     }
 
+    /// Take one page out. Its frame.
+    pub fn unmap(&mut self, at: u64) -> Option<PhysAddr> {
+        let frame = self.tables.unmap(at)?;
+        self.stale = true;
+        Some(frame)
+    }
+
+    /// Map a frame as page `index` of window `window` of VMs that go out and come in, to be read or to be written. False when there is no
+    /// frame for a table, which is not before the window has been used by boot, or something is there.
+    #[must_use]
+    pub fn map_out_window(
+        &mut self,
+        frames: &mut Frames,
+        window: usize,
+        index: u32,
+        frame: PhysAddr,
+        write: bool,
+    ) -> bool {
+        let flags = if write { Self::DATA } else { Self::READ_ONLY };
+        self.map(frames, in_window(window, index), frame, flags).is_ok()
+    }
+
+    /// Take page `index` of a window out. Its frame.
+    pub fn unmap_out_window(&mut self, window: usize, index: u32) -> Option<PhysAddr> {
+        self.unmap(in_window(window, index))
+    }
+
     /// Map page `page` of the device of the VM in `seat` that the component serves into the window. False when there is no frame for a table.
     #[must_use]
     pub fn map_window(&mut self, frames: &mut Frames, seat: Seat, page: u64, frame: PhysAddr) -> bool {
@@ -208,6 +236,10 @@ impl Space {
             self.stale = true;
         }
     }
+}
+
+fn in_window(window: usize, index: u32) -> u64 {
+    layout::SWAP_WINDOW + window as u64 * WINDOW_BYTES + u64::from(index) * PAGE_SIZE
 }
 
 fn window(seat: Seat, page: u64) -> u64 {

@@ -15,7 +15,10 @@ const UNHELD: u32 = 1 << 28;
 /// VMs that control the machine have asked something, or were answered.
 const CALLERS: u32 = 1 << 27;
 
-const _: () = assert!(RANKS & (TIMER | COMPONENTS | ENDED | UNHELD | CALLERS) == 0);
+/// Swap has said something, or somebody waits for a window.
+const SWAP: u32 = 1 << 26;
+
+const _: () = assert!(RANKS & (TIMER | COMPONENTS | ENDED | UNHELD | CALLERS | SWAP) == 0);
 
 /// Everything that has to be done before a VM is entered again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -116,6 +119,17 @@ impl Attention {
         self.take(CALLERS)
     }
 
+    /// Swap has said something, or somebody waits for a window.
+    pub fn set_swap(&mut self) {
+        self.0 |= SWAP;
+    }
+
+    /// Whether that was so. It is looked after now.
+    #[must_use]
+    pub fn take_swap(&mut self) -> bool {
+        self.take(SWAP)
+    }
+
     fn take(&mut self, bit: u32) -> bool {
         let was = self.0 & bit != 0;
         self.0 &= !bit;
@@ -159,6 +173,8 @@ mod tests {
         assert!(attention.needs_core() && attention.take_ended() && !attention.take_ended());
         attention.set_callers();
         assert!(attention.needs_core() && attention.take_callers() && !attention.take_callers());
+        attention.set_swap();
+        assert!(attention.needs_core() && attention.take_swap() && !attention.take_swap());
         assert!(attention.is_none());
     }
 }

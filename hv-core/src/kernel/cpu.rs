@@ -12,13 +12,13 @@ use crate::component::{
 };
 use crate::log::{RateLimit, say};
 use crate::memory::Frames;
-use crate::service::Wakes;
+use crate::service::{Swapped, Wakes, Windows};
 use crate::vm::{Images, Queues, Timers};
 use abi::log::Record;
 use abi::message::{BadMessage, Message};
 use abi::nic::Node;
 use abi::service::Service;
-use abi::vm::Seat;
+use abi::vm::{Seat, Slot};
 use backend::Backend;
 
 /// What is counted from boot on, for the monitor and for measurements.
@@ -87,6 +87,16 @@ pub struct Cpu<B: Backend, H: Board> {
     pub counters: Counters,
     /// How long VMs that were called have waited.
     pub wakes: Wakes,
+    /// Through which swap sees VMs that go out and come in.
+    pub windows: Windows,
+    /// What was counted of those.
+    pub swapped: Swapped,
+    /// Deadlines of those that are out.
+    pub absent_timers: Timers<'static, Slot>,
+    /// TSC at which pagers are asked for room.
+    pub room_at: u64,
+    /// How long a VM is in before it may go out again, in ticks.
+    pub residence_ticks: u64,
     /// TSC for which the timer is set; it may be early, never late.
     pub armed: u64,
     /// TSC at which whoever runs, or the core on its behalf, began: the last change between components, VMs and idling.
@@ -128,7 +138,8 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     #[inline]
     pub fn next_deadline(&self) -> u64 {
         let own = self.admit_at.min(self.swap_at()).min(self.errors.look_at).min(self.look_at);
-        self.timers.next().min(self.components.next_deadline).min(own)
+        let absent = self.absent_timers.next().min(self.room_at);
+        self.timers.next().min(self.components.next_deadline).min(own).min(absent)
     }
 
     /// Set notification bits of a component; it can run when it waits for one of them.
@@ -180,7 +191,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     /// Keep in mind that a party has to be told of a seat.
     #[cold]
     #[inline(never)]
-    fn owe(&mut self, to: EndpointId, seat: Seat, thought: bool) {
+    pub fn owe(&mut self, to: EndpointId, seat: Seat, thought: bool) {
         let Some(endpoint) = self.endpoints.get_mut(to) else { return };
         // VMs hear of no seats.
         let Party::Component(rank) = endpoint.party else { return };

@@ -9,7 +9,7 @@ use crate::boot::options::Options;
 use crate::component::{Backlog, BacklogLink, Components, EMPTY_BACKLOG, EndpointId, EndpointSet, Endpoints};
 use crate::log::{RateLimit, say};
 use crate::memory::{Frames, core_slice};
-use crate::service::Wakes;
+use crate::service::{Swapped, Wakes, Windows};
 use crate::vm::{EMPTY_CELL, EMPTY_LINK, EMPTY_SEAT, Images, Link, NEVER, Queues, Requested, Table, TimerCell, Timers};
 use abi::barriers::BarrierPlan;
 use abi::log::Record;
@@ -28,6 +28,7 @@ pub struct Tables {
     links: &'static mut [Link],
     seats: &'static mut [u32],
     timers: &'static mut [TimerCell],
+    absent_timers: &'static mut [TimerCell],
     backlog: &'static mut [BacklogLink],
 }
 
@@ -41,6 +42,7 @@ impl Tables {
             links: core_slice(frames, slots, EMPTY_LINK)?,
             seats: core_slice(frames, seats, EMPTY_SEAT)?,
             timers: core_slice(frames, seats, EMPTY_CELL)?,
+            absent_timers: core_slice(frames, slots, EMPTY_CELL)?,
             backlog: core_slice(frames, seats, EMPTY_BACKLOG)?,
         })
     }
@@ -84,6 +86,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             images: Images::new(),
             queues: Queues::new(tables.links),
             timers: Timers::new(tables.timers),
+            absent_timers: Timers::new(tables.absent_timers),
             plan: Plan::new(quantum_ticks, tsc_hz),
             callers: EndpointSet::EMPTY,
             answered: EndpointSet::EMPTY,
@@ -98,6 +101,10 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             attention: Attention::default(),
             counters: Counters::default(),
             wakes: Wakes::NONE,
+            windows: Windows::NONE,
+            swapped: Swapped::default(),
+            room_at: NEVER,
+            residence_ticks: ticks(options.residence_ns, tsc_hz),
             armed: NEVER,
             mark,
             loaded: None,

@@ -9,7 +9,8 @@ use crate::component::{LoadError, Sources, load_all};
 use crate::log::say;
 use crate::memory::{Frames, KernelSpace, OwnerClass, core_room};
 use crate::vm::Image;
-use abi::boot::{BootRecord, failure, features};
+use abi::boot::{BootRecord, Options, POOL_UNSAID, failure, features};
+use abi::limits::PAGE_SIZE;
 use abi::log::Record;
 use backend::Backend;
 
@@ -74,6 +75,7 @@ fn load<B: Backend>(kernel: &mut Kernel<B, Hardware>, record: &BootRecord, space
         vm_slots: record.vms.slots as usize,
         vm_seats: record.vms.seats as usize,
         tsc_hz: record.tsc_hz,
+        pool_bytes: pool_bytes(&record.options, kernel.vms.written_reserves(), kernel.cpu.frames.free_frames()),
     };
     let Cpu { frames, board, components, endpoints, images, .. } = &mut kernel.cpu;
     if let Err(error) = load_all(&sources, frames, board, components, endpoints) {
@@ -91,6 +93,15 @@ fn load<B: Backend>(kernel: &mut Kernel<B, Hardware>, record: &BootRecord, space
     }
 }
 
+/// Bytes of the pool for VMs that are out, where VMs with `wanted` frames of reserves are to live at once and so many frames are free.
+fn pool_bytes(options: &Options, wanted: u64, free: u64) -> u64 {
+    match options.pool_bytes {
+        POOL_UNSAID if wanted > free => free / 3 * PAGE_SIZE,
+        POOL_UNSAID => 0,
+        said => said & !(PAGE_SIZE - 1),
+    }
+}
+
 fn fatal_load(error: &LoadError) -> ! {
     match error {
         LoadError::Memory(name) => {
@@ -98,5 +109,21 @@ fn fatal_load(error: &LoadError) -> ! {
         }
         LoadError::Device(class) => refuse(Field::Device, (*class).into()),
         LoadError::Pair(service) => refuse(Field::Service, service.raw().into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pool_is_there_where_not_all_fit_or_somebody_says_so() {
+        let unsaid = Options::default();
+        assert_eq!(
+            [(10, 10), (11, 10), (300, 10)].map(|(wanted, free)| pool_bytes(&unsaid, wanted, free) / PAGE_SIZE),
+            [0, 3, 3]
+        );
+        let said = |pool_bytes| Options { pool_bytes, ..unsaid };
+        assert_eq!([0, 0x1fff].map(|bytes| pool_bytes(&said(bytes), 300, 10)), [0, 0x1000]);
     }
 }

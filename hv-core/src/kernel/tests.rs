@@ -3,6 +3,7 @@
 mod audit;
 mod board;
 mod callers;
+mod comings;
 mod component;
 mod control;
 mod creation;
@@ -31,6 +32,7 @@ mod services;
 mod shortage;
 mod state;
 mod swap;
+mod swap_role;
 mod syscalls;
 mod twins;
 mod vm_memory;

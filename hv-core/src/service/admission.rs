@@ -55,7 +55,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 return;
             }
             let planned = !cpu.queues.is_empty(Queue::Ready) && !cpu.plan.asked;
-            if planned || vms.seats().free() == 0 || cpu.frames.unreserved() < u64::from(seed.claim.reserve) {
+            if planned || vms.seats().free() == 0 || cpu.frames.unreserved() < u64::from(vms.wants(&seed)) {
                 cpu.admit_at = now.saturating_add(patience);
                 return;
             }
@@ -117,5 +117,6 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             self.admit_at = self.board.now().saturating_add(self.steady.period_ticks() / 2);
             self.arm(self.admit_at);
         }
+        self.ask_for_room_soon();
     }
 }

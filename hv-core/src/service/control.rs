@@ -5,6 +5,7 @@ use crate::board::Board;
 use crate::component::{BadPiece, Death, EndpointId, NoSwap, Unfit};
 use crate::kernel::{Cpu, Kernel};
 use crate::memory::{CLASSES, OwnerClass, PhysAddr, Reservation};
+use crate::service::Swapped;
 use crate::vm::{
     BootArgs, CreateError, Devices, End, IdentityError, METADATA_FRAMES, Memory, Order, Seed, State, StateError,
 };
@@ -44,6 +45,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             ControlRequest::Barriers => ControlReply::Barriers { plan: *self.cpu.crossings.plan() },
             ControlRequest::Frame { address } => self.cpu.describe_frame(address),
             ControlRequest::Wakes => self.describe_wakes(),
+            ControlRequest::Pool => self.describe_pool(),
             ControlRequest::Vm { slot } => self.describe_vm(slot).unwrap_or(done(status::NOT_FOUND, 0)),
             ControlRequest::NextVm { slot } => self.describe_next_vm(slot),
             ControlRequest::Component { index } => {
@@ -233,6 +235,17 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         Some(ControlReply::DiskOf { vm, disk, mode, attached })
     }
 
+    /// What lies in the pool, and what was counted of VMs that go out and come in.
+    pub fn describe_pool(&self) -> ControlReply {
+        let (vms, bytes) = self.vms.pooled();
+        let Swapped { stored, loaded, refused, damaged } = self.cpu.swapped;
+        // No more than slots.
+        let vms = u32::try_from(vms).unwrap_or(u32::MAX);
+        // More than that nobody would look at.
+        let damaged = u32::try_from(damaged).unwrap_or(u32::MAX);
+        ControlReply::Pool { pool_bytes: self.cpu.pool_bytes(), bytes, vms, damaged, stored, loaded, refused }
+    }
+
     fn describe_share(&mut self, slot: Slot) -> Option<ControlReply> {
         if let Some(Seed { id: vm, image, share, claim: Claim { reserve, limit }, tenant, .. }) = self.absent(slot) {
             let of_image = self.cpu.images.get(image).map_or(Tenant::UNSAID, |image| image.entry.tenant());
@@ -258,12 +271,17 @@ impl<B: Backend, H: Board> Kernel<B, H> {
 
     fn describe_vm(&mut self, slot: Slot) -> Option<ControlReply> {
         if let Some(Seed { id: vm, image, ipv4, claim, .. }) = self.absent(slot) {
-            let state = if self.vms.out_in(slot).is_some() { vm_state::OUT } else { vm_state::WAITING };
+            let pooled = self.vms.bundle(slot).is_some();
+            let state = match self.vms.out_in(slot) {
+                Some(_) if pooled => vm_state::POOLED,
+                Some(_) => vm_state::OUT,
+                None => vm_state::WAITING,
+            };
             return Some(ControlReply::Vm {
                 vm,
                 image,
                 state,
-                ran_ticks: 0,
+                ran_ticks: self.vms.ran_ticks(slot),
                 memory: 0,
                 metadata: 0,
                 tables: 0,
@@ -279,6 +297,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             State::Ready => vm_state::READY,
             State::Idle { .. } => vm_state::IDLE,
             State::Fault(_) => vm_state::FAULT,
+            State::Leaving { .. } => vm_state::LEAVING,
+            State::Coming => vm_state::COMING,
             State::Ending => vm_state::ENDING,
         };
         let (memory, tables, shared) = vm.life.memory().map_or((0, 0, 0), Memory::counts);

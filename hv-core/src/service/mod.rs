@@ -2,16 +2,24 @@
 
 mod admission;
 mod callers;
+mod come;
 mod control;
 mod disk;
 mod hold;
+mod leave;
 mod net;
 mod out;
 mod pager;
 mod plan;
 mod resync;
+mod room;
 mod swap;
 mod wakes;
+mod windows;
 
 pub use net::NoRingPage;
+pub use swap::Swapped;
 pub use wakes::Wakes;
+pub use windows::Windows;
+#[cfg(test)]
+pub use windows::{Open, Order};

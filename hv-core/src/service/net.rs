@@ -16,6 +16,7 @@ use abi::log::Record;
 use abi::message::{BadMessage, Message};
 use abi::net::{NetCommand, NetEvent};
 use abi::nic;
+use abi::pager::Stays;
 use abi::service::Service;
 use abi::vm::VmId;
 use backend::{Backend, Flush};
@@ -74,7 +75,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         if !vm.life.shared().contains(Devices::NIC) || pages & !(((1 << end) - 1) & !1) != 0 {
             return Err(NoRingPage::NoSuchPage);
         }
-        if !vm.life.is_idle() {
+        // One that is to go out does not run either.
+        if !vm.life.is_idle() && !vm.life.is_leaving() {
             return Err(NoRingPage::InUse);
         }
         let seat = vm.seat;
@@ -104,12 +106,23 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     pub fn net_command(&mut self, from: EndpointId, message: &Message) -> Result<(), BadMessage> {
         let Self { vms, cpu, .. } = self;
         match NetCommand::try_from(message)? {
-            NetCommand::Detached { vm } => {
-                let has_ended =
-                    |vm: &&mut Vm<B>| vm.net == from && vm.life.is_ending() && vm.life.shared().contains(Devices::NIC);
-                if let Some(vm) = vms.by_id(vm).filter(has_ended) {
+            NetCommand::Detached { vm: id } => {
+                let lets_go = |vm: &&mut Vm<B>| vm.net == from && (vm.life.is_ending() || vm.life.is_leaving());
+                if let Some(vm) = vms.by_id(id).filter(lets_go).filter(|vm| vm.life.shared().contains(Devices::NIC)) {
                     cpu.detach(vm);
-                    cpu.let_go_of(vm);
+                    if vm.life.is_leaving() {
+                        // It is to be told of the VM anew when that comes in, or stays.
+                        vm.attached_to = 0;
+                        self.net_let_go(id);
+                    } else {
+                        cpu.let_go_of(vm);
+                    }
+                }
+            }
+            NetCommand::Stays { vm } => {
+                let is_its = |vm: &&mut Vm<B>| vm.net == from && vm.life.shared().contains(Devices::NIC);
+                if let Some(vm) = vms.by_id(vm).filter(is_its).filter(|vm| vm.life.is_leaving()) {
+                    cpu.stay(vm, Stays::Busy);
                 }
             }
             NetCommand::Refused { vm } => {
@@ -123,8 +136,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             NetCommand::Node { node } if from == cpu.endpoints.first(Service::Net) => {
                 cpu.node.get_or_insert(node);
             }
-            // Nobody was asked to leave.
-            NetCommand::Node { .. } | NetCommand::Stays { .. } => {}
+            NetCommand::Node { .. } => {}
         }
         Ok(())
     }
@@ -134,6 +146,12 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     #[must_use]
     pub fn forget_server(&mut self, gone: EndpointId) -> bool {
         let Self { vms, cpu, .. } = self;
+        // Who was to go out stays, and its successor is told of it.
+        for (_, open) in cpu.windows.open() {
+            if let Some(vm) = vms.by_id(open.vm).filter(|vm| vm.net == gone && cpu.windows.promised(vm.id).is_some()) {
+                cpu.stay(vm, Stays::Busy);
+            }
+        }
         let leaving = Queue::Leaving(gone);
         for _ in 0..BATCH {
             let Some(slot) = cpu.queues.first(leaving) else { return true };
@@ -204,7 +222,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     }
 
     /// Whether the demultiplexer that lives has been told of a VM: that one has a NIC, and it is not the predecessor's alone.
-    fn knows(&self, vm: &Vm<B>) -> bool {
+    pub(super) fn knows(&self, vm: &Vm<B>) -> bool {
         vm.life.shared().contains(Devices::NIC) && self.living_start(vm.net) == Some(vm.attached_to)
     }
 
@@ -230,9 +248,24 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     }
 
     /// What the demultiplexer has still to be told of a VM.
-    pub(super) fn tell_owed_net(&mut self, vm: &Vm<B>) {
-        if vm.life.is_ending() && vm.life.shared().contains(Devices::NIC) {
+    pub(super) fn tell_owed_net(&mut self, vm: &mut Vm<B>) {
+        let shared = vm.life.shared().contains(Devices::NIC);
+        if vm.life.is_ending() && shared {
             self.tell(vm.net, &NetEvent::Detach { vm: vm.id, seat: vm.seat }.into(), true);
+        } else if vm.life.is_leaving() && shared {
+            self.tell(vm.net, &NetEvent::Leave { vm: vm.id, seat: vm.seat }.into(), true);
+        } else if vm.life.body().is_some() && !vm.life.is_leaving() {
+            // Where it has been told already, nothing is told.
+            self.attach(vm);
+        }
+    }
+
+    /// Share the NIC page of an admitted VM with its demultiplexer, and tell that when there is space in its ring.
+    pub(super) fn attach_soon(&mut self, vm: &mut Vm<B>) {
+        if self.has_room(vm.net) {
+            self.attach(vm);
+        } else {
+            self.owe(vm.net, vm.seat, false);
         }
     }
 

@@ -4,11 +4,15 @@
 use crate::board::Board;
 use crate::component::EndpointId;
 use crate::kernel::{Cpu, Kernel};
-use crate::vm::{End, Seed, Table};
+use crate::vm::{End, NEVER, Seed, Table, Vm};
+use abi::guest::pending;
 use abi::net::NetEvent;
 use abi::service::Service;
 use abi::vm::{ImageId, Slot, VmId};
 use backend::Backend;
+
+/// Those whose deadline has come that are brought in before others come to their turn.
+const BATCH: usize = 16;
 
 impl<B: Backend, H: Board> Kernel<B, H> {
     /// Whether a VM that is out could be told to those who have to know of it, if it is one.
@@ -24,8 +28,26 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         let stolen_ms = self.cpu.stolen_ms(now);
         let Some(seed) = self.vms.come_in(id, now, stolen_ms) else { return false };
         let _ = self.vms.raise_early(id, bits);
-        self.want_in(id, seed.claim.reserve);
+        self.cpu.absent_timers.set(id.slot, NEVER);
+        let wants = self.vms.wants(&seed);
+        self.want_in(id, wants);
         true
+    }
+
+    /// Bring those in who are out and whose deadline has come.
+    #[cold]
+    pub fn wake_absent(&mut self, now: u64) {
+        for _ in 0..BATCH {
+            let Some(slot) = self.cpu.absent_timers.pop_due(now) else { return };
+            let Some(seed) = self.vms.out_in(slot) else { continue };
+            if self.can_come_in(seed.id) {
+                self.bring_in(seed.id, pending::ALARM);
+            } else {
+                // When the scheduler has had its turn.
+                self.cpu.absent_timers.set(slot, now.saturating_add(self.cpu.time.milliseconds(1)));
+                return;
+            }
+        }
     }
 }
 
@@ -42,10 +64,27 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         self.tell(net, &event.into(), true);
     }
 
+    /// Tell the demultiplexer of a VM that goes out or comes in, which is out for it.
+    pub(super) fn tell_ran(&mut self, vm: &Vm<B>) {
+        self.tell_out_that_ran(vm.net, vm.id, vm.image, vm.ipv4);
+    }
+
+    fn tell_out_that_ran(&mut self, net: EndpointId, vm: VmId, image: ImageId, ipv4: u32) {
+        if ipv4 != 0 && self.has_nic(image) {
+            let event = NetEvent::Out { vm, node: self.node(), ipv4, ran: true };
+            self.tell(net, &event.into(), true);
+        }
+    }
+
+    fn has_nic(&self, image: ImageId) -> bool {
+        self.images.get(image).is_some_and(|image| image.entry.rx_slots != 0 && image.entry.tx_slots != 0)
+    }
+
     /// Tell the demultiplexer that a VM of this image, of which it knows as of one that is out, does not come in any more.
     pub fn tell_gone(&mut self, vm: VmId, image: ImageId) {
-        let lazy = self.images.get(image).filter(|image| image.entry.starts_lazily());
-        if let Some(net) = lazy.map(|image| image.net) {
+        let goes_out = self.pool_bytes() != 0 && self.has_nic(image);
+        let known = self.images.get(image).filter(|image| goes_out || image.entry.starts_lazily());
+        if let Some(net) = known.map(|image| image.net) {
             self.tell(net, &NetEvent::Gone { vm }.into(), true);
         }
     }
@@ -54,13 +93,17 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     pub(super) fn tell_net_of(&mut self, of: EndpointId, vms: &Table<B>, slot: Slot) {
         let Some(seed) = vms.out_in(slot).or_else(|| vms.waiting_in(slot)) else { return };
         let its = self.images.get(seed.image).is_some_and(|image| image.net == of);
-        if its && self.starts_lazily(&seed) {
+        if its && vms.bundle(slot).is_some() {
+            self.tell_out_that_ran(of, seed.id, seed.image, seed.ipv4);
+        } else if its && self.starts_lazily(&seed) {
             self.tell_out(&seed);
         }
     }
 
     /// End a VM that is out: it was a record, and is gone. The scheduler has never heard of it.
     pub fn end_out(&mut self, vms: &mut Table<B>, seed: &Seed, end: End) {
+        self.absent_timers.set(seed.id.slot, NEVER);
+        self.forget_bundle(vms, seed.id);
         let _ = vms.remove(seed.id.slot);
         self.say_end(seed.id, end, 0);
         self.tell_gone(seed.id, seed.image);

@@ -9,7 +9,7 @@ use crate::vm::{End, Image, Memory, PageError, PageFault, Queue, Shortage, State
 use abi::end::EndReason;
 use abi::limits::MAX_SEGMENTS;
 use abi::message::{BadMessage, Message};
-use abi::pager::{PagerCommand, PagerEvent, Stays, THEN_RESUME};
+use abi::pager::{PagerCommand, PagerEvent, THEN_RESUME};
 use abi::vm::{ImageId, Seat, VmId};
 use backend::{Backend, Flush};
 
@@ -68,9 +68,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 return Ok(());
             }
             PagerCommand::Out { vm } => {
-                if let Some(vm) = admitted(vms, vm, from) {
-                    cpu.stays(vm, Stays::NoSwap);
-                }
+                self.let_out(from, vm);
                 return Ok(());
             }
         };
@@ -169,12 +167,6 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     /// A VM is gone, and so is its seat.
     pub fn detach_pager(&mut self, pager: EndpointId, vm: VmId, seat: Seat) {
         self.tell(pager, &PagerEvent::VmEnded { vm, seat }.into(), false);
-    }
-
-    /// A VM stays that its pager had chosen to go out.
-    pub fn stays(&mut self, vm: &Vm<B>, why: Stays) {
-        let event = PagerEvent::Stays { vm: vm.id, seat: vm.seat, why };
-        self.tell(vm.pager, &event.into(), true);
     }
 
     /// Give an admitted VM pages. The error names the page that it failed at; those before it stay.

@@ -173,6 +173,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     #[inline]
     pub fn wake(&mut self, vm: &mut Vm<B>) {
         vm.life.wake();
+        self.components.note_idle(vm.seat, 0);
         self.now_ready(vm);
     }
 
@@ -234,7 +235,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     pub(super) fn tell_scheduler_of(&mut self, vms: &mut Table<B>, slot: Slot) {
         let Some(vm) = vms.get(slot) else {
             if let Some(seed) = vms.waiting_in(slot) {
-                self.tell_arrived(vms, seed.id, seed.claim.reserve, true);
+                self.tell_arrived(vms, seed.id, vms.wants(&seed), true);
             }
             return;
         };
@@ -244,7 +245,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
                 let event = SchedEvent::Ready { vm: vm.id, seat: vm.seat, weight: vm.share.weight };
                 self.tell_scheduler(event, true);
             }
-            State::New | State::Idle { .. } | State::Ending => {}
+            State::New | State::Idle { .. } | State::Leaving { .. } | State::Coming | State::Ending => {}
         }
     }
 

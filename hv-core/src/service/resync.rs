@@ -81,6 +81,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         if !self.cpu.queues.is_empty(Queue::Ended) {
             self.cpu.attention.set_ended();
         }
+        self.cpu.attention.set_swap();
     }
 
     /// Go on telling a party of the VMs, from the seat or slot where the last round stopped.
@@ -92,8 +93,9 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         let seats = vms.seats().used();
         let end = match service {
             Service::Plan => vms.used(),
-            Service::Net if cpu.images.has_lazy() => seats + vms.used(),
-            Service::Net | Service::Pager | Service::Control | Service::Swap | Service::Disk => seats,
+            Service::Net if cpu.images.has_lazy() || cpu.pool_bytes() != 0 => seats + vms.used(),
+            Service::Swap => vms.used(),
+            Service::Net | Service::Pager | Service::Control | Service::Disk => seats,
         };
         for (looked, number) in (from..).take_while(|&number| (number as usize) < end).enumerate() {
             let Some(endpoint) = cpu.endpoints.get_mut(to) else { return };
@@ -109,6 +111,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             let behind = (number as usize).checked_sub(seats).and_then(|slot| u32::try_from(slot).ok());
             if service == Service::Plan {
                 cpu.tell_scheduler_of(vms, Slot::new(number));
+            } else if service == Service::Swap {
+                cpu.tell_swap_of(to, vms, Slot::new(number));
             } else if let Some(slot) = behind {
                 cpu.tell_net_of(to, vms, Slot::new(slot));
             } else if let Some(vm) = u16::try_from(number).ok().and_then(|seat| vms.in_seat(Seat::new(seat))) {
@@ -118,16 +122,24 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         if service == Service::Disk {
             cpu.disk_told(to);
         }
+        if service == Service::Swap {
+            self.swap_knows_all();
+        }
     }
 }
 
 impl<B: Backend, H: Board> Cpu<B, H> {
     /// Everything that this party to this service must know of a VM, if the VM is its own.
     fn tell_all_of(&mut self, to: EndpointId, service: Service, vm: &mut Vm<B>) {
-        if matches!(vm.life.state(), State::New | State::Ending) {
-            return;
-        }
+        let absent = match vm.life.state() {
+            State::New | State::Ending => return,
+            State::Leaving { .. } | State::Coming => true,
+            State::Ready | State::Idle { .. } | State::Fault(_) => false,
+        };
         match service {
+            // Nothing of it is shared any more, or yet.
+            Service::Net if vm.net == to && absent => self.tell_ran(vm),
+            Service::Pager if vm.life.is_coming() => {}
             Service::Net if vm.net == to => self.attach(vm),
             Service::Pager if vm.pager == to => self.tell_pager_all_of(vm),
             Service::Disk if vm.disk == to => self.attach_disk(vm),

@@ -1,20 +1,105 @@
-//! What the component says that keeps the memory of VMs that are out.
+//! The component that keeps the memory of VMs that are out: what it says, what it is told when it has started, and what becomes of those who are on
+//! their way when it dies. The core's records are the only index of its pool.
 
+use super::windows::Order;
 use crate::board::Board;
-use crate::component::EndpointId;
+use crate::component::{Component, EndpointId};
 use crate::kernel::{Cpu, Kernel};
+use crate::memory::phys::index;
+use crate::vm::{Devices, Table};
 use abi::message::{BadMessage, Message};
-use abi::swap::{SwapCommand, SwapEvent};
+use abi::pager::Stays;
+use abi::service::Service;
+use abi::swap::{Bundle, SHEET_STRIDE, SwapCommand, SwapEvent};
+use abi::vm::{Slot, VmId};
 use backend::Backend;
+use ring::SharedMemory;
+
+/// What is counted of VMs that go out and come in, from boot on.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Swapped {
+    /// Those that went out.
+    pub stored: u64,
+    /// Those that came in again.
+    pub loaded: u64,
+    /// Those for whom there was no room in the pool.
+    pub refused: u64,
+    /// Those that ended because what came back was damaged.
+    pub damaged: u64,
+}
+
+/// The sheet of a window.
+pub(super) fn sheet(component: &Component, window: usize) -> Option<SharedMemory> {
+    component.sheets.as_ref()?.sub(window * index(SHEET_STRIDE), index(SHEET_STRIDE))
+}
 
 impl<B: Backend, H: Board> Kernel<B, H> {
+    /// Take what swap has said, as long as there is space for what others are told of it; and let those come in who wait for a window.
+    #[cold]
+    pub fn serve_swap(&mut self) {
+        let from = self.cpu.endpoints.first(Service::Swap);
+        for _ in 0..abi::ring::MAX_SLOTS {
+            if from == EndpointId::NONE || !self.cpu.all_have_room() {
+                break;
+            }
+            let message = self.cpu.endpoints.get_mut(from).and_then(crate::component::Endpoint::take);
+            let Some(message) = message else { break };
+            if let Err(error) = self.swap_command(&message) {
+                self.cpu.bad_message(from, &error);
+            }
+        }
+        if let Some(endpoint) = self.cpu.endpoints.get_mut(from) {
+            endpoint.release();
+        }
+        self.start_loads();
+    }
+
     /// Carry out a command of swap.
     ///
     /// # Errors
-    /// What is no command.
-    pub fn swap_command(&mut self, _: EndpointId, message: &Message) -> Result<(), BadMessage> {
-        // It was asked for nothing, so there is nothing to answer.
-        SwapCommand::try_from(message).map(|_| ())
+    /// What is no command, or cannot be.
+    pub fn swap_command(&mut self, message: &Message) -> Result<(), BadMessage> {
+        match SwapCommand::try_from(message)? {
+            SwapCommand::Stored { vm, bundle } => {
+                return self.stored(vm, &bundle).map_err(|what| BadMessage { kind: message.kind, what });
+            }
+            SwapCommand::Refused { vm, counter } => self.not_taken(vm, counter),
+            SwapCommand::Loaded { vm, counter } => self.loaded(vm, counter),
+            SwapCommand::Damaged { vm, counter } => self.damaged(vm, counter),
+        }
+        Ok(())
+    }
+
+    /// Swap is gone. Who was going out stays; for who was coming in its successor is asked, unless that has been tried often enough.
+    pub fn forget_swap(&mut self) {
+        let Self { vms, cpu, .. } = self;
+        for (window, open) in cpu.windows.open() {
+            let Some(vm) = vms.by_id(open.vm) else { continue };
+            match open.order {
+                Order::Promised => {}
+                Order::Store { pages, .. } => {
+                    cpu.close_window(window, pages);
+                    vm.life.unshare(Devices::SWAP);
+                    cpu.not_stored(vm, Stays::NoSwap);
+                }
+                Order::Load { pages, .. } => {
+                    if vm.life.is_ending() || !cpu.windows.try_again(window) {
+                        cpu.give_up(vm, window, pages);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Swap knows of all that is in its pool: those who were coming in when its predecessor died go on.
+    pub(super) fn swap_knows_all(&mut self) {
+        let Self { vms, cpu, .. } = self;
+        for (window, open) in cpu.windows.open() {
+            if let (Order::Load { .. }, Some(bundle)) = (open.order, vms.bundle(open.vm.slot)) {
+                cpu.tell_load(open.vm, &bundle, window);
+            }
+        }
+        cpu.attention.set_swap();
     }
 }
 
@@ -22,5 +107,59 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     /// First words to swap.
     pub(super) fn swap_hello(&mut self, to: EndpointId) {
         self.tell(to, &SwapEvent::Hello.into(), true);
+    }
+
+    /// What swap must know of a slot: what lies in its pool of the VM there.
+    pub(super) fn tell_swap_of(&mut self, to: EndpointId, vms: &Table<B>, slot: Slot) {
+        if let (Some(bundle), Some(vm)) = (vms.bundle(slot), vms.named(slot)) {
+            self.tell(to, &SwapEvent::Holds { vm, bundle }.into(), true);
+        }
+    }
+
+    /// Whether somebody is waited for who has to let a VM go out or come in. One that does not within `patience` ticks of the steady time
+    /// is condemned.
+    pub fn look_at_windows(&mut self, vms: &mut Table<B>, steady: u64, patience: u64) -> bool {
+        let swap = self.endpoints.first(Service::Swap);
+        let mut any = false;
+        for (window, open) in self.windows.open() {
+            any = true;
+            if self.windows.has_waited(window, steady) < patience {
+                continue;
+            }
+            match (open.order, vms.by_id(open.vm)) {
+                (Order::Promised, Some(vm)) => self.withholds(vm.net, open.vm),
+                _ => self.withholds(swap, open.vm),
+            }
+        }
+        any
+    }
+
+    /// A bundle is not needed any more.
+    pub fn tell_forget(&mut self, vm: VmId, bundle: &Bundle) {
+        self.tell(self.endpoints.first(Service::Swap), &SwapEvent::Forget { vm, bundle: *bundle }.into(), false);
+    }
+
+    /// A VM that was not in is gone for good: so is what lies in the pool of it.
+    pub fn forget_bundle(&mut self, vms: &mut Table<B>, vm: VmId) {
+        if let Some(bundle) = vms.take_bundle(vm.slot) {
+            self.tell_forget(vm, &bundle);
+        }
+    }
+
+    /// The sheet of a window.
+    pub(super) fn sheet(&self, window: usize) -> Option<SharedMemory> {
+        let rank = self.endpoints.rank(self.endpoints.first(Service::Swap))?;
+        sheet(&self.components.list[rank], window)
+    }
+
+    /// Take a window back through which a VM went out.
+    pub(super) fn close_window(&mut self, window: usize, pages: u32) {
+        if let Some(rank) = self.endpoints.rank(self.endpoints.first(Service::Swap)) {
+            for index in 0..pages {
+                self.components.list[rank].space.unmap_out_window(window, index);
+            }
+        }
+        self.windows.close(window);
+        self.attention.set_swap();
     }
 }

@@ -130,6 +130,9 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     /// gatekeeper may not know yet.
     pub fn admit(&mut self, vms: &mut Table<B>, id: VmId) {
         let Some(seed) = vms.waiting(id) else { return };
+        if vms.bundle(id.slot).is_some() {
+            return self.come(vms, seed);
+        }
         let Claim { reserve, limit } = seed.claim;
         let has_seat = vms.seats().free() > 0;
         let reservation = if has_seat { Reservation::open(&mut self.frames, reserve, limit) } else { None };
@@ -195,7 +198,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     }
 
     #[cold]
-    fn cannot_start(&mut self, id: VmId, why: BuildError) {
+    pub fn cannot_start(&mut self, id: VmId, why: BuildError) {
         if self.guest_log.allow(self.board.now(), self.time.tsc_hz()).is_some() {
             say(Record::NotStarted { vm: id, why });
         }
@@ -205,6 +208,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     #[inline]
     fn begin(&mut self, vm: &mut Vm<B>, memory: Memory<B>, registers: Registers) {
         vm.life.admit(memory, registers);
+        vm.since_tsc = self.board.now();
         self.attach_pager(vm, false);
         self.attach(vm);
         self.now_ready(vm);

@@ -24,6 +24,11 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             vm.vcpu.release(&mut self.backend);
         }
         vm.life.end();
+        self.components.note_idle(vm.seat, 0);
+        if let Some((window, _)) = self.windows.promised(vm.id) {
+            self.windows.close(window);
+        }
+        self.queues.remove(Queue::Coming, vm.slot());
         self.forget_caller(vm);
         self.say_end(vm.id, end, rip);
         self.queues.remove(Queue::Ready, vm.slot());
@@ -45,7 +50,12 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         if vm.life.shared().contains(Devices::DISK) && self.begin_detach_disk(vm) {
             return;
         }
-        self.await_burial(vm);
+        if vm.life.shared().is_empty() {
+            self.await_burial(vm);
+        } else {
+            // When swap has said that it sees it no more.
+            self.timers.set(vm.seat, super::NEVER);
+        }
     }
 
     /// End a VM that waits for admission: it was a record, and is gone.
@@ -53,6 +63,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         self.queues.remove(Queue::Waiting, id.slot);
         self.queues.remove(Queue::Held, id.slot);
         let seed = vms.waiting(id);
+        self.forget_bundle(vms, id);
         let _ = vms.remove(id.slot);
         self.say_end(id, end, 0);
         if let Some(seed) = seed {
@@ -86,10 +97,11 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         let (id, seat, control, pager) = (vm.id, vm.seat, vm.control_frame, vm.pager);
         // One that could not be built, or has had no NIC.
         let still_out = (vm.attached_to == 0).then_some(vm.image);
-        if let Some(body) = vm.life.take_remains() {
-            cpu.backend.flush(&mut vm.vcpu, body.memory.tables());
-            body.memory.release(&mut cpu.frames);
+        if let Some(memory) = vm.life.take_remains() {
+            cpu.backend.flush(&mut vm.vcpu, memory.tables());
+            memory.release(&mut cpu.frames);
         }
+        cpu.forget_bundle(vms, id);
         let owner = Owner::VmMeta(slot.number());
         cpu.frames.free(control, owner);
         if let Some(context) = vms.remove(slot) {

@@ -35,6 +35,9 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             return Err(IdentityError::Waits);
         }
         let vm = vms.by_id(id).ok_or(IdentityError::NoVm)?;
+        if vm.life.is_coming() || vm.life.is_leaving() {
+            return Err(IdentityError::Waits);
+        }
         let (Some(body), Some(image)) = (vm.life.body(), cpu.images.get(vm.image)) else {
             return Err(IdentityError::NoVm);
         };

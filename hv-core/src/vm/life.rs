@@ -3,10 +3,13 @@
 //! It begins with the admission: a VM that waits for the gatekeeper is a record ([`super::Table`]) and nothing else.
 //!
 //! ```text
-//! New -> Ready <-> Idle
+//! New -> Ready <-> Idle <-> Leaving -> (out: a record, and a bundle in the pool)
 //!  |      | ^------ Fault <- Ready
+//!  |      ^------ Coming <- New
 //!  +------+-> Ending -> (its frames are freed, and it is gone)
 //! ```
+//!
+//! One that was out is built anew, as one that has never run, and comes back from its bundle instead of its image.
 
 use super::{Console, Memory, Registers};
 use abi::end::EndReason;
@@ -61,6 +64,13 @@ pub enum State {
     },
     /// It waits for a page.
     Fault(PageFault),
+    /// It idles, and is on its way out: it does not run before it is known whether it stays.
+    Leaving {
+        /// As of [`State::Idle`].
+        until: u64,
+    },
+    /// It is on its way in: its memory comes back from the pool.
+    Coming,
     /// It has ended. Its memory is freed when nobody shares it any more.
     Ending,
 }
@@ -74,6 +84,8 @@ impl Devices {
     pub const NIC: Devices = Devices(1);
     /// The virtual disk, which the disk striper serves.
     pub const DISK: Devices = Devices(2);
+    /// The window through which it goes out or comes in, which swap sees.
+    pub const SWAP: Devices = Devices(4);
 
     pub const fn is_empty(self) -> bool {
         self.0 == 0
@@ -120,13 +132,21 @@ enum Doing {
     Running,
     Idling { until: u64 },
     Faulting(PageFault),
+    Leaving { until: u64 },
+}
+
+/// What a VM has that has no processor: its memory, and whose components share that.
+struct Estate<B: Backend> {
+    memory: Memory<B>,
+    shared: Devices,
 }
 
 enum Stage<B: Backend> {
     New,
     Admitted(Doing, Body<B>),
-    /// With a body where it had one.
-    Ending(Option<Body<B>>),
+    Coming(Estate<B>),
+    /// With memory where it had some.
+    Ending(Option<Estate<B>>),
 }
 
 /// Where a VM is in its life.
@@ -148,6 +168,8 @@ impl<B: Backend> Life<B> {
             Stage::Admitted(Doing::Running, _) => State::Ready,
             Stage::Admitted(Doing::Idling { until }, _) => State::Idle { until: *until },
             Stage::Admitted(Doing::Faulting(page), _) => State::Fault(*page),
+            Stage::Admitted(Doing::Leaving { until }, _) => State::Leaving { until: *until },
+            Stage::Coming(_) => State::Coming,
             Stage::Ending(_) => State::Ending,
         }
     }
@@ -180,12 +202,20 @@ impl<B: Backend> Life<B> {
         matches!(self.0, Stage::Ending(_))
     }
 
+    pub fn is_leaving(&self) -> bool {
+        matches!(self.0, Stage::Admitted(Doing::Leaving { .. }, _))
+    }
+
+    pub fn is_coming(&self) -> bool {
+        matches!(self.0, Stage::Coming(_))
+    }
+
     /// What it has while it is admitted.
     #[inline]
     pub fn body(&self) -> Option<&Body<B>> {
         match &self.0 {
             Stage::Admitted(_, body) => Some(body),
-            Stage::New | Stage::Ending(_) => None,
+            Stage::New | Stage::Coming(_) | Stage::Ending(_) => None,
         }
     }
 
@@ -194,15 +224,24 @@ impl<B: Backend> Life<B> {
     pub fn body_mut(&mut self) -> Option<&mut Body<B>> {
         match &mut self.0 {
             Stage::Admitted(_, body) => Some(body),
-            Stage::New | Stage::Ending(_) => None,
+            Stage::New | Stage::Coming(_) | Stage::Ending(_) => None,
         }
     }
 
     /// The memory that it has, or had when it ended.
     pub fn memory(&self) -> Option<&Memory<B>> {
         match &self.0 {
-            Stage::Admitted(_, body) | Stage::Ending(Some(body)) => Some(&body.memory),
+            Stage::Admitted(_, body) => Some(&body.memory),
+            Stage::Coming(estate) | Stage::Ending(Some(estate)) => Some(&estate.memory),
             Stage::New | Stage::Ending(None) => None,
+        }
+    }
+
+    /// The memory of one that comes in, or had begun to when it ended.
+    pub fn memory_mut(&mut self) -> Option<&mut Memory<B>> {
+        match &mut self.0 {
+            Stage::Coming(estate) | Stage::Ending(Some(estate)) => Some(&mut estate.memory),
+            Stage::Admitted(..) | Stage::New | Stage::Ending(None) => None,
         }
     }
 
@@ -210,7 +249,8 @@ impl<B: Backend> Life<B> {
     #[inline]
     pub fn shared(&self) -> Devices {
         match &self.0 {
-            Stage::Admitted(_, body) | Stage::Ending(Some(body)) => body.shared,
+            Stage::Admitted(_, body) => body.shared,
+            Stage::Coming(estate) | Stage::Ending(Some(estate)) => estate.shared,
             Stage::New | Stage::Ending(None) => Devices::default(),
         }
     }
@@ -231,6 +271,59 @@ impl<B: Backend> Life<B> {
         debug_assert!(self.is_ready(), "idles while {:?}", self.state());
         if let Stage::Admitted(doing @ Doing::Running, _) = &mut self.0 {
             *doing = Doing::Idling { until };
+        }
+    }
+
+    /// It idles, and is to go out.
+    pub fn leave(&mut self) {
+        debug_assert!(self.is_idle(), "leaves while {:?}", self.state());
+        if let Stage::Admitted(doing, _) = &mut self.0
+            && let Doing::Idling { until } = *doing
+        {
+            *doing = Doing::Leaving { until };
+        }
+    }
+
+    /// It does not go out: it idles as before.
+    pub fn stay(&mut self) {
+        debug_assert!(self.is_leaving(), "stays while {:?}", self.state());
+        if let Stage::Admitted(doing, _) = &mut self.0
+            && let Doing::Leaving { until } = *doing
+        {
+            *doing = Doing::Idling { until };
+        }
+    }
+
+    /// It is out: take what it had. `None`, and nothing has changed, while somebody shares its pages.
+    pub fn take_leave(&mut self) -> Option<Body<B>> {
+        debug_assert!(self.is_leaving() && self.shared().is_empty(), "goes out while {:?}", self.state());
+        if !self.is_leaving() || !self.shared().is_empty() {
+            return None;
+        }
+        match core::mem::replace(&mut self.0, Stage::New) {
+            Stage::Admitted(_, body) => Some(body),
+            _ => None,
+        }
+    }
+
+    /// It comes in, into this memory, in which nothing is yet.
+    pub fn come(&mut self, memory: Memory<B>) {
+        debug_assert!(self.is_new(), "comes in while {:?}", self.state());
+        if self.is_new() {
+            self.0 = Stage::Coming(Estate { memory, shared: Devices::default() });
+        }
+    }
+
+    /// It has come in: its memory is as it was, `registers` is its register page, and it can run. Nobody shares its pages yet.
+    pub fn arrive(&mut self, registers: Registers, handling: Handling) {
+        debug_assert!(self.is_coming() && self.shared().is_empty(), "arrives while {:?}", self.state());
+        if !self.is_coming() {
+            return;
+        }
+        if let Stage::Coming(Estate { memory, shared }) = core::mem::replace(&mut self.0, Stage::New) {
+            let console = Console::new(registers.memory());
+            self.0 =
+                Stage::Admitted(Doing::Running, Body { memory, registers, console, handling, shared, shortage: None });
         }
     }
 
@@ -264,7 +357,7 @@ impl<B: Backend> Life<B> {
     #[inline]
     pub fn wake(&mut self) {
         debug_assert!(self.is_idle() || self.page_fault().is_some(), "woken while {:?}", self.state());
-        if let Stage::Admitted(doing, _) = &mut self.0 {
+        if let Stage::Admitted(doing @ (Doing::Idling { .. } | Doing::Faulting(_) | Doing::Running), _) = &mut self.0 {
             *doing = Doing::Running;
         }
     }
@@ -274,31 +367,40 @@ impl<B: Backend> Life<B> {
         debug_assert!(!self.is_ending(), "ends twice");
         self.0 = match core::mem::replace(&mut self.0, Stage::New) {
             Stage::New => Stage::Ending(None),
-            Stage::Admitted(_, body) => Stage::Ending(Some(body)),
-            Stage::Ending(body) => Stage::Ending(body),
+            Stage::Admitted(_, Body { memory, shared, .. }) => Stage::Ending(Some(Estate { memory, shared })),
+            Stage::Coming(estate) => Stage::Ending(Some(estate)),
+            Stage::Ending(estate) => Stage::Ending(estate),
         };
     }
 
     /// The component of this device shares its pages from now on.
     pub fn share(&mut self, device: Devices) {
-        debug_assert!(self.body().is_some(), "shares while {:?}", self.state());
-        if let Some(body) = self.body_mut() {
-            body.shared = body.shared.with(device);
+        debug_assert!(self.body().is_some() || self.is_coming(), "shares while {:?}", self.state());
+        match &mut self.0 {
+            Stage::Admitted(_, Body { shared, .. }) | Stage::Coming(Estate { shared, .. }) => {
+                *shared = shared.with(device);
+            }
+            Stage::New | Stage::Ending(_) => {}
         }
     }
 
     /// The component of this device does not share its pages any more.
     pub fn unshare(&mut self, device: Devices) {
-        if let Stage::Admitted(_, body) | Stage::Ending(Some(body)) = &mut self.0 {
-            body.shared = body.shared.without(device);
+        match &mut self.0 {
+            Stage::Admitted(_, Body { shared, .. })
+            | Stage::Coming(Estate { shared, .. })
+            | Stage::Ending(Some(Estate { shared, .. })) => *shared = shared.without(device),
+            Stage::New | Stage::Ending(None) => {}
         }
     }
 
-    /// Take what an ended VM had, once nobody shares it. `None` when it had nothing, or it is too early.
-    pub fn take_remains(&mut self) -> Option<Body<B>> {
+    /// Take the memory that an ended VM had, once nobody shares it. `None` when it had none, or it is too early.
+    pub fn take_remains(&mut self) -> Option<Memory<B>> {
         debug_assert!(self.is_ending() && self.shared().is_empty(), "buried while {:?}", self.state());
         match &mut self.0 {
-            Stage::Ending(body) if body.as_ref().is_none_or(|body| body.shared.is_empty()) => body.take(),
+            Stage::Ending(estate) if estate.as_ref().is_none_or(|estate| estate.shared.is_empty()) => {
+                estate.take().map(|estate| estate.memory)
+            }
             _ => None,
         }
     }

@@ -110,6 +110,8 @@ pub struct Memory<B: Backend> {
     pages: u32,
     /// Frames of its own.
     own: u32,
+    /// Frames of its own that are no page yet: what lies in them is still on its way from the pool.
+    loose: u32,
     /// Golden frames that are mapped.
     shared: u32,
     /// From this page on, all is memory that can be written and not executed; before, the image says.
@@ -138,7 +140,7 @@ impl<B: Backend> Memory<B> {
             reservation.close(frames);
             return None;
         };
-        Some(Memory { tables, slot, pages, own: 0, shared: 0, plain, top: 0, reservation })
+        Some(Memory { tables, slot, pages, own: 0, loose: 0, shared: 0, plain, top: 0, reservation })
     }
 
     /// Frames that the VM holds, is sure of, and may hold: its own, those of its page tables and of its metadata.
@@ -166,7 +168,69 @@ impl<B: Backend> Memory<B> {
 
     /// Frames: its own, those of its tables, and golden ones that it shares.
     pub fn counts(&self) -> (u32, u32, u32) {
-        (self.own, self.tables.table_pages(), self.shared)
+        (self.own + self.loose, self.tables.table_pages(), self.shared)
+    }
+
+    /// Frames of its own that are no page yet.
+    #[cfg(test)]
+    pub fn loose(&self) -> u32 {
+        self.loose
+    }
+
+    /// No page from here on is mapped.
+    pub fn top(&self) -> u32 {
+        self.top
+    }
+
+    /// The frame at `page`, if it is its own.
+    pub fn own_frame(&self, frames: &mut Frames, page: u32) -> Option<PhysAddr> {
+        let frame = self.frame(frames, page)?;
+        frames.belongs_to(frame, Owner::VmMemory(self.slot)).then_some(frame)
+    }
+
+    /// A cleared frame of its own, which is no page yet.
+    ///
+    /// # Errors
+    /// [`PageError`].
+    pub fn take_loose(&mut self, frames: &mut Frames) -> Result<PhysAddr, PageError> {
+        let frame = self.reservation.alloc_zeroed(frames, Owner::VmMemory(self.slot), u32::MAX)?;
+        self.loose += 1;
+        Ok(frame)
+    }
+
+    /// A frame that is no page yet is not needed.
+    pub fn drop_loose(&mut self, frames: &mut Frames, frame: PhysAddr) {
+        self.loose = self.loose.saturating_sub(1);
+        self.reservation.free(frames, frame, Owner::VmMemory(self.slot));
+    }
+
+    /// A frame that is no page yet becomes `page`, with the rights that the image gives it.
+    ///
+    /// # Errors
+    /// [`PageError`]: there can be no such page, or there is one already. The frame is free again.
+    pub fn settle(&mut self, frames: &mut Frames, page: u32, frame: PhysAddr, image: &Image) -> Result<(), PageError> {
+        let rights = image.rights(page).filter(|_| page < self.pages);
+        let mapped = match rights {
+            Some(rights) => self.map_new(frames, page, frame, rights),
+            None => Err(PageError::NoSuchPage),
+        };
+        match mapped {
+            Ok(true) => {
+                self.loose = self.loose.saturating_sub(1);
+                self.own += 1;
+                frames.note(frame, page);
+                Ok(())
+            }
+            other => {
+                self.drop_loose(frames, frame);
+                other.and(Err(PageError::NoSuchPage))
+            }
+        }
+    }
+
+    /// No more frames than these are kept for it from now on.
+    pub fn lower_reserve(&mut self, frames: &mut Frames, reserve: u32) {
+        self.reservation.lower(frames, reserve);
     }
 
     /// What the guest sees at its addresses, to look at its instructions.
@@ -276,7 +340,7 @@ impl<B: Backend> Memory<B> {
             return (false, Flush::Unneeded);
         };
         let frame = PhysAddr::new(was.frame);
-        if frames.owner_of(frame).0 == Owner::VmMemory(self.slot) {
+        if frames.belongs_to(frame, Owner::VmMemory(self.slot)) {
             self.own -= 1;
             self.reservation.free(frames, frame, Owner::VmMemory(self.slot));
             (true, Flush::Needed)
@@ -290,9 +354,7 @@ impl<B: Backend> Memory<B> {
     pub fn release(self, frames: &mut Frames) {
         let own = Owner::VmMemory(self.slot);
         for page in 0..self.top {
-            if let Some(frame) = self.frame(frames, page)
-                && frames.owner_of(frame).0 == own
-            {
+            if let Some(frame) = self.own_frame(frames, page) {
                 frames.free(frame, own);
             }
         }

@@ -35,6 +35,6 @@ pub use requested::Requested;
 pub use seats::EMPTY_SEAT;
 pub use seed::Seed;
 pub use state::StateError;
-pub use table::{Table, Written};
+pub use table::{Leavings, Table, Written};
 pub use timers::{EMPTY_CELL, NEVER, TimerCell, Timers};
 pub use vm::{Hazard, Vm};

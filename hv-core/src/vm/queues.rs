@@ -18,6 +18,8 @@ pub enum Queue {
     Held,
     /// VMs that have ended and whose pages nobody shares: their frames can be freed.
     Ended,
+    /// VMs that have been admitted and wait for a window through which they come in.
+    Coming,
     /// VMs that have ended and that the network demultiplexer at this endpoint has still to let go of.
     Leaving(EndpointId),
 }
@@ -25,7 +27,7 @@ pub enum Queue {
 /// How many queues there are.
 const QUEUES: usize = LEAVING + MAX_ENDPOINTS + 1;
 /// Number of the first queue of those that leave; the last one is of those whom nobody serves.
-const LEAVING: usize = 4;
+const LEAVING: usize = 5;
 
 impl Queue {
     #[inline(always)]
@@ -35,6 +37,7 @@ impl Queue {
             Queue::Waiting => 1,
             Queue::Held => 2,
             Queue::Ended => 3,
+            Queue::Coming => 4,
             Queue::Leaving(of) if of.index() < MAX_ENDPOINTS => LEAVING + of.index(),
             Queue::Leaving(_) => LEAVING + MAX_ENDPOINTS,
         }
@@ -106,8 +109,7 @@ impl<'m> Queues<'m> {
         (first != NONE).then_some(Slot::new(first))
     }
 
-    /// All slots of `queue`, the one that has been in it longest first.
-    #[cfg(test)]
+    /// All slots of `queue`, the one that has been in it longest first. There may be a million.
     pub fn all(&self, queue: Queue) -> impl Iterator<Item = Slot> {
         let next = |slot: &Slot| self.links.get(slot.index()).map(|link| link.next).filter(|&next| next != NONE);
         core::iter::successors(self.first(queue), move |slot| next(slot).map(Slot::new))

@@ -15,7 +15,7 @@ pub enum StateError {
     NoVm,
     /// It waits for admission: it has no processor yet.
     Waits,
-    /// It waits for a page, which would come for what it does not do any more.
+    /// It waits for a page, which would come for what it does not do any more; or it is on its way out.
     Busy,
     /// No processor, or not this one, can have that state.
     Bad(BadState),
@@ -32,7 +32,13 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             return Err(StateError::Waits);
         }
         // One that has ended has no processor any more.
-        let vm = vms.by_id(id).filter(|vm| vm.life.body().is_some()).ok_or(StateError::NoVm)?;
+        let vm = vms.by_id(id).ok_or(StateError::NoVm)?;
+        if vm.life.is_coming() {
+            return Err(StateError::Waits);
+        }
+        if vm.life.body().is_none() {
+            return Err(StateError::NoVm);
+        }
         let mut state = VcpuState::INITIAL;
         vm.vcpu.export(&mut cpu.backend, cpu.board.now(), &mut state);
         if vm.hazard.contains(Hazard::IDLE_RESULT) {
@@ -53,7 +59,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         let vm = vms.by_id(id).ok_or(StateError::NoVm)?;
         match vm.life.state() {
             State::Ready | State::Idle { .. } => {}
-            State::Fault(_) => return Err(StateError::Busy),
+            State::Fault(_) | State::Leaving { .. } => return Err(StateError::Busy),
+            State::Coming => return Err(StateError::Waits),
             State::New | State::Ending => return Err(StateError::NoVm),
         }
         vm.vcpu.import(&mut cpu.backend, state).map_err(StateError::Bad)?;

@@ -6,8 +6,12 @@ use super::seed::Seed;
 use super::vm::Vm;
 use crate::memory::PhysAddr;
 use crate::memory::phys::index;
+use abi::claim::Claim;
 use abi::record::{Args, Cell, NONE, Record, place};
+use abi::swap::Bundle;
 use abi::tenant::Tenant;
+#[cfg(test)]
+use abi::vm::ImageId;
 use abi::vm::{Seat, Slot, VmId};
 use backend::Backend;
 use core::marker::PhantomData;
@@ -19,6 +23,17 @@ pub struct Written {
     pub slots: u32,
     /// Cells from 0 on that hold their arguments.
     pub cells: u32,
+}
+
+/// What is known of a VM that goes out.
+#[derive(Clone, Copy, Debug)]
+pub struct Leavings {
+    /// What of it lies in the pool.
+    pub bundle: Bundle,
+    /// Frames that it holds.
+    pub frames: u32,
+    /// What is pending for it.
+    pub pending: u64,
 }
 
 /// All slots. Owns the context frames of its VMs: nobody else makes a pointer to one.
@@ -36,6 +51,8 @@ pub struct Table<B: Backend> {
     living: usize,
     /// VMs that are out.
     out: usize,
+    /// VMs of which something lies in the pool, and how many bytes that is.
+    pooled: (usize, u64),
     vms: PhantomData<Vm<B>>,
 }
 
@@ -57,12 +74,28 @@ impl<B: Backend> Table<B> {
         const { assert!(align_of::<Vm<B>>() <= index(abi::limits::PAGE_SIZE)) };
         records[written.slots as usize..].fill(Record::EMPTY);
         let (arena, seats) = (Arena::new(cells, written.cells), Seats::new(seats));
-        Table { contexts, records, arena, seats, free: NONE, fresh: written.slots, living: 0, out: 0, vms: PhantomData }
+        Table {
+            contexts,
+            records,
+            arena,
+            seats,
+            free: NONE,
+            fresh: written.slots,
+            living: 0,
+            out: 0,
+            pooled: (0, 0),
+            vms: PhantomData,
+        }
     }
 
     /// How many slots there are from the first to the last that was ever used.
     pub fn used(&self) -> usize {
         self.fresh as usize
+    }
+
+    /// Frames that the VMs which boot has written are to have for sure. At boot only: it looks at each of them.
+    pub fn written_reserves(&self) -> u64 {
+        self.records[..self.used()].iter().map(|record| u64::from(record.claim.reserve)).sum()
     }
 
     /// All slots that were ever used. There may be a million: not for the core's own work.
@@ -85,6 +118,11 @@ impl<B: Backend> Table<B> {
     /// VMs that live, admitted or not.
     pub fn living(&self) -> usize {
         self.living
+    }
+
+    /// VMs of which something lies in the pool, and how many bytes that is.
+    pub fn pooled(&self) -> (usize, u64) {
+        self.pooled
     }
 
     /// Those of them that are out.
@@ -193,6 +231,79 @@ impl<B: Backend> Table<B> {
         self.waiting_in(id.slot)
     }
 
+    /// What lies in the pool of the VM in a slot, which is out or on its way in.
+    pub fn bundle(&self, slot: Slot) -> Option<Bundle> {
+        self.record(slot).map(|record| record.bundle).filter(|bundle| !bundle.is_none())
+    }
+
+    /// The same; the record has it no longer.
+    pub fn take_bundle(&mut self, slot: Slot) -> Option<Bundle> {
+        let record = self.records.get_mut(slot.index())?;
+        (record.ran_ticks, record.frames) = (0, 0);
+        let bundle = Some(core::mem::replace(&mut record.bundle, Bundle::NONE)).filter(|bundle| !bundle.is_none())?;
+        self.pooled.0 -= 1;
+        self.pooled.1 -= u64::from(bundle.bytes);
+        Some(bundle)
+    }
+
+    /// The VM in a slot, wherever it is.
+    pub fn named(&self, slot: Slot) -> Option<VmId> {
+        let record = self.record(slot)?;
+        let lives = matches!(record.place, place::OUT | place::WAITING | place::ADMITTED);
+        lives.then_some(VmId { slot, generation: record.generation })
+    }
+
+    /// What the VM in a slot is created from.
+    #[cfg(test)]
+    pub fn image_of(&self, slot: Slot) -> Option<ImageId> {
+        self.record(slot).map(|record| record.image)
+    }
+
+    /// What the VM in a slot may claim of the machine's memory.
+    pub fn claim(&self, slot: Slot) -> Claim {
+        self.record(slot).map_or(Claim::UNSAID, |record| record.claim)
+    }
+
+    /// Ticks that the VM in a slot, which is out, had run.
+    pub fn ran_ticks(&self, slot: Slot) -> u64 {
+        self.record(slot).map_or(0, |record| record.ran_ticks)
+    }
+
+    /// Frames without which a VM that is not in does not come in.
+    pub fn wants(&self, seed: &Seed) -> u32 {
+        self.record(seed.id.slot).map_or(0, |record| record.frames).max(seed.claim.reserve)
+    }
+
+    /// A VM that is in goes out. Its context frame, to which nothing points any more; `None`, and nothing has changed, when there is none
+    /// with this id.
+    pub fn go_out(&mut self, id: VmId, leavings: &Leavings) -> Option<PhysAddr> {
+        let vm = self.by_id(id)?;
+        let (seat, ran_ticks, ipv4) = (vm.seat, vm.ran_ticks, vm.ipv4);
+        self.seats.give_back(seat);
+        let record = self.records.get_mut(id.slot.index())?;
+        let &Leavings { bundle, frames, pending } = leavings;
+        (record.place, record.ipv4, record.early) = (place::OUT, ipv4, pending);
+        (record.bundle, record.frames, record.ran_ticks) = (bundle, frames, ran_ticks);
+        // Whoever held it back has said so of a VM that idled.
+        record.held_by = 0;
+        self.out += 1;
+        self.pooled.0 += 1;
+        self.pooled.1 += u64::from(bundle.bytes);
+        self.drop_context(id.slot)
+    }
+
+    /// Forget the context in a slot. Its frame; `None` when there is none.
+    fn drop_context(&mut self, slot: Slot) -> Option<PhysAddr> {
+        let context = core::mem::take(self.contexts.get_mut(slot.index())?);
+        if context == 0 {
+            return None;
+        }
+        let frame = PhysAddr::from_frame(u64::from(context));
+        // SAFETY: as in `get`; nobody finds the VM again.
+        unsafe { core::ptr::drop_in_place::<Vm<B>>(frame.as_ptr()) };
+        Some(frame)
+    }
+
     /// The VM with this id, if it waits for admission.
     pub fn waiting(&self, id: VmId) -> Option<Seed> {
         self.waiting_in(id.slot).filter(|seed| seed.id == id)
@@ -221,6 +332,11 @@ impl<B: Backend> Table<B> {
             record.early |= bits;
         }
         waits
+    }
+
+    /// What was made pending for the VM in a slot while it was not in.
+    pub fn take_early(&mut self, slot: Slot) -> u64 {
+        self.records.get_mut(slot.index()).map_or(0, |record| core::mem::take(&mut record.early))
     }
 
     /// What was made pending for the VM in a slot before its admission; and its boot arguments, which are kept no longer, in `into`.
@@ -292,14 +408,7 @@ impl<B: Backend> Table<B> {
         self.arena.free(args);
         self.free = slot.number();
         self.living -= 1;
-        let context = core::mem::take(&mut self.contexts[slot.index()]);
-        if context == 0 {
-            return None;
-        }
-        let frame = PhysAddr::from_frame(u64::from(context));
-        // SAFETY: as in `get`; the slot is free now, so nobody finds the VM again.
-        unsafe { core::ptr::drop_in_place::<Vm<B>>(frame.as_ptr()) };
-        Some(frame)
+        self.drop_context(slot)
     }
 }
 

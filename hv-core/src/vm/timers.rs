@@ -1,61 +1,98 @@
-//! Deadlines of admitted VMs: a binary heap over two arrays that are sized at boot, one deadline per seat.
+//! Deadlines of VMs: a binary heap over an array that is sized at boot, one deadline per place. Those that are in have seats for places, those
+//! that are out slots.
 
-use abi::vm::Seat;
+use abi::vm::{Seat, Slot};
+use core::marker::PhantomData;
 
 /// "No deadline".
 pub const NEVER: u64 = u64::MAX;
-/// Position of a seat that is not in the heap.
+/// Position of a place that is not in the heap.
 const ABSENT: u32 = u32::MAX;
 
-/// The deadline of the VM in one seat.
+/// What has a deadline.
+pub trait Place: Copy {
+    /// Its number.
+    fn number(self) -> u32;
+    /// The place of this number; what is too large is none of those that have cells.
+    fn new(number: u32) -> Self;
+}
+
+impl Place for Seat {
+    #[inline]
+    fn number(self) -> u32 {
+        Seat::number(self).into()
+    }
+
+    #[inline]
+    fn new(number: u32) -> Self {
+        Seat::new(u16::try_from(number).unwrap_or(u16::MAX))
+    }
+}
+
+impl Place for Slot {
+    #[inline]
+    fn number(self) -> u32 {
+        Slot::number(self)
+    }
+
+    #[inline]
+    fn new(number: u32) -> Self {
+        Slot::new(number)
+    }
+}
+
+/// The deadline of the VM in one place.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     deadline: u64,
-    seat: Seat,
+    place: u32,
 }
 
-/// Memory that a heap needs for one seat.
+/// Memory that a heap needs for one place: an entry of the heap, and where in the heap the place of the cell's own number is.
 #[derive(Clone, Copy, Debug)]
 pub struct TimerCell {
-    entry: Entry,
+    deadline: u64,
+    place: u32,
     position: u32,
 }
 
 /// What unused memory holds.
-pub const EMPTY_CELL: TimerCell = TimerCell { entry: Entry { deadline: NEVER, seat: Seat::new(0) }, position: ABSENT };
+pub const EMPTY_CELL: TimerCell = TimerCell { deadline: NEVER, place: 0, position: ABSENT };
 
-/// The heap; the seat with the earliest deadline is on top.
+/// The heap; the place with the earliest deadline is on top.
 #[derive(Debug)]
-pub struct Timers<'m> {
+pub struct Timers<'m, P = Seat> {
     cells: &'m mut [TimerCell],
     len: usize,
+    places: PhantomData<P>,
 }
 
-impl<'m> Timers<'m> {
-    /// An empty heap for the seats `0..cells.len()`.
+impl<'m, P: Place> Timers<'m, P> {
+    /// An empty heap for the places `0..cells.len()`.
     pub fn new(cells: &'m mut [TimerCell]) -> Self {
         cells.fill(EMPTY_CELL);
-        Timers { cells, len: 0 }
+        Timers { cells, len: 0, places: PhantomData }
     }
 
     /// The earliest deadline.
     #[inline]
     pub fn next(&self) -> u64 {
-        if self.len == 0 { NEVER } else { self.cells[0].entry.deadline }
+        if self.len == 0 { NEVER } else { self.cells[0].deadline }
     }
 
-    /// The deadline of `seat`, [`NEVER`] when it has none.
+    /// The deadline of `place`, [`NEVER`] when it has none.
     #[cfg(test)]
-    pub fn deadline_of(&self, seat: Seat) -> u64 {
-        match self.cells[seat.index()].position {
+    pub fn deadline_of(&self, place: P) -> u64 {
+        match self.cells[place.number() as usize].position {
             ABSENT => NEVER,
-            at => self.cells[at as usize].entry.deadline,
+            at => self.cells[at as usize].deadline,
         }
     }
 
-    /// Set or move the deadline of `seat`; [`NEVER`] takes it out. A seat beyond the table is ignored.
-    pub fn set(&mut self, seat: Seat, deadline: u64) {
-        let Some(cell) = self.cells.get(seat.index()) else { return };
+    /// Set or move the deadline of `place`; [`NEVER`] takes it out. A place beyond the table is ignored.
+    pub fn set(&mut self, place: P, deadline: u64) {
+        let place = place.number();
+        let Some(cell) = self.cells.get(place as usize) else { return };
         let at = cell.position;
         if deadline == NEVER {
             if at != ABSENT {
@@ -66,55 +103,59 @@ impl<'m> Timers<'m> {
         let at = if at == ABSENT {
             let at = self.len;
             self.len += 1;
-            self.place(at, Entry { deadline, seat });
+            self.put(at, Entry { deadline, place });
             at
         } else {
-            self.cells[at as usize].entry.deadline = deadline;
+            self.cells[at as usize].deadline = deadline;
             at as usize
         };
         self.settle(at);
     }
 
-    /// Take a seat whose deadline is at or before `now`.
-    pub fn pop_due(&mut self, now: u64) -> Option<Seat> {
+    /// Take a place whose deadline is at or before `now`.
+    pub fn pop_due(&mut self, now: u64) -> Option<P> {
         if self.next() > now || self.len == 0 {
             return None;
         }
-        let seat = self.cells[0].entry.seat;
+        let place = self.cells[0].place;
         self.remove_at(0);
-        Some(seat)
+        Some(P::new(place))
+    }
+
+    fn entry(&self, at: usize) -> Entry {
+        Entry { deadline: self.cells[at].deadline, place: self.cells[at].place }
     }
 
     fn remove_at(&mut self, at: usize) {
-        self.cells[self.cells[at].entry.seat.index()].position = ABSENT;
+        self.cells[self.cells[at].place as usize].position = ABSENT;
         self.len -= 1;
         if at != self.len {
-            let last = self.cells[self.len].entry;
-            self.place(at, last);
+            let last = self.entry(self.len);
+            self.put(at, last);
             self.settle(at);
         }
     }
 
     #[inline]
-    fn place(&mut self, at: usize, entry: Entry) {
-        self.cells[at].entry = entry;
-        // A heap has at most as many entries as there are seats.
+    fn put(&mut self, at: usize, entry: Entry) {
+        (self.cells[at].deadline, self.cells[at].place) = (entry.deadline, entry.place);
+        // A heap has at most as many entries as there are places.
         #[allow(clippy::cast_possible_truncation)]
         {
-            self.cells[entry.seat.index()].position = at as u32;
+            self.cells[entry.place as usize].position = at as u32;
         }
     }
 
     /// Move the entry at `at` up or down to where it belongs.
     fn settle(&mut self, mut at: usize) {
-        let entry = self.cells[at].entry;
+        let entry = self.entry(at);
         while at > 0 {
             let parent = (at - 1) / 2;
-            let other = self.cells[parent].entry;
+            let other = self.entry(parent);
             if other.deadline <= entry.deadline {
                 break;
             }
-            self.place(at, other);
+            self.put(at, other);
             at = parent;
         }
         loop {
@@ -122,17 +163,17 @@ impl<'m> Timers<'m> {
             if child >= self.len {
                 break;
             }
-            if child + 1 < self.len && self.cells[child + 1].entry.deadline < self.cells[child].entry.deadline {
+            if child + 1 < self.len && self.cells[child + 1].deadline < self.cells[child].deadline {
                 child += 1;
             }
-            let other = self.cells[child].entry;
+            let other = self.entry(child);
             if entry.deadline <= other.deadline {
                 break;
             }
-            self.place(at, other);
+            self.put(at, other);
             at = child;
         }
-        self.place(at, entry);
+        self.put(at, entry);
     }
 }
 

@@ -70,6 +70,10 @@ pub struct Vm<B: Backend> {
     pub alarm: u64,
     /// TSC at which its creation began.
     pub created_tsc: u64,
+    /// TSC at which it came in last.
+    pub since_tsc: u64,
+    /// What was made pending for it while it was on its way in, and had no register page.
+    pub early: u64,
     /// Ticks that it ran since its start.
     pub ran_ticks: u64,
     /// Ticks that it ran since it last became ready.
@@ -128,6 +132,8 @@ impl<B: Backend> Vm<B> {
             disk: EndpointId::NONE,
             disk_start: 0,
             created_tsc: seed.created_tsc,
+            since_tsc: 0,
+            early: 0,
             ran_ticks: 0,
             burst_ticks: 0,
             ipv4: seed.ipv4,

@@ -1,7 +1,7 @@
 //! Boot options in the command line's syntax: `vms=httpd*8,hostile quantum=10ms sched=round-robin log=info`.
 
 use super::model::System;
-use super::units::micros;
+use super::units::{Bytes, micros};
 use abi::limits::{MAX_SEATS, MAX_SLOTS};
 use abi::nic::Node;
 use abi::options::KEYS;
@@ -109,6 +109,17 @@ fn check_one(key: &str, value: &str, system: &System) -> Result<(), String> {
             Ok(1_000..=60_000_000) => Ok(()),
             Ok(_) => Err(format!("`memory-wait={value}` is out of range: write 1ms to 60s")),
             Err(error) => Err(format!("`memory-wait=`: {error}")),
+        },
+        "residence" => match micros(value) {
+            Ok(1_000..=60_000_000) => Ok(()),
+            Ok(_) => Err(format!("`residence={value}` is out of range: write 1ms to 60s")),
+            Err(error) => Err(format!("`residence=`: {error}")),
+        },
+        "pool" if value == "0" => Ok(()),
+        "pool" => match Bytes::try_from(value.to_owned()) {
+            Ok(Bytes(0..=0x100_0000_0000)) => Ok(()),
+            Ok(_) => Err(format!("`pool={value}` is out of range: write 0 to 1024GiB")),
+            Err(error) => Err(format!("`pool=`: {error}")),
         },
         "quantum" => match micros(value) {
             Ok(10..=1_000_000) => Ok(()),

@@ -4,12 +4,14 @@ use super::machine::Machine;
 use crate::component::{EndpointId, MAX_ENDPOINTS, Party, Run};
 use crate::kernel::Kernel;
 use crate::memory::{CLASSES, Owner, OwnerClass, PhysAddr};
+use crate::service::{Open, Order};
 use crate::vm::{Devices, METADATA_FRAMES, NEVER, Queue, Seed, State};
 use abi::component::layout;
 use abi::limits::PAGE_SIZE;
 use abi::nic;
 use abi::service::Service;
-use abi::vm::{Seat, Slot, VmId};
+use abi::swap::{WINDOW_BYTES, WINDOWS};
+use abi::vm::{ImageId, Seat, Slot, VmId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Pages of a NIC's window.
@@ -46,8 +48,9 @@ impl<const TIMER: bool> Machine<TIMER> {
             if let Some(seed) = vms.out_in(slot) {
                 living += 1;
                 out += 1;
-                let queues = [Queue::Ready, Queue::Waiting, Queue::Held, Queue::Ended];
+                let queues = [Queue::Ready, Queue::Waiting, Queue::Held, Queue::Ended, Queue::Coming];
                 assert!(!queues.into_iter().chain(leaving()).any(listed), "{} is out and in a queue", seed.id);
+                assert!(vms.bundle(slot).is_some() || vms.ran_ticks(slot) == 0, "{} ran and has nothing", seed.id);
                 continue;
             }
             let Some(vm) = vms.get(slot) else {
@@ -89,6 +92,24 @@ impl<const TIMER: bool> Machine<TIMER> {
                         "{id} waits for a page and the scheduler never hears of it"
                     );
                 }
+                State::Leaving { .. } => {
+                    assert!(
+                        !listed(Queue::Ready) && !listed(Queue::Held) && !on_turn,
+                        "{id} leaves and is planned for"
+                    );
+                    let windows = cpu.windows.open().filter(|(_, open)| open.vm == id);
+                    let orders: Vec<_> = windows.map(|(_, open)| open.order).collect();
+                    let stored = matches!(orders[..], [Order::Store { .. }]);
+                    assert!(stored || orders == [Order::Promised], "{id} leaves through {orders:?}");
+                    assert_eq!(stored, vm.life.shared().contains(Devices::SWAP), "{id}");
+                    assert!(!stored || !vm.life.shared().contains(Devices::NIC), "{id} is seen by two");
+                }
+                State::Coming => {
+                    assert!(!listed(Queue::Ready) && !listed(Queue::Held) && !on_turn, "{id} comes and is planned for");
+                    let windows = cpu.windows.open().filter(|(_, open)| open.vm == id);
+                    let loads = windows.filter(|(_, open)| matches!(open.order, Order::Load { .. })).count();
+                    assert_eq!(loads + usize::from(listed(Queue::Coming)), 1, "{id} comes in and nobody brings it");
+                }
                 State::Ending => {
                     assert!(
                         !listed(Queue::Ready) && !listed(Queue::Waiting) && !listed(Queue::Held) && !on_turn,
@@ -98,6 +119,9 @@ impl<const TIMER: bool> Machine<TIMER> {
                         let run = cpu.endpoints.rank(server).map(|rank| cpu.components.list[rank].run);
                         let asked_for = listed(Queue::Leaving(server)) || matches!(run, Some(Run::Condemned(_)));
                         assert!(asked_for, "{id} has ended and nobody asks for its pages");
+                    } else if vm.life.shared().contains(Devices::SWAP) {
+                        let seen = cpu.windows.open().any(|(_, open)| open.vm == id);
+                        assert!(seen && !listed(Queue::Ended), "{id} has ended and nobody asks for its window");
                     } else {
                         assert!(listed(Queue::Ended), "{id} has ended and is not buried");
                         let waits = (0..MAX_ENDPOINTS)
@@ -107,8 +131,11 @@ impl<const TIMER: bool> Machine<TIMER> {
                     }
                 }
             }
-            if !matches!(state, State::Ending) {
-                let due = vm.deadline();
+            let idles = self.kernel.cpu.components.idles.as_ref();
+            let since = idles.and_then(|idles| idles.memory.load64(seat.index() * 8)).unwrap_or(0);
+            assert_eq!(since != 0, matches!(state, State::Idle { .. }), "{id} is {state:?} and idles since {since}");
+            if !matches!(state, State::Ending | State::Coming) {
+                let due = self.kernel.vms.by_id(id).expect("it lives").deadline();
                 assert!(deadline <= due, "{id} has an alarm at {due} and is woken at {deadline}");
             }
         }
@@ -123,6 +150,9 @@ impl<const TIMER: bool> Machine<TIMER> {
         assert_eq!(all.clone().filter(|&seat| seats.slot(seat).is_some()).count(), seated, "somebody has two seats");
         for seat in all.filter(|&seat| seats.slot(seat).is_none()) {
             assert_eq!(self.kernel.cpu.timers.deadline_of(seat), NEVER, "the empty seat {seat} has a deadline");
+            if let Some(idles) = &self.kernel.cpu.components.idles {
+                assert_eq!(idles.memory.load64(seat.index() * 8), Some(0), "the empty seat {seat} idles");
+            }
         }
     }
 
@@ -189,7 +219,9 @@ impl<const TIMER: bool> Machine<TIMER> {
                     (other, _) => panic!("page {page} of {} is a frame of {other:?}", vm.id),
                 }
             }
-            assert_eq!((found_own.len(), found_shared), (own as usize, shared), "{}", vm.id);
+            let mapped = (own - mem.loose()) as usize;
+            assert_eq!((found_own.len(), found_shared), (mapped, shared), "{}", vm.id);
+            assert!(mem.loose() == 0 || vm.life.shared().contains(Devices::SWAP), "{}", vm.id);
         }
         // What every VM lacks of its reserve is free, whatever the others hold.
         let frames = &self.kernel.cpu.frames;
@@ -245,6 +277,10 @@ impl<const TIMER: bool> Machine<TIMER> {
         let ready: BTreeSet<Slot> = members(&self.kernel, Queue::Ready).union(&runs).copied().collect();
         let waiting: BTreeSet<Slot> = members(&self.kernel, Queue::Waiting).union(&waits).copied().collect();
         let mut admitted = BTreeSet::new();
+        // VMs that go out or come in and have no NIC meanwhile.
+        let mut between = BTreeMap::new();
+        // VMs that were asked to leave: they have one until the answer is read.
+        let mut asked = BTreeSet::new();
         let mut attached = BTreeMap::new();
         let mut ending = BTreeSet::new();
         for id in self.vms() {
@@ -254,7 +290,15 @@ impl<const TIMER: bool> Machine<TIMER> {
                 State::Ending => {
                     ending.insert(id);
                 }
-                _ => {
+                State::Coming => _ = between.insert(id, vm.net),
+                state => {
+                    if matches!(state, State::Leaving { .. }) {
+                        if vm.life.shared().contains(Devices::NIC) {
+                            asked.insert(id);
+                        } else {
+                            between.insert(id, vm.net);
+                        }
+                    }
                     admitted.insert((id, vm.pager.index()));
                 }
             }
@@ -263,7 +307,9 @@ impl<const TIMER: bool> Machine<TIMER> {
             }
         }
         // One whose NIC could not be attached stays out for its demultiplexer.
-        let admitted_or_ending = |id: &VmId| ending.contains(id) || admitted.iter().any(|(other, _)| other == id);
+        let admitted_or_ending = |id: &VmId| {
+            ending.contains(id) || !between.contains_key(id) && admitted.iter().any(|(other, _)| other == id)
+        };
         let slots = |ids: &mut dyn Iterator<Item = VmId>| -> BTreeSet<Slot> { ids.map(|id| id.slot).collect() };
         let plan = self.kernel.cpu.endpoints.first(Service::Plan);
         if informed(self, plan) {
@@ -302,14 +348,80 @@ impl<const TIMER: bool> Machine<TIMER> {
             let rank = self.kernel.cpu.endpoints.rank(party).expect("a component");
             let hardware = self.hardware.borrow();
             let net = hardware.components[rank].net();
+            if net.lied {
+                continue;
+            }
+            let settled = |id: &VmId| !asked.contains(id);
             let its = attached.iter().filter(|(_, (_, net))| *net == party).map(|(id, (seat, _))| (*id, *seat));
-            assert_eq!(net.attached, its.collect(), "who is attached");
-            let known: BTreeSet<VmId> = net.out.iter().copied().filter(|id| !admitted_or_ending(id)).collect();
+            let known: BTreeMap<_, _> =
+                net.attached.iter().map(|(id, seat)| (*id, *seat)).filter(|(id, _)| settled(id)).collect();
+            assert_eq!(known, its.filter(|(id, _)| settled(id)).collect(), "who is attached");
+            let known: BTreeSet<VmId> =
+                net.out.iter().copied().filter(|id| !admitted_or_ending(id) && settled(id)).collect();
             let Kernel { vms, cpu, .. } = &self.kernel;
             let absent = vms.slots().filter_map(|slot| vms.out_in(slot).or_else(|| vms.waiting_in(slot)));
             let its = |seed: &Seed| cpu.images.get(seed.image).is_some_and(|image| image.net == party);
-            let absent = absent.filter(|seed| cpu.starts_lazily(seed) && its(seed)).map(|seed| seed.id);
-            assert_eq!(known, absent.collect(), "who is out");
+            let runs = |seed: &Seed| vms.bundle(seed.id.slot).is_some();
+            let has_nic = |id: ImageId| cpu.images.get(id).is_some_and(|image| image.entry.rx_slots != 0);
+            let absent =
+                absent.filter(|seed| its(seed) && (cpu.starts_lazily(seed) || runs(seed) && has_nic(seed.image)));
+            let between =
+                between.iter().filter(|(id, net)| **net == party && vms.image_of(id.slot).is_some_and(has_nic));
+            let expected = absent.map(|seed| seed.id).chain(between.map(|(id, _)| *id)).collect();
+            assert_eq!(known, expected, "who is out");
+        }
+        self.audit_pool();
+    }
+
+    /// What swap knows to be in its pool is what the records say, and what it has just stored.
+    fn audit_pool(&mut self) {
+        let Some(&party) = self.parties(Service::Swap).first() else { return };
+        let cpu = &self.kernel.cpu;
+        let rank = cpu.endpoints.rank(party).expect("a component");
+        let (vms, total) = (self.kernel.vms.slots(), self.kernel.vms.pooled());
+        let bundles: BTreeMap<_, _> =
+            vms.filter_map(|slot| Some((self.kernel.vms.named(slot)?, self.kernel.vms.bundle(slot)?))).collect();
+        let sums = (bundles.len(), bundles.values().map(|bundle| u64::from(bundle.bytes)).sum::<u64>());
+        assert_eq!(total, sums, "what lies in the pool");
+        let knows_all = cpu.endpoints.get(party).is_some_and(|endpoint| endpoint.resync.is_none() && !endpoint.owes);
+        let at_rest = matches!(cpu.components.list[rank].run, Run::Waiting { .. }) && knows_all;
+        if !at_rest || !self.hardware.borrow_mut().components[rank].is_informed() {
+            return;
+        }
+        let hardware = self.hardware.borrow();
+        let swap = hardware.components[rank].swap();
+        assert_eq!(swap.surprises, 0, "swap was asked for what it does not have");
+        for (vm, bundle) in &bundles {
+            assert_eq!(swap.known.get(vm), Some(bundle), "{vm} lies in the pool");
+        }
+        for (vm, bundle) in swap.known.iter().filter(|(vm, _)| !bundles.contains_key(vm)) {
+            let going = self.kernel.cpu.windows.storing(*vm, bundle.counter);
+            assert!(going.is_some(), "{vm} lies in the pool and nobody knows");
+        }
+    }
+
+    /// Swap sees the frames of those who go out and come in, and nothing else.
+    fn audit_swap_windows(&mut self) {
+        let Some(&party) = self.parties(Service::Swap).first() else { return };
+        let Kernel { vms, cpu, .. } = &mut self.kernel;
+        let rank = cpu.endpoints.rank(party).expect("a component");
+        let open: BTreeMap<usize, Open> = cpu.windows.open().collect();
+        for window in 0..WINDOWS {
+            let pages = match open.get(&window).map(|open| open.order) {
+                Some(Order::Store { pages, .. } | Order::Load { pages, .. }) => pages,
+                Some(Order::Promised) | None => 0,
+            };
+            for index in 0..64_u32.max(pages + 1) {
+                let at = layout::SWAP_WINDOW + window as u64 * WINDOW_BYTES + u64::from(index) * PAGE_SIZE;
+                let leaf = cpu.components.list[rank].space.tables().walk(at);
+                assert_eq!(leaf.is_some(), index < pages, "page {index} of window {window}");
+                let Some(leaf) = leaf else { continue };
+                let open = open[&window];
+                let (owner, _) = cpu.frames.owner_of(leaf.frame);
+                assert_eq!(owner, Owner::VmMemory(open.vm.slot.number()), "page {index} of window {window}");
+                assert_eq!(leaf.write, matches!(open.order, Order::Load { .. }), "page {index} of window {window}");
+                assert!(vms.by_id(open.vm).is_some_and(|vm| vm.life.shared().contains(Devices::SWAP)));
+            }
         }
     }
 
@@ -335,6 +447,7 @@ impl<const TIMER: bool> Machine<TIMER> {
         self.audit_callers();
         self.audit_frames();
         self.audit_windows();
+        self.audit_swap_windows();
         self.audit_knowledge();
     }
 }

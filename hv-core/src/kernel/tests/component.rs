@@ -1,6 +1,7 @@
 //! Fake components: they answer as they should, until a misdeed is due.
 
 use super::roles::{Net, Pager, Role, Sched};
+use super::swap_role::Swap;
 use crate::trap::{Trap, UserContext};
 use abi::component::{ComponentInfo, bits, syscall};
 use abi::limits::Name;
@@ -216,6 +217,9 @@ impl FakeComponent {
             }
             Misdeed::Sleep => return call(context, [syscall::WAIT, 0, u64::MAX, 0]),
             Misdeed::Lie(kind, [a, b, c]) => {
+                if let Role::Net(net) = &mut self.role {
+                    net.lied |= matches!(kind, 0x311 | 0x314);
+                }
                 self.unsent.push_front(Message::new(kind, [a, b, c]));
                 self.send();
             }
@@ -244,6 +248,13 @@ impl FakeComponent {
         match &self.role {
             Role::Pager(pager) => pager,
             _ => panic!("not the pager"),
+        }
+    }
+
+    pub fn swap(&self) -> &Swap {
+        match &self.role {
+            Role::Swap(swap) => swap,
+            _ => panic!("not swap"),
         }
     }
 

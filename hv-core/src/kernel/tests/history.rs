@@ -57,6 +57,8 @@ pub enum Event {
     Flaw(u8, Due),
     /// The scheduler keeps a VM back.
     Hold(u8),
+    /// The pager chooses a VM to go out.
+    Out(u8),
     /// Of the VMs that control the machine the one of this number writes a message into its ring, and this word as an index of it,
     /// and rings.
     Call(u8, u32, [u64; 4], Option<(bool, u64)>),
@@ -132,7 +134,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn kind() -> impl Strategy<Value = u32> {
-    prop_oneof![0x101_u32..0x118, 0x201_u32..0x214, 0x301_u32..0x313, 0x401_u32..0x418, any::<u32>()]
+    prop_oneof![0x101_u32..0x118, 0x201_u32..0x214, 0x301_u32..0x315, 0x401_u32..0x418, 0x611_u32..0x615, any::<u32>()]
 }
 
 /// Whether it is the index of the requests, and what stands there instead; mostly nothing does.
@@ -161,7 +163,7 @@ fn due(lies: bool) -> impl Strategy<Value = Due> {
 
 /// Of a component. Where there are no twins, there are four of them.
 fn rank() -> impl Strategy<Value = u8> {
-    prop_oneof![2 => 0_u8..4, 1 => 4_u8..7]
+    prop_oneof![2 => 0_u8..4, 1 => 4_u8..8]
 }
 
 /// What a creator says of a VM's memory: mostly nothing, sometimes what is refused. Nobody says less than its guest takes while it does no
@@ -192,6 +194,7 @@ pub fn event(lies: bool) -> impl Strategy<Value = Event> {
         2 => (0_u8..8, 0_u8..5).prop_map(|(rank, policy)| Event::Swap(rank, policy)),
         1 => (rank(), due(lies)).prop_map(|(rank, due)| Event::Flaw(rank, due)),
         2 => any::<u8>().prop_map(Event::Hold),
+        6 => any::<u8>().prop_map(Event::Out),
         4 => (any::<u8>(), prop_oneof![3 => 0x401_u32..0x423, 1 => kind()], [word(), word(), word(), word()], lie())
             .prop_map(|(number, kind, words, lie)| Event::Call(number, kind, words, lie)),
         3 => Just(Event::Nic),
@@ -228,7 +231,7 @@ impl<const TIMER: bool> History<TIMER> {
         let places = Places { slots: ram_frames / 16, seats: (ram_frames / 16).min(2 * VMS) };
         let machine = match twins {
             true => Machine::with_twins(ram_frames, places),
-            false => Machine::with_places(ram_frames, places),
+            false => Machine::with_swap(ram_frames, places),
         };
         let mut machine = machine;
         if harsh {
@@ -416,6 +419,16 @@ impl<const TIMER: bool> History<TIMER> {
                     sched.hold = Some(*number);
                 }
             }
+            Event::Out(number) => {
+                let pagers = self.machine.parties(Service::Pager);
+                let endpoint = pagers[usize::from(*number) % pagers.len()];
+                let rank = self.machine.kernel.cpu.endpoints.rank(endpoint).expect("a component");
+                if let FakeRole::Pager(pager) = &mut self.machine.hardware.borrow_mut().components[rank].role {
+                    pager.out = Some(*number);
+                }
+                self.machine.kernel.cpu.ring(endpoint);
+                self.machine.hardware.borrow_mut().asleep = false;
+            }
             Event::Call(number, kind, words, lie) => self.call(*number, *kind, *words, *lie),
             Event::Nic => self.interrupt(NIC_GSI),
             Event::Time(ticks) => self.machine.wires.spend((*ticks).into()),
@@ -600,8 +613,10 @@ fn lived<const TIMER: bool>(events: &[Event], ram_frames: usize, harsh: bool, tw
 }
 
 /// Frames that are plenty for all VMs, and so few that most wait or end.
-const PLENTY: usize = 4096;
-const FEW: usize = 900;
+const PLENTY: usize = 4096 + POOL;
+const FEW: usize = 900 + POOL;
+/// What swap takes of them.
+const POOL: usize = 120;
 
 /// A history is long: fewer of them than of other cases, unless the environment says how many.
 fn config() -> ProptestConfig {

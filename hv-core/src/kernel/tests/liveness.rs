@@ -442,6 +442,7 @@ fn a_scheduler_that_is_behind_hears_who_can_run_and_who_cannot() {
         let crate::kernel::Kernel { vms, cpu, .. } = &mut machine.kernel;
         let vm = vms.by_id(vm).expect("it lives");
         vm.life.idle(u64::MAX);
+        cpu.components.note_idle(vm.seat, 1);
         cpu.blocked(vm, true);
     }
     assert_eq!(known(&mut machine), BTreeSet::new());

@@ -4,6 +4,7 @@ use super::board::{FakeBoard, Hardware};
 use super::component::FakeComponent;
 use super::placed::{DATA, HOLE as HOLES, Part, TEXT, program};
 use super::roles::{Disk, Monitor, Net, Pager, Role as FakeRole, Sched};
+use super::swap_role::Swap;
 use crate::board::TimeBase;
 use crate::boot::VmTables;
 use crate::boot::options::{Net as Addresses, Options};
@@ -28,6 +29,7 @@ use abi::share::Share;
 use abi::tenant::Tenant;
 use abi::vm::{ImageId, Slot, VmId};
 use backend::fake::{FakeBackend, Ram, Step, Wires};
+use ring::SharedMemory;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
@@ -131,7 +133,7 @@ fn entry(role: &str, priority: u32) -> manifest::Component {
 }
 
 /// Each component, and the service that it is a party to. The first four are always there.
-const PARTIES: [(&str, Service); 7] = [
+const PARTIES: [(&str, Service); 8] = [
     ("netmux", Service::Net),
     ("pager", Service::Pager),
     ("sched", Service::Plan),
@@ -139,7 +141,10 @@ const PARTIES: [(&str, Service); 7] = [
     ("lan", Service::Net),
     ("attic", Service::Pager),
     ("supervisor", Service::Control),
+    ("swap", Service::Swap),
 ];
+/// Pages of the pool.
+const POOL_PAGES: u64 = 64;
 
 fn manifest(parties: &[(&str, Service)]) -> (Vec<manifest::Component>, Vec<Ring>) {
     let mut components: Vec<_> = parties.iter().zip(0..).map(|((role, _), priority)| entry(role, priority)).collect();
@@ -273,13 +278,17 @@ fn kernel_space(frames: &mut Frames) -> KernelSpace {
 }
 
 /// What plays a component that is a party to this service.
-fn fake(component: &Component, service: Service) -> FakeComponent {
+fn fake(component: &Component, service: Service, idles: Option<SharedMemory>) -> FakeComponent {
     let role = match service {
         Service::Net => FakeRole::Net(Net::default()),
         Service::Disk => FakeRole::Disk(Disk::default()),
-        Service::Pager => FakeRole::Pager(Pager::default()),
+        Service::Pager => FakeRole::Pager(Pager { idles, ..Pager::default() }),
         Service::Plan => FakeRole::Sched(Sched::default()),
-        Service::Swap => unreachable!("there is none"),
+        Service::Swap => FakeRole::Swap(Swap::new(
+            component.space.tables().root().as_u64(),
+            component.sheets.expect("it has windows"),
+            component.info.pool_bytes,
+        )),
         Service::Control => {
             // Each has ids of its own.
             let before = if component.entry.port_count == 0 { 1 << 20 } else { 0 };
@@ -313,6 +322,12 @@ impl<const TIMER: bool> Machine<TIMER> {
     pub fn with_disks(ram_frames: usize) -> Self {
         let places = Places { slots: ram_frames / 16, seats: ram_frames / 16 };
         let parties: Vec<_> = PARTIES[..4].iter().copied().chain([("diskmux", Service::Disk)]).collect();
+        Self::with_parties(ram_frames, places, &parties, &[])
+    }
+
+    /// The same, with the first four and swap.
+    pub fn with_swap(ram_frames: usize, places: Places) -> Self {
+        let parties: Vec<_> = PARTIES[..4].iter().chain(&PARTIES[7..]).copied().collect();
         Self::with_parties(ram_frames, places, &parties, &[])
     }
 
@@ -384,6 +399,7 @@ impl<const TIMER: bool> Machine<TIMER> {
             vm_slots: places.slots,
             vm_seats: places.seats,
             tsc_hz: HZ,
+            pool_bytes: POOL_PAGES * PAGE_SIZE,
         };
         let mut images =
             vec![Some(image(&mut frames, WITH_NIC, 32, 32)), Some(image(&mut frames, WITHOUT_NIC, 0, 0)), None];
@@ -392,7 +408,7 @@ impl<const TIMER: bool> Machine<TIMER> {
             (elsewhere.entry.net, elsewhere.entry.pager) = (4, 5);
             images.push(Some(elsewhere));
         }
-        let mut options = Options { quantum_ns: 20_000, node: 7, ..Options::default() };
+        let mut options = Options { quantum_ns: 20_000, residence_ns: 50_000, node: 7, ..Options::default() };
         options.set_net(Addresses::Static { address: 0x0a00_0210, prefix: 24, gateway: None });
         write_vms(&mut vm_tables, vms, &images, &options.net());
         let tables = Tables::new(&mut frames, vm_tables).expect("room");
@@ -403,7 +419,8 @@ impl<const TIMER: bool> Machine<TIMER> {
         images.into_iter().for_each(|image| made.add(image));
         for (component, (_, service)) in components.list.iter().zip(parties) {
             let mut hardware = hardware.borrow_mut();
-            hardware.components.push(fake(component, *service));
+            let idles = components.idles.as_ref().map(|idles| idles.memory);
+            hardware.components.push(fake(component, *service, idles));
             hardware.roots.push(component.space.tables().root().as_u64());
         }
         kernel.start_components();

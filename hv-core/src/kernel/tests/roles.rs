@@ -1,5 +1,6 @@
 //! What fake components know and answer, by role.
 
+use super::swap_role::Swap;
 use abi::attachment::Attachment;
 use abi::component::{ERROR_MIN, bits, kicks, syscall};
 use abi::control::{ControlReply, ControlRequest};
@@ -7,8 +8,9 @@ use abi::disk_service::{DiskCommand, DiskEvent, no_disk};
 use abi::guest::pending;
 use abi::message::Message;
 use abi::net::{NetCommand, NetEvent};
-use abi::pager::{Access, PagerCommand, PagerEvent, THEN_RESUME};
+use abi::pager::{Access, PagerCommand, PagerEvent, Stays, THEN_RESUME};
 use abi::sched::{Room, SchedCommand, SchedEvent};
+use abi::swap::SwapEvent;
 use abi::vm::{ImageId, Seat, VmId};
 use ring::SharedMemory;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -21,6 +23,7 @@ const RESERVE: u64 = 8;
 const WAKES: usize = 4;
 
 pub enum Role {
+    Swap(Swap),
     Net(Net),
     Pager(Pager),
     Sched(Sched),
@@ -34,6 +37,10 @@ pub struct Net {
     pub attached: BTreeMap<VmId, Seat>,
     /// VMs that are out.
     pub out: BTreeSet<VmId>,
+    /// It has said of VMs what is not so: what it knows is not what the core believes.
+    pub lied: bool,
+    /// VMs that were to leave.
+    leaves: u32,
     /// Whoever is woken next at an interrupt.
     turn: usize,
 }
@@ -53,9 +60,19 @@ pub struct Disk {
 pub struct Pager {
     /// Image, first page, pages from the file.
     pub segments: Vec<(ImageId, u32, u32)>,
-    pub vms: BTreeMap<VmId, (ImageId, u32)>,
+    pub vms: BTreeMap<VmId, (ImageId, Seat)>,
     /// Faults of VMs that it does not know.
     pub surprises: u32,
+    /// Since when VMs idle, by seat.
+    pub idles: Option<SharedMemory>,
+    /// It chooses this one of those that it knows to go out.
+    pub out: Option<u8>,
+    /// What the core has said that stays, and why.
+    pub stays: Vec<(VmId, Stays)>,
+    /// What was wanted last.
+    pub wanted: Option<(u64, u32)>,
+    /// It chooses nobody by itself.
+    pub lazy: bool,
 }
 
 /// The scheduler: who waits for admission, and who can run.
@@ -91,7 +108,11 @@ impl Role {
         match self {
             Role::Net(net) => *net = Net::default(),
             Role::Disk(disk) => *disk = Disk { withholds: disk.withholds, ..Disk::default() },
-            Role::Pager(pager) => *pager = Pager { surprises: pager.surprises, ..Pager::default() },
+            Role::Pager(pager) => {
+                let idles = pager.idles.take();
+                *pager = Pager { surprises: pager.surprises, idles, lazy: pager.lazy, ..Pager::default() };
+            }
+            Role::Swap(swap) => swap.known.clear(),
             Role::Sched(sched) => *sched = Sched { lazy: sched.lazy, ..Sched::default() },
             // The operator is outside of the machine.
             Role::Monitor(_) => {}
@@ -120,6 +141,7 @@ impl Role {
     /// A message from the core.
     pub fn told(&mut self, message: &Message, answers: &mut VecDeque<Message>) {
         match self {
+            Role::Swap(swap) => swap.told(SwapEvent::try_from(message).expect("the core speaks well"), answers),
             Role::Net(net) => net.told(NetEvent::try_from(message).expect("the core speaks well"), answers),
             Role::Disk(disk) => disk.told(DiskEvent::try_from(message).expect("the core speaks well"), answers),
             Role::Pager(pager) => pager.told(PagerEvent::try_from(message).expect("the core speaks well"), answers),
@@ -142,7 +164,13 @@ impl Role {
                 monitor.asked += 1;
                 Message { id: monitor.asked, ..Message::from(request) }
             })),
-            Role::Net(_) | Role::Pager(_) | Role::Disk(_) => {}
+            Role::Pager(pager) => {
+                let all: Vec<_> = pager.vms.keys().copied().collect();
+                if let Some(number) = pager.out.take().filter(|_| !all.is_empty()) {
+                    unsent.push_back(PagerCommand::Out { vm: all[usize::from(number) % all.len()] }.into());
+                }
+            }
+            Role::Net(_) | Role::Swap(_) | Role::Disk(_) => {}
         }
     }
 }
@@ -178,20 +206,39 @@ impl Net {
                 self.out.clear();
             }
             NetEvent::Out { vm, ipv4, .. } => {
-                assert!(ipv4 != 0 && !self.attached.contains_key(&vm), "{vm} is out");
+                assert!(ipv4 != 0 && (self.lied || !self.attached.contains_key(&vm)), "{vm} is out");
+                self.attached.remove(&vm);
                 self.out.insert(vm);
             }
-            NetEvent::Leave { vm, .. } => answers.push_back(NetCommand::Stays { vm }.into()),
+            NetEvent::Leave { vm, seat } => {
+                let has = self.attached.get(&vm) == Some(&seat);
+                assert!(has || self.lied, "{vm} is to leave and is not attached");
+                self.leaves += 1;
+                if self.leaves.is_multiple_of(4) {
+                    // Something lies in its rings.
+                    return answers.push_back(NetCommand::Stays { vm }.into());
+                }
+                self.attached.remove(&vm);
+                self.out.insert(vm);
+                answers.push_back(NetCommand::Detached { vm }.into());
+            }
             NetEvent::Gone { vm } => _ = self.out.remove(&vm),
             NetEvent::Attach { vm, seat, .. } => {
                 self.out.remove(&vm);
-                assert_eq!(self.attached.insert(vm, seat), None, "{vm} is attached twice");
+                let was = self.attached.insert(vm, seat);
+                assert!(was.is_none() || self.lied, "{vm} is attached twice");
             }
             NetEvent::Address { vm, seat, .. } => {
-                assert_eq!(self.attached.get(&vm), Some(&seat), "{vm} has another address and is not attached");
+                let has = self.attached.get(&vm) == Some(&seat);
+                assert!(has || self.lied, "{vm} has another address and is not attached");
             }
             NetEvent::Detach { vm, seat } => {
-                assert_eq!(self.attached.remove(&vm), Some(seat), "{vm} is detached that was not attached");
+                let was = self.attached.remove(&vm);
+                // It may have left a moment before.
+                assert!(
+                    was == Some(seat) || self.out.remove(&vm) || self.lied,
+                    "{vm} is detached that was not attached"
+                );
                 answers.push_back(NetCommand::Detached { vm }.into());
             }
         }
@@ -241,8 +288,9 @@ impl Pager {
             PagerEvent::Segment { image, first_page, file_pages, .. } => {
                 self.segments.push((image, first_page, file_pages));
             }
-            PagerEvent::VmStarted { vm, image, pages, .. } => {
-                self.vms.insert(vm, (image, pages));
+            PagerEvent::VmStarted { vm, seat, image, reserve, .. } => {
+                assert!(reserve > 0, "{vm}");
+                self.vms.insert(vm, (image, seat));
             }
             PagerEvent::VmEnded { vm, .. } => {
                 self.vms.remove(&vm);
@@ -259,8 +307,21 @@ impl Pager {
             }
             // The others may wait.
             PagerEvent::OutOfFrames { .. } => {}
-            PagerEvent::Room { .. } | PagerEvent::Stays { .. } => {}
+            PagerEvent::Room { frames, seats } => {
+                assert!(frames != 0 || seats != 0, "nothing is wanted");
+                self.wanted = Some((frames, seats));
+                answers.extend(self.choose().map(|vm| Message::from(PagerCommand::Out { vm })));
+            }
+            PagerEvent::Stays { vm, why, .. } => self.stays.push((vm, why)),
         }
+    }
+
+    /// The one that idles longest.
+    fn choose(&self) -> Option<VmId> {
+        let idles = self.idles.as_ref().filter(|_| !self.lazy)?;
+        let since = |seat: &Seat| idles.load64(seat.index() * 8).expect("a seat");
+        let idle = self.vms.iter().map(|(vm, (_, seat))| (since(seat), *vm)).filter(|(since, _)| *since != 0);
+        idle.min().map(|(_, vm)| vm)
     }
 
     fn serve(&self, image: ImageId, vm: VmId, page: u32, access: Access, present: bool) -> Vec<Message> {

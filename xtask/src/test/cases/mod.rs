@@ -27,6 +27,7 @@ mod ipv6;
 mod lazy;
 mod nic;
 mod policies;
+mod pooled;
 mod recovery;
 mod services;
 mod stacks;
@@ -60,6 +61,7 @@ pub fn all(long: bool) -> Vec<Case> {
         identity::CASES,
         ipv6::CASES,
         policies::CASES,
+        pooled::CASES,
         swap::CASES,
         if long { swap::LONG_CASES } else { &[] },
         components::CASES,

@@ -1,0 +1,191 @@
+//! The windows through which swap sees VMs that go out and come in: whose each is, and for what. Pure; what is mapped in them is the business
+//! of whoever opens and closes them.
+
+use abi::swap::WINDOWS;
+use abi::vm::VmId;
+
+/// Starts of swap that may fail to give a VM back before it is given up: what lies in the pool may be what kills it.
+const TRIES: u8 = 3;
+
+/// What a window is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Its VM is to go out, and its network demultiplexer has still to let go of it. Nothing is mapped.
+    Promised,
+    /// Its VM goes out: so many of its pages are mapped, and swap is to answer this number.
+    Store { counter: u64, pages: u32 },
+    /// Its VM comes in: so many of its frames are mapped, and swap is to answer this number. So many of its starts have not done so.
+    Load { counter: u64, pages: u32, failed: u8 },
+}
+
+/// A window that is somebody's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Open {
+    pub vm: VmId,
+    pub order: Order,
+    /// Frames that are free at least when it has gone out; 0 for one that comes in.
+    pub frees: u32,
+    /// Steady time at which somebody was first seen to be waited for.
+    pub since: Option<u64>,
+}
+
+/// All of them.
+#[derive(Debug)]
+pub struct Windows {
+    list: [Option<Open>; WINDOWS],
+    /// The number of the last order to store something.
+    last: u64,
+    /// TSC until which nobody is asked to go out: the pool was full.
+    pub full_until: u64,
+}
+
+impl Windows {
+    /// None is anybody's.
+    pub const NONE: Windows = Windows { list: [None; WINDOWS], last: 0, full_until: 0 };
+
+    /// One that is nobody's.
+    pub fn free(&self) -> Option<usize> {
+        self.list.iter().position(Option::is_none)
+    }
+
+    /// Those that are somebody's.
+    pub fn open(&self) -> impl Iterator<Item = (usize, Open)> + use<> {
+        self.list.into_iter().enumerate().filter_map(|(window, open)| Some((window, open?)))
+    }
+
+    /// Whose a window is, and for what.
+    pub fn set(&mut self, window: usize, open: Open) {
+        if let Some(place) = self.list.get_mut(window) {
+            *place = Some(open);
+        }
+    }
+
+    /// A window is nobody's from now on.
+    pub fn close(&mut self, window: usize) {
+        if let Some(place) = self.list.get_mut(window) {
+            *place = None;
+        }
+    }
+
+    fn find(&self, wanted: impl Fn(&Open) -> bool) -> Option<(usize, Open)> {
+        self.open().find(|(_, open)| wanted(open))
+    }
+
+    /// The window that is promised to a VM.
+    pub fn promised(&self, vm: VmId) -> Option<(usize, Open)> {
+        self.find(|open| open.vm == vm && open.order == Order::Promised)
+    }
+
+    /// The window through which a VM goes out by the order of this number, and the pages in it.
+    pub fn storing(&self, vm: VmId, number: u64) -> Option<(usize, u32)> {
+        self.open().find_map(|(window, open)| match open.order {
+            Order::Store { counter, pages } if counter == number && open.vm == vm => Some((window, pages)),
+            _ => None,
+        })
+    }
+
+    /// The window through which a VM comes in by the order of this number, and the pages in it.
+    pub fn loading(&self, vm: VmId, number: u64) -> Option<(usize, u32)> {
+        self.open().find_map(|(window, open)| match open.order {
+            Order::Load { counter, pages, .. } if counter == number && open.vm == vm => Some((window, pages)),
+            _ => None,
+        })
+    }
+
+    /// The number of the next order to store something: never the same twice.
+    pub fn next_number(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+
+    /// For how many ticks of the steady time `now` the order of a window has been seen to wait.
+    pub fn has_waited(&mut self, window: usize, now: u64) -> u64 {
+        match self.list.get_mut(window) {
+            Some(Some(open)) => now.saturating_sub(*open.since.get_or_insert(now)),
+            _ => 0,
+        }
+    }
+
+    /// A start of swap has ended without giving the VM in this window back. False when it has been tried often enough.
+    #[must_use]
+    pub fn try_again(&mut self, window: usize) -> bool {
+        match self.list.get_mut(window) {
+            Some(Some(Open { order: Order::Load { failed, .. }, since, .. })) => {
+                *since = None;
+                *failed += 1;
+                *failed < TRIES
+            }
+            _ => true,
+        }
+    }
+
+    /// Frames and seats that those make free that are going out.
+    pub fn under_way(&self) -> (u64, u32) {
+        self.open()
+            .filter(|(_, open)| !matches!(open.order, Order::Load { .. }))
+            .fold((0, 0), |(frames, seats), (_, open)| (frames + u64::from(open.frees), seats + 1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: VmId = VmId::new(1, 1);
+    const B: VmId = VmId::new(2, 7);
+
+    #[test]
+    fn a_window_is_found_by_whose_it_is_and_by_its_order() {
+        let mut windows = Windows::NONE;
+        let number = windows.next_number();
+        let window = windows.free().expect("all are");
+        windows.set(window, Open { vm: A, order: Order::Promised, frees: 5, since: None });
+        assert_eq!(windows.promised(A).map(|(window, _)| window), Some(window));
+        assert_eq!((windows.promised(B), windows.storing(A, number)), (None, None));
+        windows.set(window, Open { vm: A, order: Order::Store { counter: number, pages: 3 }, frees: 5, since: None });
+        assert_eq!((windows.promised(A), windows.storing(A, number)), (None, Some((window, 3))));
+        assert_eq!(
+            (windows.storing(A, number + 1), windows.storing(B, number), windows.loading(A, number)),
+            (None, None, None)
+        );
+        let other = windows.free().expect("one is taken");
+        windows
+            .set(other, Open { vm: B, order: Order::Load { counter: 9, pages: 2, failed: 0 }, frees: 0, since: None });
+        assert_eq!((windows.loading(B, 9), windows.storing(B, 9)), (Some((other, 2)), None));
+        assert_eq!(windows.under_way(), (5, 1), "one that comes in frees nothing");
+        windows.close(window);
+        assert_eq!((windows.free(), windows.open().count()), (Some(window), 1));
+    }
+
+    #[test]
+    fn no_number_comes_twice_and_no_more_windows_are_taken_than_there_are() {
+        let mut windows = Windows::NONE;
+        let mut last = 0;
+        while let Some(window) = windows.free() {
+            let number = windows.next_number();
+            assert!(number > last);
+            last = number;
+            windows
+                .set(window, Open { vm: A, order: Order::Store { counter: number, pages: 1 }, frees: 1, since: None });
+        }
+        assert_eq!((windows.open().count(), windows.under_way()), (WINDOWS, (8, 8)));
+    }
+
+    #[test]
+    fn what_an_order_has_waited_counts_from_the_first_look_and_anew_after_a_restart() {
+        let mut windows = Windows::NONE;
+        windows.set(3, Open { vm: B, order: Order::Load { counter: 9, pages: 2, failed: 0 }, frees: 0, since: None });
+        assert_eq!([50, 60, 150].map(|now| windows.has_waited(3, now)), [0, 10, 100]);
+        assert!(windows.try_again(3));
+        assert_eq!([200, 201].map(|now| windows.has_waited(3, now)), [0, 1]);
+        assert_eq!(windows.has_waited(4, 1000), 0, "it is nobody's");
+    }
+
+    #[test]
+    fn a_vm_that_swap_dies_of_is_given_up_some_time() {
+        let mut windows = Windows::NONE;
+        windows.set(3, Open { vm: B, order: Order::Load { counter: 9, pages: 2, failed: 0 }, frees: 0, since: None });
+        assert_eq!([(); 3].map(|()| windows.try_again(3)), [true, true, false]);
+        assert!(windows.try_again(4), "it is nobody's");
+    }
+}
