@@ -134,7 +134,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn kind() -> impl Strategy<Value = u32> {
-    prop_oneof![0x101_u32..0x118, 0x201_u32..0x214, 0x301_u32..0x315, 0x401_u32..0x418, 0x611_u32..0x615, any::<u32>()]
+    prop_oneof![0x101_u32..0x118, 0x201_u32..0x214, 0x301_u32..0x315, 0x401_u32..0x418, 0x811_u32..0x815, any::<u32>()]
 }
 
 /// Whether it is the index of the requests, and what stands there instead; mostly nothing does.
