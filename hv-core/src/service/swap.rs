@@ -15,19 +15,6 @@ use abi::vm::{Slot, VmId};
 use backend::Backend;
 use ring::SharedMemory;
 
-/// What is counted of VMs that go out and come in, from boot on.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Swapped {
-    /// Those that went out.
-    pub stored: u64,
-    /// Those that came in again.
-    pub loaded: u64,
-    /// Those for whom there was no room in the pool.
-    pub refused: u64,
-    /// Those that ended because what came back was damaged.
-    pub damaged: u64,
-}
-
 /// The sheet of a window.
 pub(super) fn sheet(component: &Component, window: usize) -> Option<SharedMemory> {
     component.sheets.as_ref()?.sub(window * index(SHEET_STRIDE), index(SHEET_STRIDE))

@@ -239,7 +239,7 @@ fn nobody_is_admitted_late_where_there_is_no_room() {
     }
     let vm = machine.create(WITH_NIC);
     let needed = machine.kernel.cpu.images.get(WITH_NIC).map_or(0, |image| image.entry.reserve_frames.into());
-    assert_eq!(needed, u64::from(abi::manifest::RESERVE_LEAST));
+    assert_eq!(needed, u64::from(abi::claim::RESERVE_LEAST));
     let mut taken = Vec::new();
     while machine.kernel.cpu.frames.free_frames() >= needed {
         taken.extend(machine.kernel.cpu.frames.alloc(Owner::Core, 0));
