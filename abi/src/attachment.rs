@@ -5,6 +5,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Bytes of one.
 pub const BYTES: usize = NAME_BYTES + 4;
+/// [`Attachment::rate`] of a VM that has no limit.
+pub const UNLIMITED: u16 = u16::MAX;
 
 /// Which disk, and how.
 #[repr(C)]
@@ -13,20 +15,22 @@ pub struct Attachment {
     /// Name of the virtual disk; empty for none.
     pub disk: Name,
     /// [`mode`].
-    pub mode: u32,
+    pub mode: u16,
+    /// Requests in a second that the VM may have carried out, or [`UNLIMITED`]; 0 when it was not said.
+    pub rate: u16,
 }
 
 /// Values of [`Attachment::mode`].
 pub mod mode {
     /// The VM reads and writes, and no other one has the disk.
-    pub const READ_WRITE: u32 = 0;
+    pub const READ_WRITE: u16 = 0;
     /// The VM reads, as many may.
-    pub const READ_ONLY: u32 = 1;
+    pub const READ_ONLY: u16 = 1;
 }
 
 impl Attachment {
     /// No disk.
-    pub const NONE: Attachment = Attachment { disk: Name::EMPTY, mode: mode::READ_WRITE };
+    pub const NONE: Attachment = Attachment { disk: Name::EMPTY, mode: mode::READ_WRITE, rate: 0 };
 
     /// What `NAME` or `NAME:ro` says; `None` for what is no such thing.
     pub fn parse(text: &str) -> Option<Attachment> {
@@ -37,7 +41,7 @@ impl Attachment {
         };
         let of_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
         let disk = Name::new(name).filter(|disk| !disk.is_empty() && name.bytes().all(of_name))?;
-        Some(Attachment { disk, mode })
+        Some(Attachment { disk, mode, rate: 0 })
     }
 
     /// As it lies in a request page.
@@ -58,16 +62,17 @@ impl Attachment {
         self.mode == mode::READ_ONLY
     }
 
-    /// This one, or `other` where it is none.
+    /// This one, or `other` where it is none; and the rate of `other` where none was said.
     #[must_use]
     pub fn or(self, other: Attachment) -> Attachment {
-        if self.is_none() { other } else { self }
+        let rate = if self.rate == 0 { other.rate } else { self.rate };
+        Attachment { rate, ..if self.is_none() { other } else { self } }
     }
 
     /// Whether its fields are within their limits.
     #[must_use]
     pub fn is_valid(&self) -> bool {
-        self.mode <= mode::READ_ONLY && (!self.is_none() || *self == Attachment::NONE)
+        self.mode <= mode::READ_ONLY && (!self.is_none() || self.mode == mode::READ_WRITE)
     }
 }
 
@@ -79,6 +84,7 @@ impl core::fmt::Display for Attachment {
 
 const _: () = {
     assert!(core::mem::size_of::<Attachment>() == BYTES && core::mem::offset_of!(Attachment, mode) == NAME_BYTES);
+    assert!(core::mem::offset_of!(Attachment, rate) == NAME_BYTES + 2);
 };
 
 #[cfg(test)]
@@ -105,6 +111,10 @@ mod tests {
     fn what_was_not_said_comes_from_the_other() {
         let (web, log) = (Attachment::parse("web:ro").expect("one"), Attachment::parse("log").expect("one"));
         assert_eq!((Attachment::NONE.or(web), log.or(web)), (web, log));
+        let limited = |rate, of: Attachment| Attachment { rate, ..of };
+        assert_eq!(log.or(limited(9, web)), limited(9, log));
+        assert_eq!(limited(UNLIMITED, Attachment::NONE).or(limited(9, web)), limited(UNLIMITED, web));
+        assert!(limited(9, Attachment::NONE).is_valid());
         assert!(Attachment::NONE.is_valid() && Attachment::NONE.is_none());
         assert!(!Attachment { mode: mode::READ_ONLY, ..Attachment::NONE }.is_valid());
         assert!(!Attachment { mode: 2, ..web }.is_valid());

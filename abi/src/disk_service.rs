@@ -14,8 +14,9 @@ messages! {
         0x701 Hello,
         /// The disk page and the block slots of `vm` are mapped in the window, in the place of its `seat`, for the virtual disk `disk`
         /// ([`crate::attachment::mode`]). `again`: an earlier start of the striper has served it; the rings are empty, and the guest gives again what was
-        /// not answered. `weight` is its share against other VMs.
-        0x702 Attach { vm: VmId, seat: Seat, disk: Name, mode: u32, again: bool, weight: u16 },
+        /// not answered. `weight` is its share against other VMs,
+        /// `rate` how many requests it may have carried out in a second ([`crate::attachment::Attachment::rate`]).
+        0x702 Attach { vm: VmId, seat: Seat, disk: Name, mode: u16 | rate: u16, again: bool, weight: u16 },
         /// All VMs that an earlier start has served have been told of.
         0x704 Told,
         /// `vm` is gone. Its pages stay mapped until the striper has answered `Detached`.

@@ -1,5 +1,6 @@
 //! One VM's virtual disk: its requests, as they come out of its ring, and their completions. What the VM wrote is an allegation: copied, checked, used.
 
+use crate::rate::Rate;
 use crate::store::JOBS;
 use abi::guest_disk::{
     BLOCK_BYTES, COMPLETION_SLOTS, DiskCompletion, DiskOrder, DiskPage, SLOTS, flags, state, status,
@@ -21,6 +22,8 @@ const _: () = assert!(AWAY as usize == JOBS / 2 && AWAY == SLOTS as u32);
 /// A VM that has a disk.
 pub struct Guest {
     pub vm: VmId,
+    /// How fast it may ask.
+    pub rate: Rate,
     /// The disk's place in the directory; `None` for a VM whose disk is gone: all of its requests fail.
     pub entry: Option<u16>,
     /// Whether it may not write.
@@ -44,8 +47,8 @@ pub enum Next {
 
 impl Guest {
     /// A VM of which nothing was taken yet.
-    pub fn new(vm: VmId, entry: Option<u16>, read_only: bool, disk: VmDisk) -> Self {
-        Guest { vm, entry, read_only, disk, away: 0, more: false }
+    pub fn new(vm: VmId, rate: Rate, entry: Option<u16>, read_only: bool, disk: VmDisk) -> Self {
+        Guest { vm, rate, entry, read_only, disk, away: 0, more: false }
     }
 
     /// Tells the VM what its disk is.

@@ -4,16 +4,17 @@ use crate::disks::{Disks, Host};
 use crate::drivers::Controller;
 use crate::guest::{Guest, Next};
 use crate::policy::{Discipline, Waiting};
+use crate::rate::Rate;
 use crate::sets::Sets;
 use crate::store::{Ask, JOBS, Outcome, Refused, Store};
 use crate::uses::Uses;
-use abi::attachment::mode;
+use abi::attachment::{Attachment, mode};
 use abi::disk_service::{DiskCommand, DiskEvent, no_disk};
 use abi::guest_disk::{DiskOrder, status};
 use abi::limits::Name;
 use abi::note::TableBytes;
 use abi::vm::{Seat, VmId};
-use component::{Table, Tables, VmDisk};
+use component::{Heap, Table, Tables, VmDisk};
 use disk_format::Kind;
 use ring::SharedMemory;
 
@@ -28,6 +29,10 @@ pub trait Machine {
     fn disk(&mut self, seat: Seat) -> Option<VmDisk>;
     /// The VM is to look at its disk.
     fn raise(&mut self, vm: VmId);
+    /// Ticks of the clock.
+    fn now(&mut self) -> u64;
+    /// Ticks in a second.
+    fn hz(&self) -> u64;
     /// Tells the core.
     fn tell(&mut self, command: DiskCommand);
 }
@@ -41,7 +46,8 @@ enum Place {
     Waits {
         vm: VmId,
         disk: Name,
-        mode: u32,
+        mode: u16,
+        rate: u16,
         weight: u16,
     },
     Attached(Guest),
@@ -51,7 +57,7 @@ enum Place {
 // A seat takes no more than some hundred bytes.
 #[allow(clippy::cast_possible_truncation)]
 pub const fn tables<D: Discipline>() -> TableBytes {
-    TableBytes { per_seat: size_of::<Place>() as u32 + D::SEAT_BYTES, ..TableBytes::NONE }
+    TableBytes { per_seat: size_of::<Place>() as u32 + D::SEAT_BYTES + Heap::<u64>::SEAT_BYTES, ..TableBytes::NONE }
 }
 
 /// A request that the store has.
@@ -68,6 +74,8 @@ struct Flight {
 pub struct Guests<D> {
     places: Table<Place>,
     discipline: D,
+    /// Seats whose VMs may not ask before a time.
+    resting: Heap<u64>,
     uses: Uses,
     flights: [Option<Flight>; JOBS],
     bells: heapless::Vec<Seat, BELLS>,
@@ -81,6 +89,7 @@ impl<D: Discipline> Guests<D> {
         Guests {
             places: tables.per_seat(),
             discipline: D::new(tables),
+            resting: Heap::new(tables),
             uses,
             flights: [None; JOBS],
             bells: heapless::Vec::new(),
@@ -92,22 +101,24 @@ impl<D: Discipline> Guests<D> {
     pub fn hear(&mut self, event: DiskEvent, sets: &Sets, machine: &mut impl Machine) {
         match event {
             DiskEvent::Hello => {}
-            DiskEvent::Attach { vm, seat, disk, mode, again, weight } => {
+            DiskEvent::Attach { vm, seat, disk, mode, rate, again, weight } => {
                 self.release(seat);
                 if again || self.told {
-                    self.attach((vm, seat), (disk, mode), weight, again, sets, machine);
+                    self.attach((vm, seat), Attachment { disk, mode, rate }, weight, again, sets, machine);
                 } else if let Some(place) = self.places.reach(seat.index()) {
-                    *place = Place::Waits { vm, disk, mode, weight };
+                    *place = Place::Waits { vm, disk, mode, rate, weight };
                 }
             }
             DiskEvent::Told => {
                 self.told = true;
                 // Once in a start.
                 for number in 0..self.places.len() {
-                    let Some(&Place::Waits { vm, disk, mode, weight }) = self.places.get(number) else { continue };
+                    let Some(&Place::Waits { vm, disk, mode, rate, weight }) = self.places.get(number) else {
+                        continue;
+                    };
                     let Ok(seat) = u16::try_from(number).map(Seat::new) else { continue };
                     self.release(seat);
-                    self.attach((vm, seat), (disk, mode), weight, false, sets, machine);
+                    self.attach((vm, seat), Attachment { disk, mode, rate }, weight, false, sets, machine);
                 }
             }
             DiskEvent::Detach { vm, seat } => {
@@ -119,6 +130,7 @@ impl<D: Discipline> Guests<D> {
 
     /// Whoever had a seat has it no more.
     fn release(&mut self, seat: Seat) {
+        self.resting.remove(seat);
         let Some(place) = self.places.get_mut(seat.index()) else { return };
         if let Place::Attached(Guest { entry: Some(entry), .. }) = core::mem::take(place) {
             self.uses.give_back(entry);
@@ -129,7 +141,7 @@ impl<D: Discipline> Guests<D> {
     fn attach(
         &mut self,
         (vm, seat): (VmId, Seat),
-        (name, mode): (Name, u32),
+        Attachment { disk: name, mode, rate }: Attachment,
         weight: u16,
         again: bool,
         sets: &Sets,
@@ -152,7 +164,8 @@ impl<D: Discipline> Guests<D> {
             }
             return machine.tell(DiskCommand::Refused { vm, why: no_disk::NO_ROOM });
         };
-        let guest = Guest::new(vm, entry, !to_write, disk);
+        let rate = Rate::new(rate, machine.now(), machine.hz());
+        let guest = Guest::new(vm, rate, entry, !to_write, disk);
         if let Some(entry) = entry.and_then(|entry| sets.entry(entry)) {
             guest.announce(name, entry.blocks);
         }
@@ -175,16 +188,26 @@ impl<D: Discipline> Guests<D> {
         if self.uses.take(entry, to_write) { Ok(entry) } else { Err(no_disk::IN_USE) }
     }
 
+    /// When the next VM may ask again that has asked for as much as it may; `u64::MAX` when there is none.
+    pub fn due(&self) -> u64 {
+        self.resting.first().map_or(u64::MAX, |(_, due)| due)
+    }
+
     /// The VM in a seat has kicked its disk.
     pub fn kicked(&mut self, seat: Seat) {
         self.discipline.enqueue(seat);
     }
 
     /// Gives the store what VMs ask for, in the order of the discipline, as long as it has room. True when there is perhaps more to take at once.
-    pub fn serve<C: Controller, H: Host>(&mut self, store: &mut Store, sets: &Sets, disks: &Disks<C, H>) -> bool {
+    pub fn serve<C: Controller, H: Host>(&mut self, store: &mut Store, sets: &Sets, disks: &mut Disks<C, H>) -> bool {
+        let (now, hz) = (disks.host().now(), disks.host().hz());
         for _ in 0..BATCH {
+            if let Some((seat, _)) = self.resting.first().filter(|(_, due)| *due <= now) {
+                self.resting.remove(seat);
+                self.discipline.enqueue(seat);
+            }
             if let Some(seat) = self.discipline.wants() {
-                self.take(seat, sets);
+                self.take(seat, sets, (now, hz));
                 continue;
             }
             let Some(flight) = self.flights.iter().position(Option::is_none) else { return false };
@@ -198,14 +221,19 @@ impl<D: Discipline> Guests<D> {
     }
 
     /// Takes the next request of the VM in a seat, for which the discipline has asked, from its ring.
-    fn take(&mut self, seat: Seat, sets: &Sets) {
+    fn take(&mut self, seat: Seat, sets: &Sets, (now, hz): (u64, u64)) {
         let Some(Place::Attached(guest)) = self.places.get_mut(seat.index()) else { return self.discipline.nothing() };
+        if let Some(due) = guest.rate.due(now, hz) {
+            self.resting.set(seat, due);
+            return self.discipline.nothing();
+        }
         let request = match guest.next() {
             Next::Request(request) => request,
             Next::Nothing => return self.discipline.nothing(),
             // One that lies does not keep its turn.
             Next::Again => return self.discipline.taken(None),
         };
+        guest.rate.spend(now, hz);
         let entry = guest.entry.and_then(|entry| sets.entry(entry)).ok_or(status::FAILED);
         let order = entry.and_then(|entry| Ok((entry, guest.order(&request, entry.blocks)?)));
         match order {

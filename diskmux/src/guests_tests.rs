@@ -33,6 +33,14 @@ impl Machine for Vms {
         self.raised.push(vm);
     }
 
+    fn now(&mut self) -> u64 {
+        0
+    }
+
+    fn hz(&self) -> u64 {
+        1_000_000
+    }
+
     fn tell(&mut self, command: DiskCommand) {
         self.commands.push(command);
     }
@@ -83,6 +91,8 @@ struct Lab {
     disks: Disks<Fake, Clock>,
     service: Service<Drr>,
     vms: Vms,
+    /// Of VMs that are attached.
+    rate: u16,
 }
 
 fn start(platters: &[Shared], memory: SharedMemory) -> (Disks<Fake, Clock>, Service<Drr>) {
@@ -104,7 +114,7 @@ impl Lab {
         let (disks, service) = start(&platters, memory);
         let page = || SharedMemory::from_static(vec![0_u64; usize::try_from(PAGES).expect("few") * 512].leak());
         let vms = Vms { pages: [(); SEATS].map(|()| page()), raised: Vec::new(), commands: Vec::new() };
-        Lab { platters, memory, disks, service, vms }
+        Lab { platters, memory, disks, service, vms, rate: 0 }
     }
 
     /// One that has told of all VMs.
@@ -119,9 +129,17 @@ impl Lab {
         self.service.guests.hear(event, &self.service.sets, &mut self.vms);
     }
 
-    fn attach(&mut self, seat: u16, disk: &str, mode: u32, again: bool) {
+    fn attach(&mut self, seat: u16, disk: &str, mode: u16, again: bool) {
         let disk = Name::new(disk).expect("short");
-        self.hear(DiskEvent::Attach { vm: vm(seat), seat: Seat::new(seat), disk, mode, again, weight: 100 });
+        self.hear(DiskEvent::Attach {
+            vm: vm(seat),
+            seat: Seat::new(seat),
+            disk,
+            mode,
+            rate: self.rate,
+            again,
+            weight: 100,
+        });
     }
 
     /// The ends of the VM in a seat, which has just been attached.
@@ -160,7 +178,7 @@ impl Lab {
     }
 
     /// The component dies, and the core tells its successor of this VM, whose rings begin anew.
-    fn restart(&mut self, seat: u16, mode: u32) {
+    fn restart(&mut self, seat: u16, mode: u16) {
         self.platters.iter().for_each(|platter| platter.borrow_mut().abandon(self.memory, || true));
         (self.disks, self.service) = start(&self.platters, self.memory);
         for at in [REQUESTS, COMPLETIONS] {
@@ -306,6 +324,7 @@ fn what_a_vm_that_has_ended_asked_for_is_nothing_to_the_next_in_its_seat() {
         seat: Seat::new(1),
         disk: Name::new("web").expect("short"),
         mode: mode::READ_WRITE,
+        rate: 0,
         again: false,
         weight: 100,
     };
@@ -403,6 +422,35 @@ fn no_vm_holds_all_places_of_the_store() {
     lab.platters.iter().for_each(|platter| platter.borrow_mut().silent = false);
     lab.settle();
     assert_eq!((greedy.ended().len(), modest.ended().len()), (16, 1));
+}
+
+#[test]
+fn a_vm_with_a_rate_waits_while_others_do_not() {
+    let mut lab = Lab::new();
+    lab.rate = 50;
+    lab.attach(0, "web", mode::READ_ONLY, false);
+    lab.rate = 0;
+    lab.attach(1, "web", mode::READ_ONLY, false);
+    let mut owns = [lab.own(0), lab.own(1)];
+    let mut ended = [0; 2];
+    let second = lab.disks.host().hz();
+    let end = 4 * second;
+    while lab.disks.host().0 < end {
+        for (seat, own) in (0..).zip(&mut owns) {
+            ended[usize::from(seat)] += own.ended().len();
+            while own.requests.push(&Message { id: 1, ..DiskOrder::Read { block: 3, slot: 0 }.into() }).is_ok() {}
+            lab.kick(seat);
+        }
+        let _ = lab.service.step(&mut lab.disks, &mut lab.vms);
+        let until = lab.disks.host().0 + 2000;
+        lab.disks.host().sleep(until);
+    }
+    assert!((190..=216).contains(&ended[0]) && ended[1] > 2000, "{ended:?}");
+    // Nobody asks any more: what is left is taken when its time has come, without a kick.
+    let due = lab.service.guests.due();
+    assert!(due > end - second / 25 && due < end + second / 25, "{due}");
+    lab.hear(DiskEvent::Detach { vm: vm(0), seat: Seat::new(0) });
+    assert_eq!(lab.service.guests.due(), u64::MAX);
 }
 
 #[test]

@@ -13,6 +13,7 @@ pub mod drivers;
 mod guest;
 mod guests;
 pub mod policy;
+mod rate;
 mod run;
 mod scrub;
 mod service;

@@ -129,6 +129,14 @@ impl guests::Machine for Vms<'_> {
         let _ = raise(vm, pending::DISK);
     }
 
+    fn now(&mut self) -> u64 {
+        now()
+    }
+
+    fn hz(&self) -> u64 {
+        self.component.info().tsc_hz
+    }
+
     fn tell(&mut self, command: DiskCommand) {
         // The core empties a full ring at once, so none is owed.
         let _ = self.to_core.send(&command.into());
@@ -207,6 +215,7 @@ fn serve<D: Discipline>(
             (true, true) => now().saturating_add(hz),
             (false, true) => u64::MAX,
         };
+        let until = until.min(desk.service.guests.due());
         let news = wait(awake, until, bell);
         let came = disks.host().controllers(news);
         disks.interrupts(came);

@@ -85,7 +85,7 @@ impl Composition {
             Who::New(Terms { share, claim, tenant, disk }) => {
                 // With DHCP any slot will do.
                 let slot = matches!(self.net, Net::Static { .. }).then_some(self.slot);
-                let disk = if disk.is_none() { Piece::EMPTY } else { VM_DISK };
+                let disk = if disk == abi::attachment::Attachment::NONE { Piece::EMPTY } else { VM_DISK };
                 ControlRequest::Create { image: self.image, slot, ipv4, args, share, claim, tenant, disk }
             }
             Who::Other(vm, _) => ControlRequest::Identity { vm, ipv4, args },

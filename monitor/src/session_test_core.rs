@@ -242,6 +242,7 @@ impl Core {
                         vm,
                         disk: Name::new(disk).unwrap_or(Name::EMPTY),
                         mode: abi::attachment::mode::READ_ONLY,
+                        rate: 0,
                         attached: true,
                     }
                 }

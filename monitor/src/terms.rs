@@ -3,7 +3,7 @@
 
 use crate::arguments::Arguments;
 use crate::mistake::Mistake;
-use abi::attachment::Attachment;
+use abi::attachment::{self, Attachment};
 use abi::claim::Claim;
 use abi::claim::RESERVE_LEAST;
 use abi::limits::PAGE_SIZE;
@@ -17,6 +17,8 @@ const BURST: &str = "burst=N with N bytes (KiB, MiB, GiB may follow), from 1514,
 const RESERVE: &str = "reserve=N with N bytes (KiB, MiB, GiB may follow), whole pages of 4 KiB, from 48 KiB";
 const LIMIT: &str = "limit=N with N bytes (KiB, MiB, GiB may follow), whole pages of 4 KiB, from 48 KiB";
 const TENANT: &str = "tenant=NAME with 1 to 6 small letters, digits or dashes";
+/// See `WEIGHT`.
+const DISK_RATE: &str = "disk-rate=N, the requests to its virtual disk that it may have carried out in a second, 1 to 65534, or disk-rate=unlimited";
 const DISK: &str = "disk=NAME for a virtual disk that the VM writes, or disk=NAME:ro for one that it reads, with NAME as 'disks' shows it";
 const _: () = assert!(NAME_MAX == 6 && RESERVE_LEAST as u64 * PAGE_SIZE == 48 << 10);
 const _: () = assert!(WEIGHT_MAX == 10_000 && BURST_MIN == 1514);
@@ -59,7 +61,11 @@ pub fn split_off(text: &str, args: &mut Arguments) -> Result<Terms, Mistake> {
             Some(("reserve", value)) => claim.reserve = frames(value).ok_or(wrong("reserve", RESERVE))?,
             Some(("limit", value)) => claim.limit = frames(value).ok_or(wrong("limit", LIMIT))?,
             Some(("tenant", value)) => *tenant = Tenant::new(value).ok_or(wrong("tenant", TENANT))?,
-            Some(("disk", value)) => *disk = Attachment::parse(value).ok_or(wrong("disk", DISK))?,
+            Some(("disk", value)) => {
+                let named = Attachment::parse(value).ok_or(wrong("disk", DISK))?;
+                *disk = Attachment { rate: disk.rate, ..named };
+            }
+            Some(("disk-rate", value)) => disk.rate = disk_rate(value).ok_or(wrong("disk-rate", DISK_RATE))?,
             _ => args.push(piece)?,
         }
     }
@@ -68,6 +74,13 @@ pub fn split_off(text: &str, args: &mut Arguments) -> Result<Terms, Mistake> {
 
 fn weight(value: &str) -> Option<u16> {
     value.parse().ok().filter(|weight| (1..=WEIGHT_MAX).contains(weight))
+}
+
+fn disk_rate(value: &str) -> Option<u16> {
+    if value == "unlimited" {
+        return Some(attachment::UNLIMITED);
+    }
+    value.parse().ok().filter(|&rate| rate > 0 && rate < attachment::UNLIMITED)
 }
 
 fn rate(value: &str) -> Option<u32> {
@@ -134,6 +147,16 @@ mod tests {
         let mut args = Arguments::new();
         let web = Attachment::parse("web:ro").expect("one");
         assert_eq!(super::split_off("x=1 disk=web:ro", &mut args), Ok(Terms { disk: web, ..Terms::UNSAID }));
+        let limited = |rate, disk| Ok(Terms { disk: Attachment { rate, ..disk }, ..Terms::UNSAID });
+        assert_eq!(super::split_off("disk-rate=50 disk=web:ro x=1", &mut args), limited(50, web));
+        let unlimited = super::split_off("disk-rate=unlimited", &mut args);
+        assert_eq!(unlimited, limited(attachment::UNLIMITED, Attachment::NONE));
+        for wrong in ["0", "65535", "x", ""] {
+            let text = format!("disk-rate={wrong}");
+            assert_eq!(super::split_off(&text, &mut args), Err(Mistake::Terms { word: "disk-rate", takes: DISK_RATE }));
+        }
+        args.clear();
+        assert_eq!(args.push("x=1"), Ok(()));
         assert_eq!(args.as_bytes(), b"x=1");
         for text in ["disk=", "disk=a/b", "disk=web:rw", "disk=seventeen-letters"] {
             assert_eq!(split_off(text), Err(Mistake::Terms { word: "disk", takes: DISK }), "{text}");

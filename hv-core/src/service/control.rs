@@ -225,14 +225,14 @@ impl<B: Backend, H: Board> Kernel<B, H> {
 
     /// The virtual disk of the VM in a slot.
     fn describe_disk(&mut self, slot: Slot) -> Option<ControlReply> {
-        let (vm, Attachment { disk, mode }, attached) = match self.absent(slot) {
+        let (vm, Attachment { disk, mode, rate }, attached) = match self.absent(slot) {
             Some(seed) => (seed.id, seed.disk, false),
             None => {
                 let vm = self.vms.get(slot)?;
                 (vm.id, vm.attachment, vm.life.shared().contains(Devices::DISK))
             }
         };
-        Some(ControlReply::DiskOf { vm, disk, mode, attached })
+        Some(ControlReply::DiskOf { vm, disk, mode, rate, attached })
     }
 
     /// What lies in the pool, and what was counted of VMs that go out and come in.

@@ -89,8 +89,8 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             return self.end(vm, End::new(EndReason::NoDisk, no_disk::NO_WINDOW.into()));
         }
         vm.disk_start = start;
-        let Attachment { disk, mode } = vm.attachment;
-        let event = DiskEvent::Attach { vm: vm.id, seat: vm.seat, disk, mode, again, weight: vm.share.weight };
+        let Attachment { disk, mode, rate } = vm.attachment;
+        let event = DiskEvent::Attach { vm: vm.id, seat: vm.seat, disk, mode, rate, again, weight: vm.share.weight };
         self.tell(vm.disk, &event.into(), true);
     }
 

@@ -2,7 +2,7 @@
 
 use super::model::{Component, Image, Ring, Start, System};
 use super::{options, service};
-use abi::attachment::Attachment;
+use abi::attachment::{self, Attachment};
 use abi::claim::RESERVE_LEAST;
 use abi::component::layout;
 use abi::limits::{
@@ -406,6 +406,13 @@ fn disk(image: &Image) -> Result<(), String> {
     match &image.disk {
         Some(text) if Attachment::parse(text).is_none() => Err(format!(
             "disk = {text:?}: write the name of a virtual disk (1 to {NAME_BYTES} letters, digits, dashes, underscores or dots), with :ro behind it where its VMs only read, as in \"web:ro\""
+        )),
+        _ => Ok(()),
+    }?;
+    match image.disk_rate {
+        Some(rate) if !(1..u64::from(attachment::UNLIMITED)).contains(&rate) => Err(format!(
+            "disk-rate = {rate}: write 1 to {} requests in a second, or leave it out for VMs that may ask as fast as they can",
+            attachment::UNLIMITED - 1
         )),
         _ => Ok(()),
     }

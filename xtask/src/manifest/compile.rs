@@ -112,7 +112,10 @@ fn image(entry: &Image, system: &System) -> manifest::Image {
         limit_frames: number(entry.limit_frames()),
         tenant: entry.tenant.as_deref().and_then(Tenant::new).unwrap_or_default().raw(),
         reserved: 0,
-        disk: entry.disk.as_deref().and_then(Attachment::parse).unwrap_or(Attachment::NONE),
+        disk: Attachment {
+            rate: entry.disk_rate.and_then(|rate| u16::try_from(rate).ok()).unwrap_or(0),
+            ..entry.disk.as_deref().and_then(Attachment::parse).unwrap_or(Attachment::NONE)
+        },
         reserved2: 0,
     }
 }

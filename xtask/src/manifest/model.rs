@@ -142,6 +142,8 @@ pub struct Image {
     pub tenant: Option<String>,
     /// The virtual disk that its VMs have: `NAME` for one VM that writes, `NAME:ro` for any number that read; none when missing.
     pub disk: Option<String>,
+    /// Requests to its virtual disk that each VM may have carried out in a second; as many as it can when missing.
+    pub disk_rate: Option<u64>,
     /// Weight of its VMs, against others'.
     pub weight: Option<u32>,
     /// Bytes in a second that each of its VMs may send; as much as it can when missing.

@@ -183,8 +183,8 @@ impl Disk {
             DiskEvent::Attach { disk, vm, .. } if disk.as_str() == "missing" => {
                 answers.push_back(DiskCommand::Refused { vm, why: no_disk::NO_SUCH_DISK }.into());
             }
-            DiskEvent::Attach { vm, seat, disk, mode, again, .. } => {
-                let attachment = Attachment { disk, mode };
+            DiskEvent::Attach { vm, seat, disk, mode, rate, again, .. } => {
+                let attachment = Attachment { disk, mode, rate };
                 assert_eq!(self.attached.insert(vm, (seat, attachment, again)), None, "{vm} is attached twice");
             }
             DiskEvent::Detach { vm, seat } => {

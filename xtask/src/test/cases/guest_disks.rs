@@ -10,7 +10,7 @@ use crate::workspace::{Temporary, scratch};
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub const CASES: &[Case] = &[
     Case {
@@ -21,7 +21,7 @@ pub const CASES: &[Case] = &[
     Case { name: "qemu: guest disks: virtio-blk", asserts: "the same with virtio-blk", run: virtio },
     Case {
         name: "qemu: guest disks: shared",
-        asserts: "VMs share a disk that they only read, with the same data; a flipped bit is an error to them, not data",
+        asserts: "VMs share a disk that they only read, with the same data; a flipped bit is an error to them, not data; one with disk-rate= reads no faster",
         run: shared,
     },
     Case {
@@ -128,7 +128,9 @@ fn written(lab: &Lab, kind: DiskKind) -> Result<()> {
     running.wait_for("disk-log: load begins", SOON)?;
     let lines = running.monitor(&format!("vm {slot}"))?;
     let shown = format!("disk index={slot} incarnation=");
-    let shown = lines.iter().any(|line| line.contains(&shown) && line.ends_with(" name=other mode=rw state=attached"));
+    let shown = lines
+        .iter()
+        .any(|line| line.contains(&shown) && line.ends_with(" name=other mode=rw rate=unlimited state=attached"));
     ensure(shown, || lines.join("\n"))?;
     running.monitor(&format!("shutdown {slot}"))?;
     running.wait_for("disk-log: load ok", SOON)?;
@@ -155,6 +157,12 @@ fn shared(_: &Lab) -> Result<()> {
         sums.push(sum(&line).to_owned());
     }
     ensure(sums[0] == sums[1] && sums[0].len() == 16, || sums.join(" and "))?;
+    // One that may ask only so often reads the same, and takes its time: 1,100 requests, 16 of them at once.
+    let (mark, began) = (running.mark(), Instant::now());
+    create(&running, "disk=web:ro disk-rate=300 mode=read")?;
+    let line = read(&running, mark)?;
+    ensure(sum(&line) == sums[0], || format!("{} and {line}", sums[0]))?;
+    ensure(began.elapsed() >= Duration::from_secs(3), || format!("it took {:?} at 300 in a second", began.elapsed()))?;
     running.power_off()?;
     // Entries begin at multiples of the stripe unit of 16 blocks: behind the swap regions, 256 blocks, `web` with three blocks of checks. Its block 501 is
     // block 760 of the set: unit 47, on the second member, in its row 23, block 8; data begins at block 16.

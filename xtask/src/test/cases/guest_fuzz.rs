@@ -207,6 +207,7 @@ impl<'a> Rampage<'a> {
             ports: Vec::new(),
             ready: None,
             disk: None,
+            disk_rate: None,
         };
         let boot = self.lab.boot(&format!("vms=httpd*{SERVERS}")).module(IMAGE, bytes);
         Ok(boot.system(|system| system.image.push(image)))
