@@ -5,6 +5,7 @@
 //! then the line goes to the devices past the lock, rather than into a deadlock.
 
 use super::framebuffer::{Framebuffer, Glyphs, Mode};
+use super::queue::{ENTRIES, Queue};
 use super::serial::{Line, Serial, Uart};
 use crate::memory::PhysAddr;
 use abi::boot::{self, screen};
@@ -12,7 +13,6 @@ use abi::log::Record;
 use core::fmt;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, Ordering};
-use heapless::Deque;
 use spin::Mutex;
 use x86::io::{inb, outb};
 
@@ -30,9 +30,6 @@ const LIGHT_GREY: u16 = 0x0700;
 /// Characters that a call of [`pump`] draws into a framebuffer.
 const DRAWN_AT_ONCE: usize = 32;
 
-/// Bytes that wait for the serial line while the log is buffered.
-const BUFFER: usize = 64 * 1024;
-
 /// Something is in `waiting` of the console.
 static WAITING: AtomicBool = AtomicBool::new(false);
 
@@ -43,7 +40,7 @@ static CONSOLE: Mutex<Console> = Mutex::new(Console {
     column: 0,
     framebuffer: Framebuffer::NONE,
     buffered: false,
-    waiting: Deque::new(),
+    waiting: Queue::new(),
 });
 
 /// What the screen is.
@@ -65,7 +62,8 @@ pub(super) struct Console {
     column: usize,
     framebuffer: Framebuffer,
     buffered: bool,
-    waiting: Deque<u8, BUFFER>,
+    /// What was said while the log is buffered.
+    waiting: Queue,
 }
 
 fn read(port: u16) -> u8 {
@@ -151,13 +149,33 @@ pub unsafe fn framebuffer_at(at: Option<NonNull<u8>>) {
 /// Runs `f` with the console; past the lock when a fault in a log call has come here again.
 pub(super) fn with_console<R>(f: impl FnOnce(&mut dyn fmt::Write) -> R) -> R {
     match CONSOLE.try_lock() {
-        Some(mut console) => f(&mut *console),
+        Some(mut console) => {
+            console.make_room();
+            f(&mut *console)
+        }
         None => {
             let mut serial = Serial::new(Com1);
             serial.open();
             f(&mut Emergency(serial))
         }
     }
+}
+
+/// Says a record: keeps it until [`pump`] gives it to the outputs, or gives it to them now; past the lock as [`with_console`].
+pub(super) fn record(at: u64, record: Record) {
+    if let Some(mut console) = CONSOLE.try_lock()
+        && console.buffered
+    {
+        console.make_room();
+        console.waiting.record(at, record);
+        WAITING.store(true, Ordering::Relaxed);
+        return;
+    }
+    with_console(|console| {
+        // Writing to the console does not fail.
+        let _ = super::write_record(console, at, &record);
+        let _ = console.write_str("\n");
+    });
 }
 
 /// Lines wait in memory until [`pump`] gives them to the outputs, rather than the core for the serial line or whoever said
@@ -176,7 +194,7 @@ pub fn pump() -> bool {
     let line = if nothing { Line::Busy } else { console.serial.look(crate::tsc(), super::tsc_hz()) };
     if line != Line::Busy {
         for _ in 0..FIFO {
-            let Some(byte) = console.waiting.pop_front() else { break };
+            let Some(byte) = console.waiting.pop() else { break };
             console.copy(byte);
             if line == Line::Ready { console.serial.put(byte) } else { console.serial.miss(byte) }
         }
@@ -203,25 +221,26 @@ pub fn is_waiting() -> bool {
 /// Whether there is room for many more lines. Lines that guests and components cause are left out or put off when there is
 /// none, rather than the core wait for the serial line.
 pub fn has_room() -> bool {
-    has_less_than(BUFFER / 4 * 3)
+    has_less_than(ENTRIES / 4 * 3)
 }
 
 /// Whether there is room for lines of components, of which so many wait at most that those of the operator come soon.
 pub fn has_room_for_components() -> bool {
-    has_less_than(BUFFER / 8)
+    has_less_than(ENTRIES / 5)
 }
 
-fn has_less_than(bytes: usize) -> bool {
+fn has_less_than(entries: usize) -> bool {
     CONSOLE
         .try_lock()
-        .is_none_or(|console| !console.buffered || !console.serial.is_present() || console.waiting.len() < bytes)
+        .is_none_or(|console| !console.buffered || !console.serial.is_present() || console.waiting.len() < entries)
 }
 
 /// Waits until everything has left the serial line, or that is found to be stuck.
 pub fn flush() {
     if let Some(mut console) = CONSOLE.try_lock() {
         console.serial.renew();
-        while let Some(byte) = console.waiting.pop_front() {
+        console.waiting.close();
+        while let Some(byte) = console.waiting.pop() {
             console.out(byte);
         }
         console.framebuffer.paint(usize::MAX);
@@ -247,13 +266,16 @@ impl Console {
         if !self.buffered {
             return self.out(byte);
         }
-        if self.waiting.is_full()
-            && let Some(first) = self.waiting.pop_front()
+        self.waiting.byte(byte);
+    }
+
+    /// Whoever has something to say waits, as long as the serial line may be waited for, when all room is taken.
+    fn make_room(&mut self) {
+        while self.waiting.is_full()
+            && let Some(first) = self.waiting.pop()
         {
             self.out(first);
         }
-        // There is room now.
-        let _ = self.waiting.push_back(byte);
     }
 
     /// To all outputs; waits for the serial line, as long as that may be waited for.

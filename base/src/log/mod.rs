@@ -7,6 +7,7 @@
 pub mod capture;
 mod console;
 mod framebuffer;
+mod queue;
 mod serial;
 
 pub use console::{
@@ -65,6 +66,8 @@ fn tsc_hz() -> u64 {
 
 /// A line without time and level, on all outputs, at once; also when the log itself is broken.
 pub fn raw_line(text: fmt::Arguments<'_>) {
+    flush();
+    set_buffered(false);
     with_console(|console| {
         let _ = console.write_fmt(text);
         let _ = console.write_str("\n");
@@ -72,17 +75,43 @@ pub fn raw_line(text: fmt::Arguments<'_>) {
     flush();
 }
 
-/// Says what the core has to say.
+/// Says what the core has to say: now it is only kept, and its text is made when it leaves.
 #[cold]
 #[inline(never)]
 pub fn say(record: Record) {
-    let level = match record.level() {
+    let level = level_of(&record);
+    // On the host there are no outputs, and whoever tests listens.
+    if cfg!(any(test, feature = "fake")) {
+        log::log!(target: record.target(), level, "{record}");
+    } else if level <= log::max_level() {
+        console::record(crate::tsc(), record);
+    }
+}
+
+const fn level_of(record: &Record) -> log::Level {
+    match record.level() {
         Level::Error => log::Level::Error,
         Level::Warn => log::Level::Warn,
         Level::Info => log::Level::Info,
         Level::Debug => log::Level::Debug,
-    };
-    log::log!(target: record.target(), level, "{record}");
+    }
+}
+
+/// Writes the line of a record that was said at the TSC `at`, but for its end.
+fn write_record(to: &mut dyn fmt::Write, at: u64, record: &Record) -> fmt::Result {
+    write_line(to, at, level_of(record), record.target(), format_args!("{record}"))
+}
+
+fn write_line(
+    to: &mut dyn fmt::Write,
+    at: u64,
+    level: log::Level,
+    target: &str,
+    text: fmt::Arguments<'_>,
+) -> fmt::Result {
+    let ticks = at.saturating_sub(START_TSC.load(Ordering::Relaxed));
+    let (seconds, micros) = split_time(ticks, tsc_hz());
+    write!(to, "[{seconds:>5}.{micros:06}] {level:<5} {target}: {text}")
 }
 
 impl Log for Logger {
@@ -91,15 +120,14 @@ impl Log for Logger {
     }
 
     fn log(&self, record: &log::Record<'_>) {
-        let ticks = crate::tsc().wrapping_sub(START_TSC.load(Ordering::Relaxed));
-        let (seconds, micros) = split_time(ticks, tsc_hz());
         let target = record.target();
         // Whoever boots speaks for the core.
         let ours = ["hv_core", "loader", "base"].iter().any(|name| target.starts_with(name));
         let target = if ours { "core" } else { target };
         with_console(|console| {
             // Writing to the console does not fail.
-            let _ = writeln!(console, "[{seconds:>5}.{micros:06}] {:<5} {target}: {}", record.level(), record.args());
+            let _ = write_line(console, crate::tsc(), record.level(), target, *record.args());
+            let _ = console.write_str("\n");
         });
     }
 
