@@ -9,6 +9,7 @@ mod links;
 mod names;
 mod pieces;
 mod routers;
+mod unwritten;
 
 use super::*;
 use crate::sim::{self, GUEST, PEER, Sim, World};
