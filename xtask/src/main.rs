@@ -20,6 +20,8 @@ mod messages;
 mod mutants;
 mod net;
 mod pxe;
+#[cfg(test)]
+mod rfcs;
 mod run;
 mod service;
 mod setup;
