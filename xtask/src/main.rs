@@ -22,6 +22,8 @@ mod messages;
 mod mutants;
 mod net;
 mod pxe;
+#[cfg(test)]
+mod rfcs;
 mod run;
 mod service;
 mod setup;

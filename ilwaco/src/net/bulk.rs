@@ -22,7 +22,7 @@ const BATCH: usize = 16;
 const MOST_COPIES: usize = 64 << 10;
 const COPY: usize = 16 << 10;
 /// Longer than an acknowledgement is ever delayed, in microseconds.
-const ACK_DELAY_US: u64 = 20_000;
+pub(super) const ACK_DELAY_US: u64 = 20_000;
 
 /// The content of a connection, and what is known of its path.
 pub(super) struct Bulk {
@@ -57,6 +57,17 @@ impl Bulk {
 }
 
 impl Place {
+    /// All that is on its way of its content is to be sent again, in smaller pieces. False without content.
+    pub(super) fn send_content_again(&mut self) -> bool {
+        match &mut self.bulk {
+            Some(bulk) if self.track.hold.is_some() => {
+                bulk.flight.send_again();
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// True while there is content that has not arrived.
     #[inline]
     pub(super) fn has_content(&self) -> bool {

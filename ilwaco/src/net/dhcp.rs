@@ -129,7 +129,10 @@ async fn follow(handle: SocketHandle, start: u32) {
                 });
             }
             Ok(News::Lost) => {
-                log::warn!("DHCP: the address is lost");
+                // It is also what a client says that begins.
+                if super::ipv4_addr().is_some() {
+                    log::warn!("DHCP: the address is lost");
+                }
                 set_ipv4(None, None);
             }
             Err(_) => return,

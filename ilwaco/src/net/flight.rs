@@ -158,6 +158,16 @@ impl Flight {
         self.mss = mss.max(1);
     }
 
+    /// Nothing of what is on its way arrives, since its segments are too large, and not since the network is busy (RFC 1191 6.5, RFC 8201
+    /// 5.4): all of it is to be sent again, and the congestion window is what it was.
+    pub(super) fn send_again(&mut self) {
+        (self.lost_to, self.again) = (self.next, self.una);
+        self.trip.timed = None;
+        self.tail = Tail::Quiet;
+        self.deadline = (self.next != self.una).then(|| self.last_sent + self.trip.timeout);
+        self.owed = true;
+    }
+
     /// So many bytes are there to be sent, from the first that is not acknowledged on.
     pub(super) fn set_len(&mut self, len: usize) {
         let len = u32::try_from(len).unwrap_or(u32::MAX).min(1 << 30);

@@ -207,7 +207,11 @@ impl Stack {
         {
             let mtu = self.paths.learn(&message, self.now);
             let track = &mut self.places[index].track;
-            track.mtu = track.mtu.min(mtu);
+            // There is such a message for each packet that was on its way.
+            if mtu < track.mtu {
+                track.mtu = mtu;
+                self.send_again(index);
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! What leaves: of the connections and sockets that have something to send, and what becomes of connections then.
 
 use super::answer::{self, Control};
+use super::bulk::ACK_DELAY_US;
 use super::connection::Stage;
 use super::device::Wire;
 use super::ended::Ended;
@@ -145,6 +146,37 @@ impl Stack {
             place.due = place.due.min(place.content_due());
         }
         self.after_sending(index);
+    }
+
+    /// The path does not carry segments as large as those that a connection has on its way (RFC 1191 6.4, RFC 8201 5.4): it sends them
+    /// again at once, in smaller pieces, and not with the next time-out.
+    #[cold]
+    pub(super) fn send_again(&mut self, index: usize) {
+        let place = &mut self.places[index];
+        if place.send_content_again() {
+            return self.touch_content(index);
+        }
+        let Some(endpoint) = &mut place.endpoint else { return };
+        if place.track.flight() == 0 {
+            return;
+        }
+        let now = stack_time(self.now);
+        let iface = self.paths.interface(place.track.mtu, &self.iface, now);
+        // A socket sends everything again when its timer runs out, and is told that it has; an acknowledgement may be due before.
+        let mut at = stack_time(self.now + ACK_DELAY_US);
+        for turn in 0..SEND_BATCH {
+            if !self.device.can_send() {
+                break;
+            }
+            let mut wire = Wire::of(&mut self.device, &mut self.link, self.now, &mut place.track);
+            let sent = iface.poll_egress(at, &mut wire, &mut endpoint.set);
+            if turn == 0 {
+                at = iface.poll_at(now, &endpoint.set).unwrap_or(at);
+            } else if sent == PollResult::None {
+                break;
+            }
+        }
+        self.touch(index);
     }
 
     /// A connection's socket may be about to send everything again: it hears of the congestion window before.

@@ -9,6 +9,7 @@ mod links;
 mod names;
 mod pieces;
 mod routers;
+mod unwritten;
 
 use super::*;
 use crate::sim::{self, GUEST, PEER, Sim, World};
@@ -313,6 +314,7 @@ fn an_address_from_dhcp() {
         assert_eq!(ipv4_addr(), None);
         let address = timeout(Duration::from_secs(30), up()).await.expect("in time");
         assert_eq!(address, Ok(Ipv4Addr::from(GUEST)));
+        assert!(!Sim::console().contains("lost"), "nothing was lost yet: {}", Sim::console());
         crate::task::yield_now().await;
         assert_eq!(with(|stack| Ok(stack.name_servers().to_vec())), Ok(vec![IpAddr::from(PEER)]));
     });

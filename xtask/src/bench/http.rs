@@ -13,6 +13,7 @@ use crate::machine::tap::{self, Namespace};
 use crate::test::lab::{BOOT, Lab, Running};
 use std::fmt::Display;
 use std::net::SocketAddr;
+use std::process::Stdio;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -145,12 +146,14 @@ pub fn inside<V: Display + FromStr>(
     if bench.long {
         arguments.push("--long");
     }
-    let output = namespace.xtask(&arguments)?.output().context(|| "cannot start xtask inside".into())?;
+    // What it says beside its value is for whoever looks.
+    let mut command = namespace.xtask(&arguments)?;
+    let output = command.stderr(Stdio::inherit()).output().context(|| "cannot start xtask inside".into())?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     match text.lines().find_map(|line| line.strip_prefix(VALUE)?.parse().ok()) {
         Some(value) => Ok(value),
         None => {
-            fail!("the measurement inside the namespace failed:\n{text}{}", String::from_utf8_lossy(&output.stderr))
+            fail!("the measurement inside the namespace failed:\n{text}")
         }
     }
 }

@@ -1,14 +1,12 @@
 //! Neighbours, paths, and what frames hold.
 
-use super::super::frame::{ACK, ARP, ICMP, ICMPV6, RST, SYN, UDP, be16};
+use super::super::frame::{ACK, ARP, ICMP, SYN, UDP, be16};
 use super::super::*;
-use super::crafted::{GUEST_MAC, Heard, Host, arp, ask, awake, heard, icmp, ipv4, ipv6, machine, turn};
+use super::crafted::{GUEST_MAC, Heard, Host, arp, ask, awake, heard, icmp, ipv4, machine, turn};
 use super::serve_echo;
 use crate::sim::{GUEST, PEER, Sim};
 use crate::task::{block_on, spawn};
 use crate::time::{Duration, sleep};
-use std::cell::Cell;
-use std::rc::Rc;
 use std::vec;
 use std::vec::Vec;
 
@@ -205,6 +203,62 @@ fn a_narrow_path_is_believed_if_the_message_can_be_true() {
     });
 }
 
+/// Serves whoever comes with so many bytes, of which a socket holds all if they are few; and waits.
+fn serve_bytes(count: usize) {
+    let listener = TcpListener::bind(80).expect("free");
+    spawn(async move {
+        while let Ok(mut stream) = listener.accept().await {
+            spawn(async move {
+                let _ = stream.write_all(&vec![b'x'; count]).await;
+                sleep(Duration::from_secs(60)).await;
+            })
+            .expect("room");
+        }
+    })
+    .expect("room");
+}
+
+#[test]
+fn what_was_too_large_is_sent_again_at_once() {
+    // By a socket, and beside it.
+    for count in [4_000, 13_000] {
+        let mut sim = machine(ARGS);
+        block_on(async {
+            serve_bytes(count);
+            let mut host = far();
+            let frames = open(&mut sim, &mut host).await;
+            let large: Vec<_> = frames.iter().filter(|frame| frame.len() == 1514).cloned().collect();
+            assert!(large.len() >= 2, "{}", large.len());
+            let since = Sim::now();
+            // The router complains of each of them.
+            let mut again = Vec::new();
+            for large in &large {
+                let quoted = &large[14..42];
+                again.extend(ask(&mut sim, &icmp(ROUTER, [192, 0, 2, 1], GUEST, [3, 4], [0, 0, 5, 0], quoted)).await);
+            }
+            let mut bytes = 0;
+            for _ in 0..100 {
+                assert!(again.iter().all(|frame| frame.len() <= 1280 + 14));
+                let heard = host.listen(&again);
+                assert!(bytes > 0 || heard.len() > 1, "all of it, and not one segment each time");
+                bytes += heard.iter().map(|heard| heard.data.len()).sum::<usize>();
+                again = ask(&mut sim, &host.segment(ACK, &[], &[])).await;
+                if bytes >= count {
+                    break;
+                }
+            }
+            assert_eq!(bytes, count, "none of it twice");
+            let took = Sim::now() - since;
+            assert!(took < 100_000_000, "{took} ns");
+            // And the timers are right.
+            for _ in 0..50 {
+                sleep(Duration::from_millis(100)).await;
+                assert!(host.listen(&turn(&mut sim).await).is_empty(), "nothing is sent that has arrived");
+            }
+        });
+    }
+}
+
 #[test]
 fn a_path_that_swallows_large_packets_is_found_out() {
     for mtu in [1300, 600] {
@@ -217,106 +271,6 @@ fn a_path_that_swallows_large_packets_is_found_out() {
             assert!(all.len() >= 100, "{mtu}: {}", all.len());
         });
     }
-}
-
-/// Fills everything that the guest can send from with this byte.
-fn paint(byte: u8) {
-    use abi::nic::{DEFAULT_SLOTS, tx_slots_offset};
-    let start = usize::try_from(tx_slots_offset(DEFAULT_SLOTS)).expect("small");
-    let bytes = usize::try_from(DEFAULT_SLOTS).expect("small") * abi::ring::SLOT_BYTES;
-    crate::platform::nic().write(start, &vec![byte; bytes]).expect("in the NIC");
-}
-
-/// Lets the guest send a frame of each kind, from slots that hold `byte`.
-fn everything(byte: u8) -> Vec<Vec<u8>> {
-    let mut all = Vec::new();
-    let mut sim = machine(ARGS);
-    block_on(async {
-        serve_echo(7);
-        let socket = UdpSocket::bind(53).expect("free");
-        let mut host = Host::new(1, 7);
-        let (own6, peer6) = ((0xfe80 << 112) | 0x46_4bff_fe00_0000, 0xfe80 << 112 | 9);
-        let udp = |len: u8| [vec![0, 9, 0, 99, 0, 8 + len, 0, 0], vec![0x77; len.into()]].concat();
-        let solicit = [[135, 0, 0, 0, 0, 0, 0, 0].as_slice(), &u128::to_be_bytes(own6), &[1, 1], &host.mac].concat();
-        let frames = [
-            arp(1, host.mac, host.ip, GUEST),
-            host.segment(SYN, &[2, 4, 5, 0xb4, 4, 2, 1, 1, 3, 3, 7, 1], &[]),
-            host.segment(ACK, &[], &[]),
-            host.segment(SYN | RST, &[], &[]),
-            Host { ports: (4, 4), ..host.clone() }.segment(SYN, &[], &[]),
-            ipv4(host.mac, host.ip, GUEST, UDP, &udp(3)),
-            ipv4(host.mac, host.ip, GUEST, UDP, &udp(200)),
-            ipv4(host.mac, host.ip, GUEST, ICMP, &[8, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7]),
-            ipv6(host.mac, peer6, own6, 255, ICMPV6, &solicit),
-            ipv6(host.mac, 0, 0xff02 << 112 | 1, 255, ICMPV6, &solicit[..24]),
-            ipv6(host.mac, peer6, own6, 64, ICMPV6, &[128, 0, 0, 0, 1, 2, 3, 4, 5]),
-            ipv6(host.mac, peer6, own6, 64, UDP, &udp(5)),
-        ];
-        for frame in frames {
-            paint(byte);
-            all.extend(ask(&mut sim, &frame).await);
-        }
-        paint(byte);
-        host.knock(&mut sim).await;
-        let step = |frames: Vec<Vec<u8>>, all: &mut Vec<Vec<u8>>| {
-            paint(byte);
-            all.extend(frames);
-        };
-        paint(byte);
-        let frame = host.next(ACK, b"odd");
-        let frames = ask(&mut sim, &frame).await;
-        host.listen(&frames);
-        step(frames, &mut all);
-        for (flags, seq) in [(SYN, host.seq), (RST, host.seq + 9)] {
-            awake(1).await;
-            let forged = Host { seq, ..host.clone() };
-            step(ask(&mut sim, &forged.segment(flags, &[], &[])).await, &mut all);
-        }
-        // Data behind a gap: an acknowledgement, at once. A whole lot of it: full segments.
-        let gap = Host { seq: host.seq + 10, ..host.clone() };
-        step(ask(&mut sim, &gap.segment(ACK, &[], b"gap")).await, &mut all);
-        step(ask(&mut sim, &host.segment(ACK, &[], &[7; 1333])).await, &mut all);
-        step(ask(&mut sim, &host.segment(ACK, &[], &[])).await, &mut all);
-        socket.send_to(b"odd", SocketAddr::from((host.ip, 9))).await.expect("room");
-        step(turn(&mut sim).await, &mut all);
-        socket.send_to(b"odd", SocketAddr::from(([10, 0, 77, 7], 9))).await.expect("room");
-        step(turn(&mut sim).await, &mut all);
-        step(ask(&mut sim, &arp(2, ROUTER, [10, 0, 77, 7], GUEST)).await, &mut all);
-        let v6 = Ipv6Addr::from_bits(0xfe80 << 112 | 77);
-        socket.send_to(b"odd", SocketAddr::from((v6, 9))).await.expect("room");
-        step(turn(&mut sim).await, &mut all);
-        let opened = Rc::new(Cell::new(false));
-        let done = opened.clone();
-        let peer = SocketAddr::from((host.ip, 99));
-        spawn(async move { done.set(TcpStream::connect(peer).await.is_err()) }).expect("room");
-        step(turn(&mut sim).await, &mut all);
-    });
-    let mut sim = machine("ip=dhcp");
-    block_on(async {
-        paint(byte);
-        all.extend(turn(&mut sim).await);
-    });
-    all
-}
-
-#[test]
-fn nothing_leaves_that_was_not_written() {
-    let (one, other) = (everything(0xa5), everything(0x5a));
-    assert_eq!(one.len(), other.len());
-    for (one, other) in one.iter().zip(&other) {
-        assert_eq!(one, other, "what the slots held before shows");
-    }
-    let of = |kind: u16, at: usize, protocol: u8| {
-        one.iter().filter(|frame| be16(frame, 12) == Some(kind) && frame.get(at) == Some(&protocol)).count()
-    };
-    // Each kind is among them: UDP and errors, segments, neighbour discovery, questions and answers of ARP.
-    assert!(of(frame::IPV4, 23, UDP) >= 3 && of(frame::IPV4, 23, ICMP) == 3, "{}", of(frame::IPV4, 23, ICMP));
-    assert!(
-        of(frame::IPV4, 23, frame::TCP) >= 8 && of(frame::IPV6, 20, ICMPV6) == 5,
-        "{}",
-        of(frame::IPV6, 20, ICMPV6)
-    );
-    assert_eq!((of(ARP, 21, 1), of(ARP, 21, 2)), (1, 1));
 }
 
 #[test]

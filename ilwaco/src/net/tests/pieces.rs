@@ -70,7 +70,7 @@ fn datagrams_in_pieces_are_put_together() {
 }
 
 /// Whole frames as they come in pieces.
-fn cut(frame: &[u8], id: u32) -> Vec<Vec<u8>> {
+pub fn cut(frame: &[u8], id: u32) -> Vec<Vec<u8>> {
     let mut pieces = Vec::new();
     fragments::split(frame, id, |piece| pieces.push(piece.to_vec()));
     assert!(pieces.len() > 1);

@@ -1,7 +1,7 @@
 //! Guests beside the web server: one that asks another VM, and one that sends datagrams back.
 
 use super::ensure;
-use crate::error::{Result, fail};
+use crate::error::{Context, Result, fail};
 use crate::machine::vm_mac;
 use crate::manifest::model::{Port, Ready, System};
 use crate::net::{FIRST_VM, HOST, HOST_MAC};
@@ -12,10 +12,17 @@ use smoltcp::wire::{
     EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr, IpProtocol, Ipv4Packet, Ipv4Repr, UdpPacket,
     UdpRepr,
 };
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener};
 use std::time::{Duration, Instant};
 
 pub const CASES: &[Case] = &[
     Case { name: "apps: ask", asserts: "a VM fetches documents from a web server in another VM over TCP", run: ask },
+    Case {
+        name: "apps: ask the host",
+        asserts: "a VM's connections to the gateway reach a server on the host's loopback interface, by address and by name",
+        run: ask_the_host,
+    },
     Case {
         name: "apps: ask by name",
         asserts: "a VM asks the server that DHCP or its arguments name for another VM's address",
@@ -36,6 +43,33 @@ fn ask(lab: &Lab) -> Result<()> {
     ensure(lines.len() == 3, || format!("{lines:?}"))?;
     running.must_not_say(0, "ERROR")?;
     running.power_off()
+}
+
+fn ask_the_host(lab: &Lab) -> Result<()> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context(|| "cannot listen".into())?;
+    let port = listener.local_addr().context(|| "the listener has no address".into())?.port();
+    // For as long as this process runs; each client asks once, and takes the end for the answer's.
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let answer =
+                [&b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\nConnection: close\r\n\r\n"[..], &[b'x'; 100]].concat();
+            // Whoever does not hear it says so.
+            let _ = stream.read(&mut [0; 1024]).and_then(|_| stream.write_all(&answer));
+        }
+    });
+    for (host, net) in [("10.0.2.2", ""), ("host.foraker.internal", " net=dhcp")] {
+        let running = lab
+            .boot(&format!("vms=ask{net}"))
+            .system(move |system| {
+                for image in system.image.iter_mut().filter(|image| image.name == "ask") {
+                    image.args = format!("server={host}:{port}");
+                }
+            })
+            .start()?;
+        running.wait_for_lines(3, &format!("ask: {host}:{port}/100b: 200, 100 bytes"), BOOT)?;
+        running.power_off()?;
+    }
+    Ok(())
 }
 
 fn ask_by_name(lab: &Lab) -> Result<()> {

@@ -7,6 +7,7 @@ mod apps;
 mod asm_guest;
 mod boot;
 mod browser;
+mod clients;
 mod command;
 mod components;
 mod control;
@@ -46,7 +47,10 @@ use crate::workspace::has_program;
 /// All machine tests in the order in which they run; those that take root only for root, that with a browser only where it is,
 /// and those that take minutes only where they are asked for.
 pub fn all(long: bool) -> Vec<Case> {
-    let root = is_root().unwrap_or(false);
+    let is_root = is_root().unwrap_or(false);
+    let has_tools = clients::TOOLS.iter().all(|(program, _)| has_program(program));
+    let takes_root = if is_root { [command::ROOT_CASES, many::ROOT_CASES, clients::CASES].concat() } else { Vec::new() };
+    let takes_tools = if is_root && has_tools { clients::TOOL_CASES } else { &[] };
     [
         stacks::CASES,
         boot::CASES,
@@ -84,9 +88,9 @@ pub fn all(long: bool) -> Vec<Case> {
         lazy::CASES,
         crowd::CASES,
         command::CASES,
-        if root { command::ROOT_CASES } else { &[] },
-        if root { many::ROOT_CASES } else { &[] },
-        if root && long { many::LONG_ROOT_CASES } else { &[] },
+        &takes_root,
+        if is_root && long { many::LONG_ROOT_CASES } else { &[] },
+        takes_tools,
     ]
     .concat()
 }
@@ -108,7 +112,7 @@ pub fn runs_on(case: &Case, kind: Kind) -> bool {
 
 /// Whether a case chooses its machine by itself, or tests `run`, so that once is enough.
 pub fn runs_once(case: &Case) -> bool {
-    ["qemu: ", "nic: ", "run: ", "stacks: "].iter().any(|group| case.name.starts_with(group))
+    ["qemu: ", "nic: ", "run: ", "clients: ", "stacks: "].iter().any(|group| case.name.starts_with(group))
 }
 
 /// A line for each reason why tests are left out, with their names.
@@ -119,7 +123,12 @@ pub fn left_out() -> Vec<String> {
     };
     let mut lines = Vec::new();
     if !is_root().unwrap_or(false) {
-        lines.push(line("they take root", &[command::ROOT_CASES, many::ROOT_CASES].concat()));
+        lines.push(line("they take root", &[command::ROOT_CASES, many::ROOT_CASES, clients::CASES, clients::TOOL_CASES].concat()));
+    }
+    let missing = clients::TOOLS.iter().filter(|(program, _)| !has_program(program));
+    let packages: Vec<&str> = missing.map(|&(_, package)| package).collect();
+    if !packages.is_empty() {
+        lines.push(line(&format!("Debian's packages {} are not installed", packages.join(", ")), clients::TOOL_CASES));
     }
     if !has_program(browser::PROGRAM) {
         lines.push(line("Chromium is not installed (Debian's package chromium)", browser::CASES));
