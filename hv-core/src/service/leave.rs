@@ -146,7 +146,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     /// A window for a VM to go out through, or why it stays.
     fn window_for(&self, vm: &Vm<B>) -> Result<usize, Stays> {
         let now = self.board.now();
-        if self.pool_bytes() == 0 || !self.swap_is_there() {
+        if self.pool_bytes() == 0 || !self.swap_is_there() || self.windows.has_suspect() {
             return Err(Stays::NoSwap);
         }
         let image = self.images.get(vm.image).map(|image| &image.entry);
@@ -198,7 +198,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         if self.is_called(vm) {
             return self.stay(vm, Stays::Busy);
         }
-        if !self.swap_is_there() || !self.has_room(swap) {
+        if !self.swap_is_there() || !self.has_room(swap) || self.windows.has_suspect() {
             return self.stay(vm, Stays::NoSwap);
         }
         let Some(pages) = self.show_pages(vm, window) else { return self.stay(vm, Stays::NoSwap) };

@@ -57,8 +57,9 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         Ok(())
     }
 
-    /// Swap is gone. Who was going out stays; for who was coming in its successor is asked, unless that has been tried often enough.
-    pub fn forget_swap(&mut self) {
+    /// Swap is gone, by its own fault or not. Who was going out stays; for who was coming in its successor is asked, unless that has killed
+    /// it often enough.
+    pub fn forget_swap(&mut self, at_fault: bool) {
         let Self { vms, cpu, .. } = self;
         for (window, open) in cpu.windows.open() {
             let Some(vm) = vms.by_id(open.vm) else { continue };
@@ -70,23 +71,12 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                     cpu.not_stored(vm, Stays::NoSwap);
                 }
                 Order::Load { pages, .. } => {
-                    if vm.life.is_ending() || !cpu.windows.try_again(window) {
+                    if vm.life.is_ending() || !cpu.windows.try_again(window, at_fault) {
                         cpu.give_up(vm, window, pages);
                     }
                 }
             }
         }
-    }
-
-    /// Swap knows of all that is in its pool: those who were coming in when its predecessor died go on.
-    pub(super) fn swap_knows_all(&mut self) {
-        let Self { vms, cpu, .. } = self;
-        for (window, open) in cpu.windows.open() {
-            if let (Order::Load { .. }, Some(bundle)) = (open.order, vms.bundle(open.vm.slot)) {
-                cpu.tell_load(open.vm, &bundle, window);
-            }
-        }
-        cpu.attention.set_swap();
     }
 }
 
@@ -110,7 +100,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         let mut any = false;
         for (window, open) in self.windows.open() {
             any = true;
-            if self.windows.has_waited(window, steady) < patience {
+            if matches!(open.order, Order::Load { told: false, .. }) || self.windows.has_waited(window, steady) < patience {
                 continue;
             }
             match (open.order, vms.by_id(open.vm)) {
