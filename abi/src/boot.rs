@@ -492,7 +492,7 @@ pub mod svm_plan {
 /// Failures that the core can end with by itself, as the `F0NN` of their messages. The loader knows the rest.
 #[allow(missing_docs)]
 pub mod failure {
-    pub const LITTLE_MEMORY: u32 = 4;
+    pub const NOT_ENOUGH_MEMORY: u32 = 4;
     pub const VMX_FEATURE: u32 = 14;
     pub const NO_IO_APIC: u32 = 7;
     pub const SELF_TEST: u32 = 23;
@@ -500,7 +500,8 @@ pub mod failure {
     /// The record itself is refused: without words, since they stand in it.
     pub const BOOT_RECORD: u32 = 28;
     /// All for which the record has words.
-    pub const WITH_WORDS: [u32; super::MAX_FAILURES - 1] = [LITTLE_MEMORY, VMX_FEATURE, NO_IO_APIC, SELF_TEST, PANIC];
+    pub const WITH_WORDS: [u32; super::MAX_FAILURES - 1] =
+        [NOT_ENOUGH_MEMORY, VMX_FEATURE, NO_IO_APIC, SELF_TEST, PANIC];
 }
 
 /// The words of a failure, padded with zeros.

@@ -98,7 +98,7 @@ records! {
     Error Slept { name: Name, bits: u64, rip: u64 }
         => "component {name} killed: it sleeps and does not take what it was rung for (bits {bits:#x}, rip {rip:#x})";
     Error LeftRingFull { name: Name, rip: u64 } => "component {name} killed: it does not empty its ring from the core (rip {rip:#x})";
-    Error Withheld { name: Name, vm: VmId, rip: u64 } => "component {name} killed: it does not let go of {vm}, which has ended (rip {rip:#x})";
+    Error DetachTimeout { name: Name, vm: VmId, rip: u64 } => "component {name} killed: it does not let go of {vm}, which has ended (rip {rip:#x})";
     Error Nonsense { name: Name, bad: BadMessage } => "component {name} killed: on trial it sent a {bad}";
     Error Stalled { name: Name, rip: u64 } => "component {name} killed: on trial it did not do its work (rip {rip:#x})";
     Warn SentNonsense { name: Name, bad: BadMessage } => "{name} sent a {bad}; ignored";

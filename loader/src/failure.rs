@@ -32,7 +32,7 @@ failures! {
     BootInformation = 3: "the boot loader's information is damaged or incomplete",
         "use GRUB 2.06 or later";
     /// Not enough memory.
-    LittleMemory = 4: "there is too little memory",
+    NotEnoughMemory = 4: "there is too little memory",
         "give the machine 48 MiB or more, or ask for fewer VMs";
     /// No ACPI tables.
     NoAcpi = 5: "there are no usable ACPI tables",

@@ -116,7 +116,7 @@ fn place_core(
     }
     match CorePlace::new(frames, module, file, kind) {
         Ok(core) => core,
-        Err(NoCore::NoMemory) => fatal(Failure::LittleMemory, format_args!("no room for the core")),
+        Err(NoCore::NoMemory) => fatal(Failure::NotEnoughMemory, format_args!("no room for the core")),
         Err(why) => fatal(Failure::BadModule, format_args!("'{name}': {why}")),
     }
 }
@@ -170,7 +170,7 @@ fn leave_modules(information: &Information, kept: &Kept, frames: &mut Frames) {
 fn place_vms(record: &mut BootRecord, options: &Options, list: VmList<'_>, frames: &mut Frames) {
     let missing = |missing| log::error!(target: "core", "{missing}");
     if let Err(no_room) = vms::place(record, options, list, frames, missing) {
-        fatal(Failure::LittleMemory, format_args!("{no_room}"));
+        fatal(Failure::NotEnoughMemory, format_args!("{no_room}"));
     }
 }
 

@@ -27,7 +27,7 @@ use zerocopy::FromBytes;
 unsafe fn room<T>(frames: &mut Frames, owner: Owner) -> (&'static mut T, Extent) {
     let pages = (size_of::<T>() as u64).div_ceil(PAGE_SIZE);
     let Some(first) = frames.alloc_contiguous(pages, 1, EARLY_END, owner) else {
-        fatal(Failure::LittleMemory, format_args!("no room for the boot record"));
+        fatal(Failure::NotEnoughMemory, format_args!("no room for the boot record"));
     };
     let memory = crate::memory::core_memory(first, pages * PAGE_SIZE);
     let _ = memory.clear(0, memory.len());
@@ -205,7 +205,7 @@ pub fn write_manifest(
                     fatal(Failure::DamagedModule, format_args!("'{name}': {damage}"));
                 }
                 Err(BadProgram::NoMemory) => {
-                    fatal(Failure::LittleMemory, format_args!("no memory for component '{}'", entry.name));
+                    fatal(Failure::NotEnoughMemory, format_args!("no memory for component '{}'", entry.name));
                 }
                 Err(why) => {
                     let reason = Unfit(why);

@@ -131,7 +131,7 @@ fn read_acpi(information: &Information) -> AcpiInfo {
 fn make_frames(information: &Information, image: LoaderImage) -> Frames {
     let usable = information.areas.usable_bytes();
     if usable < MIN_MEMORY {
-        fatal(Failure::LittleMemory, format_args!("{} MiB are usable", usable >> 20));
+        fatal(Failure::NotEnoughMemory, format_args!("{} MiB are usable", usable >> 20));
     }
     let mut in_use: heapless::Vec<(Piece, Owner), 60> = heapless::Vec::new();
     let loader = Piece { start: image.start, end: image.end };
@@ -142,7 +142,7 @@ fn make_frames(information: &Information, image: LoaderImage) -> Frames {
     // SAFETY: the map is the boot loader's, the early page tables are loaded, and besides the loader, its information and
     // its modules nothing is in use (multiboot2, section 3.3: the boot loader's own memory is free now).
     let frames = unsafe { map::make_frames(&information.areas, &in_use) };
-    let Some(frames) = frames else { fatal(Failure::LittleMemory, format_args!("no room for the frame table")) };
+    let Some(frames) = frames else { fatal(Failure::NotEnoughMemory, format_args!("no room for the frame table")) };
     log::info!("memory: {} MiB, {} MiB free", usable >> 20, (frames.free_frames() * PAGE_SIZE) >> 20);
     frames
 }

@@ -19,7 +19,7 @@ pub struct Scheduler<P> {
     /// A VM has blocked since then.
     blocked: bool,
     /// VMs give their quanta up and can go on all the same: plan far ahead.
-    hasty: bool,
+    far_ahead: bool,
 }
 
 impl<P: Policy> Scheduler<P> {
@@ -29,7 +29,7 @@ impl<P: Policy> Scheduler<P> {
     /// A scheduler that knows no VMs.
     pub fn new(tables: &mut Tables) -> Self {
         let (gatekeeper, policy) = (Gatekeeper::new(tables), P::new(tables));
-        Scheduler { gatekeeper, policy, published: 0, published_at: 0, blocked: false, hasty: false }
+        Scheduler { gatekeeper, policy, published: 0, published_at: 0, blocked: false, far_ahead: false }
     }
 
     /// Sets how many frames VMs can have on this machine.
@@ -83,7 +83,7 @@ impl<P: Policy> Scheduler<P> {
     #[inline]
     pub fn plan(&mut self, now: u64, outstanding: u32, capacity: u32, send: &mut impl FnMut(SchedCommand)) {
         if outstanding < self.published {
-            self.hasty = !self.blocked && now.wrapping_sub(self.published_at) < self.policy.quantum_ticks();
+            self.far_ahead = !self.blocked && now.wrapping_sub(self.published_at) < self.policy.quantum_ticks();
             self.blocked = false;
             self.published_at = now;
         }
@@ -116,7 +116,7 @@ impl<P: Policy> Scheduler<P> {
     #[inline]
     fn depth(&self) -> u32 {
         let most = PLAN_DEPTH.min(P::AHEAD);
-        if self.hasty { most } else { most.min(self.policy.runnable()) }
+        if self.far_ahead { most } else { most.min(self.policy.runnable()) }
     }
 }
 

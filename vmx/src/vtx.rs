@@ -291,7 +291,7 @@ fn invept(kind: u64, ept_pointer: u64) {
 /// # Safety
 /// `pointer` is a page of zeros that nobody else uses.
 unsafe fn format_region(pointer: NonNull<u8>, revision: u32) {
-    // SAFETY: the caller's; a page is aligned to 4 bytes.
+    // SAFETY: upheld by the caller; a page is aligned to 4 bytes.
     unsafe { pointer.cast::<u32>().write(revision) };
 }
 

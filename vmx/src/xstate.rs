@@ -37,7 +37,7 @@ impl State {
     /// # Safety
     /// As [`backend::xstate::State::save`].
     pub unsafe fn save(this: *mut State, optimized: bool) {
-        // SAFETY: the caller's; the MSR exists on every 64-bit CPU.
+        // SAFETY: upheld by the caller; the MSR exists on every 64-bit CPU.
         unsafe {
             backend::xstate::State::save(&raw mut (*this).area, optimized);
             (*this).kernel_gs_base = msr::rdmsr(msr::IA32_KERNEL_GSBASE);
@@ -49,7 +49,7 @@ impl State {
     /// # Safety
     /// As [`backend::xstate::State::load`].
     pub unsafe fn load(&self) {
-        // SAFETY: the caller's. The base is canonical because it comes from RDMSR, was checked, or is 0.
+        // SAFETY: upheld by the caller. The base is canonical because it comes from RDMSR, was checked, or is 0.
         unsafe {
             self.area.load();
             msr::wrmsr(msr::IA32_KERNEL_GSBASE, self.kernel_gs_base);

@@ -56,7 +56,7 @@ fn nonsense(vm: VmId) -> [Message; 20] {
         PagerEvent::VmStarted { vm, seat: Seat::new(0), image: ImageId::new(0), pages: PAGES, reserve: 14 }.into(),
         // With words that are none.
         Message { words: [u64::MAX; 7], ..PagerCommand::MapZero { vm, page: 0, count: 1 }.into() },
-        // VMs that there are not.
+        // VMs that do not exist.
         Message { words: [u64::MAX; 7], ..PagerCommand::Resume { vm }.into() },
         PagerCommand::MapZero { vm: nobody, page: 0, count: 1 }.into(),
         PagerCommand::MapImage { vm: gone, page: 32, count: 1 }.into(),

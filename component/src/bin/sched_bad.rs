@@ -72,7 +72,7 @@ fn raves(events: &mut Inbox, plan: &mut Outbox) -> ! {
     }
 }
 
-/// Plans turns of VMs that there are not.
+/// Plans turns of VMs that do not exist.
 fn dreams(events: &mut Inbox, plan: &mut Outbox) -> ! {
     loop {
         let empty = events.drain(|_| {});

@@ -50,7 +50,7 @@ impl Component {
             Death::Spins(ticks) => Record::Spun { name, ran_us: us(ticks), budget_us, rip },
             Death::Sleeps => Record::Slept { name, bits: self.notified, rip },
             Death::RingFull => Record::LeftRingFull { name, rip },
-            Death::Withholds(vm) => Record::Withheld { name, vm, rip },
+            Death::DetachTimeout(vm) => Record::DetachTimeout { name, vm, rip },
             Death::Nonsense(bad) => Record::Nonsense { name, bad },
             Death::Stalled => Record::Stalled { name, rip },
             // Said when its successor starts.
@@ -199,12 +199,12 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         if self.loaded == Some(rank) {
             self.loaded = None;
         }
-        self.open_interrupts(rank);
+        self.unmask_interrupts(rank);
         self.open_trial(rank);
     }
 
     /// Let the interrupts of a component come: at its start, when nothing is being served.
-    fn open_interrupts(&mut self, rank: usize) {
+    fn unmask_interrupts(&mut self, rank: usize) {
         for device in &self.components.list[rank].devices {
             if let Some(gsi) = device.gsi {
                 self.board.unmask(gsi);

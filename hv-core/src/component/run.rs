@@ -40,7 +40,7 @@ pub enum Death {
     /// It does not empty the ring from the core.
     RingFull,
     /// It does not let go of the NIC of this VM, which has ended.
-    Withholds(VmId),
+    DetachTimeout(VmId),
     /// It is on trial, and sent what is no message of its ring.
     Nonsense(BadMessage),
     /// It is on trial, and does not do its work.

@@ -13,7 +13,7 @@ use core::ptr::NonNull;
 /// Contiguous frames for this CPU, zeroed.
 fn frames_for(frames: &mut Frames, pages: u64, what: &str) -> PhysAddr {
     let Some(first) = frames.alloc_contiguous(pages, 1, u64::MAX, Owner::Core) else {
-        fatal(failure::LITTLE_MEMORY, format_args!("no room for {what}"));
+        fatal(failure::NOT_ENOUGH_MEMORY, format_args!("no room for {what}"));
     };
     let memory = core_memory(first, pages * PAGE_SIZE);
     let _ = memory.clear(0, memory.len());

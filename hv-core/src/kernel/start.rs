@@ -56,7 +56,7 @@ fn make<B: Backend + 'static>(
     let (slots, seats) = (vms.records.len(), vms.seats);
     let (Some(room), Some(tables)) = (core_room(&mut frames), Tables::new(&mut frames, vms)) else {
         fatal(
-            failure::LITTLE_MEMORY,
+            failure::NOT_ENOUGH_MEMORY,
             format_args!("no room for {slots} slots and {seats} seats of VMs; ask for fewer (slots=, seats=)"),
         );
     };
@@ -105,7 +105,7 @@ fn pool_bytes(options: &Options, wanted: u64, free: u64) -> u64 {
 fn fatal_load(error: &LoadError) -> ! {
     match error {
         LoadError::Memory(name) => {
-            fatal(failure::LITTLE_MEMORY, format_args!("no memory for component '{name}'"));
+            fatal(failure::NOT_ENOUGH_MEMORY, format_args!("no memory for component '{name}'"));
         }
         LoadError::Device(class) => refuse(Field::Device, (*class).into()),
         LoadError::Pair(service) => refuse(Field::Service, service.raw().into()),

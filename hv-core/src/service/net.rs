@@ -243,7 +243,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     /// The time has come by which the demultiplexer at this endpoint must have let go of a VM.
     pub fn withholds(&mut self, of: EndpointId, vm: VmId) {
         if let Some(rank) = self.endpoints.rank(of) {
-            self.condemn(rank, Death::Withholds(vm));
+            self.condemn(rank, Death::DetachTimeout(vm));
         }
     }
 

@@ -187,7 +187,7 @@ fn to_withhold_an_ended_vm_condemns_after_a_second() {
     let crate::kernel::Kernel { vms, cpu, .. } = &mut machine.kernel;
     let end = crate::vm::End::new(abi::end::EndReason::Destroyed, 0);
     cpu.end(vms.by_id(vm).expect("it lives"), end);
-    assert_eq!(machine.condemned(Service::Net), Death::Withholds(vm));
+    assert_eq!(machine.condemned(Service::Net), Death::DetachTimeout(vm));
     let waited = machine.wires.now() - before;
     // From one look to another.
     assert!((HZ..HZ + HZ / 5).contains(&waited), "{waited}");

@@ -186,7 +186,7 @@ fn both_who_share_its_pages_let_go_before_a_vm_is_buried() {
     let refusal = DiskCommand::Refused { vm: other, why: no_disk::NO_SET };
     assert_eq!(machine.kernel.disk_command(disk, &refusal.into()), Ok(()));
     assert!(machine.kernel.disk_command(disk, &abi::message::Message::new(0x7ff, [])).is_err());
-    assert_eq!(machine.condemned(Service::Disk), Death::Withholds(vm));
+    assert_eq!(machine.condemned(Service::Disk), Death::DetachTimeout(vm));
     set(&mut machine, false);
     machine.settle_again();
     assert!(!machine.vms().contains(&vm) && machine.vms().contains(&other));

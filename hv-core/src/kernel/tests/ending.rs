@@ -218,7 +218,7 @@ fn time_that_is_stolen_while_the_demultiplexer_should_let_go_counts_once() {
         assert!(jumps < 100, "it is never found out");
         machine.kernel.step();
     }
-    assert_eq!(machine.kernel.cpu.components.list[rank].run, Run::Condemned(Death::Withholds(vm)));
+    assert_eq!(machine.kernel.cpu.components.list[rank].run, Run::Condemned(Death::DetachTimeout(vm)));
     assert!(jumps > 10, "{jumps}");
 }
 

@@ -172,7 +172,7 @@ fn one_that_withholds_is_the_one_that_dies() {
     machine.hardware.borrow_mut().asleep = false;
     for _ in 0..4000 {
         machine.step();
-        if machine.kernel.cpu.components.list[twins[1].1].run == Run::Condemned(Death::Withholds(vms[1])) {
+        if machine.kernel.cpu.components.list[twins[1].1].run == Run::Condemned(Death::DetachTimeout(vms[1])) {
             break;
         }
     }

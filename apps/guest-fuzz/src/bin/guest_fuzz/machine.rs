@@ -93,7 +93,7 @@ pub fn load(address: u64) -> u64 {
 /// # Safety
 /// They are in [`Pages`] or below the image.
 pub unsafe fn store(address: u64, value: u64, bytes: u8) {
-    // SAFETY: the caller's: no Rust object lies there.
+    // SAFETY: upheld by the caller: no Rust object lies there.
     unsafe {
         match bytes {
             1 => asm!("mov [{1}], {0:l}", in(reg) value, in(reg) address, options(nostack, preserves_flags)),
