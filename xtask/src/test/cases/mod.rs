@@ -28,6 +28,7 @@ mod killed;
 mod lazy;
 mod many;
 mod nic;
+mod noise;
 mod policies;
 mod pooled;
 mod recovery;
@@ -66,6 +67,7 @@ pub fn all(long: bool) -> Vec<Case> {
         pooled::CASES,
         if long { pooled::LONG_CASES } else { &[] },
         killed::CASES,
+        noise::CASES,
         if long { killed::LONG_CASES } else { &[] },
         swap::CASES,
         if long { swap::LONG_CASES } else { &[] },
