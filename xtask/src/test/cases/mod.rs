@@ -30,7 +30,7 @@ mod many;
 mod nic;
 mod noise;
 mod policies;
-mod pooled;
+pub mod pooled;
 mod recovery;
 mod services;
 mod stacks;
