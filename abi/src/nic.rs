@@ -53,7 +53,7 @@ pub struct NicPage {
 pub struct Listens {
     /// [`Listens::SAID`], or 0: it has not said, and wants everything.
     pub said: u32,
-    /// UDP ports at which broadcasts are wanted; 0 for none.
+    /// UDP ports at which broadcasts are wanted, and datagrams while the VM is out; 0 for none.
     pub broadcast_ports: [u16; 10],
     /// IPv4 groups (10.0.2.16 would be 0x0a000210); 0 for none.
     pub groups: [u32; 6],

@@ -4,9 +4,12 @@ use super::*;
 use crate::frame::Mac;
 use crate::test_frames::{self as frames, NODE};
 use crate::test_machine::{Guest, Machine, address};
+use abi::nic::{Listens, NicPage};
+use core::mem::offset_of;
 use proptest::prelude::*;
 use std::vec;
 use std::vec::Vec;
+use zerocopy::IntoBytes;
 
 const HOST: Mac = Mac::new([0x52, 0x54, 0, 1, 2, 3]);
 const HOST_IPV4: u32 = 0x0a00_0202;
@@ -181,6 +184,66 @@ fn who_leaves_is_out_and_everything_for_it_calls_it() {
     machine.demux.kick(seat);
     machine.settle();
     assert_eq!(machine.sent().len(), 1);
+}
+
+#[test]
+fn who_has_left_is_called_by_nothing_that_it_does_not_listen_to() {
+    let (mut machine, mut guest) = machine(&[]);
+    let seat = guest.seat();
+    let mac = Mac::of_slot(1);
+    let mut listens = Listens { said: Listens::SAID, ..Listens::default() };
+    (listens.broadcast_ports[0], listens.groups[0]) = (7, 0xe000_00fb);
+    guest.window.write(offset_of!(NicPage, listens), listens.as_bytes()).expect("within the page");
+    assert!(machine.demux.leave(vm(1), seat));
+    // The core tells of it as well.
+    assert!(machine.demux.put_out(vm(1), NODE, address(1), true));
+    let to_port = |port| frames::ipv4(HOST, mac, HOST_IPV4, address(1), 17, &frames::udp((5000, port), &[1; 9]));
+    let own = frames::own_ipv6([0xfe, 0x80, 0, 0, 0, 0, 0, 0], mac);
+    let mut asked = vec![135, 0, 0, 0, 0, 0, 0, 0];
+    asked.extend(own);
+    let noise = [
+        to_port(8),
+        to_port(0),
+        frames::ipv6(HOST, mac, own, 17, &frames::udp((5000, 8), &[1; 9])),
+        // Cut off before its ports.
+        frames::ipv4(HOST, mac, HOST_IPV4, address(1), 17, &[0; 2])[..36].to_vec(),
+        frames::ipv4(HOST, Mac::BROADCAST, HOST_IPV4, u32::MAX, 17, &frames::udp((5000, 7), &[1; 9])),
+        frames::ipv4(
+            HOST,
+            Mac::new([1, 0, 0x5e, 0, 0, 0xfb]),
+            HOST_IPV4,
+            0xe000_00fb,
+            17,
+            &frames::udp((5353, 5353), &[1; 9]),
+        ),
+        frames::ipv4(HOST, mac, HOST_IPV4, address(6), 6, &[0; 20]),
+        // Questions, one of whoever wants the address, and an announcement.
+        frames::arp(HOST, Mac::BROADCAST, 1, (HOST, HOST_IPV4), address(1)),
+        frames::arp(HOST, mac, 1, (HOST, HOST_IPV4), address(1)),
+        frames::arp(HOST, Mac::BROADCAST, 1, (HOST, 0), address(1)),
+        frames::arp(HOST, Mac::BROADCAST, 1, (HOST, HOST_IPV4), HOST_IPV4),
+        frames::ipv6(HOST, mac, frames::own_ipv6([0xfe, 0x80, 0, 0, 0, 0, 0, 0], HOST), 58, &asked),
+    ];
+    for frame in &noise {
+        machine.arrive(frame);
+        machine.settle();
+    }
+    assert_eq!((machine.core.borrow().called.len(), machine.sent().len()), (0, 4), "all questions were answered");
+    // Where it listens, and what may be of a connection of its own.
+    for frame in [to_port(7), frames::ipv4(HOST, mac, HOST_IPV4, address(1), 6, &[0; 20])] {
+        machine.arrive(&frame);
+    }
+    machine.settle();
+    assert_eq!(machine.core.borrow().called, [vm(1)]);
+    assert!(machine.demux.attach(guest.newcomer(address(1), Share::DEFAULT), guest.nic()));
+    machine.settle();
+    assert_eq!(guest.receive().len(), 2);
+    // One that has not said anything wants everything.
+    guest.window.write(offset_of!(NicPage, listens), Listens::default().as_bytes()).expect("within the page");
+    assert!(machine.demux.leave(vm(1), seat));
+    machine.arrive(&to_port(8));
+    machine.settle();
+    assert_eq!(machine.core.borrow().called, [vm(1); 2]);
 }
 
 #[test]

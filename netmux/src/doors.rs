@@ -4,7 +4,7 @@
 //! are places; it gets more places only while half of them are free, and not more than its share; and a packet that nobody
 //! has taken for a while is dropped. What finds no place is counted, and its sender tries again.
 
-use abi::nic::MAX_FRAME;
+use abi::nic::{Listens, MAX_FRAME};
 use abi::note::TableBytes;
 use abi::vm::{Slot, VmId};
 use component::{Table, Tables};
@@ -32,7 +32,14 @@ struct Door {
     next: u32,
     /// It has run, so it may have connections.
     ran: bool,
+    /// It has said at which ports it takes datagrams,
+    said: bool,
+    /// and these are they.
+    ports: Ports,
 }
+
+/// See [`Listens::broadcast_ports`].
+type Ports = [u16; 10];
 
 /// A packet that is held.
 #[derive(Clone, Copy, Debug)]
@@ -107,7 +114,7 @@ impl Doors {
             self.remove_slot(vm.slot);
         }
         let Some(door) = self.slots.reach(vm.slot.index()) else { return false };
-        *door = Door { generation: vm.generation, ipv4, next: 0, ran };
+        *door = Door { generation: vm.generation, ipv4, ran, ..Door::default() };
         let chain = self.chain(ipv4);
         let Some(head) = self.heads.get_mut(chain) else { return false };
         self.slots[vm.slot.index()].next = core::mem::replace(head, vm.slot.number() + 1);
@@ -157,6 +164,19 @@ impl Doors {
     /// Whether the VM that is out of a slot has run.
     pub fn has_run(&self, slot: Slot) -> bool {
         self.slots.get(slot.index()).is_some_and(|door| door.ran)
+    }
+
+    /// What the VM said that it listens to which is out of this slot. Nothing happens where none is.
+    pub fn keep(&mut self, slot: Slot, listens: &Listens) {
+        if let Some(door) = self.slots.get_mut(slot.index()).filter(|door| door.generation != 0) {
+            (door.said, door.ports) = (listens.said == Listens::SAID, listens.broadcast_ports);
+        }
+    }
+
+    /// Whether a datagram to this port is for the VM that is out of a slot, as far as it has said.
+    pub fn takes(&self, slot: Slot, port: u16) -> bool {
+        let Some(door) = self.slots.get(slot.index()) else { return false };
+        !door.said || (port != 0 && door.ports.contains(&port))
     }
 
     /// The slot of the VM that is out and has this address.

@@ -119,6 +119,23 @@ pub fn begins(frame: &(impl Frame + ?Sized), head: &Head) -> bool {
     }
 }
 
+/// The UDP port that a packet goes to, 0 where it is cut off; `None` for what is no datagram, or a later fragment of one.
+pub fn datagram_port(frame: &(impl Frame + ?Sized), head: &Head) -> Option<u16> {
+    let at = match head.ethertype() {
+        IPV4 if frame.len() >= IPV4_END => {
+            let is_first = head.ip_version() == 4 && head.ipv4_header() >= 20 && head.ipv4_fragment_offset() == 0;
+            (is_first && head.ipv4_protocol() == UDP).then_some(ETHERNET + head.ipv4_header())?
+        }
+        IPV6 if frame.len() >= IPV6_END => (head.ip_version() == 6 && head.ipv6_next() == UDP).then_some(IPV6_END)?,
+        _ => return None,
+    };
+    let mut buffer = [0; ETHERNET + 60 + 4];
+    match *frame.copy(&mut buffer).get(at..).unwrap_or(&[]) {
+        [_, _, high, low, ..] => Some(u16::from_be_bytes([high, low])),
+        _ => Some(0),
+    }
+}
+
 #[cfg(test)]
 #[path = "neighbours_tests.rs"]
 mod tests;

@@ -4,7 +4,7 @@ use super::{Demux, Host};
 use crate::doors::Held;
 use crate::drivers::Nic;
 use crate::frame::{DmaFrame, Frame as _, IPV4, Mac};
-use crate::neighbours::{ANSWER_BYTES, Question, advertisement, arp_answer, begins};
+use crate::neighbours::{ANSWER_BYTES, Question, advertisement, arp_answer, begins, datagram_port};
 use crate::policy::Discipline;
 use abi::nic::Node;
 use abi::vm::{Seat, Slot, VmId};
@@ -34,7 +34,7 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
         // What was done for guests since the last turn is shown first.
         self.settle();
         let Some(port) = self.ports.get_mut(seat).filter(|port| port.id == vm) else { return false };
-        let ipv4 = port.ipv4;
+        let (ipv4, listens) = (port.ipv4, port.listens());
         let sends = self.tx_flood.is_some_and(|flood| flood.from == Some(seat));
         if ipv4 == 0 || port.learns || sends || !port.is_empty() {
             return false;
@@ -45,7 +45,9 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
             port.take_pages(pages);
         }
         self.detach(vm, seat);
-        self.doors.put(vm, ipv4, true)
+        let is_out = self.doors.put(vm, ipv4, true);
+        self.doors.keep(vm.slot, &listens);
+        is_out
     }
 
     /// A VM that was out is gone.
@@ -98,8 +100,12 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
         }
         let Some((vm, ipv4)) = self.ports.slot_of(to).and_then(|slot| self.doors.at(slot)) else { return false };
         let is_its = head.ethertype() != IPV4 || head.ipv4_destination() == ipv4;
-        // What has run has connections, perhaps; what never has been is in none.
-        if is_its && (self.doors.has_run(vm.slot) || begins(frame, &head)) {
+        // What has run has connections, perhaps, and takes datagrams where it said; what never has been is in none.
+        let is_wanted = match self.doors.has_run(vm.slot) {
+            true => datagram_port(frame, &head).is_none_or(|port| self.doors.takes(vm.slot, port)),
+            false => begins(frame, &head),
+        };
+        if is_its && is_wanted {
             self.knock(vm, frame);
         } else {
             self.totals.absent_ignored += 1;

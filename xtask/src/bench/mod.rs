@@ -9,6 +9,7 @@
 mod admission;
 mod boot;
 mod components;
+mod compressed;
 mod crowd;
 mod echo;
 mod hoarders;
@@ -160,6 +161,7 @@ fn all() -> Vec<Entry> {
         hoarders::ENTRY,
         admission::ENTRY,
         slots::ENTRY,
+        compressed::ENTRY,
         registered::ENTRY,
         components::ENTRY,
         privileged_lines::ENTRY,

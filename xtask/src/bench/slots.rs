@@ -28,7 +28,7 @@ fn run(bench: &Bench) -> Result<Vec<Figure>> {
     let value = (more * FRAME) as f64 / slots as f64;
     let conditions = format!(
         "frames of core, components and their DMA memory at slots=2^{MANY} ({many}) less those at slots=2^{FEW} ({few}), over the \
-         difference of slots; seats={SEATS}, {MEMORY} MiB, the default policies; no VM is swapped out yet, so there is no place for what that takes"
+         difference of slots; seats={SEATS}, {MEMORY} MiB, the default policies; what a VM that is out takes of the pool is apart"
     );
     Ok(vec![Figure { metric: "slot_bytes", value, unit: "bytes", conditions }])
 }

@@ -29,8 +29,9 @@ mod killed;
 mod lazy;
 mod many;
 mod nic;
+mod noise;
 mod policies;
-mod pooled;
+pub mod pooled;
 mod recovery;
 mod services;
 mod stacks;
@@ -70,6 +71,7 @@ pub fn all(long: bool) -> Vec<Case> {
         pooled::CASES,
         if long { pooled::LONG_CASES } else { &[] },
         killed::CASES,
+        noise::CASES,
         if long { killed::LONG_CASES } else { &[] },
         swap::CASES,
         if long { swap::LONG_CASES } else { &[] },

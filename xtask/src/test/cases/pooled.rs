@@ -54,7 +54,7 @@ pub fn swap(running: &Running, what: &str) -> Result<u64> {
 }
 
 /// How many requests a VM has answered, this one included, by what it says itself.
-fn requests(running: &Running, vm: usize) -> Result<u64> {
+pub fn requests(running: &Running, vm: usize) -> Result<u64> {
     counted(vm, &http::get(running.services()[vm], "/status.json", ANSWER).context(|| format!("VM {vm}"))?)
 }
 

@@ -1,0 +1,77 @@
+//! What a LAN is full of reaches VMs that have run and are out.
+
+use super::ensure;
+use super::frames::{arp_request, ethernet, ipv4};
+use super::pooled::{self, VMS, requests};
+use crate::error::Result;
+use crate::machine::{Kind, vm_mac};
+use crate::net::{FIRST_VM, HOST, HOST_MAC};
+use crate::test::Case;
+use crate::test::lab::{Lab, Running, number};
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+pub const CASES: &[Case] = &[Case {
+    name: "qemu: pooled, noise",
+    asserts: "who asks for the addresses of VMs that are out is answered, and neither that nor datagrams to ports where they do not listen bring them in",
+    run: noise,
+}];
+
+/// How long answers may take, and what comes is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Somebody on the LAN.
+const STRANGER: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 99);
+const STRANGER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 9];
+
+/// VMs that have run and are out.
+fn out(running: &Running) -> Result<BTreeSet<u32>> {
+    let lines = running.monitor("vms")?;
+    let out = lines.iter().filter(|line| line.contains(" state=out-memory "));
+    Ok(out.filter_map(|line| number(line, "index")?.try_into().ok()).collect())
+}
+
+/// A datagram from the host to a port at which no web server listens.
+fn datagram(to: Ipv4Addr) -> Vec<u8> {
+    let [high, low] = 5353_u16.to_be_bytes();
+    ipv4(HOST, to, 17, 0, &[0x13, 0x88, high, low, 0, 12, 0, 0, 1, 2, 3, 4])
+}
+
+fn noise(_: &Lab) -> Result<()> {
+    let lab = Lab::with(Kind::Qemu)?;
+    let running = pooled::start(&lab)?;
+    for vm in 0..VMS {
+        requests(&running, vm)?;
+    }
+    let before = out(&running)?;
+    ensure(before.len() > VMS / 2, || format!("{} VMs are out", before.len()))?;
+    let net = running.net()?;
+    let seen = net.watch();
+    for &slot in &before {
+        let (mac, address) = (vm_mac(slot), Ipv4Addr::from_bits(FIRST_VM.to_bits() + slot));
+        // A question, one of whoever wants the address, and something for nobody.
+        net.inject(&arp_request(STRANGER_MAC, STRANGER, address));
+        net.inject(&arp_request(STRANGER_MAC, Ipv4Addr::UNSPECIFIED, address));
+        net.inject(&ethernet(mac, HOST_MAC, 0x0800, &datagram(address)));
+        // The receive ring of the NIC is no place for all of it at once.
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let end = Instant::now() + PATIENCE;
+    let mut answers = 0;
+    while answers < 2 * before.len() {
+        let left = end.saturating_duration_since(Instant::now());
+        let Ok(frame) = seen.recv_timeout(left) else { break };
+        let is_answer = frame.get(12..14) == Some(&[8, 6]) && frame.get(21) == Some(&2);
+        answers += usize::from(is_answer && frame.get(..6) == Some(&STRANGER_MAC));
+    }
+    ensure(answers == 2 * before.len(), || format!("{answers} answers to {} questions", 2 * before.len()))?;
+    let after = out(&running)?;
+    ensure(after == before, || format!("{before:?} were out, and now {after:?} are"))?;
+    // They are called by what they listen to.
+    for vm in before {
+        let answered = requests(&running, vm as usize)?;
+        ensure(answered == 2, || format!("VM {vm} has answered {answered} requests"))?;
+    }
+    running.must_not_say(0, " ended: ")?;
+    running.power_off()
+}
