@@ -84,6 +84,19 @@ messages! {
     }
 }
 
+impl DiskOrder {
+    /// The block that it is about; none of a flush.
+    #[must_use]
+    pub const fn block(&self) -> Option<u64> {
+        match *self {
+            DiskOrder::Read { block, .. } | DiskOrder::Write { block, .. } | DiskOrder::Discard { block } => {
+                Some(block)
+            }
+            DiskOrder::Flush => None,
+        }
+    }
+}
+
 messages! {
     /// Disk striper to guest.
     #[allow(missing_docs)]

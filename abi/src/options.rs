@@ -1,7 +1,7 @@
 //! Boot options on the loader's command line.
 
 /// The keys of options that are not the role of a component (whose value is a policy).
-pub const KEYS: [&str; 14] = [
+pub const KEYS: [&str; 15] = [
     "vms",
     "slots",
     "seats",
@@ -11,6 +11,7 @@ pub const KEYS: [&str; 14] = [
     "residence",
     "pool",
     "net",
+    "disk",
     "log",
     "on-fatal",
     "selftest",

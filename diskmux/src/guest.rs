@@ -1,5 +1,6 @@
 //! One VM's virtual disk: its requests, as they come out of its ring, and their completions. What the VM wrote is an allegation: copied, checked, used.
 
+use crate::store::JOBS;
 use abi::guest_disk::{
     BLOCK_BYTES, COMPLETION_SLOTS, DiskCompletion, DiskOrder, DiskPage, SLOTS, flags, state, status,
 };
@@ -11,11 +12,15 @@ use core::mem::offset_of;
 use disk_format::{Block, zeroed};
 use ring::{PushError, RingError, SharedMemory};
 
+/// Requests of a VM that were taken and have not ended, at most: half of those that the store has room for, so that none can hold all of its places, and as
+/// many as a VM has slots for blocks.
+pub const AWAY: u32 = 8;
+
+const _: () = assert!(AWAY as usize == JOBS / 2 && AWAY == SLOTS as u32);
+
 /// A VM that has a disk.
 pub struct Guest {
     pub vm: VmId,
-    /// Its share against other VMs.
-    pub weight: u16,
     /// The disk's place in the directory; `None` for a VM whose disk is gone: all of its requests fail.
     pub entry: Option<u16>,
     /// Whether it may not write.
@@ -39,8 +44,8 @@ pub enum Next {
 
 impl Guest {
     /// A VM of which nothing was taken yet.
-    pub fn new(vm: VmId, weight: u16, entry: Option<u16>, read_only: bool, disk: VmDisk) -> Self {
-        Guest { vm, weight, entry, read_only, disk, away: 0, more: false }
+    pub fn new(vm: VmId, entry: Option<u16>, read_only: bool, disk: VmDisk) -> Self {
+        Guest { vm, entry, read_only, disk, away: 0, more: false }
     }
 
     /// Tells the VM what its disk is.
@@ -62,7 +67,7 @@ impl Guest {
             Err(RingError::EpochChanged) => return Next::Again,
             Err(RingError::Corrupt) => COMPLETION_SLOTS,
         };
-        if untaken + self.away >= COMPLETION_SLOTS {
+        if self.away >= AWAY || untaken + self.away >= COMPLETION_SLOTS {
             self.more = self.away > 0;
             let waits = self.more || self.disk.completions.prepare_wait();
             return if waits { Next::Nothing } else { Next::Again };
@@ -99,14 +104,7 @@ impl Guest {
         if self.read_only && matches!(order, DiskOrder::Write { .. } | DiskOrder::Discard { .. }) {
             return Err(status::READ_ONLY);
         }
-        match order {
-            DiskOrder::Read { block, .. } | DiskOrder::Write { block, .. } | DiskOrder::Discard { block }
-                if block >= blocks =>
-            {
-                Err(status::OUT_OF_RANGE)
-            }
-            _ => Ok(order),
-        }
+        if order.block().is_some_and(|block| block >= blocks) { Err(status::OUT_OF_RANGE) } else { Ok(order) }
     }
 
     /// What lies in a slot.

@@ -3,15 +3,14 @@
 use crate::disks::{Disks, Host};
 use crate::drivers::Controller;
 use crate::guest::{Guest, Next};
+use crate::policy::{Discipline, Waiting};
 use crate::sets::Sets;
 use crate::store::{Ask, JOBS, Outcome, Refused, Store};
-use crate::turns::{self, Turns};
 use crate::uses::Uses;
 use abi::attachment::mode;
 use abi::disk_service::{DiskCommand, DiskEvent, no_disk};
 use abi::guest_disk::{DiskOrder, status};
 use abi::limits::Name;
-use abi::message::Message;
 use abi::note::TableBytes;
 use abi::vm::{Seat, VmId};
 use component::{Table, Tables, VmDisk};
@@ -20,8 +19,8 @@ use ring::SharedMemory;
 
 /// Requests that are taken before others come to their turn, so that nobody's nonsense holds them up.
 const BATCH: usize = 64;
-/// VMs that hear of completions at the end of a step: no more than requests end in it.
-const BELLS: usize = BATCH + JOBS;
+/// VMs that hear of completions at the end of a step: no more than requests end in it, which takes twice from the rings.
+const BELLS: usize = 2 * BATCH + JOBS;
 
 /// What is needed of the machine.
 pub trait Machine {
@@ -48,11 +47,12 @@ enum Place {
     Attached(Guest),
 }
 
-/// Bytes that a seat takes in all tables.
-// No more than some hundred.
+/// What the tables of a striper with this discipline take.
+// A seat takes no more than some hundred bytes.
 #[allow(clippy::cast_possible_truncation)]
-pub const TABLES: TableBytes =
-    TableBytes { per_seat: size_of::<Place>() as u32 + turns::BYTES_PER_SEAT, ..TableBytes::NONE };
+pub const fn tables<D: Discipline>() -> TableBytes {
+    TableBytes { per_seat: size_of::<Place>() as u32 + D::SEAT_BYTES, ..TableBytes::NONE }
+}
 
 /// A request that the store has.
 #[derive(Clone, Copy)]
@@ -65,9 +65,9 @@ struct Flight {
 }
 
 /// All of them.
-pub struct Guests {
+pub struct Guests<D> {
     places: Table<Place>,
-    turns: Turns,
+    discipline: D,
     uses: Uses,
     flights: [Option<Flight>; JOBS],
     bells: heapless::Vec<Seat, BELLS>,
@@ -75,12 +75,12 @@ pub struct Guests {
     told: bool,
 }
 
-impl Guests {
+impl<D: Discipline> Guests<D> {
     /// Nobody yet.
     pub fn new(tables: &mut Tables, uses: Uses) -> Self {
         Guests {
             places: tables.per_seat(),
-            turns: Turns::new(tables),
+            discipline: D::new(tables),
             uses,
             flights: [None; JOBS],
             bells: heapless::Vec::new(),
@@ -152,12 +152,13 @@ impl Guests {
             }
             return machine.tell(DiskCommand::Refused { vm, why: no_disk::NO_ROOM });
         };
-        let guest = Guest::new(vm, weight, entry, !to_write, disk);
+        let guest = Guest::new(vm, entry, !to_write, disk);
         if let Some(entry) = entry.and_then(|entry| sets.entry(entry)) {
             guest.announce(name, entry.blocks);
         }
         *place = Place::Attached(guest);
-        self.turns.push(seat);
+        self.discipline.attach(seat, weight);
+        self.discipline.enqueue(seat);
         machine.raise(vm);
     }
 
@@ -176,44 +177,73 @@ impl Guests {
 
     /// The VM in a seat has kicked its disk.
     pub fn kicked(&mut self, seat: Seat) {
-        self.turns.push(seat);
+        self.discipline.enqueue(seat);
     }
 
-    /// Gives the store what VMs ask for, in turns, as long as it has room. True when there is perhaps more to take at once.
+    /// Gives the store what VMs ask for, in the order of the discipline, as long as it has room. True when there is perhaps more to take at once.
     pub fn serve<C: Controller, H: Host>(&mut self, store: &mut Store, sets: &Sets, disks: &Disks<C, H>) -> bool {
         for _ in 0..BATCH {
+            if let Some(seat) = self.discipline.wants() {
+                self.take(seat, sets);
+                continue;
+            }
             let Some(flight) = self.flights.iter().position(Option::is_none) else { return false };
-            let Some(seat) = self.turns.first() else { return false };
             if !store.has_room() {
                 return false;
             }
-            let Some(Place::Attached(guest)) = self.places.get_mut(seat.index()) else {
-                self.turns.leave();
-                continue;
-            };
-            let request = match guest.next() {
-                Next::Request(request) => request,
-                Next::Nothing => {
-                    self.turns.leave();
-                    continue;
-                }
-                Next::Again => {
-                    // One that lies does not keep its turn.
-                    self.turns.spend(0);
-                    continue;
-                }
-            };
-            let (vm, weight) = (guest.vm, guest.weight);
-            match begin(guest, &request, flight, store, sets, disks) {
-                Ok(slot) => self.flights[flight] = Some(Flight { seat, vm, id: request.id, slot }),
-                Err(status) => {
-                    let _ = guest.complete(request.id, status);
-                    self.ring(seat);
-                }
-            }
-            self.turns.spend(weight);
+            let Some(waiting) = self.discipline.next() else { return false };
+            self.begin(&waiting, flight, store, sets, disks);
         }
         true
+    }
+
+    /// Takes the next request of the VM in a seat, for which the discipline has asked, from its ring.
+    fn take(&mut self, seat: Seat, sets: &Sets) {
+        let Some(Place::Attached(guest)) = self.places.get_mut(seat.index()) else { return self.discipline.nothing() };
+        let request = match guest.next() {
+            Next::Request(request) => request,
+            Next::Nothing => return self.discipline.nothing(),
+            // One that lies does not keep its turn.
+            Next::Again => return self.discipline.taken(None),
+        };
+        let entry = guest.entry.and_then(|entry| sets.entry(entry)).ok_or(status::FAILED);
+        let order = entry.and_then(|entry| Ok((entry, guest.order(&request, entry.blocks)?)));
+        match order {
+            Ok((entry, order)) => {
+                let at = order.block().and_then(|block| entry.data(block)).unwrap_or(u64::MAX);
+                self.discipline.taken(Some(Waiting { vm: guest.vm, seat, id: request.id, order, at }));
+            }
+            Err(status) => {
+                let _ = guest.complete(request.id, status);
+                self.discipline.taken(None);
+                self.ring(seat);
+            }
+        }
+    }
+
+    /// Gives a request that was taken to the store, unless its VM is gone.
+    fn begin<C: Controller, H: Host>(
+        &mut self,
+        waiting: &Waiting,
+        flight: usize,
+        store: &mut Store,
+        sets: &Sets,
+        disks: &Disks<C, H>,
+    ) {
+        let &Waiting { vm, seat, id, order, .. } = waiting;
+        let Some(Place::Attached(guest)) = self.places.get_mut(seat.index()) else { return };
+        if guest.vm != vm {
+            return;
+        }
+        match ask(guest, order, flight, store, sets, disks) {
+            Ok(slot) => self.flights[flight] = Some(Flight { seat, vm, id, slot }),
+            Err(status) => {
+                if guest.complete(id, status) {
+                    self.discipline.enqueue(seat);
+                }
+                self.ring(seat);
+            }
+        }
     }
 
     /// A request that the store had has ended. `memory`: where what was read lies.
@@ -233,7 +263,7 @@ impl Guests {
             (Outcome::Failed | Outcome::Data(_), _) => status::FAILED,
         };
         if guest.complete(id, status) {
-            self.turns.push(seat);
+            self.discipline.enqueue(seat);
         }
         self.ring(seat);
     }
@@ -258,21 +288,21 @@ impl Guests {
     }
 }
 
-/// Gives a request to the store, with this token. (Its block is not to lie on the stack of whoever does the next step.) The slot that what is read belongs into.
+/// Asks the store for what a VM wants, with this token. (Its block is not to lie on the stack of whoever does the next step.) The slot that what is read belongs into.
 ///
 /// # Errors
 /// The status with which it has ended at once.
 #[inline(never)]
-fn begin<C: Controller, H: Host>(
+fn ask<C: Controller, H: Host>(
     guest: &Guest,
-    request: &Message,
+    order: DiskOrder,
     token: usize,
     store: &mut Store,
     sets: &Sets,
     disks: &Disks<C, H>,
 ) -> Result<Option<u16>, u16> {
     let entry = guest.entry.and_then(|entry| sets.entry(entry)).ok_or(status::FAILED)?;
-    let (ask, slot, data) = match guest.order(request, entry.blocks)? {
+    let (ask, slot, data) = match order {
         DiskOrder::Read { block, slot } => (Ask::Read(block), Some(slot), None),
         DiskOrder::Write { block, slot } => (Ask::Write(block), None, guest.block_in(slot)),
         DiskOrder::Flush => (Ask::Flush, None, None),

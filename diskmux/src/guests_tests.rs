@@ -1,4 +1,5 @@
 use super::*;
+use crate::policy::Drr;
 use crate::service::Service;
 use crate::sets::DIRECTORY_BYTES;
 use crate::test_machine::{BUFFERS, Clock, Fake, Shared, WEB, connect_to, content, dma, set, writable};
@@ -7,6 +8,7 @@ use abi::guest_disk::{
     BLOCK_BYTES, COMPLETION_SLOTS, COMPLETIONS, DiskCompletion, DiskPage, PAGES, REQUEST_SLOTS, REQUESTS, flags,
     ring_bytes, state,
 };
+use abi::message::Message;
 use core::mem::offset_of;
 use ring::{Consumer, Producer, RingError};
 use std::boxed::Box;
@@ -79,16 +81,16 @@ struct Lab {
     platters: Vec<Shared>,
     memory: SharedMemory,
     disks: Disks<Fake, Clock>,
-    service: Service,
+    service: Service<Drr>,
     vms: Vms,
 }
 
-fn start(platters: &[Shared], memory: SharedMemory) -> (Disks<Fake, Clock>, Service) {
+fn start(platters: &[Shared], memory: SharedMemory) -> (Disks<Fake, Clock>, Service<Drr>) {
     let mut disks = connect_to(platters, memory);
     let mut sets = Sets::new(Box::leak(Box::new([0; DIRECTORY_BYTES])));
     sets.find(&mut disks);
     let uses = Uses::new(Box::leak(Box::new([0; MAX_ENTRIES])));
-    let guests = Guests::new(&mut Tables::on_heap(TABLES, 0, SEATS), uses);
+    let guests = Guests::new(&mut Tables::on_heap(tables::<Drr>(), 0, SEATS), uses);
     (disks, Service::new(sets, Store::new(BUFFERS + crate::scrub::BYTES), guests, BUFFERS))
 }
 
@@ -375,6 +377,32 @@ fn a_vm_that_lies_harms_itself() {
         lab.settle();
     }
     assert_eq!(taken, 32);
+}
+
+#[test]
+fn no_vm_holds_all_places_of_the_store() {
+    let mut lab = Lab::new();
+    lab.attach(0, "web", mode::READ_ONLY, false);
+    lab.attach(1, "web", mode::READ_ONLY, false);
+    let (mut greedy, mut modest) = (lab.own(0), lab.own(1));
+    // Disks that answer nothing: what has begun stays.
+    lab.platters.iter().for_each(|platter| platter.borrow_mut().silent = true);
+    (0..REQUEST_SLOTS).for_each(|id| greedy.ask(id, DiskOrder::Read { block: u64::from(id), slot: 0 }));
+    lab.kick(0);
+    for _ in 0..4 {
+        let _ = lab.service.step(&mut lab.disks, &mut lab.vms);
+    }
+    modest.ask(1, DiskOrder::Read { block: 600, slot: 0 });
+    lab.kick(1);
+    for _ in 0..4 {
+        let _ = lab.service.step(&mut lab.disks, &mut lab.vms);
+    }
+    let flights = |seat| lab.service.guests.flights.iter().flatten().filter(|one| one.seat == Seat::new(seat)).count();
+    assert_eq!((flights(0), flights(1)), (JOBS / 2, 1));
+    // All end all the same.
+    lab.platters.iter().for_each(|platter| platter.borrow_mut().silent = false);
+    lab.settle();
+    assert_eq!((greedy.ended().len(), modest.ended().len()), (16, 1));
 }
 
 #[test]

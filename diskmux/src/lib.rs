@@ -12,6 +12,7 @@ mod disks;
 pub mod drivers;
 mod guest;
 mod guests;
+pub mod policy;
 mod run;
 mod scrub;
 mod service;
@@ -19,12 +20,11 @@ mod sets;
 mod store;
 #[cfg(test)]
 mod test_machine;
-mod turns;
 mod uses;
 
 pub use component;
 pub use disks::{Disks, Failed, Host};
-pub use guests::TABLES;
+pub use guests::tables;
 pub use run::run;
 pub use scrub::Scrub;
 pub use sets::Sets;

@@ -4,6 +4,7 @@ use crate::controllers::{self, Any};
 use crate::disks::{Disks, Host, MAX_CONTROLLERS, WAITED_BYTES};
 use crate::drivers::Room;
 use crate::guests::{self, Guests};
+use crate::policy::Discipline;
 use crate::scrub;
 use crate::service::Service;
 use crate::sets::{DIRECTORY_BYTES, Sets};
@@ -26,6 +27,18 @@ const ASKS: u64 = 10_000;
 static DIRECTORY: Once<[u8; DIRECTORY_BYTES]> = Once::new([0; DIRECTORY_BYTES]);
 /// How many VMs have each virtual disk.
 static USES: Once<[u16; MAX_ENTRIES]> = Once::new([0; MAX_ENTRIES]);
+
+/// Makes a program of a discipline.
+#[macro_export]
+macro_rules! main {
+    ($discipline:ty) => {
+        $crate::component::main!(main, $crate::tables::<$discipline>());
+
+        fn main(component: $crate::component::Component) -> ! {
+            $crate::run::<$discipline>(&component)
+        }
+    };
+}
 
 /// The core, as the disks need it.
 struct Core {
@@ -73,7 +86,7 @@ impl Host for Core {
 ///
 /// # Panics
 /// When the manifest gives the component too little DMA memory, or no rings with the monitor.
-pub fn run(component: &Component) -> ! {
+pub fn run<D: Discipline>(component: &Component) -> ! {
     let info = component.info();
     let dma = component.dma().filter(|dma| dma.memory.len() >= DMA_BYTES);
     let Some(dma) = dma else { panic!("too little DMA memory: give diskmux {DMA_BYTES} bytes in system.toml") };
@@ -83,7 +96,7 @@ pub fn run(component: &Component) -> ! {
     let waited = controllers::BYTES;
     let scrubs = waited + WAITED_BYTES;
     let mut disks = Disks::new(controllers, dma.memory, waited, core);
-    log::info!("incarnation={} disks={}", info.incarnation, disks.list().len());
+    log::info!("policy={} incarnation={} disks={}", D::NAME, info.incarnation, disks.list().len());
     let Some(directory) = DIRECTORY.take() else { panic!("the directory was taken") };
     let mut sets = Sets::new(directory);
     // What came to the predecessor was perhaps never acknowledged.
@@ -91,7 +104,7 @@ pub fn run(component: &Component) -> ! {
     sets.find(&mut disks);
     let Some(uses) = USES.take() else { panic!("the uses of disks were taken") };
     let (from_core, to_core) = component.service(abi::service::Service::Disk);
-    let guests = Guests::new(&mut component.tables(), Uses::new(uses));
+    let guests = Guests::<D>::new(&mut component.tables(), Uses::new(uses));
     let desk = Desk {
         service: Service::new(sets, Store::new(scrubs + scrub::BYTES), guests, scrubs),
         vms: Vms { component, to_core },
@@ -123,13 +136,13 @@ impl guests::Machine for Vms<'_> {
 }
 
 /// What the component does for the core and the monitor.
-struct Desk<'c> {
-    service: Service,
+struct Desk<'c, D> {
+    service: Service<D>,
     vms: Vms<'c>,
     complaints: Complaints,
 }
 
-impl Desk<'_> {
+impl<D: Discipline> Desk<'_, D> {
     /// Answers a question of the monitor; `None` when it is answered later, or never.
     fn answer(&mut self, message: &Message, disks: &Disks<&'static mut Any, Core>) -> Option<DiskReply> {
         let sets = &self.service.sets;
@@ -162,10 +175,10 @@ impl Desk<'_> {
     }
 }
 
-fn serve(
+fn serve<D: Discipline>(
     component: &Component,
     disks: &mut Disks<&'static mut Any, Core>,
-    mut desk: Desk<'_>,
+    mut desk: Desk<'_, D>,
     mut from_core: Inbox,
 ) -> ! {
     let hz = component.info().tsc_hz;

@@ -3,6 +3,7 @@
 use crate::disks::{Disks, Host};
 use crate::drivers::Controller;
 use crate::guests::{Guests, Machine};
+use crate::policy::Discipline;
 use crate::scrub::Scrub;
 use crate::sets::Sets;
 use crate::store::{Ask, Store};
@@ -13,19 +14,19 @@ use abi::message::Message;
 const DOUBT: u64 = u64::MAX;
 
 /// All of it.
-pub struct Service {
+pub struct Service<D> {
     pub sets: Sets,
     pub store: Store,
-    pub guests: Guests,
+    pub guests: Guests<D>,
     /// The scrub that is under way, and the id of the question for it.
     scrub: Option<(u32, Scrub)>,
     /// Where its buffers lie.
     scrubs: usize,
 }
 
-impl Service {
+impl<D: Discipline> Service<D> {
     /// Nothing is under way. A scrub has its buffers from `scrubs` on in the DMA memory.
-    pub fn new(sets: Sets, store: Store, guests: Guests, scrubs: usize) -> Self {
+    pub fn new(sets: Sets, store: Store, guests: Guests<D>, scrubs: usize) -> Self {
         Service { sets, store, guests, scrub: None, scrubs }
     }
 

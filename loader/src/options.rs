@@ -132,6 +132,8 @@ pub enum Problem<'a> {
     UnknownPolicy(usize),
     /// `net=` is no address and no policy of the role, of this index, that the network has.
     UnknownNet(usize),
+    /// `disk=` without a component that serves disks.
+    NoStriper,
     /// A number of VMs that is none, or not from 1 on.
     BadCount(&'a str),
     /// More VMs than the ABI can name.
@@ -187,6 +189,7 @@ impl Problem<'_> {
                 write!(f, "'{word}' is not understood; write {NET_FORM}, or one of the policies ")?;
                 list(f, known.components.get(role).into_iter().flat_map(policies))
             }
+            Problem::NoStriper => write!(f, "'{word}' chooses who serves disks, and no component of the manifest does"),
             Problem::BadCount(count) => {
                 write!(f, "'{word}' asks for '{}' VMs; write a number from 1 to {MAX_SLOTS}", Shown(count))
             }
@@ -267,6 +270,10 @@ impl Options {
                 Some(net) => self.net = net,
                 None => self.take_net_policy(value, known)?,
             },
+            "disk" => {
+                let role = first_party(known, Service::Disk).ok_or(Problem::NoStriper)?;
+                self.take_policy(role, value, known, Problem::UnknownPolicy(role))?;
+            }
             "log" => {
                 let values = "off, error, warn, info, debug, trace";
                 self.log = value.parse().map_err(|_| Problem::NotOneOf(values))?;
@@ -304,9 +311,7 @@ impl Options {
             _ => {
                 let role = known.components.iter().position(|component| component.name.as_str() == key);
                 let role = role.ok_or(Problem::UnknownKey)?;
-                let policy = policies(&known.components[role]).position(|name| name == value);
-                let slot = self.policies.get_mut(role).ok_or(Problem::UnknownKey)?;
-                *slot = policy.ok_or(Problem::UnknownPolicy(role))?;
+                self.take_policy(role, value, known, Problem::UnknownPolicy(role))?;
             }
         }
         Ok(())
@@ -353,15 +358,29 @@ impl Options {
 
     /// `net=POLICY`, for the component that shares the NIC pages of VMs.
     fn take_net_policy<'a>(&mut self, value: &str, known: Known<'a>) -> Result<(), Problem<'a>> {
-        // The most important demultiplexer, which has the NIC; others have options of their own names.
-        let parties = (0_u32..).zip(known.components).filter(|(index, _)| is_party(known.rings, *index, Service::Net));
-        let first = parties.min_by_key(|(_, component)| component.priority);
-        let role = first.map(|(index, _)| index as usize).ok_or(Problem::BadForm(NET_FORM))?;
-        let policy = policies(&known.components[role]).position(|name| name == value);
+        let role = first_party(known, Service::Net).ok_or(Problem::BadForm(NET_FORM))?;
+        self.take_policy(role, value, known, Problem::UnknownNet(role))
+    }
+
+    /// The policy of a role, or the problem that there is none of that name.
+    fn take_policy<'a>(
+        &mut self,
+        role: usize,
+        value: &str,
+        known: Known<'a>,
+        unknown: Problem<'a>,
+    ) -> Result<(), Problem<'a>> {
+        let policy = known.components.get(role).and_then(|role| policies(role).position(|name| name == value));
         let slot = self.policies.get_mut(role).ok_or(Problem::UnknownKey)?;
-        *slot = policy.ok_or(Problem::UnknownNet(role))?;
+        *slot = policy.ok_or(unknown)?;
         Ok(())
     }
+}
+
+/// The most important component that is party to a service, which has the device; others have options of their own names.
+fn first_party(known: Known<'_>, service: Service) -> Option<usize> {
+    let parties = (0_u32..).zip(known.components).filter(|(index, _)| is_party(known.rings, *index, service));
+    parties.min_by_key(|(_, component)| component.priority).map(|(index, _)| index as usize)
 }
 
 /// `NAME`, `NAME*COUNT`, separated by commas; nothing for no VM.

@@ -120,6 +120,20 @@ fn net_means_addresses_or_a_policy() {
 }
 
 #[test]
+fn disk_means_a_policy_of_who_serves_disks() {
+    let components = [component("netmux", &["drr"]), component("diskmux", &["drr", "elevator", "fifo"])];
+    let rings = [Ring { name: name("r"), producer: CORE, consumer: 1, slots: 64, service: Service::Disk.raw() }];
+    let known = Known { components: &components, rings: &rings, images: &[] };
+    let policy = |word| Options::parse("", word, known).map(|options| options.policies[1]);
+    let chosen = ["disk=drr", "disk=elevator", "diskmux=fifo"].map(|word| policy(word).expect("known"));
+    assert_eq!(chosen, [0, 1, 2]);
+    let error = policy("disk=scan").expect_err("no such policy").to_string();
+    assert_eq!(error, "'disk=scan' names a policy that is not in the manifest; known policies are drr, elevator, fifo");
+    let error = Options::parse("", "disk=drr", Known { rings: &[], ..known }).expect_err("nobody").to_string();
+    assert_eq!(error, "'disk=drr' chooses who serves disks, and no component of the manifest does");
+}
+
+#[test]
 fn a_pool_is_whole_pages() {
     let pool = |line| parse("", line).pool_bytes;
     assert_eq!((pool("log=info"), pool("pool=0"), pool("pool=3KiB")), (None, Some(0), Some(4096)));
@@ -133,7 +147,7 @@ fn errors_are_sentences() {
     assert_eq!(error("verbose"), "'verbose' has no value; options are written key=value");
     assert_eq!(
         error("log=info color=red"),
-        "'color=red' is not a known option; known are vms, slots, seats, node, quantum, memory-wait, residence, pool, net, log, on-fatal, selftest, start, barriers, sched, pager"
+        "'color=red' is not a known option; known are vms, slots, seats, node, quantum, memory-wait, residence, pool, net, disk, log, on-fatal, selftest, start, barriers, sched, pager"
     );
     assert_eq!(
         error("vms=httpd*2,foo"),

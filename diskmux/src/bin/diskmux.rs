@@ -1,10 +1,6 @@
-//! The disk striper.
+//! The disk striper with the policy `drr`.
 #![no_std]
 #![no_main]
 #![deny(unsafe_code)]
 
-diskmux::component::main!(main, diskmux::TABLES);
-
-fn main(component: diskmux::component::Component) -> ! {
-    diskmux::run(&component)
-}
+diskmux::main!(diskmux::policy::Drr);

@@ -1,6 +1,6 @@
 //! Boot options in the command line's syntax: `vms=httpd*8,hostile quantum=10ms sched=round-robin log=info`.
 
-use super::model::System;
+use super::model::{Component, System};
 use super::units::{Bytes, micros};
 use abi::limits::{MAX_SEATS, MAX_SLOTS};
 use abi::nic::Node;
@@ -140,20 +140,29 @@ fn check_one(key: &str, value: &str, system: &System) -> Result<(), String> {
         "selftest" => one_of(key, value, &SELF_TESTS),
         "start" => one_of(key, value, &STARTS),
         "barriers" => one_of(key, value, &BARRIERS),
-        role => {
-            let Some(component) = system.component.iter().find(|component| component.name == role) else {
+        "disk" => match system.parties(Service::Disk).first() {
+            Some(component) => policy(key, value, component),
+            None => Err("`disk=` chooses who serves disks, and no component does".to_owned()),
+        },
+        role => match system.component.iter().find(|component| component.name == role) {
+            Some(component) => policy(key, value, component),
+            None => {
                 let roles = system.component.iter().map(|component| component.name.as_str());
                 let known: Vec<&str> = KEYS.into_iter().chain(roles).collect();
-                return Err(format!("`{key}=` is no option: known are {}", known.join(", ")));
-            };
-            let programs = component.programs();
-            if programs.iter().any(|program| program.name == value) {
-                return Ok(());
+                Err(format!("`{key}=` is no option: known are {}", known.join(", ")))
             }
-            let known: Vec<&str> = programs.iter().map(|program| program.name.as_str()).collect();
-            Err(format!("`{role}={value}` names an unknown policy: known are {}", known.join(", ")))
-        }
+        },
     }
+}
+
+/// Whether a component has the policy that an option names.
+fn policy(key: &str, value: &str, component: &Component) -> Result<(), String> {
+    let programs = component.programs();
+    if programs.iter().any(|program| program.name == value) {
+        return Ok(());
+    }
+    let known: Vec<&str> = programs.iter().map(|program| program.name.as_str()).collect();
+    Err(format!("`{key}={value}` names an unknown policy: known are {}", known.join(", ")))
 }
 
 /// The policies of the most important demultiplexer, where it has any to choose from.

@@ -34,6 +34,11 @@ pub const CASES: &[Case] = &[
         asserts: "20 deaths of diskmux under the load of two VMs lose no request and nothing that was written",
         run: killed,
     },
+    Case {
+        name: "qemu: guest disks: disciplines",
+        asserts: "with disk=drr, elevator and fifo two VMs under load lose nothing, also when diskmux is killed or gets another discipline",
+        run: disciplines,
+    },
 ];
 
 const SOON: Duration = Duration::from_secs(60);
@@ -201,6 +206,42 @@ fn refused(_: &Lab) -> Result<()> {
     running.wait_for_monitor()?;
     ends(&running, "disk=log", no_disk::NO_STRIPER)?;
     running.power_off()
+}
+
+const DISCIPLINES: [&str; 3] = ["drr", "elevator", "fifo"];
+
+fn disciplines(_: &Lab) -> Result<()> {
+    let (set, lab) = (Set::make()?, Lab::with(Kind::Qemu)?);
+    let component = lab.system.component.iter().find(|component| component.name == "diskmux");
+    let policies = component.map(|component| component.programs()).unwrap_or_default();
+    ensure(policies.iter().map(|policy| policy.name.as_str()).eq(DISCIPLINES), || {
+        "test the new policy here".to_owned()
+    })?;
+    for (at, policy) in DISCIPLINES.iter().enumerate() {
+        let running =
+            lab.boot(&format!("vms=asm-guest disk={policy}")).disks(DiskKind::Virtio, &set.members).start()?;
+        running.wait_for(&format!("diskmux: policy={policy} incarnation=1 "), SOON)?;
+        running.wait_for_monitor()?;
+        let slots = [create(&running, "disk=log mode=load")?, create(&running, "disk=other mode=load")?];
+        running.wait_for_lines(2, "disk-log: load begins", SOON)?;
+        let mark = running.mark();
+        running.monitor("kill diskmux")?;
+        running.wait_for_since(mark, &format!("diskmux: policy={policy} incarnation=2 "), SOON)?;
+        running.wait_for_since(mark, "disk-log: load requests=", SOON)?;
+        let (mark, next) = (running.mark(), DISCIPLINES[(at + 1) % DISCIPLINES.len()]);
+        running.monitor(&format!("policy diskmux {next}"))?;
+        running.wait_for_since(mark, &format!("diskmux: policy={next} "), SOON)?;
+        running.wait_for_since(mark, "disk-log: load requests=", SOON)?;
+        for slot in slots {
+            let mark = running.mark();
+            running.monitor(&format!("shutdown {slot}"))?;
+            running.wait_for_since(mark, "disk-log: load ok", SOON)?;
+        }
+        running.must_not_say(0, "disk-log: LOST")?;
+        running.power_off()?;
+        set.is_whole()?;
+    }
+    Ok(())
 }
 
 fn killed(_: &Lab) -> Result<()> {

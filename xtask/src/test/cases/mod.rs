@@ -25,7 +25,9 @@ pub mod hoarders;
 mod hostile;
 mod identity;
 mod ipv6;
+mod killed;
 mod lazy;
+mod many;
 mod nic;
 mod policies;
 mod pooled;
@@ -45,10 +47,8 @@ use crate::workspace::has_program;
 /// All machine tests in the order in which they run; those that take root only for root, that with a browser only where it is,
 /// and those that take minutes only where they are asked for.
 pub fn all(long: bool) -> Vec<Case> {
-    let is_root = is_root().unwrap_or(false);
+    let root = is_root().unwrap_or(false);
     let has_tools = clients::TOOLS.iter().all(|(program, _)| has_program(program));
-    let takes_root = if is_root { [command::ROOT_CASES, clients::CASES].concat() } else { Vec::new() };
-    let takes_tools = if is_root && has_tools { clients::TOOL_CASES } else { &[] };
     [
         stacks::CASES,
         boot::CASES,
@@ -66,6 +66,9 @@ pub fn all(long: bool) -> Vec<Case> {
         ipv6::CASES,
         policies::CASES,
         pooled::CASES,
+        if long { pooled::LONG_CASES } else { &[] },
+        killed::CASES,
+        if long { killed::LONG_CASES } else { &[] },
         swap::CASES,
         if long { swap::LONG_CASES } else { &[] },
         components::CASES,
@@ -83,8 +86,11 @@ pub fn all(long: bool) -> Vec<Case> {
         lazy::CASES,
         crowd::CASES,
         command::CASES,
-        &takes_root,
-        takes_tools,
+        if root { command::ROOT_CASES } else { &[] },
+        if root { clients::CASES } else { &[] },
+        if root && has_tools { clients::TOOL_CASES } else { &[] },
+        if root { many::ROOT_CASES } else { &[] },
+        if root && long { many::LONG_ROOT_CASES } else { &[] },
     ]
     .concat()
 }
@@ -117,7 +123,8 @@ pub fn left_out() -> Vec<String> {
     };
     let mut lines = Vec::new();
     if !is_root().unwrap_or(false) {
-        lines.push(line("they take root", &[command::ROOT_CASES, clients::CASES, clients::TOOL_CASES].concat()));
+        let cases = [command::ROOT_CASES, clients::CASES, clients::TOOL_CASES, many::ROOT_CASES];
+        lines.push(line("they take root", &cases.concat()));
     }
     let missing = clients::TOOLS.iter().filter(|(program, _)| !has_program(program));
     let packages: Vec<&str> = missing.map(|&(_, package)| package).collect();
