@@ -60,6 +60,32 @@ pub const fn tables<D: Discipline>() -> TableBytes {
     TableBytes { per_seat: size_of::<Place>() as u32 + D::SEAT_BYTES + Heap::<u64>::SEAT_BYTES, ..TableBytes::NONE }
 }
 
+/// Virtual disks that are named where one is not known.
+const NAMED: usize = 12;
+
+/// The names of the virtual disks that there are, as the end of a sentence, where they are shown.
+struct Known<'s> {
+    sets: &'s Sets,
+    shown: bool,
+}
+
+impl core::fmt::Display for Known<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        if !self.shown {
+            return Ok(());
+        }
+        let entries = (0..).map_while(|index| self.sets.entry(index));
+        let mut disks = entries.filter(|entry| matches!(entry.kind, Kind::Disk { .. }));
+        for (count, entry) in disks.by_ref().take(NAMED).enumerate() {
+            write!(f, "{}{}", if count == 0 { "; it has " } else { ", " }, Name(entry.name.0))?;
+        }
+        match disks.count() {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
+    }
+}
+
 /// A request that the store has.
 #[derive(Clone, Copy)]
 struct Flight {
@@ -150,7 +176,8 @@ impl<D: Discipline> Guests<D> {
         let to_write = mode == mode::READ_WRITE;
         let found = self.find(name, to_write, sets);
         if let Err(why) = found {
-            log::warn!("{vm}: disk {name}: {}", no_disk::text(why.into()));
+            let known = Known { sets, shown: why == no_disk::NO_SUCH_DISK };
+            log::warn!("{vm}: disk {name}: {}{known}", no_disk::text(why.into()));
         }
         let entry = match found {
             Ok(entry) => Some(entry),

@@ -258,6 +258,9 @@ fn a_disk_is_one_writers_or_many_readers() {
         lab.attach(2, name, mode::READ_ONLY, false);
         assert_eq!(refused(&mut lab), Some(no_disk::NO_SUCH_DISK), "{name}");
     }
+    let sets = &lab.service.sets;
+    let known = [true, false].map(|shown| std::format!("{}", Known { sets, shown }));
+    assert_eq!(known, ["; it has web", ""]);
     let mut own = lab.own(0);
     own.ask(1, DiskOrder::Write { block: 1, slot: 0 });
     own.ask(2, DiskOrder::Discard { block: 1 });

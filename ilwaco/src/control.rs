@@ -3,11 +3,11 @@
 //!
 //! ```no_run
 //! # async fn example() -> Option<()> {
-//! use ilwaco::control::{Claim, Control, Share, Tenant};
+//! use ilwaco::control::{Control, Terms};
 //!
 //! let mut control = Control::open()?;
 //! let image = control.image("httpd").await.ok()?;
-//! let vm = control.create(image, b"", Share::UNSAID, Claim::UNSAID, Tenant::UNSAID).await.ok()?;
+//! let vm = control.create(image, b"", Terms::UNSAID).await.ok()?;
 //! control.destroy(vm).await.ok()?;
 //! # Some(())
 //! # }
@@ -31,12 +31,32 @@ use core::future::poll_fn;
 use core::task::{Poll, Waker};
 use ring::{Consumer, Producer, PushError, RingError, SharedMemory};
 
+pub use abi::attachment::Attachment;
 pub use abi::claim::Claim;
 pub use abi::control::vm_state::IDLE;
 pub use abi::control::{ControlReply, ControlRequest};
 pub use abi::share::Share;
 pub use abi::tenant::Tenant;
 pub use abi::vm::{ImageId, Slot, VmId};
+
+/// What a VM is to have beside its image and its boot arguments. What is not said is the image's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// Its share of what VMs share.
+    pub share: Share,
+    /// What it may claim of memory.
+    pub claim: Claim,
+    /// Whose it is.
+    pub tenant: Tenant,
+    /// Its virtual disk ([`Attachment::parse`] makes one of `NAME` or `NAME:ro`).
+    pub disk: Attachment,
+}
+
+impl Terms {
+    /// Nothing was said.
+    pub const UNSAID: Terms =
+        Terms { share: Share::UNSAID, claim: Claim::UNSAID, tenant: Tenant::UNSAID, disk: Attachment::NONE };
+}
 
 /// How often a VM is put together anew because another one took its slot.
 const MOVED_MOST: u32 = 8;
@@ -46,6 +66,11 @@ const MOVED_MOST: u32 = 8;
 const IMAGE_ARGS: Piece = Piece { offset: 0, len: IMAGE_ARGS_BYTES as u16 };
 /// Where a VM's are.
 const VM_ARGS: u16 = 1024;
+/// Where its virtual disk is.
+const VM_DISK: u16 = 512;
+
+const _: () =
+    assert!(IMAGE_ARGS_BYTES <= VM_DISK as usize && VM_DISK as usize + abi::attachment::BYTES <= VM_ARGS as usize);
 
 /// Why something was not done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -299,8 +324,8 @@ impl Control {
         Err(Error::Refused(status::NOT_FOUND))
     }
 
-    /// Creates a VM of an image, with its own boot arguments, the address that it has by its slot, and `extra` behind them. What `share`, `claim` and
-    /// `tenant` do not say is the image's.
+    /// Creates a VM of an image, with its own boot arguments, the address that it has by its slot, and `extra` behind them. What `terms` do
+    /// not say is the image's.
     ///
     /// # Errors
     ///
@@ -309,9 +334,7 @@ impl Control {
         &mut self,
         image: ImageId,
         extra: &[u8],
-        share: Share,
-        claim: Claim,
-        tenant: Tenant,
+        Terms { share, claim, tenant, disk }: Terms,
     ) -> Result<VmId, Error> {
         let ControlReply::Network { net, next } = self.ask(ControlRequest::Network, drop).await? else {
             return Err(Error::Answer);
@@ -325,22 +348,14 @@ impl Control {
             let mut text = BootArgs::new();
             compose(&mut text, &of_image, &net, ipv4, extra).map_err(Error::TooLong)?;
             let args = self.write(VM_ARGS, &text).ok_or(Error::Answer)?;
+            let disk = match disk {
+                Attachment::NONE => Piece::EMPTY,
+                disk => self.write(VM_DISK, &disk.to_bytes()).ok_or(Error::Answer)?,
+            };
             // With DHCP any slot will do.
             let wanted = matches!(net, Net::Static { .. }).then_some(slot);
             match self
-                .ask(
-                    ControlRequest::Create {
-                        image,
-                        slot: wanted,
-                        ipv4,
-                        args,
-                        share,
-                        claim,
-                        tenant,
-                        disk: Piece::EMPTY,
-                    },
-                    drop,
-                )
+                .ask(ControlRequest::Create { image, slot: wanted, ipv4, args, share, claim, tenant, disk }, drop)
                 .await?
             {
                 ControlReply::Done { status: status::OK, value } => return Ok(VmId::from_raw(value)),

@@ -63,12 +63,18 @@ fn machine(mut thieves: u32) -> Created {
             page.write(to.range().expect("in the page").start, b"workers=2\0").expect("in the page");
             vec![done(status::OK, 9)]
         }
-        ControlRequest::Create { slot, ipv4, args, .. } => {
+        ControlRequest::Create { slot, ipv4, args, disk, .. } => {
             if thieves > 0 {
                 thieves -= 1;
                 next += 1;
                 return vec![done(status::MOVED, next.into())];
             }
+            let mut bytes = [0; abi::attachment::BYTES];
+            page.read(disk.range().expect("in the page").start, &mut bytes).expect("in the page");
+            assert_eq!(
+                (usize::from(disk.len), bytes),
+                (bytes.len(), Attachment::parse("web:ro").expect("one").to_bytes())
+            );
             let mut text = vec![0; usize::from(args.len)];
             page.read(args.range().expect("in the page").start, &mut text).expect("in the page");
             list.borrow_mut().push((slot, ipv4, String::from_utf8(text).expect("text")));
@@ -140,24 +146,26 @@ fn a_vm_is_put_together_as_the_operator_would_and_destroyed() {
     for (thieves, slot) in [(0, 7), (3, 10)] {
         let _sim = Sim::new("");
         let created = machine(thieves);
+        let disk = Attachment::parse("web:ro").expect("a disk");
+        let terms = Terms { disk, ..Terms::UNSAID };
         block_on(async {
             let mut control = Control::open().expect("there is one");
-            let vm = control.create(ImageId::new(0), b"a=b", Share::UNSAID, Claim::UNSAID, Tenant::UNSAID).await;
+            let vm = control.create(ImageId::new(0), b"a=b", terms).await;
             assert_eq!(vm, Ok(VmId::new(slot, 1)));
             let text = std::format!("workers=2 ip=10.0.2.{}/24 a=b", 16 + slot);
             assert_eq!(*created.borrow(), [(Some(Slot::new(slot)), 0x0a00_0210 + slot, text)]);
             assert_eq!(control.destroy(VmId::new(7, 1)).await, Ok(()));
             assert_eq!(control.destroy(VmId::new(8, 1)).await, Err(Error::Refused(status::NOT_FOUND)));
-            let long =
-                control.create(ImageId::new(0), &[b'x'; 1000], Share::UNSAID, Claim::UNSAID, Tenant::UNSAID).await;
+            let long = control.create(ImageId::new(0), &[b'x'; 1000], terms).await;
             assert_eq!(long, Err(Error::TooLong(TooLong { bytes: 1026 })));
         });
     }
     let _sim = Sim::new("");
     machine(u32::MAX);
+    let terms = Terms::UNSAID;
     block_on(async {
         let mut control = Control::open().expect("there is one");
-        let moved = control.create(ImageId::new(0), b"", Share::UNSAID, Claim::UNSAID, Tenant::UNSAID).await;
+        let moved = control.create(ImageId::new(0), b"", terms).await;
         assert_eq!(moved, Err(Error::Refused(status::MOVED)));
     });
 }

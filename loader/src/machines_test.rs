@@ -271,7 +271,11 @@ fn boot(machine: &Machine) -> Option<Booted> {
         Manifest { components: &components, rings: &rings, images: &images, modules: &digests, defaults: "" };
     let information = Information { line: "", modules: all, areas, rsdp: None, own };
     let mut options = Options { slots: machine.slots, ..Options::default() };
-    let requests = [0, 1, 0].into_iter().zip(machine.vms).map(|(image, count)| VmRequest { image, count });
+    let requests = [0, 1, 0].into_iter().zip(machine.vms).map(|(image, count)| VmRequest {
+        image,
+        count,
+        disk: abi::attachment::Attachment::NONE,
+    });
     options.vms.extend(requests.filter(|request| request.count > 0));
     let vms = (&options).into();
     let found = Found { information: &information, manifest: &manifest, options: &options, acpi: &machine.acpi, vms };

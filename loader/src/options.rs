@@ -5,6 +5,7 @@
 
 use super::manifest::is_party;
 use crate::barriers::Mode;
+use abi::attachment::Attachment;
 use abi::boot::{self, Net, SelfTest};
 use abi::limits::{MAX_COMPONENTS, MAX_IMAGES, MAX_SEATS, MAX_SLOTS};
 use abi::manifest::{Component, Image, Ring, image_flags};
@@ -50,6 +51,8 @@ pub struct VmRequest {
     pub image: u32,
     /// How many.
     pub count: u32,
+    /// Their virtual disk; when this is none, the image's.
+    pub disk: Attachment,
 }
 
 /// All options.
@@ -136,6 +139,10 @@ pub enum Problem<'a> {
     NoStriper,
     /// A number of VMs that is none, or not from 1 on.
     BadCount(&'a str),
+    /// What stands behind `:disk=` names no virtual disk.
+    BadDisk(&'a str),
+    /// Several VMs are to write the same virtual disk.
+    ManyWriters(&'a str),
     /// More VMs than the ABI can name.
     TooManyVms,
     /// More different entries in `vms=` than there can be images.
@@ -193,6 +200,17 @@ impl Problem<'_> {
             Problem::BadCount(count) => {
                 write!(f, "'{word}' asks for '{}' VMs; write a number from 1 to {MAX_SLOTS}", Shown(count))
             }
+            Problem::BadDisk(disk) => write!(
+                f,
+                "'{word}' names the virtual disk '{}'; write NAME where one VM writes it, or NAME:ro where VMs only read, as in \
+                 httpd*8:disk=web:ro",
+                Shown(disk)
+            ),
+            Problem::ManyWriters(disk) => write!(
+                f,
+                "'{word}' lets several VMs write the virtual disk '{0}', which one VM can; write disk={0}:ro, or ask for one VM",
+                Shown(disk)
+            ),
             Problem::TooManyVms => write!(f, "'{word}' asks for more than {MAX_SLOTS} VMs"),
             Problem::TooManyEntries => {
                 write!(f, "'{word}' has more than {MAX_IMAGES} entries; write them to a boot module 'vms', one a line")
@@ -395,14 +413,22 @@ fn vms<'a>(value: &'a str, known: Known<'a>) -> Result<heapless::Vec<VmRequest, 
     Ok(requests)
 }
 
-/// `NAME` or `NAME*COUNT`.
+/// `NAME` or `NAME*COUNT`, and `:disk=NAME` or `:disk=NAME:ro` behind it.
 pub(crate) fn request<'a>(entry: &'a str, known: Known<'_>) -> Result<VmRequest, Problem<'a>> {
+    let (entry, disk) = entry.split_once(":disk=").map_or((entry, None), |(entry, disk)| (entry, Some(disk)));
     let (name, count) = entry.split_once('*').unwrap_or((entry, "1"));
     let image = known.images.iter().position(|image| image.name.as_str() == name);
     let image = image.ok_or(Problem::UnknownImage(name))?;
     let number = count.parse::<u32>().ok().filter(|&number| number > 0).ok_or(Problem::BadCount(count))?;
+    let attachment = match disk {
+        Some(disk) => Attachment::parse(disk).ok_or(Problem::BadDisk(disk))?,
+        None => Attachment::NONE,
+    };
+    if let Some(disk) = disk.filter(|_| number > 1 && !attachment.is_read_only()) {
+        return Err(Problem::ManyWriters(disk));
+    }
     // As many images as the manifest has.
-    Ok(VmRequest { image: u32::try_from(image).unwrap_or(u32::MAX), count: number })
+    Ok(VmRequest { image: u32::try_from(image).unwrap_or(u32::MAX), count: number, disk: attachment })
 }
 
 /// `N` or `2^K`, from 1 to `most`.

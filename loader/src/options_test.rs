@@ -1,6 +1,7 @@
 use super::barriers::Mode;
 use super::manifest_test::image;
 use super::options::{Known, OnFatal, Options, VmRequest};
+use abi::attachment::Attachment;
 use abi::boot::{self, Net, SelfTest};
 use abi::limits::{MAX_POLICIES, Name};
 use abi::manifest::{CORE, Component, Image, NONE, Policy, Ring, image_flags};
@@ -83,7 +84,8 @@ fn defaults_then_command_line() {
         "vms=httpd*8 quantum=10ms sched=round-robin net=dhcp",
         "  vms=httpd*2,hostile   sched=lottery quantum=250us net=10.0.2.16/24,gw=10.0.2.2 log=debug\ton-fatal=poweroff selftest=wx ",
     );
-    let vms = [VmRequest { image: 0, count: 2 }, VmRequest { image: 1, count: 1 }];
+    let disk = Attachment::NONE;
+    let vms = [VmRequest { image: 0, count: 2, disk }, VmRequest { image: 1, count: 1, disk }];
     assert_eq!(options.vms[..], vms);
     assert_eq!(options.quantum_ns, 250_000);
     let net = Net::Static { address: 0x0a00_0210, prefix: 24, gateway: Some(0x0a00_0202) };
@@ -131,6 +133,24 @@ fn disk_means_a_policy_of_who_serves_disks() {
     assert_eq!(error, "'disk=scan' names a policy that is not in the manifest; known policies are drr, elevator, fifo");
     let error = Options::parse("", "disk=drr", Known { rings: &[], ..known }).expect_err("nobody").to_string();
     assert_eq!(error, "'disk=drr' chooses who serves disks, and no component of the manifest does");
+}
+
+#[test]
+fn vms_have_disks() {
+    let disks = |line| parse("", line).vms.iter().map(|vms| (vms.count, vms.disk.to_string())).collect::<Vec<_>>();
+    let asked = disks("vms=httpd*8:disk=web:ro,hostile:disk=log,httpd*2");
+    assert_eq!(asked, [(8, "web:ro".to_owned()), (1, "log".to_owned()), (2, String::new())]);
+    for (disk, what) in [("web:rw", "web:rw"), ("", ""), ("a/b:ro", "a/b:ro")] {
+        let expected = format!(
+            "'vms=httpd:disk={disk}' names the virtual disk '{what}'; write NAME where one VM writes it, or NAME:ro where VMs only read, as in \
+             httpd*8:disk=web:ro"
+        );
+        assert_eq!(error(&format!("vms=httpd:disk={disk}")), expected);
+    }
+    assert_eq!(
+        error("vms=httpd*2:disk=log"),
+        "'vms=httpd*2:disk=log' lets several VMs write the virtual disk 'log', which one VM can; write disk=log:ro, or ask for one VM"
+    );
 }
 
 #[test]

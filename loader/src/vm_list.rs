@@ -1,6 +1,6 @@
 //! The VMs that a machine starts with: those of `vms=`, or of the boot module `vms`, for more of them than a line holds. Pure.
 //!
-//! The module is text: one entry a line, `IMAGE` or `IMAGE*COUNT`; what follows a `#` is a comment. It stands for `vms=` of the
+//! The module is text: one entry a line, `IMAGE` or `IMAGE*COUNT`, as in `vms=`; what follows a `#` is a comment. It stands for `vms=` of the
 //! manifest's defaults, and `vms=` on the command line for the module.
 
 use crate::options::{Known, Options, Problem, Shown, VmRequest, request};
@@ -153,6 +153,10 @@ mod tests {
         assert_eq!(read(b""), Ok(vec![]));
         let text = b"# all of ours\nhttpd*50\r\n\n  hostile # one\n\t#httpd*9\nhttpd*1048525";
         assert_eq!(read(text), Ok(vec![(0, 50), (1, 1), (0, 1_048_525)]));
+        let images = images();
+        let known = Known { components: &[], rings: &[], images: &images };
+        let list = VmList::read(b"httpd*9:disk=web:ro # they share it", known).expect("a list");
+        assert!(list.requests().all(|request| request.count == 9 && request.disk.to_string() == "web:ro"));
         let many = "httpd\nhostile*2\n".repeat(5000);
         assert_eq!(read(many.as_bytes()).map(|list| list.len()), Ok(10_000), "more than there are images");
     }

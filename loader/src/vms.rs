@@ -216,7 +216,7 @@ fn write<'i>(
     for request in requests {
         let mut left = request.count;
         let result = match image(request.image) {
-            Some(image) => place.write_all(&mut left, request.image, image, net, &mut args),
+            Some(image) => place.write_all(&mut left, &request, image, net, &mut args),
             None => Err(NotWritten::UnknownImage),
         };
         if let Err(why) = result {
@@ -237,20 +237,21 @@ impl Place<'_> {
     fn write_all(
         &mut self,
         left: &mut u32,
-        number: u32,
+        request: &VmRequest,
         image: &Image,
         net: &Net,
         args: &mut BootArgs,
     ) -> Result<(), NotWritten> {
-        let id = ImageId::new(number);
+        let id = ImageId::new(request.image);
+        let disk = request.disk.or(image.disk);
         while *left > 0 {
             let slot = Slot::new(self.written.slots);
             let record = self.records.get_mut(slot.index()).ok_or(NotWritten::SlotsTaken)?;
             let ipv4 = net.address_of(slot);
             compose(args, &image.args, net, ipv4, &[]).map_err(NotWritten::TooLong)?;
             let args = lay(self.cells, &mut self.written.cells, args).ok_or(NotWritten::CellsTaken)?;
-            let claim = image.claim().with_disk(image.disk);
-            *record = Record::written(id, image.share(), claim, image.disk, ipv4, args);
+            let claim = image.claim().with_disk(disk);
+            *record = Record::written(id, image.share(), claim, disk, ipv4, args);
             self.written.slots += 1;
             *left -= 1;
         }

@@ -11,7 +11,7 @@ fn image(args: &[u8]) -> Image {
 const NET: Net = Net::Static { address: 0x0a00_0210, prefix: 24, gateway: None };
 
 fn request(image: u32, count: u32) -> VmRequest {
-    VmRequest { image, count }
+    VmRequest { image, count, disk: abi::attachment::Attachment::NONE }
 }
 
 /// What is written and what is missing with so many records and cells, of images of which one was refused.

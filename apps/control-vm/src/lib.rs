@@ -9,7 +9,7 @@ extern crate alloc;
 
 use alloc::vec;
 use ilwaco::args::Args;
-use ilwaco::control::{Claim, Control, Error, ImageId, Share, Tenant, VmId, VmState};
+use ilwaco::control::{Control, Error, ImageId, Terms, VmId, VmState};
 use ilwaco::println;
 use ilwaco::time::{Duration, sleep};
 
@@ -69,7 +69,7 @@ async fn create(control: &mut Control, image: ImageId, pad: usize) -> Result<VmI
     if let [a, b, ..] = &mut extra[..] {
         (*a, *b) = (b'p', b'=');
     }
-    control.create(image, &extra, Share::UNSAID, Claim::UNSAID, Tenant::UNSAID).await
+    control.create(image, &extra, Terms::UNSAID).await
 }
 
 /// The VM as it is when it has run so far that it idles.

@@ -2,6 +2,7 @@
 
 use super::model::{Component, System};
 use super::units::{Bytes, micros};
+use abi::attachment::Attachment;
 use abi::limits::{MAX_SEATS, MAX_SLOTS};
 use abi::nic::Node;
 use abi::options::KEYS;
@@ -44,6 +45,14 @@ pub fn address<'a>(options: &'a str, system: &System) -> Option<&'a str> {
 pub fn vms(value: &str) -> Result<Vec<String>, String> {
     let mut images = Vec::new();
     for item in value.split(',').filter(|item| !item.is_empty()) {
+        let (item, disk) = item.split_once(":disk=").map_or((item, None), |(item, disk)| (item, Some(disk)));
+        let attachment = disk.map(Attachment::parse);
+        if attachment == Some(None) {
+            return Err(format!(
+                "`vms={value}`: \"{}\" is no virtual disk: write `NAME` or `NAME:ro`, as in `httpd*8:disk=web:ro`",
+                disk.unwrap_or_default()
+            ));
+        }
         let (name, count) = match item.split_once('*') {
             None => (item, 1),
             Some((name, count)) => match count.parse::<usize>() {
@@ -55,6 +64,14 @@ pub fn vms(value: &str) -> Result<Vec<String>, String> {
                 }
             },
         };
+        if let Some(Some(disk)) = attachment
+            && count > 1
+            && !disk.is_read_only()
+        {
+            return Err(format!(
+                "`vms={value}` lets several VMs write the virtual disk {disk}: write `disk={disk}:ro`, or ask for one VM"
+            ));
+        }
         if images.len() + count > MAX_SLOTS {
             return Err(format!(
                 "`vms={value}` asks for more than the {MAX_SLOTS} VMs that can be named: ask for fewer"
@@ -215,6 +232,18 @@ fn net(value: &str) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn vms_have_disks() {
+        assert_eq!(
+            vms("httpd*2:disk=web:ro,disk-log:disk=log"),
+            Ok(["httpd", "httpd", "disk-log"].map(String::from).to_vec())
+        );
+        let error = vms("httpd:disk=web:rw").expect_err("no disk");
+        assert!(error.contains("\"web:rw\" is no virtual disk: write `NAME` or `NAME:ro`"), "{error}");
+        let error = vms("httpd*2:disk=log").expect_err("two writers");
+        assert!(error.ends_with("write `disk=log:ro`, or ask for one VM"), "{error}");
+    }
 
     #[test]
     fn later_options_win() {

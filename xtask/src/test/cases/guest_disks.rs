@@ -35,6 +35,11 @@ pub const CASES: &[Case] = &[
         run: killed,
     },
     Case {
+        name: "qemu: guest disks: at boot",
+        asserts: "VMs have the virtual disks that vms= names for them",
+        run: at_boot,
+    },
+    Case {
         name: "qemu: guest disks: disciplines",
         asserts: "with disk=drr, elevator and fifo two VMs under load lose nothing, also when diskmux is killed or gets another discipline",
         run: disciplines,
@@ -178,6 +183,16 @@ fn shared(_: &Lab) -> Result<()> {
     running.power_off()
 }
 
+fn at_boot(_: &Lab) -> Result<()> {
+    let (set, lab) = (Set::make()?, Lab::with(Kind::Qemu)?);
+    let vms = "vms=asm-guest,disk-log*2:disk=web:ro,disk-log:disk=log";
+    let running = lab.boot(vms).disks(DiskKind::Virtio, &set.members).start()?;
+    running.wait_for_monitor()?;
+    running.wait_for_lines(2, &format!("disk-log: a disk of {BLOCKS} blocks, to read"), SOON)?;
+    running.wait_for("vm3.1: disk-log: a disk of 64 blocks, to write", SOON)?;
+    running.power_off()
+}
+
 /// A VM with these words ends for this reason (`abi::disk_service::no_disk`).
 fn ends(running: &Running, words: &str, why: u16) -> Result<()> {
     let mark = running.mark();
@@ -196,6 +211,10 @@ fn refused(_: &Lab) -> Result<()> {
     ends(&running, "disk=log:ro mode=read", no_disk::IN_USE)?;
     running.wait_for("disk log: another VM has it; end that one, or attach it to both with :ro", SOON)?;
     ends(&running, "disk=nothing", no_disk::NO_SUCH_DISK)?;
+    running.wait_for(
+        "disk nothing: the set has no virtual disk of that name; see 'disks'; it has web, log, other",
+        SOON,
+    )?;
     ends(&running, "disk=swap", no_disk::NO_SUCH_DISK)?;
     ends(&running, "disk=web", no_disk::READ_ONLY)?;
     ensure(running.monitor("create disk-log disk=a/b").is_err(), || "no disk has such a name".to_owned())?;
