@@ -100,7 +100,9 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         let mut any = false;
         for (window, open) in self.windows.open() {
             any = true;
-            if matches!(open.order, Order::Load { told: false, .. }) || self.windows.has_waited(window, steady) < patience {
+            if matches!(open.order, Order::Load { told: false, .. })
+                || self.windows.has_waited(window, steady) < patience
+            {
                 continue;
             }
             match (open.order, vms.by_id(open.vm)) {

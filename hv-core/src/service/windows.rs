@@ -120,7 +120,8 @@ impl Windows {
         if self.has_suspect() && loads().any(|(_, _, told, _)| told) {
             return None;
         }
-        let (window, open, ..) = loads().filter(|(_, _, told, _)| !told).max_by_key(|&(window, _, _, failed)| (failed, WINDOWS - window))?;
+        let (window, open, ..) =
+            loads().filter(|(_, _, told, _)| !told).max_by_key(|&(window, _, _, failed)| (failed, WINDOWS - window))?;
         Some((window, open))
     }
 
@@ -180,8 +181,10 @@ mod tests {
             (None, None, None)
         );
         let other = windows.free().expect("one is taken");
-        windows
-            .set(other, Open { vm: B, order: Order::Load { counter: 9, pages: 2, told: true, failed: 0 }, frees: 0, since: None });
+        windows.set(
+            other,
+            Open { vm: B, order: Order::Load { counter: 9, pages: 2, told: true, failed: 0 }, frees: 0, since: None },
+        );
         assert_eq!((windows.loading(B, 9), windows.storing(B, 9)), (Some((other, 2)), None));
         assert_eq!(windows.under_way(), (5, 1), "one that comes in frees nothing");
         windows.close(window);
@@ -205,7 +208,10 @@ mod tests {
     #[test]
     fn what_an_order_has_waited_counts_from_the_first_look_and_anew_after_a_restart() {
         let mut windows = Windows::NONE;
-        windows.set(3, Open { vm: B, order: Order::Load { counter: 9, pages: 2, told: true, failed: 0 }, frees: 0, since: None });
+        windows.set(
+            3,
+            Open { vm: B, order: Order::Load { counter: 9, pages: 2, told: true, failed: 0 }, frees: 0, since: None },
+        );
         assert_eq!([50, 60, 150].map(|now| windows.has_waited(3, now)), [0, 10, 100]);
         assert!(windows.try_again(3, false));
         assert_eq!([200, 201].map(|now| windows.has_waited(3, now)), [0, 1]);

@@ -50,7 +50,8 @@ use crate::workspace::has_program;
 pub fn all(long: bool) -> Vec<Case> {
     let is_root = is_root().unwrap_or(false);
     let has_tools = clients::TOOLS.iter().all(|(program, _)| has_program(program));
-    let takes_root = if is_root { [command::ROOT_CASES, many::ROOT_CASES, clients::CASES].concat() } else { Vec::new() };
+    let takes_root =
+        if is_root { [command::ROOT_CASES, many::ROOT_CASES, clients::CASES].concat() } else { Vec::new() };
     let takes_tools = if is_root && has_tools { clients::TOOL_CASES } else { &[] };
     [
         stacks::CASES,
@@ -125,7 +126,10 @@ pub fn left_out() -> Vec<String> {
     };
     let mut lines = Vec::new();
     if !is_root().unwrap_or(false) {
-        lines.push(line("they take root", &[command::ROOT_CASES, many::ROOT_CASES, clients::CASES, clients::TOOL_CASES].concat()));
+        lines.push(line(
+            "they take root",
+            &[command::ROOT_CASES, many::ROOT_CASES, clients::CASES, clients::TOOL_CASES].concat(),
+        ));
     }
     let missing = clients::TOOLS.iter().filter(|(program, _)| !has_program(program));
     let packages: Vec<&str> = missing.map(|&(_, package)| package).collect();
