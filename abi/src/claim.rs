@@ -3,8 +3,11 @@
 
 use crate::attachment::Attachment;
 use crate::guest_disk;
-use crate::manifest::RESERVE_LEAST;
 use zerocopy::{FromBytes, Immutable, KnownLayout};
+
+/// Frames without which no VM starts: two of metadata, four nested page tables, its register page, two page tables of its own,
+/// and three of its NIC, which are its page and one of each ring.
+pub const RESERVE_LEAST: u32 = 12;
 
 /// The claim of one VM, in frames of its memory, its nested page tables and its metadata. 0 in a field means that it was not said.
 #[repr(C)]

@@ -163,9 +163,6 @@ pub struct Image {
     pub reserved2: u32,
 }
 
-/// Frames without which no VM starts: two of metadata, four nested page tables, its register page, two page tables of its own,
-/// and three of its NIC, which are its page and one of each ring.
-pub const RESERVE_LEAST: u32 = 12;
 /// Frames that are kept for a VM whose image does not say: what an idle web server holds, and two for its rings.
 pub const RESERVE_DEFAULT: u32 = 14;
 

@@ -44,7 +44,46 @@ pub struct BadMessage {
     /// The kind that stood in it.
     pub kind: u32,
     /// What is wrong.
-    pub what: &'static str,
+    pub what: Malformed,
+}
+
+/// What is wrong with a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Malformed {
+    /// The receiver has no message of this kind.
+    Kind,
+    /// A word that holds a 32-bit number is greater.
+    Above32Bits,
+    /// A word that holds a 16-bit number is greater.
+    Above16Bits,
+    /// No tenant has this name.
+    Tenant,
+    /// No reason to stay.
+    Stays,
+    /// No kind of access.
+    Access,
+    /// More pages than a command may name.
+    PageCount,
+    /// The VM or its image has no such page.
+    Page,
+    /// No VM that went out can be stored like this.
+    Bundle,
+}
+
+impl core::fmt::Display for Malformed {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Malformed::Kind => "unknown kind",
+            Malformed::Above32Bits => "a 32-bit word has bits above 31 set",
+            Malformed::Above16Bits => "a 16-bit word has bits above 15 set",
+            Malformed::Tenant => "no tenant's name",
+            Malformed::Stays => "unknown reason to stay",
+            Malformed::Access => "unknown access",
+            Malformed::PageCount => "more pages than a command may name",
+            Malformed::Page => "a page that the VM or its image does not have",
+            Malformed::Bundle => "a bundle that cannot be",
+        })
+    }
 }
 
 impl core::fmt::Display for BadMessage {
@@ -56,18 +95,18 @@ impl core::fmt::Display for BadMessage {
 impl BadMessage {
     /// The receiver has no message of this kind.
     pub const fn unknown(kind: u32) -> Self {
-        BadMessage { kind, what: "unknown kind" }
+        BadMessage { kind, what: Malformed::Kind }
     }
 }
 
 /// Low 32 bits of a message word that is defined to hold a 32-bit number.
 fn low32(kind: u32, word: u64) -> Result<u32, BadMessage> {
-    u32::try_from(word).map_err(|_| BadMessage { kind, what: "a 32-bit word has bits above 31 set" })
+    u32::try_from(word).map_err(|_| BadMessage { kind, what: Malformed::Above32Bits })
 }
 
 /// As [`low32`], for 16 bits.
 fn low16(kind: u32, word: u64) -> Result<u16, BadMessage> {
-    u16::try_from(word).map_err(|_| BadMessage { kind, what: "a 16-bit word has bits above 15 set" })
+    u16::try_from(word).map_err(|_| BadMessage { kind, what: Malformed::Above16Bits })
 }
 
 /// What stands in one or more words of a message.
@@ -141,7 +180,7 @@ word!(Option<Slot>, |slot| slot.map_or(u32::MAX.into(), |slot| slot.to_word()), 
     .map(|raw| (raw != u32::MAX).then(|| Slot::new(raw))));
 word!(Piece, |piece| piece.raw().into(), |kind, word| low32(kind, word).map(Piece::from_raw));
 word!(Tenant, |tenant| tenant.raw().into(), |kind, word| Tenant::from_raw(low32(kind, word)?)
-    .ok_or(BadMessage { kind, what: "no tenant's name" }));
+    .ok_or(BadMessage { kind, what: Malformed::Tenant }));
 
 // The limit stands above the reserve.
 word!(Claim, |claim| claim.limit.to_word() << 32 | claim.reserve.to_word(), |kind, word| Ok(Claim {

@@ -3,7 +3,7 @@
 // The sentence above each message explains its fields.
 #![allow(missing_docs)]
 
-use crate::message::{BadMessage, messages, word};
+use crate::message::{BadMessage, Malformed, messages, word};
 use crate::vm::{ImageId, Seat, VmId};
 
 /// Why a VM does not go out.
@@ -88,12 +88,12 @@ word!(Stays, |why| why as u64, |kind, word| match word {
     3 => Ok(Stays::Never),
     4 => Ok(Stays::NoSwap),
     5 => Ok(Stays::Full),
-    _ => Err(BadMessage { kind, what: "unknown reason to stay" }),
+    _ => Err(BadMessage { kind, what: Malformed::Stays }),
 });
 
 word!(Access, |access| access as u64, |kind, word| match word {
     0 => Ok(Access::Read),
     1 => Ok(Access::Write),
     2 => Ok(Access::Execute),
-    _ => Err(BadMessage { kind, what: "unknown access" }),
+    _ => Err(BadMessage { kind, what: Malformed::Access }),
 });

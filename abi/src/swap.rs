@@ -140,17 +140,17 @@ messages! {
     SwapEvent {
         /// First message after every start: everything it knew is void, but for what lies in its pool. `Holds` follows for each bundle that there is,
         /// a few at a time, and no `Store` comes before it has been told of all.
-        0x601 Hello,
+        0x801 Hello,
         /// The pool holds this bundle of a VM.
-        0x602 Holds { vm: VmId, bundle: Bundle },
+        0x802 Holds { vm: VmId, bundle: Bundle },
         /// Put `pages` pages in this window and its sheet into the pool, under this number. Answered by `Stored` or `Refused`. `spare`: a VM comes
         /// in for this one, and its bundle is forgotten then, so this one may lie in what is kept free for such an exchange.
-        0x603 Store { vm: VmId, counter: u64, pages: u32 | window: u32, spare: bool },
+        0x803 Store { vm: VmId, counter: u64, pages: u32 | window: u32, spare: bool },
         /// Write the pages of a bundle and its sheet into this window. Answered by `Loaded` or `Damaged`. The bundle stays in the pool until it is
         /// forgotten. After a restart it is told again for each VM that is coming in.
-        0x604 Load { vm: VmId, bundle: Bundle, window: u32 },
+        0x804 Load { vm: VmId, bundle: Bundle, window: u32 },
         /// A bundle is not needed any more: the VM has come in, or is gone. One that swap does not know is no error.
-        0x605 Forget { vm: VmId, bundle: Bundle },
+        0x805 Forget { vm: VmId, bundle: Bundle },
     }
 }
 
@@ -158,12 +158,12 @@ messages! {
     /// Swap to core.
     SwapCommand {
         /// The bundle lies in the pool, under the number of the order. The window is the core's again.
-        0x611 Stored { vm: VmId, bundle: Bundle },
+        0x811 Stored { vm: VmId, bundle: Bundle },
         /// There is no room for it in the pool: nothing was stored. The window is the core's again.
-        0x612 Refused { vm: VmId, counter: u64 },
+        0x812 Refused { vm: VmId, counter: u64 },
         /// The pages and the sheet are in the window, as the order of this number had them. The window is the core's again.
-        0x613 Loaded { vm: VmId, counter: u64 },
+        0x813 Loaded { vm: VmId, counter: u64 },
         /// What lies in the pool is not what was stored there: the VM ends with [`crate::end::EndReason::Damaged`]. The window is the core's again.
-        0x614 Damaged { vm: VmId, counter: u64 },
+        0x814 Damaged { vm: VmId, counter: u64 },
     }
 }

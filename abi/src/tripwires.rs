@@ -227,22 +227,24 @@ fn messages_survive_the_ring() {
     }
     let bundle =
         swap::Bundle { counter: 1 << 40, checksum: !0, place: u32::MAX, bytes: 0x8000_0001, pages: 512, reserved: 0 };
-    for event in [
-        swap::SwapEvent::Hello,
-        swap::SwapEvent::Holds { vm, bundle },
-        swap::SwapEvent::Store { vm, counter: 1 << 40, pages: 77, window: 7, spare: true },
-        swap::SwapEvent::Load { vm, bundle, window: 7 },
-        swap::SwapEvent::Forget { vm, bundle },
+    for (event, kind) in [
+        (swap::SwapEvent::Hello, 0x801),
+        (swap::SwapEvent::Holds { vm, bundle }, 0x802),
+        (swap::SwapEvent::Store { vm, counter: 1 << 40, pages: 77, window: 7, spare: true }, 0x803),
+        (swap::SwapEvent::Load { vm, bundle, window: 7 }, 0x804),
+        (swap::SwapEvent::Forget { vm, bundle }, 0x805),
     ] {
-        assert_eq!(swap::SwapEvent::try_from(&Message::from(event)), Ok(event));
+        let message = Message::from(event);
+        assert_eq!((swap::SwapEvent::try_from(&message), message.kind), (Ok(event), kind));
     }
-    for command in [
-        swap::SwapCommand::Stored { vm, bundle },
-        swap::SwapCommand::Refused { vm, counter: 3 },
-        swap::SwapCommand::Loaded { vm, counter: 4 },
-        swap::SwapCommand::Damaged { vm, counter: 5 },
+    for (command, kind) in [
+        (swap::SwapCommand::Stored { vm, bundle }, 0x811),
+        (swap::SwapCommand::Refused { vm, counter: 3 }, 0x812),
+        (swap::SwapCommand::Loaded { vm, counter: 4 }, 0x813),
+        (swap::SwapCommand::Damaged { vm, counter: 5 }, 0x814),
     ] {
-        assert_eq!(swap::SwapCommand::try_from(&Message::from(command)), Ok(command));
+        let message = Message::from(command);
+        assert_eq!((swap::SwapCommand::try_from(&message), message.kind), (Ok(command), kind));
     }
     use guest_disk::{DiskCompletion, DiskOrder};
     for (order, kind) in [

@@ -29,11 +29,11 @@ pub use abi::pager::Access;
 pub use abi::vcpu::{BadState, VcpuState};
 #[cfg(any(feature = "selftest", feature = "fake"))]
 pub use corruption::{Corrupt, Corruption};
-pub use cpu::Backend;
+pub use cpu::{Backend, Vcpu};
 pub use exit::Exit;
 pub use four_level::{EntryFormat, FourLevel};
 pub use portable::Layout;
 pub use position::{NotCanonical, filter_flags, is_canonical};
 pub use tables::{Flush, Frames, NestedMapError, Rights, Tables, Translation};
 pub use tags::{Tag, Tags};
-pub use vcpu::{GeneralRegisters, GuestMemory, Vcpu, VcpuConfig};
+pub use vcpu::{GeneralRegisters, GuestMemory, VcpuConfig};

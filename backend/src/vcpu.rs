@@ -1,11 +1,10 @@
 //! A guest's processor as the core sees it.
 
-use crate::{Backend, Exit, Interrupted, NotCanonical};
-use abi::vcpu::{BadState, General, VcpuState};
+use abi::vcpu::General;
 use core::ptr::NonNull;
 use core::sync::atomic::AtomicU64;
 
-/// The guest's general registers as the entry and exit assembly stores them; RIP, RSP and RFLAGS are in [`Interrupted`].
+/// The guest's general registers as the entry and exit assembly stores them; RIP, RSP and RFLAGS are in [`crate::Interrupted`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[allow(missing_docs)] // The registers' names say it.
@@ -74,7 +73,7 @@ macro_rules! push_registers {
 }
 
 impl GeneralRegisters {
-    /// As a [`VcpuState`] has them.
+    /// As a [`crate::VcpuState`] has them.
     pub fn export(&self, rsp: u64) -> General {
         let &GeneralRegisters { rax, rbx, rcx, rdx, rsi, rdi, rbp, r8, r9, r10, r11, r12, r13, r14, r15 } = self;
         General { rax, rbx, rcx, rdx, rsi, rdi, rbp, rsp, r8, r9, r10, r11, r12, r13, r14, r15 }
@@ -112,64 +111,11 @@ pub struct VcpuConfig<'a, T> {
 /// A guest's memory, for a backend that has to look at an instruction because the CPU does not say enough.
 ///
 /// # Safety
-/// The page that `page` returns can be read until the guest's [`crate::Tables`] are flushed ([`Backend::flush`]) or its
-/// [`Vcpu`] is released, whichever comes first.
+/// The page that `page` returns can be read until the guest's [`crate::Tables`] are flushed ([`crate::Backend::flush`]) or its
+/// [`crate::Vcpu`] is released, whichever comes first.
 pub unsafe trait GuestMemory {
     /// What is mapped at the page of the guest-physical `address` now, or `None`.
     fn page(&self, address: u64) -> Option<NonNull<[AtomicU64; 512]>>;
-}
-
-/// One guest's processor. Its memory, all zeros, is a valid value that is not initialised yet.
-pub trait Vcpu {
-    /// The CPU that runs it.
-    type Cpu: Backend<Vcpu = Self>;
-
-    /// Set everything for a guest that starts at `entry` in 64-bit mode, CPL 0, all registers 0 but RDI, and
-    /// RFLAGS.IF, which means nothing to it, set.
-    ///
-    /// # Errors
-    /// [`Backend::Error`] when the CPU refuses; the processor is then as before `init`.
-    ///
-    /// # Safety
-    /// Until [`Vcpu::release`]: `self` stays where it is, the frame is used by nobody else, and the tables live.
-    unsafe fn init(
-        &mut self,
-        cpu: &mut Self::Cpu,
-        config: &VcpuConfig<'_, <Self::Cpu as Backend>::Tables>,
-    ) -> Result<(), <Self::Cpu as Backend>::Error>;
-    /// The guest's general registers.
-    fn registers(&mut self) -> &mut GeneralRegisters;
-    /// Enter, for at most `ticks` of the TSC where [`Backend::ENDS_QUANTUM`]; return why it came back. Interrupts are off.
-    fn run(&mut self, cpu: &mut Self::Cpu, ticks: u64) -> Exit;
-    /// What an [`Exit::Exception`] or [`Exit::Refused`] of [`Vcpu::run`] turns out to be when one looks at the instruction.
-    /// CPUs of different makers do different things with the same instruction; behind this call they do the same. To be
-    /// called before anything else is done about such an exit.
-    #[inline]
-    fn interpret(&mut self, cpu: &mut Self::Cpu, exit: Exit, memory: &impl GuestMemory) -> Exit {
-        let _ = (cpu, memory);
-        exit
-    }
-    /// Where the guest is.
-    fn position(&self, cpu: &mut Self::Cpu) -> Interrupted;
-    /// Let the guest go on elsewhere. Of the flags only what [`Interrupted::rflags`] names is taken.
-    ///
-    /// # Errors
-    /// [`NotCanonical`] when `rip` is no address; nothing has changed. (An IRET there would raise #GP.)
-    fn set_position(&mut self, cpu: &mut Self::Cpu, position: &Interrupted) -> Result<(), NotCanonical>;
-    /// Let the guest go on behind the instruction that made it exit.
-    fn skip_instruction(&mut self, cpu: &mut Self::Cpu);
-    /// Put all that the guest's processor holds into `to`. `tsc` is the TSC now, the core's.
-    fn export(&mut self, cpu: &mut Self::Cpu, tsc: u64, to: &mut VcpuState);
-    /// Let the guest go on from a state, which anybody may have written; its TSC goes on as it did.
-    ///
-    /// # Errors
-    /// [`BadState`]; nothing has changed. What a processor finds out only when it enters the guest, as a CR3 beyond its physical addresses,
-    /// is a failure of that entry.
-    fn import(&mut self, cpu: &mut Self::Cpu, from: &VcpuState) -> Result<(), BadState>;
-    /// Bus locks that the guest has taken since its start, where the CPU says so: accesses that keep all other CPUs and devices from memory for a while.
-    fn bus_locks(&self) -> u32;
-    /// The guest does not run again: the CPU forgets it, and no longer uses its frames.
-    fn release(&mut self, cpu: &mut Self::Cpu);
 }
 
 #[cfg(test)]

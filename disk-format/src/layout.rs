@@ -1,9 +1,12 @@
 //! Where things lie on a member of a set.
 
-use crate::superblock::Superblock;
-
 /// Blocks that a member has at least: both directories of one block, the superblocks, and some data.
 pub const MEMBER_BLOCKS_MIN: u64 = 64;
+
+/// Entries in a block of the directory.
+pub const ENTRIES_PER_BLOCK: u64 = 64;
+/// Entries of a directory at most.
+pub const MAX_ENTRIES: usize = 1024;
 
 /// A superblock's place. A generation has two of them, one at each end of the disk; the next generation has the other two, so that no
 /// state is ever written over before the next one is whole.
@@ -87,14 +90,6 @@ impl Layout {
         self.directory_start >= Layout::DIRECTORY_START
             && directory_end.is_some_and(|end| end <= self.data_start)
             && data_end.zip(member_blocks.checked_sub(2)).is_some_and(|(end, most)| end <= most)
-    }
-}
-
-impl Superblock {
-    /// Where things lie on its member.
-    pub fn layout(&self) -> Layout {
-        let &Superblock { directory_blocks, directory_start, data_start, data_blocks, .. } = self;
-        Layout { directory_blocks, directory_start, data_start, data_blocks }
     }
 }
 

@@ -12,6 +12,7 @@ mod checks;
 mod directory;
 mod layout;
 mod look;
+mod name;
 mod recognition;
 mod stripe;
 mod superblock;
@@ -19,12 +20,10 @@ mod superblock;
 pub use crate::block::{BLOCK_BYTES, Block, checksum, is_blank, zeroed};
 pub use crate::change::{Change, STEPS, Step};
 pub use crate::checks::{CHECKS_PER_BLOCK, Check, Checked, check_blocks, place_of_check};
-pub use crate::directory::{
-    ENTRIES_PER_BLOCK, Entry, EntryName, EntryRaw, Fault, Kind, MAX_ENTRIES, checked, directory_checksum, entry_at,
-    pack,
-};
-pub use crate::layout::{Layout, MEMBER_BLOCKS_MIN, Place};
+pub use crate::directory::{Entry, EntryRaw, Fault, Kind, checked, directory_checksum, entry_at, pack};
+pub use crate::layout::{ENTRIES_PER_BLOCK, Layout, MAX_ENTRIES, MEMBER_BLOCKS_MIN, Place};
 pub use crate::look::{Member, Seen, look};
+pub use crate::name::EntryName;
 pub use crate::recognition::{Problem, Set, recognise};
 pub use crate::stripe::{Piece, Stripes};
 pub use crate::superblock::{Flaw, MAGIC, MAX_MEMBERS, SetId, State, Superblock, SuperblockRaw, VERSION};

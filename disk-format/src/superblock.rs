@@ -1,8 +1,8 @@
 //! The superblock: what set a disk is a member of, which one, and in what state.
 
 use crate::block::{BLOCK_BYTES, Block, checksum};
-use crate::directory::{EntryName, MAX_ENTRIES};
-use crate::layout::{MEMBER_BLOCKS_MIN, Place};
+use crate::layout::{ENTRIES_PER_BLOCK, Layout, MAX_ENTRIES, MEMBER_BLOCKS_MIN, Place};
+use crate::name::EntryName;
 use core::fmt;
 use core::mem::offset_of;
 use zerocopy::little_endian::{U16, U32, U64};
@@ -214,7 +214,7 @@ impl Superblock {
         ensure(self.member < self.members, "member")?;
         ensure(self.stripe_unit > 0, "stripe_unit")?;
         ensure(self.member_blocks >= MEMBER_BLOCKS_MIN, "member_blocks")?;
-        let room = u64::from(self.directory_blocks) * crate::ENTRIES_PER_BLOCK;
+        let room = u64::from(self.directory_blocks) * ENTRIES_PER_BLOCK;
         ensure(self.directory_blocks > 0 && room <= MAX_ENTRIES as u64, "directory_blocks")?;
         ensure(self.layout().fits(self.member_blocks), "data_blocks")?;
         ensure(u64::from(self.entries) <= room, "entries")?;
@@ -255,6 +255,12 @@ impl Superblock {
         raw.checksum = block_checksum(&block).into();
         block[..RAW_BYTES].copy_from_slice(raw.as_bytes());
         block
+    }
+
+    /// Where things lie on its member.
+    pub fn layout(&self) -> Layout {
+        let &Superblock { directory_blocks, directory_start, data_start, data_blocks, .. } = self;
+        Layout { directory_blocks, directory_start, data_start, data_blocks }
     }
 
     /// How the set's blocks are dealt out.

@@ -1,10 +1,11 @@
 //! All disks of all controllers, by one number each.
 
 use crate::drivers::{Controller, Geometry, Op, Request};
-use crate::store::TAGS;
 use disk_format::{BLOCK_BYTES, Block};
 use ring::SharedMemory;
 
+/// Tags of requests that are waited for on the spot; those of the store follow, as many.
+pub(crate) const TAGS: u16 = 1 << 14;
 /// Controllers at most.
 pub const MAX_CONTROLLERS: usize = 4;
 /// Disks at most.

@@ -1,8 +1,9 @@
 //! What comes in on the operator's serial line.
 
 use monitor::arguments::Arguments;
-use monitor::command::{Command, Mistake};
+use monitor::command::Command;
 use monitor::editor::{Editor, LINE_MAX, Typed};
+use monitor::mistake::Mistake;
 
 /// Any bytes; the lines in them, and the commands.
 pub fn run(data: &[u8]) -> bool {

@@ -205,7 +205,7 @@ impl<'a> Manifest<'a> {
         let server = |of: u16, service| of == ANY || self.is_party(of.into(), service);
         ensure(server(image.net, Service::Net), "it names a demultiplexer that is none")?;
         ensure(server(image.pager, Service::Pager), "it names a pager that is none")?;
-        ensure(image.reserve_frames >= abi::manifest::RESERVE_LEAST, "its VMs cannot start with their reserve")?;
+        ensure(image.reserve_frames >= abi::claim::RESERVE_LEAST, "its VMs cannot start with their reserve")?;
         ensure(image.reserve_frames <= image.limit_frames, "its reserve is beyond its limit")?;
         ensure(Tenant::from_raw(image.tenant).is_some() && image.reserved == 0, "its tenant has no name")?;
         ensure(image.disk.is_valid() && image.reserved2 == 0, "its virtual disk has no name")?;

@@ -55,7 +55,7 @@ pub fn image(text: &str) -> Image {
         net: ANY,
         pager: ANY,
         flags: 0,
-        reserve_frames: abi::manifest::RESERVE_LEAST,
+        reserve_frames: abi::claim::RESERVE_LEAST,
         limit_frames: 300,
         tenant: 0,
         reserved: 0,

@@ -1,7 +1,7 @@
 //! The word of `identity` that says where the VM is from then on: `addr=`.
 
 use crate::arguments::Arguments;
-use crate::command::Mistake;
+use crate::mistake::Mistake;
 use core::net::Ipv4Addr;
 
 /// Takes the address out of what stands behind the slot, 0 without one; the rest is boot arguments, which are put into `args`. Of

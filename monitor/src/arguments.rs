@@ -1,6 +1,6 @@
 //! Boot arguments, word by word.
 
-use crate::command::Mistake;
+use crate::mistake::Mistake;
 use abi::guest::BOOT_ARGS_MAX;
 
 /// The boot arguments that the operator gives to a VM.

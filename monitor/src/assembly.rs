@@ -2,7 +2,8 @@
 
 use crate::command::Command;
 use crate::composition::{IMAGE_ARGS, Unfit, VM_DISK, Who};
-use crate::session::{Host, Outcome, Session};
+use crate::host::Host;
+use crate::session::{Outcome, Session};
 use abi::control::ControlRequest;
 use abi::manifest::IMAGE_ARGS_BYTES;
 use abi::vm::ImageId;

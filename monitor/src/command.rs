@@ -1,6 +1,7 @@
 //! The commands and how they are written.
 
 use crate::arguments::Arguments;
+use crate::mistake::Mistake;
 use crate::terms::Terms;
 use crate::{address, terms};
 use abi::limits::Name;
@@ -94,31 +95,6 @@ pub const HELP: [(&str, &str, &str); 21] = [
     ("restore", "N", "lets the VM in slot N go on from the state that was taken, in its own memory"),
     ("poweroff", "", "powers the machine off"),
 ];
-
-/// Why a line is no command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mistake {
-    /// There is no such command.
-    Unknown,
-    /// A known command with other arguments than it takes.
-    Arguments {
-        /// The command's word.
-        word: &'static str,
-        /// What it takes.
-        takes: &'static str,
-    },
-    /// More extra boot arguments than any VM has room for.
-    LongArguments,
-    /// What is said of the VM's address is none.
-    Address,
-    /// A word about the VM's terms whose value makes no sense.
-    Terms {
-        /// The word in front of the `=`.
-        word: &'static str,
-        /// What can be written.
-        takes: &'static str,
-    },
-}
 
 impl Command {
     /// The command on a line of printable ASCII; extra boot arguments are put into `args`.

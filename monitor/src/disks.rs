@@ -1,55 +1,13 @@
 //! `disks` and `scrub`: what the disk component is asked, one question after the other, and its answers as lines.
 
 use crate::command::Command;
-use crate::session::{Asked, Host, Job, Session, Step};
-use abi::disk::{DiskReply, DiskRequest, disk_state, driver, entry_kind, problem, set_state};
+use crate::host::{Asked, Host};
+use crate::session::Session;
+use crate::step::{Job, Step, Walk};
+use abi::disk::{DiskReply, disk_state, driver, entry_kind, problem, set_state};
 use abi::limits::Name;
 use abi::message::Message;
 use core::fmt::{Display, Formatter, Result};
-
-/// What is asked next. Each list ends with an answer that there is no more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Walk {
-    /// A disk.
-    Disk(u16),
-    /// A set.
-    Set(u16),
-    /// What is wrong with it.
-    Problem(u16, u16),
-    /// An entry of the set in use.
-    Entry(u16),
-    /// This entry is being read.
-    Scrub(u16),
-}
-
-impl Walk {
-    pub(crate) const FIRST: Walk = Walk::Disk(0);
-
-    fn request(self) -> DiskRequest {
-        match self {
-            Walk::Disk(index) => DiskRequest::Disk { index },
-            Walk::Set(index) => DiskRequest::Set { index },
-            Walk::Problem(set, index) => DiskRequest::Problem { set, index },
-            Walk::Entry(index) => DiskRequest::Entry { index },
-            Walk::Scrub(index) => DiskRequest::Scrub { index },
-        }
-    }
-
-    /// What follows; `None` at the end, or when all numbers were asked for.
-    fn next(self, found: bool) -> Option<Walk> {
-        let after = |index: u16| index.checked_add(1);
-        match (self, found) {
-            (Walk::Disk(index), true) => after(index).map(Walk::Disk),
-            (Walk::Disk(_), false) => Some(Walk::Set(0)),
-            (Walk::Set(index), true) => Some(Walk::Problem(index, 0)),
-            (Walk::Set(_), false) => Some(Walk::Entry(0)),
-            (Walk::Problem(set, index), true) => Some(Walk::Problem(set, after(index)?)),
-            (Walk::Problem(set, _), false) => after(set).map(Walk::Set),
-            (Walk::Entry(index), true) => after(index).map(Walk::Entry),
-            (Walk::Entry(_), false) | (Walk::Scrub(_), _) => None,
-        }
-    }
-}
 
 impl Session {
     /// Sends the question of this step.

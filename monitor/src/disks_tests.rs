@@ -1,5 +1,6 @@
 use super::*;
 use crate::session::Session;
+use abi::disk::DiskRequest;
 use abi::request_page::Piece;
 use core::fmt::Arguments;
 use std::collections::VecDeque;

@@ -1,6 +1,6 @@
 //! The state of a VM's processor on the operator's line: as bytes in hexadecimal, many to a line.
 
-use crate::session::Host;
+use crate::host::Host;
 use abi::request_page::Piece;
 use abi::vcpu::VcpuState;
 use abi::vm::Slot;

@@ -1,7 +1,7 @@
 //! What the operator is told when the core refuses something.
 
 use crate::command::Command;
-use crate::session::Host;
+use crate::host::Host;
 use abi::control::{ControlRequest, status};
 
 /// Prints why `request`, which `command` needs, was answered with this status, and what to do.

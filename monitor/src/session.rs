@@ -1,68 +1,20 @@
 //! The conversation with the core: one command at a time, as requests and their answers.
 
-use crate::command::{Command, HELP, Mistake};
+use crate::command::{Command, HELP};
 use crate::composition::{Composition, IMAGE_ARGS, Who};
-use crate::disks::Walk;
+use crate::host::Host;
+use crate::mistake::Mistake;
 use crate::processor;
 use crate::refusal;
 use crate::report::Report;
+use crate::step::{Job, Step, Walk};
 use abi::control::{ControlReply, ControlRequest, status};
 use abi::guest::BOOT_ARGS_MAX;
 use abi::limits::{MAX_COMPONENTS, MAX_IMAGES, MAX_POLICIES, Name};
 use abi::message::Message;
 use abi::request_page::Piece;
 use abi::vm::{ImageId, Slot, VmId};
-use core::fmt::{Arguments, Display, Formatter};
-
-/// What a session needs from outside.
-pub trait Host {
-    /// Puts a request into the ring to the core. False when there is no space.
-    fn send(&mut self, request: &Message) -> bool;
-    /// Writes what a request names into the request page.
-    fn write_page(&mut self, at: Piece, bytes: &[u8]);
-    /// Reads what the core has written there.
-    fn read_page(&mut self, at: Piece, bytes: &mut [u8]);
-    /// Puts a question into the ring to the disk component.
-    fn ask_disks(&mut self, request: &Message) -> Asked;
-    /// Prints one line.
-    fn print(&mut self, line: Arguments<'_>);
-}
-
-/// What became of a question to the disk component.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asked {
-    /// It will answer.
-    Sent,
-    /// The ring is full.
-    Full,
-    /// There is no such component.
-    Nobody,
-}
-
-/// How far the command has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
-    /// The names of the images are being asked for: this one is next.
-    Names(u32),
-    /// The command's own list is being asked for: this entry is next.
-    Walk(u32),
-    /// The VM that is to be ended, or to become somebody else, is being looked up.
-    Find,
-    /// How VMs come by their addresses is being asked for.
-    Network,
-    /// The boot arguments of the VM's image are.
-    ImageArguments,
-    /// The disk component is being asked.
-    Disks(Walk),
-    /// The last request has been sent.
-    Last,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Job {
-    pub(crate) command: Command,
-    pub(crate) step: Step,
-}
+use core::fmt::{Display, Formatter};
 
 #[derive(Clone, Copy, Debug)]
 struct Pending {

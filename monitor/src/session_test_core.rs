@@ -1,6 +1,8 @@
 //! A simulated core for tests of the session.
 
 use super::*;
+use crate::host::Asked;
+use core::fmt::Arguments;
 
 /// A core with a few VMs, images and components, and the console's output.
 pub(super) struct Core {

@@ -2,11 +2,11 @@
 //! has: `weight=`, `rate=`, `burst=`, `reserve=`, `limit=`, `tenant=`, `disk=`.
 
 use crate::arguments::Arguments;
-use crate::command::Mistake;
+use crate::mistake::Mistake;
 use abi::attachment::{self, Attachment};
 use abi::claim::Claim;
+use abi::claim::RESERVE_LEAST;
 use abi::limits::PAGE_SIZE;
-use abi::manifest::RESERVE_LEAST;
 use abi::share::{BURST_MIN, Share, UNLIMITED, WEIGHT_MAX};
 use abi::tenant::{NAME_MAX, Tenant};
 

@@ -18,6 +18,7 @@ pub mod vms;
 pub use component;
 pub use component::queue;
 pub use oddity::Oddity;
+pub use policy::PLAN_DEPTH;
 pub use run::run;
-pub use scheduler::{PLAN_DEPTH, Scheduler};
+pub use scheduler::Scheduler;
 pub use vms::Seated;

@@ -2,15 +2,11 @@
 
 use crate::Oddity;
 use crate::gatekeeper::Gatekeeper;
-use crate::policy::Policy;
+use crate::policy::{PLAN_DEPTH, Policy};
 use crate::vms::Seated;
 use abi::note::TableBytes;
 use abi::sched::{SchedCommand, SchedEvent};
 use component::Tables;
-
-/// Entries of the plan that are ahead of the core at most: so long a VM that has just become able to run waits behind
-/// others.
-pub const PLAN_DEPTH: u32 = 16;
 
 /// The scheduler with the policy `P`.
 #[derive(Debug)]

@@ -13,6 +13,8 @@ mod error;
 mod fuzz;
 mod http;
 mod image;
+#[cfg(test)]
+mod imports;
 mod machine;
 mod manifest;
 #[cfg(test)]

@@ -159,6 +159,13 @@ pub fn run(mut args: Args) -> Result<ExitCode> {
         return Ok(ExitCode::from(130));
     }
     eprintln!("all VMs are ready, {:.1} s after power-on", started.elapsed().as_secs_f32());
+    if let Some(most) = tap::most_neighbours().filter(|&most| kind == NetKind::Tap && vms.len() >= most) {
+        eprintln!(
+            "the host knows {most} neighbours at a time (net.ipv4.neigh.default.gc_thresh3): to ask more VMs within seconds, raise that, or \
+             `ip neigh flush dev {}` now and then",
+            tap::DEVICE
+        );
+    }
     print!("{}", places(&vms));
     let code = match &args.exec {
         Some(command) => exec(command, &environment(&vms), &dir)?,

@@ -2,8 +2,9 @@
 
 use crate::condition::{Conditions, Verdict};
 use crate::document::{CHANGED, Constant, Document};
+use crate::request::After;
 use crate::request::{self, Body, Method, Request};
-use crate::response::{self, After, Code};
+use crate::response::{self, Code};
 
 /// What is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,6 @@
 //! What a client asks for. Parsing never looks beyond [`MAX_HEAD`] bytes and keeps nothing.
 
 use crate::condition::Conditions;
-use crate::response::After;
 use crate::target;
 use core::mem::MaybeUninit;
 use httparse::{Error, Status};
@@ -55,6 +54,17 @@ pub struct Request<'a> {
     pub head_len: usize,
     /// What follows them.
     pub body: Body,
+}
+
+/// What becomes of the connection, as headers say it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    /// It stays, which goes without saying.
+    Stay,
+    /// It stays for a client that expects to be told.
+    KeepAlive,
+    /// It ends.
+    Close,
 }
 
 /// Why there is no answer but an error; the connection is closed after each, since where the next request starts is unknown.

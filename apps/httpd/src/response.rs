@@ -2,7 +2,7 @@
 
 use crate::date::DATE_BYTES;
 use crate::document::{Constant, LAST_MODIFIED};
-use crate::request::Refusal;
+use crate::request::{After, Refusal};
 use alloc::vec::Vec;
 
 /// A status code with its reason.
@@ -106,17 +106,6 @@ impl Moment {
     fn last_modified(&self) -> &[u8] {
         &self.ok_start()[OK_START.len() + DATE_BYTES..]
     }
-}
-
-/// What becomes of the connection, as headers say it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum After {
-    /// It stays, which goes without saying.
-    Stay,
-    /// It stays for a client that expects to be told.
-    KeepAlive,
-    /// It ends.
-    Close,
 }
 
 /// Leave to send the body of a request.

@@ -2,20 +2,10 @@
 
 use super::job::{Ask, Job, Outcome, Stage};
 use super::moves::{Move, Target};
-use super::{JOBS, ROWS, Store};
+use super::{JOBS, ROWS, Step, Store};
 use crate::disks::{Disks, Host};
 use crate::drivers::{Controller, Op};
 use crate::sets::Sets;
-
-/// Where the batch is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
-    None,
-    Settle,
-    First,
-    Middle,
-    Second,
-}
 
 impl Store {
     /// Takes the batch as far as it goes. Whether it has gone on.

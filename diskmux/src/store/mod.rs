@@ -15,10 +15,9 @@ mod job;
 mod moves;
 mod rows;
 
-use crate::disks::{Disks, Host, MAX_DISKS};
+use crate::disks::{Disks, Host, MAX_DISKS, TAGS};
 use crate::drivers::{Controller, Op};
 use crate::sets::Sets;
-use batch::Step;
 use disk_format::{BLOCK_BYTES, Block, Check, Entry, Kind, place_of_check};
 pub use job::{Ask, Outcome, Refused};
 use job::{Job, Stage};
@@ -37,8 +36,16 @@ const TRIES: u8 = 3;
 const PATIENCE: u64 = 10;
 /// Requests to disks at the same time: one for each block of memory, and a flush of each disk.
 const MOVES: usize = JOBS + 1 + ROWS + MAX_DISKS;
-/// Its tags: from here on, and as many.
-pub const TAGS: u16 = 1 << 14;
+
+/// Where the batch is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    None,
+    Settle,
+    First,
+    Middle,
+    Second,
+}
 
 /// All requests to virtual disks.
 pub struct Store {

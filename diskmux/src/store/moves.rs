@@ -1,9 +1,8 @@
 //! Requests to disks: given to them, tried again, given up, and what follows from their end.
 
-use super::batch::Step;
 use super::job::{Ask, Job, Outcome, Stage};
-use super::{JOBS, PATIENCE, Store, TAGS, TRIES};
-use crate::disks::{Disks, Host, MAX_DISKS};
+use super::{JOBS, PATIENCE, Step, Store, TRIES};
+use crate::disks::{Disks, Host, MAX_DISKS, TAGS};
 use crate::drivers::{Controller, Op};
 use crate::sets::Sets;
 use disk_format::{Checked, zeroed};

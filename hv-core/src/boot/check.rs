@@ -8,10 +8,11 @@ use abi::boot::{
     BootRecord, CORE_ALIGN, Component, DIRECT_MAP_BYTES, Extent, MAGIC, MMIO_WINDOW, MMIO_WINDOW_END, NONE, Program,
     Range, VERSION, Vms, features, owner, program, segment,
 };
+use abi::claim::RESERVE_LEAST;
 use abi::component::layout;
 use abi::guest;
 use abi::limits::{MAX_RINGS_PER_COMPONENT, MAX_SEATS, MAX_SLOTS, PAGE_SIZE, VM_MEMORY_MAX, VM_MEMORY_MIN};
-use abi::manifest::{ANY, CORE, RESERVE_LEAST, image_flags};
+use abi::manifest::{ANY, CORE, image_flags};
 use abi::record::{self, Cell, Record};
 use abi::service::Service;
 use abi::tenant::Tenant;

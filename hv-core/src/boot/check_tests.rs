@@ -4,10 +4,11 @@ use abi::boot::{
     self, BootRecord, CORE_ALIGN, Extent, MMIO_WINDOW, MMIO_WINDOW_END, NONE, Options, Range, Vms, backend, features,
     owner, program, screen, segment,
 };
+use abi::claim::RESERVE_LEAST;
 use abi::component::layout;
 use abi::guest::IMAGE_BASE;
 use abi::limits::{MAX_RINGS_PER_COMPONENT, MAX_SEATS, MAX_SLOTS, Name, PAGE_SIZE};
-use abi::manifest::{ANY, CORE, RESERVE_LEAST, image_flags};
+use abi::manifest::{ANY, CORE, image_flags};
 use abi::service::Service;
 use zerocopy::{FromBytes, IntoBytes};
 

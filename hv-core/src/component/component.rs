@@ -1,6 +1,6 @@
 //! One component.
 
-use super::devices::PortRanges;
+use super::devices::{Device, PortRanges};
 use super::endpoint::{EndpointSet, Peer};
 use super::liveness::Liveness;
 use super::policies::Policies;
@@ -13,17 +13,6 @@ use abi::component::{ComponentInfo, layout};
 use abi::limits::{MAX_DEVICES_PER_COMPONENT, MAX_RINGS_PER_COMPONENT, PAGE_SIZE};
 use abi::manifest;
 use ring::SharedMemory;
-
-/// A device of a component.
-#[derive(Clone, Copy, Debug)]
-pub struct Device {
-    /// Index in the platform's table of PCI devices, `None` for the interrupt of its ports.
-    pub pci: Option<usize>,
-    /// Global system interrupt, or number of a message behind those; `None` without an interrupt.
-    pub gsi: Option<u32>,
-    /// Notification bit.
-    pub bit: u64,
-}
 
 /// A component: what the manifest gives it, its memory, and how it runs.
 pub struct Component {

@@ -137,7 +137,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             cpu.attention.set_unheld();
         }
         if cpu.endpoints.of(rank, Service::Swap) != EndpointId::NONE {
-            self.forget_swap();
+            self.forget_swap(why.is_fault());
         }
     }
 

@@ -1,8 +1,7 @@
 //! The devices of components: registers mapped, interrupts routed.
 
-use super::component::Device;
+use super::count32;
 use super::load_error::LoadError;
-use super::rings::count32;
 use super::space::Space;
 use crate::board::Devices;
 use crate::board::pci::PciInfo;
@@ -12,6 +11,17 @@ use abi::component::{BARS, BarInfo, ComponentInfo, DeviceInfo, bits, layout};
 use abi::limits::{MAX_DEVICES_PER_COMPONENT, Name, PAGE_SIZE};
 use abi::log::Record;
 use abi::pci::{Address, CLASS_IDE, is_of_class};
+
+/// A device of a component.
+#[derive(Clone, Copy, Debug)]
+pub struct Device {
+    /// Index in the platform's table of PCI devices, `None` for the interrupt of its ports.
+    pub pci: Option<usize>,
+    /// Global system interrupt, or number of a message behind those; `None` without an interrupt.
+    pub gsi: Option<u32>,
+    /// Notification bit.
+    pub bit: u64,
+}
 
 /// What a component drives.
 #[derive(Default)]

@@ -1,14 +1,16 @@
 //! Making components of what boot has placed, and loading their images at every start.
 
-use super::component::{Component, Device};
+use super::component::Component;
 use super::components::{Components, Idles};
+use super::count32;
+use super::devices::Device;
 use super::devices::{Attached, attach_devices};
 use super::endpoint::Endpoints;
 use super::liveness::Liveness;
 use super::load_error::LoadError;
 use super::policies::{Policies, Policy, Unfit};
 use super::program::Program;
-use super::rings::{Rings, count32};
+use super::rings::Rings;
 use super::run::Run;
 use super::space::Space;
 use crate::board::Devices;

@@ -29,3 +29,8 @@ pub use load_error::LoadError;
 pub use policies::Unfit;
 pub use replacement::{NoSwap, Swap};
 pub use run::{Death, Run};
+
+/// Counts of what a manifest names are small.
+fn count32(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}

@@ -1,6 +1,7 @@
 //! The rings between components, and with the core: made at boot, mapped at both ends.
 
 use super::component::Component as Made;
+use super::count32;
 use super::endpoint::{Endpoint, EndpointSet, Endpoints, Party, Peer};
 use super::load_error::LoadError;
 use super::space::Space;
@@ -41,11 +42,6 @@ pub(super) struct Joined {
     pub(super) bells: u64,
     /// [`abi::component::authority`].
     pub(super) authority: u32,
-}
-
-/// Counts of what a manifest names are small.
-pub(super) fn count32(count: usize) -> u32 {
-    u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 impl<'b> Rings<'b> {

@@ -24,6 +24,11 @@ struct Wrong(u32);
 impl<B: Backend, H: Board> Kernel<B, H> {
     /// Have swap write those into their frames who have been admitted and wait for a window.
     pub fn start_loads(&mut self) {
+        self.open_loads();
+        self.tell_loads();
+    }
+
+    fn open_loads(&mut self) {
         let Self { vms, cpu, .. } = self;
         let swap = cpu.endpoints.first(Service::Swap);
         while let Some(slot) = cpu.queues.first(Queue::Coming) {
@@ -35,6 +40,24 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             let bundle = vms.bundle(slot);
             if let (Some(vm), Some(bundle)) = (vms.get(slot), bundle) {
                 cpu.open_load(vm, window, &bundle);
+            }
+        }
+    }
+
+    /// Tell swap of those whose windows are open, as far as it may be told.
+    fn tell_loads(&mut self) {
+        let Self { vms, cpu, .. } = self;
+        let swap = cpu.endpoints.first(Service::Swap);
+        while let Some((window, open)) = cpu.windows.next_load() {
+            if !cpu.swap_is_there() || !cpu.has_room(swap) {
+                return;
+            }
+            let bundle = vms.bundle(open.vm.slot);
+            match (vms.by_id(open.vm), bundle, open.order) {
+                (Some(vm), Some(bundle), _) if !vm.life.is_ending() => cpu.tell_load(open.vm, &bundle, window),
+                // It has ended while nobody was told of it.
+                (Some(vm), _, Order::Load { pages, .. }) => cpu.close_load(vm, window, pages),
+                _ => cpu.windows.close(window),
             }
         }
     }
@@ -122,19 +145,19 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             }
             pages += 1;
         }
-        let order = Order::Load { counter: bundle.counter, pages, failed: 0 };
+        let order = Order::Load { counter: bundle.counter, pages, told: false, failed: 0 };
         self.windows.set(window, Open { vm: vm.id, order, frees: 0, since: None });
         vm.life.share(Devices::SWAP);
         if pages < bundle.pages {
             // Memory that was kept for it has failed.
             self.close_load(vm, window, pages);
-            return self.end(vm, End::new(EndReason::OutOfMemory, 0));
+            self.end(vm, End::new(EndReason::OutOfMemory, 0));
         }
-        self.tell_load(vm.id, bundle, window);
     }
 
     /// Tell swap of a VM that comes in through a window.
-    pub(super) fn tell_load(&mut self, vm: VmId, bundle: &Bundle, window: usize) {
+    fn tell_load(&mut self, vm: VmId, bundle: &Bundle, window: usize) {
+        self.windows.tell(window);
         // There are few.
         let window = u32::try_from(window).unwrap_or(u32::MAX);
         let event = SwapEvent::Load { vm, bundle: *bundle, window };

@@ -8,6 +8,7 @@ use crate::kernel::{Cpu, Kernel};
 use crate::memory::Owner;
 use crate::vm::{Devices, Handling, Hazard, Leavings, NEVER, State, Table, Vm};
 use abi::limits::PAGE_SIZE;
+use abi::message::Malformed;
 use abi::net::NetEvent;
 use abi::pager::{PagerEvent, Stays};
 use abi::sched::SchedEvent;
@@ -51,7 +52,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     ///
     /// # Errors
     /// What it says cannot be. The VM stays.
-    pub fn stored(&mut self, id: VmId, bundle: &Bundle) -> Result<(), &'static str> {
+    pub fn stored(&mut self, id: VmId, bundle: &Bundle) -> Result<(), Malformed> {
         let Self { vms, cpu, .. } = self;
         let Some((window, pages)) = cpu.windows.storing(id, bundle.counter) else { return Ok(()) };
         let Some(vm) = vms.by_id(id) else { return Ok(()) };
@@ -66,7 +67,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 cpu.tell_forget(id, bundle);
             }
             cpu.not_stored(vm, Stays::Busy);
-            return if good { Ok(()) } else { Err("a bundle that cannot be") };
+            return if good { Ok(()) } else { Err(Malformed::Bundle) };
         }
         self.go_out(id, bundle);
         Ok(())
@@ -145,7 +146,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     /// A window for a VM to go out through, or why it stays.
     fn window_for(&self, vm: &Vm<B>) -> Result<usize, Stays> {
         let now = self.board.now();
-        if self.pool_bytes() == 0 || !self.swap_is_there() {
+        if self.pool_bytes() == 0 || !self.swap_is_there() || self.windows.has_suspect() {
             return Err(Stays::NoSwap);
         }
         let image = self.images.get(vm.image).map(|image| &image.entry);
@@ -197,7 +198,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         if self.is_called(vm) {
             return self.stay(vm, Stays::Busy);
         }
-        if !self.swap_is_there() || !self.has_room(swap) {
+        if !self.swap_is_there() || !self.has_room(swap) || self.windows.has_suspect() {
             return self.stay(vm, Stays::NoSwap);
         }
         let Some(pages) = self.show_pages(vm, window) else { return self.stay(vm, Stays::NoSwap) };

@@ -14,11 +14,12 @@ mod plan;
 mod resync;
 mod room;
 mod swap;
+mod swapped;
 mod wakes;
 mod windows;
 
 pub use net::NoRingPage;
-pub use swap::Swapped;
+pub use swapped::Swapped;
 pub use wakes::Wakes;
 pub use windows::Windows;
 #[cfg(test)]

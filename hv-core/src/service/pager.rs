@@ -8,7 +8,7 @@ use crate::memory::Frames;
 use crate::vm::{End, Image, Memory, PageError, PageFault, Queue, Shortage, State, Table, Vm};
 use abi::end::EndReason;
 use abi::limits::MAX_SEGMENTS;
-use abi::message::{BadMessage, Message};
+use abi::message::{BadMessage, Malformed, Message};
 use abi::pager::{PagerCommand, PagerEvent, THEN_RESUME};
 use abi::vm::{ImageId, Seat, VmId};
 use backend::{Backend, Flush};
@@ -74,13 +74,13 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         };
         let bad = |what| BadMessage { kind: message.kind, what };
         if count > PAGES_MAX {
-            return Err(bad("more pages than a command may name"));
+            return Err(bad(Malformed::PageCount));
         }
         let Some(vm) = admitted(vms, id, from) else { return Ok(()) };
         match cpu.give_pages(vm, page, count, source) {
             Ok(()) if message.id == THEN_RESUME => cpu.resume(vm),
             Ok(()) => {}
-            Err((_, PageError::NoSuchPage)) => return Err(bad("a page that the VM or its image does not have")),
+            Err((_, PageError::NoSuchPage)) => return Err(bad(Malformed::Page)),
             Err((page, PageError::Limit)) => cpu.end(vm, End::new(EndReason::OverLimit, page.into())),
             Err((page, PageError::NoFrame)) => {
                 let (seat, free) = (vm.seat, cpu.frames.unreserved());

@@ -123,7 +123,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             cpu.disk_told(to);
         }
         if service == Service::Swap {
-            self.swap_knows_all();
+            // Those who were coming in when its predecessor died go on.
+            cpu.attention.set_swap();
         }
     }
 }

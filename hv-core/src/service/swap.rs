@@ -15,19 +15,6 @@ use abi::vm::{Slot, VmId};
 use backend::Backend;
 use ring::SharedMemory;
 
-/// What is counted of VMs that go out and come in, from boot on.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Swapped {
-    /// Those that went out.
-    pub stored: u64,
-    /// Those that came in again.
-    pub loaded: u64,
-    /// Those for whom there was no room in the pool.
-    pub refused: u64,
-    /// Those that ended because what came back was damaged.
-    pub damaged: u64,
-}
-
 /// The sheet of a window.
 pub(super) fn sheet(component: &Component, window: usize) -> Option<SharedMemory> {
     component.sheets.as_ref()?.sub(window * index(SHEET_STRIDE), index(SHEET_STRIDE))
@@ -70,8 +57,9 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         Ok(())
     }
 
-    /// Swap is gone. Who was going out stays; for who was coming in its successor is asked, unless that has been tried often enough.
-    pub fn forget_swap(&mut self) {
+    /// Swap is gone, by its own fault or not. Who was going out stays; for who was coming in its successor is asked, unless that has killed
+    /// it often enough.
+    pub fn forget_swap(&mut self, at_fault: bool) {
         let Self { vms, cpu, .. } = self;
         for (window, open) in cpu.windows.open() {
             let Some(vm) = vms.by_id(open.vm) else { continue };
@@ -83,23 +71,12 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                     cpu.not_stored(vm, Stays::NoSwap);
                 }
                 Order::Load { pages, .. } => {
-                    if vm.life.is_ending() || !cpu.windows.try_again(window) {
+                    if vm.life.is_ending() || !cpu.windows.try_again(window, at_fault) {
                         cpu.give_up(vm, window, pages);
                     }
                 }
             }
         }
-    }
-
-    /// Swap knows of all that is in its pool: those who were coming in when its predecessor died go on.
-    pub(super) fn swap_knows_all(&mut self) {
-        let Self { vms, cpu, .. } = self;
-        for (window, open) in cpu.windows.open() {
-            if let (Order::Load { .. }, Some(bundle)) = (open.order, vms.bundle(open.vm.slot)) {
-                cpu.tell_load(open.vm, &bundle, window);
-            }
-        }
-        cpu.attention.set_swap();
     }
 }
 
@@ -123,7 +100,9 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         let mut any = false;
         for (window, open) in self.windows.open() {
             any = true;
-            if self.windows.has_waited(window, steady) < patience {
+            if matches!(open.order, Order::Load { told: false, .. })
+                || self.windows.has_waited(window, steady) < patience
+            {
                 continue;
             }
             match (open.order, vms.by_id(open.vm)) {

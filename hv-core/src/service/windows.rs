@@ -4,8 +4,9 @@
 use abi::swap::WINDOWS;
 use abi::vm::VmId;
 
-/// Starts of swap that may fail to give a VM back before it is given up: what lies in the pool may be what kills it.
-const TRIES: u8 = 3;
+/// Starts of swap that may die by their own fault with a VM that they were to give back before it is given up: what lies in the pool may be
+/// what kills them. All but the first had nothing else to do, and they are many, as a bad policy kills itself, too.
+const TRIES: u8 = 16;
 
 /// What a window is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,8 +15,9 @@ pub enum Order {
     Promised,
     /// Its VM goes out: so many of its pages are mapped, and swap is to answer this number.
     Store { counter: u64, pages: u32 },
-    /// Its VM comes in: so many of its frames are mapped, and swap is to answer this number. So many of its starts have not done so.
-    Load { counter: u64, pages: u32, failed: u8 },
+    /// Its VM comes in: so many of its frames are mapped, and swap is to answer this number. Whether its start that lives was told, and how
+    /// many starts that were told have died by their own fault.
+    Load { counter: u64, pages: u32, told: bool, failed: u8 },
 }
 
 /// A window that is somebody's.
@@ -106,13 +108,43 @@ impl Windows {
         }
     }
 
-    /// A start of swap has ended without giving the VM in this window back. False when it has been tried often enough.
+    /// The load that swap is to be told of next. While it is not clear of which load it has died, it has one at a time: the most suspected
+    /// first, so that the others wait for no more than a few deaths.
+    pub fn next_load(&self) -> Option<(usize, Open)> {
+        let loads = || {
+            self.open().filter_map(|(window, open)| match open.order {
+                Order::Load { told, failed, .. } => Some((window, open, told, failed)),
+                _ => None,
+            })
+        };
+        if self.has_suspect() && loads().any(|(_, _, told, _)| told) {
+            return None;
+        }
+        let (window, open, ..) =
+            loads().filter(|(_, _, told, _)| !told).max_by_key(|&(window, _, _, failed)| (failed, WINDOWS - window))?;
+        Some((window, open))
+    }
+
+    /// Swap is told of the load through this window.
+    pub fn tell(&mut self, window: usize) {
+        if let Some(Some(Open { order: Order::Load { told, .. }, .. })) = self.list.get_mut(window) {
+            *told = true;
+        }
+    }
+
+    /// Whether swap has died with a load of which it may die again: it stores nothing meanwhile.
+    pub fn has_suspect(&self) -> bool {
+        self.open().any(|(_, open)| matches!(open.order, Order::Load { failed: 1.., .. }))
+    }
+
+    /// A start of swap has ended, by its own fault or not, without giving the VM in this window back. False when that has killed it often
+    /// enough.
     #[must_use]
-    pub fn try_again(&mut self, window: usize) -> bool {
+    pub fn try_again(&mut self, window: usize, at_fault: bool) -> bool {
         match self.list.get_mut(window) {
-            Some(Some(Open { order: Order::Load { failed, .. }, since, .. })) => {
+            Some(Some(Open { order: Order::Load { told, failed, .. }, since, .. })) => {
                 *since = None;
-                *failed += 1;
+                *failed += u8::from(core::mem::take(told) && at_fault);
                 *failed < TRIES
             }
             _ => true,
@@ -149,8 +181,10 @@ mod tests {
             (None, None, None)
         );
         let other = windows.free().expect("one is taken");
-        windows
-            .set(other, Open { vm: B, order: Order::Load { counter: 9, pages: 2, failed: 0 }, frees: 0, since: None });
+        windows.set(
+            other,
+            Open { vm: B, order: Order::Load { counter: 9, pages: 2, told: true, failed: 0 }, frees: 0, since: None },
+        );
         assert_eq!((windows.loading(B, 9), windows.storing(B, 9)), (Some((other, 2)), None));
         assert_eq!(windows.under_way(), (5, 1), "one that comes in frees nothing");
         windows.close(window);
@@ -174,18 +208,67 @@ mod tests {
     #[test]
     fn what_an_order_has_waited_counts_from_the_first_look_and_anew_after_a_restart() {
         let mut windows = Windows::NONE;
-        windows.set(3, Open { vm: B, order: Order::Load { counter: 9, pages: 2, failed: 0 }, frees: 0, since: None });
+        windows.set(
+            3,
+            Open { vm: B, order: Order::Load { counter: 9, pages: 2, told: true, failed: 0 }, frees: 0, since: None },
+        );
         assert_eq!([50, 60, 150].map(|now| windows.has_waited(3, now)), [0, 10, 100]);
-        assert!(windows.try_again(3));
+        assert!(windows.try_again(3, false));
         assert_eq!([200, 201].map(|now| windows.has_waited(3, now)), [0, 1]);
         assert_eq!(windows.has_waited(4, 1000), 0, "it is nobody's");
+    }
+
+    fn load(vm: VmId, failed: u8) -> Open {
+        Open { vm, order: Order::Load { counter: 9, pages: 2, told: false, failed }, frees: 0, since: None }
+    }
+
+    /// Swap is told of whatever it may be told of: in these windows.
+    fn told(windows: &mut Windows) -> Vec<usize> {
+        let next = |windows: &mut Windows| {
+            let (window, _) = windows.next_load()?;
+            windows.tell(window);
+            Some(window)
+        };
+        core::iter::from_fn(|| next(windows)).collect()
     }
 
     #[test]
     fn a_vm_that_swap_dies_of_is_given_up_some_time() {
         let mut windows = Windows::NONE;
-        windows.set(3, Open { vm: B, order: Order::Load { counter: 9, pages: 2, failed: 0 }, frees: 0, since: None });
-        assert_eq!([(); 3].map(|()| windows.try_again(3)), [true, true, false]);
-        assert!(windows.try_again(4), "it is nobody's");
+        windows.set(3, load(B, 0));
+        let mut dies = |at_fault| {
+            told(&mut windows);
+            windows.try_again(3, at_fault)
+        };
+        // It is killed, or swapped for another: nobody is to blame.
+        assert!((0..10).all(|_| dies(false)));
+        assert!((1..TRIES).all(|_| dies(true)) && !dies(true));
+        assert!(windows.try_again(4, true), "it is nobody's");
+    }
+
+    #[test]
+    fn a_start_that_was_not_told_has_not_died_of_it() {
+        let mut windows = Windows::NONE;
+        windows.set(3, load(B, 0));
+        assert!((0..10).all(|_| windows.try_again(3, true)) && !windows.has_suspect());
+    }
+
+    #[test]
+    fn who_has_killed_swap_comes_in_alone() {
+        let mut windows = Windows::NONE;
+        windows.set(1, load(A, 0));
+        windows.set(3, load(B, 0));
+        assert_eq!(told(&mut windows), [1, 3]);
+        assert!(windows.try_again(1, true) && windows.try_again(3, true) && windows.has_suspect());
+        assert_eq!(told(&mut windows), [1]);
+        // It dies again, and the other has not been told of.
+        assert!(windows.try_again(1, true) && windows.try_again(3, true));
+        windows.set(2, load(A, 0));
+        assert_eq!(told(&mut windows), [1]);
+        windows.close(1);
+        assert_eq!(told(&mut windows), [3]);
+        windows.close(3);
+        assert!(!windows.has_suspect());
+        assert_eq!(told(&mut windows), [2]);
     }
 }

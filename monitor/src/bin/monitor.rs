@@ -11,7 +11,8 @@ use component::ring::{RingError, SharedMemory};
 use component::{Component, Inbox, Once, Outbox, irq_ack, notify, now, port_in, port_out, wait};
 use core::fmt::Arguments;
 use monitor::editor::{Editor, LINE_MAX, Typed};
-use monitor::session::{Asked, Host, Session};
+use monitor::host::{Asked, Host};
+use monitor::session::Session;
 
 component::main!(main);
 

@@ -8,10 +8,14 @@ pub use lottery::Lottery;
 pub use round_robin::{CREDIT_RUN, RoundRobin};
 pub use stride::Stride;
 
+use crate::Oddity;
 use crate::vms::Seated;
-use crate::{Oddity, PLAN_DEPTH};
 use abi::vm::VmId;
 use component::Tables;
+
+/// Entries of the plan that are ahead of the core at most: so long a VM that has just become able to run waits behind
+/// others.
+pub const PLAN_DEPTH: u32 = 16;
 
 /// The order in which admitted VMs run. `docs/policies.md` tells how to write one.
 pub trait Policy: Sized {

@@ -5,6 +5,9 @@ use crate::workspace::has_program;
 use clap::ValueEnum;
 use std::path::PathBuf;
 
+/// QEMU's program.
+pub const QEMU: &str = "qemu-system-x86_64";
+
 /// What runs the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Kind {
@@ -37,7 +40,7 @@ impl Kind {
     /// The fastest that works on this host: KVM where it passes virtualization on, else QEMU where it is installed, else
     /// Bochs.
     pub fn fastest() -> Kind {
-        if !has_program(super::qemu::PROGRAM) {
+        if !has_program(QEMU) {
             Kind::Bochs
         } else if kvm_refusal().is_none() {
             Kind::Kvm
@@ -50,7 +53,7 @@ impl Kind {
     pub fn refusal(self) -> Option<String> {
         match self {
             Kind::Bochs => None,
-            Kind::Qemu | Kind::Kvm if !has_program(super::qemu::PROGRAM) => {
+            Kind::Qemu | Kind::Kvm if !has_program(QEMU) => {
                 Some("QEMU is not installed: apt-get install qemu-system-x86, or use --machine bochs".to_owned())
             }
             Kind::Qemu => None,

@@ -1,13 +1,11 @@
 //! QEMU's command line: with TCG it emulates AMD SVM, with KVM it passes the host's virtualization on.
 
-use super::config::{Clock, Config, DiskKind, Kind, Net};
+use super::config::{Clock, Config, DiskKind, Kind, Net, QEMU};
 use super::{NET_LINK, NIC_MAC, spawn};
 use crate::error::Result;
 use std::path::Path;
 use std::process::{Child, Command};
 
-/// QEMU's program.
-pub const PROGRAM: &str = "qemu-system-x86_64";
 /// UEFI for QEMU (OVMF).
 pub const UEFI_FIRMWARE: &str = "/usr/share/ovmf/OVMF.fd";
 /// The port that ends the machine: what Bochs has there, too.
@@ -18,7 +16,7 @@ pub const POWERED_OFF: i32 = 2 * b'S' as i32 + 1;
 /// Starts QEMU in the folder `dir` with its COM1 and its control socket connected to these TCP ports on the loopback interface.
 pub fn start(config: &Config, dir: &Path, com1: u16, control: u16) -> Result<Child> {
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "--", PROGRAM]).args(arguments(config, com1, control));
+    command.args(["--pdeathsig", "KILL", "--", QEMU]).args(arguments(config, com1, control));
     spawn(command, dir, "qemu.log")
 }
 

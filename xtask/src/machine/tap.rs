@@ -15,6 +15,11 @@ pub const DEVICE: &str = "tap0";
 /// The host's address on the tap, in a network with room for as many VMs as there can be. They may be told of a smaller one.
 const HOST: &str = "10.0.2.2/8";
 
+/// How many neighbours the host can know at a time, in all namespaces together. Who asks more VMs than that within seconds reaches none but those.
+pub fn most_neighbours() -> Option<usize> {
+    std::fs::read_to_string("/proc/sys/net/ipv4/neigh/default/gc_thresh3").ok()?.trim().parse().ok()
+}
+
 /// True inside the namespace.
 pub fn is_inside() -> bool {
     std::env::var_os(INSIDE).is_some()

@@ -3,12 +3,13 @@
 use super::model::{Component, Image, Ring, Start, System};
 use super::{options, service};
 use abi::attachment::{self, Attachment};
+use abi::claim::RESERVE_LEAST;
 use abi::component::layout;
 use abi::limits::{
     MAX_COMPONENTS, MAX_IMAGES, MAX_POLICIES, MAX_RINGS, MAX_RINGS_PER_COMPONENT, NAME_BYTES, PAGE_SIZE, VM_MEMORY_MAX,
     VM_MEMORY_MIN,
 };
-use abi::manifest::{DEFAULTS_BYTES, IMAGE_ARGS_BYTES, RESERVE_LEAST, all_frames};
+use abi::manifest::{DEFAULTS_BYTES, IMAGE_ARGS_BYTES, all_frames};
 use abi::service::Service;
 use abi::share::{BURST_MIN, UNLIMITED, WEIGHT, WEIGHT_MAX};
 use abi::tenant::{NAME_MAX, Tenant};

@@ -1,6 +1,6 @@
 //! Frames that a guest may not send, and one that it may.
 
-use super::rings::{counter, link_up, send};
+use super::nic::{counter, link_up, send};
 use super::{Deed, Escape};
 use crate::machine::{hypercall, offset, peek8, yield_turn};
 use abi::guest::{NIC_BASE, device, hypercall as number};

@@ -84,7 +84,7 @@ fn give_back(page: u64, count: u64) -> u64 {
 
 fn give_back_refused() -> Result<(), Escape> {
     let pages = memory_bytes() / PAGE;
-    let (rx, tx) = super::rings::slots();
+    let (rx, tx) = super::nic::slots();
     let first_own = NIC_BASE / PAGE + abi::nic::nic_pages(rx, tx);
     for page in (0..first_own).chain(pages..pages + 64) {
         Escape::unless(give_back(page, 1) >= ERROR_MIN, "a page was given back that cannot be", page)?;

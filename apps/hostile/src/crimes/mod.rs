@@ -9,6 +9,7 @@ mod instructions;
 mod leaks;
 mod memory;
 mod mistakes;
+mod nic;
 mod rings;
 
 use crate::catch::{Act, Caught};

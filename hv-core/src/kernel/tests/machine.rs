@@ -218,7 +218,7 @@ fn image(frames: &mut Frames, id: ImageId, rx_slots: u32, tx_slots: u32) -> Imag
         net: manifest::ANY,
         pager: manifest::ANY,
         flags: 0,
-        reserve_frames: abi::manifest::RESERVE_LEAST,
+        reserve_frames: abi::claim::RESERVE_LEAST,
         limit_frames: 300,
         tenant: 0,
         reserved: 0,

@@ -58,6 +58,7 @@ impl Readiness {
         let queue: Vec<_> = machine.kernel.cpu.queues.all(Queue::Ready).collect();
         let ready = machine.able(&queue);
         assert!(ready.is_empty() || !machine.is_asleep(), "the machine sleeps, and {ready:?} could run");
+        let held = machine.kernel.cpu.plan.held;
         let holder = machine.kernel.cpu.plan.turn.map(|turn| turn.vm);
         let others = |id: VmId| holder != Some(id) && ran != Some(id.slot.number());
         self.waits.retain(|id, _| others(*id) && ready.contains(id));
@@ -68,6 +69,11 @@ impl Readiness {
             let wait = self.waits.entry(id).or_insert(new);
             wait.ready = wait.ready.max(ready.len());
             if is_new {
+                continue;
+            }
+            // A scheduler that keeps it back and names it again has put it last: that is its right, and no doing of the core's.
+            if held && place > wait.fallbacks.saturating_sub(fell_back) {
+                *wait = new;
                 continue;
             }
             assert!(wait.fallbacks > fell_back, "{id} could run, and the core has passed it over");

@@ -8,7 +8,7 @@ use crate::memory::Owner;
 use crate::vm::{Devices, End, PageFault, Queue, State};
 use abi::end::EndReason;
 use abi::guest::{BOOT_ARGS, REGISTER_PAGE};
-use abi::message::Message;
+use abi::message::{Malformed, Message};
 use abi::net::NetCommand;
 use abi::pager::{Access, PagerCommand, PagerEvent, THEN_RESUME};
 use abi::service::Service;
@@ -29,7 +29,7 @@ fn faulting() -> (Fake, VmId) {
 }
 
 impl Fake {
-    fn obey(&mut self, command: PagerCommand) -> Result<(), &'static str> {
+    fn obey(&mut self, command: PagerCommand) -> Result<(), Malformed> {
         self.pager_says(&command.into()).map_err(|bad| bad.what)
     }
 
@@ -65,7 +65,7 @@ fn one_command_names_64_pages_at_most() {
     let (mut machine, vm) = faulting();
     let own = machine.own(vm);
     let command = |count| PagerCommand::MapZero { vm, page: IMAGE_PAGE + 50, count };
-    assert_eq!(machine.obey(command(65)), Err("more pages than a command may name"));
+    assert_eq!(machine.obey(command(65)), Err(Malformed::PageCount));
     assert_eq!(machine.own(vm), own);
     assert_eq!(machine.obey(command(64)), Ok(()));
     assert_eq!(machine.own(vm), own + 64);
@@ -74,7 +74,7 @@ fn one_command_names_64_pages_at_most() {
 #[test]
 fn pages_beyond_the_memory_are_refused() {
     let (mut machine, vm) = faulting();
-    let bad = Err("a page that the VM or its image does not have");
+    let bad = Err(Malformed::Page);
     assert_eq!(machine.obey(PagerCommand::MapZero { vm, page: GUEST_PAGES, count: 1 }), bad);
     assert_eq!(machine.obey(PagerCommand::MapImage { vm, page: IMAGE_PAGE + 50, count: 1 }), bad);
     assert_eq!(machine.obey(PagerCommand::CopyImage { vm, page: IMAGE_PAGE + 50 }), bad);
@@ -239,7 +239,7 @@ fn nobody_is_admitted_late_where_there_is_no_room() {
     }
     let vm = machine.create(WITH_NIC);
     let needed = machine.kernel.cpu.images.get(WITH_NIC).map_or(0, |image| image.entry.reserve_frames.into());
-    assert_eq!(needed, u64::from(abi::manifest::RESERVE_LEAST));
+    assert_eq!(needed, u64::from(abi::claim::RESERVE_LEAST));
     let mut taken = Vec::new();
     while machine.kernel.cpu.frames.free_frames() >= needed {
         taken.extend(machine.kernel.cpu.frames.alloc(Owner::Core, 0));

@@ -48,7 +48,7 @@ pub fn image(frames: &mut Frames, memory_bytes: u64, slots: u32) -> Image {
         net: manifest::ANY,
         pager: manifest::ANY,
         flags: 0,
-        reserve_frames: abi::manifest::RESERVE_LEAST,
+        reserve_frames: abi::claim::RESERVE_LEAST,
         limit_frames: 300,
         tenant: 0,
         reserved: 0,

@@ -69,7 +69,7 @@ fn xtask(arguments: &[&str]) -> Result<Command> {
 }
 
 /// What it says until it ends. One that does not end is interrupted after [`LIMIT`], so that the case fails and not the whole run of tests.
-fn output(arguments: &[&str]) -> Result<Output> {
+pub(super) fn output(arguments: &[&str]) -> Result<Output> {
     let cannot = || "cannot start xtask".into();
     let child = xtask(arguments)?.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().context(cannot)?;
     let id = child.id();
@@ -94,7 +94,7 @@ fn output_on(lab: &Lab, arguments: &[&str]) -> Result<Output> {
 }
 
 /// Both outputs.
-fn said(output: &Output) -> String {
+pub(super) fn said(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 

@@ -24,7 +24,9 @@ pub mod hoarders;
 mod hostile;
 mod identity;
 mod ipv6;
+mod killed;
 mod lazy;
+mod many;
 mod nic;
 mod policies;
 mod pooled;
@@ -44,7 +46,7 @@ use crate::workspace::has_program;
 /// All machine tests in the order in which they run; those that take root only for root, that with a browser only where it is,
 /// and those that take minutes only where they are asked for.
 pub fn all(long: bool) -> Vec<Case> {
-    let takes_root = if is_root().unwrap_or(false) { command::ROOT_CASES } else { &[] };
+    let root = is_root().unwrap_or(false);
     [
         stacks::CASES,
         boot::CASES,
@@ -62,6 +64,9 @@ pub fn all(long: bool) -> Vec<Case> {
         ipv6::CASES,
         policies::CASES,
         pooled::CASES,
+        if long { pooled::LONG_CASES } else { &[] },
+        killed::CASES,
+        if long { killed::LONG_CASES } else { &[] },
         swap::CASES,
         if long { swap::LONG_CASES } else { &[] },
         components::CASES,
@@ -79,7 +84,9 @@ pub fn all(long: bool) -> Vec<Case> {
         lazy::CASES,
         crowd::CASES,
         command::CASES,
-        takes_root,
+        if root { command::ROOT_CASES } else { &[] },
+        if root { many::ROOT_CASES } else { &[] },
+        if root && long { many::LONG_ROOT_CASES } else { &[] },
     ]
     .concat()
 }
@@ -112,7 +119,7 @@ pub fn left_out() -> Vec<String> {
     };
     let mut lines = Vec::new();
     if !is_root().unwrap_or(false) {
-        lines.push(line("they take root", command::ROOT_CASES));
+        lines.push(line("they take root", &[command::ROOT_CASES, many::ROOT_CASES].concat()));
     }
     if !has_program(browser::PROGRAM) {
         lines.push(line("Chromium is not installed (Debian's package chromium)", browser::CASES));

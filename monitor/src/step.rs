@@ -1,0 +1,73 @@
+//! How far a command has come.
+
+use crate::command::Command;
+use abi::disk::DiskRequest;
+
+/// How far the command has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// The names of the images are being asked for: this one is next.
+    Names(u32),
+    /// The command's own list is being asked for: this entry is next.
+    Walk(u32),
+    /// The VM that is to be ended, or to become somebody else, is being looked up.
+    Find,
+    /// How VMs come by their addresses is being asked for.
+    Network,
+    /// The boot arguments of the VM's image are.
+    ImageArguments,
+    /// The disk component is being asked.
+    Disks(Walk),
+    /// The last request has been sent.
+    Last,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Job {
+    pub(crate) command: Command,
+    pub(crate) step: Step,
+}
+
+/// What is asked next. Each list ends with an answer that there is no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Walk {
+    /// A disk.
+    Disk(u16),
+    /// A set.
+    Set(u16),
+    /// What is wrong with it.
+    Problem(u16, u16),
+    /// An entry of the set in use.
+    Entry(u16),
+    /// This entry is being read.
+    Scrub(u16),
+}
+
+impl Walk {
+    pub(crate) const FIRST: Walk = Walk::Disk(0);
+
+    pub(crate) fn request(self) -> DiskRequest {
+        match self {
+            Walk::Disk(index) => DiskRequest::Disk { index },
+            Walk::Set(index) => DiskRequest::Set { index },
+            Walk::Problem(set, index) => DiskRequest::Problem { set, index },
+            Walk::Entry(index) => DiskRequest::Entry { index },
+            Walk::Scrub(index) => DiskRequest::Scrub { index },
+        }
+    }
+
+    /// What follows; `None` at the end, or when all numbers were asked for.
+    pub(crate) fn next(self, found: bool) -> Option<Walk> {
+        let after = |index: u16| index.checked_add(1);
+        match (self, found) {
+            (Walk::Disk(index), true) => after(index).map(Walk::Disk),
+            (Walk::Disk(_), false) => Some(Walk::Set(0)),
+            (Walk::Set(index), true) => Some(Walk::Problem(index, 0)),
+            (Walk::Set(_), false) => Some(Walk::Entry(0)),
+            (Walk::Problem(set, index), true) => Some(Walk::Problem(set, after(index)?)),
+            (Walk::Problem(set, _), false) => after(set).map(Walk::Set),
+            (Walk::Entry(index), true) => after(index).map(Walk::Entry),
+            (Walk::Entry(_), false) | (Walk::Scrub(_), _) => None,
+        }
+    }
+}
