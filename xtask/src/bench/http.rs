@@ -87,6 +87,8 @@ const ONE_100K: Load =
 const REPEATS: Repeats = Repeats::Within(0.05);
 /// Instructions in a second of the machine's time: so few that the tap's frame a millisecond loads the server fully.
 const IPS: u64 = 2_000_000;
+/// At that speed GRUB alone takes the better part of a minute: so many times as long as elsewhere until the server must be there.
+const SLOW: u32 = 5;
 /// Sixteen clients of large documents wait for some seconds each.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// What the one inside says before its value.
@@ -161,7 +163,7 @@ pub fn inside<V: Display + FromStr>(
 /// A machine with one web server on the tap, whose instructions are counted.
 pub fn server(lab: &Lab) -> Result<Running> {
     let mut running = lab.boot("vms=httpd").tap(tap::DEVICE).ips(IPS).counted().start()?;
-    running.wait_for_services(BOOT)?;
+    running.wait_for_services(BOOT * SLOW)?;
     running.wait_for_monitor()?;
     Ok(running)
 }
