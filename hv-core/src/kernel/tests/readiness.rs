@@ -2,8 +2,7 @@
 //!
 //! The core's own order is first come, first served: whoever stands in its queue runs at the latest when all who stood before it have
 //! had one of its turns, whatever the plan named in between and whatever goes wrong. A scheduler that does its work names everybody
-//! once in a round of plans ([`super::roles`]); what it learnt late stands in the next round, so two rounds bound the planned turns, and a third one where
-//! time that nobody used ate a turn.
+//! once in a round of plans ([`super::roles`]); what it learnt late stands in the next round, so two rounds bound the planned turns.
 
 use super::machine::{Machine, WITHOUT_NIC};
 use super::roles::{PLAN_DEPTH, Role as FakeRole};
@@ -28,8 +27,8 @@ struct Wait {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Seen {
     slot: u32,
-    /// TSC at its first entry.
-    since: u64,
+    /// TSC at which it is over.
+    until: u64,
 }
 
 /// All who wait for their turn.
@@ -37,6 +36,8 @@ struct Seen {
 pub struct Readiness {
     waits: BTreeMap<VmId, Wait>,
     turn: Option<Seen>,
+    /// The core's time at the last look.
+    mark: u64,
     /// The core's turns and, by slot, the steps of guests at the last look.
     fallbacks: u64,
     asked: BTreeMap<u32, u64>,
@@ -68,8 +69,7 @@ impl Readiness {
             let new = Wait { fallbacks: place, planned: 0, ready: 0 };
             let is_new = !self.waits.contains_key(&id);
             let wait = self.waits.entry(id).or_insert(new);
-            // Some are planned that cannot run any more, until the scheduler is told.
-            wait.ready = wait.ready.max(ready.len()).max(machine.planned_for());
+            wait.ready = wait.ready.max(ready.len());
             if is_new {
                 continue;
             }
@@ -85,8 +85,7 @@ impl Readiness {
             } else if began && fell_back == 0 {
                 wait.planned += 1;
             }
-            // One of its turns may go by without a step: the clock of a history jumps past the end of it.
-            let bound = 3 * PLAN_DEPTH * wait.ready.div_ceil(PLAN_DEPTH);
+            let bound = 2 * PLAN_DEPTH * wait.ready.div_ceil(PLAN_DEPTH);
             assert!(!honest || wait.planned <= bound, "{id} could run, and {wait:?} others were planned");
         }
     }
@@ -100,16 +99,16 @@ impl Readiness {
         Some(slot)
     }
 
-    /// Whether a turn has begun with what ran, if anything did: somebody else's, or the same one's for longer than any quantum that
-    /// is asked for here.
+    /// Whether a turn has begun with what ran, if anything did: somebody else's, or one of the same VM after the end of its last. A step that
+    /// ends after its turn is still that turn's.
     fn begins<const TIMER: bool>(&mut self, machine: &Machine<TIMER>, ran: Option<u32>) -> bool {
         let cpu = &machine.kernel.cpu;
+        let before = core::mem::replace(&mut self.mark, cpu.mark);
         let Some(slot) = ran else { return false };
-        let goes_on = self
-            .turn
-            .is_some_and(|turn| turn.slot == slot && cpu.mark.saturating_sub(turn.since) < cpu.plan.quantum_ticks());
+        let goes_on = self.turn.is_some_and(|turn| turn.slot == slot && before < turn.until);
         if !goes_on {
-            self.turn = Some(Seen { slot, since: cpu.mark });
+            let turn = cpu.plan.turn.filter(|turn| turn.vm.slot.number() == slot);
+            self.turn = Some(Seen { slot, until: turn.map_or(before, |turn| turn.until) });
         }
         !goes_on
     }
@@ -120,14 +119,6 @@ impl<const TIMER: bool> Machine<TIMER> {
     fn scheduler_start(&self) -> Option<u32> {
         let component = &self.kernel.cpu.components.list[self.rank(Service::Plan)];
         matches!(component.run, Run::Ready | Run::Waiting { .. }).then_some(component.incarnation)
-    }
-
-    /// VMs that the scheduler holds for able to run.
-    fn planned_for(&self) -> usize {
-        match &self.hardware.borrow().components[self.rank(Service::Plan)].role {
-            FakeRole::Sched(sched) => sched.ready.len(),
-            _ => 0,
-        }
     }
 
     /// Those of the VMs in these slots that can run.
