@@ -99,12 +99,12 @@ fn load_one(
     let mut info = ComponentInfo::new_zeroed();
     let connected = rings.connect(rank, &mut space, frames, &mut info).map_err(no_memory)?;
     let joined = connected.join(rank, &info, endpoints)?;
-    let kicks = give_regions(&entry, rank8, joined.authority, &policies, sources, &mut space, frames, &mut info)
+    let authority = authority_of(joined.authority, sources.pool_bytes);
+    let kicks = give_regions(&entry, rank8, authority, &policies, sources, &mut space, frames, &mut info)
         .ok_or(LoadError::Memory(entry.name))?;
-    show_idles(joined.authority, sources, &mut space, frames, &mut components.idles)
-        .ok_or(LoadError::Memory(entry.name))?;
-    let sheets = give_windows(rank8, joined.authority, sources, &mut space, frames, &mut info)
-        .ok_or(LoadError::Memory(entry.name))?;
+    show_idles(authority, sources, &mut space, frames, &mut components.idles).ok_or(LoadError::Memory(entry.name))?;
+    let sheets =
+        give_windows(rank8, authority, sources, &mut space, frames, &mut info).ok_or(LoadError::Memory(entry.name))?;
     let Attached { mut devices, ports } = match entry.pci_class {
         NONE => Attached::default(),
         class => attach_devices(&entry.name, class, &mut space, frames, hardware, &mut info)?,
@@ -117,7 +117,7 @@ fn load_one(
     info.magic = INFO_MAGIC;
     info.abi_version = abi::ABI_VERSION;
     info.name = entry.name;
-    info.authority = joined.authority;
+    info.authority = authority;
     info.vm_slots = count32(sources.vm_slots);
     info.vm_seats = count32(sources.vm_seats);
     info.tsc_hz = sources.tsc_hz;
@@ -204,6 +204,11 @@ fn give_regions(
         info.tables_bytes = tables_pages * PAGE_SIZE;
     }
     Some(kicks)
+}
+
+/// What a component may: where nobody goes out nobody looks since when VMs idle, and it is not noted at each of their switches.
+fn authority_of(joined: u32, pool_bytes: u64) -> u32 {
+    if pool_bytes == 0 { joined & !authority::IDLES } else { joined }
 }
 
 /// Show a component since when VMs idle, if its services say so: the same pages to all.
