@@ -36,6 +36,7 @@ pub mod service;
 pub mod share;
 pub mod swap;
 pub mod tenant;
+pub mod terms;
 #[cfg(test)]
 mod tripwires;
 pub mod vcpu;

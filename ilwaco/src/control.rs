@@ -37,26 +37,8 @@ pub use abi::control::vm_state::IDLE;
 pub use abi::control::{ControlReply, ControlRequest};
 pub use abi::share::Share;
 pub use abi::tenant::Tenant;
+pub use abi::terms::Terms;
 pub use abi::vm::{ImageId, Slot, VmId};
-
-/// What a VM is to have beside its image and its boot arguments. What is not said is the image's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Terms {
-    /// Its share of what VMs share.
-    pub share: Share,
-    /// What it may claim of memory.
-    pub claim: Claim,
-    /// Whose it is.
-    pub tenant: Tenant,
-    /// Its virtual disk ([`Attachment::parse`] makes one of `NAME` or `NAME:ro`).
-    pub disk: Attachment,
-}
-
-impl Terms {
-    /// Nothing was said.
-    pub const UNSAID: Terms =
-        Terms { share: Share::UNSAID, claim: Claim::UNSAID, tenant: Tenant::UNSAID, disk: Attachment::NONE };
-}
 
 /// How often a VM is put together anew because another one took its slot.
 const MOVED_MOST: u32 = 8;

@@ -2,9 +2,9 @@
 
 use crate::arguments::Arguments;
 use crate::mistake::Mistake;
-use crate::terms::Terms;
 use crate::{address, terms};
 use abi::limits::Name;
+use abi::terms::Terms;
 use abi::vm::Slot;
 
 /// A command.

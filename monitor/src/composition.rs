@@ -1,11 +1,11 @@
 //! What a VM is to be, from the operator's words, its image's boot arguments and the network, as they become known.
 
 use crate::arguments::Arguments;
-use crate::terms::Terms;
 use abi::addresses::Net;
 use abi::control::ControlRequest;
 use abi::manifest::IMAGE_ARGS_BYTES;
 use abi::request_page::Piece;
+use abi::terms::Terms;
 use abi::vm::{ImageId, Slot, VmId};
 use boot_args::{BootArgs, TooLong, compose};
 

@@ -4,11 +4,11 @@
 use crate::arguments::Arguments;
 use crate::mistake::Mistake;
 use abi::attachment::{self, Attachment};
-use abi::claim::Claim;
 use abi::claim::RESERVE_LEAST;
 use abi::limits::PAGE_SIZE;
-use abi::share::{BURST_MIN, Share, UNLIMITED, WEIGHT_MAX};
+use abi::share::{BURST_MIN, UNLIMITED, WEIGHT_MAX};
 use abi::tenant::{NAME_MAX, Tenant};
+use abi::terms::Terms;
 
 /// What each word takes, for messages.
 const WEIGHT: &str = "weight=N with N from 1 to 10000";
@@ -22,25 +22,6 @@ const DISK_RATE: &str = "disk-rate=N, the requests to its virtual disk that it m
 const DISK: &str = "disk=NAME for a virtual disk that the VM writes, or disk=NAME:ro for one that it reads, with NAME as 'disks' shows it";
 const _: () = assert!(NAME_MAX == 6 && RESERVE_LEAST as u64 * PAGE_SIZE == 48 << 10);
 const _: () = assert!(WEIGHT_MAX == 10_000 && BURST_MIN == 1514);
-
-/// On which terms a VM is created. What is not said is the image's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Terms {
-    /// What it gets of what VMs share.
-    pub share: Share,
-    /// What it may claim of the machine's memory.
-    pub claim: Claim,
-    /// Whose it is.
-    pub tenant: Tenant,
-    /// The virtual disk that it has.
-    pub disk: Attachment,
-}
-
-impl Terms {
-    /// Nothing was said.
-    pub const UNSAID: Terms =
-        Terms { share: Share::UNSAID, claim: Claim::UNSAID, tenant: Tenant::UNSAID, disk: Attachment::NONE };
-}
 
 /// Takes the words for the terms out of what stands behind the image's name; the rest is boot arguments, which are put into
 /// `args`. Of two words for the same the last counts.
@@ -119,6 +100,8 @@ fn long(value: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use abi::claim::Claim;
+    use abi::share::Share;
     use proptest::prelude::*;
 
     fn split_off(text: &str) -> Result<(Share, String), Mistake> {
