@@ -15,7 +15,7 @@ pub mod layout {
     /// First address above the stack, which grows down from here. Below it lies an unmapped page.
     pub const STACK_TOP: u64 = 0x1800_0000;
     /// Ring `i` of the component is at `RINGS + i * RING_STRIDE`: header, then slots; then the request page, where requests go to the
-    /// core in it ([`crate::request_page`]).
+    /// core in it ([`crate::request_page`]), or its pages of data.
     pub const RINGS: u64 = 0x2000_0000;
     /// See [`RINGS`].
     pub const RING_STRIDE: u64 = 0x8_0000;
@@ -189,8 +189,8 @@ pub struct RingInfo {
     pub producer: u32,
     /// The service ([`crate::service::Service`]) of a ring with the core, 0 for any other.
     pub service: u32,
-    /// Must be zero.
-    pub reserved: u32,
+    /// Pages of data behind its slots, which both ends can write.
+    pub data_pages: u32,
 }
 
 /// A memory region of a device.
@@ -270,6 +270,8 @@ pub struct ComponentInfo {
     pub rings: [RingInfo; MAX_RINGS_PER_COMPONENT],
     /// The devices.
     pub devices: [DeviceInfo; MAX_DEVICES_PER_COMPONENT],
+    /// The key with which VMs that are out are sealed: made at boot, and never again. Zeros without [`authority::SWAP_WINDOW`].
+    pub seal_key: [u8; 32],
 }
 
 const _: () = {

@@ -125,8 +125,8 @@ messages! {
         /// and came in, and how long half of these have waited for that, and 99 of 100, in ticks, at most a quarter more than it was.
         0x41c Wakes { admitted: u32 | living: u32, waiting: u32 | out: u32, woken: u64, p50_ticks: u64, p99_ticks: u64 },
         /// Bytes of the pool, and those that are taken by VMs that are out, of which there are so many; VMs that went out since boot, that came in
-        /// again, for whom there was no room, and that ended because what came back was damaged.
-        0x41d Pool { pool_bytes: u64, bytes: u64, damaged: u32 | vms: u32, stored: u64, loaded: u64, refused: u64 },
+        /// again, for whom there was no room, and that ended because what came back was damaged, or nothing did. And how many lie on the disks, and were ever moved there.
+        0x41d Pool { pool_bytes: u64, bytes: u64, damaged: u32 | vms: u32, stored: u64, loaded: u64, refused: u64, moved: u32 | on_disk: u32 },
         /// A policy of the component of this name, which has so many of them: [`policy_state`].
         0x419 Policy { component: Name, name: Name, policies: u16, state: u16 },
         /// State of a component: how often it was started, and the time it ran.
@@ -214,6 +214,8 @@ pub mod vm_state {
     pub const COMING: u16 = 8;
     /// Is out, and its memory lies in the pool.
     pub const POOLED: u16 = 9;
+    /// Is out, and its memory lies on the disks.
+    pub const ON_DISK: u16 = 10;
 }
 
 impl Words for Net {

@@ -35,6 +35,7 @@ pub mod sched;
 pub mod service;
 pub mod share;
 pub mod swap;
+pub mod swap_disk;
 pub mod tenant;
 pub mod terms;
 #[cfg(test)]

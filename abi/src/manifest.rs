@@ -119,6 +119,19 @@ pub struct Ring {
     pub slots: u32,
     /// What a ring with the core is about ([`crate::service::Service`]); 0 for any other.
     pub service: u32,
+    /// Pages of data behind the slots of one between components, which both ends can write.
+    pub data_pages: u32,
+}
+
+impl Ring {
+    /// Bytes that it takes with its data: at most [`crate::component::layout::RING_STRIDE`].
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        // Widening only.
+        #[allow(clippy::cast_lossless)]
+        let data = self.data_pages as u64 * crate::limits::PAGE_SIZE;
+        crate::ring::ring_bytes(self.slots) + data
+    }
 }
 
 /// One guest image.
@@ -239,7 +252,7 @@ const _: () = {
     assert!(core::mem::size_of::<Header>() == 40 + DEFAULTS_BYTES);
     assert!(core::mem::size_of::<ModuleDigest>() == 40);
     assert!(core::mem::size_of::<Component>() == 16 + 32 * MAX_POLICIES + 48);
-    assert!(core::mem::size_of::<Ring>() == 32);
+    assert!(core::mem::size_of::<Ring>() == 36);
     assert!(core::mem::size_of::<Image>() == 232);
 };
 

@@ -55,7 +55,7 @@ fn shares() {
 fn component_numbers() {
     use component::syscall::*;
     assert_eq!([NOP, WAIT, NOTIFY, LOG, IRQ_ACK, RAISE, PORT_IN, PORT_OUT, EXIT], [0, 1, 2, 3, 4, 5, 6, 7, 8]);
-    assert_eq!(size_of::<component::ComponentInfo>(), 1984);
+    assert_eq!(size_of::<component::ComponentInfo>(), 2016);
     assert_eq!((offset_of!(component::RingInfo, service), size_of::<component::RingInfo>()), (24, 32));
     assert_eq!(size_of::<component::DeviceInfo>(), 320);
 }
@@ -226,7 +226,7 @@ fn messages_survive_the_ring() {
         assert_eq!(net::NetCommand::try_from(&Message::from(command)), Ok(command));
     }
     let bundle =
-        swap::Bundle { counter: 1 << 40, checksum: !0, place: u32::MAX, bytes: 0x8000_0001, pages: 512, reserved: 0 };
+        swap::Bundle { counter: 1 << 40, checksum: !0, place: u32::MAX, bytes: 0x8000_0001, pages: 512, tier: 1 };
     for (event, kind) in [
         (swap::SwapEvent::Hello, 0x801),
         (swap::SwapEvent::Holds { vm, bundle }, 0x802),
@@ -242,6 +242,8 @@ fn messages_survive_the_ring() {
         (swap::SwapCommand::Refused { vm, counter: 3 }, 0x812),
         (swap::SwapCommand::Loaded { vm, counter: 4 }, 0x813),
         (swap::SwapCommand::Damaged { vm, counter: 5 }, 0x814),
+        (swap::SwapCommand::Moved { vm, counter: 6 }, 0x815),
+        (swap::SwapCommand::Unread { vm, counter: 7 }, 0x816),
     ] {
         let message = Message::from(command);
         assert_eq!((swap::SwapCommand::try_from(&message), message.kind), (Ok(command), kind));
@@ -355,6 +357,8 @@ fn messages_survive_the_ring() {
             stored: 5,
             loaded: 6,
             refused: 7,
+            moved: 8,
+            on_disk: 9,
         },
         control::ControlReply::Policy {
             component: name,

@@ -2,7 +2,8 @@ use super::*;
 use crate::policy::Drr;
 use crate::service::Service;
 use crate::sets::DIRECTORY_BYTES;
-use crate::test_machine::{BUFFERS, Clock, Fake, Shared, WEB, connect_to, content, dma, set, writable};
+use crate::swap::SwapRegions;
+use crate::test_machine::{BUFFERS, Clock, Fake, SWAPS, Shared, WEB, connect_to, content, dma, set, writable};
 use crate::uses::MAX_ENTRIES;
 use abi::guest_disk::{
     BLOCK_BYTES, COMPLETION_SLOTS, COMPLETIONS, DiskCompletion, DiskPage, PAGES, REQUEST_SLOTS, REQUESTS, flags,
@@ -101,7 +102,10 @@ fn start(platters: &[Shared], memory: SharedMemory) -> (Disks<Fake, Clock>, Serv
     sets.find(&mut disks);
     let uses = Uses::new(Box::leak(Box::new([0; MAX_ENTRIES])));
     let guests = Guests::new(&mut Tables::on_heap(tables::<Drr>(), 0, SEATS), uses);
-    (disks, Service::new(sets, Store::new(BUFFERS + crate::scrub::BYTES), guests, BUFFERS))
+    (
+        disks,
+        Service::new(sets, Store::new(BUFFERS + crate::scrub::BYTES), guests, SwapRegions::new(SWAPS, None), BUFFERS),
+    )
 }
 
 fn vm(seat: u16) -> VmId {

@@ -19,6 +19,7 @@ mod scrub;
 mod service;
 mod sets;
 mod store;
+mod swap;
 #[cfg(test)]
 mod test_machine;
 mod uses;

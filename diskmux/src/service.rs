@@ -7,6 +7,7 @@ use crate::policy::Discipline;
 use crate::scrub::Scrub;
 use crate::sets::Sets;
 use crate::store::{Ask, Store};
+use crate::swap::SwapRegions;
 use abi::disk::DiskReply;
 use abi::message::Message;
 
@@ -18,6 +19,7 @@ pub struct Service<D> {
     pub sets: Sets,
     pub store: Store,
     pub guests: Guests<D>,
+    pub swap: SwapRegions,
     /// The scrub that is under way, and the id of the question for it.
     scrub: Option<(u32, Scrub)>,
     /// Where its buffers lie.
@@ -26,8 +28,8 @@ pub struct Service<D> {
 
 impl<D: Discipline> Service<D> {
     /// Nothing is under way. A scrub has its buffers from `scrubs` on in the DMA memory.
-    pub fn new(sets: Sets, store: Store, guests: Guests<D>, scrubs: usize) -> Self {
-        Service { sets, store, guests, scrub: None, scrubs }
+    pub fn new(sets: Sets, store: Store, guests: Guests<D>, swap: SwapRegions, scrubs: usize) -> Self {
+        Service { sets, store, guests, swap, scrub: None, scrubs }
     }
 
     /// Begins a scrub of this entry of the directory. False when it is no virtual disk, or another one is being scrubbed: whoever asked for that
@@ -41,7 +43,7 @@ impl<D: Discipline> Service<D> {
 
     /// Whether it waits for disks.
     pub fn is_busy(&self) -> bool {
-        self.scrub.is_some() || !self.store.is_idle()
+        self.scrub.is_some() || !self.store.is_idle() || self.swap.is_busy()
     }
 
     /// Does what can be done now. True when there is more to do at once; and the answer to a scrub that is done.
@@ -50,9 +52,10 @@ impl<D: Discipline> Service<D> {
         disks: &mut Disks<C, H>,
         machine: &mut impl Machine,
     ) -> (bool, Option<Message>) {
-        let Service { sets, store, guests, scrub, .. } = self;
+        let Service { sets, store, guests, swap, scrub, .. } = self;
         while let Some((tag, good)) = disks.done() {
             if !store.ended(tag, good, disks)
+                && !swap.ended(tag, good, disks)
                 && let Some((_, scrub)) = scrub
             {
                 scrub.take(tag, good, disks);
@@ -64,6 +67,7 @@ impl<D: Discipline> Service<D> {
         {
             scrub.doubt_later();
         }
+        swap.step(sets, disks);
         let mut more = guests.serve(store, sets, disks);
         let memory = disks.memory();
         more |= store.step(sets, disks, |token, outcome| match scrub {

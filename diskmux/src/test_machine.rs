@@ -159,9 +159,12 @@ impl Host for Clock {
 /// Where a scrub has its buffers in the memory of [`connect`].
 pub const BUFFERS: usize = WAITED_BYTES;
 
-/// DMA memory with room for a scrub and a store.
+/// Where swap regions have theirs.
+pub const SWAPS: usize = BUFFERS + crate::scrub::BYTES + crate::STORE_BYTES;
+
+/// DMA memory with room for a scrub, a store and swap regions.
 pub fn dma() -> SharedMemory {
-    let words = (BUFFERS + crate::scrub::BYTES + crate::STORE_BYTES) / 8;
+    let words = (SWAPS + crate::swap::BYTES) / 8;
     SharedMemory::from_static(Box::leak(vec![0_u64; words].into_boxed_slice()))
 }
 

@@ -37,7 +37,7 @@ pub fn component(role: &str, priority: u32) -> Component {
 pub fn ring(text: &str, producer: u32, consumer: u32) -> Ring {
     let with_core = producer == CORE || consumer == CORE;
     let service = if with_core { Service::Plan.raw() } else { Service::NONE };
-    Ring { name: name(text), producer, consumer, slots: 64, service }
+    Ring { name: name(text), producer, consumer, slots: 64, service, data_pages: 0 }
 }
 
 pub fn image(text: &str) -> Image {

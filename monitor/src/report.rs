@@ -103,9 +103,10 @@ impl Display for Report<'_> {
                 "wakes living={living} in={admitted} out={out} waiting={waiting} woken={woken} p50_ticks={p50_ticks} \
                  p99_ticks={p99_ticks}"
             ),
-            ControlReply::Pool { pool_bytes, bytes, vms, damaged, stored, loaded, refused } => write!(
+            ControlReply::Pool { pool_bytes, bytes, vms, damaged, stored, loaded, refused, moved, on_disk } => write!(
                 f,
-                "pool bytes={pool_bytes} used={bytes} vms={vms} gone_out={stored} come_in={loaded} refused={refused} damaged={damaged}"
+                "pool bytes={pool_bytes} used={bytes} vms={vms} gone_out={stored} come_in={loaded} refused={refused} damaged={damaged} \
+                 on_disk={on_disk} moved={moved}"
             ),
             ControlReply::Network { net, next } => write!(f, "network {net:?} next={next:?}"),
             ControlReply::Policy { component, name, state, .. } => {
@@ -131,6 +132,7 @@ fn state_name(state: u16) -> &'static str {
         vm_state::LEAVING => "leaving",
         vm_state::COMING => "coming",
         vm_state::POOLED => "out-memory",
+        vm_state::ON_DISK => "out-disk",
         vm_state::WAITING => "waiting",
         vm_state::READY => "ready",
         vm_state::IDLE => "idle",

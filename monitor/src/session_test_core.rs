@@ -206,6 +206,8 @@ impl Core {
                 stored: 9,
                 loaded: 7,
                 refused: 1,
+                moved: 6,
+                on_disk: 5,
             }],
             ControlRequest::Barriers => vec![ControlReply::Barriers {
                 plan: BarrierPlan {

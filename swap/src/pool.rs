@@ -2,13 +2,13 @@
 
 use crate::bundle::{Damage, Entering, Head, Leaving, Work};
 use crate::cells::{CELL, Cells, Full, PAYLOAD};
-use abi::swap::{Bundle, UNIT_BYTES, WINDOW_PAGES};
+use abi::swap::{Bundle, UNIT_BYTES, WINDOW_PAGES, tier};
 use abi::vm::VmId;
 use crc::{CRC_64_XZ, Crc, Table};
 use ring::SharedMemory;
 
 /// CRC-64 of ECMA-182, as xz has it; sixteen tables, since each bundle is read twice on its way in.
-const CRC: Crc<u64, Table<16>> = Crc::<u64, Table<16>>::new(&CRC_64_XZ);
+pub static CRC: Crc<u64, Table<16>> = Crc::<u64, Table<16>>::new(&CRC_64_XZ);
 
 /// Cells of the largest bundle: all pages of a window, of which nothing can be compressed. So many stay free for the exchange of a VM that goes out for
 /// one that comes in, unless that is more than a quarter of the pool.
@@ -31,6 +31,21 @@ pub struct Holding {
     pub bytes: u64,
     /// Pages that they have.
     pub pages: u64,
+}
+
+/// How far a bundle in the pool was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cursor {
+    cell: u32,
+    left: u32,
+    /// Bytes of that cell.
+    used: usize,
+}
+
+/// Bytes of content of a bundle that takes so many bytes of the pool.
+pub const fn content_bytes(bytes: u32) -> usize {
+    // Widening only.
+    bytes as usize / CELL * PAYLOAD
 }
 
 /// The pool.
@@ -101,7 +116,7 @@ impl Pool {
             self.cells.release(first, cells);
             return Err(Full);
         };
-        let bundle = Bundle { counter, checksum, place, bytes, pages, reserved: 0 };
+        let bundle = Bundle { counter, checksum, place, bytes, pages, tier: tier::POOL };
         self.count(&bundle);
         Ok(bundle)
     }
@@ -147,6 +162,41 @@ impl Pool {
         self.holding.bytes = self.holding.bytes.saturating_sub(bundle.bytes.into());
         self.holding.pages = self.holding.pages.saturating_sub(bundle.pages.into());
         true
+    }
+
+    /// Whether more of it is taken than should be where there are disks: what has lain there for longest moves on.
+    pub fn is_crowded(&self) -> bool {
+        self.cells.count() - self.cells.free() > self.cells.count() / 4
+    }
+
+    /// The head of what lies at this place, as a bundle of so many bytes, and where its content begins; `None` when that is no bundle. It is not known to be whole.
+    pub fn begin(&self, place: u32, bytes: u32) -> Option<(Head, Cursor)> {
+        let (first, cells) = self.chain(&Bundle { place, bytes, ..Bundle::NONE })?;
+        let cell = self.cells.read(first, cells).cell().ok()??;
+        Some((Head::read(&cell)?, Cursor { cell: first, left: cells, used: 0 }))
+    }
+
+    /// The next bytes of content, and zeros behind its end.
+    ///
+    /// # Errors
+    /// The chain leads astray.
+    pub fn fill(&self, cursor: &mut Cursor, mut to: &mut [u8]) -> Result<(), Damage> {
+        while cursor.left > 0 && !to.is_empty() {
+            let mut chain = self.cells.read(cursor.cell, cursor.left);
+            let cell = chain.cell().map_err(|_| Damage::Chain)?.ok_or(Damage::Short)?;
+            let rest = cell.get(cursor.used..).unwrap_or_default();
+            let part = rest.len().min(to.len());
+            let (now, later) = core::mem::take(&mut to).split_at_mut(part);
+            now.copy_from_slice(&rest[..part]);
+            to = later;
+            cursor.used += part;
+            if cursor.used == PAYLOAD {
+                let (cell, left) = chain.rest();
+                *cursor = Cursor { cell, left, used: 0 };
+            }
+        }
+        to.fill(0);
+        Ok(())
     }
 
     fn count(&mut self, bundle: &Bundle) {

@@ -3,6 +3,7 @@
 use super::*;
 use crate::test_vm::noise;
 use abi::swap::{Kept, WINDOW_BYTES};
+use component::Tables;
 use component::ring::{Consumer, Producer, SharedMemory};
 use component::test_log::lines;
 use std::boxed::Box;
@@ -51,14 +52,17 @@ impl Core {
         let windows = move |window: u32| windows.get(usize::try_from(window).ok()?).copied().map(Shown);
         let work = Box::leak(Box::new(Work::new()));
         // So slow a time that nothing is earned in a test.
-        Swap { pool: Pool::new(self.pool), work, windows, complaints: Complaints::new(u64::MAX) }
+        let carries = Box::leak(Box::new([[0; _]; WINDOWS]));
+        let ages = Ages::new(&mut Tables::on_heap(TABLES, 16, 0));
+        let disk = Disk::new(Link::new(None), &[1; 32], ages, carries, 1_000_000);
+        Swap { pool: Pool::new(self.pool), work, disk, windows, complaints: Complaints::new(u64::MAX) }
     }
 
     fn ask(&mut self, swap: &mut Swap<impl Fn(u32) -> Option<Shown>>, events: &[SwapEvent]) -> Vec<SwapCommand> {
         for &event in events {
             self.events.push(&event.into()).expect("room");
         }
-        assert!(swap.serve(&mut self.inbox, &mut self.outbox));
+        assert!(swap.serve(&mut self.inbox, &mut self.outbox, 0));
         let taken = core::iter::from_fn(|| self.commands.take().expect("good"));
         let commands = taken.map(|message| SwapCommand::try_from(&message).expect("a command")).collect();
         self.commands.release();

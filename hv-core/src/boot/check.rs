@@ -249,8 +249,9 @@ fn check_rings(record: &BootRecord) -> Checked {
         let known = |end: u32| end == CORE || end < record.component_count;
         let ends = known(ring.producer) && known(ring.consumer) && ring.producer != ring.consumer;
         let slots = ring.slots.is_power_of_two() && ring.slots <= abi::ring::MAX_SLOTS;
-        let fits = slots && abi::ring::ring_bytes(ring.slots) <= layout::RING_STRIDE;
+        let fits = slots && ring.bytes() <= layout::RING_STRIDE;
         let with_core = ring.producer == CORE || ring.consumer == CORE;
+        let fits = fits && !(with_core && ring.data_pages != 0);
         let about = if with_core { Service::from_raw(ring.service).is_some() } else { ring.service == Service::NONE };
         ensure(ends && fits && about, Field::Ring, ring.slots)?;
     }

@@ -64,8 +64,14 @@ pub fn good() -> &'static mut BootRecord {
     record.pci[0] = boot::PciDevice { bar_count: 1, bars: [bar; 6], ..boot::PciDevice::default() };
     record.pci_count = 1;
     let name = Name::new("pager").expect("short");
-    let ring =
-        |producer, consumer| abi::manifest::Ring { name, producer, consumer, slots: 64, service: Service::Pager.raw() };
+    let ring = |producer, consumer| abi::manifest::Ring {
+        name,
+        producer,
+        consumer,
+        slots: 64,
+        service: Service::Pager.raw(),
+        data_pages: 0,
+    };
     (record.rings[0], record.rings[1], record.ring_count) = (ring(CORE, 0), ring(0, CORE), 2);
     let component = &mut record.components[0];
     component.entry.policy_count = 2;

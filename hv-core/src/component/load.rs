@@ -49,6 +49,8 @@ pub struct Sources<'b> {
     pub tsc_hz: u64,
     /// Bytes of the pool for VMs that are out, whole pages.
     pub pool_bytes: u64,
+    /// The key with which VMs that are out are sealed.
+    pub seal_key: [u8; 32],
 }
 
 /// Make all components and the core's ends of the rings with them, in place: both are empty, and too large to be passed round. None
@@ -258,6 +260,7 @@ fn give_windows(
         space.map(frames, layout::POOL + at, frame, Space::DATA).ok()?;
     }
     info.pool_bytes = sources.pool_bytes;
+    info.seal_key = sources.seal_key;
     Some(Some(sheets))
 }
 

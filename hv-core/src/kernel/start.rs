@@ -1,7 +1,7 @@
 //! From what boot found to a running machine.
 
 use super::{Cpu, Kernel, Parts, Tables, enable};
-use crate::board::{Hardware, TimeBase};
+use crate::board::{Board, Hardware, TimeBase};
 #[cfg(feature = "selftest")]
 use crate::boot::selftest;
 use crate::boot::{Boot, Field, Spoil, Virtualization, VmTables, fatal, give_back, refuse};
@@ -67,6 +67,9 @@ fn make<B: Backend + 'static>(
 
 /// Makes the components and images that the record names.
 fn load<B: Backend>(kernel: &mut Kernel<B, Hardware>, record: &BootRecord, space: &KernelSpace) {
+    // Made once: it outlives swap, and not the machine's run.
+    let (mut seal_key, board) = ([0; 32], &mut kernel.cpu.board);
+    seal_key.as_chunks_mut().0.iter_mut().for_each(|half| *half = board.random());
     let sources = Sources {
         components: record.components(),
         rings: record.rings(),
@@ -76,6 +79,7 @@ fn load<B: Backend>(kernel: &mut Kernel<B, Hardware>, record: &BootRecord, space
         vm_seats: record.vms.seats as usize,
         tsc_hz: record.tsc_hz,
         pool_bytes: pool_bytes(&record.options, kernel.vms.written_reserves(), kernel.cpu.frames.free_frames()),
+        seal_key,
     };
     let Cpu { frames, board, components, endpoints, images, .. } = &mut kernel.cpu;
     if let Err(error) = load_all(&sources, frames, board, components, endpoints) {

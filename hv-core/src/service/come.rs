@@ -91,7 +91,15 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         let Self { vms, cpu, .. } = self;
         let Some((window, pages)) = cpu.windows.loading(id, number) else { return };
         let Some(vm) = vms.by_id(id) else { return };
-        cpu.give_up(vm, window, pages);
+        cpu.give_up(vm, window, pages, EndReason::Damaged);
+    }
+
+    /// The disks do not give a VM back.
+    pub fn unread(&mut self, id: VmId, number: u64) {
+        let Self { vms, cpu, .. } = self;
+        let Some((window, pages)) = cpu.windows.loading(id, number) else { return };
+        let Some(vm) = vms.by_id(id) else { return };
+        cpu.give_up(vm, window, pages, EndReason::Unread);
     }
 }
 
@@ -165,12 +173,12 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     }
 
     /// A VM cannot come in any more: what was to become its memory is free, and it ends.
-    pub(super) fn give_up(&mut self, vm: &mut Vm<B>, window: usize, pages: u32) {
+    pub(super) fn give_up(&mut self, vm: &mut Vm<B>, window: usize, pages: u32, why: EndReason) {
         self.swapped.damaged += u64::from(!vm.life.is_ending());
         let ends = !vm.life.is_ending();
         self.close_load(vm, window, pages);
         if ends {
-            self.end(vm, End::new(EndReason::Damaged, 0));
+            self.end(vm, End::new(why, 0));
         }
     }
 

@@ -238,12 +238,14 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     /// What lies in the pool, and what was counted of VMs that go out and come in.
     pub fn describe_pool(&self) -> ControlReply {
         let (vms, bytes) = self.vms.pooled();
-        let Swapped { stored, loaded, refused, damaged } = self.cpu.swapped;
+        let Swapped { stored, loaded, refused, damaged, moved } = self.cpu.swapped;
+        let on_disk = self.vms.on_disk();
         // No more than slots.
         let vms = u32::try_from(vms).unwrap_or(u32::MAX);
         // More than that nobody would look at.
         let damaged = u32::try_from(damaged).unwrap_or(u32::MAX);
-        ControlReply::Pool { pool_bytes: self.cpu.pool_bytes(), bytes, vms, damaged, stored, loaded, refused }
+        let pool_bytes = self.cpu.pool_bytes();
+        ControlReply::Pool { pool_bytes, bytes, vms, damaged, stored, loaded, refused, moved, on_disk }
     }
 
     fn describe_share(&mut self, slot: Slot) -> Option<ControlReply> {
@@ -271,10 +273,13 @@ impl<B: Backend, H: Board> Kernel<B, H> {
 
     fn describe_vm(&mut self, slot: Slot) -> Option<ControlReply> {
         if let Some(Seed { id: vm, image, ipv4, claim, .. }) = self.absent(slot) {
-            let pooled = self.vms.bundle(slot).is_some();
+            let bundle = self.vms.bundle(slot);
             let state = match self.vms.out_in(slot) {
-                Some(_) if pooled => vm_state::POOLED,
-                Some(_) => vm_state::OUT,
+                Some(_) => match bundle {
+                    Some(bundle) if bundle.is_on_disk() => vm_state::ON_DISK,
+                    Some(_) => vm_state::POOLED,
+                    None => vm_state::OUT,
+                },
                 None => vm_state::WAITING,
             };
             return Some(ControlReply::Vm {

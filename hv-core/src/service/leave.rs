@@ -133,7 +133,8 @@ impl<B: Backend, H: Board> Cpu<B, H> {
 
     /// Whether the next who comes in makes room in the pool by that.
     fn is_exchange(&self, vms: &Table<B>) -> bool {
-        self.queues.first(crate::vm::Queue::Waiting).is_some_and(|slot| vms.bundle(slot).is_some())
+        let first = self.queues.first(crate::vm::Queue::Waiting);
+        first.and_then(|slot| vms.bundle(slot)).is_some_and(|bundle| !bundle.is_on_disk())
     }
 
     /// Whether something has happened for which a VM that idled would run.

@@ -8,7 +8,7 @@ use crate::memory::PhysAddr;
 use crate::memory::phys::index;
 use abi::claim::Claim;
 use abi::record::{Args, Cell, NONE, Record, place};
-use abi::swap::Bundle;
+use abi::swap::{Bundle, tier};
 use abi::tenant::Tenant;
 #[cfg(test)]
 use abi::vm::ImageId;
@@ -53,6 +53,8 @@ pub struct Table<B: Backend> {
     out: usize,
     /// VMs of which something lies in the pool, and how many bytes that is.
     pooled: (usize, u64),
+    /// VMs whose memory lies on the disks.
+    on_disk: u32,
     vms: PhantomData<Vm<B>>,
 }
 
@@ -84,6 +86,7 @@ impl<B: Backend> Table<B> {
             living: 0,
             out: 0,
             pooled: (0, 0),
+            on_disk: 0,
             vms: PhantomData,
         }
     }
@@ -118,6 +121,11 @@ impl<B: Backend> Table<B> {
     /// VMs that live, admitted or not.
     pub fn living(&self) -> usize {
         self.living
+    }
+
+    /// How many VMs lie on the disks.
+    pub fn on_disk(&self) -> u32 {
+        self.on_disk
     }
 
     /// VMs of which something lies in the pool, and how many bytes that is.
@@ -241,9 +249,24 @@ impl<B: Backend> Table<B> {
         let record = self.records.get_mut(slot.index())?;
         (record.ran_ticks, record.frames) = (0, 0);
         let bundle = Some(core::mem::replace(&mut record.bundle, Bundle::NONE)).filter(|bundle| !bundle.is_none())?;
-        self.pooled.0 -= 1;
-        self.pooled.1 -= u64::from(bundle.bytes);
+        if bundle.is_on_disk() {
+            self.on_disk -= 1;
+        } else {
+            self.pooled.0 -= 1;
+            self.pooled.1 -= u64::from(bundle.bytes);
+        }
         Some(bundle)
+    }
+
+    /// The bundle of the VM in a slot, which lies in the pool, lies in the slot's swap region from now on. What it was; `None`, and nothing has changed, for any other.
+    pub fn move_to_disk(&mut self, slot: Slot) -> Option<Bundle> {
+        let record = self.records.get_mut(slot.index())?;
+        let old = Some(record.bundle).filter(|bundle| !bundle.is_none() && !bundle.is_on_disk())?;
+        record.bundle = Bundle { tier: tier::DISK, place: slot.number(), ..old };
+        self.pooled.0 -= 1;
+        self.pooled.1 -= u64::from(old.bytes);
+        self.on_disk += 1;
+        Some(old)
     }
 
     /// The VM in a slot, wherever it is.

@@ -143,7 +143,7 @@ fn component_message(bench: &Bench) -> Result<Vec<Figure>> {
         }
         for (name, from, to) in [("ping-pong", 0, 1), ("pong-ping", 1, 0)] {
             let (from, to) = (names[from].clone(), names[to].clone());
-            system.ring.push(Ring { name: name.to_owned(), from, to, slots: 64, service: None });
+            system.ring.push(Ring { name: name.to_owned(), from, to, slots: 64, service: None, data: None });
         }
     });
     for (name, path) in programs {

@@ -84,6 +84,7 @@ fn ring(entry: &Ring, system: &System) -> manifest::Ring {
         consumer: end(&entry.to),
         slots: entry.slots,
         service: entry.service().map_or(Service::NONE, Service::raw),
+        data_pages: number(entry.data.map_or(0, |data| data.0) / PAGE_SIZE),
     }
 }
 

@@ -10,7 +10,7 @@ use abi::component::layout;
 use abi::limits::PAGE_SIZE;
 use abi::nic;
 use abi::service::Service;
-use abi::swap::{WINDOW_BYTES, WINDOWS};
+use abi::swap::{Bundle, WINDOW_BYTES, WINDOWS};
 use abi::vm::{ImageId, Seat, Slot, VmId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -381,8 +381,10 @@ impl<const TIMER: bool> Machine<TIMER> {
         let (vms, total) = (self.kernel.vms.slots(), self.kernel.vms.pooled());
         let bundles: BTreeMap<_, _> =
             vms.filter_map(|slot| Some((self.kernel.vms.named(slot)?, self.kernel.vms.bundle(slot)?))).collect();
-        let sums = (bundles.len(), bundles.values().map(|bundle| u64::from(bundle.bytes)).sum::<u64>());
+        let (on_disk, pooled): (Vec<&Bundle>, Vec<&Bundle>) = bundles.values().partition(|bundle| bundle.is_on_disk());
+        let sums = (pooled.len(), pooled.iter().map(|bundle| u64::from(bundle.bytes)).sum::<u64>());
         assert_eq!(total, sums, "what lies in the pool");
+        assert_eq!(self.kernel.vms.on_disk() as usize, on_disk.len(), "what lies on the disks");
         let knows_all = cpu.endpoints.get(party).is_some_and(|endpoint| endpoint.resync.is_none() && !endpoint.owes);
         let at_rest = matches!(cpu.components.list[rank].run, Run::Waiting { .. }) && knows_all;
         if !at_rest || !self.hardware.borrow_mut().components[rank].is_informed() {
@@ -392,7 +394,7 @@ impl<const TIMER: bool> Machine<TIMER> {
         let swap = hardware.components[rank].swap();
         assert_eq!(swap.surprises, 0, "swap was asked for what it does not have");
         for (vm, bundle) in &bundles {
-            assert_eq!(swap.known.get(vm), Some(bundle), "{vm} lies in the pool");
+            assert_eq!(swap.known.get(vm), Some(bundle), "{vm} lies in the pool, or on the disks");
         }
         for (vm, bundle) in swap.known.iter().filter(|(vm, _)| !bundles.contains_key(vm)) {
             let going = self.kernel.cpu.windows.storing(*vm, bundle.counter);

@@ -12,6 +12,7 @@ use abi::guest::{hypercall, pending};
 use abi::limits::PAGE_SIZE;
 use abi::pager::{Access, Stays};
 use abi::service::Service;
+use abi::swap::SwapCommand;
 use abi::vm::{Slot, VmId};
 use backend::fake::Step;
 use proptest::prelude::*;
@@ -374,6 +375,64 @@ fn a_bundle_that_cannot_be_is_nonsense_and_the_vm_stays() {
         }
     }
     assert!(machine.kernel.vms.out(vms[0]).is_none() && has_its_memory(&mut machine, vms[0]));
+}
+
+#[test]
+fn what_was_moved_to_the_disks_comes_back_from_there() {
+    let (mut machine, vms) = machine(3);
+    with_swap(&mut machine, |swap| swap.moves = 1);
+    for &vm in &vms[..2] {
+        put_out(&mut machine, vm);
+    }
+    machine.settle(20_000);
+    machine.audit();
+    let ControlReply::Pool { vms: in_pool, on_disk, moved, .. } = machine.kernel.describe_pool() else { panic!() };
+    assert!(on_disk >= 1 && in_pool + on_disk == 2 && moved == on_disk, "{in_pool} {on_disk} {moved}");
+    let described = machine.kernel.describe_next_vm(vms[0].slot);
+    assert!(matches!(described, ControlReply::Vm { state: vm_state::ON_DISK, memory: 0, .. }), "{described:?}");
+    // Swap dies, and its successor is told where it lies.
+    let rank = machine.rank(Service::Swap);
+    machine.kernel.cpu.condemn(rank, Death::Killed);
+    machine.rouse();
+    machine.settle(20_000);
+    machine.audit();
+    for &vm in &vms[..2] {
+        bring_in(&mut machine, vm, pending::NIC);
+        assert!(machine.kernel.vms.by_id(vm).is_some() && has_its_memory(&mut machine, vm));
+    }
+    assert!(matches!(machine.kernel.describe_pool(), ControlReply::Pool { vms: 0, on_disk: 0, damaged: 0, .. }));
+}
+
+#[test]
+fn what_the_disks_do_not_give_back_ends_that_vm_with_the_reason() {
+    let (mut machine, vms) = machine(2);
+    with_swap(&mut machine, |swap| swap.moves = 1);
+    put_out(&mut machine, vms[0]);
+    machine.settle(20_000);
+    with_swap(&mut machine, |swap| swap.unread = true);
+    bring_in(&mut machine, vms[0], pending::NIC);
+    assert_eq!(machine.vms(), [vms[1]]);
+    assert!(machine.ended.contains(&vms[0]) && has_its_memory(&mut machine, vms[1]));
+    assert!(matches!(machine.kernel.describe_pool(), ControlReply::Pool { on_disk: 0, damaged: 1, .. }));
+}
+
+#[test]
+fn a_move_that_comes_too_late_changes_nothing() {
+    let (mut machine, vms) = machine(2);
+    put_out(&mut machine, vms[0]);
+    let bundle = machine.kernel.vms.bundle(vms[0].slot).expect("it is out");
+    let moved = |vm, counter| abi::message::Message::from(SwapCommand::Moved { vm, counter });
+    // Another order, another VM, one that is in.
+    for (vm, counter) in [(vms[0], bundle.counter + 1), (VmId::new(77, 1), bundle.counter), (vms[1], bundle.counter)] {
+        machine.kernel.swap_command(&moved(vm, counter)).expect("it can be said");
+    }
+    assert_eq!(machine.kernel.vms.bundle(vms[0].slot), Some(bundle));
+    bring_in(&mut machine, vms[0], pending::NIC);
+    machine.kernel.swap_command(&moved(vms[0], bundle.counter)).expect("it can be said");
+    assert_eq!((machine.kernel.vms.bundle(vms[0].slot), machine.kernel.vms.on_disk()), (None, 0));
+    machine.rouse();
+    machine.settle(20_000);
+    machine.audit();
 }
 
 fn is_loading(machine: &mut Machine<true>, vm: VmId) -> bool {

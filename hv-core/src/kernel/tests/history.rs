@@ -236,6 +236,12 @@ impl<const TIMER: bool> History<TIMER> {
             false => Machine::with_swap(ram_frames, places),
         };
         let mut machine = machine;
+        if !twins {
+            let rank = machine.rank(abi::service::Service::Swap);
+            if let super::roles::Role::Swap(swap) = &mut machine.hardware.borrow_mut().components[rank].role {
+                swap.moves = 2;
+            }
+        }
         if harsh {
             // Who controls the machine may do anything to anybody.
             let image = machine.kernel.cpu.images.get_mut(WITHOUT_NIC).expect("it is there");

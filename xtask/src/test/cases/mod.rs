@@ -30,6 +30,7 @@ mod lazy;
 mod many;
 mod nic;
 mod noise;
+mod on_disk;
 mod policies;
 pub mod pooled;
 mod recovery;
@@ -69,6 +70,7 @@ pub fn all(long: bool) -> Vec<Case> {
         identity::CASES,
         ipv6::CASES,
         policies::CASES,
+        on_disk::CASES,
         pooled::CASES,
         if long { pooled::LONG_CASES } else { &[] },
         killed::CASES,

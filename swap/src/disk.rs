@@ -1,0 +1,428 @@
+//! Bundles on the disks: moved there when the pool is crowded, and read from there when their VMs come in.
+//!
+//! What is moved stays in the pool until the core says that its record names the swap region; what is read stays on the disks until the core has the VM. Each
+//! block is sealed ([`crate::seal`]) and opened in memory that nobody else sees.
+
+use crate::ages::{Ages, Held};
+use crate::bundle::{Damage, Decoder, Entering, Head, PART, Work};
+use crate::link::{Link, Order};
+use crate::pool::{CRC, Cursor, Pool, content_bytes};
+use crate::seal::{BLOCK, BODY, Label, Sealer};
+use abi::swap::{Bundle, SwapCommand, WINDOWS};
+use abi::swap_disk::{RUN_BLOCKS, RUNS, status};
+use abi::vm::{Slot, VmId};
+use crc::{Digest, Table};
+
+/// Bundles that are moved at the same time. Their runs come behind those of the windows.
+const MOVES: usize = RUNS - WINDOWS;
+/// How long a VM that comes in waits for the disks, in seconds, whatever the reason.
+const PATIENCE: u64 = 45;
+/// How often what could not be read is asked for.
+const TRIES: u8 = 4;
+/// After how many parts of a second it is asked for again.
+const AGAIN: u64 = 4;
+
+/// What is between the blocks of a bundle and its parts, for each window.
+pub type Carries = [[u8; PART + BODY]; WINDOWS];
+
+/// A bundle that is read.
+struct Read {
+    vm: VmId,
+    bundle: Bundle,
+    decoder: Decoder,
+    checksum: Digest<'static, u64, Table<16>>,
+    /// Bytes of content that have not been read.
+    left: usize,
+    /// Bytes of content that wait for the rest of their part.
+    carried: usize,
+    /// Blocks that were read.
+    blocks: u32,
+    /// The request that is under way: its id, and its blocks.
+    asked: Option<(u32, u16)>,
+    tries: u8,
+    /// When it is asked for next.
+    at: u64,
+    /// When it was asked for first.
+    since: u64,
+}
+
+/// How a bundle that is moved stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// It is written.
+    Writes,
+    /// The core has to be told.
+    Written,
+    /// The core knows, and has not answered.
+    Told,
+    /// Its VM came in meanwhile, or it could not be written: its request has still to end.
+    Void,
+}
+
+/// A bundle that is moved.
+#[derive(Clone, Copy, Debug)]
+struct Move {
+    vm: VmId,
+    held: Held,
+    label: Label,
+    cursor: Cursor,
+    /// Blocks that lie in the run or on the disks.
+    blocks: u32,
+    /// The request that is under way: its id, first block, and blocks.
+    asked: Option<(u32, u32, u16)>,
+    stage: Stage,
+}
+
+/// What is read and moved.
+pub struct Disk {
+    link: Link,
+    sealer: Sealer,
+    ages: Ages,
+    reads: [Option<Read>; WINDOWS],
+    moves: [Option<Move>; MOVES],
+    carries: &'static mut Carries,
+    /// When the next one may be moved.
+    rests_until: u64,
+    hz: u64,
+}
+
+/// The label of a bundle's blocks.
+fn label(vm: VmId, counter: u64, pages: u32, bytes: u32) -> Label {
+    // As few as fit into a window.
+    let blocks = u32::try_from(content_bytes(bytes).div_ceil(BODY)).unwrap_or(u32::MAX);
+    Label { vm: vm.raw(), counter, pages, blocks }
+}
+
+impl Disk {
+    /// Nothing is read or moved yet.
+    pub fn new(link: Link, key: &[u8; 32], ages: Ages, carries: &'static mut Carries, hz: u64) -> Self {
+        let (reads, moves) = ([const { None }; WINDOWS], [None; MOVES]);
+        Disk { link, sealer: Sealer::new(key), ages, reads, moves, carries, rests_until: 0, hz }
+    }
+
+    /// Everything that was known is void.
+    pub fn clear(&mut self) {
+        self.ages.clear();
+        self.reads = [const { None }; WINDOWS];
+        self.moves = [None; MOVES];
+    }
+
+    /// A bundle lies in the pool.
+    pub fn note(&mut self, vm: VmId, bundle: &Bundle) {
+        self.ages.insert(vm.slot, bundle);
+    }
+
+    /// The core's record has this bundle no more.
+    pub fn forget(&mut self, vm: VmId, bundle: &Bundle) {
+        if !bundle.is_on_disk() {
+            self.ages.remove(vm.slot);
+        }
+        let its = |one: &Move| one.vm == vm && one.label.counter == bundle.counter;
+        for place in &mut self.moves {
+            if let Some(one) = place.as_mut().filter(|one| its(one)) {
+                one.stage = Stage::Void;
+                if one.asked.is_none() {
+                    *place = None;
+                }
+            }
+        }
+    }
+
+    /// Begins to read a VM's bundle for this window.
+    pub fn read(&mut self, vm: VmId, bundle: Bundle, window: usize, now: u64) {
+        let head = Head::new(vm.raw(), bundle.counter, bundle.pages);
+        if let Some(place) = self.reads.get_mut(window) {
+            *place = Some(Read {
+                vm,
+                bundle,
+                decoder: Decoder::new(head),
+                checksum: CRC.digest(),
+                left: content_bytes(bundle.bytes),
+                carried: 0,
+                blocks: 0,
+                asked: None,
+                tries: 0,
+                at: now,
+                since: now,
+            });
+        }
+    }
+
+    /// What is waited for without a message: when to look again.
+    pub fn due(&self) -> u64 {
+        let waits = self.reads.iter().flatten().map(|read| {
+            let end = read.since.saturating_add(PATIENCE.saturating_mul(self.hz));
+            if read.asked.is_none() && self.link.is_up() { read.at.min(end) } else { end }
+        });
+        let rests = if self.rests_until > 0 { self.rests_until } else { u64::MAX };
+        waits.min().unwrap_or(u64::MAX).min(rests)
+    }
+
+    /// Does what can be done now. `tell` tells the core, and is false when it has no room for that. True: there is more that could be done at once, or the
+    /// ring is to be looked at again.
+    #[allow(clippy::too_many_arguments)]
+    pub fn step<E: Entering>(
+        &mut self,
+        pool: &mut Pool,
+        work: &mut Work,
+        now: u64,
+        windows: &impl Fn(u32) -> Option<E>,
+        mut tell: impl FnMut(SwapCommand) -> bool,
+    ) -> bool {
+        let mut again = false;
+        if self.link.hear() {
+            again = true;
+        }
+        if self.link.take_new_session() {
+            self.ask_again();
+        }
+        while let Some((run, id, how)) = self.link.ended() {
+            match run.checked_sub(WINDOWS) {
+                None => self.has_read(run, id, how, (work, now), windows, &mut tell),
+                Some(place) => self.has_written(place, id, how, now),
+            }
+        }
+        for window in 0..WINDOWS {
+            self.go_on_reading(window, now, &mut tell);
+        }
+        if self.rests_until <= now {
+            self.rests_until = 0;
+        }
+        for place in 0..MOVES {
+            self.begin_move(place, pool);
+            self.go_on_moving(place, pool, &mut tell);
+        }
+        self.link.publish();
+        again
+    }
+
+    /// The bell to ring for what was asked for.
+    pub fn bell(&mut self) -> u64 {
+        self.link.bell()
+    }
+
+    /// The notification bit of its messages.
+    pub fn doorbell(&self) -> u64 {
+        self.link.doorbell()
+    }
+
+    /// Nothing that was asked for before is under way any more.
+    fn ask_again(&mut self) {
+        for read in self.reads.iter_mut().flatten() {
+            read.asked = None;
+        }
+        for place in &mut self.moves {
+            match place {
+                Some(one) if one.stage == Stage::Void => *place = None,
+                Some(one) if one.stage == Stage::Writes => {
+                    if let Some((_, first, blocks)) = one.asked {
+                        // The run holds them still: they are given again as they are.
+                        one.asked = Some((0, first, blocks));
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Asks for the next blocks of what is read.
+    fn go_on_reading(&mut self, window: usize, now: u64, tell: &mut impl FnMut(SwapCommand) -> bool) {
+        let Some(read) = &mut self.reads[window] else { return };
+        let late = now.saturating_sub(read.since) > PATIENCE.saturating_mul(self.hz);
+        let region = read.bundle.place;
+        if late || self.link.is_absent() || self.link.is_up() && !self.link.has(region) || read.tries >= TRIES {
+            let command = SwapCommand::Unread { vm: read.vm, counter: read.bundle.counter };
+            if tell(command) {
+                self.reads[window] = None;
+            }
+            return;
+        }
+        if read.asked.is_some() || read.at > now {
+            return;
+        }
+        let blocks = read.left.div_ceil(BODY).min(RUN_BLOCKS);
+        // At most four.
+        let blocks = u16::try_from(blocks).unwrap_or(1);
+        let order = Order { write: false, run: window, region, first: read.blocks, blocks };
+        read.asked = self.link.ask(&order).map(|id| (id, blocks));
+    }
+
+    /// A run of what is read has ended.
+    fn has_read<E: Entering>(
+        &mut self,
+        window: usize,
+        id: u32,
+        how: u16,
+        (work, now): (&mut Work, u64),
+        windows: &impl Fn(u32) -> Option<E>,
+        tell: &mut impl FnMut(SwapCommand) -> bool,
+    ) {
+        let Some(read) = &mut self.reads[window] else { return };
+        let Some((_, blocks)) = read.asked.filter(|(asked, _)| *asked == id) else { return };
+        read.asked = None;
+        if how != status::DONE {
+            read.tries += 1;
+            read.at = now.saturating_add(self.hz / AGAIN);
+            return;
+        }
+        let shown = u32::try_from(window).ok().and_then(windows);
+        let Some(mut shown) = shown else { return };
+        let mut result = Ok(());
+        for block in 0..usize::from(blocks) {
+            let mut sealed = [0; BLOCK];
+            result = result.and_then(|()| {
+                self.link.load(window, block, &mut sealed).ok_or(Damage::Seal)?;
+                take_block(read, &self.sealer, &mut sealed, &mut self.carries[window], work, &mut shown)
+            });
+        }
+        let (vm, counter) = (read.vm, read.bundle.counter);
+        let command = match result {
+            Ok(()) if read.left > 0 => return,
+            Ok(()) if read.decoder.is_done() && read.checksum.clone().finalize() == read.bundle.checksum => {
+                SwapCommand::Loaded { vm, counter }
+            }
+            other => {
+                log::error!("what was held of {vm} on the disks is lost: {}", other.err().unwrap_or(Damage::Checksum));
+                SwapCommand::Damaged { vm, counter }
+            }
+        };
+        // There is room: the core has one order for each window.
+        let _ = tell(command);
+        self.reads[window] = None;
+    }
+
+    /// Begins to move what has lain in the pool for longest, while that is crowded.
+    fn begin_move(&mut self, place: usize, pool: &Pool) {
+        if self.moves[place].is_some() || self.rests_until > 0 || !self.link.takes_writes() {
+            return;
+        }
+        while pool.is_crowded() {
+            let Some((slot, held)) = self.ages.pop() else { return };
+            // Its region is still being written with what came before.
+            if self.moves.iter().flatten().any(|one| one.vm.slot == slot) {
+                self.keep(slot, held);
+                return;
+            }
+            let Some((head, cursor)) = pool.begin(held.place, held.bytes) else { continue };
+            let vm = VmId::from_raw(head.vm);
+            let label = label(vm, head.counter, head.pages, held.bytes);
+            // What is too large stays in the pool, as does whoever has no region.
+            if vm.slot != slot || !self.link.has(slot.number()) || label.blocks > self.link.region_blocks() {
+                continue;
+            }
+            let stage = Stage::Writes;
+            self.moves[place] = Some(Move { vm, held, label, cursor, blocks: 0, asked: None, stage });
+            return;
+        }
+    }
+
+    /// A bundle that was to be moved stays for now.
+    fn keep(&mut self, slot: Slot, held: Held) {
+        self.ages.insert(slot, &Bundle { place: held.place, bytes: held.bytes, ..Bundle::NONE });
+    }
+
+    /// Writes the next blocks of what is moved, or tells the core.
+    fn go_on_moving(&mut self, place: usize, pool: &Pool, tell: &mut impl FnMut(SwapCommand) -> bool) {
+        let Some(one) = &mut self.moves[place] else { return };
+        let run = WINDOWS + place;
+        let (region, label) = (one.vm.slot.number(), one.label);
+        match (one.stage, one.asked) {
+            (Stage::Written, _) if tell(SwapCommand::Moved { vm: one.vm, counter: label.counter }) => {
+                one.stage = Stage::Told;
+            }
+            // The link was cut: the same again.
+            (Stage::Writes, Some((0, first, blocks))) => {
+                let order = Order { write: true, run, region, first, blocks };
+                one.asked = Some((self.link.ask(&order).unwrap_or(0), first, blocks));
+            }
+            (Stage::Writes, None) => {
+                let first = one.blocks;
+                let count = (label.blocks - first).min(u32::try_from(RUN_BLOCKS).unwrap_or(1));
+                for index in 0..count {
+                    let mut block = [0; BLOCK];
+                    let filled = pool.fill(&mut one.cursor, &mut block[..BODY]);
+                    self.sealer.seal(&label, first + index, &mut block);
+                    // A spoilt one stays where it is, and is found out when its VM comes in.
+                    if filled.is_err() || self.link.store(run, index as usize, &block).is_none() {
+                        self.moves[place] = None;
+                        return;
+                    }
+                }
+                one.blocks = first + count;
+                // At most four.
+                let blocks = u16::try_from(count).unwrap_or(1);
+                let order = Order { write: true, run, region, first, blocks };
+                one.asked = Some((self.link.ask(&order).unwrap_or(0), first, blocks));
+            }
+            _ => {}
+        }
+    }
+
+    /// A run of what is moved has ended.
+    fn has_written(&mut self, place: usize, id: u32, how: u16, now: u64) {
+        let Some(one) = self.moves.get_mut(place).and_then(Option::as_mut) else { return };
+        if one.asked.is_none_or(|(asked, ..)| asked != id) {
+            return;
+        }
+        one.asked = None;
+        match (one.stage, how) {
+            (Stage::Writes, status::DONE) if one.blocks == one.label.blocks => one.stage = Stage::Written,
+            (Stage::Writes, status::DONE) => {}
+            (Stage::Writes, _) => {
+                log::warn!("{} stays in the pool: the disks did not take it", one.vm);
+                let (slot, held) = (one.vm.slot, one.held);
+                self.moves[place] = None;
+                self.keep(slot, held);
+                self.rests_until = now.saturating_add(self.hz);
+            }
+            _ => self.moves[place] = None,
+        }
+    }
+}
+
+/// Opens a block of what is read, and gives its VM what is whole.
+fn take_block(
+    read: &mut Read,
+    sealer: &Sealer,
+    sealed: &mut [u8; BLOCK],
+    carry: &mut [u8; PART + BODY],
+    work: &mut Work,
+    to: &mut impl Entering,
+) -> Result<(), Damage> {
+    let label = label(read.vm, read.bundle.counter, read.bundle.pages, read.bundle.bytes);
+    let body = sealer.open(&label, read.blocks, sealed).ok_or(Damage::Seal)?;
+    read.blocks += 1;
+    let content = &body[..read.left.min(BODY)];
+    read.checksum.update(content);
+    read.left -= content.len();
+    // What is carried is less than a part.
+    let room =
+        carry.get_mut(read.carried..read.carried + content.len()).ok_or(Damage::Senseless("a part is too long"))?;
+    room.copy_from_slice(content);
+    let filled = read.carried + content.len();
+    let mut used = 0;
+    while !read.decoder.is_done() {
+        let mut at = used;
+        let source = &carry[..filled];
+        let part = work.decode_part(&mut read.decoder, to, |to| {
+            to.copy_from_slice(source.get(at..at + to.len()).ok_or(Damage::Short)?);
+            at += to.len();
+            Ok(())
+        });
+        match part {
+            Ok(()) => used = at,
+            Err(Damage::Short) => break,
+            Err(damage) => return Err(damage),
+        }
+    }
+    if read.decoder.is_done() {
+        used = filled;
+    }
+    carry.copy_within(used..filled, 0);
+    read.carried = filled - used;
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "disk_tests.rs"]
+mod tests;
