@@ -12,6 +12,7 @@ use crate::machine::{Clock, Config, DiskKind, Kind, Machine, Missed, Net, run_di
 use crate::manifest::model::System;
 use crate::manifest::{self, compile};
 use crate::net::UserNet;
+use crate::power::log::Logged;
 use crate::service::{self, Vm};
 use crate::workspace::root;
 use std::borrow::Cow;
@@ -167,6 +168,12 @@ impl Boot<'_> {
     pub fn disks(mut self, kind: DiskKind, images: &[PathBuf]) -> Self {
         (self.config.disk_kind, self.config.disks) = (kind, images.to_vec());
         self
+    }
+
+    /// Disks as virtio-blk with these images, and logs of what is written to them.
+    pub fn logged_disks(mut self, images: &[PathBuf], logged: &Logged) -> Self {
+        self.config.logged = Some(logged.clone());
+        self.disks(DiskKind::Virtio, images)
     }
 
     /// No NIC.

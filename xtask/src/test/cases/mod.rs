@@ -32,6 +32,7 @@ mod nic;
 mod noise;
 mod policies;
 pub mod pooled;
+pub mod power_cuts;
 mod recovery;
 mod services;
 mod stacks;
@@ -80,6 +81,8 @@ pub fn all(long: bool) -> Vec<Case> {
         control::CASES,
         disks::CASES,
         guest_disks::CASES,
+        power_cuts::CASES,
+        if long { power_cuts::LONG_CASES } else { &[] },
         files::CASES,
         culprits::CASES,
         hostile::CASES,
