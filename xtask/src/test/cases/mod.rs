@@ -13,6 +13,7 @@ mod components;
 mod control;
 pub mod crowd;
 pub mod culprits;
+mod disk_faults;
 mod disks;
 mod elf;
 mod fatal;
@@ -80,6 +81,7 @@ pub fn all(long: bool) -> Vec<Case> {
         components::CASES,
         control::CASES,
         disks::CASES,
+        disk_faults::CASES,
         guest_disks::CASES,
         power_cuts::CASES,
         if long { power_cuts::LONG_CASES } else { &[] },
