@@ -21,6 +21,7 @@ mod manifest;
 mod messages;
 mod mutants;
 mod net;
+mod operator;
 mod pxe;
 #[cfg(test)]
 mod rfcs;

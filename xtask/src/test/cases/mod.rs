@@ -36,6 +36,7 @@ mod recovery;
 mod services;
 mod stacks;
 mod state;
+mod supervisor;
 mod swap;
 mod uefi;
 mod web;
@@ -78,6 +79,7 @@ pub fn all(long: bool) -> Vec<Case> {
         if long { swap::LONG_CASES } else { &[] },
         components::CASES,
         control::CASES,
+        if has_program(supervisor::PROGRAM) { supervisor::CASES } else { &[] },
         disks::CASES,
         guest_disks::CASES,
         files::CASES,
@@ -135,6 +137,9 @@ pub fn left_out() -> Vec<String> {
     let packages: Vec<&str> = missing.map(|&(_, package)| package).collect();
     if !packages.is_empty() {
         lines.push(line(&format!("Debian's packages {} are not installed", packages.join(", ")), clients::TOOL_CASES));
+    }
+    if !has_program(supervisor::PROGRAM) {
+        lines.push(line("OpenSSH's client is not installed (Debian's package openssh-client)", supervisor::CASES));
     }
     if !has_program(browser::PROGRAM) {
         lines.push(line("Chromium is not installed (Debian's package chromium)", browser::CASES));
