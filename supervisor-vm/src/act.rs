@@ -3,6 +3,7 @@
 use crate::command::{Command, HELP, shown};
 use crate::names::{Named, parse_id};
 use crate::node::{Node, living};
+use crate::refusal::{running, said};
 use crate::show;
 use abi::control::{ControlReply, ControlRequest, status};
 use abi::terms::Terms;
@@ -41,23 +42,6 @@ pub async fn act(node: &Node, command: Command) -> Result<String, String> {
     }
 }
 
-/// What a refusal of the core means.
-pub fn said(error: Error) -> String {
-    match error {
-        Error::Refused(status::BUSY) => "a component is behind with its messages: try again".to_string(),
-        Error::Refused(status::NO_ADDRESS) => {
-            "VMs of this image start with the first packet for them, and this one has no address: give the machine a static network (net=)"
-                .to_string()
-        }
-        Error::Refused(status::NO_ARGUMENTS) => {
-            "there is no room for more boot arguments of VMs that wait: end some, or let them start first".to_string()
-        }
-        Error::Refused(status::BAD_CLAIM) => "it could not start with its reserve and limit: change those of its image".to_string(),
-        Error::Refused(status::NOT_FOUND) => "there is no such VM: `vm list` shows all".to_string(),
-        error => format!("{error}"),
-    }
-}
-
 fn create(node: &Node, name: &str, image: &str, terms: Terms, args: String) -> Result<String, String> {
     let Some(image) = node.image(image) else {
         return Err(format!("there is no image `{}`: known are {}", shown(image), node.images.join(", ")));
@@ -87,17 +71,6 @@ async fn start(node: &Node, name: &str) -> Result<String, String> {
         None => return Err(format!("somebody has destroyed {name} meanwhile; it runs without a name, as {id}")),
     }
     Ok(format!("{name} runs as {id}\n"))
-}
-
-/// The id of a VM that the operator names; it may have ended.
-pub fn running(node: &Node, vm: &str) -> Result<VmId, String> {
-    if let Some(id) = parse_id(vm) {
-        return Ok(id);
-    }
-    match node.names.borrow().get(vm) {
-        Some(named) => named.vm.ok_or_else(|| format!("{vm} does not run: `vm start {vm}` lets it")),
-        None => Err(format!("there is no VM `{}`: `vm list` shows all", shown(vm))),
-    }
 }
 
 /// Asks the core for what ends a VM.

@@ -18,6 +18,7 @@ pub mod metrics;
 pub mod names;
 pub mod node;
 pub mod random;
+pub mod refusal;
 pub mod show;
 pub mod ssh;
 pub mod stream;

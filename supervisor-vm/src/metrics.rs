@@ -1,7 +1,7 @@
 //! The machine's figures in Prometheus' text format.
 
-use crate::act::said;
 use crate::node::Node;
+use crate::refusal::said;
 use abi::control::{ControlReply, ControlRequest};
 use abi::limits::PAGE_SIZE;
 use alloc::format;

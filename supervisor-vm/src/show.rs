@@ -1,9 +1,9 @@
 //! What commands show: as a table for people, or as JSON for programs. The keys of the JSON are stable; `docs/supervisor.md` lists them.
 
-use crate::act::{running, said};
 use crate::command::shown;
 use crate::names::Named;
 use crate::node::{Address, Node, Vm};
+use crate::refusal::{running, said};
 use abi::control::{ControlReply, ControlRequest};
 use abi::limits::PAGE_SIZE;
 use alloc::format;

@@ -22,6 +22,7 @@ mod messages;
 mod mutants;
 mod net;
 mod operator;
+mod operator_ports;
 mod pxe;
 #[cfg(test)]
 mod rfcs;

@@ -1,18 +1,13 @@
 //! The operator's VM: who may log in there, and how.
 
 use crate::error::{Context, Result, fail};
-use crate::manifest::model::{Port, System};
+use crate::manifest::model::System;
 use crate::manifest::options;
+use crate::operator_ports::{IMAGE, LOGIN, WEB};
 use crate::service::Vm;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-/// Its image.
-pub const IMAGE: &str = "supervisor-vm";
-/// Where it takes logins.
-pub const LOGIN: Port = Port::tcp(22);
-/// Where it serves figures.
-pub const WEB: Port = Port::tcp(80);
 /// The only user.
 pub const USER: &str = "admin";
 /// The kind of keys that it knows.
@@ -21,16 +16,6 @@ const KIND: &str = "ssh-ed25519";
 const BEGINS: &str = "AAAAC3NzaC1lZDI1NTE5AAAAI";
 /// Characters of that Base64.
 const CHARACTERS: usize = 68;
-
-/// The ports on the host that are tried first for those of the operator's VM.
-pub fn host_port(image: &str, port: Port) -> Option<u16> {
-    match port {
-        _ if image != IMAGE => None,
-        LOGIN => Some(2222),
-        WEB => Some(8000),
-        _ => None,
-    }
-}
 
 /// Lets the owners of the keys in an OpenSSH file of public keys log in.
 ///
@@ -141,6 +126,5 @@ mod tests {
         assert_eq!(line("10.0.2.16:22".parse().unwrap()), "ssh -p 22 admin@10.0.2.16");
         let script = script_line(place, Path::new("/nowhere/key.pub"));
         assert!(script.starts_with("ssh -p 2222 -o BatchMode=yes") && script.ends_with(" admin@127.0.0.1"), "{script}");
-        assert_eq!(host_port("httpd", LOGIN), None);
     }
 }
