@@ -314,6 +314,11 @@ impl Running {
         &self.services
     }
 
+    /// The VMs that it was asked for.
+    pub fn vms(&self) -> &[Vm] {
+        &self.vms
+    }
+
     /// The user-mode network, for sending raw frames and for seeing those that the machine sends.
     pub fn net(&self) -> Result<&UserNet> {
         self.machine.net().ok_or_else(|| "this machine was booted without the user-mode network".into())

@@ -38,6 +38,7 @@ mod recovery;
 mod services;
 mod stacks;
 mod state;
+mod supervisor;
 mod swap;
 mod uefi;
 mod web;
@@ -80,6 +81,7 @@ pub fn all(long: bool) -> Vec<Case> {
         if long { swap::LONG_CASES } else { &[] },
         components::CASES,
         control::CASES,
+        if has_program(supervisor::PROGRAM) { supervisor::CASES } else { &[] },
         disks::CASES,
         disk_faults::CASES,
         guest_disks::CASES,
@@ -140,6 +142,9 @@ pub fn left_out() -> Vec<String> {
     let packages: Vec<&str> = missing.map(|&(_, package)| package).collect();
     if !packages.is_empty() {
         lines.push(line(&format!("Debian's packages {} are not installed", packages.join(", ")), clients::TOOL_CASES));
+    }
+    if !has_program(supervisor::PROGRAM) {
+        lines.push(line("OpenSSH's client is not installed (Debian's package openssh-client)", supervisor::CASES));
     }
     if !has_program(browser::PROGRAM) {
         lines.push(line("Chromium is not installed (Debian's package chromium)", browser::CASES));
