@@ -46,7 +46,7 @@ pub struct NicPage {
     pub listens: Listens,
 }
 
-/// What a guest wants to hear of what is sent to all or to a group. Written by the guest, so an allegation, by which the demultiplexer
+/// What a guest wants to hear of what is sent to all or to a group, and of what begins something while it is out. Written by the guest, so an allegation, by which the demultiplexer
 /// decides what to give to it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -57,10 +57,14 @@ pub struct Listens {
     pub broadcast_ports: [u16; 10],
     /// IPv4 groups (10.0.2.16 would be 0x0a000210); 0 for none.
     pub groups: [u32; 6],
+    /// [`Listens::SAID`]: the ports behind this are all at which connections are accepted. 0: at any, perhaps.
+    pub accepts: u32,
+    /// TCP ports at which connections are accepted, also while the VM is out; 0 for none.
+    pub tcp_ports: [u16; 10],
 }
 
 impl Listens {
-    /// [`Listens::said`]: the words behind it are all that is wanted.
+    /// [`Listens::said`], [`Listens::accepts`]: the words behind it are all that is wanted.
     pub const SAID: u32 = 1;
 }
 
@@ -159,7 +163,7 @@ const _: () = {
     assert!(RX_RING + HEADER_BYTES as u64 <= TX_RING);
     assert!(core::mem::offset_of!(NicPage, counters) == 24);
     assert!(core::mem::offset_of!(NicPage, listens) == 96);
-    assert!(core::mem::size_of::<Listens>() == 48);
+    assert!(core::mem::size_of::<Listens>() == 72);
     assert!(nic_pages(DEFAULT_SLOTS, DEFAULT_SLOTS) == 9);
     assert!(nic_pages(512, 448) * PAGE_SIZE <= WINDOW_STRIDE);
 };

@@ -88,7 +88,7 @@ fn layouts() {
     assert_eq!((offset_of!(manifest::Component, flags), manifest::component_flags::OPTIONAL), (184, 1));
     assert_eq!(size_of::<manifest::Image>(), 232);
     assert_eq!(nic::tx_slots_offset(256), 0x5000);
-    assert_eq!((offset_of!(nic::NicPage, listens), size_of::<nic::Listens>()), (96, 48));
+    assert_eq!((offset_of!(nic::NicPage, listens), size_of::<nic::Listens>()), (96, 72));
 }
 
 #[test]

@@ -260,7 +260,7 @@ mod tests {
             for topic in [Topic::Port(port), Topic::Group(group), Topic::Neighbours, Topic::Other] {
                 let mut wanted = false;
                 for &(said, broadcast_ports, groups) in &guests {
-                    let listens = Listens { said, broadcast_ports, groups };
+                    let listens = Listens { said, broadcast_ports, groups, ..Listens::default() };
                     audience.add(survey, &listens);
                     // Group 0 is no group; frames to it do not exist.
                     wanted |= topic != Topic::Group(0) && topic.interests(&listens, true);

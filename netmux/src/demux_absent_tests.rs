@@ -228,7 +228,11 @@ fn who_has_left_is_called_by_nothing_that_it_does_not_listen_to() {
         machine.arrive(frame);
         machine.settle();
     }
-    assert_eq!((machine.core.borrow().called.len(), machine.sent().len()), (0, 4), "all questions were answered");
+    assert_eq!(
+        (machine.core.borrow().called.len(), machine.sent().len()),
+        (0, 6),
+        "all questions were answered, and two datagrams refused"
+    );
     // Where it listens, and what may be of a connection of its own.
     for frame in [to_port(7), frames::ipv4(HOST, mac, HOST_IPV4, address(1), 6, &[0; 20])] {
         machine.arrive(&frame);
@@ -305,5 +309,55 @@ proptest! {
             prop_assert_eq!(sent, received + held + totals.absent_dropped, "{:?}", totals);
             prop_assert!(totals.absent_called <= sent);
         }
+    }
+}
+
+#[test]
+fn what_a_vm_does_not_have_is_refused_for_it_and_wakes_nobody() {
+    let (mut machine, _) = machine(&[]);
+    assert!(machine.demux.put_out(vm(5), NODE, address(5), true));
+    let mut listens = Listens { said: Listens::SAID, accepts: Listens::SAID, ..Listens::default() };
+    (listens.broadcast_ports[0], listens.tcp_ports[9]) = (9, 80);
+    machine.demux.doors.keep(abi::vm::Slot::new(5), &listens);
+    let connect = |port: u8, flags: u8| {
+        let mut frame = syn(5, flags);
+        (frame[37], frame[46]) = (port, 0x50);
+        frame
+    };
+    let mut fragment = datagram(5, 3);
+    fragment[21] = 1;
+    machine.arrive(&connect(81, 2));
+    machine.arrive(&datagram(5, 1));
+    machine.arrive(&fragment);
+    machine.settle();
+    let sent = machine.sent();
+    assert_eq!(sent.len(), 2, "nothing is said to a fragment");
+    assert_eq!((sent[0][23], sent[0][47], sent[1][23], &sent[1][34..36]), (6, 0x14, 1, &[3, 3][..]));
+    assert!(sent.iter().all(|answer| answer.as_slice().head().source() == Mac::of_slot(5)));
+    let totals = machine.demux.totals();
+    assert_eq!((totals.absent_answered, totals.absent_ignored, totals.absent_called), (2, 3, 0));
+    // However many ask.
+    for _ in 0..300 {
+        machine.arrive(&connect(81, 2));
+        machine.settle();
+    }
+    let sent = machine.sent().len();
+    assert!((1..200).contains(&sent), "{sent}");
+    assert_eq!(machine.core.borrow().called.len(), 0);
+    // What it has, and what belongs to a connection, calls it; then a fragment waits, too.
+    machine.arrive(&connect(80, 2));
+    machine.arrive(&fragment);
+    machine.settle();
+    assert_eq!((machine.core.borrow().called.len(), machine.demux.doors.held()), (1, 2));
+    for (flags, port) in [(0x10, 81), (0x02, 80)] {
+        assert!(machine.demux.put_out(vm(6), NODE, address(6), true));
+        machine.demux.doors.keep(abi::vm::Slot::new(6), &listens);
+        let mut frame = connect(port, flags);
+        (frame[..6]).copy_from_slice(&Mac::of_slot(6).bytes());
+        frame[30..34].copy_from_slice(&address(6).to_be_bytes());
+        machine.arrive(&frame);
+        machine.settle();
+        assert_eq!(machine.core.borrow_mut().called.pop(), Some(vm(6)));
+        machine.demux.forget_absent(vm(6));
     }
 }

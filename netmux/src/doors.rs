@@ -8,6 +8,7 @@ use abi::nic::{Listens, MAX_FRAME};
 use abi::note::TableBytes;
 use abi::vm::{Slot, VmId};
 use component::{Table, Tables};
+use rate_limit::RateLimit;
 use ring::SharedMemory;
 
 /// Packets that are held at most, and of them for one VM.
@@ -36,10 +37,17 @@ struct Door {
     said: bool,
     /// and these are they.
     ports: Ports,
+    /// It has said at which ports it accepts connections,
+    accepts: bool,
+    /// and these are they.
+    tcp_ports: Ports,
 }
 
-/// See [`Listens::broadcast_ports`].
+/// See [`Listens`].
 type Ports = [u16; 10];
+
+/// Refusals that are sent for VMs that are out, in a second and at once.
+const REFUSALS: RateLimit = RateLimit::new(1_000, 100);
 
 /// A packet that is held.
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +76,7 @@ pub struct Doors {
     /// Bit `i`: place `i` is taken.
     taken: u64,
     hold_ticks: u64,
+    refusals: RateLimit,
 }
 
 impl Doors {
@@ -91,6 +100,7 @@ impl Doors {
             held: heapless::Deque::new(),
             taken: 0,
             hold_ticks: ticks_per_second.saturating_mul(HOLD_SECONDS),
+            refusals: REFUSALS,
         }
     }
 
@@ -170,6 +180,7 @@ impl Doors {
     pub fn keep(&mut self, slot: Slot, listens: &Listens) {
         if let Some(door) = self.slots.get_mut(slot.index()).filter(|door| door.generation != 0) {
             (door.said, door.ports) = (listens.said == Listens::SAID, listens.broadcast_ports);
+            (door.accepts, door.tcp_ports) = (listens.accepts == Listens::SAID, listens.tcp_ports);
         }
     }
 
@@ -177,6 +188,22 @@ impl Doors {
     pub fn takes(&self, slot: Slot, port: u16) -> bool {
         let Some(door) = self.slots.get(slot.index()) else { return false };
         !door.said || (port != 0 && door.ports.contains(&port))
+    }
+
+    /// Whether a connection to this port is for the VM that is out of a slot, as far as it has said.
+    pub fn accepts(&self, slot: Slot, port: u16) -> bool {
+        let Some(door) = self.slots.get(slot.index()) else { return false };
+        !door.accepts || (port != 0 && door.tcp_ports.contains(&port))
+    }
+
+    /// Whether a VM has been called: something is held for it.
+    pub fn is_called(&self, vm: VmId) -> bool {
+        self.held.iter().any(|held| held.vm == vm)
+    }
+
+    /// Whether one more refusal may be sent.
+    pub fn may_refuse(&mut self, now: u64) -> bool {
+        self.refusals.allow(now, self.hold_ticks / HOLD_SECONDS).is_some()
     }
 
     /// The slot of the VM that is out and has this address.

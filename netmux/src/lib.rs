@@ -24,6 +24,7 @@ mod leases;
 mod neighbours;
 pub mod policy;
 mod ports;
+mod refusals;
 mod run;
 #[cfg(test)]
 mod test_frames;

@@ -1,5 +1,5 @@
 //! Questions for the link-layer address of a VM that is out, and the answers that it would give: ARP (RFC 826, RFC 5227) and neighbour
-//! solicitation (RFC 4861). And which packets such a VM has to see.
+//! solicitation (RFC 4861). And which packets such a VM has to see ([`crate::refusals`] has the answers to others).
 
 use crate::frame::{ARP, ARP_END, ETHERNET, Frame, Head, ICMPV6, IPV4, IPV4_END, IPV6, IPV6_END, Mac};
 
@@ -9,9 +9,9 @@ pub const ANSWER_BYTES: usize = IPV6_END + ADVERTISEMENT;
 const ADVERTISEMENT: usize = 32;
 /// A neighbour solicitation, without options.
 const SOLICITATION: usize = 24;
-const TCP: u8 = 6;
+pub const TCP: u8 = 6;
 const UDP: u8 = 17;
-const ICMP: u8 = 1;
+pub const ICMP: u8 = 1;
 
 /// What a question is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,12 +81,14 @@ pub fn advertisement(head: &Head, target: [u8; 16], mac: Mac, out: &mut [u8; ANS
     ANSWER_BYTES
 }
 
-/// The sum of the Internet checksum (RFC 1071) over bytes of an even number, and `more`.
-fn checksum(bytes: &[u8], more: u32) -> u16 {
+/// The sum of the Internet checksum (RFC 1071) over a few hundred bytes, and `more`.
+pub fn checksum(bytes: &[u8], more: u32) -> u16 {
     let mut sum = more;
-    for pair in bytes.as_chunks::<2>().0 {
+    let (pairs, rest) = bytes.as_chunks::<2>();
+    for pair in pairs {
         sum += u32::from(u16::from_be_bytes(*pair));
     }
+    sum += rest.first().map_or(0, |&last| u32::from(last) << 8);
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }
@@ -119,20 +121,44 @@ pub fn begins(frame: &(impl Frame + ?Sized), head: &Head) -> bool {
     }
 }
 
-/// The UDP port that a packet goes to, 0 where it is cut off; `None` for what is no datagram, or a later fragment of one.
-pub fn datagram_port(frame: &(impl Frame + ?Sized), head: &Head) -> Option<u16> {
-    let at = match head.ethertype() {
-        IPV4 if frame.len() >= IPV4_END => {
-            let is_first = head.ip_version() == 4 && head.ipv4_header() >= 20 && head.ipv4_fragment_offset() == 0;
-            (is_first && head.ipv4_protocol() == UDP).then_some(ETHERNET + head.ipv4_header())?
+/// What a packet begins at a VM that has run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begins {
+    /// A connection to this TCP port.
+    Connection(u16),
+    /// A datagram came to this UDP port, 0 where it is cut off.
+    Datagram(u16),
+    /// A piece of a packet without its ports.
+    LaterFragment,
+    /// Nothing of this kind: it may belong to a connection, or be a question of ICMP.
+    Other,
+}
+
+impl Begins {
+    /// What a packet begins.
+    pub fn of(frame: &(impl Frame + ?Sized), head: &Head) -> Begins {
+        let (protocol, at) = match head.ethertype() {
+            IPV4 if frame.len() >= IPV4_END && head.ip_version() == 4 && head.ipv4_header() >= 20 => {
+                if head.ipv4_fragment_offset() != 0 {
+                    return Begins::LaterFragment;
+                }
+                (head.ipv4_protocol(), ETHERNET + head.ipv4_header())
+            }
+            IPV6 if frame.len() >= IPV6_END && head.ip_version() == 6 => (head.ipv6_next(), IPV6_END),
+            _ => return Begins::Other,
+        };
+        let mut buffer = [0; ETHERNET + 60 + 14];
+        let payload = frame.copy(&mut buffer).get(at..).unwrap_or(&[]);
+        let port = match *payload {
+            [_, _, high, low, ..] => u16::from_be_bytes([high, low]),
+            _ => 0,
+        };
+        match protocol {
+            UDP => Begins::Datagram(port),
+            // SYN, and neither ACK nor RST nor FIN.
+            TCP if payload.get(13).is_some_and(|flags| flags & 0x17 == 2) => Begins::Connection(port),
+            _ => Begins::Other,
         }
-        IPV6 if frame.len() >= IPV6_END => (head.ip_version() == 6 && head.ipv6_next() == UDP).then_some(IPV6_END)?,
-        _ => return None,
-    };
-    let mut buffer = [0; ETHERNET + 60 + 4];
-    match *frame.copy(&mut buffer).get(at..).unwrap_or(&[]) {
-        [_, _, high, low, ..] => Some(u16::from_be_bytes([high, low])),
-        _ => Some(0),
     }
 }
 

@@ -15,7 +15,7 @@ pub struct Totals {
     pub switched: u64,
     /// Taken from VMs and refused ([`crate::egress::Cause`]).
     pub refused: u64,
-    /// For VMs that are out: questions that were answered for them,
+    /// For VMs that are out: answers and refusals that were given for them,
     pub absent_answered: u64,
     /// frames that they need not see,
     pub absent_ignored: u64,

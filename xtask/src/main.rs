@@ -21,6 +21,9 @@ mod manifest;
 mod messages;
 mod mutants;
 mod net;
+mod operator;
+mod operator_ports;
+mod power;
 mod pxe;
 #[cfg(test)]
 mod rfcs;

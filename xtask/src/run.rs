@@ -8,6 +8,7 @@ use crate::machine::{Config, DiskKind, Kind, Machine, Net, Nic, run_dir, tap};
 use crate::manifest::model::{Protocol, System};
 use crate::manifest::{self, options};
 use crate::net;
+use crate::operator;
 use crate::service::{self, Outcome, Sample, Vm};
 use crate::setup::{self, For};
 use crate::workspace::root;
@@ -75,8 +76,11 @@ pub struct Args {
     /// What draws the random sample of more than 1,000 VMs that has to answer [default: another number each time]
     #[arg(long, value_name = "NUMBER")]
     seed: Option<u64>,
-    /// Run COMMAND with bash when all VMs are ready, with the URLs of those that serve HTTP in FORAKER_URL_1..N and where the i-th VM
-    /// is reached in FORAKER_ADDR_i; then power off and exit with its status
+    /// Put the operator's VM in front of the others, where the owners of the OpenSSH public keys in FILE may log in
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+    /// Run COMMAND with bash when all VMs are ready, with the URLs of those that serve HTTP in FORAKER_URL_1..N, where the i-th VM
+    /// is reached in FORAKER_ADDR_i, and with --key how to log in in FORAKER_SSH; then power off and exit with its status
     #[arg(long, value_name = "COMMAND")]
     exec: Option<String>,
 }
@@ -98,7 +102,11 @@ pub fn run(mut args: Args) -> Result<ExitCode> {
     if args.files.is_some() {
         attach(&mut system, args.image.as_deref().unwrap_or("httpd"));
     }
-    let options = boot_options(&args, &system)?;
+    let mut options = boot_options(&args, &system)?;
+    if let Some(file) = &args.key {
+        operator::admit(&mut system, file)?;
+        options = operator::in_front(&system, &options);
+    }
     let all = format!("{} {options}", system.defaults);
     let mut vms = service::plan(&system, &all)?;
     refuse_what_cannot_be_seen(&vms, options::value(&all, "log").unwrap_or_default())?;
@@ -167,8 +175,13 @@ pub fn run(mut args: Args) -> Result<ExitCode> {
         );
     }
     print!("{}", places(&vms));
+    let mut told = environment(&vms);
+    if let (Some(file), Some((login, web))) = (&args.key, operator::places(&vms)) {
+        println!("operator  {}, http://{web}/metrics", operator::line(login));
+        told.push(("FORAKER_SSH".to_owned(), operator::script_line(login, file)));
+    }
     let code = match &args.exec {
-        Some(command) => exec(command, &environment(&vms), &dir)?,
+        Some(command) => exec(command, &told, &dir)?,
         None => serve(&mut machine, args.for_seconds, !args.headless, &interrupted)?,
     };
     if !machine.power_off(POWER_OFF) {

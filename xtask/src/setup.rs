@@ -34,6 +34,7 @@ const TO_TEST: &[Needed] = &[
     Needed { package: "iproute2", brings: "ip" },
     Needed { package: "wrk", brings: "wrk" },
     Needed { package: "iputils-ping", brings: "ping" },
+    Needed { package: "openssh-client", brings: "ssh" },
 ];
 
 /// How much has to be there.

@@ -2,12 +2,14 @@
 //!
 //! - `append=N` (3 unless said): opens the log, says what is in it, and appends so many records, each durable before the next;
 //! - `mode=read`: reads the whole disk, many blocks at a time, and says what it has found;
+//! - `mode=epochs epochs=N seed=N`: writes and discards in such a way that any block tells what must be there when the power fails;
 //! - `mode=load`: writes, reads, flushes and discards from several tasks until the VM is asked to end itself, and checks what it reads.
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
+pub mod epochs;
 mod load;
 mod log;
 mod sweep;
@@ -33,6 +35,10 @@ pub async fn serve() -> u64 {
             let Found { zeros, corrupt, failed, sum } = sweep(&disk).await;
             println!("disk-log: read zeros={zeros} corrupt={corrupt} failed={failed} sum={sum:016x}");
             0
+        }
+        Some("epochs") => {
+            let number = |key| args.get(key).and_then(|text| text.parse().ok());
+            epochs::epochs(&disk, number("epochs").unwrap_or(25), number("seed").unwrap_or(1)).await
         }
         Some("load") => load(&disk).await,
         _ => append(disk, args.get("append").and_then(|count| count.parse().ok()).unwrap_or(3)).await,

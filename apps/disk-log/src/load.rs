@@ -36,7 +36,7 @@ enum Wrong {
 }
 
 /// A number that nobody would guess, from the last one.
-fn next(random: &mut u64) -> u64 {
+pub(crate) fn next(random: &mut u64) -> u64 {
     *random ^= *random << 13;
     *random ^= *random >> 7;
     *random ^= *random << 17;

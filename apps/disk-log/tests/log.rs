@@ -1,6 +1,6 @@
 //! The log on the simulated machine.
 
-use disk_log::{Found, Log, LogError, sweep};
+use disk_log::{Found, Log, LogError, epochs, sweep};
 use ilwaco::disk::{BLOCK_BYTES, Disk, DiskError};
 use ilwaco::sim::Sim;
 use ilwaco::task::block_on;
@@ -62,4 +62,33 @@ fn a_sweep_depends_on_what_is_where() {
     assert_eq!((one.zeros, other.zeros, one.corrupt, one.failed), (19, 19, 0, 0));
     assert_ne!(one.sum, other.sum);
     assert_eq!(sum(&[0; 3 * BLOCK_BYTES]), Found { zeros: 3, ..Found::default() });
+}
+
+#[test]
+fn each_block_of_an_epoch_tells_all_of_it() {
+    let _sim = Sim::new("");
+    Sim::attach_disk(&vec![0; 600 * BLOCK_BYTES], false);
+    block_on(async {
+        assert_eq!(epochs::epochs(&disk(), 40, 7).await, 0);
+        let (mut block, mut newest, mut written) = (Box::new([0; BLOCK_BYTES]), 0, 0);
+        for number in 0..600 {
+            disk().read(number, &mut block).await.expect("read");
+            let words: Vec<u64> = block.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word)).collect();
+            if words[0] == 0 {
+                continue;
+            }
+            assert_eq!(words[0], epochs::MAGIC);
+            let (place, count) = (usize::try_from(words[2]).expect("small"), usize::try_from(words[3]).expect("small"));
+            let of = |word: &u64| epochs::Change { block: word >> 1, discard: word & 1 != 0 };
+            let changes: Vec<_> = words[epochs::HEADER..][..count].iter().map(of).collect();
+            assert_eq!(changes[place], epochs::Change { block: number, discard: false });
+            assert!(
+                changes[place + 1..].iter().all(|later| later.block != number),
+                "a later one of the same block counts"
+            );
+            assert_eq!(*block, *epochs::content(words[1], place, &changes));
+            (newest, written) = (newest.max(words[1]), written + 1);
+        }
+        assert!(newest == 40 && written > 8, "{newest} {written}");
+    });
 }

@@ -1,11 +1,19 @@
 //! The batch: writes that go to the disks together, in an order of which every part can be the last one.
 
 use super::job::{Ask, Job, Outcome, Stage};
-use super::moves::{Move, Target};
+use super::moves::{Move, Target, bit};
 use super::{JOBS, ROWS, Step, Store};
 use crate::disks::{Disks, Host};
 use crate::drivers::{Controller, Op};
 use crate::sets::Sets;
+
+/// The disks on which so many blocks of the set lie.
+fn disks_of(first: u64, blocks: u64, sets: &Sets) -> u32 {
+    let members = usize::from(sets.members());
+    let pieces = sets.stripes().into_iter().flat_map(|stripes| stripes.pieces(first, blocks));
+    // They go round: one for each member, and the first one's other part.
+    pieces.take(members + 1).filter_map(|piece| sets.disk_of(piece.member)).fold(0, |all, disk| all | bit(disk))
+}
 
 impl Store {
     /// Takes the batch as far as it goes. Whether it has gone on.
@@ -45,7 +53,7 @@ impl Store {
 
     /// Flushes what is not durable.
     fn flush(&mut self, sets: &Sets) {
-        self.unflushed = false;
+        self.unflushed = 0;
         for member in 0..sets.members() {
             let Some(disk) = sets.disk_of(member).filter(|disk| self.dirty >> disk & 1 != 0) else { continue };
             let (target, op) = (Target::Flush, Op::Flush);
@@ -63,6 +71,25 @@ impl Store {
         (0..JOBS).filter(move |place| places >> place & 1 != 0)
     }
 
+    /// Requests of the batch that need a disk which could not be flushed have failed; the others go on.
+    fn fail_unflushed(&mut self, sets: &Sets) {
+        for place in self.batch() {
+            let Some(job) = &self.jobs[place] else { continue };
+            let row = job.check.map(|(row, _)| self.rows.at(row));
+            let needs = match job.ask.block() {
+                Some(block) => {
+                    [job.entry.data(block), row].into_iter().flatten().fold(0, |all, at| all | disks_of(at, 1, sets))
+                }
+                None => disks_of(job.entry.first, job.entry.extent(), sets),
+            };
+            if needs & self.unflushed != 0
+                && let Some(Job { stage: Stage::Batched { failed, .. }, .. }) = &mut self.jobs[place]
+            {
+                *failed = true;
+            }
+        }
+    }
+
     /// All requests of the batch end in this way.
     fn end_batch(&mut self, outcome: Outcome) {
         for job in self.jobs.iter_mut().flatten() {
@@ -75,9 +102,7 @@ impl Store {
 
     /// What was written before is durable: flushes end, and the first writes begin.
     fn settled<C: Controller, H: Host>(&mut self, sets: &Sets, disks: &mut Disks<C, H>) {
-        if self.unflushed {
-            return self.end_batch(Outcome::Failed);
-        }
+        self.fail_unflushed(sets);
         let mut rows = 0_u32;
         for place in self.batch() {
             let Some(Job { ask, entry, after, check, .. }) = self.jobs[place] else { continue };
@@ -112,9 +137,7 @@ impl Store {
 
     /// What had to be durable first is: the others are written.
     fn second<C: Controller, H: Host>(&mut self, sets: &Sets, disks: &mut Disks<C, H>) {
-        if self.unflushed {
-            return self.end_batch(Outcome::Failed);
-        }
+        self.fail_unflushed(sets);
         let mut rows = 0_u32;
         for place in self.batch() {
             let Some(Job { ask, entry, after, check: Some((row, byte)), stage: Stage::Batched { fresh, .. }, .. }) =

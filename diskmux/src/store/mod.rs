@@ -55,8 +55,8 @@ pub struct Store {
     rows: Rows<ROWS>,
     moves: heapless::Vec<Move, MOVES>,
     step: Step,
-    /// Whether a flush of this batch has failed.
-    unflushed: bool,
+    /// Bit `i`: disk `i` could not be flushed in this step of the batch.
+    unflushed: u32,
     /// Bit `i`: disk `i` has perhaps what is not durable. At the start all: what a predecessor has written.
     dirty: u32,
     /// Bit `i`: disk `i` did not answer, and is not asked any more.
@@ -76,7 +76,7 @@ impl Store {
             rows: Rows::new(buffers + (JOBS + 1) * BLOCK_BYTES),
             moves: heapless::Vec::new(),
             step: Step::None,
-            unflushed: false,
+            unflushed: 0,
             dirty: u32::MAX,
             dead: 0,
             order: 0,

@@ -35,7 +35,7 @@ pub(super) struct Move {
 }
 
 /// The bit of a disk.
-const fn bit(disk: usize) -> u32 {
+pub(super) const fn bit(disk: usize) -> u32 {
     // What is no disk has a bit of its own.
     1 << if disk < MAX_DISKS { disk } else { MAX_DISKS }
 }
@@ -70,19 +70,26 @@ impl Store {
         let _ = self.moves.push(Move { target, op, disk, block, buffer, tag: None, since: 0, tries: 0 });
     }
 
+    /// Whether a request has to wait for others of its disk: one that is tried again goes alone. A disk may do neighbours together, and fail all of
+    /// them for what is wrong with one.
+    fn waits(&self, one: &Move) -> bool {
+        let mut others = self.moves.iter().filter(|other| other.disk == one.disk);
+        if one.tries > 0 { others.any(|other| other.tag.is_some()) } else { others.any(|other| other.tries > 0) }
+    }
+
     /// Gives requests to disks. Whether any has failed at once.
     pub(super) fn start<C: Controller, H: Host>(&mut self, disks: &mut Disks<C, H>) -> bool {
         let (mut full, mut changed, mut at) = (0_u32, false, 0);
         let now = disks.host().now();
         while let Some(&one) = self.moves.get(at) {
             let bit = bit(one.disk);
-            if one.tag.is_some() || full & bit != 0 {
+            let is_dead = self.dead & bit != 0;
+            if one.tag.is_some() || full & bit != 0 || !is_dead && self.waits(&one) {
                 at += 1;
                 continue;
             }
             self.last_tag = (self.last_tag + 1) % TAGS;
             let tag = TAGS + self.last_tag;
-            let is_dead = self.dead & bit != 0;
             let started = if is_dead { None } else { disks.start(tag, one.disk, one.op, one.block, one.buffer).ok() };
             match started {
                 Some(true) => {
@@ -127,7 +134,7 @@ impl Store {
     fn moved<C: Controller, H: Host>(&mut self, one: &Move, good: bool, disks: &mut Disks<C, H>) {
         match one.target {
             Target::Flush if good => self.dirty &= !bit(one.disk),
-            Target::Flush => self.unflushed = true,
+            Target::Flush => self.unflushed |= bit(one.disk),
             Target::Row(row) if one.op == Op::Read => self.rows.came(row, good),
             Target::Row(row) if !good => {
                 // Nobody knows whether the disk has what has just been noted there: it is read again.

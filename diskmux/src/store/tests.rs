@@ -218,6 +218,26 @@ fn who_waits_for_a_disk_that_falls_silent_is_told_and_others_go_on() {
 }
 
 #[test]
+fn a_disk_that_cannot_be_flushed_is_an_error_of_those_that_need_it() {
+    let mut machine = Machine::new(3);
+    let (row, _) = place(&machine.stripes, machine.web.first);
+    let written = || (1..200).filter(|block| block % 5 != 0);
+    let silent = (0..3).find(|&member| member != row).expect("three");
+    let lost = written().find(|&block| machine.at(block).0 == silent).expect("some");
+    let kept = written().find(|&block| machine.at(block).0 != silent).expect("some");
+    assert_eq!([lost, kept].map(|block| machine.one(Ask::Write(block), Some(9))), [Err(Outcome::Done); 2]);
+    machine.platters[silent].borrow_mut().silent = true;
+    // Each batch would flush the silent one, too.
+    assert_eq!(machine.one(Ask::Write(lost), Some(8)), Err(Outcome::Failed));
+    for byte in [7, 6] {
+        assert_eq!(machine.one(Ask::Write(kept), Some(byte)), Err(Outcome::Done));
+        assert_eq!(machine.one(Ask::Read(kept), None), Ok(Some(byte)));
+    }
+    assert_eq!(machine.one(Ask::Discard(kept), None), Err(Outcome::Done));
+    assert_eq!(machine.one(Ask::Flush, None), Err(Outcome::Failed), "its blocks are on all");
+}
+
+#[test]
 fn memory_that_a_silent_disk_has_is_never_used_again() {
     let mut machine = Machine::new(1);
     assert_eq!(machine.one(Ask::Read(77), None), Ok(Some(77)));

@@ -60,8 +60,11 @@ pub(super) fn set_listens(listens: &Listens) {
     let at = offset_of!(NicPage, listens);
     // The page is there wherever there is a NIC. Who reads in between finds that nothing is said.
     let _ = nic().write32(at, 0);
-    let _ = nic().write(at, Listens { said: 0, ..*listens }.as_bytes());
+    let accepts = at + offset_of!(Listens, accepts);
+    let _ = nic().write32(accepts, 0);
+    let _ = nic().write(at, Listens { said: 0, accepts: 0, ..*listens }.as_bytes());
     let _ = nic().write32(at, listens.said);
+    let _ = nic().write32(accepts, listens.accepts);
 }
 
 /// Counters of this VM's NIC.

@@ -52,6 +52,7 @@ impl TcpListener {
                 return Err(Error::AddrInUse);
             }
             stack.listeners.push(Listener { port, queue: VecDeque::new(), waker: None });
+            stack.say_listens();
             Ok(TcpListener { port })
         })
     }

@@ -429,6 +429,7 @@ impl Stack {
         for index in self.listeners.swap_remove(position).queue {
             self.abandon(index);
         }
+        self.say_listens();
     }
 
     /// Gives memory that is not in use back to the heap. False when there is some that will not be in use much longer.

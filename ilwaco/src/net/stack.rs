@@ -188,9 +188,27 @@ impl Stack {
         self.datagrams_due = u64::MAX;
     }
 
-    /// Says in the NIC page which broadcasts are wanted: those for the sockets' ports, and DHCP's answers. More ports than can be
-    /// said are all of them.
+    /// Says in the NIC page which broadcasts are wanted: those for the sockets' ports, and DHCP's answers; and where connections are
+    /// accepted. More ports than can be said are all of them.
     pub(super) fn say_listens(&self) {
+        let accepts = self.accepts();
+        set_listens(&Listens { accepts: accepts.accepts, tcp_ports: accepts.tcp_ports, ..self.hears() });
+    }
+
+    /// The part about TCP.
+    fn accepts(&self) -> Listens {
+        let mut listens = Listens { accepts: Listens::SAID, ..Listens::default() };
+        if self.listeners.len() > listens.tcp_ports.len() {
+            return Listens::default();
+        }
+        for (place, listener) in listens.tcp_ports.iter_mut().zip(&self.listeners) {
+            *place = listener.port;
+        }
+        listens
+    }
+
+    /// The part about datagrams.
+    fn hears(&self) -> Listens {
         let bound = self.datagrams.iter().filter_map(|(_, socket)| match socket {
             smoltcp::socket::Socket::Udp(socket) => Some(socket.endpoint().port),
             _ => None,
@@ -200,10 +218,10 @@ impl Stack {
         for port in bound.chain(self.dhcp.as_ref().map(|_| smoltcp::wire::DHCP_CLIENT_PORT)) {
             match places.next() {
                 Some(place) => *place = port,
-                None => return set_listens(&Listens::default()),
+                None => return Listens::default(),
             }
         }
-        set_listens(&listens);
+        listens
     }
 
     /// A number that nobody can tell who does not know the key, and no other one tells.

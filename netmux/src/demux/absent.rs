@@ -4,8 +4,9 @@ use super::{Demux, Host};
 use crate::doors::Held;
 use crate::drivers::Nic;
 use crate::frame::{DmaFrame, Frame as _, IPV4, Mac};
-use crate::neighbours::{ANSWER_BYTES, Question, advertisement, arp_answer, begins, datagram_port};
+use crate::neighbours::{ANSWER_BYTES, Begins, Question, advertisement, arp_answer, begins};
 use crate::policy::Discipline;
+use crate::refusals::{REFUSAL_BYTES, refuse};
 use abi::nic::Node;
 use abi::vm::{Seat, Slot, VmId};
 
@@ -100,17 +101,37 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
         }
         let Some((vm, ipv4)) = self.ports.slot_of(to).and_then(|slot| self.doors.at(slot)) else { return false };
         let is_its = head.ethertype() != IPV4 || head.ipv4_destination() == ipv4;
-        // What has run has connections, perhaps, and takes datagrams where it said; what never has been is in none.
-        let is_wanted = match self.doors.has_run(vm.slot) {
-            true => datagram_port(frame, &head).is_none_or(|port| self.doors.takes(vm.slot, port)),
-            false => begins(frame, &head),
+        let begun = Begins::of(frame, &head);
+        // What has run has connections, perhaps, and takes datagrams and accepts connections where it said; what never has been is in none.
+        let is_wanted = match begun {
+            _ if !self.doors.has_run(vm.slot) => begins(frame, &head),
+            Begins::Datagram(port) => self.doors.takes(vm.slot, port),
+            Begins::Connection(port) => self.doors.accepts(vm.slot, port),
+            // The first one has called it, if anybody has.
+            Begins::LaterFragment => self.doors.is_called(vm),
+            Begins::Other => true,
         };
         if is_its && is_wanted {
             self.knock(vm, frame);
-        } else {
-            self.totals.absent_ignored += 1;
+            return true;
+        }
+        self.totals.absent_ignored += 1;
+        if is_its && self.doors.has_run(vm.slot) {
+            self.refuse_for(vm, frame, begun, from);
         }
         true
+    }
+
+    /// Says for a VM that is out that it does not have what a frame asks for.
+    fn refuse_for(&mut self, vm: VmId, frame: &DmaFrame, begun: Begins, from: Option<Seat>) {
+        let mut refusal = [0; REFUSAL_BYTES];
+        let mac = self.ports.mac_of(vm.slot);
+        let now = self.host.now();
+        if let Some(len) = refuse(frame, &frame.head(), begun, mac, &mut refusal)
+            && self.doors.may_refuse(now)
+        {
+            self.totals.absent_answered += u64::from(self.answer(&refusal[..len], from));
+        }
     }
 
     /// The VM that is out and has this link-local address, which follows from its MAC.

@@ -22,6 +22,7 @@ mod memory;
 mod packet;
 mod pair;
 mod plot;
+mod power_cuts;
 mod privileged_lines;
 mod record;
 mod registered;
@@ -66,7 +67,7 @@ pub struct Figure {
     pub metric: &'static str,
     /// The value.
     pub value: f64,
-    /// instructions, instructions/byte, ms, bytes, packets, requests, lines, mutants, or ratio.
+    /// instructions, instructions/byte, ms, bytes, packets, requests, states, lines, mutants, or ratio.
     pub unit: &'static str,
     /// Under which conditions it was measured.
     pub conditions: String,
@@ -166,6 +167,7 @@ fn all() -> Vec<Entry> {
         components::ENTRY,
         privileged_lines::ENTRY,
         resident::ENTRY,
+        power_cuts::ENTRY,
         boot::ENTRY,
         host_tests::ENTRY,
     ]

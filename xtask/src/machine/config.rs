@@ -1,6 +1,7 @@
 //! What a machine is made of.
 
 use crate::manifest::model::Port;
+use crate::power::log::Logged;
 use crate::workspace::has_program;
 use clap::ValueEnum;
 use std::path::PathBuf;
@@ -193,6 +194,8 @@ pub struct Config {
     pub disks: Vec<PathBuf>,
     /// See `disks`.
     pub disk_kind: DiskKind,
+    /// Logs of all that is written to the disks; for QEMU's virtio-blk only.
+    pub logged: Option<Logged>,
     /// What to write before each line of the log that is shown on standard error; `None` shows nothing.
     pub echo: Option<String>,
     /// Show the screen in a window, where there is one.
@@ -215,6 +218,7 @@ impl Config {
             nic: Nic::E1000.qemu(),
             disks: Vec::new(),
             disk_kind: DiskKind::Ide,
+            logged: None,
             echo: None,
             window: false,
         }

@@ -3,6 +3,7 @@
 use super::config::{Clock, Config, DiskKind, Kind, Net, QEMU};
 use super::{NET_LINK, NIC_MAC, spawn};
 use crate::error::Result;
+use crate::power::log::{Logged, TRACED};
 use std::path::Path;
 use std::process::{Child, Command};
 
@@ -55,10 +56,17 @@ fn arguments(config: &Config, com1: u16, control: u16) -> Vec<String> {
     }
     // Bus and unit of the IDE controller, beside the CD-ROM drive.
     let places = [(0, 0), (0, 1), (1, 1)];
+    if let Some(logged) = &config.logged {
+        add(&["-D", &logged.trace().display().to_string()]);
+        TRACED.iter().for_each(|event| add(&["-trace", event]));
+    }
     for (number, disk) in config.disks.iter().enumerate() {
         // Flushes reach the host's disk only when they are asked for: whoever reads the image sees what the machine wrote all the same.
         let path = disk.display().to_string().replace(',', ",,");
-        add(&["-drive", &format!("if=none,id=disk{number},format=raw,file={path},cache=writeback")]);
+        match &config.logged {
+            Some(logged) => logged_disk(&mut add, number, &path, logged),
+            None => add(&["-drive", &format!("if=none,id=disk{number},format=raw,file={path},cache=writeback")]),
+        }
         let device = match (config.disk_kind, places.get(number)) {
             (DiskKind::Ide, Some((bus, unit))) => format!("ide-hd,drive=disk{number},bus=ide.{bus},unit={unit}"),
             (DiskKind::Ahci, _) => format!("ide-hd,drive=disk{number},bus=sata.{number}"),
@@ -78,6 +86,16 @@ fn arguments(config: &Config, com1: u16, control: u16) -> Vec<String> {
         add(&["-netdev", &network, "-device", &format!("{},netdev=nic,mac={NIC_MAC}", config.nic)]);
     }
     all
+}
+
+/// A disk with a log of what is written to it.
+fn logged_disk(add: &mut impl FnMut(&[&str]), number: usize, path: &str, logged: &Logged) {
+    let log = logged.disk(number).display().to_string().replace(',', ",,");
+    add(&["-blockdev", &format!("driver=file,node-name=image{number},filename={path}")]);
+    add(&["-blockdev", &format!("driver=file,node-name=log{number},filename={log}")]);
+    // The number of entries in the log's first sector is right after each of them: nobody closes the log at the end.
+    let log = format!("file=image{number},log=log{number},log-super-update-interval=1");
+    add(&["-blockdev", &format!("driver=blklogwrites,node-name=disk{number},{log}")]);
 }
 
 #[cfg(test)]

@@ -179,7 +179,10 @@ mod tests {
     fn no_image_controls_the_machine_unless_it_says_so() {
         let mut system = load(&root().join("system.toml")).unwrap();
         let flags = |system: &System| system.image.iter().map(|one| image(one, system).flags).collect::<Vec<_>>();
-        assert!(flags(&system).iter().all(|&flags| flags == 0));
+        let says = system.image.iter().map(|one| if one.control { image_flags::CONTROL } else { 0 });
+        assert_eq!(flags(&system), says.collect::<Vec<_>>());
+        let controls: Vec<&str> = system.image.iter().filter(|one| one.control).map(|one| one.name.as_str()).collect();
+        assert_eq!(controls, ["supervisor-vm"]);
         system.image[1].control = true;
         assert_eq!(flags(&system)[..3], [0, image_flags::CONTROL, 0]);
     }

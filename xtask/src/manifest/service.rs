@@ -26,7 +26,7 @@ pub struct Port {
 
 impl Port {
     /// The TCP port `number`.
-    pub fn tcp(number: u16) -> Port {
+    pub const fn tcp(number: u16) -> Port {
         Port { protocol: Protocol::Tcp, number }
     }
 }

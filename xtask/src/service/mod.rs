@@ -13,6 +13,7 @@ use crate::machine::Forward;
 use crate::manifest::model::{Port, Protocol, Ready, System};
 use crate::manifest::options;
 use crate::net;
+use crate::operator_ports;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -117,6 +118,7 @@ pub fn forwards(vms: &[Vm]) -> Result<Vec<Forward>> {
         }
         for (port, row) in vm.ports.iter().zip(0_u16..) {
             let host_port = FIRST_PORT.saturating_add(place).saturating_add(row.saturating_mul(NEXT_PORTS));
+            let host_port = operator_ports::host_port(&vm.image, *port).unwrap_or(host_port);
             forwards.push(Forward { guest: vm.guest, port: *port, host_port });
         }
     }

@@ -12,6 +12,7 @@ use crate::machine::{Clock, Config, DiskKind, Kind, Machine, Missed, Net, run_di
 use crate::manifest::model::System;
 use crate::manifest::{self, compile};
 use crate::net::UserNet;
+use crate::power::log::Logged;
 use crate::service::{self, Vm};
 use crate::workspace::root;
 use std::borrow::Cow;
@@ -169,6 +170,12 @@ impl Boot<'_> {
         self
     }
 
+    /// Disks as virtio-blk with these images, and logs of what is written to them.
+    pub fn logged_disks(mut self, images: &[PathBuf], logged: &Logged) -> Self {
+        self.config.logged = Some(logged.clone());
+        self.disks(DiskKind::Virtio, images)
+    }
+
     /// No NIC.
     pub fn without_net(mut self) -> Self {
         self.user_net = false;
@@ -305,6 +312,11 @@ impl Running {
     /// Where the web servers can be reached from the host, by their order among the VMs.
     pub fn services(&self) -> &[SocketAddr] {
         &self.services
+    }
+
+    /// The VMs that it was asked for.
+    pub fn vms(&self) -> &[Vm] {
+        &self.vms
     }
 
     /// The user-mode network, for sending raw frames and for seeing those that the machine sends.

@@ -311,7 +311,7 @@ fn what_is_listened_to_stands_in_the_nic_page() {
     use abi::nic::Listens;
     let listens = || super::super::device::nic_page().listens;
     let said = |ports: &[u16]| {
-        let mut listens = Listens { said: Listens::SAID, ..Listens::default() };
+        let mut listens = Listens { said: Listens::SAID, accepts: Listens::SAID, ..Listens::default() };
         listens.broadcast_ports[..ports.len()].copy_from_slice(ports);
         listens
     };
@@ -320,10 +320,20 @@ fn what_is_listened_to_stands_in_the_nic_page() {
     let mut sockets: Vec<_> = (1..=10).map(|port| UdpSocket::bind(port).expect("free")).collect();
     assert_eq!(listens(), said(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]));
     sockets.push(UdpSocket::bind(11).expect("free"));
-    assert_eq!(listens(), Listens::default(), "more than can be said");
+    let unsaid = Listens { accepts: Listens::SAID, ..Listens::default() };
+    assert_eq!(listens(), unsaid, "more than can be said");
     sockets.truncate(1);
     assert_eq!(listens(), said(&[1]));
     drop(sockets);
+    let accepts = || (listens().accepts, listens().tcp_ports);
+    let mut listeners: Vec<_> = (1..=10).map(|port| TcpListener::bind(port).expect("free")).collect();
+    assert_eq!(accepts(), (Listens::SAID, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]));
+    listeners.push(TcpListener::bind(11).expect("free"));
+    assert_eq!(accepts(), (0, [0; 10]), "more than can be said");
+    assert_eq!(listens().said, Listens::SAID, "of datagrams all is said");
+    listeners.truncate(1);
+    assert_eq!(accepts(), (Listens::SAID, [1, 0, 0, 0, 0, 0, 0, 0, 0, 0]));
+    drop(listeners);
     let _sim = machine("ip=dhcp");
     assert_eq!(listens(), said(&[68]));
 }

@@ -13,6 +13,7 @@ mod components;
 mod control;
 pub mod crowd;
 pub mod culprits;
+mod disk_faults;
 mod disks;
 mod elf;
 mod fatal;
@@ -33,10 +34,12 @@ mod noise;
 mod on_disk;
 mod policies;
 pub mod pooled;
+pub mod power_cuts;
 mod recovery;
 mod services;
 mod stacks;
 mod state;
+mod supervisor;
 mod swap;
 mod uefi;
 mod web;
@@ -80,8 +83,12 @@ pub fn all(long: bool) -> Vec<Case> {
         if long { swap::LONG_CASES } else { &[] },
         components::CASES,
         control::CASES,
+        if has_program(supervisor::PROGRAM) { supervisor::CASES } else { &[] },
         disks::CASES,
+        disk_faults::CASES,
         guest_disks::CASES,
+        power_cuts::CASES,
+        if long { power_cuts::LONG_CASES } else { &[] },
         files::CASES,
         culprits::CASES,
         hostile::CASES,
@@ -137,6 +144,9 @@ pub fn left_out() -> Vec<String> {
     let packages: Vec<&str> = missing.map(|&(_, package)| package).collect();
     if !packages.is_empty() {
         lines.push(line(&format!("Debian's packages {} are not installed", packages.join(", ")), clients::TOOL_CASES));
+    }
+    if !has_program(supervisor::PROGRAM) {
+        lines.push(line("OpenSSH's client is not installed (Debian's package openssh-client)", supervisor::CASES));
     }
     if !has_program(browser::PROGRAM) {
         lines.push(line("Chromium is not installed (Debian's package chromium)", browser::CASES));

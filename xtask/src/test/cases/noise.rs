@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 pub const CASES: &[Case] = &[Case {
     name: "qemu: pooled, noise",
-    asserts: "who asks for the addresses of VMs that are out is answered, and neither that nor datagrams to ports where they do not listen bring them in",
+    asserts: "who asks for the addresses of VMs that are out is answered, and neither that nor what is sent to ports where they do not listen brings them in; it is refused",
     run: noise,
 }];
 
@@ -37,6 +37,33 @@ fn datagram(to: Ipv4Addr) -> Vec<u8> {
     ipv4(HOST, to, 17, 0, &[0x13, 0x88, high, low, 0, 12, 0, 0, 1, 2, 3, 4])
 }
 
+/// A SYN from the host to a port at which no web server listens.
+fn syn(to: Ipv4Addr) -> Vec<u8> {
+    ipv4(HOST, to, 6, 0, &[0x13, 0x88, 0, 81, 0, 0, 0, 9, 0, 0, 0, 0, 0x50, 2, 0x20, 0, 0, 0, 0, 0])
+}
+
+/// What was answered to those on the LAN.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Answers {
+    /// Who has this address.
+    neighbours: usize,
+    /// "Port unreachable".
+    unreachable: usize,
+    /// Resets of what came to port 81.
+    resets: usize,
+}
+
+impl Answers {
+    fn add(&mut self, frame: &[u8]) {
+        let is = |at: usize, bytes: &[u8]| frame.get(at..at + bytes.len()) == Some(bytes);
+        self.neighbours += usize::from(is(0, &STRANGER_MAC) && is(12, &[8, 6]) && is(21, &[2]));
+        self.unreachable += usize::from(is(0, &HOST_MAC) && is(12, &[8, 0]) && is(23, &[1]) && is(34, &[3, 3]));
+        // All of the SYN is acknowledged.
+        let is_reset = is(34, &[0, 81, 0x13, 0x88]) && is(42, &[0, 0, 0, 10, 0x50, 0x14]);
+        self.resets += usize::from(is(0, &HOST_MAC) && is(12, &[8, 0]) && is(23, &[6]) && is_reset);
+    }
+}
+
 fn noise(_: &Lab) -> Result<()> {
     let lab = Lab::with(Kind::Qemu)?;
     let running = pooled::start(&lab)?;
@@ -53,18 +80,19 @@ fn noise(_: &Lab) -> Result<()> {
         net.inject(&arp_request(STRANGER_MAC, STRANGER, address));
         net.inject(&arp_request(STRANGER_MAC, Ipv4Addr::UNSPECIFIED, address));
         net.inject(&ethernet(mac, HOST_MAC, 0x0800, &datagram(address)));
+        net.inject(&ethernet(mac, HOST_MAC, 0x0800, &syn(address)));
         // The receive ring of the NIC is no place for all of it at once.
         std::thread::sleep(Duration::from_millis(10));
     }
     let end = Instant::now() + PATIENCE;
-    let mut answers = 0;
-    while answers < 2 * before.len() {
+    let count = before.len();
+    let (mut answers, all) = (Answers::default(), Answers { neighbours: 2 * count, unreachable: count, resets: count });
+    while answers != all {
         let left = end.saturating_duration_since(Instant::now());
         let Ok(frame) = seen.recv_timeout(left) else { break };
-        let is_answer = frame.get(12..14) == Some(&[8, 6]) && frame.get(21) == Some(&2);
-        answers += usize::from(is_answer && frame.get(..6) == Some(&STRANGER_MAC));
+        answers.add(&frame);
     }
-    ensure(answers == 2 * before.len(), || format!("{answers} answers to {} questions", 2 * before.len()))?;
+    ensure(answers == all, || format!("{answers:?} for {count} VMs that were asked"))?;
     let after = out(&running)?;
     ensure(after == before, || format!("{before:?} were out, and now {after:?} are"))?;
     // They are called by what they listen to.

@@ -1,0 +1,91 @@
+//! The guest from which an operator manages the machine: it has the control ring, and with it lists, creates, starts, stops and destroys VMs.
+//! The operator logs in by SSH with a key that the machine was given; figures are to be had over HTTP.
+//!
+//! Boot arguments: `key=KEY`, as often as there are keys: the second word of an OpenSSH file with an Ed25519 public key. Without one nobody
+//! may log in. `docs/supervisor.md` explains the commands.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod act;
+pub mod command;
+pub mod http;
+pub mod keys;
+pub mod metrics;
+pub mod names;
+pub mod node;
+pub mod random;
+pub mod refusal;
+pub mod show;
+pub mod ssh;
+pub mod stream;
+
+use crate::keys::Keys;
+use crate::node::Node;
+use crate::ssh::Server;
+use alloc::rc::Rc;
+use ilwaco::args::Args;
+use ilwaco::control::Control;
+use ilwaco::net::TcpListener;
+use ilwaco::println;
+use ilwaco::task::{Either, race, shutdown_requested};
+
+/// Serves for ever, or until the VM is asked to end itself. The code that the VM ends with: 0 when it was asked, 1 without a network, 2 where
+/// it does not control the machine.
+pub async fn run() -> u64 {
+    let args = Args::of_this_vm();
+    let Some(control) = Control::open() else {
+        println!("supervisor: this VM does not control the machine; its image needs control = true in system.toml");
+        return 2;
+    };
+    let node = match Node::new(control).await {
+        Ok(node) => Rc::new(node),
+        Err(error) => {
+            println!("supervisor: {error}");
+            return 2;
+        }
+    };
+    let address = match ilwaco::net::up().await {
+        Ok(address) => address,
+        Err(error) => {
+            println!("supervisor: {error}");
+            return 1;
+        }
+    };
+    let (web, login) = match (TcpListener::bind(http::PORT), TcpListener::bind(ssh::PORT)) {
+        (Ok(web), Ok(login)) => (web, login),
+        (Err(error), _) | (_, Err(error)) => {
+            println!("supervisor: {error}");
+            return 1;
+        }
+    };
+    let (keys, bad) = Keys::of(&args);
+    for word in bad {
+        log::error!(
+            "key={word} is no Ed25519 key: give the second word of the line in the file that ssh-keygen -t ed25519 wrote"
+        );
+    }
+    for key in keys.fingerprints() {
+        log::info!("ssh: the key {key} may log in");
+    }
+    if keys.fingerprints().next().is_none() {
+        log::warn!("ssh: nobody may log in: give a key with key=, or with `cargo xtask run --key FILE`");
+    }
+    let server = Rc::new(Server::new(node.clone(), keys));
+    log::info!("ssh: the host key is {}, made for this start: there is no disk to keep one on", server.fingerprint());
+    println!("supervisor: serving http://{address}/ and ssh admin@{address}");
+    let served = race(http::serve(web, node), ssh::serve(login, server));
+    match race(shutdown_requested(), served).await {
+        Either::Left(()) => {
+            println!("supervisor: asked to end");
+            0
+        }
+        Either::Right(Either::Left(error) | Either::Right(error)) => {
+            println!("supervisor: {error}");
+            1
+        }
+    }
+}
