@@ -56,8 +56,8 @@ fn component_numbers() {
     use component::syscall::*;
     assert_eq!([NOP, WAIT, NOTIFY, LOG, IRQ_ACK, RAISE, PORT_IN, PORT_OUT, EXIT], [0, 1, 2, 3, 4, 5, 6, 7, 8]);
     assert_eq!(size_of::<component::ComponentInfo>(), 2016);
-    assert_eq!((offset_of!(component::RingInfo, service), size_of::<component::RingInfo>()), (24, 32));
-    assert_eq!(size_of::<component::DeviceInfo>(), 320);
+    assert_eq!((offset_of!(component::RingInfo, service), offset_of!(component::RingInfo, data_pages)), (24, 28));
+    assert_eq!((size_of::<component::RingInfo>(), size_of::<component::DeviceInfo>()), (32, 320));
 }
 
 #[test]
@@ -87,6 +87,7 @@ fn layouts() {
     assert_eq!(size_of::<manifest::Component>(), 192);
     assert_eq!((offset_of!(manifest::Component, flags), manifest::component_flags::OPTIONAL), (184, 1));
     assert_eq!(size_of::<manifest::Image>(), 232);
+    assert_eq!((offset_of!(manifest::Ring, data_pages), size_of::<manifest::Ring>()), (32, 40));
     assert_eq!(nic::tx_slots_offset(256), 0x5000);
     assert_eq!((offset_of!(nic::NicPage, listens), size_of::<nic::Listens>()), (96, 72));
 }
@@ -125,7 +126,7 @@ fn boot_record() {
     assert_eq!((size_of::<PciDevice>(), size_of::<Screen>(), size_of::<Options>()), (176, 10_272, 64));
     assert_eq!((size_of::<Vms>(), offset_of!(Vms, written), offset_of!(BootRecord, vms)), (48, 40, 664));
     assert_eq!((offset_of!(BootRecord, root), offset_of!(BootRecord, ranges)), (56, 2440));
-    assert_eq!(size_of::<BootRecord>(), 49000);
+    assert_eq!(size_of::<BootRecord>(), 49192);
 }
 
 #[test]
@@ -248,6 +249,25 @@ fn messages_survive_the_ring() {
         let message = Message::from(command);
         assert_eq!((swap::SwapCommand::try_from(&message), message.kind), (Ok(command), kind));
     }
+    use swap_disk::{SwapDiskReply, SwapDiskRequest};
+    for (request, kind) in [
+        (SwapDiskRequest::Hello { session: u32::MAX }, 0x901),
+        (SwapDiskRequest::Read { region: 1, first: u32::MAX, blocks: 4, run: 15 }, 0x902),
+        (SwapDiskRequest::Write { region: u32::MAX, first: 2, blocks: 1, run: u16::MAX }, 0x903),
+    ] {
+        let message = Message::from(request);
+        assert_eq!((SwapDiskRequest::try_from(&message), message.kind), (Ok(request), kind));
+    }
+    for (reply, kind) in [
+        (SwapDiskReply::Regions { session: 1, regions: u32::MAX, region_blocks: 16, writable: true }, 0x911),
+        (SwapDiskReply::Ended { status: swap_disk::status::NONSENSE, run: u16::MAX }, 0x912),
+    ] {
+        let message = Message::from(reply);
+        assert_eq!((SwapDiskReply::try_from(&message), message.kind), (Ok(reply), kind));
+    }
+    assert_eq!([swap_disk::status::DONE, swap_disk::status::FAILED, swap_disk::status::NONSENSE], [0, 1, 2]);
+    assert_eq!((swap_disk::REQUESTS, swap_disk::REPLIES), ("swap-diskmux", "diskmux-swap"));
+    assert_eq!((swap_disk::RUNS, swap_disk::RUN_BLOCKS, swap_disk::DATA_BYTES), (16, 4, 0x4_0000));
     use guest_disk::{DiskCompletion, DiskOrder};
     for (order, kind) in [
         (DiskOrder::Read { block: u64::MAX, slot: 0xfffe }, 0x601),

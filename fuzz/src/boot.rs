@@ -53,6 +53,7 @@ pub fn manifests() -> Vec<Vec<u8>> {
             slots: 64,
             service,
             data_pages: 0,
+            reserved: 0,
         };
         rings.push(ring(&format!("core-{role}"), CORE, rank));
         rings.push(ring(&format!("{role}-core"), rank, CORE));

@@ -179,6 +179,7 @@ impl<'a> Manifest<'a> {
         ensure(ring.bytes() <= layout::RING_STRIDE, "it is too large")?;
         let with_core = ring.producer == CORE || ring.consumer == CORE;
         ensure(ring.data_pages == 0 || !with_core, "it has data, and the core is an end")?;
+        ensure(ring.reserved == 0, "it has words that nobody knows")?;
         ensure(with_core || ring.service == Service::NONE, "it is about a service, and the core is not its end")?;
         let known = Service::from_raw(ring.service).is_some();
         ensure(!with_core || known, "it is about a service that this core does not know")

@@ -110,7 +110,7 @@ fn net_means_addresses_or_a_policy() {
     let components = [lan, netmux];
     let ring = |consumer| {
         let service = Service::Net.raw();
-        Ring { name: name("r"), producer: CORE, consumer, slots: 64, service, data_pages: 0 }
+        Ring { name: name("r"), producer: CORE, consumer, slots: 64, service, data_pages: 0, reserved: 0 }
     };
     let known = Known { components: &components, rings: &[ring(0), ring(1)], images: &[] };
     let options = Options::parse("net=10.0.2.16/24,gw=10.0.2.2", "net=drr", known).expect("both are known");
@@ -124,8 +124,15 @@ fn net_means_addresses_or_a_policy() {
 #[test]
 fn disk_means_a_policy_of_who_serves_disks() {
     let components = [component("netmux", &["drr"]), component("diskmux", &["drr", "elevator", "fifo"])];
-    let rings =
-        [Ring { name: name("r"), producer: CORE, consumer: 1, slots: 64, service: Service::Disk.raw(), data_pages: 0 }];
+    let rings = [Ring {
+        name: name("r"),
+        producer: CORE,
+        consumer: 1,
+        slots: 64,
+        service: Service::Disk.raw(),
+        data_pages: 0,
+        reserved: 0,
+    }];
     let known = Known { components: &components, rings: &rings, images: &[] };
     let policy = |word| Options::parse("", word, known).map(|options| options.policies[1]);
     let chosen = ["disk=drr", "disk=elevator", "diskmux=fifo"].map(|word| policy(word).expect("known"));

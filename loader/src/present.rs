@@ -91,17 +91,21 @@ mod tests {
     #[test]
     fn who_keeps_vms_that_are_out_is_left_out_where_none_are() {
         let mut components = [component("swap", 0), component("pager", 1)];
-        let mut rings = [ring("a", CORE, 0), ring("b", 0, CORE), ring("c", CORE, 1), ring("d", 1, CORE)];
+        let mut rings =
+            [ring("a", CORE, 0), ring("b", 0, CORE), ring("c", CORE, 1), ring("d", 1, CORE), ring("e", 0, 1)];
         rings[0].service = Service::Swap.raw();
         rings[1].service = Service::Swap.raw();
+        rings[4].data_pages = 64;
         let there = |components: &[manifest::Component], pool| {
             let manifest = Manifest { components, rings: &rings, images: &[], modules: &[], defaults: "" };
             let present = Present::new(&manifest, &PciDevices::default(), pool);
-            [0, 1].map(|index| present.is(index))
+            // What lies behind a ring is taken only for one that is there.
+            let data: u32 = rings.iter().filter_map(|ring| present.ring(ring)).map(|ring| ring.data_pages).sum();
+            ([0, 1].map(|index| present.is(index)), data)
         };
-        assert_eq!(there(&components, false), [true, true], "it is not optional");
+        assert_eq!(there(&components, false), ([true, true], 64), "it is not optional");
         components.iter_mut().for_each(|component| component.flags = component_flags::OPTIONAL);
-        assert_eq!(there(&components, true), [true, true]);
-        assert_eq!(there(&components, false), [false, true]);
+        assert_eq!(there(&components, true), ([true, true], 64));
+        assert_eq!(there(&components, false), ([false, true], 0));
     }
 }

@@ -168,7 +168,7 @@ fn manifest(parties: &[(&str, Service)]) -> (Vec<manifest::Component>, Vec<Ring>
     let rings = parties.iter().zip(0..).flat_map(|((role, service), index)| {
         let ring = |text: &str, producer, consumer| {
             let name = name(&format!("{text}-{role}"));
-            Ring { name, producer, consumer, slots: RING_SLOTS, service: service.raw(), data_pages: 0 }
+            Ring { name, producer, consumer, slots: RING_SLOTS, service: service.raw(), data_pages: 0, reserved: 0 }
         };
         [ring("to", CORE, index), ring("from", index, CORE)]
     });
