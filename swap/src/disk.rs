@@ -4,14 +4,14 @@
 //! block is sealed ([`crate::seal`]) and opened in memory that nobody else sees.
 
 use crate::ages::{Ages, Held};
-use crate::bundle::{Damage, Decoder, Entering, Head, PART, Work};
+use crate::bundle::{Damage, Entering, Work};
 use crate::link::{Link, Order};
-use crate::pool::{CRC, Cursor, Pool, content_bytes};
-use crate::seal::{BLOCK, BODY, Label, Sealer};
+use crate::pool::{Cursor, Pool};
+use crate::read::{Buffers, Read, label};
+use crate::seal::{BODY, Label, Sealer};
 use abi::swap::{Bundle, SwapCommand, WINDOWS};
 use abi::swap_disk::{RUN_BLOCKS, RUNS, status};
 use abi::vm::{Slot, VmId};
-use crc::{Digest, Table};
 
 /// Bundles that are moved at the same time. Their runs come behind those of the windows.
 const MOVES: usize = RUNS - WINDOWS;
@@ -21,30 +21,6 @@ const PATIENCE: u64 = 45;
 const TRIES: u8 = 4;
 /// After how many parts of a second it is asked for again.
 const AGAIN: u64 = 4;
-
-/// What is between the blocks of a bundle and its parts, for each window.
-pub type Carries = [[u8; PART + BODY]; WINDOWS];
-
-/// A bundle that is read.
-struct Read {
-    vm: VmId,
-    bundle: Bundle,
-    decoder: Decoder,
-    checksum: Digest<'static, u64, Table<16>>,
-    /// Bytes of content that have not been read.
-    left: usize,
-    /// Bytes of content that wait for the rest of their part.
-    carried: usize,
-    /// Blocks that were read.
-    blocks: u32,
-    /// The request that is under way: its id, and its blocks.
-    asked: Option<(u32, u16)>,
-    tries: u8,
-    /// When it is asked for next.
-    at: u64,
-    /// When it was asked for first.
-    since: u64,
-}
 
 /// How a bundle that is moved stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,24 +56,17 @@ pub struct Disk {
     ages: Ages,
     reads: [Option<Read>; WINDOWS],
     moves: [Option<Move>; MOVES],
-    carries: &'static mut Carries,
+    buffers: &'static mut Buffers,
     /// When the next one may be moved.
     rests_until: u64,
     hz: u64,
 }
 
-/// The label of a bundle's blocks.
-fn label(vm: VmId, counter: u64, pages: u32, bytes: u32) -> Label {
-    // As few as fit into a window.
-    let blocks = u32::try_from(content_bytes(bytes).div_ceil(BODY)).unwrap_or(u32::MAX);
-    Label { vm: vm.raw(), counter, pages, blocks }
-}
-
 impl Disk {
     /// Nothing is read or moved yet.
-    pub fn new(link: Link, key: &[u8; 32], ages: Ages, carries: &'static mut Carries, hz: u64) -> Self {
+    pub fn new(link: Link, key: &[u8; 32], ages: Ages, buffers: &'static mut Buffers, hz: u64) -> Self {
         let (reads, moves) = ([const { None }; WINDOWS], [None; MOVES]);
-        Disk { link, sealer: Sealer::new(key), ages, reads, moves, carries, rests_until: 0, hz }
+        Disk { link, sealer: Sealer::new(key), ages, reads, moves, buffers, rests_until: 0, hz }
     }
 
     /// Everything that was known is void.
@@ -130,21 +99,8 @@ impl Disk {
 
     /// Begins to read a VM's bundle for this window.
     pub fn read(&mut self, vm: VmId, bundle: Bundle, window: usize, now: u64) {
-        let head = Head::new(vm.raw(), bundle.counter, bundle.pages);
         if let Some(place) = self.reads.get_mut(window) {
-            *place = Some(Read {
-                vm,
-                bundle,
-                decoder: Decoder::new(head),
-                checksum: CRC.digest(),
-                left: content_bytes(bundle.bytes),
-                carried: 0,
-                blocks: 0,
-                asked: None,
-                tries: 0,
-                at: now,
-                since: now,
-            });
+            *place = Some(Read::new(vm, bundle, now));
         }
     }
 
@@ -160,7 +116,6 @@ impl Disk {
 
     /// Does what can be done now. `tell` tells the core, and is false when it has no room for that. True: there is more that could be done at once, or the
     /// ring is to be looked at again.
-    #[allow(clippy::too_many_arguments)]
     pub fn step<E: Entering>(
         &mut self,
         pool: &mut Pool,
@@ -269,18 +224,16 @@ impl Disk {
         let Some(mut shown) = shown else { return };
         let mut result = Ok(());
         for block in 0..usize::from(blocks) {
-            let mut sealed = [0; BLOCK];
             result = result.and_then(|()| {
-                self.link.load(window, block, &mut sealed).ok_or(Damage::Seal)?;
-                take_block(read, &self.sealer, &mut sealed, &mut self.carries[window], work, &mut shown)
+                let Buffers { block: sealed, carries } = &mut *self.buffers;
+                self.link.load(window, block, sealed).ok_or(Damage::Seal)?;
+                read.take_block(&self.sealer, sealed, &mut carries[window], work, &mut shown)
             });
         }
         let (vm, counter) = (read.vm, read.bundle.counter);
         let command = match result {
             Ok(()) if read.left > 0 => return,
-            Ok(()) if read.decoder.is_done() && read.checksum.clone().finalize() == read.bundle.checksum => {
-                SwapCommand::Loaded { vm, counter }
-            }
+            Ok(()) if read.is_whole() => SwapCommand::Loaded { vm, counter },
             other => {
                 log::error!("what was held of {vm} on the disks is lost: {}", other.err().unwrap_or(Damage::Checksum));
                 SwapCommand::Damaged { vm, counter }
@@ -339,11 +292,12 @@ impl Disk {
                 let first = one.blocks;
                 let count = (label.blocks - first).min(u32::try_from(RUN_BLOCKS).unwrap_or(1));
                 for index in 0..count {
-                    let mut block = [0; BLOCK];
+                    let block = &mut self.buffers.block;
+                    block.fill(0);
                     let filled = pool.fill(&mut one.cursor, &mut block[..BODY]);
-                    self.sealer.seal(&label, first + index, &mut block);
+                    self.sealer.seal(&label, first + index, block);
                     // A spoilt one stays where it is, and is found out when its VM comes in.
-                    if filled.is_err() || self.link.store(run, index as usize, &block).is_none() {
+                    if filled.is_err() || self.link.store(run, index as usize, block).is_none() {
                         self.moves[place] = None;
                         return;
                     }
@@ -378,49 +332,6 @@ impl Disk {
             _ => self.moves[place] = None,
         }
     }
-}
-
-/// Opens a block of what is read, and gives its VM what is whole.
-fn take_block(
-    read: &mut Read,
-    sealer: &Sealer,
-    sealed: &mut [u8; BLOCK],
-    carry: &mut [u8; PART + BODY],
-    work: &mut Work,
-    to: &mut impl Entering,
-) -> Result<(), Damage> {
-    let label = label(read.vm, read.bundle.counter, read.bundle.pages, read.bundle.bytes);
-    let body = sealer.open(&label, read.blocks, sealed).ok_or(Damage::Seal)?;
-    read.blocks += 1;
-    let content = &body[..read.left.min(BODY)];
-    read.checksum.update(content);
-    read.left -= content.len();
-    // What is carried is less than a part.
-    let room =
-        carry.get_mut(read.carried..read.carried + content.len()).ok_or(Damage::Senseless("a part is too long"))?;
-    room.copy_from_slice(content);
-    let filled = read.carried + content.len();
-    let mut used = 0;
-    while !read.decoder.is_done() {
-        let mut at = used;
-        let source = &carry[..filled];
-        let part = work.decode_part(&mut read.decoder, to, |to| {
-            to.copy_from_slice(source.get(at..at + to.len()).ok_or(Damage::Short)?);
-            at += to.len();
-            Ok(())
-        });
-        match part {
-            Ok(()) => used = at,
-            Err(Damage::Short) => break,
-            Err(damage) => return Err(damage),
-        }
-    }
-    if read.decoder.is_done() {
-        used = filled;
-    }
-    carry.copy_within(used..filled, 0);
-    read.carried = filled - used;
-    Ok(())
 }
 
 #[cfg(test)]

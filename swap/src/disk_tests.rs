@@ -3,6 +3,7 @@
 use super::*;
 use crate::ages::TABLES;
 use crate::link::Ports;
+use crate::seal::BLOCK;
 use crate::test_vm::{Vm, noise, vm};
 use abi::message::Message;
 use abi::swap::tier;
@@ -64,8 +65,8 @@ fn disk(rings: &[SharedMemory; 3]) -> Disk {
         data: rings[2],
     };
     let ages = Ages::new(&mut Tables::on_heap(TABLES, 64, 0));
-    let carries = Box::leak(Box::new([[0; _]; WINDOWS]));
-    Disk::new(Link::new(Some(ports)), &[3; 32], ages, carries, HZ)
+    let buffers = Box::leak(Box::new(crate::read::Buffers::new()));
+    Disk::new(Link::new(Some(ports)), &[3; 32], ages, buffers, HZ)
 }
 
 impl Lab {

@@ -13,6 +13,7 @@ pub mod cells;
 mod disk;
 mod link;
 pub mod pool;
+mod read;
 mod run;
 pub mod seal;
 #[cfg(test)]

@@ -2,20 +2,20 @@
 
 use crate::ages::{Ages, TABLES};
 use crate::bundle::{Entering, LINE, Leaving, PAGE, Work};
-use crate::disk::{Carries, Disk};
+use crate::disk::Disk;
 use crate::link::{Link, Ports};
 use crate::pool::Pool;
+use crate::read::Buffers;
 use abi::message::{BadMessage, Message};
 use abi::note::TableBytes;
 use abi::service::Service;
-use abi::swap::{Bundle, KEPT_OFFSET, SHEET_STRIDE, SwapCommand, SwapEvent, WINDOW_PAGES, WINDOWS};
+use abi::swap::{Bundle, KEPT_OFFSET, SHEET_STRIDE, SwapCommand, SwapEvent, WINDOW_PAGES};
 use abi::swap_disk::{REPLIES, REQUESTS};
 use abi::vm::VmId;
 use component::{Complaints, Component, Inbox, Once, Outbox, SwapWindow, now, wait};
 
 static WORK: Once<Work> = Once::new(Work::new());
-/// What is between the blocks of bundles that are read.
-static CARRIES: Once<Carries> = Once::new([[0; _]; WINDOWS]);
+static BUFFERS: Once<Buffers> = Once::new(Buffers::new());
 
 /// What the component's tables take.
 pub const fn tables() -> TableBytes {
@@ -97,11 +97,11 @@ struct Swap<W> {
 pub fn run(component: &Component) -> ! {
     let info = component.info();
     let Some(work) = WORK.take() else { panic!("the memory to work in was taken") };
-    let Some(carries) = CARRIES.take() else { panic!("the memory to read into was taken") };
+    let Some(buffers) = BUFFERS.take() else { panic!("the memory for blocks was taken") };
     let pool = component.pool().and_then(Pool::new);
     let ports = component.find_outbox(REQUESTS).zip(component.find_inbox(REPLIES)).zip(component.ring_data(REQUESTS));
     let link = Link::new(ports.map(|((requests, replies), data)| Ports { requests, replies, data }));
-    let disk = Disk::new(link, &info.seal_key, Ages::new(&mut component.tables()), carries, info.tsc_hz);
+    let disk = Disk::new(link, &info.seal_key, Ages::new(&mut component.tables()), buffers, info.tsc_hz);
     let (mut events, mut commands) = component.service(Service::Swap);
     log::info!("incarnation={} pool_bytes={}", info.incarnation, pool.as_ref().map_or(0, |pool| pool.room().0));
     let windows = |window: u32| component.swap_window(usize::try_from(window).ok()?).map(Shown);

@@ -52,9 +52,9 @@ impl Core {
         let windows = move |window: u32| windows.get(usize::try_from(window).ok()?).copied().map(Shown);
         let work = Box::leak(Box::new(Work::new()));
         // So slow a time that nothing is earned in a test.
-        let carries = Box::leak(Box::new([[0; _]; WINDOWS]));
+        let buffers = Box::leak(Box::new(crate::read::Buffers::new()));
         let ages = Ages::new(&mut Tables::on_heap(TABLES, 16, 0));
-        let disk = Disk::new(Link::new(None), &[1; 32], ages, carries, 1_000_000);
+        let disk = Disk::new(Link::new(None), &[1; 32], ages, buffers, 1_000_000);
         Swap { pool: Pool::new(self.pool), work, disk, windows, complaints: Complaints::new(u64::MAX) }
     }
 
