@@ -166,6 +166,7 @@ fn a_pool_is_whole_pages() {
     let pool = |line| parse("", line).pool_bytes;
     assert_eq!((pool("log=info"), pool("pool=0"), pool("pool=3KiB")), (None, Some(0), Some(4096)));
     assert_eq!((pool("pool=64MiB"), pool("pool=1GiB")), (Some(64 << 20), Some(1 << 30)));
+    assert_eq!(["pool=64K", "pool=8M", "pool=2G"].map(pool), [Some(64 << 10), Some(8 << 20), Some(2 << 30)]);
     let record = parse("", "residence=2s").to_record();
     assert_eq!((record.residence_ns, record.pool_bytes), (2_000_000_000, abi::boot::POOL_UNSAID));
 }
@@ -204,7 +205,18 @@ fn errors_are_sentences() {
     for bad in ["residence=", "residence=100", "residence=999us", "residence=61s"] {
         assert!(error(bad).ends_with("write a time from 1ms to 60s, as in residence=100ms"), "{bad}");
     }
-    for bad in ["pool=", "pool=64", "pool=64M", "pool=-1MiB", "pool=1025GiB", "pool=99999999999999999999GiB"] {
+    for bad in [
+        "pool=",
+        "pool=64",
+        "pool=64m",
+        "pool=64MB",
+        "pool=64B",
+        "pool=M",
+        "pool=-1MiB",
+        "pool=1025G",
+        "pool=1025GiB",
+        "pool=99999999999999999999GiB",
+    ] {
         assert!(error(bad).ends_with("up to 1024GiB, as in pool=64MiB"), "{bad}");
     }
     for bad in
