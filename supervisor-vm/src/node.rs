@@ -49,6 +49,7 @@ impl Vm {
             vm_state::LEAVING => "leaving",
             vm_state::COMING => "coming",
             vm_state::POOLED => "pooled",
+            vm_state::ON_DISK => "on-disk",
             _ => "unknown",
         }
     }
@@ -151,5 +152,19 @@ pub async fn living(control: &mut Control, id: VmId) -> Result<Option<Vm>, Error
     match control.ask(ControlRequest::Vm { slot: id.slot }, drop).await? {
         ControlReply::Done { .. } => Ok(None),
         reply => Ok(Some(Vm::of(reply)?).filter(|vm| vm.id == id && vm.state != vm_state::ENDING)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_state_has_a_word_of_its_own() {
+        let id = VmId::from_raw(0);
+        let word = |state| Vm { id, image: ImageId::new(0), state, ran_ticks: 0, frames: 0, ipv4: 0 }.state_word();
+        let words: alloc::collections::BTreeSet<_> = (vm_state::WAITING..=vm_state::ON_DISK).map(word).collect();
+        assert_eq!(words.len(), usize::from(vm_state::ON_DISK - vm_state::WAITING) + 1, "{words:?}");
+        assert_eq!((words.contains("unknown"), word(vm_state::ON_DISK)), (false, "on-disk"));
     }
 }
