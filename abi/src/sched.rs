@@ -44,6 +44,13 @@ messages! {
         /// Keep a VM back: until the plan names it again, by `Run` or `Admit`, or the scheduler is started anew, the core neither
         /// runs nor admits it by itself.
         0x213 Hold { vm: VmId },
+        /// Standing rules, until others come or the scheduler ends: a VM that becomes able to run and may run ahead (`Allow`) does so before
+        /// what is planned, in the order of waking, `most_in_row` of them until the next planned turn begins. With `preempts` they
+        /// interrupt the turn that somebody has, which goes on afterwards. Where `most_in_row` is 0, nobody runs ahead, as at the start.
+        0x214 Rules { most_in_row: u32, preempts: bool },
+        /// A VM may run `ticks` ahead of the plan, in place of what it was allowed before. What it runs counts against that, whoever has
+        /// chosen its turns.
+        0x215 Allow { vm: VmId, ticks: u64 },
     }
 }
 

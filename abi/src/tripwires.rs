@@ -202,6 +202,8 @@ fn messages_survive_the_ring() {
         (sched::SchedCommand::Run { vm, quantum_ticks: 9 }, 0x211),
         (sched::SchedCommand::Admit { vm }, 0x212),
         (sched::SchedCommand::Hold { vm }, 0x213),
+        (sched::SchedCommand::Rules { most_in_row: 8, preempts: true }, 0x214),
+        (sched::SchedCommand::Allow { vm, ticks: 9 }, 0x215),
     ] {
         let message = Message::from(command);
         assert_eq!((sched::SchedCommand::try_from(&message), message.kind), (Ok(command), kind));

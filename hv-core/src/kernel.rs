@@ -28,7 +28,7 @@ pub use errors::HardwareErrors;
 pub use parts::{Parts, Tables};
 pub use start::run;
 pub use steady::{PERIOD_MS, Steady};
-pub use turn::Turn;
+pub use turn::{Rules, Turn};
 
 use crate::board::Board;
 use crate::vm::{Hazard, NEVER, Queue, Requested, State, Table};

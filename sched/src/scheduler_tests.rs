@@ -76,7 +76,8 @@ fn the_plan_is_no_deeper_than_it_may_be() {
     }
     assert_eq!(commands(&mut scheduler, 0), (0..16).map(run).collect::<Vec<_>>());
     assert_eq!(commands(&mut scheduler, 16), []);
-    assert_eq!(commands(&mut scheduler, 12), (16..20).map(run).collect::<Vec<_>>());
+    let now = scheduler.published_at + QUANTUM - 1;
+    assert_eq!(commands_at(&mut scheduler, now, 12), (16..20).map(run).collect::<Vec<_>>());
     assert_eq!(commands(&mut scheduler, u32::MAX), []);
 }
 
@@ -86,17 +87,39 @@ fn who_passes_the_cpu_on_without_blocking_is_planned_far_ahead() {
     scheduler.handle(SchedEvent::Ready { vm: vm(0), seat: seat(0), weight: 100 }).expect("good");
     scheduler.handle(SchedEvent::Ready { vm: vm(1), seat: seat(1), weight: 100 }).expect("good");
     assert_eq!(commands_at(&mut scheduler, 0, 0), [run(0), run(1)]);
-    // Both entries used within a quantum.
-    assert_eq!(commands_at(&mut scheduler, QUANTUM - 1, 0).len(), 16);
+    // Both entries used within a quantum: it may be that one of them has just begun.
+    assert_eq!(commands_at(&mut scheduler, QUANTUM - 1, 0), [run(0), run(1)]);
+    // And again.
+    assert_eq!(commands_at(&mut scheduler, 2 * QUANTUM - 2, 0).len(), 16);
     // Nothing taken: nothing learnt.
     assert_eq!(commands_at(&mut scheduler, 9 * QUANTUM, 16), []);
-    // Now slowly.
-    assert_eq!(commands_at(&mut scheduler, 10 * QUANTUM, 0), [run(0), run(1)]);
     // A whole quantum is not within one.
-    assert_eq!(commands_at(&mut scheduler, 11 * QUANTUM, 0), [run(0), run(1)]);
+    assert_eq!(commands_at(&mut scheduler, 10 * QUANTUM, 0).len(), 1);
+    for quick in 1..=3 {
+        assert_eq!(
+            commands_at(&mut scheduler, 10 * QUANTUM + quick, 0).len(),
+            [2, 4, 8][quick as usize - 1].min(if quick == 1 { 2 } else { 16 })
+        );
+    }
     // Quickly, but because one has blocked.
     scheduler.handle(SchedEvent::Blocked { vm: vm(0), seat: seat(0), ran_ticks: 5, idle: true }).expect("good");
-    assert_eq!(commands_at(&mut scheduler, 11 * QUANTUM + 50, 0), [run(1)]);
+    assert_eq!(commands_at(&mut scheduler, 10 * QUANTUM + 50, 0), [run(1)]);
+}
+
+#[test]
+fn where_turns_last_one_is_planned_at_a_time() {
+    let mut scheduler = scheduler(1000);
+    for index in 0..40 {
+        scheduler.handle(SchedEvent::Ready { vm: vm(index), seat: seat(index), weight: 100 }).expect("good");
+    }
+    // Nothing is known yet.
+    assert_eq!(commands_at(&mut scheduler, 0, 0).len(), 16);
+    // Within a quantum each: as many. In two: half of them. In more: one, as whoever wakes waits behind all of them.
+    let depths = [QUANTUM - 1, QUANTUM, QUANTUM, 2 * QUANTUM, 100, 100].map(|ticks| {
+        let now = scheduler.published_at + ticks;
+        commands_at(&mut scheduler, now, 0).len()
+    });
+    assert_eq!(depths, [16, 8, 4, 1, 2, 4]);
 }
 
 #[test]
@@ -366,6 +389,7 @@ proptest! {
                     SchedCommand::Run { vm, .. } => prop_assert!(ready.contains(&vm)),
                     SchedCommand::Admit { vm } => prop_assert!(admitted.insert(vm), "admitted twice"),
                     SchedCommand::Hold { vm } => prop_assert!(!admitted.contains(&vm), "admitted and held"),
+                    other => prop_assert!(false, "round robin lets nobody ahead: {other:?}"),
                 }
             }
         }

@@ -13,7 +13,7 @@ use crate::component::{
 use crate::log::{RateLimit, say};
 use crate::memory::Frames;
 use crate::service::{Swapped, Wakes, Windows};
-use crate::vm::{Images, Queues, Timers};
+use crate::vm::{Images, Queues, Timers, Wakers};
 use abi::log::Record;
 use abi::message::{BadMessage, Message};
 use abi::nic::Node;
@@ -35,6 +35,8 @@ pub struct Counters {
     pub faults: u64,
     /// Dispatches that the plan did not name.
     pub fallbacks: u64,
+    /// Turns of VMs that woke and went ahead of the plan.
+    pub ahead: u64,
     /// Ticks from the last stop of the scheduler until a VM went on by its plan or its successor's, idle ones left out.
     pub gap_ticks: u64,
     /// Ticks from the core's start to the last admission of a VM.
@@ -62,6 +64,8 @@ pub struct Cpu<B: Backend, H: Board> {
     pub images: Images,
     pub queues: Queues<'static>,
     pub timers: Timers<'static>,
+    /// VMs that may run ahead of the plan.
+    pub wakers: Wakers<'static>,
     pub plan: Plan,
     /// VMs that control the machine and have something to ask, and those that have been answered.
     pub callers: EndpointSet,

@@ -10,7 +10,10 @@ use crate::component::{Backlog, BacklogLink, Components, EMPTY_BACKLOG, Endpoint
 use crate::log::{RateLimit, say};
 use crate::memory::{Frames, core_slice};
 use crate::service::{Swapped, Wakes, Windows};
-use crate::vm::{EMPTY_CELL, EMPTY_LINK, EMPTY_SEAT, Images, Link, NEVER, Queues, Requested, Table, TimerCell, Timers};
+use crate::vm::{
+    EMPTY_CELL, EMPTY_LINK, EMPTY_SEAT, EMPTY_WAKER, Images, Link, NEVER, Queues, Requested, Table, TimerCell, Timers,
+    Wakers,
+};
 use abi::barriers::BarrierPlan;
 use abi::log::Record;
 use abi::service::Service;
@@ -28,6 +31,7 @@ pub struct Tables {
     links: &'static mut [Link],
     seats: &'static mut [u32],
     timers: &'static mut [TimerCell],
+    wakers: &'static mut [u32],
     absent_timers: &'static mut [TimerCell],
     backlog: &'static mut [BacklogLink],
 }
@@ -42,6 +46,7 @@ impl Tables {
             links: core_slice(frames, slots, EMPTY_LINK)?,
             seats: core_slice(frames, seats, EMPTY_SEAT)?,
             timers: core_slice(frames, seats, EMPTY_CELL)?,
+            wakers: core_slice(frames, seats, EMPTY_WAKER)?,
             absent_timers: core_slice(frames, slots, EMPTY_CELL)?,
             backlog: core_slice(frames, seats, EMPTY_BACKLOG)?,
         })
@@ -86,6 +91,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             images: Images::new(),
             queues: Queues::new(tables.links),
             timers: Timers::new(tables.timers),
+            wakers: Wakers::new(tables.wakers),
             absent_timers: Timers::new(tables.absent_timers),
             plan: Plan::new(quantum_ticks, tsc_hz),
             callers: EndpointSet::EMPTY,

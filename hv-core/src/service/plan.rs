@@ -2,7 +2,7 @@
 
 use crate::board::Board;
 use crate::component::{Endpoint, EndpointId};
-use crate::kernel::{Cpu, Kernel, Turn};
+use crate::kernel::{Cpu, Kernel, Rules, Turn};
 use crate::vm::{Queue, State, Table, Vm};
 use abi::message::BadMessage;
 use abi::sched::{Room, SchedCommand, SchedEvent};
@@ -25,19 +25,18 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     /// The VM that runs next; `None` when no VM can, or when the scheduler has just been asked and runs first.
     #[inline]
     pub fn next_turn(&mut self) -> Option<Turn> {
-        if let Some(turn) = self.cpu.plan.turn.take()
-            && let Some(vm) = self.vms.by_id(turn.vm)
+        // One branch where nobody has woken.
+        if !self.cpu.wakers.is_empty()
+            && let Some(turn) = self.turn_ahead()
         {
-            if vm.life.is_ready() {
-                if self.cpu.mark < turn.until {
-                    if self.cpu.plan.is_lost() {
-                        self.cpu.found();
-                    }
-                    return Some(turn);
+            return Some(turn);
+        }
+        while let Some(turn) = self.cpu.plan.begun() {
+            if self.goes_on(turn) {
+                if self.cpu.plan.is_lost() {
+                    self.cpu.found();
                 }
-            } else if vm.life.page_fault().is_some() && self.cpu.queues.contains(Queue::Ready, vm.slot()) {
-                // The pager has had its chance; others go on meanwhile.
-                self.cpu.blocked(vm, false);
+                return Some(turn);
             }
         }
         if self.cpu.queues.is_empty(Queue::Ready) {
@@ -52,6 +51,47 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             return self.unplanned();
         }
         planned
+    }
+
+    /// Whether a turn that has begun goes on. Where it does not, and its VM waits for a page, the scheduler is told.
+    #[inline(always)]
+    fn goes_on(&mut self, turn: Turn) -> bool {
+        let Some(vm) = self.vms.by_id(turn.vm) else { return false };
+        if vm.life.is_ready() {
+            return turn.left_ticks != 0;
+        }
+        if vm.life.page_fault().is_some() && self.cpu.queues.contains(Queue::Ready, vm.slot()) {
+            // The pager has had its chance; others go on meanwhile.
+            self.cpu.blocked(vm, false);
+        }
+        false
+    }
+
+    /// The turn of a VM that has woken and goes ahead of the plan, by the scheduler's rules; in the order of waking.
+    #[inline(never)]
+    fn turn_ahead(&mut self) -> Option<Turn> {
+        if let Some(turn) = self.cpu.plan.turn
+            && !self.goes_on(turn)
+        {
+            self.cpu.plan.turn = None;
+        }
+        let Self { vms, cpu, .. } = self;
+        for _ in 0..LOOK_AHEAD {
+            if !cpu.plan.makes_way() {
+                break;
+            }
+            let seat = cpu.wakers.pop()?;
+            // It may have run by the plan, blocked again, or be gone.
+            if let Some(vm) = vms.in_seat(seat)
+                && vm.life.is_ready()
+                && cpu.queues.contains(Queue::Ready, vm.slot())
+                && cpu.plan.lets_ahead(vm.ahead_ticks)
+            {
+                cpu.counters.ahead += 1;
+                return Some(cpu.plan.go_ahead(vm.id, vm.ahead_ticks));
+            }
+        }
+        None
     }
 
     /// The next entry of the plan that can run. Wakes the scheduler when nothing is left.
@@ -76,7 +116,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 cpu.plan_came();
             }
         }
-        Some(cpu.plan.turn_of(vm, cpu.mark, quantum_ticks))
+        Some(cpu.plan.turn_of(vm, quantum_ticks))
     }
 
     /// Go on in the plan up to an entry whose VM can run: admissions are carried out on the way, and turns of VMs that
@@ -138,6 +178,14 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 Ok(SchedCommand::Hold { vm }) => {
                     cpu.hold(vms, vm);
                 }
+                Ok(SchedCommand::Rules { most_in_row, preempts }) => {
+                    cpu.plan.rules = Rules { most_in_row, preempts };
+                }
+                Ok(SchedCommand::Allow { vm, ticks }) => {
+                    if let Some(vm) = vms.by_id(vm) {
+                        vm.ahead_ticks = ticks;
+                    }
+                }
                 Err(error) => cpu.bad_message(plan, &error),
             }
             left -= 1;
@@ -159,7 +207,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         cpu.counters.fallbacks += 1;
         cpu.queues.rotate(Queue::Ready, slot);
         let vm = vms.get(slot)?.id;
-        let turn = cpu.plan.turn_of(vm, cpu.mark, cpu.plan.quantum_ticks());
+        let turn = cpu.plan.turn_of(vm, cpu.plan.quantum_ticks());
         // It is not to blame while what it has planned is held up.
         if let Some(rank) = cpu.scheduler().filter(|_| cpu.plan.admit.is_none()) {
             self.note_unnamed(rank);
@@ -177,13 +225,18 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         self.now_ready(vm);
     }
 
-    /// A VM can run: the scheduler is told. (Not inlined, as [`crate::component::Endpoint::tell`].)
+    /// A VM can run: the scheduler is told. It need not act now on one that goes ahead of its plan. (Not inlined, as
+    /// [`crate::component::Endpoint::tell`].)
     #[inline(never)]
     pub fn now_ready(&mut self, vm: &mut Vm<B>) {
         let queue = if self.is_held(vm) { Queue::Held } else { Queue::Ready };
         self.queues.push(queue, vm.slot());
+        let ahead = queue == Queue::Ready && self.plan.lets_ahead(vm.ahead_ticks);
+        if ahead {
+            self.wakers.push(vm.seat);
+        }
         let event = SchedEvent::Ready { vm: vm.id, seat: vm.seat, weight: vm.share.weight };
-        self.tell_of(self.endpoints.first(Service::Plan), vm.seat, false, &event.into(), true);
+        self.tell_of(self.endpoints.first(Service::Plan), vm.seat, false, &event.into(), !ahead);
     }
 
     /// A VM cannot run for now: the scheduler is told.

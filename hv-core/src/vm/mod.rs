@@ -21,6 +21,7 @@ mod table;
 mod timers;
 #[allow(clippy::module_inception)]
 mod vm;
+mod wakers;
 
 pub use args::BootArgs;
 pub use console::Console;
@@ -38,3 +39,4 @@ pub use state::StateError;
 pub use table::{Leavings, Table, Written};
 pub use timers::{EMPTY_CELL, NEVER, TimerCell, Timers};
 pub use vm::{Hazard, Vm};
+pub use wakers::{EMPTY_WAKER, Wakers};

@@ -78,6 +78,8 @@ pub struct Vm<B: Backend> {
     pub ran_ticks: u64,
     /// Ticks that it ran since it last became ready.
     pub burst_ticks: u64,
+    /// Ticks that it may run ahead of the plan when it wakes.
+    pub ahead_ticks: u64,
     /// IPv4 address that it may use, 0 when it asks DHCP.
     pub ipv4: u32,
     /// What policies are told that it gets.
@@ -136,6 +138,7 @@ impl<B: Backend> Vm<B> {
             early: 0,
             ran_ticks: 0,
             burst_ticks: 0,
+            ahead_ticks: 0,
             ipv4: seed.ipv4,
             share: seed.share,
             tenant: seed.tenant,

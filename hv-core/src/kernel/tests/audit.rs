@@ -87,8 +87,9 @@ impl<const TIMER: bool> Machine<TIMER> {
                     assert!(deadline <= until, "{id} idles until {until} and is woken at {deadline}");
                 }
                 State::Fault(_) => {
+                    let paused = cpu.plan.paused.is_some_and(|turn| turn.vm == id);
                     assert!(
-                        on_turn || !listed(Queue::Ready),
+                        on_turn || paused || !listed(Queue::Ready),
                         "{id} waits for a page and the scheduler never hears of it"
                     );
                 }

@@ -241,6 +241,12 @@ impl<const TIMER: bool> History<TIMER> {
             let image = machine.kernel.cpu.images.get_mut(WITHOUT_NIC).expect("it is there");
             image.entry.flags = abi::manifest::image_flags::CONTROL;
         }
+        {
+            let rank = machine.rank(Service::Plan);
+            if let FakeRole::Sched(sched) = &mut machine.hardware.borrow_mut().components[rank].role {
+                sched.ahead = true;
+            }
+        }
         // The first packet starts them.
         if let Some(image) = machine.kernel.cpu.images.get_mut(ELSEWHERE) {
             image.entry.flags = abi::manifest::image_flags::LAZY;

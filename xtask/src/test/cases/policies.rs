@@ -9,7 +9,7 @@ use std::time::Duration;
 pub const CASES: &[Case] = &[
     Case {
         name: "policies: each of sched",
-        asserts: "with sched=round-robin, stride and lottery four servers answer, and still do after the scheduler was killed",
+        asserts: "with sched=round-robin, fair, stride and lottery four servers answer, and still do after the scheduler was killed",
         run: each_of_sched,
     },
     Case {
@@ -19,7 +19,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "policies: shares of the CPU",
-        asserts: "with sched=stride and sched=lottery a guest of weight 300 runs three times as long as one of weight 100",
+        asserts: "with sched=fair, stride and lottery a guest of weight 300 runs three times as long as one of weight 100",
         run: shares,
     },
     Case {
@@ -33,7 +33,7 @@ pub const CASES: &[Case] = &[
 const ANSWERS: Duration = Duration::from_secs(60);
 
 fn each_of_sched(lab: &Lab) -> Result<()> {
-    each(lab, "sched", "sched", &["round-robin", "stride", "lottery"])
+    each(lab, "sched", "sched", &["round-robin", "fair", "stride", "lottery"])
 }
 
 fn each_of_netmux(lab: &Lab) -> Result<()> {
@@ -69,7 +69,7 @@ fn works(lab: &Lab, role: &str, option: &str, policy: &str) -> Result<()> {
 }
 
 fn shares(lab: &Lab) -> Result<()> {
-    for policy in ["stride", "lottery"] {
+    for policy in ["fair", "stride", "lottery"] {
         share(lab, policy).context(|| format!("sched={policy}"))?;
     }
     Ok(())
