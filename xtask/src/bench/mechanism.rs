@@ -49,7 +49,7 @@ pub fn instructions(metric: &'static str, value: u64, conditions: String) -> Fig
 }
 
 /// Boots guests that measure `what`: `vms` as in the boot option. Waits for the line of each.
-fn measure(lab: &Lab, vms: &str, count: usize, what: &str) -> Result<Vec<String>> {
+pub fn measure(lab: &Lab, vms: &str, count: usize, what: &str) -> Result<Vec<String>> {
     let running = lab.boot(&format!("vms={vms}")).deterministic().system(|system| {
         for image in system.image.iter_mut().filter(|image| image.name == "bench") {
             image.args = format!("bench={what}");

@@ -19,6 +19,7 @@ mod kills;
 mod liveness;
 mod mechanism;
 mod memory;
+mod neighbours;
 mod packet;
 mod pair;
 mod plot;
@@ -159,6 +160,7 @@ fn all() -> Vec<Entry> {
         slirp::RATIO,
         memory::ENTRY,
         hoarders::ENTRY,
+        neighbours::ALARMS,
         admission::ENTRY,
         slots::ENTRY,
         compressed::ENTRY,

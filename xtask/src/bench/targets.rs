@@ -10,7 +10,7 @@ pub struct Target {
     pub best_other: &'static str,
 }
 
-const TARGETS: [Target; 44] = [
+const TARGETS: [Target; 45] = [
     Target { metric: "null_hypercall", target: 120.0, best_other: "NOVA 519, KVM 996" },
     Target { metric: "vm_switch", target: 350.0, best_other: "Linux process switch 1,870" },
     Target { metric: "component_message", target: 250.0, best_other: "NOVA call and reply 281" },
@@ -40,6 +40,7 @@ const TARGETS: [Target; 44] = [
     Target { metric: "registered_vms", target: 1_000_000.0, best_other: "Unikraft claims 1,000,000" },
     Target { metric: "components_bytes", target: 3_000_000.0, best_other: "" },
     Target { metric: "hoarders_victims_lost", target: 0.0, best_other: "" },
+    Target { metric: "alarm_late_p99_us_16_loops", target: 1_000.0, best_other: "" },
     Target { metric: "admit_10000_fallbacks", target: 0.0, best_other: "" },
     Target { metric: "admit_10000_ms", target: 3_000.0, best_other: "" },
     Target { metric: "start_10000_kills", target: 0.0, best_other: "" },
