@@ -36,7 +36,9 @@ mod options;
 #[cfg(test)]
 mod options_test;
 mod pci;
+mod pool;
 mod prepare;
+mod present;
 mod programs;
 mod ranges;
 mod record;

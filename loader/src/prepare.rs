@@ -17,7 +17,7 @@ use crate::record::{self, Kept};
 use crate::virtualization::Virtualization;
 use crate::vm_list::VmList;
 use crate::vms;
-use crate::{digests, ranges};
+use crate::{digests, pool, ranges};
 use abi::barriers::BarrierPlan;
 use abi::boot::BootRecord;
 use abi::limits::PAGE_SIZE;
@@ -90,7 +90,8 @@ pub fn prepare(
     let pci = scan_pci(&information.areas, pci_space, &mut tables, frames);
     record::write_pci(record, &pci);
     record::write_glyphs(record, frames);
-    let kept = record::write_manifest(record, manifest, options, &information.modules, &pci, frames);
+    let pool = pool::may_be_needed(options, vms.requests(), manifest.images, frames.free_frames());
+    let kept = record::write_manifest(record, manifest, options, &information.modules, &pci, pool, frames);
     let pixels = map_screen(&mut tables, frames);
     leave_modules(information, &kept, frames);
     place_vms(record, options, vms, frames);

@@ -12,11 +12,12 @@ use crate::memory::{Frames, Owner, PhysAddr};
 use crate::modules::{Module, Modules};
 use crate::options::Options;
 use crate::pci::PciDevices;
+use crate::present::Present;
 use crate::programs::{self, BadProgram, Tails};
 use crate::virtualization::Virtualization;
 use abi::boot::{self, BootRecord, Extent, FailureWords, MAX_FAILURES, backend, failure};
-use abi::limits::{MAX_COMPONENTS, MAX_MODULES, Name, PAGE_SIZE};
-use abi::manifest::{self, ANY, CORE, ModuleDigest, NONE, component_flags};
+use abi::limits::{MAX_MODULES, Name, PAGE_SIZE};
+use abi::manifest::{self, ModuleDigest, NONE};
 use base::log::Glyphs;
 use zerocopy::FromBytes;
 
@@ -160,7 +161,7 @@ impl<'m> Checked<'m> {
     }
 }
 
-/// Rings, components with their policies, and guest images, placed. A component that lacks its module or its device ends the boot; a
+/// Rings, components with their policies, and guest images, placed; who keeps VMs that are out only where there may be a `pool` for them. A component that lacks its module or its device ends the boot; a
 /// policy or an image that does is said, and the rest go on.
 pub fn write_manifest(
     record: &mut BootRecord,
@@ -168,12 +169,13 @@ pub fn write_manifest(
     options: &Options,
     modules: &Modules,
     pci: &PciDevices,
+    pool: bool,
     frames: &mut Frames,
 ) -> Kept {
     let mut kept = Kept::default();
     let mut tails = Tails::default();
     let mut checked = Checked { digests: manifest.modules, modules, seen: heapless::Vec::new() };
-    let present = Present::new(manifest, pci);
+    let present = Present::new(manifest, pci, pool);
     for from in manifest.rings.iter().filter_map(|ring| present.ring(ring)) {
         let Some(to) = record.rings.get_mut(usize::try_from(record.ring_count).unwrap_or(usize::MAX)) else { break };
         *to = from;
@@ -245,47 +247,6 @@ pub fn write_manifest(
     kept
 }
 
-/// Which components the machine has devices for, and what their numbers are without the others.
-struct Present {
-    /// By its number in the manifest: its number among those that are there.
-    numbers: heapless::Vec<Option<u32>, MAX_COMPONENTS>,
-}
-
-impl Present {
-    fn new(manifest: &Manifest<'_>, pci: &PciDevices) -> Present {
-        let mut next = 0;
-        let number = |entry: &manifest::Component| {
-            let optional = entry.flags & component_flags::OPTIONAL != 0;
-            if optional && entry.pci_class != NONE && !pci.has_class(entry.pci_class) {
-                log::info!("'{}' is left out: there is no device for it", entry.name);
-                return None;
-            }
-            next += 1;
-            Some(next - 1)
-        };
-        Present { numbers: manifest.components.iter().map(number).collect() }
-    }
-
-    fn is(&self, index: usize) -> bool {
-        self.numbers.get(index).is_some_and(Option::is_some)
-    }
-
-    /// A ring with its ends' numbers; `None` when one of them is not there.
-    fn ring(&self, ring: &manifest::Ring) -> Option<manifest::Ring> {
-        let end = |end: u32| match end {
-            CORE => Some(CORE),
-            number => *self.numbers.get(usize::try_from(number).ok()?)?,
-        };
-        Some(manifest::Ring { producer: end(ring.producer)?, consumer: end(ring.consumer)?, ..*ring })
-    }
-
-    /// The number of a component that serves the VMs of an image; any where it is not there.
-    fn number(&self, number: u16) -> u16 {
-        let there = self.numbers.get(usize::from(number)).copied().flatten();
-        there.and_then(|number| u16::try_from(number).ok()).unwrap_or(ANY)
-    }
-}
-
 /// Modules that stay, because programs lie in them.
 #[derive(Debug, Default)]
 pub struct Kept(heapless::Vec<u64, MAX_MODULES>);
@@ -313,31 +274,5 @@ impl core::fmt::Display for Unfit {
             BadProgram::Damaged(damage) => write!(f, "is refused: {damage}"),
             BadProgram::NoMemory => f.write_str("has no room"),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::manifest_test::{component, ring};
-
-    #[test]
-    fn who_has_no_device_is_left_out_and_the_others_move_up() {
-        let mut components = [component("netmux", 0), component("diskmux", 1), component("pager", 2)];
-        (components[1].pci_class, components[1].flags) = (0x01ff, component_flags::OPTIONAL);
-        let rings = [ring("a", CORE, 0), ring("b", 1, 2), ring("c", 2, 1), ring("d", 2, CORE), ring("e", 0, 2)];
-        let manifest = Manifest { components: &components, rings: &rings, images: &[], modules: &[], defaults: "" };
-        let ends = |present: &Present| -> Vec<(u32, u32)> {
-            rings.iter().filter_map(|ring| present.ring(ring)).map(|ring| (ring.producer, ring.consumer)).collect()
-        };
-        let without = Present::new(&manifest, &PciDevices::default());
-        assert_eq!([0, 1, 2, 3].map(|index| without.is(index)), [true, false, true, false]);
-        assert_eq!(ends(&without), [(CORE, 0), (1, CORE), (0, 1)]);
-        assert_eq!([0, 1, 2, ANY].map(|number| without.number(number)), [0, ANY, 1, ANY]);
-        let device = boot::PciDevice { class: 0x01_0802, bar_count: 1, ..boot::PciDevice::default() };
-        let with =
-            Present::new(&manifest, &PciDevices { devices: [device].into_iter().collect(), ..PciDevices::default() });
-        assert_eq!([0, 1, 2].map(|index| with.is(index)), [true; 3]);
-        assert_eq!(ends(&with), rings.map(|ring| (ring.producer, ring.consumer)));
     }
 }

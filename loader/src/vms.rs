@@ -18,6 +18,8 @@ use core::fmt;
 const FRAMES_PER_SEAT: u64 = 16;
 /// Frames per VM slot: a VM that waits takes none.
 const FRAMES_PER_SLOT: u64 = 8;
+/// What a slot takes at most, over core and components.
+pub const MOST_SLOT_BYTES: u64 = 512;
 /// Cells for boot arguments beyond one for each slot: where there are few slots, some VMs may have long ones all the same.
 const MORE_CELLS: usize = 256;
 

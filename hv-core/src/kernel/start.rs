@@ -12,6 +12,7 @@ use crate::vm::Image;
 use abi::boot::{BootRecord, Options, POOL_UNSAID, failure, features};
 use abi::limits::PAGE_SIZE;
 use abi::log::Record;
+use abi::service::Service;
 use backend::Backend;
 
 /// Runs the machine that boot has prepared. Does not return.
@@ -67,6 +68,9 @@ fn make<B: Backend + 'static>(
 
 /// Makes the components and images that the record names.
 fn load<B: Backend>(kernel: &mut Kernel<B, Hardware>, record: &BootRecord, space: &KernelSpace) {
+    // Where the loader has left out who would keep VMs, none go out.
+    let kept = record.rings().iter().any(|ring| ring.service == Service::Swap.raw());
+    let (wanted, free) = (kernel.vms.written_reserves(), kernel.cpu.frames.free_frames());
     let sources = Sources {
         components: record.components(),
         rings: record.rings(),
@@ -75,7 +79,7 @@ fn load<B: Backend>(kernel: &mut Kernel<B, Hardware>, record: &BootRecord, space
         vm_slots: record.vms.slots as usize,
         vm_seats: record.vms.seats as usize,
         tsc_hz: record.tsc_hz,
-        pool_bytes: pool_bytes(&record.options, kernel.vms.written_reserves(), kernel.cpu.frames.free_frames()),
+        pool_bytes: if kept { pool_bytes(&record.options, wanted, free) } else { 0 },
     };
     let Cpu { frames, board, components, endpoints, images, .. } = &mut kernel.cpu;
     if let Err(error) = load_all(&sources, frames, board, components, endpoints) {

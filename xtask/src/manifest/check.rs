@@ -151,9 +151,6 @@ fn component_alone(component: &Component) -> Result<(), String> {
             return Err("it has DMA memory but no device that could use it: give `pci-class`, or remove `dma`".into());
         }
     }
-    if component.optional && component.pci_class.is_none() {
-        return Err("it is optional, but drives no device without which it could be left out: give `pci-class`, or remove `optional`".into());
-    }
     if let Some(ports) = &component.ports {
         if ports.count == 0 || ports.first.saturating_add(ports.count) > 0x1_0000 {
             return Err(format!(
@@ -182,6 +179,11 @@ fn components_together(system: &System, errors: &mut Vec<String>) {
     let components = &system.component;
     for (i, component) in components.iter().enumerate() {
         let name = &component.name;
+        if component.optional && component.pci_class.is_none() && !keeps_vms(name, system) {
+            errors.push(format!(
+                "component `{name}`: it is optional, but drives no device without which it could be left out, nor does the core give it VMs that go out: give `pci-class`, or remove `optional`"
+            ));
+        }
         for earlier in &components[..i] {
             let other = &earlier.name;
             if earlier.priority == component.priority {
@@ -210,6 +212,12 @@ fn components_together(system: &System, errors: &mut Vec<String>) {
             }
         }
     }
+}
+
+/// Whether the core gives a component VMs to keep that go out.
+fn keeps_vms(component: &str, system: &System) -> bool {
+    let swap = |ring: &Ring| ring.service() == Some(Service::Swap);
+    system.ring.iter().any(|ring| ring.from == "core" && ring.to == component && swap(ring))
 }
 
 fn ring_alone(ring: &Ring, system: &System) -> Result<(), String> {

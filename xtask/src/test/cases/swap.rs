@@ -305,7 +305,6 @@ fn refused(lab: &Lab) -> Result<()> {
         line("sched", "round-robin", "runs"),
         line("sched", "stride", "missing"),
         line("sched", "lottery", "refused"),
-        line("swap", "swap", "runs"),
         line("monitor", "monitor", "runs"),
     ];
     ensure(list == expected, || format!("\"policy\" says {list:?}"))?;

@@ -1,0 +1,107 @@
+//! Which components of the manifest a machine has work for. Pure but for what it says.
+
+use crate::manifest::Manifest;
+use crate::pci::PciDevices;
+use abi::limits::MAX_COMPONENTS;
+use abi::manifest::{self, ANY, CORE, NONE, component_flags};
+use abi::service::Service;
+
+/// Which components there is work for, and what their numbers are without the others.
+pub struct Present {
+    /// By its number in the manifest: its number among those that are there.
+    numbers: heapless::Vec<Option<u32>, MAX_COMPONENTS>,
+}
+
+impl Present {
+    /// Those of the manifest on a machine with these devices, and with a pool for VMs that are out or without.
+    pub fn new(manifest: &Manifest<'_>, pci: &PciDevices, pool: bool) -> Present {
+        let mut next = 0;
+        let number = |(index, entry): (u32, &manifest::Component)| {
+            let optional = entry.flags & component_flags::OPTIONAL != 0;
+            if optional && entry.pci_class != NONE && !pci.has_class(entry.pci_class) {
+                log::info!("'{}' is left out: there is no device for it", entry.name);
+                return None;
+            }
+            if optional && !pool && keeps_vms(manifest, index) {
+                log::info!("'{}' is left out: all VMs fit into memory (pool= gives it some)", entry.name);
+                return None;
+            }
+            next += 1;
+            Some(next - 1)
+        };
+        Present { numbers: (0..).zip(manifest.components).map(number).collect() }
+    }
+
+    /// Whether the one at this place of the manifest is there.
+    pub fn is(&self, index: usize) -> bool {
+        self.numbers.get(index).is_some_and(Option::is_some)
+    }
+
+    /// A ring with its ends' numbers; `None` when one of them is not there.
+    pub fn ring(&self, ring: &manifest::Ring) -> Option<manifest::Ring> {
+        let end = |end: u32| match end {
+            CORE => Some(CORE),
+            number => *self.numbers.get(usize::try_from(number).ok()?)?,
+        };
+        Some(manifest::Ring { producer: end(ring.producer)?, consumer: end(ring.consumer)?, ..*ring })
+    }
+
+    /// The number of a component that serves the VMs of an image; any where it is not there.
+    pub fn number(&self, number: u16) -> u16 {
+        let there = self.numbers.get(usize::from(number)).copied().flatten();
+        there.and_then(|number| u16::try_from(number).ok()).unwrap_or(ANY)
+    }
+}
+
+/// Whether the core gives a component VMs to keep that go out.
+fn keeps_vms(manifest: &Manifest<'_>, component: u32) -> bool {
+    let swap = Service::Swap.raw();
+    manifest.rings.iter().any(|ring| ring.consumer == component && ring.producer == CORE && ring.service == swap)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest_test::{component, ring};
+    use abi::boot;
+
+    #[test]
+    fn who_has_no_device_is_left_out_and_the_others_move_up() {
+        let mut components = [component("netmux", 0), component("diskmux", 1), component("pager", 2)];
+        (components[1].pci_class, components[1].flags) = (0x01ff, component_flags::OPTIONAL);
+        let rings = [ring("a", CORE, 0), ring("b", 1, 2), ring("c", 2, 1), ring("d", 2, CORE), ring("e", 0, 2)];
+        let manifest = Manifest { components: &components, rings: &rings, images: &[], modules: &[], defaults: "" };
+        let ends = |present: &Present| -> Vec<(u32, u32)> {
+            rings.iter().filter_map(|ring| present.ring(ring)).map(|ring| (ring.producer, ring.consumer)).collect()
+        };
+        let without = Present::new(&manifest, &PciDevices::default(), true);
+        assert_eq!([0, 1, 2, 3].map(|index| without.is(index)), [true, false, true, false]);
+        assert_eq!(ends(&without), [(CORE, 0), (1, CORE), (0, 1)]);
+        assert_eq!([0, 1, 2, ANY].map(|number| without.number(number)), [0, ANY, 1, ANY]);
+        let device = boot::PciDevice { class: 0x01_0802, bar_count: 1, ..boot::PciDevice::default() };
+        let with = Present::new(
+            &manifest,
+            &PciDevices { devices: [device].into_iter().collect(), ..PciDevices::default() },
+            true,
+        );
+        assert_eq!([0, 1, 2].map(|index| with.is(index)), [true; 3]);
+        assert_eq!(ends(&with), rings.map(|ring| (ring.producer, ring.consumer)));
+    }
+
+    #[test]
+    fn who_keeps_vms_that_are_out_is_left_out_where_none_are() {
+        let mut components = [component("swap", 0), component("pager", 1)];
+        let mut rings = [ring("a", CORE, 0), ring("b", 0, CORE), ring("c", CORE, 1), ring("d", 1, CORE)];
+        rings[0].service = Service::Swap.raw();
+        rings[1].service = Service::Swap.raw();
+        let there = |components: &[manifest::Component], pool| {
+            let manifest = Manifest { components, rings: &rings, images: &[], modules: &[], defaults: "" };
+            let present = Present::new(&manifest, &PciDevices::default(), pool);
+            [0, 1].map(|index| present.is(index))
+        };
+        assert_eq!(there(&components, false), [true, true], "it is not optional");
+        components.iter_mut().for_each(|component| component.flags = component_flags::OPTIONAL);
+        assert_eq!(there(&components, true), [true, true]);
+        assert_eq!(there(&components, false), [false, true]);
+    }
+}
