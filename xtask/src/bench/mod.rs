@@ -11,6 +11,7 @@ mod boot;
 mod components;
 mod compressed;
 mod crowd;
+mod disk;
 mod echo;
 mod hoarders;
 mod host_tests;
@@ -167,6 +168,7 @@ fn all() -> Vec<Entry> {
         components::ENTRY,
         privileged_lines::ENTRY,
         resident::ENTRY,
+        disk::ENTRY,
         power_cuts::ENTRY,
         boot::ENTRY,
         host_tests::ENTRY,
