@@ -96,67 +96,45 @@ pub fn checksum(bytes: &[u8], more: u32) -> u16 {
     u16::try_from(sum).unwrap_or(0)
 }
 
-/// Whether a VM that has never run has to see a packet that was sent to its MAC and, where it is IPv4, its address: one that begins
-/// something. It has no connections, so what belongs to one is somebody else's, or late.
-pub fn begins(frame: &(impl Frame + ?Sized), head: &Head) -> bool {
-    let mut buffer = [0; ETHERNET + 60 + 14];
-    let bytes = frame.copy(&mut buffer);
-    let (protocol, at, echo) = match head.ethertype() {
-        IPV4 if frame.len() >= IPV4_END => {
-            if head.ip_version() != 4 || head.ipv4_header() < 20 || head.ipv4_fragment_offset() != 0 {
-                return false;
-            }
-            (head.ipv4_protocol(), ETHERNET + head.ipv4_header(), (ICMP, 8))
-        }
-        IPV6 if frame.len() >= IPV6_END && head.ip_version() == 6 => (head.ipv6_next(), IPV6_END, (ICMPV6, 128)),
-        _ => return false,
-    };
-    let payload = bytes.get(at..).unwrap_or(&[]);
-    match protocol {
-        // SYN, and neither ACK nor RST nor FIN.
-        TCP => payload.get(13).is_some_and(|flags| flags & 0x17 == 2),
-        UDP => payload.len() >= 8,
-        _ if protocol == echo.0 => payload.first() == Some(&echo.1),
-        _ => false,
-    }
-}
-
-/// What a packet begins at a VM that has run.
+/// What a packet begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Begins {
     /// A connection to this TCP port.
     Connection(u16),
-    /// A datagram came to this UDP port, 0 where it is cut off.
+    /// A datagram came to this UDP port.
     Datagram(u16),
+    /// A question whether somebody is there.
+    Echo,
     /// A piece of a packet without its ports.
     LaterFragment,
-    /// Nothing of this kind: it may belong to a connection, or be a question of ICMP.
+    /// Nothing: a datagram that is cut off within its header.
+    Nothing,
+    /// Nothing either, but it may belong to a connection, or say something about one.
     Other,
 }
 
 impl Begins {
     /// What a packet begins.
     pub fn of(frame: &(impl Frame + ?Sized), head: &Head) -> Begins {
-        let (protocol, at) = match head.ethertype() {
+        let (protocol, at, echo) = match head.ethertype() {
             IPV4 if frame.len() >= IPV4_END && head.ip_version() == 4 && head.ipv4_header() >= 20 => {
                 if head.ipv4_fragment_offset() != 0 {
                     return Begins::LaterFragment;
                 }
-                (head.ipv4_protocol(), ETHERNET + head.ipv4_header())
+                (head.ipv4_protocol(), ETHERNET + head.ipv4_header(), (ICMP, 8))
             }
-            IPV6 if frame.len() >= IPV6_END && head.ip_version() == 6 => (head.ipv6_next(), IPV6_END),
+            IPV6 if frame.len() >= IPV6_END && head.ip_version() == 6 => (head.ipv6_next(), IPV6_END, (ICMPV6, 128)),
             _ => return Begins::Other,
         };
         let mut buffer = [0; ETHERNET + 60 + 14];
-        let payload = frame.copy(&mut buffer).get(at..).unwrap_or(&[]);
-        let port = match *payload {
-            [_, _, high, low, ..] => u16::from_be_bytes([high, low]),
-            _ => 0,
-        };
-        match protocol {
-            UDP => Begins::Datagram(port),
+        match (protocol, frame.copy(&mut buffer).get(at..).unwrap_or(&[])) {
+            (UDP, &[_, _, high, low, _, _, _, _, ..]) => Begins::Datagram(u16::from_be_bytes([high, low])),
+            (UDP, _) => Begins::Nothing,
             // SYN, and neither ACK nor RST nor FIN.
-            TCP if payload.get(13).is_some_and(|flags| flags & 0x17 == 2) => Begins::Connection(port),
+            (TCP, &[_, _, high, low, _, _, _, _, _, _, _, _, _, flags, ..]) if flags & 0x17 == 2 => {
+                Begins::Connection(u16::from_be_bytes([high, low]))
+            }
+            (_, &[kind, ..]) if (protocol, kind) == echo => Begins::Echo,
             _ => Begins::Other,
         }
     }

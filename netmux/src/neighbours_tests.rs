@@ -72,30 +72,37 @@ fn a_solicitation_is_answered_and_its_checksum_is_right() {
 }
 
 #[test]
-fn only_what_begins_something_is_seen() {
+fn what_packets_begin() {
     let to = Mac::of_slot(1);
     let v4 = |protocol, payload: &[u8]| {
         let frame = frames::ipv4(HOST, to, 9, 5, protocol, payload);
-        begins(frame.as_slice(), &frame.as_slice().head())
+        Begins::of(frame.as_slice(), &frame.as_slice().head())
     };
     let v6 = |next, payload: &[u8]| {
         let frame = frames::ipv6(HOST, to, ASKER, next, payload);
-        begins(frame.as_slice(), &frame.as_slice().head())
+        Begins::of(frame.as_slice(), &frame.as_slice().head())
     };
-    for (flags, seen) in
-        [(0x02, true), (0xc2, true), (0x12, false), (0x10, false), (0x04, false), (0x11, false), (0x03, false)]
-    {
-        assert_eq!((v4(TCP, &tcp(flags)), v6(TCP, &tcp(flags))), (seen, seen), "{flags:#x}");
+    let other = Begins::Other;
+    for flags in [0x02, 0xc2] {
+        assert_eq!([v4(TCP, &tcp(flags)), v6(TCP, &tcp(flags))], [Begins::Connection(0); 2], "{flags:#x}");
     }
-    assert!(v4(UDP, &[0; 8]) && v6(UDP, &[0; 8]) && !v4(UDP, &[0; 7]));
-    assert!(v4(ICMP, &[8, 0]) && !v4(ICMP, &[0, 0]) && !v4(ICMP, &[3, 1]));
-    assert!(v6(ICMPV6, &[128, 0]) && !v6(ICMPV6, &[129, 0]) && !v6(ICMPV6, &[136, 0]));
-    assert!(!v4(47, &[0; 20]) && !v4(ICMPV6, &[128, 0]) && !v6(ICMP, &[8, 0]));
+    for flags in [0x12, 0x10, 0x04, 0x11, 0x03] {
+        assert_eq!([v4(TCP, &tcp(flags)), v6(TCP, &tcp(flags))], [other; 2], "{flags:#x}");
+    }
+    let mut syn = tcp(2);
+    (syn[2], syn[3]) = (0x1f, 0x90);
+    assert_eq!((v4(TCP, &syn), v4(TCP, &syn[..13])), (Begins::Connection(8080), other));
+    let datagram = [0, 1, 0x1f, 0x90, 0, 8, 0, 0];
+    assert_eq!([v4(UDP, &datagram), v6(UDP, &datagram)], [Begins::Datagram(8080); 2]);
+    assert_eq!([v4(UDP, &datagram[..7]), v6(UDP, &[])], [Begins::Nothing; 2]);
+    assert_eq!([v4(ICMP, &[8, 0]), v4(ICMP, &[0, 0]), v4(ICMP, &[3, 1])], [Begins::Echo, other, other]);
+    assert_eq!([v6(ICMPV6, &[128, 0]), v6(ICMPV6, &[129, 0]), v6(ICMPV6, &[136, 0])], [Begins::Echo, other, other]);
+    assert_eq!([v4(47, &[0; 20]), v4(ICMPV6, &[128, 0]), v6(ICMP, &[8, 0])], [other; 3]);
     let mut fragment = frames::ipv4(HOST, to, 9, 5, UDP, &[0; 8]);
     fragment[21] = 1;
-    assert!(!begins(fragment.as_slice(), &fragment.as_slice().head()), "not the first fragment");
-    let other = frames::ethernet(HOST, to, 0x88cc, &[0; 60]);
-    assert!(!begins(other.as_slice(), &other.as_slice().head()));
+    assert_eq!(Begins::of(fragment.as_slice(), &fragment.as_slice().head()), Begins::LaterFragment);
+    let neither = frames::ethernet(HOST, to, 0x88cc, &[0; 60]);
+    assert_eq!(Begins::of(neither.as_slice(), &neither.as_slice().head()), other);
 }
 
 proptest! {
@@ -104,6 +111,6 @@ proptest! {
         let mut frame = frame;
         frame[12..14].copy_from_slice(&[ARP, IPV4, IPV6][kind].to_be_bytes());
         let head = frame.as_slice().head();
-        let _ = (Question::of(frame.as_slice(), &head), begins(frame.as_slice(), &head));
+        let _ = (Question::of(frame.as_slice(), &head), Begins::of(frame.as_slice(), &head));
     }
 }

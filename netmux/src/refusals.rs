@@ -30,7 +30,7 @@ pub fn refuse(
     let (protocol, len) = match begins {
         Begins::Connection(_) => (TCP, reset(bytes, &envelope, out.get_mut(at..)?)?),
         Begins::Datagram(_) => (envelope.icmp(), unreachable(bytes, &envelope, out.get_mut(at..)?)?),
-        Begins::LaterFragment | Begins::Other => return None,
+        Begins::Echo | Begins::LaterFragment | Begins::Nothing | Begins::Other => return None,
     };
     envelope.write(head, mac, protocol, len, out)?;
     Some(at + len)
@@ -149,7 +149,7 @@ fn unreachable(bytes: &[u8], envelope: &Envelope<'_>, out: &mut [u8]) -> Option<
         Envelope::Ipv4 { .. } => ([3, 3], at + UDP_HEADER),
         Envelope::Ipv6 { .. } => ([1, 4], ETHERNET + QUOTED),
     };
-    // What is shorter than its header is no datagram.
+    // It may say that it is shorter than its header.
     let whole = end.min(bytes.len());
     let quoted = bytes.get(ETHERNET..most.min(whole)).filter(|_| at + UDP_HEADER <= whole)?;
     let out = out.get_mut(..ICMP_HEADER + quoted.len())?;

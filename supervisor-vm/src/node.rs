@@ -6,7 +6,6 @@ use abi::vm::{ImageId, Slot, VmId};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::cell::RefCell;
-use core::fmt;
 use ilwaco::control::{Control, Error};
 use ilwaco::sync::{Mutex, MutexGuard};
 
@@ -59,16 +58,6 @@ impl Vm {
         };
         let frames = [memory, metadata, tables].map(u64::from).iter().sum();
         Ok(Vm { id: vm, image, state, ran_ticks, frames, ipv4 })
-    }
-}
-
-/// An IPv4 address, as it is written.
-pub struct Address(pub u32);
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d] = self.0.to_be_bytes();
-        write!(f, "{a}.{b}.{c}.{d}")
     }
 }
 

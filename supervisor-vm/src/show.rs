@@ -2,7 +2,7 @@
 
 use crate::command::shown;
 use crate::names::Named;
-use crate::node::{Address, Node, Vm};
+use crate::node::{Node, Vm};
 use crate::refusal::{running, said};
 use abi::control::{ControlReply, ControlRequest};
 use abi::limits::PAGE_SIZE;
@@ -10,6 +10,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt::Write;
+use core::net::Ipv4Addr;
 use serde::Serialize;
 
 /// A VM, as it is shown.
@@ -68,7 +69,7 @@ impl<'a> ShownVm<'a> {
             id: Some(vm.id.to_string()),
             image: node.image_name(vm.image),
             state: vm.state_word(),
-            address: (vm.ipv4 != 0).then(|| Address(vm.ipv4).to_string()),
+            address: (vm.ipv4 != 0).then(|| Ipv4Addr::from_bits(vm.ipv4).to_string()),
             memory_bytes: vm.frames * PAGE_SIZE,
             ran_ms: milliseconds(vm.ran_ticks),
         }

@@ -4,7 +4,7 @@ use super::{Demux, Host};
 use crate::doors::Held;
 use crate::drivers::Nic;
 use crate::frame::{DmaFrame, Frame as _, IPV4, Mac};
-use crate::neighbours::{ANSWER_BYTES, Begins, Question, advertisement, arp_answer, begins};
+use crate::neighbours::{ANSWER_BYTES, Begins, Question, advertisement, arp_answer};
 use crate::policy::Discipline;
 use crate::refusals::{REFUSAL_BYTES, refuse};
 use abi::nic::Node;
@@ -102,14 +102,16 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
         let Some((vm, ipv4)) = self.ports.slot_of(to).and_then(|slot| self.doors.at(slot)) else { return false };
         let is_its = head.ethertype() != IPV4 || head.ipv4_destination() == ipv4;
         let begun = Begins::of(frame, &head);
-        // What has run has connections, perhaps, and takes datagrams and accepts connections where it said; what never has been is in none.
         let is_wanted = match begun {
-            _ if !self.doors.has_run(vm.slot) => begins(frame, &head),
+            // Where it said, if it has run.
             Begins::Datagram(port) => self.doors.takes(vm.slot, port),
             Begins::Connection(port) => self.doors.accepts(vm.slot, port),
+            Begins::Echo => true,
             // The first one has called it, if anybody has.
             Begins::LaterFragment => self.doors.is_called(vm),
-            Begins::Other => true,
+            Begins::Nothing => false,
+            // What has run has connections, perhaps; what never has been is in none.
+            Begins::Other => self.doors.has_run(vm.slot),
         };
         if is_its && is_wanted {
             self.knock(vm, frame);
