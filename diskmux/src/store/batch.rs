@@ -73,6 +73,9 @@ impl Store {
 
     /// Requests of the batch that need a disk which could not be flushed have failed; the others go on.
     fn fail_unflushed(&mut self, sets: &Sets) {
+        if self.unflushed == 0 {
+            return;
+        }
         for place in self.batch() {
             let Some(job) = &self.jobs[place] else { continue };
             let row = job.check.map(|(row, _)| self.rows.at(row));
