@@ -92,8 +92,8 @@ proptest! {
     fn any_frame(frame in proptest::collection::vec(any::<u8>(), 14..200), kind in 0..2_usize, first in any::<bool>()) {
         let mut frame = frame;
         frame[12..14].copy_from_slice(&[IPV4, IPV6][kind].to_be_bytes());
-        if first {
-            frame[14] = [0x45, 0x60][kind];
+        if let Some(version) = frame.get_mut(14).filter(|_| first) {
+            *version = [0x45, 0x60][kind];
         }
         if let Some(out) = answer(&frame) {
             prop_assert_eq!(&out[..6], &frame[6..12]);
