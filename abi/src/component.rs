@@ -15,7 +15,7 @@ pub mod layout {
     /// First address above the stack, which grows down from here. Below it lies an unmapped page.
     pub const STACK_TOP: u64 = 0x1800_0000;
     /// Ring `i` of the component is at `RINGS + i * RING_STRIDE`: header, then slots; then the request page, where requests go to the
-    /// core in it ([`crate::request_page`]).
+    /// core in it ([`crate::request_page`]), or its pages of data.
     pub const RINGS: u64 = 0x2000_0000;
     /// See [`RINGS`].
     pub const RING_STRIDE: u64 = 0x8_0000;
@@ -160,6 +160,8 @@ pub mod authority {
     pub const IDLES: u32 = 1 << 2;
     /// Sees VMs that go out and come in through windows, and has the pool.
     pub const SWAP_WINDOW: u32 = 1 << 3;
+    /// The pool is only the way to the disks ([`crate::swap::PASSAGE_BYTES`]): what lies there moves on at once, and what cannot is refused.
+    pub const SWAP_PASSES: u32 = 1 << 4;
 }
 
 /// Results from here on are errors.
@@ -189,8 +191,8 @@ pub struct RingInfo {
     pub producer: u32,
     /// The service ([`crate::service::Service`]) of a ring with the core, 0 for any other.
     pub service: u32,
-    /// Must be zero.
-    pub reserved: u32,
+    /// Pages of data behind its slots, which both ends can write.
+    pub data_pages: u32,
 }
 
 /// A memory region of a device.
@@ -270,6 +272,8 @@ pub struct ComponentInfo {
     pub rings: [RingInfo; MAX_RINGS_PER_COMPONENT],
     /// The devices.
     pub devices: [DeviceInfo; MAX_DEVICES_PER_COMPONENT],
+    /// The key with which VMs that are out are sealed: made at boot, and never again. Zeros without [`authority::SWAP_WINDOW`].
+    pub seal_key: [u8; 32],
 }
 
 const _: () = {

@@ -6,6 +6,7 @@
 
 use crate::addresses::Net;
 use crate::barriers::{BarrierPlan, Barriers, Exposures};
+use crate::charges::Charges;
 use crate::claim::Claim;
 use crate::limits::Name;
 use crate::message::{BadMessage, Word, Words, messages};
@@ -74,7 +75,7 @@ messages! {
         /// bytes there are; [`status::NOT_ADMITTED`], or [`status::TOO_LONG`] where there is no room for as many.
         0x423 ReadState { vm: VmId, to: Piece },
         /// Let a VM go on from a state of its processor, in its own memory; one that idles is woken. Answered by `Done`;
-        /// [`status::BAD_REQUEST`] for what is no state or none that this processor can have, [`status::BUSY`] for a VM that waits for a page.
+        /// [`status::BAD_REQUEST`] for what is no state or none that this processor can have, [`status::BUSY`] for a VM that waits for a page. One that stands still goes on from it later.
         0x424 WriteState { vm: VmId, from: Piece },
         /// How VMs come by their addresses, and which slot is the next. Answered by `Network`.
         0x421 Network,
@@ -85,6 +86,36 @@ messages! {
         0x429 DiskOf { slot: Slot },
         /// What lies in the pool of VMs that are out. Answered by `Pool`.
         0x427 Pool,
+        /// Let an admitted VM stand still until `Resume`, whatever it is called for; that is pending when it goes on. It keeps its memory. Answered
+        /// by `Done`; [`status::NOT_ADMITTED`] for a VM that waits for admission or is out, [`status::BUSY`] for one that waits for a page or
+        /// is on its way out. Of a VM that stands still already nothing changes.
+        0x42a Pause { vm: VmId },
+        /// Let a VM go on that stands still; one that idled before idles no more. Answered by `Done`. Of any other VM nothing changes.
+        0x42b Resume { vm: VmId },
+        /// The VM that ended as this number since boot, the first one as number 0; or the earliest one behind it that the core remembers, which are the
+        /// last 64. Answered by `Ended`, or by `Done` with [`status::NOT_FOUND`], whose value is how many have ended.
+        0x42c Ended { from: u64 },
+        /// A new image comes: a [`crate::image::NewImage`] lies in the request page. What of an image this controller had sent before and not ended is
+        /// dropped. Answered by `Done` whose value is its number; whose status is [`status::BAD_REQUEST`] where it is none that could be,
+        /// [`status::TAKEN`] for a name that another one has, [`status::NO_SPACE`] where there are [`crate::limits::LIVE_IMAGES`] already,
+        /// [`status::NO_FRAMES`] and how many frames are free for it, or [`status::BUSY`] while another controller sends one.
+        0x42d ImageBegin { from: Piece },
+        /// The next page of the image that this controller sends: so many bytes as [`crate::image::NewImage::bytes_of`] says. Answered by `Done`;
+        /// [`status::BAD_REQUEST`] for another page or another number of bytes, and [`status::NO_FRAMES`]: then it goes on with the same page.
+        0x42e ImagePage { image: ImageId, page: u32, from: Piece },
+        /// All pages of the image are there: VMs can be made of it from now on. Answered by `Done`; [`status::BAD_REQUEST`] when some are
+        /// missing, [`status::BUSY`] while a pager is behind with its messages.
+        0x42f ImageEnd { image: ImageId },
+        /// Forget an image that was sent, or what this controller has sent of one. Answered by `Done`; [`status::NOT_FOUND`] for none or one that
+        /// came with the machine, [`status::IN_USE`] and how many VMs it has, [`status::BUSY`] as for `ImageEnd`.
+        0x430 ImageRemove { image: ImageId },
+        /// What is known of an image: the core writes a [`crate::image::NewImage`] into the request page. Answered by `Done` whose value is how many
+        /// VMs it has; [`status::NOT_FOUND`] for none that was sent.
+        0x431 ImageDetails { image: ImageId, to: Piece },
+        /// What is charged to the VM in this slot or in the next one where one lives. Answered by `Charges`, or by `Done` as `NextVm`.
+        0x434 NextCharges { slot: Slot },
+        /// Where the processor's time has gone. Answered by `Account`.
+        0x435 Account,
         /// Power the machine off. No answer.
         0x40a PowerOff,
     }
@@ -125,8 +156,23 @@ messages! {
         /// and came in, and how long half of these have waited for that, and 99 of 100, in ticks, at most a quarter more than it was.
         0x41c Wakes { admitted: u32 | living: u32, waiting: u32 | out: u32, woken: u64, p50_ticks: u64, p99_ticks: u64 },
         /// Bytes of the pool, and those that are taken by VMs that are out, of which there are so many; VMs that went out since boot, that came in
-        /// again, for whom there was no room, and that ended because what came back was damaged.
-        0x41d Pool { pool_bytes: u64, bytes: u64, damaged: u32 | vms: u32, stored: u64, loaded: u64, refused: u64 },
+        /// again, for whom there was no room, and that ended because what came back was damaged, or nothing did. And how many lie on the disks, and were ever moved there.
+        0x41d Pool { pool_bytes: u64, bytes: u64, damaged: u32 | vms: u32, stored: u64, loaded: u64, refused: u64, moved: u32 | on_disk: u32 },
+        /// The VM that ended as this number, why ([`crate::end::EndReason`]), and what that reason explains.
+        0x420 Ended { number: u64, vm: VmId, reason: u32, detail: u64 },
+        /// Ticks that a VM ran, and what is charged to it beside.
+        0x432 Charges { vm: VmId, ran_ticks: u64, charges: Charges },
+        /// TSC now; of the ticks since it began to count those that were idle, that guests ran, that components and the core ran on behalf of VMs, and that these
+        /// ran for nobody in particular; and of what was charged to VMs, what was charged to those that have ended.
+        0x433 Account {
+            tsc: u64,
+            idle_ticks: u64,
+            guest_ticks: u64,
+            service_ticks: u64,
+            own_ticks: u64,
+            ended_ran_ticks: u64,
+            ended_service_ticks: u64,
+        },
         /// A policy of the component of this name, which has so many of them: [`policy_state`].
         0x419 Policy { component: Name, name: Name, policies: u16, state: u16 },
         /// State of a component: how often it was started, and the time it ran.
@@ -180,6 +226,12 @@ pub mod status {
     pub const NO_ADDRESS: u32 = 12;
     /// The VM could not start with its reserve, or that is beyond its limit.
     pub const BAD_CLAIM: u32 = 13;
+    /// Another image has this name.
+    pub const TAKEN: u32 = 14;
+    /// VMs are made of the image: `value` of them.
+    pub const IN_USE: u32 = 15;
+    /// Too few frames are free beyond those that are kept for VMs: `value`.
+    pub const NO_FRAMES: u32 = 16;
 }
 
 /// Values of [`ControlReply::Policy::state`].
@@ -214,6 +266,28 @@ pub mod vm_state {
     pub const COMING: u16 = 8;
     /// Is out, and its memory lies in the pool.
     pub const POOLED: u16 = 9;
+    /// Is out, and its memory lies on the disks.
+    pub const ON_DISK: u16 = 10;
+    /// Stands still until somebody lets it go on.
+    pub const PAUSED: u16 = 11;
+
+    /// The word for a state, which operators see everywhere.
+    pub const fn word(state: u16) -> &'static str {
+        match state {
+            WAITING => "waiting",
+            READY => "ready",
+            IDLE => "idle",
+            FAULT => "fault",
+            ENDING => "ending",
+            OUT => "out",
+            LEAVING => "leaving",
+            COMING => "coming",
+            POOLED => "out-memory",
+            ON_DISK => "out-disk",
+            PAUSED => "paused",
+            _ => "unknown",
+        }
+    }
 }
 
 impl Words for Net {
@@ -271,5 +345,20 @@ impl Words for BarrierPlan {
             entry: Barriers::from_raw(entry),
             component: Barriers::from_raw(component),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_state_of_a_vm_has_a_word_of_its_own() {
+        let words: [&str; vm_state::PAUSED as usize] =
+            core::array::from_fn(|at| u16::try_from(at + 1).map_or("unknown", vm_state::word));
+        for (at, word) in words.iter().enumerate() {
+            assert!(!words[..at].contains(word) && *word != "unknown", "{word}");
+        }
+        assert_eq!(vm_state::word(vm_state::PAUSED + 1), "unknown");
     }
 }

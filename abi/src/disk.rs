@@ -5,6 +5,7 @@
 
 use crate::limits::Name;
 use crate::message::messages;
+use crate::vm::VmId;
 
 messages! {
     /// A question.
@@ -20,6 +21,12 @@ messages! {
         0x504 Entry { index: u16 },
         /// Read all blocks of the virtual disk of this number and judge them. The answer takes as long as that.
         0x505 Scrub { index: u16 },
+        /// How the disk of this number does.
+        0x506 DiskLoad { index: u16 },
+        /// How the first VM does that has a virtual disk and a seat with this number, or a higher one.
+        0x507 VmLoad { index: u16 },
+        /// Take a snapshot of the virtual disk `name`, called `new`. The answer takes as long as the writes that were begun before.
+        0x508 Snapshot { name: Name, new: Name },
     }
 }
 
@@ -43,12 +50,54 @@ messages! {
         0x512 Set { state: u16 | members: u16 | index: u16, name: Name, id: [u8; 16], generation: u64, blocks: u64 },
         /// Something that is wrong with a set ([`problem`]): a member or a disk, and numbers that go with it.
         0x513 Problem { which: u16 | what: u16 | index: u16 | set: u16, first: u64, second: u64 },
-        /// An entry of the directory ([`entry_kind`]): its name, its first block, and how many can be used.
-        0x514 Entry { kind: u16 | index: u16, name: Name, first: u64, blocks: u64 },
+        /// An entry of the directory ([`entry_kind`]): its name, its first block, how many can be used, and the virtual disk on which it lies.
+        0x514 Entry { kind: u16 | index: u16, name: Name, first: u64, blocks: u64, beneath: Name },
         /// A virtual disk was read: blocks that were never written, that are good, and that are bad or could not be read; and the first of
         /// those.
         0x515 Scrubbed { index: u16, empty: u64, good: u64, bad: u64, first_bad: u64 },
+        /// How a disk does: requests that it has now; and in which time half of the last ones were done, and 99 of a hundred.
+        0x516 DiskLoad { queue: u16 | index: u16, p50_us: u32 | p99_us: u32 },
+        /// How a VM does, by its seat: its virtual disk; requests that were taken from its ring, how many of them were not done, and how many are under way now; and, from then
+        /// on, in which time half of the last ones ended, and 99 of a hundred.
+        0x517 VmLoad {
+            index: u16,
+            vm: VmId,
+            disk: Name,
+            requests: u64,
+            errors: u32 | queue: u32,
+            p50_us: u32 | p99_us: u32,
+        },
+        /// How a snapshot ended ([`snapshot`]); where there was no room, the blocks of the set that are needed and those that are free.
+        0x518 Snapped { why: u16, needed: u64, free: u64 },
     }
+}
+
+/// Values of [`DiskReply::Snapped::why`].
+pub mod snapshot {
+    /// It is there.
+    pub const TAKEN: u16 = 0;
+    /// No set is in use.
+    pub const NO_SET: u16 = 1;
+    /// One of the disks of the set takes no writes.
+    pub const READ_ONLY_SET: u16 = 2;
+    /// There is no such virtual disk.
+    pub const NO_SUCH_DISK: u16 = 3;
+    /// The virtual disk is never written.
+    pub const NEVER_WRITTEN: u16 = 4;
+    /// The name of the snapshot is none.
+    pub const BAD_NAME: u16 = 5;
+    /// There is something of that name.
+    pub const NAME_TAKEN: u16 = 6;
+    /// As many virtual disks lie beneath each other as may.
+    pub const TOO_DEEP: u16 = 7;
+    /// The directory is full.
+    pub const FULL: u16 = 8;
+    /// There is no room for another virtual disk of that size.
+    pub const NO_ROOM: u16 = 9;
+    /// Another snapshot is being taken.
+    pub const BUSY: u16 = 10;
+    /// A disk could not do it. Nothing has changed.
+    pub const FAILED: u16 = 11;
 }
 
 /// Values of [`DiskReply::Disk::driver`].
@@ -136,6 +185,9 @@ mod tests {
             DiskRequest::Problem { set: 3, index: 4 },
             DiskRequest::Entry { index: u16::MAX },
             DiskRequest::Scrub { index: 5 },
+            DiskRequest::DiskLoad { index: 6 },
+            DiskRequest::VmLoad { index: 7 },
+            DiskRequest::Snapshot { name: Name([1; 16]), new: Name([2; 16]) },
         ] {
             assert_eq!(DiskRequest::try_from(&Message::from(request)), Ok(request));
         }
@@ -155,8 +207,20 @@ mod tests {
             },
             DiskReply::Set { index: 1, members: 2, state: 3, name, id: [4; 16], generation: 5, blocks: 6 },
             DiskReply::Problem { set: 1, index: 2, what: 3, which: 4, first: 5, second: 6 },
-            DiskReply::Entry { index: 1, kind: 2, name, first: 3, blocks: 4 },
+            DiskReply::Entry { index: 1, kind: 2, name, first: 3, blocks: 4, beneath: Name([5; 16]) },
+            DiskReply::Snapped { why: 1, needed: 2, free: 3 },
             DiskReply::Scrubbed { index: 1, empty: 2, good: 3, bad: 4, first_bad: 5 },
+            DiskReply::DiskLoad { index: 1, queue: 2, p50_us: 3, p99_us: 4 },
+            DiskReply::VmLoad {
+                index: 1,
+                vm: VmId::from_raw(0x2_0000_0003),
+                disk: name,
+                requests: 4,
+                errors: 5,
+                queue: 6,
+                p50_us: 7,
+                p99_us: 8,
+            },
         ] {
             assert_eq!(DiskReply::try_from(&Message::from(reply)), Ok(reply));
         }

@@ -47,10 +47,12 @@ pub enum EndReason {
     BadControlRing = 20,
     /// It asked for more memory than it may hold; the detail is the page.
     OverLimit = 21,
-    /// What came back of its memory from the pool is not what went there; the detail is the page, or 0.
+    /// What came back of its memory from the pool or the disks is not what went there; the detail is the page, or 0.
     Damaged = 22,
     /// It does not get its virtual disk; the detail is why ([`crate::disk_service::no_disk`]).
     NoDisk = 23,
+    /// The disks did not give back what lies there of its memory.
+    Unread = 24,
 }
 
 impl EndReason {
@@ -80,6 +82,7 @@ impl EndReason {
             21 => Self::OverLimit,
             22 => Self::Damaged,
             23 => Self::NoDisk,
+            24 => Self::Unread,
             _ => return None,
         })
     }
@@ -110,6 +113,7 @@ impl EndReason {
             Self::OverLimit => "over its memory limit",
             Self::Damaged => "its memory came back damaged",
             Self::NoDisk => "without its virtual disk",
+            Self::Unread => "its memory could not be read from the disks",
         }
     }
 }

@@ -18,6 +18,11 @@ pub const MAX_RINGS_PER_COMPONENT: usize = 8;
 pub const MAX_DEVICES_PER_COMPONENT: usize = 5;
 /// Guest images in one manifest.
 pub const MAX_IMAGES: usize = 16;
+/// Images that a running machine has at most, with those that were sent to it. The pager hears of all of them at its start, before it takes
+/// anything from its ring, which has room for so many segments.
+pub const LIVE_IMAGES: usize = 48;
+/// Pages of an image that is sent to a running machine, at most.
+pub const IMAGE_PAGES_MAX: usize = 4096;
 /// Loadable segments that an ELF image may have.
 pub const MAX_SEGMENTS: usize = 8;
 /// Policies that one component role can be filled with.

@@ -119,6 +119,21 @@ pub struct Ring {
     pub slots: u32,
     /// What a ring with the core is about ([`crate::service::Service`]); 0 for any other.
     pub service: u32,
+    /// Pages of data behind the slots of one between components, which both ends can write.
+    pub data_pages: u32,
+    /// Must be zero.
+    pub reserved: u32,
+}
+
+impl Ring {
+    /// Bytes that it takes with its data: at most [`crate::component::layout::RING_STRIDE`].
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        // Widening only.
+        #[allow(clippy::cast_lossless)]
+        let data = self.data_pages as u64 * crate::limits::PAGE_SIZE;
+        crate::ring::ring_bytes(self.slots) + data
+    }
 }
 
 /// One guest image.
@@ -236,10 +251,13 @@ impl Image {
 }
 
 const _: () = {
+    // Entries of one kind follow those of another, however many there are.
+    let sizes = [core::mem::size_of::<Header>(), core::mem::size_of::<Component>(), core::mem::size_of::<Ring>()];
+    assert!((sizes[0] | sizes[1] | sizes[2]).is_multiple_of(core::mem::align_of::<Image>()));
     assert!(core::mem::size_of::<Header>() == 40 + DEFAULTS_BYTES);
     assert!(core::mem::size_of::<ModuleDigest>() == 40);
     assert!(core::mem::size_of::<Component>() == 16 + 32 * MAX_POLICIES + 48);
-    assert!(core::mem::size_of::<Ring>() == 32);
+    assert!(core::mem::size_of::<Ring>() == 40);
     assert!(core::mem::size_of::<Image>() == 232);
 };
 

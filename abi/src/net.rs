@@ -3,9 +3,11 @@
 // The sentence above each message explains its fields.
 #![allow(missing_docs)]
 
+use crate::charges::Traffic;
 use crate::message::messages;
 use crate::nic::Node;
 use crate::share::Share;
+use crate::tenant::Tenant;
 use crate::vm::{Seat, VmId};
 
 messages! {
@@ -21,16 +23,17 @@ messages! {
         0x304 Address { vm: VmId, seat: Seat, ipv4: u32 },
         /// `vm` is out: it has neither memory nor seat, and no NIC. The demultiplexer answers for it at the address `ipv4`, which is never 0, and
         /// raises [`crate::guest::pending::NIC`] for it when a packet comes that it should see; `Attach` follows when it has come in. `node` is as in `Attach`.
-        /// One that `ran` may have connections, so every packet for it is one that it should see; the others have none.
-        0x305 Out { vm: VmId, ipv4: u32, node: Node, ran: bool },
+        /// One that `ran` may have connections, so every packet for it is one that it should see; the others have none. Packets for VMs of one `tenant`
+        /// leave room for those of others.
+        0x305 Out { vm: VmId, ipv4: u32, node: Node, ran: bool, tenant: Tenant },
         /// `vm`, which was out, is gone and does not come in.
         0x306 Gone { vm: VmId },
         /// `vm` is gone, whether it is attached or was to leave. Its pages stay mapped until the demultiplexer has answered `Detached`.
         0x303 Detach { vm: VmId, seat: Seat },
         /// `vm`, which is attached, is to go out. Where nothing lies in its rings and nothing of what it has sent is still to be sent, the demultiplexer
         /// answers `Detached`, and the VM is out for it from then on, as after `Out` with `ran`: `Attach` or `Gone` follow. Else it answers `Stays`,
-        /// and goes on.
-        0x307 Leave { vm: VmId, seat: Seat },
+        /// and goes on. `tenant` is as in `Out`.
+        0x307 Leave { vm: VmId, seat: Seat, tenant: Tenant },
     }
 }
 
@@ -45,5 +48,8 @@ messages! {
         0x313 Node { node: Node },
         /// `vm` cannot leave: something lies in its rings. It is attached as before.
         0x314 Stays { vm: VmId },
+        /// What the attached `vm` got and sent since it was attached; and of the `of` units of work that the demultiplexer did since it said so of anybody
+        /// last, what was done for `vm`. A VM that is not its own stands for work that was done for nobody.
+        0x315 Used { vm: VmId, traffic: Traffic, of: u32 | work: u32 },
     }
 }

@@ -56,6 +56,8 @@ messages! {
         0x107 Room { frames: u64, seats: u32 },
         /// A VM that was to go out stays.
         0x108 Stays { vm: VmId, seat: Seat, why: Stays },
+        /// There is no such image any more, and no VM of it. What is said of its number from here on is another one's.
+        0x109 ImageGone { image: ImageId },
     }
 }
 

@@ -4,6 +4,7 @@
 //! on with. To the core what is written there is an allegation: it is checked before anybody is told of these VMs.
 
 use crate::attachment::Attachment;
+use crate::charges::Charges;
 use crate::claim::Claim;
 use crate::share::Share;
 use crate::swap::Bundle;
@@ -65,6 +66,8 @@ pub struct Record {
     pub bundle: Bundle,
     /// Ticks that it had run when it went out.
     pub ran_ticks: u64,
+    /// What was charged to it beside until then.
+    pub charges: Charges,
 }
 
 impl Record {
@@ -87,6 +90,7 @@ impl Record {
         frames: 0,
         bundle: Bundle::NONE,
         ran_ticks: 0,
+        charges: Charges::NONE,
     };
 
     /// The first VM of its slot, which boot asks for: of this image, with this share, claim and disk, at this address, with these arguments.
@@ -157,8 +161,8 @@ pub const fn cells_for(bytes: usize) -> usize {
 
 const _: () = {
     use core::mem::{align_of, offset_of, size_of};
-    assert!(size_of::<Record>() <= 136, "what a slot may cost in the core");
-    assert!(size_of::<Record>() == 136 && align_of::<Record>() == 8);
+    assert!(size_of::<Record>() <= 176, "what a slot may cost in the core");
+    assert!(size_of::<Record>() == 176 && align_of::<Record>() == 8);
     assert!(offset_of!(Record, place) == 0 && offset_of!(Record, next) == 4 && offset_of!(Record, generation) == 8);
     assert!(offset_of!(Record, image) == 12 && offset_of!(Record, ipv4) == 16 && offset_of!(Record, held_by) == 20);
     assert!(offset_of!(Record, share) == 24 && offset_of!(Record, claim) == 36);
@@ -166,6 +170,7 @@ const _: () = {
     assert!(offset_of!(Record, created_tsc) == 56 && offset_of!(Record, early) == 64);
     assert!(offset_of!(Record, disk) == 72 && offset_of!(Record, frames) == 92);
     assert!(offset_of!(Record, bundle) == 96 && offset_of!(Record, ran_ticks) == 128);
+    assert!(offset_of!(Record, charges) == 136);
     assert!(size_of::<Claim>() == 8 && offset_of!(Claim, limit) == 4);
     assert!(size_of::<Share>() == 12 && offset_of!(Share, rate) == 4 && offset_of!(Share, burst) == 8);
     assert!(size_of::<Cell>() == 64 && offset_of!(Cell, len) == 4 && offset_of!(Cell, bytes) == 5);

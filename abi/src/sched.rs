@@ -4,6 +4,7 @@
 #![allow(missing_docs)]
 
 use crate::message::{BadMessage, Words, messages};
+use crate::tenant::Tenant;
 use crate::vm::{Seat, VmId};
 
 messages! {
@@ -11,8 +12,8 @@ messages! {
     SchedEvent {
         /// First message after every start of the scheduler: everything it knew is void. `room` can be given to VMs.
         0x201 Hello { quantum_ticks: u64, room: Room },
-        /// A VM asks to be admitted; `frames` are kept for it then, and no others count. After a restart also for VMs still waiting.
-        0x202 Arrived { vm: VmId, frames: u64, room: Room },
+        /// A VM of a `tenant` asks to be admitted; `frames` are kept for it then, and no others count. After a restart also for VMs still waiting.
+        0x202 Arrived { vm: VmId, frames: u64, room: Room, tenant: Tenant },
         /// An admitted VM can run: it has just been admitted, or something it waited for has happened. `weight` is that of its
         /// [`crate::share::Share`].
         0x203 Ready { vm: VmId, seat: Seat, weight: u16 },
@@ -22,6 +23,8 @@ messages! {
         0x205 Ended { vm: VmId, room: Room, seat: Option<Seat> },
         /// VMs wait for admission, and `room` can be given to VMs now: guests have given memory back, perhaps.
         0x206 Room { room: Room },
+        /// No room can be made for a VM that waits, as long as others do not come in that make room by it: it is behind all others now.
+        0x207 Later { vm: VmId },
     }
 }
 
@@ -44,6 +47,15 @@ messages! {
         /// Keep a VM back: until the plan names it again, by `Run` or `Admit`, or the scheduler is started anew, the core neither
         /// runs nor admits it by itself.
         0x213 Hold { vm: VmId },
+        /// Standing rules, until others come or the scheduler ends: a VM that becomes able to run and may run ahead (`Allow`) does so before
+        /// what is planned, in the order of waking, `most_in_row` of them until the next planned turn begins. With `preempts` they
+        /// interrupt the turn that somebody has, which goes on afterwards. Where `most_in_row` is 0, nobody runs ahead, as at the start.
+        0x214 Rules { most_in_row: u32, preempts: bool },
+        /// A VM may run `ticks` ahead of the plan, in place of what it was allowed before. What it runs counts against that, whoever has
+        /// chosen its turns.
+        0x215 Allow { vm: VmId, ticks: u64 },
+        /// A VM that waits for room is the next to be admitted: it is to have room before all others that wait.
+        0x216 First { vm: VmId },
     }
 }
 

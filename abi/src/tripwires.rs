@@ -55,9 +55,9 @@ fn shares() {
 fn component_numbers() {
     use component::syscall::*;
     assert_eq!([NOP, WAIT, NOTIFY, LOG, IRQ_ACK, RAISE, PORT_IN, PORT_OUT, EXIT], [0, 1, 2, 3, 4, 5, 6, 7, 8]);
-    assert_eq!(size_of::<component::ComponentInfo>(), 1984);
-    assert_eq!((offset_of!(component::RingInfo, service), size_of::<component::RingInfo>()), (24, 32));
-    assert_eq!(size_of::<component::DeviceInfo>(), 320);
+    assert_eq!(size_of::<component::ComponentInfo>(), 2016);
+    assert_eq!((offset_of!(component::RingInfo, service), offset_of!(component::RingInfo, data_pages)), (24, 28));
+    assert_eq!((size_of::<component::RingInfo>(), size_of::<component::DeviceInfo>()), (32, 320));
 }
 
 #[test]
@@ -74,6 +74,7 @@ fn services() {
     assert_eq!(Service::ALL.map(Service::authority), [3, 4, 0, 0, 8, 3]);
     assert_eq!(Service::ALL.map(Service::is_shared), [true, true, false, true, false, false]);
     assert_eq!((component::authority::RAISE, component::authority::VM_WINDOW), (1, 2));
+    assert_eq!((component::authority::SWAP_WINDOW, component::authority::SWAP_PASSES), (8, 16));
 }
 
 #[test]
@@ -87,6 +88,7 @@ fn layouts() {
     assert_eq!(size_of::<manifest::Component>(), 192);
     assert_eq!((offset_of!(manifest::Component, flags), manifest::component_flags::OPTIONAL), (184, 1));
     assert_eq!(size_of::<manifest::Image>(), 232);
+    assert_eq!((offset_of!(manifest::Ring, data_pages), size_of::<manifest::Ring>()), (32, 40));
     assert_eq!(nic::tx_slots_offset(256), 0x5000);
     assert_eq!((offset_of!(nic::NicPage, listens), size_of::<nic::Listens>()), (96, 72));
 }
@@ -125,14 +127,15 @@ fn boot_record() {
     assert_eq!((size_of::<PciDevice>(), size_of::<Screen>(), size_of::<Options>()), (176, 10_272, 64));
     assert_eq!((size_of::<Vms>(), offset_of!(Vms, written), offset_of!(BootRecord, vms)), (48, 40, 664));
     assert_eq!((offset_of!(BootRecord, root), offset_of!(BootRecord, ranges)), (56, 2440));
-    assert_eq!(size_of::<BootRecord>(), 49000);
+    assert_eq!(size_of::<BootRecord>(), 49192);
 }
 
 #[test]
 fn windows_of_vms_that_go_out() {
     use swap::*;
     assert_eq!((WINDOWS, WINDOW_PAGES, WINDOW_BYTES, SHEET_STRIDE, UNIT_BYTES), (8, 512, 0x20_0000, 0x2000, 64));
-    assert_eq!((size_of::<Sheet>(), KEPT_OFFSET, offset_of!(Kept, state)), (4504, 2048, 24));
+    assert_eq!((size_of::<Sheet>(), KEPT_OFFSET, offset_of!(Kept, state)), (4568, 2048, 88));
+    assert_eq!((SHARED_PAGES, offset_of!(Kept, shared)), (512, 24));
     use component::layout::*;
     assert_eq!((IDLES, SWAP_SHEETS, SWAP_WINDOW, POOL), (0xf000_0000, 0xf800_0000, 0x3_0000_0000, 0x10_0000_0000));
     let whole = Bundle { counter: 1, place: 1, bytes: 64, pages: 512, ..Bundle::NONE };
@@ -145,7 +148,7 @@ fn windows_of_vms_that_go_out() {
 fn records_of_vms() {
     use record::*;
     assert_eq!([place::FREE, place::WRITTEN, place::WAITING, place::ADMITTED], [0, 1, 2, 3]);
-    assert_eq!((size_of::<Record>(), offset_of!(Record, share), offset_of!(Record, args)), (136, 24, 44));
+    assert_eq!((size_of::<Record>(), offset_of!(Record, share), offset_of!(Record, args)), (176, 24, 44));
     assert_eq!((size_of::<Cell>(), PIECE_BYTES, offset_of!(Cell, bytes)), (64, 59, 5));
     assert_eq!((Args::EMPTY.first(), Args::at(7).first()), (0xffff_ffff, 7));
     assert_eq!([0, 1, 59, 60, 1024].map(cells_for), [0, 1, 1, 2, 18]);
@@ -158,6 +161,7 @@ fn messages_survive_the_ring() {
     let (seat, node) = (vm::Seat::new(0xfffe), nic::Node::new(0x3ff_fffe));
     let room = sched::Room { frames: 0x1_2345_6789, seats: 65_535 };
     let share = share::Share { weight: 9_999, rate: 0x1_0000, burst: 0xffff_0000 };
+    let tenant = tenant::Tenant::new("------").expect("a name");
     for event in [
         pager::PagerEvent::Hello { frames: 1, free: 2 },
         pager::PagerEvent::Segment {
@@ -174,6 +178,7 @@ fn messages_survive_the_ring() {
         pager::PagerEvent::Room { frames: 0x1_2345_6789, seats: 65_535 },
         pager::PagerEvent::Stays { vm, seat, why: pager::Stays::Busy },
         pager::PagerEvent::Stays { vm, seat, why: pager::Stays::Full },
+        pager::PagerEvent::ImageGone { image: vm::ImageId::new(47) },
     ] {
         assert_eq!(pager::PagerEvent::try_from(&Message::from(event)), Ok(event));
     }
@@ -189,12 +194,13 @@ fn messages_survive_the_ring() {
     }
     for event in [
         sched::SchedEvent::Hello { quantum_ticks: 10, room },
-        sched::SchedEvent::Arrived { vm, frames: 20, room },
+        sched::SchedEvent::Arrived { vm, frames: 20, room, tenant },
         sched::SchedEvent::Ready { vm, seat, weight: 10_000 },
         sched::SchedEvent::Blocked { vm, seat, ran_ticks: 99, idle: true },
         sched::SchedEvent::Ended { vm, seat: None, room },
         sched::SchedEvent::Ended { vm, seat: Some(seat), room },
         sched::SchedEvent::Room { room },
+        sched::SchedEvent::Later { vm },
     ] {
         assert_eq!(sched::SchedEvent::try_from(&Message::from(event)), Ok(event));
     }
@@ -202,16 +208,21 @@ fn messages_survive_the_ring() {
         (sched::SchedCommand::Run { vm, quantum_ticks: 9 }, 0x211),
         (sched::SchedCommand::Admit { vm }, 0x212),
         (sched::SchedCommand::Hold { vm }, 0x213),
+        (sched::SchedCommand::Rules { most_in_row: 8, preempts: true }, 0x214),
+        (sched::SchedCommand::Allow { vm, ticks: 9 }, 0x215),
+        (sched::SchedCommand::First { vm }, 0x216),
     ] {
         let message = Message::from(command);
         assert_eq!((sched::SchedCommand::try_from(&message), message.kind), (Ok(command), kind));
     }
+    let traffic = charges::Traffic { rx_bytes: 1 << 40, tx_bytes: 2, rx_frames: u32::MAX, tx_frames: 4 };
+    let charges = charges::Charges { service_ticks: 1 << 50, traffic, faults: u32::MAX, wakes: 6 };
     for event in [
         net::NetEvent::Hello,
         net::NetEvent::Attach { vm, seat, node, ipv4: 1, rx_slots: 2, tx_slots: 3, share },
         net::NetEvent::Address { vm, seat, ipv4: 0x0a00_0263 },
-        net::NetEvent::Out { vm, node, ipv4: 0x0a00_0263, ran: true },
-        net::NetEvent::Leave { vm, seat },
+        net::NetEvent::Out { vm, node, ipv4: 0x0a00_0263, ran: true, tenant },
+        net::NetEvent::Leave { vm, seat, tenant },
         net::NetEvent::Gone { vm },
         net::NetEvent::Detach { vm, seat },
     ] {
@@ -222,11 +233,13 @@ fn messages_survive_the_ring() {
         net::NetCommand::Refused { vm },
         net::NetCommand::Node { node },
         net::NetCommand::Stays { vm },
+        net::NetCommand::Used { vm, traffic, of: 7, work: 6 },
     ] {
         assert_eq!(net::NetCommand::try_from(&Message::from(command)), Ok(command));
     }
+    assert_eq!(Message::from(net::NetCommand::Used { vm, traffic, of: 7, work: 6 }).kind, 0x315);
     let bundle =
-        swap::Bundle { counter: 1 << 40, checksum: !0, place: u32::MAX, bytes: 0x8000_0001, pages: 512, reserved: 0 };
+        swap::Bundle { counter: 1 << 40, checksum: !0, place: u32::MAX, bytes: 0x8000_0001, pages: 512, tier: 1 };
     for (event, kind) in [
         (swap::SwapEvent::Hello, 0x801),
         (swap::SwapEvent::Holds { vm, bundle }, 0x802),
@@ -242,10 +255,31 @@ fn messages_survive_the_ring() {
         (swap::SwapCommand::Refused { vm, counter: 3 }, 0x812),
         (swap::SwapCommand::Loaded { vm, counter: 4 }, 0x813),
         (swap::SwapCommand::Damaged { vm, counter: 5 }, 0x814),
+        (swap::SwapCommand::Moved { vm, counter: 6 }, 0x815),
+        (swap::SwapCommand::Unread { vm, counter: 7 }, 0x816),
     ] {
         let message = Message::from(command);
         assert_eq!((swap::SwapCommand::try_from(&message), message.kind), (Ok(command), kind));
     }
+    use swap_disk::{SwapDiskReply, SwapDiskRequest};
+    for (request, kind) in [
+        (SwapDiskRequest::Hello { session: u32::MAX }, 0x901),
+        (SwapDiskRequest::Read { region: 1, first: u32::MAX, blocks: 4, run: 15 }, 0x902),
+        (SwapDiskRequest::Write { region: u32::MAX, first: 2, blocks: 1, run: u16::MAX }, 0x903),
+    ] {
+        let message = Message::from(request);
+        assert_eq!((SwapDiskRequest::try_from(&message), message.kind), (Ok(request), kind));
+    }
+    for (reply, kind) in [
+        (SwapDiskReply::Regions { session: 1, regions: u32::MAX, region_blocks: 16, writable: true }, 0x911),
+        (SwapDiskReply::Ended { status: swap_disk::status::NONSENSE, run: u16::MAX }, 0x912),
+    ] {
+        let message = Message::from(reply);
+        assert_eq!((SwapDiskReply::try_from(&message), message.kind), (Ok(reply), kind));
+    }
+    assert_eq!([swap_disk::status::DONE, swap_disk::status::FAILED, swap_disk::status::NONSENSE], [0, 1, 2]);
+    assert_eq!((swap_disk::REQUESTS, swap_disk::REPLIES), ("swap-diskmux", "diskmux-swap"));
+    assert_eq!((swap_disk::RUNS, swap_disk::RUN_BLOCKS, swap_disk::DATA_BYTES), (15, 8, 0x7_8000));
     use guest_disk::{DiskCompletion, DiskOrder};
     for (order, kind) in [
         (DiskOrder::Read { block: u64::MAX, slot: 0xfffe }, 0x601),
@@ -291,11 +325,18 @@ fn messages_survive_the_ring() {
         control::ControlRequest::ReadState { vm, to: args },
         control::ControlRequest::WriteState { vm, from: args },
         control::ControlRequest::Destroy { vm },
+        control::ControlRequest::ImageBegin { from: args },
+        control::ControlRequest::ImagePage { image: vm::ImageId::new(7), page: u32::MAX, from: args },
+        control::ControlRequest::ImageEnd { image: vm::ImageId::new(7) },
+        control::ControlRequest::ImageRemove { image: vm::ImageId::new(7) },
+        control::ControlRequest::ImageDetails { image: vm::ImageId::new(7), to: args },
         control::ControlRequest::Kill { component: 3 },
         control::ControlRequest::Share { slot: vm.slot },
         control::ControlRequest::NextVm { slot: vm.slot },
         control::ControlRequest::Policy { component: 3, policy: 2 },
         control::ControlRequest::Swap { component: 3, policy: 2 },
+        control::ControlRequest::NextCharges { slot: vm.slot },
+        control::ControlRequest::Account,
     ] {
         assert_eq!(control::ControlRequest::try_from(&Message::from(request)), Ok(request));
     }
@@ -303,6 +344,16 @@ fn messages_survive_the_ring() {
     for reply in [
         control::ControlReply::Frames { owner: name, frames: 5, owners: 6, kept: 7 },
         control::ControlReply::Component { index: 1, name, incarnation: 2, ran_ticks: 3 },
+        control::ControlReply::Charges { vm, ran_ticks: 1, charges },
+        control::ControlReply::Account {
+            tsc: 1,
+            idle_ticks: 2,
+            guest_ticks: 3,
+            service_ticks: 4,
+            own_ticks: 5,
+            ended_ran_ticks: 6,
+            ended_service_ticks: 7,
+        },
         control::ControlReply::Vm {
             vm,
             image: vm::ImageId::new(0x1_0001),
@@ -355,6 +406,8 @@ fn messages_survive_the_ring() {
             stored: 5,
             loaded: 6,
             refused: 7,
+            moved: 8,
+            on_disk: 9,
         },
         control::ControlReply::Policy {
             component: name,
@@ -401,11 +454,24 @@ fn messages_survive_the_ring() {
             Request::Barriers,
             Request::Wakes,
             Request::Pool,
+            Request::Frame { address: 0 },
+            Request::DiskOf { slot },
+            Request::Pause { vm },
+            Request::Resume { vm },
+            Request::Ended { from: 0 },
+            Request::ImageBegin { from: to },
+            Request::ImagePage { image, page: 0, from: to },
+            Request::ImageEnd { image },
+            Request::ImageRemove { image },
+            Request::ImageDetails { image, to },
+            Request::NextCharges { slot },
+            Request::Account,
         ]
         .map(|request| Message::from(request).kind),
         [
             0x401, 0x402, 0x403, 0x404, 0x405, 0x406, 0x407, 0x408, 0x409, 0x40a, 0x40b, 0x40c, 0x40d, 0x40e, 0x40f,
-            0x421, 0x422, 0x423, 0x424, 0x425, 0x426, 0x427
+            0x421, 0x422, 0x423, 0x424, 0x425, 0x426, 0x427, 0x428, 0x429, 0x42a, 0x42b, 0x42c, 0x42d, 0x42e, 0x42f,
+            0x430, 0x431, 0x434, 0x435
         ]
     );
     use control::status::*;
@@ -424,9 +490,17 @@ fn messages_survive_the_ring() {
             NOT_ADMITTED,
             NO_ARGUMENTS,
             NO_ADDRESS,
-            BAD_CLAIM
+            BAD_CLAIM,
+            TAKEN,
+            IN_USE,
+            NO_FRAMES
         ],
-        [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]
+        [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]
+    );
+    use control::vm_state::*;
+    assert_eq!(
+        [WAITING, READY, IDLE, FAULT, ENDING, OUT, LEAVING, COMING, POOLED, ON_DISK, PAUSED],
+        [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]
     );
     assert_eq!((request_page::BYTES, request_page::offset_behind(64)), (4096, 8192));
     assert!(sched::SchedCommand::try_from(&Message::new(0x2ff, [])).is_err());

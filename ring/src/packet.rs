@@ -175,6 +175,11 @@ impl<M: ByteMemory> PacketProducer<M> {
         self.end.capacity()
     }
 
+    /// Slots that were written since the ring was reset, wrapping; the staged ones included.
+    pub fn written(&self) -> u32 {
+        self.end.tail
+    }
+
     /// Slots that the consumer has not released yet, the staged ones included.
     pub fn in_flight(&mut self) -> Result<u32, RingError> {
         self.check_epoch()?;

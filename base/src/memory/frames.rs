@@ -135,6 +135,8 @@ pub struct Frames {
     counts: [u64; CLASSES.len()],
     /// Free frames that are kept for VMs whose reserves lack them ([`super::Reservation`]).
     promised: u64,
+    /// Free frames beyond those that are for VMs that wait for room ([`Frames::set_aside`]).
+    aside: u64,
 }
 
 /// [`Frames::free`] named an owner that is not the frame's: a bug of the core.
@@ -163,6 +165,7 @@ impl Frames {
             failed: heapless::Vec::new(),
             counts,
             promised: 0,
+            aside: 0,
         }
     }
 
@@ -197,7 +200,7 @@ impl Frames {
         }
     }
 
-    /// A free frame for `owner`, or `None` when there is none that is not kept for a VM. `page` is noted with it (the guest page).
+    /// A free frame for `owner`, or `None` when there is none that is not kept for a VM or for VMs that wait. `page` is noted with it (the guest page).
     /// The frame still holds what its last owner wrote: see invariant 3.
     #[inline]
     pub fn alloc(&mut self, owner: Owner, page: u32) -> Option<PhysAddr> {
@@ -207,7 +210,7 @@ impl Frames {
     /// As [`Frames::alloc`]; of those that are kept for VMs, where it was `promised`.
     #[inline]
     pub(super) fn alloc_of(&mut self, promised: bool, owner: Owner, page: u32) -> Option<PhysAddr> {
-        if !promised && self.free_frames() <= self.promised {
+        if !promised && self.free_frames() <= self.promised + self.aside {
             return None;
         }
         let frame = self.take(owner, page)?;
@@ -219,8 +222,17 @@ impl Frames {
     #[must_use]
     pub(super) fn promise(&mut self, count: u64) -> bool {
         let fits = self.unreserved() >= count;
-        self.promised += if fits { count } else { 0 };
+        if fits {
+            self.promised += count;
+            self.aside = self.aside.saturating_sub(count);
+        }
         fits
+    }
+
+    /// `count` frames have become free for VMs that wait for room, of which these want `most` in all: until they have them, nobody
+    /// else has what is kept for no VM but them. They are part of [`Frames::unreserved`].
+    pub fn set_aside(&mut self, count: u64, most: u64) {
+        self.aside = (self.aside + count).min(most);
     }
 
     /// One frame more is kept for a VM, which has just given it back.
