@@ -1,6 +1,5 @@
 //! The core's place: its segments, copied to where it will run.
 
-use crate::elf::{Accept, Elf, ElfError};
 use crate::map::{EARLY_END, Piece};
 use crate::memory::{Frames, Owner, PhysAddr, core_memory};
 use crate::modules::Module;
@@ -8,6 +7,7 @@ use abi::boot::{CORE_ALIGN, CORE_BASE, CORE_BYTES_MAX};
 use abi::limits::PAGE_SIZE;
 use abi::note::WITH_SELFTEST;
 use core::fmt;
+use elf_file::{Accept, Elf, ElfError};
 
 /// A core that lies in its place.
 #[derive(Debug)]

@@ -1,7 +1,6 @@
 //! What fuzzers feed to the readers of what the boot loader left. A target panics when a reader does, and when a reader has let
 //! something pass that the rest of the core takes for excluded; it returns whether the reader was content.
 
-use super::elf::{Accept, Elf};
 use super::information;
 use super::manifest::Manifest;
 use super::options::{Known, Options};
@@ -14,6 +13,7 @@ use abi::limits::{
 use abi::manifest::{CORE, Component, Header, Image, MAGIC, Ring, checksum};
 use abi::note::{KIND_COMPONENT, KIND_GUEST, NOTE_NAME};
 use abi::service::Service;
+use elf_file::{Accept, Elf};
 use multiboot2::BootInformation;
 use std::boxed::Box;
 use std::collections::BTreeSet;
@@ -145,11 +145,10 @@ fn judge_elf(file: &[u8], accept: Accept) -> bool {
         let end = u128::from(segment.file_offset) + u128::from(segment.file_bytes);
         assert!(end <= file.len() as u128, "{segment:?} ends behind the file");
         assert!(!segment.hole || accept.kind == KIND_GUEST && segment.file_bytes == 0, "{segment:?}");
-        let shares = |other: &super::elf::Segment| segment.address < other.end() && other.address < segment.end();
+        let shares = |other: &elf_file::Segment| segment.address < other.end() && other.address < segment.end();
         assert!(!elf.segments[..i].iter().any(shares), "{segment:?} shares a page with another");
     }
-    let entry =
-        |segment: &&super::elf::Segment| segment.execute && (segment.address..segment.end()).contains(&elf.entry);
+    let entry = |segment: &&elf_file::Segment| segment.execute && (segment.address..segment.end()).contains(&elf.entry);
     assert!(elf.segments.iter().find(entry).is_some(), "the entry is in no code");
     true
 }

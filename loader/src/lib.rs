@@ -15,9 +15,6 @@ mod barriers;
 mod clock;
 mod core_place;
 mod digests;
-mod elf;
-#[cfg(test)]
-mod elf_test;
 mod failure;
 mod features;
 #[cfg(feature = "fuzzing")]

@@ -150,19 +150,19 @@ impl Machine {
 }
 
 /// A program header: type, flags, offset, address, bytes in the file, bytes in memory.
-type Header = super::elf_test::Header;
+type Header = elf_file::sample::Header;
 
 /// Everything that GRUB loads beside the loader.
 fn modules() -> Vec<(&'static str, Vec<u8>)> {
     let file = |entry, headers: &[Header], kind| {
-        let mut file = super::elf_test::file_with(entry, headers, Note::new(kind));
+        let mut file = elf_file::sample::file_with(entry, headers, Note::new(kind));
         for (at, byte) in file.iter_mut().enumerate().skip(0x2000) {
             *byte = at.to_le_bytes()[0] ^ 0x35;
         }
         file[0x1000..0x1e00].fill(0xc3);
         file
     };
-    let note = super::elf_test::NOTE;
+    let note = elf_file::sample::NOTE;
     let core = [
         note,
         (1, 5, 0x1000, CORE_BASE, 0x800, 0x1000),

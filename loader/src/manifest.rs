@@ -176,8 +176,10 @@ impl<'a> Manifest<'a> {
             slots.is_power_of_two() && slots <= abi::ring::MAX_SLOTS,
             "its slots are not a power of two up to 4096",
         )?;
-        ensure(abi::ring::ring_bytes(slots) <= layout::RING_STRIDE, "it is too large")?;
+        ensure(ring.bytes() <= layout::RING_STRIDE, "it is too large")?;
         let with_core = ring.producer == CORE || ring.consumer == CORE;
+        ensure(ring.data_pages == 0 || !with_core, "it has data, and the core is an end")?;
+        ensure(ring.reserved == 0, "it has words that nobody knows")?;
         ensure(with_core || ring.service == Service::NONE, "it is about a service, and the core is not its end")?;
         let known = Service::from_raw(ring.service).is_some();
         ensure(!with_core || known, "it is about a service that this core does not know")

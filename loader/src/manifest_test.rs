@@ -37,7 +37,7 @@ pub fn component(role: &str, priority: u32) -> Component {
 pub fn ring(text: &str, producer: u32, consumer: u32) -> Ring {
     let with_core = producer == CORE || consumer == CORE;
     let service = if with_core { Service::Plan.raw() } else { Service::NONE };
-    Ring { name: name(text), producer, consumer, slots: 64, service }
+    Ring { name: name(text), producer, consumer, slots: 64, service, data_pages: 0, reserved: 0 }
 }
 
 pub fn image(text: &str) -> Image {
@@ -122,6 +122,14 @@ fn a_good_manifest() {
     assert_eq!(manifest.components, good().components);
     assert_eq!((manifest.rings, manifest.images), (&good().rings[..], &good().images[..]));
     assert_eq!(manifest.defaults, "net=dhcp");
+    for more in 0..2 {
+        let mut parts = good();
+        parts.rings.extend((0..more).map(|_| ring("b", 1, 0)));
+        parts.rings[2].data_pages = 64;
+        let words = bytes(&parts);
+        let manifest = Manifest::parse(words.as_bytes()).expect("however many rings there are");
+        assert_eq!((manifest.rings.len(), manifest.rings[2].data_pages), (3 + more, 64));
+    }
 }
 
 #[test]
@@ -160,6 +168,9 @@ fn bad_entries() {
     assert_eq!(why(|p| p.rings[1].service = 7), unknown);
     assert_eq!(why(|p| p.rings[2].service = 1), "ring 2: it is about a service, and the core is not its end");
     assert_eq!(why(|p| p.rings[1].service = 1), "component 0: a service takes a pair of rings");
+    assert_eq!(why(|p| p.rings[1].data_pages = 1), "ring 1: it has data, and the core is an end");
+    assert_eq!(why(|p| p.rings[2].data_pages = 128), "ring 2: it is too large");
+    assert_eq!(why(|p| p.rings[2].reserved = 1), "ring 2: it has words that nobody knows");
     let again = |p: &mut Parts| p.rings.push(Ring { name: name("again"), ..p.rings[1] });
     assert_eq!(why(again), "component 0: a service takes a pair of rings");
 

@@ -159,7 +159,7 @@ const SEATS_FORM: &str = "a number from 1 to 65535 or a power of two, as in seat
 const NODE_FORM: &str = "a number from 0 to 67108863, as in node=17";
 const QUANTUM_FORM: &str = "a time from 10us to 1s, as in quantum=10ms";
 const RESIDENCE_FORM: &str = "a time from 1ms to 60s, as in residence=100ms";
-const POOL_FORM: &str = "0, or a number of KiB, MiB or GiB, up to 1024GiB, as in pool=64MiB";
+const POOL_FORM: &str = "0, or a number of KiB, MiB or GiB (or K, M, G), up to 1024GiB, as in pool=64MiB";
 const MEMORY_WAIT_FORM: &str = "a time from 1ms to 60s, as in memory-wait=1s";
 
 impl fmt::Display for OptionError<'_> {
@@ -457,7 +457,7 @@ fn time(value: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(scale)
 }
 
-/// A size in bytes, whole pages: more no machine has that this is for.
+/// A size in bytes, whole pages; `M` is `MiB`, as QEMU and others write it: more no machine has that this is for.
 fn bytes(value: &str) -> Option<u64> {
     if value == "0" {
         return Some(0);
@@ -465,9 +465,9 @@ fn bytes(value: &str) -> Option<u64> {
     let digits = value.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = value.split_at(digits);
     let scale = match unit {
-        "KiB" => 1 << 10,
-        "MiB" => 1 << 20,
-        "GiB" => 1 << 30,
+        "K" | "KiB" => 1 << 10,
+        "M" | "MiB" => 1 << 20,
+        "G" | "GiB" => 1 << 30,
         _ => return None,
     };
     let bytes = number.parse::<u64>().ok()?.checked_mul(scale).filter(|&bytes| bytes <= 1 << 40)?;

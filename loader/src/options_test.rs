@@ -110,7 +110,7 @@ fn net_means_addresses_or_a_policy() {
     let components = [lan, netmux];
     let ring = |consumer| {
         let service = Service::Net.raw();
-        Ring { name: name("r"), producer: CORE, consumer, slots: 64, service }
+        Ring { name: name("r"), producer: CORE, consumer, slots: 64, service, data_pages: 0, reserved: 0 }
     };
     let known = Known { components: &components, rings: &[ring(0), ring(1)], images: &[] };
     let options = Options::parse("net=10.0.2.16/24,gw=10.0.2.2", "net=drr", known).expect("both are known");
@@ -124,7 +124,15 @@ fn net_means_addresses_or_a_policy() {
 #[test]
 fn disk_means_a_policy_of_who_serves_disks() {
     let components = [component("netmux", &["drr"]), component("diskmux", &["drr", "elevator", "fifo"])];
-    let rings = [Ring { name: name("r"), producer: CORE, consumer: 1, slots: 64, service: Service::Disk.raw() }];
+    let rings = [Ring {
+        name: name("r"),
+        producer: CORE,
+        consumer: 1,
+        slots: 64,
+        service: Service::Disk.raw(),
+        data_pages: 0,
+        reserved: 0,
+    }];
     let known = Known { components: &components, rings: &rings, images: &[] };
     let policy = |word| Options::parse("", word, known).map(|options| options.policies[1]);
     let chosen = ["disk=drr", "disk=elevator", "diskmux=fifo"].map(|word| policy(word).expect("known"));
@@ -158,6 +166,7 @@ fn a_pool_is_whole_pages() {
     let pool = |line| parse("", line).pool_bytes;
     assert_eq!((pool("log=info"), pool("pool=0"), pool("pool=3KiB")), (None, Some(0), Some(4096)));
     assert_eq!((pool("pool=64MiB"), pool("pool=1GiB")), (Some(64 << 20), Some(1 << 30)));
+    assert_eq!(["pool=64K", "pool=8M", "pool=2G"].map(pool), [Some(64 << 10), Some(8 << 20), Some(2 << 30)]);
     let record = parse("", "residence=2s").to_record();
     assert_eq!((record.residence_ns, record.pool_bytes), (2_000_000_000, abi::boot::POOL_UNSAID));
 }
@@ -196,7 +205,18 @@ fn errors_are_sentences() {
     for bad in ["residence=", "residence=100", "residence=999us", "residence=61s"] {
         assert!(error(bad).ends_with("write a time from 1ms to 60s, as in residence=100ms"), "{bad}");
     }
-    for bad in ["pool=", "pool=64", "pool=64M", "pool=-1MiB", "pool=1025GiB", "pool=99999999999999999999GiB"] {
+    for bad in [
+        "pool=",
+        "pool=64",
+        "pool=64m",
+        "pool=64MB",
+        "pool=64B",
+        "pool=M",
+        "pool=-1MiB",
+        "pool=1025G",
+        "pool=1025GiB",
+        "pool=99999999999999999999GiB",
+    ] {
         assert!(error(bad).ends_with("up to 1024GiB, as in pool=64MiB"), "{bad}");
     }
     for bad in

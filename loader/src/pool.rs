@@ -1,21 +1,27 @@
-//! Whether VMs may have to go out, judged before anything is placed. Pure.
+//! Whether VMs may have to go out, and where to, judged before anything is placed. Pure.
 
 use crate::options::{Options, VmRequest};
 use crate::vms::MOST_SLOT_BYTES;
 use abi::limits::PAGE_SIZE;
 use abi::manifest::Image;
 
-/// Whether there may be a pool for VMs that are out, where `free_frames` are not taken yet: the boot options ask for one, or the VMs with
+/// Where VMs may have to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Out {
+    /// All stay in.
+    Nowhere,
+    /// To the disks, where there are any, and to no pool: `pool=0`.
+    Disks,
+    /// Into a pool, and from there to the disks.
+    Pool,
+}
+
+/// Where VMs that go out may have to go, where `free_frames` are not taken yet: into a pool where the boot options ask for one, or the VMs with
 /// their reserves may not fit beside what core and components still take. The core, which knows what is left then, decides; this says
-/// no only where it will decide so, too.
-pub fn may_be_needed(
-    options: &Options,
-    requests: impl Iterator<Item = VmRequest>,
-    images: &[Image],
-    free_frames: u64,
-) -> bool {
+/// [`Out::Nowhere`] only where it will decide so, too.
+pub fn out(options: &Options, requests: impl Iterator<Item = VmRequest>, images: &[Image], free_frames: u64) -> Out {
     if let Some(bytes) = options.pool_bytes {
-        return bytes != 0;
+        return if bytes == 0 { Out::Disks } else { Out::Pool };
     }
     let reserve = |request: VmRequest| {
         let image = images.get(request.image as usize)?;
@@ -25,7 +31,7 @@ pub fn may_be_needed(
     let wanted: u64 = requests.filter_map(reserve).sum();
     let tables = u64::from(options.slots.unwrap_or(0)) * MOST_SLOT_BYTES / PAGE_SIZE;
     // Half of the memory for components is far more than they ever take.
-    wanted > free_frames.saturating_sub(tables) / 2
+    if wanted > free_frames.saturating_sub(tables) / 2 { Out::Pool } else { Out::Nowhere }
 }
 
 #[cfg(test)]
@@ -45,7 +51,7 @@ mod tests {
         let each = u64::from(images[0].reserve_frames);
         let needed = |options: &Options, image, count, free| {
             let request = VmRequest { image, count, disk: Attachment::NONE };
-            may_be_needed(options, [request, request].into_iter(), &images, free)
+            out(options, [request, request].into_iter(), &images, free) == Out::Pool
         };
         let unsaid = options(None, None);
         assert_eq!([0, 1].map(|more| needed(&unsaid, 0, 10, 40 * each - more)), [false, true]);
@@ -55,5 +61,6 @@ mod tests {
         assert_eq!([130_000, 200_000].map(|free| needed(&slots, 1, 10, free)), [true, false]);
         let said = [Some(0), Some(4096)].map(|pool| options(pool, None));
         assert_eq!([needed(&said[0], 1, 1_000_000, 10), needed(&said[1], 0, 1, 1 << 20)], [false, true]);
+        assert_eq!(out(&said[0], [].into_iter(), &images, 1 << 20), Out::Disks);
     }
 }

@@ -90,8 +90,8 @@ pub fn prepare(
     let pci = scan_pci(&information.areas, pci_space, &mut tables, frames);
     record::write_pci(record, &pci);
     record::write_glyphs(record, frames);
-    let pool = pool::may_be_needed(options, vms.requests(), manifest.images, frames.free_frames());
-    let kept = record::write_manifest(record, manifest, options, &information.modules, &pci, pool, frames);
+    let out = pool::out(options, vms.requests(), manifest.images, frames.free_frames());
+    let kept = record::write_manifest(record, manifest, options, &information.modules, &pci, out, frames);
     let pixels = map_screen(&mut tables, frames);
     leave_modules(information, &kept, frames);
     place_vms(record, options, vms, frames);

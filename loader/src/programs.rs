@@ -4,16 +4,16 @@
 //! segment is copied where that cannot be. A guest image's last page that the file fills only in part is a frame of its own.
 
 use crate::digests::Damage;
-use crate::elf::{Accept, Elf, ElfError, Segment};
 use crate::memory::{Frames, Owner, PhysAddr, core_memory};
 use crate::modules::Module;
-use abi::boot::{self, Program, program, segment};
+use abi::boot::{self, Program, program};
 use abi::component::layout;
 use abi::guest::IMAGE_BASE;
 use abi::limits::{PAGE_SIZE, VM_MEMORY_MAX};
 use abi::manifest;
 use abi::note::{KIND_COMPONENT, KIND_GUEST};
 use core::fmt;
+use elf_file::{Accept, Elf, ElfError, Segment};
 use zerocopy::FromZeros;
 
 /// Why a program cannot be placed.
@@ -134,9 +134,7 @@ fn placed(
     to.segment_count = u32::try_from(elf.segments.len()).unwrap_or(0);
     for (to, part) in to.segments.iter_mut().zip(&elf.segments) {
         let (pristine, bytes, tail) = place(part)?;
-        let bit = |on: bool, bit: u32| if on { bit } else { 0 };
-        let flags =
-            bit(part.write, segment::WRITE) | bit(part.execute, segment::EXECUTE) | bit(part.hole, segment::HOLE);
+        let flags = part.flags();
         // Memory of a VM or a component is far smaller.
         let pages = u32::try_from(part.pages()).unwrap_or(u32::MAX);
         *to = boot::Segment { address: part.address, pristine: pristine.as_u64(), bytes, tail, pages, flags };

@@ -12,6 +12,7 @@ use crate::memory::{Frames, Owner, PhysAddr};
 use crate::modules::{Module, Modules};
 use crate::options::Options;
 use crate::pci::PciDevices;
+use crate::pool::Out;
 use crate::present::Present;
 use crate::programs::{self, BadProgram, Tails};
 use crate::virtualization::Virtualization;
@@ -161,7 +162,7 @@ impl<'m> Checked<'m> {
     }
 }
 
-/// Rings, components with their policies, and guest images, placed; who keeps VMs that are out only where there may be a `pool` for them. A component that lacks its module or its device ends the boot; a
+/// Rings, components with their policies, and guest images, placed; who keeps VMs that are `out` only where there may be such. A component that lacks its module or its device ends the boot; a
 /// policy or an image that does is said, and the rest go on.
 pub fn write_manifest(
     record: &mut BootRecord,
@@ -169,13 +170,13 @@ pub fn write_manifest(
     options: &Options,
     modules: &Modules,
     pci: &PciDevices,
-    pool: bool,
+    out: Out,
     frames: &mut Frames,
 ) -> Kept {
     let mut kept = Kept::default();
     let mut tails = Tails::default();
     let mut checked = Checked { digests: manifest.modules, modules, seen: heapless::Vec::new() };
-    let present = Present::new(manifest, pci, pool);
+    let present = Present::new(manifest, pci, out);
     for from in manifest.rings.iter().filter_map(|ring| present.ring(ring)) {
         let Some(to) = record.rings.get_mut(usize::try_from(record.ring_count).unwrap_or(usize::MAX)) else { break };
         *to = from;

@@ -2,6 +2,7 @@
 //!
 //! Sources: System V ABI, chapters 4 and 5; its AMD64 supplement. Only the program headers are used.
 
+use abi::boot::segment;
 use abi::limits::{MAX_SEGMENTS, PAGE_SIZE};
 use abi::note::{KIND_COMPONENT, NOTE_NAME, NOTE_TYPE, Note, TABLES_TYPE, TableBytes, TablesNote};
 use core::fmt;
@@ -83,6 +84,14 @@ impl Segment {
     /// First address behind its last page.
     pub const fn end(&self) -> u64 {
         self.address + self.memory_bytes.next_multiple_of(PAGE_SIZE)
+    }
+
+    /// What may be done there, as bits of [`abi::boot::segment`].
+    pub const fn flags(&self) -> u32 {
+        let write = if self.write { segment::WRITE } else { 0 };
+        let execute = if self.execute { segment::EXECUTE } else { 0 };
+        let hole = if self.hole { segment::HOLE } else { 0 };
+        write | execute | hole
     }
 
     /// Pages in memory.
