@@ -7,6 +7,7 @@
 //! What would pull the ground from under others is done by the loop alone, which holds no borrowed state: components that
 //! were condemned are stopped and started here, and VMs that have ended are buried here.
 
+mod account;
 mod attention;
 mod barriers;
 mod cpu;
@@ -28,7 +29,7 @@ pub use errors::HardwareErrors;
 pub use parts::{Parts, Tables};
 pub use start::run;
 pub use steady::{PERIOD_MS, Steady};
-pub use turn::Turn;
+pub use turn::{Rules, Turn};
 
 use crate::board::Board;
 use crate::vm::{Hazard, NEVER, Queue, Requested, State, Table};
@@ -64,7 +65,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     }
 
     /// One turn of the loop.
-    #[inline]
+    // Each exit and each trap passes here, and a call costs two dozen instructions.
+    #[inline(always)]
     fn step(&mut self) {
         if self.cpu.attention.needs_core() {
             self.attend();
@@ -172,6 +174,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     fn idle(&mut self) {
         let cpu = &mut self.cpu;
         let before = cpu.board.now();
+        cpu.lap(before);
         cpu.arm(cpu.next_deadline());
         let vector = cpu.board.idle();
         cpu.mark = cpu.board.now();

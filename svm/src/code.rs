@@ -10,7 +10,8 @@ use core::ptr::{self, NonNull};
 use core::sync::atomic::Ordering;
 
 /// Places that are remembered: what a guest of some fifteen hypercalls uses between two of its blocks, and what the
-/// context's page has room for. A power of two.
+/// context's page has room for. A power of two. They come in pairs: two calls that a guest makes in turn, and that would have the
+/// same place by chance, must not cost two walks each time.
 const PLACES: usize = 8;
 
 /// One place.
@@ -26,6 +27,13 @@ struct Place {
     path: Path,
 }
 
+impl Place {
+    #[inline(always)]
+    fn is(&self, rip: u64, cr3: u64) -> bool {
+        self.rip == rip && self.cr3 == cr3
+    }
+}
+
 /// Not a linear address, so no instruction is there.
 const NOWHERE: u64 = 1 << 63;
 const NONE: Place =
@@ -34,7 +42,7 @@ const NONE: Place =
 /// The places of one guest.
 pub(crate) struct Code([Place; PLACES]);
 
-/// Where a place is kept. Compilers put many a VMCALL at the same distance from a multiple of 16, so that the lowest bits
+/// Where a place is kept; the other one of the pair is the next best. Compilers put many a VMCALL at the same distance from a multiple of 16, so that the lowest bits
 /// say little: this is Fibonacci hashing (Knuth, The Art of Computer Programming, vol. 3, 6.4).
 fn index(rip: u64) -> usize {
     // A few bits are left.
@@ -50,12 +58,17 @@ impl Code {
         self.0 = [NONE; PLACES];
     }
 
-    /// Remember that the instruction at `rip` is at `bytes`, because the entries of `path` say so.
+    /// Remember that the instruction at `rip` is at `bytes`, because the entries of `path` say so. What was remembered in its place has
+    /// the other one of the pair from then on.
     ///
     /// # Safety
     /// Four bytes can be read there, and the entries, until `clear`.
     pub(crate) unsafe fn remember(&mut self, rip: u64, cr3: u64, bytes: NonNull<u8>, path: Path) {
-        self.0[index(rip)] = Place { rip, cr3, bytes: bytes.as_ptr(), path };
+        let index = index(rip);
+        if !self.0[index].is(rip, cr3) {
+            self.0[index ^ 1] = self.0[index];
+        }
+        self.0[index] = Place { rip, cr3, bytes: bytes.as_ptr(), path };
     }
 
     /// Whether the instruction at `rip` is known to be VMCALL.
@@ -64,9 +77,13 @@ impl Code {
     /// `clear` has been called, and `rip` is canonical.
     #[inline(always)]
     pub(crate) unsafe fn is_vmcall(&self, rip: u64, cr3: u64) -> bool {
-        let place = &self.0[index(rip)];
-        if place.rip != rip || place.cr3 != cr3 {
-            return false;
+        let index = index(rip);
+        let mut place = &self.0[index];
+        if !place.is(rip, cr3) {
+            place = &self.0[index ^ 1];
+            if !place.is(rip, cr3) {
+                return false;
+            }
         }
         for entry in &place.path {
             // SAFETY: as below.
@@ -95,6 +112,33 @@ mod tests {
             let different = 1 + indices.windows(2).filter(|pair| pair[0] != pair[1]).count();
             assert!(different >= PLACES / 2, "{step:#x}: {indices:?}");
         }
+    }
+
+    #[test]
+    fn two_calls_in_turn_are_both_remembered() {
+        // Where a build of Ilwaco had the one that idles and the one that asks for the disk.
+        let first = 0x2_8f9b_u64;
+        let mut others = (1..).map(|step| first + step).filter(|&rip| index(rip) == index(first));
+        let same = [first, others.next().expect("many"), others.next().expect("many")];
+        let bytes = [0x0f_u8, 0x01, 0xc1, 0x90];
+        let table = AtomicU64::new(0x1003);
+        let path = [Entry { at: NonNull::from(&table), said: 0x1003 }; 4];
+        let mut code = Code([NONE; PLACES]);
+        // SAFETY: the arrays live to the end of this function.
+        let remember = |code: &mut Code, rip| unsafe { code.remember(rip, 0x1000, NonNull::from(&bytes).cast(), path) };
+        // SAFETY: nothing is there but what was remembered, and the addresses are canonical.
+        let known = |code: &Code| same.map(|rip| unsafe { code.is_vmcall(rip, 0x1000) });
+        remember(&mut code, same[0]);
+        remember(&mut code, same[1]);
+        assert_eq!(known(&code), [true, true, false]);
+        // Anew, since the page tables lead elsewhere meanwhile, say: that costs no other one its place.
+        remember(&mut code, same[1]);
+        assert_eq!(known(&code), [true, true, false]);
+        remember(&mut code, same[2]);
+        assert_eq!(known(&code), [false, true, true], "the one that was remembered first had to go");
+        let neighbour = (first..).find(|&rip| index(rip) == index(first) ^ 1).expect("many");
+        remember(&mut code, neighbour);
+        assert_eq!(known(&code), [false, true, false], "the one that was in its place has the other one");
     }
 
     #[test]

@@ -20,6 +20,7 @@ pub mod exit;
 pub mod instruction;
 #[cfg(any(test, feature = "detect"))]
 pub mod intercepts;
+mod interface;
 mod linear;
 pub mod npt;
 mod plan;

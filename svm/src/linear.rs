@@ -57,19 +57,26 @@ pub(crate) fn locate<M: GuestMemory>(memory: &M, cr3: u64, address: u64) -> Opti
     Some((unsafe { page(memory, physical)?.cast::<u8>().add(offset) }, path))
 }
 
-/// Copy the bytes at the linear `address` until `bytes` is full or there are no more. How many there were.
+/// Copy the bytes at the linear `address` until `bytes`, which is shorter than a page, is full or there are no more. How many there were.
 pub(crate) fn fetch<M: GuestMemory>(memory: &M, cr3: u64, address: u64, bytes: &mut [u8]) -> usize {
-    let mut at = address;
-    for (count, byte) in bytes.iter_mut().enumerate() {
-        let place = walk(memory, cr3, at).and_then(|(physical, _)| Some((page(memory, physical)?, physical)));
-        let Some((page, physical)) = place else { return count };
-        let offset = usize::try_from(physical & 0xfff).unwrap_or(0);
-        // SAFETY: the page is readable by `GuestMemory`'s contract, and the index is below 512.
-        let word = unsafe { page.as_ref() }[offset / 8].load(Ordering::Relaxed);
-        *byte = word.to_le_bytes()[offset % 8];
-        at = at.wrapping_add(1);
+    let first = usize::try_from(address & 0xfff).unwrap_or(0);
+    let in_first = (4096 - first).min(bytes.len());
+    let (here, there) = bytes.split_at_mut(in_first);
+    let mut count = 0;
+    // An instruction lies in two pages at most: each is looked for once.
+    for (part, at, offset) in [(here, address, first), (there, address.wrapping_add(in_first as u64), 0)] {
+        if part.is_empty() {
+            break;
+        }
+        let Some(page) = walk(memory, cr3, at).and_then(|(physical, _)| page(memory, physical)) else { break };
+        for (byte, offset) in part.iter_mut().zip(offset..) {
+            // SAFETY: the page is readable by `GuestMemory`'s contract, and the index is below 512: no part is longer than the rest of its page.
+            let word = unsafe { page.as_ref() }[offset / 8].load(Ordering::Relaxed);
+            *byte = word.to_le_bytes()[offset % 8];
+        }
+        count += part.len();
     }
-    bytes.len()
+    count
 }
 
 #[cfg(test)]

@@ -1,13 +1,10 @@
 //! SVM on one CPU: switched on, and whose state is in the registers.
 
 use crate::cr;
-use crate::npt::Npt;
 use crate::plan::Plan;
-use crate::vcpu::SvmVcpu;
 use backend::xstate::State;
-use backend::{Backend, Barriers, Frames, Tags, barriers};
+use backend::{Barriers, Tags, barriers};
 use core::arch::asm;
-use core::convert::Infallible;
 use core::marker::PhantomData;
 use core::ptr::{self, NonNull};
 use x86::msr;
@@ -40,9 +37,9 @@ pub struct Svm {
     /// What comes with every exit. While there is any, `active` stays 0.
     pub(crate) exit: Barriers,
     /// What comes with the next entry. While there is any, `active` is 0.
-    pending: Barriers,
+    pub(crate) pending: Barriers,
     /// What comes with every entry. While there is any, `active` stays 0.
-    entry: Barriers,
+    pub(crate) entry: Barriers,
     /// There is any of these three.
     pub(crate) is_guarded: bool,
     pub(crate) plan: Plan,
@@ -178,57 +175,17 @@ impl Svm {
         }
     }
 
+    /// Carry out barriers now.
+    pub(crate) fn execute(&mut self, barriers: Barriers) {
+        // SAFETY: as in `carry_out`.
+        unsafe { barriers::execute(barriers) };
+    }
+
     /// The state in the registers is not to be saved to `state` any more.
     pub(crate) fn disown(&mut self, state: *mut State) {
         if self.owner == state {
             self.owner = ptr::null_mut();
         }
-        self.active = 0;
-    }
-}
-
-impl Backend for Svm {
-    type Vcpu = SvmVcpu;
-    type Tables = Npt;
-    /// VMRUN judges what `init` writes, so nothing is refused before.
-    type Error = Infallible;
-    const ENDS_QUANTUM: bool = false;
-
-    #[inline]
-    fn ends_quantum(&self) -> bool {
-        false
-    }
-
-    fn new_tables<F: Frames>(&self, frames: &mut F) -> Option<Npt> {
-        // The CPU always keeps accessed and dirty bits.
-        Npt::new(frames, true)
-    }
-
-    fn at_exits(&mut self, barriers: Barriers) {
-        self.exit = barriers;
-        self.is_guarded |= !barriers.is_none();
-        self.active = 0;
-    }
-
-    fn at_entries(&mut self, barriers: Barriers) {
-        self.entry = barriers;
-        self.before_entry(barriers);
-    }
-
-    fn before_entry(&mut self, barriers: Barriers) {
-        self.pending = self.pending.with(barriers);
-        self.is_guarded |= !barriers.is_none();
-        self.active = 0;
-    }
-
-    fn now(&mut self, barriers: Barriers) {
-        // SAFETY: as in `carry_out`.
-        unsafe { barriers::execute(barriers) };
-    }
-
-    #[inline]
-    fn flush(&mut self, vcpu: &mut SvmVcpu, _: &Npt) {
-        vcpu.forget();
         self.active = 0;
     }
 }

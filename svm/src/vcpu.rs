@@ -2,6 +2,7 @@
 
 use crate::code::Code;
 use crate::cr;
+use crate::entry::Crossing;
 use crate::exit::{self, code};
 use crate::instruction::{self, Instruction};
 use crate::npt::Npt;
@@ -27,18 +28,8 @@ pub const VCPU_BYTES: usize = 3712;
 /// What the core keeps of a guest's processor beside the VMCB. It is entered where it lies: see [`Vcpu::init`].
 #[repr(C, align(64))]
 pub struct SvmVcpu {
-    /// The exit assembly pushes them, downwards from `host_rsp`. RAX is copied from and to the VMCB.
-    pub(crate) registers: GeneralRegisters,
-    /// The core's RSP while the guest runs.
-    pub(crate) host_rsp: u64,
-    /// Null before `init`.
-    pub(crate) vmcb: *mut Vmcb,
-    /// Physical address of the VMCB.
-    pub(crate) vmcb_physical: u64,
-    /// Physical address of the VMCB that holds the core's state.
-    pub(crate) host_vmcb: u64,
-    /// What comes with every exit of `entry::enter_with_barriers`.
-    pub(crate) at_exit: u32,
+    /// What entries and exits go by.
+    crossing: Crossing,
     /// Where `init` found this value to lie: exits push to there.
     home: usize,
     /// RIP behind the instruction that exited, where `skip_instruction` may be asked for.
@@ -86,7 +77,7 @@ impl SvmVcpu {
     fn vmcb(&mut self) -> Option<&mut Vmcb> {
         // SAFETY: null, or the frame that `init` was given, which is a VMCB and this value's alone until `release`. The CPU
         // uses it only inside `entry::enter`.
-        unsafe { self.vmcb.as_mut() }
+        unsafe { self.crossing.vmcb.as_mut() }
     }
 
     /// Make this the guest that can be entered at once, in one step or two: what the CPU has to read or forget at the next
@@ -128,7 +119,7 @@ impl SvmVcpu {
         if raw == code::INVALID_OPCODE {
             // SAFETY: not null, for it has just been used. `init` has cleared `code`, and an instruction was at RIP.
             let (rip, is_vmcall) = unsafe {
-                let save = &(*self.vmcb).save;
+                let save = &(*self.crossing.vmcb).save;
                 (save.rip, self.code.is_vmcall(save.rip, save.cr3))
             };
             if is_vmcall {
@@ -144,7 +135,7 @@ impl SvmVcpu {
     #[inline(never)]
     fn run_with_barriers(&mut self, cpu: &mut Svm) -> Exit {
         // SAFETY: as in `run`.
-        let raw = unsafe { entry::enter_with_barriers(self) };
+        let raw = unsafe { entry::enter_with_barriers(&raw mut self.crossing) };
         self.serve(cpu, raw)
     }
 
@@ -158,7 +149,7 @@ impl SvmVcpu {
                 vmcb.control.bus_locks = 1;
             }
         }
-        let registers = self.registers;
+        let registers = self.crossing.registers;
         let Some(vmcb) = self.vmcb() else { return NO_VMCB };
         if (raw == code::INVALID || raw == code::INVALID_32) && vmcb.control.tlb_control != tlb::KEEP {
             cpu.tags.flush_failed();
@@ -224,7 +215,7 @@ impl SvmVcpu {
 
     /// A write of a control register: one that changes nothing is the guest's own business.
     fn control_write<M: GuestMemory>(&mut self, exit: Exit, memory: &M) -> Exit {
-        let registers = self.registers;
+        let registers = self.crossing.registers;
         let Some(vmcb) = self.vmcb() else { return exit };
         let save = &vmcb.save;
         let (found, length) = fetch(memory, save.rip, save.cr3);
@@ -318,20 +309,20 @@ impl Vcpu for SvmVcpu {
     type Cpu = Svm;
 
     unsafe fn init(&mut self, cpu: &mut Svm, config: &VcpuConfig<'_, Npt>) -> Result<(), Infallible> {
-        self.registers = GeneralRegisters { rdi: config.argument, ..GeneralRegisters::default() };
+        self.crossing.registers = GeneralRegisters { rdi: config.argument, ..GeneralRegisters::default() };
         self.state.reset();
         self.code.clear();
         self.tag = Tag::NONE;
         cpu.active = 0;
-        self.vmcb = config.frame_pointer.as_ptr().cast();
-        self.vmcb_physical = config.frame;
-        self.host_vmcb = cpu.host_vmcb();
-        self.at_exit = cpu.exit.raw();
+        self.crossing.vmcb = config.frame_pointer.as_ptr().cast();
+        self.crossing.vmcb_physical = config.frame;
+        self.crossing.host_vmcb = cpu.host_vmcb();
+        self.crossing.at_exit = cpu.exit.raw();
         self.next = config.entry;
         self.bus_locks = 0;
         self.changed = true;
         // SAFETY: the frame is ours by this function's contract, and as large and aligned as a VMCB; zeros are valid.
-        unsafe { self.vmcb.write_bytes(0, 1) };
+        unsafe { self.crossing.vmcb.write_bytes(0, 1) };
         if let Some(vmcb) = self.vmcb() {
             fill(vmcb, cpu, config);
         }
@@ -341,7 +332,7 @@ impl Vcpu for SvmVcpu {
 
     #[inline]
     fn registers(&mut self) -> &mut GeneralRegisters {
-        &mut self.registers
+        &mut self.crossing.registers
     }
 
     #[inline]
@@ -351,13 +342,13 @@ impl Vcpu for SvmVcpu {
                 return NO_VMCB;
             }
             // So an exit without any costs nothing, not even a look.
-            if self.at_exit != 0 {
+            if self.crossing.at_exit != 0 {
                 return self.run_with_barriers(cpu);
             }
         }
         // SAFETY: this value lies where it lay at `init`, which made the VMCB for it, and its state is in the registers:
         // `active` and `activate` say so.
-        let raw = unsafe { entry::enter(self) };
+        let raw = unsafe { entry::enter(&raw mut self.crossing) };
         self.serve(cpu, raw)
     }
 
@@ -386,9 +377,9 @@ impl Vcpu for SvmVcpu {
 
     fn position(&self, _cpu: &mut Svm) -> Interrupted {
         // SAFETY: as `SvmVcpu::vmcb`.
-        match unsafe { self.vmcb.as_ref() } {
+        match unsafe { self.crossing.vmcb.as_ref() } {
             Some(Vmcb { save, .. }) => {
-                Interrupted { rip: save.rip, rsp: save.rsp, rflags: save.rflags, rax: self.registers.rax }
+                Interrupted { rip: save.rip, rsp: save.rsp, rflags: save.rflags, rax: self.crossing.registers.rax }
             }
             None => Interrupted::default(),
         }
@@ -420,7 +411,7 @@ impl Vcpu for SvmVcpu {
         *to = VcpuState::INITIAL;
         let layout = Layout::detect(cpu.plan.xcr0);
         self.state.export(&layout, to);
-        let registers = self.registers;
+        let registers = self.crossing.registers;
         let Some(Vmcb { control, save }) = self.vmcb() else { return };
         to.general = registers.export(save.rsp);
         to.rip = save.rip;
@@ -437,7 +428,7 @@ impl Vcpu for SvmVcpu {
         cpu.disown(&raw mut self.state);
         self.forget();
         self.state.import(&layout, from);
-        self.registers = GeneralRegisters::from(&from.general);
+        self.crossing.registers = GeneralRegisters::from(&from.general);
         self.next = from.rip;
         self.changed = true;
         if let Some(Vmcb { control, save }) = self.vmcb() {
@@ -458,8 +449,8 @@ impl Vcpu for SvmVcpu {
     fn release(&mut self, cpu: &mut Svm) {
         cpu.disown(&raw mut self.state);
         self.code.clear();
-        self.vmcb = ptr::null_mut();
-        self.vmcb_physical = 0;
+        self.crossing.vmcb = ptr::null_mut();
+        self.crossing.vmcb_physical = 0;
         self.home = 0;
     }
 }

@@ -16,6 +16,7 @@ mod error;
 pub mod exit;
 pub mod fields;
 mod host;
+mod interface;
 mod plan;
 #[cfg(any(test, feature = "detect"))]
 mod record;

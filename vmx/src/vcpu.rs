@@ -1,6 +1,7 @@
 //! A guest's processor on VT-x.
 
 use crate::cr;
+use crate::entry::Crossing;
 use crate::ept::{self, Ept};
 use crate::error::Error;
 use crate::fields::Writable;
@@ -28,16 +29,8 @@ pub const VCPU_BYTES: usize = 3200;
 /// What the core keeps of a guest's processor beside the VMCS. It is entered where it lies: see [`Vcpu::init`].
 #[repr(C, align(64))]
 pub struct VtxVcpu {
-    /// The exit assembly pushes them, downwards from `host_rsp`.
-    pub(crate) registers: GeneralRegisters,
-    /// The core's RSP while the guest runs.
-    pub(crate) host_rsp: u64,
-    /// The guest's CR2 while it does not run.
-    pub(crate) cr2: u64,
-    /// VM-instruction error of the last VMRESUME that failed.
-    pub(crate) resume_error: u64,
-    /// What comes with every exit, where it goes to `exit_guest_with_barriers`.
-    pub(crate) at_exit: u32,
+    /// What entries and exits go by.
+    crossing: Crossing,
     /// Bus locks that the guest has taken.
     bus_locks: u32,
     /// Physical address of the VMCS, 0 before `init`.
@@ -109,7 +102,7 @@ impl VtxVcpu {
         if locked {
             self.bus_locks = self.bus_locks.saturating_add(1);
         }
-        let (exit, behind) = exit::decode(raw, self.resume_error, &vmcs, &self.registers);
+        let (exit, behind) = exit::decode(raw, self.crossing.resume_error, &vmcs, &self.crossing.registers);
         if behind {
             skip(vmcs);
         }
@@ -212,7 +205,7 @@ impl VtxVcpu {
                 },
             )?;
         }
-        let stack = u64::try_from((&raw const self.host_rsp).addr()).unwrap_or(0);
+        let stack = u64::try_from((&raw const self.crossing.host_rsp).addr()).unwrap_or(0);
         cpu.host.write(vmcs, entry::exit_address(cpu.exit), stack)
     }
 }
@@ -247,10 +240,10 @@ impl Vcpu for VtxVcpu {
     unsafe fn init(&mut self, cpu: &mut Vtx, config: &VcpuConfig<'_, Ept>) -> Result<(), Error> {
         self.vmcs = 0;
         self.home = 0;
-        self.registers = GeneralRegisters { rdi: config.argument, ..GeneralRegisters::default() };
-        self.cr2 = 0;
-        self.resume_error = 0;
-        self.at_exit = cpu.exit.raw();
+        self.crossing.registers = GeneralRegisters { rdi: config.argument, ..GeneralRegisters::default() };
+        self.crossing.cr2 = 0;
+        self.crossing.resume_error = 0;
+        self.crossing.at_exit = cpu.exit.raw();
         self.bus_locks = 0;
         self.tag = Tag::NONE;
         self.state.reset();
@@ -271,7 +264,7 @@ impl Vcpu for VtxVcpu {
 
     #[inline]
     fn registers(&mut self) -> &mut GeneralRegisters {
-        &mut self.registers
+        &mut self.crossing.registers
     }
 
     #[inline]
@@ -285,7 +278,7 @@ impl Vcpu for VtxVcpu {
         let mut vmcs = unsafe { LoadedVmcs::assume(cpu) };
         vmcs.set(Guest32::PreemptionTimer, units);
         // SAFETY: the VMCS was made for this value, which lies where it lay then (`activate`).
-        let raw = unsafe { entry::enter(self) };
+        let raw = unsafe { entry::enter(&raw mut self.crossing) };
         if raw == exit::HYPERCALL { Exit::Hypercall } else { self.other_exit(vmcs, raw) }
     }
 
@@ -295,7 +288,7 @@ impl Vcpu for VtxVcpu {
                 rip: vmcs.get(GuestNatural::Rip),
                 rsp: vmcs.get(GuestNatural::Rsp),
                 rflags: vmcs.get(GuestNatural::Rflags),
-                rax: self.registers.rax,
+                rax: self.crossing.registers.rax,
             },
             None => Interrupted::default(),
         }
@@ -329,9 +322,9 @@ impl Vcpu for VtxVcpu {
         *to = VcpuState::INITIAL;
         let layout = Layout::detect(cpu.plan.xcr0);
         self.state.export(&layout, to);
-        to.cr2 = self.cr2;
+        to.cr2 = self.crossing.cr2;
         let Some(vmcs) = self.loaded(cpu) else { return };
-        to.general = self.registers.export(vmcs.get(GuestNatural::Rsp));
+        to.general = self.crossing.registers.export(vmcs.get(GuestNatural::Rsp));
         to.rip = vmcs.get(GuestNatural::Rip);
         to.rflags = filter_flags(vmcs.get(GuestNatural::Rflags));
         to.cr3 = vmcs.get(GuestNatural::Cr3);
@@ -348,8 +341,8 @@ impl Vcpu for VtxVcpu {
         cpu.active = 0;
         self.tag = Tag::NONE;
         self.state.import(&layout, from);
-        self.registers = GeneralRegisters::from(&from.general);
-        self.cr2 = from.cr2;
+        self.crossing.registers = GeneralRegisters::from(&from.general);
+        self.crossing.cr2 = from.cr2;
         if let Some(mut vmcs) = self.loaded(cpu) {
             vmcs.set(GuestNatural::Rsp, from.general.rsp);
             vmcs.set(GuestNatural::Rip, from.rip);

@@ -2,21 +2,20 @@
 
 use crate::error::Error;
 use crate::fields::{Field, ReadOnly32, Value, Writable};
-use crate::vtx::Vtx;
 use core::arch::asm;
 use core::marker::PhantomData;
 
-/// Proof that a certain VMCS is the current one of this CPU, for as long as nobody else can use the CPU's [`Vtx`] to load
-/// another. Neither `Send` nor `Sync`.
+/// Proof that a certain VMCS is the current one of this CPU, for as long as nobody else can use what stands for the
+/// CPU ([`Vtx`](crate::Vtx)) to load another. Neither `Send` nor `Sync`.
 pub struct LoadedVmcs<'cpu> {
-    cpu: PhantomData<(&'cpu mut Vtx, *const ())>,
+    cpu: PhantomData<(&'cpu mut (), *const ())>,
 }
 
 impl<'cpu> LoadedVmcs<'cpu> {
     /// # Safety
-    /// The VMCS that the caller means is current on the CPU of `_cpu`.
+    /// `_cpu` stands for a CPU, on which the VMCS that the caller means is current, and nobody can load another one without it.
     #[inline]
-    pub(crate) unsafe fn assume(_cpu: &'cpu mut Vtx) -> Self {
+    pub(crate) unsafe fn assume<Cpu>(_cpu: &'cpu mut Cpu) -> Self {
         LoadedVmcs { cpu: PhantomData }
     }
 

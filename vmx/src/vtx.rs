@@ -1,14 +1,12 @@
 //! VT-x on one CPU: switched on, and what is loaded.
 
 use crate::cr::{self, fixed};
-use crate::ept::{self, Ept};
 use crate::error::Error;
 use crate::host::HostState;
 use crate::plan::Plan;
-use crate::vcpu::VtxVcpu;
 use crate::vmcs::LoadedVmcs;
 use crate::xstate::State;
-use backend::{Backend, Barriers, Frames, Tags, barriers};
+use backend::{Barriers, Tags, barriers};
 use core::arch::asm;
 use core::marker::PhantomData;
 use core::ptr::{self, NonNull};
@@ -34,7 +32,7 @@ pub struct Vtx {
     /// What comes with the next entry. While there is any, `active` is 0.
     pub(crate) pending: Barriers,
     /// What comes with every entry. While there is any, `active` stays 0.
-    entry: Barriers,
+    pub(crate) entry: Barriers,
     pub(crate) plan: Plan,
     pub(crate) host: HostState,
     not_send: PhantomData<*const ()>,
@@ -216,6 +214,12 @@ impl Vtx {
         }
     }
 
+    /// Carry out barriers now.
+    pub(crate) fn execute(&mut self, barriers: Barriers) {
+        // SAFETY: as in `carry_out`.
+        unsafe { barriers::execute(barriers) };
+    }
+
     /// The state in the registers is not to be saved to `state` any more.
     pub(crate) fn disown(&mut self, state: *mut State) {
         if self.owner == state {
@@ -225,6 +229,7 @@ impl Vtx {
     }
 
     /// Forget translations that a VM with the same tables may have left behind.
+    #[inline]
     pub(crate) fn forget(&mut self, ept_pointer: u64) {
         invept(self.plan.invept, ept_pointer);
     }
@@ -235,46 +240,6 @@ impl Vtx {
         let descriptor = [0_u64; 2];
         // SAFETY: VMX root operation; the CPU has this type, as `Plan` requires. It only forgets.
         unsafe { asm!("invvpid {}, [{}]", in(reg) ALL_CONTEXTS, in(reg) &descriptor, options(nostack)) };
-    }
-}
-
-impl Backend for Vtx {
-    type Vcpu = VtxVcpu;
-    type Tables = Ept;
-    type Error = Error;
-    const ENDS_QUANTUM: bool = true;
-
-    fn new_tables<F: Frames>(&self, frames: &mut F) -> Option<Ept> {
-        Ept::new(frames, self.plan.ept_accessed_dirty)
-    }
-
-    fn at_exits(&mut self, barriers: Barriers) {
-        self.exit = barriers;
-    }
-
-    fn at_entries(&mut self, barriers: Barriers) {
-        self.entry = barriers;
-        self.before_entry(barriers);
-    }
-
-    fn before_entry(&mut self, barriers: Barriers) {
-        self.pending = self.pending.with(barriers);
-        self.active = 0;
-    }
-
-    fn now(&mut self, barriers: Barriers) {
-        // SAFETY: as in `carry_out`.
-        unsafe { barriers::execute(barriers) };
-    }
-
-    #[inline]
-    fn ends_quantum(&self) -> bool {
-        !self.plan.timer_wrong
-    }
-
-    #[inline]
-    fn flush(&mut self, _: &mut VtxVcpu, tables: &Ept) {
-        invept(self.plan.invept, ept::pointer(tables));
     }
 }
 

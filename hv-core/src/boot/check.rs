@@ -1,6 +1,9 @@
 //! Whether a boot record can be believed, as far as that is cheap to see. Pure. Whoever made the record says what is wrong in words;
 //! here a field and a value will do.
 
+pub(super) use super::field::ensure;
+pub use super::field::{Checked, Field, Refused};
+use super::shape::{check_layout, is_image};
 use crate::memory::frames::Entry;
 use abi::barriers::BarrierPlan;
 use abi::boot::screen::{self, Glyph};
@@ -8,77 +11,12 @@ use abi::boot::{
     BootRecord, CORE_ALIGN, Component, DIRECT_MAP_BYTES, Extent, MAGIC, MMIO_WINDOW, MMIO_WINDOW_END, NONE, Program,
     Range, VERSION, Vms, features, owner, program, segment,
 };
-use abi::claim::RESERVE_LEAST;
 use abi::component::layout;
 use abi::guest;
-use abi::limits::{MAX_RINGS_PER_COMPONENT, MAX_SEATS, MAX_SLOTS, PAGE_SIZE, VM_MEMORY_MAX, VM_MEMORY_MIN};
-use abi::manifest::{ANY, CORE, image_flags};
+use abi::limits::{MAX_RINGS_PER_COMPONENT, MAX_SEATS, MAX_SLOTS, PAGE_SIZE};
+use abi::manifest::{ANY, CORE};
 use abi::record::{self, Cell, Record};
 use abi::service::Service;
-use abi::tenant::Tenant;
-
-/// Fields that can be wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum Field {
-    Address,
-    Magic,
-    Version,
-    Bytes,
-    Backend,
-    Features,
-    Count,
-    RangeBounds,
-    RangeOrder,
-    RangeOwner,
-    Own,
-    Core,
-    Root,
-    FrameTable,
-    FreeFrames,
-    Glyphs,
-    TscHz,
-    LocalApic,
-    IoApic,
-    Msix,
-    Bar,
-    Ring,
-    Component,
-    Policy,
-    Segment,
-    SegmentAccess,
-    SegmentOverlap,
-    SegmentOwner,
-    Entry,
-    Image,
-    Screen,
-    Options,
-    SelfTest,
-    VmCounts,
-    VmRecords,
-    VmCells,
-    VmRecord,
-    VmImage,
-    VmArgs,
-    Device,
-    Service,
-    Barriers,
-}
-
-/// A field that is wrong, and what it holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub struct Refused {
-    pub field: Field,
-    pub value: u64,
-}
-
-/// Nothing wrong, or the first field that is.
-pub type Checked = Result<(), Refused>;
-
-pub(super) fn ensure(good: bool, field: Field, value: impl Into<u64>) -> Checked {
-    if good { Ok(()) } else { Err(Refused { field, value: value.into() }) }
-}
 
 /// What the core knows by itself.
 #[derive(Clone, Copy, Debug)]
@@ -249,8 +187,9 @@ fn check_rings(record: &BootRecord) -> Checked {
         let known = |end: u32| end == CORE || end < record.component_count;
         let ends = known(ring.producer) && known(ring.consumer) && ring.producer != ring.consumer;
         let slots = ring.slots.is_power_of_two() && ring.slots <= abi::ring::MAX_SLOTS;
-        let fits = slots && abi::ring::ring_bytes(ring.slots) <= layout::RING_STRIDE;
+        let fits = slots && ring.bytes() <= layout::RING_STRIDE;
         let with_core = ring.producer == CORE || ring.consumer == CORE;
+        let fits = fits && !(with_core && ring.data_pages != 0);
         let about = if with_core { Service::from_raw(ring.service).is_some() } else { ring.service == Service::NONE };
         ensure(ends && fits && about, Field::Ring, ring.slots)?;
     }
@@ -286,20 +225,8 @@ fn check_component(record: &BootRecord, component: &Component) -> Checked {
 
 fn check_image(record: &BootRecord, number: u32, image: &abi::boot::Image) -> Checked {
     let entry = &image.entry;
-    let (rx, tx) = (entry.rx_slots, entry.tx_slots);
-    let none = rx == 0 && tx == 0;
-    let slots = rx.is_power_of_two() && tx.is_power_of_two() && rx.saturating_add(tx) <= abi::nic::MAX_SLOTS_TOTAL;
-    let room = abi::nic::WINDOW_STRIDE.min(guest::IMAGE_BASE - guest::NIC_BASE);
-    let nic = none || slots && abi::nic::nic_pages(rx, tx) * PAGE_SIZE <= room;
-    let memory =
-        (VM_MEMORY_MIN..=VM_MEMORY_MAX).contains(&entry.memory_bytes) && entry.memory_bytes.is_multiple_of(PAGE_SIZE);
     let served = [entry.net, entry.pager].iter().all(|&by| by == ANY || u32::from(by) < record.component_count);
-    let reserve = (RESERVE_LEAST..=entry.limit_frames).contains(&entry.reserve_frames);
-    let flags = entry.flags & !image_flags::ALL == 0 && (!entry.starts_lazily() || entry.can_start_lazily());
-    let tenant = Tenant::from_raw(entry.tenant).is_some() && entry.reserved == 0 && entry.reserved2 == 0;
-    let disk = entry.disk.is_valid();
-    let good = nic && memory && served && reserve && flags && tenant && disk && entry.share().is_valid();
-    ensure(good, Field::Image, number)?;
+    ensure(served && is_image(entry), Field::Image, number)?;
     check_program(record, &image.program, guest::IMAGE_BASE, entry.memory_bytes, Some(number))
 }
 
@@ -309,28 +236,13 @@ fn check_program(record: &BootRecord, program: &Program, low: u64, high: u64, im
     if program.state != program::GOOD {
         return Ok(());
     }
-    ensure(program.segment_count as usize <= program.segments.len(), Field::Count, program.segment_count)?;
-    let mut starts = false;
-    for (i, part) in program.segments().iter().enumerate() {
-        let bytes = u64::from(part.pages) * PAGE_SIZE;
-        let inside = part.address >= low && part.address <= high && bytes <= high - part.address;
-        ensure(inside && bytes != 0 && part.address.is_multiple_of(PAGE_SIZE), Field::Segment, part.address)?;
-        let (write, execute) = (part.flags & segment::WRITE != 0, part.flags & segment::EXECUTE != 0);
-        let hole = part.flags & segment::HOLE != 0;
-        let known = part.flags & !(segment::WRITE | segment::EXECUTE | segment::HOLE) == 0;
-        let access =
-            known && !(write && execute) && !(hole && (write || execute || part.bytes != 0 || image.is_none()));
-        ensure(access, Field::SegmentAccess, part.flags)?;
-        let end = part.address + bytes;
-        let meets = |other: &&abi::boot::Segment| {
-            part.address < other.address + u64::from(other.pages) * PAGE_SIZE && other.address < end
-        };
-        ensure(!program.segments[..i].iter().any(|other| meets(&other)), Field::SegmentOverlap, part.address)?;
+    check_layout(program, low, high, image.is_some())?;
+    for part in program.segments() {
         // What a component only reads is mapped whole from where it lies.
-        let whole = image.is_some() || write || part.bytes == bytes;
+        let whole =
+            image.is_some() || part.flags & segment::WRITE != 0 || part.bytes == u64::from(part.pages) * PAGE_SIZE;
         let used = part.bytes.checked_next_multiple_of(PAGE_SIZE);
         let lies = part.pristine.is_multiple_of(PAGE_SIZE)
-            && part.bytes <= bytes
             && (part.bytes == 0 || used.is_some_and(|used| is_owned(record, part.pristine, used, owner::MODULE, 0)));
         let tail = match image {
             Some(number) if !part.bytes.is_multiple_of(PAGE_SIZE) => {
@@ -339,9 +251,8 @@ fn check_program(record: &BootRecord, program: &Program, low: u64, high: u64, im
             _ => part.tail == 0,
         };
         ensure(whole && lies && tail, Field::SegmentOwner, part.pristine)?;
-        starts |= execute && (part.address..end).contains(&program.entry);
     }
-    ensure(starts, Field::Entry, program.entry)
+    Ok(())
 }
 
 fn check_options(record: &BootRecord) -> Checked {

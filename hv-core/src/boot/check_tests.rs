@@ -64,8 +64,15 @@ pub fn good() -> &'static mut BootRecord {
     record.pci[0] = boot::PciDevice { bar_count: 1, bars: [bar; 6], ..boot::PciDevice::default() };
     record.pci_count = 1;
     let name = Name::new("pager").expect("short");
-    let ring =
-        |producer, consumer| abi::manifest::Ring { name, producer, consumer, slots: 64, service: Service::Pager.raw() };
+    let ring = |producer, consumer| abi::manifest::Ring {
+        name,
+        producer,
+        consumer,
+        slots: 64,
+        service: Service::Pager.raw(),
+        data_pages: 0,
+        reserved: 0,
+    };
     (record.rings[0], record.rings[1], record.ring_count) = (ring(CORE, 0), ring(0, CORE), 2);
     let component = &mut record.components[0];
     component.entry.policy_count = 2;
@@ -91,7 +98,7 @@ pub fn good() -> &'static mut BootRecord {
     record.image_count = 1;
     record.options = Options::default();
     let (records, cells) =
-        (extent(5 * MIB + 8 * PAGE_SIZE, 4 * PAGE_SIZE), extent(5 * MIB + 16 * PAGE_SIZE, 3 * PAGE_SIZE));
+        (extent(5 * MIB + 8 * PAGE_SIZE, 5 * PAGE_SIZE), extent(5 * MIB + 16 * PAGE_SIZE, 3 * PAGE_SIZE));
     record.vms = Vms { records, cells, slots: 100, seats: 40, written: 0, written_cells: 0 };
     record
 }
@@ -365,6 +372,25 @@ fn a_ring_between_components_is_about_no_service() {
     assert_eq!(pair(Service::NONE), Ok(()));
     assert_eq!(pair(Service::Pager.raw()), Err(Refused { field: Field::Ring, value: 64 }));
     assert_eq!(refused(|record| record.rings[0].service = Service::NONE).0, Field::Ring);
+}
+
+/// Data lies behind rings between components only, and fits with the slots.
+#[test]
+fn a_ring_between_components_may_have_data() {
+    let with = |data_pages: u32| {
+        let record = good();
+        (record.components[1], record.component_count) = (record.components[0], 2);
+        record.components[1].entry.priority += 1;
+        let ring = abi::manifest::Ring { producer: 0, consumer: 1, service: Service::NONE, ..record.rings[0] };
+        (record.rings[2], record.ring_count) = (abi::manifest::Ring { data_pages, ..ring }, 3);
+        check(record, &GIVEN)
+    };
+    let most = (layout::RING_STRIDE - abi::ring::ring_bytes(64)) / PAGE_SIZE;
+    let most = u32::try_from(most).expect("few");
+    assert_eq!([with(1), with(most)], [Ok(()); 2]);
+    let refused_ring = Err(Refused { field: Field::Ring, value: 64 });
+    assert_eq!([with(most + 1), with(u32::MAX)], [refused_ring; 2]);
+    assert_eq!(refused(|record| record.rings[0].data_pages = 1).0, Field::Ring);
 }
 
 /// The same lie about a segment of the component and of the image.

@@ -5,11 +5,13 @@ pub mod check;
 #[cfg(test)]
 mod check_tests;
 mod fatal;
+mod field;
 mod frames;
 mod handover;
 pub mod options;
 #[cfg(feature = "selftest")]
 pub mod selftest;
+mod shape;
 mod start;
 #[cfg(feature = "svm")]
 mod svm;
@@ -23,6 +25,7 @@ pub use frames::give_back;
 pub use handover::{Boot, Virtualization};
 #[cfg(feature = "selftest")]
 pub use selftest::Spoil;
+pub use shape::{check_layout, is_image};
 pub use start::start;
 #[cfg(feature = "svm")]
 pub use svm::start_svm;

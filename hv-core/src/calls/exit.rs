@@ -15,17 +15,19 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         let Self { vms, cpu, .. } = self;
         let Some(vm) = vms.by_id(turn.vm) else { return };
         cpu.plan.turn = Some(turn);
+        let start = cpu.mark;
+        // A turn lasts no longer than the longest quantum.
+        let until = start.wrapping_add(turn.left_ticks);
         let mut deadline = cpu.timers.next().min(cpu.components.next_deadline);
         if !B::ENDS_QUANTUM {
-            deadline = deadline.min(turn.until);
+            deadline = deadline.min(until);
         }
         // One branch for what few processors need.
         if cpu.crossings.are_looked_at() {
-            deadline = deadline.min(cpu.cross_to(vm, turn.until));
+            deadline = deadline.min(cpu.cross_to(vm, until));
         }
         cpu.arm(deadline);
-        let start = cpu.mark;
-        cpu.enter_until(vm, turn.until);
+        cpu.enter_until(vm, until);
         // An exit loads the core's own address space.
         cpu.loaded = None;
         cpu.mark = cpu.board.now();
@@ -33,6 +35,9 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         cpu.counters.guest_ticks += ran;
         vm.ran_ticks += ran;
         vm.burst_ticks += ran;
+        if cpu.plan.ran(ran) {
+            vm.ahead_ticks = vm.ahead_ticks.saturating_sub(ran);
+        }
     }
 }
 

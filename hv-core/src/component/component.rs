@@ -67,6 +67,8 @@ pub struct Component {
     pub watched: u64,
     /// Ticks that it ran since boot.
     pub ran_ticks: u64,
+    /// Of these, those of which it is known on whose behalf they were.
+    pub billed_ticks: u64,
     /// TSC of its last start, and deaths in quick succession that were its own fault.
     pub started_at: u64,
     /// See `started_at`.
@@ -74,6 +76,12 @@ pub struct Component {
 }
 
 impl Component {
+    /// Ticks that it ran and of which it was not known on whose behalf. They are known from now on.
+    #[inline]
+    pub fn take_unbilled(&mut self) -> u64 {
+        self.ran_ticks - core::mem::replace(&mut self.billed_ticks, self.ran_ticks)
+    }
+
     /// The bytes at `address..address + len` of the component's own memory (image or stack), or `None` when they are not
     /// all its own. The address is an allegation.
     pub fn read(&self, address: u64, len: usize) -> Option<SharedMemory> {

@@ -153,7 +153,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             self.resync(endpoint);
         }
         // What the core did is nobody's time.
-        self.cpu.mark = self.cpu.board.now();
+        let now = self.cpu.board.now();
+        self.cpu.lap(now);
     }
 }
 

@@ -260,6 +260,12 @@ impl Endpoint {
         self.to.in_flight().expect("a ring")
     }
 
+    /// Whether the party has said something that was not taken.
+    #[cfg(test)]
+    pub fn has_untaken(&mut self) -> bool {
+        self.from.available().is_ok_and(|messages| messages != 0)
+    }
+
     /// A look at whether the party takes its messages. True when it has taken none since the last look, and there were some then.
     pub fn is_stuck(&mut self) -> bool {
         // One that writes nonsense takes nothing. In a new epoch both ends begin anew.
@@ -343,6 +349,17 @@ impl Endpoints {
     #[inline]
     pub fn first(&self, service: Service) -> EndpointId {
         self.first[service as usize]
+    }
+
+    /// The endpoints of all components that are parties to a service.
+    pub fn all(&self, service: Service) -> EndpointSet {
+        let mut all = EndpointSet::EMPTY;
+        for (index, endpoint) in self.list.iter().enumerate() {
+            if endpoint.service == service {
+                all.add(EndpointId::new(index));
+            }
+        }
+        all
     }
 
     /// Add the endpoint of a VM. `None` when as many VMs have one as can.

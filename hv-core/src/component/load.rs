@@ -49,6 +49,10 @@ pub struct Sources<'b> {
     pub tsc_hz: u64,
     /// Bytes of the pool for VMs that are out, whole pages.
     pub pool_bytes: u64,
+    /// It is only the way to the disks.
+    pub pool_passes: bool,
+    /// The key with which VMs that are out are sealed.
+    pub seal_key: [u8; 32],
 }
 
 /// Make all components and the core's ends of the rings with them, in place: both are empty, and too large to be passed round. None
@@ -117,7 +121,8 @@ fn load_one(
     info.magic = INFO_MAGIC;
     info.abi_version = abi::ABI_VERSION;
     info.name = entry.name;
-    info.authority = authority;
+    let passes = sources.pool_passes && authority & authority::SWAP_WINDOW != 0;
+    info.authority = authority | if passes { authority::SWAP_PASSES } else { 0 };
     info.vm_slots = count32(sources.vm_slots);
     info.vm_seats = count32(sources.vm_seats);
     info.tsc_hz = sources.tsc_hz;
@@ -152,6 +157,7 @@ fn load_one(
         live: Liveness::new(budget_ticks, sources.tsc_hz),
         watched: doorbells | of_devices | bits::KICK,
         ran_ticks: 0,
+        billed_ticks: 0,
         started_at: 0,
         quick_deaths: 0,
     };
@@ -258,6 +264,7 @@ fn give_windows(
         space.map(frames, layout::POOL + at, frame, Space::DATA).ok()?;
     }
     info.pool_bytes = sources.pool_bytes;
+    info.seal_key = sources.seal_key;
     Some(Some(sheets))
 }
 

@@ -37,7 +37,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         if let Some(vm) = live.kicker(quantum_ticks)
             && let Some(vm) = vms.by_id(vm)
         {
-            vm.ran_ticks = vm.ran_ticks.saturating_add(bill);
+            cpu.bill_ticks(rank, vm, bill);
             vm.burst_ticks = vm.burst_ticks.saturating_add(bill);
         }
         if verdict == Verdict::Dead {

@@ -55,9 +55,9 @@ impl<'b> Rings<'b> {
         order.sort_unstable_by_key(|&index| components[index].entry.priority);
         let mut rings = Rings { entries, memory: heapless::Vec::new(), order };
         for ring in entries {
-            // The request page follows the ring that requests come in.
-            let page = if carries_requests(ring) { PAGE_SIZE } else { 0 };
-            let bytes = abi::ring::ring_bytes(ring.slots) + page;
+            // The request page follows the ring that requests come in, and data one between components.
+            let pages = if carries_requests(ring) { 1 } else { u64::from(ring.data_pages) };
+            let bytes = abi::ring::ring_bytes(ring.slots) + pages * PAGE_SIZE;
             let first = frames
                 .alloc_contiguous(bytes / PAGE_SIZE, 1, u64::MAX, Owner::Core)
                 .ok_or(LoadError::Memory(ring.name))?;
@@ -104,8 +104,8 @@ impl<'b> Rings<'b> {
                 let before = self.of(other).take_while(|(at, _)| *at < place).count();
                 connected.peers[position] = Peer { rank, bit: Made::ring_bit(before) };
             }
-            let RingEntry { name, slots, service, .. } = *ring;
-            info.rings[position] = RingInfo { name, slots, producer: is_producer.into(), service, reserved: 0 };
+            let RingEntry { name, slots, service, data_pages, .. } = *ring;
+            info.rings[position] = RingInfo { name, slots, producer: is_producer.into(), service, data_pages };
             let _ = connected.rings.push(memory);
         }
         info.ring_count = count32(connected.rings.len());

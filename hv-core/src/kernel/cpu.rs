@@ -13,7 +13,7 @@ use crate::component::{
 use crate::log::{RateLimit, say};
 use crate::memory::Frames;
 use crate::service::{Swapped, Wakes, Windows};
-use crate::vm::{Images, Queues, Timers};
+use crate::vm::{Deaths, Images, Queues, Timers, Wakers};
 use abi::log::Record;
 use abi::message::{BadMessage, Message};
 use abi::nic::Node;
@@ -35,7 +35,10 @@ pub struct Counters {
     pub faults: u64,
     /// Dispatches that the plan did not name.
     pub fallbacks: u64,
-    /// Ticks from the last stop of the scheduler until a VM went on by its plan or its successor's, idle ones left out.
+    /// Turns of VMs that woke and went ahead of the plan.
+    pub ahead: u64,
+    /// Ticks from the last stop of the scheduler until a VM went on by its plan, or by the plan or the rules of its
+    /// successor, idle ones left out.
     pub gap_ticks: u64,
     /// Ticks from the core's start to the last admission of a VM.
     pub admitted_ticks: u64,
@@ -44,6 +47,17 @@ pub struct Counters {
     pub component_ticks: u64,
     pub guest_ticks: u64,
     pub idle_ticks: u64,
+    /// Of those of components, and those of the core that are nobody's else, what is charged to VMs.
+    pub service_ticks: u64,
+    /// Those of the core, before and since its start, and of components for nobody in particular, that are charged to none.
+    pub own_ticks: u64,
+}
+
+/// What was charged to VMs that have ended.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ended {
+    pub ran_ticks: u64,
+    pub service_ticks: u64,
 }
 
 /// What one CPU owns beside its VMs. What is done for one VM is a method here that takes the VM, which cannot vanish
@@ -62,6 +76,8 @@ pub struct Cpu<B: Backend, H: Board> {
     pub images: Images,
     pub queues: Queues<'static>,
     pub timers: Timers<'static>,
+    /// VMs that may run ahead of the plan.
+    pub wakers: Wakers<'static>,
     pub plan: Plan,
     /// VMs that control the machine and have something to ask, and those that have been answered.
     pub callers: EndpointSet,
@@ -91,6 +107,10 @@ pub struct Cpu<B: Backend, H: Board> {
     pub windows: Windows,
     /// What was counted of those.
     pub swapped: Swapped,
+    /// Who has ended last.
+    pub deaths: Deaths,
+    /// What was charged to those who have ended.
+    pub ended: Ended,
     /// Deadlines of those that are out.
     pub absent_timers: Timers<'static, Slot>,
     /// TSC at which pagers are asked for room.

@@ -1,6 +1,6 @@
 //! What a kernel is put together from, at boot and in tests.
 
-use super::cpu::{Counters, Cpu};
+use super::cpu::{Counters, Cpu, Ended};
 use super::turn::Plan;
 use super::{Attention, Crossings, HardwareErrors, Kernel, PERIOD_MS, Steady};
 use crate::board::{Board, TimeBase};
@@ -10,7 +10,10 @@ use crate::component::{Backlog, BacklogLink, Components, EMPTY_BACKLOG, Endpoint
 use crate::log::{RateLimit, say};
 use crate::memory::{Frames, core_slice};
 use crate::service::{Swapped, Wakes, Windows};
-use crate::vm::{EMPTY_CELL, EMPTY_LINK, EMPTY_SEAT, Images, Link, NEVER, Queues, Requested, Table, TimerCell, Timers};
+use crate::vm::{
+    Deaths, EMPTY_CELL, EMPTY_LINK, EMPTY_SEAT, EMPTY_WAKER, Images, Link, NEVER, Queues, Requested, Table, TimerCell,
+    Timers, Wakers,
+};
 use abi::barriers::BarrierPlan;
 use abi::log::Record;
 use abi::service::Service;
@@ -28,6 +31,7 @@ pub struct Tables {
     links: &'static mut [Link],
     seats: &'static mut [u32],
     timers: &'static mut [TimerCell],
+    wakers: &'static mut [u32],
     absent_timers: &'static mut [TimerCell],
     backlog: &'static mut [BacklogLink],
 }
@@ -42,6 +46,7 @@ impl Tables {
             links: core_slice(frames, slots, EMPTY_LINK)?,
             seats: core_slice(frames, seats, EMPTY_SEAT)?,
             timers: core_slice(frames, seats, EMPTY_CELL)?,
+            wakers: core_slice(frames, seats, EMPTY_WAKER)?,
             absent_timers: core_slice(frames, slots, EMPTY_CELL)?,
             backlog: core_slice(frames, seats, EMPTY_BACKLOG)?,
         })
@@ -86,6 +91,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             images: Images::new(),
             queues: Queues::new(tables.links),
             timers: Timers::new(tables.timers),
+            wakers: Wakers::new(tables.wakers),
             absent_timers: Timers::new(tables.absent_timers),
             plan: Plan::new(quantum_ticks, tsc_hz),
             callers: EndpointSet::EMPTY,
@@ -99,10 +105,13 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             node_due: 0,
             crossings,
             attention: Attention::default(),
-            counters: Counters::default(),
+            // Whoever had the processor before.
+            counters: Counters { own_ticks: mark, ..Counters::default() },
             wakes: Wakes::NONE,
             windows: Windows::NONE,
             swapped: Swapped::default(),
+            deaths: Deaths::new(),
+            ended: Ended::default(),
             room_at: NEVER,
             residence_ticks: ticks(options.residence_ns, tsc_hz),
             armed: NEVER,

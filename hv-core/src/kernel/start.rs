@@ -1,7 +1,7 @@
 //! From what boot found to a running machine.
 
 use super::{Cpu, Kernel, Parts, Tables, enable};
-use crate::board::{Hardware, TimeBase};
+use crate::board::{Board, Hardware, TimeBase};
 #[cfg(feature = "selftest")]
 use crate::boot::selftest;
 use crate::boot::{Boot, Field, Spoil, Virtualization, VmTables, fatal, give_back, refuse};
@@ -13,6 +13,7 @@ use abi::boot::{BootRecord, Options, POOL_UNSAID, failure, features};
 use abi::limits::PAGE_SIZE;
 use abi::log::Record;
 use abi::service::Service;
+use abi::swap::PASSAGE_BYTES;
 use backend::Backend;
 
 /// Runs the machine that boot has prepared. Does not return.
@@ -68,6 +69,9 @@ fn make<B: Backend + 'static>(
 
 /// Makes the components and images that the record names.
 fn load<B: Backend>(kernel: &mut Kernel<B, Hardware>, record: &BootRecord, space: &KernelSpace) {
+    // Made once: it outlives swap, and not the machine's run.
+    let (mut seal_key, board) = ([0; 32], &mut kernel.cpu.board);
+    seal_key.as_chunks_mut().0.iter_mut().for_each(|half| *half = board.random());
     // Where the loader has left out who would keep VMs, none go out.
     let kept = record.rings().iter().any(|ring| ring.service == Service::Swap.raw());
     let (wanted, free) = (kernel.vms.written_reserves(), kernel.cpu.frames.free_frames());
@@ -80,6 +84,8 @@ fn load<B: Backend>(kernel: &mut Kernel<B, Hardware>, record: &BootRecord, space
         vm_seats: record.vms.seats as usize,
         tsc_hz: record.tsc_hz,
         pool_bytes: if kept { pool_bytes(&record.options, wanted, free) } else { 0 },
+        pool_passes: record.options.pool_bytes == 0,
+        seal_key,
     };
     let Cpu { frames, board, components, endpoints, images, .. } = &mut kernel.cpu;
     if let Err(error) = load_all(&sources, frames, board, components, endpoints) {
@@ -97,11 +103,13 @@ fn load<B: Backend>(kernel: &mut Kernel<B, Hardware>, record: &BootRecord, space
     }
 }
 
-/// Bytes of the pool for VMs that are out, where VMs with `wanted` frames of reserves are to live at once and so many frames are free.
+/// Bytes of the pool for VMs that are out, where VMs with `wanted` frames of reserves are to live at once and so many frames are free. Where it is to have none, somebody keeps VMs
+/// only if there are disks for them.
 fn pool_bytes(options: &Options, wanted: u64, free: u64) -> u64 {
     match options.pool_bytes {
         POOL_UNSAID if wanted > free => free / 3 * PAGE_SIZE,
         POOL_UNSAID => 0,
+        0 => PASSAGE_BYTES,
         said => said & !(PAGE_SIZE - 1),
     }
 }
@@ -128,6 +136,6 @@ mod tests {
             [0, 3, 3]
         );
         let said = |pool_bytes| Options { pool_bytes, ..unsaid };
-        assert_eq!([0, 0x1fff].map(|bytes| pool_bytes(&said(bytes), 300, 10)), [0, 0x1000]);
+        assert_eq!([0, 0x1fff].map(|bytes| pool_bytes(&said(bytes), 300, 10)), [PASSAGE_BYTES, 0x1000]);
     }
 }

@@ -1,5 +1,6 @@
 //! The whole kernel on the host: fake hardware, fake components that answer, stall, lie or die, guests that are scripts.
 
+mod account;
 mod audit;
 mod board;
 mod callers;
@@ -36,6 +37,7 @@ mod swap_role;
 mod syscalls;
 mod twins;
 mod vm_memory;
+mod waits;
 
 use crate::vm::State;
 use abi::pager::Access;

@@ -8,11 +8,22 @@ const LEAST_QUANTUM_PART: u64 = 100_000;
 const MOST_QUANTUM: u64 = 1;
 
 /// The VM that has the CPU.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Turn {
     pub vm: VmId,
-    /// TSC at which its quantum ends.
-    pub until: u64,
+    /// Ticks of its quantum that are left to it. Only those that it runs itself count, so that whoever is preempted loses nothing.
+    pub left_ticks: u64,
+    /// It runs ahead of the plan, as it has woken.
+    pub ahead: bool,
+}
+
+/// What the scheduler has laid down for those that wake.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// Turns ahead of the plan until the next one by the plan begins; 0: nobody runs ahead.
+    pub most_in_row: u32,
+    /// They interrupt the turn that somebody has.
+    pub preempts: bool,
 }
 
 /// The core's end of the plan that the scheduler publishes.
@@ -20,6 +31,13 @@ pub struct Turn {
 pub struct Plan {
     /// Who has the CPU, as long as its quantum lasts.
     pub turn: Option<Turn>,
+    /// The turn that somebody had when others went ahead.
+    pub paused: Option<Turn>,
+    pub rules: Rules,
+    /// Somebody has woken who may go ahead, or somebody's turn is paused: [`Plan::turn`] alone does not say who goes on.
+    pub aside: bool,
+    /// Turns ahead of the plan since the last one by the plan, or by the core, began.
+    row: u32,
     /// The next entry that can run: VM and quantum in ticks.
     pub next: Option<(VmId, u64)>,
     /// The next entry admits this VM, and those who hear of it have no space in their rings yet.
@@ -34,7 +52,8 @@ pub struct Plan {
     pub came: bool,
     /// It has kept a VM back that can run.
     pub held: bool,
-    /// Ticks that were not idle when the last scheduler was stopped, until a turn goes on that it or its successor has planned; 0 otherwise.
+    /// Ticks that were not idle when the last scheduler was stopped, until a turn goes on that it or its successor has planned, or let go
+    /// ahead; 0 otherwise.
     lost_at: u64,
     /// The turn that somebody had then is one that was planned.
     planned: bool,
@@ -52,6 +71,10 @@ impl Plan {
         let least_quantum_ticks = tsc_hz / LEAST_QUANTUM_PART;
         Plan {
             turn: None,
+            paused: None,
+            rules: Rules::default(),
+            aside: false,
+            row: 0,
             next: None,
             admit: None,
             asked: false,
@@ -75,6 +98,7 @@ impl Plan {
     /// The scheduler is gone, and with it what it had planned. Its successor is asked by its start.
     pub fn forget(&mut self, now: u64) {
         self.next = None;
+        self.rules = Rules::default();
         self.admit = None;
         self.asked = true;
         self.news = true;
@@ -111,21 +135,63 @@ impl Plan {
         self.news = false;
         self.unnamed = 0;
         self.came = true;
+        self.resume(now)
+    }
+
+    /// Somebody has the CPU by the choice of the scheduler that lives. Ticks since its predecessor was stopped, where nobody had it by
+    /// the choice of either since then.
+    #[inline]
+    pub fn resume(&mut self, now: u64) -> Option<u64> {
         let lost_at = core::mem::take(&mut self.lost_at);
         (lost_at != 0).then(|| now.saturating_sub(lost_at))
     }
 
-    /// A turn that begins at `now` for the quantum that the plan gives.
+    /// A turn for the quantum that the plan, or the core, gives: those that wake can go ahead again.
     #[inline]
-    pub fn turn_of(&self, vm: VmId, now: u64, quantum_ticks: u64) -> Turn {
-        Turn { vm, until: now.saturating_add(quantum_ticks.clamp(self.least_quantum_ticks, self.most_quantum_ticks)) }
+    pub fn turn_of(&mut self, vm: VmId, quantum_ticks: u64) -> Turn {
+        self.row = 0;
+        let left_ticks = quantum_ticks.clamp(self.least_quantum_ticks, self.most_quantum_ticks);
+        Turn { vm, left_ticks, ahead: false }
+    }
+
+    /// Whether a VM that wakes, and may run so many ticks ahead, goes ahead.
+    #[inline]
+    pub fn lets_ahead(&self, ahead_ticks: u64) -> bool {
+        self.rules.most_in_row != 0 && ahead_ticks >= self.least_quantum_ticks
+    }
+
+    /// Whether one that has woken goes ahead of whoever has the CPU now. Those that go ahead do not interrupt each other.
+    #[inline]
+    pub fn makes_way(&self) -> bool {
+        let interrupts = self.turn.is_none_or(|turn| turn.left_ticks == 0 || !turn.ahead && self.rules.preempts);
+        interrupts && self.row < self.rules.most_in_row
+    }
+
+    /// A turn of a VM that has woken and may run so many ticks ahead. Whoever had the CPU goes on afterwards.
+    pub fn go_ahead(&mut self, vm: VmId, ahead_ticks: u64) -> Turn {
+        if let Some(turn) = self.turn.take().filter(|turn| !turn.ahead && turn.left_ticks != 0) {
+            self.paused = Some(turn);
+        }
+        self.row += 1;
+        Turn { vm, left_ticks: ahead_ticks.min(self.quantum_ticks.max(self.least_quantum_ticks)), ahead: true }
+    }
+
+    /// Whoever has the turn has run so many ticks of it. Whether that counts against what it may run ahead.
+    #[inline(always)]
+    pub fn ran(&mut self, ticks: u64) -> bool {
+        if let Some(turn) = &mut self.turn {
+            turn.left_ticks = turn.left_ticks.saturating_sub(ticks);
+        }
+        self.rules.most_in_row != 0
     }
 
     /// The VM gives its turn up.
     #[inline]
     pub fn give_up(&mut self, vm: VmId) {
-        if self.turn.is_some_and(|turn| turn.vm == vm) {
-            self.turn = None;
+        for turn in [&mut self.turn, &mut self.paused] {
+            if turn.is_some_and(|turn| turn.vm == vm) {
+                *turn = None;
+            }
         }
     }
 }
@@ -142,7 +208,7 @@ mod tests {
         assert!(plan.is_lost());
         assert_eq!(plan.come(1_000), Some(300));
         assert!(!plan.is_lost());
-        assert_eq!((plan.come(1_100), plan.go_on(1_100)), (None, None));
+        assert_eq!((plan.come(1_100), plan.go_on(1_100), plan.resume(1_100)), (None, None, None));
     }
 
     #[test]

@@ -105,7 +105,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     }
 
     /// Ticks for which a VM has waited for admission at the TSC `now`, without those that were stolen.
-    fn has_waited(&self, seed: &Seed, now: u64) -> u64 {
+    pub(super) fn has_waited(&self, seed: &Seed, now: u64) -> u64 {
         let stolen = self.stolen_ms(now).wrapping_sub(seed.stolen_ms);
         now.saturating_sub(seed.created_tsc).saturating_sub(self.time.milliseconds(u64::from(stolen)))
     }

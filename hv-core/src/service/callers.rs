@@ -90,6 +90,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         let gone = core::mem::replace(&mut vm.control, EndpointId::NONE);
         if gone != EndpointId::NONE {
             self.endpoints.remove_guest(gone);
+            self.drop_incoming(gone);
             self.forget_asker(gone);
             self.callers.remove(gone);
             self.answered.remove(gone);

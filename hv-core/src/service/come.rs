@@ -1,6 +1,7 @@
 //! How VMs that have run come in again: the gatekeeper admits them as others, swap writes their memory into fresh frames, and when all is there
 //! they go on where they idled. The copy stays in the pool until then.
 
+use super::shared::Shared;
 use super::windows::{Open, Order};
 use crate::board::Board;
 use crate::kernel::{Cpu, Kernel};
@@ -71,6 +72,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         if vm.life.is_ending() {
             return cpu.close_load(vm, window, pages);
         }
+        let swap = cpu.endpoints.first(Service::Swap);
+        cpu.bill(swap, vm);
         match cpu.settle(vm, window, pages, claim) {
             Ok(()) => {
                 cpu.arrived_again(vm);
@@ -91,7 +94,15 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         let Self { vms, cpu, .. } = self;
         let Some((window, pages)) = cpu.windows.loading(id, number) else { return };
         let Some(vm) = vms.by_id(id) else { return };
-        cpu.give_up(vm, window, pages);
+        cpu.give_up(vm, window, pages, EndReason::Damaged);
+    }
+
+    /// The disks do not give a VM back.
+    pub fn unread(&mut self, id: VmId, number: u64) {
+        let Self { vms, cpu, .. } = self;
+        let Some((window, pages)) = cpu.windows.loading(id, number) else { return };
+        let Some(vm) = vms.by_id(id) else { return };
+        cpu.give_up(vm, window, pages, EndReason::Unread);
     }
 }
 
@@ -103,14 +114,14 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         // All of it is kept for the VM until it is there.
         let reservation =
             if has_seat { Reservation::open(&mut self.frames, wants, seed.claim.limit.max(wants)) } else { None };
-        let Some(reservation) = reservation else { return self.tell_arrived(vms, id, wants, false) };
-        let (early, ran_ticks) = (vms.take_early(id.slot), vms.ran_ticks(id.slot));
+        let Some(reservation) = reservation else { return self.tell_arrived(vms, &seed, wants, false) };
+        let (early, (ran_ticks, charges)) = (vms.take_early(id.slot), vms.spent(id.slot));
         let Some((vm, reservation)) = self.seat(vms, seed, reservation) else {
             self.cannot_start(id, BuildError::NoFrame(Part::Metadata));
             return self.end_waiting(vms, id, End::new(BuildError::NoFrame(Part::Metadata).reason(), 0));
         };
         self.queues.remove(Queue::Waiting, id.slot);
-        (vm.early, vm.ran_ticks) = (early, ran_ticks);
+        (vm.early, vm.ran_ticks, vm.charges) = (early, ran_ticks, charges);
         let memory = match self.images.get(vm.image) {
             Some(image) => {
                 let pages = u32::try_from(image.entry.memory_bytes >> PAGE_SHIFT).unwrap_or(u32::MAX);
@@ -165,12 +176,12 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     }
 
     /// A VM cannot come in any more: what was to become its memory is free, and it ends.
-    pub(super) fn give_up(&mut self, vm: &mut Vm<B>, window: usize, pages: u32) {
+    pub(super) fn give_up(&mut self, vm: &mut Vm<B>, window: usize, pages: u32, why: EndReason) {
         self.swapped.damaged += u64::from(!vm.life.is_ending());
         let ends = !vm.life.is_ending();
         self.close_load(vm, window, pages);
         if ends {
-            self.end(vm, End::new(EndReason::Damaged, 0));
+            self.end(vm, End::new(why, 0));
         }
     }
 
@@ -223,6 +234,9 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         self.attention.set_swap();
         vm.life.unshare(Devices::SWAP);
         result?;
+        if let (Some(memory), Some(image)) = (vm.life.memory_mut(), self.images.get(vm.image)) {
+            Shared(kept.shared).map(memory, &mut self.frames, image).map_err(Wrong)?;
+        }
         self.revive(vm, &kept, claim)
     }
 
@@ -288,7 +302,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         self.now_ready(vm);
         // Nobody else knows when it was called.
         self.wakes.count(now.saturating_sub(vm.created_tsc));
-        self.mark = now;
+        self.lap_for(&mut vm.charges, now);
         self.counters.admitted_ticks = self.time.since_start(now);
     }
 }

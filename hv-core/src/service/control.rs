@@ -46,8 +46,11 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             ControlRequest::Frame { address } => self.cpu.describe_frame(address),
             ControlRequest::Wakes => self.describe_wakes(),
             ControlRequest::Pool => self.describe_pool(),
+            ControlRequest::Ended { from } => self.cpu.describe_end(from),
             ControlRequest::Vm { slot } => self.describe_vm(slot).unwrap_or(done(status::NOT_FOUND, 0)),
             ControlRequest::NextVm { slot } => self.describe_next_vm(slot),
+            ControlRequest::NextCharges { slot } => self.next_of(slot, Self::charges_of),
+            ControlRequest::Account => self.cpu.account(),
             ControlRequest::Component { index } => {
                 self.cpu.describe_component(index).unwrap_or(done(status::NOT_FOUND, 0))
             }
@@ -88,12 +91,19 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             }
             ControlRequest::Destroy { vm } => found(self.destroy(vm)),
             ControlRequest::Shutdown { vm } => found(self.raise(vm, abi::guest::pending::SHUTDOWN)),
+            ControlRequest::Pause { vm } => done(self.pause(vm).map_or_else(status_of_state, |()| status::OK), 0),
+            ControlRequest::Resume { vm } => done(self.resume(vm).map_or_else(status_of_state, |()| status::OK), 0),
             ControlRequest::Identity { vm, ipv4, args } => self.change_identity_for(from, vm, ipv4, args),
             ControlRequest::ReadState { vm, to } => self.read_state_for(from, vm, to),
             ControlRequest::WriteState { vm, from: state } => self.write_state_for(from, vm, state),
             ControlRequest::Network => {
                 ControlReply::Network { net: self.cpu.net, next: self.vms.next_id().map(|id| id.slot) }
             }
+            ControlRequest::ImageBegin { from: said } => self.cpu.begin_image(from, said),
+            ControlRequest::ImagePage { image, page, from: piece } => self.cpu.image_page(from, image, page, piece),
+            ControlRequest::ImageEnd { image } => self.cpu.end_image(from, image),
+            ControlRequest::ImageRemove { image } => self.remove_image(from, image),
+            ControlRequest::ImageDetails { image, to } => self.image_details(from, image, to),
             ControlRequest::ImageArguments { image, to } => self.cpu.image_arguments(from, image, to),
             ControlRequest::PowerOff => {
                 self.cpu.board.power_off();
@@ -194,7 +204,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 OwnerClass::Component => cpu.components.list.len() as u64,
                 _ => 1,
             };
-            let owner = Name::new(class.name()).unwrap_or(Name::EMPTY);
+            let owner = name_of(class);
             let kept = if class == OwnerClass::Free { frames - cpu.frames.unreserved() } else { 0 };
             cpu.reply(to, id, ControlReply::Frames { owner, frames, owners, kept });
         }
@@ -238,12 +248,14 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     /// What lies in the pool, and what was counted of VMs that go out and come in.
     pub fn describe_pool(&self) -> ControlReply {
         let (vms, bytes) = self.vms.pooled();
-        let Swapped { stored, loaded, refused, damaged } = self.cpu.swapped;
+        let Swapped { stored, loaded, refused, damaged, moved } = self.cpu.swapped;
+        let on_disk = self.vms.on_disk();
         // No more than slots.
         let vms = u32::try_from(vms).unwrap_or(u32::MAX);
         // More than that nobody would look at.
         let damaged = u32::try_from(damaged).unwrap_or(u32::MAX);
-        ControlReply::Pool { pool_bytes: self.cpu.pool_bytes(), bytes, vms, damaged, stored, loaded, refused }
+        let pool_bytes = self.cpu.pool_bytes();
+        ControlReply::Pool { pool_bytes, bytes, vms, damaged, stored, loaded, refused, moved, on_disk }
     }
 
     fn describe_share(&mut self, slot: Slot) -> Option<ControlReply> {
@@ -258,11 +270,26 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         Some(ControlReply::Share { vm: vm.id, share: vm.share, reserve, limit, held, tenant: vm.tenant })
     }
 
+    /// What is charged to the VM in a slot, wherever it is.
+    fn charges_of(&mut self, slot: Slot) -> Option<ControlReply> {
+        if let Some(seed) = self.absent(slot) {
+            let (ran_ticks, charges) = self.vms.spent(slot);
+            return Some(ControlReply::Charges { vm: seed.id, ran_ticks, charges });
+        }
+        let vm = self.vms.get(slot)?;
+        Some(ControlReply::Charges { vm: vm.id, ran_ticks: vm.ran_ticks, charges: vm.charges })
+    }
+
     /// The VM in this slot or the next one that lives.
     pub fn describe_next_vm(&mut self, from: Slot) -> ControlReply {
+        self.next_of(from, Self::describe_vm)
+    }
+
+    /// What `describe` says of the VM in this slot or of the next one that lives.
+    fn next_of(&mut self, from: Slot, describe: fn(&mut Self, Slot) -> Option<ControlReply>) -> ControlReply {
         let used = u32::try_from(self.vms.used()).unwrap_or(u32::MAX);
         let end = from.number().saturating_add(LOOK).min(used);
-        match (from.number()..end).find_map(|number| self.describe_vm(Slot::new(number))) {
+        match (from.number()..end).find_map(|number| describe(self, Slot::new(number))) {
             Some(vm) => vm,
             None if end < used => done(status::GO_ON, end.into()),
             None => done(status::NOT_FOUND, 0),
@@ -271,17 +298,20 @@ impl<B: Backend, H: Board> Kernel<B, H> {
 
     fn describe_vm(&mut self, slot: Slot) -> Option<ControlReply> {
         if let Some(Seed { id: vm, image, ipv4, claim, .. }) = self.absent(slot) {
-            let pooled = self.vms.bundle(slot).is_some();
+            let bundle = self.vms.bundle(slot);
             let state = match self.vms.out_in(slot) {
-                Some(_) if pooled => vm_state::POOLED,
-                Some(_) => vm_state::OUT,
+                Some(_) => match bundle {
+                    Some(bundle) if bundle.is_on_disk() => vm_state::ON_DISK,
+                    Some(_) => vm_state::POOLED,
+                    None => vm_state::OUT,
+                },
                 None => vm_state::WAITING,
             };
             return Some(ControlReply::Vm {
                 vm,
                 image,
                 state,
-                ran_ticks: self.vms.ran_ticks(slot),
+                ran_ticks: self.vms.spent(slot).0,
                 memory: 0,
                 metadata: 0,
                 tables: 0,
@@ -297,6 +327,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             State::Ready => vm_state::READY,
             State::Idle { .. } => vm_state::IDLE,
             State::Fault(_) => vm_state::FAULT,
+            State::Paused => vm_state::PAUSED,
             State::Leaving { .. } => vm_state::LEAVING,
             State::Coming => vm_state::COMING,
             State::Ending => vm_state::ENDING,
@@ -360,14 +391,23 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         }
     }
 
+    /// The VM that ended as this number, or the next one.
+    fn describe_end(&self, from: u64) -> ControlReply {
+        match self.deaths.from(from) {
+            Some((number, vm, End { reason, detail })) => {
+                ControlReply::Ended { number, vm, reason: reason as u32, detail }
+            }
+            None => done(status::NOT_FOUND, self.deaths.count()),
+        }
+    }
+
     fn describe_frame(&self, address: u64) -> ControlReply {
         let number = address >> PAGE_SHIFT;
         if number >= self.frames.len() as u64 {
             return done(status::NOT_FOUND, 0);
         }
         let (owner, page) = self.frames.owner_of(PhysAddr::new(number << PAGE_SHIFT));
-        let name = Name::new(owner.class().name()).unwrap_or(Name::EMPTY);
-        ControlReply::Frame { address, owner: name, page, id: owner.id() }
+        ControlReply::Frame { address, owner: name_of(owner.class()), page, id: owner.id() }
     }
 
     fn describe_policy(&self, component: u16, policy: u16) -> Option<ControlReply> {
@@ -432,6 +472,12 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             None => None,
         }
     }
+}
+
+/// A class of owners, as it is told. (Not inlined: with two tables of jumps in one function nobody can tell how much of the stack it takes.)
+#[inline(never)]
+fn name_of(class: OwnerClass) -> Name {
+    Name::new(class.name()).unwrap_or(Name::EMPTY)
 }
 
 const fn done(status: u32, value: u64) -> ControlReply {

@@ -49,7 +49,10 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     pub fn raise_disk(&mut self, from: EndpointId, vm: VmId) -> bool {
         let Self { vms, cpu, .. } = self;
         let is_its = |vm: &&mut Vm<B>| vm.disk == from && vm.life.shared().contains(Devices::DISK);
-        vms.by_id(vm).filter(is_its).map(|vm| cpu.raise(vm, pending::DISK)).is_some()
+        let Some(vm) = vms.by_id(vm).filter(is_its) else { return false };
+        cpu.bill(from, vm);
+        cpu.raise(vm, pending::DISK);
+        true
     }
 }
 

@@ -1,12 +1,13 @@
 //! How VMs go out: the pager chooses one that idles, its network demultiplexer lets go of it, swap is shown its pages and keeps a copy, and only
 //! when the copy is in its record are its frames free. Whatever goes wrong before that, it stays, and nothing is lost.
 
+use super::shared::Shared;
 use super::windows::{Open, Order};
 use crate::board::Board;
 use crate::component::{EndpointId, Run};
 use crate::kernel::{Cpu, Kernel};
 use crate::memory::Owner;
-use crate::vm::{Devices, Handling, Hazard, Leavings, NEVER, State, Table, Vm};
+use crate::vm::{Devices, Handling, Hazard, Leavings, NEVER, Queue, Seed, State, Table, Vm};
 use abi::limits::PAGE_SIZE;
 use abi::message::Malformed;
 use abi::net::NetEvent;
@@ -19,21 +20,33 @@ use abi::vm::VmId;
 use backend::{Backend, Vcpu};
 use zerocopy::IntoBytes;
 
-/// A VM whose alarm, or the end of whose idle, comes within this many milliseconds stays.
+/// A VM whose alarm, or the end of whose idle, comes within this many milliseconds stays, until somebody has waited for [`PRESSES_MS`].
 const ALARM_MS: u64 = 1000;
 /// How long nobody is asked to go out when the pool was full, in milliseconds.
 const FULL_MS: u64 = 100;
+/// When somebody has waited for so many milliseconds, no alarm keeps anybody in: where all have one soon, again and again, nobody would ever come in.
+const PRESSES_MS: u64 = 250;
+
+/// What those who wait for room make of the rules for who stays.
+#[derive(Clone, Copy)]
+struct Pressure {
+    /// Who is next makes room in the pool by coming in.
+    exchange: bool,
+    /// Alarms keep nobody in.
+    alarms: bool,
+}
 
 impl<B: Backend, H: Board> Kernel<B, H> {
     /// The pager at the endpoint `from` has chosen a VM of its own to go out.
     pub fn let_out(&mut self, from: EndpointId, id: VmId) {
         let Self { vms, cpu, .. } = self;
-        let spare = cpu.is_exchange(vms);
+        let pressure = Pressure { exchange: cpu.is_exchange(vms, None), alarms: cpu.is_pressed(vms) };
+        let spare = pressure.exchange;
         let Some(vm) = vms.by_id(id).filter(|vm| vm.pager == from && vm.life.body().is_some()) else { return };
         if vm.life.is_leaving() {
             return;
         }
-        match cpu.window_for(vm) {
+        match cpu.window_for(vm, pressure) {
             Ok(window) => cpu.leave(vm, window, spare),
             Err(why) => cpu.tell_stays(vm, why),
         }
@@ -42,7 +55,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     /// The network demultiplexer has let go of a VM that is to go out.
     pub fn net_let_go(&mut self, id: VmId) {
         let Self { vms, cpu, .. } = self;
-        let spare = cpu.is_exchange(vms);
+        let spare = cpu.is_exchange(vms, Some(id));
         if let Some(vm) = vms.by_id(id).filter(|vm| vm.life.is_leaving()) {
             cpu.show(vm, spare);
         }
@@ -58,6 +71,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         let Some(vm) = vms.by_id(id) else { return Ok(()) };
         cpu.close_window(window, pages);
         vm.life.unshare(Devices::SWAP);
+        let swap = cpu.endpoints.first(Service::Swap);
+        cpu.bill(swap, vm);
         let good = bundle.fits(cpu.pool_bytes()) && bundle.pages <= pages;
         // Its share of the pool is part of what it may hold.
         let limit = vm.life.memory().map_or(0, |memory| memory.reservation().limit());
@@ -80,9 +95,15 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         let Some(vm) = vms.by_id(id) else { return };
         cpu.close_window(window, pages);
         vm.life.unshare(Devices::SWAP);
-        cpu.windows.full_until = cpu.board.now().saturating_add(cpu.time.milliseconds(FULL_MS));
         cpu.swapped.refused += 1;
         cpu.not_stored(vm, Stays::Full);
+        let until = cpu.board.now().saturating_add(cpu.time.milliseconds(FULL_MS));
+        if cpu.is_exchange(vms, None) {
+            cpu.windows.full_until = until;
+        } else {
+            cpu.windows.crowded_until = until;
+            cpu.ask_for_room_soon();
+        }
     }
 
     /// A VM is out: its copy lies in the pool, and its record says where. What it had is free.
@@ -95,6 +116,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         let Some(mut body) = vm.life.take_leave() else { return };
         body.console.drain(id, cpu.board.now(), cpu.time.tsc_hz());
         let (pending, frames) = (body.registers.pending(), body.memory.reservation().held());
+        let unreserved = cpu.frames.unreserved();
         vm.vcpu.release(&mut cpu.backend);
         cpu.backend.flush(&mut vm.vcpu, body.memory.tables());
         body.memory.release(&mut cpu.frames);
@@ -109,10 +131,14 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         cpu.arm(deadline);
         cpu.swapped.stored += 1;
         cpu.detach_pager(pager, id, seat);
+        cpu.keep_for_waiting(vms, cpu.frames.unreserved() - unreserved);
         let room = cpu.room(vms);
         cpu.tell_scheduler(SchedEvent::Ended { vm: id, seat: Some(seat), room }, true);
         cpu.ask_for_room_soon();
-        cpu.mark = cpu.board.now();
+        let now = cpu.board.now();
+        if let Some(charges) = vms.charges_mut(slot) {
+            cpu.lap_for(charges, now);
+        }
     }
 }
 
@@ -131,9 +157,27 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         runs && endpoint.resync.is_none()
     }
 
-    /// Whether the next who comes in makes room in the pool by that.
-    fn is_exchange(&self, vms: &Table<B>) -> bool {
-        self.queues.first(crate::vm::Queue::Waiting).is_some_and(|slot| vms.bundle(slot).is_some())
+    /// Whoever waits and is next, if it makes room in the pool by coming in.
+    pub(super) fn next_is_pooled(&self, vms: &Table<B>) -> Option<Seed> {
+        let first = self.queues.first(Queue::Waiting)?;
+        vms.waiting_in(first).filter(|_| vms.bundle(first).is_some_and(|bundle| !bundle.is_on_disk()))
+    }
+
+    /// Whether the next who comes in makes room in the pool by that, and lacks something still besides what those make free that are going out, but for
+    /// this one. (Else what is kept in the pool for an exchange would go to those who come after it.)
+    fn is_exchange(&self, vms: &Table<B>, but: Option<VmId>) -> bool {
+        let Some(seed) = self.next_is_pooled(vms) else { return false };
+        let (frames, seats) = self.windows.under_way();
+        let own = but.and_then(|vm| self.windows.promised(vm)).map_or((0, 0), |(_, open)| (u64::from(open.frees), 1));
+        let (frames, seats) = (frames.saturating_sub(own.0), seats.saturating_sub(own.1));
+        self.frames.unreserved() + frames < u64::from(vms.wants(&seed)) || vms.seats().free() + seats == 0
+    }
+
+    /// Whether somebody waits for room for so long that alarms keep nobody in. (The second is who was called first, where the gatekeeper has named the first.)
+    fn is_pressed(&self, vms: &Table<B>) -> bool {
+        let (now, patience) = (self.board.now(), self.time.milliseconds(PRESSES_MS));
+        let mut oldest = self.queues.all(Queue::Waiting).take(2).filter_map(|slot| vms.waiting_in(slot));
+        oldest.any(|seed| self.has_waited(&seed, now) >= patience)
     }
 
     /// Whether something has happened for which a VM that idled would run.
@@ -144,7 +188,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     }
 
     /// A window for a VM to go out through, or why it stays.
-    fn window_for(&self, vm: &Vm<B>) -> Result<usize, Stays> {
+    fn window_for(&self, vm: &Vm<B>, pressure: Pressure) -> Result<usize, Stays> {
         let now = self.board.now();
         if self.pool_bytes() == 0 || !self.swap_is_there() || self.windows.has_suspect() {
             return Err(Stays::NoSwap);
@@ -166,10 +210,10 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         if now.saturating_sub(vm.since_tsc) < self.residence_ticks {
             return Err(Stays::Recent);
         }
-        if vm.deadline() < now.saturating_add(self.time.milliseconds(ALARM_MS)) {
+        if !pressure.alarms && vm.deadline() < now.saturating_add(self.time.milliseconds(ALARM_MS)) {
             return Err(Stays::Alarm);
         }
-        if now < self.windows.full_until {
+        if now < self.windows.full_until || !pressure.exchange && now < self.windows.crowded_until {
             return Err(Stays::Full);
         }
         self.windows.free().ok_or(Stays::NoSwap)
@@ -185,7 +229,13 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         if !vm.life.shared().contains(Devices::NIC) {
             self.show(vm, spare);
         } else if self.knows(vm) {
-            self.tell_of(vm.net, vm.seat, false, &NetEvent::Leave { vm: vm.id, seat: vm.seat }.into(), true);
+            self.tell_of(
+                vm.net,
+                vm.seat,
+                false,
+                &NetEvent::Leave { vm: vm.id, seat: vm.seat, tenant: vm.tenant }.into(),
+                true,
+            );
         } else {
             self.stay(vm, Stays::Busy);
         }
@@ -201,8 +251,9 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         if !self.swap_is_there() || !self.has_room(swap) || self.windows.has_suspect() {
             return self.stay(vm, Stays::NoSwap);
         }
-        let Some(pages) = self.show_pages(vm, window) else { return self.stay(vm, Stays::NoSwap) };
-        self.write_kept(vm, window);
+        let mut shared = Shared::NONE;
+        let Some(pages) = self.show_pages(vm, window, &mut shared) else { return self.stay(vm, Stays::NoSwap) };
+        self.write_kept(vm, window, &shared);
         let counter = self.windows.next_number();
         self.windows.set(window, Open { order: Order::Store { counter, pages }, since: None, ..open });
         vm.life.share(Devices::SWAP);
@@ -211,15 +262,20 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         self.tell(swap, &SwapEvent::Store { vm: vm.id, counter, pages, window, spare }.into(), true);
     }
 
-    /// Map the pages of a VM into a window, and list them in its sheet. How many there are; `None`, and nothing is mapped, when they find no room.
-    fn show_pages(&mut self, vm: &Vm<B>, window: usize) -> Option<u32> {
-        let Self { components, endpoints, frames, .. } = self;
+    /// Map the pages of a VM into a window, and list them in its sheet, but for those that it shares with its image. How many there are; `None`, and nothing is
+    /// mapped, when they find no room.
+    fn show_pages(&mut self, vm: &Vm<B>, window: usize, shared: &mut Shared) -> Option<u32> {
+        let Self { components, endpoints, frames, images, .. } = self;
         let component = &mut components.list[endpoints.rank(endpoints.first(Service::Swap))?];
         let sheet = super::swap::sheet(component, window)?;
-        let memory = vm.life.memory()?;
+        let (memory, image) = (vm.life.memory()?, images.get(vm.image));
         let mut count = 0;
         for page in 0..memory.top() {
-            let Some(frame) = memory.own_frame(frames, page) else { continue };
+            let Some(frame) = memory.frame(frames, page) else { continue };
+            let is_shared = image.is_some_and(|image| shared.note(page, frame, image));
+            if is_shared || !memory.owns(frames, frame) {
+                continue;
+            }
             let listed = sheet.store32(4 * count as usize, page).filter(|()| (count as usize) < WINDOW_PAGES);
             if listed.is_none() || !component.space.map_out_window(frames, window, count, frame, false) {
                 for index in 0..count {
@@ -234,12 +290,12 @@ impl<B: Backend, H: Board> Cpu<B, H> {
 
     /// Write what a VM needs to go on, beside its pages, into the sheet of a window.
     #[inline(never)]
-    fn write_kept(&mut self, vm: &mut Vm<B>, window: usize) {
+    fn write_kept(&mut self, vm: &mut Vm<B>, window: usize, shared: &Shared) {
         let State::Leaving { until } = vm.life.state() else { return };
         let in_fault = vm.life.body().is_some_and(|body| body.handling == Handling::Fault);
         let flags = if in_fault { kept::IN_FAULT } else { 0 }
             | if vm.hazard.contains(Hazard::IDLE_RESULT) { kept::IDLE_RESULT } else { 0 };
-        let mut kept = Kept { alarm: vm.alarm, until, flags, reserved: 0, state: VcpuState::INITIAL };
+        let mut kept = Kept { alarm: vm.alarm, until, flags, reserved: 0, shared: shared.0, state: VcpuState::INITIAL };
         let now = self.board.now();
         vm.vcpu.export(&mut self.backend, now, &mut kept.state);
         if let Some(sheet) = self.sheet(window) {

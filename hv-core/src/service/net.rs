@@ -136,6 +136,13 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             NetCommand::Node { node } if from == cpu.endpoints.first(Service::Net) => {
                 cpu.node.get_or_insert(node);
             }
+            NetCommand::Used { vm, traffic, of, work } => {
+                let mut vm = vms.by_id(vm).filter(|vm| vm.net == from);
+                if let Some(vm) = &mut vm {
+                    vm.charges.traffic = vm.traffic_before.and(traffic);
+                }
+                cpu.bill_work(from, vm, work, of);
+            }
             NetCommand::Node { .. } => {}
         }
         Ok(())
@@ -204,6 +211,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         }
         vm.life.share(Devices::NIC);
         vm.attached_to = start;
+        vm.traffic_before = vm.charges.traffic;
         let node = self.node();
         let event =
             NetEvent::Attach { vm: vm.id, seat: vm.seat, node, ipv4: vm.ipv4, rx_slots, tx_slots, share: vm.share };
@@ -253,7 +261,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         if vm.life.is_ending() && shared {
             self.tell(vm.net, &NetEvent::Detach { vm: vm.id, seat: vm.seat }.into(), true);
         } else if vm.life.is_leaving() && shared {
-            self.tell(vm.net, &NetEvent::Leave { vm: vm.id, seat: vm.seat }.into(), true);
+            self.tell(vm.net, &NetEvent::Leave { vm: vm.id, seat: vm.seat, tenant: vm.tenant }.into(), true);
         } else if vm.life.body().is_some() && !vm.life.is_leaving() {
             // Where it has been told already, nothing is told.
             self.attach(vm);

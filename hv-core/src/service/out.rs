@@ -8,6 +8,7 @@ use crate::vm::{End, NEVER, Seed, Table, Vm};
 use abi::guest::pending;
 use abi::net::NetEvent;
 use abi::service::Service;
+use abi::tenant::Tenant;
 use abi::vm::{ImageId, Slot, VmId};
 use backend::Backend;
 
@@ -30,7 +31,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         let _ = self.vms.raise_early(id, bits);
         self.cpu.absent_timers.set(id.slot, NEVER);
         let wants = self.vms.wants(&seed);
-        self.want_in(id, wants);
+        self.want_in(&seed, wants);
         true
     }
 
@@ -60,18 +61,19 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     /// Tell the demultiplexer of a VM that is out.
     pub fn tell_out(&mut self, seed: &Seed) {
         let Some(net) = self.images.get(seed.image).map(|image| image.net) else { return };
-        let event = NetEvent::Out { vm: seed.id, node: self.node(), ipv4: seed.ipv4, ran: false };
+        let (node, tenant) = (self.node(), self.tenant_of(seed));
+        let event = NetEvent::Out { vm: seed.id, node, ipv4: seed.ipv4, ran: false, tenant };
         self.tell(net, &event.into(), true);
     }
 
     /// Tell the demultiplexer of a VM that goes out or comes in, which is out for it.
     pub(super) fn tell_ran(&mut self, vm: &Vm<B>) {
-        self.tell_out_that_ran(vm.net, vm.id, vm.image, vm.ipv4);
+        self.tell_out_that_ran(vm.net, vm.id, vm.image, vm.ipv4, vm.tenant);
     }
 
-    fn tell_out_that_ran(&mut self, net: EndpointId, vm: VmId, image: ImageId, ipv4: u32) {
+    fn tell_out_that_ran(&mut self, net: EndpointId, vm: VmId, image: ImageId, ipv4: u32, tenant: Tenant) {
         if ipv4 != 0 && self.has_nic(image) {
-            let event = NetEvent::Out { vm, node: self.node(), ipv4, ran: true };
+            let event = NetEvent::Out { vm, node: self.node(), ipv4, ran: true, tenant };
             self.tell(net, &event.into(), true);
         }
     }
@@ -94,7 +96,8 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         let Some(seed) = vms.out_in(slot).or_else(|| vms.waiting_in(slot)) else { return };
         let its = self.images.get(seed.image).is_some_and(|image| image.net == of);
         if its && vms.bundle(slot).is_some() {
-            self.tell_out_that_ran(of, seed.id, seed.image, seed.ipv4);
+            let tenant = self.tenant_of(&seed);
+            self.tell_out_that_ran(of, seed.id, seed.image, seed.ipv4, tenant);
         } else if its && self.starts_lazily(&seed) {
             self.tell_out(&seed);
         }
@@ -103,6 +106,8 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     /// End a VM that is out: it was a record, and is gone. The scheduler has never heard of it.
     pub fn end_out(&mut self, vms: &mut Table<B>, seed: &Seed, end: End) {
         self.absent_timers.set(seed.id.slot, NEVER);
+        let (ran_ticks, charges) = vms.spent(seed.id.slot);
+        self.note_gone(ran_ticks, &charges);
         self.forget_bundle(vms, seed.id);
         let _ = vms.remove(seed.id.slot);
         self.say_end(seed.id, end, 0);

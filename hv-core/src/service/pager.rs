@@ -57,17 +57,22 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             PagerCommand::CopyImage { vm, page } => (vm, page, 1, Source::Copy),
             PagerCommand::Resume { vm } => {
                 if let Some(vm) = admitted(vms, vm, from) {
+                    cpu.bill(from, vm);
                     cpu.resume(vm);
                 }
                 return Ok(());
             }
             PagerCommand::Refuse { vm, page } => {
                 if let Some(vm) = admitted(vms, vm, from) {
+                    cpu.bill(from, vm);
                     cpu.end(vm, End::new(EndReason::OutOfMemory, page.into()));
                 }
                 return Ok(());
             }
             PagerCommand::Out { vm } => {
+                if let Some(vm) = admitted(vms, vm, from) {
+                    cpu.bill(from, vm);
+                }
                 self.let_out(from, vm);
                 return Ok(());
             }
@@ -77,6 +82,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             return Err(bad(Malformed::PageCount));
         }
         let Some(vm) = admitted(vms, id, from) else { return Ok(()) };
+        cpu.bill(from, vm);
         match cpu.give_pages(vm, page, count, source) {
             Ok(()) if message.id == THEN_RESUME => cpu.resume(vm),
             Ok(()) => {}
@@ -103,6 +109,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     /// A guest touched a page that is not there, or not in this way.
     pub fn page_fault(&mut self, vm: &mut Vm<B>, page: PageFault) {
         self.counters.faults += 1;
+        vm.charges.faults = vm.charges.faults.wrapping_add(1);
         vm.life.fault(page);
         self.tell_pager_of(vm, page);
     }
@@ -127,14 +134,18 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         let event = PagerEvent::Hello { frames: self.vm_frames, free: self.frames.unreserved() };
         self.tell(to, &event.into(), true);
         for index in (0..).take(self.images.len()) {
-            for segment in 0..MAX_SEGMENTS {
-                self.tell_segment(to, index, segment);
-            }
+            self.tell_image(to, ImageId::new(index));
         }
     }
 
-    fn tell_segment(&mut self, to: EndpointId, index: u32, segment: usize) {
-        let image = ImageId::new(index);
+    /// The segments of an image.
+    pub(super) fn tell_image(&mut self, to: EndpointId, image: ImageId) {
+        for segment in 0..MAX_SEGMENTS {
+            self.tell_segment(to, image, segment);
+        }
+    }
+
+    fn tell_segment(&mut self, to: EndpointId, image: ImageId, segment: usize) {
         let segments = self.images.get(image).map_or(&[][..], |image| &image.segments);
         // There is nothing to give in a hole.
         let Some(segment) = segments.get(segment).filter(|segment| segment.rights.is_some()) else { return };

@@ -2,12 +2,12 @@
 
 use crate::board::Board;
 use crate::component::{Endpoint, EndpointId};
-use crate::kernel::{Cpu, Kernel, Turn};
-use crate::vm::{Queue, State, Table, Vm};
-use abi::message::BadMessage;
+use crate::kernel::{Cpu, Kernel, Rules, Turn};
+use crate::vm::{Queue, Seed, State, Table, Vm};
+use abi::message::Message;
 use abi::sched::{Room, SchedCommand, SchedEvent};
 use abi::service::Service;
-use abi::vm::{Slot, VmId};
+use abi::vm::Slot;
 use backend::Backend;
 
 /// Plan entries looked at for one turn at most; the rest of a plan of VMs that cannot run waits for the next.
@@ -15,30 +15,16 @@ const LOOK_AHEAD: usize = 256;
 /// VMs that are admitted before components come to their turn.
 const ADMIT_BATCH: usize = 32;
 
-/// The next thing that the scheduler says; its slot is still to be released.
-#[inline(always)]
-fn next_command(plan: &mut Endpoint) -> Option<Result<SchedCommand, BadMessage>> {
-    plan.take().map(|message| SchedCommand::try_from(&message))
-}
-
 impl<B: Backend, H: Board> Kernel<B, H> {
     /// The VM that runs next; `None` when no VM can, or when the scheduler has just been asked and runs first.
     #[inline]
     pub fn next_turn(&mut self) -> Option<Turn> {
-        if let Some(turn) = self.cpu.plan.turn.take()
-            && let Some(vm) = self.vms.by_id(turn.vm)
-        {
-            if vm.life.is_ready() {
-                if self.cpu.mark < turn.until {
-                    if self.cpu.plan.is_lost() {
-                        self.cpu.found();
-                    }
-                    return Some(turn);
-                }
-            } else if vm.life.page_fault().is_some() && self.cpu.queues.contains(Queue::Ready, vm.slot()) {
-                // The pager has had its chance; others go on meanwhile.
-                self.cpu.blocked(vm, false);
-            }
+        // One branch where nobody goes ahead.
+        if self.cpu.plan.aside {
+            self.turn_aside();
+        }
+        if let Some(turn) = self.begun() {
+            return Some(turn);
         }
         if self.cpu.queues.is_empty(Queue::Ready) {
             // Admissions must not wait in the plan behind turns of VMs that cannot run.
@@ -54,11 +40,70 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         planned
     }
 
+    /// The turn of whoever has the CPU, if it goes on. Where it does not, it is over, and where its VM waits for a page, the scheduler is told.
+    #[inline(always)]
+    fn begun(&mut self) -> Option<Turn> {
+        let Self { vms, cpu, .. } = self;
+        // One that goes on stays where it is: most do, and to move it costs more than all of this.
+        let turn = cpu.plan.turn.as_ref()?;
+        let vm = vms.by_id(turn.vm);
+        if turn.left_ticks != 0 && vm.as_ref().is_some_and(|vm| vm.life.is_ready()) {
+            let turn = *turn;
+            if cpu.plan.is_lost() {
+                cpu.found();
+            }
+            return Some(turn);
+        }
+        cpu.plan.turn = None;
+        let vm = vm?;
+        if vm.life.page_fault().is_some() && cpu.queues.contains(Queue::Ready, vm.slot()) {
+            // The pager has had its chance; others go on meanwhile.
+            cpu.blocked(vm, false);
+        }
+        None
+    }
+
+    /// Gives the turn to a VM that has woken, where the scheduler's rules let it go ahead; else it stays with whoever has it, or goes back
+    /// to whoever had it when others went ahead.
+    #[inline(never)]
+    fn turn_aside(&mut self) {
+        self.cpu.plan.turn = self.begun();
+        if let Some(turn) = self.turn_ahead() {
+            // The scheduler that lives has let it: the rules of its predecessor have ended with that.
+            self.cpu.resumed();
+            self.cpu.plan.turn = Some(turn);
+        } else if self.cpu.plan.turn.is_none() {
+            self.cpu.plan.turn = self.cpu.plan.paused.take();
+        }
+        self.cpu.plan.aside = self.cpu.plan.paused.is_some() || !self.cpu.wakers.is_empty();
+    }
+
+    /// The turn of a VM that has woken and goes ahead of the plan; in the order of waking.
+    fn turn_ahead(&mut self) -> Option<Turn> {
+        let Self { vms, cpu, .. } = self;
+        for _ in 0..LOOK_AHEAD {
+            if !cpu.plan.makes_way() {
+                break;
+            }
+            let seat = cpu.wakers.pop()?;
+            // It may have run by the plan, blocked again, or be gone.
+            if let Some(vm) = vms.in_seat(seat)
+                && vm.life.is_ready()
+                && cpu.queues.contains(Queue::Ready, vm.slot())
+                && cpu.plan.lets_ahead(vm.ahead_ticks)
+            {
+                cpu.counters.ahead += 1;
+                return Some(cpu.plan.go_ahead(vm.id, vm.ahead_ticks));
+            }
+        }
+        None
+    }
+
     /// The next entry of the plan that can run. Wakes the scheduler when nothing is left.
     #[inline]
     fn planned(&mut self) -> Option<Turn> {
         self.advance_plan();
-        let cpu = &mut self.cpu;
+        let Self { vms, cpu, .. } = self;
         let plan = cpu.endpoints.first(Service::Plan);
         let rank = cpu.endpoints.rank(plan)?;
         let Some((vm, quantum_ticks)) = cpu.plan.next.take() else {
@@ -72,11 +117,15 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         };
         if cpu.plan.asked {
             cpu.plan.asked = false;
+            // Once in each plan, and not at each turn: its first one pays for it.
+            if let Some(named) = vms.by_id(vm) {
+                cpu.bill(plan, named);
+            }
             if cpu.plan.news {
                 cpu.plan_came();
             }
         }
-        Some(cpu.plan.turn_of(vm, cpu.mark, quantum_ticks))
+        Some(cpu.plan.turn_of(vm, quantum_ticks))
     }
 
     /// Go on in the plan up to an entry whose VM can run: admissions are carried out on the way, and turns of VMs that
@@ -92,30 +141,30 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         }
         cpu.plan.next = None;
         let Some(endpoint) = cpu.endpoints.get_mut(plan) else { return };
-        let command = match cpu.plan.admit.take() {
-            None => next_command(endpoint),
-            Some(vm) => Some(Ok(SchedCommand::Admit { vm })),
+        let message = match cpu.plan.admit.take() {
+            None => endpoint.take(),
+            Some(vm) => Some(SchedCommand::Admit { vm }.into()),
         };
-        // Nearly always: a turn of a VM that can run.
-        if let Some(Ok(SchedCommand::Run { vm, quantum_ticks })) = command
+        // Nearly always: a turn of a VM that can run. (All else is decoded where it is rare, so that nothing of it is here.)
+        if let Some(Ok(SchedCommand::Run { vm, quantum_ticks })) = message.as_ref().map(SchedCommand::try_from)
             && vms.by_id(vm).is_some_and(|named| named.held_by == 0 && named.life.is_ready())
         {
             endpoint.release();
             cpu.plan.next = Some((vm, quantum_ticks));
         } else {
-            self.seek(plan, command);
+            self.seek(plan, message);
         }
     }
 
-    /// Carry out what stands in the plan from this command on, up to an entry whose VM can run.
+    /// Carry out what stands in the plan from this message on, up to an entry whose VM can run.
     #[cold]
     #[inline(never)]
-    fn seek(&mut self, plan: EndpointId, mut command: Option<Result<SchedCommand, BadMessage>>) {
+    fn seek(&mut self, plan: EndpointId, mut message: Option<Message>) {
         let Self { vms, cpu, .. } = self;
         let mut admitted = 0;
         let mut left = LOOK_AHEAD;
-        while let Some(this) = command {
-            match this {
+        while let Some(this) = message {
+            match SchedCommand::try_from(&this) {
                 Ok(SchedCommand::Run { vm, quantum_ticks }) => {
                     if let Some(named) = vms.by_id(vm) {
                         cpu.let_go(named);
@@ -138,6 +187,20 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 Ok(SchedCommand::Hold { vm }) => {
                     cpu.hold(vms, vm);
                 }
+                Ok(SchedCommand::Rules { most_in_row, preempts }) => {
+                    cpu.plan.rules = Rules { most_in_row, preempts };
+                }
+                Ok(SchedCommand::Allow { vm, ticks }) => {
+                    if let Some(vm) = vms.by_id(vm) {
+                        cpu.bill(plan, vm);
+                        vm.ahead_ticks = ticks;
+                    }
+                }
+                // One that is held, or does not wait any more, is in another queue.
+                Ok(SchedCommand::First { vm }) if vms.waiting(vm).is_some() => {
+                    cpu.queues.advance(Queue::Waiting, vm.slot);
+                }
+                Ok(SchedCommand::First { .. }) => {}
                 Err(error) => cpu.bad_message(plan, &error),
             }
             left -= 1;
@@ -145,7 +208,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             if left == 0 || admitted == ADMIT_BATCH {
                 break;
             }
-            command = cpu.endpoints.get_mut(plan).and_then(next_command);
+            message = cpu.endpoints.get_mut(plan).and_then(Endpoint::take);
         }
         if let Some(endpoint) = cpu.endpoints.get_mut(plan) {
             endpoint.release();
@@ -159,7 +222,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         cpu.counters.fallbacks += 1;
         cpu.queues.rotate(Queue::Ready, slot);
         let vm = vms.get(slot)?.id;
-        let turn = cpu.plan.turn_of(vm, cpu.mark, cpu.plan.quantum_ticks());
+        let turn = cpu.plan.turn_of(vm, cpu.plan.quantum_ticks());
         // It is not to blame while what it has planned is held up.
         if let Some(rank) = cpu.scheduler().filter(|_| cpu.plan.admit.is_none()) {
             self.note_unnamed(rank);
@@ -173,17 +236,24 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     #[inline]
     pub fn wake(&mut self, vm: &mut Vm<B>) {
         vm.life.wake();
+        vm.charges.wakes = vm.charges.wakes.wrapping_add(1);
         self.components.note_idle(vm.seat, 0);
         self.now_ready(vm);
     }
 
-    /// A VM can run: the scheduler is told. (Not inlined, as [`crate::component::Endpoint::tell`].)
+    /// A VM can run: the scheduler is told. It need not act now on one that goes ahead of its plan. (Not inlined, as
+    /// [`crate::component::Endpoint::tell`].)
     #[inline(never)]
     pub fn now_ready(&mut self, vm: &mut Vm<B>) {
         let queue = if self.is_held(vm) { Queue::Held } else { Queue::Ready };
         self.queues.push(queue, vm.slot());
+        let ahead = queue == Queue::Ready && self.plan.lets_ahead(vm.ahead_ticks);
+        if ahead {
+            self.wakers.push(vm.seat);
+            self.plan.aside = true;
+        }
         let event = SchedEvent::Ready { vm: vm.id, seat: vm.seat, weight: vm.share.weight };
-        self.tell_of(self.endpoints.first(Service::Plan), vm.seat, false, &event.into(), true);
+        self.tell_of(self.endpoints.first(Service::Plan), vm.seat, false, &event.into(), !ahead);
     }
 
     /// A VM cannot run for now: the scheduler is told.
@@ -225,8 +295,9 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     }
 
     /// A VM waits for admission, for which so many frames are to be kept.
-    pub fn tell_arrived(&mut self, vms: &Table<B>, vm: VmId, reserve: u32, now: bool) {
-        let event = SchedEvent::Arrived { vm, frames: reserve.into(), room: self.room(vms) };
+    pub fn tell_arrived(&mut self, vms: &Table<B>, seed: &Seed, reserve: u32, now: bool) {
+        let (room, tenant) = (self.room(vms), self.tenant_of(seed));
+        let event = SchedEvent::Arrived { vm: seed.id, frames: reserve.into(), room, tenant };
         self.tell_scheduler(event, now);
     }
 
@@ -235,7 +306,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     pub(super) fn tell_scheduler_of(&mut self, vms: &mut Table<B>, slot: Slot) {
         let Some(vm) = vms.get(slot) else {
             if let Some(seed) = vms.waiting_in(slot) {
-                self.tell_arrived(vms, seed.id, vms.wants(&seed), true);
+                self.tell_arrived(vms, &seed, vms.wants(&seed), true);
             }
             return;
         };
@@ -245,7 +316,8 @@ impl<B: Backend, H: Board> Cpu<B, H> {
                 let event = SchedEvent::Ready { vm: vm.id, seat: vm.seat, weight: vm.share.weight };
                 self.tell_scheduler(event, true);
             }
-            State::New | State::Idle { .. } | State::Leaving { .. } | State::Coming | State::Ending => {}
+            State::New | State::Idle { .. } | State::Paused | State::Leaving { .. } | State::Coming | State::Ending => {
+            }
         }
     }
 
@@ -259,6 +331,13 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     #[inline(never)]
     fn found(&mut self) {
         if let Some(gap_ticks) = self.plan.go_on(self.mark.saturating_sub(self.counters.idle_ticks)) {
+            self.counters.gap_ticks = gap_ticks;
+        }
+    }
+
+    /// A VM goes ahead by the rules of the scheduler that lives. That does not say that it plans.
+    fn resumed(&mut self) {
+        if let Some(gap_ticks) = self.plan.resume(self.mark.saturating_sub(self.counters.idle_ticks)) {
             self.counters.gap_ticks = gap_ticks;
         }
     }

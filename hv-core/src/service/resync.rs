@@ -27,7 +27,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             Service::Pager => cpu.pager_hello(to),
             Service::Plan => cpu.plan_hello(cpu.room(vms)),
             Service::Swap => cpu.swap_hello(to),
-            Service::Control => {}
+            Service::Control => cpu.drop_incoming(to),
         }
     }
 
@@ -135,7 +135,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         let absent = match vm.life.state() {
             State::New | State::Ending => return,
             State::Leaving { .. } | State::Coming => true,
-            State::Ready | State::Idle { .. } | State::Fault(_) => false,
+            State::Ready | State::Idle { .. } | State::Fault(_) | State::Paused => false,
         };
         match service {
             // Nothing of it is shared any more, or yet.

@@ -3,8 +3,9 @@
 
 use crate::board::Board;
 use crate::kernel::{Cpu, Kernel};
-use crate::vm::{NEVER, Queue};
+use crate::vm::{NEVER, Queue, Table};
 use abi::pager::PagerEvent;
+use abi::sched::SchedEvent;
 use abi::service::Service;
 use backend::Backend;
 
@@ -14,6 +15,8 @@ const AHEAD: usize = abi::swap::WINDOWS;
 const SLACK: u64 = 64;
 /// How often is asked while somebody waits, in milliseconds.
 const PERIOD_MS: u64 = 10;
+/// How often one of those who wait is passed over when the pool has room only for exchanges, in milliseconds.
+const PASS_MS: u64 = 1;
 
 impl<B: Backend, H: Board> Kernel<B, H> {
     /// Ask pagers for the room that those lack who have waited longest.
@@ -22,18 +25,25 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         let Self { vms, cpu, .. } = self;
         cpu.room_at = NEVER;
         if cpu.queues.is_empty(Queue::Waiting) || cpu.pool_bytes() == 0 {
+            cpu.frames.set_aside(0, 0);
             return;
         }
         cpu.room_at = now.saturating_add(cpu.time.milliseconds(PERIOD_MS));
         if !cpu.swap_is_there() || now < cpu.windows.full_until {
             return;
         }
-        let ahead = cpu.queues.all(Queue::Waiting).take(AHEAD).filter_map(|slot| vms.waiting_in(slot));
-        let (wanted, seats) =
-            ahead.fold((0, 0_u32), |(frames, seats), seed| (frames + u64::from(vms.wants(&seed)), seats + 1));
+        let is_crowded = now < cpu.windows.crowded_until;
+        if is_crowded && cpu.next_is_pooled(vms).is_none() {
+            return cpu.pass_over(vms, now);
+        }
+        // One exchange after the other.
+        let ahead = if is_crowded { 1 } else { AHEAD };
+        let slack = if is_crowded { 0 } else { cpu.vm_frames / SLACK + 1 };
+        let (wanted, seats) = cpu.wanted(vms, ahead);
+        cpu.frames.set_aside(0, wanted);
         let (more_frames, more_seats) = cpu.windows.under_way();
         let has = cpu.frames.unreserved() + more_frames;
-        let frames = (wanted + cpu.vm_frames / SLACK + 1).saturating_sub(has);
+        let frames = (wanted + slack).saturating_sub(has);
         let seats = seats.saturating_sub(vms.seats().free() + more_seats);
         if frames == 0 && seats == 0 {
             return;
@@ -48,6 +58,31 @@ impl<B: Backend, H: Board> Kernel<B, H> {
 }
 
 impl<B: Backend, H: Board> Cpu<B, H> {
+    /// Frames and seats that so many want who have waited longest.
+    fn wanted(&self, vms: &Table<B>, ahead: usize) -> (u64, u32) {
+        let ahead = self.queues.all(Queue::Waiting).take(ahead).filter_map(|slot| vms.waiting_in(slot));
+        ahead.fold((0, 0), |(frames, seats), seed| (frames + u64::from(vms.wants(&seed)), seats + 1))
+    }
+
+    /// Somebody has gone out, by which so many frames are free: nobody else has them before those who wait for them.
+    pub(super) fn keep_for_waiting(&mut self, vms: &Table<B>, freed: u64) {
+        let (wanted, _) = self.wanted(vms, AHEAD);
+        self.frames.set_aside(freed, wanted);
+    }
+
+    /// The pool has room only for somebody who makes room there by coming in, and who is next does not: it has never run, or lies on the disks. Where
+    /// others would, it lets them pass, and is tried again when it is its turn again.
+    fn pass_over(&mut self, vms: &Table<B>, now: u64) {
+        let plan = self.endpoints.first(Service::Plan);
+        if vms.pooled_waiting() == 0 || !self.has_room(plan) {
+            return;
+        }
+        let Some(seed) = self.queues.first(Queue::Waiting).and_then(|slot| vms.waiting_in(slot)) else { return };
+        self.queues.rotate(Queue::Waiting, seed.id.slot);
+        self.tell_scheduler(SchedEvent::Later { vm: seed.id }, true);
+        self.room_at = now.saturating_add(self.time.milliseconds(PASS_MS));
+    }
+
     /// Somebody waits for room, or there is another reason to look whether somebody does.
     pub fn ask_for_room_soon(&mut self) {
         if self.pool_bytes() != 0 && !self.queues.is_empty(Queue::Waiting) {

@@ -7,13 +7,17 @@ use crate::component::{Component, EndpointId};
 use crate::kernel::{Cpu, Kernel};
 use crate::memory::phys::index;
 use crate::vm::{Devices, Table};
+use abi::end::EndReason;
 use abi::message::{BadMessage, Message};
 use abi::pager::Stays;
 use abi::service::Service;
-use abi::swap::{Bundle, SHEET_STRIDE, SwapCommand, SwapEvent};
+use abi::swap::{Bundle, SHEET_STRIDE, SwapCommand, SwapEvent, tier};
 use abi::vm::{Slot, VmId};
 use backend::Backend;
 use ring::SharedMemory;
+
+/// How much longer swap may wait for the disks: it gives up before.
+const DISK_PATIENCE: u64 = 60;
 
 /// The sheet of a window.
 pub(super) fn sheet(component: &Component, window: usize) -> Option<SharedMemory> {
@@ -53,8 +57,25 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             SwapCommand::Refused { vm, counter } => self.not_taken(vm, counter),
             SwapCommand::Loaded { vm, counter } => self.loaded(vm, counter),
             SwapCommand::Damaged { vm, counter } => self.damaged(vm, counter),
+            SwapCommand::Moved { vm, counter } => self.moved(vm, counter),
+            SwapCommand::Unread { vm, counter } => self.unread(vm, counter),
         }
         Ok(())
+    }
+
+    /// What lay in the pool of a VM lies on the disks, too. Its record says so from now on, unless it is on its way in or gone. One of both is forgotten.
+    fn moved(&mut self, id: VmId, counter: u64) {
+        let Self { vms, cpu, .. } = self;
+        let lies_there = |bundle: &Bundle| bundle.counter == counter;
+        let is_out = vms.named(id.slot) == Some(id) && vms.get(id.slot).is_none();
+        let old = if is_out && vms.bundle(id.slot).as_ref().is_some_and(lies_there) {
+            vms.move_to_disk(id.slot)
+        } else {
+            None
+        };
+        cpu.swapped.moved = cpu.swapped.moved.saturating_add(u32::from(old.is_some()));
+        let on_disk = Bundle { counter, tier: tier::DISK, place: id.slot.number(), ..Bundle::NONE };
+        cpu.tell_forget(id, &old.unwrap_or(on_disk));
     }
 
     /// Swap is gone, by its own fault or not. Who was going out stays; for who was coming in its successor is asked, unless that has killed
@@ -72,7 +93,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 }
                 Order::Load { pages, .. } => {
                     if vm.life.is_ending() || !cpu.windows.try_again(window, at_fault) {
-                        cpu.give_up(vm, window, pages);
+                        cpu.give_up(vm, window, pages, EndReason::Damaged);
                     }
                 }
             }
@@ -100,6 +121,8 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         let mut any = false;
         for (window, open) in self.windows.open() {
             any = true;
+            let on_disk = vms.bundle(open.vm.slot).is_some_and(|bundle| bundle.is_on_disk());
+            let patience = if on_disk { patience.saturating_mul(DISK_PATIENCE) } else { patience };
             if matches!(open.order, Order::Load { told: false, .. })
                 || self.windows.has_waited(window, steady) < patience
             {

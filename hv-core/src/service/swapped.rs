@@ -9,6 +9,8 @@ pub struct Swapped {
     pub loaded: u64,
     /// Those for whom there was no room in the pool.
     pub refused: u64,
-    /// Those that ended because what came back was damaged.
+    /// Those that ended because what came back was damaged, or nothing did.
     pub damaged: u64,
+    /// Those that were moved from the pool to the disks.
+    pub moved: u32,
 }

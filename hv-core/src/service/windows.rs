@@ -39,11 +39,13 @@ pub struct Windows {
     last: u64,
     /// TSC until which nobody is asked to go out: the pool was full.
     pub full_until: u64,
+    /// TSC until which nobody is asked to go out but for somebody who makes room in the pool by coming in: but for that it was full.
+    pub crowded_until: u64,
 }
 
 impl Windows {
     /// None is anybody's.
-    pub const NONE: Windows = Windows { list: [None; WINDOWS], last: 0, full_until: 0 };
+    pub const NONE: Windows = Windows { list: [None; WINDOWS], last: 0, full_until: 0, crowded_until: 0 };
 
     /// One that is nobody's.
     pub fn free(&self) -> Option<usize> {

@@ -110,22 +110,27 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             self.vms.put_out(seed.id);
             self.cpu.tell_out(seed);
         } else {
-            self.want_in(seed.id, seed.claim.reserve);
+            self.want_in(seed, seed.claim.reserve);
         }
     }
 
     /// A VM, for which so many frames are to be kept, waits for the gatekeeper from now on.
-    pub fn want_in(&mut self, id: VmId, reserve: u32) {
+    pub fn want_in(&mut self, seed: &Seed, reserve: u32) {
         let Self { vms, cpu, .. } = self;
-        cpu.await_admission(id);
-        cpu.tell_arrived(vms, id, reserve, true);
+        cpu.await_admission(seed.id);
+        cpu.tell_arrived(vms, seed, reserve, true);
         if cpu.scheduler().is_none() {
-            cpu.admit(vms, id);
+            cpu.admit(vms, seed.id);
         }
     }
 }
 
 impl<B: Backend, H: Board> Cpu<B, H> {
+    /// Whose a VM is that is to be made from this: the image says where its creator did not.
+    pub fn tenant_of(&self, seed: &Seed) -> Tenant {
+        self.images.get(seed.image).map_or(seed.tenant, |image| seed.tenant.or(image.entry.tenant()))
+    }
+
     /// The gatekeeper admits a VM: give it its first pages and let it run. One that does not wait is left alone: the
     /// gatekeeper may not know yet.
     pub fn admit(&mut self, vms: &mut Table<B>, id: VmId) {
@@ -138,7 +143,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         let reservation = if has_seat { Reservation::open(&mut self.frames, reserve, limit) } else { None };
         let Some(reservation) = reservation else {
             // The gatekeeper believed otherwise, or is not one that asks. The VM goes on waiting.
-            return self.tell_arrived(vms, id, reserve, false);
+            return self.tell_arrived(vms, &seed, reserve, false);
         };
         let mut args = BootArgs::new();
         let early = vms.take_luggage(id.slot, &mut args);
@@ -213,7 +218,8 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         self.attach(vm);
         self.now_ready(vm);
         self.attach_disk(vm);
-        self.mark = self.board.now();
+        let now = self.board.now();
+        self.lap_for(&mut vm.charges, now);
         self.counters.admitted_ticks = self.time.since_start(self.mark);
     }
 }

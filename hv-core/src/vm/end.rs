@@ -63,6 +63,8 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         self.queues.remove(Queue::Waiting, id.slot);
         self.queues.remove(Queue::Held, id.slot);
         let seed = vms.waiting(id);
+        let (ran_ticks, charges) = vms.spent(id.slot);
+        self.note_gone(ran_ticks, &charges);
         self.forget_bundle(vms, id);
         let _ = vms.remove(id.slot);
         self.say_end(id, end, 0);
@@ -73,7 +75,9 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         self.tell_scheduler(SchedEvent::Ended { vm: id, seat: None, room }, true);
     }
 
-    pub fn say_end(&mut self, id: VmId, End { reason, detail }: End, rip: u64) {
+    pub fn say_end(&mut self, id: VmId, end: End, rip: u64) {
+        self.deaths.add(id, end);
+        let End { reason, detail } = end;
         if let Some(left_out) = self.guest_log.allow(self.board.now(), self.time.tsc_hz())
             && crate::log::has_room()
         {
@@ -97,6 +101,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         let (id, seat, control, pager) = (vm.id, vm.seat, vm.control_frame, vm.pager);
         // One that could not be built, or has had no NIC.
         let still_out = (vm.attached_to == 0).then_some(vm.image);
+        cpu.note_gone(vm.ran_ticks, &vm.charges);
         if let Some(memory) = vm.life.take_remains() {
             cpu.backend.flush(&mut vm.vcpu, memory.tables());
             memory.release(&mut cpu.frames);
@@ -113,6 +118,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         }
         let room = cpu.room(vms);
         cpu.tell_scheduler(SchedEvent::Ended { vm: id, seat: Some(seat), room }, true);
-        cpu.mark = cpu.board.now();
+        let now = cpu.board.now();
+        cpu.lap(now);
     }
 }

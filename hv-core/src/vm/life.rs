@@ -9,6 +9,8 @@
 //!  +------+-> Ending -> (its frames are freed, and it is gone)
 //! ```
 //!
+//! One that can run or idles may be paused, and can run when it goes on.
+//!
 //! One that was out is built anew, as one that has never run, and comes back from its bundle instead of its image.
 
 use super::{Console, Memory, Registers};
@@ -64,6 +66,8 @@ pub enum State {
     },
     /// It waits for a page.
     Fault(PageFault),
+    /// It stands still until somebody lets it go on.
+    Paused,
     /// It idles, and is on its way out: it does not run before it is known whether it stays.
     Leaving {
         /// As of [`State::Idle`].
@@ -132,6 +136,7 @@ enum Doing {
     Running,
     Idling { until: u64 },
     Faulting(PageFault),
+    Paused,
     Leaving { until: u64 },
 }
 
@@ -168,6 +173,7 @@ impl<B: Backend> Life<B> {
             Stage::Admitted(Doing::Running, _) => State::Ready,
             Stage::Admitted(Doing::Idling { until }, _) => State::Idle { until: *until },
             Stage::Admitted(Doing::Faulting(page), _) => State::Fault(*page),
+            Stage::Admitted(Doing::Paused, _) => State::Paused,
             Stage::Admitted(Doing::Leaving { until }, _) => State::Leaving { until: *until },
             Stage::Coming(_) => State::Coming,
             Stage::Ending(_) => State::Ending,
@@ -271,6 +277,22 @@ impl<B: Backend> Life<B> {
         debug_assert!(self.is_ready(), "idles while {:?}", self.state());
         if let Stage::Admitted(doing @ Doing::Running, _) = &mut self.0 {
             *doing = Doing::Idling { until };
+        }
+    }
+
+    /// It stands still, whatever it is called for.
+    pub fn pause(&mut self) {
+        debug_assert!(self.is_ready() || self.is_idle(), "paused while {:?}", self.state());
+        if let Stage::Admitted(doing @ (Doing::Running | Doing::Idling { .. }), _) = &mut self.0 {
+            *doing = Doing::Paused;
+        }
+    }
+
+    /// It stands still no more: it can run.
+    pub fn resume(&mut self) {
+        debug_assert!(self.state() == State::Paused, "resumed while {:?}", self.state());
+        if let Stage::Admitted(doing @ Doing::Paused, _) = &mut self.0 {
+            *doing = Doing::Running;
         }
     }
 

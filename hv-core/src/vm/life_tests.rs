@@ -10,6 +10,7 @@ enum At {
     Ready,
     Idle,
     Fault,
+    Paused,
     Leaving,
     Coming,
     Ending,
@@ -32,6 +33,7 @@ fn life(bench: &mut Bench, at: At) -> Life<Fake> {
         At::Coming => life.come(bench.memory().0),
         At::Idle => life.idle(99),
         At::Fault => life.fault(PAGE),
+        At::Paused => life.pause(),
         At::Ending | At::EndingEmpty => life.end(),
     }
     life
@@ -80,6 +82,16 @@ forbidden! {
     a_ready_vm_does_not_leave: At::Ready, |life, _| life.leave(), "leaves while Ready";
     a_faulting_vm_does_not_leave: At::Fault, |life, _| life.leave(), "leaves while Fault";
     an_ended_vm_does_not_leave: At::Ending, |life, _| life.leave(), "leaves while Ending";
+    a_new_vm_is_not_paused: At::New, |life, _| life.pause(), "paused while New";
+    a_faulting_vm_is_not_paused: At::Fault, |life, _| life.pause(), "paused while Fault";
+    a_leaving_vm_is_not_paused: At::Leaving, |life, _| life.pause(), "paused while Leaving";
+    an_ended_vm_is_not_paused: At::Ending, |life, _| life.pause(), "paused while Ending";
+    a_ready_vm_is_not_resumed: At::Ready, |life, _| life.resume(), "resumed while Ready";
+    an_idle_vm_is_not_resumed: At::Idle, |life, _| life.resume(), "resumed while Idle";
+    a_paused_vm_is_not_woken: At::Paused, |life, _| life.wake(), "woken while Paused";
+    a_paused_vm_does_not_leave: At::Paused, |life, _| life.leave(), "leaves while Paused";
+    a_paused_vm_does_not_idle: At::Paused, |life, _| life.idle(1), "idles while Paused";
+    a_paused_vm_does_not_fault: At::Paused, |life, _| life.fault(PAGE), "faults while Paused";
     an_idle_vm_does_not_stay: At::Idle, |life, _| life.stay(), "stays while Idle";
     an_idle_vm_is_not_gone: At::Idle, |life, _| assert!(life.take_leave().is_none()), "goes out while Idle";
     a_coming_vm_is_not_woken: At::Coming, |life, _| life.wake(), "woken while Coming";

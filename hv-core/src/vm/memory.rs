@@ -4,7 +4,7 @@
 //! the right to write; what a frame held before is gone before the VM sees it; and a page has no right that its image does not
 //! give it.
 
-use super::images::Image;
+use super::image::Image;
 use crate::memory::{Denied, Frames, Owner, PhysAddr, Reservation, copy_frame};
 use abi::limits::PAGE_SHIFT;
 use abi::vm::Slot;
@@ -185,7 +185,12 @@ impl<B: Backend> Memory<B> {
     /// The frame at `page`, if it is its own.
     pub fn own_frame(&self, frames: &mut Frames, page: u32) -> Option<PhysAddr> {
         let frame = self.frame(frames, page)?;
-        frames.belongs_to(frame, Owner::VmMemory(self.slot)).then_some(frame)
+        self.owns(frames, frame).then_some(frame)
+    }
+
+    /// Whether a frame is its own.
+    pub fn owns(&self, frames: &Frames, frame: PhysAddr) -> bool {
+        frames.belongs_to(frame, Owner::VmMemory(self.slot))
     }
 
     /// A cleared frame of its own, which is no page yet.

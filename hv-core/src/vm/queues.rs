@@ -160,6 +160,25 @@ impl<'m> Queues<'m> {
         Some(slot)
     }
 
+    /// Move `slot` before all others of `queue`, if it is there.
+    pub fn advance(&mut self, queue: Queue, slot: Slot) {
+        if !self.contains(queue, slot) {
+            return;
+        }
+        self.remove(queue, slot);
+        let ends = &mut self.ends[queue.number()];
+        let first = core::mem::replace(&mut ends.first, slot.number());
+        if first == NONE {
+            ends.last = slot.number();
+        }
+        if let Some(link) = self.links.get_mut(slot.index()) {
+            *link = Link { next: first, previous: NONE, queue: queue.tag() };
+        }
+        if let Some(after) = self.links.get_mut(Slot::new(first).index()) {
+            after.previous = slot.number();
+        }
+    }
+
     /// Move `slot` behind all others of `queue`, if it is there.
     #[inline]
     pub fn rotate(&mut self, queue: Queue, slot: Slot) {
@@ -188,7 +207,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn behaves_like_deques(steps in prop::collection::vec((0..SLOTS + 2, 0_usize..ALL.len(), 0_u8..6), 0..300)) {
+        fn behaves_like_deques(steps in prop::collection::vec((0..SLOTS + 2, 0_usize..ALL.len(), 0_u8..7), 0..300)) {
             let mut links = vec![EMPTY_LINK; 8];
             let mut queues = Queues::new(&mut links);
             let mut model = [(); ALL.len()].map(|()| VecDeque::new());
@@ -208,6 +227,13 @@ mod tests {
                         model[index].retain(|&other| other != slot);
                     }
                     4 => prop_assert_eq!(queues.pop(queue), model[index].pop_front()),
+                    5 => {
+                        queues.advance(queue, slot);
+                        if known {
+                            model[index].retain(|&other| other != slot);
+                            model[index].push_front(slot);
+                        }
+                    }
                     _ => {
                         queues.rotate(queue, slot);
                         if known {

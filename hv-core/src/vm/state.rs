@@ -58,7 +58,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         }
         let vm = vms.by_id(id).ok_or(StateError::NoVm)?;
         match vm.life.state() {
-            State::Ready | State::Idle { .. } => {}
+            State::Ready | State::Idle { .. } | State::Paused => {}
             State::Fault(_) | State::Leaving { .. } => return Err(StateError::Busy),
             State::Coming => return Err(StateError::Waits),
             State::New | State::Ending => return Err(StateError::NoVm),

@@ -6,13 +6,13 @@ use super::seed::Seed;
 use super::vm::Vm;
 use crate::memory::PhysAddr;
 use crate::memory::phys::index;
+use abi::charges::Charges;
 use abi::claim::Claim;
+use abi::limits::LIVE_IMAGES;
 use abi::record::{Args, Cell, NONE, Record, place};
-use abi::swap::Bundle;
+use abi::swap::{Bundle, tier};
 use abi::tenant::Tenant;
-#[cfg(test)]
-use abi::vm::ImageId;
-use abi::vm::{Seat, Slot, VmId};
+use abi::vm::{ImageId, Seat, Slot, VmId};
 use backend::Backend;
 use core::marker::PhantomData;
 
@@ -53,7 +53,18 @@ pub struct Table<B: Backend> {
     out: usize,
     /// VMs of which something lies in the pool, and how many bytes that is.
     pooled: (usize, u64),
+    /// Those of them that wait for admission.
+    pooled_waiting: usize,
+    /// VMs whose memory lies on the disks.
+    on_disk: u32,
+    /// VMs that live of each image, by its number.
+    of_images: [u32; LIVE_IMAGES],
     vms: PhantomData<Vm<B>>,
+}
+
+/// Whether something of the VM of a record lies in the pool.
+fn is_pooled(record: &Record) -> bool {
+    !record.bundle.is_none() && !record.bundle.is_on_disk()
 }
 
 impl<B: Backend> Table<B> {
@@ -84,6 +95,9 @@ impl<B: Backend> Table<B> {
             living: 0,
             out: 0,
             pooled: (0, 0),
+            pooled_waiting: 0,
+            on_disk: 0,
+            of_images: [0; LIVE_IMAGES],
             vms: PhantomData,
         }
     }
@@ -120,9 +134,19 @@ impl<B: Backend> Table<B> {
         self.living
     }
 
+    /// How many VMs lie on the disks.
+    pub fn on_disk(&self) -> u32 {
+        self.on_disk
+    }
+
     /// VMs of which something lies in the pool, and how many bytes that is.
     pub fn pooled(&self) -> (usize, u64) {
         self.pooled
+    }
+
+    /// VMs of which something lies in the pool and that wait for admission.
+    pub fn pooled_waiting(&self) -> usize {
+        self.pooled_waiting
     }
 
     /// Those of them that are out.
@@ -145,7 +169,8 @@ impl<B: Backend> Table<B> {
         let record = self.records.get_mut(slot.index()).filter(|record| record.place == place::WRITTEN)?;
         record.place = place::WAITING;
         (record.created_tsc, record.stolen_ms) = (created_tsc, stolen_ms);
-        self.living += 1;
+        let image = record.image;
+        self.begins(image);
         self.waiting_in(slot)
     }
 
@@ -179,8 +204,21 @@ impl<B: Backend> Table<B> {
             disk,
             ..Record::EMPTY
         };
-        self.living += 1;
+        self.begins(image);
         true
+    }
+
+    /// A VM of this image begins to live.
+    fn begins(&mut self, image: ImageId) {
+        self.living += 1;
+        if let Some(of_image) = self.of_images.get_mut(image.index()) {
+            *of_image += 1;
+        }
+    }
+
+    /// How many VMs live that were made of this image: as long as there are some, its frames are theirs, too.
+    pub fn of_image(&self, image: ImageId) -> u32 {
+        self.of_images.get(image.index()).copied().unwrap_or(0)
     }
 
     fn record(&self, slot: Slot) -> Option<&Record> {
@@ -228,6 +266,7 @@ impl<B: Backend> Table<B> {
         // It begins now: how long it waits is counted from here.
         record.place = place::WAITING;
         (record.created_tsc, record.stolen_ms) = (now, stolen_ms);
+        self.pooled_waiting += usize::from(is_pooled(record));
         self.waiting_in(id.slot)
     }
 
@@ -239,11 +278,28 @@ impl<B: Backend> Table<B> {
     /// The same; the record has it no longer.
     pub fn take_bundle(&mut self, slot: Slot) -> Option<Bundle> {
         let record = self.records.get_mut(slot.index())?;
-        (record.ran_ticks, record.frames) = (0, 0);
+        self.pooled_waiting -= usize::from(record.place == place::WAITING && is_pooled(record));
+        (record.ran_ticks, record.charges, record.frames) = (0, Charges::NONE, 0);
         let bundle = Some(core::mem::replace(&mut record.bundle, Bundle::NONE)).filter(|bundle| !bundle.is_none())?;
-        self.pooled.0 -= 1;
-        self.pooled.1 -= u64::from(bundle.bytes);
+        if bundle.is_on_disk() {
+            self.on_disk -= 1;
+        } else {
+            self.pooled.0 -= 1;
+            self.pooled.1 -= u64::from(bundle.bytes);
+        }
         Some(bundle)
+    }
+
+    /// The bundle of the VM in a slot, which lies in the pool, lies in the slot's swap region from now on. What it was; `None`, and nothing has changed, for any other.
+    pub fn move_to_disk(&mut self, slot: Slot) -> Option<Bundle> {
+        let record = self.records.get_mut(slot.index())?;
+        let old = Some(record.bundle).filter(|_| is_pooled(record))?;
+        self.pooled_waiting -= usize::from(record.place == place::WAITING);
+        record.bundle = Bundle { tier: tier::DISK, place: slot.number(), ..old };
+        self.pooled.0 -= 1;
+        self.pooled.1 -= u64::from(old.bytes);
+        self.on_disk += 1;
+        Some(old)
     }
 
     /// The VM in a slot, wherever it is.
@@ -264,9 +320,14 @@ impl<B: Backend> Table<B> {
         self.record(slot).map_or(Claim::UNSAID, |record| record.claim)
     }
 
-    /// Ticks that the VM in a slot, which is out, had run.
-    pub fn ran_ticks(&self, slot: Slot) -> u64 {
-        self.record(slot).map_or(0, |record| record.ran_ticks)
+    /// Ticks that the VM in a slot, which is out, had run, and what was charged to it beside.
+    pub fn spent(&self, slot: Slot) -> (u64, Charges) {
+        self.record(slot).map_or((0, Charges::NONE), |record| (record.ran_ticks, record.charges))
+    }
+
+    /// What the record is charged with of the VM in a slot, which is out.
+    pub fn charges_mut(&mut self, slot: Slot) -> Option<&mut Charges> {
+        self.records.get_mut(slot.index()).map(|record| &mut record.charges)
     }
 
     /// Frames without which a VM that is not in does not come in.
@@ -278,12 +339,12 @@ impl<B: Backend> Table<B> {
     /// with this id.
     pub fn go_out(&mut self, id: VmId, leavings: &Leavings) -> Option<PhysAddr> {
         let vm = self.by_id(id)?;
-        let (seat, ran_ticks, ipv4) = (vm.seat, vm.ran_ticks, vm.ipv4);
+        let (seat, ran_ticks, charges, ipv4) = (vm.seat, vm.ran_ticks, vm.charges, vm.ipv4);
         self.seats.give_back(seat);
         let record = self.records.get_mut(id.slot.index())?;
         let &Leavings { bundle, frames, pending } = leavings;
         (record.place, record.ipv4, record.early) = (place::OUT, ipv4, pending);
-        (record.bundle, record.frames, record.ran_ticks) = (bundle, frames, ran_ticks);
+        (record.bundle, record.frames, record.ran_ticks, record.charges) = (bundle, frames, ran_ticks, charges);
         // Whoever held it back has said so of a VM that idled.
         record.held_by = 0;
         self.out += 1;
@@ -358,7 +419,9 @@ impl<B: Backend> Table<B> {
         self.waiting(seed.id)?;
         let number = u32::try_from(frame.frame()).ok().filter(|&number| number != 0)?;
         let seat = self.seats.take(seed.id.slot)?;
-        self.records[seed.id.slot.index()].place = place::ADMITTED;
+        let record = &mut self.records[seed.id.slot.index()];
+        self.pooled_waiting -= usize::from(is_pooled(record));
+        record.place = place::ADMITTED;
         self.contexts[seed.id.slot.index()] = number;
         let place: *mut Vm<B> = frame.as_ptr();
         // SAFETY: by this function's contract the frame is this table's alone, and it is large and aligned enough (checked
@@ -408,6 +471,9 @@ impl<B: Backend> Table<B> {
         self.arena.free(args);
         self.free = slot.number();
         self.living -= 1;
+        if let Some(of_image) = self.of_images.get_mut(record.image.index()) {
+            *of_image -= 1;
+        }
         self.drop_context(slot)
     }
 }

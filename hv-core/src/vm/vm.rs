@@ -5,6 +5,7 @@ use super::seed::Seed;
 use crate::component::EndpointId;
 use crate::memory::PhysAddr;
 use abi::attachment::Attachment;
+use abi::charges::{Charges, Traffic};
 use abi::share::Share;
 use abi::tenant::Tenant;
 use abi::vm::{ImageId, Seat, Slot, VmId};
@@ -76,8 +77,14 @@ pub struct Vm<B: Backend> {
     pub early: u64,
     /// Ticks that it ran since its start.
     pub ran_ticks: u64,
+    /// What is charged to it beside.
+    pub charges: Charges,
+    /// Its traffic before it was attached to its network demultiplexer, which counts from there.
+    pub traffic_before: Traffic,
     /// Ticks that it ran since it last became ready.
     pub burst_ticks: u64,
+    /// Ticks that it may run ahead of the plan when it wakes.
+    pub ahead_ticks: u64,
     /// IPv4 address that it may use, 0 when it asks DHCP.
     pub ipv4: u32,
     /// What policies are told that it gets.
@@ -135,7 +142,10 @@ impl<B: Backend> Vm<B> {
             since_tsc: 0,
             early: 0,
             ran_ticks: 0,
+            charges: Charges::NONE,
+            traffic_before: Traffic::NONE,
             burst_ticks: 0,
+            ahead_ticks: 0,
             ipv4: seed.ipv4,
             share: seed.share,
             tenant: seed.tenant,

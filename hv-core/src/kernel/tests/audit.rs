@@ -6,11 +6,13 @@ use crate::kernel::Kernel;
 use crate::memory::{CLASSES, Owner, OwnerClass, PhysAddr};
 use crate::service::{Open, Order};
 use crate::vm::{Devices, METADATA_FRAMES, NEVER, Queue, Seed, State};
+use abi::charges::Charges;
 use abi::component::layout;
+use abi::control::ControlReply;
 use abi::limits::PAGE_SIZE;
 use abi::nic;
 use abi::service::Service;
-use abi::swap::{WINDOW_BYTES, WINDOWS};
+use abi::swap::{Bundle, WINDOW_BYTES, WINDOWS};
 use abi::vm::{ImageId, Seat, Slot, VmId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,6 +30,35 @@ fn leaving() -> impl Iterator<Item = Queue> {
 }
 
 impl<const TIMER: bool> Machine<TIMER> {
+    /// Each tick is counted once, and what is charged to VMs is theirs, wherever they are, or was of those that have ended.
+    pub fn audit_account(&mut self) {
+        let ControlReply::Account {
+            idle_ticks,
+            guest_ticks,
+            service_ticks,
+            own_ticks,
+            ended_ran_ticks,
+            ended_service_ticks,
+            ..
+        } = self.kernel.cpu.account()
+        else {
+            unreachable!("it says so always")
+        };
+        let sum = idle_ticks + guest_ticks + service_ticks + own_ticks;
+        assert_eq!(sum, self.kernel.cpu.mark, "ticks are lost or counted twice");
+        let Kernel { vms, .. } = &mut self.kernel;
+        let (mut ran, mut service) = (ended_ran_ticks, ended_service_ticks);
+        for slot in vms.slots() {
+            let (ran_ticks, charges) = match vms.get(slot) {
+                Some(vm) => (vm.ran_ticks, vm.charges),
+                None => vms.spent(slot),
+            };
+            ran += ran_ticks;
+            service += charges.service_ticks;
+        }
+        assert_eq!((ran, service), (guest_ticks, service_ticks), "VMs are charged with other ticks than there were");
+    }
+
     /// No VM is lost or forgotten: each is where its state says, so something will move it on.
     pub fn audit_lives(&mut self) {
         let waiting_at = self.kernel.cpu.admit_at;
@@ -50,7 +81,11 @@ impl<const TIMER: bool> Machine<TIMER> {
                 out += 1;
                 let queues = [Queue::Ready, Queue::Waiting, Queue::Held, Queue::Ended, Queue::Coming];
                 assert!(!queues.into_iter().chain(leaving()).any(listed), "{} is out and in a queue", seed.id);
-                assert!(vms.bundle(slot).is_some() || vms.ran_ticks(slot) == 0, "{} ran and has nothing", seed.id);
+                assert!(
+                    vms.bundle(slot).is_some() || vms.spent(slot) == (0, Charges::NONE),
+                    "{} ran and has nothing",
+                    seed.id
+                );
                 continue;
             }
             let Some(vm) = vms.get(slot) else {
@@ -87,9 +122,16 @@ impl<const TIMER: bool> Machine<TIMER> {
                     assert!(deadline <= until, "{id} idles until {until} and is woken at {deadline}");
                 }
                 State::Fault(_) => {
+                    let paused = cpu.plan.paused.is_some_and(|turn| turn.vm == id);
                     assert!(
-                        on_turn || !listed(Queue::Ready),
+                        on_turn || paused || !listed(Queue::Ready),
                         "{id} waits for a page and the scheduler never hears of it"
+                    );
+                }
+                State::Paused => {
+                    assert!(
+                        !listed(Queue::Ready) && !listed(Queue::Held) && !on_turn,
+                        "{id} stands still and is planned for"
                     );
                 }
                 State::Leaving { .. } => {
@@ -331,7 +373,10 @@ impl<const TIMER: bool> Machine<TIMER> {
             if !informed(self, party) {
                 continue;
             }
-            let images = self.kernel.cpu.images.len();
+            let images = &self.kernel.cpu.images;
+            let images =
+                (0..images.len()).filter(|&id| images.get(ImageId::new(u32::try_from(id).expect("few"))).is_some());
+            let images = images.count();
             let rank = self.kernel.cpu.endpoints.rank(party).expect("a component");
             let hardware = self.hardware.borrow();
             let pager = hardware.components[rank].pager();
@@ -339,7 +384,7 @@ impl<const TIMER: bool> Machine<TIMER> {
             let its = admitted.iter().filter(|(_, pager)| *pager == party.index()).map(|(id, _)| *id);
             assert_eq!(known, its.collect(), "who has memory");
             assert_eq!(pager.surprises, 0, "faults of VMs that the pager was not told of");
-            assert_eq!(pager.segments.len(), 2 * (images - 1), "two segments of each image but the refused one");
+            assert_eq!(pager.segments.len(), 2 * images, "two segments of each image that is there");
         }
         for party in self.parties(Service::Net) {
             if !informed(self, party) {
@@ -376,15 +421,19 @@ impl<const TIMER: bool> Machine<TIMER> {
     /// What swap knows to be in its pool is what the records say, and what it has just stored.
     fn audit_pool(&mut self) {
         let Some(&party) = self.parties(Service::Swap).first() else { return };
+        // What it has said and the core has not taken, it will hear of.
+        let heard = self.kernel.cpu.endpoints.get_mut(party).is_some_and(|endpoint| !endpoint.has_untaken());
         let cpu = &self.kernel.cpu;
         let rank = cpu.endpoints.rank(party).expect("a component");
         let (vms, total) = (self.kernel.vms.slots(), self.kernel.vms.pooled());
         let bundles: BTreeMap<_, _> =
             vms.filter_map(|slot| Some((self.kernel.vms.named(slot)?, self.kernel.vms.bundle(slot)?))).collect();
-        let sums = (bundles.len(), bundles.values().map(|bundle| u64::from(bundle.bytes)).sum::<u64>());
+        let (on_disk, pooled): (Vec<&Bundle>, Vec<&Bundle>) = bundles.values().partition(|bundle| bundle.is_on_disk());
+        let sums = (pooled.len(), pooled.iter().map(|bundle| u64::from(bundle.bytes)).sum::<u64>());
         assert_eq!(total, sums, "what lies in the pool");
+        assert_eq!(self.kernel.vms.on_disk() as usize, on_disk.len(), "what lies on the disks");
         let knows_all = cpu.endpoints.get(party).is_some_and(|endpoint| endpoint.resync.is_none() && !endpoint.owes);
-        let at_rest = matches!(cpu.components.list[rank].run, Run::Waiting { .. }) && knows_all;
+        let at_rest = matches!(cpu.components.list[rank].run, Run::Waiting { .. }) && knows_all && heard;
         if !at_rest || !self.hardware.borrow_mut().components[rank].is_informed() {
             return;
         }
@@ -392,7 +441,7 @@ impl<const TIMER: bool> Machine<TIMER> {
         let swap = hardware.components[rank].swap();
         assert_eq!(swap.surprises, 0, "swap was asked for what it does not have");
         for (vm, bundle) in &bundles {
-            assert_eq!(swap.known.get(vm), Some(bundle), "{vm} lies in the pool");
+            assert_eq!(swap.known.get(vm), Some(bundle), "{vm} lies in the pool, or on the disks");
         }
         for (vm, bundle) in swap.known.iter().filter(|(vm, _)| !bundles.contains_key(vm)) {
             let going = self.kernel.cpu.windows.storing(*vm, bundle.counter);
@@ -443,6 +492,7 @@ impl<const TIMER: bool> Machine<TIMER> {
 
     /// Everything.
     pub fn audit(&mut self) {
+        self.audit_account();
         self.audit_lives();
         self.audit_callers();
         self.audit_frames();

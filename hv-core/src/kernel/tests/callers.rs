@@ -1,5 +1,7 @@
 //! VMs that control the machine: what they ask by their control rings, what becomes of lies there, and that others cannot.
 
+mod images;
+
 use super::board::{SERIAL_GSI, vector};
 use super::guest::{FIRST, call, field, keep, poke, results};
 use super::lines;

@@ -12,6 +12,7 @@ use abi::guest::{hypercall, pending};
 use abi::limits::PAGE_SIZE;
 use abi::pager::{Access, Stays};
 use abi::service::Service;
+use abi::swap::SwapCommand;
 use abi::vm::{Slot, VmId};
 use backend::fake::Step;
 use proptest::prelude::*;
@@ -79,7 +80,7 @@ fn choose(machine: &mut Machine<true>, vm: VmId) {
     machine.rouse();
 }
 
-fn with_swap<T>(machine: &mut Machine<true>, what: impl FnOnce(&mut Swap) -> T) -> T {
+pub fn with_swap<T>(machine: &mut Machine<true>, what: impl FnOnce(&mut Swap) -> T) -> T {
     let rank = machine.rank(Service::Swap);
     match &mut machine.hardware.borrow_mut().components[rank].role {
         Role::Swap(swap) => what(swap),
@@ -106,7 +107,7 @@ fn put_out(machine: &mut Machine<true>, vm: VmId) {
     panic!("{vm} does not go out: {:?}", stays(machine, vm));
 }
 
-fn bring_in(machine: &mut Machine<true>, vm: VmId, bits: u64) {
+pub fn bring_in(machine: &mut Machine<true>, vm: VmId, bits: u64) {
     assert!(machine.kernel.raise(vm, bits));
     machine.rouse();
     machine.settle(40_000);
@@ -155,6 +156,41 @@ fn a_vm_that_is_out_has_no_frame_and_no_seat_and_comes_back_as_it_was() {
     ));
     // And out again.
     put_out(&mut machine, vms[0]);
+}
+
+#[test]
+fn what_it_shared_with_its_image_it_shares_again_and_what_it_wrote_back_is_not_stored() {
+    let (mut machine, vms) = machine(1);
+    let counts = |machine: &mut Machine<true>| {
+        let memory = machine.kernel.vms.by_id(vms[0]).and_then(|vm| vm.life.memory()).expect("it is in");
+        memory.counts()
+    };
+    let (own, tables, shared) = counts(&mut machine);
+    assert!(shared > 0);
+    let faults = machine.kernel.cpu.counters.faults;
+    put_out(&mut machine, vms[0]);
+    bring_in(&mut machine, vms[0], pending::NIC);
+    assert_eq!((counts(&mut machine), machine.kernel.cpu.counters.faults), ((own, tables, shared), faults));
+    // It puts back what the image has in its data.
+    let golden = machine.kernel.cpu.images.get(WITH_NIC).and_then(|image| image.golden(DATA)).expect("it has that");
+    let was = core_memory(golden, PAGE_SIZE).load64(16).expect("in the page");
+    let write = |word| {
+        let [pending, enabled, _, idle] = alarm(0);
+        [poke(DATA, 16, word), pending, enabled, idle]
+    };
+    wake(&mut machine, vms[0], write(was));
+    assert_eq!(counts(&mut machine).0, own);
+    put_out(&mut machine, vms[0]);
+    bring_in(&mut machine, vms[0], pending::NIC);
+    assert_eq!(
+        (counts(&mut machine), word(&mut machine, vms[0], DATA, 16)),
+        ((own - 1, tables, shared + 1), Some(was))
+    );
+    // And writes there again.
+    wake(&mut machine, vms[0], write(!was));
+    put_out(&mut machine, vms[0]);
+    bring_in(&mut machine, vms[0], pending::NIC);
+    assert_eq!((counts(&mut machine).0, word(&mut machine, vms[0], DATA, 16)), (own, Some(!was)));
 }
 
 #[test]
@@ -229,7 +265,7 @@ fn wake(machine: &mut Machine<true>, vm: VmId, steps: [Step; 4]) {
     machine.wires.spend(HZ / 1000);
 }
 
-fn step_until(machine: &mut Machine<true>, done: impl Fn(&mut Machine<true>) -> bool) {
+pub fn step_until(machine: &mut Machine<true>, done: impl Fn(&mut Machine<true>) -> bool) {
     for _ in 0..20_000 {
         if done(machine) {
             return;
@@ -336,9 +372,9 @@ fn a_pool_that_is_full_refuses_and_nobody_is_harmed() {
 
 #[test]
 fn what_comes_back_damaged_ends_that_vm_and_no_other() {
-    let spoils: [fn(&mut Machine<true>, VmId); 5] = [
+    let spoils: [fn(&mut Machine<true>, VmId); 6] = [
         |machine, _| with_swap(machine, |swap| swap.spoil = true),
-        // A page twice, one beyond its memory, no register page, a processor that cannot be.
+        // A page twice, one beyond its memory, no register page, a processor that cannot be, a page that its image does not have.
         |machine, vm| with_swap(machine, |swap| swap.falsify(vm, |pages, _| pages[1] = pages[0])),
         |machine, vm| {
             with_swap(machine, |swap| swap.falsify(vm, |pages, _| *pages.last_mut().expect("some") = GUEST_PAGES))
@@ -347,6 +383,7 @@ fn what_comes_back_damaged_ends_that_vm_and_no_other() {
             with_swap(machine, |swap| swap.falsify(vm, |pages, _| pages.iter_mut().for_each(|page| *page += 1)));
         },
         |machine, vm| with_swap(machine, |swap| swap.falsify(vm, |_, kept| kept.state.magic = 7)),
+        |machine, vm| with_swap(machine, |swap| swap.falsify(vm, |_, kept| kept.shared[7] = 1)),
     ];
     for (number, spoil) in spoils.into_iter().enumerate() {
         let (mut machine, vms) = machine(2);
@@ -374,6 +411,64 @@ fn a_bundle_that_cannot_be_is_nonsense_and_the_vm_stays() {
         }
     }
     assert!(machine.kernel.vms.out(vms[0]).is_none() && has_its_memory(&mut machine, vms[0]));
+}
+
+#[test]
+fn what_was_moved_to_the_disks_comes_back_from_there() {
+    let (mut machine, vms) = machine(3);
+    with_swap(&mut machine, |swap| swap.moves = 1);
+    for &vm in &vms[..2] {
+        put_out(&mut machine, vm);
+    }
+    machine.settle(20_000);
+    machine.audit();
+    let ControlReply::Pool { vms: in_pool, on_disk, moved, .. } = machine.kernel.describe_pool() else { panic!() };
+    assert!(on_disk >= 1 && in_pool + on_disk == 2 && moved == on_disk, "{in_pool} {on_disk} {moved}");
+    let described = machine.kernel.describe_next_vm(vms[0].slot);
+    assert!(matches!(described, ControlReply::Vm { state: vm_state::ON_DISK, memory: 0, .. }), "{described:?}");
+    // Swap dies, and its successor is told where it lies.
+    let rank = machine.rank(Service::Swap);
+    machine.kernel.cpu.condemn(rank, Death::Killed);
+    machine.rouse();
+    machine.settle(20_000);
+    machine.audit();
+    for &vm in &vms[..2] {
+        bring_in(&mut machine, vm, pending::NIC);
+        assert!(machine.kernel.vms.by_id(vm).is_some() && has_its_memory(&mut machine, vm));
+    }
+    assert!(matches!(machine.kernel.describe_pool(), ControlReply::Pool { vms: 0, on_disk: 0, damaged: 0, .. }));
+}
+
+#[test]
+fn what_the_disks_do_not_give_back_ends_that_vm_with_the_reason() {
+    let (mut machine, vms) = machine(2);
+    with_swap(&mut machine, |swap| swap.moves = 1);
+    put_out(&mut machine, vms[0]);
+    machine.settle(20_000);
+    with_swap(&mut machine, |swap| swap.unread = true);
+    bring_in(&mut machine, vms[0], pending::NIC);
+    assert_eq!(machine.vms(), [vms[1]]);
+    assert!(machine.ended.contains(&vms[0]) && has_its_memory(&mut machine, vms[1]));
+    assert!(matches!(machine.kernel.describe_pool(), ControlReply::Pool { on_disk: 0, damaged: 1, .. }));
+}
+
+#[test]
+fn a_move_that_comes_too_late_changes_nothing() {
+    let (mut machine, vms) = machine(2);
+    put_out(&mut machine, vms[0]);
+    let bundle = machine.kernel.vms.bundle(vms[0].slot).expect("it is out");
+    let moved = |vm, counter| abi::message::Message::from(SwapCommand::Moved { vm, counter });
+    // Another order, another VM, one that is in.
+    for (vm, counter) in [(vms[0], bundle.counter + 1), (VmId::new(77, 1), bundle.counter), (vms[1], bundle.counter)] {
+        machine.kernel.swap_command(&moved(vm, counter)).expect("it can be said");
+    }
+    assert_eq!(machine.kernel.vms.bundle(vms[0].slot), Some(bundle));
+    bring_in(&mut machine, vms[0], pending::NIC);
+    machine.kernel.swap_command(&moved(vms[0], bundle.counter)).expect("it can be said");
+    assert_eq!((machine.kernel.vms.bundle(vms[0].slot), machine.kernel.vms.on_disk()), (None, 0));
+    machine.rouse();
+    machine.settle(20_000);
+    machine.audit();
 }
 
 fn is_loading(machine: &mut Machine<true>, vm: VmId) -> bool {

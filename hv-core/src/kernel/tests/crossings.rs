@@ -47,12 +47,15 @@ fn watched<const TIMER: bool>(barriers: BarrierPlan, scheduler: bool) -> (Machin
 /// Four VMs, of which the first two are one tenant's, that compute, call, sleep a little and send.
 fn busy<const TIMER: bool>(barriers: BarrierPlan) -> Vec<Asked> {
     let (mut machine, log) = watched::<TIMER>(barriers, true);
-    let mut random = 1_u64;
+    let (mut random, mut time) = (1_u64, super::machine::HZ);
     machine.guests.borrow_mut().calm = Some(Box::new(move |_| {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let call = |number, a| Step::Hypercall { number, a, b: 0 };
+        // About what the clock shows.
+        time += 2_500;
         Some(match random >> 60 {
-            0 => call(hypercall::IDLE, 0),
+            0 if random & 1 << 59 == 0 => call(hypercall::IDLE, 0),
+            0 => call(hypercall::IDLE, time),
             1 => call(hypercall::KICK, 0),
             2..=5 => call(hypercall::NOP, 0),
             _ => Step::Compute(2_000),

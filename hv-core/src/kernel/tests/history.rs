@@ -236,10 +236,22 @@ impl<const TIMER: bool> History<TIMER> {
             false => Machine::with_swap(ram_frames, places),
         };
         let mut machine = machine;
+        if !twins {
+            let rank = machine.rank(abi::service::Service::Swap);
+            if let super::roles::Role::Swap(swap) = &mut machine.hardware.borrow_mut().components[rank].role {
+                swap.moves = 2;
+            }
+        }
         if harsh {
             // Who controls the machine may do anything to anybody.
             let image = machine.kernel.cpu.images.get_mut(WITHOUT_NIC).expect("it is there");
             image.entry.flags = abi::manifest::image_flags::CONTROL;
+        }
+        {
+            let rank = machine.rank(Service::Plan);
+            if let FakeRole::Sched(sched) = &mut machine.hardware.borrow_mut().components[rank].role {
+                sched.ahead = true;
+            }
         }
         // The first packet starts them.
         if let Some(image) = machine.kernel.cpu.images.get_mut(ELSEWHERE) {

@@ -1,9 +1,9 @@
-//! VMs that the scheduler keeps back, and what ends that.
+//! VMs that the scheduler keeps back, or that somebody pauses, and what ends that.
 
 use super::machine::{HZ, Machine, WITHOUT_NIC};
 use super::roles::Role as FakeRole;
 use crate::component::Death;
-use crate::vm::{Queue, State};
+use crate::vm::{Queue, State, StateError};
 use abi::sched::SchedCommand;
 use abi::service::Service;
 use abi::vm::VmId;
@@ -120,5 +120,33 @@ fn one_that_waits_is_not_admitted_by_the_core_while_it_is_held() {
     let free = machine.create(WITHOUT_NIC);
     seconds(&mut machine);
     assert_eq!(machine.state(free), Some(State::Ready));
+    machine.audit_lives();
+}
+
+#[test]
+fn one_that_is_paused_does_not_run_before_it_goes_on() {
+    let (mut machine, vms) = computing(3);
+    // One that the scheduler keeps back besides goes on being kept back.
+    assert_eq!(after(&mut machine, SchedCommand::Hold { vm: vms[2] }, &vms)[2], 0);
+    for vm in [vms[1], vms[2], vms[1]] {
+        assert_eq!(machine.kernel.pause(vm), Ok(()), "twice is once");
+        assert_eq!(machine.state(vm), Some(State::Paused));
+        machine.audit_lives();
+    }
+    let ran = watch(&mut machine, &vms);
+    assert!(ran[0] > 0 && ran[1..] == [0, 0], "{ran:?}");
+    for vm in [vms[1], vms[2], vms[0]] {
+        assert_eq!(machine.kernel.resume(vm), Ok(()));
+        machine.audit_lives();
+    }
+    let ran = watch(&mut machine, &vms);
+    assert!(ran[0] > 0 && ran[1] > 0 && ran[2] == 0, "{ran:?}");
+    // One that stands still ends as any other.
+    assert_eq!(machine.kernel.pause(vms[1]), Ok(()));
+    assert!(machine.kernel.destroy(vms[1]));
+    steps(&mut machine, 200);
+    assert_eq!(machine.state(vms[1]), None);
+    let none = Err(StateError::NoVm);
+    assert_eq!((machine.kernel.pause(vms[1]), machine.kernel.resume(vms[1])), (none, none));
     machine.audit_lives();
 }

@@ -168,7 +168,7 @@ fn manifest(parties: &[(&str, Service)]) -> (Vec<manifest::Component>, Vec<Ring>
     let rings = parties.iter().zip(0..).flat_map(|((role, service), index)| {
         let ring = |text: &str, producer, consumer| {
             let name = name(&format!("{text}-{role}"));
-            Ring { name, producer, consumer, slots: RING_SLOTS, service: service.raw() }
+            Ring { name, producer, consumer, slots: RING_SLOTS, service: service.raw(), data_pages: 0, reserved: 0 }
         };
         [ring("to", CORE, index), ring("from", index, CORE)]
     });
@@ -400,6 +400,8 @@ impl<const TIMER: bool> Machine<TIMER> {
             vm_seats: places.seats,
             tsc_hz: HZ,
             pool_bytes: POOL_PAGES * PAGE_SIZE,
+            pool_passes: false,
+            seal_key: [7; 32],
         };
         let mut images =
             vec![Some(image(&mut frames, WITH_NIC, 32, 32)), Some(image(&mut frames, WITHOUT_NIC, 0, 0)), None];

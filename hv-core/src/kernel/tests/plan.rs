@@ -4,7 +4,7 @@ use super::component::{Due, Misdeed};
 use super::machine::{HZ, IMAGE_PAGE, Machine, WITHOUT_NIC};
 use super::roles::{PLAN_DEPTH, Role as FakeRole};
 use crate::component::Endpoint;
-use crate::kernel::{Kernel, Turn};
+use crate::kernel::{Kernel, Rules, Turn};
 use crate::memory::{Owner, core_memory};
 use crate::vm::{PageFault, Queue, State};
 use abi::guest::hypercall;
@@ -77,6 +77,11 @@ fn idle(count: usize) -> (Fake, Vec<VmId>) {
     (machine, vms)
 }
 
+/// A turn by the plan.
+fn turn(vm: VmId, left_ticks: u64) -> Turn {
+    Turn { vm, left_ticks, ahead: false }
+}
+
 /// Wake a VM without telling anybody but the core.
 fn wake(machine: &mut Fake, id: VmId) {
     let crate::kernel::Kernel { vms, cpu, .. } = &mut machine.kernel;
@@ -90,11 +95,8 @@ fn the_plan_decides() {
         wake(&mut machine, vm);
     }
     machine.plan(&[Fake::runs(vms[2], 30_000), Fake::runs(vms[0], 40_000)]);
-    let mark = machine.kernel.cpu.mark;
-    let turn = machine.kernel.next_turn().expect("somebody can run");
-    assert_eq!((turn.vm, turn.until), (vms[2], mark + 30_000));
-    let turn = machine.kernel.next_turn().expect("somebody can run");
-    assert_eq!((turn.vm, turn.until), (vms[0], mark + 40_000));
+    assert_eq!(machine.kernel.next_turn(), Some(turn(vms[2], 30_000)));
+    assert_eq!(machine.kernel.next_turn(), Some(turn(vms[0], 40_000)));
     assert_eq!(machine.kernel.cpu.counters.fallbacks, 0);
 }
 
@@ -103,9 +105,7 @@ fn a_quantum_has_a_least_length() {
     let (mut machine, vms) = idle(1);
     wake(&mut machine, vms[0]);
     machine.plan(&[Fake::runs(vms[0], 0)]);
-    let mark = machine.kernel.cpu.mark;
-    let turn = machine.kernel.next_turn().expect("it can run");
-    assert_eq!(turn.until, mark + HZ / 100_000);
+    assert_eq!(machine.kernel.next_turn(), Some(turn(vms[0], HZ / 100_000)));
 }
 
 #[test]
@@ -122,11 +122,15 @@ fn a_turn_lasts_as_long_as_its_quantum() {
     let (mut machine, vms) = idle(2);
     wake(&mut machine, vms[0]);
     wake(&mut machine, vms[1]);
-    let until = machine.kernel.cpu.mark + 100;
-    machine.kernel.cpu.plan.turn = Some(crate::kernel::Turn { vm: vms[1], until });
-    assert_eq!(machine.kernel.next_turn().map(|turn| (turn.vm, turn.until)), Some((vms[1], until)));
-    machine.kernel.cpu.plan.turn = Some(crate::kernel::Turn { vm: vms[1], until });
-    machine.kernel.cpu.mark = until;
+    machine.kernel.cpu.plan.turn = Some(turn(vms[1], 100));
+    assert_eq!(machine.kernel.next_turn(), Some(turn(vms[1], 100)));
+    // The time of others is none of its own.
+    machine.kernel.cpu.plan.turn = Some(turn(vms[1], 100));
+    machine.kernel.cpu.plan.ran(99);
+    machine.kernel.cpu.mark += 500;
+    assert_eq!(machine.kernel.next_turn(), Some(turn(vms[1], 1)));
+    machine.kernel.cpu.plan.turn = Some(turn(vms[1], 1));
+    machine.kernel.cpu.plan.ran(2);
     machine.plan(&[Fake::runs(vms[0], 1)]);
     assert_eq!(machine.kernel.next_turn().map(|turn| turn.vm), Some(vms[0]));
 }
@@ -219,7 +223,7 @@ fn a_wait_for_a_page_that_the_scheduler_does_not_count_on_is_not_told() {
     vm.life.fault(PageFault { page: 40, access: Access::Write, present: false });
     // As after a restart of the scheduler, which has not been told of it.
     assert!(!cpu.queues.contains(Queue::Ready, vm.slot()));
-    cpu.plan.turn = Some(Turn { vm: vms[0], until: u64::MAX });
+    cpu.plan.turn = Some(turn(vms[0], u64::MAX));
     let before = machine.told(Service::Plan);
     assert!(machine.kernel.next_turn().is_none());
     assert_eq!(machine.told(Service::Plan), before);
@@ -294,6 +298,31 @@ fn many_are_admitted_in_portions() {
 }
 
 #[test]
+fn who_is_the_next_to_be_admitted_is_so_before_all_others_that_wait() {
+    let mut machine = Fake::new(4096);
+    machine.lazy(true);
+    let vms: Vec<_> = (0..5).map(|_| machine.create(WITHOUT_NIC)).collect();
+    while machine.kernel.cpu.attention.most_important().is_some() {
+        machine.kernel.step();
+    }
+    let others = |vm: VmId| VmId { generation: vm.generation + 1, ..vm };
+    let first = |vm| SchedCommand::First { vm }.into();
+    machine.plan(&[first(vms[3]), first(others(vms[4])), first(VmId::new(u32::MAX, 1)), first(vms[2])]);
+    machine.kernel.advance_plan();
+    let waiting = |machine: &Fake| machine.kernel.cpu.queues.all(Queue::Waiting).collect::<Vec<_>>();
+    assert_eq!(waiting(&machine), [2, 3, 0, 1, 4].map(|at| vms[at].slot));
+    // One that is held does not wait, nor does one that is in.
+    machine.plan(&[
+        SchedCommand::Hold { vm: vms[4] }.into(),
+        first(vms[4]),
+        SchedCommand::Admit { vm: vms[0] }.into(),
+        first(vms[0]),
+    ]);
+    machine.kernel.advance_plan();
+    assert_eq!(waiting(&machine), [2, 3, 1].map(|at| vms[at].slot));
+}
+
+#[test]
 fn an_admission_does_not_wait_for_a_turn() {
     let (mut machine, _) = idle(1);
     let vm = machine.create(WITHOUT_NIC);
@@ -361,4 +390,147 @@ fn who_gives_its_turn_up_lets_others_run() {
     let (least, most) = (ran.values().min().expect("four"), ran.values().max().expect("four"));
     assert!(most - least <= 2, "{ran:?}");
     assert_eq!(machine.ready(), 4);
+}
+
+/// A machine at rest with `count` VMs that may run ahead of a plan, by these rules.
+fn idle_ahead(count: usize, rules: Rules) -> (Fake, Vec<VmId>) {
+    let (mut machine, vms) = idle(count);
+    machine.kernel.cpu.plan.rules = rules;
+    for &vm in &vms {
+        machine.plan(&[SchedCommand::Allow { vm, ticks: 50_000 }.into()]);
+    }
+    machine.kernel.advance_plan();
+    (machine, vms)
+}
+
+/// Who has the CPU in the next turns, each of which ends with the turn.
+fn turns(machine: &mut Fake, count: usize) -> Vec<(VmId, bool)> {
+    let turn = |_| {
+        let turn = machine.kernel.next_turn()?;
+        machine.kernel.cpu.plan.turn = None;
+        Some((turn.vm, turn.ahead))
+    };
+    (0..count).map_while(turn).collect()
+}
+
+const AHEAD: Rules = Rules { most_in_row: 3, preempts: true };
+
+#[test]
+fn rules_and_allowances_come_with_the_plan() {
+    let (mut machine, vms) = idle(2);
+    let rules = SchedCommand::Rules { most_in_row: 7, preempts: true };
+    let gone = VmId { generation: 99, ..vms[0] };
+    machine.plan(&[
+        rules.into(),
+        SchedCommand::Allow { vm: gone, ticks: 5 }.into(),
+        SchedCommand::Allow { vm: vms[1], ticks: 6 }.into(),
+    ]);
+    machine.kernel.advance_plan();
+    assert_eq!(machine.kernel.cpu.plan.rules, Rules { most_in_row: 7, preempts: true });
+    let ahead = |machine: &mut Fake, vm| machine.kernel.vms.by_id(vm).map(|vm| vm.ahead_ticks);
+    assert_eq!((ahead(&mut machine, vms[0]), ahead(&mut machine, vms[1])), (Some(0), Some(6)));
+    // They end with the scheduler.
+    machine.kernel.cpu.plan.forget(0);
+    assert_eq!(machine.kernel.cpu.plan.rules, Rules::default());
+}
+
+#[test]
+fn who_wakes_goes_ahead_in_the_order_of_waking_and_the_plan_goes_on_where_it_was() {
+    let (mut machine, vms) = idle_ahead(4, AHEAD);
+    wake(&mut machine, vms[3]);
+    machine.kernel.cpu.wakers.pop();
+    machine.kernel.cpu.plan.turn = Some(turn(vms[3], 20_000));
+    let told = machine.kernel.cpu.attention;
+    wake(&mut machine, vms[1]);
+    wake(&mut machine, vms[0]);
+    assert_eq!(machine.kernel.cpu.attention, told, "the scheduler was asked on the way");
+    assert_eq!(turns(&mut machine, 3), [(vms[1], true), (vms[0], true), (vms[3], false)]);
+}
+
+#[test]
+fn who_goes_ahead_is_interrupted_by_nobody_and_pays_for_it() {
+    let (mut machine, vms) = idle_ahead(2, AHEAD);
+    wake(&mut machine, vms[0]);
+    let ahead = machine.kernel.next_turn().expect("it has woken");
+    assert_eq!((ahead.vm, ahead.ahead, ahead.left_ticks), (vms[0], true, 20_000), "a quantum at most");
+    machine.kernel.cpu.plan.turn = Some(ahead);
+    wake(&mut machine, vms[1]);
+    assert_eq!(machine.kernel.next_turn(), Some(ahead));
+    machine.guests.borrow_mut().calm = Some(Box::new(|_| Some(Step::Compute(5_000))));
+    let before = machine.kernel.vms.by_id(vms[0]).map(|vm| vm.ran_ticks);
+    machine.kernel.run_vm(ahead);
+    let vm = machine.kernel.vms.by_id(vms[0]).expect("it lives");
+    let ran = vm.ran_ticks - before.expect("it lives");
+    assert!(ran > 0);
+    assert_eq!(vm.ahead_ticks, 50_000_u64.saturating_sub(ran));
+}
+
+#[test]
+fn no_more_go_ahead_in_a_row_than_the_rules_say() {
+    let (mut machine, vms) = idle_ahead(6, AHEAD);
+    vms.iter().for_each(|&vm| wake(&mut machine, vm));
+    let ahead = turns(&mut machine, 3);
+    assert_eq!(ahead, [(vms[0], true), (vms[1], true), (vms[2], true)]);
+    machine.plan(&[Fake::runs(vms[5], 20_000)]);
+    assert_eq!(turns(&mut machine, 1), [(vms[5], false)]);
+    assert_eq!(turns(&mut machine, 1), [(vms[3], true)]);
+}
+
+#[test]
+fn who_goes_ahead_by_the_successors_rules_ends_the_time_without_a_scheduler() {
+    let (mut machine, vms) = idle_ahead(2, AHEAD);
+    let cpu = &mut machine.kernel.cpu;
+    cpu.plan.forget(cpu.mark - cpu.counters.idle_ticks - 100);
+    cpu.plan.rules = AHEAD;
+    let unnamed = cpu.plan.unnamed;
+    for vm in vms {
+        wake(&mut machine, vm);
+        assert_eq!(turns(&mut machine, 1), [(vm, true)]);
+        assert_eq!(machine.kernel.cpu.counters.gap_ticks, 100);
+        // It counts once.
+        machine.kernel.cpu.mark += 50;
+    }
+    // It says nothing of whether the successor plans.
+    assert_eq!((machine.kernel.cpu.plan.unnamed, machine.kernel.cpu.plan.came), (unnamed, false));
+}
+
+#[test]
+fn without_preemption_who_wakes_waits_for_the_end_of_the_turn() {
+    let (mut machine, vms) = idle_ahead(2, Rules { preempts: false, ..AHEAD });
+    wake(&mut machine, vms[0]);
+    machine.kernel.cpu.wakers.pop();
+    let planned = turn(vms[0], 20_000);
+    machine.kernel.cpu.plan.turn = Some(planned);
+    wake(&mut machine, vms[1]);
+    assert_eq!(machine.kernel.next_turn(), Some(planned));
+    machine.kernel.cpu.plan.turn = Some(turn(vms[0], 0));
+    assert_eq!(turns(&mut machine, 1), [(vms[1], true)]);
+}
+
+#[test]
+fn who_may_not_run_ahead_waits_for_the_plan() {
+    // Nobody may; or this one has next to nothing left.
+    for (rules, left) in [(Rules::default(), 50_000), (AHEAD, HZ / 100_000 - 1), (AHEAD, HZ / 100_000)] {
+        let (mut machine, vms) = idle_ahead(1, rules);
+        machine.kernel.vms.by_id(vms[0]).expect("it lives").ahead_ticks = left;
+        wake(&mut machine, vms[0]);
+        let goes_ahead = rules == AHEAD && left == HZ / 100_000;
+        assert_eq!(machine.kernel.cpu.wakers.is_empty(), !goes_ahead);
+        let scheduler = machine.rank(Service::Plan);
+        assert_eq!(machine.kernel.cpu.attention.is_runnable(scheduler), !goes_ahead);
+    }
+}
+
+#[test]
+fn who_is_held_gone_or_asleep_again_does_not_go_ahead() {
+    let (mut machine, vms) = idle_ahead(4, AHEAD);
+    vms.iter().for_each(|&vm| wake(&mut machine, vm));
+    let Kernel { vms: table, cpu, .. } = &mut machine.kernel;
+    cpu.hold(table, vms[0]);
+    let vm = table.by_id(vms[1]).expect("it lives");
+    vm.life.idle(u64::MAX);
+    cpu.blocked(vm, true);
+    table.by_id(vms[2]).expect("it lives").ahead_ticks = 0;
+    assert_eq!(turns(&mut machine, 1), [(vms[3], true)]);
+    assert!(machine.kernel.cpu.wakers.is_empty());
 }

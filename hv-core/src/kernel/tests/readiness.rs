@@ -5,8 +5,9 @@
 //! once in a round of plans ([`super::roles`]); what it learnt late stands in the next round, so two rounds bound the planned turns.
 
 use super::machine::{Machine, WITHOUT_NIC};
-use super::roles::{PLAN_DEPTH, Role as FakeRole};
+use super::roles::{IN_ROW, PLAN_DEPTH, Role as FakeRole};
 use crate::component::Run;
+use crate::kernel::Turn;
 use crate::vm::Queue;
 use abi::service::Service;
 use abi::vm::{Slot, VmId};
@@ -27,8 +28,8 @@ struct Wait {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Seen {
     slot: u32,
-    /// TSC at which it is over.
-    until: u64,
+    /// Nothing of it is left: what the same VM does next is another turn.
+    over: bool,
 }
 
 /// All who wait for their turn.
@@ -36,8 +37,12 @@ struct Seen {
 pub struct Readiness {
     waits: BTreeMap<VmId, Wait>,
     turn: Option<Seen>,
-    /// The core's time at the last look.
-    mark: u64,
+    /// Who has gone ahead of the plan and goes on, how many have since a turn by the plan began, and of all at the last look.
+    ahead: Option<u32>,
+    row: u64,
+    /// The turn by the plan, or by the core, that somebody had or that was paused at the last look.
+    planned: Option<Turn>,
+    went_ahead: u64,
     /// The core's turns and, by slot, the steps of guests at the last look.
     fallbacks: u64,
     asked: BTreeMap<u32, u64>,
@@ -99,17 +104,44 @@ impl Readiness {
         Some(slot)
     }
 
-    /// Whether a turn has begun with what ran, if anything did: somebody else's, or one of the same VM after the end of its last. A step that
-    /// ends after its turn is still that turn's.
+    /// Whether the turn by the plan that somebody has now is another than at the last look: one that others went ahead of before its
+    /// first step counts, too.
+    fn has_begun(&mut self, now: Option<Turn>) -> bool {
+        let before = core::mem::replace(&mut self.planned, now);
+        let Some(now) = now else { return false };
+        before.is_none_or(|before| before.vm != now.vm || before.left_ticks < now.left_ticks)
+    }
+
+    /// Whether a turn by the plan, or by the core, has begun with what ran, if anything did: somebody else's, or one of the same VM after the
+    /// end of its last. One that others went ahead of goes on afterwards.
+    ///
+    /// # Panics
+    /// More have gone ahead in a row than the scheduler's rules allow.
     fn begins<const TIMER: bool>(&mut self, machine: &Machine<TIMER>, ran: Option<u32>) -> bool {
         let cpu = &machine.kernel.cpu;
-        let before = core::mem::replace(&mut self.mark, cpu.mark);
-        let Some(slot) = ran else { return false };
-        let goes_on = self.turn.is_some_and(|turn| turn.slot == slot && before < turn.until);
-        if !goes_on {
-            let turn = cpu.plan.turn.filter(|turn| turn.vm.slot.number() == slot);
-            self.turn = Some(Seen { slot, until: turn.map_or(before, |turn| turn.until) });
+        let before = core::mem::replace(&mut self.went_ahead, cpu.counters.ahead);
+        let turn = cpu.plan.turn.filter(|turn| Some(turn.vm.slot.number()) == ran && turn.left_ticks != 0);
+        let over = turn.is_none();
+        if self.has_begun(cpu.plan.turn.filter(|turn| !turn.ahead).or(cpu.plan.paused)) {
+            self.row = 0;
         }
+        if before != cpu.counters.ahead {
+            self.row += 1;
+            assert!(self.row <= u64::from(IN_ROW), "{} in a row have gone ahead", self.row);
+            self.ahead = ran.filter(|_| !over);
+            return false;
+        }
+        let Some(slot) = ran else { return false };
+        if self.ahead == Some(slot) {
+            self.ahead = ran.filter(|_| !over);
+            return false;
+        }
+        self.ahead = None;
+        let goes_on = self.turn.is_some_and(|turn| turn.slot == slot && !turn.over);
+        if !goes_on {
+            self.row = 0;
+        }
+        self.turn = Some(Seen { slot, over });
         !goes_on
     }
 }

@@ -17,6 +17,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Entries of the plan that are ahead of the core at most.
 pub const PLAN_DEPTH: usize = 16;
+/// Turns ahead of the plan that it allows in a row, and ticks that a VM that has idled may run ahead, where it allows any.
+pub const IN_ROW: u32 = 3;
+const AHEAD: u64 = 15_000;
 /// Frames that the gatekeeper keeps free.
 const RESERVE: u64 = 8;
 /// Slots that netmux wakes at one interrupt of the NIC.
@@ -86,6 +89,12 @@ pub struct Sched {
     pub lazy: bool,
     /// It keeps this one of those that it knows back, until its next plan.
     pub hold: Option<u8>,
+    /// VMs that wake may go ahead of the plan.
+    pub ahead: bool,
+    /// It has laid that down.
+    ruled: bool,
+    /// Those that may from now on.
+    allow: Vec<VmId>,
     /// Plans published since its start.
     pub plans: u64,
 }
@@ -113,7 +122,7 @@ impl Role {
                 *pager = Pager { surprises: pager.surprises, idles, lazy: pager.lazy, ..Pager::default() };
             }
             Role::Swap(swap) => swap.known.clear(),
-            Role::Sched(sched) => *sched = Sched { lazy: sched.lazy, ..Sched::default() },
+            Role::Sched(sched) => *sched = Sched { lazy: sched.lazy, ahead: sched.ahead, ..Sched::default() },
             // The operator is outside of the machine.
             Role::Monitor(_) => {}
         }
@@ -210,7 +219,7 @@ impl Net {
                 self.attached.remove(&vm);
                 self.out.insert(vm);
             }
-            NetEvent::Leave { vm, seat } => {
+            NetEvent::Leave { vm, seat, .. } => {
                 let has = self.attached.get(&vm) == Some(&seat);
                 assert!(has || self.lied, "{vm} is to leave and is not attached");
                 self.leaves += 1;
@@ -288,6 +297,7 @@ impl Pager {
             PagerEvent::Segment { image, first_page, file_pages, .. } => {
                 self.segments.push((image, first_page, file_pages));
             }
+            PagerEvent::ImageGone { image } => self.segments.retain(|(of, ..)| *of != image),
             PagerEvent::VmStarted { vm, seat, image, reserve, .. } => {
                 assert!(reserve > 0, "{vm}");
                 self.vms.insert(vm, (image, seat));
@@ -351,8 +361,10 @@ impl Sched {
 
     fn told(&mut self, event: SchedEvent) {
         match event {
-            SchedEvent::Hello { room, .. } => *self = Sched { room, lazy: self.lazy, ..Sched::default() },
-            SchedEvent::Arrived { vm, frames, room } => {
+            SchedEvent::Hello { room, .. } => {
+                *self = Sched { room, lazy: self.lazy, ahead: self.ahead, ..Sched::default() }
+            }
+            SchedEvent::Arrived { vm, frames, room, .. } => {
                 self.room = room;
                 if !self.waiting.iter().any(|(other, _)| *other == vm) {
                     self.waiting.push((vm, frames));
@@ -369,7 +381,17 @@ impl Sched {
                 }
             }
             SchedEvent::Room { room } => self.room = room,
-            SchedEvent::Blocked { vm, .. } => self.ready.retain(|other| *other != vm),
+            SchedEvent::Later { vm } => {
+                if let Some(at) = self.waiting.iter().position(|(other, _)| *other == vm) {
+                    self.waiting[at..].rotate_left(1);
+                }
+            }
+            SchedEvent::Blocked { vm, idle, .. } => {
+                self.ready.retain(|other| *other != vm);
+                if idle && self.ahead && self.allow.len() < PLAN_DEPTH {
+                    self.allow.push(vm);
+                }
+            }
             SchedEvent::Ended { vm, room, .. } => {
                 self.room = room;
                 self.promised.remove(&vm);
@@ -399,7 +421,14 @@ impl Sched {
             self.promised.insert(vm, frames);
             unsent.push_back(SchedCommand::Admit { vm }.into());
         }
+        if self.ahead && !core::mem::replace(&mut self.ruled, true) {
+            unsent.push_back(SchedCommand::Rules { most_in_row: IN_ROW, preempts: true }.into());
+        }
         let ahead = outstanding as usize + unsent.len();
+        if outstanding == 0 {
+            let allowed = self.allow.drain(..).map(|vm| Message::from(SchedCommand::Allow { vm, ticks: AHEAD }));
+            unsent.extend(allowed);
+        }
         if ahead == 0 && !self.ready.is_empty() {
             self.plans += 1;
         }

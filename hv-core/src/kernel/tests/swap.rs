@@ -455,6 +455,8 @@ fn nonsense(vm: VmId) -> Vec<(Service, Misdeed, Option<&'static str>)> {
         SchedCommand::Admit { vm: nobody },
         SchedCommand::Hold { vm: nobody },
         SchedCommand::Hold { vm },
+        SchedCommand::First { vm },
+        SchedCommand::First { vm: gone },
     ] {
         rows.push((Service::Plan, lie(command.into()), None));
     }
@@ -609,7 +611,7 @@ fn a_planned_turn_that_goes_on_ends_the_time_without_one() {
     assert!(kernel.vms.by_id(vms[0]).is_some_and(|vm| vm.life.is_ready()));
     let busy = kernel.cpu.mark - kernel.cpu.counters.idle_ticks;
     kernel.cpu.plan.forget(busy - 100);
-    let turn = Turn { vm: vms[0], until: u64::MAX };
+    let turn = Turn { vm: vms[0], left_ticks: u64::MAX, ahead: false };
     for _ in 0..2 {
         kernel.cpu.plan.turn = Some(turn);
         assert_eq!(kernel.next_turn().map(|turn| turn.vm), Some(vms[0]));

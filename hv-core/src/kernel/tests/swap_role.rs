@@ -4,7 +4,7 @@ use crate::memory::{PhysAddr, core_memory};
 use abi::component::layout;
 use abi::limits::PAGE_SIZE;
 use abi::message::Message;
-use abi::swap::{Bundle, KEPT_OFFSET, Kept, SHEET_STRIDE, SwapCommand, SwapEvent, UNIT_BYTES, WINDOW_BYTES};
+use abi::swap::{Bundle, KEPT_OFFSET, Kept, SHEET_STRIDE, SwapCommand, SwapEvent, UNIT_BYTES, WINDOW_BYTES, tier};
 use abi::vm::VmId;
 use ring::SharedMemory;
 use std::collections::BTreeMap;
@@ -25,10 +25,22 @@ pub struct Swap {
     pub root: u64,
     pub sheets: SharedMemory,
     pub pool_bytes: u64,
+    /// Bytes of it that stay free for exchanges.
+    pub kept_free: u64,
     /// What it knows to be in the pool.
     pub known: BTreeMap<VmId, Bundle>,
     /// What is there, whether it knows or not.
     pool: BTreeMap<u32, Stored>,
+    /// What lies on the disks, by region.
+    disk: BTreeMap<u32, Stored>,
+    /// Whether the disks give nothing back.
+    pub unread: bool,
+    /// After how many events it moves a bundle on to the disks, 0 for never; those that the core was told of, by the number of the order.
+    pub moves: u64,
+    moving: BTreeMap<VmId, u64>,
+    told: u64,
+    /// Who was given back what lay in the pool, by the number of the order.
+    loaded: BTreeMap<VmId, u64>,
     /// It says that what lies there was damaged.
     pub spoil: bool,
     /// It has been asked for what is not there.
@@ -57,8 +69,23 @@ fn translate(root: u64, at: u64) -> Option<(PhysAddr, bool)> {
 
 impl Swap {
     pub fn new(root: u64, sheets: SharedMemory, pool_bytes: u64) -> Self {
-        let (known, pool) = (BTreeMap::new(), BTreeMap::new());
-        Swap { root, sheets, pool_bytes, known, pool, spoil: false, surprises: 0, silent: false }
+        Swap {
+            root,
+            sheets,
+            pool_bytes,
+            kept_free: 0,
+            known: BTreeMap::new(),
+            pool: BTreeMap::new(),
+            disk: BTreeMap::new(),
+            unread: false,
+            moves: 0,
+            moving: BTreeMap::new(),
+            told: 0,
+            loaded: BTreeMap::new(),
+            spoil: false,
+            surprises: 0,
+            silent: false,
+        }
     }
 
     /// A page of a window, and whether it may be written.
@@ -76,7 +103,8 @@ impl Swap {
     /// Where so many bytes do not overlap what it knows.
     fn place(&self, bytes: u32) -> Option<u32> {
         let units = |bytes: u32| bytes.div_ceil(u32::try_from(UNIT_BYTES).expect("small"));
-        let taken: Vec<_> = self.known.values().map(|other| (other.place, other.place + units(other.bytes))).collect();
+        let in_pool = self.known.values().filter(|other| !other.is_on_disk());
+        let taken: Vec<_> = in_pool.map(|other| (other.place, other.place + units(other.bytes))).collect();
         let ends = core::iter::once(0).chain(taken.iter().map(|&(_, end)| end));
         let fits = |&place: &u32| {
             let end = place + units(bytes);
@@ -90,6 +118,7 @@ impl Swap {
         let answer = match event {
             SwapEvent::Hello => {
                 self.known.clear();
+                self.moving.clear();
                 return;
             }
             SwapEvent::Holds { vm, bundle } => {
@@ -97,16 +126,60 @@ impl Swap {
                 return;
             }
             SwapEvent::Forget { vm, bundle } => {
-                if self.known.get(&vm) == Some(&bundle) {
-                    self.known.remove(&vm);
-                }
+                self.forget(vm, &bundle);
                 return;
             }
-            SwapEvent::Store { vm, counter, pages, window, .. } => self.store(vm, counter, pages, window),
+            SwapEvent::Store { vm, counter, pages, window, spare } => {
+                let pool_bytes = self.pool_bytes;
+                self.pool_bytes -= if spare { 0 } else { self.kept_free };
+                let answer = self.store(vm, counter, pages, window);
+                self.pool_bytes = pool_bytes;
+                answer
+            }
             SwapEvent::Load { vm, bundle, window } => self.load(vm, &bundle, window),
         };
         if !self.silent {
             answers.push_back(answer.into());
+        }
+        if self.moves != 0 {
+            self.move_one(answers);
+        }
+    }
+
+    /// Some of what lies in the pool lies on the disks now, too.
+    fn move_one(&mut self, answers: &mut std::collections::VecDeque<Message>) {
+        self.told += 1;
+        let is_free = |vm: &VmId| !self.moving.contains_key(vm);
+        let mut candidates = self.known.iter().filter(|(vm, bundle)| !bundle.is_on_disk() && is_free(vm));
+        let candidate = candidates.next().filter(|_| self.told.is_multiple_of(self.moves));
+        let Some((&vm, &bundle)) = candidate else { return };
+        let Some(stored) = self.pool.get(&bundle.place).filter(|stored| stored.bundle == bundle).cloned() else {
+            return;
+        };
+        let region = vm.slot.number();
+        let bundle = Bundle { tier: tier::DISK, place: region, ..bundle };
+        self.disk.insert(region, Stored { bundle, ..stored });
+        self.moving.insert(vm, bundle.counter);
+        answers.push_back(SwapCommand::Moved { vm, counter: bundle.counter }.into());
+    }
+
+    fn forget(&mut self, vm: VmId, bundle: &Bundle) {
+        let was_moved = self.moving.get(&vm) == Some(&bundle.counter);
+        if was_moved {
+            self.moving.remove(&vm);
+        }
+        let is_it = |known: &Bundle| (known.counter, known.tier) == (bundle.counter, bundle.tier);
+        if self.known.get(&vm).is_some_and(is_it) {
+            self.known.remove(&vm);
+            // The record names the other one now, unless the VM is in.
+            let on_disk = self.disk.get(&vm.slot.number()).map(|stored| stored.bundle);
+            let other = on_disk.filter(|other| {
+                was_moved
+                    && !bundle.is_on_disk()
+                    && other.counter == bundle.counter
+                    && self.loaded.get(&vm) != Some(&bundle.counter)
+            });
+            self.known.extend(other.map(|other| (vm, other)));
         }
     }
 
@@ -129,7 +202,7 @@ impl Swap {
         let count = u32::try_from(pages.len()).expect("few");
         let bytes = (count + 1) * PACKED;
         let Some(place) = self.place(bytes) else { return SwapCommand::Refused { vm, counter } };
-        let bundle = Bundle { counter, checksum: !counter, place, bytes, pages: count, reserved: 0 };
+        let bundle = Bundle { counter, checksum: !counter, place, bytes, pages: count, tier: tier::POOL };
         self.known.insert(vm, bundle);
         // It writes over whatever it knows nothing of.
         let units = u32::try_from(bytes as usize / UNIT_BYTES).expect("small");
@@ -141,7 +214,11 @@ impl Swap {
     fn load(&mut self, vm: VmId, bundle: &Bundle, window: u32) -> SwapCommand {
         let counter = bundle.counter;
         assert_eq!(self.known.get(&vm), Some(bundle), "{vm} comes in from what swap was not told of");
-        let stored = self.pool.get(&bundle.place).filter(|stored| stored.bundle == *bundle && !self.spoil).cloned();
+        if bundle.is_on_disk() && self.unread {
+            return SwapCommand::Unread { vm, counter };
+        }
+        let from = if bundle.is_on_disk() { &self.disk } else { &self.pool };
+        let stored = from.get(&bundle.place).filter(|stored| stored.bundle == *bundle && !self.spoil).cloned();
         let Some(stored) = stored else {
             self.surprises += u32::from(!self.spoil);
             return SwapCommand::Damaged { vm, counter };
@@ -154,6 +231,9 @@ impl Swap {
             memory.write(0, bytes).expect("a page");
         }
         sheet.write(KEPT_OFFSET, &stored.kept).expect("in the sheet");
+        if !bundle.is_on_disk() {
+            self.loaded.insert(vm, counter);
+        }
         SwapCommand::Loaded { vm, counter }
     }
 

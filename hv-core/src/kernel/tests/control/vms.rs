@@ -55,6 +55,52 @@ fn a_vm_has_the_share_of_its_image_but_for_what_its_creator_says() {
 }
 
 #[test]
+fn a_vm_that_idles_and_is_paused_is_not_woken_before_it_goes_on() {
+    let mut machine = at_rest();
+    let pause = ControlRequest::Pause { vm: FIRST };
+    for _ in 0..2 {
+        assert_eq!(machine.request(pause), [done(status::OK, 0)], "twice is once");
+        assert_eq!(machine.described().0, vm_state::PAUSED);
+    }
+    machine.audit_lives();
+    // What it is called for waits, and so does the VM.
+    machine.guests.borrow_mut().steps.push_back(keep(0));
+    assert_eq!(machine.request(ControlRequest::Shutdown { vm: FIRST }), [done(status::OK, 0)]);
+    machine.settle(20_000);
+    assert_eq!((machine.state(FIRST), machine.guests.borrow().steps.len()), (Some(State::Paused), 1));
+    assert_eq!(machine.request(ControlRequest::Resume { vm: FIRST }), [done(status::OK, 0)]);
+    machine.settle(20_000);
+    assert_eq!(machine.kept(1), [abi::guest::pending::SHUTDOWN]);
+    assert_eq!(machine.state(FIRST), Some(State::Idle { until: u64::MAX }));
+    machine.audit();
+}
+
+#[test]
+fn who_has_ended_is_told_by_its_number() {
+    let mut machine = at_rest();
+    let ended = |from| ControlRequest::Ended { from };
+    assert_eq!(machine.request(ended(0)), [done(status::NOT_FOUND, 0)]);
+    let waits = machine.create(WITHOUT_NIC);
+    for vm in [waits, FIRST] {
+        assert_eq!(machine.request(ControlRequest::Destroy { vm }), [done(status::OK, 0)]);
+    }
+    for (number, vm) in [(0, waits), (1, FIRST)] {
+        let reason = abi::end::EndReason::Destroyed as u32;
+        assert_eq!(machine.request(ended(number)), [ControlReply::Ended { number, vm, reason, detail: 0 }]);
+    }
+    assert_eq!(machine.request(ended(2)), [done(status::NOT_FOUND, 2)]);
+}
+
+#[test]
+fn a_vm_that_waits_is_not_paused() {
+    let mut machine = at_rest();
+    let vm = machine.create(WITHOUT_NIC);
+    assert!(machine.waits(vm));
+    assert_eq!(machine.kernel.pause(vm), Err(crate::vm::StateError::Waits));
+    assert_eq!(machine.kernel.resume(vm), Ok(()));
+}
+
+#[test]
 fn a_vm_that_waits_is_destroyed_by_its_name() {
     let mut machine = at_rest();
     let vm = machine.create(WITHOUT_NIC);

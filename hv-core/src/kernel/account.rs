@@ -1,0 +1,87 @@
+//! Where the processor's time goes. Each tick is counted once: idle, of a guest, or of a component or the core; and of the latter, as far as it is known on
+//! whose behalf they ran, charged to that VM. What is left is the node's own.
+//!
+//! A component that serves one VM after the other names each when it is done with it (a page is given, a plan begins with its turn, it may run ahead, a disk's interrupt is raised),
+//! and what it ran since it named the last one is charged to this one. A demultiplexer, which does many frames between two names, says instead how
+//! much of its work was whose. The core's own way from one to the other belongs to whoever runs next.
+
+use super::Cpu;
+use crate::board::Board;
+use crate::component::EndpointId;
+use crate::vm::Vm;
+use abi::charges::Charges;
+use abi::control::ControlReply;
+use backend::Backend;
+
+impl<B: Backend, H: Board> Cpu<B, H> {
+    /// The party at this endpoint has done something for a VM: what it ran since it did something for anybody is charged to that.
+    #[inline]
+    pub fn bill(&mut self, from: EndpointId, vm: &mut Vm<B>) {
+        let Some(rank) = self.endpoints.rank(from) else { return };
+        let ticks = self.components.list[rank].take_unbilled();
+        vm.charges.service_ticks += ticks;
+        self.counters.service_ticks += ticks;
+    }
+
+    /// Of `of` units of work that the party at this endpoint did since it spoke of the last, `work` were for this VM, or for nobody in particular. More than all
+    /// is all.
+    pub fn bill_work(&mut self, from: EndpointId, vm: Option<&mut Vm<B>>, work: u32, of: u32) {
+        let Some(rank) = self.endpoints.rank(from) else { return };
+        let component = &mut self.components.list[rank];
+        let unbilled = component.ran_ticks - component.billed_ticks;
+        let (of, work) = (u64::from(of.max(1)), u64::from(work.min(of)));
+        // Without a product that does not fit.
+        let ticks = unbilled / of * work + unbilled % of * work / of;
+        component.billed_ticks += ticks;
+        match vm {
+            Some(vm) => {
+                vm.charges.service_ticks += ticks;
+                self.counters.service_ticks += ticks;
+            }
+            None => self.counters.own_ticks += ticks,
+        }
+    }
+
+    /// Of what the component of this rank ran, up to so many ticks are charged to a VM.
+    pub fn bill_ticks(&mut self, rank: usize, vm: &mut Vm<B>, most: u64) {
+        let component = &mut self.components.list[rank];
+        let ticks = most.min(component.ran_ticks - component.billed_ticks);
+        component.billed_ticks += ticks;
+        vm.charges.service_ticks += ticks;
+        self.counters.service_ticks += ticks;
+    }
+
+    /// What the core did until `now` is nobody's time.
+    pub fn lap(&mut self, now: u64) {
+        self.counters.own_ticks += now.saturating_sub(self.mark);
+        self.mark = now;
+    }
+
+    /// What the core did until `now` it did for this VM.
+    pub fn lap_for(&mut self, charges: &mut Charges, now: u64) {
+        let ticks = now.saturating_sub(self.mark);
+        charges.service_ticks += ticks;
+        self.counters.service_ticks += ticks;
+        self.mark = now;
+    }
+
+    /// A VM that ran so long, and to which that was charged, is gone.
+    pub fn note_gone(&mut self, ran_ticks: u64, charges: &Charges) {
+        self.ended.ran_ticks += ran_ticks;
+        self.ended.service_ticks += charges.service_ticks;
+    }
+
+    /// Where the processor's time has gone. That before the core was there is the node's own.
+    pub fn account(&self) -> ControlReply {
+        let unbilled = self.components.list.iter().map(|component| component.ran_ticks - component.billed_ticks);
+        ControlReply::Account {
+            tsc: self.board.now(),
+            idle_ticks: self.counters.idle_ticks,
+            guest_ticks: self.counters.guest_ticks,
+            service_ticks: self.counters.service_ticks,
+            own_ticks: self.counters.own_ticks + unbilled.sum::<u64>(),
+            ended_ran_ticks: self.ended.ran_ticks,
+            ended_service_ticks: self.ended.service_ticks,
+        }
+    }
+}
