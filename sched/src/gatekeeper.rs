@@ -1,5 +1,5 @@
-//! Admission: first come, first served, while a seat is free and so are as many frames as are to be kept for the VM, its reserve.
-//! Nobody overtakes, so nobody waits for ever.
+//! Admission: the tenants in turn, and of each first come, first served (`Round`), while a seat is free and so are as many frames as are to be kept
+//! for the VM, its reserve. Nobody overtakes whose turn it is, so nobody waits for ever, nor longer because one tenant asks for much.
 //!
 //! The core's events tell how many frames, kept for no VM, and seats are free, as of the moment when they were written. A VM that was
 //! admitted since has not taken its reserve and its seat yet by then; its first `Ready` is the sign that it has. So what VMs between
@@ -7,8 +7,10 @@
 
 use crate::Oddity;
 use crate::queue::{Links, List};
+use crate::round::Round;
 use abi::note::TableBytes;
 use abi::sched::Room;
+use abi::tenant::Tenant;
 use abi::vm::{Slot, VmId};
 use component::{Table, Tables};
 
@@ -32,6 +34,7 @@ enum State {
 struct Entry {
     frames: u32,
     generation: u32,
+    tenant: Tenant,
     state: State,
 }
 
@@ -40,7 +43,7 @@ struct Entry {
 pub struct Gatekeeper {
     slots: Table<Entry>,
     links: Links,
-    waiting: List<Slot>,
+    waiting: Round,
     unheld: List<Slot>,
     parked: List<Slot>,
     /// Frames for VMs on this machine, as far as is known: after a restart there turn out to be more when VMs end.
@@ -51,6 +54,8 @@ pub struct Gatekeeper {
     promised: Room,
     /// The core has sent a VM back: wait until something is given back, rather than try again at once.
     held: bool,
+    /// Whose turn it is, if the core has been told that room is wanted for this VM before others.
+    announced: Option<Slot>,
 }
 
 impl Gatekeeper {
@@ -58,20 +63,21 @@ impl Gatekeeper {
     // A few dozen.
     #[allow(clippy::cast_possible_truncation)]
     pub const TABLES: TableBytes =
-        TableBytes { per_slot: size_of::<Entry>() as u32 + Links::BYTES, ..TableBytes::NONE };
+        TableBytes { per_slot: size_of::<Entry>() as u32 + Links::BYTES + Round::SLOT_BYTES, ..TableBytes::NONE };
 
     /// An empty queue on a machine without frames.
     pub fn new(tables: &mut Tables) -> Self {
         Gatekeeper {
             slots: tables.per_slot(),
             links: Links::new(tables.per_slot()),
-            waiting: List::new(),
+            waiting: Round::new(tables),
             unheld: List::new(),
             parked: List::new(),
             capacity: 0,
             free: Room::default(),
             promised: Room::default(),
             held: false,
+            announced: None,
         }
     }
 
@@ -83,11 +89,12 @@ impl Gatekeeper {
     /// Forgets all VMs; `free` is free.
     pub fn reset(&mut self, free: Room) {
         self.slots.clear();
-        self.waiting = List::new();
+        self.waiting.clear();
         self.unheld = List::new();
         self.parked = List::new();
         self.promised = Room::default();
         self.held = false;
+        self.announced = None;
         self.note_free(free);
     }
 
@@ -100,8 +107,9 @@ impl Gatekeeper {
             for set_aside in [&mut self.unheld, &mut self.parked] {
                 while let Some(index) = set_aside.last() {
                     set_aside.remove(&mut self.links, index);
-                    self.waiting.push_front(&mut self.links, index);
-                    self.slots[index.index()].state = State::Waiting;
+                    let slot = &mut self.slots[index.index()];
+                    slot.state = State::Waiting;
+                    self.waiting.push_front(&mut self.links, index, slot.tenant);
                 }
             }
         }
@@ -112,14 +120,14 @@ impl Gatekeeper {
         self.waiting.len() + self.unheld.len() + self.parked.len()
     }
 
-    /// `vm` wants to be admitted and needs `frames`; `free` is free. One that was admitted and comes again (the core could
+    /// `vm` of a `tenant` wants to be admitted and needs `frames`; `free` is free. One that was admitted and comes again (the core could
     /// not do it) keeps its place as the first.
     ///
     /// # Errors
     ///
     /// [`Oddity::BadVm`] beyond the limits; [`Oddity::TooBig`] when it needs more than there is, and waits aside, so that it
     /// keeps nobody else waiting.
-    pub fn arrived(&mut self, vm: VmId, frames: u64, free: Room) -> Result<(), Oddity> {
+    pub fn arrived(&mut self, vm: VmId, tenant: Tenant, frames: u64, free: Room) -> Result<(), Oddity> {
         let known = *self.slots.reach(vm.slot.index()).ok_or(Oddity::BadVm(vm))?;
         self.note_free(free);
         // More than the whole address space: as good as any number that is too big.
@@ -131,13 +139,13 @@ impl Gatekeeper {
             self.forget(vm.slot);
             match (fits, sent_back) {
                 (false, _) => self.unheld.push_back(&mut self.links, vm.slot),
-                (true, true) => self.waiting.push_front(&mut self.links, vm.slot),
-                (true, false) => self.waiting.push_back(&mut self.links, vm.slot),
+                (true, true) => self.waiting.push_front(&mut self.links, vm.slot, tenant),
+                (true, false) => self.waiting.push_back(&mut self.links, vm.slot, tenant),
             }
             self.held |= sent_back;
         }
         let state = if fits { State::Waiting } else { State::Unheld };
-        self.slots[vm.slot.index()] = Entry { frames: needed, generation: vm.generation, state };
+        self.slots[vm.slot.index()] = Entry { frames: needed, generation: vm.generation, tenant, state };
         if fits { Ok(()) } else { Err(Oddity::TooBig { vm, frames, capacity: self.capacity }) }
     }
 
@@ -159,6 +167,23 @@ impl Gatekeeper {
     pub fn has_room(&mut self, free: Room) {
         self.note_free(free);
         self.held = false;
+    }
+
+    /// No room can be made for `vm`, which waits: it is behind all others now, of its tenant and of all tenants.
+    pub fn later(&mut self, vm: VmId) {
+        let Some(slot) = self.slots.get(vm.slot.index()) else { return };
+        if slot.state != State::Waiting || slot.generation != vm.generation {
+            return;
+        }
+        let tenant = slot.tenant;
+        if self.waiting.first() == Some(vm.slot) {
+            self.waiting.pop(&mut self.links);
+        } else {
+            self.waiting.remove(&mut self.links, vm.slot);
+        }
+        self.waiting.push_back(&mut self.links, vm.slot, tenant);
+        // The core has put it behind others, too.
+        self.announced = None;
     }
 
     /// `vm` is gone, and `free` is free.
@@ -194,8 +219,18 @@ impl Gatekeeper {
         self.promised.frames += frames;
         self.promised.seats += 1;
         let vm = VmId { slot: index, generation: slot.generation };
-        self.waiting.remove(&mut self.links, index);
+        self.waiting.pop(&mut self.links);
+        self.announced = None;
         Some(vm)
+    }
+
+    /// The VM whose turn it is and for which there is no room, if the core has not been told of it yet: where others came before it, the core
+    /// would make room for them.
+    #[inline]
+    pub fn announce(&mut self) -> Option<VmId> {
+        let index = self.waiting.first().filter(|&index| self.announced != Some(index))?;
+        self.announced = Some(index);
+        Some(VmId { slot: index, generation: self.slots[index.index()].generation })
     }
 
     /// Takes a slot out of whatever it is in.
@@ -203,7 +238,11 @@ impl Gatekeeper {
         let Some(slot) = self.slots.get_mut(index.index()) else { return };
         match core::mem::replace(&mut slot.state, State::Elsewhere) {
             State::Elsewhere => {}
-            State::Waiting => self.waiting.remove(&mut self.links, index),
+            State::Waiting => {
+                self.waiting.remove(&mut self.links, index);
+                // Whoever is in its slot next is another one.
+                self.announced = self.announced.filter(|&announced| announced != index);
+            }
             State::Unheld => self.unheld.remove(&mut self.links, index),
             State::Parked => self.parked.remove(&mut self.links, index),
             State::Admitted => {

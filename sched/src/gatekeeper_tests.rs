@@ -35,9 +35,9 @@ fn admitted(gatekeeper: &mut Gatekeeper) -> Vec<u32> {
 fn first_come_first_served_without_overtaking() {
     // Reserve: 10 of 640.
     let mut gate = gatekeeper(640);
-    gate.arrived(vm(5), 300, room(640)).expect("good");
-    gate.arrived(vm(4), 400, room(640)).expect("good");
-    gate.arrived(vm(3), 10, room(640)).expect("good");
+    gate.arrived(vm(5), Tenant::UNSAID, 300, room(640)).expect("good");
+    gate.arrived(vm(4), Tenant::UNSAID, 400, room(640)).expect("good");
+    gate.arrived(vm(3), Tenant::UNSAID, 10, room(640)).expect("good");
     // VM 3 would fit, but VM 4 was there before.
     assert_eq!(admitted(&mut gate), [5]);
     gate.ready(vm(5));
@@ -50,15 +50,15 @@ fn first_come_first_served_without_overtaking() {
 #[test]
 fn frames_on_the_way_count_as_taken() {
     let mut gate = gatekeeper(640);
-    gate.arrived(vm(0), 300, room(640)).expect("good");
+    gate.arrived(vm(0), Tenant::UNSAID, 300, room(640)).expect("good");
     assert_eq!(admitted(&mut gate), [0]);
     // Written before the core admitted VM 0.
-    gate.arrived(vm(1), 400, room(640)).expect("good");
+    gate.arrived(vm(1), Tenant::UNSAID, 400, room(640)).expect("good");
     assert_eq!(admitted(&mut gate), []);
     // Now it has: 340 are free.
     gate.ready(vm(0));
     assert_eq!(admitted(&mut gate), []);
-    gate.arrived(vm(2), 10, room(340)).expect("good");
+    gate.arrived(vm(2), Tenant::UNSAID, 10, room(340)).expect("good");
     assert_eq!(admitted(&mut gate), []);
     gate.ended(vm(1), room(340));
     assert_eq!(admitted(&mut gate), [2]);
@@ -67,7 +67,7 @@ fn frames_on_the_way_count_as_taken() {
 #[test]
 fn all_that_is_free_can_be_kept_for_vms() {
     let mut gate = gatekeeper(640);
-    gate.arrived(vm(0), 640, room(639)).expect("good");
+    gate.arrived(vm(0), Tenant::UNSAID, 640, room(639)).expect("good");
     assert_eq!(admitted(&mut gate), []);
     gate.has_room(room(640));
     assert_eq!(admitted(&mut gate), [0]);
@@ -76,10 +76,10 @@ fn all_that_is_free_can_be_kept_for_vms() {
 #[test]
 fn who_was_sent_back_is_tried_again_when_there_is_more_room() {
     let mut gate = gatekeeper(640);
-    gate.arrived(vm(0), 300, room(640)).expect("good");
+    gate.arrived(vm(0), Tenant::UNSAID, 300, room(640)).expect("good");
     assert_eq!(admitted(&mut gate), [0]);
     // The core could not: somebody has taken it.
-    gate.arrived(vm(0), 300, room(400)).expect("good");
+    gate.arrived(vm(0), Tenant::UNSAID, 300, room(400)).expect("good");
     assert_eq!(admitted(&mut gate), []);
     gate.has_room(room(299));
     assert_eq!(admitted(&mut gate), []);
@@ -90,21 +90,21 @@ fn who_was_sent_back_is_tried_again_when_there_is_more_room() {
 #[test]
 fn the_frames_of_a_vm_that_runs_count_once() {
     let mut gate = gatekeeper(640);
-    gate.arrived(vm(0), 300, room(640)).expect("good");
+    gate.arrived(vm(0), Tenant::UNSAID, 300, room(640)).expect("good");
     assert_eq!(admitted(&mut gate), [0]);
     gate.ready(vm(0));
     // 340 are free. Were VM 0 still on its way, too, only 40 would be left.
-    gate.arrived(vm(1), 330, room(340)).expect("good");
+    gate.arrived(vm(1), Tenant::UNSAID, 330, room(340)).expect("good");
     assert_eq!(admitted(&mut gate), [1]);
 }
 
 #[test]
 fn what_another_vm_in_the_same_slot_did_is_no_sign() {
     let mut gate = gatekeeper(640);
-    gate.arrived(vm(0), 300, room(640)).expect("good");
+    gate.arrived(vm(0), Tenant::UNSAID, 300, room(640)).expect("good");
     assert_eq!(admitted(&mut gate), [0]);
     gate.ready(VmId::new(0, 2));
-    gate.arrived(vm(1), 341, room(640)).expect("good");
+    gate.arrived(vm(1), Tenant::UNSAID, 341, room(640)).expect("good");
     assert_eq!(admitted(&mut gate), [], "300 of 640 are still on their way to VM 0");
     gate.ready(VmId::new(1, 2));
     assert_eq!(gate.waiting(), 1);
@@ -115,21 +115,21 @@ fn what_another_vm_in_the_same_slot_did_is_no_sign() {
 #[test]
 fn a_successor_of_an_admitted_vm_is_not_taken_for_one_that_was_sent_back() {
     let mut gate = gatekeeper(640);
-    gate.arrived(vm(0), 100, room(640)).expect("good");
+    gate.arrived(vm(0), Tenant::UNSAID, 100, room(640)).expect("good");
     assert_eq!(admitted(&mut gate), [0]);
-    gate.arrived(vm(1), 100, room(640)).expect("good");
-    gate.arrived(VmId::new(0, 2), 100, room(640)).expect("good");
+    gate.arrived(vm(1), Tenant::UNSAID, 100, room(640)).expect("good");
+    gate.arrived(VmId::new(0, 2), Tenant::UNSAID, 100, room(640)).expect("good");
     assert_eq!(admitted(&mut gate), [1, 0]);
 }
 
 #[test]
 fn a_vm_that_comes_again_after_it_ran_was_not_sent_back() {
     let mut gate = gatekeeper(640);
-    gate.arrived(vm(0), 100, room(640)).expect("good");
+    gate.arrived(vm(0), Tenant::UNSAID, 100, room(640)).expect("good");
     assert_eq!(admitted(&mut gate), [0]);
     gate.ready(vm(0));
-    gate.arrived(vm(1), 100, room(640)).expect("good");
-    gate.arrived(vm(0), 100, room(640)).expect("good");
+    gate.arrived(vm(1), Tenant::UNSAID, 100, room(640)).expect("good");
+    gate.arrived(vm(0), Tenant::UNSAID, 100, room(640)).expect("good");
     assert_eq!(admitted(&mut gate), [1, 0]);
 }
 
@@ -139,7 +139,7 @@ fn what_the_machine_has_is_known_while_it_is_not_free() {
     gate.set_capacity(640);
     gate.reset(room(100));
     // It fits on this machine: in time.
-    assert_eq!(gate.arrived(vm(0), 300, room(100)), Ok(()));
+    assert_eq!(gate.arrived(vm(0), Tenant::UNSAID, 300, room(100)), Ok(()));
     assert_eq!(admitted(&mut gate), []);
     gate.ended(vm(1), room(310));
     assert_eq!(admitted(&mut gate), [0]);
@@ -149,20 +149,20 @@ fn what_the_machine_has_is_known_while_it_is_not_free() {
 fn a_reset_leaves_nothing_of_what_was() {
     let mut gate = gatekeeper(640);
     // One admitted, one sent back, one that waits, one that is too big.
-    gate.arrived(vm(0), 100, room(640)).expect("good");
-    gate.arrived(vm(1), 100, room(640)).expect("good");
+    gate.arrived(vm(0), Tenant::UNSAID, 100, room(640)).expect("good");
+    gate.arrived(vm(1), Tenant::UNSAID, 100, room(640)).expect("good");
     assert_eq!(admitted(&mut gate), [0, 1]);
-    gate.arrived(vm(1), 100, room(640)).expect("good");
-    gate.arrived(vm(2), 100, room(640)).expect("good");
-    gate.arrived(vm(3), 641, room(640)).expect_err("too big");
+    gate.arrived(vm(1), Tenant::UNSAID, 100, room(640)).expect("good");
+    gate.arrived(vm(2), Tenant::UNSAID, 100, room(640)).expect("good");
+    gate.arrived(vm(3), Tenant::UNSAID, 641, room(640)).expect_err("too big");
     gate.reset(room(500));
     assert_eq!((gate.waiting(), admitted(&mut gate)), (0, vec![]));
     // Nothing is promised, nobody is held back, and 500 are free: as if it were new.
-    gate.arrived(vm(4), 490, room(500)).expect("good");
+    gate.arrived(vm(4), Tenant::UNSAID, 490, room(500)).expect("good");
     assert_eq!(admitted(&mut gate), [4]);
     gate.reset(room(500));
-    gate.arrived(vm(4), 100, room(500)).expect("good");
-    gate.arrived(vm(5), 100, room(500)).expect("good");
+    gate.arrived(vm(4), Tenant::UNSAID, 100, room(500)).expect("good");
+    gate.arrived(vm(5), Tenant::UNSAID, 100, room(500)).expect("good");
     assert_eq!(admitted(&mut gate), [4, 5], "VM 4 is not taken for one that was sent back");
 }
 
@@ -170,11 +170,11 @@ fn a_reset_leaves_nothing_of_what_was() {
 fn a_reset_forgets_whoever_was_there_up_to_the_last_slot() {
     let last = u32::try_from(SLOTS - 1).expect("few");
     let mut gate = gatekeeper(640);
-    gate.arrived(vm(last), 100, room(640)).expect("good");
+    gate.arrived(vm(last), Tenant::UNSAID, 100, room(640)).expect("good");
     assert_eq!(admitted(&mut gate), [last]);
     gate.reset(room(640));
     // It is not taken for one that was sent back, which would hold all others.
-    gate.arrived(vm(last), 100, room(640)).expect("good");
+    gate.arrived(vm(last), Tenant::UNSAID, 100, room(640)).expect("good");
     assert_eq!(admitted(&mut gate), [last]);
 }
 
@@ -193,7 +193,7 @@ fn nobody_is_admitted_without_a_seat() {
     let mut gate = gatekeeper(640);
     let seats = |seats| Room { frames: 640, seats };
     for index in 0..4 {
-        gate.arrived(vm(index), 10, seats(2)).expect("good");
+        gate.arrived(vm(index), Tenant::UNSAID, 10, seats(2)).expect("good");
     }
     assert_eq!(admitted(&mut gate), [0, 1], "two seats are promised");
     gate.ready(vm(0));
@@ -212,9 +212,9 @@ fn nobody_is_admitted_without_a_seat() {
 fn what_is_too_big_waits_aside() {
     let mut gate = gatekeeper(640);
     let too_big = |vm, frames| Oddity::TooBig { vm, frames, capacity: 640 };
-    assert_eq!(gate.arrived(vm(0), 641, room(640)), Err(too_big(vm(0), 641)));
-    assert_eq!(gate.arrived(vm(1), u64::MAX, room(640)), Err(too_big(vm(1), u64::MAX)));
-    gate.arrived(vm(2), 5, room(640)).expect("good");
+    assert_eq!(gate.arrived(vm(0), Tenant::UNSAID, 641, room(640)), Err(too_big(vm(0), 641)));
+    assert_eq!(gate.arrived(vm(1), Tenant::UNSAID, u64::MAX, room(640)), Err(too_big(vm(1), u64::MAX)));
+    gate.arrived(vm(2), Tenant::UNSAID, 5, room(640)).expect("good");
     assert_eq!((admitted(&mut gate), gate.waiting()), (vec![2], 2));
     // Whoever the core has been told to hold still waits.
     assert_eq!((gate.hold(), gate.waiting()), (Some(vm(0)), 2));
@@ -227,7 +227,7 @@ fn a_scheduler_that_starts_while_frames_are_scarce_finds_out_that_there_are_more
     let mut gate = gatekeeper(20);
     for index in 0..3 {
         let frames = if index == 1 { 10 } else { 26 };
-        assert_eq!(gate.arrived(vm(index), frames, room(20)).is_ok(), index == 1);
+        assert_eq!(gate.arrived(vm(index), Tenant::UNSAID, frames, room(20)).is_ok(), index == 1);
     }
     assert_eq!(admitted(&mut gate), [1]);
     gate.ready(vm(1));
@@ -238,10 +238,10 @@ fn a_scheduler_that_starts_while_frames_are_scarce_finds_out_that_there_are_more
 #[test]
 fn a_vm_that_the_core_sends_back_is_first_again_and_waits_for_frames() {
     let mut gate = gatekeeper(640);
-    gate.arrived(vm(0), 100, room(640)).expect("good");
+    gate.arrived(vm(0), Tenant::UNSAID, 100, room(640)).expect("good");
     assert_eq!(admitted(&mut gate), [0]);
-    gate.arrived(vm(1), 100, room(640)).expect("good");
-    gate.arrived(vm(0), 100, room(640)).expect("good");
+    gate.arrived(vm(1), Tenant::UNSAID, 100, room(640)).expect("good");
+    gate.arrived(vm(0), Tenant::UNSAID, 100, room(640)).expect("good");
     assert_eq!(admitted(&mut gate), [1; 0]);
     gate.ended(vm(7), room(640));
     assert_eq!(admitted(&mut gate), [0, 1]);
@@ -250,14 +250,43 @@ fn a_vm_that_the_core_sends_back_is_first_again_and_waits_for_frames() {
 #[test]
 fn one_that_ends_while_it_waits_or_is_admitted_leaves_no_trace() {
     let mut gate = gatekeeper(640);
-    gate.arrived(vm(0), 600, room(640)).expect("good");
-    gate.arrived(vm(1), 600, room(640)).expect("good");
+    gate.arrived(vm(0), Tenant::UNSAID, 600, room(640)).expect("good");
+    gate.arrived(vm(1), Tenant::UNSAID, 600, room(640)).expect("good");
     assert_eq!(admitted(&mut gate), [0]);
     gate.ended(vm(1), room(640));
     assert_eq!(gate.waiting(), 0);
     gate.ended(vm(0), room(640));
-    gate.arrived(vm(2), 600, room(640)).expect("good");
+    gate.arrived(vm(2), Tenant::UNSAID, 600, room(640)).expect("good");
     assert_eq!(admitted(&mut gate), [2]);
+}
+
+#[test]
+fn the_core_is_told_whose_turn_it_is_when_there_is_no_room() {
+    let [a, b] = ["a", "b"].map(|name| Tenant::new(name).expect("a name"));
+    let mut gate = gatekeeper(640);
+    for index in 0..3 {
+        gate.arrived(vm(index), a, 400, room(640)).expect("good");
+    }
+    gate.arrived(vm(3), b, 400, room(640)).expect("good");
+    assert_eq!(admitted(&mut gate), [0]);
+    gate.ready(vm(0));
+    assert_eq!((admitted(&mut gate), gate.announce(), gate.announce()), (vec![], Some(vm(3)), None));
+    gate.has_room(room(400));
+    assert_eq!((admitted(&mut gate), gate.announce(), gate.announce()), (vec![3], Some(vm(1)), None));
+    gate.ready(vm(3));
+    // It comes again, and is another one.
+    gate.ended(vm(1), room(0));
+    gate.arrived(VmId::new(1, 2), b, 400, room(0)).expect("good");
+    assert_eq!((gate.announce(), gate.announce()), (Some(vm(2)), None));
+    gate.ended(vm(2), room(0));
+    assert_eq!((gate.announce(), gate.announce()), (Some(VmId::new(1, 2)), None));
+    gate.ended(VmId::new(1, 2), room(0));
+    gate.arrived(VmId::new(1, 3), b, 400, room(0)).expect("good");
+    assert_eq!((gate.announce(), gate.announce()), (Some(VmId::new(1, 3)), None));
+    // A successor tells its core itself.
+    gate.reset(room(0));
+    gate.arrived(VmId::new(1, 3), b, 400, room(0)).expect("good");
+    assert_eq!((gate.announce(), gate.announce()), (Some(VmId::new(1, 3)), None));
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -295,7 +324,8 @@ proptest! {
             match step {
                 Step::Reset(free) => gate.reset(room(free)),
                 Step::Arrived(vm, frames, free) => {
-                    let taken = gate.arrived(vm, frames, room(free)).is_ok();
+                    let tenant = Tenant::from_raw(u32::try_from(frames % 3).unwrap_or(0)).unwrap_or_default();
+                    let taken = gate.arrived(vm, tenant, frames, room(free)).is_ok();
                     prop_assert_eq!(taken, vm.slot.index() < SLOTS && frames.min(u32::MAX.into()) <= gate.capacity);
                 }
                 Step::Ready(vm) => gate.ready(vm),
@@ -315,6 +345,46 @@ proptest! {
         prop_assert_eq!(gate.waiting() as usize, waiting);
     }
 
+    /// One tenant asks for as many as it likes, whenever it likes, and ends some. Others that each want one VM wait for one of its VMs at most, and for one of
+    /// each other; and it has its turns, too.
+    #[test]
+    fn a_tenant_with_many_requests_delays_others_by_one_each(
+        steps in prop::collection::vec((0_u32..280, any::<bool>(), 0_u8..4), 1..600),
+        others in 1_u32..20,
+    ) {
+        let many = Tenant::new("many").expect("a name");
+        let mut gate = gatekeeper(640);
+        for index in 0..120 {
+            gate.arrived(vm(index), many, 10, room(0)).expect("fits");
+        }
+        let mut since: BTreeMap<u32, u32> = BTreeMap::new();
+        for (slot, ends, what) in steps {
+            if what == 0 {
+                // There is room for one.
+                gate.has_room(Room { frames: 10, seats: 1 });
+                let slots = admitted(&mut gate);
+                prop_assert!(slots.len() <= 1);
+                if let &[slot] = &slots[..] {
+                    since.remove(&slot);
+                    since.values_mut().for_each(|count| *count += 1);
+                    gate.ready(vm(slot));
+                    gate.ended(vm(slot), room(0));
+                }
+                prop_assert!(since.values().all(|&count| count <= others), "somebody has waited too long");
+            } else if slot < others {
+                // Each has a tenant of its own, of which it is the only one.
+                let slot = 280 + slot;
+                let tenant = Tenant::from_raw(slot).unwrap_or_default();
+                gate.arrived(vm(slot), tenant, 10, room(0)).expect("fits");
+                since.entry(slot).or_insert(0);
+            } else if ends {
+                gate.ended(vm(slot), room(0));
+            } else {
+                gate.arrived(vm(slot), many, 10, room(0)).expect("fits");
+            }
+        }
+    }
+
     /// Against a core that takes and gives back frames some events later: never more promised than there is, everybody is
     /// admitted in the order of arrival and as soon as there are frames for it, and in the end everybody was.
     #[test]
@@ -329,7 +399,7 @@ proptest! {
         for (number, (frames, delay)) in vms.iter().copied().enumerate() {
             let vm = vm(u32::try_from(number).expect("small"));
             sizes.insert(vm.slot.number(), frames);
-            gate.arrived(vm, frames, room(free)).expect("fits");
+            gate.arrived(vm, Tenant::UNSAID, frames, room(free)).expect("fits");
             for _ in 0..delay {
                 while let Some(vm) = gate.admit() {
                     order.push(vm.slot.number());
@@ -378,4 +448,27 @@ fn it_asks_for_no_more_than_it_takes() {
     Gatekeeper::new(&mut Tables::on_heap(bytes, 1000, 0));
     let less = TableBytes { per_slot: bytes.per_slot - 1, ..bytes };
     assert!(std::panic::catch_unwind(|| _ = Gatekeeper::new(&mut Tables::on_heap(less, 1000, 0))).is_err());
+}
+
+#[test]
+fn one_for_whom_no_room_can_be_made_lets_all_others_pass() {
+    let mut gate = gatekeeper(640);
+    let [one, two] = ["one", "two"].map(|name| Tenant::new(name).expect("a name"));
+    for (index, tenant) in [(0, one), (1, one), (2, two), (3, one)] {
+        gate.arrived(vm(index), tenant, 10, room(0)).expect("fits");
+    }
+    assert_eq!((gate.announce(), gate.announce()), (Some(vm(0)), None));
+    gate.later(vm(0));
+    assert_eq!(gate.announce(), Some(vm(2)), "those of its tenant wait for their turn");
+    // One whose turn it is not is the last of its tenant, whose turn stays.
+    gate.later(vm(1));
+    assert_eq!(gate.announce(), Some(vm(2)), "the core has put somebody else first");
+    for stranger in [VmId { generation: 9, ..vm(2) }, vm(77), VmId::new(u32::MAX, 1)] {
+        gate.later(stranger);
+    }
+    gate.has_room(room(640));
+    assert_eq!((admitted(&mut gate), gate.waiting()), (vec![2, 3, 0, 1], 0));
+    // It does not wait any more.
+    gate.later(vm(0));
+    assert_eq!(gate.waiting(), 0);
 }

@@ -10,6 +10,7 @@ pub mod gatekeeper;
 mod oddity;
 pub mod policy;
 mod random;
+mod round;
 mod run;
 mod scheduler;
 mod tickets;

@@ -8,6 +8,9 @@ use abi::note::TableBytes;
 use abi::sched::{SchedCommand, SchedEvent};
 use component::Tables;
 
+/// Times in a row that entries are used within a quantum, until VMs count as such that pass the CPU on.
+const QUICK: u32 = 2;
+
 /// The scheduler with the policy `P`.
 #[derive(Debug)]
 pub struct Scheduler<P> {
@@ -18,8 +21,12 @@ pub struct Scheduler<P> {
     published_at: u64,
     /// A VM has blocked since then.
     blocked: bool,
-    /// VMs give their quanta up and can go on all the same: plan far ahead.
-    far_ahead: bool,
+    /// Entries that are planned ahead at most: about as many as are used in a quantum.
+    ahead: u32,
+    /// Times in a row that entries were used within a quantum and nobody had blocked.
+    quick: u32,
+    /// The rules for those that wake have been laid down.
+    ruled: bool,
 }
 
 impl<P: Policy> Scheduler<P> {
@@ -29,7 +36,16 @@ impl<P: Policy> Scheduler<P> {
     /// A scheduler that knows no VMs.
     pub fn new(tables: &mut Tables) -> Self {
         let (gatekeeper, policy) = (Gatekeeper::new(tables), P::new(tables));
-        Scheduler { gatekeeper, policy, published: 0, published_at: 0, blocked: false, far_ahead: false }
+        Scheduler {
+            gatekeeper,
+            policy,
+            published: 0,
+            published_at: 0,
+            blocked: false,
+            ahead: PLAN_DEPTH,
+            quick: 0,
+            ruled: false,
+        }
     }
 
     /// Sets how many frames VMs can have on this machine.
@@ -53,9 +69,10 @@ impl<P: Policy> Scheduler<P> {
             SchedEvent::Hello { quantum_ticks, room } => {
                 self.gatekeeper.reset(room);
                 self.policy.reset(quantum_ticks);
+                self.ruled = false;
                 Ok(())
             }
-            SchedEvent::Arrived { vm, frames, room } => self.gatekeeper.arrived(vm, frames, room),
+            SchedEvent::Arrived { vm, frames, room, tenant } => self.gatekeeper.arrived(vm, tenant, frames, room),
             SchedEvent::Ready { vm, seat, weight } => {
                 self.gatekeeper.ready(vm);
                 self.policy.ready(Seated { id: vm, seat }, weight)
@@ -66,6 +83,10 @@ impl<P: Policy> Scheduler<P> {
             }
             SchedEvent::Room { room } => {
                 self.gatekeeper.has_room(room);
+                Ok(())
+            }
+            SchedEvent::Later { vm } => {
+                self.gatekeeper.later(vm);
                 Ok(())
             }
             SchedEvent::Ended { vm, seat, room } => {
@@ -83,11 +104,15 @@ impl<P: Policy> Scheduler<P> {
     #[inline]
     pub fn plan(&mut self, now: u64, outstanding: u32, capacity: u32, send: &mut impl FnMut(SchedCommand)) {
         if outstanding < self.published {
-            self.far_ahead = !self.blocked && now.wrapping_sub(self.published_at) < self.policy.quantum_ticks();
-            self.blocked = false;
+            self.adapt(now.wrapping_sub(self.published_at));
             self.published_at = now;
         }
         let mut outstanding = outstanding;
+        if !self.ruled && P::RULES.most_in_row != 0 && outstanding < capacity {
+            self.ruled = true;
+            send(SchedCommand::Rules { most_in_row: P::RULES.most_in_row, preempts: P::RULES.preempts });
+            outstanding += 1;
+        }
         while outstanding < capacity
             && let Some(vm) = self.gatekeeper.hold()
         {
@@ -100,6 +125,21 @@ impl<P: Policy> Scheduler<P> {
             send(SchedCommand::Admit { vm });
             outstanding += 1;
         }
+        if outstanding < capacity
+            && let Some(vm) = self.gatekeeper.announce()
+        {
+            send(SchedCommand::First { vm });
+            outstanding += 1;
+        }
+        while outstanding < capacity
+            && let Some(allowance) = self.policy.allow()
+        {
+            send(SchedCommand::Allow { vm: allowance.vm, ticks: allowance.ticks });
+            outstanding += 1;
+        }
+        if self.policy.runnable() == 0 {
+            self.policy.rest();
+        }
         let full = self.depth().min(capacity);
         while outstanding < full
             && let Some(dispatch) = self.policy.next()
@@ -110,13 +150,26 @@ impl<P: Policy> Scheduler<P> {
         self.published = outstanding;
     }
 
-    /// How far to plan. Usually one round: a VM that wakes waits behind what is planned, and entries for VMs that block
-    /// meanwhile are for nothing. But where VMs pass the CPU on within a quantum without ever blocking, entries are used up
-    /// quickly, and few of them would mean to ask this scheduler each time.
+    /// The core has taken entries, for the first time in `ticks`. Those that are used up quickly are made more, as with few of them it would have to ask
+    /// each time; where each lasts, one has to do, since whoever wakes waits behind all of them.
+    #[inline]
+    fn adapt(&mut self, ticks: u64) {
+        let quantum = self.policy.quantum_ticks();
+        self.ahead = match ticks {
+            _ if ticks < quantum => (self.ahead * 2).min(PLAN_DEPTH),
+            _ if ticks < 2 * quantum => (self.ahead / 2).max(1),
+            _ => 1,
+        };
+        let blocked = core::mem::take(&mut self.blocked);
+        self.quick = if blocked || ticks >= quantum { 0 } else { self.quick.saturating_add(1) };
+    }
+
+    /// How many entries are to be ahead of the core. More than one for each VM only where VMs pass the CPU on again and again without blocking: once
+    /// may be the end of a turn that began long ago.
     #[inline]
     fn depth(&self) -> u32 {
-        let most = PLAN_DEPTH.min(P::AHEAD);
-        if self.far_ahead { most } else { most.min(self.policy.runnable()) }
+        let most = self.ahead.min(P::AHEAD);
+        if self.quick >= QUICK { most } else { most.min(self.policy.runnable()) }
     }
 }
 

@@ -3,6 +3,7 @@
 use super::*;
 use crate::policy::{Dispatch, RoundRobin};
 use abi::sched::Room;
+use abi::tenant::Tenant;
 use abi::vm::{Seat, VmId};
 use proptest::prelude::*;
 use std::collections::{BTreeSet, VecDeque};
@@ -56,7 +57,9 @@ fn run(index: u32) -> SchedCommand {
 fn from_arrival_to_the_plan() {
     let mut scheduler = scheduler(1000);
     assert_eq!(commands(&mut scheduler, 0), []);
-    scheduler.handle(SchedEvent::Arrived { vm: vm(4), frames: 10, room: room(1000) }).expect("good");
+    scheduler
+        .handle(SchedEvent::Arrived { vm: vm(4), frames: 10, room: room(1000), tenant: Tenant::UNSAID })
+        .expect("good");
     assert_eq!(commands(&mut scheduler, 0), [SchedCommand::Admit { vm: vm(4) }]);
     assert_eq!(commands(&mut scheduler, 1), []);
     scheduler.handle(SchedEvent::Ready { vm: vm(4), seat: seat(4), weight: 100 }).expect("good");
@@ -76,7 +79,8 @@ fn the_plan_is_no_deeper_than_it_may_be() {
     }
     assert_eq!(commands(&mut scheduler, 0), (0..16).map(run).collect::<Vec<_>>());
     assert_eq!(commands(&mut scheduler, 16), []);
-    assert_eq!(commands(&mut scheduler, 12), (16..20).map(run).collect::<Vec<_>>());
+    let now = scheduler.published_at + QUANTUM - 1;
+    assert_eq!(commands_at(&mut scheduler, now, 12), (16..20).map(run).collect::<Vec<_>>());
     assert_eq!(commands(&mut scheduler, u32::MAX), []);
 }
 
@@ -86,17 +90,36 @@ fn who_passes_the_cpu_on_without_blocking_is_planned_far_ahead() {
     scheduler.handle(SchedEvent::Ready { vm: vm(0), seat: seat(0), weight: 100 }).expect("good");
     scheduler.handle(SchedEvent::Ready { vm: vm(1), seat: seat(1), weight: 100 }).expect("good");
     assert_eq!(commands_at(&mut scheduler, 0, 0), [run(0), run(1)]);
-    // Both entries used within a quantum.
-    assert_eq!(commands_at(&mut scheduler, QUANTUM - 1, 0).len(), 16);
+    // Both entries used within a quantum: it may be that one of them has just begun.
+    assert_eq!(commands_at(&mut scheduler, QUANTUM - 1, 0), [run(0), run(1)]);
+    // And again.
+    assert_eq!(commands_at(&mut scheduler, 2 * QUANTUM - 2, 0).len(), 16);
     // Nothing taken: nothing learnt.
     assert_eq!(commands_at(&mut scheduler, 9 * QUANTUM, 16), []);
-    // Now slowly.
-    assert_eq!(commands_at(&mut scheduler, 10 * QUANTUM, 0), [run(0), run(1)]);
     // A whole quantum is not within one.
-    assert_eq!(commands_at(&mut scheduler, 11 * QUANTUM, 0), [run(0), run(1)]);
+    assert_eq!(commands_at(&mut scheduler, 10 * QUANTUM, 0).len(), 1);
+    for (quick, entries) in [(1, 2), (2, 4), (3, 8)] {
+        assert_eq!(commands_at(&mut scheduler, 10 * QUANTUM + quick, 0).len(), entries);
+    }
     // Quickly, but because one has blocked.
     scheduler.handle(SchedEvent::Blocked { vm: vm(0), seat: seat(0), ran_ticks: 5, idle: true }).expect("good");
-    assert_eq!(commands_at(&mut scheduler, 11 * QUANTUM + 50, 0), [run(1)]);
+    assert_eq!(commands_at(&mut scheduler, 10 * QUANTUM + 50, 0), [run(1)]);
+}
+
+#[test]
+fn where_turns_last_one_is_planned_at_a_time() {
+    let mut scheduler = scheduler(1000);
+    for index in 0..40 {
+        scheduler.handle(SchedEvent::Ready { vm: vm(index), seat: seat(index), weight: 100 }).expect("good");
+    }
+    // Nothing is known yet.
+    assert_eq!(commands_at(&mut scheduler, 0, 0).len(), 16);
+    // Within a quantum each: as many. In two: half of them. In more: one, as whoever wakes waits behind all of them.
+    let depths = [QUANTUM - 1, QUANTUM, QUANTUM, 2 * QUANTUM, 100, 100].map(|ticks| {
+        let now = scheduler.published_at + ticks;
+        commands_at(&mut scheduler, now, 0).len()
+    });
+    assert_eq!(depths, [16, 8, 4, 1, 2, 4]);
 }
 
 #[test]
@@ -105,7 +128,7 @@ fn a_scheduler_that_starts_late_knows_what_the_machine_has() {
     scheduler.set_capacity(1000);
     scheduler.handle(SchedEvent::Hello { quantum_ticks: QUANTUM, room: room(20) }).expect("good");
     assert_eq!(
-        scheduler.handle(SchedEvent::Arrived { vm: vm(0), frames: 500, room: room(20) }),
+        scheduler.handle(SchedEvent::Arrived { vm: vm(0), frames: 500, room: room(20), tenant: Tenant::UNSAID }),
         Ok(()),
         "it fits in time"
     );
@@ -114,9 +137,11 @@ fn a_scheduler_that_starts_late_knows_what_the_machine_has() {
 #[test]
 fn one_that_needs_more_than_there_is_is_held_once_and_passed() {
     let mut scheduler = scheduler(1000);
-    let too_big = SchedEvent::Arrived { vm: vm(0), frames: 5000, room: room(1000) };
+    let too_big = SchedEvent::Arrived { vm: vm(0), frames: 5000, room: room(1000), tenant: Tenant::UNSAID };
     assert!(matches!(scheduler.handle(too_big), Err(Oddity::TooBig { .. })));
-    scheduler.handle(SchedEvent::Arrived { vm: vm(1), frames: 10, room: room(1000) }).expect("good");
+    scheduler
+        .handle(SchedEvent::Arrived { vm: vm(1), frames: 10, room: room(1000), tenant: Tenant::UNSAID })
+        .expect("good");
     // No space for anything.
     assert_eq!(commands(&mut scheduler, RING), []);
     let (hold, admit) = (SchedCommand::Hold { vm: vm(0) }, SchedCommand::Admit { vm: vm(1) });
@@ -132,7 +157,9 @@ fn who_is_held_takes_space_in_the_ring() {
     let mut scheduler = scheduler(1000);
     for index in 0..RING + 6 {
         let frames = if index < RING - 2 { 1001 } else { 1 };
-        let fits = scheduler.handle(SchedEvent::Arrived { vm: vm(index), frames, room: room(1000) }).is_ok();
+        let fits = scheduler
+            .handle(SchedEvent::Arrived { vm: vm(index), frames, room: room(1000), tenant: Tenant::UNSAID })
+            .is_ok();
         assert_eq!(fits, frames == 1);
     }
     let held = (0..RING - 2).map(|index| SchedCommand::Hold { vm: vm(index) });
@@ -192,7 +219,9 @@ fn the_policy_gets_the_seed() {
 fn admissions_wait_for_space_in_the_ring() {
     let mut scheduler = scheduler(1_000_000);
     for index in 0..100 {
-        scheduler.handle(SchedEvent::Arrived { vm: vm(index), frames: 1, room: room(1_000_000) }).expect("good");
+        scheduler
+            .handle(SchedEvent::Arrived { vm: vm(index), frames: 1, room: room(1_000_000), tenant: Tenant::UNSAID })
+            .expect("good");
     }
     assert_eq!(commands(&mut scheduler, 4).len(), 60);
     assert_eq!(commands(&mut scheduler, RING).len(), 0);
@@ -320,12 +349,27 @@ fn any_event() -> impl Strategy<Value = SchedEvent> {
     let blocked = |(vm, seat, ran_ticks, idle)| SchedEvent::Blocked { vm, seat, ran_ticks, idle };
     prop_oneof![
         1 => (any::<u64>(), room()).prop_map(|(quantum_ticks, room)| SchedEvent::Hello { quantum_ticks, room }),
-        9 => (vm(), 0_u64..2000, room()).prop_map(|(vm, frames, room)| SchedEvent::Arrived { vm, frames, room }),
+        9 => (vm(), 0_u64..2000, room()).prop_map(|(vm, frames, room)| SchedEvent::Arrived { vm, frames, room, tenant: Tenant::UNSAID }),
         9 => (vm(), seat()).prop_map(|(vm, seat)| SchedEvent::Ready { vm, seat, weight: 100 }),
         9 => (vm(), seat(), any::<u64>(), any::<bool>()).prop_map(blocked),
         5 => (vm(), prop::option::of(seat()), room()).prop_map(|(vm, seat, room)| SchedEvent::Ended { vm, seat, room }),
         1 => room().prop_map(|room| SchedEvent::Room { room }),
+        1 => vm().prop_map(|vm| SchedEvent::Later { vm }),
     ]
+}
+
+#[test]
+fn where_there_is_no_room_the_core_is_told_whose_turn_it_is() {
+    let mut scheduler = scheduler(1000);
+    let [one, two] = ["one", "two"].map(|name| Tenant::new(name).expect("a name"));
+    for (index, tenant) in [(0, one), (1, one), (2, two)] {
+        scheduler.handle(SchedEvent::Arrived { vm: vm(index), frames: 900, room: room(1000), tenant }).expect("good");
+    }
+    let (admit, first) = (SchedCommand::Admit { vm: vm(0) }, SchedCommand::First { vm: vm(2) });
+    assert_eq!(commands(&mut scheduler, RING - 1), [admit]);
+    assert_eq!(commands(&mut scheduler, RING), [], "the ring is full");
+    assert_eq!(commands(&mut scheduler, 1), [first]);
+    assert_eq!(commands(&mut scheduler, 0), [], "once");
 }
 
 proptest! {
@@ -365,7 +409,9 @@ proptest! {
                 match command {
                     SchedCommand::Run { vm, .. } => prop_assert!(ready.contains(&vm)),
                     SchedCommand::Admit { vm } => prop_assert!(admitted.insert(vm), "admitted twice"),
+                    SchedCommand::First { vm } => prop_assert!(!admitted.contains(&vm), "admitted, and waits"),
                     SchedCommand::Hold { vm } => prop_assert!(!admitted.contains(&vm), "admitted and held"),
+                    other => prop_assert!(false, "round robin lets nobody ahead: {other:?}"),
                 }
             }
         }

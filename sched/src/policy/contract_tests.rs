@@ -1,7 +1,7 @@
 //! What every policy holds, whatever its order.
 
 use super::test_cpu::{QUANTUM, SEATS, new, vm, vm_of};
-use super::{Lottery, Policy, RoundRobin, Stride};
+use super::{Fair, Lottery, Policy, RoundRobin, Stride};
 use crate::Oddity;
 use abi::note::TableBytes;
 use component::Tables;
@@ -88,6 +88,7 @@ macro_rules! policies {
 }
 
 policies! {
+    fair: Fair;
     round_robin: RoundRobin;
     stride: Stride;
     lottery: Lottery;

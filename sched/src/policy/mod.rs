@@ -1,9 +1,12 @@
 //! What a dispatch policy is, and the policies.
 
+mod fair;
 mod lottery;
 mod round_robin;
 mod stride;
+mod virtual_time;
 
+pub use fair::{Fair, OWED_QUANTA};
 pub use lottery::Lottery;
 pub use round_robin::{CREDIT_RUN, RoundRobin};
 pub use stride::Stride;
@@ -25,6 +28,9 @@ pub trait Policy: Sized {
     /// How many turns are planned ahead of the core at most. The further, the more seldom the core has to ask; the nearer,
     /// the sooner what has happened since counts. Never more than [`PLAN_DEPTH`].
     const AHEAD: u32 = PLAN_DEPTH;
+
+    /// What the core lets those do that wake. By itself nobody runs ahead of the plan.
+    const RULES: Rules = Rules { most_in_row: 0, preempts: false };
 
     /// What its tables take of [`abi::note::TableBytes::per_seat`].
     const SEAT_BYTES: u32;
@@ -67,6 +73,32 @@ pub trait Policy: Sized {
     /// Who runs next, after whoever was named before. `None` when nobody can. Called for each entry of the plan, which is
     /// ahead of the core: a VM that is named may have blocked by its turn, which is passed over then.
     fn next(&mut self) -> Option<Dispatch>;
+
+    /// Who may run ahead of the plan when it wakes ([`abi::sched::SchedCommand::Allow`]), and is to be told the core next. `None` when nobody is.
+    fn allow(&mut self) -> Option<Allowance> {
+        None
+    }
+
+    /// All that was heard has been taken in, and nobody can run.
+    fn rest(&mut self) {}
+}
+
+/// What is laid down for those that wake: [`abi::sched::SchedCommand::Rules`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// Turns ahead of the plan, until the next one by the plan begins; 0: nobody runs ahead.
+    pub most_in_row: u32,
+    /// They interrupt the turn that somebody has.
+    pub preempts: bool,
+}
+
+/// What a VM may run ahead of the plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allowance {
+    /// Who.
+    pub vm: VmId,
+    /// For how many ticks of the TSC in all, from now on.
+    pub ticks: u64,
 }
 
 /// One entry of the plan.
