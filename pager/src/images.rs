@@ -1,7 +1,7 @@
 //! The golden images' segments, as the core has described them.
 
 use crate::policy::Oddity;
-use abi::limits::{MAX_IMAGES, MAX_SEGMENTS};
+use abi::limits::{LIVE_IMAGES, MAX_SEGMENTS};
 use abi::vm::ImageId;
 
 /// One segment of an image. Page numbers are the guest's.
@@ -51,13 +51,13 @@ struct Image {
 
 /// The segments of all images.
 #[derive(Debug)]
-pub struct Images([Image; MAX_IMAGES]);
+pub struct Images([Image; LIVE_IMAGES]);
 
 impl Images {
     /// No segments.
     pub const fn new() -> Self {
         let segment = Segment { first: 0, pages: 0, file_pages: 0, writable: false };
-        Images([Image { segments: [segment; MAX_SEGMENTS], count: 0 }; MAX_IMAGES])
+        Images([Image { segments: [segment; MAX_SEGMENTS], count: 0 }; LIVE_IMAGES])
     }
 
     /// Forgets all segments.
@@ -67,11 +67,18 @@ impl Images {
         }
     }
 
+    /// Forgets the segments of `image`: its number may be another one's.
+    pub fn forget(&mut self, image: ImageId) {
+        if let Some(image) = self.0.get_mut(image.index()) {
+            image.count = 0;
+        }
+    }
+
     /// Adds a segment to `image`.
     ///
     /// # Errors
     ///
-    /// [`Oddity::BadSegment`] beyond [`MAX_IMAGES`] and [`MAX_SEGMENTS`].
+    /// [`Oddity::BadSegment`] beyond [`LIVE_IMAGES`] and [`MAX_SEGMENTS`].
     pub fn add(&mut self, image: ImageId, segment: Segment) -> Result<(), Oddity> {
         let bad = Oddity::BadSegment(image);
         let image = self.0.get_mut(image.index()).ok_or(bad)?;
@@ -135,8 +142,15 @@ mod tests {
             assert_eq!(images.file_segment(3, page), None);
         }
         assert_eq!(images.file_segment(2, 11), None);
+        images.add(ImageId::new(4), segment(10, 4, 2)).expect("another");
+        images.forget(ImageId::new(3));
+        images.forget(ImageId::new(u32::MAX));
+        assert_eq!((images.file_segment(3, 11), images.file_segment(4, 11)), (None, Some(&segment(10, 4, 2))));
+        for first in 0..8 {
+            images.add(ImageId::new(3), segment(first, 1, 1)).expect("there is room for all of its successor's");
+        }
         images.clear();
-        assert_eq!(images.file_segment(3, 11), None);
+        assert_eq!(images.file_segment(3, 1), None);
     }
 
     #[test]
@@ -146,6 +160,6 @@ mod tests {
             images.add(ImageId::new(0), segment(i, 1, 1)).expect("fits");
         }
         assert_eq!(images.add(ImageId::new(0), segment(99, 1, 1)), Err(Oddity::BadSegment(ImageId::new(0))));
-        assert_eq!(images.add(ImageId::new(16), segment(1, 1, 1)), Err(Oddity::BadSegment(ImageId::new(16))));
+        assert_eq!(images.add(ImageId::new(48), segment(1, 1, 1)), Err(Oddity::BadSegment(ImageId::new(48))));
     }
 }

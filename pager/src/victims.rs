@@ -137,7 +137,10 @@ impl<O: Order> Victims<O> {
                 self.pause = 0;
             }
             PagerEvent::Stays { vm, seat, why } => self.stays(vm, seat, why, now, idles),
-            PagerEvent::Segment { .. } | PagerEvent::Fault { .. } | PagerEvent::OutOfFrames { .. } => {}
+            PagerEvent::Segment { .. }
+            | PagerEvent::ImageGone { .. }
+            | PagerEvent::Fault { .. }
+            | PagerEvent::OutOfFrames { .. } => {}
         }
     }
 

@@ -1,7 +1,7 @@
 //! The VMs that are alive, by seat.
 
 use crate::policy::Oddity;
-use abi::limits::{MAX_IMAGES, PAGE_SIZE, VM_MEMORY_MAX};
+use abi::limits::{LIVE_IMAGES, PAGE_SIZE, VM_MEMORY_MAX};
 use abi::vm::{ImageId, Seat, VmId};
 use component::{Table, Tables};
 
@@ -13,11 +13,11 @@ pub struct Vm {
     id: VmId,
     /// Pages of memory; 0 when nobody has the seat.
     pub pages: u32,
-    /// Its image, below [`MAX_IMAGES`].
+    /// Its image, below [`LIVE_IMAGES`].
     pub image: u8,
 }
 
-const _: () = assert!(MAX_IMAGES <= 256 && core::mem::size_of::<Vm>() == 16);
+const _: () = assert!(LIVE_IMAGES <= 256 && core::mem::size_of::<Vm>() == 16);
 
 /// Pages that a VM has at most.
 const PAGES_MAX: u64 = VM_MEMORY_MAX / PAGE_SIZE;
@@ -49,7 +49,7 @@ impl Vms {
     /// [`Oddity::BadVm`] for a seat that the machine does not have, and for an image or a size beyond the limits.
     pub fn start(&mut self, vm: VmId, seat: Seat, image: ImageId, pages: u32) -> Result<(), Oddity> {
         let bad = Oddity::BadVm(vm);
-        let image = u8::try_from(image.number()).ok().filter(|&image| usize::from(image) < MAX_IMAGES).ok_or(bad)?;
+        let image = u8::try_from(image.number()).ok().filter(|&image| usize::from(image) < LIVE_IMAGES).ok_or(bad)?;
         if u64::from(pages) > PAGES_MAX {
             return Err(bad);
         }
@@ -122,12 +122,12 @@ mod tests {
         let mut vms = vms();
         let far = Seat::new(100);
         assert_eq!(vms.start(VM, far, ImageId::new(0), 1), Err(Oddity::BadVm(VM)));
-        assert_eq!(vms.start(VM, SEAT, ImageId::new(16), 1), Err(Oddity::BadVm(VM)));
+        assert_eq!(vms.start(VM, SEAT, ImageId::new(48), 1), Err(Oddity::BadVm(VM)));
         assert_eq!(vms.start(VM, SEAT, ImageId::new(0x100), 1), Err(Oddity::BadVm(VM)));
         assert_eq!(vms.start(VM, SEAT, ImageId::new(0), 262_145), Err(Oddity::BadVm(VM)));
         assert!(vms.get(VM, far).is_none() && vms.get(VM, SEAT).is_none());
-        assert_eq!(vms.start(VM, SEAT, ImageId::new(15), 262_144), Ok(()), "the last of each within the limits");
-        assert_eq!(vms.start(VM, Seat::new(99), ImageId::new(15), 1), Ok(()), "and the last seat");
+        assert_eq!(vms.start(VM, SEAT, ImageId::new(47), 262_144), Ok(()), "the last of each within the limits");
+        assert_eq!(vms.start(VM, Seat::new(99), ImageId::new(47), 1), Ok(()), "and the last seat");
         vms.end(VM, far);
     }
 }

@@ -25,6 +25,8 @@ const LINES: usize = PAGE / LINE;
 const ITEMS: usize = 64;
 /// In place of a page's number: what is kept of the VM beside its pages.
 pub const KEPT: u32 = u32::MAX;
+/// Bytes of a part of a bundle at most ([`Work::decode_part`]).
+pub const PART: usize = 4 + ITEMS * size_of::<Item>() + PAGE;
 /// First word of a bundle.
 const MAGIC: u32 = u32::from_le_bytes(*b"FKB1");
 /// What LZ4 wants to have room for.
@@ -50,6 +52,11 @@ impl Head {
     pub fn new(vm: u64, counter: u64, pages: u32) -> Self {
         Head { magic: MAGIC, pages, vm, counter }
     }
+
+    /// The one that these bytes begin with; `None` when it is none.
+    pub fn read(bytes: &[u8]) -> Option<Self> {
+        Head::read_from_prefix(bytes).ok().map(|(head, _)| head).filter(|head| head.magic == MAGIC)
+    }
 }
 
 /// A page in a block.
@@ -73,6 +80,8 @@ pub enum Damage {
     Other,
     /// It ends too early.
     Short,
+    /// A block on the disks is not the one that was sealed.
+    Seal,
     /// Something in it makes no sense.
     Senseless(&'static str),
 }
@@ -84,6 +93,7 @@ impl core::fmt::Display for Damage {
             Damage::Checksum => "its checksum is another than when it was stored",
             Damage::Other => "another bundle lies there",
             Damage::Short => "it ends too early",
+            Damage::Seal => "a block on the disks is not the one that was written there",
             Damage::Senseless(what) => what,
         })
     }
@@ -199,50 +209,94 @@ impl Work {
         to: &mut impl Entering,
         mut take: impl FnMut(&mut [u8]) -> Result<(), Damage>,
     ) -> Result<(), Damage> {
-        let mut found = Head::new(0, 0, 0);
-        take(found.as_mut_bytes())?;
-        if found != head {
-            return Err(Damage::Other);
-        }
-        let (mut done, mut last) = (0, None);
-        while done <= head.pages {
-            let (mut items, mut stored) = ([0; 2], [0; 2]);
-            take(&mut items)?;
-            take(&mut stored)?;
-            let (items, stored) = (usize::from(u16::from_le_bytes(items)), usize::from(u16::from_le_bytes(stored)));
-            if items == 0 {
-                return Err(Damage::Senseless("a block names no page"));
-            }
-            let items = self.items.get_mut(..items).ok_or(Damage::Senseless("a block names too many pages"))?;
-            take(items.as_mut_bytes())?;
-            let bytes = items.iter().map(|item| { item.lines }.count_ones() as usize * LINE).sum::<usize>();
-            let lines = self.lines.get_mut(..bytes).ok_or(Damage::Senseless("a block has too many lines"))?;
-            if stored == bytes {
-                take(lines)?;
-            } else {
-                let packed = self.packed.get_mut(..stored).filter(|_| stored < bytes);
-                let packed = packed.ok_or(Damage::Senseless("a block is longer than what it holds"))?;
-                take(packed)?;
-                if !decompress_into(packed, lines).is_ok_and(|made| made == bytes) {
-                    return Err(Damage::Senseless("a block is not what LZ4 makes"));
-                }
-            }
-            let mut lines = lines.as_chunks::<LINE>().0.iter();
-            for &Item { number, lines: mask } in items.iter() {
-                let set = (0..LINES).filter(|at| mask >> at & 1 != 0).zip(&mut lines);
-                match done.checked_sub(1) {
-                    None if number == KEPT => set.for_each(|(at, line)| to.kept(at, line)),
-                    Some(index) if index < head.pages && number != KEPT && last.is_none_or(|last| last < number) => {
-                        last = Some(number);
-                        to.number(index, number);
-                        set.for_each(|(at, line)| to.line(index, at, line));
-                    }
-                    _ => return Err(Damage::Senseless("a page is not where it should be")),
-                }
-                done += 1;
-            }
+        let mut decoder = Decoder::new(head);
+        while !decoder.is_done() {
+            self.decode_part(&mut decoder, to, &mut take)?;
         }
         Ok(())
+    }
+
+    /// Reads the next part of a bundle, at most [`PART`] bytes: its head, or a block. With an error of `take` nothing has happened: the same part can be read
+    /// again when there is more of it.
+    ///
+    /// # Errors
+    /// As [`Work::decode`].
+    pub fn decode_part(
+        &mut self,
+        decoder: &mut Decoder,
+        to: &mut impl Entering,
+        mut take: impl FnMut(&mut [u8]) -> Result<(), Damage>,
+    ) -> Result<(), Damage> {
+        let head = decoder.head;
+        if !decoder.begun {
+            let mut found = Head::new(0, 0, 0);
+            take(found.as_mut_bytes())?;
+            if found != head {
+                return Err(Damage::Other);
+            }
+            decoder.begun = true;
+            return Ok(());
+        }
+        let (mut items, mut stored) = ([0; 2], [0; 2]);
+        take(&mut items)?;
+        take(&mut stored)?;
+        let (items, stored) = (usize::from(u16::from_le_bytes(items)), usize::from(u16::from_le_bytes(stored)));
+        if items == 0 {
+            return Err(Damage::Senseless("a block names no page"));
+        }
+        let items = self.items.get_mut(..items).ok_or(Damage::Senseless("a block names too many pages"))?;
+        take(items.as_mut_bytes())?;
+        let bytes = items.iter().map(|item| { item.lines }.count_ones() as usize * LINE).sum::<usize>();
+        let lines = self.lines.get_mut(..bytes).ok_or(Damage::Senseless("a block has too many lines"))?;
+        if stored == bytes {
+            take(lines)?;
+        } else {
+            let packed = self.packed.get_mut(..stored).filter(|_| stored < bytes);
+            let packed = packed.ok_or(Damage::Senseless("a block is longer than what it holds"))?;
+            take(packed)?;
+            if !decompress_into(packed, lines).is_ok_and(|made| made == bytes) {
+                return Err(Damage::Senseless("a block is not what LZ4 makes"));
+            }
+        }
+        let mut lines = lines.as_chunks::<LINE>().0.iter();
+        for &Item { number, lines: mask } in items.iter() {
+            let set = (0..LINES).filter(|at| mask >> at & 1 != 0).zip(&mut lines);
+            match decoder.done.checked_sub(1) {
+                None if number == KEPT => set.for_each(|(at, line)| to.kept(at, line)),
+                Some(index)
+                    if index < head.pages && number != KEPT && decoder.last.is_none_or(|last| last < number) =>
+                {
+                    decoder.last = Some(number);
+                    to.number(index, number);
+                    set.for_each(|(at, line)| to.line(index, at, line));
+                }
+                _ => return Err(Damage::Senseless("a page is not where it should be")),
+            }
+            decoder.done += 1;
+        }
+        Ok(())
+    }
+}
+
+/// How far a bundle was read.
+#[derive(Clone, Copy, Debug)]
+pub struct Decoder {
+    head: Head,
+    begun: bool,
+    /// Items that were read: what is kept, and pages.
+    done: u32,
+    last: Option<u32>,
+}
+
+impl Decoder {
+    /// Nothing was read of the bundle with this head.
+    pub fn new(head: Head) -> Self {
+        Decoder { head, begun: false, done: 0, last: None }
+    }
+
+    /// Whether all was read.
+    pub fn is_done(&self) -> bool {
+        self.begun && self.done > self.head.pages
     }
 }
 

@@ -243,6 +243,11 @@ pub struct Chain<'a> {
 }
 
 impl Chain<'_> {
+    /// The next cell, and how many are left: [`Cells::read`] goes on there.
+    pub fn rest(&self) -> (u32, u32) {
+        (self.next, self.left)
+    }
+
     /// The content of the next cell; `None` behind the last one.
     ///
     /// # Errors

@@ -7,12 +7,17 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod ages;
 pub mod bundle;
 pub mod cells;
+mod disk;
+mod link;
 pub mod pool;
+mod read;
 mod run;
+pub mod seal;
 #[cfg(test)]
 mod test_vm;
 
 pub use component;
-pub use run::run;
+pub use run::{run, tables};

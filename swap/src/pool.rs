@@ -2,13 +2,13 @@
 
 use crate::bundle::{Damage, Entering, Head, Leaving, Work};
 use crate::cells::{CELL, Cells, Full, PAYLOAD};
-use abi::swap::{Bundle, UNIT_BYTES, WINDOW_PAGES};
+use abi::swap::{Bundle, UNIT_BYTES, WINDOW_PAGES, WINDOWS, tier};
 use abi::vm::VmId;
 use crc::{CRC_64_XZ, Crc, Table};
 use ring::SharedMemory;
 
 /// CRC-64 of ECMA-182, as xz has it; sixteen tables, since each bundle is read twice on its way in.
-const CRC: Crc<u64, Table<16>> = Crc::<u64, Table<16>>::new(&CRC_64_XZ);
+pub static CRC: Crc<u64, Table<16>> = Crc::<u64, Table<16>>::new(&CRC_64_XZ);
 
 /// Cells of the largest bundle: all pages of a window, of which nothing can be compressed. So many stay free for the exchange of a VM that goes out for
 /// one that comes in, unless that is more than a quarter of the pool.
@@ -33,22 +33,40 @@ pub struct Holding {
     pub pages: u64,
 }
 
+/// How far a bundle in the pool was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cursor {
+    cell: u32,
+    left: u32,
+    /// Bytes of that cell.
+    used: usize,
+}
+
+/// Bytes of content of a bundle that takes so many bytes of the pool.
+pub const fn content_bytes(bytes: u32) -> usize {
+    // Widening only.
+    bytes as usize / CELL * PAYLOAD
+}
+
 /// The pool.
 pub struct Pool {
     cells: Cells,
     holding: Holding,
+    /// Those that were given back last and found to be whole, each once: they are forgotten a moment later, and need not be read for that again.
+    whole: heapless::Deque<Bundle, WINDOWS>,
 }
 
 impl Pool {
     /// An empty pool in this memory; `None` where it has no room for anything. What lies there is found again by [`Pool::holds`].
     pub fn new(memory: SharedMemory) -> Option<Self> {
-        Some(Pool { cells: Cells::new(memory)?, holding: Holding::default() })
+        Some(Pool { cells: Cells::new(memory)?, holding: Holding::default(), whole: heapless::Deque::new() })
     }
 
     /// It holds nothing, as far as is known.
     pub fn clear(&mut self) {
         self.cells.clear();
         self.holding = Holding::default();
+        self.whole.clear();
     }
 
     /// What it holds.
@@ -101,7 +119,7 @@ impl Pool {
             self.cells.release(first, cells);
             return Err(Full);
         };
-        let bundle = Bundle { counter, checksum, place, bytes, pages, reserved: 0 };
+        let bundle = Bundle { counter, checksum, place, bytes, pages, tier: tier::POOL };
         self.count(&bundle);
         Ok(bundle)
     }
@@ -112,6 +130,7 @@ impl Pool {
     /// What lies there is not what was stored; `to` may have been given something already when that is found in the content, not by the checksum.
     pub fn load(&mut self, work: &mut Work, vm: VmId, bundle: &Bundle, to: &mut impl Entering) -> Result<(), Damage> {
         let (first, cells) = self.chain(bundle).ok_or(Damage::Chain)?;
+        let _ = self.take_whole(bundle);
         match self.checksum(first, cells) {
             None => return Err(Damage::Chain),
             Some(checksum) if checksum != bundle.checksum => return Err(Damage::Checksum),
@@ -132,14 +151,27 @@ impl Pool {
                 to = rest;
             }
             Ok(())
-        })
+        })?;
+        if self.whole.is_full() {
+            self.whole.pop_front();
+        }
+        // It has room now.
+        let _ = self.whole.push_back(*bundle);
+        Ok(())
+    }
+
+    /// Whether this bundle was found to be whole when it was given back, and nobody has asked for that since.
+    fn take_whole(&mut self, bundle: &Bundle) -> bool {
+        let before = self.whole.len();
+        self.whole.retain(|known| known != bundle);
+        self.whole.len() < before
     }
 
     /// The bundle is not needed any more: its cells are cleared and free. False, and nothing is done, when something else lies there: it has been forgotten
     /// already, or is damaged, and then nobody knows whose cells its chain leads to. (These are free again after the next start.)
     pub fn forget(&mut self, bundle: &Bundle) -> bool {
         let Some((first, cells)) = self.chain(bundle) else { return false };
-        if self.checksum(first, cells) != Some(bundle.checksum) {
+        if !self.take_whole(bundle) && self.checksum(first, cells) != Some(bundle.checksum) {
             return false;
         }
         self.cells.release(first, cells);
@@ -147,6 +179,41 @@ impl Pool {
         self.holding.bytes = self.holding.bytes.saturating_sub(bundle.bytes.into());
         self.holding.pages = self.holding.pages.saturating_sub(bundle.pages.into());
         true
+    }
+
+    /// Whether more of it is taken than should be where there are disks: what has lain there for longest moves on.
+    pub fn is_crowded(&self) -> bool {
+        self.cells.count() - self.cells.free() > self.cells.count() / 4
+    }
+
+    /// The head of what lies at this place, as a bundle of so many bytes, and where its content begins; `None` when that is no bundle. It is not known to be whole.
+    pub fn begin(&self, place: u32, bytes: u32) -> Option<(Head, Cursor)> {
+        let (first, cells) = self.chain(&Bundle { place, bytes, ..Bundle::NONE })?;
+        let cell = self.cells.read(first, cells).cell().ok()??;
+        Some((Head::read(&cell)?, Cursor { cell: first, left: cells, used: 0 }))
+    }
+
+    /// The next bytes of content, and zeros behind its end.
+    ///
+    /// # Errors
+    /// The chain leads astray.
+    pub fn fill(&self, cursor: &mut Cursor, mut to: &mut [u8]) -> Result<(), Damage> {
+        while cursor.left > 0 && !to.is_empty() {
+            let mut chain = self.cells.read(cursor.cell, cursor.left);
+            let cell = chain.cell().map_err(|_| Damage::Chain)?.ok_or(Damage::Short)?;
+            let rest = cell.get(cursor.used..).unwrap_or_default();
+            let part = rest.len().min(to.len());
+            let (now, later) = core::mem::take(&mut to).split_at_mut(part);
+            now.copy_from_slice(&rest[..part]);
+            to = later;
+            cursor.used += part;
+            if cursor.used == PAYLOAD {
+                let (cell, left) = chain.rest();
+                *cursor = Cursor { cell, left, used: 0 };
+            }
+        }
+        to.fill(0);
+        Ok(())
     }
 
     fn count(&mut self, bundle: &Bundle) {

@@ -61,6 +61,30 @@ fn who_goes_out_for_somebody_finds_room_where_others_do_not() {
 }
 
 #[test]
+fn what_was_given_back_is_not_read_again_to_be_forgotten_and_is_forgotten_once() {
+    let (mut pool, memory) = pool(1 << 20);
+    let bundles: Vec<_> =
+        (1..12).map(|counter| store(&mut pool, VM, counter, &noisy(1), false).expect("room")).collect();
+    for bundle in &bundles {
+        load(&mut pool, VM, bundle).expect("whole");
+        load(&mut pool, VM, bundle).expect("whole");
+        // A byte of its content, which only a checksum would find.
+        let at = usize::try_from(bundle.place).expect("small") * UNIT_BYTES + 100;
+        memory.write8(at, memory.read8(at).expect("inside") ^ 1).expect("inside");
+    }
+    let forgotten: Vec<_> = bundles.iter().map(|bundle| pool.forget(bundle)).collect();
+    assert_eq!(forgotten, [[false; 3].as_slice(), &[true; WINDOWS]].concat(), "the last ones are known");
+    assert!(bundles.iter().all(|bundle| !pool.forget(bundle)), "once");
+    // One that did not come back whole the last time is not known to be.
+    let bundle = store(&mut pool, VM, 20, &noisy(1), false).expect("room");
+    load(&mut pool, VM, &bundle).expect("whole");
+    let at = usize::try_from(bundle.place).expect("small") * UNIT_BYTES + 100;
+    memory.write8(at, memory.read8(at).expect("inside") ^ 1).expect("inside");
+    load(&mut pool, VM, &bundle).expect_err("spoilt");
+    assert!(!pool.forget(&bundle));
+}
+
+#[test]
 fn what_was_spoilt_is_found_out_and_harms_nobody() {
     let (mut pool, memory) = pool(1 << 20);
     let (vm, other) = (noisy(3), noisy(5));

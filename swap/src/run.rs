@@ -1,14 +1,27 @@
 //! The component: rings, windows, log and system calls around a [`Pool`].
 
+use crate::ages::{Ages, TABLES};
 use crate::bundle::{Entering, LINE, Leaving, PAGE, Work};
+use crate::disk::Disk;
+use crate::link::{Link, Ports};
 use crate::pool::Pool;
+use crate::read::Buffers;
+use abi::component::authority;
 use abi::message::{BadMessage, Message};
+use abi::note::TableBytes;
 use abi::service::Service;
 use abi::swap::{Bundle, KEPT_OFFSET, SHEET_STRIDE, SwapCommand, SwapEvent, WINDOW_PAGES};
+use abi::swap_disk::{REPLIES, REQUESTS};
 use abi::vm::VmId;
 use component::{Complaints, Component, Inbox, Once, Outbox, SwapWindow, now, wait};
 
 static WORK: Once<Work> = Once::new(Work::new());
+static BUFFERS: Once<Buffers> = Once::new(Buffers::new());
+
+/// What the component's tables take.
+pub const fn tables() -> TableBytes {
+    TABLES
+}
 
 /// Bytes of a sheet behind the list of pages: more than [`abi::swap::Kept`] takes, and a page at most.
 // Two pages less two thousand bytes.
@@ -72,6 +85,7 @@ struct Swap<W> {
     /// `None` where the machine has given it no memory.
     pool: Option<Pool>,
     work: &'static mut Work,
+    disk: Disk,
     /// The windows, by number.
     windows: W,
     complaints: Complaints,
@@ -84,43 +98,56 @@ struct Swap<W> {
 pub fn run(component: &Component) -> ! {
     let info = component.info();
     let Some(work) = WORK.take() else { panic!("the memory to work in was taken") };
+    let Some(buffers) = BUFFERS.take() else { panic!("the memory for blocks was taken") };
     let pool = component.pool().and_then(Pool::new);
+    let ports = component.find_outbox(REQUESTS).zip(component.find_inbox(REPLIES)).zip(component.ring_data(REQUESTS));
+    let link = Link::new(ports.map(|((requests, replies), data)| Ports { requests, replies, data }));
+    let passes = info.authority & authority::SWAP_PASSES != 0;
+    let disk = Disk::new(link, &info.seal_key, Ages::new(&mut component.tables()), buffers, info.tsc_hz, passes);
     let (mut events, mut commands) = component.service(Service::Swap);
     log::info!("incarnation={} pool_bytes={}", info.incarnation, pool.as_ref().map_or(0, |pool| pool.room().0));
     let windows = |window: u32| component.swap_window(usize::try_from(window).ok()?).map(Shown);
-    let mut swap = Swap { pool, work, windows, complaints: Complaints::new(info.tsc_hz) };
+    let mut swap = Swap { pool, work, disk, windows, complaints: Complaints::new(info.tsc_hz) };
     loop {
-        let empty = swap.serve(&mut events, &mut commands);
-        wait(events.doorbell, if empty { u64::MAX } else { 0 }, 0);
+        let empty = swap.serve(&mut events, &mut commands, now());
+        let until = if empty { swap.disk.due() } else { 0 };
+        let bell = swap.disk.bell();
+        wait(events.doorbell | swap.disk.doorbell(), until, bell);
     }
 }
 
 impl<W: Fn(u32) -> Option<Shown>> Swap<W> {
     /// Answers what has come in. The core hears of it at the next wait.
-    fn serve(&mut self, events: &mut Inbox, commands: &mut Outbox) -> bool {
-        let empty = events.drain(|message| {
+    fn serve(&mut self, events: &mut Inbox, commands: &mut Outbox, now: u64) -> bool {
+        let mut empty = events.drain(|message| {
             let command = match SwapEvent::try_from(message) {
-                Ok(event) => self.handle(event),
+                Ok(event) => self.handle(event, now),
                 Err(bad) => return self.drop_bad(bad),
             };
             if let Some(command) = command
                 && !commands.stage(&Message::from(command))
-                && let Some(suppressed) = self.complaints.pass(now())
+                && let Some(suppressed) = self.complaints.pass(component::now())
             {
                 log::error!("swap-core takes no answers; {suppressed} such lines suppressed");
             }
         });
+        if let Some(pool) = &mut self.pool {
+            let tell = |command| commands.stage(&Message::from(command));
+            empty &= !self.disk.step(pool, self.work, now, &self.windows, tell);
+        }
         commands.publish();
         empty
     }
 
     /// The answer to an event, where there is one.
-    fn handle(&mut self, event: SwapEvent) -> Option<SwapCommand> {
+    fn handle(&mut self, event: SwapEvent, at: u64) -> Option<SwapCommand> {
         match event {
             SwapEvent::Hello => {
                 self.pool.as_mut()?.clear();
+                self.disk.clear();
                 None
             }
+            SwapEvent::Holds { bundle, .. } if bundle.is_on_disk() => None,
             SwapEvent::Holds { vm, bundle } => {
                 let held = self.pool.as_mut()?.holds(&bundle);
                 if let Err(damage) = held
@@ -128,14 +155,21 @@ impl<W: Fn(u32) -> Option<Shown>> Swap<W> {
                 {
                     log::warn!("what is held of {vm} is damaged: {damage}; {suppressed} such lines suppressed");
                 }
+                if held.is_ok() {
+                    self.disk.note(vm, &bundle);
+                }
                 None
             }
             SwapEvent::Store { vm, counter, pages, window, spare } => {
                 let stored = self.store(vm, counter, pages, window, spare);
                 Some(stored.map_or(SwapCommand::Refused { vm, counter }, |bundle| SwapCommand::Stored { vm, bundle }))
             }
-            SwapEvent::Load { vm, bundle, window } => Some(self.load(vm, &bundle, window)),
-            SwapEvent::Forget { bundle, .. } => {
+            SwapEvent::Load { vm, bundle, window } => self.load(vm, &bundle, window, at),
+            SwapEvent::Forget { vm, bundle } => {
+                self.disk.forget(vm, &bundle);
+                if bundle.is_on_disk() {
+                    return None;
+                }
                 // One that is not there any more, or is damaged, is no use to anybody either.
                 self.pool.as_mut()?.forget(&bundle);
                 None
@@ -143,20 +177,31 @@ impl<W: Fn(u32) -> Option<Shown>> Swap<W> {
         }
     }
 
-    /// Puts a VM away; `None` where there is no room for it, or no such window.
+    /// Puts a VM away; `None` where there is no room for it, there or where it is to go on to, or no such window.
     fn store(&mut self, vm: VmId, counter: u64, pages: u32, window: u32, spare: bool) -> Option<Bundle> {
         let shown = (self.windows)(window).filter(|_| byte(pages, 1) <= WINDOW_PAGES)?;
-        self.pool.as_mut()?.store(self.work, vm, counter, &shown, pages, spare).ok()
+        let pool = self.pool.as_mut()?;
+        let bundle = pool.store(self.work, vm, counter, &shown, pages, spare).ok()?;
+        if !self.disk.takes(vm, &bundle) {
+            pool.forget(&bundle);
+            return None;
+        }
+        self.disk.note(vm, &bundle);
+        Some(bundle)
     }
 
-    /// Gives a VM back.
-    fn load(&mut self, vm: VmId, bundle: &Bundle, window: u32) -> SwapCommand {
+    /// Gives a VM back. `None` when that is said later.
+    fn load(&mut self, vm: VmId, bundle: &Bundle, window: u32, at: u64) -> Option<SwapCommand> {
         let shown = (self.windows)(window).filter(|_| byte(bundle.pages, 1) <= WINDOW_PAGES);
         let (Some(mut shown), Some(pool)) = (shown, &mut self.pool) else {
-            return SwapCommand::Damaged { vm, counter: bundle.counter };
+            return Some(SwapCommand::Damaged { vm, counter: bundle.counter });
         };
         shown.clear();
-        match pool.load(self.work, vm, bundle, &mut shown) {
+        if bundle.is_on_disk() {
+            self.disk.read(vm, *bundle, byte(window, 1), at);
+            return None;
+        }
+        Some(match pool.load(self.work, vm, bundle, &mut shown) {
             Ok(()) => SwapCommand::Loaded { vm, counter: bundle.counter },
             Err(damage) => {
                 if let Some(suppressed) = self.complaints.pass(now()) {
@@ -164,7 +209,7 @@ impl<W: Fn(u32) -> Option<Shown>> Swap<W> {
                 }
                 SwapCommand::Damaged { vm, counter: bundle.counter }
             }
-        }
+        })
     }
 
     #[cold]

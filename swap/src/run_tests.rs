@@ -3,6 +3,7 @@
 use super::*;
 use crate::test_vm::noise;
 use abi::swap::{Kept, WINDOW_BYTES};
+use component::Tables;
 use component::ring::{Consumer, Producer, SharedMemory};
 use component::test_log::lines;
 use std::boxed::Box;
@@ -25,6 +26,8 @@ struct Core {
     outbox: Outbox,
     windows: [SwapWindow; LIVE],
     pool: SharedMemory,
+    /// It is only the way to the disks, of which there are none.
+    passes: bool,
 }
 
 impl Core {
@@ -42,6 +45,7 @@ impl Core {
             commands: Consumer::attach_contiguous(&commands, 32).expect("good"),
             windows: [window(), window()],
             pool: memory(1 << 20),
+            passes: false,
         }
     }
 
@@ -51,14 +55,17 @@ impl Core {
         let windows = move |window: u32| windows.get(usize::try_from(window).ok()?).copied().map(Shown);
         let work = Box::leak(Box::new(Work::new()));
         // So slow a time that nothing is earned in a test.
-        Swap { pool: Pool::new(self.pool), work, windows, complaints: Complaints::new(u64::MAX) }
+        let buffers = Box::leak(Box::new(crate::read::Buffers::new()));
+        let ages = Ages::new(&mut Tables::on_heap(TABLES, 16, 0));
+        let disk = Disk::new(Link::new(None), &[1; 32], ages, buffers, 1_000_000, self.passes);
+        Swap { pool: Pool::new(self.pool), work, disk, windows, complaints: Complaints::new(u64::MAX) }
     }
 
     fn ask(&mut self, swap: &mut Swap<impl Fn(u32) -> Option<Shown>>, events: &[SwapEvent]) -> Vec<SwapCommand> {
         for &event in events {
             self.events.push(&event.into()).expect("room");
         }
-        assert!(swap.serve(&mut self.inbox, &mut self.outbox));
+        assert!(swap.serve(&mut self.inbox, &mut self.outbox, 0));
         let taken = core::iter::from_fn(|| self.commands.take().expect("good"));
         let commands = taken.map(|message| SwapCommand::try_from(&message).expect("a command")).collect();
         self.commands.release();
@@ -169,4 +176,16 @@ fn without_a_pool_everybody_stays() {
     let bundle = Bundle { counter: 1, bytes: 256, pages: 1, ..Bundle::NONE };
     let load = SwapEvent::Load { vm: VM, bundle, window: 0 };
     assert_eq!(core.ask(&mut swap, &[load]), [SwapCommand::Damaged { vm: VM, counter: 1 }]);
+}
+
+#[test]
+fn without_a_pool_and_disks_nobody_goes_out() {
+    let mut core = Core::new();
+    core.passes = true;
+    let mut swap = core.start();
+    core.show(0, &[(3, vec![7; PAGE])], &[1; 64]);
+    let refused = core.ask(&mut swap, &[SwapEvent::Hello, store(5, 1, 0)]);
+    assert_eq!(refused, [SwapCommand::Refused { vm: VM, counter: 5 }]);
+    let holding = swap.pool.as_ref().expect("there is one").holding();
+    assert_eq!((holding.vms, holding.bytes), (0, 0), "nothing is left of it");
 }

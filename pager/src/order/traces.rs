@@ -137,7 +137,7 @@ fn zipf(vms: u32, wakes: usize) -> Vec<u32> {
         .collect()
 }
 
-/// Room for a tenth of 2,000 VMs: which share of the wakes finds its VM out, in thousandths. `docs/policies.md` has these figures.
+/// Room for a tenth of 2,000 VMs: which share of the wakes finds its VM out, in thousandths. `cargo xtask bench paging-policies` plays more.
 #[test]
 fn under_zipfs_law_sieve_wakes_fewest() {
     let trace = zipf(2000, 60_000);

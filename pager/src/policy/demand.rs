@@ -67,6 +67,7 @@ impl<const CLUSTER: u32> Policy for Demand<CLUSTER> {
                 let segment = Segment::new(first_page, pages, file_pages, writable).ok_or(Oddity::BadSegment(image))?;
                 self.images.add(image, segment)?;
             }
+            PagerEvent::ImageGone { image } => self.images.forget(image),
             PagerEvent::VmStarted { vm, seat, image, pages, .. } => self.vms.start(vm, seat, image, pages)?,
             PagerEvent::VmEnded { vm, seat } => self.vms.end(vm, seat),
             // Nothing is ever taken from another VM. The one that asks for more than there is waits, and the core tells of its fault

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::policy::served;
-use abi::limits::MAX_IMAGES;
+use abi::limits::LIVE_IMAGES;
 use abi::note::TableBytes;
 use abi::vm::ImageId;
 use proptest::prelude::*;
@@ -357,7 +357,7 @@ proptest! {
             let (commands, result) = answers(&mut policy, event);
             prop_assert!(commands.len() <= 2);
             if let (PagerEvent::VmStarted { vm, seat, image, pages, .. }, Ok(())) = (event, result) {
-                prop_assert!(seat.index() < SEATS && image.index() < MAX_IMAGES);
+                prop_assert!(seat.index() < SEATS && image.index() < LIVE_IMAGES);
                 // A VM that is told of in several seats: any of them will do.
                 sizes.entry(vm).and_modify(|known: &mut u32| *known = pages.max(*known)).or_insert(pages);
             }

@@ -3,7 +3,7 @@
 #![no_main]
 #![deny(unsafe_code)]
 
-component::main!(main);
+component::main!(main, swap::tables());
 
 fn main(component: component::Component) -> ! {
     swap::run(&component)
