@@ -8,6 +8,9 @@
 //! else left there is never seen: creating a virtual disk, or discarding all of it, writes a 512th of it. Here the block is written first,
 //! and made durable, and then its check: until then it still reads as zeros.
 //!
+//! A virtual disk that lies on another one begins with checks that say so of all its blocks: they are what that one has, which is never written. Writing one
+//! goes as if it had never been written.
+//!
 //! Both rely on a disk that writes a block whole or not at all. Where it may tear one, what is torn is an error. Checks are 8 bytes, of which
 //! none straddles a sector, so a torn block of checks holds old ones and new ones.
 
@@ -18,6 +21,9 @@ pub const CHECKS_PER_BLOCK: u64 = 512;
 
 /// What stands for "never written". It is not zero, so that a block of checks that the disk has lost and reads as zeros makes errors.
 const UNWRITTEN: u64 = u64::from_le_bytes(*b"nothing\n");
+
+/// What stands for "as in the virtual disk beneath".
+const INHERITED: u64 = u64::from_le_bytes(*b"beneath\n");
 
 /// Blocks of checks that `blocks` blocks have.
 #[must_use]
@@ -50,26 +56,39 @@ pub enum Checked {
 impl Check {
     /// Of a block that was never written.
     pub const UNWRITTEN: Check = Check(UNWRITTEN);
+    /// Of a block that was neither written nor discarded since its virtual disk lies on another one: it is what that one's block is.
+    pub const INHERITED: Check = Check(INHERITED);
 
     /// Of a block that holds `data`, for certain.
     #[must_use]
     pub fn of(disk: u32, block: u64, data: &Block) -> Check {
-        let sum = sum(disk, block, data);
-        Check::new(sum, sum)
+        Check::of_sum(Sum::of(disk, block, data))
     }
 
-    /// What has to be durable before `data` is written to a block that has this check now. `None` for a block that was never written: there
+    /// As [`Check::of`], of data with this sum.
+    #[must_use]
+    pub fn of_sum(sum: Sum) -> Check {
+        Check::new(sum.0, sum.0)
+    }
+
+    /// Whether it has checksums: the block was written in this virtual disk.
+    #[must_use]
+    pub fn has_sums(self) -> bool {
+        self != Check::UNWRITTEN && self != Check::INHERITED
+    }
+
+    /// What has to be durable before `data` is written to a block that has this check now. `None` for a block that was never written here: there
     /// the data has to be durable first, and then comes [`Check::of`].
     #[must_use]
     pub fn before_writing(self, disk: u32, block: u64, data: &Block) -> Option<Check> {
         let [_, now] = self.sums();
-        (self != Check::UNWRITTEN).then(|| Check::new(now, sum(disk, block, data)))
+        self.has_sums().then(|| Check::new(now, Sum::of(disk, block, data).0))
     }
 
     /// As [`Check::before_writing`], for data of which [`Check::of`] is this one.
     #[must_use]
     pub fn then(self, after: Check) -> Option<Check> {
-        (self != Check::UNWRITTEN).then(|| Check::new(self.sums()[1], after.sums()[1]))
+        self.has_sums().then(|| Check::new(self.sums()[1], after.sums()[1]))
     }
 
     /// Whether it allows one content only: else what the block holds has to be looked at before it is written, since only one of the two
@@ -77,14 +96,20 @@ impl Check {
     #[must_use]
     pub fn is_certain(self) -> bool {
         let [old, new] = self.sums();
-        self == Check::UNWRITTEN || old == new
+        !self.has_sums() || old == new
     }
 
     /// It without the checksum that is not that of `data`, which the block holds; `None` when neither is.
     #[must_use]
     pub fn certain(self, disk: u32, block: u64, data: &Block) -> Option<Check> {
-        match self.judge(disk, block, data) {
-            Checked::Good => Some(Check::of(disk, block, data)),
+        self.certain_by(Sum::of(disk, block, data))
+    }
+
+    /// As [`Check::certain`], of data with this sum.
+    #[must_use]
+    pub fn certain_by(self, sum: Sum) -> Option<Check> {
+        match self.judge_sum(sum) {
+            Checked::Good => Some(Check::of_sum(sum)),
             Checked::Zeros => Some(self),
             Checked::Bad => None,
         }
@@ -100,12 +125,18 @@ impl Check {
         [u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h])]
     }
 
-    /// Judges `data`, which was read from `block` of the virtual disk with the id `disk`.
+    /// Judges `data`, which is bad where the block is another virtual disk's ([`Check::INHERITED`]), and which was read from `block` of the virtual disk with the id `disk`.
     #[must_use]
     pub fn judge(self, disk: u32, block: u64, data: &Block) -> Checked {
+        if self == Check::UNWRITTEN { Checked::Zeros } else { self.judge_sum(Sum::of(disk, block, data)) }
+    }
+
+    /// As [`Check::judge`], of data with this sum.
+    #[must_use]
+    pub fn judge_sum(self, sum: Sum) -> Checked {
         if self == Check::UNWRITTEN {
             Checked::Zeros
-        } else if self.sums().contains(&sum(disk, block, data)) {
+        } else if self.has_sums() && self.sums().contains(&sum.0) {
             Checked::Good
         } else {
             Checked::Bad
@@ -134,10 +165,20 @@ impl Check {
 
 /// The checksum of a block: over its data, and over where it belongs, so that a block that was written to or read from another place is an
 /// error. Never 0, which is what a lost check holds.
-fn sum(disk: u32, block: u64, data: &Block) -> u32 {
-    match checksum(&[&disk.to_le_bytes(), &block.to_le_bytes(), data]) {
-        0 => u32::MAX,
-        sum => sum,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sum(u32);
+
+impl Sum {
+    /// Of `data` in `block` of the virtual disk with the id `disk`.
+    #[must_use]
+    pub fn of(disk: u32, block: u64, data: &Block) -> Sum {
+        Sum::from_crc(checksum(&[&disk.to_le_bytes(), &block.to_le_bytes(), data]))
+    }
+
+    /// As [`Sum::of`], where somebody else has computed CRC-32C over the disk's id (four bytes), the block's number (eight bytes, both little-endian) and the data.
+    #[must_use]
+    pub fn from_crc(crc: u32) -> Sum {
+        Sum(if crc == 0 { u32::MAX } else { crc })
     }
 }
 
@@ -185,6 +226,16 @@ mod tests {
         assert_eq!([old, writing, Check::UNWRITTEN].map(Check::is_certain), [true, false, true]);
         assert_eq!([1, 2, 3].map(|byte| writing.certain(1, 0, &filled(byte))), [Some(old), Some(new), None]);
         assert_eq!(Check::UNWRITTEN.certain(1, 0, &filled(9)), Some(Check::UNWRITTEN));
+    }
+
+    #[test]
+    fn what_lies_beneath_is_no_data_of_its_own() {
+        let check = Check::INHERITED;
+        assert_eq!([0, 9].map(|byte| check.judge(1, 2, &filled(byte))), [Checked::Bad; 2]);
+        assert!(check.is_certain() && !check.has_sums() && !Check::UNWRITTEN.has_sums());
+        assert!(Check::of(1, 2, &filled(3)).has_sums());
+        assert_eq!((check.before_writing(1, 2, &filled(3)), check.then(Check::of(1, 2, &filled(3)))), (None, None));
+        assert_eq!(Check::from_bytes(check.to_bytes()), check);
     }
 
     #[test]

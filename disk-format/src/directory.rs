@@ -10,7 +10,7 @@ use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// Bytes of an entry.
-const ENTRY_BYTES: usize = 64;
+pub const ENTRY_BYTES: usize = 64;
 
 /// What an entry is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,8 +47,8 @@ pub struct EntryRaw {
     pub region: U64,
     /// Bit 0: never written.
     pub flags: U32,
-    /// Must be zero.
-    pub reserved: U32,
+    /// What lies beneath a virtual disk: the id of that one and 1 more, or 0 for nothing.
+    pub beneath: U32,
 }
 
 const READ_ONLY: u32 = 1;
@@ -66,6 +66,8 @@ pub struct Entry {
     pub first: u64,
     /// Blocks that can be used.
     pub blocks: u64,
+    /// The id of the virtual disk on which this one lies: what it has not written itself is what that one has, which is never written.
+    pub beneath: Option<u32>,
 }
 
 impl Entry {
@@ -115,8 +117,15 @@ impl Entry {
             blocks: self.blocks.into(),
             region: region.into(),
             flags: flags.into(),
-            reserved: 0.into(),
+            // Ids are below a number, so there is one more.
+            beneath: self.beneath.map_or(0, |id| id.saturating_add(1)).into(),
         }
+    }
+
+    /// As [`Entry::encode`], its bytes.
+    #[must_use]
+    pub fn to_bytes(&self) -> [u8; ENTRY_BYTES] {
+        zerocopy::transmute!(self.encode())
     }
 
     /// # Errors
@@ -137,10 +146,11 @@ impl Entry {
             }
             _ => return Err("kind"),
         };
-        let entry = Entry { kind, id: raw.id.get(), name: raw.name, first: raw.first.get(), blocks };
+        let beneath = raw.beneath.get().checked_sub(1);
+        let entry = Entry { kind, id: raw.id.get(), name: raw.name, first: raw.first.get(), blocks, beneath };
         ensure(entry.name.is_good(), "name")?;
         ensure(entry.blocks > 0, "blocks")?;
-        ensure(raw.reserved.get() == 0, "reserved")?;
+        ensure(beneath.is_none() || matches!(kind, Kind::Disk { .. }), "beneath")?;
         ensure(raw.extent.get() == entry.extent() && entry.first.checked_add(entry.extent()).is_some(), "extent")?;
         Ok(entry)
     }
@@ -159,6 +169,8 @@ pub enum Fault {
     Place(usize),
     /// Two have the same name, or the same id, or one has an id that is yet to be given: this one is the second.
     Twice(usize),
+    /// What is beneath this one is no virtual disk that is never written, has as many blocks, and is older; or too many lie beneath each other.
+    Beneath(usize),
 }
 
 impl fmt::Display for Fault {
@@ -169,6 +181,7 @@ impl fmt::Display for Fault {
             Fault::Entry(entry, field) => write!(f, "field {field} of the directory's entry {entry} makes no sense"),
             Fault::Place(entry) => write!(f, "the directory's entry {entry} lies where it cannot"),
             Fault::Twice(entry) => write!(f, "the directory's entry {entry} has the name or id of another"),
+            Fault::Beneath(entry) => write!(f, "the directory's entry {entry} lies on what cannot be beneath it"),
         }
     }
 }
@@ -184,7 +197,7 @@ pub fn pack<'a>(entries: impl IntoIterator<Item = &'a Entry>, to: &mut [u8]) -> 
     let mut end = 0;
     for entry in entries {
         let room = to.get_mut(end..end + ENTRY_BYTES)?;
-        room.copy_from_slice(entry.encode().as_bytes());
+        room.copy_from_slice(&entry.to_bytes());
         end += ENTRY_BYTES;
     }
     to[end..].fill(0);
@@ -220,7 +233,41 @@ pub fn checked(
             return Err(Fault::Twice(at));
         }
     }
-    Ok(raw.iter().filter_map(|one| Entry::decode(one).ok()))
+    let depths = |at: usize| entry_at(bytes, at).is_none_or(|entry| depth(bytes, count, &entry).is_some());
+    match (0..count).find(|&at| !depths(at)) {
+        Some(at) => Err(Fault::Beneath(at)),
+        None => Ok(raw.iter().filter_map(|one| Entry::decode(one).ok())),
+    }
+}
+
+/// Virtual disks that may lie beneath one, each beneath the next.
+pub const MAX_DEPTH: usize = 16;
+
+/// How many virtual disks lie beneath one of a directory with so many entries, each as it has to be; `None` where one of them is not, or there are more than
+/// [`MAX_DEPTH`].
+#[must_use]
+pub fn depth(directory: &[u8], entries: usize, entry: &Entry) -> Option<usize> {
+    let mut above = *entry;
+    for depth in 0..=MAX_DEPTH {
+        let Some(id) = above.beneath else { return Some(depth) };
+        let one = entry_of(directory, entries, id)?;
+        // An older one has a lower id: so there is an end.
+        if one.kind != (Kind::Disk { read_only: true }) || one.blocks != above.blocks || one.id >= above.id {
+            return None;
+        }
+        above = one;
+    }
+    None
+}
+
+/// The entry with this id of a directory that was [`checked`] before and has so many.
+#[must_use]
+pub fn entry_of(directory: &[u8], entries: usize, id: u32) -> Option<Entry> {
+    let is_it = |entry: &Entry| entry.id == id;
+    // Ids are given in the order of places, as long as nothing is removed.
+    let guess = usize::try_from(id).ok().filter(|&index| index < entries);
+    let guessed = guess.and_then(|index| entry_at(directory, index)).filter(is_it);
+    guessed.or_else(|| (0..entries).filter_map(|index| entry_at(directory, index)).find(is_it))
 }
 
 /// The entry of this number in a directory that was [`checked`] before. `None` beyond the bytes, and for one that makes no sense.

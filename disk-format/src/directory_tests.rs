@@ -15,9 +15,10 @@ fn entries() -> [Entry; 3] {
         name: name(text),
         first,
         blocks,
+        beneath: None,
     };
     [
-        Entry { kind: Kind::Swap { region: 40 }, id: 0, name: name("swap"), first: 16, blocks: 120 },
+        Entry { kind: Kind::Swap { region: 40 }, id: 0, name: name("swap"), first: 16, blocks: 120, beneath: None },
         disk(1, "web", 144, 600, true),
         disk(2, "log", 752, 513, false),
     ]
@@ -88,7 +89,7 @@ fn what_makes_no_sense_is_named() {
         (Fault::Entry(0, "flags"), 56, 1),
         (Fault::Entry(1, "flags"), 64 + 56, 2),
         (Fault::Entry(1, "region"), 64 + 48, 1),
-        (Fault::Entry(1, "reserved"), 64 + 60, 1),
+        (Fault::Entry(0, "beneath"), 60, 1),
         (Fault::Entry(2, "name"), 128 + 8, b'/'),
     ];
     for (fault, at, byte) in raw {
@@ -98,6 +99,69 @@ fn what_makes_no_sense_is_named() {
         superblock.directory_checksum = directory_checksum(&bytes[..192]);
         assert_eq!(read(&bytes, &superblock), Err(fault));
     }
+}
+
+#[test]
+fn what_lies_beneath_is_older_never_written_and_as_large() {
+    let good = || {
+        let [swap, web, log] = entries();
+        [swap, web, Entry { blocks: web.blocks, beneath: Some(web.id), ..log }]
+    };
+    let check = |all: [Entry; 3]| {
+        let (bytes, superblock) = packed(&all);
+        read(&bytes, &superblock)
+    };
+    assert_eq!(check(good()), Ok(good().to_vec()));
+    let (bytes, _) = packed(&good());
+    assert_eq!([1, 2].map(|index| depth(&bytes, 3, &good()[index])), [Some(0), Some(1)]);
+    assert_eq!([0, 2, 3].map(|id| entry_of(&bytes, 3, id)), [Some(good()[0]), Some(good()[2]), None]);
+    type Spoil = fn(&mut [Entry; 3]);
+    let cases: [(usize, Spoil); 6] = [
+        (2, |it| it[2].blocks = 512),
+        (2, |it| it[1].kind = Kind::Disk { read_only: false }),
+        (2, |it| it[2].beneath = Some(2)),
+        (2, |it| it[2].beneath = Some(0)),
+        (2, |it| it[2].beneath = Some(7)),
+        // A virtual disk that lies on a younger one.
+        (1, |it| (it[1].beneath, it[2].kind) = (Some(2), Kind::Disk { read_only: true })),
+    ];
+    for (at, change) in cases {
+        let mut all = good();
+        change(&mut all);
+        assert_eq!(check(all), Err(Fault::Beneath(at)), "{all:?}");
+    }
+}
+
+#[test]
+fn no_more_than_so_many_lie_beneath_each_other() {
+    let of = |count: u32| -> Vec<Entry> {
+        let one = |id: u32| Entry {
+            kind: Kind::Disk { read_only: id + 1 < count },
+            id,
+            name: name(&format!("d{id}")),
+            first: u64::from(id) * 16,
+            blocks: 3,
+            beneath: id.checked_sub(1),
+        };
+        (0..count).map(one).collect()
+    };
+    let most = u32::try_from(MAX_DEPTH).expect("few") + 1;
+    for (count, good) in [(most, true), (most + 1, false)] {
+        let (bytes, superblock) = packed(&of(count));
+        let superblock = Superblock { next_id: count, ..superblock };
+        assert_eq!(read(&bytes, &superblock).is_ok(), good, "{count}");
+    }
+}
+
+/// Places where ids are not the order.
+#[test]
+fn an_entry_is_found_by_its_id() {
+    let [swap, web, log] = entries();
+    let (bytes, _) = packed(&[Entry { id: 9, ..swap }, Entry { id: 5, ..web }, Entry { id: 0, ..log }]);
+    assert_eq!(
+        [9, 5, 0, 1].map(|id| entry_of(&bytes, 3, id).map(|entry| entry.first)),
+        [Some(16), Some(144), Some(752), None]
+    );
 }
 
 #[test]
@@ -123,7 +187,7 @@ proptest! {
         let all: Vec<Entry> = from.iter().zip(0_u32..).map(|(&(kind, gap, blocks, read_only), id)| {
             first += gap * u64::from(unit);
             let kind = if kind == 1 { Kind::Swap { region: 1 + gap % blocks } } else { Kind::Disk { read_only } };
-            let entry = Entry { kind, id, name: name(&format!("d{id}")), first, blocks };
+            let entry = Entry { kind, id, name: name(&format!("d{id}")), first, blocks, beneath: None };
             first = entry.end();
             entry
         }).collect();

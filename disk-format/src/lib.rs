@@ -19,8 +19,10 @@ mod superblock;
 
 pub use crate::block::{BLOCK_BYTES, Block, checksum, is_blank, zeroed};
 pub use crate::change::{Change, STEPS, Step};
-pub use crate::checks::{CHECKS_PER_BLOCK, Check, Checked, check_blocks, place_of_check};
-pub use crate::directory::{Entry, EntryRaw, Fault, Kind, checked, directory_checksum, entry_at, pack};
+pub use crate::checks::{CHECKS_PER_BLOCK, Check, Checked, Sum, check_blocks, place_of_check};
+pub use crate::directory::{
+    ENTRY_BYTES, Entry, EntryRaw, Fault, Kind, MAX_DEPTH, checked, depth, directory_checksum, entry_at, entry_of, pack,
+};
 pub use crate::layout::{ENTRIES_PER_BLOCK, Layout, MAX_ENTRIES, MEMBER_BLOCKS_MIN, Place};
 pub use crate::look::{Member, Seen, look};
 pub use crate::name::EntryName;

@@ -1,7 +1,8 @@
 //! docs/disk-format.md, beside the code.
 
 use disk_format::{
-    BLOCK_BYTES, Check, EntryRaw, MAGIC, MAX_ENTRIES, MAX_MEMBERS, MEMBER_BLOCKS_MIN, Stripes, SuperblockRaw, VERSION,
+    BLOCK_BYTES, Check, EntryRaw, MAGIC, MAX_DEPTH, MAX_ENTRIES, MAX_MEMBERS, MEMBER_BLOCKS_MIN, Stripes,
+    SuperblockRaw, VERSION,
 };
 use std::mem::offset_of;
 
@@ -51,7 +52,7 @@ fn the_superblock_is_as_the_manual_says() {
 #[test]
 fn the_directory_is_as_the_manual_says() {
     let code = fields!(EntryRaw, zerocopy::FromZeros::new_zeroed(),
-        kind id name first extent blocks region flags reserved);
+        kind id name first extent blocks region flags beneath);
     assert_eq!(table("The directory"), code);
     assert_eq!(code.iter().map(|(_, bytes, _)| bytes).sum::<usize>(), size_of::<EntryRaw>(), "no field is left out");
     assert!(
@@ -76,6 +77,9 @@ fn striping_is_as_the_manual_says() {
 fn checks_are_as_the_manual_says() {
     assert!(MANUAL.contains("| `nothing` and a line feed (ASCII) |"));
     assert_eq!(Check::UNWRITTEN.to_bytes(), *b"nothing\n");
+    assert!(MANUAL.contains("| `beneath` and a line feed |"));
+    assert_eq!(Check::INHERITED.to_bytes(), *b"beneath\n");
+    assert!(MANUAL.contains(&format!("at most {MAX_DEPTH} lie beneath one")));
     let mut bytes = vec![7, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0];
     bytes.extend([1; BLOCK_BYTES]);
     let sum = disk_format::checksum(&[&bytes]).to_le_bytes();

@@ -51,7 +51,11 @@ impl Controller for Any {
         each!(self, inner => inner.disks())
     }
 
-    fn start(&mut self, tag: u16, request: Request) -> bool {
+    fn run(&self) -> usize {
+        each!(self, inner => inner.run())
+    }
+
+    fn start(&mut self, tag: u16, request: Request<'_>) -> bool {
         each!(self, inner => Controller::start(inner, tag, request))
     }
 

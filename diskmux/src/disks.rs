@@ -1,6 +1,8 @@
 //! All disks of all controllers, by one number each.
 
 use crate::drivers::{Controller, Geometry, Op, Request};
+use crate::latencies::Latencies;
+use abi::disk::DiskReply;
 use disk_format::{BLOCK_BYTES, Block};
 use ring::SharedMemory;
 
@@ -17,7 +19,7 @@ const WAITED_BLOCKS: usize = 4;
 /// Bytes of them.
 pub const WAITED_BYTES: usize = WAITED_BLOCKS * BLOCK_BYTES;
 /// Buffers that can be lost to disks that have fallen silent.
-const MAX_LOST: usize = 64;
+const MAX_LOST: usize = 96;
 /// Tags of requests that are waited for on the spot.
 const WAITED: u16 = 1 << 15;
 
@@ -55,6 +57,16 @@ pub struct Disk {
     pub requests: u64,
     /// Those that failed.
     pub errors: u64,
+    /// Those that it has now.
+    pub queue: u16,
+    /// How long the last ones have taken.
+    pub latencies: Latencies,
+}
+
+impl Disk {
+    fn new(place: (usize, usize), geometry: Geometry) -> Disk {
+        Disk { place, geometry, requests: 0, errors: 0, queue: 0, latencies: Latencies::default() }
+    }
 }
 
 /// All of them.
@@ -81,7 +93,7 @@ impl<C: Controller, H: Host> Disks<C, H> {
         for (number, controller) in controllers.iter().enumerate() {
             for (disk, &geometry) in controller.disks().iter().enumerate() {
                 // Those beyond the room are not used.
-                let _ = list.push(Disk { place: (number, disk), geometry, requests: 0, errors: 0 });
+                let _ = list.push(Disk::new((number, disk), geometry));
             }
         }
         Disks {
@@ -100,6 +112,13 @@ impl<C: Controller, H: Host> Disks<C, H> {
     /// The disks by their numbers.
     pub fn list(&self) -> &[Disk] {
         &self.list
+    }
+
+    /// How a disk does, for who asks.
+    pub fn load(&self, index: u16) -> DiskReply {
+        let Some(disk) = self.list.get(usize::from(index)) else { return DiskReply::None };
+        let [p50_us, p99_us] = [50, 99].map(|percent| disk.latencies.quantile(percent));
+        DiskReply::DiskLoad { index, queue: disk.queue, p50_us, p99_us }
     }
 
     /// What drives a disk ([`abi::disk::driver`]).
@@ -123,23 +142,35 @@ impl<C: Controller, H: Host> Disks<C, H> {
         self.controllers.iter().any(Controller::is_polled)
     }
 
-    /// Starts a request. False when the disk has no room for it now; an error when it never will.
+    /// Blocks that one request to this disk may have; 0 where there is no such disk.
+    pub fn run(&self, disk: usize) -> usize {
+        self.list.get(disk).and_then(|disk| self.controllers.get(disk.place.0)).map_or(0, Controller::run)
+    }
+
+    /// Starts a request for as many blocks from `block` on as there are `buffers`, or for a flush, which has none. False when the disk has no room for it now; an error
+    /// when it never will.
     ///
     /// # Errors
     /// [`Failed::Nonsense`]; [`Failed::TimeOut`] for a disk that has [expired](Disks::expire).
-    pub fn start(&mut self, tag: u16, disk: usize, op: Op, block: u64, buffer: usize) -> Result<bool, Failed> {
+    pub fn start(&mut self, tag: u16, disk: usize, op: Op, block: u64, buffers: &[usize]) -> Result<bool, Failed> {
         if self.silent >> disk & 1 != 0 {
             return Err(Failed::TimeOut);
         }
         let disk = self.list.get_mut(disk).ok_or(Failed::Nonsense)?;
         let Geometry { blocks, read_only } = disk.geometry;
-        if op != Op::Flush && block >= blocks || op == Op::Write && read_only {
+        let end = block.checked_add(buffers.len() as u64);
+        if op != Op::Flush && end.is_none_or(|end| end > blocks) || op == Op::Write && read_only {
             return Err(Failed::Nonsense);
         }
         let (controller, number) = disk.place;
         let controller = self.controllers.get_mut(controller).ok_or(Failed::Nonsense)?;
-        let started = controller.start(tag, Request { disk: number, op, block, buffer });
+        // What it would never take is not tried for ever.
+        if buffers.len() > controller.run() || (op == Op::Flush) != buffers.is_empty() {
+            return Err(Failed::Nonsense);
+        }
+        let started = controller.start(tag, Request { disk: number, op, block, buffers });
         disk.requests += u64::from(started);
+        disk.queue += u16::from(started);
         Ok(started)
     }
 
@@ -150,20 +181,31 @@ impl<C: Controller, H: Host> Disks<C, H> {
         self.tagged
     }
 
-    /// Notes that a request to this disk has failed.
-    pub fn failed(&mut self, disk: usize) {
+    /// Notes that a request to this disk, which it has had since then, has ended.
+    pub fn ended(&mut self, disk: usize, since: u64, good: bool) {
+        let (now, hz) = (self.host.now(), self.host.hz());
         if let Some(disk) = self.list.get_mut(disk) {
+            disk.queue = disk.queue.saturating_sub(1);
+            disk.errors += u64::from(!good);
+            disk.latencies.add(now.saturating_sub(since), hz);
+        }
+    }
+
+    /// Notes that nobody waits any more for a request to this disk.
+    pub fn given_up(&mut self, disk: usize) {
+        if let Some(disk) = self.list.get_mut(disk) {
+            disk.queue = disk.queue.saturating_sub(1);
             disk.errors += 1;
         }
     }
 
-    /// A disk has let a request with this buffer expire: it is not asked again, and the buffer is not used again, since the disk may end the request
+    /// A disk has let a request with these buffers expire: it is not asked again, and they are not used again, since the disk may end the request
     /// at any time.
-    pub fn expire(&mut self, disk: usize, buffer: usize) {
-        self.failed(disk);
+    pub fn expire(&mut self, disk: usize, buffers: &[usize]) {
+        self.given_up(disk);
         self.silent |= 1 << disk;
-        // Without room for one more nothing is started any more.
-        if self.lost.push(buffer).is_err() {
+        // Without room for them nothing is started any more.
+        if self.lost.extend_from_slice(buffers).is_err() {
             self.silent = u32::MAX;
         }
     }
@@ -205,19 +247,22 @@ impl<C: Controller, H: Host> Disks<C, H> {
         let give_up = self.host.now().saturating_add(PATIENCE.saturating_mul(self.host.hz()));
         // A ten-thousandth of a second.
         let nap = self.host.hz() / 10_000;
-        let mut started = false;
+        let (mut started, mut since) = (false, 0);
         loop {
             if !started {
-                started = self.start(tag, disk, op, block, buffer)?;
+                let buffers = if op == Op::Flush { &[][..] } else { &[buffer] };
+                started = self.start(tag, disk, op, block, buffers)?;
+                since = self.host.now();
             }
             while let Some((ended, good)) = self.done() {
                 if ended == tag {
+                    self.ended(disk, since, good);
                     return if good { Ok(()) } else { Err(Failed::Error) };
                 }
             }
             let now = self.host.now();
             if now >= give_up {
-                self.expire(disk, buffer);
+                self.expire(disk, &[buffer]);
                 return Err(Failed::TimeOut);
             }
             let until = if started && !self.is_polled() { give_up } else { now.saturating_add(nap) };
@@ -226,21 +271,13 @@ impl<C: Controller, H: Host> Disks<C, H> {
         }
     }
 
-    fn counted(&mut self, disk: usize, op: Op, block: u64, buffer: usize) -> Result<(), Failed> {
-        let result = self.wait_for(disk, op, block, buffer);
-        if result.is_err_and(|failed| failed != Failed::TimeOut) {
-            self.failed(disk);
-        }
-        result
-    }
-
     /// Reads a block, and waits for it.
     ///
     /// # Errors
     /// When it was not read.
     pub fn read(&mut self, disk: usize, block: u64, to: &mut Block) -> Result<(), Failed> {
         let buffer = self.buffer()?;
-        self.counted(disk, Op::Read, block, buffer)?;
+        self.wait_for(disk, Op::Read, block, buffer)?;
         self.memory.read(buffer, to).ok_or(Failed::Nonsense)
     }
 
@@ -251,7 +288,7 @@ impl<C: Controller, H: Host> Disks<C, H> {
     pub fn write(&mut self, disk: usize, block: u64, from: &Block) -> Result<(), Failed> {
         let buffer = self.buffer()?;
         self.memory.write(buffer, from).ok_or(Failed::Nonsense)?;
-        self.counted(disk, Op::Write, block, buffer)
+        self.wait_for(disk, Op::Write, block, buffer)
     }
 
     /// Makes durable what was written to a disk.
@@ -260,7 +297,7 @@ impl<C: Controller, H: Host> Disks<C, H> {
     /// When nobody knows whether it is.
     pub fn flush(&mut self, disk: usize) -> Result<(), Failed> {
         let buffer = self.buffer()?;
-        self.counted(disk, Op::Flush, 0, buffer)
+        self.wait_for(disk, Op::Flush, 0, buffer)
     }
 }
 

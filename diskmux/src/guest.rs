@@ -1,5 +1,6 @@
 //! One VM's virtual disk: its requests, as they come out of its ring, and their completions. What the VM wrote is an allegation: copied, checked, used.
 
+use crate::latencies::Latencies;
 use crate::rate::Rate;
 use crate::store::JOBS;
 use abi::guest_disk::{
@@ -10,7 +11,7 @@ use abi::message::Message;
 use abi::vm::VmId;
 use component::VmDisk;
 use core::mem::offset_of;
-use disk_format::{Block, zeroed};
+use disk_format::Entry;
 use ring::{PushError, RingError, SharedMemory};
 
 /// Requests of a VM that were taken and have not ended, at most: half of those that the store has room for, so that none can hold all of its places, and as
@@ -26,6 +27,8 @@ pub struct Guest {
     pub rate: Rate,
     /// The disk's place in the directory; `None` for a VM whose disk is gone: all of its requests fail.
     pub entry: Option<u16>,
+    /// What stands there.
+    pub what: Option<Entry>,
     /// Whether it may not write.
     pub read_only: bool,
     disk: VmDisk,
@@ -33,6 +36,22 @@ pub struct Guest {
     away: u32,
     /// There are perhaps more, for which there was no room.
     more: bool,
+    requests: u64,
+    errors: u32,
+    latencies: Latencies,
+}
+
+/// How a VM's requests do.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// Requests that were taken from its ring.
+    pub requests: u64,
+    /// Those that were not done.
+    pub errors: u32,
+    /// Those that are under way.
+    pub queue: u32,
+    /// How long the last ones have taken.
+    pub latencies: Latencies,
 }
 
 /// What is in a VM's ring.
@@ -47,8 +66,21 @@ pub enum Next {
 
 impl Guest {
     /// A VM of which nothing was taken yet.
-    pub fn new(vm: VmId, rate: Rate, entry: Option<u16>, read_only: bool, disk: VmDisk) -> Self {
-        Guest { vm, rate, entry, read_only, disk, away: 0, more: false }
+    pub fn new(vm: VmId, rate: Rate, entry: Option<(u16, Entry)>, read_only: bool, disk: VmDisk) -> Self {
+        let (entry, what) = entry.unzip();
+        Guest {
+            vm,
+            rate,
+            entry,
+            what,
+            read_only,
+            disk,
+            away: 0,
+            more: false,
+            requests: 0,
+            errors: 0,
+            latencies: Latencies::default(),
+        }
     }
 
     /// Tells the VM what its disk is.
@@ -80,6 +112,7 @@ impl Guest {
         match self.disk.requests.pop() {
             Ok(Some(request)) => {
                 self.away += 1;
+                self.requests += 1;
                 Next::Request(request)
             }
             Err(RingError::EpochChanged) => Next::Again,
@@ -110,11 +143,9 @@ impl Guest {
         if order.block().is_some_and(|block| block >= blocks) { Err(status::OUT_OF_RANGE) } else { Ok(order) }
     }
 
-    /// What lies in a slot.
-    pub fn block_in(&self, slot: u16) -> Option<Block> {
-        let mut block = zeroed();
-        self.disk.slots.read(usize::from(slot) * BLOCK_BYTES, &mut block)?;
-        Some(block)
+    /// Where what lies in a slot is.
+    pub fn block_in(&self, slot: u16) -> (SharedMemory, usize) {
+        (self.disk.slots, usize::from(slot) * BLOCK_BYTES)
     }
 
     /// Puts the block that lies at this place of a memory into a slot.
@@ -126,12 +157,23 @@ impl Guest {
     #[must_use]
     pub fn complete(&mut self, id: u32, status: u16) -> bool {
         self.away = self.away.saturating_sub(1);
+        self.errors = self.errors.saturating_add(u32::from(!matches!(status, status::DONE | status::ZEROS)));
         let message = Message { id, ..DiskCompletion::Ended { status }.into() };
         // There was room. Who has none has lied since then, and hears nothing.
         if self.disk.completions.push(&message) == Err(PushError::EpochChanged) {
             let _ = self.disk.completions.push(&message);
         }
         core::mem::take(&mut self.more)
+    }
+
+    /// A request that disks were asked for has taken so many ticks, of which a second has `hz`.
+    pub fn took(&mut self, ticks: u64, hz: u64) {
+        self.latencies.add(ticks, hz);
+    }
+
+    /// How its requests do.
+    pub fn load(&self) -> Load {
+        Load { requests: self.requests, errors: self.errors, queue: self.away, latencies: self.latencies }
     }
 
     /// Whether the VM wants to hear of completions.

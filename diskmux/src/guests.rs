@@ -2,20 +2,21 @@
 
 use crate::disks::{Disks, Host};
 use crate::drivers::Controller;
-use crate::guest::{Guest, Next};
+use crate::guest::{Guest, Load, Next};
 use crate::policy::{Discipline, Waiting};
 use crate::rate::Rate;
 use crate::sets::Sets;
 use crate::store::{Ask, JOBS, Outcome, Refused, Store};
 use crate::uses::Uses;
 use abi::attachment::{Attachment, mode};
+use abi::disk::DiskReply;
 use abi::disk_service::{DiskCommand, DiskEvent, no_disk};
 use abi::guest_disk::{DiskOrder, status};
 use abi::limits::Name;
 use abi::note::TableBytes;
 use abi::vm::{Seat, VmId};
 use component::{Heap, Table, Tables, VmDisk};
-use disk_format::Kind;
+use disk_format::{Entry, Kind};
 use ring::SharedMemory;
 
 /// Requests that are taken before others come to their turn, so that nobody's nonsense holds them up.
@@ -38,7 +39,9 @@ pub trait Machine {
 }
 
 /// A seat.
+// They lie in a table, and there is nothing to put the large ones into instead.
 #[derive(Default)]
+#[allow(clippy::large_enum_variant)]
 enum Place {
     #[default]
     Free,
@@ -94,6 +97,7 @@ struct Flight {
     id: u32,
     /// Where what is read is to be put.
     slot: Option<u16>,
+    since: u64,
 }
 
 /// All of them.
@@ -192,8 +196,9 @@ impl<D: Discipline> Guests<D> {
             return machine.tell(DiskCommand::Refused { vm, why: no_disk::NO_ROOM });
         };
         let rate = Rate::new(rate, machine.now(), machine.hz());
+        let entry = entry.and_then(|number| Some((number, sets.entry(number)?)));
         let guest = Guest::new(vm, rate, entry, !to_write, disk);
-        if let Some(entry) = entry.and_then(|entry| sets.entry(entry)) {
+        if let Some((_, entry)) = entry {
             guest.announce(name, entry.blocks);
         }
         *place = Place::Attached(guest);
@@ -215,6 +220,19 @@ impl<D: Discipline> Guests<D> {
         if self.uses.take(entry, to_write) { Ok(entry) } else { Err(no_disk::IN_USE) }
     }
 
+    /// Those that have the virtual disk at this place of the directory have the one that lies on it from now on.
+    pub fn went_up(&mut self, old: u16, (place, above): (u16, Entry)) {
+        self.uses.go_over(old, place);
+        // Once in a snapshot.
+        for seat in 0..self.places.len() {
+            if let Some(Place::Attached(guest)) = self.places.get_mut(seat)
+                && guest.entry == Some(old)
+            {
+                (guest.entry, guest.what) = (Some(place), Some(above));
+            }
+        }
+    }
+
     /// When the next VM may ask again that has asked for as much as it may; `u64::MAX` when there is none.
     pub fn due(&self) -> u64 {
         self.resting.first().map_or(u64::MAX, |(_, due)| due)
@@ -234,7 +252,7 @@ impl<D: Discipline> Guests<D> {
                 self.discipline.enqueue(seat);
             }
             if let Some(seat) = self.discipline.wants() {
-                self.take(seat, sets, (now, hz));
+                self.take(seat, (now, hz));
                 continue;
             }
             let Some(flight) = self.flights.iter().position(Option::is_none) else { return false };
@@ -242,13 +260,13 @@ impl<D: Discipline> Guests<D> {
                 return false;
             }
             let Some(waiting) = self.discipline.next() else { return false };
-            self.begin(&waiting, flight, store, sets, disks);
+            self.begin(&waiting, (flight, now), store, sets, disks);
         }
         true
     }
 
     /// Takes the next request of the VM in a seat, for which the discipline has asked, from its ring.
-    fn take(&mut self, seat: Seat, sets: &Sets, (now, hz): (u64, u64)) {
+    fn take(&mut self, seat: Seat, (now, hz): (u64, u64)) {
         let Some(Place::Attached(guest)) = self.places.get_mut(seat.index()) else { return self.discipline.nothing() };
         if let Some(due) = guest.rate.due(now, hz) {
             self.resting.set(seat, due);
@@ -261,8 +279,8 @@ impl<D: Discipline> Guests<D> {
             Next::Again => return self.discipline.taken(None),
         };
         guest.rate.spend(now, hz);
-        let entry = guest.entry.and_then(|entry| sets.entry(entry)).ok_or(status::FAILED);
-        let order = entry.and_then(|entry| Ok((entry, guest.order(&request, entry.blocks)?)));
+        let order =
+            guest.what.ok_or(status::FAILED).and_then(|entry| Ok((entry, guest.order(&request, entry.blocks)?)));
         match order {
             Ok((entry, order)) => {
                 let at = order.block().and_then(|block| entry.data(block)).unwrap_or(u64::MAX);
@@ -280,7 +298,7 @@ impl<D: Discipline> Guests<D> {
     fn begin<C: Controller, H: Host>(
         &mut self,
         waiting: &Waiting,
-        flight: usize,
+        (flight, now): (usize, u64),
         store: &mut Store,
         sets: &Sets,
         disks: &Disks<C, H>,
@@ -291,7 +309,7 @@ impl<D: Discipline> Guests<D> {
             return;
         }
         match ask(guest, order, flight, store, sets, disks) {
-            Ok(slot) => self.flights[flight] = Some(Flight { seat, vm, id, slot }),
+            Ok(slot) => self.flights[flight] = Some(Flight { seat, vm, id, slot, since: now }),
             Err(status) => {
                 if guest.complete(id, status) {
                     self.discipline.enqueue(seat);
@@ -302,14 +320,15 @@ impl<D: Discipline> Guests<D> {
     }
 
     /// A request that the store had has ended. `memory`: where what was read lies.
-    pub fn ended(&mut self, token: u64, outcome: Outcome, memory: &SharedMemory) {
+    pub fn ended(&mut self, (token, outcome): (u64, Outcome), memory: &SharedMemory, (now, hz): (u64, u64)) {
         let flight = usize::try_from(token).ok().and_then(|token| self.flights.get_mut(token)?.take());
-        let Some(Flight { seat, vm, id, slot }) = flight else { return };
+        let Some(Flight { seat, vm, id, slot, since }) = flight else { return };
         let Some(Place::Attached(guest)) = self.places.get_mut(seat.index()) else { return };
         // It has ended meanwhile, and another one has its seat.
         if guest.vm != vm {
             return;
         }
+        guest.took(now.saturating_sub(since), hz);
         let status = match (outcome, slot) {
             (Outcome::Done, _) => status::DONE,
             (Outcome::Zeros, _) => status::ZEROS,
@@ -323,6 +342,20 @@ impl<D: Discipline> Guests<D> {
         self.ring(seat);
     }
 
+    /// How the first VM does that has a disk and sits in the seat of this number, or behind it.
+    pub fn load(&self, from: u16) -> DiskReply {
+        for number in usize::from(from)..self.places.len() {
+            let (Some(Place::Attached(guest)), Ok(index)) = (self.places.get(number), u16::try_from(number)) else {
+                continue;
+            };
+            let Load { requests, errors, queue, latencies } = guest.load();
+            let (p50_us, p99_us) = (latencies.quantile(50), latencies.quantile(99));
+            let disk = guest.what.map_or(Name::EMPTY, |entry| Name(entry.name.0));
+            return DiskReply::VmLoad { index, vm: guest.vm, disk, requests, errors, queue, p50_us, p99_us };
+        }
+        DiskReply::None
+    }
+
     /// The VM in a seat has completions.
     fn ring(&mut self, seat: Seat) {
         if !self.bells.contains(&seat) {
@@ -333,7 +366,7 @@ impl<D: Discipline> Guests<D> {
 
     /// Says to the VMs that have completions, and listen, that they have some.
     pub fn ring_all(&mut self, machine: &mut impl Machine) {
-        for seat in core::mem::take(&mut self.bells) {
+        while let Some(seat) = self.bells.pop() {
             if let Some(Place::Attached(guest)) = self.places.get(seat.index())
                 && guest.listens()
             {
@@ -343,11 +376,10 @@ impl<D: Discipline> Guests<D> {
     }
 }
 
-/// Asks the store for what a VM wants, with this token. (Its block is not to lie on the stack of whoever does the next step.) The slot that what is read belongs into.
+/// Asks the store for what a VM wants, with this token. The slot that what is read belongs into.
 ///
 /// # Errors
 /// The status with which it has ended at once.
-#[inline(never)]
 fn ask<C: Controller, H: Host>(
     guest: &Guest,
     order: DiskOrder,
@@ -356,10 +388,10 @@ fn ask<C: Controller, H: Host>(
     sets: &Sets,
     disks: &Disks<C, H>,
 ) -> Result<Option<u16>, u16> {
-    let entry = guest.entry.and_then(|entry| sets.entry(entry)).ok_or(status::FAILED)?;
+    let entry = guest.what.ok_or(status::FAILED)?;
     let (ask, slot, data) = match order {
         DiskOrder::Read { block, slot } => (Ask::Read(block), Some(slot), None),
-        DiskOrder::Write { block, slot } => (Ask::Write(block), None, guest.block_in(slot)),
+        DiskOrder::Write { block, slot } => (Ask::Write(block), None, Some(guest.block_in(slot))),
         DiskOrder::Flush => (Ask::Flush, None, None),
         DiskOrder::Discard { block } => (Ask::Discard(block), None, None),
     };

@@ -2,7 +2,10 @@ use super::*;
 use crate::policy::Drr;
 use crate::service::Service;
 use crate::sets::DIRECTORY_BYTES;
-use crate::test_machine::{BUFFERS, Clock, Fake, Shared, WEB, connect_to, content, dma, set, writable};
+use crate::swap::SwapRegions;
+use crate::test_machine::{
+    BUFFERS, Clock, Fake, SNAPSHOTS, SWAPS, Shared, WEB, connect_to, content, dma, set, writable,
+};
 use crate::uses::MAX_ENTRIES;
 use abi::guest_disk::{
     BLOCK_BYTES, COMPLETION_SLOTS, COMPLETIONS, DiskCompletion, DiskPage, PAGES, REQUEST_SLOTS, REQUESTS, flags,
@@ -101,7 +104,16 @@ fn start(platters: &[Shared], memory: SharedMemory) -> (Disks<Fake, Clock>, Serv
     sets.find(&mut disks);
     let uses = Uses::new(Box::leak(Box::new([0; MAX_ENTRIES])));
     let guests = Guests::new(&mut Tables::on_heap(tables::<Drr>(), 0, SEATS), uses);
-    (disks, Service::new(sets, Store::new(BUFFERS + crate::scrub::BYTES), guests, BUFFERS))
+    (
+        disks,
+        Service::new(
+            sets,
+            Store::new(BUFFERS + crate::scrub::BYTES, None),
+            guests,
+            SwapRegions::new(SWAPS, None),
+            [BUFFERS, SNAPSHOTS],
+        ),
+    )
 }
 
 fn vm(seat: u16) -> VmId {
@@ -167,7 +179,7 @@ impl Lab {
         let mut scrubs = Vec::new();
         for _ in 0..20_000 {
             let (more, scrubbed) = self.service.step(&mut self.disks, &mut self.vms);
-            scrubs.extend(scrubbed);
+            scrubs.extend(scrubbed.into_iter().flatten());
             if !more && !self.service.is_busy() {
                 return scrubs;
             }
@@ -238,6 +250,46 @@ fn what_a_vm_writes_it_reads_and_what_it_may_not_it_is_told() {
     lab.kick(1);
     lab.settle();
     assert_eq!((own.ended(), lab.vms.raised.len() > 1), (vec![(10, done), (11, status::ZEROS)], true));
+}
+
+#[test]
+fn the_operator_sees_how_disks_and_vms_do() {
+    let mut lab = Lab::new();
+    assert_eq!(lab.service.guests.load(0), DiskReply::None, "nobody has a disk");
+    lab.attach(2, "web", mode::READ_WRITE, false);
+    let mut own = lab.own(2);
+    let load = |lab: &Lab| match lab.service.guests.load(1) {
+        DiskReply::VmLoad { index: 2, vm: of, disk, requests, errors, queue, p50_us, p99_us } => {
+            assert_eq!((of, disk), (vm(2), Name::new("web").expect("short")));
+            (requests, errors, queue, p50_us, p99_us)
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(load(&lab), (0, 0, 0, 0, 0));
+    (0..4).for_each(|id| own.ask(id, DiskOrder::Read { block: u64::from(id) + 1, slot: 0 }));
+    lab.kick(2);
+    let _ = lab.service.step(&mut lab.disks, &mut lab.vms);
+    assert_eq!(load(&lab), (4, 0, 4, 0, 0), "all are under way");
+    let queued = |lab: &Lab, disk| match lab.disks.load(disk) {
+        DiskReply::DiskLoad { index, queue, p50_us, p99_us } if index == disk => (queue, p50_us, p99_us),
+        other => panic!("{other:?}"),
+    };
+    // A block of checks, first.
+    assert_eq!([0, 1].map(|disk| queued(&lab, disk).0).iter().sum::<u16>(), 1);
+    lab.settle();
+    own.ask(4, DiskOrder::Read { block: WEB, slot: 0 });
+    lab.kick(2);
+    lab.settle();
+    assert_eq!(own.ended().len(), 5);
+    let (requests, errors, queue, p50, p99) = load(&lab);
+    assert_eq!((requests, errors, queue), (5, 1, 0));
+    // It sleeps for a hundredth of a second until an end is seen.
+    assert!((8192..100_000).contains(&p50) && p50 <= p99, "{p50} {p99}");
+    for disk in [0, 1] {
+        let (queue, p50, p99) = queued(&lab, disk);
+        assert!(queue == 0 && p50 > 0 && p50 <= p99, "{disk}: {queue} {p50} {p99}");
+    }
+    assert_eq!((lab.service.guests.load(3), lab.disks.load(2)), (DiskReply::None, DiskReply::None));
 }
 
 #[test]
@@ -500,7 +552,7 @@ fn a_scrub_believes_what_is_written_meanwhile() {
         own.ask(number, DiskOrder::Write { block: u64::from(number * 7 % 700), slot: 0 });
         lab.kick(1);
         while own.ended().is_empty() {
-            scrubs.extend(lab.service.step(&mut lab.disks, &mut lab.vms).1);
+            scrubs.extend(lab.service.step(&mut lab.disks, &mut lab.vms).1.into_iter().flatten());
             let until = lab.disks.host().0 + 10_000;
             lab.disks.host().sleep(until);
         }
@@ -508,4 +560,86 @@ fn a_scrub_believes_what_is_written_meanwhile() {
     scrubs.extend(lab.settle());
     let replies: Vec<_> = scrubs.iter().map(|message| (message.id, DiskReply::try_from(message))).collect();
     let [(9, Ok(DiskReply::Scrubbed { bad: 0, .. }))] = replies[..] else { panic!("{replies:?}") };
+}
+
+#[test]
+fn a_vm_goes_on_while_a_snapshot_of_its_disk_is_taken() {
+    use abi::disk::{DiskReply, snapshot};
+    let name = |text| Name::new(text).expect("short");
+    for dies in [false, true] {
+        let mut lab = Lab::over(writable(3).0);
+        lab.hear(DiskEvent::Told);
+        lab.attach(2, "web", mode::READ_WRITE, false);
+        let mut own = lab.own(2);
+        let (mut replies, mut last) = (Vec::new(), 0);
+        for round in 0..60_u8 {
+            own.put(0, round + 1);
+            own.ask(round.into(), DiskOrder::Write { block: 20 + u64::from(round), slot: 0 });
+            lab.kick(2);
+            if round == 10 {
+                assert_eq!(lab.service.begin_snapshot(8, name("web"), name("new")), None);
+                let again = lab.service.begin_snapshot(9, name("web"), name("other"));
+                assert_eq!(again, Some(DiskReply::Snapped { why: snapshot::BUSY, needed: 0, free: 0 }));
+            }
+            let mut steps = 0;
+            while own.ended().is_empty() {
+                let is_idle = lab.service.store.is_idle();
+                replies.extend(lab.service.step(&mut lab.disks, &mut lab.vms).1.into_iter().flatten());
+                if !replies.is_empty() && last == 0 {
+                    assert!(is_idle, "what is a snapshot now was being written");
+                    last = round;
+                }
+                let until = lab.disks.host().0 + 10_000;
+                lab.disks.host().sleep(until);
+                steps += 1;
+                assert!(steps < 2000, "held for good");
+                if dies && round == 10 && steps == 9 {
+                    lab.restart(2, mode::READ_WRITE);
+                    let epochs = (own.requests.check_epoch(), own.completions.check_epoch());
+                    assert_eq!(epochs, (Err(RingError::EpochChanged), Err(RingError::EpochChanged)));
+                    own.ask(round.into(), DiskOrder::Write { block: 20 + u64::from(round), slot: 0 });
+                    lab.kick(2);
+                }
+            }
+        }
+        let there = lab.service.sets.disk_called(name("new"));
+        assert_eq!(there.is_some(), !dies, "it died before the set was changed");
+        let read = |lab: &mut Lab, own: &mut Own, seat, block| {
+            own.ask(100, DiskOrder::Read { block, slot: 1 });
+            lab.kick(seat);
+            lab.settle();
+            let [(100, status)] = own.ended()[..] else { panic!("not one") };
+            if status == status::ZEROS { None } else { Some(own.holds(1)) }
+        };
+        let old = |block| content(block).map(|data| data[0]);
+        for round in 0..60_u8 {
+            assert_eq!(
+                read(&mut lab, &mut own, 2, 20 + u64::from(round)),
+                Some(round + 1),
+                "what was written is there"
+            );
+        }
+        assert_eq!(read(&mut lab, &mut own, 2, 11), old(11));
+        if dies {
+            assert!(replies.is_empty());
+            continue;
+        }
+        let taken = DiskReply::Snapped { why: snapshot::TAKEN, needed: 0, free: 0 };
+        let all: Vec<_> = replies.iter().map(|message| (message.id, DiskReply::try_from(message))).collect();
+        assert_eq!(all, [(8, Ok(taken))]);
+        // What was written when it was taken, and not what was since. Nobody else may write the disk, whatever it is called now.
+        lab.attach(3, "new", mode::READ_ONLY, false);
+        let mut reader = lab.own(3);
+        for round in 0..60_u8 {
+            let block = 20 + u64::from(round);
+            let found = read(&mut lab, &mut reader, 3, block);
+            match round {
+                ..10 => assert_eq!(found, Some(round + 1)),
+                _ if round > last => assert_eq!(found, old(block), "it was written since"),
+                _ => assert!(found == Some(round + 1) || found == old(block)),
+            }
+        }
+        lab.attach(1, "web", mode::READ_WRITE, false);
+        assert!(!lab.vms.commands.is_empty(), "it is another one's");
+    }
 }

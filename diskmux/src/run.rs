@@ -8,18 +8,22 @@ use crate::policy::Discipline;
 use crate::scrub;
 use crate::service::Service;
 use crate::sets::{DIRECTORY_BYTES, Sets};
+use crate::snapshot;
 use crate::store::{self, Store};
+use crate::swap::{self, SwapRegions};
 use crate::uses::{MAX_ENTRIES, Uses};
 use abi::component::bits;
 use abi::disk::{DiskReply, DiskRequest};
 use abi::disk_service::{DiskCommand, DiskEvent};
 use abi::guest::pending;
 use abi::message::{BadMessage, Message};
+use abi::swap_disk::{REPLIES, REQUESTS, SwapDiskRequest};
 use abi::vm::{Seat, VmId};
-use component::{Complaints, Component, Inbox, Once, Outbox, VmDisk, irq_ack, now, raise, wait};
+use component::{Complaints, Component, Crc32c, Inbox, Once, Outbox, VmDisk, irq_ack, notify, now, raise, wait};
 
-/// DMA memory that is needed: the drivers' own, the blocks that are waited for, and those of a scrub and of the store.
-const DMA_BYTES: usize = controllers::BYTES + WAITED_BYTES + scrub::BYTES + store::BYTES;
+/// DMA memory that is needed: the drivers' own, the blocks that are waited for, and those of a scrub, of the store, of swap regions and of a snapshot.
+const DMA_BYTES: usize =
+    controllers::BYTES + WAITED_BYTES + scrub::BYTES + store::BYTES + swap::BYTES + snapshot::BYTES;
 /// How often a second polled controllers are asked while something is under way.
 const ASKS: u64 = 10_000;
 
@@ -105,8 +109,16 @@ pub fn run<D: Discipline>(component: &Component) -> ! {
     let Some(uses) = USES.take() else { panic!("the uses of disks were taken") };
     let (from_core, to_core) = component.service(abi::service::Service::Disk);
     let guests = Guests::<D>::new(&mut component.tables(), Uses::new(uses));
+    let stores = scrubs + scrub::BYTES;
+    let swap = SwapRegions::new(stores + store::BYTES, component.ring_data(REQUESTS));
     let desk = Desk {
-        service: Service::new(sets, Store::new(scrubs + scrub::BYTES), guests, scrubs),
+        service: Service::new(
+            sets,
+            Store::new(stores, Crc32c::of_this_processor()),
+            guests,
+            swap,
+            [scrubs, stores + store::BYTES + swap::BYTES],
+        ),
         vms: Vms { component, to_core },
         complaints: Complaints::new(info.tsc_hz),
     };
@@ -161,6 +173,9 @@ impl<D: Discipline> Desk<'_, D> {
             Ok(DiskRequest::Entry { index }) => sets.entry_reply(index),
             Ok(DiskRequest::Scrub { index }) if self.service.begin_scrub(message.id, index, now()) => return None,
             Ok(DiskRequest::Scrub { .. }) => DiskReply::None,
+            Ok(DiskRequest::Snapshot { name, new }) => return self.service.begin_snapshot(message.id, name, new),
+            Ok(DiskRequest::DiskLoad { index }) => disks.load(index),
+            Ok(DiskRequest::VmLoad { index }) => self.service.guests.load(index),
             Err(bad) => {
                 self.complain(&bad);
                 return None;
@@ -172,6 +187,27 @@ impl<D: Discipline> Desk<'_, D> {
         if let Some(suppressed) = self.complaints.pass(now()) {
             log::warn!("dropped a {bad}; {suppressed} such lines suppressed");
         }
+    }
+
+    /// Swap asks for something.
+    fn take(&mut self, message: &Message) {
+        match SwapDiskRequest::try_from(message) {
+            Ok(request) => self.service.swap.hear(message.id, request, &self.service.sets),
+            Err(bad) => self.complain(&bad),
+        }
+    }
+
+    /// Answers swap, as far as it has room. The bell to ring for that.
+    fn tell_swap(&mut self, swap: Option<&mut (Inbox, Outbox)>) -> u64 {
+        let Some((_, replies)) = swap else { return 0 };
+        let mut bell = 0;
+        while let Some((id, reply)) = self.service.swap.say(&self.service.sets) {
+            // It has room for all that can be under way.
+            let _ = replies.stage(&Message { id, ..reply.into() });
+            bell = replies.doorbell;
+        }
+        replies.publish();
+        bell
     }
 
     /// The core has said something.
@@ -191,7 +227,15 @@ fn serve<D: Discipline>(
 ) -> ! {
     let hz = component.info().tsc_hz;
     let (mut questions, mut answers) = (component.inbox("monitor-diskmux"), component.outbox("diskmux-monitor"));
-    let awake = questions.doorbell | from_core.doorbell | bits::KICK | disks.host().mask();
+    // With swap, where there is one.
+    let mut swap = component.find_inbox(REQUESTS).zip(component.find_outbox(REPLIES));
+    let swap_bell = swap.as_ref().map_or(0, |(requests, _)| requests.doorbell);
+    if let Some((_, replies)) = &mut swap {
+        // Whoever waits for a predecessor hears that there is another one.
+        let _ = replies.send(&SwapRegions::regions(0, &desk.service.sets).into());
+        notify(replies.doorbell);
+    }
+    let awake = questions.doorbell | from_core.doorbell | swap_bell | bits::KICK | disks.host().mask();
     loop {
         let mut bell = 0;
         let mut all_read = questions.drain(|message| {
@@ -202,12 +246,16 @@ fn serve<D: Discipline>(
             }
         });
         all_read &= from_core.drain(|message| desk.hear(message));
-        component.take_kicks(|seat| desk.service.guests.kicked(seat));
-        let (more, scrubbed) = desk.service.step(disks, &mut desk.vms);
-        if let Some(reply) = scrubbed {
-            let _ = answers.send(&reply);
-            bell = answers.doorbell;
+        if let Some((requests, _)) = &mut swap {
+            all_read &= requests.drain(|message| desk.take(message));
         }
+        component.take_kicks(|seat| desk.service.guests.kicked(seat));
+        let (more, done) = desk.service.step(disks, &mut desk.vms);
+        for reply in done.into_iter().flatten() {
+            let _ = answers.send(&reply);
+            bell |= answers.doorbell;
+        }
+        bell |= desk.tell_swap(swap.as_mut());
         let until = match (desk.service.is_busy(), all_read && !more) {
             (_, false) => 0,
             (true, true) if disks.is_polled() => now().saturating_add(hz / ASKS),

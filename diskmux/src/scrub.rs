@@ -20,6 +20,7 @@ struct Reading {
     block: u64,
     disk: usize,
     tag: u16,
+    since: u64,
 }
 
 /// One scrub.
@@ -78,7 +79,7 @@ impl Scrub {
             // Whatever comes later is for nobody.
             for (place, reading) in core::mem::take(&mut self.reading).into_iter().enumerate() {
                 let Some(reading) = reading else { continue };
-                disks.expire(reading.disk, self.buffer(place));
+                disks.expire(reading.disk, &[self.buffer(place)]);
                 self.ended(reading.block, None);
             }
             self.progress = now;
@@ -158,7 +159,9 @@ impl Scrub {
             return true;
         };
         let block = self.next;
-        if Check::in_block(checks, byte) == Check::UNWRITTEN {
+        let check = Check::in_block(checks, byte);
+        // What lies beneath is that one's own affair.
+        if check == Check::UNWRITTEN || check == Check::INHERITED && self.entry.beneath.is_some() {
             self.empty += 1;
             self.next += 1;
             return true;
@@ -193,9 +196,9 @@ impl Scrub {
         let piece = sets.stripes()?.pieces(at, 1).next()?;
         let disk = sets.disk_of(piece.member)?;
         let tag = disks.next_tag();
-        let started = disks.start(tag, disk, Op::Read, piece.block, self.buffer(place)).ok()?;
+        let started = disks.start(tag, disk, Op::Read, piece.block, &[self.buffer(place)]).ok()?;
         if started {
-            self.reading[place] = Some(Reading { block, disk, tag });
+            self.reading[place] = Some(Reading { block, disk, tag, since: disks.host().now() });
         }
         Some(started)
     }
@@ -206,9 +209,7 @@ impl Scrub {
         let Some(place) = self.reading.iter().position(its) else { return };
         let Some(reading) = self.reading[place].take() else { return };
         self.progress = disks.host().now();
-        if !good {
-            disks.failed(reading.disk);
-        }
+        disks.ended(reading.disk, reading.since, good);
         let mut data = zeroed();
         let copied = disks.memory().read(self.buffer(place), &mut data);
         self.ended(reading.block, copied.filter(|()| good).map(|()| data));

@@ -7,8 +7,12 @@ use abi::limits::Name;
 use core::cell::RefCell;
 use disk_format::{
     BLOCK_BYTES, Block, Change, Entry, Kind, MAX_MEMBERS, Problem, Seen, Set, Stripes, Superblock, checked, entry_at,
-    look, recognise, zeroed,
+    entry_of, look, recognise, zeroed,
 };
+
+mod planned;
+
+pub use planned::{Planned, Unplanned};
 
 /// Sets that are known at the same time.
 const MAX_SETS: usize = 4;
@@ -23,7 +27,11 @@ struct Used {
     disks: heapless::Vec<usize, MAX_MEMBERS>,
     stripes: Stripes,
     generation: u64,
+    /// The highest generation that anything was written of.
+    highest: u64,
     entries: usize,
+    /// The id that the next entry gets.
+    next_id: u32,
     read_only: bool,
 }
 
@@ -112,8 +120,9 @@ impl Sets {
         }
         let entries = usize::try_from(superblock.entries).map_err(|_| Failed::Nonsense)?;
         let read_only = places.iter().any(|&disk| disks.list().get(disk).is_none_or(|disk| disk.geometry.read_only));
+        let (generation, next_id) = (superblock.generation, superblock.next_id);
         let mut used =
-            Used { set: number, disks: places, stripes, generation: superblock.generation, entries, read_only };
+            Used { set: number, disks: places, stripes, generation, highest: generation, entries, next_id, read_only };
         if read_only {
             return Ok(used);
         }
@@ -126,7 +135,7 @@ impl Sets {
         };
         let flush = || used.disks.iter().try_for_each(|&disk| shared.borrow_mut().flush(disk));
         change.carry_out(&members, bytes, write, flush)?;
-        used.generation = change.generation;
+        (used.generation, used.highest) = (change.generation, change.generation);
         Ok(used)
     }
 
@@ -165,6 +174,12 @@ impl Sets {
             entry.is_some_and(|entry| entry.name.0 == name.0 && matches!(entry.kind, Kind::Disk { .. }))
         };
         (0..u16::try_from(entries).ok()?).find(is_it)
+    }
+
+    /// The virtual disk that lies beneath one.
+    pub fn beneath(&self, entry: &Entry) -> Option<Entry> {
+        let entries = self.used.as_ref()?.entries;
+        entry_of(&self.directory[..], entries, entry.beneath?)
     }
 
     /// What a disk is.
@@ -249,7 +264,8 @@ impl Sets {
             Kind::Disk { read_only: false } => entry_kind::DISK,
             Kind::Disk { read_only: true } => entry_kind::READ_ONLY,
         };
-        DiskReply::Entry { index, kind, name: Name(entry.name.0), first: entry.first, blocks: entry.blocks }
+        let beneath = self.beneath(&entry).map_or(Name::EMPTY, |one| Name(one.name.0));
+        DiskReply::Entry { index, kind, name: Name(entry.name.0), first: entry.first, blocks: entry.blocks, beneath }
     }
 }
 

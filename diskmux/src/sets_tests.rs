@@ -148,7 +148,7 @@ fn memory_that_a_silent_disk_may_still_write_is_used_for_no_other() {
 
 fn scrub(disks: &mut Disks<Fake, Clock>, sets: &Sets) -> DiskReply {
     let mut scrub = Scrub::new(1, sets, BUFFERS, 0).expect("a virtual disk");
-    let mut store = Store::new(BUFFERS + crate::scrub::BYTES);
+    let mut store = Store::new(BUFFERS + crate::scrub::BYTES, None);
     for _ in 0..10_000 {
         while let Some((tag, good)) = disks.done() {
             if !store.ended(tag, good, disks) {
@@ -156,7 +156,7 @@ fn scrub(disks: &mut Disks<Fake, Clock>, sets: &Sets) -> DiskReply {
             }
         }
         if let Some((entry, block)) = scrub.doubt()
-            && store.ask((0, entry, Ask::Read(block)), None, sets, disks).is_err()
+            && store.ask((0, entry, Ask::Read(block)), None::<&Block>, sets, disks).is_err()
         {
             scrub.doubt_later();
         }

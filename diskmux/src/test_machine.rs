@@ -1,7 +1,7 @@
 //! Disks in memory behind a controller that does what it is told, for tests.
 
 use crate::disks::{Disks, Host, WAITED_BYTES};
-use crate::drivers::{Controller, Done, Geometry, Op, Request};
+use crate::drivers::{Controller, Done, Geometry, MAX_RUN, Op, Request};
 use disk_format::{
     BLOCK_BYTES, Block, Change, Check, Entry, EntryName, Kind, Layout, SetId, State, Stripes, Superblock, check_blocks,
     directory_checksum, pack, place_of_check, zeroed,
@@ -14,6 +14,14 @@ use std::rc::Rc;
 use std::vec;
 use std::vec::Vec;
 
+/// What a disk was asked for.
+struct Asked {
+    tag: u16,
+    op: Op,
+    block: u64,
+    buffers: Vec<usize>,
+}
+
 /// What a disk holds, and what was done to it.
 #[derive(Default)]
 pub struct Platter {
@@ -21,15 +29,21 @@ pub struct Platter {
     pub read_only: bool,
     pub held: BTreeMap<u64, Box<Block>>,
     pub written: Vec<u64>,
-    /// Blocks that cannot be read or written.
+    /// Blocks that cannot be read or written: a request with one of them fails.
     pub bad: Vec<u64>,
+    /// Blocks that a request may have; 0 for as many as there ever are.
+    pub run: usize,
+    /// How many blocks each request to read or write had.
+    pub runs: Vec<usize>,
+    /// It cannot be flushed.
+    pub unflushable: bool,
     /// It answers no more.
     pub silent: bool,
     /// It takes more requests at a time than anybody has.
     pub deep: bool,
     pub flushes: usize,
     /// What it was given and has not done.
-    waiting: VecDeque<(u16, Request)>,
+    waiting: VecDeque<Asked>,
     /// What is there whatever happens to the power.
     durable: BTreeMap<u64, Box<Block>>,
     /// What was written since, in order.
@@ -60,11 +74,13 @@ impl Platter {
 
     /// Whoever gave it requests is gone. It does some of them all the same.
     pub fn abandon(&mut self, memory: SharedMemory, mut some: impl FnMut() -> bool) {
-        for (_, Request { op, block, buffer, .. }) in std::mem::take(&mut self.waiting) {
-            let mut data = zeroed();
-            memory.read(buffer, &mut data).expect("a buffer");
-            if op == Op::Write && some() {
-                self.write(block, data);
+        for Asked { op, block, buffers, .. } in std::mem::take(&mut self.waiting) {
+            for (block, buffer) in (block..).zip(buffers) {
+                let mut data = zeroed();
+                memory.read(buffer, &mut data).expect("a buffer");
+                if op == Op::Write && some() {
+                    self.write(block, data);
+                }
             }
         }
     }
@@ -97,12 +113,21 @@ impl Controller for Fake {
         &self.geometry
     }
 
-    fn start(&mut self, tag: u16, request: Request) -> bool {
-        assert!(request.disk == 0 && (request.op == Op::Flush || request.block < self.geometry[0].blocks));
+    fn run(&self) -> usize {
+        match self.platter.borrow().run {
+            0 => MAX_RUN,
+            run => run,
+        }
+    }
+
+    fn start(&mut self, tag: u16, request: Request<'_>) -> bool {
+        let Request { disk, op, block, buffers } = request;
+        assert!(disk == 0 && block + buffers.len() as u64 <= self.geometry[0].blocks);
+        assert!(if op == Op::Flush { buffers.is_empty() } else { (1..=self.run()).contains(&buffers.len()) });
         let mut platter = self.platter.borrow_mut();
         let room = platter.deep || platter.waiting.len() < self.depth;
         if room {
-            platter.waiting.push_front((tag, request));
+            platter.waiting.push_front(Asked { tag, op, block, buffers: buffers.to_vec() });
         }
         room
     }
@@ -112,19 +137,29 @@ impl Controller for Fake {
         if platter.silent {
             return None;
         }
-        let (tag, Request { op, block, buffer, .. }) = platter.waiting.pop_front()?;
-        let good = !platter.bad.contains(&block) || op == Op::Flush;
-        match op {
-            Op::Read if good => self.memory.write(buffer, &platter.read(block)).expect("a buffer"),
-            Op::Write if good => {
-                let mut data = zeroed();
+        let Asked { tag, op, block, buffers } = platter.waiting.pop_front()?;
+        if op == Op::Flush {
+            let good = !platter.unflushable;
+            if good {
+                platter.flush();
+            }
+            return Some(Done { tag, good });
+        }
+        platter.runs.push(buffers.len());
+        for (block, buffer) in (block..).zip(buffers) {
+            // Those before the bad one are done, and nobody hears of it.
+            if platter.bad.contains(&block) {
+                return Some(Done { tag, good: false });
+            }
+            let mut data = platter.read(block);
+            if op == Op::Read {
+                self.memory.write(buffer, &data).expect("a buffer");
+            } else {
                 self.memory.read(buffer, &mut data).expect("a buffer");
                 platter.write(block, data);
             }
-            Op::Flush => platter.flush(),
-            _ => {}
         }
-        Some(Done { tag, good })
+        Some(Done { tag, good: true })
     }
 
     fn interrupt(&mut self) {}
@@ -159,9 +194,15 @@ impl Host for Clock {
 /// Where a scrub has its buffers in the memory of [`connect`].
 pub const BUFFERS: usize = WAITED_BYTES;
 
-/// DMA memory with room for a scrub and a store.
+/// Where swap regions have theirs.
+pub const SWAPS: usize = BUFFERS + crate::scrub::BYTES + crate::STORE_BYTES;
+
+/// Where a snapshot has its.
+pub const SNAPSHOTS: usize = SWAPS + crate::swap::BYTES;
+
+/// DMA memory with room for a scrub, a store, swap regions and a snapshot.
 pub fn dma() -> SharedMemory {
-    let words = (BUFFERS + crate::scrub::BYTES + crate::STORE_BYTES) / 8;
+    let words = (SNAPSHOTS + crate::snapshot::BYTES) / 8;
     SharedMemory::from_static(Box::leak(vec![0_u64; words].into_boxed_slice()))
 }
 
@@ -204,22 +245,26 @@ pub fn place(stripes: &Stripes, at: u64) -> (usize, u64) {
 
 /// A set with this id of `count` disks, with swap regions and the virtual disk `web`, which is never written.
 pub fn set(id: u8, count: u16) -> (Vec<Shared>, Stripes, Entry) {
-    make(id, count, true)
+    make(id, count, 1000, true)
 }
 
 /// A set of `count` disks with the virtual disk `web`, which may be written.
 pub fn writable(count: u16) -> (Vec<Shared>, Stripes, Entry) {
-    let made = make(1, count, false);
+    writable_of(count, 1000)
+}
+
+/// The same of disks of so many blocks.
+pub fn writable_of(count: u16, blocks: u64) -> (Vec<Shared>, Stripes, Entry) {
+    let made = make(1, count, blocks, false);
     made.0.iter().for_each(|platter| platter.borrow_mut().settle());
     made
 }
 
-fn make(id: u8, count: u16, read_only: bool) -> (Vec<Shared>, Stripes, Entry) {
-    let blocks = 1000;
+fn make(id: u8, count: u16, blocks: u64, read_only: bool) -> (Vec<Shared>, Stripes, Entry) {
     let layout = Layout::plan(blocks, 4, 1).expect("large enough");
     let stripes = Stripes::new(count, 4, layout.data_start, layout.data_blocks).expect("good");
-    let web = Entry { kind: Kind::Disk { read_only }, id: 1, name: name("web"), first: 16, blocks: WEB };
-    let swap = Entry { kind: Kind::Swap { region: 4 }, id: 0, name: name("swap"), first: 0, blocks: 16 };
+    let web = Entry { kind: Kind::Disk { read_only }, id: 1, name: name("web"), first: 16, blocks: WEB, beneath: None };
+    let swap = Entry { kind: Kind::Swap { region: 4 }, id: 0, name: name("swap"), first: 0, blocks: 16, beneath: None };
     let platters: Vec<Shared> = (0..count).map(|_| blank(blocks)).collect();
     let write = |at: u64, block: &Block| {
         let (member, at) = place(&stripes, at);

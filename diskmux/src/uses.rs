@@ -27,6 +27,14 @@ impl Uses {
         true
     }
 
+    /// Those that have a disk have another one instead, which nobody has.
+    pub fn go_over(&mut self, from: u16, to: u16) {
+        let [from, to] = [from, to].map(usize::from);
+        if from.max(to) < self.0.len() {
+            self.0.swap(from, to);
+        }
+    }
+
     /// A VM that had a disk has it no more.
     pub fn give_back(&mut self, entry: u16) {
         if let Some(count) = self.0.get_mut(usize::from(entry)) {
@@ -51,5 +59,9 @@ mod tests {
         uses.give_back(4);
         assert!(uses.take(4, true));
         assert!(!uses.take(1024, false));
+        uses.go_over(4, 5);
+        assert!(!uses.take(5, false) && uses.take(4, true));
+        uses.give_back(5);
+        assert!(uses.take(5, false));
     }
 }

@@ -44,7 +44,7 @@ pub fn see(disks: &[Platter]) -> Vec<Seen> {
 /// A directory with one virtual disk of so many blocks.
 pub fn directory(blocks: u64) -> (Vec<u8>, u32) {
     let name = EntryName::new("web").expect("good");
-    let entry = Entry { kind: Kind::Disk { read_only: false }, id: 0, name, first: 0, blocks };
+    let entry = Entry { kind: Kind::Disk { read_only: false }, id: 0, name, first: 0, blocks, beneath: None };
     let mut bytes = vec![0; BLOCK_BYTES];
     let used = pack([&entry], &mut bytes).expect("room");
     let checksum = directory_checksum(&bytes[..used]);

@@ -8,7 +8,7 @@ mod port;
 
 pub use self::port::OWN_BYTES;
 use self::port::{Port, State};
-use super::{Controller, Done, Geometry, Op, Registers, Request, Room, Sleep};
+use super::{Controller, Done, Geometry, MAX_RUN, Registers, Request, Room, Sleep};
 use crate::disks::MAX_DISKS;
 use ring::SharedMemory;
 
@@ -181,9 +181,13 @@ impl<R: Registers, S: Sleep> Controller for Ahci<R, S> {
         &self.geometry
     }
 
-    fn start(&mut self, tag: u16, request: Request) -> bool {
+    fn run(&self) -> usize {
+        MAX_RUN
+    }
+
+    fn start(&mut self, tag: u16, request: Request<'_>) -> bool {
         let Some(geometry) = self.geometry.get(request.disk) else { return false };
-        let inside = request.op == Op::Flush || request.block < geometry.blocks;
+        let inside = request.fits(geometry.blocks, MAX_RUN);
         let port = self.ports.get_mut(request.disk).filter(|_| inside);
         port.is_some_and(|port| port.give(&mut self.hba, tag, request))
     }

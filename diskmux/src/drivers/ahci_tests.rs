@@ -195,7 +195,7 @@ impl Device {
         }
     }
 
-    fn frame(&self, memory: SharedMemory, slot: u32) -> ([u8; 20], usize, usize) {
+    fn frame(&self, memory: SharedMemory, slot: u32) -> ([u8; 20], Vec<(usize, usize)>) {
         let at = |physical: u64| usize::try_from(physical - PHYSICAL).expect("in the memory");
         let list = u64::from(self.get(0x00)) | u64::from(self.get(0x04)) << 32;
         let header = at(list) + 32 * usize::try_from(slot).expect("small");
@@ -204,15 +204,16 @@ impl Device {
         let table = at(memory.load64(header + 8).expect("inside"));
         let mut frame = [0; 20];
         memory.read(table, &mut frame).expect("inside");
-        let mut buffer = 0;
-        let mut bytes = 0;
-        if word >> 16 == 1 {
-            buffer = at(memory.load64(table + 0x80).expect("inside"));
-            bytes = usize::try_from(memory.read32(table + 0x8c).expect("inside") + 1).expect("small");
-        }
+        assert!(table.is_multiple_of(128));
+        let region = |entry: usize| {
+            let bytes = memory.read32(entry + 12).expect("inside") + 1;
+            (at(memory.load64(entry).expect("inside")), usize::try_from(bytes).expect("small"))
+        };
+        let count = usize::try_from(word >> 16).expect("small");
+        let regions = (0..count).map(|i| region(table + 0x80 + 16 * i)).collect();
         let writes = matches!(frame[2], 0x35 | 0x61);
         assert_eq!((frame[0], frame[1], word >> 6 & 1), (0x27, 0x80, u32::from(writes)));
-        (frame, buffer, bytes)
+        (frame, regions)
     }
 
     fn fetch(&mut self, memory: SharedMemory, slot: u32) {
@@ -234,7 +235,7 @@ impl Device {
 
     /// Ends the command in a slot.
     fn end(&mut self, memory: SharedMemory, slot: u32) {
-        let (frame, buffer, bytes) = self.frame(memory, slot);
+        let (frame, regions) = self.frame(memory, slot);
         let sector = usize::from(frame[4]) | usize::from(frame[5]) << 8;
         let queued = matches!(frame[2], 0x60 | 0x61);
         let count = if queued { frame[3] } else { frame[12] };
@@ -247,16 +248,19 @@ impl Device {
             return;
         }
         match frame[2] {
-            0xec => memory.write(buffer, &self.identity()[..bytes]).expect("inside"),
-            0xea => assert_eq!(bytes, 0),
+            0xec => memory.write(regions[0].0, &self.identity()[..regions[0].1]).expect("inside"),
+            0xea => assert_eq!(regions, []),
             command => {
-                assert_eq!((count, bytes, frame[7]), (8, 4096, 0x40));
-                for i in 0..8 {
-                    let at = buffer + 512 * i;
-                    match command {
-                        0x25 | 0x60 => memory.write(at, &self.sectors[sector + i]).expect("inside"),
-                        0x35 | 0x61 => memory.read(at, &mut self.sectors[sector + i]).expect("inside"),
-                        _ => panic!("an unknown command {command:#x}"),
+                assert_eq!((usize::from(count), frame[7]), (8 * regions.len(), 0x40));
+                for (block, (buffer, bytes)) in regions.into_iter().enumerate() {
+                    assert_eq!(bytes, 4096);
+                    for i in 0..8 {
+                        let (at, sector) = (buffer + 512 * i, &mut self.sectors[sector + 8 * block + i]);
+                        match command {
+                            0x25 | 0x60 => memory.write(at, sector).expect("inside"),
+                            0x35 | 0x61 => memory.read(at, sector).expect("inside"),
+                            _ => panic!("an unknown command {command:#x}"),
+                        }
                     }
                 }
             }
@@ -287,7 +291,7 @@ impl Device {
 type Started = (Ahci<Handle, Handle>, Handle);
 
 fn start_with(ports: Vec<Device>, firmware: u32) -> Result<Started, &'static str> {
-    let memory = SharedMemory::from_static(Box::leak(vec![0_u64; 16 * 512].into_boxed_slice()));
+    let memory = SharedMemory::from_static(Box::leak(vec![0_u64; 64 * 512].into_boxed_slice()));
     let there = (1 << ports.len()) - 1;
     // 32 slots, queued commands, 64 bits.
     let global = [(reg::CAP, 0xc000_1f00), (reg::PI, there), (reg::CAP2, 1), (reg::BOHC, 0)].into();
@@ -303,8 +307,8 @@ fn start(all: &[At]) -> Started {
 const QUEUED: At = At::Disk { queued: true };
 const SINGLE: At = At::Disk { queued: false };
 
-fn request(op: Op, block: u64) -> Request {
-    Request { disk: 0, op, block, buffer: BUFFER }
+fn request(op: Op, block: u64) -> Request<'static> {
+    Request { disk: 0, op, block, buffers: if op == Op::Flush { &[] } else { &[BUFFER] } }
 }
 
 fn give(ahci: &mut Ahci<Handle, Handle>, tag: u16, op: Op, block: u64) -> bool {
@@ -380,6 +384,54 @@ fn blocks_go_both_ways() {
         assert!(!give(&mut ahci, 4, Op::Read, 100), "beyond the end");
         assert!(!Controller::start(&mut ahci, 4, Request { disk: 1, ..request(Op::Read, 0) }));
     }
+}
+
+/// Pages from this one behind the driver's memory on.
+fn pages(first: usize, count: usize) -> Vec<usize> {
+    (first..first + count).rev().map(|page| BUFFER + page * 4096).collect()
+}
+
+#[test]
+fn a_run_of_blocks_is_one_request() {
+    for (at, commands) in [(QUEUED, [0x61, 0x60]), (SINGLE, [0x35, 0x25])] {
+        let (mut ahci, handle) = start(&[at]);
+        assert_eq!(ahci.run(), MAX_RUN);
+        let (memory, from, to) = (ahci.hba.memory, pages(0, MAX_RUN), pages(MAX_RUN, MAX_RUN));
+        handle.port(0, |port| port.given.clear());
+        for (i, &at) in (1..).zip(&from) {
+            memory.write(at, &[i; 4096]).expect("inside");
+        }
+        for (op, buffers) in [(Op::Write, &from), (Op::Read, &to)] {
+            assert!(Controller::start(&mut ahci, 1, Request { disk: 0, op, block: 10, buffers }));
+            assert_eq!(all_done(&mut ahci), [(1, true)]);
+        }
+        for (i, &at) in (1..).zip(&to) {
+            let mut block = [0; 4096];
+            memory.read(at, &mut block).expect("inside");
+            assert_eq!(block, [i; 4096]);
+            handle.port(0, |port| assert_eq!(port.sectors[72 + 8 * usize::from(i)], [i; 512]));
+        }
+        handle.port(0, |port| assert_eq!(port.given, commands.map(|command| (command, 80))));
+        let beyond = Request { disk: 0, op: Op::Read, block: 85, buffers: &to };
+        assert!(!Controller::start(&mut ahci, 1, beyond), "beyond the end");
+    }
+}
+
+#[test]
+fn a_run_in_which_a_block_is_bad_fails_and_others_are_done_again_whole() {
+    let (mut ahci, handle) = start(&[QUEUED]);
+    handle.port(0, |port| (port.slow, port.bad) = (true, Some(8 * 12)));
+    let (first, second) = (pages(0, 4), pages(4, 4));
+    assert!(Controller::start(&mut ahci, 1, Request { disk: 0, op: Op::Read, block: 10, buffers: &first }));
+    assert!(Controller::start(&mut ahci, 2, Request { disk: 0, op: Op::Read, block: 20, buffers: &second }));
+    handle.port(0, |port| port.sectors[8 * 23] = [9; 512]);
+    handle.end(0, 0);
+    handle.port(0, |port| port.slow = false);
+    ahci.interrupt();
+    assert_eq!(all_done(&mut ahci), [(1, false), (2, true)]);
+    let mut sector = [0; 512];
+    ahci.hba.memory.read(second[3], &mut sector).expect("inside");
+    assert_eq!(sector, [9; 512]);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! A channel does one request at a time. Interrupts stay off: whether a request has ended is seen by asking. What is no disk, as a
 //! CD-ROM drive, is left alone.
 
-use super::{Controller, Done, Geometry, Op, Request};
+use super::{Controller, Done, Geometry, MAX_RUN, Op, Request};
 use abi::pci::Config;
 use ring::SharedMemory;
 
@@ -66,8 +66,9 @@ const CLEAR: u8 = 6;
 
 /// Bytes of DMA memory that are the driver's own: a table for each channel.
 pub const OWN_BYTES: usize = 4096;
-/// Between the two tables.
-const TABLE_STRIDE: usize = 64;
+/// Between the two tables, of which each entry names a region of memory: a page, so that none crosses a boundary of 64 KiB.
+const TABLE_STRIDE: usize = ENTRY_BYTES * MAX_RUN;
+const ENTRY_BYTES: usize = 8;
 /// The last entry of a table.
 const LAST: u32 = 1 << 31;
 const BLOCK: u32 = 4096;
@@ -105,6 +106,8 @@ pub struct Ide<P> {
     channels: [Channel; 2],
     drives: heapless::Vec<Drive, 4>,
     geometry: heapless::Vec<Geometry, 4>,
+    /// The last request found no room.
+    refused: bool,
 }
 
 impl<P: Ports> Ide<P> {
@@ -131,7 +134,7 @@ impl<P: Ports> Ide<P> {
         };
         let channels = [channel(1, (0x1f0, 0x3f6), 0, master)?, channel(4, (0x170, 0x376), 2, master + 8)?];
         let (drives, geometry) = (heapless::Vec::new(), heapless::Vec::new());
-        let mut ide = Ide { ports, memory, physical, own, channels, drives, geometry };
+        let mut ide = Ide { ports, memory, physical, own, channels, drives, geometry, refused: false };
         for channel in 0..2 {
             ide.write(channel, MASTER_COMMAND, 0);
             let control = ide.channels[channel].control;
@@ -234,16 +237,22 @@ impl<P: Ports> Controller for Ide<P> {
         &self.geometry
     }
 
-    fn start(&mut self, tag: u16, request: Request) -> bool {
+    fn run(&self) -> usize {
+        MAX_RUN
+    }
+
+    fn start(&mut self, tag: u16, request: Request<'_>) -> bool {
         let found = self.drives.get(request.disk).copied().zip(self.geometry.get(request.disk).copied());
         let Some((drive, geometry)) = found else { return false };
         let Drive { channel, second, wide } = drive;
         let busy = self.channels[channel].active.is_some() || self.status(channel) & BUSY != 0;
-        let inside = request.op == Op::Flush || request.block < geometry.blocks;
+        let inside = request.fits(geometry.blocks, MAX_RUN);
         // It was seen at the start that all addresses have 32 bits.
-        let physical = |at: usize| u32::try_from(self.physical + at as u64).unwrap_or(0);
-        let (buffer, table_at) = (physical(request.buffer), self.own + TABLE_STRIDE * channel);
+        let base = self.physical;
+        let physical = |at: usize| u32::try_from(base + at as u64).unwrap_or(0);
+        let table_at = self.own + TABLE_STRIDE * channel;
         let table = physical(table_at);
+        self.refused = busy;
         if busy || !inside {
             return false;
         }
@@ -253,8 +262,13 @@ impl<P: Ports> Controller for Ide<P> {
             self.channels[channel].active = Some((tag, request.op));
             return true;
         }
-        let _ = self.memory.store32(table_at, buffer);
-        let _ = self.memory.store32(table_at + 4, LAST | BLOCK);
+        for (i, &buffer) in request.buffers.iter().enumerate() {
+            let last = if i + 1 == request.buffers.len() { LAST } else { 0 };
+            let _ = self.memory.store32(table_at + ENTRY_BYTES * i, physical(buffer));
+            let _ = self.memory.store32(table_at + ENTRY_BYTES * i + 4, last | BLOCK);
+        }
+        // No more than fit into a byte.
+        let sectors = SECTORS.saturating_mul(u8::try_from(request.buffers.len()).unwrap_or(1));
         let master = self.channels[channel].master;
         let direction = if request.op == Op::Read { TO_MEMORY } else { 0 };
         self.write(channel, MASTER_COMMAND, direction);
@@ -269,7 +283,7 @@ impl<P: Ports> Controller for Ide<P> {
         } else {
             self.command(channel, reg::DEVICE, OBSOLETE | LBA | u8::from(second) << 4 | d & 0x0f);
         }
-        for (register, value) in [(reg::COUNT, SECTORS), (reg::LBA_LOW, a), (reg::LBA_MID, b), (reg::LBA_HIGH, c)] {
+        for (register, value) in [(reg::COUNT, sectors), (reg::LBA_LOW, a), (reg::LBA_MID, b), (reg::LBA_HIGH, c)] {
             self.command(channel, register, value);
         }
         let command = match (request.op, wide) {
@@ -311,9 +325,11 @@ impl<P: Ports> Controller for Ide<P> {
     fn interrupt(&mut self) {}
 
     fn is_polled(&self) -> bool {
-        true
+        self.refused || self.channels.iter().any(|channel| channel.active.is_some())
     }
 }
+
+const _: () = assert!(MAX_RUN * (SECTORS as usize) < 256 && 2 * TABLE_STRIDE <= OWN_BYTES);
 
 /// The first port of a region.
 fn port_of(word: u32) -> Option<u16> {

@@ -55,17 +55,21 @@ impl Fake {
     fn transfer(&mut self, command: u8) {
         let memory = self.memory.expect("memory");
         let table = usize::try_from(u64::from(self.table) - PHYSICAL).expect("in the memory");
-        let (at, count) = (memory.read32(table).expect("a table"), memory.read32(table + 4).expect("a table"));
-        assert_eq!((count & 0x8000_0000, count & 0xffff), (0x8000_0000, 4096));
-        let at = usize::try_from(u64::from(at) - PHYSICAL).expect("in the memory");
         let wide = |register: usize| u64::from(self.file[register].1) | u64::from(self.file[register].0) << 24;
         let lba = wide(3) | wide(4) << 8 | wide(5) << 16;
-        assert_eq!((self.file[2], self.file[6].1 & 0xe0), ((0, 8), 0xe0));
-        for i in 0..8 {
-            let sector = &mut self.sectors[usize::try_from(lba).expect("small") + i];
-            match command {
-                READ_DMA_EXT => memory.write(at + 512 * i, sector).expect("a buffer"),
-                _ => memory.read(at + 512 * i, sector).expect("a buffer"),
+        let (0, sectors) = self.file[2] else { panic!("too many sectors") };
+        assert_eq!((sectors % 8, self.file[6].1 & 0xe0), (0, 0xe0));
+        for block in 0..usize::from(sectors / 8) {
+            let [at, count] = [0, 4].map(|word| memory.read32(table + 8 * block + word).expect("a table"));
+            let last = block + 1 == usize::from(sectors / 8);
+            assert_eq!((count >> 31 != 0, count & 0xffff), (last, 4096));
+            let at = usize::try_from(u64::from(at) - PHYSICAL).expect("in the memory");
+            for i in 0..8 {
+                let sector = &mut self.sectors[usize::try_from(lba).expect("small") + 8 * block + i];
+                match command {
+                    READ_DMA_EXT => memory.write(at + 512 * i, sector).expect("a buffer"),
+                    _ => memory.read(at + 512 * i, sector).expect("a buffer"),
+                }
             }
         }
     }
@@ -145,11 +149,15 @@ fn config() -> Config {
 
 /// A controller whose disk has `sectors` sectors.
 fn start(sectors: usize) -> (Ide<Handle>, Handle, SharedMemory) {
-    let memory = SharedMemory::from_static(Box::leak(vec![0_u64; 2048].into_boxed_slice()));
+    let memory = SharedMemory::from_static(Box::leak(vec![0_u64; 512 * (3 + 2 * MAX_RUN)].into_boxed_slice()));
     let fake = Fake { memory: Some(memory), sectors: vec![[0; 512]; sectors], ..Fake::default() };
     let handle: Handle = Rc::new(RefCell::new(fake));
     let ide = Ide::start(&config(), handle.clone(), memory, PHYSICAL, 4096, |_| ()).expect("a bus master");
     (ide, handle, memory)
+}
+
+fn request(op: Op, block: u64, buffers: &[usize]) -> Request<'_> {
+    Request { disk: 0, op, block, buffers }
 }
 
 fn finish(ide: &mut Ide<Handle>) -> Done {
@@ -171,36 +179,66 @@ fn disks_are_found_and_what_is_none_is_left_alone() {
 #[test]
 fn blocks_go_both_ways() {
     let (mut ide, handle, memory) = start(800);
-    let request = |op, block, buffer| Request { disk: 0, op, block, buffer };
     memory.write(8192, &[7; 4096]).expect("inside");
-    assert!(Controller::start(&mut ide, 1, request(Op::Write, 99, 8192)));
-    assert!(!Controller::start(&mut ide, 2, request(Op::Read, 0, 12_288)), "one at a time");
+    assert!(!ide.is_polled(), "there is nothing to ask for");
+    assert!(Controller::start(&mut ide, 1, request(Op::Write, 99, &[8192])));
+    assert!(ide.is_polled());
     assert_eq!(ide.done(), None, "it is busy");
     assert_eq!(finish(&mut ide), Done { tag: 1, good: true });
+    assert!(!ide.is_polled());
+    assert!(Controller::start(&mut ide, 1, request(Op::Write, 99, &[8192])));
+    assert!(!Controller::start(&mut ide, 2, request(Op::Read, 0, &[12_288])), "one at a time");
+    assert_eq!(finish(&mut ide), Done { tag: 1, good: true });
+    assert!(ide.is_polled(), "somebody waits for room");
     assert_eq!(ide.done(), None);
     assert!(handle.borrow().sectors[792..].iter().all(|sector| *sector == [7; 512]));
     assert!(handle.borrow().sectors[..792].iter().all(|sector| *sector == [0; 512]));
-    assert!(Controller::start(&mut ide, 3, request(Op::Read, 99, 12_288)));
+    assert!(Controller::start(&mut ide, 3, request(Op::Read, 99, &[12_288])));
     assert_eq!(finish(&mut ide), Done { tag: 3, good: true });
     let mut read = [0; 4096];
     memory.read(12_288, &mut read).expect("inside");
     assert_eq!(read, [7; 4096]);
-    assert!(Controller::start(&mut ide, 4, request(Op::Flush, 0, 0)));
+    assert!(Controller::start(&mut ide, 4, request(Op::Flush, 0, &[])));
     assert_eq!(finish(&mut ide), Done { tag: 4, good: true });
-    assert_eq!(handle.borrow().commands, [WRITE_DMA_EXT, READ_DMA_EXT, FLUSH_EXT]);
-    assert!(!Controller::start(&mut ide, 5, request(Op::Read, 100, 0)), "beyond the end");
-    assert!(!Controller::start(&mut ide, 5, Request { disk: 1, op: Op::Read, block: 0, buffer: 0 }));
+    assert_eq!(handle.borrow().commands, [WRITE_DMA_EXT, WRITE_DMA_EXT, READ_DMA_EXT, FLUSH_EXT]);
+    assert!(!Controller::start(&mut ide, 5, request(Op::Read, 100, &[0])), "beyond the end");
+    assert!(!Controller::start(&mut ide, 5, Request { disk: 1, ..request(Op::Read, 0, &[0]) }));
+}
+
+#[test]
+fn a_run_of_blocks_is_one_request() {
+    let (mut ide, handle, memory) = start(800);
+    assert_eq!(ide.run(), MAX_RUN);
+    // From and to pages in the opposite order.
+    let [from, to]: [Vec<usize>; 2] =
+        [2, 2 + MAX_RUN].map(|first| (first..first + MAX_RUN).rev().map(|page| page * 4096).collect());
+    for (i, &at) in (1..).zip(&from) {
+        memory.write(at, &[i; 4096]).expect("inside");
+    }
+    assert!(Controller::start(&mut ide, 1, request(Op::Write, 10, &from)));
+    assert_eq!(finish(&mut ide), Done { tag: 1, good: true });
+    assert!(Controller::start(&mut ide, 2, request(Op::Read, 10, &to)));
+    assert_eq!(finish(&mut ide), Done { tag: 2, good: true });
+    assert_eq!(handle.borrow().commands, [WRITE_DMA_EXT, READ_DMA_EXT]);
+    for (i, &at) in (1..).zip(&to) {
+        let mut block = [0; 4096];
+        memory.read(at, &mut block).expect("inside");
+        assert_eq!((block, handle.borrow().sectors[72 + 8 * usize::from(i)]), ([i; 4096], [i; 512]));
+    }
+    assert!(!Controller::start(&mut ide, 3, request(Op::Read, 100 - 15, &to)), "beyond the end");
+    assert!(!Controller::start(&mut ide, 3, request(Op::Read, 0, &[&to[..], &[0]].concat())), "too many");
+    assert!(!Controller::start(&mut ide, 3, request(Op::Read, 0, &[])), "none");
 }
 
 #[test]
 fn errors_are_told() {
     let (mut ide, handle, _) = start(800);
     handle.borrow_mut().wrong = true;
-    for op in [Op::Read, Op::Write, Op::Flush] {
-        assert!(Controller::start(&mut ide, 6, Request { disk: 0, op, block: 1, buffer: 8192 }));
+    for (op, buffers) in [(Op::Read, &[8192][..]), (Op::Write, &[8192]), (Op::Flush, &[])] {
+        assert!(Controller::start(&mut ide, 6, request(op, 1, buffers)));
         assert_eq!(finish(&mut ide), Done { tag: 6, good: false });
     }
     handle.borrow_mut().wrong = false;
-    assert!(Controller::start(&mut ide, 7, Request { disk: 0, op: Op::Read, block: 1, buffer: 8192 }));
+    assert!(Controller::start(&mut ide, 7, request(Op::Read, 1, &[8192])));
     assert_eq!(finish(&mut ide), Done { tag: 7, good: true });
 }

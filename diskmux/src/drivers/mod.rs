@@ -88,17 +88,32 @@ pub enum Op {
     Flush,
 }
 
-/// A request.
+/// Blocks of a request at most, whatever the controller takes: the drivers' tables have room for so many.
+pub const MAX_RUN: usize = 16;
+
+/// A request: a run of blocks that lie side by side on one disk, and anywhere in the memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Request {
+pub struct Request<'a> {
     /// The controller's disk.
     pub disk: usize,
     /// What it is to do.
     pub op: Op,
-    /// Block of 4 KiB.
+    /// The first block, of 4 KiB.
     pub block: u64,
-    /// Where in the DMA memory the block goes or comes from: at a page's beginning.
-    pub buffer: usize,
+    /// Where in the DMA memory each of the blocks goes or comes from: at pages' beginnings. As many as there are blocks, [`MAX_RUN`] at most; none for a flush.
+    pub buffers: &'a [usize],
+}
+
+impl Request<'_> {
+    /// Whether a disk of so many blocks, of which a request may have `most`, can be asked for this.
+    fn fits(&self, blocks: u64, most: usize) -> bool {
+        let count = self.buffers.len();
+        let end = self.block.checked_add(count as u64);
+        match self.op {
+            Op::Flush => count == 0,
+            Op::Read | Op::Write => (1..=most).contains(&count) && end.is_some_and(|end| end <= blocks),
+        }
+    }
 }
 
 /// What a disk is.
@@ -119,19 +134,21 @@ pub struct Done {
     pub good: bool,
 }
 
-/// Whatever disks are connected to. One block a request; many requests at the same time, as many as it takes.
+/// Whatever disks are connected to. Many requests at the same time, as many as it takes.
 pub trait Controller {
     /// What drives it ([`abi::disk::driver`]).
     fn driver(&self) -> u16;
     /// Its disks.
     fn disks(&self) -> &[Geometry];
+    /// Blocks that a request may have, at least one and [`MAX_RUN`] at most.
+    fn run(&self) -> usize;
     /// Starts a request. False when there is no room for another one now, or it asks for what there is not: nothing was started.
-    fn start(&mut self, tag: u16, request: Request) -> bool;
+    fn start(&mut self, tag: u16, request: Request<'_>) -> bool;
     /// A request that has ended, each once. What the device says of requests that it was not given counts for nothing.
     fn done(&mut self) -> Option<Done>;
     /// Its interrupt has come.
     fn interrupt(&mut self);
-    /// It raises no interrupts: [`Controller::done`] is to be asked from time to time while there are requests.
+    /// It has requests, or had no room for one, and raises no interrupts for that: [`Controller::done`] is to be asked from time to time.
     fn is_polled(&self) -> bool;
 }
 
@@ -144,7 +161,11 @@ impl<C: Controller> Controller for &mut C {
         (**self).disks()
     }
 
-    fn start(&mut self, tag: u16, request: Request) -> bool {
+    fn run(&self) -> usize {
+        (**self).run()
+    }
+
+    fn start(&mut self, tag: u16, request: Request<'_>) -> bool {
         (**self).start(tag, request)
     }
 

@@ -5,7 +5,7 @@
 mod queue;
 
 use self::queue::{Completion, Device, ENTRIES, Pair};
-use super::{Controller, Done, Geometry, Op, Registers, Request, Room, Sleep, halves};
+use super::{Controller, Done, Geometry, MAX_RUN, Op, Registers, Request, Room, Sleep, halves};
 use crate::disks::MAX_DISKS;
 use abi::pci::{Config, MsixPlace};
 use core::ops::Range;
@@ -63,8 +63,10 @@ const PLACE_BITS: u32 = DEPTH.trailing_zeros();
 const GENERATIONS: u16 = 0xfff;
 
 const PAGE: usize = 4096;
-/// Bytes of DMA memory that are the driver's own: a page for each end of each pair of queues.
-pub const OWN_BYTES: usize = 4 * PAGE;
+/// Bytes of DMA memory that are the driver's own: a page for each end of each pair of queues, and one with a list of pages for each request.
+pub const OWN_BYTES: usize = 5 * PAGE;
+/// Bytes of such a list: all blocks of a request but the first, which the command itself names.
+const LIST_BYTES: usize = 8 * MAX_RUN;
 /// Looks, 100 microseconds apart, until an admin command is done: ten seconds.
 const LOOKS: u32 = 100_000;
 
@@ -98,6 +100,10 @@ struct Namespace {
 pub struct Nvme<R> {
     device: Device<R>,
     pair: Pair,
+    /// Where the lists of pages lie.
+    lists: usize,
+    /// Blocks of a request at most.
+    run: usize,
     namespaces: heapless::Vec<Namespace, MAX_DISKS>,
     geometry: heapless::Vec<Geometry, MAX_DISKS>,
     state: State,
@@ -145,12 +151,15 @@ impl<R: Registers> Nvme<R> {
         }
         let pair = Pair::new(1, own + 2 * PAGE);
         let mut starting = Starting { device, admin: &mut admin, sleep, given: 0, page: own + 2 * PAGE };
+        let run = starting.run()?;
         let (namespaces, geometry) = starting.find()?;
         starting.create(&pair)?;
         let none = Slot { tag: 0, generation: 0 };
         Ok(Nvme {
             device: starting.device,
             pair,
+            lists: own + 4 * PAGE,
+            run,
             namespaces,
             geometry,
             state: State::Works,
@@ -179,6 +188,24 @@ impl<R: Registers> Nvme<R> {
         }
         if took {
             self.pair.acknowledge(&mut self.device);
+        }
+    }
+
+    /// What a command says of its memory (section 4.3): the first page; and the second one, or, where there are more, where the list of them lies.
+    fn pages(&self, place: usize, buffers: &[usize]) -> [u64; 2] {
+        let physical = |at: usize| self.device.physical + at as u64;
+        match *buffers {
+            [] => [0, 0],
+            [one] => [physical(one), 0],
+            [first, second] => [physical(first), physical(second)],
+            [first, ref others @ ..] => {
+                let list = self.lists + LIST_BYTES * place;
+                for (i, &page) in others.iter().enumerate() {
+                    // It lies in the page of lists.
+                    let _ = self.device.memory.store64(list + 8 * i, physical(page));
+                }
+                [physical(first), physical(list)]
+            }
         }
     }
 
@@ -243,7 +270,8 @@ impl<R: Registers, S: Sleep> Starting<'_, R, S> {
     /// Has a command done: what it is, namespace, address in the memory, and the words 10 and 11.
     fn command(&mut self, code: u32, namespace: u32, at: usize, words: [u32; 2]) -> Result<(), &'static str> {
         self.given += 1;
-        self.admin.submit(&mut self.device, self.given, code, namespace, at, [words[0], words[1], 0]);
+        let page = self.device.physical + at as u64;
+        self.admin.submit(&mut self.device, self.given, code, namespace, [page, 0], [words[0], words[1], 0]);
         for _ in 0..LOOKS {
             if let Some(Completion { id, good }) = self.admin.next(&self.device) {
                 self.admin.acknowledge(&mut self.device);
@@ -263,6 +291,16 @@ impl<R: Registers, S: Sleep> Starting<'_, R, S> {
     fn word(&self, at: usize) -> u32 {
         // It lies in the page.
         self.device.memory.read32(self.page + at).unwrap_or(0)
+    }
+
+    /// Blocks that a request may have, as the controller says.
+    fn run(&mut self) -> Result<usize, &'static str> {
+        self.identify(CONTROLLER, 0)?;
+        // Byte 77: 2^n pages at most; 0 where it does not mind.
+        Ok(match self.word(76) >> 8 & 0xff {
+            0 => MAX_RUN,
+            power => 1_usize.checked_shl(power).unwrap_or(MAX_RUN).min(MAX_RUN),
+        })
     }
 
     /// Finds the namespaces that can be used as disks.
@@ -330,14 +368,18 @@ impl<R: Registers> Controller for Nvme<R> {
         &self.geometry
     }
 
-    fn start(&mut self, tag: u16, request: Request) -> bool {
-        let Request { disk, op, block, buffer } = request;
+    fn run(&self) -> usize {
+        self.run
+    }
+
+    fn start(&mut self, tag: u16, request: Request<'_>) -> bool {
+        let Request { disk, op, block, buffers } = request;
         let free = ALL & !(self.issued | self.good | self.bad);
         let found = self.namespaces.get(disk).copied().zip(self.geometry.get(disk));
         let Some((Namespace { id, shift }, geometry)) = found else { return false };
         let place = usize::try_from(free.trailing_zeros()).ok().filter(|&place| place < DEPTH);
         let Some(place) = place else { return false };
-        if op != Op::Flush && block >= geometry.blocks {
+        if !request.fits(geometry.blocks, self.run) {
             return false;
         }
         self.generation = (self.generation + 1) % GENERATIONS;
@@ -347,7 +389,8 @@ impl<R: Registers> Controller for Nvme<R> {
             return true;
         }
         let [low, high] = halves(block << shift);
-        let count = (1 << shift) - 1;
+        let blocks = u32::try_from(buffers.len()).unwrap_or(1);
+        let count = (blocks << shift).wrapping_sub(1);
         let (code, words) = match op {
             Op::Read => (READ, [low, high, count]),
             Op::Write => (WRITE, [low, high, count]),
@@ -355,7 +398,8 @@ impl<R: Registers> Controller for Nvme<R> {
         };
         let number = self.generation << PLACE_BITS | u16::from(place.to_le_bytes()[0]);
         self.issued |= 1 << place;
-        self.pair.submit(&mut self.device, number, code, id, buffer, words);
+        let pages = self.pages(place, buffers);
+        self.pair.submit(&mut self.device, number, code, id, pages, words);
         true
     }
 
@@ -387,6 +431,7 @@ impl<R: Registers> Controller for Nvme<R> {
 
 const _: () = {
     // What is submitted and not completed has room, and no command's number is all ones.
+    assert!(DEPTH * LIST_BYTES <= PAGE);
     assert!(DEPTH.is_power_of_two() && DEPTH < ENTRIES as usize && (GENERATIONS as usize) < 1 << (16 - PLACE_BITS));
 };
 

@@ -10,7 +10,7 @@ use std::vec::Vec;
 
 const PHYSICAL: u64 = 0x2_0000_0000;
 /// Behind the driver's own memory.
-const BUFFER: usize = 8 * PAGE;
+const BUFFER: usize = 9 * PAGE;
 /// Entries of 32, 64-bit doorbells, half a second of patience, and commands for blocks.
 const CAP: [u32; 2] = [0x0100_ffff, 0x21];
 const STRIDE: usize = 8;
@@ -53,6 +53,8 @@ struct Model {
     slow: bool,
     /// A block that cannot be read or written.
     bad: Option<u64>,
+    /// Blocks in a request at most, as a power of two; 0 for any number.
+    power: u32,
     /// It does not stop.
     stuck: bool,
     /// What was given: number, code, namespace.
@@ -145,11 +147,33 @@ impl Model {
         self.at(u64::from(words[6]) | u64::from(words[7]) << 32)
     }
 
+    /// The pages of a request with so many blocks (section 4.3).
+    fn pages(&self, words: [u32; 16], blocks: usize) -> Vec<usize> {
+        let second = u64::from(words[8]) | u64::from(words[9]) << 32;
+        let mut pages = vec![self.buffer(words)];
+        match blocks {
+            1 => assert_eq!(second, 0),
+            2 => pages.push(self.at(second)),
+            _ => {
+                let list = usize::try_from(second - PHYSICAL).expect("in the memory");
+                assert!(
+                    list.is_multiple_of(8) && list / PAGE == (list + 8 * (blocks - 2)) / PAGE,
+                    "one page of the list"
+                );
+                pages.extend((0..blocks - 1).map(|i| self.at(self.memory.load64(list + 8 * i).expect("inside"))));
+            }
+        }
+        pages
+    }
+
     fn administer(&mut self, words: [u32; 16]) -> bool {
         let put = |at: usize, value: u32| self.memory.store32(self.buffer(words) + at, value).expect("inside");
         match (words[0] & 0xff, words[10]) {
             (IDENTIFY, NAMESPACES) if self.old => return false,
-            (IDENTIFY, CONTROLLER) => put(516, u32::try_from(self.spaces.len()).expect("small")),
+            (IDENTIFY, CONTROLLER) => {
+                put(76, self.power << 8);
+                put(516, u32::try_from(self.spaces.len()).expect("small"));
+            }
             (IDENTIFY, what) => {
                 (0..1024).for_each(|i| put(4 * i, 0));
                 if what == NAMESPACES {
@@ -183,18 +207,21 @@ impl Model {
         let memory = self.memory;
         let mut status = 0;
         if code != FLUSH {
-            let buffer = self.buffer(words);
+            let bytes = usize::try_from((words[12] + 1) << self.spaces[&words[1]].shift).expect("small");
+            assert_eq!((words[11], bytes % 4096), (0, 0));
+            let pages = self.pages(words, bytes / 4096);
             let space = self.spaces.get_mut(&words[1]).expect("a namespace");
             let sector = usize::try_from(words[10]).expect("small");
-            assert_eq!((words[11], (words[12] + 1) << space.shift), (0, 4096));
-            let at = sector << space.shift;
-            if self.bad == Some((at / 4096) as u64) {
-                // Unrecovered read error, and not to be tried again.
-                status = 0x4281;
-            } else if code == READ {
-                memory.write(buffer, &space.held[at..at + 4096]).expect("inside");
-            } else {
-                memory.read(buffer, &mut space.held[at..at + 4096]).expect("inside");
+            let first = sector << space.shift;
+            for (buffer, at) in pages.into_iter().zip((first..).step_by(4096)) {
+                if self.bad == Some((at / 4096) as u64) {
+                    // Unrecovered read error, and not to be tried again.
+                    status = 0x4281;
+                } else if code == READ {
+                    memory.write(buffer, &space.held[at..at + 4096]).expect("inside");
+                } else {
+                    memory.read(buffer, &mut space.held[at..at + 4096]).expect("inside");
+                }
             }
         }
         self.complete(1, words, status);
@@ -206,7 +233,7 @@ fn config() -> Config {
 }
 
 fn handle(spaces: impl IntoIterator<Item = (u32, Space)>) -> Handle {
-    let memory = SharedMemory::from_static(Box::leak(vec![0_u64; 16 * 512].into_boxed_slice()));
+    let memory = SharedMemory::from_static(Box::leak(vec![0_u64; 64 * 512].into_boxed_slice()));
     Handle(Rc::new(RefCell::new(Model {
         memory,
         registers: [(reg::CAP, CAP[0]), (reg::CAP_HIGH, CAP[1])].into(),
@@ -215,6 +242,7 @@ fn handle(spaces: impl IntoIterator<Item = (u32, Space)>) -> Handle {
         old: false,
         slow: false,
         bad: None,
+        power: 0,
         stuck: false,
         given: Vec::new(),
         waiting: Vec::new(),
@@ -235,7 +263,47 @@ fn one(shift: u32) -> (Nvme<Handle>, Handle) {
 }
 
 fn give(nvme: &mut Nvme<Handle>, tag: u16, op: Op, block: u64) -> bool {
-    Controller::start(nvme, tag, Request { disk: 0, op, block, buffer: BUFFER })
+    Controller::start(nvme, tag, Request { disk: 0, op, block, buffers: if op == Op::Flush { &[] } else { &[BUFFER] } })
+}
+
+#[test]
+fn a_run_of_blocks_is_one_request() {
+    for shift in [9, 12] {
+        let (mut nvme, handle) = one(shift);
+        let memory = nvme.device.memory;
+        assert_eq!(nvme.run(), MAX_RUN);
+        for count in [2, 3, MAX_RUN] {
+            handle.0.borrow_mut().given.clear();
+            let pages = |first: usize| (0..count).rev().map(|page| BUFFER + (first + page) * PAGE).collect::<Vec<_>>();
+            let (from, to) = (pages(0), pages(MAX_RUN));
+            for (i, &at) in (1..).zip(&from) {
+                memory.write(at, &[i; PAGE]).expect("inside");
+            }
+            for (op, buffers) in [(Op::Write, &from), (Op::Read, &to)] {
+                assert!(Controller::start(&mut nvme, 1, Request { disk: 0, op, block: 10, buffers }));
+                assert_eq!(all_done(&mut nvme), [(1, true)]);
+            }
+            assert_eq!(handle.0.borrow().given.len(), 2);
+            for (i, &at) in (1..).zip(&to) {
+                let mut block = [0; PAGE];
+                memory.read(at, &mut block).expect("inside");
+                let held = (9 + usize::from(i)) * PAGE;
+                assert_eq!(block, [i; PAGE]);
+                assert!(handle.0.borrow().spaces[&1].held[held..held + PAGE].iter().all(|&byte| byte == i));
+            }
+            let beyond = Request { disk: 0, op: Op::Read, block: 101 - count as u64, buffers: &to };
+            assert!(!Controller::start(&mut nvme, 1, beyond), "beyond the end");
+        }
+    }
+    // It says how many.
+    let handle = handle([(1, Space::new(9))]);
+    for (power, run) in [(1, 2), (3, 8), (4, MAX_RUN), (5, MAX_RUN), (255, MAX_RUN)] {
+        handle.0.borrow_mut().power = power;
+        assert_eq!(start(&handle).expect("it starts").run(), run);
+    }
+    handle.0.borrow_mut().power = 1;
+    let mut nvme = start(&handle).expect("it starts");
+    assert!(!Controller::start(&mut nvme, 1, Request { disk: 0, op: Op::Read, block: 0, buffers: &[BUFFER; 3] }));
 }
 
 fn all_done(nvme: &mut Nvme<Handle>) -> Vec<(u16, bool)> {
@@ -318,7 +386,7 @@ fn blocks_go_both_ways() {
         assert_eq!(given, [(WRITE, 1), (FLUSH, 1), (READ, 1)]);
         drop(model);
         assert!(!give(&mut nvme, 4, Op::Read, 100), "beyond the end");
-        assert!(!Controller::start(&mut nvme, 4, Request { disk: 1, op: Op::Read, block: 0, buffer: BUFFER }));
+        assert!(!Controller::start(&mut nvme, 4, Request { disk: 1, op: Op::Read, block: 0, buffers: &[BUFFER] }));
     }
 }
 

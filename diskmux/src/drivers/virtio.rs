@@ -1,12 +1,12 @@
 //! virtio-blk, as QEMU, KVM hosts and clouds have it; over PCI, in its modern form.
 //!
 //! Sections are those of "Virtual I/O Device (VIRTIO) Version 1.2" (OASIS). One queue; each request has three descriptors of its own: header,
-//! block, status.
+//! block, status. Those of further blocks of a run are whoever's needs them.
 //!
 //! The crate `virtio-drivers` does not serve here: it reaches DMA memory through a trait whose implementation is `unsafe`, and takes back what it lent
 //! to the device by `unsafe` functions; components have no unsafe code.
 
-use super::{Controller, Done, Geometry, Op, Request};
+use super::{Controller, Done, Geometry, MAX_RUN, Op, Request};
 use component::virtio::{Registers, StartError, Structures};
 use ring::SharedMemory;
 
@@ -15,7 +15,8 @@ pub const VENDOR: u16 = 0x1af4;
 /// See [`VENDOR`].
 pub const DEVICES: [u16; 2] = [0x1042, 0x1001];
 
-/// Features (section 5.2.3): the disk takes no writes; it has a cache and can flush it.
+/// Features (section 5.2.3): it says how many pieces of memory a request may have; the disk takes no writes; it has a cache and can flush it.
+const F_SEG_MAX: u64 = 1 << 2;
 const F_RO: u64 = 1 << 5;
 const F_FLUSH: u64 = 1 << 9;
 
@@ -35,18 +36,24 @@ const STATUS_NONE: u8 = 0xff;
 const NEXT: u16 = 1;
 const WRITE: u16 = 2;
 
+/// Where the device says how many (section 5.2.4).
+const SEG_MAX: usize = 12;
+
 /// Requests at the same time.
 pub const DEPTH: u16 = 16;
-/// Descriptors: a power of two, three for each request at least.
-const COUNT: u16 = 64;
-/// Where in the driver's own page things are.
+/// Descriptors of requests of one block.
+const OWN_DESCRIPTORS: u16 = 3 * DEPTH;
+/// Descriptors of a queue: a power of two, as many as the device takes, between these.
+const COUNT_MIN: u16 = 64;
+const COUNT_MAX: u16 = 128;
+/// Where in the driver's own pages things are.
 const DESCRIPTORS: usize = 0;
-const AVAILABLE: usize = 1024;
-const USED: usize = 1280;
-const HEADERS: usize = 2048;
-const STATUSES: usize = 2560;
-/// Bytes of it.
-pub const OWN_BYTES: usize = 4096;
+const AVAILABLE: usize = 2048;
+const USED: usize = 2560;
+const HEADERS: usize = 4096;
+const STATUSES: usize = 4608;
+/// Bytes of them.
+pub const OWN_BYTES: usize = 8192;
 
 /// Bytes of a block, and sectors in it: virtio counts in sectors of 512 bytes, whatever the disk has.
 const BLOCK: u32 = 4096;
@@ -58,13 +65,21 @@ pub struct VirtioBlk<R> {
     /// All DMA memory, and where the device finds it.
     memory: SharedMemory,
     physical: u64,
-    /// The driver's own page in it.
+    /// The driver's own pages in it.
     own: usize,
     geometry: [Geometry; 1],
     can_flush: bool,
     notify: usize,
+    /// Descriptors of the queue, a power of two.
+    count: u16,
+    /// Blocks of a request at most.
+    run: usize,
     /// The tag of the request in each place.
     tags: [Option<u16>; DEPTH as usize],
+    /// Bit `i`: descriptor `i` is no place's own, and free.
+    free: u128,
+    /// Those that the request in each place has.
+    further: [u128; DEPTH as usize],
     /// A flush that a disk without a cache has done already.
     flushed: Option<u16>,
     /// Free-running: requests given, used entries taken.
@@ -85,18 +100,23 @@ impl<R: Registers> VirtioBlk<R> {
         own: usize,
         sleep: impl FnMut(u32),
     ) -> Result<Self, StartError> {
-        let features = structures.begin(F_RO | F_FLUSH, sleep)?;
+        let features = structures.begin(F_SEG_MAX | F_RO | F_FLUSH, sleep)?;
         let _ = memory.clear(own, OWN_BYTES);
         let capacity = u64::from(structures.device.read32(0)) | u64::from(structures.device.read32(4)) << 32;
         let geometry = [Geometry { blocks: capacity / SECTORS, read_only: features & F_RO != 0 }];
         let can_flush = features & F_FLUSH != 0;
-        if structures.queue_size(QUEUE) < COUNT {
-            return Err(StartError::Queue(QUEUE));
-        }
+        // A device that does not say takes one.
+        let pieces = if features & F_SEG_MAX != 0 { structures.device.read32(SEG_MAX) } else { 1 };
+        let run = usize::try_from(pieces).unwrap_or(MAX_RUN).clamp(1, MAX_RUN);
+        let count = match structures.queue_size(QUEUE) {
+            COUNT_MAX.. => COUNT_MAX,
+            COUNT_MIN.. => COUNT_MIN,
+            _ => return Err(StartError::Queue(QUEUE)),
+        };
         let places = [DESCRIPTORS, AVAILABLE, USED].map(|place| physical + wide(own + place));
-        let notify = structures.set_up_queue(QUEUE, COUNT, places)?;
+        let notify = structures.set_up_queue(QUEUE, count, places)?;
         structures.run();
-        Ok(VirtioBlk {
+        let disk = VirtioBlk {
             structures,
             memory,
             physical,
@@ -104,19 +124,53 @@ impl<R: Registers> VirtioBlk<R> {
             geometry,
             can_flush,
             notify,
+            count,
+            run,
             tags: [None; DEPTH as usize],
+            free: u128::MAX << OWN_DESCRIPTORS & u128::MAX >> (128 - count),
+            further: [0; DEPTH as usize],
             flushed: None,
             given: 0,
             taken: 0,
-        })
+        };
+        for (place, slot) in (0..DEPTH).enumerate() {
+            disk.describe(3 * slot, disk.own + HEADERS + 16 * place, 16, NEXT, 3 * slot + 1);
+            disk.describe(3 * slot + 2, disk.own + STATUSES + 16 * place, 1, WRITE, 0);
+        }
+        Ok(disk)
     }
 
-    /// Writes a descriptor. All offsets lie within the driver's page.
-    fn describe(&self, index: u16, at: usize, bytes: u32, flags: u16) {
+    /// Writes a descriptor, which another one follows if its flags say so. All offsets lie within the driver's pages.
+    #[inline]
+    fn describe(&self, index: u16, at: usize, bytes: u32, flags: u16, next: u16) {
         let place = self.own + DESCRIPTORS + 16 * usize::from(index);
         let _ = self.memory.store64(place, self.physical + wide(at));
-        let next = if flags & NEXT != 0 { index + 1 } else { 0 };
+        self.link(index, bytes, flags, next);
+    }
+
+    /// Writes the second half of a descriptor.
+    #[inline]
+    fn link(&self, index: u16, bytes: u32, flags: u16, next: u16) {
+        let place = self.own + DESCRIPTORS + 16 * usize::from(index);
         let _ = self.memory.store64(place + 8, u64::from(bytes) | u64::from(flags) << 32 | u64::from(next) << 48);
+    }
+
+    /// Writes the descriptors of the blocks of a request, of which the first is number `first`, and which the status follows. Those that were free and are not any more.
+    fn describe_blocks(&self, first: u16, buffers: &[usize], flags: u16) -> u128 {
+        let (mut index, mut further) = (first, 0_u128);
+        for (i, &buffer) in buffers.iter().enumerate() {
+            let left = self.free & !further;
+            // There are as many as are needed; a number of 128 bits has no more than 128 zeros.
+            let next = if i + 1 == buffers.len() {
+                first + 1
+            } else {
+                further |= left & left.wrapping_neg();
+                u16::try_from(left.trailing_zeros()).unwrap_or(0)
+            };
+            self.describe(index, buffer, BLOCK, flags | NEXT, next);
+            index = next;
+        }
+        further
     }
 }
 
@@ -129,8 +183,12 @@ impl<R: Registers> Controller for VirtioBlk<R> {
         &self.geometry
     }
 
-    fn start(&mut self, tag: u16, request: Request) -> bool {
-        let Request { disk, op, block, buffer } = request;
+    fn run(&self) -> usize {
+        self.run
+    }
+
+    fn start(&mut self, tag: u16, request: Request<'_>) -> bool {
+        let Request { disk, op, block, buffers } = request;
         if op == Op::Flush && !self.can_flush {
             let free = self.flushed.is_none();
             self.flushed = self.flushed.or(Some(tag));
@@ -138,7 +196,11 @@ impl<R: Registers> Controller for VirtioBlk<R> {
         }
         let Some(place) = self.tags.iter().position(Option::is_none) else { return false };
         let Ok(slot) = u16::try_from(place) else { return false };
-        if disk != 0 || op != Op::Flush && block >= self.geometry[0].blocks {
+        if disk != 0 || !request.fits(self.geometry[0].blocks, self.run) {
+            return false;
+        }
+        // Others that have them will end.
+        if buffers.len() > 1 && usize::try_from(self.free.count_ones()).is_ok_and(|free| free + 1 < buffers.len()) {
             return false;
         }
         let (header, status) = (self.own + HEADERS + 16 * place, self.own + STATUSES + 16 * place);
@@ -151,16 +213,13 @@ impl<R: Registers> Controller for VirtioBlk<R> {
         let _ = self.memory.store64(header + 8, sector);
         let _ = self.memory.write8(status, STATUS_NONE);
         let first = 3 * slot;
-        self.describe(first, header, 16, NEXT);
-        match op {
-            Op::Read => self.describe(first + 1, buffer, BLOCK, NEXT | WRITE),
-            Op::Write => self.describe(first + 1, buffer, BLOCK, NEXT),
-            Op::Flush => {}
-        }
-        let last = if op == Op::Flush { first + 1 } else { first + 2 };
-        self.describe(last, status, 1, WRITE);
+        // Behind the header comes the first block, if there is one, else the status.
+        self.link(first, 16, NEXT, if op == Op::Flush { first + 2 } else { first + 1 });
+        let further = self.describe_blocks(first + 1, buffers, if op == Op::Read { WRITE } else { 0 });
+        self.free &= !further;
+        self.further[place] = further;
         self.tags[place] = Some(tag);
-        let _ = self.memory.write16(self.own + AVAILABLE + 4 + 2 * usize::from(self.given % COUNT), first);
+        let _ = self.memory.write16(self.own + AVAILABLE + 4 + 2 * usize::from(self.given % self.count), first);
         self.given = self.given.wrapping_add(1);
         // Flags are zero: interrupts are wanted. The device sees the index after everything before.
         let _ = self.memory.store32(self.own + AVAILABLE, u32::from(self.given) << 16);
@@ -174,13 +233,13 @@ impl<R: Registers> Controller for VirtioBlk<R> {
             return Some(Done { tag, good: true });
         }
         // As many rounds as there are entries: whatever the device says, this ends.
-        for _ in 0..COUNT {
+        for _ in 0..self.count {
             // Upper half: the index. The load acquires what the device wrote before.
             let [_, _, low, high] = self.memory.load32(self.own + USED)?.to_le_bytes();
             if u16::from_le_bytes([low, high]) == self.taken {
                 return None;
             }
-            let entry = self.own + USED + 4 + 8 * usize::from(self.taken % COUNT);
+            let entry = self.own + USED + 4 + 8 * usize::from(self.taken % self.count);
             self.taken = self.taken.wrapping_add(1);
             let id = self.memory.load32(entry)?;
             // An allegation: it may name what was never given.
@@ -188,6 +247,7 @@ impl<R: Registers> Controller for VirtioBlk<R> {
             let Some((place, tag)) = place.and_then(|place| Some((place, self.tags.get_mut(place)?.take()?))) else {
                 continue;
             };
+            self.free |= core::mem::take(&mut self.further[place]);
             let status = self.memory.read8(self.own + STATUSES + 16 * place);
             return Some(Done { tag, good: status == Some(STATUS_OK) });
         }
@@ -212,9 +272,13 @@ fn wide(offset: usize) -> u64 {
 }
 
 const _: () = {
-    assert!(3 * DEPTH <= COUNT);
-    assert!(AVAILABLE >= 16 * COUNT as usize && USED >= AVAILABLE + 6 + 2 * COUNT as usize && USED.is_multiple_of(4));
-    assert!(HEADERS >= USED + 6 + 8 * COUNT as usize && STATUSES >= HEADERS + 16 * DEPTH as usize);
+    assert!(COUNT_MAX <= 128 && OWN_DESCRIPTORS as usize + MAX_RUN <= COUNT_MIN as usize + 1);
+    assert!(AVAILABLE >= 16 * COUNT_MAX as usize && USED >= AVAILABLE + 6 + 2 * COUNT_MAX as usize);
+    assert!(
+        USED.is_multiple_of(4)
+            && HEADERS >= USED + 6 + 8 * COUNT_MAX as usize
+            && STATUSES >= HEADERS + 16 * DEPTH as usize
+    );
     assert!(OWN_BYTES >= STATUSES + 16 * DEPTH as usize);
 };
 

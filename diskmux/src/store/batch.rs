@@ -2,8 +2,9 @@
 
 use super::job::{Ask, Job, Outcome, Stage};
 use super::moves::{Move, Target, bit};
+use super::unsettled::Changed;
 use super::{JOBS, ROWS, Step, Store};
-use crate::disks::{Disks, Host};
+use crate::disks::{Disks, Host, MAX_DISKS};
 use crate::drivers::{Controller, Op};
 use crate::sets::Sets;
 
@@ -15,38 +16,55 @@ fn disks_of(first: u64, blocks: u64, sets: &Sets) -> u32 {
     pieces.take(members + 1).filter_map(|piece| sets.disk_of(piece.member)).fold(0, |all, disk| all | bit(disk))
 }
 
+/// The disk on which a block of the set lies; what is none where there is no such block.
+fn disk_of(at: u64, sets: &Sets) -> usize {
+    let piece = sets.stripes().and_then(|stripes| stripes.pieces(at, 1).next());
+    piece.and_then(|piece| sets.disk_of(piece.member)).unwrap_or(MAX_DISKS)
+}
+
 impl Store {
     /// Takes the batch as far as it goes. Whether it has gone on.
     pub(super) fn advance<C: Controller, H: Host>(&mut self, sets: &Sets, disks: &mut Disks<C, H>) -> bool {
+        if self.step == Step::None && self.jobs.ready().next().is_none() && !self.pinched {
+            return false;
+        }
         let is_its = |one: &Move| match one.target {
             Target::Flush => true,
             Target::Job(_) | Target::Row(_) => one.op == Op::Write,
-            Target::Look(_) => false,
+            Target::Look(_) | Target::Ahead(_) => false,
         };
         if self.moves.iter().any(is_its) {
             return false;
         }
         match self.step {
             Step::None => {
-                let ready = |job: &&mut Job| job.stage == Stage::Ready;
-                let mut any = false;
-                for job in self.jobs.iter_mut().flatten().filter(ready) {
-                    job.stage = Stage::Batched { fresh: false, failed: false };
-                    any = true;
+                let settles = self.has_to_settle();
+                for place in self.jobs.ready() {
+                    self.jobs.set(place, Stage::Batched { fresh: false, failed: false });
                 }
-                if !any {
-                    return false;
+                if settles {
+                    self.step = Step::Settle;
+                    self.flush(sets);
+                } else {
+                    self.unflushed = 0;
+                    self.first(sets, disks);
                 }
-                self.step = Step::Settle;
-                self.flush(sets);
             }
-            Step::Settle => self.settled(sets, disks),
+            Step::Settle => {
+                self.pinched = false;
+                self.unsure = self.unflushed != 0;
+                self.unsettled.settle(self.unflushed, &mut self.rows, disks.memory());
+                self.first(sets, disks);
+            }
             Step::First => {
                 self.step = Step::Middle;
                 self.flush(sets);
             }
-            Step::Middle => self.second(sets, disks),
-            Step::Second => self.close(disks),
+            Step::Middle => {
+                self.unsure |= !self.unsettled.settle(self.unflushed, &mut self.rows, disks.memory());
+                self.second(sets, disks);
+            }
+            Step::Second => self.close(sets),
         }
         true
     }
@@ -56,19 +74,15 @@ impl Store {
         self.unflushed = 0;
         for member in 0..sets.members() {
             let Some(disk) = sets.disk_of(member).filter(|disk| self.dirty >> disk & 1 != 0) else { continue };
-            let (target, op) = (Target::Flush, Op::Flush);
-            let _ = self.moves.push(Move { target, op, disk, block: 0, buffer: 0, tag: None, since: 0, tries: 0 });
+            self.add(Target::Flush, Op::Flush, (disk, 0), 0);
         }
     }
 
     /// Places of the requests of the batch that have not failed.
     fn batch(&self) -> impl Iterator<Item = usize> + use<> {
         let in_it = |job: &Job| matches!(job.stage, Stage::Batched { failed: false, .. });
-        let mut places = 0_u32;
-        for (place, job) in self.jobs.iter().enumerate() {
-            places |= u32::from(job.as_ref().is_some_and(in_it)) << place;
-        }
-        (0..JOBS).filter(move |place| places >> place & 1 != 0)
+        let places = self.jobs.batched().filter(|&place| self.jobs.get(place).is_some_and(in_it));
+        places.collect::<heapless::Vec<usize, JOBS>>().into_iter()
     }
 
     /// Requests of the batch that need a disk which could not be flushed have failed; the others go on.
@@ -77,7 +91,7 @@ impl Store {
             return;
         }
         for place in self.batch() {
-            let Some(job) = &self.jobs[place] else { continue };
+            let Some(job) = self.jobs.get(place) else { continue };
             let row = job.check.map(|(row, _)| self.rows.at(row));
             let needs = match job.ask.block() {
                 Some(block) => {
@@ -86,34 +100,36 @@ impl Store {
                 None => disks_of(job.entry.first, job.entry.extent(), sets),
             };
             if needs & self.unflushed != 0
-                && let Some(Job { stage: Stage::Batched { failed, .. }, .. }) = &mut self.jobs[place]
+                && let Stage::Batched { fresh, .. } = job.stage
             {
-                *failed = true;
+                self.jobs.set(place, Stage::Batched { fresh, failed: true });
             }
         }
     }
 
-    /// All requests of the batch end in this way.
-    fn end_batch(&mut self, outcome: Outcome) {
-        for job in self.jobs.iter_mut().flatten() {
-            if matches!(job.stage, Stage::Batched { .. }) {
-                job.stage = Stage::Ended(outcome);
-            }
-        }
-        self.step = Step::None;
+    /// Whether what was written before has to be durable before the batch that begins now writes anything: it was asked for, or the batch writes what the one before has changed.
+    fn has_to_settle(&self) -> bool {
+        let has_to = |place| {
+            let Some(job) = self.jobs.get(place) else { return false };
+            let is_unsettled = || job.check.is_some_and(|check| self.unsettled.check(check).is_some());
+            job.ask == Ask::Flush || matches!(job.ask, Ask::Write(_)) && is_unsettled()
+        };
+        self.unsure || self.pinched || self.jobs.ready().any(has_to)
     }
 
-    /// What was written before is durable: flushes end, and the first writes begin.
-    fn settled<C: Controller, H: Host>(&mut self, sets: &Sets, disks: &mut Disks<C, H>) {
+    /// What has to be durable before is: flushes end, and the first writes begin.
+    fn first<C: Controller, H: Host>(&mut self, sets: &Sets, disks: &mut Disks<C, H>) {
         self.fail_unflushed(sets);
         let mut rows = 0_u32;
         for place in self.batch() {
-            let Some(Job { ask, entry, after, check, .. }) = self.jobs[place] else { continue };
+            let Some(&Job { ask, entry, after, seen, check, .. }) = self.jobs.get(place) else { continue };
             let (Some(block), Some((row, byte))) = (ask.block(), check) else {
                 self.end(place, Outcome::Done);
                 continue;
             };
             let before = self.rows.check(row, byte, disks.memory());
+            // What was seen there is durable now: its disk was flushed, or has had nothing since it was.
+            let before = seen.and_then(|sum| before.certain_by(sum)).unwrap_or(before);
             if matches!(ask, Ask::Discard(_)) {
                 continue;
             }
@@ -123,7 +139,7 @@ impl Store {
                     rows |= 1 << row;
                 }
                 None => {
-                    self.set(place, Stage::Batched { fresh: true, failed: false });
+                    self.jobs.set(place, Stage::Batched { fresh: true, failed: false });
                     self.push(Target::Job(place), Op::Write, entry.data(block), self.buffer(place), sets);
                 }
             }
@@ -143,8 +159,8 @@ impl Store {
         self.fail_unflushed(sets);
         let mut rows = 0_u32;
         for place in self.batch() {
-            let Some(Job { ask, entry, after, check: Some((row, byte)), stage: Stage::Batched { fresh, .. }, .. }) =
-                self.jobs[place]
+            let Some(&Job { ask, entry, after, check: Some((row, byte)), stage: Stage::Batched { fresh, .. }, .. }) =
+                self.jobs.get(place)
             else {
                 continue;
             };
@@ -160,14 +176,27 @@ impl Store {
         self.step = Step::Second;
     }
 
-    /// All was written. From the next batch's first step on it is durable, so that from now on checks may count on it.
-    fn close<C: Controller, H: Host>(&mut self, disks: &mut Disks<C, H>) {
-        for place in self.batch() {
-            if let Some(Job { after, check: Some((row, byte)), .. }) = self.jobs[place] {
-                self.rows.set(row, byte, after, disks.memory());
+    /// All was written. After the next flush it is durable, so that checks may count on it.
+    fn close(&mut self, sets: &Sets) {
+        for place in self.jobs.batched() {
+            let Some(&Job { ask, entry, after, check, stage: Stage::Batched { fresh, failed }, .. }) =
+                self.jobs.get(place)
+            else {
+                continue;
+            };
+            self.end(place, if failed { Outcome::Failed } else { Outcome::Done });
+            self.unsure |= failed;
+            // The check of a fresh one came behind its data.
+            if let Some((row, byte)) = check.filter(|_| !failed && !fresh) {
+                let written = if matches!(ask, Ask::Write(_)) {
+                    entry.data(ask.block().unwrap_or(0))
+                } else {
+                    Some(self.rows.at(row))
+                };
+                let disk = written.map_or(MAX_DISKS, |at| disk_of(at, sets));
+                self.unsettled.push(Changed { row, byte, after, disk });
             }
-            self.end(place, Outcome::Done);
         }
-        self.end_batch(Outcome::Failed);
+        self.step = Step::None;
     }
 }

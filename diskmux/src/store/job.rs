@@ -1,6 +1,6 @@
 //! A request to a virtual disk.
 
-use disk_format::{Check, Entry};
+use disk_format::{Check, Entry, Sum};
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,11 +75,11 @@ pub(super) struct Job {
     pub token: u64,
     pub entry: Entry,
     pub ask: Ask,
-    /// Which came first.
-    pub order: u64,
     pub stage: Stage,
     /// Of a write: the block's check afterwards.
     pub after: Check,
+    /// Of a write: what its block was seen to hold, where its check allows two contents.
+    pub seen: Option<Sum>,
     /// The block of checks that it uses, and the byte of it.
     pub check: Option<(usize, usize)>,
 }

@@ -3,39 +3,48 @@
 //! docs/disk-format.md says what has to be durable before what. Writes go to the disks in *batches*, one at a time, each in steps:
 //!
 //! 1. *Settle*: what was written before is flushed. From then on the checksum of what a block was last written with is the one that it has for
-//!    certain. Flushes that were asked for end here.
+//!    certain. Flushes that were asked for end here. A batch without any, which changes nothing that the one before has changed, leaves this out: its second flush does it.
 //! 2. *First*: the checks of blocks that have one are written, with both checksums; and the data of blocks that were never written. Flush.
 //! 3. *Second*: the data of the blocks that have a check; the checks of those that had none, and of those that are discarded.
 //!
 //! Between two requests to the same block, and between a flush and writes to its disk, the order is that in which they came; else there is none.
 //! A request that has not ended may be given again to a successor, over the same disks: it then is as if it had been given once.
 
+mod ahead;
 mod batch;
+mod data;
 mod job;
+mod jobs;
 mod moves;
 mod rows;
+mod unsettled;
 
 use crate::disks::{Disks, Host, MAX_DISKS, TAGS};
 use crate::drivers::{Controller, Op};
 use crate::sets::Sets;
-use disk_format::{BLOCK_BYTES, Block, Check, Entry, Kind, place_of_check};
+use ahead::{AHEAD, Ahead, Found};
+use component::Crc32c;
+pub use data::Data;
+use disk_format::{BLOCK_BYTES, Check, Checked, Entry, Kind, Sum, place_of_check};
 pub use job::{Ask, Outcome, Refused};
 use job::{Job, Stage};
+use jobs::Jobs;
 use moves::{Move, Target};
 use rows::{Rows, State};
+use unsettled::Unsettled;
 
 /// Requests that there is room for.
 pub const JOBS: usize = 16;
 /// Blocks of checks that are kept.
 pub const ROWS: usize = 8;
-/// DMA memory that it needs: a block for each request, one to look at what a block holds that is written, and the blocks of checks.
-pub const BYTES: usize = (JOBS + 1 + ROWS) * BLOCK_BYTES;
+/// DMA memory that it needs: a block for each request, one to look at what a block holds that is written, the blocks of checks, and what is read ahead.
+pub const BYTES: usize = (JOBS + 1 + ROWS + AHEAD) * BLOCK_BYTES;
 /// How often a disk is asked before what it was asked has failed.
 const TRIES: u8 = 3;
 /// How long a disk may take, in seconds. It is not asked again then: it may still write to what it was given.
 const PATIENCE: u64 = 10;
 /// Requests to disks at the same time: one for each block of memory, and a flush of each disk.
-const MOVES: usize = JOBS + 1 + ROWS + MAX_DISKS;
+const MOVES: usize = JOBS + 1 + ROWS + AHEAD + MAX_DISKS;
 
 /// Where the batch is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,10 +58,12 @@ enum Step {
 
 /// All requests to virtual disks.
 pub struct Store {
-    jobs: [Option<Job>; JOBS],
+    jobs: Jobs,
     /// Bit `i`: memory `i`, of a request or behind those, was given to a disk that never answered, and is not used any more.
     lost: u32,
     rows: Rows<ROWS>,
+    /// What is read before anybody asks for it.
+    ahead: Ahead,
     moves: heapless::Vec<Move, MOVES>,
     step: Step,
     /// Bit `i`: disk `i` could not be flushed in this step of the batch.
@@ -61,39 +72,62 @@ pub struct Store {
     dirty: u32,
     /// Bit `i`: disk `i` did not answer, and is not asked any more.
     dead: u32,
-    /// Requests that were taken.
-    order: u64,
+    /// What the last batch has changed.
+    unsettled: Unsettled,
+    /// Nobody knows what is durable: the next batch settles. At the start: what a predecessor has written.
+    unsure: bool,
+    /// A request waits for a place for its block of checks, and unsettled blocks have all.
+    pinched: bool,
     buffers: usize,
     last_tag: u16,
+    /// Moves that no disk has yet, and those that were tried before.
+    waiting: usize,
+    retried: usize,
+    /// When it was last looked for disks that do not answer.
+    looked: u64,
+    /// Where the processor computes checksums.
+    crc: Option<Crc32c>,
 }
 
 impl Store {
-    /// Its memory lies from `buffers` on in the DMA memory, [`BYTES`] of it.
-    pub fn new(buffers: usize) -> Store {
+    /// Its memory lies from `buffers` on in the DMA memory, [`BYTES`] of it. `crc`: what computes checksums, where the processor does.
+    pub fn new(buffers: usize, crc: Option<Crc32c>) -> Store {
         Store {
-            jobs: [const { None }; JOBS],
+            jobs: Jobs::new(),
             lost: 0,
             rows: Rows::new(buffers + (JOBS + 1) * BLOCK_BYTES),
+            ahead: Ahead::new(buffers + (JOBS + 1 + ROWS) * BLOCK_BYTES),
             moves: heapless::Vec::new(),
             step: Step::None,
             unflushed: 0,
             dirty: u32::MAX,
             dead: 0,
-            order: 0,
+            unsettled: Unsettled::new(),
+            unsure: true,
+            pinched: false,
             buffers,
             last_tag: 0,
+            waiting: 0,
+            retried: 0,
+            looked: 0,
+            crc,
         }
     }
 
     /// Whether it has nothing to do.
     pub fn is_idle(&self) -> bool {
-        self.jobs.iter().all(Option::is_none)
+        self.jobs.is_empty() && self.moves.is_empty()
     }
 
     /// Whether it takes a request now, or never will again, which it then says to each.
     pub fn has_room(&self) -> bool {
+        self.jobs.free(self.lost).is_some() || self.is_lost()
+    }
+
+    /// Whether disks that did not answer have all of its memory.
+    fn is_lost(&self) -> bool {
         let all = (1 << JOBS) - 1;
-        (0..JOBS).any(|place| self.jobs[place].is_none() && self.lost >> place & 1 == 0) || self.lost & all == all
+        self.lost & all == all
     }
 
     /// Takes a request to this virtual disk, whose end is told with `token`; `data` is what a write writes.
@@ -103,7 +137,7 @@ impl Store {
     pub fn ask<C: Controller, H: Host>(
         &mut self,
         (token, entry, ask): (u64, Entry, Ask),
-        data: Option<&Block>,
+        data: Option<&impl Data>,
         sets: &Sets,
         disks: &Disks<C, H>,
     ) -> Result<(), Refused> {
@@ -112,19 +146,22 @@ impl Store {
         if !inside || ask.changes() && (read_only || !sets.is_writable()) {
             return Err(Refused::Nonsense);
         }
-        let free = |place: &usize| self.jobs[*place].is_none() && self.lost >> place & 1 == 0;
-        let all = (1 << JOBS) - 1;
-        let place = (0..JOBS).find(free).ok_or(if self.lost & all == all { Refused::Gone } else { Refused::Full })?;
+        let place = self.jobs.free(self.lost).ok_or(if self.is_lost() { Refused::Gone } else { Refused::Full })?;
         let after = match ask {
             Ask::Write(block) => {
                 let data = data.ok_or(Refused::Nonsense)?;
-                disks.memory().write(self.buffer(place), data).ok_or(Refused::Nonsense)?;
-                Check::of(entry.id, block, data)
+                let (memory, at) = (disks.memory(), self.buffer(place));
+                data.put(&memory, at).ok_or(Refused::Nonsense)?;
+                Check::of_sum(self.sum((entry.id, block), &memory, at).ok_or(Refused::Nonsense)?)
             }
             _ => Check::UNWRITTEN,
         };
-        self.order += 1;
-        self.jobs[place] = Some(Job { token, entry, ask, order: self.order, stage: Stage::Waits, after, check: None });
+        match ask {
+            Ask::Read(block) => self.ahead.hear(&entry, block),
+            Ask::Write(block) | Ask::Discard(block) => self.ahead.forget(entry.id, block),
+            Ask::Flush => {}
+        }
+        self.jobs.insert(place, Job { token, entry, ask, stage: Stage::Waits, after, seen: None, check: None });
         Ok(())
     }
 
@@ -141,12 +178,14 @@ impl Store {
         for _ in 0..JOBS {
             let mut changed = self.begin(sets, disks);
             changed |= self.advance(sets, disks);
-            for place in 0..JOBS {
-                let Some(Job { token, stage: Stage::Ended(outcome), .. }) = self.jobs[place] else { continue };
-                self.jobs[place] = None;
+            for place in self.jobs.ended() {
+                let Some(&Job { token, stage: Stage::Ended(outcome), .. }) = self.jobs.get(place) else { continue };
+                self.jobs.remove(place);
                 tell(token, outcome);
                 changed = true;
             }
+            // Behind what was told: that has lain where others may come to lie now.
+            self.read_ahead(sets, disks);
             changed |= self.start(disks);
             if !changed {
                 return false;
@@ -161,44 +200,32 @@ impl Store {
     }
 
     fn end(&mut self, place: usize, outcome: Outcome) {
-        if let Some(job) = &mut self.jobs[place] {
-            job.stage = Stage::Ended(outcome);
-        }
-    }
-
-    /// Requests by when they came: their places.
-    fn in_order(&self) -> heapless::Vec<usize, JOBS> {
-        let mut places: heapless::Vec<usize, JOBS> = (0..JOBS).filter(|&place| self.jobs[place].is_some()).collect();
-        places.sort_unstable_by_key(|&place| self.jobs[place].as_ref().map_or(0, |job| job.order));
-        places
+        self.jobs.set(place, Stage::Ended(outcome));
     }
 
     /// Takes requests that wait as far as they can go. Whether any has gone on.
     fn begin<C: Controller, H: Host>(&mut self, sets: &Sets, disks: &mut Disks<C, H>) -> bool {
-        let mut changed = false;
-        let places = self.in_order();
-        for (index, &place) in places.iter().enumerate() {
-            let Some(job) = self.jobs[place].as_ref().filter(|job| job.stage == Stage::Waits) else { continue };
-            let earlier = places[..index].iter().filter_map(|&other| self.jobs[other].as_ref());
-            if earlier.into_iter().any(|other| job.waits_for(other)) {
-                continue;
-            }
+        let (mut changed, mut from) = (false, 0);
+        while self.jobs.any_waits()
+            && let Some((number, place)) = self.jobs.next_waiting(from)
+        {
             changed |= self.go_on(place, sets, disks);
+            from = number + 1;
         }
         changed
     }
 
     /// A request for which no other one stands in the way goes on. Whether it could.
     fn go_on<C: Controller, H: Host>(&mut self, place: usize, sets: &Sets, disks: &mut Disks<C, H>) -> bool {
-        let Some(job) = &self.jobs[place] else { return false };
+        let Some(job) = self.jobs.get(place) else { return false };
         let Some(block) = job.ask.block() else {
-            self.set(place, Stage::Ready);
+            self.jobs.set(place, Stage::Ready);
             return true;
         };
         let (entry, ask, check) = (job.entry, job.ask, job.check);
         let Some((row, byte)) = check else { return self.find_row(place, &entry, block, sets) };
         let check = match self.rows.state(row) {
-            State::Read => self.rows.check(row, byte, disks.memory()),
+            State::Read => self.check(row, byte, disks),
             State::Lost => {
                 self.end(place, Outcome::Failed);
                 return true;
@@ -208,10 +235,22 @@ impl Store {
         };
         match ask {
             Ask::Read(_) if check == Check::UNWRITTEN => self.end(place, Outcome::Zeros),
-            Ask::Read(_) => {
-                self.set(place, Stage::Reads);
-                self.push(Target::Job(place), Op::Read, entry.data(block), self.buffer(place), sets);
-            }
+            Ask::Read(_) if check == Check::INHERITED => match sets.beneath(&entry) {
+                Some(beneath) => {
+                    // That one is never written, so whoever writes the block after this request does not change what it reads.
+                    self.jobs.sink(place, beneath);
+                    return self.find_row(place, &beneath, block, sets);
+                }
+                None => self.end(place, Outcome::Corrupt),
+            },
+            Ask::Read(_) => match self.ahead.find(entry.id, block) {
+                Some(Found::Coming) => return false,
+                Some(Found::Here(at)) => self.take_ahead(place, at, check, disks),
+                None => {
+                    self.jobs.set(place, Stage::Reads);
+                    self.push(Target::Job(place), Op::Read, entry.data(block), self.buffer(place), sets);
+                }
+            },
             Ask::Write(_) if !check.is_certain() => {
                 if self.lost >> JOBS & 1 != 0 {
                     self.end(place, Outcome::Failed);
@@ -221,49 +260,79 @@ impl Store {
                 if self.moves.iter().any(|one| matches!(one.target, Target::Look(_))) {
                     return false;
                 }
-                self.set(place, Stage::Looks);
+                self.jobs.set(place, Stage::Looks);
                 self.push(Target::Look(place), Op::Read, entry.data(block), self.buffer(JOBS), sets);
             }
-            _ => self.set(place, Stage::Ready),
+            _ => self.jobs.set(place, Stage::Ready),
         }
         true
+    }
+
+    /// The block of a read was read ahead, and lies in this place: if it is good, the request has ended; else it is read again.
+    fn take_ahead<C: Controller, H: Host>(&mut self, place: usize, at: usize, check: Check, disks: &Disks<C, H>) {
+        let buffer = self.ahead.buffer(at);
+        self.ahead.release(at);
+        let of = self.jobs.get(place).map(|job| (job.entry.id, job.block()));
+        let sum = of.and_then(|of| self.sum(of, &disks.memory(), buffer));
+        if sum.is_some_and(|sum| matches!(check.judge_sum(sum), Checked::Good)) {
+            self.end(place, Outcome::Data(buffer));
+        }
+    }
+
+    /// Reads ahead for who reads in a row. What was never written is left out, and what is being written.
+    fn read_ahead<C: Controller, H: Host>(&mut self, sets: &Sets, disks: &Disks<C, H>) {
+        while let Some((reader, entry, blocks)) = self.ahead.wanted() {
+            let mut end = blocks.start;
+            for block in blocks {
+                let (number, byte) = place_of_check(block);
+                // Whoever reads on has it read.
+                let Some(row) = self.rows.at_hand(entry.first + number) else { break };
+                let is_there = self.check(row, byte, disks).has_sums();
+                let is_known = self.ahead.find(entry.id, block).is_some() || self.jobs.change(entry.id, block);
+                if is_there && !is_known {
+                    let Some(place) = self.ahead.take(entry.id, block) else { break };
+                    self.push(Target::Ahead(place), Op::Read, entry.data(block), self.ahead.buffer(place), sets);
+                }
+                end = block + 1;
+            }
+            self.ahead.went(reader, end);
+        }
+    }
+
+    /// The check of a block, as whoever reads or writes it now has to take it.
+    fn check<C: Controller, H: Host>(&self, row: usize, byte: usize, disks: &Disks<C, H>) -> Check {
+        self.unsettled.check((row, byte)).unwrap_or_else(|| self.rows.check(row, byte, disks.memory()))
     }
 
     /// Finds the block of checks of a request, or begins to read it. Whether there is one.
     fn find_row(&mut self, place: usize, entry: &Entry, block: u64, sets: &Sets) -> bool {
         let (number, byte) = place_of_check(block);
         let at = entry.first + number;
-        let used = |row: usize| self.jobs.iter().flatten().any(|job| job.check.is_some_and(|(own, _)| own == row));
+        let used = |row: usize| {
+            self.unsettled.uses(row) || self.jobs.all().any(|job| job.check.is_some_and(|(own, _)| own == row))
+        };
         if self.rows.are_gone() {
             self.end(place, Outcome::Failed);
             return true;
         }
-        let Some((row, is_new)) = self.rows.find(at, used) else { return false };
-        if let Some(job) = &mut self.jobs[place] {
-            job.check = Some((row, byte));
-        }
+        let Some((row, is_new)) = self.rows.find(at, used) else {
+            self.pinched = !self.unsettled.is_empty();
+            return false;
+        };
+        self.jobs.set_check(place, (row, byte));
         if is_new {
             self.push(Target::Row(row), Op::Read, Some(at), self.rows.buffer(row), sets);
         }
         true
     }
 
-    fn set(&mut self, place: usize, stage: Stage) {
-        if let Some(job) = &mut self.jobs[place] {
-            job.stage = stage;
-        }
-    }
-
-    /// What the block of a write holds is known: its check is made certain. Where it holds neither, it is written all the same. Where nobody can read
-    /// it, it is not: it may hold either, so that none of the two checksums can be given up. Who discards it first may write it.
-    fn looked<C: Controller, H: Host>(&mut self, place: usize, data: Option<&Block>, disks: &mut Disks<C, H>) {
-        let Some(job) = &self.jobs[place] else { return };
-        let (Some(data), Some((row, byte))) = (data, job.check) else { return self.end(place, Outcome::Failed) };
-        let check = self.rows.check(row, byte, disks.memory());
-        if let Some(certain) = check.certain(job.entry.id, job.block(), data) {
-            self.rows.set(row, byte, certain, disks.memory());
-        }
-        self.set(place, Stage::Ready);
+    /// What the block of a write holds is known. Its check is made certain in the batch, when that is durable: before, the block's row must not say so, since it may go to a disk for other
+    /// blocks. Where it holds neither, it is written all the same. Where nobody can read it, it is not: it may hold either, so that none of the two checksums can be given up. Who
+    /// discards it first may write it.
+    fn looked(&mut self, place: usize, sum: Option<Sum>) {
+        let Some(sum) = sum else { return self.end(place, Outcome::Failed) };
+        self.jobs.set_seen(place, sum);
+        self.jobs.set(place, Stage::Ready);
     }
 }
 

@@ -61,6 +61,11 @@ impl<const N: usize> Rows<N> {
         Some((place, true))
     }
 
+    /// The place of the one that is block `at` of the set, if it is there.
+    pub fn at_hand(&self, at: u64) -> Option<usize> {
+        self.rows.iter().position(|row| row.at == at && row.state == State::Read)
+    }
+
     /// Whether disks that did not answer have the memory of all.
     pub fn are_gone(&self) -> bool {
         self.rows.iter().all(|row| row.gone)

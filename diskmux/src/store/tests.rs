@@ -1,7 +1,7 @@
 use super::*;
 use crate::sets::DIRECTORY_BYTES;
 use crate::test_machine::{BUFFERS, Clock, Fake, Shared, WEB, connect_to, content, dma, place, set, writable};
-use disk_format::{Stripes, zeroed};
+use disk_format::{Block, Stripes, zeroed};
 use proptest::prelude::*;
 use ring::SharedMemory;
 use std::boxed::Box;
@@ -18,6 +18,8 @@ struct Machine {
     disks: Disks<Fake, Clock>,
     sets: Sets,
     store: Store,
+    /// Blocks of checks that it has room for.
+    rows: usize,
     /// What ended: token, how, and what was read.
     ended: Vec<(u64, Outcome, Option<Box<Block>>)>,
 }
@@ -26,7 +28,7 @@ fn find(platters: &[Shared], memory: SharedMemory) -> (Disks<Fake, Clock>, Sets,
     let mut disks = connect_to(platters, memory);
     let mut sets = Sets::new(Box::leak(Box::new([0; DIRECTORY_BYTES])));
     sets.find(&mut disks);
-    (disks, sets, Store::new(BUFFERS))
+    (disks, sets, Store::new(BUFFERS, component::Crc32c::of_this_processor()))
 }
 
 impl Machine {
@@ -37,7 +39,13 @@ impl Machine {
     fn over((platters, stripes, web): (Vec<Shared>, Stripes, Entry)) -> Machine {
         let memory = dma();
         let (disks, sets, store) = find(&platters, memory);
-        Machine { platters, stripes, web, memory, disks, sets, store, ended: Vec::new() }
+        Machine { platters, stripes, web, memory, disks, sets, store, rows: ROWS, ended: Vec::new() }
+    }
+
+    /// It has room for so many blocks of checks only, from now on and after each restart.
+    fn keep_rows(&mut self, rows: usize) {
+        self.rows = rows;
+        (rows..ROWS).for_each(|row| self.store.rows.lose(row));
     }
 
     fn ask(&mut self, token: u64, ask: Ask, data: Option<&Block>) -> Result<(), Refused> {
@@ -96,6 +104,7 @@ impl Machine {
     /// The component is another one.
     fn restart(&mut self) {
         (self.disks, self.sets, self.store) = find(&self.platters, self.memory);
+        self.keep_rows(self.rows);
     }
 }
 
@@ -152,6 +161,41 @@ fn a_flush_makes_durable_what_was_written_and_writes_share_theirs() {
     machine.restart();
     for block in 0..8 {
         assert_eq!(machine.one(Ask::Read(block), None), Ok(Some(9)));
+    }
+}
+
+#[test]
+fn a_batch_settles_what_the_last_one_has_changed_only_when_it_has_to() {
+    let mut machine = Machine::new(1);
+    let flushes = |machine: &mut Machine, ask, data| {
+        let before = machine.platters[0].borrow().flushes;
+        assert_eq!(machine.one(ask, data), Err(Outcome::Done));
+        machine.platters[0].borrow().flushes - before
+    };
+    assert_eq!(flushes(&mut machine, Ask::Write(0), Some(1)), 2, "of a predecessor nobody knows what is durable");
+    assert_eq!(flushes(&mut machine, Ask::Write(1), Some(2)), 1);
+    assert_eq!(flushes(&mut machine, Ask::Write(3), Some(3)), 1);
+    assert_eq!(flushes(&mut machine, Ask::Write(3), Some(4)), 2, "one of the two that it may be is given up");
+    assert_eq!(flushes(&mut machine, Ask::Discard(1), None), 1);
+    assert_eq!(flushes(&mut machine, Ask::Write(1), Some(5)), 2, "it is not to be there before the old sum is gone");
+    assert_eq!(flushes(&mut machine, Ask::Flush, None), 1);
+    // What is settled is as it was written last, and nothing else.
+    let (_, at) = machine.at(3);
+    machine.platters[0].borrow_mut().held.insert(at, Box::new([3; BLOCK_BYTES]));
+    assert_eq!(machine.one(Ask::Read(3), None), Err(Outcome::Corrupt));
+}
+
+#[test]
+fn who_needs_a_block_of_checks_gets_one_though_unsettled_blocks_have_all() {
+    let mut machine = Machine::new(2);
+    machine.keep_rows(1);
+    for round in 1..4 {
+        for block in [0, 600, 1, 601] {
+            assert_eq!(machine.one(Ask::Write(block), Some(round)), Err(Outcome::Done));
+        }
+        for block in [0, 600, 1, 601] {
+            assert_eq!(machine.one(Ask::Read(block), None), Ok(Some(round)));
+        }
     }
 }
 
@@ -256,18 +300,174 @@ fn memory_that_a_silent_disk_has_is_never_used_again() {
     assert_eq!(machine.one(Ask::Read(77), None), Ok(Some(77)));
 }
 
-/// Blocks of the random histories: some that were never written, and some on either side of the end of a block of checks.
-const BLOCKS: [u64; 10] = [0, 1, 3, 5, 509, 510, 511, 512, 513, WEB - 1];
+#[test]
+fn neighbours_go_to_a_disk_together() {
+    for (run, expected) in [(0, &[8][..]), (3, &[3, 3, 2]), (1, &[1; 8])] {
+        let mut machine = Machine::new(1);
+        for block in 0..8 {
+            assert_eq!(machine.one(Ask::Write(block), Some(1)), Err(Outcome::Done));
+        }
+        machine.platters[0].borrow_mut().run = run;
+        let runs = |machine: &mut Machine| std::mem::take(&mut machine.platters[0].borrow_mut().runs);
+        // Whatever the order in which they are asked for.
+        for block in [3, 4, 2, 5, 6, 1, 0, 7] {
+            machine
+                .ask(block, Ask::Write(block), Some(&[u8::try_from(block).expect("small") + 50; BLOCK_BYTES]))
+                .expect("taken");
+        }
+        runs(&mut machine);
+        machine.finish();
+        // The block of checks, then the data.
+        let mut written = runs(&mut machine);
+        assert_eq!(written.remove(0), 1);
+        written.sort_unstable_by(|one, other| other.cmp(one));
+        assert_eq!(written, expected, "a request has {run} blocks at most");
+        for block in [7, 1, 0, 3, 2, 5, 4, 6] {
+            machine.ask(block, Ask::Read(block), None).expect("taken");
+        }
+        machine.ended.clear();
+        machine.finish();
+        assert_eq!(runs(&mut machine).len(), expected.len());
+        for (block, _, data) in &machine.ended {
+            assert_eq!(byte_of(data.as_ref().expect("data")), u8::try_from(*block).expect("small") + 50);
+        }
+        assert_eq!(machine.ended.len(), 8);
+        let disk = machine.disks.list()[0];
+        assert_eq!((disk.queue, disk.errors), (0, 0));
+    }
+}
+
+#[test]
+fn of_neighbours_only_the_bad_one_fails() {
+    let mut machine = Machine::new(1);
+    let (_, bad) = machine.at(8);
+    machine.platters[0].borrow_mut().bad.push(bad);
+    assert_eq!(machine.one(Ask::Read(6), None), Ok(Some(6)));
+    let before = machine.disks.list()[0].errors;
+    for write in [false, true] {
+        for block in 6..10 {
+            let (ask, data) =
+                if write { (Ask::Write(block), Some(&[9; BLOCK_BYTES])) } else { (Ask::Read(block), None) };
+            machine.ask(block, ask, data).expect("taken");
+        }
+        machine.finish();
+        machine.ended.sort_unstable_by_key(|ended| ended.0);
+        for (block, outcome, data) in machine.ended.drain(..) {
+            let good = matches!(outcome, Outcome::Done) && write
+                || data.is_some_and(|data| u64::from(byte_of(&data)) == block);
+            assert_eq!(good, block != 8, "{block}: {outcome:?}");
+        }
+    }
+    let disk = machine.disks.list()[0];
+    // Together, and twice alone.
+    assert_eq!((disk.errors - before, disk.queue), (2 * u64::from(TRIES), 0));
+}
+
+#[test]
+fn neighbours_of_a_silent_disk_are_given_up_together() {
+    let mut machine = Machine::new(1);
+    assert_eq!(machine.one(Ask::Read(6), None), Ok(Some(6)));
+    let before = machine.disks.list()[0];
+    machine.platters[0].borrow_mut().silent = true;
+    // In no order, so that nobody reads ahead.
+    for block in [7, 6, 9, 8] {
+        machine.ask(block, Ask::Read(block), None).expect("taken");
+    }
+    machine.finish();
+    assert!(machine.ended.len() == 4 && machine.ended.iter().all(|ended| ended.1 == Outcome::Failed));
+    let disk = machine.disks.list()[0];
+    assert_eq!((disk.requests - before.requests, disk.errors - before.errors, disk.queue), (1, 1, 0));
+    assert_eq!(machine.store.lost.count_ones(), 4, "the disk may still write to all of them");
+}
+
+#[test]
+fn who_reads_in_a_row_has_all_disks_work() {
+    let mut machine = Machine::new(3);
+    let mut most = 0;
+    for block in 0..WEB {
+        let old = content(block).map(|data| data[0]);
+        machine.ask(77, Ask::Read(block), None).expect("taken");
+        while machine.ended.is_empty() {
+            machine.step();
+            most = most.max(machine.disks.list().iter().filter(|disk| disk.queue > 0).count());
+        }
+        let (_, outcome, data) = machine.ended.pop().expect("one");
+        assert_eq!(data.map(|data| byte_of(&data)), old, "{block}: {outcome:?}");
+    }
+    machine.finish();
+    assert_eq!(most, 3, "one block is asked for at a time");
+    let (requests, blocks) = machine.platters.iter().fold((0, 0), |(requests, blocks), platter| {
+        let runs = platter.borrow().runs.clone();
+        (requests + runs.len(), blocks + runs.iter().sum::<usize>())
+    });
+    // Every fifth was never written, stripe units are of four, and each disk has a superblock or two read at the start.
+    assert!((560..600).contains(&blocks) && requests < 320, "{blocks} blocks, {requests} requests");
+    // What was read ahead and then written is read as it was written.
+    for block in 100..108 {
+        machine.ended.clear();
+        assert_eq!(machine.one(Ask::Read(block), None).ok().flatten(), content(block).map(|data| data[0]));
+    }
+    let next = 111;
+    assert!(machine.store.ahead.find(machine.web.id, next).is_some());
+    assert_eq!(machine.one(Ask::Write(next), Some(7)), Err(Outcome::Done));
+    assert_eq!(machine.store.ahead.find(machine.web.id, next), None);
+    assert_eq!(machine.one(Ask::Read(next), None), Ok(Some(7)));
+    // What is spoilt on the disk is an error of who asks for it, and of nobody else.
+    let (member, at) = machine.at(201);
+    machine.platters[member].borrow_mut().bad.push(at);
+    for block in 112..210 {
+        let read = machine.one(Ask::Read(block), None);
+        assert_eq!(read == Err(Outcome::Failed), block == 201, "{block}: {read:?}");
+    }
+}
+
+#[test]
+fn a_flush_that_fails_lets_no_check_go_ahead_of_its_data() {
+    let mut machine = Machine::new(3);
+    // Checks, and the data of two blocks, on three disks.
+    let (row, _) = place(&machine.stripes, machine.web.first);
+    let on = |machine: &Machine, disk: usize| {
+        (1..500).find(|&block| machine.at(block).0 == disk && !block.is_multiple_of(5))
+    };
+    let [one, other] = [1, 2].map(|step| on(&machine, (row + step) % 3).expect("there is one"));
+    let (disk, _) = machine.at(one);
+    assert_eq!(machine.one(Ask::Write(one), Some(101)), Err(Outcome::Done));
+    assert_eq!(machine.one(Ask::Flush, None), Err(Outcome::Done));
+    assert_eq!(machine.one(Ask::Write(one), Some(102)), Err(Outcome::Done));
+    machine.platters[disk].borrow_mut().unflushable = true;
+    assert_eq!(machine.one(Ask::Flush, None), Err(Outcome::Failed));
+    // What it holds is looked at, and is not durable. The other one goes on, with the same block of checks.
+    machine.ended.clear();
+    machine.ask(1, Ask::Write(one), Some(&[103; BLOCK_BYTES])).expect("taken");
+    machine.ask(2, Ask::Write(other), Some(&[104; BLOCK_BYTES])).expect("taken");
+    machine.finish();
+    machine.ended.sort_unstable_by_key(|ended| ended.0);
+    assert_eq!(machine.ended.iter().map(|ended| ended.1).collect::<Vec<_>>(), [Outcome::Failed, Outcome::Done]);
+    machine.platters.iter().for_each(|platter| platter.borrow_mut().cut(|| false));
+    machine.platters[disk].borrow_mut().unflushable = false;
+    machine.restart();
+    machine.ended.clear();
+    assert_eq!(machine.one(Ask::Read(one), None), Ok(Some(101)));
+}
+
+/// Blocks of the random histories: neighbours, some that were never written, and some on either side of the end of a block of checks.
+const BLOCKS: [u64; 15] = [0, 1, 2, 505, 506, 507, 508, 509, 510, 511, 512, 513, 514, 515, WEB - 1];
+/// Those of them that are read in a row, so that the ones behind are read ahead.
+const ROW: core::ops::Range<u64> = 505..510;
 
 #[derive(Clone, Debug)]
 enum Act {
     Read(usize),
+    /// Those of [`ROW`], one after the other.
+    Scan,
     Write(usize, u8),
     Discard(usize),
     Flush,
     Steps(usize),
     /// A block of data, or of checks, cannot be read or written from now on.
     Spoil(usize),
+    /// A disk cannot be flushed from now on.
+    Stick(usize),
     /// All can again.
     Heal,
     /// The component is killed; its disks do some of what they were given.
@@ -280,11 +480,13 @@ fn act() -> impl Strategy<Value = Act> {
     let block = 0..BLOCKS.len();
     prop_oneof![
         3 => block.clone().prop_map(Act::Read),
+        2 => Just(Act::Scan),
         6 => (block.clone(), 1_u8..255).prop_map(|(block, byte)| Act::Write(block, byte)),
         1 => block.prop_map(Act::Discard),
         2 => Just(Act::Flush),
         8 => (0_usize..12).prop_map(Act::Steps),
         1 => (0..BLOCKS.len() + 2).prop_map(Act::Spoil),
+        1 => (0_usize..3).prop_map(Act::Stick),
         1 => Just(Act::Heal),
         1 => any::<u64>().prop_map(Act::Kill),
         1 => any::<u64>().prop_map(Act::Cut),
@@ -395,8 +597,10 @@ proptest! {
     /// Whoever dies, whatever cannot be read or written, and whenever the power fails: what was flushed is there, what was written and not
     /// flushed is there or what was there before, no block is an error once it can be read, and a request that is given to a successor ends as if there had been no other one.
     #[test]
-    fn nothing_that_was_flushed_is_lost(count in 1_u16..4, acts in proptest::collection::vec(act(), 1..120)) {
+    fn nothing_that_was_flushed_is_lost(count in 1_u16..4, rows in 1_usize..4, run in 0_usize..4, acts in proptest::collection::vec(act(), 1..120)) {
         let mut machine = Machine::new(count);
+        machine.keep_rows(rows);
+        machine.platters.iter().for_each(|platter| platter.borrow_mut().run = run);
         let mut model = Model::new();
         for act in acts {
             let asked = match act {
@@ -418,6 +622,14 @@ proptest! {
                 ask(&mut machine, &mut model, open);
             }
             match act {
+                Act::Scan => {
+                    for block in ROW {
+                        model.last += 1;
+                        let open = Open { token: model.last, ask: Ask::Read(block), byte: 0 };
+                        model.open.push(open);
+                        ask(&mut machine, &mut model, open);
+                    }
+                }
                 Act::Steps(count) => steps(&mut machine, &mut model, count),
                 Act::Spoil(which) => {
                     let rows = which.checked_sub(BLOCKS.len()).and_then(|row| u64::try_from(row).ok());
@@ -428,9 +640,19 @@ proptest! {
                     machine.platters[member].borrow_mut().bad.push(block);
                     model.faults = true;
                 }
-                Act::Heal => machine.platters.iter().for_each(|platter| platter.borrow_mut().bad.clear()),
+                Act::Stick(member) => {
+                    let count = machine.platters.len();
+                    machine.platters[member % count].borrow_mut().unflushable = true;
+                    model.faults = true;
+                }
+                Act::Heal => machine.platters.iter().for_each(|platter| {
+                    platter.borrow_mut().bad.clear();
+                    platter.borrow_mut().unflushable = false;
+                }),
                 Act::Kill(seed) => {
                     let (memory, mut some) = (machine.memory, bits(seed));
+                    // A set of which no disk can be flushed is not opened.
+                    machine.platters.iter().for_each(|platter| platter.borrow_mut().unflushable = false);
                     machine.platters.iter().for_each(|platter| platter.borrow_mut().abandon(memory, &mut some));
                     machine.restart();
                     for open in model.open.clone() {
@@ -441,6 +663,7 @@ proptest! {
                     let mut some = bits(seed);
                     for platter in &machine.platters {
                         platter.borrow_mut().bad.clear();
+                        platter.borrow_mut().unflushable = false;
                         platter.borrow_mut().cut(&mut some);
                     }
                     machine.restart();

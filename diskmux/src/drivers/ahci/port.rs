@@ -4,7 +4,7 @@
 //! commands it was: the port is reset, and those that had not ended are given again, one after the other and not queued, so that the one that
 //! cannot be done fails and the others do not.
 
-use super::super::{Done, Geometry, Op, Registers, Request, Sleep, halves};
+use super::super::{Done, Geometry, MAX_RUN, Op, Registers, Request, Sleep, halves};
 use super::identity::Identity;
 use super::{ANSWER_LOOKS, DEPTH, Hba, READY_LOOKS, reg as hba_reg};
 use core::sync::atomic::{Ordering, fence};
@@ -64,11 +64,12 @@ const LINKED: u32 = 3;
 const RESET_LINK: u32 = 1;
 
 /// The driver's own memory for a port: the command list, of which the first half is used; the frames; a command table for each slot, which begins with
-/// the command and has its only region of memory behind.
+/// the command and has its regions of memory behind.
 const FRAMES: usize = 512;
 const TABLES: usize = 1024;
-const TABLE_BYTES: usize = 256;
+const TABLE_BYTES: usize = REGIONS + REGION_BYTES * MAX_RUN;
 const REGIONS: usize = 0x80;
+const REGION_BYTES: usize = 16;
 const HEADER_BYTES: usize = 32;
 /// Bytes of it.
 pub const OWN_BYTES: usize = TABLES + DEPTH * TABLE_BYTES;
@@ -109,7 +110,8 @@ pub(super) enum State {
 #[derive(Clone, Copy, Debug)]
 struct Slot {
     block: u64,
-    buffer: usize,
+    /// How many; where they lie in the memory stands in the slot's command table as long as it has the request.
+    blocks: u8,
     tag: u16,
     op: Op,
 }
@@ -177,7 +179,7 @@ impl Port {
         queued: bool,
         depth: usize,
     ) -> Result<(Port, Geometry), &'static str> {
-        let none = Slot { block: 0, buffer: 0, tag: 0, op: Op::Flush };
+        let none = Slot { block: 0, blocks: 0, tag: 0, op: Op::Flush };
         let mut port = Port {
             number,
             own,
@@ -207,7 +209,8 @@ impl Port {
             return Err("what is at it is no ATA disk");
         }
         port.go(hba);
-        port.place(hba, 0, [IDENTIFY.into(), 0, 0, 0], false, Some((own + IDENTITY, 512)));
+        port.put_region(hba, 0, 0, own + IDENTITY, 512);
+        port.place(hba, 0, [IDENTIFY.into(), 0, 0, 0], false, 1);
         hba.registers.write(at(number, reg::ISSUED), 1);
         let answered = hba.wait_for(at(number, reg::ISSUED), 1, 0, ANSWER_LOOKS);
         let wrong = hba.registers.read(at(number, reg::STATUS)) & ERRORS != 0;
@@ -260,9 +263,9 @@ impl Port {
     }
 
     /// Puts a command into a slot (sections 4.2.2 and 4.2.3; the frame is the "Register - Host to Device" of Serial ATA): the command with its lower features
-    /// in bits 31..24 in the place of bits 15..8, lower and upper half of the address, and the count. The memory is `region`, which the disk
-    /// reads with `out`.
-    fn place<R, S>(&self, hba: &Hba<R, S>, slot: usize, words: [u32; 4], out: bool, region: Option<(usize, u32)>) {
+    /// in bits 31..24 in the place of bits 15..8, lower and upper half of the address, and the count. The memory is that of so many [regions](Port::put_region), which the
+    /// disk reads with `out`.
+    fn place<R, S>(&self, hba: &Hba<R, S>, slot: usize, words: [u32; 4], out: bool, regions: u8) {
         let [command, low, high, count] = words;
         let (header, table) = (self.own + HEADER_BYTES * slot, self.own + TABLES + TABLE_BYTES * slot);
         let put = |at: usize, word: u32| {
@@ -272,23 +275,28 @@ impl Port {
         // A frame to the disk, which is a command.
         put(table, 0x27 | 0x80 << 8 | (command & 0xff) << 16 | (command & 0xff00) << 16);
         [low | LBA << 24, high, count, 0].into_iter().zip(1..).for_each(|(word, i)| put(table + 4 * i, word));
-        if let Some((buffer, bytes)) = region {
-            let [low, high] = halves(hba.physical + buffer as u64);
-            let words = [low, high, 0, bytes - 1];
-            words.into_iter().enumerate().for_each(|(i, word)| put(table + REGIONS + 4 * i, word));
-        }
         let [low, high] = halves(hba.physical + table as u64);
         // Five words of command, the direction, and the number of regions.
-        put(header, 5 | u32::from(out) << 6 | u32::from(region.is_some()) << 16);
+        put(header, 5 | u32::from(out) << 6 | u32::from(regions) << 16);
         [0, low, high].into_iter().zip(1..).for_each(|(word, i)| put(header + 4 * i, word));
+    }
+
+    /// Puts a region of memory into the command table of a slot (section 4.2.3.3).
+    fn put_region<R, S>(&self, hba: &Hba<R, S>, slot: usize, index: usize, buffer: usize, bytes: u32) {
+        let [low, high] = halves(hba.physical + buffer as u64);
+        let at = self.own + TABLES + TABLE_BYTES * slot + REGIONS + REGION_BYTES * index;
+        for (i, word) in [low, high, 0, bytes - 1].into_iter().enumerate() {
+            // All of it lies in the port's own memory.
+            let _ = hba.memory.store32(at + 4 * i, word);
+        }
     }
 
     /// Gives the disk what is in a slot.
     fn issue<R: Registers, S: Sleep>(&mut self, hba: &mut Hba<R, S>, index: usize, queued: bool) {
-        let Slot { block, buffer, op, .. } = self.slots[index];
+        let Slot { block, blocks, op, .. } = self.slots[index];
         let [a, b, c, d, e, f, ..] = (block * u64::from(self.sectors)).to_le_bytes();
         let (low, high) = (u32::from_le_bytes([a, b, c, 0]), u32::from_le_bytes([d, e, f, 0]));
-        let count = u32::from(self.sectors);
+        let count = u32::from(self.sectors) * u32::from(blocks);
         let command = |command: u8| u32::from(command);
         // A queued command has its slot in the place of the count, which is among the features.
         let tag = u32::from(index.to_le_bytes()[0]) << 3;
@@ -299,8 +307,7 @@ impl Port {
             (Op::Read, true) => [command(READ_QUEUED) | count << 8, low, high, tag],
             (Op::Write, true) => [command(WRITE_QUEUED) | count << 8, low, high, tag],
         };
-        let region = (op != Op::Flush).then_some((buffer, BLOCK));
-        self.place(hba, index, words, op == Op::Write, region);
+        self.place(hba, index, words, op == Op::Write, blocks);
         self.issued |= 1 << index;
         self.alone = !queued;
         fence(Ordering::SeqCst);
@@ -311,10 +318,10 @@ impl Port {
     }
 
     /// Takes a request. False when there is no room for it now.
-    pub(super) fn give<R: Registers, S: Sleep>(&mut self, hba: &mut Hba<R, S>, tag: u16, request: Request) -> bool {
+    pub(super) fn give<R: Registers, S: Sleep>(&mut self, hba: &mut Hba<R, S>, tag: u16, request: Request<'_>) -> bool {
         let free = self.usable & !(self.issued | self.waiting | self.good | self.bad);
         let Some(index) = usize::try_from(free.trailing_zeros()).ok().filter(|_| free != 0) else { return false };
-        let Request { op, block, buffer, .. } = request;
+        let Request { op, block, buffers, .. } = request;
         let bit = 1 << index;
         let queued = self.queued && op != Op::Flush;
         if self.state == State::Dead {
@@ -322,7 +329,12 @@ impl Port {
         } else if self.waiting != 0 || self.issued != 0 && (self.alone || !queued && op != Op::Flush) {
             return false;
         }
-        self.slots[index] = Slot { block, buffer, tag, op };
+        for (i, &buffer) in buffers.iter().enumerate() {
+            self.put_region(hba, index, i, buffer, BLOCK);
+        }
+        // It was seen that there are so few.
+        let blocks = u8::try_from(buffers.len()).unwrap_or(0);
+        self.slots[index] = Slot { block, blocks, tag, op };
         match self.state {
             State::Ready if queued || self.issued == 0 => self.issue(hba, index, queued),
             State::Dead => {}
@@ -431,5 +443,10 @@ impl Port {
 
 const _: () = {
     assert!(DEPTH <= 16 && FRAMES >= HEADER_BYTES * DEPTH && TABLES >= FRAMES + 256);
-    assert!(REGIONS + 16 <= TABLE_BYTES && IDENTITY + 512 <= OWN_BYTES && OWN_BYTES.is_multiple_of(ALIGN));
+    assert!(
+        TABLE_BYTES.is_multiple_of(128)
+            && MAX_RUN * 8 < 256
+            && IDENTITY + 512 <= OWN_BYTES
+            && OWN_BYTES.is_multiple_of(ALIGN)
+    );
 };

@@ -76,21 +76,21 @@ impl Pair {
         self.at + PAGE
     }
 
-    /// Submits a command (section 4.2): its number, what it is, the namespace, the address in the memory, and the words from the tenth on.
+    /// Submits a command (section 4.2): its number, what it is, the namespace, both words about its memory, and the words from the tenth on.
     pub fn submit<R: Registers>(
         &mut self,
         device: &mut Device<R>,
         number: u16,
         code: u32,
         namespace: u32,
-        at: usize,
+        pages: [u64; 2],
         words: [u32; 3],
     ) {
         let entry = self.submissions() + COMMAND_BYTES * usize::from(self.tail);
-        let [low, high] = halves(device.physical + at as u64);
+        let [[low, high], [more_low, more_high]] = pages.map(halves);
         let [ten, eleven, twelve] = words;
         let first = [code | u32::from(number) << 16, namespace, 0, 0, 0, 0, low, high];
-        let second = [0, 0, ten, eleven, twelve, 0, 0, 0];
+        let second = [more_low, more_high, ten, eleven, twelve, 0, 0, 0];
         for (i, word) in first.into_iter().chain(second).enumerate() {
             // It lies in the page.
             let _ = device.memory.store32(entry + 4 * i, word);
