@@ -123,6 +123,18 @@ impl Component {
         unsafe { SharedMemory::new(base, request_page::BYTES) }
     }
 
+    /// The data behind the slots of the ring called `name`, which both of its ends can write at any time; `None` where there is none.
+    pub fn ring_data(&self, name: &str) -> Option<SharedMemory> {
+        let count = usize::try_from(self.info.ring_count).unwrap_or(usize::MAX);
+        let index = self.info.rings.iter().take(count).position(|ring| ring.name.as_str() == name)?;
+        let ring = self.info.rings.get(index).filter(|ring| ring.data_pages != 0)?;
+        let base = layout::RINGS + index as u64 * layout::RING_STRIDE + offset_behind(ring.slots);
+        let base = core::ptr::with_exposed_provenance_mut(address(base));
+        // SAFETY: the core maps so many writable pages there for the component's lifetime; no Rust reference points into them, for they are
+        // reached by this memory only.
+        Some(unsafe { SharedMemory::new(base, address(u64::from(ring.data_pages) * PAGE_SIZE)) })
+    }
+
     fn find_ring(&self, name: &str, producer: bool) -> Option<(usize, &'static RingInfo)> {
         let count = usize::try_from(self.info.ring_count).unwrap_or(usize::MAX);
         let mut rings = self.info.rings.iter().take(count).enumerate();

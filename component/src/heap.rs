@@ -18,16 +18,23 @@ use abi::vm::Seat;
 /// ```
 #[derive(Debug)]
 pub struct Heap<K: 'static> {
-    // Two tables, since a large key would leave a hole beside each place.
+    // Two tables, since a large key would leave a hole beside each seat. Both in the order of the heap, so that who is compared lies side by side.
     keys: Table<K>,
-    /// Of each seat: where in `order` it is, plus 1, as there are at most 65,535; 0 when it is not in.
+    seats: Table<Seat>,
+    /// Of each seat: where it is, plus 1, as there are at most 65,535; 0 when it is not in.
     places: Table<u16>,
-    /// Seats, each behind its parent.
-    order: Table<Seat>,
     len: usize,
 }
 
 const _: () = assert!(abi::limits::MAX_SEATS <= u16::MAX as usize);
+
+/// What stands for a place in the heap.
+// There are at most as many places as seats.
+#[allow(clippy::cast_possible_truncation)]
+#[inline]
+fn number(at: usize) -> u16 {
+    (at + 1) as u16
+}
 
 impl<K: Copy + Ord + Default> Heap<K> {
     /// What a heap takes of [`abi::note::TableBytes::per_seat`].
@@ -37,7 +44,7 @@ impl<K: Copy + Ord + Default> Heap<K> {
 
     /// The empty heap.
     pub fn new(tables: &mut Tables) -> Self {
-        Heap { keys: tables.per_seat(), places: tables.per_seat(), order: tables.per_seat(), len: 0 }
+        Heap { keys: tables.per_seat(), seats: tables.per_seat(), places: tables.per_seat(), len: 0 }
     }
 
     /// How many seats are in it.
@@ -53,18 +60,17 @@ impl<K: Copy + Ord + Default> Heap<K> {
     /// Whether `seat` is in it.
     #[inline]
     pub fn contains(&self, seat: Seat) -> bool {
-        self.places.get(seat.index()).is_some_and(|&place| place != 0)
+        self.place(seat).is_some()
     }
 
     /// The key of `seat`; `None` when it is not in.
     #[inline]
     pub fn get(&self, seat: Seat) -> Option<K> {
-        self.contains(seat).then(|| self.keys[seat.index()])
+        self.place(seat).map(|at| self.keys[at])
     }
 
     /// Takes all seats out.
     pub fn clear(&mut self) {
-        self.keys.clear();
         self.places.clear();
         self.len = 0;
     }
@@ -72,78 +78,105 @@ impl<K: Copy + Ord + Default> Heap<K> {
     /// The seat with the least key, and that key.
     #[inline]
     pub fn first(&self) -> Option<(Seat, K)> {
-        let seat = *self.order.get(..self.len)?.first()?;
-        Some((seat, self.keys[seat.index()]))
+        let seat = *self.seats.get(..self.len)?.first()?;
+        Some((seat, self.keys[0]))
     }
 
     /// Puts `seat` in, or gives it another key. Nothing happens when there is no such seat.
     #[inline]
     pub fn set(&mut self, seat: Seat, key: K) {
-        let len = self.len;
-        let (Some(old), Some(&mut place)) = (self.keys.reach(seat.index()), self.places.reach(seat.index())) else {
-            return;
-        };
-        *old = key;
+        let Some(&mut place) = self.places.reach(seat.index()) else { return };
         let at = match place {
             0 => {
-                self.order.reach(len);
+                let len = self.len;
+                self.keys.reach(len);
+                self.seats.reach(len);
                 self.len += 1;
-                self.put(len, seat);
                 len
             }
             place => usize::from(place) - 1,
         };
-        self.settle(at);
+        self.settle(at, seat, key);
+    }
+
+    /// Gives the seat that is first a key that is no less: it comes behind all to which it is compared and that have the same. Nothing happens
+    /// when none is in.
+    #[inline]
+    pub fn put_back(&mut self, key: K) {
+        if let Some(&seat) = self.seats.get(..self.len).and_then(<[Seat]>::first) {
+            self.sink(0, seat, key);
+        }
     }
 
     /// Takes `seat` out and returns its key; `None` when it is not in.
     #[inline]
     pub fn remove(&mut self, seat: Seat) -> Option<K> {
-        let place = self.places.get_mut(seat.index())?;
-        let at = usize::from(core::mem::take(place).checked_sub(1)?);
-        let key = self.keys[seat.index()];
+        let at = self.place(seat)?;
+        self.places[seat.index()] = 0;
+        let key = self.keys[at];
         self.len -= 1;
         if at < self.len {
-            let last = self.order[self.len];
-            self.put(at, last);
-            self.settle(at);
+            let last = self.len;
+            self.settle(at, self.seats[last], self.keys[last]);
         }
         Some(key)
     }
 
-    fn put(&mut self, at: usize, seat: Seat) {
-        self.order[at] = seat;
-        // At most as many as there are seats.
-        self.places[seat.index()] = u16::try_from(at + 1).unwrap_or(0);
+    /// Where `seat` is.
+    #[inline]
+    fn place(&self, seat: Seat) -> Option<usize> {
+        usize::from(*self.places.get(seat.index())?).checked_sub(1)
     }
 
-    fn key(&self, at: usize) -> K {
-        self.keys[self.order[at].index()]
+    #[inline]
+    fn put(&mut self, at: usize, seat: Seat, key: K) {
+        self.keys[at] = key;
+        self.seats[at] = seat;
+        self.places[seat.index()] = number(at);
     }
 
-    /// Moves the seat at `at` up or down to where its key belongs.
-    fn settle(&mut self, mut at: usize) {
-        let seat = self.order[at];
-        let key = self.keys[seat.index()];
-        while at > 0 && key < self.key((at - 1) / 2) {
-            self.put(at, self.order[(at - 1) / 2]);
-            at = (at - 1) / 2;
+    /// Puts a seat to where its key belongs, above or below `at`, where nobody is.
+    fn settle(&mut self, mut at: usize, seat: Seat, key: K) {
+        while let Some(above) = at.checked_sub(1) {
+            let parent = above / 2;
+            if self.keys[parent] <= key {
+                break;
+            }
+            self.put(at, self.seats[parent], self.keys[parent]);
+            at = parent;
         }
+        self.sink(at, seat, key);
+    }
+
+    /// Puts a seat to where its key belongs, at or below `at`, where nobody is.
+    #[inline]
+    fn sink(&mut self, mut at: usize, seat: Seat, key: K) {
+        // As many of each as are in the heap: each place is compared with their number once.
+        let (Some(keys), Some(seats)) = (self.keys.get_mut(..self.len), self.seats.get_mut(..self.len)) else { return };
+        let places = &mut self.places;
+        let mut put = |at: usize, seat: Seat| {
+            if let Some(place) = places.get_mut(seat.index()) {
+                *place = number(at);
+            }
+        };
         loop {
             let mut child = 2 * at + 1;
-            if child >= self.len {
+            let Some(&(mut least)) = keys.get(child) else { break };
+            if let Some(&other) = keys.get(child + 1)
+                && other < least
+            {
+                (child, least) = (child + 1, other);
+            }
+            if key < least {
                 break;
             }
-            if child + 1 < self.len && self.key(child + 1) < self.key(child) {
-                child += 1;
-            }
-            if key <= self.key(child) {
-                break;
-            }
-            self.put(at, self.order[child]);
+            let below = seats[child];
+            (keys[at], seats[at]) = (least, below);
+            put(at, below);
             at = child;
         }
-        self.put(at, seat);
+        (keys[at], seats[at]) = (key, seat);
+        put(at, seat);
     }
 }
 

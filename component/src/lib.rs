@@ -8,6 +8,7 @@ extern crate alloc;
 
 mod complaints;
 mod component;
+mod crc;
 mod heap;
 mod keep;
 mod kicks;
@@ -26,6 +27,7 @@ pub mod virtio;
 
 pub use crate::complaints::Complaints;
 pub use crate::component::{Component, Dma, IdleTimes, SwapWindow, VmDisk, VmNic};
+pub use crate::crc::Crc32c;
 pub use crate::heap::Heap;
 pub use crate::keep::{KEEP_HEADER_BYTES, Keep};
 pub use crate::logger::print;

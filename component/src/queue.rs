@@ -68,6 +68,35 @@ impl Links {
     fn reach(&mut self, end: u32) -> Option<&mut Link> {
         self.0.reach(end as usize - 1)
     }
+
+    /// Puts `place` into a ring: in front of `other`, so that it is the last where `other` is the first; into one of its own where there is none. False
+    /// when it is beyond the table.
+    #[inline]
+    pub fn join<P: Place>(&mut self, place: P, other: Option<P>) -> bool {
+        let me = end(place);
+        let Some(link) = self.reach(me) else { return false };
+        let Some(next) = other.map(end) else {
+            *link = Link { next: me, previous: me };
+            return true;
+        };
+        let previous = core::mem::replace(&mut self.at(next).previous, me);
+        self.at(previous).next = me;
+        *self.at(me) = Link { next, previous };
+        true
+    }
+
+    /// Takes `place` out of its ring. Who came behind it; `None` where it was alone.
+    #[inline]
+    pub fn part<P: Place>(&mut self, place: P) -> Option<P> {
+        let me = end(place);
+        let Link { next, previous } = *self.at(me);
+        if next == me {
+            return None;
+        }
+        self.at(previous).next = next;
+        self.at(next).previous = previous;
+        self::place(next)
+    }
 }
 
 /// A list. Places are in no list when they are pushed, and in this one when they are removed: the callers keep a state for each
@@ -124,31 +153,26 @@ impl<P: Place> List<P> {
 
     /// Puts `place` at the end.
     pub fn push_back(&mut self, links: &mut Links, place: P) {
-        let me = end(place);
-        if self.insert(links, me) {
-            self.last = me;
+        if self.insert(links, place) {
+            self.last = end(place);
         }
     }
 
     /// Puts `place` at the start.
     pub fn push_front(&mut self, links: &mut Links, place: P) {
-        let me = end(place);
-        if self.insert(links, me) {
-            self.first = me;
+        if self.insert(links, place) {
+            self.first = end(place);
         }
     }
 
-    /// Links `me` in between the last place and the first. False when it is beyond the table.
+    /// Links `place` in between the last place and the first. False when it is beyond the table.
     #[inline]
-    fn insert(&mut self, links: &mut Links, me: u32) -> bool {
-        let Some(link) = links.reach(me) else { return false };
+    fn insert(&mut self, links: &mut Links, place: P) -> bool {
+        if !links.join(place, self.first()) {
+            return false;
+        }
         if self.len == 0 {
-            *link = Link { next: me, previous: me };
-            (self.first, self.last) = (me, me);
-        } else {
-            *link = Link { next: self.first, previous: self.last };
-            links.at(self.last).next = me;
-            links.at(self.first).previous = me;
+            (self.first, self.last) = (end(place), end(place));
         }
         self.len += 1;
         true
@@ -168,6 +192,20 @@ impl<P: Place> List<P> {
         let place = self.first()?;
         self.remove(links, place);
         Some(place)
+    }
+
+    /// Puts `other`, which is in no list, in the place of `place`, which is taken out.
+    pub fn replace(&mut self, links: &mut Links, place: P, other: P) {
+        let (me, its) = (end(place), end(other));
+        if !links.join(other, Some(place)) {
+            return self.remove(links, place);
+        }
+        links.part(place);
+        for named in [&mut self.first, &mut self.last] {
+            if *named == me {
+                *named = its;
+            }
+        }
     }
 
     /// Takes `place` out, wherever it is.
@@ -207,6 +245,7 @@ mod tests {
         Pop,
         Rotate,
         Remove(Slot),
+        Replace(Slot, Slot),
     }
 
     fn step() -> impl Strategy<Value = Step> {
@@ -216,7 +255,8 @@ mod tests {
             slot().prop_map(Step::Front),
             Just(Step::Pop),
             Just(Step::Rotate),
-            slot().prop_map(Step::Remove)
+            slot().prop_map(Step::Remove),
+            (slot(), slot()).prop_map(|(slot, other)| Step::Replace(slot, other))
         ]
     }
 
@@ -248,6 +288,13 @@ mod tests {
                         let first = models[which].pop_front();
                         models[which].extend(first);
                         prop_assert_eq!(lists[which].rotate(&mut links), first);
+                    }
+                    Step::Replace(slot, other) => {
+                        let at = models[which].iter().position(|&this| this == slot);
+                        if let Some(at) = at.filter(|_| !models.iter().any(|model| model.contains(&other))) {
+                            models[which][at] = other;
+                            lists[which].replace(&mut links, slot, other);
+                        }
                     }
                     Step::Remove(slot) => {
                         if let Some(at) = models[which].iter().position(|&other| other == slot) {

@@ -28,12 +28,16 @@ pub enum Command {
     Machine,
     /// Shows how many VMs are in, out and on their way.
     Wakes,
+    /// Lists what VMs are charged with, and shows where the processor's time has gone.
+    Charges,
     /// Shows what lies in the pool of VMs that are out.
     Swap,
     /// Lists disks, sets of disks, and what is on them.
     Disks,
     /// Reads all of a virtual disk and judges it.
     Scrub(Name),
+    /// Takes a snapshot of a virtual disk, with this name.
+    Snapshot(Name, Name),
     /// Kills a component.
     Kill(Name),
     /// Lists the policies that can fill the components' roles.
@@ -60,7 +64,7 @@ pub enum Command {
 }
 
 /// Word, arguments and explanation of each command.
-pub const HELP: [(&str, &str, &str); 21] = [
+pub const HELP: [(&str, &str, &str); 23] = [
     ("help", "", "lists the commands"),
     ("vms", "", "lists the VMs"),
     ("vm", "N", "shows the VM in slot N and its share"),
@@ -68,10 +72,12 @@ pub const HELP: [(&str, &str, &str); 21] = [
     ("components", "", "lists the components"),
     ("images", "", "lists the images that VMs can be created from"),
     ("machine", "", "shows time, counters, and what is done against side channels"),
+    ("charges", "", "shows what each VM is charged with, and where the processor's time has gone"),
     ("wakes", "", "shows how many VMs are in, out and on their way, and how long those that were called have waited"),
     ("swap", "", "shows how many VMs lie in the pool of those that are out, and what they take of it"),
     ("disks", "", "lists disks, sets of disks, and what is on the one in use"),
     ("scrub", "NAME", "reads all of a virtual disk and says which blocks are not what was written"),
+    ("disk", "snapshot NAME NEW", "keeps what a virtual disk holds now as another one, NEW, which is never written"),
     ("kill", "NAME", "kills a component, which is restarted from its module"),
     (
         "policy",
@@ -117,9 +123,16 @@ impl Command {
             "images" => none(Command::Images),
             "machine" => none(Command::Machine),
             "wakes" => none(Command::Wakes),
+            "charges" => none(Command::Charges),
             "swap" => none(Command::Swap),
             "disks" => none(Command::Disks),
             "scrub" => name(rest).map(Command::Scrub).ok_or(wrong),
+            "disk" => {
+                let (verb, rest) = split(rest);
+                let (of, new) = split(rest);
+                let names = (name(of).ok_or(wrong)?, name(new).ok_or(wrong)?);
+                if verb == "snapshot" { Ok(Command::Snapshot(names.0, names.1)) } else { Err(wrong) }
+            }
             "kill" => name(rest).map(Command::Kill).ok_or(wrong),
             "policy" if rest.is_empty() => Ok(Command::Policies),
             "policy" => {
@@ -162,9 +175,11 @@ impl Command {
             Command::Images => "images",
             Command::Machine => "machine",
             Command::Wakes => "wakes",
+            Command::Charges => "charges",
             Command::Swap => "swap",
             Command::Disks => "disks",
             Command::Scrub(_) => "scrub",
+            Command::Snapshot(..) => "disk",
             Command::Kill(_) => "kill",
             Command::Policies | Command::Policy(..) => "policy",
             Command::Create(..) => "create",
@@ -220,9 +235,11 @@ mod tests {
             ("images", Command::Images),
             ("machine", Command::Machine),
             ("wakes", Command::Wakes),
+            ("charges", Command::Charges),
             ("swap", Command::Swap),
             ("disks", Command::Disks),
             ("scrub web", Command::Scrub(name("web"))),
+            ("disk snapshot web web-1", Command::Snapshot(name("web"), name("web-1"))),
             ("kill netmux", Command::Kill(name("netmux"))),
             ("policy", Command::Policies),
             ("policy  sched   stride ", Command::Policy(name("sched"), name("stride"))),
@@ -250,7 +267,12 @@ mod tests {
     #[test]
     fn the_list_is_complete() {
         for (word, takes, _) in HELP {
-            let line = format!("{word} {}", if takes.is_empty() || takes.starts_with('[') { "" } else { "1" });
+            let rest = match takes.split_once(' ') {
+                _ if takes.is_empty() || takes.starts_with('[') => "",
+                Some(("snapshot", _)) => "snapshot 1 2",
+                _ => "1",
+            };
+            let line = format!("{word} {rest}");
             assert_eq!(parse(&line).expect(word).word(), word);
         }
     }
@@ -277,6 +299,11 @@ mod tests {
             "kill a b",
             "disks 1",
             "scrub",
+            "disk",
+            "disk snapshot web",
+            "disk snapshot web a b",
+            "disk snapshot web a-name-of-17-chars",
+            "disk copy web a",
             "create",
             "poweroff now",
             "state",

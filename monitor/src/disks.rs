@@ -4,7 +4,7 @@ use crate::command::Command;
 use crate::host::{Asked, Host};
 use crate::session::Session;
 use crate::step::{Job, Step, Walk};
-use abi::disk::{DiskReply, disk_state, driver, entry_kind, problem, set_state};
+use abi::disk::{DiskReply, disk_state, driver, entry_kind, problem, set_state, snapshot};
 use abi::limits::Name;
 use abi::message::Message;
 use core::fmt::{Display, Formatter, Result};
@@ -14,6 +14,7 @@ impl Session {
     pub(crate) fn ask_disks(&mut self, command: Command, step: Walk, host: &mut impl Host) {
         let step = match (command, step) {
             (Command::Scrub(_), Walk::Disk(_)) => Walk::Entry(0),
+            (Command::Snapshot(name, new), _) => Walk::Snapshot(name, new),
             _ => step,
         };
         self.last_id = self.last_id.wrapping_add(1).max(1);
@@ -46,12 +47,14 @@ impl Session {
             }
         };
         let found = reply != DiskReply::None;
+        // Seats without such a VM were passed over.
+        let step = if let DiskReply::VmLoad { index, .. } = reply { Walk::VmLoad(index) } else { step };
         if let (Command::Scrub(wanted), Walk::Entry(index)) = (command, step) {
             return match reply {
                 DiskReply::Entry { name, .. } if name == wanted => self.ask_disks(command, Walk::Scrub(index), host),
                 _ => match step.next(found) {
-                    Some(next) => self.ask_disks(command, next, host),
-                    None => {
+                    Some(next @ Walk::Entry(_)) => self.ask_disks(command, next, host),
+                    _ => {
                         host.print(format_args!("error scrub: no virtual disk {wanted}; \"disks\" lists them"));
                         self.finish();
                     }
@@ -60,6 +63,12 @@ impl Session {
         }
         if let (Walk::Scrub(_), Command::Scrub(name), false) = (step, command, found) {
             host.print(format_args!("error scrub: {name} is no virtual disk, or another one is being read; try again"));
+            return self.finish();
+        }
+        if let (DiskReply::Snapped { why, needed, free }, Command::Snapshot(name, new)) = (reply, command)
+            && why != snapshot::TAKEN
+        {
+            host.print(format_args!("error {word}: {}", Refusal { why, needed, free, name, new }));
             return self.finish();
         }
         if found {
@@ -82,9 +91,9 @@ impl Session {
         }
     }
 
-    /// Whether the disk component reads a virtual disk, which takes as long as that.
-    pub fn waits_for_scrub(&self) -> bool {
-        matches!(self.job, Some(Job { step: Step::Disks(Walk::Scrub(_)), .. }))
+    /// Whether the disk component reads a virtual disk, or takes a snapshot of one, which takes as long as that.
+    pub fn waits_for_disks(&self) -> bool {
+        matches!(self.job, Some(Job { step: Step::Disks(Walk::Scrub(_) | Walk::Snapshot(..)), .. }))
     }
 }
 
@@ -136,20 +145,73 @@ impl Display for Line {
                     _ => f.write_str("what=?"),
                 }
             }
-            DiskReply::Entry { kind, name, first, blocks, .. } => {
+            DiskReply::Entry { kind, name, first, blocks, beneath, .. } => {
                 let kind = match kind {
                     entry_kind::SWAP => "swap",
                     entry_kind::DISK => "disk",
                     entry_kind::READ_ONLY => "read-only",
                     _ => "?",
                 };
-                write!(f, "entry name={name} kind={kind} blocks={blocks} first={first}")
+                write!(f, "entry name={name} kind={kind} blocks={blocks} first={first}")?;
+                if beneath == Name::EMPTY { Ok(()) } else { write!(f, " beneath={beneath}") }
+            }
+            DiskReply::DiskLoad { index, queue, p50_us, p99_us } => {
+                write!(f, "load disk={index} queue={queue} p50_us={p50_us} p99_us={p99_us}")
+            }
+            DiskReply::VmLoad { vm, disk, requests, errors, queue, p50_us, p99_us, .. } => {
+                let (index, incarnation) = (vm.slot, vm.generation);
+                write!(
+                    f,
+                    "load index={index} incarnation={incarnation} name={disk} requests={requests} errors={errors} queue={queue} p50_us={p50_us} p99_us={p99_us}"
+                )
+            }
+            DiskReply::Snapped { .. } => {
+                let Command::Snapshot(name, new) = self.1 else { return f.write_str("snapshot") };
+                write!(f, "snapshot of={name} name={new}")
             }
             DiskReply::Scrubbed { empty, good, bad, first_bad, .. } => {
                 let name = if let Command::Scrub(name) = self.1 { name } else { Name::EMPTY };
                 write!(f, "scrubbed name={name} empty={empty} good={good} bad={bad}")?;
                 if bad > 0 { write!(f, " first_bad={first_bad}") } else { Ok(()) }
             }
+        }
+    }
+}
+
+/// Why there is no snapshot.
+struct Refusal {
+    why: u16,
+    needed: u64,
+    free: u64,
+    name: Name,
+    new: Name,
+}
+
+impl Display for Refusal {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        let &Refusal { why, needed, free, name, new } = self;
+        match why {
+            snapshot::NO_SET => f.write_str("no set of disks is in use; \"disks\" says why"),
+            snapshot::READ_ONLY_SET => {
+                f.write_str("a disk of the set takes no writes; make it writable and start the machine again")
+            }
+            snapshot::NO_SUCH_DISK => write!(f, "no virtual disk {name}; \"disks\" lists them"),
+            snapshot::NEVER_WRITTEN => write!(f, "{name} is never written: it stays as it is without a snapshot"),
+            snapshot::BAD_NAME => write!(f, "{new} is no name of a virtual disk; take 1 to 16 of a-z A-Z 0-9 - _ ."),
+            snapshot::NAME_TAKEN => write!(f, "there is a {new} already; take another name"),
+            snapshot::TOO_DEEP => write!(
+                f,
+                "as many snapshots of {name} lie beneath each other as may; copy it to a new virtual disk first"
+            ),
+            snapshot::FULL => f.write_str("the directory of the set is full; make a set with fewer virtual disks"),
+            snapshot::NO_ROOM => {
+                write!(f, "{name} needs {needed} blocks of the set once more, and {free} are free; make a larger set")
+            }
+            snapshot::BUSY => f.write_str("another snapshot is being taken; try again"),
+            snapshot::FAILED => {
+                f.write_str("a disk could not do it, and nothing has changed; \"disks\" and the log say which")
+            }
+            _ => f.write_str("the disk component says what this program does not know; build both from one source"),
         }
     }
 }

@@ -2,6 +2,7 @@ use super::*;
 use crate::session::Session;
 use abi::disk::DiskRequest;
 use abi::request_page::Piece;
+use abi::vm::VmId;
 use core::fmt::Arguments;
 use std::collections::VecDeque;
 use std::string::{String, ToString};
@@ -85,8 +86,26 @@ fn answer(request: DiskRequest) -> DiskReply {
             name: name(["swap", "web"][usize::from(index)]),
             first: 16,
             blocks: 64,
+            beneath: if index == 1 { name("base") } else { Name::EMPTY },
+        },
+        DiskRequest::DiskLoad { index: 0 } => DiskReply::DiskLoad { index: 0, queue: 4, p50_us: 96, p99_us: 1024 },
+        DiskRequest::VmLoad { index: 0..4 } => DiskReply::VmLoad {
+            index: 3,
+            vm: VmId::from_raw(0x2_0000_0007),
+            disk: name("web"),
+            requests: 10,
+            errors: 1,
+            queue: 2,
+            p50_us: 128,
+            p99_us: 3072,
         },
         DiskRequest::Scrub { index: 1 } => DiskReply::Scrubbed { index: 1, empty: 1, good: 60, bad: 3, first_bad: 9 },
+        DiskRequest::Snapshot { name: of, new } => {
+            // Each number is a reason.
+            let why = core::str::from_utf8(&new.0).expect("text").trim_end_matches('\0').parse().unwrap_or(0);
+            assert_eq!(of, name("web"));
+            DiskReply::Snapped { why, needed: 700, free: 20 }
+        }
         _ => DiskReply::None,
     }
 }
@@ -112,12 +131,14 @@ fn all_that_there_is_is_listed() {
         typed("disks"),
         [
             "disk index=0 driver=virtio-blk state=member blocks=100 set=12345678-0102-0304-0506-0708090a0b0c member=1 generation=3 requests=27 errors=1",
+            "load disk=0 queue=4 p50_us=96 p99_us=1024",
             "disk index=1 driver=ide state=blank blocks=7 requests=5 errors=0",
             "set index=0 name=lab id=12345678-0102-0304-0506-0708090a0b0c members=2 state=broken generation=3 blocks=160",
             "problem set=0 what=missing member=0",
             "problem set=0 what=stale disk=1 generation=3 newest=5",
             "entry name=swap kind=swap blocks=64 first=16",
-            "entry name=web kind=read-only blocks=64 first=16",
+            "entry name=web kind=read-only blocks=64 first=16 beneath=base",
+            "load index=7 incarnation=2 name=web requests=10 errors=1 queue=2 p50_us=128 p99_us=3072",
             "done disks",
         ]
     );
@@ -128,6 +149,28 @@ fn a_virtual_disk_is_scrubbed_by_its_name() {
     assert_eq!(typed("scrub web"), ["scrubbed name=web empty=1 good=60 bad=3 first_bad=9", "done scrub"]);
     assert_eq!(typed("scrub log"), ["error scrub: no virtual disk log; \"disks\" lists them"]);
     assert_eq!(typed("scrub swap"), ["error scrub: swap is no virtual disk, or another one is being read; try again"]);
+}
+
+#[test]
+fn a_snapshot_is_taken_or_refused_with_what_to_do() {
+    assert_eq!(typed("disk snapshot web monday"), ["snapshot of=web name=monday", "done disk"]);
+    assert_eq!(
+        typed("disk snapshot web 9"),
+        ["error disk: web needs 700 blocks of the set once more, and 20 are free; make a larger set"]
+    );
+    let lines: Vec<Vec<String>> = (1..13).map(|why| typed(&std::format!("disk snapshot web {why}"))).collect();
+    assert!(lines.iter().all(|said| said.len() == 1 && said[0].starts_with("error disk: ")), "{lines:?}");
+    // Each reason has words of its own.
+    assert_eq!(lines.iter().collect::<std::collections::BTreeSet<_>>().len(), 12);
+    let last = lines.last().map(|said| &said[0][..]);
+    assert_eq!(
+        last,
+        Some("error disk: the disk component says what this program does not know; build both from one source")
+    );
+    let mut session = Session::new(4);
+    let mut machine = Machine::default();
+    session.line("disk snapshot web monday", &mut machine);
+    assert!(session.waits_for_disks());
 }
 
 #[test]

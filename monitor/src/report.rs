@@ -1,6 +1,7 @@
 //! How the core's answers are shown: one line of `key=value` each.
 
 use abi::barriers::Setup;
+use abi::charges::Charges;
 use abi::control::{ControlReply, policy_state, vm_state};
 use abi::limits::Name;
 use abi::share::UNLIMITED;
@@ -10,6 +11,15 @@ use core::fmt::{Display, Formatter, Result};
 pub(crate) struct Report<'a> {
     pub(crate) reply: ControlReply,
     pub(crate) images: &'a [Name],
+    /// Ticks of the TSC in a second; 0 when nobody knows.
+    pub(crate) tsc_hz: u64,
+}
+
+impl Report<'_> {
+    /// Ticks as microseconds; 0 without a clock.
+    fn microseconds(&self, ticks: u64) -> u64 {
+        ticks.saturating_mul(1_000_000).checked_div(self.tsc_hz).unwrap_or(0)
+    }
 }
 
 impl Display for Report<'_> {
@@ -43,7 +53,7 @@ impl Display for Report<'_> {
                     vm.slot,
                     vm.generation,
                     self.images.get(image.index()).map_or("?", Name::as_str),
-                    state_name(state),
+                    vm_state::word(state),
                     claim.reserve,
                     claim.limit,
                     memory.saturating_add(metadata).saturating_add(tables),
@@ -98,15 +108,42 @@ impl Display for Report<'_> {
                 plan.entry,
                 plan.component
             ),
+            ControlReply::Charges { vm, ran_ticks, charges: Charges { service_ticks, traffic, faults, wakes } } => {
+                write!(
+                    f,
+                    "charges index={} incarnation={} ran_ticks={ran_ticks} service_ticks={service_ticks} rx_frames={} rx_bytes={} \
+                 tx_frames={} tx_bytes={} faults={faults} wakes={wakes}",
+                    vm.slot, vm.generation, traffic.rx_frames, traffic.rx_bytes, traffic.tx_frames, traffic.tx_bytes
+                )
+            }
+            ControlReply::Account {
+                tsc,
+                idle_ticks,
+                guest_ticks,
+                service_ticks,
+                own_ticks,
+                ended_ran_ticks,
+                ended_service_ticks,
+            } => write!(
+                f,
+                "account tsc={tsc} idle_ticks={idle_ticks} guest_ticks={guest_ticks} service_ticks={service_ticks} own_ticks={own_ticks} \
+                 ended_ran_ticks={ended_ran_ticks} ended_service_ticks={ended_service_ticks}"
+            ),
             ControlReply::Wakes { living, admitted, out, waiting, woken, p50_ticks, p99_ticks } => write!(
                 f,
                 "wakes living={living} in={admitted} out={out} waiting={waiting} woken={woken} p50_ticks={p50_ticks} \
-                 p99_ticks={p99_ticks}"
+                 p99_ticks={p99_ticks} p50_us={} p99_us={}",
+                self.microseconds(p50_ticks),
+                self.microseconds(p99_ticks)
             ),
-            ControlReply::Pool { pool_bytes, bytes, vms, damaged, stored, loaded, refused } => write!(
+            ControlReply::Pool { pool_bytes, bytes, vms, damaged, stored, loaded, refused, moved, on_disk } => write!(
                 f,
-                "pool bytes={pool_bytes} used={bytes} vms={vms} gone_out={stored} come_in={loaded} refused={refused} damaged={damaged}"
+                "pool bytes={pool_bytes} used={bytes} vms={vms} gone_out={stored} come_in={loaded} refused={refused} damaged={damaged} \
+                 on_disk={on_disk} moved={moved}"
             ),
+            ControlReply::Ended { number, vm, reason, detail } => {
+                write!(f, "ended number={number} vm={vm} reason={reason} detail={detail:#x}")
+            }
             ControlReply::Network { net, next } => write!(f, "network {net:?} next={next:?}"),
             ControlReply::Policy { component, name, state, .. } => {
                 write!(f, "policy component={component} name={name} state={}", policy_state_name(state))
@@ -121,21 +158,6 @@ fn policy_state_name(state: u16) -> &'static str {
         policy_state::RUNS => "runs",
         policy_state::MISSING => "missing",
         policy_state::REFUSED => "refused",
-        _ => "?",
-    }
-}
-
-fn state_name(state: u16) -> &'static str {
-    match state {
-        vm_state::OUT => "out",
-        vm_state::LEAVING => "leaving",
-        vm_state::COMING => "coming",
-        vm_state::POOLED => "out-memory",
-        vm_state::WAITING => "waiting",
-        vm_state::READY => "ready",
-        vm_state::IDLE => "idle",
-        vm_state::FAULT => "fault",
-        vm_state::ENDING => "ending",
         _ => "?",
     }
 }

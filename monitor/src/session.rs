@@ -10,7 +10,7 @@ use crate::report::Report;
 use crate::step::{Job, Step, Walk};
 use abi::control::{ControlReply, ControlRequest, status};
 use abi::guest::BOOT_ARGS_MAX;
-use abi::limits::{MAX_COMPONENTS, MAX_IMAGES, MAX_POLICIES, Name};
+use abi::limits::{LIVE_IMAGES, MAX_COMPONENTS, MAX_POLICIES, Name};
 use abi::message::Message;
 use abi::request_page::Piece;
 use abi::vm::{ImageId, Slot, VmId};
@@ -26,9 +26,10 @@ struct Pending {
 #[derive(Debug)]
 pub struct Session {
     vm_slots: u32,
-    /// Names of the images by index, once they were asked for.
-    pub(crate) images: heapless::Vec<Name, MAX_IMAGES>,
-    images_known: bool,
+    /// Ticks of the TSC in a second; 0 when nobody knows.
+    tsc_hz: u64,
+    /// Names of the images by index, as they were when this command began: images come and go.
+    pub(crate) images: heapless::Vec<Name, LIVE_IMAGES>,
     pub(crate) job: Option<Job>,
     /// The request that waits for its answer.
     pending: Option<Pending>,
@@ -59,8 +60,8 @@ impl Session {
     pub const fn new(vm_slots: u32) -> Self {
         Session {
             vm_slots,
+            tsc_hz: 0,
             images: heapless::Vec::new(),
-            images_known: false,
             job: None,
             pending: None,
             last_id: 0,
@@ -68,6 +69,18 @@ impl Session {
             loaded: processor::NONE,
             composition: Composition::new(),
         }
+    }
+
+    /// On a machine whose TSC makes so many ticks in a second.
+    #[must_use]
+    pub const fn with_clock(mut self, tsc_hz: u64) -> Self {
+        self.tsc_hz = tsc_hz;
+        self
+    }
+
+    /// An answer as a line.
+    fn report(&self, reply: ControlReply) -> Report<'_> {
+        Report { reply, images: &self.images, tsc_hz: self.tsc_hz }
     }
 
     /// Whether a command waits for answers. The next one must wait for it.
@@ -82,7 +95,9 @@ impl Session {
                 print_help(host);
                 host.print(format_args!("done help"));
             }
-            Ok(command @ (Command::Disks | Command::Scrub(_))) => self.ask_disks(command, Walk::FIRST, host),
+            Ok(command @ (Command::Disks | Command::Scrub(_) | Command::Snapshot(..))) => {
+                self.ask_disks(command, Walk::FIRST, host)
+            }
             Ok(Command::Load(at)) => match processor::load(self.loaded, at, self.composition.extra.as_bytes(), host) {
                 Ok(loaded) => {
                     self.loaded = loaded;
@@ -119,7 +134,7 @@ impl Session {
 
     fn start(&mut self, command: Command, host: &mut impl Host) {
         let step = match command {
-            Command::Vms | Command::Vm(_) | Command::Create(..) if !self.images_known => {
+            Command::Vms | Command::Vm(_) | Command::Create(..) => {
                 self.images.clear();
                 Step::Names(0)
             }
@@ -169,13 +184,13 @@ impl Session {
         let none_left = matches!(reply, ControlReply::Done { status: status::NOT_FOUND, .. });
         match (job.step, reply) {
             (Step::Names(_), ControlReply::Image { name, .. }) => {
-                // Cannot be full: there are requests for `MAX_IMAGES` only.
+                // Cannot be full: there are requests for `LIVE_IMAGES` only.
                 let _ = self.images.push(name);
                 if self.images.is_full() { self.names_known(job.command) } else { Outcome::More }
             }
             (Step::Names(_), _) if none_left => self.names_known(job.command),
-            (Step::Walk(_), ControlReply::Vm { vm, .. }) => {
-                host.print(format_args!("{}", Report { reply, images: &self.images }));
+            (Step::Walk(_), ControlReply::Vm { vm, .. } | ControlReply::Charges { vm, .. }) => {
+                host.print(format_args!("{}", self.report(reply)));
                 self.walk_on(job, u64::from(vm.slot.number()) + 1, host)
             }
             (Step::Walk(_), ControlReply::Done { status: status::GO_ON, value }) => self.walk_on(job, value, host),
@@ -204,7 +219,7 @@ impl Session {
             (Step::Walk(_), _) if none_left => self.end_of_list(job.command, host),
             (Step::Walk(_), ControlReply::Image { name, .. }) if name.is_empty() => Outcome::More,
             (Step::Walk(_), reply) => {
-                host.print(format_args!("{}", Report { reply, images: &self.images }));
+                host.print(format_args!("{}", self.report(reply)));
                 Outcome::More
             }
             (Step::Find, ControlReply::Vm { vm, image, ipv4, .. }) => {
@@ -249,7 +264,7 @@ impl Session {
                 Outcome::Done
             }
             (Step::Last, ControlReply::Vm { vm, .. }) if matches!(job.command, Command::Vm(_)) => {
-                host.print(format_args!("{}", Report { reply, images: &self.images }));
+                host.print(format_args!("{}", self.report(reply)));
                 self.last(ControlRequest::Share { slot: vm.slot }, host)
             }
             (_, ControlReply::Done { status, .. }) => {
@@ -258,20 +273,22 @@ impl Session {
             }
             (Step::Last, ControlReply::DiskOf { disk, .. }) => {
                 if !disk.is_empty() {
-                    host.print(format_args!("{}", Report { reply, images: &self.images }));
+                    host.print(format_args!("{}", self.report(reply)));
                 }
                 Outcome::Done
             }
             (_, reply) => {
-                host.print(format_args!("{}", Report { reply, images: &self.images }));
+                host.print(format_args!("{}", self.report(reply)));
                 match reply {
                     ControlReply::Exits { .. } if job.command == Command::Machine => {
                         self.last(ControlRequest::Barriers, host)
                     }
-                    ControlReply::Share { vm, .. } => self.last(ControlRequest::DiskOf { slot: vm.slot }, host),
+                    ControlReply::Share { vm, .. } => self.last(ControlRequest::NextCharges { slot: vm.slot }, host),
+                    ControlReply::Charges { vm, .. } => self.last(ControlRequest::DiskOf { slot: vm.slot }, host),
                     ControlReply::Frame { .. }
                     | ControlReply::Exits { .. }
                     | ControlReply::Barriers { .. }
+                    | ControlReply::Account { .. }
                     | ControlReply::Pool { .. } => Outcome::Done,
                     // What lies in the pool belongs to it.
                     ControlReply::Wakes { .. } => self.last(ControlRequest::Pool, host),
@@ -294,7 +311,6 @@ impl Session {
     }
 
     fn names_known(&mut self, command: Command) -> Outcome {
-        self.images_known = true;
         self.job = Some(Job { command, step: first_step(command) });
         Outcome::More
     }
@@ -302,6 +318,7 @@ impl Session {
     /// There are no more entries.
     fn end_of_list(&mut self, command: Command, host: &mut impl Host) -> Outcome {
         match command {
+            Command::Charges => self.last(ControlRequest::Account, host),
             // There are numbers without a policy between the others.
             Command::Policies | Command::Policy(..) => Outcome::More,
             Command::Kill(name) => {
@@ -346,11 +363,14 @@ impl Session {
                         Command::Vms => {
                             (ControlRequest::NextVm { slot: Slot::new(index) }, Slot::new(self.vm_slots).index())
                         }
+                        Command::Charges => {
+                            (ControlRequest::NextCharges { slot: Slot::new(index) }, Slot::new(self.vm_slots).index())
+                        }
                         Command::Policies | Command::Policy(..) => {
                             let (component, policy) = policy_at(index);
                             (ControlRequest::Policy { component, policy }, Slot::new(POLICY_END).index())
                         }
-                        Command::Images => (ControlRequest::Image { image: ImageId::new(index) }, MAX_IMAGES),
+                        Command::Images => (ControlRequest::Image { image: ImageId::new(index) }, LIVE_IMAGES),
                         _ => (
                             ControlRequest::Component { index: u16::try_from(index).unwrap_or(u16::MAX) },
                             MAX_COMPONENTS,
@@ -396,6 +416,11 @@ impl Session {
     fn walked(&mut self, command: Command, host: &mut impl Host) {
         if let Command::Policy(component, policy) = command {
             self.print_no_policy(component, policy, host);
+        } else if command == Command::Charges {
+            // The sums come last.
+            if matches!(self.end_of_list(command, host), Outcome::More) {
+                return;
+            }
         } else if !matches!(self.end_of_list(command, host), Outcome::Failed) {
             host.print(format_args!("done {}", command.word()));
         }
@@ -425,10 +450,12 @@ impl Session {
             Command::Create(..)
             | Command::Help
             | Command::Vms
+            | Command::Charges
             | Command::Components
             | Command::Images
             | Command::Disks
             | Command::Scrub(_)
+            | Command::Snapshot(..)
             | Command::Kill(_)
             | Command::Load(_)
             | Command::Policies
@@ -488,6 +515,7 @@ impl Session {
 fn first_step(command: Command) -> Step {
     match command {
         Command::Vms
+        | Command::Charges
         | Command::Components
         | Command::Images
         | Command::Kill(_)

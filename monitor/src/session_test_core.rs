@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::host::Asked;
+use abi::charges::{Charges, Traffic};
 use core::fmt::Arguments;
 
 /// A core with a few VMs, images and components, and the console's output.
@@ -189,6 +190,31 @@ impl Core {
                     gap_ticks: 7,
                 },
             ],
+            ControlRequest::NextCharges { slot } => {
+                let next = self.vms.range(slot.number()..).next();
+                vec![match next {
+                    Some((&slot, &generation)) => ControlReply::Charges {
+                        vm: VmId { slot: Slot::new(slot), generation },
+                        ran_ticks: 12,
+                        charges: Charges {
+                            service_ticks: 13,
+                            traffic: Traffic { rx_bytes: 14, tx_bytes: 15, rx_frames: 16, tx_frames: 17 },
+                            faults: 18,
+                            wakes: 19,
+                        },
+                    },
+                    None => missing,
+                }]
+            }
+            ControlRequest::Account => vec![ControlReply::Account {
+                tsc: 100,
+                idle_ticks: 50,
+                guest_ticks: 30,
+                service_ticks: 15,
+                own_ticks: 5,
+                ended_ran_ticks: 4,
+                ended_service_ticks: 3,
+            }],
             ControlRequest::Wakes => vec![ControlReply::Wakes {
                 living: 5000,
                 admitted: 17,
@@ -206,6 +232,8 @@ impl Core {
                 stored: 9,
                 loaded: 7,
                 refused: 1,
+                moved: 6,
+                on_disk: 5,
             }],
             ControlRequest::Barriers => vec![ControlReply::Barriers {
                 plan: BarrierPlan {
@@ -325,6 +353,16 @@ impl Core {
                 self.became.push((vm, ipv4, self.text(args)));
                 let known = self.vms.get(&vm.slot.number()) == Some(&vm.generation);
                 vec![done(if known { self.identity_status } else { status::NOT_FOUND }, 0)]
+            }
+            ControlRequest::Pause { .. }
+            | ControlRequest::Resume { .. }
+            | ControlRequest::Ended { .. }
+            | ControlRequest::ImageBegin { .. }
+            | ControlRequest::ImagePage { .. }
+            | ControlRequest::ImageEnd { .. }
+            | ControlRequest::ImageRemove { .. }
+            | ControlRequest::ImageDetails { .. } => {
+                unreachable!("no line asks for that")
             }
             ControlRequest::PowerOff => {
                 self.off = true;

@@ -117,22 +117,44 @@ fn the_other_lists() {
     assert_eq!(
         fresh("wakes", &[]),
         [
-            "wakes living=5000 in=17 out=4980 waiting=3 woken=20 p50_ticks=1279 p99_ticks=5119",
-            "pool bytes=4096 used=64 vms=2 gone_out=9 come_in=7 refused=1 damaged=0",
+            "wakes living=5000 in=17 out=4980 waiting=3 woken=20 p50_ticks=1279 p99_ticks=5119 p50_us=0 p99_us=0",
+            "pool bytes=4096 used=64 vms=2 gone_out=9 come_in=7 refused=1 damaged=0 on_disk=5 moved=6",
             "done wakes"
         ]
     );
+    // With a clock of 2 GHz.
+    let timed = run(&mut Session::new(40).with_clock(2_000_000_000), &mut Core::default(), "wakes");
+    assert!(timed[0].ends_with("p50_ticks=1279 p99_ticks=5119 p50_us=0 p99_us=2"), "{timed:?}");
+    let slow = run(&mut Session::new(40).with_clock(1_000), &mut Core::default(), "wakes");
+    assert!(slow[0].ends_with("p50_us=1279000 p99_us=5119000"), "{slow:?}");
     assert_eq!(fresh("swap", &[]).last().map(String::as_str), Some("done swap"));
-    assert_eq!(fresh("swap", &[])[0], "pool bytes=4096 used=64 vms=2 gone_out=9 come_in=7 refused=1 damaged=0");
+    assert_eq!(
+        fresh("swap", &[])[0],
+        "pool bytes=4096 used=64 vms=2 gone_out=9 come_in=7 refused=1 damaged=0 on_disk=5 moved=6"
+    );
 }
 
 #[test]
 fn one_vm() {
     let share = "share index=3 incarnation=1 weight=300 rate=unlimited burst=65536 reserve_frames=24 limit_frames=4109 held_frames=12";
     let vm = format!("vm index=3 incarnation=1 {VM_REST}");
-    assert_eq!(fresh("vm 3", &[3]), [vm.as_str(), share, "done vm"]);
+    assert_eq!(fresh("vm 3", &[3]), [vm.as_str(), share, &format!("charges index=3 {CHARGES}"), "done vm"]);
     assert!(fresh("vm 9", &[9])[1].ends_with(" held_frames=12 tenant=blue"));
     assert_eq!(fresh("vm 4", &[3]), ["error vm: no VM in slot 4; \"vms\" lists them"]);
+}
+
+/// What a VM is charged with in these tests.
+const CHARGES: &str =
+    "incarnation=1 ran_ticks=12 service_ticks=13 rx_frames=16 rx_bytes=14 tx_frames=17 tx_bytes=15 faults=18 wakes=19";
+
+#[test]
+fn charges_are_listed_and_the_sums_come_last() {
+    let sums = "account tsc=100 idle_ticks=50 guest_ticks=30 service_ticks=15 own_ticks=5 ended_ran_ticks=4 ended_service_ticks=3";
+    let line = |index| format!("charges index={index} {CHARGES}");
+    // The last slot of all is taken, or none is.
+    assert_eq!(fresh("charges", &[3, 39]), [&line(3), &line(39), sums, "done charges"]);
+    assert_eq!(fresh("charges", &[3]), [&line(3), sums, "done charges"]);
+    assert_eq!(fresh("charges", &[]), [sums, "done charges"]);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use crate::command::Command;
 use abi::disk::DiskRequest;
+use abi::limits::Name;
 
 /// How far the command has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +42,12 @@ pub(crate) enum Walk {
     Entry(u16),
     /// This entry is being read.
     Scrub(u16),
+    /// A snapshot of this virtual disk is being taken, with this name.
+    Snapshot(Name, Name),
+    /// How a disk does.
+    DiskLoad(u16),
+    /// How the VM in this seat does, or in the next one that has a virtual disk.
+    VmLoad(u16),
 }
 
 impl Walk {
@@ -53,6 +60,9 @@ impl Walk {
             Walk::Problem(set, index) => DiskRequest::Problem { set, index },
             Walk::Entry(index) => DiskRequest::Entry { index },
             Walk::Scrub(index) => DiskRequest::Scrub { index },
+            Walk::Snapshot(name, new) => DiskRequest::Snapshot { name, new },
+            Walk::DiskLoad(index) => DiskRequest::DiskLoad { index },
+            Walk::VmLoad(index) => DiskRequest::VmLoad { index },
         }
     }
 
@@ -60,14 +70,17 @@ impl Walk {
     pub(crate) fn next(self, found: bool) -> Option<Walk> {
         let after = |index: u16| index.checked_add(1);
         match (self, found) {
-            (Walk::Disk(index), true) => after(index).map(Walk::Disk),
+            (Walk::Disk(index), true) => Some(Walk::DiskLoad(index)),
+            (Walk::DiskLoad(index), _) => after(index).map(Walk::Disk),
             (Walk::Disk(_), false) => Some(Walk::Set(0)),
             (Walk::Set(index), true) => Some(Walk::Problem(index, 0)),
             (Walk::Set(_), false) => Some(Walk::Entry(0)),
             (Walk::Problem(set, index), true) => Some(Walk::Problem(set, after(index)?)),
             (Walk::Problem(set, _), false) => after(set).map(Walk::Set),
             (Walk::Entry(index), true) => after(index).map(Walk::Entry),
-            (Walk::Entry(_), false) | (Walk::Scrub(_), _) => None,
+            (Walk::Entry(_), false) => Some(Walk::VmLoad(0)),
+            (Walk::VmLoad(index), true) => after(index).map(Walk::VmLoad),
+            (Walk::VmLoad(_), false) | (Walk::Scrub(_) | Walk::Snapshot(..), _) => None,
         }
     }
 }

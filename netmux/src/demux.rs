@@ -16,13 +16,19 @@ use crate::frame::{DmaFrame, Frame as _, Ipv4};
 use crate::ingress::{self, Receivers};
 use crate::leases::Leases;
 use crate::policy::{Discipline, Fault, Watched};
-use crate::ports::{Port, Ports, Undelivered};
+use crate::ports::{FRAME_WORK, Port, Ports, Undelivered, Used};
 use crate::totals::Totals;
 use abi::nic::NicCounters;
 use abi::nic::Node;
 use abi::share::Share;
 use abi::vm::{Seat, VmId};
 use component::{Complaints, VmNic};
+
+/// What a frame is as work.
+#[inline]
+fn work_of(len: usize) -> u64 {
+    FRAME_WORK + u64::try_from(len).unwrap_or(0)
+}
 
 /// What the demultiplexer asks of the machine.
 pub trait Host {
@@ -34,6 +40,8 @@ pub trait Host {
     fn now(&mut self) -> u64;
     /// Asks for page `page` of an attached VM's NIC. False when it cannot be had.
     fn ring_page(&mut self, vm: VmId, page: u32) -> bool;
+    /// What was done for a VM, or for nobody in particular, of all that was done since the last one was told of: so many units of work.
+    fn used(&mut self, used: Used, of: u64);
     /// Gives pages of an attached VM's NIC back (bit `i`: page `i`). False, and nothing is done, while the VM does not idle.
     fn return_pages(&mut self, vm: VmId, pages: u32) -> bool;
 }
@@ -106,6 +114,10 @@ pub struct Demux<C: Nic, H: Host, D: Discipline> {
     looks: Looks,
     doors: Doors,
     totals: Totals,
+    /// Units of work that were done and of which it was not said for whom; and of these what was for nobody in particular.
+    work: u64,
+    /// See `work`.
+    own_work: u64,
     turn_ticks: u64,
     limit: Complaints,
 }
@@ -115,14 +127,17 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
     /// discipline is started.
     pub fn new(
         nic: C,
-        host: H,
-        ports: Ports,
+        mut host: H,
+        mut ports: Ports,
         mut discipline: Watched<D>,
         leases: Leases,
         doors: Doors,
         ticks_per_second: u64,
     ) -> Self {
         discipline.start(ticks_per_second);
+        // Nobody outside knows the tick of this start.
+        #[allow(clippy::cast_possible_truncation)]
+        ports.salt(host.now() as u32);
         Demux {
             nic,
             host,
@@ -138,6 +153,8 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
             looks: Looks::new(ticks_per_second),
             doors,
             totals: Totals::default(),
+            work: 0,
+            own_work: 0,
             turn_ticks: (ticks_per_second / TURNS_PER_SECOND).max(1),
             // What guests can provoke.
             limit: Complaints::new(ticks_per_second),
@@ -153,6 +170,11 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
     #[inline]
     pub fn fault(&self) -> Option<Fault> {
         self.discipline.fault()
+    }
+
+    /// The machine.
+    pub fn host_mut(&mut self) -> &mut H {
+        &mut self.host
     }
 
     /// The NIC.
@@ -216,10 +238,13 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
 
     /// A VM is gone: from here on its pages are not touched. Returns its counters if it was attached.
     pub fn detach(&mut self, id: VmId, seat: Seat) -> Option<NicCounters> {
-        let counters = self.ports.detach(id, seat)?;
+        let mut port = self.ports.detach(id, seat)?;
         self.leases.set(id, seat, 0);
         self.leave_queue(seat);
-        Some(counters)
+        if let Some(used) = port.news() {
+            self.say_used(used);
+        }
+        Some(port.counters)
     }
 
     fn leave_queue(&mut self, seat: Seat) {
@@ -283,6 +308,7 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
             let frame = DmaFrame { memory: self.nic.memory(), offset: received.offset, len: received.len };
             if self.rx_flood.is_none() {
                 self.totals.received += 1;
+                self.work += work_of(frame.len);
                 // No NIC hands on less than a header.
                 if let Some((seat, port)) = self.ports.addressed(&frame.target()) {
                     let result = port.deliver(&frame);
@@ -317,7 +343,10 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
         match ingress::route(&frame, &self.ports) {
             Receivers::One(seat) => _ = self.deliver(seat, &frame),
             Receivers::Nobody if !self.doors.is_empty() && self.for_absent(&frame, None) => {}
-            Receivers::Nobody => self.totals.to_nobody += 1,
+            Receivers::Nobody => {
+                self.totals.to_nobody += 1;
+                self.own_work += work_of(frame.len);
+            }
             Receivers::Learnt(seat, ipv4) => {
                 self.learn(seat, ipv4);
                 _ = self.deliver(seat, &frame);
@@ -325,9 +354,14 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
             Receivers::All => match self.begin_flood(frame, None) {
                 Some(flood) => {
                     self.totals.to_all += 1;
+                    // Each copy is work for its VM.
+                    self.own_work += work_of(frame.len);
                     self.rx_flood = Some(flood);
                 }
-                None => self.totals.to_nobody += 1,
+                None => {
+                    self.totals.to_nobody += 1;
+                    self.own_work += work_of(frame.len);
+                }
             },
         }
     }
@@ -344,6 +378,26 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
             Ok(()) => true,
             Err(why) => self.deliver_again(seat, frame, why),
         }
+    }
+
+    /// Copies a frame of one VM into another's ring. False when it did not fit, or its sender has too much there.
+    #[inline(never)]
+    fn pass_on(&mut self, from: Seat, to: Seat, frame: &DmaFrame) -> bool {
+        if let Some(ring) = self.ports.get_mut(to).and_then(Port::fill) {
+            let most = self.discipline.may_hold(ring.free());
+            if !self.ports.hold(from, to, frame.len, ring, most) {
+                self.totals.crowded += 1;
+                return false;
+            }
+        }
+        self.work += work_of(frame.len);
+        self.deliver(to, frame)
+    }
+
+    /// Says what was done for a VM, and keeps in mind what is still to be said.
+    fn say_used(&mut self, used: Used) {
+        self.host.used(used, self.work);
+        self.work = self.work.saturating_sub(used.work);
     }
 
     /// Has got a frame into no ring yet. False when that is how it stays.
@@ -382,8 +436,14 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
                 if let Some(survey) = flood.survey {
                     self.audience.add(survey, &listens);
                 }
-                if wanted && flood.from != Some(seat) {
-                    self.deliver(seat, &flood.frame);
+                match flood.from {
+                    _ if !wanted => {}
+                    None => {
+                        self.work += work_of(flood.frame.len);
+                        self.deliver(seat, &flood.frame);
+                    }
+                    Some(from) if from == seat => {}
+                    Some(from) => _ = self.pass_on(from, seat, &flood.frame),
                 }
             }
             if self.host.now() >= until {

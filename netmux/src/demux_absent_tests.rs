@@ -5,6 +5,7 @@ use crate::frame::Mac;
 use crate::test_frames::{self as frames, NODE};
 use crate::test_machine::{Guest, Machine, address};
 use abi::nic::{Listens, NicPage};
+use abi::tenant::Tenant;
 use core::mem::offset_of;
 use proptest::prelude::*;
 use std::vec;
@@ -22,7 +23,7 @@ fn vm(slot: u16) -> VmId {
 fn machine(out: &[u16]) -> (Machine, Guest) {
     let (mut machine, mut guests) = Machine::with_guests(&[1]);
     for &slot in out {
-        assert!(machine.demux.put_out(vm(slot), NODE, address(slot), false));
+        assert!(machine.demux.put_out(vm(slot), Tenant::UNSAID, NODE, address(slot), false));
     }
     (machine, guests.remove(0))
 }
@@ -158,18 +159,18 @@ fn who_leaves_is_out_and_everything_for_it_calls_it() {
     // With something in its receive ring, and then in its transmit ring, it stays.
     machine.arrive(&to_guest(0x10));
     machine.settle();
-    assert!(!machine.demux.leave(vm(1), seat));
+    assert!(!machine.demux.leave(vm(1), Tenant::UNSAID, seat));
     assert_eq!(guest.receive().len(), 1);
     guest.send(&frames::ipv4(Mac::of_slot(1), HOST, address(1), HOST_IPV4, 17, &frames::udp((7, 5000), &[1; 9])));
-    assert!(!machine.demux.leave(vm(1), seat));
+    assert!(!machine.demux.leave(vm(1), Tenant::UNSAID, seat));
     machine.demux.kick(seat);
     machine.settle();
     assert_eq!(machine.sent().len(), 1, "it is attached as before");
     // So does another one than is in that seat.
-    assert!(!machine.demux.leave(vm(2), seat));
-    assert!(machine.demux.leave(vm(1), seat));
+    assert!(!machine.demux.leave(vm(2), Tenant::UNSAID, seat));
+    assert!(machine.demux.leave(vm(1), Tenant::UNSAID, seat));
     assert_eq!(machine.core.borrow().given.get(&vm(1)), Some(&0), "its ring pages are given back");
-    assert!(!machine.demux.leave(vm(1), seat), "it is not attached any more");
+    assert!(!machine.demux.leave(vm(1), Tenant::UNSAID, seat), "it is not attached any more");
     machine.arrive(&frames::arp(HOST, Mac::BROADCAST, 1, (HOST, HOST_IPV4), address(1)));
     machine.settle();
     assert_eq!((machine.sent().len(), machine.core.borrow().called.len()), (1, 0), "questions are answered for it");
@@ -194,9 +195,9 @@ fn who_has_left_is_called_by_nothing_that_it_does_not_listen_to() {
     let mut listens = Listens { said: Listens::SAID, ..Listens::default() };
     (listens.broadcast_ports[0], listens.groups[0]) = (7, 0xe000_00fb);
     guest.window.write(offset_of!(NicPage, listens), listens.as_bytes()).expect("within the page");
-    assert!(machine.demux.leave(vm(1), seat));
+    assert!(machine.demux.leave(vm(1), Tenant::UNSAID, seat));
     // The core tells of it as well.
-    assert!(machine.demux.put_out(vm(1), NODE, address(1), true));
+    assert!(machine.demux.put_out(vm(1), Tenant::UNSAID, NODE, address(1), true));
     let to_port = |port| frames::ipv4(HOST, mac, HOST_IPV4, address(1), 17, &frames::udp((5000, port), &[1; 9]));
     let own = frames::own_ipv6([0xfe, 0x80, 0, 0, 0, 0, 0, 0], mac);
     let mut asked = vec![135, 0, 0, 0, 0, 0, 0, 0];
@@ -244,7 +245,7 @@ fn who_has_left_is_called_by_nothing_that_it_does_not_listen_to() {
     assert_eq!(guest.receive().len(), 2);
     // One that has not said anything wants everything.
     guest.window.write(offset_of!(NicPage, listens), Listens::default().as_bytes()).expect("within the page");
-    assert!(machine.demux.leave(vm(1), seat));
+    assert!(machine.demux.leave(vm(1), Tenant::UNSAID, seat));
     machine.arrive(&to_port(8));
     machine.settle();
     assert_eq!(machine.core.borrow().called, [vm(1); 2]);
@@ -256,7 +257,7 @@ fn who_gets_its_address_from_dhcp_does_not_leave() {
     let guest = Guest::new(1, 256, 256);
     assert!(machine.demux.attach(guest.newcomer(0, Share::DEFAULT), guest.nic()));
     machine.settle();
-    assert!(!machine.demux.leave(vm(1), guest.seat()));
+    assert!(!machine.demux.leave(vm(1), Tenant::UNSAID, guest.seat()));
 }
 
 #[test]
@@ -315,7 +316,7 @@ proptest! {
 #[test]
 fn what_a_vm_does_not_have_is_refused_for_it_and_wakes_nobody() {
     let (mut machine, _) = machine(&[]);
-    assert!(machine.demux.put_out(vm(5), NODE, address(5), true));
+    assert!(machine.demux.put_out(vm(5), Tenant::UNSAID, NODE, address(5), true));
     let mut listens = Listens { said: Listens::SAID, accepts: Listens::SAID, ..Listens::default() };
     (listens.broadcast_ports[0], listens.tcp_ports[9]) = (9, 80);
     machine.demux.doors.keep(abi::vm::Slot::new(5), &listens);
@@ -350,7 +351,7 @@ fn what_a_vm_does_not_have_is_refused_for_it_and_wakes_nobody() {
     machine.settle();
     assert_eq!((machine.core.borrow().called.len(), machine.demux.doors.held()), (1, 2));
     for (flags, port) in [(0x10, 81), (0x02, 80)] {
-        assert!(machine.demux.put_out(vm(6), NODE, address(6), true));
+        assert!(machine.demux.put_out(vm(6), Tenant::UNSAID, NODE, address(6), true));
         machine.demux.doors.keep(abi::vm::Slot::new(6), &listens);
         let mut frame = connect(port, flags);
         (frame[..6]).copy_from_slice(&Mac::of_slot(6).bytes());

@@ -5,6 +5,7 @@ use crate::frame::{IPV4, Mac};
 use crate::test_frames as frames;
 use crate::test_frames::seat;
 use crate::test_machine::{Guest, Machine, address};
+use abi::charges::Traffic;
 use abi::nic::TX_RING;
 use abi::ring::TAIL;
 use std::vec;
@@ -217,4 +218,56 @@ fn the_looks_are_spread_over_the_period() {
     }
     looks.rest(1000, 0);
     assert_eq!(looks.due(), u64::MAX);
+}
+
+/// What was said of a VM since the last call: bytes and frames got and sent, and work.
+fn said_of(machine: &mut Machine, vm: VmId) -> Vec<([u64; 4], u64)> {
+    let used = &mut machine.demux.host_mut().used;
+    let mine = used.iter().filter(|(used, _)| used.vm == vm).map(|(used, _)| {
+        let Traffic { rx_bytes, tx_bytes, rx_frames, tx_frames } = used.traffic;
+        ([rx_bytes, tx_bytes, rx_frames.into(), tx_frames.into()], used.work)
+    });
+    mine.collect()
+}
+
+#[test]
+fn what_was_done_for_a_vm_is_said_within_a_second_and_when_it_goes() {
+    let (mut machine, mut guests) = Machine::with_guests(&[1, 2]);
+    machine.arrive(&inbound(1, 1000));
+    machine.arrive(&inbound(1, 60));
+    machine.arrive(&inbound(2, 60));
+    // Nobody has this address.
+    machine.arrive(&inbound(3, 100));
+    assert!(guests[0].send(&outbound(1, 200)));
+    machine.demux.kick(seat(1));
+    machine.settle();
+    assert!(machine.demux.host_mut().used.is_empty(), "not at each frame");
+    rest(&mut machine, SECOND);
+    assert_eq!(said_of(&mut machine, guests[0].id), [([1060, 200, 2, 1], 1060 + 200 + 3 * FRAME_WORK)]);
+    assert_eq!(said_of(&mut machine, guests[1].id), [([60, 0, 1, 0], 60 + FRAME_WORK)]);
+    assert_eq!(said_of(&mut machine, VmId::from_raw(0)), [([0; 4], 100 + FRAME_WORK)]);
+    // Each is a part of what had not been said yet, and together they are all of it.
+    let used = core::mem::take(&mut machine.demux.host_mut().used);
+    for pair in used.windows(2) {
+        assert_eq!(pair[1].1, pair[0].1 - pair[0].0.work);
+    }
+    assert_eq!(used.last().map(|(used, of)| of - used.work), Some(0));
+    // What has been said is not said again, and what is left is said at the end.
+    rest(&mut machine, SECOND);
+    assert!(machine.demux.host_mut().used.is_empty());
+    machine.arrive(&inbound(2, 60));
+    machine.settle();
+    machine.demux.detach(guests[1].id, seat(2)).expect("attached");
+    assert_eq!(said_of(&mut machine, guests[1].id), [([120, 0, 2, 0], 60 + FRAME_WORK)]);
+}
+
+#[test]
+fn frames_that_a_vm_may_not_send_are_work_for_it() {
+    let (mut machine, mut guest) = one();
+    // Another one's address.
+    assert!(guest.send(&outbound(2, 60)));
+    machine.demux.kick(seat(1));
+    machine.settle();
+    machine.demux.detach(guest.id, seat(1)).expect("attached");
+    assert_eq!(said_of(&mut machine, guest.id), [([0; 4], FRAME_WORK)]);
 }

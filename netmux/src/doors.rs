@@ -1,11 +1,13 @@
 //! VMs that are out: who they are, at which address, and the first packets for those that have been called, until they are attached.
 //!
 //! Bounded, whoever knocks where: a VM is called when the first of its packets has found a place, so no more calls are under way than there
-//! are places; it gets more places only while half of them are free, and not more than its share; and a packet that nobody
-//! has taken for a while is dropped. What finds no place is counted, and its sender tries again.
+//! are places; it gets more places only while half of them are free, and not more than its share; the VMs of one tenant have no more places than are
+//! left free for others (as switches share buffers, Choudhury and Hahne 1998), so one tenant has half of them at most, and
+//! n tenants leave one part in n + 1 free, however much comes for them; and a packet that nobody has taken for a while is dropped. What finds no place is counted, and its sender tries again.
 
 use abi::nic::{Listens, MAX_FRAME};
 use abi::note::TableBytes;
+use abi::tenant::Tenant;
 use abi::vm::{Slot, VmId};
 use component::{Table, Tables};
 use rate_limit::RateLimit;
@@ -28,6 +30,7 @@ const _: () = assert!(PLACES <= u64::BITS as usize);
 struct Door {
     /// 0 where there is none.
     generation: u32,
+    tenant: Tenant,
     ipv4: u32,
     /// The slot behind this one in its chain, plus 1; 0 for none.
     next: u32,
@@ -54,6 +57,7 @@ const REFUSALS: RateLimit = RateLimit::new(1_000, 100);
 pub struct Held {
     /// Whose it is.
     pub vm: VmId,
+    tenant: Tenant,
     /// Where it lies in [`Doors::memory`],
     pub offset: usize,
     /// and its bytes.
@@ -114,8 +118,8 @@ impl Doors {
         usize::try_from(ipv4).unwrap_or(0) & self.mask
     }
 
-    /// A VM is out, at this address; it has `ran` before, or never. False when the machine has no such slot.
-    pub fn put(&mut self, vm: VmId, ipv4: u32, ran: bool) -> bool {
+    /// A VM of a tenant is out, at this address; it has `ran` before, or never. False when the machine has no such slot.
+    pub fn put(&mut self, vm: VmId, tenant: Tenant, ipv4: u32, ran: bool) -> bool {
         if self.slots.get(vm.slot.index()).is_some_and(|door| door.generation != 0) {
             if self.at(vm.slot) == Some((vm, ipv4)) {
                 self.slots[vm.slot.index()].ran = ran;
@@ -124,7 +128,7 @@ impl Doors {
             self.remove_slot(vm.slot);
         }
         let Some(door) = self.slots.reach(vm.slot.index()) else { return false };
-        *door = Door { generation: vm.generation, ipv4, ran, ..Door::default() };
+        *door = Door { generation: vm.generation, tenant, ipv4, ran, ..Door::default() };
         let chain = self.chain(ipv4);
         let Some(head) = self.heads.get_mut(chain) else { return false };
         self.slots[vm.slot.index()].next = core::mem::replace(head, vm.slot.number() + 1);
@@ -223,14 +227,17 @@ impl Doors {
     /// A place for a packet of this VM, which has so many already. `None`: there is none for it.
     pub fn place(&mut self, vm: VmId, len: usize, now: u64) -> Option<(Held, usize)> {
         self.memory?;
+        let tenant = self.slots.get(vm.slot.index()).map_or(Tenant::UNSAID, |door| door.tenant);
         let has = self.held.iter().filter(|held| held.vm == vm).count();
-        let plenty = self.held.len() < PLACES / 2;
-        if len > PLACE_BYTES || self.held.is_full() || (has != 0 && (!plenty || has >= SHARE)) {
+        let of_tenant = self.held.iter().filter(|held| held.tenant == tenant && !tenant.is_unsaid()).count();
+        let free = PLACES - self.held.len();
+        let plenty = free > PLACES / 2;
+        if len > PLACE_BYTES || free <= of_tenant || (has != 0 && (!plenty || has >= SHARE)) {
             return None;
         }
         // One is free, as not all are held.
         let place = (!self.taken).trailing_zeros() as usize;
-        let held = Held { vm, offset: place * PLACE_BYTES, len, until: now.saturating_add(self.hold_ticks) };
+        let held = Held { vm, tenant, offset: place * PLACE_BYTES, len, until: now.saturating_add(self.hold_ticks) };
         Some((held, has))
     }
 

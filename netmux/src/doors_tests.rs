@@ -28,6 +28,39 @@ fn who_knocks_at_every_door_has_every_place_once_and_nobody_a_second() {
 }
 
 #[test]
+fn a_tenant_at_every_door_leaves_room_for_others() {
+    let mut doors = doors(100);
+    let tenants = ["one", "two", "three"].map(|name| Tenant::new(name).expect("a name"));
+    // The slots below 30 are the first one's, those below 60 the second's, the others the third's.
+    for slot in 0..90 {
+        assert!(doors.put(VmId::new(slot, 1), tenants[slot as usize / 30], slot + 1, false));
+    }
+    let mut knock =
+        |slots: core::ops::Range<u32>| slots.filter(|&slot| hold(&mut doors, VmId::new(slot, 1), 0).is_some()).count();
+    // As many as are free then.
+    assert_eq!([knock(0..30), knock(30..60), knock(60..90)], [30, 17, 9]);
+    // All that come for them again and again leave some.
+    assert_eq!([knock(0..30), knock(30..60), knock(60..90)], [0, 0, 0]);
+    // VMs whose tenant nobody names have what is left.
+    assert_eq!([knock(90..100), knock(60..90)], [8, 0]);
+}
+
+#[test]
+fn one_vm_of_a_tenant_has_no_more_than_its_tenant() {
+    let mut doors = doors(100);
+    let tenant = Tenant::new("one").expect("a name");
+    for slot in 0..40 {
+        assert!(doors.put(VmId::new(slot, 1), tenant, slot + 1, false));
+    }
+    for slot in 0..31 {
+        assert_eq!(hold(&mut doors, VmId::new(slot, 1), 0), Some(0));
+    }
+    assert_eq!(hold(&mut doors, VmId::new(7, 1), 0), Some(1), "the first half");
+    assert_eq!(hold(&mut doors, VmId::new(31, 1), 0), None);
+    assert_eq!(hold(&mut doors, VmId::new(99, 1), 0), Some(0), "somebody else's");
+}
+
+#[test]
 fn one_vm_has_its_share() {
     let mut doors = doors(4);
     let vm = VmId::new(1, 1);
@@ -51,7 +84,7 @@ fn what_is_held_too_long_is_dropped() {
 fn without_memory_nothing_is_held_and_questions_are_answered_all_the_same() {
     let mut doors = Doors::new(&mut Tables::on_heap(Doors::TABLES, 4, 0), Some(memory(BYTES - 16)), 1000);
     let vm = VmId::new(1, 1);
-    assert!(doors.put(vm, 7, false) && doors.place(vm, 60, 0).is_none());
+    assert!(doors.put(vm, Tenant::UNSAID, 7, false) && doors.place(vm, 60, 0).is_none());
     assert_eq!((doors.owner(7), doors.at(vm.slot)), (Some(vm.slot), Some((vm, 7))));
 }
 
@@ -69,7 +102,7 @@ proptest! {
                     if model.values().any(|&(other, address)| address == ipv4 && other.slot != vm.slot) {
                         continue;
                     }
-                    prop_assert_eq!(doors.put(vm, ipv4, ipv4 % 2 == 0), slot < 7);
+                    prop_assert_eq!(doors.put(vm, Tenant::UNSAID, ipv4, ipv4 % 2 == 0), slot < 7);
                     if slot < 7 {
                         model.insert(slot, (vm, ipv4));
                     }

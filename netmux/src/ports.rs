@@ -4,10 +4,12 @@ use crate::addresses::Addresses;
 use crate::directory::{Directory, Resident};
 use crate::egress::Cause;
 use crate::frame::{DmaFrame, Mac, Target};
+use crate::holdings::{Fill, Holdings};
 use crate::policy::Fifo;
+use abi::charges::Traffic;
 use abi::nic::{Listens, MAX_FRAME, NicCounters, NicPage, Node};
 use abi::note::TableBytes;
-use abi::ring::PAGE_SLOTS;
+use abi::ring::{PAGE_SLOTS, packet_slots};
 use abi::vm::{Seat, Slot, VmId};
 use component::{Table, Tables, VmNic};
 use core::mem::offset_of;
@@ -18,6 +20,17 @@ use zerocopy::IntoBytes;
 const RX_STAGED: u8 = 1;
 const TX_TAKEN: u8 = 2;
 const DROPPED: u8 = 4;
+
+/// A frame is as much work as so many bytes of one.
+pub const FRAME_WORK: u64 = 256;
+
+/// What was done for a VM: its traffic since it was attached, and the work since that was said last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Used {
+    pub vm: VmId,
+    pub traffic: Traffic,
+    pub work: u64,
+}
 
 /// One attached VM.
 pub struct Port {
@@ -38,7 +51,7 @@ pub struct Port {
     unsettled: u8,
     /// It is on the list of those that are to be settled.
     listed: bool,
-    /// Frames either way when its ring pages were looked at last.
+    /// What was done for it when that was said last.
     seen: u64,
     /// It is among those that have ring pages.
     watched: bool,
@@ -94,6 +107,12 @@ impl Port {
             self.drop_received();
         }
         result
+    }
+
+    /// How full its receive ring is; `None` while it cannot be told.
+    pub(crate) fn fill(&mut self) -> Option<Fill> {
+        let used = self.nic.rx.in_flight().ok()?;
+        Some(Fill { read: self.nic.rx.written().wrapping_sub(used), used, capacity: self.nic.rx.capacity() })
     }
 
     /// A frame for the guest is dropped.
@@ -161,11 +180,27 @@ impl Port {
         self.nic.rx.pages() | self.nic.tx.pages() != 0
     }
 
-    /// The pages of empty rings that are not needed now (bit `i`: page `i` of the NIC): all of them when no frame has passed since
+    /// What was done for it since that was last said: `None` when nothing was.
+    pub(crate) fn news(&mut self) -> Option<Used> {
+        let c = &self.counters;
+        let dropped = c.rx_drop_full + c.tx_drop_mac + c.tx_drop_ip + c.tx_drop_malformed + c.tx_drop_full;
+        let frames = c.rx_frames + c.tx_frames + dropped;
+        let work = frames.wrapping_mul(FRAME_WORK).wrapping_add(c.rx_bytes).wrapping_add(c.tx_bytes);
+        let done = work.wrapping_sub(core::mem::replace(&mut self.seen, work));
+        // The machine counts modulo 2³².
+        let small = |frames: u64| u32::try_from(frames & 0xffff_ffff).unwrap_or(0);
+        let traffic = Traffic {
+            rx_bytes: c.rx_bytes,
+            tx_bytes: c.tx_bytes,
+            rx_frames: small(c.rx_frames),
+            tx_frames: small(c.tx_frames),
+        };
+        (done != 0).then_some(Used { vm: self.id, traffic, work: done })
+    }
+
+    /// The pages of empty rings that are not needed now (bit `i`: page `i` of the NIC): all of them when it is `quiet`, as no frame has passed since
     /// the last call; else all but the one that a ring stands in.
-    pub(crate) fn spare_pages(&mut self) -> u32 {
-        let frames = self.counters.rx_frames.wrapping_add(self.counters.tx_frames);
-        let quiet = core::mem::replace(&mut self.seen, frames) == frames;
+    pub(crate) fn spare_pages(&mut self, quiet: bool) -> u32 {
         let spare = |pages: u32, here: u32| if quiet { pages } else { pages & !(1 << here) };
         // A ring that was reset is looked at again the next time.
         let rx = match self.nic.rx.in_flight() {
@@ -279,6 +314,7 @@ pub struct Ports {
     /// The seat of the VM in each slot, plus 1; 0 for a slot without one that is attached.
     slots: Table<u16>,
     addresses: Addresses,
+    holdings: Holdings,
     /// Those that have ring pages, and how many they are.
     watched: Fifo,
     watched_count: u16,
@@ -295,7 +331,7 @@ impl Ports {
     #[allow(clippy::cast_possible_truncation)]
     pub const TABLES: TableBytes = TableBytes {
         per_slot: size_of::<u16>() as u32,
-        per_seat: size_of::<Option<Port>>() as u32 + Addresses::SEAT_BYTES + Fifo::SEAT_BYTES,
+        per_seat: size_of::<Option<Port>>() as u32 + Addresses::SEAT_BYTES + Holdings::SEAT_BYTES + Fifo::SEAT_BYTES,
         keep_per_seat: 0,
     };
 
@@ -305,12 +341,26 @@ impl Ports {
             seats: tables.per_seat(),
             slots: tables.per_slot(),
             addresses: Addresses::new(tables),
+            holdings: Holdings::new(tables),
             watched: Fifo::new(tables),
             watched_count: 0,
             node: Node::default(),
             first: Mac::of(Node::default(), Slot::new(0)),
             end: 0,
         }
+    }
+
+    /// Where what VMs hold of each other's rings is kept depends on this from now on: nobody outside knows it.
+    pub(crate) fn salt(&mut self, salt: u32) {
+        self.holdings.salt(salt);
+    }
+
+    /// A frame of `len` bytes is on its way into another VM's ring, of which its sender may hold `most` slots. False when that is too much.
+    #[inline]
+    pub(crate) fn hold(&mut self, from: Seat, to: Seat, len: usize, ring: Fill, most: u32) -> bool {
+        // A frame's slots are few.
+        let slots = u32::try_from(packet_slots(len)).unwrap_or(u32::MAX);
+        self.holdings.add(from, to, slots, ring, most)
     }
 
     /// The VM in `seat`.
@@ -391,8 +441,8 @@ impl Ports {
         true
     }
 
-    /// Detaches the VM and returns what was counted; `None` when it is not attached.
-    pub fn detach(&mut self, id: VmId, seat: Seat) -> Option<NicCounters> {
+    /// Detaches the VM and returns it; `None` when it is not attached.
+    pub fn detach(&mut self, id: VmId, seat: Seat) -> Option<Port> {
         let place = self.seats.get_mut(seat.index())?;
         let port = place.take_if(|port| port.id == id)?;
         if let Some(of_slot) = self.slots.get_mut(id.slot.index()).filter(|of_slot| **of_slot == seat.number() + 1) {
@@ -408,7 +458,7 @@ impl Ports {
         {
             self.end = last;
         }
-        Some(port.counters)
+        Some(port)
     }
 
     /// Has the VM in `seat` looked at, behind those that have ring pages already.

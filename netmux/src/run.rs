@@ -7,6 +7,7 @@ use crate::drivers::virtio::{self, Structures, VirtioNet};
 use crate::drivers::{Known, KnownList, Nic, known};
 use crate::frame::Mac;
 use crate::policy::{Discipline, Watched};
+use crate::ports::Used;
 use crate::{Called, Demux, Doors, Host, Leases, Newcomer, Pace, Ports};
 use abi::component::{DeviceInfo, bits};
 use abi::guest::pending;
@@ -17,7 +18,8 @@ use abi::note::TableBytes;
 use abi::service::Service;
 use abi::vm::VmId;
 use component::{
-    Complaints, Component, Error, Inbox, KEEP_HEADER_BYTES, Outbox, irq_ack, now, raise, ring_page, ring_return, wait,
+    Complaints, Component, Error, Inbox, KEEP_HEADER_BYTES, Outbox, Tables, irq_ack, now, raise, ring_page,
+    ring_return, wait,
 };
 use ring::SharedMemory;
 
@@ -44,7 +46,10 @@ pub const fn tables<D: Discipline>() -> TableBytes {
 }
 
 /// The core, as the demultiplexer needs it.
-struct Core;
+struct Core {
+    /// The ring to it.
+    commands: Outbox,
+}
 
 impl Host for Core {
     #[inline]
@@ -70,8 +75,22 @@ impl Host for Core {
         ring_page(vm, page).is_ok()
     }
 
+    fn used(&mut self, Used { vm, traffic, work }: Used, of: u64) {
+        let small = |work: u64| u32::try_from(work).unwrap_or(u32::MAX);
+        self.answer(NetCommand::Used { vm, traffic, work: small(work), of: small(of) });
+    }
+
     fn return_pages(&mut self, vm: VmId, pages: u32) -> bool {
         ring_return(vm, pages).is_ok()
+    }
+}
+
+impl Core {
+    /// Tells it something. A ring that is full is emptied first.
+    fn answer(&mut self, command: NetCommand) {
+        if !self.commands.send(&Message::from(command)) {
+            log::error!("netmux-core takes no messages: {command:?} is lost");
+        }
     }
 }
 
@@ -84,12 +103,8 @@ impl Host for Core {
 pub fn run<D: Discipline>(component: &Component) -> ! {
     let info = component.info();
     log::info!("policy={} incarnation={} seats={}", D::NAME, info.incarnation, info.vm_seats);
-    let mut tables = component.tables();
-    let (ports, discipline) = (Ports::new(&mut tables), Watched::<D>::new(&mut tables));
-    let Some(dma) = component.dma() else { too_little_memory() };
-    let (buffers, places) = divide(dma.memory);
-    let doors = Doors::new(&mut tables, places, info.tsc_hz);
-    let leases = Leases::new(kept_memory(component), &mut tables);
+    let Parts { ports, discipline, leases, doors, buffers, physical } =
+        Parts::<D>::of(component, &mut component.tables());
     for (index, device) in (0_u32..).zip(component.devices()) {
         let Ok(at) = usize::try_from(index) else { continue };
         let region = |bar| component.mmio(at, bar);
@@ -100,7 +115,7 @@ pub fn run<D: Discipline>(component: &Component) -> ! {
                     log::error!("{}: its registers are not mapped; check its PCI region 0", name.name);
                     continue;
                 };
-                match E1000::start(registers, buffers, dma.physical, info.incarnation, sleep(info.tsc_hz)) {
+                match E1000::start(registers, buffers, physical, info.incarnation, sleep(info.tsc_hz)) {
                     Ok(nic) => {
                         let (rx, tx) = nic.descriptors();
                         introduce(name, nic.mac(), nic.link_up(), rx, tx);
@@ -115,7 +130,7 @@ pub fn run<D: Discipline>(component: &Component) -> ! {
             Some(name) => {
                 let structures = Structures::find(config, region).ok_or(virtio::StartError::NotModern);
                 let started = structures
-                    .and_then(|structures| VirtioNet::start(structures, buffers, dma.physical, sleep(info.tsc_hz)));
+                    .and_then(|structures| VirtioNet::start(structures, buffers, physical, sleep(info.tsc_hz)));
                 match started {
                     Ok(nic) => {
                         let (rx, tx) = nic.descriptors();
@@ -132,6 +147,42 @@ pub fn run<D: Discipline>(component: &Component) -> ! {
     match NoNic::new(buffers) {
         Some(nic) => serve(component, nic, ports, discipline, (leases, doors), None),
         None => too_little_memory(),
+    }
+}
+
+/// Serves the VMs with the NIC that `make` makes of the memory for buffers, for ever.
+///
+/// # Panics
+///
+/// As [`run`].
+pub fn run_on<D: Discipline, C: Nic>(component: &Component, make: impl FnOnce(&mut Tables, SharedMemory) -> C) -> ! {
+    let info = component.info();
+    log::info!("policy={} incarnation={} seats={}", info.policy.as_str(), info.incarnation, info.vm_seats);
+    let mut tables = component.tables();
+    let Parts { ports, discipline, leases, doors, buffers, .. } = Parts::<D>::of(component, &mut tables);
+    let nic = make(&mut tables, buffers);
+    serve(component, nic, ports, discipline, (leases, doors), None)
+}
+
+/// What a demultiplexer is made of, whatever its NIC is.
+struct Parts<D: Discipline> {
+    ports: Ports,
+    discipline: Watched<D>,
+    leases: Leases,
+    doors: Doors,
+    /// The memory for the NIC, and where it lies.
+    buffers: SharedMemory,
+    physical: u64,
+}
+
+impl<D: Discipline> Parts<D> {
+    fn of(component: &Component, tables: &mut Tables) -> Self {
+        let (ports, discipline) = (Ports::new(tables), Watched::<D>::new(tables));
+        let Some(dma) = component.dma() else { too_little_memory() };
+        let (buffers, places) = divide(dma.memory);
+        let doors = Doors::new(tables, places, component.info().tsc_hz);
+        let leases = Leases::new(kept_memory(component), tables);
+        Parts { ports, discipline, leases, doors, buffers, physical: dma.physical }
     }
 }
 
@@ -197,10 +248,10 @@ fn serve<C: Nic, D: Discipline>(
 ) -> ! {
     let node = Node::of_nic(nic.mac().bytes());
     let tsc_hz = component.info().tsc_hz;
-    let (mut events, mut commands) = component.service(Service::Net);
-    let mut demux = Demux::new(nic, Core, ports, discipline, leases, doors, tsc_hz);
+    let (mut events, commands) = component.service(Service::Net);
+    let mut demux = Demux::new(nic, Core { commands }, ports, discipline, leases, doors, tsc_hz);
     let mut complaints = Complaints::new(tsc_hz);
-    answer(&mut commands, NetCommand::Node { node });
+    demux.host_mut().answer(NetCommand::Node { node });
     let irq = device.map_or(0, |device| 1 << (bits::IRQ_SHIFT + device));
     // Those of devices that nobody drives are taken note of once, and stay masked.
     let devices = (0_u32..).zip(component.devices()).fold(0, |all, (index, _)| all | 1 << (bits::IRQ_SHIFT + index));
@@ -211,7 +262,7 @@ fn serve<C: Nic, D: Discipline>(
     loop {
         let mut all_read = true;
         if news & events.doorbell != 0 {
-            all_read = listen(component, &mut demux, &mut events, &mut commands, &mut complaints);
+            all_read = listen(component, &mut demux, &mut events, &mut complaints);
         }
         if news & irq != 0 {
             demux.interrupt();
@@ -248,7 +299,6 @@ fn listen<C: Nic, D: Discipline>(
     component: &Component,
     demux: &mut Demux<C, Core, D>,
     events: &mut Inbox,
-    commands: &mut Outbox,
     complaints: &mut Complaints,
 ) -> bool {
     events.drain(|message| match NetEvent::try_from(message) {
@@ -257,18 +307,18 @@ fn listen<C: Nic, D: Discipline>(
             let new = Newcomer { id: vm, seat, node, ipv4, share };
             let nic = component.vm_nic(seat, rx_slots, tx_slots);
             if !nic.is_some_and(|nic| demux.attach(new, nic)) {
-                answer(commands, NetCommand::Refused { vm });
+                demux.host_mut().answer(NetCommand::Refused { vm });
             }
         }
         Ok(NetEvent::Address { vm, seat, ipv4 }) => demux.address(vm, seat, ipv4),
-        Ok(NetEvent::Out { vm, node, ipv4, ran }) => {
-            if !demux.put_out(vm, node, ipv4, ran) {
+        Ok(NetEvent::Out { vm, node, ipv4, ran, tenant }) => {
+            if !demux.put_out(vm, tenant, node, ipv4, ran) {
                 log::error!("{vm} is out and in no slot of this machine");
             }
         }
-        Ok(NetEvent::Leave { vm, seat }) => {
-            let left = demux.leave(vm, seat);
-            answer(commands, if left { NetCommand::Detached { vm } } else { NetCommand::Stays { vm } });
+        Ok(NetEvent::Leave { vm, seat, tenant }) => {
+            let left = demux.leave(vm, tenant, seat);
+            demux.host_mut().answer(if left { NetCommand::Detached { vm } } else { NetCommand::Stays { vm } });
         }
         Ok(NetEvent::Gone { vm }) => demux.forget_absent(vm),
         Ok(NetEvent::Detach { vm, seat }) => {
@@ -277,7 +327,7 @@ fn listen<C: Nic, D: Discipline>(
             }
             // It may have left just now.
             demux.forget_absent(vm);
-            answer(commands, NetCommand::Detached { vm });
+            demux.host_mut().answer(NetCommand::Detached { vm });
         }
         Err(bad) => {
             if let Some(suppressed) = complaints.pass(now()) {
@@ -285,11 +335,4 @@ fn listen<C: Nic, D: Discipline>(
             }
         }
     })
-}
-
-/// Tells the core. The ring has room for the answers to all that the core has said.
-fn answer(commands: &mut Outbox, command: NetCommand) {
-    if !commands.send(&Message::from(command)) {
-        log::error!("netmux-core takes no messages: {command:?} is lost");
-    }
 }

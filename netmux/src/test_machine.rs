@@ -6,7 +6,7 @@ use crate::drivers::{Faults, Nic, Received};
 use crate::frame::Mac;
 use crate::leases::Leases;
 use crate::policy::{Discipline, RoundRobin, Watched};
-use crate::ports::Ports;
+use crate::ports::{Ports, Used};
 use crate::test_frames::{NODE, seat};
 use abi::guest::NIC_BASE;
 use abi::limits::PAGE_SIZE;
@@ -198,9 +198,15 @@ pub struct FakeHost {
     pub raised: Rc<RefCell<Vec<VmId>>>,
     pub clock: Rc<Cell<u64>>,
     pub core: Rc<RefCell<FakeCore>>,
+    /// What was said to have been done for whom, and of how much.
+    pub used: Vec<(Used, u64)>,
 }
 
 impl Host for FakeHost {
+    fn used(&mut self, used: Used, of: u64) {
+        self.used.push((used, of));
+    }
+
     fn call(&mut self, vm: VmId) -> Called {
         let mut core = self.core.borrow_mut();
         core.called.push(vm);

@@ -13,6 +13,8 @@ pub struct Totals {
     pub sent: u64,
     /// Taken from VMs and given to other VMs.
     pub switched: u64,
+    /// Of these, dropped since their sender held too much of the receiver's ring ([`crate::Holdings`]).
+    pub crowded: u64,
     /// Taken from VMs and refused ([`crate::egress::Cause`]).
     pub refused: u64,
     /// For VMs that are out: answers and refusals that were given for them,
@@ -31,9 +33,9 @@ pub struct Totals {
 
 impl core::fmt::Display for Totals {
     fn fmt(&self, out: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        let Totals { received, to_nobody, to_all, sent, switched, refused, corrupt, .. } = self;
+        let Totals { received, to_nobody, to_all, sent, switched, crowded, refused, corrupt, .. } = self;
         write!(out, "received={received} to-nobody={to_nobody} to-all={to_all} ")?;
-        write!(out, "sent={sent} switched={switched} refused={refused} corrupt={corrupt} ")?;
+        write!(out, "sent={sent} switched={switched} crowded={crowded} refused={refused} corrupt={corrupt} ")?;
         let Totals { absent_answered, absent_ignored, absent_called, absent_delivered, absent_dropped, .. } = self;
         write!(out, "absent: answered={absent_answered} ignored={absent_ignored} called={absent_called} ")?;
         write!(out, "delivered={absent_delivered} dropped={absent_dropped}")

@@ -84,6 +84,8 @@ impl Host for Console {
         let _ = self.page.read(at.offset.into(), bytes);
     }
 
+    // Called from a hundred places, and copied into each it took half of the program's memory.
+    #[inline(never)]
     fn print(&mut self, line: Arguments<'_>) {
         self.in_a_row += 1;
         if self.in_a_row == LINES_IN_A_ROW {
@@ -111,6 +113,7 @@ impl Console {
     }
 
     /// Takes what has come in, and lets the interrupt come again if it was what woke us (`bits`).
+    #[inline(never)]
     fn receive(&mut self, bits: u64) {
         self.take_bytes();
         if bits & PORT_IRQ != 0 {
@@ -172,7 +175,7 @@ fn main(component: Component) -> ! {
         looks: LOOKS_MOST,
         in_a_row: 0,
     };
-    let mut session = Session::new(info.vm_slots);
+    let mut session = Session::new(info.vm_slots).with_clock(info.tsc_hz);
     let mut editor = Editor::new();
     console.open();
     console.print(format_args!("ready incarnation={}", info.incarnation));
@@ -190,7 +193,7 @@ fn main(component: Component) -> ! {
         let until = match (more, session.busy()) {
             (true, _) => 0,
             // The disk component itself gives up what takes too long.
-            (false, true) if session.waits_for_scrub() => u64::MAX,
+            (false, true) if session.waits_for_disks() => u64::MAX,
             (false, true) => deadline,
             (false, false) => u64::MAX,
         };
@@ -203,7 +206,7 @@ fn main(component: Component) -> ! {
         }
         if answered {
             deadline = now().saturating_add(patience);
-        } else if session.busy() && !session.waits_for_scrub() && now() >= deadline {
+        } else if session.busy() && !session.waits_for_disks() && now() >= deadline {
             session.expired(&mut console);
         }
     }

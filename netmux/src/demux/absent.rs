@@ -8,6 +8,7 @@ use crate::neighbours::{ANSWER_BYTES, Begins, Question, advertisement, arp_answe
 use crate::policy::Discipline;
 use crate::refusals::{REFUSAL_BYTES, refuse};
 use abi::nic::Node;
+use abi::tenant::Tenant;
 use abi::vm::{Seat, Slot, VmId};
 
 /// What became of the wish that a VM comes in.
@@ -23,15 +24,15 @@ pub enum Called {
 }
 
 impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
-    /// A VM is out, at this address. False when the machine has no such slot.
-    pub fn put_out(&mut self, vm: VmId, node: Node, ipv4: u32, ran: bool) -> bool {
+    /// A VM of a tenant is out, at this address. False when the machine has no such slot.
+    pub fn put_out(&mut self, vm: VmId, tenant: Tenant, node: Node, ipv4: u32, ran: bool) -> bool {
         self.ports.set_node(node);
-        self.doors.put(vm, ipv4, ran)
+        self.doors.put(vm, tenant, ipv4, ran)
     }
 
-    /// An attached VM is to go out. True: it is detached, and out from now on. False, and it is attached as before: something lies in its rings or is still
+    /// An attached VM of a tenant is to go out. True: it is detached, and out from now on. False, and it is attached as before: something lies in its rings or is still
     /// on its way from it, or it has no address of its own by which it could be called.
-    pub fn leave(&mut self, vm: VmId, seat: Seat) -> bool {
+    pub fn leave(&mut self, vm: VmId, tenant: Tenant, seat: Seat) -> bool {
         // What was done for guests since the last turn is shown first.
         self.settle();
         let Some(port) = self.ports.get_mut(seat).filter(|port| port.id == vm) else { return false };
@@ -46,7 +47,7 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
             port.take_pages(pages);
         }
         self.detach(vm, seat);
-        let is_out = self.doors.put(vm, ipv4, true);
+        let is_out = self.doors.put(vm, tenant, ipv4, true);
         self.doors.keep(vm.slot, &listens);
         is_out
     }

@@ -4,8 +4,9 @@ use super::{Demux, Host};
 use crate::drivers::Nic;
 use crate::frame::DmaFrame;
 use crate::policy::Discipline;
-use crate::ports::{Ring, Undelivered};
-use abi::vm::Seat;
+use crate::ports::{Ring, Undelivered, Used};
+use abi::charges::Traffic;
+use abi::vm::{Seat, VmId};
 
 /// A port that has ring pages is looked at that often in a second.
 const LOOKS_PER_SECOND: u64 = 2;
@@ -42,10 +43,10 @@ impl Looks {
 }
 
 impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
-    /// When to take a turn for the sake of ring pages, or of packets that are held, if nothing happens before; [`u64::MAX`] for never.
+    /// When to take a turn for the sake of ring pages, of packets that are held, or of the NIC, if nothing happens before; [`u64::MAX`] for never.
     #[inline]
     pub fn due(&self) -> u64 {
-        self.looks.due().min(self.doors.due())
+        self.looks.due().min(self.doors.due()).min(self.nic.due())
     }
 
     /// Has the core give a port a page of a ring. False when it cannot be had.
@@ -98,15 +99,24 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
     #[cold]
     #[inline(never)]
     pub(super) fn return_pages(&mut self, now: u64) {
+        if self.own_work != 0 {
+            let nobody =
+                Used { vm: VmId::from_raw(0), traffic: Traffic::NONE, work: core::mem::take(&mut self.own_work) };
+            self.say_used(nobody);
+        }
         for _ in 0..self.ports.watched().min(LOOKS_PER_TURN) {
             let Some(seat) = self.ports.next_watched() else { break };
             let Some(port) = self.ports.get_mut(seat) else { continue };
-            let spare = port.spare_pages();
+            let news = port.news();
+            let spare = port.spare_pages(news.is_none());
             if spare != 0 && self.host.return_pages(port.id, spare) {
                 port.take_pages(spare);
             }
             if port.has_pages() {
                 self.ports.watch(seat);
+            }
+            if let Some(used) = news {
+                self.say_used(used);
             }
         }
         self.looks.rest(now, self.ports.watched());

@@ -1,6 +1,6 @@
 //! The way out of the demultiplexer: whose turn it is, what the turn has left, and what becomes of each frame.
 
-use super::{BATCH, Demux, Host};
+use super::{BATCH, Demux, Host, work_of};
 use crate::drivers::Nic;
 use crate::egress::{self, Cause, Route, Sender};
 use crate::frame::DmaFrame;
@@ -123,6 +123,7 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
                     self.refuse(seat, Cause::Malformed);
                 }
                 self.touch(seat);
+                self.work += work_of(len);
                 self.charge(len);
             }
             Ok(None) => {
@@ -159,11 +160,11 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
             Ok(Route::Outside) => self.put_out_on_wire(frame.len),
             Ok(Route::Inside(to)) => {
                 self.totals.switched += 1;
-                self.deliver(to, &frame)
+                self.pass_on(seat, to, &frame)
             }
             Ok(Route::Both(to)) => {
                 self.totals.switched += 1;
-                self.deliver(to, &frame) | self.put_out_on_wire(frame.len)
+                self.pass_on(seat, to, &frame) | self.put_out_on_wire(frame.len)
             }
             Ok(Route::Everybody) => {
                 self.tx_flood = self.begin_flood(frame, Some(seat));

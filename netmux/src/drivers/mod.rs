@@ -43,6 +43,11 @@ pub trait Nic {
 
     /// What the NIC and the driver dropped.
     fn faults(&self) -> Faults;
+
+    /// When there may be a received frame that no interrupt says anything of; [`u64::MAX`] for never.
+    fn due(&self) -> u64 {
+        u64::MAX
+    }
 }
 
 /// A received frame.

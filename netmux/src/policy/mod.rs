@@ -80,6 +80,13 @@ pub trait Discipline: Sized {
         cost <= left
     }
 
+    /// Slots that one VM may have in another's receive ring, when so many are `free` there ([`crate::Holdings`]). Twice as many leaves
+    /// others a third of the ring beside one VM that floods it, and a ninth beside four.
+    #[inline]
+    fn may_hold(&self, free: u32) -> u32 {
+        2 * free
+    }
+
     /// The turn is over at `now`. `left` of the allowance is left (negative: overspent).
     fn finish(&mut self, seat: Seat, left: i32, more: More, now: u64);
 

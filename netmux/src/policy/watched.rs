@@ -145,6 +145,12 @@ impl<D: Discipline> Watched<D> {
         self.discipline.affords(left, cost)
     }
 
+    /// [`Discipline::may_hold`].
+    #[inline]
+    pub fn may_hold(&self, free: u32) -> u32 {
+        self.discipline.may_hold(free)
+    }
+
     /// [`Discipline::finish`].
     #[inline]
     pub fn finish(&mut self, seat: Seat, left: i32, more: More, now: u64) {

@@ -1,0 +1,377 @@
+//! The clients: each asks once, on a connection of its own, and does not wait for the others.
+
+use super::latencies::Latencies;
+use super::segment::{ACK, FIN, HEADERS, Heard, MOST, PSH, RST, SYN, Segment, read, write, write_arp};
+use super::{MAC, mac_of};
+use component::{Table, Tables};
+use heapless::Deque;
+
+/// What they ask for.
+const REQUEST: &[u8] = b"GET /100b HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+/// The same, as a part of the sequence.
+// Fifty.
+#[allow(clippy::cast_possible_truncation)]
+const REQUEST_LEN: u32 = REQUEST.len() as u32;
+const _: () = assert!(HEADERS + REQUEST.len() <= MOST);
+/// The first VM's address, and the first client's, which is reached by way of a gateway.
+const FIRST_VM: u32 = 0x0a00_0210;
+const FIRST_CLIENT: u32 = 0x0a01_0001;
+/// The first port of clients, and how many each of their addresses uses.
+const FIRST_PORT: u32 = 10_000;
+const PORTS: u32 = 1 << 14;
+/// Clients that wait at once at most; there are as many slots.
+const CLIENTS: u32 = 1024;
+/// What clients have still to say, besides what they say again.
+const WORDS: usize = 512;
+/// Requests before those that are measured, and milliseconds before the first.
+const WARM_UP: u32 = 300;
+const START_MS: u64 = 200;
+/// Who is not answered sends its SYN again after a second, as Linux does, and anything else after a fifth, twice as late each time; after three seconds it is lost.
+const SYN_AGAIN_MS: u64 = 1_000;
+const AGAIN_MS: u64 = 200;
+const PATIENCE_MS: u64 = 3_000;
+/// How often is looked who has waited for long.
+const LOOK_MS: u64 = 10;
+
+/// What is asked, and when.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// Requests in a second, on the average.
+    pub rate: u32,
+    /// Requests that are measured.
+    pub count: u32,
+    /// VMs that are asked, as it falls out.
+    pub vms: u32,
+    /// Ticks in a second, and the time now.
+    pub hz: u64,
+    pub start: u64,
+}
+
+/// What a client waits for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    /// There is none in this place.
+    #[default]
+    Nobody,
+    /// The answer to its SYN.
+    Connecting,
+    /// The document and its end.
+    Asking,
+    /// That its own end is acknowledged.
+    Closing,
+}
+
+/// A client.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Client {
+    /// When its request was due, and when it sends again what it has sent.
+    due: u64,
+    again: u64,
+    /// Its number, from which its address and port follow.
+    number: u32,
+    vm: u32,
+    /// The next byte that it expects.
+    expects: u32,
+    state: State,
+    tries: u8,
+    /// It is among those that have something to say.
+    speaks: bool,
+}
+
+/// All clients.
+#[derive(Debug)]
+pub struct Clients {
+    plan: Plan,
+    clients: Table<Client>,
+    latencies: Latencies,
+    /// Places of those that have something to say, and who has asked for an address.
+    speakers: Deque<u32, WORDS>,
+    asked: Deque<([u8; 6], u32, u32), 16>,
+    random: u64,
+    /// The number of the next request, and when it is due.
+    number: u32,
+    due: u64,
+    look: u64,
+    counts: Counts,
+}
+
+/// Requests that were measured.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    served: u32,
+    /// Not answered in time; refused by a reset; no place for one more client.
+    late: u32,
+    reset: u32,
+    crowded: u32,
+    told: bool,
+}
+
+impl Clients {
+    /// Nobody asks yet.
+    pub fn new(tables: &mut Tables, plan: Plan) -> Self {
+        let due = plan.start + plan.hz / 1000 * START_MS;
+        let (clients, latencies) = (tables.per_slot(), Latencies::new(tables));
+        let (speakers, asked) = (Deque::new(), Deque::new());
+        Clients {
+            plan,
+            clients,
+            latencies,
+            speakers,
+            asked,
+            random: 1,
+            number: 0,
+            due,
+            look: due,
+            counts: Counts::default(),
+        }
+    }
+
+    /// When there is something to send, if no VM sends anything before.
+    pub fn due(&self) -> u64 {
+        if self.speakers.is_empty() && self.asked.is_empty() { self.due.min(self.look) } else { 0 }
+    }
+
+    /// Writes the next frame for a VM, when there is one. Its length.
+    pub fn next(&mut self, now: u64, frame: &mut [u8; MOST]) -> Option<usize> {
+        if let Some((mac, ip, asked)) = self.asked.pop_front() {
+            return Some(write_arp(frame, MAC.bytes(), asked, mac, ip));
+        }
+        if now >= self.look {
+            self.look_at_all(now);
+            self.look = now + self.ticks(LOOK_MS);
+        }
+        while now >= self.due {
+            self.begin();
+        }
+        while let Some(place) = self.speakers.pop_front() {
+            let client = self.client(place)?;
+            client.speaks = false;
+            if client.state != State::Nobody {
+                return Some(say(client, frame));
+            }
+        }
+        None
+    }
+
+    /// Takes a frame of a VM in.
+    pub fn hear(&mut self, now: u64, frame: &[u8]) {
+        match read(frame) {
+            Some(Heard::Who { mac, ip, asked }) if ip != asked => _ = self.asked.push_back((mac, ip, asked)),
+            Some(Heard::Segment(segment)) => self.listen(now, &segment),
+            _ => {}
+        }
+    }
+
+    fn listen(&mut self, now: u64, segment: &Segment) {
+        let address = segment.client.0.wrapping_sub(FIRST_CLIENT);
+        let port = u32::from(segment.client.1).wrapping_sub(FIRST_PORT);
+        let number = address.wrapping_mul(PORTS).wrapping_add(port);
+        let place = number % CLIENTS;
+        let again = now + self.ticks(AGAIN_MS);
+        let Some(client) = self.client(place) else { return };
+        if client.number != number || client.state == State::Nobody || port >= PORTS {
+            return;
+        }
+        if segment.flags & RST != 0 {
+            self.end(place, |counts| counts.reset += 1);
+            return;
+        }
+        match client.state {
+            State::Connecting if segment.flags & (SYN | ACK) == SYN | ACK => {
+                client.expects = segment.seq.wrapping_add(1);
+                (client.state, client.again, client.tries) = (State::Asking, again, 0);
+                self.speak(place);
+            }
+            State::Asking if segment.len > 0 || segment.flags & FIN != 0 => {
+                if segment.seq == client.expects {
+                    let fin = u32::from(segment.flags & FIN != 0);
+                    client.expects = segment.seq.wrapping_add(segment.len + fin);
+                    if fin == 1 {
+                        (client.state, client.again, client.tries) = (State::Closing, again, 0);
+                        self.answered(now, place);
+                    }
+                }
+                self.speak(place);
+            }
+            State::Closing if segment.ack == sent(client) => client.state = State::Nobody,
+            State::Closing if segment.len > 0 || segment.flags & FIN != 0 => self.speak(place),
+            _ => {}
+        }
+    }
+
+    /// A client has all that it asked for.
+    fn answered(&mut self, now: u64, place: u32) {
+        let hz = self.plan.hz.max(1);
+        let Some(&mut Client { due, number, .. }) = self.client(place) else { return };
+        if self.is_measured(number) {
+            let us = u128::from(now.saturating_sub(due)) * 1_000_000 / u128::from(hz);
+            self.latencies.add(u32::try_from(us).unwrap_or(u32::MAX));
+            self.counts.served += 1;
+            self.tell();
+        }
+    }
+
+    /// A client is gone, and was not answered unless it only closes.
+    fn end(&mut self, place: u32, count: impl FnOnce(&mut Counts)) {
+        let Some(client) = self.client(place) else { return };
+        let (state, number) = (core::mem::take(&mut client.state), client.number);
+        if state != State::Closing && self.is_measured(number) {
+            count(&mut self.counts);
+            self.tell();
+        }
+    }
+
+    /// The next request is due.
+    fn begin(&mut self) {
+        let (number, due) = (self.number, self.due);
+        self.number += 1;
+        let gap = self.exponential();
+        // Of seconds at most.
+        let gap = (u128::from(gap) * u128::from(self.plan.hz / u64::from(self.plan.rate.max(1)))) >> 32;
+        self.due += u64::try_from(gap).unwrap_or(u64::MAX / 4).max(1);
+        let drawn = self.draw();
+        let vm = drawn % self.plan.vms.max(1);
+        let (place, again) = (number % CLIENTS, due + self.ticks(SYN_AGAIN_MS));
+        let Some(client) = self.client(place) else { return };
+        if matches!(client.state, State::Connecting | State::Asking) {
+            if self.is_measured(number) {
+                self.counts.crowded += 1;
+                self.tell();
+            }
+            return;
+        }
+        let speaks = client.speaks;
+        *client = Client { due, again, number, vm, state: State::Connecting, speaks, ..Client::default() };
+        self.speak(place);
+    }
+
+    /// Who has waited for long says again what it has said, and who has for too long goes.
+    fn look_at_all(&mut self, now: u64) {
+        let (patience, syn, other) = (self.ticks(PATIENCE_MS), self.ticks(SYN_AGAIN_MS), self.ticks(AGAIN_MS));
+        for place in 0..CLIENTS {
+            let Some(client) = self.client(place) else { return };
+            if client.state == State::Nobody {
+                continue;
+            }
+            if now >= client.due + patience {
+                self.end(place, |counts| counts.late += 1);
+            } else if now >= client.again {
+                client.tries += 1;
+                let pause = if client.state == State::Connecting { syn } else { other };
+                client.again = now + (pause << client.tries.min(4));
+                self.speak(place);
+            }
+        }
+    }
+
+    fn speak(&mut self, place: u32) {
+        if let Some(client) = self.client(place)
+            && !core::mem::replace(&mut client.speaks, true)
+            && self.speakers.push_back(place).is_err()
+            && let Some(client) = self.client(place)
+        {
+            // It says it again.
+            client.speaks = false;
+        }
+    }
+
+    fn is_measured(&self, number: u32) -> bool {
+        (WARM_UP..WARM_UP + self.plan.count).contains(&number)
+    }
+
+    /// Says what came out when all that are measured have ended.
+    fn tell(&mut self) {
+        let Counts { served, late, reset, crowded, told } = self.counts;
+        if told || served + late + reset + crowded < self.plan.count {
+            return;
+        }
+        self.counts.told = true;
+        let [p50, p99, p999, most] = [500, 990, 999, 1000].map(|thousandths| self.latencies.quantile(thousandths));
+        log::info!(
+            "load: requests={} served={served} late={late} reset={reset} crowded={crowded} p50_us={p50} p99_us={p99} \
+             p999_us={p999} most_us={most}",
+            self.plan.count
+        );
+    }
+
+    fn client(&mut self, place: u32) -> Option<&mut Client> {
+        self.clients.reach(usize::try_from(place).ok()?)
+    }
+
+    fn ticks(&self, ms: u64) -> u64 {
+        self.plan.hz / 1000 * ms
+    }
+
+    /// Thirty-two bits of SplitMix64.
+    fn draw(&mut self) -> u32 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut bits = self.random;
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        // The upper half.
+        u32::try_from(bits >> 32).unwrap_or(0)
+    }
+
+    /// A number that is distributed exponentially with the mean 2^32, without logarithms (von Neumann 1951): how long the numbers that are drawn fall in a row is odd
+    /// with the probability of e to the power of minus the first.
+    fn exponential(&mut self) -> u64 {
+        let mut whole = 0_u64;
+        loop {
+            let first = self.draw();
+            let (mut last, mut odd) = (first, true);
+            loop {
+                let next = self.draw();
+                if next >= last {
+                    break;
+                }
+                (last, odd) = (next, !odd);
+            }
+            if odd {
+                return (whole << 32) + u64::from(first);
+            }
+            whole += 1;
+        }
+    }
+}
+
+/// The first number of a client's sequence.
+fn first(client: &Client) -> u32 {
+    client.number.wrapping_mul(2_654_435_761)
+}
+
+/// The number behind all that a client has sent.
+fn sent(client: &Client) -> u32 {
+    let len = match client.state {
+        State::Nobody | State::Connecting => 1,
+        State::Asking => 1 + REQUEST_LEN,
+        State::Closing => 2 + REQUEST_LEN,
+    };
+    first(client).wrapping_add(len)
+}
+
+/// Writes what a client has to say: the last thing that it has said and what it has heard.
+fn say(client: &Client, frame: &mut [u8; MOST]) -> usize {
+    let (flags, back, data) = match client.state {
+        State::Nobody | State::Connecting => (SYN, 1, &b""[..]),
+        // Once more each time that something of the document has come: a server takes no notice.
+        State::Asking => (ACK | PSH, REQUEST_LEN, REQUEST),
+        State::Closing => (ACK | FIN, 1, &b""[..]),
+    };
+    let address = FIRST_CLIENT.wrapping_add(client.number / PORTS);
+    // Within 16 bits.
+    let port = u16::try_from(FIRST_PORT + client.number % PORTS).unwrap_or(0);
+    let segment = Segment {
+        mac: mac_of(client.vm),
+        client: (address, port),
+        vm: (FIRST_VM + client.vm, 80),
+        seq: sent(client).wrapping_sub(back),
+        ack: client.expects,
+        flags,
+        len: 0,
+    };
+    write(frame, MAC.bytes(), &segment, data)
+}
+
+#[cfg(test)]
+#[path = "clients_tests.rs"]
+mod tests;

@@ -1,0 +1,115 @@
+//! The clients against a server that answers, loses, refuses, or says nothing.
+
+use super::*;
+use abi::note::TableBytes;
+use std::vec::Vec;
+
+const HZ: u64 = 1_000_000_000;
+
+fn clients(rate: u32, count: u32) -> Clients {
+    // A client and a count for each slot.
+    let per_slot = u32::try_from(size_of::<Client>() + super::super::latencies::BYTES).expect("few");
+    let mut tables = Tables::on_heap(TableBytes { per_slot, ..TableBytes::NONE }, 4096, 0);
+    Clients::new(&mut tables, Plan { rate, count, vms: 2, hz: HZ, start: 0 })
+}
+
+/// What a server says to a segment.
+fn server(heard: &Segment) -> Option<Segment> {
+    let answer = |seq, flags, len, more| Segment { seq, ack: heard.seq.wrapping_add(more), flags, len, ..*heard };
+    match heard.flags {
+        SYN => Some(answer(500, SYN | ACK, 0, 1)),
+        flags if flags & PSH != 0 => Some(answer(501, ACK | FIN, 200, REQUEST_LEN)),
+        flags if flags & FIN != 0 => Some(answer(702, ACK, 0, 1)),
+        _ => None,
+    }
+}
+
+/// Runs them until all have ended, every microsecond; `answers` says what comes of each segment.
+fn until_told(clients: &mut Clients, mut answers: impl FnMut(&Segment) -> Option<Segment>) -> Vec<Segment> {
+    let (mut now, mut said) = (0, Vec::new());
+    while !clients.counts.told {
+        let mut frame = [0; MOST];
+        while let Some(len) = clients.next(now, &mut frame) {
+            // As the other end reads it.
+            frame[26..34].rotate_left(4);
+            frame[34..38].rotate_left(2);
+            let Some(Heard::Segment(mut segment)) = read(&frame[..len]) else { panic!("no segment") };
+            segment.mac = [1; 6];
+            said.push(segment);
+            if let Some(answer) = answers(&segment) {
+                clients.listen(now + 20_000, &answer);
+            }
+        }
+        now = clients.due().max(now + 1_000);
+    }
+    said
+}
+
+#[test]
+fn all_are_served_and_the_time_is_what_the_server_takes() {
+    let mut clients = clients(10_000, 5_000);
+    let said = until_told(&mut clients, server);
+    assert_eq!((clients.counts.served, clients.counts.late), (5_000, 0));
+    // The answers come 20 µs later, but the next word is said at the time of the loop.
+    assert!((20..=23).contains(&clients.latencies.quantile(500)), "{}", clients.latencies.quantile(500));
+    // Each client: its SYN, its request, its end.
+    assert!(said.len() >= 3 * 5_300 - 3 && said.iter().filter(|segment| segment.flags == SYN).count() >= 5_300);
+    let first = said.iter().filter(|segment| segment.vm.0 == FIRST_VM).count();
+    assert!(first.abs_diff(said.len() / 2) < said.len() / 20, "{first} of {} to the first VM", said.len());
+}
+
+#[test]
+fn gaps_are_those_of_a_poisson_process() {
+    let mut clients = clients(1, 1);
+    let gaps: Vec<u64> = (0..100_000).map(|_| clients.exponential() >> 16).collect();
+    let mean = gaps.iter().sum::<u64>() / 100_000;
+    assert!(mean.abs_diff(1 << 16) < 1 << 10, "{mean}");
+    // Beyond twice the mean: e^-2.
+    let far = gaps.iter().filter(|&&gap| gap > 2 << 16).count();
+    assert!(far.abs_diff(13_534) < 500, "{far}");
+    let squares = gaps.iter().map(|&gap| u128::from(gap) * u128::from(gap)).sum::<u128>() / 100_000;
+    assert!(squares.abs_diff(2 << 32) < 1 << 28, "{squares}");
+}
+
+#[test]
+fn what_is_lost_is_said_again() {
+    let mut clients = clients(1_000, 500);
+    let mut nth = 0;
+    until_told(&mut clients, |segment| {
+        nth += 1;
+        server(segment).filter(|_| nth % 10 != 0)
+    });
+    // Of few the SYN is lost twice, which takes three seconds.
+    assert!(clients.counts.served > 450 && clients.counts.served + clients.counts.late == 500);
+    assert!(clients.latencies.quantile(1000) > 200_000 && clients.latencies.quantile(500) < 100);
+}
+
+#[test]
+fn who_is_refused_or_not_answered_is_counted() {
+    let mut refused = clients(1_000, 500);
+    until_told(&mut refused, |segment| {
+        (segment.flags == SYN).then_some(Segment { flags: RST | ACK, ack: segment.seq.wrapping_add(1), ..*segment })
+    });
+    assert_eq!((refused.counts.reset, refused.counts.served), (500, 0));
+    let mut silent = clients(100, 500);
+    until_told(&mut silent, |_| None);
+    assert_eq!((silent.counts.late, silent.counts.served), (500, 0));
+    // More than there are places for in three seconds.
+    let mut crowd = clients(1_000, 4_000);
+    until_told(&mut crowd, |_| None);
+    assert!(crowd.counts.crowded > 1_000 && crowd.counts.late > 1_000);
+}
+
+#[test]
+fn an_address_is_told_to_who_asks() {
+    let mut clients = clients(1, 1);
+    let mut frame = [0; MOST];
+    let len = write_arp(&mut frame, [3; 6], FIRST_VM, [0xff; 6], 0x0a00_0202);
+    frame[21] = 1;
+    clients.hear(5, &frame[..len]);
+    assert_eq!(clients.due(), 0);
+    let mut answer = [0; MOST];
+    assert_eq!(clients.next(5, &mut answer), Some(60));
+    assert_eq!((&answer[..6], &answer[20..22], &answer[28..32]), (&[3; 6][..], &[0, 2][..], &[10, 0, 2, 2][..]));
+    assert_eq!(clients.next(5, &mut answer), None);
+}
