@@ -97,7 +97,7 @@ pub(crate) fn start_log(level: Option<&str>) {
 
 #[cfg(test)]
 mod tests {
-    use crate::platform::Sim;
+    use crate::sim::Sim;
     use std::string::String;
 
     #[test]

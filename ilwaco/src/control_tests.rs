@@ -1,6 +1,6 @@
 use super::*;
-use crate::platform::Sim;
-use crate::task::block_on;
+use crate::block_on;
+use crate::sim::Sim;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::string::{String, ToString};

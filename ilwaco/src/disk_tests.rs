@@ -1,7 +1,8 @@
 use super::*;
-use crate::platform::Sim;
-use crate::platform::SimEvent;
-use crate::task::{block_on, spawn, yield_now};
+use crate::block_on;
+use crate::sim::Sim;
+use crate::sim::SimEvent;
+use crate::task::{spawn, yield_now};
 use crate::time::{Duration, sleep};
 use std::cell::Cell;
 use std::vec;

@@ -2,7 +2,8 @@
 
 use crate::args::Args;
 use crate::fault::Fault;
-use crate::{clock, console, heap, net, platform, registers};
+use crate::stack::{STACK, STACK_BYTES};
+use crate::{clock, console, heap, net, platform, registers, stack};
 use abi::note::{KIND_GUEST, Note};
 use core::arch::naked_asm;
 use core::panic::PanicInfo;
@@ -14,8 +15,6 @@ pub const EXIT_ABI: u64 = 102;
 /// Code of a VM whose heap had no room left.
 pub const EXIT_HEAP: u64 = 104;
 
-/// Bytes of the stack. Only pages that were touched cost memory, and they are given back when the VM is quiet.
-const STACK_BYTES: usize = 32 * 1024;
 /// Bytes at the bottom of the stack on which the fault handler runs, which never returns to what lies there. Whoever overflows
 /// the stack has written over them before.
 const FAULT_STACK_BYTES: usize = 4096;
@@ -23,17 +22,6 @@ const FAULT_STACK_BYTES: usize = 4096;
 #[unsafe(link_section = ".note.foraker")]
 #[used]
 static NOTE: Note = Note::new(KIND_GUEST);
-
-#[repr(C, align(4096))]
-struct Stack(core::cell::UnsafeCell<[u64; STACK_BYTES / 8]>);
-
-// SAFETY: nobody looks at it but the CPU, through RSP.
-unsafe impl Sync for Stack {}
-
-/// The linker script puts it below everything else that is written, and a hole below it: the compiler touches every page of
-/// what a function takes of the stack, from above, so whatever is too large ends in the hole.
-#[unsafe(link_section = ".bss.stack")]
-static STACK: Stack = Stack(core::cell::UnsafeCell::new([0; STACK_BYTES / 8]));
 
 unsafe extern "C" {
     /// The first byte behind everything of the image, from the linker script.
@@ -43,16 +31,6 @@ unsafe extern "C" {
 unsafe extern "Rust" {
     /// The program, from [`crate::main!`].
     safe fn ilwaco_main() -> u64;
-}
-
-/// Address of the stack's lowest byte.
-pub(crate) fn stack_bottom() -> usize {
-    STACK.0.get().addr()
-}
-
-/// Address of the first byte above the stack.
-pub(crate) fn stack_top() -> usize {
-    stack_bottom() + STACK_BYTES
 }
 
 /// Where the core starts the guest: without a stack, with the address of the register page in RDI.
@@ -77,7 +55,7 @@ extern "C" fn start(register_page: usize) -> ! {
     if !registers::valid() {
         platform::exit(EXIT_ABI);
     }
-    registers::set_fault_handler(address(on_fault as *const ()), address(STACK.0.get()) + wide(FAULT_STACK_BYTES));
+    registers::set_fault_handler(address(on_fault as *const ()), wide(stack::bottom()) + wide(FAULT_STACK_BYTES));
     let heap = (&raw const __ilwaco_heap_start).cast_mut();
     let memory = usize::try_from(registers::memory_bytes()).unwrap_or(0);
     // SAFETY: the loader maps memory from 0 to the size in the register page; behind the image nothing else lies in it. This
@@ -108,7 +86,7 @@ extern "C" fn on_fault() -> ! {
 }
 
 extern "C" fn report_fault() -> ! {
-    let bottom = address(STACK.0.get());
+    let bottom = wide(stack::bottom());
     let fault = Fault::new(registers::fault(), &(bottom..=bottom + wide(STACK_BYTES)));
     console::line(format_args!("{fault}"));
     platform::exit(fault.code())

@@ -37,12 +37,18 @@ mod fault;
 #[allow(unsafe_code)]
 mod heap;
 mod identity;
+#[allow(unsafe_code)]
+mod memory;
 pub mod net;
 #[allow(unsafe_code)]
 mod platform;
 mod registers;
+mod run;
 #[cfg(not(target_os = "none"))]
 pub mod sim;
+#[cfg(target_os = "none")]
+#[allow(unsafe_code)]
+mod stack;
 pub mod sync;
 pub mod task;
 pub mod time;
@@ -50,6 +56,7 @@ mod wheel;
 
 pub use heap::heap_usage;
 pub use registers::{generation_id, memory_bytes, tsc_hz, vm_id};
+pub use run::block_on;
 
 /// True when the VM can have so many bytes more of memory, and leave enough for its connections. What is there then may be gone after the next
 /// await.
@@ -71,7 +78,7 @@ macro_rules! main {
         #[cfg(target_os = "none")]
         #[unsafe(no_mangle)]
         extern "Rust" fn ilwaco_main() -> u64 {
-            $crate::task::block_on($main())
+            $crate::block_on($main())
         }
 
         #[cfg(not(target_os = "none"))]

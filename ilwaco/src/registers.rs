@@ -80,11 +80,6 @@ pub(crate) fn control_page() -> u64 {
     field!(read64, control_page)
 }
 
-/// Address of the disk page, 0 without a virtual disk.
-pub(crate) fn disk_page() -> u64 {
-    field!(read64, disk_page)
-}
-
 /// Slots of the console ring.
 pub(crate) fn console_slots() -> u32 {
     field!(read32, console_slots)

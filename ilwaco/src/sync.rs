@@ -212,8 +212,9 @@ impl Condvar {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::platform::Sim;
-    use crate::task::{block_on, spawn, yield_now};
+    use crate::block_on;
+    use crate::sim::Sim;
+    use crate::task::{spawn, yield_now};
     use crate::time::{Duration, sleep, timeout};
     use std::rc::Rc;
     use std::vec::Vec;

@@ -1,12 +1,9 @@
 //! Tasks: a cooperative, single-threaded executor.
 //!
 //! A task is a future; it runs until it awaits something that is not there yet. Idle tasks cost the bytes of their future
-//! and nothing else: no stack each, no context switch. When no task can run, the VM idles until the NIC or the next timer.
+//! and nothing else: no stack each, no context switch. What the tasks wait for, `run.rs` looks after.
 
 use crate::cell::global;
-use crate::time::Instant;
-use crate::{clock, control, disk, identity, net, platform, registers, time};
-use abi::guest::pending;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::task::Wake;
@@ -14,19 +11,13 @@ use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use core::future::{Future, poll_fn};
 use core::pin::{Pin, pin};
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 use core::task::{Context, Poll, Waker};
 
 /// Tasks that can exist at once.
 pub const MAX_TASKS: usize = 64 * WORDS;
 /// More than there can be connections.
 const WORDS: usize = 18;
-
-/// Rounds at most in which the program runs before it hears what arrived before its start.
-const FIRST_ROUNDS: usize = 16;
-
-/// How long nothing may have happened before memory is given back.
-const QUIET_NS: u64 = 300_000_000;
 
 /// Which tasks are to be polled: bit `i % 64` of word `i / 64`. Of the words that are not 0, `any` has a bit.
 struct Ready {
@@ -104,6 +95,21 @@ pub fn spawn(future: impl Future<Output = ()> + 'static) -> Result<(), TooManyTa
     EXECUTOR.with(|executor| executor.spawn(Box::pin(future)))
 }
 
+/// Polls every task that is ready now, each once, after `before_each`. True when there was one.
+pub(crate) fn run_ready(before_each: impl FnMut()) -> bool {
+    EXECUTOR.with(|executor| executor.run_ready(before_each))
+}
+
+/// True when a task is ready.
+pub(crate) fn is_ready() -> bool {
+    EXECUTOR.with(Executor::is_ready)
+}
+
+/// Gives memory that is not in use back to the heap.
+pub(crate) fn shrink() {
+    EXECUTOR.with(Executor::shrink);
+}
+
 impl Executor {
     fn ready(&self) -> Arc<Ready> {
         self.ready.borrow_mut().get_or_insert_with(Ready::new).clone()
@@ -125,8 +131,8 @@ impl Executor {
         Ok(())
     }
 
-    /// Polls every task that is ready now, each once. True when there was one.
-    fn run_ready(&self) -> bool {
+    /// See [`run_ready`].
+    fn run_ready(&self, mut before_each: impl FnMut()) -> bool {
         let ready = self.ready();
         if ready.any.load(Ordering::Relaxed) == 0 {
             return false;
@@ -140,6 +146,7 @@ impl Executor {
             while bits != 0 {
                 let bit = bits.trailing_zeros();
                 bits &= bits - 1;
+                before_each();
                 self.poll(number * 64 + usize::try_from(bit).unwrap_or(0));
             }
         }
@@ -147,7 +154,6 @@ impl Executor {
     }
 
     fn poll(&self, index: usize) {
-        identity::look();
         // The slots are not borrowed while the task runs, since it may start others.
         let taken = self.slots.borrow_mut().get_mut(index).map(|slot| core::mem::replace(slot, Slot::Running));
         let mut task = match taken {
@@ -187,128 +193,6 @@ impl Executor {
     }
 }
 
-/// A waker that only remembers that it was called.
-struct Flag(AtomicBool);
-
-impl Wake for Flag {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.0.store(true, Ordering::Release);
-    }
-}
-
-/// Runs `main` to its end, and all tasks while it does. Tasks that are left then are not run any further.
-pub fn block_on<F: Future>(main: F) -> F::Output {
-    let mut main = pin!(main);
-    let flag = Arc::new(Flag(AtomicBool::new(true)));
-    let waker = Waker::from(flag.clone());
-    let mut cx = Context::from_waker(&waker);
-    disk::await_ready();
-    registers::enable(pending::ALARM | pending::NIC | pending::SHUTDOWN | pending::CONTROL | pending::DISK);
-    let mut machine = Machine { quiet_since: clock::now_ns(), trimmed: false };
-    // A VM may have been started by a packet, which would be refused now: nobody listens yet. Until all tasks have come to where they wait, or
-    // one of them does not end to run.
-    for _ in 0..FIRST_ROUNDS {
-        if flag.0.swap(false, Ordering::Relaxed)
-            && let Poll::Ready(output) = main.as_mut().poll(&mut cx)
-        {
-            net::flush();
-            return output;
-        }
-        if !EXECUTOR.with(Executor::run_ready) && !flag.0.load(Ordering::Relaxed) {
-            break;
-        }
-    }
-    loop {
-        // Main is polled with the others, and first.
-        let received = machine.listen();
-        let mut ran = received == net::Received::Traffic;
-        if flag.0.load(Ordering::Relaxed) {
-            flag.0.store(false, Ordering::Relaxed);
-            ran = true;
-            if let Poll::Ready(output) = main.as_mut().poll(&mut cx) {
-                net::flush();
-                return output;
-            }
-        }
-        ran |= EXECUTOR.with(Executor::run_ready);
-        disk::send();
-        let next = net::send(Instant::now());
-        let more = flag.0.load(Ordering::Relaxed) || EXECUTOR.with(Executor::is_ready);
-        if !more {
-            machine.idle(next, ran, received != net::Received::Nothing);
-        }
-    }
-}
-
-/// What the executor knows about the world outside.
-struct Machine {
-    /// When something that matters last happened.
-    quiet_since: u64,
-    /// Memory was given back since then, and none of it touched.
-    trimmed: bool,
-}
-
-impl Machine {
-    /// Takes in what has happened: interrupts, frames, timers.
-    fn listen(&mut self) -> net::Received {
-        identity::look();
-        let pending = registers::take_pending();
-        if pending & pending::CONTROL != 0 {
-            control::answered();
-        }
-        if pending & pending::SHUTDOWN != 0 {
-            SHUTDOWN.with(|shutdown| {
-                shutdown.asked.set(true);
-                if let Some(waker) = shutdown.waker.take() {
-                    waker.wake();
-                }
-            });
-        }
-        disk::receive();
-        let now = Instant::now();
-        time::fire(now);
-        net::receive(now)
-    }
-
-    /// Sleeps until something happens. `network`: when the network has something to do, in nanoseconds; `ran`: something that
-    /// matters happened since the last time; `touched`: something at all.
-    fn idle(&mut self, network: u64, ran: bool, touched: bool) {
-        if ran || (touched && self.trimmed) {
-            // What the whole wire hears starts a quiet time, but does not draw it out: else a noisy wire would keep every VM fat.
-            self.quiet_since = clock::now_ns();
-            self.trimmed = false;
-        } else if !self.trimmed && clock::now_ns().saturating_sub(self.quiet_since) >= QUIET_NS {
-            // What is still needed for a while is looked at again later.
-            self.trimmed = trim();
-            self.quiet_since = clock::now_ns();
-        }
-        let mut deadline = network.min(time::next_deadline().map_or(u64::MAX, Instant::as_nanos));
-        if !self.trimmed {
-            deadline = deadline.min(self.quiet_since + QUIET_NS);
-        }
-        if disk::prepare_idle() && net::prepare_idle() {
-            platform::idle(clock::deadline_ticks(deadline));
-        }
-        disk::awake();
-        net::awake();
-    }
-}
-
-/// Gives back all memory that is not in use. Called when nothing has happened for a while. False when some of it will not be
-/// in use much longer.
-#[inline(never)]
-fn trim() -> bool {
-    let done = net::shrink();
-    time::shrink();
-    EXECUTOR.with(Executor::shrink);
-    platform::return_memory();
-    done
-}
-
 /// As if the program started anew.
 #[cfg(not(target_os = "none"))]
 pub(crate) fn forget_all() {
@@ -335,6 +219,16 @@ pub async fn yield_now() {
         Poll::Pending
     })
     .await;
+}
+
+/// The VM is asked to end itself.
+pub(crate) fn request_shutdown() {
+    SHUTDOWN.with(|shutdown| {
+        shutdown.asked.set(true);
+        if let Some(waker) = shutdown.waker.take() {
+            waker.wake();
+        }
+    });
 }
 
 /// Completes when the VM is asked to end itself.
@@ -375,7 +269,8 @@ pub async fn race<A: Future, B: Future>(left: A, right: B) -> Either<A::Output, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::platform::Sim;
+    use crate::block_on;
+    use crate::sim::Sim;
     use crate::time::{Duration, sleep};
     use std::rc::Rc;
 

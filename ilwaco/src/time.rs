@@ -72,6 +72,11 @@ pub fn unix_seconds() -> u64 {
     clock::unix_start_ns().wrapping_add(clock::now_ns()) / 1_000_000_000
 }
 
+/// The same in milliseconds.
+pub fn unix_millis() -> u64 {
+    clock::unix_start_ns().wrapping_add(clock::now_ns()) / 1_000_000
+}
+
 /// Completes when `deadline` is reached, up to a tick of the wheel (about a millisecond) later.
 pub fn sleep_until(deadline: Instant) -> Sleep {
     Sleep { deadline, armed: deadline, key: None }
@@ -215,8 +220,8 @@ pub async fn timeout<F: Future>(duration: Duration, future: F) -> Result<F::Outp
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::platform::Sim;
-    use crate::task::block_on;
+    use crate::block_on;
+    use crate::sim::Sim;
 
     #[test]
     fn sleeping_takes_the_time_it_says() {

@@ -1,9 +1,4 @@
-//! Probes whether the peer of an idle connection is still there (RFC 9293 3.8.4), for programs that ask for them.
-
-use super::answer::{self, Control};
-use super::frame::{ACK, Segment};
-use super::places::Place;
-use super::stack::Stack;
+//! When it is probed whether the peer of an idle connection is still there (RFC 9293 3.8.4), for programs that ask for them.
 
 /// Probes without an answer after which the peer is gone: some of them may have been lost.
 const PROBES: u8 = 8;
@@ -15,7 +10,7 @@ const LEAST_GAP_US: u64 = 1_000_000;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct KeepAlive {
     /// The silence before the first probe, in microseconds.
-    idle: u64,
+    pub(super) idle: u64,
     /// Probes since the peer was last heard, and when the last one was sent.
     tries: u8,
     last: u64,
@@ -23,7 +18,7 @@ pub(super) struct KeepAlive {
 
 /// What is to be done now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Turn {
+pub(super) enum Turn {
     /// Nothing before this time, in microseconds.
     Wait(u64),
     Probe,
@@ -37,12 +32,12 @@ impl KeepAlive {
     }
 
     /// How long an answer to a probe is waited for.
-    fn gap(&self) -> u64 {
+    pub(super) fn gap(&self) -> u64 {
         (self.idle / 4).clamp(LEAST_GAP_US, MOST_GAP_US)
     }
 
     /// `met`: when the peer was last heard; `in_flight`: something is, so that the retransmission timer asks anyway.
-    fn turn(&mut self, met: u64, in_flight: bool, now: u64) -> Turn {
+    pub(super) fn turn(&mut self, met: u64, in_flight: bool, now: u64) -> Turn {
         if self.tries > 0 && met >= self.last {
             self.tries = 0;
         }
@@ -58,36 +53,6 @@ impl KeepAlive {
                 self.tries += 1;
                 self.last = now;
                 Turn::Probe
-            }
-        }
-    }
-}
-
-impl Stack {
-    /// Asks the peer of a connection whether it is there, if that is due. When it is next, in microseconds.
-    #[cold]
-    pub(super) fn keep_alive(&mut self, index: usize) -> u64 {
-        let now = self.now;
-        let Some(Place { flow, track, endpoint: Some(endpoint), alive: Some(alive), .. }) = self.places.get_mut(index)
-        else {
-            return u64::MAX;
-        };
-        let (una, next) = track.sent;
-        let (Some((ack, _)), Some(hop)) = (track.received, track.hop) else { return now + alive.idle };
-        match alive.turn(track.met, una != next, now) {
-            Turn::Wait(until) => until,
-            Turn::GiveUp => {
-                endpoint.socket().abort();
-                now
-            }
-            Turn::Probe => {
-                // A number that the peer has acknowledged: it says so again.
-                let control = Control { seq: next.wrapping_sub(1), ack, flags: ACK, window: track.window };
-                let to = Segment { flow: *flow, hop, start: 0, flags: 0, seq: 0, ack: 0, window: 0, len: 0 };
-                let probe = answer::segment(&to, &self.link.own, control, None);
-                // One that finds no room is as good as one that gets lost.
-                self.device.send(probe.bytes());
-                now + alive.gap()
             }
         }
     }

@@ -65,6 +65,12 @@ pub(super) fn sum(bytes: &[u8]) -> u16 {
     fold(add(0, bytes))
 }
 
+/// The sum of bytes behind others of even length, which have the sum `before`.
+#[inline]
+pub(super) fn sum_behind(before: u16, bytes: &[u8]) -> u16 {
+    fold(add(u64::from(before), bytes))
+}
+
 /// A sum of sums in 16 bits.
 #[inline]
 pub(super) fn folded(sum: u64) -> u16 {

@@ -1,6 +1,6 @@
 //! The address of this VM: from its boot arguments.
 
-use super::names::SERVERS;
+use super::servers::SERVERS;
 use crate::args::Args;
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr};

@@ -2,7 +2,7 @@
 //! (RFC 6928); so it needs none before something is lost. After that, what its peer says of its own window is lowered to this one
 //! before the socket hears it.
 
-use super::connection::SEND_BYTES;
+use super::buffers::SEND_BYTES;
 
 // A connection's buffer is constant, and small.
 #[allow(clippy::cast_possible_truncation)]

@@ -1,19 +1,15 @@
 //! One TCP connection: its socket, its buffers, and who has it.
 
+use super::buffers::{RECEIVE_BYTES, SEND_BYTES};
 use super::track::Track;
 use alloc::vec;
 use smoltcp::iface::{SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 
-/// Bytes that a connection can have received and not yet read: a request with all its headers.
-pub const RECEIVE_BYTES: usize = 2048;
-/// Bytes that a connection can have sent and not yet got acknowledged: six full segments.
-pub const SEND_BYTES: usize = 6 * 1460;
-/// Memory of a connection, up to what the heap rounds.
-pub const CONNECTION_BYTES: usize = RECEIVE_BYTES + SEND_BYTES + 1024;
-
 /// How long a connection that nobody has any more may take to end, in microseconds.
 pub(super) const LINGER_US: u64 = 10_000_000;
+/// Longer than an acknowledgement is ever delayed, in microseconds.
+pub(super) const ACK_DELAY_US: u64 = 20_000;
 
 /// Where a connection stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

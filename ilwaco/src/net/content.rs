@@ -4,30 +4,30 @@ use super::checksum::{self, Sum};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-/// Bytes of a constant whose sums are known at a time.
-const BLOCK: usize = 64;
+/// Bytes of a constant after each of which it is known what those before add up to.
+const BLOCK: usize = 16;
 
-/// The sums that checksums are made of, of each 64 bytes of a constant: `N` is its length in bytes divided by 64, rounded down.
-/// Made when the program is built.
+/// The sums that checksums are made of, of all that lies before each 16 bytes of a constant: `N` is its length in bytes divided by
+/// 16, rounded down, and one. Made when the program is built.
 pub const fn block_sums<const N: usize>(bytes: &[u8]) -> [u16; N] {
     let mut sums = [0; N];
+    let mut sum: u32 = 0;
     let mut block = 0;
-    while block < N {
-        let mut sum = 0;
+    while block + 1 < N {
         let mut at = block * BLOCK;
-        while at < (block + 1) * BLOCK {
+        block += 1;
+        while at < block * BLOCK {
             sum += u16::from_ne_bytes([bytes[at], bytes[at + 1]]) as u32;
             at += 2;
         }
         sum = (sum >> 16) + (sum & 0xffff);
         sum = (sum >> 16) + (sum & 0xffff);
         sums[block] = (sum & 0xffff) as u16;
-        block += 1;
     }
     sums
 }
 
-/// A constant, with sums of its first blocks, so that they need not be added up for each segment.
+/// A constant, with sums of its beginnings, so that they need not be added up for each segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Summed {
     bytes: &'static [u8],
@@ -35,7 +35,7 @@ pub struct Summed {
 }
 
 impl Summed {
-    /// These bytes, of whose blocks nothing is known.
+    /// These bytes, of whose sums nothing is known.
     pub const fn none(bytes: &'static [u8]) -> Summed {
         Summed { bytes, sums: &[] }
     }
@@ -54,14 +54,31 @@ impl Summed {
     /// The sum of the bytes from `start` up to `end`.
     #[inline]
     fn sum(&self, start: usize, end: usize) -> u16 {
-        let plain = |from: usize, to: usize| checksum::sum(self.bytes.get(from..to).unwrap_or(&[]));
-        let (first, last) = (start.div_ceil(BLOCK), end / BLOCK);
-        let Some(sums) = self.sums.get(first..last) else { return plain(start, end) };
-        let blocks = sums.iter().map(|&sum| u64::from(sum)).sum();
-        let sum = Sum::default().and(plain(start, first * BLOCK), first * BLOCK - start);
-        // As one piece of even length.
-        let sum = sum.and(checksum::folded(blocks), 0);
-        sum.and(plain(last * BLOCK, end), end - last * BLOCK).get()
+        match (self.before(start), self.before(end)) {
+            // The difference, as ones' complement has it. What begins at an odd place has its bytes the other way round.
+            (Some(first), Some(last)) => {
+                let sum = checksum::folded(u64::from(last) + u64::from(!first));
+                if start % 2 == 1 { sum.swap_bytes() } else { sum }
+            }
+            _ => checksum::sum(self.bytes.get(start..end).unwrap_or(&[])),
+        }
+    }
+
+    /// The sum of the bytes before `end`, if it is known.
+    #[inline]
+    fn before(&self, end: usize) -> Option<u16> {
+        let (block, rest) = (end / BLOCK, end % BLOCK);
+        let blocks = *self.sums.get(block)?;
+        if rest == 0 {
+            return Some(blocks);
+        }
+        let behind = self.bytes.get(block * BLOCK..)?;
+        let Some(block) = behind.first_chunk::<BLOCK>() else {
+            return Some(checksum::sum_behind(blocks, behind.get(..rest)?));
+        };
+        // Of the block, as memory has it, the first bytes.
+        let kept = u128::from_le_bytes(*block) & ((1 << (8 * rest)) - 1);
+        Some(checksum::sum_behind(blocks, &kept.to_le_bytes()))
     }
 }
 
@@ -237,7 +254,7 @@ mod tests {
         }
         bytes
     };
-    static SUMS: [u16; 4] = block_sums(&BYTES);
+    static SUMS: [u16; 19] = block_sums(&BYTES);
 
     proptest! {
         /// Whatever is pushed and skipped, what is copied is what a plain queue would hold.

@@ -1,10 +1,9 @@
-//! The virtual NIC as the stack's device. Frames are read in the ring where they lie, and written into it where they leave.
+//! The virtual NIC. Frames are read in the ring where they lie, and written into it where they leave.
 
 use super::checksum;
-use super::frame::{ETHERNET_HEADER, IPV4, IPV6, IPV6_HEADER, be16};
-use super::link::Link;
-use super::track::Track;
-use crate::platform::{kick, nic};
+use super::frame::{ETHERNET_HEADER, IPV6_HEADER, be16};
+use crate::platform::{self, kick, nic};
+use crate::registers;
 use abi::guest::device;
 use abi::nic::{Listens, MAX_FRAME, NicCounters, NicPage, RX_RING, RX_SLOTS, TX_RING, tx_slots_offset};
 use abi::ring::{HEADER_BYTES, SLOT_BYTES, packet_slots};
@@ -16,14 +15,14 @@ use zerocopy::{FromBytes, IntoBytes};
 
 /// Both rings of the NIC.
 pub(super) struct NicDevice {
-    rx: PacketConsumer<SharedMemory>,
-    tx: PacketProducer<SharedMemory>,
-    staged: Staged,
+    pub(super) rx: PacketConsumer<SharedMemory>,
+    pub(super) tx: PacketProducer<SharedMemory>,
+    pub(super) staged: Staged,
 }
 
 /// What is known of frames that are to be sent.
 #[derive(Default)]
-struct Staged {
+pub(super) struct Staged {
     /// A frame is in the ring that is not yet published.
     any: bool,
     /// Frames of any length that still fit, at least.
@@ -44,15 +43,20 @@ pub(super) fn nic_page() -> NicPage {
     NicPage::read_from_bytes(&bytes).unwrap_or_else(|_| unreachable!("the buffer has the page's size"))
 }
 
-/// Numbers of the guest's pages in which the transmit ring lies.
+/// Has the machine give memory to the transmit ring: idle VMs give it back. False when it has not as much.
 #[cfg(target_os = "none")]
-pub(crate) fn transmit_pages() -> core::ops::Range<usize> {
+pub(super) fn secure_ring() -> bool {
     let page = nic_page();
-    let number =
-        |pages: u64| usize::try_from(crate::registers::nic_page() / abi::limits::PAGE_SIZE + pages).unwrap_or(0);
+    let number = |pages: u64| usize::try_from(registers::nic_page() / abi::limits::PAGE_SIZE + pages).unwrap_or(0);
     let (first, end) =
         (tx_slots_offset(page.rx_slots) / abi::limits::PAGE_SIZE, abi::nic::nic_pages(page.rx_slots, page.tx_slots));
-    number(first)..number(end)
+    platform::take(number(first)..number(end))
+}
+
+/// Whether the machine has memory for the transmit ring.
+#[cfg(not(target_os = "none"))]
+pub(super) fn secure_ring() -> bool {
+    platform::has_memory()
 }
 
 /// Says what this VM listens to.
@@ -69,12 +73,12 @@ pub(super) fn set_listens(listens: &Listens) {
 
 /// Counters of this VM's NIC.
 pub fn nic_counters() -> NicCounters {
-    if crate::registers::has_nic() { nic_page().counters } else { NicCounters::default() }
+    if registers::has_nic() { nic_page().counters } else { NicCounters::default() }
 }
 
 /// True while the physical link is up.
 pub fn link_up() -> bool {
-    crate::registers::has_nic() && nic().read32(offset_of!(NicPage, link_up)).is_some_and(|up| up != 0)
+    registers::has_nic() && nic().read32(offset_of!(NicPage, link_up)).is_some_and(|up| up != 0)
 }
 
 impl NicDevice {
@@ -188,7 +192,7 @@ impl NicDevice {
 }
 
 /// The next frame in the ring.
-fn view(rx: &mut PacketConsumer<SharedMemory>) -> Option<&mut [u8]> {
+pub(super) fn view(rx: &mut PacketConsumer<SharedMemory>) -> Option<&mut [u8]> {
     let record = match rx.peek() {
         Ok(record) => record?,
         Err(PeekError::EpochChanged) => return None,
@@ -209,7 +213,7 @@ fn view(rx: &mut PacketConsumer<SharedMemory>) -> Option<&mut [u8]> {
 
 /// Lets `fill` write a frame of `len` bytes into the ring; it is sent if `fill` says so. `Err` where there is no space.
 #[inline]
-fn write<R, F: FnOnce(&mut [u8]) -> (R, bool)>(
+pub(super) fn write<R, F: FnOnce(&mut [u8]) -> (R, bool)>(
     tx: &mut PacketProducer<SharedMemory>,
     staged: &mut Staged,
     len: usize,
@@ -232,167 +236,7 @@ fn write<R, F: FnOnce(&mut [u8]) -> (R, bool)>(
     Err(fill)
 }
 
-/// Lets the stack write a frame that goes nowhere: the ring was reset in between.
-#[cold]
-#[inline(never)]
-fn lost<R>(len: usize, fill: impl FnOnce(&mut [u8]) -> (R, bool)) -> R {
-    fill(&mut alloc::vec![0; len]).0
-}
-
-/// The NIC as a device for IP packets, for one connection or for none.
-pub(super) struct Wire<'a> {
-    nic: &'a mut NicDevice,
-    link: &'a mut Link,
-    /// The present in microseconds.
-    now: u64,
-    /// What the connection is tracked by, and where the TCP header starts in the frame that it is to take.
-    track: Option<&'a mut Track>,
-    start: usize,
-    /// What is sent goes nowhere.
-    mute: bool,
-}
-
-impl<'a> Wire<'a> {
-    /// For what belongs to no connection.
-    pub(super) fn plain(nic: &'a mut NicDevice, link: &'a mut Link, now: u64) -> Wire<'a> {
-        Wire { nic, link, now, track: None, start: 0, mute: false }
-    }
-
-    /// For what a connection sends.
-    #[inline]
-    pub(super) fn of(nic: &'a mut NicDevice, link: &'a mut Link, now: u64, track: &'a mut Track) -> Wire<'a> {
-        Wire { nic, link, now, track: Some(track), start: 0, mute: false }
-    }
-
-    /// The same, of which nothing leaves.
-    pub(super) fn mute(self) -> Wire<'a> {
-        Wire { mute: true, ..self }
-    }
-
-    /// For a connection that takes the frame that is next, in which its segment starts at `start`.
-    #[inline]
-    pub(super) fn taking(self, start: usize) -> Wire<'a> {
-        Wire { start, ..self }
-    }
-}
-
-/// A received packet.
-pub(super) struct WireRx<'a> {
-    rx: &'a mut PacketConsumer<SharedMemory>,
-    /// What becomes of its numbers, for a connection.
-    shift: Option<ShiftIn>,
-}
-
-/// How a segment is changed for a socket.
-#[derive(Clone, Copy)]
-struct ShiftIn {
-    /// What the socket's numbers are behind those on the wire.
-    shift: u32,
-    /// The last number that it knows of while there is content.
-    hold: Option<u32>,
-    /// The most that it is told of the peer's window.
-    limit: Option<u16>,
-    /// Where the TCP header starts.
-    start: usize,
-}
-
-impl RxToken for WireRx<'_> {
-    #[inline]
-    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
-        let frame = view(self.rx).unwrap_or(&mut []);
-        if let Some(ShiftIn { shift, hold, limit, start }) = self.shift
-            && let Some(header) = frame.get_mut(start..).and_then(|segment| segment.first_chunk_mut::<20>())
-        {
-            let ack = u32::from_be_bytes([header[8], header[9], header[10], header[11]]);
-            header[8..12].copy_from_slice(&hold.unwrap_or(ack).wrapping_sub(shift).to_be_bytes());
-            if let Some(limit) = limit {
-                let window = u16::from_be_bytes([header[14], header[15]]);
-                header[14..16].copy_from_slice(&window.min(limit).to_be_bytes());
-            }
-        }
-        let result = f(frame.get(ETHERNET_HEADER..).unwrap_or(&[]));
-        // A reset ring is empty, and the frame is gone either way.
-        let _ = self.rx.pass();
-        result
-    }
-}
-
-/// Leave to send a packet.
-pub(super) struct WireTx<'a> {
-    tx: &'a mut PacketProducer<SharedMemory>,
-    staged: &'a mut Staged,
-    link: &'a mut Link,
-    track: Option<&'a mut Track>,
-    now: u64,
-    mute: bool,
-}
-
-impl TxToken for WireTx<'_> {
-    #[inline]
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
-        let WireTx { tx, staged, link, track, now, mute } = self;
-        let len = len + ETHERNET_HEADER;
-        let fill = move |buffer: &mut [u8]| {
-            let (ethernet, packet) = buffer.split_at_mut(ETHERNET_HEADER);
-            let result = f(packet);
-            let is_v4 = packet.first().is_some_and(|first| first >> 4 == 4);
-            ethernet[12..14].copy_from_slice(&if is_v4 { IPV4 } else { IPV6 }.to_be_bytes());
-            let mut hop = None;
-            if let Some(track) = track {
-                track.shift_out(packet, is_v4, now);
-                hop = track.hop;
-            }
-            checksum::fill(buffer);
-            (result, !mute && link.address(buffer, hop, now))
-        };
-        write(tx, staged, len, fill).unwrap_or_else(|fill| lost(len, fill))
-    }
-}
-
-impl Device for Wire<'_> {
-    type RxToken<'a>
-        = WireRx<'a>
-    where
-        Self: 'a;
-    type TxToken<'a>
-        = WireTx<'a>
-    where
-        Self: 'a;
-
-    #[inline]
-    fn receive(&mut self, _: Instant) -> Option<(WireRx<'_>, WireTx<'_>)> {
-        // Only asked when there is a frame, and an answer fits.
-        let NicDevice { rx, tx, staged } = &mut *self.nic;
-        let track = self.track.as_deref_mut();
-        let shift = track.as_ref().map(|track| ShiftIn {
-            shift: track.shift,
-            hold: track.hold,
-            limit: track.congestion.limit(track.peer.scale),
-            start: self.start,
-        });
-        Some((WireRx { rx, shift }, WireTx { tx, staged, link: self.link, track, now: self.now, mute: self.mute }))
-    }
-
-    #[inline]
-    fn transmit(&mut self, _: Instant) -> Option<WireTx<'_>> {
-        // Only asked when a frame of any length fits.
-        Some(WireTx {
-            tx: &mut self.nic.tx,
-            staged: &mut self.nic.staged,
-            link: self.link,
-            track: self.track.as_deref_mut(),
-            now: self.now,
-            mute: self.mute,
-        })
-    }
-
-    #[inline]
-    fn capabilities(&self) -> DeviceCapabilities {
-        capabilities(Medium::Ip, MAX_FRAME - ETHERNET_HEADER)
-    }
-}
-
-/// What the stack is told of a device. Checksums are judged in `frame::classify`, and filled in on the way out.
+/// What the stack is told of a device. Checksums are judged in `classify.rs`, and filled in on the way out.
 #[inline]
 pub(super) fn capabilities(medium: Medium, mtu: usize) -> DeviceCapabilities {
     let mut capabilities = DeviceCapabilities::default();

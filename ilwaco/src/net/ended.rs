@@ -4,7 +4,8 @@
 //! being taken for something new.
 
 use super::answer::Control;
-use super::connection::{LINGER_US, RECEIVE_BYTES};
+use super::buffers::RECEIVE_BYTES;
+use super::connection::LINGER_US;
 use super::cookie::SLOT_US;
 use super::frame::{ACK, FIN, Flow, RST, SYN, Segment};
 use alloc::vec::Vec;

@@ -1,12 +1,14 @@
 //! Segments that belong to no connection, and how a connection comes of one.
 
 use super::answer::{self, Control};
-use super::connection::{Endpoint, RECEIVE_BYTES};
+use super::buffers::RECEIVE_BYTES;
+use super::connection::Endpoint;
 use super::cookie::Offer;
 use super::device::capabilities;
 use super::ended::Outcome;
 use super::frame::{ACK, FIN, RST, SYN, Segment, TCP, be32};
-use super::stack::{Stack, stack_time};
+use super::stack::Stack;
+use super::stack_time::stack_time;
 use super::track::Track;
 use abi::nic::MAX_FRAME;
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
@@ -169,20 +171,5 @@ impl Device for Replay<'_> {
 
     fn capabilities(&self) -> DeviceCapabilities {
         capabilities(Medium::Ip, MAX_FRAME - super::frame::ETHERNET_HEADER)
-    }
-}
-
-/// Leave to do nothing: of a device that neither sends nor receives.
-pub(super) struct NoToken;
-
-impl RxToken for NoToken {
-    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
-        f(&[])
-    }
-}
-
-impl TxToken for NoToken {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
-        f(&mut alloc::vec![0; len])
     }
 }

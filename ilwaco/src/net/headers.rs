@@ -1,8 +1,7 @@
 //! The headers of content's segments, and what the peer's options say of it.
 
-use super::frame::{ACK, ETHERNET_HEADER, IPV4, IPV6, Own, TCP, be32, unmapped};
+use super::frame::{ACK, ETHERNET_HEADER, Flow, IPV4, IPV6, Own, TCP, be32, unmapped};
 use super::options::options;
-use super::places::Place;
 use super::track::Track;
 
 /// Bytes of a TCP header without options.
@@ -17,9 +16,9 @@ pub(super) struct Headers {
 }
 
 impl Headers {
-    pub(super) fn new(own: &Own, place: &Place) -> Headers {
+    pub(super) fn new(own: &Own, flow: Flow, track: &Track) -> Headers {
         let mut headers = Headers { bytes: [0; ETHERNET_HEADER + 40 + TCP_HEADER], len: 12 };
-        let remote = place.flow.remote;
+        let remote = flow.remote;
         match unmapped(remote) {
             Some(remote) => {
                 headers.push(IPV4.to_be_bytes());
@@ -35,8 +34,8 @@ impl Headers {
                 headers.push(remote.to_be_bytes());
             }
         }
-        let Track { received, window, .. } = place.track;
-        headers.push(place.flow.ports.rotate_left(16).to_be_bytes());
+        let Track { received, window, .. } = *track;
+        headers.push(flow.ports.rotate_left(16).to_be_bytes());
         headers.push([0; 4]);
         // What the socket has said last, which is all that it will take.
         headers.push(received.map_or(0, |(acknowledged, _)| acknowledged).to_be_bytes());

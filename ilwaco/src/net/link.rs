@@ -5,7 +5,9 @@
 
 use super::bounded::Bounded;
 use super::device::NicDevice;
-use super::frame::{ETHERNET_HEADER, ICMPV6, IPV4, IPV6, Mac, Own, be32, mapped, unmapped};
+use super::frame::{
+    ETHERNET_HEADER, ICMPV6, IPV4, IPV6, Mac, Own, be32, group_mac, is_link_local, mapped, solicited, unmapped,
+};
 use super::routers::{LISTENER_QUERY, Routers};
 use super::{checksum, frame};
 use alloc::boxed::Box;
@@ -108,7 +110,10 @@ impl Link {
                 Way::Mac([0x33, 0x33, a, b, c, d])
             }
             None if is_link_local(address) => Way::Neighbour(address),
-            None => self.way_beyond(address).map_or(Way::None, Way::Neighbour),
+            None => {
+                let routers = self.routers.as_ref().filter(|_| self.own.net != 0);
+                routers.and_then(|routers| routers.way(self.own.net, address)).map_or(Way::None, Way::Neighbour)
+            }
         }
     }
 
@@ -173,7 +178,7 @@ impl Link {
         if now < self.due {
             return self.due;
         }
-        self.due = self.report(now, nic);
+        self.due = self.routers.as_mut().map_or(u64::MAX, |routers| routers.work(&self.own, now, nic));
         let mut index = 0;
         while let Some(asking) = self.asking.get_mut(index) {
             if asking.next <= now {
@@ -394,24 +399,10 @@ impl Link {
     pub(super) fn shrink(&mut self) {
         self.known.retain(|_, _| false);
         self.asking.shrink_to_fit();
-        self.shrink_routers();
+        if self.routers.as_ref().is_some_and(|routers| routers.says_nothing()) {
+            self.routers = None;
+        }
     }
-}
-
-/// True for addresses of this link alone.
-pub(super) fn is_link_local(address: u128) -> bool {
-    address >> 118 == 0xfe80 >> 6
-}
-
-/// The group that an address's questions go to (RFC 4291 2.7.1).
-pub(super) const fn solicited(address: u128) -> u128 {
-    0xff02 << 112 | 1 << 32 | 0xff << 24 | (address & 0xff_ffff)
-}
-
-/// Where packets for a group go (RFC 2464 7).
-pub(super) fn group_mac(group: Ipv6Address) -> Mac {
-    let [.., a, b, c, d] = group.octets();
-    [0x33, 0x33, a, b, c, d]
 }
 
 /// Sends an ARP packet to `to.0`, about the host with the hardware address `to.1` and this IPv4 address.

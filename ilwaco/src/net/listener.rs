@@ -1,20 +1,21 @@
-//! Ports at which connections are accepted.
+//! A port at which connections are accepted, as the stack knows it.
 
-use super::tcp::TcpStream;
-use super::{Error, with};
 use alloc::collections::VecDeque;
-use core::future::poll_fn;
-use core::task::{Context, Poll, Waker};
+use core::task::Waker;
 
 /// What the stack knows about a port at which somebody listens.
 pub(super) struct Listener {
     pub(super) port: u16,
     /// Places of connections that wait to be accepted; their number is bounded by that of connections.
     pub(super) queue: VecDeque<usize>,
-    waker: Option<Waker>,
+    pub(super) waker: Option<Waker>,
 }
 
 impl Listener {
+    pub(super) fn new(port: u16) -> Listener {
+        Listener { port, queue: VecDeque::new(), waker: None }
+    }
+
     /// A connection has been established.
     pub(super) fn established(&mut self, index: usize) {
         self.queue.push_back(index);
@@ -28,74 +29,5 @@ impl Listener {
         if self.queue.is_empty() {
             self.queue = VecDeque::new();
         }
-    }
-}
-
-/// Accepts TCP connections. Connections are answered, and their handshakes completed, also while nobody accepts them. Until
-/// a handshake is complete, nothing of it is kept.
-#[derive(Debug)]
-pub struct TcpListener {
-    port: u16,
-}
-
-impl TcpListener {
-    /// Listens at `port` on all addresses of this VM.
-    ///
-    /// # Errors
-    /// [`Error::AddrInUse`] when somebody does already, [`Error::InvalidInput`] for port 0, [`Error::NoNetwork`] without a NIC.
-    pub fn bind(port: u16) -> Result<TcpListener, Error> {
-        if port == 0 {
-            return Err(Error::InvalidInput);
-        }
-        with(|stack| {
-            if stack.listeners.iter().any(|listener| listener.port == port) {
-                return Err(Error::AddrInUse);
-            }
-            stack.listeners.push(Listener { port, queue: VecDeque::new(), waker: None });
-            stack.say_listens();
-            Ok(TcpListener { port })
-        })
-    }
-
-    /// The port.
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
-    /// The next connection.
-    ///
-    /// # Errors
-    /// [`Error::NoNetwork`] when there is none any more.
-    pub async fn accept(&self) -> Result<TcpStream, Error> {
-        poll_fn(|cx| self.poll_accept(cx)).await
-    }
-
-    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<Result<TcpStream, Error>> {
-        let accepted = with(|stack| {
-            let listener = stack.listeners.iter_mut().find(|listener| listener.port == self.port);
-            let listener = listener.ok_or(Error::NoNetwork)?;
-            let Some(index) = listener.queue.pop_front() else {
-                if !listener.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-                    listener.waker = Some(cx.waker().clone());
-                }
-                return Ok(None);
-            };
-            stack.accept(index);
-            Ok(Some(TcpStream::own(index)))
-        });
-        match accepted {
-            Ok(Some(stream)) => Poll::Ready(Ok(stream)),
-            Ok(None) => Poll::Pending,
-            Err(error) => Poll::Ready(Err(error)),
-        }
-    }
-}
-
-impl Drop for TcpListener {
-    fn drop(&mut self) {
-        let _ = with(|stack| {
-            stack.forget_listener(self.port);
-            Ok(())
-        });
     }
 }

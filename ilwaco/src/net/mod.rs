@@ -1,11 +1,21 @@
 //! The network: `TcpListener`, `TcpStream` and `UdpSocket` that read like those of `std::net`.
+//!
+//! Each file uses those below it. At the bottom is what is on the wire (`frame`, `checksum`, `classify`, `options`, `extension`), then
+//! the NIC and the link layer (`device`, `routers`, `link`, `discovery`, `wire`), what is known of a connection (`track`, `connection`,
+//! `flight`, `bulk`, `place`) and of all that has none (`cookie`, `ended`, `paths`, `fragments`). `stack` holds all of that; what it does
+//! lies above it (`places`, `receiving`, `handshake`, `sending`, `bulk_sending`, `probes`, `ipv6_address`, `lease`), and at the top is
+//! what programs use (`tcp`, `tcp_listener`, `udp`, `names`).
 
 mod alive;
 mod answer;
 mod autoconf;
 mod bounded;
+mod buffers;
 mod bulk;
+mod bulk_sending;
+mod capacity;
 mod checksum;
+mod classify;
 mod config;
 mod congestion;
 mod connection;
@@ -14,6 +24,7 @@ mod cookie;
 #[allow(unsafe_code)]
 mod device;
 mod dhcp;
+mod discovery;
 mod ended;
 mod extension;
 mod flight;
@@ -21,33 +32,39 @@ mod fragments;
 mod frame;
 mod handshake;
 mod headers;
+mod ipv6_address;
+mod lease;
 mod link;
 mod listener;
 mod names;
 mod options;
 mod paths;
+mod place;
 mod places;
+mod probes;
 mod receiving;
 mod routers;
 mod sending;
+mod servers;
 mod stack;
+mod stack_time;
 mod tcp;
+mod tcp_listener;
 #[cfg(test)]
 mod tests;
 mod track;
 mod udp;
+mod wire;
 
-pub use connection::{CONNECTION_BYTES, RECEIVE_BYTES, SEND_BYTES};
+pub use buffers::{CONNECTION_BYTES, RECEIVE_BYTES, SEND_BYTES};
+pub(crate) use capacity::secures_bytes;
+pub use capacity::{MAX_CLOSING, MAX_CONNECTIONS};
 pub use content::{Repeated, Summed, block_sums};
 pub use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-#[cfg(target_os = "none")]
-pub(crate) use device::transmit_pages;
 pub use device::{link_up, nic_counters};
-pub use listener::TcpListener;
 pub use names::lookup;
-pub(crate) use places::secures_bytes;
-pub use places::{MAX_CLOSING, MAX_CONNECTIONS};
 pub use tcp::TcpStream;
+pub use tcp_listener::TcpListener;
 pub use udp::UdpSocket;
 
 use crate::args::Args;
@@ -160,11 +177,11 @@ pub(crate) fn change(args: &Args) {
 fn configure(args: &Args) {
     let config = Ipv4Config::from_args(args);
     if !matches!(config, Ok(Ipv4Config::Dhcp)) {
-        dhcp::stop();
+        lease::stop();
     }
     match config {
         Ok(Ipv4Config::None) => {}
-        Ok(Ipv4Config::Dhcp) => dhcp::start(),
+        Ok(Ipv4Config::Dhcp) => lease::start(),
         Ok(Ipv4Config::Static { address, prefix, gateway }) => {
             set_ipv4(Some(Ipv4Cidr::new(address, prefix)), gateway);
         }

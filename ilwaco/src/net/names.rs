@@ -4,6 +4,7 @@
 //! told. What a server says is believed where it comes from the address and port that was asked, to a port and with a number that
 //! nobody else can know (RFC 5452), and repeats the question.
 
+use super::servers::Servers;
 use super::stack::Stack;
 use super::{Error, UdpSocket, with};
 use crate::net::TcpStream;
@@ -16,8 +17,6 @@ use smoltcp::wire::{
     DnsFlags, DnsOpcode, DnsPacket, DnsQueryType, DnsQuestion, DnsRcode, DnsRecord, DnsRecordData, DnsRepr,
 };
 
-/// Servers that are asked.
-pub(super) const SERVERS: usize = 3;
 /// How long each of them may take: in the first round, the second, and the last.
 const ROUNDS: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
 /// Addresses of a name that are taken of each family.
@@ -33,13 +32,6 @@ const LARGEST: usize = 4096;
 const NAME: usize = 255;
 const LABEL: usize = 63;
 const PORT: u16 = 53;
-
-/// Who is asked.
-pub(super) struct Servers {
-    list: Vec<IpAddr>,
-    /// The boot arguments say so.
-    given: bool,
-}
 
 impl Stack {
     /// These are asked, if there are any, whatever others say.
@@ -224,6 +216,23 @@ pub async fn lookup(host: &str) -> Result<Vec<IpAddr>, Error> {
         }
     }
     if addresses.is_empty() { Err(failure) } else { Ok(addresses) }
+}
+
+impl TcpStream {
+    /// Connects to a host by its name, or by an address that is written out: to the first of its addresses that takes the connection.
+    ///
+    /// # Errors
+    /// Those of [`lookup`], and that of the last address.
+    pub async fn connect_to(host: &str, port: u16) -> Result<TcpStream, Error> {
+        let mut failure = Error::NoSuchName;
+        for address in lookup(host).await? {
+            match TcpStream::connect(SocketAddr::new(address, port)).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    }
 }
 
 /// The addresses of one family, whatever names that one stands for.

@@ -6,7 +6,7 @@ use super::frame::{Flow, IPV4, Own, TCP, be16, be32, mapped};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use smoltcp::iface::{Config, Interface};
-use smoltcp::phy::{Device, DeviceCapabilities, Medium};
+use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::time::Instant;
 use smoltcp::wire::HardwareAddress;
 
@@ -80,12 +80,27 @@ impl TooBig {
     }
 }
 
+/// Leave to do nothing: of a device that neither sends nor receives.
+struct NoToken;
+
+impl RxToken for NoToken {
+    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
+        f(&[])
+    }
+}
+
+impl TxToken for NoToken {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
+        f(&mut alloc::vec![0; len])
+    }
+}
+
 /// A device that only has a size.
 struct Sized(u16);
 
 impl Device for Sized {
-    type RxToken<'a> = super::handshake::NoToken;
-    type TxToken<'a> = super::handshake::NoToken;
+    type RxToken<'a> = NoToken;
+    type TxToken<'a> = NoToken;
 
     fn receive(&mut self, _: Instant) -> Option<(Self::RxToken<'_>, Self::TxToken<'_>)> {
         None

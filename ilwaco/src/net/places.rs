@@ -1,83 +1,26 @@
-//! Where connections are: which there are, which must make room for others, and how many there can be.
+//! Where connections are: which there are, and which must make room for others.
 
 use super::alive::KeepAlive;
-use super::bulk::Bulk;
-use super::connection::{CONNECTION_BYTES, Endpoint, Stage};
+use super::capacity::{self, MAX_CLOSING};
+use super::connection::{Endpoint, Stage};
 use super::ended::{Ended, EndedTable};
 use super::frame::{Flow, address_bits};
 use super::listener::Listener;
+use super::place::Place;
 use super::stack::Stack;
 use super::track::Track;
 use super::{Error, paths};
-use crate::platform::secure_working_memory;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
-/// Connections at once that somebody uses, however much memory there is.
-pub const MAX_CONNECTIONS: usize = 1024;
-/// Connections that are being closed, beside those that there may be otherwise. Beyond, the oldest is broken off.
-pub const MAX_CLOSING: usize = 64;
-/// What a connection takes beside its socket: the task that serves it, and what that has on the heap.
-const TASK_BYTES: usize = 2048;
-/// Memory that connections leave to the rest of the program.
-const RESERVE: usize = 1 << 20;
-/// The least that is still free when a connection is taken.
-const HEADROOM: usize = 128 << 10;
 /// Finished connections whose socket and buffers are kept for the next ones: clearing new buffers takes longer than a request, and
 /// clients come and go in bursts.
 const MAX_SPARE: usize = 16;
 /// How long a connection must have been silent to make room for another one.
 const IDLE_US: u64 = 1_000_000;
-
-/// A place for a connection.
-pub(super) struct Place {
-    pub(super) flow: Flow,
-    /// When the connection must be polled, in microseconds; `u64::MAX` for not before a frame arrives.
-    pub(super) due: u64,
-    /// The same for its socket alone.
-    pub(super) socket_due: u64,
-    /// It has its turn before the VM idles.
-    pub(super) touched: bool,
-    /// Not only its content has something to do then, but also its socket.
-    pub(super) polls: bool,
-    /// Somebody has its stream, which names the connection by this place.
-    owned: bool,
-    /// Whoever has its stream waits for the peer to say something.
-    pub(super) reading: bool,
-    /// Its program writes faster than its socket's buffer gets empty.
-    pub(super) crowded: bool,
-    pub(super) track: Track,
-    pub(super) endpoint: Option<Endpoint>,
-    /// Whether its peer is asked if it is there.
-    pub(super) alive: Option<Box<KeepAlive>>,
-    /// What is sent beside the socket, once there was such a thing.
-    pub(super) bulk: Option<Box<Bulk>>,
-}
-
-/// The most connections that somebody may use at once, in so much memory.
-pub(super) fn most(memory_bytes: u64) -> usize {
-    let memory = usize::try_from(memory_bytes).unwrap_or(usize::MAX);
-    (memory.saturating_sub(RESERVE) / (CONNECTION_BYTES + TASK_BYTES)).clamp(8, MAX_CONNECTIONS)
-}
-
-/// True when the heap can carry another connection.
-fn carries() -> bool {
-    carries_bytes(CONNECTION_BYTES)
-}
-
-/// True when the heap can carry so many bytes more.
-fn carries_bytes(bytes: usize) -> bool {
-    let (used, total) = crate::heap_usage();
-    total == 0 || total.saturating_sub(used) >= HEADROOM + bytes
-}
-
-/// True when so many bytes more are there: the heap can carry them, and the machine has the memory.
-pub(crate) fn secures_bytes(bytes: usize) -> bool {
-    carries_bytes(bytes) && crate::heap::secure(bytes)
-}
 
 /// Whom a connection is with: an IPv4 address, a neighbour, or the network of an IPv6 address, since a host can have as many
 /// addresses of its network as it likes.
@@ -312,8 +255,7 @@ impl Stack {
 
     /// True when there is a socket that nobody uses, or memory for another one: of the heap's, and of the machine's.
     fn has_space(&self) -> bool {
-        !self.spare.is_empty()
-            || (carries() && secure_working_memory() && crate::heap::secure(CONNECTION_BYTES + TASK_BYTES))
+        !self.spare.is_empty() || capacity::secures_connection()
     }
 
     /// A connection that is to make room for one of `flow`: an idle one of the peer that has most, the one that has been silent

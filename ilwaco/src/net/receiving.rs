@@ -1,15 +1,17 @@
 //! What arrives, one frame after the other: whose each is, and who takes it.
 
 use super::answer;
+use super::classify::{Class, classify};
 use super::cookie::Offer;
-use super::device::Wire;
 use super::extension::{self, Walk};
 use super::fragments::{Part, Piece, split};
-use super::frame::{Class, ETHERNET_HEADER, Segment, classify};
+use super::frame::{ETHERNET_HEADER, Segment};
 use super::handshake::Replay;
 use super::paths::{self, TooBig};
-use super::stack::{Stack, stack_time};
+use super::stack::Stack;
+use super::stack_time::stack_time;
 use super::track::{Peer, Verdict};
+use super::wire::Wire;
 use crate::time::Instant;
 use smoltcp::iface::PollIngressSingleResult;
 use smoltcp::socket::tcp::State;

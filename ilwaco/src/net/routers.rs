@@ -1,14 +1,10 @@
-//! Routers of IPv6: the way out, what they are asked (RFC 4861 6.3.7), and to which groups they are told that we listen (MLDv2, RFC
-//! 3810).
+//! Routers of IPv6: the way out, and to which groups they are told that we listen (MLDv2, RFC 3810).
 
 use super::checksum;
 use super::device::NicDevice;
-use super::frame::{ETHERNET_HEADER, ICMPV6, IPV6, Own, be16};
-use super::link::{Link, group_mac, is_link_local, solicited};
-use alloc::boxed::Box;
-use smoltcp::wire::{Ipv6Address, NdiscRepr};
+use super::frame::{ETHERNET_HEADER, ICMPV6, IPV6, Own, be16, group_mac, is_link_local, solicited};
+use smoltcp::wire::Ipv6Address;
 
-const ALL_ROUTERS: Ipv6Address = Ipv6Address::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
 /// Who hears of listeners (RFC 3810 5.2.14).
 const LISTENER_REPORTS: Ipv6Address = Ipv6Address::new(0xff02, 0, 0, 0, 0, 0, 0, 0x16);
 /// How often a group is reported when we begin to listen, and the time between (RFC 3810 9.1, 9.11), in microseconds.
@@ -23,102 +19,77 @@ const CHANGE_TO_EXCLUDE: u8 = 4;
 /// What routers of IPv6 have said, and are told.
 pub(super) struct Routers {
     /// The way out; 0 for none.
-    router: u128,
+    pub(super) router: u128,
     /// Who has the same upper half of his address is a neighbour.
-    on_link: bool,
+    pub(super) on_link: bool,
     /// When the groups that we listen to are reported, in microseconds, and how often after that.
     report: (u64, u8),
 }
 
-impl Link {
-    /// Whom a packet for an address that is not of the link goes to: its neighbour, or the router.
-    pub(super) fn way_beyond(&self, address: u128) -> Option<u128> {
-        let routers = self.routers.as_ref().filter(|_| self.own.net != 0)?;
-        if routers.on_link && address >> 64 == self.own.net.into() {
+impl Routers {
+    /// Of whom nothing was heard, and who are told nothing.
+    pub(super) fn new() -> Routers {
+        Routers { router: 0, on_link: false, report: (u64::MAX, 0) }
+    }
+
+    /// Whom a packet for an address that is not of the link goes to: its neighbour, or the router. `net`: how our own address begins.
+    pub(super) fn way(&self, net: u64, address: u128) -> Option<u128> {
+        if self.on_link && address >> 64 == net.into() {
             return Some(address);
         }
-        (routers.router != 0).then_some(routers.router)
+        (self.router != 0).then_some(self.router)
     }
 
-    /// Gives memory back to the heap, where there is nothing that is worth it.
-    pub(super) fn shrink_routers(&mut self) {
-        let says_nothing = self
-            .routers
-            .as_ref()
-            .is_some_and(|routers| routers.router == 0 && !routers.on_link && routers.report.0 == u64::MAX);
-        if says_nothing {
-            self.routers = None;
+    /// True when nothing is lost without it.
+    pub(super) fn says_nothing(&self) -> bool {
+        self.router == 0 && !self.on_link && self.report.0 == u64::MAX
+    }
+
+    /// Groups are reported now and once more (RFC 3810 6.1).
+    pub(super) fn begin_reports(&mut self, now: u64) {
+        self.report = (now, REPORTS);
+    }
+
+    /// Groups are reported at `at`. False when they are before that.
+    pub(super) fn report_at(&mut self, at: u64) -> bool {
+        let is_first = at < self.report.0;
+        if is_first {
+            self.report = (at, 0);
         }
-    }
-
-    /// Asks for routers (RFC 4861 6.3.7).
-    pub(super) fn solicit_routers(&self, nic: &mut NicDevice) {
-        let solicit = NdiscRepr::RouterSolicit { lladdr: Some(self.own_link_address()) };
-        self.send_neighbour(nic, self.own.v6(), group_mac(ALL_ROUTERS), ALL_ROUTERS, solicit);
-    }
-
-    fn routers(&mut self) -> &mut Routers {
-        let none = || Box::new(Routers { router: 0, on_link: false, report: (u64::MAX, 0) });
-        self.routers.get_or_insert_with(none)
-    }
-
-    /// The IPv6 address that is good beyond the link, whether others of its prefix are neighbours, and the router; 0 for none.
-    pub(super) fn set_ipv6(&mut self, address: u128, on_link: bool, router: u128) {
-        self.own.net = u64::try_from(address >> 64).unwrap_or(0);
-        if router != 0 || address != 0 || self.routers.is_some() {
-            let routers = self.routers();
-            (routers.router, routers.on_link) = (router, on_link);
-        }
-    }
-
-    /// The way out; 0 for none.
-    #[cfg(test)]
-    pub(super) fn router(&self) -> u128 {
-        self.routers.as_ref().map_or(0, |routers| routers.router)
-    }
-
-    /// Says to which groups we listen, now and once more (RFC 3810 6.1).
-    pub(super) fn report_groups(&mut self, now: u64) {
-        self.routers().report = (now, REPORTS);
-        self.due = now;
+        is_first
     }
 
     /// Reports groups, if that is due. When it is next, in microseconds.
-    pub(super) fn report(&mut self, now: u64, nic: &mut NicDevice) -> u64 {
-        let Some(routers) = &mut self.routers else { return u64::MAX };
-        let (at, left) = routers.report;
+    pub(super) fn work(&mut self, own: &Own, now: u64, nic: &mut NicDevice) -> u64 {
+        let (at, left) = self.report;
         if now >= at {
-            routers.report = if left > 1 { (now + REPORT_US, left - 1) } else { (u64::MAX, 0) };
+            self.report = if left > 1 { (now + REPORT_US, left - 1) } else { (u64::MAX, 0) };
             // The group of both of our addresses: they end alike. All others are none of ours, or need no word (RFC 3810 6).
             let kind = if left > 0 { CHANGE_TO_EXCLUDE } else { IS_EXCLUDE };
             // Before anybody could say that our address is his, from none (RFC 3590).
-            let source = if left == REPORTS { 0 } else { self.own.v6() };
-            nic.send(&listener_report(&self.own, source, kind));
+            let source = if left == REPORTS { 0 } else { own.v6() };
+            nic.send(&listener_report(own, source, kind));
         }
-        routers.report.0
+        self.report.0
     }
+}
 
-    /// A router asks who listens (RFC 3810 5.1): a word to that within the time that it gives, not all hosts' at once.
-    pub(super) fn listener_query(&mut self, message: &[u8], source: Ipv6Address, now: u64) {
-        let (Some(code), Some(group)) = (be16(message, 4), message.get(8..24)) else { return };
-        let own = solicited(self.own.v6()).to_be_bytes();
-        if message.len() < LISTENER_QUERY || !is_link_local(source.to_bits()) || (group != own && group != [0; 16]) {
-            return;
-        }
-        let most = match u64::from(code) {
-            code @ ..0x8000 => code,
-            code => (code & 0xfff | 0x1000) << ((code >> 12 & 7) + 3),
-        };
-        // Hosts differ in the last bytes of their addresses. By the golden ratio, as much in the time.
-        let [.., c, d, e, f] = self.own.mac;
-        let place = u64::from(u32::from_be_bytes([c, d, e, f]).wrapping_mul(0x9e37_79b9));
-        let at = now + ((most * 1000 * place) >> 32);
-        let routers = self.routers();
-        if at < routers.report.0 {
-            routers.report = (at, 0);
-            self.due = self.due.min(at);
-        }
+/// When a router is told who listens that asks for it (RFC 3810 5.1), in microseconds: within the time that it gives, not all hosts at
+/// once. `None` where it does not ask us.
+pub(super) fn answer_time(own: &Own, message: &[u8], source: Ipv6Address, now: u64) -> Option<u64> {
+    let (code, group) = (be16(message, 4)?, message.get(8..24)?);
+    let ours = solicited(own.v6()).to_be_bytes();
+    if message.len() < LISTENER_QUERY || !is_link_local(source.to_bits()) || (group != ours && group != [0; 16]) {
+        return None;
     }
+    let most = match u64::from(code) {
+        code @ ..0x8000 => code,
+        code => (code & 0xfff | 0x1000) << ((code >> 12 & 7) + 3),
+    };
+    // Hosts differ in the last bytes of their addresses. By the golden ratio, as much in the time.
+    let [.., c, d, e, f] = own.mac;
+    let place = u64::from(u32::from_be_bytes([c, d, e, f]).wrapping_mul(0x9e37_79b9));
+    Some(now + ((most * 1000 * place) >> 32))
 }
 
 /// A frame that says what we have to do with the group of our addresses (RFC 3810 5.2).

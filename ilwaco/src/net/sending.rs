@@ -1,15 +1,15 @@
 //! What leaves: of the connections and sockets that have something to send, and what becomes of connections then.
 
 use super::answer::{self, Control};
-use super::bulk::ACK_DELAY_US;
-use super::connection::Stage;
-use super::device::Wire;
+use super::connection::{ACK_DELAY_US, Stage};
 use super::ended::Ended;
 use super::frame::{ACK, ETHERNET_HEADER};
 use super::handshake::Replay;
 use super::paths;
-use super::places::Place;
-use super::stack::{Stack, due, stack_time};
+use super::place::Place;
+use super::stack::Stack;
+use super::stack_time::{due, stack_time};
+use super::wire::Wire;
 use crate::time::Instant;
 use smoltcp::iface::PollResult;
 use smoltcp::socket::tcp::State;

@@ -16,9 +16,10 @@ use super::fragments::Fragments;
 use super::frame::{Flow, Own};
 use super::link::Link;
 use super::listener::Listener;
-use super::names::Servers;
 use super::paths::{self, Paths};
-use super::places::Place;
+use super::place::Place;
+use super::servers::Servers;
+use super::stack_time::stack_time;
 use crate::time::Instant;
 use abi::nic::Listens;
 use alloc::boxed::Box;
@@ -27,7 +28,6 @@ use core::task::Waker;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use smoltcp::iface::{Interface, SocketSet};
-use smoltcp::time::Instant as StackTime;
 use smoltcp::wire::{IpCidr, Ipv4Cidr, Ipv6Address, Ipv6Cidr};
 
 /// The whole state of the network.
@@ -78,15 +78,6 @@ pub(crate) struct Stack {
     pub(super) random: u64,
 }
 
-pub(super) fn stack_time(us: u64) -> StackTime {
-    StackTime::from_micros(i64::try_from(us).unwrap_or(i64::MAX))
-}
-
-/// When smoltcp wants to be polled: microseconds, 0 for at once.
-pub(super) fn due(at: Option<StackTime>) -> u64 {
-    at.map_or(u64::MAX, |at| u64::try_from(at.total_micros()).unwrap_or(0))
-}
-
 impl Stack {
     /// The stack on this VM's NIC, with its IPv6 link-local address and no other; `None` without a usable NIC.
     pub(super) fn new(now: Instant) -> Option<Stack> {
@@ -106,7 +97,7 @@ impl Stack {
             timers: u64::MAX,
             live: 0,
             orphans: 0,
-            most: super::places::most(crate::memory_bytes()),
+            most: super::capacity::most(crate::memory_bytes()),
             ended: EndedTable::new(random),
             spare: Vec::new(),
             listeners: Vec::new(),

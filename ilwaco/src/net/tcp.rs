@@ -44,21 +44,6 @@ impl TcpStream {
         }
     }
 
-    /// Connects to a host by its name, or by an address that is written out: to the first of its addresses that takes the connection.
-    ///
-    /// # Errors
-    /// Those of [`lookup`](super::lookup), and that of the last address.
-    pub async fn connect_to(host: &str, port: u16) -> Result<TcpStream, Error> {
-        let mut failure = Error::NoSuchName;
-        for address in super::lookup(host).await? {
-            match TcpStream::connect(SocketAddr::new(address, port)).await {
-                Ok(stream) => return Ok(stream),
-                Err(error) => failure = error,
-            }
-        }
-        Err(failure)
-    }
-
     fn poll_connected(&self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.poll(cx, true, |socket| match socket.state() {
             State::SynSent | State::SynReceived => Ok(None),

@@ -12,8 +12,9 @@ mod routers;
 mod unwritten;
 
 use super::*;
+use crate::block_on;
 use crate::sim::{self, GUEST, PEER, Sim, World};
-use crate::task::{block_on, spawn};
+use crate::task::spawn;
 use crate::time::{Duration, sleep, timeout};
 use smoltcp::iface::{Interface, SocketHandle, SocketSet};
 use smoltcp::socket::{tcp, udp};

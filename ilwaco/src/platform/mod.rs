@@ -5,21 +5,15 @@
 #[cfg(target_os = "none")]
 mod bare;
 #[cfg(not(target_os = "none"))]
-mod host;
-#[cfg(not(target_os = "none"))]
-mod host_control;
-#[cfg(not(target_os = "none"))]
-mod host_disk;
+pub(crate) mod host;
 
 #[cfg(target_os = "none")]
-pub(crate) use bare::{
-    control, disk, exit, idle, kick, nic, registers, return_memory, secure_working_memory, set_registers, take, tsc,
-};
+pub(crate) use bare::{control, disk, exit, give_back, idle, kick, nic, registers, set_registers, take, tsc};
 #[cfg(not(target_os = "none"))]
-pub use host::{Sim, SimEvent};
+pub(crate) use host::control::memory as control;
 #[cfg(not(target_os = "none"))]
-pub(crate) use host::{exit, has_memory, idle, kick, nic, registers, return_memory, secure_working_memory, tsc};
+pub(crate) use host::disk::memory as disk;
 #[cfg(not(target_os = "none"))]
-pub(crate) use host_control::control;
+pub(crate) use host::pages::{nic, registers};
 #[cfg(not(target_os = "none"))]
-pub(crate) use host_disk::disk;
+pub(crate) use host::{exit, has_memory, idle, kick, tsc};

@@ -4,7 +4,8 @@ use super::super::frame::{ACK, RST, SYN};
 use super::super::*;
 use super::crafted::{Host, ask, machine, turn};
 use super::serve_echo;
-use crate::task::{block_on, spawn, yield_now};
+use crate::block_on;
+use crate::task::{spawn, yield_now};
 use crate::time::{Duration, sleep};
 use std::vec::Vec;
 

@@ -1,8 +1,8 @@
 //! Names, asked for at a server that is played here.
 
 use super::super::*;
+use crate::block_on;
 use crate::sim::{PEER, Sim, World};
-use crate::task::block_on;
 use crate::time::{Duration, Instant};
 use smoltcp::iface::SocketSet;
 use smoltcp::socket::{tcp, udp};

@@ -5,8 +5,8 @@ use super::super::*;
 use super::ARGS;
 use super::crafted::{ask, ipv4, ipv6, machine};
 use super::serve_echo;
+use crate::block_on;
 use crate::sim::GUEST;
-use crate::task::block_on;
 use crate::time::{Duration, timeout};
 use std::vec::Vec;
 

@@ -4,8 +4,8 @@ use super::super::frame::{ACK, ICMPV6, SYN, TCP, UDP, be16, be32};
 use super::super::*;
 use super::crafted::{GUEST_MAC, ask, awake, ipv6, machine, turn};
 use super::serve_echo;
+use crate::block_on;
 use crate::sim::Sim;
-use crate::task::block_on;
 use crate::time::{Duration, sleep};
 use std::vec::Vec;
 

@@ -5,8 +5,9 @@ use super::super::frame::{ACK, ARP, FIN, ICMP, ICMPV6, RST, SYN, TCP, UDP, be16,
 use super::super::*;
 use super::crafted::{Host, arp, ask, awake, icmp, ipv4, ipv6, machine, turn};
 use super::serve_echo;
+use crate::block_on;
 use crate::sim::{GUEST, PEER};
-use crate::task::{block_on, spawn};
+use crate::task::spawn;
 use crate::time::{Duration, sleep};
 use std::cell::Cell;
 use std::rc::Rc;

@@ -1,7 +1,10 @@
 //! The simulated machine that host tests run guests' code on, and a host on the other end of its wire.
 
-pub use crate::platform::{Sim, SimEvent};
+mod machine;
+
+pub use crate::platform::host::SimEvent;
 pub use abi::guest_disk::status as disk_status;
+pub use machine::Sim;
 pub use smoltcp;
 
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};

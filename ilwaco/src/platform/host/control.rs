@@ -1,6 +1,6 @@
 //! The core's end of the control ring of the simulated machine.
 
-use super::host::{Sim, raise, registers};
+use super::pages::{raise, registers};
 use abi::control::{ControlReply, ControlRequest};
 use abi::guest::{RegisterPage, device, pending};
 use abi::guest_control::{ANSWER_SLOTS, ANSWERS, CONTROL_PAGE, REQUEST_SLOTS, REQUESTS, bytes};
@@ -27,20 +27,18 @@ thread_local! {
     static CORE: RefCell<Option<Core>> = const { RefCell::new(None) };
 }
 
-impl Sim {
-    /// From now on the guest controls the machine: `answer` is given each request, and the request page.
-    pub fn control(answer: impl FnMut(ControlRequest, &SharedMemory) -> Vec<ControlReply> + 'static) {
-        let memory = SharedMemory::from_static(vec![0_u64; 2 * BYTES / 8].leak());
-        let part = |at, slots| memory.sub(at, bytes(slots)).expect("in the page");
-        registers().write64(offset_of!(RegisterPage, control_page), CONTROL_PAGE).expect("in the page");
-        let core = Core {
-            memory,
-            requests: Consumer::attach_contiguous(&part(REQUESTS, REQUEST_SLOTS), REQUEST_SLOTS).expect("a ring"),
-            answers: Producer::attach_contiguous(&part(ANSWERS, ANSWER_SLOTS), ANSWER_SLOTS).expect("a ring"),
-            answer: Box::new(answer),
-        };
-        CORE.set(Some(core));
-    }
+/// From now on the guest controls the machine: `answer` is given each request, and the request page.
+pub(crate) fn attach(answer: impl FnMut(ControlRequest, &SharedMemory) -> Vec<ControlReply> + 'static) {
+    let memory = SharedMemory::from_static(vec![0_u64; 2 * BYTES / 8].leak());
+    let part = |at, slots| memory.sub(at, bytes(slots)).expect("in the page");
+    registers().write64(offset_of!(RegisterPage, control_page), CONTROL_PAGE).expect("in the page");
+    let core = Core {
+        memory,
+        requests: Consumer::attach_contiguous(&part(REQUESTS, REQUEST_SLOTS), REQUEST_SLOTS).expect("a ring"),
+        answers: Producer::attach_contiguous(&part(ANSWERS, ANSWER_SLOTS), ANSWER_SLOTS).expect("a ring"),
+        answer: Box::new(answer),
+    };
+    CORE.set(Some(core));
 }
 
 /// As if there were no control ring.
@@ -49,7 +47,7 @@ pub(super) fn forget() {
 }
 
 /// Control page and request page, where the guest has them.
-pub(crate) fn control() -> Option<SharedMemory> {
+pub(crate) fn memory() -> Option<SharedMemory> {
     CORE.with_borrow(|core| core.as_ref().map(|core| core.memory))
 }
 

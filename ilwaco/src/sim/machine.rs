@@ -1,0 +1,156 @@
+//! The outside of the simulated machine. Tests build the outside world from it.
+
+use crate::platform::host::pages::{at, nic, raise, registers};
+use crate::platform::host::{self, SimEvent, console, control, disk};
+use abi::control::{ControlReply, ControlRequest};
+use abi::guest::{BOOT_ARGS, RegisterPage, pending};
+use abi::guest_disk::DiskOrder;
+use abi::nic::{DEFAULT_SLOTS, NicPage, RX_RING, RX_SLOTS, TX_RING, tx_slots_offset};
+use abi::ring::{HEADER_BYTES, SLOT_BYTES};
+use core::mem::offset_of;
+use ring::{PacketConsumer, PacketProducer, SharedMemory};
+use std::string::String;
+use std::vec;
+use std::vec::Vec;
+
+/// The outside of the simulated machine of this thread: the demultiplexer's ends of the NIC. What it has of other devices is the
+/// thread's.
+pub struct Sim {
+    to_guest: PacketProducer<SharedMemory>,
+    from_guest: PacketConsumer<SharedMemory>,
+}
+
+impl Sim {
+    /// Builds a machine for this thread, with this text as boot arguments and the MAC address of VM slot 0. What Ilwaco did on
+    /// the thread's last machine is forgotten.
+    pub fn new(boot_args: &str) -> Sim {
+        crate::task::forget_all();
+        crate::net::forget_all();
+        crate::time::forget_all();
+        crate::control::forget_all();
+        crate::disk::forget_all();
+        host::build(boot_args);
+        let nic = nic();
+        let slot_bytes = at(DEFAULT_SLOTS.into()) * SLOT_BYTES;
+        let part = |offset: u64, bytes| nic.sub(at(offset), bytes).expect("in the NIC");
+        Sim {
+            to_guest: PacketProducer::attach(&part(RX_RING, HEADER_BYTES), &part(RX_SLOTS, slot_bytes), DEFAULT_SLOTS)
+                .expect("well-formed"),
+            from_guest: PacketConsumer::attach(
+                &part(TX_RING, HEADER_BYTES),
+                &part(tx_slots_offset(DEFAULT_SLOTS), slot_bytes),
+                DEFAULT_SLOTS,
+            )
+            .expect("well-formed"),
+        }
+    }
+
+    /// Delivers a frame to the guest; false when its ring is full.
+    pub fn deliver(&mut self, frame: &[u8]) -> bool {
+        let delivered = self.to_guest.push(frame).is_ok();
+        if self.to_guest.consumer_waits() {
+            raise(pending::NIC);
+        }
+        delivered
+    }
+
+    /// The next frame that the guest has sent.
+    pub fn collect(&mut self) -> Option<Vec<u8>> {
+        let record = self.from_guest.peek().expect("an honest guest")?;
+        let mut frame = vec![0; record.len];
+        self.from_guest.read(&record, 0, &mut frame).expect("the record just seen");
+        self.from_guest.advance().expect("no reset");
+        if self.from_guest.producer_waits() {
+            raise(pending::NIC);
+        }
+        Some(frame)
+    }
+
+    /// From now on `hook` is called with the present and the guest's deadline (`u64::MAX`: none) whenever the guest idles.
+    pub fn on_idle(hook: impl FnMut(u64, u64) -> SimEvent + 'static) {
+        host::on_idle(hook);
+    }
+
+    /// What the guest has printed so far.
+    pub fn console() -> String {
+        console::text()
+    }
+
+    /// The present in nanoseconds.
+    pub fn now() -> u64 {
+        host::tsc()
+    }
+
+    /// Kicks of the NIC and of the console so far.
+    pub fn kicks() -> [u64; 2] {
+        host::kicks()
+    }
+
+    /// Makes the guest somebody else: with these boot arguments, this MAC address, and another generation id.
+    pub fn change_identity(boot_args: &str, mac: [u8; 6], generation_id: u64) {
+        let page = registers();
+        let sequence = page.read32(offset_of!(RegisterPage, sequence)).expect("in the page");
+        page.write32(offset_of!(RegisterPage, sequence), sequence.wrapping_add(2)).expect("in the page");
+        page.write64(offset_of!(RegisterPage, generation_id), generation_id).expect("in the page");
+        // One tick is one nanosecond still, and a second has passed elsewhere.
+        page.write64(offset_of!(RegisterPage, clock_tsc), host::tsc()).expect("in the page");
+        let unix_ns = 1_000_000_001_000_000_000 + host::tsc();
+        page.write64(offset_of!(RegisterPage, clock_unix_ns), unix_ns).expect("in the page");
+        let len = u32::try_from(boot_args.len()).expect("short");
+        page.write32(offset_of!(RegisterPage, boot_args_len), len).expect("in the page");
+        page.write(at(BOOT_ARGS), boot_args.as_bytes()).expect("short");
+        nic().write(offset_of!(NicPage, mac), &mac).expect("in the page");
+        raise(pending::IDENTITY);
+    }
+
+    /// From now on the machine has no memory for the guest beyond what it holds, or has some again.
+    pub fn run_short(short: bool) {
+        host::run_short(short);
+    }
+
+    /// Asks the guest to end itself.
+    pub fn ask_shutdown() {
+        raise(pending::SHUTDOWN);
+    }
+
+    /// From now on the guest controls the machine: `answer` is given each request, and the request page.
+    pub fn control(answer: impl FnMut(ControlRequest, &SharedMemory) -> Vec<ControlReply> + 'static) {
+        control::attach(answer);
+    }
+
+    /// From now on the guest has a virtual disk that holds these bytes, filled up to a whole block. Blocks of zeros were never written.
+    /// To be called before the guest's program begins.
+    pub fn attach_disk(bytes: &[u8], read_only: bool) {
+        disk::attach(bytes, read_only);
+    }
+
+    /// From now on requests to this block of the virtual disk end with this status ([`abi::guest_disk::status`]).
+    pub fn spoil_block(block: u64, status: u16) {
+        disk::spoil(block, status);
+    }
+
+    /// What is on the virtual disk.
+    pub fn disk_bytes() -> Vec<u8> {
+        disk::bytes()
+    }
+
+    /// From now on requests to the virtual disk are taken and not answered.
+    pub fn hold_disk() {
+        disk::hold();
+    }
+
+    /// Answers the requests that were held back, the last one first.
+    pub fn release_disk() {
+        disk::release();
+    }
+
+    /// Whoever serves the virtual disk is started anew, and has forgotten what it was asked for.
+    pub fn restart_disk() {
+        disk::restart();
+    }
+
+    /// What the virtual disk was asked for so far, in order.
+    pub fn disk_orders() -> Vec<DiskOrder> {
+        disk::orders()
+    }
+}
