@@ -1,29 +1,82 @@
 //! Carrying commands out.
 
-use crate::command::{Command, HELP, shown};
+use crate::command::{Command, HELP};
 use crate::names::{Named, parse_id};
 use crate::node::{Node, living};
 use crate::refusal::{running, said};
-use crate::show;
+use crate::shown::shown;
+use crate::{audit, images, list, show, tokens};
 use abi::control::{ControlReply, ControlRequest, status};
+use abi::limits::PAGE_SIZE;
 use abi::terms::Terms;
 use abi::vm::VmId;
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use chacha20::rand_core::Rng;
 use ilwaco::control::{Control, Error};
+use ilwaco::time::{Duration, Instant, sleep, unix_millis};
 
-/// Carries a command out. What is to be shown.
+/// How long a VM may take to come to where it can be paused.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What a command says.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Said {
+    /// What was asked for.
+    pub text: String,
+    /// A word beside it, for people: it is no part of what programs read.
+    pub aside: String,
+}
+
+impl From<String> for Said {
+    fn from(text: String) -> Said {
+        Said { text, aside: String::new() }
+    }
+}
+
+/// Carries a command out for somebody, who has said it in these words. What is to be shown. What changes something is written down, whether it
+/// succeeds or not.
 ///
 /// # Errors
 ///
 /// What is wrong, and what to do about it.
-pub async fn act(node: &Node, command: Command) -> Result<String, String> {
+pub async fn act(node: &Node, who: &str, what: &str, command: Command) -> Result<Said, String> {
+    let changes = command.changes();
+    let said = carry_out(node, command).await;
+    if changes {
+        audit::done(node, who, what, said.as_ref().map_or_else(String::as_str, |_| audit::DONE));
+    }
+    said
+}
+
+async fn carry_out(node: &Node, command: Command) -> Result<Said, String> {
+    if let Command::VmList { query, count: false, json } = &command {
+        let (text, more_after) = list::vms(node, query, *json).await?;
+        let aside = more_after.map(|last| format!("there are more: vm list --after {last}\n")).unwrap_or_default();
+        return Ok(Said { text, aside });
+    }
+    plain(node, command).await.map(Said::from)
+}
+
+/// Carries out a command about which nothing is to be said beside what was asked for.
+async fn plain(node: &Node, command: Command) -> Result<String, String> {
     match command {
         Command::Help => Ok(HELP.to_string()),
-        Command::VmList { json } => show::vms(node, json).await,
-        Command::VmShow { vm, json } => show::vm(node, &vm, json).await,
-        Command::VmCreate { name, image, terms, args } => create(node, &name, &image, terms, args),
+        Command::Audit => {
+            audit::note_ended(node).await.map_err(said)?;
+            Ok(node.audit.borrow().export())
+        }
+        Command::VmList { query, json, .. } => list::count(node, &query, json).await,
+        Command::VmShow { vm, json } => list::vm(node, &vm, json).await,
+        Command::VmCreate { name, image, terms, args } => create(node, &name, &image, terms, args).await,
         Command::VmStart { name } => start(node, &name).await,
+        Command::VmPause { vm } => pause(node, &vm).await,
+        Command::VmResume { vm } => {
+            let id = running(node, &vm)?;
+            end(node, id, ControlRequest::Resume { vm: id }, &vm).await?;
+            Ok(format!("{} goes on\n", shown(&vm)))
+        }
         Command::VmStop { vm } => {
             let id = running(node, &vm)?;
             end(node, id, ControlRequest::Shutdown { vm: id }, &vm).await?;
@@ -37,16 +90,46 @@ pub async fn act(node: &Node, command: Command) -> Result<String, String> {
         Command::VmDestroy { vm } => destroy(node, &vm).await,
         Command::ComponentList { json } => show::components(node, json).await,
         Command::ComponentRestart { name } => restart(node, &name).await,
-        Command::ImageList { json } => show::images(node, json).await,
+        Command::FleetApply { .. } => {
+            Err("the file comes on standard input, and nothing else with it: ssh ... fleet apply < vms.toml"
+                .to_string())
+        }
+        Command::TokenNew { name, json } => token(node, &name, json),
+        Command::TokenList { json } => show::tokens(node, json),
+        Command::TokenRm { name } => {
+            if !node.tokens.borrow_mut().remove(&name) {
+                return Err(format!("there is no token `{}`: `token list` shows all", shown(&name)));
+            }
+            Ok(format!("{name} is no token any more\n"))
+        }
+        Command::ImageList { json } => images::list(node, json).await,
+        Command::ImageShow { name, json } => images::show(node, &name, json).await,
+        Command::ImageRm { name } => images::remove(node, &name).await,
+        Command::ImagePut { .. } => {
+            Err("the image comes on standard input, and nothing else with it: ssh ... image put NAME < FILE"
+                .to_string())
+        }
         Command::NodeShow { json } => show::node(node, json).await,
     }
 }
 
-fn create(node: &Node, name: &str, image: &str, terms: Terms, args: String) -> Result<String, String> {
-    let Some(image) = node.image(image) else {
-        return Err(format!("there is no image `{}`: known are {}", shown(image), node.images.join(", ")));
+async fn create(node: &Node, name: &str, image: &str, terms: Terms, args: String) -> Result<String, String> {
+    if node.image(image).is_none() {
+        node.look_at_images().await.map_err(said)?;
+    }
+    let Some((number, crate::node::Image { memory_bytes: has, .. })) = node.image(image) else {
+        return Err(node.no_image(image));
     };
-    let named = Named { image, terms, args, vm: None };
+    let limit = u64::from(terms.claim.limit) * PAGE_SIZE;
+    if limit > has {
+        return Err(format!(
+            "--memory {}K: VMs of {image} have {}K at most, which is what the image says",
+            limit >> 10,
+            has >> 10
+        ));
+    }
+    let image = number;
+    let named = Named { image, terms, args, vm: None, of_fleet: false };
     node.names.borrow_mut().add(name, named).map_err(|why| format!("`{}` {why}", shown(name)))?;
     Ok(format!("{name} is created; `vm start {name}` lets it run\n"))
 }
@@ -62,19 +145,54 @@ async fn start(node: &Node, name: &str) -> Result<String, String> {
     {
         return Err(format!("{name} runs already, as {id}"));
     }
+    // Another one may have its number by now.
+    let image = control.ask(ControlRequest::Image { image: named.image }, drop).await.map_err(said)?;
+    if !matches!(image, ControlReply::Image { name, .. } if name.as_str() == node.image_name(named.image)) {
+        return Err(format!("the image of {name} is gone: `vm destroy {name}`, and create it of another one"));
+    }
     let id = control.create(named.image, named.args.as_bytes(), named.terms).await.map_err(|error| match error {
         Error::Refused(status::NOT_FOUND) => format!("the image of {name} is gone: `image list` shows all"),
+        Error::Refused(status::BAD_CLAIM) if named.terms.claim.limit != 0 => {
+            format!("{name} does not start with so little: `vm destroy` it, and create it with more --memory")
+        }
         error => format!("{name} does not start: {}", said(error)),
     })?;
-    match node.names.borrow_mut().get_mut(name) {
-        Some(named) => named.vm = Some(id),
-        None => return Err(format!("somebody has destroyed {name} meanwhile; it runs without a name, as {id}")),
+    if !node.names.borrow_mut().started(name, id) {
+        return Err(format!("somebody has destroyed {name} meanwhile; it runs without a name, as {id}"));
     }
     Ok(format!("{name} runs as {id}\n"))
 }
 
-/// Asks the core for what ends a VM.
+/// Lets a VM stand still. One that waits for a page is asked again: it has it in a moment.
+async fn pause(node: &Node, vm: &str) -> Result<String, String> {
+    let id = running(node, vm)?;
+    let at_most = Instant::now() + PATIENCE;
+    loop {
+        match change(node, id, ControlRequest::Pause { vm: id }, vm).await? {
+            status::OK => return Ok(format!("{} stands still; `vm resume {0}` lets it go on\n", shown(vm))),
+            status::NOT_ADMITTED => {
+                return Err(format!(
+                    "{} waits or is out, and takes no time of the processor: there is nothing to pause",
+                    shown(vm)
+                ));
+            }
+            status::BUSY if Instant::now() < at_most => sleep(Duration::from_millis(10)).await,
+            status::BUSY => return Err(format!("{} waits for memory, or is on its way out: try again", shown(vm))),
+            status => return Err(said(Error::Refused(status))),
+        }
+    }
+}
+
+/// Asks the core for what changes a VM.
 async fn end(node: &Node, id: VmId, request: ControlRequest, vm: &str) -> Result<(), String> {
+    match change(node, id, request, vm).await? {
+        status::OK => Ok(()),
+        status => Err(said(Error::Refused(status))),
+    }
+}
+
+/// The same; the core's answer, one of [`status`].
+async fn change(node: &Node, id: VmId, request: ControlRequest, vm: &str) -> Result<u32, String> {
     if id == ilwaco::vm_id() {
         return Err("that is the supervisor itself: the operator's line on COM1 can end it".to_string());
     }
@@ -82,14 +200,21 @@ async fn end(node: &Node, id: VmId, request: ControlRequest, vm: &str) -> Result
     if living(&mut control, id).await.map_err(said)?.is_none() {
         return Err(format!("{} does not run (any more): `vm list` shows what does", shown(vm)));
     }
-    done(&mut control, request).await
+    asked(&mut control, request).await
+}
+
+/// Asks what is answered by a status alone.
+async fn asked(control: &mut Control, request: ControlRequest) -> Result<u32, String> {
+    match control.ask(request, drop).await.map_err(said)? {
+        ControlReply::Done { status, .. } => Ok(status),
+        _ => Err(said(Error::Answer)),
+    }
 }
 
 async fn done(control: &mut Control, request: ControlRequest) -> Result<(), String> {
-    match control.ask(request, drop).await.map_err(said)? {
-        ControlReply::Done { status: status::OK, .. } => Ok(()),
-        ControlReply::Done { status, .. } => Err(said(Error::Refused(status))),
-        _ => Err(said(Error::Answer)),
+    match asked(control, request).await? {
+        status::OK => Ok(()),
+        status => Err(said(Error::Refused(status))),
     }
 }
 
@@ -98,8 +223,9 @@ async fn destroy(node: &Node, vm: &str) -> Result<String, String> {
         let id = running(node, vm)?;
         end(node, id, ControlRequest::Destroy { vm: id }, vm).await?;
         let mut names = node.names.borrow_mut();
-        let name = names.of().remove(&id.raw());
-        name.iter().for_each(|name| names.remove(name));
+        if let Some(name) = names.of(id).map(ToString::to_string) {
+            names.remove(&name);
+        }
         return Ok(format!("{vm} is ended\n"));
     }
     let mut control = node.control().await;
@@ -115,11 +241,20 @@ async fn destroy(node: &Node, vm: &str) -> Result<String, String> {
     Ok(format!("{vm} is destroyed\n"))
 }
 
+/// Makes a token, which is shown here and nowhere else.
+fn token(node: &Node, name: &str, json: bool) -> Result<String, String> {
+    let mut chance = [0; tokens::BYTES];
+    node.random.borrow_mut().fork().fill_bytes(&mut chance);
+    let token = node.tokens.borrow_mut().add(name, &chance, unix_millis());
+    let token = token.map_err(|why| format!("`{}` {why}", shown(name)))?;
+    Ok(if json { format!("{{\"name\":\"{name}\",\"token\":\"{token}\"}}\n") } else { token + "\n" })
+}
+
 async fn restart(node: &Node, name: &str) -> Result<String, String> {
     let mut control = node.control().await;
     let components = control.components().await.map_err(said)?;
     let Some(component) = components.iter().find(|component| component.name.as_str() == name) else {
-        let known: alloc::vec::Vec<&str> = components.iter().map(|component| component.name.as_str()).collect();
+        let known: Vec<&str> = components.iter().map(|component| component.name.as_str()).collect();
         return Err(format!("there is no component `{}`: known are {}", shown(name), known.join(", ")));
     };
     done(&mut control, ControlRequest::Kill { component: component.index }).await?;

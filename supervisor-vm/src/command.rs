@@ -1,8 +1,9 @@
 //! The operator's commands: what a line says.
 
-use abi::attachment::Attachment;
-use abi::share::WEIGHT_MAX;
-use abi::tenant::Tenant;
+use crate::image_order::ImageOrder;
+use crate::query::Query;
+use crate::shown::shown;
+use crate::wanted::Wanted;
 use abi::terms::Terms;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -11,18 +12,31 @@ use core::iter::Peekable;
 
 /// What `help` says.
 pub const HELP: &str = "\
-vm list [--json]                           VMs that live, and those that have a name and were not started
+vm list [--state STATE] [--image IMAGE] [--name BEGINNING] [--after VM] [--limit N] [--count] [--json]
+                                           VMs that live, and those that have a name and were not started
 vm show VM [--json]                        one of them
-vm create NAME --image IMAGE [--disk DISK[:ro]] [--weight N] [--tenant TENANT] [-- ARGUMENT...]
+vm create NAME --image IMAGE [--memory SIZE] [--disk DISK[:ro]] [--weight N] [--tenant TENANT] [-- ARGUMENT...]
                                            a VM under this name, which does not run yet
 vm start NAME                              let it run, from its image
+vm pause VM                                let it stand still; it keeps its memory
+vm resume VM                               let it go on
 vm stop VM                                 ask it to end itself; its name stays
 vm kill VM                                 end it; its name stays
 vm destroy VM                              end it, and forget its name
+fleet apply [--dry-run] [--replace] [--prune] [--json]
+                                           let the VMs be as the file on standard input says
 component list [--json]                    the components of the machine
 component restart COMPONENT                kill it; it starts from its module
 image list [--json]                        what VMs can be made of
+image show IMAGE [--json]                  one of them
+image put IMAGE [--memory SIZE] [--sha256 DIGEST] [-- ARGUMENT...]
+                                           take the program on standard input as an image
+image rm IMAGE                             forget one that was put, when no VM is made of it
 node show [--json]                         the machine
+token new NAME [--json]                    a token with which a program may do all this over HTTP; it is shown once
+token list [--json]                        the tokens there are
+token rm NAME                              take it away
+audit                                      who has done what, and which VMs have ended
 help                                       this
 VM is a name or an id, as vm2.1. Commands can be joined with &&.
 ";
@@ -33,42 +47,93 @@ VM is a name or an id, as vm2.1. Commands can be joined with &&.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// `vm list`.
-    VmList { json: bool },
+    VmList { query: Query, count: bool, json: bool },
     /// `vm show`.
     VmShow { vm: String, json: bool },
     /// `vm create`.
     VmCreate { name: String, image: String, terms: Terms, args: String },
     /// `vm start`.
     VmStart { name: String },
+    /// `vm pause`.
+    VmPause { vm: String },
+    /// `vm resume`.
+    VmResume { vm: String },
     /// `vm stop`.
     VmStop { vm: String },
     /// `vm kill`.
     VmKill { vm: String },
     /// `vm destroy`.
     VmDestroy { vm: String },
+    /// `fleet apply`.
+    FleetApply { dry_run: bool, replace: bool, prune: bool, json: bool },
     /// `component list`.
     ComponentList { json: bool },
     /// `component restart`.
     ComponentRestart { name: String },
     /// `image list`.
     ImageList { json: bool },
+    /// `image show`.
+    ImageShow { name: String, json: bool },
+    /// `image put`.
+    ImagePut { order: ImageOrder },
+    /// `image rm`.
+    ImageRm { name: String },
     /// `node show`.
     NodeShow { json: bool },
+    /// `token new`.
+    TokenNew { name: String, json: bool },
+    /// `token list`.
+    TokenList { json: bool },
+    /// `token rm`.
+    TokenRm { name: String },
+    /// `audit`.
+    Audit,
     /// `help`.
     Help,
 }
 
-/// The commands of a line, which `&&` divides; none of an empty line, or of one that begins with `#`.
+impl Command {
+    /// Whether it changes something, and is written down therefore. What a fleet file changes is written down one by one, and an image
+    /// that is put where its file is taken.
+    pub const fn changes(&self) -> bool {
+        match self {
+            Command::VmList { .. }
+            | Command::VmShow { .. }
+            | Command::FleetApply { .. }
+            | Command::ComponentList { .. }
+            | Command::ImageList { .. }
+            | Command::ImageShow { .. }
+            | Command::ImagePut { .. }
+            | Command::NodeShow { .. }
+            | Command::TokenList { .. }
+            | Command::Audit
+            | Command::Help => false,
+            Command::VmCreate { .. }
+            | Command::VmStart { .. }
+            | Command::VmPause { .. }
+            | Command::VmResume { .. }
+            | Command::VmStop { .. }
+            | Command::VmKill { .. }
+            | Command::VmDestroy { .. }
+            | Command::ComponentRestart { .. }
+            | Command::ImageRm { .. }
+            | Command::TokenNew { .. }
+            | Command::TokenRm { .. } => true,
+        }
+    }
+}
+
+/// The commands of a line, which `&&` divides, each behind its text; none of an empty line, or of one that begins with `#`.
 ///
 /// # Errors
 ///
 /// What is wrong with it, and what would be right.
-pub fn parse(line: &str) -> Result<Vec<Command>, String> {
+pub fn parse(line: &str) -> Result<Vec<(String, Command)>, String> {
     let words: Vec<&str> = line.split_ascii_whitespace().collect();
     if words.first().is_none_or(|word| word.starts_with('#')) {
         return Ok(Vec::new());
     }
-    words.split(|word| *word == "&&").map(one).collect()
+    words.split(|word| *word == "&&").map(|words| Ok((words.join(" "), one(words)?))).collect()
 }
 
 type Words<'a, 'b> = Peekable<core::iter::Copied<core::slice::Iter<'b, &'a str>>>;
@@ -78,64 +143,125 @@ fn one(words: &[&str]) -> Result<Command, String> {
     let Some(noun) = words.next() else {
         return Err("&& has nothing on one side: put a command on each".to_string());
     };
-    if noun == "help" {
-        return end(Command::Help, words);
+    match noun {
+        "help" => return end(Command::Help, words),
+        "audit" => return end(Command::Audit, words),
+        _ => {}
     }
     let Some(verb) = words.next() else {
         return Err(format!("`{}` alone is no command: `help` shows all", shown(noun)));
     };
     match (noun, verb) {
-        ("vm", "list") => json(words, |json| Command::VmList { json }),
+        ("vm", "list") => list(words),
         ("vm", "show") => {
             let vm = operand(&mut words, "vm show VM")?;
             json(words, |json| Command::VmShow { vm, json })
         }
         ("vm", "create") => create(words),
         ("vm", "start") => alone(words, "vm start NAME", |name| Command::VmStart { name }),
+        ("vm", "pause") => alone(words, "vm pause VM", |vm| Command::VmPause { vm }),
+        ("vm", "resume") => alone(words, "vm resume VM", |vm| Command::VmResume { vm }),
         ("vm", "stop") => alone(words, "vm stop VM", |vm| Command::VmStop { vm }),
         ("vm", "kill") => alone(words, "vm kill VM", |vm| Command::VmKill { vm }),
         ("vm", "destroy") => alone(words, "vm destroy VM", |vm| Command::VmDestroy { vm }),
+        ("fleet", "apply") => fleet(words),
         ("component", "list") => json(words, |json| Command::ComponentList { json }),
         ("component", "restart") => {
             alone(words, "component restart COMPONENT", |name| Command::ComponentRestart { name })
         }
         ("image", "list") => json(words, |json| Command::ImageList { json }),
+        ("image", "show") => {
+            let name = operand(&mut words, "image show IMAGE")?;
+            json(words, |json| Command::ImageShow { name, json })
+        }
+        ("image", "put") => put(words),
+        ("image", "rm") => alone(words, "image rm IMAGE", |name| Command::ImageRm { name }),
+        ("token", "new") => {
+            let name = operand(&mut words, "token new NAME")?;
+            json(words, |json| Command::TokenNew { name, json })
+        }
+        ("token", "list") => json(words, |json| Command::TokenList { json }),
+        ("token", "rm") => alone(words, "token rm NAME", |name| Command::TokenRm { name }),
         ("node", "show") => json(words, |json| Command::NodeShow { json }),
         _ => Err(format!("there is no command `{} {}`: `help` shows all", shown(noun), shown(verb))),
     }
 }
 
-fn create(mut words: Words) -> Result<Command, String> {
-    const USAGE: &str =
-        "vm create NAME --image IMAGE [--disk DISK[:ro]] [--weight N] [--tenant TENANT] [-- ARGUMENT...]";
-    let name = operand(&mut words, USAGE)?;
-    let (mut image, mut terms) = (None, Terms::UNSAID);
-    while let Some(option) = words.next_if(|word| *word != "--") {
-        if !matches!(option, "--image" | "--disk" | "--weight" | "--tenant") {
-            return Err(format!("`{}` makes no sense here: {USAGE}", shown(option)));
-        }
-        let Some(value) = words.next_if(|word| *word != "--") else {
-            return Err(format!("{option} has no value: {USAGE}"));
-        };
-        let wrong = |takes: &str| format!("{option} {}: give {takes}", shown(value));
-        match option {
-            "--image" => image = Some(value.to_string()),
-            "--disk" => {
-                let takes = "the name of a virtual disk, and :ro behind it for one that is read only";
-                terms.disk = Attachment::parse(value).ok_or_else(|| wrong(takes))?;
-            }
-            "--weight" => {
-                let weight = value.parse().ok().filter(|weight| (1..=WEIGHT_MAX).contains(weight));
-                terms.share.weight = weight.ok_or_else(|| wrong("a number from 1 to 10000"))?;
-            }
+fn fleet(words: Words) -> Result<Command, String> {
+    let (mut dry_run, mut replace, mut prune, mut json) = (false, false, false, false);
+    for word in words {
+        match word {
+            "--dry-run" => dry_run = true,
+            "--replace" => replace = true,
+            "--prune" => prune = true,
+            "--json" => json = true,
             _ => {
-                terms.tenant = Tenant::new(value).ok_or_else(|| wrong("1 to 6 small letters, digits or dashes"))?;
+                return Err(format!(
+                    "`{}` makes no sense here: fleet apply [--dry-run] [--replace] [--prune] [--json] < FILE",
+                    shown(word)
+                ));
             }
         }
     }
+    Ok(Command::FleetApply { dry_run, replace, prune, json })
+}
+
+fn list(mut words: Words) -> Result<Command, String> {
+    const USAGE: &str =
+        "vm list [--state STATE] [--image IMAGE] [--name BEGINNING] [--after VM] [--limit N] [--count] [--json]";
+    let (mut query, mut count, mut json) = (Query::default(), false, false);
+    while let Some(option) = words.next() {
+        let Some(key) = option.strip_prefix("--").filter(|key| !key.is_empty()) else {
+            return Err(format!("`{}` makes no sense here: {USAGE}", shown(option)));
+        };
+        match key {
+            "count" => count = true,
+            "json" => json = true,
+            key if Query::KEYS.contains(&key) => {
+                let value = words.next().ok_or_else(|| format!("{option} has no value: {USAGE}"))?;
+                query.set(key, value).map_err(|takes| format!("{option} {}: give {takes}", shown(value)))?;
+            }
+            _ => return Err(format!("`{}` makes no sense here: {USAGE}", shown(option))),
+        }
+    }
+    Ok(Command::VmList { query, count, json })
+}
+
+fn create(mut words: Words) -> Result<Command, String> {
+    const USAGE: &str = "vm create NAME --image IMAGE [--memory SIZE] [--disk DISK[:ro]] [--weight N] [--tenant TENANT] [-- ARGUMENT...]";
+    let name = operand(&mut words, USAGE)?;
+    let mut wanted = Wanted::default();
+    while let Some(option) = words.next_if(|word| *word != "--") {
+        let Some(key) = option.strip_prefix("--").filter(|key| Wanted::KEYS.contains(key)) else {
+            return Err(format!("`{}` makes no sense here: {USAGE}", shown(option)));
+        };
+        let Some(value) = words.next_if(|word| *word != "--") else {
+            return Err(format!("{option} has no value: {USAGE}"));
+        };
+        wanted.set(key, value).map_err(|takes| format!("{option} {}: give {takes}", shown(value)))?;
+    }
+    let Wanted { image, terms } = wanted;
     let image = image.ok_or_else(|| format!("of which image? {USAGE}"))?;
     let args: Vec<&str> = words.skip(1).collect();
     Ok(Command::VmCreate { name, image, terms, args: args.join(" ") })
+}
+
+fn put(mut words: Words) -> Result<Command, String> {
+    const USAGE: &str = "image put IMAGE [--memory SIZE] [--sha256 DIGEST] [-- ARGUMENT...] < FILE";
+    let name = operand(&mut words, USAGE)?;
+    let mut order = ImageOrder::new(&name).map_err(|why| format!("`{}` {why}", shown(&name)))?;
+    while let Some(option) = words.next_if(|word| *word != "--") {
+        let Some(key) = option.strip_prefix("--").filter(|key| ImageOrder::KEYS.contains(key)) else {
+            return Err(format!("`{}` makes no sense here: {USAGE}", shown(option)));
+        };
+        let Some(value) = words.next_if(|word| *word != "--") else {
+            return Err(format!("{option} has no value: {USAGE}"));
+        };
+        order.set(key, value).map_err(|takes| format!("{option} {}: give {takes}", shown(value)))?;
+    }
+    let args: Vec<&str> = words.skip(1).collect();
+    order.set_args(&args.join(" ")).map_err(|takes| format!("the arguments: give {takes}"))?;
+    Ok(Command::ImagePut { order })
 }
 
 /// What a command is about.
@@ -161,34 +287,31 @@ fn end(command: Command, mut words: Words) -> Result<Command, String> {
     }
 }
 
-/// A word of the operator's as it may be shown to others: short, and without what moves a terminal's cursor.
-pub fn shown(word: &str) -> String {
-    let mut text: String = word.chars().take(64).map(|c| if c.is_control() { '?' } else { c }).collect();
-    if word.chars().nth(64).is_some() {
-        text.push_str("...");
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use abi::attachment::Attachment;
+    use abi::tenant::Tenant;
     use proptest::prelude::*;
 
     fn good(line: &str) -> Command {
-        parse(line).expect(line).into_iter().next().expect("one")
+        parse(line).expect(line).into_iter().next().expect("one").1
     }
 
     #[test]
     fn lines_are_commands() {
-        assert_eq!(good("vm list"), Command::VmList { json: false });
-        assert_eq!(good("  vm   list --json "), Command::VmList { json: true });
+        assert_eq!(good("vm list"), Command::VmList { query: Query::default(), count: false, json: false });
+        assert_eq!(good("  vm   list --json "), Command::VmList { query: Query::default(), count: false, json: true });
         assert_eq!(good("vm show a --json"), Command::VmShow { vm: "a".into(), json: true });
+        assert_eq!(good("token new ci --json"), Command::TokenNew { name: "ci".into(), json: true });
+        assert_eq!(good("token rm ci"), Command::TokenRm { name: "ci".into() });
         assert_eq!(good("component restart pager"), Command::ComponentRestart { name: "pager".into() });
         assert_eq!(parse(""), Ok(Vec::new()));
         assert_eq!(parse("  # vm list"), Ok(Vec::new()));
         let both = parse("vm start a && vm stop b").expect("two");
-        assert_eq!(both, [Command::VmStart { name: "a".into() }, Command::VmStop { vm: "b".into() }]);
+        let texts = ["vm start a", "vm stop b"].map(String::from);
+        let commands = [Command::VmStart { name: "a".into() }, Command::VmStop { vm: "b".into() }];
+        assert!(both.into_iter().eq(texts.into_iter().zip(commands)));
     }
 
     #[test]
@@ -198,6 +321,19 @@ mod tests {
         assert_eq!((name.as_str(), image.as_str(), args.as_str()), ("web-17", "httpd", "a=1 --image b"));
         assert_eq!(Some(terms.disk), Attachment::parse("docs:ro"));
         assert_eq!((terms.share.weight, Some(terms.tenant)), (300, Tenant::new("blue")));
+        for (size, frames) in [("16M", 4096), ("48K", 12), ("4GiB", 1 << 20), ("65536", 16)] {
+            let Command::VmCreate { terms, .. } = good(&format!("vm create a --image b --memory {size}")) else {
+                panic!("{size}")
+            };
+            assert_eq!(terms.claim.limit, frames, "{size}");
+        }
+    }
+
+    #[test]
+    fn lists_are_asked_for_in_any_order_of_words() {
+        let line = "vm list --json --limit 5 --count --state idle --image httpd --name web- --after vm7.1";
+        let Command::VmList { query, count: true, json: true } = good(line) else { panic!("{line}") };
+        assert_eq!(Ok(query), Query::of_address("limit=5&state=idle&image=httpd&name=web-&after=vm7.1"));
     }
 
     #[test]
@@ -214,7 +350,22 @@ mod tests {
             ("vm create a --image httpd --weight 0", "--weight 0: give a number from 1 to 10000"),
             ("vm create a --image httpd --tenant Blue", "--tenant Blue: give 1 to 6 small letters"),
             ("vm create a --image httpd --disk a:rw", "--disk a:rw: give the name of a virtual disk"),
-            ("vm create a --image httpd --memory 1", "`--memory` makes no sense here"),
+            ("vm create a --image httpd --memory 1", "--memory 1: give bytes, as 16M or 512K, whole pages of 4 KiB"),
+            ("vm create a --image httpd --memory 44K", "at least 48K"),
+            ("vm create a --image httpd --memory 16384G", "--memory 16384G: give bytes"),
+            ("vm create a --image httpd --memory 99999999999999999999M", "give bytes"),
+            ("vm create a --image httpd --cpu 1", "`--cpu` makes no sense here"),
+            ("vm list --limit", "--limit has no value"),
+            ("vm list --limit 5000", "--limit 5000: give a number from 1 to 1000"),
+            ("vm list --state asleep", "--state asleep: give a state"),
+            ("fleet apply all", "`all` makes no sense here: fleet apply [--dry-run]"),
+            ("vm pause", "something is missing: vm pause VM"),
+            ("image put", "something is missing: image put IMAGE"),
+            ("image put Web", "`Web` is no name of an image: take 1 to 16"),
+            ("image put a --memory 1", "--memory 1: give bytes, as 16M"),
+            ("image put a --sha256 12", "--sha256 12: give 64 hexadecimal digits"),
+            ("image put a --rom b", "`--rom` makes no sense here: image put IMAGE"),
+            ("image rm a b", "`b` makes no sense here"),
             ("vm list &&", "&& has nothing on one side"),
             ("&& vm list", "&& has nothing on one side"),
             ("\u{1b}[2J now", "`?[2J now`"),

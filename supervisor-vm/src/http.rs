@@ -1,39 +1,60 @@
-//! What is served over HTTP, for reading only: the figures for Prometheus, and the VMs as JSON.
+//! What is served over HTTP: a page for people, the figures for Prometheus, and the VMs as JSON, for whoever asks; and for programs with a token
+//! what changes something ([`crate::api`]).
 
+use crate::image_order::FILE_BYTES;
 use crate::node::Node;
-use crate::{metrics, show};
+use crate::query::Query;
+use crate::reply::{JSON, Reply};
+use crate::request::{Asked, BODY, Body, HEAD, Head, parse};
+use crate::shown::shown;
+use crate::{api, audit, images, list, metrics, show};
 use alloc::format;
 use alloc::rc::Rc;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
-use httparse::Status;
 use ilwaco::net::{Error, TcpListener, TcpStream};
 use ilwaco::task::spawn;
 use ilwaco::time::{Duration, timeout};
 
 /// Where requests are taken.
 pub const PORT: u16 = 80;
-/// Bytes of a request at most.
-const HEAD: usize = 8 * 1024;
-/// Headers of a request at most.
-const HEADERS: usize = 64;
-/// How long a client may take for its request, and for the answer.
+/// Connections at the same time: with what their requests and answers take, they leave room for logins.
+const CONNECTIONS: usize = 32;
+/// How long a client may take for its request, and how long for the answer.
 const LIMIT: Duration = Duration::from_secs(15);
+
+/// How long an image may take to come.
+const IMAGE_LIMIT: Duration = Duration::from_secs(300);
+
+/// What somebody is told for whom there is no place, which fits into any buffer; and how long that may take.
+const BUSY: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+/// See `BUSY`.
+const BRIEF: Duration = Duration::from_millis(10);
 
 /// The kind of Prometheus' text format.
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
+/// That of the page for people.
+const PAGE: &str = "text/html; charset=utf-8";
 
 /// Serves until that fails.
 pub async fn serve(listener: TcpListener, node: Rc<Node>) -> Error {
+    let places = Rc::new(());
     loop {
-        let stream = match listener.accept().await {
+        let mut stream = match listener.accept().await {
             Ok(stream) => stream,
             Err(error) => return error,
         };
-        let node = node.clone();
+        // One is kept here.
+        if Rc::strong_count(&places) > CONNECTIONS {
+            log::debug!("http: {CONNECTIONS} connections at once, no room for one more");
+            let _ = timeout(BRIEF, stream.write_all(BUSY)).await;
+            continue;
+        }
+        let (node, place) = (node.clone(), places.clone());
         let answered = async move {
-            // Who takes longer is left alone.
-            let _ = timeout(LIMIT, answer(stream, &node)).await;
+            let _ = answer(stream, &node).await;
+            drop(place);
         };
         if spawn(answered).is_err() {
             log::warn!("no task for a connection");
@@ -41,85 +62,199 @@ pub async fn serve(listener: TcpListener, node: Rc<Node>) -> Error {
     }
 }
 
-/// What a request asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Asked<'a> {
-    /// It goes on.
-    More,
-    /// The document of this path, or its headers alone.
-    Get { path: &'a str, head_only: bool },
-    /// Something else.
-    Other,
-    /// It is no request.
-    Bad,
-}
-
-fn parse(bytes: &[u8]) -> Asked<'_> {
-    let mut headers = [httparse::EMPTY_HEADER; HEADERS];
-    let mut request = httparse::Request::new(&mut headers);
-    match request.parse(bytes) {
-        Ok(Status::Partial) if bytes.len() < HEAD => Asked::More,
-        Ok(Status::Complete(_)) => match (request.method, request.path) {
-            (Some(method @ ("GET" | "HEAD")), Some(path)) => {
-                Asked::Get { path: path.split('?').next().unwrap_or(path), head_only: method == "HEAD" }
-            }
-            _ => Asked::Other,
-        },
-        _ => Asked::Bad,
-    }
-}
-
+/// Takes a request and answers it. Who takes too long for either is left alone; what was begun meanwhile is done to its end.
 async fn answer(mut stream: TcpStream, node: &Node) -> Result<(), Error> {
     let mut bytes = Vec::new();
-    let (status, kind, body, head_only) = loop {
-        match parse(&bytes) {
-            Asked::More => {
-                if stream.read_onto(&mut bytes, HEAD).await? == 0 {
-                    return Ok(());
-                }
-            }
-            Asked::Get { path, head_only } => {
-                let (status, kind, body) = document(node, path).await;
-                break (status, kind, body, head_only);
-            }
-            Asked::Other => {
-                break (
-                    "405 Method Not Allowed",
-                    "text/plain",
-                    "only GET and HEAD are served here\n".to_string(),
-                    false,
-                );
-            }
-            Asked::Bad => break ("400 Bad Request", "text/plain", "that is no HTTP request\n".to_string(), false),
+    let Ok(taken) = timeout(LIMIT, take_head(&mut stream, &mut bytes)).await else { return Ok(()) };
+    let (reply, head_only) = match (taken?, parse(&bytes)) {
+        (false, _) => return Ok(()),
+        (true, Asked::Head(head)) => {
+            let who = stream.peer_addr().map_or_else(|| String::from("?"), |address| format!("{address}"));
+            (
+                reply_to(&mut stream, node, &who, &head, bytes.get(head.bytes..).unwrap_or_default()).await?,
+                head.method == "HEAD",
+            )
         }
+        (true, _) => (Some(Reply::text("400 Bad Request", "that is no HTTP request\n")), false),
     };
-    let allow = if status.starts_with("405") { "Allow: GET, HEAD\r\n" } else { "" };
-    let head = format!(
-        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n{allow}Cache-Control: no-store\r\nConnection: close\r\n\r\n",
-        body.len()
-    );
-    stream.write_all(head.as_bytes()).await?;
-    if !head_only {
-        stream.write_all(body.as_bytes()).await?;
-    }
-    stream.flush().await
+    let Some(reply) = reply else { return Ok(()) };
+    let sent = async {
+        stream.write_all(reply.head().as_bytes()).await?;
+        if !head_only {
+            stream.write_all(reply.body.as_bytes()).await?;
+        }
+        stream.flush().await
+    };
+    timeout(LIMIT, sent).await.unwrap_or(Ok(()))
 }
 
-async fn document(node: &Node, path: &str) -> (&'static str, &'static str, String) {
+/// Reads until there is a head, or something that is none. False when the client has said all before.
+async fn take_head(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> Result<bool, Error> {
+    while parse(bytes) == Asked::More {
+        if stream.read_onto(bytes, HEAD).await? == 0 {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// What is answered to a request of which the head and the beginning of the body are there; `None` when the rest does not come.
+async fn reply_to(
+    stream: &mut TcpStream,
+    node: &Node,
+    address: &str,
+    head: &Head<'_>,
+    begins: &[u8],
+) -> Result<Option<Reply>, Error> {
+    let Some(route) = api::route(head.method, head.path) else {
+        let read = matches!(head.method, "GET" | "HEAD");
+        return Ok(Some(if read { document(node, head.path, head.query).await } else { nothing_there() }));
+    };
+    if let api::Route::Wrong(allowed) = route {
+        return Ok(Some(Reply::wrong_method(allowed)));
+    }
+    let name = head.token.and_then(|token| node.tokens.borrow_mut().take(token).map(String::from));
+    let Some(name) = name else {
+        log::warn!("http: {address} may not {} {}: it shows no token that is known", head.method, shown(head.path));
+        let mut refused = Reply::refused(
+            "401 Unauthorized",
+            "show a token in the header Authorization: Bearer TOKEN; an operator makes one with `token new`",
+        );
+        refused.headers.push_str("WWW-Authenticate: Bearer\r\n");
+        return Ok(Some(refused));
+    };
+    let most = if matches!(route, api::Route::PutImage(_)) { FILE_BYTES } else { BODY };
+    let length = match head.body {
+        Body::Bytes(length) if length <= most => length,
+        Body::Bytes(_) | Body::TooLong => {
+            let why = format!("a body has {most} bytes at most");
+            return Ok(Some(Reply::refused("413 Content Too Large", &why)));
+        }
+        Body::Unsaid => {
+            return Ok(Some(Reply::refused("411 Length Required", "say how long the body is, in Content-Length")));
+        }
+    };
+    let who = format!("token {name} at {address}");
+    if let api::Route::PutImage(name) = route {
+        return take_image(stream, node, &who, head, &name, (length, begins)).await;
+    }
+    let mut body = Vec::from(begins);
+    let taken = timeout(LIMIT, take_body(stream, &mut body, length, head.waits)).await;
+    if !taken.unwrap_or(Ok(false))? {
+        return Ok(None);
+    }
+    body.truncate(length);
+    Ok(Some(api::serve(node, &who, route, &body).await))
+}
+
+/// Takes an image of so many bytes, of which the beginning is there.
+async fn take_image(
+    stream: &mut TcpStream,
+    node: &Node,
+    who: &str,
+    head: &Head<'_>,
+    name: &str,
+    (length, begins): (usize, &[u8]),
+) -> Result<Option<Reply>, Error> {
+    let order = match api::image_order(name, head.query) {
+        Ok(order) => order,
+        Err(why) => return Ok(Some(Reply::refused("400 Bad Request", &why))),
+    };
+    let mut receipt = match node.receive(length) {
+        Ok(receipt) => receipt,
+        Err(why) => return Ok(Some(Reply::refused("503 Service Unavailable", &why))),
+    };
+    receipt.file.extend_from_slice(begins);
+    let taken = timeout(IMAGE_LIMIT, take_body(stream, &mut receipt.file, length, head.waits)).await;
+    if !taken.unwrap_or(Ok(false))? {
+        return Ok(None);
+    }
+    receipt.file.truncate(length);
+    let said = images::put(node, &order, &receipt.file).await;
+    let text = format!("image put {name} {}", shown(head.query));
+    audit::done(node, who, text.trim(), said.as_ref().map_or_else(String::as_str, |_| audit::DONE));
+    Ok(Some(match said {
+        Ok(_) => match images::show(node, name, true).await {
+            Ok(body) => Reply { headers: format!("Location: /images/{name}\r\n"), ..Reply::json("201 Created", body) },
+            Err(why) => Reply::refused("503 Service Unavailable", &why),
+        },
+        Err(why) => Reply::refused("409 Conflict", &why),
+    }))
+}
+
+/// Reads so many bytes. False when they do not come.
+async fn take_body(stream: &mut TcpStream, body: &mut Vec<u8>, length: usize, waits: bool) -> Result<bool, Error> {
+    if waits && body.len() < length {
+        stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
+    }
+    while body.len() < length {
+        if stream.read_onto(body, length).await? == 0 {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn nothing_there() -> Reply {
+    Reply::text(
+        "404 Not Found",
+        "there are /, /metrics, /vms, /components.json and /node.json; docs/supervisor.md has the rest\n",
+    )
+}
+
+async fn document(node: &Node, path: &str, query: &str) -> Reply {
     let (kind, body) = match path {
         "/metrics" => (METRICS, metrics::page(node).await),
-        "/vms.json" => ("application/json", show::vms(node, true).await),
-        "/components.json" => ("application/json", show::components(node, true).await),
-        "/node.json" => ("application/json", show::node(node, true).await),
-        _ => {
-            let body = "there are /metrics, /vms.json, /components.json and /node.json\n".to_string();
-            return (if path == "/" { "200 OK" } else { "404 Not Found" }, "text/plain", body);
+        "/vms" | "/vms.json" => return vms(node, query).await,
+        "/images.json" => (JSON, images::list(node, true).await),
+        "/components.json" => (JSON, show::components(node, true).await),
+        "/node.json" => (JSON, show::node(node, true).await),
+        "/" => {
+            let headers = "Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'\r\n";
+            return Reply {
+                kind: PAGE,
+                headers: String::from(headers),
+                ..Reply::text("200 OK", include_str!("page.html"))
+            };
+        }
+        path => {
+            let found = match (path.strip_prefix("/vms/"), path.strip_prefix("/images/")) {
+                (Some(vm), _) => list::vm(node, vm, true).await,
+                (_, Some(image)) => images::show(node, image, true).await,
+                _ => return nothing_there(),
+            };
+            return found.map_or_else(|why| Reply::refused("404 Not Found", &why), |body| Reply::json("200 OK", body));
         }
     };
     match body {
-        Ok(body) => ("200 OK", kind, body),
-        Err(why) => ("503 Service Unavailable", "text/plain", why + "\n"),
+        Ok(body) => Reply { kind, ..Reply::text("200 OK", body) },
+        Err(why) => Reply::text("503 Service Unavailable", why + "\n"),
     }
+}
+
+/// The VMs that are asked for, and the address at which the list goes on.
+async fn vms(node: &Node, text: &str) -> Reply {
+    let query = match Query::of_address(text) {
+        Ok(query) => query,
+        Err((key, takes)) => return Reply::text("400 Bad Request", format!("{}: give {takes}\n", shown(&key))),
+    };
+    match list::vms(node, &query, true).await {
+        Ok((body, more_after)) => {
+            let headers = more_after.map(|last| next(text, &last)).unwrap_or_default();
+            Reply { kind: JSON, headers, ..Reply::text("200 OK", body) }
+        }
+        Err(why) => Reply::text("503 Service Unavailable", why + "\n"),
+    }
+}
+
+/// The header that says where a list goes on behind `last`. `text` has been understood, so that nothing in it ends a line.
+fn next(text: &str, last: &str) -> String {
+    let mut address = String::from("/vms.json?");
+    for pair in text.split('&').filter(|pair| !pair.is_empty() && !pair.starts_with("after=")) {
+        address.push_str(pair);
+        address.push('&');
+    }
+    format!("Link: <{address}after={last}>; rel=\"next\"\r\n")
 }
 
 #[cfg(test)]
@@ -127,13 +262,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn requests() {
-        let get = |path, head_only| Asked::Get { path, head_only };
-        assert_eq!(parse(b"GET /metrics?a=b HTTP/1.1\r\nHost: a\r\n\r\n"), get("/metrics", false));
-        assert_eq!(parse(b"HEAD / HTTP/1.0\r\n\r\n"), get("/", true));
-        assert_eq!(parse(b"GET / HTT"), Asked::More);
-        assert_eq!(parse(b"POST / HTTP/1.1\r\nHost: a\r\n\r\n"), Asked::Other);
-        assert_eq!(parse(b"\x16\x03\x01 hello"), Asked::Bad);
-        assert_eq!(parse(&[b'a'; HEAD]), Asked::Bad);
+    fn a_list_says_where_it_goes_on() {
+        assert_eq!(next("", "vm7.1"), "Link: </vms.json?after=vm7.1>; rel=\"next\"\r\n");
+        let again = next("after=vm7.1&state=idle&limit=2", "vm9.1");
+        assert_eq!(again, "Link: </vms.json?state=idle&limit=2&after=vm9.1>; rel=\"next\"\r\n");
     }
 }

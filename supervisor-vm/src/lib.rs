@@ -11,27 +11,49 @@ extern crate alloc;
 extern crate std;
 
 pub mod act;
+pub mod api;
+pub mod apply;
+pub mod audit;
+pub mod chain;
+pub mod charges;
 pub mod command;
+pub mod exposition;
+pub mod fleet;
 pub mod http;
+pub mod image_order;
+pub mod images;
+pub mod input;
 pub mod keys;
+pub mod list;
 pub mod metrics;
 pub mod names;
 pub mod node;
+pub mod peer;
+pub mod put;
+pub mod query;
 pub mod random;
+pub mod reconcile;
 pub mod refusal;
+pub mod reply;
+pub mod request;
+pub mod shell;
 pub mod show;
+pub mod shown;
 pub mod ssh;
 pub mod stream;
+pub mod tokens;
+pub mod wanted;
 
 use crate::keys::Keys;
 use crate::node::Node;
-use crate::ssh::Server;
+use crate::peer::Server;
+use alloc::format;
 use alloc::rc::Rc;
 use ilwaco::args::Args;
 use ilwaco::control::Control;
 use ilwaco::net::TcpListener;
 use ilwaco::println;
-use ilwaco::task::{Either, race, shutdown_requested};
+use ilwaco::task::{Either, race, shutdown_requested, spawn};
 
 /// Serves for ever, or until the VM is asked to end itself. The code that the VM ends with: 0 when it was asked, 1 without a network, 2 where
 /// it does not control the machine.
@@ -76,6 +98,16 @@ pub async fn run() -> u64 {
     }
     let server = Rc::new(Server::new(node.clone(), keys));
     log::info!("ssh: the host key is {}, made for this start: there is no disk to keep one on", server.fingerprint());
+    audit::done(
+        &node,
+        "supervisor",
+        &format!("starts as {} with the host key {}", ilwaco::vm_id(), server.fingerprint()),
+        audit::DONE,
+    );
+    if spawn(audit::watch(node.clone())).is_err() {
+        println!("supervisor: no task for the audit log");
+        return 1;
+    }
     println!("supervisor: serving http://{address}/ and ssh admin@{address}");
     let served = race(http::serve(web, node), ssh::serve(login, server));
     match race(shutdown_requested(), served).await {

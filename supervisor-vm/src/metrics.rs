@@ -1,51 +1,16 @@
 //! The machine's figures in Prometheus' text format.
 
+use crate::charges::{self, Bills};
+use crate::exposition::{Page, label, seconds};
 use crate::node::Node;
 use crate::refusal::said;
 use abi::control::{ControlReply, ControlRequest};
 use abi::limits::PAGE_SIZE;
 use alloc::format;
-use alloc::string::{String, ToString};
-use core::fmt::{Display, Write};
+use alloc::string::String;
 
 /// VMs that have figures of their own at most: what is scraped every few seconds shall not take all memory.
 pub const VMS_MAX: usize = 2000;
-
-/// The text of a page, metric by metric.
-#[derive(Default)]
-struct Page(String);
-
-impl Page {
-    /// Begins a metric.
-    fn metric(&mut self, name: &str, kind: &str, help: &str) {
-        // Writing to a string cannot fail.
-        let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
-    }
-
-    /// A sample of the metric that was begun last. `labels` is empty, or `a="b",c="d"`.
-    fn sample(&mut self, name: &str, labels: &str, value: impl Display) {
-        let _ = match labels {
-            "" => writeln!(self.0, "{name} {value}"),
-            labels => writeln!(self.0, "{name}{{{labels}}} {value}"),
-        };
-    }
-
-    fn single(&mut self, name: &str, kind: &str, help: &str, value: impl Display) {
-        self.metric(name, kind, help);
-        self.sample(name, "", value);
-    }
-}
-
-/// A value between the quotes of a label.
-fn label(value: &str) -> String {
-    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
-}
-
-/// Ticks as seconds, with microseconds.
-fn seconds(ticks: u64) -> String {
-    let us = u128::from(ticks) * 1_000_000 / u128::from(ilwaco::tsc_hz().max(1));
-    format!("{}.{:06}", us / 1_000_000, us % 1_000_000)
-}
 
 /// The page.
 ///
@@ -55,9 +20,10 @@ fn seconds(ticks: u64) -> String {
 pub async fn page(node: &Node) -> Result<String, String> {
     let mut page = Page::default();
     machine(node, &mut page).await?;
+    charges::account(node, &mut page).await?;
     components(node, &mut page).await?;
     vms(node, &mut page).await?;
-    Ok(page.0)
+    Ok(page.into_text())
 }
 
 async fn machine(node: &Node, page: &mut Page) -> Result<(), String> {
@@ -71,7 +37,7 @@ async fn machine(node: &Node, page: &mut Page) -> Result<(), String> {
     })
     .await
     .map_err(said)?;
-    page.0.push_str(&memory.0);
+    page.append(&memory);
     let mut times = None;
     let last = node.ask(ControlRequest::Machine, |reply| times = Some(reply)).await.map_err(said)?;
     if let Some(ControlReply::Machine { tsc, idle_ticks, component_ticks, guest_ticks, .. }) = times {
@@ -117,30 +83,38 @@ async fn components(node: &Node, page: &mut Page) -> Result<(), String> {
         starts.sample("foraker_component_starts_total", &labels, incarnation);
         ran.sample("foraker_component_cpu_seconds_total", &labels, seconds(ran_ticks));
     }
-    page.0.push_str(&starts.0);
-    page.0.push_str(&ran.0);
+    page.append(&starts);
+    page.append(&ran);
     Ok(())
 }
 
 async fn vms(node: &Node, page: &mut Page) -> Result<(), String> {
-    let vms = node.vms().await.map_err(said)?;
-    let names = node.names.borrow().of();
-    let of = |id: abi::vm::VmId| names.get(&id.raw()).map_or("", String::as_str);
-    let listed = || {
-        vms.iter().take(VMS_MAX).map(|vm| {
-            let (id, name, image) = (vm.id.to_string(), of(vm.id), node.image_name(vm.image));
-            (vm, format!("vm=\"{id}\",name=\"{}\",image=\"{}\"", label(name), label(image)))
-        })
-    };
-    page.metric("foraker_vm_memory_bytes", "gauge", "Memory that is a VM's own, with page tables and metadata.");
-    listed().for_each(|(vm, labels)| page.sample("foraker_vm_memory_bytes", &labels, vm.frames * PAGE_SIZE));
-    page.metric("foraker_vm_cpu_seconds_total", "counter", "Time that a VM ran.");
-    listed().for_each(|(vm, labels)| page.sample("foraker_vm_cpu_seconds_total", &labels, seconds(vm.ran_ticks)));
-    page.metric("foraker_vm_state", "gauge", "The state of a VM: 1 for the one that it is in.");
-    listed().for_each(|(vm, labels)| {
-        page.sample("foraker_vm_state", &format!("{labels},state=\"{}\"", vm.state_word()), 1);
-    });
-    let rest = vms.len().saturating_sub(VMS_MAX);
+    let (mut memory, mut ran, mut state) = (Page::default(), Page::default(), Page::default());
+    memory.metric("foraker_vm_memory_bytes", "gauge", "Memory that is a VM's own, with page tables and metadata.");
+    ran.metric("foraker_vm_cpu_seconds_total", "counter", "Time that a VM ran.");
+    state.metric("foraker_vm_state", "gauge", "The state of a VM: 1 for the one that it is in.");
+    let (mut from, mut listed, mut bills) = (0, 0, Bills::new(seconds));
+    while let Some(vm) = if listed < VMS_MAX { node.next_vm(from).await.map_err(said)? } else { None } {
+        from = vm.id.slot.number().saturating_add(1);
+        listed += 1;
+        let labels = {
+            let names = node.names.borrow();
+            let (name, image) = (names.of(vm.id).unwrap_or_default(), node.image_name(vm.image));
+            format!("vm=\"{}\",name=\"{}\",image=\"{}\"", vm.id, label(name), label(&image))
+        };
+        memory.sample("foraker_vm_memory_bytes", &labels, vm.frames * PAGE_SIZE);
+        ran.sample("foraker_vm_cpu_seconds_total", &labels, seconds(vm.ran_ticks));
+        bills.add(node, &vm, &labels).await?;
+        state.sample("foraker_vm_state", &format!("{labels},state=\"{}\"", vm.state_word()), 1);
+    }
+    [memory, ran, state].iter().for_each(|metric| page.append(metric));
+    bills.put(page);
+    let mut rest = 0;
+    if listed == VMS_MAX
+        && let ControlReply::Wakes { living, .. } = node.ask(ControlRequest::Wakes, drop).await.map_err(said)?
+    {
+        rest = usize::try_from(living).unwrap_or(0).saturating_sub(VMS_MAX);
+    }
     page.single("foraker_vms_not_listed", "gauge", "VMs beyond those that have figures of their own.", rest);
     Ok(())
 }

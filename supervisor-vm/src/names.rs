@@ -5,6 +5,7 @@ use abi::vm::{ImageId, VmId};
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
 use core::fmt;
+use core::ops::Bound;
 
 /// Characters of a name at most.
 pub const NAME_MAX: usize = 63;
@@ -22,6 +23,8 @@ pub struct Named {
     pub args: String,
     /// The VM that was started last under this name; it may have ended.
     pub vm: Option<VmId>,
+    /// Whether a fleet file says that it is to be.
+    pub of_fleet: bool,
 }
 
 /// Why a name is not taken.
@@ -50,9 +53,12 @@ impl fmt::Display for NameError {
     }
 }
 
-/// All names.
+/// All names, and which VM each was started as.
 #[derive(Default)]
-pub struct Names(BTreeMap<String, Named>);
+pub struct Names {
+    names: BTreeMap<String, Named>,
+    ids: BTreeMap<u64, String>,
+}
 
 impl Names {
     /// Takes a name for a VM.
@@ -64,43 +70,60 @@ impl Names {
         if !is_name(name) {
             return Err(NameError::Bad);
         }
-        if self.0.contains_key(name) {
+        if self.names.contains_key(name) {
             return Err(NameError::Taken);
         }
-        if self.0.len() >= NAMES_MAX {
+        if self.names.len() >= NAMES_MAX {
             return Err(NameError::Full);
         }
-        self.0.insert(name.to_string(), vm);
+        self.names.insert(name.to_string(), vm);
         Ok(())
     }
 
     /// The VM of this name.
     pub fn get(&self, name: &str) -> Option<&Named> {
-        self.0.get(name)
+        self.names.get(name)
     }
 
-    /// The VM of this name, to change it.
-    pub fn get_mut(&mut self, name: &str) -> Option<&mut Named> {
-        self.0.get_mut(name)
+    /// The VM of this name runs under this id. False when nobody has the name any more.
+    #[must_use]
+    pub fn started(&mut self, name: &str, id: VmId) -> bool {
+        let Some(named) = self.names.get_mut(name) else { return false };
+        if let Some(before) = named.vm.replace(id) {
+            self.ids.remove(&before.raw());
+        }
+        self.ids.insert(id.raw(), name.to_string());
+        true
+    }
+
+    /// A fleet file says that this VM is to be; nothing where there is none.
+    pub fn note_fleet(&mut self, name: &str) {
+        if let Some(named) = self.names.get_mut(name) {
+            named.of_fleet = true;
+        }
     }
 
     /// Forgets a name; nothing where there is none.
     pub fn remove(&mut self, name: &str) {
-        self.0.remove(name);
+        if let Some(id) = self.names.remove(name).and_then(|named| named.vm) {
+            self.ids.remove(&id.raw());
+        }
     }
 
-    /// The name of a VM that runs.
-    pub fn of(&self) -> BTreeMap<u64, String> {
-        self.0.iter().filter_map(|(name, named)| Some((named.vm?.raw(), name.clone()))).collect()
+    /// The name of a VM.
+    pub fn of(&self, id: VmId) -> Option<&str> {
+        self.ids.get(&id.raw()).map(String::as_str)
     }
 
-    /// All of them, in the order of their names.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &Named)> {
-        self.0.iter().map(|(name, named)| (name.as_str(), named))
+    /// The one whose name comes next behind this text.
+    pub fn behind(&self, last: &str) -> Option<(&str, &Named)> {
+        let behind = (Bound::Excluded(last), Bound::Unbounded);
+        self.names.range::<str, _>(behind).next().map(|(name, named)| (name.as_str(), named))
     }
 }
 
-fn is_name(text: &str) -> bool {
+/// Whether this is a name: 1 to [`NAME_MAX`] small letters, digits and dashes, with a letter or a digit at the start.
+pub fn is_name(text: &str) -> bool {
     let bytes = text.as_bytes();
     let plain = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     (1..=NAME_MAX).contains(&bytes.len())
@@ -120,7 +143,7 @@ mod tests {
     use super::*;
 
     fn named() -> Named {
-        Named { image: ImageId::new(0), terms: Terms::UNSAID, args: String::new(), vm: None }
+        Named { image: ImageId::new(0), terms: Terms::UNSAID, args: String::new(), vm: None, of_fleet: false }
     }
 
     #[test]
@@ -140,10 +163,19 @@ mod tests {
         let mut names = Names::default();
         assert_eq!(names.add("a", named()), Ok(()));
         assert_eq!(names.add("a", named()), Err(NameError::Taken));
-        names.get_mut("a").expect("there").vm = Some(VmId::new(3, 1));
-        assert_eq!(names.of().get(&VmId::new(3, 1).raw()).map(String::as_str), Some("a"));
+        assert!(names.started("a", VmId::new(3, 1)) && names.started("a", VmId::new(3, 2)));
+        assert_eq!((names.of(VmId::new(3, 1)), names.of(VmId::new(3, 2))), (None, Some("a")));
         names.remove("a");
+        assert!(names.of(VmId::new(3, 2)).is_none() && !names.started("a", VmId::new(3, 3)));
         assert_eq!(names.add("a", named()), Ok(()));
+    }
+
+    #[test]
+    fn names_come_one_after_the_other() {
+        let mut names = Names::default();
+        ["b", "a", "c"].into_iter().for_each(|name| assert_eq!(names.add(name, named()), Ok(())));
+        let behind = |last| names.behind(last).map(|(name, _)| name);
+        assert_eq!([behind(""), behind("a"), behind("bb"), behind("c")], [Some("a"), Some("b"), Some("c"), None]);
     }
 
     #[test]

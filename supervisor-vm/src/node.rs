@@ -1,11 +1,16 @@
 //! The machine as the supervisor sees it: one control ring that all who ask share, and the names of VMs.
 
+use crate::chain::Audit;
 use crate::names::Names;
+use crate::random::Source;
+use crate::shown::shown;
+use crate::tokens::Tokens;
 use abi::control::{ControlReply, ControlRequest, status, vm_state};
 use abi::vm::{ImageId, Slot, VmId};
+use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use core::cell::RefCell;
+use core::cell::{Cell, RefCell};
 use ilwaco::control::{Control, Error};
 use ilwaco::sync::{Mutex, MutexGuard};
 
@@ -14,8 +19,25 @@ pub struct Node {
     control: Mutex<Control>,
     /// The VMs that have names. Nobody holds it across an await.
     pub names: RefCell<Names>,
-    /// The names of images, by their numbers. There are no others as long as the machine is up.
-    pub images: Vec<String>,
+    /// Who has done what. Nobody holds it across an await.
+    pub audit: RefCell<Audit>,
+    /// Who may change things over HTTP. Nobody holds it across an await.
+    pub tokens: RefCell<Tokens>,
+    /// Where keys and tokens come from. Nobody holds it across an await.
+    pub random: RefCell<Source>,
+    /// Images, by their numbers, as they were when the core was last asked. Nobody holds it across an await.
+    pub images: RefCell<Vec<Image>>,
+    /// Whether somebody is sending an image: one at a time, for each takes memory as long as it comes.
+    pub receives: Cell<bool>,
+}
+
+/// An image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// Its name; empty for a number that no image has.
+    pub name: String,
+    /// Bytes of memory that a VM of it has.
+    pub memory_bytes: u64,
 }
 
 /// A VM as the core describes it.
@@ -31,6 +53,8 @@ pub struct Vm {
     pub ran_ticks: u64,
     /// Frames that are its own, with page tables and metadata.
     pub frames: u64,
+    /// Frames that it may hold, 0 where that is not known yet.
+    pub limit: u32,
     /// Its address, 0 where DHCP gives it one.
     pub ipv4: u32,
 }
@@ -38,26 +62,15 @@ pub struct Vm {
 impl Vm {
     /// The word for its state.
     pub fn state_word(&self) -> &'static str {
-        match self.state {
-            vm_state::WAITING => "waiting",
-            vm_state::READY => "ready",
-            vm_state::IDLE => "idle",
-            vm_state::FAULT => "fault",
-            vm_state::ENDING => "ending",
-            vm_state::OUT => "out",
-            vm_state::LEAVING => "leaving",
-            vm_state::COMING => "coming",
-            vm_state::POOLED => "pooled",
-            _ => "unknown",
-        }
+        vm_state::word(self.state)
     }
 
     fn of(reply: ControlReply) -> Result<Vm, Error> {
-        let ControlReply::Vm { vm, image, state, ran_ticks, memory, metadata, tables, ipv4, .. } = reply else {
+        let ControlReply::Vm { vm, image, state, ran_ticks, memory, metadata, tables, ipv4, claim, .. } = reply else {
             return Err(Error::Answer);
         };
         let frames = [memory, metadata, tables].map(u64::from).iter().sum();
-        Ok(Vm { id: vm, image, state, ran_ticks, frames, ipv4 })
+        Ok(Vm { id: vm, image, state, ran_ticks, frames, limit: claim.limit, ipv4 })
     }
 }
 
@@ -67,15 +80,37 @@ impl Node {
     /// # Errors
     ///
     /// As [`Control::ask`].
-    pub async fn new(mut control: Control) -> Result<Node, Error> {
+    pub async fn new(control: Control) -> Result<Node, Error> {
+        let node = Node {
+            control: Mutex::new(control),
+            names: RefCell::default(),
+            audit: RefCell::default(),
+            tokens: RefCell::default(),
+            random: RefCell::default(),
+            images: RefCell::default(),
+            receives: Cell::new(false),
+        };
+        node.look_at_images().await?;
+        Ok(node)
+    }
+
+    /// Asks the core which images there are: others may have sent some, or removed some.
+    ///
+    /// # Errors
+    ///
+    /// As [`Control::ask`].
+    pub async fn look_at_images(&self) -> Result<(), Error> {
         let mut images = Vec::new();
         for number in 0.. {
-            match control.ask(ControlRequest::Image { image: ImageId::new(number) }, drop).await? {
-                ControlReply::Image { name, .. } => images.push(name.as_str().to_string()),
+            match self.ask(ControlRequest::Image { image: ImageId::new(number) }, drop).await? {
+                ControlReply::Image { name, memory_bytes, .. } => {
+                    images.push(Image { name: name.as_str().to_string(), memory_bytes });
+                }
                 _ => break,
             }
         }
-        Ok(Node { control: Mutex::new(control), names: RefCell::default(), images })
+        self.images.replace(images);
+        Ok(())
     }
 
     /// The control ring, for one who asks; others wait for it.
@@ -84,35 +119,42 @@ impl Node {
     }
 
     /// An image's name.
-    pub fn image_name(&self, image: ImageId) -> &str {
-        usize::try_from(image.number()).ok().and_then(|at| self.images.get(at)).map_or("?", String::as_str)
+    pub fn image_name(&self, image: ImageId) -> String {
+        let images = self.images.borrow();
+        let known = usize::try_from(image.number()).ok().and_then(|at| images.get(at));
+        known.filter(|image| !image.name.is_empty()).map_or_else(|| "?".to_string(), |image| image.name.clone())
     }
 
-    /// The image of this name.
-    pub fn image(&self, name: &str) -> Option<ImageId> {
-        let at = self.images.iter().position(|image| image == name)?;
-        u32::try_from(at).ok().map(ImageId::new)
+    /// The image of this name, and what is known of it.
+    pub fn image(&self, name: &str) -> Option<(ImageId, Image)> {
+        let images = self.images.borrow();
+        let at = images.iter().position(|image| image.name == name && !name.is_empty())?;
+        Some((ImageId::new(u32::try_from(at).ok()?), images[at].clone()))
     }
 
-    /// All VMs that live.
+    /// Why there is no image of a name.
+    pub fn no_image(&self, name: &str) -> String {
+        let images = self.images.borrow();
+        let known: Vec<&str> = images.iter().map(|image| image.name.as_str()).filter(|name| !name.is_empty()).collect();
+        format!("there is no image `{}`: known are {}", shown(name), known.join(", "))
+    }
+
+    /// The VM that lives in this slot or in the next one where one does.
     ///
     /// # Errors
     ///
     /// As [`Control::ask`].
-    pub async fn vms(&self) -> Result<Vec<Vm>, Error> {
-        let mut found = Vec::new();
-        let mut from = 0;
+    pub async fn next_vm(&self, mut from: u32) -> Result<Option<Vm>, Error> {
         loop {
             // Others may ask in between: who has many VMs keeps nobody waiting.
             let reply = self.control().await.ask(ControlRequest::NextVm { slot: Slot::new(from) }, drop).await?;
             let next = match reply {
                 ControlReply::Done { status: status::GO_ON, value } => u32::try_from(value).unwrap_or(0),
-                ControlReply::Done { .. } => return Ok(found),
-                reply => {
-                    let vm = Vm::of(reply)?;
-                    found.push(vm);
-                    vm.id.slot.number().saturating_add(1)
-                }
+                ControlReply::Done { .. } => return Ok(None),
+                reply => match Vm::of(reply)? {
+                    vm if vm.id.slot.number() >= from => return Ok(Some(vm)),
+                    _ => return Err(Error::Answer),
+                },
             };
             if next <= from {
                 return Err(Error::Answer);

@@ -1,8 +1,8 @@
 //! What cannot be done, in the operator's words.
 
-use crate::command::shown;
 use crate::names::parse_id;
 use crate::node::Node;
+use crate::shown::shown;
 use abi::control::status;
 use abi::vm::VmId;
 use alloc::format;

@@ -1,29 +1,14 @@
 //! What commands show: as a table for people, or as JSON for programs. The keys of the JSON are stable; `docs/supervisor.md` lists them.
 
-use crate::command::shown;
-use crate::names::Named;
-use crate::node::{Node, Vm};
-use crate::refusal::{running, said};
+use crate::node::Node;
+use crate::refusal::said;
 use abi::control::{ControlReply, ControlRequest};
 use abi::limits::PAGE_SIZE;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt::Write;
-use core::net::Ipv4Addr;
 use serde::Serialize;
-
-/// A VM, as it is shown.
-#[derive(Serialize)]
-struct ShownVm<'a> {
-    name: Option<String>,
-    id: Option<String>,
-    image: &'a str,
-    state: &'static str,
-    address: Option<String>,
-    memory_bytes: u64,
-    ran_ms: u64,
-}
 
 #[derive(Serialize)]
 struct ShownComponent {
@@ -33,9 +18,10 @@ struct ShownComponent {
 }
 
 #[derive(Serialize)]
-struct ShownImage<'a> {
-    name: &'a str,
-    memory_bytes: u64,
+struct ShownToken {
+    name: String,
+    unix_ms: u64,
+    used: u64,
 }
 
 #[derive(Default, Serialize)]
@@ -44,6 +30,7 @@ struct ShownNode {
     vms_admitted: u32,
     vms_out: u32,
     vms_waiting: u32,
+    wakes: u64,
     up_ms: u64,
     idle_ms: u64,
     guests_ms: u64,
@@ -57,88 +44,14 @@ pub fn milliseconds(ticks: u64) -> u64 {
     u64::try_from(u128::from(ticks) * 1000 / u128::from(ilwaco::tsc_hz().max(1))).unwrap_or(u64::MAX)
 }
 
-fn as_json(value: &impl Serialize) -> Result<String, String> {
+/// A value as a line of JSON.
+///
+/// # Errors
+///
+/// It has none.
+pub fn as_json(value: &impl Serialize) -> Result<String, String> {
     let text = serde_json::to_string(value).map_err(|error| format!("{error}"))?;
     Ok(text + "\n")
-}
-
-impl<'a> ShownVm<'a> {
-    fn of(node: &'a Node, vm: &Vm, name: Option<String>) -> ShownVm<'a> {
-        ShownVm {
-            name,
-            id: Some(vm.id.to_string()),
-            image: node.image_name(vm.image),
-            state: vm.state_word(),
-            address: (vm.ipv4 != 0).then(|| Ipv4Addr::from_bits(vm.ipv4).to_string()),
-            memory_bytes: vm.frames * PAGE_SIZE,
-            ran_ms: milliseconds(vm.ran_ticks),
-        }
-    }
-
-    fn stopped(node: &'a Node, name: &str, named: &Named) -> ShownVm<'a> {
-        let name = Some(name.to_string());
-        let image = node.image_name(named.image);
-        ShownVm { name, id: None, image, state: "stopped", address: None, memory_bytes: 0, ran_ms: 0 }
-    }
-
-    fn line(&self, text: &mut String) {
-        let dash = |word: &Option<String>| word.clone().unwrap_or_else(|| "-".to_string());
-        let (name, id, address) = (dash(&self.name), dash(&self.id), dash(&self.address));
-        let (image, state, kib, ran) = (self.image, self.state, self.memory_bytes / 1024, self.ran_ms);
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "{name:<20} {id:<10} {image:<14} {state:<8} {address:<15} {kib:>8} {ran:>10}");
-    }
-}
-
-/// All VMs that run, by their slots; then those with a name that do not, by their names.
-async fn all(node: &Node) -> Result<Vec<ShownVm<'_>>, String> {
-    let vms = node.vms().await.map_err(said)?;
-    let names = node.names.borrow();
-    let mut of = names.of();
-    let mut all: Vec<ShownVm> = vms.iter().map(|vm| ShownVm::of(node, vm, of.remove(&vm.id.raw()))).collect();
-    // What is left has ended.
-    let stopped = names.iter().filter(|(_, named)| named.vm.is_none_or(|id| of.contains_key(&id.raw())));
-    all.extend(stopped.map(|(name, named)| ShownVm::stopped(node, name, named)));
-    Ok(all)
-}
-
-/// `vm list`.
-pub async fn vms(node: &Node, json: bool) -> Result<String, String> {
-    let all = all(node).await?;
-    if json {
-        return as_json(&all);
-    }
-    let mut text =
-        "NAME                 ID         IMAGE          STATE    ADDRESS              KiB     RAN ms\n".to_string();
-    all.iter().for_each(|vm| vm.line(&mut text));
-    Ok(text)
-}
-
-/// `vm show`.
-pub async fn vm(node: &Node, vm: &str, json: bool) -> Result<String, String> {
-    let named = node.names.borrow().get(vm).is_some();
-    let id = if named { None } else { Some(running(node, vm)?.to_string()) };
-    let all = all(node).await?;
-    let is = |shown: &&ShownVm| if named { shown.name.as_deref() == Some(vm) } else { shown.id == id };
-    let Some(found) = all.iter().find(is) else {
-        return Err(format!("{} does not run (any more): `vm list` shows what does", shown(vm)));
-    };
-    if json {
-        return as_json(found);
-    }
-    let mut text = String::new();
-    for (key, value) in [
-        ("name", found.name.clone()),
-        ("id", found.id.clone()),
-        ("image", Some(found.image.to_string())),
-        ("state", Some(found.state.to_string())),
-        ("address", found.address.clone()),
-        ("memory", Some(format!("{} KiB", found.memory_bytes / 1024))),
-        ("ran", Some(format!("{} ms", found.ran_ms))),
-    ] {
-        let _ = writeln!(text, "{key:<8} {}", value.as_deref().unwrap_or("-"));
-    }
-    Ok(text)
 }
 
 /// `component list`.
@@ -160,20 +73,23 @@ pub async fn components(node: &Node, json: bool) -> Result<String, String> {
     Ok(text)
 }
 
-/// `image list`.
-pub async fn images(node: &Node, json: bool) -> Result<String, String> {
-    let mut all = Vec::new();
-    for (name, number) in node.images.iter().zip(0..) {
-        let request = ControlRequest::Image { image: abi::vm::ImageId::new(number) };
-        let ControlReply::Image { memory_bytes, .. } = node.ask(request, drop).await.map_err(said)? else { break };
-        all.push(ShownImage { name, memory_bytes });
-    }
+/// `token list`.
+///
+/// # Errors
+///
+/// As [`as_json`].
+pub fn tokens(node: &Node, json: bool) -> Result<String, String> {
+    let tokens = node.tokens.borrow();
+    let all: Vec<ShownToken> = tokens
+        .iter()
+        .map(|(name, made)| ShownToken { name: name.to_string(), unix_ms: made.unix_ms, used: made.used })
+        .collect();
     if json {
         return as_json(&all);
     }
-    let mut text = "NAME                  KiB\n".to_string();
-    for ShownImage { name, memory_bytes } in &all {
-        let _ = writeln!(text, "{name:<16} {:>8}", memory_bytes / 1024);
+    let mut text = "NAME                      MADE ms     USED\n".to_string();
+    for ShownToken { name, unix_ms, used } in &all {
+        let _ = writeln!(text, "{name:<16} {unix_ms:>16} {used:>8}");
     }
     Ok(text)
 }
@@ -181,9 +97,10 @@ pub async fn images(node: &Node, json: bool) -> Result<String, String> {
 /// `node show`.
 pub async fn node(node: &Node, json: bool) -> Result<String, String> {
     let mut all = ShownNode::default();
-    if let ControlReply::Wakes { living, admitted, out, waiting, .. } =
+    if let ControlReply::Wakes { living, admitted, out, waiting, woken, .. } =
         node.ask(ControlRequest::Wakes, drop).await.map_err(said)?
     {
+        all.wakes = woken;
         (all.vms, all.vms_admitted, all.vms_out, all.vms_waiting) = (living, admitted, out, waiting);
     }
     let mut machine = |reply| {

@@ -8,6 +8,7 @@ use ilwaco::net::TcpStream;
 pub struct Stream {
     tcp: TcpStream,
     given_up: bool,
+    last_written: usize,
 }
 
 /// The connection broke.
@@ -31,7 +32,12 @@ impl embedded_io_async::Error for Broken {
 impl Stream {
     /// Over this connection.
     pub fn new(tcp: TcpStream) -> Stream {
-        Stream { tcp, given_up: false }
+        Stream { tcp, given_up: false, last_written: 0 }
+    }
+
+    /// Bytes of what was written last: the library writes packet by packet.
+    pub fn last_written(&self) -> usize {
+        self.last_written
     }
 
     /// From now on it reads as if the peer had ended it.
@@ -56,6 +62,7 @@ impl Read for Stream {
 impl Write for Stream {
     async fn write(&mut self, bytes: &[u8]) -> Result<usize, Broken> {
         self.tcp.write_all(bytes).await.map_err(|_| Broken)?;
+        self.last_written = bytes.len();
         Ok(bytes.len())
     }
 

@@ -1,0 +1,285 @@
+//! What changes something over HTTP: requests with JSON, by programs that show a token. They do what commands do, and are written down as those.
+
+use crate::act::act;
+use crate::command::Command;
+use crate::image_order::ImageOrder;
+use crate::list;
+use crate::names::{is_name, parse_id};
+use crate::node::{Node, living};
+use crate::reply::{NOTHING, Reply};
+use crate::shown::shown;
+use crate::wanted::Order;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use serde::Deserialize;
+
+/// What somebody wants to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// A VM, which the body describes.
+    Create,
+    /// This with a VM.
+    Vm(String, Verb),
+    /// A component to start anew.
+    Restart(String),
+    /// An image of this name, which is the body.
+    PutImage(String),
+    /// An image to be forgotten.
+    RmImage(String),
+    /// Only these methods are served there.
+    Wrong(&'static str),
+}
+
+/// What can be done with a VM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// It runs.
+    Start,
+    /// It is asked to end itself.
+    Stop,
+    /// It ends.
+    Kill,
+    /// It stands still.
+    Pause,
+    /// It goes on.
+    Resume,
+    /// It ends, and its name is free.
+    Destroy,
+}
+
+/// What a VM is to be like, as a body says it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewVm {
+    name: String,
+    image: String,
+    memory: Option<String>,
+    disk: Option<String>,
+    weight: Option<u32>,
+    tenant: Option<String>,
+    args: Option<String>,
+}
+
+/// What is to be done by this method with this path; `None` for one that changes nothing, or that there is not.
+pub fn route(method: &str, path: &str) -> Option<Route> {
+    let parts: Vec<&str> = path.strip_prefix('/')?.split('/').collect();
+    if let ["images", image] = parts[..] {
+        return match method {
+            "GET" | "HEAD" => None,
+            "PUT" => Some(Route::PutImage(image.to_string())),
+            "DELETE" => Some(Route::RmImage(image.to_string())),
+            _ => Some(Route::Wrong("GET, HEAD, PUT, DELETE")),
+        };
+    }
+    let (allowed, found) = match parts[..] {
+        ["vms"] => ("GET, HEAD, POST", Route::Create),
+        ["vms", vm] if is_vm(vm) => ("GET, HEAD, DELETE", Route::Vm(vm.to_string(), Verb::Destroy)),
+        ["vms", vm, verb] if is_vm(vm) => ("POST", Route::Vm(vm.to_string(), Verb::parse(verb)?)),
+        ["components", name, "restart"] if is_name(name) => ("POST", Route::Restart(name.to_string())),
+        ["" | "metrics" | "vms.json" | "images.json" | "components.json" | "node.json"] => {
+            ("GET, HEAD", Route::Wrong("GET, HEAD"))
+        }
+        _ => return None,
+    };
+    let mut words = allowed.split(", ");
+    match (allowed.rsplit(", ").next(), method) {
+        (_, "GET" | "HEAD") if words.any(|word| word == "GET") => None,
+        (Some(last), method) if method == last => Some(found),
+        _ => Some(Route::Wrong(allowed)),
+    }
+}
+
+fn is_vm(word: &str) -> bool {
+    is_name(word) || parse_id(word).is_some()
+}
+
+impl Verb {
+    fn parse(word: &str) -> Option<Verb> {
+        let all = [Verb::Start, Verb::Stop, Verb::Kill, Verb::Pause, Verb::Resume];
+        all.into_iter().find(|verb| verb.word() == word)
+    }
+
+    const fn word(self) -> &'static str {
+        match self {
+            Verb::Start => "start",
+            Verb::Stop => "stop",
+            Verb::Kill => "kill",
+            Verb::Pause => "pause",
+            Verb::Resume => "resume",
+            Verb::Destroy => "destroy",
+        }
+    }
+
+    fn command(self, vm: String) -> Command {
+        match self {
+            Verb::Start => Command::VmStart { name: vm },
+            Verb::Stop => Command::VmStop { vm },
+            Verb::Kill => Command::VmKill { vm },
+            Verb::Pause => Command::VmPause { vm },
+            Verb::Resume => Command::VmResume { vm },
+            Verb::Destroy => Command::VmDestroy { vm },
+        }
+    }
+}
+
+/// Does it for somebody.
+pub async fn serve(node: &Node, who: &str, route: Route, body: &[u8]) -> Reply {
+    match route {
+        Route::Create => {
+            let (name, text, command) = match new_vm(body) {
+                Ok(new) => new,
+                Err(why) => return Reply::refused("400 Bad Request", &why),
+            };
+            match act(node, who, &text, command).await {
+                Ok(_) => {
+                    let headers = format!("Location: /vms/{name}\r\n");
+                    Reply { headers, ..vm(node, &name, "201 Created").await }
+                }
+                Err(why) => Reply::refused("409 Conflict", &why),
+            }
+        }
+        Route::Vm(name, verb) => {
+            let text = format!("vm {} {name}", verb.word());
+            match act(node, who, &text, verb.command(name.clone())).await {
+                Ok(_) => vm(node, &name, "200 OK").await,
+                Err(why) if is_there(node, &name).await => Reply::refused("409 Conflict", &why),
+                Err(why) => Reply::refused("404 Not Found", &why),
+            }
+        }
+        Route::Restart(name) => {
+            let text = format!("component restart {name}");
+            match act(node, who, &text, Command::ComponentRestart { name }).await {
+                Ok(_) => Reply::text(NOTHING, ""),
+                Err(why) => Reply::refused("404 Not Found", &why),
+            }
+        }
+        Route::RmImage(name) => {
+            let text = format!("image rm {}", shown(&name));
+            let command = Command::ImageRm { name: name.clone() };
+            match act(node, who, &text, command).await {
+                Ok(_) => Reply::text(NOTHING, ""),
+                Err(why) if node.image(&name).is_some() => Reply::refused("409 Conflict", &why),
+                Err(why) => Reply::refused("404 Not Found", &why),
+            }
+        }
+        // Its body is taken elsewhere: it is larger than others.
+        Route::PutImage(_) => Reply::wrong_method("GET, HEAD, DELETE"),
+        Route::Wrong(allowed) => Reply::wrong_method(allowed),
+    }
+}
+
+/// What is said of an image beside its body: by its path, and by the words behind the `?`.
+///
+/// # Errors
+///
+/// The word that is wrong, and what would be right.
+pub fn image_order(name: &str, query: &str) -> Result<ImageOrder, String> {
+    let mut order = ImageOrder::new(name).map_err(|why| format!("`{}` {why}", shown(name)))?;
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        order.set(key, value).map_err(|takes| format!("{} {}: give {takes}", shown(key), shown(value)))?;
+    }
+    Ok(order)
+}
+
+/// A VM as it is after something was done with it; nothing when it is no more.
+async fn vm(node: &Node, vm: &str, status: &'static str) -> Reply {
+    list::vm(node, vm, true).await.map_or_else(|_| Reply::text(NOTHING, ""), |body| Reply::json(status, body))
+}
+
+async fn is_there(node: &Node, vm: &str) -> bool {
+    if let Some(id) = parse_id(vm) {
+        return matches!(living(&mut *node.control().await, id).await, Ok(Some(_)));
+    }
+    node.names.borrow().get(vm).is_some()
+}
+
+/// The VM that a body describes: its name, and the command that creates it, in words, too.
+fn new_vm(body: &[u8]) -> Result<(String, String, Command), String> {
+    let new: NewVm = serde_json::from_slice(body).map_err(|error| {
+        format!("that is no VM: {}; give {{\"name\":\"web-17\",\"image\":\"httpd\"}}", shown(&error.to_string()))
+    })?;
+    let NewVm { name, image, memory, disk, weight, tenant, args } = new;
+    let weight = weight.map(|weight| weight.to_string());
+    let parts = [memory.as_deref(), disk.as_deref(), weight.as_deref(), tenant.as_deref()];
+    let Order { name, image, terms, args, text } =
+        Order::of(&name, &image, parts, args.as_deref().unwrap_or_default())?;
+    Ok((name.clone(), text, Command::VmCreate { name, image, terms, args }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::parse;
+    use proptest::prelude::*;
+
+    #[test]
+    fn routes() {
+        assert_eq!(route("POST", "/vms"), Some(Route::Create));
+        for (word, verb) in [("start", Verb::Start), ("stop", Verb::Stop), ("kill", Verb::Kill), ("pause", Verb::Pause)]
+        {
+            let path = format!("/vms/web-17/{word}");
+            assert_eq!(route("POST", &path), Some(Route::Vm("web-17".into(), verb)));
+            assert_eq!(route("GET", &path), Some(Route::Wrong("POST")));
+        }
+        assert_eq!(route("DELETE", "/vms/vm3.1"), Some(Route::Vm("vm3.1".into(), Verb::Destroy)));
+        assert_eq!(route("POST", "/vms/vm3.1"), Some(Route::Wrong("GET, HEAD, DELETE")));
+        assert_eq!(route("PUT", "/vms"), Some(Route::Wrong("GET, HEAD, POST")));
+        assert_eq!(route("PUT", "/images/shop"), Some(Route::PutImage("shop".into())));
+        assert_eq!(route("DELETE", "/images/shop"), Some(Route::RmImage("shop".into())));
+        assert_eq!(route("POST", "/images/shop"), Some(Route::Wrong("GET, HEAD, PUT, DELETE")));
+        assert_eq!((route("GET", "/images/shop"), route("PUT", "/images/a/b")), (None, None));
+        assert_eq!(route("POST", "/metrics"), Some(Route::Wrong("GET, HEAD")));
+        assert_eq!(route("POST", "/components/sched/restart"), Some(Route::Restart("sched".into())));
+        for (method, path) in [
+            ("GET", "/vms"),
+            ("HEAD", "/vms/a"),
+            ("GET", "/metrics"),
+            ("POST", "/vms/a/destroy"),
+            ("POST", "/vms/a/start/"),
+            ("POST", "/vms/A/start"),
+            ("POST", "/vms//start"),
+            ("POST", "vms"),
+            ("POST", "/nothing"),
+            ("GET", "*"),
+        ] {
+            assert_eq!(route(method, path), None, "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn a_body_is_a_command() {
+        let body = br#"{"name":"a","image":"httpd","memory":"8M","disk":"docs:ro","weight":7,"tenant":"blue","args":"a=1  \n b"}"#;
+        let (name, text, command) = new_vm(body).expect("a VM");
+        assert_eq!(name, "a");
+        assert_eq!(text, "vm create a --image httpd --memory 8M --disk docs:ro --weight 7 --tenant blue -- a=1 b");
+        assert_eq!(parse(&text), Ok(alloc::vec![(text.clone(), command)]), "what is written down can be said again");
+    }
+
+    #[test]
+    fn what_is_no_vm_is_told() {
+        for (body, says) in [
+            ("", "that is no VM: EOF while parsing"),
+            ("{}", "missing field `name`"),
+            (r#"{"name":"a"}"#, "missing field `image`"),
+            (r#"{"name":"a","image":"b","cpu":1}"#, "unknown field `cpu`"),
+            (r#"{"name":"a","image":"b","weight":"many"}"#, "invalid type"),
+            (r#"{"name":"a","image":"b","weight":70000}"#, "weight 70000: give a number from 1 to 10000"),
+            (r#"{"name":"a","image":"b","memory":"1"}"#, "memory 1: give bytes"),
+            (r#"{"name":"a","image":"b","tenant":"\u001b[2J"}"#, "tenant ?[2J: give 1 to 6"),
+            ("[[[[[[", "that is no VM"),
+        ] {
+            let error = new_vm(body.as_bytes()).expect_err(body);
+            assert!(error.contains(says) && !error.chars().any(char::is_control), "{body}: {error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_body_is_too_strange(bytes in prop::collection::vec(any::<u8>(), 0..100), method in "\\PC{0,8}", path in "/(vms|components|/|a|vm1.1|start|restart){0,6}") {
+            let _ = new_vm(&bytes);
+            route(&method, &path);
+        }
+    }
+}

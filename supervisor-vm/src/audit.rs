@@ -1,0 +1,62 @@
+//! What is written down: what people do, and which VMs end.
+
+use crate::node::Node;
+use abi::control::{ControlReply, ControlRequest};
+use abi::end::EndReason;
+use alloc::format;
+use alloc::rc::Rc;
+use alloc::string::ToString;
+use ilwaco::time::{Duration, sleep, unix_millis};
+
+/// How often the core is asked who has ended.
+const EACH: Duration = Duration::from_secs(1);
+/// The outcome of what was done.
+pub const DONE: &str = "done";
+
+/// Writes down what somebody has done, and says the hash in the machine's log.
+pub fn done(node: &Node, who: &str, what: &str, outcome: &str) {
+    let (number, hash) = node.audit.borrow_mut().add(unix_millis(), who, what, outcome);
+    log::info!("audit: line {number} is {hash}");
+}
+
+/// Writes down which VMs have ended since the core was last asked.
+///
+/// # Errors
+///
+/// As [`ilwaco::control::Control::ask`].
+pub async fn note_ended(node: &Node) -> Result<(), ilwaco::control::Error> {
+    loop {
+        // Two may ask: the one who comes second with the same answer has nothing to add.
+        let from = node.audit.borrow().ended;
+        let reply = node.ask(ControlRequest::Ended { from }, drop).await?;
+        let ControlReply::Ended { number, vm, reason, detail } = reply else { return Ok(()) };
+        let audit = &mut *node.audit.borrow_mut();
+        if number < audit.ended {
+            continue;
+        }
+        let lost = number - audit.ended;
+        if lost > 0 {
+            let what = format!("{lost} VMs ended");
+            audit.add(
+                unix_millis(),
+                "core",
+                &what,
+                "which ones nobody knows: more than the core remembers ended in a second",
+            );
+        }
+        let reason = EndReason::from_raw(reason).map_or("?", EndReason::text);
+        let outcome = if detail == 0 { reason.to_string() } else { format!("{reason} (detail {detail:#x})") };
+        audit.add(unix_millis(), "core", &format!("{vm} ended"), &outcome);
+        audit.ended = number + 1;
+    }
+}
+
+/// Writes down for ever who ends.
+pub async fn watch(node: Rc<Node>) {
+    loop {
+        if let Err(error) = note_ended(&node).await {
+            log::warn!("audit: the core does not say who has ended: {error}");
+        }
+        sleep(EACH).await;
+    }
+}

@@ -1,0 +1,106 @@
+//! `image put`: takes a file from a client. It is read to its end before anything is done with it: who hangs up in the middle has done nothing.
+
+use crate::command::{Command, parse};
+use crate::image_order::{FILE_BYTES, ImageOrder};
+use crate::node::Node;
+use crate::peer::{FAILED, Failure, Peer, Server};
+use crate::{audit, images};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use zssh::Channel;
+
+/// What a line asks for, when that is to take an image and nothing else; and the line.
+pub fn asked(line: &str) -> Option<(String, ImageOrder)> {
+    let [(text, Command::ImagePut { order })] = <[_; 1]>::try_from(parse(line).ok()?).ok()? else { return None };
+    Some((text, order))
+}
+
+/// The only place in which a file is received, with the memory for it.
+pub struct Receipt<'n> {
+    node: &'n Node,
+    /// What has come.
+    pub file: Vec<u8>,
+}
+
+impl Node {
+    /// A place for a file of so many bytes at most.
+    ///
+    /// # Errors
+    ///
+    /// Somebody else is sending one, or there is no memory for it.
+    pub fn receive(&self, bytes: usize) -> Result<Receipt<'_>, String> {
+        if self.receives.get() {
+            return Err(String::from("another image is being received: try again when that is done"));
+        }
+        let mut file = Vec::new();
+        if !ilwaco::has_memory_for(bytes) || file.try_reserve_exact(bytes).is_err() {
+            return Err(String::from(
+                "the supervisor has no memory for the file now: try again when fewer are logged in",
+            ));
+        }
+        self.receives.set(true);
+        Ok(Receipt { node: self, file })
+    }
+}
+
+impl Drop for Receipt<'_> {
+    fn drop(&mut self) {
+        self.node.receives.set(false);
+    }
+}
+
+/// Reads a file to its end, and gives it to the core as an image. The status.
+///
+/// # Errors
+///
+/// The connection breaks.
+pub async fn put<'a>(
+    channel: &mut Channel<'_, '_, Peer<'a>>,
+    server: &Server,
+    name: &str,
+    (text, order): (String, ImageOrder),
+) -> Result<u32, Failure<'a>> {
+    let mut receipt = server.node().receive(FILE_BYTES);
+    let mut too_long = false;
+    let mut reader = channel.reader(None).await?;
+    // The library wants all to be read before it writes.
+    while let Some(read) = reader.read().await? {
+        let Ok(Receipt { file, .. }) = &mut receipt else { continue };
+        too_long |= file.len() + read.len() > FILE_BYTES;
+        if !too_long {
+            file.extend_from_slice(read);
+        }
+    }
+    let who = format!("{} at {name}", channel.user());
+    let said = match &receipt {
+        _ if too_long => Err(format!(
+            "an image has {FILE_BYTES} bytes at most: strip it of what is for a debugger, or make it smaller"
+        )),
+        Ok(receipt) => images::put(server.node(), &order, &receipt.file).await,
+        Err(why) => Err(why.clone()),
+    };
+    drop(receipt);
+    audit::done(server.node(), &who, &text, said.as_ref().map_or_else(String::as_str, |_| audit::DONE));
+    match said {
+        Ok(text) => channel.write_all_stdout(text.as_bytes()).await.map(|()| 0),
+        Err(why) => {
+            channel.write_all_stderr(format!("{why}\n").as_bytes()).await?;
+            Ok(FAILED)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_comes_alone() {
+        let (text, order) = asked("image  put shop -- a=b").expect("it is asked for");
+        assert_eq!((text.as_str(), order.name.as_str()), ("image put shop -- a=b", "shop"));
+        for other in ["image put shop && vm list", "image list", "image put", "image put Shop", ""] {
+            assert!(asked(other).is_none(), "{other}");
+        }
+    }
+}
