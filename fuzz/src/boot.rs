@@ -46,7 +46,15 @@ pub fn manifests() -> Vec<Vec<u8>> {
         [("netmux", Service::Net), ("pager", Service::Pager), ("sched", Service::Plan), ("monitor", Service::Control)];
     for (rank, (role, service)) in (0..).zip(parties) {
         let service = service.raw();
-        let ring = |text: &str, producer, consumer| Ring { name: name(text), producer, consumer, slots: 64, service };
+        let ring = |text: &str, producer, consumer| Ring {
+            name: name(text),
+            producer,
+            consumer,
+            slots: 64,
+            service,
+            data_pages: 0,
+            reserved: 0,
+        };
         rings.push(ring(&format!("core-{role}"), CORE, rank));
         rings.push(ring(&format!("{role}-core"), rank, CORE));
     }

@@ -1,8 +1,8 @@
 //! What disks hold: superblocks and directories of up to four disks, and which sets they make.
 
 use disk_format::{
-    BLOCK_BYTES, Block, Change, Entry, EntryName, Kind, Layout, Place, SetId, State, Superblock, SuperblockRaw,
-    checked, checksum, directory_checksum, look, pack, recognise, zeroed,
+    BLOCK_BYTES, Block, Change, Entry, EntryName, Kind, Layout, MAX_DEPTH, Place, SetId, State, Superblock,
+    SuperblockRaw, checked, checksum, depth, directory_checksum, look, pack, recognise, zeroed,
 };
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -116,6 +116,11 @@ pub fn run(data: &[u8]) -> bool {
                 end = entry.end();
                 let last = entry.data(entry.blocks - 1);
                 assert!(last.is_none_or(|last| entry.first < last && last < end), "{entry:?}");
+                let below = depth(&bytes, own.entries as usize, &entry);
+                assert!(
+                    below.is_some_and(|below| below <= MAX_DEPTH && (below > 0) == entry.beneath.is_some()),
+                    "{entry:?}"
+                );
                 let regions = (0..4).filter_map(|number| entry.swap_region(number));
                 assert!(regions.into_iter().all(|(first, blocks)| entry.first <= first && first + blocks <= end));
             }
@@ -129,9 +134,16 @@ fn seed(members: u16, member: u16, generations: [Option<(u64, State)>; 2], fix: 
     let layout = Layout::plan(BLOCKS, 4, 1).expect("large enough");
     let name = |text| EntryName::new(text).expect("good");
     let entries = [
-        Entry { kind: Kind::Swap { region: 4 }, id: 0, name: name("swap"), first: 0, blocks: 16 },
-        Entry { kind: Kind::Disk { read_only: true }, id: 1, name: name("web"), first: 16, blocks: 20 },
-        Entry { kind: Kind::Disk { read_only: false }, id: 2, name: name("log"), first: 40, blocks: 7 },
+        Entry { kind: Kind::Swap { region: 4 }, id: 0, name: name("swap"), first: 0, blocks: 16, beneath: None },
+        Entry { kind: Kind::Disk { read_only: true }, id: 1, name: name("web"), first: 16, blocks: 7, beneath: None },
+        Entry {
+            kind: Kind::Disk { read_only: false },
+            id: 2,
+            name: name("log"),
+            first: 40,
+            blocks: 7,
+            beneath: Some(1),
+        },
     ];
     let mut directory = vec![0; DIRECTORY_BYTES];
     let used = pack(&entries, &mut directory).expect("room");

@@ -13,6 +13,7 @@ pub mod mutate;
 mod network;
 mod operator;
 mod peer;
+mod ssh;
 
 /// A reader and what it is fed.
 pub struct Target {
@@ -27,7 +28,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 13] = [
     Target { name: "manifest", run: loader::fuzzing::manifest, seeds: boot::manifests, smoke_runs: 20_000 },
     Target { name: "elf", run: loader::fuzzing::elf, seeds: boot::programs, smoke_runs: 20_000 },
     Target { name: "options", run: loader::fuzzing::options, seeds: boot::options, smoke_runs: 40_000 },
@@ -45,6 +46,7 @@ pub const TARGETS: [Target; 12] = [
     Target { name: "operator", run: operator::run, seeds: operator::seeds, smoke_runs: 40_000 },
     Target { name: "disks", run: disks::run, seeds: disks::seeds, smoke_runs: 8_000 },
     Target { name: "bundle", run: bundle::run, seeds: bundle::seeds, smoke_runs: 8_000 },
+    Target { name: "ssh", run: ssh::run, seeds: ssh::seeds, smoke_runs: 150 },
 ];
 
 /// The target of this name.

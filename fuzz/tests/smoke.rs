@@ -69,4 +69,5 @@ targets! {
     operator: "operator"
     disks: "disks"
     bundle: "bundle"
+    ssh: "ssh"
 }

@@ -1,8 +1,8 @@
 //! The client against a server on its network.
 
+use ilwaco::block_on;
 use ilwaco::sim::smoltcp::socket::tcp::Socket;
 use ilwaco::sim::{Sim, World};
-use ilwaco::task::block_on;
 
 /// The code with which the VM ends, when its server says this to every request, and then closes.
 fn asked(args: &str, says: &'static str) -> u64 {

@@ -7,6 +7,7 @@ use abi::guest::{
 use abi::limits::PAGE_SIZE;
 use abi::nic::{MAX_SLOTS_TOTAL, NicPage, RX_RING, RX_SLOTS, nic_pages};
 use abi::ring::{HEADER_BYTES, SLOT_BYTES};
+use abi::vm::VmId;
 use core::arch::asm;
 use core::fmt::{self, Write};
 use core::mem::offset_of;
@@ -64,6 +65,16 @@ fn memory(address: u64, bytes: u64) -> SharedMemory {
 /// The register page.
 pub fn registers() -> SharedMemory {
     memory(REGISTER_PAGE, PAGE_TABLES - REGISTER_PAGE)
+}
+
+/// The number of this VM's slot.
+pub fn slot() -> u32 {
+    registers().load64(offset_of!(RegisterPage, vm_id)).map_or(0, |id| VmId::from_raw(id).slot.number())
+}
+
+/// Ticks of the TSC in a second.
+pub fn tsc_hz() -> u64 {
+    registers().load64(offset_of!(RegisterPage, tsc_hz)).unwrap_or(0)
 }
 
 /// Selects what ends an idle.

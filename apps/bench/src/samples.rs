@@ -39,6 +39,13 @@ impl<const N: usize> Samples<N> {
         self.len == 0
     }
 
+    /// The one that so many parts in a thousand of them do not exceed; `None` without a sample.
+    pub fn quantile(&mut self, permille: usize) -> Option<u64> {
+        let values = self.values.get_mut(..self.len)?;
+        values.sort_unstable();
+        values.get((values.len() * permille).div_ceil(1000).saturating_sub(1)).copied()
+    }
+
     /// Their figures; `None` without a sample.
     pub fn figures(&mut self) -> Option<Figures> {
         let values = self.values.get_mut(..self.len)?;
@@ -81,6 +88,17 @@ impl fmt::Display for Figures {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn quantiles() {
+        let mut samples = Samples::<200>::new();
+        assert_eq!(samples.quantile(990), None);
+        (1..=200).rev().for_each(|value| samples.push(value));
+        assert_eq!(
+            [0, 5, 500, 990, 995, 1000].map(|part| samples.quantile(part)),
+            [1, 1, 100, 198, 199, 200].map(Some)
+        );
+    }
 
     #[test]
     fn figures() {

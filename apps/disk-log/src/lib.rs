@@ -3,6 +3,7 @@
 //! - `append=N` (3 unless said): opens the log, says what is in it, and appends so many records, each durable before the next;
 //! - `mode=read`: reads the whole disk, many blocks at a time, and says what it has found;
 //! - `mode=epochs epochs=N seed=N`: writes and discards in such a way that any block tells what must be there when the power fails;
+//! - `mode=many count=N width=N op=read|write order=scattered`: so many requests, so many at a time, in the order of the blocks unless they are to be scattered;
 //! - `mode=load`: writes, reads, flushes and discards from several tasks until the VM is asked to end itself, and checks what it reads.
 #![no_std]
 #![forbid(unsafe_code)]
@@ -12,6 +13,7 @@ extern crate alloc;
 pub mod epochs;
 mod load;
 mod log;
+mod many;
 mod sweep;
 
 pub use crate::log::{Log, LogError};
@@ -39,6 +41,13 @@ pub async fn serve() -> u64 {
         Some("epochs") => {
             let number = |key| args.get(key).and_then(|text| text.parse().ok());
             epochs::epochs(&disk, number("epochs").unwrap_or(25), number("seed").unwrap_or(1)).await
+        }
+        Some("many") => {
+            let number = |key| args.get(key).and_then(|text| text.parse().ok());
+            let (count, width) = (number("count").unwrap_or(1000), number("width").unwrap_or(1));
+            let write = args.get("op") == Some("write");
+            let step = if args.get("order") == Some("scattered") { many::SCATTERED } else { 1 };
+            many::many(&disk, many::Load { count, width, write, step }).await
         }
         Some("load") => load(&disk).await,
         _ => append(disk, args.get("append").and_then(|count| count.parse().ok()).unwrap_or(3)).await,

@@ -1,9 +1,9 @@
 //! The log on the simulated machine.
 
 use disk_log::{Found, Log, LogError, epochs, sweep};
+use ilwaco::block_on;
 use ilwaco::disk::{BLOCK_BYTES, Disk, DiskError};
 use ilwaco::sim::Sim;
-use ilwaco::task::block_on;
 
 fn disk() -> Disk {
     Disk::attached().expect("it was attached")

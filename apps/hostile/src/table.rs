@@ -18,6 +18,8 @@ pub enum Family {
     Entries,
     /// Indices and records in the rings.
     Rings,
+    /// The same in the rings of a virtual disk, which the VM needs for it.
+    Disk,
     /// Frames that a guest may not send.
     Frames,
     /// What is left behind for the next VM.
@@ -38,6 +40,7 @@ impl Family {
             Family::Hypercalls => "hypercalls",
             Family::Entries => "entries",
             Family::Rings => "rings",
+            Family::Disk => "disk",
             Family::Frames => "frames",
             Family::Leaks => "leaks",
             Family::Mistakes => "mistakes",
@@ -141,7 +144,7 @@ const fn crime(family: Family, name: &'static str, expect: Expect, what: &'stati
 }
 
 use Expect::{Address, Ends, Exception, Guard, NoCode, Nothing, Null, ReadOnly, Refused, Runs, Told};
-use Family::{Entries, Exceptions, Floods, Frames, Hypercalls, Instructions, Leaks, Memory, Mistakes, Rings};
+use Family::{Disk, Entries, Exceptions, Floods, Frames, Hypercalls, Instructions, Leaks, Memory, Mistakes, Rings};
 
 /// #DB, #BP and so on (SDM vol. 3, table 6-1).
 mod vector {
@@ -321,6 +324,12 @@ pub const CRIMES: &[Crime] = &[
     crime(Memory, "stack-overflow", Guard, "it pushes until its stack is full"),
     crime(Memory, "memory-hog", Nothing, "it writes to every page that it has"),
     crime(Memory, "memory-hoard", Nothing, "it takes every page that it can get, and keeps it"),
+    crime(
+        Memory,
+        "memory-noise",
+        Nothing,
+        "it fills pages with what cannot be compressed, and finds it there the next time",
+    ),
     crime(Memory, "fresh-memory", Nothing, "it looks whether its memory is zero after a VM that filled its own"),
     crime(Mistakes, "overflow-32k", Told(OVERFLOW), "32 KiB on a stack of as much"),
     crime(Mistakes, "overflow-64k", Told(OVERFLOW), "64 KiB on a stack of half as much"),
@@ -429,6 +438,22 @@ pub const CRIMES: &[Crime] = &[
         "it fills x87, SSE, AVX, GS bases, CR2 and its memory, and watches that they stay its own",
     ),
     crime(Leaks, "find-state", Nothing, "it looks for what other VMs have left in registers"),
+    crime(Disk, "disk-tail", Nothing, "a ring of requests whose tail is ahead, and behind its head"),
+    crime(
+        Disk,
+        "disk-head",
+        Nothing,
+        "a ring of completions whose head is ahead of its tail, and behind, while requests end",
+    ),
+    crime(Disk, "disk-epoch", Nothing, "epochs and indices of both rings that were never there"),
+    crime(Disk, "disk-orders", Nothing, "requests that are none, and slots that there are not"),
+    crime(
+        Disk,
+        "disk-blocks",
+        Nothing,
+        "blocks behind its own disk, where those of others lie, whatever its page says",
+    ),
+    crime(Disk, "disk-noise", Nothing, "noise all over the disk page, its rings and its slots"),
     crime(Floods, "loop", Runs, "an endless loop with interrupts off"),
     crime(Floods, "hypercall-flood", Runs, "hypercalls without end"),
     crime(Floods, "idle-flood", Runs, "idles until the past without end"),
@@ -438,6 +463,7 @@ pub const CRIMES: &[Crime] = &[
     crime(Floods, "page-flood", Runs, "pages touched and given back without end"),
     crime(Floods, "console-flood", Runs, "lines on the console without end"),
     crime(Floods, "broadcast-flood", Runs, "broadcasts without end"),
+    crime(Floods, "datagram-flood", Runs, "datagrams without end to another VM"),
 ];
 
 /// The crime of this name.

@@ -84,7 +84,7 @@ impl Constant {
         Constant { piece, summed: Summed::none(piece), pieces, etag, headers, common }
     }
 
-    /// The same document, with sums of its blocks.
+    /// The same document, with sums of its beginnings.
     const fn summed<const N: usize>(self, sums: &'static [u16; N]) -> Constant {
         let Constant { piece, pieces, etag, headers, common, .. } = self;
         Constant { piece, summed: Summed::new(piece, sums), pieces, etag, headers, common }
@@ -169,7 +169,7 @@ const LEN_2258: usize = 2258;
 static PATTERN: [u8; LEN_2258] = pattern();
 
 /// Of the piece that the largest document is made of.
-static SUMS_2048: [u16; 32] = block_sums(&PATTERN);
+static SUMS_2048: [u16; 129] = block_sums(&PATTERN);
 
 const fn pattern() -> [u8; LEN_2258] {
     const LINE: &[u8; 64] =

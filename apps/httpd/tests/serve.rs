@@ -3,10 +3,11 @@
 mod client;
 
 use client::{ARGS, Got, Plan, body, get, run_with};
+use ilwaco::block_on;
 use ilwaco::sim::smoltcp::socket::tcp;
 use ilwaco::sim::smoltcp::wire::{IpAddress, Ipv4Address};
 use ilwaco::sim::{GUEST, Sim, World};
-use ilwaco::task::{Either, block_on, race};
+use ilwaco::task::{Either, race};
 use ilwaco::time::{Duration, Instant, sleep};
 use std::cell::Cell;
 use std::collections::BTreeMap;

@@ -1,9 +1,10 @@
 //! The service as a host on its network sees it.
 
+use ilwaco::block_on;
 use ilwaco::sim::smoltcp::socket::udp::{PacketBuffer, PacketMetadata, Socket};
 use ilwaco::sim::smoltcp::wire::Ipv4Address;
 use ilwaco::sim::{GUEST, World};
-use ilwaco::task::{Either, block_on, race};
+use ilwaco::task::{Either, race};
 use ilwaco::time::{Duration, sleep};
 use std::cell::RefCell;
 use std::rc::Rc;

@@ -7,7 +7,9 @@
 mod guest {
     use abi::guest::{hypercall as number, pending};
     use abi::note::{KIND_GUEST, Note};
-    use bench::guest::{Args, clear_pending, enable, exit, hypercall, print, receiver, touch, tsc, yield_turn};
+    use bench::guest::{
+        Args, clear_pending, enable, exit, hypercall, print, receiver, slot, touch, tsc, tsc_hz, yield_turn,
+    };
     use bench::{Samples, parse_hex};
     use core::arch::naked_asm;
     use core::cell::UnsafeCell;
@@ -56,6 +58,10 @@ mod guest {
             Some("stay") => stay(),
             Some("packet_rx") => packet_rx(),
             Some("compute") => compute(),
+            Some("work") => work(),
+            Some("busy") => busy(&args),
+            Some("alarms") if slot() == 0 => alarms(),
+            Some("alarms") => compute(),
             Some(other) => print(format_args!("bench: {other}: there is no such measurement")),
             None => print(format_args!("bench: say what to measure with bench=NAME")),
         }
@@ -66,6 +72,61 @@ mod guest {
     fn compute() -> ! {
         loop {
             core::hint::spin_loop();
+        }
+    }
+
+    /// The same with instructions that emulators do not take for a wait, which QEMU's PAUSE is: it executes some hundred times as many of these in a second.
+    fn work() -> ! {
+        let mut number = 1_u64;
+        loop {
+            number = core::hint::black_box(number.wrapping_mul(6_364_136_223_846_793_005));
+        }
+    }
+
+    /// Computes for `run=` microseconds of its own time and idles for `idle=`, again and again.
+    fn busy(args: &Args) -> ! {
+        /// Steps of the work that is measured.
+        const STEPS: u64 = 1_000;
+        let microseconds = |key| args.get(key).and_then(|text| text.parse::<u64>().ok()).unwrap_or(1_000);
+        let hz = tsc_hz().max(1);
+        let (run, idle) = (microseconds("run") * hz / 1_000_000, microseconds("idle") * hz / 1_000_000);
+        let compute = |steps| {
+            let mut number = 1_u64;
+            for _ in 0..steps {
+                number = core::hint::black_box(number.wrapping_mul(6_364_136_223_846_793_005));
+            }
+        };
+        // The least: others may have run in between.
+        let took = |_| {
+            let before = tsc();
+            compute(STEPS);
+            tsc() - before
+        };
+        let ticks = (0..32).map(took).min().unwrap_or(STEPS).max(1);
+        loop {
+            compute(run * STEPS / ticks);
+            hypercall(number::IDLE, tsc() + idle);
+        }
+    }
+
+    /// How late the ends of idles come, in the first slot, beside others that compute.
+    fn alarms() {
+        let (samples, microsecond) = (samples(), (tsc_hz() / 1_000_000).max(1));
+        // The others have begun by then.
+        hypercall(number::IDLE, tsc() + 300_000 * microsecond);
+        let mut random = 1_u64;
+        for _ in 0..400 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let due = tsc() + (1_000 + (random >> 33) % 19_000) * microsecond;
+            while tsc() < due {
+                hypercall(number::IDLE, due);
+            }
+            samples.push((tsc() - due) / microsecond);
+        }
+        if let (Some(p50), Some(p99), Some(most)) =
+            (samples.quantile(500), samples.quantile(990), samples.quantile(1000))
+        {
+            print(format_args!("bench: alarms p50={p50} p99={p99} most={most} samples={}", samples.len()));
         }
     }
 

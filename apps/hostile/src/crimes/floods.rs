@@ -19,6 +19,7 @@ pub fn deed(name: &str) -> Option<Deed> {
         "page-flood" => pages,
         "console-flood" => lines,
         "broadcast-flood" => frames::broadcast_for_ever,
+        "datagram-flood" => frames::datagrams_for_ever,
         _ => return None,
     }))
 }

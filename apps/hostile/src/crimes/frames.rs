@@ -1,9 +1,9 @@
 //! Frames that a guest may not send, and one that it may.
 
-use super::nic::{counter, link_up, send};
+use super::nic::{counter, link_up, send, send_for_ever};
 use super::{Deed, Escape};
-use crate::machine::{hypercall, offset, peek8, yield_turn};
-use abi::guest::{NIC_BASE, device, hypercall as number};
+use crate::machine::{offset, peek8, yield_turn};
+use abi::guest::NIC_BASE;
 use abi::nic::{MAX_FRAME, NicCounters, Node};
 use abi::vm::Slot;
 use core::mem::offset_of;
@@ -96,6 +96,24 @@ impl Frame {
         frame.push(&[0, 16, 0, 0]);
         frame.push(&[0; 8]);
         frame
+    }
+
+    /// A UDP packet of a VM with these addresses for the one in the first slot, whose addresses are as much less as this VM's slot says.
+    fn udp_to_first(source: [u8; 6], source_ip: [u8; 4]) -> Frame {
+        let [a, b, rest @ ..] = source;
+        let rest = u32::from_be_bytes(rest);
+        let slot = rest & ((1 << abi::nic::MAC_SLOT_BITS) - 1);
+        let mut frame = Frame::udp(source, source_ip, 9, 9);
+        frame.bytes[..2].copy_from_slice(&[a, b]);
+        frame.bytes[2..6].copy_from_slice(&(rest - slot).to_be_bytes());
+        let to = u32::from_be_bytes(source_ip).wrapping_sub(slot);
+        frame.bytes[30..34].copy_from_slice(&to.to_be_bytes());
+        let words = frame.bytes[14..34].as_chunks::<2>().0.iter().map(|&word| u32::from(u16::from_be_bytes(word)));
+        let sum: u32 = words.sum();
+        // Ten words carry at most once.
+        let sum = (sum & 0xffff) + (sum >> 16);
+        let [.., high, low] = (!sum).to_be_bytes();
+        frame.with(24, high).with(25, low)
     }
 
     /// An IPv6 packet (RFC 8200) with 32 bytes of the protocol `next`, to all nodes.
@@ -221,13 +239,12 @@ fn bad_headers() -> Result<(), Escape> {
 
 /// Sends broadcasts without end.
 pub(super) fn broadcast_for_ever() -> ! {
-    let frame = Frame::arp(own_mac(), own_mac(), own_ip(), FOREIGN);
-    loop {
-        for _ in 0..8 {
-            send(frame.bytes());
-        }
-        hypercall(number::KICK, device::NIC, 0);
-    }
+    send_for_ever(Frame::arp(own_mac(), own_mac(), own_ip(), FOREIGN).bytes())
+}
+
+/// Sends datagrams without end to the VM in the first slot, to a port where it does not listen.
+pub(super) fn datagrams_for_ever() -> ! {
+    send_for_ever(Frame::udp_to_first(own_mac(), own_ip()).bytes())
 }
 
 #[cfg(test)]
@@ -242,6 +259,10 @@ mod tests {
             (arp.len, &arp.bytes()[6..14], &arp.bytes()[28..32]),
             (60, &[2, 0x46, 0x4b, 0, 0, 7, 8, 6][..], &[10, 0, 2, 16][..])
         );
+        let first = Frame::udp_to_first(mac, [10, 0, 2, 23]);
+        assert_eq!((&first.bytes()[..6], &first.bytes()[30..34]), (&[2, 0x46, 0x4b, 0, 0, 0][..], &[10, 0, 2, 16][..]));
+        let words = first.bytes()[14..34].chunks(2).map(|word| u32::from(word[0]) << 8 | u32::from(word[1]));
+        assert_eq!(words.sum::<u32>() % 0xffff, 0);
         let udp = Frame::udp(mac, [10, 0, 2, 16], 67, 68);
         assert_eq!(
             (udp.len, &udp.bytes()[26..30], &udp.bytes()[34..38]),

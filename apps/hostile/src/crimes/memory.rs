@@ -3,7 +3,7 @@
 use super::{Deed, Escape, acts, nothing};
 use crate::catch::{Act, Caught, attempt};
 use crate::machine::{PAGE, hypercall, memory_bytes, offset, peek64, poke64, scratch};
-use abi::guest::hypercall::TAKE;
+use abi::guest::hypercall::{GIVE_BACK, TAKE};
 use abi::guest::{FAULT_ADDRESS, NIC_BASE, PAGE_TABLES, TAKE_MAX};
 use core::arch::{global_asm, naked_asm};
 
@@ -95,6 +95,7 @@ pub fn deed(name: &str) -> Option<Deed> {
         "stack-overflow" => at(push_forever, nothing),
         "memory-hog" => Deed::Check(memory_hog),
         "memory-hoard" => Deed::Check(memory_hoard),
+        "memory-noise" => Deed::Check(memory_noise),
         "fresh-memory" => Deed::Check(fresh_memory),
         _ => return None,
     })
@@ -263,16 +264,50 @@ fn memory_hog() -> Result<(), Escape> {
     Ok(())
 }
 
+/// Pages of its reserve that a hoarder leaves for what its own heap and rings may still need: one that has put all of it into its hoard
+/// would be ended for the next page that it touches.
+const SPARE_PAGES: u64 = 16;
+
 fn memory_hoard() -> Result<(), Escape> {
-    let (mut page, end) = (FREE_FROM / PAGE, memory_bytes() / PAGE);
+    let (first, end) = (FREE_FROM / PAGE, memory_bytes() / PAGE);
+    let mut page = first;
     while page < end {
         let count = TAKE_MAX.min(end - page);
         let there = hypercall(TAKE, page, count);
         Escape::unless(there <= count, "TAKE has given more than was asked for", there)?;
+        page += there;
         if there < count {
+            let spare = SPARE_PAGES.min(page - first);
+            hypercall(GIVE_BACK, page - spare, spare);
             break;
         }
-        page += count;
+    }
+    Ok(())
+}
+
+/// Pages of [`memory_noise`].
+const NOISE_PAGES: u64 = 64;
+
+/// The word that it writes to an address: no two are alike, and nothing makes them shorter (SplitMix64).
+fn noise(address: u64) -> u64 {
+    let word = address.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    word ^ (word >> 31)
+}
+
+fn memory_noise() -> Result<(), Escape> {
+    let words = (FREE_FROM..FREE_FROM + NOISE_PAGES * PAGE).step_by(8);
+    if peek64(FREE_FROM) == noise(FREE_FROM) {
+        for address in words {
+            let is_there = peek64(address) == noise(address);
+            Escape::unless(is_there, "a page does not hold what was written the last time", address)?;
+        }
+        return Ok(());
+    }
+    for address in words {
+        // SAFETY: the heap ends below.
+        unsafe { poke64(address, noise(address)) };
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! The crimes themselves, one file for each family.
 
+mod disk;
 mod entries;
 mod exceptions;
 mod floods;
@@ -66,6 +67,7 @@ pub fn deed(name: &str) -> Option<Deed> {
         .or_else(|| hypercalls::deed(name))
         .or_else(|| entries::deed(name))
         .or_else(|| rings::deed(name))
+        .or_else(|| disk::deed(name))
         .or_else(|| frames::deed(name))
         .or_else(|| leaks::deed(name))
         .or_else(|| mistakes::deed(name))

@@ -59,7 +59,7 @@ fn recover() -> Result<(), Escape> {
 
 /// Begins a ring anew, as the core does: with an epoch that neither end has seen, both drop to empty. The way on for a guest
 /// that has overwritten what the other end wrote.
-fn reset(ring: u64, epoch: u32) {
+pub fn reset(ring: u64, epoch: u32) {
     set32(ring + offset(PRODUCER_WAITS), 0);
     set32(ring + offset(CONSUMER_WAITS), 0);
     for at in [TAIL, HEAD] {

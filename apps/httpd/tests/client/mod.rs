@@ -1,9 +1,10 @@
 //! Clients of the server, on the simulated machine.
 
+use ilwaco::block_on;
 use ilwaco::sim::smoltcp::socket::tcp;
 use ilwaco::sim::smoltcp::wire::{IpAddress, Ipv4Address};
 use ilwaco::sim::{GUEST, World};
-use ilwaco::task::{Either, block_on, race};
+use ilwaco::task::{Either, race};
 use ilwaco::time::{Duration, Instant, sleep};
 use std::cell::RefCell;
 use std::rc::Rc;

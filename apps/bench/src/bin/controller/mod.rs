@@ -78,5 +78,7 @@ impl Controller {
         // The answer must not wake this component before the guest has run: nobody waits for it.
         wait(0, now() + self.tsc_hz / per_second, self.requests.doorbell);
         self.replies.drain(|_| ());
+        // And the bell that was rung for it is heard, or the core takes this component for one that sleeps for ever.
+        wait(self.replies.doorbell, 0, 0);
     }
 }
