@@ -12,6 +12,8 @@ use std::process::Command;
 
 /// GRUB's modules for BIOS machines.
 pub const GRUB_MODULES: &str = "/usr/lib/grub/i386-pc";
+/// The same for UEFI.
+pub const GRUB_MODULES_UEFI: &str = "/usr/lib/grub/x86_64-efi";
 /// The modules that go into the image, for BIOS and for UEFI: loading all of GRUB takes longer than booting.
 const GRUB_NEEDS: &str = "multiboot2 normal iso9660 serial terminal echo ls reboot halt test all_video";
 /// What the menu does on UEFI machines, which have no text screen: load the drivers for one with pixels.
@@ -152,18 +154,28 @@ impl Contents {
         Ok(())
     }
 
-    /// Makes the tree `path` from which a TFTP server boots machines. Returns the boot file's name in it.
-    pub fn make_net_tree(&self, path: &Path) -> Result<String> {
+    /// Makes the tree `path` from which a TFTP server boots machines. Returns the names in it of what machines ask for first.
+    pub fn make_net_tree(&self, path: &Path) -> Result<BootFiles> {
         self.stage(&path.join("boot"))?;
-        let mut command = Command::new("grub-mknetdir");
-        command.arg(format!("--net-directory={}", path.display())).args(["--subdir=/boot/grub", "-d", GRUB_MODULES]);
-        output(&mut command)?;
-        let boot_file = "boot/grub/i386-pc/core.0";
-        if !path.join(boot_file).is_file() {
-            fail!("grub-mknetdir made no {boot_file} in {}", path.display());
+        for modules in [GRUB_MODULES, GRUB_MODULES_UEFI] {
+            let mut command = Command::new("grub-mknetdir");
+            command.arg(format!("--net-directory={}", path.display())).args(["--subdir=/boot/grub", "-d", modules]);
+            output(&mut command)?;
         }
-        Ok(boot_file.to_owned())
+        let files = BootFiles { bios: "boot/grub/i386-pc/core.0", uefi: "boot/grub/x86_64-efi/core.efi" };
+        match [files.bios, files.uefi].into_iter().find(|file| !path.join(file).is_file()) {
+            Some(file) => fail!("grub-mknetdir made no {file} in {}", path.display()),
+            None => Ok(files),
+        }
     }
+}
+
+/// What a DHCP server tells machines to load first.
+pub struct BootFiles {
+    /// Those with a BIOS,
+    pub bios: &'static str,
+    /// and those with UEFI (architecture 7 or 9 of RFC 4578).
+    pub uefi: &'static str,
 }
 
 /// The options of an entry of the menu, as GRUB is given them.

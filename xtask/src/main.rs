@@ -1,6 +1,7 @@
 //! `cargo xtask`: setup, build, image, run, test, measure. `cargo xtask help` lists the commands.
 #![forbid(unsafe_code)]
 
+mod audit;
 mod bench;
 mod build;
 mod build_iso;
@@ -68,6 +69,8 @@ enum Verb {
     Mkdisk(disk::mkdisk::Args),
     /// Say what disks are and whether what is on them is what was written; writes nothing
     Fsck(disk::fsck::Args),
+    /// Check an audit log that the operator's VM has written
+    AuditVerify(audit::Args),
     /// Print lines and bytes of each part, unsafe blocks, frames in use
     Size(size::Args),
 }
@@ -87,6 +90,7 @@ fn main() -> ExitCode {
         Verb::Pxe(args) => pxe::pxe(&args),
         Verb::Mkdisk(args) => disk::mkdisk::mkdisk(&args),
         Verb::Fsck(args) => disk::fsck::fsck(&args),
+        Verb::AuditVerify(args) => audit::verify(&args),
         Verb::Size(args) => size::size(&args),
     };
     result.unwrap_or_else(|error| {

@@ -4,7 +4,8 @@ use crate::workspace::root;
 use std::collections::BTreeSet;
 
 /// The files whose messages are made by the macro.
-const SERVICES: [&str; 8] = ["control", "disk", "disk_service", "guest_disk", "net", "pager", "sched", "swap"];
+const SERVICES: [&str; 9] =
+    ["control", "disk", "disk_service", "guest_disk", "net", "pager", "sched", "swap", "swap_disk"];
 
 /// Number and name of each message in a source file.
 fn in_source(text: &str) -> BTreeSet<(String, String)> {

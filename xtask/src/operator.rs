@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 /// The only user.
 pub const USER: &str = "admin";
+/// The command that asks for a prompt.
+pub const SHELL: &str = "shell";
 /// The kind of keys that it knows.
 const KIND: &str = "ssh-ed25519";
 /// How the Base64 of every such key begins: its kind and its length.
@@ -55,6 +57,17 @@ fn keys(text: &str) -> Result<Vec<&str>> {
         fail!("there is no key in it: give a file that `ssh-keygen -t ed25519` has written, the one that ends in .pub");
     }
     Ok(keys)
+}
+
+/// The fingerprint of the key in a file, as OpenSSH shows it.
+///
+/// # Errors
+/// `ssh-keygen` cannot say.
+pub fn fingerprint(file: &Path) -> Result<String> {
+    let said = std::process::Command::new("ssh-keygen").arg("-lf").arg(file).output();
+    let said = said.context(|| "cannot start ssh-keygen".into())?;
+    let text = String::from_utf8_lossy(&said.stdout).into_owned();
+    text.split_whitespace().nth(1).map(str::to_owned).ok_or_else(|| format!("ssh-keygen: {text}").into())
 }
 
 /// Boot options that put the operator's VM in front of those that `options` ask for, which stand behind the defaults.

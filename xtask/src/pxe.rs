@@ -2,7 +2,7 @@
 
 use crate::build::build;
 use crate::error::Result;
-use crate::image::Contents;
+use crate::image::{BootFiles, Contents};
 use crate::manifest;
 use crate::setup::{self, For};
 use crate::workspace::{out, root};
@@ -24,7 +24,7 @@ pub fn pxe(args: &Args) -> Result<ExitCode> {
         Some(path) => path.clone(),
         None => out("pxe")?,
     };
-    let boot_file = contents.make_net_tree(&path)?;
-    println!("{}: give this folder to the TFTP server; the boot file is {boot_file}", path.display());
+    let BootFiles { bios, uefi } = contents.make_net_tree(&path)?;
+    println!("{}: give this folder to the TFTP server; the boot file is {bios}, with UEFI {uefi}", path.display());
     Ok(ExitCode::SUCCESS)
 }

@@ -30,6 +30,7 @@ const TO_RUN: &[Needed] = &[
 /// What the machine tests, the benchmarks and `--net tap` need beyond that.
 const TO_TEST: &[Needed] = &[
     Needed { package: "qemu-system-x86", brings: "qemu-system-x86_64" },
+    Needed { package: "ipxe-qemu", brings: "/usr/lib/ipxe/qemu/pxe-e1000.rom" },
     Needed { package: "ovmf", brings: crate::machine::UEFI_FIRMWARE },
     Needed { package: "iproute2", brings: "ip" },
     Needed { package: "wrk", brings: "wrk" },

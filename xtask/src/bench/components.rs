@@ -26,7 +26,7 @@ fn run(bench: &Bench) -> Result<Vec<Figure>> {
     };
     let (memory, dma) = (of("components")?, of("dma")?);
     let conditions = format!(
-        "{VMS} VMs of httpd, slots={SLOTS}, 256 MiB, the default policies: {memory} frames of images, stacks, rings, tables and windows, {dma} for DMA"
+        "{VMS} VMs of httpd, slots={SLOTS}, 256 MiB, the default policies: {memory} frames of data, stacks, rings, tables and windows, {dma} for DMA; code, which lies in modules, apart"
     );
     // Far below 2^53.
     #[allow(clippy::cast_precision_loss)]

@@ -180,14 +180,19 @@ fn measure(lab: &Lab, load: &Load) -> Result<u64> {
 
 /// What the machine executes while `work` keeps it busy, but for idling.
 pub fn busy(running: &Running, work: impl FnOnce() -> Result<()>) -> Result<u64> {
-    let before = Stamp::take(running)?;
-    work()?;
-    let after = Stamp::take(running)?;
-    let (all, idle) = (after.tsc - before.tsc, after.idle - before.idle);
+    let (all, idle) = spent(running, work)?;
     if idle > all / 4 {
         eprintln!("the machine idled {} % of the time: the client did not keep it busy", idle * 100 / all.max(1));
     }
     Ok(all - idle)
+}
+
+/// Instructions of the machine while `work` is done, and how many of them are idle ones. Asking for them is in it.
+pub fn spent(running: &Running, work: impl FnOnce() -> Result<()>) -> Result<(u64, u64)> {
+    let before = Stamp::take(running)?;
+    work()?;
+    let after = Stamp::take(running)?;
+    Ok((after.tsc - before.tsc, after.idle - before.idle))
 }
 
 /// Time and idle time of the machine, in instructions.

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 pub const NULL_HYPERCALL: Entry = entry("null_hypercall", "from a guest to the core and back", null_hypercall);
 pub const VM_SWITCH: Entry = entry("vm_switch", "from one VM to another by idling", vm_switch);
+pub const VM_SWITCH_FAIR: Entry =
+    entry("vm_switch_fair", "from one VM to another by idling, by virtual time", vm_switch_fair);
 pub const DEMAND_ZERO_FAULT: Entry =
     entry("demand_zero_fault", "a page that is touched for the first time, through the pager", demand_zero_fault);
 pub const COMPONENT_MESSAGE: Entry =
@@ -49,7 +51,7 @@ pub fn instructions(metric: &'static str, value: u64, conditions: String) -> Fig
 }
 
 /// Boots guests that measure `what`: `vms` as in the boot option. Waits for the line of each.
-fn measure(lab: &Lab, vms: &str, count: usize, what: &str) -> Result<Vec<String>> {
+pub fn measure(lab: &Lab, vms: &str, count: usize, what: &str) -> Result<Vec<String>> {
     let running = lab.boot(&format!("vms={vms}")).deterministic().system(|system| {
         for image in system.image.iter_mut().filter(|image| image.name == "bench") {
             image.args = format!("bench={what}");
@@ -67,9 +69,9 @@ fn null_hypercall(bench: &Bench) -> Result<Vec<Figure>> {
     Ok(vec![instructions("null_hypercall", median, conditions)])
 }
 
-/// Mean and median of a round in which so many VMs give their turns up in turn.
-fn round(bench: &Bench, vms: u64) -> Result<(u64, u64)> {
-    let lines = measure(bench.lab()?, &format!("bench*{vms}"), 1, "vm_switch")?;
+/// Mean and median of a round in which so many VMs give their turns up in turn, under this scheduler.
+fn round(bench: &Bench, vms: u64, sched: &str) -> Result<(u64, u64)> {
+    let lines = measure(bench.lab()?, &format!("bench*{vms} sched={sched}"), 1, "vm_switch")?;
     // All see the same rounds; the first that says so will do.
     Ok((parse(&lines[0], "mean")?, parse(&lines[0], "median")?))
 }
@@ -82,21 +84,30 @@ fn ratio(of: u64, to: u64) -> f64 {
 
 fn vm_switch_100(bench: &Bench) -> Result<Vec<Figure>> {
     let inside = bench.inside()?;
-    let (few, many) = (round(bench, 2)?.0 / 2, round(bench, 100)?.0 / 100);
-    let conditions =
-        format!("{inside}; a hundredth of a round of 100 VMs, {many}, over half a round of two, {few}; means");
+    let (few, many) = (round(bench, 2, "round-robin")?.0 / 2, round(bench, 100, "round-robin")?.0 / 100);
+    let conditions = format!(
+        "{inside}; sched=round-robin; a hundredth of a round of 100 VMs, {many}, over half a round of two, {few}; means"
+    );
     Ok(vec![Figure { metric: "vm_switch_100", value: ratio(many, few), unit: "ratio", conditions }])
 }
 
 fn vm_switch(bench: &Bench) -> Result<Vec<Figure>> {
+    switch_of_two(bench, VM_SWITCH.name, "round-robin")
+}
+
+fn vm_switch_fair(bench: &Bench) -> Result<Vec<Figure>> {
+    switch_of_two(bench, VM_SWITCH_FAIR.name, "fair")
+}
+
+fn switch_of_two(bench: &Bench, metric: &'static str, sched: &str) -> Result<Vec<Figure>> {
     let inside = bench.inside()?;
     // The mean, because the plan that is made for some switches at a time is part of each.
-    let (mean, median) = round(bench, 2)?;
+    let (mean, median) = round(bench, 2, sched)?;
     let conditions = format!(
-        "{inside}; two VMs that idle until the past; half of a round, mean of 1,000 rounds (median {})",
+        "{inside}; sched={sched}; two VMs that idle until the past; half of a round, mean of 1,000 rounds (median {})",
         median / 2
     );
-    Ok(vec![instructions("vm_switch", mean / 2, conditions)])
+    Ok(vec![instructions(metric, mean / 2, conditions)])
 }
 
 fn demand_zero_fault(bench: &Bench) -> Result<Vec<Figure>> {
@@ -143,7 +154,7 @@ fn component_message(bench: &Bench) -> Result<Vec<Figure>> {
         }
         for (name, from, to) in [("ping-pong", 0, 1), ("pong-ping", 1, 0)] {
             let (from, to) = (names[from].clone(), names[to].clone());
-            system.ring.push(Ring { name: name.to_owned(), from, to, slots: 64, service: None });
+            system.ring.push(Ring { name: name.to_owned(), from, to, slots: 64, service: None, data: None });
         }
     });
     for (name, path) in programs {

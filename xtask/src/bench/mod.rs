@@ -6,11 +6,14 @@
 //! operator's line with `monitor`. Each benchmark runs twice and fails when the figures do not repeat. Targets and the best
 //! figure of others are in [`targets`]; a metric must have an entry there.
 
+mod accounts;
 mod admission;
 mod boot;
 mod components;
 mod compressed;
 mod crowd;
+mod disk;
+mod disk_speed;
 mod echo;
 mod hoarders;
 mod host_tests;
@@ -19,7 +22,10 @@ mod kills;
 mod liveness;
 mod mechanism;
 mod memory;
+mod neighbours;
+mod operator;
 mod packet;
+mod paging;
 mod pair;
 mod plot;
 mod power_cuts;
@@ -31,6 +37,10 @@ mod slirp;
 mod slots;
 mod swap;
 mod targets;
+mod victims;
+mod wake;
+mod wake_disk;
+mod wake_reads;
 
 use crate::error::{Context, Result, fail};
 use crate::machine::Kind;
@@ -38,7 +48,7 @@ use crate::setup::{self, For};
 use crate::test::lab::Lab;
 use crate::workspace::out;
 use serde::Serialize;
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::process::ExitCode;
 use targets::Target;
 
@@ -101,6 +111,8 @@ pub struct Bench {
     /// See [`Args::long`].
     long: bool,
     lab: OnceCell<Lab>,
+    /// What the benchmark shows below its figures.
+    notes: RefCell<String>,
 }
 
 impl Bench {
@@ -111,6 +123,11 @@ impl Bench {
         }
         let lab = Lab::with(self.kind)?;
         Ok(self.lab.get_or_init(|| lab))
+    }
+
+    /// Shows this below the figures, in place of what was to be shown before.
+    fn note(&self, notes: String) {
+        self.notes.replace(notes);
     }
 
     /// What figures have in common that come from inside of the machine.
@@ -136,6 +153,7 @@ fn all() -> Vec<Entry> {
     vec![
         mechanism::NULL_HYPERCALL,
         mechanism::VM_SWITCH,
+        mechanism::VM_SWITCH_FAIR,
         mechanism::COMPONENT_MESSAGE,
         mechanism::DEMAND_ZERO_FAULT,
         mechanism::VM_CREATE,
@@ -160,13 +178,31 @@ fn all() -> Vec<Entry> {
         slirp::RATIO,
         memory::ENTRY,
         hoarders::ENTRY,
+        neighbours::ALARMS,
+        neighbours::WEIGHTS,
+        victims::SERVED,
+        victims::P99,
+        victims::P99_OF_16,
+        victims::FLOODED,
+        accounts::ENTRY,
         admission::ENTRY,
         slots::ENTRY,
         compressed::ENTRY,
+        paging::ENTRY,
+        wake_reads::ENTRY,
+        wake::ENTRY,
+        wake_disk::ENTRY,
         registered::ENTRY,
+        operator::LOGIN,
+        operator::CREATE,
+        operator::PAGE,
         components::ENTRY,
         privileged_lines::ENTRY,
         resident::ENTRY,
+        disk::ENTRY,
+        disk_speed::VIRTIO,
+        disk_speed::PIIX,
+        disk_speed::FAIRNESS,
         power_cuts::ENTRY,
         boot::ENTRY,
         host_tests::ENTRY,
@@ -187,7 +223,7 @@ pub fn bench(args: &Args) -> Result<ExitCode> {
     if let Some(refusal) = args.machine.refusal() {
         fail!("--machine: {refusal}");
     }
-    let bench = Bench { kind: args.machine, long: args.long, lab: OnceCell::new() };
+    let bench = Bench { kind: args.machine, long: args.long, lab: OnceCell::new(), notes: RefCell::default() };
     let wanted = known.iter().filter(|entry| args.names.is_empty() || args.names.iter().any(|name| name == entry.name));
     println!("{:<24} {:>12} {:>12} {:<12} {:>10}  best other", "metric", "value", "again", "unit", "target");
     let mut failures = Vec::new();
@@ -198,6 +234,7 @@ pub fn bench(args: &Args) -> Result<ExitCode> {
         match result {
             Ok((first, second)) => {
                 report(entry, bench.kind, &first, &second)?;
+                print!("{}", bench.notes.take());
                 if args.record {
                     record::record(&first)?;
                 }

@@ -4,6 +4,7 @@
 
 use super::Figure;
 use crate::error::{Context, Result};
+use crate::manifest;
 use crate::size::privileged;
 use crate::workspace::root;
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,9 @@ struct Recorded {
     unit: String,
     /// Privileged lines then.
     privileged_lines: usize,
+    /// The scheduler that it is of; those that do not say so are of `round-robin`, which was the default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sched: Option<String>,
 }
 
 type Records = BTreeMap<String, Recorded>;
@@ -31,14 +35,25 @@ fn read() -> Result<Records> {
     serde_json::from_str(&text).context(|| format!("{} makes no sense", path.display()))
 }
 
+/// The scheduler that a figure is of: the one that its conditions name, or the default.
+fn scheduler(conditions: &str, defaults: &str) -> Option<String> {
+    let named = |text: &str| {
+        let words = text.split(|c: char| c == ';' || c.is_whitespace());
+        words.filter_map(|word| word.strip_prefix("sched=")).next().map(str::to_owned)
+    };
+    named(conditions).or_else(|| named(defaults))
+}
+
 /// Puts `figures` into the file, in place of what was measured before.
 pub fn record(figures: &[Figure]) -> Result<()> {
     let mut records = read()?;
     let lines = privileged()?.lines;
+    let defaults = manifest::load(&root().join("system.toml"))?.defaults;
     for figure in figures {
         // As many digits as the manual shows at most.
         let value = (figure.value * 100.0).round() / 100.0;
-        let recorded = Recorded { value, unit: figure.unit.to_owned(), privileged_lines: lines };
+        let sched = scheduler(&figure.conditions, &defaults);
+        let recorded = Recorded { value, unit: figure.unit.to_owned(), privileged_lines: lines, sched };
         records.insert(figure.metric.to_owned(), recorded);
     }
     let text = serde_json::to_string_pretty(&records).context(|| "cannot write figures as JSON".into())?;
@@ -122,6 +137,14 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn a_figure_is_of_the_scheduler_that_it_names_or_of_the_default() {
+        let defaults = "vms=httpd*8 quantum=10ms sched=stride log=info";
+        let of = |conditions| scheduler(conditions, defaults).unwrap_or_default();
+        assert_eq!(of("Bochs; sched=round-robin; two VMs"), "round-robin");
+        assert_eq!((of("Bochs; two VMs"), scheduler("Bochs", "log=info")), ("stride".to_owned(), None));
     }
 
     #[test]

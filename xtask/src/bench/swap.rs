@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 fn run(bench: &Bench) -> Result<Vec<Figure>> {
     let inside = bench.inside()?;
-    let running = bench.lab()?.boot(&format!("vms=bench*{VMS}")).deterministic().system(|system| {
+    let running = bench.lab()?.boot(&format!("vms=bench*{VMS} sched=round-robin")).deterministic().system(|system| {
         for image in system.image.iter_mut().filter(|image| image.name == "bench") {
             image.args = "bench=compute".to_owned();
         }
@@ -41,7 +41,7 @@ fn run(bench: &Bench) -> Result<Vec<Figure>> {
     gaps.sort_by(f64::total_cmp);
     let (median, most) = (gaps[SWAPS / 2], gaps[SWAPS - 1]);
     let conditions = format!(
-        "{inside}; {VMS} VMs that compute, quantum 10 ms; from the stop of the old scheduler until a VM goes on by its plan or \
+        "{inside}; sched=round-robin at first, then stride, lottery and it by turns; {VMS} VMs that compute, quantum 10 ms; from the stop of the old scheduler until a VM goes on by its plan or \
          the new one's; the longest of {SWAPS} swaps (median {median:.3})"
     );
     Ok(vec![Figure { metric: "policy_swap_gap", value: (most * 1000.0).round() / 1000.0, unit: "ms", conditions }])

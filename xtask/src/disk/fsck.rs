@@ -124,7 +124,9 @@ fn check_set(set: &Set, seen: &[Seen], disks: &[Disk], quick: bool, report: &mut
             Kind::Swap { region } => format!("{} swap regions of {}", entry.blocks / region, show(bytes_of(region))),
             Kind::Disk { read_only } => {
                 let how = if read_only { ", never written" } else { "" };
-                format!("virtual disk of {}{how}", show(bytes_of(entry.blocks)))
+                let beneath = entries.iter().flatten().find(|one| Some(one.id) == entry.beneath);
+                let on = beneath.map_or_else(String::new, |one| format!(" on {}", one.name));
+                format!("virtual disk of {}{on}{how}", show(bytes_of(entry.blocks)))
             }
         };
         let at = format!("from block {} of the set", entry.first);
@@ -148,7 +150,8 @@ fn check_disk(data: &SetData, entry: &Entry, report: &mut Report) -> Result<u64>
         let first = row * CHECKS_PER_BLOCK;
         for number in first..entry.blocks.min(first + CHECKS_PER_BLOCK) {
             let check = Check::in_block(&checks, place_of_check(number).1);
-            if check == Check::UNWRITTEN {
+            // What is beneath is looked at there.
+            if check == Check::UNWRITTEN || check == Check::INHERITED && entry.beneath.is_some() {
                 continue;
             }
             written += 1;

@@ -7,7 +7,9 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 /// What every set has.
-const ALWAYS: [&str; 2] = ["--swap=16MiB", "--disk=log=16MiB"];
+const ALWAYS: [&str; 3] = ["--swap=128MiB", "--swap-region=64KiB", "--disk=log=16MiB"];
+/// What all of that takes, with what members have for themselves, in MiB.
+const ALL: usize = 152;
 
 /// Images of `count` disks that make a set, with a virtual disk `log` on it. They are what the last run left.
 pub fn kept(count: usize) -> Result<Vec<PathBuf>> {
@@ -19,7 +21,8 @@ pub fn kept(count: usize) -> Result<Vec<PathBuf>> {
     // What is there is never made anew: somebody may have data on it.
     if !images.iter().any(|image| image.exists()) {
         let words = ALWAYS.map(PathBuf::from);
-        eprintln!("{}", make(&Args::parse(images.iter().cloned().chain(words))?)?);
+        let size = PathBuf::from(format!("--size={}MiB", (ALL / count + 2).max(64)));
+        eprintln!("{}", make(&Args::parse(images.iter().cloned().chain(words).chain([size]))?)?);
     }
     Ok(images)
 }
@@ -34,7 +37,7 @@ pub fn with_files(count: usize, folder: &Path, dir: &Path) -> Result<Vec<PathBuf
     super::tree::make(folder, &tree)?;
     let bytes = tree.metadata().context(|| format!("cannot read {}", tree.display()))?.len();
     // Beside the files: their checks, swap regions, the log, and what a member has for itself.
-    let all = bytes + bytes / 256 + (40 << 20);
+    let all = bytes + bytes / 256 + ((ALL as u64 + 8) << 20);
     let each = (all / count.max(1) as u64 + (8 << 20)).next_multiple_of(1 << 20).max(64 << 20) >> 20;
     let mut words: Vec<OsString> = images.iter().map(Into::into).collect();
     let mut image = OsString::from(format!("--image={FILES}="));

@@ -297,7 +297,7 @@ fn plan(args: &Args, disks: &[Wanted], unit: u64, room: u64) -> Result<Vec<(Entr
         if entries.iter().any(|(other, _)| other.name == name) {
             fail!("{name}: there are two of this name");
         }
-        let entry = Entry { kind, id, name, first, blocks };
+        let entry = Entry { kind, id, name, first, blocks, beneath: None };
         if entry.end() > room {
             let (needed, room) = (show(bytes_of(entry.end())), show(bytes_of(room)));
             fail!("{name} does not fit: {needed} are needed up to its end, and the set has {room}");

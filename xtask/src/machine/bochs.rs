@@ -74,7 +74,8 @@ fn bochsrc(config: &Config, com1: u16) -> String {
     line(format_args!("info: action=ignore"));
     line(format_args!("debug: action=ignore"));
     let nic = match &config.net {
-        Net::None => None,
+        // QEMU's own.
+        Net::None | Net::Boot(_) => None,
         Net::User(_) => Some(format!("ethmod=vde, ethdev={NET_LINK}/ctl")),
         Net::Tap(name) => Some(format!("ethmod=tuntap, ethdev=/dev/net/tun:{name}")),
     };

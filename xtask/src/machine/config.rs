@@ -97,6 +97,19 @@ pub enum Net {
     User(Vec<Forward>),
     /// The tap device of this name.
     Tap(String),
+    /// QEMU's own user-mode network, with a server from which the machine boots.
+    Boot(Netboot),
+}
+
+/// What a machine boots from that has nothing but its NIC.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Netboot {
+    /// The TFTP server's folder.
+    pub tree: PathBuf,
+    /// The name in it that the DHCP server tells.
+    pub file: String,
+    /// TCP ports of guests that the host can reach, at the ports that are said.
+    pub forwards: Vec<Forward>,
 }
 
 /// The NIC of a machine.
@@ -194,6 +207,8 @@ pub struct Config {
     pub disks: Vec<PathBuf>,
     /// See `disks`.
     pub disk_kind: DiskKind,
+    /// QEMU's virtio-blk does neighbouring requests together, as far as they come together; not so with this.
+    pub apart: bool,
     /// Logs of all that is written to the disks; for QEMU's virtio-blk only.
     pub logged: Option<Logged>,
     /// What to write before each line of the log that is shown on standard error; `None` shows nothing.
@@ -218,6 +233,7 @@ impl Config {
             nic: Nic::E1000.qemu(),
             disks: Vec::new(),
             disk_kind: DiskKind::Ide,
+            apart: false,
             logged: None,
             echo: None,
             window: false,

@@ -73,6 +73,12 @@ impl Control {
         }
     }
 
+    /// Requests to read that QEMU has carried out for each of the machine's disks, in their order.
+    pub fn disk_reads(&mut self) -> Result<Vec<u64>> {
+        let all = self.execute("query-blockstats", &json!({}))?;
+        Ok(reads(&all))
+    }
+
     /// What the screen shows, also left as `screen.ppm` in the run's folder `dir`.
     pub fn picture(&mut self, dir: &Path) -> Result<Picture> {
         self.execute("screendump", &json!({ "filename": "screen.ppm" }))?;
@@ -83,6 +89,16 @@ impl Control {
             None => fail!("{} is no picture of the kind that QEMU makes (PPM, P6)", path.display()),
         }
     }
+}
+
+/// The reads of the drives `disk0`, `disk1` and so on in an answer to `query-blockstats`.
+fn reads(all: &Value) -> Vec<u64> {
+    let of = |number: usize| {
+        let name = format!("disk{number}");
+        let drive = all.as_array()?.iter().find(|drive| drive["device"] == name)?;
+        drive["stats"]["rd_operations"].as_u64()
+    };
+    (0..).map_while(of).collect()
 }
 
 /// Reads a binary PPM without comments and with 255 as the highest value.
@@ -104,7 +120,15 @@ fn parse(bytes: &[u8]) -> Option<Picture> {
 
 #[cfg(test)]
 mod tests {
-    use super::parse;
+    use super::{parse, reads};
+    use serde_json::json;
+
+    #[test]
+    fn reads_are_those_of_disks() {
+        let drive = |name: &str, reads: u64| json!({ "device": name, "stats": { "rd_operations": reads } });
+        assert_eq!(reads(&json!([drive("cd", 9), drive("disk1", 5), drive("disk0", 7)])), [7, 5]);
+        assert!(reads(&json!([drive("disk1", 5)])).is_empty());
+    }
 
     #[test]
     fn pictures() {

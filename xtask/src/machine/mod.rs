@@ -7,7 +7,7 @@ mod log;
 mod qemu;
 pub mod tap;
 
-pub use config::{Clock, Config, DiskKind, Forward, Kind, Net, Nic};
+pub use config::{Clock, Config, DiskKind, Forward, Kind, Net, Netboot, Nic};
 pub use control::Picture;
 pub use log::{Log, Missed};
 pub use qemu::UEFI_FIRMWARE;
@@ -81,7 +81,7 @@ impl Machine {
     pub fn start(config: &Config, dir: &Path) -> Result<Machine> {
         let net = match &config.net {
             Net::User(forwards) => Some(UserNet::start(forwards, &dir.join(NET_LINK))?),
-            Net::None | Net::Tap(_) => None,
+            Net::None | Net::Tap(_) | Net::Boot(_) => None,
         };
         let (listener, port) = listen()?;
         let (control_listener, control_port) = listen()?;
@@ -135,6 +135,14 @@ impl Machine {
         match &mut self.control {
             Some(control) => control.monitor(command),
             None => fail!("{} has no monitor to type {command} to", self.kind.name()),
+        }
+    }
+
+    /// Requests to read that QEMU has carried out for each of the machine's disks, in their order.
+    pub fn disk_reads(&mut self) -> Result<Vec<u64>> {
+        match &mut self.control {
+            Some(control) => control.disk_reads(),
+            None => fail!("{} does not count what disks do", self.kind.name()),
         }
     }
 
@@ -253,6 +261,11 @@ fn spawn(mut command: Command, dir: &Path, output: &str) -> Result<Child> {
 }
 
 /// A port of the loopback interface that the machine is to connect to.
+/// A TCP port on the loopback interface that nobody listens at, for a program that has to be told one.
+pub fn free_port() -> Result<u16> {
+    listen().map(|(_, port)| port)
+}
+
 fn listen() -> Result<(TcpListener, u16)> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context(|| "cannot listen for the machine".into())?;
     let port = listener.local_addr().context(|| "cannot see the port for the machine".into())?.port();

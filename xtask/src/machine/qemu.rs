@@ -1,6 +1,6 @@
 //! QEMU's command line: with TCG it emulates AMD SVM, with KVM it passes the host's virtualization on.
 
-use super::config::{Clock, Config, DiskKind, Kind, Net, QEMU};
+use super::config::{Clock, Config, DiskKind, Forward, Kind, Net, Netboot, QEMU};
 use super::{NET_LINK, NIC_MAC, spawn};
 use crate::error::Result;
 use crate::power::log::{Logged, TRACED};
@@ -38,7 +38,11 @@ fn arguments(config: &Config, com1: u16, control: u16) -> Vec<String> {
     if config.clock == Clock::CountedWithTheWorld && config.kind != Kind::Kvm {
         add(&["-icount", "shift=0,sleep=on"]);
     }
-    add(&["-m", &config.megs.to_string(), "-cdrom", &config.iso.display().to_string(), "-boot", "d", "-no-reboot"]);
+    add(&["-m", &config.megs.to_string(), "-no-reboot"]);
+    match &config.net {
+        Net::Boot(_) => add(&["-boot", "n"]),
+        _ => add(&["-cdrom", &config.iso.display().to_string(), "-boot", "d"]),
+    }
     add(&["-chardev", &format!("socket,id=com1,host=127.0.0.1,port={com1}"), "-serial", "chardev:com1"]);
     add(&["-chardev", &format!("socket,id=control,host=127.0.0.1,port={control}"), "-mon", "control,mode=control"]);
     if config.uefi {
@@ -71,6 +75,7 @@ fn arguments(config: &Config, com1: u16, control: u16) -> Vec<String> {
             (DiskKind::Ide, Some((bus, unit))) => format!("ide-hd,drive=disk{number},bus=ide.{bus},unit={unit}"),
             (DiskKind::Ahci, _) => format!("ide-hd,drive=disk{number},bus=sata.{number}"),
             (DiskKind::Nvme, _) => format!("nvme,drive=disk{number},serial=disk{number}"),
+            _ if config.apart => format!("virtio-blk-pci,drive=disk{number},request-merging=off"),
             _ => format!("virtio-blk-pci,drive=disk{number}"),
         };
         add(&["-device", &device]);
@@ -81,11 +86,22 @@ fn arguments(config: &Config, com1: u16, control: u16) -> Vec<String> {
             "dgram,id=nic,local.type=unix,local.path={NET_LINK}/machine,remote.type=unix,remote.path={NET_LINK}/data"
         )),
         Net::Tap(name) => Some(format!("tap,id=nic,ifname={name},script=no,downscript=no")),
+        Net::Boot(netboot) => Some(user_network(netboot)),
     };
     if let Some(network) = network {
         add(&["-netdev", &network, "-device", &format!("{},netdev=nic,mac={NIC_MAC}", config.nic)]);
     }
     all
+}
+
+/// QEMU's own network, from which the machine boots.
+fn user_network(netboot: &Netboot) -> String {
+    let tree = netboot.tree.display().to_string().replace(',', ",,");
+    let mut network = format!("user,id=nic,tftp={tree},bootfile={}", netboot.file);
+    for Forward { guest, port, host_port } in &netboot.forwards {
+        network.push_str(&format!(",hostfwd={}:127.0.0.1:{host_port}-{guest}:{}", port.protocol, port.number));
+    }
+    network
 }
 
 /// A disk with a log of what is written to it.

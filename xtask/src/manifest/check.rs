@@ -245,9 +245,21 @@ fn ring_alone(ring: &Ring, system: &System) -> Result<(), String> {
         }
         _ => {}
     }
+    let data = ring.data.map_or(0, |data| data.0);
+    if data != 0 && with_core {
+        return Err("data lies behind rings between components only: remove `data`".into());
+    }
     let max = abi::ring::MAX_SLOTS;
     if !ring.slots.is_power_of_two() || !(2..=max).contains(&ring.slots) {
         return Err(format!("{} slots: write a power of two from 2 to {max}", ring.slots));
+    }
+    let room = layout::RING_STRIDE - abi::ring::ring_bytes(ring.slots);
+    if !data.is_multiple_of(PAGE_SIZE) || data > room {
+        return Err(format!(
+            "data of {data} bytes: write whole pages of 4KiB, {}KiB at most behind {} slots",
+            room >> 10,
+            ring.slots
+        ));
     }
     Ok(())
 }

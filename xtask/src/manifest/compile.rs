@@ -84,6 +84,8 @@ fn ring(entry: &Ring, system: &System) -> manifest::Ring {
         consumer: end(&entry.to),
         slots: entry.slots,
         service: entry.service().map_or(Service::NONE, Service::raw),
+        data_pages: number(entry.data.map_or(0, |data| data.0) / PAGE_SIZE),
+        reserved: 0,
     }
 }
 
@@ -143,6 +145,7 @@ mod tests {
     use super::*;
     use crate::manifest::load;
     use crate::workspace::root;
+    use abi::swap_disk::{DATA_BYTES, REQUESTS};
     use zerocopy::FromBytes;
 
     #[test]
@@ -152,7 +155,7 @@ mod tests {
         let (header, rest) = Header::read_from_prefix(&bytes).unwrap();
         assert_eq!(header.bytes as usize, bytes.len());
         assert_eq!(header.checksum, manifest::checksum(rest));
-        assert_eq!((header.components, header.rings), (6, 14));
+        assert_eq!((header.components, header.rings), (6, 16));
         let (first, rest) = manifest::Component::read_from_prefix(rest).unwrap();
         assert_eq!(first.name.as_str(), "netmux");
         assert_eq!((first.pci_class, first.dma_pages, first.budget_us), (0x0200, 123, 50_000));
@@ -165,7 +168,14 @@ mod tests {
         let (ring, rest) = manifest::Ring::read_from_prefix(rest).unwrap();
         assert_eq!((ring.name.as_str(), ring.producer, ring.consumer), ("core-netmux", CORE, 0));
         assert_eq!(ring.service, Service::Net.raw());
-        let (image, _) = manifest::Image::read_from_prefix(&rest[13 * size_of::<manifest::Ring>()..]).unwrap();
+        let (others, rest) = <[manifest::Ring; 15]>::read_from_prefix(rest).unwrap();
+        let data: Vec<_> = others.iter().filter(|ring| ring.data_pages != 0).collect();
+        assert_eq!(
+            data.iter().map(|ring| (ring.name.as_str(), ring.data_pages)).collect::<Vec<_>>(),
+            [(REQUESTS, 120)]
+        );
+        assert!(abi::ring::ring_bytes(data[0].slots) + DATA_BYTES as u64 == data[0].bytes());
+        let (image, _) = manifest::Image::read_from_prefix(rest).unwrap();
         assert_eq!((image.name.as_str(), image.memory_bytes), ("httpd", 16 << 20));
         assert_eq!(image.share(), share::Share::DEFAULT);
         assert_eq!((image.net, image.pager), (ANY, ANY));

@@ -105,6 +105,8 @@ pub struct Ring {
     pub slots: u32,
     /// What a ring with the core is about.
     pub service: Option<String>,
+    /// Data behind the slots of one between components, which both can write.
+    pub data: Option<Bytes>,
 }
 
 /// A guest image.

@@ -4,8 +4,8 @@ use super::log::{Event, Logged};
 use super::model::{Model, Version};
 use crate::error::{Context, Result, fail};
 use disk_format::{
-    BLOCK_BYTES, Block, CHECKS_PER_BLOCK, Check, Checked, Entry, Place, Seen, Set, Stripes, check_blocks, checked,
-    look, place_of_check, recognise, zeroed,
+    BLOCK_BYTES, Block, CHECKS_PER_BLOCK, Check, Checked, Entry, Kind, Place, Seen, Set, Stripes, check_blocks,
+    checked, look, place_of_check, recognise, zeroed,
 };
 use std::collections::{HashMap, HashSet};
 
@@ -25,7 +25,14 @@ pub struct Replay {
     pending: Vec<Pending>,
     blocks: u64,
     stripes: Stripes,
+    /// What the virtual disk is called.
+    name: String,
+    /// It as it was at first: its blocks and their number.
     entry: Entry,
+    /// The epoch of each snapshot, by its id: the one that was under way when it was taken.
+    taken: HashMap<u32, u64>,
+    /// The ids that no state can lack any more.
+    durable: HashSet<u32>,
     /// Blocks where superblocks and directories lie.
     places: Vec<u64>,
     model: Model,
@@ -33,10 +40,10 @@ pub struct Replay {
     versions: HashMap<usize, Version>,
     /// The highest epoch of which something was written.
     epoch: u64,
-    /// What was judged before: superblocks and directories, blocks of checks, and blocks by number, content and check.
-    sets: HashSet<Vec<usize>>,
-    rows: HashSet<(u64, usize)>,
-    judged: HashMap<(u64, usize, [u8; 8]), Checked>,
+    /// What was judged before: superblocks and directories, and what these say; blocks of checks; and blocks by virtual disk, number, content and check.
+    sets: HashMap<Vec<usize>, Vec<Entry>>,
+    rows: HashSet<(u64, usize, bool)>,
+    judged: HashMap<(u32, u64, usize, [u8; 8]), Checked>,
     random: u64,
 }
 
@@ -76,12 +83,15 @@ impl Replay {
             pending: Vec::new(),
             blocks,
             stripes,
+            name: name.to_owned(),
             entry,
+            taken: HashMap::new(),
+            durable: HashSet::new(),
             places,
             model: Model::default(),
             versions: HashMap::new(),
             epoch: 0,
-            sets: HashSet::new(),
+            sets: HashMap::new(),
             rows: HashSet::new(),
             judged: HashMap::new(),
             random: random | 1,
@@ -128,8 +138,10 @@ impl Replay {
     fn learn(&mut self) -> Result<()> {
         // Where each block of the virtual disk lies.
         let mut lies = HashMap::new();
-        for number in 0..self.entry.blocks {
-            lies.extend(self.entry.data(number).and_then(|at| self.place(at)).map(|place| (place, number)));
+        for entry in self.entries_at_the_end()? {
+            for number in 0..entry.blocks {
+                lies.extend(entry.data(number).and_then(|at| self.place(at)).map(|place| (place, number)));
+            }
         }
         for event in &self.events {
             let Event::Write { disk, block, content } = *event else { continue };
@@ -138,6 +150,25 @@ impl Replay {
             }
         }
         Ok(())
+    }
+
+    /// What is on the set when all was written. Nothing is ever taken out of a directory.
+    fn entries_at_the_end(&self) -> Result<Vec<Entry>> {
+        let mut last = self.base.clone();
+        for event in &self.events {
+            if let Event::Write { disk, block, content } = *event {
+                last[disk].insert(block, content);
+            }
+        }
+        let at = |disk: usize, block: u64| last[disk].get(&block).map(|&content| &*self.contents[content]);
+        let (set, seen) = assemble(self.blocks, last.len(), at)?;
+        let found = entries(&set, &seen, &self.stripes, at)?;
+        Ok(found.into_iter().filter(|entry| matches!(entry.kind, Kind::Disk { .. })).collect())
+    }
+
+    /// Snapshots that were seen.
+    pub fn snapshots(&self) -> usize {
+        self.taken.len()
     }
 
     /// Disk and block of a block of the set.
@@ -192,24 +223,61 @@ impl Replay {
 
     /// Checks a state.
     fn state(&mut self, there: &[Pending]) -> Result<()> {
-        self.is_recognised(there)?;
-        let place = |replay: &Replay, at| replay.place(at).context(|| "a block lies nowhere".into());
+        let entries = self.is_recognised(there)?;
+        // What is there without anything that may be lost is there from then on.
+        if let Some(lost) = self.durable.iter().find(|id| !entries.iter().any(|entry| entry.id == **id)) {
+            fail!("the directory has lost the virtual disk with the id {lost}");
+        }
+        if there.is_empty() {
+            self.durable.extend(entries.iter().map(|entry| entry.id));
+        }
+        for entry in entries.iter().filter(|entry| matches!(entry.kind, Kind::Disk { .. })) {
+            let is_own = entry.name.as_str() == self.name;
+            // A snapshot has what was there when it was taken: something of that epoch, and nothing of a later one.
+            let now = self.epoch;
+            let epoch = if is_own { now } else { *self.taken.entry(entry.id).or_insert(now) };
+            self.disk(there, entry, &entries, epoch).context(|| format!("virtual disk {}", entry.name))?;
+        }
+        Ok(())
+    }
+
+    /// The blocks of checks of a virtual disk: what they hold.
+    fn rows_of(&mut self, there: &[Pending], entry: &Entry) -> Result<Vec<usize>> {
         let mut rows = Vec::new();
-        for row in 0..check_blocks(self.entry.blocks) {
-            let holds = self.holds(there, place(self, self.entry.first + row)?);
-            self.nobody_elses(row, holds)?;
+        for row in 0..check_blocks(entry.blocks) {
+            let place = self.place(entry.first + row).context(|| "a block of checks lies nowhere".into())?;
+            let holds = self.holds(there, place);
+            self.nobody_elses(row, holds, entry.beneath.is_some())?;
             rows.push(holds);
+        }
+        Ok(rows)
+    }
+
+    /// Checks a virtual disk in a state, when something of `epoch` has been written, and nothing of a later one.
+    fn disk(&mut self, there: &[Pending], entry: &Entry, entries: &[Entry], epoch: u64) -> Result<()> {
+        // It and what lies beneath.
+        let mut all = vec![(*entry, self.rows_of(there, entry)?)];
+        while let Some(id) = all.last().and_then(|(last, _)| last.beneath) {
+            let beneath = entries.iter().find(|other| other.id == id).context(|| "nothing lies beneath".into())?;
+            all.push((*beneath, self.rows_of(there, beneath)?));
         }
         let blocks: Vec<u64> = self.model.blocks().collect();
         for number in blocks {
             let (row, byte) = place_of_check(number);
-            let row = usize::try_from(row).ok().and_then(|row| rows.get(row)).context(|| "no such block".into())?;
-            let check = Check::in_block(&self.contents[*row], byte);
-            let at = self.entry.data(number).context(|| "no such block".into())?;
-            let content = self.holds(there, place(self, at)?);
-            let (data, id) = (&self.contents[content], self.entry.id);
-            let judged =
-                self.judged.entry((number, content, check.to_bytes())).or_insert_with(|| check.judge(id, number, data));
+            let row = usize::try_from(row).unwrap_or(usize::MAX);
+            let checks = all
+                .iter()
+                .filter_map(|(own, rows)| Some((own, Check::in_block(&self.contents[*rows.get(row)?], byte))));
+            // The first one that does not say that it is what the next one has.
+            let found = checks.into_iter().find(|(own, check)| *check != Check::INHERITED || own.beneath.is_none());
+            let (own, check) = found.context(|| "no such block".into())?;
+            let at = own.data(number).and_then(|at| self.place(at)).context(|| "no such block".into())?;
+            let content = self.holds(there, at);
+            let (data, id) = (&self.contents[content], own.id);
+            let judged = self
+                .judged
+                .entry((id, number, content, check.to_bytes()))
+                .or_insert_with(|| check.judge(id, number, data));
             let found = match judged {
                 Checked::Zeros => None,
                 Checked::Good => {
@@ -218,7 +286,7 @@ impl Replay {
                 }
                 Checked::Bad => fail!("block {number} is an error"),
             };
-            if !self.model.allows(number, found, self.epoch) {
+            if !self.model.allows(number, found, epoch) {
                 fail!("block {number} holds {found:?}");
             }
         }
@@ -226,8 +294,8 @@ impl Replay {
     }
 
     /// Blocks that nobody has changed were never written, as a block of checks says.
-    fn nobody_elses(&mut self, row: u64, content: usize) -> Result<()> {
-        if self.rows.contains(&(row, content)) {
+    fn nobody_elses(&mut self, row: u64, content: usize, inherits: bool) -> Result<()> {
+        if self.rows.contains(&(row, content, inherits)) {
             return Ok(());
         }
         let changed: HashSet<u64> = self.model.blocks().collect();
@@ -235,29 +303,31 @@ impl Replay {
         for number in
             (first..self.entry.blocks.min(first + CHECKS_PER_BLOCK)).filter(|number| !changed.contains(number))
         {
-            if Check::in_block(&self.contents[content], place_of_check(number).1) != Check::UNWRITTEN {
+            let fresh = if inherits { Check::INHERITED } else { Check::UNWRITTEN };
+            if Check::in_block(&self.contents[content], place_of_check(number).1) != fresh {
                 fail!("block {number}, which nobody has written, has a check");
             }
         }
-        self.rows.insert((row, content));
+        self.rows.insert((row, content, inherits));
         Ok(())
     }
 
-    /// The set is found, whole, with its directory.
-    fn is_recognised(&mut self, there: &[Pending]) -> Result<()> {
+    /// The set is found, whole, with its directory: what that says.
+    fn is_recognised(&mut self, there: &[Pending]) -> Result<Vec<Entry>> {
         let disks = self.base.len();
         let places = (0..disks).flat_map(|disk| self.places.iter().map(move |&block| (disk, block)));
         let key: Vec<usize> = places.map(|place| self.holds(there, place)).collect();
-        if self.sets.contains(&key) {
-            return Ok(());
+        if let Some(known) = self.sets.get(&key) {
+            return Ok(known.clone());
         }
         let at = |disk, block| self.contents.get(self.holds(there, (disk, block))).map(|block| &**block);
         let (set, seen) = assemble(self.blocks, disks, at)?;
-        if !entries(&set, &seen, &self.stripes, at)?.contains(&self.entry) {
+        let found = entries(&set, &seen, &self.stripes, at)?;
+        if !found.iter().any(|entry| entry.name == self.entry.name) {
             fail!("the directory lacks {}", self.entry.name);
         }
-        self.sets.insert(key);
-        Ok(())
+        self.sets.insert(key, found.clone());
+        Ok(found)
     }
 }
 

@@ -8,7 +8,7 @@ use crate::build::{Programs, build, build_test_cores};
 use crate::error::{Context, Result, fail};
 use crate::http;
 use crate::image::{Contents, Data, stripped};
-use crate::machine::{Clock, Config, DiskKind, Kind, Machine, Missed, Net, run_dir};
+use crate::machine::{Clock, Config, DiskKind, Kind, Machine, Missed, Net, Netboot, Nic, free_port, run_dir};
 use crate::manifest::model::System;
 use crate::manifest::{self, compile};
 use crate::net::UserNet;
@@ -16,7 +16,7 @@ use crate::power::log::Logged;
 use crate::service::{self, Vm};
 use crate::workspace::root;
 use std::borrow::Cow;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -72,6 +72,7 @@ impl Lab {
             system: Cow::Borrowed(&self.system),
             user_net: true,
             released: false,
+            over_the_network: false,
         }
     }
 
@@ -101,6 +102,7 @@ pub struct Boot<'a> {
     system: Cow<'a, System>,
     user_net: bool,
     released: bool,
+    over_the_network: bool,
 }
 
 // Not every knob is turned by a test; benchmarks turn the others.
@@ -170,6 +172,12 @@ impl Boot<'_> {
         self
     }
 
+    /// Each request to a disk is one: QEMU does no neighbours together.
+    pub fn each_apart(mut self) -> Self {
+        self.config.apart = true;
+        self
+    }
+
     /// Disks as virtio-blk with these images, and logs of what is written to them.
     pub fn logged_disks(mut self, images: &[PathBuf], logged: &Logged) -> Self {
         self.config.logged = Some(logged.clone());
@@ -188,6 +196,13 @@ impl Boot<'_> {
         self.user_net = false;
         self.config.net = Net::Tap(name.to_owned());
         self
+    }
+
+    /// A QEMU without a CD-ROM drive, whose NIC boots (PXE) from what `xtask pxe` makes; QEMU's own network is also what its guests
+    /// are reached by.
+    pub fn over_the_network(mut self) -> Self {
+        (self.user_net, self.over_the_network) = (false, true);
+        self.qemu_with(Nic::E1000.qemu())
     }
 
     /// Boots the image as users get it: with GRUB's menu and its first preset, without the options given to [`Lab::boot`].
@@ -250,14 +265,27 @@ impl Boot<'_> {
         let iso = dir.join("foraker.iso");
         if self.released {
             self.options = self.contents.menu.first().map(|preset| preset.options.clone()).unwrap_or_default();
-            self.contents.make_iso(&iso)?;
         } else {
-            self.contents.with_options(&self.options).make_iso(&iso)?;
+            self.contents = self.contents.with_options(&self.options);
         }
-        self.config.iso = iso;
         let all = format!("{} {}", self.system.defaults, self.options);
         // The core has the last word on options; what xtask cannot read serves nothing.
         let mut vms = service::plan(&self.system, &all).unwrap_or_default();
+        if self.over_the_network {
+            let tree = dir.join("tftp");
+            let files = self.contents.make_net_tree(&tree)?;
+            let file = if self.config.uefi { files.uefi } else { files.bios }.to_owned();
+            let mut forwards = service::forwards(&vms)?;
+            for forward in &mut forwards {
+                forward.host_port = free_port()?;
+            }
+            let ports = forwards.iter().map(|forward| (Ipv4Addr::LOCALHOST, forward.host_port).into());
+            service::put(&mut vms, &ports.collect::<Vec<SocketAddr>>());
+            self.config.net = Net::Boot(Netboot { tree, file, forwards });
+        } else {
+            self.contents.make_iso(&iso)?;
+            self.config.iso = iso;
+        }
         if self.user_net {
             let mut forwards = service::forwards(&vms)?;
             // Several machines at once, none of them on ports that somebody knows.
@@ -419,6 +447,8 @@ impl Running {
     /// Waits until the monitor takes commands.
     pub fn wait_for_monitor(&self) -> Result<()> {
         let end = Instant::now() + BOOT;
+        // What is typed before may lose its first letters, and a wait for the answer to the rest takes long.
+        self.wait_for("monitor: ready", BOOT)?;
         loop {
             match self.monitor("help") {
                 Ok(_) => return Ok(()),

@@ -73,7 +73,7 @@ fn misdeeds(lab: &Lab) -> Result<()> {
             let with_core = from == "core" || to == "core";
             let service = with_core.then(|| "control".to_owned());
             let [name, from, to] = [name, from, to].map(str::to_owned);
-            system.ring.push(Ring { name, from, to, slots: 64, service });
+            system.ring.push(Ring { name, from, to, slots: 64, service, data: None });
         }
     });
     let mut running = with_programs(boot, &CULPRIT)?.start()?;

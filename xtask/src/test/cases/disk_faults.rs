@@ -78,9 +78,10 @@ fn bad_sectors(_: &Lab) -> Result<()> {
     create(&running, "disk=web:ro mode=read")?;
     let line = running.wait_for("disk-log: read zeros=", SOON)?;
     ensure(line.contains("zeros=0 corrupt=0 failed=1 "), || line)?;
-    // One that was tried again, and one that was given up after three; QEMU fails with them what it has merged with them.
+    // One that was tried again, and one that was given up after three. What they were asked for together with fails with them, and so does what QEMU has merged: the first try of
+    // both may have been one.
     let [good, bad] = [errors(&running, 0)?, errors(&running, 1)?];
-    ensure(good == 0 && bad >= 4, || format!("{good} and {bad} errors"))?;
+    ensure(good == 0 && bad >= 3, || format!("{good} and {bad} errors"))?;
     running.power_off()
 }
 

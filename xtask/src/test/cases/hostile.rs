@@ -4,11 +4,14 @@
 //! of the servers does; after each family, and while a flood runs, all eight do.
 
 use super::ensure;
+use crate::disk::{fsck, mkdisk};
 use crate::error::{Context, Result, fail};
-use crate::machine::Kind;
+use crate::machine::{DiskKind, Kind};
 use crate::test::Case;
-use crate::test::lab::{BOOT, Lab, Running};
+use crate::test::lab::{BOOT, Lab, Running, number};
+use crate::workspace::scratch;
 use abi::end::EndReason;
+use std::path::PathBuf;
 use std::time::Duration;
 use table::{CRIMES, Crime, Expect, Family};
 
@@ -48,6 +51,11 @@ macro_rules! cases {
                 name: "hostile: corrupt state",
                 asserts: "VMs that cannot be entered end with the reason, and a VM created afterwards runs",
                 run: corrupt_state,
+            },
+            Case {
+                name: "qemu: hostile: disk",
+                asserts: "lies in the rings of a virtual disk are contained; two VMs that know what they have written go on beside them, and the set stays whole",
+                run: disk,
             },
         ];
 
@@ -174,6 +182,40 @@ fn family(lab: &Lab, family: Family) -> Result<()> {
     let alive = lost.iter().filter(|line| line.contains("image=httpd")).count();
     ensure(alive == SERVERS, || format!("{alive} of {SERVERS} servers are left: {lost:?}"))?;
     running.power_off()
+}
+
+/// Commits all crimes against a virtual disk, in VMs that have one, while two others are busy with theirs.
+fn disk(_: &Lab) -> Result<()> {
+    let (dir, lab) = (scratch("hostile-disk")?, Lab::with(Kind::Qemu)?);
+    let members = ["one", "two"].map(|name| dir.path().join(name));
+    let words = ["--disk=first=256KiB", "--disk=own=256KiB", "--disk=last=256KiB", "--size=8MiB"].map(PathBuf::from);
+    mkdisk::make(&mkdisk::Args::parse(members.iter().cloned().chain(words))?)?;
+    let running = lab.boot("vms=asm-guest").disks(DiskKind::Virtio, &members).start()?;
+    running.wait_for_monitor()?;
+    running.wait_for("diskmux: set foraker: 2 members", ANSWERS)?;
+    let mut victims = Vec::new();
+    for name in ["first", "last"] {
+        let lines = running.monitor(&format!("create disk-log disk={name} mode=load"))?;
+        victims.push(lines.iter().find_map(|line| number(line, "index")).context(|| lines.join("\n"))?);
+    }
+    running.wait_for_lines(2, "disk-log: load begins", ANSWERS)?;
+    for crime in CRIMES.iter().filter(|crime| crime.family == Family::Disk) {
+        let what = || format!("{} ({})", crime.name, crime.what);
+        let suspect = Suspect::create(&running, &format!("disk=own crime={}", crime.name))?;
+        suspect.survives(&running, crime, crime.verdict().unwrap_or_default()).context(what)?;
+        let mark = running.mark();
+        running.wait_for_since(mark, "disk-log: load requests=", ANSWERS).context(what)?;
+        running.must_not_say(0, "disk-log: LOST").context(what)?;
+    }
+    for slot in victims {
+        let mark = running.mark();
+        running.monitor(&format!("shutdown {slot}"))?;
+        running.wait_for_since(mark, "disk-log: load ok", ANSWERS)?;
+    }
+    running.must_not_say(0, "panic")?;
+    running.power_off()?;
+    let report = fsck::check(&members, false)?;
+    ensure(report.faults == 0, || report.text)
 }
 
 /// Commits one crime, with and without a fault handler where that makes a difference. Returns the VM if it still runs.

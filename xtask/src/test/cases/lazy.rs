@@ -84,6 +84,9 @@ fn lazy(_: &Lab) -> Result<()> {
     ensure(wakes(&running, "woken")? == 21, || "`wakes` has not counted all".into())?;
     let (half, most) = (wakes(&running, "p50_ticks")?, wakes(&running, "p99_ticks")?);
     ensure(half > 0 && half <= most, || format!("half waited {half} ticks and 99 of 100 {most}"))?;
+    // More than nothing, less than a client's patience: so the clock is the right one.
+    let most = wakes(&running, "p99_us")?;
+    ensure((1..20_000_000).contains(&most), || format!("99 of 100 waited {most} microseconds"))?;
     running.must_not_say(0, "ERROR")?;
     running.power_off()
 }

@@ -16,9 +16,11 @@ pub mod culprits;
 mod disk_faults;
 mod disks;
 mod elf;
+mod every_door;
 mod fatal;
 mod files;
 mod frames;
+mod full_pool;
 mod guest_disks;
 mod guest_fuzz;
 mod hardware;
@@ -29,16 +31,24 @@ mod ipv6;
 mod killed;
 mod lazy;
 mod many;
+mod net_boot;
 mod nic;
 mod noise;
+pub mod on_disk;
+mod on_disk_faults;
 mod policies;
 pub mod pooled;
 pub mod power_cuts;
 mod recovery;
 mod services;
+mod snapshots;
 mod stacks;
 mod state;
-mod supervisor;
+pub mod supervisor;
+mod supervisor_fleet;
+mod supervisor_http;
+mod supervisor_images;
+mod supervisor_page;
 mod swap;
 mod uefi;
 mod web;
@@ -72,6 +82,8 @@ pub fn all(long: bool) -> Vec<Case> {
         identity::CASES,
         ipv6::CASES,
         policies::CASES,
+        on_disk::CASES,
+        on_disk_faults::CASES,
         pooled::CASES,
         if long { pooled::LONG_CASES } else { &[] },
         killed::CASES,
@@ -82,9 +94,16 @@ pub fn all(long: bool) -> Vec<Case> {
         components::CASES,
         control::CASES,
         if has_program(supervisor::PROGRAM) { supervisor::CASES } else { &[] },
+        if has_program(supervisor::PROGRAM) { supervisor_fleet::CASES } else { &[] },
+        if has_program(supervisor::PROGRAM) { supervisor_http::CASES } else { &[] },
+        if has_program(supervisor::PROGRAM) { supervisor_images::CASES } else { &[] },
+        if has_program(supervisor::PROGRAM) { supervisor_page::CASES } else { &[] },
+        if has_program(supervisor::PROGRAM) && has_program(browser::PROGRAM) { browser::OPERATOR_CASES } else { &[] },
         disks::CASES,
         disk_faults::CASES,
         guest_disks::CASES,
+        if long { guest_disks::LONG_CASES } else { &[] },
+        snapshots::CASES,
         power_cuts::CASES,
         if long { power_cuts::LONG_CASES } else { &[] },
         files::CASES,
@@ -93,9 +112,12 @@ pub fn all(long: bool) -> Vec<Case> {
         guest_fuzz::CASES,
         if long { guest_fuzz::LONG_CASES } else { &[] },
         uefi::CASES,
+        net_boot::CASES,
         hardware::CASES,
         hoarders::CASES,
         lazy::CASES,
+        every_door::CASES,
+        full_pool::CASES,
         crowd::CASES,
         command::CASES,
         &takes_root,
@@ -120,9 +142,29 @@ pub fn runs_on(case: &Case, kind: Kind) -> bool {
     !others.contains(&case.name)
 }
 
-/// Whether a case chooses its machine by itself, or tests `run`, so that once is enough.
-pub fn runs_once(case: &Case) -> bool {
-    ["qemu: ", "nic: ", "run: ", "clients: ", "stacks: "].iter().any(|group| case.name.starts_with(group))
+/// Whether a case is to run on this machine, one of `kinds`. What chooses its machine by itself, or tests `run`, runs once, on
+/// the first of them. What is above the machine (guests, components, whoever talks to them) runs on the last of them, and with
+/// `long` on each.
+pub fn runs_among(case: &Case, kind: Kind, kinds: &[Kind], long: bool) -> bool {
+    const ONCE: [&str; 4] = ["qemu: ", "nic: ", "run: ", "stacks: "];
+    const ABOVE: [&str; 10] = [
+        "web: ",
+        "clients: ",
+        "apps: ",
+        "supervisor: ",
+        "control: ",
+        "policies: ",
+        "swap: ",
+        "components: ",
+        "lazy: ",
+        "ipv6: ",
+    ];
+    let of = |groups: &[&str]| groups.iter().any(|group| case.name.starts_with(group));
+    match kind {
+        _ if of(&ONCE) => kinds.first() == Some(&kind),
+        _ if of(&ABOVE) => long || kinds.last() == Some(&kind),
+        _ => true,
+    }
 }
 
 /// A line for each reason why tests are left out, with their names.
@@ -144,10 +186,13 @@ pub fn left_out() -> Vec<String> {
         lines.push(line(&format!("Debian's packages {} are not installed", packages.join(", ")), clients::TOOL_CASES));
     }
     if !has_program(supervisor::PROGRAM) {
-        lines.push(line("OpenSSH's client is not installed (Debian's package openssh-client)", supervisor::CASES));
+        for cases in [supervisor::CASES, supervisor_page::CASES] {
+            lines.push(line("OpenSSH's client is not installed (Debian's package openssh-client)", cases));
+        }
     }
     if !has_program(browser::PROGRAM) {
-        lines.push(line("Chromium is not installed (Debian's package chromium)", browser::CASES));
+        let cases = [browser::CASES, browser::OPERATOR_CASES].concat();
+        lines.push(line("Chromium is not installed (Debian's package chromium)", &cases));
     }
     lines
 }

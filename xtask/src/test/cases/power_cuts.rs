@@ -14,7 +14,7 @@ use std::time::Duration;
 
 pub const CASES: &[Case] = &[Case {
     name: "qemu: disks: power cuts",
-    asserts: "whatever a power cut leaves of what was not flushed, the set is recognised, what was flushed is there, and no block is an error",
+    asserts: "whatever a power cut leaves of what was not flushed, the set is recognised, what was flushed is there, no block is an error, and snapshots have what was there",
     run: |lab| {
         Cuts { epochs: 24, states: 1000, kills: 2, seed: lab.seed.unwrap_or(SEED) }
             .run(&Lab::with(Kind::Qemu)?)
@@ -31,6 +31,8 @@ pub const LONG_CASES: &[Case] = &[Case {
 /// How long a load may take.
 const LOAD: Duration = Duration::from_secs(600);
 const SOON: Duration = Duration::from_secs(60);
+/// Snapshots that are taken meanwhile.
+const SNAPSHOTS: usize = 2;
 /// The seed of the load, unless another one is asked for.
 const SEED: u64 = 11;
 
@@ -55,14 +57,16 @@ impl Cuts {
         let Cuts { epochs, seed, .. } = *self;
         let dir = scratch("power-cuts")?;
         let members = ["one", "two"].map(|name| dir.path().join(name));
-        let words = ["--disk=log=4MiB", "--size=4MiB"].map(PathBuf::from);
+        let words = ["--disk=log=4MiB", "--size=7MiB"].map(PathBuf::from);
         mkdisk::make(&mkdisk::Args::parse(members.iter().cloned().chain(words))?)?;
         let logged = Logged::make(dir.path(), members.len())?;
         let read = |path: &PathBuf| std::fs::read(path).context(|| format!("cannot read {}", path.display()));
         let before = members.iter().map(read).collect::<Result<Vec<_>>>()?;
         self.load(lab, &members, &logged)?;
         let replay = || Replay::new(&before, &logged, "log", seed);
-        let count = replay()?.check().context(|| format!("seed {seed}"))?;
+        let mut whole = replay()?;
+        let count = whole.check().context(|| format!("seed {seed}"))?;
+        ensure(whole.snapshots() == SNAPSHOTS, || format!("{} snapshots were seen", whole.snapshots()))?;
         ensure(count.epochs == epochs, || format!("{} epochs instead of {epochs}", count.epochs))?;
         ensure(count.states >= self.states, || format!("only {} states", count.states))?;
         // Without the flushes the same writes are not enough, and that is seen.
@@ -80,6 +84,11 @@ impl Cuts {
         let begun = running.mark();
         running.monitor(&format!("create disk-log disk=log mode=epochs epochs={epochs} seed={seed}"))?;
         running.wait_for_since(begun, "disk-log: epochs begin", SOON)?;
+        for number in 0..SNAPSHOTS {
+            let lines = running.monitor(&format!("disk snapshot log cut-{number}"))?;
+            let taken = format!("snapshot of=log name=cut-{number}");
+            ensure(lines.contains(&taken), || lines.join("\n"))?;
+        }
         for _ in 0..self.kills {
             let mark = running.mark();
             running.monitor("kill diskmux")?;

@@ -42,7 +42,7 @@ fn with_second(system: &mut System) {
         system.component.push(component);
         for (text, from, to) in [("to", "core", name), ("from", name, "core")] {
             let [name, from, to] = [format!("{text}-{name}"), from.to_owned(), to.to_owned()];
-            system.ring.push(Ring { name, from, to, slots: 256, service: Some(service.name().to_owned()) });
+            system.ring.push(Ring { name, from, to, slots: 256, service: Some(service.name().to_owned()), data: None });
         }
     }
     for image in system.image.iter_mut().filter(|image| image.name == "ask") {

@@ -1,12 +1,13 @@
-//! The operator's VM, with OpenSSH's client and curl at the other end.
+//! The operator's VM, with OpenSSH's client at the other end.
 
 use super::ensure;
+use crate::audit;
 use crate::error::{Context, Result, fail};
 use crate::http;
-use crate::machine::run_dir;
+use crate::machine::{DiskKind, run_dir};
 use crate::operator;
 use crate::test::Case;
-use crate::test::lab::{Lab, Running};
+use crate::test::lab::{Boot, Lab, Running};
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -32,15 +33,18 @@ pub const CASES: &[Case] = &[
 /// How long something may take with another machine beside.
 const SOON: Duration = Duration::from_secs(60);
 
+/// The same for a machine's start, when four of them start at once.
+const BOOT: Duration = Duration::from_secs(180);
+
 /// Keys in a folder of their own, and where to log in.
-struct Login {
+pub struct Login {
     dir: PathBuf,
     place: SocketAddr,
-    web: SocketAddr,
+    pub web: SocketAddr,
 }
 
 /// What a command says, what it says of errors, and its status.
-type Said = (String, String, Option<i32>);
+pub type Said = (String, String, Option<i32>);
 
 impl Login {
     fn command(&self, user: &str, key: &str) -> Command {
@@ -53,11 +57,11 @@ impl Login {
         ssh
     }
 
-    fn said(mut ssh: Command, input: &str) -> Result<Said> {
+    fn said(mut ssh: Command, input: &[u8]) -> Result<Said> {
         ssh.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = ssh.spawn().context(|| "cannot start ssh".into())?;
         // Who is refused reads nothing.
-        let _ = child.stdin.take().map(|mut stdin| stdin.write_all(input.as_bytes()));
+        let _ = child.stdin.take().map(|mut stdin| stdin.write_all(input));
         let output = child.wait_with_output().context(|| "ssh".into())?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Ok((text(&output.stdout), text(&output.stderr), output.status.code()))
@@ -65,13 +69,35 @@ impl Login {
 
     /// One line.
     fn ask(&self, line: &str) -> Result<Said> {
+        self.ask_with(line, "")
+    }
+
+    /// One line with this on its standard input.
+    pub fn ask_with(&self, line: &str, input: &str) -> Result<Said> {
+        self.ask_with_bytes(line, input.as_bytes())
+    }
+
+    /// One line that is said with this on its standard input, by a client that is killed before all was read.
+    pub fn hang_up(&self, line: &str, input: &[u8]) -> Result<()> {
+        let mut ssh = self.command(operator::USER, "key");
+        ssh.arg(line).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = ssh.spawn().context(|| "cannot start ssh".into())?;
+        let stdin = child.stdin.take();
+        let written = stdin.as_ref().map(|mut stdin| stdin.write_all(input));
+        let killed = child.kill().and_then(|()| child.wait());
+        drop(stdin);
+        ensure(matches!(written, Some(Ok(()))) && killed.is_ok(), || format!("{written:?} {killed:?}"))
+    }
+
+    /// One line with these bytes on its standard input.
+    pub fn ask_with_bytes(&self, line: &str, input: &[u8]) -> Result<Said> {
         let mut ssh = self.command(operator::USER, "key");
         ssh.arg(line);
-        Login::said(ssh, "")
+        Login::said(ssh, input)
     }
 
     /// One line that goes well.
-    fn good(&self, line: &str) -> Result<String> {
+    pub fn good(&self, line: &str) -> Result<String> {
         match self.ask(line)? {
             (out, _, Some(0)) => Ok(out),
             (_, error, status) => fail!("`{line}` ends with {status:?}: {error}"),
@@ -79,7 +105,7 @@ impl Login {
     }
 
     /// One line that ends with this status and says this of it.
-    fn bad(&self, line: &str, status: i32, says: &str) -> Result<()> {
+    pub fn bad(&self, line: &str, status: i32, says: &str) -> Result<()> {
         let (out, error, found) = self.ask(line)?;
         ensure(found == Some(status) && error.contains(says) && out.is_empty(), || {
             format!("`{line}` ends with {found:?} and says {error:?} and {out:?} instead of {status} and \"{says}\"")
@@ -87,8 +113,8 @@ impl Login {
     }
 
     /// A script.
-    fn script(&self, lines: &str) -> Result<Said> {
-        Login::said(self.command(operator::USER, "key"), lines)
+    pub fn script(&self, lines: &str) -> Result<Said> {
+        Login::said(self.command(operator::USER, "key"), lines.as_bytes())
     }
 }
 
@@ -100,17 +126,30 @@ fn key(dir: &Path, name: &str) -> Result<()> {
 }
 
 fn start(lab: &Lab) -> Result<(Running, Login)> {
+    start_with(lab, &[])
+}
+
+/// A machine with the operator's VM, two others, and these disks.
+pub fn start_with(lab: &Lab, disks: &[PathBuf]) -> Result<(Running, Login)> {
+    let options = "vms=supervisor-vm,httpd*2 net=10.0.2.16/24,gw=10.0.2.2";
+    start_as(lab, options, |boot| boot.disks(DiskKind::Ide, disks))
+}
+
+/// A machine that was changed, with these options, of which the first VM is the operator's.
+pub fn start_as<'l>(
+    lab: &'l Lab,
+    options: &str,
+    change: impl FnOnce(Boot<'l>) -> Boot<'l>,
+) -> Result<(Running, Login)> {
     let dir = run_dir()?;
     key(&dir, "key")?;
     key(&dir, "other")?;
     let mut admitted = Ok(());
-    let boot = lab
-        .boot("vms=supervisor-vm,httpd*2 net=10.0.2.16/24,gw=10.0.2.2")
-        .system(|system| admitted = operator::admit(system, &dir.join("key.pub")));
+    let boot = change(lab.boot(options)).system(|system| admitted = operator::admit(system, &dir.join("key.pub")));
     admitted?;
     let mut running = boot.start()?;
-    running.wait_for("supervisor: serving http://10.0.2.16/ and ssh admin@10.0.2.16", SOON)?;
-    running.wait_until_ready(SOON)?;
+    running.wait_for("supervisor: serving http://10.0.2.16/ and ssh admin@10.0.2.16", BOOT)?;
+    running.wait_until_ready(BOOT)?;
     let Some((place, web)) = operator::places(running.vms()) else { fail!("the operator's VM has no ports") };
     Ok((running, Login { dir, place, web }))
 }
@@ -120,30 +159,36 @@ fn commands(lab: &Lab) -> Result<()> {
     let list = login.good("vm list")?;
     let httpds = list.lines().filter(|line| line.contains(" httpd ")).count();
     ensure(list.starts_with("NAME ") && list.contains(" supervisor-vm ") && httpds == 2, || list.clone())?;
-    let created = login.good("vm create web-17 --image httpd --weight 200 -- a=b && vm start web-17")?;
+    let created = login.good("vm create web-17 --image httpd --memory 8M --weight 200 -- a=b && vm start web-17")?;
     ensure(created.ends_with("web-17 runs as vm3.1\n"), || created.clone())?;
     running.wait_for("vm3.1: httpd: serving http://10.0.2.19/", SOON)?;
     let shown = login.good("vm show web-17 --json")?;
     let shown: serde_json::Value = serde_json::from_str(&shown).context(|| shown.clone())?;
-    ensure(shown["id"] == "vm3.1" && shown["image"] == "httpd" && shown["address"] == "10.0.2.19", || {
-        format!("{shown}")
-    })?;
+    let limit = shown["limit_bytes"].as_u64();
+    let is = shown["id"] == "vm3.1" && shown["image"] == "httpd" && shown["address"] == "10.0.2.19";
+    ensure(is && limit == Some(8 << 20), || format!("{shown}"))?;
+    paused(&login)?;
+    lists(&login)?;
     figures(&login)?;
-    login.bad("vm start web-17", 1, "web-17 runs already, as vm3.1")?;
+    login.bad("vm start web-17", 1, "web-17 runs already, as vm3.2")?;
     login.bad("vm create web-17 --image httpd", 1, "is the name of another VM")?;
     login.bad("vm create Web --image httpd", 1, "is no name: take 1 to 63 small letters")?;
     login.bad("vm create a --image nobody", 1, "there is no image `nobody`: known are httpd, ")?;
+    login.bad("vm create a --image httpd --memory 17M", 1, "VMs of httpd have 16384K at most")?;
+    login.bad("vm pause vm0.1", 1, "that is the supervisor itself")?;
     login.bad("vm kill vm0.1", 1, "that is the supervisor itself")?;
     login.bad("vm stop vm9.9", 1, "vm9.9 does not run (any more)")?;
     login.bad("vm frobnicate", 2, "there is no command `vm frobnicate`")?;
     login.good("vm stop web-17")?;
-    running.wait_for("core: vm3.1 ended: exited (detail 0x0", SOON)?;
+    running.wait_for("core: vm3.2 ended: exited (detail 0x0", SOON)?;
     let list = login.good("vm list")?;
     ensure(list.lines().any(|line| line.starts_with("web-17 ") && line.contains(" stopped ")), || list.clone())?;
     login.good("vm start web-17 && vm kill web-17 && vm start web-17 && vm destroy web-17")?;
-    running.wait_for("core: vm3.3 ended: destroyed", SOON)?;
+    running.wait_for("core: vm3.4 ended: destroyed", SOON)?;
     login.bad("vm show web-17", 1, "there is no VM `web-17`")?;
     scripts(&running, &login)?;
+    people(&running, &login)?;
+    audited(&running, &login)?;
     login.good("component restart sched")?;
     let components = login.good("component list")?;
     let sched = components.lines().find(|line| line.starts_with("sched ")).unwrap_or_default();
@@ -155,10 +200,149 @@ fn commands(lab: &Lab) -> Result<()> {
     running.power_off()
 }
 
+/// A web server that stands still does not answer before it goes on.
+fn paused(login: &Login) -> Result<()> {
+    login.good("vm pause web-17 && vm pause web-17")?;
+    let ran = || -> Result<(String, u64)> {
+        let shown: serde_json::Value =
+            serde_json::from_str(&login.good("vm show web-17 --json")?).context(|| "vm show".into())?;
+        Ok((shown["state"].to_string(), shown["ran_ms"].as_u64().unwrap_or(0)))
+    };
+    let before = ran()?;
+    // It is called: that alone does not let it run.
+    login.good("vm stop web-17")?;
+    std::thread::sleep(Duration::from_secs(1));
+    let after = ran()?;
+    ensure(before.0 == "\"paused\"" && before == after, || format!("{before:?}, later {after:?}"))?;
+    login.good("vm resume web-17")?;
+    let deadline = std::time::Instant::now() + SOON;
+    while ran()?.0 != "\"stopped\"" {
+        ensure(std::time::Instant::now() < deadline, || "it goes on and does not end as it was asked to".into())?;
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    login.bad("vm resume web-17", 1, "web-17 does not run (any more)")?;
+    login.good("vm start web-17").map(drop)
+}
+
+/// Filters, counts, and pages of one VM that are all of them in the end.
+fn lists(login: &Login) -> Result<()> {
+    login.good("vm create a-1 --image httpd && vm create a-2 --image httpd")?;
+    for (line, count) in
+        [("--image httpd", "5"), ("--name a-", "2"), ("--state stopped", "2"), ("--image ask", "0"), ("", "6")]
+    {
+        let found = login.good(&format!("vm list --count {line}"))?;
+        ensure(found.trim() == count, || format!("{line}: {found} instead of {count}"))?;
+    }
+    let (mut line, mut seen) = ("vm list --image httpd --limit 1 --json".to_owned(), Vec::new());
+    let (mut path, mut served) = ("/vms.json?image=httpd&limit=1".to_owned(), Vec::new());
+    loop {
+        let (out, error, status) = login.ask(&line)?;
+        ensure(status == Some(0), || error.clone())?;
+        seen.push(out);
+        let Some(last) = error.trim().strip_prefix("there are more: vm list --after ") else { break };
+        line = format!("vm list --after {last} --image httpd --limit 1 --json");
+        ensure(seen.len() < 9, || "the list has no end".into())?;
+    }
+    loop {
+        let answer = http::get(login.web, &path, SOON)?;
+        served.push(String::from_utf8_lossy(&answer.body).into_owned());
+        let Some(next) = answer.header("link").and_then(|link| link.strip_prefix('<')?.split_once(">; rel=\"next\""))
+        else {
+            break;
+        };
+        path = next.0.to_owned();
+        ensure(served.len() < 9, || "the list has no end".into())?;
+    }
+    let ids = |lists: &[String]| -> Result<Vec<String>> {
+        let mut names = Vec::new();
+        for list in lists {
+            let list: serde_json::Value = serde_json::from_str(list).context(|| list.clone())?;
+            let [vm] = list.as_array().map_or(&[][..], Vec::as_slice) else { fail!("{list} is not one VM") };
+            names.push(if vm["id"].is_null() { vm["name"].to_string() } else { vm["id"].to_string() });
+        }
+        Ok(names)
+    };
+    let (seen, served) = (ids(&seen)?, ids(&served)?);
+    let all = ["\"vm1.1\"", "\"vm2.1\"", "\"vm3.2\"", "\"a-1\"", "\"a-2\""];
+    ensure(seen == all && served == all, || format!("{seen:?} and {served:?}"))?;
+    ensure(http::get(login.web, "/vms.json?limit=2000", SOON)?.status == 400, || "2,000 are not too many".into())?;
+    login.good("vm destroy a-1 && vm destroy a-2").map(drop)
+}
+
+/// What was done and who has ended is in the audit log, as it was written, and the machine's log says the same.
+fn audited(running: &Running, login: &Login) -> Result<()> {
+    login.bad("vm kill nobody", 1, "there is no VM `nobody`")?;
+    let log = login.good("audit")?;
+    let console = running.said_since(0).join("\n");
+    let compared = audit::check(&log).and_then(|whole| audit::compare(&whole, &console)).context(|| log.clone())?;
+    ensure(compared > 15, || format!("only {compared} lines are in the machine's log"))?;
+    let whose = operator::fingerprint(&login.dir.join("key.pub"))?;
+    for says in [
+        "\"who\":\"supervisor\",\"what\":\"starts as vm0.1 with the host key SHA256:".to_owned(),
+        format!("\"who\":\"{whose} at 10.0.2."),
+        "\"what\":\"vm kill web-17\",\"outcome\":\"done\"".to_owned(),
+        "\"who\":\"core\",\"what\":\"vm3.1 ended\",\"outcome\":\"exited\"".to_owned(),
+        "\"what\":\"vm3.4 ended\",\"outcome\":\"destroyed\"".to_owned(),
+        "\"what\":\"vm kill nobody\",\"outcome\":\"there is no VM `nobody`".to_owned(),
+    ] {
+        ensure(log.contains(&says), || format!("{says} is not in\n{log}"))?;
+    }
+    ensure(!log.contains("\"what\":\"vm list"), || "what changes nothing is written down".into())
+}
+
+/// So many log in at once, and all are served.
+fn at_once(login: &Login, many: usize) -> Result<()> {
+    let ask = || login.good("vm list --count");
+    let said: Result<Vec<String>> = std::thread::scope(|scope| {
+        let all: Vec<_> = (0..many).map(|_| scope.spawn(ask)).collect();
+        all.into_iter().map(|one| one.join().unwrap_or_else(|_| fail!("a login panicked"))).collect()
+    });
+    let said = said?;
+    ensure(said.iter().all(|said| said == "3\n"), || format!("{said:?}"))
+}
+
+/// What a person sees at a terminal, a real one, who types this.
+fn typed(login: &Login, word: &str, keys: &str) -> Result<(String, Option<i32>)> {
+    let ssh = login.command(operator::USER, "key");
+    let words: Vec<String> = ssh.get_args().map(|word| format!("'{}'", word.to_string_lossy())).collect();
+    let mut script = Command::new("script");
+    script.args(["-q", "-e", "-c", &format!("{PROGRAM} {} {word}", words.join(" ")), "/dev/null"]);
+    script.env_remove("SSH_AUTH_SOCK");
+    let (out, error, status) = Login::said(script, keys.as_bytes())?;
+    Ok((out.replace('\r', "") + &error, status))
+}
+
+/// A prompt, which errors do not end.
+fn people(running: &Running, login: &Login) -> Result<()> {
+    const GREETING: &str = "Foraker. A command a line; `help` shows all, `exit` or Ctrl-D ends this.\nforaker> ";
+    let mark = running.mark();
+    let (seen, status) = typed(login, "", "vm list --count\n\nvm frobnicate\nvm kill nobody\nnode show\nexit\n")?;
+    let mut rest = seen.as_str();
+    for says in [
+        "PTY allocation request failed on channel 0",
+        GREETING,
+        "3\nforaker> ",
+        "foraker> ",
+        "there is no command `vm frobnicate`",
+        "there is no VM `nobody`",
+        "foraker> ",
+        "VMs      3, of which",
+        "foraker> ",
+    ] {
+        let Some((_, behind)) = rest.split_once(says) else { fail!("\"{says}\" is not where it should be in\n{seen}") };
+        rest = behind;
+    }
+    ensure(status == Some(0), || format!("{status:?} in the end of\n{seen}"))?;
+    running.wait_for_since(mark, ": a shell", SOON)?;
+    // The word asks for the same; the end of what is typed is one, and the status is the last one's.
+    let (seen, status) = typed(login, operator::SHELL, "vm kill nobody\n\x04")?;
+    ensure(status == Some(1) && seen.contains(GREETING) && !seen.contains("PTY"), || format!("{status:?}\n{seen}"))
+}
+
 fn scripts(running: &Running, login: &Login) -> Result<()> {
     let (out, error, status) =
         login.script("# two VMs\nvm create a --image httpd\n\nvm create b --image httpd && vm start b\n")?;
-    ensure(status == Some(0) && error.is_empty() && out.contains("b runs as vm3.4\n"), || {
+    ensure(status == Some(0) && error.is_empty() && out.contains("b runs as vm3.5\n"), || {
         format!("{status:?} {out} {error}")
     })?;
     let (out, error, status) = login.script("vm kill b\nvm start nobody\nvm destroy a\n")?;
@@ -197,13 +381,23 @@ fn figures(login: &Login) -> Result<()> {
             ensure(known.contains(base) && value.parse::<f64>().is_ok(), || line.to_owned())?;
         }
     }
-    let vm = "foraker_vm_state{vm=\"vm3.1\",name=\"web-17\",image=\"httpd\",state=";
+    let vm = "foraker_vm_state{vm=\"vm3.2\",name=\"web-17\",image=\"httpd\",state=";
     for sample in ["foraker_vms 4\n", vm, "foraker_component_starts_total{component=\"netmux\"} 1\n"] {
         ensure(text.contains(sample), || format!("{sample} is not in\n{text}"))?;
     }
     let list = http::get(login.web, "/vms.json", SOON)?;
     let list: serde_json::Value = serde_json::from_slice(&list.body).context(|| "/vms.json".into())?;
     ensure(list.as_array().is_some_and(|list| list.len() == 4), || format!("{list}"))?;
+    let page = http::get(login.web, "/", SOON)?;
+    let text = String::from_utf8_lossy(&page.body);
+    let alone = !text.contains("src=") && !text.contains("href=") && !text.contains("://");
+    ensure(page.status == 200 && alone && text.contains("<title>Foraker</title>"), || {
+        "the page loads something".into()
+    })?;
+    ensure(
+        page.header("content-security-policy").is_some_and(|policy| policy.starts_with("default-src 'none'")),
+        || format!("{:?}", page.headers),
+    )?;
     ensure(http::get(login.web, "/nothing", SOON)?.status == 404, || "/nothing is there".into())
 }
 
@@ -216,7 +410,7 @@ fn strangers(lab: &Lab) -> Result<()> {
         let mark = running.mark();
         let mut ssh = login.command(user, key);
         ssh.arg("vm list");
-        let (out, error, status) = Login::said(ssh, "")?;
+        let (out, error, status) = Login::said(ssh, b"")?;
         let refused = status == Some(255) && out.is_empty() && error.contains("Permission denied (publickey)");
         ensure(refused, || format!("{user} with {key}: {status:?} {out} {error}"))?;
         running.wait_for_since(mark, says, SOON)?;
@@ -237,6 +431,7 @@ fn strangers(lab: &Lab) -> Result<()> {
     silent.truncate(2);
     let list = login.good("vm list")?;
     ensure(list.contains(" supervisor-vm "), || list.clone())?;
+    at_once(&login, 50)?;
     // What is left when it is down: the others, and the operator's line.
     running.monitor("destroy 0")?;
     running.wait_for("core: vm0.1 ended: destroyed", SOON)?;

@@ -57,7 +57,7 @@ const TRIAL: Duration = Duration::from_secs(30);
 const TURNS: u64 = 32;
 const QUANTA: u64 = 100;
 
-const SCHED: [&str; 3] = ["stride", "lottery", "round-robin"];
+const SCHED: [&str; 4] = ["fair", "stride", "lottery", "round-robin"];
 const NETMUX: [&str; 3] = ["drr", "token-bucket", "round-robin"];
 
 fn some(lab: &Lab) -> Result<()> {
@@ -85,8 +85,8 @@ fn swapped_under_load(lab: &Lab, swaps: usize) -> Result<()> {
     running.wait_for_monitor()?;
     under_load(&running, |load| {
         for swap in 0..swaps {
-            let (component, policies) = if swap % 2 == 0 { ("sched", SCHED) } else { ("netmux", NETMUX) };
-            let policy = policies[swap / 2 % 3];
+            let (component, policies) = if swap % 2 == 0 { ("sched", &SCHED[..]) } else { ("netmux", &NETMUX[..]) };
+            let policy = policies[swap / 2 % policies.len()];
             let context = || format!("swap {} of {swaps}: {component} {policy}", swap + 1);
             let mark = running.mark();
             running.monitor(&format!("policy {component} {policy}")).context(context)?;
@@ -303,6 +303,7 @@ fn refused(lab: &Lab) -> Result<()> {
         line("pager", "vm-fifo", "ready"),
         line("pager", "demand", "ready"),
         line("sched", "round-robin", "runs"),
+        line("sched", "fair", "ready"),
         line("sched", "stride", "missing"),
         line("sched", "lottery", "refused"),
         line("monitor", "monitor", "runs"),
@@ -311,7 +312,7 @@ fn refused(lab: &Lab) -> Result<()> {
     for (command, refusal) in [
         ("policy sched stride", "the module of stride was not loaded at boot; add it to the boot entry"),
         ("policy sched lottery", "the module of lottery was refused at boot, the log says why; rebuild it"),
-        ("policy sched drr", "sched has no policy drr; it has round-robin, stride, lottery"),
+        ("policy sched drr", "sched has no policy drr; it has round-robin, fair, stride, lottery"),
         ("policy pager clock", "pager has no policy clock; it has vm-sieve, vm-lru, vm-fifo, demand"),
         ("policy disk stride", "no component disk; \"policy\" lists them"),
     ] {

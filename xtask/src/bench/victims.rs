@@ -1,0 +1,174 @@
+//! Web servers beside VMs that take all that they can get: what is served, and how late.
+//!
+//! The clients live in `netmux-load`, whose wire they sit at (`netmux/src/load.rs`): requests come as a Poisson process, whether others have been answered or not.
+
+use super::mechanism::parse;
+use super::{Bench, Entry, Figure, Repeats};
+use crate::build::build_bins;
+use crate::error::{Result, fail};
+use crate::machine::Kind;
+use crate::manifest::model::{Image, Policy};
+use crate::test::lab::{Lab, Running};
+use std::fmt::Write;
+use std::time::Duration;
+
+pub const SERVED: Entry = entry(
+    "victims_served_half_load_loop",
+    "what two web servers serve of half of what they can, beside a VM that computes",
+    |bench| served(bench, SERVED.name, 1),
+);
+pub const P99: Entry = entry(
+    "victims_p99_light_loop",
+    "p99 of requests to two web servers with little to do beside a VM that computes, over that of those alone",
+    |bench| light(bench, P99.name, 1),
+);
+pub const P99_OF_16: Entry = entry("victims_p99_light_16_loops", "the same beside 16 VMs that compute", |bench| {
+    light(bench, P99_OF_16.name, 16)
+});
+
+pub const FLOODED: Entry = Entry {
+    name: "flooded_vm_served",
+    measures: "what a web server serves that another VM floods with datagrams",
+    // A flood meets the clock in another place each time.
+    repeats: Repeats::Within(0.2),
+    run: flooded,
+};
+
+const fn entry(name: &'static str, measures: &'static str, run: fn(&Bench) -> Result<Vec<Figure>>) -> Entry {
+    Entry { name, measures, repeats: Repeats::Exactly, run }
+}
+
+/// The servers that are asked.
+pub const VICTIMS: usize = 2;
+/// Requests in a second at a twentieth of what the servers can, and at half of that; and how many are measured.
+const LIGHT: (u32, u32) = (2_400, 2_400);
+pub const HALF: (u32, u32) = (24_000, 9_600);
+/// Emulators with a busy host take minutes for a second.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// What came of the requests; times in microseconds of the machine.
+struct Outcome {
+    requests: u64,
+    served: u64,
+    p50: u64,
+    p99: u64,
+    p999: u64,
+}
+
+impl Outcome {
+    // Counts and microseconds are far below 2^53.
+    #[allow(clippy::cast_precision_loss)]
+    fn share(&self) -> f64 {
+        (self.served as f64 / self.requests as f64 * 10_000.0).round() / 10_000.0
+    }
+}
+
+/// Who is beside the servers: images that `vms=` names, and their boot arguments.
+pub type Others = [(&'static str, &'static str)];
+
+/// One that computes.
+pub const LOOP: (&str, &str) = ("bench", "bench=work");
+/// One that floods the first server with datagrams.
+const FLOOD: (&str, &str) = ("hostile", "crime=datagram-flood");
+
+/// A machine whose first `victims` servers are asked so often, beside others, under this scheduler.
+pub fn asked(lab: &Lab, sched: &str, (rate, count): (u32, u32), victims: usize, others: &Others) -> Result<Running> {
+    let program = "netmux-load".to_owned();
+    let programs = build_bins(std::slice::from_ref(&program))?;
+    let Some(path) = programs.get(&program) else { fail!("{program} was not built") };
+    // Each an image of its own, so that it has boot arguments of its own.
+    let names = (0..others.len()).map(|index| format!(",other-{index}")).collect::<String>();
+    let boot = lab.boot(&format!("vms=httpd*{VICTIMS}{names} sched={sched} slots=4096")).deterministic();
+    let boot = boot.program(&program, path.clone()).system(|system| {
+        for component in system.component.iter_mut().filter(|component| component.name == "netmux") {
+            component.policies =
+                vec![Policy { name: format!("ask-{rate}-{count}-{victims}"), module: program.clone() }];
+        }
+        for (index, (image, args)) in others.iter().enumerate() {
+            let like = system.image.iter().find(|like| like.name == *image).cloned();
+            system.image.extend(like.map(|like| Image {
+                name: format!("other-{index}"),
+                module: Some(like.module.unwrap_or(like.name)),
+                args: (*args).to_owned(),
+                ..like
+            }));
+        }
+    });
+    boot.start()
+}
+
+/// What comes of the requests to such a machine.
+fn ask(lab: &Lab, sched: &str, load: (u32, u32), victims: usize, others: &Others) -> Result<Outcome> {
+    let running = asked(lab, sched, load, victims, others)?;
+    let line = running.wait_for("load: requests=", PATIENCE)?;
+    let of = |key| parse(&line, key);
+    Ok(Outcome {
+        requests: of("requests")?,
+        served: of("served")?,
+        p50: of("p50_us")?,
+        p99: of("p99_us")?,
+        p999: of("p999_us")?,
+    })
+}
+
+/// What all of these have in common.
+fn conditions((rate, count): (u32, u32), beside: &str) -> String {
+    format!(
+        "QEMU, SVM, one CPU, TSC counts instructions (icount shift=0), 10^9 a second; sched=fair; {VICTIMS} httpd, {beside}; {count} requests for /100b, \
+         {rate} a second, Poisson arrivals, a connection per request, from clients that the demultiplexer holds; times from when a request was due"
+    )
+}
+
+fn computing(loops: usize) -> String {
+    format!("{loops} VMs that compute")
+}
+
+/// A line for each scheduler, for docs/evaluation.md.
+fn note(notes: &mut String, what: &str, outcome: &Outcome) {
+    let Outcome { p50, p99, p999, .. } = outcome;
+    // Writing to a string cannot fail.
+    let _ = writeln!(notes, "    {what}: served {:.4}, p50 {p50} us, p99 {p99} us, p999 {p999} us", outcome.share());
+}
+
+fn served(bench: &Bench, metric: &'static str, loops: usize) -> Result<Vec<Figure>> {
+    let (lab, mut notes) = (Lab::with(Kind::Qemu)?, String::new());
+    note(&mut notes, "alone", &ask(&lab, "fair", HALF, VICTIMS, &[])?);
+    let fair = ask(&lab, "fair", HALF, VICTIMS, &vec![LOOP; loops])?;
+    note(&mut notes, "fair", &fair);
+    note(&mut notes, "round-robin", &ask(&lab, "round-robin", HALF, VICTIMS, &vec![LOOP; loops])?);
+    bench.note(notes);
+    Ok(vec![Figure { metric, value: fair.share(), unit: "ratio", conditions: conditions(HALF, &computing(loops)) }])
+}
+
+// Microseconds are far below 2^53.
+#[allow(clippy::cast_precision_loss)]
+fn light(bench: &Bench, metric: &'static str, loops: usize) -> Result<Vec<Figure>> {
+    let (lab, mut notes) = (Lab::with(Kind::Qemu)?, String::new());
+    let alone = ask(&lab, "fair", LIGHT, VICTIMS, &[])?;
+    note(&mut notes, "alone", &alone);
+    let fair = ask(&lab, "fair", LIGHT, VICTIMS, &vec![LOOP; loops])?;
+    note(&mut notes, "fair", &fair);
+    note(&mut notes, "round-robin", &ask(&lab, "round-robin", LIGHT, VICTIMS, &vec![LOOP; loops])?);
+    bench.note(notes);
+    let value = (fair.p99 as f64 / alone.p99.max(1) as f64 * 100.0).round() / 100.0;
+    Ok(vec![Figure { metric, value, unit: "ratio", conditions: conditions(LIGHT, &computing(loops)) }])
+}
+
+/// Of half of what one of two servers can; the other one is not asked.
+const HALF_OF_ONE: (u32, u32) = (12_000, 4_800);
+
+fn flooded(bench: &Bench) -> Result<Vec<Figure>> {
+    let (lab, mut notes) = (Lab::with(Kind::Qemu)?, String::new());
+    note(&mut notes, "alone", &ask(&lab, "fair", HALF_OF_ONE, 1, &[])?);
+    let fair = ask(&lab, "fair", HALF_OF_ONE, 1, &[FLOOD])?;
+    note(&mut notes, "fair", &fair);
+    note(&mut notes, "round-robin", &ask(&lab, "round-robin", HALF_OF_ONE, 1, &[FLOOD])?);
+    bench.note(notes);
+    let beside = "of which one is asked, and one VM that sends datagrams of 36 bytes to that one without end";
+    Ok(vec![Figure {
+        metric: FLOODED.name,
+        value: fair.share(),
+        unit: "ratio",
+        conditions: conditions(HALF_OF_ONE, beside),
+    }])
+}

@@ -1,0 +1,217 @@
+//! Pools, memory and seats that are full of those who do not go by themselves, while VMs are out.
+
+use super::{ensure, pooled};
+use crate::error::{Context, Result, fail};
+use crate::http;
+use crate::machine::Kind;
+use crate::test::Case;
+use crate::test::lab::{BOOT, Lab, Running, number};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+pub const CASES: &[Case] = &[
+    Case {
+        name: "qemu: a pool full of noise",
+        asserts: "where the pool is full of what cannot be compressed nobody goes out, nobody ends, and who is in answers; who is called waits, and has all that it had when there is room",
+        run: noise,
+    },
+    Case {
+        name: "qemu: everybody is busy",
+        asserts: "where all seats have web servers that are spoken to several times a second, others that are called come in and answer, too, again and again, and nobody ends",
+        run: busy,
+    },
+    Case {
+        name: "qemu: destroyed on the way",
+        asserts: "VMs that are destroyed at any time while they and others go out and come in are gone, with what lies in the pool; whoever is created in their place begins anew, and nobody else notices",
+        run: destroyed,
+    },
+];
+
+/// VMs, of which three are out, and those that can be in.
+const VMS: usize = 7;
+const SEATS: usize = 4;
+/// The pool has room for three VMs of 64 pages of noise, and a quarter of it is for exchanges; the fourth is one too many.
+const OPTIONS: &str = "start=lazy pool=1MiB residence=10ms";
+/// How long it may take until the pool is full.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How long somebody is waited for who cannot come in.
+const IN_VAIN: Duration = Duration::from_secs(8);
+
+/// Has a VM write noise, or look whether it is still there. True when it has answered in this time.
+fn noisy(running: &Running, vm: usize, patience: Duration) -> Result<bool> {
+    let Ok(answer) = http::get(running.services()[vm], "/crime/memory-noise", patience) else { return Ok(false) };
+    ensure(answer.status == 200, || {
+        format!("VM {vm} answers {}: {}", answer.status, String::from_utf8_lossy(&answer.body))
+    })?;
+    Ok(true)
+}
+
+/// The slots of the VMs that are in.
+fn who_is_in(running: &Running) -> Result<Vec<usize>> {
+    let lines = running.monitor("vms")?;
+    let out = [" state=out", " state=waiting", " state=coming", " state=leaving"];
+    let lines = lines.iter().filter(|line| line.contains("vm index=") && !out.iter().any(|state| line.contains(state)));
+    Ok(lines.filter_map(|line| usize::try_from(number(line, "index")?).ok()).collect())
+}
+
+/// Calls VMs until the pool is full. The one that has been called then and cannot come in.
+fn fill(running: &Running) -> Result<usize> {
+    let end = Instant::now() + PATIENCE;
+    for vm in (0..VMS).cycle() {
+        if !noisy(running, vm, IN_VAIN)? && pooled::swap(running, "refused")? != 0 {
+            return Ok(vm);
+        }
+        if Instant::now() > end {
+            fail!("the pool is not full: {}", running.monitor("swap")?.join("\n"));
+        }
+    }
+    fail!("there are no VMs")
+}
+
+/// How long the client of one that is destroyed tries.
+const BRIEF: Duration = Duration::from_secs(1);
+/// Web servers of which some are spoken to all the time, as many as can be in; and how long they are left alone from one request to the next.
+const CALLED: usize = 8;
+const BUSY: usize = 2;
+const PAUSE: Duration = Duration::from_millis(200);
+
+fn busy(_: &Lab) -> Result<()> {
+    let lab = Lab::with(Kind::Qemu)?;
+    let options = format!("vms=httpd*{CALLED} seats={BUSY} start=lazy pool=4MiB residence=10ms");
+    let running = lab.boot(&options).megs(96).start()?;
+    running.wait_for_monitor()?;
+    let over = AtomicBool::new(false);
+    let talk = |vm: usize| {
+        let mut answers = 0;
+        while !over.load(Ordering::Relaxed) {
+            let answer = http::get(running.services()[vm], "/100b", pooled::ANSWER);
+            answers += u64::from(answer.is_ok_and(|answer| answer.status == 200));
+            std::thread::sleep(PAUSE);
+        }
+        answers
+    };
+    std::thread::scope(|scope| {
+        let talkers: Vec<_> = (0..BUSY)
+            .map(|vm| {
+                scope.spawn({
+                    let talk = &talk;
+                    move || talk(vm)
+                })
+            })
+            .collect();
+        let called = (0..3).try_for_each(|round| {
+            (BUSY..CALLED).try_for_each(|vm| {
+                let requests = pooled::requests(&running, vm).context(|| format!("in round {round}"))?;
+                ensure(requests == round + 1, || format!("VM {vm} has answered {requests} requests in round {round}"))
+            })
+        });
+        over.store(true, Ordering::Relaxed);
+        let answers: Vec<_> = talkers.into_iter().map(|talker| talker.join().unwrap_or(0)).collect();
+        called?;
+        // They take turns with the others.
+        ensure(answers.iter().all(|&answers| answers >= 10), || {
+            format!("the busy ones have answered {answers:?} requests")
+        })
+    })?;
+    running.must_not_say(0, " ended: ")?;
+    running.must_not_say(0, "ERROR")?;
+    running.power_off()
+}
+
+/// VMs that are destroyed, one after the other.
+const DESTROYED: u64 = 60;
+
+/// The line `vms` of the VM in a slot.
+fn state(running: &Running, slot: usize) -> Result<String> {
+    Ok(running.monitor(&format!("vm {slot}"))?.into_iter().find(|line| line.contains("vm index=")).unwrap_or_default())
+}
+
+/// Destroys the VM of a slot a moment after it was called, and another one's is created there.
+fn replace(running: &Running, slot: usize, generation: u64, moment: Duration) -> Result<()> {
+    let address = running.services()[slot];
+    std::thread::scope(|scope| {
+        // It may be answered or not.
+        let client = scope.spawn(move || drop(http::get(address, "/100b", BRIEF)));
+        std::thread::sleep(moment);
+        running.monitor(&format!("destroy {slot}"))?;
+        running.wait_for(&format!("vm{slot}.{generation} ended: "), BOOT)?;
+        let created = running.monitor("create httpd")?;
+        let line = format!("created index={slot} incarnation={} ", generation + 1);
+        ensure(created.iter().any(|said| said.contains(&line)), || created.join("\n"))?;
+        client.join().map_err(|_| "a client fails".into())
+    })
+}
+
+fn destroyed(_: &Lab) -> Result<()> {
+    let lab = Lab::with(Kind::Qemu)?;
+    let running = pooled::start(&lab)?;
+    let mut generations = [1; pooled::VMS];
+    let mut answered = [0; pooled::VMS];
+    for round in 0..DESTROYED {
+        // Those that are called make others go out: the one of whom it is the turn next is often among them.
+        for number in [2 * round, 2 * round + 1] {
+            let slot = usize::try_from(pooled::mix(number)).unwrap_or(0) % pooled::VMS;
+            let requests = pooled::requests(&running, slot)?;
+            // More where the client of one that was destroyed has reached its successor.
+            let least = answered[slot] + 1;
+            ensure(requests >= least, || {
+                format!("VM {slot} has answered {requests} requests and not {least}: it has lost some")
+            })?;
+            answered[slot] = requests;
+        }
+        let slot = usize::try_from(pooled::mix(round + 1_000_000)).unwrap_or(0) % pooled::VMS;
+        replace(&running, slot, generations[slot], Duration::from_micros(500 * (round % 40)))?;
+        generations[slot] += 1;
+        answered[slot] = 0;
+    }
+    let (out, came_in) = (pooled::swap(&running, "gone_out")?, pooled::swap(&running, "come_in")?);
+    ensure(came_in >= DESTROYED / 4, || format!("{out} went out and {came_in} came in"))?;
+    for (slot, generation) in generations.into_iter().enumerate() {
+        let line = state(&running, slot)?;
+        ensure(line.contains(&format!(" incarnation={generation} ")), || format!("in slot {slot}: {line}"))?;
+        running.monitor(&format!("destroy {slot}"))?;
+        running.wait_for(&format!("vm{slot}.{generation} ended: "), BOOT)?;
+    }
+    // Nothing of them is left.
+    for what in ["vms", "used"] {
+        let left = pooled::swap(&running, what)?;
+        ensure(left == 0, || format!("{what}={left} in the pool when all are gone"))?;
+    }
+    let frames = running.monitor("frames")?;
+    let owned = frames.iter().filter(|line| line.contains("owner=vm-")).filter_map(|line| number(line, "frames"));
+    ensure(owned.sum::<u64>() == 0, || frames.join("\n"))?;
+    running.must_not_say(0, "ERROR")?;
+    running.power_off()
+}
+
+fn noise(_: &Lab) -> Result<()> {
+    let lab = Lab::with(Kind::Qemu)?;
+    let running = lab.boot(&format!("vms=hostile*{VMS} seats={SEATS} {OPTIONS}")).megs(96).start()?;
+    running.wait_for_monitor()?;
+    let called = fill(&running)?;
+    let inside = who_is_in(&running)?;
+    ensure(inside.len() == SEATS && !inside.contains(&called), || format!("{inside:?} are in, {called} is called"))?;
+    let refused = pooled::swap(&running, "refused")?;
+    for &vm in inside.iter().cycle().take(3 * SEATS) {
+        let answers = noisy(&running, vm, pooled::ANSWER)?;
+        ensure(answers, || format!("VM {vm}, which is in, does not answer"))?;
+    }
+    // They stay because there is no room for them, and are asked again and again.
+    std::thread::sleep(IN_VAIN);
+    let again = pooled::swap(&running, "refused")?;
+    ensure(again > refused, || format!("{refused} were refused, and {again} later"))?;
+    ensure(who_is_in(&running)? == inside, || "others are in than before".into())?;
+    running.must_not_say(0, " ended: ")?;
+    // One makes room.
+    running.monitor(&format!("destroy {}", inside[0]))?;
+    running.wait_for(&format!("vm{}.1 ended: ", inside[0]), BOOT)?;
+    let others = (0..VMS).filter(|vm| *vm != inside[0]);
+    for vm in [called].into_iter().chain(others) {
+        let answers = noisy(&running, vm, pooled::ANSWER).context(|| format!("when there is room, VM {vm}"))?;
+        ensure(answers, || format!("VM {vm} does not answer when there is room"))?;
+    }
+    ensure(running.count_since(0, " ended: ") == 1, || "others have ended".into())?;
+    ensure(pooled::swap(&running, "damaged")? == 0, || "some were damaged".into())?;
+    running.must_not_say(0, "ERROR")?;
+    running.power_off()
+}
