@@ -44,6 +44,8 @@ pub struct Plan {
     pub admit: Option<VmId>,
     /// The plan is empty, and the scheduler was asked for more.
     pub asked: bool,
+    /// It was told of VMs that go ahead without being woken: it may never have heard of them.
+    pub unheard: bool,
     /// It is news when the scheduler plans: it is its first turn, or the core has chosen some in between.
     pub news: bool,
     /// Turns in a row that the core chose, since the plan last came.
@@ -78,6 +80,7 @@ impl Plan {
             next: None,
             admit: None,
             asked: false,
+            unheard: false,
             news: true,
             unnamed: 0,
             came: false,
@@ -101,6 +104,7 @@ impl Plan {
         self.rules = Rules::default();
         self.admit = None;
         self.asked = true;
+        self.unheard = false;
         self.news = true;
         self.planned = self.unnamed == 0;
         self.unnamed = 0;
@@ -183,6 +187,13 @@ impl Plan {
             turn.left_ticks = turn.left_ticks.saturating_sub(ticks);
         }
         self.rules.most_in_row != 0
+    }
+
+    /// The plan is empty. Whether the scheduler is to be asked for more now: it was not yet, or there is one whom it need not have heard of then.
+    #[inline]
+    pub fn asks(&mut self) -> bool {
+        let unheard = core::mem::take(&mut self.unheard);
+        !core::mem::replace(&mut self.asked, true) || unheard
     }
 
     /// The VM gives its turn up.

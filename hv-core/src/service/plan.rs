@@ -108,8 +108,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         let rank = cpu.endpoints.rank(plan)?;
         let Some((vm, quantum_ticks)) = cpu.plan.next.take() else {
             // The scheduler gets one chance to say who is next before the core decides by itself.
-            if !cpu.plan.asked {
-                cpu.plan.asked = true;
+            if cpu.plan.asks() {
                 let bit = cpu.endpoints.get(plan)?.bit;
                 cpu.notify(rank, bit);
             }
@@ -251,6 +250,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         if ahead {
             self.wakers.push(vm.seat);
             self.plan.aside = true;
+            self.plan.unheard = true;
         }
         let event = SchedEvent::Ready { vm: vm.id, seat: vm.seat, weight: vm.share.weight };
         self.tell_of(self.endpoints.first(Service::Plan), vm.seat, false, &event.into(), !ahead);

@@ -355,6 +355,7 @@ fn who_is_ready_runs_without_a_plan() {
     let mut machine = Fake::computing(20);
     machine.lazy(true);
     machine.watch(100);
+    machine.lazy(false);
     let fallbacks = machine.kernel.cpu.counters.fallbacks;
     machine.guests.borrow_mut().asked.clear();
     while machine.kernel.cpu.counters.fallbacks < fallbacks + 21 {
@@ -519,6 +520,30 @@ fn who_may_not_run_ahead_waits_for_the_plan() {
         let scheduler = machine.rank(Service::Plan);
         assert_eq!(machine.kernel.cpu.attention.is_runnable(scheduler), !goes_ahead);
     }
+}
+
+#[test]
+fn the_scheduler_hears_of_who_has_gone_ahead_and_computes_on() {
+    let (mut machine, vms) = idle(1);
+    machine.lazy(false);
+    machine.kernel.cpu.plan.rules = AHEAD;
+    machine.kernel.vms.by_id(vms[0]).expect("it lives").ahead_ticks = 50_000;
+    let fallbacks = machine.kernel.cpu.counters.fallbacks;
+    // It has nothing to plan, and was asked.
+    machine.kernel.cpu.plan.asked = true;
+    wake(&mut machine, vms[0]);
+    assert_eq!(turns(&mut machine, 1), [(vms[0], true)]);
+    let scheduler = machine.rank(Service::Plan);
+    assert!(!machine.kernel.cpu.attention.is_runnable(scheduler));
+    // What it was allowed is used up.
+    machine.kernel.vms.by_id(vms[0]).expect("it lives").ahead_ticks = 0;
+    assert_eq!(machine.kernel.next_turn(), None);
+    assert!(machine.kernel.cpu.attention.is_runnable(scheduler), "it does not know of anybody who can run");
+    while machine.kernel.cpu.attention.is_runnable(scheduler) {
+        machine.kernel.run_component(scheduler);
+    }
+    assert_eq!(turns(&mut machine, 1), [(vms[0], false)]);
+    assert_eq!(machine.kernel.cpu.counters.fallbacks, fallbacks, "the core chose it");
 }
 
 #[test]
