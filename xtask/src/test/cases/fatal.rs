@@ -238,7 +238,7 @@ fn unknown_image(lab: &Lab) -> Result<()> {
 }
 
 fn unknown_policy(lab: &Lab) -> Result<()> {
-    says(&lab.boot("sched=justice").fails_with("F019")?, &["'sched=justice'", "round-robin, fair, stride, lottery"])
+    says(&lab.boot("sched=justice").fails_with("F019")?, &["'sched=justice'", "fair, round-robin, stride, lottery"])
 }
 
 fn bad_value(lab: &Lab) -> Result<()> {

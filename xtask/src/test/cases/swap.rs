@@ -57,7 +57,7 @@ const TRIAL: Duration = Duration::from_secs(30);
 const TURNS: u64 = 32;
 const QUANTA: u64 = 100;
 
-const SCHED: [&str; 4] = ["fair", "stride", "lottery", "round-robin"];
+const SCHED: [&str; 4] = ["round-robin", "stride", "lottery", "fair"];
 const NETMUX: [&str; 3] = ["drr", "token-bucket", "round-robin"];
 
 fn some(lab: &Lab) -> Result<()> {
@@ -225,7 +225,7 @@ const BAD_DISCIPLINES: [(&str, &str); 2] = [
     ("starves", "policy starves: it gives the VM in seat 0 no turn"),
 ];
 
-/// `system` with these policies of `role` in addition to round robin; their modules have their names.
+/// `system` with these policies of `role` in addition to its first one; their modules have their names.
 fn with_bad(system: &mut System, role: &str, names: &[&str]) {
     for component in system.component.iter_mut().filter(|component| component.name == role) {
         component.policies.truncate(1);
@@ -235,15 +235,15 @@ fn with_bad(system: &mut System, role: &str, names: &[&str]) {
 }
 
 fn bad(lab: &Lab) -> Result<()> {
-    found_out(lab, "sched", &BAD)
+    found_out(lab, "sched", "fair", &BAD)
 }
 
 fn bad_disciplines(lab: &Lab) -> Result<()> {
-    found_out(lab, "netmux", &BAD_DISCIPLINES)
+    found_out(lab, "netmux", "round-robin", &BAD_DISCIPLINES)
 }
 
-/// Replaces the policy of `role` by one that is no good, again and again.
-fn found_out(lab: &Lab, role: &str, bad: &[(&str, &str)]) -> Result<()> {
+/// Replaces the policy of `role`, which is `good` at first, by one that is no good, again and again.
+fn found_out(lab: &Lab, role: &str, good: &str, bad: &[(&str, &str)]) -> Result<()> {
     let name = format!("{role}-bad");
     let programs = build_bins(std::slice::from_ref(&name))?;
     let Some(program) = programs.get(&name) else { fail!("{name} was not built") };
@@ -261,15 +261,15 @@ fn found_out(lab: &Lab, role: &str, bad: &[(&str, &str)]) -> Result<()> {
                 let mark = running.mark();
                 running.monitor(&format!("policy {role} {name}")).context(|| (*name).to_owned())?;
                 let given_up = format!(
-                    "component {role}: policy {name} is given up, and round-robin takes its place, the last good one"
+                    "component {role}: policy {name} is given up, and {good} takes its place, the last good one"
                 );
-                let restarted = format!("component {role} restarted with policy round-robin");
+                let restarted = format!("component {role} restarted with policy {good}");
                 for text in [found_out, given_up.as_str(), restarted.as_str()] {
                     running.wait_for_since(mark, text, TRIAL).context(|| (*name).to_owned())?;
                 }
                 load.goes_on().context(|| format!("after {name}"))?;
                 let runs = running.monitor("policy")?;
-                let expected = format!("policy component={role} name=round-robin state=runs");
+                let expected = format!("policy component={role} name={good} state=runs");
                 ensure(runs.contains(&expected), || format!("after {name}: {runs:?}"))?;
             }
             Ok(())
@@ -302,8 +302,8 @@ fn refused(lab: &Lab) -> Result<()> {
         line("pager", "vm-lru", "ready"),
         line("pager", "vm-fifo", "ready"),
         line("pager", "demand", "ready"),
-        line("sched", "round-robin", "runs"),
-        line("sched", "fair", "ready"),
+        line("sched", "fair", "runs"),
+        line("sched", "round-robin", "ready"),
         line("sched", "stride", "missing"),
         line("sched", "lottery", "refused"),
         line("monitor", "monitor", "runs"),
@@ -312,7 +312,7 @@ fn refused(lab: &Lab) -> Result<()> {
     for (command, refusal) in [
         ("policy sched stride", "the module of stride was not loaded at boot; add it to the boot entry"),
         ("policy sched lottery", "the module of lottery was refused at boot, the log says why; rebuild it"),
-        ("policy sched drr", "sched has no policy drr; it has round-robin, fair, stride, lottery"),
+        ("policy sched drr", "sched has no policy drr; it has fair, round-robin, stride, lottery"),
         ("policy pager clock", "pager has no policy clock; it has vm-sieve, vm-lru, vm-fifo, demand"),
         ("policy disk stride", "no component disk; \"policy\" lists them"),
     ] {
