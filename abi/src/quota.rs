@@ -36,6 +36,23 @@ impl Quota {
     }
 }
 
+/// What is to be another one of a quota; what is not said stays.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Change {
+    /// VMs, or [`Quota::ANY_VMS`].
+    pub vms: Option<u32>,
+    /// Frames, or [`Quota::ANY_FRAMES`].
+    pub frames: Option<u64>,
+}
+
+impl Change {
+    /// The quota of a tenant that had another one.
+    #[must_use]
+    pub fn of(self, had: Quota) -> Quota {
+        Quota { vms: self.vms.unwrap_or(had.vms), frames: self.frames.unwrap_or(had.frames) }
+    }
+}
+
 impl Words for Quota {
     fn put(self, words: &mut [u64; 7], at: &mut usize) {
         self.vms.put(words, at);
@@ -115,6 +132,14 @@ mod tests {
         assert_eq!((Quota::NONE.most_vms(), Quota::NONE.most_frames()), (None, None));
         let quota = Quota { vms: 0, frames: 3 };
         assert_eq!((quota.most_vms(), quota.most_frames()), (Some(0), Some(3)));
+    }
+
+    #[test]
+    fn what_is_not_said_stays() {
+        let had = Quota { vms: 3, frames: 5 };
+        assert_eq!(Change::default().of(had), had);
+        assert_eq!(Change { vms: Some(7), frames: None }.of(had), Quota { vms: 7, frames: 5 });
+        assert_eq!(Change { vms: None, frames: Some(Quota::ANY_FRAMES) }.of(had), Quota { vms: 3, ..Quota::NONE });
     }
 
     #[test]

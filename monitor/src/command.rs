@@ -2,9 +2,9 @@
 
 use crate::arguments::Arguments;
 use crate::mistake::Mistake;
-use crate::quota::Change;
 use crate::{address, quota, terms};
 use abi::limits::Name;
+use abi::quota::Change;
 use abi::tenant::Tenant;
 use abi::terms::Terms;
 use abi::vm::Slot;
@@ -154,7 +154,7 @@ impl Command {
             "tenants" => {
                 let (tenant, rest) = split(rest);
                 let tenant = Tenant::new(tenant).ok_or(wrong)?;
-                Change::parse(rest).map(|change| Command::Quota(tenant, change)).ok_or(wrong)
+                quota::change(rest).map(|change| Command::Quota(tenant, change)).ok_or(wrong)
             }
             "create" => {
                 let (image, extra) = split(rest);

@@ -5,42 +5,26 @@ use crate::host::Host;
 use crate::terms::long;
 use abi::control::{ControlReply, status};
 use abi::limits::PAGE_SIZE;
-use abi::quota::{Beyond, Quota};
+use abi::quota::{Beyond, Change, Quota};
 
 /// What `tenants` takes.
 pub(crate) const TAKES: &str = "[NAME vms=N memory=SIZE]";
 
-/// What is to be another one of a quota; what is not said stays.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Change {
-    /// VMs, or [`Quota::ANY_VMS`].
-    pub vms: Option<u32>,
-    /// Frames, or [`Quota::ANY_FRAMES`].
-    pub frames: Option<u64>,
-}
-
-impl Change {
-    /// `vms=N`, `memory=SIZE` or both, each `unlimited` or a number; `None` for anything else.
-    pub(crate) fn parse(text: &str) -> Option<Change> {
-        let mut change = Change::default();
-        for word in text.split(' ').filter(|word| !word.is_empty()) {
-            match word.split_once('=')? {
-                ("vms", "unlimited") => change.vms = Some(Quota::ANY_VMS),
-                ("vms", value) => change.vms = Some(value.parse().ok().filter(|&vms| vms != Quota::ANY_VMS)?),
-                ("memory", "unlimited") => change.frames = Some(Quota::ANY_FRAMES),
-                ("memory", value) => {
-                    change.frames = Some(long(value).filter(|bytes| bytes.is_multiple_of(PAGE_SIZE))? / PAGE_SIZE);
-                }
-                _ => return None,
+/// `vms=N`, `memory=SIZE` or both, each `unlimited` or a number; `None` for anything else.
+pub(crate) fn change(text: &str) -> Option<Change> {
+    let mut change = Change::default();
+    for word in text.split(' ').filter(|word| !word.is_empty()) {
+        match word.split_once('=')? {
+            ("vms", "unlimited") => change.vms = Some(Quota::ANY_VMS),
+            ("vms", value) => change.vms = Some(value.parse().ok().filter(|&vms| vms != Quota::ANY_VMS)?),
+            ("memory", "unlimited") => change.frames = Some(Quota::ANY_FRAMES),
+            ("memory", value) => {
+                change.frames = Some(long(value).filter(|bytes| bytes.is_multiple_of(PAGE_SIZE))? / PAGE_SIZE);
             }
+            _ => return None,
         }
-        (change != Change::default()).then_some(change)
     }
-
-    /// The quota of a tenant that had another one.
-    pub(crate) fn of(self, had: Quota) -> Quota {
-        Quota { vms: self.vms.unwrap_or(had.vms), frames: self.frames.unwrap_or(had.frames) }
-    }
+    (change != Change::default()).then_some(change)
 }
 
 /// Prints why a VM was refused with this status because of its tenant, of whom the core says `reply`, and what to do.
@@ -71,9 +55,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_said_stays() {
+    fn a_change_is_a_word_or_two() {
         let had = Quota { vms: 3, frames: 5 };
-        let of = |text| Change::parse(text).map(|change| change.of(had));
+        let of = |text| change(text).map(|change| change.of(had));
         assert_eq!(of("vms=7"), Some(Quota { vms: 7, frames: 5 }));
         assert_eq!(of(" memory=64KiB "), Some(Quota { vms: 3, frames: 16 }));
         assert_eq!(of("vms=0  memory=0"), Some(Quota { vms: 0, frames: 0 }));

@@ -5,7 +5,7 @@ use crate::names::{Named, parse_id};
 use crate::node::{Node, living};
 use crate::refusal::{running, said};
 use crate::shown::shown;
-use crate::{audit, images, list, show, tokens};
+use crate::{audit, images, list, show, tenants, tokens};
 use abi::control::{ControlReply, ControlRequest, status};
 use abi::limits::PAGE_SIZE;
 use abi::terms::Terms;
@@ -109,6 +109,9 @@ async fn plain(node: &Node, command: Command) -> Result<String, String> {
             Err("the image comes on standard input, and nothing else with it: ssh ... image put NAME < FILE"
                 .to_string())
         }
+        Command::TenantList { json } => tenants::list(node, json).await,
+        Command::TenantShow { tenant, json } => tenants::show(node, tenant, json).await,
+        Command::TenantSet { tenant, change } => tenants::set(node, tenant, change).await,
         Command::NodeShow { json } => show::node(node, json).await,
     }
 }
@@ -150,7 +153,11 @@ async fn start(node: &Node, name: &str) -> Result<String, String> {
     if !matches!(image, ControlReply::Image { name, .. } if name.as_str() == node.image_name(named.image)) {
         return Err(format!("the image of {name} is gone: `vm destroy {name}`, and create it of another one"));
     }
-    let id = control.create(named.image, named.args.as_bytes(), named.terms).await.map_err(|error| match error {
+    let created = control.create(named.image, named.args.as_bytes(), named.terms).await;
+    if let Err(Error::Quota(status, beyond)) = created {
+        return Err(format!("{name} does not start: {}", tenants::refused(&mut control, status, beyond).await));
+    }
+    let id = created.map_err(|error| match error {
         Error::Refused(status::NOT_FOUND) => format!("the image of {name} is gone: `image list` shows all"),
         Error::Refused(status::BAD_CLAIM) if named.terms.claim.limit != 0 => {
             format!("{name} does not start with so little: `vm destroy` it, and create it with more --memory")
