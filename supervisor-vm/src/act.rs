@@ -17,7 +17,7 @@ use chacha20::rand_core::Rng;
 use ilwaco::control::{Control, Error};
 use ilwaco::time::{Duration, Instant, sleep, unix_millis};
 
-/// How long a VM may take to come to where it can be paused.
+/// How long a VM may take to come to where it can be paused, or to be taken apart.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What a command says.
@@ -85,6 +85,7 @@ async fn plain(node: &Node, command: Command) -> Result<String, String> {
         Command::VmKill { vm } => {
             let id = running(node, &vm)?;
             end(node, id, ControlRequest::Destroy { vm: id }, &vm).await?;
+            gone(node, id).await;
             Ok(format!("{} is ended\n", shown(&vm)))
         }
         Command::VmDestroy { vm } => destroy(node, &vm).await,
@@ -210,6 +211,18 @@ async fn change(node: &Node, id: VmId, request: ControlRequest, vm: &str) -> Res
     asked(&mut control, request).await
 }
 
+/// Waits a moment until a VM that was ended is taken apart: what it had is its tenant's and others' then.
+async fn gone(node: &Node, id: VmId) {
+    let at_most = Instant::now() + PATIENCE;
+    loop {
+        let reply = node.ask(ControlRequest::Vm { slot: id.slot }, drop).await;
+        if !matches!(reply, Ok(ControlReply::Vm { vm, .. }) if vm == id) || Instant::now() >= at_most {
+            return;
+        }
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
 /// Asks what is answered by a status alone.
 async fn asked(control: &mut Control, request: ControlRequest) -> Result<u32, String> {
     match control.ask(request, drop).await.map_err(said)? {
@@ -229,6 +242,7 @@ async fn destroy(node: &Node, vm: &str) -> Result<String, String> {
     if parse_id(vm).is_some() {
         let id = running(node, vm)?;
         end(node, id, ControlRequest::Destroy { vm: id }, vm).await?;
+        gone(node, id).await;
         let mut names = node.names.borrow_mut();
         if let Some(name) = names.of(id).map(ToString::to_string) {
             names.remove(&name);
@@ -239,12 +253,19 @@ async fn destroy(node: &Node, vm: &str) -> Result<String, String> {
     let Some(named) = node.names.borrow().get(vm).cloned() else {
         return Err(format!("there is no VM `{}`: `vm list` shows all", shown(vm)));
     };
+    let mut ended = None;
     if let Some(id) = named.vm
         && living(&mut control, id).await.map_err(said)?.is_some()
     {
         done(&mut control, ControlRequest::Destroy { vm: id }).await?;
+        ended = Some(id);
     }
+    // Before anybody else can start it.
     node.names.borrow_mut().remove(vm);
+    drop(control);
+    if let Some(id) = ended {
+        gone(node, id).await;
+    }
     Ok(format!("{vm} is destroyed\n"))
 }
 

@@ -148,7 +148,7 @@ impl Tenants {
     fn chain(&self, tenant: Tenant) -> usize {
         let mixed = u64::from(tenant.raw().wrapping_mul(0x9e37_79b1));
         // Below the number of accounts, which is a small one.
-        usize::try_from(mixed * self.accounts.len() as u64 >> 32).unwrap_or(0)
+        usize::try_from((mixed * self.accounts.len() as u64) >> 32).unwrap_or(0)
     }
 
     /// The number of a tenant's account. A chain is no longer than there are accounts.
