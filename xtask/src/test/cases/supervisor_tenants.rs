@@ -34,10 +34,10 @@ fn quotas(lab: &Lab) -> Result<()> {
     running.power_off()
 }
 
-fn is(login: &Login, key: &str, value: &str) -> Result<()> {
+fn is(login: &Login, key: &str, value: u64) -> Result<()> {
     let shown = login.good("tenant show blue --json")?;
     let shown: Value = serde_json::from_str(&shown).context(|| shown.clone())?;
-    ensure(shown[key].to_string() == value, || format!("{key} is not {value}: {shown}"))
+    ensure(shown[key] == value, || format!("{key} is not {value}: {shown}"))
 }
 
 fn commands(login: &Login) -> Result<()> {
@@ -51,12 +51,12 @@ fn commands(login: &Login) -> Result<()> {
     create("r-1", "--tenant red")?;
     create("n-1", "")?;
     login.good("vm start r-1 && vm start n-1")?;
-    is(login, "vms", "2")?;
-    is(login, "refused", "1")?;
+    is(login, "vms", 2)?;
+    is(login, "refused", 1)?;
     login.good("vm kill b-1 && vm start b-3")?;
     login.bad("vm start b-1", 1, "its quota is 2, and 2 live")?;
     login.good("tenant set blue --vms unlimited --memory 16M")?;
-    is(login, "limit_bytes", "16777216")?;
+    is(login, "limit_bytes", 16 << 20)?;
     let over = "with it the VMs of the tenant blue could hold 24576 KiB, and its quota is 16384 KiB: end one of them, create it with less --memory, or `tenant set blue --memory 24576K`";
     login.bad("vm start b-1", 1, over)?;
     // Those that live are left alone where less is allowed.
@@ -115,8 +115,8 @@ fn survives(running: &Running, login: &Login) -> Result<()> {
     running.wait_for_since(mark, "core: vm0.1 ended: destroyed", SOON)?;
     running.monitor("create supervisor-vm")?;
     running.wait_for_since(mark, "supervisor: serving http://10.0.2.16/", SOON)?;
-    is(login, "vms", "3")?;
-    is(login, "quota_vms", "3")?;
+    is(login, "vms", 3)?;
+    is(login, "quota_vms", 3)?;
     login.good("vm create c --image httpd --tenant blue")?;
     login.bad("vm start c", 1, "its quota is 3, and 3 live")?;
     login.good("tenant set blue --vms 4 && vm start c && tenant set red --vms unlimited --memory unlimited").map(drop)
