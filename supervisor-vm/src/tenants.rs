@@ -124,7 +124,7 @@ async fn all(node: &Node) -> Result<Vec<ShownTenant>, String> {
         all.push(tenant);
         from = number.saturating_add(1);
     }
-    all.sort_by(|a, b| a.name.cmp(&b.name));
+    all.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     Ok(all)
 }
 
