@@ -15,7 +15,7 @@ use core::iter::Peekable;
 
 /// What `help` says.
 pub const HELP: &str = "\
-vm list [--state STATE] [--image IMAGE] [--name BEGINNING] [--after VM] [--limit N] [--count] [--json]
+vm list [--state STATE] [--image IMAGE] [--tenant TENANT] [--name BEGINNING] [--after VM] [--limit N] [--count] [--json]
                                            VMs that live, and those that have a name and were not started
 vm show VM [--json]                        one of them
 vm create NAME --image IMAGE [--memory SIZE] [--disk DISK[:ro]] [--weight N] [--tenant TENANT] [-- ARGUMENT...]
@@ -229,8 +229,7 @@ fn fleet(words: Words) -> Result<Command, String> {
 }
 
 fn list(mut words: Words) -> Result<Command, String> {
-    const USAGE: &str =
-        "vm list [--state STATE] [--image IMAGE] [--name BEGINNING] [--after VM] [--limit N] [--count] [--json]";
+    const USAGE: &str = "vm list [--state STATE] [--image IMAGE] [--tenant TENANT] [--name BEGINNING] [--after VM] [--limit N] [--count] [--json]";
     let (mut query, mut count, mut json) = (Query::default(), false, false);
     while let Some(option) = words.next() {
         let Some(key) = option.strip_prefix("--").filter(|key| !key.is_empty()) else {
@@ -384,9 +383,10 @@ mod tests {
 
     #[test]
     fn lists_are_asked_for_in_any_order_of_words() {
-        let line = "vm list --json --limit 5 --count --state idle --image httpd --name web- --after vm7.1";
+        let line =
+            "vm list --json --limit 5 --count --state idle --image httpd --tenant blue --name web- --after vm7.1";
         let Command::VmList { query, count: true, json: true } = good(line) else { panic!("{line}") };
-        assert_eq!(Ok(query), Query::of_address("limit=5&state=idle&image=httpd&name=web-&after=vm7.1"));
+        assert_eq!(Ok(query), Query::of_address("limit=5&state=idle&image=httpd&tenant=blue&name=web-&after=vm7.1"));
     }
 
     #[test]

@@ -242,12 +242,12 @@ fn why(now: &ShownTenant, refused: u32, frames: u32) -> String {
         (status::OVER_MEMORY, Some(most), _) => {
             let would = kib(limit_bytes.saturating_add(bytes(frames.into())));
             format!(
-                "with it the VMs of the tenant {name} could hold {would} KiB, and its quota is {} KiB: end one of them, create it with less --memory, or `tenant set {name} --memory {would}K`",
+                "with it the VMs of the tenant {name} could hold {would} KiB, and its quota is {} KiB: end one of `vm list --tenant {name}`, create it with less --memory, or `tenant set {name} --memory {would}K`",
                 kib(*most)
             )
         }
         (_, _, Some(most)) => format!(
-            "the tenant {name} may have no more VMs: its quota is {most}, and {vms} live: end one of them, or `tenant set {name} --vms {}`",
+            "the tenant {name} may have no more VMs: its quota is {most}, and {vms} live: end one of `vm list --tenant {name}`, or `tenant set {name} --vms {}`",
             vms.saturating_add(1)
         ),
         // Somebody has changed it meanwhile.
@@ -323,11 +323,11 @@ mod tests {
     fn a_refusal_names_tenant_quota_and_remedy() {
         assert_eq!(
             why(&blue(3, Some(2), 0, None), status::OVER_VMS, 9),
-            "the tenant blue may have no more VMs: its quota is 2, and 3 live: end one of them, or `tenant set blue --vms 4`"
+            "the tenant blue may have no more VMs: its quota is 2, and 3 live: end one of `vm list --tenant blue`, or `tenant set blue --vms 4`"
         );
         assert_eq!(
             why(&blue(1, None, 1024, Some(1500)), status::OVER_MEMORY, 256),
-            "with it the VMs of the tenant blue could hold 2048 KiB, and its quota is 1500 KiB: end one of them, create it with less --memory, or `tenant set blue --memory 2048K`"
+            "with it the VMs of the tenant blue could hold 2048 KiB, and its quota is 1500 KiB: end one of `vm list --tenant blue`, create it with less --memory, or `tenant set blue --memory 2048K`"
         );
         assert!(why(&blue(1, None, 1024, None), status::OVER_MEMORY, 256).contains("try again"));
     }

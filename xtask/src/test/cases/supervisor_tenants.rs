@@ -46,7 +46,7 @@ fn commands(login: &Login) -> Result<()> {
         create(name, "--tenant blue")?;
     }
     login.good("vm start b-1 && vm start b-2")?;
-    let over = "b-3 does not start: the tenant blue may have no more VMs: its quota is 2, and 2 live: end one of them, or `tenant set blue --vms 3`";
+    let over = "b-3 does not start: the tenant blue may have no more VMs: its quota is 2, and 2 live: end one of `vm list --tenant blue`, or `tenant set blue --vms 3`";
     login.bad("vm start b-3", 1, over)?;
     create("r-1", "--tenant red")?;
     create("n-1", "")?;
@@ -57,7 +57,7 @@ fn commands(login: &Login) -> Result<()> {
     login.bad("vm start b-1", 1, "its quota is 2, and 2 live")?;
     login.good("tenant set blue --vms unlimited --memory 16M")?;
     is(login, "limit_bytes", 16 << 20)?;
-    let over = "with it the VMs of the tenant blue could hold 24576 KiB, and its quota is 16384 KiB: end one of them, create it with less --memory, or `tenant set blue --memory 24576K`";
+    let over = "with it the VMs of the tenant blue could hold 24576 KiB, and its quota is 16384 KiB: end one of `vm list --tenant blue`, create it with less --memory, or `tenant set blue --memory 24576K`";
     login.bad("vm start b-1", 1, over)?;
     // Those that live are left alone where less is allowed.
     let said = login.good("tenant set blue --vms 1")?;
@@ -66,6 +66,15 @@ fn commands(login: &Login) -> Result<()> {
     ensure(living.matches("\"id\":\"vm").count() == 2, || living.clone())?;
     login.bad("tenant show green", 1, "green has neither VMs nor a quota")?;
     login.bad("tenant set blue --vms many", 2, "--vms many: give a number of VMs, or unlimited")?;
+    for (line, count) in [("--tenant blue", "3"), ("--tenant red", "1"), ("--tenant green", "0")] {
+        let found = login.good(&format!("vm list --count {line}"))?;
+        ensure(found.trim() == count, || format!("{line}: {found} instead of {count}"))?;
+    }
+    for (vm, tenant) in [("b-2", "\"blue\""), ("r-1", "\"red\""), ("n-1", "null")] {
+        let shown = login.good(&format!("vm show {vm} --json"))?;
+        let found: Value = serde_json::from_str(&shown).context(|| shown.clone())?;
+        ensure(found["tenant"].to_string().as_str() == tenant, || shown.clone())?;
+    }
     let audit = login.good("audit")?;
     let written = "\"what\":\"tenant set blue --vms 1\",\"outcome\":\"done\"";
     ensure(audit.contains(written), || audit.clone())
