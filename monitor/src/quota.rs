@@ -1,6 +1,5 @@
 //! What the operator says of a tenant's quota, and is told when it refuses a VM.
 
-use crate::command::Command;
 use crate::host::Host;
 use crate::terms::long;
 use abi::control::{ControlReply, status};
@@ -28,8 +27,8 @@ pub(crate) fn change(text: &str) -> Option<Change> {
 }
 
 /// Prints why a VM was refused with this status because of its tenant, of whom the core says `reply`, and what to do.
-pub(crate) fn say(command: Command, refused: u32, beyond: Beyond, reply: ControlReply, host: &mut impl Host) {
-    let (word, Beyond { tenant, frames }) = (command.word(), beyond);
+pub(crate) fn say(word: &str, refused: u32, beyond: Beyond, reply: ControlReply, host: &mut impl Host) {
+    let Beyond { tenant, frames } = beyond;
     let kib = |frames: u64| frames.saturating_mul(PAGE_SIZE / 1024);
     let ControlReply::Tenant { vms, frames: held, quota, .. } = reply else {
         return host.print(format_args!("error {word}: the quota of the tenant {tenant} was in the way; try again"));

@@ -283,7 +283,7 @@ impl Session {
                 outcome
             }
             (Step::Refused(status, beyond), reply) => {
-                quota::say(job.command, status, beyond, reply, host);
+                quota::say(job.command.word(), status, beyond, reply, host);
                 Outcome::Failed
             }
             (Step::Last, ControlReply::Done { status: status::OK, value }) => {

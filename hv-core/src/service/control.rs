@@ -482,7 +482,7 @@ fn name_of(class: OwnerClass) -> Name {
     Name::new(class.name()).unwrap_or(Name::EMPTY)
 }
 
-pub(super) const fn done(status: u32, value: u64) -> ControlReply {
+const fn done(status: u32, value: u64) -> ControlReply {
     ControlReply::Done { status, value }
 }
 

@@ -1,6 +1,5 @@
 //! What controllers ask about tenants: what each has and may have, and what it may have from now on.
 
-use super::control::done;
 use crate::board::Board;
 use crate::kernel::Kernel;
 use crate::vm::{OverQuota, Standing};
@@ -13,13 +12,13 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     /// What a tenant has and may have.
     pub(super) fn describe_tenant(&self, tenant: Tenant) -> ControlReply {
         let found = self.vms.tenants().get(tenant);
-        found.map_or(done(status::NOT_FOUND, 0), |(number, standing)| shown(number, tenant, standing))
+        found.map_or(NONE, |(number, standing)| shown(number, tenant, standing))
     }
 
     /// The same of the one with this number or the next one.
     pub(super) fn describe_next_tenant(&self, number: u32) -> ControlReply {
         let found = self.vms.tenants().next(number);
-        found.map_or(done(status::NOT_FOUND, 0), |(number, tenant, standing)| shown(number, tenant, standing))
+        found.map_or(NONE, |(number, tenant, standing)| shown(number, tenant, standing))
     }
 
     /// What the VMs of a tenant may take together from now on.
@@ -29,9 +28,11 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             false if tenant.is_unsaid() => status::BAD_REQUEST,
             false => status::TENANTS_TAKEN,
         };
-        done(status, 0)
+        ControlReply::Done { status, value: 0 }
     }
 }
+
+const NONE: ControlReply = ControlReply::Done { status: status::NOT_FOUND, value: 0 };
 
 const fn shown(number: u32, tenant: Tenant, standing: Standing) -> ControlReply {
     let Standing { vms, frames, quota, refused } = standing;
