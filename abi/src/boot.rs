@@ -6,16 +6,17 @@
 
 pub use crate::addresses::Net;
 use crate::barriers::BarrierPlan;
-use crate::limits::{MAX_COMPONENTS, MAX_IMAGES, MAX_POLICIES, MAX_RINGS, MAX_SEGMENTS};
+use crate::limits::{MAX_COMPONENTS, MAX_IMAGES, MAX_POLICIES, MAX_RINGS, MAX_SEGMENTS, MAX_TENANTS};
 use crate::manifest;
 use crate::nic::Node;
 use crate::note::TableBytes;
+use crate::quota::TenantQuota;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// [`BootRecord::magic`].
 pub const MAGIC: u64 = u64::from_le_bytes(*b"FKRBOOT\0");
 /// [`BootRecord::version`]: loader and core are made together, so another one is refused.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 /// Value of a `u32` field that means "none".
 pub const NONE: u32 = u32::MAX;
 
@@ -567,7 +568,7 @@ pub struct BootRecord {
     pub ring_count: u32,
     pub image_count: u32,
     pub soft_off: SoftOff,
-    pub reserved: u32,
+    pub tenant_count: u32,
     pub io_apics: [IoApic; MAX_IO_APICS],
     pub overrides: [Override; MAX_OVERRIDES],
     pub vmx: VmxPlan,
@@ -582,6 +583,7 @@ pub struct BootRecord {
     pub rings: [manifest::Ring; MAX_RINGS],
     pub components: [Component; MAX_COMPONENTS],
     pub images: [Image; MAX_IMAGES],
+    pub tenants: [TenantQuota; MAX_TENANTS],
     pub screen: Screen,
 }
 
@@ -625,6 +627,11 @@ impl BootRecord {
     /// The rings.
     pub fn rings(&self) -> &[manifest::Ring] {
         some(&self.rings, self.ring_count)
+    }
+
+    /// The quotas of tenants.
+    pub fn tenants(&self) -> &[TenantQuota] {
+        some(&self.tenants, self.tenant_count)
     }
 
     /// The guest images.

@@ -10,6 +10,7 @@ use crate::charges::Charges;
 use crate::claim::Claim;
 use crate::limits::Name;
 use crate::message::{BadMessage, Word, Words, messages};
+use crate::quota::Quota;
 use crate::request_page::Piece;
 use crate::share::Share;
 use crate::tenant::Tenant;
@@ -53,7 +54,8 @@ messages! {
         /// chosen by the slot says which it is to be; the slot that comes next is in [`ControlReply::Network`]. Answered by `Done`
         /// whose value is the raw id; or whose status is [`status::MOVED`] and whose value is the slot that comes next instead,
         /// [`status::TOO_LONG`] for more than [`crate::guest::BOOT_ARGS_MAX`] bytes of boot arguments, [`status::NO_ARGUMENTS`],
-        /// [`status::NO_ADDRESS`] or [`status::BAD_CLAIM`].
+        /// [`status::NO_ADDRESS`] or [`status::BAD_CLAIM`]; or [`status::OVER_VMS`], [`status::OVER_MEMORY`] or [`status::TENANTS_TAKEN`], whose value is a
+        /// [`crate::quota::Beyond`].
         0x407 Create {
             image: ImageId,
             share: Share,
@@ -116,6 +118,15 @@ messages! {
         0x434 NextCharges { slot: Slot },
         /// Where the processor's time has gone. Answered by `Account`.
         0x435 Account,
+        /// What a tenant has and may have. Answered by `Tenant`, or `Done` with [`status::NOT_FOUND`] for one that has neither VMs nor a quota.
+        0x436 Tenant { tenant: Tenant },
+        /// The same of the tenant with this number, or of the next one. Its number stays as long as it has VMs or a quota, and is below
+        /// [`crate::limits::LIVE_TENANTS`]. Answered by `Tenant`, or by `Done` with [`status::NOT_FOUND`] when there is none.
+        0x437 NextTenant { number: u32 },
+        /// What the VMs of a tenant may take together from now on. Those that live go on when they take more already: only new ones are refused.
+        /// Answered by `Done`; [`status::BAD_REQUEST`] for the tenant without a name, [`status::TENANTS_TAKEN`] where there are
+        /// [`crate::limits::LIVE_TENANTS`] others.
+        0x438 SetQuota { tenant: Tenant, quota: Quota },
         /// Power the machine off. No answer.
         0x40a PowerOff,
     }
@@ -173,6 +184,8 @@ messages! {
             ended_ran_ticks: u64,
             ended_service_ticks: u64,
         },
+        /// A tenant, its number, its living VMs, the frames that they may hold together, its quota, and how many VMs were refused because of that.
+        0x439 Tenant { number: u32 | tenant: Tenant, vms: u32, frames: u64, quota: Quota, refused: u64 },
         /// A policy of the component of this name, which has so many of them: [`policy_state`].
         0x419 Policy { component: Name, name: Name, policies: u16, state: u16 },
         /// State of a component: how often it was started, and the time it ran.
@@ -232,6 +245,12 @@ pub mod status {
     pub const IN_USE: u32 = 15;
     /// Too few frames are free beyond those that are kept for VMs: `value`.
     pub const NO_FRAMES: u32 = 16;
+    /// The tenant has as many VMs as its quota allows.
+    pub const OVER_VMS: u32 = 17;
+    /// With it the VMs of its tenant could hold more memory than their quota allows.
+    pub const OVER_MEMORY: u32 = 18;
+    /// As many tenants as there can be have VMs or a quota, and this is another one.
+    pub const TENANTS_TAKEN: u32 = 19;
 }
 
 /// Values of [`ControlReply::Policy::state`].

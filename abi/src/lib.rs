@@ -30,6 +30,7 @@ pub mod note;
 pub mod options;
 pub mod pager;
 pub mod pci;
+pub mod quota;
 pub mod record;
 pub mod request_page;
 pub mod ring;

@@ -21,6 +21,10 @@ pub const MAX_IMAGES: usize = 16;
 /// Images that a running machine has at most, with those that were sent to it. The pager hears of all of them at its start, before it takes
 /// anything from its ring, which has room for so many segments.
 pub const LIVE_IMAGES: usize = 48;
+/// Tenants whose quotas a manifest can say.
+pub const MAX_TENANTS: usize = 64;
+/// Tenants with a name that a running machine has at most: those that have VMs or a quota.
+pub const LIVE_TENANTS: usize = 256;
 /// Pages of an image that is sent to a running machine, at most.
 pub const IMAGE_PAGES_MAX: usize = 4096;
 /// Loadable segments that an ELF image may have.

@@ -1,6 +1,6 @@
 //! The compiled manifest: what xtask makes of `system.toml` and the core reads as the boot module `manifest`.
 //!
-//! Layout: [`Header`], then the components, rings, images and digests of modules as arrays without gaps.
+//! Layout: [`Header`], then the components, rings, images, digests of modules and quotas of tenants as arrays without gaps.
 
 use crate::attachment::Attachment;
 use crate::claim::Claim;
@@ -47,8 +47,8 @@ pub struct Header {
     pub images: u32,
     /// Digests of modules behind the images.
     pub modules: u32,
-    /// Must be zero.
-    pub reserved: u32,
+    /// Quotas of tenants ([`crate::quota::TenantQuota`]) behind the digests.
+    pub tenants: u32,
     /// Boot options that hold unless the command line says otherwise, in the command line's syntax, zero-padded.
     pub defaults: [u8; DEFAULTS_BYTES],
 }

@@ -8,6 +8,8 @@ use crate::charges::Charges;
 use crate::claim::Claim;
 use crate::share::Share;
 use crate::swap::Bundle;
+use crate::tenant::Tenant;
+use crate::terms::Terms;
 use crate::vm::ImageId;
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
@@ -50,7 +52,7 @@ pub struct Record {
     pub claim: Claim,
     /// Its boot arguments, until it is admitted.
     pub args: Args,
-    /// Whose it is ([`crate::tenant::Tenant::raw`]), 0 where its creator did not say.
+    /// Whose it is ([`crate::tenant::Tenant::raw`]), 0 where neither its creator nor its image says.
     pub tenant: u32,
     /// How far the TSC was ahead of the core's steady time then, in milliseconds.
     pub stolen_ms: u32,
@@ -93,10 +95,18 @@ impl Record {
         charges: Charges::NONE,
     };
 
-    /// The first VM of its slot, which boot asks for: of this image, with this share, claim and disk, at this address, with these arguments.
+    /// The first VM of its slot, which boot asks for: of an image, on these terms, at this address, with these arguments.
     #[must_use]
-    pub const fn written(image: ImageId, share: Share, claim: Claim, disk: Attachment, ipv4: u32, args: Args) -> Self {
-        Record { place: place::WRITTEN, generation: 1, image, ipv4, share, claim, args, disk, ..Record::EMPTY }
+    pub const fn written(image: ImageId, terms: Terms, ipv4: u32, args: Args) -> Self {
+        let Terms { share, claim, tenant, disk } = terms;
+        let tenant = tenant.raw();
+        Record { place: place::WRITTEN, generation: 1, image, ipv4, share, claim, args, tenant, disk, ..Record::EMPTY }
+    }
+
+    /// Whose it is. What is no name's number is nobody's.
+    #[must_use]
+    pub fn tenant(&self) -> Tenant {
+        Tenant::from_raw(self.tenant).unwrap_or_default()
     }
 }
 

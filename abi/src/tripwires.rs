@@ -114,7 +114,7 @@ fn processor_states() {
 #[test]
 fn boot_record() {
     use boot::*;
-    assert_eq!((MAGIC, VERSION), (0x0054_4f4f_4252_4b46, 3));
+    assert_eq!((MAGIC, VERSION), (0x0054_4f4f_4252_4b46, 4));
     assert_eq!((DIRECT_MAP, CORE_BASE, CORE_ALIGN), (0xffff_8000_0000_0000, 0xffff_ffff_8000_0000, 0x20_0000));
     assert_eq!((MMIO_WINDOW, MMIO_WINDOW_END), (0xffff_fe00_0000_0000, 0xffff_fe80_0000_0000));
     assert_eq!([owner::FREE, owner::CORE, owner::MODULE, owner::LOADER, owner::GOLDEN], [0, 1, 2, 3, 4]);
@@ -127,7 +127,7 @@ fn boot_record() {
     assert_eq!((size_of::<PciDevice>(), size_of::<Screen>(), size_of::<Options>()), (176, 10_272, 64));
     assert_eq!((size_of::<Vms>(), offset_of!(Vms, written), offset_of!(BootRecord, vms)), (48, 40, 664));
     assert_eq!((offset_of!(BootRecord, root), offset_of!(BootRecord, ranges)), (56, 2440));
-    assert_eq!(size_of::<BootRecord>(), 49192);
+    assert_eq!(size_of::<BootRecord>(), 49192 + 16 * limits::MAX_TENANTS);
 }
 
 #[test]
@@ -337,12 +337,23 @@ fn messages_survive_the_ring() {
         control::ControlRequest::Swap { component: 3, policy: 2 },
         control::ControlRequest::NextCharges { slot: vm.slot },
         control::ControlRequest::Account,
+        control::ControlRequest::Tenant { tenant },
+        control::ControlRequest::NextTenant { number: u32::MAX },
+        control::ControlRequest::SetQuota { tenant, quota: quota::Quota { vms: 3, frames: 1 << 40 } },
     ] {
         assert_eq!(control::ControlRequest::try_from(&Message::from(request)), Ok(request));
     }
     let name = limits::Name::new("netmux").expect("short");
     for reply in [
         control::ControlReply::Frames { owner: name, frames: 5, owners: 6, kept: 7 },
+        control::ControlReply::Tenant {
+            number: 255,
+            tenant,
+            vms: u32::MAX - 1,
+            frames: 1 << 52,
+            quota: quota::Quota::NONE,
+            refused: 7,
+        },
         control::ControlReply::Component { index: 1, name, incarnation: 2, ran_ticks: 3 },
         control::ControlReply::Charges { vm, ran_ticks: 1, charges },
         control::ControlReply::Account {
@@ -466,12 +477,15 @@ fn messages_survive_the_ring() {
             Request::ImageDetails { image, to },
             Request::NextCharges { slot },
             Request::Account,
+            Request::Tenant { tenant },
+            Request::NextTenant { number: 0 },
+            Request::SetQuota { tenant, quota: quota::Quota::NONE },
         ]
         .map(|request| Message::from(request).kind),
         [
             0x401, 0x402, 0x403, 0x404, 0x405, 0x406, 0x407, 0x408, 0x409, 0x40a, 0x40b, 0x40c, 0x40d, 0x40e, 0x40f,
             0x421, 0x422, 0x423, 0x424, 0x425, 0x426, 0x427, 0x428, 0x429, 0x42a, 0x42b, 0x42c, 0x42d, 0x42e, 0x42f,
-            0x430, 0x431, 0x434, 0x435
+            0x430, 0x431, 0x434, 0x435, 0x436, 0x437, 0x438
         ]
     );
     use control::status::*;
@@ -493,9 +507,12 @@ fn messages_survive_the_ring() {
             BAD_CLAIM,
             TAKEN,
             IN_USE,
-            NO_FRAMES
+            NO_FRAMES,
+            OVER_VMS,
+            OVER_MEMORY,
+            TENANTS_TAKEN
         ],
-        [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]
+        [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19]
     );
     use control::vm_state::*;
     assert_eq!(

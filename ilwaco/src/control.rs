@@ -19,7 +19,7 @@ use abi::addresses::Net;
 use abi::control::status;
 use abi::guest::device;
 use abi::guest_control::{ANSWER_SLOTS, ANSWERS, REQUEST_SLOTS, REQUESTS, bytes};
-use abi::limits::Name;
+use abi::limits::{LIVE_TENANTS, Name};
 use abi::manifest::IMAGE_ARGS_BYTES;
 use abi::message::Message;
 use abi::request_page::{BYTES, Piece};
@@ -35,6 +35,7 @@ pub use abi::attachment::Attachment;
 pub use abi::claim::Claim;
 pub use abi::control::vm_state::IDLE;
 pub use abi::control::{ControlReply, ControlRequest};
+pub use abi::quota::{Beyond, Quota};
 pub use abi::share::Share;
 pub use abi::tenant::Tenant;
 pub use abi::terms::Terms;
@@ -59,6 +60,8 @@ const _: () =
 pub enum Error {
     /// The core says no: one of `abi::control::status`.
     Refused(u32),
+    /// The core says no because of the VM's tenant: one of `abi::control::status`, and whose the VM was to be.
+    Quota(u32, Beyond),
     /// The boot arguments do not fit.
     TooLong(TooLong),
     /// The ring takes no request: the answers to many are still in it.
@@ -74,6 +77,15 @@ impl fmt::Display for Error {
             Error::Refused(status::NO_SPACE) => f.write_str("no slot for a VM is free; end one first"),
             Error::Refused(status::MOVED) => f.write_str("others come and go, and take its slot each time; try again"),
             Error::Refused(status) => write!(f, "the core refuses it with status {status}"),
+            Error::Quota(status::TENANTS_TAKEN, Beyond { tenant, .. }) => {
+                write!(f, "{LIVE_TENANTS} tenants have VMs or quotas, and {tenant} is another one")
+            }
+            Error::Quota(status::OVER_MEMORY, Beyond { tenant, .. }) => {
+                write!(f, "the VMs of the tenant {tenant} could hold more memory than its quota; end one, or raise it")
+            }
+            Error::Quota(_, Beyond { tenant, .. }) => {
+                write!(f, "the tenant {tenant} has as many VMs as its quota; end one, or raise it")
+            }
             Error::TooLong(why) => write!(f, "{why}"),
             Error::Full => f.write_str("the control ring is full; take the answers first"),
             Error::Answer => f.write_str("the core's answer is no answer; build both from one source"),
@@ -345,6 +357,10 @@ impl Control {
                 ControlReply::Done { status: status::MOVED, value } => {
                     slot = Slot::new(u32::try_from(value).map_err(|_| Error::Answer)?);
                 }
+                ControlReply::Done {
+                    status: status @ (status::OVER_VMS | status::OVER_MEMORY | status::TENANTS_TAKEN),
+                    value,
+                } => return Err(Error::Quota(status, Beyond::from_raw(value).ok_or(Error::Answer)?)),
                 ControlReply::Done { status, .. } => return Err(Error::Refused(status)),
                 _ => return Err(Error::Answer),
             }

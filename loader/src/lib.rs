@@ -37,6 +37,7 @@ mod pool;
 mod prepare;
 mod present;
 mod programs;
+mod quotas;
 mod ranges;
 mod record;
 mod start;

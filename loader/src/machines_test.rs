@@ -267,8 +267,14 @@ fn boot(machine: &Machine) -> Option<Booted> {
         .iter()
         .map(|(module, file)| ModuleDigest { name: module.name, bytes: module.bytes, digest: digest(file) })
         .collect();
-    let manifest =
-        Manifest { components: &components, rings: &rings, images: &images, modules: &digests, defaults: "" };
+    let manifest = Manifest {
+        components: &components,
+        rings: &rings,
+        images: &images,
+        modules: &digests,
+        tenants: &[],
+        defaults: "",
+    };
     let information = Information { line: "", modules: all, areas, rsdp: None, own };
     let mut options = Options { slots: machine.slots, ..Options::default() };
     let requests = [0, 1, 0].into_iter().zip(machine.vms).map(|(image, count)| VmRequest {

@@ -2,12 +2,13 @@
 
 use abi::component::layout;
 use abi::limits::{
-    MAX_COMPONENTS, MAX_IMAGES, MAX_MODULES, MAX_POLICIES, MAX_RINGS, MAX_RINGS_PER_COMPONENT, Name, PAGE_SIZE,
-    VM_MEMORY_MAX, VM_MEMORY_MIN,
+    MAX_COMPONENTS, MAX_IMAGES, MAX_MODULES, MAX_POLICIES, MAX_RINGS, MAX_RINGS_PER_COMPONENT, MAX_TENANTS, Name,
+    PAGE_SIZE, VM_MEMORY_MAX, VM_MEMORY_MIN,
 };
 use abi::manifest::{
     ANY, CORE, Component, Header, Image, MAGIC, ModuleDigest, NONE, Ring, checksum, component_flags, image_flags,
 };
+use abi::quota::{Quota, TenantQuota};
 use abi::service::Service;
 use abi::tenant::Tenant;
 use core::fmt;
@@ -24,6 +25,8 @@ pub struct Manifest<'a> {
     pub images: &'a [Image],
     /// What the modules hold.
     pub modules: &'a [ModuleDigest],
+    /// What tenants may have.
+    pub tenants: &'a [TenantQuota],
     /// Default boot options, in the command line's syntax.
     pub defaults: &'a str,
 }
@@ -41,7 +44,7 @@ pub enum ManifestError {
     BadChecksum,
     /// The module is not aligned to 8 bytes.
     Misaligned,
-    /// More components, rings or images than can be: which, and how many.
+    /// More components, rings, images or tenants than can be: which, and how many.
     TooMany(&'static str, u32),
     /// An entry makes no sense: what it is, its index, and what is wrong with it.
     Bad(&'static str, usize, &'static str),
@@ -93,11 +96,12 @@ impl<'a> Manifest<'a> {
         let (rings, body) = take::<Ring>(body, header.rings, MAX_RINGS, "rings")?;
         let (images, body) = take::<Image>(body, header.images, MAX_IMAGES, "images")?;
         let (modules, body) = take::<ModuleDigest>(body, header.modules, MAX_MODULES, "modules")?;
+        let (tenants, body) = take::<TenantQuota>(body, header.tenants, MAX_TENANTS, "tenants")?;
         if !body.is_empty() {
             return Err(ManifestError::Truncated);
         }
         let defaults = padded_text(&header.defaults).ok_or(ManifestError::BadDefaults)?;
-        let manifest = Manifest { components, rings, images, modules, defaults };
+        let manifest = Manifest { components, rings, images, modules, tenants, defaults };
         each("component", components, |i, c| manifest.check_component(i, c))?;
         each("ring", rings, |i, r| manifest.check_ring(i, r))?;
         each("component", components, |i, _| manifest.check_services(i))?;
@@ -105,6 +109,11 @@ impl<'a> Manifest<'a> {
         each("module", modules, |i, module| {
             name(&module.name)?;
             ensure(!modules[..i].iter().any(|other| other.name == module.name), "its name is taken")
+        })?;
+        each("tenant", tenants, |i, told| {
+            ensure(told.tenant().is_some(), "it has no name")?;
+            ensure(told.quota() != Quota::NONE, "its quota says nothing")?;
+            ensure(!tenants[..i].iter().any(|other| other.tenant == told.tenant), "its name is taken")
         })?;
         Ok(manifest)
     }

@@ -1,8 +1,10 @@
 use super::manifest::{Manifest, ManifestError, padded_text};
+use abi::limits::MAX_TENANTS;
 use abi::limits::{MAX_POLICIES, Name};
 use abi::manifest::{
     ANY, CORE, Component, Header, IMAGE_ARGS_BYTES, Image, MAGIC, ModuleDigest, NONE, Policy, Ring, checksum,
 };
+use abi::quota::{Quota, TenantQuota};
 use abi::service::Service;
 use proptest::prelude::*;
 use zerocopy::IntoBytes;
@@ -70,6 +72,7 @@ struct Parts {
     rings: Vec<Ring>,
     images: Vec<Image>,
     modules: Vec<ModuleDigest>,
+    tenants: Vec<TenantQuota>,
 }
 
 fn good() -> Parts {
@@ -80,13 +83,15 @@ fn good() -> Parts {
         modules: ["httpd", "core-vmx"]
             .map(|text| ModuleDigest { name: name(text), bytes: 9, digest: [7; 16] })
             .to_vec(),
+        tenants: vec![TenantQuota { tenant: 1, vms: 3, frames: Quota::ANY_FRAMES }],
     }
 }
 
 /// The manifest, aligned as the boot loader aligns it.
 fn bytes(parts: &Parts) -> Vec<u64> {
-    let body = [parts.components.as_bytes(), parts.rings.as_bytes(), parts.images.as_bytes(), parts.modules.as_bytes()]
-        .concat();
+    let Parts { components, rings, images, modules, tenants } = parts;
+    let body =
+        [components.as_bytes(), rings.as_bytes(), images.as_bytes(), modules.as_bytes(), tenants.as_bytes()].concat();
     let count = |n: usize| u32::try_from(n).expect("few");
     let mut defaults = [0; 256];
     defaults[..8].copy_from_slice(b"net=dhcp");
@@ -99,7 +104,7 @@ fn bytes(parts: &Parts) -> Vec<u64> {
         rings: count(parts.rings.len()),
         images: count(parts.images.len()),
         modules: count(parts.modules.len()),
-        reserved: 0,
+        tenants: count(parts.tenants.len()),
         defaults,
     };
     let mut words = vec![0; (size_of::<Header>() + body.len()).div_ceil(8) + 4];
@@ -121,7 +126,7 @@ fn a_good_manifest() {
     let manifest = Manifest::parse(words.as_bytes()).expect("good");
     assert_eq!(manifest.components, good().components);
     assert_eq!((manifest.rings, manifest.images), (&good().rings[..], &good().images[..]));
-    assert_eq!(manifest.defaults, "net=dhcp");
+    assert_eq!((manifest.defaults, manifest.tenants), ("net=dhcp", &good().tenants[..]));
     for more in 0..2 {
         let mut parts = good();
         parts.rings.extend((0..more).map(|_| ring("b", 1, 0)));
@@ -130,6 +135,18 @@ fn a_good_manifest() {
         let manifest = Manifest::parse(words.as_bytes()).expect("however many rings there are");
         assert_eq!((manifest.rings.len(), manifest.rings[2].data_pages), (3 + more, 64));
     }
+}
+
+#[test]
+fn bad_quotas() {
+    let told = TenantQuota { tenant: 2, vms: 0, frames: 0 };
+    assert_eq!(why(|p| p.tenants.push(TenantQuota { tenant: 0, ..told })), "tenant 1: it has no name");
+    assert_eq!(why(|p| p.tenants.push(TenantQuota { tenant: 38, ..told })), "tenant 1: it has no name");
+    assert_eq!(why(|p| p.tenants.push(TenantQuota { tenant: 1, ..told })), "tenant 1: its name is taken");
+    let nothing = TenantQuota { vms: Quota::ANY_VMS, frames: Quota::ANY_FRAMES, ..told };
+    assert_eq!(why(|p| p.tenants.push(nothing)), "tenant 1: its quota says nothing");
+    let many = |p: &mut Parts| p.tenants.resize(MAX_TENANTS + 1, told);
+    assert_eq!(why(many), "it has 65 tenants, more than this core takes");
 }
 
 #[test]

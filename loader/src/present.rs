@@ -94,7 +94,8 @@ mod tests {
         let mut components = [component("netmux", 0), component("diskmux", 1), component("pager", 2)];
         (components[1].pci_class, components[1].flags) = (0x01ff, component_flags::OPTIONAL);
         let rings = [ring("a", CORE, 0), ring("b", 1, 2), ring("c", 2, 1), ring("d", 2, CORE), ring("e", 0, 2)];
-        let manifest = Manifest { components: &components, rings: &rings, images: &[], modules: &[], defaults: "" };
+        let manifest =
+            Manifest { components: &components, rings: &rings, images: &[], modules: &[], tenants: &[], defaults: "" };
         let ends = |present: &Present| -> Vec<(u32, u32)> {
             rings.iter().filter_map(|ring| present.ring(ring)).map(|ring| (ring.producer, ring.consumer)).collect()
         };
@@ -121,7 +122,8 @@ mod tests {
         rings[1].service = Service::Swap.raw();
         rings[4].data_pages = 64;
         let there = |components: &[manifest::Component], out| {
-            let manifest = Manifest { components, rings: &rings, images: &[], modules: &[], defaults: "" };
+            let manifest =
+                Manifest { components, rings: &rings, images: &[], modules: &[], tenants: &[], defaults: "" };
             let present = Present::new(&manifest, &PciDevices::default(), out);
             // What lies behind a ring is taken only for one that is there.
             let data: u32 = rings.iter().filter_map(|ring| present.ring(ring)).map(|ring| ring.data_pages).sum();
@@ -141,7 +143,8 @@ mod tests {
         components[0].pci_class = 0x01ff;
         let mut rings = [ring("a", CORE, 1), ring(REQUESTS, 1, 0)];
         rings[0].service = Service::Swap.raw();
-        let manifest = Manifest { components: &components, rings: &rings, images: &[], modules: &[], defaults: "" };
+        let manifest =
+            Manifest { components: &components, rings: &rings, images: &[], modules: &[], tenants: &[], defaults: "" };
         let device = boot::PciDevice { class: 0x01_0802, bar_count: 1, ..boot::PciDevice::default() };
         let disks = PciDevices { devices: [device].into_iter().collect(), ..PciDevices::default() };
         let kept = |pci: &PciDevices, out| Present::new(&manifest, pci, out).is(1);
@@ -149,7 +152,8 @@ mod tests {
         assert!(!kept(&PciDevices::default(), Out::Disks) && kept(&PciDevices::default(), Out::Pool));
         // Disks that nobody serves to it are none.
         rings[1] = ring("other", 1, 0);
-        let manifest = Manifest { components: &components, rings: &rings, images: &[], modules: &[], defaults: "" };
+        let manifest =
+            Manifest { components: &components, rings: &rings, images: &[], modules: &[], tenants: &[], defaults: "" };
         assert!(!Present::new(&manifest, &disks, Out::Disks).is(1));
     }
 }

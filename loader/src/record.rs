@@ -162,7 +162,7 @@ impl<'m> Checked<'m> {
     }
 }
 
-/// Rings, components with their policies, and guest images, placed; who keeps VMs that are `out` only where there may be such. A component that lacks its module or its device ends the boot; a
+/// Rings, components with their policies, and guest images, placed, and the quotas of tenants; who keeps VMs that are `out` only where there may be such. A component that lacks its module or its device ends the boot; a
 /// policy or an image that does is said, and the rest go on.
 pub fn write_manifest(
     record: &mut BootRecord,
@@ -243,6 +243,10 @@ pub fn write_manifest(
             programs::bad(why)
         });
         record.image_count += 1;
+    }
+    for (to, from) in record.tenants.iter_mut().zip(manifest.tenants) {
+        *to = *from;
+        record.tenant_count += 1;
     }
     tails.clear();
     kept

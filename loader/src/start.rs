@@ -15,6 +15,7 @@ use crate::memory::{Frames, Owner, PhysAddr};
 use crate::options::{Known, OnFatal, Options};
 use crate::pci::Ports;
 use crate::prepare::{Clock, Found, Processor, prepare};
+use crate::quotas;
 use crate::virtualization::Virtualization;
 use crate::vm_list::{self, VmList};
 use abi::barriers::BarrierPlan;
@@ -170,6 +171,9 @@ fn known<'m>(manifest: &Manifest<'m>) -> Known<'m> {
 fn read_vms<'o>(information: &Information, manifest: &Manifest<'o>, options: &'o Options) -> VmList<'o> {
     let list = find_vms(information, manifest, options);
     if let Err(error) = list.check_reachable(options, manifest.images) {
+        fatal(Failure::BadOptions, format_args!("{error}"));
+    }
+    if let Err(error) = quotas::check(manifest.tenants, manifest.images, list.requests()) {
         fatal(Failure::BadOptions, format_args!("{error}"));
     }
     list

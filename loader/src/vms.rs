@@ -9,6 +9,7 @@ use abi::boot::{BootRecord, Extent, Vms, program};
 use abi::limits::{MAX_SEATS, MAX_SLOTS, PAGE_SIZE};
 use abi::manifest::Image;
 use abi::record::{Args, Cell, NONE, PIECE_BYTES, Record, cells_for};
+use abi::terms::Terms;
 use abi::vm::{ImageId, Slot};
 use boot_args::{BootArgs, TooLong, compose};
 use core::fmt;
@@ -253,7 +254,8 @@ impl Place<'_> {
             compose(args, &image.args, net, ipv4, &[]).map_err(NotWritten::TooLong)?;
             let args = lay(self.cells, &mut self.written.cells, args).ok_or(NotWritten::CellsTaken)?;
             let claim = image.claim().with_disk(disk);
-            *record = Record::written(id, image.share(), claim, disk, ipv4, args);
+            let terms = Terms { share: image.share(), claim, tenant: image.tenant(), disk };
+            *record = Record::written(id, terms, ipv4, args);
             self.written.slots += 1;
             *left -= 1;
         }

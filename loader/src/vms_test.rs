@@ -1,6 +1,7 @@
 use super::*;
 use crate::manifest_test::image as any_image;
 use abi::manifest::IMAGE_ARGS_BYTES;
+use abi::tenant::Tenant;
 
 fn image(args: &[u8]) -> Image {
     let mut image = any_image("guest");
@@ -64,12 +65,14 @@ fn what_cannot_be_written_is_said_and_the_others_are() {
 
 #[test]
 fn a_record_says_what_its_vm_is_to_be() {
-    let guest = Image { weight: 3, rate: 5, burst: 2000, ..image(b"a=b") };
+    let tenant = Tenant::new("blue").expect("a name").raw();
+    let guest = Image { weight: 3, rate: 5, burst: 2000, tenant, ..image(b"a=b") };
     let (mut records, mut cells) = (vec![Record::EMPTY; 3], vec![Cell::EMPTY; 3]);
     let nobody = |_| panic!("all are written");
     write([request(0, 2)].into_iter(), &NET, |_| Some(&guest), &mut records, &mut cells, nobody);
-    let expected =
-        |ipv4, cell| Record::written(ImageId::new(0), guest.share(), guest.claim(), guest.disk, ipv4, Args::at(cell));
+    let blue = Tenant::new("blue").expect("a name");
+    let terms = Terms { share: guest.share(), claim: guest.claim(), tenant: blue, disk: guest.disk };
+    let expected = |ipv4, cell| Record::written(ImageId::new(0), terms, ipv4, Args::at(cell));
     assert_eq!(records, [expected(0x0a00_0210, 0), expected(0x0a00_0211, 1), Record::EMPTY]);
     let piece = |text: &[u8]| Cell::new(text, NONE);
     assert_eq!(cells, [piece(b"a=b ip=10.0.2.16/24"), piece(b"a=b ip=10.0.2.17/24"), Cell::EMPTY]);

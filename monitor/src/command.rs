@@ -2,8 +2,10 @@
 
 use crate::arguments::Arguments;
 use crate::mistake::Mistake;
-use crate::{address, terms};
+use crate::{address, quota, terms};
 use abi::limits::Name;
+use abi::quota::Change;
+use abi::tenant::Tenant;
 use abi::terms::Terms;
 use abi::vm::Slot;
 
@@ -44,6 +46,10 @@ pub enum Command {
     Policies,
     /// Replaces a component's policy: component, policy.
     Policy(Name, Name),
+    /// Lists the tenants.
+    Tenants,
+    /// Says what a tenant may have from now on.
+    Quota(Tenant, Change),
     /// Creates a VM from an image, with extra boot arguments, on these terms.
     Create(Name, Terms),
     /// Ends the VM in a slot.
@@ -64,7 +70,7 @@ pub enum Command {
 }
 
 /// Word, arguments and explanation of each command.
-pub const HELP: [(&str, &str, &str); 23] = [
+pub const HELP: [(&str, &str, &str); 24] = [
     ("help", "", "lists the commands"),
     ("vms", "", "lists the VMs"),
     ("vm", "N", "shows the VM in slot N and its share"),
@@ -83,6 +89,11 @@ pub const HELP: [(&str, &str, &str); 23] = [
         "policy",
         "[NAME POLICY]",
         "lists the policies; with arguments, replaces the component's policy while all goes on",
+    ),
+    (
+        "tenants",
+        quota::TAKES,
+        "lists the tenants, what they have and may have; with arguments, says what the VMs of one may be and hold together from now on",
     ),
     (
         "create",
@@ -139,6 +150,12 @@ impl Command {
                 let (component, policy) = split(rest);
                 Ok(Command::Policy(name(component).ok_or(wrong)?, name(policy).ok_or(wrong)?))
             }
+            "tenants" if rest.is_empty() => Ok(Command::Tenants),
+            "tenants" => {
+                let (tenant, rest) = split(rest);
+                let tenant = Tenant::new(tenant).ok_or(wrong)?;
+                quota::change(rest).map(|change| Command::Quota(tenant, change)).ok_or(wrong)
+            }
             "create" => {
                 let (image, extra) = split(rest);
                 let image = name(image).ok_or(wrong)?;
@@ -182,6 +199,7 @@ impl Command {
             Command::Snapshot(..) => "disk",
             Command::Kill(_) => "kill",
             Command::Policies | Command::Policy(..) => "policy",
+            Command::Tenants | Command::Quota(..) => "tenants",
             Command::Create(..) => "create",
             Command::Destroy(_) => "destroy",
             Command::Shutdown(_) => "shutdown",
@@ -221,6 +239,7 @@ mod tests {
     #[test]
     fn each_command() {
         let name = |text| Name::new(text).expect("short");
+        let blue = Tenant::new("blue").expect("a name");
         for (line, command) in [
             ("help", Command::Help),
             ("  vms ", Command::Vms),
@@ -243,6 +262,9 @@ mod tests {
             ("kill netmux", Command::Kill(name("netmux"))),
             ("policy", Command::Policies),
             ("policy  sched   stride ", Command::Policy(name("sched"), name("stride"))),
+            ("tenants", Command::Tenants),
+            ("tenants  blue  vms=3 ", Command::Quota(blue, Change { vms: Some(3), frames: None })),
+            ("tenants blue memory=8MiB", Command::Quota(blue, Change { vms: None, frames: Some(2048) })),
             ("create httpd", Command::Create(name("httpd"), Terms::UNSAID)),
             ("create  hostile  crime=all  x=1 ", Command::Create(name("hostile"), Terms::UNSAID)),
             ("destroy 0", Command::Destroy(Slot::new(0))),
@@ -304,6 +326,13 @@ mod tests {
             "disk snapshot web a b",
             "disk snapshot web a-name-of-17-chars",
             "disk copy web a",
+            "tenants blue",
+            "tenants Blue vms=3",
+            "tenants vms=3",
+            "tenants blue vms=-1",
+            "tenants blue vms=4294967295",
+            "tenants blue memory=1",
+            "tenants blue frames=1",
             "create",
             "poweroff now",
             "state",

@@ -14,6 +14,7 @@ pub mod editor;
 pub mod host;
 pub mod mistake;
 mod processor;
+mod quota;
 mod refusal;
 mod report;
 pub mod session;

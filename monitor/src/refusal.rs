@@ -3,6 +3,7 @@
 use crate::command::Command;
 use crate::host::Host;
 use abi::control::{ControlRequest, status};
+use abi::limits::LIVE_TENANTS;
 
 /// Prints why `request`, which `command` needs, was answered with this status, and what to do.
 pub(crate) fn say(command: Command, request: ControlRequest, status: u32, host: &mut impl Host) {
@@ -42,6 +43,9 @@ pub(crate) fn say(command: Command, request: ControlRequest, status: u32, host: 
         (status::NOT_FOUND, _) => {
             host.print(format_args!("error {word}: it is gone meanwhile; look again"));
         }
+        (status::TENANTS_TAKEN, _) => host.print(format_args!(
+            "error {word}: {LIVE_TENANTS} tenants have VMs or quotas, and this is another one; end the VMs of one and take its quota away, or name one that is there: \"tenants\" lists them"
+        )),
         (status::NO_SPACE, _) => host.print(format_args!(
             "error {word}: no free VM slot or not enough frames; destroy a VM first, \"frames\" shows what is free"
         )),

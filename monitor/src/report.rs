@@ -144,6 +144,18 @@ impl Display for Report<'_> {
             ControlReply::Ended { number, vm, reason, detail } => {
                 write!(f, "ended number={number} vm={vm} reason={reason} detail={detail:#x}")
             }
+            ControlReply::Tenant { tenant, vms, frames, quota, refused, .. } => {
+                write!(f, "tenant name={tenant} vms={vms} limit_frames={frames} vms_quota=")?;
+                match quota.most_vms() {
+                    Some(most) => write!(f, "{most} frames_quota=")?,
+                    None => f.write_str("unlimited frames_quota=")?,
+                }
+                match quota.most_frames() {
+                    Some(most) => write!(f, "{most}")?,
+                    None => f.write_str("unlimited")?,
+                }
+                write!(f, " refused={refused}")
+            }
             ControlReply::Network { net, next } => write!(f, "network {net:?} next={next:?}"),
             ControlReply::Policy { component, name, state, .. } => {
                 write!(f, "policy component={component} name={name} state={}", policy_state_name(state))

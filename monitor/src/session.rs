@@ -5,13 +5,15 @@ use crate::composition::{Composition, IMAGE_ARGS, Who};
 use crate::host::Host;
 use crate::mistake::Mistake;
 use crate::processor;
+use crate::quota;
 use crate::refusal;
 use crate::report::Report;
 use crate::step::{Job, Step, Walk};
 use abi::control::{ControlReply, ControlRequest, status};
 use abi::guest::BOOT_ARGS_MAX;
-use abi::limits::{LIVE_IMAGES, MAX_COMPONENTS, MAX_POLICIES, Name};
+use abi::limits::{LIVE_IMAGES, LIVE_TENANTS, MAX_COMPONENTS, MAX_POLICIES, Name};
 use abi::message::Message;
+use abi::quota::{Beyond, Quota};
 use abi::request_page::Piece;
 use abi::vm::{ImageId, Slot, VmId};
 use core::fmt::{Display, Formatter};
@@ -193,6 +195,17 @@ impl Session {
                 host.print(format_args!("{}", self.report(reply)));
                 self.walk_on(job, u64::from(vm.slot.number()) + 1, host)
             }
+            (Step::Walk(asked), ControlReply::Tenant { number, .. }) => {
+                host.print(format_args!("{}", self.report(reply)));
+                // Each answer leads on, or the list would never end.
+                match number.checked_add(1).filter(|&next| next >= asked) {
+                    Some(next) => {
+                        self.job = Some(Job { step: Step::Walk(next), ..job });
+                        Outcome::More
+                    }
+                    None => Outcome::Done,
+                }
+            }
             (Step::Walk(_), ControlReply::Done { status: status::GO_ON, value }) => self.walk_on(job, value, host),
             (Step::Walk(_), ControlReply::Component { index, name, .. }) if matches!(job.command, Command::Kill(_)) => {
                 let Command::Kill(wanted) = job.command else { return Outcome::More };
@@ -221,6 +234,11 @@ impl Session {
             (Step::Walk(_), reply) => {
                 host.print(format_args!("{}", self.report(reply)));
                 Outcome::More
+            }
+            (Step::Find, ControlReply::Tenant { quota: had, .. }) => self.change_quota(job.command, had, host),
+            // It has none yet.
+            (Step::Find, _) if none_left && matches!(job.command, Command::Quota(..)) => {
+                self.change_quota(job.command, Quota::NONE, host)
             }
             (Step::Find, ControlReply::Vm { vm, image, ipv4, .. }) => {
                 let request = match job.command {
@@ -252,6 +270,21 @@ impl Session {
                 self.composition.moved += 1;
                 self.composition.slot = Slot::new(u32::try_from(value).unwrap_or(0));
                 self.compose(job.command, host)
+            }
+            (Step::Last, ControlReply::Done { status, value })
+                if matches!(status, status::OVER_VMS | status::OVER_MEMORY) =>
+            {
+                let Some(beyond) = Beyond::from_raw(value) else {
+                    refusal::say(job.command, request, status, host);
+                    return Outcome::Failed;
+                };
+                let outcome = self.last(ControlRequest::Tenant { tenant: beyond.tenant }, host);
+                self.job = self.job.map(|job| Job { step: Step::Refused(status, beyond), ..job });
+                outcome
+            }
+            (Step::Refused(status, beyond), reply) => {
+                quota::say(job.command.word(), status, beyond, reply, host);
+                Outcome::Failed
             }
             (Step::Last, ControlReply::Done { status: status::OK, value }) => {
                 if let Command::State(slot) = job.command {
@@ -296,6 +329,12 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// What a tenant may have that had this quota.
+    fn change_quota(&mut self, command: Command, had: Quota, host: &mut impl Host) -> Outcome {
+        let Command::Quota(tenant, change) = command else { return Outcome::Failed };
+        self.last(ControlRequest::SetQuota { tenant, quota: change.of(had) }, host)
     }
 
     /// The list of VMs goes on from this slot.
@@ -356,7 +395,7 @@ impl Session {
         // Bounded: each round sends a request, of which one can be pending, or ends.
         while let Some(Job { command, step }) = self.job {
             let (request, next) = match step {
-                Step::Disks(_) => return,
+                Step::Disks(_) | Step::Refused(..) => return,
                 Step::Names(index) => (ControlRequest::Image { image: ImageId::new(index) }, Step::Names(index + 1)),
                 Step::Walk(index) => {
                     let (request, end) = match command {
@@ -370,6 +409,7 @@ impl Session {
                             let (component, policy) = policy_at(index);
                             (ControlRequest::Policy { component, policy }, Slot::new(POLICY_END).index())
                         }
+                        Command::Tenants => (ControlRequest::NextTenant { number: index }, LIVE_TENANTS),
                         Command::Images => (ControlRequest::Image { image: ImageId::new(index) }, LIVE_IMAGES),
                         _ => (
                             ControlRequest::Component { index: u16::try_from(index).unwrap_or(u16::MAX) },
@@ -435,6 +475,7 @@ impl Session {
             Command::Frame(address) => ControlRequest::Frame { address },
             Command::Machine => ControlRequest::Machine,
             Command::Wakes => ControlRequest::Wakes,
+            Command::Quota(tenant, _) => ControlRequest::Tenant { tenant },
             Command::Swap => ControlRequest::Pool,
             Command::Vm(slot)
             | Command::Destroy(slot)
@@ -453,6 +494,7 @@ impl Session {
             | Command::Charges
             | Command::Components
             | Command::Images
+            | Command::Tenants
             | Command::Disks
             | Command::Scrub(_)
             | Command::Snapshot(..)
@@ -518,6 +560,7 @@ fn first_step(command: Command) -> Step {
         | Command::Charges
         | Command::Components
         | Command::Images
+        | Command::Tenants
         | Command::Kill(_)
         | Command::Policies
         | Command::Policy(..) => Step::Walk(0),
@@ -525,6 +568,7 @@ fn first_step(command: Command) -> Step {
         | Command::Shutdown(_)
         | Command::Identity(..)
         | Command::State(_)
+        | Command::Quota(..)
         | Command::Restore(_) => Step::Find,
         Command::Create(..) => Step::Network,
         _ => Step::Last,

@@ -26,6 +26,8 @@ pub(super) struct Core {
     pub(super) created: Vec<(ImageId, String, Share)>,
     pub(super) tenants: Vec<Tenant>,
     pub(super) claims: Vec<Claim>,
+    /// Quotas by tenants' numbers.
+    pub(super) quotas: BTreeMap<u32, Quota>,
     pub(super) swapped: Vec<(u16, u16)>,
     /// What processors were to go on from, and what it says to that.
     pub(super) restored: Vec<(VmId, Vec<u8>)>,
@@ -34,6 +36,8 @@ pub(super) struct Core {
     pub(super) swap_status: u32,
     /// What it says to a creation, if it refuses it.
     pub(super) create_status: u32,
+    /// What it says to a quota.
+    pub(super) quota_status: u32,
     pub(super) off: bool,
 }
 
@@ -55,11 +59,13 @@ impl Default for Core {
             created: Vec::new(),
             tenants: Vec::new(),
             claims: Vec::new(),
+            quotas: BTreeMap::new(),
             swapped: Vec::new(),
             restored: Vec::new(),
             state_status: status::OK,
             swap_status: status::OK,
             create_status: status::OK,
+            quota_status: status::OK,
             off: false,
         }
     }
@@ -132,6 +138,21 @@ impl Core {
 
     pub(super) fn next(&self) -> Option<u32> {
         (0..4).find(|index| !self.vms.contains_key(index))
+    }
+
+    /// VMs of a tenant that were created, and the frames that they may hold.
+    fn has(&self, tenant: Tenant) -> (u32, u64) {
+        let its = self.tenants.iter().zip(&self.claims).filter(|(of, _)| **of == tenant);
+        its.fold((0, 0), |(vms, frames), (_, claim)| (vms + 1, frames + u64::from(claim.limit)))
+    }
+
+    fn tenant(&self, tenant: Tenant) -> ControlReply {
+        let Some(&quota) = self.quotas.get(&tenant.raw()) else {
+            return ControlReply::Done { status: status::NOT_FOUND, value: 0 };
+        };
+        let (vms, frames) = self.has(tenant);
+        let number = self.quotas.keys().position(|&raw| raw == tenant.raw()).expect("it is there");
+        ControlReply::Tenant { number: number.try_into().expect("few"), tenant, vms, frames, quota, refused: 2 }
     }
 
     pub(super) fn answer(&mut self) -> Vec<Message> {
@@ -326,7 +347,12 @@ impl Core {
                     let next = self.next().expect("free");
                     self.vms.insert(next, 9);
                 }
+                let quota = self.quotas.get(&tenant.raw()).copied().unwrap_or(Quota::NONE);
+                let (vms, frames) = self.has(tenant);
+                let beyond = Beyond { tenant, frames: claim.limit }.raw();
                 match self.next() {
+                    _ if vms >= quota.vms => vec![done(status::OVER_VMS, beyond)],
+                    _ if frames + u64::from(claim.limit) > quota.frames => vec![done(status::OVER_MEMORY, beyond)],
                     _ if self.create_status != status::OK => vec![done(self.create_status, 0)],
                     Some(index) if slot.is_some_and(|slot| slot.number() != index) => {
                         vec![done(status::MOVED, index.into())]
@@ -353,6 +379,15 @@ impl Core {
                 self.became.push((vm, ipv4, self.text(args)));
                 let known = self.vms.get(&vm.slot.number()) == Some(&vm.generation);
                 vec![done(if known { self.identity_status } else { status::NOT_FOUND }, 0)]
+            }
+            ControlRequest::Tenant { tenant } => vec![self.tenant(tenant)],
+            ControlRequest::NextTenant { number } => {
+                let next = self.quotas.keys().nth(number as usize).and_then(|&raw| Tenant::from_raw(raw));
+                vec![next.map_or(done(status::NOT_FOUND, 0), |tenant| self.tenant(tenant))]
+            }
+            ControlRequest::SetQuota { tenant, quota } => {
+                self.quotas.insert(tenant.raw(), quota);
+                vec![done(self.quota_status, 0)]
             }
             ControlRequest::Pause { .. }
             | ControlRequest::Resume { .. }

@@ -363,6 +363,71 @@ fn one_that_nobody_could_wake_is_not_created() {
 }
 
 #[test]
+fn tenants_are_listed_and_get_quotas() {
+    let (mut core, mut session) = (Core::default(), Session::new(4));
+    assert_eq!(run(&mut session, &mut core, "tenants"), ["done tenants"]);
+    assert_eq!(run(&mut session, &mut core, "tenants red vms=3"), ["done tenants"]);
+    assert_eq!(run(&mut session, &mut core, "tenants b memory=64KiB"), ["done tenants"]);
+    assert_eq!(run(&mut session, &mut core, "tenants b vms=0"), ["done tenants"]);
+    assert_eq!(
+        run(&mut session, &mut core, "create httpd tenant=red limit=1MiB").last().map(String::as_str),
+        Some("done create")
+    );
+    let listed = [
+        "tenant name=b vms=0 limit_frames=0 vms_quota=0 frames_quota=16 refused=2",
+        "tenant name=red vms=1 limit_frames=256 vms_quota=3 frames_quota=unlimited refused=2",
+        "done tenants",
+    ];
+    assert_eq!(run(&mut session, &mut core, "tenants"), listed);
+    core.quota_status = status::TENANTS_TAKEN;
+    let taken = "error tenants: 256 tenants have VMs or quotas, and this is another one; end the VMs of one and take its quota away, or name one that is there: \"tenants\" lists them";
+    assert_eq!(run(&mut session, &mut core, "tenants c vms=1"), [taken]);
+    let wrong = "error tenants: wrong arguments; write \"tenants [NAME vms=N memory=SIZE]\"";
+    assert_eq!(run(&mut session, &mut core, "tenants c vms=one"), [wrong]);
+}
+
+#[test]
+fn who_is_over_the_quota_of_a_tenant_is_told_which_and_what_to_do() {
+    let (mut core, mut session) = (Core::default(), Session::new(4));
+    run(&mut session, &mut core, "tenants blue vms=1 memory=2MiB");
+    assert_eq!(
+        run(&mut session, &mut core, "create httpd tenant=blue limit=3MiB"),
+        [
+            "error create: with this one the VMs of the tenant blue could hold 3072KiB, and their quota is 2048KiB; say a smaller limit=, end one of them, or write \"tenants blue memory=3072KiB\""
+        ]
+    );
+    run(&mut session, &mut core, "create httpd tenant=blue limit=1MiB");
+    assert_eq!(
+        run(&mut session, &mut core, "create httpd tenant=blue limit=1MiB"),
+        [
+            "error create: the tenant blue may have no more VMs: its quota is 1, and 1 live; end one of them, or write \"tenants blue vms=2\""
+        ]
+    );
+    assert_eq!((core.created.len(), core.vms.len()), (1, 1));
+    run(&mut session, &mut core, "tenants blue vms=2");
+    assert_eq!(
+        run(&mut session, &mut core, "create httpd tenant=blue limit=1MiB").last().map(String::as_str),
+        Some("done create")
+    );
+}
+
+#[test]
+fn a_list_of_tenants_that_leads_nowhere_ends() {
+    let tenant = Tenant::new("blue").expect("a name");
+    for number in [0, 3, u32::MAX] {
+        let (mut core, mut session) = (Core::default(), Session::new(40));
+        session.line("tenants", &mut core);
+        let mut asked = 0;
+        while let Some(message) = core.requests.pop_front() {
+            asked += 1;
+            let reply = ControlReply::Tenant { number, tenant, vms: 0, frames: 0, quota: Quota::NONE, refused: 0 };
+            session.reply(&Message { id: message.id, ..Message::from(reply) }, &mut core);
+        }
+        assert!(!session.busy() && asked <= LIVE_TENANTS, "{number}: {asked}");
+    }
+}
+
+#[test]
 fn help_and_mistakes() {
     let help = fresh("help", &[]);
     assert_eq!(help.len(), HELP.len() + 1);

@@ -3,6 +3,7 @@
 use crate::command::Command;
 use abi::disk::DiskRequest;
 use abi::limits::Name;
+use abi::quota::Beyond;
 
 /// How far the command has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub(crate) enum Step {
     ImageArguments,
     /// The disk component is being asked.
     Disks(Walk),
+    /// The core has refused a VM with this status because of its tenant, which is being asked about.
+    Refused(u32, Beyond),
     /// The last request has been sent.
     Last,
 }

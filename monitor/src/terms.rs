@@ -84,7 +84,7 @@ fn bytes(value: &str) -> Option<u32> {
 }
 
 /// A number of bytes.
-fn long(value: &str) -> Option<u64> {
+pub(crate) fn long(value: &str) -> Option<u64> {
     let digits = value.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = value.split_at(digits);
     let shift = match unit {

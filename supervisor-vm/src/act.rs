@@ -5,19 +5,22 @@ use crate::names::{Named, parse_id};
 use crate::node::{Node, living};
 use crate::refusal::{running, said};
 use crate::shown::shown;
-use crate::{audit, images, list, show, tokens};
+use crate::{audit, images, list, show, tenants, tokens};
 use abi::control::{ControlReply, ControlRequest, status};
 use abi::limits::PAGE_SIZE;
 use abi::terms::Terms;
 use abi::vm::VmId;
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use chacha20::rand_core::Rng;
+use core::future::ready;
+use core::pin::Pin;
 use ilwaco::control::{Control, Error};
 use ilwaco::time::{Duration, Instant, sleep, unix_millis};
 
-/// How long a VM may take to come to where it can be paused.
+/// How long a VM may take to come to where it can be paused, or to be taken apart.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What a command says.
@@ -59,58 +62,69 @@ async fn carry_out(node: &Node, command: Command) -> Result<Said, String> {
     plain(node, command).await.map(Said::from)
 }
 
-/// Carries out a command about which nothing is to be said beside what was asked for.
-async fn plain(node: &Node, command: Command) -> Result<String, String> {
+/// A command that is being carried out.
+type Doing<'n> = Pin<Box<dyn Future<Output = Result<String, String>> + 'n>>;
+
+/// Carries out a command about which nothing is to be said beside what was asked for. Each is behind a pointer, so that the stack holds what one takes,
+/// and not what all take together.
+fn plain(node: &Node, command: Command) -> Doing<'_> {
     match command {
-        Command::Help => Ok(HELP.to_string()),
-        Command::Audit => {
+        Command::Help => Box::pin(ready(Ok(HELP.to_string()))),
+        Command::Audit => Box::pin(async move {
             audit::note_ended(node).await.map_err(said)?;
             Ok(node.audit.borrow().export())
+        }),
+        Command::VmList { query, json, .. } => Box::pin(async move { list::count(node, &query, json).await }),
+        Command::VmShow { vm, json } => Box::pin(async move { list::vm(node, &vm, json).await }),
+        Command::VmCreate { name, image, terms, args } => {
+            Box::pin(async move { create(node, &name, &image, terms, args).await })
         }
-        Command::VmList { query, json, .. } => list::count(node, &query, json).await,
-        Command::VmShow { vm, json } => list::vm(node, &vm, json).await,
-        Command::VmCreate { name, image, terms, args } => create(node, &name, &image, terms, args).await,
-        Command::VmStart { name } => start(node, &name).await,
-        Command::VmPause { vm } => pause(node, &vm).await,
-        Command::VmResume { vm } => {
+        Command::VmStart { name } => Box::pin(async move { start(node, &name).await }),
+        Command::VmPause { vm } => Box::pin(async move { pause(node, &vm).await }),
+        Command::VmResume { vm } => Box::pin(async move {
             let id = running(node, &vm)?;
             end(node, id, ControlRequest::Resume { vm: id }, &vm).await?;
             Ok(format!("{} goes on\n", shown(&vm)))
-        }
-        Command::VmStop { vm } => {
+        }),
+        Command::VmStop { vm } => Box::pin(async move {
             let id = running(node, &vm)?;
             end(node, id, ControlRequest::Shutdown { vm: id }, &vm).await?;
             Ok(format!("{} is asked to end itself\n", shown(&vm)))
-        }
-        Command::VmKill { vm } => {
+        }),
+        Command::VmKill { vm } => Box::pin(async move {
             let id = running(node, &vm)?;
             end(node, id, ControlRequest::Destroy { vm: id }, &vm).await?;
+            gone(node, id).await;
             Ok(format!("{} is ended\n", shown(&vm)))
-        }
-        Command::VmDestroy { vm } => destroy(node, &vm).await,
-        Command::ComponentList { json } => show::components(node, json).await,
-        Command::ComponentRestart { name } => restart(node, &name).await,
+        }),
+        Command::VmDestroy { vm } => Box::pin(async move { destroy(node, &vm).await }),
+        Command::ComponentList { json } => Box::pin(show::components(node, json)),
+        Command::ComponentRestart { name } => Box::pin(async move { restart(node, &name).await }),
         Command::FleetApply { .. } => {
-            Err("the file comes on standard input, and nothing else with it: ssh ... fleet apply < vms.toml"
-                .to_string())
+            refuse("the file comes on standard input, and nothing else with it: ssh ... fleet apply < vms.toml")
         }
-        Command::TokenNew { name, json } => token(node, &name, json),
-        Command::TokenList { json } => show::tokens(node, json),
+        Command::TokenNew { name, json } => Box::pin(ready(token(node, &name, json))),
+        Command::TokenList { json } => Box::pin(ready(show::tokens(node, json))),
         Command::TokenRm { name } => {
-            if !node.tokens.borrow_mut().remove(&name) {
-                return Err(format!("there is no token `{}`: `token list` shows all", shown(&name)));
-            }
-            Ok(format!("{name} is no token any more\n"))
+            let removed = node.tokens.borrow_mut().remove(&name);
+            let none = || format!("there is no token `{}`: `token list` shows all", shown(&name));
+            Box::pin(ready(if removed { Ok(format!("{name} is no token any more\n")) } else { Err(none()) }))
         }
-        Command::ImageList { json } => images::list(node, json).await,
-        Command::ImageShow { name, json } => images::show(node, &name, json).await,
-        Command::ImageRm { name } => images::remove(node, &name).await,
+        Command::ImageList { json } => Box::pin(images::list(node, json)),
+        Command::ImageShow { name, json } => Box::pin(async move { images::show(node, &name, json).await }),
+        Command::ImageRm { name } => Box::pin(async move { images::remove(node, &name).await }),
         Command::ImagePut { .. } => {
-            Err("the image comes on standard input, and nothing else with it: ssh ... image put NAME < FILE"
-                .to_string())
+            refuse("the image comes on standard input, and nothing else with it: ssh ... image put NAME < FILE")
         }
-        Command::NodeShow { json } => show::node(node, json).await,
+        Command::TenantList { json } => Box::pin(tenants::list(node, json)),
+        Command::TenantShow { tenant, json } => Box::pin(tenants::show(node, tenant, json)),
+        Command::TenantSet { tenant, change } => Box::pin(tenants::set(node, tenant, change)),
+        Command::NodeShow { json } => Box::pin(show::node(node, json)),
     }
+}
+
+fn refuse(why: &str) -> Doing<'static> {
+    Box::pin(ready(Err(why.to_string())))
 }
 
 async fn create(node: &Node, name: &str, image: &str, terms: Terms, args: String) -> Result<String, String> {
@@ -150,7 +164,11 @@ async fn start(node: &Node, name: &str) -> Result<String, String> {
     if !matches!(image, ControlReply::Image { name, .. } if name.as_str() == node.image_name(named.image)) {
         return Err(format!("the image of {name} is gone: `vm destroy {name}`, and create it of another one"));
     }
-    let id = control.create(named.image, named.args.as_bytes(), named.terms).await.map_err(|error| match error {
+    let created = control.create(named.image, named.args.as_bytes(), named.terms).await;
+    if let Err(Error::Quota(status, beyond)) = created {
+        return Err(format!("{name} does not start: {}", tenants::refused(&mut control, status, beyond).await));
+    }
+    let id = created.map_err(|error| match error {
         Error::Refused(status::NOT_FOUND) => format!("the image of {name} is gone: `image list` shows all"),
         Error::Refused(status::BAD_CLAIM) if named.terms.claim.limit != 0 => {
             format!("{name} does not start with so little: `vm destroy` it, and create it with more --memory")
@@ -203,6 +221,18 @@ async fn change(node: &Node, id: VmId, request: ControlRequest, vm: &str) -> Res
     asked(&mut control, request).await
 }
 
+/// Waits a moment until a VM that was ended is taken apart: what it had is its tenant's and others' then.
+async fn gone(node: &Node, id: VmId) {
+    let at_most = Instant::now() + PATIENCE;
+    loop {
+        let reply = node.ask(ControlRequest::Vm { slot: id.slot }, drop).await;
+        if !matches!(reply, Ok(ControlReply::Vm { vm, .. }) if vm == id) || Instant::now() >= at_most {
+            return;
+        }
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
 /// Asks what is answered by a status alone.
 async fn asked(control: &mut Control, request: ControlRequest) -> Result<u32, String> {
     match control.ask(request, drop).await.map_err(said)? {
@@ -222,6 +252,7 @@ async fn destroy(node: &Node, vm: &str) -> Result<String, String> {
     if parse_id(vm).is_some() {
         let id = running(node, vm)?;
         end(node, id, ControlRequest::Destroy { vm: id }, vm).await?;
+        gone(node, id).await;
         let mut names = node.names.borrow_mut();
         if let Some(name) = names.of(id).map(ToString::to_string) {
             names.remove(&name);
@@ -232,12 +263,19 @@ async fn destroy(node: &Node, vm: &str) -> Result<String, String> {
     let Some(named) = node.names.borrow().get(vm).cloned() else {
         return Err(format!("there is no VM `{}`: `vm list` shows all", shown(vm)));
     };
+    let mut ended = None;
     if let Some(id) = named.vm
         && living(&mut control, id).await.map_err(said)?.is_some()
     {
         done(&mut control, ControlRequest::Destroy { vm: id }).await?;
+        ended = Some(id);
     }
+    // Before anybody else can start it.
     node.names.borrow_mut().remove(vm);
+    drop(control);
+    if let Some(id) = ended {
+        gone(node, id).await;
+    }
     Ok(format!("{vm} is destroyed\n"))
 }
 

@@ -8,7 +8,10 @@ use crate::names::{is_name, parse_id};
 use crate::node::{Node, living};
 use crate::reply::{NOTHING, Reply};
 use crate::shown::shown;
+use crate::tenants;
 use crate::wanted::Order;
+use abi::quota::Change;
+use abi::tenant::Tenant;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -27,6 +30,8 @@ pub enum Route {
     PutImage(String),
     /// An image to be forgotten.
     RmImage(String),
+    /// What a tenant may have, which the body says.
+    SetQuota(Tenant),
     /// Only these methods are served there.
     Wrong(&'static str),
 }
@@ -61,6 +66,14 @@ struct NewVm {
     args: Option<String>,
 }
 
+/// What the VMs of a tenant may take together, as a body says it: without a limit where it says nothing.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewQuota {
+    vms: Option<u32>,
+    memory: Option<String>,
+}
+
 /// What is to be done by this method with this path; `None` for one that changes nothing, or that there is not.
 pub fn route(method: &str, path: &str) -> Option<Route> {
     let parts: Vec<&str> = path.strip_prefix('/')?.split('/').collect();
@@ -73,11 +86,13 @@ pub fn route(method: &str, path: &str) -> Option<Route> {
         };
     }
     let (allowed, found) = match parts[..] {
+        ["tenants"] => ("GET, HEAD", Route::Wrong("GET, HEAD")),
+        ["tenants", name] => ("GET, HEAD, PUT", Route::SetQuota(Tenant::new(name)?)),
         ["vms"] => ("GET, HEAD, POST", Route::Create),
         ["vms", vm] if is_vm(vm) => ("GET, HEAD, DELETE", Route::Vm(vm.to_string(), Verb::Destroy)),
         ["vms", vm, verb] if is_vm(vm) => ("POST", Route::Vm(vm.to_string(), Verb::parse(verb)?)),
         ["components", name, "restart"] if is_name(name) => ("POST", Route::Restart(name.to_string())),
-        ["" | "metrics" | "vms.json" | "images.json" | "components.json" | "node.json"] => {
+        ["" | "metrics" | "vms.json" | "images.json" | "tenants.json" | "components.json" | "node.json"] => {
             ("GET, HEAD", Route::Wrong("GET, HEAD"))
         }
         _ => return None,
@@ -154,6 +169,18 @@ pub async fn serve(node: &Node, who: &str, route: Route, body: &[u8]) -> Reply {
                 Err(why) => Reply::refused("404 Not Found", &why),
             }
         }
+        Route::SetQuota(tenant) => {
+            let (text, change) = match new_quota(tenant, body) {
+                Ok(new) => new,
+                Err(why) => return Reply::refused("400 Bad Request", &why),
+            };
+            match act(node, who, &text, Command::TenantSet { tenant, change }).await {
+                Ok(_) => tenants::show(node, tenant, true)
+                    .await
+                    .map_or_else(|_| Reply::text(NOTHING, ""), |body| Reply::json("200 OK", body)),
+                Err(why) => Reply::refused("409 Conflict", &why),
+            }
+        }
         Route::RmImage(name) => {
             let text = format!("image rm {}", shown(&name));
             let command = Command::ImageRm { name: name.clone() };
@@ -208,6 +235,21 @@ fn new_vm(body: &[u8]) -> Result<(String, String, Command), String> {
     Ok((name.clone(), text, Command::VmCreate { name, image, terms, args }))
 }
 
+/// The quota that a body describes: the command that sets it, in words, and what changes.
+fn new_quota(tenant: Tenant, body: &[u8]) -> Result<(String, Change), String> {
+    let NewQuota { vms, memory } = serde_json::from_slice(body).map_err(|error| {
+        format!("that is no quota: {}; give {{\"vms\":3,\"memory\":\"64M\"}}", shown(&error.to_string()))
+    })?;
+    let mut change = Change::default();
+    let mut text = format!("tenant set {tenant}");
+    for (key, value) in tenants::KEYS.into_iter().zip([vms.map(|vms| vms.to_string()), memory]) {
+        let value = value.unwrap_or_else(|| tenants::UNLIMITED.to_string());
+        tenants::take(&mut change, key, &value).map_err(|takes| format!("{key} {}: give {takes}", shown(&value)))?;
+        text.push_str(&format!(" --{key} {value}"));
+    }
+    Ok((text, change))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -230,6 +272,11 @@ mod tests {
         assert_eq!(route("DELETE", "/images/shop"), Some(Route::RmImage("shop".into())));
         assert_eq!(route("POST", "/images/shop"), Some(Route::Wrong("GET, HEAD, PUT, DELETE")));
         assert_eq!((route("GET", "/images/shop"), route("PUT", "/images/a/b")), (None, None));
+        let blue = Tenant::new("blue").expect("a name");
+        assert_eq!(route("PUT", "/tenants/blue"), Some(Route::SetQuota(blue)));
+        assert_eq!(route("DELETE", "/tenants/blue"), Some(Route::Wrong("GET, HEAD, PUT")));
+        assert_eq!(route("PUT", "/tenants.json"), Some(Route::Wrong("GET, HEAD")));
+        assert_eq!((route("GET", "/tenants/blue"), route("PUT", "/tenants/Blue")), (None, None));
         assert_eq!(route("POST", "/metrics"), Some(Route::Wrong("GET, HEAD")));
         assert_eq!(route("POST", "/components/sched/restart"), Some(Route::Restart("sched".into())));
         for (method, path) in [
@@ -258,6 +305,35 @@ mod tests {
     }
 
     #[test]
+    fn a_body_is_the_whole_quota() {
+        let blue = Tenant::new("blue").expect("a name");
+        for (body, says) in [
+            (r#"{"vms":3,"memory":"64M"}"#, "tenant set blue --vms 3 --memory 64M"),
+            (r#"{"memory":"8K"}"#, "tenant set blue --vms unlimited --memory 8K"),
+            (r#"{"vms":null}"#, "tenant set blue --vms unlimited --memory unlimited"),
+        ] {
+            let (text, change) = new_quota(blue, body.as_bytes()).expect(body);
+            assert_eq!(text, says);
+            let command = Command::TenantSet { tenant: blue, change };
+            assert_eq!(
+                parse(&text),
+                Ok(alloc::vec![(text.clone(), command)]),
+                "what is written down can be said again"
+            );
+        }
+        for (body, says) in [
+            ("", "that is no quota: EOF"),
+            (r#"{"frames":1}"#, "unknown field `frames`"),
+            (r#"{"vms":-1}"#, "that is no quota"),
+            (r#"{"vms":4294967295}"#, "vms 4294967295: give a number of VMs"),
+            (r#"{"memory":"\u001b[2J"}"#, "memory ?[2J: give bytes"),
+        ] {
+            let error = new_quota(blue, body.as_bytes()).expect_err(body);
+            assert!(error.contains(says) && !error.chars().any(char::is_control), "{body}: {error}");
+        }
+    }
+
+    #[test]
     fn what_is_no_vm_is_told() {
         for (body, says) in [
             ("", "that is no VM: EOF while parsing"),
@@ -279,6 +355,7 @@ mod tests {
         #[test]
         fn no_body_is_too_strange(bytes in prop::collection::vec(any::<u8>(), 0..100), method in "\\PC{0,8}", path in "/(vms|components|/|a|vm1.1|start|restart){0,6}") {
             let _ = new_vm(&bytes);
+            let _ = new_quota(Tenant::UNSAID, &bytes);
             route(&method, &path);
         }
     }

@@ -3,7 +3,10 @@
 use crate::image_order::ImageOrder;
 use crate::query::Query;
 use crate::shown::shown;
+use crate::tenants;
 use crate::wanted::Wanted;
+use abi::quota::Change;
+use abi::tenant::Tenant;
 use abi::terms::Terms;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -12,7 +15,7 @@ use core::iter::Peekable;
 
 /// What `help` says.
 pub const HELP: &str = "\
-vm list [--state STATE] [--image IMAGE] [--name BEGINNING] [--after VM] [--limit N] [--count] [--json]
+vm list [--state STATE] [--image IMAGE] [--tenant TENANT] [--name BEGINNING] [--after VM] [--limit N] [--count] [--json]
                                            VMs that live, and those that have a name and were not started
 vm show VM [--json]                        one of them
 vm create NAME --image IMAGE [--memory SIZE] [--disk DISK[:ro]] [--weight N] [--tenant TENANT] [-- ARGUMENT...]
@@ -32,6 +35,10 @@ image show IMAGE [--json]                  one of them
 image put IMAGE [--memory SIZE] [--sha256 DIGEST] [-- ARGUMENT...]
                                            take the program on standard input as an image
 image rm IMAGE                             forget one that was put, when no VM is made of it
+tenant list [--json]                       tenants, what their VMs are and may hold, and their quotas
+tenant show TENANT [--json]                one of them
+tenant set TENANT [--vms N|unlimited] [--memory SIZE|unlimited]
+                                           what its VMs may be and hold together from now on
 node show [--json]                         the machine
 token new NAME [--json]                    a token with which a program may do all this over HTTP; it is shown once
 token list [--json]                        the tokens there are
@@ -78,6 +85,12 @@ pub enum Command {
     ImagePut { order: ImageOrder },
     /// `image rm`.
     ImageRm { name: String },
+    /// `tenant list`.
+    TenantList { json: bool },
+    /// `tenant show`.
+    TenantShow { tenant: Tenant, json: bool },
+    /// `tenant set`.
+    TenantSet { tenant: Tenant, change: Change },
     /// `node show`.
     NodeShow { json: bool },
     /// `token new`.
@@ -104,6 +117,8 @@ impl Command {
             | Command::ImageList { .. }
             | Command::ImageShow { .. }
             | Command::ImagePut { .. }
+            | Command::TenantList { .. }
+            | Command::TenantShow { .. }
             | Command::NodeShow { .. }
             | Command::TokenList { .. }
             | Command::Audit
@@ -117,6 +132,7 @@ impl Command {
             | Command::VmDestroy { .. }
             | Command::ComponentRestart { .. }
             | Command::ImageRm { .. }
+            | Command::TenantSet { .. }
             | Command::TokenNew { .. }
             | Command::TokenRm { .. } => true,
         }
@@ -182,6 +198,12 @@ fn one(words: &[&str]) -> Result<Command, String> {
         }
         ("token", "list") => json(words, |json| Command::TokenList { json }),
         ("token", "rm") => alone(words, "token rm NAME", |name| Command::TokenRm { name }),
+        ("tenant", "list") => json(words, |json| Command::TenantList { json }),
+        ("tenant", "show") => {
+            let tenant = tenants::parse(&operand(&mut words, "tenant show TENANT")?)?;
+            json(words, |json| Command::TenantShow { tenant, json })
+        }
+        ("tenant", "set") => quota(words),
         ("node", "show") => json(words, |json| Command::NodeShow { json }),
         _ => Err(format!("there is no command `{} {}`: `help` shows all", shown(noun), shown(verb))),
     }
@@ -207,8 +229,7 @@ fn fleet(words: Words) -> Result<Command, String> {
 }
 
 fn list(mut words: Words) -> Result<Command, String> {
-    const USAGE: &str =
-        "vm list [--state STATE] [--image IMAGE] [--name BEGINNING] [--after VM] [--limit N] [--count] [--json]";
+    const USAGE: &str = "vm list [--state STATE] [--image IMAGE] [--tenant TENANT] [--name BEGINNING] [--after VM] [--limit N] [--count] [--json]";
     let (mut query, mut count, mut json) = (Query::default(), false, false);
     while let Some(option) = words.next() {
         let Some(key) = option.strip_prefix("--").filter(|key| !key.is_empty()) else {
@@ -244,6 +265,23 @@ fn create(mut words: Words) -> Result<Command, String> {
     let image = image.ok_or_else(|| format!("of which image? {USAGE}"))?;
     let args: Vec<&str> = words.skip(1).collect();
     Ok(Command::VmCreate { name, image, terms, args: args.join(" ") })
+}
+
+fn quota(mut words: Words) -> Result<Command, String> {
+    const USAGE: &str = "tenant set TENANT [--vms N|unlimited] [--memory SIZE|unlimited]";
+    let tenant = tenants::parse(&operand(&mut words, USAGE)?)?;
+    let mut change = Change::default();
+    while let Some(option) = words.next() {
+        let Some(key) = option.strip_prefix("--").filter(|key| tenants::KEYS.contains(key)) else {
+            return Err(format!("`{}` makes no sense here: {USAGE}", shown(option)));
+        };
+        let value = words.next().ok_or_else(|| format!("{option} has no value: {USAGE}"))?;
+        tenants::take(&mut change, key, value).map_err(|takes| format!("{option} {}: give {takes}", shown(value)))?;
+    }
+    if change == Change::default() {
+        return Err(format!("what of its quota? {USAGE}"));
+    }
+    Ok(Command::TenantSet { tenant, change })
 }
 
 fn put(mut words: Words) -> Result<Command, String> {
@@ -291,7 +329,6 @@ fn end(command: Command, mut words: Words) -> Result<Command, String> {
 mod tests {
     use super::*;
     use abi::attachment::Attachment;
-    use abi::tenant::Tenant;
     use proptest::prelude::*;
 
     fn good(line: &str) -> Command {
@@ -330,10 +367,26 @@ mod tests {
     }
 
     #[test]
+    fn quotas_are_said_by_parts() {
+        let tenant = Tenant::new("blue").expect("a name");
+        for (words, vms, frames) in [
+            ("--vms 3", Some(3), None),
+            ("--memory 64M --vms 0", Some(0), Some(16_384)),
+            ("--vms unlimited --memory unlimited", Some(u32::MAX), Some(u64::MAX)),
+            ("--memory 0", None, Some(0)),
+        ] {
+            let expected = Command::TenantSet { tenant, change: Change { vms, frames } };
+            assert_eq!(good(&format!("tenant set blue {words}")), expected);
+        }
+        assert_eq!(good("tenant show blue --json"), Command::TenantShow { tenant, json: true });
+    }
+
+    #[test]
     fn lists_are_asked_for_in_any_order_of_words() {
-        let line = "vm list --json --limit 5 --count --state idle --image httpd --name web- --after vm7.1";
+        let line =
+            "vm list --json --limit 5 --count --state idle --image httpd --tenant blue --name web- --after vm7.1";
         let Command::VmList { query, count: true, json: true } = good(line) else { panic!("{line}") };
-        assert_eq!(Ok(query), Query::of_address("limit=5&state=idle&image=httpd&name=web-&after=vm7.1"));
+        assert_eq!(Ok(query), Query::of_address("limit=5&state=idle&image=httpd&tenant=blue&name=web-&after=vm7.1"));
     }
 
     #[test]
@@ -359,6 +412,17 @@ mod tests {
             ("vm list --limit 5000", "--limit 5000: give a number from 1 to 1000"),
             ("vm list --state asleep", "--state asleep: give a state"),
             ("fleet apply all", "`all` makes no sense here: fleet apply [--dry-run]"),
+            ("tenant set blue", "what of its quota?"),
+            ("tenant set Blue --vms 1", "`Blue` is no tenant's name: take 1 to 6"),
+            ("tenant set --vms 1", "something is missing: tenant set TENANT"),
+            ("tenant set blue --vms -1", "--vms -1: give a number of VMs, or unlimited"),
+            (
+                "tenant set blue --memory 5000",
+                "--memory 5000: give bytes, as 64M or 512K, whole pages of 4 KiB, or unlimited",
+            ),
+            ("tenant set blue --disk 1", "`--disk` makes no sense here: tenant set"),
+            ("tenant show", "something is missing: tenant show TENANT"),
+            ("tenant", "`tenant` alone"),
             ("vm pause", "something is missing: vm pause VM"),
             ("image put", "something is missing: image put IMAGE"),
             ("image put Web", "`Web` is no name of an image: take 1 to 16"),

@@ -7,7 +7,7 @@ use crate::query::Query;
 use crate::reply::{JSON, Reply};
 use crate::request::{Asked, BODY, Body, HEAD, Head, parse};
 use crate::shown::shown;
-use crate::{api, audit, images, list, metrics, show};
+use crate::{api, audit, images, list, metrics, show, tenants};
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::String;
@@ -206,6 +206,7 @@ async fn document(node: &Node, path: &str, query: &str) -> Reply {
     let (kind, body) = match path {
         "/metrics" => (METRICS, metrics::page(node).await),
         "/vms" | "/vms.json" => return vms(node, query).await,
+        "/tenants" | "/tenants.json" => (JSON, tenants::list(node, true).await),
         "/images.json" => (JSON, images::list(node, true).await),
         "/components.json" => (JSON, show::components(node, true).await),
         "/node.json" => (JSON, show::node(node, true).await),
@@ -218,9 +219,10 @@ async fn document(node: &Node, path: &str, query: &str) -> Reply {
             };
         }
         path => {
-            let found = match (path.strip_prefix("/vms/"), path.strip_prefix("/images/")) {
-                (Some(vm), _) => list::vm(node, vm, true).await,
-                (_, Some(image)) => images::show(node, image, true).await,
+            let found = match path.strip_prefix('/').and_then(|path| path.split_once('/')) {
+                Some(("vms", vm)) => list::vm(node, vm, true).await,
+                Some(("images", image)) => images::show(node, image, true).await,
+                Some(("tenants", tenant)) => tenants::named(node, tenant).await,
                 _ => return nothing_there(),
             };
             return found.map_or_else(|why| Reply::refused("404 Not Found", &why), |body| Reply::json("200 OK", body));

@@ -41,6 +41,7 @@ pub mod show;
 pub mod shown;
 pub mod ssh;
 pub mod stream;
+pub mod tenants;
 pub mod tokens;
 pub mod wanted;
 

@@ -7,7 +7,10 @@ use crate::query::{Query, STOPPED};
 use crate::refusal::{running, said};
 use crate::show::{as_json, milliseconds};
 use crate::shown::shown;
+use abi::control::{ControlReply, ControlRequest};
 use abi::limits::PAGE_SIZE;
+use abi::tenant::Tenant;
+use abi::vm::VmId;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -26,6 +29,9 @@ pub struct ShownVm {
     memory_bytes: u64,
     limit_bytes: Option<u64>,
     ran_ms: u64,
+    /// Whose it is, where that was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tenant: Option<String>,
 }
 
 /// Some VMs.
@@ -53,6 +59,7 @@ impl ShownVm {
             memory_bytes: vm.frames * PAGE_SIZE,
             limit_bytes: limit_bytes(vm.limit),
             ran_ms: milliseconds(vm.ran_ticks),
+            tenant: None,
         }
     }
 
@@ -66,6 +73,7 @@ impl ShownVm {
             memory_bytes: 0,
             limit_bytes: limit_bytes(named.terms.claim.limit),
             ran_ms: 0,
+            tenant: said_of(named.terms.tenant),
         }
     }
 
@@ -83,9 +91,20 @@ async fn walk(node: &Node, query: &Query, mut each: impl FnMut(ShownVm) -> bool)
     if let Some(mut from) = query.first_slot() {
         while let Some(vm) = node.next_vm(from).await.map_err(said)? {
             from = vm.id.slot.number().saturating_add(1);
-            let names = node.names.borrow();
-            let name = names.of(vm.id);
-            if query.takes(&vm, &node.image_name(vm.image), name) && !each(ShownVm::of(node, &vm, name)) {
+            let shown = {
+                let names = node.names.borrow();
+                let name = names.of(vm.id);
+                query.takes(&vm, &node.image_name(vm.image), name).then(|| ShownVm::of(node, &vm, name))
+            };
+            let Some(mut shown) = shown else { continue };
+            // Whose it is costs a question more.
+            if let Some(wanted) = query.tenant {
+                match tenant_of(node, vm.id).await? {
+                    Some(tenant) if tenant == wanted => shown.tenant = said_of(tenant),
+                    _ => continue,
+                }
+            }
+            if !each(shown) {
                 return Ok(());
             }
         }
@@ -98,12 +117,25 @@ async fn walk(node: &Node, query: &Query, mut each: impl FnMut(ShownVm) -> bool)
         else {
             return Ok(());
         };
-        let wanted = query.takes_stopped(&node.image_name(named.image), &name);
+        let wanted = query.takes_stopped(&node.image_name(named.image), &name, named.terms.tenant);
         if wanted && !runs(node, &named).await? && !each(ShownVm::stopped(node, &name, &named)) {
             return Ok(());
         }
         last = name;
     }
+}
+
+/// Whose a VM is, if it still lives.
+async fn tenant_of(node: &Node, id: VmId) -> Result<Option<Tenant>, String> {
+    match node.ask(ControlRequest::Share { slot: id.slot }, drop).await.map_err(said)? {
+        ControlReply::Share { vm, tenant, .. } if vm == id => Ok(Some(tenant)),
+        _ => Ok(None),
+    }
+}
+
+/// A tenant's name, if it has one.
+fn said_of(tenant: Tenant) -> Option<String> {
+    (!tenant.is_unsaid()).then(|| tenant.to_string())
 }
 
 /// Whether the VM that was started last under a name still lives.
@@ -181,7 +213,10 @@ pub async fn vm(node: &Node, vm: &str, json: bool) -> Result<String, String> {
         None => None,
     };
     let found = match (lives, named) {
-        (Some(found), _) => ShownVm::of(node, &found, node.names.borrow().of(found.id)),
+        (Some(found), _) => {
+            let tenant = tenant_of(node, found.id).await?.and_then(said_of);
+            ShownVm { tenant, ..ShownVm::of(node, &found, node.names.borrow().of(found.id)) }
+        }
         (None, Some(named)) => ShownVm::stopped(node, vm, &named),
         (None, None) => return Err(format!("{} does not run (any more): `vm list` shows what does", shown(vm))),
     };
@@ -197,6 +232,7 @@ pub async fn vm(node: &Node, vm: &str, json: bool) -> Result<String, String> {
         ("address", found.address.clone()),
         ("memory", Some(format!("{} KiB", found.memory_bytes / 1024))),
         ("limit", found.limit_bytes.map(|bytes| format!("{} KiB", bytes / 1024))),
+        ("tenant", found.tenant.clone()),
         ("ran", Some(format!("{} ms", found.ran_ms))),
     ] {
         let _ = writeln!(text, "{key:<8} {}", value.as_deref().unwrap_or("-"));

@@ -4,6 +4,7 @@ use crate::charges::{self, Bills};
 use crate::exposition::{Page, label, seconds};
 use crate::node::Node;
 use crate::refusal::said;
+use crate::tenants;
 use abi::control::{ControlReply, ControlRequest};
 use abi::limits::PAGE_SIZE;
 use alloc::format;
@@ -22,6 +23,7 @@ pub async fn page(node: &Node) -> Result<String, String> {
     machine(node, &mut page).await?;
     charges::account(node, &mut page).await?;
     components(node, &mut page).await?;
+    tenants::figures(node, &mut page).await?;
     vms(node, &mut page).await?;
     Ok(page.into_text())
 }

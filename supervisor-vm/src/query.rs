@@ -3,6 +3,7 @@
 use crate::names::parse_id;
 use crate::node::Vm;
 use abi::control::vm_state;
+use abi::tenant::Tenant;
 use alloc::string::{String, ToString};
 
 /// VMs that one answer lists at most.
@@ -17,6 +18,8 @@ pub struct Query {
     pub state: Option<String>,
     /// Of this image.
     pub image: Option<String>,
+    /// Of this tenant.
+    pub tenant: Option<Tenant>,
     /// With a name that begins so.
     pub name: Option<String>,
     /// Behind this one: its id, or its name where it does not run.
@@ -27,13 +30,13 @@ pub struct Query {
 
 impl Default for Query {
     fn default() -> Query {
-        Query { state: None, image: None, name: None, after: None, limit: LIMIT }
+        Query { state: None, image: None, tenant: None, name: None, after: None, limit: LIMIT }
     }
 }
 
 impl Query {
     /// The words for its parts.
-    pub const KEYS: [&'static str; 5] = ["state", "image", "name", "after", "limit"];
+    pub const KEYS: [&'static str; 6] = ["state", "image", "tenant", "name", "after", "limit"];
 
     /// Takes one of its parts, by its word.
     ///
@@ -51,13 +54,16 @@ impl Query {
             }
             "state" => return Err("a state, as `vm list` shows it"),
             "image" => self.image = text,
+            "tenant" => {
+                self.tenant = Some(Tenant::new(value).ok_or("1 to 6 small letters, digits or dashes")?);
+            }
             "name" => self.name = text,
             "after" => self.after = text,
             "limit" => {
                 let limit = value.parse().ok().filter(|limit| (1..=LIMIT).contains(limit));
                 self.limit = limit.ok_or("a number from 1 to 1000")?;
             }
-            _ => return Err("state, image, name, after or limit"),
+            _ => return Err("state, image, tenant, name, after or limit"),
         }
         Ok(())
     }
@@ -84,15 +90,15 @@ impl Query {
         }
     }
 
-    /// Whether one that runs is asked for.
+    /// Whether one that runs is asked for, if it is of the tenant.
     pub fn takes(&self, vm: &Vm, image: &str, name: Option<&str>) -> bool {
         self.fits(vm.state_word(), image, name)
     }
 
-    /// Whether one that does not run is asked for.
-    pub fn takes_stopped(&self, image: &str, name: &str) -> bool {
+    /// Whether one that does not run, and of which its creator has said whose it is, is asked for.
+    pub fn takes_stopped(&self, image: &str, name: &str, tenant: Tenant) -> bool {
         let behind = self.first_slot().is_some() || self.after.as_deref().is_none_or(|after| name > after);
-        behind && self.fits(STOPPED, image, Some(name))
+        behind && self.tenant.is_none_or(|wanted| wanted == tenant) && self.fits(STOPPED, image, Some(name))
     }
 
     fn fits(&self, state: &str, image: &str, name: Option<&str>) -> bool {
@@ -117,9 +123,14 @@ mod tests {
         let all = query("state=out-disk&image=httpd&name=web-&after=vm7.1&limit=20");
         assert_eq!((all.limit, all.first_slot(), all.name.as_deref()), (20, Some(8), Some("web-")));
         assert_eq!(query("after=web-3").first_slot(), None);
-        for (wrong, key) in
-            [("limit=0", "limit"), ("limit=1001", "limit"), ("state=pooled", "state"), ("x=1", "x"), ("a", "a")]
-        {
+        for (wrong, key) in [
+            ("limit=0", "limit"),
+            ("limit=1001", "limit"),
+            ("state=pooled", "state"),
+            ("x=1", "x"),
+            ("a", "a"),
+            ("tenant=Blue", "tenant"),
+        ] {
             assert_eq!(Query::of_address(wrong).expect_err(wrong).0, key);
         }
     }
@@ -144,6 +155,7 @@ mod tests {
         ] {
             assert_eq!(query(text).takes(&vm, "a", Some("web-1")), fits, "{text}");
         }
+        let blue = Tenant::new("blue").expect("a name");
         assert!(!query("name=").takes(&vm, "a", None), "it has no name");
         for (text, fits) in [
             ("", true),
@@ -152,8 +164,10 @@ mod tests {
             ("after=a", true),
             ("state=stopped", true),
             ("state=idle", false),
+            ("tenant=blue", true),
+            ("tenant=red", false),
         ] {
-            assert_eq!(query(text).takes_stopped("a", "b"), fits, "{text}");
+            assert_eq!(query(text).takes_stopped("a", "b", blue), fits, "{text}");
         }
     }
 }

@@ -99,6 +99,11 @@ impl Order {
 
 /// The frames of so many bytes: whole ones, without which no VM starts.
 pub fn frames(size: &str) -> Option<u32> {
+    u32::try_from(pages(size)?).ok().filter(|&frames| frames >= RESERVE_LEAST)
+}
+
+/// The pages of so many bytes: whole ones.
+pub fn pages(size: &str) -> Option<u64> {
     let digits = size.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = size.split_at(digits);
     let shift = match unit {
@@ -109,7 +114,7 @@ pub fn frames(size: &str) -> Option<u32> {
         _ => return None,
     };
     let bytes = number.parse::<u64>().ok()?.checked_mul(1 << shift).filter(|bytes| bytes.is_multiple_of(PAGE_SIZE))?;
-    u32::try_from(bytes / PAGE_SIZE).ok().filter(|&frames| frames >= RESERVE_LEAST)
+    Some(bytes / PAGE_SIZE)
 }
 
 #[cfg(test)]

@@ -52,6 +52,9 @@ pub fn check(record: &BootRecord, given: &Given) -> Checked {
     for (number, image) in (0..).zip(record.images()) {
         check_image(record, number, image)?;
     }
+    for told in record.tenants() {
+        ensure(told.tenant().is_some(), Field::Tenant, told.tenant)?;
+    }
     check_options(record)
 }
 
@@ -71,6 +74,7 @@ fn check_counts(record: &BootRecord) -> Checked {
         (record.component_count, record.components.len()),
         (record.ring_count, record.rings.len()),
         (record.image_count, record.images.len()),
+        (record.tenant_count, record.tenants.len()),
     ] {
         ensure(count as usize <= most, Field::Count, count)?;
     }

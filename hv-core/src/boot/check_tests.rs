@@ -205,6 +205,22 @@ fn barriers_are_those_that_a_loader_can_have_made() {
 }
 
 #[test]
+fn quotas_are_those_of_tenants_with_names() {
+    for tenant in [0, 38, u32::MAX] {
+        let lie = |record: &mut BootRecord| {
+            record.tenant_count = 1;
+            record.tenants[0].tenant = tenant;
+        };
+        assert_eq!(refused(lie), (Field::Tenant, tenant.into()));
+    }
+    assert_eq!(refused(|record| record.tenant_count = 65).0, Field::Count);
+    let record = good();
+    record.tenant_count = 1;
+    record.tenants[0].tenant = 1;
+    assert_eq!(check(record, &GIVEN), Ok(()));
+}
+
+#[test]
 fn a_tenant_has_a_name() {
     for lie in [
         |record: &mut BootRecord| record.images[0].entry.tenant = 38,

@@ -46,6 +46,7 @@ pub enum Field {
     Device,
     Service,
     Barriers,
+    Tenant,
 }
 
 /// A field that is wrong, and what it holds.

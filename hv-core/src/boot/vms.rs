@@ -8,6 +8,7 @@ use crate::vm::Written;
 use abi::boot::{BootRecord, Extent, Vms, program};
 use abi::guest::BOOT_ARGS_MAX;
 use abi::record::{Cell, NONE, PIECE_BYTES, Record};
+use abi::terms::Terms;
 use zerocopy::FromBytes;
 
 /// The tables of VMs.
@@ -56,12 +57,14 @@ pub fn check(record: &BootRecord, records: &[Record], cells: &[Cell]) -> Checked
     let mut next = 0;
     for (slot, vm) in (0..written).zip(records) {
         let &Record { generation, image, share, claim, disk, args, .. } = vm;
+        let terms = Terms { share, claim, tenant: vm.tenant(), disk };
         // What is not looked at below is as nobody has touched it.
-        let fresh = generation != 0
-            && *vm == Record { generation, ..Record::written(image, share, claim, disk, vm.ipv4, args) };
+        let fresh = generation != 0 && *vm == Record { generation, ..Record::written(image, terms, vm.ipv4, args) };
         ensure(fresh && share.is_valid() && claim.is_valid() && disk.is_valid(), Field::VmRecord, slot)?;
         let of = record.images().get(image.index()).filter(|image| image.program.state == program::GOOD);
         ensure(of.is_some(), Field::VmImage, image.number())?;
+        // Boot asks for no VM in the name of another tenant than its image's.
+        ensure(of.is_some_and(|image| image.entry.tenant == vm.tenant), Field::VmRecord, slot)?;
         // One that starts with the first packet for it can be sent one.
         ensure(vm.ipv4 != 0 || !of.is_some_and(|image| image.entry.starts_lazily()), Field::VmRecord, slot)?;
         if args.first() != NONE {

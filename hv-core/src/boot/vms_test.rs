@@ -1,12 +1,15 @@
 use super::check;
 use crate::boot::check::{Field, Refused};
 use crate::boot::check_tests::good;
+use abi::attachment::Attachment;
 use abi::boot::{BootRecord, program};
 use abi::claim::Claim;
 use abi::guest::BOOT_ARGS_MAX;
 use abi::manifest::image_flags;
 use abi::record::{Args, Cell, NONE, PIECE_BYTES, Record, place};
 use abi::share::Share;
+use abi::tenant::Tenant;
+use abi::terms::Terms;
 use abi::vm::ImageId;
 
 /// What the loader leaves: three VMs, of which the second has no arguments, and the others those of two cells and one.
@@ -16,14 +19,17 @@ struct Written {
     cells: Vec<Cell>,
 }
 
-const CLAIM: Claim = Claim { reserve: 14, limit: 300 };
+const TERMS: Terms = Terms {
+    share: Share::DEFAULT,
+    claim: Claim { reserve: 14, limit: 300 },
+    tenant: Tenant::UNSAID,
+    disk: Attachment::NONE,
+};
 
 fn written() -> Written {
     let record = good();
     (record.vms.written, record.vms.written_cells) = (3, 3);
-    let vm = |args| {
-        Record::written(ImageId::new(0), Share::DEFAULT, CLAIM, abi::attachment::Attachment::NONE, 0x0a00_0210, args)
-    };
+    let vm = |args| Record::written(ImageId::new(0), TERMS, 0x0a00_0210, args);
     // What is behind says nothing.
     let noise = Record { place: place::ADMITTED, image: ImageId::new(99), ..Record::EMPTY };
     let records = vec![vm(Args::at(0)), vm(Args::EMPTY), vm(Args::at(2)), noise];
@@ -76,6 +82,22 @@ fn a_record_that_boot_does_not_write_is_refused() {
         for slot in [0, 1, 2] {
             assert_eq!(refused(|left| lie(&mut left.records[slot])), (Field::VmRecord, slot as u64));
         }
+    }
+}
+
+#[test]
+fn whose_it_is_its_image_says() {
+    let blue = Tenant::new("blue").expect("a name");
+    let mut left = written();
+    left.record.images[0].entry.tenant = blue.raw();
+    left.records.iter_mut().take(3).for_each(|vm| vm.tenant = blue.raw());
+    assert_eq!(check(left.record, &left.records, &left.cells), Ok(()));
+    for (image, vm) in [(blue.raw(), 0), (0, blue.raw()), (blue.raw(), blue.raw() + 1), (0, 38)] {
+        let lie = |left: &mut Written| {
+            left.record.images[0].entry.tenant = image;
+            left.records[0].tenant = vm;
+        };
+        assert_eq!(refused(lie), (Field::VmRecord, 0), "{image} {vm}");
     }
 }
 

@@ -11,10 +11,11 @@ use crate::log::{RateLimit, say};
 use crate::memory::{Frames, core_slice};
 use crate::service::{Swapped, Wakes, Windows};
 use crate::vm::{
-    Deaths, EMPTY_CELL, EMPTY_LINK, EMPTY_SEAT, EMPTY_WAKER, Images, Link, NEVER, Queues, Requested, Table, TimerCell,
-    Timers, Wakers,
+    Account, Deaths, EMPTY_ACCOUNT, EMPTY_CELL, EMPTY_LINK, EMPTY_SEAT, EMPTY_WAKER, Images, Link, NEVER, Queues,
+    Requested, Table, TimerCell, Timers, Wakers,
 };
 use abi::barriers::BarrierPlan;
+use abi::limits::LIVE_TENANTS;
 use abi::log::Record;
 use abi::service::Service;
 use backend::Backend;
@@ -24,7 +25,7 @@ const LOG_RATE: (u32, u32) = (20, 100);
 /// The same for hardware that fails.
 const HARDWARE_LOG_RATE: (u32, u32) = (1, 10);
 
-/// The tables that have an entry for each slot or seat.
+/// The tables that have an entry for each slot or seat, or for each tenant.
 pub struct Tables {
     contexts: &'static mut [u32],
     vms: VmTables,
@@ -34,6 +35,7 @@ pub struct Tables {
     wakers: &'static mut [u32],
     absent_timers: &'static mut [TimerCell],
     backlog: &'static mut [BacklogLink],
+    accounts: &'static mut [Account],
 }
 
 impl Tables {
@@ -49,6 +51,7 @@ impl Tables {
             wakers: core_slice(frames, seats, EMPTY_WAKER)?,
             absent_timers: core_slice(frames, slots, EMPTY_CELL)?,
             backlog: core_slice(frames, seats, EMPTY_BACKLOG)?,
+            accounts: core_slice(frames, LIVE_TENANTS, EMPTY_ACCOUNT)?,
         })
     }
 }
@@ -125,7 +128,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         };
         let VmTables { records, cells, written, .. } = tables.vms;
         Kernel {
-            vms: Table::new(tables.contexts, records, cells, tables.seats, written),
+            vms: Table::new(tables.contexts, records, cells, tables.seats, tables.accounts, written),
             cpu,
             requested: Requested::new(written.slots),
         }

@@ -101,6 +101,11 @@ fn load<B: Backend>(kernel: &mut Kernel<B, Hardware>, record: &BootRecord, space
     for image in record.images() {
         images.add(Image::new(image.entry, &image.program));
     }
+    for told in record.tenants() {
+        // The check has found the name good, and there are more accounts than those that boot can fill.
+        let set = told.tenant().is_some_and(|tenant| kernel.vms.tenants_mut().set(tenant, told.quota()));
+        debug_assert!(set);
+    }
 }
 
 /// Bytes of the pool for VMs that are out, where VMs with `wanted` frames of reserves are to live at once and so many frames are free. Where it is to have none, somebody keeps VMs

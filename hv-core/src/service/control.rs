@@ -5,7 +5,7 @@ use crate::board::Board;
 use crate::component::{BadPiece, Death, EndpointId, NoSwap, Unfit};
 use crate::kernel::{Cpu, Kernel};
 use crate::memory::{CLASSES, OwnerClass, PhysAddr, Reservation};
-use crate::service::Swapped;
+use crate::service::{Swapped, tenants};
 use crate::vm::{
     BootArgs, CreateError, Devices, End, IdentityError, METADATA_FRAMES, Memory, Order, Seed, State, StateError,
 };
@@ -16,7 +16,6 @@ use abi::end::EndReason;
 use abi::limits::{Name, PAGE_SHIFT};
 use abi::message::{BadMessage, Message};
 use abi::request_page::Piece;
-use abi::tenant::Tenant;
 use abi::vcpu::VcpuState;
 use abi::vm::{ImageId, Slot, VmId};
 use backend::{Backend, Vcpu};
@@ -51,6 +50,9 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             ControlRequest::NextVm { slot } => self.describe_next_vm(slot),
             ControlRequest::NextCharges { slot } => self.next_of(slot, Self::charges_of),
             ControlRequest::Account => self.cpu.account(),
+            ControlRequest::Tenant { tenant } => self.describe_tenant(tenant),
+            ControlRequest::NextTenant { number } => self.describe_next_tenant(number),
+            ControlRequest::SetQuota { tenant, quota } => self.set_quota(tenant, quota),
             ControlRequest::Component { index } => {
                 self.cpu.describe_component(index).unwrap_or(done(status::NOT_FOUND, 0))
             }
@@ -130,6 +132,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             Err(CreateError::NoAddress) => done(status::NO_ADDRESS, 0),
             Err(CreateError::BadShare) => done(status::BAD_REQUEST, 0),
             Err(CreateError::BadClaim) => done(status::BAD_CLAIM, 0),
+            Err(CreateError::OverQuota(why, beyond)) => done(tenants::status_of(why), beyond.raw()),
         }
     }
 
@@ -259,9 +262,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     }
 
     fn describe_share(&mut self, slot: Slot) -> Option<ControlReply> {
-        if let Some(Seed { id: vm, image, share, claim: Claim { reserve, limit }, tenant, .. }) = self.absent(slot) {
-            let of_image = self.cpu.images.get(image).map_or(Tenant::UNSAID, |image| image.entry.tenant());
-            return Some(ControlReply::Share { vm, share, reserve, limit, held: 0, tenant: tenant.or(of_image) });
+        if let Some(Seed { id: vm, share, claim: Claim { reserve, limit }, tenant, .. }) = self.absent(slot) {
+            return Some(ControlReply::Share { vm, share, reserve, limit, held: 0, tenant });
         }
         let vm = self.vms.get(slot)?;
         let reservation = vm.life.memory().map(Memory::reservation);

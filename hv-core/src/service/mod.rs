@@ -17,6 +17,7 @@ mod room;
 mod shared;
 mod swap;
 mod swapped;
+mod tenants;
 mod wakes;
 mod windows;
 

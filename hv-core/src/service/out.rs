@@ -61,7 +61,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     /// Tell the demultiplexer of a VM that is out.
     pub fn tell_out(&mut self, seed: &Seed) {
         let Some(net) = self.images.get(seed.image).map(|image| image.net) else { return };
-        let (node, tenant) = (self.node(), self.tenant_of(seed));
+        let (node, tenant) = (self.node(), seed.tenant);
         let event = NetEvent::Out { vm: seed.id, node, ipv4: seed.ipv4, ran: false, tenant };
         self.tell(net, &event.into(), true);
     }
@@ -96,8 +96,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         let Some(seed) = vms.out_in(slot).or_else(|| vms.waiting_in(slot)) else { return };
         let its = self.images.get(seed.image).is_some_and(|image| image.net == of);
         if its && vms.bundle(slot).is_some() {
-            let tenant = self.tenant_of(&seed);
-            self.tell_out_that_ran(of, seed.id, seed.image, seed.ipv4, tenant);
+            self.tell_out_that_ran(of, seed.id, seed.image, seed.ipv4, seed.tenant);
         } else if its && self.starts_lazily(&seed) {
             self.tell_out(&seed);
         }

@@ -296,7 +296,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
 
     /// A VM waits for admission, for which so many frames are to be kept.
     pub fn tell_arrived(&mut self, vms: &Table<B>, seed: &Seed, reserve: u32, now: bool) {
-        let (room, tenant) = (self.room(vms), self.tenant_of(seed));
+        let (room, tenant) = (self.room(vms), seed.tenant);
         let event = SchedEvent::Arrived { vm: seed.id, frames: reserve.into(), room, tenant };
         self.tell_scheduler(event, now);
     }

@@ -3,7 +3,7 @@
 use super::args::BootArgs;
 
 use super::seed::Seed;
-use super::{End, Memory, Queue, Registers, Table, Vm};
+use super::{End, Memory, NotCreated, OverQuota, Queue, Registers, Table, Vm};
 use crate::board::Board;
 use crate::kernel::{Cpu, Kernel};
 use crate::log::say;
@@ -12,6 +12,7 @@ use abi::attachment::Attachment;
 use abi::claim::Claim;
 use abi::guest::BOOT_ARGS_MAX;
 use abi::log::{BuildError, Part, Record};
+use abi::quota::Beyond;
 use abi::service::Service;
 use abi::share::Share;
 use abi::tenant::Tenant;
@@ -58,6 +59,8 @@ pub enum CreateError {
     NoAddress,
     /// Frames with which it could not start, or a reserve beyond its limit.
     BadClaim,
+    /// Its tenant may have no more.
+    OverQuota(OverQuota, Beyond),
 }
 
 impl<B: Backend, H: Board> Kernel<B, H> {
@@ -90,6 +93,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             return Err(CreateError::TooLong);
         }
         let share = share.or(of_image.share());
+        let tenant = tenant.or(of_image.tenant());
         let disk = disk.or(of_image.disk);
         let claim = claim.with_disk(disk);
         let id = vms.next_id().ok_or(CreateError::SlotsTaken)?;
@@ -97,8 +101,13 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             return Err(CreateError::Moved(id.slot));
         }
         let seed = Seed { id, image, ipv4, share, claim, tenant, disk, created_tsc, stolen_ms };
-        if !vms.create(seed, args) {
-            return Err(CreateError::ArgumentsTaken);
+        match vms.create(seed, args) {
+            Ok(()) => {}
+            Err(NotCreated::NotNext) => return Err(CreateError::Moved(id.slot)),
+            Err(NotCreated::ArgumentsTaken) => return Err(CreateError::ArgumentsTaken),
+            Err(NotCreated::OverQuota(why)) => {
+                return Err(CreateError::OverQuota(why, Beyond { tenant, frames: claim.limit }));
+            }
         }
         self.arrived(&seed);
         Ok(id)
@@ -126,11 +135,6 @@ impl<B: Backend, H: Board> Kernel<B, H> {
 }
 
 impl<B: Backend, H: Board> Cpu<B, H> {
-    /// Whose a VM is that is to be made from this: the image says where its creator did not.
-    pub fn tenant_of(&self, seed: &Seed) -> Tenant {
-        self.images.get(seed.image).map_or(seed.tenant, |image| seed.tenant.or(image.entry.tenant()))
-    }
-
     /// The gatekeeper admits a VM: give it its first pages and let it run. One that does not wait is left alone: the
     /// gatekeeper may not know yet.
     pub fn admit(&mut self, vms: &mut Table<B>, id: VmId) {
@@ -194,7 +198,6 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         };
         if let Some(image) = self.images.get(seed.image) {
             (vm.net, vm.pager) = (image.net, image.pager);
-            vm.tenant = vm.tenant.or(image.entry.tenant());
         }
         if !vm.attachment.is_none() {
             vm.disk = self.endpoints.first(Service::Disk);

@@ -23,6 +23,7 @@ mod seats;
 mod seed;
 mod state;
 mod table;
+mod tenants;
 mod timers;
 #[allow(clippy::module_inception)]
 mod vm;
@@ -44,7 +45,8 @@ pub use requested::Requested;
 pub use seats::EMPTY_SEAT;
 pub use seed::Seed;
 pub use state::StateError;
-pub use table::{Leavings, Table, Written};
+pub use table::{Leavings, NotCreated, Table, Written};
+pub use tenants::{Account, EMPTY_ACCOUNT, OverQuota, Standing};
 pub use timers::{EMPTY_CELL, NEVER, TimerCell, Timers};
 pub use vm::{Hazard, Vm};
 pub use wakers::{EMPTY_WAKER, Wakers};

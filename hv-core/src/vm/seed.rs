@@ -17,7 +17,7 @@ pub struct Seed {
     pub share: Share,
     /// What it may claim of the machine's memory.
     pub claim: Claim,
-    /// Whose it is; what this does not say is the image's.
+    /// Whose it is.
     pub tenant: Tenant,
     /// The virtual disk that it has.
     pub disk: Attachment,

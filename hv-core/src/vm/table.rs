@@ -3,6 +3,7 @@
 use super::args::{Arena, BootArgs};
 use super::seats::Seats;
 use super::seed::Seed;
+use super::tenants::{Account, OverQuota, Tenants};
 use super::vm::Vm;
 use crate::memory::PhysAddr;
 use crate::memory::phys::index;
@@ -11,7 +12,6 @@ use abi::claim::Claim;
 use abi::limits::LIVE_IMAGES;
 use abi::record::{Args, Cell, NONE, Record, place};
 use abi::swap::{Bundle, tier};
-use abi::tenant::Tenant;
 use abi::vm::{ImageId, Seat, Slot, VmId};
 use backend::Backend;
 use core::marker::PhantomData;
@@ -23,6 +23,17 @@ pub struct Written {
     pub slots: u32,
     /// Cells from 0 on that hold their arguments.
     pub cells: u32,
+}
+
+/// Why the table takes no VM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotCreated {
+    /// Its id is not the next one.
+    NotNext,
+    /// Its arguments find no room.
+    ArgumentsTaken,
+    /// Its tenant may have no more.
+    OverQuota(OverQuota),
 }
 
 /// What is known of a VM that goes out.
@@ -59,6 +70,8 @@ pub struct Table<B: Backend> {
     on_disk: u32,
     /// VMs that live of each image, by its number.
     of_images: [u32; LIVE_IMAGES],
+    /// What tenants have and may have. VMs that boot has written count from the start, whether they live yet or not.
+    tenants: Tenants,
     vms: PhantomData<Vm<B>>,
 }
 
@@ -77,6 +90,7 @@ impl<B: Backend> Table<B> {
         records: &'static mut [Record],
         cells: &'static mut [Cell],
         seats: &'static mut [u32],
+        accounts: &'static mut [Account],
         written: Written,
     ) -> Self {
         assert_eq!(contexts.len(), records.len(), "a context and a record for each slot");
@@ -84,6 +98,10 @@ impl<B: Backend> Table<B> {
         const { assert!(size_of::<Vm<B>>() <= index(abi::limits::PAGE_SIZE), "the context must fit into one frame") };
         const { assert!(align_of::<Vm<B>>() <= index(abi::limits::PAGE_SIZE)) };
         records[written.slots as usize..].fill(Record::EMPTY);
+        let mut tenants = Tenants::new(accounts);
+        for record in &records[..written.slots as usize] {
+            tenants.begins(record.tenant(), record.claim.limit);
+        }
         let (arena, seats) = (Arena::new(cells, written.cells), Seats::new(seats));
         Table {
             contexts,
@@ -98,6 +116,7 @@ impl<B: Backend> Table<B> {
             pooled_waiting: 0,
             on_disk: 0,
             of_images: [0; LIVE_IMAGES],
+            tenants,
             vms: PhantomData,
         }
     }
@@ -116,6 +135,13 @@ impl<B: Backend> Table<B> {
     #[cfg(test)]
     pub fn slots(&self) -> impl Iterator<Item = Slot> + use<B> {
         (0..self.fresh).map(Slot::new)
+    }
+
+    /// Whose the VM of a slot is, which lives or which boot has written, and the frames that it counts for.
+    #[cfg(test)]
+    pub fn counts_for(&self, slot: Slot) -> Option<(abi::tenant::Tenant, u32)> {
+        let record = self.record(slot).filter(|record| record.place != place::FREE)?;
+        Some((record.tenant(), record.claim.limit))
     }
 
     /// The seats of admitted VMs.
@@ -174,15 +200,18 @@ impl<B: Backend> Table<B> {
         self.waiting_in(slot)
     }
 
-    /// A VM that waits for admission, under the next id ([`Table::next_id`]), which is `seed.id`. False when its arguments find no
-    /// room, or the id is not the next.
-    #[must_use]
-    pub fn create(&mut self, seed: Seed, args: &[u8]) -> bool {
+    /// A VM that waits for admission, under the next id ([`Table::next_id`]), which is `seed.id`.
+    ///
+    /// # Errors
+    /// [`NotCreated`]; nothing has changed.
+    pub fn create(&mut self, seed: Seed, args: &[u8]) -> Result<(), NotCreated> {
         let Seed { id, image, ipv4, share, claim, tenant, disk, created_tsc, stolen_ms } = seed;
         if self.next_id() != Some(id) {
-            return false;
+            return Err(NotCreated::NotNext);
         }
-        let Some(args) = self.arena.store(args) else { return false };
+        self.tenants.check(tenant, claim.limit).map_err(NotCreated::OverQuota)?;
+        let args = self.arena.store(args).ok_or(NotCreated::ArgumentsTaken)?;
+        self.tenants.begins(tenant, claim.limit);
         let record = &mut self.records[id.slot.index()];
         match self.free {
             NONE => self.fresh += 1,
@@ -205,7 +234,7 @@ impl<B: Backend> Table<B> {
             ..Record::EMPTY
         };
         self.begins(image);
-        true
+        Ok(())
     }
 
     /// A VM of this image begins to live.
@@ -214,6 +243,16 @@ impl<B: Backend> Table<B> {
         if let Some(of_image) = self.of_images.get_mut(image.index()) {
             *of_image += 1;
         }
+    }
+
+    /// What tenants have and may have.
+    pub fn tenants(&self) -> &Tenants {
+        &self.tenants
+    }
+
+    /// The same, to be changed.
+    pub fn tenants_mut(&mut self) -> &mut Tenants {
+        &mut self.tenants
     }
 
     /// How many VMs live that were made of this image: as long as there are some, its frames are theirs, too.
@@ -227,8 +266,8 @@ impl<B: Backend> Table<B> {
 
     /// What the VM of a record is made from.
     fn seed(slot: Slot, record: &Record) -> Seed {
-        let &Record { generation, image, ipv4, share, claim, tenant, disk, created_tsc, stolen_ms, .. } = record;
-        let tenant = Tenant::from_raw(tenant).unwrap_or_default();
+        let &Record { generation, image, ipv4, share, claim, disk, created_tsc, stolen_ms, .. } = record;
+        let tenant = record.tenant();
         Seed { id: VmId { slot, generation }, image, ipv4, share, claim, tenant, disk, created_tsc, stolen_ms }
     }
 
@@ -474,6 +513,7 @@ impl<B: Backend> Table<B> {
         if let Some(of_image) = self.of_images.get_mut(record.image.index()) {
             *of_image -= 1;
         }
+        self.tenants.ends(record.tenant(), record.claim.limit);
         self.drop_context(slot)
     }
 }

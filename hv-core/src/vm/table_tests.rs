@@ -2,10 +2,17 @@ use super::*;
 use crate::memory::{Owner, frames::Frames};
 use crate::vm::bench_test::{Bench, Fake};
 use crate::vm::seats::EMPTY_SEAT;
+use crate::vm::tenants::EMPTY_ACCOUNT;
+use abi::quota::Quota;
+use abi::tenant::Tenant;
 use abi::vm::ImageId;
 
 const ARGS: &[u8] = b"ip=dhcp a=b";
 const CONTROL: u64 = 77;
+
+fn accounts() -> &'static mut [Account] {
+    vec![EMPTY_ACCOUNT; 4].leak()
+}
 
 fn table(slots: usize) -> Table<Fake> {
     table_with_cells(slots, slots)
@@ -17,6 +24,7 @@ fn table_with_seats(slots: usize, seats: usize) -> Table<Fake> {
         vec![Record::EMPTY; slots].leak(),
         vec![Cell::EMPTY; slots].leak(),
         vec![EMPTY_SEAT; seats].leak(),
+        accounts(),
         Written::default(),
     )
 }
@@ -28,6 +36,7 @@ fn table_with_cells(slots: usize, cells: usize) -> Table<Fake> {
         vec![before; slots].leak(),
         vec![Cell::EMPTY; cells].leak(),
         vec![EMPTY_SEAT; slots].leak(),
+        accounts(),
         Written::default(),
     )
 }
@@ -51,7 +60,7 @@ fn seed(id: VmId) -> Seed {
 /// Create the next VM.
 fn create(table: &mut Table<Fake>) -> VmId {
     let id = table.next_id().expect("a free slot");
-    assert!(table.create(seed(id), ARGS));
+    assert_eq!(table.create(seed(id), ARGS), Ok(()));
     id
 }
 
@@ -177,7 +186,7 @@ fn slots_are_filled_in_order_until_none_is_free() {
     let ids: Vec<_> = (0..3).map(|_| create(&mut table)).collect();
     assert_eq!(ids, [VmId::new(0, 1), VmId::new(1, 1), VmId::new(2, 1)]);
     assert_eq!((table.next_id(), table.living()), (None, 3));
-    assert!(!table.create(seed(VmId::new(3, 1)), ARGS));
+    assert_eq!(table.create(seed(VmId::new(3, 1)), ARGS), Err(NotCreated::NotNext));
 }
 
 #[test]
@@ -205,9 +214,9 @@ fn a_vm_that_waits_leaves_its_slot_and_its_cells() {
     let mut table = table_with_cells(3, 1);
     let id = create(&mut table);
     let next = table.next_id().expect("a free slot");
-    assert!(!table.create(seed(next), ARGS), "no cell is free");
+    assert_eq!(table.create(seed(next), ARGS), Err(NotCreated::ArgumentsTaken), "no cell is free");
     assert_eq!((table.living(), table.next_id()), (1, Some(next)));
-    assert!(table.create(seed(next), b""), "none is needed");
+    assert_eq!(table.create(seed(next), b""), Ok(()), "none is needed");
     assert_eq!(table.remove(id.slot), None);
     assert_eq!((table.living(), table.waiting(id), table.next_id()), (1, None, Some(VmId::new(0, 2))));
     create(&mut table);
@@ -244,7 +253,9 @@ fn after_the_last_generation_of_a_slot_comes_one_that_is_not_zero() {
 #[test]
 fn only_the_next_id_is_created() {
     let mut table = table(2);
-    assert!(!table.create(seed(VmId::new(0, 2)), ARGS) && !table.create(seed(VmId::new(1, 1)), ARGS));
+    for other in [VmId::new(0, 2), VmId::new(1, 1)] {
+        assert_eq!(table.create(seed(other), ARGS), Err(NotCreated::NotNext));
+    }
     assert_eq!((table.living(), table.slots().count()), (0, 0));
 }
 
@@ -277,35 +288,61 @@ fn a_table_without_slots_has_none_free() {
 #[test]
 fn what_boot_has_written_comes_to_live_once_and_in_its_place() {
     let mut records = vec![Record::EMPTY; 4];
+    let blue = Tenant::new("blue").expect("a name");
     let pieces: [(&[u8], u32); 4] = [(b"first", NONE), (&[b'x'; 59], 2), (&[b'x'; 41], NONE), (b"", NONE)];
     let cells = pieces.map(|(piece, next)| Cell::new(piece, next)).to_vec();
     for (record, first) in records.iter_mut().zip([0, 1]) {
         *record = Record::written(
             ImageId::new(3),
-            abi::share::Share::DEFAULT,
-            CLAIM,
-            abi::attachment::Attachment::NONE,
+            abi::terms::Terms {
+                share: abi::share::Share::DEFAULT,
+                claim: CLAIM,
+                tenant: blue,
+                disk: abi::attachment::Attachment::NONE,
+            },
             0x0a00_0001,
             Args::at(first),
         );
     }
     let written = Written { slots: 2, cells: 3 };
     let mut table: Table<Fake> =
-        Table::new(vec![0; 4].leak(), records.leak(), cells.leak(), vec![EMPTY_SEAT; 4].leak(), written);
+        Table::new(vec![0; 4].leak(), records.leak(), cells.leak(), vec![EMPTY_SEAT; 4].leak(), accounts(), written);
     // Nobody has been told of them: they are not there yet, and their slots are taken.
     assert_eq!((table.living(), table.used(), table.next_id()), (0, 2, Some(VmId::new(2, 1))));
+    // But nobody else takes what is theirs.
+    let standing = |table: &Table<Fake>| table.tenants().get(blue).map(|(_, one)| (one.vms, one.frames));
+    assert_eq!(standing(&table), Some((2, 600)));
     assert!(table.waiting_in(slot(0)).is_none() && table.remove(slot(0)).is_none());
     assert!(!table.raise_early(VmId::new(0, 1), 1));
     let later = create(&mut table);
     assert_eq!(later, VmId::new(2, 1));
     for (number, text) in [(0, &b"first"[..]), (1, &[b'x'; 100])] {
         let id = VmId::new(number, 1);
-        assert_eq!(table.bring_to_life(slot(number), 12_345, 7), Some(seed(id)));
+        let its = Seed { tenant: blue, ..seed(id) };
+        assert_eq!(table.bring_to_life(slot(number), 12_345, 7), Some(its));
         assert_eq!(table.bring_to_life(slot(number), 1, 0), None);
-        assert_eq!((table.waiting(id), luggage(&mut table, id.slot)), (Some(seed(id)), (0, text.to_vec())));
+        assert_eq!((table.waiting(id), luggage(&mut table, id.slot)), (Some(its), (0, text.to_vec())));
     }
     assert_eq!(table.living(), 3);
     assert_eq!([slot(2), slot(3), slot(4)].map(|slot| table.bring_to_life(slot, 1, 0)), [None; 3]);
+    assert_eq!(standing(&table), Some((2, 600)));
     table.remove(slot(0));
-    assert_eq!(table.next_id(), Some(VmId::new(0, 2)));
+    assert_eq!((table.next_id(), standing(&table)), (Some(VmId::new(0, 2)), Some((1, 300))));
+}
+
+#[test]
+fn a_tenant_beyond_its_quota_gets_no_vm_and_loses_nothing() {
+    let mut table = table(4);
+    let blue = Tenant::new("blue").expect("a name");
+    assert!(table.tenants_mut().set(blue, Quota { vms: 1, frames: Quota::ANY_FRAMES }));
+    let next = |table: &Table<Fake>| Seed { tenant: blue, ..seed(table.next_id().expect("a free slot")) };
+    assert_eq!(table.create(next(&table), ARGS), Ok(()));
+    assert_eq!(table.create(next(&table), ARGS), Err(NotCreated::OverQuota(OverQuota::Vms)));
+    assert_eq!((table.living(), table.next_id()), (1, Some(VmId::new(1, 1))));
+    create(&mut table);
+    assert!(table.tenants_mut().set(blue, Quota { vms: 9, frames: 599 }));
+    assert_eq!(table.create(next(&table), ARGS), Err(NotCreated::OverQuota(OverQuota::Memory)));
+    table.remove(slot(0));
+    assert_eq!(table.create(next(&table), ARGS), Ok(()));
+    assert_eq!(luggage(&mut table, slot(0)), (0, ARGS.to_vec()), "no cell was lost");
 }

@@ -6,8 +6,8 @@ use abi::attachment::{self, Attachment};
 use abi::claim::RESERVE_LEAST;
 use abi::component::layout;
 use abi::limits::{
-    MAX_COMPONENTS, MAX_IMAGES, MAX_POLICIES, MAX_RINGS, MAX_RINGS_PER_COMPONENT, NAME_BYTES, PAGE_SIZE, VM_MEMORY_MAX,
-    VM_MEMORY_MIN,
+    MAX_COMPONENTS, MAX_IMAGES, MAX_POLICIES, MAX_RINGS, MAX_RINGS_PER_COMPONENT, MAX_TENANTS, NAME_BYTES, PAGE_SIZE,
+    VM_MEMORY_MAX, VM_MEMORY_MIN,
 };
 use abi::manifest::{DEFAULTS_BYTES, IMAGE_ARGS_BYTES, all_frames};
 use abi::service::Service;
@@ -44,6 +44,7 @@ pub fn check(system: &System) -> Vec<String> {
             errors.push(format!("image `{}`: {error}", image.name));
         }
     }
+    tenants(system, &mut errors);
     boot_options(system, &mut errors);
     errors
 }
@@ -53,6 +54,7 @@ fn counts(system: &System, errors: &mut Vec<String>) {
         ("component", system.component.len(), MAX_COMPONENTS),
         ("ring", system.ring.len(), MAX_RINGS),
         ("image", system.image.len(), MAX_IMAGES),
+        ("tenant", system.tenant.len(), MAX_TENANTS),
     ] {
         if count > max {
             errors.push(format!("{count} {what}s are more than the core has room for: at most {max}"));
@@ -419,6 +421,28 @@ fn tenant(image: &Image) -> Result<(), String> {
             "tenant = {name:?}: write 1 to {NAME_MAX} small letters, digits or dashes, or leave it out for VMs each of which is its own tenant"
         )),
         _ => Ok(()),
+    }
+}
+
+/// Each tenant has a name of its own and a quota that says something.
+fn tenants(system: &System, errors: &mut Vec<String>) {
+    for (at, told) in system.tenant.iter().enumerate() {
+        let name = &told.name;
+        let memory = told.memory.map_or(0, |memory| memory.0);
+        let wrong = if Tenant::new(name).is_none() {
+            format!("write 1 to {NAME_MAX} small letters, digits or dashes")
+        } else if system.tenant[..at].iter().any(|other| other.name == *name) {
+            "it is there twice: remove one".into()
+        } else if told.vms.is_none() && told.memory.is_none() {
+            "it has no quota: write `vms`, `memory` or both, or leave the tenant out".into()
+        } else if told.vms == Some(u32::MAX) {
+            format!("vms = {}: that is as many as there can be: leave it out", u32::MAX)
+        } else if !memory.is_multiple_of(PAGE_SIZE) {
+            format!("memory of {memory} bytes: write whole {PAGE_SIZE}-byte pages, as in \"64MiB\"")
+        } else {
+            continue;
+        };
+        errors.push(format!("tenant `{name}`: {wrong}"));
     }
 }
 

@@ -1,11 +1,12 @@
 //! The binary manifest (`abi::manifest`) of a checked system.
 
-use super::model::{Component, Image, Ring, Start, System};
+use super::model::{self, Component, Image, Ring, Start, System};
 use abi::attachment::Attachment;
 use abi::limits::{MAX_POLICIES, Name, PAGE_SIZE};
 use abi::manifest::{
     self, ANY, CORE, DEFAULTS_BYTES, Header, IMAGE_ARGS_BYTES, ModuleDigest, NONE, component_flags, image_flags,
 };
+use abi::quota::{Quota, TenantQuota};
 use abi::service::Service;
 use abi::share;
 use abi::tenant::Tenant;
@@ -25,6 +26,9 @@ pub fn compile(system: &System, modules: &[ModuleDigest]) -> Vec<u8> {
         body.extend_from_slice(image(entry, system).as_bytes());
     }
     body.extend_from_slice(modules.as_bytes());
+    for entry in &system.tenant {
+        body.extend_from_slice(tenant(entry).as_bytes());
+    }
     let header = Header {
         magic: manifest::MAGIC,
         abi_version: abi::ABI_VERSION,
@@ -34,7 +38,7 @@ pub fn compile(system: &System, modules: &[ModuleDigest]) -> Vec<u8> {
         rings: number(system.ring.len()),
         images: number(system.image.len()),
         modules: number(modules.len()),
-        reserved: 0,
+        tenants: number(system.tenant.len()),
         defaults: text::<DEFAULTS_BYTES>(&system.defaults),
     };
     let mut bytes = header.as_bytes().to_vec();
@@ -122,6 +126,14 @@ fn image(entry: &Image, system: &System) -> manifest::Image {
     }
 }
 
+fn tenant(entry: &model::Tenant) -> TenantQuota {
+    TenantQuota {
+        tenant: Tenant::new(&entry.name).expect("checked").raw(),
+        vms: entry.vms.map_or(Quota::ANY_VMS, number),
+        frames: entry.memory.map_or(Quota::ANY_FRAMES, |memory| memory.0 / PAGE_SIZE),
+    }
+}
+
 fn name(text: &str) -> Name {
     Name::new(text).expect("checked")
 }
@@ -144,6 +156,7 @@ where
 mod tests {
     use super::*;
     use crate::manifest::load;
+    use crate::manifest::model::Bytes;
     use crate::workspace::root;
     use abi::swap_disk::{DATA_BYTES, REQUESTS};
     use zerocopy::FromBytes;
@@ -182,6 +195,27 @@ mod tests {
         let (module, _) = manifest::ModuleDigest::read_from_suffix(&bytes).map(|(_, module)| (module, ())).unwrap();
         assert_eq!((module.name.as_str(), module.bytes, header.modules), ("httpd", 3, 1));
         assert_eq!(module.digest, manifest::digest(b"abc"));
+    }
+
+    #[test]
+    fn quotas_stand_behind_everything_else() {
+        let mut system = load(&root().join("system.toml")).unwrap();
+        let none = compile(&system, &[]);
+        let told =
+            |name: &str, vms, memory: Option<u64>| model::Tenant { name: name.into(), vms, memory: memory.map(Bytes) };
+        system.tenant = vec![told("blue", Some(3), None), told("red", None, Some(8 << 20))];
+        let bytes = compile(&system, &[]);
+        let (header, _) = Header::read_from_prefix(&bytes).unwrap();
+        assert_eq!((header.tenants, header.bytes as usize), (2, none.len() + 32));
+        let (_, read) = <[TenantQuota; 2]>::read_from_suffix(&bytes).unwrap();
+        let raw = |name| Tenant::new(name).unwrap().raw();
+        assert_eq!(
+            read,
+            [
+                TenantQuota { tenant: raw("blue"), vms: 3, frames: Quota::ANY_FRAMES },
+                TenantQuota { tenant: raw("red"), vms: Quota::ANY_VMS, frames: 2048 },
+            ]
+        );
     }
 
     #[test]

@@ -25,6 +25,21 @@ pub struct System {
     /// The guest images.
     #[serde(default)]
     pub image: Vec<Image>,
+    /// What tenants may have.
+    #[serde(default)]
+    pub tenant: Vec<Tenant>,
+}
+
+/// What the VMs of a tenant may take together.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Tenant {
+    /// Its name, as images and those who create VMs say it.
+    pub name: String,
+    /// VMs that may live at the same time; any number when missing.
+    pub vms: Option<u32>,
+    /// Memory that these may hold together, the sum of their limits; any when missing.
+    pub memory: Option<Bytes>,
 }
 
 /// An entry of GRUB's menu.

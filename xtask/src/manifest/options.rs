@@ -1,9 +1,9 @@
 //! Boot options in the command line's syntax: `vms=httpd*8,hostile quantum=10ms sched=round-robin log=info`.
 
-use super::model::{Component, System};
+use super::model::{Component, Image, System, Tenant};
 use super::units::{Bytes, micros};
 use abi::attachment::Attachment;
-use abi::limits::{MAX_SEATS, MAX_SLOTS};
+use abi::limits::{MAX_SEATS, MAX_SLOTS, PAGE_SIZE};
 use abi::nic::Node;
 use abi::options::KEYS;
 use abi::service::Service;
@@ -105,16 +105,43 @@ pub fn check(options: &str, system: &System) -> Vec<String> {
     errors
 }
 
+/// Whether VMs of these images are within the quotas of their tenants. What disks take that `vms=` gives them is for the loader to see.
+fn quotas(names: &[String], system: &System) -> Result<(), String> {
+    for Tenant { name: tenant, vms, memory } in &system.tenant {
+        let its = |image: &&Image| image.tenant.as_ref() == Some(tenant);
+        let (mut count, mut frames) = (0_u64, 0_u64);
+        for image in system.image.iter().filter(its) {
+            let asked = names.iter().filter(|name| **name == image.name).count() as u64;
+            count += asked;
+            frames = frames.saturating_add(asked.saturating_mul(image.limit_frames()));
+        }
+        if let Some(most) = vms.filter(|&most| count > most.into()) {
+            return Err(format!(
+                "`vms=` asks for {count} VMs of the tenant `{tenant}`, whose quota is {most}: ask for fewer, or raise its `vms`"
+            ));
+        }
+        if let Some(most) = memory.map(|memory| memory.0).filter(|&most| frames.saturating_mul(PAGE_SIZE) > most) {
+            return Err(format!(
+                "`vms=` asks for VMs of the tenant `{tenant}` that may hold {}KiB together, and its quota is {}KiB: ask for fewer, lower their `limit`, or raise its `memory`",
+                frames.saturating_mul(PAGE_SIZE) >> 10,
+                most >> 10
+            ));
+        }
+    }
+    Ok(())
+}
+
 fn check_one(key: &str, value: &str, system: &System) -> Result<(), String> {
     match key {
         "vms" => {
-            for name in vms(value)? {
-                if !system.image.iter().any(|image| image.name == name) {
+            let names = vms(value)?;
+            for name in &names {
+                if !system.image.iter().any(|image| image.name == *name) {
                     let known: Vec<&str> = system.image.iter().map(|image| image.name.as_str()).collect();
                     return Err(format!("`vms=` names the unknown image `{name}`: known are {}", known.join(", ")));
                 }
             }
-            Ok(())
+            quotas(&names, system)
         }
         "slots" => places(key, value, MAX_SLOTS),
         "seats" => places(key, value, MAX_SEATS),

@@ -11,6 +11,7 @@ use abi::component::layout;
 use abi::control::ControlReply;
 use abi::limits::PAGE_SIZE;
 use abi::nic;
+use abi::quota::Quota;
 use abi::service::Service;
 use abi::swap::{Bundle, WINDOW_BYTES, WINDOWS};
 use abi::vm::{ImageId, Seat, Slot, VmId};
@@ -57,6 +58,27 @@ impl<const TIMER: bool> Machine<TIMER> {
             service += charges.service_ticks;
         }
         assert_eq!((ran, service), (guest_ticks, service_ticks), "VMs are charged with other ticks than there were");
+    }
+
+    /// Each tenant has what its VMs are together, wherever they are, those counted that boot has written; and nobody else has an account.
+    pub fn audit_tenants(&self) {
+        let vms = &self.kernel.vms;
+        let mut sums: BTreeMap<u32, (u32, u64)> = BTreeMap::new();
+        for slot in vms.slots() {
+            let Some((tenant, limit)) = vms.counts_for(slot).filter(|(tenant, _)| !tenant.is_unsaid()) else {
+                continue;
+            };
+            let sum = sums.entry(tenant.raw()).or_default();
+            *sum = (sum.0 + 1, sum.1 + u64::from(limit));
+        }
+        let mut from = 0;
+        while let Some((number, tenant, standing)) = vms.tenants().next(from) {
+            let sum = sums.remove(&tenant.raw()).unwrap_or_default();
+            assert_eq!((standing.vms, standing.frames), sum, "what {tenant} has");
+            assert!(standing.vms != 0 || standing.quota != Quota::NONE, "{tenant} has an account for nothing");
+            from = number + 1;
+        }
+        assert!(sums.is_empty(), "VMs of tenants without an account: {sums:?}");
     }
 
     /// No VM is lost or forgotten: each is where its state says, so something will move it on.
@@ -494,6 +516,7 @@ impl<const TIMER: bool> Machine<TIMER> {
     pub fn audit(&mut self) {
         self.audit_account();
         self.audit_lives();
+        self.audit_tenants();
         self.audit_callers();
         self.audit_frames();
         self.audit_windows();

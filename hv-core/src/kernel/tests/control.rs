@@ -1,5 +1,6 @@
 //! What the controller asks for, and what it is answered.
 
+mod tenants;
 mod vms;
 
 use super::board::{SERIAL_GSI, vector};
@@ -124,7 +125,7 @@ fn the_next_vm_is_found_and_the_search_is_bounded() {
                 created_tsc: 0,
                 stolen_ms: 0,
             };
-            assert!(vms.create(seed, b""));
+            assert_eq!(vms.create(seed, b""), Ok(()));
             id
         })
         .collect();

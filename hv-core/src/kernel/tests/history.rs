@@ -15,6 +15,7 @@ use abi::control::ControlRequest;
 use abi::guest::{REGISTER_PAGE, hypercall, pending};
 use abi::guest_control::{ANSWERS, CONTROL_PAGE, REQUEST_SLOTS, REQUESTS};
 use abi::pager::Access;
+use abi::quota::Quota;
 use abi::ring::{HEAD, HEADER_BYTES, SLOT_BYTES, TAIL};
 use abi::service::Service;
 use abi::tenant::Tenant;
@@ -39,6 +40,8 @@ pub enum Event {
     Guest(Step),
     /// A VM is created from an image, with this claim on memory.
     Create(ImageId, Claim),
+    /// A tenant may have so many VMs, which may hold so many frames, from now on.
+    Quota(usize, Quota),
     /// The VM of this number among the living is destroyed.
     Destroy(u8),
     /// The same for the wish that it may end itself.
@@ -178,6 +181,17 @@ fn claim() -> impl Strategy<Value = Claim> {
     ]
 }
 
+/// One of three: nobody, as of most VMs, and two with names.
+fn tenant(number: usize) -> Tenant {
+    Tenant::new(["", "blue", "red"][number % 3]).unwrap_or_default()
+}
+
+fn quota() -> impl Strategy<Value = Quota> {
+    let vms = prop_oneof![2 => 0_u32..8, 1 => Just(Quota::ANY_VMS)];
+    let frames = prop_oneof![1 => 0_u64..3000, 1 => Just(Quota::ANY_FRAMES)];
+    (vms, frames).prop_map(|(vms, frames)| Quota { vms, frames })
+}
+
 /// Events, with lies of components or without.
 pub fn event(lies: bool) -> impl Strategy<Value = Event> {
     prop_oneof![
@@ -185,6 +199,7 @@ pub fn event(lies: bool) -> impl Strategy<Value = Event> {
         10 => step().prop_map(Event::Guest),
         4 => prop_oneof![4 => Just(WITH_NIC), 3 => Just(ELSEWHERE), 2 => Just(WITHOUT_NIC), 1 => Just(REFUSED)]
             .prop_flat_map(|image| claim().prop_map(move |claim| Event::Create(image, claim))),
+        1 => (0_usize..3, quota()).prop_map(|(of, quota)| Event::Quota(of, quota)),
         2 => any::<u8>().prop_map(Event::Destroy),
         1 => any::<u8>().prop_map(Event::Shutdown),
         1 => any::<u8>().prop_map(Event::Identity),
@@ -368,11 +383,12 @@ impl<const TIMER: bool> History<TIMER> {
                         share,
                         // Where memory is short, larger reserves would keep some waiting for ever.
                         claim: if self.harsh { Claim { reserve: 0, ..*claim } } else { *claim },
-                        tenant: Tenant::UNSAID,
+                        tenant: tenant((claim.reserve + claim.limit) as usize),
                         disk: abi::request_page::Piece::EMPTY,
                     });
                 }
             }
+            Event::Quota(of, quota) => self.ask(ControlRequest::SetQuota { tenant: tenant(*of), quota: *quota }),
             Event::Destroy(number) => {
                 if let Some(vm) = self.pick(*number) {
                     self.doomed.insert(vm);
@@ -393,12 +409,13 @@ impl<const TIMER: bool> History<TIMER> {
             }
             Event::Ask(number) => {
                 let index = number % 70;
-                self.ask(match number % 7 {
+                self.ask(match number % 8 {
                     0 => ControlRequest::Frames,
                     1 => ControlRequest::Vm { slot: Slot::new(index.into()) },
                     2 => ControlRequest::Component { index },
                     3 => ControlRequest::Image { image: ImageId::new(index.into()) },
                     4 => ControlRequest::Share { slot: Slot::new(index.into()) },
+                    7 => ControlRequest::NextTenant { number: index.into() },
                     5 => ControlRequest::Policy { component: index % 5, policy: index / 5 },
                     _ => ControlRequest::Machine,
                 });
@@ -411,7 +428,12 @@ impl<const TIMER: bool> History<TIMER> {
         match event {
             Event::Turns(count) => self.turns(usize::from(*count)),
             Event::Guest(step) => self.machine.guests.borrow_mut().steps.push_back(*step),
-            Event::Create(..) | Event::Destroy(_) | Event::Shutdown(_) | Event::Identity(_) | Event::Ask(_) => {
+            Event::Create(..)
+            | Event::Quota(..)
+            | Event::Destroy(_)
+            | Event::Shutdown(_)
+            | Event::Identity(_)
+            | Event::Ask(_) => {
                 self.operate(event);
             }
             Event::Kill(rank) => self.ask(ControlRequest::Kill { component: (*rank).into() }),

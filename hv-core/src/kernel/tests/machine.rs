@@ -27,6 +27,7 @@ use abi::request_page::Piece as PagePiece;
 use abi::service::Service;
 use abi::share::Share;
 use abi::tenant::Tenant;
+use abi::terms::Terms;
 use abi::vm::{ImageId, Slot, VmId};
 use backend::fake::{FakeBackend, Ram, Step, Wires};
 use ring::SharedMemory;
@@ -254,8 +255,9 @@ fn write_vms(tables: &mut VmTables, vms: &[(ImageId, u32)], images: &[Option<Ima
                 cells[written.cells as usize] = Cell::new(piece, next);
                 written.cells += 1;
             }
-            *record =
-                Record::written(id, image.entry.share(), image.entry.claim(), image.entry.disk, ipv4, Args::at(first));
+            let of = &image.entry;
+            let terms = Terms { share: of.share(), claim: of.claim(), tenant: of.tenant(), disk: of.disk };
+            *record = Record::written(id, terms, ipv4, Args::at(first));
             written.slots += 1;
         }
     }

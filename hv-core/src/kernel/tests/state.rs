@@ -51,20 +51,18 @@ fn who_has_no_processor_has_no_state() {
     let mut machine = at_rest::<true>();
     let vms = &mut machine.kernel.vms;
     let id = vms.next_id().expect("room");
-    assert!(vms.create(
-        Seed {
-            id,
-            image: WITHOUT_NIC,
-            ipv4: 0,
-            share: Share::DEFAULT,
-            claim: abi::claim::Claim { reserve: 0, limit: 300 },
-            tenant: abi::tenant::Tenant::UNSAID,
-            disk: abi::attachment::Attachment::NONE,
-            created_tsc: 0,
-            stolen_ms: 0
-        },
-        b""
-    ));
+    let seed = Seed {
+        id,
+        image: WITHOUT_NIC,
+        ipv4: 0,
+        share: Share::DEFAULT,
+        claim: abi::claim::Claim { reserve: 0, limit: 300 },
+        tenant: abi::tenant::Tenant::UNSAID,
+        disk: abi::attachment::Attachment::NONE,
+        created_tsc: 0,
+        stolen_ms: 0,
+    };
+    assert_eq!(vms.create(seed, b""), Ok(()));
     for (vm, why) in [(id, StateError::Waits), (VmId::new(0, 2), StateError::NoVm), (VmId::new(7, 1), StateError::NoVm)]
     {
         assert_eq!(machine.kernel.read_state(vm), Err(why));

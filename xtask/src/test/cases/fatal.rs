@@ -5,6 +5,7 @@ use super::elf::{self, Segment};
 use super::ensure;
 use crate::error::{Result, fail};
 use crate::machine::Kind;
+use crate::manifest::model::{Bytes, Tenant};
 use crate::test::Case;
 use crate::test::lab::{BOOT, Lab};
 use zerocopy::IntoBytes;
@@ -73,6 +74,11 @@ pub const CASES: &[Case] = &[
         name: "fatal: unknown image",
         asserts: "an unknown image is refused with the known ones",
         run: unknown_image,
+    },
+    Case {
+        name: "fatal: quota",
+        asserts: "more VMs of a tenant, or VMs that may hold more memory, than its quota allows are refused with both numbers, from the options and from the module",
+        run: quota,
     },
     Case {
         name: "fatal: unknown policy",
@@ -235,6 +241,23 @@ fn unknown_option(lab: &Lab) -> Result<()> {
 fn unknown_image(lab: &Lab) -> Result<()> {
     let line = lab.boot("vms=httpd,apache").fails_with("F019")?;
     says(&line, &["'apache'", "httpd", "hostile", "asm-guest"])
+}
+
+fn quota(lab: &Lab) -> Result<()> {
+    let boot = |options: &str, vms, memory| {
+        lab.boot(options).system(|system| {
+            system.tenant.push(Tenant { name: "blue".into(), vms, memory });
+            system
+                .image
+                .iter_mut()
+                .filter(|image| image.name == "httpd")
+                .for_each(|image| image.tenant = Some("blue".into()));
+        })
+    };
+    let line = boot("vms=httpd*2,asm-guest,httpd", Some(2), None).fails_with("F019")?;
+    says(&line, &["asks for 3 VMs of the tenant blue, whose quota is 2", "[[tenant]]"])?;
+    let line = boot("log=info", None, Some(Bytes(16 << 20))).module("vms", b"httpd*5\n".to_vec()).fails_with("F019")?;
+    says(&line, &["of the tenant blue that may hold ", "and its quota is 16384KiB"])
 }
 
 fn unknown_policy(lab: &Lab) -> Result<()> {

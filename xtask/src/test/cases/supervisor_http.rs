@@ -20,9 +20,9 @@ pub const CASES: &[Case] = &[Case {
 const SOON: Duration = Duration::from_secs(60);
 
 /// A client that shows a token, or none.
-struct Client<'a> {
-    login: &'a Login,
-    token: &'a str,
+pub struct Client<'a> {
+    pub login: &'a Login,
+    pub token: &'a str,
 }
 
 impl Client<'_> {
@@ -38,14 +38,14 @@ impl Client<'_> {
     }
 
     /// A request that is answered with this status. Its body.
-    fn is(&self, status: u16, line: &str, body: &str) -> Result<Value> {
+    pub fn is(&self, status: u16, line: &str, body: &str) -> Result<Value> {
         let length = if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
         let response = self.send(line, &length, body)?;
         judged(line, status, &response)
     }
 
     /// A request that is refused with this status, and says this.
-    fn refused(&self, status: u16, line: &str, body: &str, says: &str) -> Result<()> {
+    pub fn refused(&self, status: u16, line: &str, body: &str, says: &str) -> Result<()> {
         let said = self.is(status, line, body)?;
         let why = said["error"].as_str().unwrap_or_default();
         ensure(why.contains(says), || format!("`{line}` with {body}: \"{why}\" instead of \"{says}\""))

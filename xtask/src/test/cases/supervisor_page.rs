@@ -62,7 +62,7 @@ fn examples_of(page: &str) -> Vec<Example<'_>> {
             found.push(Example::Shell(line.trim()));
         } else if let Some((command, _)) = line.strip_prefix("| `").and_then(|row| row.split_once("` | "))
             && !command.contains(" < ")
-            && ["vm ", "component ", "image ", "node ", "token ", "audit", "help"]
+            && ["vm ", "component ", "image ", "node ", "token ", "tenant ", "audit", "help"]
                 .iter()
                 .any(|noun| command.starts_with(noun))
             && !line.contains("` | `")
@@ -129,8 +129,9 @@ fn shell(login: &Login, token: &str, line: &str) -> Result<()> {
     let line = line.replace("curl ", "curl -sS --fail-with-body ").replace("localhost:8000", &login.web.to_string());
     let output = Command::new("bash").args(["-c", &line]).env("TOKEN", token).output().context(|| "bash".into())?;
     let text = String::from_utf8_lossy(&output.stdout);
-    let as_it_is =
-        line.contains("DELETE") == text.is_empty() && (text.is_empty() || text.contains("\"name\":\"web-18\""));
+    let name = if line.contains("/tenants/") { "red" } else { "web-18" };
+    let as_it_is = line.contains("DELETE") == text.is_empty()
+        && (text.is_empty() || text.contains(&format!("\"name\":\"{name}\"")));
     ensure(output.status.success() && as_it_is, || {
         format!("`{line}` ends with {}: {text}{}", output.status, String::from_utf8_lossy(&output.stderr))
     })

@@ -126,6 +126,7 @@ fn a_vm_is_not_created_when_no_room_is_left_for_its_arguments() {
         vec![abi::record::Record::EMPTY; capacity].leak(),
         &mut [],
         vec![crate::vm::EMPTY_SEAT; capacity].leak(),
+        vec![crate::vm::EMPTY_ACCOUNT; 1].leak(),
         crate::vm::Written::default(),
     );
     let (slot, ipv4, share) = (None, 0, Share::UNSAID);

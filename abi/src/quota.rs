@@ -1,0 +1,155 @@
+//! What the VMs of a tenant may take together. The core keeps it, whatever components and policies do.
+
+use crate::message::{BadMessage, Words};
+use crate::tenant::Tenant;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// What the living VMs of a tenant may be together: how many, and the frames that they may hold, which are the sum of their limits
+/// ([`crate::claim::Claim::limit`]). So what was allowed at a VM's creation stays so, and no VM that lives ever fails by its tenant's quota.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, Immutable, KnownLayout)]
+pub struct Quota {
+    /// VMs that may live, or [`Quota::ANY_VMS`].
+    pub vms: u32,
+    /// Frames that they may hold, or [`Quota::ANY_FRAMES`].
+    pub frames: u64,
+}
+
+impl Quota {
+    /// [`Quota::vms`] of a tenant that may have any number.
+    pub const ANY_VMS: u32 = u32::MAX;
+    /// [`Quota::frames`] of a tenant whose VMs may hold as many as they can.
+    pub const ANY_FRAMES: u64 = u64::MAX;
+    /// No quota.
+    pub const NONE: Quota = Quota { vms: Quota::ANY_VMS, frames: Quota::ANY_FRAMES };
+
+    /// The number of VMs, where it is limited.
+    #[must_use]
+    pub fn most_vms(self) -> Option<u32> {
+        Some(self.vms).filter(|&vms| vms != Quota::ANY_VMS)
+    }
+
+    /// The number of frames, where it is limited.
+    #[must_use]
+    pub fn most_frames(self) -> Option<u64> {
+        Some(self.frames).filter(|&frames| frames != Quota::ANY_FRAMES)
+    }
+}
+
+/// What is to be another one of a quota; what is not said stays.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Change {
+    /// VMs, or [`Quota::ANY_VMS`].
+    pub vms: Option<u32>,
+    /// Frames, or [`Quota::ANY_FRAMES`].
+    pub frames: Option<u64>,
+}
+
+impl Change {
+    /// The quota of a tenant that had another one.
+    #[must_use]
+    pub fn of(self, had: Quota) -> Quota {
+        Quota { vms: self.vms.unwrap_or(had.vms), frames: self.frames.unwrap_or(had.frames) }
+    }
+}
+
+impl Words for Quota {
+    fn put(self, words: &mut [u64; 7], at: &mut usize) {
+        self.vms.put(words, at);
+        self.frames.put(words, at);
+    }
+
+    fn take(kind: u32, words: &[u64; 7], at: &mut usize) -> Result<Self, BadMessage> {
+        Ok(Quota { vms: Words::take(kind, words, at)?, frames: Words::take(kind, words, at)? })
+    }
+}
+
+/// The quota of a tenant, as the manifest says it and as boot leaves it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct TenantQuota {
+    /// Whose: [`Tenant::raw`].
+    pub tenant: u32,
+    /// [`Quota::vms`].
+    pub vms: u32,
+    /// [`Quota::frames`].
+    pub frames: u64,
+}
+
+impl TenantQuota {
+    /// Whose it is; `None` for what is no tenant's name.
+    #[must_use]
+    pub fn tenant(&self) -> Option<Tenant> {
+        Tenant::from_raw(self.tenant).filter(|tenant| !tenant.is_unsaid())
+    }
+
+    /// What it is.
+    #[must_use]
+    pub const fn quota(&self) -> Quota {
+        Quota { vms: self.vms, frames: self.frames }
+    }
+}
+
+const _: () = {
+    use core::mem::{offset_of, size_of};
+    assert!(
+        size_of::<TenantQuota>() == 16 && offset_of!(TenantQuota, vms) == 4 && offset_of!(TenantQuota, frames) == 8
+    );
+};
+
+/// A VM that was not created because of its tenant: the value of [`crate::control::ControlReply::Done`] then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Beyond {
+    /// Whose it was to be.
+    pub tenant: Tenant,
+    /// Frames that it was to be allowed to hold.
+    pub frames: u32,
+}
+
+impl Beyond {
+    /// The frames in bits 63..32, the tenant's number in bits 31..0.
+    #[must_use]
+    pub fn raw(self) -> u64 {
+        u64::from(self.frames) << 32 | u64::from(self.tenant.raw())
+    }
+
+    /// What [`Beyond::raw`] gave; `None` for what is no tenant's number.
+    #[must_use]
+    pub fn from_raw(raw: u64) -> Option<Beyond> {
+        // Both are halves of it.
+        let half = |bits: u64| u32::try_from(bits & 0xffff_ffff).unwrap_or(0);
+        let tenant = Tenant::from_raw(half(raw)).filter(|tenant| !tenant.is_unsaid())?;
+        Some(Beyond { tenant, frames: half(raw >> 32) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_is_there_or_not() {
+        assert_eq!((Quota::NONE.most_vms(), Quota::NONE.most_frames()), (None, None));
+        let quota = Quota { vms: 0, frames: 3 };
+        assert_eq!((quota.most_vms(), quota.most_frames()), (Some(0), Some(3)));
+    }
+
+    #[test]
+    fn what_is_not_said_stays() {
+        let had = Quota { vms: 3, frames: 5 };
+        assert_eq!(Change::default().of(had), had);
+        assert_eq!(Change { vms: Some(7), frames: None }.of(had), Quota { vms: 7, frames: 5 });
+        assert_eq!(Change { vms: None, frames: Some(Quota::ANY_FRAMES) }.of(had), Quota { vms: 3, ..Quota::NONE });
+    }
+
+    #[test]
+    fn who_was_refused_is_one_word() {
+        let tenant = Tenant::new("------").expect("a name");
+        for frames in [0, 1, u32::MAX] {
+            let beyond = Beyond { tenant, frames };
+            assert_eq!(Beyond::from_raw(beyond.raw()), Some(beyond));
+        }
+        assert_eq!(Beyond::from_raw(7 << 32), None, "nobody's");
+        assert_eq!(Beyond::from_raw(u64::MAX), None, "no name's number");
+    }
+}

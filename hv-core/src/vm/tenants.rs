@@ -1,0 +1,216 @@
+//! The tenants that have VMs or a quota: what each has, and what it may have. A VM whose tenant has no name is nobody's, and is not counted.
+//!
+//! What a VM counts for is its limit, which never changes while it lives: so nothing is counted on any path but its creation and its end, and both
+//! find the account by a chain of a hash, however many VMs there are.
+
+use abi::quota::Quota;
+use abi::tenant::Tenant;
+
+/// "No account".
+const NONE: u32 = u32::MAX;
+
+/// The account of one tenant; and, beside it, the beginning of the chain whose hash is the account's number.
+#[derive(Clone, Copy, Debug)]
+pub struct Account {
+    tenant: Tenant,
+    /// The first account of the chain.
+    head: u32,
+    /// The next one of the chain that this account is in; of a free account, the next free one.
+    next: u32,
+    standing: Standing,
+}
+
+/// What a tenant has, and what it may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Its VMs that live.
+    pub vms: u32,
+    /// Frames that these may hold together.
+    pub frames: u64,
+    /// What they may be and hold at most, if no more are to be made.
+    pub quota: Quota,
+    /// VMs that were refused because of that.
+    pub refused: u64,
+}
+
+impl Standing {
+    const EMPTY: Standing = Standing { vms: 0, frames: 0, quota: Quota::NONE, refused: 0 };
+}
+
+/// An account that is nobody's.
+pub const EMPTY_ACCOUNT: Account =
+    Account { tenant: Tenant::UNSAID, head: NONE, next: NONE, standing: Standing::EMPTY };
+
+/// Why a tenant gets no more VMs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OverQuota {
+    /// It has as many as it may.
+    Vms,
+    /// With another one they could hold more memory than they may.
+    Memory,
+    /// It has no account, and all are taken.
+    Accounts,
+}
+
+/// All accounts.
+pub struct Tenants {
+    accounts: &'static mut [Account],
+    /// The account that was freed last; the next to be used.
+    free: u32,
+    /// No account from here on was ever used.
+    fresh: u32,
+}
+
+impl Tenants {
+    /// As many accounts as there is room for.
+    pub fn new(accounts: &'static mut [Account]) -> Self {
+        accounts.fill(EMPTY_ACCOUNT);
+        Tenants { accounts, free: NONE, fresh: 0 }
+    }
+
+    /// Whether a tenant may have one VM more, which may hold so many frames.
+    ///
+    /// # Errors
+    /// [`OverQuota`]; it is counted.
+    pub fn check(&mut self, tenant: Tenant, frames: u32) -> Result<(), OverQuota> {
+        if tenant.is_unsaid() {
+            return Ok(());
+        }
+        let Some(account) = self.find(tenant).and_then(|number| self.account(number)) else {
+            return if self.has_room() { Ok(()) } else { Err(OverQuota::Accounts) };
+        };
+        let Standing { vms, frames: held, quota, .. } = account.standing;
+        let wanted = held.saturating_add(u64::from(frames));
+        let over = if quota.most_vms().is_some_and(|most| vms >= most) {
+            OverQuota::Vms
+        } else if quota.most_frames().is_some_and(|most| wanted > most) {
+            OverQuota::Memory
+        } else {
+            return Ok(());
+        };
+        account.standing.refused = account.standing.refused.saturating_add(1);
+        Err(over)
+    }
+
+    /// A VM of a tenant, which may hold so many frames, lives from now on. [`Tenants::check`] has allowed it, or boot, where there are fewer
+    /// tenants than accounts.
+    pub fn begins(&mut self, tenant: Tenant, frames: u32) {
+        if let Some(account) = self.find_or_open(tenant).and_then(|number| self.account(number)) {
+            account.standing.vms += 1;
+            account.standing.frames += u64::from(frames);
+        }
+    }
+
+    /// A VM of a tenant, with which [`Tenants::begins`] was called, lives no longer.
+    pub fn ends(&mut self, tenant: Tenant, frames: u32) {
+        let Some(number) = self.find(tenant) else { return };
+        if let Some(account) = self.account(number) {
+            account.standing.vms = account.standing.vms.saturating_sub(1);
+            account.standing.frames = account.standing.frames.saturating_sub(u64::from(frames));
+        }
+        self.close_if_empty(tenant, number);
+    }
+
+    /// What a tenant may have from now on. False, and nothing has changed, for no tenant, or one for which there is no account.
+    #[must_use]
+    pub fn set(&mut self, tenant: Tenant, quota: Quota) -> bool {
+        let Some(number) = self.find_or_open(tenant) else { return false };
+        if let Some(account) = self.account(number) {
+            account.standing.quota = quota;
+        }
+        self.close_if_empty(tenant, number);
+        true
+    }
+
+    /// What a tenant has and may have, and the number of its account.
+    pub fn get(&self, tenant: Tenant) -> Option<(u32, Standing)> {
+        let number = self.find(tenant)?;
+        Some((number, self.accounts.get(number as usize)?.standing))
+    }
+
+    /// The tenant with the account of this number, or with the next one that is taken.
+    pub fn next(&self, from: u32) -> Option<(u32, Tenant, Standing)> {
+        let taken = |&number: &u32| self.accounts.get(number as usize).is_some_and(|one| !one.tenant.is_unsaid());
+        let number = (from..self.fresh).find(taken)?;
+        let account = self.accounts.get(number as usize)?;
+        Some((number, account.tenant, account.standing))
+    }
+
+    fn account(&mut self, number: u32) -> Option<&mut Account> {
+        self.accounts.get_mut(number as usize)
+    }
+
+    fn has_room(&self) -> bool {
+        self.free != NONE || (self.fresh as usize) < self.accounts.len()
+    }
+
+    /// The chain of a tenant: by the upper bits of a product (Knuth, volume 3, 6.4), as names are consecutive numbers often.
+    fn chain(&self, tenant: Tenant) -> usize {
+        let mixed = u64::from(tenant.raw().wrapping_mul(0x9e37_79b1));
+        // Below the number of accounts, which is a small one.
+        usize::try_from((mixed * self.accounts.len() as u64) >> 32).unwrap_or(0)
+    }
+
+    /// The number of a tenant's account. A chain is no longer than there are accounts.
+    fn find(&self, tenant: Tenant) -> Option<u32> {
+        if tenant.is_unsaid() {
+            return None;
+        }
+        let mut at = self.accounts.get(self.chain(tenant))?.head;
+        loop {
+            let account = self.accounts.get(at as usize)?;
+            if account.tenant == tenant {
+                return Some(at);
+            }
+            at = account.next;
+        }
+    }
+
+    fn find_or_open(&mut self, tenant: Tenant) -> Option<u32> {
+        if let Some(number) = self.find(tenant) {
+            return Some(number);
+        }
+        if tenant.is_unsaid() || !self.has_room() {
+            return None;
+        }
+        let number = if self.free == NONE { self.fresh } else { self.free };
+        let chain = self.chain(tenant);
+        let first = core::mem::replace(&mut self.accounts[chain].head, number);
+        let account = &mut self.accounts[number as usize];
+        if self.free == NONE {
+            self.fresh += 1;
+        } else {
+            self.free = account.next;
+        }
+        (account.tenant, account.next, account.standing) = (tenant, first, Standing::EMPTY);
+        Some(number)
+    }
+
+    /// An account with neither VMs nor a quota is free.
+    fn close_if_empty(&mut self, tenant: Tenant, number: u32) {
+        let chain = self.chain(tenant);
+        let Some(&Account { next, standing, .. }) = self.accounts.get(number as usize) else { return };
+        if standing.vms != 0 || standing.quota != Quota::NONE {
+            return;
+        }
+        if self.accounts[chain].head == number {
+            self.accounts[chain].head = next;
+        } else {
+            let mut at = self.accounts[chain].head;
+            while let Some(account) = self.account(at) {
+                if account.next == number {
+                    account.next = next;
+                    break;
+                }
+                at = account.next;
+            }
+        }
+        let free = core::mem::replace(&mut self.free, number);
+        let account = &mut self.accounts[number as usize];
+        (account.tenant, account.next) = (Tenant::UNSAID, free);
+    }
+}
+
+#[cfg(test)]
+#[path = "tenants_tests.rs"]
+mod tests;

@@ -1,0 +1,362 @@
+//! Tenants: what their VMs are and may hold together, and their quotas. The core keeps both, so a new start of this VM finds them as they were.
+
+use crate::exposition::{Page, label};
+use crate::node::Node;
+use crate::refusal::said;
+use crate::show::as_json;
+use crate::shown::shown;
+use crate::wanted::pages;
+use abi::control::{ControlReply, ControlRequest, status};
+use abi::limits::{LIVE_TENANTS, PAGE_SIZE};
+use abi::quota::{Beyond, Change, Quota};
+use abi::tenant::Tenant;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt::Write;
+use ilwaco::control::{Control, Error};
+use serde::Serialize;
+
+/// The words for the parts of a quota.
+pub const KEYS: [&str; 2] = ["vms", "memory"];
+/// The word for no limit.
+pub const UNLIMITED: &str = "unlimited";
+
+/// A tenant, as it is shown.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub struct ShownTenant {
+    name: String,
+    vms: u32,
+    quota_vms: Option<u32>,
+    limit_bytes: u64,
+    quota_bytes: Option<u64>,
+    refused: u64,
+}
+
+/// Frames in bytes.
+const fn bytes(frames: u64) -> u64 {
+    frames.saturating_mul(PAGE_SIZE)
+}
+
+/// Whole KiB.
+const fn kib(bytes: u64) -> u64 {
+    bytes / 1024
+}
+
+impl ShownTenant {
+    /// What the core says of it, and its number. `None` for another answer.
+    fn of(reply: &ControlReply) -> Option<(u32, ShownTenant)> {
+        let &ControlReply::Tenant { number, tenant, vms, frames, quota, refused } = reply else { return None };
+        let shown = ShownTenant {
+            name: tenant.to_string(),
+            vms,
+            quota_vms: quota.most_vms(),
+            limit_bytes: bytes(frames),
+            quota_bytes: quota.most_frames().map(bytes),
+            refused,
+        };
+        Some((number, shown))
+    }
+
+    /// One that has neither VMs nor a quota.
+    fn without(tenant: Tenant) -> ShownTenant {
+        let name = tenant.to_string();
+        ShownTenant { name, vms: 0, quota_vms: None, limit_bytes: 0, quota_bytes: None, refused: 0 }
+    }
+
+    /// Whether more lives than is allowed.
+    fn is_over(&self) -> bool {
+        self.quota_vms.is_some_and(|most| self.vms > most)
+            || self.quota_bytes.is_some_and(|most| self.limit_bytes > most)
+    }
+
+    fn line(&self, text: &mut String) {
+        let ShownTenant { name, vms, refused, .. } = self;
+        let most_vms = self.quota_vms.map_or_else(|| "-".to_string(), |most| most.to_string());
+        let most_kib = self.quota_bytes.map_or_else(|| "-".to_string(), |most| kib(most).to_string());
+        let limit = kib(self.limit_bytes);
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{name:<8} {vms:>8} {most_vms:>10} {limit:>12} {most_kib:>12} {refused:>8}");
+    }
+}
+
+/// The tenant of this name.
+///
+/// # Errors
+///
+/// It is none.
+pub fn parse(name: &str) -> Result<Tenant, String> {
+    Tenant::new(name)
+        .ok_or_else(|| format!("`{}` is no tenant's name: take 1 to 6 small letters, digits or dashes", shown(name)))
+}
+
+/// Takes a part of a quota, by its word.
+///
+/// # Errors
+///
+/// What this part takes.
+pub fn take(change: &mut Change, key: &str, value: &str) -> Result<(), &'static str> {
+    match (key, value) {
+        ("vms", UNLIMITED) => change.vms = Some(Quota::ANY_VMS),
+        ("vms", value) => {
+            let vms = value.parse().ok().filter(|&vms| vms != Quota::ANY_VMS);
+            change.vms = Some(vms.ok_or("a number of VMs, or unlimited")?);
+        }
+        ("memory", UNLIMITED) => change.frames = Some(Quota::ANY_FRAMES),
+        ("memory", value) => {
+            change.frames = Some(pages(value).ok_or("bytes, as 64M or 512K, whole pages of 4 KiB, or unlimited")?);
+        }
+        _ => return Err("vms or memory"),
+    }
+    Ok(())
+}
+
+/// All of them, by their names.
+async fn all(node: &Node) -> Result<Vec<ShownTenant>, String> {
+    let (mut all, mut from) = (Vec::new(), 0);
+    loop {
+        let reply = node.ask(ControlRequest::NextTenant { number: from }, drop).await.map_err(said)?;
+        let Some((number, tenant)) = ShownTenant::of(&reply) else { break };
+        // Each answer leads on, or the list would never end.
+        if number < from {
+            return Err(said(Error::Answer));
+        }
+        all.push(tenant);
+        from = number.saturating_add(1);
+    }
+    all.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    Ok(all)
+}
+
+/// `tenant list`.
+///
+/// # Errors
+///
+/// What the core refuses.
+pub async fn list(node: &Node, json: bool) -> Result<String, String> {
+    let all = all(node).await?;
+    if json {
+        return as_json(&all);
+    }
+    let mut text = "NAME          VMs  QUOTA VMs    LIMIT KiB    QUOTA KiB  REFUSED\n".to_string();
+    all.iter().for_each(|tenant| tenant.line(&mut text));
+    Ok(text)
+}
+
+/// `tenant show`.
+///
+/// # Errors
+///
+/// It has neither VMs nor a quota; what the core refuses.
+pub async fn show(node: &Node, tenant: Tenant, json: bool) -> Result<String, String> {
+    let reply = node.ask(ControlRequest::Tenant { tenant }, drop).await.map_err(said)?;
+    let Some((_, found)) = ShownTenant::of(&reply) else {
+        return Err(format!("{tenant} has neither VMs nor a quota: `tenant list` shows those that have"));
+    };
+    if json {
+        return as_json(&found);
+    }
+    let most = |most: Option<u64>, unit: &str| {
+        most.map_or_else(|| ", without a quota".to_string(), |most| format!(" of {most}{unit} at most"))
+    };
+    Ok(format!(
+        "name     {}\nVMs      {}{}\nlimit    {} KiB{}\nrefused  {}\n",
+        found.name,
+        found.vms,
+        most(found.quota_vms.map(u64::from), ""),
+        kib(found.limit_bytes),
+        most(found.quota_bytes.map(kib), " KiB"),
+        found.refused
+    ))
+}
+
+/// The tenant of this name, as JSON.
+///
+/// # Errors
+///
+/// As [`parse`] and [`show`].
+pub async fn named(node: &Node, name: &str) -> Result<String, String> {
+    show(node, parse(name)?, true).await
+}
+
+/// `tenant set`.
+///
+/// # Errors
+///
+/// What the core refuses.
+pub async fn set(node: &Node, tenant: Tenant, change: Change) -> Result<String, String> {
+    // Nobody else who asks here comes in between.
+    let mut control = node.control().await;
+    let had = match control.ask(ControlRequest::Tenant { tenant }, drop).await.map_err(said)? {
+        ControlReply::Tenant { quota, .. } => quota,
+        _ => Quota::NONE,
+    };
+    let quota = change.of(had);
+    match control.ask(ControlRequest::SetQuota { tenant, quota }, drop).await.map_err(said)? {
+        ControlReply::Done { status: status::OK, .. } => {}
+        ControlReply::Done { status: status::TENANTS_TAKEN, .. } => return Err(taken(tenant)),
+        ControlReply::Done { status, .. } => return Err(said(Error::Refused(status))),
+        _ => return Err(said(Error::Answer)),
+    }
+    let reply = control.ask(ControlRequest::Tenant { tenant }, drop).await.map_err(said)?;
+    let now = ShownTenant::of(&reply).map_or_else(|| ShownTenant::without(tenant), |(_, now)| now);
+    Ok(summary(&now))
+}
+
+/// What is said of a tenant whose quota was set.
+fn summary(now: &ShownTenant) -> String {
+    let ShownTenant { name, vms, quota_vms, limit_bytes, quota_bytes, .. } = now;
+    let vms_most = quota_vms.map_or_else(|| "any number of".to_string(), |most| most.to_string());
+    let memory_most = quota_bytes.map_or_else(|| "any memory".to_string(), |most| format!("{} KiB", kib(most)));
+    let over = if now.is_over() { "; those that live go on, and no new one starts" } else { "" };
+    format!(
+        "{name} may have {vms_most} VMs, which may hold {memory_most}; it has {vms}, which may hold {} KiB{over}\n",
+        kib(*limit_bytes)
+    )
+}
+
+/// Why there is no place for a tenant.
+fn taken(tenant: Tenant) -> String {
+    format!(
+        "{LIVE_TENANTS} tenants have VMs or quotas, and {tenant} is another one: end the VMs of one and take its quota away, or name one of `tenant list`"
+    )
+}
+
+/// Why a VM was refused with this status because of its tenant, and what to do.
+pub async fn refused(control: &mut Control, refused: u32, beyond: Beyond) -> String {
+    let Beyond { tenant, frames } = beyond;
+    if refused == status::TENANTS_TAKEN {
+        return taken(tenant);
+    }
+    let reply = control.ask(ControlRequest::Tenant { tenant }, drop).await;
+    match reply.as_ref().ok().and_then(ShownTenant::of) {
+        Some((_, now)) => why(&now, refused, frames),
+        None => said(Error::Quota(refused, beyond)),
+    }
+}
+
+/// Why a VM that may hold so many frames is refused to a tenant, and what to do.
+fn why(now: &ShownTenant, refused: u32, frames: u32) -> String {
+    let ShownTenant { name, vms, quota_vms, limit_bytes, quota_bytes, .. } = now;
+    match (refused, quota_bytes, quota_vms) {
+        (status::OVER_MEMORY, Some(most), _) => {
+            let would = kib(limit_bytes.saturating_add(bytes(frames.into())));
+            format!(
+                "with it the VMs of the tenant {name} could hold {would} KiB, and its quota is {} KiB: end one of `vm list --tenant {name}`, create it with less --memory, or `tenant set {name} --memory {would}K`",
+                kib(*most)
+            )
+        }
+        (_, _, Some(most)) => format!(
+            "the tenant {name} may have no more VMs: its quota is {most}, and {vms} live: end one of `vm list --tenant {name}`, or `tenant set {name} --vms {}`",
+            vms.saturating_add(1)
+        ),
+        // Somebody has changed it meanwhile.
+        _ => format!("the quota of the tenant {name} was in the way: try again"),
+    }
+}
+
+/// The figures of tenants for Prometheus.
+///
+/// # Errors
+///
+/// What the core refuses.
+pub async fn figures(node: &Node, page: &mut Page) -> Result<(), String> {
+    put(page, &all(node).await?);
+    Ok(())
+}
+
+fn put(page: &mut Page, all: &[ShownTenant]) {
+    type Value = fn(&ShownTenant) -> Option<u64>;
+    let metrics: [(&str, &str, &str, Value); 5] = [
+        ("foraker_tenant_vms", "gauge", "VMs of a tenant that live.", |one| Some(one.vms.into())),
+        ("foraker_tenant_quota_vms", "gauge", "VMs that a tenant may have, where it has a quota.", |one| {
+            one.quota_vms.map(u64::from)
+        }),
+        (
+            "foraker_tenant_limit_bytes",
+            "gauge",
+            "Memory that the VMs of a tenant may hold: the sum of their limits.",
+            |one| Some(one.limit_bytes),
+        ),
+        ("foraker_tenant_quota_bytes", "gauge", "Memory that they may hold at most, where it has a quota.", |one| {
+            one.quota_bytes
+        }),
+        (
+            "foraker_tenant_refused_total",
+            "counter",
+            "VMs that were refused to a tenant because of its quota, since it last had neither VMs nor a quota.",
+            |one| Some(one.refused),
+        ),
+    ];
+    for (name, kind, help, value) in metrics {
+        page.metric(name, kind, help);
+        for one in all {
+            if let Some(value) = value(one) {
+                page.sample(name, &format!("tenant=\"{}\"", label(&one.name)), value);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn blue(vms: u32, quota_vms: Option<u32>, kib: u64, quota_kib: Option<u64>) -> ShownTenant {
+        let (limit_bytes, quota_bytes) = (kib << 10, quota_kib.map(|kib| kib << 10));
+        ShownTenant { name: "blue".to_string(), vms, quota_vms, limit_bytes, quota_bytes, refused: 2 }
+    }
+
+    #[test]
+    fn what_the_core_says_is_shown() {
+        let tenant = Tenant::new("blue").expect("a name");
+        let quota = Quota { vms: 3, ..Quota::NONE };
+        let reply = ControlReply::Tenant { number: 7, tenant, vms: 1, frames: 256, quota, refused: 2 };
+        assert_eq!(ShownTenant::of(&reply), Some((7, blue(1, Some(3), 1024, None))));
+        assert_eq!(ShownTenant::of(&ControlReply::Done { status: status::NOT_FOUND, value: 0 }), None);
+        let json = as_json(&blue(1, Some(3), 1024, None)).expect("JSON");
+        let keys = r#"{"name":"blue","vms":1,"quota_vms":3,"limit_bytes":1048576,"quota_bytes":null,"refused":2}"#;
+        assert_eq!(json.trim_end(), keys);
+    }
+
+    #[test]
+    fn a_refusal_names_tenant_quota_and_remedy() {
+        assert_eq!(
+            why(&blue(3, Some(2), 0, None), status::OVER_VMS, 9),
+            "the tenant blue may have no more VMs: its quota is 2, and 3 live: end one of `vm list --tenant blue`, or `tenant set blue --vms 4`"
+        );
+        assert_eq!(
+            why(&blue(1, None, 1024, Some(1500)), status::OVER_MEMORY, 256),
+            "with it the VMs of the tenant blue could hold 2048 KiB, and its quota is 1500 KiB: end one of `vm list --tenant blue`, create it with less --memory, or `tenant set blue --memory 2048K`"
+        );
+        assert!(why(&blue(1, None, 1024, None), status::OVER_MEMORY, 256).contains("try again"));
+    }
+
+    #[test]
+    fn who_sets_a_quota_is_told_what_there_is() {
+        assert_eq!(
+            summary(&blue(3, Some(2), 1024, Some(2048))),
+            "blue may have 2 VMs, which may hold 2048 KiB; it has 3, which may hold 1024 KiB; those that live go on, and no new one starts\n"
+        );
+        assert!(
+            summary(&blue(0, None, 0, None)).starts_with("blue may have any number of VMs, which may hold any memory;")
+        );
+    }
+
+    #[test]
+    fn figures_have_a_line_for_each_tenant() {
+        let mut page = Page::default();
+        put(&mut page, &[blue(1, Some(3), 1024, None)]);
+        let text = page.text();
+        for line in [
+            "# TYPE foraker_tenant_vms gauge\n",
+            "foraker_tenant_vms{tenant=\"blue\"} 1\n",
+            "foraker_tenant_quota_vms{tenant=\"blue\"} 3\n",
+            "foraker_tenant_limit_bytes{tenant=\"blue\"} 1048576\n",
+            "foraker_tenant_refused_total{tenant=\"blue\"} 2\n",
+        ] {
+            assert!(text.contains(line), "{line} is not in {text}");
+        }
+        assert!(!text.contains("foraker_tenant_quota_bytes{"), "it has none: {text}");
+    }
+}

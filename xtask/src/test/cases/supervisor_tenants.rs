@@ -1,0 +1,132 @@
+//! Quotas of tenants, at the operator's VM, over HTTP and on the operator's line.
+
+use super::ensure;
+use super::supervisor::{Login, start_as};
+use super::supervisor_http::Client;
+use crate::error::{Context, Result, fail};
+use crate::http;
+use crate::manifest::model::Tenant;
+use crate::test::Case;
+use crate::test::lab::{Lab, Running};
+use serde_json::Value;
+use std::time::Duration;
+
+pub const CASES: &[Case] = &[Case {
+    name: "supervisor: quotas",
+    asserts: "a tenant gets as many VMs and as much memory as its quota says, from system.toml, by command, over HTTP and on the operator's line, who is refused is told quota and remedy, other tenants are not touched, who ends makes room, and quotas survive the operator's VM",
+    run: quotas,
+}];
+
+/// How long something may take with another machine beside.
+const SOON: Duration = Duration::from_secs(120);
+
+fn quotas(lab: &Lab) -> Result<()> {
+    let told = Tenant { name: "blue".into(), vms: Some(2), memory: None };
+    let options = "vms=supervisor-vm,httpd net=10.0.2.16/24,gw=10.0.2.2";
+    let (running, login) = start_as(lab, options, |boot| boot.system(|system| system.tenant.push(told)))?;
+    let list = login.good("tenant list --json")?;
+    let known = r#"[{"name":"blue","vms":0,"quota_vms":2,"limit_bytes":0,"quota_bytes":null,"refused":0}]"#;
+    ensure(list.trim_end() == known, || list.clone())?;
+    commands(&login)?;
+    over_http(&login)?;
+    on_the_line(&running)?;
+    survives(&running, &login)?;
+    running.power_off()
+}
+
+fn is(login: &Login, key: &str, value: u64) -> Result<()> {
+    let shown = login.good("tenant show blue --json")?;
+    let shown: Value = serde_json::from_str(&shown).context(|| shown.clone())?;
+    ensure(shown[key] == value, || format!("{key} is not {value}: {shown}"))
+}
+
+fn commands(login: &Login) -> Result<()> {
+    let create = |name, whose| login.good(&format!("vm create {name} --image httpd --memory 8M {whose}"));
+    for name in ["b-1", "b-2", "b-3"] {
+        create(name, "--tenant blue")?;
+    }
+    login.good("vm start b-1 && vm start b-2")?;
+    let over = "b-3 does not start: the tenant blue may have no more VMs: its quota is 2, and 2 live: end one of `vm list --tenant blue`, or `tenant set blue --vms 3`";
+    login.bad("vm start b-3", 1, over)?;
+    create("r-1", "--tenant red")?;
+    create("n-1", "")?;
+    login.good("vm start r-1 && vm start n-1")?;
+    is(login, "vms", 2)?;
+    is(login, "refused", 1)?;
+    login.good("vm kill b-1 && vm start b-3")?;
+    login.bad("vm start b-1", 1, "its quota is 2, and 2 live")?;
+    login.good("tenant set blue --vms unlimited --memory 16M")?;
+    is(login, "limit_bytes", 16 << 20)?;
+    let over = "with it the VMs of the tenant blue could hold 24576 KiB, and its quota is 16384 KiB: end one of `vm list --tenant blue`, create it with less --memory, or `tenant set blue --memory 24576K`";
+    login.bad("vm start b-1", 1, over)?;
+    // Those that live are left alone where less is allowed.
+    let said = login.good("tenant set blue --vms 1")?;
+    ensure(said.ends_with("; those that live go on, and no new one starts\n"), || said.clone())?;
+    let living = login.good("vm list --name b- --json")?;
+    ensure(living.matches("\"id\":\"vm").count() == 2, || living.clone())?;
+    login.bad("tenant show green", 1, "green has neither VMs nor a quota")?;
+    login.bad("tenant set blue --vms many", 2, "--vms many: give a number of VMs, or unlimited")?;
+    for (line, count) in [("--tenant blue", "3"), ("--tenant red", "1"), ("--tenant green", "0")] {
+        let found = login.good(&format!("vm list --count {line}"))?;
+        ensure(found.trim() == count, || format!("{line}: {found} instead of {count}"))?;
+    }
+    for (vm, tenant) in [("b-2", "\"blue\""), ("r-1", "\"red\""), ("n-1", "null")] {
+        let shown = login.good(&format!("vm show {vm} --json"))?;
+        let found: Value = serde_json::from_str(&shown).context(|| shown.clone())?;
+        ensure(found["tenant"].to_string().as_str() == tenant, || shown.clone())?;
+    }
+    let audit = login.good("audit")?;
+    let written = "\"what\":\"tenant set blue --vms 1\",\"outcome\":\"done\"";
+    ensure(audit.contains(written), || audit.clone())
+}
+
+fn over_http(login: &Login) -> Result<()> {
+    let token = login.good("token new ci")?;
+    let client = Client { login, token: token.trim() };
+    client.refused(409, "POST /vms/b-1/start", "", "its quota is 1, and 2 live")?;
+    let now = client.is(200, "PUT /tenants/blue", r#"{"vms":3}"#)?;
+    ensure(now["quota_vms"] == 3 && now["quota_bytes"].is_null() && now["vms"] == 2, || format!("{now}"))?;
+    client.is(200, "POST /vms/b-1/start", "")?;
+    client.refused(400, "PUT /tenants/blue", r#"{"vms":"many"}"#, "that is no quota")?;
+    client.refused(404, "GET /tenants/green", "", "green has neither VMs nor a quota")?;
+    Client { login, token: "" }.refused(401, "PUT /tenants/blue", r#"{"vms":9}"#, "show a token")?;
+    let all = client.is(200, "GET /tenants.json", "")?;
+    let names: Vec<_> = all.as_array().into_iter().flatten().map(|one| one["name"].to_string()).collect();
+    ensure(names == ["\"blue\"", "\"red\""] && all[0]["vms"] == 3, || format!("{all}"))?;
+    let metrics = http::get(login.web, "/metrics", SOON)?;
+    let text = String::from_utf8_lossy(&metrics.body).into_owned();
+    for line in [
+        "# HELP foraker_tenant_quota_vms ",
+        "# TYPE foraker_tenant_vms gauge\n",
+        "foraker_tenant_vms{tenant=\"blue\"} 3\n",
+        "foraker_tenant_quota_vms{tenant=\"blue\"} 3\n",
+        "foraker_tenant_limit_bytes{tenant=\"red\"} 8388608\n",
+    ] {
+        ensure(text.contains(line), || format!("{line} is not in {text}"))?;
+    }
+    Ok(())
+}
+
+fn on_the_line(running: &Running) -> Result<()> {
+    let Err(refused) = running.monitor("create httpd tenant=blue") else { fail!("a fourth VM is created") };
+    let over = "the tenant blue may have no more VMs: its quota is 3, and 3 live; end one of them, or write \"tenants blue vms=4\"";
+    ensure(refused.to_string().contains(over), || format!("{refused}"))?;
+    running.monitor("tenants red vms=1 memory=8MiB")?;
+    let listed = running.monitor("tenants")?;
+    let red = "tenant name=red vms=1 limit_frames=2048 vms_quota=1 frames_quota=2048 refused=0";
+    ensure(listed.iter().any(|line| line == red), || format!("{listed:?}"))
+}
+
+/// Another start of the operator's VM finds the quotas as they were, and who lives.
+fn survives(running: &Running, login: &Login) -> Result<()> {
+    let mark = running.mark();
+    running.monitor("destroy 0")?;
+    running.wait_for_since(mark, "core: vm0.1 ended: destroyed", SOON)?;
+    running.monitor("create supervisor-vm")?;
+    running.wait_for_since(mark, "supervisor: serving http://10.0.2.16/", SOON)?;
+    is(login, "vms", 3)?;
+    is(login, "quota_vms", 3)?;
+    login.good("vm create c --image httpd --tenant blue")?;
+    login.bad("vm start c", 1, "its quota is 3, and 3 live")?;
+    login.good("tenant set blue --vms 4 && vm start c && tenant set red --vms unlimited --memory unlimited").map(drop)
+}
