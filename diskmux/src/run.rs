@@ -19,7 +19,7 @@ use abi::guest::pending;
 use abi::message::{BadMessage, Message};
 use abi::swap_disk::{REPLIES, REQUESTS, SwapDiskRequest};
 use abi::vm::{Seat, VmId};
-use component::{Complaints, Component, Crc32c, Inbox, Once, Outbox, VmDisk, irq_ack, notify, now, raise, wait};
+use component::{Complaints, Component, Crc32c, Inbox, Once, Outbox, VmDisk, notify, now, raise, wait};
 
 /// DMA memory that is needed: the drivers' own, the blocks that are waited for, and those of a scrub, of the store, of swap regions and of a snapshot.
 const DMA_BYTES: usize =
@@ -51,6 +51,8 @@ struct Core {
     hz: u64,
     /// The devices of the controllers.
     devices: heapless::Vec<u32, MAX_CONTROLLERS>,
+    /// The bits of those that were served, of which the core hears with the next wait.
+    served: u64,
 }
 
 impl Core {
@@ -80,13 +82,13 @@ impl Host for Core {
     }
 
     fn sleep(&mut self, until: u64) -> u32 {
-        self.controllers(wait(self.mask(), until, 0))
+        let served = core::mem::take(&mut self.served);
+        self.controllers(wait(self.mask(), until, served))
     }
 
     fn acknowledge(&mut self, controllers: u32) {
-        for (_, &device) in self.devices.iter().enumerate().filter(|(number, _)| controllers >> number & 1 != 0) {
-            // It fails only for a device that we do not have.
-            let _ = irq_ack(device);
+        for (_, device) in self.devices.iter().enumerate().filter(|(number, _)| controllers >> number & 1 != 0) {
+            self.served |= 1 << (bits::IRQ_SHIFT + device);
         }
     }
 }
@@ -101,7 +103,7 @@ pub fn run<D: Discipline>(component: &Component) -> ! {
     let Some(dma) = dma else { panic!("too little DMA memory: give diskmux {DMA_BYTES} bytes in system.toml") };
     let room = Room::new(dma.memory, dma.physical, controllers::BYTES);
     let (controllers, devices) = controllers::start(component, room);
-    let core = Core { hz: info.tsc_hz, devices };
+    let core = Core { hz: info.tsc_hz, devices, served: 0 };
     let waited = controllers::BYTES;
     let scrubs = waited + WAITED_BYTES;
     let mut disks = Disks::new(controllers, dma.memory, waited, core);
@@ -280,7 +282,8 @@ fn serve<D: Discipline>(
             (false, true) => u64::MAX,
         };
         let until = until.min(desk.service.guests.due());
-        let came = wait(awake, until, bell);
+        let served = core::mem::take(&mut disks.host().served);
+        let came = wait(awake, until, bell | served);
         let interrupts = disks.host().controllers(came);
         disks.interrupts(interrupts);
         news = came | unread;
