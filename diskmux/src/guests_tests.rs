@@ -486,6 +486,35 @@ fn no_vm_holds_all_places_of_the_store() {
 }
 
 #[test]
+fn what_is_taken_when_others_have_ended_is_begun_in_the_same_step() {
+    let mut lab = Lab::new();
+    lab.attach(0, "web", mode::READ_WRITE, false);
+    let mut own = lab.own(0);
+    // Blocks that hold something, so that disks are needed.
+    for id in 0..REQUEST_SLOTS {
+        own.ask(id, DiskOrder::Write { block: 3 * u64::from(id), slot: 0 });
+        lab.kick(0);
+        lab.settle();
+    }
+    assert_eq!(own.ended().len(), 16);
+    // Twice as many as are taken at a time.
+    (0..REQUEST_SLOTS).for_each(|id| own.ask(id, DiskOrder::Read { block: 3 * u64::from(id), slot: 0 }));
+    lab.kick(0);
+    let (mut ended, mut most) = (0, 0);
+    while ended < 16 {
+        lab.step();
+        ended += own.ended().len();
+        let taken = lab.service.guests.flights.iter().flatten().count();
+        let queues: u16 = lab.disks.list().iter().map(|disk| disk.queue).sum();
+        assert_eq!(usize::from(queues), taken, "{ended} have ended, and what was taken is with disks");
+        most = most.max(taken);
+        let until = lab.disks.host().0 + 10_000;
+        lab.disks.host().sleep(until);
+    }
+    assert_eq!(most, 8);
+}
+
+#[test]
 fn a_vm_with_a_rate_waits_while_others_do_not() {
     let mut lab = Lab::new();
     lab.rate = 50;

@@ -15,7 +15,7 @@ const ALL: Places = (1 << JOBS) - 1;
 pub(super) struct Jobs {
     jobs: [Option<Job>; JOBS],
     /// Their places, four bits each, the first one lowest; and how many they are.
-    order: u64,
+    order: usize,
     count: u32,
     taken: Places,
     waiting: Places,
@@ -72,7 +72,7 @@ impl Jobs {
         self.jobs[place] = Some(job);
         self.taken |= 1 << place;
         // As many as there are places.
-        self.order |= (place as u64) << (PLACE_BITS * self.count);
+        self.order |= place << (PLACE_BITS * self.count);
         self.count += 1;
         self.barred |= u32::from(is_barred) << place;
         self.set(place, stage);
@@ -93,7 +93,7 @@ impl Jobs {
     /// Where in the order each place stands, from this one of the order on.
     fn in_order(&self, from: u32) -> impl Iterator<Item = (u32, usize)> + use<> {
         let order = self.order;
-        (from..self.count).map(move |at| (at, (order >> (PLACE_BITS * at)) as usize % JOBS))
+        (from..self.count).map(move |at| (at, order >> (PLACE_BITS * at) & (JOBS - 1)))
     }
 
     fn forget(&mut self, place: usize) {
@@ -190,4 +190,4 @@ fn each(mut places: Places) -> impl Iterator<Item = usize> + use<> {
     })
 }
 
-const _: () = assert!(JOBS == 1 << PLACE_BITS && JOBS * PLACE_BITS as usize <= u64::BITS as usize);
+const _: () = assert!(JOBS == 1 << PLACE_BITS && JOBS * PLACE_BITS as usize <= usize::BITS as usize);
