@@ -85,8 +85,8 @@ pub fn nop() -> u64 {
     unsafe { call(syscall::NOP, 0, 0, 0) }
 }
 
-/// Rings the `doorbells` (bit `i`: the other end of ring `i`), then sleeps until a bit of `mask` is set or the TSC reaches
-/// `deadline` (`u64::MAX`: no deadline; 0: only look). Returns those bits of `mask` that were set, and clears them.
+/// Rings the `doorbells` (bit `i`: the other end of ring `i`; bit `IRQ_SHIFT` + `i`: as [`irq_ack`] for device `i`), then sleeps until a bit of `mask` is set
+/// or the TSC reaches `deadline` (`u64::MAX`: no deadline; 0: only look). Returns those bits of `mask` that were set, and clears them.
 #[inline]
 pub fn wait(mask: u64, deadline: u64, doorbells: u64) -> u64 {
     // SAFETY: the core reads no memory for it.

@@ -46,6 +46,21 @@ impl Stripes {
         self.unit
     }
 
+    /// Where one block is: its member, and which of that member's blocks it is; `None` where there is no such block.
+    #[inline]
+    pub fn place(&self, at: u64) -> Option<(u16, u64)> {
+        if at >= self.blocks() {
+            return None;
+        }
+        if self.members == 1 {
+            return Some((0, self.data_start + at));
+        }
+        let (row, within) = (at / self.unit, at % self.unit);
+        // Below the number of members, which has 16 bits.
+        let member = u16::try_from(row % self.members).unwrap_or(0);
+        Some((member, self.data_start + row / self.members * self.unit + within))
+    }
+
     /// The pieces of the `blocks` from `first` on, in order; none when they are not all there. With one member there is one piece.
     pub fn pieces(&self, first: u64, blocks: u64) -> impl Iterator<Item = Piece> + use<> {
         let end = first.checked_add(blocks).filter(|&end| end <= self.blocks());
@@ -108,6 +123,7 @@ mod tests {
             let stripes = Stripes::new(members, unit, start, rows * u64::from(unit)).expect("good");
             let place = |block| {
                 let pieces: Vec<Piece> = stripes.pieces(block, 1).collect();
+                assert_eq!(stripes.place(block), pieces.first().map(|piece| (piece.member, piece.block)));
                 let [Piece { member, block, blocks: 1, offset: 0 }] = pieces[..] else { panic!("{pieces:?}") };
                 assert!(member < members && (start..start + rows * u64::from(unit)).contains(&block));
                 (member, block)

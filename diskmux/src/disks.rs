@@ -72,6 +72,10 @@ impl Disk {
 /// All of them.
 pub struct Disks<C, H> {
     controllers: heapless::Vec<C, MAX_CONTROLLERS>,
+    /// Requests that each controller was given and has not ended.
+    away: [u32; MAX_CONTROLLERS],
+    /// Bit `i`: controller `i` was asked for something since it had nothing to do.
+    asked: u32,
     list: heapless::Vec<Disk, MAX_DISKS>,
     memory: SharedMemory,
     /// Where [`WAITED_BYTES`] lie for requests that are waited for on the spot.
@@ -98,6 +102,8 @@ impl<C: Controller, H: Host> Disks<C, H> {
         }
         Disks {
             controllers,
+            away: [0; MAX_CONTROLLERS],
+            asked: 0,
             list,
             memory,
             buffers,
@@ -162,8 +168,8 @@ impl<C: Controller, H: Host> Disks<C, H> {
         if op != Op::Flush && end.is_none_or(|end| end > blocks) || op == Op::Write && read_only {
             return Err(Failed::Nonsense);
         }
-        let (controller, number) = disk.place;
-        let controller = self.controllers.get_mut(controller).ok_or(Failed::Nonsense)?;
+        let (at, number) = disk.place;
+        let controller = self.controllers.get_mut(at).ok_or(Failed::Nonsense)?;
         // What it would never take is not tried for ever.
         if buffers.len() > controller.run() || (op == Op::Flush) != buffers.is_empty() {
             return Err(Failed::Nonsense);
@@ -171,6 +177,8 @@ impl<C: Controller, H: Host> Disks<C, H> {
         let started = controller.start(tag, Request { disk: number, op, block, buffers });
         disk.requests += u64::from(started);
         disk.queue += u16::from(started);
+        self.away[at] += u32::from(started);
+        self.asked |= 1 << at;
         Ok(started)
     }
 
@@ -217,20 +225,35 @@ impl<C: Controller, H: Host> Disks<C, H> {
 
     /// A request that has ended: its tag, and whether it was done.
     pub fn done(&mut self) -> Option<(u16, bool)> {
-        let done = self.controllers.iter_mut().find_map(Controller::done)?;
-        Some((done.tag, done.good))
+        let mut left = self.asked;
+        while left != 0 {
+            let number = left.trailing_zeros() as usize;
+            left &= left - 1;
+            let (controller, away) = (self.controllers.get_mut(number)?, self.away.get_mut(number)?);
+            let done = controller.done();
+            *away = away.saturating_sub(u32::from(done.is_some()));
+            // One that had no room for a request, and has none itself, may have to be asked, too.
+            if *away == 0 && !controller.is_polled() {
+                self.asked &= !(1 << number);
+            }
+            if let Some(done) = done {
+                return Some((done.tag, done.good));
+            }
+        }
+        None
     }
 
     /// Interrupts of these controllers have come.
     pub fn interrupts(&mut self, controllers: u32) {
+        if controllers == 0 {
+            return;
+        }
         for (number, controller) in self.controllers.iter_mut().enumerate() {
             if controllers >> number & 1 != 0 {
                 controller.interrupt();
             }
         }
-        if controllers != 0 {
-            self.host.acknowledge(controllers);
-        }
+        self.host.acknowledge(controllers);
     }
 
     /// The buffer of the next request that is waited for.

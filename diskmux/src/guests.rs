@@ -21,8 +21,10 @@ use ring::SharedMemory;
 
 /// Requests that are taken before others come to their turn, so that nobody's nonsense holds them up.
 const BATCH: usize = 64;
-/// VMs that hear of completions at the end of a step: no more than requests end in it, which takes twice from the rings.
-const BELLS: usize = 2 * BATCH + JOBS;
+/// How often in a step requests that were taken are begun, before others come to their turn. It takes from the rings once more.
+pub const ROUNDS: usize = 2;
+/// VMs that hear of completions at the end of a step: no more than requests end in it.
+const BELLS: usize = (ROUNDS + 1) * BATCH + ROUNDS * JOBS;
 
 /// What is needed of the machine.
 pub trait Machine {
@@ -98,6 +100,15 @@ struct Flight {
     /// Where what is read is to be put.
     slot: Option<u16>,
     since: u64,
+}
+
+/// What was taken from VMs' rings.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Served {
+    /// There is perhaps more to take at once.
+    pub more: bool,
+    /// The store was given something.
+    pub began: bool,
 }
 
 /// All of them.
@@ -243,9 +254,15 @@ impl<D: Discipline> Guests<D> {
         self.discipline.enqueue(seat);
     }
 
-    /// Gives the store what VMs ask for, in the order of the discipline, as long as it has room. True when there is perhaps more to take at once.
-    pub fn serve<C: Controller, H: Host>(&mut self, store: &mut Store, sets: &Sets, disks: &mut Disks<C, H>) -> bool {
-        let (now, hz) = (disks.host().now(), disks.host().hz());
+    /// Gives the store what VMs ask for, in the order of the discipline, as long as it has room. `time`: ticks of the clock, and in a second.
+    pub fn serve<C: Controller, H: Host>(
+        &mut self,
+        store: &mut Store,
+        sets: &Sets,
+        disks: &Disks<C, H>,
+        (now, hz): (u64, u64),
+    ) -> Served {
+        let mut began = false;
         for _ in 0..BATCH {
             if let Some((seat, _)) = self.resting.first().filter(|(_, due)| *due <= now) {
                 self.resting.remove(seat);
@@ -255,14 +272,17 @@ impl<D: Discipline> Guests<D> {
                 self.take(seat, (now, hz));
                 continue;
             }
-            let Some(flight) = self.flights.iter().position(Option::is_none) else { return false };
+            let Some(flight) = self.flights.iter().position(Option::is_none) else {
+                return Served { more: false, began };
+            };
             if !store.has_room() {
-                return false;
+                return Served { more: false, began };
             }
-            let Some(waiting) = self.discipline.next() else { return false };
+            let Some(waiting) = self.discipline.next() else { return Served { more: false, began } };
             self.begin(&waiting, (flight, now), store, sets, disks);
+            began = true;
         }
-        true
+        Served { more: true, began }
     }
 
     /// Takes the next request of the VM in a seat, for which the discipline has asked, from its ring.
@@ -279,8 +299,11 @@ impl<D: Discipline> Guests<D> {
             Next::Again => return self.discipline.taken(None),
         };
         guest.rate.spend(now, hz);
-        let order =
-            guest.what.ok_or(status::FAILED).and_then(|entry| Ok((entry, guest.order(&request, entry.blocks)?)));
+        let order = guest
+            .what
+            .as_ref()
+            .ok_or(status::FAILED)
+            .and_then(|entry| Ok((entry, guest.order(&request, entry.blocks)?)));
         match order {
             Ok((entry, order)) => {
                 let at = order.block().and_then(|block| entry.data(block)).unwrap_or(u64::MAX);
@@ -388,7 +411,7 @@ fn ask<C: Controller, H: Host>(
     sets: &Sets,
     disks: &Disks<C, H>,
 ) -> Result<Option<u16>, u16> {
-    let entry = guest.what.ok_or(status::FAILED)?;
+    let entry = guest.what.as_ref().ok_or(status::FAILED)?;
     let (ask, slot, data) = match order {
         DiskOrder::Read { block, slot } => (Ask::Read(block), Some(slot), None),
         DiskOrder::Write { block, slot } => (Ask::Write(block), None, Some(guest.block_in(slot))),

@@ -174,12 +174,18 @@ impl Lab {
         self.service.guests.kicked(Seat::new(seat));
     }
 
+    /// Does what can be done now. Answers to scrubs and snapshots that are done.
+    fn step(&mut self) -> Vec<Message> {
+        let mut replies = Vec::new();
+        self.service.step(&mut self.disks, &mut self.vms, |reply| replies.push(*reply));
+        replies
+    }
+
     /// Until nothing happens any more. Scrubs that were done.
     fn settle(&mut self) -> Vec<Message> {
         let mut scrubs = Vec::new();
         for _ in 0..20_000 {
-            let (more, scrubbed) = self.service.step(&mut self.disks, &mut self.vms);
-            scrubs.extend(scrubbed.into_iter().flatten());
+            let more = self.service.step(&mut self.disks, &mut self.vms, |reply| scrubs.push(*reply));
             if !more && !self.service.is_busy() {
                 return scrubs;
             }
@@ -268,7 +274,7 @@ fn the_operator_sees_how_disks_and_vms_do() {
     assert_eq!(load(&lab), (0, 0, 0, 0, 0));
     (0..4).for_each(|id| own.ask(id, DiskOrder::Read { block: u64::from(id) + 1, slot: 0 }));
     lab.kick(2);
-    let _ = lab.service.step(&mut lab.disks, &mut lab.vms);
+    lab.step();
     assert_eq!(load(&lab), (4, 0, 4, 0, 0), "all are under way");
     let queued = |lab: &Lab, disk| match lab.disks.load(disk) {
         DiskReply::DiskLoad { index, queue, p50_us, p99_us } if index == disk => (queue, p50_us, p99_us),
@@ -368,7 +374,7 @@ fn what_a_vm_that_has_ended_asked_for_is_nothing_to_the_next_in_its_seat() {
     own.ask(1, DiskOrder::Write { block: 10, slot: 0 });
     own.ask(2, DiskOrder::Read { block: 11, slot: 1 });
     lab.kick(1);
-    let _ = lab.service.step(&mut lab.disks, &mut lab.vms);
+    lab.step();
     lab.hear(DiskEvent::Detach { vm: vm(1), seat: Seat::new(1) });
     assert_eq!(lab.vms.commands, [DiskCommand::Detached { vm: vm(1) }]);
     // Another VM's memory is in its place.
@@ -464,12 +470,12 @@ fn no_vm_holds_all_places_of_the_store() {
     (0..REQUEST_SLOTS).for_each(|id| greedy.ask(id, DiskOrder::Read { block: u64::from(id), slot: 0 }));
     lab.kick(0);
     for _ in 0..4 {
-        let _ = lab.service.step(&mut lab.disks, &mut lab.vms);
+        lab.step();
     }
     modest.ask(1, DiskOrder::Read { block: 600, slot: 0 });
     lab.kick(1);
     for _ in 0..4 {
-        let _ = lab.service.step(&mut lab.disks, &mut lab.vms);
+        lab.step();
     }
     let flights = |seat| lab.service.guests.flights.iter().flatten().filter(|one| one.seat == Seat::new(seat)).count();
     assert_eq!((flights(0), flights(1)), (JOBS / 2, 1));
@@ -477,6 +483,35 @@ fn no_vm_holds_all_places_of_the_store() {
     lab.platters.iter().for_each(|platter| platter.borrow_mut().silent = false);
     lab.settle();
     assert_eq!((greedy.ended().len(), modest.ended().len()), (16, 1));
+}
+
+#[test]
+fn what_is_taken_when_others_have_ended_is_begun_in_the_same_step() {
+    let mut lab = Lab::new();
+    lab.attach(0, "web", mode::READ_WRITE, false);
+    let mut own = lab.own(0);
+    // Blocks that hold something, so that disks are needed.
+    for id in 0..REQUEST_SLOTS {
+        own.ask(id, DiskOrder::Write { block: 3 * u64::from(id), slot: 0 });
+        lab.kick(0);
+        lab.settle();
+    }
+    assert_eq!(own.ended().len(), 16);
+    // Twice as many as are taken at a time.
+    (0..REQUEST_SLOTS).for_each(|id| own.ask(id, DiskOrder::Read { block: 3 * u64::from(id), slot: 0 }));
+    lab.kick(0);
+    let (mut ended, mut most) = (0, 0);
+    while ended < 16 {
+        lab.step();
+        ended += own.ended().len();
+        let taken = lab.service.guests.flights.iter().flatten().count();
+        let queues: u16 = lab.disks.list().iter().map(|disk| disk.queue).sum();
+        assert_eq!(usize::from(queues), taken, "{ended} have ended, and what was taken is with disks");
+        most = most.max(taken);
+        let until = lab.disks.host().0 + 10_000;
+        lab.disks.host().sleep(until);
+    }
+    assert_eq!(most, 8);
 }
 
 #[test]
@@ -496,7 +531,7 @@ fn a_vm_with_a_rate_waits_while_others_do_not() {
             while own.requests.push(&Message { id: 1, ..DiskOrder::Read { block: 3, slot: 0 }.into() }).is_ok() {}
             lab.kick(seat);
         }
-        let _ = lab.service.step(&mut lab.disks, &mut lab.vms);
+        lab.step();
         let until = lab.disks.host().0 + 2000;
         lab.disks.host().sleep(until);
     }
@@ -524,7 +559,7 @@ fn a_restart_loses_no_request() {
         lab.kick(2);
         // Some way, another one each time.
         for _ in 0..round % 7 {
-            let _ = lab.service.step(&mut lab.disks, &mut lab.vms);
+            lab.step();
         }
         lab.restart(2, mode::READ_WRITE);
         assert_eq!(own.requests.check_epoch(), Err(RingError::EpochChanged));
@@ -552,7 +587,7 @@ fn a_scrub_believes_what_is_written_meanwhile() {
         own.ask(number, DiskOrder::Write { block: u64::from(number * 7 % 700), slot: 0 });
         lab.kick(1);
         while own.ended().is_empty() {
-            scrubs.extend(lab.service.step(&mut lab.disks, &mut lab.vms).1.into_iter().flatten());
+            scrubs.extend(lab.step());
             let until = lab.disks.host().0 + 10_000;
             lab.disks.host().sleep(until);
         }
@@ -584,7 +619,7 @@ fn a_vm_goes_on_while_a_snapshot_of_its_disk_is_taken() {
             let mut steps = 0;
             while own.ended().is_empty() {
                 let is_idle = lab.service.store.is_idle();
-                replies.extend(lab.service.step(&mut lab.disks, &mut lab.vms).1.into_iter().flatten());
+                replies.extend(lab.step());
                 if !replies.is_empty() && last == 0 {
                     assert!(is_idle, "what is a snapshot now was being written");
                     last = round;

@@ -19,11 +19,13 @@ use abi::guest::pending;
 use abi::message::{BadMessage, Message};
 use abi::swap_disk::{REPLIES, REQUESTS, SwapDiskRequest};
 use abi::vm::{Seat, VmId};
-use component::{Complaints, Component, Crc32c, Inbox, Once, Outbox, VmDisk, irq_ack, notify, now, raise, wait};
+use component::{Complaints, Component, Crc32c, Inbox, Once, Outbox, VmDisk, notify, now, raise, wait};
 
 /// DMA memory that is needed: the drivers' own, the blocks that are waited for, and those of a scrub, of the store, of swap regions and of a snapshot.
 const DMA_BYTES: usize =
     controllers::BYTES + WAITED_BYTES + scrub::BYTES + store::BYTES + swap::BYTES + snapshot::BYTES;
+/// The notification bits of interrupts.
+const IRQS: u64 = bits::KICK - (1 << bits::IRQ_SHIFT);
 /// How often a second polled controllers are asked while something is under way.
 const ASKS: u64 = 10_000;
 
@@ -49,6 +51,8 @@ struct Core {
     hz: u64,
     /// The devices of the controllers.
     devices: heapless::Vec<u32, MAX_CONTROLLERS>,
+    /// The bits of those that were served, of which the core hears with the next wait.
+    served: u64,
 }
 
 impl Core {
@@ -59,6 +63,9 @@ impl Core {
 
     /// Which controllers' interrupts are among these notification bits.
     fn controllers(&self, news: u64) -> u32 {
+        if news & IRQS == 0 {
+            return 0;
+        }
         let came = |device: &u32| news >> (bits::IRQ_SHIFT + device) & 1 != 0;
         let numbered = self.devices.iter().enumerate().filter(|(_, device)| came(device));
         numbered.fold(0, |all, (number, _)| all | 1 << number)
@@ -75,13 +82,13 @@ impl Host for Core {
     }
 
     fn sleep(&mut self, until: u64) -> u32 {
-        self.controllers(wait(self.mask(), until, 0))
+        let served = core::mem::take(&mut self.served);
+        self.controllers(wait(self.mask(), until, served))
     }
 
     fn acknowledge(&mut self, controllers: u32) {
-        for (_, &device) in self.devices.iter().enumerate().filter(|(number, _)| controllers >> number & 1 != 0) {
-            // It fails only for a device that we do not have.
-            let _ = irq_ack(device);
+        for (_, device) in self.devices.iter().enumerate().filter(|(number, _)| controllers >> number & 1 != 0) {
+            self.served |= 1 << (bits::IRQ_SHIFT + device);
         }
     }
 }
@@ -96,7 +103,7 @@ pub fn run<D: Discipline>(component: &Component) -> ! {
     let Some(dma) = dma else { panic!("too little DMA memory: give diskmux {DMA_BYTES} bytes in system.toml") };
     let room = Room::new(dma.memory, dma.physical, controllers::BYTES);
     let (controllers, devices) = controllers::start(component, room);
-    let core = Core { hz: info.tsc_hz, devices };
+    let core = Core { hz: info.tsc_hz, devices, served: 0 };
     let waited = controllers::BYTES;
     let scrubs = waited + WAITED_BYTES;
     let mut disks = Disks::new(controllers, dma.memory, waited, core);
@@ -199,7 +206,7 @@ impl<D: Discipline> Desk<'_, D> {
 
     /// Answers swap, as far as it has room. The bell to ring for that.
     fn tell_swap(&mut self, swap: Option<&mut (Inbox, Outbox)>) -> u64 {
-        let Some((_, replies)) = swap else { return 0 };
+        let Some((_, replies)) = swap.filter(|_| self.service.swap.has_to_say()) else { return 0 };
         let mut bell = 0;
         while let Some((id, reply)) = self.service.swap.say(&self.service.sets) {
             // It has room for all that can be under way.
@@ -236,27 +243,38 @@ fn serve<D: Discipline>(
         notify(replies.doorbell);
     }
     let awake = questions.doorbell | from_core.doorbell | swap_bell | bits::KICK | disks.host().mask();
+    // Whoever has put something into a ring rings for it: only what was rung for is looked at, and at the start all.
+    let mut news = awake;
     loop {
-        let mut bell = 0;
-        let mut all_read = questions.drain(|message| {
-            if let Some(reply) = desk.answer(message, disks) {
-                // Who asks without reading gets no answer.
-                let _ = answers.send(&Message { id: message.id, ..Message::from(reply) });
-                bell = answers.doorbell;
-            }
-        });
-        all_read &= from_core.drain(|message| desk.hear(message));
-        if let Some((requests, _)) = &mut swap {
-            all_read &= requests.drain(|message| desk.take(message));
+        let (mut bell, mut unread) = (0, 0);
+        if news & questions.doorbell != 0 {
+            let all_read = questions.drain(|message| {
+                if let Some(reply) = desk.answer(message, disks) {
+                    // Who asks without reading gets no answer.
+                    let _ = answers.send(&Message { id: message.id, ..Message::from(reply) });
+                    bell = answers.doorbell;
+                }
+            });
+            unread |= if all_read { 0 } else { questions.doorbell };
         }
-        component.take_kicks(|seat| desk.service.guests.kicked(seat));
-        let (more, done) = desk.service.step(disks, &mut desk.vms);
-        for reply in done.into_iter().flatten() {
-            let _ = answers.send(&reply);
+        if news & from_core.doorbell != 0 && !from_core.drain(|message| desk.hear(message)) {
+            unread |= from_core.doorbell;
+        }
+        if let Some((requests, _)) = &mut swap
+            && news & swap_bell != 0
+            && !requests.drain(|message| desk.take(message))
+        {
+            unread |= swap_bell;
+        }
+        if news & bits::KICK != 0 {
+            component.take_kicks(|seat| desk.service.guests.kicked(seat));
+        }
+        let more = desk.service.step(disks, &mut desk.vms, |reply| {
+            let _ = answers.send(reply);
             bell |= answers.doorbell;
-        }
+        });
         bell |= desk.tell_swap(swap.as_mut());
-        let until = match (desk.service.is_busy(), all_read && !more) {
+        let until = match (desk.service.is_busy(), unread == 0 && !more) {
             (_, false) => 0,
             (true, true) if disks.is_polled() => now().saturating_add(hz / ASKS),
             // For the look at the time that a disk takes.
@@ -264,8 +282,10 @@ fn serve<D: Discipline>(
             (false, true) => u64::MAX,
         };
         let until = until.min(desk.service.guests.due());
-        let news = wait(awake, until, bell);
-        let came = disks.host().controllers(news);
-        disks.interrupts(came);
+        let served = core::mem::take(&mut disks.host().served);
+        let came = wait(awake, until, bell | served);
+        let interrupts = disks.host().controllers(came);
+        disks.interrupts(interrupts);
+        news = came | unread;
     }
 }

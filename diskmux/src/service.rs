@@ -2,7 +2,7 @@
 
 use crate::disks::{Disks, Host};
 use crate::drivers::Controller;
-use crate::guests::{Guests, Machine};
+use crate::guests::{Guests, Machine, ROUNDS, Served};
 use crate::policy::Discipline;
 use crate::scrub::Scrub;
 use crate::sets::{Planned, Sets, Unplanned};
@@ -74,13 +74,18 @@ impl<D: Discipline> Service<D> {
         self.scrub.is_some() || self.snapshot.is_some() || !self.store.is_idle() || self.swap.is_busy()
     }
 
-    /// Does what can be done now. True when there is more to do at once; and the answers to a scrub and a snapshot that are done.
+    /// Does what can be done now. True when there is more to do at once. `answer` gets the answers to a scrub and a snapshot that are done.
     pub fn step<C: Controller, H: Host>(
         &mut self,
         disks: &mut Disks<C, H>,
         machine: &mut impl Machine,
-    ) -> (bool, [Option<Message>; 2]) {
-        let taken = self.step_snapshot(disks);
+        mut answer: impl FnMut(&Message),
+    ) -> bool {
+        if self.snapshot.is_some()
+            && let Some(taken) = self.step_snapshot(disks)
+        {
+            answer(&taken);
+        }
         let Service { sets, store, guests, swap, scrub, snapshot, .. } = self;
         while let Some((tag, good)) = disks.done() {
             if !store.ended(tag, good, disks)
@@ -93,32 +98,43 @@ impl<D: Discipline> Service<D> {
         }
         if let Some((_, scrub)) = scrub
             && let Some((entry, block)) = scrub.doubt()
-            && store.ask((DOUBT, entry, Ask::Read(block)), None::<&Block>, sets, disks).is_err()
+            && store.ask((DOUBT, &entry, Ask::Read(block)), None::<&Block>, sets, disks).is_err()
         {
             scrub.doubt_later();
         }
         swap.step(sets, disks);
         let holds = snapshot.as_ref().is_some_and(|(_, current)| current.holds());
-        let mut more = !holds && guests.serve(store, sets, disks);
         let memory = disks.memory();
         let time = (disks.host().now(), disks.host().hz());
-        more |= store.step(sets, disks, |token, outcome| match scrub {
-            Some((_, scrub)) if token == DOUBT => scrub.resolve(outcome),
-            _ => guests.ended((token, outcome), &memory, time),
-        });
-        // What has ended has made room.
-        more |= !holds && guests.serve(store, sets, disks);
-        let mut done = None;
+        let mut more = false;
+        for round in 0..=ROUNDS {
+            let served = if holds { Served::default() } else { guests.serve(store, sets, disks, time) };
+            more |= served.more || served.began && round == ROUNDS;
+            if round == ROUNDS || round > 0 && !served.began {
+                break;
+            }
+            let mut ended = false;
+            more |= store.step(sets, disks, |token, outcome| {
+                ended = true;
+                match scrub {
+                    Some((_, scrub)) if token == DOUBT => scrub.resolve(outcome),
+                    _ => guests.ended((token, outcome), &memory, time),
+                }
+            });
+            // What has ended has made room for others, which are begun, too.
+            if !ended {
+                break;
+            }
+        }
         if let Some((id, current)) = scrub
             && let Some(reply) = current.step(sets, disks)
         {
-            done = Some(Message { id: *id, ..DiskReply::into(reply) });
+            answer(&Message { id: *id, ..DiskReply::into(reply) });
             *scrub = None;
         }
         guests.ring_all(machine);
         // What was done for a snapshot makes its next step possible, and the end of others does.
-        more |= self.snapshot.as_ref().is_some_and(|(_, current)| current.can_go_on(self.store.is_idle()));
-        (more, [done, taken])
+        more | self.snapshot.as_ref().is_some_and(|(_, current)| current.can_go_on(self.store.is_idle()))
     }
 
     /// Goes on with a snapshot. The answer, when it is done.

@@ -156,7 +156,7 @@ fn scrub(disks: &mut Disks<Fake, Clock>, sets: &Sets) -> DiskReply {
             }
         }
         if let Some((entry, block)) = scrub.doubt()
-            && store.ask((0, entry, Ask::Read(block)), None::<&Block>, sets, disks).is_err()
+            && store.ask((0, &entry, Ask::Read(block)), None::<&Block>, sets, disks).is_err()
         {
             scrub.doubt_later();
         }

@@ -91,7 +91,7 @@ impl Machine {
     fn one(&mut self, disk: &str, ask: Ask, data: Option<u8>) -> Result<Option<u8>, Outcome> {
         let entry = self.entry(disk).expect("there");
         let data = data.map(|byte| [byte; BLOCK_BYTES]);
-        self.store.ask((7, entry, ask), data.as_ref(), &self.sets, &self.disks).expect("taken");
+        self.store.ask((7, &entry, ask), data.as_ref(), &self.sets, &self.disks).expect("taken");
         let (memory, mut found) = (self.memory, None);
         for _ in 0..1000 {
             self.store.step(&self.sets, &mut self.disks, |_, outcome| {
@@ -154,7 +154,7 @@ fn a_snapshot_keeps_what_was_there_and_the_disk_goes_on() {
         assert_eq!([7, 8].map(|block| machine.read("before", block)), [old(7), old(8)]);
     }
     let refused = machine.store.ask(
-        (1, machine.entry("before").expect("there"), Ask::Write(0)),
+        (1, &machine.entry("before").expect("there"), Ask::Write(0)),
         Some(&[0; BLOCK_BYTES]),
         &machine.sets,
         &machine.disks,

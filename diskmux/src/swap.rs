@@ -155,9 +155,14 @@ impl SwapRegions {
         SwapDiskReply::Regions { session, regions, region_blocks, writable: sets.is_writable() }
     }
 
+    /// Whether there is perhaps something to say.
+    pub fn has_to_say(&self) -> bool {
+        self.opening.is_some() || !self.ended.is_empty()
+    }
+
     /// Something to say, with the id that it is for.
     pub fn say(&mut self, sets: &Sets) -> Option<(u32, SwapDiskReply)> {
-        if self.opening.is_none() && self.ended.is_empty() {
+        if !self.has_to_say() {
             return None;
         }
         let waits = self.flights.iter().flatten().any(|flight| flight.run.is_none());

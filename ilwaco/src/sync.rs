@@ -88,8 +88,10 @@ impl Future for Notified<'_> {
             }
             Some(id) => {
                 let mut waiters = notify.waiters.borrow_mut();
-                if let Some(waiter) = waiters.iter_mut().find(|waiter| waiter.id == id && waiter.waker.is_some()) {
-                    waiter.waker = Some(cx.waker().clone());
+                // One that was notified stands in front, so it is found at once.
+                let found = waiters.iter_mut().find(|waiter| waiter.id == id);
+                if let Some(Waiter { waker: Some(waker), .. }) = found {
+                    *waker = cx.waker().clone();
                     return Poll::Pending;
                 }
                 drop(waiters);

@@ -74,8 +74,9 @@ pub struct VirtioBlk<R> {
     count: u16,
     /// Blocks of a request at most.
     run: usize,
-    /// The tag of the request in each place.
+    /// The tag of the request in each place; bit `i`: place `i` has none.
     tags: [Option<u16>; DEPTH as usize],
+    idle: u16,
     /// Bit `i`: descriptor `i` is no place's own, and free.
     free: u128,
     /// Those that the request in each place has.
@@ -127,6 +128,7 @@ impl<R: Registers> VirtioBlk<R> {
             count,
             run,
             tags: [None; DEPTH as usize],
+            idle: u16::MAX,
             free: u128::MAX << OWN_DESCRIPTORS & u128::MAX >> (128 - count),
             further: [0; DEPTH as usize],
             flushed: None,
@@ -156,7 +158,22 @@ impl<R: Registers> VirtioBlk<R> {
     }
 
     /// Writes the descriptors of the blocks of a request, of which the first is number `first`, and which the status follows. Those that were free and are not any more.
+    #[inline]
     fn describe_blocks(&self, first: u16, buffers: &[usize], flags: u16) -> u128 {
+        match *buffers {
+            [] => 0,
+            // That is what most requests are.
+            [buffer] => {
+                self.describe(first, buffer, BLOCK, flags | NEXT, first + 1);
+                0
+            }
+            _ => self.describe_several(first, buffers, flags),
+        }
+    }
+
+    /// As [`VirtioBlk::describe_blocks`], for more than one block.
+    #[inline(never)]
+    fn describe_several(&self, first: u16, buffers: &[usize], flags: u16) -> u128 {
         let (mut index, mut further) = (first, 0_u128);
         for (i, &buffer) in buffers.iter().enumerate() {
             let left = self.free & !further;
@@ -194,8 +211,8 @@ impl<R: Registers> Controller for VirtioBlk<R> {
             self.flushed = self.flushed.or(Some(tag));
             return free;
         }
-        let Some(place) = self.tags.iter().position(Option::is_none) else { return false };
-        let Ok(slot) = u16::try_from(place) else { return false };
+        let place = self.idle.trailing_zeros() as usize;
+        let Some(slot) = u16::try_from(place).ok().filter(|&slot| slot < DEPTH) else { return false };
         if disk != 0 || !request.fits(self.geometry[0].blocks, self.run) {
             return false;
         }
@@ -216,10 +233,13 @@ impl<R: Registers> Controller for VirtioBlk<R> {
         // Behind the header comes the first block, if there is one, else the status.
         self.link(first, 16, NEXT, if op == Op::Flush { first + 2 } else { first + 1 });
         let further = self.describe_blocks(first + 1, buffers, if op == Op::Read { WRITE } else { 0 });
-        self.free &= !further;
-        self.further[place] = further;
+        if further != 0 {
+            self.free &= !further;
+            self.further[place] = further;
+        }
         self.tags[place] = Some(tag);
-        let _ = self.memory.write16(self.own + AVAILABLE + 4 + 2 * usize::from(self.given % self.count), first);
+        self.idle &= !(1 << place);
+        let _ = self.memory.write16(self.own + AVAILABLE + 4 + 2 * usize::from(self.given & (self.count - 1)), first);
         self.given = self.given.wrapping_add(1);
         // Flags are zero: interrupts are wanted. The device sees the index after everything before.
         let _ = self.memory.store32(self.own + AVAILABLE, u32::from(self.given) << 16);
@@ -239,7 +259,7 @@ impl<R: Registers> Controller for VirtioBlk<R> {
             if u16::from_le_bytes([low, high]) == self.taken {
                 return None;
             }
-            let entry = self.own + USED + 4 + 8 * usize::from(self.taken % self.count);
+            let entry = self.own + USED + 4 + 8 * usize::from(self.taken & (self.count - 1));
             self.taken = self.taken.wrapping_add(1);
             let id = self.memory.load32(entry)?;
             // An allegation: it may name what was never given.
@@ -247,6 +267,7 @@ impl<R: Registers> Controller for VirtioBlk<R> {
             let Some((place, tag)) = place.and_then(|place| Some((place, self.tags.get_mut(place)?.take()?))) else {
                 continue;
             };
+            self.idle |= 1 << place;
             self.free |= core::mem::take(&mut self.further[place]);
             let status = self.memory.read8(self.own + STATUSES + 16 * place);
             return Some(Done { tag, good: status == Some(STATUS_OK) });
@@ -272,6 +293,7 @@ fn wide(offset: usize) -> u64 {
 }
 
 const _: () = {
+    assert!(DEPTH as u32 == u16::BITS && COUNT_MAX.is_power_of_two() && COUNT_MIN.is_power_of_two());
     assert!(COUNT_MAX <= 128 && OWN_DESCRIPTORS as usize + MAX_RUN <= COUNT_MIN as usize + 1);
     assert!(AVAILABLE >= 16 * COUNT_MAX as usize && USED >= AVAILABLE + 6 + 2 * COUNT_MAX as usize);
     assert!(

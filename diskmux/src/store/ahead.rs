@@ -111,7 +111,7 @@ impl Ahead {
     /// Somebody asks for a block of a virtual disk.
     pub fn hear(&mut self, entry: &Entry, block: u64) {
         self.clock += 1;
-        let expects = |stream: &Stream| stream.ran > 0 && stream.disk == entry.id && stream.next == block;
+        let expects = |stream: &Stream| stream.next == block && stream.disk == entry.id && stream.ran > 0;
         let found =
             if expects(&self.streams[self.last]) { Some(self.last) } else { self.streams.iter().position(expects) };
         let Some(number) = found else {
@@ -146,6 +146,12 @@ impl Ahead {
     /// Whether a stream is a reader.
     fn reads(&self, stream: &Stream) -> bool {
         stream.ran >= BEGIN && self.clock - stream.heard < LONG
+    }
+
+    /// Whether there may be something to read for a reader.
+    #[inline]
+    pub fn is_wanted(&self) -> bool {
+        self.wanted != 0
     }
 
     /// A reader for whom more is to be read: the virtual disk, and the blocks. [`Ahead::went`] says how many were.

@@ -1,7 +1,7 @@
 //! The batch: writes that go to the disks together, in an order of which every part can be the last one.
 
 use super::job::{Ask, Job, Outcome, Stage};
-use super::moves::{Move, Target, bit};
+use super::moves::{Target, bit};
 use super::unsettled::Changed;
 use super::{JOBS, ROWS, Step, Store};
 use crate::disks::{Disks, Host, MAX_DISKS};
@@ -18,22 +18,19 @@ fn disks_of(first: u64, blocks: u64, sets: &Sets) -> u32 {
 
 /// The disk on which a block of the set lies; what is none where there is no such block.
 fn disk_of(at: u64, sets: &Sets) -> usize {
-    let piece = sets.stripes().and_then(|stripes| stripes.pieces(at, 1).next());
-    piece.and_then(|piece| sets.disk_of(piece.member)).unwrap_or(MAX_DISKS)
+    let place = sets.stripes().and_then(|stripes| stripes.place(at));
+    place.and_then(|(member, _)| sets.disk_of(member)).unwrap_or(MAX_DISKS)
 }
 
 impl Store {
+    /// Whether there is something for a batch to do that need not wait for disks.
+    pub(super) fn can_advance(&self) -> bool {
+        self.batched == 0 && (self.step != Step::None || self.jobs.any_ready() || self.pinched)
+    }
+
     /// Takes the batch as far as it goes. Whether it has gone on.
     pub(super) fn advance<C: Controller, H: Host>(&mut self, sets: &Sets, disks: &mut Disks<C, H>) -> bool {
-        if self.step == Step::None && self.jobs.ready().next().is_none() && !self.pinched {
-            return false;
-        }
-        let is_its = |one: &Move| match one.target {
-            Target::Flush => true,
-            Target::Job(_) | Target::Row(_) => one.op == Op::Write,
-            Target::Look(_) | Target::Ahead(_) => false,
-        };
-        if self.moves.iter().any(is_its) {
+        if !self.can_advance() {
             return false;
         }
         match self.step {

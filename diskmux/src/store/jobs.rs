@@ -6,14 +6,17 @@ use disk_format::{Entry, Sum};
 
 /// A set of places.
 type Places = u32;
+/// Bits that a place takes in the order.
+const PLACE_BITS: u32 = 4;
 /// All places.
 const ALL: Places = (1 << JOBS) - 1;
 
 /// All of them.
 pub(super) struct Jobs {
     jobs: [Option<Job>; JOBS],
-    /// Their places, the first one first.
-    order: heapless::Vec<usize, JOBS>,
+    /// Their places, four bits each, the first one lowest; and how many they are.
+    order: usize,
+    count: u32,
     taken: Places,
     waiting: Places,
     ready: Places,
@@ -26,11 +29,11 @@ pub(super) struct Jobs {
 impl Jobs {
     pub const fn new() -> Self {
         let jobs = [const { None }; JOBS];
-        Jobs { jobs, order: heapless::Vec::new(), taken: 0, waiting: 0, ready: 0, batched: 0, ended: 0, barred: 0 }
+        Jobs { jobs, order: 0, count: 0, taken: 0, waiting: 0, ready: 0, batched: 0, ended: 0, barred: 0 }
     }
 
     pub fn is_empty(&self) -> bool {
-        self.order.is_empty()
+        self.count == 0
     }
 
     pub fn get(&self, place: usize) -> Option<&Job> {
@@ -69,7 +72,8 @@ impl Jobs {
         self.jobs[place] = Some(job);
         self.taken |= 1 << place;
         // As many as there are places.
-        let _ = self.order.push(place);
+        self.order |= place << (PLACE_BITS * self.count);
+        self.count += 1;
         self.barred |= u32::from(is_barred) << place;
         self.set(place, stage);
     }
@@ -79,7 +83,17 @@ impl Jobs {
         self.barred &= !(1 << place);
         self.taken &= !(1 << place);
         self.jobs[place] = None;
-        self.order.retain(|&other| other != place);
+        let Some(at) = self.in_order(0).find(|&(_, other)| other == place).map(|(at, _)| at) else { return };
+        // Those behind it move up.
+        let before = (1 << (PLACE_BITS * at)) - 1;
+        self.order = self.order & before | self.order >> PLACE_BITS & !before;
+        self.count -= 1;
+    }
+
+    /// Where in the order each place stands, from this one of the order on.
+    fn in_order(&self, from: u32) -> impl Iterator<Item = (u32, usize)> + use<> {
+        let order = self.order;
+        (from..self.count).map(move |at| (at, order >> (PLACE_BITS * at) & (JOBS - 1)))
     }
 
     fn forget(&mut self, place: usize) {
@@ -115,11 +129,24 @@ impl Jobs {
         self.waiting != 0
     }
 
+    /// Whether this one does.
+    pub fn waits(&self, place: usize) -> bool {
+        self.waiting >> place & 1 != 0
+    }
+
+    /// Whether any has ended.
+    pub fn any_ended(&self) -> bool {
+        self.ended != 0
+    }
+
+    /// Whether any is ready.
+    pub fn any_ready(&self) -> bool {
+        self.ready != 0
+    }
+
     /// Those that wait for no other one, in order, from this one of the order on: where in the order the next one is, and its place.
-    pub fn next_waiting(&self, from: usize) -> Option<(usize, usize)> {
-        let rest = self.order.get(from..)?;
-        let free = |&(_, &place): &(usize, &usize)| self.waiting >> place & 1 != 0 && !self.has_to_wait(place);
-        rest.iter().enumerate().find(free).map(|(behind, &place)| (from + behind, place))
+    pub fn next_waiting(&self, from: u32) -> Option<(u32, usize)> {
+        self.in_order(from).find(|&(_, place)| self.waits(place) && !self.has_to_wait(place))
     }
 
     /// Whether one that came before stands in the way.
@@ -129,8 +156,8 @@ impl Jobs {
         if self.barred == 0 {
             return false;
         }
-        let earlier = self.order.iter().take_while(|&&other| other != place);
-        earlier.filter_map(|&other| self.get(other)).any(|other| job.waits_for(other))
+        let earlier = self.in_order(0).take_while(|&(_, other)| other != place);
+        earlier.filter_map(|(_, other)| self.get(other)).any(|other| job.waits_for(other))
     }
 
     /// Places of those that are ready.
@@ -150,7 +177,7 @@ impl Jobs {
 
     /// Places of all.
     pub fn all(&self) -> impl Iterator<Item = &Job> {
-        self.order.iter().filter_map(|&place| self.get(place))
+        self.in_order(0).filter_map(|(_, place)| self.get(place))
     }
 }
 
@@ -162,3 +189,5 @@ fn each(mut places: Places) -> impl Iterator<Item = usize> + use<> {
         (place < JOBS).then_some(place)
     })
 }
+
+const _: () = assert!(JOBS == 1 << PLACE_BITS && JOBS * PLACE_BITS as usize <= usize::BITS as usize);

@@ -83,6 +83,8 @@ pub struct Store {
     /// Moves that no disk has yet, and those that were tried before.
     waiting: usize,
     retried: usize,
+    /// Moves that the batch waits for.
+    batched: usize,
     /// When it was last looked for disks that do not answer.
     looked: u64,
     /// Where the processor computes checksums.
@@ -109,6 +111,7 @@ impl Store {
             last_tag: 0,
             waiting: 0,
             retried: 0,
+            batched: 0,
             looked: 0,
             crc,
         }
@@ -136,7 +139,7 @@ impl Store {
     /// [`Refused`].
     pub fn ask<C: Controller, H: Host>(
         &mut self,
-        (token, entry, ask): (u64, Entry, Ask),
+        (token, entry, ask): (u64, &Entry, Ask),
         data: Option<&impl Data>,
         sets: &Sets,
         disks: &Disks<C, H>,
@@ -157,11 +160,11 @@ impl Store {
             _ => Check::UNWRITTEN,
         };
         match ask {
-            Ask::Read(block) => self.ahead.hear(&entry, block),
+            Ask::Read(block) => self.ahead.hear(entry, block),
             Ask::Write(block) | Ask::Discard(block) => self.ahead.forget(entry.id, block),
             Ask::Flush => {}
         }
-        self.jobs.insert(place, Job { token, entry, ask, stage: Stage::Waits, after, seen: None, check: None });
+        self.jobs.insert(place, Job { token, entry: *entry, ask, stage: Stage::Waits, after, seen: None, check: None });
         Ok(())
     }
 
@@ -178,20 +181,27 @@ impl Store {
         for _ in 0..JOBS {
             let mut changed = self.begin(sets, disks);
             changed |= self.advance(sets, disks);
-            for place in self.jobs.ended() {
-                let Some(&Job { token, stage: Stage::Ended(outcome), .. }) = self.jobs.get(place) else { continue };
-                self.jobs.remove(place);
-                tell(token, outcome);
+            if self.jobs.any_ended() {
+                for place in self.jobs.ended() {
+                    let Some(&Job { token, stage: Stage::Ended(outcome), .. }) = self.jobs.get(place) else { continue };
+                    self.jobs.remove(place);
+                    tell(token, outcome);
+                }
                 changed = true;
             }
             // Behind what was told: that has lain where others may come to lie now.
             self.read_ahead(sets, disks);
             changed |= self.start(disks);
-            if !changed {
+            if !changed || self.waits_for_disks() {
                 return false;
             }
         }
         true
+    }
+
+    /// Whether nothing goes on before a disk has done something, so that another round would change nothing.
+    fn waits_for_disks(&self) -> bool {
+        !self.jobs.any_waits() && !self.jobs.any_ended() && !self.ahead.is_wanted() && !self.can_advance()
     }
 
     /// Where memory `place` lies.
@@ -209,7 +219,10 @@ impl Store {
         while self.jobs.any_waits()
             && let Some((number, place)) = self.jobs.next_waiting(from)
         {
-            changed |= self.go_on(place, sets, disks);
+            // Its block of checks is mostly at hand: then it goes on at once.
+            while self.jobs.waits(place) && self.go_on(place, sets, disks) {
+                changed = true;
+            }
             from = number + 1;
         }
         changed
@@ -311,11 +324,11 @@ impl Store {
         let used = |row: usize| {
             self.unsettled.uses(row) || self.jobs.all().any(|job| job.check.is_some_and(|(own, _)| own == row))
         };
-        if self.rows.are_gone() {
-            self.end(place, Outcome::Failed);
-            return true;
-        }
         let Some((row, is_new)) = self.rows.find(at, used) else {
+            if self.rows.are_gone() {
+                self.end(place, Outcome::Failed);
+                return true;
+            }
             self.pinched = !self.unsettled.is_empty();
             return false;
         };

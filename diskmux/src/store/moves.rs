@@ -40,10 +40,23 @@ pub(super) struct Move {
     pub tries: u8,
 }
 
+impl Move {
+    /// Whether the batch waits for it: a flush, or what is written.
+    fn is_batched(&self) -> bool {
+        self.op != Op::Read
+    }
+}
+
 /// The bit of a disk.
 pub(super) const fn bit(disk: usize) -> u32 {
     // What is no disk has a bit of its own.
     1 << if disk < MAX_DISKS { disk } else { MAX_DISKS }
+}
+
+/// Whether a block may lie beside one of those of a [sketch](Store::sketch).
+fn has_neighbour(sketch: u64, block: u64) -> bool {
+    let beside = 0b101_u64.rotate_left(u32::try_from(block.wrapping_sub(1) % 64).unwrap_or(0));
+    sketch & beside != 0
 }
 
 impl Store {
@@ -84,6 +97,7 @@ impl Store {
         let one = self.moves.remove(at);
         self.waiting -= usize::from(one.tag.is_none());
         self.retried -= usize::from(one.tries > 0);
+        self.batched -= usize::from(one.is_batched());
         one
     }
 
@@ -91,13 +105,16 @@ impl Store {
     pub(super) fn add(&mut self, target: Target, op: Op, (disk, block): (usize, u64), buffer: usize) {
         let one = Move { target, op, disk, block, buffer, tag: None, of: 1, since: 0, tries: 0 };
         // There is room for all that can be under way.
-        self.waiting += usize::from(self.moves.push(one).is_ok());
+        if self.moves.push(one).is_ok() {
+            self.waiting += 1;
+            self.batched += usize::from(one.is_batched());
+        }
     }
 
     /// A request about block `at` of the set, for its disk.
     pub(super) fn push(&mut self, target: Target, op: Op, at: Option<u64>, buffer: usize, sets: &Sets) {
-        let found = at.and_then(|at| sets.stripes()?.pieces(at, 1).next());
-        let found = found.and_then(|piece| Some((sets.disk_of(piece.member)?, piece.block)));
+        let found = at.and_then(|at| sets.stripes()?.place(at));
+        let found = found.and_then(|(member, block)| Some((sets.disk_of(member)?, block)));
         // Without a place it fails when it is started: there is no such disk.
         self.add(target, op, found.unwrap_or((MAX_DISKS, 0)), buffer);
     }
@@ -110,6 +127,12 @@ impl Store {
         }
         let mut others = self.moves.iter().filter(|other| other.disk == one.disk);
         if one.tries > 0 { others.any(|other| other.tag.is_some()) } else { others.any(|other| other.tries > 0) }
+    }
+
+    /// Which blocks wait to be given to disks, as bits by their numbers modulo 64.
+    fn sketch(&self) -> u64 {
+        let waiting = self.moves.iter().filter(|one| one.tag.is_none());
+        waiting.fold(0, |all, one| all | 1 << (one.block % 64))
     }
 
     /// The move at this place and those behind it that lie beside it on its disk and want the same, as they lie there: as many as a request may have.
@@ -173,7 +196,13 @@ impl Store {
         }
         let (mut full, mut changed, mut at) = (0_u32, false, 0);
         let now = disks.host().now();
-        while let Some(&one) = self.moves.get(at) {
+        let near = if self.waiting > 1 { self.sketch() } else { 0 };
+        // Behind the last one that waits nobody does.
+        let mut left = self.waiting;
+        while left > 0
+            && let Some(&one) = self.moves.get(at)
+        {
+            left -= usize::from(one.tag.is_none());
             let bit = bit(one.disk);
             let is_dead = self.dead & bit != 0;
             if one.tag.is_some() || full & bit != 0 || !is_dead && self.waits(&one) {
@@ -182,7 +211,7 @@ impl Store {
             }
             self.last_tag = (self.last_tag + 1) % TAGS;
             let tag = TAGS + self.last_tag;
-            let is_alone = one.op == Op::Flush || one.tries > 0 || self.waiting < 2;
+            let is_alone = one.op == Op::Flush || one.tries > 0 || !has_neighbour(near, one.block);
             let most = if is_alone || is_dead { 1 } else { disks.run(one.disk).min(MAX_RUN) };
             let joined = if most > 1 { self.give_joined(tag, at, most, now, disks) } else { None };
             let started = if joined.is_some() {

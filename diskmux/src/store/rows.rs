@@ -105,10 +105,8 @@ impl<const N: usize> Rows<N> {
 
     /// The check at this byte of it.
     pub fn check(&self, row: usize, byte: usize, memory: SharedMemory) -> Check {
-        let mut bytes = [0; 8];
         // It lies in the memory; else it would be a check that is lost.
-        let _ = memory.read(self.buffer(row) + byte, &mut bytes);
-        Check::from_bytes(bytes)
+        Check::from_bytes(memory.read64(self.buffer(row) + byte).unwrap_or(0).to_le_bytes())
     }
 
     /// The check at this byte of it is this one from now on.

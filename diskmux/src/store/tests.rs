@@ -49,7 +49,7 @@ impl Machine {
     }
 
     fn ask(&mut self, token: u64, ask: Ask, data: Option<&Block>) -> Result<(), Refused> {
-        self.store.ask((token, self.web, ask), data, &self.sets, &self.disks)
+        self.store.ask((token, &self.web, ask), data, &self.sets, &self.disks)
     }
 
     /// One step, and the end of one request to a disk.

@@ -3,6 +3,7 @@
 use crate::board::{Board, vectors};
 use crate::kernel::Cpu;
 use crate::log::say;
+use abi::limits::MAX_DEVICES_PER_COMPONENT;
 use abi::log::Record;
 use backend::Backend;
 
@@ -35,11 +36,25 @@ impl<B: Backend, H: Board> Cpu<B, H> {
 
     /// Tell every component that has a device on this line (lines may be shared).
     fn notify_devices(&mut self, gsi: u32) {
-        for rank in 0..self.components.list.len() {
+        let mut left = self.components.with_devices;
+        while left != 0 {
+            let rank = left.trailing_zeros() as usize;
+            left &= left - 1;
             let bits = self.components.list[rank].interrupt_bits(gsi);
             if bits != 0 {
                 self.notify(rank, bits);
             }
+        }
+    }
+
+    /// A component that waits has served the devices whose bits are set: their interrupts may come again. Bits of none do nothing.
+    #[inline(never)]
+    pub(super) fn acknowledge_all(&mut self, rank: usize, devices: u64) {
+        let mut left = devices & ((1 << MAX_DEVICES_PER_COMPONENT) - 1);
+        while left != 0 {
+            let device = left.trailing_zeros() as usize;
+            left &= left - 1;
+            let _ = self.acknowledge(rank, device);
         }
     }
 

@@ -6,7 +6,7 @@ use crate::kernel::{Cpu, Kernel};
 use crate::log::say;
 use crate::service::NoRingPage;
 use crate::trap::Trap;
-use abi::component::{ERROR_ARGUMENT, ERROR_AUTHORITY, ERROR_BUSY, ERROR_UNKNOWN, authority, syscall};
+use abi::component::{ERROR_ARGUMENT, ERROR_AUTHORITY, ERROR_BUSY, ERROR_UNKNOWN, authority, bits, syscall};
 use abi::guest::pending;
 use abi::limits::{LOG_LINE_BYTES, MAX_RINGS_PER_COMPONENT};
 use abi::log::Record;
@@ -113,15 +113,15 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     fn wait(&mut self, rank: usize, mask: u64, deadline: u64, doorbells: u64) {
         if !self.cpu.components.list[rank].endpoints.is_empty() {
             self.drain_all(rank, Some(mask));
+            if !matches!(self.cpu.components.list[rank].run, Run::Ready) {
+                // It was condemned for what it had sent.
+                return;
+            }
         }
         if doorbells != 0 {
             self.cpu.ring_doorbells(rank, doorbells);
         }
         let component = &mut self.cpu.components.list[rank];
-        if !matches!(component.run, Run::Ready) {
-            // It was condemned for what it had sent.
-            return;
-        }
         if deadline != u64::MAX || component.live.used_ticks != 0 {
             return self.cpu.wait_until(rank, mask, deadline);
         }
@@ -291,9 +291,13 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         }
     }
 
-    /// Ring the doorbells of the rings whose bits are set.
+    /// Ring the doorbells of the rings whose bits are set, and let the interrupts of the devices come again whose bits are.
     #[inline]
     fn ring_doorbells(&mut self, rank: usize, doorbells: u64) {
+        let devices = doorbells >> bits::IRQ_SHIFT;
+        if devices != 0 {
+            self.acknowledge_all(rank, devices);
+        }
         let mut left = doorbells & ((1 << MAX_RINGS_PER_COMPONENT) - 1);
         while left != 0 {
             let index = left.trailing_zeros() as usize;

@@ -19,6 +19,8 @@ pub struct Idles {
 /// All components, the most important first: a component's index here is its rank.
 pub struct Components {
     pub list: heapless::Vec<Component, MAX_COMPONENTS>,
+    /// Bit `i`: the component of rank `i` has devices, or the interrupt of its ports.
+    pub with_devices: u32,
     /// No component waits for a deadline before this one. It may be too early, never too late.
     pub next_deadline: u64,
     /// Those that are over their budgets.
@@ -30,7 +32,13 @@ pub struct Components {
 impl Components {
     /// None yet.
     pub const fn new() -> Self {
-        Components { list: heapless::Vec::new(), next_deadline: u64::MAX, shares: Shares::new(), idles: None }
+        Components {
+            list: heapless::Vec::new(),
+            with_devices: 0,
+            next_deadline: u64::MAX,
+            shares: Shares::new(),
+            idles: None,
+        }
     }
 
     /// Set notification bits of a component. True when it waits for one of them, and so can run.

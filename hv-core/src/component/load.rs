@@ -161,6 +161,7 @@ fn load_one(
         started_at: 0,
         quick_deaths: 0,
     };
+    components.with_devices |= u32::from(!component.devices.is_empty()) << components.list.len();
     let _ = components.list.push(component);
     Ok(())
 }

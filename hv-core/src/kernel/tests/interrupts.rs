@@ -72,6 +72,22 @@ fn an_interrupt_comes_again_when_its_component_has_served_it() {
 }
 
 #[test]
+fn whoever_waits_says_with_it_which_devices_it_has_served() {
+    for call in [syscall::WAIT, syscall::NOTIFY] {
+        let of_wait = |bits| if call == syscall::WAIT { [call, 0, u64::MAX, bits] } else { [call, bits, 0, 0] };
+        let mut machine = at_rest();
+        assert!(machine.comes(vector(NIC_GSI)));
+        // Of devices that it does not have nothing is heard, nor of those of others.
+        machine.ask(Service::Control, of_wait(NIC << 1 | NIC << 4 | 1 << 63));
+        machine.ask(Service::Net, of_wait(0));
+        machine.ask(Service::Net, of_wait(NIC << 1 | NIC << 4 | NIC << 15 | 1 << 63));
+        assert_eq!(machine.masked(), [NIC_GSI]);
+        machine.ask(Service::Net, of_wait(NIC));
+        assert_eq!(machine.masked(), [0; 0]);
+    }
+}
+
+#[test]
 fn a_device_that_the_component_does_not_have_cannot_be_acknowledged() {
     let mut machine = at_rest();
     assert!(machine.comes(vector(NIC_GSI)));
