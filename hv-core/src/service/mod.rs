@@ -15,12 +15,14 @@ mod plan;
 mod resync;
 mod room;
 mod shared;
+mod stuck;
 mod swap;
 mod swapped;
 mod wakes;
 mod windows;
 
 pub use net::NoRingPage;
+pub use stuck::Stuck;
 pub use swapped::Swapped;
 pub use wakes::Wakes;
 pub use windows::Windows;
