@@ -4,7 +4,7 @@
 use super::comings::{bring_in, step_until, with_swap};
 use super::machine::{GUEST_PAGES, HZ, IMAGE_PAGE, Machine, Places, WITH_NIC};
 use crate::memory::{Owner, PhysAddr};
-use crate::vm::State;
+use crate::vm::{Devices, State};
 use abi::guest::{hypercall, pending};
 use abi::service::Service;
 use abi::vm::VmId;
@@ -250,4 +250,27 @@ fn who_is_too_large_lets_others_pass_and_comes_in_when_there_is_room() {
     }
     give(&mut machine, hoard);
     assert_eq!(call_all(&mut machine, &vms, 4 * HZ), []);
+}
+
+#[test]
+fn who_came_in_without_a_window_is_called_all_the_same_when_it_is_out() {
+    let mut machine = Machine::<true>::with_swap(4096, Places { slots: 64, seats: 8 });
+    machine.settle(4000);
+    let vm = machine.create(WITH_NIC);
+    let wants = machine.kernel.vms.waiting(vm).map(|seed| machine.kernel.vms.wants(&seed)).expect("it waits");
+    // There is just as much as its reserve.
+    let hoard = machine.hoard(wants.into());
+    machine.admit(vm);
+    machine.unhoard(hoard);
+    machine.rouse();
+    machine.settle(20_000);
+    let has_nic = |machine: &mut Machine<true>| {
+        machine.kernel.vms.by_id(vm).is_some_and(|vm| vm.life.shared().contains(Devices::NIC))
+    };
+    assert!(is_in(&mut machine, vm) && !has_nic(&mut machine), "there was no frame for its window");
+    put_out(&mut machine, &[vm]);
+    let rank = machine.rank(Service::Net);
+    assert!(machine.hardware.borrow().components[rank].net().out.contains(&vm), "nobody calls it");
+    bring_in(&mut machine, vm, pending::NIC);
+    assert!(has_nic(&mut machine));
 }
