@@ -185,7 +185,9 @@ fn movable(running: &Running) -> Result<u64> {
     let free = frames.iter().find(|line| line.contains("owner=free ")).and_then(|line| number(line, "frames"));
     let Some(free) = free else { fail!("`frames` does not say what is free: {}", frames.join("\n")) };
     let vms = running.monitor("vms")?;
-    let hoards = |line: &&String| number(line, "index").is_some_and(|slot| HOARDERS.contains(&(slot as usize)));
+    let hoards = |line: &&String| {
+        number(line, "index").is_some_and(|slot| usize::try_from(slot).is_ok_and(|slot| HOARDERS.contains(&slot)))
+    };
     Ok(free + vms.iter().filter(|line| !hoards(line)).filter_map(|line| number(line, "held_frames")).sum::<u64>())
 }
 
