@@ -23,7 +23,7 @@ messages! {
         0x205 Ended { vm: VmId, room: Room, seat: Option<Seat> },
         /// VMs wait for admission, and `room` can be given to VMs now: guests have given memory back, perhaps.
         0x206 Room { room: Room },
-        /// No room can be made for a VM that waits, as long as others do not come in that make room by it: it is behind all others now.
+        /// No room can be made for a VM that waits, as long as others do not come in that make room by it, or at all: it is behind all others now.
         0x207 Later { vm: VmId },
     }
 }

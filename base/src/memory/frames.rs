@@ -137,6 +137,8 @@ pub struct Frames {
     promised: u64,
     /// Free frames beyond those that are for VMs that wait for room ([`Frames::set_aside`]).
     aside: u64,
+    /// Free frames beyond both with which nobody grows ([`Frames::keep_for_coming`]).
+    floor: u64,
 }
 
 /// [`Frames::free`] named an owner that is not the frame's: a bug of the core.
@@ -166,6 +168,7 @@ impl Frames {
             counts,
             promised: 0,
             aside: 0,
+            floor: 0,
         }
     }
 
@@ -204,13 +207,16 @@ impl Frames {
     /// The frame still holds what its last owner wrote: see invariant 3.
     #[inline]
     pub fn alloc(&mut self, owner: Owner, page: u32) -> Option<PhysAddr> {
-        self.alloc_of(false, owner, page)
+        if self.free_frames() <= self.promised + self.aside {
+            return None;
+        }
+        self.take(owner, page)
     }
 
-    /// As [`Frames::alloc`]; of those that are kept for VMs, where it was `promised`.
+    /// A free frame for a VM that is in: of those that are kept for it, where it was `promised`; else of [`Frames::spare`].
     #[inline]
     pub(super) fn alloc_of(&mut self, promised: bool, owner: Owner, page: u32) -> Option<PhysAddr> {
-        if !promised && self.free_frames() <= self.promised + self.aside {
+        if !promised && self.free_frames() <= self.promised + self.aside + self.floor {
             return None;
         }
         let frame = self.take(owner, page)?;
@@ -233,6 +239,17 @@ impl Frames {
     /// else has what is kept for no VM but them. They are part of [`Frames::unreserved`].
     pub fn set_aside(&mut self, count: u64, most: u64) {
         self.aside = (self.aside + count).min(most);
+    }
+
+    /// Keep so many frames for VMs that come in, from now on: nobody has one of them beyond its reserve. They are part of [`Frames::unreserved`], so reserves
+    /// may take them, and where some are missing, what becomes free is kept first.
+    pub fn keep_for_coming(&mut self, count: u64) {
+        self.floor = count;
+    }
+
+    /// How many frames are kept for VMs that come in while that many are free.
+    pub fn floor(&self) -> u64 {
+        self.floor
     }
 
     /// One frame more is kept for a VM, which has just given it back.
@@ -423,6 +440,12 @@ impl Frames {
     pub fn unreserved(&self) -> u64 {
         // Fewer than are kept can be free only where memory has failed.
         self.free_frames().saturating_sub(self.promised)
+    }
+
+    /// Free frames that VMs can have beyond their reserves.
+    #[inline]
+    pub fn spare(&self) -> u64 {
+        self.free_frames().saturating_sub(self.promised + self.aside + self.floor)
     }
 
     /// Frames that the table describes, reserved ones included.

@@ -12,7 +12,7 @@ use crate::component::{
 };
 use crate::log::{RateLimit, say};
 use crate::memory::Frames;
-use crate::service::{Swapped, Wakes, Windows};
+use crate::service::{Stuck, Swapped, Wakes, Windows};
 use crate::vm::{Deaths, Images, Queues, Timers, Wakers};
 use abi::log::Record;
 use abi::message::{BadMessage, Message};
@@ -115,6 +115,8 @@ pub struct Cpu<B: Backend, H: Board> {
     pub absent_timers: Timers<'static, Slot>,
     /// TSC at which pagers are asked for room.
     pub room_at: u64,
+    /// Whether somebody is next for whom no room can be made.
+    pub stuck: Stuck,
     /// How long a VM is in before it may go out again, in ticks.
     pub residence_ticks: u64,
     /// TSC for which the timer is set; it may be early, never late.

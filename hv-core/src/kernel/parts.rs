@@ -9,7 +9,7 @@ use crate::boot::options::Options;
 use crate::component::{Backlog, BacklogLink, Components, EMPTY_BACKLOG, EndpointId, EndpointSet, Endpoints};
 use crate::log::{RateLimit, say};
 use crate::memory::{Frames, core_slice};
-use crate::service::{Swapped, Wakes, Windows};
+use crate::service::{Stuck, Swapped, Wakes, Windows};
 use crate::vm::{
     Account, Deaths, EMPTY_ACCOUNT, EMPTY_CELL, EMPTY_LINK, EMPTY_SEAT, EMPTY_WAKER, Images, Link, NEVER, Queues,
     Requested, Table, TimerCell, Timers, Wakers,
@@ -116,6 +116,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             deaths: Deaths::new(),
             ended: Ended::default(),
             room_at: NEVER,
+            stuck: Stuck::NOBODY,
             residence_ticks: ticks(options.residence_ns, tsc_hz),
             armed: NEVER,
             mark,
@@ -142,6 +143,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             None => endpoints.first(service),
         });
         self.cpu.vm_frames = self.cpu.frames.free_frames();
+        self.cpu.keep_for_coming();
         if self.cpu.endpoints.first(Service::Net) != EndpointId::NONE {
             self.cpu.await_node();
         }

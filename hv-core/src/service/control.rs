@@ -208,7 +208,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 _ => 1,
             };
             let owner = name_of(class);
-            let kept = if class == OwnerClass::Free { frames - cpu.frames.unreserved() } else { 0 };
+            let kept = frames.saturating_sub(cpu.frames.unreserved().saturating_sub(cpu.frames.floor()));
+            let kept = if class == OwnerClass::Free { kept } else { 0 };
             cpu.reply(to, id, ControlReply::Frames { owner, frames, owners, kept });
         }
     }

@@ -82,8 +82,8 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             return answer((status::TAKEN, 0));
         }
         let Some(id) = self.images.next() else { return answer((status::NO_SPACE, LIVE_IMAGES as u64)) };
-        if self.frames.unreserved() <= said.pages() {
-            return answer((status::NO_FRAMES, self.frames.unreserved()));
+        if self.frames.spare() <= said.pages() {
+            return answer((status::NO_FRAMES, self.frames.spare()));
         }
         self.images.incoming = Incoming::new(from, id, image);
         answer((status::OK, id.number().into()))
@@ -99,7 +99,9 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         if incoming.next() != NextPart::Page(page, piece.len) {
             return answer((status::BAD_REQUEST, 0));
         }
-        let Some(frame) = incoming.page(frames) else { return answer((status::NO_FRAMES, frames.unreserved())) };
+        // One for the page, and perhaps one for the list of pages.
+        let frame = if frames.spare() > 1 { incoming.page(frames) } else { None };
+        let Some(frame) = frame else { return answer((status::NO_FRAMES, frames.spare())) };
         // Both lie within a page.
         let _ = request.copy_to(range.start, &core_memory(frame, PAGE_SIZE), 0, range.len());
         answer(DONE)

@@ -227,6 +227,12 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         let frees = reservation.map_or(0, |reservation| reservation.held().max(reservation.claim().reserve));
         self.windows.set(window, Open { vm: vm.id, order: Order::Promised, frees, since: None });
         if !vm.life.shared().contains(Devices::NIC) {
+            // No frame was free for its window when it came in: whoever lives now may never have heard of it, and is to call it when it is out.
+            if !self.has_room(vm.net) {
+                return self.stay(vm, Stays::Busy);
+            }
+            vm.attached_to = 0;
+            self.tell_ran(vm);
             self.show(vm, spare);
         } else if self.knows(vm) {
             self.tell_of(

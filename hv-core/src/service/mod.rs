@@ -15,6 +15,7 @@ mod plan;
 mod resync;
 mod room;
 mod shared;
+mod stuck;
 mod swap;
 mod swapped;
 mod tenants;
@@ -22,6 +23,7 @@ mod wakes;
 mod windows;
 
 pub use net::NoRingPage;
+pub use stuck::Stuck;
 pub use swapped::Swapped;
 pub use wakes::Wakes;
 pub use windows::Windows;

@@ -54,7 +54,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             Some(frame) => frame,
             // It lies below all images.
             // Of a reserve, only the first page: what comes for a VM must not take what it needs to answer.
-            None if index > 1 && cpu.frames.unreserved() == 0 => return Err(NoRingPage::NoFrame),
+            None if index > 1 && cpu.frames.spare() == 0 => return Err(NoRingPage::NoFrame),
             None => body.memory.map_plain(&mut cpu.frames, page).ok().flatten().ok_or(NoRingPage::NoFrame)?,
         };
         body.registers.set_held(body.memory.reservation().held());

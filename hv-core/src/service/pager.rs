@@ -89,7 +89,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             Err((_, PageError::NoSuchPage)) => return Err(bad(Malformed::Page)),
             Err((page, PageError::Limit)) => cpu.end(vm, End::new(EndReason::OverLimit, page.into())),
             Err((page, PageError::NoFrame)) => {
-                let (seat, free) = (vm.seat, cpu.frames.unreserved());
+                let (seat, free) = (vm.seat, cpu.frames.spare());
                 // Where that does not fit, the fault itself is told again.
                 cpu.tell_of(from, seat, false, &PagerEvent::OutOfFrames { vm: id, seat, page, free }.into(), true);
                 cpu.run_short(vm);
@@ -222,7 +222,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         }
         let retry = now.saturating_add(self.time.milliseconds(RETRY_MS));
         vm.life.run_short(Shortage { retry, ..shortage });
-        if self.frames.unreserved() > 0 {
+        if self.frames.spare() > 0 {
             self.tell_pager_of(vm, fault);
         }
     }

@@ -5,6 +5,7 @@
 
 use super::answer::Control;
 use super::buffers::RECEIVE_BYTES;
+use super::capacity::secures_bytes;
 use super::connection::LINGER_US;
 use super::cookie::SLOT_US;
 use super::frame::{ACK, FIN, Flow, RST, SYN, Segment};
@@ -123,7 +124,7 @@ impl Ended {
 }
 
 /// Connections that have ended, each in the one place that its flow may be in: a later one with the same place takes it.
-/// Bounded, found at once, and without memory while there is none.
+/// Bounded, found at once, and without memory while there is none, or the machine has none.
 pub(super) struct EndedTable {
     entries: Vec<Option<(Flow, Ended)>>,
     hash: FixedState,
@@ -152,8 +153,13 @@ impl EndedTable {
         }
     }
 
+    /// Takes note of one that has ended, if there is memory for the table: a VM that has all of its reserve would end for it, where without a record a late
+    /// segment of the peer, which has all that was sent, is answered by a reset.
     pub(super) fn insert(&mut self, flow: Flow, ended: Ended) {
         if self.entries.is_empty() {
+            if !secures_bytes(PLACES * size_of::<Option<(Flow, Ended)>>()) {
+                return;
+            }
             self.entries.resize(PLACES, None);
         }
         if let Some(place) = self.place(&flow) {
@@ -189,6 +195,23 @@ mod tests {
 
     fn ack(ack: u32) -> Outcome {
         Outcome::Say(Control { seq: 1000, ack, flags: ACK, window: 2048 })
+    }
+
+    #[test]
+    fn a_machine_that_has_no_memory_left_costs_a_record_and_nothing_else() {
+        let flow = Flow { remote: 1, ports: 1 };
+        let mut table = EndedTable::new(7);
+        crate::platform::host::run_short(true);
+        table.insert(flow, Ended::over(0));
+        crate::platform::host::run_short(false);
+        assert!(table.get_mut(&flow).is_none() && table.entries.is_empty());
+        // What is there already, takes no more.
+        table.insert(flow, Ended::over(0));
+        crate::platform::host::run_short(true);
+        let other = Flow { remote: 2, ports: 2 };
+        table.insert(other, Ended::over(0));
+        crate::platform::host::run_short(false);
+        assert!(table.get_mut(&other).is_some());
     }
 
     #[test]

@@ -326,11 +326,16 @@ impl Pager {
         }
     }
 
-    /// The one that idles longest.
+    /// The one that idles longest, of those that can go out at all.
     fn choose(&self) -> Option<VmId> {
         let idles = self.idles.as_ref().filter(|_| !self.lazy)?;
+        let never: BTreeSet<_> = self.stays.iter().filter(|(_, why)| *why == Stays::Never).map(|(vm, _)| *vm).collect();
         let since = |seat: &Seat| idles.load64(seat.index() * 8).expect("a seat");
-        let idle = self.vms.iter().map(|(vm, (_, seat))| (since(seat), *vm)).filter(|(since, _)| *since != 0);
+        let idle = self
+            .vms
+            .iter()
+            .map(|(vm, (_, seat))| (since(seat), *vm))
+            .filter(|(since, vm)| *since != 0 && !never.contains(vm));
         idle.min().map(|(_, vm)| vm)
     }
 

@@ -1,11 +1,12 @@
 //! Nobody who is called waits for ever: not for those who have an alarm soon, not behind one for whom no room can be made, not because others take
-//! what was freed for it.
+//! what was freed for it, or all that there is.
 
 use super::comings::{bring_in, step_until, with_swap};
-use super::machine::{HZ, Machine, Places, WITH_NIC};
+use super::machine::{GUEST_PAGES, HZ, IMAGE_PAGE, Machine, Places, WITH_NIC};
 use crate::memory::{Owner, PhysAddr};
-use crate::vm::State;
+use crate::vm::{Devices, State};
 use abi::guest::{hypercall, pending};
+use abi::service::Service;
 use abi::vm::VmId;
 use backend::fake::Step;
 
@@ -136,4 +137,140 @@ fn what_was_freed_for_one_that_waits_nobody_else_takes() {
     machine.audit();
     let out = vms.into_iter().find(|vm| machine.kernel.vms.out(*vm).is_some()).expect("as above");
     bring_in(&mut machine, out, pending::NIC);
+}
+
+/// A VM touches pages behind its image, until it gets no more or has got so many. How many it has got.
+fn grow(machine: &mut Machine<true>, vm: VmId, most: usize) -> usize {
+    let crate::kernel::Kernel { vms, cpu, .. } = &mut machine.kernel;
+    let vm = vms.by_id(vm).expect("it is in");
+    let image = cpu.images.get(vm.image).expect("it was made from it");
+    let memory = &mut vm.life.body_mut().expect("it is in").memory;
+    let free: Vec<_> =
+        (IMAGE_PAGE + 40..GUEST_PAGES).filter(|&page| memory.frame(&mut cpu.frames, page).is_none()).collect();
+    free.into_iter().take(most).take_while(|&page| memory.map_zero(&mut cpu.frames, page, image).is_ok()).count()
+}
+
+/// All VMs are out from here on.
+fn put_out(machine: &mut Machine<true>, vms: &[VmId]) {
+    let pager = machine.kernel.cpu.endpoints.first(Service::Pager);
+    for &vm in vms {
+        for _ in 0..8 {
+            if machine.kernel.vms.out(vm).is_none() {
+                machine.wires.spend(HZ / 1000);
+                machine.kernel.let_out(pager, vm);
+                machine.rouse();
+                machine.settle(20_000);
+            }
+        }
+        assert!(machine.kernel.vms.out(vm).is_some(), "{vm} stays");
+    }
+    machine.audit();
+}
+
+/// Calls VMs that are out, all at once. Those of them that are not in after so many ticks.
+fn call_all(machine: &mut Machine<true>, called: &[VmId], ticks: u64) -> Vec<VmId> {
+    let plan = machine.kernel.cpu.endpoints.first(Service::Plan);
+    let end = machine.wires.now() + ticks;
+    let (mut next, mut left) = (0, called.to_vec());
+    while machine.wires.now() < end && !left.is_empty() {
+        if let Some(&vm) = called.get(next).filter(|_| machine.kernel.cpu.has_room(plan)) {
+            let _ = machine.kernel.vms.out(vm).is_some() && machine.kernel.raise(vm, pending::NIC);
+            next += 1;
+        } else if machine.is_asleep() {
+            machine.wires.spend(HZ / 1000);
+        }
+        machine.rouse();
+        machine.step();
+        // Whoever has been in, if only for a moment, has had what it came for.
+        left.retain(|&vm| !is_in(machine, vm));
+    }
+    machine.audit();
+    left
+}
+
+/// A machine where all that is free but so many frames is the core's, that is, of those who never go out; with VMs that are out.
+fn hoarded(out: usize, left: usize) -> (Machine<true>, Vec<VmId>, Vec<PhysAddr>) {
+    let (mut machine, vms) = machine(24, out - 24);
+    put_out(&mut machine, &vms);
+    let mut hoard = grab(&mut machine);
+    let given = hoard.split_off(hoard.len() - left);
+    give(&mut machine, given);
+    (machine, vms, hoard)
+}
+
+#[test]
+fn who_grows_leaves_room_for_those_who_come_in() {
+    let (mut machine, mut vms, hoard) = hoarded(32, 220);
+    let hoarder = vms.remove(0);
+    assert_eq!(call_all(&mut machine, &[hoarder], HZ), []);
+    // It never goes out.
+    machine.kernel.vms.by_id(hoarder).expect("it is in").ipv4 = 0;
+    let floor = machine.kernel.cpu.frames.floor();
+    assert!(grow(&mut machine, hoarder, usize::MAX) > 100);
+    assert_eq!((machine.kernel.cpu.frames.unreserved(), machine.kernel.cpu.frames.spare()), (floor, 0));
+    for round in 0..6 {
+        assert_eq!(call_all(&mut machine, &vms, 4 * HZ), [], "they wait for ever in round {round}");
+        let _ = grow(&mut machine, hoarder, usize::MAX);
+    }
+    // When all are out, there is as much room as before.
+    vms.retain(|&vm| is_in(&mut machine, vm));
+    put_out(&mut machine, &vms);
+    let _ = grow(&mut machine, hoarder, usize::MAX);
+    assert_eq!(machine.kernel.cpu.frames.unreserved(), floor);
+    give(&mut machine, hoard);
+    machine.audit();
+}
+
+#[test]
+fn who_is_too_large_lets_others_pass_and_comes_in_when_there_is_room() {
+    let (mut machine, mut vms, mut hoard) = hoarded(32, 250);
+    let large = vms.remove(0);
+    assert_eq!(call_all(&mut machine, &[large], HZ), []);
+    assert_eq!(grow(&mut machine, large, 150), 150);
+    put_out(&mut machine, &[large]);
+    let more = grab(&mut machine);
+    hoard.extend(more);
+    let floor = usize::try_from(machine.kernel.cpu.frames.floor()).expect("small");
+    let left = hoard.split_off(hoard.len() - floor);
+    give(&mut machine, left);
+    // It is called before all others, and there is no room for it.
+    assert_eq!(call_all(&mut machine, &[large], HZ / 10), [large]);
+    for round in 0..4 {
+        assert_eq!(call_all(&mut machine, &vms, 8 * HZ), [], "they wait behind it in round {round}");
+        assert!(machine.waits(large));
+    }
+    // There is room for it if everybody else goes out; and these come again and again.
+    let given = hoard.split_off(hoard.len() - 120);
+    give(&mut machine, given);
+    let mut rounds = 0;
+    while machine.waits(large) {
+        let _ = call_all(&mut machine, &vms, HZ / 2);
+        rounds += 1;
+        assert!(rounds < 20, "it waits for ever");
+    }
+    give(&mut machine, hoard);
+    assert_eq!(call_all(&mut machine, &vms, 4 * HZ), []);
+}
+
+#[test]
+fn who_came_in_without_a_window_is_called_all_the_same_when_it_is_out() {
+    let mut machine = Machine::<true>::with_swap(4096, Places { slots: 64, seats: 8 });
+    machine.settle(4000);
+    let vm = machine.create(WITH_NIC);
+    let wants = machine.kernel.vms.waiting(vm).map(|seed| machine.kernel.vms.wants(&seed)).expect("it waits");
+    // There is just as much as its reserve.
+    let hoard = machine.hoard(wants.into());
+    machine.admit(vm);
+    machine.unhoard(hoard);
+    machine.rouse();
+    machine.settle(20_000);
+    let has_nic = |machine: &mut Machine<true>| {
+        machine.kernel.vms.by_id(vm).is_some_and(|vm| vm.life.shared().contains(Devices::NIC))
+    };
+    assert!(is_in(&mut machine, vm) && !has_nic(&mut machine), "there was no frame for its window");
+    put_out(&mut machine, &[vm]);
+    let rank = machine.rank(Service::Net);
+    assert!(machine.hardware.borrow().components[rank].net().out.contains(&vm), "nobody calls it");
+    bring_in(&mut machine, vm, pending::NIC);
+    assert!(has_nic(&mut machine));
 }

@@ -4,8 +4,10 @@ use super::{ensure, pooled};
 use crate::error::{Context, Result, fail};
 use crate::http;
 use crate::machine::Kind;
+use crate::manifest::Bytes;
 use crate::test::Case;
 use crate::test::lab::{BOOT, Lab, Running, number};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -19,6 +21,11 @@ pub const CASES: &[Case] = &[
         name: "qemu: everybody is busy",
         asserts: "where all seats have web servers that are spoken to several times a second, others that are called come in and answer, too, again and again, and nobody ends",
         run: busy,
+    },
+    Case {
+        name: "qemu: hoarders beside those who are out",
+        asserts: "where guests hold all memory that they can get and never go out, and others that are out want much, web servers that are out come in and answer, again and again; who wants much comes in when there is room",
+        run: hoarded,
     },
     Case {
         name: "qemu: destroyed on the way",
@@ -114,6 +121,142 @@ fn busy(_: &Lab) -> Result<()> {
         })
     })?;
     running.must_not_say(0, " ended: ")?;
+    running.must_not_say(0, "ERROR")?;
+    running.power_off()
+}
+
+/// Web servers.
+const SERVERS: usize = 32;
+/// Guests that hoard, by slot: each could have 12 MiB, and all of them more than the machine has, in MiB. They have more in the end than fits through a window.
+const HOARDERS: Range<usize> = SERVERS..SERVERS + 5;
+const HOARDED_MEGS: u32 = 72;
+/// Those that hoard less, and so go out; and what they may hold.
+const LARGE: Range<usize> = HOARDERS.end..HOARDERS.end + 4;
+const LARGE_LIMIT: &str = "1536KiB";
+/// They want that many frames at least when they come in again.
+const LARGE_FRAMES: u64 = 320;
+/// Web servers for which one of them goes out.
+const FEW: usize = 8;
+/// What is kept for a hoarder, so that it can be told to take more.
+const HOARDERS_RESERVE: u64 = 192 << 10;
+/// Clients of web servers, and requests of each.
+const CLIENTS: u64 = 4;
+const REQUESTS: u64 = 16;
+
+/// Has a VM take all the memory that it can get.
+fn hoards(running: &Running, vm: usize) -> Result<()> {
+    let answer = http::get(running.services()[vm], "/crime/memory-hoard", pooled::ANSWER);
+    ensure(answer.is_ok_and(|answer| answer.status == 200), || format!("VM {vm} does not hoard"))
+}
+
+/// The requests of all clients that are not answered, by server, while those are called again and again who are out and want much.
+fn unanswered(running: &Running) -> Vec<usize> {
+    let over = AtomicBool::new(false);
+    let client = |client: u64| {
+        let servers =
+            (0..REQUESTS).map(|number| usize::try_from(pooled::mix(client * REQUESTS + number)).unwrap_or(0) % SERVERS);
+        let is_lost = |server: &usize| {
+            !http::get(running.services()[*server], "/100b", pooled::ANSWER).is_ok_and(|answer| answer.status == 200)
+        };
+        servers.filter(is_lost).collect::<Vec<_>>()
+    };
+    std::thread::scope(|scope| {
+        let (client, over) = (&client, &over);
+        for large in LARGE {
+            scope.spawn(move || {
+                while !over.load(Ordering::Relaxed) {
+                    let _ = http::get(running.services()[large], "/crimes", IN_VAIN);
+                    std::thread::sleep(PAUSE);
+                }
+            });
+        }
+        // These are called first.
+        std::thread::sleep(BRIEF);
+        let clients: Vec<_> = (0..CLIENTS).map(|number| scope.spawn(move || client(number))).collect();
+        let left = clients.into_iter().flat_map(|client| client.join().unwrap_or_else(|_| vec![usize::MAX])).collect();
+        over.store(true, Ordering::Relaxed);
+        left
+    })
+}
+
+/// Frames that are free, or held by those who can go out.
+fn movable(running: &Running) -> Result<u64> {
+    let frames = running.monitor("frames")?;
+    let free = frames.iter().find(|line| line.contains("owner=free ")).and_then(|line| number(line, "frames"));
+    let Some(free) = free else { fail!("`frames` does not say what is free: {}", frames.join("\n")) };
+    let vms = running.monitor("vms")?;
+    let hoards = |line: &&String| {
+        number(line, "index").is_some_and(|slot| usize::try_from(slot).is_ok_and(|slot| HOARDERS.contains(&slot)))
+    };
+    Ok(free + vms.iter().filter(|line| !hoards(line)).filter_map(|line| number(line, "held_frames")).sum::<u64>())
+}
+
+/// A machine where hoarders have all memory but what a few of those hold who go out, and which is less than some of these want.
+fn full_of_hoarders(lab: &Lab) -> Result<Running> {
+    let options = format!("vms=httpd*{SERVERS},hostile*{} start=lazy pool=8MiB residence=10ms", LARGE.end - SERVERS);
+    let boot = lab.boot(&options).megs(HOARDED_MEGS).system(|system| {
+        for image in system.image.iter_mut().filter(|image| image.name == "hostile") {
+            image.reserve = Some(Bytes(HOARDERS_RESERVE));
+        }
+    });
+    let running = boot.start()?;
+    running.wait_for_monitor()?;
+    for slot in LARGE {
+        running.monitor(&format!("destroy {slot}"))?;
+        running.wait_for(&format!("vm{slot}.1 ended: "), BOOT)?;
+        running.monitor(&format!("create hostile limit={LARGE_LIMIT}"))?;
+        hoards(&running, slot)?;
+    }
+    for hoarder in HOARDERS {
+        hoards(&running, hoarder)?;
+    }
+    // Whoever goes out leaves room for the last of the hoarders.
+    let mut movable = movable(&running)?;
+    for round in 0.. {
+        if movable < LARGE_FRAMES {
+            break;
+        }
+        ensure(round < 20, || format!("{movable} frames are not the hoarders'"))?;
+        // All servers go out for it, and it goes out for some of them, which have not so much all together.
+        let _ = http::get(running.services()[LARGE.start], "/crimes", BRIEF);
+        hoards(&running, HOARDERS.end - 1)?;
+        for number in 0..FEW {
+            pooled::requests(&running, (round * FEW + number) % SERVERS)?;
+        }
+        hoards(&running, HOARDERS.end - 1)?;
+        movable = self::movable(&running)?;
+    }
+    Ok(running)
+}
+
+fn hoarded(_: &Lab) -> Result<()> {
+    let lab = Lab::with(Kind::Qemu)?;
+    let running = full_of_hoarders(&lab)?;
+    for round in 0..2 {
+        let left = unanswered(&running);
+        ensure(left.is_empty(), || {
+            let lines = ["frames", "wakes"];
+            let lines = lines.map(|what| running.monitor(what).unwrap_or_default().join("\n"));
+            format!("in round {round} {} requests are not answered, of {left:?}:\n{}", left.len(), lines.join("\n"))
+        })?;
+    }
+    // Two of the hoarders make room for the others.
+    for slot in HOARDERS.take(2) {
+        running.monitor(&format!("destroy {slot}"))?;
+        running.wait_for(&format!("vm{slot}.1 ended: "), BOOT)?;
+    }
+    // A guest that needs more than its reserve while others hoard may end for it.
+    let ends = |slot: usize| running.count_since(0, &format!("vm{slot}.2 ended: ")) != 0;
+    for slot in LARGE.filter(|&slot| !ends(slot)) {
+        let answer = http::get(running.services()[slot], "/crimes", pooled::ANSWER);
+        ensure(answer.is_ok_and(|answer| answer.status == 200) || ends(slot), || {
+            format!("VM {slot} has room and does not answer")
+        })?;
+    }
+    for server in 0..SERVERS {
+        running.must_not_say(0, &format!("vm{server}.1 ended: "))?;
+    }
+    ensure(pooled::swap(&running, "damaged")? == 0, || "some were damaged".into())?;
     running.must_not_say(0, "ERROR")?;
     running.power_off()
 }
