@@ -189,7 +189,7 @@ fn truncated_manifest(lab: &Lab) -> Result<()> {
 }
 
 fn missing_module(lab: &Lab) -> Result<()> {
-    says(&lab.boot("").without_module("sched-rr").fails_with("F017")?, &["sched-rr"])
+    says(&lab.boot("").without_module("sched-fair").fails_with("F017")?, &["sched-fair"])
 }
 
 /// The cores for this lab's processors and for the others.
