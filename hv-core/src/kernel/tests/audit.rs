@@ -456,7 +456,8 @@ impl<const TIMER: bool> Machine<TIMER> {
         assert_eq!(self.kernel.vms.on_disk() as usize, on_disk.len(), "what lies on the disks");
         let knows_all = cpu.endpoints.get(party).is_some_and(|endpoint| endpoint.resync.is_none() && !endpoint.owes);
         let at_rest = matches!(cpu.components.list[rank].run, Run::Waiting { .. }) && knows_all && heard;
-        if !at_rest || !self.hardware.borrow_mut().components[rank].is_informed() {
+        let has_said_all = self.hardware.borrow().components[rank].has_said_all();
+        if !at_rest || !has_said_all || !self.hardware.borrow_mut().components[rank].is_informed() {
             return;
         }
         let hardware = self.hardware.borrow();

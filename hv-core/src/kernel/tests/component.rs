@@ -97,6 +97,11 @@ impl FakeComponent {
         }
     }
 
+    /// Whether nothing that it says still waits for space in its ring.
+    pub fn has_said_all(&self) -> bool {
+        self.unsent.is_empty()
+    }
+
     /// Messages of the core that it has not taken yet. Nothing can be said of one that was not run since its start.
     pub fn is_informed(&mut self) -> bool {
         self.stuck.is_none()

@@ -122,7 +122,13 @@ impl Readiness {
         let before = core::mem::replace(&mut self.went_ahead, cpu.counters.ahead);
         let turn = cpu.plan.turn.filter(|turn| Some(turn.vm.slot.number()) == ran && turn.left_ticks != 0);
         let over = turn.is_none();
-        if self.has_begun(cpu.plan.turn.filter(|turn| !turn.ahead).or(cpu.plan.paused)) {
+        let planned = cpu.plan.turn.filter(|turn| !turn.ahead).or(cpu.plan.paused);
+        // It may end without a step of its VM, which waits for a page or is gone: what the same VM does next is another one.
+        let ended = self.planned.is_none();
+        if let Some(seen) = self.turn.as_mut().filter(|_| ended) {
+            seen.over = true;
+        }
+        if self.has_begun(planned) {
             self.row = 0;
         }
         if before != cpu.counters.ahead {
