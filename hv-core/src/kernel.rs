@@ -47,6 +47,8 @@ const fn serial_interval(tsc_hz: u64) -> u64 {
 const DEADLINE_BATCH: usize = 64;
 /// VMs that are buried before components, who are told of each, come to their turn.
 const BURIAL_BATCH: usize = 32;
+/// Frames that are filled with zeros before the core looks for interrupts again.
+const WIPED_AT_ONCE: u32 = 8;
 
 /// One CPU's share of the machine.
 pub struct Kernel<B: Backend, H: Board> {
@@ -170,13 +172,13 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         }
     }
 
-    /// Nothing can run: wait for an interrupt.
+    /// Nothing can run: fill some frames with zeros that somebody has given back, or wait for an interrupt.
     fn idle(&mut self) {
         let cpu = &mut self.cpu;
         let before = cpu.board.now();
         cpu.lap(before);
         cpu.arm(cpu.next_deadline());
-        let vector = cpu.board.idle();
+        let vector = if cpu.frames.wipe(WIPED_AT_ONCE) { cpu.board.take_interrupt() } else { cpu.board.idle() };
         cpu.mark = cpu.board.now();
         cpu.counters.idle_ticks += cpu.mark - before;
         if cpu.look_at == NEVER {

@@ -6,7 +6,9 @@
 //!    name is a bug of the core, is logged, and leaves the frame where it is.
 //! 3. What the previous owner wrote is still in a frame that [`Frames::alloc`] returns. Whoever allocates fills the frame
 //!    completely ([`super::phys::zero_frame`], [`super::phys::copy_frame`]) before anybody but the core can see it.
-//! 4. A free frame is either on the free list or in the part of an extent that was never handed out.
+//! 4. A free frame is on the free list, on the list of those that are wiped, or in the part of an extent that was never handed out. Wiped ones hold
+//!    zeros: the processor fills them where nobody else wants it ([`Frames::wipe`]), so that what somebody has left is not kept, and who needs
+//!    zeros need not wait for them.
 //!
 //! One entry is eight bytes: class in bits 0..8, id (of 24 bits at most) in bits 8..32, guest page (or link of the free list) in bits 32..64.
 //! Allocation and release are O(1) and touch one entry each.
@@ -128,6 +130,10 @@ struct Extent {
 pub struct Frames {
     table: &'static mut [Entry],
     free: u32,
+    /// First frame of the list of those that hold zeros.
+    wiped: u32,
+    /// How many have come onto that list since boot.
+    wipes: u64,
     extents: heapless::Vec<Extent, MAX_EXTENTS>,
     current: usize,
     /// Frames that failed and that somebody still owns.
@@ -162,6 +168,8 @@ impl Frames {
         Frames {
             table,
             free: END,
+            wiped: END,
+            wipes: 0,
             extents: heapless::Vec::new(),
             current: 0,
             failed: heapless::Vec::new(),
@@ -210,16 +218,16 @@ impl Frames {
         if self.free_frames() <= self.promised + self.aside {
             return None;
         }
-        self.take(owner, page)
+        self.take::<false>(owner, page)
     }
 
-    /// A free frame for a VM that is in: of those that are kept for it, where it was `promised`; else of [`Frames::spare`].
+    /// A free frame for a VM that is in: of those that are kept for it, where it was `promised`; else of [`Frames::spare`]. With `ZEROS` it holds zeros.
     #[inline]
-    pub(super) fn alloc_of(&mut self, promised: bool, owner: Owner, page: u32) -> Option<PhysAddr> {
+    pub(super) fn alloc_of<const ZEROS: bool>(&mut self, promised: bool, owner: Owner, page: u32) -> Option<PhysAddr> {
         if !promised && self.free_frames() <= self.promised + self.aside + self.floor {
             return None;
         }
-        let frame = self.take(owner, page)?;
+        let frame = self.take::<ZEROS>(owner, page)?;
         self.promised = self.promised.saturating_sub(promised.into());
         Some(frame)
     }
@@ -263,34 +271,73 @@ impl Frames {
         self.promised = self.promised.saturating_sub(count);
     }
 
+    /// A free frame: one that is wiped where it is to hold `ZEROS`, and else one that is not, as far as there are any.
     #[inline]
-    fn take(&mut self, owner: Owner, page: u32) -> Option<PhysAddr> {
-        let number = loop {
-            let number = if self.free != END { self.free } else { self.fresh()? };
-            // Numbers on the list and in extents are within the table; a list that was overwritten ends here, not in a panic.
+    fn take<const ZEROS: bool>(&mut self, owner: Owner, page: u32) -> Option<PhysAddr> {
+        let (number, wiped) = loop {
+            let wiped = self.wiped != END && (ZEROS || self.free == END);
+            let number = match (wiped, self.free) {
+                (true, _) => self.wiped,
+                (false, END) => self.fresh()?,
+                (false, free) => free,
+            };
+            // Numbers on the lists and in extents are within the table; a list that was overwritten ends here, not in a panic.
             let entry = self.table.get_mut(number as usize)?;
-            if number == self.free {
+            if wiped {
+                self.wiped = entry.page;
+            } else if number == self.free {
                 self.free = entry.page;
             }
             // One that was free when it failed stays where it was until it would be given away.
             if entry.tag == Owner::Free.tag() {
                 *entry = Entry { tag: owner.tag(), page };
-                break number;
+                break (number, wiped);
             }
         };
         self.count(OwnerClass::Free, owner.class(), 1);
+        let frame = PhysAddr::from_frame(number.into());
         #[cfg(any(test, feature = "fake"))]
-        super::phys::fake::check_poison(PhysAddr::from_frame(number.into()));
-        Some(PhysAddr::from_frame(number.into()))
+        super::phys::fake::check_poison(frame);
+        if ZEROS && !wiped {
+            // SAFETY: the frame was free until now, so only this function knows it; the table covers RAM in the direct map only.
+            unsafe { zero_frame(frame) };
+        }
+        Some(frame)
     }
 
-    /// As [`Frames::alloc`], filled with zeros. Zeroing is the larger part of the cost.
+    /// As [`Frames::alloc`], filled with zeros. Zeroing is the larger part of the cost, where no frame is wiped.
     #[inline]
     pub fn alloc_zeroed(&mut self, owner: Owner, page: u32) -> Option<PhysAddr> {
-        let frame = self.alloc(owner, page)?;
-        // SAFETY: the frame was free until now, so only this function knows it; the table covers RAM in the direct map only.
-        unsafe { zero_frame(frame) };
-        Some(frame)
+        if self.free_frames() <= self.promised + self.aside {
+            return None;
+        }
+        self.take::<true>(owner, page)
+    }
+
+    /// Frames that [`Frames::wipe`] has filled since boot.
+    pub fn wipes(&self) -> u64 {
+        self.wipes
+    }
+
+    /// Fills up to `most` frames with zeros that somebody has given back. Whether there were as many: there may be more.
+    pub fn wipe(&mut self, most: u32) -> bool {
+        for _ in 0..most {
+            let number = self.free;
+            let Some(entry) = self.table.get_mut(number as usize) else { return false };
+            self.free = entry.page;
+            // One that has failed is on neither list from now on.
+            if entry.tag == Owner::Free.tag() {
+                entry.page = self.wiped;
+                self.wiped = number;
+                self.wipes += 1;
+                let frame = PhysAddr::from_frame(number.into());
+                #[cfg(any(test, feature = "fake"))]
+                super::phys::fake::check_poison(frame);
+                // SAFETY: the frame is free, so only this table knows it; the table covers RAM in the direct map only.
+                unsafe { zero_frame(frame) };
+            }
+        }
+        true
     }
 
     /// Next frame that was never handed out.

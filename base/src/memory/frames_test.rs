@@ -326,3 +326,33 @@ fn a_zeroed_frame_holds_zeros_whatever_it_held() {
     assert_eq!(frames.alloc_zeroed(Owner::Core, 0), Some(used));
     assert!((0..512).all(|at| word(at) == 0));
 }
+
+#[test]
+fn what_is_wiped_holds_zeros_and_goes_first_to_who_needs_them() {
+    let words: &'static [AtomicU64] = Box::leak((0..6 * 512).map(|_| AtomicU64::new(0)).collect());
+    let lead = words.as_ptr().align_offset(4096);
+    DIRECT_MAP.set(u64::try_from(words[lead..].as_ptr().expose_provenance()).expect("64 bits"));
+    let mut frames = frames(5, &[(1, 5)]);
+    let given: Vec<_> = (0..4).map(|_| frames.alloc(Owner::Core, 0).expect("free")).collect();
+    assert!(!frames.wipe(3), "nobody has given anything back");
+    given.iter().for_each(|&frame| frames.free(frame, Owner::Core));
+    let zeros = |frame: PhysAddr| {
+        let first = lead + 512 * usize::try_from(frame.frame()).expect("small");
+        words[first..first + 512].iter().all(|word| word.load(Ordering::Relaxed) == 0)
+    };
+    // The last ones that came back; one of them has failed and is given to nobody.
+    assert!(frames.retire(given[2]) && frames.wipe(3));
+    assert_eq!(given.iter().map(|&frame| zeros(frame)).collect::<Vec<_>>(), [false, true, false, true]);
+    assert_eq!(frames.free_frames(), 3);
+    // Who fills it anyway takes another one, as long as there is one.
+    assert_eq!(frames.alloc(Owner::Core, 0), Some(given[0]));
+    assert_eq!(frames.alloc_zeroed(Owner::Core, 0), Some(given[1]));
+    assert!(!frames.wipe(1));
+    assert_eq!(frames.alloc(Owner::Core, 0), Some(given[3]));
+    assert_eq!((frames.alloc(Owner::Core, 0), frames.alloc_zeroed(Owner::Core, 0)), (None, None));
+    // Without one that is wiped it is zeroed when it is needed.
+    frames.free(given[0], Owner::Core);
+    assert!(!zeros(given[0]));
+    assert_eq!(frames.alloc_zeroed(Owner::Core, 0), Some(given[0]));
+    assert!(zeros(given[0]));
+}

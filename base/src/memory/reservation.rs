@@ -5,7 +5,7 @@
 //! be taken from anybody to keep the promise.
 
 use super::frames::{Frames, Owner};
-use super::phys::{PhysAddr, zero_frame};
+use super::phys::PhysAddr;
 use abi::claim::Claim;
 
 /// One VM's claim on the machine's frames: those of its memory, its nested page tables and its metadata.
@@ -63,11 +63,16 @@ impl Reservation {
     // On the path of a fault; a call costs as much again.
     #[inline(always)]
     pub fn alloc(&mut self, frames: &mut Frames, owner: Owner, page: u32) -> Result<PhysAddr, Denied> {
+        self.take::<false>(frames, owner, page)
+    }
+
+    #[inline(always)]
+    fn take<const ZEROS: bool>(&mut self, frames: &mut Frames, owner: Owner, page: u32) -> Result<PhysAddr, Denied> {
         if self.held >= self.limit {
             return Err(Denied::Limit);
         }
         let within = self.held < self.reserve;
-        let frame = frames.alloc_of(within, owner, page).ok_or(Denied::Frames)?;
+        let frame = frames.alloc_of::<ZEROS>(within, owner, page).ok_or(Denied::Frames)?;
         self.held += 1;
         Ok(frame)
     }
@@ -78,10 +83,7 @@ impl Reservation {
     /// [`Denied`].
     #[inline(always)]
     pub fn alloc_zeroed(&mut self, frames: &mut Frames, owner: Owner, page: u32) -> Result<PhysAddr, Denied> {
-        let frame = self.alloc(frames, owner, page)?;
-        // SAFETY: the frame was free until now, so only this function knows it; the table covers RAM in the direct map only.
-        unsafe { zero_frame(frame) };
-        Ok(frame)
+        self.take::<true>(frames, owner, page)
     }
 
     /// Give a frame of `owner` back. It is kept for the VM where its reserve lacks it.

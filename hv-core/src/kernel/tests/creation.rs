@@ -433,3 +433,18 @@ fn a_vm_is_admitted_at_once_where_there_is_no_scheduler() {
     assert_eq!(machine.kernel.cpu.frames.count_of(OwnerClass::VmMemory), 4);
     assert_eq!(machine.kernel.cpu.frames.owner_of(vm.control_frame), (Owner::VmMeta(0), 0));
 }
+
+#[test]
+fn what_a_vm_has_left_is_wiped_when_nothing_can_run() {
+    let mut machine = Machine::<true>::new(2048);
+    let vm = machine.create(WITH_NIC);
+    machine.settle(4000);
+    let (wiped, free) = (machine.kernel.cpu.frames.wipes(), machine.kernel.cpu.frames.free_frames());
+    assert!(machine.kernel.destroy(vm));
+    machine.rouse();
+    machine.settle(4000);
+    let given_back = machine.kernel.cpu.frames.free_frames() - free;
+    assert_eq!(machine.kernel.cpu.frames.wipes() - wiped, given_back);
+    assert!(given_back >= ALL, "{given_back}");
+    assert!(!machine.kernel.cpu.frames.wipe(1), "something is left to be wiped");
+}

@@ -494,9 +494,11 @@ impl<const TIMER: bool> Machine<TIMER> {
     /// A turn of the loop.
     ///
     /// # Panics
-    /// It has run nobody, slept not, and created nothing, although it was asked again.
+    /// It has run nobody, slept not, and neither created nor wiped anything, although it was asked again.
     pub fn step(&mut self) {
-        let progress = |machine: &Self| machine.hardware.borrow().progress + machine.kernel.cpu.backend.entries;
+        let wipes = |machine: &Self| machine.kernel.cpu.frames.wipes();
+        let progress =
+            |machine: &Self| machine.hardware.borrow().progress + machine.kernel.cpu.backend.entries + wipes(machine);
         let before = progress(self);
         for _ in 0..4 {
             self.kernel.step();
