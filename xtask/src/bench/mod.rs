@@ -181,6 +181,7 @@ fn all() -> Vec<Entry> {
         neighbours::ALARMS,
         neighbours::WEIGHTS,
         victims::SERVED,
+        victims::SERVED_BESIDE_ALL,
         victims::P99,
         victims::P99_OF_16,
         victims::FLOODED,

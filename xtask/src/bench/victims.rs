@@ -9,6 +9,7 @@ use crate::error::{Result, fail};
 use crate::machine::Kind;
 use crate::manifest::model::{Image, Policy};
 use crate::test::lab::{Lab, Running};
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -25,6 +26,14 @@ pub const P99: Entry = entry(
 pub const P99_OF_16: Entry = entry("victims_p99_light_16_loops", "the same beside 16 VMs that compute", |bench| {
     light(bench, P99_OF_16.name, 16)
 });
+
+pub const SERVED_BESIDE_ALL: Entry = Entry {
+    name: "victims_served_half_load_all",
+    measures: "the same beside one VM for each way to be antisocial, all at once, where the servers' weights entitle them to what they are beside one",
+    // Floods meet the clock in another place each time.
+    repeats: Repeats::Within(0.5),
+    run: beside_all,
+};
 
 pub const FLOODED: Entry = Entry {
     name: "flooded_vm_served",
@@ -70,22 +79,50 @@ pub type Others = [(&'static str, &'static str)];
 pub const LOOP: (&str, &str) = ("bench", "bench=work");
 /// One that floods the first server with datagrams.
 const FLOOD: (&str, &str) = ("hostile", "crime=datagram-flood");
+/// One for each way to be antisocial that needs no disk.
+const ALL: [(&str, &str); 10] = [
+    ("hostile", "crime=loop"),
+    ("hostile", "crime=hypercall-flood"),
+    ("hostile", "crime=idle-flood"),
+    ("hostile", "crime=kick-flood"),
+    ("hostile", "crime=alarm-flood"),
+    ("hostile", "crime=fault-flood"),
+    ("hostile", "crime=page-flood"),
+    ("hostile", "crime=console-flood"),
+    ("hostile", "crime=broadcast-flood"),
+    FLOOD,
+];
 
 /// A machine whose first `victims` servers are asked so often, beside others, under this scheduler.
-pub fn asked(lab: &Lab, sched: &str, (rate, count): (u32, u32), victims: usize, others: &Others) -> Result<Running> {
+pub fn asked(lab: &Lab, sched: &str, load: (u32, u32), victims: usize, others: &Others) -> Result<Running> {
+    weighty(lab, sched, load, victims, others, None)
+}
+
+/// The same with servers of this weight.
+fn weighty(
+    lab: &Lab,
+    sched: &str,
+    (rate, count): (u32, u32),
+    victims: usize,
+    others: &Others,
+    weight: Option<u32>,
+) -> Result<Running> {
     let program = "netmux-load".to_owned();
     let programs = build_bins(std::slice::from_ref(&program))?;
     let Some(path) = programs.get(&program) else { fail!("{program} was not built") };
-    // Each an image of its own, so that it has boot arguments of its own.
-    let names = (0..others.len()).map(|index| format!(",other-{index}")).collect::<String>();
+    // Images of their own, so that they have boot arguments of their own; those that are alike share one, as there are few.
+    let kinds: Vec<_> = others.iter().collect::<BTreeSet<_>>().into_iter().collect();
+    let kind = |other| kinds.iter().position(|kind| *kind == other).unwrap_or_default();
+    let names = others.iter().map(|other| format!(",other-{}", kind(other))).collect::<String>();
     let boot = lab.boot(&format!("vms=httpd*{VICTIMS}{names} sched={sched} slots=4096")).deterministic();
     let boot = boot.program(&program, path.clone()).system(|system| {
         for component in system.component.iter_mut().filter(|component| component.name == "netmux") {
             component.policies =
                 vec![Policy { name: format!("ask-{rate}-{count}-{victims}"), module: program.clone() }];
         }
-        for (index, (image, args)) in others.iter().enumerate() {
-            let like = system.image.iter().find(|like| like.name == *image).cloned();
+        let images = std::mem::take(&mut system.image);
+        for (index, (image, args)) in kinds.iter().enumerate() {
+            let like = images.iter().find(|like| like.name == *image).cloned();
             system.image.extend(like.map(|like| Image {
                 name: format!("other-{index}"),
                 module: Some(like.module.unwrap_or(like.name)),
@@ -93,13 +130,19 @@ pub fn asked(lab: &Lab, sched: &str, (rate, count): (u32, u32), victims: usize, 
                 ..like
             }));
         }
+        let servers = images.into_iter().filter(|image| image.name == "httpd");
+        system.image.extend(servers.map(|server| Image { weight: weight.or(server.weight), ..server }));
     });
     boot.start()
 }
 
 /// What comes of the requests to such a machine.
 fn ask(lab: &Lab, sched: &str, load: (u32, u32), victims: usize, others: &Others) -> Result<Outcome> {
-    let running = asked(lab, sched, load, victims, others)?;
+    outcome(&asked(lab, sched, load, victims, others)?)
+}
+
+/// What its clients say.
+fn outcome(running: &Running) -> Result<Outcome> {
     let line = running.wait_for("load: requests=", PATIENCE)?;
     let of = |key| parse(&line, key);
     Ok(Outcome {
@@ -152,6 +195,26 @@ fn light(bench: &Bench, metric: &'static str, loops: usize) -> Result<Vec<Figure
     bench.note(notes);
     let value = (fair.p99 as f64 / alone.p99.max(1) as f64 * 100.0).round() / 100.0;
     Ok(vec![Figure { metric, value, unit: "ratio", conditions: conditions(LIGHT, &computing(loops)) }])
+}
+
+/// By which two servers beside ten others have two thirds of what VMs get, as two beside one have.
+const WEIGHT: u32 = 1_000;
+
+fn beside_all(bench: &Bench) -> Result<Vec<Figure>> {
+    let (lab, mut notes) = (Lab::with(Kind::Qemu)?, String::new());
+    let mut ask = |sched, weight| -> Result<f64> {
+        let outcome = outcome(&weighty(&lab, sched, HALF, VICTIMS, &ALL, weight)?)?;
+        note(&mut notes, &format!("{sched}, servers of weight {}", weight.unwrap_or(100)), &outcome);
+        Ok(outcome.share())
+    };
+    let value = ask("fair", Some(WEIGHT))?;
+    ask("fair", None)?;
+    ask("round-robin", None)?;
+    bench.note(notes);
+    let beside = "of weight 1,000, one VM of weight 100 each that computes, idles until the past, and floods with hypercalls, kicks, alarms, faults, pages, \
+                  lines, broadcasts and datagrams to the first server";
+    let conditions = conditions(HALF, beside);
+    Ok(vec![Figure { metric: SERVED_BESIDE_ALL.name, value, unit: "ratio", conditions }])
 }
 
 /// Of half of what one of two servers can; the other one is not asked.
