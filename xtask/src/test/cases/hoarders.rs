@@ -78,25 +78,29 @@ pub fn lost(running: &Running, each: usize) -> usize {
     })
 }
 
-/// The frames that the loader was loaded into are VMs' now, or are kept for VMs: there is no memory left that is for nobody.
+/// The frames that the loader was loaded into are VMs' now, or a component's for them, or are kept for VMs: there is no memory left that is for nobody.
 fn loader_is_gone(lab: &Lab, running: &Running) -> Result<()> {
     let program = lab.program(LOADER)?;
     let what = || format!("cannot read {}", program.display());
     let file = std::fs::read(program).context(what)?;
     let elf = object::File::parse(&*file).context(what)?;
-    let (mut vms, mut free) = (0, 0);
+    let (mut vms, mut components, mut free) = (0, 0, 0);
     for segment in elf.segments() {
         for address in (segment.address()..segment.address() + segment.size()).step_by(4096) {
             let lines = running.monitor(&format!("frames {address:#x}"))?;
             match lines.iter().find_map(|line| line.split_once(" owner=")) {
                 Some((_, owner)) if owner.starts_with("vm-") => vms += 1,
+                // Page tables of the windows through which they see VMs.
+                Some((_, owner)) if owner.starts_with("components ") => components += 1,
                 Some((_, owner)) if owner.starts_with("free ") => free += 1,
                 _ => fail!("where the loader was: {}", lines.join("\n")),
             }
         }
     }
     // What is free is kept for VMs, by their reserves; which frames these are depends on who asked when.
-    ensure(vms > 0, || format!("of the loader's frames {vms} are VMs' and {free} are free"))
+    ensure(vms > 0, || {
+        format!("of the loader's frames {vms} are VMs', {components} are components' and {free} are free")
+    })
 }
 
 fn hoarders(_: &Lab) -> Result<()> {
