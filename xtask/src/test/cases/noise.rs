@@ -31,6 +31,22 @@ fn out(running: &Running) -> Result<BTreeSet<u32>> {
     Ok(out.filter_map(|line| number(line, "index")?.try_into().ok()).collect())
 }
 
+/// Slots of VMs that are out when none has come in or gone out for a while: a server has an alarm a second after its last request, for which it comes in
+/// again.
+fn settled(running: &Running) -> Result<BTreeSet<u32>> {
+    let end = Instant::now() + SETTLED;
+    let (mut before, mut since) = (out(running)?, Instant::now());
+    while since.elapsed() < QUIET {
+        ensure(Instant::now() < end, || format!("VMs come in and go out, {before:?} are out"))?;
+        std::thread::sleep(Duration::from_millis(100));
+        let now = out(running)?;
+        if now != before {
+            (before, since) = (now, Instant::now());
+        }
+    }
+    Ok(before)
+}
+
 /// A datagram from the host to a port at which no web server listens.
 fn datagram(to: Ipv4Addr) -> Vec<u8> {
     let [high, low] = 5353_u16.to_be_bytes();
@@ -64,13 +80,17 @@ impl Answers {
     }
 }
 
+/// How long nothing may change, and until when that has to be so.
+const QUIET: Duration = Duration::from_secs(3);
+const SETTLED: Duration = Duration::from_secs(60);
+
 fn noise(_: &Lab) -> Result<()> {
     let lab = Lab::with(Kind::Qemu)?;
     let running = pooled::start(&lab)?;
     for vm in 0..VMS {
         requests(&running, vm)?;
     }
-    let before = out(&running)?;
+    let before = settled(&running)?;
     ensure(before.len() > VMS / 2, || format!("{} VMs are out", before.len()))?;
     let net = running.net()?;
     let seen = net.watch();
