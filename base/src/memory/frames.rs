@@ -215,10 +215,15 @@ impl Frames {
     /// The frame still holds what its last owner wrote: see invariant 3.
     #[inline]
     pub fn alloc(&mut self, owner: Owner, page: u32) -> Option<PhysAddr> {
+        self.take_unpromised::<false>(owner, page)
+    }
+
+    #[inline]
+    fn take_unpromised<const ZEROS: bool>(&mut self, owner: Owner, page: u32) -> Option<PhysAddr> {
         if self.free_frames() <= self.promised + self.aside {
             return None;
         }
-        self.take::<false>(owner, page)
+        self.take::<ZEROS>(owner, page)
     }
 
     /// A free frame for a VM that is in: of those that are kept for it, where it was `promised`; else of [`Frames::spare`]. With `ZEROS` it holds zeros.
@@ -308,10 +313,7 @@ impl Frames {
     /// As [`Frames::alloc`], filled with zeros. Zeroing is the larger part of the cost, where no frame is wiped.
     #[inline]
     pub fn alloc_zeroed(&mut self, owner: Owner, page: u32) -> Option<PhysAddr> {
-        if self.free_frames() <= self.promised + self.aside {
-            return None;
-        }
-        self.take::<true>(owner, page)
+        self.take_unpromised::<true>(owner, page)
     }
 
     /// Frames that [`Frames::wipe`] has filled since boot.
