@@ -90,23 +90,14 @@ fn load_one(
     let policies = find_policies(&sources.components[index]).ok_or(LoadError::Memory(entry.name))?;
     // There are at most MAX_COMPONENTS ranks.
     let rank8 = u8::try_from(rank).unwrap_or(u8::MAX);
-    let pcid = sources.pcid.then_some(u16::from(rank8) + 1);
-    let owner = Owner::Component(rank8);
-    let mut space =
-        Space::new(frames, sources.kernel, owner, pcid, &policies, entry.stack_pages.into()).map_err(no_memory)?;
-    if let Some(program) = policies.program(policies.running()) {
-        space.show(frames, program).map_err(no_memory)?;
-    }
-    let info_frame = frames.alloc_zeroed(owner, 0).ok_or(LoadError::Memory(entry.name))?;
-    space.map(frames, layout::INFO, info_frame, Space::READ_ONLY).map_err(no_memory)?;
-
+    let (mut space, info_frame) = make_space(&entry, rank8, &policies, sources, frames).map_err(no_memory)?;
     let mut info = ComponentInfo::new_zeroed();
     let connected = rings.connect(rank, &mut space, frames, &mut info).map_err(no_memory)?;
     let joined = connected.join(rank, &info, endpoints)?;
     let authority = authority_of(joined.authority, sources.pool_bytes);
     let kicks = give_regions(&entry, rank8, authority, &policies, sources, &mut space, frames, &mut info)
         .ok_or(LoadError::Memory(entry.name))?;
-    show_idles(authority, sources, &mut space, frames, &mut components.idles).ok_or(LoadError::Memory(entry.name))?;
+    show_idles(authority, sources, &mut space, frames, &mut components.idles).map_err(no_memory)?;
     let sheets =
         give_windows(rank8, authority, sources, &mut space, frames, &mut info).ok_or(LoadError::Memory(entry.name))?;
     let Attached { mut devices, ports } = match entry.pci_class {
@@ -118,14 +109,7 @@ fn load_one(
         let gsi = hardware.route_isa(entry.port_irq);
         let _ = devices.push(Device { pci: None, gsi, bit: bits::PORT_IRQ });
     }
-    info.magic = INFO_MAGIC;
-    info.abi_version = abi::ABI_VERSION;
-    info.name = entry.name;
-    let passes = sources.pool_passes && authority & authority::SWAP_WINDOW != 0;
-    info.authority = authority | if passes { authority::SWAP_PASSES } else { 0 };
-    info.vm_slots = count32(sources.vm_slots);
-    info.vm_seats = count32(sources.vm_seats);
-    info.tsc_hz = sources.tsc_hz;
+    introduce(&mut info, &entry, authority, sources);
     let budget_ticks = sources.tsc_hz / 1_000_000 * u64::from(entry.budget_us);
     let inbound = info.rings[..connected.rings.len()].iter().zip(0_u32..);
     let doorbells = inbound.filter(|(ring, _)| ring.producer == 0).fold(0, |bits, (_, index)| bits | 1 << index);
@@ -164,6 +148,37 @@ fn load_one(
     components.with_devices |= u32::from(!component.devices.is_empty()) << components.list.len();
     let _ = components.list.push(component);
     Ok(())
+}
+
+/// A component's address space with the policy that runs in it, and the frame of its information page.
+fn make_space(
+    entry: &manifest::Component,
+    rank: u8,
+    policies: &Policies,
+    sources: &Sources<'_>,
+    frames: &mut Frames,
+) -> Result<(Space, PhysAddr), MapError> {
+    let owner = Owner::Component(rank);
+    let pcid = sources.pcid.then_some(u16::from(rank) + 1);
+    let mut space = Space::new(frames, sources.kernel, owner, pcid, policies, entry.stack_pages.into())?;
+    if let Some(program) = policies.program(policies.running()) {
+        space.show(frames, program)?;
+    }
+    let info_frame = frames.alloc_zeroed(owner, 0).ok_or(MapError::NoFrames)?;
+    space.map(frames, layout::INFO, info_frame, Space::READ_ONLY)?;
+    Ok((space, info_frame))
+}
+
+/// Tell a component what it is, what it may and how large the machine is.
+fn introduce(info: &mut ComponentInfo, entry: &manifest::Component, authority: u32, sources: &Sources<'_>) {
+    info.magic = INFO_MAGIC;
+    info.abi_version = abi::ABI_VERSION;
+    info.name = entry.name;
+    let passes = sources.pool_passes && authority & authority::SWAP_WINDOW != 0;
+    info.authority = authority | if passes { authority::SWAP_PASSES } else { 0 };
+    info.vm_slots = count32(sources.vm_slots);
+    info.vm_seats = count32(sources.vm_seats);
+    info.tsc_hz = sources.tsc_hz;
 }
 
 /// Give a component its memory beside its image: kick bits, which are returned, DMA memory, what is kept, and tables. `None`
@@ -225,18 +240,23 @@ fn show_idles(
     space: &mut Space,
     frames: &mut Frames,
     idles: &mut Option<Idles>,
-) -> Option<()> {
+) -> Result<(), MapError> {
     if authority & authority::IDLES == 0 {
-        return Some(());
+        return Ok(());
     }
     let bytes = idles::pages(sources.vm_seats) * PAGE_SIZE;
-    if idles.is_none() {
-        let first = frames.alloc_contiguous(bytes / PAGE_SIZE, 1, u64::MAX, Owner::Core)?;
-        let memory = core_memory(first, bytes);
-        let _ = memory.clear(0, memory.len());
-        *idles = Some(Idles { first, memory });
-    }
-    space.map_range(frames, layout::IDLES, idles.as_ref()?.first, bytes, Space::READ_ONLY).ok()
+    let first = match idles {
+        Some(idles) => idles.first,
+        None => {
+            let first =
+                frames.alloc_contiguous(bytes / PAGE_SIZE, 1, u64::MAX, Owner::Core).ok_or(MapError::NoFrames)?;
+            let memory = core_memory(first, bytes);
+            let _ = memory.clear(0, memory.len());
+            *idles = Some(Idles { first, memory });
+            first
+        }
+    };
+    space.map_range(frames, layout::IDLES, first, bytes, Space::READ_ONLY)
 }
 
 /// Give a component that keeps the memory of VMs that are out its pool, and windows in which nothing is yet. Returns their sheets, if it is one.

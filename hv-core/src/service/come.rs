@@ -1,7 +1,7 @@
 //! How VMs that have run come in again: the gatekeeper admits them as others, swap writes their memory into fresh frames, and when all is there
 //! they go on where they idled. The copy stays in the pool until then.
 
-use super::shared::Shared;
+use super::shared::{NotOfImage, Shared};
 use super::windows::{Open, Order};
 use crate::board::Board;
 use crate::kernel::{Cpu, Kernel};
@@ -235,7 +235,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         vm.life.unshare(Devices::SWAP);
         result?;
         if let (Some(memory), Some(image)) = (vm.life.memory_mut(), self.images.get(vm.image)) {
-            Shared(kept.shared).map(memory, &mut self.frames, image).map_err(Wrong)?;
+            Shared(kept.shared).map(memory, &mut self.frames, image).map_err(|NotOfImage { page }| Wrong(page))?;
         }
         self.revive(vm, &kept, claim)
     }

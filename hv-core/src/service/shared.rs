@@ -33,19 +33,30 @@ impl Shared {
     /// Maps all of them, of a VM that comes in. Those for which there is no table now come when they are touched.
     ///
     /// # Errors
-    /// A page that its image does not have.
-    pub fn map<B: Backend>(&self, memory: &mut Memory<B>, frames: &mut Frames, image: &Image) -> Result<(), u32> {
+    /// The first page that its image does not have.
+    pub fn map<B: Backend>(
+        &self,
+        memory: &mut Memory<B>,
+        frames: &mut Frames,
+        image: &Image,
+    ) -> Result<(), NotOfImage> {
         for (word, mut bits) in (0..).zip(self.0) {
             while bits != 0 {
                 let page = FIRST + 64 * word + bits.trailing_zeros();
                 bits &= bits - 1;
                 if memory.map_golden(frames, page, image) == Err(PageError::NoSuchPage) {
-                    return Err(page);
+                    return Err(NotOfImage { page });
                 }
             }
         }
         Ok(())
     }
+}
+
+/// A page that is noted as an image's, which does not have it.
+pub struct NotOfImage {
+    /// Guest page number.
+    pub page: u32,
 }
 
 /// The word and the bit of a page.
