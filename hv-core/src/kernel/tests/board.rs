@@ -37,6 +37,8 @@ pub struct Hardware {
     /// What components wrote to ports: port, width, value.
     pub written: Vec<(u16, u64, u64)>,
     pub nmis: u64,
+    /// Those that have woken the CPU, or came while it did not sleep.
+    nmis_taken: u64,
     /// Errors in the banks.
     pub errors: Errors,
     /// Machine checks that interrupted the core or a component.
@@ -110,10 +112,12 @@ impl Board for FakeBoard {
     }
 
     fn idle(&mut self) -> Option<u8> {
-        let vector = self.wires.sleep();
+        let nmis = self.hardware.borrow().nmis;
+        let is_woken = core::mem::replace(&mut self.hardware.borrow_mut().nmis_taken, nmis) != nmis;
+        let vector = if is_woken { self.wires.take() } else { self.wires.sleep() };
         let mut hardware = self.hardware.borrow_mut();
         hardware.progress += 1;
-        hardware.asleep = vector.is_none();
+        hardware.asleep = vector.is_none() && !is_woken;
         drop(hardware);
         self.taken(vector)
     }

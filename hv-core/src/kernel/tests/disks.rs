@@ -3,6 +3,7 @@
 use super::machine::{Machine, WITH_NIC, WITHOUT_NIC};
 use super::roles::Role as FakeRole;
 use crate::component::Death;
+use crate::log::capture::{heard_of, listen};
 use crate::memory::core_memory;
 use crate::vm::{Devices, End, Queue};
 use abi::attachment::Attachment;
@@ -27,6 +28,14 @@ impl Machine<true> {
         let vm = self.create(WITH_NIC);
         self.settle_again();
         vm
+    }
+
+    /// Whether the striper, when it is told to, lets go of nobody.
+    fn let_disk_withhold(&mut self, withholds: bool) {
+        let rank = self.rank(Service::Disk);
+        if let FakeRole::Disk(disk) = &mut self.hardware.borrow_mut().components[rank].role {
+            disk.withholds = withholds;
+        }
     }
 
     /// Who is attached at the striper, with what, and whether it was before.
@@ -159,17 +168,25 @@ fn the_successor_is_told_of_all_and_the_rings_begin_anew() {
 }
 
 #[test]
+fn a_striper_that_withholds_is_found_out_where_nothing_else_happens() {
+    let mut machine = machine();
+    let vm = machine.create_with_disk("log");
+    machine.let_disk_withhold(true);
+    listen();
+    machine.end(vm);
+    machine.settle_again();
+    let said = heard_of("does not let go");
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(machine.vms().is_empty());
+    machine.audit();
+}
+
+#[test]
 fn both_who_share_its_pages_let_go_before_a_vm_is_buried() {
     let mut machine = machine();
     let vm = machine.create_with_disk("log");
     let disk = machine.kernel.cpu.endpoints.first(Service::Disk);
-    let set = |machine: &mut Machine<true>, withholds| {
-        let rank = machine.rank(Service::Disk);
-        if let FakeRole::Disk(disk) = &mut machine.hardware.borrow_mut().components[rank].role {
-            disk.withholds = withholds;
-        }
-    };
-    set(&mut machine, true);
+    machine.let_disk_withhold(true);
     let crate::kernel::Kernel { vms, cpu, .. } = &mut machine.kernel;
     cpu.end(vms.by_id(vm).expect("it lives"), End::new(EndReason::Destroyed, 0));
     for _ in 0..50 {
@@ -187,7 +204,7 @@ fn both_who_share_its_pages_let_go_before_a_vm_is_buried() {
     assert_eq!(machine.kernel.disk_command(disk, &refusal.into()), Ok(()));
     assert!(machine.kernel.disk_command(disk, &abi::message::Message::new(0x7ff, [])).is_err());
     assert_eq!(machine.condemned(Service::Disk), Death::DetachTimeout(vm));
-    set(&mut machine, false);
+    machine.let_disk_withhold(false);
     machine.settle_again();
     assert!(!machine.vms().contains(&vm) && machine.vms().contains(&other));
     machine.audit();

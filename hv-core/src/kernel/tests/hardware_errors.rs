@@ -187,3 +187,16 @@ fn the_banks_are_looked_at_every_five_seconds() {
     machine.look();
     assert_eq!(lines::heard("has corrected an error").len(), 1);
 }
+
+#[test]
+fn what_wakes_a_machine_that_idles_without_an_interrupt_is_looked_at_at_once() {
+    let (mut machine, _) = Machine::<true>::with_guest(WITHOUT_NIC, &[]);
+    assert!(machine.is_asleep());
+    lines::listen();
+    machine.hardware.borrow_mut().nmis += 1;
+    // It idles, and goes round once more.
+    for _ in 0..2 {
+        machine.kernel.step();
+    }
+    assert_eq!(lines::heard("non-maskable").len(), 1, "{:?}", lines::heard(""));
+}
