@@ -83,8 +83,8 @@ pub fn ipv4(from: Ipv4Addr, to: Ipv4Addr, protocol: u8, fragment: u16, payload: 
     [&header[..], payload].concat()
 }
 
-/// A TCP segment that opens a connection.
-fn syn(from: (Ipv4Addr, u16), to: (Ipv4Addr, u16)) -> Vec<u8> {
+/// A TCP segment that opens a connection, with sequence number 0x01020304.
+pub fn syn(from: (Ipv4Addr, u16), to: (Ipv4Addr, u16)) -> Vec<u8> {
     let mut segment = vec![0; 20];
     segment[..2].copy_from_slice(&from.1.to_be_bytes());
     segment[2..4].copy_from_slice(&to.1.to_be_bytes());

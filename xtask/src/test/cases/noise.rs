@@ -1,7 +1,7 @@
 //! What a LAN is full of reaches VMs that have run and are out.
 
 use super::ensure;
-use super::frames::{arp_request, ethernet, ipv4};
+use super::frames::{arp_request, ethernet, ipv4, syn};
 use super::pooled::{self, VMS, requests};
 use crate::error::Result;
 use crate::machine::{Kind, vm_mac};
@@ -50,13 +50,13 @@ fn settled(running: &Running) -> Result<BTreeSet<u32>> {
 /// A datagram from the host to a port at which no web server listens.
 fn datagram(to: Ipv4Addr) -> Vec<u8> {
     let [high, low] = 5353_u16.to_be_bytes();
-    ipv4(HOST, to, 17, 0, &[0x13, 0x88, high, low, 0, 12, 0, 0, 1, 2, 3, 4])
+    let [from_high, from_low] = FROM_PORT.to_be_bytes();
+    ipv4(HOST, to, 17, 0, &[from_high, from_low, high, low, 0, 12, 0, 0, 1, 2, 3, 4])
 }
 
-/// A SYN from the host to a port at which no web server listens.
-fn syn(to: Ipv4Addr) -> Vec<u8> {
-    ipv4(HOST, to, 6, 0, &[0x13, 0x88, 0, 81, 0, 0, 0, 9, 0, 0, 0, 0, 0x50, 2, 0x20, 0, 0, 0, 0, 0])
-}
+/// From where the SYN comes, and a port at which no web server listens.
+const FROM_PORT: u16 = 5000;
+const CLOSED_PORT: u16 = 81;
 
 /// What was answered to those on the LAN.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -75,7 +75,7 @@ impl Answers {
         self.neighbours += usize::from(is(0, &STRANGER_MAC) && is(12, &[8, 6]) && is(21, &[2]));
         self.unreachable += usize::from(is(0, &HOST_MAC) && is(12, &[8, 0]) && is(23, &[1]) && is(34, &[3, 3]));
         // All of the SYN is acknowledged.
-        let is_reset = is(34, &[0, 81, 0x13, 0x88]) && is(42, &[0, 0, 0, 10, 0x50, 0x14]);
+        let is_reset = is(34, &[0, 81, 0x13, 0x88]) && is(42, &[1, 2, 3, 5, 0x50, 0x14]);
         self.resets += usize::from(is(0, &HOST_MAC) && is(12, &[8, 0]) && is(23, &[6]) && is_reset);
     }
 }
@@ -100,7 +100,12 @@ fn noise(_: &Lab) -> Result<()> {
         net.inject(&arp_request(STRANGER_MAC, STRANGER, address));
         net.inject(&arp_request(STRANGER_MAC, Ipv4Addr::UNSPECIFIED, address));
         net.inject(&ethernet(mac, HOST_MAC, 0x0800, &datagram(address)));
-        net.inject(&ethernet(mac, HOST_MAC, 0x0800, &syn(address)));
+        net.inject(&ethernet(
+            mac,
+            HOST_MAC,
+            0x0800,
+            &ipv4(HOST, address, 6, 0, &syn((HOST, FROM_PORT), (address, CLOSED_PORT))),
+        ));
         // The receive ring of the NIC is no place for all of it at once.
         std::thread::sleep(Duration::from_millis(10));
     }
