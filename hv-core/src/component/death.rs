@@ -36,11 +36,16 @@ fn delay_ms(quick_deaths: u32) -> u64 {
     }
 }
 
+/// Ticks of a TSC with this rate in microseconds.
+fn microseconds(ticks: u64, tsc_hz: u64) -> u64 {
+    ticks / (tsc_hz / 1_000_000).max(1)
+}
+
 impl Component {
     /// Say why it is stopped.
     fn obituary(&self, why: Death, tsc_hz: u64) {
         let (name, rip, budget_us) = (self.entry.name, self.context.rip, self.entry.budget_us);
-        let us = |ticks: u64| ticks / (tsc_hz / 1_000_000).max(1);
+        let us = |ticks| microseconds(ticks, tsc_hz);
         say(match why {
             Death::Fault { vector, error, cr2: address } => {
                 Record::Faulted { name, vector, error, address, registers: self.context.said() }
@@ -211,5 +216,17 @@ impl<B: Backend, H: Board> Cpu<B, H> {
                 self.board.unmask(gsi);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_are_said_as_microseconds_also_of_a_clock_that_is_slower() {
+        assert_eq!(microseconds(30_000_000, 3_000_000_000), 10_000);
+        assert_eq!(microseconds(2_999, 3_000_000_000), 0);
+        assert_eq!(microseconds(7, 32_768), 7);
     }
 }

@@ -233,4 +233,19 @@ mod tests {
         plan.forget(1_000);
         assert_eq!((plan.go_on(1_200), plan.is_lost()), (None, true));
     }
+
+    #[test]
+    fn only_a_planned_turn_that_is_not_over_goes_on_after_those_that_go_ahead() {
+        let mut plan = Plan::new(10_000, 1_000_000_000);
+        let vm = |slot| VmId::new(slot, 1);
+        for (left_ticks, ahead) in [(0, false), (500, true), (0, true)] {
+            plan.turn = Some(Turn { vm: vm(1), left_ticks, ahead });
+            plan.go_ahead(vm(2), 700);
+            assert_eq!(plan.paused, None, "{left_ticks} {ahead}");
+        }
+        let planned = Turn { vm: vm(1), left_ticks: 500, ahead: false };
+        plan.turn = Some(planned);
+        plan.go_ahead(vm(2), 700);
+        assert_eq!(plan.paused, Some(planned));
+    }
 }

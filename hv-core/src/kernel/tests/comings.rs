@@ -159,6 +159,24 @@ fn a_vm_that_is_out_has_no_frame_and_no_seat_and_comes_back_as_it_was() {
 }
 
 #[test]
+fn what_it_held_beyond_its_reserve_is_kept_for_it_until_it_is_in() {
+    let (mut machine, vms) = machine(1);
+    let reservation = |machine: &mut Machine<true>| {
+        let vm = machine.kernel.vms.by_id(vms[0]).expect("it is in");
+        let reservation = vm.life.memory().expect("it has some").reservation();
+        (reservation.held(), reservation.claim())
+    };
+    let (_, claim) = reservation(&mut machine);
+    let pages = HEAP..HEAP + claim.reserve;
+    wake(&mut machine, vms[0], pages.map(|page| poke(page, 0, 1)).chain(alarm(u64::MAX)));
+    assert!(reservation(&mut machine).0 > claim.reserve);
+    put_out(&mut machine, vms[0]);
+    bring_in(&mut machine, vms[0], pending::NIC);
+    let (held, now) = reservation(&mut machine);
+    assert!(held > claim.reserve && now == claim, "{held} {now:?}");
+}
+
+#[test]
 fn what_it_shared_with_its_image_it_shares_again_and_what_it_wrote_back_is_not_stored() {
     let (mut machine, vms) = machine(1);
     let counts = |machine: &mut Machine<true>| {
@@ -251,7 +269,7 @@ fn what_comes_for_a_vm_that_is_on_its_way_is_not_lost() {
 }
 
 /// The VM does what is next, and idles. (When nothing else happens, the machine sleeps until the next alarm.)
-fn wake(machine: &mut Machine<true>, vm: VmId, steps: [Step; 4]) {
+fn wake(machine: &mut Machine<true>, vm: VmId, steps: impl IntoIterator<Item = Step>) {
     machine.guests.borrow_mut().steps.extend(steps);
     let crate::kernel::Kernel { vms, cpu, .. } = &mut machine.kernel;
     let of = vms.by_id(vm).expect("it is in");

@@ -17,6 +17,7 @@ use abi::claim::RESERVE_LEAST;
 use abi::control::{ControlReply, ControlRequest, status, vm_state};
 use abi::guest::{BOOT_ARGS, REGISTER_PAGE, hypercall, pending};
 use abi::limits::{Name, PAGE_SIZE};
+use abi::manifest::image_flags;
 use abi::pager::Access;
 use abi::request_page::Piece;
 use abi::service::Service;
@@ -67,6 +68,16 @@ impl Machine<true> {
         }
     }
 
+    /// The scheduler sleeps from now on, and its ring is full.
+    fn fill_scheduler(&mut self) {
+        let rank = self.rank(Service::Plan);
+        self.hardware.borrow_mut().components[rank].due = Some(Due { after: 0, what: Misdeed::Sleep });
+        let plan = self.kernel.cpu.endpoints.first(Service::Plan);
+        while self.kernel.cpu.has_room(plan) {
+            self.create(WITHOUT_NIC);
+        }
+    }
+
     /// The ids of the last replies.
     fn ids(&self) -> Vec<u32> {
         match &self.hardware.borrow().components[self.rank(Service::Control)].role {
@@ -105,6 +116,44 @@ fn why_there_is_no_state_of_a_processor_is_said() {
     }
     let waits = machine.create(WITHOUT_NIC);
     assert_eq!(machine.request(ControlRequest::ReadState { vm: waits, to: piece }), done(status::NOT_ADMITTED));
+}
+
+#[test]
+fn the_state_of_a_processor_is_read_into_a_piece_that_has_just_the_room() {
+    let (mut machine, _) = Machine::<true>::with_guest(WITHOUT_NIC, &[]);
+    let bytes = VcpuState::INITIAL.to_bytes().len();
+    let piece = |len: usize| Piece { offset: 0, len: u16::try_from(len).expect("small") };
+    let read = |machine: &mut Machine<true>, to| machine.request(ControlRequest::ReadState { vm: FIRST, to });
+    assert_eq!(read(&mut machine, piece(bytes)), [done(status::OK, bytes as u64)]);
+    assert_eq!(read(&mut machine, piece(bytes - 1)), [done(status::TOO_LONG, 0)]);
+}
+
+#[test]
+fn who_asks_while_somebody_is_behind_with_its_ring_is_to_ask_again() {
+    let identity = |vm| ControlRequest::Identity { vm, ipv4: 0, args: Piece::EMPTY };
+    for ask in [|_| create(WITHOUT_NIC), |vm| ControlRequest::Destroy { vm }, identity] {
+        let mut machine = at_rest();
+        let vm = machine.create(WITHOUT_NIC);
+        machine.rouse();
+        machine.settle(1000);
+        machine.fill_scheduler();
+        assert_eq!(machine.request(ask(vm)), [done(status::BUSY, 0)]);
+    }
+}
+
+#[test]
+fn who_is_to_come_in_for_its_end_waits_until_the_scheduler_has_room() {
+    let mut machine = at_rest();
+    machine.kernel.cpu.images.get_mut(WITH_NIC).expect("it is there").entry.flags = image_flags::LAZY;
+    let vm = machine.create(WITH_NIC);
+    machine.rouse();
+    machine.settle(1000);
+    assert!(machine.kernel.vms.out(vm).is_some());
+    machine.fill_scheduler();
+    assert_eq!(machine.request(ControlRequest::Shutdown { vm }), [done(status::BUSY, 0)]);
+    assert!(machine.kernel.vms.out(vm).is_some());
+    assert_eq!(machine.request(ControlRequest::Shutdown { vm }), [done(status::OK, 0)]);
+    assert!(machine.kernel.vms.out(vm).is_none());
 }
 
 #[test]

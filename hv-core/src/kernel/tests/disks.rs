@@ -8,6 +8,7 @@ use crate::memory::core_memory;
 use crate::vm::{Devices, End, Queue};
 use abi::attachment::Attachment;
 use abi::component::{ERROR_ARGUMENT, layout, syscall};
+use abi::control::{ControlReply, ControlRequest, status};
 use abi::disk_service::{DiskCommand, no_disk};
 use abi::end::EndReason;
 use abi::guest::pending;
@@ -16,7 +17,7 @@ use abi::limits::PAGE_SIZE;
 use abi::nic::WINDOW_STRIDE;
 use abi::ring::EPOCH;
 use abi::service::Service;
-use abi::vm::VmId;
+use abi::vm::{Slot, VmId};
 
 fn attachment(text: &str) -> Attachment {
     Attachment::parse(text).expect("a name")
@@ -165,6 +166,17 @@ fn the_successor_is_told_of_all_and_the_rings_begin_anew() {
     let vm = machine.create_with_disk("other");
     assert!(machine.attached().contains(&(vm, attachment("other"), false)));
     machine.audit();
+}
+
+#[test]
+fn whose_virtual_disk_is_whose_is_told() {
+    let mut machine = machine();
+    let vm = machine.create_with_disk("log");
+    let Attachment { disk, mode, rate } = attachment("log");
+    let told = ControlReply::DiskOf { vm, disk, mode, rate, attached: true };
+    assert_eq!(machine.request(ControlRequest::DiskOf { slot: vm.slot }), [told]);
+    let nobody = ControlReply::Done { status: status::NOT_FOUND, value: 0 };
+    assert_eq!(machine.request(ControlRequest::DiskOf { slot: Slot::new(7) }), [nobody]);
 }
 
 #[test]

@@ -3,12 +3,15 @@
 
 use super::component::{Due, Misdeed};
 use super::lines;
-use super::machine::{HZ, Machine, RING_SLOTS, WITH_NIC, WITHOUT_NIC};
+use super::machine::{HZ, Machine, REFUSED, RING_SLOTS, WITH_NIC, WITHOUT_NIC};
 use super::roles::Role as FakeRole;
 use crate::component::{Death, Full, Run, Told};
+use crate::kernel::Kernel;
+use crate::vm::NEVER;
 use abi::control::{ControlReply, ControlRequest, status};
 use abi::guest::{device, hypercall};
 use abi::net::NetEvent;
+use abi::pager::PagerEvent;
 use abi::service::Service;
 use abi::vm::VmId;
 use backend::fake::Step;
@@ -455,4 +458,45 @@ fn a_scheduler_that_is_behind_hears_who_can_run_and_who_cannot() {
     }
     assert_eq!(known(&mut machine), BTreeSet::new());
     machine.audit();
+}
+
+/// Deadlines are looked at so often, a look's interval apart, while nobody runs.
+fn looks(machine: &mut Fake, count: usize) {
+    for _ in 0..count {
+        machine.wires.spend(machine.kernel.cpu.steady.period_ticks());
+        let now = machine.wires.now();
+        let Kernel { vms, cpu, .. } = &mut machine.kernel;
+        cpu.look_after_components(vms, now);
+    }
+}
+
+#[test]
+fn who_does_not_get_the_cpu_is_not_to_blame_for_what_it_does_not_take_and_is_looked_at_again() {
+    let (mut machine, _) = Fake::with_guest(WITH_NIC, &[]);
+    assert!(machine.kernel.cpu.node.is_some());
+    let (rank, endpoint) = (machine.rank(Service::Net), machine.kernel.cpu.endpoints.first(Service::Net));
+    machine.kernel.cpu.ring(endpoint);
+    assert!(machine.kernel.cpu.attention.is_runnable(rank));
+    for _ in 0..1000 {
+        looks(&mut machine, 1);
+        assert_ne!(machine.kernel.cpu.look_at, NEVER);
+    }
+    assert!(!matches!(machine.run_at(rank), Run::Condemned(_)), "{:?}", machine.run_at(rank));
+}
+
+#[test]
+fn who_leaves_messages_for_which_nobody_rang_is_rung_for_them() {
+    let (mut machine, _) = Fake::with_guest(WITHOUT_NIC, &[]);
+    // Nobody has run since a look.
+    looks(&mut machine, 1);
+    let (rank, pager) = (machine.rank(Service::Pager), machine.kernel.cpu.endpoints.first(Service::Pager));
+    let gone = PagerEvent::ImageGone { image: REFUSED };
+    machine.kernel.cpu.tell(pager, &gone.into(), false);
+    let heard = |machine: &Fake| machine.kernel.cpu.attention.is_runnable(rank);
+    assert!(machine.kernel.cpu.endpoints.get_mut(pager).expect("there is one").in_flight() != 0);
+    assert!(!heard(&machine), "this can wait");
+    looks(&mut machine, 1);
+    assert_ne!(machine.kernel.cpu.look_at, NEVER);
+    looks(&mut machine, 1);
+    assert!(heard(&machine));
 }

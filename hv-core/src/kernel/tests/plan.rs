@@ -475,12 +475,15 @@ fn no_more_go_ahead_in_a_row_than_the_rules_say() {
     machine.plan(&[Fake::runs(vms[5], 20_000)]);
     assert_eq!(turns(&mut machine, 1), [(vms[5], false)]);
     assert_eq!(turns(&mut machine, 1), [(vms[3], true)]);
+    assert_eq!(machine.kernel.cpu.counters.ahead, 4);
 }
 
 #[test]
 fn who_goes_ahead_by_the_successors_rules_ends_the_time_without_a_scheduler() {
     let (mut machine, vms) = idle_ahead(2, AHEAD);
     let cpu = &mut machine.kernel.cpu;
+    // The core had to choose before: a turn that was begun then would not end it.
+    cpu.plan.choose();
     cpu.plan.forget(cpu.mark - cpu.counters.idle_ticks - 100);
     cpu.plan.rules = AHEAD;
     let unnamed = cpu.plan.unnamed;
