@@ -6,6 +6,7 @@
 #[cfg(not(target_os = "none"))]
 extern crate alloc;
 
+mod chains;
 mod complaints;
 mod component;
 mod crc;
@@ -25,6 +26,7 @@ mod tables;
 pub mod test_log;
 pub mod virtio;
 
+pub use crate::chains::Chains;
 pub use crate::complaints::Complaints;
 pub use crate::component::{Component, Dma, IdleTimes, SwapWindow, VmDisk, VmNic};
 pub use crate::crc::Crc32c;

@@ -1,42 +1,25 @@
 //! Which VM has which IPv4 address: a chained hash table.
 
 use abi::vm::Seat;
-use component::{Table, Tables};
+use component::{Chains, Table, Tables};
 
 /// IPv4 addresses by seat.
 pub struct Addresses {
-    /// First seat of each chain, plus 1; 0 for none. A power of two of them, and all are there from the start.
-    heads: Table<u16>,
-    /// The number of chains, less 1.
-    mask: usize,
-    seats: Table<Entry>,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Entry {
-    /// 0 for none.
-    ipv4: u32,
-    /// The seat after this one in its chain, plus 1; 0 for none.
-    next: u16,
+    /// By address.
+    chains: Chains,
+    /// By seat; 0 for none.
+    seats: Table<u32>,
 }
 
 impl Addresses {
     /// What they take of [`abi::note::TableBytes::per_seat`].
     // A dozen.
     #[allow(clippy::cast_possible_truncation)]
-    pub const SEAT_BYTES: u32 = (size_of::<u16>() + size_of::<Entry>()) as u32;
+    pub const SEAT_BYTES: u32 = Chains::BYTES + size_of::<u32>() as u32;
 
     /// Nobody has an address.
     pub fn new(tables: &mut Tables) -> Self {
-        let mut heads = tables.per_seat();
-        let chains: usize = heads.capacity().checked_ilog2().map_or(0, |log2| 1 << log2);
-        heads.reach(chains.saturating_sub(1));
-        Addresses { heads, mask: chains.saturating_sub(1), seats: tables.per_seat() }
-    }
-
-    /// VMs get consecutive addresses, so the low bits spread them perfectly.
-    fn chain(&self, ipv4: u32) -> usize {
-        usize::try_from(ipv4).unwrap_or(0) & self.mask
+        Addresses { chains: Chains::new(tables.per_seat(), tables.per_seat()), seats: tables.per_seat() }
     }
 
     /// The seat whose VM has the address.
@@ -44,61 +27,28 @@ impl Addresses {
         if ipv4 == 0 {
             return None;
         }
-        let mut at = *self.heads.get(self.chain(ipv4))?;
-        // Bounded: no seat is in a chain twice.
-        while let Some(seat) = at.checked_sub(1) {
-            let entry = self.seats.get(usize::from(seat))?;
-            if entry.ipv4 == ipv4 {
-                return Some(Seat::new(seat));
-            }
-            at = entry.next;
-        }
-        None
+        let number = self.chains.find(self.chains.of_run(ipv4), |number| self.seats[number as usize] == ipv4)?;
+        Some(Seat::new(u16::try_from(number).ok()?))
     }
 
     /// The address of a seat; 0 for none.
     #[inline]
     pub fn of(&self, seat: Seat) -> u32 {
-        self.seats.get(seat.index()).map_or(0, |entry| entry.ipv4)
+        self.seats.get(seat.index()).copied().unwrap_or(0)
     }
 
     /// The VM in `seat` has this address from now on, and only this one; 0 for none. False, and nothing is changed, when
     /// another seat has it.
     pub fn set(&mut self, seat: Seat, ipv4: u32) -> bool {
-        if self.owner(ipv4).is_some_and(|owner| owner != seat) || self.seats.reach(seat.index()).is_none() {
+        if self.owner(ipv4).is_some_and(|owner| owner != seat) {
             return false;
         }
-        self.unlink(seat);
-        let chain = self.chain(ipv4);
-        let entry = &mut self.seats[seat.index()];
-        entry.ipv4 = ipv4;
-        if ipv4 != 0 {
-            entry.next = self.heads[chain];
-            self.heads[chain] = seat.number() + 1;
+        let Some(entry) = self.seats.reach(seat.index()) else { return false };
+        let before = core::mem::replace(entry, ipv4);
+        if before != 0 {
+            self.chains.unlink(self.chains.of_run(before), seat.number().into());
         }
-        true
-    }
-
-    fn unlink(&mut self, seat: Seat) {
-        let me = seat.number() + 1;
-        let Entry { ipv4, next } = self.seats[seat.index()];
-        if ipv4 == 0 {
-            return;
-        }
-        let chain = self.chain(ipv4);
-        let mut at = self.heads[chain];
-        if at == me {
-            self.heads[chain] = next;
-            return;
-        }
-        while let Some(before) = at.checked_sub(1) {
-            let before = &mut self.seats[usize::from(before)];
-            at = before.next;
-            if at == me {
-                before.next = next;
-                return;
-            }
-        }
+        ipv4 == 0 || self.chains.link(self.chains.of_run(ipv4), seat.number().into())
     }
 }
 

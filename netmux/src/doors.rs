@@ -9,7 +9,7 @@ use abi::nic::{Listens, MAX_FRAME};
 use abi::note::TableBytes;
 use abi::tenant::Tenant;
 use abi::vm::{Slot, VmId};
-use component::{Table, Tables};
+use component::{Chains, Table, Tables};
 use rate_limit::RateLimit;
 use ring::SharedMemory;
 
@@ -32,8 +32,6 @@ struct Door {
     generation: u32,
     tenant: Tenant,
     ipv4: u32,
-    /// The slot behind this one in its chain, plus 1; 0 for none.
-    next: u32,
     /// It has run, so it may have connections.
     ran: bool,
     /// It has said at which ports it takes datagrams,
@@ -69,10 +67,8 @@ pub struct Held {
 /// All of them.
 pub struct Doors {
     slots: Table<Door>,
-    /// First slot of each chain, by the last bits of the address, plus 1; 0 for none.
-    heads: Table<u32>,
-    /// The number of chains, less 1.
-    mask: usize,
+    /// By address.
+    chains: Chains,
     count: u32,
     memory: Option<SharedMemory>,
     /// In the order in which they came.
@@ -88,17 +84,13 @@ impl Doors {
     // A few dozen.
     #[allow(clippy::cast_possible_truncation)]
     pub const TABLES: TableBytes =
-        TableBytes { per_slot: (size_of::<Door>() + size_of::<u32>()) as u32, per_seat: 0, ..TableBytes::NONE };
+        TableBytes { per_slot: size_of::<Door>() as u32 + Chains::BYTES, per_seat: 0, ..TableBytes::NONE };
 
     /// Nobody is out. Without `BYTES` of memory no packet is held.
     pub fn new(tables: &mut Tables, memory: Option<SharedMemory>, ticks_per_second: u64) -> Self {
-        let mut heads: Table<u32> = tables.per_slot();
-        let chains: usize = heads.capacity().checked_ilog2().map_or(0, |log2| 1 << log2);
-        heads.reach(chains.saturating_sub(1));
         Doors {
             slots: tables.per_slot(),
-            heads,
-            mask: chains.saturating_sub(1),
+            chains: Chains::new(tables.per_slot(), tables.per_slot()),
             count: 0,
             memory: memory.filter(|memory| memory.len() >= BYTES),
             held: heapless::Deque::new(),
@@ -114,10 +106,6 @@ impl Doors {
         self.count == 0
     }
 
-    fn chain(&self, ipv4: u32) -> usize {
-        usize::try_from(ipv4).unwrap_or(0) & self.mask
-    }
-
     /// A VM of a tenant is out, at this address; it has `ran` before, or never. False when the machine has no such slot.
     pub fn put(&mut self, vm: VmId, tenant: Tenant, ipv4: u32, ran: bool) -> bool {
         if self.slots.get(vm.slot.index()).is_some_and(|door| door.generation != 0) {
@@ -129,11 +117,8 @@ impl Doors {
         }
         let Some(door) = self.slots.reach(vm.slot.index()) else { return false };
         *door = Door { generation: vm.generation, tenant, ipv4, ran, ..Door::default() };
-        let chain = self.chain(ipv4);
-        let Some(head) = self.heads.get_mut(chain) else { return false };
-        self.slots[vm.slot.index()].next = core::mem::replace(head, vm.slot.number() + 1);
         self.count += 1;
-        true
+        self.chains.link(self.chains.of_run(ipv4), vm.slot.number())
     }
 
     /// It is not out any more, or gone. What is held for it is dropped; how many packets that is.
@@ -149,24 +134,9 @@ impl Doors {
     }
 
     fn remove_slot(&mut self, slot: Slot) {
-        let Door { ipv4, next, .. } = core::mem::take(&mut self.slots[slot.index()]);
+        let Door { ipv4, .. } = core::mem::take(&mut self.slots[slot.index()]);
         self.count -= 1;
-        let chain = self.chain(ipv4);
-        let me = slot.number() + 1;
-        let mut at = self.heads[chain];
-        if at == me {
-            self.heads[chain] = next;
-            return;
-        }
-        // Bounded: no slot is in a chain twice. Addresses are mostly consecutive, which spreads them.
-        while let Some(before) = at.checked_sub(1) {
-            let before = &mut self.slots[Slot::new(before).index()];
-            at = before.next;
-            if at == me {
-                before.next = next;
-                return;
-            }
-        }
+        self.chains.unlink(self.chains.of_run(ipv4), slot.number());
     }
 
     /// The VM that is out of a slot, and its address.
@@ -212,16 +182,8 @@ impl Doors {
 
     /// The slot of the VM that is out and has this address.
     pub fn owner(&self, ipv4: u32) -> Option<Slot> {
-        let mut at = *self.heads.get(self.chain(ipv4))?;
-        while let Some(number) = at.checked_sub(1) {
-            let slot = Slot::new(number);
-            let door = self.slots.get(slot.index())?;
-            if door.ipv4 == ipv4 {
-                return Some(slot);
-            }
-            at = door.next;
-        }
-        None
+        let is_it = |number| self.slots[Slot::new(number).index()].ipv4 == ipv4;
+        self.chains.find(self.chains.of_run(ipv4), is_it).map(Slot::new)
     }
 
     /// A place for a packet of this VM, which has so many already. `None`: there is none for it.

@@ -9,24 +9,15 @@
 use crate::queue::{Links, List};
 use abi::tenant::Tenant;
 use abi::vm::Slot;
-use component::{Table, Tables};
-
-/// What is known of a VM that waits.
-#[derive(Clone, Copy, Debug, Default)]
-struct Node {
-    tenant: Tenant,
-    /// The first VM of the tenant behind this one's in the chain, plus 1; 0 for none.
-    chain: u32,
-}
+use component::{Chains, Table, Tables};
 
 /// All that wait. A VM in it is linked by the links that are given to each call, always the same, and by no others in them.
 #[derive(Debug)]
 pub struct Round {
-    nodes: Table<Node>,
-    /// First VM of the first tenant of each chain, plus 1; 0 for none.
-    heads: Table<u32>,
-    /// There are two to this many chains.
-    chains_log2: u32,
+    /// Whose each VM that waits is.
+    tenants: Table<Tenant>,
+    /// The first VM of each tenant that has a name, by tenant.
+    chains: Chains,
     leaders: Links,
     /// The first VM of each tenant, in turn.
     turns: List<Slot>,
@@ -37,15 +28,13 @@ impl Round {
     /// What it takes of [`abi::note::TableBytes::per_slot`].
     // A few dozen.
     #[allow(clippy::cast_possible_truncation)]
-    pub const SLOT_BYTES: u32 = (size_of::<Node>() + size_of::<u32>()) as u32 + Links::BYTES;
+    pub const SLOT_BYTES: u32 = size_of::<Tenant>() as u32 + Chains::BYTES + Links::BYTES;
 
     /// Nobody waits.
     pub fn new(tables: &mut Tables) -> Self {
-        let heads: Table<u32> = tables.per_slot();
         Round {
-            chains_log2: heads.capacity().checked_ilog2().unwrap_or(0),
-            heads,
-            nodes: tables.per_slot(),
+            chains: Chains::new(tables.per_slot(), tables.per_slot()),
+            tenants: tables.per_slot(),
             leaders: Links::new(tables.per_slot()),
             turns: List::new(),
             len: 0,
@@ -54,8 +43,8 @@ impl Round {
 
     /// Nobody waits any more.
     pub fn clear(&mut self) {
-        self.nodes.clear();
-        self.heads.clear();
+        self.tenants.clear();
+        self.chains.clear();
         self.turns = List::new();
         self.len = 0;
     }
@@ -112,7 +101,7 @@ impl Round {
     /// Takes a VM out that waits. Its tenant's turn stays where it is.
     pub fn remove(&mut self, links: &mut Links, slot: Slot) {
         self.len -= 1;
-        let tenant = self.nodes[slot.index()].tenant;
+        let tenant = self.tenants[slot.index()];
         let leads = tenant.is_unsaid() || self.find(tenant) == Some(slot);
         let next = links.part(slot);
         if !leads {
@@ -130,17 +119,10 @@ impl Round {
 
     /// Counts a VM in and links it behind the others of its tenant, of which `first` is the first. False when the machine has no such slot.
     fn enter(&mut self, links: &mut Links, slot: Slot, tenant: Tenant, first: Option<Slot>) -> bool {
-        let Some(node) = self.nodes.reach(slot.index()) else { return false };
-        *node = Node { tenant, chain: 0 };
+        let Some(place) = self.tenants.reach(slot.index()) else { return false };
+        *place = tenant;
         self.len += 1;
         links.join(slot, first)
-    }
-
-    /// The chain of a tenant: by the upper bits of a product (Knuth, volume 3, 6.4), as names are consecutive numbers often.
-    fn chain(&self, tenant: Tenant) -> usize {
-        let mixed = tenant.raw().wrapping_mul(0x9e37_79b1);
-        // As many bits as the index of a slot has.
-        mixed.checked_shr(u32::BITS - self.chains_log2).unwrap_or(0) as usize
     }
 
     /// The first VM that waits of a tenant that has a name.
@@ -148,49 +130,28 @@ impl Round {
         if tenant.is_unsaid() {
             return None;
         }
-        let mut at = *self.heads.get(self.chain(tenant))?;
-        while let Some(number) = at.checked_sub(1) {
-            let slot = Slot::new(number);
-            let node = self.nodes.get(slot.index())?;
-            if node.tenant == tenant {
-                return Some(slot);
-            }
-            at = node.chain;
-        }
-        None
+        let is_its = |number| self.tenants[Slot::new(number).index()] == tenant;
+        self.chains.find(self.chain(tenant), is_its).map(Slot::new)
+    }
+
+    // Names are consecutive numbers often.
+    fn chain(&self, tenant: Tenant) -> usize {
+        self.chains.of_product(tenant.raw())
     }
 
     /// A VM is the first of its tenant from now on, of which none is.
     fn lead(&mut self, slot: Slot) {
-        let tenant = self.nodes[slot.index()].tenant;
-        let chain = self.chain(tenant);
-        if !tenant.is_unsaid()
-            && let Some(head) = self.heads.reach(chain)
-        {
-            self.nodes[slot.index()].chain = core::mem::replace(head, slot.number() + 1);
+        let tenant = self.tenants[slot.index()];
+        if !tenant.is_unsaid() {
+            self.chains.link(self.chain(tenant), slot.number());
         }
     }
 
     /// The first VM of its tenant is that no more.
     fn follow(&mut self, slot: Slot) {
-        let Node { tenant, chain: next } = self.nodes[slot.index()];
-        let chain = self.chain(tenant);
-        if tenant.is_unsaid() {
-            return;
-        }
-        let me = slot.number() + 1;
-        let mut at = self.heads[chain];
-        if at == me {
-            self.heads[chain] = next;
-            return;
-        }
-        while let Some(before) = at.checked_sub(1) {
-            let before = &mut self.nodes[Slot::new(before).index()];
-            at = before.chain;
-            if at == me {
-                before.chain = next;
-                return;
-            }
+        let tenant = self.tenants[slot.index()];
+        if !tenant.is_unsaid() {
+            self.chains.unlink(self.chain(tenant), slot.number());
         }
     }
 }
