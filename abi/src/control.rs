@@ -127,6 +127,11 @@ messages! {
         /// Answered by `Done`; [`status::BAD_REQUEST`] for the tenant without a name, [`status::TENANTS_TAKEN`] where there are
         /// [`crate::limits::LIVE_TENANTS`] others.
         0x438 SetQuota { tenant: Tenant, quota: Quota },
+        /// Unix time is `by_ns` more, a signed number: at once where `ppm` is 0, else by going faster or slower by so many parts of a million, at most
+        /// 1,000, until that is so; what was left of an earlier adjustment is forgotten. VMs find it in their register pages, under the sequence
+        /// word, and nobody is woken. Answered by `Done` whose value is the Unix time in nanoseconds; [`status::BAD_REQUEST`] for another speed, or
+        /// where it would be before 1970 or after 2262.
+        0x450 AdjustClock { by_ns: u64, ppm: u32 },
         /// Power the machine off. No answer.
         0x40a PowerOff,
     }

@@ -118,6 +118,9 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         if self.cpu.attention.take_swap() {
             self.serve_swap();
         }
+        if self.cpu.attention.take_clock() {
+            self.tell_clock();
+        }
     }
 
     /// Deadlines that have come: wake components and VMs, and set the timer for the rest. At most a bounded number at a
@@ -148,6 +151,9 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         if self.cpu.look_at <= now {
             let Self { vms, cpu, .. } = self;
             cpu.look_after_components(vms, now);
+        }
+        if self.cpu.clock.settle(now) {
+            self.cpu.clock_has_changed();
         }
         self.look_for_errors(now);
         self.cpu.say_nmis(now);

@@ -10,10 +10,12 @@ pub mod msi;
 mod msix;
 pub mod pci;
 mod time_base;
+mod unix_clock;
 
 pub use board::{Board, Devices};
 pub use hardware::Hardware;
 pub use time_base::TimeBase;
+pub use unix_clock::{Reading, UnixClock};
 
 /// Vectors of the core's interrupt table that are not exceptions.
 pub mod vectors {

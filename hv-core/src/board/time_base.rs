@@ -1,20 +1,19 @@
 //! How the TSC relates to time.
 
-/// Rate of the TSC, and the Unix time at one of its values.
+/// Rate of the TSC, and where it was at the start.
 #[derive(Clone, Copy, Debug)]
 pub struct TimeBase {
     tsc_hz: u64,
     /// 32.32 fixed point.
     ns_per_tick: u64,
     started_tsc: u64,
-    started_unix_ns: u64,
 }
 
 impl TimeBase {
-    /// A TSC of `tsc_hz` ticks a second that was `started_tsc` at the Unix time `started_unix_ns`, in nanoseconds.
-    pub fn new(tsc_hz: u64, started_tsc: u64, started_unix_ns: u64) -> Self {
+    /// A TSC of `tsc_hz` ticks a second that was `started_tsc` at the start.
+    pub fn new(tsc_hz: u64, started_tsc: u64) -> Self {
         let ns_per_tick = (1_000_000_000_u128 << 32) / u128::from(tsc_hz.max(1));
-        TimeBase { tsc_hz, ns_per_tick: u64::try_from(ns_per_tick).unwrap_or(u64::MAX), started_tsc, started_unix_ns }
+        TimeBase { tsc_hz, ns_per_tick: u64::try_from(ns_per_tick).unwrap_or(u64::MAX), started_tsc }
     }
 
     /// Ticks of the TSC in a second.
@@ -37,13 +36,6 @@ impl TimeBase {
     pub fn milliseconds(&self, ms: u64) -> u64 {
         self.tsc_hz / 1000 * ms
     }
-
-    /// Unix time in nanoseconds at a TSC.
-    pub fn unix_ns_at(&self, tsc: u64) -> u64 {
-        let ticks = u128::from(tsc.saturating_sub(self.started_tsc));
-        let ns = (ticks * u128::from(self.ns_per_tick)) >> 32;
-        self.started_unix_ns.saturating_add(u64::try_from(ns).unwrap_or(u64::MAX))
-    }
 }
 
 #[cfg(test)]
@@ -52,15 +44,10 @@ mod tests {
 
     #[test]
     fn ticks_and_time() {
-        let base = TimeBase::new(2_000_000_000, 1000, 5_000);
+        let base = TimeBase::new(2_000_000_000, 1000);
         assert_eq!(base.ns_per_tick(), 1 << 31);
         assert_eq!(base.milliseconds(3), 6_000_000);
         assert_eq!((base.since_start(1007), base.since_start(3)), (7, 0));
-        assert_eq!(base.unix_ns_at(1000 + 200), 5_000 + 100);
-        // Before the start counts as the start.
-        assert_eq!(base.unix_ns_at(1), 5_000);
-        assert_eq!(base.unix_ns_at(u64::MAX), 5_000 + (u64::MAX - 1000) / 2);
-        assert_eq!(TimeBase::new(0, 0, 0).ns_per_tick(), 1_000_000_000 << 32);
-        assert_eq!(TimeBase::new(1, 0, 1).unix_ns_at(u64::MAX), u64::MAX);
+        assert_eq!(TimeBase::new(0, 0).ns_per_tick(), 1_000_000_000 << 32);
     }
 }

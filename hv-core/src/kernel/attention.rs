@@ -18,7 +18,10 @@ const CALLERS: u32 = 1 << 27;
 /// Swap has said something, or somebody waits for a window.
 const SWAP: u32 = 1 << 26;
 
-const _: () = assert!(RANKS & (TIMER | COMPONENTS | ENDED | UNHELD | CALLERS | SWAP) == 0);
+/// VMs have still to be told how they tell the time.
+const CLOCK: u32 = 1 << 25;
+
+const _: () = assert!(RANKS & (TIMER | COMPONENTS | ENDED | UNHELD | CALLERS | SWAP | CLOCK) == 0);
 
 /// Everything that has to be done before a VM is entered again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -128,6 +131,17 @@ impl Attention {
     #[must_use]
     pub fn take_swap(&mut self) -> bool {
         self.take(SWAP)
+    }
+
+    /// VMs have still to be told how they tell the time.
+    pub fn set_clock(&mut self) {
+        self.0 |= CLOCK;
+    }
+
+    /// Whether that was so. Some are told now.
+    #[must_use]
+    pub fn take_clock(&mut self) -> bool {
+        self.take(CLOCK)
     }
 
     fn take(&mut self, bit: u32) -> bool {

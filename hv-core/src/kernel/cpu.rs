@@ -5,7 +5,7 @@ use super::barriers::Crossings;
 use super::errors::HardwareErrors;
 use super::steady::Steady;
 use super::turn::Plan;
-use crate::board::{Board, TimeBase};
+use crate::board::{Board, TimeBase, UnixClock};
 use crate::boot::options::Net;
 use crate::component::{
     Backlog, Components, Death, EndpointId, EndpointSet, Endpoints, Full, MAX_ENDPOINTS, Party, Run, Swap, Told,
@@ -66,6 +66,9 @@ pub struct Cpu<B: Backend, H: Board> {
     pub backend: B,
     pub board: H,
     pub time: TimeBase,
+    pub clock: UnixClock,
+    /// VMs in the seats before this one know how they tell the time now.
+    pub clock_told: u16,
     pub frames: Frames,
     pub net: Net,
     /// What tells the VMs of this machine from those of others on the same LAN; nobody has said so yet when there is none.
@@ -160,7 +163,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     #[inline]
     pub fn next_deadline(&self) -> u64 {
         let own = self.admit_at.min(self.swap_at()).min(self.errors.look_at).min(self.look_at);
-        let absent = self.absent_timers.next().min(self.room_at);
+        let absent = self.absent_timers.next().min(self.room_at).min(self.clock.due());
         self.timers.next().min(self.components.next_deadline).min(own).min(absent)
     }
 

@@ -3,7 +3,7 @@
 use super::cpu::{Counters, Cpu, Ended};
 use super::turn::Plan;
 use super::{Attention, Crossings, HardwareErrors, Kernel, PERIOD_MS, Steady};
-use crate::board::{Board, TimeBase};
+use crate::board::{Board, TimeBase, UnixClock};
 use crate::boot::VmTables;
 use crate::boot::options::Options;
 use crate::component::{Backlog, BacklogLink, Components, EMPTY_BACKLOG, EndpointId, EndpointSet, Endpoints};
@@ -61,6 +61,7 @@ pub struct Parts<B: Backend, H: Board> {
     pub backend: B,
     pub board: H,
     pub time: TimeBase,
+    pub clock: UnixClock,
     /// Those that are free are for VMs, when everything else has been made.
     pub frames: Frames,
     /// What is done against side channels.
@@ -72,7 +73,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     /// the room for it.
     #[inline(always)]
     pub fn new(parts: Parts<B, H>, tables: Tables, options: &Options) -> Self {
-        let Parts { mut backend, board, time, frames, barriers } = parts;
+        let Parts { mut backend, board, time, clock, frames, barriers } = parts;
         let crossings = Crossings::new(barriers, B::ENDS_QUANTUM && !backend.ends_quantum());
         backend.at_exits(barriers.exit);
         backend.at_entries(crossings.at_entries());
@@ -86,6 +87,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             backend,
             board,
             time,
+            clock,
+            clock_told: 0,
             frames,
             net: options.net(),
             node: options.node(),

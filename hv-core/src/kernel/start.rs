@@ -1,7 +1,7 @@
 //! From what boot found to a running machine.
 
 use super::{Cpu, Kernel, Parts, Tables, enable};
-use crate::board::{Board, Hardware, TimeBase};
+use crate::board::{Board, Hardware, TimeBase, UnixClock};
 #[cfg(feature = "selftest")]
 use crate::boot::selftest;
 use crate::boot::{Boot, Field, Spoil, Virtualization, VmTables, fatal, give_back, refuse};
@@ -62,8 +62,9 @@ fn make<B: Backend + 'static>(
             format_args!("no room for {slots} slots and {seats} seats of VMs; ask for fewer (slots=, seats=)"),
         );
     };
-    let time = TimeBase::new(record.tsc_hz, record.clock_tsc, record.clock_unix_ns);
-    let parts = Parts { backend, board, time, frames, barriers: record.barriers };
+    let time = TimeBase::new(record.tsc_hz, record.clock_tsc);
+    let clock = UnixClock::new(record.clock_tsc, record.clock_unix_ns, time.ns_per_tick());
+    let parts = Parts { backend, board, time, clock, frames, barriers: record.barriers };
     room.write(Kernel::new(parts, tables, &record.options))
 }
 

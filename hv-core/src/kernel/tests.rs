@@ -4,6 +4,7 @@ mod account;
 mod audit;
 mod board;
 mod callers;
+mod clock;
 mod comings;
 mod component;
 mod control;

@@ -283,6 +283,8 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             vm.alarm = NEVER;
             registers.set_alarm(NEVER);
         }
+        // It may have been adjusted while the VM was out.
+        registers.set_clock(&self.clock.reading(now));
         registers.raise(bits);
         if let Some(body) = vm.life.body_mut() {
             body.memory.lower_reserve(&mut self.frames, claim.reserve);

@@ -2,6 +2,7 @@
 
 mod admission;
 mod callers;
+mod clock;
 mod come;
 mod control;
 mod disk;

@@ -122,17 +122,15 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         nic_page: u64,
     ) -> Result<Registers, BuildError> {
         let image = self.images.get(vm.image).ok_or(BuildError::NoImage)?;
-        let tsc = vm.created_tsc;
         let mut page = RegisterPage::new_zeroed();
         page.magic = MAGIC;
         page.abi_version = abi::ABI_VERSION;
         page.vm_id = vm.id.raw();
         page.memory_bytes = image.entry.memory_bytes;
         page.tsc_hz = self.time.tsc_hz();
-        page.ns_per_tick = self.time.ns_per_tick();
         (page.reserve_frames, page.limit_frames) = (claim.reserve, claim.limit);
-        page.clock_tsc = tsc;
-        page.clock_unix_ns = self.time.unix_ns_at(tsc);
+        let clock = self.clock.reading(vm.created_tsc);
+        (page.ns_per_tick, page.clock_tsc, page.clock_unix_ns) = (clock.ns_per_tick, clock.tsc, clock.unix_ns);
         page.generation_id = self.board.random();
         // At most BOOT_ARGS_MAX.
         page.boot_args_len = u32::try_from(args.len()).unwrap_or(0);

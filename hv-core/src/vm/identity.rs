@@ -44,14 +44,11 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         if args.len() > BOOT_ARGS_MAX {
             return Err(IdentityError::TooLong);
         }
-        let tsc = cpu.board.now();
         let identity = Identity {
             vm_id: id,
             generation_id: cpu.board.random(),
             tsc_hz: cpu.time.tsc_hz(),
-            ns_per_tick: cpu.time.ns_per_tick(),
-            clock_tsc: tsc,
-            clock_unix_ns: cpu.time.unix_ns_at(tsc),
+            clock: cpu.clock.reading(cpu.board.now()),
         };
         let page = u32::try_from(NIC_BASE >> PAGE_SHIFT).unwrap_or(u32::MAX);
         let nic = body.memory.frame(&mut cpu.frames, page);

@@ -1,6 +1,7 @@
 //! The register page of a VM as the core sees it. The guest may write all of it at any time, so everything read from here
 //! is an allegation; nothing of the core's own state lives here.
 
+use crate::board::Reading;
 use crate::memory::phys::index;
 use crate::memory::{PhysAddr, core_memory};
 use abi::guest::pending::IDENTITY;
@@ -28,9 +29,7 @@ pub struct Identity {
     pub vm_id: VmId,
     pub generation_id: [u8; 16],
     pub tsc_hz: u64,
-    pub ns_per_tick: u64,
-    pub clock_tsc: u64,
-    pub clock_unix_ns: u64,
+    pub clock: Reading,
 }
 
 /// Where the guest wants to be entered.
@@ -80,28 +79,41 @@ impl Registers {
     /// Write another identity and other boot arguments, and what `others` writes elsewhere, under the sequence word: it is odd
     /// meanwhile, and another even number afterwards, whatever the guest had there.
     pub fn change(&self, identity: &Identity, boot_args: &[u8], others: impl FnOnce()) {
+        self.under_sequence(|| {
+            let _ = self.memory.store64(field!(vm_id), identity.vm_id.raw());
+            let _ = self.memory.store64(field!(tsc_hz), identity.tsc_hz);
+            self.write_clock(&identity.clock);
+            let _ = self.memory.write(field!(generation_id), &identity.generation_id);
+            let mut args = [0; BOOT_ARGS_MAX];
+            let len = boot_args.len().min(args.len());
+            args[..len].copy_from_slice(&boot_args[..len]);
+            let _ = self.memory.write(index(BOOT_ARGS), &args);
+            // At most BOOT_ARGS_MAX.
+            let len = u32::try_from(len).unwrap_or(0);
+            self.word32::<{ field!(boot_args_len) }>().store(len, Ordering::Relaxed);
+            others();
+        });
+    }
+
+    /// Write how it tells the time from now on, under the sequence word.
+    pub fn set_clock(&self, clock: &Reading) {
+        self.under_sequence(|| self.write_clock(clock));
+    }
+
+    fn write_clock(&self, &Reading { ns_per_tick, tsc, unix_ns }: &Reading) {
+        for (at, word) in
+            [(field!(ns_per_tick), ns_per_tick), (field!(clock_tsc), tsc), (field!(clock_unix_ns), unix_ns)]
+        {
+            let _ = self.memory.store64(at, word);
+        }
+    }
+
+    fn under_sequence(&self, write: impl FnOnce()) {
         let sequence = self.word32::<{ field!(sequence) }>();
         let odd = sequence.load(Ordering::Relaxed) | 1;
         sequence.store(odd, Ordering::Relaxed);
         fence(Ordering::Release);
-        for (at, word) in [
-            (field!(vm_id), identity.vm_id.raw()),
-            (field!(tsc_hz), identity.tsc_hz),
-            (field!(ns_per_tick), identity.ns_per_tick),
-            (field!(clock_tsc), identity.clock_tsc),
-            (field!(clock_unix_ns), identity.clock_unix_ns),
-        ] {
-            let _ = self.memory.store64(at, word);
-        }
-        let _ = self.memory.write(field!(generation_id), &identity.generation_id);
-        let mut args = [0; BOOT_ARGS_MAX];
-        let len = boot_args.len().min(args.len());
-        args[..len].copy_from_slice(&boot_args[..len]);
-        let _ = self.memory.write(index(BOOT_ARGS), &args);
-        // At most BOOT_ARGS_MAX.
-        let len = u32::try_from(len).unwrap_or(0);
-        self.word32::<{ field!(boot_args_len) }>().store(len, Ordering::Relaxed);
-        others();
+        write();
         sequence.store(odd.wrapping_add(1), Ordering::Release);
     }
 

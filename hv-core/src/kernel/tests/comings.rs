@@ -38,7 +38,7 @@ fn alarm(due: u64) -> [Step; 4] {
 }
 
 /// A machine with swap, at rest, with so many VMs that have each written the number of their slot into their memory and idle.
-fn machine(count: u32) -> (Machine<true>, Vec<VmId>) {
+pub fn machine(count: u32) -> (Machine<true>, Vec<VmId>) {
     let mut machine = Machine::with_swap(4096, PLACES);
     machine.settle(4000);
     let mut vms = Vec::new();
@@ -96,7 +96,7 @@ fn stays(machine: &Machine<true>, vm: VmId) -> Option<Stays> {
 }
 
 /// Choose a VM until it is out: its network demultiplexer may say that something lies in its rings.
-fn put_out(machine: &mut Machine<true>, vm: VmId) {
+pub fn put_out(machine: &mut Machine<true>, vm: VmId) {
     for _ in 0..3 {
         choose(machine, vm);
         machine.settle(20_000);

@@ -5,7 +5,7 @@ use super::component::FakeComponent;
 use super::placed::{DATA, HOLE as HOLES, Part, TEXT, program};
 use super::roles::{Disk, Monitor, Net, Pager, Role as FakeRole, Sched};
 use super::swap_role::Swap;
-use crate::board::TimeBase;
+use crate::board::{TimeBase, UnixClock};
 use crate::boot::VmTables;
 use crate::boot::options::{Net as Addresses, Options};
 use crate::component::{Component, EndpointId, MAX_ENDPOINTS, Run, Sources, load_all};
@@ -416,7 +416,8 @@ impl<const TIMER: bool> Machine<TIMER> {
         options.set_net(Addresses::Static { address: 0x0a00_0210, prefix: 24, gateway: None });
         write_vms(&mut vm_tables, vms, &images, &options.net());
         let tables = Tables::new(&mut frames, vm_tables).expect("room");
-        let parts = Parts { backend, board, time: TimeBase::new(HZ, HZ, 0), frames, barriers };
+        let (time, clock) = (TimeBase::new(HZ, HZ), UnixClock::new(HZ, 0, 1 << 32));
+        let parts = Parts { backend, board, time, clock, frames, barriers };
         let mut kernel = Kernel::new(parts, tables, &options);
         let Cpu { frames, board, components, endpoints, images: made, .. } = &mut kernel.cpu;
         load_all(&sources, frames, board, components, endpoints).expect("room");
