@@ -19,6 +19,10 @@ struct Clock {
 }
 
 global! {
+    /// The sequence word before the register page was read last.
+    static SEEN: Cell<u32> = Cell::new(0);
+}
+global! {
     static CLOCK: Cell<Clock> = Cell::new(Clock { start: 0, start_ns: 0, ns_per_tick: 1 << 32, ticks_per_ns: 1 << 32, unix_ns: 0 });
 }
 
@@ -55,12 +59,14 @@ fn fixed(value: u64, factor: u64) -> u64 {
 
 /// Takes over what the register page says.
 pub(crate) fn start() {
+    note_sequence();
     let (ns_per_tick, start, unix_ns) = crate::registers::clock();
     CLOCK.with(|clock| clock.set(Clock::new(ns_per_tick, start, unix_ns)));
 }
 
 /// Takes over what the register page says now, without a jump.
 pub(crate) fn change() {
+    note_sequence();
     let (ns_per_tick, start, unix_ns) = crate::registers::clock();
     let other = Clock::new(ns_per_tick, start, unix_ns);
     CLOCK.with(|clock| clock.set(clock.get().then(other, tsc())));
@@ -77,9 +83,17 @@ pub(crate) fn deadline_ticks(ns: u64) -> u64 {
     if ns == u64::MAX { ns } else { CLOCK.with(|clock| clock.get().ticks(ns)) }
 }
 
-/// Unix time in nanoseconds at the start of the VM, by the clock of now.
-pub(crate) fn unix_start_ns() -> u64 {
-    CLOCK.with(|clock| clock.get().unix_ns)
+/// Unix time in nanoseconds, also when the machine's clock has been adjusted, of which nobody is told.
+pub(crate) fn unix_ns() -> u64 {
+    if SEEN.with(Cell::get) != crate::registers::sequence() {
+        change();
+    }
+    CLOCK.with(Cell::get).unix_ns.wrapping_add(now_ns())
+}
+
+/// Before the page is read: when it changes meanwhile, it is read once more later.
+fn note_sequence() {
+    SEEN.with(|seen| seen.set(crate::registers::sequence()));
 }
 
 #[cfg(test)]

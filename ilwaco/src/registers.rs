@@ -60,6 +60,12 @@ pub fn tsc_hz() -> u64 {
     field!(read64, tsc_hz)
 }
 
+/// The sequence word: another one when what the core changes together has changed.
+#[inline]
+pub(crate) fn sequence() -> u32 {
+    field!(load32, sequence)
+}
+
 /// Nanoseconds per tick (32.32), a TSC, and the Unix time in nanoseconds at it.
 pub(crate) fn clock() -> (u64, u64, u64) {
     consistent(|| (field!(read64, ns_per_tick), field!(read64, clock_tsc), field!(read64, clock_unix_ns)))

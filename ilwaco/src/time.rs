@@ -69,12 +69,17 @@ impl Sub<Instant> for Instant {
 
 /// Seconds since 1970-01-01 00:00 UTC, as the machine that the VM runs on knows them.
 pub fn unix_seconds() -> u64 {
-    clock::unix_start_ns().wrapping_add(clock::now_ns()) / 1_000_000_000
+    clock::unix_ns() / 1_000_000_000
 }
 
 /// The same in milliseconds.
 pub fn unix_millis() -> u64 {
-    clock::unix_start_ns().wrapping_add(clock::now_ns()) / 1_000_000
+    clock::unix_ns() / 1_000_000
+}
+
+/// The same in nanoseconds. It may be set back: to measure, there is [`Instant`].
+pub fn unix_nanos() -> u64 {
+    clock::unix_ns()
 }
 
 /// Completes when `deadline` is reached, up to a tick of the wheel (about a millisecond) later.
@@ -277,5 +282,18 @@ mod tests {
         let _sim = Sim::new("");
         crate::clock::start();
         assert_eq!(unix_seconds(), 1_000_000_000);
+    }
+
+    #[test]
+    fn the_date_follows_the_machine_and_time_does_not_jump() {
+        let _sim = Sim::new("");
+        crate::clock::start();
+        let before = Instant::now();
+        Sim::adjust_clock(3_600_000_000_000);
+        assert_eq!(unix_seconds(), 1_000_003_600);
+        assert!(before.elapsed() < Duration::from_millis(1), "{:?}", before.elapsed());
+        block_on(sleep(Duration::from_secs(2)));
+        assert_eq!(unix_seconds(), 1_000_003_602);
+        assert_eq!(unix_nanos() / 1_000_000, unix_millis());
     }
 }

@@ -54,5 +54,22 @@ pub fn label(value: &str) -> String {
 /// Ticks as seconds, with microseconds.
 pub fn seconds(ticks: u64) -> String {
     let us = u128::from(ticks) * 1_000_000 / u128::from(ilwaco::tsc_hz().max(1));
-    format!("{}.{:06}", us / 1_000_000, us % 1_000_000)
+    from_us(i64::try_from(us).unwrap_or(i64::MAX))
+}
+
+/// Microseconds as seconds.
+pub fn from_us(us: i64) -> String {
+    let (sign, us) = (if us < 0 { "-" } else { "" }, us.unsigned_abs());
+    format!("{sign}{}.{:06}", us / 1_000_000, us % 1_000_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::from_us;
+
+    #[test]
+    fn seconds_have_six_digits_and_a_sign() {
+        let shown = [0, 1, 1_500_000, -1, -2_000_001].map(from_us);
+        assert_eq!(shown, ["0.000000", "0.000001", "1.500000", "-0.000001", "-2.000001"]);
+    }
 }

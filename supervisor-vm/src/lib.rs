@@ -2,7 +2,7 @@
 //! The operator logs in by SSH with a key that the machine was given; figures are to be had over HTTP.
 //!
 //! Boot arguments: `key=KEY`, as often as there are keys: the second word of an OpenSSH file with an Ed25519 public key. Without one nobody
-//! may log in. `docs/supervisor.md` explains the commands.
+//! may log in. `ntp=ADDRESS`, as often as there are servers of the time. `docs/supervisor.md` explains the commands.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -28,6 +28,7 @@ pub mod list;
 pub mod metrics;
 pub mod names;
 pub mod node;
+pub mod ntp;
 pub mod peer;
 pub mod put;
 pub mod query;
@@ -39,6 +40,7 @@ pub mod request;
 pub mod shell;
 pub mod show;
 pub mod shown;
+pub mod sntp;
 pub mod ssh;
 pub mod stream;
 pub mod tenants;
@@ -107,6 +109,11 @@ pub async fn run() -> u64 {
     );
     if spawn(audit::watch(node.clone())).is_err() {
         println!("supervisor: no task for the audit log");
+        return 1;
+    }
+    let servers = ntp::servers(&args);
+    if !servers.is_empty() && spawn(ntp::keep(node.clone(), servers)).is_err() {
+        println!("supervisor: no task for the clock");
         return 1;
     }
     println!("supervisor: serving http://{address}/ and ssh admin@{address}");

@@ -1,7 +1,7 @@
 //! The machine's figures in Prometheus' text format.
 
 use crate::charges::{self, Bills};
-use crate::exposition::{Page, label, seconds};
+use crate::exposition::{Page, from_us, label, seconds};
 use crate::node::Node;
 use crate::refusal::said;
 use crate::tenants;
@@ -9,6 +9,7 @@ use abi::control::{ControlReply, ControlRequest};
 use abi::limits::PAGE_SIZE;
 use alloc::format;
 use alloc::string::String;
+use ilwaco::time::unix_nanos;
 
 /// VMs that have figures of their own at most: what is scraped every few seconds shall not take all memory.
 pub const VMS_MAX: usize = 2000;
@@ -48,6 +49,17 @@ async fn machine(node: &Node, page: &mut Page) -> Result<(), String> {
             page.sample("foraker_cpu_seconds_total", &format!("mode=\"{what}\""), seconds(ticks));
         }
         page.single("foraker_up_seconds_total", "counter", "Time since the processor was reset.", seconds(tsc));
+    }
+    page.single(
+        "foraker_unix_seconds",
+        "gauge",
+        "Unix time by the machine's clock.",
+        from_us((unix_nanos() / 1_000).cast_signed()),
+    );
+    let clock = node.clock.borrow().clone();
+    if clock.answers > 0 {
+        let help = "By how much the machine's clock was behind the server of the time when that was asked last.";
+        page.single("foraker_clock_offset_seconds", "gauge", help, from_us(clock.offset_ns / 1_000));
     }
     if let ControlReply::Exits { exits, hypercalls, interrupts, syscalls, faults, fallbacks, .. } = last {
         for (name, help, value) in [

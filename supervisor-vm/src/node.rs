@@ -2,6 +2,7 @@
 
 use crate::chain::Audit;
 use crate::names::Names;
+use crate::ntp::Clock;
 use crate::random::Source;
 use crate::shown::shown;
 use crate::tokens::Tokens;
@@ -27,6 +28,8 @@ pub struct Node {
     pub random: RefCell<Source>,
     /// Images, by their numbers, as they were when the core was last asked. Nobody holds it across an await.
     pub images: RefCell<Vec<Image>>,
+    /// What is known of the machine's clock. Nobody holds it across an await.
+    pub clock: RefCell<Clock>,
     /// Whether somebody is sending an image: one at a time, for each takes memory as long as it comes.
     pub receives: Cell<bool>,
 }
@@ -88,6 +91,7 @@ impl Node {
             tokens: RefCell::default(),
             random: RefCell::default(),
             images: RefCell::default(),
+            clock: RefCell::default(),
             receives: Cell::new(false),
         };
         node.look_at_images().await?;

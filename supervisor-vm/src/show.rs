@@ -8,6 +8,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt::Write;
+use ilwaco::time::unix_millis;
 use serde::Serialize;
 
 #[derive(Serialize)]
@@ -37,6 +38,11 @@ struct ShownNode {
     components_ms: u64,
     memory_bytes: u64,
     free_bytes: u64,
+    unix_ms: u64,
+    /// The server by which the clock is kept right.
+    ntp_server: Option<String>,
+    /// How much later it was there than here, at the last look.
+    ntp_offset_us: Option<i64>,
 }
 
 /// Ticks in milliseconds.
@@ -119,15 +125,30 @@ pub async fn node(node: &Node, json: bool) -> Result<String, String> {
         }
     };
     node.ask(ControlRequest::Frames, &mut frames).await.map_err(said)?;
+    all.unix_ms = unix_millis();
+    let clock = node.clock.borrow().clone();
+    if clock.answers > 0 {
+        all.ntp_server = Some(clock.server.clone());
+        all.ntp_offset_us = Some(clock.offset_ns / 1_000);
+    }
     if json {
         return as_json(&all);
     }
+    let kept = match all.ntp_offset_us {
+        Some(offset_us) => format!("{offset_us} us behind {} when that was last asked", clock.server),
+        None => "as the machine's own clock said at its start: no time server has answered (ntp=)".to_string(),
+    };
     let ShownNode { vms, vms_admitted, vms_out, vms_waiting, up_ms, .. } = all;
     let (memory, free) = (all.memory_bytes / 1024, all.free_bytes / 1024);
     Ok(format!(
         "VMs      {vms}, of which {vms_admitted} are in, {vms_out} out, {vms_waiting} waiting\n\
          memory   {memory} KiB, of which {free} KiB are free\n\
-         up       {up_ms} ms, of which {} ms idle, {} ms in guests, {} ms in components\n",
-        all.idle_ms, all.guests_ms, all.components_ms
+         up       {up_ms} ms, of which {} ms idle, {} ms in guests, {} ms in components\n\
+         clock    {}.{:03} s since 1970, {kept}\n",
+        all.idle_ms,
+        all.guests_ms,
+        all.components_ms,
+        all.unix_ms / 1000,
+        all.unix_ms % 1000
     ))
 }

@@ -3,6 +3,7 @@
 use crate::error::{Context, Result, fail};
 use crate::manifest::model::System;
 use crate::manifest::options;
+use crate::net::HOST;
 use crate::operator_ports::{IMAGE, LOGIN, WEB};
 use crate::service::Vm;
 use std::net::SocketAddr;
@@ -26,13 +27,21 @@ const CHARACTERS: usize = 68;
 pub fn admit(system: &mut System, file: &Path) -> Result<()> {
     let text = std::fs::read_to_string(file).context(|| format!("--key {}: cannot read it", file.display()))?;
     let keys = keys(&text).map_err(|why| format!("--key {}: {why}", file.display()))?;
-    for image in system.image.iter_mut().filter(|image| image.name == IMAGE) {
-        for key in &keys {
-            let space = if image.args.is_empty() { "" } else { " " };
-            image.args.push_str(&format!("{space}key={key}"));
-        }
-    }
+    keys.iter().for_each(|key| add_argument(system, &format!("key={key}")));
     Ok(())
+}
+
+/// Has the operator's VM keep the machine's clock right by the server of the time in xtask's own network.
+pub fn keep_time(system: &mut System) {
+    add_argument(system, &format!("ntp={HOST}"));
+}
+
+/// Puts a boot argument behind those of the operator's VM.
+fn add_argument(system: &mut System, argument: &str) {
+    for image in system.image.iter_mut().filter(|image| image.name == IMAGE) {
+        let space = if image.args.is_empty() { "" } else { " " };
+        image.args.push_str(&format!("{space}{argument}"));
+    }
 }
 
 /// The keys in a file, as boot arguments have them.

@@ -111,6 +111,9 @@ pub fn run(mut args: Args) -> Result<ExitCode> {
     let mut vms = service::plan(&system, &all)?;
     refuse_what_cannot_be_seen(&vms, options::value(&all, "log").unwrap_or_default())?;
     let kind = args.net.unwrap_or(if vms.len() <= USER_NET_VMS { NetKind::Slirp } else { NetKind::Tap });
+    if args.key.is_some() && kind == NetKind::Slirp {
+        operator::keep_time(&mut system);
+    }
     setup::setup(if kind == NetKind::Tap { For::Everything } else { For::Run })?;
     if kind == NetKind::Tap && !tap::is_inside() {
         // Built outside, where there is a network for cargo.

@@ -103,6 +103,18 @@ impl Sim {
         raise(pending::IDENTITY);
     }
 
+    /// The machine's Unix time is so much more, in nanoseconds, of which the guest is not told.
+    pub fn adjust_clock(by_ns: u64) {
+        let page = registers();
+        let sequence = page.read32(offset_of!(RegisterPage, sequence)).expect("in the page");
+        page.write32(offset_of!(RegisterPage, sequence), sequence.wrapping_add(2)).expect("in the page");
+        let (tsc, unix_ns) = (offset_of!(RegisterPage, clock_tsc), offset_of!(RegisterPage, clock_unix_ns));
+        let passed = host::tsc() - page.read64(tsc).expect("in the page");
+        let now = page.read64(unix_ns).expect("in the page") + passed + by_ns;
+        page.write64(unix_ns, now).expect("in the page");
+        page.write64(tsc, host::tsc()).expect("in the page");
+    }
+
     /// From now on the machine has no memory for the guest beyond what it holds, or has some again.
     pub fn run_short(short: bool) {
         host::run_short(short);

@@ -199,6 +199,8 @@ pub struct Config {
     pub ips: u64,
     /// See [`Clock`].
     pub clock: Clock,
+    /// What the machine's own clock shows at its start, as QEMU's option `-rtc base=` has it; `None` for the time of the host. For QEMU, and a clock that goes with the world's.
+    pub rtc: Option<&'static str>,
     /// See [`Net`].
     pub net: Net,
     /// What connects it to the network, as QEMU names it, with further options. Bochs has the 82540EM only.
@@ -229,6 +231,7 @@ impl Config {
             cpuid: None,
             ips: 100_000_000,
             clock: Clock::WithTheWorld,
+            rtc: None,
             net: Net::None,
             nic: Nic::E1000.qemu(),
             disks: Vec::new(),

@@ -38,6 +38,9 @@ fn arguments(config: &Config, com1: u16, control: u16) -> Vec<String> {
     if config.clock == Clock::CountedWithTheWorld && config.kind != Kind::Kvm {
         add(&["-icount", "shift=0,sleep=on"]);
     }
+    if let Some(base) = config.rtc {
+        add(&["-rtc", &format!("base={base}")]);
+    }
     add(&["-m", &config.megs.to_string(), "-no-reboot"]);
     match &config.net {
         Net::Boot(_) => add(&["-boot", "n"]),

@@ -8,7 +8,7 @@ use super::outbound::Opening;
 use super::relay::{self, Progress, Relay};
 use super::switch::Switch;
 use super::wire::Wire;
-use super::{HOST, HOST_MAC, PREFIX, Watcher, dhcp, names};
+use super::{HOST, HOST_MAC, PREFIX, Watcher, clock, dhcp, names};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Registry, Token};
 use smoltcp::iface::{Config, Interface, PollIngressSingleResult, PollResult, SocketHandle, SocketSet};
@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Connections at once at most; beyond that clients wait in the listeners' queues, and guests try again.
 const CONNECTIONS: usize = 1024;
@@ -50,6 +50,7 @@ pub struct Host {
     sockets: SocketSet<'static>,
     dhcp: SocketHandle,
     names: SocketHandle,
+    clock: SocketHandle,
     ports: Vec<Port>,
     datagrams: Datagrams,
     /// Connections by number; a later one has a higher number.
@@ -110,7 +111,7 @@ impl Host {
             socket.bind(port).expect("a fresh socket binds to any port");
             sockets.add(socket)
         };
-        let (dhcp, names) = (serve(67), serve(names::PORT));
+        let (dhcp, names, clock) = (serve(67), serve(names::PORT), serve(clock::PORT));
         for (port, number) in ports.iter_mut().zip(LISTENERS..) {
             registry.register(port.listener(), Token(number), Interest::READABLE)?;
         }
@@ -124,6 +125,7 @@ impl Host {
             sockets,
             dhcp,
             names,
+            clock,
             ports,
             datagrams,
             links: BTreeMap::new(),
@@ -171,6 +173,7 @@ impl Host {
         self.send();
         self.serve_dhcp();
         self.serve_names();
+        self.serve_clock();
         self.welcome();
         self.pump();
         if self.wire.has_room() {
@@ -253,6 +256,17 @@ impl Host {
         // Bounded as above.
         while let Ok((message, from)) = socket.recv() {
             if let Some(reply) = names::answer(message) {
+                // One that finds no space is asked for again.
+                let _ = socket.send_slice(&reply, from);
+            }
+        }
+    }
+
+    fn serve_clock(&mut self) {
+        let socket = self.sockets.get_mut::<udp::Socket>(self.clock);
+        // Bounded as above.
+        while let Ok((message, from)) = socket.recv() {
+            if let Some(reply) = clock::answer(message, SystemTime::now()) {
                 // One that finds no space is asked for again.
                 let _ = socket.send_slice(&reply, from);
             }

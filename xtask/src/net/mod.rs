@@ -8,6 +8,7 @@
 //! [`relay`] moves their bytes. Datagrams go from the loopback interface into the machine and back ([`datagrams`]).
 
 mod capacity;
+mod clock;
 mod datagrams;
 pub mod dhcp;
 mod host;

@@ -153,6 +153,12 @@ impl Boot<'_> {
         self
     }
 
+    /// The machine's own clock shows this at the start.
+    pub fn rtc(mut self, base: &'static str) -> Self {
+        self.config.rtc = Some(base);
+        self
+    }
+
     /// Instructions in a second of the machine's time.
     pub fn ips(mut self, ips: u64) -> Self {
         self.config.ips = ips;

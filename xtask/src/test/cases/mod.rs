@@ -45,6 +45,7 @@ mod snapshots;
 mod stacks;
 mod state;
 pub mod supervisor;
+mod supervisor_clock;
 mod supervisor_fleet;
 mod supervisor_http;
 mod supervisor_images;
@@ -100,6 +101,7 @@ pub fn all(long: bool) -> Vec<Case> {
         if has_program(supervisor::PROGRAM) { supervisor_images::CASES } else { &[] },
         if has_program(supervisor::PROGRAM) { supervisor_page::CASES } else { &[] },
         if has_program(supervisor::PROGRAM) { supervisor_tenants::CASES } else { &[] },
+        if has_program(supervisor::PROGRAM) { supervisor_clock::CASES } else { &[] },
         if has_program(supervisor::PROGRAM) && has_program(browser::PROGRAM) { browser::OPERATOR_CASES } else { &[] },
         disks::CASES,
         disk_faults::CASES,
