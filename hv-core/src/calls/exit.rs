@@ -18,6 +18,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         if vm.debt_ticks != 0 && !turn.ahead {
             turn.left_ticks = cpu.pay(vm, turn.left_ticks);
             if turn.left_ticks == 0 {
+                cpu.counters.paid += 1;
                 cpu.plan.turn = Some(turn);
                 return;
             }
