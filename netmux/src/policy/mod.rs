@@ -42,7 +42,8 @@ pub enum Next {
 
 /// Frames in a hundredth of a second from the wire and from other VMs, from which on a VM has a lot to do for those.
 const BUSY: u32 = 64;
-/// Frames that one VM may bring in a hundredth of a second one that has a lot to do for others, whatever that is; and one that has not. 25,600 and 204,800 a second.
+/// Frames that one VM may bring in a hundredth of a second one that has a lot to do for others, whatever that is; and one that has not. 25,600 and 204,800 a
+/// second.
 const BROUGHT_LEAST: u32 = 256;
 const BROUGHT_MOST: u32 = 2_048;
 
@@ -93,8 +94,8 @@ pub trait Discipline: Sized {
         2 * free
     }
 
-    /// Frames that one VM may bring another in a hundredth of a second, when so many came for that from all `others` in the one before
-    /// ([`crate::holdings::Pace`]). Usually many, and where the receiver has a lot to do for others, half as many as these brought, or what is little work.
+    /// Frames that one VM may bring another in a hundredth of a second, when so many came for that from all `others` in the one before. Usually many, and
+    /// where the receiver has a lot to do for others, half as many as these brought, or what is little work.
     #[inline]
     fn may_bring(&self, others: u32) -> u32 {
         if others < BUSY { BROUGHT_MOST } else { (others / 2).clamp(BROUGHT_LEAST, BROUGHT_MOST) }
