@@ -49,7 +49,9 @@ messages! {
         /// `vm` cannot leave: something lies in its rings. It is attached as before.
         0x314 Stays { vm: VmId },
         /// What the attached `vm` got and sent since it was attached; and of the `of` units of work that the demultiplexer did since it said so of anybody
-        /// last, what was done for `vm`. A VM that is not its own stands for work that was done for nobody.
-        0x315 Used { vm: VmId, traffic: Traffic, of: u32 | work: u32 },
+        /// last, what was done for `vm`: `caused` of these by what it did itself, the others by what came for it from the wire. A VM that is not its own
+        /// stands for work
+        /// that was done for nobody.
+        0x315 Used { vm: VmId, traffic: Traffic, of: u32, caused: u32 | work: u32 },
     }
 }

@@ -233,11 +233,11 @@ fn messages_survive_the_ring() {
         net::NetCommand::Refused { vm },
         net::NetCommand::Node { node },
         net::NetCommand::Stays { vm },
-        net::NetCommand::Used { vm, traffic, of: 7, work: 6 },
+        net::NetCommand::Used { vm, traffic, of: 7, caused: 5, work: 6 },
     ] {
         assert_eq!(net::NetCommand::try_from(&Message::from(command)), Ok(command));
     }
-    assert_eq!(Message::from(net::NetCommand::Used { vm, traffic, of: 7, work: 6 }).kind, 0x315);
+    assert_eq!(Message::from(net::NetCommand::Used { vm, traffic, of: 7, caused: 5, work: 6 }).kind, 0x315);
     let bundle =
         swap::Bundle { counter: 1 << 40, checksum: !0, place: u32::MAX, bytes: 0x8000_0001, pages: 512, tier: 1 };
     for (event, kind) in [

@@ -76,7 +76,10 @@ pub struct Newcomer {
 /// Frames in one turn at most, in each direction.
 const BATCH: usize = 64;
 /// A turn of this many parts of a second at most: 4 ms, a fifth of what a component may run between two waits.
+const PACES_PER_SECOND: u64 = 100;
 const TURNS_PER_SECOND: u64 = 250;
+const SAID_AT: u64 = 128 << 10;
+const SAID_LEAST: u64 = 16 << 10;
 /// Ports with news at once; with more, the first ones hear theirs early.
 const TOUCHED: usize = BATCH;
 
@@ -118,6 +121,8 @@ pub struct Demux<C: Nic, H: Host, D: Discipline> {
     work: u64,
     /// See `work`.
     own_work: u64,
+    /// How long a [`crate::holdings::Pace`] is.
+    pace_ticks: u64,
     turn_ticks: u64,
     limit: Complaints,
 }
@@ -155,6 +160,7 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
             totals: Totals::default(),
             work: 0,
             own_work: 0,
+            pace_ticks: (ticks_per_second / PACES_PER_SECOND).max(1),
             turn_ticks: (ticks_per_second / TURNS_PER_SECOND).max(1),
             // What guests can provoke.
             limit: Complaints::new(ticks_per_second),
@@ -383,15 +389,34 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
     /// Copies a frame of one VM into another's ring. False when it did not fit, or its sender has too much there.
     #[inline(never)]
     fn pass_on(&mut self, from: Seat, to: Seat, frame: &DmaFrame) -> bool {
-        if let Some(ring) = self.ports.get_mut(to).and_then(Port::fill) {
-            let most = self.discipline.may_hold(ring.free());
-            if !self.ports.hold(from, to, frame.len, ring, most) {
-                self.totals.crowded += 1;
-                return false;
-            }
+        if !self.lets_in(from, to, frame.len) {
+            self.totals.crowded += 1;
+            return false;
         }
-        self.work += work_of(frame.len);
+        let work = work_of(frame.len);
+        self.work += work;
+        // Whoever sends has it done: who gets it was not asked.
+        if let Some(port) = self.ports.get_mut(from) {
+            port.add_caused(work);
+        }
+        if let Some(port) = self.ports.get_mut(to) {
+            port.add_from_others(work);
+        }
         self.deliver(to, frame)
+    }
+
+    /// Whether a VM has less in another's ring, and has brought it less lately, than the discipline lets it: if so, one more frame.
+    #[inline]
+    fn lets_in(&mut self, from: Seat, to: Seat, len: usize) -> bool {
+        // Wraps: one of 65,536 paces ago is taken for the last one, whose count is that of then.
+        #[allow(clippy::cast_possible_truncation)]
+        let number = (self.host.now() / self.pace_ticks) as u16;
+        let Some(port) = self.ports.get_mut(to) else { return true };
+        let (ring, pace) = (port.fill(), port.pace(number));
+        let Some(ring) = ring else { return true };
+        let most = self.discipline.may_hold(ring.free());
+        let bring = |others| self.discipline.may_bring(others);
+        self.ports.hold(from, to, len, ring, most) && self.ports.bring(from, to, pace, bring)
     }
 
     /// Says what was done for a VM, and keeps in mind what is still to be said.
@@ -476,6 +501,9 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
 
     /// Tells the guests what has happened, and wakes those that wait for it: once for the whole batch.
     fn settle(&mut self) {
+        if self.work >= SAID_AT {
+            self.say_all();
+        }
         for &seat in &self.touched {
             if let Some(port) = self.ports.get_mut(seat)
                 && port.settle()
@@ -484,6 +512,20 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
             }
         }
         self.touched.clear();
+    }
+
+    /// Says for whom much was done, of those with news.
+    #[cold]
+    #[inline(never)]
+    fn say_all(&mut self) {
+        for index in 0..self.touched.len() {
+            if let Some(port) = self.touched.get(index).and_then(|&seat| self.ports.get_mut(seat))
+                && port.unsaid() >= SAID_LEAST
+                && let Some(used) = port.news()
+            {
+                self.say_used(used);
+            }
+        }
     }
 
     /// A DHCP server has acknowledged `ipv4` to the VM in `seat`, which gets its address that way. The last server to

@@ -243,8 +243,12 @@ fn what_was_done_for_a_vm_is_said_within_a_second_and_when_it_goes() {
     machine.settle();
     assert!(machine.demux.host_mut().used.is_empty(), "not at each frame");
     rest(&mut machine, SECOND);
-    assert_eq!(said_of(&mut machine, guests[0].id), [([1060, 200, 2, 1], 1060 + 200 + 3 * FRAME_WORK)]);
-    assert_eq!(said_of(&mut machine, guests[1].id), [([60, 0, 1, 0], 60 + FRAME_WORK)]);
+    // At its attachment, and after its frame, a look found nothing to send.
+    assert_eq!(
+        said_of(&mut machine, guests[0].id),
+        [([1060, 200, 2, 1], 1060 + 200 + 3 * FRAME_WORK + 2 * FRAME_WORK)]
+    );
+    assert_eq!(said_of(&mut machine, guests[1].id), [([60, 0, 1, 0], 60 + 2 * FRAME_WORK)]);
     assert_eq!(said_of(&mut machine, VmId::from_raw(0)), [([0; 4], 100 + FRAME_WORK)]);
     // Each is a part of what had not been said yet, and together they are all of it.
     let used = core::mem::take(&mut machine.demux.host_mut().used);
@@ -261,6 +265,64 @@ fn what_was_done_for_a_vm_is_said_within_a_second_and_when_it_goes() {
     assert_eq!(said_of(&mut machine, guests[1].id), [([120, 0, 2, 0], 60 + FRAME_WORK)]);
 }
 
+/// What this VM had brought about, of what was said of it.
+fn caused_by(machine: &mut Machine, vm: VmId) -> u64 {
+    machine.demux.host_mut().used.iter().filter(|(used, _)| used.vm == vm).map(|(used, _)| used.caused).sum()
+}
+
+#[test]
+fn whoever_sends_has_caused_what_others_get_and_nobody_what_comes_from_the_wire() {
+    let (mut machine, mut guests) = Machine::with_guests(&[1, 2, 3]);
+    machine.arrive(&inbound(2, 700));
+    guests[0].send(&frames::ipv4(Mac::of_slot(1), Mac::of_slot(2), address(1), address(2), 6, &[0; 66]));
+    machine.demux.kick(seat(1));
+    machine.settle();
+    guests[0].send(&frames::ipv4(Mac::of_slot(1), Mac::BROADCAST, address(1), !0, 6, &[0; 66]));
+    machine.demux.kick(seat(1));
+    machine.settle();
+    rest(&mut machine, SECOND);
+    // Two frames of a hundred bytes taken, three given, and three looks that found nothing more, the first one at its attachment.
+    assert_eq!(caused_by(&mut machine, guests[0].id), 5 * (100 + FRAME_WORK) + 3 * FRAME_WORK);
+    assert_eq!([1, 2].map(|index: usize| caused_by(&mut machine, guests[index].id)), [FRAME_WORK; 2]);
+    let id = guests[1].id;
+    assert_eq!(said_of(&mut machine, id).iter().map(|(_, work)| work).sum::<u64>(), 700 + 2 * FRAME_WORK);
+}
+
+#[test]
+fn kicks_for_nothing_are_work_for_whoever_kicks() {
+    let (mut machine, guest) = one();
+    for _ in 0..10 {
+        machine.demux.kick(seat(1));
+        machine.settle();
+    }
+    machine.demux.detach(guest.id, seat(1)).expect("attached");
+    let caused = caused_by(&mut machine, guest.id);
+    assert!((10 * FRAME_WORK..=11 * FRAME_WORK).contains(&caused), "{caused}");
+}
+
+#[test]
+fn of_much_work_it_is_said_soon_whose_it_was() {
+    let (mut machine, mut guests) = Machine::with_guests(&[1, 2]);
+    for _ in 0..300 {
+        guests[0].send(&outbound(1, 1000));
+        machine.demux.kick(seat(1));
+        machine.settle();
+    }
+    let (first, second) = (guests[0].id, guests[1].id);
+    // A message for each hundred frames, or so.
+    let said = said_of(&mut machine, first).len();
+    assert!((2..10).contains(&said), "{said}");
+    assert!(said_of(&mut machine, second).is_empty());
+    // So are kicks for nothing.
+    machine.demux.host_mut().used.clear();
+    for _ in 0..3000 {
+        machine.demux.kick(seat(2));
+        machine.settle();
+    }
+    let said = said_of(&mut machine, second).len();
+    assert!((2..50).contains(&said), "{said}");
+}
+
 #[test]
 fn frames_that_a_vm_may_not_send_are_work_for_it() {
     let (mut machine, mut guest) = one();
@@ -269,5 +331,5 @@ fn frames_that_a_vm_may_not_send_are_work_for_it() {
     machine.demux.kick(seat(1));
     machine.settle();
     machine.demux.detach(guest.id, seat(1)).expect("attached");
-    assert_eq!(said_of(&mut machine, guest.id), [([0; 4], FRAME_WORK)]);
+    assert_eq!(said_of(&mut machine, guest.id), [([0; 4], 3 * FRAME_WORK)]);
 }

@@ -228,6 +228,38 @@ fn broadcasts_fill_no_ring() {
     assert_eq!((machine.demux.totals().crowded, machine.sent().len()), (13, 24));
 }
 
+/// Frames of 100 bytes of VM 1 that VM 2 gets in so many hundredths of a second, a thousand sent in each, while so many come from the wire.
+fn brought(paces: u64, wire: u32) -> usize {
+    let (mut machine, mut guests) = Machine::with_guests(&[1, 2]);
+    let mut got = 0;
+    for pace in 1..=paces {
+        machine.clock.set(pace * 10_000);
+        for turn in 0..50 {
+            for _ in 0..20 {
+                guests[0].send(&outbound(1, Mac::of_slot(2), 100, 1));
+            }
+            for _ in 0..(wire + turn) / 50 {
+                machine.arrive(&inbound(2, 60, 2));
+            }
+            machine.demux.kick(seat(1));
+            machine.settle();
+            got += guests[1].receive().iter().filter(|frame| frame.len() == 100).count();
+            guests[0].receive();
+        }
+        assert!(machine.clock.get() < (pace + 1) * 10_000, "the hundredth is over");
+    }
+    got
+}
+
+#[test]
+fn beside_much_from_others_a_vm_brings_half_as_much_or_a_little() {
+    // In the first hundredth nothing is known yet.
+    assert_eq!(brought(4, 0), 4 * 1000);
+    assert_eq!(brought(4, 20), 4 * 1000, "that is not much");
+    assert_eq!(brought(4, 100), 1000 + 3 * 256);
+    assert_eq!(brought(4, 800), 1000 + 3 * 400);
+}
+
 #[test]
 fn without_link_frames_to_the_wire_are_dropped_and_vms_still_reach_each_other() {
     let (mut machine, mut guests) = Machine::with_guests(&[1, 2]);

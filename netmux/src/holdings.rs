@@ -36,6 +36,19 @@ struct Held {
     /// Of the [`Fill`] when this was written, the frame of that time included.
     used: u16,
     read: u16,
+    /// The [`Pace`] of which `frames` are, and how many its sender brought in the one before.
+    pace: u16,
+    frames: u16,
+    before: u16,
+}
+
+/// A receiver's recent past, as a sender finds it: time is divided into paces of some milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pace {
+    /// Which one it is, wrapping.
+    pub number: u16,
+    /// How many frames came for the receiver in the one before, from anybody.
+    pub came: u32,
 }
 
 impl Held {
@@ -89,6 +102,24 @@ impl Holdings {
         usize::try_from(mixed >> 8).unwrap_or(0) & self.mask
     }
 
+    /// A frame is on its way to a receiver whose past is `pace`. Whether its sender may bring one more, where `may` says how many when so many came from all
+    /// others in the pace before. It counts if so.
+    #[inline]
+    pub fn bring(&mut self, from: Seat, to: Seat, pace: Pace, may: impl FnOnce(u32) -> u32) -> bool {
+        let place = self.place(from, to);
+        let Some(held) = self.pairs.get_mut(place) else { return true };
+        if (held.from, held.to) != (from.number(), to.number()) {
+            *held = Held { from: from.number(), to: to.number(), pace: pace.number, ..Held::default() };
+        }
+        if held.pace != pace.number {
+            held.before = if pace.number.wrapping_sub(held.pace) == 1 { held.frames } else { 0 };
+            (held.pace, held.frames) = (pace.number, 0);
+        }
+        let goes = u32::from(held.frames) < may(pace.came.saturating_sub(held.before.into()));
+        held.frames = held.frames.saturating_add(u16::from(goes));
+        goes
+    }
+
     /// A frame of so many `slots` is on its way into a ring, of which its sender may hold `most` slots. False when that is too much.
     #[inline]
     pub fn add(&mut self, from: Seat, to: Seat, slots: u32, ring: Fill, most: u32) -> bool {
@@ -96,6 +127,7 @@ impl Holdings {
         let Some(held) = self.pairs.get_mut(place) else { return true };
         let same = (held.from, held.to) == (from.number(), to.number());
         let left = if same { held.left(ring.read) } else { 0 };
+        let kept = if same { *held } else { Held::default() };
         let goes = left + slots <= most;
         let added = if goes { slots } else { 0 };
         // What is no more than a ring's slots fits; a ring that claims more is its guest's own harm.
@@ -108,6 +140,7 @@ impl Holdings {
             // Wraps as the index does.
             #[allow(clippy::cast_possible_truncation)]
             read: ring.read as u16,
+            ..kept
         };
         goes
     }

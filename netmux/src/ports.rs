@@ -4,7 +4,7 @@ use crate::addresses::Addresses;
 use crate::directory::{Directory, Resident};
 use crate::egress::Cause;
 use crate::frame::{DmaFrame, Mac, Target};
-use crate::holdings::{Fill, Holdings};
+use crate::holdings::{Fill, Holdings, Pace};
 use crate::policy::Fifo;
 use abi::charges::Traffic;
 use abi::nic::{Listens, MAX_FRAME, NicCounters, NicPage, Node};
@@ -30,6 +30,8 @@ pub struct Used {
     pub vm: VmId,
     pub traffic: Traffic,
     pub work: u64,
+    /// Of that work, what the VM itself brought about.
+    pub caused: u64,
 }
 
 /// One attached VM.
@@ -51,10 +53,17 @@ pub struct Port {
     unsettled: u8,
     /// It is on the list of those that are to be settled.
     listed: bool,
-    /// What was done for it when that was said last.
-    seen: u64,
+    /// What it had brought about, and what had come for it from the wire, when that was said last.
+    seen: [u64; 2],
+    /// What it has brought about that its counters do not show: what others got of it, and kicks for nothing.
+    beside: u64,
+    /// What its counters show that others have brought about: what it got of them.
+    from_others: u64,
     /// It is among those that have ring pages.
     watched: bool,
+    /// Its past, as senders find it, and how many frames had come when that began.
+    pace: Pace,
+    paced: u64,
 }
 
 /// Why a frame did not get into a VM's receive ring.
@@ -113,6 +122,20 @@ impl Port {
     pub(crate) fn fill(&mut self) -> Option<Fill> {
         let used = self.nic.rx.in_flight().ok()?;
         Some(Fill { read: self.nic.rx.written().wrapping_sub(used), used, capacity: self.nic.rx.capacity() })
+    }
+
+    /// Its past in the pace of this number.
+    #[inline]
+    pub(crate) fn pace(&mut self, number: u16) -> Pace {
+        if self.pace.number != number {
+            let came = self.counters.rx_frames + self.counters.rx_drop_full;
+            // Of one that has not been looked at for long, the average.
+            let paces = u64::from(number.wrapping_sub(self.pace.number));
+            let mean = came.saturating_sub(self.paced) / paces;
+            self.pace = Pace { number, came: u32::try_from(mean).unwrap_or(u32::MAX) };
+            self.paced = came;
+        }
+        self.pace
     }
 
     /// A frame for the guest is dropped.
@@ -180,13 +203,46 @@ impl Port {
         self.nic.rx.pages() | self.nic.tx.pages() != 0
     }
 
+    /// Units of work that it has brought about.
+    #[inline]
+    fn caused(&self) -> u64 {
+        let c = &self.counters;
+        let frames = c.tx_frames + c.tx_drop_mac + c.tx_drop_ip + c.tx_drop_malformed + c.tx_drop_full;
+        frames.wrapping_mul(FRAME_WORK).wrapping_add(c.tx_bytes).wrapping_add(self.beside)
+    }
+
+    /// Units of work that were done for it as something came from the wire.
+    fn came(&self) -> u64 {
+        let c = &self.counters;
+        let frames = c.rx_frames + c.rx_drop_full;
+        frames.wrapping_mul(FRAME_WORK).wrapping_add(c.rx_bytes).wrapping_sub(self.from_others)
+    }
+
+    /// Units of work that it has brought about and of which that was not said yet.
+    #[inline]
+    pub(crate) fn unsaid(&self) -> u64 {
+        self.caused().wrapping_sub(self.seen[0])
+    }
+
+    /// It has brought so many units of work about that its counters do not show.
+    #[inline]
+    pub(crate) fn add_caused(&mut self, work: u64) {
+        self.beside = self.beside.wrapping_add(work);
+    }
+
+    /// So many units of the work that its counters show were brought about by another VM.
+    #[inline]
+    pub(crate) fn add_from_others(&mut self, work: u64) {
+        self.from_others = self.from_others.wrapping_add(work);
+    }
+
     /// What was done for it since that was last said: `None` when nothing was.
     pub(crate) fn news(&mut self) -> Option<Used> {
+        let now = [self.caused(), self.came()];
+        let before = core::mem::replace(&mut self.seen, now);
+        let (caused, came) = (now[0].wrapping_sub(before[0]), now[1].wrapping_sub(before[1]));
+        let work = caused.wrapping_add(came);
         let c = &self.counters;
-        let dropped = c.rx_drop_full + c.tx_drop_mac + c.tx_drop_ip + c.tx_drop_malformed + c.tx_drop_full;
-        let frames = c.rx_frames + c.tx_frames + dropped;
-        let work = frames.wrapping_mul(FRAME_WORK).wrapping_add(c.rx_bytes).wrapping_add(c.tx_bytes);
-        let done = work.wrapping_sub(core::mem::replace(&mut self.seen, work));
         // The machine counts modulo 2³².
         let small = |frames: u64| u32::try_from(frames & 0xffff_ffff).unwrap_or(0);
         let traffic = Traffic {
@@ -195,7 +251,7 @@ impl Port {
             rx_frames: small(c.rx_frames),
             tx_frames: small(c.tx_frames),
         };
-        (done != 0).then_some(Used { vm: self.id, traffic, work: done })
+        (work != 0).then_some(Used { vm: self.id, traffic, work, caused })
     }
 
     /// The pages of empty rings that are not needed now (bit `i`: page `i` of the NIC): all of them when it is `quiet`, as no frame has passed since
@@ -363,6 +419,12 @@ impl Ports {
         self.holdings.add(from, to, slots, ring, most)
     }
 
+    /// The same for the number of frames: see [`Holdings::bring`].
+    #[inline]
+    pub(crate) fn bring(&mut self, from: Seat, to: Seat, pace: Pace, may: impl FnOnce(u32) -> u32) -> bool {
+        self.holdings.bring(from, to, pace, may)
+    }
+
     /// The VM in `seat`.
     #[inline]
     pub fn get_mut(&mut self, seat: Seat) -> Option<&mut Port> {
@@ -429,8 +491,12 @@ impl Ports {
             // A guest that sleeps is woken once: a dead demultiplexer may have owed it that.
             unsettled: RX_STAGED | TX_TAKEN,
             listed: false,
-            seen: 0,
+            seen: [0; 2],
+            beside: 0,
+            from_others: 0,
             watched: false,
+            pace: Pace::default(),
+            paced: 0,
         };
         port.store_all(link_up);
         *place = Some(port);

@@ -9,6 +9,7 @@ use crate::frame::Mac;
 use crate::policy::{Discipline, Watched};
 use crate::ports::Used;
 use crate::{Called, Demux, Doors, Host, Leases, Newcomer, Pace, Ports};
+use abi::charges::Traffic;
 use abi::component::{DeviceInfo, bits};
 use abi::guest::pending;
 use abi::message::Message;
@@ -75,9 +76,9 @@ impl Host for Core {
         ring_page(vm, page).is_ok()
     }
 
-    fn used(&mut self, Used { vm, traffic, work }: Used, of: u64) {
+    fn used(&mut self, Used { vm, traffic, work, caused }: Used, of: u64) {
         let small = |work: u64| u32::try_from(work).unwrap_or(u32::MAX);
-        self.answer(NetCommand::Used { vm, traffic, work: small(work), of: small(of) });
+        self.answer(NetCommand::Used { vm, traffic, of: small(of), caused: small(caused), work: small(work) });
     }
 
     fn return_pages(&mut self, vm: VmId, pages: u32) -> bool {
@@ -252,6 +253,9 @@ fn serve<C: Nic, D: Discipline>(
     let mut demux = Demux::new(nic, Core { commands }, ports, discipline, leases, doors, tsc_hz);
     let mut complaints = Complaints::new(tsc_hz);
     demux.host_mut().answer(NetCommand::Node { node });
+    // What it took until here is nobody's, and not that of whoever has traffic first.
+    let start = Used { vm: VmId::from_raw(0), traffic: Traffic::NONE, work: 1, caused: 0 };
+    demux.host_mut().used(start, 1);
     let irq = device.map_or(0, |device| 1 << (bits::IRQ_SHIFT + device));
     // Those of devices that nobody drives are taken note of once, and stay masked.
     let devices = (0_u32..).zip(component.devices()).fold(0, |all, (index, _)| all | 1 << (bits::IRQ_SHIFT + index));

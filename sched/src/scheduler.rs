@@ -11,6 +11,9 @@ use component::Tables;
 /// Times in a row that entries are used within a quantum, until VMs count as such that pass the CPU on.
 const QUICK: u32 = 2;
 
+/// Entries that are planned ahead at most where VMs block, of a policy that lets those go ahead that wake: what these may run is told behind the entries.
+const WITH_SLEEPERS: u32 = 2;
+
 /// The scheduler with the policy `P`.
 #[derive(Debug)]
 pub struct Scheduler<P> {
@@ -25,6 +28,8 @@ pub struct Scheduler<P> {
     ahead: u32,
     /// Times in a row that entries were used within a quantum and nobody had blocked.
     quick: u32,
+    /// Somebody had blocked while the entries were used that were taken last.
+    sleeps: bool,
     /// The rules for those that wake have been laid down.
     ruled: bool,
 }
@@ -44,6 +49,7 @@ impl<P: Policy> Scheduler<P> {
             blocked: false,
             ahead: PLAN_DEPTH,
             quick: 0,
+            sleeps: false,
             ruled: false,
         }
     }
@@ -161,6 +167,7 @@ impl<P: Policy> Scheduler<P> {
             _ => 1,
         };
         let blocked = core::mem::take(&mut self.blocked);
+        self.sleeps = blocked;
         self.quick = if blocked || ticks >= quantum { 0 } else { self.quick.saturating_add(1) };
     }
 
@@ -169,7 +176,11 @@ impl<P: Policy> Scheduler<P> {
     #[inline]
     fn depth(&self) -> u32 {
         let most = self.ahead.min(P::AHEAD);
-        if self.quick >= QUICK { most } else { most.min(self.policy.runnable()) }
+        match self.policy.runnable() {
+            _ if self.quick >= QUICK => most,
+            runnable if self.sleeps && P::RULES.preempts => most.min(runnable).min(WITH_SLEEPERS),
+            runnable => most.min(runnable),
+        }
     }
 }
 

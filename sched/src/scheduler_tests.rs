@@ -417,3 +417,31 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn where_vms_block_those_that_go_ahead_wait_behind_two_turns_at_most() {
+    let mut scheduler = Scheduler::<crate::policy::Fair>::new(&mut Tables::on_heap(
+        Scheduler::<crate::policy::Fair>::TABLES,
+        SLOTS,
+        SLOTS,
+    ));
+    scheduler.set_capacity(1000);
+    scheduler.handle(SchedEvent::Hello { quantum_ticks: QUANTUM, room: room(1000) }).expect("good");
+    for index in 0..8 {
+        scheduler.handle(SchedEvent::Ready { vm: vm(index), seat: seat(index), weight: 100 }).expect("good");
+    }
+    let mut planned = |blocks: bool, now| {
+        if blocks {
+            let event = SchedEvent::Blocked { vm: vm(7), seat: seat(7), ran_ticks: 5, idle: true };
+            scheduler.handle(event).expect("good");
+            scheduler.handle(SchedEvent::Ready { vm: vm(7), seat: seat(7), weight: 100 }).expect("good");
+        }
+        let mut runs = 0;
+        scheduler.plan(now, 0, RING, &mut |command| runs += u32::from(matches!(command, SchedCommand::Run { .. })));
+        runs
+    };
+    // All is used up within a quantum, again and again.
+    assert!(planned(true, 10) > 2, "nothing has been used yet");
+    assert!((1..=2).contains(&planned(true, 20)) && (1..=2).contains(&planned(true, 30)));
+    assert!(planned(false, 40) > 2 && planned(false, 50) > 2);
+}

@@ -11,9 +11,18 @@ use backend::{Access, Backend, Exit, Rights, Vcpu};
 
 impl<B: Backend, H: Board> Kernel<B, H> {
     /// Run the VM whose turn it is, until its quantum ends, it cannot go on, or the loop has something else to do.
-    pub fn run_vm(&mut self, turn: Turn) {
+    pub fn run_vm(&mut self, mut turn: Turn) {
         let Self { vms, cpu, .. } = self;
         let Some(vm) = vms.by_id(turn.vm) else { return };
+        // One branch for those for whom others have run.
+        if vm.debt_ticks != 0 && !turn.ahead {
+            turn.left_ticks = cpu.pay(vm, turn.left_ticks);
+            if turn.left_ticks == 0 {
+                cpu.counters.paid += 1;
+                cpu.plan.turn = Some(turn);
+                return;
+            }
+        }
         cpu.plan.turn = Some(turn);
         let start = cpu.mark;
         // A turn lasts no longer than the longest quantum.

@@ -38,7 +38,6 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             && let Some(vm) = vms.by_id(vm)
         {
             cpu.bill_ticks(rank, vm, bill);
-            vm.burst_ticks = vm.burst_ticks.saturating_add(bill);
         }
         if verdict == Verdict::Dead {
             let why = match live.past_waits {

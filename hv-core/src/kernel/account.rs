@@ -1,9 +1,15 @@
 //! Where the processor's time goes. Each tick is counted once: idle, of a guest, or of a component or the core; and of the latter, as far as it is known on
 //! whose behalf they ran, charged to that VM. What is left is the node's own.
 //!
-//! A component that serves one VM after the other names each when it is done with it (a page is given, a plan begins with its turn, it may run ahead, a disk's interrupt is raised),
+//! A component that serves one VM after the other names each when it is done with it (a page is given, a plan begins with its turn, it may run ahead, a
+//! disk's interrupt is raised),
 //! and what it ran since it named the last one is charged to this one. A demultiplexer, which does many frames between two names, says instead how
 //! much of its work was whose. The core's own way from one to the other belongs to whoever runs next.
+//!
+//! What others ran for what a VM has done (it has sent, kicked, touched a page) counts as if it had run that itself: the scheduler is told of both when it
+//! blocks,
+//! what it may run ahead of the plan gets less by both, and a VM that does not block pays with its planned turns, which are as much shorter. So it is the
+//! sender's share, and not everybody's, that a flood takes. For what has come for it from the wire a VM is charged, but does not pay so: it did not choose it.
 
 use super::Cpu;
 use crate::board::Board;
@@ -13,30 +19,55 @@ use abi::charges::Charges;
 use abi::control::ControlReply;
 use backend::Backend;
 
+/// Turns that a VM pays at most for what was run for it at once.
+const MOST_TURNS_OWED: u64 = 64;
+
 impl<B: Backend, H: Board> Cpu<B, H> {
     /// The party at this endpoint has done something for a VM: what it ran since it did something for anybody is charged to that.
     #[inline]
     pub fn bill(&mut self, from: EndpointId, vm: &mut Vm<B>) {
         let Some(rank) = self.endpoints.rank(from) else { return };
         let ticks = self.components.list[rank].take_unbilled();
+        self.charge_for(vm, ticks);
+        vm.owe(ticks);
+    }
+
+    /// So much was run on behalf of a VM.
+    #[inline]
+    fn charge_for(&mut self, vm: &mut Vm<B>, ticks: u64) {
         vm.charges.service_ticks += ticks;
         self.counters.service_ticks += ticks;
     }
 
-    /// Of `of` units of work that the party at this endpoint did since it spoke of the last, `work` were for this VM, or for nobody in particular. More than all
-    /// is all.
-    pub fn bill_work(&mut self, from: EndpointId, vm: Option<&mut Vm<B>>, work: u32, of: u32) {
+    /// A VM that owes something begins, or goes on with, a turn that was planned: it pays with what is left of that. What is left of it then: nothing,
+    /// perhaps, and the
+    /// VM does not run. (Of what it runs ahead of the plan it has paid already.)
+    #[cold]
+    #[inline(never)]
+    pub fn pay(&mut self, vm: &mut Vm<B>, left_ticks: u64) -> u64 {
+        // Whatever was said of it, it runs again some time.
+        let debt = vm.debt_ticks.min(self.plan.quantum_ticks().saturating_mul(MOST_TURNS_OWED));
+        let paid = debt.min(left_ticks);
+        vm.debt_ticks = debt - paid;
+        left_ticks - paid
+    }
+
+    /// Of `of` units of work that the party at this endpoint did since it spoke of the last, `work` were for this VM, or for nobody in particular, and of
+    /// these the
+    /// VM itself `caused` so many: for them alone it pays with its turns. More than all is all.
+    pub fn bill_work(&mut self, from: EndpointId, vm: Option<&mut Vm<B>>, work: u32, caused: u32, of: u32) {
         let Some(rank) = self.endpoints.rank(from) else { return };
         let component = &mut self.components.list[rank];
         let unbilled = component.ran_ticks - component.billed_ticks;
-        let (of, work) = (u64::from(of.max(1)), u64::from(work.min(of)));
+        let (of, work, caused) = (u64::from(of.max(1)), u64::from(work.min(of)), u64::from(caused.min(work).min(of)));
         // Without a product that does not fit.
-        let ticks = unbilled / of * work + unbilled % of * work / of;
+        let part = |work: u64| unbilled / of * work + unbilled % of * work / of;
+        let (ticks, caused_ticks) = (part(work), part(caused));
         component.billed_ticks += ticks;
         match vm {
             Some(vm) => {
-                vm.charges.service_ticks += ticks;
-                self.counters.service_ticks += ticks;
+                self.charge_for(vm, ticks);
+                vm.owe(caused_ticks);
             }
             None => self.counters.own_ticks += ticks,
         }
@@ -47,8 +78,8 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         let component = &mut self.components.list[rank];
         let ticks = most.min(component.ran_ticks - component.billed_ticks);
         component.billed_ticks += ticks;
-        vm.charges.service_ticks += ticks;
-        self.counters.service_ticks += ticks;
+        self.charge_for(vm, ticks);
+        vm.owe(ticks);
     }
 
     /// What the core did until `now` is nobody's time.

@@ -37,6 +37,8 @@ pub struct Counters {
     pub fallbacks: u64,
     /// Turns of VMs that woke and went ahead of the plan.
     pub ahead: u64,
+    /// Planned turns that VMs did not run, as they paid with them for what others had run for them.
+    pub paid: u64,
     /// Ticks from the last stop of the scheduler until a VM went on by its plan, or by the plan or the rules of its
     /// successor, idle ones left out.
     pub gap_ticks: u64,

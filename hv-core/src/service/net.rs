@@ -136,12 +136,12 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             NetCommand::Node { node } if from == cpu.endpoints.first(Service::Net) => {
                 cpu.node.get_or_insert(node);
             }
-            NetCommand::Used { vm, traffic, of, work } => {
+            NetCommand::Used { vm, traffic, of, caused, work } => {
                 let mut vm = vms.by_id(vm).filter(|vm| vm.net == from);
                 if let Some(vm) = &mut vm {
                     vm.charges.traffic = vm.traffic_before.and(traffic);
                 }
-                cpu.bill_work(from, vm, work, of);
+                cpu.bill_work(from, vm, work, caused, of);
             }
             NetCommand::Node { .. } => {}
         }

@@ -261,6 +261,8 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     pub fn blocked(&mut self, vm: &mut Vm<B>, idle: bool) {
         self.queues.remove(Queue::Ready, vm.slot());
         let ran_ticks = core::mem::take(&mut vm.burst_ticks);
+        // With that the scheduler hears of it.
+        vm.debt_ticks = 0;
         let event = SchedEvent::Blocked { vm: vm.id, seat: vm.seat, ran_ticks, idle };
         self.tell_of(self.endpoints.first(Service::Plan), vm.seat, true, &event.into(), false);
     }

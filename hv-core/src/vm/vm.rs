@@ -81,8 +81,10 @@ pub struct Vm<B: Backend> {
     pub charges: Charges,
     /// Its traffic before it was attached to its network demultiplexer, which counts from there.
     pub traffic_before: Traffic,
-    /// Ticks that it ran since it last became ready.
+    /// Ticks that it ran, and that were run for it, since it last became ready.
     pub burst_ticks: u64,
+    /// Of those that were run for it, the ones that it has still to pay with turns.
+    pub debt_ticks: u64,
     /// Ticks that it may run ahead of the plan when it wakes.
     pub ahead_ticks: u64,
     /// IPv4 address that it may use, 0 when it asks DHCP.
@@ -110,6 +112,14 @@ pub struct Vm<B: Backend> {
 }
 
 impl<B: Backend> Vm<B> {
+    /// So much was run by others for what it has done: as if it had run that itself.
+    #[inline]
+    pub fn owe(&mut self, ticks: u64) {
+        self.burst_ticks = self.burst_ticks.saturating_add(ticks);
+        self.ahead_ticks = self.ahead_ticks.saturating_sub(ticks);
+        self.debt_ticks = self.debt_ticks.saturating_add(ticks);
+    }
+
     /// Make a VM that is about to be built at `place`, field by field: built elsewhere and moved, it would be copied twice,
     /// processor and all.
     ///
@@ -145,6 +155,7 @@ impl<B: Backend> Vm<B> {
             charges: Charges::NONE,
             traffic_before: Traffic::NONE,
             burst_ticks: 0,
+            debt_ticks: 0,
             ahead_ticks: 0,
             ipv4: seed.ipv4,
             share: seed.share,

@@ -100,8 +100,12 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
     #[inline(never)]
     pub(super) fn return_pages(&mut self, now: u64) {
         if self.own_work != 0 {
-            let nobody =
-                Used { vm: VmId::from_raw(0), traffic: Traffic::NONE, work: core::mem::take(&mut self.own_work) };
+            let nobody = Used {
+                vm: VmId::from_raw(0),
+                traffic: Traffic::NONE,
+                work: core::mem::take(&mut self.own_work),
+                caused: 0,
+            };
             self.say_used(nobody);
         }
         for _ in 0..self.ports.watched().min(LOOKS_PER_TURN) {

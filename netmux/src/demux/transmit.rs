@@ -1,11 +1,11 @@
 //! The way out of the demultiplexer: whose turn it is, what the turn has left, and what becomes of each frame.
 
-use super::{BATCH, Demux, Host, work_of};
+use super::{BATCH, Demux, Host, SAID_LEAST, work_of};
 use crate::drivers::Nic;
 use crate::egress::{self, Cause, Route, Sender};
 use crate::frame::DmaFrame;
 use crate::policy::{Discipline, More, Next};
-use crate::ports::Ring;
+use crate::ports::{FRAME_WORK, Ring};
 use abi::nic::{MAX_FRAME, MIN_FRAME};
 use abi::vm::Seat;
 use ring::PeekError;
@@ -127,6 +127,14 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
                 self.charge(len);
             }
             Ok(None) => {
+                // It has kicked for nothing, or more often than it had to.
+                port.add_caused(FRAME_WORK);
+                let unsaid = port.unsaid();
+                self.work += FRAME_WORK;
+                if unsaid >= SAID_LEAST {
+                    self.touch(seat);
+                }
+                let Some(port) = self.ports.get_mut(seat) else { return };
                 if port.nic.tx.prepare_wait() {
                     self.finish(More::Nothing);
                 } else {

@@ -40,6 +40,13 @@ pub enum Next {
     Nobody,
 }
 
+/// Frames in a hundredth of a second from the wire and from other VMs, from which on a VM has a lot to do for those.
+const BUSY: u32 = 64;
+/// Frames that one VM may bring in a hundredth of a second one that has a lot to do for others, whatever that is; and one that has not. 25,600 and 204,800 a
+/// second.
+const BROUGHT_LEAST: u32 = 256;
+const BROUGHT_MOST: u32 = 2_048;
+
 /// Decides in which order VMs with something to send are served. Nothing in here looks at rings or frames. `docs/policies.md` tells how to write one.
 pub trait Discipline: Sized {
     /// What the boot option calls it.
@@ -85,6 +92,13 @@ pub trait Discipline: Sized {
     #[inline]
     fn may_hold(&self, free: u32) -> u32 {
         2 * free
+    }
+
+    /// Frames that one VM may bring another in a hundredth of a second, when so many came for that from all `others` in the one before. Usually many, and
+    /// where the receiver has a lot to do for others, half as many as these brought, or what is little work.
+    #[inline]
+    fn may_bring(&self, others: u32) -> u32 {
+        if others < BUSY { BROUGHT_MOST } else { (others / 2).clamp(BROUGHT_LEAST, BROUGHT_MOST) }
     }
 
     /// The turn is over at `now`. `left` of the allowance is left (negative: overspent).

@@ -145,6 +145,12 @@ impl<D: Discipline> Watched<D> {
         self.discipline.affords(left, cost)
     }
 
+    /// [`Discipline::may_bring`].
+    #[inline]
+    pub fn may_bring(&self, others: u32) -> u32 {
+        self.discipline.may_bring(others)
+    }
+
     /// [`Discipline::may_hold`].
     #[inline]
     pub fn may_hold(&self, free: u32) -> u32 {

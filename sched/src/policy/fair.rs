@@ -99,8 +99,10 @@ impl Policy for Fair {
         self.furthest = self.furthest.max(account.pass());
         let grant = self.grants.reach(vm.seat.index()).ok_or(Oddity::BadVm(vm.id))?;
         grant.allowed = grant.allowed.saturating_sub(ran_ticks);
-        // Not for each little thing, so that there are few messages; but before what is left is less than another burst like this one.
-        let enough = ran_ticks.max(quantum / 2);
+        // Not for each little thing, so that there are few messages; but before what is left is less than another burst like this one, or than it may run
+        // until the next
+        // plan: while somebody computes for a quantum, those that wake go ahead for as long and longer.
+        let enough = ran_ticks.max(2 * quantum);
         if !grant.queued && grant.allowed < enough && account.behind(now, most) > grant.allowed + quantum / 8 {
             grant.queued = true;
             self.waiting.push_back(&mut self.links, vm.seat);

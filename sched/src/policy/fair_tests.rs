@@ -279,6 +279,20 @@ fn who_sleeps_is_served_at_once_beside_many_that_compute() {
 }
 
 #[test]
+fn what_somebody_may_run_ahead_lasts_until_the_scheduler_is_heard_again() {
+    // Two want 29 hundredths each, in small bursts, and are entitled to a third. The scheduler is asked once in a turn of the third one, which lasts for more
+    // than two
+    // quanta with theirs: more than half of a quantum of each of them.
+    let small = Load { weight: 100, burst: QUANTUM / 500, pause: QUANTUM / 500 * 71 / 29 };
+    let loads = [small, small, Load::computes(100)];
+    let core = Core::new(&loads).until(100 * SECOND);
+    for guest in &core.vms[..2] {
+        let mean = guest.waited / guest.wakes;
+        assert!(mean <= small.burst, "{mean} in {} wakes", guest.wakes);
+    }
+}
+
+#[test]
 fn a_million_events() {
     let mut loads = vec![Load::computes(100), Load::computes(50)];
     loads.extend((1..30).map(|index| Load { weight: 100, burst: 3 + index % 5, pause: 400 + 7 * index }));

@@ -8,6 +8,7 @@
 
 mod accounts;
 mod admission;
+mod antisocial;
 mod boot;
 mod components;
 mod compressed;
@@ -182,6 +183,7 @@ fn all() -> Vec<Entry> {
         neighbours::WEIGHTS,
         victims::SERVED,
         victims::SERVED_BESIDE_ALL,
+        antisocial::ENTRY,
         victims::P99,
         victims::P99_OF_16,
         victims::FLOODED,

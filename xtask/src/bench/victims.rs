@@ -56,7 +56,7 @@ pub const HALF: (u32, u32) = (24_000, 9_600);
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// What came of the requests; times in microseconds of the machine.
-struct Outcome {
+pub struct Outcome {
     requests: u64,
     served: u64,
     p50: u64,
@@ -67,7 +67,7 @@ struct Outcome {
 impl Outcome {
     // Counts and microseconds are far below 2^53.
     #[allow(clippy::cast_precision_loss)]
-    fn share(&self) -> f64 {
+    pub fn share(&self) -> f64 {
         (self.served as f64 / self.requests as f64 * 10_000.0).round() / 10_000.0
     }
 }
@@ -80,7 +80,7 @@ pub const LOOP: (&str, &str) = ("bench", "bench=work");
 /// One that floods the first server with datagrams.
 const FLOOD: (&str, &str) = ("hostile", "crime=datagram-flood");
 /// One for each way to be antisocial that needs no disk.
-const ALL: [(&str, &str); 10] = [
+pub const ALL: [(&str, &str); 10] = [
     ("hostile", "crime=loop"),
     ("hostile", "crime=hypercall-flood"),
     ("hostile", "crime=idle-flood"),
@@ -99,7 +99,7 @@ pub fn asked(lab: &Lab, sched: &str, load: (u32, u32), victims: usize, others: &
 }
 
 /// The same with servers of this weight.
-fn weighty(
+pub fn weighty(
     lab: &Lab,
     sched: &str,
     (rate, count): (u32, u32),
@@ -142,7 +142,7 @@ fn ask(lab: &Lab, sched: &str, load: (u32, u32), victims: usize, others: &Others
 }
 
 /// What its clients say.
-fn outcome(running: &Running) -> Result<Outcome> {
+pub fn outcome(running: &Running) -> Result<Outcome> {
     let line = running.wait_for("load: requests=", PATIENCE)?;
     let of = |key| parse(&line, key);
     Ok(Outcome {
@@ -155,7 +155,7 @@ fn outcome(running: &Running) -> Result<Outcome> {
 }
 
 /// What all of these have in common.
-fn conditions((rate, count): (u32, u32), beside: &str) -> String {
+pub fn conditions((rate, count): (u32, u32), beside: &str) -> String {
     format!(
         "QEMU, SVM, one CPU, TSC counts instructions (icount shift=0), 10^9 a second; sched=fair; {VICTIMS} httpd, {beside}; {count} requests for /100b, \
          {rate} a second, Poisson arrivals, a connection per request, from clients that the demultiplexer holds; times from when a request was due"
@@ -167,7 +167,7 @@ fn computing(loops: usize) -> String {
 }
 
 /// A line for each scheduler, for docs/evaluation.md.
-fn note(notes: &mut String, what: &str, outcome: &Outcome) {
+pub fn note(notes: &mut String, what: &str, outcome: &Outcome) {
     let Outcome { p50, p99, p999, .. } = outcome;
     // Writing to a string cannot fail.
     let _ = writeln!(notes, "    {what}: served {:.4}, p50 {p50} us, p99 {p99} us, p999 {p999} us", outcome.share());

@@ -498,8 +498,11 @@ impl<const TIMER: bool> Machine<TIMER> {
     /// It has run nobody, slept not, and neither created nor wiped anything, although it was asked again.
     pub fn step(&mut self) {
         let wipes = |machine: &Self| machine.kernel.cpu.frames.wipes();
-        let progress =
-            |machine: &Self| machine.hardware.borrow().progress + machine.kernel.cpu.backend.entries + wipes(machine);
+        // A turn that a VM pays with is one.
+        let progress = |machine: &Self| {
+            let cpu = &machine.kernel.cpu;
+            machine.hardware.borrow().progress + cpu.backend.entries + wipes(machine) + cpu.counters.paid
+        };
         let before = progress(self);
         for _ in 0..4 {
             self.kernel.step();

@@ -78,6 +78,11 @@ impl Readiness {
             if is_new {
                 continue;
             }
+            // It pays with its turns for what others have run for it.
+            if machine.kernel.vms.by_id(id).is_some_and(|vm| vm.debt_ticks != 0) {
+                *wait = new;
+                continue;
+            }
             // A scheduler that keeps it back and names it again has put it last: that is its right, and no doing of the core's.
             if held && place > wait.fallbacks.saturating_sub(fell_back) {
                 *wait = new;
