@@ -5,7 +5,7 @@ use crate::names::{Named, parse_id};
 use crate::node::{Node, living};
 use crate::refusal::{running, said};
 use crate::shown::shown;
-use crate::{audit, images, list, show, tenants, tokens};
+use crate::{audit, images, list, policies, show, tenants, tokens, top};
 use abi::control::{ControlReply, ControlRequest, status};
 use abi::limits::PAGE_SIZE;
 use abi::terms::Terms;
@@ -98,8 +98,15 @@ fn plain(node: &Node, command: Command) -> Doing<'_> {
             Ok(format!("{} is ended\n", shown(&vm)))
         }),
         Command::VmDestroy { vm } => Box::pin(async move { destroy(node, &vm).await }),
+        Command::VmTop { limit, json } => Box::pin(top::top(node, limit, json)),
         Command::ComponentList { json } => Box::pin(show::components(node, json)),
         Command::ComponentRestart { name } => Box::pin(async move { restart(node, &name).await }),
+        Command::PolicyList { component, json } => {
+            Box::pin(async move { policies::list(node, component.as_deref(), json).await })
+        }
+        Command::PolicySet { component, policy } => {
+            Box::pin(async move { policies::set(node, &component, &policy).await })
+        }
         Command::FleetApply { .. } => {
             refuse("the file comes on standard input, and nothing else with it: ssh ... fleet apply < vms.toml")
         }
@@ -120,6 +127,7 @@ fn plain(node: &Node, command: Command) -> Doing<'_> {
         Command::TenantShow { tenant, json } => Box::pin(tenants::show(node, tenant, json)),
         Command::TenantSet { tenant, change } => Box::pin(tenants::set(node, tenant, change)),
         Command::NodeShow { json } => Box::pin(show::node(node, json)),
+        Command::NodeShutdown => Box::pin(ready(Ok(node.power.off()))),
     }
 }
 

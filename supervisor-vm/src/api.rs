@@ -3,13 +3,13 @@
 use crate::act::act;
 use crate::command::Command;
 use crate::image_order::ImageOrder;
-use crate::list;
 use crate::names::{is_name, parse_id};
 use crate::node::{Node, living};
 use crate::reply::{NOTHING, Reply};
 use crate::shown::shown;
 use crate::tenants;
 use crate::wanted::Order;
+use crate::{list, policies};
 use abi::quota::Change;
 use abi::tenant::Tenant;
 use alloc::format;
@@ -32,6 +32,10 @@ pub enum Route {
     RmImage(String),
     /// What a tenant may have, which the body says.
     SetQuota(Tenant),
+    /// The policy of a component, which the body names.
+    SetPolicy(String),
+    /// Nothing runs any more.
+    PowerOff,
     /// Only these methods are served there.
     Wrong(&'static str),
 }
@@ -74,6 +78,13 @@ struct NewQuota {
     memory: Option<String>,
 }
 
+/// The policy that a component is to have, as a body says it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewPolicy {
+    policy: String,
+}
+
 /// What is to be done by this method with this path; `None` for one that changes nothing, or that there is not.
 pub fn route(method: &str, path: &str) -> Option<Route> {
     let parts: Vec<&str> = path.strip_prefix('/')?.split('/').collect();
@@ -88,13 +99,16 @@ pub fn route(method: &str, path: &str) -> Option<Route> {
     let (allowed, found) = match parts[..] {
         ["tenants"] => ("GET, HEAD", Route::Wrong("GET, HEAD")),
         ["tenants", name] => ("GET, HEAD, PUT", Route::SetQuota(Tenant::new(name)?)),
+        ["policies", name] if is_name(name) => ("GET, HEAD, PUT", Route::SetPolicy(name.to_string())),
+        ["node", "shutdown"] => ("POST", Route::PowerOff),
         ["vms"] => ("GET, HEAD, POST", Route::Create),
         ["vms", vm] if is_vm(vm) => ("GET, HEAD, DELETE", Route::Vm(vm.to_string(), Verb::Destroy)),
         ["vms", vm, verb] if is_vm(vm) => ("POST", Route::Vm(vm.to_string(), Verb::parse(verb)?)),
         ["components", name, "restart"] if is_name(name) => ("POST", Route::Restart(name.to_string())),
-        ["" | "metrics" | "vms.json" | "images.json" | "tenants.json" | "components.json" | "node.json"] => {
-            ("GET, HEAD", Route::Wrong("GET, HEAD"))
-        }
+        [
+            "" | "metrics" | "vms.json" | "top.json" | "images.json" | "tenants.json" | "policies.json"
+            | "components.json" | "node.json",
+        ] => ("GET, HEAD", Route::Wrong("GET, HEAD")),
         _ => return None,
     };
     let mut words = allowed.split(", ");
@@ -169,6 +183,29 @@ pub async fn serve(node: &Node, who: &str, route: Route, body: &[u8]) -> Reply {
                 Err(why) => Reply::refused("404 Not Found", &why),
             }
         }
+        Route::SetPolicy(component) => {
+            let NewPolicy { policy } = match serde_json::from_slice(body) {
+                Ok(new) => new,
+                Err(error) => {
+                    let why = shown(&error.to_string());
+                    let why = format!("that is no policy: {why}; give {{\"policy\":\"fair\"}}");
+                    return Reply::refused("400 Bad Request", &why);
+                }
+            };
+            let text = format!("policy set {component} {}", shown(&policy));
+            let command = Command::PolicySet { component: component.clone(), policy };
+            let done = act(node, who, &text, command).await;
+            match (done, policies::list(node, Some(&component), true).await) {
+                (Ok(_), Ok(body)) => Reply::json("200 OK", body),
+                (Ok(_), Err(_)) => Reply::text(NOTHING, ""),
+                (Err(why), Ok(_)) => Reply::refused("409 Conflict", &why),
+                (Err(why), Err(_)) => Reply::refused("404 Not Found", &why),
+            }
+        }
+        Route::PowerOff => match act(node, who, "node shutdown", Command::NodeShutdown).await {
+            Ok(_) => Reply::text("202 Accepted", "the machine is powered off\n"),
+            Err(why) => Reply::refused("409 Conflict", &why),
+        },
         Route::SetQuota(tenant) => {
             let (text, change) = match new_quota(tenant, body) {
                 Ok(new) => new,
@@ -277,6 +314,11 @@ mod tests {
         assert_eq!(route("DELETE", "/tenants/blue"), Some(Route::Wrong("GET, HEAD, PUT")));
         assert_eq!(route("PUT", "/tenants.json"), Some(Route::Wrong("GET, HEAD")));
         assert_eq!((route("GET", "/tenants/blue"), route("PUT", "/tenants/Blue")), (None, None));
+        assert_eq!(route("PUT", "/policies/sched"), Some(Route::SetPolicy("sched".into())));
+        assert_eq!(route("POST", "/policies/sched"), Some(Route::Wrong("GET, HEAD, PUT")));
+        assert_eq!(route("POST", "/node/shutdown"), Some(Route::PowerOff));
+        assert_eq!(route("GET", "/node/shutdown"), Some(Route::Wrong("POST")));
+        assert_eq!((route("GET", "/policies/sched"), route("GET", "/top.json")), (None, None));
         assert_eq!(route("POST", "/metrics"), Some(Route::Wrong("GET, HEAD")));
         assert_eq!(route("POST", "/components/sched/restart"), Some(Route::Restart("sched".into())));
         for (method, path) in [

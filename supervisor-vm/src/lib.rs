@@ -29,6 +29,8 @@ pub mod metrics;
 pub mod names;
 pub mod node;
 pub mod peer;
+pub mod policies;
+pub mod power;
 pub mod put;
 pub mod query;
 pub mod random;
@@ -43,6 +45,7 @@ pub mod ssh;
 pub mod stream;
 pub mod tenants;
 pub mod tokens;
+pub mod top;
 pub mod wanted;
 
 use crate::keys::Keys;
@@ -107,6 +110,10 @@ pub async fn run() -> u64 {
     );
     if spawn(audit::watch(node.clone())).is_err() {
         println!("supervisor: no task for the audit log");
+        return 1;
+    }
+    if spawn(power::watch(node.clone())).is_err() {
+        println!("supervisor: no task that powers the machine off");
         return 1;
     }
     println!("supervisor: serving http://{address}/ and ssh admin@{address}");

@@ -2,6 +2,7 @@
 
 use crate::chain::Audit;
 use crate::names::Names;
+use crate::power::Power;
 use crate::random::Source;
 use crate::shown::shown;
 use crate::tokens::Tokens;
@@ -29,6 +30,8 @@ pub struct Node {
     pub images: RefCell<Vec<Image>>,
     /// Whether somebody is sending an image: one at a time, for each takes memory as long as it comes.
     pub receives: Cell<bool>,
+    /// Whether the machine is to be powered off.
+    pub power: Power,
 }
 
 /// An image.
@@ -89,6 +92,7 @@ impl Node {
             random: RefCell::default(),
             images: RefCell::default(),
             receives: Cell::new(false),
+            power: Power::default(),
         };
         node.look_at_images().await?;
         Ok(node)
