@@ -5,6 +5,7 @@ mod callers;
 mod come;
 mod control;
 mod disk;
+mod disk_questions;
 mod hold;
 mod images;
 mod leave;
@@ -22,6 +23,7 @@ mod tenants;
 mod wakes;
 mod windows;
 
+pub use disk_questions::DiskQuestions;
 pub use net::NoRingPage;
 pub use stuck::Stuck;
 pub use swapped::Swapped;
