@@ -5,7 +5,7 @@ use crate::names::{Named, parse_id};
 use crate::node::{Node, living};
 use crate::refusal::{running, said};
 use crate::shown::shown;
-use crate::{audit, images, list, policies, show, tenants, tokens, top};
+use crate::{audit, disks, images, list, policies, show, tenants, tokens, top};
 use abi::control::{ControlReply, ControlRequest, status};
 use abi::limits::PAGE_SIZE;
 use abi::terms::Terms;
@@ -110,6 +110,12 @@ fn plain(node: &Node, command: Command) -> Doing<'_> {
         Command::FleetApply { .. } => {
             refuse("the file comes on standard input, and nothing else with it: ssh ... fleet apply < vms.toml")
         }
+        Command::DiskList { json } => Box::pin(disks::list(node, json)),
+        Command::DiskCreate { name, blocks } => Box::pin(async move { disks::create(node, &name, blocks).await }),
+        Command::DiskSnapshot { name, new } => Box::pin(async move { disks::snapshot(node, &name, &new).await }),
+        Command::DiskRm { name } => Box::pin(async move { disks::remove(node, &name).await }),
+        Command::DiskAttach { vm, disk } => Box::pin(async move { disks::attach(node, &vm, disk).await }),
+        Command::DiskDetach { vm } => Box::pin(async move { disks::detach(node, &vm).await }),
         Command::TokenNew { name, json } => Box::pin(ready(token(node, &name, json))),
         Command::TokenList { json } => Box::pin(ready(show::tokens(node, json))),
         Command::TokenRm { name } => {

@@ -4,7 +4,8 @@ use crate::image_order::ImageOrder;
 use crate::query::Query;
 use crate::shown::shown;
 use crate::wanted::Wanted;
-use crate::{tenants, top};
+use crate::{disks, tenants, top};
+use abi::attachment::Attachment;
 use abi::quota::Change;
 use abi::tenant::Tenant;
 use abi::terms::Terms;
@@ -39,6 +40,12 @@ image show IMAGE [--json]                  one of them
 image put IMAGE [--memory SIZE] [--sha256 DIGEST] [-- ARGUMENT...]
                                            take the program on standard input as an image
 image rm IMAGE                             forget one that was put, when no VM is made of it
+disk list [--json]                         virtual disks, and which VMs have them
+disk create DISK SIZE                      a new one, of zeros
+disk snapshot DISK NEW                     keep what one holds now, as another one that is never written
+disk rm DISK                               remove one that no VM has, and on which none lies
+disk attach NAME DISK[:ro]                 let a VM that does not run have it from its next start on
+disk detach NAME                           let it have none
 tenant list [--json]                       tenants, what their VMs are and may hold, and their quotas
 tenant show TENANT [--json]                one of them
 tenant set TENANT [--vms N|unlimited] [--memory SIZE|unlimited]
@@ -96,6 +103,18 @@ pub enum Command {
     ImagePut { order: ImageOrder },
     /// `image rm`.
     ImageRm { name: String },
+    /// `disk list`.
+    DiskList { json: bool },
+    /// `disk create`.
+    DiskCreate { name: String, blocks: u64 },
+    /// `disk snapshot`.
+    DiskSnapshot { name: String, new: String },
+    /// `disk rm`.
+    DiskRm { name: String },
+    /// `disk attach`.
+    DiskAttach { vm: String, disk: Attachment },
+    /// `disk detach`.
+    DiskDetach { vm: String },
     /// `tenant list`.
     TenantList { json: bool },
     /// `tenant show`.
@@ -129,6 +148,7 @@ impl Command {
             | Command::FleetApply { .. }
             | Command::ComponentList { .. }
             | Command::PolicyList { .. }
+            | Command::DiskList { .. }
             | Command::ImageList { .. }
             | Command::ImageShow { .. }
             | Command::ImagePut { .. }
@@ -147,6 +167,11 @@ impl Command {
             | Command::VmDestroy { .. }
             | Command::ComponentRestart { .. }
             | Command::PolicySet { .. }
+            | Command::DiskCreate { .. }
+            | Command::DiskSnapshot { .. }
+            | Command::DiskRm { .. }
+            | Command::DiskAttach { .. }
+            | Command::DiskDetach { .. }
             | Command::ImageRm { .. }
             | Command::TenantSet { .. }
             | Command::NodeShutdown
@@ -219,6 +244,23 @@ fn one(words: &[&str]) -> Result<Command, String> {
         }
         ("image", "put") => put(words),
         ("image", "rm") => alone(words, "image rm IMAGE", |name| Command::ImageRm { name }),
+        ("disk", "list") => json(words, |json| Command::DiskList { json }),
+        ("disk", "create") => {
+            let name = operand(&mut words, "disk create DISK SIZE")?;
+            let blocks = disks::size(&operand(&mut words, "disk create DISK SIZE")?)?;
+            end(Command::DiskCreate { name, blocks }, words)
+        }
+        ("disk", "snapshot") => {
+            let name = operand(&mut words, "disk snapshot DISK NEW")?;
+            alone(words, "disk snapshot DISK NEW", |new| Command::DiskSnapshot { name, new })
+        }
+        ("disk", "rm") => alone(words, "disk rm DISK", |name| Command::DiskRm { name }),
+        ("disk", "attach") => {
+            let vm = operand(&mut words, "disk attach NAME DISK[:ro]")?;
+            let disk = disks::parse(&operand(&mut words, "disk attach NAME DISK[:ro]")?)?;
+            end(Command::DiskAttach { vm, disk }, words)
+        }
+        ("disk", "detach") => alone(words, "disk detach NAME", |vm| Command::DiskDetach { vm }),
         ("token", "new") => {
             let name = operand(&mut words, "token new NAME")?;
             json(words, |json| Command::TokenNew { name, json })
@@ -374,7 +416,6 @@ fn end(command: Command, mut words: Words) -> Result<Command, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use abi::attachment::Attachment;
     use proptest::prelude::*;
 
     fn good(line: &str) -> Command {
@@ -395,6 +436,10 @@ mod tests {
         assert_eq!(good("policy set sched fair"), Command::PolicySet { component: component.clone(), policy });
         let component = Some(component);
         assert_eq!(good("policy show sched"), Command::PolicyList { component, json: false });
+        let (name, new) = ("docs".to_string(), "kept".to_string());
+        assert_eq!(good("disk create docs 2M"), Command::DiskCreate { name: name.clone(), blocks: 512 });
+        assert_eq!(good("disk snapshot docs kept"), Command::DiskSnapshot { name, new });
+        assert!(good("disk rm a").changes() && good("disk attach a b:ro").changes() && !good("disk list").changes());
         assert!(good("node shutdown").changes() && !good("policy list").changes());
         assert_eq!(parse(""), Ok(Vec::new()));
         assert_eq!(parse("  # vm list"), Ok(Vec::new()));
@@ -452,6 +497,10 @@ mod tests {
             ("vm top --limit 0", "--limit 0: give a number from 1 to 1000"),
             ("vm top all", "`all` makes no sense here: vm top"),
             ("policy set sched", "something is missing: policy set COMPONENT POLICY"),
+            ("disk create a", "something is missing: disk create DISK SIZE"),
+            ("disk create a 5", "5: give bytes, as 64M"),
+            ("disk attach a b:rw", "b:rw: give the name of a virtual disk"),
+            ("disk rm a b", "`b` makes no sense here"),
             ("node shutdown now", "`now` makes no sense here"),
             ("vm start a b", "`b` makes no sense here"),
             ("vm create a", "of which image?"),

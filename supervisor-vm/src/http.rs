@@ -7,7 +7,7 @@ use crate::query::Query;
 use crate::reply::{JSON, Reply};
 use crate::request::{Asked, BODY, Body, HEAD, Head, parse};
 use crate::shown::shown;
-use crate::{api, audit, images, list, metrics, policies, show, tenants, top};
+use crate::{api, audit, disks, images, list, metrics, policies, show, tenants, top};
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::String;
@@ -210,6 +210,7 @@ async fn document(node: &Node, path: &str, query: &str) -> Reply {
         "/tenants" | "/tenants.json" => (JSON, tenants::list(node, true).await),
         "/images.json" => (JSON, images::list(node, true).await),
         "/top.json" => (JSON, top::top(node, top::SHOWN, true).await),
+        "/disks" | "/disks.json" => (JSON, disks::list(node, true).await),
         "/policies.json" => (JSON, policies::list(node, None, true).await),
         "/components.json" => (JSON, show::components(node, true).await),
         "/node.json" => (JSON, show::node(node, true).await),
