@@ -288,7 +288,7 @@ pub async fn serve(node: &Node, who: &str, route: Route, body: &[u8]) -> Reply {
             }
         }
         Route::PowerOff => match act(node, who, "node shutdown", Command::NodeShutdown).await {
-            Ok(_) => Reply::text("202 Accepted", "the machine is powered off\n"),
+            Ok(_) => Reply::json("202 Accepted", "{\"done\":\"the machine is powered off\"}\n"),
             Err(why) => Reply::refused("409 Conflict", &why),
         },
         Route::SetQuota(tenant) => {
