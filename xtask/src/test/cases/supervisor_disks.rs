@@ -65,7 +65,7 @@ fn disks(lab: &Lab) -> Result<()> {
     let words = ["--disk=docs=256KiB", "--disk=large=1MiB", "--size=8064KiB"].map(PathBuf::from);
     mkdisk::make(&mkdisk::Args::parse([image.clone()].into_iter().chain(words))?)?;
     let options = "vms=supervisor-vm net=10.0.2.16/24,gw=10.0.2.2";
-    let (running, login) = start_as(lab, options, |boot| boot.disks(DiskKind::Ide, &[image.clone()]))?;
+    let (running, login) = start_as(lab, options, |boot| boot.disks(DiskKind::Ide, std::slice::from_ref(&image)))?;
     running.wait_for("diskmux: set foraker: 1 members", SOON)?;
     commands(&running, &login)?;
     over_http(&login)?;
