@@ -256,6 +256,10 @@ pub mod status {
     pub const OVER_MEMORY: u32 = 18;
     /// As many tenants as there can be have VMs or a quota, and this is another one.
     pub const TENANTS_TAKEN: u32 = 19;
+    /// Nobody serves disks: the machine had none when it was started.
+    pub const NO_DISKS: u32 = 24;
+    /// The disk component was started anew before it has answered: what was asked for was done or not.
+    pub const DISKS_LOST: u32 = 25;
 }
 
 /// Values of [`ControlReply::Policy::state`].

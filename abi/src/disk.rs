@@ -27,6 +27,10 @@ messages! {
         0x507 VmLoad { index: u16 },
         /// Take a snapshot of the virtual disk `name`, called `new`. The answer takes as long as the writes that were begun before.
         0x508 Snapshot { name: Name, new: Name },
+        /// Make a virtual disk `name` of so many blocks, none of which was ever written. The answer takes as long as that of a snapshot.
+        0x509 Create { name: Name, blocks: u64 },
+        /// Remove the virtual disk `name`, which no VM has, and on which none lies. The answer takes as long as that of a snapshot.
+        0x50a Remove { name: Name },
     }
 }
 
@@ -67,14 +71,14 @@ messages! {
             errors: u32 | queue: u32,
             p50_us: u32 | p99_us: u32,
         },
-        /// How a snapshot ended ([`snapshot`]); where there was no room, the blocks of the set that are needed and those that are free.
+        /// How a snapshot, or the making or removal of a virtual disk, ended ([`snapshot`]); where there was no room, the blocks of the set that are needed and those that are free.
         0x518 Snapped { why: u16, needed: u64, free: u64 },
     }
 }
 
 /// Values of [`DiskReply::Snapped::why`].
 pub mod snapshot {
-    /// It is there.
+    /// It is there; or, of a removal, no more.
     pub const TAKEN: u16 = 0;
     /// No set is in use.
     pub const NO_SET: u16 = 1;
@@ -84,7 +88,7 @@ pub mod snapshot {
     pub const NO_SUCH_DISK: u16 = 3;
     /// The virtual disk is never written.
     pub const NEVER_WRITTEN: u16 = 4;
-    /// The name of the snapshot is none.
+    /// The name of the one that is to come is none.
     pub const BAD_NAME: u16 = 5;
     /// There is something of that name.
     pub const NAME_TAKEN: u16 = 6;
@@ -94,10 +98,16 @@ pub mod snapshot {
     pub const FULL: u16 = 8;
     /// There is no room for another virtual disk of that size.
     pub const NO_ROOM: u16 = 9;
-    /// Another snapshot is being taken.
+    /// Another snapshot is being taken, virtual disk made, or removed; or the one that is to go is being scrubbed.
     pub const BUSY: u16 = 10;
     /// A disk could not do it. Nothing has changed.
     pub const FAILED: u16 = 11;
+    /// A VM has the virtual disk that is to go.
+    pub const IN_USE: u16 = 12;
+    /// Another virtual disk lies on the one that is to go.
+    pub const BENEATH: u16 = 13;
+    /// A virtual disk has a block at least.
+    pub const BAD_SIZE: u16 = 14;
 }
 
 /// Values of [`DiskReply::Disk::driver`].
@@ -188,6 +198,8 @@ mod tests {
             DiskRequest::DiskLoad { index: 6 },
             DiskRequest::VmLoad { index: 7 },
             DiskRequest::Snapshot { name: Name([1; 16]), new: Name([2; 16]) },
+            DiskRequest::Create { name: Name([1; 16]), blocks: u64::MAX },
+            DiskRequest::Remove { name: Name([3; 16]) },
         ] {
             assert_eq!(DiskRequest::try_from(&Message::from(request)), Ok(request));
         }

@@ -510,9 +510,11 @@ fn messages_survive_the_ring() {
             NO_FRAMES,
             OVER_VMS,
             OVER_MEMORY,
-            TENANTS_TAKEN
+            TENANTS_TAKEN,
+            NO_DISKS,
+            DISKS_LOST
         ],
-        [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19]
+        [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 24, 25]
     );
     use control::vm_state::*;
     assert_eq!(

@@ -5,7 +5,7 @@ use crate::drivers::Controller;
 use crate::guest::{Guest, Load, Next};
 use crate::policy::{Discipline, Waiting};
 use crate::rate::Rate;
-use crate::sets::Sets;
+use crate::sets::{Planned, Sets};
 use crate::store::{Ask, JOBS, Outcome, Refused, Store};
 use crate::uses::Uses;
 use abi::attachment::{Attachment, mode};
@@ -231,10 +231,36 @@ impl<D: Discipline> Guests<D> {
         if self.uses.take(entry, to_write) { Ok(entry) } else { Err(no_disk::IN_USE) }
     }
 
+    /// A virtual disk that nobody has is nobody's until it is given back. False when somebody has it.
+    #[must_use]
+    pub fn lock(&mut self, entry: u16) -> bool {
+        self.uses.take(entry, true)
+    }
+
+    /// It can be given to VMs again.
+    pub fn unlock(&mut self, entry: u16) {
+        self.uses.give_back(entry);
+    }
+
+    /// The directory has changed as it was planned: places have others, and who had a virtual disk of which there is a snapshot now has the one that lies on it.
+    pub fn altered(&mut self, planned: &Planned) {
+        planned.apply(&mut self.uses, |uses, at, _| uses.insert(at), Uses::remove, |_, _, _| {});
+        // Once in a change.
+        for seat in 0..self.places.len() {
+            if let Some(Place::Attached(guest)) = self.places.get_mut(seat) {
+                // Nobody has the one that goes.
+                guest.entry = guest.entry.and_then(|before| planned.place_after(before));
+            }
+        }
+        let below = planned.below.and_then(|before| planned.place_after(before));
+        if let Some((old, above)) = below.zip(planned.place_of_new()) {
+            self.went_up(old, above);
+        }
+    }
+
     /// Those that have the virtual disk at this place of the directory have the one that lies on it from now on.
-    pub fn went_up(&mut self, old: u16, (place, above): (u16, Entry)) {
+    fn went_up(&mut self, old: u16, (place, above): (u16, Entry)) {
         self.uses.go_over(old, place);
-        // Once in a snapshot.
         for seat in 0..self.places.len() {
             if let Some(Place::Attached(guest)) = self.places.get_mut(seat)
                 && guest.entry == Some(old)

@@ -1,6 +1,6 @@
 use super::*;
 use crate::policy::Drr;
-use crate::service::Service;
+use crate::service::{Question, Service};
 use crate::sets::DIRECTORY_BYTES;
 use crate::swap::SwapRegions;
 use crate::test_machine::{
@@ -177,7 +177,9 @@ impl Lab {
     /// Does what can be done now. Answers to scrubs and snapshots that are done.
     fn step(&mut self) -> Vec<Message> {
         let mut replies = Vec::new();
-        self.service.step(&mut self.disks, &mut self.vms, |reply| replies.push(*reply));
+        self.service.step(&mut self.disks, &mut self.vms, |question, reply| {
+            replies.push(Message { id: question.id, ..reply.into() })
+        });
         replies
     }
 
@@ -185,7 +187,9 @@ impl Lab {
     fn settle(&mut self) -> Vec<Message> {
         let mut scrubs = Vec::new();
         for _ in 0..20_000 {
-            let more = self.service.step(&mut self.disks, &mut self.vms, |reply| scrubs.push(*reply));
+            let more = self.service.step(&mut self.disks, &mut self.vms, |question, reply| {
+                scrubs.push(Message { id: question.id, ..reply.into() })
+            });
             if !more && !self.service.is_busy() {
                 return scrubs;
             }
@@ -579,7 +583,9 @@ fn a_scrub_believes_what_is_written_meanwhile() {
     lab.attach(1, "web", mode::READ_WRITE, false);
     let mut own = lab.own(1);
     assert!(
-        lab.service.begin_scrub(9, 1, 0) && !lab.service.begin_scrub(10, 1, 0) && !lab.service.begin_scrub(11, 0, 0)
+        lab.service.begin_scrub(asked(9), 1, 0)
+            && !lab.service.begin_scrub(asked(10), 1, 0)
+            && !lab.service.begin_scrub(asked(11), 0, 0)
     );
     let mut scrubs = Vec::new();
     for number in 0..400_u32 {
@@ -597,6 +603,68 @@ fn a_scrub_believes_what_is_written_meanwhile() {
     let [(9, Ok(DiskReply::Scrubbed { bad: 0, .. }))] = replies[..] else { panic!("{replies:?}") };
 }
 
+fn asked(id: u32) -> Question {
+    Question { id, of_core: false }
+}
+
+#[test]
+fn disks_come_and_go_beside_vms_and_none_goes_that_somebody_has() {
+    use abi::disk::{DiskReply, snapshot};
+    let name = |text| Name::new(text).expect("short");
+    let ended = |why| DiskReply::Snapped { why, needed: 0, free: 0 };
+    let mut lab = Lab::over(writable(3).0);
+    lab.hear(DiskEvent::Told);
+    let done = |lab: &mut Lab| {
+        let mut replies = Vec::new();
+        for _ in 0..2000 {
+            replies.extend(lab.step());
+            let until = lab.disks.host().0 + 10_000;
+            lab.disks.host().sleep(until);
+        }
+        let [reply] = replies[..] else { panic!("{replies:?}") };
+        assert_eq!(DiskReply::try_from(&reply), Ok(ended(snapshot::TAKEN)));
+    };
+    let read = |lab: &mut Lab, own: &mut Own, seat, block| {
+        own.ask(100, DiskOrder::Read { block, slot: 1 });
+        lab.kick(seat);
+        lab.settle();
+        let [(100, status)] = own.ended()[..] else { panic!("not one") };
+        if status == status::ZEROS { None } else { Some(own.holds(1)) }
+    };
+    lab.attach(2, "web", mode::READ_ONLY, false);
+    let mut first = lab.own(2);
+    assert_eq!(read(&mut lab, &mut first, 2, 6), content(6).map(|data| data[0]));
+    assert_eq!(lab.service.begin_removal(asked(1), name("web")), Some(ended(snapshot::IN_USE)));
+    assert_eq!(lab.service.begin_creation(asked(2), name("log"), 300), None);
+    done(&mut lab);
+    lab.attach(3, "log", mode::READ_WRITE, false);
+    let mut second = lab.own(3);
+    second.put(0, 0x77);
+    second.ask(1, DiskOrder::Write { block: 9, slot: 0 });
+    lab.kick(3);
+    lab.settle();
+    assert_eq!(second.ended().len(), 1);
+    lab.hear(DiskEvent::Detach { vm: vm(2), seat: Seat::new(2) });
+    assert_eq!(lab.service.begin_removal(asked(3), name("web")), None);
+    // It is on its way: nobody gets it any more, and nobody looks at it.
+    let web = lab.service.sets.disk_called(name("web")).expect("still");
+    assert!(!lab.service.guests.lock(web) && !lab.service.begin_scrub(asked(4), web, 0));
+    done(&mut lab);
+    // The one behind it has another place now.
+    assert_eq!(read(&mut lab, &mut second, 3, 9), Some(0x77));
+    assert_eq!(lab.service.begin_removal(asked(5), name("log")), Some(ended(snapshot::IN_USE)));
+    assert_eq!(lab.service.begin_creation(asked(6), name("web"), WEB), None);
+    done(&mut lab);
+    lab.attach(1, "web", mode::READ_WRITE, false);
+    let mut first = lab.own(1);
+    assert!((0..20).all(|block| read(&mut lab, &mut first, 1, block).is_none()), "it has nothing of the other one");
+    assert_eq!(read(&mut lab, &mut second, 3, 9), Some(0x77));
+    lab.hear(DiskEvent::Detach { vm: vm(3), seat: Seat::new(3) });
+    assert_eq!(lab.service.begin_removal(asked(7), name("log")), None);
+    done(&mut lab);
+    assert_eq!(lab.service.begin_removal(asked(8), name("web")), Some(ended(snapshot::IN_USE)));
+}
+
 #[test]
 fn a_vm_goes_on_while_a_snapshot_of_its_disk_is_taken() {
     use abi::disk::{DiskReply, snapshot};
@@ -612,8 +680,8 @@ fn a_vm_goes_on_while_a_snapshot_of_its_disk_is_taken() {
             own.ask(round.into(), DiskOrder::Write { block: 20 + u64::from(round), slot: 0 });
             lab.kick(2);
             if round == 10 {
-                assert_eq!(lab.service.begin_snapshot(8, name("web"), name("new")), None);
-                let again = lab.service.begin_snapshot(9, name("web"), name("other"));
+                assert_eq!(lab.service.begin_snapshot(asked(8), name("web"), name("new")), None);
+                let again = lab.service.begin_snapshot(asked(9), name("web"), name("other"));
                 assert_eq!(again, Some(DiskReply::Snapped { why: snapshot::BUSY, needed: 0, free: 0 }));
             }
             let mut steps = 0;

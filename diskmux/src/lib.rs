@@ -7,6 +7,7 @@
 #[cfg(test)]
 extern crate std;
 
+mod alteration;
 mod controllers;
 mod disks;
 pub mod drivers;
@@ -19,7 +20,6 @@ mod run;
 mod scrub;
 mod service;
 mod sets;
-mod snapshot;
 mod store;
 mod swap;
 #[cfg(test)]

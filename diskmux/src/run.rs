@@ -1,14 +1,14 @@
 //! The component: its rings, its loop.
 
+use crate::alteration;
 use crate::controllers::{self, Any};
 use crate::disks::{Disks, Host, MAX_CONTROLLERS, WAITED_BYTES};
 use crate::drivers::Room;
 use crate::guests::{self, Guests};
 use crate::policy::Discipline;
 use crate::scrub;
-use crate::service::Service;
+use crate::service::{Question, Service};
 use crate::sets::{DIRECTORY_BYTES, Sets};
-use crate::snapshot;
 use crate::store::{self, Store};
 use crate::swap::{self, SwapRegions};
 use crate::uses::{MAX_ENTRIES, Uses};
@@ -21,9 +21,9 @@ use abi::swap_disk::{REPLIES, REQUESTS, SwapDiskRequest};
 use abi::vm::{Seat, VmId};
 use component::{Complaints, Component, Crc32c, Inbox, Once, Outbox, VmDisk, notify, now, raise, wait};
 
-/// DMA memory that is needed: the drivers' own, the blocks that are waited for, and those of a scrub, of the store, of swap regions and of a snapshot.
+/// DMA memory that is needed: the drivers' own, the blocks that are waited for, and those of a scrub, of the store, of swap regions and of a change of the directory.
 const DMA_BYTES: usize =
-    controllers::BYTES + WAITED_BYTES + scrub::BYTES + store::BYTES + swap::BYTES + snapshot::BYTES;
+    controllers::BYTES + WAITED_BYTES + scrub::BYTES + store::BYTES + swap::BYTES + alteration::BYTES;
 /// The notification bits of interrupts.
 const IRQS: u64 = bits::KICK - (1 << bits::IRQ_SHIFT);
 /// How often a second polled controllers are asked while something is under way.
@@ -170,17 +170,20 @@ struct Desk<'c, D> {
 }
 
 impl<D: Discipline> Desk<'_, D> {
-    /// Answers a question of the monitor; `None` when it is answered later, or never.
-    fn answer(&mut self, message: &Message, disks: &Disks<&'static mut Any, Core>) -> Option<DiskReply> {
+    /// Answers a question; `None` when it is answered later, or never.
+    fn answer(&mut self, message: &Message, of_core: bool, disks: &Disks<&'static mut Any, Core>) -> Option<DiskReply> {
         let sets = &self.service.sets;
+        let question = Question { id: message.id, of_core };
         Some(match DiskRequest::try_from(message) {
             Ok(DiskRequest::Disk { index }) => sets.disk(index, disks),
             Ok(DiskRequest::Set { index }) => sets.set(index),
             Ok(DiskRequest::Problem { set, index }) => sets.problem(set, index),
             Ok(DiskRequest::Entry { index }) => sets.entry_reply(index),
-            Ok(DiskRequest::Scrub { index }) if self.service.begin_scrub(message.id, index, now()) => return None,
+            Ok(DiskRequest::Scrub { index }) if self.service.begin_scrub(question, index, now()) => return None,
             Ok(DiskRequest::Scrub { .. }) => DiskReply::None,
-            Ok(DiskRequest::Snapshot { name, new }) => return self.service.begin_snapshot(message.id, name, new),
+            Ok(DiskRequest::Snapshot { name, new }) => return self.service.begin_snapshot(question, name, new),
+            Ok(DiskRequest::Create { name, blocks }) => return self.service.begin_creation(question, name, blocks),
+            Ok(DiskRequest::Remove { name }) => return self.service.begin_removal(question, name),
             Ok(DiskRequest::DiskLoad { index }) => disks.load(index),
             Ok(DiskRequest::VmLoad { index }) => self.service.guests.load(index),
             Err(bad) => {
@@ -217,12 +220,20 @@ impl<D: Discipline> Desk<'_, D> {
         bell
     }
 
-    /// The core has said something.
-    fn hear(&mut self, message: &Message) {
-        match DiskEvent::try_from(message) {
-            Ok(event) => self.service.guests.hear(event, &self.service.sets, &mut self.vms),
-            Err(bad) => self.complain(&bad),
+    /// The core has said something, or asks something for a VM that controls the machine.
+    fn hear(&mut self, message: &Message, disks: &Disks<&'static mut Any, Core>) {
+        if let Ok(event) = DiskEvent::try_from(message) {
+            return self.service.guests.hear(event, &self.service.sets, &mut self.vms);
         }
+        if let Some(reply) = self.answer(message, true, disks) {
+            self.tell_core(message.id, reply);
+        }
+    }
+
+    /// Answers a question of the core's.
+    fn tell_core(&mut self, id: u32, reply: DiskReply) {
+        // The core empties a full ring at once.
+        let _ = self.vms.to_core.send(&Message { id, ..reply.into() });
     }
 }
 
@@ -249,7 +260,7 @@ fn serve<D: Discipline>(
         let (mut bell, mut unread) = (0, 0);
         if news & questions.doorbell != 0 {
             let all_read = questions.drain(|message| {
-                if let Some(reply) = desk.answer(message, disks) {
+                if let Some(reply) = desk.answer(message, false, disks) {
                     // Who asks without reading gets no answer.
                     let _ = answers.send(&Message { id: message.id, ..Message::from(reply) });
                     bell = answers.doorbell;
@@ -257,7 +268,7 @@ fn serve<D: Discipline>(
             });
             unread |= if all_read { 0 } else { questions.doorbell };
         }
-        if news & from_core.doorbell != 0 && !from_core.drain(|message| desk.hear(message)) {
+        if news & from_core.doorbell != 0 && !from_core.drain(|message| desk.hear(message, disks)) {
             unread |= from_core.doorbell;
         }
         if let Some((requests, _)) = &mut swap
@@ -269,10 +280,17 @@ fn serve<D: Discipline>(
         if news & bits::KICK != 0 {
             component.take_kicks(|seat| desk.service.guests.kicked(seat));
         }
-        let more = desk.service.step(disks, &mut desk.vms, |reply| {
-            let _ = answers.send(reply);
-            bell |= answers.doorbell;
+        // A scrub and a change of the directory at most.
+        let mut for_core = heapless::Vec::<(u32, DiskReply), 2>::new();
+        let more = desk.service.step(disks, &mut desk.vms, |Question { id, of_core }, reply| {
+            if of_core {
+                let _ = for_core.push((id, reply));
+            } else {
+                let _ = answers.send(&Message { id, ..reply.into() });
+                bell |= answers.doorbell;
+            }
         });
+        for_core.into_iter().for_each(|(id, reply)| desk.tell_core(id, reply));
         bell |= desk.tell_swap(swap.as_mut());
         let until = match (desk.service.is_busy(), unread == 0 && !more) {
             (_, false) => 0,

@@ -90,6 +90,11 @@ impl Scrub {
         done.then_some(DiskReply::Scrubbed { index, empty, good, bad, first_bad })
     }
 
+    /// Whether it reads the virtual disk with this id.
+    pub fn reads(&self, id: u32) -> bool {
+        self.entry.id == id
+    }
+
     fn buffer(&self, place: usize) -> usize {
         self.buffers + place * BLOCK_BYTES
     }

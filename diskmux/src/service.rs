@@ -1,21 +1,28 @@
 //! What is done with the disks of the set in use: the requests of VMs, and a scrub, side by side.
 
+use crate::alteration::{Alteration, Ended};
 use crate::disks::{Disks, Host};
 use crate::drivers::Controller;
 use crate::guests::{Guests, Machine, ROUNDS, Served};
 use crate::policy::Discipline;
 use crate::scrub::Scrub;
 use crate::sets::{Planned, Sets, Unplanned};
-use crate::snapshot::{Ended, Snapshot};
 use crate::store::{Ask, Store};
 use crate::swap::SwapRegions;
 use abi::disk::{DiskReply, snapshot};
 use abi::limits::Name;
-use abi::message::Message;
 use disk_format::Block;
 
 /// Stands for a block that a scrub has doubts about, among requests of VMs.
 const DOUBT: u64 = u64::MAX;
+
+/// A question that is answered later: its id, and whose it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Question {
+    pub id: u32,
+    /// The core asks it, for a VM that controls the machine; else the monitor does.
+    pub of_core: bool,
+}
 
 /// All of it.
 pub struct Service<D> {
@@ -23,74 +30,102 @@ pub struct Service<D> {
     pub store: Store,
     pub guests: Guests<D>,
     pub swap: SwapRegions,
-    /// The scrub that is under way, and the id of the question for it.
-    scrub: Option<(u32, Scrub)>,
+    /// The scrub that is under way, and the question for it.
+    scrub: Option<(Question, Scrub)>,
     /// Where its buffers lie.
     scrubs: usize,
-    /// The snapshot that is being taken, and the id of the question for it.
-    snapshot: Option<(u32, Snapshot)>,
+    /// The change of the directory that is being made, and the question for it.
+    alteration: Option<(Question, Alteration)>,
     /// Where its block lies.
-    snapshots: usize,
+    alterations: usize,
 }
 
 impl<D: Discipline> Service<D> {
-    /// Nothing is under way. A scrub has its buffers from the first of `buffers` on in the DMA memory, and a snapshot its block at the second.
+    /// Nothing is under way. A scrub has its buffers from the first of `buffers` on in the DMA memory, and a change of the directory its block at the second.
     pub fn new(
         sets: Sets,
         store: Store,
         guests: Guests<D>,
         swap: SwapRegions,
-        [scrubs, snapshots]: [usize; 2],
+        [scrubs, alterations]: [usize; 2],
     ) -> Self {
-        Service { sets, store, guests, swap, scrub: None, scrubs, snapshot: None, snapshots }
+        Service { sets, store, guests, swap, scrub: None, scrubs, alteration: None, alterations }
     }
 
     /// Begins a snapshot of the virtual disk `name`, called `new`. The answer, when there is one at once.
-    pub fn begin_snapshot(&mut self, id: u32, name: Name, new: Name) -> Option<DiskReply> {
-        let begun = match self.snapshot {
-            Some(_) => Err(Unplanned::of(snapshot::BUSY)),
-            None => self.sets.plan_snapshot(name, new),
-        };
-        match begun {
-            Ok(planned) => {
-                self.snapshot = Some((id, Snapshot::new(planned, self.snapshots)));
-                None
-            }
-            Err(Unplanned { why, needed, free }) => Some(DiskReply::Snapped { why, needed, free }),
+    pub fn begin_snapshot(&mut self, question: Question, name: Name, new: Name) -> Option<DiskReply> {
+        self.begin(question, |sets| sets.plan_snapshot(name, new))
+    }
+
+    /// Begins to make a virtual disk `name` of so many blocks. The answer, when there is one at once.
+    pub fn begin_creation(&mut self, question: Question, name: Name, blocks: u64) -> Option<DiskReply> {
+        self.begin(question, |sets| sets.plan_creation(name, blocks))
+    }
+
+    /// Begins to remove the virtual disk `name`. The answer, when there is one at once.
+    pub fn begin_removal(&mut self, question: Question, name: Name) -> Option<DiskReply> {
+        self.begin(question, |sets| sets.plan_removal(name))
+    }
+
+    fn begin(
+        &mut self,
+        question: Question,
+        plan: impl FnOnce(&Sets) -> Result<Planned, Unplanned>,
+    ) -> Option<DiskReply> {
+        let refused = |Unplanned { why, needed, free }| Some(DiskReply::Snapped { why, needed, free });
+        if self.alteration.is_some() {
+            return refused(Unplanned::of(snapshot::BUSY));
         }
+        let planned = match plan(&self.sets) {
+            Ok(planned) => planned,
+            Err(why) => return refused(why),
+        };
+        if let Some((place, entry)) = planned.goes {
+            if self.scrub.as_ref().is_some_and(|(_, scrub)| scrub.reads(entry.id)) {
+                return refused(Unplanned::of(snapshot::BUSY));
+            }
+            // From now on nobody gets it.
+            if !self.guests.lock(place) {
+                return refused(Unplanned::of(snapshot::IN_USE));
+            }
+        }
+        self.alteration = Some((question, Alteration::new(planned, self.alterations)));
+        None
     }
 
     /// Begins a scrub of this entry of the directory. False when it is no virtual disk, or another one is being scrubbed: whoever asked for that
     /// does not wait any more.
     #[must_use]
-    pub fn begin_scrub(&mut self, id: u32, index: u16, now: u64) -> bool {
-        let new = Scrub::new(index, &self.sets, self.scrubs, now).filter(|_| self.scrub.is_none());
-        self.scrub = self.scrub.take().or(new.map(|new| (id, new)));
-        self.scrub.as_ref().is_some_and(|(of, _)| *of == id)
+    pub fn begin_scrub(&mut self, question: Question, index: u16, now: u64) -> bool {
+        let goes = self.alteration.as_ref().and_then(|(_, current)| current.planned.goes);
+        let may = self.scrub.is_none() && goes.is_none_or(|(place, _)| place != index);
+        let new = Scrub::new(index, &self.sets, self.scrubs, now).filter(|_| may);
+        self.scrub = self.scrub.take().or(new.map(|new| (question, new)));
+        self.scrub.as_ref().is_some_and(|(of, _)| *of == question)
     }
 
     /// Whether it waits for disks.
     pub fn is_busy(&self) -> bool {
-        self.scrub.is_some() || self.snapshot.is_some() || !self.store.is_idle() || self.swap.is_busy()
+        self.scrub.is_some() || self.alteration.is_some() || !self.store.is_idle() || self.swap.is_busy()
     }
 
-    /// Does what can be done now. True when there is more to do at once. `answer` gets the answers to a scrub and a snapshot that are done.
+    /// Does what can be done now. True when there is more to do at once. `answer` gets the answers to a scrub and a change of the directory that are done.
     pub fn step<C: Controller, H: Host>(
         &mut self,
         disks: &mut Disks<C, H>,
         machine: &mut impl Machine,
-        mut answer: impl FnMut(&Message),
+        mut answer: impl FnMut(Question, DiskReply),
     ) -> bool {
-        if self.snapshot.is_some()
-            && let Some(taken) = self.step_snapshot(disks)
+        if self.alteration.is_some()
+            && let Some((question, reply)) = self.step_alteration(disks)
         {
-            answer(&taken);
+            answer(question, reply);
         }
-        let Service { sets, store, guests, swap, scrub, snapshot, .. } = self;
+        let Service { sets, store, guests, swap, scrub, alteration, .. } = self;
         while let Some((tag, good)) = disks.done() {
             if !store.ended(tag, good, disks)
                 && !swap.ended(tag, good, disks)
-                && !snapshot.as_mut().is_some_and(|(_, current)| current.take(tag, good, sets, disks))
+                && !alteration.as_mut().is_some_and(|(_, current)| current.take(tag, good, sets, disks))
                 && let Some((_, scrub)) = scrub
             {
                 scrub.take(tag, good, disks);
@@ -103,7 +138,7 @@ impl<D: Discipline> Service<D> {
             scrub.doubt_later();
         }
         swap.step(sets, disks);
-        let holds = snapshot.as_ref().is_some_and(|(_, current)| current.holds());
+        let holds = alteration.as_ref().is_some_and(|(_, current)| current.holds());
         let memory = disks.memory();
         let time = (disks.host().now(), disks.host().hz());
         let mut more = false;
@@ -126,32 +161,40 @@ impl<D: Discipline> Service<D> {
                 break;
             }
         }
-        if let Some((id, current)) = scrub
+        if let Some((question, current)) = scrub
             && let Some(reply) = current.step(sets, disks)
         {
-            answer(&Message { id: *id, ..DiskReply::into(reply) });
+            answer(*question, reply);
             *scrub = None;
         }
         guests.ring_all(machine);
-        // What was done for a snapshot makes its next step possible, and the end of others does.
-        more | self.snapshot.as_ref().is_some_and(|(_, current)| current.can_go_on(self.store.is_idle()))
+        // What was done for a change makes its next step possible, and the end of others does.
+        more | self.alteration.as_ref().is_some_and(|(_, current)| current.can_go_on(self.store.is_idle()))
     }
 
-    /// Goes on with a snapshot. The answer, when it is done.
-    fn step_snapshot<C: Controller, H: Host>(&mut self, disks: &mut Disks<C, H>) -> Option<Message> {
-        let Service { sets, store, guests, snapshot, .. } = self;
-        let (id, current) = snapshot.as_mut()?;
+    /// Goes on with a change of the directory. The answer, when it is done.
+    fn step_alteration<C: Controller, H: Host>(&mut self, disks: &mut Disks<C, H>) -> Option<(Question, DiskReply)> {
+        let Service { sets, store, guests, alteration, .. } = self;
+        let (question, current) = alteration.as_mut()?;
         let ended = current.step(store.is_idle(), sets, disks)?;
+        let (question, planned) = (*question, current.planned);
         let why = match ended {
-            Ended::Taken => {
-                let Planned { old, place, above, .. } = current.planned;
-                guests.went_up(old, (place, above));
+            Ended::Done => {
+                guests.altered(&planned);
+                // Whatever lies there next finds nothing of it.
+                if let Some((_, entry)) = &planned.goes {
+                    store.forget(entry);
+                }
                 snapshot::TAKEN
             }
-            Ended::Failed => snapshot::FAILED,
+            Ended::Failed => {
+                if let Some((place, _)) = planned.goes {
+                    guests.unlock(place);
+                }
+                snapshot::FAILED
+            }
         };
-        let message = Message { id: *id, ..DiskReply::Snapped { why, needed: 0, free: 0 }.into() };
-        *snapshot = None;
-        Some(message)
+        *alteration = None;
+        Some((question, DiskReply::Snapped { why, needed: 0, free: 0 }))
     }
 }

@@ -202,7 +202,7 @@ pub const SNAPSHOTS: usize = SWAPS + crate::swap::BYTES;
 
 /// DMA memory with room for a scrub, a store, swap regions and a snapshot.
 pub fn dma() -> SharedMemory {
-    let words = (SNAPSHOTS + crate::snapshot::BYTES) / 8;
+    let words = (SNAPSHOTS + crate::alteration::BYTES) / 8;
     SharedMemory::from_static(Box::leak(vec![0_u64; words].into_boxed_slice()))
 }
 

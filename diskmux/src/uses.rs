@@ -27,6 +27,24 @@ impl Uses {
         true
     }
 
+    /// The entries from this one on are one place further on, and nobody has the one that came in between.
+    pub fn insert(&mut self, at: u16) {
+        let at = usize::from(at);
+        if let Some(rest) = self.0.get_mut(at..) {
+            rest.rotate_right(1);
+            // The last one: there are no entries there.
+            rest.iter_mut().take(1).for_each(|count| *count = 0);
+        }
+    }
+
+    /// The entries behind this one, which is no more, are one place further to the front.
+    pub fn remove(&mut self, at: u16) {
+        if let Some(rest) = self.0.get_mut(usize::from(at)..) {
+            rest.iter_mut().take(1).for_each(|count| *count = 0);
+            rest.rotate_left(1);
+        }
+    }
+
     /// Those that have a disk have another one instead, which nobody has.
     pub fn go_over(&mut self, from: u16, to: u16) {
         let [from, to] = [from, to].map(usize::from);
@@ -59,6 +77,15 @@ mod tests {
         uses.give_back(4);
         assert!(uses.take(4, true));
         assert!(!uses.take(1024, false));
+        uses.insert(2);
+        assert!(uses.take(4, false) && !uses.take(5, false) && !uses.take(1024, false));
+        uses.give_back(4);
+        uses.give_back(4);
+        uses.remove(2);
+        assert!(uses.take(3, false) && !uses.take(4, false));
+        uses.remove(3);
+        assert!(!uses.take(3, false), "the one behind it is there now");
+        uses.insert(3);
         uses.go_over(4, 5);
         assert!(!uses.take(5, false) && uses.take(4, true));
         uses.give_back(5);

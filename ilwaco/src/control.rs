@@ -35,6 +35,7 @@ pub use abi::attachment::Attachment;
 pub use abi::claim::Claim;
 pub use abi::control::vm_state::IDLE;
 pub use abi::control::{ControlReply, ControlRequest};
+pub use abi::disk::{DiskReply, DiskRequest};
 pub use abi::quota::{Beyond, Quota};
 pub use abi::share::Share;
 pub use abi::tenant::Tenant;
@@ -75,6 +76,12 @@ impl fmt::Display for Error {
         match self {
             Error::Refused(status::NOT_FOUND) => f.write_str("there is no such VM, component or image"),
             Error::Refused(status::NO_SPACE) => f.write_str("no slot for a VM is free; end one first"),
+            Error::Refused(status::NO_DISKS) => {
+                f.write_str("the machine had no disks when it was started; connect some and start it again")
+            }
+            Error::Refused(status::DISKS_LOST) => {
+                f.write_str("the disk component was started anew, and has perhaps done it; look, and try again")
+            }
             Error::Refused(status::MOVED) => f.write_str("others come and go, and take its slot each time; try again"),
             Error::Refused(status) => write!(f, "the core refuses it with status {status}"),
             Error::Quota(status::TENANTS_TAKEN, Beyond { tenant, .. }) => {
@@ -199,14 +206,7 @@ impl Control {
         request: ControlRequest,
         mut each: impl FnMut(ControlReply),
     ) -> Result<ControlReply, Error> {
-        self.last = self.last.wrapping_add(1).max(1);
-        let (id, message) = (self.last, Message { id: self.last, ..request.into() });
-        let pushed = match self.requests.push(&message) {
-            Err(PushError::EpochChanged) => self.requests.push(&message),
-            other => other,
-        };
-        pushed.map_err(|_| Error::Full)?;
-        platform::kick(device::CONTROL);
+        let id = self.send(request.into())?;
         loop {
             let answer = self.next().await;
             // That to a question which somebody has given up waiting for.
@@ -224,6 +224,47 @@ impl Control {
             }
             each(reply);
         }
+    }
+
+    /// Asks the disk component, by way of the core; its answer. It may be long in coming: a question that is given up is not answered to the next one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Full`] or [`Error::Answer`]; [`Error::Refused`] where nobody serves disks, or the component is busy or was started anew meanwhile.
+    pub async fn ask_disks(&mut self, request: DiskRequest) -> Result<DiskReply, Error> {
+        let answer = self.exchange(request.into()).await?;
+        if let Ok(reply) = DiskReply::try_from(&answer) {
+            return Ok(reply);
+        }
+        match ControlReply::try_from(&answer) {
+            Ok(ControlReply::Done { status, .. }) => Err(Error::Refused(status)),
+            _ => Err(Error::Answer),
+        }
+    }
+
+    /// Asks: the first answer.
+    async fn exchange(&mut self, message: Message) -> Result<Message, Error> {
+        let id = self.send(message)?;
+        loop {
+            let answer = self.next().await;
+            // That to a question which somebody has given up waiting for.
+            if answer.id == id {
+                return Ok(answer);
+            }
+        }
+    }
+
+    /// Puts a request into the ring, and rings. Its id.
+    fn send(&mut self, message: Message) -> Result<u32, Error> {
+        self.last = self.last.wrapping_add(1).max(1);
+        let message = Message { id: self.last, ..message };
+        let pushed = match self.requests.push(&message) {
+            Err(PushError::EpochChanged) => self.requests.push(&message),
+            other => other,
+        };
+        pushed.map_err(|_| Error::Full)?;
+        platform::kick(device::CONTROL);
+        Ok(self.last)
     }
 
     /// The next answer.

@@ -396,7 +396,8 @@ impl Core {
             | ControlRequest::ImagePage { .. }
             | ControlRequest::ImageEnd { .. }
             | ControlRequest::ImageRemove { .. }
-            | ControlRequest::ImageDetails { .. } => {
+            | ControlRequest::ImageDetails { .. }
+            | ControlRequest::AdjustClock { .. } => {
                 unreachable!("no line asks for that")
             }
             ControlRequest::PowerOff => {

@@ -5,7 +5,7 @@ use crate::names::{Named, parse_id};
 use crate::node::{Node, living};
 use crate::refusal::{running, said};
 use crate::shown::shown;
-use crate::{audit, images, list, show, tenants, tokens};
+use crate::{audit, disks, images, list, policies, show, tenants, tokens, top};
 use abi::control::{ControlReply, ControlRequest, status};
 use abi::limits::PAGE_SIZE;
 use abi::terms::Terms;
@@ -98,11 +98,24 @@ fn plain(node: &Node, command: Command) -> Doing<'_> {
             Ok(format!("{} is ended\n", shown(&vm)))
         }),
         Command::VmDestroy { vm } => Box::pin(async move { destroy(node, &vm).await }),
+        Command::VmTop { limit, json } => Box::pin(top::top(node, limit, json)),
         Command::ComponentList { json } => Box::pin(show::components(node, json)),
         Command::ComponentRestart { name } => Box::pin(async move { restart(node, &name).await }),
+        Command::PolicyList { component, json } => {
+            Box::pin(async move { policies::list(node, component.as_deref(), json).await })
+        }
+        Command::PolicySet { component, policy } => {
+            Box::pin(async move { policies::set(node, &component, &policy).await })
+        }
         Command::FleetApply { .. } => {
             refuse("the file comes on standard input, and nothing else with it: ssh ... fleet apply < vms.toml")
         }
+        Command::DiskList { json } => Box::pin(disks::list(node, json)),
+        Command::DiskCreate { name, blocks } => Box::pin(async move { disks::create(node, &name, blocks).await }),
+        Command::DiskSnapshot { name, new } => Box::pin(async move { disks::snapshot(node, &name, &new).await }),
+        Command::DiskRm { name } => Box::pin(async move { disks::remove(node, &name).await }),
+        Command::DiskAttach { vm, disk } => Box::pin(async move { disks::attach(node, &vm, disk).await }),
+        Command::DiskDetach { vm } => Box::pin(async move { disks::detach(node, &vm).await }),
         Command::TokenNew { name, json } => Box::pin(ready(token(node, &name, json))),
         Command::TokenList { json } => Box::pin(ready(show::tokens(node, json))),
         Command::TokenRm { name } => {
@@ -120,6 +133,7 @@ fn plain(node: &Node, command: Command) -> Doing<'_> {
         Command::TenantShow { tenant, json } => Box::pin(tenants::show(node, tenant, json)),
         Command::TenantSet { tenant, change } => Box::pin(tenants::set(node, tenant, change)),
         Command::NodeShow { json } => Box::pin(show::node(node, json)),
+        Command::NodeShutdown => Box::pin(ready(Ok(node.power.off()))),
     }
 }
 

@@ -1,15 +1,16 @@
 //! What changes something over HTTP: requests with JSON, by programs that show a token. They do what commands do, and are written down as those.
 
-use crate::act::act;
+use crate::act::{Said, act};
 use crate::command::Command;
 use crate::image_order::ImageOrder;
-use crate::list;
 use crate::names::{is_name, parse_id};
 use crate::node::{Node, living};
 use crate::reply::{NOTHING, Reply};
+use crate::show::as_json;
 use crate::shown::shown;
 use crate::tenants;
 use crate::wanted::Order;
+use crate::{disks, list, policies};
 use abi::quota::Change;
 use abi::tenant::Tenant;
 use alloc::format;
@@ -32,6 +33,20 @@ pub enum Route {
     RmImage(String),
     /// What a tenant may have, which the body says.
     SetQuota(Tenant),
+    /// A virtual disk, which the body describes.
+    CreateDisk,
+    /// A snapshot of this virtual disk, whose name the body says.
+    SnapshotDisk(String),
+    /// A virtual disk that goes.
+    RmDisk(String),
+    /// The virtual disk of this VM, which the body names.
+    AttachDisk(String),
+    /// This VM has none any more.
+    DetachDisk(String),
+    /// The policy of a component, which the body names.
+    SetPolicy(String),
+    /// Nothing runs any more.
+    PowerOff,
     /// Only these methods are served there.
     Wrong(&'static str),
 }
@@ -74,6 +89,35 @@ struct NewQuota {
     memory: Option<String>,
 }
 
+/// A virtual disk that is to be, as a body says it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewDisk {
+    name: String,
+    size: String,
+}
+
+/// A snapshot that is to be, as a body says it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewSnapshot {
+    name: String,
+}
+
+/// The virtual disk that a VM is to have, as a body says it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewAttachment {
+    disk: String,
+}
+
+/// The policy that a component is to have, as a body says it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewPolicy {
+    policy: String,
+}
+
 /// What is to be done by this method with this path; `None` for one that changes nothing, or that there is not.
 pub fn route(method: &str, path: &str) -> Option<Route> {
     let parts: Vec<&str> = path.strip_prefix('/')?.split('/').collect();
@@ -85,16 +129,31 @@ pub fn route(method: &str, path: &str) -> Option<Route> {
             _ => Some(Route::Wrong("GET, HEAD, PUT, DELETE")),
         };
     }
+    if let ["vms", vm, "disk"] = parts[..]
+        && is_vm(vm)
+    {
+        return Some(match method {
+            "PUT" => Route::AttachDisk(vm.to_string()),
+            "DELETE" => Route::DetachDisk(vm.to_string()),
+            _ => Route::Wrong("PUT, DELETE"),
+        });
+    }
     let (allowed, found) = match parts[..] {
+        ["disks"] => ("GET, HEAD, POST", Route::CreateDisk),
+        ["disks", name] => ("DELETE", Route::RmDisk(name.to_string())),
+        ["disks", name, "snapshot"] => ("POST", Route::SnapshotDisk(name.to_string())),
         ["tenants"] => ("GET, HEAD", Route::Wrong("GET, HEAD")),
         ["tenants", name] => ("GET, HEAD, PUT", Route::SetQuota(Tenant::new(name)?)),
+        ["policies", name] if is_name(name) => ("GET, HEAD, PUT", Route::SetPolicy(name.to_string())),
+        ["node", "shutdown"] => ("POST", Route::PowerOff),
         ["vms"] => ("GET, HEAD, POST", Route::Create),
         ["vms", vm] if is_vm(vm) => ("GET, HEAD, DELETE", Route::Vm(vm.to_string(), Verb::Destroy)),
         ["vms", vm, verb] if is_vm(vm) => ("POST", Route::Vm(vm.to_string(), Verb::parse(verb)?)),
         ["components", name, "restart"] if is_name(name) => ("POST", Route::Restart(name.to_string())),
-        ["" | "metrics" | "vms.json" | "images.json" | "tenants.json" | "components.json" | "node.json"] => {
-            ("GET, HEAD", Route::Wrong("GET, HEAD"))
-        }
+        [
+            "" | "metrics" | "vms.json" | "top.json" | "images.json" | "tenants.json" | "policies.json" | "disks.json"
+            | "components.json" | "node.json",
+        ] => ("GET, HEAD", Route::Wrong("GET, HEAD")),
         _ => return None,
     };
     let mut words = allowed.split(", ");
@@ -169,6 +228,69 @@ pub async fn serve(node: &Node, who: &str, route: Route, body: &[u8]) -> Reply {
                 Err(why) => Reply::refused("404 Not Found", &why),
             }
         }
+        Route::CreateDisk => {
+            let new = as_body::<NewDisk>(body, "disk", r#"{"name":"docs","size":"64M"}"#);
+            match new.and_then(|NewDisk { name, size }| Ok((disks::size(&size)?, name, size))) {
+                Ok((blocks, name, size)) => {
+                    let text = format!("disk create {} {}", shown(&name), shown(&size));
+                    let done = act(node, who, &text, Command::DiskCreate { name: name.clone(), blocks }).await;
+                    new_disk(node, &name, done).await
+                }
+                Err(why) => Reply::refused("400 Bad Request", &why),
+            }
+        }
+        Route::SnapshotDisk(name) => match as_body::<NewSnapshot>(body, "snapshot", r#"{"name":"kept"}"#) {
+            Ok(NewSnapshot { name: new }) => {
+                let text = format!("disk snapshot {} {}", shown(&name), shown(&new));
+                match act(node, who, &text, Command::DiskSnapshot { name: name.clone(), new: new.clone() }).await {
+                    Err(why) => refused(node, &name, &why).await,
+                    done => new_disk(node, &new, done).await,
+                }
+            }
+            Err(why) => Reply::refused("400 Bad Request", &why),
+        },
+        Route::RmDisk(name) => {
+            let text = format!("disk rm {}", shown(&name));
+            match act(node, who, &text, Command::DiskRm { name: name.clone() }).await {
+                Ok(_) => Reply::text(NOTHING, ""),
+                Err(why) => refused(node, &name, &why).await,
+            }
+        }
+        Route::AttachDisk(name) => {
+            let new = as_body::<NewAttachment>(body, "disk", r#"{"disk":"docs:ro"}"#);
+            match new.and_then(|new| disks::parse(&new.disk)) {
+                Ok(disk) => {
+                    let text = format!("disk attach {name} {disk}");
+                    let done = act(node, who, &text, Command::DiskAttach { vm: name.clone(), disk }).await;
+                    changed(node, &name, done).await
+                }
+                Err(why) => Reply::refused("400 Bad Request", &why),
+            }
+        }
+        Route::DetachDisk(name) => {
+            let text = format!("disk detach {name}");
+            let done = act(node, who, &text, Command::DiskDetach { vm: name.clone() }).await;
+            changed(node, &name, done).await
+        }
+        Route::SetPolicy(component) => {
+            let NewPolicy { policy } = match as_body(body, "policy", r#"{"policy":"fair"}"#) {
+                Ok(new) => new,
+                Err(why) => return Reply::refused("400 Bad Request", &why),
+            };
+            let text = format!("policy set {component} {}", shown(&policy));
+            let command = Command::PolicySet { component: component.clone(), policy };
+            let done = act(node, who, &text, command).await;
+            match (done, policies::list(node, Some(&component), true).await) {
+                (Ok(_), Ok(body)) => Reply::json("200 OK", body),
+                (Ok(_), Err(_)) => Reply::text(NOTHING, ""),
+                (Err(why), Ok(_)) => Reply::refused("409 Conflict", &why),
+                (Err(why), Err(_)) => Reply::refused("404 Not Found", &why),
+            }
+        }
+        Route::PowerOff => match act(node, who, "node shutdown", Command::NodeShutdown).await {
+            Ok(_) => Reply::json("202 Accepted", "{\"done\":\"the machine is powered off\"}\n"),
+            Err(why) => Reply::refused("409 Conflict", &why),
+        },
         Route::SetQuota(tenant) => {
             let (text, change) = match new_quota(tenant, body) {
                 Ok(new) => new,
@@ -208,6 +330,39 @@ pub fn image_order(name: &str, query: &str) -> Result<ImageOrder, String> {
         order.set(key, value).map_err(|takes| format!("{} {}: give {takes}", shown(key), shown(value)))?;
     }
     Ok(order)
+}
+
+/// What a body says, as one of these; `such` is an example.
+fn as_body<'b, T: Deserialize<'b>>(body: &'b [u8], what: &str, such: &str) -> Result<T, String> {
+    let no_such = |error: serde_json::Error| format!("that is no {what}: {}; give {such}", shown(&error.to_string()));
+    serde_json::from_slice(body).map_err(no_such)
+}
+
+/// A virtual disk that was to come, as it is now.
+async fn new_disk(node: &Node, name: &str, done: Result<Said, String>) -> Reply {
+    if let Err(why) = done {
+        return Reply::refused("409 Conflict", &why);
+    }
+    let found = disks::find(node, name).await.ok().flatten();
+    match found.map(|disk| as_json(&disk)) {
+        Some(Ok(body)) => Reply::json("201 Created", body),
+        _ => Reply::text(NOTHING, ""),
+    }
+}
+
+/// Why something was not done with a virtual disk, which there is or not.
+async fn refused(node: &Node, name: &str, why: &str) -> Reply {
+    let is_missing = matches!(disks::find(node, name).await, Ok(None));
+    Reply::refused(if is_missing { "404 Not Found" } else { "409 Conflict" }, why)
+}
+
+/// A VM of which something was to be changed, as it is now.
+async fn changed(node: &Node, name: &str, done: Result<Said, String>) -> Reply {
+    match done {
+        Ok(_) => vm(node, name, "200 OK").await,
+        Err(why) if is_there(node, name).await => Reply::refused("409 Conflict", &why),
+        Err(why) => Reply::refused("404 Not Found", &why),
+    }
 }
 
 /// A VM as it is after something was done with it; nothing when it is no more.
@@ -277,6 +432,18 @@ mod tests {
         assert_eq!(route("DELETE", "/tenants/blue"), Some(Route::Wrong("GET, HEAD, PUT")));
         assert_eq!(route("PUT", "/tenants.json"), Some(Route::Wrong("GET, HEAD")));
         assert_eq!((route("GET", "/tenants/blue"), route("PUT", "/tenants/Blue")), (None, None));
+        assert_eq!(route("PUT", "/policies/sched"), Some(Route::SetPolicy("sched".into())));
+        assert_eq!(route("POST", "/policies/sched"), Some(Route::Wrong("GET, HEAD, PUT")));
+        assert_eq!(route("POST", "/disks"), Some(Route::CreateDisk));
+        assert_eq!(route("DELETE", "/disks/a.b"), Some(Route::RmDisk("a.b".into())));
+        assert_eq!(route("POST", "/disks/a/snapshot"), Some(Route::SnapshotDisk("a".into())));
+        assert_eq!(route("PUT", "/vms/a/disk"), Some(Route::AttachDisk("a".into())));
+        assert_eq!(route("DELETE", "/vms/a/disk"), Some(Route::DetachDisk("a".into())));
+        assert_eq!(route("GET", "/vms/a/disk"), Some(Route::Wrong("PUT, DELETE")));
+        assert_eq!(route("PUT", "/disks"), Some(Route::Wrong("GET, HEAD, POST")));
+        assert_eq!(route("POST", "/node/shutdown"), Some(Route::PowerOff));
+        assert_eq!(route("GET", "/node/shutdown"), Some(Route::Wrong("POST")));
+        assert_eq!((route("GET", "/policies/sched"), route("GET", "/top.json")), (None, None));
         assert_eq!(route("POST", "/metrics"), Some(Route::Wrong("GET, HEAD")));
         assert_eq!(route("POST", "/components/sched/restart"), Some(Route::Restart("sched".into())));
         for (method, path) in [

@@ -3,8 +3,9 @@
 use crate::image_order::ImageOrder;
 use crate::query::Query;
 use crate::shown::shown;
-use crate::tenants;
 use crate::wanted::Wanted;
+use crate::{disks, tenants, top};
+use abi::attachment::Attachment;
 use abi::quota::Change;
 use abi::tenant::Tenant;
 use abi::terms::Terms;
@@ -26,20 +27,31 @@ vm resume VM                               let it go on
 vm stop VM                                 ask it to end itself; its name stays
 vm kill VM                                 end it; its name stays
 vm destroy VM                              end it, and forget its name
+vm top [--limit N] [--json]                the VMs that take most of the processor's time now
 fleet apply [--dry-run] [--replace] [--prune] [--json]
                                            let the VMs be as the file on standard input says
 component list [--json]                    the components of the machine
 component restart COMPONENT                kill it; it starts from its module
+policy list [--json]                       which programs can fill the components' roles, and which do
+policy show COMPONENT [--json]             those of one component
+policy set COMPONENT POLICY                let it run with that one from now on
 image list [--json]                        what VMs can be made of
 image show IMAGE [--json]                  one of them
 image put IMAGE [--memory SIZE] [--sha256 DIGEST] [-- ARGUMENT...]
                                            take the program on standard input as an image
 image rm IMAGE                             forget one that was put, when no VM is made of it
+disk list [--json]                         virtual disks, and which VMs have them
+disk create DISK SIZE                      a new one, of zeros
+disk snapshot DISK NEW                     keep what one holds now, as another one that is never written
+disk rm DISK                               remove one that no VM has, and on which none lies
+disk attach NAME DISK[:ro]                 let a VM that does not run have it from its next start on
+disk detach NAME                           let it have none
 tenant list [--json]                       tenants, what their VMs are and may hold, and their quotas
 tenant show TENANT [--json]                one of them
 tenant set TENANT [--vms N|unlimited] [--memory SIZE|unlimited]
                                            what its VMs may be and hold together from now on
 node show [--json]                         the machine
+node shutdown                              power it off; VMs are not asked first
 token new NAME [--json]                    a token with which a program may do all this over HTTP; it is shown once
 token list [--json]                        the tokens there are
 token rm NAME                              take it away
@@ -71,12 +83,18 @@ pub enum Command {
     VmKill { vm: String },
     /// `vm destroy`.
     VmDestroy { vm: String },
+    /// `vm top`.
+    VmTop { limit: usize, json: bool },
     /// `fleet apply`.
     FleetApply { dry_run: bool, replace: bool, prune: bool, json: bool },
     /// `component list`.
     ComponentList { json: bool },
     /// `component restart`.
     ComponentRestart { name: String },
+    /// `policy list`, and `policy show` of one component.
+    PolicyList { component: Option<String>, json: bool },
+    /// `policy set`.
+    PolicySet { component: String, policy: String },
     /// `image list`.
     ImageList { json: bool },
     /// `image show`.
@@ -85,6 +103,18 @@ pub enum Command {
     ImagePut { order: ImageOrder },
     /// `image rm`.
     ImageRm { name: String },
+    /// `disk list`.
+    DiskList { json: bool },
+    /// `disk create`.
+    DiskCreate { name: String, blocks: u64 },
+    /// `disk snapshot`.
+    DiskSnapshot { name: String, new: String },
+    /// `disk rm`.
+    DiskRm { name: String },
+    /// `disk attach`.
+    DiskAttach { vm: String, disk: Attachment },
+    /// `disk detach`.
+    DiskDetach { vm: String },
     /// `tenant list`.
     TenantList { json: bool },
     /// `tenant show`.
@@ -93,6 +123,8 @@ pub enum Command {
     TenantSet { tenant: Tenant, change: Change },
     /// `node show`.
     NodeShow { json: bool },
+    /// `node shutdown`.
+    NodeShutdown,
     /// `token new`.
     TokenNew { name: String, json: bool },
     /// `token list`.
@@ -112,8 +144,11 @@ impl Command {
         match self {
             Command::VmList { .. }
             | Command::VmShow { .. }
+            | Command::VmTop { .. }
             | Command::FleetApply { .. }
             | Command::ComponentList { .. }
+            | Command::PolicyList { .. }
+            | Command::DiskList { .. }
             | Command::ImageList { .. }
             | Command::ImageShow { .. }
             | Command::ImagePut { .. }
@@ -131,8 +166,15 @@ impl Command {
             | Command::VmKill { .. }
             | Command::VmDestroy { .. }
             | Command::ComponentRestart { .. }
+            | Command::PolicySet { .. }
+            | Command::DiskCreate { .. }
+            | Command::DiskSnapshot { .. }
+            | Command::DiskRm { .. }
+            | Command::DiskAttach { .. }
+            | Command::DiskDetach { .. }
             | Command::ImageRm { .. }
             | Command::TenantSet { .. }
+            | Command::NodeShutdown
             | Command::TokenNew { .. }
             | Command::TokenRm { .. } => true,
         }
@@ -180,10 +222,20 @@ fn one(words: &[&str]) -> Result<Command, String> {
         ("vm", "stop") => alone(words, "vm stop VM", |vm| Command::VmStop { vm }),
         ("vm", "kill") => alone(words, "vm kill VM", |vm| Command::VmKill { vm }),
         ("vm", "destroy") => alone(words, "vm destroy VM", |vm| Command::VmDestroy { vm }),
+        ("vm", "top") => top(words),
         ("fleet", "apply") => fleet(words),
         ("component", "list") => json(words, |json| Command::ComponentList { json }),
         ("component", "restart") => {
             alone(words, "component restart COMPONENT", |name| Command::ComponentRestart { name })
+        }
+        ("policy", "list") => json(words, |json| Command::PolicyList { component: None, json }),
+        ("policy", "show") => {
+            let component = Some(operand(&mut words, "policy show COMPONENT")?);
+            json(words, |json| Command::PolicyList { component, json })
+        }
+        ("policy", "set") => {
+            let component = operand(&mut words, "policy set COMPONENT POLICY")?;
+            alone(words, "policy set COMPONENT POLICY", |policy| Command::PolicySet { component, policy })
         }
         ("image", "list") => json(words, |json| Command::ImageList { json }),
         ("image", "show") => {
@@ -192,6 +244,23 @@ fn one(words: &[&str]) -> Result<Command, String> {
         }
         ("image", "put") => put(words),
         ("image", "rm") => alone(words, "image rm IMAGE", |name| Command::ImageRm { name }),
+        ("disk", "list") => json(words, |json| Command::DiskList { json }),
+        ("disk", "create") => {
+            let name = operand(&mut words, "disk create DISK SIZE")?;
+            let blocks = disks::size(&operand(&mut words, "disk create DISK SIZE")?)?;
+            end(Command::DiskCreate { name, blocks }, words)
+        }
+        ("disk", "snapshot") => {
+            let name = operand(&mut words, "disk snapshot DISK NEW")?;
+            alone(words, "disk snapshot DISK NEW", |new| Command::DiskSnapshot { name, new })
+        }
+        ("disk", "rm") => alone(words, "disk rm DISK", |name| Command::DiskRm { name }),
+        ("disk", "attach") => {
+            let vm = operand(&mut words, "disk attach NAME DISK[:ro]")?;
+            let disk = disks::parse(&operand(&mut words, "disk attach NAME DISK[:ro]")?)?;
+            end(Command::DiskAttach { vm, disk }, words)
+        }
+        ("disk", "detach") => alone(words, "disk detach NAME", |vm| Command::DiskDetach { vm }),
         ("token", "new") => {
             let name = operand(&mut words, "token new NAME")?;
             json(words, |json| Command::TokenNew { name, json })
@@ -205,6 +274,7 @@ fn one(words: &[&str]) -> Result<Command, String> {
         }
         ("tenant", "set") => quota(words),
         ("node", "show") => json(words, |json| Command::NodeShow { json }),
+        ("node", "shutdown") => end(Command::NodeShutdown, words),
         _ => Err(format!("there is no command `{} {}`: `help` shows all", shown(noun), shown(verb))),
     }
 }
@@ -246,6 +316,24 @@ fn list(mut words: Words) -> Result<Command, String> {
         }
     }
     Ok(Command::VmList { query, count, json })
+}
+
+fn top(mut words: Words) -> Result<Command, String> {
+    const USAGE: &str = "vm top [--limit N] [--json]";
+    let (mut limit, mut json) = (top::SHOWN, false);
+    while let Some(option) = words.next() {
+        match option {
+            "--json" => json = true,
+            "--limit" => {
+                let value = words.next().ok_or_else(|| format!("--limit has no value: {USAGE}"))?;
+                let number = value.parse().ok().filter(|number| (1..=top::MOST).contains(number));
+                let no_number = || format!("--limit {}: give a number from 1 to {}", shown(value), top::MOST);
+                limit = number.ok_or_else(no_number)?;
+            }
+            _ => return Err(format!("`{}` makes no sense here: {USAGE}", shown(option))),
+        }
+    }
+    Ok(Command::VmTop { limit, json })
 }
 
 fn create(mut words: Words) -> Result<Command, String> {
@@ -328,7 +416,6 @@ fn end(command: Command, mut words: Words) -> Result<Command, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use abi::attachment::Attachment;
     use proptest::prelude::*;
 
     fn good(line: &str) -> Command {
@@ -343,6 +430,17 @@ mod tests {
         assert_eq!(good("token new ci --json"), Command::TokenNew { name: "ci".into(), json: true });
         assert_eq!(good("token rm ci"), Command::TokenRm { name: "ci".into() });
         assert_eq!(good("component restart pager"), Command::ComponentRestart { name: "pager".into() });
+        assert_eq!(good("vm top --limit 3 --json"), Command::VmTop { limit: 3, json: true });
+        assert_eq!(good("vm top"), Command::VmTop { limit: 10, json: false });
+        let (component, policy) = ("sched".to_string(), "fair".to_string());
+        assert_eq!(good("policy set sched fair"), Command::PolicySet { component: component.clone(), policy });
+        let component = Some(component);
+        assert_eq!(good("policy show sched"), Command::PolicyList { component, json: false });
+        let (name, new) = ("docs".to_string(), "kept".to_string());
+        assert_eq!(good("disk create docs 2M"), Command::DiskCreate { name: name.clone(), blocks: 512 });
+        assert_eq!(good("disk snapshot docs kept"), Command::DiskSnapshot { name, new });
+        assert!(good("disk rm a").changes() && good("disk attach a b:ro").changes() && !good("disk list").changes());
+        assert!(good("node shutdown").changes() && !good("policy list").changes());
         assert_eq!(parse(""), Ok(Vec::new()));
         assert_eq!(parse("  # vm list"), Ok(Vec::new()));
         let both = parse("vm start a && vm stop b").expect("two");
@@ -396,6 +494,14 @@ mod tests {
             ("vm lists", "there is no command `vm lists`: `help` shows all"),
             ("vm list all", "`all` makes no sense here"),
             ("vm start", "something is missing: vm start NAME"),
+            ("vm top --limit 0", "--limit 0: give a number from 1 to 1000"),
+            ("vm top all", "`all` makes no sense here: vm top"),
+            ("policy set sched", "something is missing: policy set COMPONENT POLICY"),
+            ("disk create a", "something is missing: disk create DISK SIZE"),
+            ("disk create a 5", "5: give bytes, as 64M"),
+            ("disk attach a b:rw", "b:rw: give the name of a virtual disk"),
+            ("disk rm a b", "`b` makes no sense here"),
+            ("node shutdown now", "`now` makes no sense here"),
             ("vm start a b", "`b` makes no sense here"),
             ("vm create a", "of which image?"),
             ("vm create --image httpd", "something is missing: vm create NAME"),

@@ -7,7 +7,7 @@ use crate::query::Query;
 use crate::reply::{JSON, Reply};
 use crate::request::{Asked, BODY, Body, HEAD, Head, parse};
 use crate::shown::shown;
-use crate::{api, audit, images, list, metrics, show, tenants};
+use crate::{api, audit, disks, images, list, metrics, policies, show, tenants, top};
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::String;
@@ -54,6 +54,7 @@ pub async fn serve(listener: TcpListener, node: Rc<Node>) -> Error {
         let (node, place) = (node.clone(), places.clone());
         let answered = async move {
             let _ = answer(stream, &node).await;
+            node.power.told();
             drop(place);
         };
         if spawn(answered).is_err() {
@@ -208,6 +209,9 @@ async fn document(node: &Node, path: &str, query: &str) -> Reply {
         "/vms" | "/vms.json" => return vms(node, query).await,
         "/tenants" | "/tenants.json" => (JSON, tenants::list(node, true).await),
         "/images.json" => (JSON, images::list(node, true).await),
+        "/top.json" => (JSON, top::top(node, top::SHOWN, true).await),
+        "/disks" | "/disks.json" => (JSON, disks::list(node, true).await),
+        "/policies.json" => (JSON, policies::list(node, None, true).await),
         "/components.json" => (JSON, show::components(node, true).await),
         "/node.json" => (JSON, show::node(node, true).await),
         "/" => {
@@ -222,6 +226,7 @@ async fn document(node: &Node, path: &str, query: &str) -> Reply {
             let found = match path.strip_prefix('/').and_then(|path| path.split_once('/')) {
                 Some(("vms", vm)) => list::vm(node, vm, true).await,
                 Some(("images", image)) => images::show(node, image, true).await,
+                Some(("policies", component)) => policies::list(node, Some(component), true).await,
                 Some(("tenants", tenant)) => tenants::named(node, tenant).await,
                 _ => return nothing_there(),
             };

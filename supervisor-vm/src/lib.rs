@@ -17,6 +17,7 @@ pub mod audit;
 pub mod chain;
 pub mod charges;
 pub mod command;
+pub mod disks;
 pub mod exposition;
 pub mod fleet;
 pub mod http;
@@ -30,6 +31,8 @@ pub mod names;
 pub mod node;
 pub mod ntp;
 pub mod peer;
+pub mod policies;
+pub mod power;
 pub mod put;
 pub mod query;
 pub mod random;
@@ -45,6 +48,7 @@ pub mod ssh;
 pub mod stream;
 pub mod tenants;
 pub mod tokens;
+pub mod top;
 pub mod wanted;
 
 use crate::keys::Keys;
@@ -114,6 +118,10 @@ pub async fn run() -> u64 {
     let servers = ntp::servers(&args);
     if !servers.is_empty() && spawn(ntp::keep(node.clone(), servers)).is_err() {
         println!("supervisor: no task for the clock");
+        return 1;
+    }
+    if spawn(power::watch(node.clone())).is_err() {
+        println!("supervisor: no task that powers the machine off");
         return 1;
     }
     println!("supervisor: serving http://{address}/ and ssh admin@{address}");

@@ -126,7 +126,11 @@ async fn walk(node: &Node, query: &Query, mut each: impl FnMut(ShownVm) -> bool)
 }
 
 /// Whose a VM is, if it still lives.
-async fn tenant_of(node: &Node, id: VmId) -> Result<Option<Tenant>, String> {
+///
+/// # Errors
+///
+/// What the core refuses.
+pub async fn tenant_of(node: &Node, id: VmId) -> Result<Option<Tenant>, String> {
     match node.ask(ControlRequest::Share { slot: id.slot }, drop).await.map_err(said)? {
         ControlReply::Share { vm, tenant, .. } if vm == id => Ok(Some(tenant)),
         _ => Ok(None),

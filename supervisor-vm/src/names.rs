@@ -1,5 +1,6 @@
 //! The VMs that the operator has named, running or not. They are remembered as long as the supervisor VM lives; what runs goes on without it.
 
+use abi::attachment::Attachment;
 use abi::terms::Terms;
 use abi::vm::{ImageId, VmId};
 use alloc::collections::BTreeMap;
@@ -96,6 +97,17 @@ impl Names {
         true
     }
 
+    /// The VM of this name has this disk from its next start on. The one that it was to have; `None` where nobody has the name.
+    pub fn set_disk(&mut self, name: &str, disk: Attachment) -> Option<Attachment> {
+        let named = self.names.get_mut(name)?;
+        Some(core::mem::replace(&mut named.terms.disk, disk))
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Named)> {
+        self.names.iter().map(|(name, named)| (name.as_str(), named))
+    }
+
     /// A fleet file says that this VM is to be; nothing where there is none.
     pub fn note_fleet(&mut self, name: &str) {
         if let Some(named) = self.names.get_mut(name) {
@@ -176,6 +188,16 @@ mod tests {
         ["b", "a", "c"].into_iter().for_each(|name| assert_eq!(names.add(name, named()), Ok(())));
         let behind = |last| names.behind(last).map(|(name, _)| name);
         assert_eq!([behind(""), behind("a"), behind("bb"), behind("c")], [Some("a"), Some("b"), Some("c"), None]);
+    }
+
+    #[test]
+    fn a_name_gets_another_disk() {
+        let mut names = Names::default();
+        assert_eq!(names.add("a", named()), Ok(()));
+        let docs = Attachment::parse("docs:ro").expect("a disk");
+        assert_eq!((names.set_disk("a", docs), names.set_disk("b", docs)), (Some(Attachment::NONE), None));
+        assert_eq!(names.set_disk("a", Attachment::NONE), Some(docs));
+        assert!(names.iter().map(|(name, named)| (name, named.terms.disk)).eq([("a", Attachment::NONE)]));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use crate::chain::Audit;
 use crate::names::Names;
 use crate::ntp::Clock;
+use crate::power::Power;
 use crate::random::Source;
 use crate::shown::shown;
 use crate::tokens::Tokens;
@@ -32,6 +33,8 @@ pub struct Node {
     pub clock: RefCell<Clock>,
     /// Whether somebody is sending an image: one at a time, for each takes memory as long as it comes.
     pub receives: Cell<bool>,
+    /// Whether the machine is to be powered off.
+    pub power: Power,
 }
 
 /// An image.
@@ -93,6 +96,7 @@ impl Node {
             images: RefCell::default(),
             clock: RefCell::default(),
             receives: Cell::new(false),
+            power: Power::default(),
         };
         node.look_at_images().await?;
         Ok(node)

@@ -57,6 +57,9 @@ pub async fn talk<'a>(mut channel: Channel<'_, '_, Peer<'a>>, server: &Server, n
             "" => {}
             line => status = timeout(IDLE, run(&mut channel, server, name, line, None)).await??,
         }
+        if server.node().power.goes() {
+            break;
+        }
     }
     Ok(timeout(IDLE, channel.exit(status)).await??)
 }

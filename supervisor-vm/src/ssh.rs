@@ -25,6 +25,8 @@ const PACKET: usize = 8 * 1024;
 const SESSION_BYTES: usize = 64 * 1024;
 /// How long a client may take to log in.
 const GRACE: Duration = Duration::from_secs(30);
+/// How long a client that powers the machine off may take to hang up.
+const GOES: Duration = Duration::from_secs(2);
 /// When a client that says nothing is asked whether it is there.
 const ALIVE: Duration = Duration::from_secs(60);
 
@@ -45,6 +47,8 @@ pub async fn serve(listener: TcpListener, server: Rc<Server>) -> Error {
         let served = async move {
             let _place = Place(session.clone());
             Box::pin(session_with(stream, &session)).await;
+            // Whoever has asked for that has heard the answer, and hung up.
+            session.node().power.told();
         };
         if spawn(served).is_err() {
             server.sessions.set(taken);
@@ -84,6 +88,7 @@ async fn session_with(stream: TcpStream, server: &Server) {
             }
         };
         limit = IDLE;
+        let goes = server.node().power.goes();
         let served = match channel.request() {
             Request::Shell if terminal.get() => shell::talk(channel, server, &name).await,
             Request::Exec(line) if line.trim() == shell::WORD => shell::talk(channel, server, &name).await,
@@ -92,6 +97,8 @@ async fn session_with(stream: TcpStream, server: &Server) {
             }
         };
         match served {
+            // The client hangs up, or does not, when it has its answer.
+            Ok(()) if !goes && server.node().power.goes() => limit = GOES,
             Ok(()) => {}
             Err(End::Gone(why)) => {
                 log::debug!("ssh: {name} is gone: {why:?}");

@@ -245,6 +245,14 @@ impl Ahead {
         self.places[number].state = State::Lost;
     }
 
+    /// A virtual disk is no more.
+    pub fn forget_disk(&mut self, disk: u32) {
+        for stream in self.streams.iter_mut().filter(|stream| stream.disk == disk) {
+            // It goes on with nothing, and is not asked for again: no other one gets this id.
+            (stream.entry, stream.ran) = (None, 0);
+        }
+    }
+
     /// A block is to be written.
     pub fn forget(&mut self, disk: u32, block: u64) {
         if self.taken == 0 {

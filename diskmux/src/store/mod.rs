@@ -25,7 +25,7 @@ use crate::sets::Sets;
 use ahead::{AHEAD, Ahead, Found};
 use component::Crc32c;
 pub use data::Data;
-use disk_format::{BLOCK_BYTES, Check, Checked, Entry, Kind, Sum, place_of_check};
+use disk_format::{BLOCK_BYTES, Check, Checked, Entry, Kind, Sum, check_blocks, place_of_check};
 pub use job::{Ask, Outcome, Refused};
 use job::{Job, Stage};
 use jobs::Jobs;
@@ -120,6 +120,12 @@ impl Store {
     /// Whether it has nothing to do.
     pub fn is_idle(&self) -> bool {
         self.jobs.is_empty() && self.moves.is_empty()
+    }
+
+    /// A virtual disk is no more, and nothing is being done with any: others may get its blocks.
+    pub fn forget(&mut self, gone: &Entry) {
+        self.rows.forget_all(&(gone.first..gone.first + check_blocks(gone.blocks)));
+        self.ahead.forget_disk(gone.id);
     }
 
     /// Whether it takes a request now, or never will again, which it then says to each.

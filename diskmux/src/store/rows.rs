@@ -83,6 +83,15 @@ impl<const N: usize> Rows<N> {
         }
     }
 
+    /// What is at hand of these blocks of the set is not what the disk will have.
+    pub fn forget_all(&mut self, of: &core::ops::Range<u64>) {
+        for row in 0..N {
+            if of.contains(&self.rows[row].at) {
+                self.forget(row);
+            }
+        }
+    }
+
     /// Its memory is not to be used any more: a disk may still write there.
     pub fn lose(&mut self, row: usize) {
         (self.rows[row].state, self.rows[row].gone) = (State::Lost, true);

@@ -12,7 +12,7 @@ use crate::component::{
 };
 use crate::log::{RateLimit, say};
 use crate::memory::Frames;
-use crate::service::{Stuck, Swapped, Wakes, Windows};
+use crate::service::{DiskQuestions, Stuck, Swapped, Wakes, Windows};
 use crate::vm::{Deaths, Images, Queues, Timers, Wakers};
 use abi::log::Record;
 use abi::message::{BadMessage, Message};
@@ -92,6 +92,8 @@ pub struct Cpu<B: Backend, H: Board> {
     pub admit_at: u64,
     /// A policy that is being replaced.
     pub swap: Option<Swap>,
+    /// What VMs that control the machine have asked the striper.
+    pub disk_questions: DiskQuestions,
     /// What parties to services have still to be told of seats.
     pub backlog: Backlog<'static>,
     /// What patience is measured by.

@@ -9,7 +9,7 @@ use crate::boot::options::Options;
 use crate::component::{Backlog, BacklogLink, Components, EMPTY_BACKLOG, EndpointId, EndpointSet, Endpoints};
 use crate::log::{RateLimit, say};
 use crate::memory::{Frames, core_slice};
-use crate::service::{Stuck, Swapped, Wakes, Windows};
+use crate::service::{DiskQuestions, Stuck, Swapped, Wakes, Windows};
 use crate::vm::{
     Account, Deaths, EMPTY_ACCOUNT, EMPTY_CELL, EMPTY_LINK, EMPTY_SEAT, EMPTY_WAKER, Images, Link, NEVER, Queues,
     Requested, Table, TimerCell, Timers, Wakers,
@@ -104,6 +104,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             answered: EndpointSet::EMPTY,
             admit_at: NEVER,
             swap: None,
+            disk_questions: DiskQuestions::default(),
             backlog: Backlog::new(tables.backlog),
             steady: Steady::new(mark, time.milliseconds(PERIOD_MS)),
             look_at: mark,

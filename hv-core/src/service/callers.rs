@@ -19,8 +19,8 @@ use backend::Backend;
 /// Requests of one VM that are served before others come to their turn.
 const BATCH: usize = 4;
 
-// One for each class and one more is the longest answer; the end of a swap may come in between.
-const _: () = assert!(CLASSES.len() + 2 <= ROOM as usize);
+// One for each class and one more is the longest answer; the end of a swap and an answer of the striper may come in between.
+const _: () = assert!(CLASSES.len() + 3 <= ROOM as usize);
 
 impl<B: Backend, H: Board> Kernel<B, H> {
     /// Serve those that have rung, and wake those that have been answered.
@@ -92,6 +92,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             self.endpoints.remove_guest(gone);
             self.drop_incoming(gone);
             self.forget_asker(gone);
+            self.forget_question(gone);
             self.callers.remove(gone);
             self.answered.remove(gone);
         }

@@ -32,7 +32,16 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     pub fn control_request(&mut self, from: EndpointId, message: &Message) -> Result<(), BadMessage> {
         let id = message.id;
         let found = |found: bool| done(if found { status::OK } else { status::NOT_FOUND }, 0);
-        let last = match ControlRequest::try_from(message)? {
+        let request = match ControlRequest::try_from(message) {
+            Ok(request) => request,
+            Err(_) => {
+                if let Some(refusal) = self.cpu.ask_disks(from, message)? {
+                    self.cpu.reply(from, id, refusal);
+                }
+                return Ok(());
+            }
+        };
+        let last = match request {
             ControlRequest::Frames => {
                 self.reply_frames(from, id);
                 done(status::OK, 0)

@@ -24,7 +24,11 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     pub fn disk_command(&mut self, from: EndpointId, message: &Message) -> Result<(), BadMessage> {
         let Self { vms, cpu, .. } = self;
         let is_its = |vm: &&mut Vm<B>| vm.disk == from && vm.life.shared().contains(Devices::DISK);
-        match DiskCommand::try_from(message)? {
+        let command = match DiskCommand::try_from(message) {
+            Ok(command) => command,
+            Err(_) => return cpu.disks_answer(message),
+        };
+        match command {
             DiskCommand::Detached { vm } => {
                 // What it says of one that it has not been asked about is not heard.
                 if let Some(vm) = vms.by_id(vm).filter(is_its)
@@ -59,6 +63,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
 impl<B: Backend, H: Board> Cpu<B, H> {
     /// First words to the striper.
     pub(super) fn disk_hello(&mut self, to: EndpointId) {
+        self.disks_forget();
         self.tell(to, &DiskEvent::Hello.into(), true);
     }
 

@@ -6,6 +6,7 @@ mod clock;
 mod come;
 mod control;
 mod disk;
+mod disk_questions;
 mod hold;
 mod images;
 mod leave;
@@ -23,6 +24,7 @@ mod tenants;
 mod wakes;
 mod windows;
 
+pub use disk_questions::DiskQuestions;
 pub use net::NoRingPage;
 pub use stuck::Stuck;
 pub use swapped::Swapped;

@@ -1,5 +1,6 @@
 //! VMs that control the machine: what they ask by their control rings, what becomes of lies there, and that others cannot.
 
+mod disks;
 mod images;
 
 use super::board::{SERIAL_GSI, vector};
@@ -98,7 +99,10 @@ impl Caller {
 
 /// A machine whose VMs of the image without a NIC control it.
 fn machine() -> Fake {
-    let mut machine = Fake::new(4096);
+    controlled(Fake::new(4096))
+}
+
+fn controlled(mut machine: Fake) -> Fake {
     machine.guests.borrow_mut().hostile = 1;
     let image = machine.kernel.cpu.images.get_mut(WITHOUT_NIC).expect("it is there");
     image.entry.flags = image_flags::CONTROL;
@@ -107,7 +111,10 @@ fn machine() -> Fake {
 
 /// The same, with one of them in slot 0, at rest.
 fn with_caller() -> (Fake, Caller) {
-    let mut machine = machine();
+    caller_of(machine())
+}
+
+fn caller_of(mut machine: Fake) -> (Fake, Caller) {
     machine.create(WITHOUT_NIC);
     machine.settle(4000);
     let caller = Caller::new(&mut machine, FIRST);

@@ -46,6 +46,7 @@ mod stacks;
 mod state;
 pub mod supervisor;
 mod supervisor_clock;
+mod supervisor_disks;
 mod supervisor_fleet;
 mod supervisor_http;
 mod supervisor_images;
@@ -96,6 +97,7 @@ pub fn all(long: bool) -> Vec<Case> {
         components::CASES,
         control::CASES,
         if has_program(supervisor::PROGRAM) { supervisor::CASES } else { &[] },
+        if has_program(supervisor::PROGRAM) { supervisor_disks::CASES } else { &[] },
         if has_program(supervisor::PROGRAM) { supervisor_fleet::CASES } else { &[] },
         if has_program(supervisor::PROGRAM) { supervisor_http::CASES } else { &[] },
         if has_program(supervisor::PROGRAM) { supervisor_images::CASES } else { &[] },

@@ -2,6 +2,7 @@
 
 use super::ensure;
 use super::supervisor::{Login, start_with};
+use super::supervisor_disks::goes_off;
 use crate::disk::mkdisk;
 use crate::error::{Context, Result};
 use crate::http;
@@ -62,7 +63,7 @@ fn examples_of(page: &str) -> Vec<Example<'_>> {
             found.push(Example::Shell(line.trim()));
         } else if let Some((command, _)) = line.strip_prefix("| `").and_then(|row| row.split_once("` | "))
             && !command.contains(" < ")
-            && ["vm ", "component ", "image ", "node ", "token ", "tenant ", "audit", "help"]
+            && ["vm ", "component ", "policy ", "disk ", "image ", "node ", "token ", "tenant ", "audit", "help"]
                 .iter()
                 .any(|noun| command.starts_with(noun))
             && !line.contains("` | `")
@@ -107,6 +108,8 @@ fn examples(lab: &Lab) -> Result<()> {
                 Some(line) => login.good(line.trim_end_matches(')'))?.trim().clone_into(&mut token),
                 None => shell(&login, &token, line)?,
             },
+            // The last thing that is done.
+            Example::Command("node shutdown") => {}
             Example::Command(line) => one(&running, &login, line)?,
             Example::Path(path) => {
                 let status = http::get(login.web, path, SOON)?.status;
@@ -114,7 +117,8 @@ fn examples(lab: &Lab) -> Result<()> {
             }
         }
     }
-    running.power_off()
+    login.good("node shutdown")?;
+    goes_off(&running)
 }
 
 /// The fleet file of the page: the block that begins with its first entry, and what follows.

@@ -15,20 +15,20 @@ use std::collections::BTreeMap;
 use std::vec::Vec;
 
 /// A component over the disks of a set.
-struct Machine {
+pub(super) struct Machine {
     platters: Vec<Shared>,
     memory: SharedMemory,
     disks: Disks<Fake, Clock>,
-    sets: Sets,
+    pub sets: Sets,
     store: Store,
 }
 
-fn name(text: &str) -> Name {
+pub(super) fn name(text: &str) -> Name {
     Name::new(text).expect("short")
 }
 
 impl Machine {
-    fn over(platters: Vec<Shared>) -> Machine {
+    pub fn over(platters: Vec<Shared>) -> Machine {
         let memory = dma();
         let mut disks = connect_to(&platters, memory);
         let mut sets = Sets::new(Box::leak(Box::new([0; DIRECTORY_BYTES])));
@@ -42,27 +42,30 @@ impl Machine {
         }
     }
 
-    fn new(count: u16) -> Machine {
+    pub fn new(count: u16) -> Machine {
         Machine::over(writable(count).0)
     }
 
     /// The power fails, and comes back.
-    fn cut(self, mut some: impl FnMut() -> bool) -> Machine {
+    pub fn cut(self, mut some: impl FnMut() -> bool) -> Machine {
         self.platters.iter().for_each(|platter| platter.borrow_mut().cut(&mut some));
         Machine::over(self.platters)
     }
 
-    fn entry(&self, text: &str) -> Option<Entry> {
+    pub fn entry(&self, text: &str) -> Option<Entry> {
         self.sets.entry(self.sets.disk_called(name(text))?)
     }
 
-    fn begin(&self, of: &str, new: &str) -> Result<Snapshot, Unplanned> {
-        Ok(Snapshot::new(self.sets.plan_snapshot(name(of), name(new))?, SNAPSHOTS))
+    fn begin(&self, of: &str, new: &str) -> Result<Alteration, Unplanned> {
+        Ok(Alteration::new(self.sets.plan_snapshot(name(of), name(new))?, SNAPSHOTS))
     }
 
     /// One step of everything.
-    fn step(&mut self, snapshot: &mut Snapshot) -> Option<Ended> {
+    pub fn step(&mut self, snapshot: &mut Alteration) -> Option<Ended> {
         let ended = snapshot.step(self.store.is_idle(), &mut self.sets, &mut self.disks);
+        if let Some((Ended::Done, (_, gone))) = ended.zip(snapshot.planned.goes) {
+            self.store.forget(&gone);
+        }
         if let Some((tag, good)) = self.disks.done() {
             assert!(
                 self.store.ended(tag, good, &mut self.disks) || snapshot.take(tag, good, &self.sets, &mut self.disks)
@@ -71,7 +74,7 @@ impl Machine {
         ended
     }
 
-    fn finish(&mut self, mut snapshot: Snapshot) -> Ended {
+    fn finish(&mut self, mut snapshot: Alteration) -> Ended {
         for _ in 0..10_000 {
             if let Some(ended) = self.step(&mut snapshot) {
                 return ended;
@@ -82,13 +85,27 @@ impl Machine {
         panic!("it does not end")
     }
 
-    fn take(&mut self, of: &str, new: &str) -> Ended {
+    pub fn take(&mut self, of: &str, new: &str) -> Ended {
         let snapshot = self.begin(of, new).expect("possible");
         self.finish(snapshot)
     }
 
+    pub fn alter(&self, planned: Planned) -> Alteration {
+        Alteration::new(planned, SNAPSHOTS)
+    }
+
+    pub fn create(&mut self, new: &str, blocks: u64) -> Ended {
+        let planned = self.sets.plan_creation(name(new), blocks).expect("possible");
+        self.finish(self.alter(planned))
+    }
+
+    pub fn remove(&mut self, of: &str) -> Ended {
+        let planned = self.sets.plan_removal(name(of)).expect("possible");
+        self.finish(self.alter(planned))
+    }
+
     /// Does one request: what was read, by its first byte.
-    fn one(&mut self, disk: &str, ask: Ask, data: Option<u8>) -> Result<Option<u8>, Outcome> {
+    pub fn one(&mut self, disk: &str, ask: Ask, data: Option<u8>) -> Result<Option<u8>, Outcome> {
         let entry = self.entry(disk).expect("there");
         let data = data.map(|byte| [byte; BLOCK_BYTES]);
         self.store.ask((7, &entry, ask), data.as_ref(), &self.sets, &self.disks).expect("taken");
@@ -111,11 +128,11 @@ impl Machine {
         panic!("it does not end")
     }
 
-    fn write(&mut self, disk: &str, block: u64, byte: u8) {
+    pub fn write(&mut self, disk: &str, block: u64, byte: u8) {
         assert_eq!(self.one(disk, Ask::Write(block), Some(byte)), Err(Outcome::Done));
     }
 
-    fn read(&mut self, disk: &str, block: u64) -> Option<u8> {
+    pub fn read(&mut self, disk: &str, block: u64) -> Option<u8> {
         self.one(disk, Ask::Read(block), None).expect("it can be read")
     }
 
@@ -125,7 +142,7 @@ impl Machine {
     }
 }
 
-fn old(block: u64) -> Option<u8> {
+pub(super) fn old(block: u64) -> Option<u8> {
     content(block).map(|data| data[0])
 }
 
@@ -133,7 +150,7 @@ fn old(block: u64) -> Option<u8> {
 fn a_snapshot_keeps_what_was_there_and_the_disk_goes_on() {
     let mut machine = Machine::new(3);
     machine.write("web", 6, 0xaa);
-    assert_eq!(machine.take("web", "before"), Ended::Taken);
+    assert_eq!(machine.take("web", "before"), Ended::Done);
     for restarted in [false, true] {
         let (frozen, above) = (machine.entry("before").expect("there"), machine.entry("web").expect("there"));
         assert_eq!((frozen.kind, above.kind), (Kind::Disk { read_only: true }, Kind::Disk { read_only: false }));
@@ -161,7 +178,7 @@ fn a_snapshot_keeps_what_was_there_and_the_disk_goes_on() {
     );
     assert!(refused.is_err(), "a snapshot is never written");
     // One on top of the other: each as it was.
-    assert_eq!(machine.take("web", "later"), Ended::Taken);
+    assert_eq!(machine.take("web", "later"), Ended::Done);
     machine.write("web", 7, 0xdd);
     let of = |machine: &mut Machine, block| ["before", "later", "web"].map(|disk| machine.read(disk, block));
     assert_eq!(of(&mut machine, 7), [old(7), Some(0xbc), Some(0xdd)]);
@@ -199,7 +216,7 @@ fn what_cannot_be_is_refused_and_named() {
     // Room for all of them.
     let mut machine = Machine::over(writable_of(1, 18 * (WEB + 8)).0);
     for number in 0..disk_format::MAX_DEPTH {
-        assert_eq!(machine.take("web", &std::format!("s{number}")), Ended::Taken);
+        assert_eq!(machine.take("web", &std::format!("s{number}")), Ended::Done);
     }
     assert_eq!(why(&machine, "web", "one-more"), Some(snapshot::TOO_DEEP));
     assert_eq!(machine.read("web", 6), old(6), "through all of them");
@@ -210,7 +227,7 @@ fn a_disk_that_cannot_do_it_ends_it_and_nothing_has_changed() {
     let mut machine = Machine::new(2);
     machine.write("web", 6, 0xaa);
     let stripes = machine.sets.stripes().expect("a set");
-    let above = machine.begin("web", "new").expect("possible").planned.above;
+    let above = machine.begin("web", "new").expect("possible").planned.comes.expect("one");
     let (member, at) = place(&stripes, above.first);
     machine.platters[member].borrow_mut().bad.push(at);
     assert_eq!(machine.take("web", "new"), Ended::Failed);
@@ -223,7 +240,7 @@ fn a_disk_that_cannot_do_it_ends_it_and_nothing_has_changed() {
     machine.platters[0].borrow_mut().silent = false;
     machine.write("web", 7, 0xbb);
     // What was proposed is no state, and the next one gets above it.
-    assert_eq!(machine.take("web", "new"), Ended::Taken);
+    assert_eq!(machine.take("web", "new"), Ended::Done);
     let mut machine = machine.cut(|| false);
     assert_eq!([6, 7].map(|block| machine.read("new", block)), [Some(0xaa), Some(0xbb)]);
 }
@@ -267,7 +284,7 @@ proptest! {
         for _ in 0..steps {
             let Some(current) = &mut running else { break };
             if let Some(ended) = machine.step(current) {
-                prop_assert_eq!(ended, Ended::Taken);
+                prop_assert_eq!(ended, Ended::Done);
                 (taken, running) = (true, None);
             }
         }

@@ -1,7 +1,7 @@
-//! Taking a snapshot of a virtual disk (docs/disk-format.md, "Snapshots"): one write or flush after the other, beside what others do.
+//! Taking a snapshot of a virtual disk, making one and removing one (docs/disk-format.md, "Snapshots"): one write or flush after the other, beside what others do.
 //!
-//! First the checks of the virtual disk that is to lie on the old one are written, where nobody has anything. Then no request of VMs is begun until those
-//! that were have ended, and the set goes to its next state; so the snapshot has all that was done before, and nothing that was not. A disk that cannot do it ends the snapshot, and
+//! First the checks of the virtual disk that comes are written, where nobody has anything: that its blocks are what lies beneath, or were never written. Then no request of VMs is begun until those
+//! that were have ended, and the set goes to its next state; so a snapshot has all that was done before, and nothing that was not. A disk that cannot do it ends it, and
 //! nothing has changed. But once the first superblock was to say that the new state is the present one, nobody knows which of the two is: then the component ends, and its successor looks.
 
 use crate::disks::{Disks, Host, PATIENCE};
@@ -49,14 +49,14 @@ struct Away {
 /// How it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// There is a snapshot.
-    Taken,
+    /// It is done.
+    Done,
     /// A disk could not do what was needed, and nothing has changed.
     Failed,
 }
 
-/// One snapshot.
-pub struct Snapshot {
+/// One snapshot, or a virtual disk that comes or goes.
+pub struct Alteration {
     pub planned: Planned,
     stage: Stage,
     /// Where in the DMA memory its block lies.
@@ -68,10 +68,11 @@ pub struct Snapshot {
     is_new: bool,
 }
 
-impl Snapshot {
+impl Alteration {
     /// One that nothing was done of yet. Its block lies at `buffer` in the DMA memory.
     pub fn new(planned: Planned, buffer: usize) -> Self {
-        Snapshot { planned, stage: Stage::Checks(0), buffer, away: None, tries: 0, is_new: true }
+        let stage = if planned.comes.is_some() { Stage::Checks(0) } else { Stage::Drain };
+        Alteration { planned, stage, buffer, away: None, tries: 0, is_new: true }
     }
 
     /// Whether nobody may begin anything with virtual disks.
@@ -113,7 +114,7 @@ impl Snapshot {
         }
         if self.stage == Stage::Done {
             sets.changed(&self.planned);
-            return Some(Ended::Taken);
+            return Some(Ended::Done);
         }
         let (work, block) = self.next(sets, disks)?;
         if let Some(block) = block.filter(|_| core::mem::take(&mut self.is_new)) {
@@ -162,7 +163,7 @@ impl Snapshot {
         );
         // Only second copies are missing: the next change but one writes them anew.
         sets.changed(&self.planned);
-        Some(Ended::Taken)
+        Some(Ended::Done)
     }
 
     /// What is asked next, and what the block holds for it.
@@ -171,7 +172,9 @@ impl Snapshot {
             Stage::Checks(row) => {
                 let (disk, block, blocks) = self.piece(row, sets, disks)?;
                 let mut checks = disk_format::zeroed();
-                checks.as_chunks_mut::<8>().0.iter_mut().for_each(|check| *check = Check::INHERITED.to_bytes());
+                let lies = self.planned.comes.is_some_and(|new| new.beneath.is_some());
+                let first = if lies { Check::INHERITED } else { Check::UNWRITTEN };
+                checks.as_chunks_mut::<8>().0.iter_mut().for_each(|check| *check = first.to_bytes());
                 Some((Work { disk, op: Op::Write, block, blocks }, Some(checks)))
             }
             Stage::Change { step, member, index } => {
@@ -191,9 +194,9 @@ impl Snapshot {
 
     /// Where checks from this block of them on lie: the disk, its block, and how many at once.
     fn piece<C: Controller, H: Host>(&self, row: u64, sets: &Sets, disks: &Disks<C, H>) -> Option<(usize, u64, usize)> {
-        let above = &self.planned.above;
-        let left = check_blocks(above.blocks).checked_sub(row)?;
-        let piece = sets.stripes()?.pieces(above.first + row, left).next()?;
+        let new = self.planned.comes.as_ref()?;
+        let left = check_blocks(new.blocks).checked_sub(row)?;
+        let piece = sets.stripes()?.pieces(new.first + row, left).next()?;
         let disk = sets.disk_of(piece.member)?;
         let blocks = usize::try_from(piece.blocks).unwrap_or(MAX_RUN).min(MAX_RUN).min(disks.run(disk).max(1));
         Some((disk, piece.block, blocks))
@@ -211,7 +214,8 @@ impl Snapshot {
             Stage::Checks(row) => {
                 let done = self.piece(row, sets, disks).map_or(1, |(_, _, blocks)| blocks as u64);
                 let next = row + done;
-                if next < check_blocks(self.planned.above.blocks) { Stage::Checks(next) } else { Stage::Drain }
+                let rows = self.planned.comes.map_or(0, |new| check_blocks(new.blocks));
+                if next < rows { Stage::Checks(next) } else { Stage::Drain }
             }
             Stage::Change { step, member, index } => {
                 let own = sets.superblocks().nth(usize::from(member));
@@ -231,5 +235,9 @@ impl Snapshot {
 }
 
 #[cfg(test)]
-#[path = "snapshot_tests.rs"]
+#[path = "alteration_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "alteration_history_tests.rs"]
+mod history_tests;

@@ -1,0 +1,110 @@
+//! What VMs that control the machine ask the striper.
+
+use super::super::machine::WITHOUT_NIC;
+use super::super::roles::Role as FakeRole;
+use super::{Caller, FIRST, Fake, caller_of, controlled, done, with_caller};
+use crate::component::Death;
+use abi::control::status;
+use abi::disk::{DiskReply, DiskRequest};
+use abi::message::Message;
+use abi::service::Service;
+
+/// A machine with a striper, and a caller in slot 0.
+fn with_striper() -> (Fake, Caller) {
+    caller_of(controlled(Fake::with_disks(4096)))
+}
+
+fn striper<T>(machine: &Fake, then: impl FnOnce(&mut super::super::roles::Disk) -> T) -> T {
+    let rank = machine.rank(Service::Disk);
+    match &mut machine.hardware.borrow_mut().components[rank].role {
+        FakeRole::Disk(disk) => then(disk),
+        _ => panic!("another one"),
+    }
+}
+
+fn raw(caller: &mut Caller) -> Vec<Message> {
+    core::iter::from_fn(|| caller.answers.pop().expect("the core does not lie")).collect()
+}
+
+fn question(index: u16) -> Message {
+    DiskRequest::Entry { index }.into()
+}
+
+fn answer(id: u32, index: u16) -> Message {
+    Message { id, ..DiskReply::DiskLoad { index, queue: 1, p50_us: 2, p99_us: 3 }.into() }
+}
+
+fn refusal(id: u32, why: u32) -> Message {
+    Message { id, ..done(why, 0).into() }
+}
+
+#[test]
+fn questions_go_to_the_striper_and_answers_to_whoever_has_asked() {
+    let (mut machine, mut caller) = with_striper();
+    caller.put(question(7));
+    caller.ring(&mut machine);
+    assert_eq!(raw(&mut caller), [answer(1, 7)]);
+    caller.put(question(8));
+    caller.ring(&mut machine);
+    assert_eq!(raw(&mut caller), [answer(2, 8)]);
+    assert_eq!(striper(&machine, |disk| disk.asked.len()), 2);
+    // What is no question is none here, either.
+    caller.put(Message::new(0x5ff, []));
+    caller.put(Message::new(0x501, [1 << 16]));
+    caller.ring(&mut machine);
+    assert_eq!(raw(&mut caller), [refusal(3, status::BAD_REQUEST), refusal(4, status::BAD_REQUEST)]);
+}
+
+#[test]
+fn without_disks_there_is_nobody_to_ask() {
+    let (mut machine, mut caller) = with_caller();
+    caller.put(question(0));
+    caller.ring(&mut machine);
+    assert_eq!(raw(&mut caller), [refusal(1, status::NO_DISKS)]);
+}
+
+#[test]
+fn one_question_at_a_time_and_a_death_of_the_striper_is_told() {
+    let (mut machine, mut caller) = with_striper();
+    striper(&machine, |disk| disk.withholds = true);
+    caller.put(question(1));
+    caller.put(question(2));
+    caller.ring(&mut machine);
+    assert_eq!(raw(&mut caller), [refusal(2, status::BUSY)]);
+    let rank = machine.rank(Service::Disk);
+    striper(&machine, |disk| disk.withholds = false);
+    machine.kernel.cpu.condemn(rank, Death::Killed);
+    machine.rouse();
+    machine.settle(20_000);
+    assert_eq!(raw(&mut caller), [refusal(1, status::DISKS_LOST)]);
+    // A predecessor's answer is for nobody.
+    let disk = machine.kernel.cpu.endpoints.first(Service::Disk);
+    assert_eq!(machine.kernel.disk_command(disk, &answer(1, 1)), Ok(()));
+    assert_eq!(raw(&mut caller), []);
+    caller.put(question(3));
+    caller.ring(&mut machine);
+    assert_eq!(raw(&mut caller), [answer(3, 3)]);
+}
+
+#[test]
+fn who_has_ended_is_not_answered_and_keeps_no_place() {
+    let (mut machine, mut caller) = with_striper();
+    striper(&machine, |disk| disk.withholds = true);
+    caller.put(question(1));
+    caller.ring(&mut machine);
+    let asked = striper(&machine, |disk| disk.asked[0]);
+    assert!(machine.kernel.destroy(FIRST));
+    machine.rouse();
+    machine.settle(20_000);
+    let vm = machine.create(WITHOUT_NIC);
+    machine.rouse();
+    machine.settle(20_000);
+    let mut next = Caller::new(&mut machine, vm);
+    let disk = machine.kernel.cpu.endpoints.first(Service::Disk);
+    assert_eq!(machine.kernel.disk_command(disk, &answer(asked, 1)), Ok(()));
+    assert_eq!(raw(&mut next), [], "an answer to what its predecessor asked");
+    striper(&machine, |disk| disk.withholds = false);
+    next.put(question(2));
+    next.ring(&mut machine);
+    assert_eq!(raw(&mut next), [answer(1, 2)]);
+}

@@ -1,0 +1,340 @@
+//! Virtual disks: which there are, making, removing and copying them, and which VM has which. The disk component has them; the core passes questions on to it.
+
+use crate::names::{Named, parse_id};
+use crate::node::{Node, living};
+use crate::refusal::said;
+use crate::show::as_json;
+use crate::shown::shown;
+use crate::wanted::pages;
+use abi::attachment::Attachment;
+use abi::control::{ControlReply, ControlRequest};
+use abi::disk::{DiskReply, DiskRequest, entry_kind, snapshot};
+use abi::guest_disk::BLOCK_BYTES;
+use abi::limits::Name;
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt::Write;
+use ilwaco::control::Error;
+use ilwaco::time::{Duration, timeout};
+use serde::Serialize;
+
+/// How long the disk component may take for an answer: disks that fall silent are given up after ten seconds each.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// VMs that are named where somebody has a disk.
+const NAMED: usize = 5;
+
+/// A virtual disk, as it is shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ShownDisk {
+    name: String,
+    bytes: u64,
+    read_only: bool,
+    beneath: Option<String>,
+    vms: Vec<String>,
+}
+
+/// Bytes of so many blocks.
+const fn bytes(blocks: u64) -> u64 {
+    blocks.saturating_mul(BLOCK_BYTES as u64)
+}
+
+/// Asks the disk component.
+async fn ask(node: &Node, request: DiskRequest) -> Result<DiskReply, String> {
+    let asked = async { node.control().await.ask_disks(request).await };
+    match timeout(PATIENCE, asked).await {
+        Ok(reply) => reply.map_err(said),
+        Err(_) => {
+            Err("the disk component has said nothing for a minute: `disks` on the operator's line says more"
+                .to_string())
+        }
+    }
+}
+
+/// A name as the disk component knows it.
+fn named(name: &str) -> Result<Name, String> {
+    let takes = || format!("`{}` is no name of a virtual disk: take 1 to 16 of a-z A-Z 0-9 - _ .", shown(name));
+    Attachment::parse(name).filter(|_| !name.contains(':')).map(|parsed| parsed.disk).ok_or_else(takes)
+}
+
+/// Which virtual disk, and how: `NAME` or `NAME:ro`.
+///
+/// # Errors
+///
+/// It is no such thing.
+pub fn parse(text: &str) -> Result<Attachment, String> {
+    let takes =
+        || format!("{}: give the name of a virtual disk, and :ro behind it for one that is read only", shown(text));
+    Attachment::parse(text).ok_or_else(takes)
+}
+
+/// So many blocks.
+///
+/// # Errors
+///
+/// It is no size.
+pub fn size(text: &str) -> Result<u64, String> {
+    let takes = || format!("{}: give bytes, as 64M or 512K, whole blocks of 4 KiB", shown(text));
+    pages(text).filter(|&blocks| blocks != 0).ok_or_else(takes)
+}
+
+/// Who has which virtual disk: VMs that live, and those with a name that were created with one.
+async fn users(node: &Node) -> Result<BTreeMap<String, Vec<String>>, String> {
+    let (mut users, mut from) = (BTreeMap::<String, Vec<String>>::new(), 0);
+    while let Some(vm) = node.next_vm(from).await.map_err(said)? {
+        from = vm.id.slot.number().saturating_add(1);
+        let reply = node.ask(ControlRequest::DiskOf { slot: vm.id.slot }, drop).await.map_err(said)?;
+        let ControlReply::DiskOf { vm: id, disk, .. } = reply else { continue };
+        if id == vm.id && !disk.is_empty() {
+            let called = node.names.borrow().of(id).map_or_else(|| id.to_string(), ToString::to_string);
+            users.entry(disk.as_str().to_string()).or_default().push(called);
+        }
+    }
+    for (name, Named { terms, .. }) in node.names.borrow().iter() {
+        if terms.disk.is_none() {
+            continue;
+        }
+        let of = users.entry(terms.disk.disk.as_str().to_string()).or_default();
+        if !of.iter().any(|other| other == name) {
+            of.push(name.to_string());
+        }
+    }
+    Ok(users)
+}
+
+/// All virtual disks, in the order in which they lie.
+async fn all(node: &Node) -> Result<Vec<ShownDisk>, String> {
+    let mut all = Vec::new();
+    for index in 0..u16::MAX {
+        match ask(node, DiskRequest::Entry { index }).await? {
+            DiskReply::Entry { kind, name, blocks, beneath, .. } => {
+                if matches!(kind, entry_kind::DISK | entry_kind::READ_ONLY) {
+                    all.push(ShownDisk {
+                        name: name.as_str().to_string(),
+                        bytes: bytes(blocks),
+                        read_only: kind == entry_kind::READ_ONLY,
+                        beneath: (!beneath.is_empty()).then(|| beneath.as_str().to_string()),
+                        vms: Vec::new(),
+                    });
+                }
+            }
+            DiskReply::None => break,
+            _ => return Err(said(Error::Answer)),
+        }
+    }
+    Ok(all)
+}
+
+/// `disk list`.
+///
+/// # Errors
+///
+/// The machine has no disks; what the core refuses.
+pub async fn list(node: &Node, json: bool) -> Result<String, String> {
+    let mut all = all(node).await?;
+    let mut users = users(node).await?;
+    for disk in &mut all {
+        disk.vms = users.remove(&disk.name).unwrap_or_default();
+    }
+    if json {
+        return as_json(&all);
+    }
+    let mut text = "NAME                      KiB MODE       LIES ON          VMS\n".to_string();
+    for ShownDisk { name, bytes, read_only, beneath, vms } in &all {
+        let mode = if *read_only { "read-only" } else { "read-write" };
+        let (beneath, kib) = (beneath.as_deref().unwrap_or("-"), bytes / 1024);
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{name:<16} {kib:>12} {mode:<10} {beneath:<16} {}", few(vms));
+    }
+    Ok(text)
+}
+
+/// Some names, and how many more there are.
+fn few(names: &[String]) -> String {
+    match names.len().saturating_sub(NAMED) {
+        _ if names.is_empty() => "-".to_string(),
+        0 => names.join(", "),
+        more => format!("{} and {more} more", names.get(..NAMED).unwrap_or_default().join(", ")),
+    }
+}
+
+/// How a change ended, of `name`; where it is one, `new` comes.
+fn ended(reply: &DiskReply, name: &str, new: &str) -> Result<(), String> {
+    let &DiskReply::Snapped { why, needed, free } = reply else { return Err(said(Error::Answer)) };
+    Err(match why {
+        snapshot::TAKEN => return Ok(()),
+        snapshot::NO_SET => "no set of disks is in use: `disks` on the operator's line says why".to_string(),
+        snapshot::READ_ONLY_SET => {
+            "a disk of the set takes no writes: make it writable and start the machine again".to_string()
+        }
+        snapshot::NO_SUCH_DISK => no_disk(name),
+        snapshot::NEVER_WRITTEN => format!("{name} is never written: it stays as it is without a snapshot"),
+        snapshot::BAD_NAME => {
+            format!("`{}` is no name of a virtual disk: take 1 to 16 of a-z A-Z 0-9 - _ .", shown(new))
+        }
+        snapshot::NAME_TAKEN => format!("there is a {new} already: take another name"),
+        snapshot::TOO_DEEP => {
+            format!("as many snapshots of {name} lie beneath each other as may: copy it to a new virtual disk first")
+        }
+        snapshot::FULL => "the directory of the set is full: `disk rm` one that is not needed".to_string(),
+        snapshot::NO_ROOM => format!(
+            "{new} needs {} KiB of the set in one piece, its checks included, and {} KiB are free: `disk rm` one that is not needed",
+            bytes(needed) / 1024,
+            bytes(free) / 1024
+        ),
+        snapshot::BUSY => "another virtual disk is being made, copied, removed or scrubbed: try again".to_string(),
+        snapshot::FAILED => {
+            "a disk could not do it, and nothing has changed: `disks` on the operator's line and the log say which"
+                .to_string()
+        }
+        snapshot::IN_USE => format!("a VM has {name}: `disk list` says which; end it first"),
+        snapshot::BENEATH => {
+            format!("another virtual disk lies on {name}: `disk list` says which; remove that one first")
+        }
+        snapshot::BAD_SIZE => "a virtual disk has 4K at least".to_string(),
+        _ => said(Error::Answer),
+    })
+}
+
+fn no_disk(name: &str) -> String {
+    format!("there is no virtual disk `{}`: `disk list` shows all", shown(name))
+}
+
+/// `disk create`: a virtual disk of so many blocks.
+///
+/// # Errors
+///
+/// Why there can be none.
+pub async fn create(node: &Node, name: &str, blocks: u64) -> Result<String, String> {
+    let reply = ask(node, DiskRequest::Create { name: named(name)?, blocks }).await?;
+    ended(&reply, name, name)?;
+    Ok(format!("{name} is there, of {} KiB of zeros\n", bytes(blocks) / 1024))
+}
+
+/// `disk snapshot`.
+///
+/// # Errors
+///
+/// Why there can be none.
+pub async fn snapshot(node: &Node, name: &str, new: &str) -> Result<String, String> {
+    let reply = ask(node, DiskRequest::Snapshot { name: named(name)?, new: named(new)? }).await?;
+    ended(&reply, name, new)?;
+    Ok(format!("{new} is what {name} was just now\n"))
+}
+
+/// `disk rm`.
+///
+/// # Errors
+///
+/// Somebody has it, or is to have it; why it cannot be.
+pub async fn remove(node: &Node, name: &str) -> Result<String, String> {
+    let asked = named(name)?;
+    if let Some(of) = users(node).await?.get(name) {
+        return Err(format!("{name} is the disk of {}: `vm destroy` what is not needed, or `disk detach` it", few(of)));
+    }
+    let reply = ask(node, DiskRequest::Remove { name: asked }).await?;
+    ended(&reply, name, name)?;
+    Ok(format!("{name} is removed\n"))
+}
+
+/// Whether a virtual disk of this name is there, as it is shown.
+///
+/// # Errors
+///
+/// What the core refuses.
+pub async fn find(node: &Node, name: &str) -> Result<Option<ShownDisk>, String> {
+    Ok(all(node).await?.into_iter().find(|disk| disk.name == name))
+}
+
+/// `disk attach`: a VM that does not run has it from its next start on.
+///
+/// # Errors
+///
+/// It runs; there is no such VM or disk, or the disk is never written.
+pub async fn attach(node: &Node, vm: &str, disk: Attachment) -> Result<String, String> {
+    let name = disk.disk.as_str();
+    let Some(found) = find(node, name).await? else { return Err(no_disk(name)) };
+    if found.read_only && !disk.is_read_only() {
+        return Err(format!("{name} is never written: `disk attach {} {name}:ro`", shown(vm)));
+    }
+    change(node, vm, disk).await?;
+    Ok(format!("{vm} has {disk} from its next start on\n"))
+}
+
+/// `disk detach`: a VM that does not run has none from its next start on, or the one that its image names.
+///
+/// # Errors
+///
+/// It runs, or has none; there is no such VM.
+pub async fn detach(node: &Node, vm: &str) -> Result<String, String> {
+    let had = change(node, vm, Attachment::NONE).await?;
+    if had.is_none() {
+        return Err(format!("{vm} was created without a disk"));
+    }
+    Ok(format!("{vm} has {had} no more\n"))
+}
+
+/// Changes the terms of a VM that does not run; the disk that was in them.
+async fn change(node: &Node, vm: &str, disk: Attachment) -> Result<Attachment, String> {
+    if parse_id(vm).is_some() {
+        return Err(format!(
+            "{vm} runs or did, and a VM has the disk that it was created with: name one that has a name"
+        ));
+    }
+    // Whoever starts it waits here.
+    let mut control = node.control().await;
+    let none = || format!("no VM has the name `{}`: `vm create` makes one, `vm list` shows all", shown(vm));
+    let runs = node.names.borrow().get(vm).ok_or_else(none)?.vm;
+    if let Some(id) = runs
+        && living(&mut control, id).await.map_err(said)?.is_some()
+    {
+        return Err(format!("{vm} runs, and has the disk that it was started with: `vm stop {vm}` first"));
+    }
+    node.names.borrow_mut().set_disk(vm, disk).ok_or_else(none)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        Name::new(text).expect("short")
+    }
+
+    #[test]
+    fn names_and_sizes_are_as_the_set_takes_them() {
+        assert_eq!(named("web.1_a-B"), Ok(name("web.1_a-B")));
+        for bad in ["", "a/b", "web:ro", "seventeen-letters"] {
+            assert!(named(bad).expect_err(bad).contains("is no name of a virtual disk"), "{bad}");
+        }
+        assert_eq!((size("4K"), size("1G")), (Ok(1), Ok(1 << 18)));
+        for bad in ["0", "1", "many", ""] {
+            assert!(size(bad).expect_err(bad).contains("give bytes"), "{bad}");
+        }
+        assert!(parse("a:rw").is_err_and(|why| why.starts_with("a:rw: give the name")));
+    }
+
+    #[test]
+    fn each_refusal_says_what_to_do() {
+        let reply = |why| DiskReply::Snapped { why, needed: 300, free: 2 };
+        assert_eq!(ended(&reply(snapshot::TAKEN), "a", "b"), Ok(()));
+        let mut all = Vec::new();
+        for why in snapshot::NO_SET..=snapshot::BAD_SIZE {
+            let said = ended(&reply(why), "a", "b").expect_err("refused");
+            assert!(!said.contains("no answer") && !all.contains(&said), "{why}: {said}");
+            all.push(said);
+        }
+        assert!(all.iter().any(|said| {
+            said.starts_with("b needs 1200 KiB of the set in one piece, its checks included, and 8 KiB are free")
+        }));
+        assert!(ended(&reply(99), "a", "b").is_err_and(|said| said.contains("no answer")));
+        assert!(ended(&DiskReply::None, "a", "b").is_err());
+    }
+
+    #[test]
+    fn some_are_named() {
+        let names: Vec<String> = (0..7).map(|number| format!("n{number}")).collect();
+        assert_eq!([few(&[]), few(&names[..2]), few(&names)], ["-", "n0, n1", "n0, n1, n2, n3, n4 and 2 more"]);
+    }
+}
