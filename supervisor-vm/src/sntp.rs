@@ -110,7 +110,8 @@ mod tests {
     /// A time on the wire.
     fn wire(unix_ns: u64) -> u64 {
         let seconds = unix_ns / 1_000_000_000 + UNTIL_1970;
-        seconds << 32 | ((unix_ns % 1_000_000_000) << 32) / 1_000_000_000
+        let fraction = ((unix_ns % 1_000_000_000) << 32) / 1_000_000_000;
+        seconds << 32 | fraction
     }
 
     fn answer(got: u64, sent: u64) -> Vec<u8> {

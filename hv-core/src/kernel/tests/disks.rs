@@ -2,7 +2,7 @@
 
 use super::machine::{Machine, WITH_NIC, WITHOUT_NIC};
 use super::roles::Role as FakeRole;
-use crate::component::Death;
+use crate::component::{Death, Run};
 use crate::log::capture::{heard_of, listen};
 use crate::memory::core_memory;
 use crate::vm::{Devices, End, Queue};
@@ -191,6 +191,39 @@ fn a_striper_that_withholds_is_found_out_where_nothing_else_happens() {
     assert_eq!(said.len(), 1, "{said:?}");
     assert!(machine.vms().is_empty());
     machine.audit();
+}
+
+#[test]
+fn each_vm_is_let_go_of_in_a_time_of_its_own() {
+    let mut machine = machine();
+    let vms = ["one", "two"].map(|disk| machine.create_with_disk(disk));
+    machine.let_disk_withhold(true);
+    let disk = machine.kernel.cpu.endpoints.first(Service::Disk);
+    let rank = machine.rank(Service::Disk);
+    let patience = machine.kernel.cpu.time.milliseconds(1_000);
+    for vm in vms {
+        let crate::kernel::Kernel { vms, cpu, .. } = &mut machine.kernel;
+        cpu.end(vms.by_id(vm).expect("it lives"), End::new(EndReason::Destroyed, 0));
+    }
+    while machine.queued(Queue::Leaving(disk)).len() < 2 {
+        machine.step();
+    }
+    for vm in vms {
+        // Most of the time that it has, of which the other one's is no part.
+        let until = machine.wires.now() + patience / 10 * 7;
+        while machine.wires.now() < until {
+            machine.step();
+        }
+        let run = machine.kernel.cpu.components.list[rank].run;
+        assert!(!matches!(run, Run::Condemned(_)), "{run:?}");
+        let first = machine.queued(Queue::Leaving(disk))[0];
+        let vm = vms.into_iter().find(|vm| vm.slot.number() == first).unwrap_or(vm);
+        assert_eq!(machine.kernel.disk_command(disk, &DiskCommand::Detached { vm }.into()), Ok(()));
+    }
+    machine.let_disk_withhold(false);
+    machine.settle_again();
+    assert_eq!(machine.kernel.cpu.components.list[rank].incarnation, 1);
+    assert!(machine.vms().is_empty());
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What the core does on the word of the pager and the demultiplexer, and what it does where the gatekeeper says nothing.
 
-use super::machine::{GUEST_PAGES, HZ, IMAGE_PAGE, Machine, Places, WITH_NIC, WITHOUT_NIC};
+use super::machine::{GUEST_PAGES, HZ, IMAGE_PAGE, Machine, Places, RING_SLOTS, WITH_NIC, WITHOUT_NIC};
 use super::roles::Role as FakeRole;
 use crate::component::{Death, Run};
 use crate::log::capture::{heard_of, listen};
@@ -315,6 +315,22 @@ fn what_the_boot_options_ask_for_is_created() {
         assert_eq!(String::from_utf8_lossy(&bytes[..15]), args);
     }
     machine.audit();
+}
+
+#[test]
+fn more_vms_than_the_schedulers_ring_holds_are_created_as_it_takes_them() {
+    let mut machine = Fake::with_vms(16384, &[(WITHOUT_NIC, 200)]);
+    for _ in 0..10 {
+        machine.kernel.create_requested();
+    }
+    let rank = machine.rank(Service::Plan);
+    let said = u32::try_from(machine.vms().len()).expect("few");
+    assert!((32..RING_SLOTS).contains(&said), "{said}");
+    let run = machine.kernel.cpu.components.list[rank].run;
+    assert!(!matches!(run, Run::Condemned(_)), "{run:?}");
+    machine.settle(20_000);
+    assert_eq!(machine.vms().len(), 200);
+    assert_eq!(machine.kernel.cpu.components.list[rank].incarnation, 1);
 }
 
 #[test]
