@@ -55,6 +55,20 @@ fn a_wrong_owner_changes_nothing() {
 }
 
 #[test]
+fn whose_a_frame_is_and_which_page_can_be_asked_and_only_what_somebody_owns_is_noted_anew() {
+    let mut frames = frames(16, &[(4, 8)]);
+    let frame = frames.alloc(Owner::VmMemory(1), 5).expect("free");
+    assert!(frames.belongs_to(frame, Owner::VmMemory(1)) && !frames.belongs_to(frame, Owner::VmMemory(2)));
+    assert!(!frames.belongs_to(PhysAddr::from_frame(99), Owner::VmMemory(1)));
+    frames.note(frame, 7);
+    assert_eq!(frames.owner_of(frame), (Owner::VmMemory(1), 7));
+    assert_eq!(frames.try_free(frame, Owner::VmMemory(1)), Ok(()));
+    let free = frames.owner_of(frame);
+    frames.note(frame, 9);
+    assert_eq!(frames.owner_of(frame), free);
+}
+
+#[test]
 fn claiming_leaves_free_frames_alone() {
     let mut frames = frames(16, &[(4, 8)]);
     frames.claim(2, 6, Owner::Core);
@@ -342,6 +356,7 @@ fn what_is_wiped_holds_zeros_and_goes_first_to_who_needs_them() {
     };
     // The last ones that came back; one of them has failed and is given to nobody.
     assert!(frames.retire(given[2]) && frames.wipe(3));
+    assert_eq!(frames.wipes(), 2);
     assert_eq!(given.iter().map(|&frame| zeros(frame)).collect::<Vec<_>>(), [false, true, false, true]);
     assert_eq!(frames.free_frames(), 3);
     // Who fills it anyway takes another one, as long as there is one.

@@ -156,6 +156,31 @@ mod tests {
     }
 
     #[test]
+    fn what_is_kept_for_those_who_wait_and_come_in_nobody_has_beyond_its_reserve() {
+        let mut frames = table(30);
+        let mut vm = Reservation::open(&mut frames, 2, 30).expect("room");
+        let other = Reservation::open(&mut frames, 4, 4).expect("room");
+        assert_eq!((vm.claim(), frames.floor()), (Claim { reserve: 2, limit: 30 }, 0));
+        frames.keep_for_coming(5);
+        // They wanted ten in all, then six.
+        frames.set_aside(3, 10);
+        assert_eq!((frames.floor(), frames.spare()), (5, 30 - 6 - 3 - 5));
+        frames.set_aside(4, 6);
+        assert_eq!((frames.spare(), frames.unreserved()), (30 - 6 - 6 - 5, 24));
+        let taken = core::iter::from_fn(|| vm.alloc(&mut frames, MINE, 0).ok()).count();
+        assert_eq!((taken, vm.alloc(&mut frames, MINE, 0)), (2 + 13, Err(Denied::Frames)));
+        // The core may take what is kept for those who come in, and no more.
+        let taken = core::iter::from_fn(|| frames.alloc(Owner::Core, 0)).count();
+        assert_eq!((taken, frames.free_frames(), frames.spare()), (5, 4 + 6, 0));
+        // One who has waited gets what was set aside.
+        let third = Reservation::open(&mut frames, 5, 5).expect("room");
+        assert!(frames.alloc(Owner::Core, 0).is_none());
+        third.close(&mut frames);
+        other.close(&mut frames);
+        assert_eq!(core::iter::from_fn(|| frames.alloc(Owner::Core, 0)).count(), 9);
+    }
+
+    #[test]
     fn no_more_is_kept_for_a_vm_than_it_may_hold() {
         let mut frames = table(10);
         let vm = Reservation::open(&mut frames, 8, 3).expect("room");
