@@ -40,7 +40,9 @@ fn a_record_lies_in_memory_as_the_abi_says() {
     let ring = ring_memory(8);
     start_at(&ring, 0, 6);
     let (mut producer, mut consumer) = ends(&ring, 8);
+    assert_eq!(producer.written(), 6);
     producer.push(&[0xaa; 57 + 64]).unwrap();
+    assert_eq!(producer.written(), 6 + 2 + 3, "the pad's slots as well");
     let slots = HEADER_BYTES;
     // Three slots do not fit into the last two.
     assert_eq!(ring.read64(slots + 6 * 64), Some(header(0, PACKET_PAD, 2, 0)));
