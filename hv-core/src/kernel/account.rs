@@ -1,13 +1,11 @@
 //! Where the processor's time goes. Each tick is counted once: idle, of a guest, or of a component or the core; and of the latter, as far as it is known on
 //! whose behalf they ran, charged to that VM. What is left is the node's own.
 //!
-//! A component that serves one VM after the other names each when it is done with it (a page is given, a plan begins with its turn, it may run ahead, a
-//! disk's interrupt is raised),
+//! A component that serves one VM after the other names each when it is done with it (a page is given, a plan begins with its turn, it may run ahead, a disk's interrupt is raised),
 //! and what it ran since it named the last one is charged to this one. A demultiplexer, which does many frames between two names, says instead how
 //! much of its work was whose. The core's own way from one to the other belongs to whoever runs next.
 //!
-//! What others ran for what a VM has done (it has sent, kicked, touched a page) counts as if it had run that itself: the scheduler is told of both when it
-//! blocks,
+//! What others ran for what a VM has done (it has sent, kicked, touched a page) counts as if it had run that itself: the scheduler is told of both when it blocks,
 //! what it may run ahead of the plan gets less by both, and a VM that does not block pays with its planned turns, which are as much shorter. So it is the
 //! sender's share, and not everybody's, that a flood takes. For what has come for it from the wire a VM is charged, but does not pay so: it did not choose it.
 
@@ -39,8 +37,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         self.counters.service_ticks += ticks;
     }
 
-    /// A VM that owes something begins, or goes on with, a turn that was planned: it pays with what is left of that. What is left of it then: nothing,
-    /// perhaps, and the
+    /// A VM that owes something begins, or goes on with, a turn that was planned: it pays with what is left of that. What is left of it then: nothing, perhaps, and the
     /// VM does not run. (Of what it runs ahead of the plan it has paid already.)
     #[cold]
     #[inline(never)]
@@ -52,8 +49,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         left_ticks - paid
     }
 
-    /// Of `of` units of work that the party at this endpoint did since it spoke of the last, `work` were for this VM, or for nobody in particular, and of
-    /// these the
+    /// Of `of` units of work that the party at this endpoint did since it spoke of the last, `work` were for this VM, or for nobody in particular, and of these the
     /// VM itself `caused` so many: for them alone it pays with its turns. More than all is all.
     pub fn bill_work(&mut self, from: EndpointId, vm: Option<&mut Vm<B>>, work: u32, caused: u32, of: u32) {
         let Some(rank) = self.endpoints.rank(from) else { return };
