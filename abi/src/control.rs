@@ -127,6 +127,16 @@ messages! {
         /// Answered by `Done`; [`status::BAD_REQUEST`] for the tenant without a name, [`status::TENANTS_TAKEN`] where there are
         /// [`crate::limits::LIVE_TENANTS`] others.
         0x438 SetQuota { tenant: Tenant, quota: Quota },
+        /// What the console of a VM has said from a position on, `u64::MAX` for the earliest that is there: the core writes as many bytes as there is
+        /// room for. Who asks watches that console from then on, for [`crate::limits::WATCH_SECONDS`] since the last such request about it: the first one
+        /// finds what still lies in the VM's console ring, and what comes later is kept, the last [`crate::limits::WATCH_BYTES`] of it. The next piece that
+        /// comes makes [`crate::guest::pending::WATCHED`] pending for a VM that asks. Answered by `Console`; [`status::NOT_FOUND`] when
+        /// there is no such VM and all that it has said was read, [`status::CONSOLES_TAKEN`] and how many can be watched at once, or [`status::NO_FRAMES`].
+        0x448 ConsoleRead { vm: VmId, from: u64, to: Piece },
+        /// Put bytes into the input ring of a VM's console ([`crate::guest::CONSOLE_INPUT_RING`]); a newline ends a line. A VM that is out is called in.
+        /// Answered by `Done` whose value is how many were taken, the first ones: none while the VM is on its way in or out, or its ring is full;
+        /// ask again then. [`status::TOO_LONG`] for more than [`crate::limits::INPUT_BYTES`], [`status::BUSY`] as for `Shutdown`.
+        0x449 ConsoleWrite { vm: VmId, from: Piece },
         /// Power the machine off. No answer.
         0x40a PowerOff,
     }
@@ -186,6 +196,9 @@ messages! {
         },
         /// A tenant, its number, its living VMs, the frames that they may hold together, its quota, and how many VMs were refused because of that.
         0x439 Tenant { number: u32 | tenant: Tenant, vms: u32, frames: u64, quota: Quota, refused: u64 },
+        /// So many bytes of a console were written into the request page. `next` is the position behind them, and `missed` at least how many were lost
+        /// between the position that was asked for and the first of them.
+        0x44a Console { vm: VmId, next: u64, missed: u64, bytes: u32 },
         /// A policy of the component of this name, which has so many of them: [`policy_state`].
         0x419 Policy { component: Name, name: Name, policies: u16, state: u16 },
         /// State of a component: how often it was started, and the time it ran.
@@ -251,6 +264,8 @@ pub mod status {
     pub const OVER_MEMORY: u32 = 18;
     /// As many tenants as there can be have VMs or a quota, and this is another one.
     pub const TENANTS_TAKEN: u32 = 19;
+    /// As many consoles are watched as can be: `value` of them.
+    pub const CONSOLES_TAKEN: u32 = 28;
 }
 
 /// Values of [`ControlReply::Policy::state`].

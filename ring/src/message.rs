@@ -177,6 +177,11 @@ impl<M: Memory> Consumer<M> {
         self.end.capacity()
     }
 
+    /// How many messages were taken since the epoch began: the index of the next one.
+    pub fn index(&self) -> u32 {
+        self.end.head
+    }
+
     /// Messages that can be taken. A bound for a loop that is to end even while the producer goes on.
     pub fn available(&mut self) -> Result<u32, RingError> {
         self.end.look()

@@ -3,6 +3,7 @@
 mod admission;
 mod callers;
 mod come;
+mod console;
 mod control;
 mod disk;
 mod hold;
