@@ -26,6 +26,7 @@ vm resume VM                               let it go on
 vm stop VM                                 ask it to end itself; its name stays
 vm kill VM                                 end it; its name stays
 vm destroy VM                              end it, and forget its name
+vm console VM [--for SECONDS]              its console, both ways; when standard input has ended, until it was quiet for SECONDS (1)
 fleet apply [--dry-run] [--replace] [--prune] [--json]
                                            let the VMs be as the file on standard input says
 component list [--json]                    the components of the machine
@@ -71,6 +72,8 @@ pub enum Command {
     VmKill { vm: String },
     /// `vm destroy`.
     VmDestroy { vm: String },
+    /// `vm console`.
+    VmConsole { vm: String, quiet: u32 },
     /// `fleet apply`.
     FleetApply { dry_run: bool, replace: bool, prune: bool, json: bool },
     /// `component list`.
@@ -107,11 +110,12 @@ pub enum Command {
 
 impl Command {
     /// Whether it changes something, and is written down therefore. What a fleet file changes is written down one by one, and an image
-    /// that is put where its file is taken.
+    /// that is put where its file is taken; who is at a console where it is shown.
     pub const fn changes(&self) -> bool {
         match self {
             Command::VmList { .. }
             | Command::VmShow { .. }
+            | Command::VmConsole { .. }
             | Command::FleetApply { .. }
             | Command::ComponentList { .. }
             | Command::ImageList { .. }
@@ -180,6 +184,7 @@ fn one(words: &[&str]) -> Result<Command, String> {
         ("vm", "stop") => alone(words, "vm stop VM", |vm| Command::VmStop { vm }),
         ("vm", "kill") => alone(words, "vm kill VM", |vm| Command::VmKill { vm }),
         ("vm", "destroy") => alone(words, "vm destroy VM", |vm| Command::VmDestroy { vm }),
+        ("vm", "console") => console(words),
         ("fleet", "apply") => fleet(words),
         ("component", "list") => json(words, |json| Command::ComponentList { json }),
         ("component", "restart") => {
@@ -207,6 +212,21 @@ fn one(words: &[&str]) -> Result<Command, String> {
         ("node", "show") => json(words, |json| Command::NodeShow { json }),
         _ => Err(format!("there is no command `{} {}`: `help` shows all", shown(noun), shown(verb))),
     }
+}
+
+fn console(mut words: Words) -> Result<Command, String> {
+    const USAGE: &str = "vm console VM [--for SECONDS]";
+    let vm = operand(&mut words, USAGE)?;
+    let mut quiet = 1;
+    if words.next_if_eq(&"--for").is_some() {
+        let value = words.next().ok_or_else(|| format!("--for has no value: {USAGE}"))?;
+        quiet = value
+            .parse()
+            .ok()
+            .filter(|quiet| (1..=600).contains(quiet))
+            .ok_or_else(|| format!("--for {}: give a number of seconds from 1 to 600", shown(value)))?;
+    }
+    end(Command::VmConsole { vm, quiet }, words)
 }
 
 fn fleet(words: Words) -> Result<Command, String> {
@@ -337,6 +357,14 @@ mod tests {
 
     #[test]
     fn lines_are_commands() {
+        for (line, quiet) in [("vm console web-1", 1), ("vm console web-1 --for 600", 600)] {
+            assert_eq!(good(line), Command::VmConsole { vm: "web-1".to_string(), quiet });
+        }
+        for bad in
+            ["vm console", "vm console a b", "vm console a --for", "vm console a --for 0", "vm console a --for 601"]
+        {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
         assert_eq!(good("vm list"), Command::VmList { query: Query::default(), count: false, json: false });
         assert_eq!(good("  vm   list --json "), Command::VmList { query: Query::default(), count: false, json: true });
         assert_eq!(good("vm show a --json"), Command::VmShow { vm: "a".into(), json: true });

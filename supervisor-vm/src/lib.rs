@@ -17,6 +17,7 @@ pub mod audit;
 pub mod chain;
 pub mod charges;
 pub mod command;
+pub mod console;
 pub mod exposition;
 pub mod fleet;
 pub mod http;
@@ -43,6 +44,7 @@ pub mod ssh;
 pub mod stream;
 pub mod tenants;
 pub mod tokens;
+pub mod typed;
 pub mod wanted;
 
 use crate::keys::Keys;

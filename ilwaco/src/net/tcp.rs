@@ -104,6 +104,14 @@ impl TcpStream {
         }
     }
 
+    /// Waits until there is something to read, or the peer has sent everything.
+    ///
+    /// # Errors
+    /// As [`TcpStream::read`].
+    pub async fn readable(&self) -> Result<(), Error> {
+        poll_fn(|cx| self.poll(cx, false, |socket| Ok((socket.can_recv() || !socket.may_recv()).then_some(())))).await
+    }
+
     /// Reads some bytes, at least one; 0 when the peer has sent everything or `buffer` is empty.
     ///
     /// # Errors

@@ -45,6 +45,7 @@ mod snapshots;
 mod stacks;
 mod state;
 pub mod supervisor;
+mod supervisor_console;
 mod supervisor_fleet;
 mod supervisor_http;
 mod supervisor_images;
@@ -95,6 +96,7 @@ pub fn all(long: bool) -> Vec<Case> {
         components::CASES,
         control::CASES,
         if has_program(supervisor::PROGRAM) { supervisor::CASES } else { &[] },
+        if has_program(supervisor::PROGRAM) { supervisor_console::CASES } else { &[] },
         if has_program(supervisor::PROGRAM) { supervisor_fleet::CASES } else { &[] },
         if has_program(supervisor::PROGRAM) { supervisor_http::CASES } else { &[] },
         if has_program(supervisor::PROGRAM) { supervisor_images::CASES } else { &[] },

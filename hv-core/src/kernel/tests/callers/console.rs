@@ -1,6 +1,6 @@
 //! Consoles of VMs that controllers read and write.
 
-use super::{Caller, FIRST, Fake, done, machine, with_caller};
+use super::{Caller, FIRST, Fake, done, endpoint_of, machine, with_caller};
 use crate::kernel::Kernel;
 use crate::kernel::tests::guest::field;
 use crate::kernel::tests::machine::{HZ, WITH_NIC, WITHOUT_NIC};
@@ -179,11 +179,18 @@ fn the_last_words_of_one_that_ends_are_read_and_then_it_is_gone() {
 fn what_is_typed_wakes_a_guest_that_idles_and_a_full_ring_is_said() {
     let (mut machine, mut caller, vm) = with_other();
     let page = page(&mut machine, vm);
-    page.store64(core::mem::offset_of!(abi::guest::RegisterPage, enabled), pending::CONSOLE_INPUT).expect("inside");
+    let enabled = core::mem::offset_of!(abi::guest::RegisterPage, enabled);
+    page.store64(enabled, pending::CONSOLE_INPUT).expect("inside");
     assert!(machine.kernel.vms.by_id(vm).expect("it lives").life.is_idle());
-    let switches = machine.kernel.vms.by_id(vm).expect("it lives").ran_ticks;
-    assert_eq!(write(&mut machine, &mut caller, vm, b"hello\n"), [done(status::OK, 6)]);
-    assert!(machine.kernel.vms.by_id(vm).expect("it lives").ran_ticks > switches, "it was woken");
+    caller.page.write(0, b"hello\n").expect("in the page");
+    let asker = endpoint_of(&mut machine, FIRST);
+    let taken = machine.kernel.write_console(asker, vm, Piece { offset: 0, len: 6 });
+    assert_eq!(taken, done(status::OK, 6));
+    assert!(machine.kernel.vms.by_id(vm).expect("it lives").life.is_ready(), "it was woken");
+    // Guests here idle again at once, whatever is pending.
+    page.store64(enabled, 0).expect("inside");
+    machine.rouse();
+    machine.settle(20_000);
     assert_ne!(machine.word(vm, field!(pending)) & pending::CONSOLE_INPUT, 0);
     let mut guest =
         Consumer::attach_contiguous(&ring(&page, CONSOLE_INPUT_RING, CONSOLE_INPUT_SLOTS), CONSOLE_INPUT_SLOTS)
