@@ -66,6 +66,11 @@ impl<M: Memory> Producer<M> {
         self.end.publish();
     }
 
+    /// How many messages were put in since the epoch began: the index of the next one.
+    pub fn index(&self) -> u32 {
+        self.end.tail
+    }
+
     /// Slots of the ring.
     pub fn capacity(&self) -> u32 {
         self.end.capacity()

@@ -71,7 +71,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             // What is stored of one that goes out was perhaps copied already.
             let leaves = vm.life.is_leaving();
             let taken = match vm.life.body_mut() {
-                Some(body) if !leaves => body.console.type_in(&bytes),
+                Some(body) if !leaves => body.console.type_in(body.registers.memory(), &bytes),
                 _ => 0,
             };
             if taken != 0 || leaves {

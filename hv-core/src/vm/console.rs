@@ -9,7 +9,7 @@ use abi::guest::{
     CONSOLE_INPUT_RING, CONSOLE_INPUT_SLOTS, CONSOLE_RING, CONSOLE_SLOTS, CONSOLE_TEXT_BYTES, ConsoleSlot,
 };
 use abi::log::Record;
-use abi::ring::{HEADER_BYTES, SLOT_BYTES};
+use abi::ring::{EPOCH, HEADER_BYTES, IndexWord, SLOT_BYTES, TAIL};
 use abi::vm::VmId;
 use ring::{Consumer, Producer, PushError, SharedMemory, SlotWords};
 use zerocopy::FromBytes;
@@ -27,18 +27,20 @@ const LINES_BURST: u32 = 100;
 /// The core's ends of the rings of a console.
 pub struct Console {
     ring: Option<Consumer<SharedMemory>>,
-    input: Option<Producer<SharedMemory>>,
+    /// Where the core is in the input ring, and in which epoch. Its end is made when somebody types: a context has no room for one that seldom works.
+    typed: IndexWord,
     limit: RateLimit,
 }
 
 impl Console {
     /// The console in a register page.
     pub fn new(page: &SharedMemory) -> Self {
-        let part = |at, slots: u32| page.sub(at, HEADER_BYTES + slots as usize * SLOT_BYTES);
-        let ring = part(RING, CONSOLE_SLOTS).and_then(|ring| Consumer::attach_contiguous(&ring, CONSOLE_SLOTS).ok());
-        let input = part(INPUT, CONSOLE_INPUT_SLOTS)
-            .and_then(|ring| Producer::attach_contiguous(&ring, CONSOLE_INPUT_SLOTS).ok());
-        Console { ring, input, limit: RateLimit::new(LINES_PER_SECOND, LINES_BURST) }
+        let ring =
+            part(page, RING, CONSOLE_SLOTS).and_then(|ring| Consumer::attach_contiguous(&ring, CONSOLE_SLOTS).ok());
+        let epoch = page.load32(INPUT + EPOCH).unwrap_or(0);
+        let tail = IndexWord::unpack(page.load64(INPUT + TAIL).unwrap_or(0));
+        let typed = IndexWord { epoch, index: if tail.epoch == epoch { tail.index } else { 0 } };
+        Console { ring, typed, limit: RateLimit::new(LINES_PER_SECOND, LINES_BURST) }
     }
 
     /// Copy what is in the ring to the log, and for those who watch: at most one ring full, whatever the guest wrote.
@@ -90,8 +92,8 @@ impl Console {
     }
 
     /// Put what somebody types into the input ring; a newline ends a line. How many bytes were taken, the first ones: as many as there is room for.
-    pub fn type_in(&mut self, bytes: &[u8]) -> usize {
-        let Some(ring) = &mut self.input else { return 0 };
+    pub fn type_in(&mut self, page: &SharedMemory, bytes: &[u8]) -> usize {
+        let Some(mut ring) = self.input(page) else { return 0 };
         let mut taken = 0;
         for _ in 0..=CONSOLE_INPUT_SLOTS {
             let rest = &bytes[taken..];
@@ -114,8 +116,24 @@ impl Console {
             }
         }
         ring.publish();
+        self.typed.index = ring.index();
         taken
     }
+
+    /// The core's end of the input ring, where the core left it, whatever the guest has written there since. In another epoch it is a new ring.
+    fn input(&mut self, page: &SharedMemory) -> Option<Producer<SharedMemory>> {
+        let epoch = page.load32(INPUT + EPOCH)?;
+        if epoch != self.typed.epoch {
+            self.typed = IndexWord { epoch, index: 0 };
+        }
+        page.store64(INPUT + TAIL, self.typed.pack())?;
+        Producer::attach_contiguous(&part(page, INPUT, CONSOLE_INPUT_SLOTS)?, CONSOLE_INPUT_SLOTS).ok()
+    }
+}
+
+/// A ring in the register page.
+fn part(page: &SharedMemory, at: usize, slots: u32) -> Option<SharedMemory> {
+    page.sub(at, HEADER_BYTES + slots as usize * SLOT_BYTES)
 }
 
 /// The text of a slot as it may be shown, and whether its line goes on.

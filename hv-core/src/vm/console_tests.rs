@@ -1,7 +1,7 @@
 use super::*;
 use crate::log::capture::{heard, listen};
 use crate::vm::bench_test::Bench;
-use abi::ring::{EPOCH, HEAD, TAIL};
+use abi::ring::HEAD;
 use ring::Producer;
 
 const HZ: u64 = 1_000_000_000;
@@ -194,13 +194,13 @@ fn piece(text: &str, more: bool) -> (String, bool) {
 fn what_is_typed_comes_in_pieces_of_lines() {
     let mut line = Line::new();
     let mut reader = line.reader();
-    assert_eq!(line.console.type_in(b"one\n\ntwo"), 8);
+    assert_eq!(line.console.type_in(&line.page, b"one\n\ntwo"), 8);
     assert_eq!(read(&mut reader), [piece("one", false), piece("", false), piece("two", true)]);
-    assert_eq!(line.console.type_in(b" and\n"), 5);
+    assert_eq!(line.console.type_in(&line.page, b" and\n"), 5);
     assert_eq!(read(&mut reader), [piece(" and", false)]);
     for length in [61, 62, 63, 124, 125] {
         let text = "x".repeat(length) + "\n";
-        assert_eq!(line.console.type_in(text.as_bytes()), length + 1);
+        assert_eq!(line.console.type_in(&line.page, text.as_bytes()), length + 1);
         let pieces = read(&mut reader);
         let (last, others) = pieces.split_last().expect("some");
         assert!(!last.1 && others.iter().all(|(_, more)| *more), "{pieces:?}");
@@ -213,10 +213,10 @@ fn a_full_input_ring_takes_no_more_until_the_guest_reads() {
     let mut line = Line::new();
     let mut reader = line.reader();
     let text: String = (0..12).map(|number| format!("line {number:02}\n")).collect();
-    assert_eq!(line.console.type_in(text.as_bytes()), 8 * 8);
-    assert_eq!(line.console.type_in(&text.as_bytes()[64..]), 0);
+    assert_eq!(line.console.type_in(&line.page, text.as_bytes()), 8 * 8);
+    assert_eq!(line.console.type_in(&line.page, &text.as_bytes()[64..]), 0);
     assert_eq!(read(&mut reader).len(), 8);
-    assert_eq!(line.console.type_in(&text.as_bytes()[64..]), 32);
+    assert_eq!(line.console.type_in(&line.page, &text.as_bytes()[64..]), 32);
     assert_eq!(read(&mut reader).last(), Some(&piece("line 11", false)));
 }
 
@@ -228,16 +228,16 @@ fn a_guest_that_lies_about_its_input_ring_has_a_full_or_a_new_one() {
     line.page.store64(INPUT + HEAD, 77).expect("inside");
     line.page.store64(INPUT + TAIL, u64::MAX).expect("inside");
     for _ in 0..3 {
-        assert_eq!(line.console.type_in(b"a\n"), 0);
+        assert_eq!(line.console.type_in(&line.page, b"a\n"), 0);
     }
     line.page.store64(INPUT + HEAD, 0).expect("inside");
-    assert_eq!(line.console.type_in(b"b\n"), 2);
+    assert_eq!(line.console.type_in(&line.page, b"b\n"), 2);
     assert_eq!(line.page.load64(INPUT + TAIL), Some(1));
     assert_eq!(read(&mut reader), [piece("b", false)]);
     // Another epoch is a new ring.
     let epoch = line.page.load32(INPUT + EPOCH).expect("inside");
     line.page.store32(INPUT + EPOCH, epoch + 5).expect("inside");
-    assert_eq!(line.console.type_in(b"c\n"), 2);
+    assert_eq!(line.console.type_in(&line.page, b"c\n"), 2);
     assert!(reader.check_epoch().is_err());
     assert_eq!(read(&mut reader), [piece("c", false)]);
 }
