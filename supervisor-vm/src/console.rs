@@ -251,7 +251,7 @@ impl<'n> Attached<'n> {
     /// Gives the VM what was typed, as much as it takes: how many bytes.
     async fn pass_on(&mut self) -> Result<usize, String> {
         let mut all = 0;
-        while self.typed.len() != 0 {
+        while !self.typed.is_empty() {
             let bytes = self.typed.front(INPUT_BYTES);
             let mut control = self.node.control().await;
             let from = control.write(PIECE.offset, &bytes).ok_or_else(|| said(Error::Answer))?;
@@ -277,7 +277,7 @@ impl<'n> Attached<'n> {
     async fn rest(&self, until: Instant) {
         let now = Instant::now();
         let mut wake = self.look_at.min(until);
-        if self.typed.len() != 0 {
+        if !self.typed.is_empty() {
             wake = wake.min(now + AGAIN);
         }
         let wake = wake.max(now + PAUSE);
