@@ -396,7 +396,9 @@ impl Core {
             | ControlRequest::ImagePage { .. }
             | ControlRequest::ImageEnd { .. }
             | ControlRequest::ImageRemove { .. }
-            | ControlRequest::ImageDetails { .. } => {
+            | ControlRequest::ImageDetails { .. }
+            | ControlRequest::ConsoleRead { .. }
+            | ControlRequest::ConsoleWrite { .. } => {
                 unreachable!("no line asks for that")
             }
             ControlRequest::PowerOff => {
