@@ -135,7 +135,7 @@ messages! {
         0x448 ConsoleRead { vm: VmId, from: u64, to: Piece },
         /// Put bytes into the input ring of a VM's console ([`crate::guest::CONSOLE_INPUT_RING`]); a newline ends a line. A VM that is out is called in.
         /// Answered by `Done` whose value is how many were taken, the first ones: none while the VM is on its way in or out, or its ring is full;
-        /// ask again then. [`status::TOO_LONG`] for more than [`crate::limits::INPUT_BYTES`], [`status::BUSY`] as for `Shutdown`.
+        /// ask again then. [`status::TOO_LONG`] for more than [`crate::guest::INPUT_BYTES`], [`status::BUSY`] as for `Shutdown`.
         0x449 ConsoleWrite { vm: VmId, from: Piece },
         /// Power the machine off. No answer.
         0x40a PowerOff,

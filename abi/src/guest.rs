@@ -246,6 +246,8 @@ pub const CONSOLE_INPUT_RING: u64 = 3328;
 pub const CONSOLE_INPUT_SLOTS: u32 = 8;
 /// Text bytes in one console slot: a [`ConsoleSlot`].
 pub const CONSOLE_TEXT_BYTES: usize = 62;
+/// Text bytes that fit into the console's input ring.
+pub const INPUT_BYTES: usize = CONSOLE_INPUT_SLOTS as usize * CONSOLE_TEXT_BYTES;
 
 /// One slot of a console ring, of either direction: a piece of a line.
 #[repr(C)]

@@ -31,8 +31,6 @@ pub const WATCHES: usize = 8;
 pub const WATCH_BYTES: u64 = PAGE_SIZE;
 /// How long a console is watched since somebody asked for what it has said, in seconds.
 pub const WATCH_SECONDS: u64 = 10;
-/// Bytes that fit into the input ring of a console.
-pub const INPUT_BYTES: usize = crate::guest::CONSOLE_INPUT_SLOTS as usize * crate::guest::CONSOLE_TEXT_BYTES;
 /// Pages of an image that is sent to a running machine, at most.
 pub const IMAGE_PAGES_MAX: usize = 4096;
 /// Loadable segments that an ELF image may have.

@@ -130,7 +130,6 @@ mod tests {
     use crate::block_on;
     use crate::sim::{Sim, SimEvent};
     use crate::time::{Duration, timeout};
-    use std::string::ToString;
     use std::vec;
 
     #[test]
@@ -180,7 +179,7 @@ mod tests {
                     all += &piece;
                 }
             }
-            assert!(all.len() >= LINE_MAX - 2 * CONSOLE_TEXT_BYTES && all == "x".repeat(all.len()).to_string());
+            assert!(all.len() >= LINE_MAX - 2 * CONSOLE_TEXT_BYTES && all == "x".repeat(all.len()));
         });
     }
 }

@@ -6,9 +6,10 @@ use crate::kernel::tests::guest::field;
 use crate::kernel::tests::machine::{HZ, WITH_NIC, WITHOUT_NIC};
 use abi::control::{ControlReply, ControlRequest, status};
 use abi::guest::{
-    CONSOLE_INPUT_RING, CONSOLE_INPUT_SLOTS, CONSOLE_RING, CONSOLE_SLOTS, CONSOLE_TEXT_BYTES, ConsoleSlot, pending,
+    CONSOLE_INPUT_RING, CONSOLE_INPUT_SLOTS, CONSOLE_RING, CONSOLE_SLOTS, CONSOLE_TEXT_BYTES, ConsoleSlot, INPUT_BYTES,
+    pending,
 };
-use abi::limits::{INPUT_BYTES, WATCH_BYTES, WATCH_SECONDS, WATCHES};
+use abi::limits::{WATCH_BYTES, WATCH_SECONDS, WATCHES};
 use abi::manifest::image_flags;
 use abi::request_page::Piece;
 use abi::ring::{HEADER_BYTES, SLOT_BYTES};
