@@ -26,7 +26,8 @@ vm resume VM                               let it go on
 vm stop VM                                 ask it to end itself; its name stays
 vm kill VM                                 end it; its name stays
 vm destroy VM                              end it, and forget its name
-vm console VM [--for SECONDS]              its console, both ways; when standard input has ended, until it was quiet for SECONDS (1)
+vm console VM [--for SECONDS]              its console, line by line; when standard input has ended, until it was quiet for SECONDS (1)
+vm console VM --follow [--for SECONDS]     what it says, as it comes; SECONDS long
 fleet apply [--dry-run] [--replace] [--prune] [--json]
                                            let the VMs be as the file on standard input says
 component list [--json]                    the components of the machine
@@ -73,7 +74,7 @@ pub enum Command {
     /// `vm destroy`.
     VmDestroy { vm: String },
     /// `vm console`.
-    VmConsole { vm: String, quiet: u32 },
+    VmConsole { vm: String, follow: bool, seconds: Option<u32> },
     /// `fleet apply`.
     FleetApply { dry_run: bool, replace: bool, prune: bool, json: bool },
     /// `component list`.
@@ -215,18 +216,17 @@ fn one(words: &[&str]) -> Result<Command, String> {
 }
 
 fn console(mut words: Words) -> Result<Command, String> {
-    const USAGE: &str = "vm console VM [--for SECONDS]";
+    const USAGE: &str = "vm console VM [--follow] [--for SECONDS]";
     let vm = operand(&mut words, USAGE)?;
-    let mut quiet = 1;
+    let follow = words.next_if_eq(&"--follow").is_some();
+    let mut seconds = None;
     if words.next_if_eq(&"--for").is_some() {
         let value = words.next().ok_or_else(|| format!("--for has no value: {USAGE}"))?;
-        quiet = value
-            .parse()
-            .ok()
-            .filter(|quiet| (1..=600).contains(quiet))
-            .ok_or_else(|| format!("--for {}: give a number of seconds from 1 to 600", shown(value)))?;
+        let number = value.parse().ok().filter(|seconds| (1..=600).contains(seconds));
+        seconds =
+            Some(number.ok_or_else(|| format!("--for {}: give a number of seconds from 1 to 600", shown(value)))?);
     }
-    end(Command::VmConsole { vm, quiet }, words)
+    end(Command::VmConsole { vm, follow, seconds }, words)
 }
 
 fn fleet(words: Words) -> Result<Command, String> {
@@ -357,8 +357,13 @@ mod tests {
 
     #[test]
     fn lines_are_commands() {
-        for (line, quiet) in [("vm console web-1", 1), ("vm console web-1 --for 600", 600)] {
-            assert_eq!(good(line), Command::VmConsole { vm: "web-1".to_string(), quiet });
+        for (line, follow, seconds) in [
+            ("vm console web-1", false, None),
+            ("vm console web-1 --for 600", false, Some(600)),
+            ("vm console web-1 --follow", true, None),
+            ("vm console web-1 --follow --for 1", true, Some(1)),
+        ] {
+            assert_eq!(good(line), Command::VmConsole { vm: "web-1".to_string(), follow, seconds });
         }
         for bad in
             ["vm console", "vm console a b", "vm console a --for", "vm console a --for 0", "vm console a --for 601"]

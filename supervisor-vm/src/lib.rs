@@ -44,7 +44,6 @@ pub mod ssh;
 pub mod stream;
 pub mod tenants;
 pub mod tokens;
-pub mod typed;
 pub mod wanted;
 
 use crate::keys::Keys;

@@ -8,7 +8,7 @@ use ilwaco::sync::Mutex;
 
 /// A TCP connection that can be given up.
 pub struct Stream {
-    /// Others may wait until something has come; only the library reads it.
+    /// Others may see whether it is open; only the library reads and writes it.
     tcp: Rc<Mutex<TcpStream>>,
     given_up: bool,
     last_written: usize,
