@@ -68,7 +68,7 @@ impl Login {
     }
 
     /// One line.
-    fn ask(&self, line: &str) -> Result<Said> {
+    pub fn ask(&self, line: &str) -> Result<Said> {
         self.ask_with(line, "")
     }
 
