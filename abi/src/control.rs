@@ -132,6 +132,16 @@ messages! {
         /// word, and nobody is woken. Answered by `Done` whose value is the Unix time in nanoseconds; [`status::BAD_REQUEST`] for another speed, or
         /// where it would be before 1970 or after 2262.
         0x450 AdjustClock { by_ns: u64, ppm: u32 },
+        /// What the console of a VM has said from a position on, `u64::MAX` for the earliest that is there: the core writes as many bytes as there is
+        /// room for. Who asks watches that console from then on, for [`crate::limits::WATCH_SECONDS`] since the last such request about it: the first one
+        /// finds what still lies in the VM's console ring, and what comes later is kept, the last [`crate::limits::WATCH_BYTES`] of it. The next piece that
+        /// comes makes [`crate::guest::pending::WATCHED`] pending for a VM that asks. Answered by `Console`; [`status::NOT_FOUND`] when
+        /// there is no such VM and all that it has said was read, [`status::CONSOLES_TAKEN`] and how many can be watched at once, or [`status::NO_FRAMES`].
+        0x448 ConsoleRead { vm: VmId, from: u64, to: Piece },
+        /// Put bytes into the input ring of a VM's console ([`crate::guest::CONSOLE_INPUT_RING`]); a newline ends a line. A VM that is out is called in.
+        /// Answered by `Done` whose value is how many were taken, the first ones: none while the VM is on its way in or out, or its ring is full;
+        /// ask again then. [`status::TOO_LONG`] for more than [`crate::guest::INPUT_BYTES`], [`status::BUSY`] as for `Shutdown`.
+        0x449 ConsoleWrite { vm: VmId, from: Piece },
         /// Power the machine off. No answer.
         0x40a PowerOff,
     }
@@ -191,6 +201,9 @@ messages! {
         },
         /// A tenant, its number, its living VMs, the frames that they may hold together, its quota, and how many VMs were refused because of that.
         0x439 Tenant { number: u32 | tenant: Tenant, vms: u32, frames: u64, quota: Quota, refused: u64 },
+        /// So many bytes of a console were written into the request page. `next` is the position behind them, and `missed` at least how many were lost
+        /// between the position that was asked for and the first of them.
+        0x44a Console { vm: VmId, next: u64, missed: u64, bytes: u32 },
         /// A policy of the component of this name, which has so many of them: [`policy_state`].
         0x419 Policy { component: Name, name: Name, policies: u16, state: u16 },
         /// State of a component: how often it was started, and the time it ran.
@@ -260,6 +273,8 @@ pub mod status {
     pub const NO_DISKS: u32 = 24;
     /// The disk component was started anew before it has answered: what was asked for was done or not.
     pub const DISKS_LOST: u32 = 25;
+    /// As many consoles are watched as can be: `value` of them.
+    pub const CONSOLES_TAKEN: u32 = 28;
 }
 
 /// Values of [`ControlReply::Policy::state`].

@@ -79,12 +79,14 @@ pub mod pending {
     /// are to be dropped without a word, secrets and generators seeded anew, and all of it read again, before anything else is
     /// done. Ends an idle and causes an upcall whatever [`super::RegisterPage::enabled`] says.
     pub const IDENTITY: u64 = 1 << 3;
-    /// There is something in the console's input ring. Reserved: there is none yet.
+    /// Somebody has written into the console's input ring, or wanted to while the VM was out.
     pub const CONSOLE_INPUT: u64 = 1 << 4;
     /// The virtual disk is there, or has completed requests ([`crate::guest_disk`]).
     pub const DISK: u64 = 1 << 5;
     /// The core has put answers into the control ring ([`crate::guest_control`]).
     pub const CONTROL: u64 = 1 << 6;
+    /// A console that this VM watches ([`crate::control::ControlRequest::ConsoleRead`]) has said something since it was read.
+    pub const WATCHED: u64 = 1 << 7;
 }
 
 /// RIP, RSP, RFLAGS and RAX as they were when an upcall or a fault handler was entered, and as they are loaded on return.
@@ -202,7 +204,7 @@ pub struct RegisterPage {
     pub disk_page: u64,
     /// Slots of the console ring, whose header is at [`CONSOLE_RING`].
     pub console_slots: u32,
-    /// Slots of the console's input ring, whose header would be at [`CONSOLE_INPUT_RING`]. Reserved: 0, there is none.
+    /// Slots of the console's input ring, whose header is at [`CONSOLE_INPUT_RING`].
     pub console_input_slots: u32,
     /// Guest-physical address of the control page ([`crate::guest_control`]), 0 for a VM that does not control the machine.
     pub control_page: u64,
@@ -238,12 +240,16 @@ pub const BOOT_ARGS_MAX: usize = 1024;
 pub const CONSOLE_RING: u64 = 2048;
 /// Slots of the console ring.
 pub const CONSOLE_SLOTS: u32 = 16;
-/// Offset where the header of a console input ring will be, with room for eight slots behind it. Reserved.
+/// Offset of the header of the console's input ring in the register page, into which the core puts what the operator types; its slots follow.
 pub const CONSOLE_INPUT_RING: u64 = 3328;
+/// Slots of the console's input ring.
+pub const CONSOLE_INPUT_SLOTS: u32 = 8;
 /// Text bytes in one console slot: a [`ConsoleSlot`].
 pub const CONSOLE_TEXT_BYTES: usize = 62;
+/// Text bytes that fit into the console's input ring.
+pub const INPUT_BYTES: usize = CONSOLE_INPUT_SLOTS as usize * CONSOLE_TEXT_BYTES;
 
-/// One slot of the console ring: a piece of a line.
+/// One slot of a console ring, of either direction: a piece of a line.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct ConsoleSlot {
@@ -251,7 +257,7 @@ pub struct ConsoleSlot {
     pub len: u8,
     /// 1 when the line goes on in the next slot.
     pub more: u8,
-    /// The text; what is not printable ASCII is shown as `?`.
+    /// The text. Of what a guest writes, what is not printable ASCII is shown as `?`; what it reads may be any bytes.
     pub text: [u8; CONSOLE_TEXT_BYTES],
 }
 
@@ -264,7 +270,11 @@ const _: () = {
         CONSOLE_RING + (crate::ring::HEADER_BYTES + CONSOLE_SLOTS as usize * crate::ring::SLOT_BYTES) as u64
             <= CONSOLE_INPUT_RING
     );
-    assert!(CONSOLE_INPUT_RING + (crate::ring::HEADER_BYTES + 8 * crate::ring::SLOT_BYTES) as u64 <= PAGE_SIZE);
+    assert!(
+        CONSOLE_INPUT_RING
+            + (crate::ring::HEADER_BYTES + CONSOLE_INPUT_SLOTS as usize * crate::ring::SLOT_BYTES) as u64
+            <= PAGE_SIZE
+    );
     assert!(offset_of!(RegisterPage, magic) == 0);
     assert!(offset_of!(RegisterPage, abi_version) == 8);
     assert!(offset_of!(RegisterPage, sequence) == 12);

@@ -25,6 +25,12 @@ pub const LIVE_IMAGES: usize = 48;
 pub const MAX_TENANTS: usize = 64;
 /// Tenants with a name that a running machine has at most: those that have VMs or a quota.
 pub const LIVE_TENANTS: usize = 256;
+/// Consoles of VMs that are watched at the same time.
+pub const WATCHES: usize = 8;
+/// Bytes of what a console that is watched has said that are kept: a frame.
+pub const WATCH_BYTES: u64 = PAGE_SIZE;
+/// How long a console is watched since somebody asked for what it has said, in seconds.
+pub const WATCH_SECONDS: u64 = 10;
 /// Pages of an image that is sent to a running machine, at most.
 pub const IMAGE_PAGES_MAX: usize = 4096;
 /// Loadable segments that an ELF image may have.

@@ -19,8 +19,10 @@ fn guest_numbers() {
         [0, 1, 2, 3, 4, 5, 6, 7, 8]
     );
     assert_eq!(guest::TAKE_MAX, 64);
-    use guest::pending::{ALARM as DUE, CONSOLE_INPUT, CONTROL, DISK, IDENTITY, NIC, SHUTDOWN};
-    assert_eq!([DUE, NIC, SHUTDOWN, IDENTITY, CONSOLE_INPUT, DISK, CONTROL], [1, 2, 4, 8, 16, 32, 64]);
+    use guest::pending::{ALARM as DUE, CONSOLE_INPUT, CONTROL, DISK, IDENTITY, NIC, SHUTDOWN, WATCHED};
+    assert_eq!([DUE, NIC, SHUTDOWN, IDENTITY, CONSOLE_INPUT, DISK, CONTROL, WATCHED], [1, 2, 4, 8, 16, 32, 64, 128]);
+    assert_eq!((guest::CONSOLE_RING, guest::CONSOLE_SLOTS), (2048, 16));
+    assert_eq!((guest::CONSOLE_INPUT_RING, guest::CONSOLE_INPUT_SLOTS), (3328, 8));
     assert_eq!([guest::device::NIC, guest::device::CONSOLE, guest::device::DISK, guest::device::CONTROL], [0, 1, 2, 3]);
     use guest_control::*;
     assert_eq!((CONTROL_PAGE, REQUEST_PAGE, ANSWERS, REQUESTS), (0x1_e000, 0x1_f000, 0, 2304));
@@ -340,6 +342,8 @@ fn messages_survive_the_ring() {
         control::ControlRequest::Tenant { tenant },
         control::ControlRequest::NextTenant { number: u32::MAX },
         control::ControlRequest::SetQuota { tenant, quota: quota::Quota { vms: 3, frames: 1 << 40 } },
+        control::ControlRequest::ConsoleRead { vm, from: u64::MAX, to: args },
+        control::ControlRequest::ConsoleWrite { vm, from: args },
     ] {
         assert_eq!(control::ControlRequest::try_from(&Message::from(request)), Ok(request));
     }
@@ -354,6 +358,7 @@ fn messages_survive_the_ring() {
             quota: quota::Quota::NONE,
             refused: 7,
         },
+        control::ControlReply::Console { vm, next: 1 << 40, missed: 1 << 33, bytes: 7 },
         control::ControlReply::Component { index: 1, name, incarnation: 2, ran_ticks: 3 },
         control::ControlReply::Charges { vm, ran_ticks: 1, charges },
         control::ControlReply::Account {
@@ -480,12 +485,14 @@ fn messages_survive_the_ring() {
             Request::Tenant { tenant },
             Request::NextTenant { number: 0 },
             Request::SetQuota { tenant, quota: quota::Quota::NONE },
+            Request::ConsoleRead { vm, from: 0, to },
+            Request::ConsoleWrite { vm, from: to },
         ]
         .map(|request| Message::from(request).kind),
         [
             0x401, 0x402, 0x403, 0x404, 0x405, 0x406, 0x407, 0x408, 0x409, 0x40a, 0x40b, 0x40c, 0x40d, 0x40e, 0x40f,
             0x421, 0x422, 0x423, 0x424, 0x425, 0x426, 0x427, 0x428, 0x429, 0x42a, 0x42b, 0x42c, 0x42d, 0x42e, 0x42f,
-            0x430, 0x431, 0x434, 0x435, 0x436, 0x437, 0x438
+            0x430, 0x431, 0x434, 0x435, 0x436, 0x437, 0x438, 0x448, 0x449
         ]
     );
     use control::status::*;
@@ -512,9 +519,10 @@ fn messages_survive_the_ring() {
             OVER_MEMORY,
             TENANTS_TAKEN,
             NO_DISKS,
-            DISKS_LOST
+            DISKS_LOST,
+            CONSOLES_TAKEN
         ],
-        [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 24, 25]
+        [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 24, 25, 28]
     );
     use control::vm_state::*;
     assert_eq!(

@@ -1,4 +1,11 @@
-//! The console: lines of text for the machine's log.
+//! The console: lines of text for the machine's log and whoever watches it, and lines that the operator types.
+
+mod input;
+
+pub(crate) use input::arrived;
+#[cfg(not(target_os = "none"))]
+pub(crate) use input::forget_all;
+pub use input::{LINE_MAX, read, read_line};
 
 use crate::platform::{kick, registers};
 use abi::guest::{CONSOLE_RING, CONSOLE_TEXT_BYTES, ConsoleSlot, device};
@@ -12,13 +19,28 @@ macro_rules! println {
     ($($arg:tt)*) => { $crate::console::line(format_args!($($arg)*)) };
 }
 
+/// Prints a text on the console whose line goes on; formatted as [`format_args`] does. The log makes it a line of its own.
+#[macro_export]
+macro_rules! print {
+    ($($arg:tt)*) => { $crate::console::part(format_args!($($arg)*)) };
+}
+
+/// Prints a part of a line on the console, as a question that is answered behind it.
+pub fn part(text: fmt::Arguments) {
+    write(text, true);
+}
+
 /// Prints a line on the console. What does not fit into the console's ring although the core was asked to empty it is lost.
 pub fn line(text: fmt::Arguments) {
+    write(text, false);
+}
+
+fn write(text: fmt::Arguments, more: bool) {
     let Some(producer) = attach() else { return };
     let mut line = Line { producer, text: [0; CONSOLE_TEXT_BYTES], len: 0 };
     // Writing to a `Line` does not fail.
     let _ = line.write_fmt(text);
-    line.push(false);
+    line.push(more);
     kick(device::CONSOLE);
 }
 
@@ -108,8 +130,10 @@ mod tests {
         println!("<{long}>");
         println!("two\nlines");
         println!("");
-        assert_eq!(Sim::console(), std::format!("short\n<{long}>\ntwo\nlines\n\n"));
-        assert_eq!(Sim::kicks()[1], 4);
+        print!("{}? ", 7);
+        println!("seven");
+        assert_eq!(Sim::console(), std::format!("short\n<{long}>\ntwo\nlines\n\n7? seven\n"));
+        assert_eq!(Sim::kicks()[1], 6);
     }
 
     #[test]

@@ -25,7 +25,7 @@ use abi::message::Message;
 use abi::request_page::{BYTES, Piece};
 use alloc::vec::Vec;
 use boot_args::{BootArgs, TooLong, compose};
-use core::cell::Cell;
+use core::cell::{Cell, RefCell};
 use core::fmt;
 use core::future::poll_fn;
 use core::task::{Poll, Waker};
@@ -121,6 +121,48 @@ pub(crate) fn answered() {
     });
 }
 
+/// How often a console that this VM watches has said something, and who waits for that.
+struct News {
+    count: Cell<u64>,
+    wakers: RefCell<Vec<Waker>>,
+}
+
+global! {
+    static NEWS: News = News { count: Cell::new(0), wakers: RefCell::new(Vec::new()) };
+}
+
+/// A console that this VM watches has said something.
+pub(crate) fn said() {
+    NEWS.with(|news| {
+        news.count.set(news.count.get() + 1);
+        for waker in news.wakers.take() {
+            waker.wake();
+        }
+    });
+}
+
+/// A number that grows when a console that this VM watches ([`ControlRequest::ConsoleRead`]) has said something.
+pub fn news() -> u64 {
+    NEWS.with(|news| news.count.get())
+}
+
+/// Waits until [`news`] is another number. Any number of tasks may.
+pub async fn news_since(seen: u64) {
+    poll_fn(|cx| {
+        NEWS.with(|news| {
+            if news.count.get() != seen {
+                return Poll::Ready(());
+            }
+            let mut wakers = news.wakers.borrow_mut();
+            if !wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
+                wakers.push(cx.waker().clone());
+            }
+            Poll::Pending
+        })
+    })
+    .await;
+}
+
 /// As if the program started anew.
 #[cfg(not(target_os = "none"))]
 pub(crate) fn forget_all() {
@@ -128,6 +170,10 @@ pub(crate) fn forget_all() {
         bell.rung.set(false);
         bell.waker.take();
         bell.opened.set(false);
+    });
+    NEWS.with(|news| {
+        news.count.set(0);
+        news.wakers.take();
     });
 }
 

@@ -91,6 +91,11 @@ pub(crate) fn console_slots() -> u32 {
     field!(read32, console_slots)
 }
 
+/// Slots of the console's input ring.
+pub(crate) fn console_input_slots() -> u32 {
+    field!(read32, console_input_slots)
+}
+
 /// The boot arguments; what is not text is left out.
 pub fn boot_args() -> String {
     let bytes = consistent(|| {

@@ -1,7 +1,7 @@
 //! The program from its start to its end: its tasks run, and when none can, the VM idles until the NIC, a device or the next timer.
 
 use crate::time::Instant;
-use crate::{clock, control, disk, identity, memory, net, platform, registers, task, time};
+use crate::{clock, console, control, disk, identity, memory, net, platform, registers, task, time};
 use abi::guest::pending;
 use alloc::sync::Arc;
 use alloc::task::Wake;
@@ -36,7 +36,15 @@ pub fn block_on<F: Future>(main: F) -> F::Output {
     let waker = Waker::from(flag.clone());
     let mut cx = Context::from_waker(&waker);
     disk::await_ready();
-    registers::enable(pending::ALARM | pending::NIC | pending::SHUTDOWN | pending::CONTROL | pending::DISK);
+    registers::enable(
+        pending::ALARM
+            | pending::NIC
+            | pending::SHUTDOWN
+            | pending::CONTROL
+            | pending::DISK
+            | pending::CONSOLE_INPUT
+            | pending::WATCHED,
+    );
     let mut machine = Machine { quiet_since: clock::now_ns(), trimmed: false };
     // A VM may have been started by a packet, which would be refused now: nobody listens yet. Until all tasks have come to where they wait, or
     // one of them does not end to run.
@@ -88,6 +96,12 @@ impl Machine {
         let pending = registers::take_pending();
         if pending & pending::CONTROL != 0 {
             control::answered();
+        }
+        if pending & pending::CONSOLE_INPUT != 0 {
+            console::arrived();
+        }
+        if pending & pending::WATCHED != 0 {
+            control::said();
         }
         if pending & pending::SHUTDOWN != 0 {
             task::request_shutdown();

@@ -156,6 +156,9 @@ impl Display for Report<'_> {
                 }
                 write!(f, " refused={refused}")
             }
+            ControlReply::Console { vm, next, missed, bytes } => {
+                write!(f, "console vm={vm} next={next} missed={missed} bytes={bytes}")
+            }
             ControlReply::Network { net, next } => write!(f, "network {net:?} next={next:?}"),
             ControlReply::Policy { component, name, state, .. } => {
                 write!(f, "policy component={component} name={name} state={}", policy_state_name(state))

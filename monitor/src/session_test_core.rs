@@ -397,7 +397,9 @@ impl Core {
             | ControlRequest::ImageEnd { .. }
             | ControlRequest::ImageRemove { .. }
             | ControlRequest::ImageDetails { .. }
-            | ControlRequest::AdjustClock { .. } => {
+            | ControlRequest::AdjustClock { .. }
+            | ControlRequest::ConsoleRead { .. }
+            | ControlRequest::ConsoleWrite { .. } => {
                 unreachable!("no line asks for that")
             }
             ControlRequest::PowerOff => {

@@ -66,6 +66,11 @@ impl<M: Memory> Producer<M> {
         self.end.publish();
     }
 
+    /// How many messages were put in since the epoch began: the index of the next one.
+    pub fn index(&self) -> u32 {
+        self.end.tail
+    }
+
     /// Slots of the ring.
     pub fn capacity(&self) -> u32 {
         self.end.capacity()
@@ -175,6 +180,11 @@ impl<M: Memory> Consumer<M> {
     /// Slots of the ring.
     pub fn capacity(&self) -> u32 {
         self.end.capacity()
+    }
+
+    /// How many messages were taken since the epoch began: the index of the next one.
+    pub fn index(&self) -> u32 {
+        self.end.head
     }
 
     /// Messages that can be taken. A bound for a loop that is to end even while the producer goes on.

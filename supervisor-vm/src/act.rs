@@ -107,6 +107,7 @@ fn plain(node: &Node, command: Command) -> Doing<'_> {
         Command::PolicySet { component, policy } => {
             Box::pin(async move { policies::set(node, &component, &policy).await })
         }
+        Command::VmConsole { .. } => refuse("a console comes alone, as the command of a login: ssh ... vm console VM"),
         Command::FleetApply { .. } => {
             refuse("the file comes on standard input, and nothing else with it: ssh ... fleet apply < vms.toml")
         }
@@ -134,6 +135,20 @@ fn plain(node: &Node, command: Command) -> Doing<'_> {
         Command::TenantSet { tenant, change } => Box::pin(tenants::set(node, tenant, change)),
         Command::NodeShow { json } => Box::pin(show::node(node, json)),
         Command::NodeShutdown => Box::pin(ready(Ok(node.power.off()))),
+    }
+}
+
+/// The VM whose console somebody wants.
+///
+/// # Errors
+///
+/// There is none of this name, it does not run, or it is the supervisor.
+pub fn console_of(node: &Node, vm: &str) -> Result<VmId, String> {
+    match running(node, vm)? {
+        id if id == ilwaco::vm_id() => {
+            Err("that is the supervisor itself: the machine's log has what it says".to_string())
+        }
+        id => Ok(id),
     }
 }
 

@@ -28,6 +28,8 @@ vm stop VM                                 ask it to end itself; its name stays
 vm kill VM                                 end it; its name stays
 vm destroy VM                              end it, and forget its name
 vm top [--limit N] [--json]                the VMs that take most of the processor's time now
+vm console VM [--for SECONDS]              its console, line by line; when standard input has ended, until it was quiet for SECONDS (1)
+vm console VM --follow [--for SECONDS]     what it says, as it comes; SECONDS long
 fleet apply [--dry-run] [--replace] [--prune] [--json]
                                            let the VMs be as the file on standard input says
 component list [--json]                    the components of the machine
@@ -85,6 +87,8 @@ pub enum Command {
     VmDestroy { vm: String },
     /// `vm top`.
     VmTop { limit: usize, json: bool },
+    /// `vm console`.
+    VmConsole { vm: String, follow: bool, seconds: Option<u32> },
     /// `fleet apply`.
     FleetApply { dry_run: bool, replace: bool, prune: bool, json: bool },
     /// `component list`.
@@ -139,12 +143,13 @@ pub enum Command {
 
 impl Command {
     /// Whether it changes something, and is written down therefore. What a fleet file changes is written down one by one, and an image
-    /// that is put where its file is taken.
+    /// that is put where its file is taken; who is at a console where it is shown.
     pub const fn changes(&self) -> bool {
         match self {
             Command::VmList { .. }
             | Command::VmShow { .. }
             | Command::VmTop { .. }
+            | Command::VmConsole { .. }
             | Command::FleetApply { .. }
             | Command::ComponentList { .. }
             | Command::PolicyList { .. }
@@ -223,6 +228,7 @@ fn one(words: &[&str]) -> Result<Command, String> {
         ("vm", "kill") => alone(words, "vm kill VM", |vm| Command::VmKill { vm }),
         ("vm", "destroy") => alone(words, "vm destroy VM", |vm| Command::VmDestroy { vm }),
         ("vm", "top") => top(words),
+        ("vm", "console") => console(words),
         ("fleet", "apply") => fleet(words),
         ("component", "list") => json(words, |json| Command::ComponentList { json }),
         ("component", "restart") => {
@@ -277,6 +283,20 @@ fn one(words: &[&str]) -> Result<Command, String> {
         ("node", "shutdown") => end(Command::NodeShutdown, words),
         _ => Err(format!("there is no command `{} {}`: `help` shows all", shown(noun), shown(verb))),
     }
+}
+
+fn console(mut words: Words) -> Result<Command, String> {
+    const USAGE: &str = "vm console VM [--follow] [--for SECONDS]";
+    let vm = operand(&mut words, USAGE)?;
+    let follow = words.next_if_eq(&"--follow").is_some();
+    let mut seconds = None;
+    if words.next_if_eq(&"--for").is_some() {
+        let value = words.next().ok_or_else(|| format!("--for has no value: {USAGE}"))?;
+        let number = value.parse().ok().filter(|seconds| (1..=600).contains(seconds));
+        seconds =
+            Some(number.ok_or_else(|| format!("--for {}: give a number of seconds from 1 to 600", shown(value)))?);
+    }
+    end(Command::VmConsole { vm, follow, seconds }, words)
 }
 
 fn fleet(words: Words) -> Result<Command, String> {
@@ -424,6 +444,19 @@ mod tests {
 
     #[test]
     fn lines_are_commands() {
+        for (line, follow, seconds) in [
+            ("vm console web-1", false, None),
+            ("vm console web-1 --for 600", false, Some(600)),
+            ("vm console web-1 --follow", true, None),
+            ("vm console web-1 --follow --for 1", true, Some(1)),
+        ] {
+            assert_eq!(good(line), Command::VmConsole { vm: "web-1".to_string(), follow, seconds });
+        }
+        for bad in
+            ["vm console", "vm console a b", "vm console a --for", "vm console a --for 0", "vm console a --for 601"]
+        {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
         assert_eq!(good("vm list"), Command::VmList { query: Query::default(), count: false, json: false });
         assert_eq!(good("  vm   list --json "), Command::VmList { query: Query::default(), count: false, json: true });
         assert_eq!(good("vm show a --json"), Command::VmShow { vm: "a".into(), json: true });

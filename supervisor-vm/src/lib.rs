@@ -17,6 +17,7 @@ pub mod audit;
 pub mod chain;
 pub mod charges;
 pub mod command;
+pub mod console;
 pub mod disks;
 pub mod exposition;
 pub mod fleet;

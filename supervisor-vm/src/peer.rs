@@ -14,6 +14,7 @@ use chacha20::rand_core::Rng;
 use core::cell::Cell;
 use core::net::SocketAddr;
 use ilwaco::net::TcpStream;
+use ilwaco::sync::Mutex;
 use ilwaco::time::{Duration, Elapsed};
 use zssh::ed25519_dalek::SigningKey;
 use zssh::{AuthMethod, Behavior, Channel, PublicKey, SecretKey, TransportError};
@@ -76,8 +77,12 @@ pub struct Peer<'a> {
 
 impl Peer<'_> {
     /// Whoever this connection comes from. `terminal` is told whether a shell is for somebody at a terminal.
-    pub fn new(server: &Server, tcp: TcpStream, terminal: Rc<Cell<bool>>) -> Peer<'_> {
-        let address = tcp.peer_addr();
+    pub fn new(
+        server: &Server,
+        tcp: Rc<Mutex<TcpStream>>,
+        address: Option<SocketAddr>,
+        terminal: Rc<Cell<bool>>,
+    ) -> Peer<'_> {
         let random = server.node.random.borrow_mut().fork();
         let host = SecretKey::Ed25519 { secret_key: server.host.clone() };
         Peer { server, stream: Stream::new(tcp), address, random, host, refused: 0, terminal }

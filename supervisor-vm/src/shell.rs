@@ -12,21 +12,11 @@ use zssh::Channel;
 /// The command for which a client is asked line by line.
 pub const WORD: &str = "shell";
 /// Bytes of a line at most.
-const LINE: usize = 4096;
+pub const LINE: usize = 4096;
 /// What one sees first.
 const GREETING: &str = "Foraker. A command a line; `help` shows all, `exit` or Ctrl-D ends this.\n";
 /// What stands in front of each line.
 const PROMPT: &[u8] = b"foraker> ";
-
-/// What a person has said.
-enum Line {
-    /// This.
-    Text(String),
-    /// Something that is no text, or too long.
-    Bad,
-    /// That this was all.
-    End,
-}
 
 /// Carries line by line out, whether they fail or not, until the person has enough. The status is that of the last one.
 ///
@@ -39,18 +29,15 @@ pub async fn talk<'a>(mut channel: Channel<'_, '_, Peer<'a>>, server: &Server, n
     let mut status = 0;
     loop {
         timeout(IDLE, channel.write_all_stdout(PROMPT)).await??;
-        let line = match timeout(IDLE, read_line(&mut channel)).await?? {
-            Line::Text(line) => line,
-            Line::Bad => {
-                status = NO_COMMAND;
-                let why = b"that is no line of text in UTF-8 with 4096 bytes at most\n";
-                timeout(IDLE, channel.write_all_stdout(why)).await??;
-                continue;
-            }
-            Line::End => {
-                timeout(IDLE, channel.write_all_stdout(b"\n")).await??;
-                break;
-            }
+        let Some(line) = timeout(IDLE, read_line(&mut channel)).await?? else {
+            timeout(IDLE, channel.write_all_stdout(b"\n")).await??;
+            break;
+        };
+        let Some(line) = String::from_utf8(line).ok().filter(|line| line.len() <= LINE) else {
+            status = NO_COMMAND;
+            let why = b"that is no line of text in UTF-8 with 4096 bytes at most\n";
+            timeout(IDLE, channel.write_all_stdout(why)).await??;
+            continue;
         };
         match line.trim() {
             "exit" | "quit" | "logout" => break,
@@ -64,17 +51,21 @@ pub async fn talk<'a>(mut channel: Channel<'_, '_, Peer<'a>>, server: &Server, n
     Ok(timeout(IDLE, channel.exit(status)).await??)
 }
 
-/// The next line; what stands before the end without an end of the line is one, too.
-async fn read_line<'a>(channel: &mut Channel<'_, '_, Peer<'a>>) -> Result<Line, Failure<'a>> {
-    let (mut bytes, mut long) = (Vec::new(), false);
+/// The next line, without its end; of one that is longer than [`LINE`] one byte more than that. What stands before the end of the input without an
+/// end of the line is one, too. `None` where nothing does.
+///
+/// # Errors
+///
+/// The connection breaks.
+pub async fn read_line<'a>(channel: &mut Channel<'_, '_, Peer<'a>>) -> Result<Option<Vec<u8>>, Failure<'a>> {
+    let mut bytes = Vec::new();
     loop {
         let mut byte = [0];
         match (channel.read_exact_stdin(&mut byte).await?, byte) {
-            (0, _) if bytes.is_empty() => return Ok(Line::End),
-            (0, _) | (_, [b'\n' | b'\r']) => break,
-            (_, [byte]) if bytes.len() < LINE => bytes.push(byte),
-            _ => long = true,
+            (0, _) if bytes.is_empty() => return Ok(None),
+            (0, _) | (_, [b'\n' | b'\r']) => return Ok(Some(bytes)),
+            (_, [byte]) if bytes.len() <= LINE => bytes.push(byte),
+            _ => {}
         }
     }
-    Ok(String::from_utf8(bytes).ok().filter(|_| !long).map_or(Line::Bad, Line::Text))
 }

@@ -4,13 +4,14 @@
 use crate::peer::{End, Failure, IDLE, NO_COMMAND, Peer, Server, run};
 use crate::shell;
 use crate::shown::shown;
-use crate::{apply, input, put};
+use crate::{apply, console, input, put};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::vec;
 use core::cell::Cell;
 use ilwaco::net::{Error, TcpListener, TcpStream};
+use ilwaco::sync::Mutex;
 use ilwaco::task::spawn;
 use ilwaco::time::{Duration, timeout};
 use zssh::{Channel, Request, Transport};
@@ -70,7 +71,8 @@ impl Drop for Place {
 async fn session_with(stream: TcpStream, server: &Server) {
     stream.set_keep_alive(Some(ALIVE));
     let terminal = Rc::new(Cell::new(false));
-    let peer = Peer::new(server, stream, terminal.clone());
+    let (address, tcp) = (stream.peer_addr(), Rc::new(Mutex::new(stream)));
+    let peer = Peer::new(server, tcp.clone(), address, terminal.clone());
     let name = peer.name();
     let mut packet = vec![0; PACKET];
     let mut transport = Transport::new(&mut packet, peer);
@@ -92,6 +94,9 @@ async fn session_with(stream: TcpStream, server: &Server) {
         let served = match channel.request() {
             Request::Shell if terminal.get() => shell::talk(channel, server, &name).await,
             Request::Exec(line) if line.trim() == shell::WORD => shell::talk(channel, server, &name).await,
+            Request::Exec(line) if let Some(asked) = console::asked(&line) => {
+                Box::pin(console::attach(channel, server, &name, &tcp, asked)).await
+            }
             _ => {
                 timeout(IDLE, serve_channel(channel, server, &name)).await.map_err(End::from).and_then(|done| Ok(done?))
             }

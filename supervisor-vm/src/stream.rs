@@ -1,12 +1,15 @@
 //! A connection, as the SSH library wants it.
 
+use alloc::rc::Rc;
 use core::fmt;
 use embedded_io_async::{ErrorKind, ErrorType, Read, Write};
 use ilwaco::net::TcpStream;
+use ilwaco::sync::Mutex;
 
 /// A TCP connection that can be given up.
 pub struct Stream {
-    tcp: TcpStream,
+    /// Others may see whether it is open; only the library reads and writes it.
+    tcp: Rc<Mutex<TcpStream>>,
     given_up: bool,
     last_written: usize,
 }
@@ -31,7 +34,7 @@ impl embedded_io_async::Error for Broken {
 
 impl Stream {
     /// Over this connection.
-    pub fn new(tcp: TcpStream) -> Stream {
+    pub fn new(tcp: Rc<Mutex<TcpStream>>) -> Stream {
         Stream { tcp, given_up: false, last_written: 0 }
     }
 
@@ -55,18 +58,18 @@ impl Read for Stream {
         if self.given_up {
             return Ok(0);
         }
-        self.tcp.read(buffer).await.map_err(|_| Broken)
+        self.tcp.lock().await.read(buffer).await.map_err(|_| Broken)
     }
 }
 
 impl Write for Stream {
     async fn write(&mut self, bytes: &[u8]) -> Result<usize, Broken> {
-        self.tcp.write_all(bytes).await.map_err(|_| Broken)?;
+        self.tcp.lock().await.write_all(bytes).await.map_err(|_| Broken)?;
         self.last_written = bytes.len();
         Ok(bytes.len())
     }
 
     async fn flush(&mut self) -> Result<(), Broken> {
-        self.tcp.flush().await.map_err(|_| Broken)
+        self.tcp.lock().await.flush().await.map_err(|_| Broken)
     }
 }

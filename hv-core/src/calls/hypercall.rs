@@ -94,11 +94,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             device::NIC => self.kick_nic(vm),
             device::DISK if !vm.attachment.is_none() => self.kick_disk(vm),
             device::CONTROL if vm.control != EndpointId::NONE => self.call_of(vm.control),
-            device::CONSOLE => {
-                if let Some(body) = vm.life.body_mut() {
-                    body.console.drain(vm.id, self.board.now(), self.time.tsc_hz());
-                }
-            }
+            device::CONSOLE => self.show_console(vm),
             _ => return Err(Refusal::Argument),
         }
         Ok(0)

@@ -13,7 +13,7 @@ use crate::component::{
 use crate::log::{RateLimit, say};
 use crate::memory::Frames;
 use crate::service::{DiskQuestions, Stuck, Swapped, Wakes, Windows};
-use crate::vm::{Deaths, Images, Queues, Timers, Wakers};
+use crate::vm::{Deaths, Images, Queues, Timers, Wakers, Watches};
 use abi::log::Record;
 use abi::message::{BadMessage, Message};
 use abi::nic::Node;
@@ -88,6 +88,8 @@ pub struct Cpu<B: Backend, H: Board> {
     pub callers: EndpointSet,
     /// See `callers`.
     pub answered: EndpointSet,
+    /// Consoles that controllers watch.
+    pub watches: Watches,
     /// TSC at which the core itself looks after those that wait for admission.
     pub admit_at: u64,
     /// A policy that is being replaced.

@@ -12,7 +12,7 @@ use crate::memory::{Frames, core_slice};
 use crate::service::{DiskQuestions, Stuck, Swapped, Wakes, Windows};
 use crate::vm::{
     Account, Deaths, EMPTY_ACCOUNT, EMPTY_CELL, EMPTY_LINK, EMPTY_SEAT, EMPTY_WAKER, Images, Link, NEVER, Queues,
-    Requested, Table, TimerCell, Timers, Wakers,
+    Requested, Table, TimerCell, Timers, Wakers, Watches,
 };
 use abi::barriers::BarrierPlan;
 use abi::limits::LIVE_TENANTS;
@@ -102,6 +102,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             plan: Plan::new(quantum_ticks, tsc_hz),
             callers: EndpointSet::EMPTY,
             answered: EndpointSet::EMPTY,
+            watches: Watches::NONE,
             admit_at: NEVER,
             swap: None,
             disk_questions: DiskQuestions::default(),

@@ -29,6 +29,11 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         for caller in core::mem::take(&mut self.cpu.callers) {
             self.serve_caller(caller);
         }
+        for reader in self.cpu.watches.take_news() {
+            if let Some(Party::Vm(vm)) = self.cpu.endpoints.get(reader).map(|endpoint| endpoint.party) {
+                self.raise(vm, pending::WATCHED);
+            }
+        }
         for answered in core::mem::take(&mut self.cpu.answered) {
             if let Some(Party::Vm(vm)) = self.cpu.endpoints.get(answered).map(|endpoint| endpoint.party) {
                 self.raise(vm, pending::CONTROL);

@@ -117,6 +117,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             ControlRequest::ImageRemove { image } => self.remove_image(from, image),
             ControlRequest::ImageDetails { image, to } => self.image_details(from, image, to),
             ControlRequest::ImageArguments { image, to } => self.cpu.image_arguments(from, image, to),
+            ControlRequest::ConsoleRead { vm, from: position, to } => self.read_console(from, vm, position, to),
+            ControlRequest::ConsoleWrite { vm, from: typed } => self.write_console(from, vm, typed),
             ControlRequest::PowerOff => {
                 self.cpu.board.power_off();
                 done(status::OK, 0)
@@ -515,7 +517,7 @@ const fn status_of_swap(why: NoSwap) -> u32 {
     }
 }
 
-const fn status_of_piece(why: BadPiece) -> u32 {
+pub(super) const fn status_of_piece(why: BadPiece) -> u32 {
     match why {
         BadPiece::Outside => status::BAD_REQUEST,
         BadPiece::TooLong => status::TOO_LONG,

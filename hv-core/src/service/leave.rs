@@ -114,7 +114,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         let State::Leaving { until } = vm.life.state() else { return };
         let deadline = until.min(vm.alarm);
         let Some(mut body) = vm.life.take_leave() else { return };
-        body.console.drain(id, cpu.board.now(), cpu.time.tsc_hz());
+        cpu.show_console_of(id, &mut body.console);
         let (pending, frames) = (body.registers.pending(), body.memory.reservation().held());
         let unreserved = cpu.frames.unreserved();
         vm.vcpu.release(&mut cpu.backend);

@@ -4,6 +4,7 @@ mod admission;
 mod callers;
 mod clock;
 mod come;
+mod console;
 mod control;
 mod disk;
 mod disk_questions;

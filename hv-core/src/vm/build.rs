@@ -6,7 +6,7 @@ use crate::component::{Endpoint, EndpointId, Party};
 use crate::kernel::Cpu;
 use crate::memory::{Frames, PhysAddr, Reservation, core_memory};
 use abi::claim::Claim;
-use abi::guest::{CONSOLE_SLOTS, MAGIC, NIC_BASE, PAGE_TABLES, REGISTER_PAGE, RegisterPage};
+use abi::guest::{CONSOLE_INPUT_SLOTS, CONSOLE_SLOTS, MAGIC, NIC_BASE, PAGE_TABLES, REGISTER_PAGE, RegisterPage};
 use abi::guest_control::{self, ANSWER_SLOTS, ANSWERS, CONTROL_PAGE, REQUEST_PAGE, REQUEST_SLOTS, REQUESTS};
 use abi::guest_disk::{DISK_BASE, PAGES};
 use abi::limits::{PAGE_SHIFT, PAGE_SIZE};
@@ -135,6 +135,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         // At most BOOT_ARGS_MAX.
         page.boot_args_len = u32::try_from(args.len()).unwrap_or(0);
         page.console_slots = CONSOLE_SLOTS;
+        page.console_input_slots = CONSOLE_INPUT_SLOTS;
         page.nic_page = nic_page;
         page.disk_page = if vm.attachment.is_none() { 0 } else { DISK_BASE };
         page.control_page = if vm.control == EndpointId::NONE { 0 } else { CONTROL_PAGE };

@@ -1,7 +1,7 @@
 use super::*;
 use crate::log::capture::{heard, listen};
 use crate::vm::bench_test::Bench;
-use abi::ring::{EPOCH, SLOT_BYTES, TAIL};
+use abi::ring::HEAD;
 use ring::Producer;
 
 const HZ: u64 = 1_000_000_000;
@@ -39,7 +39,7 @@ impl Line {
     }
 
     fn drained(&mut self, now: u64) -> Vec<String> {
-        self.console.drain(VM, now, HZ);
+        self.console.drain(VM, now, HZ, None);
         heard()
     }
 }
@@ -164,4 +164,80 @@ fn a_guest_that_moves_its_rings_epoch_starts_it_again() {
     assert!(line.guest.check_epoch().is_err());
     line.say("new");
     assert_eq!(line.drained(HZ), ["guest: vm3.1: new"]);
+}
+
+impl Line {
+    /// The guest's end of the input ring.
+    fn reader(&self) -> Consumer<SharedMemory> {
+        let bytes = HEADER_BYTES + CONSOLE_INPUT_SLOTS as usize * SLOT_BYTES;
+        Consumer::attach_contiguous(&self.page.sub(INPUT, bytes).expect("inside"), CONSOLE_INPUT_SLOTS).expect("a ring")
+    }
+}
+
+/// What the guest finds in its input ring: each piece, and whether its line goes on.
+fn read(reader: &mut Consumer<SharedMemory>) -> Vec<(String, bool)> {
+    let mut found = Vec::new();
+    while let Some(words) = reader.take_words().expect("the core does not lie") {
+        let slot: ConsoleSlot = zerocopy::transmute!(words);
+        let text = String::from_utf8_lossy(&slot.text[..usize::from(slot.len)]).into_owned();
+        found.push((text, slot.more == 1));
+    }
+    reader.release();
+    found
+}
+
+fn piece(text: &str, more: bool) -> (String, bool) {
+    (text.to_owned(), more)
+}
+
+#[test]
+fn what_is_typed_comes_in_pieces_of_lines() {
+    let mut line = Line::new();
+    let mut reader = line.reader();
+    assert_eq!(line.console.type_in(&line.page, b"one\n\ntwo"), 8);
+    assert_eq!(read(&mut reader), [piece("one", false), piece("", false), piece("two", true)]);
+    assert_eq!(line.console.type_in(&line.page, b" and\n"), 5);
+    assert_eq!(read(&mut reader), [piece(" and", false)]);
+    for length in [61, 62, 63, 124, 125] {
+        let text = "x".repeat(length) + "\n";
+        assert_eq!(line.console.type_in(&line.page, text.as_bytes()), length + 1);
+        let pieces = read(&mut reader);
+        let (last, others) = pieces.split_last().expect("some");
+        assert!(!last.1 && others.iter().all(|(_, more)| *more), "{pieces:?}");
+        assert_eq!(pieces.iter().map(|(text, _)| text.as_str()).collect::<String>() + "\n", text);
+    }
+}
+
+#[test]
+fn a_full_input_ring_takes_no_more_until_the_guest_reads() {
+    let mut line = Line::new();
+    let mut reader = line.reader();
+    let text: String = (0..12).map(|number| format!("line {number:02}\n")).collect();
+    assert_eq!(line.console.type_in(&line.page, text.as_bytes()), 8 * 8);
+    assert_eq!(line.console.type_in(&line.page, &text.as_bytes()[64..]), 0);
+    assert_eq!(read(&mut reader).len(), 8);
+    assert_eq!(line.console.type_in(&line.page, &text.as_bytes()[64..]), 32);
+    assert_eq!(read(&mut reader).last(), Some(&piece("line 11", false)));
+}
+
+#[test]
+fn a_guest_that_lies_about_its_input_ring_has_a_full_or_a_new_one() {
+    let mut line = Line::new();
+    let mut reader = line.reader();
+    // It says that it has taken more than there ever was; and the index of the core is the core's own.
+    line.page.store64(INPUT + HEAD, 77).expect("inside");
+    line.page.store64(INPUT + TAIL, u64::MAX).expect("inside");
+    for _ in 0..3 {
+        assert_eq!(line.console.type_in(&line.page, b"a\n"), 0);
+    }
+    line.page.store64(INPUT + HEAD, 0).expect("inside");
+    assert_eq!(line.console.type_in(&line.page, b"b\n"), 2);
+    assert_eq!(line.page.load64(INPUT + TAIL), Some(1));
+    assert_eq!(read(&mut reader), [piece("b", false)]);
+    // Another epoch is a new ring.
+    let epoch = line.page.load32(INPUT + EPOCH).expect("inside");
+    line.page.store32(INPUT + EPOCH, epoch + 5).expect("inside");
+    assert_eq!(line.console.type_in(&line.page, b"c\n"), 2);
+    assert!(reader.check_epoch().is_err());
+    assert_eq!(read(&mut reader), [piece("c", false)]);
 }

@@ -16,14 +16,14 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         if vm.life.is_ending() {
             return;
         }
-        let now = self.board.now();
         let mut rip = 0;
-        if let Some(body) = vm.life.body_mut() {
-            body.console.drain(vm.id, now, self.time.tsc_hz());
+        self.show_console(vm);
+        if vm.life.body().is_some() {
             rip = vm.vcpu.position(&mut self.backend).rip;
             vm.vcpu.release(&mut self.backend);
         }
         vm.life.end();
+        self.end_console(vm.id);
         self.components.note_idle(vm.seat, 0);
         if let Some((window, _)) = self.windows.promised(vm.id) {
             self.windows.close(window);

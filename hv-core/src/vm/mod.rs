@@ -28,6 +28,7 @@ mod timers;
 #[allow(clippy::module_inception)]
 mod vm;
 mod wakers;
+mod watches;
 
 pub use args::BootArgs;
 pub use console::Console;
@@ -50,3 +51,4 @@ pub use tenants::{Account, EMPTY_ACCOUNT, OverQuota, Standing};
 pub use timers::{EMPTY_CELL, NEVER, TimerCell, Timers};
 pub use vm::{Hazard, Vm};
 pub use wakers::{EMPTY_WAKER, Wakers};
+pub use watches::{NoWatch, Watches};

@@ -104,6 +104,15 @@ impl TcpStream {
         }
     }
 
+    /// Whether the peer may send more: it has not said that this was all, and the connection has not broken.
+    pub fn is_open(&self) -> bool {
+        with(|stack| {
+            let endpoint = stack.connection(self.index).ok_or(Error::NotConnected)?;
+            Ok(matches!(endpoint.socket().state(), State::Established | State::FinWait1 | State::FinWait2))
+        })
+        .unwrap_or(false)
+    }
+
     /// Reads some bytes, at least one; 0 when the peer has sent everything or `buffer` is empty.
     ///
     /// # Errors

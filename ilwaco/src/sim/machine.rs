@@ -28,6 +28,7 @@ impl Sim {
         crate::net::forget_all();
         crate::time::forget_all();
         crate::control::forget_all();
+        crate::console::forget_all();
         crate::disk::forget_all();
         host::build(boot_args);
         let nic = nic();
@@ -74,6 +75,17 @@ impl Sim {
     /// What the guest has printed so far.
     pub fn console() -> String {
         console::text()
+    }
+
+    /// The operator types this on the guest's console. What does not fit into its input ring is lost.
+    pub fn type_in(text: &str) {
+        console::type_in(text);
+        raise(pending::CONSOLE_INPUT);
+    }
+
+    /// A console that the guest watches has said something.
+    pub fn console_said() {
+        raise(pending::WATCHED);
     }
 
     /// The present in nanoseconds.

@@ -1,5 +1,6 @@
 //! VMs that control the machine: what they ask by their control rings, what becomes of lies there, and that others cannot.
 
+mod console;
 mod disks;
 mod images;
 

@@ -10,7 +10,10 @@ use crate::vm::{BootArgs, CreateError, Devices, Images, METADATA_FRAMES, Queue, 
 use abi::claim::RESERVE_LEAST;
 use abi::component::layout;
 use abi::end::EndReason;
-use abi::guest::{BOOT_ARGS, CONSOLE_SLOTS, Interrupted, MAGIC, NIC_BASE, PAGE_TABLES, REGISTER_PAGE, RegisterPage};
+use abi::guest::{
+    BOOT_ARGS, CONSOLE_INPUT_SLOTS, CONSOLE_SLOTS, Interrupted, MAGIC, NIC_BASE, PAGE_TABLES, REGISTER_PAGE,
+    RegisterPage,
+};
 use abi::limits::PAGE_SIZE;
 use abi::nic::{self, NicPage};
 use abi::service::Service;
@@ -291,7 +294,7 @@ fn a_guest_finds_every_register_as_it_is_promised() {
     assert_eq!(found.sequence, 0);
     // Nothing was kept for it; register page, two page tables, the NIC page; four nested page tables; and metadata.
     assert_eq!((found.reserve_frames, found.limit_frames, found.held_frames), (0, 300, 10));
-    assert_eq!((found.disk_page, found.console_input_slots), (0, 0));
+    assert_eq!((found.disk_page, found.console_input_slots), (0, CONSOLE_INPUT_SLOTS));
     assert_eq!((found.magic, found.abi_version, found.vm_id), (MAGIC, abi::ABI_VERSION, FIRST.raw()));
     assert_eq!((found.memory_bytes, found.tsc_hz, found.ns_per_tick), (256 * 4096, HZ, 1 << 32));
     // The clock began at a second, the Unix time at 0.

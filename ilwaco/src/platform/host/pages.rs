@@ -1,6 +1,6 @@
 //! Pages that the simulated machine shares with the guest.
 
-use abi::guest::{BOOT_ARGS, CONSOLE_SLOTS, MAGIC, NIC_BASE, RegisterPage};
+use abi::guest::{BOOT_ARGS, CONSOLE_INPUT_SLOTS, CONSOLE_SLOTS, MAGIC, NIC_BASE, RegisterPage};
 use abi::nic::{DEFAULT_SLOTS, NicPage, Node, mac_of, nic_pages};
 use abi::vm::{Slot, VmId};
 use core::mem::offset_of;
@@ -39,6 +39,7 @@ pub(crate) fn build(boot_args: &str, now: u64) {
     let half = |offset: usize, value: u32| registers.write32(offset, value).expect("in the page");
     half(offset_of!(RegisterPage, boot_args_len), u32::try_from(boot_args.len()).expect("short"));
     half(offset_of!(RegisterPage, console_slots), CONSOLE_SLOTS);
+    half(offset_of!(RegisterPage, console_input_slots), CONSOLE_INPUT_SLOTS);
     registers.write(at(BOOT_ARGS), boot_args.as_bytes()).expect("short");
     let nic = memory(at(nic_pages(DEFAULT_SLOTS, DEFAULT_SLOTS) * 4096));
     nic.write(offset_of!(NicPage, mac), &mac_of(Node::new(0x4_64b0), Slot::new(0))).expect("in the page");

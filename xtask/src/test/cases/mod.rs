@@ -46,6 +46,7 @@ mod stacks;
 mod state;
 pub mod supervisor;
 mod supervisor_clock;
+mod supervisor_console;
 mod supervisor_disks;
 mod supervisor_fleet;
 mod supervisor_http;
@@ -98,6 +99,7 @@ pub fn all(long: bool) -> Vec<Case> {
         control::CASES,
         if has_program(supervisor::PROGRAM) { supervisor::CASES } else { &[] },
         if has_program(supervisor::PROGRAM) { supervisor_disks::CASES } else { &[] },
+        if has_program(supervisor::PROGRAM) { supervisor_console::CASES } else { &[] },
         if has_program(supervisor::PROGRAM) { supervisor_fleet::CASES } else { &[] },
         if has_program(supervisor::PROGRAM) { supervisor_http::CASES } else { &[] },
         if has_program(supervisor::PROGRAM) { supervisor_images::CASES } else { &[] },

@@ -11,7 +11,7 @@ use crate::test::lab::{Boot, Lab, Running};
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 /// The client.
@@ -68,7 +68,7 @@ impl Login {
     }
 
     /// One line.
-    fn ask(&self, line: &str) -> Result<Said> {
+    pub fn ask(&self, line: &str) -> Result<Said> {
         self.ask_with(line, "")
     }
 
@@ -87,6 +87,13 @@ impl Login {
         let killed = child.kill().and_then(|()| child.wait());
         drop(stdin);
         ensure(matches!(written, Some(Ok(()))) && killed.is_ok(), || format!("{written:?} {killed:?}"))
+    }
+
+    /// A client that says this line, with pipes at its ends.
+    pub fn start(&self, line: &str) -> Result<Child> {
+        let mut ssh = self.command(operator::USER, "key");
+        ssh.arg(line).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        ssh.spawn().context(|| "cannot start ssh".into())
     }
 
     /// One line with these bytes on its standard input.

@@ -37,6 +37,8 @@ enum Example<'a> {
     Fleet(&'a str),
     /// A command that is given a program.
     Put(&'a str),
+    /// A command that is given a sum.
+    Type(&'a str),
 }
 
 /// The examples of a page: lines of its blocks that log in with a command or fetch something, and the first words of the rows of its table of commands.
@@ -51,6 +53,10 @@ fn examples_of(page: &str) -> Vec<Example<'_>> {
             line.strip_prefix("    ssh -p 2222 admin@localhost ").and_then(|line| line.strip_suffix(" < shop.elf"))
         {
             found.push(Example::Put(line));
+        } else if let Some(line) =
+            line.strip_prefix("    ssh -p 2222 admin@localhost ").and_then(|line| line.strip_suffix(" < sums.txt"))
+        {
+            found.push(Example::Type(line));
         } else if let Some(line) = line.strip_prefix("    ssh -p 2222 admin@localhost ") {
             // What follows is a remark, or for the shell of whoever reads the page.
             let line = line.split(['#', '>']).next().unwrap_or(line).trim();
@@ -103,6 +109,10 @@ fn examples(lab: &Lab) -> Result<()> {
                 };
                 let (said, error, status) = login.ask_with_bytes(&line, &shop)?;
                 ensure(status == Some(0) && said.contains("shop"), || format!("`{line}`: {status:?} {said}{error}"))?;
+            }
+            Example::Type(line) => {
+                let (said, error, status) = login.ask_with(line, "6 * 7\n")?;
+                ensure(status == Some(0) && said.contains("42\n"), || format!("`{line}`: {status:?} {said}{error}"))?;
             }
             Example::Shell(line) => match line.strip_prefix("TOKEN=$(ssh -p 2222 admin@localhost ") {
                 Some(line) => login.good(line.trim_end_matches(')'))?.trim().clone_into(&mut token),
