@@ -156,7 +156,8 @@ fn one(running: &Running, login: &Login, line: &str) -> Result<()> {
     let said = login.good(line)?;
     ensure(!said.trim().is_empty(), || format!("`{line}` says nothing"))?;
     if line.contains("vm start") {
-        running.wait_for_since(mark, "httpd: serving ", SOON)?;
+        let serves = if line.contains("--image calc") { "calc: ready" } else { "httpd: serving " };
+        running.wait_for_since(mark, serves, SOON)?;
     }
     if line.contains("&& vm start web-17") {
         // The next example begins with the name.
