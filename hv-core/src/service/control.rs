@@ -14,7 +14,7 @@ use abi::claim::Claim;
 use abi::control::{ControlReply, ControlRequest, policy_state, status, vm_state};
 use abi::end::EndReason;
 use abi::limits::{Name, PAGE_SHIFT};
-use abi::message::{BadMessage, Message};
+use abi::message::{BadMessage, Malformed, Message};
 use abi::request_page::Piece;
 use abi::vcpu::VcpuState;
 use abi::vm::{ImageId, Slot, VmId};
@@ -31,24 +31,29 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     /// What is no request.
     pub fn control_request(&mut self, from: EndpointId, message: &Message) -> Result<(), BadMessage> {
         let id = message.id;
-        let found = |found: bool| done(if found { status::OK } else { status::NOT_FOUND }, 0);
-        let request = match ControlRequest::try_from(message) {
-            Ok(request) => request,
-            Err(_) => {
-                if let Some(refusal) = self.cpu.ask_disks(from, message)? {
-                    self.cpu.reply(from, id, refusal);
-                }
-                return Ok(());
-            }
+        let last = match ControlRequest::try_from(message) {
+            Ok(request) => self.answer_to(from, id, request),
+            // No kind of ours: a question for the striper, perhaps.
+            Err(BadMessage { what: Malformed::Kind, .. }) => self.cpu.ask_disks(from, message)?,
+            Err(other) => return Err(other),
         };
-        let last = match request {
+        if let Some(last) = last {
+            self.cpu.reply(from, id, last);
+        }
+        Ok(())
+    }
+
+    /// The last answer to a request, unless it has been given, or comes when what was asked for is done.
+    fn answer_to(&mut self, from: EndpointId, id: u32, request: ControlRequest) -> Option<ControlReply> {
+        let found = |found: bool| done(if found { status::OK } else { status::NOT_FOUND }, 0);
+        Some(match request {
             ControlRequest::Frames => {
                 self.reply_frames(from, id);
                 done(status::OK, 0)
             }
             ControlRequest::Machine => {
                 self.cpu.reply_machine(from, id);
-                return Ok(());
+                return None;
             }
             ControlRequest::Barriers => ControlReply::Barriers { plan: *self.cpu.crossings.plan() },
             ControlRequest::Frame { address } => self.cpu.describe_frame(address),
@@ -75,18 +80,13 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             ControlRequest::Swap { component, policy } => {
                 match self.cpu.begin_swap(component.into(), policy.into(), id, from) {
                     // Answered when it is done.
-                    Ok(()) => return Ok(()),
+                    Ok(()) => return None,
                     Err(why) => done(status_of_swap(why), 0),
                 }
             }
             ControlRequest::Kill { component } => {
-                let exists = usize::from(component) < self.cpu.components.list.len();
-                // The answer comes first: the controller may be asking for its own end.
-                self.cpu.reply(from, id, found(exists));
-                if exists {
-                    self.cpu.condemn(component.into(), Death::Killed);
-                }
-                return Ok(());
+                self.kill_for(from, id, component.into());
+                return None;
             }
             // Others are told of these, and one of them is behind with its ring: later.
             ControlRequest::Shutdown { vm } if !self.can_come_in(vm) => done(status::BUSY, 0),
@@ -96,10 +96,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 done(status::BUSY, 0)
             }
             ControlRequest::Create { image, slot, ipv4, args, share, claim, tenant, disk } => {
-                match self.cpu.attachment_in(from, disk) {
-                    Some(disk) => self.create_for(from, &Order { image, slot, ipv4, share, claim, tenant, disk }, args),
-                    None => done(status::BAD_REQUEST, 0),
-                }
+                let order = Order { image, slot, ipv4, share, claim, tenant, disk: Attachment::NONE };
+                self.create_for(from, order, args, disk)
             }
             ControlRequest::Destroy { vm } => found(self.destroy(vm)),
             ControlRequest::Shutdown { vm } => found(self.raise(vm, abi::guest::pending::SHUTDOWN)),
@@ -123,13 +121,23 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 self.cpu.board.power_off();
                 done(status::OK, 0)
             }
-        };
-        self.cpu.reply(from, id, last);
-        Ok(())
+        })
     }
 
-    /// Create a VM whose boot arguments lie in the request page of this endpoint.
-    fn create_for(&mut self, from: EndpointId, order: &Order, args: Piece) -> ControlReply {
+    /// Kill a component, and answer this endpoint.
+    fn kill_for(&mut self, from: EndpointId, id: u32, component: usize) {
+        let exists = component < self.cpu.components.list.len();
+        // The answer comes first: the controller may be asking for its own end.
+        self.cpu.reply(from, id, done(if exists { status::OK } else { status::NOT_FOUND }, 0));
+        if exists {
+            self.cpu.condemn(component, Death::Killed);
+        }
+    }
+
+    /// Create a VM whose boot arguments, and which virtual disk it has, lie in the request page of this endpoint.
+    fn create_for(&mut self, from: EndpointId, order: Order, args: Piece, disk: Piece) -> ControlReply {
+        let Some(disk) = self.cpu.attachment_in(from, disk) else { return done(status::BAD_REQUEST, 0) };
+        let order = &Order { disk, ..order };
         let mut copy = BootArgs::new();
         if let Err(why) = self.cpu.copy_in(from, args, &mut copy) {
             return done(status_of_piece(why), 0);
