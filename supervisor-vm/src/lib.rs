@@ -16,6 +16,7 @@ pub mod apply;
 pub mod audit;
 pub mod chain;
 pub mod charges;
+pub mod clock;
 pub mod command;
 pub mod console;
 pub mod disks;
@@ -44,6 +45,7 @@ pub mod request;
 pub mod shell;
 pub mod show;
 pub mod shown;
+pub mod shutdown;
 pub mod sntp;
 pub mod ssh;
 pub mod stream;
@@ -121,7 +123,7 @@ pub async fn run() -> u64 {
         println!("supervisor: no task for the clock");
         return 1;
     }
-    if spawn(power::watch(node.clone())).is_err() {
+    if spawn(shutdown::watch(node.clone())).is_err() {
         println!("supervisor: no task that powers the machine off");
         return 1;
     }

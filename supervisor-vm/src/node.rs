@@ -1,8 +1,8 @@
 //! The machine as the supervisor sees it: one control ring that all who ask share, and the names of VMs.
 
 use crate::chain::Audit;
+use crate::clock::Clock;
 use crate::names::Names;
-use crate::ntp::Clock;
 use crate::power::Power;
 use crate::random::Source;
 use crate::shown::shown;

@@ -1,5 +1,6 @@
 //! Keeps the machine's Unix time right, by a time server that the boot arguments name: `ntp=ADDRESS` or `ntp=NAME`, as often as there are servers.
 
+use crate::clock::Mending;
 use crate::node::Node;
 use crate::sntp::{BYTES, Bad, PORT, Question, Sample};
 use abi::control::{ControlReply, ControlRequest, status};
@@ -21,52 +22,10 @@ const EACH_MOST: Duration = Duration::from_secs(1024);
 const AGAIN: Duration = Duration::from_secs(4);
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// From this on a clock is set and not slewed, in nanoseconds; what NTP does (RFC 5905, 4).
-const STEP_NS: u64 = 128_000_000;
-/// Beyond this, in nanoseconds, a clock that was right once is not changed: the server is wrong, or somebody else answers (RFC 5905, A.5.5.1).
-const PANIC_NS: u64 = 1_000_000_000_000;
 /// From this on a clock is asked about more often, in nanoseconds.
 const FINE_NS: u64 = 10_000_000;
 /// Parts of a million by which time goes faster or slower.
 const SLEW_PPM: u32 = 500;
-
-/// What is known of the machine's clock.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Clock {
-    /// The server that answered last, empty as long as none did.
-    pub server: String,
-    /// How much later it was there than here, in nanoseconds, before that was mended.
-    pub offset_ns: i64,
-    /// Answers that were believed.
-    pub answers: u64,
-    /// An offset that is too large for a clock that was right, and was seen once.
-    suspect: bool,
-}
-
-/// What is done about an offset.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mending {
-    /// The clock is set.
-    Step,
-    /// It goes faster or slower for a while.
-    Slew,
-    /// Nothing, until another answer says the same.
-    Wait,
-    /// Nothing: that cannot be.
-    Refuse,
-}
-
-impl Clock {
-    fn mending(&self, offset_ns: i64) -> Mending {
-        match offset_ns.unsigned_abs() {
-            ..STEP_NS => Mending::Slew,
-            _ if self.answers == 0 => Mending::Step,
-            PANIC_NS.. => Mending::Refuse,
-            _ if self.suspect => Mending::Step,
-            _ => Mending::Wait,
-        }
-    }
-}
 
 /// The servers that the boot arguments name.
 pub fn servers(args: &Args) -> Vec<String> {
@@ -165,12 +124,7 @@ async fn mend(node: &Node, server: &str, Sample { offset_ns, .. }: Sample) {
             other => return log::error!("ntp: the core does not adjust the clock: {other:?}"),
         }
     }
-    let mut clock = node.clock.borrow_mut();
-    clock.suspect = mending == Mending::Wait;
-    if mending != Mending::Refuse {
-        clock.answers += 1;
-        (clock.server, clock.offset_ns) = (server.to_owned(), offset_ns);
-    }
+    node.clock.borrow_mut().note(server, offset_ns, mending);
 }
 
 #[cfg(test)]
@@ -181,20 +135,5 @@ mod tests {
     fn servers_are_named_by_the_boot_arguments_in_their_order() {
         let args = Args::new("ntp=10.0.2.2 key=AAAA ntp=time.example ntp= ntpd=x");
         assert_eq!(servers(&args), ["10.0.2.2", "time.example"]);
-    }
-
-    #[test]
-    fn a_clock_is_set_at_first_slewed_later_and_not_led_astray() {
-        let hour = 3_600_000_000_000;
-        let mut clock = Clock::default();
-        assert_eq!(clock.mending(hour), Mending::Step);
-        assert_eq!(clock.mending(-hour), Mending::Step);
-        assert_eq!(clock.mending(127_000_000), Mending::Slew);
-        clock.answers = 1;
-        assert_eq!(clock.mending(-127_000_000), Mending::Slew);
-        assert_eq!(clock.mending(129_000_000), Mending::Wait);
-        clock.suspect = true;
-        assert_eq!(clock.mending(129_000_000), Mending::Step);
-        assert_eq!((clock.mending(hour), clock.mending(i64::MIN)), (Mending::Refuse, Mending::Refuse));
     }
 }

@@ -1,8 +1,5 @@
 //! Powering the machine off: whoever has asked hears first that it was taken.
 
-use crate::node::Node;
-use abi::control::ControlRequest;
-use alloc::rc::Rc;
 use alloc::string::{String, ToString};
 use core::cell::Cell;
 use ilwaco::sync::Notify;
@@ -39,17 +36,16 @@ impl Power {
             self.told.notify_one();
         }
     }
-}
 
-/// Waits until the machine is to be powered off, and does it.
-pub async fn watch(node: Rc<Node>) {
-    loop {
-        node.power.asked.notified().await;
-        race(node.power.told.notified(), sleep(PATIENCE)).await;
-        // Where it works there is no answer.
-        let why = node.ask(ControlRequest::PowerOff, drop).await;
-        node.power.goes.set(false);
-        log::error!("the machine does not go off: {why:?}; switch it off");
+    /// Completes when the machine is to go off, and whoever has asked has the answer, or has had three seconds for it.
+    pub async fn due(&self) {
+        self.asked.notified().await;
+        race(self.told.notified(), sleep(PATIENCE)).await;
+    }
+
+    /// It does not go off after all.
+    pub fn stays(&self) {
+        self.goes.set(false);
     }
 }
 

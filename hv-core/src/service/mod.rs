@@ -1,6 +1,7 @@
 //! The services between the core and its parties, one file each: what the core tells them, and what it does on their word.
 
 mod admission;
+mod ask_disks;
 mod callers;
 mod clock;
 mod come;
