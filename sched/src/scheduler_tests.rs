@@ -1,7 +1,7 @@
 //! The scheduler against a simulated core: VMs that compute and VMs that wait, over a plan ring.
 
 use super::*;
-use crate::policy::{Dispatch, RoundRobin};
+use crate::policy::{Allowance, Dispatch, RoundRobin, Rules};
 use abi::sched::Room;
 use abi::tenant::Tenant;
 use abi::vm::{Seat, VmId};
@@ -115,7 +115,7 @@ fn where_turns_last_one_is_planned_at_a_time() {
     // Nothing is known yet.
     assert_eq!(commands_at(&mut scheduler, 0, 0).len(), 16);
     // Within a quantum each: as many. In two: half of them. In more: one, as whoever wakes waits behind all of them.
-    let depths = [QUANTUM - 1, QUANTUM, QUANTUM, 2 * QUANTUM, 100, 100].map(|ticks| {
+    let depths = [QUANTUM - 1, QUANTUM, QUANTUM + QUANTUM / 2, 2 * QUANTUM, 100, 100].map(|ticks| {
         let now = scheduler.published_at + ticks;
         commands_at(&mut scheduler, now, 0).len()
     });
@@ -206,6 +206,89 @@ impl Policy for Seeded {
     fn next(&mut self) -> Option<Dispatch> {
         None
     }
+}
+
+/// Has rules, and as much to say as a test gives it.
+#[derive(Default)]
+struct Said {
+    runnable: u32,
+    allowances: u32,
+    rests: u32,
+}
+
+impl Policy for Said {
+    const NAME: &'static str = "said";
+    const RULES: Rules = Rules { most_in_row: 3, preempts: true };
+    const SEAT_BYTES: u32 = 0;
+
+    fn new(_: &mut Tables) -> Self {
+        Said::default()
+    }
+
+    fn reset(&mut self, _: u64) {}
+
+    fn ready(&mut self, vm: Seated, _: u16) -> Result<(), Oddity> {
+        Err(Oddity::BadVm(vm.id))
+    }
+
+    fn blocked(&mut self, vm: Seated, _: u64, _: bool) -> Result<(), Oddity> {
+        Err(Oddity::BadVm(vm.id))
+    }
+
+    fn ended(&mut self, _: Seated) {}
+
+    fn quantum_ticks(&self) -> u64 {
+        QUANTUM
+    }
+
+    fn runnable(&self) -> u32 {
+        self.runnable
+    }
+
+    fn next(&mut self) -> Option<Dispatch> {
+        (self.runnable != 0).then_some(Dispatch { vm: vm(9), quantum_ticks: QUANTUM })
+    }
+
+    fn allow(&mut self) -> Option<Allowance> {
+        self.allowances = self.allowances.checked_sub(1)?;
+        Some(Allowance { vm: vm(8), ticks: 7 })
+    }
+
+    fn rest(&mut self) {
+        self.rests += 1;
+    }
+}
+
+#[test]
+fn whatever_there_is_to_say_waits_for_space_in_the_ring() {
+    let mut scheduler = Scheduler::<Said>::new(&mut Tables::on_heap(Scheduler::<Said>::TABLES, SLOTS, SLOTS));
+    scheduler.set_capacity(1000);
+    scheduler.handle(SchedEvent::Hello { quantum_ticks: QUANTUM, room: room(1000) }).expect("good");
+    scheduler.policy = Said { runnable: 1, allowances: 2, rests: 0 };
+    fn said(scheduler: &mut Scheduler<Said>, outstanding: u32, capacity: u32) -> Vec<SchedCommand> {
+        let mut commands = Vec::new();
+        scheduler.plan(0, outstanding, capacity, &mut |command| commands.push(command));
+        commands
+    }
+    let allow = SchedCommand::Allow { vm: vm(8), ticks: 7 };
+    assert_eq!(said(&mut scheduler, 4, 4), []);
+    // The rules once, and before anything else.
+    assert_eq!(said(&mut scheduler, 0, 1), [SchedCommand::Rules { most_in_row: 3, preempts: true }]);
+    assert_eq!(said(&mut scheduler, 1, 1), []);
+    assert_eq!(said(&mut scheduler, 0, 2), [allow; 2]);
+    assert_eq!(said(&mut scheduler, 0, 2), [run(9); 2]);
+    // Whose turn it is comes before both.
+    let [one, two] = ["one", "two"].map(|name| Tenant::new(name).expect("a name"));
+    for (index, tenant) in [(0, one), (1, one), (2, two)] {
+        scheduler.handle(SchedEvent::Arrived { vm: vm(index), frames: 900, room: room(1000), tenant }).expect("good");
+    }
+    assert_eq!(said(&mut scheduler, 0, 1), [SchedCommand::Admit { vm: vm(0) }]);
+    assert_eq!(said(&mut scheduler, 0, 1), [SchedCommand::First { vm: vm(2) }]);
+    assert_eq!(said(&mut scheduler, 0, 1), [run(9)]);
+    // Time that nobody wants is that only where nobody can run.
+    assert_eq!(scheduler.policy.rests, 0);
+    scheduler.policy.runnable = 0;
+    assert_eq!((said(&mut scheduler, 0, 1), scheduler.policy.rests), (vec![], 1));
 }
 
 #[test]
