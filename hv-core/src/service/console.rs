@@ -13,6 +13,9 @@ use abi::request_page::Piece;
 use abi::vm::VmId;
 use backend::Backend;
 
+/// No console has said so much: whoever asks from there on has not read before, or lies.
+const NEVER_REACHED: u64 = 1 << 62;
+
 impl<B: Backend, H: Board> Kernel<B, H> {
     /// Write what the console of a VM has said from a position on into the request page of this endpoint, which watches it from now on.
     pub fn read_console(&mut self, of: EndpointId, id: VmId, from: u64, to: Piece) -> ControlReply {
@@ -33,7 +36,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 return done(status::NOT_FOUND, 0);
             }
             // Who had read before has lost an unknown part meanwhile: one byte at least.
-            let began = if from == u64::MAX { 0 } else { from.saturating_add(1) };
+            let began = if from < NEVER_REACHED { from + 1 } else { 0 };
             match cpu.watches.begin(&mut cpu.frames, id, began) {
                 Ok(watch) => {
                     if let Some(body) = vm.and_then(|vm| vm.life.body()) {

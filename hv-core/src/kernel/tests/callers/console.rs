@@ -73,6 +73,18 @@ fn write(machine: &mut Fake, caller: &mut Caller, vm: VmId, text: &[u8]) -> Vec<
 }
 
 #[test]
+fn a_position_that_no_console_reaches_harms_nobody() {
+    for from in [u64::MAX - 1, u64::MAX - 40, 1 << 63] {
+        let (mut machine, mut caller, vm) = with_other();
+        say(&mut machine, vm, &[("one", false)]);
+        read(&mut machine, &mut caller, vm, from);
+        say(&mut machine, vm, &[("two", false)]);
+        read(&mut machine, &mut caller, vm, from);
+        assert_eq!(read(&mut machine, &mut caller, vm, u64::MAX).0, "one\ntwo\n");
+    }
+}
+
+#[test]
 fn what_lies_in_the_ring_is_found_and_what_comes_later_is_kept_and_told_of_once() {
     let (mut machine, mut caller, vm) = with_other();
     say(&mut machine, vm, &[("one", false), ("tw\u{7}", true), ("o", false)]);
