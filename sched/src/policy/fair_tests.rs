@@ -362,6 +362,57 @@ fn time_that_nobody_wanted_is_owed_to_all() {
     assert_eq!(policy.allow(), Some(Allowance { vm: vm(0).id, ticks: OWED_QUANTA * QUANTUM - 5 }));
 }
 
+/// So many ticks pass in which a VM of slot 0 runs, with the weight that makes ticks and passes the same.
+fn elapse(policy: &mut Fair, ticks: u64) {
+    for ran in [ticks, 0] {
+        policy.ready(vm(0), 1).expect("good");
+        policy.next();
+        policy.blocked(vm(0), ran, true).expect("known");
+    }
+}
+
+/// Whether a VM that was allowed [`OWED_QUANTA`] quanta is allowed more at the end of its second burst, when `between` ticks pass between the two.
+fn is_allowed_more(first: u64, between: u64, second: u64) -> bool {
+    let mut policy = fair();
+    policy.reset(QUANTUM);
+    policy.ready(vm(1), 1).expect("good");
+    policy.blocked(vm(1), 0, true).expect("known");
+    elapse(&mut policy, 10 * QUANTUM);
+    policy.ready(vm(1), 1).expect("good");
+    policy.blocked(vm(1), 0, true).expect("known");
+    assert_eq!(policy.allow(), Some(Allowance { vm: vm(1).id, ticks: OWED_QUANTA * QUANTUM }));
+    policy.ready(vm(1), 1).expect("good");
+    policy.blocked(vm(1), first, true).expect("known");
+    assert_eq!(policy.allow(), None, "it is owed what it is allowed");
+    elapse(&mut policy, between);
+    policy.ready(vm(1), 1).expect("good");
+    policy.blocked(vm(1), second, true).expect("known");
+    policy.allow().is_some()
+}
+
+#[test]
+fn more_is_allowed_below_two_quanta_and_when_an_eighth_of_one_is_gained() {
+    let eighth = QUANTUM / 8;
+    assert!(!is_allowed_more(QUANTUM, QUANTUM, QUANTUM), "two quanta are left");
+    assert!(is_allowed_more(QUANTUM, QUANTUM, QUANTUM + 1));
+    assert!(!is_allowed_more(2 * QUANTUM, eighth, 1), "it would gain an eighth of a quantum only");
+    assert!(is_allowed_more(2 * QUANTUM, eighth + 1, 1));
+}
+
+#[test]
+fn time_that_nobody_wants_is_owed_however_often_that_is_so() {
+    let mut policy = fair();
+    policy.reset(QUANTUM);
+    policy.ready(vm(0), 100).expect("good");
+    policy.blocked(vm(0), 2 * QUANTUM, true).expect("known");
+    for _ in 0..100 {
+        policy.rest();
+        policy.ready(vm(0), 100).expect("good");
+        policy.blocked(vm(0), 2 * QUANTUM, true).expect("known");
+        assert_eq!(policy.allow(), Some(Allowance { vm: vm(0).id, ticks: (OWED_QUANTA - 2) * QUANTUM }));
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
 
