@@ -216,7 +216,7 @@ impl Component {
         let bytes = if self.info.authority & authority::IDLES == 0 { 0 } else { 8 * seats };
         let base = core::ptr::with_exposed_provenance_mut(address(layout::IDLES));
         // SAFETY: the core maps that much memory there, which can be read, for the component's lifetime; only `IdleTimes` reaches it, which stores nothing.
-        IdleTimes(unsafe { SharedMemory::new(base, bytes) })
+        unsafe { SharedMemory::new(base, bytes) }.into()
     }
 
     /// The pool for VMs that are out: memory that outlives a restart. `None` when there is none.
@@ -316,6 +316,13 @@ impl Component {
 /// Since when VMs idle ([`abi::component::idles`]).
 #[derive(Clone, Copy, Debug)]
 pub struct IdleTimes(SharedMemory);
+
+impl From<SharedMemory> for IdleTimes {
+    /// A word for each seat.
+    fn from(words: SharedMemory) -> Self {
+        IdleTimes(words)
+    }
+}
 
 impl IdleTimes {
     /// The TSC at which the VM in this seat has begun to idle; 0 while it does anything else, and where nobody is.

@@ -34,10 +34,10 @@ impl Idles for IdleTimes {
 }
 
 /// Both, and whom they complain to.
-struct Pager<P, O, I> {
+struct Pager<P, O> {
     policy: P,
     victims: Victims<O>,
-    idles: I,
+    idles: IdleTimes,
     limit: Complaints,
 }
 
@@ -64,7 +64,7 @@ pub fn run<P: Policy, O: Order>(component: &Component) -> ! {
     }
 }
 
-impl<P: Policy, O: Order, I: Idles> Pager<P, O, I> {
+impl<P: Policy, O: Order> Pager<P, O> {
     /// Answers what has come in. The core carries the answers out at the next wait.
     #[inline]
     fn serve(&mut self, events: &mut Inbox, commands: &mut Outbox) -> bool {

@@ -4,7 +4,7 @@ use super::*;
 use crate::order::{Fifo, Lru, Nobody, Sieve};
 use crate::policy::demand::{DEFAULT_CLUSTER, Demand};
 use abi::pager::Access;
-use abi::vm::{Seat, VmId};
+use abi::vm::{ImageId, Seat, VmId};
 use component::Tables;
 use component::ring::{Consumer, Producer, SharedMemory};
 use component::test_log::lines;
@@ -30,27 +30,24 @@ impl Policy for Zeros {
     }
 }
 
-/// Nobody idles.
-struct Busy;
+/// Since when the VM in each seat idles.
+const IDLE: [u64; 16] = [0, 0, 300, 100, 200, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+/// Ticks a second, of which few pass in a test.
+const HZ: u64 = 1 << 50;
 
-impl Idles for Busy {
-    fn since(&self, _: Seat) -> u64 {
-        0
-    }
-}
-
-fn pager() -> Pager<Zeros, Nobody, Busy> {
-    let mut tables = Tables::on_heap(tables::<Zeros, Nobody>(), 0, 16);
-    let victims = Victims::new(&mut tables, 1_000_000);
+fn pager() -> Pager<Zeros, Lru> {
+    let mut tables = Tables::on_heap(tables::<Zeros, Lru>(), 0, IDLE.len());
+    let victims = Victims::new(&mut tables, HZ);
+    let idles = IdleTimes::from(SharedMemory::from_static(Box::leak(Box::new(IDLE))));
     // So slow a time that nothing is earned in a test.
-    Pager { policy: Zeros::new(&mut tables), victims, idles: Busy, limit: Complaints::new(u64::MAX) }
+    Pager { policy: Zeros::new(&mut tables), victims, idles, limit: Complaints::new(u64::MAX) }
 }
 
 /// The rings' ends of the pager and of the core.
 struct Stage {
     events: Inbox,
     commands: Outbox,
-    pager: Pager<Zeros, Nobody, Busy>,
+    pager: Pager<Zeros, Lru>,
     core_events: Producer<SharedMemory>,
     core_commands: Consumer<SharedMemory>,
     event_memory: SharedMemory,
@@ -80,6 +77,10 @@ impl Stage {
 
     fn serve(&mut self) -> bool {
         self.pager.serve(&mut self.events, &mut self.commands)
+    }
+
+    fn choose(&mut self) -> u64 {
+        self.pager.choose(&mut self.commands)
     }
 
     /// The commands that the core sees, each with its id.
@@ -153,4 +154,27 @@ fn what_makes_no_sense_is_said_ten_times_and_the_rest_is_served() {
         stage.core_events.push(&Message::new(0xffff, [])).expect("room");
     }
     assert_eq!(lines(|| _ = stage.serve()).len(), 8);
+}
+
+#[test]
+fn who_was_heard_of_first_is_asked_to_go_and_then_it_is_looked_again_in_time() {
+    let mut stage = Stage::new();
+    assert_eq!(stage.choose(), u64::MAX, "nobody waits for room");
+    stage.tell(PagerEvent::Hello { frames: 10, free: 10 });
+    for slot in [4, 3, 2, 5] {
+        let (vm, seat) = (vm(slot.into()), Seat::new(slot));
+        stage.tell(PagerEvent::VmStarted { vm, seat, image: ImageId::new(0), pages: 100, reserve: 14 });
+    }
+    stage.tell(PagerEvent::Room { frames: 20, seats: 0 });
+    stage.serve();
+    assert_eq!(lines(|| assert_eq!(stage.choose(), u64::MAX, "two make enough room")), [""; 0]);
+    let out = |slot| (PagerCommand::Out { vm: vm(slot) }, 0);
+    assert_eq!(stage.commands(), [out(4), out(3)]);
+    // The third one goes as well, and the fourth one works.
+    stage.tell(PagerEvent::Room { frames: 20, seats: 0 });
+    stage.serve();
+    let before = now();
+    let until = stage.choose();
+    assert!((before..=now()).contains(&(until - HZ / 100)), "in a hundredth of a second");
+    assert_eq!(stage.commands(), [out(2)]);
 }

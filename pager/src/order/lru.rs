@@ -35,8 +35,8 @@ impl Order for Lru {
 
     fn next(&mut self, look: &impl Look) -> Search {
         for _ in 0..STEPS {
-            // Each can be found to be further back once before it can be named.
-            if self.misses > 2 * self.heap.len() {
+            // Once round: whoever was used stands before those that cannot go then, and is named when it is found again.
+            if self.misses > self.heap.len() {
                 self.misses = 0;
                 return Search::Nobody;
             }

@@ -1,5 +1,7 @@
 //! In which order VMs go out when memory is short: pure code over seats.
 
+#[cfg(test)]
+mod contract_tests;
 mod fifo;
 mod lru;
 mod nobody;

@@ -66,7 +66,7 @@ impl Order for Sieve {
                 self.ahead = 1 - self.ahead;
             }
             // Once round to take the marks away, and once more.
-            if self.misses > 2 * (self.lists[0].len() + self.lists[1].len()) {
+            if self.misses >= 2 * (self.lists[0].len() + self.lists[1].len()) {
                 self.misses = 0;
                 return Search::Nobody;
             }
@@ -76,7 +76,8 @@ impl Order for Sieve {
             entry.list = Some(self.ahead == 0);
             let since = look.idle_since(seat);
             let used = since == 0 || since > entry.seen;
-            entry.seen = entry.seen.max(if since == 0 { look.now() } else { since });
+            // Who works now begins to idle later than all that was seen.
+            entry.seen = entry.seen.max(since);
             if !used && !look.is_refused(seat) {
                 self.misses = 0;
                 return Search::Found(seat);
