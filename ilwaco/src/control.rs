@@ -13,6 +13,11 @@
 //! # }
 //! ```
 
+mod bell;
+mod question;
+
+use self::bell::Bell;
+use self::question::Open;
 use crate::cell::global;
 use crate::{platform, registers};
 use abi::addresses::Net;
@@ -25,12 +30,12 @@ use abi::message::Message;
 use abi::request_page::{BYTES, Piece};
 use alloc::vec::Vec;
 use boot_args::{BootArgs, TooLong, compose};
-use core::cell::{Cell, RefCell};
+use core::cell::Cell;
 use core::fmt;
 use core::future::poll_fn;
-use core::task::{Poll, Waker};
 use ring::{Consumer, Producer, PushError, RingError, SharedMemory};
 
+pub use self::question::Question;
 pub use abi::attachment::Attachment;
 pub use abi::claim::Claim;
 pub use abi::control::vm_state::IDLE;
@@ -100,81 +105,54 @@ impl fmt::Display for Error {
     }
 }
 
-/// Who waits for an answer, and whether the core has said meanwhile that there are some.
-struct Doorbell {
-    rung: Cell<bool>,
-    waker: Cell<Option<Waker>>,
-    opened: Cell<bool>,
+global! {
+    static ANSWERED: Bell = Bell::new();
 }
 
 global! {
-    static DOORBELL: Doorbell = Doorbell { rung: Cell::new(false), waker: Cell::new(None), opened: Cell::new(false) };
+    static SAID: Bell = Bell::new();
+}
+
+global! {
+    static OPENED: Cell<bool> = Cell::new(false);
 }
 
 /// The core has put answers into the ring.
 pub(crate) fn answered() {
-    DOORBELL.with(|bell| {
-        bell.rung.set(true);
-        if let Some(waker) = bell.waker.take() {
-            waker.wake();
-        }
-    });
-}
-
-/// How often a console that this VM watches has said something, and who waits for that.
-struct News {
-    count: Cell<u64>,
-    wakers: RefCell<Vec<Waker>>,
-}
-
-global! {
-    static NEWS: News = News { count: Cell::new(0), wakers: RefCell::new(Vec::new()) };
+    ANSWERED.with(Bell::ring);
 }
 
 /// A console that this VM watches has said something.
 pub(crate) fn said() {
-    NEWS.with(|news| {
-        news.count.set(news.count.get() + 1);
-        for waker in news.wakers.take() {
-            waker.wake();
-        }
-    });
+    SAID.with(Bell::ring);
 }
 
 /// A number that grows when a console that this VM watches ([`ControlRequest::ConsoleRead`]) has said something.
 pub fn news() -> u64 {
-    NEWS.with(|news| news.count.get())
+    SAID.with(Bell::count)
 }
 
 /// Waits until [`news`] is another number. Any number of tasks may.
 pub async fn news_since(seen: u64) {
-    poll_fn(|cx| {
-        NEWS.with(|news| {
-            if news.count.get() != seen {
-                return Poll::Ready(());
-            }
-            let mut wakers = news.wakers.borrow_mut();
-            if !wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
-                wakers.push(cx.waker().clone());
-            }
-            Poll::Pending
-        })
-    })
-    .await;
+    poll_fn(|cx| SAID.with(|bell| bell.poll_since(seen, cx))).await;
+}
+
+/// A number that grows when the core has answered something.
+pub fn answers() -> u64 {
+    ANSWERED.with(Bell::count)
+}
+
+/// Waits until [`answers`] is another number. Any number of tasks may.
+pub async fn answers_since(seen: u64) {
+    poll_fn(|cx| ANSWERED.with(|bell| bell.poll_since(seen, cx))).await;
 }
 
 /// As if the program started anew.
 #[cfg(not(target_os = "none"))]
 pub(crate) fn forget_all() {
-    DOORBELL.with(|bell| {
-        bell.rung.set(false);
-        bell.waker.take();
-        bell.opened.set(false);
-    });
-    NEWS.with(|news| {
-        news.count.set(0);
-        news.wakers.take();
-    });
+    ANSWERED.with(Bell::forget);
+    SAID.with(Bell::forget);
+    OPENED.with(|opened| opened.set(false));
 }
 
 /// A VM as the core describes it.
@@ -209,12 +187,14 @@ pub struct Control {
     answers: Consumer<SharedMemory>,
     page: SharedMemory,
     last: u32,
+    /// Questions whose answers are waited for without this.
+    open: Open,
 }
 
 impl Control {
     /// The control ring; `None` where this VM has none, or the second time.
     pub fn open() -> Option<Control> {
-        if registers::control_page() == 0 || DOORBELL.with(|bell| bell.opened.replace(true)) {
+        if registers::control_page() == 0 || OPENED.with(|opened| opened.replace(true)) {
             return None;
         }
         let memory = platform::control()?;
@@ -224,6 +204,7 @@ impl Control {
             answers: Consumer::attach_contiguous(&part(ANSWERS, ANSWER_SLOTS)?, ANSWER_SLOTS).ok()?,
             page: memory.sub(BYTES, BYTES)?,
             last: 0,
+            open: Open::default(),
         })
     }
 
@@ -255,8 +236,8 @@ impl Control {
         let id = self.send(request.into())?;
         loop {
             let answer = self.next().await;
-            // That to a question which somebody has given up waiting for.
             if answer.id != id {
+                self.open.keep(answer);
                 continue;
             }
             let reply = ControlReply::try_from(&answer).map_err(|_| Error::Answer)?;
@@ -272,31 +253,32 @@ impl Control {
         }
     }
 
-    /// Asks the disk component, by way of the core; its answer. It may be long in coming: a question that is given up is not answered to the next one.
+    /// Asks the disk component, by way of the core. It may be long before it answers, so the ring is free for others until then: [`Control::answer_of_disks`].
     ///
     /// # Errors
     ///
-    /// [`Error::Full`] or [`Error::Answer`]; [`Error::Refused`] where nobody serves disks, or the component is busy or was started anew meanwhile.
-    pub async fn ask_disks(&mut self, request: DiskRequest) -> Result<DiskReply, Error> {
-        let answer = self.exchange(request.into()).await?;
+    /// [`Error::Full`].
+    pub fn ask_disks(&mut self, request: DiskRequest) -> Result<Question, Error> {
+        let id = self.send(request.into())?;
+        Ok(self.open.note(id))
+    }
+
+    /// The answer to what the disk component was asked; `None` while there is none: look again after [`answers_since`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Answer`]; [`Error::Refused`] where nobody serves disks, or the component is busy or was started anew meanwhile.
+    pub fn answer_of_disks(&mut self, question: &Question) -> Result<Option<DiskReply>, Error> {
+        while let Some(answer) = self.take() {
+            self.open.keep(answer);
+        }
+        let Some(answer) = question.answer() else { return Ok(None) };
         if let Ok(reply) = DiskReply::try_from(&answer) {
-            return Ok(reply);
+            return Ok(Some(reply));
         }
         match ControlReply::try_from(&answer) {
             Ok(ControlReply::Done { status, .. }) => Err(Error::Refused(status)),
             _ => Err(Error::Answer),
-        }
-    }
-
-    /// Asks: the first answer.
-    async fn exchange(&mut self, message: Message) -> Result<Message, Error> {
-        let id = self.send(message)?;
-        loop {
-            let answer = self.next().await;
-            // That to a question which somebody has given up waiting for.
-            if answer.id == id {
-                return Ok(answer);
-            }
         }
     }
 
@@ -313,24 +295,25 @@ impl Control {
         Ok(self.last)
     }
 
+    /// An answer, if there is one.
+    fn take(&mut self) -> Option<Message> {
+        loop {
+            match self.answers.pop() {
+                Ok(message) => return message,
+                Err(RingError::EpochChanged) => {}
+                Err(RingError::Corrupt) => return None,
+            }
+        }
+    }
+
     /// The next answer.
     async fn next(&mut self) -> Message {
         loop {
-            match self.answers.pop() {
-                Ok(Some(message)) => return message,
-                Err(RingError::EpochChanged) => continue,
-                Ok(None) | Err(RingError::Corrupt) => {}
+            let seen = answers();
+            if let Some(message) = self.take() {
+                return message;
             }
-            poll_fn(|cx| {
-                DOORBELL.with(|bell| {
-                    if bell.rung.replace(false) {
-                        return Poll::Ready(());
-                    }
-                    bell.waker.set(Some(cx.waker().clone()));
-                    Poll::Pending
-                })
-            })
-            .await;
+            answers_since(seen).await;
         }
     }
 

@@ -141,6 +141,55 @@ fn vms_components_and_images_are_found() {
     });
 }
 
+const NO_ENTRY: DiskRequest = DiskRequest::Entry { index: 0 };
+
+#[test]
+fn others_are_answered_while_the_disk_component_takes_its_time() {
+    let _sim = Sim::new("");
+    machine(0);
+    block_on(async {
+        let mut control = Control::open().expect("there is one");
+        let [first, given_up, third] = [(); 3].map(|()| control.ask_disks(NO_ENTRY).expect("room"));
+        drop(given_up);
+        assert_eq!(control.answer_of_disks(&first), Ok(None));
+        assert_eq!(control.image("ask").await, Ok(ImageId::new(1)));
+        let seen = answers();
+        Sim::answer_disks(DiskReply::None);
+        answers_since(seen).await;
+        // Somebody else finds the answer in the ring, and another one that nobody waits for.
+        Sim::answer_disks(done(status::OK, 0));
+        assert_eq!(control.vms().await.map(|vms| vms.len()), Ok(2));
+        assert_eq!(control.answer_of_disks(&third), Ok(None));
+        assert_eq!(control.answer_of_disks(&first), Ok(Some(DiskReply::None)));
+        assert_eq!(control.answer_of_disks(&first), Ok(None), "once");
+        Sim::answer_disks(done(status::DISKS_LOST, 0));
+        assert_eq!(control.answer_of_disks(&third), Err(Error::Refused(status::DISKS_LOST)));
+    });
+}
+
+#[test]
+fn whoever_waits_for_the_disk_component_is_woken() {
+    let _sim = Sim::new("");
+    machine(0);
+    block_on(async {
+        let mut control = Control::open().expect("there is one");
+        let question = control.ask_disks(NO_ENTRY).expect("room");
+        crate::task::spawn(async {
+            crate::time::sleep(crate::time::Duration::from_millis(5)).await;
+            Sim::answer_disks(DiskReply::None);
+        })
+        .expect("memory for a task");
+        let reply = loop {
+            let seen = answers();
+            if let Some(reply) = control.answer_of_disks(&question).expect("an answer") {
+                break reply;
+            }
+            answers_since(seen).await;
+        };
+        assert_eq!(reply, DiskReply::None);
+    });
+}
+
 #[test]
 fn a_vm_is_put_together_as_the_operator_would_and_destroyed() {
     for (thieves, slot) in [(0, 7), (3, 10)] {

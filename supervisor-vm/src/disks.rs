@@ -42,8 +42,7 @@ const fn bytes(blocks: u64) -> u64 {
 
 /// Asks the disk component.
 async fn ask(node: &Node, request: DiskRequest) -> Result<DiskReply, String> {
-    let asked = async { node.control().await.ask_disks(request).await };
-    match timeout(PATIENCE, asked).await {
+    match timeout(PATIENCE, node.ask_disks(request)).await {
         Ok(reply) => reply.map_err(said),
         Err(_) => {
             Err("the disk component has said nothing for a minute: `disks` on the operator's line says more"

@@ -13,12 +13,14 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
-use ilwaco::control::{Control, Error};
+use ilwaco::control::{Control, DiskReply, DiskRequest, Error, answers, answers_since};
 use ilwaco::sync::{Mutex, MutexGuard};
 
 /// What is asked and told about.
 pub struct Node {
     control: Mutex<Control>,
+    /// Held by who waits for the disk component, which the core lets this VM ask one thing at a time.
+    disks: Mutex<()>,
     /// The VMs that have names. Nobody holds it across an await.
     pub names: RefCell<Names>,
     /// Who has done what. Nobody holds it across an await.
@@ -89,6 +91,7 @@ impl Node {
     pub async fn new(control: Control) -> Result<Node, Error> {
         let node = Node {
             control: Mutex::new(control),
+            disks: Mutex::new(()),
             names: RefCell::default(),
             audit: RefCell::default(),
             tokens: RefCell::default(),
@@ -178,6 +181,23 @@ impl Node {
     /// As [`Control::ask`].
     pub async fn ask(&self, request: ControlRequest, each: impl FnMut(ControlReply)) -> Result<ControlReply, Error> {
         self.control().await.ask(request, each).await
+    }
+
+    /// Asks the disk component. However long that takes, the control ring is free for others.
+    ///
+    /// # Errors
+    ///
+    /// As [`Control::ask_disks`] and [`Control::answer_of_disks`].
+    pub async fn ask_disks(&self, request: DiskRequest) -> Result<DiskReply, Error> {
+        let _turn = self.disks.lock().await;
+        let question = self.control().await.ask_disks(request)?;
+        loop {
+            let seen = answers();
+            if let Some(reply) = self.control().await.answer_of_disks(&question)? {
+                return Ok(reply);
+            }
+            answers_since(seen).await;
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use crate::platform::host::{self, SimEvent, console, control, disk};
 use abi::control::{ControlReply, ControlRequest};
 use abi::guest::{BOOT_ARGS, RegisterPage, pending};
 use abi::guest_disk::DiskOrder;
+use abi::message::Message;
 use abi::nic::{DEFAULT_SLOTS, NicPage, RX_RING, RX_SLOTS, TX_RING, tx_slots_offset};
 use abi::ring::{HEADER_BYTES, SLOT_BYTES};
 use core::mem::offset_of;
@@ -140,6 +141,11 @@ impl Sim {
     /// From now on the guest controls the machine: `answer` is given each request, and the request page.
     pub fn control(answer: impl FnMut(ControlRequest, &SharedMemory) -> Vec<ControlReply> + 'static) {
         control::attach(answer);
+    }
+
+    /// The disk component, or the core for it, answers the oldest question that it was asked by way of the control ring, which it does not do by itself.
+    pub fn answer_disks(reply: impl Into<Message>) {
+        control::answer_disks(reply);
     }
 
     /// From now on the guest has a virtual disk that holds these bytes, filled up to a whole block. Blocks of zeros were never written.

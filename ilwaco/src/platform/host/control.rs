@@ -2,6 +2,7 @@
 
 use super::pages::{raise, registers};
 use abi::control::{ControlReply, ControlRequest};
+use abi::disk::DiskRequest;
 use abi::guest::{RegisterPage, device, pending};
 use abi::guest_control::{ANSWER_SLOTS, ANSWERS, CONTROL_PAGE, REQUEST_SLOTS, REQUESTS, bytes};
 use abi::message::Message;
@@ -10,6 +11,7 @@ use core::mem::offset_of;
 use ring::{Consumer, Producer, SharedMemory};
 use std::boxed::Box;
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::thread_local;
 use std::vec;
 use std::vec::Vec;
@@ -21,6 +23,8 @@ struct Core {
     requests: Consumer<SharedMemory>,
     answers: Producer<SharedMemory>,
     answer: Answers,
+    /// Ids of the questions for the disk component that are not answered yet, the oldest first.
+    disks: VecDeque<u32>,
 }
 
 thread_local! {
@@ -37,6 +41,7 @@ pub(crate) fn attach(answer: impl FnMut(ControlRequest, &SharedMemory) -> Vec<Co
         requests: Consumer::attach_contiguous(&part(REQUESTS, REQUEST_SLOTS), REQUEST_SLOTS).expect("a ring"),
         answers: Producer::attach_contiguous(&part(ANSWERS, ANSWER_SLOTS), ANSWER_SLOTS).expect("a ring"),
         answer: Box::new(answer),
+        disks: VecDeque::new(),
     };
     CORE.set(Some(core));
 }
@@ -54,15 +59,30 @@ pub(crate) fn memory() -> Option<SharedMemory> {
 /// The guest tells the server of a device to look at its rings.
 pub(super) fn kicked(of: u64) {
     CORE.with_borrow_mut(|core| {
-        let Some(Core { memory, requests, answers, answer }) = core.as_mut().filter(|_| of == device::CONTROL) else {
+        let Some(Core { memory, requests, answers, answer, disks }) = core.as_mut().filter(|_| of == device::CONTROL)
+        else {
             return;
         };
         let page = memory.sub(BYTES, BYTES).expect("two pages");
         while let Some(message) = requests.pop().expect("an honest guest") {
+            if DiskRequest::try_from(&message).is_ok() {
+                disks.push_back(message.id);
+                continue;
+            }
             for reply in answer(ControlRequest::try_from(&message).expect("an honest guest"), &page) {
                 answers.push(&Message { id: message.id, ..reply.into() }).expect("room");
             }
             raise(pending::CONTROL);
         }
     });
+}
+
+/// The disk component answers the oldest question.
+pub(crate) fn answer_disks(reply: impl Into<Message>) {
+    CORE.with_borrow_mut(|core| {
+        let Core { answers, disks, .. } = core.as_mut().expect("the guest controls the machine");
+        let id = disks.pop_front().expect("it was asked");
+        answers.push(&Message { id, ..reply.into() }).expect("room");
+    });
+    raise(pending::CONTROL);
 }
