@@ -16,7 +16,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// [`BootRecord::magic`].
 pub const MAGIC: u64 = u64::from_le_bytes(*b"FKRBOOT\0");
 /// [`BootRecord::version`]: loader and core are made together, so another one is refused.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 /// Value of a `u32` field that means "none".
 pub const NONE: u32 = u32::MAX;
 
@@ -318,6 +318,25 @@ pub struct Screen {
     pub text: [[u8; screen::COLUMNS]; screen::ROWS],
 }
 
+/// The last of what the loader has logged.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Said {
+    /// How many bytes it is.
+    pub bytes: u32,
+    /// Must be zero.
+    pub reserved: u32,
+    /// Lines that end with a newline; the first one may be torn.
+    pub text: [u8; 8184],
+}
+
+impl Said {
+    /// Its text; nothing when it is longer than can be.
+    pub fn text(&self) -> &[u8] {
+        some(&self.text, self.bytes)
+    }
+}
+
 /// A check of the core by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SelfTest {
@@ -585,6 +604,7 @@ pub struct BootRecord {
     pub images: [Image; MAX_IMAGES],
     pub tenants: [TenantQuota; MAX_TENANTS],
     pub screen: Screen,
+    pub said: Said,
 }
 
 impl BootRecord {
@@ -668,6 +688,7 @@ const _: () = {
     assert!(size_of::<Image>() == size_of::<manifest::Image>() + size_of::<Program>());
     assert!(size_of::<IoApic>() == 16 && size_of::<Override>() == 8 && size_of::<Bar>() == 24);
     assert!(size_of::<PciDevice>() == 32 + 24 * BARS && offset_of!(PciDevice, bars) == 32);
+    assert!(size_of::<Said>() == 8192);
     assert!(size_of::<Screen>() == 32 + screen::COLUMNS * screen::ROWS && offset_of!(Screen, pixels) == 16);
     assert!(size_of::<Options>() == 64 && offset_of!(Options, address) == 48);
     assert!(size_of::<Vms>() == 48 && offset_of!(Vms, slots) == 32);

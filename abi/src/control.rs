@@ -142,6 +142,9 @@ messages! {
         /// Answered by `Done` whose value is how many were taken, the first ones: none while the VM is on its way in or out, or its ring is full;
         /// ask again then. [`status::TOO_LONG`] for more than [`crate::guest::INPUT_BYTES`], [`status::BUSY`] as for `Shutdown`.
         0x449 ConsoleWrite { vm: VmId, from: Piece },
+        /// What was logged from a position on, `u64::MAX` for the earliest that is kept: the core writes as many bytes as there is room for. Positions count
+        /// the bytes since the core's first line. Answered by `Log`; [`status::BAD_REQUEST`] for a piece that is no place in the request page.
+        0x454 LogRead { from: u64, to: Piece },
         /// Power the machine off. No answer.
         0x40a PowerOff,
     }
@@ -204,6 +207,8 @@ messages! {
         /// So many bytes of a console were written into the request page. `next` is the position behind them, and `missed` at least how many were lost
         /// between the position that was asked for and the first of them.
         0x44a Console { vm: VmId, next: u64, missed: u64, bytes: u32 },
+        /// So many bytes of the log were written into the request page, as for `Console`.
+        0x455 Log { next: u64, missed: u64, bytes: u32 },
         /// A policy of the component of this name, which has so many of them: [`policy_state`].
         0x419 Policy { component: Name, name: Name, policies: u16, state: u16 },
         /// State of a component: how often it was started, and the time it ran.

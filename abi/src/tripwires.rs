@@ -116,7 +116,7 @@ fn processor_states() {
 #[test]
 fn boot_record() {
     use boot::*;
-    assert_eq!((MAGIC, VERSION), (0x0054_4f4f_4252_4b46, 4));
+    assert_eq!((MAGIC, VERSION), (0x0054_4f4f_4252_4b46, 5));
     assert_eq!((DIRECT_MAP, CORE_BASE, CORE_ALIGN), (0xffff_8000_0000_0000, 0xffff_ffff_8000_0000, 0x20_0000));
     assert_eq!((MMIO_WINDOW, MMIO_WINDOW_END), (0xffff_fe00_0000_0000, 0xffff_fe80_0000_0000));
     assert_eq!([owner::FREE, owner::CORE, owner::MODULE, owner::LOADER, owner::GOLDEN], [0, 1, 2, 3, 4]);
@@ -129,7 +129,7 @@ fn boot_record() {
     assert_eq!((size_of::<PciDevice>(), size_of::<Screen>(), size_of::<Options>()), (176, 10_272, 64));
     assert_eq!((size_of::<Vms>(), offset_of!(Vms, written), offset_of!(BootRecord, vms)), (48, 40, 664));
     assert_eq!((offset_of!(BootRecord, root), offset_of!(BootRecord, ranges)), (56, 2440));
-    assert_eq!(size_of::<BootRecord>(), 49192 + 16 * limits::MAX_TENANTS);
+    assert_eq!(size_of::<BootRecord>(), 57384 + 16 * limits::MAX_TENANTS);
 }
 
 #[test]
@@ -344,6 +344,7 @@ fn messages_survive_the_ring() {
         control::ControlRequest::SetQuota { tenant, quota: quota::Quota { vms: 3, frames: 1 << 40 } },
         control::ControlRequest::ConsoleRead { vm, from: u64::MAX, to: args },
         control::ControlRequest::ConsoleWrite { vm, from: args },
+        control::ControlRequest::LogRead { from: u64::MAX, to: args },
     ] {
         assert_eq!(control::ControlRequest::try_from(&Message::from(request)), Ok(request));
     }
@@ -359,6 +360,7 @@ fn messages_survive_the_ring() {
             refused: 7,
         },
         control::ControlReply::Console { vm, next: 1 << 40, missed: 1 << 33, bytes: 7 },
+        control::ControlReply::Log { next: 1 << 40, missed: 1 << 33, bytes: 7 },
         control::ControlReply::Component { index: 1, name, incarnation: 2, ran_ticks: 3 },
         control::ControlReply::Charges { vm, ran_ticks: 1, charges },
         control::ControlReply::Account {
@@ -487,12 +489,13 @@ fn messages_survive_the_ring() {
             Request::SetQuota { tenant, quota: quota::Quota::NONE },
             Request::ConsoleRead { vm, from: 0, to },
             Request::ConsoleWrite { vm, from: to },
+            Request::LogRead { from: 0, to },
         ]
         .map(|request| Message::from(request).kind),
         [
             0x401, 0x402, 0x403, 0x404, 0x405, 0x406, 0x407, 0x408, 0x409, 0x40a, 0x40b, 0x40c, 0x40d, 0x40e, 0x40f,
             0x421, 0x422, 0x423, 0x424, 0x425, 0x426, 0x427, 0x428, 0x429, 0x42a, 0x42b, 0x42c, 0x42d, 0x42e, 0x42f,
-            0x430, 0x431, 0x434, 0x435, 0x436, 0x437, 0x438, 0x448, 0x449
+            0x430, 0x431, 0x434, 0x435, 0x436, 0x437, 0x438, 0x448, 0x449, 0x454
         ]
     );
     use control::status::*;

@@ -63,6 +63,7 @@ pub fn start(magic: u32, address: u32, image: LoaderImage) -> ! {
     let prepared = prepare(&found, &processor, &Clock { rate, tsc, unix_ns }, &mut Ports, &mut frames);
     base::log::flush();
     base::log::save_screen(&mut prepared.record.screen, prepared.pixels);
+    base::log::save_history(&mut prepared.record.said);
     // SAFETY: interrupts are off, and the loader does nothing any more.
     unsafe { jump(prepared.entry, prepared.record.own.start, prepared.root) }
 }

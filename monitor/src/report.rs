@@ -156,6 +156,7 @@ impl Display for Report<'_> {
                 }
                 write!(f, " refused={refused}")
             }
+            ControlReply::Log { next, missed, bytes } => write!(f, "log next={next} missed={missed} bytes={bytes}"),
             ControlReply::Console { vm, next, missed, bytes } => {
                 write!(f, "console vm={vm} next={next} missed={missed} bytes={bytes}")
             }

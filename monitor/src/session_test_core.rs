@@ -399,7 +399,8 @@ impl Core {
             | ControlRequest::ImageDetails { .. }
             | ControlRequest::AdjustClock { .. }
             | ControlRequest::ConsoleRead { .. }
-            | ControlRequest::ConsoleWrite { .. } => {
+            | ControlRequest::ConsoleWrite { .. }
+            | ControlRequest::LogRead { .. } => {
                 unreachable!("no line asks for that")
             }
             ControlRequest::PowerOff => {

@@ -5,7 +5,7 @@ use crate::names::{Named, parse_id};
 use crate::node::{Node, living};
 use crate::refusal::{running, said};
 use crate::shown::shown;
-use crate::{audit, disks, images, list, policies, show, tenants, tokens, top};
+use crate::{audit, disks, images, list, machine_log, policies, show, tenants, tokens, top};
 use abi::control::{ControlReply, ControlRequest, status};
 use abi::limits::PAGE_SIZE;
 use abi::terms::Terms;
@@ -74,6 +74,10 @@ fn plain(node: &Node, command: Command) -> Doing<'_> {
             audit::note_ended(node).await.map_err(said)?;
             Ok(node.audit.borrow().export())
         }),
+        Command::Log { wanted } if wanted.follows() => {
+            refuse("a log that is followed comes alone, as the command of a login: ssh ... log --follow")
+        }
+        Command::Log { wanted } => Box::pin(async move { machine_log::show(node, &wanted).await }),
         Command::VmList { query, json, .. } => Box::pin(async move { list::count(node, &query, json).await }),
         Command::VmShow { vm, json } => Box::pin(async move { list::vm(node, &vm, json).await }),
         Command::VmCreate { name, image, terms, args } => {

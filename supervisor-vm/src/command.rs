@@ -1,6 +1,7 @@
 //! The operator's commands: what a line says.
 
 use crate::image_order::ImageOrder;
+use crate::log_query::Wanted as WantedLines;
 use crate::query::Query;
 use crate::shown::shown;
 use crate::wanted::Wanted;
@@ -57,6 +58,9 @@ node shutdown                              power it off; VMs are not asked first
 token new NAME [--json]                    a token with which a program may do all this over HTTP; it is shown once
 token list [--json]                        the tokens there are
 token rm NAME                              take it away
+log [--lines N] [--level LEVEL] [--from WHO] [--json]
+                                           the last lines of the machine's log: 50; as serious as LEVEL or more; said by core, a component or a VM
+log --follow [--for SECONDS]               and what is said then, as it comes; SECONDS long
 audit                                      who has done what, and which VMs have ended
 help                                       this
 VM is a name or an id, as vm2.1. Commands can be joined with &&.
@@ -135,6 +139,8 @@ pub enum Command {
     TokenList { json: bool },
     /// `token rm`.
     TokenRm { name: String },
+    /// `log`.
+    Log { wanted: WantedLines },
     /// `audit`.
     Audit,
     /// `help`.
@@ -161,6 +167,7 @@ impl Command {
             | Command::TenantShow { .. }
             | Command::NodeShow { .. }
             | Command::TokenList { .. }
+            | Command::Log { .. }
             | Command::Audit
             | Command::Help => false,
             Command::VmCreate { .. }
@@ -208,6 +215,7 @@ fn one(words: &[&str]) -> Result<Command, String> {
     };
     match noun {
         "help" => return end(Command::Help, words),
+        "log" => return log(words),
         "audit" => return end(Command::Audit, words),
         _ => {}
     }
@@ -297,6 +305,26 @@ fn console(mut words: Words) -> Result<Command, String> {
             Some(number.ok_or_else(|| format!("--for {}: give a number of seconds from 1 to 600", shown(value)))?);
     }
     end(Command::VmConsole { vm, follow, seconds }, words)
+}
+
+fn log(mut words: Words) -> Result<Command, String> {
+    let (usage, mut wanted) = (WantedLines::USAGE, WantedLines::default());
+    while let Some(option) = words.next() {
+        let nonsense = || format!("`{}` makes no sense here: {usage}", shown(option));
+        let key = option.strip_prefix("--").ok_or_else(nonsense)?;
+        if wanted.set(key) {
+            continue;
+        }
+        if !WantedLines::KEYS.contains(&key) {
+            return Err(nonsense());
+        }
+        let value = words.next().ok_or_else(|| format!("{option} has no value: {usage}"))?;
+        wanted.take(key, value).map_err(|takes| format!("{option} {}: give {takes}", shown(value)))?;
+    }
+    if !wanted.is_sound() {
+        return Err(format!("--for goes with --follow, and --json without it: {usage}"));
+    }
+    Ok(Command::Log { wanted })
 }
 
 fn fleet(words: Words) -> Result<Command, String> {
@@ -562,6 +590,13 @@ mod tests {
             ("tenant set blue --disk 1", "`--disk` makes no sense here: tenant set"),
             ("tenant show", "something is missing: tenant show TENANT"),
             ("tenant", "`tenant` alone"),
+            ("log all", "`all` makes no sense here: log [--lines N]"),
+            ("log --lines 0", "--lines 0: give a number from 1 to 1000"),
+            ("log --level loud", "--level loud: give error, warn, info, debug or trace"),
+            ("log --from", "--from has no value"),
+            ("log --last 5", "`--last` makes no sense here"),
+            ("log --for 5", "--for goes with --follow"),
+            ("log --follow --json", "and --json without it"),
             ("vm pause", "something is missing: vm pause VM"),
             ("image put", "something is missing: image put IMAGE"),
             ("image put Web", "`Web` is no name of an image: take 1 to 16"),

@@ -4,7 +4,7 @@
 use crate::peer::{End, Failure, IDLE, NO_COMMAND, Peer, Server, run};
 use crate::shell;
 use crate::shown::shown;
-use crate::{apply, console, input, put};
+use crate::{apply, console, follow_log, input, put};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::rc::Rc;
@@ -96,6 +96,10 @@ async fn session_with(stream: TcpStream, server: &Server) {
             Request::Exec(line) if line.trim() == shell::WORD => shell::talk(channel, server, &name).await,
             Request::Exec(line) if let Some(asked) = console::asked(&line) => {
                 Box::pin(console::attach(channel, server, &name, &tcp, asked)).await
+            }
+            Request::Exec(line) if let Some(wanted) = follow_log::asked(&line) => {
+                log::info!("ssh: {name} with {}: {}", channel.user(), shown(&line));
+                Box::pin(follow_log::follow(channel, server.node(), &tcp, &wanted)).await
             }
             _ => {
                 timeout(IDLE, serve_channel(channel, server, &name)).await.map_err(End::from).and_then(|done| Ok(done?))

@@ -5,6 +5,7 @@
 //! then the line goes to the devices past the lock, rather than into a deadlock.
 
 use super::framebuffer::{Framebuffer, Glyphs, Mode};
+use super::history;
 use super::queue::{ENTRIES, Queue};
 use super::serial::{Line, Serial, Uart};
 use crate::memory::PhysAddr;
@@ -284,8 +285,9 @@ impl Console {
         self.serial.send(byte);
     }
 
-    /// To the outputs that take everything at once.
+    /// To the outputs that take everything at once, and into the history.
     fn copy(&mut self, byte: u8) {
+        history::keep(byte);
         if self.debug_port {
             write(DEBUG_PORT, byte);
         }

@@ -7,15 +7,21 @@
 pub mod capture;
 mod console;
 mod framebuffer;
+mod history;
 mod queue;
 mod serial;
+mod stretch;
 
 pub use console::{
     Screen, flush, framebuffer, framebuffer_at, has_room, has_room_for_components, is_waiting, pump, resume_screen,
     save_screen, set_buffered,
 };
 pub use framebuffer::{Glyphs, Mode};
+#[cfg(any(test, feature = "fake"))]
+pub use history::keep_in_history;
+pub use history::{history, resume_history, save_history};
 pub use rate_limit::RateLimit;
+pub use stretch::Stretch;
 
 use abi::log::{Level, Record};
 use console::with_console;

@@ -183,7 +183,8 @@ fn check_board(record: &BootRecord) -> Checked {
         screen::PIXELS => is_mmio(screen.pixels, pixels),
         _ => false,
     };
-    ensure(good, Field::Screen, screen.kind)
+    ensure(good, Field::Screen, screen.kind)?;
+    ensure(record.said.bytes as usize <= record.said.text.len(), Field::Said, record.said.bytes)
 }
 
 fn check_rings(record: &BootRecord) -> Checked {

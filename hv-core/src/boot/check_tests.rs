@@ -321,6 +321,7 @@ fn a_board_that_cannot_be_is_refused() {
         record.screen.pixels = MMIO_WINDOW_END - 2 * 4096;
     };
     assert_eq!(refused(screen), (Field::Screen, screen::PIXELS.into()), "its last row");
+    assert_eq!(refused(|record| record.said.bytes = 8185), (Field::Said, 8185));
 }
 
 #[test]

@@ -35,6 +35,7 @@ pub enum Field {
     Entry,
     Image,
     Screen,
+    Said,
     Options,
     SelfTest,
     VmCounts,

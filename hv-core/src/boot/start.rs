@@ -69,6 +69,7 @@ fn open(at: u64) -> &'static BootRecord {
 fn resume_log(record: &BootRecord) {
     crate::log::set_start_tsc(record.start_tsc);
     crate::log::set_tsc_hz(record.tsc_hz);
+    crate::log::resume_history(&record.said);
     log::set_max_level(match record.options.log {
         0 => LevelFilter::Off,
         1 => LevelFilter::Error,

@@ -50,13 +50,13 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         }
         let Some(watch) = cpu.watches.of(id) else { return done(status::NOT_FOUND, 0) };
         watch.note(of, now.saturating_add(cpu.time.milliseconds(WATCH_SECONDS * 1000)));
-        let piece = watch.find(from, range.len());
-        if piece.len == 0 && !lives {
+        let stretch = watch.find(from, range.len());
+        if stretch.len == 0 && !lives {
             return done(status::NOT_FOUND, 0);
         }
-        watch.copy(piece, &page, range.start);
-        let bytes = u32::try_from(piece.len).unwrap_or(0);
-        ControlReply::Console { vm: id, next: piece.from + u64::from(bytes), missed: piece.missed, bytes }
+        watch.copy(stretch, &page, range.start);
+        let bytes = u32::try_from(stretch.len).unwrap_or(0);
+        ControlReply::Console { vm: id, next: stretch.from + u64::from(bytes), missed: stretch.missed, bytes }
     }
 
     /// Put what lies in the request page of this endpoint into the input ring of a VM's console.

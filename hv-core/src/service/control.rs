@@ -115,6 +115,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             ControlRequest::ImageRemove { image } => self.remove_image(from, image),
             ControlRequest::ImageDetails { image, to } => self.image_details(from, image, to),
             ControlRequest::ImageArguments { image, to } => self.cpu.image_arguments(from, image, to),
+            ControlRequest::LogRead { from: position, to } => self.cpu.read_log(from, position, to),
             ControlRequest::ConsoleRead { vm, from: position, to } => self.read_console(from, vm, position, to),
             ControlRequest::ConsoleWrite { vm, from: typed } => self.write_console(from, vm, typed),
             ControlRequest::PowerOff => {

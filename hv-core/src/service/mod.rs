@@ -12,6 +12,7 @@ mod disk_questions;
 mod hold;
 mod images;
 mod leave;
+mod log;
 mod net;
 mod out;
 mod pager;

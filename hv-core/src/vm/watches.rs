@@ -2,6 +2,7 @@
 //! that he watches no more: who has not asked for a while does not, so one that dies in the middle leaves nothing behind for long.
 
 use crate::component::{EndpointId, EndpointSet};
+use crate::log::Stretch;
 use crate::memory::phys::index;
 use crate::memory::{Frames, Owner, PhysAddr, core_memory};
 use abi::limits::{PAGE_SIZE, WATCH_BYTES, WATCHES};
@@ -36,17 +37,6 @@ pub enum NoWatch {
     Frames,
 }
 
-/// What of a console is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Piece {
-    /// Position of its first byte.
-    pub from: u64,
-    /// How many bytes it has.
-    pub len: usize,
-    /// How many bytes before it are lost.
-    pub missed: u64,
-}
-
 impl Watch {
     /// Keep some bytes; the oldest make room.
     pub fn put(&mut self, bytes: &[u8]) {
@@ -63,19 +53,16 @@ impl Watch {
     }
 
     /// What there is from a position on, and at most so many bytes.
-    pub fn find(&self, from: u64, most: usize) -> Piece {
-        let oldest = self.began.max(self.end.saturating_sub(WATCH_BYTES));
-        let start = if from == u64::MAX { oldest } else { from.clamp(oldest, self.end) };
-        let missed = if from == u64::MAX { 0 } else { start.saturating_sub(from) };
-        Piece { from: start, len: most.min(usize::try_from(self.end - start).unwrap_or(most)), missed }
+    pub fn find(&self, from: u64, most: usize) -> Stretch {
+        Stretch::of(&(self.began.max(self.end.saturating_sub(WATCH_BYTES))..self.end), from, most)
     }
 
-    /// Write a piece to a place in other memory, which must have room for it.
-    pub fn copy(&self, piece: Piece, to: &SharedMemory, at: usize) {
-        let first = index(piece.from % WATCH_BYTES);
-        let len = piece.len.min(index(WATCH_BYTES) - first);
+    /// Write a stretch to a place in other memory, which must have room for it.
+    pub fn copy(&self, stretch: Stretch, to: &SharedMemory, at: usize) {
+        let first = index(stretch.from % WATCH_BYTES);
+        let len = stretch.len.min(index(WATCH_BYTES) - first);
         let _ = self.memory.copy_to(first, to, at, len);
-        let _ = self.memory.copy_to(0, to, at + len, piece.len - len);
+        let _ = self.memory.copy_to(0, to, at + len, stretch.len - len);
     }
 
     /// Nobody is to be told of what was kept so far.

@@ -3,6 +3,7 @@
 mod console;
 mod disks;
 mod images;
+mod log;
 
 use super::board::{SERIAL_GSI, vector};
 use super::guest::{FIRST, call, field, keep, poke, results};

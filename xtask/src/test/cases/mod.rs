@@ -51,7 +51,9 @@ mod supervisor_disks;
 mod supervisor_fleet;
 mod supervisor_http;
 mod supervisor_images;
+mod supervisor_log;
 mod supervisor_page;
+mod supervisor_seat;
 mod supervisor_tenants;
 mod swap;
 mod uefi;
@@ -106,6 +108,7 @@ pub fn all(long: bool) -> Vec<Case> {
         if has_program(supervisor::PROGRAM) { supervisor_page::CASES } else { &[] },
         if has_program(supervisor::PROGRAM) { supervisor_tenants::CASES } else { &[] },
         if has_program(supervisor::PROGRAM) { supervisor_clock::CASES } else { &[] },
+        if has_program(supervisor::PROGRAM) { supervisor_log::CASES } else { &[] },
         if has_program(supervisor::PROGRAM) && has_program(browser::PROGRAM) { browser::OPERATOR_CASES } else { &[] },
         disks::CASES,
         disk_faults::CASES,
