@@ -5,14 +5,17 @@ use crate::error::{AttachError, PeekError, ReserveError, RingError};
 use crate::mem::{ByteMemory, SlotArray};
 use crate::message::split;
 use crate::pages::Pages;
-use abi::ring::{PACKET_FRAME, PACKET_HEADER_BYTES, PACKET_PAD, PAGE_SLOTS, PacketHeader, SLOT_BYTES, packet_slots};
+use abi::ring::{
+    PACKET_FRAME, PACKET_HEADER_BYTES, PACKET_PAD, PACKET_SEGMENTS, PAGE_SLOTS, PacketHeader, SLOT_BYTES, packet_slots,
+};
 use core::sync::atomic::Ordering;
 
 /// Slots of a record with `len` bytes, where a record may take `most` slots.
+#[inline]
 fn slots_of(len: usize, most: u32) -> Option<(u32, PacketHeader)> {
     let len_field = u16::try_from(len).ok()?;
     let slots = u16::try_from(packet_slots(len)).ok()?;
-    let header = PacketHeader { len: len_field, kind: PACKET_FRAME, slots, reserved: 0 };
+    let header = PacketHeader { len: len_field, kind: PACKET_FRAME, slots, segment: 0 };
     (u32::from(slots) <= most).then_some((slots.into(), header))
 }
 
@@ -53,10 +56,19 @@ impl<M: ByteMemory> PacketProducer<M> {
     /// Finds space for a packet of `len` bytes. Dropping the reservation gives it up.
     #[inline]
     pub fn reserve(&mut self, len: usize) -> Result<Reservation<'_, M>, ReserveError> {
+        self.reserve_segments(len, 0)
+    }
+
+    /// The same for `len` bytes of which whoever takes them makes several packets, with `segment` bytes of data each
+    /// ([`abi::ring::PACKET_SEGMENTS`]); 0 for one packet.
+    #[inline]
+    pub fn reserve_segments(&mut self, len: usize, segment: u16) -> Result<Reservation<'_, M>, ReserveError> {
         let capacity = self.end.capacity();
         // At most half of the ring: with the pad in front of it, which is shorter than the record, it fits into an empty ring
         // wherever the index stands.
         let (needed, header) = slots_of(len, capacity / 2).ok_or(ReserveError::TooLong)?;
+        let kind = if segment == 0 { PACKET_FRAME } else { PACKET_SEGMENTS };
+        let header = PacketHeader { kind, segment, ..header };
         let mut pad = self.pad(needed);
         self.check_epoch()?;
         if self.limit.wrapping_sub(self.end.tail) < pad + needed {
@@ -67,7 +79,7 @@ impl<M: ByteMemory> PacketProducer<M> {
         if pad != 0 {
             // Below `needed`, which fits into 16 bits.
             let slots = u16::try_from(pad).map_err(|_| ReserveError::TooLong)?;
-            let header = PacketHeader { len: 0, kind: PACKET_PAD, slots, reserved: 0 };
+            let header = PacketHeader { len: 0, kind: PACKET_PAD, slots, segment: 0 };
             self.slots.store_first(self.end.tail, zerocopy::transmute!(header));
         }
         let record = self.end.tail.wrapping_add(pad);
@@ -287,6 +299,8 @@ pub struct Record {
     pub offset: usize,
     /// Bytes of the packet.
     pub len: usize,
+    /// Of several packets in one, the bytes of data in each, as the producer says; 0 for one packet.
+    pub segment: u16,
 }
 
 /// The end that takes packets out.
@@ -398,10 +412,12 @@ impl<M: ByteMemory> PacketConsumer<M> {
         let header: PacketHeader = zerocopy::transmute!(word);
         let (len, slots) = (usize::from(header.len), u32::from(header.slots));
         let next = self.end.head.wrapping_add(slots);
-        let fits = slots <= filled && slots <= to_end && header.reserved == 0;
+        let is_cut = header.kind == PACKET_SEGMENTS;
+        let fits = slots <= filled && slots <= to_end && is_cut == (header.segment != 0);
         match header.kind {
-            PACKET_FRAME if fits && packet_slots(len) == usize::from(header.slots) => {
-                let record = Record { offset: position as usize * SLOT_BYTES + PACKET_HEADER_BYTES, len };
+            PACKET_FRAME | PACKET_SEGMENTS if fits && packet_slots(len) == usize::from(header.slots) => {
+                let offset = position as usize * SLOT_BYTES + PACKET_HEADER_BYTES;
+                let record = Record { offset, len, segment: header.segment };
                 self.peeked = Some((record, next));
                 Ok(Found::Record(Some(record)))
             }

@@ -49,7 +49,7 @@ fn a_record_lies_in_memory_as_the_abi_says() {
     assert_eq!(ring.read64(slots), Some(header(121, PACKET_FRAME, 3, 0)));
     assert_eq!(ring.read8(slots + 8), Some(0xaa));
     assert_eq!(ring.read64(TAIL), Some(11));
-    assert_eq!(consumer.peek(), Ok(Some(Record { offset: 8, len: 121 })));
+    assert_eq!(consumer.peek(), Ok(Some(Record { offset: 8, len: 121, segment: 0 })));
     assert_eq!(ring.read64(HEAD), Some(8), "the pad's slots are free at once");
     consumer.advance().unwrap();
     assert_eq!(ring.read64(HEAD), Some(11));

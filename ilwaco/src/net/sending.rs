@@ -4,6 +4,7 @@ use super::answer::{self, Control};
 use super::connection::{ACK_DELAY_US, Stage};
 use super::ended::Ended;
 use super::frame::{ACK, ETHERNET_HEADER};
+use super::headers::{HEADERS_MOST, cut_size};
 use super::handshake::Replay;
 use super::paths;
 use super::place::Place;
@@ -11,6 +12,7 @@ use super::stack::Stack;
 use super::stack_time::{due, stack_time};
 use super::wire::Wire;
 use crate::time::Instant;
+use abi::nic::MIN_SEGMENT;
 use smoltcp::iface::PollResult;
 use smoltcp::socket::tcp::State;
 
@@ -115,9 +117,17 @@ impl Stack {
                 return;
             }
             let mtu = place.track.mtu;
-            let iface = match mtu {
-                paths::WIDE => &mut self.iface,
-                mtu => self.paths.interface(mtu, &self.iface, now),
+            let queue = endpoint.socket().send_queue();
+            let cuts = queue > MIN_SEGMENT
+                && cut_size(place.flow, &place.track).is_some_and(|size| queue > usize::from(size))
+                && self.device.has_room(queue + HEADERS_MOST);
+            let iface = match (mtu, cuts) {
+                (paths::WIDE, false) => &mut self.iface,
+                (mtu, false) => self.paths.interface(mtu, &self.iface, now),
+                (mtu, true) => {
+                    let most = self.device.most_segments().saturating_sub(ETHERNET_HEADER);
+                    self.paths.interface_for((mtu, most), &self.iface, now)
+                }
             };
             let mut wire = Wire::of(&mut self.device, &mut self.link, self.now, &mut place.track);
             let sent = iface.poll_egress(now, &mut wire, &mut endpoint.set);
