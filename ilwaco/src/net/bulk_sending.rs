@@ -68,7 +68,7 @@ impl Stack {
             Ok(0) => {
                 socket.register_send_waker(waker);
                 if let Some(place) = self.places.get_mut(index) {
-                    place.crowded = true;
+                    (place.crowded, place.awaits) = (true, true);
                 }
                 Ok(None)
             }
@@ -112,6 +112,7 @@ impl Stack {
 
     /// Whether no more than `enough` bytes of a connection's content are left. If not, `waker` is woken when that is so.
     pub(super) fn wait_for_content(&mut self, index: usize, enough: usize, waker: &Waker) -> Result<bool, Error> {
+        self.catch_up(index);
         let Some(place) = self.places.get_mut(index) else { return Err(Error::NotConnected) };
         place.reading = false;
         let Some(endpoint) = &mut place.endpoint else { return Err(Error::NotConnected) };
@@ -162,6 +163,7 @@ impl Stack {
 
     /// Makes a connection ready for content. False when it is not before `waker` is woken.
     fn start_content(&mut self, index: usize, waker: &Waker) -> Result<bool, Error> {
+        self.catch_up(index);
         let Some(place) = self.places.get_mut(index) else { return Err(Error::NotConnected) };
         place.reading = false;
         let Some(endpoint) = &mut place.endpoint else { return Err(Error::NotConnected) };
@@ -181,6 +183,7 @@ impl Stack {
         if socket.send_queue() != 0 {
             // It comes first, and has to arrive, too.
             socket.register_send_waker(waker);
+            place.awaits = true;
             self.touch(index);
             return Ok(false);
         }

@@ -24,6 +24,11 @@ pub(super) struct Place {
     pub(super) reading: bool,
     /// Its program writes faster than its socket's buffer gets empty.
     pub(super) crowded: bool,
+    /// Its socket has not heard of the last acknowledgement (`late.rs`).
+    pub(super) unheard: bool,
+    /// Somebody waits for what the peer acknowledges; and it sends without being asked, as was seen since the peer last sent something.
+    pub(super) awaits: bool,
+    pub(super) pushes: bool,
     pub(super) track: Track,
     pub(super) endpoint: Option<Endpoint>,
     /// Whether its peer is asked if it is there.

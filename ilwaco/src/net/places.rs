@@ -83,6 +83,9 @@ impl Stack {
             owned: false,
             reading: false,
             crowded: false,
+            unheard: false,
+            awaits: false,
+            pushes: false,
             track,
             endpoint: Some(endpoint),
             alive: None,
@@ -273,7 +276,7 @@ impl Stack {
             let Some(endpoint) = place.endpoint.as_mut().filter(|endpoint| endpoint.is_live()) else { continue };
             let count = counts.get(&peer(place.flow)).copied().unwrap_or(0);
             let quiet = self.now.saturating_sub(place.track.heard);
-            let waits = place.reading && place.track.hold.is_none() && endpoint.is_idle();
+            let waits = place.reading && place.track.hold.is_none() && endpoint.is_idle(place.unheard);
             let may = count >= own.max(1) && waits && (quiet >= IDLE_US || count > own + 1);
             if may && best.is_none_or(|(most, longest, _)| (count, quiet) > (most, longest)) {
                 best = Some((count, quiet, index));
@@ -332,6 +335,7 @@ impl Stack {
     /// As [`Stack::connection`], for who touches it only if something comes of what he tries.
     #[inline]
     pub(super) fn attempt(&mut self, index: usize) -> Option<&mut Endpoint> {
+        self.catch_up(index);
         let place = self.places.get_mut(index)?;
         place.reading = false;
         place.endpoint.as_mut()
@@ -347,6 +351,14 @@ impl Stack {
         if let Some(place) = self.places.get_mut(index) {
             place.alive = idle.map(|idle| Box::new(KeepAlive::new(idle)));
             self.touch(index);
+        }
+    }
+
+    /// Whoever has the stream of this place waits for the peer to acknowledge something.
+    #[inline]
+    pub(super) fn awaits(&mut self, index: usize) {
+        if let Some(place) = self.places.get_mut(index) {
+            place.awaits = true;
         }
     }
 

@@ -1,11 +1,9 @@
 //! What leaves: of the connections and sockets that have something to send, and what becomes of connections then.
 
-use super::answer::{self, Control};
 use super::connection::{ACK_DELAY_US, Stage};
 use super::ended::Ended;
-use super::frame::{ACK, ETHERNET_HEADER};
+use super::frame::ETHERNET_HEADER;
 use super::headers::{HEADERS_MOST, cut_size};
-use super::handshake::Replay;
 use super::paths;
 use super::place::Place;
 use super::stack::Stack;
@@ -99,6 +97,7 @@ impl Stack {
                 return self.after_sending(index);
             }
         }
+        self.catch_up(index);
         let place = &mut self.places[index];
         if place.track.least_timeout() <= self.now {
             self.narrow(index);
@@ -192,17 +191,14 @@ impl Stack {
     /// A connection's socket may be about to send everything again: it hears of the congestion window before.
     #[cold]
     fn narrow(&mut self, index: usize) {
-        let Some(Place { flow, track, endpoint: Some(endpoint), .. }) = self.places.get_mut(index) else { return };
+        let Some(Place { track, endpoint: Some(endpoint), .. }) = self.places.get_mut(index) else { return };
         let time = stack_time(self.now);
         if due(self.iface.poll_at(time, &endpoint.set)) > self.now || !track.times_out() {
             return;
         }
-        let (Some((_, seq)), Some(limit)) = (track.received, track.congestion.limit(track.peer.scale)) else { return };
-        let (una, _) = track.sent;
-        let heard = Control { seq, ack: una.wrapping_sub(track.shift), flags: ACK, window: limit };
-        let told = answer::tell(*flow, &self.link.own, heard);
-        let mut replay = Replay { packet: told.bytes().get(ETHERNET_HEADER..), seq: None };
-        self.iface.poll_ingress_single(time, &mut replay, &mut endpoint.set);
+        if let Some(limit) = track.congestion.limit(track.peer.scale) {
+            self.hear(index, limit, self.now);
+        }
     }
 
     /// A connection has sent what it can just now.

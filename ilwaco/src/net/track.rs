@@ -254,6 +254,12 @@ impl Track {
         }
     }
 
+    /// When the peer last acknowledged something, in microseconds.
+    #[inline]
+    pub(super) fn acknowledged_at(&self) -> u64 {
+        self.waits
+    }
+
     /// Bytes that are on their way.
     #[inline]
     pub(super) fn flight(&self) -> u32 {
