@@ -203,4 +203,4 @@ pub fn sum(memory: &SharedMemory, offset: usize, len: usize) -> u16 {
 
 #[cfg(test)]
 #[path = "segments_tests.rs"]
-mod tests;
+pub(crate) mod tests;

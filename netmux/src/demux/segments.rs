@@ -118,3 +118,7 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
         true
     }
 }
+
+#[cfg(test)]
+#[path = "segments_tests.rs"]
+mod tests;
