@@ -18,9 +18,6 @@ use smoltcp::socket::tcp::State;
 /// much too long then, which is far below what it waits for at least.
 const LATE_US: u64 = 50_000;
 
-/// A peer that takes less than this is told of at once, in bytes.
-const LEAST_WINDOW: u32 = 16_384;
-
 impl Stack {
     /// Whether the socket of a connection need not hear now of a segment that was found good and holds nothing.
     #[inline]
@@ -37,7 +34,7 @@ impl Stack {
             && segment.ack == next
             && place.alive.is_none()
             && place.track.congestion == Congestion::NONE
-            && place.track.peer.window >= LEAST_WINDOW
+            && place.track.peer.window != 0
             && endpoint.socket().state() == State::Established;
         place.unheard |= late;
         late
