@@ -345,8 +345,9 @@ impl Guest {
 
     /// Puts a record of several segments into the transmit ring. True when the demultiplexer wants a kick.
     pub fn send_segments(&mut self, record: &[u8], segment: u16) -> bool {
-        let mut reserved = self.tx.reserve_segments(record.len(), segment).expect("space");
+        let mut reserved = self.tx.reserve(record.len()).expect("space");
         reserved.write(0, record).expect("as long as that");
+        reserved.cut(segment);
         reserved.commit();
         self.tx.consumer_waits()
     }

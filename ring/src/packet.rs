@@ -56,19 +56,10 @@ impl<M: ByteMemory> PacketProducer<M> {
     /// Finds space for a packet of `len` bytes. Dropping the reservation gives it up.
     #[inline]
     pub fn reserve(&mut self, len: usize) -> Result<Reservation<'_, M>, ReserveError> {
-        self.reserve_segments(len, 0)
-    }
-
-    /// The same for `len` bytes of which whoever takes them makes several packets, with `segment` bytes of data each
-    /// ([`abi::ring::PACKET_SEGMENTS`]); 0 for one packet.
-    #[inline]
-    pub fn reserve_segments(&mut self, len: usize, segment: u16) -> Result<Reservation<'_, M>, ReserveError> {
         let capacity = self.end.capacity();
         // At most half of the ring: with the pad in front of it, which is shorter than the record, it fits into an empty ring
         // wherever the index stands.
         let (needed, header) = slots_of(len, capacity / 2).ok_or(ReserveError::TooLong)?;
-        let kind = if segment == 0 { PACKET_FRAME } else { PACKET_SEGMENTS };
-        let header = PacketHeader { kind, segment, ..header };
         let mut pad = self.pad(needed);
         self.check_epoch()?;
         if self.limit.wrapping_sub(self.end.tail) < pad + needed {
@@ -85,7 +76,7 @@ impl<M: ByteMemory> PacketProducer<M> {
         let record = self.end.tail.wrapping_add(pad);
         self.slots.store_first(record, zerocopy::transmute!(header));
         let offset = (record & (capacity - 1)) as usize * SLOT_BYTES + PACKET_HEADER_BYTES;
-        Ok(Reservation { producer: self, next: record.wrapping_add(needed), offset, len })
+        Ok(Reservation { producer: self, record, next: record.wrapping_add(needed), offset, len })
     }
 
     /// Slots of the pad before a record of `needed` slots.
@@ -239,6 +230,7 @@ impl<M: ByteMemory> PacketProducer<M> {
 /// Space for one packet, not yet visible to the consumer. What is not written keeps the bytes that the ring held before.
 pub struct Reservation<'a, M: ByteMemory> {
     producer: &'a mut PacketProducer<M>,
+    record: u32,
     next: u32,
     offset: usize,
     len: usize,
@@ -267,6 +259,16 @@ impl<M: ByteMemory> Reservation<'_, M> {
     pub fn copy_from(&mut self, offset: usize, from: &M, from_offset: usize, len: usize) -> Option<()> {
         self.within(offset, len)?;
         from.copy_to(from_offset, &self.producer.bytes, self.offset + offset, len)
+    }
+
+    /// It holds several packets, of which whoever takes it makes them, with `segment` bytes of data each, not zero
+    /// ([`abi::ring::PACKET_SEGMENTS`]).
+    pub fn cut(&mut self, segment: u16) {
+        // As it was reserved.
+        if let Some((_, header)) = slots_of(self.len, u32::MAX) {
+            let header = PacketHeader { kind: PACKET_SEGMENTS, segment, ..header };
+            self.producer.slots.store_first(self.record, zerocopy::transmute!(header));
+        }
     }
 
     /// The packet's bytes as a memory of their own.
@@ -412,19 +414,24 @@ impl<M: ByteMemory> PacketConsumer<M> {
         let header: PacketHeader = zerocopy::transmute!(word);
         let (len, slots) = (usize::from(header.len), u32::from(header.slots));
         let next = self.end.head.wrapping_add(slots);
-        let is_cut = header.kind == PACKET_SEGMENTS;
-        let fits = slots <= filled && slots <= to_end && is_cut == (header.segment != 0);
+        let fits = slots <= filled && slots <= to_end;
+        let is_plain = header.segment == 0;
         match header.kind {
-            PACKET_FRAME | PACKET_SEGMENTS if fits && packet_slots(len) == usize::from(header.slots) => {
+            PACKET_FRAME if fits && is_plain && packet_slots(len) == usize::from(header.slots) => {
+                let record = Record { offset: position as usize * SLOT_BYTES + PACKET_HEADER_BYTES, len, segment: 0 };
+                self.peeked = Some((record, next));
+                Ok(Found::Record(Some(record)))
+            }
+            PACKET_PAD if fits && is_plain && pad_allowed && len == 0 && slots == to_end && position != 0 => {
+                self.end.head = next;
+                self.end.release();
+                Ok(Found::Pad)
+            }
+            PACKET_SEGMENTS if fits && !is_plain && packet_slots(len) == usize::from(header.slots) => {
                 let offset = position as usize * SLOT_BYTES + PACKET_HEADER_BYTES;
                 let record = Record { offset, len, segment: header.segment };
                 self.peeked = Some((record, next));
                 Ok(Found::Record(Some(record)))
-            }
-            PACKET_PAD if fits && pad_allowed && len == 0 && slots == to_end && position != 0 => {
-                self.end.head = next;
-                self.end.release();
-                Ok(Found::Pad)
             }
             _ => Err(PeekError::Corrupt),
         }

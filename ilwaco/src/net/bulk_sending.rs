@@ -68,7 +68,7 @@ impl Stack {
             Ok(0) => {
                 socket.register_send_waker(waker);
                 if let Some(place) = self.places.get_mut(index) {
-                    (place.crowded, place.awaits) = (true, true);
+                    (place.crowded, place.late.awaited) = (true, true);
                 }
                 Ok(None)
             }
@@ -183,7 +183,7 @@ impl Stack {
         if socket.send_queue() != 0 {
             // It comes first, and has to arrive, too.
             socket.register_send_waker(waker);
-            place.awaits = true;
+            place.late.awaited = true;
             self.touch(index);
             return Ok(false);
         }

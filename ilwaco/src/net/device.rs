@@ -245,7 +245,7 @@ pub(super) fn write<R, F: FnOnce(&mut [u8]) -> (R, bool)>(
     segment: u16,
     fill: F,
 ) -> Result<R, F> {
-    if let Ok(reservation) = tx.reserve_segments(len, segment)
+    if let Ok(mut reservation) = tx.reserve(len)
         && let Some(payload) = reservation.payload()
         // SAFETY: reserved slots are the producer's until they are published, which takes the reservation's end; the
         // demultiplexer reads published slots only, as above.
@@ -253,10 +253,14 @@ pub(super) fn write<R, F: FnOnce(&mut [u8]) -> (R, bool)>(
     {
         let (result, complete) = fill(buffer);
         if complete {
+            if segment != 0 {
+                reservation.cut(segment);
+                // What it takes beyond a frame.
+                staged.room = staged.room.saturating_sub(len / MAX_FRAME);
+            }
             reservation.stage();
             staged.any = true;
-            let rooms = if segment == 0 { 1 } else { 1 + len / MAX_FRAME };
-            staged.room = staged.room.saturating_sub(rooms);
+            staged.room = staged.room.saturating_sub(1);
         }
         return Ok(result);
     }

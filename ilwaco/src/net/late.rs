@@ -18,13 +18,30 @@ use smoltcp::socket::tcp::State;
 /// much too long then, which is far below what it waits for at least.
 const LATE_US: u64 = 50_000;
 
+/// What a connection's socket has not heard of, and why it must.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Late {
+    /// The last acknowledgement.
+    pub(super) unheard: bool,
+    /// Somebody waits for what the peer acknowledges.
+    pub(super) awaited: bool,
+    /// Its program sends without being asked, as was seen since the peer last sent something.
+    pushed: bool,
+}
+
+impl Late {
+    /// Nothing, and for no reason.
+    pub(super) const NOTHING: Late = Late { unheard: false, awaited: false, pushed: false };
+}
+
 impl Stack {
     /// Whether the socket of a connection need not hear now of a segment that was found good and holds nothing.
     #[inline]
     pub(super) fn may_be_late(&mut self, index: usize, segment: &Segment) -> bool {
         let place = &mut self.places[index];
         let (una, next) = place.track.sent;
-        if segment.flags != ACK || una != next || !place.track.owes_nothing() || place.awaits || place.pushes {
+        // Where something waits for the peer's window, what the window is cannot be late.
+        if !place.all_sent || segment.flags != ACK || una != next || !place.track.owes_nothing() || place.late.awaited || place.late.pushed {
             return false;
         }
         let Some(endpoint) = &mut place.endpoint else { return false };
@@ -36,35 +53,35 @@ impl Stack {
             && place.track.congestion == Congestion::NONE
             && place.track.peer.window != 0
             && endpoint.socket().state() == State::Established;
-        place.unheard |= late;
+        place.late.unheard |= late;
         late
     }
 
     /// The socket of a connection is about to take a segment of `len` bytes, by which it hears of all before.
-    #[inline]
+    #[cold]
     pub(super) fn is_told(&mut self, index: usize, len: u32) {
         let place = &mut self.places[index];
         // Who waits is woken by the first word of something new, and says so again where that was not enough.
-        place.awaits &= place.track.flight() != 0;
+        place.late.awaited &= place.track.flight() != 0;
         if len != 0 {
-            place.pushes = false;
+            place.late.pushed = false;
         }
-        if place.unheard {
+        if place.late.unheard {
             if self.now > place.track.acknowledged_at() + LATE_US {
                 self.hear_late(index);
             }
-            self.places[index].unheard = false;
+            self.places[index].late.unheard = false;
         }
     }
 
     /// The socket of a connection is about to be used: it hears of what it has not heard of.
     #[inline]
     pub(super) fn catch_up(&mut self, index: usize) {
-        if self.places.get(index).is_some_and(|place| place.unheard) {
+        if self.places.get(index).is_some_and(|place| place.late.unheard) {
             self.hear_late(index);
             let place = &mut self.places[index];
             // Who sends without being asked gains nothing by this.
-            (place.unheard, place.pushes) = (false, true);
+            (place.late.unheard, place.late.pushed) = (false, true);
         }
     }
 

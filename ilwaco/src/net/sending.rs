@@ -103,7 +103,7 @@ impl Stack {
             self.narrow(index);
         }
         let place = &mut self.places[index];
-        place.due = u64::MAX;
+        (place.due, place.all_sent) = (u64::MAX, false);
         let Some(endpoint) = &mut place.endpoint else { return };
         if !endpoint.is_live() && endpoint.socket().state() == State::FinWait2 && place.track.owes_nothing() {
             // The peer has everything and is told everything: there is nothing that the socket could send.
@@ -133,7 +133,7 @@ impl Stack {
             let earliest = place.track.least_timeout();
             if earliest > self.now && endpoint.only_waits(&place.track) {
                 // Not exactly, which is dear to find out, and mostly for nothing.
-                place.due = earliest;
+                (place.due, place.all_sent) = (earliest, true);
                 break;
             }
             place.due = due(iface.poll_at(now, &endpoint.set));

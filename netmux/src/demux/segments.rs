@@ -14,8 +14,11 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
     /// Takes what is next of a record of several segments from the VM in `seat`, by way of the transmit buffer at `offset` where it is a
     /// frame.
     #[inline(never)]
-    pub(super) fn serve_segments(&mut self, seat: Seat, offset: usize, record: Record) {
+    #[cold]
+    pub(super) fn serve_segments(&mut self, seat: Seat, offset: usize) {
         let Some(port) = self.ports.get_mut(seat) else { return };
+        // The same that was looked at just now.
+        let Ok(Some(record)) = port.nic.tx.peek() else { return self.charge(0) };
         let mut bytes = [0; HEADERS_MOST];
         let known = record.len.min(HEADERS_MOST);
         // Each time anew: the guest can change them meanwhile, and then sends what else it might have sent.
@@ -49,7 +52,7 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
         };
         let frame = DmaFrame { memory, offset, len: headers + len };
         if copied && written && is_there {
-            self.dispatch(seat, frame);
+            self.dispatch_cut(seat, frame);
         } else if is_there {
             self.refuse(seat, Cause::Malformed);
         }

@@ -131,7 +131,7 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
                     return self.finish(More::Frame(cost));
                 }
                 if record.segment != 0 {
-                    return self.serve_segments(seat, offset, record);
+                    return self.serve_segments(seat, offset);
                 }
                 let memory = self.nic.memory();
                 let fits = (MIN_FRAME..=MAX_FRAME).contains(&record.len);
@@ -183,9 +183,16 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
         }
     }
 
+    /// As [`Demux::dispatch`], for callers that are not in a hurry.
+    #[inline(never)]
+    pub(super) fn dispatch_cut(&mut self, seat: Seat, frame: DmaFrame) {
+        self.dispatch(seat, frame);
+    }
+
     /// Checks a copied frame and sends it where it belongs.
-    #[inline]
-    pub(super) fn dispatch(&mut self, seat: Seat, frame: DmaFrame) {
+    // Once in the loop over frames, and once for all others.
+    #[inline(always)]
+    fn dispatch(&mut self, seat: Seat, frame: DmaFrame) {
         let Some(port) = self.ports.get_mut(seat) else { return };
         let sender = Sender { seat, mac: port.mac, ipv4: port.ipv4 };
         let sent = match egress::check(&frame, sender, &self.ports) {

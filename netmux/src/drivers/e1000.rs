@@ -207,6 +207,8 @@ pub struct E1000<R> {
     physical: u64,
     /// Transmit descriptors that do not name their own buffers just now: bit `i` for descriptor `i`.
     tx_moved: u128,
+    /// There are some.
+    tx_any_moved: bool,
     goes_on: bool,
 }
 
@@ -246,6 +248,7 @@ impl<R: Registers> E1000<R> {
             tx_filled: 0,
             physical,
             tx_moved: 0,
+            tx_any_moved: false,
             goes_on: false,
         };
         let is_trusted = incarnation > 1 && !incarnation.is_multiple_of(RESET_EVERY);
@@ -463,7 +466,7 @@ impl<R: Registers> Nic for E1000<R> {
     #[inline]
     fn send(&mut self, len: usize) {
         let report = if self.tx_next % REPORT_EVERY == REPORT_EVERY - 1 { TX_REPORT } else { 0 };
-        if self.tx_moved != 0 {
+        if self.tx_any_moved {
             self.move_back(self.tx_next);
         }
         let word = wide(len) & 0xffff | TX_END | TX_CHECKSUM | report;

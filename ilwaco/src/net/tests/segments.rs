@@ -93,6 +93,20 @@ fn an_acknowledgement_of_everything_is_heard_with_the_next_request() {
 }
 
 #[test]
+fn what_waits_for_the_window_leaves_when_it_opens() {
+    let mut sim = machine(ARGS);
+    block_on(async {
+        let mut host = Host::new(1, 7);
+        // Its window is 8,192 bytes.
+        let lens = answer(&mut sim, &mut host, 1460, 8_700).await;
+        assert_eq!(lens.iter().sum::<usize>(), 8_192);
+        let heard = host.next(ACK, b"");
+        let frames = ask(&mut sim, &heard).await;
+        assert_eq!(host.listen(&frames).iter().map(|heard| heard.data.len()).sum::<usize>(), 508, "at once");
+    });
+}
+
+#[test]
 fn who_waits_for_the_peer_hears_of_it_at_once() {
     let mut sim = machine(ARGS);
     block_on(async {

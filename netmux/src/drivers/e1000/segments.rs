@@ -76,6 +76,7 @@ impl<R: Registers> E1000<R> {
         self.store(self.tx.word(index) - 8, address);
         self.store(self.tx.word(index), word | report);
         self.tx_moved |= 1 << index;
+        self.tx_any_moved = true;
         self.tx_next = self.tx.after(index);
         self.tx_filled += 1;
     }
@@ -85,6 +86,7 @@ impl<R: Registers> E1000<R> {
     pub(super) fn move_back(&mut self, index: usize) {
         if self.tx_moved >> index & 1 != 0 {
             self.tx_moved &= !(1 << index);
+            self.tx_any_moved = self.tx_moved != 0;
             self.store(self.tx.word(index) - 8, self.physical + wide(self.tx.buffer(index)));
         }
     }
