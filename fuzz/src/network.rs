@@ -113,8 +113,10 @@ fn judge(data: &[u8], me: Mac, own: u32) {
 pub fn segments(data: &[u8]) -> bool {
     let Some((size, record)) = data.split_first_chunk::<2>() else { return false };
     let size = u16::from_le_bytes(*size);
-    let known = &record[..record.len().min(HEADERS_MOST)];
-    let Ok(whole) = Segments::of(known, record.len(), size) else { return false };
+    let mut begin = [0; HEADERS_MOST];
+    let known = record.len().min(HEADERS_MOST);
+    begin[..known].copy_from_slice(&record[..known]);
+    let Ok(whole) = Segments::of(&begin, record.len(), size) else { return false };
     let (headers, me) = (whole.headers(), Mac::of(NODE, Slot::new(1)));
     let (mut from, mut count) = (0, 0);
     while whole.data_at(from) > 0 {
@@ -140,7 +142,8 @@ pub fn segments(data: &[u8]) -> bool {
 pub fn segment_seeds() -> Vec<Vec<u8>> {
     let seed = |size: u16, options: usize, len: usize| {
         let offset = u8::try_from((5 + options / 4) << 4).expect("four bits");
-        let head = [&[0, 80, 4, 1, 0, 0, 0, 9, 0, 0, 0, 7, offset, 0x18, 1, 2, 0, 0, 0, 0][..], &vec![1; options]].concat();
+        let head =
+            [&[0, 80, 4, 1, 0, 0, 0, 9, 0, 0, 0, 7, offset, 0x18, 1, 2, 0, 0, 0, 0][..], &vec![1; options]].concat();
         let segment = [head, vec![5; len]].concat();
         let host = Mac::new([0x52, 0x54, 0, 1, 2, 3]);
         let record = ipv4(Mac::of(NODE, Slot::new(1)), host, OWN, 0x0a00_0202, 6, &segment);

@@ -50,33 +50,30 @@ pub struct Segments {
 }
 
 impl Segments {
-    /// Of a record of `len` bytes, `segment` of data in each frame, which begins with `bytes`: as many of them as there are, up to
-    /// [`HEADERS_MOST`].
+    /// Of a record of `len` bytes, `segment` of data in each frame, which begins with `bytes`; those beyond its end are anything.
     ///
     /// # Errors
     ///
     /// [`egress::Cause::Type`] for a frame of something else than IPv4, [`egress::Cause::Malformed`] for one that makes no sense, whose
     /// IPv4 has options or fragments, whose TCP is none or begins, breaks off or is urgent, or that would be cut too small or too large.
-    pub fn of(bytes: &[u8], len: usize, segment: u16) -> Result<Segments, egress::Cause> {
-        let known = bytes.len().min(HEADERS_MOST);
-        if known < HEADERS_LEAST || len < known || len > MAX_SEGMENTS {
+    #[inline]
+    pub fn of(bytes: &[u8; HEADERS_MOST], len: usize, segment: u16) -> Result<Segments, egress::Cause> {
+        if len <= HEADERS_LEAST || len > MAX_SEGMENTS {
             return Err(egress::Cause::Malformed);
         }
-        let mut copy = [0; HEADERS_MOST];
-        copy[..known].copy_from_slice(&bytes[..known]);
-        let (segment, u16_at) = (usize::from(segment), |at: usize| u16::from_be_bytes([copy[at], copy[at + 1]]));
+        let (segment, u16_at) = (usize::from(segment), |at: usize| u16::from_be_bytes([bytes[at], bytes[at + 1]]));
         if u16_at(ETHERNET - 2) != IPV4 {
             return Err(egress::Cause::Type);
         }
-        let headers = IPV4_END + usize::from(copy[at::OFFSET] >> 4) * 4;
-        let is_plain = copy[ETHERNET] == 0x45 && copy[at::PROTOCOL] == TCP && u16_at(at::FRAGMENT) & 0x3fff == 0;
-        let is_data = copy[at::FLAGS] & (SYN | RST | URG) == 0;
-        let is_whole = usize::from(u16_at(at::TOTAL)) == len - ETHERNET && (HEADERS_LEAST..len).contains(&headers) && headers <= known;
+        let headers = IPV4_END + usize::from(bytes[at::OFFSET] >> 4) * 4;
+        let is_plain = bytes[ETHERNET] == 0x45 && bytes[at::PROTOCOL] == TCP && u16_at(at::FRAGMENT) & 0x3fff == 0;
+        let is_data = bytes[at::FLAGS] & (SYN | RST | URG) == 0;
+        let is_whole = usize::from(u16_at(at::TOTAL)) == len - ETHERNET && (HEADERS_LEAST..len).contains(&headers);
         let fits = segment >= MIN_SEGMENT && headers + segment <= MAX_FRAME;
         if !(is_plain && is_data && is_whole && fits) {
             return Err(egress::Cause::Malformed);
         }
-        Ok(Segments { bytes: copy, headers, data: len - headers, segment })
+        Ok(Segments { bytes: *bytes, headers, data: len - headers, segment })
     }
 
     /// Bytes of the headers.

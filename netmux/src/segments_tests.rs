@@ -12,11 +12,25 @@ use std::vec::Vec;
 pub fn record(options: usize, flags: u8, sequence: u32, id: u16, data: &[u8]) -> Vec<u8> {
     let mut segment = vec![0, 80, 0x1f, 0x90];
     segment.extend(sequence.to_be_bytes());
-    segment.extend([9, 8, 7, 6, u8::try_from((5 + options / 4) << 4).expect("four bits"), flags, 1, 2, 0xaa, 0xbb, 0, 0]);
+    segment.extend([
+        9,
+        8,
+        7,
+        6,
+        u8::try_from((5 + options / 4) << 4).expect("four bits"),
+        flags,
+        1,
+        2,
+        0xaa,
+        0xbb,
+        0,
+        0,
+    ]);
     segment.extend((0..options).map(|_| 1));
     segment.extend(data);
     let mac = crate::frame::Mac::of_slot(1);
-    let mut all = frames::ipv4(mac, crate::frame::Mac::new([2, 4, 6, 8, 10, 12]), 0x0a00_0201, 0x0a00_0209, 6, &segment);
+    let mut all =
+        frames::ipv4(mac, crate::frame::Mac::new([2, 4, 6, 8, 10, 12]), 0x0a00_0201, 0x0a00_0209, 6, &segment);
     all[18..20].copy_from_slice(&id.to_be_bytes());
     all
 }
@@ -71,9 +85,17 @@ pub fn judge_all(record: &[u8], cut: &[Vec<u8>], segment: usize) {
     assert_eq!(data, record[headers..]);
 }
 
+/// What a record begins with.
+fn begin(record: &[u8]) -> [u8; HEADERS_MOST] {
+    let mut bytes = [0; HEADERS_MOST];
+    let len = record.len().min(HEADERS_MOST);
+    bytes[..len].copy_from_slice(&record[..len]);
+    bytes
+}
+
 /// All frames of a record.
 fn cut(record: &[u8], segment: u16) -> Result<Vec<Vec<u8>>, Cause> {
-    let whole = Segments::of(&record[..record.len().min(HEADERS_MOST)], record.len(), segment)?;
+    let whole = Segments::of(&begin(record), record.len(), segment)?;
     let (mut cut, mut from) = (vec![], 0);
     while whole.data_at(from) > 0 {
         let len = whole.data_at(from);
@@ -109,7 +131,7 @@ proptest! {
             let start = record(12, 0x18, 1, 2, &[0; 60]);
             bytes.splice(..bytes.len().min(20), start[..20].iter().copied());
         }
-        if let Ok(whole) = Segments::of(&bytes, len, segment) {
+        if let Ok(whole) = Segments::of(&begin(&bytes), len, segment) {
             prop_assert!(whole.headers() + whole.segment() <= MAX_FRAME && whole.headers() + whole.data() == len);
             prop_assert!(whole.count() <= MAX_SEGMENTS / MIN_SEGMENT + 1);
         }
@@ -127,7 +149,9 @@ fn what_makes_no_sense_is_refused() {
     };
     assert_eq!(spoilt(12, 0x86), Some(Cause::Type));
     // Options of IPv4, fragments, UDP; SYN, RST, urgent; a total length of something else; headers too short and beyond all there is.
-    for (at, byte) in [(14, 0x46), (14, 0x65), (20, 0x20), (21, 1), (23, 17), (47, 2), (47, 4), (47, 0x30), (17, 9), (46, 0x40)] {
+    for (at, byte) in
+        [(14, 0x46), (14, 0x65), (20, 0x20), (21, 1), (23, 17), (47, 2), (47, 4), (47, 0x30), (17, 9), (46, 0x40)]
+    {
         assert_eq!(spoilt(at, byte), Some(Cause::Malformed), "{byte:#x} at {at}");
     }
     for segment in [0, 1, 535, 1461, u16::MAX] {
@@ -142,7 +166,7 @@ fn what_makes_no_sense_is_refused() {
 #[test]
 fn a_nic_is_given_what_it_adds_to() {
     let record = record(12, 0x18, 7, 8, &[5; 3000]);
-    let whole = Segments::of(&record[..HEADERS_MOST], record.len(), 1448).expect("good");
+    let whole = Segments::of(&begin(&record), record.len(), 1448).expect("good");
     let (head, headers) = whole.for_nic();
     assert_eq!((headers, word(&head, 16), word(&head, 24)), (66, 0, 0));
     assert_eq!(word(&head, 50), slow_sum(&[&record[26..34], &[0, 6]]), "addresses and protocol, and no length");

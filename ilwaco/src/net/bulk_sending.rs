@@ -310,7 +310,9 @@ impl Stack {
         bulk.flight.set_mss(mss);
         // Only where the NIC cuts: to add up constants, whose sums are known here, would cost the demultiplexer more than it saves.
         let cut = headers::cut_size(place.flow, &place.track).filter(|_| self.device.nic_cuts());
-        let most = cut.map_or(0, |cut| self.device.most_segments().saturating_sub(headers.len) / usize::from(cut) * usize::from(cut));
+        let most = cut.map_or(0, |cut| {
+            self.device.most_segments().saturating_sub(headers.len) / usize::from(cut) * usize::from(cut)
+        });
         for _ in 0..BATCH {
             if !self.device.can_send() {
                 return false;

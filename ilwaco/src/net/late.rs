@@ -41,7 +41,13 @@ impl Stack {
         let place = &mut self.places[index];
         let (una, next) = place.track.sent;
         // Where something waits for the peer's window, what the window is cannot be late.
-        if !place.all_sent || segment.flags != ACK || una != next || !place.track.owes_nothing() || place.late.awaited || place.late.pushed {
+        if !place.all_sent
+            || segment.flags != ACK
+            || una != next
+            || !place.track.owes_nothing()
+            || place.late.awaited
+            || place.late.pushed
+        {
             return false;
         }
         let Some(endpoint) = &mut place.endpoint else { return false };

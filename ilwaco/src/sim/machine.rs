@@ -1,5 +1,6 @@
 //! The outside of the simulated machine. Tests build the outside world from it.
 
+use super::segments::cut;
 use crate::platform::host::pages::{at, nic, raise, registers};
 use crate::platform::host::{self, SimEvent, console, control, disk};
 use abi::control::{ControlReply, ControlRequest};
@@ -7,7 +8,6 @@ use abi::guest::{BOOT_ARGS, RegisterPage, pending};
 use abi::guest_disk::DiskOrder;
 use abi::nic::{DEFAULT_SLOTS, NicPage, RX_RING, RX_SLOTS, TX_RING, tx_slots_offset};
 use abi::ring::{HEADER_BYTES, SLOT_BYTES};
-use super::segments::cut;
 use core::cell::Cell;
 use core::mem::offset_of;
 use ring::{PacketConsumer, PacketProducer, SharedMemory};

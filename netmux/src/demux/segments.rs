@@ -24,7 +24,7 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
         // Each time anew: the guest can change them meanwhile, and then sends what else it might have sent.
         let read = port.nic.tx.read(&record, 0, &mut bytes[..known]);
         let whole = match read {
-            Some(()) => Segments::of(&bytes[..known], record.len, record.segment),
+            Some(()) => Segments::of(&bytes, record.len, record.segment),
             None => Err(Cause::Malformed),
         };
         let from = usize::from(port.cut);

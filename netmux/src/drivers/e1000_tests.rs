@@ -376,6 +376,22 @@ fn records_are_left_to_the_nic() {
 }
 
 #[test]
+fn records_go_over_the_end_of_the_ring() {
+    let handle = model(DMA_BYTES_MIN);
+    let mut nic = start(&handle);
+    let mut expected = vec![];
+    for number in 0..200 {
+        let byte = u8::try_from(number).expect("small");
+        assert!(put_record(&mut nic, 7_000, byte), "{number}");
+        expected.extend(pieces(7_000, byte));
+        assert!(put(&mut nic, &frame(number)));
+        expected.push(frame(number));
+        nic.flush();
+    }
+    assert!(handle.0.borrow().sent == expected);
+}
+
+#[test]
 fn link_changes_are_seen() {
     let handle = model(DMA_BYTES_MIN);
     let mut nic = start(&handle);

@@ -39,7 +39,9 @@ async fn answer(sim: &mut Sim, host: &mut Host, segment: u16, len: usize) -> Vec
 #[test]
 fn what_takes_several_segments_leaves_in_one_record_where_the_machine_takes_it() {
     // A machine that has never heard of it; one that cuts, or whose NIC does; one that takes no more than a frame, and one that takes two.
-    for (most, nic_cuts, expected) in [(0, false, 0), (0, true, 0), (8_184, false, 1), (8_184, true, 1), (1_514, true, 0), (3_000, true, 1)] {
+    for (most, nic_cuts, expected) in
+        [(0, false, 0), (0, true, 0), (8_184, false, 1), (8_184, true, 1), (1_514, true, 0), (3_000, true, 1)]
+    {
         let mut sim = Sim::new(ARGS);
         sim.takes_segments(most, nic_cuts);
         sim::start();

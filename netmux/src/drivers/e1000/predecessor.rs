@@ -65,8 +65,7 @@ impl<R: Registers> E1000<R> {
     /// Whether the NIC has this ring, by the registers from `base` on.
     fn is_at(&self, base: usize, ring: Ring, physical: u64) -> bool {
         let [low, high, bytes] = [0, HIGH, BYTES].map(|offset| self.registers.read(base + offset));
-        (low, high) == halves(physical + wide(ring.descriptors))
-            && bytes == narrow(ring.count * DESCRIPTOR)
+        (low, high) == halves(physical + wide(ring.descriptors)) && bytes == narrow(ring.count * DESCRIPTOR)
     }
 
     /// Head and tail of a ring, by the registers from `base` on.

@@ -35,30 +35,38 @@ pub(super) fn descriptors(len: usize) -> usize {
 impl<R: Registers> E1000<R> {
     /// Offset of so many free transmit buffers, one behind another.
     pub(super) fn space(&mut self, count: usize) -> Option<usize> {
-        if self.tx_next + count > self.tx.count {
-            return None;
-        }
+        let skipped = self.skipped(count);
+        let needed = skipped + count;
         // One always stays with us.
-        if self.tx_used() + count >= self.tx.count {
+        if self.tx_used() + needed >= self.tx.count {
             if self.tx_filled > 0 {
                 self.tell_tx();
             }
             self.reclaim();
-            if self.tx_used() + count >= self.tx.count {
+            if self.tx_used() + needed >= self.tx.count {
                 return None;
             }
         }
-        Some(self.tx.buffer(self.tx_next))
+        Some(self.tx.buffer(if skipped == 0 { self.tx_next } else { 0 }))
+    }
+
+    /// Descriptors up to the ring's end, where that is in the way of so many buffers behind one another.
+    fn skipped(&self, count: usize) -> usize {
+        if self.tx_next + count > self.tx.count { self.tx.count - self.tx_next } else { 0 }
     }
 
     /// Fills the descriptors of a record that lies where [`E1000::space`] said.
     pub(super) fn fill_segments(&mut self, len: usize, headers: usize, segment: u16) {
         let count = descriptors(len);
-        let first = self.tx_next;
         let data = wide(len.saturating_sub(headers));
-        let context = data | TCP | IPV4 | CUT | EXTENDED | wide(headers) << HEADERS_SHIFT | u64::from(segment) << SEGMENT_SHIFT;
+        let context =
+            data | TCP | IPV4 | CUT | EXTENDED | wide(headers) << HEADERS_SHIFT | u64::from(segment) << SEGMENT_SHIFT;
+        // A context of which nothing is made does nothing.
+        for _ in 0..self.skipped(count) {
+            self.fill(PLACES, context);
+        }
+        let from = self.physical + wide(self.tx.buffer(self.tx_next));
         self.fill(PLACES, context);
-        let from = self.physical + wide(self.tx.buffer(first));
         // The first has what the context's own buffer holds, too.
         let mut done = 0;
         for index in 1..count {
