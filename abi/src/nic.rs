@@ -16,6 +16,11 @@ pub const MAX_SLOTS_TOTAL: u32 = 960;
 pub const WINDOW_STRIDE: u64 = 0x1_0000;
 /// Longest Ethernet frame, without its checksum.
 pub const MAX_FRAME: usize = 1514;
+/// Longest record of several TCP segments ([`NicPage::max_segments`]): five full ones and a half, as half of a ring of
+/// [`DEFAULT_SLOTS`] carries.
+pub const MAX_SEGMENTS: usize = DEFAULT_SLOTS as usize / 2 * SLOT_BYTES - crate::ring::PACKET_HEADER_BYTES;
+/// Fewest bytes of data in each of them but the last (what RFC 9293 3.7.1 has everybody take).
+pub const MIN_SEGMENT: usize = 536;
 /// Shortest Ethernet frame that is taken from a guest (addresses and type).
 pub const MIN_FRAME: usize = 14;
 
@@ -44,6 +49,11 @@ pub struct NicPage {
     pub counters: NicCounters,
     /// Written by the guest.
     pub listens: Listens,
+    /// Longest record of kind [`crate::ring::PACKET_SEGMENTS`] that is taken: headers of Ethernet, IPv4 and TCP and behind them the data
+    /// of several segments. 0: none is.
+    pub max_segments: u32,
+    /// Written by the demultiplexer: 1 where the NIC cuts such records and computes the checksums. 0: the demultiplexer does.
+    pub nic_cuts: u32,
 }
 
 /// What a guest wants to hear of what is sent to all or to a group, and of what begins something while it is out. Written by the guest, so an allegation, by which the demultiplexer
@@ -163,6 +173,10 @@ const _: () = {
     assert!(RX_RING + HEADER_BYTES as u64 <= TX_RING);
     assert!(core::mem::offset_of!(NicPage, counters) == 24);
     assert!(core::mem::offset_of!(NicPage, listens) == 96);
+    assert!(core::mem::offset_of!(NicPage, max_segments) == 168);
+    assert!(core::mem::offset_of!(NicPage, nic_cuts) == 172);
+    assert!(core::mem::size_of::<NicPage>() == 176);
+    assert!(MAX_SEGMENTS > 5 * MAX_FRAME);
     assert!(core::mem::size_of::<Listens>() == 72);
     assert!(nic_pages(DEFAULT_SLOTS, DEFAULT_SLOTS) == 9);
     assert!(nic_pages(512, 448) * PAGE_SIZE <= WINDOW_STRIDE);

@@ -109,18 +109,21 @@ pub const fn ring_bytes(slots: u32) -> u64 {
 pub struct PacketHeader {
     /// Bytes that follow this header: the Ethernet frame without its checksum. In a pad record, 0.
     pub len: u16,
-    /// [`PACKET_FRAME`] or [`PACKET_PAD`].
+    /// [`PACKET_FRAME`], [`PACKET_SEGMENTS`] or [`PACKET_PAD`].
     pub kind: u16,
     /// Slots that this record takes, its header included.
     pub slots: u16,
-    /// Must be zero.
-    pub reserved: u16,
+    /// In a record of kind [`PACKET_SEGMENTS`], the bytes of data in each frame that is made of it, not zero. In all others, zero.
+    pub segment: u16,
 }
 
 /// Bytes of a [`PacketHeader`].
 pub const PACKET_HEADER_BYTES: usize = 8;
 /// Kind of a record that holds a frame.
 pub const PACKET_FRAME: u16 = 1;
+/// Kind of a record that holds the headers of a frame and behind them the data of several, to be cut by whoever takes it
+/// ([`crate::nic::NicPage::max_segments`]).
+pub const PACKET_SEGMENTS: u16 = 3;
 /// Kind of a record that only fills the slots up to the ring's end.
 pub const PACKET_PAD: u16 = 2;
 

@@ -93,6 +93,9 @@ fn layouts() {
     assert_eq!((offset_of!(manifest::Ring, data_pages), size_of::<manifest::Ring>()), (32, 40));
     assert_eq!(nic::tx_slots_offset(256), 0x5000);
     assert_eq!((offset_of!(nic::NicPage, listens), size_of::<nic::Listens>()), (96, 72));
+    assert_eq!((offset_of!(nic::NicPage, max_segments), offset_of!(nic::NicPage, nic_cuts)), (168, 172));
+    assert_eq!((nic::MAX_SEGMENTS, nic::MIN_SEGMENT, ring::PACKET_SEGMENTS), (8_184, 536, 3));
+    assert_eq!(offset_of!(ring::PacketHeader, segment), 6);
 }
 
 #[test]

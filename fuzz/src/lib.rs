@@ -28,7 +28,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 13] = [
+pub const TARGETS: [Target; 14] = [
     Target { name: "manifest", run: loader::fuzzing::manifest, seeds: boot::manifests, smoke_runs: 20_000 },
     Target { name: "elf", run: loader::fuzzing::elf, seeds: boot::programs, smoke_runs: 20_000 },
     Target { name: "options", run: loader::fuzzing::options, seeds: boot::options, smoke_runs: 40_000 },
@@ -41,6 +41,7 @@ pub const TARGETS: [Target; 13] = [
     },
     Target { name: "peer", run: peer::run, seeds: peer::seeds, smoke_runs: 20_000 },
     Target { name: "frames", run: network::frames, seeds: network::frame_seeds, smoke_runs: 40_000 },
+    Target { name: "segments", run: network::segments, seeds: network::segment_seeds, smoke_runs: 20_000 },
     Target { name: "dhcp", run: network::dhcp, seeds: network::dhcp_seeds, smoke_runs: 40_000 },
     Target { name: "http", run: http::run, seeds: http::seeds, smoke_runs: 20_000 },
     Target { name: "operator", run: operator::run, seeds: operator::seeds, smoke_runs: 40_000 },

@@ -6,6 +6,7 @@ use netmux::dhcp::{self, CLIENT_PORT, SERVER_PORT};
 use netmux::egress::{self, Route, Sender};
 use netmux::frame::{ARP, IPV4, IPV6, Mac};
 use netmux::ingress::{self, Receivers};
+use netmux::segments::{HEADERS_MOST, Segments};
 
 const NODE: Node = Node::new(17);
 const OWN: u32 = 0x0a00_0211;
@@ -105,6 +106,50 @@ fn judge(data: &[u8], me: Mac, own: u32) {
         }
         other => panic!("type {other:#x}"),
     }
+}
+
+/// A record of several segments: the bytes of data in each frame, two bytes, then the record. Whatever is cut is a frame that makes sense, and
+/// all together have the record's data, once and in order.
+pub fn segments(data: &[u8]) -> bool {
+    let Some((size, record)) = data.split_first_chunk::<2>() else { return false };
+    let size = u16::from_le_bytes(*size);
+    let mut begin = [0; HEADERS_MOST];
+    let known = record.len().min(HEADERS_MOST);
+    begin[..known].copy_from_slice(&record[..known]);
+    let Ok(whole) = Segments::of(&begin, record.len(), size) else { return false };
+    let (headers, me) = (whole.headers(), Mac::of(NODE, Slot::new(1)));
+    let (mut from, mut count) = (0, 0);
+    while whole.data_at(from) > 0 {
+        let len = whole.data_at(from);
+        let (head, head_len) = whole.frame(from, len, 0);
+        assert_eq!(head_len, headers);
+        let frame = [&head[..headers], &record[headers + from..][..len]].concat();
+        assert!(frame.len() <= abi::nic::MAX_FRAME && usize::from(be16(&frame, 16)) == frame.len() - 14);
+        assert!(frame[14] == 0x45 && frame[23] == 6 && be16(&frame, 20) & 0x3fff == 0 && frame[47] & 0x26 == 0);
+        let sequence = be32(record, 38).wrapping_add(u32::try_from(from).expect("short"));
+        assert_eq!((be32(&frame, 38), &frame[..14], &frame[26..38]), (sequence, &record[..14], &record[26..38]));
+        if egress::check(&frame[..], Sender { seat: Seat::new(4), mac: me, ipv4: OWN }, &Village).is_ok() {
+            judge(&frame, me, OWN);
+        }
+        (from, count) = (from + len, count + 1);
+    }
+    assert_eq!((from, count), (record.len() - headers, whole.count()));
+    assert!(count <= 1 + abi::nic::MAX_SEGMENTS / abi::nic::MIN_SEGMENT);
+    true
+}
+
+/// Records that are cut into one frame, two, and as many as can be.
+pub fn segment_seeds() -> Vec<Vec<u8>> {
+    let seed = |size: u16, options: usize, len: usize| {
+        let offset = u8::try_from((5 + options / 4) << 4).expect("four bits");
+        let head =
+            [&[0, 80, 4, 1, 0, 0, 0, 9, 0, 0, 0, 7, offset, 0x18, 1, 2, 0, 0, 0, 0][..], &vec![1; options]].concat();
+        let segment = [head, vec![5; len]].concat();
+        let host = Mac::new([0x52, 0x54, 0, 1, 2, 3]);
+        let record = ipv4(Mac::of(NODE, Slot::new(1)), host, OWN, 0x0a00_0202, 6, &segment);
+        [size.to_le_bytes().to_vec(), record].concat()
+    };
+    vec![seed(1460, 0, 100), seed(1448, 12, 2000), seed(536, 40, 8000)]
 }
 
 /// A DHCP server's answer, read along.

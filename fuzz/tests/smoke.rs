@@ -64,6 +64,7 @@ targets! {
     frame_table: "frame-table"
     peer: "peer"
     frames: "frames"
+    segments: "segments"
     dhcp: "dhcp"
     http: "http"
     operator: "operator"

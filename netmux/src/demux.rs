@@ -2,6 +2,7 @@
 
 mod absent;
 mod pages;
+mod segments;
 mod transmit;
 
 pub use self::absent::Called;
@@ -212,6 +213,9 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
         self.leave_queue(seat);
         if !self.ports.attach(id, seat, node, ipv4, nic, self.nic.link_up()) {
             return false;
+        }
+        if let Some(port) = self.ports.get_mut(seat) {
+            port.store_cuts(self.nic.cuts());
         }
         self.audience.forget();
         let address = if ipv4 == 0 { self.leases.get(id, seat) } else { ipv4 };

@@ -28,6 +28,7 @@ pub mod policy;
 mod ports;
 mod refusals;
 mod run;
+pub mod segments;
 #[cfg(test)]
 mod test_frames;
 #[cfg(test)]

@@ -7,7 +7,7 @@ use crate::frame::{DmaFrame, Mac, Target};
 use crate::holdings::{Fill, Holdings, Pace};
 use crate::policy::Fifo;
 use abi::charges::Traffic;
-use abi::nic::{Listens, MAX_FRAME, NicCounters, NicPage, Node};
+use abi::nic::{Listens, MAX_FRAME, MAX_SEGMENTS, NicCounters, NicPage, Node};
 use abi::note::TableBytes;
 use abi::ring::{PAGE_SLOTS, packet_slots};
 use abi::vm::{Seat, Slot, VmId};
@@ -46,6 +46,8 @@ pub struct Port {
     pub counters: NicCounters,
     /// Its IPv4 address; 0 while it has none.
     pub ipv4: u32,
+    /// Of a record of several segments that stands first in its transmit ring, bytes of data that were cut off already.
+    pub cut: u16,
     /// It gets its IPv4 address from DHCP.
     pub learns: bool,
     /// What it was warned of: bit `i` for the cause numbered `i`.
@@ -150,6 +152,13 @@ impl Port {
     pub fn count_sent(&mut self, len: usize) {
         self.counters.tx_frames += 1;
         self.counters.tx_bytes += u64::try_from(len).unwrap_or(0);
+        self.unsettled |= TX_TAKEN;
+    }
+
+    /// So many frames were taken from the transmit ring in one record, with all their headers so many bytes, and went to the NIC.
+    pub fn count_segments(&mut self, frames: usize, bytes: usize) {
+        self.counters.tx_frames += u64::try_from(frames).unwrap_or(0);
+        self.counters.tx_bytes += u64::try_from(bytes).unwrap_or(0);
         self.unsettled |= TX_TAKEN;
     }
 
@@ -353,10 +362,16 @@ impl Port {
         let _ = self.nic.page.write32(offset_of!(NicPage, link_up), u32::from(up));
     }
 
+    /// Tells the guest whether the NIC cuts records of several segments.
+    pub fn store_cuts(&self, nic_cuts: bool) {
+        let _ = self.nic.page.write32(offset_of!(NicPage, nic_cuts), u32::from(nic_cuts));
+    }
+
     /// What a port shows its guest at the start. All counters, as a dead demultiplexer may have left others.
     fn store_all(&self, link_up: bool) {
-        let longest = u32::try_from(MAX_FRAME).unwrap_or(0);
-        let _ = self.nic.page.write32(offset_of!(NicPage, max_frame), longest);
+        let small = |bytes: usize| u32::try_from(bytes).unwrap_or(0);
+        let _ = self.nic.page.write32(offset_of!(NicPage, max_frame), small(MAX_FRAME));
+        let _ = self.nic.page.write32(offset_of!(NicPage, max_segments), small(MAX_SEGMENTS));
         self.store_link(link_up);
         self.store_received();
         self.store_sent();
@@ -486,6 +501,7 @@ impl Ports {
             nic,
             counters: NicCounters::default(),
             ipv4: 0,
+            cut: 0,
             learns: ipv4 == 0,
             warned: 0,
             // A guest that sleeps is woken once: a dead demultiplexer may have owed it that.

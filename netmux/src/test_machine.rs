@@ -10,7 +10,7 @@ use crate::ports::{Ports, Used};
 use crate::test_frames::{NODE, seat};
 use abi::guest::NIC_BASE;
 use abi::limits::PAGE_SIZE;
-use abi::nic::{NicCounters, NicPage, RX_RING, RX_SLOTS, TX_RING, nic_pages, tx_slots_offset};
+use abi::nic::{MAX_FRAME, NicCounters, NicPage, RX_RING, RX_SLOTS, TX_RING, nic_pages, tx_slots_offset};
 use abi::ring::{HEADER_BYTES, SLOT_BYTES};
 use abi::share::Share;
 use abi::vm::{Seat, VmId};
@@ -52,6 +52,9 @@ pub struct Wire {
     pub blocked: bool,
     pub space_interrupt: bool,
     pub in_use: usize,
+    /// The NIC cuts records of several segments; and those that it was given, with the bytes of data in each frame.
+    pub cuts: bool,
+    pub records: Vec<(Vec<u8>, u16)>,
 }
 
 /// A NIC whose receive buffers are filled when the driver looks.
@@ -73,6 +76,8 @@ impl FakeNic {
             blocked: false,
             space_interrupt: false,
             in_use: 0,
+            cuts: false,
+            records: vec![],
         };
         FakeNic {
             wire: Rc::new(RefCell::new(wire)),
@@ -134,6 +139,28 @@ impl Nic for FakeNic {
         wire.in_use += 1;
         wire.sent.push(frame);
         self.tx_next = (self.tx_next + 1) % TX;
+    }
+
+    fn cuts(&self) -> bool {
+        self.wire.borrow().cuts
+    }
+
+    fn buffer_of(&mut self, len: usize) -> Option<usize> {
+        let count = len.div_ceil(BUFFER);
+        let room = self.tx_next + count <= TX && self.wire.borrow().in_use + count < TX;
+        room.then(|| (RX + self.tx_next) * BUFFER)
+    }
+
+    fn send_segments(&mut self, len: usize, headers: usize, segment: u16) {
+        assert!(headers < len && headers + usize::from(segment) <= MAX_FRAME);
+        let offset = (RX + self.tx_next) * BUFFER;
+        let mut record = vec![0; len];
+        self.memory.read(offset, &mut record).expect("inside");
+        let mut wire = self.wire.borrow_mut();
+        wire.in_use += len.div_ceil(BUFFER);
+        assert!(wire.in_use < TX, "sent without room");
+        wire.records.push((record, segment));
+        self.tx_next = (self.tx_next + len.div_ceil(BUFFER)) % TX;
     }
 
     fn flush(&mut self) {}
@@ -313,6 +340,15 @@ impl Guest {
     /// Puts a frame into the transmit ring. True when the demultiplexer wants a kick.
     pub fn send(&mut self, frame: &[u8]) -> bool {
         self.tx.push(frame).expect("space");
+        self.tx.consumer_waits()
+    }
+
+    /// Puts a record of several segments into the transmit ring. True when the demultiplexer wants a kick.
+    pub fn send_segments(&mut self, record: &[u8], segment: u16) -> bool {
+        let mut reserved = self.tx.reserve(record.len()).expect("space");
+        reserved.write(0, record).expect("as long as that");
+        reserved.cut(segment);
+        reserved.commit();
         self.tx.consumer_waits()
     }
 

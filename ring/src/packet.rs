@@ -5,14 +5,17 @@ use crate::error::{AttachError, PeekError, ReserveError, RingError};
 use crate::mem::{ByteMemory, SlotArray};
 use crate::message::split;
 use crate::pages::Pages;
-use abi::ring::{PACKET_FRAME, PACKET_HEADER_BYTES, PACKET_PAD, PAGE_SLOTS, PacketHeader, SLOT_BYTES, packet_slots};
+use abi::ring::{
+    PACKET_FRAME, PACKET_HEADER_BYTES, PACKET_PAD, PACKET_SEGMENTS, PAGE_SLOTS, PacketHeader, SLOT_BYTES, packet_slots,
+};
 use core::sync::atomic::Ordering;
 
 /// Slots of a record with `len` bytes, where a record may take `most` slots.
+#[inline]
 fn slots_of(len: usize, most: u32) -> Option<(u32, PacketHeader)> {
     let len_field = u16::try_from(len).ok()?;
     let slots = u16::try_from(packet_slots(len)).ok()?;
-    let header = PacketHeader { len: len_field, kind: PACKET_FRAME, slots, reserved: 0 };
+    let header = PacketHeader { len: len_field, kind: PACKET_FRAME, slots, segment: 0 };
     (u32::from(slots) <= most).then_some((slots.into(), header))
 }
 
@@ -67,13 +70,13 @@ impl<M: ByteMemory> PacketProducer<M> {
         if pad != 0 {
             // Below `needed`, which fits into 16 bits.
             let slots = u16::try_from(pad).map_err(|_| ReserveError::TooLong)?;
-            let header = PacketHeader { len: 0, kind: PACKET_PAD, slots, reserved: 0 };
+            let header = PacketHeader { len: 0, kind: PACKET_PAD, slots, segment: 0 };
             self.slots.store_first(self.end.tail, zerocopy::transmute!(header));
         }
         let record = self.end.tail.wrapping_add(pad);
         self.slots.store_first(record, zerocopy::transmute!(header));
         let offset = (record & (capacity - 1)) as usize * SLOT_BYTES + PACKET_HEADER_BYTES;
-        Ok(Reservation { producer: self, next: record.wrapping_add(needed), offset, len })
+        Ok(Reservation { producer: self, record, next: record.wrapping_add(needed), offset, len })
     }
 
     /// Slots of the pad before a record of `needed` slots.
@@ -227,6 +230,7 @@ impl<M: ByteMemory> PacketProducer<M> {
 /// Space for one packet, not yet visible to the consumer. What is not written keeps the bytes that the ring held before.
 pub struct Reservation<'a, M: ByteMemory> {
     producer: &'a mut PacketProducer<M>,
+    record: u32,
     next: u32,
     offset: usize,
     len: usize,
@@ -255,6 +259,16 @@ impl<M: ByteMemory> Reservation<'_, M> {
     pub fn copy_from(&mut self, offset: usize, from: &M, from_offset: usize, len: usize) -> Option<()> {
         self.within(offset, len)?;
         from.copy_to(from_offset, &self.producer.bytes, self.offset + offset, len)
+    }
+
+    /// It holds several packets, of which whoever takes it makes them, with `segment` bytes of data each, not zero
+    /// ([`abi::ring::PACKET_SEGMENTS`]).
+    pub fn cut(&mut self, segment: u16) {
+        // As it was reserved.
+        if let Some((_, header)) = slots_of(self.len, u32::MAX) {
+            let header = PacketHeader { kind: PACKET_SEGMENTS, segment, ..header };
+            self.producer.slots.store_first(self.record, zerocopy::transmute!(header));
+        }
     }
 
     /// The packet's bytes as a memory of their own.
@@ -287,6 +301,8 @@ pub struct Record {
     pub offset: usize,
     /// Bytes of the packet.
     pub len: usize,
+    /// Of several packets in one, the bytes of data in each, as the producer says; 0 for one packet.
+    pub segment: u16,
 }
 
 /// The end that takes packets out.
@@ -398,17 +414,24 @@ impl<M: ByteMemory> PacketConsumer<M> {
         let header: PacketHeader = zerocopy::transmute!(word);
         let (len, slots) = (usize::from(header.len), u32::from(header.slots));
         let next = self.end.head.wrapping_add(slots);
-        let fits = slots <= filled && slots <= to_end && header.reserved == 0;
+        let fits = slots <= filled && slots <= to_end;
+        let is_plain = header.segment == 0;
         match header.kind {
-            PACKET_FRAME if fits && packet_slots(len) == usize::from(header.slots) => {
-                let record = Record { offset: position as usize * SLOT_BYTES + PACKET_HEADER_BYTES, len };
+            PACKET_FRAME if fits && is_plain && packet_slots(len) == usize::from(header.slots) => {
+                let record = Record { offset: position as usize * SLOT_BYTES + PACKET_HEADER_BYTES, len, segment: 0 };
                 self.peeked = Some((record, next));
                 Ok(Found::Record(Some(record)))
             }
-            PACKET_PAD if fits && pad_allowed && len == 0 && slots == to_end && position != 0 => {
+            PACKET_PAD if fits && is_plain && pad_allowed && len == 0 && slots == to_end && position != 0 => {
                 self.end.head = next;
                 self.end.release();
                 Ok(Found::Pad)
+            }
+            PACKET_SEGMENTS if fits && !is_plain && packet_slots(len) == usize::from(header.slots) => {
+                let offset = position as usize * SLOT_BYTES + PACKET_HEADER_BYTES;
+                let record = Record { offset, len, segment: header.segment };
+                self.peeked = Some((record, next));
+                Ok(Found::Record(Some(record)))
             }
             _ => Err(PeekError::Corrupt),
         }

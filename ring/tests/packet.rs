@@ -49,7 +49,7 @@ fn a_record_lies_in_memory_as_the_abi_says() {
     assert_eq!(ring.read64(slots), Some(header(121, PACKET_FRAME, 3, 0)));
     assert_eq!(ring.read8(slots + 8), Some(0xaa));
     assert_eq!(ring.read64(TAIL), Some(11));
-    assert_eq!(consumer.peek(), Ok(Some(Record { offset: 8, len: 121 })));
+    assert_eq!(consumer.peek(), Ok(Some(Record { offset: 8, len: 121, segment: 0 })));
     assert_eq!(ring.read64(HEAD), Some(8), "the pad's slots are free at once");
     consumer.advance().unwrap();
     assert_eq!(ring.read64(HEAD), Some(11));
@@ -349,4 +349,24 @@ fn the_longest_packet_is_half_of_the_ring_and_no_longer_than_its_length_can_say(
             assert_eq!(pop(&mut consumer), Ok(Some(vec![1; longest])), "{slots}");
         }
     }
+}
+
+#[test]
+fn several_packets_in_one_record_say_how_large_each_is() {
+    let ring = ring_memory(64);
+    let (mut producer, mut consumer) = ends(&ring, 64);
+    let mut record = producer.reserve(700).expect("space");
+    record.write(0, &[7; 700]).expect("as long as that");
+    record.cut(600);
+    record.commit();
+    producer.push(&[8; 60]).expect("space");
+    assert_eq!(consumer.peek(), Ok(Some(Record { offset: 8, len: 700, segment: 600 })));
+    consumer.advance().expect("no reset");
+    assert!(consumer.peek().expect("good").is_some_and(|record| (record.len, record.segment) == (60, 0)));
+    consumer.advance().expect("no reset");
+    // Of none in each there are none.
+    let mut record = producer.reserve(700).expect("space");
+    record.cut(0);
+    record.commit();
+    assert_eq!(consumer.peek(), Err(PeekError::Corrupt));
 }

@@ -27,7 +27,8 @@ pub fn path_of(target: &str) -> Result<&str, Malformed> {
         }
         _ => target,
     };
-    let path = path.split('?').next().unwrap_or(path);
+    // Byte for byte: paths are short, and a search that is made for long texts takes longer to begin.
+    let path = path.bytes().position(|byte| byte == b'?').map_or(path, |end| &path[..end]);
     Ok(if path.starts_with('/') { path } else { "" })
 }
 

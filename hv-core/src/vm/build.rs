@@ -191,6 +191,8 @@ fn build_nic<B: Backend>(
         max_frame: u32::try_from(nic::MAX_FRAME).unwrap_or(0),
         counters: Default::default(),
         listens: Default::default(),
+        max_segments: u32::try_from(nic::MAX_SEGMENTS).unwrap_or(0),
+        nic_cuts: 0,
     };
     // It fits into a page, which the abi asserts.
     let _ = core_memory(first, PAGE_SIZE).write(0, registers.as_bytes());

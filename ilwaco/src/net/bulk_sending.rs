@@ -11,7 +11,7 @@ use super::connection::ACK_DELAY_US;
 use super::content::{Content, Repeated};
 use super::flight::Flight;
 use super::frame::{ETHERNET_HEADER, FIN, PSH, RST, SYN, Segment, unmapped};
-use super::headers::{Headers, MAX_RANGES, TCP_HEADER, ranges};
+use super::headers::{self, Headers, MAX_RANGES, TCP_HEADER, ranges};
 use super::place::Place;
 use super::stack::Stack;
 use super::stack_time::{due, stack_time};
@@ -25,10 +25,10 @@ const BATCH: usize = 16;
 /// Copied bytes that a connection may hold, and how many are copied at once.
 const MOST_COPIES: usize = 64 << 10;
 const COPY: usize = 16 << 10;
+
 /// Bytes of a full segment of a connection.
 fn segment_size(place: &Place) -> u32 {
-    let headers = if unmapped(place.flow.remote).is_some() { 40 } else { 60 };
-    u32::from(place.track.peer.segment.min(place.track.mtu.saturating_sub(headers)).max(1))
+    headers::segment_size(place.flow, &place.track).into()
 }
 
 impl Stack {
@@ -68,7 +68,7 @@ impl Stack {
             Ok(0) => {
                 socket.register_send_waker(waker);
                 if let Some(place) = self.places.get_mut(index) {
-                    place.crowded = true;
+                    (place.crowded, place.late.awaited) = (true, true);
                 }
                 Ok(None)
             }
@@ -112,6 +112,7 @@ impl Stack {
 
     /// Whether no more than `enough` bytes of a connection's content are left. If not, `waker` is woken when that is so.
     pub(super) fn wait_for_content(&mut self, index: usize, enough: usize, waker: &Waker) -> Result<bool, Error> {
+        self.catch_up(index);
         let Some(place) = self.places.get_mut(index) else { return Err(Error::NotConnected) };
         place.reading = false;
         let Some(endpoint) = &mut place.endpoint else { return Err(Error::NotConnected) };
@@ -162,6 +163,7 @@ impl Stack {
 
     /// Makes a connection ready for content. False when it is not before `waker` is woken.
     fn start_content(&mut self, index: usize, waker: &Waker) -> Result<bool, Error> {
+        self.catch_up(index);
         let Some(place) = self.places.get_mut(index) else { return Err(Error::NotConnected) };
         place.reading = false;
         let Some(endpoint) = &mut place.endpoint else { return Err(Error::NotConnected) };
@@ -181,6 +183,7 @@ impl Stack {
         if socket.send_queue() != 0 {
             // It comes first, and has to arrive, too.
             socket.register_send_waker(waker);
+            place.late.awaited = true;
             self.touch(index);
             return Ok(false);
         }
@@ -305,11 +308,20 @@ impl Stack {
         let mss = segment_size(place);
         let Some(bulk) = &mut place.bulk else { return true };
         bulk.flight.set_mss(mss);
+        // Only where the NIC cuts: to add up constants, whose sums are known here, would cost the demultiplexer more than it saves.
+        let cut = headers::cut_size(place.flow, &place.track).filter(|_| self.device.nic_cuts());
+        let most = cut.map_or(0, |cut| {
+            self.device.most_segments().saturating_sub(headers.len) / usize::from(cut) * usize::from(cut)
+        });
         for _ in 0..BATCH {
             if !self.device.can_send() {
                 return false;
             }
             let Some((seq, len)) = bulk.flight.segment(self.now).or_else(|| bulk.end_alone()) else { return true };
+            let len = match most > 0 && len == mss && self.device.has_room(headers.len + most) {
+                true => bulk.flight.join(seq, len, u32::try_from(most).unwrap_or(0), self.now),
+                false => len,
+            };
             let (una, next) = bulk.flight.sent();
             let at = usize::try_from(seq.wrapping_sub(una)).unwrap_or(0);
             let len = usize::try_from(len).unwrap_or(0);
@@ -322,13 +334,18 @@ impl Stack {
                 true => PSH,
                 false => 0,
             };
+            let segment = cut.filter(|&cut| len > usize::from(cut)).unwrap_or(0);
             let head = headers.of(seq, len, flags);
             let (link, hop, now) = (&mut self.link, place.track.hop, self.now);
-            self.device.compose(head.len() + len, |frame| {
+            self.device.compose(head.len() + len, segment, |frame| {
                 let (start, data) = frame.split_at_mut(head.len());
                 start.copy_from_slice(head);
-                let sum = content.copy(at, data);
-                checksum::fill_segment(frame, head.len(), sum);
+                if segment == 0 {
+                    let sum = content.copy(at, data);
+                    checksum::fill_segment(frame, head.len(), sum);
+                } else {
+                    content.place(at, data);
+                }
                 link.address(frame, hop, now)
             });
             place.track.sent.1 = next.wrapping_add(u32::from(*ended));

@@ -61,10 +61,11 @@ impl Endpoint {
     }
 
     /// True when nothing is on its way in either direction, and the peer may still ask for something.
-    pub(super) fn is_idle(&mut self) -> bool {
+    /// `acknowledged`: all that it holds has arrived, and it has not heard so.
+    pub(super) fn is_idle(&mut self, acknowledged: bool) -> bool {
         let socket = self.socket();
         let open = matches!(socket.state(), State::Established | State::CloseWait);
-        open && socket.recv_queue() == 0 && socket.send_queue() == 0
+        open && socket.recv_queue() == 0 && (acknowledged || socket.send_queue() == 0)
     }
 
     /// Makes the socket ready for another connection, without a word to this one's peer.

@@ -101,9 +101,9 @@ impl Repeated {
         self.end - self.start
     }
 
-    /// Copies the bytes from `at` on, as many as fit into `to`. Their sum, behind `sum`.
+    /// Copies the bytes from `at` on, as many as fit into `to`. Their sum, behind `sum`; nothing is added up if `sum` is none.
     #[inline]
-    fn copy(&self, at: usize, to: &mut [u8], sum: Sum) -> Sum {
+    fn copy(&self, at: usize, to: &mut [u8], sum: Option<Sum>) -> Option<Sum> {
         let mut from = (self.start + at) % self.piece.bytes.len().max(1);
         let (mut to, mut sum) = (to, sum);
         while !to.is_empty() {
@@ -111,7 +111,7 @@ impl Repeated {
             let len = bytes.len().min(to.len());
             let (part, rest) = to.split_at_mut(len);
             part.copy_from_slice(&bytes[..len]);
-            sum = sum.and(self.piece.sum(from, from + len), len);
+            sum = sum.map(|sum| sum.and(self.piece.sum(from, from + len), len));
             to = rest;
             from = 0;
         }
@@ -138,14 +138,14 @@ impl Piece {
     }
 
     #[inline]
-    fn copy(&self, at: usize, to: &mut [u8], sum: Sum) -> Sum {
+    fn copy(&self, at: usize, to: &mut [u8], sum: Option<Sum>) -> Option<Sum> {
         match self {
             Piece::Constant(constant) => constant.copy(at, to, sum),
             Piece::Own { bytes, start } => {
                 if let Some(bytes) = bytes.get(start + at..start + at + to.len()) {
                     to.copy_from_slice(bytes);
                 }
-                sum.and(checksum::sum(to), to.len())
+                sum.map(|sum| sum.and(checksum::sum(to), to.len()))
             }
         }
     }
@@ -216,7 +216,18 @@ impl Content {
     /// Fills `to` with the bytes from `at` on, of which there must be as many. Their sum.
     #[inline]
     pub(super) fn copy(&self, at: usize, to: &mut [u8]) -> u16 {
-        let (mut at, mut to, mut sum) = (at, to, Sum::default());
+        self.fill(at, to, Some(Sum::default())).unwrap_or_default().get()
+    }
+
+    /// The same without a sum.
+    #[inline]
+    pub(super) fn place(&self, at: usize, to: &mut [u8]) {
+        self.fill(at, to, None);
+    }
+
+    #[inline]
+    fn fill(&self, at: usize, to: &mut [u8], sum: Option<Sum>) -> Option<Sum> {
+        let (mut at, mut to, mut sum) = (at, to, sum);
         for piece in &self.pieces {
             let len = piece.len();
             if at >= len {
@@ -230,7 +241,7 @@ impl Content {
             }
             (at, to) = (0, rest);
         }
-        sum.get()
+        sum
     }
 
     /// Forgets everything, and gives its memory back.

@@ -5,7 +5,7 @@ use super::frame::{ETHERNET_HEADER, IPV6_HEADER, be16};
 use crate::platform::{self, kick, nic};
 use crate::registers;
 use abi::guest::device;
-use abi::nic::{Listens, MAX_FRAME, NicCounters, NicPage, RX_RING, RX_SLOTS, TX_RING, tx_slots_offset};
+use abi::nic::{Listens, MAX_FRAME, MAX_SEGMENTS, NicCounters, NicPage, RX_RING, RX_SLOTS, TX_RING, tx_slots_offset};
 use abi::ring::{HEADER_BYTES, SLOT_BYTES, packet_slots};
 use core::mem::offset_of;
 use ring::{PacketConsumer, PacketProducer, PeekError, RingError, SharedMemory};
@@ -25,6 +25,8 @@ pub(super) struct NicDevice {
 pub(super) struct Staged {
     /// A frame is in the ring that is not yet published.
     any: bool,
+    /// Bytes of a record of several segments that the demultiplexer takes at most; 0 where it takes none.
+    segments: usize,
     /// Frames of any length that still fit, at least.
     room: usize,
 }
@@ -92,7 +94,9 @@ impl NicDevice {
         let tx_slots = part(tx_slots_offset(page.rx_slots), slot_bytes(page.tx_slots)?)?;
         let rx = PacketConsumer::attach(&part(RX_RING, HEADER_BYTES)?, &rx_slots, page.rx_slots).ok()?;
         let tx = PacketProducer::attach(&part(TX_RING, HEADER_BYTES)?, &tx_slots, page.tx_slots).ok()?;
-        (tx.max_len() >= MAX_FRAME).then_some(NicDevice { rx, tx, staged: Staged::default() })
+        let segments = usize::try_from(page.max_segments).unwrap_or(0).min(MAX_SEGMENTS).min(tx.max_len());
+        let staged = Staged { segments, ..Staged::default() };
+        (tx.max_len() >= MAX_FRAME).then_some(NicDevice { rx, tx, staged })
     }
 
     /// The next received frame, in the ring. The same one until it is taken or skipped.
@@ -148,6 +152,25 @@ impl NicDevice {
         self.staged.room != 0
     }
 
+    /// Bytes of a frame that holds several segments, at most; 0 where there is no such thing.
+    #[inline]
+    pub(super) fn most_segments(&self) -> usize {
+        self.staged.segments
+    }
+
+    /// True when such a frame can be sent whose program has `len` bytes or what one carries of them, headers included.
+    #[inline]
+    pub(super) fn has_room(&mut self, len: usize) -> bool {
+        // A ring that was reset is empty, which the next frame finds out.
+        self.staged.segments != 0 && self.tx.has_room(len.min(self.staged.segments)) == Ok(true)
+    }
+
+    /// True where the NIC cuts records of several segments, and computes their checksums; else whoever takes them does.
+    #[inline]
+    pub(super) fn nic_cuts(&self) -> bool {
+        nic().read32(offset_of!(NicPage, nic_cuts)).is_some_and(|cuts| cuts != 0)
+    }
+
     /// Shows everything that was sent to the demultiplexer, and wakes it if it sleeps.
     pub(super) fn flush(&mut self) {
         if core::mem::take(&mut self.staged.any) {
@@ -161,21 +184,22 @@ impl NicDevice {
     /// Sends a frame that is complete. False when there is no space.
     pub(super) fn send(&mut self, frame: &[u8]) -> bool {
         let copy = |buffer: &mut [u8]| (buffer.copy_from_slice(frame), true);
-        write(&mut self.tx, &mut self.staged, frame.len(), copy).is_ok()
+        write(&mut self.tx, &mut self.staged, frame.len(), 0, copy).is_ok()
     }
 
-    /// Lets `fill` write all of a frame of `len` bytes, for which there is space; it is sent if `fill` says so.
+    /// Lets `fill` write all of a frame of `len` bytes, for which there is space; it is sent if `fill` says so. `segment`: of several segments in
+    /// one, the bytes of data in each; 0 for a frame.
     #[inline]
-    pub(super) fn compose(&mut self, len: usize, fill: impl FnOnce(&mut [u8]) -> bool) {
+    pub(super) fn compose(&mut self, len: usize, segment: u16, fill: impl FnOnce(&mut [u8]) -> bool) {
         // After a reset of the ring it is lost, as it may be anywhere.
-        let _ = write(&mut self.tx, &mut self.staged, len, |buffer| ((), fill(buffer)));
+        let _ = write(&mut self.tx, &mut self.staged, len, segment, |buffer| ((), fill(buffer)));
     }
 
     /// Answers the next received frame with one of `len` bytes, which `answer` writes all of.
     pub(super) fn answer(&mut self, len: usize, answer: impl FnOnce(&[u8], &mut [u8])) {
         let Some(received) = view(&mut self.rx) else { return };
         // Without space it is lost, as it may be anywhere.
-        let _ = write(&mut self.tx, &mut self.staged, len, |buffer| (answer(received, buffer), true));
+        let _ = write(&mut self.tx, &mut self.staged, len, 0, |buffer| (answer(received, buffer), true));
     }
 
     /// Asks for an interrupt at the next frame or, if `blocked`, at space to send: without that, frames cannot be taken in
@@ -211,15 +235,17 @@ pub(super) fn view(rx: &mut PacketConsumer<SharedMemory>) -> Option<&mut [u8]> {
     unsafe { payload.view_mut(0, record.len) }
 }
 
-/// Lets `fill` write a frame of `len` bytes into the ring; it is sent if `fill` says so. `Err` where there is no space.
+/// Lets `fill` write a frame of `len` bytes into the ring; it is sent if `fill` says so. `Err` where there is no space. `segment` as in
+/// [`NicDevice::compose`].
 #[inline]
 pub(super) fn write<R, F: FnOnce(&mut [u8]) -> (R, bool)>(
     tx: &mut PacketProducer<SharedMemory>,
     staged: &mut Staged,
     len: usize,
+    segment: u16,
     fill: F,
 ) -> Result<R, F> {
-    if let Ok(reservation) = tx.reserve(len)
+    if let Ok(mut reservation) = tx.reserve(len)
         && let Some(payload) = reservation.payload()
         // SAFETY: reserved slots are the producer's until they are published, which takes the reservation's end; the
         // demultiplexer reads published slots only, as above.
@@ -227,6 +253,11 @@ pub(super) fn write<R, F: FnOnce(&mut [u8]) -> (R, bool)>(
     {
         let (result, complete) = fill(buffer);
         if complete {
+            if segment != 0 {
+                reservation.cut(segment);
+                // What it takes beyond a frame.
+                staged.room = staged.room.saturating_sub(len / MAX_FRAME);
+            }
             reservation.stage();
             staged.any = true;
             staged.room = staged.room.saturating_sub(1);
@@ -269,7 +300,7 @@ impl TxToken for FramesTx<'_> {
         let result = f(&mut frame);
         checksum::fill(&mut frame);
         // Without space it is lost, and asked again.
-        let _ = write(self.0, self.1, len, |buffer| (buffer.copy_from_slice(&frame), true));
+        let _ = write(self.0, self.1, len, 0, |buffer| (buffer.copy_from_slice(&frame), true));
         result
     }
 }

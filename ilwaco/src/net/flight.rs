@@ -286,6 +286,26 @@ impl Flight {
         Some((start, len))
     }
 
+    /// More segments that may leave now and follow the one that [`Flight::segment`] gave last, of `len` bytes from `seq` on, up to `most` bytes in
+    /// all. Bytes of all of them.
+    pub(super) fn join(&mut self, seq: u32, len: u32, most: u32, now: u64) -> u32 {
+        let mut all = len;
+        // Only of what was never sent: what is sent again leaves as it was.
+        while all.is_multiple_of(self.mss)
+            && all + self.mss <= most
+            && self.next == seq.wrapping_add(all)
+            && self.lost_to == self.una
+            && !self.probe
+            && self.tail != Tail::Due
+        {
+            match self.segment(now) {
+                Some((_, len)) => all += len,
+                None => break,
+            }
+        }
+        all
+    }
+
     fn left(&mut self, now: u64) {
         self.last_sent = now;
         if self.tail == Tail::Armed {

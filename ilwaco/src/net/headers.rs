@@ -3,11 +3,29 @@
 use super::frame::{ACK, ETHERNET_HEADER, Flow, IPV4, IPV6, Own, TCP, be32, unmapped};
 use super::options::options;
 use super::track::Track;
+use abi::nic::MIN_SEGMENT;
 
 /// Bytes of a TCP header without options.
 pub(super) const TCP_HEADER: usize = 20;
+/// Bytes of all headers of a segment, Ethernet's included, at most.
+pub(super) const HEADERS_MOST: usize = ETHERNET_HEADER + 40 + 60;
+/// Bytes of options that a socket's segments can have.
+const OPTIONS_MOST: u16 = 40;
 /// Ranges that fit into a segment's options.
 pub(super) const MAX_RANGES: usize = 4;
+
+/// Bytes of a full segment of a connection.
+pub(super) fn segment_size(flow: Flow, track: &Track) -> u16 {
+    let headers = if unmapped(flow.remote).is_some() { 40 } else { 60 };
+    track.peer.segment.min(track.mtu.saturating_sub(headers)).max(1)
+}
+
+/// The same where several may leave in one piece, to be cut: over IPv4, and large enough whatever options a socket adds.
+#[inline]
+pub(super) fn cut_size(flow: Flow, track: &Track) -> Option<u16> {
+    let size = track.peer.segment.min(track.mtu.saturating_sub(40));
+    (unmapped(flow.remote).is_some() && usize::from(size) >= MIN_SEGMENT + usize::from(OPTIONS_MOST)).then_some(size)
+}
 
 /// The headers of frames of a connection's content; checksums, lengths and the sequence number are left to be filled in.
 pub(super) struct Headers {

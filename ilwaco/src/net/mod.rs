@@ -3,7 +3,7 @@
 //! Each file uses those below it. At the bottom is what is on the wire (`frame`, `checksum`, `classify`, `options`, `extension`), then
 //! the NIC and the link layer (`device`, `routers`, `link`, `discovery`, `wire`), what is known of a connection (`track`, `connection`,
 //! `flight`, `bulk`, `place`) and of all that has none (`cookie`, `ended`, `paths`, `fragments`). `stack` holds all of that; what it does
-//! lies above it (`places`, `receiving`, `handshake`, `sending`, `bulk_sending`, `probes`, `ipv6_address`, `lease`), and at the top is
+//! lies above it (`places`, `receiving`, `handshake`, `late`, `sending`, `bulk_sending`, `probes`, `ipv6_address`, `lease`), and at the top is
 //! what programs use (`tcp`, `tcp_listener`, `udp`, `names`).
 
 mod alive;
@@ -33,6 +33,7 @@ mod frame;
 mod handshake;
 mod headers;
 mod ipv6_address;
+mod late;
 mod lease;
 mod link;
 mod listener;

@@ -5,6 +5,7 @@ use super::device::capabilities;
 use super::frame::{Flow, IPV4, Own, TCP, be16, be32, mapped};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::num::NonZeroUsize;
 use smoltcp::iface::{Config, Interface};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::time::Instant;
@@ -95,8 +96,8 @@ impl TxToken for NoToken {
     }
 }
 
-/// A device that only has a size.
-struct Sized(u16);
+/// A device that only has a size, and perhaps takes several segments in one packet of at most so many bytes.
+struct Sized(u16, Option<NonZeroUsize>);
 
 impl Device for Sized {
     type RxToken<'a> = NoToken;
@@ -111,22 +112,29 @@ impl Device for Sized {
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
-        capabilities(Medium::Ip, usize::from(self.0))
+        let mut all = capabilities(Medium::Ip, usize::from(self.0));
+        all.segmentation.tcpv4 = self.1;
+        all
     }
 }
 
 /// An interface whose packets are no larger than this.
 pub(super) fn interface(mtu: u16, seed: u64, now: Instant) -> Interface {
+    interface_of(Sized(mtu, None), seed, now)
+}
+
+fn interface_of(mut size: Sized, seed: u64, now: Instant) -> Interface {
     let mut config = Config::new(HardwareAddress::Ip);
     config.random_seed = seed;
-    Interface::new(config, &mut Sized(mtu), now)
+    Interface::new(config, &mut size, now)
 }
 
 /// Paths that are narrower than the wire.
 pub(super) struct Paths {
     known: Bounded<u128, Path, PATHS>,
-    /// One interface for each size in use: an interface has one size, and each connection may be served by another one.
-    narrow: Vec<(u16, Box<Interface>)>,
+    /// One interface for each size in use, of packets and of several segments in one (0: never): an interface has one size, and each connection
+    /// may be served by another one.
+    narrow: Vec<((u16, usize), Box<Interface>)>,
 }
 
 impl Paths {
@@ -157,13 +165,20 @@ impl Paths {
 
     /// The interface for packets of this size, made like `wide`.
     pub(super) fn interface(&mut self, mtu: u16, wide: &Interface, now: Instant) -> &mut Interface {
-        let index = match self.narrow.iter().position(|(size, _)| *size == mtu) {
+        self.interface_for((mtu, 0), wide, now)
+    }
+
+    /// The same for packets that may hold several segments over IPv4, up to so many bytes.
+    #[inline]
+    pub(super) fn interface_for(&mut self, size: (u16, usize), wide: &Interface, now: Instant) -> &mut Interface {
+        let index = match self.narrow.iter().position(|(other, _)| *other == size) {
             Some(index) => index,
             None => {
-                let mut narrow = interface(mtu, u64::from(mtu), now);
+                let (mtu, segments) = size;
+                let mut narrow = interface_of(Sized(mtu, NonZeroUsize::new(segments)), u64::from(mtu), now);
                 narrow.update_ip_addrs(|addresses| addresses.extend(wide.ip_addrs().iter().copied()));
                 set_routes(&mut narrow);
-                self.narrow.push((mtu, Box::new(narrow)));
+                self.narrow.push((size, Box::new(narrow)));
                 self.narrow.len() - 1
             }
         };

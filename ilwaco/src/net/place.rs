@@ -4,6 +4,7 @@ use super::alive::KeepAlive;
 use super::bulk::Bulk;
 use super::connection::Endpoint;
 use super::frame::Flow;
+use super::late::Late;
 use super::track::Track;
 use alloc::boxed::Box;
 
@@ -24,6 +25,10 @@ pub(super) struct Place {
     pub(super) reading: bool,
     /// Its program writes faster than its socket's buffer gets empty.
     pub(super) crowded: bool,
+    /// When its socket was last looked after, it had sent all that it had.
+    pub(super) all_sent: bool,
+    /// What its socket has not heard of, and why it must.
+    pub(super) late: Late,
     pub(super) track: Track,
     pub(super) endpoint: Option<Endpoint>,
     /// Whether its peer is asked if it is there.

@@ -5,6 +5,7 @@ use super::capacity::{self, MAX_CLOSING};
 use super::connection::{Endpoint, Stage};
 use super::ended::{Ended, EndedTable};
 use super::frame::{Flow, address_bits};
+use super::late::Late;
 use super::listener::Listener;
 use super::place::Place;
 use super::stack::Stack;
@@ -83,6 +84,8 @@ impl Stack {
             owned: false,
             reading: false,
             crowded: false,
+            all_sent: false,
+            late: Late::NOTHING,
             track,
             endpoint: Some(endpoint),
             alive: None,
@@ -273,7 +276,7 @@ impl Stack {
             let Some(endpoint) = place.endpoint.as_mut().filter(|endpoint| endpoint.is_live()) else { continue };
             let count = counts.get(&peer(place.flow)).copied().unwrap_or(0);
             let quiet = self.now.saturating_sub(place.track.heard);
-            let waits = place.reading && place.track.hold.is_none() && endpoint.is_idle();
+            let waits = place.reading && place.track.hold.is_none() && endpoint.is_idle(place.late.unheard);
             let may = count >= own.max(1) && waits && (quiet >= IDLE_US || count > own + 1);
             if may && best.is_none_or(|(most, longest, _)| (count, quiet) > (most, longest)) {
                 best = Some((count, quiet, index));
@@ -284,6 +287,7 @@ impl Stack {
 
     /// Ends a connection that somebody uses, as if the peer had done so.
     fn dismiss(&mut self, index: usize) {
+        self.catch_up(index);
         let place = &mut self.places[index];
         let (flow, track) = (place.flow, place.track);
         let Some(mut endpoint) = place.endpoint.take() else { return };
@@ -332,6 +336,9 @@ impl Stack {
     /// As [`Stack::connection`], for who touches it only if something comes of what he tries.
     #[inline]
     pub(super) fn attempt(&mut self, index: usize) -> Option<&mut Endpoint> {
+        if self.places.get(index)?.late.unheard {
+            self.catch_up(index);
+        }
         let place = self.places.get_mut(index)?;
         place.reading = false;
         place.endpoint.as_mut()
@@ -347,6 +354,14 @@ impl Stack {
         if let Some(place) = self.places.get_mut(index) {
             place.alive = idle.map(|idle| Box::new(KeepAlive::new(idle)));
             self.touch(index);
+        }
+    }
+
+    /// Whoever has the stream of this place waits for the peer to acknowledge something.
+    #[inline]
+    pub(super) fn awaits(&mut self, index: usize) {
+        if let Some(place) = self.places.get_mut(index) {
+            place.late.awaited = true;
         }
     }
 

@@ -7,6 +7,7 @@ use super::extension::{self, Walk};
 use super::fragments::{Part, Piece, split};
 use super::frame::{ETHERNET_HEADER, Segment};
 use super::handshake::Replay;
+use super::late::Late;
 use super::paths::{self, TooBig};
 use super::stack::Stack;
 use super::stack_time::stack_time;
@@ -121,6 +122,9 @@ impl Stack {
                 if self.places[index].has_content() && self.hear_content(index, segment) {
                     return self.device.skip();
                 }
+                if segment.span() == 0 && self.may_be_late(index, segment) {
+                    return self.device.skip();
+                }
                 self.take_segment(index, segment);
                 self.after_segment(index, segment);
                 if segment.span() != 0 || !self.is_at_rest(index) {
@@ -154,6 +158,9 @@ impl Stack {
     #[inline]
     pub(super) fn take_segment(&mut self, index: usize, segment: &Segment) {
         let time = stack_time(self.now);
+        if self.places[index].late != Late::NOTHING {
+            self.is_told(index, segment.len);
+        }
         let place = &mut self.places[index];
         let Some(endpoint) = &mut place.endpoint else { return self.device.skip() };
         place.track.hop = Some(segment.hop);

@@ -1,16 +1,16 @@
 //! What leaves: of the connections and sockets that have something to send, and what becomes of connections then.
 
-use super::answer::{self, Control};
 use super::connection::{ACK_DELAY_US, Stage};
 use super::ended::Ended;
-use super::frame::{ACK, ETHERNET_HEADER};
-use super::handshake::Replay;
+use super::frame::ETHERNET_HEADER;
+use super::headers::{HEADERS_MOST, cut_size};
 use super::paths;
 use super::place::Place;
 use super::stack::Stack;
 use super::stack_time::{due, stack_time};
 use super::wire::Wire;
 use crate::time::Instant;
+use abi::nic::MIN_SEGMENT;
 use smoltcp::iface::PollResult;
 use smoltcp::socket::tcp::State;
 
@@ -97,12 +97,13 @@ impl Stack {
                 return self.after_sending(index);
             }
         }
+        self.catch_up(index);
         let place = &mut self.places[index];
         if place.track.least_timeout() <= self.now {
             self.narrow(index);
         }
         let place = &mut self.places[index];
-        place.due = u64::MAX;
+        (place.due, place.all_sent) = (u64::MAX, false);
         let Some(endpoint) = &mut place.endpoint else { return };
         if !endpoint.is_live() && endpoint.socket().state() == State::FinWait2 && place.track.owes_nothing() {
             // The peer has everything and is told everything: there is nothing that the socket could send.
@@ -115,16 +116,24 @@ impl Stack {
                 return;
             }
             let mtu = place.track.mtu;
-            let iface = match mtu {
-                paths::WIDE => &mut self.iface,
-                mtu => self.paths.interface(mtu, &self.iface, now),
+            let queue = endpoint.socket().send_queue();
+            let cuts = queue > MIN_SEGMENT
+                && cut_size(place.flow, &place.track).is_some_and(|size| queue > usize::from(size))
+                && self.device.has_room(queue + HEADERS_MOST);
+            let iface = match (mtu, cuts) {
+                (paths::WIDE, false) => &mut self.iface,
+                (mtu, false) => self.paths.interface(mtu, &self.iface, now),
+                (mtu, true) => {
+                    let most = self.device.most_segments().saturating_sub(ETHERNET_HEADER);
+                    self.paths.interface_for((mtu, most), &self.iface, now)
+                }
             };
             let mut wire = Wire::of(&mut self.device, &mut self.link, self.now, &mut place.track);
             let sent = iface.poll_egress(now, &mut wire, &mut endpoint.set);
             let earliest = place.track.least_timeout();
             if earliest > self.now && endpoint.only_waits(&place.track) {
                 // Not exactly, which is dear to find out, and mostly for nothing.
-                place.due = earliest;
+                (place.due, place.all_sent) = (earliest, true);
                 break;
             }
             place.due = due(iface.poll_at(now, &endpoint.set));
@@ -182,17 +191,14 @@ impl Stack {
     /// A connection's socket may be about to send everything again: it hears of the congestion window before.
     #[cold]
     fn narrow(&mut self, index: usize) {
-        let Some(Place { flow, track, endpoint: Some(endpoint), .. }) = self.places.get_mut(index) else { return };
+        let Some(Place { track, endpoint: Some(endpoint), .. }) = self.places.get_mut(index) else { return };
         let time = stack_time(self.now);
         if due(self.iface.poll_at(time, &endpoint.set)) > self.now || !track.times_out() {
             return;
         }
-        let (Some((_, seq)), Some(limit)) = (track.received, track.congestion.limit(track.peer.scale)) else { return };
-        let (una, _) = track.sent;
-        let heard = Control { seq, ack: una.wrapping_sub(track.shift), flags: ACK, window: limit };
-        let told = answer::tell(*flow, &self.link.own, heard);
-        let mut replay = Replay { packet: told.bytes().get(ETHERNET_HEADER..), seq: None };
-        self.iface.poll_ingress_single(time, &mut replay, &mut endpoint.set);
+        if let Some(limit) = track.congestion.limit(track.peer.scale) {
+            self.hear(index, limit, self.now);
+        }
     }
 
     /// A connection has sent what it can just now.

@@ -69,6 +69,7 @@ impl TcpStream {
                 stack.touch(self.index);
             } else if sending {
                 socket.register_send_waker(cx.waker());
+                stack.awaits(self.index);
             } else {
                 socket.register_recv_waker(cx.waker());
                 stack.waits(self.index);

@@ -9,6 +9,7 @@ mod links;
 mod names;
 mod pieces;
 mod routers;
+mod segments;
 mod unwritten;
 
 use super::*;

@@ -241,7 +241,8 @@ impl Track {
             self.sent.1 = next;
         } else if seq == self.sent.0 && bytes > usize::from(SMALLER[1]) {
             // The first of what is on its way: once for each time that all of it is sent again.
-            self.lost_large(bytes, is_v4);
+            // Of several segments in one packet, none was larger than the path.
+            self.lost_large(bytes.min(self.mtu.into()), is_v4);
         }
         if flags & (ACK | RST) == ACK {
             let end = match self.received {
@@ -251,6 +252,12 @@ impl Track {
             self.received = Some((ack, end));
             self.window = window;
         }
+    }
+
+    /// When the peer last acknowledged something, in microseconds.
+    #[inline]
+    pub(super) fn acknowledged_at(&self) -> u64 {
+        self.waits
     }
 
     /// Bytes that are on their way.

@@ -6,8 +6,9 @@ use super::frame::{ETHERNET_HEADER, IPV4, IPV6};
 use super::link::Link;
 use super::track::Track;
 use abi::nic::MAX_FRAME;
+use core::num::NonZeroU16;
 use ring::{PacketConsumer, PacketProducer, SharedMemory};
-use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
+use smoltcp::phy::{Device, DeviceCapabilities, Medium, PacketMeta, RxToken, TxToken};
 use smoltcp::time::Instant;
 
 /// The NIC as a device for IP packets, for one connection or for none.
@@ -96,12 +97,19 @@ pub(super) struct WireTx<'a> {
     track: Option<&'a mut Track>,
     now: u64,
     mute: bool,
+    /// The packet holds several segments, with so many bytes of data each; 0 for one.
+    segment: u16,
 }
 
 impl TxToken for WireTx<'_> {
     #[inline]
+    fn set_meta(&mut self, meta: PacketMeta) {
+        self.segment = meta.segmentation_offload_size.map_or(0, NonZeroU16::get);
+    }
+
+    #[inline]
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
-        let WireTx { tx, staged, link, track, now, mute } = self;
+        let WireTx { tx, staged, link, track, now, mute, segment } = self;
         let len = len + ETHERNET_HEADER;
         let fill = move |buffer: &mut [u8]| {
             let (ethernet, packet) = buffer.split_at_mut(ETHERNET_HEADER);
@@ -113,10 +121,13 @@ impl TxToken for WireTx<'_> {
                 track.shift_out(packet, is_v4, now);
                 hop = track.hop;
             }
-            checksum::fill(buffer);
+            if segment == 0 {
+                // Else whoever cuts it computes them, of what the frames are then.
+                checksum::fill(buffer);
+            }
             (result, !mute && link.address(buffer, hop, now))
         };
-        write(tx, staged, len, fill).unwrap_or_else(|fill| lost(len, fill))
+        write(tx, staged, len, segment, fill).unwrap_or_else(|fill| lost(len, fill))
     }
 }
 
@@ -141,7 +152,8 @@ impl Device for Wire<'_> {
             limit: track.congestion.limit(track.peer.scale),
             start: self.start,
         });
-        Some((WireRx { rx, shift }, WireTx { tx, staged, link: self.link, track, now: self.now, mute: self.mute }))
+        let sends = WireTx { tx, staged, link: self.link, track, now: self.now, mute: self.mute, segment: 0 };
+        Some((WireRx { rx, shift }, sends))
     }
 
     #[inline]
@@ -154,6 +166,7 @@ impl Device for Wire<'_> {
             track: self.track.as_deref_mut(),
             now: self.now,
             mute: self.mute,
+            segment: 0,
         })
     }
 

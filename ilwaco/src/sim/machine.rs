@@ -1,5 +1,6 @@
 //! The outside of the simulated machine. Tests build the outside world from it.
 
+use super::segments::cut;
 use crate::platform::host::pages::{at, nic, raise, registers};
 use crate::platform::host::{self, SimEvent, console, control, disk};
 use abi::control::{ControlReply, ControlRequest};
@@ -8,8 +9,11 @@ use abi::guest_disk::DiskOrder;
 use abi::message::Message;
 use abi::nic::{DEFAULT_SLOTS, NicPage, RX_RING, RX_SLOTS, TX_RING, tx_slots_offset};
 use abi::ring::{HEADER_BYTES, SLOT_BYTES};
+use core::cell::Cell;
 use core::mem::offset_of;
 use ring::{PacketConsumer, PacketProducer, SharedMemory};
+use std::collections::VecDeque;
+use std::rc::Rc;
 use std::string::String;
 use std::vec;
 use std::vec::Vec;
@@ -19,6 +23,10 @@ use std::vec::Vec;
 pub struct Sim {
     to_guest: PacketProducer<SharedMemory>,
     from_guest: PacketConsumer<SharedMemory>,
+    /// Frames of the record that was taken last.
+    cut: VecDeque<Vec<u8>>,
+    /// Records of several segments so far.
+    records: Rc<Cell<usize>>,
 }
 
 impl Sim {
@@ -44,7 +52,20 @@ impl Sim {
                 DEFAULT_SLOTS,
             )
             .expect("well-formed"),
+            cut: VecDeque::new(),
+            records: Rc::default(),
         }
+    }
+
+    /// As [`super::World::takes_segments`].
+    pub fn takes_segments(&mut self, most: u32, nic_cuts: bool) {
+        nic().write32(offset_of!(NicPage, max_segments), most).expect("in the page");
+        nic().write32(offset_of!(NicPage, nic_cuts), nic_cuts.into()).expect("in the page");
+    }
+
+    /// How many records of several segments the guest has sent.
+    pub fn records(&self) -> Rc<Cell<usize>> {
+        self.records.clone()
     }
 
     /// Delivers a frame to the guest; false when its ring is full.
@@ -58,6 +79,9 @@ impl Sim {
 
     /// The next frame that the guest has sent.
     pub fn collect(&mut self) -> Option<Vec<u8>> {
+        if let Some(frame) = self.cut.pop_front() {
+            return Some(frame);
+        }
         let record = self.from_guest.peek().expect("an honest guest")?;
         let mut frame = vec![0; record.len];
         self.from_guest.read(&record, 0, &mut frame).expect("the record just seen");
@@ -65,7 +89,12 @@ impl Sim {
         if self.from_guest.producer_waits() {
             raise(pending::NIC);
         }
-        Some(frame)
+        if record.segment == 0 {
+            return Some(frame);
+        }
+        self.records.set(self.records.get() + 1);
+        self.cut = cut(&frame, record.segment).into();
+        self.cut.pop_front()
     }
 
     /// From now on `hook` is called with the present and the guest's deadline (`u64::MAX`: none) whenever the guest idles.

@@ -1,6 +1,7 @@
 //! The simulated machine that host tests run guests' code on, and a host on the other end of its wire.
 
 mod machine;
+mod segments;
 
 pub use crate::platform::host::SimEvent;
 pub use abi::guest_disk::status as disk_status;
@@ -167,6 +168,17 @@ impl World {
     /// The demultiplexer's ends of the NIC, for a test that needs no other host.
     pub fn into_sim(self) -> Sim {
         self.sim
+    }
+
+    /// The machine takes records of several segments of at most so many bytes (0: none), and its NIC cuts them, or does not. To be called before
+    /// [`World::run`].
+    pub fn takes_segments(&mut self, most: u32, nic_cuts: bool) {
+        self.sim.takes_segments(most, nic_cuts);
+    }
+
+    /// Records of several segments that the guest has sent.
+    pub fn records(&self) -> std::rc::Rc<std::cell::Cell<usize>> {
+        self.sim.records()
     }
 
     /// Starts Ilwaco, and lets the world run whenever the guest idles.

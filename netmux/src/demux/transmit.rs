@@ -31,6 +31,18 @@ pub(super) struct Serving {
     buffers: u16,
 }
 
+impl Serving {
+    /// What is left of its allowance.
+    pub(super) fn left(&self) -> i32 {
+        self.left
+    }
+
+    /// Whether it may fill so many buffers.
+    pub(super) fn may(&self, buffers: u16) -> bool {
+        buffers <= self.buffers
+    }
+}
+
 impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
     /// From the VMs to the wire and to other VMs.
     pub(super) fn transmit(&mut self, until: u64) -> Left {
@@ -77,11 +89,17 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
 
     /// Spends a part of the allowance and a buffer; the turn ends when nothing is left of either.
     #[inline]
-    fn charge(&mut self, len: usize) {
+    pub(super) fn charge(&mut self, len: usize) {
         let cost = self.discipline.cost(len);
+        self.spend(cost, 1);
+    }
+
+    /// Spends so much of the allowance, and so many buffers.
+    #[inline]
+    pub(super) fn spend(&mut self, cost: i32, buffers: u16) {
         if let Some(serving) = &mut self.serving {
             serving.left = serving.left.saturating_sub(cost);
-            serving.buffers = serving.buffers.saturating_sub(1);
+            serving.buffers = serving.buffers.saturating_sub(buffers);
             if serving.left <= 0 || serving.buffers == 0 {
                 self.finish(More::Perhaps);
             }
@@ -111,6 +129,9 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
                 let cost = self.discipline.cost(len);
                 if self.serving.is_some_and(|serving| !self.discipline.affords(serving.left, cost)) {
                     return self.finish(More::Frame(cost));
+                }
+                if record.segment != 0 {
+                    return self.serve_segments(seat, offset);
                 }
                 let memory = self.nic.memory();
                 let fits = (MIN_FRAME..=MAX_FRAME).contains(&record.len);
@@ -142,13 +163,17 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
                 }
             }
             // The ring is empty now, and this end knows.
-            Err(PeekError::EpochChanged) => self.charge(0),
+            Err(PeekError::EpochChanged) => {
+                port.cut = 0;
+                self.charge(0);
+            }
             Err(PeekError::NoPage(page)) if self.get_page(seat, Ring::Transmit, page) => self.charge(0),
             Err(PeekError::Corrupt | PeekError::NoPage(_)) => {
                 // What follows a record that makes no sense has no beginning: all of it goes. So does what lies in a page for
                 // which there is no frame: nobody can have stored anything there.
                 if let Some(port) = self.ports.get_mut(seat) {
                     let _ = port.nic.tx.skip_all();
+                    port.cut = 0;
                 }
                 self.blame(seat, "transmit");
                 self.refuse(seat, Cause::Malformed);
@@ -158,8 +183,15 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
         }
     }
 
+    /// As [`Demux::dispatch`], for callers that are not in a hurry.
+    #[inline(never)]
+    pub(super) fn dispatch_cut(&mut self, seat: Seat, frame: DmaFrame) {
+        self.dispatch(seat, frame);
+    }
+
     /// Checks a copied frame and sends it where it belongs.
-    #[inline]
+    // Once in the loop over frames, and once for all others.
+    #[inline(always)]
     fn dispatch(&mut self, seat: Seat, frame: DmaFrame) {
         let Some(port) = self.ports.get_mut(seat) else { return };
         let sender = Sender { seat, mac: port.mac, ipv4: port.ipv4 };

@@ -1,9 +1,10 @@
 //! Intel 82540EM ("e1000"), as real machines have it and Bochs and QEMU emulate it.
 //!
 //! Sections and tables are those of Intel's "PCI/PCI-X Family of Gigabit Ethernet Controllers Software Developer's Manual"
-//! (317453). Nothing is offloaded: guests compute their own checksums.
+//! (317453). Checksums of frames are the guests' own; records of several segments are cut by the NIC (`segments.rs`).
 
 mod predecessor;
+mod segments;
 
 use super::{Faults, Known, Nic, Received};
 use crate::frame::Mac;
@@ -105,6 +106,8 @@ const BUFFER: usize = 2048;
 /// Receive and transmit descriptors, the largest first: multiples of 8 (section 13.4.27), powers of two.
 const SIZES: [(usize, usize); 4] = [(256, 128), (128, 64), (64, 32), (32, 16)];
 
+const _: () = assert!(SIZES[0].1 <= 128, "a bit for each transmit descriptor");
+
 /// DMA memory that a ring pair of this size takes.
 const fn dma_bytes((rx, tx): (usize, usize)) -> usize {
     (rx + tx) * (DESCRIPTOR + BUFFER)
@@ -200,6 +203,12 @@ pub struct E1000<R> {
     tx_oldest: usize,
     /// Filled descriptors that the NIC does not know of.
     tx_filled: usize,
+    /// Where the NIC finds the memory.
+    physical: u64,
+    /// Transmit descriptors that do not name their own buffers just now: bit `i` for descriptor `i`.
+    tx_moved: u128,
+    /// There are some.
+    tx_any_moved: bool,
     goes_on: bool,
 }
 
@@ -237,6 +246,9 @@ impl<R: Registers> E1000<R> {
             tx_next: 0,
             tx_oldest: 0,
             tx_filled: 0,
+            physical,
+            tx_moved: 0,
+            tx_any_moved: false,
             goes_on: false,
         };
         let is_trusted = incarnation > 1 && !incarnation.is_multiple_of(RESET_EVERY);
@@ -454,10 +466,26 @@ impl<R: Registers> Nic for E1000<R> {
     #[inline]
     fn send(&mut self, len: usize) {
         let report = if self.tx_next % REPORT_EVERY == REPORT_EVERY - 1 { TX_REPORT } else { 0 };
+        if self.tx_any_moved {
+            self.move_back(self.tx_next);
+        }
         let word = wide(len) & 0xffff | TX_END | TX_CHECKSUM | report;
         self.store(self.tx.word(self.tx_next), word);
         self.tx_next = self.tx.after(self.tx_next);
         self.tx_filled += 1;
+    }
+
+    #[inline]
+    fn cuts(&self) -> bool {
+        true
+    }
+
+    fn buffer_of(&mut self, len: usize) -> Option<usize> {
+        self.space(segments::descriptors(len))
+    }
+
+    fn send_segments(&mut self, len: usize, headers: usize, segment: u16) {
+        self.fill_segments(len, headers, segment);
     }
 
     #[inline]

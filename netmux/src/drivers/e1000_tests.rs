@@ -24,6 +24,9 @@ struct Model {
     has_eeprom: bool,
     tail_writes: usize,
     resets: usize,
+    /// The context that was last given, and what of a record has been given.
+    context: u64,
+    record: Vec<u8>,
 }
 
 impl Model {
@@ -45,17 +48,45 @@ impl Model {
         while self.get(reg::TDH) != self.get(reg::TDT) {
             let head = self.get(reg::TDH);
             let descriptor = base + head * DESCRIPTOR;
-            let address = self.memory.read64(descriptor).expect("inside") - PHYSICAL;
+            let address = self.memory.read64(descriptor).expect("inside");
             let word = self.memory.read64(descriptor + 8).expect("inside");
-            assert_eq!(word & TX_END, TX_END, "frames lie in one buffer");
-            let mut frame = vec![0; usize::try_from(word & 0xffff).expect("16 bits")];
-            self.memory.read(usize::try_from(address).expect("inside"), &mut frame).expect("inside");
-            self.sent.push(frame);
+            if word >> 29 & 1 == 0 {
+                assert_eq!(word & TX_END, TX_END, "frames lie in one buffer");
+                let mut frame = vec![0; usize::try_from(word & 0xffff).expect("16 bits")];
+                let at = usize::try_from(address - PHYSICAL).expect("inside");
+                self.memory.read(at, &mut frame).expect("inside");
+                self.sent.push(frame);
+            } else if word >> 20 & 15 == 0 {
+                // TCP, IPv4, cut; where IP and TCP begin, and where their checksums go.
+                assert_eq!((word >> 24 & 7, address), (7, 14 | 24 << 8 | 33 << 16 | 34 << 32 | 50 << 40));
+                self.context = word;
+            } else {
+                assert_eq!((word >> 20 & 15, word >> 26 & 1, word >> 40 & 3), (1, 1, 3), "data, cut, both checksums");
+                let mut part = vec![0; usize::try_from(word & 0xf_ffff).expect("20 bits")];
+                let at = usize::try_from(address - PHYSICAL).expect("inside");
+                self.memory.read(at, &mut part).expect("inside");
+                self.record.extend(part);
+                if word & TX_END != 0 {
+                    self.cut();
+                }
+            }
             if word & TX_REPORT != 0 {
                 self.memory.write64(descriptor + 8, word | TX_DONE).expect("inside");
                 self.causes |= INT_TXDW;
             }
             self.registers.insert(reg::TDH, narrow((head + 1) % count));
+        }
+    }
+
+    /// What is in `record` leaves in frames, as the context says, with no checksums.
+    fn cut(&mut self) {
+        let field = |shift: u32, bits: u32| usize::try_from(self.context >> shift & ((1 << bits) - 1)).expect("small");
+        let (data, headers, segment) = (field(0, 20), field(40, 8), field(48, 16));
+        let record = core::mem::take(&mut self.record);
+        assert_eq!(record.len(), headers + data);
+        for (number, part) in record[headers..].chunks(segment).enumerate() {
+            let byte = u8::try_from(number).expect("few");
+            self.sent.push([&[byte], &record[1..headers], part].concat());
         }
     }
 
@@ -145,6 +176,8 @@ fn model(bytes: usize) -> Handle {
         has_eeprom: true,
         tail_writes: 0,
         resets: 0,
+        context: 0,
+        record: vec![],
     })))
 }
 
@@ -170,6 +203,21 @@ fn put(nic: &mut E1000<Handle>, frame: &[u8]) -> bool {
     nic.memory.write(offset, frame).expect("inside");
     nic.send(frame.len());
     true
+}
+
+/// A record of so many bytes, 60 of which are headers and 600 the data of each frame. Its first byte is 0, which frames are numbered in.
+fn put_record(nic: &mut E1000<Handle>, len: usize, byte: u8) -> bool {
+    let Some(offset) = nic.buffer_of(len) else { return false };
+    nic.memory.write(offset, &vec![byte; len]).expect("inside");
+    nic.send_segments(len, 60, 600);
+    true
+}
+
+/// The frames of it.
+fn pieces(len: usize, byte: u8) -> Vec<Vec<u8>> {
+    let parts = vec![byte; len - 60];
+    let number = |number: usize| u8::try_from(number).expect("few");
+    parts.chunks(600).enumerate().map(|(i, part)| [&[number(i)], &[byte; 59][..], part].concat()).collect()
 }
 
 fn frame(number: usize) -> Vec<u8> {
@@ -314,6 +362,36 @@ fn a_full_transmit_ring_waits_for_the_interrupt() {
 }
 
 #[test]
+fn records_are_left_to_the_nic() {
+    for len in [61, 700, 2048, 2049, 4096, 4097, 6145, 8184] {
+        let handle = model(DMA_BYTES);
+        let mut nic = start(&handle);
+        assert!(nic.cuts() && put(&mut nic, &frame(3)));
+        assert!(put_record(&mut nic, len, 9));
+        assert!(put(&mut nic, &frame(4)));
+        nic.flush();
+        let expected = [vec![frame(3)], pieces(len, 9), vec![frame(4)]].concat();
+        assert_eq!(handle.0.borrow().sent, expected, "{len}");
+    }
+}
+
+#[test]
+fn records_go_over_the_end_of_the_ring() {
+    let handle = model(DMA_BYTES_MIN);
+    let mut nic = start(&handle);
+    let mut expected = vec![];
+    for number in 0..200 {
+        let byte = u8::try_from(number).expect("small");
+        assert!(put_record(&mut nic, 7_000, byte), "{number}");
+        expected.extend(pieces(7_000, byte));
+        assert!(put(&mut nic, &frame(number)));
+        expected.push(frame(number));
+        nic.flush();
+    }
+    assert!(handle.0.borrow().sent == expected);
+}
+
+#[test]
 fn link_changes_are_seen() {
     let handle = model(DMA_BYTES_MIN);
     let mut nic = start(&handle);
@@ -428,7 +506,7 @@ fn what_is_not_as_it_was_left_is_reset() {
 proptest! {
     /// Any interleaving of arrival, handling, sending and flushing keeps order and loses nothing that was accepted.
     #[test]
-    fn behaves_like_two_queues(steps in proptest::collection::vec(0..7_u8, 0..400)) {
+    fn behaves_like_two_queues(steps in proptest::collection::vec(0..8_u8, 0..400)) {
         let handle = model(DMA_BYTES_MIN);
         let mut nic = start(&handle);
         let mut arriving = VecDeque::new();
@@ -444,6 +522,12 @@ proptest! {
                 3 => {
                     if put(&mut nic, &frame(number)) {
                         leaving.push(frame(number));
+                    }
+                }
+                7 => {
+                    let (len, byte) = (61 + number * 397 % 8_000, u8::try_from(number % 251).expect("small"));
+                    if put_record(&mut nic, len, byte) {
+                        leaving.extend(pieces(len, byte));
                     }
                 }
                 4 => nic.flush(),

@@ -34,6 +34,22 @@ pub trait Nic {
     /// Sends `len` bytes of the buffer that [`Nic::buffer`] gave last.
     fn send(&mut self, len: usize);
 
+    /// Whether it cuts records of several segments, and computes their checksums.
+    #[inline]
+    fn cuts(&self) -> bool {
+        false
+    }
+
+    /// Offset of free space of `len` bytes, at most [`abi::nic::MAX_SEGMENTS`], for a record that the NIC is to cut, until
+    /// [`Nic::send_segments`]; a multiple of 8. `None` when there is none just now. It begins where [`Nic::buffer`] is.
+    fn buffer_of(&mut self, _len: usize) -> Option<usize> {
+        None
+    }
+
+    /// Sends `len` bytes of the space that [`Nic::buffer_of`] gave last: headers of Ethernet, IPv4 and TCP of `headers` bytes, and data, of which
+    /// each frame gets `segment` bytes ([`crate::segments::Segments::for_nic`]).
+    fn send_segments(&mut self, _len: usize, _headers: usize, _segment: u16) {}
+
     /// Tells the NIC of everything released and sent.
     fn flush(&mut self);
 

@@ -121,6 +121,9 @@ fn records() -> Result<(), Escape> {
         (60, abi::ring::PACKET_PAD, 2),
         (60, 0, 2),
         (60, 7, 2),
+        // Several segments in one, of none in each frame.
+        (60, abi::ring::PACKET_SEGMENTS, 2),
+        (u16::MAX, abi::ring::PACKET_SEGMENTS, 1),
         (60, u16::MAX, u16::MAX),
         (1514, PACKET_FRAME, 1),
     ] {

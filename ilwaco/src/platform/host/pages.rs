@@ -1,7 +1,7 @@
 //! Pages that the simulated machine shares with the guest.
 
 use abi::guest::{BOOT_ARGS, CONSOLE_INPUT_SLOTS, CONSOLE_SLOTS, MAGIC, NIC_BASE, RegisterPage};
-use abi::nic::{DEFAULT_SLOTS, NicPage, Node, mac_of, nic_pages};
+use abi::nic::{DEFAULT_SLOTS, MAX_SEGMENTS, NicPage, Node, mac_of, nic_pages};
 use abi::vm::{Slot, VmId};
 use core::mem::offset_of;
 use ring::SharedMemory;
@@ -48,6 +48,8 @@ pub(crate) fn build(boot_args: &str, now: u64) {
     }
     nic.write32(offset_of!(NicPage, max_frame), 1514).expect("in the page");
     nic.write32(offset_of!(NicPage, link_up), 1).expect("in the page");
+    nic.write32(offset_of!(NicPage, max_segments), u32::try_from(MAX_SEGMENTS).expect("short")).expect("in the page");
+    nic.write32(offset_of!(NicPage, nic_cuts), 1).expect("in the page");
     REGISTERS.set(Some(registers));
     NIC.set(Some(nic));
 }

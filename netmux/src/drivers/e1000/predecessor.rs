@@ -39,8 +39,16 @@ impl<R: Registers> E1000<R> {
         if !is_set_up || !self.is_at(reg::RDBAL, self.rx, physical) || !self.is_at(reg::TDBAL, self.tx, physical) {
             return false;
         }
+        let has_buffer = |index: usize| self.load(self.rx.word(index) - 8) == physical + wide(self.rx.buffer(index));
+        if !(0..self.rx.count).all(has_buffer) {
+            return false;
+        }
         let Some(sent) = self.sent(sleep) else { return false };
         let Some(resumed) = (0..TRIES).find_map(|_| self.resumed()) else { return false };
+        // The NIC has sent everything, and looks at none of them before it is told: records of segments leave other things in them.
+        for index in 0..self.tx.count {
+            self.store(self.tx.word(index) - 8, physical + wide(self.tx.buffer(index)));
+        }
         let [a, b, c, d] = self.registers.read(reg::RAL0).to_le_bytes();
         let [e, f, ..] = high.to_le_bytes();
         self.mac = Mac::new([a, b, c, d, e, f]);
@@ -54,12 +62,10 @@ impl<R: Registers> E1000<R> {
         true
     }
 
-    /// Whether the NIC has this ring, by the registers from `base` on, and each descriptor its buffer.
+    /// Whether the NIC has this ring, by the registers from `base` on.
     fn is_at(&self, base: usize, ring: Ring, physical: u64) -> bool {
         let [low, high, bytes] = [0, HIGH, BYTES].map(|offset| self.registers.read(base + offset));
-        (low, high) == halves(physical + wide(ring.descriptors))
-            && bytes == narrow(ring.count * DESCRIPTOR)
-            && (0..ring.count).all(|index| self.load(ring.word(index) - 8) == physical + wide(ring.buffer(index)))
+        (low, high) == halves(physical + wide(ring.descriptors)) && bytes == narrow(ring.count * DESCRIPTOR)
     }
 
     /// Head and tail of a ring, by the registers from `base` on.
