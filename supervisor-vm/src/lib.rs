@@ -48,6 +48,7 @@ pub mod shown;
 pub mod shutdown;
 pub mod sntp;
 pub mod ssh;
+pub mod store;
 pub mod stream;
 pub mod tenants;
 pub mod tokens;
