@@ -187,6 +187,7 @@ fn cuts(before: &[Box<Bytes>], orders: &[Order], mut each: impl FnMut(Vec<Box<By
 /// Carries out a commit on a copy of a disk, and looks at whatever a power cut in the middle may leave. What is there then.
 fn survive(tape: &Tape, changes: &[(u8, usize)], lines: u64) -> Option<Tape> {
     let (mut keeper, before) = open(tape.copy()).expect("it was kept");
+    let lined = keeper.store.history().blocks();
     let here = tape.copy();
     let (mut other, _) = open(here.clone()).expect("it was kept");
     // One that was blank is begun by now.
@@ -202,7 +203,10 @@ fn survive(tape: &Tape, changes: &[(u8, usize)], lines: u64) -> Option<Tape> {
     let orders = here.orders.borrow().clone();
     for end in 0..=orders.len() {
         cuts(&base.blocks.borrow(), &orders[..end], |blocks| {
-            let (_, found) = open(Tape::of(blocks)).unwrap_or_else(|why| panic!("cut behind {end} orders: {why}"));
+            let (after, found) = open(Tape::of(blocks)).unwrap_or_else(|why| panic!("cut behind {end} orders: {why}"));
+            // No commit here begins more than two blocks of lines, each in the place of the oldest.
+            let blocks = after.store.history().blocks();
+            assert!(blocks + 2 >= lined, "cut behind {end} orders: of {lined} blocks of lines {blocks} are left");
             assert!(states.contains(&found.records), "cut behind {end} orders of {}: other records", orders.len());
             assert!((before.lines..=before.lines + lines).contains(&found.lines), "{} lines", found.lines);
             if end == orders.len() && kept.is_ok() {
@@ -374,7 +378,17 @@ fn a_disk_that_fails_loses_nothing_that_was_kept() {
             Err(why) => assert_eq!(why, Unkept::Disk(DiskError::Failed), "{healthy}"),
         }
         tape.healthy.set(None);
+        // And the power fails while it is made good.
+        let broken = tape.copy();
+        tape.orders.borrow_mut().clear();
         keeper.keep(&[], 0).expect("it is well again");
+        let orders = tape.orders.borrow().clone();
+        for end in 0..=orders.len() {
+            cuts(&broken.blocks.borrow(), &orders[..end], |blocks| {
+                let (_, found) = open(Tape::of(blocks)).unwrap_or_else(|why| panic!("{healthy}, {end}: {why}"));
+                assert!(found.lines >= before.lines && found.records.len() >= before.records.len());
+            });
+        }
         keeper.keep(&[(53, 1)], 1).expect("it is well again");
         let (_, found) = open(tape).expect("whole");
         assert_eq!(found, keeper.model, "{healthy}");
