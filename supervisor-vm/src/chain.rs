@@ -93,6 +93,11 @@ impl Audit {
         lines.lines.into_iter().for_each(|(text, hash)| self.push(text, hash));
     }
 
+    /// Lines that there have been.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
     /// The number of the first line that is in memory.
     pub fn first(&self) -> u64 {
         self.count - self.lines.len() as u64 + 1

@@ -231,12 +231,12 @@ async fn users(node: &Node, image: ImageId) -> Result<(Vec<String>, usize), Stri
             users.push(user);
         }
     };
-    let mut last = String::new();
+    let (of, mut last) = (node.image_name(image), String::new());
     loop {
         let names = node.names.borrow();
         let Some((name, named)) = names.behind(&last) else { break };
         last = name.to_string();
-        if named.image == image {
+        if named.image_name == of {
             add(last.clone());
         }
     }

@@ -26,6 +26,7 @@ pub mod http;
 pub mod image_order;
 pub mod images;
 pub mod input;
+pub mod keep;
 pub mod keys;
 pub mod list;
 pub mod metrics;
@@ -48,6 +49,7 @@ pub mod shown;
 pub mod shutdown;
 pub mod sntp;
 pub mod ssh;
+pub mod state;
 pub mod store;
 pub mod stream;
 pub mod tenants;
@@ -81,6 +83,7 @@ pub async fn run() -> u64 {
             return 2;
         }
     };
+    keep::open(&node).await;
     let address = match ilwaco::net::up().await {
         Ok(address) => address,
         Err(error) => {
@@ -107,14 +110,17 @@ pub async fn run() -> u64 {
     if keys.fingerprints().next().is_none() {
         log::warn!("ssh: nobody may log in: give a key with key=, or with `cargo xtask run --key FILE`");
     }
-    let server = Rc::new(Server::new(node.clone(), keys));
-    log::info!("ssh: the host key is {}, made for this start: there is no disk to keep one on", server.fingerprint());
-    audit::done(
-        &node,
-        "supervisor",
-        &format!("starts as {} with the host key {}", ilwaco::vm_id(), server.fingerprint()),
-        audit::DONE,
-    );
+    let (key, was_kept) = keep::host_key(&node).await;
+    let server = Rc::new(Server::new(node.clone(), keys, &key));
+    let fingerprint = server.fingerprint();
+    match node.keep.why_not() {
+        Some(why) => log::info!("ssh: the host key is {fingerprint}, made for this start: {why}"),
+        None if was_kept => log::info!("ssh: the host key is {fingerprint}, as it was kept"),
+        None => log::info!("ssh: the host key is {fingerprint}, made now and kept from now on"),
+    }
+    let what = format!("starts as {} with the host key {fingerprint}", ilwaco::vm_id());
+    // Whether it is kept is said above.
+    audit::done(&node, audit::SUPERVISOR, &what, audit::DONE).await;
     if spawn(audit::watch(node.clone())).is_err() {
         println!("supervisor: no task for the audit log");
         return 1;
@@ -122,6 +128,10 @@ pub async fn run() -> u64 {
     let servers = ntp::servers(&args);
     if !servers.is_empty() && spawn(ntp::keep(node.clone(), servers)).is_err() {
         println!("supervisor: no task for the clock");
+        return 1;
+    }
+    if spawn(keep::resume(node.clone())).is_err() {
+        println!("supervisor: no task that starts VMs again");
         return 1;
     }
     if spawn(shutdown::watch(node.clone())).is_err() {

@@ -114,6 +114,11 @@ impl<M: Medium> Store<M> {
         records
     }
 
+    /// Whether the records on the disk are those that were appended.
+    pub fn is_sound(&self) -> bool {
+        self.sound
+    }
+
     /// The next commit writes all records anew.
     pub fn doubt(&mut self) {
         self.sound = false;

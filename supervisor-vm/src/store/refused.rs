@@ -19,6 +19,8 @@ pub enum Refused {
     Version(u32),
     /// This block is not as it was written.
     Damaged(u64),
+    /// The blocks are as they were written, and a record makes no sense.
+    Senseless,
     /// A block cannot be read.
     Disk(u64, DiskError),
     /// It does not answer.
@@ -29,7 +31,10 @@ impl Refused {
     /// Whether writing it anew makes it one that is used.
     #[must_use]
     pub fn can_be_begun_anew(self) -> bool {
-        matches!(self, Refused::Shrunk(_) | Refused::Foreign(_) | Refused::Version(_) | Refused::Damaged(_))
+        matches!(
+            self,
+            Refused::Shrunk(_) | Refused::Foreign(_) | Refused::Version(_) | Refused::Damaged(_) | Refused::Senseless
+        )
     }
 }
 
@@ -56,6 +61,9 @@ impl fmt::Display for Refused {
             ),
             Refused::Damaged(block) => {
                 write!(f, "block {block} is not as it was written; put a copy of the disk back, or {anew}")
+            }
+            Refused::Senseless => {
+                write!(f, "a record makes no sense, so another build has written it; boot that one, or {anew}")
             }
             Refused::Disk(block, error) => {
                 write!(f, "block {block} cannot be read: {error}; `disks` on the operator's line says more, and another start of this VM tries again")
