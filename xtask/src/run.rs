@@ -107,6 +107,10 @@ pub fn run(mut args: Args) -> Result<ExitCode> {
         operator::admit(&mut system, file)?;
         options = operator::in_front(&system, &options);
     }
+    let kept = if args.files.is_none() { Some(disk::kept(args.disks)?) } else { None };
+    if args.key.is_some() {
+        keep_state(&mut system, kept.as_deref())?;
+    }
     let all = format!("{} {options}", system.defaults);
     let mut vms = service::plan(&system, &all)?;
     refuse_what_cannot_be_seen(&vms, options::value(&all, "log").unwrap_or_default())?;
@@ -134,9 +138,10 @@ pub fn run(mut args: Args) -> Result<ExitCode> {
     config.kind = args.machine.unwrap_or_else(Kind::fastest);
     config.nic = args.nic.unwrap_or_else(|| Nic::best(config.kind)).qemu();
     config.disk_kind = disk_kind(&args);
-    config.disks = match &args.files {
-        Some(folder) => disk::with_files(args.disks, folder, &dir)?,
-        None => disk::kept(args.disks)?,
+    config.disks = match (kept, &args.files) {
+        (Some(kept), _) => kept,
+        (None, Some(folder)) => disk::with_files(args.disks, folder, &dir)?,
+        (None, None) => Vec::new(),
     };
     config.megs = args.memory.unwrap_or_else(|| default_memory(vms.len()));
     config.echo = Some("  | ".to_owned());
@@ -215,6 +220,20 @@ fn refuse_what_is_not_there_yet(args: &Args) -> Result<()> {
     }
     if args.headless && args.exec.is_none() && args.for_seconds.is_none() {
         eprintln!("serving until Ctrl-C");
+    }
+    Ok(())
+}
+
+/// Gives the operator's VM its disk. `kept`: the disks of the machine, unless they are new ones.
+fn keep_state(system: &mut System, kept: Option<&[PathBuf]>) -> Result<()> {
+    match kept {
+        Some([]) => {}
+        Some(images) if !disk::has_operator(images)? => eprintln!(
+            "the set in {} is older than the virtual disk `operator`, so the operator's VM keeps nothing: `disk create operator 4M` there makes \
+             one for the next run",
+            images[0].parent().unwrap_or(&images[0]).display()
+        ),
+        _ => operator::give_disk(system),
     }
     Ok(())
 }

@@ -52,6 +52,7 @@ mod supervisor_fleet;
 mod supervisor_http;
 mod supervisor_images;
 mod supervisor_page;
+mod supervisor_state;
 mod supervisor_tenants;
 mod swap;
 mod uefi;
@@ -104,6 +105,7 @@ pub fn all(long: bool) -> Vec<Case> {
         if has_program(supervisor::PROGRAM) { supervisor_http::CASES } else { &[] },
         if has_program(supervisor::PROGRAM) { supervisor_images::CASES } else { &[] },
         if has_program(supervisor::PROGRAM) { supervisor_page::CASES } else { &[] },
+        if has_program(supervisor::PROGRAM) { supervisor_state::CASES } else { &[] },
         if has_program(supervisor::PROGRAM) { supervisor_tenants::CASES } else { &[] },
         if has_program(supervisor::PROGRAM) { supervisor_clock::CASES } else { &[] },
         if has_program(supervisor::PROGRAM) && has_program(browser::PROGRAM) { browser::OPERATOR_CASES } else { &[] },
