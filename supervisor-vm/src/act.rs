@@ -5,7 +5,7 @@ use crate::names::{Named, parse_id};
 use crate::node::{Node, living};
 use crate::refusal::{running, said};
 use crate::shown::shown;
-use crate::{audit, disks, images, keep, list, policies, show, tenants, tokens, top};
+use crate::{audit, disks, images, keep, list, policies, restore, show, tenants, tokens, top};
 use abi::control::{ControlReply, ControlRequest, status};
 use abi::guest::BOOT_ARGS_MAX;
 use abi::limits::PAGE_SIZE;
@@ -139,7 +139,7 @@ fn plain(node: &Node, command: Command) -> Doing<'_> {
         Command::TenantList { json } => Box::pin(tenants::list(node, json)),
         Command::TenantShow { tenant, json } => Box::pin(tenants::show(node, tenant, json)),
         Command::TenantSet { tenant, change } => Box::pin(tenants::set(node, tenant, change)),
-        Command::StateBeginAnew => Box::pin(keep::begin_anew(node)),
+        Command::StateBeginAnew => Box::pin(restore::begin_anew(node)),
         Command::NodeShow { json } => Box::pin(show::node(node, json)),
         Command::NodeShutdown => Box::pin(ready(Ok(node.power.off()))),
     }

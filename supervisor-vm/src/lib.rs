@@ -43,6 +43,7 @@ pub mod reconcile;
 pub mod refusal;
 pub mod reply;
 pub mod request;
+pub mod restore;
 pub mod shell;
 pub mod show;
 pub mod shown;
@@ -83,7 +84,7 @@ pub async fn run() -> u64 {
             return 2;
         }
     };
-    keep::open(&node).await;
+    restore::open(&node).await;
     let address = match ilwaco::net::up().await {
         Ok(address) => address,
         Err(error) => {
@@ -110,7 +111,7 @@ pub async fn run() -> u64 {
     if keys.fingerprints().next().is_none() {
         log::warn!("ssh: nobody may log in: give a key with key=, or with `cargo xtask run --key FILE`");
     }
-    let (key, was_kept) = keep::host_key(&node).await;
+    let (key, was_kept) = restore::host_key(&node).await;
     let server = Rc::new(Server::new(node.clone(), keys, &key));
     let fingerprint = server.fingerprint();
     match node.keep.why_not() {
@@ -130,7 +131,7 @@ pub async fn run() -> u64 {
         println!("supervisor: no task for the clock");
         return 1;
     }
-    if spawn(keep::resume(node.clone())).is_err() {
+    if spawn(restore::resume(node.clone())).is_err() {
         println!("supervisor: no task that starts VMs again");
         return 1;
     }
