@@ -267,6 +267,11 @@ pub async fn shown(node: &Node) -> Shown {
     Shown { disk: node.keep.disk.borrow().clone(), why: node.keep.why_not(), taken }
 }
 
+/// Whether names end with this VM.
+pub fn forgets(node: &Node) -> bool {
+    node.keep.why_not().is_some()
+}
+
 /// What is to be said where a change was made and is not kept.
 pub fn warning(kept: Result<(), Unkept>) -> Option<String> {
     kept.err().map(|why| format!("this is not kept, and ends with the operator's VM: {why}\n"))

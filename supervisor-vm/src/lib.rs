@@ -29,6 +29,7 @@ pub mod input;
 pub mod keep;
 pub mod keys;
 pub mod list;
+pub mod medium_fleet;
 pub mod metrics;
 pub mod names;
 pub mod node;
@@ -68,6 +69,12 @@ use ilwaco::control::Control;
 use ilwaco::net::TcpListener;
 use ilwaco::println;
 use ilwaco::task::{Either, race, shutdown_requested, spawn};
+
+/// Lets the VMs run that are to.
+async fn begin(node: Rc<Node>) {
+    restore::resume(node.clone()).await;
+    medium_fleet::apply(node).await;
+}
 
 /// Serves for ever, or until the VM is asked to end itself. The code that the VM ends with: 0 when it was asked, 1 without a network, 2 where
 /// it does not control the machine.
@@ -115,7 +122,10 @@ pub async fn run() -> u64 {
     let server = Rc::new(Server::new(node.clone(), keys, &key));
     let fingerprint = server.fingerprint();
     match node.keep.why_not() {
-        Some(why) => log::info!("ssh: the host key is {fingerprint}, made for this start: {why}"),
+        Some(why) if node.keep.disk.borrow().is_none() => {
+            log::info!("ssh: the host key is {fingerprint}, made for this start: {why}");
+        }
+        Some(_) => log::info!("ssh: the host key is {fingerprint}, made for this start, since its disk is not used"),
         None if was_kept => log::info!("ssh: the host key is {fingerprint}, as it was kept"),
         None => log::info!("ssh: the host key is {fingerprint}, made now and kept from now on"),
     }
@@ -131,8 +141,8 @@ pub async fn run() -> u64 {
         println!("supervisor: no task for the clock");
         return 1;
     }
-    if spawn(restore::resume(node.clone())).is_err() {
-        println!("supervisor: no task that starts VMs again");
+    if spawn(begin(node.clone())).is_err() {
+        println!("supervisor: no task that starts VMs");
         return 1;
     }
     if spawn(shutdown::watch(node.clone())).is_err() {

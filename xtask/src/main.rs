@@ -11,6 +11,7 @@ mod decisions;
 mod dependencies;
 mod disk;
 mod error;
+mod fleet;
 mod fuzz;
 mod http;
 mod image;

@@ -3,6 +3,7 @@
 use crate::build::build;
 use crate::disk;
 use crate::error::{Context, Result, fail};
+use crate::fleet;
 use crate::image::Contents;
 use crate::machine::{Config, DiskKind, Kind, Machine, Net, Nic, run_dir, tap};
 use crate::manifest::model::{Protocol, System};
@@ -79,6 +80,9 @@ pub struct Args {
     /// Put the operator's VM in front of the others, where the owners of the OpenSSH public keys in FILE may log in
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
+    /// With --key: let the operator's VM make the VMs of this fleet file when it starts, as `fleet apply` does
+    #[arg(long, value_name = "FILE", requires = "key")]
+    fleet: Option<PathBuf>,
     /// Run COMMAND with bash when all VMs are ready, with the URLs of those that serve HTTP in FORAKER_URL_1..N, where the i-th VM
     /// is reached in FORAKER_ADDR_i, and with --key how to log in in FORAKER_SSH; then power off and exit with its status
     #[arg(long, value_name = "COMMAND")]
@@ -98,6 +102,7 @@ pub fn run(mut args: Args) -> Result<ExitCode> {
         args.disks = args.disks.max(1);
     }
     refuse_what_is_not_there_yet(&args)?;
+    let file = args.fleet.as_deref().map(fleet::read).transpose()?;
     let mut system = manifest::load(&root().join("system.toml"))?;
     if args.files.is_some() {
         attach(&mut system, args.image.as_deref().unwrap_or("httpd"));
@@ -128,7 +133,11 @@ pub fn run(mut args: Args) -> Result<ExitCode> {
     let programs = build(&system)?;
     let dir = run_dir()?;
     let iso = dir.join("foraker.iso");
-    Contents::new(&system, &programs)?.with_options(&options).make_iso(&iso)?;
+    let mut contents = Contents::new(&system, &programs)?;
+    if let Some(file) = &file {
+        contents = contents.with_fleet(file)?;
+    }
+    contents.with_options(&options).make_iso(&iso)?;
 
     let interrupted = Arc::new(AtomicBool::new(false));
     let flag = interrupted.clone();
