@@ -290,3 +290,7 @@ pub fn refuse_own(node: &Node, disk: &str) -> Result<(), String> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "keep_tests.rs"]
+mod tests;
