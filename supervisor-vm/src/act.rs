@@ -5,7 +5,7 @@ use crate::names::{Named, parse_id};
 use crate::node::{Node, living};
 use crate::refusal::{running, said};
 use crate::shown::shown;
-use crate::{audit, disks, images, keep, list, policies, restore, show, tenants, tokens, top};
+use crate::{anew, audit, disks, images, list, policies, save, show, tenants, tokens, top};
 use abi::control::{ControlReply, ControlRequest, status};
 use abi::guest::BOOT_ARGS_MAX;
 use abi::limits::PAGE_SIZE;
@@ -76,7 +76,7 @@ fn plain(node: &Node, command: Command) -> Doing<'_> {
         Command::Help => Box::pin(ready(Ok(HELP.to_string()))),
         Command::Audit => Box::pin(async move {
             audit::note_ended(node).await.map_err(said)?;
-            keep::export(node).await
+            save::export(node).await
         }),
         Command::VmList { query, json, .. } => Box::pin(async move { list::count(node, &query, json).await }),
         Command::VmShow { vm, json } => Box::pin(async move { list::vm(node, &vm, json).await }),
@@ -139,7 +139,7 @@ fn plain(node: &Node, command: Command) -> Doing<'_> {
         Command::TenantList { json } => Box::pin(tenants::list(node, json)),
         Command::TenantShow { tenant, json } => Box::pin(tenants::show(node, tenant, json)),
         Command::TenantSet { tenant, change } => Box::pin(tenants::set(node, tenant, change)),
-        Command::StateBeginAnew => Box::pin(restore::begin_anew(node)),
+        Command::StateBeginAnew => Box::pin(anew::begin_anew(node)),
         Command::NodeShow { json } => Box::pin(show::node(node, json)),
         Command::NodeShutdown => Box::pin(ready(Ok(node.power.off()))),
     }
@@ -172,7 +172,7 @@ fn note_end(node: &Node, id: VmId) {
 }
 
 async fn create(node: &Node, name: &str, image: &str, terms: Terms, args: String) -> Result<String, String> {
-    keep::refuse_own(node, terms.disk.disk.as_str())?;
+    save::refuse_own(node, terms.disk.disk.as_str())?;
     if args.len() > BOOT_ARGS_MAX {
         return Err(format!("a VM has {BOOT_ARGS_MAX} bytes of boot arguments at most: these are {}", args.len()));
     }

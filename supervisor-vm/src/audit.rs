@@ -1,7 +1,7 @@
 //! What is written down: what people do, and which VMs end.
 
-use crate::keep;
 use crate::node::Node;
+use crate::save;
 use abi::control::{ControlReply, ControlRequest};
 use abi::end::EndReason;
 use alloc::format;
@@ -21,9 +21,9 @@ pub const SUPERVISOR: &str = "supervisor";
 /// is to be said where it is not kept.
 pub async fn done(node: &Node, who: &str, what: &str, outcome: &str) -> Option<String> {
     let (number, hash) = node.audit.borrow_mut().add(unix_millis(), who, what, outcome);
-    let kept = keep::save(node).await;
+    let kept = save::save(node).await;
     log::info!("audit: line {number} is {hash}");
-    keep::warning(kept)
+    save::warning(kept)
 }
 
 /// Writes down which VMs have ended since the core was last asked.
@@ -34,7 +34,7 @@ pub async fn done(node: &Node, who: &str, what: &str, outcome: &str) -> Option<S
 pub async fn note_ended(node: &Node) -> Result<(), ilwaco::control::Error> {
     let noted = note_all(node).await;
     // Whether it is kept is said in the log.
-    let _ = keep::save(node).await;
+    let _ = save::save(node).await;
     noted
 }
 

@@ -2,23 +2,18 @@
 //! line has a hash over itself and the hash of the line before; hashes of what people do are in the machine's log, too, which this VM cannot take
 //! back. `docs/supervisor.md` explains the format, and `cargo xtask audit-verify` checks it.
 
+use crate::lines::{BEFORE_HASH, BEHIND_HASH, Line, Lines, hash, hex};
 use crate::shown::shown_up_to;
-use crate::store::history::{Line, Lines};
 use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::String;
 use core::fmt::Write;
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
 /// Bytes of lines that are kept; older ones are dropped.
 pub const BYTES: usize = 128 * 1024;
 /// Characters of a text in a line at most.
 const TEXT: usize = 256;
-/// What stands in a line around its hash.
-const BEFORE_HASH: &str = ",\"hash\":\"";
-/// See [`BEFORE_HASH`].
-const BEHIND_HASH: &str = "\"}\n";
 /// What stands in front of the first line.
 const BEGINNING: [u8; 32] = [0; 32];
 
@@ -48,15 +43,6 @@ impl Default for Audit {
     fn default() -> Audit {
         Audit { lines: VecDeque::new(), bytes: 0, before: BEGINNING, count: 0, ended: 0 }
     }
-}
-
-/// A hash as it is written.
-pub fn hex(hash: &[u8; 32]) -> String {
-    hash.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 impl Audit {
@@ -124,27 +110,14 @@ impl Audit {
     }
 }
 
-/// The hash of a line, whose text this is up to its hash, behind one with this hash.
-fn hash(before: &[u8; 32], text: &str) -> [u8; 32] {
-    let mut hash = Sha256::new();
-    hash.update(hex(before));
-    hash.update(text);
-    hash.finalize().into()
-}
-
-/// The hash in a whole line with its end, behind one with this hash; `None` where it is another one than it should be.
-pub fn hash_of(before: &[u8; 32], line: &str) -> Option<[u8; 32]> {
-    let (text, said) = line.strip_suffix(BEHIND_HASH)?.rsplit_once(BEFORE_HASH)?;
-    let hash = hash(before, text);
-    (said == hex(&hash)).then_some(hash)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lines::hash_of;
     use crate::store::history::LINE_MOST;
     use alloc::string::ToString;
     use alloc::vec::Vec;
+    use sha2::{Digest, Sha256};
 
     /// Whether the hashes of an export are those of its lines.
     fn is_whole(export: &str) -> bool {

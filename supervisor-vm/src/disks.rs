@@ -1,9 +1,9 @@
 //! Virtual disks: which there are, making, removing and copying them, and which VM has which. The disk component has them; the core passes questions on to it.
 
-use crate::keep::refuse_own;
 use crate::names::{Named, parse_id};
 use crate::node::{Node, living};
 use crate::refusal::said;
+use crate::save::refuse_own;
 use crate::show::as_json;
 use crate::shown::shown;
 use crate::wanted::pages;

@@ -1,7 +1,7 @@
 //! Images: those that came with the machine, and those that were put. The core holds them, so a new start of this VM finds all of them.
 
-use crate::chain::hex;
 use crate::image_order::{ImageOrder, args_of, pages};
+use crate::lines::hex;
 use crate::node::{Image, Node};
 use crate::refusal::said;
 use crate::show::as_json;

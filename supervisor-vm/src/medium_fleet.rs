@@ -1,8 +1,8 @@
 //! The fleet file of the boot medium: `cargo xtask build-iso --fleet FILE` puts it into this program, in a place that is kept for it.
 
-use crate::keep;
 use crate::node::Node;
 use crate::reconcile::{Allowed, Changes};
+use crate::save;
 use crate::{audit, fleet};
 use alloc::format;
 use alloc::rc::Rc;
@@ -64,7 +64,7 @@ pub async fn apply(node: Rc<Node>) {
 }
 
 async fn apply_text(node: &Node, text: &str) -> Result<String, String> {
-    if keep::forgets(node) && ilwaco::vm_id().generation > 1 {
+    if save::forgets(node) && ilwaco::vm_id().generation > 1 {
         return Err(
             "another operator's VM has applied it, and its names were not kept: VMs that run would be made a second time. `fleet apply` does it all the same"
                 .to_string(),

@@ -4,10 +4,10 @@
 use crate::act::act;
 use crate::command::Command;
 use crate::fleet::Member;
-use crate::keep;
 use crate::names::Named;
 use crate::node::{Node, living};
 use crate::refusal::said;
+use crate::save;
 use crate::show::as_json;
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::format;
@@ -232,7 +232,7 @@ impl Change {
         by(node, who, order.text, command).await?;
         node.names.borrow_mut().note_fleet(&self.vm);
         if !member.runs {
-            keep::save(node).await.map_err(|why| format!("{} is not kept: {why}", self.vm))?;
+            save::save(node).await.map_err(|why| format!("{} is not kept: {why}", self.vm))?;
         }
         if member.runs {
             by(node, who, format!("vm start {}", self.vm), Command::VmStart { name: self.vm.clone() }).await?;

@@ -3,6 +3,7 @@
 use crate::keep;
 use crate::node::Node;
 use crate::refusal::said;
+use crate::save;
 use abi::control::{ControlReply, ControlRequest};
 use abi::limits::PAGE_SIZE;
 use alloc::format;
@@ -138,7 +139,7 @@ pub async fn node(node: &Node, json: bool) -> Result<String, String> {
         all.ntp_server = Some(clock.server.clone());
         all.ntp_offset_us = Some(clock.offset_ns / 1_000);
     }
-    let keep::Shown { disk, why, taken } = keep::shown(node).await;
+    let keep::Shown { disk, why, taken } = save::shown(node).await;
     (all.state_disk, all.state_kept, all.state_why) = (disk, why.is_none(), why);
     if json {
         return as_json(&all);

@@ -5,61 +5,15 @@ use super::layout::Layout;
 use super::medium::Medium;
 use super::refused::{Refused, Unkept};
 use super::{Found, at};
-use crate::chain::hash_of;
+use crate::lines::{Line, Lines, hash_of};
 use alloc::collections::VecDeque;
-use alloc::string::{String, ToString};
+use alloc::string::ToString;
 use alloc::vec::Vec;
 
 /// Bytes in front of the lines of a block: the number of the first one, and the hash before it.
 const HEADER: usize = 40;
 /// Bytes of a line at most, with its end.
 pub const LINE_MOST: usize = HOLDS - HEADER;
-
-/// A line that is to be kept.
-pub struct Line<'l> {
-    /// Its number.
-    pub number: u64,
-    /// The hash of the one before.
-    pub before: [u8; 32],
-    /// Its text, with its end.
-    pub text: &'l str,
-}
-
-/// Lines that follow one another.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Lines {
-    /// The number of the first one.
-    pub first: u64,
-    /// The hash of the one before it.
-    pub before: [u8; 32],
-    /// Each with its hash, and with its end.
-    pub lines: Vec<(String, [u8; 32])>,
-}
-
-impl Lines {
-    /// Those that a block holds; `None` where one is not as it was written.
-    fn of(holds: &[u8]) -> Option<Lines> {
-        let (first, rest) = holds.split_first_chunk::<8>()?;
-        let (before, rest) = rest.split_first_chunk::<32>()?;
-        let mut lines = Lines { first: u64::from_le_bytes(*first), before: *before, lines: Vec::new() };
-        for line in core::str::from_utf8(rest).ok()?.split_inclusive('\n') {
-            let hash = hash_of(&lines.end(), line)?;
-            lines.lines.push((line.to_string(), hash));
-        }
-        // Whoever counts lines does not come to the end of numbers.
-        (lines.first > 0 && lines.first < u64::MAX / 2 && !lines.lines.is_empty()).then_some(lines)
-    }
-
-    /// The hash of the last one.
-    pub fn end(&self) -> [u8; 32] {
-        self.lines.last().map_or(self.before, |(_, hash)| *hash)
-    }
-
-    /// The number behind the last one.
-    pub fn next(&self) -> u64 {
-        self.first.saturating_add(self.lines.len() as u64)
-    }
-}
 
 /// What is known of a block while all are read.
 struct Seen {
@@ -99,7 +53,7 @@ impl History {
                 all.push(None);
                 continue;
             };
-            let lines = Lines::of(&holds).filter(|_| place_of(head.number, layout) == Some(place)).ok_or(damaged)?;
+            let lines = lines_of(&holds).filter(|_| place_of(head.number, layout) == Some(place)).ok_or(damaged)?;
             let (first, next, before, end) = (lines.first, lines.next(), lines.before, lines.end());
             all.push(Some(Seen { number: head.number, first, next, before, end }));
             if head.number > history.newest {
@@ -209,8 +163,21 @@ impl History {
         let Some(place) = place_of(number, layout) else { return Ok(Lines::default()) };
         let damaged = Refused::Damaged(layout.line(place));
         let found = at(medium, layout, Role::History, place).await?.filter(|found| found.head.number == number);
-        found.and_then(|found| Lines::of(&found.holds)).ok_or(damaged)
+        found.and_then(|found| lines_of(&found.holds)).ok_or(damaged)
     }
+}
+
+/// Those that a block holds; `None` where one is not as it was written.
+fn lines_of(holds: &[u8]) -> Option<Lines> {
+    let (first, rest) = holds.split_first_chunk::<8>()?;
+    let (before, rest) = rest.split_first_chunk::<32>()?;
+    let mut lines = Lines { first: u64::from_le_bytes(*first), before: *before, lines: Vec::new() };
+    for line in core::str::from_utf8(rest).ok()?.split_inclusive('\n') {
+        let hash = hash_of(&lines.end(), line)?;
+        lines.lines.push((line.to_string(), hash));
+    }
+    // Whoever counts lines does not come to the end of numbers.
+    (lines.first > 0 && lines.first < u64::MAX / 2 && !lines.lines.is_empty()).then_some(lines)
 }
 
 /// Which block of the history has this number; `None` for 0, which none has.

@@ -9,8 +9,9 @@ pub mod medium;
 pub mod record;
 pub mod refused;
 
+use crate::lines::{Line, Lines};
 use block::{Head, Role, Seen, look};
-use history::{History, Line, Lines};
+use history::History;
 use journal::{Journal, Records};
 use layout::Layout;
 use medium::Medium;

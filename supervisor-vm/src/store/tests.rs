@@ -1,6 +1,5 @@
 //! The store on blocks in memory, with power cuts at every place.
 
-use super::history::Line;
 use super::medium::Medium;
 use super::record::{Kind, Record};
 use super::refused::{Refused, Unkept};
@@ -121,7 +120,7 @@ fn open(tape: Tape) -> Result<(Keeper, Model), Refused> {
     let records = records.into_iter().map(|((_, key), value)| (key[0], value)).collect();
     let model = Model { records, lines: store.history().next() - 1 };
     let mut audit = Audit::default();
-    let mut all: Option<history::Lines> = None;
+    let mut all: Option<Lines> = None;
     for index in 0..store.history().blocks() {
         let more = now(store.lines(index))?;
         match &mut all {

@@ -1,17 +1,23 @@
 use super::*;
-use crate::chain::hash_of;
+use crate::anew;
+use crate::keep::QUOTAS;
+use crate::lines::hash_of;
 use crate::names::Named;
 use crate::restore;
 use crate::state::{NO_IMAGE, State};
+use crate::store::Store;
 use abi::control::{ControlReply, ControlRequest, status};
 use abi::limits::Name;
+use abi::quota::Quota;
 use abi::terms::Terms;
 use abi::vm::{ImageId, VmId};
 use alloc::rc::Rc;
 use alloc::vec;
+use core::cell::RefCell;
 use ilwaco::block_on;
 use ilwaco::control::Control;
 use ilwaco::disk::BLOCK_BYTES;
+use ilwaco::disk::Disk;
 use ilwaco::sim::{Sim, disk_status};
 
 /// Quotas that the core was told.
@@ -174,7 +180,7 @@ fn without_a_disk_nothing_is_kept_and_that_is_said() {
         assert_eq!(whole(&export(&node).await.expect("lines")), (1, 1));
         let shown = shown(&node).await;
         assert!(shown.disk.is_none() && shown.why.is_some_and(|why| why.contains("has no virtual disk")));
-        assert!(forgets(&node) && restore::begin_anew(&node).await.is_err_and(|why| why.contains("no virtual disk")));
+        assert!(forgets(&node) && anew::begin_anew(&node).await.is_err_and(|why| why.contains("no virtual disk")));
     });
 }
 
@@ -189,8 +195,8 @@ fn a_disk_that_is_not_to_be_used_is_not_written_until_somebody_says_so() {
         let (key, _) = restore::host_key(&node).await;
         assert_eq!(audit_line(&node).await, None);
         assert!(Sim::disk_bytes() == bytes && node.keep.why_not().is_some_and(|why| why.contains("block 3 holds")));
-        restore::begin_anew(&node).await.expect("it is begun");
-        assert!(restore::begin_anew(&node).await.is_err_and(|why| why.contains("is in use")));
+        anew::begin_anew(&node).await.expect("it is begun");
+        assert!(anew::begin_anew(&node).await.is_err_and(|why| why.contains("is in use")));
         let state = State::of(&records(Sim::disk_bytes()).await).expect("it makes sense");
         assert_eq!((state.host, state.names.len(), state.quotas.len()), (Some(key), 3, 1));
     });
