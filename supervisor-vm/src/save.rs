@@ -10,7 +10,7 @@ use abi::tenant::Tenant;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use ilwaco::time::{Duration, Instant, timeout};
+use ilwaco::time::{Instant, timeout};
 
 /// A line of the audit log that is on its way to the disk.
 struct Owned {

@@ -19,6 +19,7 @@ use ilwaco::control::Control;
 use ilwaco::disk::BLOCK_BYTES;
 use ilwaco::disk::Disk;
 use ilwaco::sim::{Sim, disk_status};
+use ilwaco::time::Duration;
 
 /// Quotas that the core was told.
 type Told = Rc<RefCell<Vec<(Tenant, Quota)>>>;
