@@ -132,6 +132,8 @@ messages! {
         /// word, and nobody is woken. Answered by `Done` whose value is the Unix time in nanoseconds; [`status::BAD_REQUEST`] for another speed, or
         /// where it would be before 1970 or after 2262.
         0x450 AdjustClock { by_ns: u64, ppm: u32 },
+        /// Which start of the machine this is. Answered by `Boot`.
+        0x452 Boot,
         /// What the console of a VM has said from a position on, `u64::MAX` for the earliest that is there: the core writes as many bytes as there is
         /// room for. Who asks watches that console from then on, for [`crate::limits::WATCH_SECONDS`] since the last such request about it: the first one
         /// finds what still lies in the VM's console ring, and what comes later is kept, the last [`crate::limits::WATCH_BYTES`] of it. The next piece that
@@ -204,6 +206,8 @@ messages! {
         },
         /// A tenant, its number, its living VMs, the frames that they may hold together, its quota, and how many VMs were refused because of that.
         0x439 Tenant { number: u32 | tenant: Tenant, vms: u32, frames: u64, quota: Quota, refused: u64 },
+        /// A number of 128 bits that each start of the machine draws anew: what a controller remembers of VMs is about those that live when it is the same.
+        0x453 Boot { low: u64, high: u64 },
         /// So many bytes of a console were written into the request page. `next` is the position behind them, and `missed` at least how many were lost
         /// between the position that was asked for and the first of them.
         0x44a Console { vm: VmId, next: u64, missed: u64, bytes: u32 },

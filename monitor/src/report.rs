@@ -160,6 +160,7 @@ impl Display for Report<'_> {
             ControlReply::Console { vm, next, missed, bytes } => {
                 write!(f, "console vm={vm} next={next} missed={missed} bytes={bytes}")
             }
+            ControlReply::Boot { low, high } => write!(f, "boot id={high:016x}{low:016x}"),
             ControlReply::Network { net, next } => write!(f, "network {net:?} next={next:?}"),
             ControlReply::Policy { component, name, state, .. } => {
                 write!(f, "policy component={component} name={name} state={}", policy_state_name(state))

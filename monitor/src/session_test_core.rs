@@ -398,6 +398,7 @@ impl Core {
             | ControlRequest::ImageRemove { .. }
             | ControlRequest::ImageDetails { .. }
             | ControlRequest::AdjustClock { .. }
+            | ControlRequest::Boot
             | ControlRequest::ConsoleRead { .. }
             | ControlRequest::ConsoleWrite { .. }
             | ControlRequest::LogRead { .. } => {

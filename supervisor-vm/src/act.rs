@@ -5,8 +5,9 @@ use crate::names::{Named, parse_id};
 use crate::node::{Node, living};
 use crate::refusal::{running, said};
 use crate::shown::shown;
-use crate::{audit, disks, images, list, machine_log, policies, show, tenants, tokens, top};
+use crate::{anew, audit, disks, images, list, machine_log, policies, save, show, tenants, tokens, top};
 use abi::control::{ControlReply, ControlRequest, status};
+use abi::guest::BOOT_ARGS_MAX;
 use abi::limits::PAGE_SIZE;
 use abi::terms::Terms;
 use abi::vm::VmId;
@@ -46,9 +47,12 @@ impl From<String> for Said {
 /// What is wrong, and what to do about it.
 pub async fn act(node: &Node, who: &str, what: &str, command: Command) -> Result<Said, String> {
     let changes = command.changes();
-    let said = carry_out(node, command).await;
+    let mut said = carry_out(node, command).await;
     if changes {
-        audit::done(node, who, what, said.as_ref().map_or_else(String::as_str, |_| audit::DONE));
+        let warning = audit::done(node, who, what, said.as_ref().map_or_else(String::as_str, |_| audit::DONE)).await;
+        if let (Ok(said), Some(warning)) = (&mut said, warning) {
+            said.aside.push_str(&warning);
+        }
     }
     said
 }
@@ -72,7 +76,7 @@ fn plain(node: &Node, command: Command) -> Doing<'_> {
         Command::Help => Box::pin(ready(Ok(HELP.to_string()))),
         Command::Audit => Box::pin(async move {
             audit::note_ended(node).await.map_err(said)?;
-            Ok(node.audit.borrow().export())
+            save::export(node).await
         }),
         Command::Log { wanted } if wanted.follows() => {
             refuse("a log that is followed comes alone, as the command of a login: ssh ... log --follow")
@@ -93,11 +97,13 @@ fn plain(node: &Node, command: Command) -> Doing<'_> {
         Command::VmStop { vm } => Box::pin(async move {
             let id = running(node, &vm)?;
             end(node, id, ControlRequest::Shutdown { vm: id }, &vm).await?;
+            note_end(node, id);
             Ok(format!("{} is asked to end itself\n", shown(&vm)))
         }),
         Command::VmKill { vm } => Box::pin(async move {
             let id = running(node, &vm)?;
             end(node, id, ControlRequest::Destroy { vm: id }, &vm).await?;
+            note_end(node, id);
             gone(node, id).await;
             Ok(format!("{} is ended\n", shown(&vm)))
         }),
@@ -137,6 +143,7 @@ fn plain(node: &Node, command: Command) -> Doing<'_> {
         Command::TenantList { json } => Box::pin(tenants::list(node, json)),
         Command::TenantShow { tenant, json } => Box::pin(tenants::show(node, tenant, json)),
         Command::TenantSet { tenant, change } => Box::pin(tenants::set(node, tenant, change)),
+        Command::StateBeginAnew => Box::pin(anew::begin_anew(node)),
         Command::NodeShow { json } => Box::pin(show::node(node, json)),
         Command::NodeShutdown => Box::pin(ready(Ok(node.power.off()))),
     }
@@ -160,7 +167,19 @@ fn refuse(why: &str) -> Doing<'static> {
     Box::pin(ready(Err(why.to_string())))
 }
 
+/// The operator does not want a VM to run any more that has a name.
+fn note_end(node: &Node, id: VmId) {
+    let mut names = node.names.borrow_mut();
+    if let Some(name) = names.of(id).map(ToString::to_string) {
+        names.note_end(&name);
+    }
+}
+
 async fn create(node: &Node, name: &str, image: &str, terms: Terms, args: String) -> Result<String, String> {
+    save::refuse_own(node, terms.disk.disk.as_str())?;
+    if args.len() > BOOT_ARGS_MAX {
+        return Err(format!("a VM has {BOOT_ARGS_MAX} bytes of boot arguments at most: these are {}", args.len()));
+    }
     if node.image(image).is_none() {
         node.look_at_images().await.map_err(said)?;
     }
@@ -175,13 +194,31 @@ async fn create(node: &Node, name: &str, image: &str, terms: Terms, args: String
             has >> 10
         ));
     }
-    let image = number;
-    let named = Named { image, terms, args, vm: None, of_fleet: false };
+    let image_name = image.to_string();
+    let named = Named { image: number, image_name, terms, args, vm: None, of_fleet: false, runs: false };
     node.names.borrow_mut().add(name, named).map_err(|why| format!("`{}` {why}", shown(name)))?;
     Ok(format!("{name} is created; `vm start {name}` lets it run\n"))
 }
 
+/// Looks for the image of a VM that was named when there was another one of this number, or none of this name.
+async fn look_for_image(node: &Node, name: &str) -> Result<(), String> {
+    let wanted = {
+        let names = node.names.borrow();
+        let Some(named) = names.get(name) else { return Ok(()) };
+        if node.image_name(named.image) == named.image_name {
+            return Ok(());
+        }
+        named.image_name.clone()
+    };
+    node.look_at_images().await.map_err(said)?;
+    if let Some((number, _)) = node.image(&wanted) {
+        node.names.borrow_mut().set_image(name, number);
+    }
+    Ok(())
+}
+
 async fn start(node: &Node, name: &str) -> Result<String, String> {
+    look_for_image(node, name).await?;
     // Whoever else starts it waits here, and then finds it running.
     let mut control = node.control().await;
     let Some(named) = node.names.borrow().get(name).cloned() else {
@@ -194,8 +231,11 @@ async fn start(node: &Node, name: &str) -> Result<String, String> {
     }
     // Another one may have its number by now.
     let image = control.ask(ControlRequest::Image { image: named.image }, drop).await.map_err(said)?;
-    if !matches!(image, ControlReply::Image { name, .. } if name.as_str() == node.image_name(named.image)) {
-        return Err(format!("the image of {name} is gone: `vm destroy {name}`, and create it of another one"));
+    if !matches!(image, ControlReply::Image { name, .. } if name.as_str() == named.image_name) {
+        let image = shown(&named.image_name);
+        return Err(format!(
+            "the image of {name} is gone: `image put {image}` again, or `vm destroy {name}`, and create it of another one"
+        ));
     }
     let created = control.create(named.image, named.args.as_bytes(), named.terms).await;
     if let Err(Error::Quota(status, beyond)) = created {

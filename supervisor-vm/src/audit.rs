@@ -1,11 +1,12 @@
 //! What is written down: what people do, and which VMs end.
 
 use crate::node::Node;
+use crate::save;
 use abi::control::{ControlReply, ControlRequest};
 use abi::end::EndReason;
 use alloc::format;
 use alloc::rc::Rc;
-use alloc::string::ToString;
+use alloc::string::{String, ToString};
 use ilwaco::time::{Duration, sleep, unix_millis};
 
 /// How often the core is asked who has ended.
@@ -13,10 +14,16 @@ const EACH: Duration = Duration::from_secs(1);
 /// The outcome of what was done.
 pub const DONE: &str = "done";
 
-/// Writes down what somebody has done, and says the hash in the machine's log.
-pub fn done(node: &Node, who: &str, what: &str, outcome: &str) {
+/// Who acts where nobody has asked.
+pub const SUPERVISOR: &str = "supervisor";
+
+/// Writes down what somebody has done, keeps that and what has changed, and says the hash in the machine's log: what was said there is on the disk. What
+/// is to be said where it is not kept.
+pub async fn done(node: &Node, who: &str, what: &str, outcome: &str) -> Option<String> {
     let (number, hash) = node.audit.borrow_mut().add(unix_millis(), who, what, outcome);
+    let kept = save::save(node).await;
     log::info!("audit: line {number} is {hash}");
+    save::warning(kept)
 }
 
 /// Writes down which VMs have ended since the core was last asked.
@@ -25,6 +32,13 @@ pub fn done(node: &Node, who: &str, what: &str, outcome: &str) {
 ///
 /// As [`ilwaco::control::Control::ask`].
 pub async fn note_ended(node: &Node) -> Result<(), ilwaco::control::Error> {
+    let noted = note_all(node).await;
+    // Whether it is kept is said in the log.
+    let _ = save::save(node).await;
+    noted
+}
+
+async fn note_all(node: &Node) -> Result<(), ilwaco::control::Error> {
     loop {
         // Two may ask: the one who comes second with the same answer has nothing to add.
         let from = node.audit.borrow().ended;

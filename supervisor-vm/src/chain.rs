@@ -2,13 +2,13 @@
 //! line has a hash over itself and the hash of the line before; hashes of what people do are in the machine's log, too, which this VM cannot take
 //! back. `docs/supervisor.md` explains the format, and `cargo xtask audit-verify` checks it.
 
+use crate::lines::{BEFORE_HASH, BEHIND_HASH, Line, Lines, hash, hex};
 use crate::shown::shown_up_to;
 use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::String;
 use core::fmt::Write;
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
 /// Bytes of lines that are kept; older ones are dropped.
 pub const BYTES: usize = 128 * 1024;
@@ -19,7 +19,7 @@ const BEGINNING: [u8; 32] = [0; 32];
 
 /// What stands in a line, in this order, before its hash.
 #[derive(Serialize)]
-struct Line<'a> {
+struct Said<'a> {
     n: u64,
     unix_ms: u64,
     who: &'a str,
@@ -45,30 +45,23 @@ impl Default for Audit {
     }
 }
 
-/// A hash as it is written.
-pub fn hex(hash: &[u8; 32]) -> String {
-    hash.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
 impl Audit {
     /// Adds a line. Its number and its hash.
     pub fn add(&mut self, unix_ms: u64, who: &str, what: &str, outcome: &str) -> (u64, String) {
         self.count += 1;
         let [who, what, outcome] = [who, what, outcome].map(|text| shown_up_to(text, TEXT));
-        let line = Line { n: self.count, unix_ms, who: &who, what: &what, outcome: &outcome };
+        let line = Said { n: self.count, unix_ms, who: &who, what: &what, outcome: &outcome };
         let mut text = serde_json::to_string(&line).unwrap_or_default();
         text.pop();
         let before = self.lines.back().map_or(self.before, |(_, hash)| *hash);
-        let mut hash = Sha256::new();
-        hash.update(hex(&before));
-        hash.update(&text);
-        let hash: [u8; 32] = hash.finalize().into();
+        let hash = hash(&before, &text);
         let shown = hex(&hash);
-        let _ = writeln!(text, ",\"hash\":\"{shown}\"}}");
+        let _ = write!(text, "{BEFORE_HASH}{shown}{BEHIND_HASH}");
+        self.push(text, hash);
+        (self.count, shown)
+    }
+
+    fn push(&mut self, text: String, hash: [u8; 32]) {
         self.bytes += text.len();
         self.lines.push_back((text, hash));
         while self.bytes > BYTES
@@ -77,13 +70,41 @@ impl Audit {
             self.bytes -= old.len();
             self.before = hash;
         }
-        (self.count, shown)
     }
 
-    /// All lines that are kept, behind one that says where they begin.
+    /// Goes on behind these lines, which were kept, in the place of its own. Nothing may have been added so far.
+    pub fn go_on_behind(&mut self, lines: Lines) {
+        debug_assert_eq!(self.count, 0, "lines were added");
+        (self.before, self.count) = (lines.before, lines.next() - 1);
+        lines.lines.into_iter().for_each(|(text, hash)| self.push(text, hash));
+    }
+
+    /// Lines that there have been.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// The number of the first line that is in memory.
+    pub fn first(&self) -> u64 {
+        self.count - self.lines.len() as u64 + 1
+    }
+
+    /// The lines from this number on that are in memory.
+    pub fn since(&self, number: u64) -> impl Iterator<Item = Line<'_>> {
+        let skipped = usize::try_from(number.saturating_sub(self.first())).unwrap_or(usize::MAX);
+        let before = core::iter::once(self.before).chain(self.lines.iter().map(|(_, hash)| *hash));
+        let numbered = (self.first()..).zip(self.lines.iter()).zip(before);
+        numbered.skip(skipped).map(|((number, (text, _)), before)| Line { number, before, text })
+    }
+
+    /// What stands in front of an export whose first line has this number, behind one of this hash.
+    pub fn beginning(first: u64, before: &[u8; 32]) -> String {
+        format!("{{\"audit\":\"foraker\",\"first\":{first},\"before\":\"{}\"}}\n", hex(before))
+    }
+
+    /// All lines that are in memory, behind one that says where they begin.
     pub fn export(&self) -> String {
-        let first = self.count - self.lines.len() as u64 + 1;
-        let mut text = format!("{{\"audit\":\"foraker\",\"first\":{first},\"before\":\"{}\"}}\n", hex(&self.before));
+        let mut text = Audit::beginning(self.first(), &self.before);
         self.lines.iter().for_each(|(line, _)| text.push_str(line));
         text
     }
@@ -92,7 +113,11 @@ impl Audit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lines::hash_of;
+    use crate::store::history::LINE_MOST;
     use alloc::string::ToString;
+    use alloc::vec::Vec;
+    use sha2::{Digest, Sha256};
 
     /// Whether the hashes of an export are those of its lines.
     fn is_whole(export: &str) -> bool {
@@ -121,6 +146,38 @@ mod tests {
         let without_second: String =
             export.lines().enumerate().filter(|(at, _)| *at != 1).map(|(_, line)| format!("{line}\n")).collect();
         assert!(!is_whole(&without_second));
+    }
+
+    #[test]
+    fn a_list_goes_on_behind_lines_that_were_kept() {
+        let mut audit = Audit::default();
+        (0..5).for_each(|unix_ms| _ = audit.add(unix_ms, "a", "b", "c"));
+        let before = audit.since(3).next().expect("a line").before;
+        let texts = |audit: &Audit, from| audit.since(from).map(|line| line.text.to_string()).collect::<Vec<_>>();
+        assert_eq!((texts(&audit, 3).len(), texts(&audit, 6).len(), texts(&audit, 0).len()), (3, 0, 5));
+        let mut lines = Lines { first: 3, before, lines: Vec::new() };
+        for line in audit.since(3) {
+            let hash = hash_of(&lines.end(), line.text).expect("it is as it was written");
+            lines.lines.push((line.text.to_string(), hash));
+        }
+        let mut other = Audit::default();
+        other.go_on_behind(lines);
+        assert_eq!((other.first(), texts(&other, 0)), (3, texts(&audit, 3)));
+        assert_eq!(other.add(9, "a", "b", "c"), audit.add(9, "a", "b", "c"));
+        assert!(is_whole(&other.export()));
+        let line = other.since(8).next().map(|line| (line.number, line.text.to_string()));
+        assert_eq!(line, None);
+        let text = texts(&other, 6)[0].clone();
+        assert!(hash_of(&[0; 32], &text).is_none() && hash_of(&[0; 32], "").is_none());
+    }
+
+    #[test]
+    fn the_longest_line_can_be_kept() {
+        let mut audit = Audit::default();
+        for long in ["\u{10ffff}", "\"", "\\", "\u{2028}", "\u{7f}"].map(|one| one.repeat(1000)) {
+            audit.add(u64::MAX, &long, &long, &long);
+        }
+        assert!(audit.since(1).all(|line| line.text.len() <= LINE_MOST));
     }
 
     #[test]

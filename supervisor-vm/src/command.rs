@@ -54,6 +54,7 @@ tenant show TENANT [--json]                one of them
 tenant set TENANT [--vms N|unlimited] [--memory SIZE|unlimited]
                                            what its VMs may be and hold together from now on
 node show [--json]                         the machine
+state begin-anew                           write over the operator's own disk, where it is not used, and keep what is known now
 node shutdown                              power it off; VMs are not asked first
 token new NAME [--json]                    a token with which a program may do all this over HTTP; it is shown once
 token list [--json]                        the tokens there are
@@ -129,6 +130,8 @@ pub enum Command {
     TenantShow { tenant: Tenant, json: bool },
     /// `tenant set`.
     TenantSet { tenant: Tenant, change: Change },
+    /// `state begin-anew`.
+    StateBeginAnew,
     /// `node show`.
     NodeShow { json: bool },
     /// `node shutdown`.
@@ -170,7 +173,8 @@ impl Command {
             | Command::Log { .. }
             | Command::Audit
             | Command::Help => false,
-            Command::VmCreate { .. }
+            Command::StateBeginAnew
+            | Command::VmCreate { .. }
             | Command::VmStart { .. }
             | Command::VmPause { .. }
             | Command::VmResume { .. }
@@ -287,6 +291,7 @@ fn one(words: &[&str]) -> Result<Command, String> {
             json(words, |json| Command::TenantShow { tenant, json })
         }
         ("tenant", "set") => quota(words),
+        ("state", "begin-anew") => end(Command::StateBeginAnew, words),
         ("node", "show") => json(words, |json| Command::NodeShow { json }),
         ("node", "shutdown") => end(Command::NodeShutdown, words),
         _ => Err(format!("there is no command `{} {}`: `help` shows all", shown(noun), shown(verb))),

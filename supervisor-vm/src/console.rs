@@ -126,7 +126,8 @@ pub async fn attach<'a>(
         Ok(id) => Console::begin(node, vm, id).await,
         Err(why) => Err(why),
     };
-    audit::done(node, &who, &format!("vm console {vm}"), first.as_ref().map_or_else(String::as_str, |_| audit::DONE));
+    audit::done(node, &who, &format!("vm console {vm}"), first.as_ref().map_or_else(String::as_str, |_| audit::DONE))
+        .await;
     let console = match first {
         Ok(console) => console,
         Err(why) => {

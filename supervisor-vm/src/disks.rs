@@ -3,6 +3,7 @@
 use crate::names::{Named, parse_id};
 use crate::node::{Node, living};
 use crate::refusal::said;
+use crate::save::refuse_own;
 use crate::show::as_json;
 use crate::shown::shown;
 use crate::wanted::pages;
@@ -217,6 +218,8 @@ pub async fn create(node: &Node, name: &str, blocks: u64) -> Result<String, Stri
 ///
 /// Why there can be none.
 pub async fn snapshot(node: &Node, name: &str, new: &str) -> Result<String, String> {
+    refuse_own(node, name)?;
+    refuse_own(node, new)?;
     let reply = ask(node, DiskRequest::Snapshot { name: named(name)?, new: named(new)? }).await?;
     ended(&reply, name, new)?;
     Ok(format!("{new} is what {name} was just now\n"))
@@ -253,6 +256,7 @@ pub async fn find(node: &Node, name: &str) -> Result<Option<ShownDisk>, String> 
 /// It runs; there is no such VM or disk, or the disk is never written.
 pub async fn attach(node: &Node, vm: &str, disk: Attachment) -> Result<String, String> {
     let name = disk.disk.as_str();
+    refuse_own(node, name)?;
     let Some(found) = find(node, name).await? else { return Err(no_disk(name)) };
     if found.read_only && !disk.is_read_only() {
         return Err(format!("{name} is never written: `disk attach {} {name}:ro`", shown(vm)));

@@ -173,7 +173,7 @@ async fn take_image(
     receipt.file.truncate(length);
     let said = images::put(node, &order, &receipt.file).await;
     let text = format!("image put {name} {}", shown(head.query));
-    audit::done(node, who, text.trim(), said.as_ref().map_or_else(String::as_str, |_| audit::DONE));
+    audit::done(node, who, text.trim(), said.as_ref().map_or_else(String::as_str, |_| audit::DONE)).await;
     Ok(Some(match said {
         Ok(_) => match images::show(node, name, true).await {
             Ok(body) => Reply { headers: format!("Location: /images/{name}\r\n"), ..Reply::json("201 Created", body) },

@@ -1,6 +1,6 @@
 //! An image that somebody sends: what is asked for, and what the core is told of the file. Pure.
 
-use crate::chain::hex;
+use crate::lines::hex;
 use crate::wanted::frames;
 use abi::boot::{Program, Segment, program};
 use abi::claim::RESERVE_LEAST;

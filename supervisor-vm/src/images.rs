@@ -1,7 +1,7 @@
 //! Images: those that came with the machine, and those that were put. The core holds them, so a new start of this VM finds all of them.
 
-use crate::chain::hex;
 use crate::image_order::{ImageOrder, args_of, pages};
+use crate::lines::hex;
 use crate::node::{Image, Node};
 use crate::refusal::said;
 use crate::show::as_json;
@@ -231,12 +231,12 @@ async fn users(node: &Node, image: ImageId) -> Result<(Vec<String>, usize), Stri
             users.push(user);
         }
     };
-    let mut last = String::new();
+    let (of, mut last) = (node.image_name(image), String::new());
     loop {
         let names = node.names.borrow();
         let Some((name, named)) = names.behind(&last) else { break };
         last = name.to_string();
-        if named.image == image {
+        if named.image_name == of {
             add(last.clone());
         }
     }

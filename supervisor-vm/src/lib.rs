@@ -11,6 +11,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod act;
+pub mod anew;
 pub mod api;
 pub mod apply;
 pub mod audit;
@@ -27,11 +28,14 @@ pub mod http;
 pub mod image_order;
 pub mod images;
 pub mod input;
+pub mod keep;
 pub mod keys;
+pub mod lines;
 pub mod list;
 pub mod log_query;
 pub mod log_text;
 pub mod machine_log;
+pub mod medium_fleet;
 pub mod metrics;
 pub mod names;
 pub mod node;
@@ -46,12 +50,16 @@ pub mod reconcile;
 pub mod refusal;
 pub mod reply;
 pub mod request;
+pub mod restore;
+pub mod save;
 pub mod shell;
 pub mod show;
 pub mod shown;
 pub mod shutdown;
 pub mod sntp;
 pub mod ssh;
+pub mod state;
+pub mod store;
 pub mod stream;
 pub mod tenants;
 pub mod tokens;
@@ -69,6 +77,12 @@ use ilwaco::net::TcpListener;
 use ilwaco::println;
 use ilwaco::task::{Either, race, shutdown_requested, spawn};
 
+/// Lets the VMs run that are to.
+async fn begin(node: Rc<Node>) {
+    restore::resume(node.clone()).await;
+    medium_fleet::apply(node).await;
+}
+
 /// Serves for ever, or until the VM is asked to end itself. The code that the VM ends with: 0 when it was asked, 1 without a network, 2 where
 /// it does not control the machine.
 pub async fn run() -> u64 {
@@ -84,6 +98,7 @@ pub async fn run() -> u64 {
             return 2;
         }
     };
+    restore::open(&node).await;
     let address = match ilwaco::net::up().await {
         Ok(address) => address,
         Err(error) => {
@@ -110,14 +125,20 @@ pub async fn run() -> u64 {
     if keys.fingerprints().next().is_none() {
         log::warn!("ssh: nobody may log in: give a key with key=, or with `cargo xtask run --key FILE`");
     }
-    let server = Rc::new(Server::new(node.clone(), keys));
-    log::info!("ssh: the host key is {}, made for this start: there is no disk to keep one on", server.fingerprint());
-    audit::done(
-        &node,
-        "supervisor",
-        &format!("starts as {} with the host key {}", ilwaco::vm_id(), server.fingerprint()),
-        audit::DONE,
-    );
+    let (key, was_kept) = restore::host_key(&node).await;
+    let server = Rc::new(Server::new(node.clone(), keys, &key));
+    let fingerprint = server.fingerprint();
+    match node.keep.why_not() {
+        Some(why) if node.keep.disk.borrow().is_none() => {
+            log::info!("ssh: the host key is {fingerprint}, made for this start: {why}");
+        }
+        Some(_) => log::info!("ssh: the host key is {fingerprint}, made for this start, since its disk is not used"),
+        None if was_kept => log::info!("ssh: the host key is {fingerprint}, as it was kept"),
+        None => log::info!("ssh: the host key is {fingerprint}, made now and kept from now on"),
+    }
+    let what = format!("starts as {} with the host key {fingerprint}", ilwaco::vm_id());
+    // Whether it is kept is said above.
+    audit::done(&node, audit::SUPERVISOR, &what, audit::DONE).await;
     if spawn(audit::watch(node.clone())).is_err() {
         println!("supervisor: no task for the audit log");
         return 1;
@@ -125,6 +146,10 @@ pub async fn run() -> u64 {
     let servers = ntp::servers(&args);
     if !servers.is_empty() && spawn(ntp::keep(node.clone(), servers)).is_err() {
         println!("supervisor: no task for the clock");
+        return 1;
+    }
+    if spawn(begin(node.clone())).is_err() {
+        println!("supervisor: no task that starts VMs");
         return 1;
     }
     if spawn(shutdown::watch(node.clone())).is_err() {

@@ -63,11 +63,11 @@ impl ShownVm {
         }
     }
 
-    fn stopped(node: &Node, name: &str, named: &Named) -> ShownVm {
+    fn stopped(name: &str, named: &Named) -> ShownVm {
         ShownVm {
             name: Some(name.to_string()),
             id: None,
-            image: node.image_name(named.image),
+            image: named.image_name.clone(),
             state: STOPPED,
             address: None,
             memory_bytes: 0,
@@ -117,8 +117,8 @@ async fn walk(node: &Node, query: &Query, mut each: impl FnMut(ShownVm) -> bool)
         else {
             return Ok(());
         };
-        let wanted = query.takes_stopped(&node.image_name(named.image), &name, named.terms.tenant);
-        if wanted && !runs(node, &named).await? && !each(ShownVm::stopped(node, &name, &named)) {
+        let wanted = query.takes_stopped(&named.image_name, &name, named.terms.tenant);
+        if wanted && !runs(node, &named).await? && !each(ShownVm::stopped(&name, &named)) {
             return Ok(());
         }
         last = name;
@@ -221,7 +221,7 @@ pub async fn vm(node: &Node, vm: &str, json: bool) -> Result<String, String> {
             let tenant = tenant_of(node, found.id).await?.and_then(said_of);
             ShownVm { tenant, ..ShownVm::of(node, &found, node.names.borrow().of(found.id)) }
         }
-        (None, Some(named)) => ShownVm::stopped(node, vm, &named),
+        (None, Some(named)) => ShownVm::stopped(vm, &named),
         (None, None) => return Err(format!("{} does not run (any more): `vm list` shows what does", shown(vm))),
     };
     if json {

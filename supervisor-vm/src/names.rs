@@ -1,10 +1,12 @@
-//! The VMs that the operator has named, running or not. They are remembered as long as the supervisor VM lives; what runs goes on without it.
+//! The VMs that the operator has named, running or not. What runs goes on without the supervisor VM, and what it knows of them is kept where it has a
+//! disk ([`crate::keep`]).
 
 use abi::attachment::Attachment;
 use abi::terms::Terms;
 use abi::vm::{ImageId, VmId};
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Bound;
 
@@ -14,10 +16,12 @@ pub const NAME_MAX: usize = 63;
 pub const NAMES_MAX: usize = 10_000;
 
 /// A VM that the operator has named.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Named {
-    /// Its image.
+    /// Its image. Another one may have its number by now, or none.
     pub image: ImageId,
+    /// The name of its image.
+    pub image_name: String,
     /// On which terms it is created.
     pub terms: Terms,
     /// Its boot arguments beside those of its image.
@@ -26,6 +30,8 @@ pub struct Named {
     pub vm: Option<VmId>,
     /// Whether a fleet file says that it is to be.
     pub of_fleet: bool,
+    /// Whether the operator's last word was that it runs.
+    pub runs: bool,
 }
 
 /// Why a name is not taken.
@@ -59,6 +65,8 @@ impl fmt::Display for NameError {
 pub struct Names {
     names: BTreeMap<String, Named>,
     ids: BTreeMap<u64, String>,
+    /// Names of which something has changed since that was last asked.
+    changed: BTreeSet<String>,
 }
 
 impl Names {
@@ -77,7 +85,11 @@ impl Names {
         if self.names.len() >= NAMES_MAX {
             return Err(NameError::Full);
         }
+        if let Some(id) = vm.vm {
+            self.ids.insert(id.raw(), name.to_string());
+        }
         self.names.insert(name.to_string(), vm);
+        self.changed.insert(name.to_string());
         Ok(())
     }
 
@@ -93,13 +105,37 @@ impl Names {
         if let Some(before) = named.vm.replace(id) {
             self.ids.remove(&before.raw());
         }
+        named.runs = true;
         self.ids.insert(id.raw(), name.to_string());
+        self.changed.insert(name.to_string());
         true
+    }
+
+    /// The operator wants the VM that was started last under this name to end; nothing where there is none.
+    pub fn note_end(&mut self, name: &str) {
+        if let Some(named) = self.names.get_mut(name).filter(|named| named.runs) {
+            named.runs = false;
+            self.changed.insert(name.to_string());
+        }
+    }
+
+    /// The image of the VM of this name has this number now; nothing where there is none.
+    pub fn set_image(&mut self, name: &str, image: ImageId) {
+        if let Some(named) = self.names.get_mut(name) {
+            named.image = image;
+        }
+    }
+
+    /// The names of which something has changed since this was last asked, and what is known of them now.
+    pub fn take_changed(&mut self) -> Vec<(String, Option<Named>)> {
+        let changed = core::mem::take(&mut self.changed);
+        changed.into_iter().map(|name| (name.clone(), self.names.get(&name).cloned())).collect()
     }
 
     /// The VM of this name has this disk from its next start on. The one that it was to have; `None` where nobody has the name.
     pub fn set_disk(&mut self, name: &str, disk: Attachment) -> Option<Attachment> {
         let named = self.names.get_mut(name)?;
+        self.changed.insert(name.to_string());
         Some(core::mem::replace(&mut named.terms.disk, disk))
     }
 
@@ -112,12 +148,15 @@ impl Names {
     pub fn note_fleet(&mut self, name: &str) {
         if let Some(named) = self.names.get_mut(name) {
             named.of_fleet = true;
+            self.changed.insert(name.to_string());
         }
     }
 
     /// Forgets a name; nothing where there is none.
     pub fn remove(&mut self, name: &str) {
-        if let Some(id) = self.names.remove(name).and_then(|named| named.vm) {
+        let Some(named) = self.names.remove(name) else { return };
+        self.changed.insert(name.to_string());
+        if let Some(id) = named.vm {
             self.ids.remove(&id.raw());
         }
     }
@@ -155,7 +194,8 @@ mod tests {
     use super::*;
 
     fn named() -> Named {
-        Named { image: ImageId::new(0), terms: Terms::UNSAID, args: String::new(), vm: None, of_fleet: false }
+        let (image, image_name) = (ImageId::new(0), "httpd".to_string());
+        Named { image, image_name, terms: Terms::UNSAID, args: String::new(), vm: None, of_fleet: false, runs: false }
     }
 
     #[test]
@@ -180,6 +220,27 @@ mod tests {
         names.remove("a");
         assert!(names.of(VmId::new(3, 2)).is_none() && !names.started("a", VmId::new(3, 3)));
         assert_eq!(names.add("a", named()), Ok(()));
+    }
+
+    #[test]
+    fn whatever_changes_is_told_once() {
+        let mut names = Names::default();
+        let told = |names: &mut Names, change: &dyn Fn(&mut Names)| -> Vec<(String, Option<(bool, bool)>)> {
+            change(names);
+            let changed = names.take_changed();
+            assert!(names.take_changed().is_empty());
+            let seen = |named: Named| (named.runs, named.of_fleet);
+            changed.into_iter().map(|(name, named)| (name, named.map(seen))).collect()
+        };
+        let of = |name: &str, what| Vec::from([(name.to_string(), what)]);
+        assert_eq!(told(&mut names, &|names| _ = names.add("a", named())), of("a", Some((false, false))));
+        assert_eq!(told(&mut names, &|names| _ = names.started("a", VmId::new(1, 1))), of("a", Some((true, false))));
+        assert_eq!(told(&mut names, &|names| names.note_fleet("a")), of("a", Some((true, true))));
+        assert_eq!(told(&mut names, &|names| names.note_end("a")), of("a", Some((false, true))));
+        assert_eq!(told(&mut names, &|names| names.note_end("a")), Vec::new());
+        assert_eq!(told(&mut names, &|names| _ = names.set_disk("a", Attachment::NONE)), of("a", Some((false, true))));
+        assert_eq!(told(&mut names, &|names| names.remove("a")), of("a", None));
+        assert_eq!(told(&mut names, &|names| names.remove("a")), Vec::new());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use crate::chain::Audit;
 use crate::clock::Clock;
+use crate::keep::Keep;
 use crate::names::Names;
 use crate::power::Power;
 use crate::random::Source;
@@ -37,6 +38,8 @@ pub struct Node {
     pub receives: Cell<bool>,
     /// Whether the machine is to be powered off.
     pub power: Power,
+    /// What outlives this VM.
+    pub keep: Keep,
 }
 
 /// An image.
@@ -100,6 +103,7 @@ impl Node {
             clock: RefCell::default(),
             receives: Cell::new(false),
             power: Power::default(),
+            keep: Keep::default(),
         };
         node.look_at_images().await?;
         Ok(node)

@@ -10,7 +10,6 @@ use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::{String, ToString};
 use chacha20::ChaCha20Rng;
-use chacha20::rand_core::Rng;
 use core::cell::Cell;
 use core::net::SocketAddr;
 use ilwaco::net::TcpStream;
@@ -45,11 +44,9 @@ pub struct Server {
 }
 
 impl Server {
-    /// A server with a new host key.
-    pub fn new(node: Rc<Node>, keys: Keys) -> Server {
-        let mut secret = [0; 32];
-        node.random.borrow_mut().fork().fill_bytes(&mut secret);
-        let host = SigningKey::from_bytes(&secret);
+    /// A server with this host key.
+    pub fn new(node: Rc<Node>, keys: Keys, secret: &[u8; 32]) -> Server {
+        let host = SigningKey::from_bytes(secret);
         Server { node, keys, host, sessions: Cell::new(0) }
     }
 

@@ -81,7 +81,8 @@ pub async fn put<'a>(
         Err(why) => Err(why.clone()),
     };
     drop(receipt);
-    audit::done(server.node(), &who, &text, said.as_ref().map_or_else(String::as_str, |_| audit::DONE));
+    // Images are not kept, so there is no warning.
+    audit::done(server.node(), &who, &text, said.as_ref().map_or_else(String::as_str, |_| audit::DONE)).await;
     match said {
         Ok(text) => channel.write_all_stdout(text.as_bytes()).await.map(|()| 0),
         Err(why) => {

@@ -7,8 +7,8 @@ use crate::fleet::Member;
 use crate::names::Named;
 use crate::node::{Node, living};
 use crate::refusal::said;
+use crate::save;
 use crate::show::as_json;
-use abi::vm::ImageId;
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -85,9 +85,10 @@ fn step(found: Found, runs: bool) -> Option<Step> {
 }
 
 /// Whether a VM is as it should be.
-fn is_as(named: &Named, member: &Member, image: ImageId) -> bool {
+fn is_as(named: &Named, member: &Member) -> bool {
     let order = &member.order;
-    named.image == image && named.terms == order.terms && named.args == order.args
+    // What VMs are made of stays under its name as long as they have theirs.
+    named.image_name == order.image && named.terms == order.terms && named.args == order.args
 }
 
 impl Changes {
@@ -102,12 +103,12 @@ impl Changes {
         let mut named_here = BTreeSet::new();
         for member in members {
             let (line, name) = (member.line, member.order.name.clone());
-            let Some((image, _)) = node.image(&member.order.image) else {
+            if node.image(&member.order.image).is_none() {
                 return Err(format!("line {line}: {}", node.no_image(&member.order.image)));
-            };
+            }
             let named = node.names.borrow().get(&name).cloned();
             let found = match named {
-                Some(named) => Some((is_as(&named, &member, image), lives(node, &named).await?)),
+                Some(named) => Some((is_as(&named, &member), lives(node, &named).await?)),
                 None => None,
             };
             named_here.insert(name.clone());
@@ -230,6 +231,9 @@ impl Change {
         let command = Command::VmCreate { name: order.name, image: order.image, terms: order.terms, args: order.args };
         by(node, who, order.text, command).await?;
         node.names.borrow_mut().note_fleet(&self.vm);
+        if !member.runs {
+            save::save(node).await.map_err(|why| format!("{} is not kept: {why}", self.vm))?;
+        }
         if member.runs {
             by(node, who, format!("vm start {}", self.vm), Command::VmStart { name: self.vm.clone() }).await?;
         }
@@ -250,6 +254,7 @@ async fn lives(node: &Node, named: &Named) -> Result<bool, String> {
 mod tests {
     use super::*;
     use crate::wanted::Order;
+    use abi::vm::ImageId;
 
     #[test]
     fn each_vm_has_its_step() {
@@ -270,14 +275,17 @@ mod tests {
     fn what_makes_a_vm_another_one() {
         let order = Order::of("a", "httpd", [Some("8M"), None, None, None], "x=1").expect("an order");
         let member = Member { line: 1, order: order.clone(), runs: true };
-        let image = ImageId::new(3);
-        let named = Named { image, terms: order.terms, args: order.args, vm: None, of_fleet: false };
-        assert!(is_as(&named, &member, image) && !is_as(&named, &member, ImageId::new(4)));
+        let (image, image_name) = (ImageId::new(3), order.image);
+        let (terms, args) = (order.terms, order.args);
+        let named = Named { image, image_name, terms, args, vm: None, of_fleet: false, runs: false };
+        assert!(is_as(&named, &member));
+        let other = Named { image_name: "ask".to_string(), ..named.clone() };
+        assert!(!is_as(&other, &member));
         let other = Named { args: String::new(), ..named.clone() };
-        assert!(!is_as(&other, &member, image));
+        assert!(!is_as(&other, &member));
         let mut other = named;
         other.terms.claim.limit += 1;
-        assert!(!is_as(&other, &member, image));
+        assert!(!is_as(&other, &member));
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! What commands show: as a table for people, or as JSON for programs. The keys of the JSON are stable; `docs/supervisor.md` lists them.
 
+use crate::keep;
 use crate::node::Node;
 use crate::refusal::said;
+use crate::save;
 use abi::control::{ControlReply, ControlRequest};
 use abi::limits::PAGE_SIZE;
 use alloc::format;
@@ -43,6 +45,12 @@ struct ShownNode {
     ntp_server: Option<String>,
     /// How much later it was there than here, at the last look.
     ntp_offset_us: Option<i64>,
+    /// The virtual disk on which this VM keeps what it knows.
+    state_disk: Option<String>,
+    /// Whether all of that is there.
+    state_kept: bool,
+    /// Why it is not.
+    state_why: Option<String>,
 }
 
 /// Ticks in milliseconds.
@@ -131,9 +139,19 @@ pub async fn node(node: &Node, json: bool) -> Result<String, String> {
         all.ntp_server = Some(clock.server.clone());
         all.ntp_offset_us = Some(clock.offset_ns / 1_000);
     }
+    let keep::Shown { disk, why, taken } = save::shown(node).await;
+    (all.state_disk, all.state_kept, all.state_why) = (disk, why.is_none(), why);
     if json {
         return as_json(&all);
     }
+    let state = match (&all.state_why, &all.state_disk, taken) {
+        (None, Some(disk), Some((taken, blocks, oldest, last))) => format!(
+            "kept on the virtual disk {disk}, {} of {} KiB for names, tokens and quotas; of the audit log lines {oldest} to {last}",
+            taken * 4,
+            blocks * 4
+        ),
+        (why, ..) => format!("kept until the operator's VM ends only: {}", why.as_deref().unwrap_or("?")),
+    };
     let kept = match all.ntp_offset_us {
         Some(offset_us) => format!("{offset_us} us behind {} when that was last asked", clock.server),
         None => "as the machine's own clock said at its start: no time server has answered (ntp=)".to_string(),
@@ -144,7 +162,8 @@ pub async fn node(node: &Node, json: bool) -> Result<String, String> {
         "VMs      {vms}, of which {vms_admitted} are in, {vms_out} out, {vms_waiting} waiting\n\
          memory   {memory} KiB, of which {free} KiB are free\n\
          up       {up_ms} ms, of which {} ms idle, {} ms in guests, {} ms in components\n\
-         clock    {}.{:03} s since 1970, {kept}\n",
+         clock    {}.{:03} s since 1970, {kept}\n\
+         state    {state}\n",
         all.idle_ms,
         all.guests_ms,
         all.components_ms,

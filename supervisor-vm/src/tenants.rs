@@ -1,4 +1,5 @@
-//! Tenants: what their VMs are and may hold together, and their quotas. The core keeps both, so a new start of this VM finds them as they were.
+//! Tenants: what their VMs are and may hold together, and their quotas. The core has both, so a new start of this VM finds them as they were; quotas that
+//! were set here outlive a start of the machine ([`crate::keep`]).
 
 use crate::exposition::{Page, label};
 use crate::node::Node;
@@ -192,15 +193,29 @@ pub async fn set(node: &Node, tenant: Tenant, change: Change) -> Result<String, 
         _ => Quota::NONE,
     };
     let quota = change.of(had);
-    match control.ask(ControlRequest::SetQuota { tenant, quota }, drop).await.map_err(said)? {
-        ControlReply::Done { status: status::OK, .. } => {}
-        ControlReply::Done { status: status::TENANTS_TAKEN, .. } => return Err(taken(tenant)),
-        ControlReply::Done { status, .. } => return Err(said(Error::Refused(status))),
-        _ => return Err(said(Error::Answer)),
-    }
+    put_quota(&mut control, tenant, quota).await?;
+    node.keep.note_quota(tenant, quota);
     let reply = control.ask(ControlRequest::Tenant { tenant }, drop).await.map_err(said)?;
     let now = ShownTenant::of(&reply).map_or_else(|| ShownTenant::without(tenant), |(_, now)| now);
     Ok(summary(&now))
+}
+
+/// Tells the core what the quota of a tenant is.
+///
+/// # Errors
+///
+/// What the core refuses.
+pub async fn tell(node: &Node, tenant: Tenant, quota: Quota) -> Result<(), String> {
+    put_quota(&mut *node.control().await, tenant, quota).await
+}
+
+async fn put_quota(control: &mut Control, tenant: Tenant, quota: Quota) -> Result<(), String> {
+    match control.ask(ControlRequest::SetQuota { tenant, quota }, drop).await.map_err(said)? {
+        ControlReply::Done { status: status::OK, .. } => Ok(()),
+        ControlReply::Done { status: status::TENANTS_TAKEN, .. } => Err(taken(tenant)),
+        ControlReply::Done { status, .. } => Err(said(Error::Refused(status))),
+        _ => Err(said(Error::Answer)),
+    }
 }
 
 /// What is said of a tenant whose quota was set.

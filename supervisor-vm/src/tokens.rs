@@ -1,9 +1,9 @@
-//! Tokens, with which programs may change things over HTTP. An operator makes one, and is shown it once: what is kept is a hash of it. They
-//! live as long as this VM.
+//! Tokens, with which programs may change things over HTTP. An operator makes one, and is shown it once: what is kept is a hash of it.
 
 use crate::names::is_name;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 use base64ct::{Base64UrlUnpadded, Encoding};
 use core::fmt;
 use sha2::{Digest, Sha256};
@@ -43,7 +43,8 @@ impl fmt::Display for TokenError {
 /// A token that was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Made {
-    hash: [u8; 32],
+    /// The hash of what its owner shows.
+    pub hash: [u8; 32],
     /// When, in milliseconds of Unix time.
     pub unix_ms: u64,
     /// How often it was shown and taken.
@@ -52,7 +53,11 @@ pub struct Made {
 
 /// All tokens, by their names.
 #[derive(Default)]
-pub struct Tokens(BTreeMap<String, Made>);
+pub struct Tokens {
+    made: BTreeMap<String, Made>,
+    /// Names of those that came or went since that was last asked.
+    changed: BTreeSet<String>,
+}
 
 impl Tokens {
     /// Makes a token of this name out of chance. What its owner is to show.
@@ -61,37 +66,58 @@ impl Tokens {
     ///
     /// [`TokenError`].
     pub fn add(&mut self, name: &str, chance: &[u8; BYTES], unix_ms: u64) -> Result<String, TokenError> {
+        let token = BEGINS.to_string() + &Base64UrlUnpadded::encode_string(chance);
+        self.put(name, Made { hash: hash(&token), unix_ms, used: 0 })?;
+        Ok(token)
+    }
+
+    /// Takes in a token that was made.
+    ///
+    /// # Errors
+    ///
+    /// [`TokenError`].
+    pub fn put(&mut self, name: &str, made: Made) -> Result<(), TokenError> {
         if !is_name(name) {
             return Err(TokenError::Bad);
         }
-        if self.0.contains_key(name) {
+        if self.made.contains_key(name) {
             return Err(TokenError::Taken);
         }
-        if self.0.len() >= MOST {
+        if self.made.len() >= MOST {
             return Err(TokenError::Full);
         }
-        let token = BEGINS.to_string() + &Base64UrlUnpadded::encode_string(chance);
-        self.0.insert(name.to_string(), Made { hash: hash(&token), unix_ms, used: 0 });
-        Ok(token)
+        self.made.insert(name.to_string(), made);
+        self.changed.insert(name.to_string());
+        Ok(())
+    }
+
+    /// The names of those that came or went since this was last asked, and what is known of them now.
+    pub fn take_changed(&mut self) -> Vec<(String, Option<Made>)> {
+        let changed = core::mem::take(&mut self.changed);
+        changed.into_iter().map(|name| (name.clone(), self.made.get(&name).copied())).collect()
     }
 
     /// Takes a token away. False when there is none of this name.
     #[must_use]
     pub fn remove(&mut self, name: &str) -> bool {
-        self.0.remove(name).is_some()
+        let removed = self.made.remove(name).is_some();
+        if removed {
+            self.changed.insert(name.to_string());
+        }
+        removed
     }
 
     /// The name of the token that somebody shows. It is compared by its hash: how long that takes says nothing of a token.
     pub fn take(&mut self, shown: &str) -> Option<&str> {
         let hash = hash(shown);
-        let (name, made) = self.0.iter_mut().find(|(_, made)| made.hash == hash)?;
+        let (name, made) = self.made.iter_mut().find(|(_, made)| made.hash == hash)?;
         made.used += 1;
         Some(name)
     }
 
     /// All, by their names.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Made)> {
-        self.0.iter().map(|(name, made)| (name.as_str(), made))
+        self.made.iter().map(|(name, made)| (name.as_str(), made))
     }
 }
 
@@ -115,7 +141,9 @@ mod tests {
             assert_eq!(tokens.take(wrong), None, "{wrong}");
         }
         assert_eq!(tokens.iter().map(|(name, made)| (name, made.used)).next(), Some(("ci", 1)));
+        assert!(tokens.take_changed().iter().map(|(name, made)| (name.as_str(), made.is_some())).eq([("ci", true)]));
         assert!(tokens.remove("ci") && !tokens.remove("ci"));
+        assert_eq!((tokens.take_changed(), tokens.take_changed()), (Vec::from([("ci".to_string(), None)]), Vec::new()));
         assert_eq!(tokens.take(&token), None);
     }
 

@@ -2,8 +2,10 @@
 
 use crate::build::{CORES, LOADER, Programs};
 use crate::error::{Context, Result, fail};
+use crate::fleet;
 use crate::manifest::model::{Preset, System};
 use crate::manifest::{compile, digest};
+use crate::operator_ports::IMAGE;
 use crate::workspace::{output, scratch};
 use abi::limits::{MAX_IMAGES, Name};
 use std::fmt::Write;
@@ -66,6 +68,21 @@ impl Contents {
             modules.push((name, data));
         }
         Ok(Contents { loader: program(LOADER)?, modules, menu: system.preset.clone(), timeout: 5, damage: Vec::new() })
+    }
+
+    /// The same with a fleet file in the program of the operator's VM.
+    pub fn with_fleet(mut self, file: &[u8]) -> Result<Contents> {
+        let Some((_, data)) = self.modules.iter_mut().find(|(name, _)| name == IMAGE) else {
+            fail!("there is no image `{IMAGE}` in system.toml, which would read the fleet file");
+        };
+        let mut program = match data {
+            Data::Program(path) => stripped(path)?,
+            Data::Bytes(bytes) => bytes.clone(),
+            Data::Manifest(_) => fail!("the manifest is no program"),
+        };
+        fleet::put(&mut program, file)?;
+        *data = Data::Bytes(program);
+        Ok(self)
     }
 
     /// The same with one entry that boots at once with `options`.

@@ -11,6 +11,7 @@ mod decisions;
 mod dependencies;
 mod disk;
 mod error;
+mod fleet;
 mod fuzz;
 mod http;
 mod image;
@@ -88,7 +89,7 @@ fn main() -> ExitCode {
         Verb::Bench(args) => bench::bench(&args),
         Verb::BuildIso(args) => build_iso::build_iso(&args),
         Verb::Pxe(args) => pxe::pxe(&args),
-        Verb::Mkdisk(args) => disk::mkdisk::mkdisk(&args),
+        Verb::Mkdisk(args) => disk::mkdisk::mkdisk(args),
         Verb::Fsck(args) => disk::fsck::fsck(&args),
         Verb::AuditVerify(args) => audit::verify(&args),
         Verb::Size(args) => size::size(&args),

@@ -1,5 +1,6 @@
 //! The operator's VM: who may log in there, and how.
 
+use crate::disk::mkdisk::OPERATOR;
 use crate::error::{Context, Result, fail};
 use crate::manifest::model::System;
 use crate::manifest::options;
@@ -29,6 +30,13 @@ pub fn admit(system: &mut System, file: &Path) -> Result<()> {
     let keys = keys(&text).map_err(|why| format!("--key {}: {why}", file.display()))?;
     keys.iter().for_each(|key| add_argument(system, &format!("key={key}")));
     Ok(())
+}
+
+/// Gives the operator's VM the virtual disk on which it keeps what it knows, unless `system.toml` names one.
+pub fn give_disk(system: &mut System) {
+    for image in system.image.iter_mut().filter(|image| image.name == IMAGE) {
+        image.disk.get_or_insert_with(|| OPERATOR.to_owned());
+    }
 }
 
 /// Has the operator's VM keep the machine's clock right by the server of the time in xtask's own network.
@@ -100,7 +108,7 @@ pub fn line(place: SocketAddr) -> String {
 }
 
 /// The same for scripts: with the private key beside a file of one public key, and without a question about the host's key, which is another
-/// one after each boot.
+/// one after each boot where there are no disks.
 pub fn script_line(place: SocketAddr, file: &Path) -> String {
     let secret =
         file.to_str().and_then(|name| name.strip_suffix(".pub")).map(PathBuf::from).filter(|file| file.exists());

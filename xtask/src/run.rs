@@ -3,6 +3,7 @@
 use crate::build::build;
 use crate::disk;
 use crate::error::{Context, Result, fail};
+use crate::fleet;
 use crate::image::Contents;
 use crate::machine::{Config, DiskKind, Kind, Machine, Net, Nic, run_dir, tap};
 use crate::manifest::model::{Protocol, System};
@@ -79,6 +80,9 @@ pub struct Args {
     /// Put the operator's VM in front of the others, where the owners of the OpenSSH public keys in FILE may log in
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
+    /// With --key: let the operator's VM make the VMs of this fleet file when it starts, as `fleet apply` does
+    #[arg(long, value_name = "FILE", requires = "key")]
+    fleet: Option<PathBuf>,
     /// Run COMMAND with bash when all VMs are ready, with the URLs of those that serve HTTP in FORAKER_URL_1..N, where the i-th VM
     /// is reached in FORAKER_ADDR_i, and with --key how to log in in FORAKER_SSH; then power off and exit with its status
     #[arg(long, value_name = "COMMAND")]
@@ -98,6 +102,7 @@ pub fn run(mut args: Args) -> Result<ExitCode> {
         args.disks = args.disks.max(1);
     }
     refuse_what_is_not_there_yet(&args)?;
+    let file = args.fleet.as_deref().map(fleet::read).transpose()?;
     let mut system = manifest::load(&root().join("system.toml"))?;
     if args.files.is_some() {
         attach(&mut system, args.image.as_deref().unwrap_or("httpd"));
@@ -106,6 +111,10 @@ pub fn run(mut args: Args) -> Result<ExitCode> {
     if let Some(file) = &args.key {
         operator::admit(&mut system, file)?;
         options = operator::in_front(&system, &options);
+    }
+    let kept = if args.files.is_none() { Some(disk::kept(args.disks)?) } else { None };
+    if args.key.is_some() {
+        keep_state(&mut system, kept.as_deref())?;
     }
     let all = format!("{} {options}", system.defaults);
     let mut vms = service::plan(&system, &all)?;
@@ -124,7 +133,11 @@ pub fn run(mut args: Args) -> Result<ExitCode> {
     let programs = build(&system)?;
     let dir = run_dir()?;
     let iso = dir.join("foraker.iso");
-    Contents::new(&system, &programs)?.with_options(&options).make_iso(&iso)?;
+    let mut contents = Contents::new(&system, &programs)?;
+    if let Some(file) = &file {
+        contents = contents.with_fleet(file)?;
+    }
+    contents.with_options(&options).make_iso(&iso)?;
 
     let interrupted = Arc::new(AtomicBool::new(false));
     let flag = interrupted.clone();
@@ -134,9 +147,10 @@ pub fn run(mut args: Args) -> Result<ExitCode> {
     config.kind = args.machine.unwrap_or_else(Kind::fastest);
     config.nic = args.nic.unwrap_or_else(|| Nic::best(config.kind)).qemu();
     config.disk_kind = disk_kind(&args);
-    config.disks = match &args.files {
-        Some(folder) => disk::with_files(args.disks, folder, &dir)?,
-        None => disk::kept(args.disks)?,
+    config.disks = match (kept, &args.files) {
+        (Some(kept), _) => kept,
+        (None, Some(folder)) => disk::with_files(args.disks, folder, &dir)?,
+        (None, None) => Vec::new(),
     };
     config.megs = args.memory.unwrap_or_else(|| default_memory(vms.len()));
     config.echo = Some("  | ".to_owned());
@@ -215,6 +229,20 @@ fn refuse_what_is_not_there_yet(args: &Args) -> Result<()> {
     }
     if args.headless && args.exec.is_none() && args.for_seconds.is_none() {
         eprintln!("serving until Ctrl-C");
+    }
+    Ok(())
+}
+
+/// Gives the operator's VM its disk. `kept`: the disks of the machine, unless they are new ones.
+fn keep_state(system: &mut System, kept: Option<&[PathBuf]>) -> Result<()> {
+    match kept {
+        Some([]) => {}
+        Some(images) if !disk::has_operator(images)? => eprintln!(
+            "the set in {} is older than the virtual disk `operator`, so the operator's VM keeps nothing: `disk create operator 4M` there makes \
+             one for the next run",
+            images[0].parent().unwrap_or(&images[0]).display()
+        ),
+        _ => operator::give_disk(system),
     }
     Ok(())
 }

@@ -69,6 +69,8 @@ pub struct Cpu<B: Backend, H: Board> {
     pub board: H,
     pub time: TimeBase,
     pub clock: UnixClock,
+    /// Which start of the machine this is.
+    pub boot: [u64; 2],
     /// VMs in the seats before this one know how they tell the time now.
     pub clock_told: u16,
     pub frames: Frames,

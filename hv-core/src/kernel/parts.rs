@@ -73,7 +73,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     /// the room for it.
     #[inline(always)]
     pub fn new(parts: Parts<B, H>, tables: Tables, options: &Options) -> Self {
-        let Parts { mut backend, board, time, clock, frames, barriers } = parts;
+        let Parts { mut backend, mut board, time, clock, frames, barriers } = parts;
         let crossings = Crossings::new(barriers, B::ENDS_QUANTUM && !backend.ends_quantum());
         backend.at_exits(barriers.exit);
         backend.at_entries(crossings.at_entries());
@@ -81,6 +81,9 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         let quantum_ticks = ticks(options.quantum_ns, tsc_hz);
         let mark = board.now();
         let errors = HardwareErrors::new(board.has_error_banks());
+        let drawn = u128::from_le_bytes(board.random());
+        // Its halves.
+        let boot = [drawn, drawn >> 64].map(|half| u64::try_from(half & u128::from(u64::MAX)).unwrap_or(0));
         let cpu = Cpu {
             vm_frames: 0,
             memory_wait_ticks: ticks(options.memory_wait_ns, tsc_hz),
@@ -88,6 +91,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             board,
             time,
             clock,
+            boot,
             clock_told: 0,
             frames,
             net: options.net(),

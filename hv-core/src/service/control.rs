@@ -68,6 +68,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             ControlRequest::NextTenant { number } => self.describe_next_tenant(number),
             ControlRequest::SetQuota { tenant, quota } => self.set_quota(tenant, quota),
             ControlRequest::AdjustClock { by_ns, ppm } => self.adjust_clock(by_ns.cast_signed(), ppm),
+            ControlRequest::Boot => ControlReply::Boot { low: self.cpu.boot[0], high: self.cpu.boot[1] },
             ControlRequest::Component { index } => {
                 self.cpu.describe_component(index).unwrap_or(done(status::NOT_FOUND, 0))
             }

@@ -31,6 +31,8 @@ pub struct Report {
     pub text: String,
     /// Faults.
     pub faults: usize,
+    /// The names of virtual disks that can be written.
+    pub writable: Vec<String>,
 }
 
 impl Report {
@@ -123,6 +125,9 @@ fn check_set(set: &Set, seen: &[Seen], disks: &[Disk], quick: bool, report: &mut
         let what = match entry.kind {
             Kind::Swap { region } => format!("{} swap regions of {}", entry.blocks / region, show(bytes_of(region))),
             Kind::Disk { read_only } => {
+                if !read_only {
+                    report.writable.push(entry.name.to_string());
+                }
                 let how = if read_only { ", never written" } else { "" };
                 let beneath = entries.iter().flatten().find(|one| Some(one.id) == entry.beneath);
                 let on = beneath.map_or_else(String::new, |one| format!(" on {}", one.name));

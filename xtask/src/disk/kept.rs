@@ -1,17 +1,18 @@
 //! The disks of `run`: a set for each number of disks, made once.
 
-use super::mkdisk::{Args, make};
+use super::fsck::check;
+use super::mkdisk::{Args, OPERATOR, make};
 use crate::error::{Context, Result};
 use crate::workspace::out;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 /// What every set has.
-const ALWAYS: [&str; 3] = ["--swap=128MiB", "--swap-region=64KiB", "--disk=log=16MiB"];
+const ALWAYS: [&str; 4] = ["--swap=128MiB", "--swap-region=64KiB", "--disk=log=16MiB", "--disk=operator=4MiB"];
 /// What all of that takes, with what members have for themselves, in MiB.
-const ALL: usize = 152;
+const ALL: usize = 157;
 
-/// Images of `count` disks that make a set, with a virtual disk `log` on it. They are what the last run left.
+/// Images of `count` disks that make a set, with the virtual disks `log` and `operator` on it. They are what the last run left.
 pub fn kept(count: usize) -> Result<Vec<PathBuf>> {
     if count == 0 {
         return Ok(Vec::new());
@@ -25,6 +26,11 @@ pub fn kept(count: usize) -> Result<Vec<PathBuf>> {
         eprintln!("{}", make(&Args::parse(images.iter().cloned().chain(words).chain([size]))?)?);
     }
     Ok(images)
+}
+
+/// Whether the set on these disks has a virtual disk for the operator's VM: one that was made before there was such a thing has none.
+pub fn has_operator(images: &[PathBuf]) -> Result<bool> {
+    Ok(!images.is_empty() && check(images, true)?.writable.iter().any(|name| name == OPERATOR))
 }
 
 /// The virtual disk with the files of a folder.

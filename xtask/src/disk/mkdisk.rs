@@ -50,10 +50,18 @@ pub struct Args {
     /// A virtual disk that is never written, with the files of a folder, as guests that serve files want it
     #[arg(long, value_name = "NAME=DIR", value_parser = files)]
     files: Vec<Wanted>,
+    /// Leave out the virtual disk "operator" of 4 MiB, on which the operator's VM keeps what it knows
+    #[arg(long)]
+    no_operator: bool,
     /// Write over whatever is on the disks
     #[arg(long)]
     force: bool,
 }
+
+/// The virtual disk on which the operator's VM keeps what it knows.
+pub const OPERATOR: &str = "operator";
+/// Its bytes.
+const OPERATOR_BYTES: u64 = 4 << 20;
 
 /// A virtual disk that is wanted.
 #[derive(Clone, Debug)]
@@ -109,10 +117,19 @@ impl Args {
     }
 }
 
-pub fn mkdisk(args: &Args) -> Result<ExitCode> {
-    let set = make(args)?;
-    println!("{set}");
+pub fn mkdisk(args: Args) -> Result<ExitCode> {
+    println!("{}", make(&with_operator(args)?)?);
     Ok(ExitCode::SUCCESS)
+}
+
+/// The same with the virtual disk of the operator's VM, unless there is one of its name, or none is wanted.
+fn with_operator(mut args: Args) -> Result<Args> {
+    let name = name(OPERATOR)?;
+    let mut all = args.image.iter().chain(&args.files).chain(&args.disk);
+    if !args.no_operator && !all.any(|wanted| wanted.name == name) {
+        args.disk.push(Wanted { name, holds: Holds::Zeros(OPERATOR_BYTES) });
+    }
+    Ok(args)
 }
 
 /// Makes the set. What it is, for people.
@@ -300,7 +317,8 @@ fn plan(args: &Args, disks: &[Wanted], unit: u64, room: u64) -> Result<Vec<(Entr
         let entry = Entry { kind, id, name, first, blocks, beneath: None };
         if entry.end() > room {
             let (needed, room) = (show(bytes_of(entry.end())), show(bytes_of(room)));
-            fail!("{name} does not fit: {needed} are needed up to its end, and the set has {room}");
+            let without = if name == self::name(OPERATOR)? { "; --no-operator leaves it out" } else { "" };
+            fail!("{name} does not fit: {needed} are needed up to its end, and the set has {room}{without}");
         }
         first = entry.end().next_multiple_of(unit);
         entries.push((entry, holds));

@@ -6,7 +6,7 @@ pub mod mkdisk;
 mod opened;
 mod set;
 pub mod tree;
-pub use kept::{FILES, kept, with_files};
+pub use kept::{FILES, has_operator, kept, with_files};
 
 #[cfg(test)]
 mod tests;

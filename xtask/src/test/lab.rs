@@ -73,6 +73,7 @@ impl Lab {
             user_net: true,
             released: false,
             over_the_network: false,
+            fleet: String::new(),
         }
     }
 
@@ -103,6 +104,7 @@ pub struct Boot<'a> {
     user_net: bool,
     released: bool,
     over_the_network: bool,
+    fleet: String,
 }
 
 // Not every knob is turned by a test; benchmarks turn the others.
@@ -217,6 +219,12 @@ impl Boot<'_> {
         self
     }
 
+    /// Puts a fleet file into the program of the operator's VM, unless it is empty.
+    pub fn fleet(mut self, file: &str) -> Self {
+        file.clone_into(&mut self.fleet);
+        self
+    }
+
     /// Leaves the module `name` out.
     pub fn without_module(mut self, name: &str) -> Self {
         self.contents.modules.retain(|(module, _)| module != name);
@@ -269,6 +277,9 @@ impl Boot<'_> {
     pub fn start(mut self) -> Result<Running> {
         let dir = run_dir()?;
         let iso = dir.join("foraker.iso");
+        if !self.fleet.is_empty() {
+            self.contents = self.contents.with_fleet(self.fleet.as_bytes())?;
+        }
         if self.released {
             self.options = self.contents.menu.first().map(|preset| preset.options.clone()).unwrap_or_default();
         } else {

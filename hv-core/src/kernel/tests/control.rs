@@ -98,6 +98,21 @@ impl Machine<true> {
 }
 
 #[test]
+fn each_start_of_the_machine_is_another_one() {
+    let boot = |machine: &mut Machine<true>| match machine.request(ControlRequest::Boot)[..] {
+        [ControlReply::Boot { low, high }] => (low, high),
+        ref other => panic!("{other:?}"),
+    };
+    let mut machine = Machine::<true>::new(1024);
+    machine.settle(4000);
+    let first = boot(&mut machine);
+    machine.create(WITHOUT_NIC);
+    machine.settle(20_000);
+    assert_eq!(boot(&mut machine), first);
+    assert!(first.0 != 0 && first.1 != 0 && first.0 != first.1);
+}
+
+#[test]
 fn why_there_is_no_state_of_a_processor_is_said() {
     let (mut machine, _) = Machine::<true>::with_guest(WITHOUT_NIC, &[]);
     let piece = Piece { offset: 0, len: u16::try_from(size_of::<VcpuState>()).expect("small") };

@@ -54,6 +54,7 @@ mod supervisor_images;
 mod supervisor_log;
 mod supervisor_page;
 mod supervisor_seat;
+mod supervisor_state;
 mod supervisor_tenants;
 mod swap;
 mod uefi;
@@ -106,6 +107,7 @@ pub fn all(long: bool) -> Vec<Case> {
         if has_program(supervisor::PROGRAM) { supervisor_http::CASES } else { &[] },
         if has_program(supervisor::PROGRAM) { supervisor_images::CASES } else { &[] },
         if has_program(supervisor::PROGRAM) { supervisor_page::CASES } else { &[] },
+        if has_program(supervisor::PROGRAM) { supervisor_state::CASES } else { &[] },
         if has_program(supervisor::PROGRAM) { supervisor_tenants::CASES } else { &[] },
         if has_program(supervisor::PROGRAM) { supervisor_clock::CASES } else { &[] },
         if has_program(supervisor::PROGRAM) { supervisor_log::CASES } else { &[] },

@@ -39,7 +39,7 @@ const BOOT: Duration = Duration::from_secs(180);
 /// Keys in a folder of their own, and where to log in.
 pub struct Login {
     dir: PathBuf,
-    place: SocketAddr,
+    pub place: SocketAddr,
     pub web: SocketAddr,
 }
 
