@@ -16,6 +16,7 @@ mod crowd;
 mod disk;
 mod disk_speed;
 mod echo;
+mod fleet;
 mod hoarders;
 mod host_tests;
 mod http;
@@ -37,6 +38,7 @@ mod resident;
 mod slirp;
 mod slots;
 mod swap;
+mod swapped;
 mod targets;
 mod victims;
 mod wake;
@@ -196,6 +198,8 @@ fn all() -> Vec<Entry> {
         wake::ENTRY,
         wake_disk::ENTRY,
         registered::ENTRY,
+        swapped::IN_MEMORY,
+        swapped::ON_DISKS,
         operator::LOGIN,
         operator::CREATE,
         operator::PAGE,
