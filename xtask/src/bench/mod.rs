@@ -20,6 +20,7 @@ mod fleet;
 mod hoarders;
 mod host_tests;
 mod http;
+mod incore;
 mod kills;
 mod liveness;
 mod mechanism;
@@ -198,6 +199,8 @@ fn all() -> Vec<Entry> {
         wake::ENTRY,
         wake_disk::ENTRY,
         registered::ENTRY,
+        incore::VMS,
+        incore::REQUEST,
         swapped::IN_MEMORY,
         swapped::ON_DISKS,
         operator::LOGIN,
