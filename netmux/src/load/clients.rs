@@ -1,7 +1,7 @@
 //! The clients: each asks once, on a connection of its own, and does not wait for the others, unless the plan says so.
 
 use super::latencies::{GROUPS, Latencies};
-use super::plan::{AT_ONCE, Plan};
+use super::plan::{AT_ONCE, LAST, Plan, STEP};
 use super::segment::{ACK, FIN, HEADERS, Heard, MOST, PSH, RST, SYN, Segment, read, write, write_arp};
 use super::sweep::{ADDRESS as SWEEPER, Sweeper};
 use super::zipf::Zipf;
@@ -91,7 +91,8 @@ pub struct Clients {
     look: u64,
     /// Clients that wait.
     waiting: u32,
-    /// When the first request that is measured was due.
+    /// The number of the first request that is measured, and when it was due.
+    first: u32,
     begun: u64,
     counts: Counts,
 }
@@ -129,6 +130,7 @@ impl Clients {
             due,
             look: due,
             waiting: 0,
+            first: plan.visits + plan.warm_up,
             begun: 0,
             counts: Counts::default(),
         }
@@ -354,8 +356,7 @@ impl Clients {
     }
 
     fn is_measured(&self, number: u32) -> bool {
-        let first = self.plan.visits + self.plan.warm_up;
-        (first..first + self.plan.count).contains(&number)
+        (self.first..self.first + self.plan.count).contains(&number)
     }
 
     /// Says what came out when all that are measured have ended.
@@ -375,9 +376,23 @@ impl Clients {
         let (swept, heard) = (self.sweeper.sent, self.sweeper.heard);
         log::info!(
             "load: requests={} served={served} late={late} reset={reset} crowded={crowded} p50_us={p50} p99_us={p99} \
-             p999_us={p999} most_us={most} ms={ms} visited={visited} swept={swept} heard={heard}",
-            self.plan.count
+             p999_us={p999} most_us={most} ms={ms} visited={visited} swept={swept} heard={heard} zipf={}",
+            self.plan.count,
+            self.plan.zipf.unwrap_or(0)
         );
+        self.more();
+    }
+
+    /// Goes on to the next exponent, where there is one.
+    fn more(&mut self) {
+        let next = self.plan.zipf.map(|zipf| zipf + STEP).filter(|next| self.plan.and_more && *next <= LAST);
+        if let Some(next) = next {
+            self.plan.zipf = Some(next);
+            self.zipf.change(next);
+            self.latencies.clear();
+            self.counts = Counts { visited: self.counts.visited, ..Counts::default() };
+            (self.first, self.begun) = (self.number + self.plan.warm_up, 0);
+        }
     }
 
     fn quantiles(&self, group: usize) -> [u32; 4] {

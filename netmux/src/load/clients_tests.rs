@@ -140,6 +140,17 @@ fn all_are_visited_first_and_then_asked_by_popularity_by_a_few_at_a_time() {
 }
 
 #[test]
+fn one_exponent_follows_the_other() {
+    let plan = Plan { count: 500, warm_up: 100, vms: 100, visits: 100, zipf: Some(60), and_more: true, hz: HZ, ..Plan::default() };
+    let mut clients = planned(plan);
+    let said = until_told(&mut clients, server);
+    let syns = said.iter().filter(|segment| segment.flags == SYN).count();
+    // Five times, and those who have begun when the last ones end.
+    assert!((100 + 5 * 600..100 + 5 * 620).contains(&syns), "{syns}");
+    assert_eq!((clients.plan.zipf, clients.counts.served, clients.counts.visited), (Some(140), 500, 100));
+}
+
+#[test]
 fn a_sweep_goes_over_all_beside_requests_to_a_few() {
     let plan = Plan { rate: 1_000, count: 3_000, warm_up: 100, vms: 2, visits: 50, sweep: 500, hz: HZ, ..Plan::default() };
     let mut clients = planned(plan);

@@ -25,6 +25,12 @@ impl Latencies {
         Latencies { counts: tables.per_slot(), totals: [0; GROUPS] }
     }
 
+    /// Forgets all.
+    pub fn clear(&mut self) {
+        self.counts.clear();
+        self.totals = [0; GROUPS];
+    }
+
     /// How many groups there are.
     pub fn groups(&self) -> usize {
         (self.counts.capacity() / SIZES).clamp(1, GROUPS)

@@ -6,6 +6,10 @@ const WARM_UP: u32 = 300;
 pub const AT_ONCE: u32 = 16;
 /// VMs that are asked while all are swept.
 const POPULAR: u32 = 10;
+/// The last of several exponents, and from one to the next.
+pub const LAST: u32 = 140;
+/// See [`LAST`].
+pub const STEP: u32 = 20;
 /// Seconds for which those are measured, and for which they are asked before.
 const SWEPT: (u32, u32) = (4, 1);
 
@@ -24,6 +28,8 @@ pub struct Plan {
     pub visits: u32,
     /// VMs are asked by their popularity: Zipf's law with this exponent, in hundredths. `None`: all alike.
     pub zipf: Option<u32>,
+    /// The exponents with which all that follows the visits is done again, from this one on to [`LAST`], by [`STEP`]s.
+    pub and_more: bool,
     /// SYNs in a second that go to all VMs that were visited, in turn.
     pub sweep: u32,
     /// A request takes until the first byte of the document is there, and not until its end.
@@ -37,7 +43,7 @@ pub struct Plan {
 impl Plan {
     /// What a name says, on a machine with so many slots: `ask-RATE-COUNT-VMS`, requests in a second, how many are measured, how many VMs are asked;
     /// `sweep-RATE-SYNS`, requests to the first ten VMs and SYNs to all in a second; `zipf-EXPONENT-RATE-THOUSANDS`, the exponent in hundredths and how many
-    /// thousands are measured, of all VMs. `None` for anything else.
+    /// thousands are measured, of all VMs; `curve-EXPONENT-RATE-THOUSANDS`, the same with one exponent after the other. `None` for anything else.
     pub fn read(name: &str, slots: usize) -> Option<Plan> {
         let mut words = name.split('-');
         let what = words.next()?;
@@ -52,10 +58,11 @@ impl Plan {
                 let (count, warm_up) = (rate.checked_mul(SWEPT.0)?, rate.checked_mul(SWEPT.1)?);
                 Plan { rate, count, warm_up, vms: POPULAR.min(all), visits: all, sweep, ..Plan::default() }
             }
-            "zipf" => {
+            "zipf" | "curve" => {
                 let (zipf, rate, count) = (number()?, number()?, number()?.checked_mul(1000)?);
-                let (warm_up, zipf) = (count / 2, Some(zipf));
-                Plan { rate, count, warm_up, vms: all, visits: all, zipf, to_first_byte: true, ..Plan::default() }
+                let (warm_up, zipf, and_more) = (count / 2, Some(zipf), what == "curve");
+                let plan = Plan { rate, count, warm_up, vms: all, visits: all, zipf, and_more, ..Plan::default() };
+                Plan { to_first_byte: !and_more, ..plan }
             }
             _ => return None,
         };
@@ -75,6 +82,8 @@ mod tests {
         assert_eq!((sweep.vms, sweep.visits, sweep.sweep, sweep.count), (10, 5000, 1000, 96_000));
         let zipf = Plan::read("zipf-100-0-3", 2000).expect("a plan");
         assert_eq!((zipf.zipf, zipf.rate, zipf.count, zipf.vms), (Some(100), 0, 3000, 2000));
+        let curve = Plan::read("curve-60-0-3", 2000).expect("a plan");
+        assert!(curve.and_more && !curve.to_first_byte && zipf.to_first_byte && !zipf.and_more);
         for bad in ["", "ask", "ask-1-2", "ask-1-2-x", "ask-1-2-3-4", "zipf-1-2-4294967295", "other-1-2-3"] {
             assert_eq!(Plan::read(bad, 100), None, "{bad}");
         }

@@ -47,6 +47,13 @@ impl Zipf {
         }
     }
 
+    /// As many ranks with another exponent.
+    pub fn change(&mut self, hundredths: u32) {
+        let ranks = core::mem::take(&mut self.ranks);
+        (self.hundredths, self.total) = (hundredths, 0);
+        (0..ranks).for_each(|_| self.grow());
+    }
+
     /// The rank, counted from 0, for a number that is drawn evenly.
     pub fn rank(&self, drawn: u64) -> u32 {
         let at = (u128::from(drawn) * u128::from(self.total)) >> 64;
@@ -125,6 +132,10 @@ mod tests {
         let mut zipf = zipf(100, 20_000);
         let total = zipf.total;
         zipf.grow();
+        assert_eq!((zipf.ranks, zipf.total), (20_000, total));
+        zipf.change(140);
+        assert!(zipf.ranks == 20_000 && zipf.total < total);
+        zipf.change(100);
         assert_eq!((zipf.ranks, zipf.total), (20_000, total));
     }
 }

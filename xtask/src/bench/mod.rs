@@ -23,6 +23,7 @@ mod http;
 mod incore;
 mod kills;
 mod liveness;
+mod load;
 mod mechanism;
 mod memory;
 mod neighbours;
@@ -31,6 +32,7 @@ mod packet;
 mod paging;
 mod pair;
 mod plot;
+mod popularity;
 mod power_cuts;
 mod privileged_lines;
 mod record;
@@ -40,6 +42,7 @@ mod slirp;
 mod slots;
 mod swap;
 mod swapped;
+mod sweep;
 mod targets;
 mod victims;
 mod wake;
@@ -201,6 +204,9 @@ fn all() -> Vec<Entry> {
         registered::ENTRY,
         incore::VMS,
         incore::REQUEST,
+        sweep::ENTRY,
+        popularity::FIRST_BYTE,
+        popularity::THROUGHPUT,
         swapped::IN_MEMORY,
         swapped::ON_DISKS,
         operator::LOGIN,
