@@ -81,7 +81,7 @@ pub struct Clients {
     latencies: Latencies,
     /// Places of those that have something to say, and who has asked for an address.
     speakers: Deque<u32, WORDS>,
-    asked: Deque<([u8; 6], u32, u32), 64>,
+    asked: Deque<([u8; 6], u32, u32), 32>,
     zipf: Zipf,
     sweeper: Sweeper,
     random: u64,
@@ -280,9 +280,6 @@ impl Clients {
         if self.number == self.plan.visits {
             // What follows has its times from now on.
             self.due = now;
-            if let Some(gap) = self.plan.hz.checked_div(self.plan.sweep.into()) {
-                self.sweeper.begin(now, gap);
-            }
         }
         if self.plan.rate > 0 && number >= self.plan.visits {
             let gap = self.exponential();
@@ -380,19 +377,24 @@ impl Clients {
             self.plan.count,
             self.plan.zipf.unwrap_or(0)
         );
-        self.more();
+        self.more(now);
     }
 
-    /// Goes on to the next exponent, where there is one.
-    fn more(&mut self) {
+    /// Goes on to the next exponent, or to what is asked beside a sweep, where there is more.
+    fn more(&mut self, now: u64) {
         let next = self.plan.zipf.map(|zipf| zipf + STEP).filter(|next| self.plan.and_more && *next <= LAST);
+        let sweep = core::mem::take(&mut self.plan.sweep);
         if let Some(next) = next {
             self.plan.zipf = Some(next);
             self.zipf.change(next);
-            self.latencies.clear();
-            self.counts = Counts { visited: self.counts.visited, ..Counts::default() };
-            (self.first, self.begun) = (self.number + self.plan.warm_up, 0);
+        } else if let Some(gap) = self.plan.hz.checked_div(sweep.into()) {
+            self.sweeper.begin(now, gap);
+        } else {
+            return;
         }
+        self.latencies.clear();
+        self.counts = Counts { visited: self.counts.visited, ..Counts::default() };
+        (self.first, self.begun) = (self.number + self.plan.warm_up, 0);
     }
 
     fn quantiles(&self, group: usize) -> [u32; 4] {

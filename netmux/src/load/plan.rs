@@ -11,7 +11,7 @@ pub const LAST: u32 = 140;
 /// See [`LAST`].
 pub const STEP: u32 = 20;
 /// Seconds for which those are measured, and for which they are asked before.
-const SWEPT: (u32, u32) = (4, 1);
+const SWEPT: (u32, u32) = (2, 1);
 
 /// What is asked, and when.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub struct Plan {
     pub zipf: Option<u32>,
     /// The exponents with which all that follows the visits is done again, from this one on to [`LAST`], by [`STEP`]s.
     pub and_more: bool,
-    /// SYNs in a second that go to all VMs that were visited, in turn.
+    /// SYNs in a second that go to all VMs that were visited, in turn, while all that follows the visits is done again; 0: there is no sweep.
     pub sweep: u32,
     /// A request takes until the first byte of the document is there, and not until its end.
     pub to_first_byte: bool,
@@ -42,7 +42,7 @@ pub struct Plan {
 
 impl Plan {
     /// What a name says, on a machine with so many slots: `ask-RATE-COUNT-VMS`, requests in a second, how many are measured, how many VMs are asked;
-    /// `sweep-RATE-SYNS`, requests to the first ten VMs and SYNs to all in a second; `zipf-EXPONENT-RATE-THOUSANDS`, the exponent in hundredths and how many
+    /// `sweep-RATE-SYNS`, requests to the first ten VMs in a second, and then the same beside so many SYNs to all; `zipf-EXPONENT-RATE-THOUSANDS`, the exponent in hundredths and how many
     /// thousands are measured, of all VMs; `curve-EXPONENT-RATE-THOUSANDS`, the same with one exponent after the other. `None` for anything else.
     pub fn read(name: &str, slots: usize) -> Option<Plan> {
         let mut words = name.split('-');
@@ -79,7 +79,7 @@ mod tests {
         let ask = Plan::read("ask-2000-5000-2", 4096).expect("a plan");
         assert_eq!((ask.rate, ask.count, ask.vms, ask.visits, ask.warm_up), (2000, 5000, 2, 0, WARM_UP));
         let sweep = Plan::read("sweep-24000-1000", 5000).expect("a plan");
-        assert_eq!((sweep.vms, sweep.visits, sweep.sweep, sweep.count), (10, 5000, 1000, 96_000));
+        assert_eq!((sweep.vms, sweep.visits, sweep.sweep, sweep.count), (10, 5000, 1000, 48_000));
         let zipf = Plan::read("zipf-100-0-3", 2000).expect("a plan");
         assert_eq!((zipf.zipf, zipf.rate, zipf.count, zipf.vms), (Some(100), 0, 3000, 2000));
         let curve = Plan::read("curve-60-0-3", 2000).expect("a plan");

@@ -7,7 +7,7 @@ use heapless::Deque;
 pub const ADDRESS: u32 = 0x0a02_0001;
 const FIRST_PORT: u16 = 1024;
 /// Answers that wait.
-const ANSWERS: usize = 256;
+const ANSWERS: usize = 64;
 
 /// It.
 #[derive(Debug)]

@@ -1,8 +1,9 @@
 //! Thousands of web servers that are all in: how many there can be, and what a request costs beside them.
 
 use super::fleet::{self, ANSWER};
-use super::http::{busy, inside};
+use super::http::inside;
 use super::mechanism::instructions;
+use super::wake::Spent;
 use super::{Bench, Entry, Figure, Repeats};
 use crate::error::{Result, fail};
 use crate::http::Connection;
@@ -74,9 +75,12 @@ fn request(bench: &Bench) -> Result<Vec<Figure>> {
         settled(&running, ASKED)?;
         // What servers need for their first client only they have then.
         every(&running, ASKED)?;
-        let busy = busy(&running, || every(&running, ASKED))?;
+        let before = Spent::take(&running)?;
+        every(&running, ASKED)?;
+        let spent = Spent::take(&running)?.less(&before).over(ASKED.into());
         over(running, ASKED)?;
-        Ok(busy / u64::from(ASKED))
+        eprintln!("of a request: {spent}");
+        Ok(spent.all())
     })?;
     let conditions = format!(
         "QEMU, SVM, one CPU, icount shift=0,sleep=on, tap; {ASKED} httpd, {MEGS} MiB, pool=0, no disk: all are in; {ASKED} requests for {DOCUMENT}, one to \
@@ -115,9 +119,6 @@ fn over(running: Running, vms: u32) -> Result<()> {
     let inside = fleet::admitted(&running)?;
     if inside != u64::from(vms) {
         fail!("{inside} of {vms} VMs are in");
-    }
-    for line in running.monitor("frames")?.iter().filter(|line| line.contains("owner=free") || line.contains("kept=")) {
-        eprintln!("{line}");
     }
     for word in [" ended: ", " killed: ", "ERROR"] {
         running.must_not_say(0, word)?;

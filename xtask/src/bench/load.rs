@@ -2,11 +2,16 @@
 
 use crate::build::build_bins;
 use crate::error::{Result, fail};
-use crate::manifest::model::Policy;
-use crate::test::lab::{Boot, Lab};
+use crate::manifest::model::{Bytes, Policy};
+use crate::test::lab::{Boot, Lab, Running};
+use std::time::{Duration, Instant};
 
 /// The program that is netmux then.
 const PROGRAM: &str = "netmux-load";
+/// Its stack, in bytes.
+const STACK: u64 = 64 << 10;
+/// Emulators with a busy host take minutes for a second.
+const PATIENCE: Duration = Duration::from_secs(900);
 
 /// A machine with these boot options and clients that do what `plan` says, as the policy's name.
 pub fn boot<'a>(lab: &'a Lab, options: &str, plan: &str) -> Result<Boot<'a>> {
@@ -14,6 +19,8 @@ pub fn boot<'a>(lab: &'a Lab, options: &str, plan: &str) -> Result<Boot<'a>> {
     let Some(path) = programs.get(PROGRAM) else { fail!("{PROGRAM} was not built") };
     Ok(lab.boot(options).program(PROGRAM, path.clone()).system(|system| {
         for component in system.component.iter_mut().filter(|component| component.name == "netmux") {
+            // Clients take more of it than a NIC.
+            component.stack = Bytes(STACK);
             component.policies = vec![Policy { name: plan.to_owned(), module: PROGRAM.to_owned() }];
         }
     }))
@@ -26,4 +33,24 @@ pub fn servers<'a>(lab: &'a Lab, vms: u32, megs: u32, options: &str, plan: &str)
         // Nobody outside asks them.
         system.image.iter_mut().for_each(|image| image.ports.clear());
     }))
+}
+
+/// So many lines in which the clients say what came of their requests. Fails at once when a component is killed, with which clients are gone.
+pub fn outcomes(running: &Running, count: usize) -> Result<Vec<String>> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let lines = running.said_since(0);
+        if let Some(line) = lines.iter().find(|line| line.contains(" killed: ")) {
+            fail!("the machine said: {line}");
+        }
+        let found: Vec<String> = lines.into_iter().filter(|line| line.contains("load: requests=")).collect();
+        if found.len() >= count {
+            return Ok(found);
+        }
+        if Instant::now() >= end {
+            // Fails, with the end of the log.
+            return running.wait_for_lines(count, "load: requests=", Duration::ZERO);
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
 }

@@ -11,7 +11,6 @@ use crate::test::cases::pooled::swap;
 use crate::test::lab::{Lab, Running};
 use crate::workspace::scratch;
 use std::fmt::Write;
-use std::time::Duration;
 
 pub const FIRST_BYTE: Entry = Entry {
     name: "wake_to_first_byte",
@@ -27,8 +26,6 @@ pub const THROUGHPUT: Entry = Entry {
     run: throughput,
 };
 
-/// Emulators with a busy host take minutes for a second.
-const PATIENCE: Duration = Duration::from_secs(1200);
 /// VMs, memory in MiB, and requests that a disk does in a second.
 const VMS: u32 = 20_000;
 const MEGS: u32 = 256;
@@ -57,7 +54,7 @@ fn first_byte(bench: &Bench) -> Result<Vec<Figure>> {
     for disk in 0..disks.len() {
         running.machine().emulator(&format!("block_set_io_throttle disk{disk} 0 0 0 {SLOW} 0 0"))?;
     }
-    let line = running.wait_for("load: requests=", PATIENCE)?;
+    let line = load::outcomes(&running, 1)?.remove(0);
     let mut notes = format!("    {}\n", said(&line));
     for tenth in running.said_since(0).iter().filter(|line| line.contains("load: tenth=")) {
         // Writing to a string cannot fail.
@@ -141,7 +138,7 @@ fn curve(lab: &Lab, policy: &str) -> Result<[f64; EXPONENTS.len()]> {
     let options = format!("pager={policy} seats={SEATS} pool=16MiB residence=10ms");
     let plan = format!("curve-{}-0-{CURVE_THOUSANDS}", EXPONENTS[0]);
     let running = load::servers(lab, CURVE_VMS, CURVE_MEGS, &options, &plan)?.deterministic().start()?;
-    let lines = running.wait_for_lines(EXPONENTS.len(), "load: requests=", PATIENCE)?;
+    let lines = load::outcomes(&running, EXPONENTS.len())?;
     let mut rates = [0.0; EXPONENTS.len()];
     for (line, (rate, exponent)) in lines.iter().zip(rates.iter_mut().zip(EXPONENTS)) {
         healthy(&running, line, CURVE_VMS)?;

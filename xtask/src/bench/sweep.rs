@@ -1,7 +1,7 @@
 //! Somebody looks at all addresses while a few VMs are asked by many.
 
 use super::load;
-use super::victims::{Outcome, note, outcome};
+use super::victims::{Outcome, note};
 use super::{Bench, Entry, Figure, Repeats};
 use crate::error::{Result, fail};
 use crate::machine::Kind;
@@ -24,30 +24,25 @@ const SYNS: u32 = 1_000;
 
 fn run(bench: &Bench) -> Result<Vec<Figure>> {
     let (lab, mut notes) = (Lab::with(Kind::Qemu)?, String::new());
-    let alone = asked(&lab, 0, &mut notes)?;
-    let swept = asked(&lab, SYNS, &mut notes)?;
-    bench.note(notes);
-    let value = (swept.share() / alone.share() * 10_000.0).round() / 10_000.0;
-    let conditions = format!(
-        "QEMU, SVM, one CPU, TSC counts instructions (icount shift=0), 10^9 a second; {VMS} httpd with start=lazy, {MEGS} MiB, all of which have served \
-         once; {RATE} requests for /100b in a second to ten of them, Poisson arrivals, a connection per request, for four seconds, beside {SYNS} SYNs in \
-         a second to port 80 of all in turn, whose answers are refused; from clients that the demultiplexer holds; served, over the same without the SYNs"
-    );
-    Ok(vec![Figure { metric: ENTRY.name, value, unit: "ratio", conditions }])
-}
-
-/// What comes of the requests beside so many SYNs in a second.
-fn asked(lab: &Lab, syns: u32, notes: &mut String) -> Result<Outcome> {
-    let running = load::servers(lab, VMS, MEGS, "", &format!("sweep-{RATE}-{syns}"))?.deterministic().start()?;
-    let outcome = outcome(&running)?;
+    let running = load::servers(&lab, VMS, MEGS, "", &format!("sweep-{RATE}-{SYNS}"))?.deterministic().start()?;
+    let lines = load::outcomes(&running, 2)?;
+    let (alone, swept) = (Outcome::read(&lines[0])?, Outcome::read(&lines[1])?);
     let (out, came) = (swap(&running, "vms")?, swap(&running, "come_in")?);
-    note(notes, &format!("beside {syns} SYNs a second ({out} VMs out, {came} came in)"), &outcome);
-    if out < u64::from(VMS) / 4 || (syns > 0 && came < u64::from(syns)) {
+    note(&mut notes, "alone", &alone);
+    note(&mut notes, &format!("beside {SYNS} SYNs a second ({out} VMs out, {came} came in)"), &swept);
+    bench.note(notes);
+    if out < u64::from(VMS) / 4 || came < u64::from(SYNS) {
         fail!("{out} of {VMS} VMs are out, and {came} came in");
     }
     for word in [" ended: ", " killed: "] {
         running.must_not_say(0, word)?;
     }
     running.power_off()?;
-    Ok(outcome)
+    let value = (swept.share() / alone.share() * 10_000.0).round() / 10_000.0;
+    let conditions = format!(
+        "QEMU, SVM, one CPU, TSC counts instructions (icount shift=0), 10^9 a second; {VMS} httpd with start=lazy, {MEGS} MiB, all of which have served \
+         once; {RATE} requests for /100b in a second to ten of them, Poisson arrivals, a connection per request, for two seconds, beside {SYNS} SYNs in \
+         a second to port 80 of all in turn, whose answers are refused; from clients that the demultiplexer holds; served, over the same without the SYNs"
+    );
+    Ok(vec![Figure { metric: ENTRY.name, value, unit: "ratio", conditions }])
 }

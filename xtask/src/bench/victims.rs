@@ -65,6 +65,18 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// What a line says.
+    pub fn read(line: &str) -> Result<Outcome> {
+        let of = |key| parse(line, key);
+        Ok(Outcome {
+            requests: of("requests")?,
+            served: of("served")?,
+            p50: of("p50_us")?,
+            p99: of("p99_us")?,
+            p999: of("p999_us")?,
+        })
+    }
+
     // Counts and microseconds are far below 2^53.
     #[allow(clippy::cast_precision_loss)]
     pub fn share(&self) -> f64 {
@@ -137,15 +149,7 @@ fn ask(lab: &Lab, sched: &str, load: (u32, u32), victims: usize, others: &Others
 
 /// What its clients say.
 pub fn outcome(running: &Running) -> Result<Outcome> {
-    let line = running.wait_for("load: requests=", PATIENCE)?;
-    let of = |key| parse(&line, key);
-    Ok(Outcome {
-        requests: of("requests")?,
-        served: of("served")?,
-        p50: of("p50_us")?,
-        p99: of("p99_us")?,
-        p999: of("p999_us")?,
-    })
+    Outcome::read(&running.wait_for("load: requests=", PATIENCE)?)
 }
 
 /// What all of these have in common.
