@@ -121,7 +121,16 @@ fn an_address_is_told_to_who_asks() {
 #[test]
 fn all_are_visited_first_and_then_asked_by_popularity_by_a_few_at_a_time() {
     let zipf = Some(100);
-    let plan = Plan { count: 2_000, warm_up: 500, vms: 1000, visits: 1000, zipf, to_first_byte: true, hz: HZ, ..Plan::default() };
+    let plan = Plan {
+        count: 2_000,
+        warm_up: 500,
+        vms: 1000,
+        visits: 1000,
+        zipf,
+        to_first_byte: true,
+        hz: HZ,
+        ..Plan::default()
+    };
     let mut clients = planned(plan);
     let mut waiting = 0;
     let said = until_told(&mut clients, |segment| {
@@ -141,7 +150,16 @@ fn all_are_visited_first_and_then_asked_by_popularity_by_a_few_at_a_time() {
 
 #[test]
 fn one_exponent_follows_the_other() {
-    let plan = Plan { count: 500, warm_up: 100, vms: 100, visits: 100, zipf: Some(60), and_more: true, hz: HZ, ..Plan::default() };
+    let plan = Plan {
+        count: 500,
+        warm_up: 100,
+        vms: 100,
+        visits: 100,
+        zipf: Some(60),
+        and_more: true,
+        hz: HZ,
+        ..Plan::default()
+    };
     let mut clients = planned(plan);
     let said = until_told(&mut clients, server);
     let syns = said.iter().filter(|segment| segment.flags == SYN).count();
@@ -152,7 +170,8 @@ fn one_exponent_follows_the_other() {
 
 #[test]
 fn a_sweep_goes_over_all_beside_requests_to_a_few() {
-    let plan = Plan { rate: 1_000, count: 3_000, warm_up: 100, vms: 2, visits: 50, sweep: 500, hz: HZ, ..Plan::default() };
+    let plan =
+        Plan { rate: 1_000, count: 3_000, warm_up: 100, vms: 2, visits: 50, sweep: 500, hz: HZ, ..Plan::default() };
     let mut clients = planned(plan);
     let said = until_told(&mut clients, server);
     let swept: Vec<&Segment> = said.iter().filter(|segment| segment.client.0 == SWEEPER).collect();

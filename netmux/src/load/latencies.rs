@@ -113,7 +113,10 @@ mod tests {
         let bytes = TableBytes { per_slot: 4, ..TableBytes::NONE };
         let mut latencies = Latencies::new(&mut Tables::on_heap(bytes, 20_000, 0));
         (0..GROUPS + 1).for_each(|group| latencies.add(group, 1 + u32::try_from(group).expect("few")));
-        assert!((0..GROUPS).all(|group| latencies.quantile(group, 1000) as usize == 1 + group && latencies.total(group) == 1));
+        assert!(
+            (0..GROUPS)
+                .all(|group| latencies.quantile(group, 1000) as usize == 1 + group && latencies.total(group) == 1)
+        );
         assert_eq!(latencies.total(GROUPS), 0);
     }
 }

@@ -50,9 +50,7 @@ impl Plan {
         let mut number = || words.next()?.parse::<u32>().ok();
         let all = u32::try_from(slots).ok()?;
         let plan = match what {
-            "ask" => {
-                Plan { rate: number()?, count: number()?, vms: number()?, warm_up: WARM_UP, ..Plan::default() }
-            }
+            "ask" => Plan { rate: number()?, count: number()?, vms: number()?, warm_up: WARM_UP, ..Plan::default() },
             "sweep" => {
                 let (rate, sweep) = (number()?, number()?);
                 let (count, warm_up) = (rate.checked_mul(SWEPT.0)?, rate.checked_mul(SWEPT.1)?);

@@ -110,7 +110,10 @@ mod tests {
             for n in [1_u32, 2, 3, 7, 10, 1000, 19_999] {
                 let is = zipf.weight(n) as f64 / (1_u64 << UNIT) as f64;
                 let should = f64::from(n).powf(-f64::from(hundredths) / 100.0);
-                assert!((is / should - 1.0).abs() < 1e-4, "{n} to the power of -{hundredths}/100: {is} and not {should}");
+                assert!(
+                    (is / should - 1.0).abs() < 1e-4,
+                    "{n} to the power of -{hundredths}/100: {is} and not {should}"
+                );
             }
         }
     }

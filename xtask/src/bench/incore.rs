@@ -100,8 +100,7 @@ fn settled(running: &Running, vms: u32) -> Result<()> {
 fn every(running: &Running, vms: u32) -> Result<()> {
     let failed = fleet::each(&fleet::drawn(vms, vms), |slot| {
         let mut connection = Connection::open(fleet::address(slot), ANSWER)?;
-        connection
-            .send(format!("GET {DOCUMENT} HTTP/1.1\r\nHost: foraker\r\nConnection: close\r\n\r\n").as_bytes())?;
+        connection.send(format!("GET {DOCUMENT} HTTP/1.1\r\nHost: foraker\r\nConnection: close\r\n\r\n").as_bytes())?;
         match connection.response(false)? {
             answer if answer.status == 200 && answer.body.len() == BYTES && connection.is_closed() => Ok(()),
             answer => fail!("status {} and {} bytes", answer.status, answer.body.len()),
