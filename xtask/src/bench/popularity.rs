@@ -61,7 +61,7 @@ fn first_byte(bench: &Bench) -> Result<Vec<Figure>> {
         let _ = writeln!(notes, "    {}", said(tenth));
     }
     let (on_disk, pool) = (swap(&running, "on_disk")?, swap(&running, "vms")?);
-    let _ = writeln!(notes, "    at the end {on_disk} lay on the disks, of {pool} that were out");
+    let _ = writeln!(notes, "    at the end {on_disk} lay on the disks, and {pool} in the pool");
     bench.note(notes);
     healthy(&running, &line, VMS)?;
     if on_disk < u64::from(VMS) / 4 {

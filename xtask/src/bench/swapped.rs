@@ -102,8 +102,8 @@ fn swapped(running: Running, vms: u32, tier: Tier) -> Result<u32> {
     let again = fleet::drawn(vms, AGAIN);
     let since = Instant::now();
     all_right(&running, &fleet::each(&again, |slot| Private::ask(slot, 1)), "asked again")?;
-    let (out, on_disk) = (swap(&running, "vms")?, swap(&running, "on_disk")?);
-    let (in_pool, lost) = (out - on_disk.min(out), swap(&running, "damaged")? + swap(&running, "refused")?);
+    let (in_pool, on_disk) = (swap(&running, "vms")?, swap(&running, "on_disk")?);
+    let lost = swap(&running, "damaged")? + swap(&running, "refused")?;
     let admitted = fleet::admitted(&running)?;
     eprintln!(
         "{vms} VMs were asked for the first time in {} s, {AGAIN} again in {} s; {admitted} are in, {in_pool} in the pool, {on_disk} on the disks; the \
