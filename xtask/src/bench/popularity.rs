@@ -22,7 +22,8 @@ pub const FIRST_BYTE: Entry = Entry {
 pub const THROUGHPUT: Entry = Entry {
     name: "zipf_throughput",
     measures: "requests in a second of the machine to ten times as many web servers as can be in, by policy and popularity",
-    repeats: Repeats::Exactly,
+    // When the machine's drive has read what it boots from is the host's time, and seats are few: who waits for one depends on it.
+    repeats: Repeats::Within(0.1),
     run: throughput,
 };
 
