@@ -272,14 +272,9 @@ impl Disk {
         blocks
     }
 
-    /// Begins to move what has lain in the pool for longest, while that is crowded; as many at a time as it is crowded, for a disk does what it was asked for
-    /// first, and a VM that comes in waits for that.
+    /// Begins to move what has lain in the pool for longest, while that is crowded.
     fn begin_move(&mut self, place: usize, pool: &Pool) {
         if self.moves[place].is_some() || self.rests_until > 0 || !self.link.takes_writes() {
-            return;
-        }
-        let at_disks = |one: &&Move| matches!(one.stage, Stage::Writes | Stage::Void);
-        if !self.passes && self.moves.iter().flatten().filter(at_disks).count() >= pool.moves(MOVES) {
             return;
         }
         while self.passes || pool.is_crowded() {

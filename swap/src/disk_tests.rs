@@ -365,29 +365,6 @@ fn one_bad_disk_does_not_keep_what_goes_to_others_waiting() {
 }
 
 #[test]
-fn as_many_are_moved_at_a_time_as_the_pool_is_crowded() {
-    let mut lab = Lab::new(512 << 10);
-    lab.step();
-    lab.serve();
-    let mut slots = 0..REGIONS;
-    let mut most = Vec::new();
-    for quarters in 1..4 {
-        while let (all, free) = lab.pool.room()
-            && all - free <= all / 4 * quarters
-        {
-            let slot = slots.next().expect("a region");
-            lab.store(slot, slot.into(), &large(2));
-        }
-        // More steps than one is good for, while the disks do nothing.
-        (0..2 * MOVES).for_each(|_| assert_eq!(lab.step(), []));
-        most.push(lab.disk.moves.iter().flatten().count());
-    }
-    assert!(most[0] == 1 && (3..MOVES).contains(&most[1]) && most[2] == MOVES, "{most:?}");
-    // What lies at the disks is written all the same.
-    assert_eq!(lab.serve().1, MOVES);
-}
-
-#[test]
 fn where_the_pool_is_only_the_way_all_goes_on_at_once() {
     let mut lab = Lab::with(1 << 20, true);
     let little = large(1);

@@ -186,17 +186,6 @@ impl Pool {
         self.cells.count() - self.cells.free() > self.cells.count() / 4
     }
 
-    /// How many bundles, of `most`, should be on their way to the disks at a time while it is crowded: one when it has just become so, all when
-    /// no more than a quarter is free. Who comes in from a disk waits for what is written there before.
-    pub fn moves(&self, most: usize) -> usize {
-        let (cells, free) = (self.cells.count(), self.cells.free());
-        let quarter = (cells / 4).max(1);
-        let beyond = (cells - free).saturating_sub(quarter);
-        // Fewer than a pool has cells.
-        let more = usize::try_from(beyond / (2 * quarter / u32::try_from(most).unwrap_or(1).max(1)).max(1));
-        more.unwrap_or(most).saturating_add(1).min(most)
-    }
-
     /// The head of what lies at this place, as a bundle of so many bytes, and where its content begins; `None` when that is no bundle. It is not known to be whole.
     pub fn begin(&self, place: u32, bytes: u32) -> Option<(Head, Cursor)> {
         let (first, cells) = self.chain(&Bundle { place, bytes, ..Bundle::NONE })?;
