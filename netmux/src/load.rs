@@ -37,7 +37,7 @@ const MAC: Mac = Mac::new([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
 const SENT: usize = 0;
 const RECEIVED: usize = MAX_FRAME.next_multiple_of(8);
 
-/// Serves the VMs with such a wire, for ever. The policy's name says what happens on it ([`Plan::read`]).
+/// Serves the VMs with such a wire, for ever. The policy's name says what happens on it (`load/plan.rs`).
 ///
 /// # Panics
 ///
