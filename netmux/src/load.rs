@@ -6,7 +6,10 @@
 
 mod clients;
 mod latencies;
+mod plan;
 mod segment;
+mod sweep;
+mod zipf;
 
 use crate::drivers::{Faults, Nic, Received};
 use crate::frame::Mac;
@@ -14,8 +17,9 @@ use crate::policy::RoundRobin;
 use abi::nic::{MAX_FRAME, Node};
 use abi::note::TableBytes;
 use abi::vm::Slot;
-use clients::{Client, Clients, Plan};
+use clients::{Client, Clients};
 use component::{Component, now};
+use plan::Plan;
 use ring::SharedMemory;
 
 /// The program's tables: those of any demultiplexer, and the clients.
@@ -23,7 +27,7 @@ pub const TABLES: TableBytes = {
     let tables = crate::tables::<RoundRobin>();
     // Dozens.
     #[allow(clippy::cast_possible_truncation)]
-    let per_slot = tables.per_slot + (size_of::<Client>() + latencies::BYTES) as u32;
+    let per_slot = tables.per_slot + (size_of::<Client>() + latencies::BYTES + zipf::BYTES) as u32;
     TableBytes { per_slot, ..tables }
 };
 
@@ -33,24 +37,22 @@ const MAC: Mac = Mac::new([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
 const SENT: usize = 0;
 const RECEIVED: usize = MAX_FRAME.next_multiple_of(8);
 
-/// Serves the VMs with such a wire, for ever. The policy's name says what happens on it: `ask-RATE-COUNT-VMS`, with requests in a second, how many of them are measured, and
-/// how many VMs are asked, those in the first slots.
+/// Serves the VMs with such a wire, for ever. The policy's name says what happens on it (`load/plan.rs`).
 ///
 /// # Panics
 ///
-/// When the policy's name says something else, and as [`crate::run()`].
+/// When the policy's name says nothing of the kind, and as [`crate::run()`].
 pub fn run(component: &Component) -> ! {
     let info = component.info();
-    let mut numbers = info.policy.as_str().split('-').skip(1).map(|word| word.parse().ok());
-    let (Some(Some(rate)), Some(Some(count)), Some(Some(vms))) = (numbers.next(), numbers.next(), numbers.next())
-    else {
-        panic!("the policy is called ask-RATE-COUNT-VMS, as in ask-2000-5000-2, and not {}", info.policy.as_str())
-    };
-    let plan = Plan { rate, count, vms, hz: info.tsc_hz, start: now() };
-    crate::run::run_on::<RoundRobin, _>(component, |tables, memory| Wire {
-        memory,
-        clients: Clients::new(tables, plan),
-        frame: None,
+    crate::run::run_on::<RoundRobin, _>(component, |tables, memory| {
+        let Some(plan) = Plan::read(info.policy.as_str(), tables.slots()) else {
+            panic!(
+                "the policy is called ask-RATE-COUNT-VMS, sweep-RATE-SYNS or zipf-EXPONENT-RATE-THOUSANDS, and not {}",
+                info.policy.as_str()
+            )
+        };
+        let plan = Plan { hz: info.tsc_hz, start: now(), ..plan };
+        Wire { memory, clients: Clients::new(tables, plan), frame: None }
     })
 }
 

@@ -1,7 +1,10 @@
-//! The clients: each asks once, on a connection of its own, and does not wait for the others.
+//! The clients: each asks once, on a connection of its own, and does not wait for the others, unless the plan says so.
 
-use super::latencies::Latencies;
+use super::latencies::{GROUPS, Latencies};
+use super::plan::{AT_ONCE, LAST, Plan, STEP};
 use super::segment::{ACK, FIN, HEADERS, Heard, MOST, PSH, RST, SYN, Segment, read, write, write_arp};
+use super::sweep::{ADDRESS as SWEEPER, Sweeper};
+use super::zipf::Zipf;
 use super::{MAC, mac_of};
 use component::{Table, Tables};
 use heapless::Deque;
@@ -23,8 +26,7 @@ const PORTS: u32 = 1 << 14;
 const CLIENTS: u32 = 1024;
 /// What clients have still to say, besides what they say again.
 const WORDS: usize = 512;
-/// Requests before those that are measured, and milliseconds before the first.
-const WARM_UP: u32 = 300;
+/// Milliseconds before the first request.
 const START_MS: u64 = 200;
 /// Who is not answered sends its SYN again after a second, as Linux does, and anything else after a fifth, twice as late each time; after three seconds it is lost.
 const SYN_AGAIN_MS: u64 = 1_000;
@@ -33,19 +35,8 @@ const PATIENCE_MS: u64 = 3_000;
 /// How often is looked who has waited for long.
 const LOOK_MS: u64 = 10;
 
-/// What is asked, and when.
-#[derive(Clone, Copy, Debug)]
-pub struct Plan {
-    /// Requests in a second, on the average.
-    pub rate: u32,
-    /// Requests that are measured.
-    pub count: u32,
-    /// VMs that are asked, as it falls out.
-    pub vms: u32,
-    /// Ticks in a second, and the time now.
-    pub hz: u64,
-    pub start: u64,
-}
+/// Popular VMs do not lie side by side: the slot of the VM of rank *n* is this many times *n*, of all, whose number it has no divisor in common with.
+const APART: u64 = 7919;
 
 /// What a client waits for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,6 +67,10 @@ pub struct Client {
     tries: u8,
     /// It is among those that have something to say.
     speaks: bool,
+    /// The tenth of the VMs that its VM is in by popularity, from 1.
+    tenth: u8,
+    /// The first byte of the document has come.
+    begun: bool,
 }
 
 /// All clients.
@@ -86,12 +81,19 @@ pub struct Clients {
     latencies: Latencies,
     /// Places of those that have something to say, and who has asked for an address.
     speakers: Deque<u32, WORDS>,
-    asked: Deque<([u8; 6], u32, u32), 16>,
+    asked: Deque<([u8; 6], u32, u32), 32>,
+    zipf: Zipf,
+    sweeper: Sweeper,
     random: u64,
     /// The number of the next request, and when it is due.
     number: u32,
     due: u64,
     look: u64,
+    /// Clients that wait.
+    waiting: u32,
+    /// The number of the first request that is measured, and when it was due.
+    first: u32,
+    begun: u64,
     counts: Counts,
 }
 
@@ -103,6 +105,8 @@ struct Counts {
     late: u32,
     reset: u32,
     crowded: u32,
+    /// VMs that were visited, and answered.
+    visited: u32,
     told: bool,
 }
 
@@ -112,23 +116,43 @@ impl Clients {
         let due = plan.start + plan.hz / 1000 * START_MS;
         let (clients, latencies) = (tables.per_slot(), Latencies::new(tables));
         let (speakers, asked) = (Deque::new(), Deque::new());
+        let (zipf, sweeper) = (Zipf::new(tables, plan.zipf.unwrap_or(0)), Sweeper::new(plan.visits));
         Clients {
             plan,
             clients,
             latencies,
             speakers,
             asked,
+            zipf,
+            sweeper,
             random: 1,
             number: 0,
             due,
             look: due,
+            waiting: 0,
+            first: plan.visits + plan.warm_up,
+            begun: 0,
             counts: Counts::default(),
         }
     }
 
     /// When there is something to send, if no VM sends anything before.
     pub fn due(&self) -> u64 {
-        if self.speakers.is_empty() && self.asked.is_empty() { self.due.min(self.look) } else { 0 }
+        if !self.speakers.is_empty() || !self.asked.is_empty() {
+            return 0;
+        }
+        // Who waits for others is heard of.
+        let due = if self.may_begin() { self.due } else { u64::MAX };
+        due.min(self.look).min(self.sweeper.due())
+    }
+
+    /// The next request waits for nobody but its time.
+    fn may_begin(&self) -> bool {
+        !self.waits_for_others() || self.waiting < AT_ONCE
+    }
+
+    fn waits_for_others(&self) -> bool {
+        self.number < self.plan.visits || self.plan.rate == 0
     }
 
     /// Writes the next frame for a VM, when there is one. Its length.
@@ -140,8 +164,11 @@ impl Clients {
             self.look_at_all(now);
             self.look = now + self.ticks(LOOK_MS);
         }
-        while now >= self.due {
-            self.begin();
+        while now >= self.due && self.may_begin() {
+            self.begin(now);
+        }
+        if let Some((vm, said)) = self.sweeper.next(now) {
+            return Some(write(frame, MAC.bytes(), &Segment { mac: mac_of(vm), vm: (FIRST_VM + vm, 80), ..said }, b""));
         }
         while let Some(place) = self.speakers.pop_front() {
             let client = self.client(place)?;
@@ -163,6 +190,10 @@ impl Clients {
     }
 
     fn listen(&mut self, now: u64, segment: &Segment) {
+        if segment.client.0 == SWEEPER {
+            self.sweeper.listen(segment.vm.0.wrapping_sub(FIRST_VM), segment);
+            return;
+        }
         let address = segment.client.0.wrapping_sub(FIRST_CLIENT);
         let port = u32::from(segment.client.1).wrapping_sub(FIRST_PORT);
         let number = address.wrapping_mul(PORTS).wrapping_add(port);
@@ -173,7 +204,7 @@ impl Clients {
             return;
         }
         if segment.flags & RST != 0 {
-            self.end(place, |counts| counts.reset += 1);
+            self.end(now, place, |counts| counts.reset += 1);
             return;
         }
         match client.state {
@@ -186,9 +217,15 @@ impl Clients {
                 if segment.seq == client.expects {
                     let fin = u32::from(segment.flags & FIN != 0);
                     client.expects = segment.seq.wrapping_add(segment.len + fin);
+                    let is_first = !core::mem::replace(&mut client.begun, true);
                     if fin == 1 {
                         (client.state, client.again, client.tries) = (State::Closing, again, 0);
+                    }
+                    if fin == 1 && !self.plan.to_first_byte || is_first && self.plan.to_first_byte {
                         self.answered(now, place);
+                    }
+                    if fin == 1 {
+                        self.waiting = self.waiting.saturating_sub(1);
                     }
                 }
                 self.speak(place);
@@ -199,50 +236,90 @@ impl Clients {
         }
     }
 
-    /// A client has all that it asked for.
+    /// A client has what it asked for, or the first of it.
     fn answered(&mut self, now: u64, place: u32) {
         let hz = self.plan.hz.max(1);
-        let Some(&mut Client { due, number, .. }) = self.client(place) else { return };
+        let Some(&mut Client { due, number, tenth, .. }) = self.client(place) else { return };
+        self.counts.visited += u32::from(number < self.plan.visits);
         if self.is_measured(number) {
             let us = u128::from(now.saturating_sub(due)) * 1_000_000 / u128::from(hz);
-            self.latencies.add(u32::try_from(us).unwrap_or(u32::MAX));
+            let us = u32::try_from(us).unwrap_or(u32::MAX);
+            self.latencies.add(0, us);
+            if tenth > 0 {
+                self.latencies.add(tenth.into(), us);
+            }
             self.counts.served += 1;
-            self.tell();
+            self.tell(now);
         }
     }
 
-    /// A client is gone, and was not answered unless it only closes.
-    fn end(&mut self, place: u32, count: impl FnOnce(&mut Counts)) {
+    /// A client is gone, and was not answered unless it only closes, or its document has begun where that counts.
+    fn end(&mut self, now: u64, place: u32, count: impl FnOnce(&mut Counts)) {
+        let to_first_byte = self.plan.to_first_byte;
         let Some(client) = self.client(place) else { return };
         let (state, number) = (core::mem::take(&mut client.state), client.number);
-        if state != State::Closing && self.is_measured(number) {
+        let is_counted = to_first_byte && client.begun;
+        if state == State::Closing {
+            return;
+        }
+        self.waiting = self.waiting.saturating_sub(1);
+        if !is_counted && self.is_measured(number) {
             count(&mut self.counts);
-            self.tell();
+            self.tell(now);
         }
     }
 
-    /// The next request is due.
-    fn begin(&mut self) {
-        let (number, due) = (self.number, self.due);
+    /// The next request is due, or has its turn.
+    fn begin(&mut self, now: u64) {
+        let number = self.number;
+        let due = if self.waits_for_others() { now } else { self.due };
         self.number += 1;
-        let gap = self.exponential();
-        // Of seconds at most.
-        let gap = (u128::from(gap) * u128::from(self.plan.hz / u64::from(self.plan.rate.max(1)))) >> 32;
-        self.due += u64::try_from(gap).unwrap_or(u64::MAX / 4).max(1);
-        let drawn = self.draw();
-        let vm = drawn % self.plan.vms.max(1);
+        if self.is_measured(number) && self.begun == 0 {
+            self.begun = due;
+        }
+        if self.number == self.plan.visits {
+            // What follows has its times from now on.
+            self.due = now;
+        }
+        if self.plan.rate > 0 && number >= self.plan.visits {
+            let gap = self.exponential();
+            // Of seconds at most.
+            let gap = (u128::from(gap) * u128::from(self.plan.hz / u64::from(self.plan.rate))) >> 32;
+            self.due += u64::try_from(gap).unwrap_or(u64::MAX / 4).max(1);
+        }
+        let (vm, tenth) = self.whom(number);
         let (place, again) = (number % CLIENTS, due + self.ticks(SYN_AGAIN_MS));
         let Some(client) = self.client(place) else { return };
         if matches!(client.state, State::Connecting | State::Asking) {
             if self.is_measured(number) {
                 self.counts.crowded += 1;
-                self.tell();
+                self.tell(now);
             }
             return;
         }
         let speaks = client.speaks;
-        *client = Client { due, again, number, vm, state: State::Connecting, speaks, ..Client::default() };
+        *client = Client { due, again, number, vm, state: State::Connecting, speaks, tenth, ..Client::default() };
+        self.waiting += 1;
         self.speak(place);
+    }
+
+    /// Whom the request of this number is for, and in which tenth that one is by popularity, from 1; 0 where all are alike.
+    fn whom(&mut self, number: u32) -> (u32, u8) {
+        let vms = self.plan.vms.max(1);
+        if number < self.plan.visits {
+            if self.plan.zipf.is_some() {
+                self.zipf.grow();
+            }
+            return (number, 0);
+        }
+        if self.plan.zipf.is_none() {
+            return (self.draw() % vms, 0);
+        }
+        let drawn = u64::from(self.draw()) << 32 | u64::from(self.draw());
+        let rank = self.zipf.rank(drawn);
+        // Below `GROUPS`.
+        let tenth = u8::try_from(u64::from(rank) * (GROUPS as u64 - 1) / u64::from(vms) + 1).unwrap_or(0);
+        (u32::try_from(u64::from(rank) * APART % u64::from(vms)).unwrap_or(0), tenth)
     }
 
     /// Who has waited for long says again what it has said, and who has for too long goes.
@@ -254,7 +331,7 @@ impl Clients {
                 continue;
             }
             if now >= client.due + patience {
-                self.end(place, |counts| counts.late += 1);
+                self.end(now, place, |counts| counts.late += 1);
             } else if now >= client.again {
                 client.tries += 1;
                 let pause = if client.state == State::Connecting { syn } else { other };
@@ -276,22 +353,52 @@ impl Clients {
     }
 
     fn is_measured(&self, number: u32) -> bool {
-        (WARM_UP..WARM_UP + self.plan.count).contains(&number)
+        (self.first..self.first + self.plan.count).contains(&number)
     }
 
     /// Says what came out when all that are measured have ended.
-    fn tell(&mut self) {
-        let Counts { served, late, reset, crowded, told } = self.counts;
+    fn tell(&mut self, now: u64) {
+        let Counts { served, late, reset, crowded, visited, told } = self.counts;
         if told || served + late + reset + crowded < self.plan.count {
             return;
         }
         self.counts.told = true;
-        let [p50, p99, p999, most] = [500, 990, 999, 1000].map(|thousandths| self.latencies.quantile(thousandths));
+        for group in (1..self.latencies.groups()).filter(|_| self.plan.zipf.is_some()) {
+            let requests = self.latencies.total(group);
+            let [p50, p99, p999, most] = self.quantiles(group);
+            log::info!("load: tenth={group} served={requests} p50_us={p50} p99_us={p99} p999_us={p999} most_us={most}");
+        }
+        let [p50, p99, p999, most] = self.quantiles(0);
+        let ms = u128::from(now.saturating_sub(self.begun)) * 1000 / u128::from(self.plan.hz.max(1));
+        let (swept, heard) = (self.sweeper.sent, self.sweeper.heard);
         log::info!(
             "load: requests={} served={served} late={late} reset={reset} crowded={crowded} p50_us={p50} p99_us={p99} \
-             p999_us={p999} most_us={most}",
-            self.plan.count
+             p999_us={p999} most_us={most} ms={ms} visited={visited} swept={swept} heard={heard} zipf={}",
+            self.plan.count,
+            self.plan.zipf.unwrap_or(0)
         );
+        self.more(now);
+    }
+
+    /// Goes on to the next exponent, or to what is asked beside a sweep, where there is more.
+    fn more(&mut self, now: u64) {
+        let next = self.plan.zipf.map(|zipf| zipf + STEP).filter(|next| self.plan.and_more && *next <= LAST);
+        let sweep = core::mem::take(&mut self.plan.sweep);
+        if let Some(next) = next {
+            self.plan.zipf = Some(next);
+            self.zipf.change(next);
+        } else if let Some(gap) = self.plan.hz.checked_div(sweep.into()) {
+            self.sweeper.begin(now, gap);
+        } else {
+            return;
+        }
+        self.latencies.clear();
+        self.counts = Counts { visited: self.counts.visited, ..Counts::default() };
+        (self.first, self.begun) = (self.number + self.plan.warm_up, 0);
+    }
+
+    fn quantiles(&self, group: usize) -> [u32; 4] {
+        [500, 990, 999, 1000].map(|thousandths| self.latencies.quantile(group, thousandths))
     }
 
     fn client(&mut self, place: u32) -> Option<&mut Client> {

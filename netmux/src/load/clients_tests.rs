@@ -8,9 +8,13 @@ const HZ: u64 = 1_000_000_000;
 
 fn clients(rate: u32, count: u32) -> Clients {
     // A client and a count for each slot.
-    let per_slot = u32::try_from(size_of::<Client>() + super::super::latencies::BYTES).expect("few");
-    let mut tables = Tables::on_heap(TableBytes { per_slot, ..TableBytes::NONE }, 4096, 0);
-    Clients::new(&mut tables, Plan { rate, count, vms: 2, hz: HZ, start: 0 })
+    planned(Plan { rate, count, vms: 2, warm_up: 300, hz: HZ, ..Plan::default() })
+}
+
+fn planned(plan: Plan) -> Clients {
+    let bytes = size_of::<Client>() + super::super::latencies::BYTES + super::super::zipf::BYTES;
+    let per_slot = u32::try_from(bytes).expect("few");
+    Clients::new(&mut Tables::on_heap(TableBytes { per_slot, ..TableBytes::NONE }, 4096, 0), plan)
 }
 
 /// What a server says to a segment.
@@ -29,7 +33,7 @@ fn until_told(clients: &mut Clients, mut answers: impl FnMut(&Segment) -> Option
     let (mut now, mut said) = (0, Vec::new());
     while !clients.counts.told {
         let mut frame = [0; MOST];
-        while let Some(len) = clients.next(now, &mut frame) {
+        while let Some(len) = clients.next(now, &mut frame).filter(|_| !clients.counts.told) {
             // As the other end reads it.
             frame[26..34].rotate_left(4);
             frame[34..38].rotate_left(2);
@@ -51,7 +55,7 @@ fn all_are_served_and_the_time_is_what_the_server_takes() {
     let said = until_told(&mut clients, server);
     assert_eq!((clients.counts.served, clients.counts.late), (5_000, 0));
     // The answers come 20 µs later, but the next word is said at the time of the loop.
-    assert!((20..=23).contains(&clients.latencies.quantile(500)), "{}", clients.latencies.quantile(500));
+    assert!((20..=23).contains(&clients.latencies.quantile(0, 500)), "{}", clients.latencies.quantile(0, 500));
     // Each client: its SYN, its request, its end.
     assert!(said.len() >= 3 * 5_300 - 3 && said.iter().filter(|segment| segment.flags == SYN).count() >= 5_300);
     let first = said.iter().filter(|segment| segment.vm.0 == FIRST_VM).count();
@@ -81,7 +85,7 @@ fn what_is_lost_is_said_again() {
     });
     // Of few the SYN is lost twice, which takes three seconds.
     assert!(clients.counts.served > 450 && clients.counts.served + clients.counts.late == 500);
-    assert!(clients.latencies.quantile(1000) > 200_000 && clients.latencies.quantile(500) < 100);
+    assert!(clients.latencies.quantile(0, 1000) > 200_000 && clients.latencies.quantile(0, 500) < 100);
 }
 
 #[test]
@@ -112,4 +116,72 @@ fn an_address_is_told_to_who_asks() {
     assert_eq!(clients.next(5, &mut answer), Some(60));
     assert_eq!((&answer[..6], &answer[20..22], &answer[28..32]), (&[3; 6][..], &[0, 2][..], &[10, 0, 2, 2][..]));
     assert_eq!(clients.next(5, &mut answer), None);
+}
+
+#[test]
+fn all_are_visited_first_and_then_asked_by_popularity_by_a_few_at_a_time() {
+    let zipf = Some(100);
+    let plan = Plan {
+        count: 2_000,
+        warm_up: 500,
+        vms: 1000,
+        visits: 1000,
+        zipf,
+        to_first_byte: true,
+        hz: HZ,
+        ..Plan::default()
+    };
+    let mut clients = planned(plan);
+    let mut waiting = 0;
+    let said = until_told(&mut clients, |segment| {
+        waiting += u32::from(segment.flags == SYN);
+        assert!(waiting <= AT_ONCE + 1, "{waiting} at once");
+        waiting -= u32::from(segment.flags & FIN != 0);
+        server(segment)
+    });
+    let syns: Vec<u32> = said.iter().filter(|s| s.flags == SYN).map(|s| s.vm.0 - FIRST_VM).collect();
+    assert!((0..1000).eq(syns[..1000].iter().copied()));
+    assert_eq!((clients.counts.served, clients.counts.visited), (2_000, 1000));
+    let to = |vm| syns[1000..].iter().filter(|&&other| other == vm).count();
+    // Of 2,500, by the sum of 1/1 to 1/1000, which is 7.485: rank 0, rank 1, and the last.
+    let second = u32::try_from(APART % 1000).expect("few");
+    assert!(to(0).abs_diff(334) < 60 && to(second).abs_diff(167) < 45 && to(999) < 10, "{} {}", to(0), to(second));
+}
+
+#[test]
+fn one_exponent_follows_the_other() {
+    let plan = Plan {
+        count: 500,
+        warm_up: 100,
+        vms: 100,
+        visits: 100,
+        zipf: Some(60),
+        and_more: true,
+        hz: HZ,
+        ..Plan::default()
+    };
+    let mut clients = planned(plan);
+    let said = until_told(&mut clients, server);
+    let syns = said.iter().filter(|segment| segment.flags == SYN).count();
+    // Five times, and those who have begun when the last ones end.
+    assert!((100 + 5 * 600..100 + 5 * 620).contains(&syns), "{syns}");
+    assert_eq!((clients.plan.zipf, clients.counts.served, clients.counts.visited), (Some(140), 500, 100));
+}
+
+#[test]
+fn a_sweep_goes_over_all_beside_requests_to_a_few() {
+    let plan =
+        Plan { rate: 1_000, count: 3_000, warm_up: 100, vms: 2, visits: 50, sweep: 500, hz: HZ, ..Plan::default() };
+    let mut clients = planned(plan);
+    let said = until_told(&mut clients, server);
+    let swept: Vec<&Segment> = said.iter().filter(|segment| segment.client.0 == SWEEPER).collect();
+    let of = |vm| swept.iter().filter(|s| s.vm.0 == FIRST_VM + vm && s.flags == SYN).count();
+    // Three seconds and a little more, in turn, after as much without.
+    let first = said.iter().position(|segment| segment.client.0 == SWEEPER).unwrap_or(0);
+    assert!(said[..first].iter().filter(|segment| segment.flags == SYN).count() >= 3_150);
+    assert!((29..34).contains(&of(0)) && of(0).abs_diff(of(49)) <= 1, "{} and {}", of(0), of(49));
+    assert!(swept.iter().filter(|s| s.flags == RST | ACK).count().abs_diff(50 * of(0)) < 60);
+    let others = said.iter().filter(|s| s.client.0 != SWEEPER && s.flags == SYN).skip(50);
+    assert!(others.map(|s| s.vm.0).all(|vm| vm < FIRST_VM + 2));
+    assert_eq!(clients.counts.served, 3_000);
 }

@@ -16,11 +16,14 @@ mod crowd;
 mod disk;
 mod disk_speed;
 mod echo;
+mod fleet;
 mod hoarders;
 mod host_tests;
 mod http;
+mod incore;
 mod kills;
 mod liveness;
+mod load;
 mod mechanism;
 mod memory;
 mod neighbours;
@@ -29,6 +32,7 @@ mod packet;
 mod paging;
 mod pair;
 mod plot;
+mod popularity;
 mod power_cuts;
 mod privileged_lines;
 mod record;
@@ -37,6 +41,8 @@ mod resident;
 mod slirp;
 mod slots;
 mod swap;
+mod swapped;
+mod sweep;
 mod targets;
 mod victims;
 mod wake;
@@ -196,6 +202,13 @@ fn all() -> Vec<Entry> {
         wake::ENTRY,
         wake_disk::ENTRY,
         registered::ENTRY,
+        incore::VMS,
+        incore::REQUEST,
+        sweep::ENTRY,
+        popularity::FIRST_BYTE,
+        popularity::THROUGHPUT,
+        swapped::IN_MEMORY,
+        swapped::ON_DISKS,
         operator::LOGIN,
         operator::CREATE,
         operator::PAGE,

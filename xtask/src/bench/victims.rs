@@ -2,12 +2,12 @@
 //!
 //! The clients live in `netmux-load`, whose wire they sit at (`netmux/src/load.rs`): requests come as a Poisson process, whether others have been answered or not.
 
+use super::load;
 use super::mechanism::parse;
 use super::{Bench, Entry, Figure, Repeats};
-use crate::build::build_bins;
-use crate::error::{Result, fail};
+use crate::error::Result;
 use crate::machine::Kind;
-use crate::manifest::model::{Image, Policy};
+use crate::manifest::model::Image;
 use crate::test::lab::{Lab, Running};
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -65,6 +65,18 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// What a line says.
+    pub fn read(line: &str) -> Result<Outcome> {
+        let of = |key| parse(line, key);
+        Ok(Outcome {
+            requests: of("requests")?,
+            served: of("served")?,
+            p50: of("p50_us")?,
+            p99: of("p99_us")?,
+            p999: of("p999_us")?,
+        })
+    }
+
     // Counts and microseconds are far below 2^53.
     #[allow(clippy::cast_precision_loss)]
     pub fn share(&self) -> f64 {
@@ -107,19 +119,13 @@ pub fn weighty(
     others: &Others,
     weight: Option<u32>,
 ) -> Result<Running> {
-    let program = "netmux-load".to_owned();
-    let programs = build_bins(std::slice::from_ref(&program))?;
-    let Some(path) = programs.get(&program) else { fail!("{program} was not built") };
     // Images of their own, so that they have boot arguments of their own; those that are alike share one, as there are few.
     let kinds: Vec<_> = others.iter().collect::<BTreeSet<_>>().into_iter().collect();
     let kind = |other| kinds.iter().position(|kind| *kind == other).unwrap_or_default();
     let names = others.iter().map(|other| format!(",other-{}", kind(other))).collect::<String>();
-    let boot = lab.boot(&format!("vms=httpd*{VICTIMS}{names} sched={sched} slots=4096")).deterministic();
-    let boot = boot.program(&program, path.clone()).system(|system| {
-        for component in system.component.iter_mut().filter(|component| component.name == "netmux") {
-            component.policies =
-                vec![Policy { name: format!("ask-{rate}-{count}-{victims}"), module: program.clone() }];
-        }
+    let options = format!("vms=httpd*{VICTIMS}{names} sched={sched} slots=4096");
+    let boot = load::boot(lab, &options, &format!("ask-{rate}-{count}-{victims}"))?;
+    let boot = boot.deterministic().system(|system| {
         let images = std::mem::take(&mut system.image);
         for (index, (image, args)) in kinds.iter().enumerate() {
             let like = images.iter().find(|like| like.name == *image).cloned();
@@ -143,15 +149,7 @@ fn ask(lab: &Lab, sched: &str, load: (u32, u32), victims: usize, others: &Others
 
 /// What its clients say.
 pub fn outcome(running: &Running) -> Result<Outcome> {
-    let line = running.wait_for("load: requests=", PATIENCE)?;
-    let of = |key| parse(&line, key);
-    Ok(Outcome {
-        requests: of("requests")?,
-        served: of("served")?,
-        p50: of("p50_us")?,
-        p99: of("p99_us")?,
-        p999: of("p999_us")?,
-    })
+    Outcome::read(&running.wait_for("load: requests=", PATIENCE)?)
 }
 
 /// What all of these have in common.

@@ -63,11 +63,11 @@ fn run(bench: &Bench) -> Result<Vec<Figure>> {
 }
 
 /// Instructions that were executed, by who has: `guests`, a component's name, or `core`.
-struct Spent(BTreeMap<String, u64>);
+pub struct Spent(BTreeMap<String, u64>);
 
 impl Spent {
     /// All that the machine has executed since it was started.
-    fn take(running: &Running) -> Result<Spent> {
+    pub fn take(running: &Running) -> Result<Spent> {
         let lines = running.monitor("machine")?;
         let of = |key: &str| lines.iter().find_map(|line| number(line, key));
         let (Some(tsc), Some(idle), Some(guests)) = (of("tsc"), of("idle_ticks"), of("guest_ticks")) else {
@@ -83,11 +83,18 @@ impl Spent {
         Ok(spent)
     }
 
-    fn all(&self) -> u64 {
+    /// A part of it.
+    pub fn over(self, parts: u64) -> Spent {
+        Spent(self.0.into_iter().map(|(name, count)| (name, count / parts.max(1))).collect())
+    }
+
+    /// The sum.
+    pub fn all(&self) -> u64 {
         self.0.values().sum()
     }
 
-    fn less(self, other: &Spent) -> Spent {
+    /// What was executed since `other` was taken.
+    pub fn less(self, other: &Spent) -> Spent {
         let of = |name: &String| other.0.get(name).copied().unwrap_or(0);
         let left = self.0.into_iter().map(|(name, count)| {
             let count = count.saturating_sub(of(&name));
