@@ -48,6 +48,7 @@ mod routers;
 mod sending;
 mod servers;
 mod stack;
+mod stack_late;
 mod stack_time;
 mod tcp;
 mod tcp_listener;
