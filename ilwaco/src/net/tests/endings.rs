@@ -68,6 +68,35 @@ fn an_idle_connection_ends_with_an_end_and_not_with_a_reset() {
 }
 
 #[test]
+fn a_connection_is_open_until_its_peer_has_sent_all_or_broken_it_off() {
+    for end in [FIN | ACK, RST | ACK] {
+        let mut sim = machine(ARGS);
+        block_on(async {
+            let listener = TcpListener::bind(7).expect("free");
+            let seen = Rc::new(Cell::new(None));
+            let shown = seen.clone();
+            spawn(async move {
+                let stream = listener.accept().await.expect("a network");
+                loop {
+                    shown.set(Some(stream.is_open()));
+                    sleep(Duration::from_millis(5)).await;
+                }
+            })
+            .expect("room");
+            let mut host = Host::new(1, 7);
+            host.connect(&mut sim).await;
+            host.say(&mut sim, b"still here").await;
+            watch(&mut sim, &mut host, 50).await;
+            assert_eq!(seen.get(), Some(true));
+            let last = host.next(end, &[]);
+            ask(&mut sim, &last).await;
+            watch(&mut sim, &mut host, 50).await;
+            assert_eq!(seen.get(), Some(false), "{end:#x}");
+        });
+    }
+}
+
+#[test]
 fn who_still_sends_reads_the_last_word() {
     let mut sim = machine(ARGS);
     block_on(async {
