@@ -420,7 +420,7 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
         let Some(ring) = ring else { return true };
         let most = self.discipline.may_hold(ring.free());
         let bring = |others| self.discipline.may_bring(others);
-        self.ports.hold(from, to, len, ring, most) && self.ports.bring(from, to, pace, bring)
+        self.ports.lets_in((from, to), len, ring, most, pace, bring)
     }
 
     /// Says what was done for a VM, and keeps in mind what is still to be said.

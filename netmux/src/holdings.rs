@@ -102,10 +102,19 @@ impl Holdings {
         usize::try_from(mixed >> 8).unwrap_or(0) & self.mask
     }
 
-    /// A frame is on its way to a receiver whose past is `pace`. Whether its sender may bring one more, where `may` says how many when so many came from all
-    /// others in the pace before. It counts if so.
+    /// A frame of so many `slots` is on its way from the first VM into the ring of the second, whose past is `pace`. Whether it may go: its sender holds no more
+    /// than `most` slots with it, and has brought fewer frames in this pace than `may` says when so many came from all others in the one before. Only what
+    /// goes counts, for both.
     #[inline]
-    pub fn bring(&mut self, from: Seat, to: Seat, pace: Pace, may: impl FnOnce(u32) -> u32) -> bool {
+    pub fn lets_in(
+        &mut self,
+        (from, to): (Seat, Seat),
+        slots: u32,
+        ring: Fill,
+        most: u32,
+        pace: Pace,
+        may: impl FnOnce(u32) -> u32,
+    ) -> bool {
         let place = self.place(from, to);
         let Some(held) = self.pairs.get_mut(place) else { return true };
         if (held.from, held.to) != (from.number(), to.number()) {
@@ -115,33 +124,17 @@ impl Holdings {
             held.before = if pace.number.wrapping_sub(held.pace) == 1 { held.frames } else { 0 };
             (held.pace, held.frames) = (pace.number, 0);
         }
-        let goes = u32::from(held.frames) < may(pace.came.saturating_sub(held.before.into()));
-        held.frames = held.frames.saturating_add(u16::from(goes));
-        goes
-    }
-
-    /// A frame of so many `slots` is on its way into a ring, of which its sender may hold `most` slots. False when that is too much.
-    #[inline]
-    pub fn add(&mut self, from: Seat, to: Seat, slots: u32, ring: Fill, most: u32) -> bool {
-        let place = self.place(from, to);
-        let Some(held) = self.pairs.get_mut(place) else { return true };
-        let same = (held.from, held.to) == (from.number(), to.number());
-        let left = if same { held.left(ring.read) } else { 0 };
-        let kept = if same { *held } else { Held::default() };
-        let goes = left + slots <= most;
+        let left = held.left(ring.read);
+        let goes = left + slots <= most && u32::from(held.frames) < may(pace.came.saturating_sub(held.before.into()));
         let added = if goes { slots } else { 0 };
         // What is no more than a ring's slots fits; a ring that claims more is its guest's own harm.
         let narrow = |slots: u32| u16::try_from(slots).unwrap_or(u16::MAX);
-        *held = Held {
-            from: from.number(),
-            to: to.number(),
-            slots: narrow(left + added),
-            used: narrow(ring.used + added),
-            // Wraps as the index does.
-            #[allow(clippy::cast_possible_truncation)]
-            read: ring.read as u16,
-            ..kept
-        };
+        (held.slots, held.used) = (narrow(left + added), narrow(ring.used + added));
+        // Wraps as the index does.
+        #[allow(clippy::cast_possible_truncation)]
+        let read = ring.read as u16;
+        held.read = read;
+        held.frames = held.frames.saturating_add(u16::from(goes));
         goes
     }
 }

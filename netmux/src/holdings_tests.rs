@@ -45,7 +45,8 @@ impl Ring {
     /// A frame of a VM; true when it got in.
     fn send(&mut self, holdings: &mut Holdings, from: u16, slots: u32) -> bool {
         let fill = Fill { read: self.read, used: self.used(), capacity: CAPACITY };
-        let goes = holdings.add(seat(from), seat(0), slots, fill, most(fill.free())) && slots <= fill.free();
+        let goes = slots <= fill.free()
+            && holdings.lets_in((seat(from), seat(0)), slots, fill, most(fill.free()), Pace::default(), |_| u32::MAX);
         if goes {
             self.frames.push_back((from, slots));
         }
@@ -105,6 +106,20 @@ fn whoever_has_the_seat_next_begins_with_nothing() {
     // Another receiver in the same seat, whose ring begins anew.
     let mut ring = Ring::new(0);
     assert!(ring.send(&mut holdings, 1, 24));
+}
+
+#[test]
+fn what_does_not_go_counts_neither_as_held_nor_as_brought() {
+    let mut holdings = holdings(64);
+    let mut send = |number, read, used, may| {
+        let (ring, pace) = (Fill { read, used, capacity: CAPACITY }, Pace { number, came: 0 });
+        holdings.lets_in((seat(1), seat(0)), 2, ring, 4, pace, |_| may)
+    };
+    // One frame in this pace: those that are refused then are not held in the next one, where none of the other's slots was read.
+    assert_eq!([0, 2, 2, 2].map(|used| send(1, 0, used, 1)), [true, false, false, false]);
+    assert_eq!([2, 4, 4].map(|used| send(2, 0, used, 9)), [true, false, false], "as much as it may hold");
+    // What was refused for that was not brought.
+    assert_eq!([4, 6, 8].map(|read| send(2, read, 0, 3)), [true, true, false]);
 }
 
 proptest! {

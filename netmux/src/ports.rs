@@ -426,18 +426,20 @@ impl Ports {
         self.holdings.salt(salt);
     }
 
-    /// A frame of `len` bytes is on its way into another VM's ring, of which its sender may hold `most` slots. False when that is too much.
+    /// A frame of `len` bytes is on its way from one VM into the ring of another: see [`Holdings::lets_in`].
     #[inline]
-    pub(crate) fn hold(&mut self, from: Seat, to: Seat, len: usize, ring: Fill, most: u32) -> bool {
+    pub(crate) fn lets_in(
+        &mut self,
+        pair: (Seat, Seat),
+        len: usize,
+        ring: Fill,
+        most: u32,
+        pace: Pace,
+        may: impl FnOnce(u32) -> u32,
+    ) -> bool {
         // A frame's slots are few.
         let slots = u32::try_from(packet_slots(len)).unwrap_or(u32::MAX);
-        self.holdings.add(from, to, slots, ring, most)
-    }
-
-    /// The same for the number of frames: see [`Holdings::bring`].
-    #[inline]
-    pub(crate) fn bring(&mut self, from: Seat, to: Seat, pace: Pace, may: impl FnOnce(u32) -> u32) -> bool {
-        self.holdings.bring(from, to, pace, may)
+        self.holdings.lets_in(pair, slots, ring, most, pace, may)
     }
 
     /// The VM in `seat`.
