@@ -1,6 +1,7 @@
 //! Carrying commands out.
 
-use crate::command::{Command, HELP};
+use crate::command::Command;
+use crate::help::HELP;
 use crate::names::{Named, parse_id};
 use crate::node::{Node, living};
 use crate::refusal::{running, said};

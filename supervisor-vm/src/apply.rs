@@ -1,7 +1,8 @@
 //! `fleet apply`: takes a fleet file from a client, and tells it how far its VMs are.
 
-use crate::command::{Command, parse};
+use crate::command::Command;
 use crate::node::Node;
+use crate::parse::parse;
 use crate::peer::{FAILED, Failure, NO_COMMAND, Peer, Server};
 use crate::reconcile::{Allowed, Changes};
 use crate::{fleet, input};

@@ -3,8 +3,9 @@
 
 use crate::act::console_of;
 use crate::audit;
-use crate::command::{Command, parse};
+use crate::command::Command;
 use crate::node::Node;
+use crate::parse::parse;
 use crate::peer::{End, FAILED, Failure, IDLE, Peer, Server};
 use crate::refusal::said;
 use crate::shell::{LINE, read_line};

@@ -1,10 +1,11 @@
 //! `log --follow`: the machine's log as it comes.
 
-use crate::command::{Command, parse};
+use crate::command::Command;
 use crate::log_query::Wanted;
 use crate::log_text::{Text, last, plain};
 use crate::machine_log::{by_id, fetch};
 use crate::node::Node;
+use crate::parse::parse;
 use crate::peer::{End, FAILED, Failure, IDLE, Peer};
 use alloc::format;
 use alloc::rc::Rc;

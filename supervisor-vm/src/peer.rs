@@ -1,9 +1,9 @@
 //! Who is at the other end of an SSH connection, what the machine has for them, and what their lines do.
 
 use crate::act::{Said, act};
-use crate::command::parse;
 use crate::keys::{Keys, fingerprint};
 use crate::node::Node;
+use crate::parse::parse;
 use crate::shown::shown;
 use crate::stream::Stream;
 use alloc::format;

@@ -1,8 +1,9 @@
 //! `image put`: takes a file from a client. It is read to its end before anything is done with it: who hangs up in the middle has done nothing.
 
-use crate::command::{Command, parse};
+use crate::command::Command;
 use crate::image_order::{FILE_BYTES, ImageOrder};
 use crate::node::Node;
+use crate::parse::parse;
 use crate::peer::{FAILED, Failure, Peer, Server};
 use crate::{audit, images};
 use alloc::format;

@@ -209,7 +209,7 @@ mod tests {
     #[test]
     fn the_page_explains_each_command() {
         let page = std::fs::read_to_string(root().join("docs/supervisor.md")).expect("the page");
-        let source = std::fs::read_to_string(root().join("supervisor-vm/src/command.rs")).expect("the commands");
+        let source = std::fs::read_to_string(root().join("supervisor-vm/src/help.rs")).expect("the commands");
         let help =
             source.split_once("HELP: &str = \"\\\n").and_then(|(_, rest)| rest.split_once("\n\";")).expect("help").0;
         let examples = examples_of(&page);
