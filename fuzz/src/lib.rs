@@ -14,6 +14,7 @@ mod network;
 mod operator;
 mod peer;
 mod ssh;
+mod store;
 
 /// A reader and what it is fed.
 pub struct Target {
@@ -28,7 +29,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 14] = [
+pub const TARGETS: [Target; 15] = [
     Target { name: "manifest", run: loader::fuzzing::manifest, seeds: boot::manifests, smoke_runs: 20_000 },
     Target { name: "elf", run: loader::fuzzing::elf, seeds: boot::programs, smoke_runs: 20_000 },
     Target { name: "options", run: loader::fuzzing::options, seeds: boot::options, smoke_runs: 40_000 },
@@ -47,6 +48,7 @@ pub const TARGETS: [Target; 14] = [
     Target { name: "operator", run: operator::run, seeds: operator::seeds, smoke_runs: 40_000 },
     Target { name: "disks", run: disks::run, seeds: disks::seeds, smoke_runs: 8_000 },
     Target { name: "bundle", run: bundle::run, seeds: bundle::seeds, smoke_runs: 8_000 },
+    Target { name: "store", run: store::run, seeds: store::seeds, smoke_runs: 3_000 },
     Target { name: "ssh", run: ssh::run, seeds: ssh::seeds, smoke_runs: 150 },
 ];
 

@@ -70,5 +70,6 @@ targets! {
     operator: "operator"
     disks: "disks"
     bundle: "bundle"
+    store: "store"
     ssh: "ssh"
 }

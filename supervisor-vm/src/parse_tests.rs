@@ -1,4 +1,6 @@
 use super::*;
+use abi::attachment::Attachment;
+use abi::tenant::Tenant;
 use proptest::prelude::*;
 
 fn good(line: &str) -> Command {
