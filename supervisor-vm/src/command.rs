@@ -1,7 +1,7 @@
 //! The operator's commands.
 
 use crate::image_order::ImageOrder;
-use crate::log_query::Wanted as WantedLines;
+use crate::log_query::LogQuery;
 use crate::query::Query;
 use abi::attachment::Attachment;
 use abi::quota::Change;
@@ -85,7 +85,7 @@ pub enum Command {
     /// `token rm`.
     TokenRm { name: String },
     /// `log`.
-    Log { wanted: WantedLines },
+    Log { wanted: LogQuery },
     /// `audit`.
     Audit,
     /// `help`.

@@ -1,7 +1,7 @@
 //! `log --follow`: the machine's log as it comes.
 
 use crate::command::Command;
-use crate::log_query::Wanted;
+use crate::log_query::LogQuery;
 use crate::log_text::{Text, last, plain};
 use crate::machine_log::{by_id, fetch};
 use crate::node::Node;
@@ -18,7 +18,7 @@ use zssh::Channel;
 const LOOK: Duration = Duration::from_millis(300);
 
 /// What a line asks for, when that is to follow the log and nothing else.
-pub fn asked(line: &str) -> Option<Wanted> {
+pub fn asked(line: &str) -> Option<LogQuery> {
     match &parse(line).ok()?[..] {
         [(_, Command::Log { wanted })] if wanted.follows() => Some(wanted.clone()),
         _ => None,
@@ -34,7 +34,7 @@ pub async fn follow<'a>(
     mut channel: Channel<'_, '_, Peer<'a>>,
     node: &Node,
     tcp: &Rc<Mutex<TcpStream>>,
-    wanted: &Wanted,
+    wanted: &LogQuery,
 ) -> Result<(), End<'a>> {
     let wanted = by_id(node, wanted);
     let (began, mut text, mut from) = (Instant::now(), Text::default(), u64::MAX);
@@ -56,7 +56,7 @@ pub async fn follow<'a>(
         }
         let all = text.lines();
         let most = if first { wanted.lines } else { usize::MAX };
-        let lines = last(&all, &Wanted { lines: most, ..wanted.clone() });
+        let lines = last(&all, &LogQuery { lines: most, ..wanted.clone() });
         if !lines.is_empty() {
             timeout(IDLE, channel.write_all_stdout(plain(&lines).as_bytes())).await??;
         }

@@ -40,7 +40,7 @@ impl Level {
 
 /// Which lines are wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
+pub struct LogQuery {
     /// The last ones, so many at most.
     pub lines: usize,
     /// As serious as this, or more.
@@ -55,13 +55,13 @@ pub struct Wanted {
     pub json: bool,
 }
 
-impl Default for Wanted {
+impl Default for LogQuery {
     fn default() -> Self {
-        Wanted { lines: LINES, level: None, from: None, follow: false, seconds: None, json: false }
+        LogQuery { lines: LINES, level: None, from: None, follow: false, seconds: None, json: false }
     }
 }
 
-impl Wanted {
+impl LogQuery {
     /// How the words are used.
     pub const USAGE: &'static str =
         "log [--lines N] [--level LEVEL] [--from WHO] [--json], or [--follow [--for SECONDS]]";

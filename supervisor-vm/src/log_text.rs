@@ -1,6 +1,6 @@
 //! The text of the machine's log: its lines, and what they consist of.
 
-use crate::log_query::{Level, Wanted};
+use crate::log_query::{Level, LogQuery};
 use alloc::string::String;
 use alloc::vec::Vec;
 use serde::Serialize;
@@ -70,7 +70,7 @@ impl Text {
 }
 
 /// The last lines that are wanted.
-pub fn last<'t>(text: &'t str, wanted: &Wanted) -> Vec<Line<'t>> {
+pub fn last<'t>(text: &'t str, wanted: &LogQuery) -> Vec<Line<'t>> {
     let mut lines: Vec<Line<'_>> = text
         .lines()
         .rev()
@@ -101,8 +101,8 @@ done poweroff
 [    2.000001] ERROR core: component netmux ends: [x] y
 ";
 
-    fn wanted(words: &[(&str, &str)]) -> Wanted {
-        let mut wanted = Wanted::default();
+    fn wanted(words: &[(&str, &str)]) -> LogQuery {
+        let mut wanted = LogQuery::default();
         words.iter().for_each(|(key, value)| wanted.take(key, value).expect("good"));
         wanted
     }

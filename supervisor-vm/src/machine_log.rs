@@ -1,6 +1,6 @@
 //! `log`: the machine's log. The core keeps the last of it, from its first line on, and is asked by position; so what was said before this VM began is there, too.
 
-use crate::log_query::Wanted;
+use crate::log_query::LogQuery;
 use crate::log_text::{Text, last, plain};
 use crate::node::Node;
 use crate::refusal::{running, said};
@@ -41,12 +41,12 @@ pub async fn fetch(node: &Node, mut from: u64, text: &mut Text) -> Result<(u64, 
 }
 
 /// As the log names whoever an operator means: a VM with a name is there under its id.
-pub fn by_id(node: &Node, wanted: &Wanted) -> Wanted {
+pub fn by_id(node: &Node, wanted: &LogQuery) -> LogQuery {
     let from = wanted.from.as_ref().map(|from| match node.names.borrow().get(from) {
         Some(_) => running(node, from).map_or_else(|_| from.clone(), |id| id.to_string()),
         None => from.clone(),
     });
-    Wanted { from, ..wanted.clone() }
+    LogQuery { from, ..wanted.clone() }
 }
 
 /// `log`, without `--follow`.
@@ -54,7 +54,7 @@ pub fn by_id(node: &Node, wanted: &Wanted) -> Wanted {
 /// # Errors
 ///
 /// What the core refuses.
-pub async fn show(node: &Node, wanted: &Wanted) -> Result<String, String> {
+pub async fn show(node: &Node, wanted: &LogQuery) -> Result<String, String> {
     let wanted = by_id(node, wanted);
     let mut text = Text::default();
     fetch(node, u64::MAX, &mut text).await?;

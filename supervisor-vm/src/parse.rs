@@ -2,7 +2,7 @@
 
 use crate::command::Command;
 use crate::image_order::ImageOrder;
-use crate::log_query::Wanted as WantedLines;
+use crate::log_query::LogQuery;
 use crate::query::Query;
 use crate::shown::shown;
 use crate::wanted::Wanted;
@@ -129,14 +129,14 @@ fn console(mut words: Words) -> Result<Command, String> {
 }
 
 fn log(mut words: Words) -> Result<Command, String> {
-    let (usage, mut wanted) = (WantedLines::USAGE, WantedLines::default());
+    let (usage, mut wanted) = (LogQuery::USAGE, LogQuery::default());
     while let Some(option) = words.next() {
         let nonsense = || format!("`{}` makes no sense here: {usage}", shown(option));
         let key = option.strip_prefix("--").ok_or_else(nonsense)?;
         if wanted.set(key) {
             continue;
         }
-        if !WantedLines::KEYS.contains(&key) {
+        if !LogQuery::KEYS.contains(&key) {
             return Err(nonsense());
         }
         let value = words.next().ok_or_else(|| format!("{option} has no value: {usage}"))?;
