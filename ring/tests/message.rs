@@ -36,6 +36,27 @@ fn messages_come_out_as_they_went_in_until_the_ring_is_full() {
     }
 }
 
+/// Both ends count messages from the beginning of the epoch, by what they did themselves.
+#[test]
+fn each_end_says_how_many_messages_went_through_it() {
+    let ring = ring_memory(4);
+    let (mut producer, mut consumer) = ends(&ring, 4);
+    assert_eq!((producer.index(), consumer.index()), (0, 0));
+    for n in 0..3 {
+        producer.push(&message(n)).unwrap();
+    }
+    assert_eq!((producer.index(), consumer.index()), (3, 0));
+    consumer.pop().unwrap();
+    consumer.pop().unwrap();
+    assert_eq!((producer.index(), consumer.index()), (3, 2));
+    // They go on where the slots begin again.
+    for n in 3..6 {
+        producer.push(&message(n)).unwrap();
+        consumer.pop().unwrap();
+    }
+    assert_eq!((producer.index(), consumer.index()), (6, 5));
+}
+
 /// The peer's index lies in the peer's cache line: who has room, or something to take, by the last look, leaves it alone.
 #[test]
 fn an_end_looks_at_its_peers_index_only_when_it_has_to() {

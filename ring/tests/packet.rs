@@ -355,12 +355,19 @@ fn the_longest_packet_is_half_of_the_ring_and_no_longer_than_its_length_can_say(
 fn several_packets_in_one_record_say_how_large_each_is() {
     let ring = ring_memory(64);
     let (mut producer, mut consumer) = ends(&ring, 64);
+    // They lie behind another packet of two slots.
+    producer.push(&[9; 60]).expect("space");
+    assert_eq!(pop(&mut consumer), Ok(Some(vec![9; 60])));
     let mut record = producer.reserve(700).expect("space");
     record.write(0, &[7; 700]).expect("as long as that");
     record.cut(600);
     record.commit();
     producer.push(&[8; 60]).expect("space");
-    assert_eq!(consumer.peek(), Ok(Some(Record { offset: 8, len: 700, segment: 600 })));
+    let record = Record { offset: 2 * 64 + 8, len: 700, segment: 600 };
+    assert_eq!(consumer.peek(), Ok(Some(record)));
+    let mut bytes = [0; 700];
+    consumer.read(&record, 0, &mut bytes).expect("what was peeked");
+    assert_eq!(bytes, [7; 700]);
     consumer.advance().expect("no reset");
     assert!(consumer.peek().expect("good").is_some_and(|record| (record.len, record.segment) == (60, 0)));
     consumer.advance().expect("no reset");
