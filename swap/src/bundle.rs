@@ -1,17 +1,18 @@
 //! What a VM that is out is made of, as bytes: what its processor holds, and its pages.
 //!
 //! Most of what an idle VM holds is zeros. So a page is 64 lines of 64 bytes, a word says which of them are not zero, and those of several pages are gathered
-//! into a block of at most 4,096 bytes, which LZ4 makes smaller (or which stays as it is, where that is no gain). Coming back, only lines that are not zero are
-//! written: the frames have been cleared.
+//! into a block of at most 4,096 bytes, which is made smaller: by leaving away its zeros ([`crate::sparse`]), or by LZ4 where that takes
+//! far less room; it stays as it is where neither is a gain. Coming back, only lines that are not zero are written: the frames have been cleared.
 //!
 //! | bytes | |
 //! |---|---|
 //! | 24 | [`Head`] |
 //! | then, until all pages were named, blocks: | |
-//! | 4 | how many pages this block names (16 bits), and how many bytes of lines follow them (16 bits) |
+//! | 4 | how many pages this block names (16 bits), how many bytes of lines follow them (14 bits), and how these are made ([`Form`], 2 bits) |
 //! | 12 each | number of the page (32 bits), which of its lines are in the block (64 bits); the first of the bundle is no page, but [`KEPT`] |
-//! | | the lines, one behind the other: compressed, unless they take as many bytes as there are |
+//! | | the lines, one behind the other |
 
+use crate::sparse;
 use lz4_flex::block::{CompressTable, compress_into_with_table, decompress_into, get_maximum_output_size};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -28,7 +29,13 @@ pub const KEPT: u32 = u32::MAX;
 /// Bytes of a part of a bundle at most ([`Work::decode_part`]).
 pub const PART: usize = 4 + ITEMS * size_of::<Item>() + PAGE;
 /// First word of a bundle.
-const MAGIC: u32 = u32::from_le_bytes(*b"FKB1");
+const MAGIC: u32 = u32::from_le_bytes(*b"FKB2");
+/// Of the word that says how many bytes of lines follow, those bits; the others say their form.
+const LENGTH: u16 = (1 << FORM) - 1;
+/// The first bit of the form.
+const FORM: u32 = 14;
+/// Lines that take half of their room without their zeros are not tried otherwise: that is dear for whoever goes out, too.
+const SPARSE: usize = 2;
 /// What LZ4 wants to have room for.
 const PACKED: usize = get_maximum_output_size(PAGE);
 
@@ -68,6 +75,31 @@ struct Item {
 }
 
 const NO_ITEM: Item = Item { number: 0, lines: 0 };
+
+/// How the lines of a block are made into bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// As they are.
+    Plain,
+    /// By LZ4, as one block.
+    Lz4,
+    /// Without their zeros.
+    Sparse,
+}
+
+impl Form {
+    fn bits(self) -> u16 {
+        match self {
+            Form::Plain => 0,
+            Form::Lz4 => 1 << FORM,
+            Form::Sparse => 2 << FORM,
+        }
+    }
+
+    fn of(word: u16) -> Option<Form> {
+        [Form::Plain, Form::Lz4, Form::Sparse].into_iter().find(|form| form.bits() == word & !LENGTH)
+    }
+}
 
 /// Why bytes are no bundle, or not the one that is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -183,20 +215,34 @@ impl Work {
 
     /// Makes a block of what was gathered.
     fn pack<E>(&mut self, items: usize, bytes: usize, put: &mut impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
-        let lines = self.lines.get(..bytes).unwrap_or_default();
-        let packed = if bytes == 0 {
-            None
-        } else {
-            let packed = compress_into_with_table(lines, &mut self.packed, &mut self.table);
-            packed.ok().filter(|&packed| packed < bytes).and_then(|packed| self.packed.get(..packed))
-        };
-        let stored = packed.unwrap_or(lines);
+        let (form, len) = self.shrink(bytes);
+        let stored = if form == Form::Plain { &self.lines } else { self.packed.as_slice() };
+        let stored = stored.get(..len).unwrap_or_default();
         // Both are small.
-        let half = |number: usize| u16::try_from(number).unwrap_or(u16::MAX).to_le_bytes();
-        put(&half(items))?;
-        put(&half(stored.len()))?;
+        let half = |number: usize| u16::try_from(number).unwrap_or(u16::MAX);
+        put(&half(items).to_le_bytes())?;
+        put(&(half(len) | form.bits()).to_le_bytes())?;
         put(self.items.get(..items).unwrap_or_default().as_bytes())?;
         put(stored)
+    }
+
+    /// Makes so many bytes of lines smaller; how, and how many bytes that takes, which are in `packed` unless they stay as they are.
+    fn shrink(&mut self, bytes: usize) -> (Form, usize) {
+        let Work { lines, packed, table, .. } = self;
+        let lines = lines.get(..bytes).unwrap_or_default();
+        let without_zeros = sparse::pack(lines, packed).filter(|&len| len < bytes);
+        if let Some(len) = without_zeros.filter(|len| len * SPARSE <= bytes) {
+            return (Form::Sparse, len);
+        }
+        let by_lz4 = compress_into_with_table(lines, packed, table).ok().filter(|&len| len < bytes);
+        match (without_zeros, by_lz4) {
+            (Some(len), by_lz4) if by_lz4.is_none_or(|other| len * 5 <= other * 8) => {
+                // LZ4 has written over it.
+                sparse::pack(lines, packed).map_or((Form::Plain, bytes), |len| (Form::Sparse, len))
+            }
+            (_, Some(len)) => (Form::Lz4, len),
+            _ => (Form::Plain, bytes),
+        }
     }
 
     /// Reads the bytes of a bundle, in order, and gives what is in it to `to`. `take` fills what it is given.
@@ -240,7 +286,9 @@ impl Work {
         let (mut items, mut stored) = ([0; 2], [0; 2]);
         take(&mut items)?;
         take(&mut stored)?;
-        let (items, stored) = (usize::from(u16::from_le_bytes(items)), usize::from(u16::from_le_bytes(stored)));
+        let (items, stored) = (usize::from(u16::from_le_bytes(items)), u16::from_le_bytes(stored));
+        let form = Form::of(stored).ok_or(Damage::Senseless("a block has a form that there is not"))?;
+        let stored = usize::from(stored & LENGTH);
         if items == 0 {
             return Err(Damage::Senseless("a block names no page"));
         }
@@ -248,13 +296,19 @@ impl Work {
         take(items.as_mut_bytes())?;
         let bytes = items.iter().map(|item| { item.lines }.count_ones() as usize * LINE).sum::<usize>();
         let lines = self.lines.get_mut(..bytes).ok_or(Damage::Senseless("a block has too many lines"))?;
-        if stored == bytes {
+        if form == Form::Plain {
+            if stored != bytes {
+                return Err(Damage::Senseless("a block is not as long as what it holds"));
+            }
             take(lines)?;
         } else {
             let packed = self.packed.get_mut(..stored).filter(|_| stored < bytes);
             let packed = packed.ok_or(Damage::Senseless("a block is longer than what it holds"))?;
             take(packed)?;
-            if !decompress_into(packed, lines).is_ok_and(|made| made == bytes) {
+            if form == Form::Sparse {
+                sparse::unpack(&self.packed, stored, lines)
+                    .ok_or(Damage::Senseless("a block is not what its lines are without zeros"))?;
+            } else if !decompress_into(packed, lines).is_ok_and(|made| made == bytes) {
                 return Err(Damage::Senseless("a block is not what LZ4 makes"));
             }
         }

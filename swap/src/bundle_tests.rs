@@ -58,7 +58,8 @@ fn pages_with_little_in_them_share_a_block() {
     let vm = Vm { pages: (0..30).map(|number| (number, page.clone())).collect(), kept: page.clone() };
     let bytes = encoded(&vm);
     assert_eq!(u16::from_le_bytes([bytes[24], bytes[25]]), 31, "all in one");
-    assert!(bytes.len() < 24 + 4 + 31 * 12 + 200, "{}", bytes.len());
+    // Of each a mask, a length, and five or eight bytes.
+    assert_eq!(bytes.len(), 24 + 4 + 31 * (12 + 7 + 10));
 }
 
 #[test]
@@ -81,6 +82,32 @@ fn pages_in_another_order_and_blocks_with_nothing_are_refused() {
     assert_eq!(decoded(head(&vm), &bytes), Err(Damage::Senseless("a block names no page")));
     bytes[24] = 65;
     assert_eq!(decoded(head(&vm), &bytes), Err(Damage::Senseless("a block names too many pages")));
+}
+
+/// Text has no zeros to leave away, and what has many is not worth LZ4's time.
+#[test]
+fn each_block_has_the_form_that_serves_it() {
+    let form = |page: Vec<u8>| {
+        let bytes = encoded(&Vm { pages: vec![(0, page)], kept: vec![0; PAGE] });
+        Form::of(u16::from_le_bytes([bytes[26], bytes[27]])).expect("one of them")
+    };
+    let repeated = |part: &[u8]| part.iter().copied().cycle().take(PAGE).collect::<Vec<u8>>();
+    assert_eq!(form(noise(3, PAGE)), Form::Plain);
+    assert_eq!(form(repeated(b"GET / HTTP/1.1\r\n")), Form::Lz4);
+    assert_eq!(form(repeated(&[0x70, 0x12, 0x43, 0, 0, 0, 0, 0])), Form::Sparse);
+    // Seven of eight bytes, but the same ones: LZ4 takes far less.
+    assert_eq!(form(repeated(&[1, 2, 3, 4, 5, 6, 7, 0])), Form::Lz4);
+    // The same of bytes that are not the same: it takes more.
+    let numbers = noise(3, PAGE).chunks(8).flat_map(|word| [&word[..7], &[0]].concat()).collect();
+    assert_eq!(form(numbers), Form::Sparse);
+}
+
+#[test]
+fn a_form_that_there_is_not_is_refused() {
+    let vm = Vm { pages: vec![(0, vec![1; PAGE])], kept: vec![0; PAGE] };
+    let mut bytes = encoded(&vm);
+    bytes[27] |= 0xc0;
+    assert_eq!(decoded(head(&vm), &bytes), Err(Damage::Senseless("a block has a form that there is not")));
 }
 
 proptest! {

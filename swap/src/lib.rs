@@ -16,6 +16,7 @@ pub mod pool;
 mod read;
 mod run;
 pub mod seal;
+mod sparse;
 #[cfg(test)]
 mod test_vm;
 

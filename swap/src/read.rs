@@ -1,11 +1,12 @@
 //! A bundle that is read from a disk: its blocks come one after the other, and its parts go to a window as far as they are whole.
 
 use crate::bundle::{Damage, Decoder, Entering, Head, PART, Work};
-use crate::pool::{CRC, content_bytes};
+use crate::pool::{checksum, content_bytes};
 use crate::seal::{BLOCK, BODY, Label, Sealer};
 use abi::swap::{Bundle, WINDOWS};
 use abi::vm::VmId;
-use crc::{Digest, Table};
+use core::hash::Hasher;
+use twox_hash::XxHash64;
 
 /// Memory that nobody else sees.
 pub struct Buffers {
@@ -29,7 +30,7 @@ pub struct Read {
     /// What the core's record says of it.
     pub bundle: Bundle,
     decoder: Decoder,
-    checksum: Digest<'static, u64, Table<16>>,
+    checksum: XxHash64,
     /// Bytes of content that have not been read.
     pub left: usize,
     /// Bytes of content that wait for the rest of their part.
@@ -60,7 +61,7 @@ impl Read {
             vm,
             bundle,
             decoder: Decoder::new(Head::new(vm.raw(), bundle.counter, bundle.pages)),
-            checksum: CRC.digest(),
+            checksum: checksum(),
             left: content_bytes(bundle.bytes),
             carried: 0,
             blocks: 0,
@@ -73,7 +74,7 @@ impl Read {
 
     /// Whether its VM has all of it, as it was.
     pub fn is_whole(&self) -> bool {
-        self.left == 0 && self.decoder.is_done() && self.checksum.clone().finalize() == self.bundle.checksum
+        self.left == 0 && self.decoder.is_done() && self.checksum.finish() == self.bundle.checksum
     }
 
     /// Opens its next block, and gives its VM what is whole.
@@ -92,7 +93,7 @@ impl Read {
         let body = sealer.open(&label, self.blocks, sealed).ok_or(Damage::Seal)?;
         self.blocks += 1;
         let content = &body[..self.left.min(body.len())];
-        self.checksum.update(content);
+        self.checksum.write(content);
         self.left -= content.len();
         // What is carried is less than a part.
         let room =
