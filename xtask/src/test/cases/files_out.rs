@@ -75,7 +75,7 @@ fn pooled(_: &Lab) -> Result<()> {
     let victims = [None, Some("diskmux"), Some("swap"), Some("netmux"), Some("pager"), Some("diskmux")];
     let running = serve("pool=8MiB", 24, victims.into_iter())?;
     // What was read from the disk is not kept: each comes in when it was quiet for a while, and gives back what it does not need.
-    let each = || Ok(swap(&running, "used")?.checked_div(swap(&running, "vms")?).unwrap_or(0));
+    let each = || -> Result<u64> { Ok(swap(&running, "used")?.checked_div(swap(&running, "vms")?).unwrap_or(0)) };
     let until = Instant::now() + SOON;
     while each()? > MOST && Instant::now() < until {
         std::thread::sleep(Duration::from_millis(500));
