@@ -255,7 +255,7 @@ fn who_lets_go_unasked_is_not_heard() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig { max_shrink_iters: 100, ..ProptestConfig::with_cases(24) })]
 
     /// Whoever goes out, is called, kicks, dies and is destroyed: no VM is lost, each has its disk, and no disk is anybody's who is gone.
     #[test]
