@@ -206,10 +206,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         let image = self.images.get(vm.image).map(|image| &image.entry);
         let has_nic = image.is_none_or(|image| image.rx_slots != 0 && image.tx_slots != 0);
         let own = vm.life.memory().map_or(0, |memory| memory.counts().0);
-        if vm.control != EndpointId::NONE
-            || has_nic && vm.ipv4 == 0
-            || own as usize > WINDOW_PAGES
-        {
+        if vm.control != EndpointId::NONE || has_nic && vm.ipv4 == 0 || own as usize > WINDOW_PAGES {
             return Err(Stays::Never);
         }
         // One that waits for its disk has no place yet where it could go on.

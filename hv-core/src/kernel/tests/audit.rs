@@ -166,7 +166,8 @@ impl<const TIMER: bool> Machine<TIMER> {
                     let stored = matches!(orders[..], [Order::Store { .. }]);
                     assert!(stored || orders == [Order::Promised], "{id} leaves through {orders:?}");
                     assert_eq!(stored, vm.life.shared().contains(Devices::SWAP), "{id}");
-                    let others = [Devices::NIC, Devices::DISK].into_iter().any(|device| vm.life.shared().contains(device));
+                    let others =
+                        [Devices::NIC, Devices::DISK].into_iter().any(|device| vm.life.shared().contains(device));
                     assert!(!stored || !others, "{id} is seen by two");
                 }
                 State::Coming => {
@@ -474,7 +475,11 @@ impl<const TIMER: bool> Machine<TIMER> {
             return;
         }
         let its = known.attached.iter().map(|(id, (seat, attachment, _))| (*id, (*seat, *attachment)));
-        assert_eq!(its.filter(|(id, _)| !between.contains(id)).collect::<BTreeMap<_, _>>(), attached, "who is attached");
+        assert_eq!(
+            its.filter(|(id, _)| !between.contains(id)).collect::<BTreeMap<_, _>>(),
+            attached,
+            "who is attached"
+        );
         let its = known.out.iter().map(|(id, disk)| (*id, *disk)).filter(|(id, _)| !between.contains(id));
         assert_eq!(its.collect::<BTreeMap<_, _>>(), out, "who is out and has a disk");
     }
