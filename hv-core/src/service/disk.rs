@@ -134,6 +134,8 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     }
 
     /// Share the disk pages of an admitted VM with the striper, and tell that when there is space in its ring.
+    #[cold]
+    #[inline(never)]
     pub(super) fn attach_disk_soon(&mut self, vm: &mut Vm<B>) {
         if vm.attachment.is_none() {
             return;
