@@ -176,6 +176,12 @@ impl Guest {
         Load { requests: self.requests, errors: self.errors, queue: self.away, latencies: self.latencies }
     }
 
+    /// Whether nothing of it was taken that has not been completed, nor waits in its ring: so its pages can go where nobody serves them. Completions that it
+    /// has not taken yet stay where they are.
+    pub fn is_at_rest(&mut self) -> bool {
+        self.away == 0 && self.disk.requests.prepare_wait()
+    }
+
     /// Whether the VM wants to hear of completions.
     pub fn listens(&self) -> bool {
         self.disk.completions.consumer_waits()

@@ -58,11 +58,22 @@ enum Place {
     Attached(Guest),
 }
 
+/// Whether the VM of a slot is out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Absence {
+    /// It is not, or has no virtual disk.
+    #[default]
+    No,
+    /// It is, and has its virtual disk: that one is in use.
+    Out,
+}
+
 /// What the tables of a striper with this discipline take.
 // A seat takes no more than some hundred bytes.
 #[allow(clippy::cast_possible_truncation)]
 pub const fn tables<D: Discipline>() -> TableBytes {
-    TableBytes { per_seat: size_of::<Place>() as u32 + D::SEAT_BYTES + Heap::<u64>::SEAT_BYTES, ..TableBytes::NONE }
+    let per_seat = size_of::<Place>() as u32 + D::SEAT_BYTES + Heap::<u64>::SEAT_BYTES;
+    TableBytes { per_seat, per_slot: size_of::<Absence>() as u32, ..TableBytes::NONE }
 }
 
 /// Virtual disks that are named where one is not known.
@@ -114,6 +125,7 @@ pub struct Served {
 /// All of them.
 pub struct Guests<D> {
     places: Table<Place>,
+    absences: Table<Absence>,
     discipline: D,
     /// Seats whose VMs may not ask before a time.
     resting: Heap<u64>,
@@ -129,6 +141,7 @@ impl<D: Discipline> Guests<D> {
     pub fn new(tables: &mut Tables, uses: Uses) -> Self {
         Guests {
             places: tables.per_seat(),
+            absences: tables.per_slot(),
             discipline: D::new(tables),
             resting: Heap::new(tables),
             uses,
@@ -166,7 +179,65 @@ impl<D: Discipline> Guests<D> {
                 self.release(seat);
                 machine.tell(DiskCommand::Detached { vm });
             }
+            DiskEvent::Leave { vm, seat } => {
+                let left = self.leave(vm, seat);
+                machine.tell(if left { DiskCommand::Left { vm } } else { DiskCommand::Stays { vm } });
+            }
+            DiskEvent::Out { vm, disk, mode } => self.is_out(vm, disk, mode == mode::READ_WRITE, sets),
+            DiskEvent::Gone { vm, disk } => {
+                if self.is_back(vm)
+                    && let Some(entry) = sets.disk_called(disk)
+                {
+                    self.uses.give_back(entry);
+                }
+            }
         }
+    }
+
+    /// Takes leave of the VM in a seat, which is to go out: it keeps its virtual disk, and nobody touches its pages. False, and nothing has changed, while
+    /// something of it is under way, and where it has not been given its disk yet.
+    fn leave(&mut self, vm: VmId, seat: Seat) -> bool {
+        let Some(place) = self.places.get_mut(seat.index()) else { return true };
+        match place {
+            Place::Attached(guest) if guest.vm == vm => {
+                if !guest.is_at_rest() {
+                    return false;
+                }
+                if let Some(absence) = self.absences.reach(vm.slot.index()) {
+                    *absence = if guest.entry.is_some() { Absence::Out } else { Absence::No };
+                } else if guest.entry.is_some() {
+                    // There is nowhere to write down that the disk is in use.
+                    return false;
+                }
+                *place = Place::Free;
+                self.resting.remove(seat);
+                true
+            }
+            Place::Waits { vm: waits, .. } if *waits == vm => false,
+            Place::Free | Place::Attached(_) | Place::Waits { .. } => true,
+        }
+    }
+
+    /// A VM is out, and had this virtual disk under a predecessor: so it has it now. Where it cannot be had any more, its requests fail when it comes in.
+    fn is_out(&mut self, vm: VmId, disk: Name, to_write: bool, sets: &Sets) {
+        // Beyond the machine's slots there is no VM.
+        if self.absences.reach(vm.slot.index()).is_none_or(|absence| *absence == Absence::Out) {
+            return;
+        }
+        match self.find(disk, to_write, sets) {
+            Ok(_) => {
+                if let Some(absence) = self.absences.reach(vm.slot.index()) {
+                    *absence = Absence::Out;
+                }
+            }
+            Err(why) => log::warn!("{vm}, which is out: disk {disk}: {}", no_disk::text(why.into())),
+        }
+    }
+
+    /// A VM is out no longer. Whether it was, and has a virtual disk.
+    fn is_back(&mut self, vm: VmId) -> bool {
+        let absence = self.absences.get_mut(vm.slot.index());
+        absence.is_some_and(|absence| core::mem::take(absence) == Absence::Out)
     }
 
     /// Whoever had a seat has it no more.
@@ -189,7 +260,12 @@ impl<D: Discipline> Guests<D> {
         machine: &mut impl Machine,
     ) {
         let to_write = mode == mode::READ_WRITE;
-        let found = self.find(name, to_write, sets);
+        // Who was out has its disk already.
+        let kept = if self.is_back(vm) { sets.disk_called(name) } else { None };
+        let found = match kept {
+            Some(entry) => Ok(entry),
+            None => self.find(name, to_write, sets),
+        };
         if let Err(why) = found {
             let known = Known { sets, shown: why == no_disk::NO_SUCH_DISK };
             log::warn!("{vm}: disk {name}: {}{known}", no_disk::text(why.into()));
@@ -215,7 +291,10 @@ impl<D: Discipline> Guests<D> {
         *place = Place::Attached(guest);
         self.discipline.attach(seat, weight);
         self.discipline.enqueue(seat);
-        machine.raise(vm);
+        // Who was out finds all as it was, and waits for nothing.
+        if kept.is_none() {
+            machine.raise(vm);
+        }
     }
 
     /// Takes a virtual disk for a VM: its place in the directory.

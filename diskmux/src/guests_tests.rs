@@ -19,6 +19,8 @@ use std::vec;
 use std::vec::Vec;
 
 const SEATS: usize = 4;
+/// More than VMs have, whose slots are their seats and a hundred more.
+const SLOTS: usize = 104;
 
 /// The VMs' memory, and what they and the core hear.
 struct Vms {
@@ -103,7 +105,7 @@ fn start(platters: &[Shared], memory: SharedMemory) -> (Disks<Fake, Clock>, Serv
     let mut sets = Sets::new(Box::leak(Box::new([0; DIRECTORY_BYTES])));
     sets.find(&mut disks);
     let uses = Uses::new(Box::leak(Box::new([0; MAX_ENTRIES])));
-    let guests = Guests::new(&mut Tables::on_heap(tables::<Drr>(), 0, SEATS), uses);
+    let guests = Guests::new(&mut Tables::on_heap(tables::<Drr>(), SLOTS, SEATS), uses);
     (
         disks,
         Service::new(
@@ -307,6 +309,7 @@ fn a_disk_is_one_writers_or_many_readers() {
     let refused = |lab: &mut Lab| match lab.vms.commands.pop() {
         Some(DiskCommand::Refused { why, .. }) => Some(why),
         Some(DiskCommand::Detached { .. }) => Some(0),
+        Some(other) => panic!("{other:?}"),
         None => None,
     };
     let mut lab = Lab::new();
@@ -746,3 +749,6 @@ fn a_vm_goes_on_while_a_snapshot_of_its_disk_is_taken() {
         assert!(!lab.vms.commands.is_empty(), "it is another one's");
     }
 }
+
+#[path = "guests_out_tests.rs"]
+mod out;

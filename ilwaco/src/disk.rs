@@ -43,6 +43,8 @@ pub use abi::guest_disk::BLOCK_BYTES;
 /// Requests on their way: each has a slot of its own, whether it needs it or not.
 const FLIGHTS: usize = SLOTS as usize;
 
+const _: () = assert!(FLIGHTS <= u8::BITS as usize);
+
 /// Why a request was not done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DiskError {
@@ -106,6 +108,8 @@ struct Rings {
     slots: SharedMemory,
     flights: [Flight; FLIGHTS],
     last: u32,
+    /// Slots that may hold something, by bit.
+    filled: u8,
     /// Something was put into the ring that the machine has not been shown.
     staged: bool,
     /// Says that a flight has ended that others wait for.
@@ -127,6 +131,7 @@ impl Rings {
             slots: memory.sub(BLOCK_BYTES, FLIGHTS * BLOCK_BYTES)?,
             flights: [const { Flight { id: 0, stage: Stage::Free } }; FLIGHTS],
             last: 0,
+            filled: 0,
             staged: false,
             places: Rc::default(),
         })
@@ -165,11 +170,23 @@ impl Rings {
         if let Some(data) = data {
             self.slots.write(place * BLOCK_BYTES, data)?;
         }
+        self.filled |= 1 << place;
         self.last = self.last.wrapping_add(1);
         let (id, order) = (self.last, order(u16::try_from(place).ok()?));
         self.flights[place] = Flight { id, stage: Stage::Away { order, waker: None } };
         self.stage(id, order);
         Some((place, id))
+    }
+
+    /// Clears the slots of which nobody needs what they hold: they take no room where the VM's memory lies while it is out.
+    fn clear_slots(&mut self) {
+        for (place, flight) in self.flights.iter().enumerate() {
+            if self.filled >> place & 1 != 0 && matches!(flight.stage, Stage::Free) {
+                // It lies in the slots.
+                let _ = self.slots.clear(place * BLOCK_BYTES, BLOCK_BYTES);
+                self.filled &= !(1 << place);
+            }
+        }
     }
 
     /// Takes completions in.
@@ -360,6 +377,11 @@ fn with_rings<R>(with: impl FnOnce(&mut Rings) -> R) -> Option<R> {
 /// Takes in what the machine has completed.
 pub(crate) fn receive() {
     with_rings(Rings::receive);
+}
+
+/// Gives back what is not in use. Called when nothing has happened for a while.
+pub(crate) fn shrink() {
+    with_rings(Rings::clear_slots);
 }
 
 /// Shows the machine what it is asked for.

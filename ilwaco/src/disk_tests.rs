@@ -178,3 +178,32 @@ fn the_program_begins_when_the_disk_is_there() {
     let before = Sim::now();
     block_on(async { assert!(Sim::now() > before) });
 }
+
+#[test]
+fn slots_are_cleared_when_it_was_quiet_but_for_those_of_requests() {
+    let _sim = machine(4, false);
+    let is_clear = |slot: usize| {
+        let mut block = EMPTY;
+        platform::disk().and_then(|memory| memory.read((1 + slot) * BLOCK_BYTES, &mut block)).expect("a slot");
+        block == EMPTY
+    };
+    block_on(async move {
+        let disk = disk();
+        disk.write(0, &[7; BLOCK_BYTES]).await.expect("written");
+        let mut block = EMPTY;
+        disk.read(0, &mut block).await.expect("read");
+        assert!(!is_clear(0));
+        sleep(Duration::from_secs(3)).await;
+        assert!(is_clear(0));
+        // One that is on its way keeps what it is to write.
+        Sim::hold_disk();
+        spawn(async move { disk.write(1, &[9; BLOCK_BYTES]).await.expect("written") }).expect("room");
+        sleep(Duration::from_secs(3)).await;
+        assert!(!is_clear(0));
+        Sim::release_disk();
+        sleep(Duration::from_secs(3)).await;
+        assert!(is_clear(0));
+    });
+    assert_eq!(Sim::disk_bytes()[..BLOCK_BYTES], [7; BLOCK_BYTES]);
+    assert_eq!(Sim::disk_bytes()[BLOCK_BYTES..2 * BLOCK_BYTES], [9; BLOCK_BYTES]);
+}

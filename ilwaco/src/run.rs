@@ -141,6 +141,7 @@ impl Machine {
 #[inline(never)]
 fn trim() -> bool {
     let done = net::shrink();
+    disk::shrink();
     time::shrink();
     task::shrink();
     memory::return_memory();

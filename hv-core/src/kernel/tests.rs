@@ -13,6 +13,7 @@ mod crossings;
 mod death;
 mod deliver;
 mod disks;
+mod disks_out;
 mod ending;
 mod exits;
 mod guest;

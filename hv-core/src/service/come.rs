@@ -6,7 +6,7 @@ use super::windows::{Open, Order};
 use crate::board::Board;
 use crate::kernel::{Cpu, Kernel};
 use crate::memory::Reservation;
-use crate::vm::{Devices, End, Handling, Hazard, Memory, NEVER, Queue, Registers, Seed, Table, Vm};
+use crate::vm::{Devices, DiskTold, End, Handling, Hazard, Memory, NEVER, Queue, Registers, Seed, Table, Vm};
 use abi::claim::Claim;
 use abi::end::EndReason;
 use abi::guest::{PAGE_TABLES, REGISTER_PAGE, pending};
@@ -122,6 +122,9 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         };
         self.queues.remove(Queue::Waiting, id.slot);
         (vm.early, vm.ran_ticks, vm.charges) = (early, ran_ticks, charges);
+        if !vm.attachment.is_none() {
+            vm.disk_told = DiskTold::Out;
+        }
         let memory = match self.images.get(vm.image) {
             Some(image) => {
                 let pages = u32::try_from(image.entry.memory_bytes >> PAGE_SHIFT).unwrap_or(u32::MAX);
@@ -237,6 +240,8 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         if let (Some(memory), Some(image)) = (vm.life.memory_mut(), self.images.get(vm.image)) {
             Shared(kept.shared).map(memory, &mut self.frames, image).map_err(|NotOfImage { page }| Wrong(page))?;
         }
+        // While all that it held is kept for it.
+        self.fill_disk_pages(vm).map_err(Wrong)?;
         self.revive(vm, &kept, claim)
     }
 
@@ -302,6 +307,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         self.attach_pager(vm, false);
         self.attach(vm);
         self.now_ready(vm);
+        self.attach_disk(vm);
         // Nobody else knows when it was called.
         self.wakes.count(now.saturating_sub(vm.created_tsc));
         self.lap_for(&mut vm.charges, now);

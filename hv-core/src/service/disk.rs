@@ -1,19 +1,22 @@
 //! Virtual disks: the striper's share of VMs that have one, which is the disk page and the block slots behind it, in its window while a VM is
-//! attached. Which disk it is, and who may have it, is the striper's business; the core keeps the name, and ends a VM whose disk is refused.
+//! attached. Which disk it is, and who may have it, is the striper's business; the core keeps the name, and ends a VM whose disk is refused. One that goes
+//! out keeps its disk: the striper takes leave of its pages, and the striper's successor is told of it as of one that has the disk.
 
 use crate::board::Board;
 use crate::component::EndpointId;
 use crate::kernel::{Cpu, Kernel};
 use crate::memory::{PhysAddr, core_memory};
-use crate::vm::{Devices, End, NEVER, Queue, Vm};
+use crate::vm::{Devices, DiskTold, End, NEVER, Queue, Table, Vm};
 use abi::attachment::Attachment;
 use abi::disk_service::{DiskCommand, DiskEvent, no_disk};
 use abi::end::EndReason;
 use abi::guest::pending;
 use abi::guest_disk::{COMPLETION_SLOTS, COMPLETIONS, DISK_BASE, PAGES, REQUEST_SLOTS, REQUESTS, ring_bytes};
-use abi::limits::{PAGE_SHIFT, PAGE_SIZE};
+use abi::limits::{Name, PAGE_SHIFT, PAGE_SIZE};
 use abi::message::{BadMessage, Message};
-use abi::vm::VmId;
+use abi::pager::Stays;
+use abi::service::Service;
+use abi::vm::{Slot, VmId};
 use backend::Backend;
 
 impl<B: Backend, H: Board> Kernel<B, H> {
@@ -42,6 +45,27 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 if let Some(vm) = vms.by_id(vm).filter(is_its) {
                     cpu.detach_disk(vm);
                     cpu.end_or_let_go(vm, End::new(EndReason::NoDisk, why.into()));
+                }
+            }
+            DiskCommand::Left { vm: id } => {
+                let Some(vm) = vms.by_id(id).filter(is_its) else { return Ok(()) };
+                if vm.life.is_leaving() {
+                    cpu.detach_disk(vm);
+                    vm.disk_told = DiskTold::Out;
+                    self.disk_let_go(id);
+                } else if vm.life.is_ending() {
+                    // It has ended meanwhile. It was asked to let go of it in any case, or is not asked any more.
+                    let asked = cpu.queues.contains(Queue::Leaving(from), vm.slot());
+                    cpu.detach_disk(vm);
+                    vm.disk_told = DiskTold::Out;
+                    if asked {
+                        cpu.let_go_of(vm);
+                    }
+                }
+            }
+            DiskCommand::Stays { vm } => {
+                if let Some(vm) = vms.by_id(vm).filter(is_its).filter(|vm| vm.life.is_leaving()) {
+                    cpu.stay(vm, Stays::Busy);
                 }
             }
         }
@@ -81,7 +105,8 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         let Some(rank) = self.endpoints.rank(vm.disk) else {
             return self.end(vm, End::new(EndReason::NoDisk, no_disk::NO_STRIPER.into()));
         };
-        let Some(start) = self.living_start(vm.disk).filter(|&start| start != vm.disk_start) else { return };
+        let told = vm.disk_told;
+        let Some(start) = self.living_start(vm.disk).filter(|&start| told != DiskTold::Attached(start)) else { return };
         let Some(body) = vm.life.body() else { return };
         let mut first = None;
         let mapped = (0..PAGES).all(|index| {
@@ -89,17 +114,63 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             first = first.or(Some(frame));
             self.components.list[rank].space.map_window(&mut self.frames, vm.seat, index, frame)
         });
-        let again = vm.disk_start != 0;
-        let fresh = !again || first.is_some_and(|page| self.reset_disk_rings(page));
+        // What a predecessor has done and not said is in nobody's memory. One that is back from being out has no such thing.
+        let stale = matches!(told, DiskTold::Attached(_));
+        let fresh = !stale || first.is_some_and(|page| self.reset_disk_rings(page));
         vm.life.share(Devices::DISK);
         if !mapped || !fresh {
             self.detach_disk(vm);
-            return self.end(vm, End::new(EndReason::NoDisk, no_disk::NO_WINDOW.into()));
+            if told != DiskTold::Out {
+                self.end(vm, End::new(EndReason::NoDisk, no_disk::NO_WINDOW.into()));
+            }
+            // It has run, and may be doing something else: there is another try when it kicks its disk, or has been out again.
+            return;
         }
-        vm.disk_start = start;
+        let again = told != DiskTold::Nothing;
+        vm.disk_told = DiskTold::Attached(start);
         let Attachment { disk, mode, rate } = vm.attachment;
         let event = DiskEvent::Attach { vm: vm.id, seat: vm.seat, disk, mode, rate, again, weight: vm.share.weight };
         self.tell(vm.disk, &event.into(), true);
+    }
+
+    /// Share the disk pages of an admitted VM with the striper, and tell that when there is space in its ring.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn attach_disk_soon(&mut self, vm: &mut Vm<B>) {
+        if vm.attachment.is_none() {
+            return;
+        }
+        if self.has_room(vm.disk) {
+            self.attach_disk(vm);
+        } else {
+            self.owe(vm.disk, vm.seat, false);
+        }
+    }
+
+    /// Have the striper take leave of a VM that is to go out and shares its disk pages.
+    pub(super) fn leave_disk(&mut self, vm: &mut Vm<B>) {
+        if self.living_start(vm.disk).map(DiskTold::Attached) == Some(vm.disk_told) {
+            self.tell_of(vm.disk, vm.seat, false, &DiskEvent::Leave { vm: vm.id, seat: vm.seat }.into(), true);
+        } else {
+            // Its successor has still to be told of it.
+            self.stay(vm, Stays::Busy);
+        }
+    }
+
+    /// The disk pages of a VM that comes in are there, those included that nothing came back for, since they held nothing but zeros.
+    ///
+    /// # Errors
+    /// The number of the page for which there is no frame.
+    pub(super) fn fill_disk_pages(&mut self, vm: &mut Vm<B>) -> Result<(), u32> {
+        if vm.attachment.is_none() {
+            return Ok(());
+        }
+        let memory = vm.life.memory_mut().ok_or(0_u32)?;
+        for page in (0..PAGES).map(guest_page) {
+            // They lie below all images.
+            memory.map_plain(&mut self.frames, page).map_err(|_| page)?;
+        }
+        Ok(())
     }
 
     /// The rings in this disk page begin anew: what is in them was for the striper's predecessor, or from it. The guest finds out by the epoch.
@@ -117,7 +188,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     /// start, nobody has, and false is the answer.
     #[must_use]
     pub fn begin_detach_disk(&mut self, vm: &mut Vm<B>) -> bool {
-        if self.living_start(vm.disk) != Some(vm.disk_start) {
+        if self.living_start(vm.disk).map(DiskTold::Attached) != Some(vm.disk_told) {
             self.detach_disk(vm);
             return false;
         }
@@ -128,16 +199,53 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     }
 
     /// What the striper has still to be told of a VM.
-    pub(super) fn tell_owed_disk(&mut self, vm: &Vm<B>) {
+    pub(super) fn tell_owed_disk(&mut self, vm: &mut Vm<B>) {
         if self.queues.contains(Queue::Leaving(vm.disk), vm.slot()) {
             self.tell(vm.disk, &DiskEvent::Detach { vm: vm.id, seat: vm.seat }.into(), true);
+        } else if vm.life.leaves_disk() {
+            self.tell(vm.disk, &DiskEvent::Leave { vm: vm.id, seat: vm.seat }.into(), true);
+        } else if vm.life.body().is_some() && !vm.life.is_leaving() {
+            // Where it has been told already, nothing is told.
+            self.attach_disk(vm);
+        }
+    }
+
+    /// What the striper must know of a VM in a seat that goes out or comes in, and is out for it.
+    pub(super) fn tell_absent_disk(&mut self, vm: &Vm<B>) {
+        if vm.disk_told == DiskTold::Out {
+            self.tell_disk_out(vm.disk, vm.id, vm.attachment);
+        }
+    }
+
+    /// What the striper must know of a slot: the VM there has had its disk, and is out.
+    pub(super) fn tell_disk_of(&mut self, to: EndpointId, vms: &Table<B>, slot: Slot) {
+        if let (Some(vm), true) = (vms.named(slot), vms.bundle(slot).is_some()) {
+            self.tell_disk_out(to, vm, vms.disk(slot));
+        }
+    }
+
+    fn tell_disk_out(&mut self, to: EndpointId, vm: VmId, attachment: Attachment) {
+        if !attachment.is_none() {
+            let Attachment { disk, mode, .. } = attachment;
+            self.tell(to, &DiskEvent::Out { vm, disk, mode }.into(), true);
+        }
+    }
+
+    /// Tell the striper that a VM with this virtual disk, of which it perhaps knows as of one that is out, does not come in any more.
+    pub fn tell_disk_gone(&mut self, vm: VmId, disk: Name) {
+        if !disk.is_empty() && self.pool_bytes() != 0 {
+            let to = self.endpoints.first(Service::Disk);
+            self.tell(to, &DiskEvent::Gone { vm, disk }.into(), true);
         }
     }
 
     /// A guest has kicked its disk.
-    pub fn kick_disk(&mut self, vm: &Vm<B>) {
+    pub fn kick_disk(&mut self, vm: &mut Vm<B>) {
         if vm.life.shared().contains(Devices::DISK) {
             self.kick_server(vm.disk, vm);
+        } else if vm.disk_told == DiskTold::Out {
+            // There was no frame for its window when it came in.
+            self.attach_disk_soon(vm);
         }
     }
 

@@ -1,4 +1,4 @@
-//! How VMs go out: the pager chooses one that idles, its network demultiplexer lets go of it, swap is shown its pages and keeps a copy, and only
+//! How VMs go out: the pager chooses one that idles, whoever serves its disk and its network demultiplexer let go of it, swap is shown its pages and keeps a copy, and only
 //! when the copy is in its record are its frames free. Whatever goes wrong before that, it stays, and nothing is lost.
 
 use super::shared::Shared;
@@ -7,7 +7,7 @@ use crate::board::Board;
 use crate::component::{EndpointId, Run};
 use crate::kernel::{Cpu, Kernel};
 use crate::memory::Owner;
-use crate::vm::{Devices, Handling, Hazard, Leavings, NEVER, Queue, Seed, State, Table, Vm};
+use crate::vm::{Devices, DiskTold, Handling, Hazard, Leavings, NEVER, Queue, Seed, State, Table, Vm};
 use abi::limits::PAGE_SIZE;
 use abi::message::Malformed;
 use abi::net::NetEvent;
@@ -49,6 +49,16 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         match cpu.window_for(vm, pressure) {
             Ok(window) => cpu.leave(vm, window, spare),
             Err(why) => cpu.tell_stays(vm, why),
+        }
+    }
+
+    /// The disk striper has let go of a VM that is to go out: its network demultiplexer is next.
+    pub fn disk_let_go(&mut self, id: VmId) {
+        let Self { vms, cpu, .. } = self;
+        let spare = cpu.is_exchange(vms, Some(id));
+        if let Some(vm) = vms.by_id(id).filter(|vm| vm.life.is_leaving()) {
+            cpu.windows.wait_anew(id);
+            cpu.leave_net(vm, spare);
         }
     }
 
@@ -196,15 +206,11 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         let image = self.images.get(vm.image).map(|image| &image.entry);
         let has_nic = image.is_none_or(|image| image.rx_slots != 0 && image.tx_slots != 0);
         let own = vm.life.memory().map_or(0, |memory| memory.counts().0);
-        // What is on its way to a disk is not kept.
-        if vm.control != EndpointId::NONE
-            || !vm.attachment.is_none()
-            || has_nic && vm.ipv4 == 0
-            || own as usize > WINDOW_PAGES
-        {
+        if vm.control != EndpointId::NONE || has_nic && vm.ipv4 == 0 || own as usize > WINDOW_PAGES {
             return Err(Stays::Never);
         }
-        if !vm.life.is_idle() {
+        // One that waits for its disk has no place yet where it could go on.
+        if !vm.life.is_idle() || !vm.attachment.is_none() && vm.disk_told == DiskTold::Nothing {
             return Err(Stays::Busy);
         }
         if now.saturating_sub(vm.since_tsc) < self.residence_ticks {
@@ -226,6 +232,12 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         let reservation = vm.life.memory().map(crate::vm::Memory::reservation);
         let frees = reservation.map_or(0, |reservation| reservation.held().max(reservation.claim().reserve));
         self.windows.set(window, Open { vm: vm.id, order: Order::Promised, frees, since: None });
+        // First who is more likely to have something under way.
+        if vm.life.shared().contains(Devices::DISK) { self.leave_disk(vm) } else { self.leave_net(vm, spare) }
+    }
+
+    /// A VM is to go out, and whoever serves its disk has let go of it: its network demultiplexer lets go.
+    fn leave_net(&mut self, vm: &mut Vm<B>, spare: bool) {
         if !vm.life.shared().contains(Devices::NIC) {
             // No frame was free for its window when it came in: whoever lives now may never have heard of it, and is to call it when it is out.
             if !self.has_room(vm.net) {
@@ -330,6 +342,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         self.timers.set(vm.seat, vm.deadline());
         self.arm(vm.deadline());
         self.attach_soon(vm);
+        self.attach_disk_soon(vm);
         if vm.life.body().is_some_and(|body| body.registers.wanted() != 0) {
             self.timers.set(vm.seat, vm.alarm);
             self.wake(vm);

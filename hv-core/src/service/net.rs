@@ -107,7 +107,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         let Self { vms, cpu, .. } = self;
         match NetCommand::try_from(message)? {
             NetCommand::Detached { vm: id } => {
-                let lets_go = |vm: &&mut Vm<B>| vm.net == from && (vm.life.is_ending() || vm.life.is_leaving());
+                let lets_go = |vm: &&mut Vm<B>| vm.net == from && (vm.life.is_ending() || vm.life.leaves_nic());
                 if let Some(vm) = vms.by_id(id).filter(lets_go).filter(|vm| vm.life.shared().contains(Devices::NIC)) {
                     cpu.detach(vm);
                     if vm.life.is_leaving() {
@@ -120,8 +120,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 }
             }
             NetCommand::Stays { vm } => {
-                let is_its = |vm: &&mut Vm<B>| vm.net == from && vm.life.shared().contains(Devices::NIC);
-                if let Some(vm) = vms.by_id(vm).filter(is_its).filter(|vm| vm.life.is_leaving()) {
+                if let Some(vm) = vms.by_id(vm).filter(|vm| vm.net == from && vm.life.leaves_nic()) {
                     cpu.stay(vm, Stays::Busy);
                 }
             }
@@ -155,7 +154,9 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         let Self { vms, cpu, .. } = self;
         // Who was to go out stays, and its successor is told of it.
         for (_, open) in cpu.windows.open() {
-            if let Some(vm) = vms.by_id(open.vm).filter(|vm| vm.net == gone && cpu.windows.promised(vm.id).is_some()) {
+            let waits_for_it =
+                |vm: &&mut Vm<B>| vm.net == gone && vm.life.leaves_nic() || vm.disk == gone && vm.life.leaves_disk();
+            if let Some(vm) = vms.by_id(open.vm).filter(waits_for_it) {
                 cpu.stay(vm, Stays::Busy);
             }
         }
@@ -260,7 +261,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         let shared = vm.life.shared().contains(Devices::NIC);
         if vm.life.is_ending() && shared {
             self.tell(vm.net, &NetEvent::Detach { vm: vm.id, seat: vm.seat }.into(), true);
-        } else if vm.life.is_leaving() && shared {
+        } else if vm.life.leaves_nic() {
             self.tell(vm.net, &NetEvent::Leave { vm: vm.id, seat: vm.seat, tenant: vm.tenant }.into(), true);
         } else if vm.life.body().is_some() && !vm.life.is_leaving() {
             // Where it has been told already, nothing is told.

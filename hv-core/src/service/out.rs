@@ -111,5 +111,6 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         let _ = vms.remove(seed.id.slot);
         self.say_end(seed.id, end, 0);
         self.tell_gone(seed.id, seed.image);
+        self.tell_disk_gone(seed.id, seed.disk.disk);
     }
 }

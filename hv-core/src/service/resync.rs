@@ -89,12 +89,13 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         let Self { vms, cpu, .. } = self;
         let Some(endpoint) = cpu.endpoints.get_mut(to) else { return };
         let (service, Some(from)) = (endpoint.service, endpoint.resync.take()) else { return };
-        // The scheduler knows of VMs that wait, too; a demultiplexer of those that are out, behind those that are in.
+        // The scheduler knows of VMs that wait, too; demultiplexers and the striper of those that are out, behind those that are in.
         let seats = vms.seats().used();
         let end = match service {
             Service::Plan => vms.used(),
             Service::Net if cpu.images.has_lazy() || cpu.pool_bytes() != 0 => seats + vms.used(),
             Service::Swap => vms.used(),
+            Service::Disk if cpu.pool_bytes() != 0 => seats + vms.used(),
             Service::Net | Service::Pager | Service::Control | Service::Disk => seats,
         };
         for (looked, number) in (from..).take_while(|&number| (number as usize) < end).enumerate() {
@@ -114,7 +115,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             } else if service == Service::Swap {
                 cpu.tell_swap_of(to, vms, Slot::new(number));
             } else if let Some(slot) = behind {
-                cpu.tell_net_of(to, vms, Slot::new(slot));
+                let slot = Slot::new(slot);
+                if service == Service::Disk { cpu.tell_disk_of(to, vms, slot) } else { cpu.tell_net_of(to, vms, slot) }
             } else if let Some(vm) = u16::try_from(number).ok().and_then(|seat| vms.in_seat(Seat::new(seat))) {
                 cpu.tell_all_of(to, service, vm);
             }
@@ -138,9 +140,10 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             State::Ready | State::Idle { .. } | State::Fault(_) | State::Paused => false,
         };
         match service {
-            // Nothing of it is shared any more, or yet.
-            Service::Net if vm.net == to && absent => self.tell_ran(vm),
+            // Nothing of it is shared any more, or yet; but whoever serves the disk of one that leaves comes first.
+            Service::Net if vm.net == to && absent && !vm.life.leaves_disk() => self.tell_ran(vm),
             Service::Pager if vm.life.is_coming() => {}
+            Service::Disk if vm.disk == to && absent => self.tell_absent_disk(vm),
             Service::Net if vm.net == to => self.attach(vm),
             Service::Pager if vm.pager == to => self.tell_pager_all_of(vm),
             Service::Disk if vm.disk == to => self.attach_disk(vm),

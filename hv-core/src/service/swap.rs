@@ -129,7 +129,10 @@ impl<B: Backend, H: Board> Cpu<B, H> {
                 continue;
             }
             match (open.order, vms.by_id(open.vm)) {
-                (Order::Promised, Some(vm)) => self.withholds(vm.net, open.vm),
+                (Order::Promised, Some(vm)) => {
+                    let server = if vm.life.leaves_disk() { vm.disk } else { vm.net };
+                    self.withholds(server, open.vm);
+                }
                 _ => self.withholds(swap, open.vm),
             }
         }

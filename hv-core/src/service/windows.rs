@@ -11,7 +11,7 @@ const TRIES: u8 = 16;
 /// What a window is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// Its VM is to go out, and its network demultiplexer has still to let go of it. Nothing is mapped.
+    /// Its VM is to go out, and whoever serves its disk or its NIC has still to let go of it. Nothing is mapped.
     Promised,
     /// Its VM goes out: so many of its pages are mapped, and swap is to answer this number.
     Store { counter: u64, pages: u32 },
@@ -78,6 +78,13 @@ impl Windows {
     /// The window that is promised to a VM.
     pub fn promised(&self, vm: VmId) -> Option<(usize, Open)> {
         self.find(|open| open.vm == vm && open.order == Order::Promised)
+    }
+
+    /// Somebody else is waited for from now on, of a VM that a window is promised to.
+    pub fn wait_anew(&mut self, vm: VmId) {
+        if let Some((window, open)) = self.promised(vm) {
+            self.set(window, Open { since: None, ..open });
+        }
     }
 
     /// The window through which a VM goes out by the order of this number, and the pages in it.

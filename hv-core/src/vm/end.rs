@@ -1,6 +1,6 @@
 //! How VMs end: at once they do not run again; their frames are freed by the loop, when nobody shares them any more.
 
-use super::{Devices, End, Queue, Table, Vm};
+use super::{Devices, DiskTold, End, Queue, Table, Vm};
 use crate::board::Board;
 use crate::kernel::{Cpu, Kernel};
 use crate::log::say;
@@ -70,6 +70,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         self.say_end(id, end, 0);
         if let Some(seed) = seed {
             self.tell_gone(seed.id, seed.image);
+            self.tell_disk_gone(seed.id, seed.disk.disk);
         }
         let room = self.room(vms);
         self.tell_scheduler(SchedEvent::Ended { vm: id, seat: None, room }, true);
@@ -101,6 +102,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         let (id, seat, control, pager) = (vm.id, vm.seat, vm.control_frame, vm.pager);
         // One that could not be built, or has had no NIC.
         let still_out = (vm.attached_to == 0).then_some(vm.image);
+        let disk = (vm.disk_told == DiskTold::Out).then_some(vm.attachment.disk);
         cpu.note_gone(vm.ran_ticks, &vm.charges);
         if let Some(memory) = vm.life.take_remains() {
             cpu.backend.flush(&mut vm.vcpu, memory.tables());
@@ -115,6 +117,9 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         cpu.detach_pager(pager, id, seat);
         if let Some(image) = still_out {
             cpu.tell_gone(id, image);
+        }
+        if let Some(disk) = disk {
+            cpu.tell_disk_gone(id, disk);
         }
         let room = cpu.room(vms);
         cpu.tell_scheduler(SchedEvent::Ended { vm: id, seat: Some(seat), room }, true);

@@ -212,6 +212,16 @@ impl<B: Backend> Life<B> {
         matches!(self.0, Stage::Admitted(Doing::Leaving { .. }, _))
     }
 
+    /// Whether it is on its way out, and whoever serves its disk is the one that has to let go of it now.
+    pub fn leaves_disk(&self) -> bool {
+        self.is_leaving() && self.shared().contains(Devices::DISK)
+    }
+
+    /// Whether it is on its way out, and its network demultiplexer is the one that has to let go of it now: whoever serves its disk comes first.
+    pub fn leaves_nic(&self) -> bool {
+        self.is_leaving() && self.shared().contains(Devices::NIC) && !self.shared().contains(Devices::DISK)
+    }
+
     pub fn is_coming(&self) -> bool {
         matches!(self.0, Stage::Coming(_))
     }

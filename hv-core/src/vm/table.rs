@@ -7,6 +7,7 @@ use super::tenants::{Account, OverQuota, Tenants};
 use super::vm::Vm;
 use crate::memory::PhysAddr;
 use crate::memory::phys::index;
+use abi::attachment::Attachment;
 use abi::charges::Charges;
 use abi::claim::Claim;
 use abi::limits::LIVE_IMAGES;
@@ -352,6 +353,11 @@ impl<B: Backend> Table<B> {
     #[cfg(test)]
     pub fn image_of(&self, slot: Slot) -> Option<ImageId> {
         self.record(slot).map(|record| record.image)
+    }
+
+    /// The virtual disk of the VM in a slot.
+    pub fn disk(&self, slot: Slot) -> Attachment {
+        self.record(slot).map_or(Attachment::NONE, |record| record.disk)
     }
 
     /// What the VM in a slot may claim of the machine's memory.

@@ -1,5 +1,6 @@
 //! One virtual machine.
 
+use super::disk_told::DiskTold;
 use super::life::{Life, State};
 use super::seed::Seed;
 use crate::component::EndpointId;
@@ -101,12 +102,12 @@ pub struct Vm<B: Backend> {
     pub net: EndpointId,
     /// See `net`.
     pub pager: EndpointId,
-    /// The virtual disk that it has, who serves it, and the start of that one that has been told of it, 0 for none.
+    /// The virtual disk that it has, who serves it, and what that one has been told.
     pub attachment: Attachment,
     /// See `attachment`.
     pub disk: EndpointId,
     /// See `attachment`.
-    pub disk_start: u32,
+    pub disk_told: DiskTold,
     /// Its own endpoint, if it controls the machine.
     pub control: EndpointId,
 }
@@ -147,7 +148,7 @@ impl<B: Backend> Vm<B> {
             control: EndpointId::NONE,
             attachment: seed.disk,
             disk: EndpointId::NONE,
-            disk_start: 0,
+            disk_told: DiskTold::Nothing,
             created_tsc: seed.created_tsc,
             since_tsc: 0,
             early: 0,

@@ -5,7 +5,7 @@ use crate::component::{EndpointId, MAX_ENDPOINTS, Party, Run};
 use crate::kernel::Kernel;
 use crate::memory::{CLASSES, Owner, OwnerClass, PhysAddr};
 use crate::service::{Open, Order};
-use crate::vm::{Devices, METADATA_FRAMES, NEVER, Queue, Seed, State};
+use crate::vm::{Devices, DiskTold, METADATA_FRAMES, NEVER, Queue, Seed, State, Vm};
 use abi::charges::Charges;
 use abi::component::layout;
 use abi::control::ControlReply;
@@ -166,7 +166,9 @@ impl<const TIMER: bool> Machine<TIMER> {
                     let stored = matches!(orders[..], [Order::Store { .. }]);
                     assert!(stored || orders == [Order::Promised], "{id} leaves through {orders:?}");
                     assert_eq!(stored, vm.life.shared().contains(Devices::SWAP), "{id}");
-                    assert!(!stored || !vm.life.shared().contains(Devices::NIC), "{id} is seen by two");
+                    let others =
+                        [Devices::NIC, Devices::DISK].into_iter().any(|device| vm.life.shared().contains(device));
+                    assert!(!stored || !others, "{id} is seen by two");
                 }
                 State::Coming => {
                     assert!(!listed(Queue::Ready) && !listed(Queue::Held) && !on_turn, "{id} comes and is planned for");
@@ -437,7 +439,69 @@ impl<const TIMER: bool> Machine<TIMER> {
             let expected = absent.map(|seed| seed.id).chain(between.map(|(id, _)| *id)).collect();
             assert_eq!(known, expected, "who is out");
         }
+        if let Some(&party) = self.parties(Service::Disk).first().filter(|&&party| informed(self, party)) {
+            self.audit_disks(party);
+        }
         self.audit_pool();
+    }
+
+    /// What whoever serves disks knows, who has taken all that it was told: who is attached, and who is out and has its disk all the same.
+    fn audit_disks(&mut self, party: EndpointId) {
+        let (mut attached, mut out) = (BTreeMap::new(), BTreeMap::new());
+        // Those who were asked to let go have perhaps been let go of, and the core does not know yet.
+        let mut between = BTreeSet::new();
+        for id in self.vms() {
+            let Kernel { vms, .. } = &mut self.kernel;
+            let (bundle, disk) = (vms.bundle(id.slot).is_some(), vms.disk(id.slot).disk);
+            let Some(vm) = vms.by_id(id) else {
+                if bundle && !disk.is_empty() {
+                    out.insert(id, disk);
+                }
+                continue;
+            };
+            let shared = vm.life.shared().contains(Devices::DISK);
+            if vm.life.is_ending() || vm.life.is_leaving() && shared {
+                between.insert(id);
+            } else if shared {
+                attached.insert(id, (vm.seat, vm.attachment));
+            } else if vm.disk_told == DiskTold::Out {
+                out.insert(id, disk);
+            }
+        }
+        let rank = self.kernel.cpu.endpoints.rank(party).expect("a component");
+        let hardware = self.hardware.borrow();
+        let known = hardware.components[rank].disk();
+        if known.lied {
+            return;
+        }
+        let its = known.attached.iter().map(|(id, (seat, attachment, _))| (*id, (*seat, *attachment)));
+        assert_eq!(
+            its.filter(|(id, _)| !between.contains(id)).collect::<BTreeMap<_, _>>(),
+            attached,
+            "who is attached"
+        );
+        let its = known.out.iter().map(|(id, disk)| (*id, *disk)).filter(|(id, _)| !between.contains(id));
+        assert_eq!(its.collect::<BTreeMap<_, _>>(), out, "who is out and has a disk");
+    }
+
+    /// The striper sees the disk pages of those VMs that share theirs, and nothing else.
+    fn audit_disk_windows(&mut self) {
+        let Some(&of) = self.parties(Service::Disk).first() else { return };
+        let rank = self.kernel.cpu.endpoints.rank(of).expect("a component");
+        for seat in (0..self.kernel.vms.seats().used()).map(|seat| Seat::new(u16::try_from(seat).expect("few"))) {
+            let Kernel { vms, cpu, .. } = &mut self.kernel;
+            let shares = |vm: &&mut Vm<_>| vm.life.shared().contains(Devices::DISK);
+            let memory = vms.in_seat(seat).filter(shares).and_then(|vm| vm.life.memory());
+            let space = &cpu.components.list[rank].space;
+            for page in 0..WINDOW_PAGES {
+                let at = layout::VM_WINDOW + u64::from(seat.number()) * nic::WINDOW_STRIDE + page * PAGE_SIZE;
+                let seen = space.tables().walk(at).map(|leaf| leaf.frame);
+                let number = u32::try_from(abi::guest_disk::DISK_BASE / PAGE_SIZE + page).expect("a page");
+                let expected = memory.filter(|_| page < abi::guest_disk::PAGES);
+                let expected = expected.and_then(|memory| memory.frame(&mut cpu.frames, number));
+                assert_eq!(seen, expected, "page {page} of the disk in seat {seat}");
+            }
+        }
     }
 
     /// What swap knows to be in its pool is what the records say, and what it has just stored.
@@ -521,6 +585,7 @@ impl<const TIMER: bool> Machine<TIMER> {
         self.audit_callers();
         self.audit_frames();
         self.audit_windows();
+        self.audit_disk_windows();
         self.audit_swap_windows();
         self.audit_knowledge();
     }

@@ -74,7 +74,7 @@ fn has_its_memory(machine: &mut Machine<true>, vm: VmId) -> bool {
     word(machine, vm, HEAP, 8) == Some(expected) && word(machine, vm, DATA, 16) == Some(!expected)
 }
 
-fn choose(machine: &mut Machine<true>, vm: VmId) {
+pub fn choose(machine: &mut Machine<true>, vm: VmId) {
     let from = machine.kernel.cpu.endpoints.first(Service::Pager);
     machine.kernel.let_out(from, vm);
     machine.rouse();
@@ -89,7 +89,7 @@ pub fn with_swap<T>(machine: &mut Machine<true>, what: impl FnOnce(&mut Swap) ->
 }
 
 /// What the pager was told last of why a VM stays.
-fn stays(machine: &Machine<true>, vm: VmId) -> Option<Stays> {
+pub fn stays(machine: &Machine<true>, vm: VmId) -> Option<Stays> {
     let hardware = machine.hardware.borrow();
     let pager = hardware.components[machine.rank(Service::Pager)].pager();
     pager.stays.iter().rev().find(|(of, _)| *of == vm).map(|(_, why)| *why)

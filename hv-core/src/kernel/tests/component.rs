@@ -1,6 +1,6 @@
 //! Fake components: they answer as they should, until a misdeed is due.
 
-use super::roles::{Net, Pager, Role, Sched};
+use super::roles::{Disk, Net, Pager, Role, Sched};
 use super::swap_role::Swap;
 use crate::trap::{Trap, UserContext};
 use abi::component::{ComponentInfo, bits, syscall};
@@ -225,6 +225,9 @@ impl FakeComponent {
                 if let Role::Net(net) = &mut self.role {
                     net.lied |= matches!(kind, 0x311 | 0x314);
                 }
+                if let Role::Disk(disk) = &mut self.role {
+                    disk.lied |= matches!(kind, 0x711..=0x714);
+                }
                 self.unsent.push_front(Message::new(kind, [a, b, c]));
                 self.send();
             }
@@ -260,6 +263,13 @@ impl FakeComponent {
         match &self.role {
             Role::Swap(swap) => swap,
             _ => panic!("not swap"),
+        }
+    }
+
+    pub fn disk(&self) -> &Disk {
+        match &self.role {
+            Role::Disk(disk) => disk,
+            _ => panic!("not the striper"),
         }
     }
 

@@ -10,6 +10,7 @@ use super::roles::Role as FakeRole;
 use crate::component::{Death, EndpointId, MAX_ENDPOINTS, Party};
 use crate::memory::{Owner, PhysAddr, core_memory};
 use crate::vm::State;
+use abi::attachment::Attachment;
 use abi::claim::Claim;
 use abi::control::ControlRequest;
 use abi::guest::{REGISTER_PAGE, hypercall, pending};
@@ -137,7 +138,15 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn kind() -> impl Strategy<Value = u32> {
-    prop_oneof![0x101_u32..0x118, 0x201_u32..0x214, 0x301_u32..0x315, 0x401_u32..0x418, 0x811_u32..0x815, any::<u32>()]
+    prop_oneof![
+        0x101_u32..0x118,
+        0x201_u32..0x214,
+        0x301_u32..0x315,
+        0x401_u32..0x418,
+        0x711_u32..0x715,
+        0x811_u32..0x815,
+        any::<u32>()
+    ]
 }
 
 /// Whether it is the index of the requests, and what stands there instead; mostly nothing does.
@@ -164,9 +173,9 @@ fn due(lies: bool) -> impl Strategy<Value = Due> {
     (0_u32..12, misdeed(lies)).prop_map(|(after, what)| Due { after, what })
 }
 
-/// Of a component. Where there are no twins, there are four of them.
+/// Of a component. Where there are no twins, there are six of them.
 fn rank() -> impl Strategy<Value = u8> {
-    prop_oneof![2 => 0_u8..4, 1 => 4_u8..8]
+    prop_oneof![2 => 0_u8..6, 1 => 6_u8..8]
 }
 
 /// What a creator says of a VM's memory: mostly nothing, sometimes what is refused. Nobody says less than its guest takes while it does no
@@ -246,11 +255,14 @@ impl<const TIMER: bool> History<TIMER> {
     pub fn new(ram_frames: usize, harsh: bool, twins: bool) -> Self {
         // More seats than VMs live at a time, those that controllers have still to ask for included, or nobody would come to rest.
         let places = Places { slots: ram_frames / 16, seats: (ram_frames / 16).min(2 * VMS) };
-        let machine = match twins {
+        let mut machine = match twins {
             true => Machine::with_twins(ram_frames, places),
-            false => Machine::with_swap(ram_frames, places),
+            false => Machine::with_swap_and_disks(ram_frames, places),
         };
-        let mut machine = machine;
+        // All of them read one virtual disk.
+        if let Some(image) = machine.kernel.cpu.images.get_mut(WITH_NIC).filter(|_| !twins) {
+            image.entry.disk = Attachment::parse("web:ro").expect("a name");
+        }
         if !twins {
             let rank = machine.rank(abi::service::Service::Swap);
             if let super::roles::Role::Swap(swap) = &mut machine.hardware.borrow_mut().components[rank].role {
@@ -623,7 +635,7 @@ fn calm() -> Box<dyn FnMut(u32) -> Option<Step>> {
                 address: REGISTER_PAGE + offset_of!(abi::guest::RegisterPage, enabled) as u64,
                 value: u64::MAX,
             },
-            8 => call(hypercall::KICK, dice & 1),
+            8 => call(hypercall::KICK, dice >> 4 & 3),
             9 => call(hypercall::IDLE, super::machine::HZ + (dice & 0xff_ffff)),
             10 => call(hypercall::IDLE, u64::MAX),
             _ => Step::Poke { address: REGISTER_PAGE + offset_of!(abi::guest::RegisterPage, pending) as u64, value: 0 },
@@ -658,10 +670,12 @@ fn lived<const TIMER: bool>(events: &[Event], ram_frames: usize, harsh: bool, tw
 }
 
 /// Frames that are plenty for all VMs, and so few that most wait or end.
-const PLENTY: usize = 4096 + POOL;
-const FEW: usize = 900 + POOL;
+const PLENTY: usize = 4096 + POOL + DISKS;
+const FEW: usize = 900 + POOL + DISKS;
 /// What swap takes of them.
 const POOL: usize = 120;
+/// What who serves disks takes of them, and disk pages of those that fit.
+const DISKS: usize = 200;
 
 /// A history is long: fewer of them than of other cases, unless the environment says how many.
 fn config() -> ProptestConfig {

@@ -144,6 +144,8 @@ const PARTIES: [(&str, Service); 8] = [
     ("supervisor", Service::Control),
     ("swap", Service::Swap),
 ];
+/// Who serves disks, where somebody does.
+const DISKS: (&str, Service) = ("diskmux", Service::Disk);
 /// Pages of the pool.
 const POOL_PAGES: u64 = 64;
 
@@ -323,7 +325,13 @@ impl<const TIMER: bool> Machine<TIMER> {
     /// The same, with somebody who serves disks, and an image whose VMs have the virtual disk `web` for reading.
     pub fn with_disks(ram_frames: usize) -> Self {
         let places = Places { slots: ram_frames / 16, seats: ram_frames / 16 };
-        let parties: Vec<_> = PARTIES[..4].iter().copied().chain([("diskmux", Service::Disk)]).collect();
+        let parties: Vec<_> = PARTIES[..4].iter().copied().chain([DISKS]).collect();
+        Self::with_parties(ram_frames, places, &parties, &[])
+    }
+
+    /// The same, with the first four, swap and somebody who serves disks.
+    pub fn with_swap_and_disks(ram_frames: usize, places: Places) -> Self {
+        let parties: Vec<_> = PARTIES[..4].iter().chain(&PARTIES[7..]).copied().chain([DISKS]).collect();
         Self::with_parties(ram_frames, places, &parties, &[])
     }
 

@@ -7,6 +7,7 @@ use abi::control::{ControlReply, ControlRequest};
 use abi::disk::{DiskReply, DiskRequest};
 use abi::disk_service::{DiskCommand, DiskEvent, no_disk};
 use abi::guest::pending;
+use abi::limits::Name;
 use abi::message::Message;
 use abi::net::{NetCommand, NetEvent};
 use abi::pager::{Access, PagerCommand, PagerEvent, Stays, THEN_RESUME};
@@ -53,6 +54,12 @@ pub struct Net {
 #[derive(Default)]
 pub struct Disk {
     pub attached: BTreeMap<VmId, (Seat, Attachment, bool)>,
+    /// VMs that are out, and the virtual disks that they have.
+    pub out: BTreeMap<VmId, Name>,
+    /// It has said of VMs what is not so: what it knows is not what the core believes.
+    pub lied: bool,
+    /// VMs that were to leave.
+    leaves: u32,
     /// It has been told of all that were there before.
     pub told: bool,
     /// It lets go of nobody, and answers no question.
@@ -204,11 +211,41 @@ impl Disk {
             }
             DiskEvent::Attach { vm, seat, disk, mode, rate, again, .. } => {
                 let attachment = Attachment { disk, mode, rate };
-                assert_eq!(self.attached.insert(vm, (seat, attachment, again)), None, "{vm} is attached twice");
+                let was_out = self.out.remove(&vm);
+                assert!(was_out.is_none_or(|had| had == disk && again), "{vm} comes back with another disk");
+                let was = self.attached.insert(vm, (seat, attachment, again));
+                assert!(was.is_none() || self.lied, "{vm} is attached twice");
+            }
+            DiskEvent::Leave { vm, seat } => {
+                let found = self.attached.get(&vm).copied();
+                assert!(found.is_some_and(|(at, ..)| at == seat) || self.lied, "{vm} is to leave and is not attached");
+                self.leaves += 1;
+                if self.leaves.is_multiple_of(4) {
+                    // A request of it is under way.
+                    return answers.push_back(DiskCommand::Stays { vm }.into());
+                }
+                if let Some((_, Attachment { disk, .. }, _)) = self.attached.remove(&vm) {
+                    self.out.insert(vm, disk);
+                }
+                if !self.withholds {
+                    answers.push_back(DiskCommand::Left { vm }.into());
+                }
+            }
+            DiskEvent::Out { vm, disk, .. } => {
+                assert!(!self.attached.contains_key(&vm) || self.lied, "{vm} is out");
+                self.out.insert(vm, disk);
+            }
+            DiskEvent::Gone { vm, disk } => {
+                let had = self.out.remove(&vm);
+                assert!(had.is_none_or(|had| had == disk), "{vm} had another disk");
             }
             DiskEvent::Detach { vm, seat } => {
                 let found = self.attached.remove(&vm).map(|(seat, ..)| seat);
-                assert_eq!(found, Some(seat), "{vm} is detached that was not attached");
+                // It may have left a moment before.
+                assert!(
+                    found == Some(seat) || self.out.contains_key(&vm) || self.lied,
+                    "{vm} is detached that was not attached"
+                );
                 if !self.withholds {
                     answers.push_back(DiskCommand::Detached { vm }.into());
                 }

@@ -4,6 +4,7 @@ use super::ensure;
 use crate::disk;
 use crate::error::{Context, Result, fail};
 use crate::machine::{DiskKind, Kind};
+use crate::manifest::model::System;
 use crate::test::Case;
 use crate::test::lab::{Lab, Running};
 use crate::workspace::{Temporary, scratch};
@@ -34,10 +35,10 @@ const MOST_KILLS: u32 = 100;
 const LARGE: u32 = 5_000_000;
 
 /// A folder of files, and room for what is made of it.
-struct Folder(Temporary);
+pub struct Folder(Temporary);
 
 impl Folder {
-    fn make(large: u32) -> Result<Folder> {
+    pub fn make(large: u32) -> Result<Folder> {
         let dir = scratch("files")?;
         let root = dir.path().join("public");
         let write = |name: &str, bytes: &[u8]| {
@@ -52,25 +53,33 @@ impl Folder {
         Ok(Folder(dir))
     }
 
-    fn root(&self) -> std::path::PathBuf {
+    /// Where images of disks can be put.
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    pub fn root(&self) -> std::path::PathBuf {
         self.0.path().join("public")
     }
 
-    fn large(&self) -> Result<Vec<u8>> {
+    /// What the large file holds.
+    pub fn large(&self) -> Result<Vec<u8>> {
         fs::read(self.root().join("large.bin")).context(|| "cannot read the large file".into())
     }
 
     /// Boots `count` web servers that share a set's disk with the files.
     fn boot(&self, lab: &Lab, kind: DiskKind, disks: usize, count: usize) -> Result<Running> {
         let images = disk::with_files(disks, &self.root(), self.0.path())?;
-        let boot = lab.boot(&format!("vms=httpd*{count}")).disks(kind, &images).system(|system| {
-            for image in system.image.iter_mut().filter(|image| image.name == "httpd") {
-                image.disk = Some(format!("{}:ro", disk::FILES));
-            }
-        });
-        let mut running = boot.start()?;
+        let mut running = lab.boot(&format!("vms=httpd*{count}")).disks(kind, &images).system(with_files).start()?;
         running.wait_for_services(SOON)?;
         Ok(running)
+    }
+}
+
+/// Web servers have the disk with the files.
+pub fn with_files(system: &mut System) {
+    for image in system.image.iter_mut().filter(|image| image.name == "httpd") {
+        image.disk = Some(format!("{}:ro", disk::FILES));
     }
 }
 
@@ -83,7 +92,7 @@ fn curl(running: &Running, i: usize, path: &str, arguments: &[&str]) -> Command 
 }
 
 /// What curl prints.
-fn asked(running: &Running, i: usize, path: &str, arguments: &[&str]) -> Result<Vec<u8>> {
+pub fn asked(running: &Running, i: usize, path: &str, arguments: &[&str]) -> Result<Vec<u8>> {
     let done = curl(running, i, path, arguments).output().context(|| "cannot start curl".into())?;
     ensure(done.status.success(), || format!("curl {path}: {}", String::from_utf8_lossy(&done.stderr)))?;
     Ok(done.stdout)

@@ -19,6 +19,7 @@ mod elf;
 mod every_door;
 mod fatal;
 mod files;
+mod files_out;
 mod frames;
 mod full_pool;
 mod guest_disks;
@@ -120,6 +121,7 @@ pub fn all(long: bool) -> Vec<Case> {
         power_cuts::CASES,
         if long { power_cuts::LONG_CASES } else { &[] },
         files::CASES,
+        files_out::CASES,
         culprits::CASES,
         hostile::CASES,
         guest_fuzz::CASES,
