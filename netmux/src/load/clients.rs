@@ -156,12 +156,16 @@ impl Clients {
 
     /// The next request waits for nobody but its time.
     fn may_begin(&self) -> bool {
-        let Plan { same, together, count, .. } = self.plan;
+        let Plan { same, together, count, visits, .. } = self.plan;
+        let asked = self.number.saturating_sub(visits);
         match same {
             0 => !self.waits_for_others() || self.waiting < AT_ONCE,
+            // All are visited first, so that not all ask at once where to send their answers.
+            _ if self.number < visits => self.waiting < AT_ONCE,
+            _ if asked == 0 && self.waiting > 0 => false,
             _ if self.number >= self.first + count + self.skipped => false,
-            _ if together => self.waiting == 0 || self.number % same != 0,
-            _ => self.number < same || !self.done.is_empty(),
+            _ if together => self.waiting == 0 || asked % same != 0,
+            _ => asked < same || !self.done.is_empty(),
         }
     }
 
@@ -244,7 +248,7 @@ impl Clients {
                         self.answered(now, place);
                     }
                     if fin == 1 {
-                        self.is_done(segment.vm.0.wrapping_sub(FIRST_VM));
+                        self.is_done(number, segment.vm.0.wrapping_sub(FIRST_VM));
                     }
                 }
                 self.speak(now, place);
@@ -281,17 +285,17 @@ impl Clients {
         if state == State::Closing {
             return;
         }
-        self.is_done(vm);
+        self.is_done(number, vm);
         if !is_counted && self.is_measured(number) {
             count(&mut self.counts);
             self.tell(now);
         }
     }
 
-    /// Nobody waits any more for what was asked of this VM.
-    fn is_done(&mut self, vm: u32) {
+    /// Nobody waits any more for what the client of this number has asked of this VM.
+    fn is_done(&mut self, number: u32, vm: u32) {
         self.waiting = self.waiting.saturating_sub(1);
-        if self.plan.same > 0 && !self.plan.together {
+        if number >= self.plan.visits && self.plan.same > 0 && !self.plan.together {
             // There are as many places as clients.
             let _ = self.done.push_back(vm);
         }
@@ -321,7 +325,7 @@ impl Clients {
         let number = self.number;
         let due = if self.waits_for_others() { now } else { self.due };
         self.number += 1;
-        if number == 0 {
+        if number == self.plan.visits {
             (self.started, self.own) = (due, 0);
         }
         if self.is_measured(number) && self.begun == 0 {
@@ -363,7 +367,10 @@ impl Clients {
             return (number, 0);
         }
         if self.plan.same > 0 {
-            return (self.done.pop_front().filter(|_| number >= self.plan.same).unwrap_or(number % vms), 0);
+            // Not before all have begun once.
+            let asked = number.saturating_sub(self.plan.visits);
+            let again = if asked >= self.plan.same { self.done.pop_front() } else { None };
+            return (again.unwrap_or(asked % vms), 0);
         }
         if self.plan.zipf.is_none() {
             return (self.draw() % vms, 0);

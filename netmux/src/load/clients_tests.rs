@@ -3,6 +3,7 @@
 use super::super::segment::read;
 use super::*;
 use abi::note::TableBytes;
+use std::vec;
 use std::vec::Vec;
 
 const HZ: u64 = 1_000_000_000;
@@ -249,4 +250,21 @@ fn who_is_slow_keeps_nobody_from_a_place() {
     let Counts { served, late, crowded, .. } = clients.counts;
     assert_eq!((served + late, crowded), (4_000, 0));
     assert!(clients.skipped > 0 && late <= 2 && syns >= 4_004, "{late} late, {} skipped, {syns}", clients.skipped);
+}
+
+#[test]
+fn hundreds_ask_at_once_and_all_are_served() {
+    for same in [256, MOST_AT_ONCE] {
+        let plan = Plan { same, count: 3 * same, warm_up: same, vms: same, visits: same, hz: HZ, ..Plan::default() };
+        let mut clients = planned(plan);
+        let mut of_each = vec![0; usize::try_from(same).expect("few")];
+        until_told(&mut clients, |segment| {
+            if segment.flags == SYN {
+                of_each[usize::try_from(segment.vm.0 - FIRST_VM).expect("few")] += 1;
+            }
+            server(segment)
+        });
+        assert_eq!((clients.counts.served, clients.skipped), (3 * same, 0));
+        assert!(of_each.iter().all(|&times| times == 5), "{of_each:?}");
+    }
 }

@@ -109,7 +109,7 @@ impl Plan {
     /// What a name says, on a machine with so many slots: `ask-RATE-COUNT-VMS`, requests in a second, how many are measured, how many VMs are asked;
     /// `sweep-RATE-SYNS`, requests to the first ten VMs in a second, and then the same beside so many SYNs to all; `zipf-EXPONENT-RATE-THOUSANDS`, the exponent in hundredths and how many
     /// thousands are measured, of all VMs; `curve-EXPONENT-RATE-THOUSANDS`, the same with one exponent after the other; `get-DOCUMENT-CLIENTS-TIMES-VMS`, so many clients of each
-    /// VM, each of whom asks so many times; `all-...`, the same with all of them at once; `one-...`, as `get`, and each frame of theirs is told by itself; `far-...`, as `get`, from afar;
+    /// VM, each of whom asks so many times, after a visit to each VM; `all-...`, the same with all of them at once; `one-...`, as `get`, and each frame of theirs is told by itself; `far-...`, as `get`, from afar;
     /// `play-PLAYERS-SECONDS-VMS`, players of a game. `None` for anything else.
     pub fn read(name: &str, slots: usize) -> Option<Plan> {
         let mut words = name.split('-');
@@ -138,7 +138,18 @@ impl Plan {
                 let same = each.checked_mul(vms).filter(|same| (1..=MOST_AT_ONCE).contains(same))?;
                 let (together, one_by_one, far) = (what == "all", what == "one", what == "far");
                 let count = same.checked_mul(times)?;
-                Plan { count, warm_up: same, vms, document, same, together, one_by_one, far, ..Plan::default() }
+                Plan {
+                    count,
+                    warm_up: same,
+                    vms,
+                    document,
+                    visits: vms,
+                    same,
+                    together,
+                    one_by_one,
+                    far,
+                    ..Plan::default()
+                }
             }
             "play" => Plan { players: number()?, seconds: number()?, vms: number()?, ..Plan::default() },
             _ => return None,
