@@ -107,7 +107,8 @@ impl Idling {
         }
     }
 
-    /// Until when to sleep, where the next timer ends at `timers` and memory is to be given back at `quiet`; `None`: not at all. Nanoseconds, [`u64::MAX`] for never.
+    /// Until when to sleep, where the next timer ends at `timers` and memory is to be given back at `quiet`; `None`: not at all. Nanoseconds,
+    /// [`u64::MAX`] for never.
     fn deadline(self, timers: u64, quiet: u64) -> Option<u64> {
         match self {
             Idling::Timed => Some(timers.min(quiet)),

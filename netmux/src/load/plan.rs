@@ -85,7 +85,8 @@ pub struct Plan {
     pub to_first_byte: bool,
     /// What is asked for.
     pub document: Document,
-    /// So many clients at once, each of whom asks the same VM again when it is done, `count` and `warm_up` requests in all, and then nobody asks any more. 0: none of this.
+    /// So many clients at once, each of whom asks the same VM again when it is done, `count` and `warm_up` requests in all, and then nobody asks any
+    /// more. 0: none of this.
     pub same: u32,
     /// Of those, all begin at once, when all are done.
     pub together: bool,
@@ -106,11 +107,13 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// What a name says, on a machine with so many slots: `ask-RATE-COUNT-VMS`, requests in a second, how many are measured, how many VMs are asked;
-    /// `sweep-RATE-SYNS`, requests to the first ten VMs in a second, and then the same beside so many SYNs to all; `zipf-EXPONENT-RATE-THOUSANDS`, the exponent in hundredths and how many
-    /// thousands are measured, of all VMs; `curve-EXPONENT-RATE-THOUSANDS`, the same with one exponent after the other; `get-DOCUMENT-CLIENTS-TIMES-VMS`, so many clients of each
-    /// VM, each of whom asks so many times, after a visit to each VM; `all-...`, the same with all of them at once; `one-...`, as `get`, and each frame of theirs is told by itself; `far-...`, as `get`, from afar;
-    /// `play-PLAYERS-SECONDS-VMS`, players of a game. `None` for anything else.
+    /// What a name says, on a machine with so many slots; `None` for anything else.
+    ///
+    /// `ask-RATE-COUNT-VMS`: requests in a second, how many are measured, how many VMs are asked. `sweep-RATE-SYNS`: requests to the first ten VMs in a
+    /// second, and then the same beside so many SYNs to all. `zipf-EXPONENT-RATE-THOUSANDS`: the exponent in hundredths and how many thousands are
+    /// measured, of all VMs; `curve-...`, the same with one exponent after the other. `get-DOCUMENT-CLIENTS-TIMES-VMS`: so many clients of each VM, each of
+    /// whom asks so many times, after a visit to each VM; `all-...`, the same with all of them at once; `one-...`, as `get`, and each frame of theirs is
+    /// told by itself; `far-...`, as `get`, from afar. `play-PLAYERS-SECONDS-VMS`: players of a game.
     pub fn read(name: &str, slots: usize) -> Option<Plan> {
         let mut words = name.split('-');
         let what = words.next()?;
