@@ -162,7 +162,7 @@ fn idle(bench: &Bench) -> Result<Vec<Figure>> {
     }
     bench.note(notes);
     let conditions = format!(
-        "QEMU, SVM, one CPU, TSC counts instructions (icount shift=0), 10^9 a second; sched=fair, quantum=10ms; {SERVERS} httpd, {MEGS} MiB, {CLIENTS} clients each that ask \
+        "QEMU, SVM, one CPU, TSC counts instructions (icount shift=0), 10^9 a second; sched=fair; quantum=10ms; {SERVERS} httpd, {MEGS} MiB, {CLIENTS} clients each that ask \
          for /100k again and again, a connection per request, from clients that the demultiplexer holds, whose words take a millisecond; time of the machine \
          without that of clients; idle=untimed over idle=timed"
     );
