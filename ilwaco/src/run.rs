@@ -1,5 +1,6 @@
 //! The program from its start to its end: its tasks run, and when none can, the VM idles until the NIC, a device or the next timer.
 
+use crate::args::Args;
 use crate::time::Instant;
 use crate::{clock, console, control, disk, identity, memory, net, platform, registers, task, time};
 use abi::guest::pending;
@@ -45,7 +46,7 @@ pub fn block_on<F: Future>(main: F) -> F::Output {
             | pending::CONSOLE_INPUT
             | pending::WATCHED,
     );
-    let mut machine = Machine { quiet_since: clock::now_ns(), trimmed: false };
+    let mut machine = Machine { quiet_since: clock::now_ns(), trimmed: false, idling: Idling::of(&Args::of_this_vm()) };
     // A VM may have been started by a packet, which would be refused now: nobody listens yet. Until all tasks have come to where they wait, or
     // one of them does not end to run.
     for _ in 0..FIRST_ROUNDS {
@@ -81,8 +82,45 @@ pub fn block_on<F: Future>(main: F) -> F::Output {
     }
 }
 
+/// What becomes of the CPU when there is nothing to do, as the boot argument `idle` says: for measurements of what timeouts of idles are good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Idling {
+    /// The VM sleeps until something happens or the next timer.
+    Timed,
+    /// The same without timers; while one is set the VM computes, and looks at the time.
+    Untimed,
+    /// It always does.
+    Spinning,
+}
+
+impl Idling {
+    /// What the boot arguments say; what makes no sense is said and has no effect.
+    fn of(args: &Args) -> Idling {
+        match args.get("idle") {
+            None | Some("timed") => Idling::Timed,
+            Some("untimed") => Idling::Untimed,
+            Some("spin") => Idling::Spinning,
+            Some(other) => {
+                crate::println!("ilwaco: idle={other} is none of timed, untimed, spin: it is timed");
+                Idling::Timed
+            }
+        }
+    }
+
+    /// Until when to sleep, where the next timer ends at `timers` and memory is to be given back at `quiet`; `None`: not at all. Nanoseconds,
+    /// [`u64::MAX`] for never.
+    fn deadline(self, timers: u64, quiet: u64) -> Option<u64> {
+        match self {
+            Idling::Timed => Some(timers.min(quiet)),
+            Idling::Untimed => (timers == u64::MAX).then_some(u64::MAX),
+            Idling::Spinning => None,
+        }
+    }
+}
+
 /// What is known about the world outside.
 struct Machine {
+    idling: Idling,
     /// When something that matters last happened.
     quiet_since: u64,
     /// Memory was given back since then, and none of it touched.
@@ -124,10 +162,9 @@ impl Machine {
             self.trimmed = trim();
             self.quiet_since = clock::now_ns();
         }
-        let mut deadline = network.min(time::next_deadline().map_or(u64::MAX, Instant::as_nanos));
-        if !self.trimmed {
-            deadline = deadline.min(self.quiet_since + QUIET_NS);
-        }
+        let timers = network.min(time::next_deadline().map_or(u64::MAX, Instant::as_nanos));
+        let quiet = if self.trimmed { u64::MAX } else { self.quiet_since + QUIET_NS };
+        let Some(deadline) = self.idling.deadline(timers, quiet) else { return };
         if disk::prepare_idle() && net::prepare_idle() {
             platform::idle(clock::deadline_ticks(deadline));
         }
@@ -146,4 +183,22 @@ fn trim() -> bool {
     task::shrink();
     memory::return_memory();
     done
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_no_timeouts_does_not_sleep_beside_a_timer() {
+        let _sim = crate::sim::Sim::new("");
+        let of = |text| Idling::of(&Args::new(text));
+        assert_eq!(of("ip=dhcp").deadline(7, 9), Some(7));
+        assert_eq!((of("idle=timed").deadline(u64::MAX, 9), of("idle=so").deadline(8, 3)), (Some(9), Some(3)));
+        assert_eq!(
+            (of("idle=untimed").deadline(7, 9), of("idle=untimed").deadline(u64::MAX, 9)),
+            (None, Some(u64::MAX))
+        );
+        assert_eq!(of("idle=spin").deadline(u64::MAX, u64::MAX), None);
+    }
 }

@@ -33,7 +33,10 @@ impl Document {
         Some(match path {
             "/100b" => Document::Constant(&BYTES_100),
             "/2258b" => Document::Constant(&BYTES_2258),
+            "/10k" => Document::Constant(&BYTES_10K),
+            "/50k" => Document::Constant(&BYTES_50K),
             "/100k" => Document::Constant(&BYTES_100K),
+            "/1000k" => Document::Constant(&BYTES_1000K),
             "/" => Document::Index,
             "/status" => Document::Status,
             "/status.json" => Document::StatusJson,
@@ -146,16 +149,19 @@ const fn fingerprint(piece: &[u8], pieces: usize) -> u32 {
 }
 
 /// When a constant document was changed last, in Unix seconds and as a header. The test below tells when that is.
-pub const CHANGED: u64 = 1_795_651_200;
+pub const CHANGED: u64 = 1_795_824_000;
 /// See [`CHANGED`].
-pub const LAST_MODIFIED: &[u8] = b"\r\nLast-Modified: Thu, 26 Nov 2026 00:00:00 GMT";
+pub const LAST_MODIFIED: &[u8] = b"\r\nLast-Modified: Sat, 28 Nov 2026 00:00:00 GMT";
 
 /// What is worth asking for whether it is still the same: another version of this program may serve another one.
 const ASK: &str = "\r\nCache-Control: no-cache";
 
 static BYTES_100: Constant = Constant::new(PATTERN.split_at(100).0, 1, "text/plain", "");
 static BYTES_2258: Constant = Constant::new(&PATTERN, 1, "text/plain", "");
+static BYTES_10K: Constant = Constant::new(PATTERN.split_at(2048).0, 5, "text/plain", "").summed(&SUMS_2048);
+static BYTES_50K: Constant = Constant::new(PATTERN.split_at(2048).0, 25, "text/plain", "").summed(&SUMS_2048);
 static BYTES_100K: Constant = Constant::new(PATTERN.split_at(2048).0, 50, "text/plain", "").summed(&SUMS_2048);
+static BYTES_1000K: Constant = Constant::new(PATTERN.split_at(2048).0, 500, "text/plain", "").summed(&SUMS_2048);
 static STYLE: Constant = Constant::new(include_bytes!("../site/foraker.css"), 1, "text/css; charset=utf-8", ASK);
 static SCRIPT: Constant = Constant::new(include_bytes!("../site/foraker.js"), 1, "text/javascript; charset=utf-8", ASK);
 static ICON: Constant = Constant::new(include_bytes!("../site/favicon.svg"), 1, "image/svg+xml", ASK);
@@ -192,7 +198,18 @@ mod tests {
     use std::string::String;
     use std::vec::Vec;
 
-    static ALL: [&Constant; 7] = [&BYTES_100, &BYTES_2258, &BYTES_100K, &STYLE, &SCRIPT, &ICON, &ICON_OF_PIXELS];
+    static ALL: [&Constant; 10] = [
+        &BYTES_100,
+        &BYTES_2258,
+        &BYTES_10K,
+        &BYTES_50K,
+        &BYTES_100K,
+        &BYTES_1000K,
+        &STYLE,
+        &SCRIPT,
+        &ICON,
+        &ICON_OF_PIXELS,
+    ];
 
     fn whole(constant: &Constant) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -240,7 +257,7 @@ mod tests {
     fn whoever_changes_a_document_changes_its_date() {
         // When this fails: set CHANGED and LAST_MODIFIED to today, then correct the value here.
         let tags: String = ALL.iter().map(|constant| constant.etag()).collect();
-        assert_eq!(fingerprint(tags.as_bytes(), 1), 2_700_287_746);
+        assert_eq!(fingerprint(tags.as_bytes(), 1), 2_363_589_815);
         assert_eq!(LAST_MODIFIED.strip_prefix(b"\r\nLast-Modified: "), Some(&date::format(CHANGED)[..]));
     }
 

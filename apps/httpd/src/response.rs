@@ -281,7 +281,7 @@ mod tests {
         let later = Moment::new(b"Sun, 06 Nov 1994 08:49:37 GMT", true);
         assert!(
             text(|to| whole(to, constant(), After::Stay, 0, &later))
-                .contains("\r\nLast-Modified: Thu, 26 Nov 2026 00:00:00 GMT\r\n")
+                .contains("\r\nLast-Modified: Sat, 28 Nov 2026 00:00:00 GMT\r\n")
         );
         let part = text(|to| part(to, constant(), 10, 20, After::Close, &later));
         assert!(part.starts_with("HTTP/1.1 206 Partial Content\r\n") && part.contains("\r\nLast-Modified: "));

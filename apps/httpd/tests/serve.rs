@@ -24,7 +24,14 @@ fn one(ms: u64, text: &str) -> Got {
 
 #[test]
 fn every_document_has_its_size() {
-    for (path, size) in [("/100b", 100), ("/2258b", 2258), ("/100k", 102_400)] {
+    for (path, size) in [
+        ("/100b", 100),
+        ("/2258b", 2258),
+        ("/10k", 10_240),
+        ("/50k", 51_200),
+        ("/100k", 102_400),
+        ("/1000k", 1_024_000),
+    ] {
         let got = one(400, &get(path));
         let text = got.text();
         assert!(text.starts_with("HTTP/1.1 200 OK\r\n"), "{text:.200}");

@@ -1,21 +1,14 @@
 //! The clients: each asks once, on a connection of its own, and does not wait for the others, unless the plan says so.
 
 use super::latencies::{GROUPS, Latencies};
-use super::plan::{AT_ONCE, LAST, Plan, STEP};
-use super::segment::{ACK, FIN, HEADERS, Heard, MOST, PSH, RST, SYN, Segment, read, write, write_arp};
+use super::plan::{AT_ONCE, Document, LAST, MOST_AT_ONCE, Plan, STEP};
+use super::segment::{ACK, FIN, Heard, MOST, PSH, RST, SYN, Segment, WHOLE_FRAMES, write, write_arp};
 use super::sweep::{ADDRESS as SWEEPER, Sweeper};
 use super::zipf::Zipf;
 use super::{MAC, mac_of};
 use component::{Table, Tables};
 use heapless::Deque;
 
-/// What they ask for.
-const REQUEST: &[u8] = b"GET /100b HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
-/// The same, as a part of the sequence.
-// Fifty.
-#[allow(clippy::cast_possible_truncation)]
-const REQUEST_LEN: u32 = REQUEST.len() as u32;
-const _: () = assert!(HEADERS + REQUEST.len() <= MOST);
 /// The first VM's address, and the first client's, which is reached by way of a gateway.
 const FIRST_VM: u32 = 0x0a00_0210;
 const FIRST_CLIENT: u32 = 0x0a01_0001;
@@ -25,7 +18,7 @@ const PORTS: u32 = 1 << 14;
 /// Clients that wait at once at most; there are as many slots.
 const CLIENTS: u32 = 1024;
 /// What clients have still to say, besides what they say again.
-const WORDS: usize = 512;
+const WORDS: usize = 1024;
 /// Milliseconds before the first request.
 const START_MS: u64 = 200;
 /// Who is not answered sends its SYN again after a second, as Linux does, and anything else after a fifth, twice as late each time; after three seconds it is lost.
@@ -79,9 +72,11 @@ pub struct Clients {
     plan: Plan,
     clients: Table<Client>,
     latencies: Latencies,
-    /// Places of those that have something to say, and who has asked for an address.
-    speakers: Deque<u32, WORDS>,
-    asked: Deque<([u8; 6], u32, u32), 32>,
+    /// Places of those that have something to say, with when that comes to the VM; and who has asked for an address.
+    speakers: Deque<(u32, u64), WORDS>,
+    asked: Deque<([u8; 6], u32, u32), 256>,
+    /// VMs whose clients are done and ask again, where they do.
+    done: Deque<u32, { MOST_AT_ONCE as usize }>,
     zipf: Zipf,
     sweeper: Sweeper,
     random: u64,
@@ -94,6 +89,12 @@ pub struct Clients {
     /// The number of the first request that is measured, and when it was due.
     first: u32,
     begun: u64,
+    /// Numbers that no request of those that are measured has, since their places were taken.
+    skipped: u32,
+    /// When the first request began at all.
+    started: u64,
+    /// Ticks that all this here has taken.
+    pub own: u64,
     counts: Counts,
 }
 
@@ -123,6 +124,7 @@ impl Clients {
             latencies,
             speakers,
             asked,
+            done: Deque::new(),
             zipf,
             sweeper,
             random: 1,
@@ -132,23 +134,39 @@ impl Clients {
             waiting: 0,
             first: plan.visits + plan.warm_up,
             begun: 0,
+            skipped: 0,
+            started: 0,
+            own: 0,
             counts: Counts::default(),
         }
     }
 
     /// When there is something to send, if no VM sends anything before.
     pub fn due(&self) -> u64 {
-        if !self.speakers.is_empty() || !self.asked.is_empty() {
+        if !self.asked.is_empty() {
             return 0;
         }
+        let speaks = self.speakers.front().map_or(u64::MAX, |&(_, time)| time);
         // Who waits for others is heard of.
         let due = if self.may_begin() { self.due } else { u64::MAX };
-        due.min(self.look).min(self.sweeper.due())
+        // When all is done, nothing more is to happen that costs instructions.
+        let look = if self.plan.same > 0 && self.counts.told && self.waiting == 0 { u64::MAX } else { self.look };
+        due.min(speaks).min(look).min(self.sweeper.due())
     }
 
     /// The next request waits for nobody but its time.
     fn may_begin(&self) -> bool {
-        !self.waits_for_others() || self.waiting < AT_ONCE
+        let Plan { same, together, count, visits, .. } = self.plan;
+        let asked = self.number.saturating_sub(visits);
+        match same {
+            0 => !self.waits_for_others() || self.waiting < AT_ONCE,
+            // All are visited first, so that not all ask at once where to send their answers.
+            _ if self.number < visits => self.waiting < AT_ONCE,
+            _ if asked == 0 && self.waiting > 0 => false,
+            _ if self.number >= self.first + count + self.skipped => false,
+            _ if together => self.waiting == 0 || asked % same != 0,
+            _ => asked < same || !self.done.is_empty(),
+        }
     }
 
     fn waits_for_others(&self) -> bool {
@@ -168,23 +186,28 @@ impl Clients {
             self.begin(now);
         }
         if let Some((vm, said)) = self.sweeper.next(now) {
-            return Some(write(frame, MAC.bytes(), &Segment { mac: mac_of(vm), vm: (FIRST_VM + vm, 80), ..said }, b""));
+            let said = Segment { mac: mac_of(vm), vm: (FIRST_VM + vm, 80), ..said };
+            return Some(write(frame, MAC.bytes(), &said, b"", b""));
         }
-        while let Some(place) = self.speakers.pop_front() {
+        while self.speakers.front().is_some_and(|&(_, time)| now >= time)
+            && let Some((place, _)) = self.speakers.pop_front()
+        {
+            let document = self.plan.document;
             let client = self.client(place)?;
             client.speaks = false;
             if client.state != State::Nobody {
-                return Some(say(client, frame));
+                return Some(say(client, document, frame));
             }
         }
         None
     }
 
-    /// Takes a frame of a VM in.
-    pub fn hear(&mut self, now: u64, frame: &[u8]) {
-        match read(frame) {
-            Some(Heard::Who { mac, ip, asked }) if ip != asked => _ = self.asked.push_back((mac, ip, asked)),
-            Some(Heard::Segment(segment)) => self.listen(now, &segment),
+    /// Takes in what a VM has sent.
+    pub fn hear(&mut self, now: u64, heard: Heard) {
+        match heard {
+            // Who is not answered asks again.
+            Heard::Who { mac, ip, asked } if ip != asked => _ = self.asked.push_back((mac, ip, asked)),
+            Heard::Segment(segment) => self.listen(now, &segment),
             _ => {}
         }
     }
@@ -198,7 +221,7 @@ impl Clients {
         let port = u32::from(segment.client.1).wrapping_sub(FIRST_PORT);
         let number = address.wrapping_mul(PORTS).wrapping_add(port);
         let place = number % CLIENTS;
-        let again = now + self.ticks(AGAIN_MS);
+        let (again, document) = (now + self.ticks(AGAIN_MS), self.plan.document);
         let Some(client) = self.client(place) else { return };
         if client.number != number || client.state == State::Nobody || port >= PORTS {
             return;
@@ -211,7 +234,7 @@ impl Clients {
             State::Connecting if segment.flags & (SYN | ACK) == SYN | ACK => {
                 client.expects = segment.seq.wrapping_add(1);
                 (client.state, client.again, client.tries) = (State::Asking, again, 0);
-                self.speak(place);
+                self.speak(now, place);
             }
             State::Asking if segment.len > 0 || segment.flags & FIN != 0 => {
                 if segment.seq == client.expects {
@@ -225,13 +248,13 @@ impl Clients {
                         self.answered(now, place);
                     }
                     if fin == 1 {
-                        self.waiting = self.waiting.saturating_sub(1);
+                        self.is_done(number, segment.vm.0.wrapping_sub(FIRST_VM));
                     }
                 }
-                self.speak(place);
+                self.speak(now, place);
             }
-            State::Closing if segment.ack == sent(client) => client.state = State::Nobody,
-            State::Closing if segment.len > 0 || segment.flags & FIN != 0 => self.speak(place),
+            State::Closing if segment.ack == sent(client, document) => client.state = State::Nobody,
+            State::Closing if segment.len > 0 || segment.flags & FIN != 0 => self.speak(now, place),
             _ => {}
         }
     }
@@ -257,23 +280,54 @@ impl Clients {
     fn end(&mut self, now: u64, place: u32, count: impl FnOnce(&mut Counts)) {
         let to_first_byte = self.plan.to_first_byte;
         let Some(client) = self.client(place) else { return };
-        let (state, number) = (core::mem::take(&mut client.state), client.number);
+        let (state, number, vm) = (core::mem::take(&mut client.state), client.number, client.vm);
         let is_counted = to_first_byte && client.begun;
         if state == State::Closing {
             return;
         }
-        self.waiting = self.waiting.saturating_sub(1);
+        self.is_done(number, vm);
         if !is_counted && self.is_measured(number) {
             count(&mut self.counts);
             self.tell(now);
         }
     }
 
+    /// Nobody waits any more for what the client of this number has asked of this VM.
+    fn is_done(&mut self, number: u32, vm: u32) {
+        self.waiting = self.waiting.saturating_sub(1);
+        if number >= self.plan.visits && self.plan.same > 0 && !self.plan.together {
+            // There are as many places as clients.
+            let _ = self.done.push_back(vm);
+        }
+    }
+
+    /// Where nobody is to be turned away: goes on to the next number whose place is not taken by one that is slow.
+    fn skip(&mut self) {
+        for _ in 0..CLIENTS {
+            let place = self.number % CLIENTS;
+            if !self.client(place).is_some_and(|client| matches!(client.state, State::Connecting | State::Asking)) {
+                return;
+            }
+            if self.number < self.first {
+                self.first += 1;
+            } else {
+                self.skipped += 1;
+            }
+            self.number += 1;
+        }
+    }
+
     /// The next request is due, or has its turn.
     fn begin(&mut self, now: u64) {
+        if self.plan.same > 0 {
+            self.skip();
+        }
         let number = self.number;
         let due = if self.waits_for_others() { now } else { self.due };
         self.number += 1;
+        if number == self.plan.visits {
+            (self.started, self.own) = (due, 0);
+        }
         if self.is_measured(number) && self.begun == 0 {
             self.begun = due;
         }
@@ -300,7 +354,7 @@ impl Clients {
         let speaks = client.speaks;
         *client = Client { due, again, number, vm, state: State::Connecting, speaks, tenth, ..Client::default() };
         self.waiting += 1;
-        self.speak(place);
+        self.speak(now, place);
     }
 
     /// Whom the request of this number is for, and in which tenth that one is by popularity, from 1; 0 where all are alike.
@@ -311,6 +365,12 @@ impl Clients {
                 self.zipf.grow();
             }
             return (number, 0);
+        }
+        if self.plan.same > 0 {
+            // Not before all have begun once.
+            let asked = number.saturating_sub(self.plan.visits);
+            let again = if asked >= self.plan.same { self.done.pop_front() } else { None };
+            return (again.unwrap_or(asked % vms), 0);
         }
         if self.plan.zipf.is_none() {
             return (self.draw() % vms, 0);
@@ -336,15 +396,17 @@ impl Clients {
                 client.tries += 1;
                 let pause = if client.state == State::Connecting { syn } else { other };
                 client.again = now + (pause << client.tries.min(4));
-                self.speak(place);
+                self.speak(now, place);
             }
         }
     }
 
-    fn speak(&mut self, place: u32) {
+    /// A client says something now, which comes to the VM after as long as the way takes.
+    fn speak(&mut self, now: u64, place: u32) {
+        let time = if self.plan.way == 0 { 0 } else { now + self.plan.way };
         if let Some(client) = self.client(place)
             && !core::mem::replace(&mut client.speaks, true)
-            && self.speakers.push_back(place).is_err()
+            && self.speakers.push_back((place, time)).is_err()
             && let Some(client) = self.client(place)
         {
             // It says it again.
@@ -353,7 +415,7 @@ impl Clients {
     }
 
     fn is_measured(&self, number: u32) -> bool {
-        (self.first..self.first + self.plan.count).contains(&number)
+        (self.first..self.first + self.plan.count + self.skipped).contains(&number)
     }
 
     /// Says what came out when all that are measured have ended.
@@ -370,6 +432,9 @@ impl Clients {
         }
         let [p50, p99, p999, most] = self.quantiles(0);
         let ms = u128::from(now.saturating_sub(self.begun)) * 1000 / u128::from(self.plan.hz.max(1));
+        if self.plan.same > 0 {
+            log::info!("load: ticks={} own={}", now.saturating_sub(self.started), self.own);
+        }
         let (swept, heard) = (self.sweeper.sent, self.sweeper.heard);
         log::info!(
             "load: requests={} served={served} late={late} reset={reset} crowded={crowded} p50_us={p50} p99_us={p99} \
@@ -446,23 +511,31 @@ fn first(client: &Client) -> u32 {
     client.number.wrapping_mul(2_654_435_761)
 }
 
+/// The length of the request, as a part of the sequence.
+fn length(document: Document) -> u32 {
+    // Fifty.
+    u32::try_from(document.request().len()).unwrap_or(0)
+}
+
 /// The number behind all that a client has sent.
-fn sent(client: &Client) -> u32 {
+fn sent(client: &Client, document: Document) -> u32 {
     let len = match client.state {
         State::Nobody | State::Connecting => 1,
-        State::Asking => 1 + REQUEST_LEN,
-        State::Closing => 2 + REQUEST_LEN,
+        State::Asking => 1 + length(document),
+        State::Closing => 2 + length(document),
     };
     first(client).wrapping_add(len)
 }
 
 /// Writes what a client has to say: the last thing that it has said and what it has heard.
-fn say(client: &Client, frame: &mut [u8; MOST]) -> usize {
-    let (flags, back, data) = match client.state {
-        State::Nobody | State::Connecting => (SYN, 1, &b""[..]),
-        // Once more each time that something of the document has come: a server takes no notice.
-        State::Asking => (ACK | PSH, REQUEST_LEN, REQUEST),
-        State::Closing => (ACK | FIN, 1, &b""[..]),
+fn say(client: &Client, document: Document, frame: &mut [u8; MOST]) -> usize {
+    let whole = if document == Document::Bytes100 { b"" } else { WHOLE_FRAMES };
+    let (flags, back, options, data) = match client.state {
+        State::Nobody | State::Connecting => (SYN, 1, whole, &b""[..]),
+        // It was heard.
+        State::Asking if client.begun => (ACK, 0, &b""[..], &b""[..]),
+        State::Asking => (ACK | PSH, length(document), &b""[..], document.request()),
+        State::Closing => (ACK | FIN, 1, &b""[..], &b""[..]),
     };
     let address = FIRST_CLIENT.wrapping_add(client.number / PORTS);
     // Within 16 bits.
@@ -471,12 +544,12 @@ fn say(client: &Client, frame: &mut [u8; MOST]) -> usize {
         mac: mac_of(client.vm),
         client: (address, port),
         vm: (FIRST_VM + client.vm, 80),
-        seq: sent(client).wrapping_sub(back),
+        seq: sent(client, document).wrapping_sub(back),
         ack: client.expects,
         flags,
         len: 0,
     };
-    write(frame, MAC.bytes(), &segment, data)
+    write(frame, MAC.bytes(), &segment, options, data)
 }
 
 #[cfg(test)]

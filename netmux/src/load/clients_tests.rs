@@ -1,7 +1,9 @@
 //! The clients against a server that answers, loses, refuses, or says nothing.
 
+use super::super::segment::read;
 use super::*;
 use abi::note::TableBytes;
+use std::vec;
 use std::vec::Vec;
 
 const HZ: u64 = 1_000_000_000;
@@ -22,7 +24,7 @@ fn server(heard: &Segment) -> Option<Segment> {
     let answer = |seq, flags, len, more| Segment { seq, ack: heard.seq.wrapping_add(more), flags, len, ..*heard };
     match heard.flags {
         SYN => Some(answer(500, SYN | ACK, 0, 1)),
-        flags if flags & PSH != 0 => Some(answer(501, ACK | FIN, 200, REQUEST_LEN)),
+        flags if flags & PSH != 0 => Some(answer(501, ACK | FIN, 200, length(Document::Bytes100))),
         flags if flags & FIN != 0 => Some(answer(702, ACK, 0, 1)),
         _ => None,
     }
@@ -110,7 +112,7 @@ fn an_address_is_told_to_who_asks() {
     let mut frame = [0; MOST];
     let len = write_arp(&mut frame, [3; 6], FIRST_VM, [0xff; 6], 0x0a00_0202);
     frame[21] = 1;
-    clients.hear(5, &frame[..len]);
+    clients.hear(5, read(&frame[..len]).expect("a question"));
     assert_eq!(clients.due(), 0);
     let mut answer = [0; MOST];
     assert_eq!(clients.next(5, &mut answer), Some(60));
@@ -184,4 +186,85 @@ fn a_sweep_goes_over_all_beside_requests_to_a_few() {
     let others = said.iter().filter(|s| s.client.0 != SWEEPER && s.flags == SYN).skip(50);
     assert!(others.map(|s| s.vm.0).all(|vm| vm < FIRST_VM + 2));
     assert_eq!(clients.counts.served, 3_000);
+}
+
+/// A server that needs three segments for a document, and says the next one when it hears of the last.
+fn of_three(heard: &Segment, document: Document) -> Option<Segment> {
+    let answer = |seq, flags, len| Segment { seq, ack: heard.seq, flags, len, ..*heard };
+    match heard.flags {
+        SYN => Some(Segment { seq: 500, ack: heard.seq.wrapping_add(1), flags: SYN | ACK, ..*heard }),
+        flags if flags & PSH != 0 => {
+            Some(Segment { ack: heard.seq.wrapping_add(length(document)), ..answer(501, ACK, 1460) })
+        }
+        flags if flags & FIN != 0 => Some(Segment { ack: heard.seq.wrapping_add(1), ..answer(501 + 4381, ACK, 0) }),
+        _ if heard.ack == 501 + 1460 => Some(answer(501 + 1460, ACK, 1460)),
+        _ if heard.ack == 501 + 2920 => Some(answer(501 + 2920, ACK | FIN, 1460)),
+        _ => None,
+    }
+}
+
+#[test]
+fn large_documents_are_acknowledged_and_asked_for_again_by_the_same() {
+    let document = Document::Bytes102400;
+    let plan = Plan { same: 4, count: 12, warm_up: 4, vms: 2, document, hz: HZ, ..Plan::default() };
+    for together in [false, true] {
+        let mut clients = planned(Plan { together, ..plan });
+        let (mut at_once, mut most) = (0_u32, 0);
+        let said = until_told(&mut clients, |segment| {
+            at_once += u32::from(segment.flags == SYN);
+            most = most.max(at_once);
+            at_once -= u32::from(segment.flags & FIN != 0);
+            of_three(segment, document)
+        });
+        assert_eq!((clients.counts.served, most), (12, 4));
+        // Its request once, and two bare acknowledgements, for each of sixteen.
+        assert_eq!(said.iter().filter(|segment| segment.flags & PSH != 0).count(), 16);
+        assert_eq!(said.iter().filter(|segment| segment.flags == ACK && segment.len == 0).count(), 32);
+        let syns: Vec<u32> = said.iter().filter(|s| s.flags == SYN).map(|s| s.vm.0 - FIRST_VM).collect();
+        assert_eq!((syns.len(), syns.iter().filter(|&&vm| vm == 0).count()), (16, 8));
+        assert!(!clients.may_begin(), "nobody asks any more");
+    }
+}
+
+#[test]
+fn what_is_said_from_afar_comes_later() {
+    let document = Document::Bytes102400;
+    let plan = Plan { same: 1, count: 9, warm_up: 1, vms: 1, document, way: HZ / 1000, hz: HZ, ..Plan::default() };
+    let mut clients = planned(plan);
+    until_told(&mut clients, |segment| of_three(segment, document));
+    assert_eq!(clients.counts.served, 9);
+    // A SYN, a request and two acknowledgements.
+    assert!((4_000..4_300).contains(&clients.latencies.quantile(0, 500)), "{}", clients.latencies.quantile(0, 500));
+}
+
+#[test]
+fn who_is_slow_keeps_nobody_from_a_place() {
+    let plan = Plan { same: 4, count: 4_000, warm_up: 4, vms: 4, hz: HZ, ..Plan::default() };
+    let mut clients = planned(plan);
+    let mut syns = 0;
+    // The first VM says nothing to one client, which waits for three seconds, while the others ask a thousand times each and more.
+    until_told(&mut clients, |segment| {
+        syns += u32::from(segment.flags == SYN);
+        if segment.vm.0 == FIRST_VM { None } else { server(segment) }
+    });
+    let Counts { served, late, crowded, .. } = clients.counts;
+    assert_eq!((served + late, crowded), (4_000, 0));
+    assert!(clients.skipped > 0 && late <= 2 && syns >= 4_004, "{late} late, {} skipped, {syns}", clients.skipped);
+}
+
+#[test]
+fn hundreds_ask_at_once_and_all_are_served() {
+    for same in [256, MOST_AT_ONCE] {
+        let plan = Plan { same, count: 3 * same, warm_up: same, vms: same, visits: same, hz: HZ, ..Plan::default() };
+        let mut clients = planned(plan);
+        let mut of_each = vec![0; usize::try_from(same).expect("few")];
+        until_told(&mut clients, |segment| {
+            if segment.flags == SYN {
+                of_each[usize::try_from(segment.vm.0 - FIRST_VM).expect("few")] += 1;
+            }
+            server(segment)
+        });
+        assert_eq!((clients.counts.served, clients.skipped), (3 * same, 0));
+        assert!(of_each.iter().all(|&times| times == 5), "{of_each:?}");
+    }
 }

@@ -1,4 +1,4 @@
-//! Frames of clients: ARP and TCP over IPv4, as little of them as a web server needs.
+//! Frames of clients: ARP, and TCP and UDP over IPv4, as little of them as a web server and a game need.
 
 /// Bytes of a frame up to the end of the TCP header, without options.
 pub const HEADERS: usize = 14 + 20 + 20;
@@ -6,6 +6,13 @@ pub const HEADERS: usize = 14 + 20 + 20;
 pub const MOST: usize = 128;
 /// Bytes of a VM's frame that are read: all headers, with options.
 pub const READ: usize = 14 + 60 + 60;
+
+/// Protocols.
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+
+/// What a SYN says where data are to come in whole frames: maximum segment size, 1460 (RFC 9293 3.2).
+pub const WHOLE_FRAMES: &[u8] = &[2, 4, 5, 0xb4];
 
 /// Flags of TCP.
 pub const FIN: u8 = 1;
@@ -40,6 +47,8 @@ pub enum Heard {
     Who { mac: [u8; 6], ip: u32, asked: u32 },
     /// It talks to a client.
     Segment(Segment),
+    /// It sends a player a datagram. Addresses and ports.
+    Datagram { client: (u32, u16), vm: (u32, u16) },
 }
 
 /// Reads a frame of a VM, or as much of it as is there; `None` for everything that no client answers.
@@ -48,7 +57,11 @@ pub fn read(frame: &[u8]) -> Option<Heard> {
     let mac = frame.get(6..12)?.try_into().ok()?;
     match two(12)? {
         0x806 if two(20)? == 1 => Some(Heard::Who { mac, ip: four(28)?, asked: four(38)? }),
-        0x800 if *frame.get(23)? == 6 => {
+        0x800 if *frame.get(23)? == UDP => {
+            let udp = 14 + usize::from(frame.get(14)? & 15) * 4;
+            Some(Heard::Datagram { client: (four(30)?, two(udp + 2)?), vm: (four(26)?, two(udp)?) })
+        }
+        0x800 if *frame.get(23)? == TCP => {
             let tcp = 14 + usize::from(frame.get(14)? & 15) * 4;
             let data = tcp + usize::from(frame.get(tcp + 12)? >> 4) * 4;
             let end = 14 + usize::from(two(16)?);
@@ -78,29 +91,71 @@ pub fn write_arp(frame: &mut [u8; MOST], own: [u8; 6], ip: u32, mac: [u8; 6], vm
     60
 }
 
-/// Writes a client's segment with `data` behind it, whose length is not taken from `segment`. The data that does not fit is left out.
-pub fn write(frame: &mut [u8; MOST], own: [u8; 6], segment: &Segment, data: &[u8]) -> usize {
-    let data = &data[..data.len().min(MOST - HEADERS)];
-    let end = HEADERS + data.len();
-    frame[..6].copy_from_slice(&segment.mac);
-    frame[6..12].copy_from_slice(&own);
+/// Reads headers of a record that is to be cut, of `len` bytes: lengths are empty there.
+pub fn read_record(headers: &mut [u8], len: usize) -> Option<Heard> {
+    let total = u16::try_from(len.checked_sub(14)?).ok()?;
+    headers.get_mut(16..18)?.copy_from_slice(&total.to_be_bytes());
+    read(headers)
+}
+
+/// Writes a client's segment with `options` and `data` behind it, whose length is not taken from `segment`. Options are whole words. The data that does not
+/// fit is left out.
+pub fn write(frame: &mut [u8; MOST], own: [u8; 6], segment: &Segment, options: &[u8], data: &[u8]) -> usize {
+    let headers = HEADERS + options.len();
+    let data = &data[..data.len().min(MOST - headers)];
+    let end = headers + data.len();
+    let Segment { mac, client, vm, .. } = *segment;
+    write_ip(frame, (own, mac), TCP, (client.0, vm.0), end);
+    frame[34..36].copy_from_slice(&client.1.to_be_bytes());
+    frame[36..38].copy_from_slice(&vm.1.to_be_bytes());
+    frame[38..42].copy_from_slice(&segment.seq.to_be_bytes());
+    frame[42..46].copy_from_slice(&segment.ack.to_be_bytes());
+    // A word at most.
+    let offset = u8::try_from(20 + options.len()).unwrap_or(20) << 2;
+    frame[46..54].copy_from_slice(&[offset, segment.flags, 0xff, 0xff, 0, 0, 0, 0]);
+    frame[HEADERS..headers].copy_from_slice(options);
+    frame[headers..end].copy_from_slice(data);
+    write_sum(frame, 50, TCP, end)
+}
+
+/// Writes a player's datagram to the card `mac`, of `data` as far as it fits.
+pub fn write_datagram(
+    frame: &mut [u8; MOST],
+    cards: ([u8; 6], [u8; 6]),
+    client: (u32, u16),
+    vm: (u32, u16),
+    data: &[u8],
+) -> usize {
+    let data = &data[..data.len().min(MOST - 42)];
+    let end = 42 + data.len();
+    write_ip(frame, cards, UDP, (client.0, vm.0), end);
+    frame[34..36].copy_from_slice(&client.1.to_be_bytes());
+    frame[36..38].copy_from_slice(&vm.1.to_be_bytes());
+    let [high, low] = u16::try_from(end - 34).unwrap_or(0).to_be_bytes();
+    frame[38..42].copy_from_slice(&[high, low, 0, 0]);
+    frame[42..end].copy_from_slice(data);
+    write_sum(frame, 40, UDP, end)
+}
+
+/// Writes the headers up to the end of IPv4's: from the first card to the second, and from the first address to the second.
+fn write_ip(frame: &mut [u8; MOST], cards: ([u8; 6], [u8; 6]), protocol: u8, addresses: (u32, u32), end: usize) {
+    frame[..6].copy_from_slice(&cards.1);
+    frame[6..12].copy_from_slice(&cards.0);
     frame[12..16].copy_from_slice(&[8, 0, 0x45, 0]);
     // At most `MOST`.
     let [high, low] = u16::try_from(end - 14).unwrap_or(0).to_be_bytes();
-    frame[16..26].copy_from_slice(&[high, low, 0, 0, 0x40, 0, 64, 6, 0, 0]);
-    frame[26..30].copy_from_slice(&segment.client.0.to_be_bytes());
-    frame[30..34].copy_from_slice(&segment.vm.0.to_be_bytes());
-    frame[34..36].copy_from_slice(&segment.client.1.to_be_bytes());
-    frame[36..38].copy_from_slice(&segment.vm.1.to_be_bytes());
-    frame[38..42].copy_from_slice(&segment.seq.to_be_bytes());
-    frame[42..46].copy_from_slice(&segment.ack.to_be_bytes());
-    frame[46..54].copy_from_slice(&[0x50, segment.flags, 0xff, 0xff, 0, 0, 0, 0]);
-    frame[HEADERS..end].copy_from_slice(data);
+    frame[16..26].copy_from_slice(&[high, low, 0, 0, 0x40, 0, 64, protocol, 0, 0]);
+    frame[26..30].copy_from_slice(&addresses.0.to_be_bytes());
+    frame[30..34].copy_from_slice(&addresses.1.to_be_bytes());
     let header = fold(sum(&frame[14..34]));
     frame[24..26].copy_from_slice(&header.to_be_bytes());
+}
+
+/// Writes the checksum of what lies behind IPv4's header, up to `end`, to `at`. The frame's length.
+fn write_sum(frame: &mut [u8; MOST], at: usize, protocol: u8, end: usize) -> usize {
     // The pseudo-header: both addresses, the protocol, the length.
-    let tcp = sum(&frame[26..end]) + 6 + u32::try_from(end - 34).unwrap_or(0);
-    frame[50..52].copy_from_slice(&fold(tcp).to_be_bytes());
+    let all = sum(&frame[26..end]) + u32::from(protocol) + u32::try_from(end - 34).unwrap_or(0);
+    frame[at..at + 2].copy_from_slice(&fold(all).to_be_bytes());
     end.max(60)
 }
 
@@ -148,7 +203,7 @@ mod tests {
     fn sums_of_what_is_written_are_right() {
         for data in [&b""[..], b"GET", b"GET / HTTP/1.1"] {
             let mut frame = [0; MOST];
-            assert_eq!(write(&mut frame, OWN, &segment(), data), 60.max(HEADERS + data.len()));
+            assert_eq!(write(&mut frame, OWN, &segment(), b"", data), 60.max(HEADERS + data.len()));
             assert_eq!(fold(sum(&frame[14..34])), 0);
             let tcp = u32::try_from(20 + data.len()).expect("short");
             assert_eq!(fold(sum(&frame[26..HEADERS + data.len()]) + 6 + tcp), 0);
@@ -159,7 +214,7 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         let mut frame = [0; MOST];
-        let len = write(&mut frame, OWN, &segment(), b"GET /");
+        let len = write(&mut frame, OWN, &segment(), b"", b"GET /");
         // From the other end.
         frame[26..34].rotate_left(4);
         frame[34..38].rotate_left(2);
@@ -170,5 +225,36 @@ mod tests {
         assert_eq!(read(&frame[..len]), None, "an answer asks nothing");
         frame[21] = 1;
         assert_eq!(read(&frame[..len]), Some(Heard::Who { mac: OWN, ip: 1, asked: 2 }));
+    }
+    #[test]
+    fn options_are_behind_the_header_and_no_data() {
+        let mut frame = [0; MOST];
+        let syn = Segment { flags: SYN, ..segment() };
+        assert_eq!(write(&mut frame, OWN, &syn, WHOLE_FRAMES, b""), 60);
+        assert_eq!((frame[46] >> 4, &frame[54..58]), (6, &[2, 4, 5, 0xb4][..]));
+        assert_eq!(fold(sum(&frame[26..58]) + 6 + 24), 0);
+        assert!(matches!(read(&frame), Some(Heard::Segment(Segment { len: 0, flags: SYN, .. }))));
+    }
+
+    #[test]
+    fn datagrams_are_read_as_they_were_written() {
+        let mut frame = [0; MOST];
+        let len = write_datagram(&mut frame, (OWN, [2; 6]), (7, 8), (9, 10), b"forward");
+        assert_eq!((len, &frame[..12]), (60, &[2, 2, 2, 2, 2, 2, 2, 0, 0, 0, 0, 9][..]));
+        assert_eq!((fold(sum(&frame[14..34])), fold(sum(&frame[26..49]) + 17 + 15)), (0, 0));
+        // From the other end.
+        frame[26..34].rotate_left(4);
+        frame[34..38].rotate_left(2);
+        assert_eq!(read(&frame), Some(Heard::Datagram { client: (7, 8), vm: (9, 10) }));
+    }
+
+    #[test]
+    fn a_record_that_is_to_be_cut_has_its_length_from_outside() {
+        let mut frame = [0; MOST];
+        write(&mut frame, OWN, &segment(), b"", b"data");
+        frame[16..18].fill(0);
+        assert_eq!(read(&frame), None);
+        let Some(Heard::Segment(heard)) = read_record(&mut frame, HEADERS + 7_300) else { panic!("nothing heard") };
+        assert_eq!(heard.len, 7_300);
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 /// The program that is netmux then.
 const PROGRAM: &str = "netmux-load";
 /// Its stack, in bytes.
-const STACK: u64 = 64 << 10;
+const STACK: u64 = 256 << 10;
 /// Emulators with a busy host take minutes for a second.
 const PATIENCE: Duration = Duration::from_secs(900);
 

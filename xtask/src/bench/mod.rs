@@ -12,11 +12,14 @@ mod antisocial;
 mod boot;
 mod components;
 mod compressed;
+mod connections;
 mod crowd;
+mod delivery;
 mod disk;
 mod disk_speed;
 mod echo;
 mod fleet;
+mod game;
 mod hoarders;
 mod host_tests;
 mod http;
@@ -193,6 +196,11 @@ fn all() -> Vec<Entry> {
         victims::P99,
         victims::P99_OF_16,
         victims::FLOODED,
+        connections::ENTRY,
+        delivery::BATCHING,
+        delivery::IDLE,
+        delivery::DOCUMENTS,
+        game::ENTRY,
         accounts::ENTRY,
         admission::ENTRY,
         slots::ENTRY,
