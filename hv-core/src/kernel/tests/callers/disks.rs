@@ -1,13 +1,19 @@
 //! What VMs that control the machine ask the striper.
 
-use super::super::machine::WITHOUT_NIC;
+use super::super::machine::{WITH_NIC, WITHOUT_NIC};
 use super::super::roles::Role as FakeRole;
 use super::{Caller, FIRST, Fake, caller_of, controlled, done, with_caller};
 use crate::component::Death;
-use abi::control::status;
+use abi::attachment::Attachment;
+use abi::claim::Claim;
+use abi::control::{ControlReply, ControlRequest, status};
 use abi::disk::{DiskReply, DiskRequest};
 use abi::message::Message;
+use abi::request_page::Piece;
 use abi::service::Service;
+use abi::share::Share;
+use abi::tenant::Tenant;
+use zerocopy::IntoBytes;
 
 /// A machine with a striper, and a caller in slot 0.
 fn with_striper() -> (Fake, Caller) {
@@ -53,6 +59,38 @@ fn questions_go_to_the_striper_and_answers_to_whoever_has_asked() {
     caller.put(Message::new(0x501, [1 << 16]));
     caller.ring(&mut machine);
     assert_eq!(raw(&mut caller), [refusal(3, status::BAD_REQUEST), refusal(4, status::BAD_REQUEST)]);
+}
+
+#[test]
+fn a_vm_that_is_created_has_the_disk_that_was_named_for_it() {
+    let (mut machine, mut caller) = with_striper();
+    let docs = Attachment::parse("docs:ro").expect("a name");
+    let at = caller.page.len() - abi::attachment::BYTES;
+    caller.page.write(at, docs.as_bytes()).expect("in the page");
+    let piece = |offset: usize, len: usize| Piece {
+        offset: u16::try_from(offset).expect("few"),
+        len: u16::try_from(len).expect("few"),
+    };
+    let order = |disk| ControlRequest::Create {
+        image: WITH_NIC,
+        slot: None,
+        ipv4: 0x0a00_0211,
+        args: Piece::EMPTY,
+        share: Share::UNSAID,
+        claim: Claim::UNSAID,
+        tenant: Tenant::UNSAID,
+        disk,
+    };
+    let answers = caller.ask(&mut machine, order(piece(at, abi::attachment::BYTES)));
+    let [ControlReply::Done { status: status::OK, value }] = answers[..] else { panic!("{answers:?}") };
+    machine.settle_again();
+    let named = |disk: &mut super::super::roles::Disk| {
+        disk.attached.iter().map(|(vm, (_, attachment, _))| (vm.raw(), *attachment)).collect::<Vec<_>>()
+    };
+    assert_eq!(striper(&machine, named), [(value, docs)]);
+    // A part of a name is none.
+    let answers = caller.ask(&mut machine, order(piece(at, abi::attachment::BYTES - 1)));
+    assert_eq!(answers, [done(status::BAD_REQUEST, 0)]);
 }
 
 #[test]
