@@ -1,14 +1,14 @@
 //! What a VM that is out is made of, as bytes: what its processor holds, and its pages.
 //!
 //! Most of what an idle VM holds is zeros. So a page is 64 lines of 64 bytes, a word says which of them are not zero, and those of several pages are gathered
-//! into a block of at most 4,096 bytes, which is made smaller: by leaving away its zeros ([`crate::sparse`]), or by LZ4 where that takes
+//! into a block of at most 4,096 bytes, which is made smaller: by leaving away its zeros (`sparse.rs`), or by LZ4 where that takes
 //! far less room; it stays as it is where neither is a gain. Coming back, only lines that are not zero are written: the frames have been cleared.
 //!
 //! | bytes | |
 //! |---|---|
 //! | 24 | [`Head`] |
 //! | then, until all pages were named, blocks: | |
-//! | 4 | how many pages this block names (16 bits), how many bytes of lines follow them (14 bits), and how these are made ([`Form`], 2 bits) |
+//! | 4 | how many pages this block names (16 bits), how many bytes of lines follow them (14 bits), and how these are made: as they are (0), by LZ4 (1), without their zeros (2); 2 bits |
 //! | 12 each | number of the page (32 bits), which of its lines are in the block (64 bits); the first of the bundle is no page, but [`KEPT`] |
 //! | | the lines, one behind the other |
 
