@@ -96,6 +96,36 @@ impl Login {
         ssh.spawn().context(|| "cannot start ssh".into())
     }
 
+    /// The same with more options.
+    pub fn start_with(&self, options: &[&str], line: &str) -> Result<Child> {
+        let mut ssh = self.command(operator::USER, "key");
+        ssh.args(options).args((!line.is_empty()).then_some(line));
+        ssh.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        ssh.spawn().context(|| "cannot start ssh".into())
+    }
+
+    /// One line with more options, and these bytes on its standard input.
+    pub fn ask_as(&self, options: &[&str], line: &str, input: &[u8]) -> Result<Said> {
+        let mut ssh = self.command(operator::USER, "key");
+        ssh.args(options).args((!line.is_empty()).then_some(line));
+        Login::said(ssh, input)
+    }
+
+    /// A client at a terminal, a real one, behind a command of the shell's there.
+    pub fn at_terminal(&self, first: &str, words: &str) -> Command {
+        let ssh = self.command(operator::USER, "key");
+        let options: Vec<String> = ssh.get_args().map(|word| format!("'{}'", word.to_string_lossy())).collect();
+        let mut script = Command::new("script");
+        script.args(["-q", "-e", "-c", &format!("{first}; exec {PROGRAM} {} {words}", options.join(" ")), "/dev/null"]);
+        script.env_remove("SSH_AUTH_SOCK").env("TERM", "xterm").env("SHELL", "/bin/sh");
+        script
+    }
+
+    /// Where the keys are.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// One line with these bytes on its standard input.
     pub fn ask_with_bytes(&self, line: &str, input: &[u8]) -> Result<Said> {
         let mut ssh = self.command(operator::USER, "key");
@@ -310,12 +340,7 @@ fn at_once(login: &Login, many: usize) -> Result<()> {
 
 /// What a person sees at a terminal, a real one, who types this.
 fn typed(login: &Login, word: &str, keys: &str) -> Result<(String, Option<i32>)> {
-    let ssh = login.command(operator::USER, "key");
-    let words: Vec<String> = ssh.get_args().map(|word| format!("'{}'", word.to_string_lossy())).collect();
-    let mut script = Command::new("script");
-    script.args(["-q", "-e", "-c", &format!("{PROGRAM} {} {word}", words.join(" ")), "/dev/null"]);
-    script.env_remove("SSH_AUTH_SOCK");
-    let (out, error, status) = Login::said(script, keys.as_bytes())?;
+    let (out, error, status) = Login::said(login.at_terminal("true", word), keys.as_bytes())?;
     Ok((plain(&out) + &error, status))
 }
 
