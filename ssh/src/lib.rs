@@ -21,12 +21,14 @@ mod kex;
 mod number;
 pub mod packet;
 pub mod requests;
+mod serving;
 #[cfg(test)]
 mod tests;
 mod wire;
 
 pub use channel::{Size, Terminal, Wanted};
-pub use connection::{Connection, Event, Gone, Stream};
+pub use connection::{Connection, Event};
 pub use ed25519_dalek::SigningKey;
 pub use end::End;
 pub use number::reason;
+pub use serving::{Gone, Stream};

@@ -8,6 +8,7 @@ use crate::number::{
     CHANNEL_OPEN_CONFIRMATION, CHANNEL_OPEN_FAILURE, CHANNEL_REQUEST, CHANNEL_SUCCESS, CHANNEL_WINDOW_ADJUST,
     GLOBAL_REQUEST, REQUEST_FAILURE, UNIMPLEMENTED, open_failure,
 };
+use crate::serving::MESSAGE;
 use crate::wire::{Message, Reader};
 use alloc::string::{String, ToString};
 
@@ -69,7 +70,7 @@ impl Connection {
                 self.channels[at] = Some(Channel::new(theirs, takes, message.max(1), window));
                 let ours = u32::try_from(at).unwrap_or(0);
                 let message = Message::new(CHANNEL_OPEN_CONFIRMATION).number(theirs).number(ours);
-                self.say(message.number(window).number(Connection::message_bytes()));
+                self.say(message.number(window).number(MESSAGE));
                 return Ok(());
             }
         };
