@@ -119,7 +119,7 @@ impl Editor {
         let tabs = core::mem::take(&mut self.tabs);
         let returned = core::mem::take(&mut self.returned);
         match (self.key, byte) {
-            (Key::Start, 0x1b) => self.key = Key::Escape,
+            (Key::Start | Key::Escape, 0x1b) => self.key = Key::Escape,
             (Key::Escape, b'[') => self.key = Key::Control(0, false),
             (Key::Escape, b'O') => self.key = Key::Single,
             (Key::Control(number, more), b'0'..=b'9') if !more => {

@@ -106,6 +106,7 @@ fn keys_that_edit() {
         ("vm lisx\x08t", "vm list"),
         ("m list\x01v", "vm list"),
         ("m list\x1b[Hv\x1b[F -", "vm list -"),
+        ("m list\x1b\x1b[Hv\x1b[F -", "vm list -"),
         ("m list\x1bOHv\x1bOF -", "vm list -"),
         ("m list\x1b[1~v\x1b[4~ -", "vm list -"),
         ("vm ist\x1b[D\x1b[D\x1b[Dl", "vm list"),

@@ -88,7 +88,7 @@ impl Link {
     }
 
     /// Lets the client go.
-    pub fn stop(&self, why: &'static str) {
+    fn stop(&self, why: &'static str) {
         self.connection.borrow_mut().stop(End { reason: reason::BY_APPLICATION, why });
         self.wake_all();
         self.push();
@@ -220,8 +220,10 @@ pub async fn drive(mut stream: TcpStream, server: Rc<Server>, serve: Serve) {
         race(link.writes(to), waits_or_reads).await;
     }
     link.wake_all();
-    if let Some(End { why, .. }) = link.connection.borrow().end() {
-        log::debug!("ssh: {} is gone: {why}", link.name);
+    match link.connection.borrow().end() {
+        Some(End { reason: reason::NO_MORE_AUTH_METHODS, why }) => log::warn!("ssh: {} is let go: {why}", link.name),
+        Some(End { why, .. }) => log::debug!("ssh: {} is gone: {why}", link.name),
+        None => {}
     }
     let (_, to) = stream.halves();
     let _ = timeout(FAREWELL, link.writes(to)).await;

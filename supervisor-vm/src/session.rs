@@ -194,11 +194,6 @@ impl Session {
             Either::Right(stop) => Err(stop),
         }
     }
-
-    /// Lets the whole connection go.
-    pub fn let_go(&self, why: &'static str) {
-        self.link.stop(why);
-    }
 }
 
 impl Drop for Session {

@@ -51,7 +51,8 @@ pub async fn talk(session: &Session) -> Result<u32, Stop> {
             }
         }
     }
-    session.out(GREETING_AT_TERMINAL).await?;
+    // As it is: a Ctrl-C that was typed ahead is a key of the first line's.
+    session.write(Stream::Output, &with_returns(GREETING_AT_TERMINAL.as_bytes())).await?;
     let mut editor = Editor::new(PROMPT, columns(session));
     loop {
         let Some(line) = edit(session, &mut editor).await? else { return Ok(status) };

@@ -2,7 +2,7 @@
 //! one line after the other for a person.
 
 use crate::link::{Link, drive};
-use crate::peer::{INTERRUPTED, NO_COMMAND, Server};
+use crate::peer::{FAILED, IDLE, INTERRUPTED, NO_COMMAND, Server};
 use crate::run::run;
 use crate::session::{Session, Stop};
 use crate::shell;
@@ -15,7 +15,7 @@ use core::future::Future;
 use core::pin::Pin;
 use ilwaco::net::{Error, TcpListener};
 use ilwaco::task::spawn;
-use ilwaco::time::Duration;
+use ilwaco::time::{Duration, timeout};
 use ssh::Wanted;
 
 /// Where logins are taken.
@@ -26,6 +26,8 @@ const SESSIONS: usize = 64;
 const SESSION_BYTES: usize = 80 * 1024;
 /// When a client that says nothing is asked whether it is there.
 const ALIVE: Duration = Duration::from_secs(60);
+/// How long a client that has done nothing may take to hear so.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Serves until that fails.
 pub async fn serve(listener: TcpListener, server: Rc<Server>) -> Error {
@@ -69,6 +71,14 @@ fn serve_channel(link: Rc<Link>, channel: usize, wanted: Wanted) -> Pin<Box<dyn 
     // It ends the channel when it is dropped, also where there is no task for it.
     let session = Session::new(link, channel);
     Box::pin(async move {
+        // Each channel shows as much as a login without others does.
+        if !ilwaco::has_memory_for(SESSION_BYTES) {
+            log::warn!("ssh: no memory for what {} asks for", session.name());
+            session.status.set(FAILED);
+            let _ =
+                session.aside("the supervisor has no memory for this now: try again when fewer are logged in\n").await;
+            return;
+        }
         let served = match &wanted {
             Wanted::Command(line) => command(&session, line).await,
             Wanted::Shell if session.size().is_some() => shell::talk(&session).await,
@@ -79,8 +89,10 @@ fn serve_channel(link: Rc<Link>, channel: usize, wanted: Wanted) -> Pin<Box<dyn 
             Err(Stop::Interrupted) => session.status.set(INTERRUPTED),
             Err(Stop::Gone) => {}
             Err(Stop::Slow) => {
-                log::info!("ssh: {} has done nothing for too long", session.name());
-                session.let_go("nothing was done for too long");
+                log::info!("ssh: {} has done nothing for {} s", session.name(), IDLE.as_secs());
+                session.status.set(FAILED);
+                // Others may go on over the same connection.
+                let _ = timeout(FAREWELL, session.aside("[nothing was done for ten minutes]\n")).await;
             }
         }
     })

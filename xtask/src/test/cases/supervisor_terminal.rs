@@ -163,8 +163,8 @@ fn connections(lab: &Lab) -> Result<()> {
     shared(&running, &login)?;
     new_keys(lab, &login)?;
     asked_whether(&login)?;
-    let (_, error, status) = login.ask_as(&["-o", "LogLevel=INFO", "-W", "10.0.2.17:80"], "", b"")?;
-    ensure(status == Some(255) && error.contains("nothing is forwarded here"), || format!("{status:?} {error}"))?;
+    let (_, error, status) = login.ask_as(&["-W", "10.0.2.17:80"], "", b"")?;
+    ensure(status == Some(255) && error.contains("stdio forwarding failed"), || format!("{status:?} {error}"))?;
     let (_, error, status) = login.ask_as(&["-s"], "sftp", b"")?;
     ensure(status == Some(255) && error.contains("subsystem request failed"), || format!("{status:?} {error}"))?;
     running.must_not_say(0, "panicked")?;
