@@ -198,7 +198,7 @@ impl Connection {
         let room = LINE - self.client.len();
         self.client.extend_from_slice(&bytes[..taken.min(room)]);
         let ended = self.client.last() == Some(&b'\n');
-        if !ended && self.client.len() < LINE && !self.client.first().is_some_and(|byte| *byte != b'S') {
+        if !ended && self.client.len() < LINE && self.client.first().is_none_or(|byte| *byte == b'S') {
             return taken;
         }
         while self.client.last().is_some_and(|byte| matches!(byte, b'\r' | b'\n')) {
