@@ -230,7 +230,8 @@ proptest! {
     #[test]
     fn the_screen_shows_the_line(
         keys in prop::collection::vec(prop_oneof![
-            Just("\x1b[A"), Just("\x1b[B"), Just("\x1b[C"), Just("\x1b[D"), Just("\x1b[D\x1b[D\x1b[D"), Just("\x01"), Just("\x05"), Just("\x7f"), Just("\x0b"), Just("\x17"),
+            Just("\x1b[A"), Just("\x1b[B"), Just("\x1b[C"), Just("\x1b[D"), Just("\x1b[D\x1b[D\x1b[D"), Just("\x01"), Just("\x05"), Just("\x7f"), Just("\x0b"),
+            Just("\x17"),
             Just("\x1b[3~"), Just("\x15"), Just("\r"), Just("vm list --name "), Just("a"), Just("\u{597d}"),
         ], 0..60),
         columns in 1_u32..60,

@@ -1,4 +1,4 @@
-//! Terminals over SSH, and what else OpenSSH's client does beside commands: several sessions over one connection, new keys, questions whether somebody is there.
+//! Terminals over SSH, and what else OpenSSH's client does beside commands: several sessions over one connection, new keys.
 
 use super::ensure;
 use super::supervisor::{Login, start_as};
