@@ -54,3 +54,22 @@ pub(crate) fn is_signed_by(key: &[u8; 32], text: &[u8], signature: &[u8; 64]) ->
     let signature = Signature::from_bytes(signature);
     VerifyingKey::from_bytes(key).is_ok_and(|key| key.verify_strict(text, &signature).is_ok())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As RFC 4252, 7 has it: where the session were missing, a signature could be shown elsewhere.
+    #[test]
+    fn what_is_signed_begins_with_the_session() {
+        let text = text(&[9; 32], "admin", b"blob");
+        let mut is = [&[0, 0, 0, 32][..], &[9; 32], &[50]].concat();
+        for part in [&b"admin"[..], b"ssh-connection", b"publickey"] {
+            crate::wire::put_string(&mut is, part);
+        }
+        is.push(1);
+        crate::wire::put_string(&mut is, b"ssh-ed25519");
+        crate::wire::put_string(&mut is, b"blob");
+        assert_eq!(text, is);
+    }
+}

@@ -248,3 +248,33 @@ impl Opening {
         self.count.sequence.wrapping_sub(1)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chacha20::rand_core::SeedableRng;
+
+    /// Both ends here count alike, so what they count is held against the cipher itself.
+    #[test]
+    fn numbers_begin_anew_with_strict_exchanges_alone() {
+        let halves = [[1; 32], [2; 32]];
+        for (strict, number) in [(true, 0_u64), (false, 2)] {
+            let (mut sealing, mut out) = (Sealing::default(), Vec::new());
+            let mut random = ChaCha20Rng::from_seed([0; 32]);
+            sealing.seal(b"one", &mut random, &mut out);
+            sealing.seal(b"two", &mut random, &mut out);
+            sealing.begin(Keys::new(&halves), strict);
+            out.clear();
+            sealing.seal(b"three", &mut random, &mut out);
+            let nonce: ChaChaNonce = number.to_be_bytes().into();
+            let mut length: [u8; 4] = out[..4].try_into().expect("four");
+            ChaCha20::new(&halves[1].into(), &nonce).apply_keystream(&mut length);
+            assert_eq!(u32::from_be_bytes(length), 16, "{strict}");
+            let (head, tag) = (out[..4].to_vec(), Tag::try_from(&out[20..]).expect("a tag"));
+            let body = &mut out[4..20];
+            let cipher = ChaCha20Poly1305::new(&halves[0].into());
+            assert!(cipher.decrypt_inout_detached(&nonce, &head, (&mut *body).into(), &tag).is_ok(), "{strict}");
+            assert_eq!(body[..6], [10, b't', b'h', b'r', b'e', b'e']);
+        }
+    }
+}
