@@ -42,8 +42,7 @@ fn refused(login: &Login) -> Result<()> {
 /// Two people at one VM.
 fn both_ways(running: &Running, login: &Login) -> Result<()> {
     let mut first = Seat::take(login, "vm console vm1.1")?;
-    // What it has said before anybody was there.
-    first.sees("[console of vm1.1: ")?;
+    // What it has said before anybody was there. The greeting comes by the client's other output, perhaps behind it.
     first.sees("calc: ready")?;
     first.sees("calc> ")?;
     let mark = running.mark();
@@ -76,7 +75,6 @@ fn both_ways(running: &Running, login: &Login) -> Result<()> {
 /// Those who only look.
 fn follows(login: &Login) -> Result<()> {
     let mut follower = Seat::take(login, "vm console vm1.1 --follow")?;
-    follower.sees("[console of vm1.1, as it comes")?;
     follower.sees("calc> ")?;
     // What it types is nobody's.
     follower.types("1 + 1\n")?;
@@ -119,7 +117,8 @@ fn follows(login: &Login) -> Result<()> {
 /// A program that types, and takes the answer.
 fn pipes(login: &Login) -> Result<()> {
     let (out, error, status) = login.ask_with("vm console vm1.1 --for 5", "2 * (3 + 4)\n")?;
-    ensure(status == Some(0) && out.ends_with("14\ncalc> "), || format!("{status:?} {out:?} {error:?}"))?;
+    let greeted = error.contains("[console of vm1.1: ");
+    ensure(status == Some(0) && greeted && out.ends_with("14\ncalc> "), || format!("{status:?} {out:?} {error:?}"))?;
     // A last line without an end, longer than a slot, and as many lines as the ring has no room for.
     let lines: String = (0..12).map(|number| format!("{number} + {}\n", "0 + ".repeat(30) + "1000")).collect();
     let (out, error, status) = login.ask_with("vm console vm1.1 --for 5", &(lines + "7 * 191"))?;
