@@ -49,7 +49,7 @@ pub const TARGETS: [Target; 15] = [
     Target { name: "disks", run: disks::run, seeds: disks::seeds, smoke_runs: 8_000 },
     Target { name: "bundle", run: bundle::run, seeds: bundle::seeds, smoke_runs: 8_000 },
     Target { name: "store", run: store::run, seeds: store::seeds, smoke_runs: 3_000 },
-    Target { name: "ssh", run: ssh::run, seeds: ssh::seeds, smoke_runs: 150 },
+    Target { name: "ssh", run: ssh::run, seeds: ssh::seeds, smoke_runs: 500 },
 ];
 
 /// The target of this name.

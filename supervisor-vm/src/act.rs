@@ -79,9 +79,9 @@ fn plain(node: &Node, command: Command) -> Doing<'_> {
             audit::note_ended(node).await.map_err(said)?;
             save::export(node).await
         }),
-        Command::Log { wanted } if wanted.follows() => {
-            refuse("a log that is followed comes alone, as the command of a login: ssh ... log --follow")
-        }
+        Command::Log { wanted } if wanted.follows() => refuse(
+            "a log that is followed comes alone, as the command of a login or at the prompt: ssh ... log --follow",
+        ),
         Command::Log { wanted } => Box::pin(async move { machine_log::show(node, &wanted).await }),
         Command::VmList { query, json, .. } => Box::pin(async move { list::count(node, &query, json).await }),
         Command::VmShow { vm, json } => Box::pin(async move { list::vm(node, &vm, json).await }),
@@ -118,7 +118,9 @@ fn plain(node: &Node, command: Command) -> Doing<'_> {
         Command::PolicySet { component, policy } => {
             Box::pin(async move { policies::set(node, &component, &policy).await })
         }
-        Command::VmConsole { .. } => refuse("a console comes alone, as the command of a login: ssh ... vm console VM"),
+        Command::VmConsole { .. } => {
+            refuse("a console comes alone, as the command of a login or at the prompt: ssh ... vm console VM")
+        }
         Command::FleetApply { .. } => {
             refuse("the file comes on standard input, and nothing else with it: ssh ... fleet apply < vms.toml")
         }

@@ -1,14 +1,13 @@
 //! `fleet apply`: takes a fleet file from a client, and tells it how far its VMs are.
 
 use crate::command::Command;
-use crate::node::Node;
 use crate::parse::parse;
-use crate::peer::{FAILED, Failure, NO_COMMAND, Peer, Server};
+use crate::peer::{FAILED, NO_COMMAND};
 use crate::reconcile::{Allowed, Changes};
+use crate::session::{Session, Stop};
 use crate::{fleet, input};
 use alloc::format;
 use alloc::string::String;
-use zssh::Channel;
 
 /// Changes between two words about how far it is.
 const STEP: usize = 100;
@@ -37,61 +36,49 @@ pub fn asked(line: &str) -> Option<How> {
 ///
 /// # Errors
 ///
-/// The connection breaks: the change that was being made then is made to its end or not at all, and those behind it are not made.
-pub async fn apply<'a>(
-    channel: &mut Channel<'_, '_, Peer<'a>>,
-    server: &Server,
-    name: &str,
-    how: How,
-) -> Result<u32, Failure<'a>> {
-    let parsed = match input::text(channel, "fleet file", FACTOR).await? {
+/// [`Stop`]: the change that was being made then is made to its end or not at all, and those behind it are not made.
+pub async fn apply(session: &Session, how: How) -> Result<u32, Stop> {
+    let parsed = match input::text(session, "fleet file", FACTOR).await? {
         Ok(text) => fleet::parse(&text),
         Err(why) => {
-            channel.write_all_stderr(why.as_bytes()).await?;
+            session.aside(&why).await?;
             return Ok(NO_COMMAND);
         }
     };
-    let who = format!("{} at {name}", channel.user());
-    let node = server.node();
+    let node = session.node();
     let planned = match parsed {
         Ok(members) => Changes::of(node, members, how.allowed).await,
         Err(why) => Err(why),
     };
     let mut changes = match planned {
         Ok(changes) => changes,
-        Err(why) => return failed(channel, &why).await,
+        Err(why) => return failed(session, &why).await,
     };
     if !how.dry_run
-        && let Err(why) = make(channel, node, &who, &mut changes).await?
+        && let Err(why) = make(session, &mut changes).await?
     {
-        return failed(channel, &why).await;
+        return failed(session, &why).await;
     }
     match changes.show(how.dry_run, how.json) {
-        Ok(text) => channel.write_all_stdout(text.as_bytes()).await.map(|()| 0),
-        Err(why) => failed(channel, &why).await,
+        Ok(text) => session.out(&text).await.map(|()| 0),
+        Err(why) => failed(session, &why).await,
     }
 }
 
 /// Makes all changes, and says how far it is. What was refused.
-async fn make<'a>(
-    channel: &mut Channel<'_, '_, Peer<'a>>,
-    node: &Node,
-    who: &str,
-    changes: &mut Changes,
-) -> Result<Result<(), String>, Failure<'a>> {
+async fn make(session: &Session, changes: &mut Changes) -> Result<Result<(), String>, Stop> {
+    let who = session.who();
     loop {
-        match changes.some(node, who, STEP).await {
-            Ok((done, all)) if done < all => {
-                channel.write_all_stderr(format!("{done} of {all} changes\n").as_bytes()).await?;
-            }
+        match changes.some(session.node(), &who, STEP).await {
+            Ok((done, all)) if done < all => session.aside(&format!("{done} of {all} changes\n")).await?,
             Ok(_) => return Ok(Ok(())),
             Err(why) => return Ok(Err(why)),
         }
     }
 }
 
-async fn failed<'a>(channel: &mut Channel<'_, '_, Peer<'a>>, why: &str) -> Result<u32, Failure<'a>> {
-    channel.write_all_stderr(format!("{why}\n").as_bytes()).await?;
+async fn failed(session: &Session, why: &str) -> Result<u32, Stop> {
+    session.aside(&format!("{why}\n")).await?;
     Ok(FAILED)
 }
 

@@ -1,14 +1,18 @@
-//! `vm console`: the console of a VM. With `--follow` what it says is shown as it comes, and nothing is read. Else the two take turns, since the library
-//! cannot write while it waits for somebody to type: what the VM says meanwhile is collected, and shown behind each line.
+//! `vm console`: the console of a VM. What it says is collected and shown as it comes, while lines are typed for it; with `--follow` nothing is read.
 
+mod seat;
+
+use self::seat::Seat;
 use crate::act::console_of;
 use crate::audit;
 use crate::command::Command;
+use crate::editor::LINE;
+use crate::input;
 use crate::node::Node;
 use crate::parse::parse;
-use crate::peer::{End, FAILED, Failure, IDLE, Peer, Server};
+use crate::peer::{FAILED, IDLE};
 use crate::refusal::said;
-use crate::shell::{LINE, read_line};
+use crate::session::{Session, Stop};
 use abi::control::{ControlReply, ControlRequest, status};
 use abi::guest::INPUT_BYTES;
 use abi::limits::WATCHES;
@@ -16,17 +20,17 @@ use abi::request_page::Piece;
 use abi::vm::VmId;
 use alloc::collections::VecDeque;
 use alloc::format;
-use alloc::rc::Rc;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
+use core::future::{Future, poll_fn};
 use core::pin::pin;
+use core::task::Poll;
 use ilwaco::control::{Error, news, news_since};
-use ilwaco::net::TcpStream;
-use ilwaco::sync::{Mutex, Notify};
+use ilwaco::sync::Notify;
 use ilwaco::task::{Either, race};
 use ilwaco::time::{Duration, Instant, sleep, timeout};
-use zssh::Channel;
+use ssh::Stream;
 
 /// Where what a console has said is put in the request page, and how much of it at a time.
 const PIECE: Piece = Piece { offset: 2048, len: 2048 };
@@ -38,13 +42,9 @@ const PAUSE: Duration = Duration::from_millis(50);
 const AGAIN: Duration = Duration::from_millis(100);
 /// How long it may take nothing.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long a VM has to say nothing before the next line is read.
-const QUIET: Duration = Duration::from_millis(300);
-/// How long it may go on instead.
-const TURN: Duration = Duration::from_secs(2);
 /// How many times as long as it has to be quiet it may go on when the input has ended.
 const NOISY: u32 = 10;
-/// Bytes that are collected while a line is awaited; the oldest make room.
+/// Bytes that are collected while a client takes nothing; the oldest make room.
 const KEPT: usize = 16 * 1024;
 
 /// What a line asks for.
@@ -105,153 +105,139 @@ struct Console<'n> {
     /// Why nothing more comes.
     over: RefCell<Option<String>>,
     came: Notify,
+    /// Whether the VM is offered something, and that this was done.
+    asks: Cell<bool>,
+    asked: Notify,
     left: Cell<bool>,
 }
 
-/// Connects a client with the console of a VM until one of them ends.
+/// Connects a client with the console of a VM until one of them ends, or the client has enough. The status.
 ///
 /// # Errors
 ///
-/// [`End`].
-pub async fn attach<'a>(
-    mut channel: Channel<'_, '_, Peer<'a>>,
-    server: &Server,
-    name: &str,
-    tcp: &Rc<Mutex<TcpStream>>,
-    asked: Asked,
-) -> Result<(), End<'a>> {
-    let (node, vm) = (server.node(), &asked.vm);
-    let who = format!("{} at {name}", channel.user());
-    log::info!("ssh: {name} with {}: the console of {vm}", channel.user());
+/// [`Stop`].
+pub async fn attach(session: &Session, asked: Asked) -> Result<u32, Stop> {
+    let (node, vm) = (session.node(), &asked.vm);
+    log::info!("ssh: {} with {}: the console of {vm}", session.name(), session.user());
     let first = match console_of(node, vm) {
         Ok(id) => Console::begin(node, vm, id).await,
         Err(why) => Err(why),
     };
-    audit::done(node, &who, &format!("vm console {vm}"), first.as_ref().map_or_else(String::as_str, |_| audit::DONE))
-        .await;
+    let outcome = first.as_ref().map_or_else(String::as_str, |_| audit::DONE);
+    audit::done(node, &session.who(), &format!("vm console {vm}"), outcome).await;
     let console = match first {
         Ok(console) => console,
-        Err(why) => {
-            timeout(IDLE, channel.write_all_stderr(format!("{why}\n").as_bytes())).await??;
-            return Ok(timeout(IDLE, channel.exit(FAILED)).await??);
-        }
+        Err(why) => return session.aside(&format!("{why}\n")).await.map(|()| FAILED),
     };
     let mut collecting = pin!(console.collect());
     let served = async {
-        let status = if asked.follow {
-            follow(&mut channel, &console, tcp, asked.limit).await?
-        } else {
-            take_turns(&mut channel, &console, asked.limit.unwrap_or(LOOK)).await?
-        };
-        Ok(timeout(IDLE, channel.exit(status)).await??)
+        match (asked.follow, session.size()) {
+            (true, _) => follow(session, &console, asked.limit).await,
+            (false, None) => carry(session, &console, asked.limit.unwrap_or(LOOK)).await,
+            (false, Some(_)) => Seat::new(session, &console).sit().await,
+        }
     };
-    let Either::Right(done) = race(collecting.as_mut(), served).await else { return Ok(()) };
+    let Either::Right(done) = race(collecting.as_mut(), served).await else { return Ok(FAILED) };
     // A question to the core must not be left in the middle: the answer would be written over what the next one asks with.
     console.left.set(true);
     collecting.await;
     done
 }
 
-/// Shows what comes as it comes. The status in the end.
-async fn follow<'a>(
-    channel: &mut Channel<'_, '_, Peer<'a>>,
-    console: &Console<'_>,
-    tcp: &Rc<Mutex<TcpStream>>,
-    limit: Option<Duration>,
-) -> Result<u32, End<'a>> {
-    say(channel, &format!("console of {}, as it comes; nothing that you type is read, Ctrl-C ends this", console.vm))
+/// Shows what comes as it comes.
+async fn follow(session: &Session, console: &Console<'_>, limit: Option<Duration>) -> Result<u32, Stop> {
+    say(session, &format!("console of {}, as it comes; nothing that you type is read, Ctrl-C ends this", console.vm))
         .await?;
     let began = Instant::now();
     loop {
-        if !show(channel, console, Duration::ZERO, Duration::ZERO).await? {
+        if !show(session, console).await? {
             return Ok(FAILED);
         }
-        let left = limit.map_or(LOOK, |limit| limit.saturating_sub(began.elapsed()));
+        let left = limit.map_or(IDLE, |limit| limit.saturating_sub(began.elapsed()));
         if left.is_zero() {
             return Ok(0);
         }
-        // Nothing is read, so nothing else tells that the client has gone.
-        if !tcp.lock().await.is_open() {
-            return Err(End::Gone(Failure::ChannelClosed));
-        }
-        let _ = timeout(left.min(LOOK), console.came.notified()).await;
+        let _ = session.wait_for(timeout(left, console.came.notified())).await?;
     }
 }
 
-/// Reads line by line, and shows what comes between. `quiet` is how long the VM has to say nothing when the input has ended. The status in the end.
-async fn take_turns<'a>(
-    channel: &mut Channel<'_, '_, Peer<'a>>,
-    console: &Console<'_>,
-    quiet: Duration,
-) -> Result<u32, End<'a>> {
+/// Gives the VM each line that comes, and shows what it says as it comes; for programs, and for people whose terminal edits the lines. When the input has
+/// ended, it goes on until the VM has said nothing for so long.
+async fn carry(session: &Session, console: &Console<'_>, quiet: Duration) -> Result<u32, Stop> {
     let vm = console.vm;
-    say(
-        channel,
-        &format!(
-            "console of {vm}: it gets each line that you type, and what it says is shown when you press Enter, not before; a line ~q, or Ctrl-D, ends this. \
-             `vm console {vm} --follow` in a second window shows what it says as it comes"
-        ),
-    )
-    .await?;
-    loop {
-        if !show(channel, console, QUIET, TURN).await? {
-            return Ok(FAILED);
+    say(session, &format!("console of {vm}: it gets each line that you type; a line ~q, or Ctrl-D, ends this")).await?;
+    let shows = async {
+        while show(session, console).await? {
+            console.came.notified().await;
         }
-        let Some(mut line) = timeout(IDLE, read_line(channel)).await?? else {
-            let goes_on = show(channel, console, quiet, quiet * NOISY).await?;
-            return Ok(if goes_on { 0 } else { FAILED });
-        };
-        if line.len() > LINE {
-            say(channel, &format!("that line has more than {LINE} bytes: it is not sent")).await?;
-            continue;
-        }
-        line.push(b'\n');
-        let sent = match &line[..] {
-            b"~q\n" => return Ok(0),
-            [b'~', rest @ ..] if rest.starts_with(b"~") => console.send(rest).await,
-            line => console.send(line).await,
-        };
-        if let Err(why) = sent {
-            if show(channel, console, QUIET, TURN).await? {
-                say(channel, &why).await?;
+        Ok(FAILED)
+    };
+    let reads = async {
+        loop {
+            let Some(mut line) = input::line(session).await? else { return Ok(None) };
+            if line.len() > LINE {
+                say(session, &format!("that line has more than {LINE} bytes: it is not sent")).await?;
+                continue;
             }
-            return Ok(FAILED);
+            line.push(b'\n');
+            match console.take(&line).await {
+                Ok(true) => {}
+                Ok(false) => return Ok(Some(0)),
+                Err(why) => return refuse(session, console, &why).await.map(Some),
+            }
         }
+    };
+    let mut reads = pin!(reads);
+    match race(shows, reads.as_mut()).await {
+        Either::Left(done) => {
+            // What is being asked is asked to its end.
+            let asked =
+                poll_fn(|cx| if console.asks.get() { reads.as_mut().poll(cx).map(drop) } else { Poll::Ready(()) });
+            race(asked, console.asked.notified()).await;
+            done
+        }
+        Either::Right(Ok(None)) => {
+            let began = Instant::now();
+            while show(session, console).await? {
+                let left = quiet.min((quiet * NOISY).saturating_sub(began.elapsed()));
+                if left.is_zero() || timeout(left, console.came.notified()).await.is_err() {
+                    return Ok(0);
+                }
+            }
+            Ok(FAILED)
+        }
+        Either::Right(done) => done.map(|status| status.unwrap_or(0)),
     }
 }
 
-/// Shows what the VM has said and says until it was `quiet` for so long, and for `most` at most. Whether it goes on; else that was said.
-async fn show<'a>(
-    channel: &mut Channel<'_, '_, Peer<'a>>,
-    console: &Console<'_>,
-    quiet: Duration,
-    most: Duration,
-) -> Result<bool, End<'a>> {
-    let began = Instant::now();
-    loop {
-        // Where it is over, all that was said before is there.
-        let over = console.over.borrow().clone();
-        let collected = console.collected.take();
-        for Said { missed, text } in collected.0 {
-            if missed != 0 {
-                say(channel, &format!("{missed} bytes missed")).await?;
-            }
-            timeout(IDLE, channel.write_all_stdout(&text)).await??;
+/// Says why a VM did not take a line, behind what it has said.
+async fn refuse(session: &Session, console: &Console<'_>, why: &str) -> Result<u32, Stop> {
+    if show(session, console).await? {
+        say(session, why).await?;
+    }
+    Ok(FAILED)
+}
+
+/// Shows what the VM has said. Whether it goes on; else that was said.
+async fn show(session: &Session, console: &Console<'_>) -> Result<bool, Stop> {
+    // Where it is over, all that was said before is there.
+    let over = console.over.borrow().clone();
+    let collected = console.collected.take();
+    for Said { missed, text } in collected.0 {
+        if missed != 0 {
+            say(session, &format!("{missed} bytes missed")).await?;
         }
-        if let Some(why) = over {
-            say(channel, &why).await?;
-            return Ok(false);
-        }
-        let left = quiet.min(most.saturating_sub(began.elapsed()));
-        if left.is_zero() || timeout(left, console.came.notified()).await.is_err() {
-            return Ok(true);
-        }
+        session.say(Stream::Output, &text).await?;
+    }
+    match over {
+        Some(why) => say(session, &why).await.map(|()| false),
+        None => Ok(true),
     }
 }
 
 /// Says something that is not the VM's, on standard error.
-async fn say<'a>(channel: &mut Channel<'_, '_, Peer<'a>>, what: &str) -> Result<(), End<'a>> {
-    Ok(timeout(IDLE, channel.write_all_stderr(format!("[{what}]\n").as_bytes())).await??)
+async fn say(session: &Session, what: &str) -> Result<(), Stop> {
+    session.aside(&format!("[{what}]\n")).await
 }
 
 impl<'n> Console<'n> {
@@ -265,6 +251,8 @@ impl<'n> Console<'n> {
             collected: RefCell::default(),
             over: RefCell::default(),
             came: Notify::new(),
+            asks: Cell::new(false),
+            asked: Notify::new(),
             left: Cell::new(false),
         };
         match console.fetch().await? {
@@ -326,6 +314,20 @@ impl<'n> Console<'n> {
         }
     }
 
+    /// Takes a line with its end: whether there may be more. `~q` ends it, and what begins with `~~` has one less.
+    ///
+    /// # Errors
+    ///
+    /// Why the VM has not taken all of it.
+    pub async fn take(&self, line: &[u8]) -> Result<bool, String> {
+        match line {
+            b"~q\n" | b"~.\n" => return Ok(false),
+            [b'~', rest @ ..] if rest.starts_with(b"~") => self.send(rest).await?,
+            line => self.send(line).await?,
+        }
+        Ok(true)
+    }
+
     /// Gives the VM a line. Why not all of it was taken.
     async fn send(&self, line: &[u8]) -> Result<(), String> {
         let (mut rest, mut since) = (line, Instant::now());
@@ -345,7 +347,11 @@ impl<'n> Console<'n> {
     async fn offer(&self, bytes: &[u8]) -> Result<usize, String> {
         let mut control = self.node.control().await;
         let from = control.write(PIECE.offset, bytes).ok_or_else(|| said(Error::Answer))?;
-        match control.ask(ControlRequest::ConsoleWrite { vm: self.id, from }, drop).await.map_err(said)? {
+        self.asks.set(true);
+        let reply = control.ask(ControlRequest::ConsoleWrite { vm: self.id, from }, drop).await;
+        self.asks.set(false);
+        self.asked.notify_one();
+        match reply.map_err(said)? {
             ControlReply::Done { status: status::OK, value } => Ok(usize::try_from(value).unwrap_or(0)),
             ControlReply::Done { status: status::BUSY, .. } => Ok(0),
             ControlReply::Done { status: status::NOT_FOUND, .. } => Err(self.ended()),

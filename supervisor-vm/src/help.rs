@@ -14,7 +14,7 @@ vm stop VM                                 ask it to end itself; its name stays
 vm kill VM                                 end it; its name stays
 vm destroy VM                              end it, and forget its name
 vm top [--limit N] [--json]                the VMs that take most of the processor's time now
-vm console VM [--for SECONDS]              its console, line by line; when standard input has ended, until it was quiet for SECONDS (1)
+vm console VM [--for SECONDS]              its console, both ways; when standard input has ended, until it was quiet for SECONDS (1)
 vm console VM --follow [--for SECONDS]     what it says, as it comes; SECONDS long
 fleet apply [--dry-run] [--replace] [--prune] [--json]
                                            let the VMs be as the file on standard input says

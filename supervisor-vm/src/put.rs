@@ -2,14 +2,16 @@
 
 use crate::command::Command;
 use crate::image_order::{FILE_BYTES, ImageOrder};
+use crate::input::{NO_TERMINAL, PIECE};
 use crate::node::Node;
 use crate::parse::parse;
-use crate::peer::{FAILED, Failure, Peer, Server};
+use crate::peer::FAILED;
+use crate::session::{Session, Stop};
 use crate::{audit, images};
 use alloc::format;
 use alloc::string::String;
+use alloc::vec;
 use alloc::vec::Vec;
-use zssh::Channel;
 
 /// What a line asks for, when that is to take an image and nothing else; and the line.
 pub fn asked(line: &str) -> Option<(String, ImageOrder)> {
@@ -55,41 +57,37 @@ impl Drop for Receipt<'_> {
 ///
 /// # Errors
 ///
-/// The connection breaks.
-pub async fn put<'a>(
-    channel: &mut Channel<'_, '_, Peer<'a>>,
-    server: &Server,
-    name: &str,
-    (text, order): (String, ImageOrder),
-) -> Result<u32, Failure<'a>> {
-    let mut receipt = server.node().receive(FILE_BYTES);
+/// [`Stop`]: it is no image then.
+pub async fn put(session: &Session, (text, order): (String, ImageOrder)) -> Result<u32, Stop> {
+    if session.size().is_some() {
+        session.aside(NO_TERMINAL).await?;
+        return Ok(FAILED);
+    }
+    let mut receipt = session.node().receive(FILE_BYTES);
     let mut too_long = false;
-    let mut reader = channel.reader(None).await?;
-    // The library wants all to be read before it writes.
-    while let Some(read) = reader.read().await? {
+    let mut piece = vec![0; PIECE];
+    // All is read: whoever sends it hears then what is wrong with it.
+    while let Some(read) = session.read(&mut piece).await? {
         let Ok(Receipt { file, .. }) = &mut receipt else { continue };
-        too_long |= file.len() + read.len() > FILE_BYTES;
+        too_long |= file.len() + read > FILE_BYTES;
         if !too_long {
-            file.extend_from_slice(read);
+            file.extend_from_slice(piece.get(..read).unwrap_or_default());
         }
     }
-    let who = format!("{} at {name}", channel.user());
     let said = match &receipt {
         _ if too_long => Err(format!(
             "an image has {FILE_BYTES} bytes at most: strip it of what is for a debugger, or make it smaller"
         )),
-        Ok(receipt) => images::put(server.node(), &order, &receipt.file).await,
+        Ok(receipt) => images::put(session.node(), &order, &receipt.file).await,
         Err(why) => Err(why.clone()),
     };
     drop(receipt);
     // Images are not kept, so there is no warning.
-    audit::done(server.node(), &who, &text, said.as_ref().map_or_else(String::as_str, |_| audit::DONE)).await;
+    let outcome = said.as_ref().map_or_else(String::as_str, |_| audit::DONE);
+    audit::done(session.node(), &session.who(), &text, outcome).await;
     match said {
-        Ok(text) => channel.write_all_stdout(text.as_bytes()).await.map(|()| 0),
-        Err(why) => {
-            channel.write_all_stderr(format!("{why}\n").as_bytes()).await?;
-            Ok(FAILED)
-        }
+        Ok(text) => session.out(&text).await.map(|()| 0),
+        Err(why) => session.aside(&format!("{why}\n")).await.map(|()| FAILED),
     }
 }
 

@@ -1,35 +1,33 @@
 //! Remote login: an SSH server for one user, `admin`, who shows a key that the machine was given. One command, a script on its standard input, or
 //! one line after the other for a person.
 
-use crate::peer::{End, Failure, IDLE, NO_COMMAND, Peer, Server, run};
+use crate::link::{Link, drive};
+use crate::peer::{FAILED, IDLE, INTERRUPTED, NO_COMMAND, Server};
+use crate::run::run;
+use crate::session::{Session, Stop};
 use crate::shell;
 use crate::shown::shown;
 use crate::{apply, console, follow_log, input, put};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::rc::Rc;
-use alloc::vec;
-use core::cell::Cell;
-use ilwaco::net::{Error, TcpListener, TcpStream};
-use ilwaco::sync::Mutex;
+use core::future::Future;
+use core::pin::Pin;
+use ilwaco::net::{Error, TcpListener};
 use ilwaco::task::spawn;
 use ilwaco::time::{Duration, timeout};
-use zssh::{Channel, Request, Transport};
+use ssh::Wanted;
 
 /// Where logins are taken.
 pub const PORT: u16 = 22;
 /// Logins at the same time.
 const SESSIONS: usize = 64;
-/// Bytes of a packet at most.
-const PACKET: usize = 8 * 1024;
-/// Memory that a login takes: a packet, the keys, what is shown.
-const SESSION_BYTES: usize = 64 * 1024;
-/// How long a client may take to log in.
-const GRACE: Duration = Duration::from_secs(30);
-/// How long a client that powers the machine off may take to hang up.
-const GOES: Duration = Duration::from_secs(2);
+/// Memory that a login takes at most: a packet, what has come on its channels and was not read, what waits to be sent, and what is shown.
+const SESSION_BYTES: usize = 80 * 1024;
 /// When a client that says nothing is asked whether it is there.
 const ALIVE: Duration = Duration::from_secs(60);
+/// How long a client that has done nothing may take to hear so.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Serves until that fails.
 pub async fn serve(listener: TcpListener, server: Rc<Server>) -> Error {
@@ -47,7 +45,8 @@ pub async fn serve(listener: TcpListener, server: Rc<Server>) -> Error {
         let session = server.clone();
         let served = async move {
             let _place = Place(session.clone());
-            Box::pin(session_with(stream, &session)).await;
+            stream.set_keep_alive(Some(ALIVE));
+            Box::pin(drive(stream, session.clone(), serve_channel)).await;
             // Whoever has asked for that has heard the answer, and hung up.
             session.node().power.told();
         };
@@ -67,93 +66,70 @@ impl Drop for Place {
     }
 }
 
-/// A connection, from its beginning to its end.
-async fn session_with(stream: TcpStream, server: &Server) {
-    stream.set_keep_alive(Some(ALIVE));
-    let terminal = Rc::new(Cell::new(false));
-    let (address, tcp) = (stream.peer_addr(), Rc::new(Mutex::new(stream)));
-    let peer = Peer::new(server, tcp.clone(), address, terminal.clone());
-    let name = peer.name();
-    let mut packet = vec![0; PACKET];
-    let mut transport = Transport::new(&mut packet, peer);
-    let mut limit = GRACE;
-    loop {
-        let channel = match timeout(limit, transport.accept()).await {
-            Ok(Ok(channel)) => channel,
-            Ok(Err(why)) => {
-                log::debug!("ssh: {name} is gone: {why:?}");
-                return;
-            }
-            Err(_) => {
-                log::info!("ssh: {name} has said nothing for {} s", limit.as_secs());
-                return;
-            }
-        };
-        limit = IDLE;
-        let goes = server.node().power.goes();
-        let served = match channel.request() {
-            Request::Shell if terminal.get() => shell::talk(channel, server, &name).await,
-            Request::Exec(line) if line.trim() == shell::WORD => shell::talk(channel, server, &name).await,
-            Request::Exec(line) if let Some(asked) = console::asked(&line) => {
-                Box::pin(console::attach(channel, server, &name, &tcp, asked)).await
-            }
-            Request::Exec(line) if let Some(wanted) = follow_log::asked(&line) => {
-                log::info!("ssh: {name} with {}: {}", channel.user(), shown(&line));
-                Box::pin(follow_log::follow(channel, server.node(), &tcp, &wanted)).await
-            }
-            _ => {
-                timeout(IDLE, serve_channel(channel, server, &name)).await.map_err(End::from).and_then(|done| Ok(done?))
-            }
+/// Serves a channel, from what was asked for to its end.
+fn serve_channel(link: Rc<Link>, channel: usize, wanted: Wanted) -> Pin<Box<dyn Future<Output = ()>>> {
+    // It ends the channel when it is dropped, also where there is no task for it.
+    let session = Session::new(link, channel);
+    Box::pin(async move {
+        // Each channel shows as much as a login without others does.
+        if !ilwaco::has_memory_for(SESSION_BYTES) {
+            log::warn!("ssh: no memory for what {} asks for", session.name());
+            session.status.set(FAILED);
+            let _ =
+                session.aside("the supervisor has no memory for this now: try again when fewer are logged in\n").await;
+            return;
+        }
+        let served = match &wanted {
+            Wanted::Command(line) => command(&session, line).await,
+            Wanted::Shell if session.size().is_some() => shell::talk(&session).await,
+            Wanted::Shell => script(&session).await,
         };
         match served {
-            // The client hangs up, or does not, when it has its answer.
-            Ok(()) if !goes && server.node().power.goes() => limit = GOES,
-            Ok(()) => {}
-            Err(End::Gone(why)) => {
-                log::debug!("ssh: {name} is gone: {why:?}");
-                return;
-            }
-            Err(End::Slow) => {
-                log::warn!("ssh: {name} takes what it asked for too slowly");
-                return;
+            Ok(status) => session.status.set(status),
+            Err(Stop::Interrupted) => session.status.set(INTERRUPTED),
+            Err(Stop::Gone) => {}
+            Err(Stop::Slow) => {
+                log::info!("ssh: {} has done nothing for {} s", session.name(), IDLE.as_secs());
+                session.status.set(FAILED);
+                // Others may go on over the same connection.
+                let _ = timeout(FAREWELL, session.aside("[nothing was done for ten minutes]\n")).await;
             }
         }
+    })
+}
+
+/// Carries out a line that comes as a command: its status.
+async fn command(session: &Session, line: &str) -> Result<u32, Stop> {
+    if line.trim() == shell::WORD {
+        return shell::talk(session).await;
+    }
+    if let Some(asked) = console::asked(line) {
+        return Box::pin(console::attach(session, asked)).await;
+    }
+    log::info!("ssh: {} with {}: {}", session.name(), session.user(), shown(line));
+    if let Some(wanted) = follow_log::asked(line) {
+        Box::pin(follow_log::follow(session, &wanted)).await
+    } else if let Some(how) = apply::asked(line) {
+        Box::pin(apply::apply(session, how)).await
+    } else if let Some(asked) = put::asked(line) {
+        Box::pin(put::put(session, asked)).await
+    } else {
+        run(session, line, Some("")).await
     }
 }
 
-async fn serve_channel<'a>(
-    mut channel: Channel<'_, '_, Peer<'a>>,
-    server: &Server,
-    name: &str,
-) -> Result<(), Failure<'a>> {
-    let status = match channel.request() {
-        Request::Exec(line) => {
-            log::info!("ssh: {name} with {}: {}", channel.user(), shown(&line));
-            if let Some(how) = apply::asked(&line) {
-                apply::apply(&mut channel, server, name, how).await?
-            } else if let Some(asked) = put::asked(&line) {
-                put::put(&mut channel, server, name, asked).await?
-            } else {
-                run(&mut channel, server, name, &line, Some("")).await?
-            }
-        }
-        Request::Shell => script(&mut channel, server, name).await?,
-    };
-    channel.exit(status).await
-}
-
 /// Reads a script to its end, and then carries it out, up to the first line that fails: who hangs up in the middle has done nothing.
-async fn script<'a>(channel: &mut Channel<'_, '_, Peer<'a>>, server: &Server, name: &str) -> Result<u32, Failure<'a>> {
-    let text = match input::text(channel, "script", 2).await? {
+async fn script(session: &Session) -> Result<u32, Stop> {
+    let text = match input::text(session, "script", 2).await? {
         Ok(text) => text,
         Err(why) => {
-            channel.write_all_stderr(why.as_bytes()).await?;
+            session.aside(&why).await?;
             return Ok(NO_COMMAND);
         }
     };
-    log::info!("ssh: {name} with {}: a script of {} lines", channel.user(), text.lines().count());
+    log::info!("ssh: {} with {}: a script of {} lines", session.name(), session.user(), text.lines().count());
     for (line, number) in text.lines().zip(1_u32..) {
-        let status = run(channel, server, name, line, Some(&format!("line {number}: "))).await?;
+        let status = run(session, line, Some(&format!("line {number}: "))).await?;
         if status != 0 {
             return Ok(status);
         }

@@ -65,7 +65,7 @@ pub use content::{Repeated, Summed, block_sums};
 pub use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 pub use device::{link_up, nic_counters};
 pub use names::lookup;
-pub use tcp::TcpStream;
+pub use tcp::{Reading, TcpStream, Writing};
 pub use tcp_listener::TcpListener;
 pub use udp::UdpSocket;
 

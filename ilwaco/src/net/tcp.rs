@@ -83,8 +83,13 @@ impl TcpStream {
         }
     }
 
+    /// Two ends, of which one reads and the other one writes, at the same time.
+    pub fn halves(&mut self) -> (Reading<'_>, Writing<'_>) {
+        (Reading(self), Writing(self))
+    }
+
     /// Calls `f` with some received bytes, at least one, and takes as many as `f` says. `Ok(None)`: the peer has sent everything.
-    async fn take<R>(&mut self, mut f: impl FnMut(&[u8]) -> (usize, R)) -> Result<Option<R>, Error> {
+    async fn take<R>(&self, mut f: impl FnMut(&[u8]) -> (usize, R)) -> Result<Option<R>, Error> {
         let taken = poll_fn(|cx| {
             self.poll(cx, false, |socket| {
                 if !socket.can_recv() {
@@ -119,6 +124,10 @@ impl TcpStream {
     /// # Errors
     /// [`Error::ConnectionReset`] when the connection broke.
     pub async fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Error> {
+        self.read_some(buffer).await
+    }
+
+    async fn read_some(&self, buffer: &mut [u8]) -> Result<usize, Error> {
         if buffer.is_empty() {
             return Ok(0);
         }
@@ -155,10 +164,14 @@ impl TcpStream {
     pub async fn write_all(&mut self, bytes: &[u8]) -> Result<(), Error> {
         let mut rest = bytes;
         while !rest.is_empty() {
-            let len = poll_fn(|cx| ready(with(|stack| stack.write(self.index, rest, cx.waker())))).await?;
+            let len = self.write_some(rest).await?;
             rest = &rest[len..];
         }
         Ok(())
+    }
+
+    async fn write_some(&self, bytes: &[u8]) -> Result<usize, Error> {
+        poll_fn(|cx| ready(with(|stack| stack.write(self.index, bytes, cx.waker())))).await
     }
 
     /// Sends `head`, of which it takes a copy, and behind it `body`, from where it lies. As many bytes are on their way at a time as the
@@ -269,6 +282,34 @@ impl TcpStream {
         with(|stack| Ok(stack.look(self.index).and_then(|endpoint| endpoint.socket().remote_endpoint())))
             .ok()?
             .map(SocketAddr::from)
+    }
+}
+
+/// The end of a connection that reads: [`TcpStream::halves`].
+#[derive(Debug)]
+pub struct Reading<'s>(&'s TcpStream);
+
+impl Reading<'_> {
+    /// As [`TcpStream::read`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Error> {
+        self.0.read_some(buffer).await
+    }
+}
+
+/// The end of a connection that writes: [`TcpStream::halves`].
+#[derive(Debug)]
+pub struct Writing<'s>(&'s TcpStream);
+
+impl Writing<'_> {
+    /// Writes some of `bytes`, which are not empty: how many. Whoever gives up waiting has written none.
+    ///
+    /// # Errors
+    /// As [`TcpStream::write_all`].
+    pub async fn write(&mut self, bytes: &[u8]) -> Result<usize, Error> {
+        self.0.write_some(bytes).await
     }
 }
 

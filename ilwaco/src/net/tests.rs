@@ -15,12 +15,13 @@ mod unwritten;
 use super::*;
 use crate::block_on;
 use crate::sim::{self, GUEST, PEER, Sim, World};
-use crate::task::spawn;
+use crate::sync::Notify;
+use crate::task::{race, spawn};
 use crate::time::{Duration, sleep, timeout};
 use smoltcp::iface::{Interface, SocketHandle, SocketSet};
 use smoltcp::socket::{tcp, udp};
 use smoltcp::wire::{IpAddress, IpEndpoint, Ipv4Address};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::string::String;
 use std::vec::Vec;
@@ -114,6 +115,54 @@ fn eight_connections_at_once_none_is_lost() {
     });
     assert!(Sim::now() < 500_000_000, "no SYN had to be sent again: {}", Sim::now());
     assert_eq!(net_counters(), NetCounters::default());
+}
+
+/// One end speaks of itself while the other one waits for what comes, and neither holds the other one up.
+#[test]
+fn a_connection_is_read_and_written_at_the_same_time() {
+    let mut world = World::new(ARGS);
+    let handle = world.tcp();
+    let text = "all of this comes back ".repeat(2000);
+    let mut client = client(handle, 7, 41_000, text);
+    let done = Rc::new(Cell::new(false));
+    let ear = done.clone();
+    world.script(move |sockets, iface, _| {
+        if !ear.get() {
+            ear.set(client(sockets, iface));
+        }
+    });
+    world.run();
+    block_on(async {
+        let listener = TcpListener::bind(7).expect("free");
+        spawn(async move {
+            let mut stream = listener.accept().await.expect("a connection");
+            let (waiting, came) = (RefCell::new(Vec::new()), Notify::new());
+            let (mut reading, mut writing) = stream.halves();
+            let reads = async {
+                let mut bytes = vec![0; 700];
+                while let Ok(len @ 1..) = reading.read(&mut bytes).await {
+                    waiting.borrow_mut().extend_from_slice(&bytes[..len]);
+                    came.notify_all();
+                }
+            };
+            let writes = async {
+                loop {
+                    let some = waiting.borrow().iter().copied().take(900).collect::<Vec<u8>>();
+                    if some.is_empty() {
+                        came.notified().await;
+                        continue;
+                    }
+                    let len = writing.write(&some).await.expect("it is open");
+                    waiting.borrow_mut().drain(..len);
+                }
+            };
+            race(writes, reads).await;
+        })
+        .expect("room");
+        while !done.get() {
+            sleep(Duration::from_millis(1)).await;
+        }
+    });
 }
 
 #[test]

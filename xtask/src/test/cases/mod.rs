@@ -57,6 +57,7 @@ mod supervisor_page;
 mod supervisor_seat;
 mod supervisor_state;
 mod supervisor_tenants;
+mod supervisor_terminal;
 mod swap;
 mod uefi;
 mod web;
@@ -112,6 +113,7 @@ pub fn all(long: bool) -> Vec<Case> {
         if has_program(supervisor::PROGRAM) { supervisor_tenants::CASES } else { &[] },
         if has_program(supervisor::PROGRAM) { supervisor_clock::CASES } else { &[] },
         if has_program(supervisor::PROGRAM) { supervisor_log::CASES } else { &[] },
+        if has_program(supervisor::PROGRAM) { supervisor_terminal::CASES } else { &[] },
         if has_program(supervisor::PROGRAM) && has_program(browser::PROGRAM) { browser::OPERATOR_CASES } else { &[] },
         disks::CASES,
         disk_faults::CASES,

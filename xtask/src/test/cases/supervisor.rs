@@ -96,6 +96,36 @@ impl Login {
         ssh.spawn().context(|| "cannot start ssh".into())
     }
 
+    /// The same with more options.
+    pub fn start_with(&self, options: &[&str], line: &str) -> Result<Child> {
+        let mut ssh = self.command(operator::USER, "key");
+        ssh.args(options).args((!line.is_empty()).then_some(line));
+        ssh.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        ssh.spawn().context(|| "cannot start ssh".into())
+    }
+
+    /// One line with more options, and these bytes on its standard input.
+    pub fn ask_as(&self, options: &[&str], line: &str, input: &[u8]) -> Result<Said> {
+        let mut ssh = self.command(operator::USER, "key");
+        ssh.args(options).args((!line.is_empty()).then_some(line));
+        Login::said(ssh, input)
+    }
+
+    /// A client at a terminal, a real one, behind a command of the shell's there.
+    pub fn at_terminal(&self, first: &str, words: &str) -> Command {
+        let ssh = self.command(operator::USER, "key");
+        let options: Vec<String> = ssh.get_args().map(|word| format!("'{}'", word.to_string_lossy())).collect();
+        let mut script = Command::new("script");
+        script.args(["-q", "-e", "-c", &format!("{first}; exec {PROGRAM} {} {words}", options.join(" ")), "/dev/null"]);
+        script.env_remove("SSH_AUTH_SOCK").env("TERM", "xterm").env("SHELL", "/bin/sh");
+        script
+    }
+
+    /// Where the keys are.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// One line with these bytes on its standard input.
     pub fn ask_with_bytes(&self, line: &str, input: &[u8]) -> Result<Said> {
         let mut ssh = self.command(operator::USER, "key");
@@ -310,24 +340,29 @@ fn at_once(login: &Login, many: usize) -> Result<()> {
 
 /// What a person sees at a terminal, a real one, who types this.
 fn typed(login: &Login, word: &str, keys: &str) -> Result<(String, Option<i32>)> {
-    let ssh = login.command(operator::USER, "key");
-    let words: Vec<String> = ssh.get_args().map(|word| format!("'{}'", word.to_string_lossy())).collect();
-    let mut script = Command::new("script");
-    script.args(["-q", "-e", "-c", &format!("{PROGRAM} {} {word}", words.join(" ")), "/dev/null"]);
-    script.env_remove("SSH_AUTH_SOCK");
-    let (out, error, status) = Login::said(script, keys.as_bytes())?;
-    Ok((out.replace('\r', "") + &error, status))
+    let (out, error, status) = Login::said(login.at_terminal("true", word), keys.as_bytes())?;
+    Ok((plain(&out) + &error, status))
+}
+
+/// What a terminal was told, without what moves its cursor.
+pub fn plain(text: &str) -> String {
+    let mut text = text.replace('\r', "");
+    while let Some(at) = text.find("\x1b[") {
+        let end = text[at + 2..].find(|c: char| c.is_ascii_alphabetic()).map_or(text.len(), |end| at + 3 + end);
+        text.replace_range(at..end, "");
+    }
+    text
 }
 
 /// A prompt, which errors do not end.
 fn people(running: &Running, login: &Login) -> Result<()> {
     const GREETING: &str = "Foraker. A command a line; `help` shows all, `exit` or Ctrl-D ends this.\nforaker> ";
+    const AT_TERMINAL: &str = "Foraker. A command a line; `help` shows all, Tab completes, Ctrl-C stops, `exit` or Ctrl-D ends this.\nforaker> ";
     let mark = running.mark();
     let (seen, status) = typed(login, "", "vm list --count\n\nvm frobnicate\nvm kill nobody\nnode show\nexit\n")?;
     let mut rest = seen.as_str();
     for says in [
-        "PTY allocation request failed on channel 0",
-        GREETING,
+        AT_TERMINAL,
         "3\nforaker> ",
         "foraker> ",
         "there is no command `vm frobnicate`",
@@ -341,9 +376,9 @@ fn people(running: &Running, login: &Login) -> Result<()> {
     }
     ensure(status == Some(0), || format!("{status:?} in the end of\n{seen}"))?;
     running.wait_for_since(mark, ": a shell", SOON)?;
-    // The word asks for the same; the end of what is typed is one, and the status is the last one's.
+    // The word asks for a prompt where there is no terminal; the end of what is typed is one, and the status is the last one's.
     let (seen, status) = typed(login, operator::SHELL, "vm kill nobody\n\x04")?;
-    ensure(status == Some(1) && seen.contains(GREETING) && !seen.contains("PTY"), || format!("{status:?}\n{seen}"))
+    ensure(status == Some(1) && seen.contains(GREETING), || format!("{status:?}\n{seen}"))
 }
 
 fn scripts(running: &Running, login: &Login) -> Result<()> {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 pub const CASES: &[Case] = &[Case {
     name: "supervisor: console",
-    asserts: "OpenSSH's client sees what a VM has said, and behind each line that it types, which goes to the VM, what the VM says; one that follows sees it without a key; several see the same, a word, the end of input and the client's own end end it, a VM that floods loses its own output and disturbs nobody, and one that ends, does not read, does not run or is the supervisor is told of",
+    asserts: "OpenSSH's client sees what a VM has said and what it says, as it comes, while each line that it types goes to the VM; one that follows reads nothing; several see the same, a word, the end of input and the client's own end end it, a VM that floods loses its own output and disturbs nobody, and one that ends, does not read, does not run or is the supervisor is told of",
     run: console,
 }];
 
@@ -39,11 +39,10 @@ fn refused(login: &Login) -> Result<()> {
     login.bad("vm console sleeps --follow", 1, "sleeps does not run: `vm start sleeps` lets it")
 }
 
-/// Two people who take turns with one VM.
+/// Two people at one VM.
 fn both_ways(running: &Running, login: &Login) -> Result<()> {
     let mut first = Seat::take(login, "vm console vm1.1")?;
-    // What it has said before anybody was there.
-    first.sees("[console of vm1.1: ")?;
+    // What it has said before anybody was there. The greeting comes by the client's other output, perhaps behind it.
     first.sees("calc: ready")?;
     first.sees("calc> ")?;
     let mark = running.mark();
@@ -54,9 +53,10 @@ fn both_ways(running: &Running, login: &Login) -> Result<()> {
     second.sees("42\ncalc> ")?;
     second.types("1000 + 1\n")?;
     second.sees("1001\ncalc> ")?;
-    // The first one is shown it with the next line, which goes to the VM, too.
+    // The first one is shown it without a key; an empty line goes to the VM, too.
+    first.sees("1001\ncalc> ")?;
     first.types("\n")?;
-    first.sees("1001\ncalc> calc> ")?;
+    first.sees("calc> ")?;
     first.types("~~\n")?;
     first.sees("that is no expression")?;
     // It stays an operator's console whatever else is at work.
@@ -75,7 +75,6 @@ fn both_ways(running: &Running, login: &Login) -> Result<()> {
 /// Those who only look.
 fn follows(login: &Login) -> Result<()> {
     let mut follower = Seat::take(login, "vm console vm1.1 --follow")?;
-    follower.sees("[console of vm1.1, as it comes")?;
     follower.sees("calc> ")?;
     // What it types is nobody's.
     follower.types("1 + 1\n")?;
@@ -118,7 +117,8 @@ fn follows(login: &Login) -> Result<()> {
 /// A program that types, and takes the answer.
 fn pipes(login: &Login) -> Result<()> {
     let (out, error, status) = login.ask_with("vm console vm1.1 --for 5", "2 * (3 + 4)\n")?;
-    ensure(status == Some(0) && out.ends_with("14\ncalc> "), || format!("{status:?} {out:?} {error:?}"))?;
+    let greeted = error.contains("[console of vm1.1: ");
+    ensure(status == Some(0) && greeted && out.ends_with("14\ncalc> "), || format!("{status:?} {out:?} {error:?}"))?;
     // A last line without an end, longer than a slot, and as many lines as the ring has no room for.
     let lines: String = (0..12).map(|number| format!("{number} + {}\n", "0 + ".repeat(30) + "1000")).collect();
     let (out, error, status) = login.ask_with("vm console vm1.1 --for 5", &(lines + "7 * 191"))?;

@@ -1,10 +1,10 @@
 //! Somebody who sits at a command that goes on.
 
 use super::ensure;
-use super::supervisor::Login;
+use super::supervisor::{Login, plain};
 use crate::error::{Context, Result, fail};
 use std::io::{Read, Write};
-use std::process::{Child, ChildStdin};
+use std::process::{Child, ChildStdin, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -19,12 +19,25 @@ pub struct Seat {
     pub input: Option<ChildStdin>,
     output: Receiver<Vec<u8>>,
     seen: String,
+    /// At a terminal, whose cursor is moved: what was shown and is not looked at yet.
+    terminal: Option<String>,
 }
 
 impl Seat {
     /// Gives the command.
     pub fn take(login: &Login, line: &str) -> Result<Seat> {
-        let mut child = login.start(line)?;
+        Seat::of(login.start(line)?, None)
+    }
+
+    /// At a terminal, behind a command of the shell's there: `words` are the client's.
+    pub fn at_terminal(login: &Login, first: &str, words: &str) -> Result<Seat> {
+        let mut script = login.at_terminal(first, words);
+        script.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Seat::of(script.spawn().context(|| "cannot start script".into())?, Some(String::new()))
+    }
+
+    /// One of a client with pipes at its ends.
+    pub fn of(mut child: Child, terminal: Option<String>) -> Result<Seat> {
         let input = child.stdin.take();
         let (sender, output) = mpsc::channel();
         let streams: [Option<Box<dyn Read + Send>>; 2] =
@@ -40,7 +53,7 @@ impl Seat {
                 }
             });
         }
-        Ok(Seat { child, input, output, seen: String::new() })
+        Ok(Seat { child, input, output, seen: String::new(), terminal })
     }
 
     /// Types.
@@ -58,10 +71,22 @@ impl Seat {
                 return Ok(());
             }
             match self.output.recv_timeout(end.saturating_duration_since(Instant::now())) {
-                Ok(bytes) => self.seen += &String::from_utf8_lossy(&bytes),
+                Ok(bytes) => self.look(&String::from_utf8_lossy(&bytes)),
                 Err(_) => fail!("{text:?} is not shown, but {:?}", self.seen),
             }
         }
+    }
+
+    fn look(&mut self, text: &str) {
+        let Some(pending) = &mut self.terminal else {
+            self.seen += text;
+            return;
+        };
+        *pending += text;
+        // Half of what moves a cursor is waited for.
+        let half = pending.rfind('\x1b').filter(|at| !pending[*at..].contains(|c: char| c.is_ascii_alphabetic()));
+        let rest = pending.split_off(half.unwrap_or(pending.len()));
+        self.seen += &plain(&core::mem::replace(pending, rest));
     }
 
     /// The status, when the client has ended by itself.

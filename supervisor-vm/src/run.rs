@@ -1,0 +1,50 @@
+//! What a line does.
+
+use crate::act::{Said, act};
+use crate::parse::parse;
+use crate::peer::{FAILED, NO_COMMAND};
+use crate::session::{Session, Stop};
+use alloc::format;
+
+/// Carries a line out, up to the first command that fails. Its status. For programs `place` stands in front of what is wrong with it, which is said on
+/// standard error. People, who have none, read both in one place, where standard error would come out of turn.
+///
+/// # Errors
+///
+/// [`Stop`]: what has begun is carried out all the same, and what stands behind it is not.
+pub async fn run(session: &Session, line: &str, place: Option<&str>) -> Result<u32, Stop> {
+    let commands = match parse(line) {
+        Ok(commands) => commands,
+        Err(why) => {
+            beside(session, place, &format!("{why}\n")).await?;
+            return Ok(NO_COMMAND);
+        }
+    };
+    let who = session.who();
+    for (text, command) in commands {
+        let done = act(session.node(), &who, &text, command).await;
+        if session.is_interrupted() {
+            return Err(Stop::Interrupted);
+        }
+        match done {
+            Ok(Said { text, aside }) => {
+                session.out(&text).await?;
+                beside(session, place.map(|_| ""), &aside).await?;
+            }
+            Err(why) => {
+                beside(session, place, &format!("{why}\n")).await?;
+                return Ok(FAILED);
+            }
+        }
+    }
+    Ok(0)
+}
+
+/// Says what is no part of what was asked for.
+async fn beside(session: &Session, place: Option<&str>, text: &str) -> Result<(), Stop> {
+    match place {
+        Some(_) if text.is_empty() => Ok(()),
+        Some(place) => session.aside(&format!("{place}{text}")).await,
+        None => session.out(text).await,
+    }
+}
