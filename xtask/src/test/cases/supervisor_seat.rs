@@ -17,8 +17,9 @@ pub struct Seat {
     child: Child,
     /// What is typed; `None` when that was all.
     pub input: Option<ChildStdin>,
-    output: Receiver<Vec<u8>>,
-    seen: String,
+    output: Receiver<(usize, Vec<u8>)>,
+    /// What came on standard output, and on standard error, behind what was waited for there. Which of the two comes first is nobody's word.
+    seen: [String; 2],
     /// At a terminal, whose cursor is moved: what was shown and is not looked at yet.
     terminal: Option<String>,
 }
@@ -42,18 +43,18 @@ impl Seat {
         let (sender, output) = mpsc::channel();
         let streams: [Option<Box<dyn Read + Send>>; 2] =
             [child.stdout.take().map(|out| Box::new(out) as _), child.stderr.take().map(|error| Box::new(error) as _)];
-        for mut stream in streams.into_iter().flatten() {
-            let sender = sender.clone();
+        for (which, stream) in streams.into_iter().enumerate() {
+            let (sender, Some(mut stream)) = (sender.clone(), stream) else { continue };
             thread::spawn(move || {
                 let mut bytes = [0; 4096];
                 while let Ok(len @ 1..) = stream.read(&mut bytes) {
-                    if sender.send(bytes[..len].to_vec()).is_err() {
+                    if sender.send((which, bytes[..len].to_vec())).is_err() {
                         break;
                     }
                 }
             });
         }
-        Ok(Seat { child, input, output, seen: String::new(), terminal })
+        Ok(Seat { child, input, output, seen: [String::new(), String::new()], terminal })
     }
 
     /// Types.
@@ -62,31 +63,33 @@ impl Seat {
         input.write_all(text.as_bytes()).context(|| format!("cannot type {text:?}"))
     }
 
-    /// Waits until this was shown behind what was waited for before.
+    /// Waits until this was shown, on either output, behind what was waited for there before.
     pub fn sees(&mut self, text: &str) -> Result<()> {
         let end = Instant::now() + SOON;
         loop {
-            if let Some((_, behind)) = self.seen.split_once(text) {
-                self.seen = behind.to_owned();
-                return Ok(());
+            for seen in &mut self.seen {
+                if let Some((_, behind)) = seen.split_once(text) {
+                    *seen = behind.to_owned();
+                    return Ok(());
+                }
             }
             match self.output.recv_timeout(end.saturating_duration_since(Instant::now())) {
-                Ok(bytes) => self.look(&String::from_utf8_lossy(&bytes)),
+                Ok((which, bytes)) => self.look(which, &String::from_utf8_lossy(&bytes)),
                 Err(_) => fail!("{text:?} is not shown, but {:?}", self.seen),
             }
         }
     }
 
-    fn look(&mut self, text: &str) {
+    fn look(&mut self, which: usize, text: &str) {
         let Some(pending) = &mut self.terminal else {
-            self.seen += text;
+            self.seen[which] += text;
             return;
         };
         *pending += text;
         // Half of what moves a cursor is waited for.
         let half = pending.rfind('\x1b').filter(|at| !pending[*at..].contains(|c: char| c.is_ascii_alphabetic()));
         let rest = pending.split_off(half.unwrap_or(pending.len()));
-        self.seen += &plain(&core::mem::replace(pending, rest));
+        self.seen[which] += &plain(&core::mem::replace(pending, rest));
     }
 
     /// The status, when the client has ended by itself.
