@@ -12,14 +12,14 @@
 //! | 12 each | number of the page (32 bits), which of its lines are in the block (64 bits); the first of the bundle is no page, but [`KEPT`] |
 //! | | the lines, one behind the other |
 
+pub use crate::sparse::LINE;
+
 use crate::sparse;
 use lz4_flex::block::{CompressTable, compress_into_with_table, decompress_into, get_maximum_output_size};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Bytes of a page, and of the lines in a block at most.
 pub const PAGE: usize = 4096;
-/// Bytes of a line.
-pub const LINE: usize = 64;
 /// Lines of a page.
 const LINES: usize = PAGE / LINE;
 /// Pages that a block names at most: those of zeros take no room in it.

@@ -6,8 +6,8 @@
 //! Of each line there is a byte that says which of its words are not zero (bit 0: the first); for each of these, half a byte that says how many bytes it
 //! takes up to the highest that is not zero, two in a byte and the first in its lower half; and these bytes, from the lowest on.
 
-use crate::bundle::LINE;
-
+/// Bytes of a line.
+pub const LINE: usize = 64;
 /// Bytes of a word.
 const WORD: usize = 8;
 /// Words of a line.
