@@ -7,7 +7,7 @@ use crate::fleet;
 use crate::image::Contents;
 use crate::machine::{Config, DiskKind, Kind, Machine, Net, Nic, run_dir, tap};
 use crate::manifest::model::{Protocol, System};
-use crate::manifest::{self, options};
+use crate::manifest::{self, Bytes, options};
 use crate::net;
 use crate::operator;
 use crate::service::{self, Outcome, Sample, Vm};
@@ -247,10 +247,15 @@ fn keep_state(system: &mut System, kept: Option<&[PathBuf]>) -> Result<()> {
     Ok(())
 }
 
-/// Gives the VMs of an image the disk with the files.
+/// What a web server holds while it serves a client from a disk: its rings, the blocks of the disk, and content in pieces.
+const RESERVE_WITH_FILES: u64 = 256 * 1024;
+
+/// Gives the VMs of an image the disk with the files, and the memory that they need for it, whatever others hold.
 fn attach(system: &mut System, image: &str) {
     for image in system.image.iter_mut().filter(|known| known.name == image) {
         image.disk = Some(format!("{}:ro", disk::FILES));
+        let said = image.reserve.as_ref().map_or(0, |reserve| reserve.0);
+        image.reserve = Some(Bytes(said.max(RESERVE_WITH_FILES)));
     }
 }
 
@@ -413,6 +418,21 @@ mod tests {
             image.ports.push(Port::tcp(7));
         }
         service::plan(&system, options).unwrap()
+    }
+
+    #[test]
+    fn who_serves_files_has_the_memory_for_it_and_keeps_what_it_was_given_beyond() {
+        let mut system = manifest::load(&root().join("system.toml")).unwrap();
+        attach(&mut system, "httpd");
+        let of = |system: &System, name: &str| {
+            let image = system.image.iter().find(|image| image.name == name).expect("an image");
+            (image.disk.clone(), image.reserve.as_ref().map(|reserve| reserve.0))
+        };
+        assert_eq!(of(&system, "httpd"), (Some("files:ro".to_owned()), Some(256 * 1024)));
+        assert_eq!(of(&system, "udp-echo"), (None, None));
+        system.image.iter_mut().for_each(|image| image.reserve = Some(Bytes(512 * 1024)));
+        attach(&mut system, "httpd");
+        assert_eq!(of(&system, "httpd").1, Some(512 * 1024));
     }
 
     #[test]
