@@ -1,7 +1,7 @@
 //! Lines without the zeros of their words.
 //!
 //! What an idle VM holds is mostly pointers and small numbers: of the words of eight bytes in its lines most are zero, and of the others the upper bytes are.
-//! Without these it takes about as little room as LZ4 makes of it, and comes back with a tenth of the instructions.
+//! Without these it takes about as little room as LZ4 makes of it, and comes back with a fifth of the instructions.
 //!
 //! Of each line there is a byte that says which of its words are not zero (bit 0: the first); for each of these, half a byte that says how many bytes it
 //! takes up to the highest that is not zero, two in a byte and the first in its lower half; and these bytes, from the lowest on.

@@ -107,6 +107,17 @@ pub fn put_out(machine: &mut Machine<true>, vm: VmId) {
     panic!("{vm} does not go out: {:?}", stays(machine, vm));
 }
 
+/// A VM that is out is called and begins to come in, or one that is in is chosen and begins to go out.
+pub fn send_on_its_way(machine: &mut Machine<true>, vm: VmId, comes: bool) {
+    if comes {
+        put_out(machine, vm);
+        assert!(machine.kernel.raise(vm, pending::NIC));
+        machine.rouse();
+    } else {
+        choose(machine, vm);
+    }
+}
+
 pub fn bring_in(machine: &mut Machine<true>, vm: VmId, bits: u64) {
     assert!(machine.kernel.raise(vm, bits));
     machine.rouse();
@@ -560,13 +571,7 @@ fn a_swap_that_dies_at_the_way_out_harms_nobody_and_at_the_way_in_it_is_asked_ag
 fn one_that_is_destroyed_on_its_way_is_gone_with_what_lies_in_the_pool() {
     for turns in 0..30 {
         let (mut machine, vms) = machine(1);
-        if turns % 2 == 0 {
-            put_out(&mut machine, vms[0]);
-            assert!(machine.kernel.raise(vms[0], pending::NIC));
-            machine.rouse();
-        } else {
-            choose(&mut machine, vms[0]);
-        }
+        send_on_its_way(&mut machine, vms[0], turns % 2 == 0);
         for _ in 0..turns {
             machine.step();
             machine.audit();

@@ -1,6 +1,6 @@
 //! VMs with virtual disks go out and come in: they keep their disks, and find their rings as they were, whoever dies meanwhile.
 
-use super::comings::{bring_in, choose, put_out, stays};
+use super::comings::{bring_in, choose, put_out, send_on_its_way, stays};
 use super::machine::{Machine, Places, WITH_NIC};
 use super::roles::Disk;
 use crate::component::Death;
@@ -143,13 +143,7 @@ fn whoever_dies_on_its_way_out_or_in_it_is_lost_nowhere() {
             let (mut machine, vms) = machine(1);
             let vm = vms[0];
             let comes = turns % 2 == 0;
-            if comes {
-                put_out(&mut machine, vm);
-                assert!(machine.kernel.raise(vm, pending::NIC));
-                machine.rouse();
-            } else {
-                choose(&mut machine, vm);
-            }
+            send_on_its_way(&mut machine, vm, comes);
             for _ in 0..turns / 2 {
                 machine.step();
             }
@@ -170,13 +164,7 @@ fn whoever_dies_on_its_way_out_or_in_it_is_lost_nowhere() {
 fn one_that_is_destroyed_on_its_way_leaves_its_disk_to_others() {
     for turns in 0..40 {
         let (mut machine, vms) = machine(1);
-        if turns % 2 == 0 {
-            put_out(&mut machine, vms[0]);
-            assert!(machine.kernel.raise(vms[0], pending::NIC));
-            machine.rouse();
-        } else {
-            choose(&mut machine, vms[0]);
-        }
+        send_on_its_way(&mut machine, vms[0], turns % 2 == 0);
         for _ in 0..turns / 2 {
             machine.step();
         }
