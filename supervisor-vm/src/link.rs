@@ -24,7 +24,7 @@ const GRACE: Duration = Duration::from_secs(30);
 /// How long a client that powers the machine off may take to hang up.
 const GOES: Duration = Duration::from_secs(2);
 /// How long a client may take to hear why it is let go.
-const FAREWELL: Duration = Duration::from_secs(5);
+pub const FAREWELL: Duration = Duration::from_secs(5);
 /// Bytes that are read, and written, at once.
 const READ: usize = 2048;
 const WRITE: usize = 4096;

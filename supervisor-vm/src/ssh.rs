@@ -1,7 +1,7 @@
 //! Remote login: an SSH server for one user, `admin`, who shows a key that the machine was given. One command, a script on its standard input, or
 //! one line after the other for a person.
 
-use crate::link::{Link, drive};
+use crate::link::{FAREWELL, Link, drive};
 use crate::peer::{FAILED, IDLE, INTERRUPTED, NO_COMMAND, Server};
 use crate::run::run;
 use crate::session::{Session, Stop};
@@ -26,8 +26,6 @@ const SESSIONS: usize = 64;
 const SESSION_BYTES: usize = 80 * 1024;
 /// When a client that says nothing is asked whether it is there.
 const ALIVE: Duration = Duration::from_secs(60);
-/// How long a client that has done nothing may take to hear so.
-const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Serves until that fails.
 pub async fn serve(listener: TcpListener, server: Rc<Server>) -> Error {
