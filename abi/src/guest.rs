@@ -230,6 +230,10 @@ pub struct RegisterPage {
     pub upcall: Interrupted,
     /// Written by the core when it delivers a fault; taken by `FAULT_RETURN`.
     pub fault: FaultRecord,
+    /// 1 where VMs that idle may go out to make room for others: what a VM does not need is worth giving back soon. Where nobody goes out,
+    /// what lies within its reserve is kept for it, and nobody else has it when it gives that back.
+    pub may_go_out: u32,
+    _reserved_end: u32,
 }
 
 /// Offset of the boot arguments in the register page.
@@ -303,4 +307,5 @@ const _: () = {
     assert!(offset_of!(RegisterPage, alarm) == 216);
     assert!(offset_of!(RegisterPage, upcall) == 224);
     assert!(offset_of!(RegisterPage, fault) == 256);
+    assert!(offset_of!(RegisterPage, may_go_out) == 304);
 };

@@ -44,6 +44,16 @@ pub fn memory_bytes() -> u64 {
     field!(read64, memory_bytes)
 }
 
+/// Frames that the machine keeps for this VM whatever others do, and frames that it has now.
+pub(crate) fn reserved_and_held() -> (u32, u32) {
+    (field!(read32, reserve_frames), field!(load32, held_frames))
+}
+
+/// True where VMs that idle may go out.
+pub(crate) fn may_go_out() -> bool {
+    field!(read32, may_go_out) != 0
+}
+
 /// Random, new at every start, clone, restore and change of identity. What a program derives from it has to be derived anew
 /// when it has changed.
 pub fn generation_id() -> [u8; 16] {

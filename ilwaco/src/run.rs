@@ -14,8 +14,11 @@ use core::task::{Context, Poll, Waker};
 /// Rounds at most in which the program runs before it hears what arrived before its start.
 const FIRST_ROUNDS: usize = 16;
 
-/// How long nothing may have happened before memory is given back.
+/// How long nothing may have happened before memory is given back that others can have then, nanoseconds.
 const QUIET_NS: u64 = 300_000_000;
+/// The same where nobody else can have it: what lies within the reserve of a VM is kept for it, and to have it again costs more than a request. A VM at rest
+/// shows then what it needs, and what remains of requests is wiped.
+const REST_NS: u64 = 60_000_000_000;
 
 /// A waker that only remembers that it was called.
 struct Flag(AtomicBool);
@@ -46,7 +49,12 @@ pub fn block_on<F: Future>(main: F) -> F::Output {
             | pending::CONSOLE_INPUT
             | pending::WATCHED,
     );
-    let mut machine = Machine { quiet_since: clock::now_ns(), trimmed: false, idling: Idling::of(&Args::of_this_vm()) };
+    let mut machine = Machine {
+        quiet_since: clock::now_ns(),
+        trimmed: false,
+        rested: false,
+        idling: Idling::of(&Args::of_this_vm()),
+    };
     // A VM may have been started by a packet, which would be refused now: nobody listens yet. Until all tasks have come to where they wait, or
     // one of them does not end to run.
     for _ in 0..FIRST_ROUNDS {
@@ -125,6 +133,8 @@ struct Machine {
     quiet_since: u64,
     /// Memory was given back since then, and none of it touched.
     trimmed: bool,
+    /// What the start took and nothing else needs was given back.
+    rested: bool,
 }
 
 impl Machine {
@@ -153,17 +163,20 @@ impl Machine {
     /// Sleeps until something happens. `network`: when the network has something to do, in nanoseconds; `ran`: something that
     /// matters happened since the last time; `touched`: something at all.
     fn idle(&mut self, network: u64, ran: bool, touched: bool) {
+        let kept = self.rested && !registers::may_go_out();
+        let patience = patience(kept, registers::reserved_and_held());
         if ran || (touched && self.trimmed) {
             // What the whole wire hears starts a quiet time, but does not draw it out: else a noisy wire would keep every VM fat.
             self.quiet_since = clock::now_ns();
             self.trimmed = false;
-        } else if !self.trimmed && clock::now_ns().saturating_sub(self.quiet_since) >= QUIET_NS {
+        } else if !self.trimmed && clock::now_ns().saturating_sub(self.quiet_since) >= patience {
             // What is still needed for a while is looked at again later.
             self.trimmed = trim();
+            self.rested = true;
             self.quiet_since = clock::now_ns();
         }
         let timers = network.min(time::next_deadline().map_or(u64::MAX, Instant::as_nanos));
-        let quiet = if self.trimmed { u64::MAX } else { self.quiet_since + QUIET_NS };
+        let quiet = if self.trimmed { u64::MAX } else { self.quiet_since + patience };
         let Some(deadline) = self.idling.deadline(timers, quiet) else { return };
         if disk::prepare_idle() && net::prepare_idle() {
             platform::idle(clock::deadline_ticks(deadline));
@@ -171,6 +184,13 @@ impl Machine {
         disk::awake();
         net::awake();
     }
+}
+
+/// How long nothing may have happened before memory is given back, nanoseconds, in a VM for which so many frames are reserved and which holds so many. `kept`: whoever
+/// gives back a frame within the reserve gives it to nobody.
+#[inline]
+fn patience(kept: bool, (reserved, held): (u32, u32)) -> u64 {
+    if kept && held <= reserved { REST_NS } else { QUIET_NS }
 }
 
 /// Gives back all memory that is not in use. Called when nothing has happened for a while. False when some of it will not be
@@ -188,6 +208,13 @@ fn trim() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_nobody_else_can_have_is_kept_for_longer() {
+        let of = |kept, reserved, held| patience(kept, (reserved, held));
+        assert_eq!([of(true, 24, 24), of(true, 24, 12)], [REST_NS; 2]);
+        assert_eq!([of(true, 24, 25), of(false, 24, 24), of(false, 24, 12), of(true, 0, 5)], [QUIET_NS; 4]);
+    }
 
     #[test]
     fn who_has_no_timeouts_does_not_sleep_beside_a_timer() {

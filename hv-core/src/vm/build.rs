@@ -140,6 +140,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         page.disk_page = if vm.attachment.is_none() { 0 } else { DISK_BASE };
         page.control_page = if vm.control == EndpointId::NONE { 0 } else { CONTROL_PAGE };
         page.alarm = u64::MAX;
+        page.may_go_out = u32::from(self.pool_bytes() != 0);
         let registers = Registers::new(frame).ok_or(BuildError::NoPage(Part::RegisterPage))?;
         registers.initialise(&page, args);
         Ok(registers)

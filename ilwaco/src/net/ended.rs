@@ -16,8 +16,12 @@ use foldhash::fast::FixedState;
 /// Twice the time that a segment is believed to live in the net, as Linux has it.
 const TIME_WAIT_US: u64 = 60_000_000;
 
-/// Places for connections that have ended.
+/// Places for connections that have ended, at most.
 const PLACES: usize = 256;
+/// Places for the first ones: 1 KiB, where all take 16.
+const FEW: usize = 16;
+/// Where two want the same place there are so many times as many from then on.
+const GROWTH: usize = 4;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
@@ -123,10 +127,13 @@ impl Ended {
     }
 }
 
-/// Connections that have ended, each in the one place that its flow may be in: a later one with the same place takes it.
+type Place = Option<(Flow, Ended)>;
+
+/// Connections that have ended, each in the one place that its flow may be in: a later one with the same place takes it, when there are no more to be had.
 /// Bounded, found at once, and without memory while there is none, or the machine has none.
 pub(super) struct EndedTable {
-    entries: Vec<Option<(Flow, Ended)>>,
+    /// None, or a power of two.
+    entries: Vec<Place>,
     hash: FixedState,
 }
 
@@ -137,11 +144,12 @@ impl EndedTable {
     }
 
     #[inline]
-    fn place(&mut self, flow: &Flow) -> Option<&mut Option<(Flow, Ended)>> {
+    fn place(&mut self, flow: &Flow) -> Option<&mut Place> {
         if self.entries.is_empty() {
             return None;
         }
-        let index = usize::try_from(self.hash.hash_one(flow)).unwrap_or(0) % PLACES;
+        let hash = self.hash.hash_one(flow) % PLACES as u64;
+        let index = usize::try_from(hash).unwrap_or(0) & (self.entries.len() - 1);
         self.entries.get_mut(index)
     }
 
@@ -157,14 +165,31 @@ impl EndedTable {
     /// segment of the peer, which has all that was sent, is answered by a reset.
     pub(super) fn insert(&mut self, flow: Flow, ended: Ended) {
         if self.entries.is_empty() {
-            if !secures_bytes(PLACES * size_of::<Option<(Flow, Ended)>>()) {
-                return;
-            }
-            self.entries.resize(PLACES, None);
+            self.grow(FEW);
         }
+        // A connection that begins or ends twice in a flow has one place.
+        while self.place(&flow).is_some_and(|place| place.is_some_and(|(other, _)| other != flow))
+            && self.grow(self.entries.len() * GROWTH)
+        {}
         if let Some(place) = self.place(&flow) {
             *place = Some((flow, ended));
         }
+    }
+
+    /// Makes it so many places. False when that is too many, or there is no memory: it is what it was.
+    fn grow(&mut self, places: usize) -> bool {
+        if places > PLACES || !secures_bytes(places * size_of::<Place>()) {
+            return false;
+        }
+        let mut grown = Vec::with_capacity(places);
+        grown.resize(places, None);
+        for (flow, ended) in core::mem::replace(&mut self.entries, grown).into_iter().flatten() {
+            // No two that had different places have the same one now.
+            if let Some(place) = self.place(&flow) {
+                *place = Some((flow, ended));
+            }
+        }
+        true
     }
 
     pub(super) fn remove(&mut self, flow: &Flow) {
@@ -208,10 +233,34 @@ mod tests {
         // What is there already, takes no more.
         table.insert(flow, Ended::over(0));
         crate::platform::host::run_short(true);
-        let other = Flow { remote: 2, ports: 2 };
-        table.insert(other, Ended::over(0));
+        for ports in 2..100 {
+            let other = Flow { remote: 2, ports };
+            table.insert(other, Ended::over(0));
+            assert!(table.get_mut(&other).is_some());
+        }
         crate::platform::host::run_short(false);
-        assert!(table.get_mut(&other).is_some());
+        assert_eq!(table.entries.len(), FEW);
+    }
+
+    #[test]
+    fn few_have_a_small_table_and_none_is_lost_when_it_grows() {
+        let flow = |ports| Flow { remote: 5, ports };
+        for seed in 0..50 {
+            let mut table = EndedTable::new(seed);
+            table.insert(flow(0), Ended::over(0));
+            assert_eq!(table.entries.len(), FEW);
+            table.insert(flow(0), Ended::over(0));
+            assert_eq!(table.entries.len(), FEW, "it has its place");
+            let mut ports = 1;
+            while table.entries.len() < PLACES {
+                table.insert(flow(ports), Ended::over(0));
+                let lost = (0..=ports).filter(|&ports| table.get_mut(&flow(ports)).is_none()).count();
+                // In the largest table the last two may want the same place.
+                let most = usize::from(table.entries.len() == PLACES);
+                assert!(lost <= most, "seed {seed}: {lost} of {ports}");
+                ports += 1;
+            }
+        }
     }
 
     #[test]
