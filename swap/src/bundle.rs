@@ -20,8 +20,6 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Bytes of a page, and of the lines in a block at most.
 pub const PAGE: usize = 4096;
-/// Lines of a page.
-const LINES: usize = PAGE / LINE;
 /// Pages that a block names at most: those of zeros take no room in it.
 const ITEMS: usize = 64;
 /// In place of a page's number: what is kept of the VM beside its pages.
@@ -205,8 +203,9 @@ impl Work {
             }
             self.items[items] = Item { number, lines };
             items += 1;
-            for (line, _) in self.page.as_chunks::<LINE>().0.iter().zip(0..).filter(|(_, at)| lines >> at & 1 != 0) {
-                self.lines[bytes..bytes + LINE].copy_from_slice(line);
+            let page = self.page.as_chunks::<LINE>().0;
+            for (line, to) in sparse::ones(lines).zip(self.lines[bytes..].as_chunks_mut::<LINE>().0) {
+                *to = page[line];
                 bytes += LINE;
             }
         }
@@ -314,7 +313,7 @@ impl Work {
         }
         let mut lines = lines.as_chunks::<LINE>().0.iter();
         for &Item { number, lines: mask } in items.iter() {
-            let set = (0..LINES).filter(|at| mask >> at & 1 != 0).zip(&mut lines);
+            let set = sparse::ones(mask).zip(&mut lines);
             match decoder.done.checked_sub(1) {
                 None if number == KEPT => set.for_each(|(at, line)| to.kept(at, line)),
                 Some(index)

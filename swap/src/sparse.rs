@@ -47,23 +47,37 @@ pub fn pack(lines: &[u8], to: &mut [u8]) -> Option<usize> {
 pub fn unpack(packed: &[u8], len: usize, lines: &mut [u8]) -> Option<()> {
     let mut used = 0;
     for line in lines.as_chunks_mut::<LINE>().0 {
-        let mut mask = *packed.get(used)?;
+        let mask = *packed.get(used)?;
         let mut lengths = u32::from_le_bytes(*packed.get(used + 1..)?.first_chunk()?);
         used += 1 + (mask.count_ones() as usize).div_ceil(2);
-        for word in line.as_chunks_mut::<WORD>().0 {
-            *word = [0; WORD];
-            if mask & 1 != 0 {
-                let bytes = lengths & 0xf;
-                lengths >>= 4;
-                let value = u64::from_le_bytes(*packed.get(used..)?.first_chunk()?);
-                // None of a word that is not zero is nothing.
-                *word = (value & u64::MAX.checked_shr(64_u32.checked_sub(8 * bytes)?)?).to_le_bytes();
-                used += bytes as usize;
+        let mut words = [0; WORDS];
+        for at in ones(mask.into()) {
+            let bytes = lengths & 0xf;
+            lengths >>= 4;
+            // None of a word that is not zero is nothing.
+            if !(1..=u64::BITS / 8).contains(&bytes) {
+                return None;
             }
-            mask >>= 1;
+            let value = u64::from_le_bytes(*packed.get(used..)?.first_chunk()?);
+            words[at % WORDS] = value & (u64::MAX >> (u64::BITS - 8 * bytes));
+            used += bytes as usize;
+        }
+        for (bytes, word) in line.as_chunks_mut::<WORD>().0.iter_mut().zip(words) {
+            *bytes = word.to_le_bytes();
         }
     }
     (used == len).then_some(())
+}
+
+/// The numbers of the bits that are set, from the lowest on.
+pub fn ones(mut mask: u64) -> impl Iterator<Item = usize> {
+    core::iter::from_fn(move || {
+        let at = mask.trailing_zeros() as usize;
+        (mask != 0).then(|| {
+            mask &= mask - 1;
+            at
+        })
+    })
 }
 
 /// Bytes up to the highest that is not zero.
@@ -130,6 +144,13 @@ mod tests {
         assert_eq!(len(&[0; 4 * LINE]), Some(4));
         assert_eq!(len(&[]), Some(0));
         assert_eq!(unpacked(&[], &mut []), Some(()));
+    }
+
+    #[test]
+    fn bits_are_named_from_the_lowest_on() {
+        let all = |mask| ones(mask).collect::<Vec<_>>();
+        assert_eq!((all(0), all(0b1011), all(1 << 63 | 1)), (vec![], vec![0, 1, 3], vec![0, 63]));
+        assert_eq!(all(u64::MAX), (0..64).collect::<Vec<_>>());
     }
 
     proptest! {
