@@ -50,7 +50,8 @@ pub fn unpack(packed: &[u8], len: usize, lines: &mut [u8]) -> Option<()> {
         let mask = *packed.get(used)?;
         let mut lengths = u32::from_le_bytes(*packed.get(used + 1..)?.first_chunk()?);
         used += 1 + (mask.count_ones() as usize).div_ceil(2);
-        let mut words = [0; WORDS];
+        let words = line.as_chunks_mut::<WORD>().0;
+        words.fill([0; WORD]);
         for at in ones(mask.into()) {
             let bytes = lengths & 0xf;
             lengths >>= 4;
@@ -59,11 +60,8 @@ pub fn unpack(packed: &[u8], len: usize, lines: &mut [u8]) -> Option<()> {
                 return None;
             }
             let value = u64::from_le_bytes(*packed.get(used..)?.first_chunk()?);
-            words[at % WORDS] = value & (u64::MAX >> (u64::BITS - 8 * bytes));
+            words[at % WORDS] = (value & (u64::MAX >> (u64::BITS - 8 * bytes))).to_le_bytes();
             used += bytes as usize;
-        }
-        for (bytes, word) in line.as_chunks_mut::<WORD>().0.iter_mut().zip(words) {
-            *bytes = word.to_le_bytes();
         }
     }
     (used == len).then_some(())

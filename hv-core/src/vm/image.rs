@@ -127,7 +127,25 @@ impl Image {
     /// The golden frame for a guest page.
     #[inline]
     pub fn golden(&self, page: u32) -> Option<PhysAddr> {
-        let segment = self.segments.iter().find(|segment| page.wrapping_sub(segment.first) < segment.file_pages)?;
+        self.golden_in(self.filled(page)?, page)
+    }
+
+    /// The golden frame for a guest page, and what the guest may do there as long as it is shared.
+    #[inline]
+    pub fn shared(&self, page: u32) -> Option<(PhysAddr, Rights)> {
+        let segment = self.filled(page)?;
+        let rights = Rights { write: false, ..segment.rights? };
+        Some((self.golden_in(segment, page)?, rights))
+    }
+
+    /// The segment in which the image fills this page.
+    #[inline]
+    fn filled(&self, page: u32) -> Option<&Segment> {
+        self.segments.iter().find(|segment| page.wrapping_sub(segment.first) < segment.file_pages)
+    }
+
+    #[inline]
+    fn golden_in(&self, segment: &Segment, page: u32) -> Option<PhysAddr> {
         let index = page - segment.first;
         match segment.golden {
             Golden::Placed(_, Some(tail)) if index + 1 == segment.file_pages => Some(tail),

@@ -308,8 +308,7 @@ impl<B: Backend> Memory<B> {
         if page >= self.pages {
             return Err(PageError::NoSuchPage);
         }
-        let golden = image.golden(page).ok_or(PageError::NoSuchPage)?;
-        let rights = Rights { write: false, ..image.rights(page).ok_or(PageError::NoSuchPage)? };
+        let (golden, rights) = image.shared(page).ok_or(PageError::NoSuchPage)?;
         self.shared += u32::from(self.map_new(frames, page, golden, rights)?);
         Ok(())
     }
