@@ -241,7 +241,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             Shared(kept.shared).map(memory, &mut self.frames, image).map_err(|NotOfImage { page }| Wrong(page))?;
         }
         // While all that it held is kept for it.
-        self.fill_disk_pages(vm).map_err(Wrong)?;
+        self.fill_disk_pages(vm).map_err(|missing| Wrong(missing.page))?;
         self.revive(vm, &kept, claim)
     }
 

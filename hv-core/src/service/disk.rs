@@ -19,6 +19,13 @@ use abi::service::Service;
 use abi::vm::{Slot, VmId};
 use backend::Backend;
 
+/// A VM that comes in cannot have a page of its disk's rings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct NoDiskPage {
+    /// Guest page number.
+    pub page: u32,
+}
+
 impl<B: Backend, H: Board> Kernel<B, H> {
     /// Carry out a command of the striper at this endpoint.
     ///
@@ -160,15 +167,15 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     /// The disk pages of a VM that comes in are there, those included that nothing came back for, since they held nothing but zeros.
     ///
     /// # Errors
-    /// The number of the page for which there is no frame.
-    pub(super) fn fill_disk_pages(&mut self, vm: &mut Vm<B>) -> Result<(), u32> {
+    /// There is no frame for one of them.
+    pub(super) fn fill_disk_pages(&mut self, vm: &mut Vm<B>) -> Result<(), NoDiskPage> {
         if vm.attachment.is_none() {
             return Ok(());
         }
-        let memory = vm.life.memory_mut().ok_or(0_u32)?;
+        let memory = vm.life.memory_mut().ok_or(NoDiskPage { page: guest_page(0) })?;
         for page in (0..PAGES).map(guest_page) {
             // They lie below all images.
-            memory.map_plain(&mut self.frames, page).map_err(|_| page)?;
+            memory.map_plain(&mut self.frames, page).map_err(|_| NoDiskPage { page })?;
         }
         Ok(())
     }

@@ -78,8 +78,8 @@ fn arguments(config: &Config, com1: u16, control: u16) -> Vec<String> {
             (DiskKind::Ide, Some((bus, unit))) => format!("ide-hd,drive=disk{number},bus=ide.{bus},unit={unit}"),
             (DiskKind::Ahci, _) => format!("ide-hd,drive=disk{number},bus=sata.{number}"),
             (DiskKind::Nvme, _) => format!("nvme,drive=disk{number},serial=disk{number}"),
-            _ if config.apart => format!("virtio-blk-pci,drive=disk{number},request-merging=off"),
-            _ => format!("virtio-blk-pci,drive=disk{number}"),
+            _ if config.apart => format!("virtio-blk-pci,id=virtio{number},drive=disk{number},request-merging=off"),
+            _ => format!("virtio-blk-pci,id=virtio{number},drive=disk{number}"),
         };
         add(&["-device", &device]);
     }
