@@ -57,7 +57,8 @@ struct Task {
 }
 
 enum Slot {
-    Free,
+    /// With the waker of the task that was there before, if there was one: it names the place, and so serves the next task.
+    Free(Option<Waker>),
     /// Its future is being polled.
     Running,
     Waiting(Task),
@@ -117,17 +118,21 @@ impl Executor {
 
     fn spawn(&self, future: Pin<Box<dyn Future<Output = ()>>>) -> Result<(), TooManyTasks> {
         let mut slots = self.slots.borrow_mut();
-        let index = match slots.iter().position(|slot| matches!(slot, Slot::Free)) {
-            Some(index) => index,
+        let free = slots.iter_mut().enumerate().find_map(|(index, slot)| match slot {
+            Slot::Free(waker) => Some((index, waker.take())),
+            _ => None,
+        });
+        let (index, waker) = match free {
+            Some(free) => free,
             None if slots.len() < MAX_TASKS => {
-                slots.push(Slot::Free);
-                slots.len() - 1
+                slots.push(Slot::Free(None));
+                (slots.len() - 1, None)
             }
             None => return Err(TooManyTasks),
         };
-        let waker = Arc::new(TaskWaker { ready: self.ready(), index });
+        let waker = waker.unwrap_or_else(|| Arc::new(TaskWaker { ready: self.ready(), index }).into());
         waker.wake_by_ref();
-        slots[index] = Slot::Waiting(Task { future, waker: waker.into() });
+        slots[index] = Slot::Waiting(Task { future, waker });
         Ok(())
     }
 
@@ -167,8 +172,10 @@ impl Executor {
         };
         let done = task.future.as_mut().poll(&mut Context::from_waker(&task.waker)).is_ready();
         if done {
-            drop(task);
-            self.put(index, Slot::Free);
+            let Task { future, waker } = task;
+            // Before others can have its place.
+            drop(future);
+            self.put(index, Slot::Free(Some(waker)));
         } else {
             self.put(index, Slot::Waiting(task));
         }
@@ -184,12 +191,17 @@ impl Executor {
         self.ready.borrow().as_ref().is_some_and(|ready| ready.any.load(Ordering::Relaxed) != 0)
     }
 
-    /// Gives the memory of slots at the end that are free back to the heap.
+    /// Gives the memory of slots at the end that are free, and of wakers that no task has, back to the heap.
     fn shrink(&self) {
         let mut slots = self.slots.borrow_mut();
-        let used = slots.iter().rposition(|slot| !matches!(slot, Slot::Free)).map_or(0, |last| last + 1);
+        let used = slots.iter().rposition(|slot| !matches!(slot, Slot::Free(_))).map_or(0, |last| last + 1);
         slots.truncate(used);
         slots.shrink_to_fit();
+        for slot in slots.iter_mut() {
+            if let Slot::Free(waker) = slot {
+                *waker = None;
+            }
+        }
     }
 }
 
@@ -308,6 +320,35 @@ mod tests {
             sleep(Duration::from_secs(2)).await;
         });
         EXECUTOR.with(|executor| assert_eq!(executor.slots.borrow().capacity(), 0, "given back when it was quiet"));
+    }
+
+    #[test]
+    fn a_waker_serves_the_next_task_in_its_place_and_is_given_back_when_it_is_quiet() {
+        let _sim = Sim::new("");
+        let wakers: Rc<RefCell<Vec<Waker>>> = Rc::default();
+        let kept = |executor: &Executor| matches!(executor.slots.borrow()[0], Slot::Free(Some(_)));
+        block_on(async {
+            for _ in 0..2 {
+                let wakers = wakers.clone();
+                let seen = async move {
+                    poll_fn(|cx| {
+                        wakers.borrow_mut().push(cx.waker().clone());
+                        Poll::Ready(())
+                    })
+                    .await;
+                };
+                spawn(seen).expect("room");
+                // It keeps the first place from being the last.
+                spawn(sleep(Duration::from_secs(5))).expect("room");
+                sleep(Duration::from_millis(1)).await;
+            }
+            assert!(wakers.borrow()[0].will_wake(&wakers.borrow()[1]));
+            assert!(EXECUTOR.with(kept));
+            sleep(Duration::from_secs(2)).await;
+            assert!(!EXECUTOR.with(kept));
+            spawn(async {}).expect("room");
+            sleep(Duration::from_secs(4)).await;
+        });
     }
 
     #[test]

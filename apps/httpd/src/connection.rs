@@ -39,6 +39,9 @@ const SMALL_HEAD: usize = 2048;
 const JOINED: usize = 2304;
 /// Requests of one connection that are answered before others get a turn.
 const TURN: u32 = 16;
+/// Bytes of a request up to which it is kept until the next one, which tends to be the same: of a client that measures, asks whether the
+/// server is there, or shows what changes.
+const KEPT: usize = 512;
 
 /// Why a connection ends early.
 enum Fate {
@@ -64,6 +67,9 @@ pub struct Connection {
     output: Vec<u8>,
     /// The output is a whole answer with this document, of this second: it can be sent again.
     held: Option<(&'static Constant, u64, After)>,
+    /// The request before the one that is being answered, and what was done with it: nothing else is done with the same bytes.
+    asked: Vec<u8>,
+    known: Option<Answer>,
     /// What the tree has for the request that is being answered.
     found: Option<Box<Found>>,
     /// Leave to hold more than [`SMALL_HEAD`] bytes.
@@ -81,6 +87,8 @@ impl Connection {
             input: Vec::new(),
             output: Vec::new(),
             held: None,
+            asked: Vec::new(),
+            known: None,
             found: None,
             large: None,
             patience: sleep(Duration::ZERO),
@@ -129,10 +137,16 @@ impl Connection {
         // Bytes that were there when a request's end was looked for in vain, and when it was parsed in vain.
         let (mut searched, mut parsed) = (0, 0);
         loop {
+            if let Some(known) = self.known
+                && self.input == self.asked
+            {
+                return Ok(Ok(known));
+            }
             if is_worth_parsing(&self.input, searched, parsed) {
                 match request::parse(&self.input) {
                     Ok(Some(request)) => {
                         let mut answer = Answer::to(&request, &self.input);
+                        self.known = self.is_worth_keeping(&answer).then_some(answer);
                         if let Some(files) = &self.site.files {
                             // In memory of its own, so that a connection of a VM without a disk is not larger for it.
                             match Box::pin(files.answer(&request, &self.input)).await {
@@ -178,8 +192,24 @@ impl Connection {
         }
     }
 
+    /// True when what the client asks for next is compared with the request that is the input, and answered as this one if it is the same.
+    fn is_worth_keeping(&self, answer: &Answer) -> bool {
+        // What a tree has for it is looked for each time, and whoever leaves does not ask again.
+        self.site.files.is_none()
+            && answer.after != After::Close
+            && answer.body == Body::Bytes(0)
+            && answer.head_len == self.input.len()
+            && self.input.capacity() <= KEPT
+    }
+
     /// Takes a request's head and body out of what was received. An error when the body is not as it should be.
     async fn skip(&mut self, head_len: usize, body: Body) -> Result<Result<(), Code>, Fate> {
+        if self.known.is_some() {
+            // It is all that was received.
+            core::mem::swap(&mut self.input, &mut self.asked);
+            self.input.clear();
+            return Ok(Ok(()));
+        }
         let mut chunks = None;
         let mut rest = head_len;
         match body {

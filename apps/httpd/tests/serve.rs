@@ -22,6 +22,12 @@ fn one(ms: u64, text: &str) -> Got {
     run(ms, vec![vec![(0, text.to_string())]]).remove(0)
 }
 
+/// The value of a header of the first answer in `text`.
+fn header(text: &str, name: &str) -> Option<String> {
+    let start = text.find(&format!("\r\n{name}: ")).map(|at| at + name.len() + 4);
+    start.map(|start| text[start..].split("\r\n").next().unwrap_or_default().to_string())
+}
+
 #[test]
 fn every_document_has_its_size() {
     for (path, size) in [
@@ -153,10 +159,6 @@ fn large_heads() {
 #[test]
 fn conditions_and_parts() {
     let with = |path: &str, headers: &str| get(path).replace("\r\n\r\n", &format!("\r\n{headers}\r\n\r\n"));
-    let header = |text: &str, name: &str| {
-        let start = text.find(&format!("\r\n{name}: ")).map(|at| at + name.len() + 4);
-        start.map(|start| text[start..].split("\r\n").next().unwrap_or_default().to_string())
-    };
     let whole = one(300, &get("/100k")).text();
     let tag = header(&whole, "ETag").expect("a tag");
     let same = one(300, &with("/100k", &format!("If-None-Match: {tag}"))).text();
@@ -193,6 +195,30 @@ fn what_is_sent_again_is_what_was_asked_for() {
     assert!(plain.iter().all(|answer| *answer == plain[0] && body(answer).len() == 100), "{text}");
     assert!(answers[2].contains("\r\nConnection: keep-alive\r\n") && body(answers[2]) == body(plain[0]));
     assert!(answers[3].starts_with("404 ") && body(answers[5]).is_empty(), "{text}");
+}
+
+#[test]
+fn the_same_request_gets_what_is_right_now() {
+    // The answer changes although the request does not: the figures, and the date.
+    let status = get("/status");
+    let got = one(3000, &status.repeat(2));
+    let figures = |answer: &str| body(answer).lines().find(|line| line.starts_with("requests: ")).map(str::to_string);
+    let plan = vec![(0, status.clone()), (500, status.clone()), (1000, status.clone()), (2500, status)];
+    let text = run(3000, vec![plan]).remove(0).text();
+    let answers: Vec<String> = text.split("HTTP/1.1 ").skip(1).map(str::to_string).collect();
+    let counted: Vec<_> = answers.iter().filter_map(|answer| figures(answer)).collect();
+    assert_eq!(counted, ["requests: 1", "requests: 2", "requests: 3", "requests: 4"], "{text}");
+    assert_ne!(header(&answers[0], "Date"), header(&answers[3], "Date"));
+    assert_eq!(got.codes(), ["200", "200"]);
+    // Of the same length, begun as before, in pieces, with something behind it, and with another word only in a header.
+    let (known, other) = (get("/100b"), get("/10kb"));
+    let bare = known.replace("\r\n\r\n", "\r\nRange: bytes=0-9\r\n\r\n");
+    let (start, rest) = known.split_at(20);
+    let steps =
+        [&known, &known, &other, &known, start, rest, &known, &(known.clone() + &other), &known, &bare, &bare, &known];
+    let plan = steps.iter().zip(0..).map(|(text, step)| (step * 100, (*text).to_string())).collect();
+    let codes = run(3000, vec![plan]).remove(0).codes();
+    assert_eq!(codes, ["200", "200", "404", "200", "200", "200", "200", "404", "200", "206", "206", "200"]);
 }
 
 #[test]

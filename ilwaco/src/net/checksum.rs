@@ -28,27 +28,37 @@ fn add(sum: u64, bytes: &[u8]) -> u64 {
     for block in blocks {
         sum = chain(sum, block);
     }
+    // Halves of what may be left: no loop for what has a few words.
     let mut rest = rest;
     if let Some((block, behind)) = rest.split_first_chunk::<32>() {
-        sum = chain(sum, block);
-        rest = behind;
+        (sum, rest) = (chain(sum, block), behind);
     }
-    let (words, tail) = rest.as_chunks::<8>();
-    for bytes in words {
-        sum = word(sum, bytes);
+    if let Some((block, behind)) = rest.split_first_chunk::<16>() {
+        (sum, rest) = (chain(sum, block), behind);
+    }
+    if let Some((bytes, behind)) = rest.split_first_chunk::<8>() {
+        (sum, rest) = (word(sum, bytes), behind);
     }
     // What is left stands at an even place, and any of the four is as good as another.
-    let (half, tail) = tail.as_chunks::<4>();
-    if let [bytes] = half {
-        sum = word(sum, &u64::from(u32::from_ne_bytes(*bytes)).to_ne_bytes());
+    if let Some((bytes, behind)) = rest.split_first_chunk::<4>() {
+        (sum, rest) = (word(sum, &u64::from(u32::from_ne_bytes(*bytes)).to_ne_bytes()), behind);
     }
-    match *tail {
+    match *rest {
         [a] => word(sum, &[a, 0, 0, 0, 0, 0, 0, 0]),
         [a, b] => word(sum, &[a, b, 0, 0, 0, 0, 0, 0]),
         [a, b, c] => word(sum, &[a, b, c, 0, 0, 0, 0, 0]),
         _ => sum,
     }
 }
+
+/// The sum of a few bytes whose number is known when this is compiled: their halves of words cannot overflow it.
+#[inline]
+fn few<const N: usize>(bytes: &[u8; N]) -> u64 {
+    const { assert!(N.is_multiple_of(4) && N <= MOST_OF_FEW) };
+    bytes.as_chunks::<4>().0.iter().map(|half| u64::from(u32::from_ne_bytes(*half))).sum()
+}
+
+const MOST_OF_FEW: usize = 64;
 
 /// The sum in 16 bits, in the byte order of memory.
 #[inline]
@@ -107,7 +117,7 @@ pub(super) fn fill_segment(frame: &mut [u8], headers: usize, data: u16) {
     let (addresses, header_len) = if is_v4 { (12..20, 20) } else { (8..40, 40) };
     let Some((header, segment)) = packet.split_at_mut_checked(header_len) else { return };
     if is_v4 {
-        put(header, 10, 0);
+        put_header(header);
     }
     let start = pseudo(&header[addresses], TCP, len - ETHERNET_HEADER - header_len);
     let (start, carry) = start.overflowing_add(u64::from(data));
@@ -119,19 +129,32 @@ pub(super) fn fill_segment(frame: &mut [u8], headers: usize, data: u16) {
 /// The sum of a pseudo-header: both addresses as they lie in the IP header, protocol and length.
 #[inline]
 fn pseudo(addresses: &[u8], protocol: u8, len: usize) -> u64 {
-    let number = u64::from(protocol) + u64::try_from(len).unwrap_or(0);
-    add(u64::from_ne_bytes(number.to_be_bytes()), addresses)
+    let number = u32::from(protocol).wrapping_add(u32::try_from(len).unwrap_or(0));
+    let number = u64::from(u32::from_ne_bytes(number.to_be_bytes()));
+    match <&[u8; 8]>::try_from(addresses) {
+        Ok(v4) => number + few(v4),
+        Err(_) => add(number, addresses),
+    }
+}
+
+/// The sum of an IPv4 header, or of whatever else is mostly as long.
+#[inline]
+fn header_sum(header: &[u8]) -> u64 {
+    match <&[u8; 20]>::try_from(header) {
+        Ok(usual) => few(usual),
+        Err(_) => add(0, header),
+    }
 }
 
 /// True when the header's checksum is right.
 #[inline]
 pub(super) fn header_valid(header: &[u8]) -> bool {
-    fold(add(0, header)) == 0xffff
+    fold(header_sum(header)) == 0xffff
 }
 
 /// The checksum of a header in which its place is zero, in the byte order of memory.
 pub(super) fn header(header: &[u8]) -> u16 {
-    !fold(add(0, header))
+    !fold(header_sum(header))
 }
 
 /// The checksum of a segment in which its place is zero, in the byte order of memory.
@@ -153,7 +176,7 @@ pub(super) fn fill(frame: &mut [u8]) {
         Some(IPV4) if packet.len() >= 20 => {
             let header_len = usize::from(packet[0] & 0x0f) * 4;
             let Some(header) = packet.get_mut(..header_len).filter(|header| header.len() >= 20) else { return };
-            put(header, 10, 0);
+            put_header(header);
             (12..20, packet[9], header_len)
         }
         Some(IPV6) if packet.len() >= 40 => (8..40, packet[6], 40),
@@ -173,6 +196,15 @@ pub(super) fn fill(frame: &mut [u8]) {
         // ICMP for IPv4 has no pseudo-header.
         _ => put(segment, 2, 0),
     }
+}
+
+/// Writes the checksum of an IPv4 header.
+#[inline]
+fn put_header(header: &mut [u8]) {
+    let Some(field) = header.get_mut(10..12) else { return };
+    field.fill(0);
+    let checksum = !fold(header_sum(header));
+    header[10..12].copy_from_slice(&checksum.to_ne_bytes());
 }
 
 /// Writes the checksum of `bytes`, which starts with the sum `start`, at `offset`.
@@ -206,6 +238,21 @@ mod tests {
             let fast = fold(add(0, &bytes)).to_be();
             let slow = slow(&bytes);
             prop_assert!(fast == slow || fast % 0xffff == slow % 0xffff, "{} {}", fast, slow);
+        }
+
+        #[test]
+        fn few_are_as_many(bytes: [u8; 64], addresses: [u8; 8], len in 0_u16..) {
+            let [few_of, all] = [few(&bytes), add(0, &bytes)].map(fold);
+            prop_assert_eq!(few_of, all);
+            let pseudo_header = [&addresses[..], &[0, TCP], &len.to_be_bytes()].concat();
+            prop_assert_eq!(fold(pseudo(&addresses, TCP, len.into())), fold(add(0, &pseudo_header)));
+            for len in [20, 24, 60] {
+                let mut header = bytes;
+                put_header(&mut header[..len]);
+                prop_assert!(header_valid(&header[..len]));
+                header[len - 1] ^= 1;
+                prop_assert!(!header_valid(&header[..len]));
+            }
         }
 
         #[test]

@@ -1,6 +1,7 @@
 //! One TCP connection: its socket, its buffers, and who has it.
 
 use super::buffers::{RECEIVE_BYTES, SEND_BYTES};
+use super::frame::Segment;
 use super::track::Track;
 use alloc::vec;
 use smoltcp::iface::{SocketHandle, SocketSet};
@@ -55,9 +56,31 @@ impl Endpoint {
     #[inline]
     pub(super) fn only_waits(&mut self, track: &Track) -> bool {
         let socket = self.socket();
-        socket.state() == State::Established
-            && track.owes_nothing()
-            && u32::try_from(socket.send_queue()) == Ok(track.flight())
+        let end = match socket.state() {
+            State::Established => 0,
+            // The end itself takes a number.
+            State::FinWait1 if track.finished => 1,
+            _ => return false,
+        };
+        track.owes_nothing() && u32::try_from(socket.send_queue() + end) == Ok(track.flight())
+    }
+
+    /// True when nobody has the connection any more, all of it was sent, its end included, and has arrived, and the peer has told of
+    /// nothing that it was not told of before the segment with which it says so: what is left to do takes no socket.
+    #[inline]
+    pub(super) fn is_through(&mut self, segment: &Segment, track: &Track) -> bool {
+        // What has arrived counts the segment already.
+        let owes_nothing = track.received.is_some_and(|(acknowledged, received)| {
+            acknowledged == received
+                || acknowledged == segment.seq && acknowledged.wrapping_add(segment.span()) == received
+        });
+        !self.is_live()
+            && track.finished
+            && track.flight() == 0
+            && track.hold.is_none()
+            && segment.ack == track.sent.1
+            && owes_nothing
+            && self.socket().state() == State::FinWait1
     }
 
     /// True when nothing is on its way in either direction, and the peer may still ask for something.

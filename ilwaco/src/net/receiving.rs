@@ -3,12 +3,14 @@
 use super::answer;
 use super::classify::{Class, classify};
 use super::cookie::Offer;
+use super::ended::Ended;
 use super::extension::{self, Walk};
 use super::fragments::{Part, Piece, split};
 use super::frame::{ETHERNET_HEADER, Segment};
 use super::handshake::Replay;
 use super::late::Late;
 use super::paths::{self, TooBig};
+use super::place::Place;
 use super::stack::Stack;
 use super::stack_time::stack_time;
 use super::track::{Peer, Verdict};
@@ -125,6 +127,10 @@ impl Stack {
                 if segment.span() == 0 && self.may_be_late(index, segment) {
                     return self.device.skip();
                 }
+                if !self.places[index].owned && self.lets_go(index, segment) {
+                    // As if the acknowledgement had come alone, and before.
+                    return self.stray(segment);
+                }
                 self.take_segment(index, segment);
                 self.after_segment(index, segment);
                 if segment.span() != 0 || !self.is_at_rest(index) {
@@ -173,6 +179,18 @@ impl Stack {
             // The stack cannot have it: whatever the reason, the next frame's turn comes.
             self.device.skip();
         }
+    }
+
+    /// A segment is next for a connection that nobody has any more. True when it tells that the peer has everything, the end included:
+    /// then the connection's socket serves another one, and a record does what is left.
+    fn lets_go(&mut self, index: usize, segment: &Segment) -> bool {
+        let Place { track, endpoint: Some(endpoint), .. } = &mut self.places[index] else { return false };
+        let through = endpoint.is_through(segment, track);
+        if let (true, Some((acknowledged, _))) = (through, track.received) {
+            let ended = Ended::fin_wait(track.sent.1, acknowledged, self.now);
+            self.recycle(index, Some(ended));
+        }
+        through
     }
 
     /// True when a connection that has heard nothing but an acknowledgement can have nothing to say to it, and nothing to wait for.

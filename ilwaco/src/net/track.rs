@@ -65,6 +65,8 @@ pub(super) struct Track {
     pub(super) received: Option<(u32, u32)>,
     /// The window that was offered last.
     pub(super) window: u16,
+    /// Our end was sent: nothing comes behind the end of what was sent.
+    pub(super) finished: bool,
     pub(super) peer: Peer,
     /// There is content that has not arrived, of which the socket knows nothing; it starts with this number.
     pub(super) hold: Option<u32>,
@@ -96,6 +98,7 @@ impl Track {
             sent: (0, 0),
             received: None,
             window: 0,
+            finished: false,
             peer: Peer::UNKNOWN,
             hold: None,
             hop: None,
@@ -221,6 +224,7 @@ impl Track {
         let field = |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
         let (seq, ack, window) = (field(4), field(8), u16::from_be_bytes([header[14], header[15]]));
         let flags = header[13];
+        self.finished |= flags & FIN != 0;
         let seq = match self.hold {
             // A peer that takes nothing expects what it has not taken, whatever it was probed with.
             Some(_) if flags & RST != 0 && self.peer.window == 0 => self.sent.0,

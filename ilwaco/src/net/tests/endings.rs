@@ -68,6 +68,92 @@ fn an_idle_connection_ends_with_an_end_and_not_with_a_reset() {
 }
 
 #[test]
+fn what_comes_with_the_last_acknowledgement_is_heard_by_who_keeps_no_socket() {
+    // What the peer says when it has got the last word and the end, frame by frame: an acknowledgement of all or of none of it, flags and data.
+    type Said = (bool, u8, &'static [u8]);
+    let cases: [(&str, &[Said]); 6] = [
+        ("its end", &[(true, FIN | ACK, b"")]),
+        ("data, and its end", &[(true, FIN | ACK, b"more")]),
+        ("data, and then its end", &[(true, ACK, b"more"), (true, FIN | ACK, b"")]),
+        (
+            "data before, of which it has not been told",
+            &[(false, ACK, b"more"), (true, ACK, b""), (true, FIN | ACK, b"")],
+        ),
+        ("all at once, and late", &[(false, FIN | ACK, b"more"), (true, ACK, b"")]),
+        ("twice the same", &[(true, ACK, b"more"), (true, ACK, b""), (true, FIN | ACK, b"")]),
+    ];
+    for (name, said) in cases {
+        let mut sim = machine(ARGS);
+        block_on(async {
+            serve_once(Duration::from_secs(1), b"last");
+            let mut host = Host::new(1, 7);
+            host.connect(&mut sim).await;
+            let before = host.ack;
+            let heard = watch(&mut sim, &mut host, 1100).await;
+            assert!(heard.iter().any(|heard| heard.data == b"last" && heard.flags & FIN != 0), "{name}: {heard:?}");
+            let all = host.ack;
+            assert_eq!(all, before + 5);
+            // All of it is there before the VM looks.
+            for &(acknowledges, flags, data) in said {
+                host.ack = if acknowledges { all } else { before };
+                let frame = host.next(flags, data);
+                assert!(sim.deliver(&frame), "there is room");
+            }
+            let frames = turn(&mut sim).await;
+            let heard = host.listen(&frames);
+            let last = heard.last().expect("an answer");
+            assert_eq!((last.flags, last.seq, last.ack), (ACK, all, host.seq), "{name}: {heard:?}");
+            assert!(heard.iter().all(|heard| heard.flags & RST == 0), "{name}: {heard:?}");
+            assert_eq!(connections(), (0, 0), "{name}");
+            assert_eq!(host.say(&mut sim, b"").await, [], "{name}: nothing is left to say");
+        });
+    }
+}
+
+#[test]
+fn the_socket_of_a_connection_that_is_through_serves_another_one_at_once() {
+    let mut sim = machine(ARGS);
+    block_on(async {
+        serve_once(Duration::from_secs(1), b"last");
+        let mut host = Host::new(1, 7);
+        host.connect(&mut sim).await;
+        watch(&mut sim, &mut host, 1100).await;
+        let fin = host.next(FIN | ACK, &[]);
+        assert!(sim.deliver(&fin), "there is room");
+        let left = with(|stack| {
+            stack.receive(Instant::now());
+            Ok((stack.orphans, stack.spare.len(), stack.touched.len()))
+        });
+        assert_eq!(left, Ok((0, 1, 0)), "and has not heard of the end");
+    });
+}
+
+#[test]
+fn who_breaks_off_what_is_through_may_begin_anew() {
+    let mut sim = machine(ARGS);
+    block_on(async {
+        let listener = TcpListener::bind(7).expect("free");
+        spawn(async move {
+            while let Ok(mut stream) = listener.accept().await {
+                let _ = stream.write_all(b"last").await;
+            }
+        })
+        .expect("room");
+        let mut host = Host::new(1, 7);
+        for round in 0..3 {
+            host.knock(&mut sim).await;
+            let ack = host.next(ACK, &[]);
+            let frames = ask(&mut sim, &ack).await;
+            let heard = host.listen(&frames);
+            assert!(heard.iter().any(|heard| heard.data == b"last"), "{round}: {heard:?}");
+            let reset = host.next(RST | ACK, &[]);
+            assert_eq!(ask(&mut sim, &reset).await, Vec::<Vec<u8>>::new(), "{round}");
+            assert_eq!(connections(), (0, 0), "{round}");
+        }
+    });
+}
+
+#[test]
 fn a_connection_is_open_until_its_peer_has_sent_all_or_broken_it_off() {
     for end in [FIN | ACK, RST | ACK] {
         let mut sim = machine(ARGS);
