@@ -1,11 +1,12 @@
 //! What changes something over HTTP: requests with JSON, by programs that show a token. They do what commands do, and are written down as those.
 
-use crate::act::{Said, act};
+use crate::act::act;
 use crate::command::Command;
 use crate::image_order::ImageOrder;
 use crate::names::{is_name, parse_id};
 use crate::node::{Node, living};
 use crate::reply::{NOTHING, Reply};
+use crate::said::Said;
 use crate::show::as_json;
 use crate::shown::shown;
 use crate::tenants;
@@ -142,7 +143,7 @@ pub fn route(method: &str, path: &str) -> Option<Route> {
         ["disks"] => ("GET, HEAD, POST", Route::CreateDisk),
         ["disks", name] => ("DELETE", Route::RmDisk(name.to_string())),
         ["disks", name, "snapshot"] => ("POST", Route::SnapshotDisk(name.to_string())),
-        ["tenants"] => ("GET, HEAD", Route::Wrong("GET, HEAD")),
+        ["tenants" | "images"] => ("GET, HEAD", Route::Wrong("GET, HEAD")),
         ["tenants", name] => ("GET, HEAD, PUT", Route::SetQuota(Tenant::new(name)?)),
         ["policies", name] if is_name(name) => ("GET, HEAD, PUT", Route::SetPolicy(name.to_string())),
         ["node", "shutdown"] => ("POST", Route::PowerOff),
@@ -308,7 +309,7 @@ pub async fn serve(node: &Node, who: &str, route: Route, body: &[u8]) -> Reply {
             let command = Command::ImageRm { name: name.clone() };
             match act(node, who, &text, command).await {
                 Ok(_) => Reply::text(NOTHING, ""),
-                Err(why) if node.image(&name).is_some() => Reply::refused("409 Conflict", &why),
+                Err(why) if node.knows_image(&name).is_some() => Reply::refused("409 Conflict", &why),
                 Err(why) => Reply::refused("404 Not Found", &why),
             }
         }

@@ -1,6 +1,7 @@
 //! The operator's commands.
 
 use crate::image_order::ImageOrder;
+use crate::image_query::ImageQuery;
 use crate::log_query::LogQuery;
 use crate::query::Query;
 use abi::attachment::Attachment;
@@ -47,7 +48,7 @@ pub enum Command {
     /// `policy set`.
     PolicySet { component: String, policy: String },
     /// `image list`.
-    ImageList { json: bool },
+    ImageList { query: ImageQuery, count: bool, json: bool },
     /// `image show`.
     ImageShow { name: String, json: bool },
     /// `image put`.

@@ -23,7 +23,8 @@ component restart COMPONENT                kill it; it starts from its module
 policy list [--json]                       which programs can fill the components' roles, and which do
 policy show COMPONENT [--json]             those of one component
 policy set COMPONENT POLICY                let it run with that one from now on
-image list [--json]                        what VMs can be made of
+image list [--name BEGINNING] [--after IMAGE] [--limit N] [--count] [--json]
+                                           what VMs can be made of
 image show IMAGE [--json]                  one of them
 image put IMAGE [--memory SIZE] [--sha256 DIGEST] [-- ARGUMENT...]
                                            take the program on standard input as an image

@@ -1,6 +1,7 @@
 //! What outlives this VM: names, tokens, quotas, the host's key and the audit log, on the virtual disk that the VM was created with. Without one, or with
 //! one that is not to be used, all of it ends with this VM, which is said.
 
+use crate::library::Library;
 use crate::state::Boot;
 use crate::store::Store;
 use crate::store::refused::{Refused, Unkept};
@@ -56,6 +57,8 @@ pub struct Keep {
     pub quotas: RefCell<BTreeMap<String, Quota>>,
     /// Tenants whose quotas were set since they were last kept.
     pub changed: RefCell<BTreeSet<String>>,
+    /// Images that are on the disk. Nobody holds it across an await.
+    pub library: RefCell<Library>,
 }
 
 impl Default for Keep {
@@ -70,6 +73,7 @@ impl Default for Keep {
             unsaid: Cell::new(false),
             quotas: RefCell::default(),
             changed: RefCell::default(),
+            library: RefCell::default(),
         }
     }
 }

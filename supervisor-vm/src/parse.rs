@@ -2,6 +2,7 @@
 
 use crate::command::Command;
 use crate::image_order::ImageOrder;
+use crate::image_query::ImageQuery;
 use crate::log_query::LogQuery;
 use crate::query::Query;
 use crate::shown::shown;
@@ -71,7 +72,7 @@ fn one(words: &[&str]) -> Result<Command, String> {
             let component = operand(&mut words, "policy set COMPONENT POLICY")?;
             alone(words, "policy set COMPONENT POLICY", |policy| Command::PolicySet { component, policy })
         }
-        ("image", "list") => json(words, |json| Command::ImageList { json }),
+        ("image", "list") => list_images(words),
         ("image", "show") => {
             let name = operand(&mut words, "image show IMAGE")?;
             json(words, |json| Command::ImageShow { name, json })
@@ -185,6 +186,23 @@ fn list(mut words: Words) -> Result<Command, String> {
         }
     }
     Ok(Command::VmList { query, count, json })
+}
+
+fn list_images(mut words: Words) -> Result<Command, String> {
+    const USAGE: &str = "image list [--name BEGINNING] [--after IMAGE] [--limit N] [--count] [--json]";
+    let (mut query, mut count, mut json) = (ImageQuery::default(), false, false);
+    while let Some(option) = words.next() {
+        match option.strip_prefix("--") {
+            Some("count") => count = true,
+            Some("json") => json = true,
+            Some(key) if ImageQuery::KEYS.contains(&key) => {
+                let value = words.next().ok_or_else(|| format!("{option} has no value: {USAGE}"))?;
+                query.set(key, value).map_err(|takes| format!("{option} {}: give {takes}", shown(value)))?;
+            }
+            _ => return Err(format!("`{}` makes no sense here: {USAGE}", shown(option))),
+        }
+    }
+    Ok(Command::ImageList { query, count, json })
 }
 
 fn top(mut words: Words) -> Result<Command, String> {

@@ -1,6 +1,7 @@
-//! What is kept, as records: names of VMs, tokens, quotas, the host's key, and which start of the machine it is about. `docs/supervisor.md` has the
+//! What is kept, as records: names of VMs, tokens, quotas, images, the host's key, and which start of the machine it is about. `docs/supervisor.md` has the
 //! format byte by byte.
 
+use crate::library::{Kept, kept_of};
 use crate::names::{Named, is_name};
 use crate::store::journal::Records;
 use crate::store::record::{Kind, Record};
@@ -48,6 +49,8 @@ pub struct State {
     pub tokens: Vec<(String, Made)>,
     /// Quotas of tenants.
     pub quotas: Vec<(Tenant, Quota)>,
+    /// Images that were put.
+    pub images: Vec<(String, Kept)>,
 }
 
 impl State {
@@ -62,6 +65,7 @@ impl State {
                 Kind::Vm => state.names.push((named(key)?, vm_of(value)?)),
                 Kind::Token => state.tokens.push((named(key)?, token_of(value)?)),
                 Kind::Quota => state.quotas.push((Tenant::new(key)?, quota_of(value)?)),
+                Kind::Image => state.images.push(kept_of(key, value)?),
             }
         }
         Some(state)
@@ -265,6 +269,7 @@ mod tests {
             (Kind::Token, "a", vec(41)),
             (Kind::Quota, "seven77", vec(12)),
             (Kind::Quota, "a", vec(13)),
+            (Kind::Image, "a", vec(56)),
         ] {
             let records = Records::from([((kind, key.as_bytes().to_vec()), value)]);
             assert!(State::of(&records).is_none(), "{kind:?} {key}");

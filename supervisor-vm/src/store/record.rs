@@ -21,10 +21,12 @@ pub enum Kind {
     Token,
     /// The quota of a tenant, by its name.
     Quota,
+    /// An image that was put, by its name.
+    Image,
 }
 
 impl Kind {
-    const ALL: [Kind; 5] = [Kind::HostKey, Kind::Boot, Kind::Vm, Kind::Token, Kind::Quota];
+    const ALL: [Kind; 6] = [Kind::HostKey, Kind::Boot, Kind::Vm, Kind::Token, Kind::Quota, Kind::Image];
 
     const fn raw(self) -> u8 {
         match self {
@@ -33,6 +35,7 @@ impl Kind {
             Kind::Vm => 3,
             Kind::Token => 4,
             Kind::Quota => 5,
+            Kind::Image => 6,
         }
     }
 }
@@ -106,7 +109,7 @@ mod tests {
     fn what_is_none_is_refused() {
         for bad in [
             &[0, 0, 0, 0, 0, 0][..],
-            &[6, 0, 0, 0, 0, 0],
+            &[7, 0, 0, 0, 0, 0],
             &[1, 2, 0, 0, 0, 0],
             &[1, 1, 0, 0, 1, 0, 9],
             &[1, 0, 0, 1, 0, 0],
