@@ -46,6 +46,12 @@ pub enum Route {
     DetachDisk(String),
     /// The policy of a component, which the body names.
     SetPolicy(String),
+    /// Lines of the machine's log.
+    Log,
+    /// What this VM has said.
+    ReadConsole(String),
+    /// A line for this VM, which the body says.
+    WriteConsole(String),
     /// Nothing runs any more.
     PowerOff,
     /// Only these methods are served there.
@@ -137,6 +143,18 @@ pub fn route(method: &str, path: &str) -> Option<Route> {
             "PUT" => Route::AttachDisk(vm.to_string()),
             "DELETE" => Route::DetachDisk(vm.to_string()),
             _ => Route::Wrong("PUT, DELETE"),
+        });
+    }
+    if let ["log" | "log.json"] = parts[..] {
+        return Some(if matches!(method, "GET" | "HEAD") { Route::Log } else { Route::Wrong("GET, HEAD") });
+    }
+    if let ["vms", vm, "console"] = parts[..]
+        && is_vm(vm)
+    {
+        return Some(match method {
+            "GET" | "HEAD" => Route::ReadConsole(vm.to_string()),
+            "POST" => Route::WriteConsole(vm.to_string()),
+            _ => Route::Wrong("GET, HEAD, POST"),
         });
     }
     let (allowed, found) = match parts[..] {
@@ -315,6 +333,8 @@ pub async fn serve(node: &Node, who: &str, route: Route, body: &[u8]) -> Reply {
         }
         // Its body is taken elsewhere: it is larger than others.
         Route::PutImage(_) => Reply::wrong_method("GET, HEAD, DELETE"),
+        // Nor do these change anything that is a command's: they are `crate::heard`'s.
+        Route::Log | Route::ReadConsole(_) | Route::WriteConsole(_) => Reply::wrong_method("GET, HEAD"),
         Route::Wrong(allowed) => Reply::wrong_method(allowed),
     }
 }
@@ -371,7 +391,8 @@ async fn vm(node: &Node, vm: &str, status: &'static str) -> Reply {
     list::vm(node, vm, true).await.map_or_else(|_| Reply::text(NOTHING, ""), |body| Reply::json(status, body))
 }
 
-async fn is_there(node: &Node, vm: &str) -> bool {
+/// Whether there is a VM of this name or id.
+pub async fn is_there(node: &Node, vm: &str) -> bool {
     if let Some(id) = parse_id(vm) {
         return matches!(living(&mut *node.control().await, id).await, Ok(Some(_)));
     }

@@ -8,7 +8,7 @@ use crate::query::Query;
 use crate::reply::{JSON, Reply};
 use crate::request::{Asked, BODY, Body, HEAD, Head, parse};
 use crate::shown::shown;
-use crate::{api, audit, disks, images, list, metrics, policies, show, tenants, top};
+use crate::{api, audit, disks, heard, images, list, metrics, policies, show, tenants, top};
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::String;
@@ -146,7 +146,12 @@ async fn reply_to(
         return Ok(None);
     }
     body.truncate(length);
-    Ok(Some(api::serve(node, &who, route, &body).await))
+    Ok(Some(match route {
+        api::Route::Log => heard::log(node, head.query).await,
+        api::Route::ReadConsole(vm) => heard::read(node, &who, &vm, head.query).await,
+        api::Route::WriteConsole(vm) => heard::write(node, &who, &vm, &body).await,
+        route => api::serve(node, &who, route, &body).await,
+    }))
 }
 
 /// Takes an image of so many bytes, of which the beginning is there.

@@ -10,12 +10,14 @@ use crate::shown::shown;
 use crate::tokens::Tokens;
 use abi::control::{ControlReply, ControlRequest, status, vm_state};
 use abi::vm::{ImageId, Slot, VmId};
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use ilwaco::control::{Control, DiskReply, DiskRequest, Error, answers, answers_since};
 use ilwaco::sync::{Mutex, MutexGuard};
+use ilwaco::time::Instant;
 
 /// Images that are named where one is asked for that there is not.
 const KNOWN: usize = 24;
@@ -41,6 +43,8 @@ pub struct Node {
     pub receives: Cell<bool>,
     /// Held by who gives the core an image, or takes one from it: the core takes one at a time.
     pub sends: Mutex<()>,
+    /// Programs that are at consoles. Nobody holds it across an await.
+    pub visits: RefCell<BTreeMap<(String, u64), Instant>>,
     /// Whether the machine is to be powered off.
     pub power: Power,
     /// What outlives this VM.
@@ -108,6 +112,7 @@ impl Node {
             clock: RefCell::default(),
             receives: Cell::new(false),
             sends: Mutex::new(()),
+            visits: RefCell::default(),
             power: Power::default(),
             keep: Keep::default(),
         };
