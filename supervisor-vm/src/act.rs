@@ -120,7 +120,9 @@ fn plain(node: &Node, command: Command) -> Doing<'_> {
             refuse("the file comes on standard input, and nothing else with it: ssh ... fleet apply < vms.toml")
         }
         Command::DiskList { json } => Box::pin(disks::list(node, json)),
-        Command::DiskCreate { name, blocks } => Box::pin(async move { disks::create(node, &name, blocks).await }),
+        Command::DiskCreate { name, blocks, tenant } => {
+            Box::pin(async move { disks::create(node, &name, blocks, tenant).await })
+        }
         Command::DiskSnapshot { name, new } => Box::pin(async move { disks::snapshot(node, &name, &new).await }),
         Command::DiskRm { name } => Box::pin(async move { disks::remove(node, &name).await }),
         Command::DiskAttach { vm, disk } => Box::pin(async move { disks::attach(node, &vm, disk).await }),

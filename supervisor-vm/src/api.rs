@@ -9,10 +9,10 @@ use crate::reply::{NOTHING, Reply};
 use crate::said::Said;
 use crate::show::as_json;
 use crate::shown::shown;
+use crate::tenant_change::{TenantChange, UNLIMITED};
 use crate::tenants;
 use crate::wanted::Order;
 use crate::{disks, list, policies};
-use abi::quota::Change;
 use abi::tenant::Tenant;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -94,6 +94,7 @@ struct NewVm {
 struct NewQuota {
     vms: Option<u32>,
     memory: Option<String>,
+    disk: Option<String>,
 }
 
 /// A virtual disk that is to be, as a body says it.
@@ -102,6 +103,7 @@ struct NewQuota {
 struct NewDisk {
     name: String,
     size: String,
+    tenant: Option<String>,
 }
 
 /// A snapshot that is to be, as a body says it.
@@ -249,10 +251,15 @@ pub async fn serve(node: &Node, who: &str, route: Route, body: &[u8]) -> Reply {
         }
         Route::CreateDisk => {
             let new = as_body::<NewDisk>(body, "disk", r#"{"name":"docs","size":"64M"}"#);
-            match new.and_then(|NewDisk { name, size }| Ok((disks::size(&size)?, name, size))) {
-                Ok((blocks, name, size)) => {
-                    let text = format!("disk create {} {}", shown(&name), shown(&size));
-                    let done = act(node, who, &text, Command::DiskCreate { name: name.clone(), blocks }).await;
+            let parts = new.and_then(|NewDisk { name, size, tenant }| {
+                let tenant = tenant.as_deref().map(tenants::parse).transpose()?;
+                Ok((disks::size(&size)?, name, size, tenant))
+            });
+            match parts {
+                Ok((blocks, name, size, tenant)) => {
+                    let whose = tenant.map(|tenant| format!(" --tenant {tenant}")).unwrap_or_default();
+                    let text = format!("disk create {} {}{whose}", shown(&name), shown(&size));
+                    let done = act(node, who, &text, Command::DiskCreate { name: name.clone(), blocks, tenant }).await;
                     new_disk(node, &name, done).await
                 }
                 Err(why) => Reply::refused("400 Bad Request", &why),
@@ -413,15 +420,15 @@ fn new_vm(body: &[u8]) -> Result<(String, String, Command), String> {
 }
 
 /// The quota that a body describes: the command that sets it, in words, and what changes.
-fn new_quota(tenant: Tenant, body: &[u8]) -> Result<(String, Change), String> {
-    let NewQuota { vms, memory } = serde_json::from_slice(body).map_err(|error| {
+fn new_quota(tenant: Tenant, body: &[u8]) -> Result<(String, TenantChange), String> {
+    let NewQuota { vms, memory, disk } = serde_json::from_slice(body).map_err(|error| {
         format!("that is no quota: {}; give {{\"vms\":3,\"memory\":\"64M\"}}", shown(&error.to_string()))
     })?;
-    let mut change = Change::default();
+    let mut change = TenantChange::default();
     let mut text = format!("tenant set {tenant}");
-    for (key, value) in tenants::KEYS.into_iter().zip([vms.map(|vms| vms.to_string()), memory]) {
-        let value = value.unwrap_or_else(|| tenants::UNLIMITED.to_string());
-        tenants::take(&mut change, key, &value).map_err(|takes| format!("{key} {}: give {takes}", shown(&value)))?;
+    for (key, value) in TenantChange::KEYS.into_iter().zip([vms.map(|vms| vms.to_string()), memory, disk]) {
+        let value = value.unwrap_or_else(|| UNLIMITED.to_string());
+        change.take(key, &value).map_err(|takes| format!("{key} {}: give {takes}", shown(&value)))?;
         text.push_str(&format!(" --{key} {value}"));
     }
     Ok((text, change))

@@ -17,7 +17,7 @@ use abi::guest::INPUT_BYTES;
 use abi::vm::VmId;
 use alloc::collections::VecDeque;
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use core::future::{Future, poll_fn};

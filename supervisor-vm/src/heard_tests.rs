@@ -27,7 +27,7 @@ fn machine(said: &[u8], takes: usize) -> Rc<RefCell<Seat>> {
     let at = seat.clone();
     Sim::control(move |request, page| {
         let mut seat = at.borrow_mut();
-        let mut put = |bytes: &[u8]| page.write(PIECE.offset.into(), bytes).expect("within the page");
+        let put = |bytes: &[u8]| page.write(PIECE.offset.into(), bytes).expect("within the page");
         vec![match request {
             ControlRequest::Image { image } if image == ImageId::new(0) => {
                 ControlReply::Image { image, name: Name::EMPTY, memory_bytes: 0 }

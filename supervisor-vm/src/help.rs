@@ -30,15 +30,15 @@ image put IMAGE [--memory SIZE] [--sha256 DIGEST] [-- ARGUMENT...]
                                            take the program on standard input as an image
 image rm IMAGE                             forget one that was put, when no VM is made of it
 disk list [--json]                         virtual disks, and which VMs have them
-disk create DISK SIZE                      a new one, of zeros
+disk create DISK SIZE [--tenant TENANT]    a new one, of zeros, which counts for a tenant
 disk snapshot DISK NEW                     keep what one holds now, as another one that is never written
 disk rm DISK                               remove one that no VM has, and on which none lies
 disk attach NAME DISK[:ro]                 let a VM that does not run have it from its next start on
 disk detach NAME                           let it have none
 tenant list [--json]                       tenants, what their VMs are and may hold, and their quotas
 tenant show TENANT [--json]                one of them
-tenant set TENANT [--vms N|unlimited] [--memory SIZE|unlimited]
-                                           what its VMs may be and hold together from now on
+tenant set TENANT [--vms N|unlimited] [--memory SIZE|unlimited] [--disk SIZE|unlimited]
+                                           what its VMs may be and hold together, and its virtual disks have, from now on
 node show [--json]                         the machine
 state begin-anew                           write over the operator's own disk, where it is not used, and keep what is known now
 node shutdown                              power it off; VMs are not asked first

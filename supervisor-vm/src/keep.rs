@@ -2,6 +2,7 @@
 //! one that is not to be used, all of it ends with this VM, which is said.
 
 use crate::library::Library;
+use crate::owners::Owners;
 use crate::state::Boot;
 use crate::store::Store;
 use crate::store::refused::{Refused, Unkept};
@@ -57,6 +58,8 @@ pub struct Keep {
     pub quotas: RefCell<BTreeMap<String, Quota>>,
     /// Tenants whose quotas were set since they were last kept.
     pub changed: RefCell<BTreeSet<String>>,
+    /// Whose virtual disks are, and how much of the set tenants may have. Nobody holds it across an await.
+    pub owners: RefCell<Owners>,
     /// Images that are on the disk. Nobody holds it across an await.
     pub library: RefCell<Library>,
 }
@@ -73,6 +76,7 @@ impl Default for Keep {
             unsaid: Cell::new(false),
             quotas: RefCell::default(),
             changed: RefCell::default(),
+            owners: RefCell::default(),
             library: RefCell::default(),
         }
     }

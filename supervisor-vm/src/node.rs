@@ -27,6 +27,8 @@ pub struct Node {
     control: Mutex<Control>,
     /// Held by who waits for the disk component, which the core lets this VM ask one thing at a time.
     disks: Mutex<()>,
+    /// Held by who makes or removes virtual disks, so that no two take the rest of one quota.
+    pub makes: Mutex<()>,
     /// The VMs that have names. Nobody holds it across an await.
     pub names: RefCell<Names>,
     /// Who has done what. Nobody holds it across an await.
@@ -104,6 +106,7 @@ impl Node {
         let node = Node {
             control: Mutex::new(control),
             disks: Mutex::new(()),
+            makes: Mutex::new(()),
             names: RefCell::default(),
             audit: RefCell::default(),
             tokens: RefCell::default(),

@@ -6,9 +6,9 @@ use crate::image_query::ImageQuery;
 use crate::log_query::LogQuery;
 use crate::query::Query;
 use crate::shown::shown;
+use crate::tenant_change::TenantChange;
 use crate::wanted::Wanted;
 use crate::{disks, tenants, top};
-use abi::quota::Change;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -83,7 +83,11 @@ fn one(words: &[&str]) -> Result<Command, String> {
         ("disk", "create") => {
             let name = operand(&mut words, "disk create DISK SIZE")?;
             let blocks = disks::size(&operand(&mut words, "disk create DISK SIZE")?)?;
-            end(Command::DiskCreate { name, blocks }, words)
+            let tenant = match words.next_if_eq(&"--tenant") {
+                Some(_) => Some(tenants::parse(&operand(&mut words, "disk create DISK SIZE --tenant TENANT")?)?),
+                None => None,
+            };
+            end(Command::DiskCreate { name, blocks, tenant }, words)
         }
         ("disk", "snapshot") => {
             let name = operand(&mut words, "disk snapshot DISK NEW")?;
@@ -243,17 +247,17 @@ fn create(mut words: Words) -> Result<Command, String> {
 }
 
 fn quota(mut words: Words) -> Result<Command, String> {
-    const USAGE: &str = "tenant set TENANT [--vms N|unlimited] [--memory SIZE|unlimited]";
+    const USAGE: &str = "tenant set TENANT [--vms N|unlimited] [--memory SIZE|unlimited] [--disk SIZE|unlimited]";
     let tenant = tenants::parse(&operand(&mut words, USAGE)?)?;
-    let mut change = Change::default();
+    let mut change = TenantChange::default();
     while let Some(option) = words.next() {
-        let Some(key) = option.strip_prefix("--").filter(|key| tenants::KEYS.contains(key)) else {
+        let Some(key) = option.strip_prefix("--").filter(|key| TenantChange::KEYS.contains(key)) else {
             return Err(format!("`{}` makes no sense here: {USAGE}", shown(option)));
         };
         let value = words.next().ok_or_else(|| format!("{option} has no value: {USAGE}"))?;
-        tenants::take(&mut change, key, value).map_err(|takes| format!("{option} {}: give {takes}", shown(value)))?;
+        change.take(key, value).map_err(|takes| format!("{option} {}: give {takes}", shown(value)))?;
     }
-    if change == Change::default() {
+    if change == TenantChange::default() {
         return Err(format!("what of its quota? {USAGE}"));
     }
     Ok(Command::TenantSet { tenant, change })

@@ -66,6 +66,7 @@ async fn open_on(node: &Node, disk: Disk, boot: [u64; 2]) -> Result<(), Refused>
     }
     node.audit.borrow_mut().go_on_behind(lines);
     node.keep.library.replace(library);
+    node.keep.owners.replace(core::mem::take(&mut state.owners));
     take_in(node, state, is_same).await;
     *node.keep.store.lock().await = Some(store);
     node.keep.how.set(How::Kept);

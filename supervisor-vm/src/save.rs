@@ -79,6 +79,7 @@ fn take_changed(node: &Node) -> Vec<Vec<u8>> {
         records.extend(state::token_record(&name, made.as_ref()));
     }
     records.extend(keep.library.borrow_mut().take_changed());
+    records.extend(keep.owners.borrow_mut().take_changed());
     let quotas = keep.quotas.borrow();
     for name in keep.changed.take() {
         let tenant = Tenant::new(&name);
@@ -110,6 +111,7 @@ fn all(node: &Node) -> Vec<Vec<u8>> {
     for (name, made) in node.tokens.borrow().iter() {
         records.extend(state::token_record(name, Some(made)));
     }
+    records.extend(keep.owners.borrow().records());
     for (name, kept) in keep.library.borrow().iter() {
         records.extend(library::record(name, Some(kept)));
     }

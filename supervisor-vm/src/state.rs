@@ -3,6 +3,7 @@
 
 use crate::library::{Kept, kept_of};
 use crate::names::{Named, is_name};
+use crate::owners::Owners;
 use crate::store::journal::Records;
 use crate::store::record::{Kind, Record};
 use crate::tokens::Made;
@@ -37,7 +38,7 @@ pub struct Boot {
 }
 
 /// All that is kept.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct State {
     /// The private key of the host.
     pub host: Option<[u8; 32]>,
@@ -49,6 +50,8 @@ pub struct State {
     pub tokens: Vec<(String, Made)>,
     /// Quotas of tenants.
     pub quotas: Vec<(Tenant, Quota)>,
+    /// Whose virtual disks are, and what tenants may have of them.
+    pub owners: Owners,
     /// Images that were put.
     pub images: Vec<(String, Kept)>,
 }
@@ -65,6 +68,8 @@ impl State {
                 Kind::Vm => state.names.push((named(key)?, vm_of(value)?)),
                 Kind::Token => state.tokens.push((named(key)?, token_of(value)?)),
                 Kind::Quota => state.quotas.push((Tenant::new(key)?, quota_of(value)?)),
+                Kind::Disk => state.owners.take_disk(key, value)?,
+                Kind::DiskQuota => state.owners.take_quota(key, value)?,
                 Kind::Image => state.images.push(kept_of(key, value)?),
             }
         }

@@ -23,10 +23,15 @@ pub enum Kind {
     Quota,
     /// An image that was put, by its name.
     Image,
+    /// Whose a virtual disk is, by the disk's name.
+    Disk,
+    /// How much a tenant's virtual disks may have, by its name.
+    DiskQuota,
 }
 
 impl Kind {
-    const ALL: [Kind; 6] = [Kind::HostKey, Kind::Boot, Kind::Vm, Kind::Token, Kind::Quota, Kind::Image];
+    const ALL: [Kind; 8] =
+        [Kind::HostKey, Kind::Boot, Kind::Vm, Kind::Token, Kind::Quota, Kind::Image, Kind::Disk, Kind::DiskQuota];
 
     const fn raw(self) -> u8 {
         match self {
@@ -36,6 +41,8 @@ impl Kind {
             Kind::Token => 4,
             Kind::Quota => 5,
             Kind::Image => 6,
+            Kind::Disk => 7,
+            Kind::DiskQuota => 8,
         }
     }
 }
@@ -109,7 +116,7 @@ mod tests {
     fn what_is_none_is_refused() {
         for bad in [
             &[0, 0, 0, 0, 0, 0][..],
-            &[7, 0, 0, 0, 0, 0],
+            &[9, 0, 0, 0, 0, 0],
             &[1, 2, 0, 0, 0, 0],
             &[1, 1, 0, 0, 1, 0, 9],
             &[1, 0, 0, 1, 0, 0],
