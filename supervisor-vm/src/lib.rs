@@ -67,6 +67,7 @@ pub mod run;
 pub mod said;
 pub mod save;
 pub mod session;
+pub mod sftp;
 pub mod shelf;
 pub mod shell;
 pub mod show;

@@ -40,6 +40,12 @@ fn one(words: &[&str]) -> Result<Command, String> {
         "audit" => return end(Command::Audit, words),
         _ => {}
     }
+    if noun == "scp" {
+        return Err(
+            "files come by sftp, as OpenSSH's scp without -O sends them, or on the standard input of `image put NAME`"
+                .to_string(),
+        );
+    }
     let Some(verb) = words.next() else {
         return Err(format!("`{}` alone is no command: `help` shows all", shown(noun)));
     };

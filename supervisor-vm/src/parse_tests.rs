@@ -119,6 +119,7 @@ fn what_is_no_command_is_told() {
         ("vm list --state asleep", "--state asleep: give a state"),
         ("fleet apply all", "`all` makes no sense here: fleet apply [--dry-run]"),
         ("tenant set blue", "what of its quota?"),
+        ("scp -t shop", "files come by sftp, as OpenSSH's scp without -O"),
         ("tenant set Blue --vms 1", "`Blue` is no tenant's name: take 1 to 6"),
         ("tenant set --vms 1", "something is missing: tenant set TENANT"),
         ("tenant set blue --vms -1", "--vms -1: give a number of VMs, or unlimited"),

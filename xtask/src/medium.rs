@@ -32,8 +32,6 @@ impl Given {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     #[derive(clap::Parser)]
     #[command(no_binary_name = true)]
     enum Line {

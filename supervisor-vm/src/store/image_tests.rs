@@ -56,13 +56,14 @@ impl Shelf {
                 return false;
             }
         } else {
-            let file: Vec<u8> = (0..bytes).map(|at| seed.wrapping_add((at % 251) as u8)).collect();
+            let file: Vec<u8> =
+                (0..bytes).map(|at| seed.wrapping_add(u8::try_from(at % 251).expect("below 251"))).collect();
             let Ok(place) = self.library.place(bytes, self.store.image_blocks()) else { return false };
             let all: Vec<u32> = extents::places(&place).collect();
             now(self.store.write_image(all.iter().copied(), &file)).expect("a healthy disk");
             now(self.store.settle_image()).expect("a healthy disk");
             let digest = Sha256::digest(&file).into();
-            let (file_bytes, args) = (bytes as u32, String::new());
+            let (file_bytes, args) = (u32::try_from(bytes).expect("small"), String::new());
             self.library.add(
                 name,
                 Kept { memory_bytes: 1 << 20, file_bytes, held_bytes: 1, digest, args, place, used: Cell::new(0) },
@@ -88,7 +89,7 @@ fn survive(changes: &[(u8, usize)]) -> (usize, usize) {
     for (step, (name, bytes)) in changes.iter().enumerate() {
         let name = format!("i{name}");
         let bytes = if shelf.library.get(&name).is_some() { 0 } else { *bytes };
-        if !shelf.change(&name, bytes, step as u8) {
+        if !shelf.change(&name, bytes, u8::try_from(step).expect("few")) {
             refused += 1;
             continue;
         }
