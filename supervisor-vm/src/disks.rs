@@ -218,7 +218,7 @@ async fn count(node: &Node, name: &str, owned: Option<Owned>) -> Result<(), Stri
     }
     {
         let mut owners = node.keep.owners.borrow_mut();
-        owners.retain(|disk| there.contains(disk));
+        owners.retain(&there);
         if let Some(Owned { tenant, blocks }) = owned {
             owners.check(tenant, blocks).map_err(|over| beyond(tenant, over))?;
         }

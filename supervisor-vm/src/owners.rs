@@ -60,9 +60,12 @@ impl Owners {
         self.disks.get(disk).copied()
     }
 
-    /// Only these are there: what was removed by others is nobody's.
-    pub fn retain(&mut self, is_there: impl Fn(&str) -> bool) {
-        let gone: Vec<String> = self.disks.keys().filter(|disk| !is_there(disk)).cloned().collect();
+    /// Only these are there: what was removed by others is nobody's. Where none are, no set is in use just now, and all may come back.
+    pub fn retain(&mut self, there: &BTreeSet<String>) {
+        if there.is_empty() {
+            return;
+        }
+        let gone: Vec<String> = self.disks.keys().filter(|disk| !there.contains(*disk)).cloned().collect();
         gone.iter().for_each(|disk| self.set(disk, None));
     }
 
@@ -171,7 +174,9 @@ mod tests {
         assert_eq!(owners.check(blue(), 5), Err(Over { would: 11 * 4096, quota: 10 * 4096 }));
         assert!(owners.check(blue(), u64::MAX).is_err());
         assert_eq!(owners.standing("blue"), (6 * 4096, Some(10 * 4096)));
-        owners.retain(|disk| disk != "a");
+        owners.retain(&BTreeSet::new());
+        assert_eq!(owners.standing("blue").0, 6 * 4096, "the set may come back");
+        owners.retain(&BTreeSet::from(["b".to_string()]));
         assert_eq!((owners.standing("blue").0, owners.check(blue(), 10)), (0, Ok(())));
         assert!(owners.set_quota(blue(), None));
         assert_eq!(owners.tenants().into_iter().collect::<Vec<_>>(), ["red"]);
