@@ -182,6 +182,7 @@ fn the_program_begins_when_the_disk_is_there() {
 #[test]
 fn slots_are_cleared_when_it_was_quiet_but_for_those_of_requests() {
     let _sim = machine(4, false);
+    Sim::let_vms_go_out();
     let is_clear = |slot: usize| {
         let mut block = EMPTY;
         platform::disk().and_then(|memory| memory.read((1 + slot) * BLOCK_BYTES, &mut block)).expect("a slot");

@@ -44,6 +44,8 @@ pub enum Wanted {
     Shell,
     /// This line.
     Command(String),
+    /// To be sent files, in version 3 of SFTP (draft-ietf-secsh-filexfer-02).
+    Sftp,
 }
 
 /// A channel.

@@ -160,6 +160,11 @@ impl Connection {
                 event = line.map(|line| Event::Serve(at, Wanted::Command(line.to_string())));
                 line.is_some()
             }
+            b"subsystem" if begins => {
+                channel.served = reader.string().ok_or(NONSENSE)? == b"sftp";
+                event = channel.served.then_some(Event::Serve(at, Wanted::Sftp));
+                channel.served
+            }
             b"signal" => {
                 channel.interrupted |= matches!(reader.string().ok_or(NONSENSE)?, b"INT" | b"TERM" | b"HUP" | b"QUIT");
                 event = Some(Event::Changed(at));

@@ -5,8 +5,10 @@ use crate::help::HELP;
 use crate::names::{Named, parse_id};
 use crate::node::{Node, living};
 use crate::refusal::{running, said};
+use crate::said::Said;
 use crate::shown::shown;
-use crate::{anew, audit, disks, images, list, machine_log, policies, save, show, tenants, tokens, top};
+use crate::state::NO_IMAGE;
+use crate::{anew, audit, disks, images, list, machine_log, policies, save, shelf, show, tenants, tokens, top};
 use abi::control::{ControlReply, ControlRequest, status};
 use abi::guest::BOOT_ARGS_MAX;
 use abi::limits::PAGE_SIZE;
@@ -25,20 +27,8 @@ use ilwaco::time::{Duration, Instant, sleep, unix_millis};
 /// How long a VM may take to come to where it can be paused, or to be taken apart.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// What a command says.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Said {
-    /// What was asked for.
-    pub text: String,
-    /// A word beside it, for people: it is no part of what programs read.
-    pub aside: String,
-}
-
-impl From<String> for Said {
-    fn from(text: String) -> Said {
-        Said { text, aside: String::new() }
-    }
-}
+/// How often an image that is kept is given to the core before a VM starts: others that start may want its place.
+const IMAGE_TRIES: usize = 3;
 
 /// Carries a command out for somebody, who has said it in these words. What is to be shown. What changes something is written down, whether it
 /// succeeds or not.
@@ -62,6 +52,11 @@ async fn carry_out(node: &Node, command: Command) -> Result<Said, String> {
     if let Command::VmList { query, count: false, json } = &command {
         let (text, more_after) = list::vms(node, query, *json).await?;
         let aside = more_after.map(|last| format!("there are more: vm list --after {last}\n")).unwrap_or_default();
+        return Ok(Said { text, aside });
+    }
+    if let Command::ImageList { query, count: false, json } = &command {
+        let (text, more_after) = images::list(node, query, *json).await?;
+        let aside = more_after.map(|last| format!("there are more: image list --after {last}\n")).unwrap_or_default();
         return Ok(Said { text, aside });
     }
     plain(node, command).await.map(Said::from)
@@ -125,7 +120,9 @@ fn plain(node: &Node, command: Command) -> Doing<'_> {
             refuse("the file comes on standard input, and nothing else with it: ssh ... fleet apply < vms.toml")
         }
         Command::DiskList { json } => Box::pin(disks::list(node, json)),
-        Command::DiskCreate { name, blocks } => Box::pin(async move { disks::create(node, &name, blocks).await }),
+        Command::DiskCreate { name, blocks, tenant } => {
+            Box::pin(async move { disks::create(node, &name, blocks, tenant).await })
+        }
         Command::DiskSnapshot { name, new } => Box::pin(async move { disks::snapshot(node, &name, &new).await }),
         Command::DiskRm { name } => Box::pin(async move { disks::remove(node, &name).await }),
         Command::DiskAttach { vm, disk } => Box::pin(async move { disks::attach(node, &vm, disk).await }),
@@ -137,7 +134,7 @@ fn plain(node: &Node, command: Command) -> Doing<'_> {
             let none = || format!("there is no token `{}`: `token list` shows all", shown(&name));
             Box::pin(ready(if removed { Ok(format!("{name} is no token any more\n")) } else { Err(none()) }))
         }
-        Command::ImageList { json } => Box::pin(images::list(node, json)),
+        Command::ImageList { query, json, .. } => Box::pin(async move { images::count(node, &query, json).await }),
         Command::ImageShow { name, json } => Box::pin(async move { images::show(node, &name, json).await }),
         Command::ImageRm { name } => Box::pin(async move { images::remove(node, &name).await }),
         Command::ImagePut { .. } => {
@@ -183,11 +180,9 @@ async fn create(node: &Node, name: &str, image: &str, terms: Terms, args: String
     if args.len() > BOOT_ARGS_MAX {
         return Err(format!("a VM has {BOOT_ARGS_MAX} bytes of boot arguments at most: these are {}", args.len()));
     }
-    if node.image(image).is_none() {
-        node.look_at_images().await.map_err(said)?;
-    }
-    let Some((number, crate::node::Image { memory_bytes: has, .. })) = node.image(image) else {
-        return Err(node.no_image(image));
+    let (number, has) = match node.knows_image(image) {
+        Some(known) => known,
+        None => images::find(node, image).await?,
     };
     let limit = u64::from(terms.claim.limit) * PAGE_SIZE;
     if limit > has {
@@ -198,48 +193,62 @@ async fn create(node: &Node, name: &str, image: &str, terms: Terms, args: String
         ));
     }
     let image_name = image.to_string();
-    let named = Named { image: number, image_name, terms, args, vm: None, of_fleet: false, runs: false };
+    let image = number.unwrap_or(NO_IMAGE);
+    let named = Named { image, image_name, terms, args, vm: None, of_fleet: false, runs: false };
     node.names.borrow_mut().add(name, named).map_err(|why| format!("`{}` {why}", shown(name)))?;
     Ok(format!("{name} is created; `vm start {name}` lets it run\n"))
 }
 
-/// Looks for the image of a VM that was named when there was another one of this number, or none of this name.
+/// Looks for the image of a VM that was named when there was another one of this number, or none of this name. One that is kept is given to the core.
 async fn look_for_image(node: &Node, name: &str) -> Result<(), String> {
     let wanted = {
         let names = node.names.borrow();
         let Some(named) = names.get(name) else { return Ok(()) };
         if node.image_name(named.image) == named.image_name {
+            node.keep.library.borrow_mut().note_use(&named.image_name);
             return Ok(());
         }
         named.image_name.clone()
     };
     node.look_at_images().await.map_err(said)?;
-    if let Some((number, _)) = node.image(&wanted) {
-        node.names.borrow_mut().set_image(name, number);
-    }
+    let number = match node.knows_image(&wanted) {
+        Some((Some(number), _)) => number,
+        Some((None, _)) => shelf::load(node, &wanted).await.map_err(|why| format!("{name} does not start: {why}"))?,
+        None => return Ok(()),
+    };
+    node.names.borrow_mut().set_image(name, number);
     Ok(())
 }
 
 async fn start(node: &Node, name: &str) -> Result<String, String> {
-    look_for_image(node, name).await?;
-    // Whoever else starts it waits here, and then finds it running.
-    let mut control = node.control().await;
-    let Some(named) = node.names.borrow().get(name).cloned() else {
-        return Err(format!("no VM has the name `{}`: `vm create` makes one, `vm list` shows all", shown(name)));
+    let mut tries = 0..IMAGE_TRIES;
+    let (mut control, named) = loop {
+        look_for_image(node, name).await?;
+        // Whoever else starts it waits here, and then finds it running.
+        let mut control = node.control().await;
+        let Some(named) = node.names.borrow().get(name).cloned() else {
+            return Err(format!("no VM has the name `{}`: `vm create` makes one, `vm list` shows all", shown(name)));
+        };
+        if let Some(id) = named.vm
+            && living(&mut control, id).await.map_err(said)?.is_some()
+        {
+            return Err(format!("{name} runs already, as {id}"));
+        }
+        // Another one may have its number by now.
+        let image = control.ask(ControlRequest::Image { image: named.image }, drop).await.map_err(said)?;
+        if matches!(image, ControlReply::Image { name, .. } if name.as_str() == named.image_name) {
+            break (control, named);
+        }
+        drop(control);
+        if tries.next().is_none() {
+            let image = shown(&named.image_name);
+            return Err(format!(
+                "the image of {name} is gone: `image put {image}` again, or `vm destroy {name}`, and create it of another one"
+            ));
+        }
+        // It made room for others since this VM has looked.
+        node.look_at_images().await.map_err(said)?;
     };
-    if let Some(id) = named.vm
-        && living(&mut control, id).await.map_err(said)?.is_some()
-    {
-        return Err(format!("{name} runs already, as {id}"));
-    }
-    // Another one may have its number by now.
-    let image = control.ask(ControlRequest::Image { image: named.image }, drop).await.map_err(said)?;
-    if !matches!(image, ControlReply::Image { name, .. } if name.as_str() == named.image_name) {
-        let image = shown(&named.image_name);
-        return Err(format!(
-            "the image of {name} is gone: `image put {image}` again, or `vm destroy {name}`, and create it of another one"
-        ));
-    }
     let created = control.create(named.image, named.args.as_bytes(), named.terms).await;
     if let Err(Error::Quota(status, beyond)) = created {
         return Err(format!("{name} does not start: {}", tenants::refused(&mut control, status, beyond).await));

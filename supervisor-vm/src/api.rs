@@ -1,17 +1,18 @@
 //! What changes something over HTTP: requests with JSON, by programs that show a token. They do what commands do, and are written down as those.
 
-use crate::act::{Said, act};
+use crate::act::act;
 use crate::command::Command;
 use crate::image_order::ImageOrder;
 use crate::names::{is_name, parse_id};
 use crate::node::{Node, living};
 use crate::reply::{NOTHING, Reply};
+use crate::said::Said;
 use crate::show::as_json;
 use crate::shown::shown;
+use crate::tenant_change::{TenantChange, UNLIMITED};
 use crate::tenants;
 use crate::wanted::Order;
 use crate::{disks, list, policies};
-use abi::quota::Change;
 use abi::tenant::Tenant;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -45,6 +46,12 @@ pub enum Route {
     DetachDisk(String),
     /// The policy of a component, which the body names.
     SetPolicy(String),
+    /// Lines of the machine's log.
+    Log,
+    /// What this VM has said.
+    ReadConsole(String),
+    /// A line for this VM, which the body says.
+    WriteConsole(String),
     /// Nothing runs any more.
     PowerOff,
     /// Only these methods are served there.
@@ -87,6 +94,7 @@ struct NewVm {
 struct NewQuota {
     vms: Option<u32>,
     memory: Option<String>,
+    disk: Option<String>,
 }
 
 /// A virtual disk that is to be, as a body says it.
@@ -95,6 +103,7 @@ struct NewQuota {
 struct NewDisk {
     name: String,
     size: String,
+    tenant: Option<String>,
 }
 
 /// A snapshot that is to be, as a body says it.
@@ -138,11 +147,23 @@ pub fn route(method: &str, path: &str) -> Option<Route> {
             _ => Route::Wrong("PUT, DELETE"),
         });
     }
+    if let ["log" | "log.json"] = parts[..] {
+        return Some(if matches!(method, "GET" | "HEAD") { Route::Log } else { Route::Wrong("GET, HEAD") });
+    }
+    if let ["vms", vm, "console"] = parts[..]
+        && is_vm(vm)
+    {
+        return Some(match method {
+            "GET" | "HEAD" => Route::ReadConsole(vm.to_string()),
+            "POST" => Route::WriteConsole(vm.to_string()),
+            _ => Route::Wrong("GET, HEAD, POST"),
+        });
+    }
     let (allowed, found) = match parts[..] {
         ["disks"] => ("GET, HEAD, POST", Route::CreateDisk),
         ["disks", name] => ("DELETE", Route::RmDisk(name.to_string())),
         ["disks", name, "snapshot"] => ("POST", Route::SnapshotDisk(name.to_string())),
-        ["tenants"] => ("GET, HEAD", Route::Wrong("GET, HEAD")),
+        ["tenants" | "images"] => ("GET, HEAD", Route::Wrong("GET, HEAD")),
         ["tenants", name] => ("GET, HEAD, PUT", Route::SetQuota(Tenant::new(name)?)),
         ["policies", name] if is_name(name) => ("GET, HEAD, PUT", Route::SetPolicy(name.to_string())),
         ["node", "shutdown"] => ("POST", Route::PowerOff),
@@ -230,10 +251,15 @@ pub async fn serve(node: &Node, who: &str, route: Route, body: &[u8]) -> Reply {
         }
         Route::CreateDisk => {
             let new = as_body::<NewDisk>(body, "disk", r#"{"name":"docs","size":"64M"}"#);
-            match new.and_then(|NewDisk { name, size }| Ok((disks::size(&size)?, name, size))) {
-                Ok((blocks, name, size)) => {
-                    let text = format!("disk create {} {}", shown(&name), shown(&size));
-                    let done = act(node, who, &text, Command::DiskCreate { name: name.clone(), blocks }).await;
+            let parts = new.and_then(|NewDisk { name, size, tenant }| {
+                let tenant = tenant.as_deref().map(tenants::parse).transpose()?;
+                Ok((disks::size(&size)?, name, size, tenant))
+            });
+            match parts {
+                Ok((blocks, name, size, tenant)) => {
+                    let whose = tenant.map(|tenant| format!(" --tenant {tenant}")).unwrap_or_default();
+                    let text = format!("disk create {} {}{whose}", shown(&name), shown(&size));
+                    let done = act(node, who, &text, Command::DiskCreate { name: name.clone(), blocks, tenant }).await;
                     new_disk(node, &name, done).await
                 }
                 Err(why) => Reply::refused("400 Bad Request", &why),
@@ -308,12 +334,14 @@ pub async fn serve(node: &Node, who: &str, route: Route, body: &[u8]) -> Reply {
             let command = Command::ImageRm { name: name.clone() };
             match act(node, who, &text, command).await {
                 Ok(_) => Reply::text(NOTHING, ""),
-                Err(why) if node.image(&name).is_some() => Reply::refused("409 Conflict", &why),
+                Err(why) if node.knows_image(&name).is_some() => Reply::refused("409 Conflict", &why),
                 Err(why) => Reply::refused("404 Not Found", &why),
             }
         }
         // Its body is taken elsewhere: it is larger than others.
         Route::PutImage(_) => Reply::wrong_method("GET, HEAD, DELETE"),
+        // Nor do these change anything that is a command's: they are `crate::heard`'s.
+        Route::Log | Route::ReadConsole(_) | Route::WriteConsole(_) => Reply::wrong_method("GET, HEAD"),
         Route::Wrong(allowed) => Reply::wrong_method(allowed),
     }
 }
@@ -370,7 +398,8 @@ async fn vm(node: &Node, vm: &str, status: &'static str) -> Reply {
     list::vm(node, vm, true).await.map_or_else(|_| Reply::text(NOTHING, ""), |body| Reply::json(status, body))
 }
 
-async fn is_there(node: &Node, vm: &str) -> bool {
+/// Whether there is a VM of this name or id.
+pub async fn is_there(node: &Node, vm: &str) -> bool {
     if let Some(id) = parse_id(vm) {
         return matches!(living(&mut *node.control().await, id).await, Ok(Some(_)));
     }
@@ -391,15 +420,15 @@ fn new_vm(body: &[u8]) -> Result<(String, String, Command), String> {
 }
 
 /// The quota that a body describes: the command that sets it, in words, and what changes.
-fn new_quota(tenant: Tenant, body: &[u8]) -> Result<(String, Change), String> {
-    let NewQuota { vms, memory } = serde_json::from_slice(body).map_err(|error| {
+fn new_quota(tenant: Tenant, body: &[u8]) -> Result<(String, TenantChange), String> {
+    let NewQuota { vms, memory, disk } = serde_json::from_slice(body).map_err(|error| {
         format!("that is no quota: {}; give {{\"vms\":3,\"memory\":\"64M\"}}", shown(&error.to_string()))
     })?;
-    let mut change = Change::default();
+    let mut change = TenantChange::default();
     let mut text = format!("tenant set {tenant}");
-    for (key, value) in tenants::KEYS.into_iter().zip([vms.map(|vms| vms.to_string()), memory]) {
-        let value = value.unwrap_or_else(|| tenants::UNLIMITED.to_string());
-        tenants::take(&mut change, key, &value).map_err(|takes| format!("{key} {}: give {takes}", shown(&value)))?;
+    for (key, value) in TenantChange::KEYS.into_iter().zip([vms.map(|vms| vms.to_string()), memory, disk]) {
+        let value = value.unwrap_or_else(|| UNLIMITED.to_string());
+        change.take(key, &value).map_err(|takes| format!("{key} {}: give {takes}", shown(&value)))?;
         text.push_str(&format!(" --{key} {value}"));
     }
     Ok((text, change))

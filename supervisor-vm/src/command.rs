@@ -1,10 +1,11 @@
 //! The operator's commands.
 
 use crate::image_order::ImageOrder;
+use crate::image_query::ImageQuery;
 use crate::log_query::LogQuery;
 use crate::query::Query;
+use crate::tenant_change::TenantChange;
 use abi::attachment::Attachment;
-use abi::quota::Change;
 use abi::tenant::Tenant;
 use abi::terms::Terms;
 use alloc::string::String;
@@ -47,7 +48,7 @@ pub enum Command {
     /// `policy set`.
     PolicySet { component: String, policy: String },
     /// `image list`.
-    ImageList { json: bool },
+    ImageList { query: ImageQuery, count: bool, json: bool },
     /// `image show`.
     ImageShow { name: String, json: bool },
     /// `image put`.
@@ -57,7 +58,7 @@ pub enum Command {
     /// `disk list`.
     DiskList { json: bool },
     /// `disk create`.
-    DiskCreate { name: String, blocks: u64 },
+    DiskCreate { name: String, blocks: u64, tenant: Option<Tenant> },
     /// `disk snapshot`.
     DiskSnapshot { name: String, new: String },
     /// `disk rm`.
@@ -71,7 +72,7 @@ pub enum Command {
     /// `tenant show`.
     TenantShow { tenant: Tenant, json: bool },
     /// `tenant set`.
-    TenantSet { tenant: Tenant, change: Change },
+    TenantSet { tenant: Tenant, change: TenantChange },
     /// `state begin-anew`.
     StateBeginAnew,
     /// `node show`.

@@ -98,7 +98,7 @@ async fn names(node: &Node, kind: Kind, done: &[&str], begun: &str) -> Vec<Strin
             states.filter(|word| *word != "unknown").map(ToString::to_string).collect()
         }
         Kind::Level => LEVELS.map(ToString::to_string).to_vec(),
-        Kind::Image => column(images::list(node, false).await, 0),
+        Kind::Image => images::names(node, begun).await,
         Kind::Disk => column(disks::list(node, false).await, 0),
         Kind::Tenant => column(tenants::list(node, false).await, 0),
         Kind::Component => column(show::components(node, false).await, 0),

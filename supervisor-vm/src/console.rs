@@ -6,34 +6,29 @@ use self::seat::Seat;
 use crate::act::console_of;
 use crate::audit;
 use crate::command::Command;
+use crate::console_io::{self, Heard, PIECE};
 use crate::editor::LINE;
 use crate::input;
 use crate::node::Node;
 use crate::parse::parse;
 use crate::peer::{FAILED, IDLE};
-use crate::refusal::said;
 use crate::session::{Session, Stop};
-use abi::control::{ControlReply, ControlRequest, status};
 use abi::guest::INPUT_BYTES;
-use abi::limits::WATCHES;
-use abi::request_page::Piece;
 use abi::vm::VmId;
 use alloc::collections::VecDeque;
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use core::future::{Future, poll_fn};
 use core::pin::pin;
 use core::task::Poll;
-use ilwaco::control::{Error, news, news_since};
+use ilwaco::control::{news, news_since};
 use ilwaco::sync::Notify;
 use ilwaco::task::{Either, race};
 use ilwaco::time::{Duration, Instant, sleep, timeout};
 use ssh::Stream;
 
-/// Where what a console has said is put in the request page, and how much of it at a time.
-const PIECE: Piece = Piece { offset: 2048, len: 2048 };
 /// How often the core is asked even where it says that nothing came: so long before it takes nobody to be watching.
 const LOOK: Duration = Duration::from_secs(1);
 /// How long what came is collected before it is fetched: a VM that says much costs no more than so many looks a second.
@@ -289,29 +284,15 @@ impl<'n> Console<'n> {
 
     /// Collects what the VM has said since the last time, or the first part of that: whether there may be more. `None` when it has ended.
     async fn fetch(&self) -> Result<Option<bool>, String> {
-        let mut control = self.node.control().await;
-        let request = ControlRequest::ConsoleRead { vm: self.id, from: self.next.get(), to: PIECE };
-        match control.ask(request, drop).await.map_err(said)? {
-            ControlReply::Console { next, missed, bytes, .. } => {
-                let len = u16::try_from(bytes).unwrap_or(0).min(PIECE.len);
-                let text = control.read(Piece { len, ..PIECE }).unwrap_or_default();
-                self.next.set(next);
-                if missed != 0 || len != 0 {
-                    self.collected.borrow_mut().add(Said { missed, text });
-                    self.came.notify_one();
-                }
-                Ok(Some(len == PIECE.len))
-            }
-            ControlReply::Done { status: status::NOT_FOUND, .. } => Ok(None),
-            ControlReply::Done { status: status::CONSOLES_TAKEN, .. } => {
-                Err(format!("{WATCHES} consoles are watched already: leave one, and try again after 10 s"))
-            }
-            ControlReply::Done { status: status::NO_FRAMES, .. } => {
-                Err("there is no memory to watch a console: end a VM".to_string())
-            }
-            ControlReply::Done { status, .. } => Err(said(Error::Refused(status))),
-            _ => Err(said(Error::Answer)),
+        let Some(heard) = console_io::hear(self.node, self.id, self.next.get()).await? else { return Ok(None) };
+        let has_more = heard.has_more();
+        let Heard { next, missed, text } = heard;
+        self.next.set(next);
+        if missed != 0 || !text.is_empty() {
+            self.collected.borrow_mut().add(Said { missed, text });
+            self.came.notify_one();
         }
+        Ok(Some(has_more))
     }
 
     /// Takes a line with its end: whether there may be more. `~q` ends it, and what begins with `~~` has one less.
@@ -345,19 +326,11 @@ impl<'n> Console<'n> {
 
     /// Offers the VM some bytes: how many it has taken.
     async fn offer(&self, bytes: &[u8]) -> Result<usize, String> {
-        let mut control = self.node.control().await;
-        let from = control.write(PIECE.offset, bytes).ok_or_else(|| said(Error::Answer))?;
         self.asks.set(true);
-        let reply = control.ask(ControlRequest::ConsoleWrite { vm: self.id, from }, drop).await;
+        let taken = console_io::offer(self.node, self.id, bytes).await;
         self.asks.set(false);
         self.asked.notify_one();
-        match reply.map_err(said)? {
-            ControlReply::Done { status: status::OK, value } => Ok(usize::try_from(value).unwrap_or(0)),
-            ControlReply::Done { status: status::BUSY, .. } => Ok(0),
-            ControlReply::Done { status: status::NOT_FOUND, .. } => Err(self.ended()),
-            ControlReply::Done { status, .. } => Err(said(Error::Refused(status))),
-            _ => Err(said(Error::Answer)),
-        }
+        taken?.ok_or_else(|| self.ended())
     }
 }
 

@@ -2,8 +2,9 @@
 
 use crate::names::{Named, parse_id};
 use crate::node::{Node, living};
+use crate::owners::{Over, Owned};
 use crate::refusal::said;
-use crate::save::refuse_own;
+use crate::save::{refuse_own, save};
 use crate::show::as_json;
 use crate::shown::shown;
 use crate::wanted::pages;
@@ -12,7 +13,8 @@ use abi::control::{ControlReply, ControlRequest};
 use abi::disk::{DiskReply, DiskRequest, entry_kind, snapshot};
 use abi::guest_disk::BLOCK_BYTES;
 use abi::limits::Name;
-use alloc::collections::BTreeMap;
+use abi::tenant::Tenant;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -33,6 +35,7 @@ pub struct ShownDisk {
     bytes: u64,
     read_only: bool,
     beneath: Option<String>,
+    tenant: Option<String>,
     vms: Vec<String>,
 }
 
@@ -115,6 +118,7 @@ async fn all(node: &Node) -> Result<Vec<ShownDisk>, String> {
                         bytes: bytes(blocks),
                         read_only: kind == entry_kind::READ_ONLY,
                         beneath: (!beneath.is_empty()).then(|| beneath.as_str().to_string()),
+                        tenant: node.keep.owners.borrow().of(name.as_str()).map(|owned| owned.tenant.to_string()),
                         vms: Vec::new(),
                     });
                 }
@@ -140,12 +144,13 @@ pub async fn list(node: &Node, json: bool) -> Result<String, String> {
     if json {
         return as_json(&all);
     }
-    let mut text = "NAME                      KiB MODE       LIES ON          VMS\n".to_string();
-    for ShownDisk { name, bytes, read_only, beneath, vms } in &all {
+    let mut text = "NAME                      KiB MODE       LIES ON          TENANT VMS\n".to_string();
+    for ShownDisk { name, bytes, read_only, beneath, tenant, vms } in &all {
         let mode = if *read_only { "read-only" } else { "read-write" };
         let (beneath, kib) = (beneath.as_deref().unwrap_or("-"), bytes / 1024);
+        let tenant = tenant.as_deref().unwrap_or("-");
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "{name:<16} {kib:>12} {mode:<10} {beneath:<16} {}", few(vms));
+        let _ = writeln!(text, "{name:<16} {kib:>12} {mode:<10} {beneath:<16} {tenant:<6} {}", few(vms));
     }
     Ok(text)
 }
@@ -201,18 +206,62 @@ fn no_disk(name: &str) -> String {
     format!("there is no virtual disk `{}`: `disk list` shows all", shown(name))
 }
 
-/// `disk create`: a virtual disk of so many blocks.
+/// Says whose a virtual disk of so many blocks will be, before there is one, so that none comes that is not counted.
+///
+/// # Errors
+///
+/// The tenant may not have so much; there is one of the name.
+async fn count(node: &Node, name: &str, owned: Option<Owned>) -> Result<(), String> {
+    let there: BTreeSet<String> = all(node).await?.into_iter().map(|disk| disk.name).collect();
+    if there.contains(name) {
+        return Err(format!("there is a {name} already: take another name"));
+    }
+    {
+        let mut owners = node.keep.owners.borrow_mut();
+        owners.retain(&there);
+        if let Some(Owned { tenant, blocks }) = owned {
+            owners.check(tenant, blocks).map_err(|over| beyond(tenant, over))?;
+        }
+        owners.set(name, owned);
+    }
+    if let Err(why) = save(node).await.map_err(|why| why.to_string()) {
+        log::warn!("disks: whose {name} is is not kept: {why}");
+    }
+    Ok(())
+}
+
+/// Why a tenant does not get a virtual disk, and what to do.
+fn beyond(tenant: Tenant, Over { would, quota }: Over) -> String {
+    let (would, quota) = (would / 1024, quota / 1024);
+    format!(
+        "with it the virtual disks of the tenant {tenant} would have {would} KiB, and its quota is {quota} KiB: `disk rm` one that is not needed, or `tenant set {tenant} --disk {would}K`"
+    )
+}
+
+/// What came of a question for a virtual disk that was counted. One that was refused is not; one of which nobody knows is, until it is seen that it is not there.
+fn come(node: &Node, reply: &DiskReply, name: &str, new: &str) -> Result<(), String> {
+    let done = ended(reply, name, new);
+    if done.is_err() {
+        node.keep.owners.borrow_mut().set(new, None);
+    }
+    done
+}
+
+/// `disk create`: a virtual disk of so many blocks, which counts for a tenant or for nobody.
 ///
 /// # Errors
 ///
 /// Why there can be none.
-pub async fn create(node: &Node, name: &str, blocks: u64) -> Result<String, String> {
-    let reply = ask(node, DiskRequest::Create { name: named(name)?, blocks }).await?;
-    ended(&reply, name, name)?;
+pub async fn create(node: &Node, name: &str, blocks: u64, tenant: Option<Tenant>) -> Result<String, String> {
+    let asked = named(name)?;
+    let _turn = node.makes.lock().await;
+    count(node, name, tenant.map(|tenant| Owned { tenant, blocks })).await?;
+    let reply = ask(node, DiskRequest::Create { name: asked, blocks }).await?;
+    come(node, &reply, name, name)?;
     Ok(format!("{name} is there, of {} KiB of zeros\n", bytes(blocks) / 1024))
 }
 
-/// `disk snapshot`.
+/// `disk snapshot`. It counts for the tenant of what it is taken of, as a whole.
 ///
 /// # Errors
 ///
@@ -220,8 +269,12 @@ pub async fn create(node: &Node, name: &str, blocks: u64) -> Result<String, Stri
 pub async fn snapshot(node: &Node, name: &str, new: &str) -> Result<String, String> {
     refuse_own(node, name)?;
     refuse_own(node, new)?;
-    let reply = ask(node, DiskRequest::Snapshot { name: named(name)?, new: named(new)? }).await?;
-    ended(&reply, name, new)?;
+    let (asked, becomes) = (named(name)?, named(new)?);
+    let _turn = node.makes.lock().await;
+    let owned = node.keep.owners.borrow().of(name);
+    count(node, new, owned).await?;
+    let reply = ask(node, DiskRequest::Snapshot { name: asked, new: becomes }).await?;
+    come(node, &reply, name, new)?;
     Ok(format!("{new} is what {name} was just now\n"))
 }
 
@@ -232,11 +285,13 @@ pub async fn snapshot(node: &Node, name: &str, new: &str) -> Result<String, Stri
 /// Somebody has it, or is to have it; why it cannot be.
 pub async fn remove(node: &Node, name: &str) -> Result<String, String> {
     let asked = named(name)?;
+    let _turn = node.makes.lock().await;
     if let Some(of) = users(node).await?.get(name) {
         return Err(format!("{name} is the disk of {}: `vm destroy` what is not needed, or `disk detach` it", few(of)));
     }
     let reply = ask(node, DiskRequest::Remove { name: asked }).await?;
     ended(&reply, name, name)?;
+    node.keep.owners.borrow_mut().set(name, None);
     Ok(format!("{name} is removed\n"))
 }
 
@@ -333,6 +388,13 @@ mod tests {
         }));
         assert!(ended(&reply(99), "a", "b").is_err_and(|said| said.contains("no answer")));
         assert!(ended(&DiskReply::None, "a", "b").is_err());
+    }
+
+    #[test]
+    fn a_refusal_names_tenant_quota_and_remedy() {
+        let blue = Tenant::new("blue").expect("a name");
+        let why = "with it the virtual disks of the tenant blue would have 96 KiB, and its quota is 64 KiB: `disk rm` one that is not needed, or `tenant set blue --disk 96K`";
+        assert_eq!(beyond(blue, Over { would: 96 << 10, quota: 64 << 10 }), why);
     }
 
     #[test]

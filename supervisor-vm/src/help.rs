@@ -23,21 +23,22 @@ component restart COMPONENT                kill it; it starts from its module
 policy list [--json]                       which programs can fill the components' roles, and which do
 policy show COMPONENT [--json]             those of one component
 policy set COMPONENT POLICY                let it run with that one from now on
-image list [--json]                        what VMs can be made of
+image list [--name BEGINNING] [--after IMAGE] [--limit N] [--count] [--json]
+                                           what VMs can be made of
 image show IMAGE [--json]                  one of them
 image put IMAGE [--memory SIZE] [--sha256 DIGEST] [-- ARGUMENT...]
                                            take the program on standard input as an image
 image rm IMAGE                             forget one that was put, when no VM is made of it
 disk list [--json]                         virtual disks, and which VMs have them
-disk create DISK SIZE                      a new one, of zeros
+disk create DISK SIZE [--tenant TENANT]    a new one, of zeros, which counts for a tenant
 disk snapshot DISK NEW                     keep what one holds now, as another one that is never written
 disk rm DISK                               remove one that no VM has, and on which none lies
 disk attach NAME DISK[:ro]                 let a VM that does not run have it from its next start on
 disk detach NAME                           let it have none
 tenant list [--json]                       tenants, what their VMs are and may hold, and their quotas
 tenant show TENANT [--json]                one of them
-tenant set TENANT [--vms N|unlimited] [--memory SIZE|unlimited]
-                                           what its VMs may be and hold together from now on
+tenant set TENANT [--vms N|unlimited] [--memory SIZE|unlimited] [--disk SIZE|unlimited]
+                                           what its VMs may be and hold together, and its virtual disks have, from now on
 node show [--json]                         the machine
 state begin-anew                           write over the operator's own disk, where it is not used, and keep what is known now
 node shutdown                              power it off; VMs are not asked first

@@ -2,12 +2,13 @@
 //! what changes something ([`crate::api`]).
 
 use crate::image_order::FILE_BYTES;
+use crate::image_query::ImageQuery;
 use crate::node::Node;
 use crate::query::Query;
 use crate::reply::{JSON, Reply};
 use crate::request::{Asked, BODY, Body, HEAD, Head, parse};
 use crate::shown::shown;
-use crate::{api, audit, disks, images, list, metrics, policies, show, tenants, top};
+use crate::{api, audit, disks, heard, images, list, metrics, policies, show, tenants, top};
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::String;
@@ -145,7 +146,12 @@ async fn reply_to(
         return Ok(None);
     }
     body.truncate(length);
-    Ok(Some(api::serve(node, &who, route, &body).await))
+    Ok(Some(match route {
+        api::Route::Log => heard::log(node, head.query).await,
+        api::Route::ReadConsole(vm) => heard::read(node, &who, &vm, head.query).await,
+        api::Route::WriteConsole(vm) => heard::write(node, &who, &vm, &body).await,
+        route => api::serve(node, &who, route, &body).await,
+    }))
 }
 
 /// Takes an image of so many bytes, of which the beginning is there.
@@ -208,7 +214,7 @@ async fn document(node: &Node, path: &str, query: &str) -> Reply {
         "/metrics" => (METRICS, metrics::page(node).await),
         "/vms" | "/vms.json" => return vms(node, query).await,
         "/tenants" | "/tenants.json" => (JSON, tenants::list(node, true).await),
-        "/images.json" => (JSON, images::list(node, true).await),
+        "/images" | "/images.json" => return images(node, query).await,
         "/top.json" => (JSON, top::top(node, top::SHOWN, true).await),
         "/disks" | "/disks.json" => (JSON, disks::list(node, true).await),
         "/policies.json" => (JSON, policies::list(node, None, true).await),
@@ -247,7 +253,22 @@ async fn vms(node: &Node, text: &str) -> Reply {
     };
     match list::vms(node, &query, true).await {
         Ok((body, more_after)) => {
-            let headers = more_after.map(|last| next(text, &last)).unwrap_or_default();
+            let headers = more_after.map(|last| next("/vms.json", text, &last)).unwrap_or_default();
+            Reply { kind: JSON, headers, ..Reply::text("200 OK", body) }
+        }
+        Err(why) => Reply::text("503 Service Unavailable", why + "\n"),
+    }
+}
+
+/// The same of images.
+async fn images(node: &Node, text: &str) -> Reply {
+    let query = match ImageQuery::of_address(text) {
+        Ok(query) => query,
+        Err((key, takes)) => return Reply::text("400 Bad Request", format!("{}: give {takes}\n", shown(&key))),
+    };
+    match images::list(node, &query, true).await {
+        Ok((body, more_after)) => {
+            let headers = more_after.map(|last| next("/images.json", text, &last)).unwrap_or_default();
             Reply { kind: JSON, headers, ..Reply::text("200 OK", body) }
         }
         Err(why) => Reply::text("503 Service Unavailable", why + "\n"),
@@ -255,8 +276,8 @@ async fn vms(node: &Node, text: &str) -> Reply {
 }
 
 /// The header that says where a list goes on behind `last`. `text` has been understood, so that nothing in it ends a line.
-fn next(text: &str, last: &str) -> String {
-    let mut address = String::from("/vms.json?");
+fn next(path: &str, text: &str, last: &str) -> String {
+    let mut address = format!("{path}?");
     for pair in text.split('&').filter(|pair| !pair.is_empty() && !pair.starts_with("after=")) {
         address.push_str(pair);
         address.push('&');
@@ -270,8 +291,8 @@ mod tests {
 
     #[test]
     fn a_list_says_where_it_goes_on() {
-        assert_eq!(next("", "vm7.1"), "Link: </vms.json?after=vm7.1>; rel=\"next\"\r\n");
-        let again = next("after=vm7.1&state=idle&limit=2", "vm9.1");
+        assert_eq!(next("/vms.json", "", "vm7.1"), "Link: </vms.json?after=vm7.1>; rel=\"next\"\r\n");
+        let again = next("/vms.json", "after=vm7.1&state=idle&limit=2", "vm9.1");
         assert_eq!(again, "Link: </vms.json?state=idle&limit=2&after=vm9.1>; rel=\"next\"\r\n");
     }
 }

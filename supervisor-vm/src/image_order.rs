@@ -1,5 +1,6 @@
 //! An image that somebody sends: what is asked for, and what the core is told of the file. Pure.
 
+use crate::library::Kept;
 use crate::lines::hex;
 use crate::wanted::frames;
 use abi::boot::{Program, Segment, program};
@@ -50,6 +51,18 @@ impl ImageOrder {
         let name = Name::new(name).filter(|_| good);
         let why = "is no name of an image: take 1 to 16 small letters, digits and dashes, with a letter or a digit at the start";
         Ok(ImageOrder { name: name.ok_or(why)?, memory_bytes: MEMORY, digest: None, args: [0; IMAGE_ARGS_BYTES] })
+    }
+
+    /// The same again of one that is kept, with the hash that it had.
+    ///
+    /// # Errors
+    ///
+    /// Why it can be none.
+    pub fn kept(name: &str, kept: &Kept) -> Result<ImageOrder, &'static str> {
+        let mut order = ImageOrder::new(name)?;
+        (order.memory_bytes, order.digest) = (kept.memory_bytes, Some(kept.digest));
+        order.set_args(&kept.args)?;
+        Ok(order)
     }
 
     /// Takes one of its parts, by its word.

@@ -1,23 +1,24 @@
-//! Images: those that came with the machine, and those that were put. The core holds them, so a new start of this VM finds all of them.
+//! Images: those that came with the machine, and those that were put. The core holds those of which there are VMs, and others as long as it has room;
+//! those that were put lie on this VM's virtual disk, too, where it has one ([`crate::shelf`]).
 
-use crate::image_order::{ImageOrder, args_of, pages};
+use crate::image_core::{ask, details, held, refused};
+use crate::image_order::{ImageOrder, args_of};
+use crate::image_query::ImageQuery;
 use crate::lines::hex;
 use crate::node::{Image, Node};
 use crate::refusal::said;
+use crate::said::Said;
+use crate::shelf;
 use crate::show::as_json;
-use abi::control::{ControlReply, ControlRequest, status};
-use abi::image::{BYTES, NewImage};
-use abi::limits::{LIVE_IMAGES, PAGE_SIZE};
-use abi::request_page::Piece;
+use abi::control::{ControlRequest, status};
 use abi::vm::ImageId;
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt::Write;
-use ilwaco::control::Error;
 use ilwaco::time::{Duration, Instant, sleep};
 use serde::Serialize;
-use zerocopy::{FromBytes, IntoBytes};
 
 /// How long the core may be busy, and VMs may take to end.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -28,6 +29,7 @@ const NAMED: usize = 3;
 struct ShownImage {
     name: String,
     memory_bytes: u64,
+    kept: bool,
 }
 
 #[derive(Serialize)]
@@ -39,30 +41,56 @@ struct ShownDetails<'a> {
     sha256: Option<String>,
     args: Option<String>,
     vms: Option<u64>,
+    kept: bool,
+    held: bool,
 }
 
-/// `image list`.
+/// All images by their names: those that the core holds, and those that are kept.
+async fn all(node: &Node) -> Result<BTreeMap<String, ShownImage>, String> {
+    node.look_at_images().await.map_err(said)?;
+    let shown =
+        |name: &str, memory_bytes, kept| (name.to_string(), ShownImage { name: name.to_string(), memory_bytes, kept });
+    let library = node.keep.library.borrow();
+    let mut all: BTreeMap<_, _> = library.iter().map(|(name, kept)| shown(name, kept.memory_bytes, true)).collect();
+    for Image { name, memory_bytes } in node.images.borrow().iter().filter(|image| !image.name.is_empty()) {
+        all.entry(name.clone()).or_insert_with(|| shown(name, *memory_bytes, false).1);
+    }
+    Ok(all)
+}
+
+/// `image list --count`.
 ///
 /// # Errors
 ///
 /// What the core refuses.
-pub async fn list(node: &Node, json: bool) -> Result<String, String> {
-    node.look_at_images().await.map_err(said)?;
-    let images = node.images.borrow();
-    let all: Vec<ShownImage> = images
-        .iter()
-        .filter(|image| !image.name.is_empty())
-        .map(|Image { name, memory_bytes }| ShownImage { name: name.clone(), memory_bytes: *memory_bytes })
-        .collect();
+pub async fn count(node: &Node, query: &ImageQuery, json: bool) -> Result<String, String> {
+    let count = all(node).await?.into_keys().filter(|name| query.takes(name)).count();
+    Ok(if json { format!("{{\"images\":{count}}}\n") } else { format!("{count}\n") })
+}
+
+/// `image list`: what is listed, and the name of the last one where it goes on.
+///
+/// # Errors
+///
+/// What the core refuses.
+pub async fn list(node: &Node, query: &ImageQuery, json: bool) -> Result<(String, Option<String>), String> {
+    let mut wanted = all(node).await?.into_values().filter(|image| query.takes(&image.name));
+    let all: Vec<ShownImage> = wanted.by_ref().take(query.limit).collect();
+    let more_after = wanted.next().and_then(|_| all.last().map(|last| last.name.clone()));
     if json {
-        return as_json(&all);
+        return Ok((as_json(&all)?, more_after));
     }
-    let mut text = "NAME                  KiB\n".to_string();
-    for ShownImage { name, memory_bytes } in &all {
+    let mut text = "NAME                  KiB  KEPT\n".to_string();
+    for ShownImage { name, memory_bytes, kept } in &all {
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "{name:<16} {:>8}", memory_bytes / 1024);
+        let _ = writeln!(text, "{name:<16} {:>8}  {}", memory_bytes / 1024, if *kept { "yes" } else { "-" });
     }
-    Ok(text)
+    Ok((text, more_after))
+}
+
+/// Names of images that begin so, a hundred at most.
+pub async fn names(node: &Node, begun: &str) -> Vec<String> {
+    all(node).await.unwrap_or_default().into_keys().filter(|name| name.starts_with(begun)).take(100).collect()
 }
 
 /// `image show`.
@@ -71,21 +99,30 @@ pub async fn list(node: &Node, json: bool) -> Result<String, String> {
 ///
 /// There is no such image; what the core refuses.
 pub async fn show(node: &Node, name: &str, json: bool) -> Result<String, String> {
-    let (id, Image { memory_bytes, .. }) = find(node, name).await?;
-    let details = details(node, id).await?;
+    let (id, memory_bytes) = find(node, name).await?;
+    let details = match id {
+        Some(id) => details(node, id).await?,
+        None => None,
+    };
     let sent = details.as_ref().map(|(image, _)| image);
+    // One that the core does not hold has no VMs.
+    let kept = node.keep.library.borrow().get(name).cloned();
+    let alone = kept.as_ref().filter(|_| id.is_none());
     let found = ShownDetails {
         name,
         memory_bytes,
-        put: sent.is_some(),
-        file_bytes: sent.map(|image| image.program.segments().iter().map(|segment| segment.bytes).sum()),
-        sha256: sent.map(|image| hex(&image.digest)),
-        args: sent.map(args_of),
-        vms: details.as_ref().map(|(_, vms)| *vms),
+        put: sent.is_some() || alone.is_some(),
+        file_bytes: sent.map(held).or(alone.map(|kept| kept.held_bytes.into())),
+        sha256: sent.map(|image| hex(&image.digest)).or(alone.map(|kept| hex(&kept.digest))),
+        args: sent.map(args_of).or(alone.map(|kept| kept.args.clone())),
+        vms: details.as_ref().map(|(_, vms)| *vms).or(alone.map(|_| 0)),
+        kept: kept.is_some(),
+        held: id.is_some(),
     };
     if json {
         return as_json(&found);
     }
+    let yes = |yes: bool| Some(if yes { "yes" } else { "no" }.to_string());
     let mut text = String::new();
     for (key, value) in [
         ("name", Some(name.to_string())),
@@ -95,102 +132,48 @@ pub async fn show(node: &Node, name: &str, json: bool) -> Result<String, String>
         ("sha256", found.sha256),
         ("args", found.args.filter(|args| !args.is_empty())),
         ("VMs", found.vms.map(|vms| vms.to_string())),
+        ("kept", yes(found.kept)),
+        ("held", yes(found.held)),
     ] {
         let _ = writeln!(text, "{key:<8} {}", value.as_deref().unwrap_or("-"));
     }
     Ok(text)
 }
 
-async fn find(node: &Node, name: &str) -> Result<(ImageId, Image), String> {
-    node.look_at_images().await.map_err(said)?;
-    node.image(name).ok_or_else(|| node.no_image(name))
-}
-
-/// What the core knows of an image that was put, and how many VMs it has; `None` for one that came with the machine.
-async fn details(node: &Node, image: ImageId) -> Result<Option<(NewImage, u64)>, String> {
-    let mut control = node.control().await;
-    // A small number.
-    let to = Piece { offset: 0, len: u16::try_from(BYTES).unwrap_or(u16::MAX) };
-    match control.ask(ControlRequest::ImageDetails { image, to }, drop).await.map_err(said)? {
-        ControlReply::Done { status: status::OK, value } => {
-            let bytes = control.read(to).unwrap_or_default();
-            let image = NewImage::read_from_bytes(&bytes).map_err(|_| said(Error::Answer))?;
-            Ok(Some((image, value)))
-        }
-        ControlReply::Done { status: status::NOT_FOUND, .. } => Ok(None),
-        ControlReply::Done { status, .. } => Err(said(Error::Refused(status))),
-        _ => Err(said(Error::Answer)),
-    }
-}
-
-/// Asks the core for something about an image, again while it is busy.
-async fn ask(node: &Node, request: ControlRequest, page: &[u8]) -> Result<(u32, u64), String> {
-    let at_most = Instant::now() + PATIENCE;
-    loop {
-        let mut control = node.control().await;
-        if control.write(0, page).is_none() {
-            return Err(said(Error::Answer));
-        }
-        match control.ask(request, drop).await.map_err(said)? {
-            ControlReply::Done { status: status::BUSY, .. } if Instant::now() < at_most => {}
-            ControlReply::Done { status, value } => return Ok((status, value)),
-            _ => return Err(said(Error::Answer)),
-        }
-        drop(control);
-        sleep(Duration::from_millis(10)).await;
-    }
-}
-
-/// Gives the core an image that a file holds. What to say of it.
+/// An image by its name: its number where the core holds it, and bytes of memory that a VM of it has.
 ///
 /// # Errors
 ///
-/// What is wrong with the file, or what the core refuses: there is no such image then, and nothing of it is left.
-pub async fn put(node: &Node, order: &ImageOrder, file: &[u8]) -> Result<String, String> {
-    let (image, elf) = order.of_file(file)?;
-    let name = image.entry.name;
-    let wants = image.pages();
-    let piece = |bytes: &[u8]| Piece { offset: 0, len: u16::try_from(bytes.len()).unwrap_or(u16::MAX) };
-    let begin = ControlRequest::ImageBegin { from: piece(image.as_bytes()) };
-    let id = match ask(node, begin, image.as_bytes()).await? {
-        (status::OK, value) => ImageId::new(u32::try_from(value).map_err(|_| said(Error::Answer))?),
-        (status, value) => return Err(refused(name.as_str(), status, value, wants)),
-    };
-    let mut put = (status::OK, 0);
-    for (page, bytes) in (0..).zip(pages(file, &elf)) {
-        put = ask(node, ControlRequest::ImagePage { image: id, page, from: piece(bytes) }, bytes).await?;
-        if put.0 != status::OK {
-            break;
-        }
-    }
-    if put.0 == status::OK {
-        put = ask(node, ControlRequest::ImageEnd { image: id }, &[]).await?;
-    }
-    if put.0 != status::OK {
-        ask(node, ControlRequest::ImageRemove { image: id }, &[]).await?;
-        return Err(refused(name.as_str(), put.0, put.1, wants));
-    }
+/// There is none; what the core refuses.
+pub async fn find(node: &Node, name: &str) -> Result<(Option<ImageId>, u64), String> {
     node.look_at_images().await.map_err(said)?;
-    Ok(format!("{name} is an image of {wants} pages; its SHA-256 is {}\n", hex(&image.digest)))
+    node.knows_image(name).ok_or_else(|| node.no_image(name))
 }
 
-/// Why the core does not take an image that wants so many pages.
-fn refused(name: &str, status: u32, value: u64, wants: u64) -> String {
-    let kib = |pages: u64| pages.saturating_mul(PAGE_SIZE / 1024);
-    match status {
-        status::TAKEN => format!("there is an image {name}: `image rm {name}` first, or take another name"),
-        status::NO_SPACE => format!("there are {LIVE_IMAGES} images, and no machine has more: `image rm` one"),
-        status::NO_FRAMES => format!(
-            "{name} wants {} KiB of memory, and {} KiB are free that are kept for no VM: end VMs, or `image rm` one",
-            kib(wants + 1),
-            kib(value)
-        ),
-        status::BUSY => "another one sends an image just now, or the pager is behind: try again".to_string(),
-        status::BAD_REQUEST => {
-            "the core takes it for none that could be: build core and supervisor from one source".to_string()
-        }
-        status => said(Error::Refused(status)),
+/// Makes an image of a file: it is kept on the disk where that is possible, and the core holds it. What to say of it, when what has changed is kept, too.
+///
+/// # Errors
+///
+/// What is wrong with the file, that the disk has no room for it, or what the core refuses: there is no such image then, and nothing of it is left.
+pub async fn put(node: &Node, order: &ImageOrder, file: &[u8]) -> Result<Said, String> {
+    let (image, elf) = order.of_file(file)?;
+    let name = image.entry.name;
+    let _turn = node.sends.lock().await;
+    if node.keep.library.borrow().get(name.as_str()).is_some() {
+        return Err(refused(name.as_str(), status::TAKEN, 0, 0));
     }
+    let place = shelf::shelve(node, name.as_str(), file).await?;
+    shelf::send(node, &image, &elf, file).await?;
+    node.look_at_images().await.map_err(said)?;
+    let aside = match place {
+        Ok(place) => {
+            shelf::note(node, &image, file.len(), place);
+            String::new()
+        }
+        Err(why) => format!("{name} is gone when the machine is off, and its VMs do not start again: {why}\n"),
+    };
+    let text = format!("{name} is an image of {} pages; its SHA-256 is {}\n", image.pages(), hex(&image.digest));
+    Ok(Said { text, aside })
 }
 
 /// `image rm`.
@@ -199,16 +182,21 @@ fn refused(name: &str, status: u32, value: u64, wants: u64) -> String {
 ///
 /// There is no such image, it came with the machine, or VMs are made of it: which.
 pub async fn remove(node: &Node, name: &str) -> Result<String, String> {
+    let _turn = node.sends.lock().await;
     let (id, _) = find(node, name).await?;
+    let is_kept = node.keep.library.borrow().get(name).is_some();
     let at_most = Instant::now() + PATIENCE;
     loop {
-        let (users, all) = users(node, id).await?;
+        let (users, all) = users(node, name, id).await?;
         if all != 0 {
             let more = if all > users.len() { format!(" and {} more", all - users.len()) } else { String::new() };
             return Err(format!("{}{more} are made of {name}: `vm destroy` them first", users.join(", ")));
         }
+        let Some(id) = id else { break };
         match ask(node, ControlRequest::ImageRemove { image: id }, &[]).await? {
             (status::OK, _) => break,
+            // One that came with the machine has the name of one that was kept.
+            (status::NOT_FOUND, _) if is_kept => break,
             (status::NOT_FOUND, _) => {
                 return Err(format!("{name} came with the machine, whose system.toml names it: it stays"));
             }
@@ -218,12 +206,13 @@ pub async fn remove(node: &Node, name: &str) -> Result<String, String> {
             (status, value) => return Err(refused(name, status, value, 0)),
         }
     }
+    node.keep.library.borrow_mut().remove(name);
     node.look_at_images().await.map_err(said)?;
     Ok(format!("{name} is no image any more\n"))
 }
 
 /// Some of the VMs that are made of an image, by their names where they have some, running or not; and how many there are.
-async fn users(node: &Node, image: ImageId) -> Result<(Vec<String>, usize), String> {
+async fn users(node: &Node, of: &str, image: Option<ImageId>) -> Result<(Vec<String>, usize), String> {
     let (mut users, mut all) = (Vec::new(), 0);
     let mut add = |user: String| {
         all += 1;
@@ -231,7 +220,7 @@ async fn users(node: &Node, image: ImageId) -> Result<(Vec<String>, usize), Stri
             users.push(user);
         }
     };
-    let (of, mut last) = (node.image_name(image), String::new());
+    let mut last = String::new();
     loop {
         let names = node.names.borrow();
         let Some((name, named)) = names.behind(&last) else { break };
@@ -240,6 +229,7 @@ async fn users(node: &Node, image: ImageId) -> Result<(Vec<String>, usize), Stri
             add(last.clone());
         }
     }
+    let Some(image) = image else { return Ok((users, all)) };
     let Some((_, 1..)) = details(node, image).await? else { return Ok((users, all)) };
     let mut from = 0;
     while let Some(vm) = node.next_vm(from).await.map_err(said)? {

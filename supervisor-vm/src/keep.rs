@@ -1,6 +1,8 @@
 //! What outlives this VM: names, tokens, quotas, the host's key and the audit log, on the virtual disk that the VM was created with. Without one, or with
 //! one that is not to be used, all of it ends with this VM, which is said.
 
+use crate::library::Library;
+use crate::owners::Owners;
 use crate::state::Boot;
 use crate::store::Store;
 use crate::store::refused::{Refused, Unkept};
@@ -56,6 +58,10 @@ pub struct Keep {
     pub quotas: RefCell<BTreeMap<String, Quota>>,
     /// Tenants whose quotas were set since they were last kept.
     pub changed: RefCell<BTreeSet<String>>,
+    /// Whose virtual disks are, and how much of the set tenants may have. Nobody holds it across an await.
+    pub owners: RefCell<Owners>,
+    /// Images that are on the disk. Nobody holds it across an await.
+    pub library: RefCell<Library>,
 }
 
 impl Default for Keep {
@@ -70,6 +76,8 @@ impl Default for Keep {
             unsaid: Cell::new(false),
             quotas: RefCell::default(),
             changed: RefCell::default(),
+            owners: RefCell::default(),
+            library: RefCell::default(),
         }
     }
 }

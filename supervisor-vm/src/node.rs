@@ -10,18 +10,25 @@ use crate::shown::shown;
 use crate::tokens::Tokens;
 use abi::control::{ControlReply, ControlRequest, status, vm_state};
 use abi::vm::{ImageId, Slot, VmId};
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use ilwaco::control::{Control, DiskReply, DiskRequest, Error, answers, answers_since};
 use ilwaco::sync::{Mutex, MutexGuard};
+use ilwaco::time::Instant;
+
+/// Images that are named where one is asked for that there is not.
+const KNOWN: usize = 24;
 
 /// What is asked and told about.
 pub struct Node {
     control: Mutex<Control>,
     /// Held by who waits for the disk component, which the core lets this VM ask one thing at a time.
     disks: Mutex<()>,
+    /// Held by who makes or removes virtual disks, so that no two take the rest of one quota.
+    pub makes: Mutex<()>,
     /// The VMs that have names. Nobody holds it across an await.
     pub names: RefCell<Names>,
     /// Who has done what. Nobody holds it across an await.
@@ -36,6 +43,10 @@ pub struct Node {
     pub clock: RefCell<Clock>,
     /// Whether somebody is sending an image: one at a time, for each takes memory as long as it comes.
     pub receives: Cell<bool>,
+    /// Held by who gives the core an image, or takes one from it: the core takes one at a time.
+    pub sends: Mutex<()>,
+    /// Programs that are at consoles. Nobody holds it across an await.
+    pub visits: RefCell<BTreeMap<(String, u64), Instant>>,
     /// Whether the machine is to be powered off.
     pub power: Power,
     /// What outlives this VM.
@@ -95,6 +106,7 @@ impl Node {
         let node = Node {
             control: Mutex::new(control),
             disks: Mutex::new(()),
+            makes: Mutex::new(()),
             names: RefCell::default(),
             audit: RefCell::default(),
             tokens: RefCell::default(),
@@ -102,6 +114,8 @@ impl Node {
             images: RefCell::default(),
             clock: RefCell::default(),
             receives: Cell::new(false),
+            sends: Mutex::new(()),
+            visits: RefCell::default(),
             power: Power::default(),
             keep: Keep::default(),
         };
@@ -147,11 +161,24 @@ impl Node {
         Some((ImageId::new(u32::try_from(at).ok()?), images[at].clone()))
     }
 
+    /// An image that the core holds, or that is kept: its number where the core holds it, and bytes of memory that a VM of it has.
+    pub fn knows_image(&self, name: &str) -> Option<(Option<ImageId>, u64)> {
+        if let Some((id, image)) = self.image(name) {
+            return Some((Some(id), image.memory_bytes));
+        }
+        self.keep.library.borrow().get(name).map(|kept| (None, kept.memory_bytes))
+    }
+
     /// Why there is no image of a name.
     pub fn no_image(&self, name: &str) -> String {
-        let images = self.images.borrow();
-        let known: Vec<&str> = images.iter().map(|image| image.name.as_str()).filter(|name| !name.is_empty()).collect();
-        format!("there is no image `{}`: known are {}", shown(name), known.join(", "))
+        let (images, library) = (self.images.borrow(), self.keep.library.borrow());
+        let held = images.iter().map(|image| image.name.as_str()).filter(|name| !name.is_empty());
+        let others = library.iter().map(|(name, _)| name).filter(|name| self.image(name).is_none());
+        let known: Vec<&str> = held.chain(others).collect();
+        let more = known.len().saturating_sub(KNOWN);
+        let known = known.get(..KNOWN).unwrap_or(&known).join(", ");
+        let more = if more > 0 { format!(" and {more} more, as `image list` shows") } else { String::new() };
+        format!("there is no image `{}`: known are {known}{more}", shown(name))
     }
 
     /// The VM that lives in this slot or in the next one where one does.

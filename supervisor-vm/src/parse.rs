@@ -2,12 +2,13 @@
 
 use crate::command::Command;
 use crate::image_order::ImageOrder;
+use crate::image_query::ImageQuery;
 use crate::log_query::LogQuery;
 use crate::query::Query;
 use crate::shown::shown;
+use crate::tenant_change::TenantChange;
 use crate::wanted::Wanted;
 use crate::{disks, tenants, top};
-use abi::quota::Change;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -38,6 +39,12 @@ fn one(words: &[&str]) -> Result<Command, String> {
         "log" => return log(words),
         "audit" => return end(Command::Audit, words),
         _ => {}
+    }
+    if noun == "scp" {
+        return Err(
+            "files come by sftp, as OpenSSH's scp without -O sends them, or on the standard input of `image put NAME`"
+                .to_string(),
+        );
     }
     let Some(verb) = words.next() else {
         return Err(format!("`{}` alone is no command: `help` shows all", shown(noun)));
@@ -71,7 +78,7 @@ fn one(words: &[&str]) -> Result<Command, String> {
             let component = operand(&mut words, "policy set COMPONENT POLICY")?;
             alone(words, "policy set COMPONENT POLICY", |policy| Command::PolicySet { component, policy })
         }
-        ("image", "list") => json(words, |json| Command::ImageList { json }),
+        ("image", "list") => list_images(words),
         ("image", "show") => {
             let name = operand(&mut words, "image show IMAGE")?;
             json(words, |json| Command::ImageShow { name, json })
@@ -82,7 +89,11 @@ fn one(words: &[&str]) -> Result<Command, String> {
         ("disk", "create") => {
             let name = operand(&mut words, "disk create DISK SIZE")?;
             let blocks = disks::size(&operand(&mut words, "disk create DISK SIZE")?)?;
-            end(Command::DiskCreate { name, blocks }, words)
+            let tenant = match words.next_if_eq(&"--tenant") {
+                Some(_) => Some(tenants::parse(&operand(&mut words, "disk create DISK SIZE --tenant TENANT")?)?),
+                None => None,
+            };
+            end(Command::DiskCreate { name, blocks, tenant }, words)
         }
         ("disk", "snapshot") => {
             let name = operand(&mut words, "disk snapshot DISK NEW")?;
@@ -187,6 +198,23 @@ fn list(mut words: Words) -> Result<Command, String> {
     Ok(Command::VmList { query, count, json })
 }
 
+fn list_images(mut words: Words) -> Result<Command, String> {
+    const USAGE: &str = "image list [--name BEGINNING] [--after IMAGE] [--limit N] [--count] [--json]";
+    let (mut query, mut count, mut json) = (ImageQuery::default(), false, false);
+    while let Some(option) = words.next() {
+        match option.strip_prefix("--") {
+            Some("count") => count = true,
+            Some("json") => json = true,
+            Some(key) if ImageQuery::KEYS.contains(&key) => {
+                let value = words.next().ok_or_else(|| format!("{option} has no value: {USAGE}"))?;
+                query.set(key, value).map_err(|takes| format!("{option} {}: give {takes}", shown(value)))?;
+            }
+            _ => return Err(format!("`{}` makes no sense here: {USAGE}", shown(option))),
+        }
+    }
+    Ok(Command::ImageList { query, count, json })
+}
+
 fn top(mut words: Words) -> Result<Command, String> {
     const USAGE: &str = "vm top [--limit N] [--json]";
     let (mut limit, mut json) = (top::SHOWN, false);
@@ -225,17 +253,17 @@ fn create(mut words: Words) -> Result<Command, String> {
 }
 
 fn quota(mut words: Words) -> Result<Command, String> {
-    const USAGE: &str = "tenant set TENANT [--vms N|unlimited] [--memory SIZE|unlimited]";
+    const USAGE: &str = "tenant set TENANT [--vms N|unlimited] [--memory SIZE|unlimited] [--disk SIZE|unlimited]";
     let tenant = tenants::parse(&operand(&mut words, USAGE)?)?;
-    let mut change = Change::default();
+    let mut change = TenantChange::default();
     while let Some(option) = words.next() {
-        let Some(key) = option.strip_prefix("--").filter(|key| tenants::KEYS.contains(key)) else {
+        let Some(key) = option.strip_prefix("--").filter(|key| TenantChange::KEYS.contains(key)) else {
             return Err(format!("`{}` makes no sense here: {USAGE}", shown(option)));
         };
         let value = words.next().ok_or_else(|| format!("{option} has no value: {USAGE}"))?;
-        tenants::take(&mut change, key, value).map_err(|takes| format!("{option} {}: give {takes}", shown(value)))?;
+        change.take(key, value).map_err(|takes| format!("{option} {}: give {takes}", shown(value)))?;
     }
-    if change == Change::default() {
+    if change == TenantChange::default() {
         return Err(format!("what of its quota? {USAGE}"));
     }
     Ok(Command::TenantSet { tenant, change })

@@ -1,5 +1,6 @@
 use super::*;
 use abi::attachment::Attachment;
+use abi::quota::Change;
 use abi::tenant::Tenant;
 use proptest::prelude::*;
 
@@ -34,7 +35,7 @@ fn lines_are_commands() {
     let component = Some(component);
     assert_eq!(good("policy show sched"), Command::PolicyList { component, json: false });
     let (name, new) = ("docs".to_string(), "kept".to_string());
-    assert_eq!(good("disk create docs 2M"), Command::DiskCreate { name: name.clone(), blocks: 512 });
+    assert_eq!(good("disk create docs 2M"), Command::DiskCreate { name: name.clone(), blocks: 512, tenant: None });
     assert_eq!(good("disk snapshot docs kept"), Command::DiskSnapshot { name, new });
     assert!(good("disk rm a").changes() && good("disk attach a b:ro").changes() && !good("disk list").changes());
     assert!(good("node shutdown").changes() && !good("policy list").changes());
@@ -64,13 +65,16 @@ fn a_vm_has_terms_and_arguments() {
 #[test]
 fn quotas_are_said_by_parts() {
     let tenant = Tenant::new("blue").expect("a name");
-    for (words, vms, frames) in [
-        ("--vms 3", Some(3), None),
-        ("--memory 64M --vms 0", Some(0), Some(16_384)),
-        ("--vms unlimited --memory unlimited", Some(u32::MAX), Some(u64::MAX)),
-        ("--memory 0", None, Some(0)),
+    let create = Command::DiskCreate { name: "docs".into(), blocks: 1, tenant: Some(tenant) };
+    assert_eq!(good("disk create docs 4K --tenant blue"), create);
+    assert!(parse("disk create docs 4K --tenant Blue").is_err() && parse("disk create docs 4K --tenant").is_err());
+    for (words, vms, frames, disk) in [
+        ("--vms 3", Some(3), None, None),
+        ("--memory 64M --vms 0", Some(0), Some(16_384), None),
+        ("--vms unlimited --memory unlimited --disk unlimited", Some(u32::MAX), Some(u64::MAX), Some(None)),
+        ("--memory 0 --disk 1M", None, Some(0), Some(Some(256))),
     ] {
-        let expected = Command::TenantSet { tenant, change: Change { vms, frames } };
+        let expected = Command::TenantSet { tenant, change: TenantChange { of_core: Change { vms, frames }, disk } };
         assert_eq!(good(&format!("tenant set blue {words}")), expected);
     }
     assert_eq!(good("tenant show blue --json"), Command::TenantShow { tenant, json: true });
@@ -115,6 +119,7 @@ fn what_is_no_command_is_told() {
         ("vm list --state asleep", "--state asleep: give a state"),
         ("fleet apply all", "`all` makes no sense here: fleet apply [--dry-run]"),
         ("tenant set blue", "what of its quota?"),
+        ("scp -t shop", "files come by sftp, as OpenSSH's scp without -O"),
         ("tenant set Blue --vms 1", "`Blue` is no tenant's name: take 1 to 6"),
         ("tenant set --vms 1", "something is missing: tenant set TENANT"),
         ("tenant set blue --vms -1", "--vms -1: give a number of VMs, or unlimited"),
@@ -122,7 +127,8 @@ fn what_is_no_command_is_told() {
             "tenant set blue --memory 5000",
             "--memory 5000: give bytes, as 64M or 512K, whole pages of 4 KiB, or unlimited",
         ),
-        ("tenant set blue --disk 1", "`--disk` makes no sense here: tenant set"),
+        ("tenant set blue --wakes 1", "`--wakes` makes no sense here: tenant set"),
+        ("tenant set blue --disk 1", "--disk 1: give bytes, as 64M or 512K, whole pages of 4 KiB, or unlimited"),
         ("tenant show", "something is missing: tenant show TENANT"),
         ("tenant", "`tenant` alone"),
         ("log all", "`all` makes no sense here: log [--lines N]"),

@@ -6,6 +6,7 @@ use crate::input::{NO_TERMINAL, PIECE};
 use crate::node::Node;
 use crate::parse::parse;
 use crate::peer::FAILED;
+use crate::said::Said;
 use crate::session::{Session, Stop};
 use crate::{audit, images};
 use alloc::format;
@@ -82,11 +83,13 @@ pub async fn put(session: &Session, (text, order): (String, ImageOrder)) -> Resu
         Err(why) => Err(why.clone()),
     };
     drop(receipt);
-    // Images are not kept, so there is no warning.
     let outcome = said.as_ref().map_or_else(String::as_str, |_| audit::DONE);
-    audit::done(session.node(), &session.who(), &text, outcome).await;
+    let warning = audit::done(session.node(), &session.who(), &text, outcome).await;
     match said {
-        Ok(text) => session.out(&text).await.map(|()| 0),
+        Ok(Said { text, aside }) => {
+            session.out(&text).await?;
+            session.aside(&(aside + &warning.unwrap_or_default())).await.map(|()| 0)
+        }
         Err(why) => session.aside(&format!("{why}\n")).await.map(|()| FAILED),
     }
 }

@@ -103,7 +103,7 @@ impl Changes {
         let mut named_here = BTreeSet::new();
         for member in members {
             let (line, name) = (member.line, member.order.name.clone());
-            if node.image(&member.order.image).is_none() {
+            if node.knows_image(&member.order.image).is_none() {
                 return Err(format!("line {line}: {}", node.no_image(&member.order.image)));
             }
             let named = node.names.borrow().get(&name).cloned();

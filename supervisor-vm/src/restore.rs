@@ -5,6 +5,7 @@ use crate::audit;
 use crate::chain;
 use crate::command::Command;
 use crate::keep::{How, OPENS};
+use crate::library::Library;
 use crate::lines::Lines;
 use crate::node::Node;
 use crate::save::save;
@@ -53,8 +54,10 @@ async fn open_on(node: &Node, disk: Disk, boot: [u64; 2]) -> Result<(), Refused>
     node.random.borrow_mut().fork().fill_bytes(&mut chance);
     let opened = timeout(OPENS, Store::open(disk, chance)).await.map_err(|_| Refused::Silent)?;
     let (mut store, records) = opened.map_err(|(_, why)| why)?;
-    let state = State::of(&records).ok_or(Refused::Senseless)?;
+    let mut state = State::of(&records).ok_or(Refused::Senseless)?;
     drop(records);
+    let images = core::mem::take(&mut state.images);
+    let library = Library::of(images, store.image_blocks()).ok_or(Refused::Senseless)?;
     let lines = timeout(OPENS, last_lines(&store)).await.map_err(|_| Refused::Silent)??;
     let is_same = state.boot.id == boot;
     if !is_same {
@@ -62,6 +65,8 @@ async fn open_on(node: &Node, disk: Disk, boot: [u64; 2]) -> Result<(), Refused>
         store.doubt();
     }
     node.audit.borrow_mut().go_on_behind(lines);
+    node.keep.library.replace(library);
+    node.keep.owners.replace(core::mem::take(&mut state.owners));
     take_in(node, state, is_same).await;
     *node.keep.store.lock().await = Some(store);
     node.keep.how.set(How::Kept);
@@ -114,9 +119,10 @@ async fn take_in(node: &Node, state: State, is_same: bool) {
         }
     }
     let lines = node.audit.borrow().count();
+    let images_count = keep.library.borrow().iter().count();
     let start = if is_same { "this start" } else { "another start" };
     log::info!(
-        "state: {names_count} names, {tokens_count} tokens and {lines} lines of the audit log, of {start} of the machine"
+        "state: {names_count} names, {images_count} images, {tokens_count} tokens and {lines} lines of the audit log, of {start} of the machine"
     );
 }
 

@@ -1,8 +1,9 @@
 //! What a line does.
 
-use crate::act::{Said, act};
+use crate::act::act;
 use crate::parse::parse;
 use crate::peer::{FAILED, NO_COMMAND};
+use crate::said::Said;
 use crate::session::{Session, Stop};
 use alloc::format;
 

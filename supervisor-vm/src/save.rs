@@ -2,6 +2,7 @@
 
 use crate::chain;
 use crate::keep::{COMMITS, How, OPENS, Shown};
+use crate::library;
 use crate::lines::{Line, Lines};
 use crate::node::Node;
 use crate::state;
@@ -29,6 +30,7 @@ pub async fn save(node: &Node) -> Result<(), Unkept> {
     let mut guard = keep.store.lock().await;
     // Where there is none, nobody wants to know what has changed.
     let changed = take_changed(node);
+    let leaving = keep.library.borrow().leaving();
     let Some(store) = guard.as_mut() else { return Ok(()) };
     let next = store.history().next();
     let owned = |line: Line<'_>| Owned { number: line.number, before: line.before, text: line.text.to_string() };
@@ -46,6 +48,10 @@ pub async fn save(node: &Node) -> Result<(), Unkept> {
             timeout(COMMITS, store.commit(&changed, || all(node), lines)).await.unwrap_or(Err(Unkept::Silent))
         }
     };
+    if kept.is_ok() {
+        // Nothing on the disk speaks of these any more, whatever happens.
+        keep.library.borrow_mut().left(leaving);
+    }
     let before = keep.how.get();
     let now = kept.map_or_else(How::Unkept, |()| How::Kept);
     keep.how.set(now);
@@ -72,6 +78,8 @@ fn take_changed(node: &Node) -> Vec<Vec<u8>> {
     for (name, made) in node.tokens.borrow_mut().take_changed() {
         records.extend(state::token_record(&name, made.as_ref()));
     }
+    records.extend(keep.library.borrow_mut().take_changed());
+    records.extend(keep.owners.borrow_mut().take_changed());
     let quotas = keep.quotas.borrow();
     for name in keep.changed.take() {
         let tenant = Tenant::new(&name);
@@ -102,6 +110,10 @@ fn all(node: &Node) -> Vec<Vec<u8>> {
     }
     for (name, made) in node.tokens.borrow().iter() {
         records.extend(state::token_record(name, Some(made)));
+    }
+    records.extend(keep.owners.borrow().records());
+    for (name, kept) in keep.library.borrow().iter() {
+        records.extend(library::record(name, Some(kept)));
     }
     for (name, named) in node.names.borrow().iter() {
         records.extend(state::vm_record(name, Some(named)));

@@ -7,7 +7,7 @@ use crate::run::run;
 use crate::session::{Session, Stop};
 use crate::shell;
 use crate::shown::shown;
-use crate::{apply, console, follow_log, input, put};
+use crate::{apply, console, follow_log, input, put, sftp};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::rc::Rc;
@@ -79,6 +79,7 @@ fn serve_channel(link: Rc<Link>, channel: usize, wanted: Wanted) -> Pin<Box<dyn 
         }
         let served = match &wanted {
             Wanted::Command(line) => command(&session, line).await,
+            Wanted::Sftp => Box::pin(sftp::serve(&session)).await,
             Wanted::Shell if session.size().is_some() => shell::talk(&session).await,
             Wanted::Shell => script(&session).await,
         };

@@ -1,7 +1,9 @@
-//! What is kept, as records: names of VMs, tokens, quotas, the host's key, and which start of the machine it is about. `docs/supervisor.md` has the
+//! What is kept, as records: names of VMs, tokens, quotas, images, the host's key, and which start of the machine it is about. `docs/supervisor.md` has the
 //! format byte by byte.
 
+use crate::library::{Kept, kept_of};
 use crate::names::{Named, is_name};
+use crate::owners::Owners;
 use crate::store::journal::Records;
 use crate::store::record::{Kind, Record};
 use crate::tokens::Made;
@@ -36,7 +38,7 @@ pub struct Boot {
 }
 
 /// All that is kept.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct State {
     /// The private key of the host.
     pub host: Option<[u8; 32]>,
@@ -48,6 +50,10 @@ pub struct State {
     pub tokens: Vec<(String, Made)>,
     /// Quotas of tenants.
     pub quotas: Vec<(Tenant, Quota)>,
+    /// Whose virtual disks are, and what tenants may have of them.
+    pub owners: Owners,
+    /// Images that were put.
+    pub images: Vec<(String, Kept)>,
 }
 
 impl State {
@@ -62,6 +68,9 @@ impl State {
                 Kind::Vm => state.names.push((named(key)?, vm_of(value)?)),
                 Kind::Token => state.tokens.push((named(key)?, token_of(value)?)),
                 Kind::Quota => state.quotas.push((Tenant::new(key)?, quota_of(value)?)),
+                Kind::Disk => state.owners.take_disk(key, value)?,
+                Kind::DiskQuota => state.owners.take_quota(key, value)?,
+                Kind::Image => state.images.push(kept_of(key, value)?),
             }
         }
         Some(state)
@@ -265,6 +274,7 @@ mod tests {
             (Kind::Token, "a", vec(41)),
             (Kind::Quota, "seven77", vec(12)),
             (Kind::Quota, "a", vec(13)),
+            (Kind::Image, "a", vec(56)),
         ] {
             let records = Records::from([((kind, key.as_bytes().to_vec()), value)]);
             assert!(State::of(&records).is_none(), "{kind:?} {key}");

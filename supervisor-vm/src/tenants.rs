@@ -3,10 +3,11 @@
 
 use crate::exposition::{Page, label};
 use crate::node::Node;
+use crate::owners::QUOTAS;
 use crate::refusal::said;
 use crate::show::as_json;
 use crate::shown::shown;
-use crate::wanted::pages;
+use crate::tenant_change::TenantChange;
 use abi::control::{ControlReply, ControlRequest, status};
 use abi::limits::{LIVE_TENANTS, PAGE_SIZE};
 use abi::quota::{Beyond, Change, Quota};
@@ -18,11 +19,6 @@ use core::fmt::Write;
 use ilwaco::control::{Control, Error};
 use serde::Serialize;
 
-/// The words for the parts of a quota.
-pub const KEYS: [&str; 2] = ["vms", "memory"];
-/// The word for no limit.
-pub const UNLIMITED: &str = "unlimited";
-
 /// A tenant, as it is shown.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub struct ShownTenant {
@@ -32,6 +28,8 @@ pub struct ShownTenant {
     limit_bytes: u64,
     quota_bytes: Option<u64>,
     refused: u64,
+    disk_bytes: u64,
+    quota_disk_bytes: Option<u64>,
 }
 
 /// Frames in bytes.
@@ -55,14 +53,30 @@ impl ShownTenant {
             limit_bytes: bytes(frames),
             quota_bytes: quota.most_frames().map(bytes),
             refused,
+            disk_bytes: 0,
+            quota_disk_bytes: None,
         };
         Some((number, shown))
     }
 
     /// One that has neither VMs nor a quota.
-    fn without(tenant: Tenant) -> ShownTenant {
-        let name = tenant.to_string();
-        ShownTenant { name, vms: 0, quota_vms: None, limit_bytes: 0, quota_bytes: None, refused: 0 }
+    fn without(name: String) -> ShownTenant {
+        ShownTenant {
+            name,
+            vms: 0,
+            quota_vms: None,
+            limit_bytes: 0,
+            quota_bytes: None,
+            refused: 0,
+            disk_bytes: 0,
+            quota_disk_bytes: None,
+        }
+    }
+
+    /// The same with its virtual disks, of which the core knows nothing.
+    fn with_disks(mut self, node: &Node) -> ShownTenant {
+        (self.disk_bytes, self.quota_disk_bytes) = node.keep.owners.borrow().standing(&self.name);
+        self
     }
 
     /// Whether more lives than is allowed.
@@ -76,8 +90,13 @@ impl ShownTenant {
         let most_vms = self.quota_vms.map_or_else(|| "-".to_string(), |most| most.to_string());
         let most_kib = self.quota_bytes.map_or_else(|| "-".to_string(), |most| kib(most).to_string());
         let limit = kib(self.limit_bytes);
+        let disk = kib(self.disk_bytes);
+        let most_disk = self.quota_disk_bytes.map_or_else(|| "-".to_string(), |most| kib(most).to_string());
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "{name:<8} {vms:>8} {most_vms:>10} {limit:>12} {most_kib:>12} {refused:>8}");
+        let _ = writeln!(
+            text,
+            "{name:<8} {vms:>8} {most_vms:>10} {limit:>12} {most_kib:>12} {refused:>8} {disk:>12} {most_disk:>12}"
+        );
     }
 }
 
@@ -89,27 +108,6 @@ impl ShownTenant {
 pub fn parse(name: &str) -> Result<Tenant, String> {
     Tenant::new(name)
         .ok_or_else(|| format!("`{}` is no tenant's name: take 1 to 6 small letters, digits or dashes", shown(name)))
-}
-
-/// Takes a part of a quota, by its word.
-///
-/// # Errors
-///
-/// What this part takes.
-pub fn take(change: &mut Change, key: &str, value: &str) -> Result<(), &'static str> {
-    match (key, value) {
-        ("vms", UNLIMITED) => change.vms = Some(Quota::ANY_VMS),
-        ("vms", value) => {
-            let vms = value.parse().ok().filter(|&vms| vms != Quota::ANY_VMS);
-            change.vms = Some(vms.ok_or("a number of VMs, or unlimited")?);
-        }
-        ("memory", UNLIMITED) => change.frames = Some(Quota::ANY_FRAMES),
-        ("memory", value) => {
-            change.frames = Some(pages(value).ok_or("bytes, as 64M or 512K, whole pages of 4 KiB, or unlimited")?);
-        }
-        _ => return Err("vms or memory"),
-    }
-    Ok(())
 }
 
 /// All of them, by their names.
@@ -125,8 +123,13 @@ async fn all(node: &Node) -> Result<Vec<ShownTenant>, String> {
         all.push(tenant);
         from = number.saturating_add(1);
     }
-    all.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-    Ok(all)
+    let of_disks = node.keep.owners.borrow().tenants();
+    all.extend(of_disks.into_iter().map(ShownTenant::without));
+    // Those of the core come first.
+    all.sort_by(|a, b| a.name.cmp(&b.name));
+    all.dedup_by(|b, a| a.name == b.name);
+    let all = all.into_iter().map(|tenant| tenant.with_disks(node));
+    Ok(all.collect())
 }
 
 /// `tenant list`.
@@ -139,7 +142,8 @@ pub async fn list(node: &Node, json: bool) -> Result<String, String> {
     if json {
         return as_json(&all);
     }
-    let mut text = "NAME          VMs  QUOTA VMs    LIMIT KiB    QUOTA KiB  REFUSED\n".to_string();
+    let mut text =
+        "NAME          VMs  QUOTA VMs    LIMIT KiB    QUOTA KiB  REFUSED     DISK KiB    QUOTA KiB\n".to_string();
     all.iter().for_each(|tenant| tenant.line(&mut text));
     Ok(text)
 }
@@ -151,9 +155,13 @@ pub async fn list(node: &Node, json: bool) -> Result<String, String> {
 /// It has neither VMs nor a quota; what the core refuses.
 pub async fn show(node: &Node, tenant: Tenant, json: bool) -> Result<String, String> {
     let reply = node.ask(ControlRequest::Tenant { tenant }, drop).await.map_err(said)?;
-    let Some((_, found)) = ShownTenant::of(&reply) else {
-        return Err(format!("{tenant} has neither VMs nor a quota: `tenant list` shows those that have"));
+    let name = tenant.to_string();
+    let found = match ShownTenant::of(&reply) {
+        Some((_, found)) => found,
+        None if node.keep.owners.borrow().tenants().contains(&name) => ShownTenant::without(name),
+        None => return Err(format!("{tenant} has neither VMs nor a quota: `tenant list` shows those that have")),
     };
+    let found = found.with_disks(node);
     if json {
         return as_json(&found);
     }
@@ -161,13 +169,15 @@ pub async fn show(node: &Node, tenant: Tenant, json: bool) -> Result<String, Str
         most.map_or_else(|| ", without a quota".to_string(), |most| format!(" of {most}{unit} at most"))
     };
     Ok(format!(
-        "name     {}\nVMs      {}{}\nlimit    {} KiB{}\nrefused  {}\n",
+        "name     {}\nVMs      {}{}\nlimit    {} KiB{}\nrefused  {}\ndisks    {} KiB{}\n",
         found.name,
         found.vms,
         most(found.quota_vms.map(u64::from), ""),
         kib(found.limit_bytes),
         most(found.quota_bytes.map(kib), " KiB"),
-        found.refused
+        found.refused,
+        kib(found.disk_bytes),
+        most(found.quota_disk_bytes.map(kib), " KiB")
     ))
 }
 
@@ -185,19 +195,28 @@ pub async fn named(node: &Node, name: &str) -> Result<String, String> {
 /// # Errors
 ///
 /// What the core refuses.
-pub async fn set(node: &Node, tenant: Tenant, change: Change) -> Result<String, String> {
+pub async fn set(node: &Node, tenant: Tenant, change: TenantChange) -> Result<String, String> {
     // Nobody else who asks here comes in between.
     let mut control = node.control().await;
     let had = match control.ask(ControlRequest::Tenant { tenant }, drop).await.map_err(said)? {
         ControlReply::Tenant { quota, .. } => quota,
         _ => Quota::NONE,
     };
-    let quota = change.of(had);
-    put_quota(&mut control, tenant, quota).await?;
-    node.keep.note_quota(tenant, quota);
+    if let Some(disk) = change.disk
+        && !node.keep.owners.borrow_mut().set_quota(tenant, disk)
+    {
+        return Err(format!(
+            "{QUOTAS} tenants have a quota of disks: `tenant set` that of another one to unlimited first"
+        ));
+    }
+    if change.of_core != Change::default() {
+        let quota = change.of_core.of(had);
+        put_quota(&mut control, tenant, quota).await?;
+        node.keep.note_quota(tenant, quota);
+    }
     let reply = control.ask(ControlRequest::Tenant { tenant }, drop).await.map_err(said)?;
-    let now = ShownTenant::of(&reply).map_or_else(|| ShownTenant::without(tenant), |(_, now)| now);
-    Ok(summary(&now))
+    let now = ShownTenant::of(&reply).map_or_else(|| ShownTenant::without(tenant.to_string()), |(_, now)| now);
+    Ok(summary(&now.with_disks(node)))
 }
 
 /// Tells the core what the quota of a tenant is.
@@ -224,8 +243,13 @@ fn summary(now: &ShownTenant) -> String {
     let vms_most = quota_vms.map_or_else(|| "any number of".to_string(), |most| most.to_string());
     let memory_most = quota_bytes.map_or_else(|| "any memory".to_string(), |most| format!("{} KiB", kib(most)));
     let over = if now.is_over() { "; those that live go on, and no new one starts" } else { "" };
+    let disks = match (now.disk_bytes, now.quota_disk_bytes) {
+        (0, None) => String::new(),
+        (has, None) => format!("; its virtual disks have {} KiB", kib(has)),
+        (has, Some(most)) => format!("; its virtual disks have {} KiB, of {} KiB at most", kib(has), kib(most)),
+    };
     format!(
-        "{name} may have {vms_most} VMs, which may hold {memory_most}; it has {vms}, which may hold {} KiB{over}\n",
+        "{name} may have {vms_most} VMs, which may hold {memory_most}; it has {vms}, which may hold {} KiB{over}{disks}\n",
         kib(*limit_bytes)
     )
 }
@@ -282,7 +306,7 @@ pub async fn figures(node: &Node, page: &mut Page) -> Result<(), String> {
 
 fn put(page: &mut Page, all: &[ShownTenant]) {
     type Value = fn(&ShownTenant) -> Option<u64>;
-    let metrics: [(&str, &str, &str, Value); 5] = [
+    let metrics: [(&str, &str, &str, Value); 7] = [
         ("foraker_tenant_vms", "gauge", "VMs of a tenant that live.", |one| Some(one.vms.into())),
         ("foraker_tenant_quota_vms", "gauge", "VMs that a tenant may have, where it has a quota.", |one| {
             one.quota_vms.map(u64::from)
@@ -296,6 +320,13 @@ fn put(page: &mut Page, all: &[ShownTenant]) {
         ("foraker_tenant_quota_bytes", "gauge", "Memory that they may hold at most, where it has a quota.", |one| {
             one.quota_bytes
         }),
+        ("foraker_tenant_disk_bytes", "gauge", "Bytes of the virtual disks of a tenant.", |one| Some(one.disk_bytes)),
+        (
+            "foraker_tenant_quota_disk_bytes",
+            "gauge",
+            "Bytes that they may have at most, where it has a quota.",
+            |one| one.quota_disk_bytes,
+        ),
         (
             "foraker_tenant_refused_total",
             "counter",
@@ -319,7 +350,7 @@ mod tests {
 
     fn blue(vms: u32, quota_vms: Option<u32>, kib: u64, quota_kib: Option<u64>) -> ShownTenant {
         let (limit_bytes, quota_bytes) = (kib << 10, quota_kib.map(|kib| kib << 10));
-        ShownTenant { name: "blue".to_string(), vms, quota_vms, limit_bytes, quota_bytes, refused: 2 }
+        ShownTenant { vms, quota_vms, limit_bytes, quota_bytes, refused: 2, ..ShownTenant::without("blue".to_string()) }
     }
 
     #[test]
@@ -330,7 +361,7 @@ mod tests {
         assert_eq!(ShownTenant::of(&reply), Some((7, blue(1, Some(3), 1024, None))));
         assert_eq!(ShownTenant::of(&ControlReply::Done { status: status::NOT_FOUND, value: 0 }), None);
         let json = as_json(&blue(1, Some(3), 1024, None)).expect("JSON");
-        let keys = r#"{"name":"blue","vms":1,"quota_vms":3,"limit_bytes":1048576,"quota_bytes":null,"refused":2}"#;
+        let keys = r#"{"name":"blue","vms":1,"quota_vms":3,"limit_bytes":1048576,"quota_bytes":null,"refused":2,"disk_bytes":0,"quota_disk_bytes":null}"#;
         assert_eq!(json.trim_end(), keys);
     }
 
@@ -353,6 +384,8 @@ mod tests {
             summary(&blue(3, Some(2), 1024, Some(2048))),
             "blue may have 2 VMs, which may hold 2048 KiB; it has 3, which may hold 1024 KiB; those that live go on, and no new one starts\n"
         );
+        let disks = ShownTenant { disk_bytes: 5 << 10, quota_disk_bytes: Some(8 << 10), ..blue(0, None, 0, None) };
+        assert!(summary(&disks).ends_with("; its virtual disks have 5 KiB, of 8 KiB at most\n"));
         assert!(
             summary(&blue(0, None, 0, None)).starts_with("blue may have any number of VMs, which may hold any memory;")
         );

@@ -19,6 +19,7 @@ mod image;
 mod imports;
 mod machine;
 mod manifest;
+mod medium;
 #[cfg(test)]
 mod messages;
 mod mutants;

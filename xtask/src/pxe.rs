@@ -1,11 +1,9 @@
 //! `pxe`: the tree for booting over the network.
 
-use crate::build::build;
 use crate::error::Result;
-use crate::image::{BootFiles, Contents};
-use crate::manifest;
-use crate::setup::{self, For};
-use crate::workspace::{out, root};
+use crate::image::BootFiles;
+use crate::medium;
+use crate::workspace::out;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -14,12 +12,12 @@ pub struct Args {
     /// Where to write it [default: target/pxe]
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
+    #[command(flatten)]
+    medium: medium::Given,
 }
 
 pub fn pxe(args: &Args) -> Result<ExitCode> {
-    setup::setup(For::Run)?;
-    let system = manifest::load(&root().join("system.toml"))?;
-    let contents = Contents::new(&system, &build(&system)?)?;
+    let contents = args.medium.contents()?;
     let path = match &args.output {
         Some(path) => path.clone(),
         None => out("pxe")?,

@@ -193,6 +193,11 @@ impl Sim {
         disk::bytes()
     }
 
+    /// On this machine VMs that idle may go out, so they give back soon what they do not need.
+    pub fn let_vms_go_out() {
+        registers().write32(offset_of!(RegisterPage, may_go_out), 1).expect("in the page");
+    }
+
     /// From now on requests to the virtual disk are taken and not answered.
     pub fn hold_disk() {
         disk::hold();

@@ -6,6 +6,7 @@ mod segments;
 pub use crate::platform::host::SimEvent;
 pub use abi::guest_disk::status as disk_status;
 pub use machine::Sim;
+pub use ring::SharedMemory;
 pub use smoltcp;
 
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};

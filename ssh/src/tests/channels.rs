@@ -19,6 +19,20 @@ fn no_more_is_written_than_the_client_takes() {
 }
 
 #[test]
+fn files_are_sent_by_a_subsystem_and_there_is_no_other_one() {
+    let mut both = Both::within();
+    both.client.open(40, 1000);
+    both.client.request(0, "subsystem", &Message(Vec::new()).string("netconf").0);
+    both.run();
+    assert!(!both.events.iter().any(|event| matches!(event, Event::Serve(..))));
+    assert_eq!(both.heard().last(), Some(&CHANNEL_FAILURE));
+    both.client.request(0, "subsystem", &Message(Vec::new()).string("sftp").0);
+    both.run();
+    assert!(both.events.contains(&Event::Serve(0, Wanted::Sftp)));
+    assert_eq!(both.heard().last(), Some(&CHANNEL_SUCCESS));
+}
+
+#[test]
 fn no_more_comes_than_there_is_room_for() {
     let window = usize::try_from(WINDOW).expect("small");
     let mut both = Both::serving(10);

@@ -2,6 +2,7 @@
 //! change, or what is there behind it. Everything that is read is checked; a disk that is not as it was written is not used, and not written.
 
 pub mod block;
+pub mod extents;
 pub mod history;
 pub mod journal;
 pub mod layout;
@@ -78,6 +79,14 @@ impl<M: Medium> Store<M> {
             Ok(history) => history,
             Err(why) => return Err((medium, why)),
         };
+        // What is behind the history is for images, also where the disk has more of it than when it was begun.
+        let layout = match layout.grown(medium.blocks()) {
+            grown if grown == layout => layout,
+            grown => match begin(&medium, &grown).await {
+                Ok(()) => grown,
+                Err(error) => return Err((medium, Refused::Disk(0, error))),
+            },
+        };
         Ok((Store { medium, layout, journal, history, sound: true }, records))
     }
 
@@ -134,6 +143,51 @@ impl<M: Medium> Store<M> {
         self.history.read(&self.medium, &self.layout, index).await
     }
 
+    /// Blocks for images.
+    pub fn image_blocks(&self) -> u32 {
+        self.layout.images
+    }
+
+    /// Reads some of the blocks for images.
+    ///
+    /// # Errors
+    ///
+    /// The disk could not.
+    pub async fn read_image(&self, places: impl Iterator<Item = u32>, file: &mut Vec<u8>) -> Result<(), DiskError> {
+        let mut bytes = Box::new([0; BLOCK_BYTES]);
+        for place in places {
+            self.medium.read(self.layout.image(place), &mut bytes).await?;
+            file.extend_from_slice(&bytes[..]);
+        }
+        Ok(())
+    }
+
+    /// Writes a part of a file to these blocks for images, the last one with zeros behind it. [`Store::settle_image`] makes it durable, which has to be
+    /// before a record says that it is there.
+    ///
+    /// # Errors
+    ///
+    /// The disk could not.
+    pub async fn write_image(&self, places: impl Iterator<Item = u32>, file: &[u8]) -> Result<(), DiskError> {
+        let mut bytes = Box::new([0; BLOCK_BYTES]);
+        for (place, part) in places.zip(file.chunks(BLOCK_BYTES)) {
+            let (head, rest) = bytes.split_at_mut(part.len());
+            head.copy_from_slice(part);
+            rest.fill(0);
+            self.medium.write(self.layout.image(place), &bytes).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes durable what was written of an image.
+    ///
+    /// # Errors
+    ///
+    /// The disk could not.
+    pub async fn settle_image(&self) -> Result<(), DiskError> {
+        self.medium.flush().await
+    }
+
     /// The lines that are kept.
     pub fn history(&self) -> &History {
         &self.history
@@ -151,7 +205,7 @@ async fn find<M: Medium>(medium: &M, chance: [u8; 16]) -> Result<Layout, Refused
     let blocks = medium.blocks();
     let fresh = Layout::plan(chance, blocks).ok_or(Refused::Small(blocks))?;
     let mut bytes = Box::new([0; BLOCK_BYTES]);
-    // What lies beyond is not used. Where it ends, others have their labels.
+    // What lies beyond is for images, of which only records know. Where it ends, others have their labels.
     for block in (0..fresh.blocks()).chain([blocks - 1]) {
         match medium.read(block, &mut bytes).await {
             Ok(()) => {}
@@ -162,7 +216,7 @@ async fn find<M: Medium>(medium: &M, chance: [u8; 16]) -> Result<Layout, Refused
             Seen::Zeros => {}
             Seen::Sealed(head, holds) if block == 0 => {
                 return match Layout::of(&head, holds) {
-                    Ok(layout) if layout.blocks() > blocks => Err(Refused::Shrunk(blocks)),
+                    Ok(layout) if layout.all() > blocks => Err(Refused::Shrunk(blocks)),
                     Ok(layout) => Ok(layout),
                     Err(0) => Err(Refused::Damaged(0)),
                     Err(version) => Err(Refused::Version(version)),
@@ -202,5 +256,7 @@ pub async fn clear<M: Medium>(medium: &M) -> Result<(), DiskError> {
     medium.flush().await
 }
 
+#[cfg(test)]
+mod image_tests;
 #[cfg(test)]
 mod tests;

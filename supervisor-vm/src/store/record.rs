@@ -21,10 +21,17 @@ pub enum Kind {
     Token,
     /// The quota of a tenant, by its name.
     Quota,
+    /// An image that was put, by its name.
+    Image,
+    /// Whose a virtual disk is, by the disk's name.
+    Disk,
+    /// How much a tenant's virtual disks may have, by its name.
+    DiskQuota,
 }
 
 impl Kind {
-    const ALL: [Kind; 5] = [Kind::HostKey, Kind::Boot, Kind::Vm, Kind::Token, Kind::Quota];
+    const ALL: [Kind; 8] =
+        [Kind::HostKey, Kind::Boot, Kind::Vm, Kind::Token, Kind::Quota, Kind::Image, Kind::Disk, Kind::DiskQuota];
 
     const fn raw(self) -> u8 {
         match self {
@@ -33,6 +40,9 @@ impl Kind {
             Kind::Vm => 3,
             Kind::Token => 4,
             Kind::Quota => 5,
+            Kind::Image => 6,
+            Kind::Disk => 7,
+            Kind::DiskQuota => 8,
         }
     }
 }
@@ -106,7 +116,7 @@ mod tests {
     fn what_is_none_is_refused() {
         for bad in [
             &[0, 0, 0, 0, 0, 0][..],
-            &[6, 0, 0, 0, 0, 0],
+            &[9, 0, 0, 0, 0, 0],
             &[1, 2, 0, 0, 0, 0],
             &[1, 1, 0, 0, 1, 0, 9],
             &[1, 0, 0, 1, 0, 0],

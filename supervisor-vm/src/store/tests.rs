@@ -15,34 +15,34 @@ use core::task::{Context, Poll, Waker};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
-type Bytes = [u8; BLOCK_BYTES];
+pub(super) type Bytes = [u8; BLOCK_BYTES];
 
 /// What was asked of a disk.
 #[derive(Clone)]
-enum Order {
+pub(super) enum Order {
     Write(u64, Box<Bytes>),
     Flush,
 }
 
 /// Blocks in memory, and all that was asked for.
 #[derive(Clone, Default)]
-struct Tape {
-    blocks: Rc<RefCell<Vec<Box<Bytes>>>>,
-    orders: Rc<RefCell<Vec<Order>>>,
+pub(super) struct Tape {
+    pub(super) blocks: Rc<RefCell<Vec<Box<Bytes>>>>,
+    pub(super) orders: Rc<RefCell<Vec<Order>>>,
     /// Writes and flushes that succeed before one fails.
     healthy: Rc<Cell<Option<usize>>>,
 }
 
 impl Tape {
-    fn new(blocks: usize) -> Tape {
+    pub(super) fn new(blocks: usize) -> Tape {
         Tape::of(vec![Box::new([0; BLOCK_BYTES]); blocks])
     }
 
-    fn of(blocks: Vec<Box<Bytes>>) -> Tape {
+    pub(super) fn of(blocks: Vec<Box<Bytes>>) -> Tape {
         Tape { blocks: Rc::new(RefCell::new(blocks)), ..Tape::default() }
     }
 
-    fn copy(&self) -> Tape {
+    pub(super) fn copy(&self) -> Tape {
         Tape::of(self.blocks.borrow().clone())
     }
 
@@ -91,7 +91,7 @@ impl Medium for Tape {
 }
 
 /// What a future that never waits gives.
-fn now<T>(future: impl Future<Output = T>) -> T {
+pub(super) fn now<T>(future: impl Future<Output = T>) -> T {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(value) => value,
         Poll::Pending => panic!("nothing to wait for"),
@@ -164,7 +164,7 @@ impl Keeper {
 }
 
 /// Everything that a power cut behind these orders may leave, where `before` was there: any of the writes since the last flush.
-fn cuts(before: &[Box<Bytes>], orders: &[Order], mut each: impl FnMut(Vec<Box<Bytes>>)) {
+pub(super) fn cuts(before: &[Box<Bytes>], orders: &[Order], mut each: impl FnMut(Vec<Box<Bytes>>)) {
     let flushed = orders.iter().rposition(|order| matches!(order, Order::Flush)).map_or(0, |at| at + 1);
     let apply = |blocks: &mut Vec<Box<Bytes>>, order: &Order| {
         if let Order::Write(block, bytes) = order {

@@ -8,9 +8,9 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 /// What every set has.
-const ALWAYS: [&str; 4] = ["--swap=128MiB", "--swap-region=64KiB", "--disk=log=16MiB", "--disk=operator=4MiB"];
+const ALWAYS: [&str; 4] = ["--swap=128MiB", "--swap-region=64KiB", "--disk=log=16MiB", "--disk=operator=32MiB"];
 /// What all of that takes, with what members have for themselves, in MiB.
-const ALL: usize = 157;
+const ALL: usize = 185;
 
 /// Images of `count` disks that make a set, with the virtual disks `log` and `operator` on it. They are what the last run left.
 pub fn kept(count: usize) -> Result<Vec<PathBuf>> {

@@ -50,7 +50,7 @@ pub struct Args {
     /// A virtual disk that is never written, with the files of a folder, as guests that serve files want it
     #[arg(long, value_name = "NAME=DIR", value_parser = files)]
     files: Vec<Wanted>,
-    /// Leave out the virtual disk "operator" of 4 MiB, on which the operator's VM keeps what it knows
+    /// Leave out the virtual disk "operator" of 32 MiB, on which the operator's VM keeps what it knows
     #[arg(long)]
     no_operator: bool,
     /// Write over whatever is on the disks
@@ -61,7 +61,7 @@ pub struct Args {
 /// The virtual disk on which the operator's VM keeps what it knows.
 pub const OPERATOR: &str = "operator";
 /// Its bytes.
-const OPERATOR_BYTES: u64 = 4 << 20;
+const OPERATOR_BYTES: u64 = 32 << 20;
 
 /// A virtual disk that is wanted.
 #[derive(Clone, Debug)]
@@ -317,7 +317,11 @@ fn plan(args: &Args, disks: &[Wanted], unit: u64, room: u64) -> Result<Vec<(Entr
         let entry = Entry { kind, id, name, first, blocks, beneath: None };
         if entry.end() > room {
             let (needed, room) = (show(bytes_of(entry.end())), show(bytes_of(room)));
-            let without = if name == self::name(OPERATOR)? { "; --no-operator leaves it out" } else { "" };
+            let without = if name == self::name(OPERATOR)? {
+                "; --disk operator=4MiB makes it smaller, --no-operator leaves it out"
+            } else {
+                ""
+            };
             fail!("{name} does not fit: {needed} are needed up to its end, and the set has {room}{without}");
         }
         first = entry.end().next_multiple_of(unit);

@@ -215,20 +215,23 @@ fn the_operators_disk_is_made_unless_it_is_there_or_not_wanted() {
     let dir = scratch("disks").unwrap();
     let made = |name: &str, more: &str| {
         let path = dir.path().join(name);
-        let line = format!("{} --size 8MiB {more}", path.display());
+        let line = format!("{} --size 64MiB {more}", path.display());
         let made = mkdisk_as_typed(&line);
         (path, made)
     };
     let (path, done) = made("a", "");
     assert_eq!((done, super::has_operator(std::slice::from_ref(&path)).unwrap()), (Ok(()), true));
-    assert!(fsck(&[path]).1.contains("operator: virtual disk of 4 MiB, "));
+    assert!(fsck(&[path]).1.contains("operator: virtual disk of 32 MiB, "));
     let (path, done) = made("b", "--no-operator --disk operators=4KiB");
     assert_eq!((done, super::has_operator(&[path]).unwrap()), (Ok(()), false));
     let (path, done) = made("c", "--disk operator=64KiB");
     assert_eq!((done, super::has_operator(std::slice::from_ref(&path)).unwrap()), (Ok(()), true));
     assert!(fsck(&[path]).1.contains("operator: virtual disk of 64 KiB, "));
-    let (path, done) = made("d", "--disk most=6MiB");
-    assert!(done.unwrap_err().ends_with("; --no-operator leaves it out") && !path.exists());
+    let (path, done) = made("d", "--disk most=40MiB");
+    assert!(
+        done.unwrap_err().ends_with("; --disk operator=4MiB makes it smaller, --no-operator leaves it out")
+            && !path.exists()
+    );
     fs::write(dir.path().join("never"), [1; 4096]).unwrap();
     let (path, done) = made("e", &format!("--image operator={}/never", dir.path().display()));
     assert_eq!((done, super::has_operator(&[path]).unwrap()), (Ok(()), false));

@@ -55,6 +55,7 @@ mod supervisor_images;
 mod supervisor_log;
 mod supervisor_page;
 mod supervisor_seat;
+mod supervisor_shelf;
 mod supervisor_state;
 mod supervisor_tenants;
 mod supervisor_terminal;
@@ -113,6 +114,7 @@ pub fn all(long: bool) -> Vec<Case> {
         if has_program(supervisor::PROGRAM) { supervisor_tenants::CASES } else { &[] },
         if has_program(supervisor::PROGRAM) { supervisor_clock::CASES } else { &[] },
         if has_program(supervisor::PROGRAM) { supervisor_log::CASES } else { &[] },
+        if has_program(supervisor::PROGRAM) { supervisor_shelf::CASES } else { &[] },
         if has_program(supervisor::PROGRAM) { supervisor_terminal::CASES } else { &[] },
         if has_program(supervisor::PROGRAM) && has_program(browser::PROGRAM) { browser::OPERATOR_CASES } else { &[] },
         disks::CASES,

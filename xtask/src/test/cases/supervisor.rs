@@ -8,6 +8,7 @@ use crate::machine::{DiskKind, run_dir};
 use crate::operator;
 use crate::test::Case;
 use crate::test::lab::{Boot, Lab, Running};
+use std::ffi::OsStr;
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -131,6 +132,19 @@ impl Login {
         let mut ssh = self.command(operator::USER, "key");
         ssh.arg(line);
         Login::said(ssh, input)
+    }
+
+    /// Sends a file by `scp`, as it is called with these options: what it says of errors, and its status.
+    pub fn scp(&self, options: &[&str], file: &Path, to: &str) -> Result<(String, Option<i32>)> {
+        let ssh = self.command(operator::USER, "key");
+        // All that stands in front of the port, which scp calls by another letter.
+        let words: Vec<&OsStr> = ssh.get_args().collect();
+        let before = words.iter().position(|word| *word == "-p").context(|| "no port".into())?;
+        let mut scp = Command::new("scp");
+        scp.args(&words[..before]).args(options).args(["-P", &self.place.port().to_string()]).arg(file);
+        scp.arg(format!("{}@{}:{to}", operator::USER, self.place.ip())).env_remove("SSH_AUTH_SOCK");
+        let output = scp.stdin(Stdio::null()).output().context(|| "cannot start scp".into())?;
+        Ok((String::from_utf8_lossy(&output.stderr).into_owned(), output.status.code()))
     }
 
     /// One line that goes well.

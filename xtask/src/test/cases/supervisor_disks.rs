@@ -5,6 +5,7 @@ use super::supervisor::{Login, start_as};
 use super::supervisor_http::Client;
 use crate::disk::{fsck, mkdisk};
 use crate::error::{Context, Result, fail};
+use crate::http;
 use crate::machine::{DiskKind, run_dir};
 use crate::test::Case;
 use crate::test::lab::{Lab, Running, number};
@@ -16,7 +17,7 @@ use std::time::{Duration, Instant};
 pub const CASES: &[Case] = &[
     Case {
         name: "supervisor: disks",
-        asserts: "the operator makes virtual disks, keeps snapshots, gives them to VMs and removes them, by command and over HTTP; a VM finds zeros on a new one where another one lay; what cannot be is refused with reason and remedy; a death of diskmux is told; fsck finds all well",
+        asserts: "the operator makes virtual disks, keeps snapshots, gives them to VMs and removes them, by command and over HTTP; a VM finds zeros on a new one where another one lay; those of a tenant have no more together than it may; what cannot be is refused with reason and remedy; a death of diskmux is told; fsck finds all well",
         run: disks,
     },
     Case {
@@ -69,6 +70,7 @@ fn disks(lab: &Lab) -> Result<()> {
     running.wait_for("diskmux: set foraker: 1 members", SOON)?;
     commands(&running, &login)?;
     over_http(&login)?;
+    quotas(&login)?;
     killed(&running, &login)?;
     let audit = login.good("audit")?;
     for written in [
@@ -152,6 +154,45 @@ fn over_http(login: &Login) -> Result<()> {
     let all = client.is(200, "GET /disks.json", "")?;
     let names: Vec<_> = all.as_array().into_iter().flatten().map(|one| one["name"].to_string()).collect();
     ensure(names.len() == 4 && !names.contains(&"\"web\"".to_owned()), || format!("{all}"))
+}
+
+/// Virtual disks of a tenant have no more together than it may.
+fn quotas(login: &Login) -> Result<()> {
+    let said = login.good("tenant set blue --disk 64K && disk create b-1 32K --tenant blue")?;
+    ensure(said.contains("; its virtual disks have 0 KiB, of 64 KiB at most\n"), || said.clone())?;
+    let why = "with it the virtual disks of the tenant blue would have 68 KiB, and its quota is 64 KiB: `disk rm` one that is not needed, or `tenant set blue --disk 68K`";
+    login.bad("disk create b-2 36K --tenant blue", 1, why)?;
+    login.good("disk snapshot b-1 b-s")?;
+    login.bad("disk snapshot b-1 b-t", 1, "would have 96 KiB, and its quota is 64 KiB")?;
+    let token = login.good("token new quotas")?;
+    let client = Client { login, token: token.trim() };
+    client.refused(409, "POST /disks", r#"{"name":"b-2","size":"4K","tenant":"blue"}"#, "would have 68 KiB")?;
+    client.refused(
+        400,
+        "POST /disks",
+        r#"{"name":"b-2","size":"4K","tenant":"Blue"}"#,
+        "`Blue` is no tenant's name",
+    )?;
+    // One that does not come is not counted, nor is one that has gone; one that is nobody's never is.
+    login.bad("disk create b-1 4K --tenant red", 1, "there is a b-1 already")?;
+    login.good("disk rm b-1 && disk create b-2 32K --tenant blue && disk create n-1 64K")?;
+    let blue = json(login, "tenant show blue --json")?;
+    ensure(blue["disk_bytes"] == 64 << 10 && blue["quota_disk_bytes"] == 64 << 10, || format!("{blue}"))?;
+    ensure(disk(login, "b-2")?["tenant"] == "blue" && disk(login, "n-1")?["tenant"].is_null(), || "whose?".into())?;
+    let answer = http::get(login.web, "/metrics", SOON)?;
+    let figures = String::from_utf8_lossy(&answer.body).into_owned();
+    for line in [
+        "foraker_tenant_disk_bytes{tenant=\"blue\"} 65536\n",
+        "foraker_tenant_quota_disk_bytes{tenant=\"blue\"} 65536\n",
+    ] {
+        ensure(figures.contains(line), || format!("{line} is not in {figures}"))?;
+    }
+    let set = client.is(200, "PUT /tenants/blue", r#"{"vms":3,"disk":"128K"}"#)?;
+    ensure(set["quota_disk_bytes"] == 128 << 10 && set["quota_vms"] == 3, || format!("{set}"))?;
+    client.is(201, "POST /disks", r#"{"name":"b-3","size":"64K","tenant":"blue"}"#)?;
+    login.good("disk rm b-s && disk rm b-2 && disk rm b-3 && disk rm n-1")?;
+    login.good("tenant set blue --vms unlimited --disk unlimited")?;
+    login.bad("tenant show blue", 1, "blue has neither VMs nor a quota")
 }
 
 /// What was made is there when the component has died.

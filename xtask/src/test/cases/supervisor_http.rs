@@ -8,16 +8,54 @@ use crate::http::{Connection, Response};
 use crate::test::Case;
 use crate::test::lab::{Lab, Running};
 use serde_json::Value;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub const CASES: &[Case] = &[Case {
     name: "supervisor: over HTTP",
-    asserts: "a program with a token creates, starts, pauses, stops, ends and destroys VMs and restarts components; without one, with a wrong method, a body that is none, too long or does not come, nothing is done; the audit log names the token",
+    asserts: "a program with a token creates, starts, pauses, stops, ends and destroys VMs and restarts components; without one, with a wrong method, a body that is none, too long or does not come, nothing is done; it reads the log, and talks with a VM on its console; the audit log names the token",
     run: over_http,
 }];
 
 /// How long something may take with another machine beside.
 const SOON: Duration = Duration::from_secs(60);
+
+/// A program reads the log, and talks with a VM on its console.
+fn heard(login: &Login, client: &Client) -> Result<()> {
+    login.good("vm create sums --image calc && vm start sums")?;
+    client.is(204, "POST /vms/sums/console", "{\"line\":\"6 * 7\"}")?;
+    let (mut said, mut from) = (String::new(), String::new());
+    let end = Instant::now() + SOON;
+    while !said.contains("42\n") {
+        ensure(Instant::now() < end, || said.clone())?;
+        let heard = client.is(200, &format!("GET /vms/sums/console?wait=5{from}"), "")?;
+        said += heard["text"].as_str().unwrap_or_default();
+        from = format!("&from={}", heard["next"]);
+    }
+    ensure(said.contains("calc: ready"), || said.clone())?;
+    // The core takes its time with what VMs say.
+    loop {
+        let log = client.is(200, "GET /log.json?from=sums", "")?;
+        let is = |line: &Value| line["text"].as_str().is_some_and(|text| text.contains("calc: ready"));
+        if log.as_array().is_some_and(|lines| lines.iter().any(is)) {
+            break;
+        }
+        ensure(Instant::now() < end, || format!("{log}"))?;
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    client.refused(400, "GET /log.json?level=loud", "", "level loud: give error, warn")?;
+    client.refused(400, "GET /vms/sums/console?wait=60", "", "wait 60: give a number of seconds from 0 to 10")?;
+    client.refused(409, "GET /vms/vm0.1/console", "", "that is the supervisor itself")?;
+    client.refused(404, "GET /vms/nobody/console", "", "there is no VM `nobody`")?;
+    let stranger = Client { login, token: "" };
+    for line in ["GET /log.json", "GET /vms/sums/console", "POST /vms/sums/console"] {
+        stranger.refused(401, line, "", "show a token")?;
+    }
+    login.good("vm destroy sums")?;
+    client.refused(404, "GET /vms/sums/console", "", "there is no VM `sums`")?;
+    let audit = login.good("audit")?;
+    let visits = audit.matches("\"what\":\"vm console sums\"").count();
+    ensure(visits == 1, || format!("{visits} visits in {audit}"))
+}
 
 /// A client that shows a token, or none.
 pub struct Client<'a> {
@@ -68,6 +106,7 @@ fn over_http(lab: &Lab) -> Result<()> {
     lives(&running, &client)?;
     bad(&client)?;
     hangs_up(&client)?;
+    heard(&login, &client)?;
     let components = client.is(204, "POST /components/sched/restart", "").and_then(|_| login.good("component list"))?;
     ensure(
         components.lines().any(|line| line.starts_with("sched ") && line.split_whitespace().nth(1) == Some("2")),

@@ -7,11 +7,12 @@ use crate::http::{self, Connection};
 use crate::test::Case;
 use crate::test::lab::{Lab, Running};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use std::time::{Duration, Instant};
 
 pub const CASES: &[Case] = &[Case {
     name: "supervisor: images",
-    asserts: "an image that is put by SSH or HTTP runs and answers, survives the operator's VM, is not removed while VMs are made of it, and gives all its frames back; lies, a wrong hash, a name that is taken, and a client that hangs up leave nothing",
+    asserts: "an image that is put by SSH, scp or HTTP runs and answers, survives the operator's VM, is not removed while VMs are made of it, and gives all its frames back; lies, a wrong hash, a name that is taken, and a client that hangs up leave nothing",
     run: images,
 }];
 
@@ -41,6 +42,7 @@ fn images(lab: &Lab) -> Result<()> {
     ensure(left == before, || format!("what was refused has left {left} bytes of {before}"))?;
     runs(&running, &login, &file)?;
     over_http(&login, &file)?;
+    by_scp(&login, &file)?;
     survives(&running, &login)?;
     let left = golden(&login)?;
     ensure(left == before, || format!("images that are gone have left {left} bytes of {before}"))?;
@@ -97,6 +99,34 @@ fn runs(running: &Running, login: &Login, file: &[u8]) -> Result<()> {
     ensure(list.lines().any(|line| line.starts_with("web-17 ") && line.contains(" shop ")), || list.clone())?;
     login.bad("image rm shop", 1, "spare, web-17 are made of shop: `vm destroy` them first")?;
     login.good("vm destroy client && vm destroy spare").map(drop)
+}
+
+/// The same as today's OpenSSH sends a file.
+fn by_scp(login: &Login, file: &[u8]) -> Result<()> {
+    let path = login.dir().join("copy.elf");
+    std::fs::write(&path, file).context(|| "cannot write".into())?;
+    for (to, name) in [("by-scp", "by-scp"), ("", "copy"), ("/by-path", "by-path")] {
+        let (error, status) = login.scp(&[], &path, to)?;
+        ensure(status == Some(0), || format!("{to}: {status:?} {error}"))?;
+        let shown = login.good(&format!("image show {name}"))?;
+        let hash: String = Sha256::digest(file).iter().map(|byte| format!("{byte:02x}")).collect();
+        ensure(shown.contains(&hash), || format!("{shown} instead of {hash}"))?;
+    }
+    login.good("vm create copied --image by-scp && vm start copied && vm destroy copied")?;
+    let refused = |to: &str, options: &[&str], says: &str| {
+        let (error, status) = login.scp(options, &path, to)?;
+        ensure(status != Some(0) && error.contains(says), || format!("{to}: {status:?} {error} instead of {says}"))
+    };
+    refused("by-scp", &[], "there is an image by-scp: `image rm by-scp` first")?;
+    refused("Shop", &[], "`Shop` is no name of an image: take 1 to 16 small letters")?;
+    refused("old", &["-O"], "scp without -O")?;
+    std::fs::write(&path, b"hello").context(|| "cannot write".into())?;
+    refused("hello", &[], "it is not an ELF file")?;
+    std::fs::write(&path, vec![0; (4 << 20) + 1]).context(|| "cannot write".into())?;
+    refused("large", &[], "an image has 4194304 bytes at most")?;
+    let audit = login.good("audit")?;
+    ensure(audit.contains("\"what\":\"image put by-scp\",\"outcome\":\"done\""), || audit.clone())?;
+    login.good("image rm by-scp && image rm copy && image rm by-path").map(drop)
 }
 
 /// The same with a token, by a program.

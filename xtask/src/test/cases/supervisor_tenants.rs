@@ -25,7 +25,7 @@ fn quotas(lab: &Lab) -> Result<()> {
     let options = "vms=supervisor-vm,httpd net=10.0.2.16/24,gw=10.0.2.2";
     let (running, login) = start_as(lab, options, |boot| boot.system(|system| system.tenant.push(told)))?;
     let list = login.good("tenant list --json")?;
-    let known = r#"[{"name":"blue","vms":0,"quota_vms":2,"limit_bytes":0,"quota_bytes":null,"refused":0}]"#;
+    let known = r#"[{"name":"blue","vms":0,"quota_vms":2,"limit_bytes":0,"quota_bytes":null,"refused":0,"disk_bytes":0,"quota_disk_bytes":null}]"#;
     ensure(list.trim_end() == known, || list.clone())?;
     commands(&login)?;
     over_http(&login)?;

@@ -1,0 +1,61 @@
+//! What `build-iso` and `pxe` put on a medium: the programs of these sources, and what somebody gives with them.
+
+use crate::build::build;
+use crate::error::Result;
+use crate::fleet;
+use crate::image::Contents;
+use crate::manifest;
+use crate::setup::{self, For};
+use crate::workspace::root;
+use std::path::PathBuf;
+
+#[derive(clap::Args)]
+pub struct Given {
+    /// Let the operator's VM make the VMs of this fleet file when it starts, as `fleet apply` does
+    #[arg(long, value_name = "FILE")]
+    fleet: Option<PathBuf>,
+}
+
+impl Given {
+    /// Builds all of it. What somebody gives is looked at before that.
+    pub fn contents(&self) -> Result<Contents> {
+        let file = self.fleet.as_deref().map(fleet::read).transpose()?;
+        setup::setup(For::Run)?;
+        let system = manifest::load(&root().join("system.toml"))?;
+        let contents = Contents::new(&system, &build(&system)?)?;
+        match file {
+            Some(file) => contents.with_fleet(&file),
+            None => Ok(contents),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[derive(clap::Parser)]
+    #[command(no_binary_name = true)]
+    enum Line {
+        BuildIso(crate::build_iso::Args),
+        Pxe(crate::pxe::Args),
+    }
+
+    fn refused(verb: &str, file: &std::path::Path) -> String {
+        let words = [verb, "--fleet", file.to_str().unwrap()];
+        let done = match <Line as clap::Parser>::try_parse_from(words).unwrap() {
+            Line::BuildIso(args) => crate::build_iso::build_iso(&args),
+            Line::Pxe(args) => crate::pxe::pxe(&args),
+        };
+        format!("{:?}", done.map(drop).unwrap_err())
+    }
+
+    #[test]
+    fn an_image_and_a_tree_take_a_fleet_file_and_refuse_one_that_is_none_before_anything_is_built() {
+        let dir = crate::workspace::scratch("medium").unwrap();
+        let long = dir.path().join("vms.toml");
+        std::fs::write(&long, "#".repeat((64 << 10) + 1)).unwrap();
+        for verb in ["build-iso", "pxe"] {
+            assert!(refused(verb, &dir.path().join("none")).contains("cannot read it"));
+            assert!(refused(verb, &long).contains("have room on the boot medium"));
+        }
+    }
+}
