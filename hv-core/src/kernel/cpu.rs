@@ -128,6 +128,8 @@ pub struct Cpu<B: Backend, H: Board> {
     pub room_at: u64,
     /// Whether somebody is next for whom no room can be made.
     pub stuck: Stuck,
+    /// Since when, in steady time, there has been room for whoever has waited longest for admission and the gatekeeper has admitted nobody; [`NEVER`](crate::vm::NEVER): there is none.
+    pub room_since: u64,
     /// How long a VM is in before it may go out again, in ticks.
     pub residence_ticks: u64,
     /// TSC for which the timer is set; it may be early, never late.

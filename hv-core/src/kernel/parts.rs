@@ -125,6 +125,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             deaths: Deaths::new(),
             ended: Ended::default(),
             room_at: NEVER,
+            room_since: NEVER,
             stuck: Stuck::NOBODY,
             residence_ticks: ticks(options.residence_ns, tsc_hz),
             armed: NEVER,

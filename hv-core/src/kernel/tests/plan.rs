@@ -47,7 +47,7 @@ impl Fake {
     }
 
     /// Put commands into the plan, as the scheduler does.
-    fn plan(&mut self, commands: &[Message]) {
+    pub(super) fn plan(&mut self, commands: &[Message]) {
         let rank = self.rank(Service::Plan);
         let (memory, slots, _) = self.hardware.borrow().components[rank].outbox;
         let mut outbox = ring::Producer::attach_contiguous(&memory, slots).expect("a ring");
