@@ -3,7 +3,7 @@
 use super::*;
 use crate::Oddity;
 use crate::policy::RoundRobin;
-use abi::sched::{Room, SchedCommand};
+use abi::sched::{Admission, Room, SchedCommand};
 use abi::tenant::Tenant;
 use abi::vm::{Seat, VmId};
 use component::Tables;
@@ -41,7 +41,7 @@ impl Stage {
             plan: Consumer::attach_contiguous(&plan_memory, 32).expect("good"),
             event_memory,
         };
-        stage.tell(SchedEvent::Hello { quantum_ticks: QUANTUM, room: room(1_000) });
+        stage.tell(SchedEvent::Hello { quantum_ticks: QUANTUM, admission: Admission::Fifo, room: room(1_000) });
         stage
     }
 

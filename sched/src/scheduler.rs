@@ -72,7 +72,8 @@ impl<P: Policy> Scheduler<P> {
     #[inline]
     pub fn handle(&mut self, event: SchedEvent) -> Result<(), Oddity> {
         match event {
-            SchedEvent::Hello { quantum_ticks, room } => {
+            SchedEvent::Hello { quantum_ticks, room, admission } => {
+                self.gatekeeper.set_admission(admission, quantum_ticks);
                 self.gatekeeper.reset(room);
                 self.policy.reset(quantum_ticks);
                 self.ruled = false;
@@ -109,6 +110,7 @@ impl<P: Policy> Scheduler<P> {
     /// taken by the core at TSC `now`. Never more commands go to `send` than fit.
     #[inline]
     pub fn plan(&mut self, now: u64, outstanding: u32, capacity: u32, send: &mut impl FnMut(SchedCommand)) {
+        self.gatekeeper.set_time(now);
         if outstanding < self.published {
             self.adapt(now.wrapping_sub(self.published_at));
             self.published_at = now;

@@ -294,7 +294,10 @@ impl<B: Backend, H: Board> Cpu<B, H> {
 
     /// First words to the scheduler.
     pub(super) fn plan_hello(&mut self, room: Room) {
-        self.tell_scheduler(SchedEvent::Hello { quantum_ticks: self.plan.quantum_ticks(), room }, true);
+        self.tell_scheduler(
+            SchedEvent::Hello { quantum_ticks: self.plan.quantum_ticks(), room, admission: self.admission },
+            true,
+        );
     }
 
     /// A VM waits for admission, for which so many frames are to be kept.

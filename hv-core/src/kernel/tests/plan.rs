@@ -563,7 +563,8 @@ fn after_an_idle_until(rules: Rules, left: u64, ticks_before: u64) -> Vec<(VmId,
     let ahead = machine.kernel.next_turn().expect("it has woken");
     machine.kernel.vms.by_id(vms[0]).expect("it lives").ahead_ticks = left;
     let until = machine.kernel.cpu.mark - ticks_before;
-    machine.guests.borrow_mut().calm = Some(Box::new(move |_| Some(Step::Hypercall { number: hypercall::IDLE, a: until, b: 0 })));
+    machine.guests.borrow_mut().calm =
+        Some(Box::new(move |_| Some(Step::Hypercall { number: hypercall::IDLE, a: until, b: 0 })));
     machine.kernel.run_vm(ahead);
     assert!(machine.kernel.vms.by_id(vms[0]).is_some_and(|vm| vm.life.is_ready()), "it sleeps");
     wake(&mut machine, vms[2]);
