@@ -55,6 +55,15 @@ impl Admission {
         }
     }
 
+    /// What the boot option calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Admission::Fifo => "fifo",
+            Admission::WorkingSet => "working-set",
+            Admission::Deadline => "deadline",
+        }
+    }
+
     /// The one of a number.
     pub fn of(number: u32) -> Option<Self> {
         Self::ALL.into_iter().find(|one| one.number() == number)

@@ -5,7 +5,7 @@ use crate::gatekeeper::Gatekeeper;
 use crate::policy::{PLAN_DEPTH, Policy};
 use crate::vms::Seated;
 use abi::note::TableBytes;
-use abi::sched::{SchedCommand, SchedEvent};
+use abi::sched::{Admission, SchedCommand, SchedEvent};
 use component::Tables;
 
 /// Times in a row that entries are used within a quantum, until VMs count as such that pass the CPU on.
@@ -73,6 +73,7 @@ impl<P: Policy> Scheduler<P> {
     pub fn handle(&mut self, event: SchedEvent) -> Result<(), Oddity> {
         match event {
             SchedEvent::Hello { quantum_ticks, room, admission } => {
+                say(admission);
                 self.gatekeeper.set_admission(admission, quantum_ticks);
                 self.gatekeeper.reset(room);
                 self.policy.reset(quantum_ticks);
@@ -184,6 +185,13 @@ impl<P: Policy> Scheduler<P> {
             runnable => most.min(runnable),
         }
     }
+}
+
+/// The log says how VMs are admitted, at each start.
+#[cold]
+#[inline(never)]
+fn say(admission: Admission) {
+    log::info!("gatekeeper={}", admission.name());
 }
 
 #[cfg(test)]
