@@ -1,5 +1,5 @@
 //! Admission, while a seat is free and so are as many frames as are to be kept for the VM, its reserve. Who is next says `gatekeeper=`: the tenants in turn, and of each
-//! first come, first served, overtaken by nobody ([`fifo`]), or by those for whom there is room ([`working_set`]); or by deadlines ([`deadline`]). Under each of
+//! first come, first served, overtaken by nobody (`fifo`), or by those for whom there is room (`working_set`); or by deadlines (`deadline`). Under each of
 //! them everybody's wait is bounded by what waits when it asks, and not by what asks later.
 //!
 //! The core's events tell how many frames, kept for no VM, and seats are free, as of the moment when they were written. A VM that was
@@ -126,7 +126,7 @@ impl Gatekeeper {
         // Nobody looks at it otherwise, and a division takes long.
         if self.admission == Admission::Deadline {
             // Cut on purpose: only differences are looked at.
-            self.now = u32::try_from(now / self.tick & u64::from(u32::MAX)).unwrap_or(0);
+            self.now = u32::try_from((now / self.tick) & u64::from(u32::MAX)).unwrap_or(0);
         }
     }
 
