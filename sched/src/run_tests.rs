@@ -119,7 +119,7 @@ fn what_makes_no_sense_is_said_ten_times_and_the_rest_is_served() {
     let mut stage = Stage::new();
     assert_eq!(
         lines(|| _ = stage.serve()),
-        ["gatekeeper=fifo"],
+        ["INFO gatekeeper=fifo"],
         "at each start, and nothing else that makes sense is worth a line"
     );
     stage.events.push(&Message::new(0xffff, [])).expect("room");
