@@ -393,8 +393,8 @@ pub struct Options {
     pub prefix: u32,
     /// The router; 0: none.
     pub gateway: u32,
-    /// Must be zero.
-    pub reserved: u32,
+    /// `gatekeeper=`: [`Admission::number`](crate::sched::Admission::number).
+    pub gatekeeper: u32,
 }
 
 impl Default for Options {
@@ -411,7 +411,7 @@ impl Default for Options {
             address: 0,
             prefix: 0,
             gateway: 0,
-            reserved: 0,
+            gatekeeper: 0,
         }
     }
 }

@@ -60,6 +60,8 @@ pub enum Malformed {
     Tenant,
     /// No reason to stay.
     Stays,
+    /// No way to choose who is admitted.
+    Admission,
     /// No kind of access.
     Access,
     /// More pages than a command may name.
@@ -78,6 +80,7 @@ impl core::fmt::Display for Malformed {
             Malformed::Above16Bits => "a 16-bit word has bits above 15 set",
             Malformed::Tenant => "no tenant's name",
             Malformed::Stays => "unknown reason to stay",
+            Malformed::Admission => "unknown way to admit",
             Malformed::Access => "unknown access",
             Malformed::PageCount => "more pages than a command may name",
             Malformed::Page => "a page that the VM or its image does not have",

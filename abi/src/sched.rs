@@ -3,15 +3,15 @@
 // The sentence above each message explains its fields.
 #![allow(missing_docs)]
 
-use crate::message::{BadMessage, Words, messages};
+use crate::message::{BadMessage, Malformed, Words, messages};
 use crate::tenant::Tenant;
 use crate::vm::{Seat, VmId};
 
 messages! {
     /// Core to scheduler.
     SchedEvent {
-        /// First message after every start of the scheduler: everything it knew is void. `room` can be given to VMs.
-        0x201 Hello { quantum_ticks: u64, room: Room },
+        /// First message after every start of the scheduler: everything it knew is void. `room` can be given to VMs, and `admission` says to whom.
+        0x201 Hello { quantum_ticks: u64, room: Room, admission: Admission },
         /// A VM of a `tenant` asks to be admitted; `frames` are kept for it then, and no others count. After a restart also for VMs still waiting.
         0x202 Arrived { vm: VmId, frames: u64, room: Room, tenant: Tenant },
         /// An admitted VM can run: it has just been admitted, or something it waited for has happened. `weight` is that of its
@@ -25,6 +25,65 @@ messages! {
         0x206 Room { room: Room },
         /// No room can be made for a VM that waits, as long as others do not come in that make room by it, or at all: it is behind all others now.
         0x207 Later { vm: VmId },
+    }
+}
+
+/// How the gatekeeper chooses among VMs that wait for admission (`gatekeeper=`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Admission {
+    /// In the order of asking, tenants in turn; nobody is overtaken.
+    #[default]
+    Fifo,
+    /// The same, but those for whom there is room pass one for whom there is none, a bounded number of times.
+    WorkingSet,
+    /// By deadlines: VMs that were in lately come at once, all others by a time after which nobody passes them.
+    Deadline,
+}
+
+impl Admission {
+    /// All of them, by their numbers.
+    pub const ALL: [Admission; 3] = [Admission::Fifo, Admission::WorkingSet, Admission::Deadline];
+    /// What the boot option calls them, in the same order.
+    pub const NAMES: [&str; 3] = ["fifo", "working-set", "deadline"];
+
+    /// Its number.
+    pub const fn number(self) -> u32 {
+        match self {
+            Admission::Fifo => 0,
+            Admission::WorkingSet => 1,
+            Admission::Deadline => 2,
+        }
+    }
+
+    /// What the boot option calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Admission::Fifo => "fifo",
+            Admission::WorkingSet => "working-set",
+            Admission::Deadline => "deadline",
+        }
+    }
+
+    /// The one of a number.
+    pub fn of(number: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|one| one.number() == number)
+    }
+
+    /// The one of a name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().zip(Self::NAMES).find(|(_, its)| *its == name).map(|(one, _)| one)
+    }
+}
+
+impl Words for Admission {
+    #[inline(always)]
+    fn put(self, words: &mut [u64; 7], at: &mut usize) {
+        self.number().put(words, at);
+    }
+
+    #[inline(always)]
+    fn take(kind: u32, words: &[u64; 7], at: &mut usize) -> Result<Self, BadMessage> {
+        Admission::of(Words::take(kind, words, at)?).ok_or(BadMessage { kind, what: Malformed::Admission })
     }
 }
 

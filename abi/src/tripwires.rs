@@ -198,7 +198,7 @@ fn messages_survive_the_ring() {
         assert_eq!(pager::PagerCommand::try_from(&Message::from(command)), Ok(command));
     }
     for event in [
-        sched::SchedEvent::Hello { quantum_ticks: 10, room },
+        sched::SchedEvent::Hello { quantum_ticks: 10, room, admission: sched::Admission::Deadline },
         sched::SchedEvent::Arrived { vm, frames: 20, room, tenant },
         sched::SchedEvent::Ready { vm, seat, weight: 10_000 },
         sched::SchedEvent::Blocked { vm, seat, ran_ticks: 99, idle: true },

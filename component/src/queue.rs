@@ -151,6 +151,17 @@ impl<P: Place> List<P> {
         place(self.last)
     }
 
+    /// All places, from the first one on.
+    pub fn all<'l>(&self, links: &'l Links) -> impl Iterator<Item = P> + use<'l, P> {
+        let (mut at, mut left) = (self.first, self.len);
+        core::iter::from_fn(move || {
+            left = left.checked_sub(1)?;
+            let this = place(at);
+            at = links.0[at as usize - 1].next;
+            this
+        })
+    }
+
     /// Puts `place` at the end.
     pub fn push_back(&mut self, links: &mut Links, place: P) {
         if self.insert(links, place) {

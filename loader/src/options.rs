@@ -11,6 +11,7 @@ use abi::limits::{MAX_COMPONENTS, MAX_IMAGES, MAX_SEATS, MAX_SLOTS};
 use abi::manifest::{Component, Image, Ring, image_flags};
 use abi::nic::Node;
 use abi::options::KEYS;
+use abi::sched::Admission;
 use abi::service::Service;
 use core::fmt;
 use log::LevelFilter;
@@ -68,6 +69,8 @@ pub struct Options {
     pub node: Option<Node>,
     /// `quantum=`
     pub quantum_ns: u64,
+    /// `gatekeeper=`: who is admitted of those that wait.
+    pub gatekeeper: Admission,
     /// `memory-wait=`: how long a VM waits for memory beyond what is kept for it, in nanoseconds.
     pub memory_wait_ns: u64,
     /// `residence=`: how long a VM is in before it may go out again, in nanoseconds.
@@ -98,6 +101,7 @@ impl Default for Options {
             seats: None,
             node: None,
             quantum_ns: 10_000_000,
+            gatekeeper: Admission::Fifo,
             memory_wait_ns: 1_000_000_000,
             residence_ns: 100_000_000,
             pool_bytes: None,
@@ -275,6 +279,10 @@ impl Options {
                 let ns = time(value).filter(|ns| (QUANTUM_MIN_NS..=QUANTUM_MAX_NS).contains(ns));
                 self.quantum_ns = ns.ok_or(Problem::BadForm(QUANTUM_FORM))?;
             }
+            "gatekeeper" => {
+                let values = "fifo, working-set, deadline";
+                self.gatekeeper = Admission::named(value).ok_or(Problem::NotOneOf(values))?;
+            }
             "memory-wait" => {
                 let ns = time(value).filter(|ns| (MEMORY_WAIT_MIN_NS..=MEMORY_WAIT_MAX_NS).contains(ns));
                 self.memory_wait_ns = ns.ok_or(Problem::BadForm(MEMORY_WAIT_FORM))?;
@@ -352,6 +360,7 @@ impl Options {
             quantum_ns: self.quantum_ns,
             memory_wait_ns: self.memory_wait_ns,
             residence_ns: self.residence_ns,
+            gatekeeper: self.gatekeeper.number(),
             pool_bytes: self.pool_bytes.unwrap_or(boot::POOL_UNSAID),
             node: self.node.map_or(boot::NONE, Node::number),
             log: match self.log {

@@ -172,11 +172,25 @@ fn a_pool_is_whole_pages() {
 }
 
 #[test]
+fn the_gatekeepers_way_to_choose() {
+    use abi::sched::Admission;
+    assert_eq!(parse("", "").to_record().gatekeeper, 0);
+    for (number, (way, name)) in (0..).zip(Admission::ALL.into_iter().zip(Admission::NAMES)) {
+        let options = parse("gatekeeper=fifo", &format!("gatekeeper={name}"));
+        assert_eq!((options.gatekeeper, options.to_record().gatekeeper), (way, number));
+    }
+    assert_eq!(
+        error("gatekeeper=lifo"),
+        "'gatekeeper=lifo' has an unknown value; known are fifo, working-set, deadline"
+    );
+}
+
+#[test]
 fn errors_are_sentences() {
     assert_eq!(error("verbose"), "'verbose' has no value; options are written key=value");
     assert_eq!(
         error("log=info color=red"),
-        "'color=red' is not a known option; known are vms, slots, seats, node, quantum, memory-wait, residence, pool, net, disk, log, on-fatal, selftest, start, barriers, sched, pager"
+        "'color=red' is not a known option; known are vms, slots, seats, node, quantum, gatekeeper, memory-wait, residence, pool, net, disk, log, on-fatal, selftest, start, barriers, sched, pager"
     );
     assert_eq!(
         error("vms=httpd*2,foo"),

@@ -1,18 +1,27 @@
-//! Admission: the tenants in turn, and of each first come, first served (`Round`), while a seat is free and so are as many frames as are to be kept
-//! for the VM, its reserve. Nobody overtakes whose turn it is, so nobody waits for ever, nor longer because one tenant asks for much.
+//! Admission, while a seat is free and so are as many frames as are to be kept for the VM, its reserve. Who is next says `gatekeeper=`: the tenants in turn, and of each
+//! first come, first served, overtaken by nobody (`fifo`), or by those for whom there is room (`working_set`); or by deadlines (`deadline`). Under each of
+//! them everybody's wait is bounded by what waits when it asks, and not by what asks later.
 //!
 //! The core's events tell how many frames, kept for no VM, and seats are free, as of the moment when they were written. A VM that was
 //! admitted since has not taken its reserve and its seat yet by then; its first `Ready` is the sign that it has. So what VMs between
 //! admission and that sign need counts as taken, too.
 
+mod deadline;
+mod fifo;
+mod working_set;
+
 use crate::Oddity;
 use crate::queue::{Links, List};
 use crate::round::Round;
 use abi::note::TableBytes;
-use abi::sched::Room;
+use abi::sched::{Admission, Room};
 use abi::tenant::Tenant;
 use abi::vm::{Slot, VmId};
 use component::{Table, Tables};
+use working_set::WorkingSet;
+
+/// Ticks of the gatekeeper's time in a quantum.
+const TICKS_PER_QUANTUM: u32 = 16;
 
 /// Where a slot is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,6 +31,8 @@ enum State {
     Elsewhere,
     /// In the queue.
     Waiting,
+    /// In that of popular ones.
+    Popular,
     /// To be set aside: it needs more frames than there are, and the core has not been told to keep it back.
     Unheld,
     /// Set aside.
@@ -36,6 +47,8 @@ struct Entry {
     generation: u32,
     tenant: Tenant,
     state: State,
+    /// While it waits: when it asked, in the gatekeeper's time. Elsewhere: as the how manieth it left; 0: it was not in.
+    at: u32,
 }
 
 /// The queue of VMs that wait for admission.
@@ -44,6 +57,15 @@ pub struct Gatekeeper {
     slots: Table<Entry>,
     links: Links,
     waiting: Round,
+    /// Those that were in lately, where they are told apart.
+    popular: List<Slot>,
+    admission: Admission,
+    working_set: WorkingSet,
+    /// Ticks of the TSC in one of the gatekeeper's, and the time.
+    tick: u64,
+    now: u32,
+    /// VMs that have left.
+    departures: u32,
     unheld: List<Slot>,
     parked: List<Slot>,
     /// Frames for VMs on this machine, as far as is known: after a restart there turn out to be more when VMs end.
@@ -71,6 +93,12 @@ impl Gatekeeper {
             slots: tables.per_slot(),
             links: Links::new(tables.per_slot()),
             waiting: Round::new(tables),
+            popular: List::new(),
+            admission: Admission::default(),
+            working_set: WorkingSet::default(),
+            tick: 1,
+            now: 0,
+            departures: 0,
             unheld: List::new(),
             parked: List::new(),
             capacity: 0,
@@ -86,10 +114,29 @@ impl Gatekeeper {
         self.capacity = frames;
     }
 
+    /// Sets who is chosen from now on, and how long a quantum is, in ticks of the TSC. Nobody waits.
+    pub fn set_admission(&mut self, admission: Admission, quantum_ticks: u64) {
+        self.admission = admission;
+        self.tick = (quantum_ticks / u64::from(TICKS_PER_QUANTUM)).max(1);
+    }
+
+    /// It is `now`, by the TSC.
+    #[inline]
+    pub fn set_time(&mut self, now: u64) {
+        // Nobody looks at it otherwise, and a division takes long.
+        if self.admission == Admission::Deadline {
+            // Cut on purpose: only differences are looked at.
+            self.now = u32::try_from((now / self.tick) & u64::from(u32::MAX)).unwrap_or(0);
+        }
+    }
+
     /// Forgets all VMs; `free` is free.
     pub fn reset(&mut self, free: Room) {
         self.slots.clear();
         self.waiting.clear();
+        self.popular = List::new();
+        self.working_set.reset();
+        self.departures = 0;
         self.unheld = List::new();
         self.parked = List::new();
         self.promised = Room::default();
@@ -108,7 +155,7 @@ impl Gatekeeper {
                 while let Some(index) = set_aside.last() {
                     set_aside.remove(&mut self.links, index);
                     let slot = &mut self.slots[index.index()];
-                    slot.state = State::Waiting;
+                    (slot.state, slot.at) = (State::Waiting, self.now);
                     self.waiting.push_front(&mut self.links, index, slot.tenant);
                 }
             }
@@ -117,7 +164,7 @@ impl Gatekeeper {
 
     /// How many VMs wait.
     pub fn waiting(&self) -> u32 {
-        self.waiting.len() + self.unheld.len() + self.parked.len()
+        self.waiting.len() + self.popular.len() + self.unheld.len() + self.parked.len()
     }
 
     /// `vm` of a `tenant` wants to be admitted and needs `frames`; `free` is free. One that was admitted and comes again (the core could
@@ -134,18 +181,27 @@ impl Gatekeeper {
         let needed = u32::try_from(frames).unwrap_or(u32::MAX);
         let fits = u64::from(needed) <= self.capacity;
         let same = known.generation == vm.generation;
-        if !(same && known.state == State::Waiting && fits) {
+        let waits = same && matches!(known.state, State::Waiting | State::Popular) && fits;
+        let (mut state, mut at) = (known.state, known.at);
+        if !waits {
             let sent_back = same && known.state == State::Admitted;
+            let was_in = same && known.state == State::Elsewhere && deadline::is_popular(known.at, self.departures);
+            let is_popular = self.admission == Admission::Deadline && (sent_back || was_in);
             self.forget(vm.slot);
+            (state, at) = (if is_popular { State::Popular } else { State::Waiting }, self.now);
             match (fits, sent_back) {
-                (false, _) => self.unheld.push_back(&mut self.links, vm.slot),
+                (false, _) => {
+                    self.unheld.push_back(&mut self.links, vm.slot);
+                    state = State::Unheld;
+                }
+                (true, true) if is_popular => self.popular.push_front(&mut self.links, vm.slot),
+                (true, false) if is_popular => self.popular.push_back(&mut self.links, vm.slot),
                 (true, true) => self.waiting.push_front(&mut self.links, vm.slot, tenant),
                 (true, false) => self.waiting.push_back(&mut self.links, vm.slot, tenant),
             }
             self.held |= sent_back;
         }
-        let state = if fits { State::Waiting } else { State::Unheld };
-        self.slots[vm.slot.index()] = Entry { frames: needed, generation: vm.generation, tenant, state };
+        self.slots[vm.slot.index()] = Entry { frames: needed, generation: vm.generation, tenant, state, at };
         if fits { Ok(()) } else { Err(Oddity::TooBig { vm, frames, capacity: self.capacity }) }
     }
 
@@ -172,16 +228,14 @@ impl Gatekeeper {
     /// No room can be made for `vm`, which waits: it is behind all others now, of its tenant and of all tenants.
     pub fn later(&mut self, vm: VmId) {
         let Some(slot) = self.slots.get(vm.slot.index()) else { return };
-        if slot.state != State::Waiting || slot.generation != vm.generation {
+        if !matches!(slot.state, State::Waiting | State::Popular) || slot.generation != vm.generation {
             return;
         }
         let tenant = slot.tenant;
-        if self.waiting.first() == Some(vm.slot) {
-            self.waiting.pop(&mut self.links);
-        } else {
-            self.waiting.remove(&mut self.links, vm.slot);
-        }
+        self.take_out(vm.slot);
         self.waiting.push_back(&mut self.links, vm.slot, tenant);
+        let slot = &mut self.slots[vm.slot.index()];
+        (slot.state, slot.at) = (State::Waiting, self.now);
         // The core has put it behind others, too.
         self.announced = None;
     }
@@ -191,6 +245,8 @@ impl Gatekeeper {
         self.has_room(free);
         if self.slots.get(vm.slot.index()).is_some_and(|slot| slot.generation == vm.generation) {
             self.forget(vm.slot);
+            self.departures = self.departures.wrapping_add(1).max(1);
+            self.slots[vm.slot.index()].at = self.departures;
         }
     }
 
@@ -208,27 +264,53 @@ impl Gatekeeper {
     /// The next VM to admit, if there are a seat and frames for it. It counts as admitted from now on.
     #[inline]
     pub fn admit(&mut self) -> Option<VmId> {
-        let index = self.waiting.first()?;
-        let slot = &mut self.slots[index.index()];
-        let frames = u64::from(slot.frames);
         let (free, promised) = (self.free, self.promised);
-        if self.held || frames > free.frames.saturating_sub(promised.frames) || free.seats <= promised.seats {
+        if self.held || free.seats <= promised.seats {
             return None;
         }
+        let frames = free.frames.saturating_sub(promised.frames);
+        let fits = |index: Slot| u64::from(self.slots[index.index()].frames) <= frames;
+        let index = match self.admission {
+            Admission::WorkingSet => self.working_set.next(self.waiting.in_turn(), fits),
+            Admission::Fifo | Admission::Deadline => fifo::next(self.first(), fits),
+        }?;
+        self.take_out(index);
+        let slot = &mut self.slots[index.index()];
         slot.state = State::Admitted;
-        self.promised.frames += frames;
+        self.promised.frames += u64::from(slot.frames);
         self.promised.seats += 1;
-        let vm = VmId { slot: index, generation: slot.generation };
-        self.waiting.pop(&mut self.links);
-        self.announced = None;
-        Some(vm)
+        // One that was passed waits on.
+        self.announced = self.announced.filter(|&announced| announced != index);
+        Some(VmId { slot: index, generation: slot.generation })
+    }
+
+    /// Whose turn it is.
+    #[inline]
+    fn first(&self) -> Option<Slot> {
+        let cold = self.waiting.first();
+        if self.admission != Admission::Deadline {
+            return cold;
+        }
+        let asked = |index: Slot| (index, self.slots[index.index()].at);
+        deadline::first(self.popular.first().map(asked), cold.map(asked))
+    }
+
+    /// Takes somebody out of the queues of those that wait.
+    fn take_out(&mut self, index: Slot) {
+        if self.slots[index.index()].state == State::Popular {
+            self.popular.remove(&mut self.links, index);
+        } else if self.waiting.first() == Some(index) {
+            self.waiting.pop(&mut self.links);
+        } else {
+            self.waiting.remove(&mut self.links, index);
+        }
     }
 
     /// The VM whose turn it is and for which there is no room, if the core has not been told of it yet: where others came before it, the core
     /// would make room for them.
     #[inline]
     pub fn announce(&mut self) -> Option<VmId> {
-        let index = self.waiting.first().filter(|&index| self.announced != Some(index))?;
+        let index = self.first().filter(|&index| self.announced != Some(index))?;
         self.announced = Some(index);
         Some(VmId { slot: index, generation: self.slots[index.index()].generation })
     }
@@ -238,8 +320,12 @@ impl Gatekeeper {
         let Some(slot) = self.slots.get_mut(index.index()) else { return };
         match core::mem::replace(&mut slot.state, State::Elsewhere) {
             State::Elsewhere => {}
-            State::Waiting => {
-                self.waiting.remove(&mut self.links, index);
+            state @ (State::Waiting | State::Popular) => {
+                if state == State::Popular {
+                    self.popular.remove(&mut self.links, index);
+                } else {
+                    self.waiting.remove(&mut self.links, index);
+                }
                 // Whoever is in its slot next is another one.
                 self.announced = self.announced.filter(|&announced| announced != index);
             }

@@ -27,6 +27,12 @@ fn gatekeeper(capacity: u64) -> Gatekeeper {
     gatekeeper
 }
 
+fn gatekeeper_by(admission: Admission, capacity: u64) -> Gatekeeper {
+    let mut gatekeeper = gatekeeper(capacity);
+    gatekeeper.set_admission(admission, 1600);
+    gatekeeper
+}
+
 fn admitted(gatekeeper: &mut Gatekeeper) -> Vec<u32> {
     core::iter::from_fn(|| gatekeeper.admit()).map(|vm| vm.slot.number()).collect()
 }
@@ -295,6 +301,8 @@ enum Step {
     Arrived(VmId, u64, u64),
     Ready(VmId),
     Ended(VmId, u64),
+    Later(VmId),
+    Time(u64),
     Admit,
 }
 
@@ -311,6 +319,8 @@ fn any_step() -> impl Strategy<Value = Step> {
         6 => (vm(), frames(), frames()).prop_map(|(vm, frames, free)| Step::Arrived(vm, frames, free)),
         3 => vm().prop_map(Step::Ready),
         3 => (vm(), frames()).prop_map(|(vm, free)| Step::Ended(vm, free)),
+        1 => vm().prop_map(Step::Later),
+        1 => any::<u64>().prop_map(Step::Time),
         6 => Just(Step::Admit),
     ]
 }
@@ -318,8 +328,8 @@ fn any_step() -> impl Strategy<Value = Step> {
 proptest! {
     /// No sequence of events makes it panic or lose count.
     #[test]
-    fn senseless_events(steps in prop::collection::vec(any_step(), 0..200)) {
-        let mut gate = gatekeeper(700);
+    fn senseless_events(steps in prop::collection::vec(any_step(), 0..200), way in 0_usize..3) {
+        let mut gate = gatekeeper_by(Admission::ALL[way], 700);
         for step in steps {
             match step {
                 Step::Reset(free) => gate.reset(room(free)),
@@ -330,6 +340,8 @@ proptest! {
                 }
                 Step::Ready(vm) => gate.ready(vm),
                 Step::Ended(vm, free) => gate.ended(vm, room(free)),
+                Step::Later(vm) => gate.later(vm),
+                Step::Time(now) => gate.set_time(now),
                 Step::Admit => {
                     gate.hold();
                     gate.admit();
@@ -340,7 +352,7 @@ proptest! {
         let sum: u64 = gate.slots.iter().filter(promised).map(|slot| u64::from(slot.frames)).sum();
         prop_assert_eq!(sum, gate.promised.frames);
         prop_assert_eq!(gate.slots.iter().filter(promised).count(), gate.promised.seats as usize);
-        let waits = |slot: &&Entry| matches!(slot.state, State::Waiting | State::Unheld | State::Parked);
+        let waits = |slot: &&Entry| matches!(slot.state, State::Waiting | State::Popular | State::Unheld | State::Parked);
         let waiting = gate.slots.iter().filter(waits).count();
         prop_assert_eq!(gate.waiting() as usize, waiting);
     }
@@ -440,6 +452,90 @@ proptest! {
         }
         prop_assert_eq!(order, (0..u32::try_from(vms.len()).expect("small")).collect::<Vec<_>>());
     }
+}
+
+/// Rounds until a large VM that has never been in comes in, beside so many small ones that ask again as soon as they have been in; `before` of them asked
+/// before it. In every fourth round there is room for it, in the others for a small one. A round takes a tick of the gatekeeper.
+fn rounds_until_the_large_one_is_in(admission: Admission, small: u32, before: u32) -> u32 {
+    let (mut gate, large) = (gatekeeper_by(admission, 640), vm(200));
+    let ask = |gate: &mut Gatekeeper, vm: VmId| {
+        let frames = if vm == large { 20 } else { 10 };
+        gate.arrived(vm, Tenant::UNSAID, frames, room(0)).expect("fits");
+    };
+    (0..before).for_each(|index| ask(&mut gate, vm(index)));
+    ask(&mut gate, large);
+    (before..small).for_each(|index| ask(&mut gate, vm(index)));
+    for round in 0..10_000 {
+        gate.set_time(u64::from(round) * 100);
+        gate.has_room(Room { frames: if round % 4 == 3 { 20 } else { 10 }, seats: 1 });
+        for slot in admitted(&mut gate) {
+            if slot == large.slot.number() {
+                return round + 1;
+            }
+            gate.ready(vm(slot));
+            gate.ended(vm(slot), Room::default());
+            ask(&mut gate, vm(slot));
+        }
+    }
+    panic!("never, with {admission:?}")
+}
+
+proptest! {
+    /// Under each of them a wait is bounded by who is there when somebody asks, however often others come again.
+    #[test]
+    fn nobody_waits_for_ever(small in 0_u32..150, share in 0_u32..=100) {
+        let before = small * share / 100;
+        let of = |admission| rounds_until_the_large_one_is_in(admission, small, before);
+        prop_assert!(of(Admission::Fifo) <= before + 4);
+        // It may be passed while it is first, and nobody is before it when those have come in that were.
+        prop_assert!(of(Admission::WorkingSet) <= before + working_set::PASSES + 4);
+        // Until it is due; then whoever asked before it, or is due before it.
+        prop_assert!(of(Admission::Deadline) <= deadline::PATIENCE + small + 4);
+    }
+}
+
+#[test]
+fn who_fits_passes_one_that_does_not_and_the_core_makes_room_for_that() {
+    let mut gate = gatekeeper_by(Admission::WorkingSet, 640);
+    for (index, frames) in [(0, 300), (1, 10), (2, 20), (3, 30)] {
+        gate.arrived(vm(index), Tenant::UNSAID, frames, room(40)).expect("fits");
+    }
+    assert_eq!(admitted(&mut gate), [1, 2], "10 frames are left");
+    assert_eq!((gate.announce(), gate.announce()), (Some(vm(0)), None));
+    gate.ready(vm(1));
+    gate.ready(vm(2));
+    gate.has_room(room(30));
+    assert_eq!((admitted(&mut gate), gate.announce()), (vec![3], None), "that is known");
+    gate.has_room(room(330));
+    assert_eq!(admitted(&mut gate), [0]);
+}
+
+#[test]
+fn who_was_in_lately_comes_before_those_who_were_not_until_these_are_due() {
+    let mut gate = gatekeeper_by(Admission::Deadline, 640);
+    let ask = |gate: &mut Gatekeeper, index, at: u32| {
+        gate.set_time(u64::from(at) * 100);
+        gate.arrived(vm(index), Tenant::UNSAID, 10, room(0)).expect("fits");
+    };
+    for index in [7, 8] {
+        ask(&mut gate, index, 0);
+    }
+    gate.has_room(room(20));
+    assert_eq!(admitted(&mut gate), [7, 8]);
+    for index in [7, 8] {
+        gate.ready(vm(index));
+        gate.ended(vm(index), room(0));
+    }
+    ask(&mut gate, 1, 0);
+    ask(&mut gate, 2, 50);
+    ask(&mut gate, 7, deadline::PATIENCE - 1);
+    ask(&mut gate, 8, deadline::PATIENCE);
+    // Another VM in the slot of one that was in is not that one.
+    gate.arrived(VmId::new(7, 2), Tenant::UNSAID, 10, room(0)).expect("fits");
+    assert_eq!(gate.announce(), Some(vm(1)), "it is due with the other one");
+    ask(&mut gate, 7, deadline::PATIENCE);
+    gate.has_room(room(640));
+    assert_eq!(admitted(&mut gate), [1, 8, 2, 7]);
 }
 
 #[test]

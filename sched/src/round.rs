@@ -59,6 +59,11 @@ impl Round {
         self.turns.first()
     }
 
+    /// The first VM of each tenant, in turn.
+    pub fn in_turn(&self) -> impl Iterator<Item = Slot> {
+        self.turns.all(&self.leaders)
+    }
+
     /// A VM that does not wait does from now on: behind all others of its tenant, and that, if none did, behind all other tenants. Nothing happens when
     /// the machine has no such slot.
     pub fn push_back(&mut self, links: &mut Links, slot: Slot, tenant: Tenant) {

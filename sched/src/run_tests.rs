@@ -3,7 +3,7 @@
 use super::*;
 use crate::Oddity;
 use crate::policy::RoundRobin;
-use abi::sched::{Room, SchedCommand};
+use abi::sched::{Admission, Room, SchedCommand};
 use abi::tenant::Tenant;
 use abi::vm::{Seat, VmId};
 use component::Tables;
@@ -41,7 +41,7 @@ impl Stage {
             plan: Consumer::attach_contiguous(&plan_memory, 32).expect("good"),
             event_memory,
         };
-        stage.tell(SchedEvent::Hello { quantum_ticks: QUANTUM, room: room(1_000) });
+        stage.tell(SchedEvent::Hello { quantum_ticks: QUANTUM, admission: Admission::Fifo, room: room(1_000) });
         stage
     }
 
@@ -117,7 +117,11 @@ fn every_doorbell_wakes_it() {
 #[test]
 fn what_makes_no_sense_is_said_ten_times_and_the_rest_is_served() {
     let mut stage = Stage::new();
-    assert_eq!(lines(|| _ = stage.serve()), [""; 0], "what makes sense is not worth a line");
+    assert_eq!(
+        lines(|| _ = stage.serve()),
+        ["INFO gatekeeper=fifo"],
+        "at each start, and nothing else that makes sense is worth a line"
+    );
     stage.events.push(&Message::new(0xffff, [])).expect("room");
     stage.tell(SchedEvent::Blocked { vm: vm(3), seat: Seat::new(u16::MAX), ran_ticks: 0, idle: false });
     stage.tell(ready(3));

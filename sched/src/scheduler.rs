@@ -5,7 +5,7 @@ use crate::gatekeeper::Gatekeeper;
 use crate::policy::{PLAN_DEPTH, Policy};
 use crate::vms::Seated;
 use abi::note::TableBytes;
-use abi::sched::{SchedCommand, SchedEvent};
+use abi::sched::{Admission, SchedCommand, SchedEvent};
 use component::Tables;
 
 /// Times in a row that entries are used within a quantum, until VMs count as such that pass the CPU on.
@@ -72,7 +72,9 @@ impl<P: Policy> Scheduler<P> {
     #[inline]
     pub fn handle(&mut self, event: SchedEvent) -> Result<(), Oddity> {
         match event {
-            SchedEvent::Hello { quantum_ticks, room } => {
+            SchedEvent::Hello { quantum_ticks, room, admission } => {
+                say(admission);
+                self.gatekeeper.set_admission(admission, quantum_ticks);
                 self.gatekeeper.reset(room);
                 self.policy.reset(quantum_ticks);
                 self.ruled = false;
@@ -109,6 +111,7 @@ impl<P: Policy> Scheduler<P> {
     /// taken by the core at TSC `now`. Never more commands go to `send` than fit.
     #[inline]
     pub fn plan(&mut self, now: u64, outstanding: u32, capacity: u32, send: &mut impl FnMut(SchedCommand)) {
+        self.gatekeeper.set_time(now);
         if outstanding < self.published {
             self.adapt(now.wrapping_sub(self.published_at));
             self.published_at = now;
@@ -182,6 +185,13 @@ impl<P: Policy> Scheduler<P> {
             runnable => most.min(runnable),
         }
     }
+}
+
+/// The log says how VMs are admitted, at each start.
+#[cold]
+#[inline(never)]
+fn say(admission: Admission) {
+    log::info!("gatekeeper={}", admission.name());
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::policy::{Allowance, Dispatch, RoundRobin, Rules};
-use abi::sched::Room;
+use abi::sched::{Admission, Room};
 use abi::tenant::Tenant;
 use abi::vm::{Seat, VmId};
 use proptest::prelude::*;
@@ -33,7 +33,9 @@ fn unset() -> Scheduler<RoundRobin> {
 fn scheduler(frames: u64) -> Scheduler<RoundRobin> {
     let mut scheduler = unset();
     scheduler.set_capacity(frames);
-    scheduler.handle(SchedEvent::Hello { quantum_ticks: QUANTUM, room: room(frames) }).expect("good");
+    scheduler
+        .handle(SchedEvent::Hello { quantum_ticks: QUANTUM, admission: Admission::Fifo, room: room(frames) })
+        .expect("good");
     scheduler
 }
 
@@ -126,7 +128,9 @@ fn where_turns_last_one_is_planned_at_a_time() {
 fn a_scheduler_that_starts_late_knows_what_the_machine_has() {
     let mut scheduler = unset();
     scheduler.set_capacity(1000);
-    scheduler.handle(SchedEvent::Hello { quantum_ticks: QUANTUM, room: room(20) }).expect("good");
+    scheduler
+        .handle(SchedEvent::Hello { quantum_ticks: QUANTUM, admission: Admission::Fifo, room: room(20) })
+        .expect("good");
     assert_eq!(
         scheduler.handle(SchedEvent::Arrived { vm: vm(0), frames: 500, room: room(20), tenant: Tenant::UNSAID }),
         Ok(()),
@@ -228,7 +232,9 @@ impl Policy for Said {
 fn whatever_there_is_to_say_waits_for_space_in_the_ring() {
     let mut scheduler = Scheduler::<Said>::new(&mut Tables::on_heap(Scheduler::<Said>::TABLES, SLOTS, SLOTS));
     scheduler.set_capacity(1000);
-    scheduler.handle(SchedEvent::Hello { quantum_ticks: QUANTUM, room: room(1000) }).expect("good");
+    scheduler
+        .handle(SchedEvent::Hello { quantum_ticks: QUANTUM, admission: Admission::Fifo, room: room(1000) })
+        .expect("good");
     scheduler.policy = Said { runnable: 1, allowances: 2, ..Said::default() };
     fn said(scheduler: &mut Scheduler<Said>, outstanding: u32, capacity: u32) -> Vec<SchedCommand> {
         let mut commands = Vec::new();
@@ -396,7 +402,8 @@ fn any_event() -> impl Strategy<Value = SchedEvent> {
     let room = || (any::<u64>(), any::<u32>()).prop_map(|(frames, seats)| Room { frames, seats });
     let blocked = |(vm, seat, ran_ticks, idle)| SchedEvent::Blocked { vm, seat, ran_ticks, idle };
     prop_oneof![
-        1 => (any::<u64>(), room()).prop_map(|(quantum_ticks, room)| SchedEvent::Hello { quantum_ticks, room }),
+        1 => (any::<u64>(), room(), 0_usize..3)
+            .prop_map(|(quantum_ticks, room, way)| SchedEvent::Hello { quantum_ticks, room, admission: Admission::ALL[way] }),
         9 => (vm(), 0_u64..2000, room()).prop_map(|(vm, frames, room)| SchedEvent::Arrived { vm, frames, room, tenant: Tenant::UNSAID }),
         9 => (vm(), seat()).prop_map(|(vm, seat)| SchedEvent::Ready { vm, seat, weight: 100 }),
         9 => (vm(), seat(), any::<u64>(), any::<bool>()).prop_map(blocked),
@@ -474,7 +481,9 @@ fn where_vms_block_those_that_go_ahead_wait_behind_two_turns_at_most() {
         SLOTS,
     ));
     scheduler.set_capacity(1000);
-    scheduler.handle(SchedEvent::Hello { quantum_ticks: QUANTUM, room: room(1000) }).expect("good");
+    scheduler
+        .handle(SchedEvent::Hello { quantum_ticks: QUANTUM, admission: Admission::Fifo, room: room(1000) })
+        .expect("good");
     for index in 0..8 {
         scheduler.handle(SchedEvent::Ready { vm: vm(index), seat: seat(index), weight: 100 }).expect("good");
     }

@@ -16,6 +16,7 @@ use abi::guest;
 use abi::limits::{MAX_RINGS_PER_COMPONENT, MAX_SEATS, MAX_SLOTS, PAGE_SIZE};
 use abi::manifest::{ANY, CORE};
 use abi::record::{self, Cell, Record};
+use abi::sched::Admission;
 use abi::service::Service;
 
 /// What the core knows by itself.
@@ -264,7 +265,10 @@ fn check_options(record: &BootRecord) -> Checked {
     let options = &record.options;
     let hooks = cfg!(feature = "selftest") && options.selftest <= 2;
     ensure(options.selftest == 0 || hooks, Field::SelfTest, options.selftest)?;
-    let known = options.log <= 5 && options.power_off <= 1 && options.prefix <= 30;
+    let known = Admission::of(options.gatekeeper).is_some()
+        && options.log <= 5
+        && options.power_off <= 1
+        && options.prefix <= 30;
     let quantum = (1..=1_000_000_000_000).contains(&options.quantum_ns);
     ensure(known && quantum, Field::Options, options.quantum_ns)
 }

@@ -499,7 +499,8 @@ fn a_tail_is_in_a_golden_frame_of_its_own_image() {
 
 #[test]
 fn options_beyond_their_limits_are_refused() {
-    let all: [fn(&mut Options); 4] = [
+    let all: [fn(&mut Options); 5] = [
+        |options| options.gatekeeper = 3,
         |options| options.log = 6,
         |options| options.power_off = 2,
         |options| options.prefix = 31,

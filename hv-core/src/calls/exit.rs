@@ -213,6 +213,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         // Nearly always the beginning of its turn is enough to tell.
         if until <= self.mark || until != u64::MAX && until <= self.board.now() {
             // It can go on, but others come first.
+            self.give_way(vm, until);
             return Next::Leave;
         }
         vm.life.idle(until);
@@ -220,6 +221,19 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         self.timers.set(vm.seat, vm.deadline());
         self.blocked(vm, true);
         Next::Leave
+    }
+
+    /// A VM that can go on gives its turn up, as what it wanted to wait for is over. Where that came while it ran, it is a wake like any other, which it
+    /// has missed by microseconds only: it goes ahead of the plan behind those that have woken before, as far as it may. (Else it would wait for a turn by the
+    /// plan, behind all who compute.) What is longer ago is no more than a way to let others run.
+    #[cold]
+    #[inline(never)]
+    fn give_way(&mut self, vm: &Vm<B>, until: u64) {
+        let recent = until >= self.mark.saturating_sub(self.plan.quantum_ticks());
+        if recent && self.plan.lets_ahead(vm.ahead_ticks) {
+            self.wakers.push(vm.seat);
+            self.plan.aside = true;
+        }
     }
 
     /// Make interrupts pending for a VM; it wakes when it wants one of them.

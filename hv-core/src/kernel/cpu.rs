@@ -17,6 +17,7 @@ use crate::vm::{Deaths, Images, Queues, Timers, Wakers, Watches};
 use abi::log::Record;
 use abi::message::{BadMessage, Message};
 use abi::nic::Node;
+use abi::sched::Admission;
 use abi::service::Service;
 use abi::vm::{Seat, Slot};
 use backend::Backend;
@@ -128,6 +129,10 @@ pub struct Cpu<B: Backend, H: Board> {
     pub room_at: u64,
     /// Whether somebody is next for whom no room can be made.
     pub stuck: Stuck,
+    /// Since when, in steady time, there has been room for whoever has waited longest for admission and the gatekeeper has admitted nobody; [`NEVER`](crate::vm::NEVER): there is none.
+    pub room_since: u64,
+    /// How the gatekeeper chooses.
+    pub admission: Admission,
     /// How long a VM is in before it may go out again, in ticks.
     pub residence_ticks: u64,
     /// TSC for which the timer is set; it may be early, never late.

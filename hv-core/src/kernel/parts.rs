@@ -17,6 +17,7 @@ use crate::vm::{
 use abi::barriers::BarrierPlan;
 use abi::limits::LIVE_TENANTS;
 use abi::log::Record;
+use abi::sched::Admission;
 use abi::service::Service;
 use backend::Backend;
 
@@ -125,6 +126,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             deaths: Deaths::new(),
             ended: Ended::default(),
             room_at: NEVER,
+            room_since: NEVER,
+            admission: Admission::of(options.gatekeeper).unwrap_or_default(),
             stuck: Stuck::NOBODY,
             residence_ticks: ticks(options.residence_ns, tsc_hz),
             armed: NEVER,

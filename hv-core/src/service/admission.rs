@@ -2,7 +2,8 @@
 //! core, first come, first served.
 //!
 //! The gatekeeper decides as long as it lives. It counts as dead for a VM that has waited [`PATIENCE_MS`], stolen time not counted
-//! ([`crate::kernel::Steady`]), when enough frames are free that nobody need wait, and the plan, which is its other work, does not come either (or nobody needs one).
+//! ([`crate::kernel::Steady`]), when there has been room for it for [`ROOM_MS`] and the gatekeeper has admitted nobody meanwhile, and the plan, which is its other work, does not come
+//! either (or nobody needs one).
 
 use crate::board::Board;
 use crate::kernel::{Cpu, Kernel};
@@ -16,6 +17,8 @@ use backend::Backend;
 
 /// How long the gatekeeper may take, in milliseconds.
 const PATIENCE_MS: u64 = 1000;
+/// For how many of these there has been room, and nobody was admitted. (Frames are free first and the gatekeeper hears of it then.)
+const ROOM_MS: u64 = 250;
 /// How soon the gatekeeper hears of frames that were given back, in milliseconds.
 const TELL_MS: u64 = 10;
 /// Milliseconds from one look to the next while those who hear of it have no space in their rings.
@@ -48,15 +51,18 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 cpu.admit_at = NEVER;
                 return;
             };
+            let planned = !cpu.queues.is_empty(Queue::Ready) && !cpu.plan.asked;
+            let has_room = vms.seats().free() != 0 && cpu.frames.unreserved() >= u64::from(vms.wants(&seed));
+            let room_for = cpu.has_had_room(has_room, now);
+            if planned || !has_room {
+                cpu.admit_at = now.saturating_add(patience);
+                return;
+            }
             let left = patience.saturating_sub(cpu.has_waited(&seed, now));
+            let left = left.max(cpu.time.milliseconds(ROOM_MS).saturating_sub(room_for));
             if left > 0 {
                 // A longer break than a period would count as one; this look may come late.
                 cpu.admit_at = now.saturating_add(left.min(cpu.steady.period_ticks() / 2));
-                return;
-            }
-            let planned = !cpu.queues.is_empty(Queue::Ready) && !cpu.plan.asked;
-            if planned || vms.seats().free() == 0 || cpu.frames.unreserved() < u64::from(vms.wants(&seed)) {
-                cpu.admit_at = now.saturating_add(patience);
                 return;
             }
             if !cpu.all_have_room() {
@@ -108,6 +114,18 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     pub(super) fn has_waited(&self, seed: &Seed, now: u64) -> u64 {
         let stolen = self.stolen_ms(now).wrapping_sub(seed.stolen_ms);
         now.saturating_sub(seed.created_tsc).saturating_sub(self.time.milliseconds(u64::from(stolen)))
+    }
+
+    /// For how long there has been room for whoever has waited longest and the gatekeeper has admitted nobody, in ticks of steady time: 0 where
+    /// there is none. (Who has waited for long for room is not left waiting by the gatekeeper, which is told of room only when there is some.)
+    fn has_had_room(&mut self, has_room: bool, now: u64) -> u64 {
+        let now = self.steady.at(now);
+        if !has_room {
+            self.room_since = NEVER;
+        } else if self.room_since == NEVER {
+            self.room_since = now;
+        }
+        now.saturating_sub(self.room_since)
     }
 
     /// A VM waits for admission from now on.

@@ -3,7 +3,7 @@
 use crate::board::Board;
 use crate::component::{Endpoint, EndpointId};
 use crate::kernel::{Cpu, Kernel, Rules, Turn};
-use crate::vm::{Queue, Seed, State, Table, Vm};
+use crate::vm::{NEVER, Queue, Seed, State, Table, Vm};
 use abi::message::Message;
 use abi::sched::{Room, SchedCommand, SchedEvent};
 use abi::service::Service;
@@ -181,6 +181,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                     }
                     cpu.let_wait(vms, vm);
                     cpu.admit(vms, vm);
+                    cpu.room_since = NEVER;
                     admitted += 1;
                 }
                 Ok(SchedCommand::Hold { vm }) => {
@@ -293,7 +294,10 @@ impl<B: Backend, H: Board> Cpu<B, H> {
 
     /// First words to the scheduler.
     pub(super) fn plan_hello(&mut self, room: Room) {
-        self.tell_scheduler(SchedEvent::Hello { quantum_ticks: self.plan.quantum_ticks(), room }, true);
+        self.tell_scheduler(
+            SchedEvent::Hello { quantum_ticks: self.plan.quantum_ticks(), room, admission: self.admission },
+            true,
+        );
     }
 
     /// A VM waits for admission, for which so many frames are to be kept.

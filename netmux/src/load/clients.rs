@@ -150,7 +150,8 @@ impl Clients {
         // Who waits for others is heard of.
         let due = if self.may_begin() { self.due } else { u64::MAX };
         // When all is done, nothing more is to happen that costs instructions.
-        let look = if self.plan.same > 0 && self.counts.told && self.waiting == 0 { u64::MAX } else { self.look };
+        let is_over = self.plan.same > 0 && self.counts.told && self.waiting == 0;
+        let look = if is_over || self.plan.players > 0 { u64::MAX } else { self.look };
         due.min(speaks).min(look).min(self.sweeper.due())
     }
 
@@ -159,6 +160,8 @@ impl Clients {
         let Plan { same, together, count, visits, .. } = self.plan;
         let asked = self.number.saturating_sub(visits);
         match same {
+            // Players are in their place.
+            _ if self.plan.players > 0 => false,
             0 => !self.waits_for_others() || self.waiting < AT_ONCE,
             // All are visited first, so that not all ask at once where to send their answers.
             _ if self.number < visits => self.waiting < AT_ONCE,

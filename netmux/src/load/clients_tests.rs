@@ -65,6 +65,18 @@ fn all_are_served_and_the_time_is_what_the_server_takes() {
 }
 
 #[test]
+fn nobody_asks_where_there_are_players() {
+    let mut clients = planned(Plan { players: 4, seconds: 3, vms: 2, hz: HZ, ..Plan::default() });
+    let mut frame = [0; MOST];
+    for now in [0, HZ, 9 * HZ] {
+        assert_eq!((clients.next(now, &mut frame), clients.due()), (None, u64::MAX));
+    }
+    // Who asks for an address is told.
+    clients.hear(HZ, Heard::Who { mac: [2; 6], ip: 1, asked: 2 });
+    assert!(clients.due() == 0 && clients.next(HZ, &mut frame).is_some() && clients.due() == u64::MAX);
+}
+
+#[test]
 fn gaps_are_those_of_a_poisson_process() {
     let mut clients = clients(1, 1);
     let gaps: Vec<u64> = (0..100_000).map(|_| clients.exponential() >> 16).collect();

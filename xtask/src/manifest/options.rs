@@ -6,6 +6,7 @@ use abi::attachment::Attachment;
 use abi::limits::{MAX_SEATS, MAX_SLOTS, PAGE_SIZE};
 use abi::nic::Node;
 use abi::options::KEYS;
+use abi::sched::Admission;
 use abi::service::Service;
 
 /// Log levels that `log=` takes.
@@ -179,6 +180,7 @@ fn check_one(key: &str, value: &str, system: &System) -> Result<(), String> {
                 if policies.is_empty() { error } else { format!("{error}, or a policy: {}", policies.join(", ")) }
             })
         }
+        "gatekeeper" => one_of(key, value, &Admission::NAMES),
         "log" => one_of(key, value, &LEVELS),
         "on-fatal" => one_of(key, value, &ON_FATAL),
         "selftest" => one_of(key, value, &SELF_TESTS),

@@ -47,7 +47,7 @@ impl Fake {
     }
 
     /// Put commands into the plan, as the scheduler does.
-    fn plan(&mut self, commands: &[Message]) {
+    pub(super) fn plan(&mut self, commands: &[Message]) {
         let rank = self.rank(Service::Plan);
         let (memory, slots, _) = self.hardware.borrow().components[rank].outbox;
         let mut outbox = ring::Producer::attach_contiguous(&memory, slots).expect("a ring");
@@ -415,6 +415,12 @@ fn turns(machine: &mut Fake, count: usize) -> Vec<(VmId, bool)> {
 }
 
 const AHEAD: Rules = Rules { most_in_row: 3, preempts: true };
+const AHEAD_OF_ALL: Rules = Rules { most_in_row: 9, preempts: true };
+
+/// The first VM that was created in a slot.
+fn vm_in(slot: u32) -> VmId {
+    VmId::new(slot, 1)
+}
 
 #[test]
 fn rules_and_allowances_come_with_the_plan() {
@@ -547,6 +553,35 @@ fn the_scheduler_hears_of_who_has_gone_ahead_and_computes_on() {
     }
     assert_eq!(turns(&mut machine, 1), [(vms[0], false)]);
     assert_eq!(machine.kernel.cpu.counters.fallbacks, fallbacks, "the core chose it");
+}
+
+/// Two VMs have woken that may run ahead, and the first one idles until so many ticks before its turn began. Who runs next, as long as somebody does by
+/// something else than the core's own order.
+fn after_an_idle_until(rules: Rules, left: u64, ticks_before: u64) -> Vec<(VmId, bool)> {
+    let (mut machine, vms) = idle_ahead(3, rules);
+    vms[..2].iter().for_each(|&vm| wake(&mut machine, vm));
+    let ahead = machine.kernel.next_turn().expect("it has woken");
+    machine.kernel.vms.by_id(vms[0]).expect("it lives").ahead_ticks = left;
+    let until = machine.kernel.cpu.mark - ticks_before;
+    machine.guests.borrow_mut().calm =
+        Some(Box::new(move |_| Some(Step::Hypercall { number: hypercall::IDLE, a: until, b: 0 })));
+    machine.kernel.run_vm(ahead);
+    assert!(machine.kernel.vms.by_id(vms[0]).is_some_and(|vm| vm.life.is_ready()), "it sleeps");
+    wake(&mut machine, vms[2]);
+    let scheduler = machine.rank(Service::Plan);
+    machine.kernel.run_component(scheduler);
+    turns(&mut machine, 3).into_iter().take_while(|(_, ahead)| *ahead).collect()
+}
+
+#[test]
+fn whose_deadline_has_come_while_it_ran_goes_ahead_again_behind_those_that_have_woken() {
+    let before = [vm_in(1), vm_in(0), vm_in(2)].map(|vm| (vm, true));
+    assert_eq!(after_an_idle_until(AHEAD_OF_ALL, 50_000, 0), before);
+    assert_eq!(after_an_idle_until(AHEAD_OF_ALL, 50_000, 20_000), before);
+    // One that is longer ago than a quantum; one that may not run ahead any more.
+    let without = [vm_in(1), vm_in(2)].map(|vm| (vm, true));
+    assert_eq!(after_an_idle_until(AHEAD_OF_ALL, 50_000, 20_001), without);
+    assert_eq!(after_an_idle_until(AHEAD_OF_ALL, 0, 0), without);
 }
 
 #[test]

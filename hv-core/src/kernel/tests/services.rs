@@ -11,6 +11,7 @@ use abi::guest::{BOOT_ARGS, REGISTER_PAGE};
 use abi::message::{Malformed, Message};
 use abi::net::NetCommand;
 use abi::pager::{Access, PagerCommand, PagerEvent, THEN_RESUME};
+use abi::sched::SchedCommand;
 use abi::service::Service;
 use abi::vm::{Seat, VmId};
 
@@ -248,7 +249,19 @@ fn nobody_is_admitted_late_where_there_is_no_room() {
     assert!(machine.waits(vm));
     assert_eq!(machine.kernel.cpu.admit_at, now + HZ);
     machine.kernel.cpu.frames.free(taken.pop().expect("one"), Owner::Core);
+    // The gatekeeper hears of it first, and has a quarter of a second; another one when it has admitted somebody.
     machine.kernel.admit_late(now);
+    machine.kernel.admit_late(now + HZ / 10);
+    machine.kernel.admit_late(now + HZ / 5);
+    assert!(machine.waits(vm), "the gatekeeper was not given time");
+    let gone = VmId { generation: 99, ..vm };
+    machine.plan(&[SchedCommand::Admit { vm: gone }.into()]);
+    machine.kernel.advance_plan();
+    for tenths in 3..=5 {
+        machine.kernel.admit_late(now + tenths * HZ / 10);
+        assert!(machine.waits(vm), "it admits somebody");
+    }
+    machine.kernel.admit_late(now + HZ * 55 / 100);
     assert_eq!(machine.state(vm), Some(State::Ready));
 }
 

@@ -7,6 +7,7 @@ use crate::machine::Kind;
 use crate::manifest::Bytes;
 use crate::test::Case;
 use crate::test::lab::{BOOT, Lab, Running, number};
+use abi::sched::Admission;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -21,6 +22,11 @@ pub const CASES: &[Case] = &[
         name: "qemu: everybody is busy",
         asserts: "where all seats have web servers that are spoken to several times a second, others that are called come in and answer, too, again and again, and nobody ends",
         run: busy,
+    },
+    Case {
+        name: "qemu: each gatekeeper",
+        asserts: "whichever way the gatekeeper chooses, more web servers than there are seats answer, again and again, though some are spoken to all the time; the log says which way it is, also after the scheduler has died",
+        run: each_gatekeeper,
     },
     Case {
         name: "qemu: hoarders beside those who are out",
@@ -123,6 +129,33 @@ fn busy(_: &Lab) -> Result<()> {
     running.must_not_say(0, " ended: ")?;
     running.must_not_say(0, "ERROR")?;
     running.power_off()
+}
+
+fn each_gatekeeper(_: &Lab) -> Result<()> {
+    let lab = Lab::with(Kind::Qemu)?;
+    for way in Admission::NAMES {
+        let options =
+            format!("vms=httpd*{CALLED} seats={BUSY} start=lazy pool=4MiB residence=10ms gatekeeper={way} sched=fair");
+        let running = lab.boot(&options).megs(96).start()?;
+        running.wait_for_monitor()?;
+        running.wait_for(&format!("gatekeeper={way}"), pooled::ANSWER)?;
+        for round in 1..=2 {
+            if round == 2 {
+                let mark = running.mark();
+                running.monitor("kill sched")?;
+                running.wait_for_since(mark, &format!("gatekeeper={way}"), pooled::ANSWER)?;
+            }
+            for vm in 0..CALLED {
+                let requests = pooled::requests(&running, vm).context(|| format!("with gatekeeper={way}"))?;
+                ensure(requests == round, || {
+                    format!("VM {vm} has answered {requests} requests with gatekeeper={way}")
+                })?;
+            }
+        }
+        running.must_not_say(0, " ended: ")?;
+        running.power_off()?;
+    }
+    Ok(())
 }
 
 /// Web servers.
