@@ -142,7 +142,9 @@ mod tests {
         );
         config.disk_kind = DiskKind::Virtio;
         assert!(
-            arguments(&config, 7, 8).join(" ").contains("file=/a,cache=writeback -device virtio-blk-pci,drive=disk0")
+            arguments(&config, 7, 8)
+                .join(" ")
+                .contains("file=/a,cache=writeback -device virtio-blk-pci,id=virtio0,drive=disk0")
         );
         config.disk_kind = DiskKind::Ahci;
         let line = arguments(&config, 7, 8).join(" ");
